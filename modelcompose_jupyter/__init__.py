@@ -1,0 +1,71 @@
+"""Local text-generation workflows, described in ten lines of YAML, native to Jupyter."""
+
+from __future__ import annotations
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from .callable import Workflow, load
+    from .errors import (
+        ComposeError,
+        DocumentError,
+        ExpressionError,
+        InputError,
+        ModelError,
+        RunCancelled,
+    )
+    from .host import Host, LocalHost, local_host
+    from .workflow import Event, Run, State
+
+__version__ = "0.1.0"
+
+_MODULES = {
+    "callable": ("Workflow", "load"),
+    "errors": (
+        "ComposeError",
+        "DocumentError",
+        "ExpressionError",
+        "InputError",
+        "ModelError",
+        "RunCancelled",
+    ),
+    "host": ("Host", "LocalHost", "local_host"),
+    "workflow": ("Event", "Run", "State"),
+}
+_HOMES = {name: module for module, names in _MODULES.items() for name in names}
+
+__all__ = [
+    "ComposeError",
+    "DocumentError",
+    "Event",
+    "ExpressionError",
+    "Host",
+    "InputError",
+    "LocalHost",
+    "ModelError",
+    "Run",
+    "RunCancelled",
+    "State",
+    "Workflow",
+    "load",
+    "local_host",
+]
+
+
+def __getattr__(name: str) -> Any:
+    """Import public names at their first use, so that importing the package costs nothing."""
+    if name not in _HOMES:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    return getattr(import_module(f".{_HOMES[name]}", __name__), name)
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__})
+
+
+def load_ipython_extension(shell: Any) -> None:
+    """``%load_ext modelcompose_jupyter``: registers ``%%compose`` and ``%compose``."""
+    from .notebook.magics import ComposeMagics
+
+    shell.register_magics(ComposeMagics)

@@ -1,0 +1,84 @@
+"""The YAML language: reading, checking and rendering documents. Knows no model and no notebook."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+from ..errors import DocumentError, Problem
+from .compiler import compile_document
+from .document import Action, Component, Controller, Document, Job, Workflow
+from .expression import parse
+from .parameters import GenerationParameters
+from .reader import Source, read
+from .render import render
+from .schema import json_schema
+from .signature import Input, Output, Signature, signature
+from .uses import Flaw, uses
+from .validator import validate
+
+__all__ = [
+    "Action",
+    "Component",
+    "Controller",
+    "Document",
+    "GenerationParameters",
+    "Input",
+    "Job",
+    "Output",
+    "Signature",
+    "Workflow",
+    "json_schema",
+    "load_document",
+    "parse",
+    "render",
+    "signature",
+]
+
+
+def load_document(
+    source: str | Path | Mapping[str, Any],
+    *,
+    name: str | None = None,
+    environ: Mapping[str, str] | None = None,
+) -> Document:
+    """Read and check a document.
+
+    Args:
+        source: a path, YAML text, or a mapping.
+        name: what errors call it; the path if None.
+        environ: the environment that ``${env.NAME}`` reads; the process's own if None.
+
+    Raises:
+        DocumentError: all that is wrong with it.
+    """
+    read_source = read(source, name=name)
+    problems = list(read_source.problems)
+    compose, invalid = validate(read_source)
+    problems += invalid
+    if compose is None:
+        problems += _broken_expressions(read_source)
+    else:
+        document, wrong = compile_document(
+            read_source, compose, os.environ if environ is None else environ
+        )
+        problems += wrong
+        if not problems:
+            return document
+    raise DocumentError(_in_order(problems, read_source))
+
+
+def _broken_expressions(source: Source) -> Iterator[Problem]:
+    """What can be said of the expressions of a document that is too wrong to go on with."""
+    for use in uses(source.data):
+        if isinstance(use, Flaw):
+            where = source.where(use.path, within=use.error.expression)
+            yield Problem(use.error.message, where, use.error.hint)
+
+
+def _in_order(problems: list[Problem], source: Source) -> list[Problem]:
+    """Each problem once, from the top of the document to its end."""
+    unique = {(p.where.path, p.where.line, p.message): p for p in problems}
+    return sorted(unique.values(), key=lambda p: (p.where.line or 0, p.where.column or 0))

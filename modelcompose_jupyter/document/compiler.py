@@ -1,0 +1,561 @@
+"""From what was written to the one normal form, with everything that is wrong on the way.
+
+Rules that no single key can break alone are here: forms that exclude each other, parameters given
+twice, references, cycles, and expressions that use what is not there.
+"""
+
+from __future__ import annotations
+
+import graphlib
+from collections.abc import Iterable, Iterator, Mapping
+from typing import Any
+
+from pydantic import ValidationError
+
+from ..errors import ExpressionError, Problem, did_you_mean
+from . import schema
+from .document import Action, Component, Controller, Document, Job, Workflow, choose_default
+from .expression import Expression, Key
+from .parameters import GenerationParameters
+from .reader import Path, Source
+from .render import render
+from .uses import Flaw, Use, uses
+
+KNOWN_SOURCES = (
+    "input", "env", "jobs", "output", "result", "response", "item", "index", "context", "error"
+)  # fmt: skip
+_JOB_KEYS = ("component", "action", "input", "output", "repeat_count", "depends_on")
+_ADAPTER_KEYS = ("type", "host", "port", "base_path", "origins", "websocket")
+_MODEL_KEYS = (
+    "revision", "token", "cache_dir", "local_files_only", "precision", "device",
+    "trust_remote_code",
+)  # fmt: skip
+_DEFAULT = "__default__"
+
+
+def compile_document(
+    source: Source, compose: schema.Compose, environ: Mapping[str, str]
+) -> tuple[Document, list[Problem]]:
+    """The document in its normal form, and what is wrong with it."""
+    compiler = _Compiler(source, compose, environ)
+    document = compiler.document()
+    return document, compiler.problems
+
+
+class _Compiler:
+    def __init__(self, source: Source, compose: schema.Compose, environ: Mapping[str, str]) -> None:
+        self._source = source
+        self._compose = compose
+        self._environ = environ
+        self.problems: list[Problem] = []
+        self._environment: dict[str, str] = {}
+        self._warnings: list[str] = []
+        self._components: tuple[Component, ...] = ()
+
+    def document(self) -> Document:
+        compose = self._compose
+        found = self._listed(compose, "component", "components", ())
+        if not found:
+            self._problem("'component' is missing", (), hint="It names the model and its prompt.")
+        components = (self._component(model, path, "__component__") for model, path in found)
+        self._components = self._unique(components, "component")
+        written = self._listed(compose, "workflow", "workflows", ())
+        workflows = [self._workflow(model, path) for model, path in written]
+        if not written and found:
+            workflows = [self._workflow(schema.Workflow(), ())]
+        return Document(
+            source=self._source,
+            components=self._components,
+            workflows=self._unique(workflows, "workflow"),
+            controller=self._controller(),
+            environment=self._environment,
+            warnings=tuple(self._warnings),
+            name=compose.name,
+        )
+
+    # Reporting
+
+    def _problem(
+        self,
+        message: str,
+        path: Path,
+        *,
+        key: bool = False,
+        hint: str | None = None,
+        within: str | None = None,
+    ) -> None:
+        where = self._source.where(path, key=key, within=within)
+        self.problems.append(Problem(message, where, hint))
+
+    def _exclude(self, path: Path, first: str, second: str, hint: str) -> None:
+        place = self._source.where((*path, first), key=True).line
+        also = f" (line {place})" if place else ""
+        self._problem(
+            f"'{second}' cannot stand beside '{first}'{also}", (*path, second), key=True, hint=hint
+        )
+
+    # Forms
+
+    def _listed(self, model: Any, one: str, many: str, path: Path) -> list[tuple[Any, Path]]:
+        """What a singular or a plural key holds, with the path of each element."""
+        single, several = getattr(model, one), getattr(model, many)
+        if single is not None and several is not None:
+            self._exclude(path, one, many, f"Move the one under '{one}' into '{many}'.")
+        if several is None:
+            return [] if single is None else [(single, (*path, one))]
+        raw = self._raw((*path, many))
+        if not isinstance(raw, list):
+            return [(several[0], (*path, many))]
+        return [(element, (*path, many, index)) for index, element in enumerate(several)]
+
+    def _raw(self, path: Path) -> Any:
+        data = self._source.data
+        for step in path:
+            data = data[step]
+        return data
+
+    def _unique(self, elements: Iterable[Any], kind: str) -> tuple[Any, ...]:
+        by_id: dict[str, Any] = {}
+        for element in elements:
+            path = (*element.path, "id")
+            if element.id == _DEFAULT:
+                self._problem(f"'{_DEFAULT}' is no id: it means the default {kind}", path)
+            elif element.id not in by_id:
+                by_id[element.id] = element
+            elif element.id.startswith("__"):
+                hint = f"Give each {kind} an 'id'."
+                self._problem(f"a second {kind} has no 'id'", element.path, hint=hint)
+            else:
+                line = self._source.where((*by_id[element.id].path, "id")).line
+                first = f", first on line {line}" if line else ""
+                self._problem(f"two {kind}s have the id '{element.id}'{first}", path)
+        return tuple(by_id.values())
+
+    # Components and actions
+
+    def _component(self, written: schema.Component, path: Path, default_id: str) -> Component:
+        self._note_unused_keys(written, path)
+        model, model_paths = self._model(written, path)
+        found = self._listed(written, "action", "actions", path)
+        if found:
+            for key in ("text", "prompt", "output"):
+                if key in written.model_fields_set:
+                    form = "action" if written.action is not None else "actions"
+                    self._exclude(path, form, key, f"Move it into '{form}'.")
+            actions = [self._action(action, at, written, path) for action, at in found]
+        else:
+            actions = [self._action(written, path)]
+        for key, template in model.items():
+            self._check(template, model_paths[key], ("input", "env", "context"))
+        return Component(
+            id=written.id or default_id,
+            path=path,
+            model=model,
+            model_paths=model_paths,
+            actions=self._unique(actions, "action"),
+            default=bool(written.default),
+            max_concurrent_count=written.max_concurrent_count or 0,
+        )
+
+    def _note_unused_keys(self, written: schema.ActionFields, path: Path) -> None:
+        for key, reason in schema.NO_EFFECT.items():
+            if key in written.model_fields_set:
+                where = self._source.where((*path, key), key=True)
+                self._warnings.append(f"{where}: '{key}' has no effect: {reason}")
+
+    def _model(
+        self, written: schema.Component, path: Path
+    ) -> tuple[dict[str, Any], dict[str, Path]]:
+        model: dict[str, Any] = {}
+        paths: dict[str, Path] = {}
+        for key in _MODEL_KEYS:
+            if (value := getattr(written, key)) is not None:
+                model[key], paths[key] = value, (*path, key)
+        paths["source"] = at = (*path, "model")
+        if isinstance(written.model, str):
+            model["source"] = written.model
+            return model, paths
+        sources = {
+            "repository": written.model.repository,
+            "path": written.model.path,
+            "name": written.model.name and f"bundled:{written.model.name}",
+        }
+        given = {key: value for key, value in sources.items() if value is not None}
+        if len(given) != 1:
+            self._problem("a model has exactly one of 'repository', 'path' and 'name'", at)
+        model["source"] = next(iter(given.values()), "")
+        if written.model.path and not written.model.path.startswith(("/", ".", "~", "$")):
+            model["source"] = f"./{written.model.path}"
+        for key in _MODEL_KEYS[:4]:
+            value = getattr(written.model, key)
+            if value is None:
+                continue
+            if key in model:
+                self._given_twice(key, paths[key], (*at, key))
+            model[key], paths[key] = value, (*at, key)
+        return model, paths
+
+    def _action(
+        self,
+        written: schema.ActionFields,
+        path: Path,
+        component: schema.ActionFields | None = None,
+        component_path: Path = (),
+    ) -> Action:
+        if component is not None:
+            self._note_unused_keys(written, path)
+        levels = [(component, component_path)] if component is not None else []
+        parameters, parameter_paths = self._parameters([*levels, (written, path)])
+        given = [key for key in ("text", "prompt") if getattr(written, key) is not None]
+        if len(given) == 2:
+            self._exclude(path, "text", "prompt", "They mean the same: keep one.")
+        if not given:
+            hint = "Write 'text: ${input.prompt as text}', say."
+            self._problem("'text' is missing: the prompt", path, hint=hint)
+        text_path = (*path, given[0] if given else "text")
+        text = getattr(written, given[0]) if given else ""
+        self._check(text, text_path, ("input", "env", "context"))
+        for name, template in parameters.items():
+            self._check(template, parameter_paths[name], ("input", "env", "context"))
+        results = ("input", "env", "context", "output", "result", "response")
+        self._check(written.output, (*path, "output"), results)
+        return Action(
+            id=(written.id if isinstance(written, schema.Action) else None) or "__action__",
+            path=path,
+            text=text,
+            parameters=parameters,
+            parameter_paths=parameter_paths,
+            output=written.output,
+            text_path=text_path,
+        )
+
+    def _parameters(
+        self, levels: list[tuple[schema.ActionFields, Path]]
+    ) -> tuple[dict[str, Any], dict[str, Path]]:
+        values: dict[str, Any] = {}
+        paths: dict[str, Path] = {}
+        groups: list[tuple[GenerationParameters, Path]] = []
+        for fields, path in levels:
+            groups.append((fields, path))
+            if fields.params is not None:
+                groups.append((fields.params, (*path, "params")))
+        for group, path in groups:
+            for name, value in group.given().items():
+                at = (*path, name)
+                if name in values:
+                    self._given_twice(name, paths[name], at)
+                values[name], paths[name] = value, at
+        self._check_together(values, paths)
+        return values, paths
+
+    def _given_twice(self, name: str, first: Path, second: Path) -> None:
+        line = self._source.where(first, key=True).line
+        also = f", first on line {line}" if line else ""
+        self._problem(f"'{name}' is given twice{also}", second, key=True, hint="Keep one of them.")
+
+    def _check_together(self, values: dict[str, Any], paths: dict[str, Path]) -> None:
+        try:
+            GenerationParameters.model_validate(values)
+        except ValidationError as error:
+            for details in error.errors():
+                if details["type"] == "lengths" and not self._reported(details["msg"]):
+                    self._problem(details["msg"], paths["min_output_length"])
+
+    def _reported(self, message: str) -> bool:
+        return any(problem.message == message for problem in self.problems)
+
+    # Workflows and jobs
+
+    def _workflow(self, written: schema.Workflow, path: Path) -> Workflow:
+        flat = [key for key in _JOB_KEYS if getattr(written, key) is not None]
+        found = self._listed(written, "job", "jobs", path)
+        output, output_path = None, (*path, "output")
+        if found:
+            form = "job" if written.job is not None else "jobs"
+            for key in flat:
+                if key != "output":
+                    self._exclude(path, form, key, f"Move it into '{form}'.")
+            output = written.output
+            jobs = [self._job(job, at) for job, at in found]
+        else:
+            jobs = [self._job(written, path)]
+            action = jobs[0].action
+            if not flat and action.output is None:
+                output = {"generated": "${output}"}
+        unique = self._unique(jobs, "job")
+        names = [job.id for job in unique]
+        if found:
+            jobs_sources = ("input", "env", "jobs", "output", "context")
+            self._check(output, output_path, jobs_sources, jobs=names)
+        jobs_checked = tuple(self._connected(job, names) for job in unique)
+        self._check_cycles(jobs_checked)
+        return Workflow(
+            id=written.id or "__workflow__",
+            path=path,
+            jobs=jobs_checked,
+            title=written.title or written.name,
+            description=written.description,
+            output=output,
+            default=bool(written.default),
+            private=bool(written.private),
+        )
+
+    def _job(self, written: schema.JobFields, path: Path) -> Job:
+        component = self._job_component(written, path)
+        return Job(
+            id=(written.id if isinstance(written, schema.Job) else None) or "__job__",
+            path=path,
+            component=component,
+            action=self._job_action(written, path, component),
+            input=written.input,
+            output=written.output,
+            repeat_count=written.repeat_count,
+            depends_on=tuple(written.depends_on or ()),
+        )
+
+    def _job_component(self, written: schema.JobFields, path: Path) -> Component:
+        at = (*path, "component")
+        if isinstance(written.component, schema.Component):
+            return self._component(written.component, at, "__component__")
+        if written.component in (None, _DEFAULT):
+            chosen = choose_default(self._components)
+            if chosen is None and self._components:
+                hint = f"Name one of {self._ids(self._components)}, or mark one 'default: true'."
+                self._problem("the job names none of the several components", path, hint=hint)
+        else:
+            chosen = self._referred(written.component, self._components, "component", at)
+        return chosen or _MISSING_COMPONENT
+
+    def _job_action(self, written: schema.JobFields, path: Path, component: Component) -> Action:
+        if component is _MISSING_COMPONENT:
+            return _MISSING_ACTION
+        if written.action in (None, _DEFAULT):
+            chosen = choose_default([_Defaulted(a, self._raw(a.path)) for a in component.actions])
+            if chosen is not None:
+                action: Action = chosen.action
+                return action
+            hint = f"Name one of {self._ids(component.actions)}, or mark one 'default: true'."
+            self._problem(f"the job names none of the actions of '{component.id}'", path, hint=hint)
+            return _MISSING_ACTION
+        at = (*path, "action")
+        referred = self._referred(written.action, component.actions, "action", at)
+        return referred or _MISSING_ACTION
+
+    def _referred(self, name: str, known: Iterable[Any], kind: str, path: Path) -> Any:
+        by_id = {element.id: element for element in known}
+        if name not in by_id:
+            hint = did_you_mean(name, by_id) or f"There is {self._ids(by_id.values()) or 'none'}."
+            self._problem(f"there is no {kind} '{name}'", path, hint=hint)
+        return by_id.get(name)
+
+    @staticmethod
+    def _ids(elements: Iterable[Any]) -> str:
+        return ", ".join(f"'{e.id}'" for e in elements if not e.id.startswith("__"))
+
+    def _connected(self, job: Job, names: list[str]) -> Job:
+        """The job, waiting for those it names and for those whose output it uses."""
+        others = [name for name in names if name != job.id]
+        for index, name in enumerate(job.depends_on):
+            if name not in others:
+                at = (*job.path, "depends_on")
+                raw = self._raw(at)
+                at = (*at, index) if isinstance(raw, list) else at
+                what = (
+                    "a job cannot wait for itself"
+                    if name == job.id
+                    else f"there is no job '{name}'"
+                )
+                self._problem(what, at, hint=did_you_mean(name, others))
+        repeats = ("index",) if job.repeat_count is not None else ()
+        base = ("input", "env", "jobs", "context")
+        used = [
+            *self._check(job.input, (*job.path, "input"), (*base, *repeats), jobs=others),
+            *self._check(job.repeat_count, (*job.path, "repeat_count"), base, jobs=others),
+            *self._check(job.output, (*job.path, "output"), (*base, "output"), jobs=others),
+        ]
+        if job.component is not _MISSING_COMPONENT:
+            self._check_provided(job)
+        awaited = [name for name in (*job.depends_on, *used) if name in others]
+        return Job(**{**vars(job), "depends_on": tuple(dict.fromkeys(awaited))})
+
+    def _check_provided(self, job: Job) -> None:
+        """Whether a job's input mapping holds what its action cannot do without."""
+        if not isinstance(job.input, Mapping) or set(job.input) & {"...", "?", "*", "|", "+"}:
+            return
+        for use in action_uses(job):
+            keys = use.expression.keys
+            missing = use.expression.source == "input" and keys and keys[0] not in job.input
+            if missing and use.demands and not use.fallback_of:
+                self._problem(
+                    f"the job gives no '{keys[0]}', which {use.expression.text} needs",
+                    (*job.path, "input"),
+                    key=True,
+                    hint=did_you_mean(keys[0], job.input) or f"Add '{keys[0]}:' to the input.",
+                )
+
+    def _check_cycles(self, jobs: tuple[Job, ...]) -> None:
+        names = {job.id for job in jobs}
+        graph = {job.id: names.intersection(job.depends_on) for job in jobs}
+        try:
+            graphlib.TopologicalSorter(graph).prepare()
+        except graphlib.CycleError as error:
+            cycle = list(reversed(error.args[1]))
+            path = next(job.path for job in jobs if job.id == cycle[0])
+            self._problem(
+                f"these jobs wait for each other: {' → '.join(cycle)}",
+                path,
+                hint="None of them can ever start. Take away one of the links.",
+            )
+
+    # Expressions
+
+    def _check(
+        self, template: Any, path: Path, sources: tuple[str, ...], jobs: Iterable[str] = ()
+    ) -> list[str]:
+        """Report what is wrong with a template's expressions; returns the jobs that it uses."""
+        used: list[str] = []
+        for use in uses(template, path):
+            if isinstance(use, Flaw):
+                self._report(use.error, use.path)
+                continue
+            source = use.expression.source
+            if source not in (*sources, *use.local):
+                self._unknown_source(use, (*sources, *sorted(use.local)))
+            elif source == "jobs":
+                used += self._used_job(use, list(jobs))
+            elif source == "env":
+                self._read_environment(use)
+        return used
+
+    def _report(self, error: ExpressionError, path: Path) -> None:
+        self._problem(error.message, path, hint=error.hint, within=error.expression)
+
+    def _unknown_source(self, use: Use, sources: tuple[str, ...]) -> None:
+        name, text = use.expression.source, use.expression.text
+        if name in KNOWN_SOURCES:
+            message, hint = f"'{name}' is not available here, in {text}", None
+        else:
+            message, hint = f"unknown source '{name}' in {text}", did_you_mean(name, sources)
+        if name == "index":
+            hint = "It exists in the input of a job with 'repeat_count'."
+        hint = hint or f"Available here: {', '.join(sources)}."
+        self._problem(message, use.path, hint=hint, within=text)
+
+    def _used_job(self, use: Use, jobs: list[str]) -> Iterator[str]:
+        expression = use.expression
+        name = expression.keys[0] if expression.keys else None
+        if name is None or name not in jobs:
+            what = (
+                f"there is no other job '{name}'" if name else "a job is named, as jobs.ID.output"
+            )
+            hint = did_you_mean(name or "", jobs) or f"There is {', '.join(jobs) or 'no other'}."
+            self._problem(
+                f"{what}, in {expression.text}", use.path, hint=hint, within=expression.text
+            )
+        elif len(expression.path) < 2 or expression.path[1] != Key("output"):
+            self._problem(
+                f"of a job only its output is known, in {expression.text}",
+                use.path,
+                hint=f"Write ${{jobs.{name}.output}}.",
+                within=expression.text,
+            )
+        else:
+            yield name
+
+    def _read_environment(self, use: Use) -> None:
+        expression = use.expression
+        name = expression.keys[0] if len(expression.keys) == len(expression.path) == 1 else None
+        if name is None:
+            self._problem(
+                f"name one variable in {expression.text}",
+                use.path,
+                hint="Write ${env.NAME}.",
+                within=expression.text,
+            )
+        elif name in self._environ:
+            self._environment[name] = self._environ[name]
+        elif expression.default is None and not any(map(self._is_set, use.fallback_of)):
+            self._problem(
+                f"the environment variable {name} is not set, for {expression.text}",
+                use.path,
+                hint=f"Set it, or give a default: ${{env.{name} | …}}.",
+                within=expression.text,
+            )
+
+    def _is_set(self, expression: Expression) -> bool:
+        """Whether an expression is a variable that is set, so that its default is not needed."""
+        return expression.source == "env" and any(k in self._environ for k in expression.keys[:1])
+
+    # Serving
+
+    def _controller(self) -> Controller:
+        written = self._compose.controller
+        if written is None:
+            return Controller()
+        path: Path = ("controller",)
+        found = self._listed(written, "adapter", "adapters", path)
+        if found:
+            form = "adapter" if written.adapter is not None else "adapters"
+            for key in _ADAPTER_KEYS:
+                if key in written.model_fields_set:
+                    self._exclude(path, form, key, f"Move it into '{form}'.")
+        if len(found) > 1:
+            self._problem("one adapter is enough: the run API", found[1][1])
+        adapter, at = found[0] if found else (written, path)
+        values: dict[str, Any] = {}
+        for key in ("host", "port", "base_path"):
+            self._serving(adapter, at, key, key, values)
+        if written.webui is not None:
+            for key in ("host", "port"):
+                self._serving(written.webui, (*path, "webui"), key, f"webui_{key}", values)
+        return Controller(**values)
+
+    def _serving(
+        self, written: Any, path: Path, key: str, name: str, values: dict[str, Any]
+    ) -> None:
+        if (template := getattr(written, key)) is None:
+            return
+        path = (*path, key)
+        before = len(self.problems)
+        self._check(template, path, ("env",))
+        if len(self.problems) > before:
+            return
+        try:
+            value = render(template, {"env": self._environment})
+            checked = type(written).model_validate(
+                {**written.model_dump(exclude_unset=True), key: value}, context={"rendered": True}
+            )
+            values[name] = getattr(checked, key)
+        except ExpressionError as error:
+            self._report(error, path)
+        except ValidationError as error:
+            self._problem(f"'{key}': {error.errors()[0]['msg'].lower()}", path)
+
+
+class _Defaulted:
+    """An action with its ``default`` mark, as it was written."""
+
+    def __init__(self, action: Action, raw: Any) -> None:
+        self.action = action
+        self.default = isinstance(raw, Mapping) and raw.get("default") is True
+
+
+_MISSING_ACTION = Action("__missing__", (), "", {}, {})
+_MISSING_COMPONENT = Component("__missing__", (), {}, {}, (_MISSING_ACTION,))
+
+
+def action_uses(job: Job) -> Iterator[Use]:
+    """The uses of expressions in what a job calls: prompt, parameters, model."""
+    templates = [(job.action.text, job.action.text_path)]
+    templates += [
+        (template, job.action.parameter_paths[name])
+        for name, template in job.action.parameters.items()
+    ]
+    templates += [
+        (template, job.component.model_paths[key]) for key, template in job.component.model.items()
+    ]
+    templates.append((job.action.output, (*job.action.path, "output")))
+    for template, path in templates:
+        for use in uses(template, path):
+            if isinstance(use, Use):
+                yield use

@@ -1,0 +1,148 @@
+"""A document in its one normal form, whatever form it was written in."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from ..errors import InputError, Where, did_you_mean
+from .reader import Path, Source
+
+Template = Any
+
+
+@dataclass(frozen=True)
+class Action:
+    """One call of a component's model.
+
+    ``text`` is the prompt's template, or a list of them; ``parameters`` maps the names of
+    generation parameters to templates; ``output`` is None where the text itself is the output.
+    """
+
+    id: str
+    path: Path
+    text: Template
+    parameters: dict[str, Template]
+    parameter_paths: dict[str, Path]
+    output: Template = None
+    text_path: Path = ()
+
+
+@dataclass(frozen=True)
+class Component:
+    """A model, and the actions that call it. ``model`` maps the model's settings to templates."""
+
+    id: str
+    path: Path
+    model: dict[str, Template]
+    model_paths: dict[str, Path]
+    actions: tuple[Action, ...]
+    default: bool = False
+    max_concurrent_count: int = 0
+
+
+@dataclass(frozen=True)
+class Job:
+    """One step of a workflow; ``input`` is None where the whole input goes through."""
+
+    id: str
+    path: Path
+    component: Component
+    action: Action
+    input: Template = None
+    output: Template = None
+    repeat_count: Template = None
+    depends_on: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class Workflow:
+    """Jobs, and what becomes of their outputs."""
+
+    id: str
+    path: Path
+    jobs: tuple[Job, ...]
+    title: str | None = None
+    description: str | None = None
+    output: Template = None
+    default: bool = False
+    private: bool = False
+
+    @property
+    def last_jobs(self) -> tuple[Job, ...]:
+        """The jobs that no other job waits for: their outputs are the workflow's."""
+        awaited = {name for job in self.jobs for name in job.depends_on}
+        return tuple(job for job in self.jobs if job.id not in awaited)
+
+
+@dataclass(frozen=True)
+class Controller:
+    """Where the workflows are served, if they are."""
+
+    host: str = "127.0.0.1"
+    port: int = 8080
+    base_path: str = "/api"
+    webui_host: str = "127.0.0.1"
+    webui_port: int = 8081
+
+
+@dataclass(frozen=True)
+class Document:
+    """A checked document.
+
+    ``environment`` holds the environment variables that it names, as they were when it was read.
+    ``warnings`` say which of its keys change nothing, and why.
+    """
+
+    source: Source = field(repr=False)
+    components: tuple[Component, ...]
+    workflows: tuple[Workflow, ...]
+    controller: Controller = field(default_factory=Controller)
+    environment: Mapping[str, str] = field(default_factory=dict, repr=False)
+    warnings: tuple[str, ...] = ()
+    name: str | None = None
+
+    @property
+    def hash(self) -> str:
+        """A digest of what the document says, whatever its layout and comments."""
+        text = json.dumps(self.source.data, sort_keys=True, ensure_ascii=False, default=str)
+        return "sha256:" + hashlib.sha256(text.encode()).hexdigest()
+
+    @property
+    def default_workflow(self) -> Workflow:
+        """The only workflow, or the one that is marked ``default``."""
+        chosen: Workflow | None = choose_default(self.workflows)
+        if chosen is None:
+            names = ", ".join(workflow.id for workflow in self.workflows)
+            raise InputError(
+                "the document has several workflows and none is the default",
+                hint=f"Name one of {names}, or write 'default: true' in one.",
+            )
+        return chosen
+
+    def workflow(self, name: str | None = None) -> Workflow:
+        """A workflow by id; None and ``__default__`` are the default one."""
+        if name in (None, "__default__"):
+            return self.default_workflow
+        names = [workflow.id for workflow in self.workflows]
+        if name in names:
+            return self.workflows[names.index(name)]
+        raise InputError(
+            f"there is no workflow '{name}'",
+            hint=did_you_mean(str(name), names) or f"The document has {', '.join(names)}.",
+            code="unknown_workflow",
+        )
+
+    def where(self, path: Path, *, within: str | None = None) -> Where:
+        """The place of a value, for an error that comes up when it is rendered."""
+        return self.source.where(path, within=within)
+
+
+def choose_default(candidates: Any) -> Any:
+    """The only one, else the first that is marked default, else None."""
+    if len(candidates) == 1:
+        return candidates[0]
+    return next((each for each in candidates if each.default), None)

@@ -1,0 +1,474 @@
+r"""The grammar of expressions: text with ``${...}`` in it, parsed into a small tree.
+
+    text        = { character | "\${" | expression }
+    expression  = "${" path [ "as" type ] { note } [ "|" default ] { note } "}"
+    path        = name { "." name | "[" subscript "]" }
+    subscript   = integer | [ integer ] ":" [ integer ] | "*" | quoted | path | expression
+    type        = name [ "[]" ] [ "/" option { "," option } ]
+    default     = quoted | text up to the expression's own brace
+    note        = "@(" name text ")"
+
+Spaces and line breaks are free between the words. A backslash before ``${`` makes it ordinary
+text, and two of them stand for one backslash. Rendering is in ``render``.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from dataclasses import dataclass
+from functools import lru_cache
+from typing import Any, NoReturn
+
+from ..errors import ExpressionError, did_you_mean
+from .types import TYPE_NAMES, ConversionError, Type, check_type
+
+_SPACES = " \t\r\n"
+_ESCAPES = {"n": "\n", "t": "\t", "r": "\r", "b": "\b", "f": "\f"}
+_MAX_NESTING = 20
+
+
+@dataclass(frozen=True)
+class Key:
+    """``.name`` or ``["name"]``."""
+
+    name: str
+
+
+@dataclass(frozen=True)
+class Index:
+    """``[0]``, or ``[index]`` and ``[${index}]``, whose place another expression says."""
+
+    value: int | Expression
+
+
+@dataclass(frozen=True)
+class Slice:
+    """``[1:]``."""
+
+    start: int | None
+    stop: int | None
+
+
+@dataclass(frozen=True)
+class Each:
+    """``[*]``: what follows is taken of every element."""
+
+
+Segment = Key | Index | Slice | Each
+
+
+@dataclass(frozen=True)
+class Default:
+    """What stands after ``|``: text with expressions in it, or a JSON list or object."""
+
+    text: Text
+    quoted: bool = False
+
+
+@dataclass(frozen=True)
+class Expression:
+    """One ``${...}``: ``text`` as written, ``offset`` its place in the text around it."""
+
+    text: str
+    offset: int
+    source: str
+    path: tuple[Segment, ...] = ()
+    type: Type | None = None
+    default: Default | None = None
+    notes: tuple[tuple[str, str], ...] = ()
+
+    def note(self, name: str) -> str | None:
+        return dict(self.notes).get(name)
+
+    @property
+    def keys(self) -> tuple[str, ...]:
+        """The names at the start of the path, up to the first subscript that is not a name."""
+        names = []
+        for segment in self.path:
+            if not isinstance(segment, Key):
+                break
+            names.append(segment.name)
+        return tuple(names)
+
+    def subscripts(self) -> Iterator[Expression]:
+        """The expressions inside its own path."""
+        for segment in self.path:
+            if isinstance(segment, Index) and isinstance(segment.value, Expression):
+                yield segment.value
+
+
+@dataclass(frozen=True)
+class Text:
+    """Text and the expressions in it, in order."""
+
+    parts: tuple[str | Expression, ...]
+
+    @property
+    def expressions(self) -> tuple[Expression, ...]:
+        return tuple(part for part in self.parts if isinstance(part, Expression))
+
+    @property
+    def only(self) -> Expression | None:
+        """The expression that the whole text consists of, or None."""
+        if len(self.parts) == 1 and isinstance(self.parts[0], Expression):
+            return self.parts[0]
+        return None
+
+
+def is_template(value: Any) -> bool:
+    """Whether a value is text with an expression in it."""
+    return isinstance(value, str) and "${" in value
+
+
+@lru_cache(maxsize=4096)
+def parse(text: str) -> Text:
+    """Parse text; raises ExpressionError, which names the expression and carries its offset."""
+    return Text(_Parser(text).text())
+
+
+def expression_end(text: str, start: int) -> int | None:
+    """Where the expression that starts at ``start`` ends, or None where it never does."""
+    parser = _Parser(text, start)
+    try:
+        parser.expression()
+        return parser.position
+    except ExpressionError:
+        return _matching_brace(text, start)
+
+
+def _matching_brace(text: str, start: int) -> int | None:
+    depth = 0
+    for position in range(start + 1, len(text)):
+        if text[position] == "{":
+            depth += 1
+        elif text[position] == "}":
+            depth -= 1
+            if depth == 0:
+                return position + 1
+    return None
+
+
+class _Parser:
+    """Recursive descent over one string; ``position`` is the next character."""
+
+    def __init__(self, source: str, position: int = 0) -> None:
+        self.source = source
+        self.position = position
+        self.starts: list[int] = []
+
+    def text(self) -> tuple[str | Expression, ...]:
+        parts = _Parts()
+        while self.position < len(self.source):
+            self._text_step(parts)
+        return parts.finish()
+
+    def _text_step(self, parts: _Parts) -> None:
+        """Take one expression, or one run of ordinary characters."""
+        if self._at("${"):
+            parts.add(self.expression())
+        elif self._at("\\"):
+            run = self.position
+            while self._at("\\"):
+                self.position += 1
+            slashes = self.position - run
+            if not self._at("${"):
+                parts.add("\\" * slashes)
+                return
+            parts.add("\\" * (slashes // 2))
+            if slashes % 2:
+                parts.add("${")
+                self.position += 2
+        else:
+            parts.add(self.source[self.position])
+            self.position += 1
+
+    def expression(self) -> Expression:
+        start = self.position
+        self.starts.append(start)
+        if len(self.starts) > _MAX_NESTING:
+            self._fail(f"expressions are nested more than {_MAX_NESTING} deep")
+        self.position += 2
+        self._skip()
+        if self._at("}"):
+            self._fail("there is nothing between the braces")
+        source = self._name("a source such as 'input'")
+        path = self._path()
+        spaced = self._skip()
+        type_ = self._type() if spaced and self._word("as") else None
+        notes = self._notes()
+        default = None
+        if self._at("|"):
+            self.position += 1
+            self._skip()
+            default = self._default()
+            notes += self._notes()
+        if not self._at("}"):
+            self._unexpected("'as', '|' or '}'")
+        self.position += 1
+        self.starts.pop()
+        text = self.source[start : self.position]
+        return Expression(text, start, source, path, type_, default, notes)
+
+    def _path(self) -> tuple[Segment, ...]:
+        path: list[Segment] = []
+        while True:
+            if self._at("."):
+                self.position += 1
+                path.append(Key(self._name("a name after the dot")))
+            elif self._at("["):
+                self.position += 1
+                self._skip()
+                path.append(self._subscript())
+                self._skip()
+                self._expect("]")
+            else:
+                return tuple(path)
+
+    def _subscript(self) -> Segment:
+        char = self._peek()
+        if char == "*":
+            self.position += 1
+            return Each()
+        if char in "\"'" and char:
+            return Key(self._quoted_name())
+        if self._at("${"):
+            return Index(self.expression())
+        if char.isdecimal() or char in ("-", ":"):
+            return self._index_or_slice()
+        start = self.position
+        source = self._name("an index, a slice, '*', a quoted key or a source such as 'index'")
+        path = self._path()
+        return Index(Expression(self.source[start : self.position], start, source, path))
+
+    def _index_or_slice(self) -> Segment:
+        start = self._integer()
+        self._skip()
+        if not self._at(":"):
+            if start is None:
+                self._unexpected("a whole number")
+            return Index(start)
+        self.position += 1
+        self._skip()
+        return Slice(start, self._integer())
+
+    def _integer(self) -> int | None:
+        start = self.position
+        if self._at("-"):
+            self.position += 1
+        while self._peek().isdecimal():
+            self.position += 1
+        digits = self.source[start : self.position]
+        if digits == "-" or len(digits) > 18:
+            self.position = start
+            self._unexpected("a whole number")
+        return int(digits) if digits else None
+
+    def _type(self) -> Type:
+        start = self.position
+        while self._peek().isalnum() or self._at("_"):
+            self.position += 1
+        name = self.source[start : self.position]
+        if name not in TYPE_NAMES:
+            hint = did_you_mean(name, TYPE_NAMES) or f"Types are {', '.join(TYPE_NAMES)}."
+            self._fail(f"unknown type '{name or self._peek()}'", hint=hint)
+        is_list = self._at("[]")
+        if is_list:
+            self.position += 2
+        options: tuple[str, ...] = ()
+        if self._at("/"):
+            self.position += 1
+            start = self.position
+            while self._peek() not in "|}" and not self._at("@("):
+                self.position += 1
+            written = self.source[start : self.position]
+            options = tuple(option.strip() for option in written.split(","))
+        type_ = Type(name, options, is_list)
+        try:
+            check_type(type_)
+        except ConversionError as error:
+            self._fail(str(error))
+        self._skip()
+        return type_
+
+    def _notes(self) -> tuple[tuple[str, str], ...]:
+        notes = []
+        while self._at("@("):
+            self.position += 2
+            start, depth = self.position, 1
+            while depth:
+                char = self._peek()
+                if not char:
+                    self._fail("an annotation is never closed", hint="It ends with ')'.")
+                depth += (char == "(") - (char == ")")
+                self.position += 1
+            name, _, note = self.source[start : self.position - 1].strip().partition(" ")
+            notes.append((name, note.strip()))
+            self._skip()
+        return tuple(notes)
+
+    def _default(self) -> Default:
+        start = self.position
+        if self._peek() in ("'", '"'):
+            quoted = self._quoted_text()
+            if quoted is not None:
+                return Default(quoted, quoted=True)
+            self.position = start
+        if self._peek() in ("[", "{") and (end := self._json_end()) is not None:
+            self.position = end
+            written = self.source[start:end]
+            self._skip()
+            return Default(Text((written,)))
+        return Default(self._raw_text())
+
+    def _json_end(self) -> int | None:
+        """Where a JSON list or object ends that is the whole default and has no expressions."""
+        try:
+            _, end = json.JSONDecoder().raw_decode(self.source, self.position)
+        except (json.JSONDecodeError, RecursionError):
+            return None
+        return end if "${" not in self.source[self.position : end] and self._closes(end) else None
+
+    def _closes(self, position: int) -> bool:
+        """Whether nothing but notes and the closing brace may follow ``position``."""
+        while position < len(self.source) and self.source[position] in _SPACES:
+            position += 1
+        return self.source.startswith(("}", "@("), position)
+
+    def _raw_text(self) -> Text:
+        parts, depth = _Parts(), 0
+        while True:
+            char = self._peek()
+            if not char:
+                self._fail("it is never closed", hint="An expression ends with '}'.")
+            if depth == 0 and (char == "}" or self._at_note()):
+                return Text(parts.finish(stripped=True))
+            if char == "{":
+                depth += 1
+            elif char == "}":
+                depth -= 1
+            self._text_step(parts)
+
+    def _at_note(self) -> bool:
+        return self._at("@(") and self.source[self.position - 1] in _SPACES + "|"
+
+    def _quoted_text(self) -> Text | None:
+        """A quoted default, or None where more than it stands before the closing brace."""
+        quote = self._peek()
+        self.position += 1
+        parts = _Parts()
+        while not self._at(quote) or self._at("''"):
+            char = self._peek()
+            if not char:
+                return None
+            if quote == "'" and self._at("''"):
+                parts.add("'")
+                self.position += 2
+            elif quote == '"' and char == "\\" and not self._at("\\${"):
+                parts.add(self._escape())
+            else:
+                self._text_step(parts)
+        self.position += 1
+        if not self._closes(self.position):
+            return None
+        self._skip()
+        return Text(parts.finish())
+
+    def _escape(self) -> str:
+        """A backslash and what it stands for in double quotes; unknown ones stay as they are."""
+        char = self.source[self.position + 1 : self.position + 2]
+        self.position += 2
+        if char == "u":
+            digits = self.source[self.position : self.position + 4]
+            try:
+                code = int(digits, 16) if len(digits) == 4 else -1
+            except ValueError:
+                code = -1
+            if code >= 0 and not 0xD800 <= code < 0xE000:
+                self.position += 4
+                return chr(code)
+        if char in ('"', "\\", "/"):
+            return char
+        return _ESCAPES.get(char, "\\" + char)
+
+    def _quoted_name(self) -> str:
+        quote = self._peek()
+        end = self.source.find(quote, self.position + 1)
+        if end < 0:
+            self._fail("a quoted key is never closed")
+        name = self.source[self.position + 1 : end]
+        self.position = end + 1
+        return name
+
+    def _name(self, expected: str) -> str:
+        start = self.position
+        while ((char := self._peek()) and ("_" + char).isidentifier()) or self._at("-"):
+            self.position += 1
+        name = self.source[start : self.position]
+        if not name or not (name[0].isidentifier()):
+            self.position = start
+            self._unexpected(expected)
+        return name
+
+    def _peek(self) -> str:
+        return self.source[self.position : self.position + 1]
+
+    def _at(self, text: str) -> bool:
+        return self.source.startswith(text, self.position)
+
+    def _word(self, word: str) -> bool:
+        end = self.position + len(word)
+        if self._at(word) and self.source[end : end + 1] in tuple(_SPACES):
+            self.position = end
+            return self._skip()
+        return False
+
+    def _skip(self) -> bool:
+        start = self.position
+        while self._peek() and self._peek() in _SPACES:
+            self.position += 1
+        return self.position > start
+
+    def _expect(self, char: str) -> None:
+        if not self._at(char):
+            self._unexpected(f"'{char}'")
+        self.position += 1
+
+    def _unexpected(self, expected: str) -> NoReturn:
+        if not self._peek():
+            self._fail("it is never closed", hint="An expression ends with '}'.")
+        rest = self.source[self.position :].split(maxsplit=1)
+        found = rest[0].split("}")[0] if rest and not self._at("}") else self._peek()
+        self._fail(f"expected {expected}, found '{found[:20] or self._peek()}'")
+
+    def _fail(self, message: str, *, hint: str | None = None) -> NoReturn:
+        start = self.starts[0]
+        end = _matching_brace(self.source, start)
+        text = self.source[start : end or start + 60].partition("\n\n")[0]
+        raise ExpressionError(message, expression=text, hint=hint, offset=start)
+
+
+class _Parts:
+    """Collects the parts of a text, joining neighbouring characters."""
+
+    def __init__(self) -> None:
+        self._parts: list[str | Expression] = []
+        self._characters: list[str] = []
+
+    def add(self, part: str | Expression) -> None:
+        if isinstance(part, str):
+            self._characters.append(part)
+            return
+        self._flush()
+        self._parts.append(part)
+
+    def _flush(self) -> None:
+        if text := "".join(self._characters):
+            self._parts.append(text)
+        self._characters.clear()
+
+    def finish(self, *, stripped: bool = False) -> tuple[str | Expression, ...]:
+        self._flush()
+        if stripped and self._parts and isinstance(self._parts[-1], str):
+            self._parts[-1] = self._parts[-1].rstrip(_SPACES)
+        return tuple(part for part in self._parts if part != "")

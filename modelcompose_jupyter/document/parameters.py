@@ -1,0 +1,100 @@
+"""The parameters of generation: their names, types and ranges, for documents and for requests."""
+
+from __future__ import annotations
+
+from typing import Annotated, Any, Literal
+
+from pydantic import BeforeValidator, Field, model_validator
+from pydantic_core import PydanticCustomError
+
+from . import types
+from .fields import Boolean, Integer, Number, Strict, TemplateOr, Texts
+
+MAX_SEED = 2**63 - 1
+
+
+def _early_stopping(value: Any) -> Any:
+    if value == "never":
+        return value
+    try:
+        return types.boolean(value)
+    except types.ConversionError:
+        raise PydanticCustomError("conversion", "expected true, false or never") from None
+
+
+class GenerationParameters(Strict):
+    """What one request asks of the generation. A parameter that is None was not given.
+
+    Lengths count tokens. Names follow model-compose where it has them, transformers elsewhere.
+    """
+
+    do_sample: Annotated[Boolean, TemplateOr()] | None = Field(
+        None, description="Draw tokens at random (true) or take the most likely one (false)."
+    )
+    temperature: Annotated[Number, Field(ge=0), TemplateOr()] | None = Field(
+        None, description="How random the draw is; 0 takes the most likely token. 0.7 if unset."
+    )
+    top_k: Annotated[Integer, Field(ge=0), TemplateOr()] | None = Field(
+        None, description="Draw among so many most likely tokens; 0 is all. 50 if unset."
+    )
+    top_p: Annotated[Number, Field(gt=0, le=1), TemplateOr()] | None = Field(
+        None, description="Draw among the likeliest tokens that reach this share. 0.9 if unset."
+    )
+    min_p: Annotated[Number, Field(ge=0, le=1), TemplateOr()] | None = Field(
+        None, description="Drop tokens less likely than this share of the likeliest one."
+    )
+    repetition_penalty: Annotated[Number, Field(gt=0), TemplateOr()] | None = Field(
+        None, description="Above 1 makes tokens that occurred before less likely."
+    )
+    num_beams: Annotated[Integer, Field(ge=1, le=256), TemplateOr()] | None = Field(
+        None, description="Search so many continuations side by side; 1 is no beam search."
+    )
+    length_penalty: Annotated[Number, TemplateOr()] | None = Field(
+        None, description="With beams: above 0 favours longer texts, below 0 shorter ones."
+    )
+    early_stopping: (
+        Annotated[bool | Literal["never"], BeforeValidator(_early_stopping), TemplateOr()] | None
+    ) = Field(None, description="With beams: stop when enough of them have ended.")
+    num_return_sequences: Annotated[Integer, Field(ge=1, le=256), TemplateOr()] | None = Field(
+        None, description="How many texts for a prompt; above 1 the output is a list."
+    )
+    min_output_length: Annotated[Integer, Field(ge=1), TemplateOr()] | None = Field(
+        None, description="Generate at least so many tokens."
+    )
+    max_output_length: Annotated[Integer, Field(ge=1), TemplateOr()] | None = Field(
+        None,
+        description="Generate at most so many tokens. "
+        "If unset, until the model stops or its context ends.",
+    )
+    max_input_length: Annotated[Integer, Field(ge=1), TemplateOr()] | None = Field(
+        None, description="Keep at most so many tokens of the prompt."
+    )
+    stop_sequences: Annotated[Texts, TemplateOr()] | None = Field(
+        None, description="End before the first of these texts; it is not part of the result."
+    )
+    seed: Annotated[Integer, Field(ge=0, le=MAX_SEED), TemplateOr()] | None = Field(
+        None, description="The same seed gives the same text. If unset, one is drawn and reported."
+    )
+    include_prompt: Annotated[Boolean, TemplateOr()] | None = Field(
+        None, description="Whether the text begins with the prompt. true if unset."
+    )
+
+    @model_validator(mode="after")
+    def _lengths_agree(self) -> GenerationParameters:
+        shortest, longest = self.min_output_length, self.max_output_length
+        if isinstance(shortest, int) and isinstance(longest, int) and shortest > longest:
+            raise PydanticCustomError(
+                "lengths",
+                "min_output_length {shortest} is above max_output_length {longest}",
+                {"shortest": shortest, "longest": longest},
+            )
+        return self
+
+    def given(self) -> dict[str, Any]:
+        """The parameters that were given, by name."""
+        return {
+            name: value for name in PARAMETER_NAMES if (value := getattr(self, name)) is not None
+        }
+
+
+PARAMETER_NAMES = tuple(GenerationParameters.model_fields)

@@ -1,0 +1,387 @@
+"""Rendering: a template and a context of sources in, a value out.
+
+A template is any value: text with expressions, a list, a mapping (with the operators below), or a
+plain value. Values that come from the context are never rendered again.
+
+    {"...": m, k: v}     the entries of a mapping, in the place where they stand
+    ["...${list}", v]    the elements of a list
+    {"?": condition}     the branch of the first condition that has one; without one, nothing
+    {"+": [a, b]}        texts, lists or mappings joined
+    {"*": list, ...t}    the template `t` for each element, as `item` and `index`
+    {"|": list, ...t}    each value of `t` for each element: a mapping of lists
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from typing import Any
+
+from ..errors import ExpressionError, did_you_mean
+from . import expression as grammar
+from .expression import Default, Each, Expression, Index, Key, Segment, Slice
+from .types import ConversionError, convert, parse_json, show, text
+
+_NOTHING = object()  # what a `?` without a branch gives: the key or element is left out
+_TEXTUAL = {"text", "string", "markdown", "base64", "select"}
+
+
+def render(template: Any, context: Mapping[str, Any]) -> Any:
+    """Render ``template``; the sources are exactly the keys of ``context``.
+
+    Raises:
+        ExpressionError: an expression cannot be read, names no source, or has a value of another
+            type than it says. The error names the expression.
+    """
+    value = _Renderer(context).render(template)
+    return None if value is _NOTHING else value
+
+
+def spread_of(element: Any) -> str | None:
+    """The expression of a list element ``"...${list}"``, or None for any other element."""
+    if isinstance(element, str) and element.startswith("...${"):
+        body = element[3:]
+        if grammar.parse(body).only is not None:
+            return body
+    return None
+
+
+class _Renderer:
+    def __init__(self, context: Mapping[str, Any]) -> None:
+        self._context = context
+
+    def render(self, template: Any) -> Any:
+        if isinstance(template, str):
+            return self._text(grammar.parse(template)) if "${" in template else template
+        if isinstance(template, list | tuple):
+            return self._list(template)
+        if isinstance(template, Mapping):
+            return self._mapping(template)
+        return template
+
+    # Text and expressions
+
+    def _text(self, template: grammar.Text) -> Any:
+        if template.only is not None:
+            return self.evaluate(template.only)
+        return "".join(
+            part if isinstance(part, str) else self._written(part) for part in template.parts
+        )
+
+    def _written(self, expression: Expression) -> str:
+        value = self.evaluate(expression)
+        if value is None:
+            return ""
+        with _naming(expression):
+            return text(value)
+
+    def evaluate(self, expression: Expression) -> Any:
+        value = self.lookup(expression)
+        type_ = expression.type
+        if value == "" and type_ is not None and type_.empty_is_missing:
+            if expression.default is None:
+                raise ExpressionError(
+                    f"an empty text is not a {type_.name}", expression=expression.text
+                )
+            value = None
+        if value is None and expression.default is not None:
+            return self._default(expression, expression.default)
+        if type_ is None:
+            return value
+        with _naming(expression):
+            return convert(value, type_)
+
+    def _default(self, expression: Expression, default: Default) -> Any:
+        value = self._text(default.text)
+        type_ = expression.type
+        literal = not default.quoted and not default.text.expressions
+        with _naming(expression):
+            if literal and (type_ is None or type_.is_list or type_.name not in _TEXTUAL):
+                value = _literal(value)
+            return value if type_ is None else convert(value, type_)
+
+    def lookup(self, expression: Expression) -> Any:
+        """The value at the expression's path, before its type and default."""
+        if expression.source not in self._context:
+            hint = did_you_mean(expression.source, self._context)
+            raise ExpressionError(
+                f"there is no source '{expression.source}' here",
+                expression=expression.text,
+                hint=hint or f"Sources here are {', '.join(self._context) or 'none'}.",
+            )
+        root = self._context[expression.source]
+        if expression.source == "jobs" and expression.path:
+            self._check_job(expression, root)
+        return self._follow(root, expression.path)
+
+    @staticmethod
+    def _check_job(expression: Expression, jobs: Any) -> None:
+        first = expression.path[0]
+        if isinstance(first, Key) and first.name not in jobs:
+            raise ExpressionError(
+                f"there is no job '{first.name}' with an output here",
+                expression=expression.text,
+                hint=did_you_mean(first.name, jobs),
+            )
+
+    def _follow(self, value: Any, path: tuple[Segment, ...]) -> Any:
+        for position, segment in enumerate(path):
+            if isinstance(segment, Each):
+                if not isinstance(value, list | tuple):
+                    return None
+                return [self._follow(element, path[position + 1 :]) for element in value]
+            value = self._step(value, segment)
+            if value is None:
+                return None
+        return value
+
+    def _step(self, value: Any, segment: Segment) -> Any:
+        if isinstance(segment, Slice):
+            is_list = isinstance(value, list | tuple)
+            return list(value[segment.start : segment.stop]) if is_list else None
+        key: Any = segment.name if isinstance(segment, Key) else None
+        if isinstance(segment, Index):
+            key = segment.value
+            if isinstance(key, Expression):
+                key = self.evaluate(key)
+        if isinstance(value, Mapping):
+            return value.get(key) if isinstance(key, str) else None
+        if isinstance(value, list | tuple) and isinstance(key, int) and not isinstance(key, bool):
+            return value[key] if -len(value) <= key < len(value) else None
+        return None
+
+    # Lists and mappings
+
+    def _list(self, template: list[Any] | tuple[Any, ...]) -> list[Any]:
+        result: list[Any] = []
+        for element in template:
+            if (spread := spread_of(element)) is not None:
+                value = self.render(spread)
+                if value is not None and not isinstance(value, list | tuple):
+                    raise ExpressionError(
+                        f"'...' in a list needs a list, and {show(value)} is none",
+                        expression=spread,
+                    )
+                result += value or []
+            elif (value := self.render(element)) is not _NOTHING:
+                result.append(value)
+        return result
+
+    def _mapping(self, template: Mapping[Any, Any]) -> Any:
+        if "+" in template:
+            return self._join(template)
+        if "*" in template:
+            return self._map(template)
+        if "|" in template:
+            return self._split(template)
+        result: dict[Any, Any] = {}
+        for key, entry in template.items():
+            if key == "...":
+                result.update(self._entries(entry, "..."))
+            elif key == "?":
+                branch = self._branch(entry)
+                if len(template) == 1:
+                    return branch
+                if branch is not _NOTHING:
+                    result.update(self._entries_of(branch, entry, "?"))
+            elif (value := self.render(entry)) is not _NOTHING:
+                result[key] = value
+        return result
+
+    def _entries(self, template: Any, operator: str) -> Mapping[Any, Any]:
+        return self._entries_of(self.render(template), template, operator)
+
+    @staticmethod
+    def _entries_of(value: Any, template: Any, operator: str) -> Mapping[Any, Any]:
+        if value is None:
+            return {}
+        if not isinstance(value, Mapping):
+            raise ExpressionError(
+                f"'{operator}' beside other keys needs a mapping, and {show(value)} is none",
+                expression=show(template),
+            )
+        return value
+
+    def _join(self, template: Mapping[Any, Any]) -> Any:
+        stands_alone(template, "+")
+        rendered = self.render(template["+"])
+        if not isinstance(rendered, list):
+            raise ExpressionError("'+' needs a list", expression=show(template["+"]))
+        values = [value for value in rendered if value is not None]
+        if not values:
+            return None
+        if all(isinstance(value, str) for value in values):
+            return "".join(values)
+        if all(isinstance(value, Mapping) for value in values):
+            return {key: entry for value in values for key, entry in value.items()}
+        if all(isinstance(value, list | tuple) for value in values):
+            return [element for value in values for element in value]
+        raise ExpressionError(
+            "'+' joins texts, lists or mappings, all of one kind", expression=show(template["+"])
+        )
+
+    def _map(self, template: Mapping[Any, Any]) -> list[Any]:
+        body = body_of(template, "*")
+        results = []
+        for inner in self._elements(template["*"], "*"):
+            value = inner.render(body) if body else inner.item
+            if value is not _NOTHING:
+                results.append(value)
+        return results
+
+    def _split(self, template: Mapping[Any, Any]) -> dict[Any, list[Any]]:
+        body = body_of(template, "|")
+        if not body:
+            raise ExpressionError(
+                "'|' needs a template beside it, a key for each list",
+                expression=show(dict(template)),
+            )
+        elements = list(self._elements(template["|"], "|"))
+        return {key: [inner.value(entry) for inner in elements] for key, entry in body.items()}
+
+    def _elements(self, operand: Any, operator: str) -> Iterator[_ItemRenderer]:
+        source, where = elements_and_filter(operand)
+        values = self.render(source)
+        if values is None:
+            return
+        if not isinstance(values, list | tuple):
+            raise ExpressionError(
+                f"'{operator}' needs a list, and {show(values)} is none", expression=show(source)
+            )
+        for index, item in enumerate(values):
+            inner = _ItemRenderer(self._context, item, index)
+            if where is None or inner.holds(where):
+                yield inner
+
+    # Conditions
+
+    def _branch(self, conditions: Any) -> Any:
+        for condition in conditions if isinstance(conditions, list | tuple) else [conditions]:
+            check_condition(condition)
+            branch = "if_true" if self.holds(condition) else "if_false"
+            if branch in condition:
+                return self.render(condition[branch])
+        return _NOTHING
+
+    def holds(self, condition: Any) -> bool:
+        if isinstance(condition, Mapping) and len(condition) == 1:
+            ((word, inner),) = condition.items()
+            if word == "not":
+                return not self.holds(inner)
+            if word in ("all", "any") and isinstance(inner, list | tuple):
+                return (all if word == "all" else any)(self.holds(each) for each in inner)
+        check_condition(condition)
+        name = condition.get("operator", "eq")
+        left, right = self.render(condition["input"]), self.render(condition.get("value"))
+        try:
+            return _COMPARISONS[name](left, right)
+        except (TypeError, ConversionError, re.error) as error:
+            raise ExpressionError(
+                f"'{name}' cannot compare {show(left)} with {show(right)}: {error}",
+                expression=show(condition["input"]),
+            ) from None
+
+
+class _ItemRenderer(_Renderer):
+    """A renderer inside `*` or `|`, where `item` and `index` are sources too."""
+
+    def __init__(self, context: Mapping[str, Any], item: Any, index: int) -> None:
+        super().__init__({**context, "item": item, "index": index})
+        self.item = item
+
+    def value(self, template: Any) -> Any:
+        value = self.render(template)
+        return None if value is _NOTHING else value
+
+
+@contextmanager
+def _naming(expression: Expression) -> Iterator[None]:
+    """Turn a conversion's error into one that names the expression."""
+    try:
+        yield
+    except ConversionError as error:
+        raise ExpressionError(str(error), expression=expression.text) from None
+
+
+def check_default(expression: Expression) -> None:
+    """Raise ExpressionError where a default without expressions is not of the type beside it."""
+    if expression.default is not None and not expression.default.text.expressions:
+        _Renderer({})._default(expression, expression.default)
+
+
+def _literal(written: Any) -> Any:
+    """An unquoted default: the JSON value that it is, else its text."""
+    try:
+        return parse_json(written)
+    except ConversionError:
+        return written
+
+
+def elements_and_filter(operand: Any) -> tuple[Any, Any]:
+    """What `*` and `|` go through: the list's template, and the condition on its elements."""
+    if isinstance(operand, Mapping) and "input" in operand and set(operand) <= {"input", "where"}:
+        return operand["input"], operand.get("where")
+    return operand, None
+
+
+def body_of(template: Mapping[Any, Any], operator: str) -> dict[Any, Any]:
+    """What stands beside `*` or `|`: the template for each element."""
+    body = {key: entry for key, entry in template.items() if key != operator}
+    for other in ("+", "*", "|"):
+        if other in body:
+            raise ExpressionError(
+                f"'{operator}' and '{other}' cannot stand side by side",
+                expression=show(dict(template)),
+            )
+    return body
+
+
+def stands_alone(template: Mapping[Any, Any], operator: str) -> None:
+    """Raise ExpressionError where something is beside an operator that bears nothing beside it."""
+    if len(template) > 1:
+        other = next(key for key in template if key != operator)
+        raise ExpressionError(
+            f"'{operator}' stands alone, and '{other}' is beside it",
+            expression=show(dict(template)),
+        )
+
+
+def check_condition(condition: Any) -> None:
+    """Raise ExpressionError where something is no condition, or has an unknown key or operator."""
+    known = {"input", "operator", "value", "if_true", "if_false"}
+    if not isinstance(condition, Mapping) or "input" not in condition:
+        raise ExpressionError(
+            "a condition is a mapping with 'input', 'operator' and 'value'",
+            expression=show(condition),
+        )
+    for key in condition:
+        if key not in known:
+            raise ExpressionError(
+                f"unknown key '{key}' in a condition",
+                expression=show(dict(condition)),
+                hint=did_you_mean(str(key), known),
+            )
+    name = condition.get("operator", "eq")
+    if name not in _COMPARISONS:
+        raise ExpressionError(
+            f"unknown operator '{name}' in a condition",
+            expression=show(dict(condition)),
+            hint=did_you_mean(str(name), _COMPARISONS)
+            or f"Operators are {', '.join(_COMPARISONS)}.",
+        )
+
+
+_COMPARISONS: dict[str, Callable[[Any, Any], bool]] = {
+    "eq": lambda left, right: bool(left == right),
+    "neq": lambda left, right: bool(left != right),
+    "gt": lambda left, right: bool(left > right),
+    "gte": lambda left, right: bool(left >= right),
+    "lt": lambda left, right: bool(left < right),
+    "lte": lambda left, right: bool(left <= right),
+    "in": lambda left, right: left in right,
+    "not-in": lambda left, right: left not in right,
+    "starts-with": lambda left, right: text(left).startswith(text(right)),
+    "ends-with": lambda left, right: text(left).endswith(text(right)),
+    "match": lambda left, right: re.search(text(right), text(left)) is not None,
+}

@@ -1,0 +1,232 @@
+"""What may be written in a document: every form that people have in hand, key by key.
+
+These models describe the text as it stands: the flat form and the nested one, singular and plural.
+``checker`` says which keys exclude each other, ``compiler`` brings all forms to one.
+"""
+
+from typing import Annotated, Any, Literal
+
+from pydantic import BaseModel, Field
+
+from .fields import (
+    BY_SHAPE,
+    IN_FULL,
+    IN_SHORT,
+    Boolean,
+    Identifier,
+    Integer,
+    OneOrMore,
+    Prompt,
+    Strict,
+    TemplateOr,
+    TextField,
+)
+from .parameters import GenerationParameters
+
+Template = Any
+Port = Annotated[Integer, Field(ge=1, le=65535), TemplateOr()]
+Text = Annotated[TextField, TemplateOr()]
+
+# Keys of model-compose that are accepted and change nothing here, each with the reason.
+NO_EFFECT = {
+    "streaming": "every run streams",
+    "batch_size": "prompts are batched as they come",
+    "preload": "a model loads at its first use and stays",
+    "on_demand": "a model loads at its first use and stays",
+    "low_cpu_mem_usage": "weights are always memory-mapped",
+    "fast_tokenizer": "the fast tokenizer is used wherever there is one",
+    "device_mode": "'device' alone decides",
+    "runtime": "models run in the host's own process",
+}
+
+
+class ActionFields(GenerationParameters):
+    """One call of a model: the prompt, the parameters, and what becomes of the text."""
+
+    text: Prompt | None = Field(
+        None, description="The prompt, or a list of them. The same as 'prompt'."
+    )
+    prompt: Prompt | None = Field(
+        None, description="The prompt, or a list of them. The same as 'text'."
+    )
+    params: GenerationParameters | None = Field(
+        None, description="Generation parameters; each may also stand beside 'params'."
+    )
+    output: Template = Field(None, description="What the action gives; ${output} is the text.")
+    streaming: Any = Field(None, description="No effect: every run streams.")
+    batch_size: Any = Field(None, description="No effect: prompts are batched as they come.")
+
+
+class Action(ActionFields):
+    """An action of a component, in the nested form."""
+
+    id: Identifier | None = None
+    default: Boolean | None = None
+
+
+class ModelSource(Strict):
+    """Where a model comes from, in the long form."""
+
+    provider: Literal["huggingface", "local", "bundled"] | None = None
+    repository: Text | None = Field(None, description="A repository id of the Hugging Face Hub.")
+    path: Text | None = Field(None, description="A folder with the model.")
+    name: Text | None = Field(None, description="A model that ships with the package.")
+    revision: Text | None = None
+    token: Text | None = None
+    cache_dir: Text | None = None
+    local_files_only: Annotated[Boolean, TemplateOr()] | None = None
+
+
+class Component(ActionFields):
+    """A model and how to call it. The flat form holds its one action's keys directly."""
+
+    id: Identifier | None = None
+    type: Literal["model"]
+    task: Literal["text-generation"]
+    model: Annotated[
+        Annotated[ModelSource, IN_FULL] | Annotated[Identifier, IN_SHORT], BY_SHAPE
+    ] = Field(
+        description="A Hub id such as HuggingFaceTB/SmolLM3-3B, a folder such as ./model, "
+        "or bundled:storyteller.",
+    )
+    default: Boolean | None = None
+    revision: Text | None = Field(None, description="A branch, tag or commit of the repository.")
+    token: Text | None = Field(None, description="A Hub access token; better ${env.HF_TOKEN}.")
+    cache_dir: Text | None = Field(None, description="Where downloads are kept.")
+    local_files_only: Annotated[Boolean, TemplateOr()] | None = Field(
+        None, description="Never ask the network."
+    )
+    precision: Annotated[Literal["auto", "float32", "float16", "bfloat16"], TemplateOr()] | None = (
+        Field(None, description="auto takes the weights as they are stored.")
+    )
+    device: Text | None = Field(
+        None, description="auto takes CUDA, then MPS, then the CPU; or cpu, cuda, cuda:1, mps."
+    )
+    trust_remote_code: Boolean | None = Field(
+        None, description="Run code from the model's repository. Only for sources you trust."
+    )
+    max_concurrent_count: Annotated[Integer, Field(ge=0)] | None = Field(
+        None, description="How many requests run at once; 0 is no limit."
+    )
+    driver: Literal["huggingface"] | None = None
+    action: Action | None = None
+    actions: Annotated[list[Action], OneOrMore] | None = None
+    preload: Any = None
+    on_demand: Any = None
+    low_cpu_mem_usage: Any = None
+    fast_tokenizer: Any = None
+    device_mode: Any = None
+    runtime: Any = None
+
+
+class JobFields(Strict):
+    """One step: which component it calls, with what, how often, and what becomes of it."""
+
+    component: (
+        Annotated[Annotated[Component, IN_FULL] | Annotated[Identifier, IN_SHORT], BY_SHAPE] | None
+    ) = Field(None, description="A component's id, or a component written in place.")
+    action: Identifier | None = Field(None, description="The id of one of its actions.")
+    input: Template = Field(None, description="What the component gets as ${input}.")
+    output: Template = Field(None, description="What the job gives; ${output} is what came back.")
+    repeat_count: Annotated[Integer, Field(ge=1), TemplateOr()] | None = Field(
+        None, description="Run so many times, ${index} from 0; the output is a list."
+    )
+    depends_on: Annotated[list[Identifier], OneOrMore] | None = Field(
+        None, description="Jobs that must end first. A job waits for jobs it refers to anyway."
+    )
+
+
+class Job(JobFields):
+    """A job of a workflow, in the nested form."""
+
+    id: Identifier | None = None
+    name: TextField | None = None
+    type: Literal["component", "action"] | None = None
+
+
+class Workflow(JobFields):
+    """A workflow. The flat form holds its one job's keys directly."""
+
+    id: Identifier | None = None
+    name: TextField | None = None
+    title: TextField | None = None
+    description: TextField | None = None
+    default: Boolean | None = None
+    private: Boolean | None = Field(None, description="Leave it out of lists and pages.")
+    job: Job | None = None
+    jobs: Annotated[list[Job], OneOrMore] | None = None
+
+
+class WebUI(Strict):
+    """The page with the workflows' forms."""
+
+    driver: TextField | None = None
+    host: Text | None = None
+    port: Port | None = None
+    static_dir: Any = None
+    server_dir: Any = None
+
+
+class Adapter(Strict):
+    """How the run API is offered."""
+
+    type: Literal["http-server"]
+    host: Text | None = None
+    port: Port | None = None
+    base_path: Text | None = None
+    origins: Any = None
+    websocket: Any = None
+
+
+class Controller(Strict):
+    """How the workflows are served. The flat form holds its one adapter's keys directly."""
+
+    type: Literal["http-server"] | None = None
+    name: TextField | None = None
+    host: Text | None = None
+    port: Port | None = None
+    base_path: Text | None = None
+    origins: Any = None
+    websocket: Any = None
+    adapter: Adapter | None = None
+    adapters: Annotated[list[Adapter], OneOrMore] | None = None
+    webui: WebUI | None = None
+    runtime: Any = None
+    max_concurrent_count: Annotated[Integer, Field(ge=0)] | None = None
+    shutdown_pending_period: Any = None
+    shutdown_timeout: Any = None
+    threaded: Any = None
+    queue: Any = None
+
+
+class Compose(Strict):
+    """A model-compose document. Keys that begin with ``x-`` are yours, for YAML anchors say."""
+
+    name: TextField | None = None
+    controller: Controller | None = None
+    component: Component | None = None
+    components: Annotated[list[Component], OneOrMore] | None = None
+    workflow: Workflow | None = None
+    workflows: Annotated[list[Workflow], OneOrMore] | None = None
+
+
+def own_keys(data: dict[str, Any]) -> dict[str, Any]:
+    """The document without the keys that belong to its author."""
+    return {key: value for key, value in data.items() if not str(key).startswith("x-")}
+
+
+def json_schema() -> dict[str, Any]:
+    """The JSON Schema (draft 2020-12) of a document, for editors."""
+    schema = Compose.model_json_schema()
+    schema["$schema"] = "https://json-schema.org/draft/2020-12/schema"
+    schema["title"] = "model-compose document"
+    schema["patternProperties"] = {"^x-": {}}
+    return schema
+
+
+def models_in(annotation: Any) -> list[type[BaseModel]]:
+    """The models that a field's annotation mentions."""
+    if isinstance(annotation, type) and issubclass(annotation, BaseModel):
+        return [annotation]
+    arguments = getattr(annotation, "__args__", ())
+    return [model for argument in arguments for model in models_in(argument)]

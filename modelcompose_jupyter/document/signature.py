@@ -1,0 +1,310 @@
+"""What a workflow takes and gives, read off its expressions."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from ..errors import ExpressionError, InputError, Where, did_you_mean
+from .compiler import action_uses
+from .document import Document, Job, Workflow
+from .expression import Expression, Key, parse
+from .render import render
+from .types import ConversionError, Type, convert
+from .uses import Use, uses
+
+_INTEGERS = (
+    "top_k", "num_beams", "num_return_sequences", "min_output_length", "max_output_length",
+    "max_input_length", "seed", "repeat_count",
+)  # fmt: skip
+_BOOLEANS = ("do_sample", "include_prompt", "local_files_only")
+_NUMBERS = ("temperature", "top_p", "min_p", "repetition_penalty", "length_penalty")
+_TEXT = Type("text")
+
+
+@dataclass(frozen=True)
+class Input:
+    """One input of a workflow.
+
+    ``default`` is None where there is none, or where it is only known when the workflow runs.
+    ``notes`` are the annotations, such as ``description``.
+    """
+
+    name: str
+    type: Type = _TEXT
+    required: bool = False
+    default: Any = None
+    notes: Mapping[str, str] = field(default_factory=dict)
+
+    @property
+    def description(self) -> str | None:
+        return self.notes.get("description")
+
+    def __str__(self) -> str:
+        text = f"{self.name}: {self.type}"
+        if self.default is not None:
+            text += f" = {self.default!r}"
+        return text + (" (required)" if self.required else "")
+
+
+@dataclass(frozen=True)
+class Output:
+    """One output of a workflow; ``name`` is None where the output is one plain value."""
+
+    name: str | None
+    type: Type = _TEXT
+
+    def __str__(self) -> str:
+        return f"{self.name}: {self.type}" if self.name else str(self.type)
+
+
+@dataclass(frozen=True)
+class Signature:
+    """The inputs in the order in which the document names them, and the outputs.
+
+    ``open`` tells that the workflow uses its input as a whole, so that any key is welcome.
+    """
+
+    inputs: tuple[Input, ...]
+    outputs: tuple[Output, ...]
+    open: bool
+    _uses: tuple[Use, ...] = field(repr=False, default=())
+    _document: Document | None = field(repr=False, default=None, compare=False)
+
+    def check(self, values: Any) -> None:
+        """Raise InputError where the workflow cannot run with these inputs."""
+        if not isinstance(values, Mapping):
+            if self.open:
+                return
+            raise InputError(
+                "the input must be a mapping", hint=f"For example {{{self._example()}}}."
+            )
+        self._check_known(values)
+        self._check_required(values)
+        self._check_types(values)
+
+    def _example(self) -> str:
+        return ", ".join(f'"{each.name}": …' for each in self.inputs[:2])
+
+    def _check_known(self, values: Mapping[str, Any]) -> None:
+        names = [each.name for each in self.inputs]
+        unknown = [name for name in values if name not in names]
+        if unknown and not self.open:
+            known = f"Inputs are {', '.join(names)}." if names else "The workflow takes no input."
+            raise InputError(
+                f"there is no input '{unknown[0]}'",
+                hint=did_you_mean(str(unknown[0]), names) or known,
+                code="unknown_input",
+            )
+
+    def _check_required(self, values: Mapping[str, Any]) -> None:
+        missing: dict[str, Use] = {}
+        for use in self._uses:
+            keys = use.expression.keys
+            needed = use.demands and all(_is_missing(e, values) for e in use.fallback_of)
+            if needed and keys and _is_missing(use.expression, values):
+                missing.setdefault(".".join(keys), use)
+        if not missing:
+            return
+        names = " and ".join(f"'{name}'" for name in missing)
+        raise InputError(
+            f"missing input{'s' if len(missing) > 1 else ''} {names}",
+            where=self._where(next(iter(missing.values()))),
+            hint="Give "
+            + ", ".join(f'{name}="…"' if "." not in name else name for name in missing)
+            + ".",
+            code="missing_input",
+        )
+
+    def _check_types(self, values: Mapping[str, Any]) -> None:
+        by_name = {each.name: each for each in self.inputs}
+        for use in self._uses:
+            path = use.expression.path
+            name = path[0].name if len(path) == 1 and isinstance(path[0], Key) else None
+            if name is None or use.fallback_of or not use.always:
+                continue
+            type_ = use.expression.type or (by_name[name].type if use.whole else None)
+            value = values.get(name)
+            if type_ is None or value is None or (value == "" and type_.empty_is_missing):
+                continue
+            try:
+                convert(value, type_)
+            except ConversionError as error:
+                raise InputError(f"input '{name}': {error}", where=self._where(use)) from None
+
+    def _where(self, use: Use) -> Where | None:
+        if self._document is None:
+            return None
+        return self._document.where(use.path, within=use.expression.text)
+
+
+def signature(document: Document, workflow: Workflow) -> Signature:
+    """What a workflow takes and gives."""
+    found = sorted(_input_uses(workflow), key=lambda pair: _position(document, pair[0]))
+    inputs: dict[str, Input] = {}
+    for use, expected in found:
+        if use.expression.keys:
+            each = _input(use, expected, document)
+            known = inputs.get(each.name)
+            inputs[each.name] = each if known is None else _merged(known, each)
+    return Signature(
+        inputs=tuple(inputs.values()),
+        outputs=tuple(_outputs(workflow)),
+        open=any(not use.expression.path for use, _ in found),
+        _uses=tuple(use for use, _ in found if use.expression.keys),
+        _document=document,
+    )
+
+
+def _position(document: Document, use: Use) -> int:
+    span = document.source.values.get(use.path)
+    return span.start if span is not None else 0
+
+
+def _is_missing(expression: Expression, values: Mapping[str, Any]) -> bool:
+    """Whether the workflow's input has nothing at an expression's path."""
+    if expression.source != "input":
+        return False
+    found: Any = values
+    for key in expression.keys:
+        found = found.get(key) if isinstance(found, Mapping) else None
+    return found is None
+
+
+def _input_uses(workflow: Workflow) -> Iterator[tuple[Use, Type | None]]:
+    """The uses of the workflow's input, each with the type that its place expects."""
+    for job in workflow.jobs:
+        yield from _job_uses(job)
+    yield from _of_input(workflow.output, (*workflow.path, "output"), None)
+
+
+def _job_uses(job: Job) -> Iterator[tuple[Use, Type | None]]:
+    inner = [(use, _place_type(use)) for use in action_uses(job)]
+    inner = [(use, type_) for use, type_ in inner if use.expression.source == "input"]
+    if _passes_through(job.input):
+        yield from inner
+    elif isinstance(job.input, Mapping):
+        types = {
+            use.expression.keys[0]: _type_of(use, type_)
+            for use, type_ in inner
+            if use.expression.keys
+        }
+        for key, template in job.input.items():
+            if key == "..." and _passes_through(template):
+                for use, type_ in inner:
+                    if use.expression.keys[:1] not in [(name,) for name in job.input]:
+                        yield use, type_
+            else:
+                yield from _of_input(template, (*job.path, "input", key), types.get(key))
+    else:
+        yield from _of_input(job.input, (*job.path, "input"), None)
+    repeat_type = Type("integer")
+    yield from _of_input(job.repeat_count, (*job.path, "repeat_count"), repeat_type)
+    yield from _of_input(job.output, (*job.path, "output"), None)
+
+
+def _passes_through(template: Any) -> bool:
+    """Whether a job's input is the workflow's input as it is."""
+    if template is None:
+        return True
+    only = parse(template).only if isinstance(template, str) else None
+    return only is not None and only.source == "input" and not only.path
+
+
+def _of_input(template: Any, path: Any, expected: Type | None) -> Iterator[tuple[Use, Type | None]]:
+    for use in uses(template, path):
+        if isinstance(use, Use) and use.expression.source == "input":
+            yield use, expected
+
+
+def _place_type(use: Use) -> Type | None:
+    name = next((step for step in reversed(use.path) if isinstance(step, str)), "")
+    if name in _INTEGERS:
+        return Type("integer")
+    if name in _NUMBERS:
+        return Type("number")
+    return Type("boolean") if name in _BOOLEANS else None
+
+
+def _type_of(use: Use, expected: Type | None) -> Type:
+    path = use.expression.path
+    if len(path) > 1:
+        return Type("object") if isinstance(path[1], Key) else Type("list")
+    if use.expression.type is not None:
+        return use.expression.type
+    return expected if expected is not None and use.whole else _TEXT
+
+
+def _input(use: Use, expected: Type | None, document: Document) -> Input:
+    expression = use.expression
+    default = None
+    if len(expression.path) == 1 and expression.default is not None:
+        default = _known_default(expression, document)
+    return Input(
+        name=expression.keys[0],
+        type=_type_of(use, expected),
+        required=use.demands and not use.fallback_of,
+        default=default,
+        notes=dict(expression.notes),
+    )
+
+
+def _known_default(expression: Expression, document: Document) -> Any:
+    """A default that does not depend on other inputs."""
+    inner = expression.default.text.expressions if expression.default else ()
+    if any(each.source != "env" for each in inner):
+        return None
+    try:
+        return render(expression.text, {expression.source: {}, "env": document.environment})
+    except ExpressionError:
+        return None
+
+
+def _merged(first: Input, second: Input) -> Input:
+    """One input that stands in several places: the most that any of them says."""
+    return Input(
+        name=first.name,
+        type=first.type if first.type != _TEXT else second.type,
+        required=first.required or second.required,
+        default=first.default if first.default is not None else second.default,
+        notes={**second.notes, **first.notes},
+    )
+
+
+def _outputs(workflow: Workflow) -> Iterator[Output]:
+    last = workflow.last_jobs
+    if workflow.output is None and len(last) > 1:
+        yield from (Output(job.id, Type("json")) for job in last)
+        return
+    job = last[0] if last else None
+    template = workflow.output if workflow.output is not None or job is None else job.output
+    value = _value_type(job)
+    if not isinstance(template, Mapping) or set(template) & {"...", "?", "*", "|", "+"}:
+        yield Output(None, _result_type(template, value))
+        return
+    for key, entry in template.items():
+        yield Output(str(key), _result_type(entry, value))
+
+
+def _value_type(job: Job | None) -> Type:
+    """The type of ``${output}``."""
+    several = job is not None and (
+        job.repeat_count is not None
+        or isinstance(job.action.text, list)
+        or job.action.parameters.get("num_return_sequences", 1) != 1
+    )
+    return Type("text", is_list=several)
+
+
+def _result_type(template: Any, value: Type) -> Type:
+    if template is None:
+        return value
+    if not isinstance(template, str):
+        return Type("json")
+    only = parse(template).only
+    if only is None:
+        return _TEXT
+    if only.type is not None:
+        return only.type
+    return value if only.source == "output" and not only.path else Type("json")

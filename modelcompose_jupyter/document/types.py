@@ -1,0 +1,237 @@
+"""The value types of the language: what `as number`, `select/a,b` or `text[]` mean.
+
+One definition serves expressions, generation parameters, forms, the command line and the API.
+"""
+
+from __future__ import annotations
+
+import base64
+import contextlib
+import json
+import math
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+
+class ConversionError(ValueError):
+    """A value that is not of the type asked for."""
+
+
+@dataclass(frozen=True)
+class Type:
+    """A type as written: its name, what stands after the slash, and whether a list of it."""
+
+    name: str
+    options: tuple[str, ...] = ()
+    is_list: bool = False
+
+    def __str__(self) -> str:
+        options = "/" + ",".join(self.options) if self.options else ""
+        return f"{self.name}{'[]' if self.is_list else ''}{options}"
+
+    @property
+    def element(self) -> Type:
+        return Type(self.name, self.options)
+
+    @property
+    def range(self) -> tuple[float, float, float | None]:
+        """A slider's minimum, maximum and step (None where none was written)."""
+        minimum, maximum, *step = (number(option) for option in self.options)
+        return minimum, maximum, step[0] if step else None
+
+    @property
+    def counts_whole(self) -> bool:
+        """Whether values are whole numbers: an integer, or a slider of integers throughout."""
+        if self.name == "slider":
+            return all(_is_json_integer(option) for option in self.options)
+        return self.name == "integer"
+
+    @property
+    def empty_is_missing(self) -> bool:
+        """Whether an empty string means that no value was given."""
+        return not self.is_list and self.name in {"number", "integer", "boolean", "slider"}
+
+
+def _is_json_integer(text: str) -> bool:
+    return text.strip().lstrip("-").isdigit()
+
+
+def json_text(value: Any) -> str:
+    """A value as JSON, in the way that it appears inside text."""
+    try:
+        return json.dumps(value, ensure_ascii=False, allow_nan=False)
+    except (TypeError, ValueError) as error:
+        raise ConversionError(f"a value cannot be written as JSON: {error}") from None
+
+
+def parse_json(text: str) -> Any:
+    """JSON, without the NaN and infinities that Python's reader lets through."""
+
+    def refuse(word: str) -> Any:
+        raise ConversionError(f"{word} is not a finite number")
+
+    try:
+        return json.loads(text, parse_constant=refuse)
+    except RecursionError:
+        raise ConversionError("the JSON is nested too deeply") from None
+    except json.JSONDecodeError as error:
+        raise ConversionError(f"not JSON: {error}") from None
+
+
+def show(value: Any, limit: int = 60) -> str:
+    """A value for an error message: short, and recognisable."""
+    try:
+        text = json.dumps(value, ensure_ascii=False)
+    except (TypeError, ValueError):
+        text = repr(value)
+    return text if len(text) <= limit else text[: limit - 1] + "…"
+
+
+def text(value: Any) -> str:
+    return value if isinstance(value, str) else json_text(value)
+
+
+def number(value: Any) -> float:
+    result: float | None = None
+    if isinstance(value, int | float) and not isinstance(value, bool):
+        result = float(value)
+    elif isinstance(value, str) and value.strip().isascii() and "_" not in value:
+        try:
+            result = float(value)
+        except ValueError:
+            result = None
+    if result is None:
+        raise ConversionError(f"{show(value)} is not a number")
+    if not math.isfinite(result):
+        raise ConversionError(f"{show(value)} is not a finite number")
+    return result
+
+
+def integer(value: Any) -> int:
+    if isinstance(value, int) and not isinstance(value, bool):
+        return value
+    if isinstance(value, str) and _is_json_integer(value) and value.isascii():
+        if len(value) > 400:
+            raise ConversionError(f"{show(value)} is too long for an integer")
+        return int(value)
+    try:
+        result = number(value)
+    except ConversionError:
+        raise ConversionError(f"{show(value)} is not an integer") from None
+    if not result.is_integer():
+        raise ConversionError(f"{show(value)} is not an integer")
+    return int(result)
+
+
+_BOOLEANS = {"true": True, "yes": True, "on": True, "1": True}
+_BOOLEANS |= {"false": False, "no": False, "off": False, "0": False}
+
+
+def boolean(value: Any) -> bool:
+    if isinstance(value, bool):
+        return value
+    if isinstance(value, int | float) and value in (0, 1):
+        return bool(value)
+    if isinstance(value, str) and value.strip().lower() in _BOOLEANS:
+        return _BOOLEANS[value.strip().lower()]
+    raise ConversionError(f"{show(value)} is not a boolean (true or false)")
+
+
+def json_value(value: Any) -> Any:
+    return parse_json(value) if isinstance(value, str) else value
+
+
+def _decoded(value: Any, kind: type | tuple[type, ...], name: str) -> Any:
+    """A value, or the JSON of one, that must be a list or an object."""
+    decoded = value
+    if isinstance(value, str):
+        with contextlib.suppress(ConversionError):
+            decoded = parse_json(value)
+    if not isinstance(decoded, kind):
+        raise ConversionError(f"{show(value)} is not {name}")
+    return decoded
+
+
+def _list(value: Any) -> list[Any]:
+    return list(_decoded(value, (list, tuple), "a list"))
+
+
+def _object(value: Any, type_: Type) -> dict[str, Any]:
+    value = _decoded(value, dict, "an object")
+    if not type_.options:
+        return dict(value)
+    picked = {}
+    for path in type_.options:
+        found: Any = value
+        *_, name = keys = path.split(".")
+        for key in keys:
+            found = found.get(key) if isinstance(found, dict) else None
+        picked[name] = found
+    return picked
+
+
+def _base64(value: Any) -> str:
+    data = value if isinstance(value, bytes) else text(value).encode()
+    return base64.b64encode(data).decode("ascii")
+
+
+def _select(value: Any, type_: Type) -> str:
+    chosen = text(value)
+    if chosen not in type_.options:
+        raise ConversionError(f"{show(value)} is not one of {', '.join(type_.options)}")
+    return chosen
+
+
+def _slider(value: Any, type_: Type) -> float:
+    result = integer(value) if type_.counts_whole else number(value)
+    minimum, maximum, _ = type_.range
+    if not minimum <= result <= maximum:
+        raise ConversionError(f"{show(value)} is not between {minimum:g} and {maximum:g}")
+    return result
+
+
+_CONVERTERS: dict[str, Callable[[Any, Type], Any]] = {
+    "text": lambda value, _: text(value),
+    "string": lambda value, _: text(value),
+    "markdown": lambda value, _: text(value),
+    "integer": lambda value, _: integer(value),
+    "number": lambda value, _: number(value),
+    "boolean": lambda value, _: boolean(value),
+    "list": lambda value, _: _list(value),
+    "object": _object,
+    "json": lambda value, _: json_value(value),
+    "base64": lambda value, _: _base64(value),
+    "select": _select,
+    "slider": _slider,
+}
+
+TYPE_NAMES = tuple(_CONVERTERS)
+_TAKES_OPTIONS = ("select", "slider", "object")
+
+
+def check_type(type_: Type) -> None:
+    """Raise ConversionError where a written type makes no sense: ``text/plain``, ``slider/1``."""
+    if type_.options and type_.name not in _TAKES_OPTIONS:
+        raise ConversionError(
+            f"type '{type_.name}' takes nothing after a slash; {', '.join(_TAKES_OPTIONS)} do"
+        )
+    if type_.name == "select" and not type_.options:
+        raise ConversionError("type 'select' needs its choices, as in select/a,b,c")
+    if type_.name == "slider":
+        if len(type_.options) not in (2, 3):
+            raise ConversionError("type 'slider' needs its range, as in slider/0,1,0.1")
+        minimum, maximum, step = type_.range
+        if minimum >= maximum:
+            raise ConversionError("a slider's minimum must be below its maximum")
+        if step is not None and step <= 0:
+            raise ConversionError("a slider's step must be above 0")
+
+
+def convert(value: Any, type_: Type) -> Any:
+    """A value as ``type_``, or ConversionError. Null stays null: it is the absence of a value."""
+    if value is None:
+        return None
+    if type_.is_list:
+        return [convert(element, type_.element) for element in _list(value)]
+    return _CONVERTERS[type_.name](value, type_)

@@ -1,0 +1,205 @@
+"""The errors that users meet: one paragraph that says what is wrong, where, and what to do."""
+
+from __future__ import annotations
+
+import dataclasses
+import difflib
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+
+@dataclass(frozen=True)
+class Where:
+    """A place in a document.
+
+    ``path`` is the way through its keys and indexes; ``line`` and ``column`` count from 1 and are
+    None where the document was given as a mapping, which has no text.
+    """
+
+    file: str
+    path: tuple[str | int, ...] = ()
+    line: int | None = None
+    column: int | None = None
+    snippet: str | None = None
+
+    @property
+    def keys(self) -> str:
+        """The path as people write it: ``component.params.top_p``, ``jobs[0].input``."""
+        text = ""
+        for step in self.path:
+            text += f"[{step}]" if isinstance(step, int) else f".{step}" if text else str(step)
+        return text
+
+    def __str__(self) -> str:
+        if self.line is None:
+            return f"{self.file}: {self.keys}" if self.path else self.file
+        return f"{self.file}:{self.line}:{self.column}"
+
+    def excerpt(self) -> list[str]:
+        """The offending line with a caret under the place, or nothing where there is no text."""
+        if self.snippet is None or self.line is None or self.column is None:
+            return []
+        line, start = self.snippet, self.column - 1
+        if len(line) > 160:
+            cut = max(0, start - 80)
+            line, start = line[cut : cut + 160], start - cut
+        gutter = f"  {self.line} | "
+        padding = "".join("\t" if char == "\t" else " " for char in line[:start])
+        return [gutter + line, " " * (len(gutter) - 2) + "| " + padding + "^"]
+
+
+class ComposeError(Exception):
+    """Base of every error that this package raises on purpose.
+
+    Attributes:
+        message: what is wrong, in one sentence.
+        hint: what to do about it, or None.
+        where: the place in the document that it comes from, or None.
+        code: a stable word for programs.
+    """
+
+    code = "error"
+
+    def __init__(
+        self,
+        message: str,
+        *,
+        hint: str | None = None,
+        where: Where | None = None,
+        code: str | None = None,
+    ) -> None:
+        super().__init__(message)
+        self.message = message
+        self.hint = hint
+        self.where = where
+        if code is not None:
+            self.code = code
+
+    def at(self, where: Where) -> ComposeError:
+        """Say where it happened, unless that is known already; returns the error itself."""
+        if self.where is None:
+            self.where = where
+        return self
+
+    def to_dict(self) -> dict[str, Any]:
+        """The error as plain data, for events and answers; `from_dict` is the way back."""
+        return {
+            "type": type(self).__name__,
+            "code": self.code,
+            "message": self.message,
+            "hint": self.hint,
+            "where": dataclasses.asdict(self.where) if self.where else None,
+        }
+
+    @staticmethod
+    def from_dict(data: dict[str, Any]) -> ComposeError:
+        where = (
+            Where(**{**data["where"], "path": tuple(data["where"]["path"])})
+            if data["where"]
+            else None
+        )
+        kinds: dict[str, type[ComposeError]] = {kind.__name__: kind for kind in _PLAIN_KINDS}
+        kind = kinds.get(data["type"], ComposeError)
+        return kind(data["message"], hint=data["hint"], where=where, code=data["code"])
+
+    def lines(self) -> list[str]:
+        """The whole message, a line each."""
+        place = f"{self.where}: " if self.where else ""
+        lines = [f"{place}{self.message}"]
+        if self.where:
+            lines += self.where.excerpt()
+        if self.hint:
+            lines.append(f"  {self.hint}")
+        return lines
+
+    def __str__(self) -> str:
+        return "\n".join(self.lines())
+
+    def _render_traceback_(self) -> list[str]:
+        """IPython's hook for errors that show themselves: the paragraph, without a traceback."""
+        return f"{type(self).__name__}: {self}".splitlines()
+
+
+@dataclass(frozen=True)
+class Problem:
+    """One thing that is wrong with a document."""
+
+    message: str
+    where: Where
+    hint: str | None = None
+
+    def lines(self) -> list[str]:
+        return [f"{self.where}: {self.message}", *self.where.excerpt()] + (
+            [f"  {self.hint}"] if self.hint else []
+        )
+
+
+class DocumentError(ComposeError):
+    """A document that cannot run; ``problems`` holds all that was found, in document order."""
+
+    code = "invalid_document"
+
+    def __init__(self, problems: Sequence[Problem]) -> None:
+        first = problems[0]
+        super().__init__(first.message, hint=first.hint, where=first.where)
+        self.problems = list(problems)
+
+    def lines(self) -> list[str]:
+        return [line for problem in self.problems for line in problem.lines()]
+
+    def _render_traceback_(self) -> list[str]:
+        count = len(self.problems)
+        title = f"{type(self).__name__}: {count} problem{'s' if count > 1 else ''} in the document"
+        return [title, *self.lines()]
+
+
+class ExpressionError(ComposeError):
+    """A ``${...}`` expression that cannot be read or has no value; ``expression`` is its text."""
+
+    code = "invalid_expression"
+
+    def __init__(
+        self,
+        message: str,
+        *,
+        expression: str,
+        hint: str | None = None,
+        offset: int = 0,
+    ) -> None:
+        super().__init__(f"{message} in {expression}", hint=hint)
+        self.expression = expression
+        self.offset = offset
+
+
+class InputError(ComposeError):
+    """An input that the workflow cannot take: missing, unknown, of the wrong type or range."""
+
+    code = "invalid_input"
+
+
+class UsageError(ComposeError):
+    """A command or magic line that cannot be understood."""
+
+    code = "usage"
+
+
+class ModelError(ComposeError):
+    """A model that cannot be found, fetched, loaded or run; ``code`` tells which."""
+
+    code = "model_error"
+
+
+class RunCancelled(ComposeError):
+    """The run was stopped before it ended; its partial text is on the run."""
+
+    code = "cancelled"
+
+
+_PLAIN_KINDS = (InputError, ModelError, RunCancelled, UsageError)
+
+
+def did_you_mean(word: str, known: Iterable[str]) -> str | None:
+    """A hint with the nearest known word, or None where nothing is near."""
+    near = difflib.get_close_matches(word, list(known), n=1, cutoff=0.6)
+    return f"Did you mean '{near[0]}'?" if near else None
