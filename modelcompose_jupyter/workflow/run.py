@@ -1,0 +1,322 @@
+"""The Run: one object that every surface observes.
+
+A run is what its events say. Whoever drives it adds events; state, text, result and error follow
+from them, so a run in another process is the same object fed from a stream.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import threading
+import time
+import uuid
+from collections.abc import Callable, Generator, Iterator, Mapping
+from dataclasses import dataclass
+from enum import StrEnum
+from types import MappingProxyType
+from typing import Any, Literal
+
+from ..errors import ComposeError, RunCancelled
+
+_TICK = 0.1  # seconds; waits are this long at most, so that an interrupt is never late
+
+
+class State(StrEnum):
+    """The states of a run; equal to their plain strings."""
+
+    QUEUED = "queued"
+    RUNNING = "running"
+    COMPLETED = "completed"
+    FAILED = "failed"
+    CANCELLED = "cancelled"
+
+    @property
+    def is_final(self) -> bool:
+        return self in (State.COMPLETED, State.FAILED, State.CANCELLED)
+
+
+EventType = Literal["state", "progress", "text", "result", "error"]
+
+
+@dataclass(frozen=True)
+class Event:
+    """Something that happened in a run.
+
+    Attributes:
+        number: its place in the run's events, from 0.
+        type: ``state``, ``progress``, ``text``, ``result`` or ``error``.
+        time: seconds since the epoch.
+        data: plain data:
+            state: ``state``, and in the last one the ``summary`` of the run;
+            progress: ``phase`` (download, load, job), ``done``, ``total``, ``unit`` and more;
+            text: ``stream`` (job, repeat, prompt and sequence), ``offset``, ``text``, and in the
+            last one of a stream its ``finish_reason``;
+            result: ``output``; error: the error's ``code``, ``message``, ``hint``, ``where``.
+    """
+
+    number: int
+    type: EventType
+    time: float
+    data: Mapping[str, Any]
+
+
+class _Stream:
+    """The growing text of one sequence."""
+
+    def __init__(self) -> None:
+        self._pieces: list[str] = []
+        self._length = 0
+        self.finish_reason: str | None = None
+
+    @property
+    def text(self) -> str:
+        if len(self._pieces) > 1:
+            self._pieces = ["".join(self._pieces)]
+        return self._pieces[0] if self._pieces else ""
+
+    def put(self, offset: int, text: str) -> None:
+        if offset < self._length:
+            self._pieces = [self.text[:offset]]
+        self._pieces.append(text)
+        self._length = offset + len(text)
+
+
+class Run:
+    """One run of a workflow. Safe to use from any thread; it can be awaited.
+
+    Attributes:
+        id: a unique name.
+        workflow: the id of the workflow.
+        input: what it was given.
+    """
+
+    def __init__(
+        self,
+        workflow: str,
+        input: Any,
+        cancel: Callable[[], None],
+        *,
+        id: str | None = None,
+    ) -> None:
+        self.id = id or uuid.uuid4().hex[:12]
+        self.workflow = workflow
+        self.input = input
+        self.created = time.time()
+        self._request_cancel = cancel
+        self._changed = threading.Condition()
+        self._events: list[Event] = []
+        self._watchers: list[Callable[[], None]] = []
+        self._state = State.QUEUED
+        self._output: Any = None
+        self._error: ComposeError | None = None
+        self._summary: Mapping[str, Any] = {}
+        self._streams: dict[tuple[Any, ...], _Stream] = {}
+
+    # What it tells
+
+    @property
+    def state(self) -> State:
+        return self._state
+
+    @property
+    def done(self) -> bool:
+        return self._state.is_final
+
+    @property
+    def output(self) -> Any:
+        """The workflow's output; None until it has completed."""
+        return self._output
+
+    @property
+    def error(self) -> ComposeError | None:
+        return self._error
+
+    @property
+    def text(self) -> str:
+        """The text so far; several texts stand in their order, with a blank line between them."""
+        with self._changed:
+            return "\n\n".join(stream.text for stream in self._streams.values())
+
+    @property
+    def finish_reason(self) -> str | None:
+        """Why generation ended: ``eos``, ``stop``, ``length`` or ``cancelled``.
+
+        Of several texts, the reason of the one that was cut most: cancelled, length, stop, eos.
+        """
+        reasons = {stream.finish_reason for stream in self._streams.values()}
+        return next((r for r in ("cancelled", "length", "stop", "eos") if r in reasons), None)
+
+    @property
+    def usage(self) -> Mapping[str, int]:
+        """Tokens: ``prompt``, ``reused`` and ``generated``."""
+        return self._of_summary("usage")
+
+    @property
+    def parameters(self) -> Mapping[str, Any]:
+        """The generation parameters really used, ``seed`` among them.
+
+        Of several generations, those of the first; ``record["generations"]`` has them all.
+        """
+        return self._of_summary("parameters")
+
+    @property
+    def timings(self) -> Mapping[str, float]:
+        """Seconds: ``queue``, ``load``, ``first_token``, ``total``; and ``tokens_per_second``."""
+        return self._of_summary("timings")
+
+    @property
+    def warnings(self) -> list[str]:
+        """What was changed or had no effect, a sentence each."""
+        return list(self._summary.get("warnings", ()))
+
+    @property
+    def record(self) -> Mapping[str, Any]:
+        """What is needed to run it again: document, model, seeds, parameters, versions."""
+        return self._of_summary("record")
+
+    def _of_summary(self, key: str) -> Mapping[str, Any]:
+        return MappingProxyType(self._summary.get(key, {}))
+
+    # Waiting and watching
+
+    def wait(self, timeout: float | None = None) -> bool:
+        """Wait until it has ended; returns whether it has. Seconds; None waits for ever."""
+        deadline = None if timeout is None else time.monotonic() + timeout
+        with self._changed:
+            while not self.done:
+                left = _TICK if deadline is None else min(_TICK, deadline - time.monotonic())
+                if left <= 0:
+                    return False
+                self._changed.wait(left)
+        return True
+
+    def result(self, timeout: float | None = None) -> Any:
+        """The output, when it has ended.
+
+        Raises:
+            ComposeError: what went wrong; RunCancelled if it was stopped.
+            TimeoutError: it has not ended in ``timeout`` seconds.
+        """
+        if not self.wait(timeout):
+            raise TimeoutError(f"run {self.id} has not ended in {timeout} s")
+        if self._error is not None:
+            raise self._error
+        return self._output
+
+    def events(self, after: int = -1) -> Iterator[Event]:
+        """Every event beyond number ``after``, as they come, until the run has ended."""
+        number = after + 1
+        while True:
+            with self._changed:
+                while number >= len(self._events) and not self.done:
+                    self._changed.wait(_TICK)
+                fresh = self._events[number:]
+            if not fresh:
+                return
+            number += len(fresh)
+            yield from fresh
+
+    def stream(self) -> Iterator[str]:
+        """The text as it comes; the pieces together are ``text``.
+
+        Several texts come one after the other. A piece that was shown stays shown, so the rare
+        correction of a tokenizer is only in ``text``.
+        """
+        shown, position = 0, 0
+        for event in self.events():
+            if event.type != "text":
+                continue
+            piece, position, shown = self._fresh_text(position, shown)
+            if piece:
+                yield piece
+
+    def _fresh_text(self, position: int, shown: int) -> tuple[str, int, int]:
+        pieces = []
+        with self._changed:
+            streams = list(self._streams.values())
+            while position < len(streams):
+                text = streams[position].text
+                if shown == 0 and position > 0 and text:
+                    pieces.append("\n\n")
+                pieces.append(text[shown:])
+                shown = len(text)
+                last = position == len(streams) - 1
+                if last or streams[position].finish_reason is None:
+                    break
+                position, shown = position + 1, 0
+        return "".join(pieces), position, shown
+
+    def watch(self, callback: Callable[[], None]) -> Callable[[], None]:
+        """Call back after every event, on the thread that added it; returns how to stop.
+
+        The callback gets nothing: it reads `events` from where it was.
+        """
+        with self._changed:
+            self._watchers.append(callback)
+        return lambda: self._watchers.remove(callback)
+
+    def __await__(self) -> Generator[Any, None, Any]:
+        return self._result_async().__await__()
+
+    async def _result_async(self) -> Any:
+        await self.ended()
+        return self.result()
+
+    async def ended(self) -> None:
+        """Wait for its end in a coroutine; the run stops where the coroutine is cancelled."""
+        # Short sleeps rather than one long wait: an interrupt of a cell that awaits is noticed
+        # only when its event loop wakes up.
+        try:
+            while not self.done:
+                await asyncio.sleep(_TICK / 4)
+        except asyncio.CancelledError:
+            self.cancel()
+            raise
+
+    def cancel(self) -> None:
+        """Stop it: generation ends within a token, the text so far stays. Any thread."""
+        if not self.done:
+            self._request_cancel()
+
+    # Driving
+
+    def add(self, type: EventType, data: Mapping[str, Any]) -> None:
+        """Add an event; only whoever drives the run calls this. Nothing follows the final state."""
+        with self._changed:
+            if self.done:
+                return
+            event = Event(len(self._events), type, time.time(), data)
+            self._events.append(event)
+            self._apply(event)
+            self._changed.notify_all()
+            watchers = list(self._watchers)
+        for watcher in watchers:
+            watcher()
+
+    def _apply(self, event: Event) -> None:
+        data = event.data
+        if event.type == "text":
+            stream = self._streams.setdefault(tuple(data["stream"]), _Stream())
+            stream.put(data["offset"], data["text"])
+            stream.finish_reason = data.get("finish_reason", stream.finish_reason)
+        elif event.type == "result":
+            self._output = data["output"]
+        elif event.type == "error":
+            self._error = ComposeError.from_dict(dict(data))
+        elif event.type == "state":
+            self._summary = data.get("summary", self._summary)
+            self._state = State(data["state"])
+            if self._state is State.CANCELLED and self._error is None:
+                self._error = RunCancelled(f"run {self.id} was stopped")
+
+    def __repr__(self) -> str:
+        parts = [f"Run {self.id}", f"workflow={self.workflow}", str(self.state)]
+        if self.finish_reason:
+            parts.append(self.finish_reason)
+        if self.usage:
+            parts.append(f"{self.usage['generated']} tokens")
+        if "seed" in self.parameters:
+            parts.append(f"seed {self.parameters['seed']}")
+        if self.error is not None and self.state is State.FAILED:
+            parts.append(self.error.message)
+        return f"<{' · '.join(parts)}>"

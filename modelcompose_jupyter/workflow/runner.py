@@ -1,0 +1,220 @@
+"""Driving one run: jobs as a graph, each when those it waits for have ended.
+
+Coroutines here run on the host's event loop; nothing in them blocks.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import importlib.metadata
+import logging
+import time
+from collections.abc import Mapping
+from typing import Any
+
+from pydantic import ValidationError
+
+from ..document import Document, Job, Workflow, render
+from ..document.fields import Integer, Strict
+from ..errors import ComposeError, ExpressionError, InputError
+from .component import Call, Calls, first_message, locate
+from .run import Run, State
+
+_log = logging.getLogger(__name__)
+
+
+class _Repeat(Strict):
+    repeat_count: Integer
+
+
+async def run_workflow(document: Document, workflow: Workflow, run: Run, calls: Calls) -> None:
+    """Run a workflow to its end, whatever that is; never raises.
+
+    Args:
+        document: where the workflow comes from.
+        workflow: what to run.
+        run: takes the events; its input has been checked.
+        calls: calls components on the host's models.
+    """
+    runner = _Runner(document, workflow, run, calls)
+    run.add("state", {"state": State.RUNNING})
+    try:
+        run.add("result", {"output": await runner.output()})
+        state = State.COMPLETED
+    except asyncio.CancelledError:
+        state = State.CANCELLED
+    except ComposeError as error:
+        run.add("error", error.to_dict())
+        state = State.FAILED
+    except Exception as error:  # a defect of ours: said as such, with the traceback in the log
+        _log.exception("run %s failed", run.id)
+        internal = ComposeError(
+            f"internal error: {type(error).__name__}: {error}",
+            hint="The log of 'modelcompose_jupyter' has the traceback. Please report it.",
+            code="internal",
+        )
+        run.add("error", internal.to_dict())
+        state = State.FAILED
+    run.add("state", {"state": state, "summary": runner.summary()})
+
+
+class _Runner:
+    def __init__(self, document: Document, workflow: Workflow, run: Run, calls: Calls) -> None:
+        self._document = document
+        self._workflow = workflow
+        self._run = run
+        self._calls = calls
+        self._started = time.monotonic()
+        self._outputs: dict[str, dict[str, Any]] = {}
+        self._ended = {job.id: asyncio.Event() for job in workflow.jobs}
+        self._made: list[Call] = []
+
+    async def output(self) -> Any:
+        """Run all jobs; the workflow's output.
+
+        It is the ``output`` mapping where there is one, else the output of the one last job, else a
+        mapping of the last jobs' outputs by their ids.
+        """
+        try:
+            async with asyncio.TaskGroup() as group:
+                for job in self._workflow.jobs:
+                    group.create_task(self._job(job))
+        except BaseExceptionGroup as errors:
+            raise _first(errors) from None
+        last = self._workflow.last_jobs
+        outputs = {job.id: self._outputs[job.id]["output"] for job in last}
+        value = outputs[last[0].id] if len(last) == 1 else outputs
+        if self._workflow.output is None:
+            return value
+        path = (*self._workflow.path, "output")
+        return self._render(self._workflow.output, path, {"output": value})
+
+    async def _job(self, job: Job) -> None:
+        for name in job.depends_on:
+            await self._ended[name].wait()
+        self._progress(job, "started")
+        value = (
+            await self._repeated(job)
+            if job.repeat_count is not None
+            else (await self._called(job, {}, None))
+        )
+        if job.output is not None:
+            value = self._render(job.output, (*job.path, "output"), {"output": value})
+        self._outputs[job.id] = {"output": value}
+        self._progress(job, "completed")
+        self._ended[job.id].set()
+
+    async def _repeated(self, job: Job) -> list[Any]:
+        count = self._repeat_count(job)
+        try:
+            async with asyncio.TaskGroup() as group:
+                tasks = [
+                    group.create_task(self._called(job, {"index": index}, index))
+                    for index in range(count)
+                ]
+        except BaseExceptionGroup as errors:
+            raise _first(errors) from None
+        return [task.result() for task in tasks]
+
+    def _repeat_count(self, job: Job) -> int:
+        path = (*job.path, "repeat_count")
+        value = self._render(job.repeat_count, path, {})
+        try:
+            count = _Repeat.model_validate({"repeat_count": value}).repeat_count
+        except ValidationError as error:
+            raise InputError(
+                f"'repeat_count': {first_message(error)}", where=self._document.where(path)
+            ) from None
+        if count < 1:
+            raise InputError(
+                f"'repeat_count' must be at least 1, and it is {count}",
+                where=self._document.where(path),
+            )
+        return count
+
+    async def _called(self, job: Job, extra: Mapping[str, Any], repeat: int | None) -> Any:
+        value = self._run.input
+        if job.input is not None:
+            value = self._render(job.input, (*job.path, "input"), extra)
+        call = Call(self._document, job, value, repeat, self._run)
+        self._made.append(call)
+        return await self._calls.call(call)
+
+    def _render(self, template: Any, path: Any, extra: Mapping[str, Any]) -> Any:
+        context = {
+            "input": self._run.input,
+            "env": self._document.environment,
+            "jobs": self._outputs,
+            "context": {"run_id": self._run.id, "task_id": self._run.id},
+            **extra,
+        }
+        try:
+            return render(template, context)
+        except ExpressionError as error:
+            raise locate(error, self._document, path) from None
+
+    def _progress(self, job: Job, state: str) -> None:
+        done = len(self._outputs)
+        total = len(self._workflow.jobs)
+        data = {"phase": "job", "job": job.id, "state": state, "done": done, "total": total}
+        self._run.add("progress", {**data, "unit": "jobs"})
+
+    def summary(self) -> dict[str, Any]:
+        """What the run has to say of itself when it has ended."""
+        generations = [each for call in self._made for each in call.generations]
+        results = [each["result"] for each in generations]
+        first = results[0] if results else None
+        total = time.monotonic() - self._started
+        usage = {
+            key: sum(result.usage[key] for result in results)
+            for key in ("prompt", "reused", "generated")
+        }
+        timings = dict(first.timings) if first else {}
+        timings |= {"load": max((call.load_seconds for call in self._made), default=0.0)}
+        timings |= {"total": total}
+        if len(results) > 1:
+            working = total - timings["load"]
+            timings["tokens_per_second"] = usage["generated"] / working if working > 0 else 0.0
+        warnings = [warning for result in results for warning in result.warnings]
+        return {
+            "usage": usage,
+            "parameters": dict(first.parameters) if first else {},
+            "warnings": list(dict.fromkeys([*self._document.warnings, *warnings])),
+            "timings": timings,
+            "record": {
+                "run": self._run.id,
+                "workflow": self._workflow.id,
+                "document": self._document.hash,
+                "input": self._run.input,
+                "generations": [_generation_record(each) for each in generations],
+                "versions": _versions(),
+            },
+        }
+
+
+def _generation_record(generation: Mapping[str, Any]) -> dict[str, Any]:
+    result = generation["result"]
+    return {
+        "stream": list(generation["stream"]),
+        "model": dict(result.model),
+        "parameters": dict(result.parameters),
+        "finish_reasons": list(result.finish_reasons),
+        "usage": dict(result.usage),
+        "timings": dict(result.timings),
+    }
+
+
+def _versions() -> dict[str, str]:
+    versions = {}
+    for name in ("modelcompose-jupyter", "transformers", "torch"):
+        try:
+            versions[name] = importlib.metadata.version(name)
+        except importlib.metadata.PackageNotFoundError:
+            continue
+    return versions
+
+
+def _first(errors: BaseExceptionGroup[BaseException]) -> BaseException:
+    """The first error of a group; the others are its consequences."""
+    error: BaseException = errors.exceptions[0]
+    return _first(error) if isinstance(error, BaseExceptionGroup) else error
