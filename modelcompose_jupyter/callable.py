@@ -61,6 +61,12 @@ class Workflow:
     def outputs(self) -> tuple[Output, ...]:
         return self._signature.outputs
 
+    def describe(self) -> dict[str, Any]:
+        """Id, title, description, inputs and outputs as plain data."""
+        data = {"workflow_id": self.id, "title": self.title, "description": self.description}
+        given = {key: value for key, value in data.items() if value is not None}
+        return {**given, **self._signature.to_dict()}
+
     def submit(self, input: Any = None, /, **inputs: Any) -> Run:
         """Start a run and return it at once.
 
@@ -82,8 +88,8 @@ class Workflow:
         run = self.submit(input, **inputs)
         try:
             run.wait()
-        except BaseException:
-            _stop(run)
+        except BaseException as error:
+            stop(run, error)
             raise
         return run
 
@@ -163,11 +169,17 @@ def load(
 def _streamed(run: Run) -> Iterator[str]:
     try:
         yield from run.stream()
-    finally:
-        _stop(run)
+    except BaseException as error:
+        stop(run, error)
+        raise
     run.result()
 
 
-def _stop(run: Run) -> None:
+def stop(run: Run, error: BaseException) -> None:
+    """Stop a run that ``error`` interrupted, and have IPython say so in a line."""
     run.cancel()
     run.wait(_STOP_SECONDS)
+    if isinstance(error, KeyboardInterrupt):
+        tokens = run.usage.get("generated", 0)
+        line = f"KeyboardInterrupt: run {run.id} was stopped after {tokens} tokens"
+        error._render_traceback_ = lambda: [line]  # type: ignore[attr-defined]

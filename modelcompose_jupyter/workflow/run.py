@@ -222,9 +222,14 @@ class Run:
         Several texts come one after the other. A piece that was shown stays shown, so the rare
         correction of a tokenizer is only in ``text``.
         """
+        return (piece for piece in self.follow() if isinstance(piece, str))
+
+    def follow(self) -> Iterator[str | Event]:
+        """`stream`, with the events that are no text between the pieces."""
         shown, position = 0, 0
         for event in self.events():
             if event.type != "text":
+                yield event
                 continue
             piece, position, shown = self._fresh_text(position, shown)
             if piece:

@@ -1,0 +1,270 @@
+"""``model-compose`` and ``jupyter compose``: everything from a terminal.
+
+Standard output holds the result alone; everything else goes to standard error. The exit status is
+0, 1 where a run failed, 2 for bad use, a bad document or a bad input, 130 after Ctrl-C.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+import tempfile
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from . import __version__
+from .errors import ComposeError, DocumentError, ExpressionError, InputError, UsageError
+
+if TYPE_CHECKING:
+    from .callable import Workflow
+    from .workflow import Run
+
+_DEFAULT_FILES = ("model-compose.yml", "model-compose.yaml")
+_BAD_USE = (DocumentError, ExpressionError, InputError, UsageError)
+
+file_option = click.option(
+    "-f", "--file", type=click.Path(), help="The document; model-compose.yml or .yaml if omitted."
+)
+
+
+class _Group(click.Group):
+    """Turns our errors into a message and an exit status."""
+
+    def invoke(self, ctx: click.Context) -> Any:
+        try:
+            return super().invoke(ctx)
+        except ComposeError as error:
+            click.echo(str(error), err=True)
+            ctx.exit(2 if isinstance(error, _BAD_USE) else 1)
+        except KeyboardInterrupt:
+            ctx.exit(130)
+        except BrokenPipeError:
+            # Whoever read standard output has gone: nothing is left to say, nor to flush at exit.
+            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+            ctx.exit(1)
+
+
+@click.group(cls=_Group, context_settings={"help_option_names": ["-h", "--help"]})
+@click.version_option(__version__)
+def main() -> None:
+    """Run local text-generation workflows that are described in YAML."""
+
+
+@main.command()
+@file_option
+def validate(file: str | None) -> None:
+    """Check a document and say all that is wrong with it."""
+    from .document import load_document
+
+    path = _document_path(file)
+    document = load_document(path)
+    for warning in document.warnings:
+        click.echo(f"warning: {warning}", err=True)
+    click.echo(
+        f"{path} is valid: {_count(document.components, 'component')}, "
+        f"{_count(document.workflows, 'workflow')}",
+        err=True,
+    )
+
+
+@main.command()
+@click.argument("workflow", required=False)
+@file_option
+@click.option(
+    "-i",
+    "--input",
+    "inputs",
+    multiple=True,
+    metavar="INPUT",
+    help="A JSON object, key=text, key:=json, or - for a JSON object on standard input. "
+    "May be repeated; later ones win.",
+)
+@click.option("--stream", is_flag=True, help="Print the text as it comes instead of the result.")
+@click.option("-o", "--output", type=click.Path(dir_okay=False), help="Write the result there.")
+def run(
+    workflow: str | None,
+    file: str | None,
+    inputs: tuple[str, ...],
+    stream: bool,
+    output: str | None,
+) -> None:
+    """Run a workflow and print its result: text as it is, anything else as JSON."""
+    from .callable import load
+    from .host import local_host
+
+    flow = load(_document_path(file), workflow)
+    values = _inputs(inputs)
+    target = _writable(output)
+    try:
+        _run(flow, values, stream=stream, target=target)
+    finally:
+        local_host().close()
+
+
+def _run(flow: Workflow, values: dict[str, Any], *, stream: bool, target: Path | None) -> None:
+    from .progress import as_text, status_line
+
+    current = flow.submit(values)
+    shows_progress = sys.stderr.isatty()
+    try:
+        _follow(current, stream=stream, progress=shows_progress)
+    except BaseException:
+        current.cancel()
+        current.wait(10)
+        tokens = current.usage.get("generated", 0)
+        click.echo(f"\nstopped after {tokens} tokens", err=True)
+        raise
+    if current.error is not None:
+        raise current.error
+    if target is not None:
+        _write(target, as_text(current.output) + "\n")
+    elif not stream:
+        click.echo(as_text(current.output))
+    for warning in current.warnings:
+        click.echo(f"warning: {warning}", err=True)
+    if shows_progress:
+        click.echo(f"[{status_line(current)}]", err=True)
+
+
+def _follow(current: Run, *, stream: bool, progress: bool) -> None:
+    from .progress import progress_line
+
+    line = _ProgressLine() if progress else None
+    streamed = False
+    for piece in current.follow():
+        if isinstance(piece, str):
+            if line is not None:
+                line.show("")
+            if stream:
+                streamed = True
+                sys.stdout.write(piece)
+                sys.stdout.flush()
+        elif line is not None and (text := progress_line(piece)) is not None:
+            line.show(text)
+    if line is not None:
+        line.show("")
+    if streamed:
+        click.echo()
+
+
+class _ProgressLine:
+    """One line on standard error that changes in place; an empty one wipes it."""
+
+    def __init__(self) -> None:
+        self._shown = ""
+
+    def show(self, text: str) -> None:
+        if text != self._shown:
+            sys.stderr.write(f"\r{text.ljust(len(self._shown))}\r{text}")
+            sys.stderr.flush()
+            self._shown = text
+
+
+@main.command()
+@click.argument("workflow", required=False)
+@file_option
+@click.option("--document", is_flag=True, help="Print the JSON Schema of documents, for editors.")
+def schema(workflow: str | None, file: str | None, document: bool) -> None:
+    """Print a workflow's inputs and outputs as JSON."""
+    from .callable import load
+    from .document import json_schema
+    from .progress import as_text
+
+    described = json_schema() if document else load(_document_path(file), workflow).describe()
+    click.echo(as_text(described))
+
+
+@main.command()
+def models() -> None:
+    """List the models on this computer: those of the package, and those downloaded."""
+    from .models import installed
+    from .progress import as_text, size
+
+    found = installed()
+    if not sys.stdout.isatty():
+        click.echo(as_text([vars(model) for model in found]))
+        return
+    width = max((len(model.source) for model in found), default=0)
+    for model in found:
+        click.echo(f"{model.source.ljust(width)}  {size(model.size_bytes)}")
+
+
+def _document_path(file: str | None) -> Path:
+    if file is not None:
+        return Path(file)
+    for name in _DEFAULT_FILES:
+        if Path(name).is_file():
+            return Path(name)
+    raise UsageError(
+        f"there is no {' or '.join(_DEFAULT_FILES)} in {Path.cwd()}",
+        hint="Name the document with -f FILE.",
+    )
+
+
+def _inputs(given: tuple[str, ...]) -> dict[str, Any]:
+    values: dict[str, Any] = {}
+    for text in given:
+        if text == "-":
+            values |= _json_object(click.get_text_stream("stdin").read(), "standard input")
+        elif text.lstrip().startswith("{"):
+            values |= _json_object(text, "--input")
+        else:
+            values |= _pair(text)
+    return values
+
+
+def _json_object(text: str, name: str) -> dict[str, Any]:
+    value = _json(text, name)
+    if not isinstance(value, dict):
+        raise UsageError(f"{name} must be a JSON object", hint='For example {"prompt": "…"}.')
+    return value
+
+
+def _json(text: str, name: str) -> Any:
+    try:
+        return json.loads(text)
+    except json.JSONDecodeError as error:
+        raise UsageError(
+            f"{name} is not JSON: {error.msg} (line {error.lineno}, column {error.colno})",
+            hint="Keys and texts stand in double quotes; or write --input key=text.",
+        ) from None
+
+
+def _pair(text: str) -> dict[str, Any]:
+    name, equals, value = text.partition("=")
+    if not equals or not name or name == ":":
+        raise UsageError(
+            f"'{text}' is no input", hint="Write key=text, key:=json or a JSON object."
+        )
+    if name.endswith(":"):
+        return {name[:-1]: _json(value, f"the value of '{name[:-1]}'")}
+    return {name: value}
+
+
+def _writable(output: str | None) -> Path | None:
+    """The path to write to; wrong ones are found before a run that may take long."""
+    if output is None:
+        return None
+    path = Path(output)
+    if not path.absolute().parent.is_dir():
+        raise UsageError(f"there is no folder {path.absolute().parent} to write {path.name} to")
+    return path
+
+
+def _write(path: Path, text: str) -> None:
+    """Write a file whole or not at all."""
+    folder = path.absolute().parent
+    with tempfile.NamedTemporaryFile("w", encoding="utf-8", dir=folder, delete=False) as file:
+        file.write(text)
+    Path(file.name).replace(path)
+
+
+def _count(things: Any, noun: str) -> str:
+    return f"{len(things)} {noun}{'' if len(things) == 1 else 's'}"
+
+
+if __name__ == "__main__":
+    main()

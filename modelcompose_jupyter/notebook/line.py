@@ -1,0 +1,97 @@
+"""The line of a magic: words, ``--flags``, ``key=text`` and ``key:=python``."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass, field
+from typing import Any
+
+from ..errors import UsageError, did_you_mean
+
+_OPENING, _CLOSING = "([{", ")]}"
+
+
+@dataclass
+class Line:
+    """A line taken apart. ``inputs`` maps names to values, ``flags`` holds what began with --."""
+
+    words: list[str] = field(default_factory=list)
+    flags: set[str] = field(default_factory=set)
+    inputs: dict[str, Any] = field(default_factory=dict)
+
+
+def parse_line(line: str, flags: Iterable[str], evaluate: Callable[[str], Any]) -> Line:
+    """Take a magic's line apart.
+
+    Args:
+        line: the text behind the magic's name.
+        flags: the flags that are known, without their dashes.
+        evaluate: gives the value of a Python expression.
+
+    Raises:
+        UsageError: an unknown flag, a quote that is not closed, or no name before ``=``.
+    """
+    result = Line()
+    for piece in _split(line):
+        name, equals, value = piece.partition("=")
+        if piece.startswith("--"):
+            flag = piece[2:]
+            if flag not in flags:
+                known = ", ".join(f"--{each}" for each in flags) or "none"
+                hint = did_you_mean(flag, flags) or f"Flags here: {known}."
+                raise UsageError(f"unknown flag '{piece}'", hint=hint)
+            result.flags.add(flag)
+        elif not equals:
+            result.words.append(_unquoted(piece))
+        elif name.endswith(":"):
+            result.inputs[_name(name[:-1], piece)] = evaluate(value)
+        else:
+            result.inputs[_name(name, piece)] = _unquoted(value)
+    return result
+
+
+def _name(name: str, piece: str) -> str:
+    if not name:
+        raise UsageError(f"there is no name before '=' in '{piece}'")
+    return name
+
+
+def _split(line: str) -> list[str]:
+    """The pieces between spaces; quotes, and the brackets of ``key:=[1, 2]``, keep one together."""
+    pieces: list[str] = []
+    piece, quote, depth, escaped = "", "", 0, False
+    for char in line.strip() + " ":
+        if escaped:
+            escaped = False
+        elif quote:
+            escaped = char == "\\"
+            quote = "" if char == quote else quote
+        elif char in "\"'" and (not piece or piece[-1] in "=" + _OPENING + ", :" or ":=" in piece):
+            quote = char
+        elif ":=" in piece:
+            depth += (char in _OPENING) - (char in _CLOSING)
+        if char.isspace() and not quote and depth <= 0:
+            if piece:
+                pieces.append(piece)
+            piece = ""
+        else:
+            piece += char
+    if piece.strip():
+        what = "a quote" if quote else "a bracket"
+        raise UsageError(f"{what} is never closed in '{piece.strip()}'")
+    return pieces
+
+
+def _unquoted(text: str) -> str:
+    r"""Text without the quotes around it; in double ones ``\"``, ``\\``, ``\n`` and ``\t`` stand
+    for what they do everywhere, and any other backslash for itself."""
+    if len(text) < 2 or text[0] != text[-1] or text[0] not in "\"'":
+        return text
+    inner = text[1:-1]
+    if text[0] == "'":
+        return inner.replace("\\'", "'")
+    try:
+        return str(json.loads(text, strict=False))
+    except json.JSONDecodeError:
+        return inner.replace('\\"', '"')

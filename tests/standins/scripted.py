@@ -1,0 +1,109 @@
+"""Scripted models: the scheduling of runs without weights. Nothing here knows about text quality."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable
+from concurrent.futures import Future
+from typing import Any
+
+from modelcompose_jupyter.document import GenerationParameters
+from modelcompose_jupyter.models import Generation, GenerationResult, ModelInfo, ModelSpec, Progress
+
+Reply = Callable[[str], list[str]]
+
+
+class ScriptedModels:
+    """Answers each prompt with the pieces that ``reply`` gives for it.
+
+    ``hold`` names prompts whose generation stands still, after its first piece, until `release` or
+    a cancel; ``started`` is set when such a one stands.
+    """
+
+    def __init__(self, reply: Reply | None = None, hold: tuple[str, ...] = ()) -> None:
+        self.reply = reply or (lambda prompt: [f"<{prompt}>"])
+        self.hold = hold
+        self.started = threading.Semaphore(0)
+        self.gate = threading.Event()
+        self.prompts: list[str] = []
+        self.parameters: list[dict[str, Any]] = []
+        self.specs: list[ModelSpec] = []
+        self.leases = 0
+        self.failure: Exception | None = None
+
+    def acquire(self, spec: ModelSpec, on_progress: Any = None) -> Future[Any]:
+        self.specs.append(spec)
+        future: Future[Any] = Future()
+        if self.failure is not None:
+            future.set_exception(self.failure)
+            return future
+        if on_progress is not None:
+            on_progress(Progress("load", spec.source, 1, 1, "tensors", None))
+        self.leases += 1
+        future.set_result(ScriptedLease(self))
+        return future
+
+    def list(self) -> list[ModelInfo]:
+        return []
+
+    def unload(self, name: str | None = None) -> list[ModelInfo]:
+        return []
+
+    def close(self) -> None:
+        self.gate.set()
+
+
+class ScriptedLease:
+    def __init__(self, models: ScriptedModels) -> None:
+        self._models = models
+
+    def __enter__(self) -> ScriptedLease:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.release()
+
+    def release(self) -> None:
+        self._models.leases -= 1
+
+    def generate(
+        self, prompt: str, parameters: GenerationParameters, on_text: Any = None
+    ) -> Generation:
+        cancelled = threading.Event()
+        models = self._models
+
+        def cancel(_: Generation) -> None:
+            cancelled.set()
+            models.gate.set()
+
+        generation = Generation(cancel)
+        models.prompts.append(prompt)
+        models.parameters.append(parameters.given())
+
+        def work() -> None:
+            text = ""
+            for piece in models.reply(prompt):
+                if cancelled.is_set():
+                    break
+                on_text(0, len(text), piece)
+                text += piece
+                if prompt in models.hold:
+                    models.started.release()
+                    models.gate.wait(30)
+            reason = "cancelled" if cancelled.is_set() else "eos"
+            generation.future.set_result(_result(text, reason, parameters))
+
+        threading.Thread(target=work, daemon=True).start()
+        return generation
+
+
+def _result(text: str, reason: str, parameters: GenerationParameters) -> GenerationResult:
+    return GenerationResult(
+        texts=[text],
+        finish_reasons=[reason],
+        usage={"prompt": 1, "reused": 0, "generated": 1},
+        parameters={"seed": 1, **parameters.given()},
+        warnings=[],
+        timings={"queue": 0.0, "first_token": 0.0, "total": 0.0, "tokens_per_second": 1.0},
+        model={"source": "scripted"},
+    )

@@ -1,0 +1,280 @@
+"""How jobs are scheduled and what a workflow's output is, with scripted models."""
+
+from __future__ import annotations
+
+import textwrap
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+from standins.scripted import ScriptedModels
+
+from modelcompose_jupyter import InputError, LocalHost, ModelError, Run, RunCancelled, State, load
+from modelcompose_jupyter.errors import ComposeError
+
+COMPONENT = """
+component:
+  type: model
+  task: text-generation
+  model: scripted
+  text: ${input.prompt as text}
+"""
+
+
+@pytest.fixture
+def models() -> ScriptedModels:
+    return ScriptedModels()
+
+
+@pytest.fixture
+def host(models: ScriptedModels) -> Iterator[LocalHost]:
+    host = LocalHost(models)  # type: ignore[arg-type]
+    yield host
+    host.close()
+
+
+def run(host: LocalHost, workflow: str, **inputs: Any) -> Run:
+    text = COMPONENT + textwrap.dedent(workflow)
+    return load(text, host=host).run(**inputs)
+
+
+def output(host: LocalHost, workflow: str, **inputs: Any) -> Any:
+    return run(host, workflow, **inputs).result()
+
+
+def job_events(run: Run) -> list[tuple[str, str]]:
+    return [
+        (event.data["job"], event.data["state"])
+        for event in run.events()
+        if event.type == "progress" and event.data["phase"] == "job"
+    ]
+
+
+def test_without_a_job_the_output_is_generated(host: LocalHost) -> None:
+    assert output(host, "", prompt="a") == {"generated": "<a>"}
+
+
+def test_a_flat_job_without_output_gives_the_text(host: LocalHost) -> None:
+    assert output(host, "workflow: {input: '${input}'}", prompt="a") == "<a>"
+
+
+def test_a_list_of_prompts_gives_a_list(host: LocalHost) -> None:
+    text = COMPONENT.replace("as text", "as list")
+    assert load(text, host=host)(prompt=["a", "b"]) == {"generated": ["<a>", "<b>"]}
+
+
+def test_repeats_give_a_list_in_order(host: LocalHost) -> None:
+    flow = """
+    workflow:
+      jobs:
+        - repeat_count: ${input.count}
+          input: {prompt: "${input.prompts[${index}]}"}
+    """
+    assert output(host, flow, count=3, prompts=["a", "b", "c"]) == ["<a>", "<b>", "<c>"]
+
+
+def test_one_repeat_is_still_a_list(host: LocalHost) -> None:
+    flow = "workflow: {job: {repeat_count: 1, output: {all: '${output}'}}}"
+    assert output(host, flow, prompt="a") == {"all": ["<a>"]}
+
+
+@pytest.mark.parametrize("count", [0, -1, 1.5, {"a": 1}])
+def test_a_wrong_repeat_count_is_an_input_error_with_its_place(host: LocalHost, count: Any) -> None:
+    flow = """
+    workflow:
+      job:
+        repeat_count: ${input.count as json}
+    """
+    done = run(host, flow, prompt="a", count=count)
+    assert done.state == "failed"
+    assert isinstance(done.error, InputError)
+    assert done.error.where is not None
+    assert done.error.where.keys == "workflow.job.repeat_count"
+
+
+def test_a_job_waits_for_the_job_whose_output_it_uses(
+    host: LocalHost, models: ScriptedModels
+) -> None:
+    flow = """
+    workflow:
+      jobs:
+        - id: second
+          input: {prompt: "2 ${jobs.first.output}"}
+        - id: first
+          input: {prompt: "1 ${input.prompt}"}
+    """
+    done = run(host, flow, prompt="a")
+    assert done.output == "<2 <1 a>>"
+    assert job_events(done) == [
+        ("first", "started"),
+        ("first", "completed"),
+        ("second", "started"),
+        ("second", "completed"),
+    ]
+
+
+def test_jobs_that_wait_for_nothing_run_side_by_side(host: LocalHost) -> None:
+    models = ScriptedModels(hold=("a", "b"))
+    both = LocalHost(models)  # type: ignore[arg-type]
+    flow = load(
+        COMPONENT
+        + "workflow: {jobs: [{id: x, input: {prompt: a}}, {id: y, input: {prompt: b}}]}",
+        host=both,
+    )
+    pending = flow.submit()
+    assert models.started.acquire(timeout=30)
+    assert models.started.acquire(timeout=30)  # the second stands while the first still does
+    models.gate.set()
+    assert pending.result(30) == {"x": "<a>", "y": "<b>"}
+    both.close()
+
+
+def test_several_last_jobs_give_a_mapping_by_id(host: LocalHost) -> None:
+    flow = """
+    workflow:
+      jobs:
+        - {id: start, input: {prompt: s}}
+        - {id: left, depends_on: start, input: {prompt: l}}
+        - {id: right, depends_on: [start], input: {prompt: r}}
+    """
+    assert output(host, flow) == {"left": "<l>", "right": "<r>"}
+
+
+def test_the_workflow_output_sees_every_job(host: LocalHost) -> None:
+    flow = """
+    workflow:
+      output: {first: "${jobs.a.output}", last: "${output}"}
+      jobs:
+        - {id: a, input: {prompt: x}}
+        - {id: b, input: {prompt: "${jobs.a.output}"}}
+    """
+    assert output(host, flow) == {"first": "<x>", "last": "<<x>>"}
+
+
+def test_an_action_output_is_what_the_job_gets(host: LocalHost) -> None:
+    text = COMPONENT + "  output: {said: '${result}', to: '${input.prompt}'}\n"
+    assert load(text, host=host)(prompt="a") == {"said": "<a>", "to": "a"}
+
+
+def test_an_inline_component_runs(host: LocalHost, models: ScriptedModels) -> None:
+    flow = """
+    workflow:
+      job:
+        component:
+          type: model
+          task: text-generation
+          model: other
+          text: inline ${input.prompt}
+    """
+    assert output(host, flow, prompt="a") == "<inline a>"
+    assert [spec.source for spec in models.specs] == ["other"]
+
+
+def test_a_failing_job_fails_the_run_and_stops_the_others() -> None:
+    models = ScriptedModels(hold=("slow",))
+    host = LocalHost(models)  # type: ignore[arg-type]
+    flow = """
+workflow:
+  jobs:
+    - {id: slow, input: {prompt: slow}}
+    - {id: bad, input: {prompt: x}, repeat_count: "${input.count | 0}"}
+"""
+    done = load(COMPONENT + flow, host=host).run()
+    assert done.state == "failed"
+    assert "'repeat_count' must be at least 1" in str(done.error)
+    assert models.leases == 0
+    host.close()
+
+
+def test_an_error_of_the_model_says_where_the_model_is_named(
+    host: LocalHost, models: ScriptedModels
+) -> None:
+    models.failure = ModelError("there is no such model", hint="Look again.")
+    done = run(host, "", prompt="a")
+    assert done.state == "failed"
+    assert isinstance(done.error, ModelError)
+    assert done.error.where is not None
+    assert done.error.where.keys == "component.model"
+    with pytest.raises(ModelError, match="no such model"):
+        done.result()
+
+
+def test_a_parameter_out_of_range_is_found_when_it_is_rendered(host: LocalHost) -> None:
+    text = COMPONENT + "  temperature: ${input.heat as number | 0.5}\n"
+    done = load(text, host=host).run(prompt="a", heat=-1)
+    assert isinstance(done.error, InputError)
+    assert "'temperature': -1.0 is not at least 0" in str(done.error)
+
+
+def test_parameters_reach_the_model_with_their_types(
+    host: LocalHost, models: ScriptedModels
+) -> None:
+    text = COMPONENT + "  params: {top_k: '${input.k}', stop_sequences: ['${input.s}']}\n"
+    load(text, host=host)(prompt="a", k="7", s="${env.HOME}")
+    assert models.parameters == [{"top_k": 7, "stop_sequences": ["${env.HOME}"]}]
+
+
+@pytest.mark.parametrize(
+    "prompt", ["${env.HOME}", "{}", "$x", r"\n \${a} \\", "안녕 🌙", "a: b # c", "%s {0} ${"]
+)
+def test_a_prompt_reaches_the_model_unchanged(
+    host: LocalHost, models: ScriptedModels, prompt: str
+) -> None:
+    assert output(host, "", prompt=prompt) == {"generated": f"<{prompt}>"}
+    assert models.prompts == [prompt]
+
+
+def test_cancel_keeps_the_text_and_gives_the_model_back() -> None:
+    models = ScriptedModels(lambda prompt: ["one ", "two ", "three"], hold=("a",))
+    host = LocalHost(models)  # type: ignore[arg-type]
+    pending = load(COMPONENT, host=host).submit(prompt="a")
+    assert models.started.acquire(timeout=30)
+    pending.cancel()
+    assert pending.wait(30)
+    assert (pending.state, pending.finish_reason) == ("cancelled", "cancelled")
+    assert pending.text == "one "
+    assert models.leases == 0
+    with pytest.raises(RunCancelled):
+        pending.result()
+    host.close()
+
+
+def test_a_run_cancelled_before_it_starts_is_cancelled(host: LocalHost) -> None:
+    pending = load(COMPONENT, host=host).submit(prompt="a")
+    pending.cancel()
+    assert pending.wait(30)
+    assert pending.state in (State.CANCELLED, State.COMPLETED)
+    assert list(pending.events())[-1].data["state"] == pending.state
+
+
+def test_cancelling_twice_or_after_the_end_changes_nothing(host: LocalHost) -> None:
+    done = run(host, "", prompt="a")
+    done.cancel()
+    done.cancel()
+    assert done.state == "completed"
+
+
+def test_wrong_inputs_are_refused_before_a_run_exists(host: LocalHost) -> None:
+    flow = load(COMPONENT, host=host)
+    with pytest.raises(InputError, match="missing input 'prompt'"):
+        flow.submit()
+    with pytest.raises(InputError, match="Did you mean 'prompt'"):
+        flow.submit(promt="a")
+    assert host.runs() == []
+
+
+def test_runs_are_known_to_the_host_by_the_start_of_their_id(host: LocalHost) -> None:
+    done = run(host, "", prompt="a")
+    assert host.run(done.id[:6]) is done
+    with pytest.raises(ComposeError, match="there is no run"):
+        host.run("zzz")
+
+
+def test_the_record_has_what_it_takes_to_run_again(host: LocalHost) -> None:
+    done = run(host, "", prompt="a")
+    record = done.record
+    assert record["input"] == {"prompt": "a"}
+    assert record["document"].startswith("sha256:")
+    assert record["generations"][0]["parameters"]["seed"] == 1
+    assert done.parameters["seed"] == 1
+    assert done.usage == {"prompt": 1, "reused": 0, "generated": 1}
