@@ -116,8 +116,13 @@ class Workflow:
         run = self.submit(input, **inputs)
         return _streamed(run)
 
+    @property
+    def _label(self) -> str:
+        """The title, else the id if its author gave it one."""
+        return self.title or ("" if self.id.startswith("__") else self.id)
+
     def __repr__(self) -> str:
-        lines = [f"Workflow {self.title or self.id}"]
+        lines = [f"Workflow {self._label}".rstrip()]
         if self.description:
             lines.append(f"  {self.description}")
         models = dict.fromkeys(job.component.model["source"] for job in self._workflow.jobs)
@@ -138,7 +143,7 @@ class Workflow:
         )
         outputs = ", ".join(f"<code>{escape(str(each))}</code>" for each in self.outputs)
         return (
-            f"<div><strong>{escape(self.title or self.id)}</strong>"
+            f"<div><strong>{escape(self._label or "Workflow")}</strong>"
             f" · {', '.join(f'<code>{escape(str(m))}</code>' for m in models)}"
             f"{f'<div>{escape(self.description)}</div>' if self.description else ''}"
             f"<table><thead><tr><th>input</th><th>type</th><th></th><th></th></tr></thead>"

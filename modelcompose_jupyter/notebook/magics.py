@@ -138,7 +138,7 @@ class ComposeMagics(Magics):
 
         self._no_words(line, "models")
         rows = [
-            [m.id, m.source, m.device, m.precision, m.state, size(m.memory_bytes), m.leases]
+            [m.id, m.source, m.device, m.precision, m.state, size(m.memory_bytes or 0), m.leases]
             for m in local_host().models()
         ]
         headers = ["id", "source", "device", "precision", "state", "weights", "in use"]

@@ -117,8 +117,7 @@ def test_jobs_that_wait_for_nothing_run_side_by_side(host: LocalHost) -> None:
     models = ScriptedModels(hold=("a", "b"))
     both = LocalHost(models)  # type: ignore[arg-type]
     flow = load(
-        COMPONENT
-        + "workflow: {jobs: [{id: x, input: {prompt: a}}, {id: y, input: {prompt: b}}]}",
+        COMPONENT + "workflow: {jobs: [{id: x, input: {prompt: a}}, {id: y, input: {prompt: b}}]}",
         host=both,
     )
     pending = flow.submit()

@@ -1,0 +1,83 @@
+"""A real kernel to run cells in, with what each cell put out."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from jupyter_client.manager import start_new_kernel
+
+CELL_SECONDS = 120
+
+
+@dataclass
+class Cell:
+    """What a cell put out."""
+
+    stdout: str = ""
+    stderr: str = ""
+    data: list[dict[str, Any]] = field(default_factory=list)
+    error: dict[str, Any] | None = None
+    status: str = ""
+
+    @property
+    def text(self) -> str:
+        """The plain text of what the cell displayed and returned."""
+        return "\n".join(each.get("text/plain", "") for each in self.data)
+
+
+class Kernel:
+    """Runs cells one after the other."""
+
+    def __init__(self, manager: Any, client: Any) -> None:
+        self._manager = manager
+        self._client = client
+
+    def run(self, code: str, *, watch: Callable[[Cell], None] | None = None) -> Cell:
+        """Run a cell; ``watch`` is called after every output with what there is so far."""
+        cell = Cell()
+        request = self._client.execute(code)
+        while True:
+            message = self._client.get_iopub_msg(timeout=CELL_SECONDS)
+            if message["parent_header"].get("msg_id") != request:
+                continue
+            kind, content = message["msg_type"], message["content"]
+            if kind == "stream":
+                setattr(cell, content["name"], getattr(cell, content["name"]) + content["text"])
+            elif kind in ("execute_result", "display_data"):
+                cell.data.append(content["data"])
+            elif kind == "error":
+                cell.error = content
+            elif kind == "status" and content["execution_state"] == "idle":
+                break
+            if watch is not None:
+                watch(cell)
+        while True:
+            reply = self._client.get_shell_msg(timeout=CELL_SECONDS)
+            if reply["parent_header"].get("msg_id") == request:
+                cell.status = reply["content"]["status"]
+                return cell
+
+    def value(self, expression: str) -> str:
+        """The repr of an expression's value."""
+        return self.run(f"print(repr(({expression})), end='')").stdout
+
+    def interrupt(self) -> None:
+        self._manager.interrupt_kernel()
+
+
+@contextmanager
+def kernel(folder: Path, **environment: str) -> Iterator[Kernel]:
+    """A fresh kernel that works in ``folder``."""
+    manager, client = start_new_kernel(
+        cwd=str(folder), env={**os.environ, **environment}, startup_timeout=CELL_SECONDS
+    )
+    try:
+        yield Kernel(manager, client)
+    finally:
+        client.stop_channels()
+        manager.shutdown_kernel(now=True)

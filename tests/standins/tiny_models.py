@@ -1,0 +1,192 @@
+"""Tiny models with random weights, of real architectures, made on the spot.
+
+Each has a byte-level BPE tokenizer of its own, float32 weights and enough spread in its output that
+greedy text varies. `save` writes a folder as `save_pretrained` does.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+BOS, EOS, PAD = "<s>", "</s>", "<pad>"
+CONTEXT = 128
+_TEXT = (
+    "Once upon a time there was a small fox who lived in the wood and had a friend.",
+    "The quick brown fox jumps over the lazy dog, and the dog does not care at all.",
+    "옛날 옛적에 작은 여우가 숲에서 살았습니다. 여우에게는 친구가 있었습니다.",
+    "Emoji come in pieces: 🦊 👩‍🔬 🎉, and so do accents: é ü ñ.",
+)
+
+
+def tokenizer(bos: bool = False, **options: Any) -> Any:
+    """A byte-level tokenizer of about 400 tokens; with ``bos`` it begins each text with one."""
+    from tokenizers import Tokenizer, decoders, models, pre_tokenizers, processors, trainers
+    from transformers import PreTrainedTokenizerFast
+
+    raw = Tokenizer(models.BPE())
+    raw.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
+    raw.decoder = decoders.ByteLevel()
+    trainer = trainers.BpeTrainer(
+        vocab_size=400,
+        special_tokens=[PAD, BOS, EOS],
+        initial_alphabet=pre_tokenizers.ByteLevel.alphabet(),
+        show_progress=False,
+    )
+    raw.train_from_iterator(_TEXT * 4, trainer)
+    if bos:
+        raw.post_processor = processors.TemplateProcessing(
+            single=f"{BOS} $A", special_tokens=[(BOS, 1)]
+        )
+    return PreTrainedTokenizerFast(
+        tokenizer_object=raw, bos_token=BOS, eos_token=EOS, pad_token=PAD, **options
+    )
+
+
+def _config(kind: Any, options: dict[str, Any], **defaults: Any) -> Any:
+    ids = {"pad_token_id": 0, "bos_token_id": 1, "eos_token_id": 2}
+    return kind(**{**ids, **defaults, **options})
+
+
+def _llama(vocabulary: int, **options: Any) -> Any:
+    from transformers import LlamaConfig, LlamaForCausalLM
+
+    return LlamaForCausalLM(
+        _config(
+            LlamaConfig, options, vocab_size=vocabulary,
+            hidden_size=32, intermediate_size=64, num_hidden_layers=2,
+            num_attention_heads=4, num_key_value_heads=2, max_position_embeddings=CONTEXT,
+        )
+    )  # fmt: skip
+
+
+def _smollm3(vocabulary: int, **options: Any) -> Any:
+    from transformers import SmolLM3Config, SmolLM3ForCausalLM
+
+    return SmolLM3ForCausalLM(
+        _config(
+            SmolLM3Config, options, vocab_size=vocabulary,
+            hidden_size=32, intermediate_size=64, num_hidden_layers=4,
+            num_attention_heads=4, num_key_value_heads=2, max_position_embeddings=CONTEXT,
+        )
+    )  # fmt: skip
+
+
+def _gpt2(vocabulary: int, **options: Any) -> Any:
+    from transformers import GPT2Config, GPT2LMHeadModel
+
+    return GPT2LMHeadModel(
+        _config(
+            GPT2Config, options, vocab_size=vocabulary,
+            n_embd=32, n_layer=2, n_head=4, n_positions=CONTEXT,
+        )
+    )  # fmt: skip
+
+
+def _gpt_neo(vocabulary: int, **options: Any) -> Any:
+    from transformers import GPTNeoConfig, GPTNeoForCausalLM
+
+    return GPTNeoForCausalLM(
+        _config(
+            GPTNeoConfig, options, vocab_size=vocabulary,
+            hidden_size=32, num_layers=2, num_heads=4, window_size=16,
+            attention_types=[[["global", "local"], 1]], max_position_embeddings=CONTEXT,
+        )
+    )  # fmt: skip
+
+
+def _codegen(vocabulary: int, **options: Any) -> Any:
+    from transformers import CodeGenConfig, CodeGenForCausalLM
+
+    return CodeGenForCausalLM(
+        _config(
+            CodeGenConfig, options, vocab_size=vocabulary,
+            n_embd=32, n_layer=2, n_head=4, rotary_dim=4,
+            n_positions=CONTEXT, n_ctx=CONTEXT,
+        )
+    )  # fmt: skip
+
+
+def _blenderbot(vocabulary: int, **options: Any) -> Any:
+    from transformers import BlenderbotConfig, BlenderbotForConditionalGeneration
+
+    return BlenderbotForConditionalGeneration(
+        _config(
+            BlenderbotConfig, options, vocab_size=vocabulary,
+            d_model=32, encoder_layers=1, decoder_layers=2,
+            encoder_attention_heads=4, decoder_attention_heads=4, encoder_ffn_dim=64,
+            decoder_ffn_dim=64, max_position_embeddings=CONTEXT, decoder_start_token_id=1,
+            forced_eos_token_id=2,
+        )
+    )  # fmt: skip
+
+
+def _t5(vocabulary: int, **options: Any) -> Any:
+    from transformers import T5Config, T5ForConditionalGeneration
+
+    return T5ForConditionalGeneration(
+        _config(
+            T5Config, options, vocab_size=vocabulary,
+            d_model=32, d_kv=8, d_ff=64, num_layers=2, num_heads=4,
+            decoder_start_token_id=0,
+        )
+    )  # fmt: skip
+
+
+def _mamba(vocabulary: int, **options: Any) -> Any:
+    from transformers import MambaConfig, MambaForCausalLM
+
+    return MambaForCausalLM(
+        _config(
+            MambaConfig, options, vocab_size=vocabulary,
+            hidden_size=32, num_hidden_layers=2, state_size=4,
+        )
+    )  # fmt: skip
+
+
+ARCHITECTURES: dict[str, Callable[..., Any]] = {
+    "smollm3": _smollm3,
+    "llama": _llama,
+    "gpt2": _gpt2,
+    "gpt_neo": _gpt_neo,
+    "codegen": _codegen,
+    "blenderbot": _blenderbot,
+    "t5": _t5,
+    "mamba": _mamba,
+}
+ENCODER_DECODERS = {"blenderbot", "t5"}
+
+
+def make(architecture: str = "llama", seed: int = 0, **options: Any) -> Any:
+    """A model with random weights; ``options`` go to its config. Leaves torch's seed as it was."""
+    import torch
+
+    state = torch.random.get_rng_state()
+    torch.manual_seed(seed)
+    model = ARCHITECTURES[architecture](len(tokenizer()), **options)
+    with torch.no_grad():
+        for name, weight in model.named_parameters():
+            if weight.dim() > 1 and "conv" not in name:
+                weight.normal_(0, 0.25)
+    torch.random.set_rng_state(state)
+    return model.float().eval()
+
+
+def save(
+    folder: Path,
+    architecture: str = "llama",
+    *,
+    seed: int = 0,
+    bos: bool = False,
+    shards: str | None = None,
+    generation: dict[str, Any] | None = None,
+    **options: Any,
+) -> Path:
+    """Write a tiny model into ``folder``; ``shards`` is a size like ``50KB`` to split it at."""
+    model = make(architecture, seed, **options)
+    for name, value in (generation or {}).items():
+        setattr(model.generation_config, name, value)
+    model.save_pretrained(folder, **({"max_shard_size": shards} if shards else {}))
+    tokenizer(bos).save_pretrained(folder)
+    return folder
