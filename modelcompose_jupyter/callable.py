@@ -143,7 +143,7 @@ class Workflow:
         )
         outputs = ", ".join(f"<code>{escape(str(each))}</code>" for each in self.outputs)
         return (
-            f"<div><strong>{escape(self._label or "Workflow")}</strong>"
+            f"<div><strong>{escape(self._label or 'Workflow')}</strong>"
             f" · {', '.join(f'<code>{escape(str(m))}</code>' for m in models)}"
             f"{f'<div>{escape(self.description)}</div>' if self.description else ''}"
             f"<table><thead><tr><th>input</th><th>type</th><th></th><th></th></tr></thead>"

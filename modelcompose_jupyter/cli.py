@@ -209,7 +209,7 @@ def _inputs(given: tuple[str, ...]) -> dict[str, Any]:
     values: dict[str, Any] = {}
     for text in given:
         if text == "-":
-            values |= _json_object(click.get_text_stream("stdin").read(), "standard input")
+            values |= _json_object(sys.stdin.read(), "standard input")
         elif text.lstrip().startswith("{"):
             values |= _json_object(text, "--input")
         else:
