@@ -131,37 +131,21 @@ def _run(flow: Workflow, values: dict[str, Any], *, stream: bool, target: Path |
 
 
 def _follow(current: Run, *, stream: bool, progress: bool) -> None:
-    from .progress import progress_line
+    from .progress import TerminalLine, progress_line
 
-    line = _ProgressLine() if progress else None
+    line = TerminalLine() if progress else None
     streamed = False
     for piece in current.follow():
-        if isinstance(piece, str):
-            if line is not None:
-                line.show("")
-            if stream:
-                streamed = True
-                sys.stdout.write(piece)
-                sys.stdout.flush()
-        elif line is not None and (text := progress_line(piece)) is not None:
-            line.show(text)
+        if line is not None:
+            line.show("" if isinstance(piece, str) else progress_line(piece))
+        if stream and isinstance(piece, str):
+            streamed = True
+            sys.stdout.write(piece)
+            sys.stdout.flush()
     if line is not None:
         line.show("")
     if streamed:
         click.echo()
-
-
-class _ProgressLine:
-    """One line on standard error that changes in place; an empty one wipes it."""
-
-    def __init__(self) -> None:
-        self._shown = ""
-
-    def show(self, text: str) -> None:
-        if text != self._shown:
-            sys.stderr.write(f"\r{text.ljust(len(self._shown))}\r{text}")
-            sys.stderr.flush()
-            self._shown = text
 
 
 @main.command()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import difflib
+import unicodedata
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -45,8 +46,15 @@ class Where:
             cut = max(0, start - 80)
             line, start = line[cut : cut + 160], start - cut
         gutter = f"  {self.line} | "
-        padding = "".join("\t" if char == "\t" else " " for char in line[:start])
+        padding = "".join(map(_blank, line[:start]))
         return [gutter + line, " " * (len(gutter) - 2) + "| " + padding + "^"]
+
+
+def _blank(char: str) -> str:
+    """Blanks as wide as a character in a terminal, so that the caret stands under its place."""
+    if char == "\t" or unicodedata.combining(char):
+        return "\t" if char == "\t" else ""
+    return "  " if unicodedata.east_asian_width(char) in "WF" else " "
 
 
 class ComposeError(Exception):
@@ -167,7 +175,8 @@ class ExpressionError(ComposeError):
         hint: str | None = None,
         offset: int = 0,
     ) -> None:
-        super().__init__(f"{message} in {expression}", hint=hint)
+        shown = expression if len(expression) <= 200 else f"{expression[:200]}…"
+        super().__init__(f"{message} in {shown}", hint=hint)
         self.expression = expression
         self.offset = offset
 
@@ -201,5 +210,10 @@ _PLAIN_KINDS = (InputError, ModelError, RunCancelled, UsageError)
 
 def did_you_mean(word: str, known: Iterable[str]) -> str | None:
     """A hint with the nearest known word, or None where nothing is near."""
-    near = difflib.get_close_matches(word, list(known), n=1, cutoff=0.6)
-    return f"Did you mean '{near[0]}'?" if near else None
+    near = nearest(word, known)
+    return f"Did you mean '{near}'?" if near else None
+
+
+def nearest(word: str, known: Iterable[str]) -> str | None:
+    """The known word that is most like ``word``, or None where none is."""
+    return next(iter(difflib.get_close_matches(word, list(known), n=1, cutoff=0.6)), None)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import sys
 from typing import Any
 
 from .workflow import Event, Run
@@ -29,6 +30,20 @@ def progress_line(event: Event) -> str | None:
         return f"Loading {data['model']}{share}"
     of = f" of {size(data['total'])}" if data["total"] else ""
     return f"Downloading {data['model']} {size(data['done'])}{of}"
+
+
+class TerminalLine:
+    """One line on standard error that changes in place; an empty one wipes it."""
+
+    def __init__(self) -> None:
+        self._shown = ""
+
+    def show(self, text: str | None) -> None:
+        """Show a text; None leaves what is there."""
+        if text is not None and text != self._shown:
+            sys.stderr.write(f"\r{text.ljust(len(self._shown))}\r{text}")
+            sys.stderr.flush()
+            self._shown = text
 
 
 def status_line(run: Run) -> str:

@@ -5,10 +5,11 @@ from __future__ import annotations
 import sys
 import time
 
+from IPython import get_ipython
 from IPython.display import DisplayHandle, Pretty
 
 from ..callable import stop
-from ..progress import as_text, progress_line, says_only, status_line
+from ..progress import TerminalLine, as_text, progress_line, says_only, status_line
 from ..workflow import Run
 
 _PROGRESS_SECONDS = 0.2
@@ -21,21 +22,19 @@ def follow(run: Run) -> None:
         ComposeError: what went wrong.
         KeyboardInterrupt: the kernel was interrupted; the run has stopped.
     """
-    progress = _ProgressLine()
+    progress = _progress_line()
     streamed = False
     try:
         for piece in run.follow():
+            progress.show("" if isinstance(piece, str) else progress_line(piece))
             if isinstance(piece, str):
-                progress.clear()
                 streamed = True
                 sys.stdout.write(piece)
-            elif (line := progress_line(piece)) is not None:
-                progress.show(line)
     except BaseException as error:
         stop(run, error)
         raise
     finally:
-        progress.clear()
+        progress.show("")
         if streamed:
             sys.stdout.write("\n")
         sys.stdout.flush()
@@ -52,25 +51,29 @@ def _conclude(run: Run) -> None:
         print(f"warning: {warning}")  # noqa: T201
 
 
-class _ProgressLine:
-    """One line that changes in place, a few times a second, and goes away."""
+class _CellLine:
+    """One line of a notebook's cell that changes in place, a few times a second."""
 
     def __init__(self) -> None:
         self._handle: DisplayHandle | None = None
         self._shown = 0.0
 
-    def show(self, line: str) -> None:
+    def show(self, text: str | None) -> None:
+        """Show a text; an empty one wipes the line, None leaves what is there."""
         now = time.monotonic()
         if self._handle is None:
-            self._handle = DisplayHandle()
-            self._handle.display(Pretty(line))
-        elif now - self._shown >= _PROGRESS_SECONDS:
-            self._handle.update(Pretty(line))
-        else:
-            return
-        self._shown = now
-
-    def clear(self) -> None:
-        if self._handle is not None:
+            if text:
+                self._handle = DisplayHandle()
+                self._handle.display(Pretty(text))
+                self._shown = now
+        elif text == "":
             self._handle.update(Pretty(""))
             self._handle = None
+        elif text is not None and now - self._shown >= _PROGRESS_SECONDS:
+            self._handle.update(Pretty(text))
+            self._shown = now
+
+
+def _progress_line() -> _CellLine | TerminalLine:
+    """The line for this shell: outputs that change exist only where there is a kernel."""
+    return _CellLine() if hasattr(get_ipython(), "kernel") else TerminalLine()
