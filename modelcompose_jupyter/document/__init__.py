@@ -14,7 +14,7 @@ from .expression import parse
 from .parameters import GenerationParameters
 from .reader import Source, read
 from .render import render
-from .schema import json_schema
+from .schema import json_schema, own_keys
 from .signature import Input, Output, Signature, signature
 from .uses import Flaw, uses
 from .validator import validate
@@ -39,7 +39,7 @@ __all__ = [
 
 
 def load_document(
-    source: str | Path | Mapping[str, Any],
+    source: str | bytes | Path | Mapping[str, Any],
     *,
     name: str | None = None,
     environ: Mapping[str, str] | None = None,
@@ -47,7 +47,7 @@ def load_document(
     """Read and check a document.
 
     Args:
-        source: a path, YAML text, or a mapping.
+        source: a path, YAML text or its bytes, or a mapping.
         name: what errors call it; the path if None.
         environ: the environment that ``${env.NAME}`` reads; the process's own if None.
 
@@ -55,14 +55,13 @@ def load_document(
         DocumentError: all that is wrong with it.
     """
     read_source = read(source, name=name)
-    problems = list(read_source.problems)
-    compose, invalid = validate(read_source)
-    problems += invalid
-    if compose is None:
+    checked = validate(read_source)
+    problems = [*read_source.problems, *checked.problems]
+    if checked.compose is None:
         problems += _broken_expressions(read_source)
     else:
         document, wrong = compile_document(
-            read_source, compose, os.environ if environ is None else environ
+            read_source, checked, os.environ if environ is None else environ
         )
         problems += wrong
         if not problems:
@@ -72,7 +71,8 @@ def load_document(
 
 def _broken_expressions(source: Source) -> Iterator[Problem]:
     """What can be said of the expressions of a document that is too wrong to go on with."""
-    for use in uses(source.data):
+    data = own_keys(source.data) if isinstance(source.data, dict) else source.data
+    for use in uses(data):
         if isinstance(use, Flaw):
             where = source.where(use.path, within=use.error.expression)
             yield Problem(use.error.message, where, use.error.hint)

@@ -15,11 +15,13 @@ from pydantic import ValidationError
 from ..errors import ExpressionError, Problem, did_you_mean
 from . import schema
 from .document import Action, Component, Controller, Document, Job, Workflow, choose_default
-from .expression import Expression, Key
+from .expression import Expression, Key, is_template
+from .fields import Strict
 from .parameters import GenerationParameters
 from .reader import Path, Source
 from .render import render
 from .uses import Flaw, Use, uses
+from .validator import Validated
 
 KNOWN_SOURCES = (
     "input", "env", "jobs", "output", "result", "response", "item", "index", "context", "error"
@@ -34,18 +36,26 @@ _DEFAULT = "__default__"
 
 
 def compile_document(
-    source: Source, compose: schema.Compose, environ: Mapping[str, str]
+    source: Source, checked: Validated, environ: Mapping[str, str]
 ) -> tuple[Document, list[Problem]]:
-    """The document in its normal form, and what is wrong with it."""
-    compiler = _Compiler(source, compose, environ)
+    """The document in its normal form, and what else is wrong with it."""
+    assert checked.compose is not None
+    compiler = _Compiler(source, checked.compose, checked.spoiled, environ)
     document = compiler.document()
     return document, compiler.problems
 
 
 class _Compiler:
-    def __init__(self, source: Source, compose: schema.Compose, environ: Mapping[str, str]) -> None:
+    def __init__(
+        self,
+        source: Source,
+        compose: schema.Compose,
+        spoiled: set[Path],
+        environ: Mapping[str, str],
+    ) -> None:
         self._source = source
         self._compose = compose
+        self._spoiled = spoiled
         self._environ = environ
         self.problems: list[Problem] = []
         self._environment: dict[str, str] = {}
@@ -55,7 +65,7 @@ class _Compiler:
     def document(self) -> Document:
         compose = self._compose
         found = self._listed(compose, "component", "components", ())
-        if not found:
+        if not found and not self._is_spoiled((), "component", "components"):
             self._problem("'component' is missing", (), hint="It names the model and its prompt.")
         components = (self._component(model, path, "__component__") for model, path in found)
         self._components = self._unique(components, "component")
@@ -86,6 +96,15 @@ class _Compiler:
     ) -> None:
         where = self._source.where(path, key=key, within=within)
         self.problems.append(Problem(message, where, hint))
+
+    def _is_spoiled(self, path: Path, *keys: str) -> bool:
+        """Whether one of a mapping's keys was wrong, so that what it lacks is no new problem."""
+        return any((*path, key) in self._spoiled for key in keys)
+
+    def _is_known_badly(self, *kinds: str) -> bool:
+        """Whether ids of these kinds may have been lost with something that was wrong."""
+        lost = {path[-1] for path in self._spoiled if path}
+        return bool(lost & {"id", *kinds, *(f"{kind}s" for kind in kinds)})
 
     def _exclude(self, path: Path, first: str, second: str, hint: str) -> None:
         place = self._source.where((*path, first), key=True).line
@@ -181,7 +200,7 @@ class _Compiler:
             "name": written.model.name and f"bundled:{written.model.name}",
         }
         given = {key: value for key, value in sources.items() if value is not None}
-        if len(given) != 1:
+        if len(given) != 1 and not any(path[: len(at)] == at for path in self._spoiled):
             self._problem("a model has exactly one of 'repository', 'path' and 'name'", at)
         model["source"] = next(iter(given.values()), "")
         if written.model.path and not written.model.path.startswith(("/", ".", "~", "$")):
@@ -209,14 +228,17 @@ class _Compiler:
         given = [key for key in ("text", "prompt") if getattr(written, key) is not None]
         if len(given) == 2:
             self._exclude(path, "text", "prompt", "They mean the same: keep one.")
-        if not given:
+        if not given and not self._is_spoiled(path, "text", "prompt", "action", "actions"):
             hint = "Write 'text: ${input.prompt as text}', say."
             self._problem("'text' is missing: the prompt", path, hint=hint)
         text_path = (*path, given[0] if given else "text")
         text = getattr(written, given[0]) if given else ""
         self._check(text, text_path, ("input", "env", "context"))
         for name, template in parameters.items():
+            before = len(self.problems)
             self._check(template, parameter_paths[name], ("input", "env", "context"))
+            if len(self.problems) == before and _is_of_environment(template):
+                self._fixed(GenerationParameters, name, template, parameter_paths[name])
         results = ("input", "env", "context", "output", "result", "response")
         self._check(written.output, (*path, "output"), results)
         return Action(
@@ -319,7 +341,8 @@ class _Compiler:
             return self._component(written.component, at, "__component__")
         if written.component in (None, _DEFAULT):
             chosen = choose_default(self._components)
-            if chosen is None and self._components:
+            lost = self._is_spoiled(path, "component", "job", "jobs")
+            if chosen is None and self._components and not lost:
                 hint = f"Name one of {self._ids(self._components)}, or mark one 'default: true'."
                 self._problem("the job names none of the several components", path, hint=hint)
         else:
@@ -343,8 +366,11 @@ class _Compiler:
 
     def _referred(self, name: str, known: Iterable[Any], kind: str, path: Path) -> Any:
         by_id = {element.id: element for element in known}
-        if name not in by_id:
-            hint = did_you_mean(name, by_id) or f"There is {self._ids(by_id.values()) or 'none'}."
+        if name not in by_id and not self._is_known_badly(kind):
+            there = self._ids(by_id.values())
+            hint = did_you_mean(name, by_id) or (
+                f"There is {there}." if there else f"The {kind} has no id: leave this line out."
+            )
             self._problem(f"there is no {kind} '{name}'", path, hint=hint)
         return by_id.get(name)
 
@@ -356,7 +382,7 @@ class _Compiler:
         """The job, waiting for those it names and for those whose output it uses."""
         others = [name for name in names if name != job.id]
         for index, name in enumerate(job.depends_on):
-            if name not in others:
+            if name not in others and not self._is_known_badly("job"):
                 at = (*job.path, "depends_on")
                 raw = self._raw(at)
                 at = (*at, index) if isinstance(raw, list) else at
@@ -444,7 +470,7 @@ class _Compiler:
     def _used_job(self, use: Use, jobs: list[str]) -> Iterator[str]:
         expression = use.expression
         name = expression.keys[0] if expression.keys else None
-        if name is None or name not in jobs:
+        if name is None or (name not in jobs and not self._is_known_badly("job")):
             what = (
                 f"there is no other job '{name}'" if name else "a job is named, as jobs.ID.output"
             )
@@ -520,16 +546,20 @@ class _Compiler:
         self._check(template, path, ("env",))
         if len(self.problems) > before:
             return
+        if (value := self._fixed(schema.Api, key, template, path)) is not None:
+            values[name] = value
+
+    def _fixed(self, model: type[Strict], key: str, template: Any, path: Path) -> Any:
+        """A value that only the environment decides, which is not shown: it may be a secret."""
         try:
             value = render(template, {"env": self._environment})
-            checked = type(written).model_validate(
-                {**written.model_dump(exclude_unset=True), key: value}, context={"rendered": True}
-            )
-            values[name] = getattr(checked, key)
+            checked = model.model_validate({key: value}, context={"rendered": True})
+            return getattr(checked, key)
         except ExpressionError as error:
             self._report(error, path)
-        except ValidationError as error:
-            self._problem(f"'{key}': {error.errors()[0]['msg'].lower()}", path)
+        except ValidationError:
+            self._problem(f"'{key}' cannot be what {template} gives", path)
+        return None
 
 
 class _Defaulted:
@@ -538,6 +568,14 @@ class _Defaulted:
     def __init__(self, action: Action, raw: Any) -> None:
         self.action = action
         self.default = isinstance(raw, Mapping) and raw.get("default") is True
+
+
+def _is_of_environment(template: Any) -> bool:
+    """Whether the environment alone decides a template's value."""
+    if not is_template(template):
+        return False
+    found = [use for use in uses(template) if isinstance(use, Use)]
+    return all(use.expression.source == "env" for use in found)
 
 
 _MISSING_ACTION = Action("__missing__", (), "", {}, {})

@@ -15,6 +15,7 @@ text, and two of them stand for one backslash. Rendering is in ``render``.
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import lru_cache
@@ -26,6 +27,7 @@ from .types import TYPE_NAMES, ConversionError, Type, check_type
 _SPACES = " \t\r\n"
 _ESCAPES = {"n": "\n", "t": "\t", "r": "\r", "b": "\b", "f": "\f"}
 _MAX_NESTING = 20
+_MAX_SHOWN = 2000  # characters of a wrong expression that its error holds
 
 
 @dataclass(frozen=True)
@@ -129,17 +131,26 @@ def parse(text: str) -> Text:
 
 def expression_end(text: str, start: int) -> int | None:
     """Where the expression that starts at ``start`` ends, or None where it never does."""
+    return read_to_end(text, start)[0]
+
+
+def read_to_end(text: str, start: int) -> tuple[int | None, int]:
+    """Where the expression at ``start`` ends, and how many characters were read in vain for it.
+
+    One that breaks the grammar ends at its matching brace.
+    """
     parser = _Parser(text, start)
     try:
         parser.expression()
-        return parser.position
+        return parser.position, 0
     except ExpressionError:
-        return _matching_brace(text, start)
+        end = _matching_brace(text, start, len(text))
+        return end, max(parser.position, end or len(text)) - start
 
 
-def _matching_brace(text: str, start: int) -> int | None:
+def _matching_brace(text: str, start: int, stop: int) -> int | None:
     depth = 0
-    for position in range(start + 1, len(text)):
+    for position in range(start + 1, min(stop, len(text))):
         if text[position] == "{":
             depth += 1
         elif text[position] == "}":
@@ -156,6 +167,9 @@ class _Parser:
         self.source = source
         self.position = position
         self.starts: list[int] = []
+        # A default in quotes that turns out to be none is read again; what was read of it is kept,
+        # so that nesting does not double the work at each level.
+        self._read: dict[int, Expression] = {}
 
     def text(self) -> tuple[str | Expression, ...]:
         parts = _Parts()
@@ -185,9 +199,10 @@ class _Parser:
 
     def expression(self) -> Expression:
         start = self.position
-        self.starts.append(start)
-        if len(self.starts) > _MAX_NESTING:
-            self._fail(f"expressions are nested more than {_MAX_NESTING} deep")
+        if start in self._read:
+            self.position += len(self._read[start].text)
+            return self._read[start]
+        self._begin(start)
         self.position += 2
         self._skip()
         if self._at("}"):
@@ -208,7 +223,13 @@ class _Parser:
         self.position += 1
         self.starts.pop()
         text = self.source[start : self.position]
-        return Expression(text, start, source, path, type_, default, notes)
+        self._read[start] = Expression(text, start, source, path, type_, default, notes)
+        return self._read[start]
+
+    def _begin(self, start: int) -> None:
+        self.starts.append(start)
+        if len(self.starts) > _MAX_NESTING:
+            self._fail(f"expressions are nested more than {_MAX_NESTING} deep")
 
     def _path(self) -> tuple[Segment, ...]:
         path: list[Segment] = []
@@ -237,8 +258,10 @@ class _Parser:
         if char.isdecimal() or char in ("-", ":"):
             return self._index_or_slice()
         start = self.position
+        self._begin(start)
         source = self._name("an index, a slice, '*', a quoted key or a source such as 'index'")
         path = self._path()
+        self.starts.pop()
         return Index(Expression(self.source[start : self.position], start, source, path))
 
     def _index_or_slice(self) -> Segment:
@@ -323,11 +346,15 @@ class _Parser:
 
     def _json_end(self) -> int | None:
         """Where a JSON list or object ends that is the whole default and has no expressions."""
+        start = self.position
+        stop = self.source.find("${", start)
         try:
-            _, end = json.JSONDecoder().raw_decode(self.source, self.position)
-        except (json.JSONDecodeError, RecursionError):
+            # Only up to the next expression: the decoder's errors count the lines before them.
+            window = self.source[start : stop if stop >= 0 else None]
+            _, length = json.JSONDecoder().raw_decode(window)
+        except (ValueError, RecursionError):
             return None
-        return end if "${" not in self.source[self.position : end] and self._closes(end) else None
+        return start + length if self._closes(start + length) else None
 
     def _closes(self, position: int) -> bool:
         """Whether nothing but notes and the closing brace may follow ``position``."""
@@ -380,10 +407,7 @@ class _Parser:
         self.position += 2
         if char == "u":
             digits = self.source[self.position : self.position + 4]
-            try:
-                code = int(digits, 16) if len(digits) == 4 else -1
-            except ValueError:
-                code = -1
+            code = int(digits, 16) if re.fullmatch("[0-9a-fA-F]{4}", digits) else -1
             if code >= 0 and not 0xD800 <= code < 0xE000:
                 self.position += 4
                 return chr(code)
@@ -437,13 +461,13 @@ class _Parser:
     def _unexpected(self, expected: str) -> NoReturn:
         if not self._peek():
             self._fail("it is never closed", hint="An expression ends with '}'.")
-        rest = self.source[self.position :].split(maxsplit=1)
+        rest = self.source[self.position : self.position + 40].split(maxsplit=1)
         found = rest[0].split("}")[0] if rest and not self._at("}") else self._peek()
         self._fail(f"expected {expected}, found '{found[:20] or self._peek()}'")
 
     def _fail(self, message: str, *, hint: str | None = None) -> NoReturn:
         start = self.starts[0]
-        end = _matching_brace(self.source, start)
+        end = _matching_brace(self.source, start, start + _MAX_SHOWN)
         text = self.source[start : end or start + 60].partition("\n\n")[0]
         raise ExpressionError(message, expression=text, hint=hint, offset=start)
 

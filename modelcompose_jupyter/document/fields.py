@@ -57,6 +57,39 @@ def _listed(value: Any) -> Any:
     return value if isinstance(value, list | tuple) else [value]
 
 
+def _filled_text(value: Any) -> str:
+    if not (text := _plain_text(value)):
+        raise types.ConversionError("an empty text is not allowed here")
+    return text
+
+
+class OneOrMore:
+    """Lets a field of a list hold one element as it is."""
+
+    def __get_pydantic_core_schema__(
+        self, source: Any, handler: GetCoreSchemaHandler
+    ) -> CoreSchema:
+        return core_schema.no_info_before_validator_function(_listed, handler(source))
+
+    def __get_pydantic_json_schema__(
+        self, schema: CoreSchema, handler: GetJsonSchemaHandler
+    ) -> JsonSchemaValue:
+        several = handler(schema)
+        return {"anyOf": [several, several["items"]]}
+
+
+class _Written:
+    """Adds to a field's JSON Schema the other ways in which its value may be written."""
+
+    def __init__(self, *ways: JsonSchemaValue) -> None:
+        self._ways = ways
+
+    def __get_pydantic_json_schema__(
+        self, schema: CoreSchema, handler: GetJsonSchemaHandler
+    ) -> JsonSchemaValue:
+        return {"anyOf": [handler(schema), *self._ways]}
+
+
 class TemplateOr:
     """Lets a field hold a template: its value is checked when it has been rendered.
 
@@ -81,13 +114,17 @@ class TemplateOr:
         return {"anyOf": [handler(schema), template]}
 
 
+_WORDS = ("true", "false", "yes", "no", "on", "off", "1", "0")
+_SWITCH_WORDS = "|".join("".join(f"[{c}{c.upper()}]" for c in word) for word in _WORDS)
 TextField = Annotated[str, _converting(_plain_text)]
-Number = Annotated[float, _converting(types.number)]
-Integer = Annotated[int, _converting(types.integer)]
-Boolean = Annotated[bool, _converting(types.boolean)]
-Texts = Annotated[list[Annotated[TextField, Field(min_length=1)]], BeforeValidator(_listed)]
-Identifier = Annotated[TextField, Field(min_length=1, max_length=200)]
-OneOrMore = BeforeValidator(_listed)
+_DIGITS = _Written({"type": "string", "pattern": "[0-9]"})
+SWITCH = _Written({"enum": [0, 1]}, {"type": "string", "pattern": rf"^\s*({_SWITCH_WORDS})\s*$"})
+Number = Annotated[float, _converting(types.number), _DIGITS]
+Integer = Annotated[int, _converting(types.integer), _DIGITS]
+Boolean = Annotated[bool, _converting(types.boolean), SWITCH]
+FilledText = Annotated[str, _converting(_filled_text), Field(min_length=1)]
+Texts = Annotated[list[FilledText], Field(min_length=1), OneOrMore()]
+Identifier = Annotated[FilledText, Field(max_length=200)]
 
 
 def _shape(value: Any) -> str:
@@ -100,11 +137,22 @@ IN_FULL, IN_SHORT, BY_SHAPE = Tag("mapping"), Tag("plain"), Discriminator(_shape
 
 
 def _prompt(value: Any) -> Any:
-    return value if isinstance(value, list) else _plain_text(value)
+    if not isinstance(value, list):
+        return _plain_text(value)
+    if not value:
+        raise types.ConversionError("an empty list has no prompt")
+    return [each if isinstance(each, Mapping) else _plain_text(each) for each in value]
 
 
 Prompt = Annotated[
     Any,
     _converting(_prompt),
-    WithJsonSchema({"anyOf": [{"type": "string"}, {"type": "array"}]}),
+    WithJsonSchema(
+        {
+            "anyOf": [
+                {"type": "string"},
+                {"type": "array", "items": {"type": ["string", "object"]}, "minItems": 1},
+            ]
+        }
+    ),
 ]

@@ -8,7 +8,7 @@ from pydantic import BeforeValidator, Field, model_validator
 from pydantic_core import PydanticCustomError
 
 from . import types
-from .fields import Boolean, Integer, Number, Strict, TemplateOr, Texts
+from .fields import SWITCH, Boolean, Integer, Number, Strict, TemplateOr, Texts
 
 MAX_SEED = 2**63 - 1
 
@@ -53,7 +53,8 @@ class GenerationParameters(Strict):
         None, description="With beams: above 0 favours longer texts, below 0 shorter ones."
     )
     early_stopping: (
-        Annotated[bool | Literal["never"], BeforeValidator(_early_stopping), TemplateOr()] | None
+        Annotated[bool | Literal["never"], BeforeValidator(_early_stopping), SWITCH, TemplateOr()]
+        | None
     ) = Field(None, description="With beams: stop when enough of them have ended.")
     num_return_sequences: Annotated[Integer, Field(ge=1, le=256), TemplateOr()] | None = Field(
         None, description="How many texts for a prompt; above 1 the output is a list."

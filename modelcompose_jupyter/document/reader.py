@@ -8,19 +8,24 @@ its braces, so ``text: ${input.a | "b: ${input.c}"}`` needs no quotes. And numbe
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from bisect import bisect_right
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass, field
+from functools import cached_property
 from pathlib import Path as FilePath
-from typing import Any, ClassVar
+from typing import Any, ClassVar, NoReturn
 
 import yaml
 
 from ..errors import DocumentError, Problem, Where
-from .expression import expression_end
+from .expression import read_to_end
+from .types import show
 
 MAX_CHARACTERS = 1_000_000
 MAX_DEPTH = 50
 MAX_NODES = 50_000  # after aliases are expanded, so that a few lines cannot become gigabytes
+_MAX_BYTES = 4 * MAX_CHARACTERS
 
 Path = tuple[str | int, ...]
 
@@ -55,9 +60,9 @@ class Source:
         known = path
         while known and known not in spans:
             known, spans = known[:-1], self.values
-        span = spans.get(known)
-        if self.text is None or span is None:
+        if self.text is None:
             return Where(self.file, path)
+        span = spans.get(known, Span(0, 0))
         index = span.start
         if within is not None and (found := self.text.find(within, span.start, span.end)) >= 0:
             index = found
@@ -66,18 +71,26 @@ class Source:
     def _where_at(self, index: int, path: Path = ()) -> Where:
         assert self.text is not None
         index = min(index, len(self.text))
-        start = self.text.rfind("\n", 0, index) + 1
-        end = self.text.find("\n", index)
-        line = self.text[start : end if end >= 0 else None].rstrip("\r")
-        return Where(self.file, path, self.text.count("\n", 0, index) + 1, index - start + 1, line)
+        number = bisect_right(self._line_starts, index)
+        start = self._line_starts[number - 1]
+        end = self._line_starts[number] if number < len(self._line_starts) else None
+        line = "".join(
+            char if char.isprintable() or char == "\t" else "\ufffd"
+            for char in self.text[start:end].rstrip("\r\n")
+        )
+        return Where(self.file, path, number, index - start + 1, line)
+
+    @cached_property
+    def _line_starts(self) -> list[int]:
+        return [0, *(each.end() for each in re.finditer(r"\r\n?|\n", self.text or ""))]
 
     def fail(self, message: str, index: int, hint: str | None = None) -> DocumentError:
         """An error that leaves nothing else to say about the document."""
         return DocumentError([Problem(message, self._where_at(index), hint)])
 
 
-def read(source: str | FilePath | Mapping[str, Any], *, name: str | None = None) -> Source:
-    """Read a document from a path, from YAML text or from a mapping.
+def read(source: str | bytes | FilePath | Mapping[str, Any], *, name: str | None = None) -> Source:
+    """Read a document from a path, from YAML text, also as bytes, or from a mapping.
 
     A string is YAML text when it has a line break or a ``:`` followed by a space or its end, and a
     path otherwise. ``name`` is what errors call the document.
@@ -86,36 +99,93 @@ def read(source: str | FilePath | Mapping[str, Any], *, name: str | None = None)
         DocumentError: the file cannot be read, or the text is no YAML or is too large.
     """
     if isinstance(source, Mapping):
-        return Source(name or "<mapping>", FilePath.cwd(), data=_plain(source))
+        given = Source(name or "<mapping>", FilePath.cwd())
+        given.data = _Copy(given).copy(source, ())
+        return given
+    if isinstance(source, bytes):
+        return _read_bytes(source, name or "<text>", FilePath.cwd())
     if isinstance(source, str) and _is_yaml(source):
         return read_text(source, name or "<text>", FilePath.cwd())
-    path = FilePath(source).expanduser()
-    file = name or str(path)
+    file = name or str(source)
     try:
-        text = path.read_text(encoding="utf-8-sig")
-    except OSError as error:
-        reason = (error.strerror or str(error)).lower()
+        path = FilePath(source).expanduser()
+        file = name or str(path)
+        with path.open("rb") as stream:
+            data = stream.read(_MAX_BYTES + 1)
+    except (OSError, RuntimeError, ValueError) as error:  # no such home, a NUL in the name
+        reason = (getattr(error, "strerror", None) or str(error)).lower()
         raise DocumentError([Problem(f"cannot read it: {reason}", Where(file))]) from None
+    return _read_bytes(data, file, path.resolve().parent)
+
+
+def _read_bytes(data: bytes, file: str, folder: FilePath) -> Source:
+    if len(data) > _MAX_BYTES:
+        message = f"a document has at most {MAX_CHARACTERS:,} characters, and this one has more"
+        raise DocumentError([Problem(message, Where(file))])
+    try:
+        text = data.decode("utf-8")
     except UnicodeDecodeError as error:
         message = f"it is not UTF-8 text (byte {error.start})"
         raise DocumentError([Problem(message, Where(file), "Save it as UTF-8.")]) from None
-    return read_text(text, file, path.resolve().parent)
+    return read_text(text, file, folder)
 
 
 def _is_yaml(text: str) -> bool:
     return "\n" in text or ": " in text or text.rstrip().endswith(":") or not text.strip()
 
 
-def _plain(value: Any) -> Any:
-    if isinstance(value, Mapping):
-        return {key: _plain(entry) for key, entry in value.items()}
-    if isinstance(value, list | tuple):
-        return [_plain(element) for element in value]
-    return value
+class _Copy:
+    """Copies a mapping that was given, as plain data within the bounds of a text."""
+
+    def __init__(self, source: Source) -> None:
+        self._source = source
+        self._nodes = 0
+
+    def copy(self, value: Any, path: Path) -> Any:
+        self._nodes += 1
+        if self._nodes > MAX_NODES:
+            self._fail(f"it has more than {MAX_NODES:,} values", ())
+        if len(path) > MAX_DEPTH:
+            self._fail(f"it is nested more than {MAX_DEPTH} deep", path[:1])
+        if isinstance(value, Mapping):
+            return {self._key(key, path): self.copy(at, (*path, key)) for key, at in value.items()}
+        if isinstance(value, list | tuple):
+            return [self.copy(element, (*path, i)) for i, element in enumerate(value)]
+        if isinstance(value, str):
+            return self._text(value, path)
+        if value is not None and not isinstance(value, bool | int | float):
+            hint = "A document holds texts, numbers, booleans, null, lists and mappings."
+            self._fail(f"a value of type '{type(value).__name__}' is not allowed", path, hint)
+        return value
+
+    def _key(self, key: Any, path: Path) -> str:
+        if not isinstance(key, str):
+            self._fail(f"a key must be text, and {show(key)} is not", path)
+        return self._text(key, path)
+
+    def _text(self, text: str, path: Path) -> str:
+        try:
+            return _characters(text)
+        except UnicodeDecodeError:
+            self._fail(_HALF, path)
+
+    def _fail(self, message: str, path: Path, hint: str | None = None) -> NoReturn:
+        raise DocumentError([Problem(message, Where(self._source.file, path), hint)])
+
+
+_HALF = "it has half of a surrogate pair, which is no character"
+
+
+def _characters(text: str) -> str:
+    """The text with its surrogate pairs joined; UnicodeDecodeError where one half is alone."""
+    if text.isascii():
+        return text
+    return text.encode("utf-16-le", "surrogatepass").decode("utf-16-le")
 
 
 def read_text(text: str, file: str, folder: FilePath) -> Source:
     """Read YAML text; ``file`` names it in errors."""
+    text = text.removeprefix("\ufeff")
     source = Source(file, folder, text=text)
     if len(text) > MAX_CHARACTERS:
         limit = f"a document has at most {MAX_CHARACTERS:,} characters, this one {len(text):,}"
@@ -125,29 +195,55 @@ def read_text(text: str, file: str, folder: FilePath) -> Source:
         root = loader.get_single_node()
     except yaml.reader.ReaderError as error:
         raise source.fail(
-            f"character {error.character!r} is not allowed in YAML", error.position
+            f"character U+{_code(error.character):04X} is not allowed in YAML", error.position
         ) from None
     except _TooDeep as error:
         raise source.fail(f"it is nested more than {MAX_DEPTH} deep", error.index) from None
     except yaml.MarkedYAMLError as error:
-        mark = error.problem_mark or error.context_mark
-        message = error.problem or "it is not YAML"
-        hint = _syntax_hint(text, mark.index if mark else 0, message)
-        raise source.fail(f"not YAML: {message}", mark.index if mark else 0, hint) from None
+        raise _syntax_error(source, error) from None
     if root is not None:
         source.data = _Builder(source).build(root, ())
     return source
 
 
-def _syntax_hint(text: str, index: int, message: str) -> str | None:
-    start = text.rfind("\n", 0, index) + 1
-    if "\t" in text[start : index + 1]:
-        return "YAML is indented with spaces, not tabs."
-    if "mapping values are not allowed" in message:
-        return "Text with ': ' in it needs quotes; or a line above lacks its ':'."
-    if "expected <block end>" in message:
-        return "Lines of one mapping begin in one column."
-    return None
+def _code(character: Any) -> int:
+    return character if isinstance(character, int) else ord(character)
+
+
+# What the parser says, what we say where that is clearer, and what to do.
+_SYNTAX: tuple[tuple[str, str | None, str | None], ...] = (
+    ("found another document", "a second document begins here, and a file holds one", None),
+    ("second occurrence", "an anchor of this name stands above already", None),
+    ("unexpected end of stream", "a quoted text is never closed", None),
+    ("undefined alias", None, "An anchor '&name' stands before its aliases '*name'."),
+    (
+        "unknown escape",
+        None,
+        "In double quotes a backslash is written twice.",
+    ),
+    ("expected ',' or", None, "A '[' or '{' before this place is not closed, or a ',' is missing."),
+    ("could not find expected ':'", None, "This line, or the one above, lacks its ':'."),
+    ("mapping values", None, "Text with ': ' in it needs quotes; or a line above lacks its ':'."),
+    ("that cannot start", None, "Text that begins with this character needs quotes."),
+    ("<block end>, but found '<", None, "Lines of one mapping begin in one column."),
+    ("<block end>, but found '?'", None, "Lines of one mapping begin in one column."),
+)
+
+
+def _syntax_error(source: Source, error: yaml.MarkedYAMLError) -> DocumentError:
+    message = error.problem or "it cannot be read"
+    mark = error.problem_mark or error.context_mark
+    if "unexpected end of stream" in message:
+        mark = error.context_mark or mark  # where the text begins that has no end
+    index, hint = mark.index if mark else 0, None
+    for said, clearer, advice in _SYNTAX:
+        if said in message:
+            message, hint = clearer or message, advice
+            break
+    place = source._where_at(index)
+    if "\t" in (place.snippet or "")[: place.column]:
+        hint = "YAML is indented with spaces, not tabs."
+    return DocumentError([Problem(f"not YAML: {message}", place, hint)])
 
 
 class _TooDeep(Exception):
@@ -163,6 +259,7 @@ class _Loader(yaml.SafeLoader):
     def __init__(self, text: str) -> None:
         super().__init__(text)
         self._depth = 0
+        self._window: _Window | None = None
 
     def compose_node(self, parent: Any, index: Any) -> Any:
         self._depth += 1
@@ -219,17 +316,44 @@ class _Loader(yaml.SafeLoader):
         """The expression that starts here, with its lines folded as YAML folds them."""
         if not self.buffer.startswith("${", self.pointer):
             return None
-        end = expression_end(self.buffer, self.pointer)
+        indent = None if self.flow_level else self.indent
+        if self._window is None or not self._window.holds(self.pointer, indent):
+            self._window = _Window(self.buffer, self.pointer, indent)
+        end = self._window.expression_end(self.pointer)
         if end is None:
             return None
         written = self.buffer[self.pointer : end]
         first, *others = written.split("\n")
-        for line in others:
-            indented = len(line) - len(line.lstrip(" "))
-            if line.strip() and not self.flow_level and indented < self.indent + 1:
-                return None
         self.forward(len(written))
         return " ".join([first.rstrip(), *(line.strip() for line in others)]) if others else written
+
+
+class _Window:
+    """The text in which the expressions of a plain scalar may stand.
+
+    In block context that is up to the first line that is indented too little to belong to it.
+    Reading in vain, for expressions that break the grammar, is bounded by the text's length.
+    """
+
+    def __init__(self, buffer: str, start: int, indent: int | None) -> None:
+        self._start = start
+        self._indent = indent
+        self._stop = len(buffer) - 1
+        if indent is not None and indent >= 0:
+            outdented = re.compile(rf"\n {{0,{indent}}}(?![ \r\n])").search(buffer, start)
+            self._stop = outdented.start() if outdented else self._stop
+        self._text = buffer[start : self._stop]
+        self._patience = 4 * len(self._text) + 1000
+
+    def holds(self, position: int, indent: int | None) -> bool:
+        return position < self._stop and indent == self._indent
+
+    def expression_end(self, position: int) -> int | None:
+        if self._patience < 0:
+            return None
+        end, in_vain = read_to_end(self._text, position - self._start)
+        self._patience -= in_vain
+        return None if end is None else end + self._start
 
 
 def _add_resolvers() -> None:
@@ -253,12 +377,16 @@ def _add_resolvers() -> None:
 _add_resolvers()
 
 
+_TAGS = "tag:yaml.org,2002:"
+
+
 class _Builder:
     """Turns composed nodes into plain data, noting positions and problems in the source."""
 
     def __init__(self, source: Source) -> None:
         self._source = source
         self._nodes = 0
+        self._unfinished: set[yaml.Node] = set()
 
     def build(self, node: yaml.Node, path: Path) -> Any:
         self._nodes += 1
@@ -272,19 +400,35 @@ class _Builder:
                 f"it is nested more than {MAX_DEPTH} deep", node.start_mark.index
             )
         self._source.values[path] = Span(node.start_mark.index, node.end_mark.index)
-        if isinstance(node, yaml.MappingNode):
-            return self._mapping(node, path)
-        if isinstance(node, yaml.SequenceNode):
+        if isinstance(node, yaml.ScalarNode):
+            return self._scalar(node, path)
+        if not node.tag.endswith((":map", ":seq")):
+            self._unknown_tag(node, path)
+        with self._inside(node):
+            if isinstance(node, yaml.MappingNode):
+                return self._mapping(node, path)
             return [self.build(child, (*path, i)) for i, child in enumerate(node.value)]
-        return self._scalar(node, path)
+
+    @contextmanager
+    def _inside(self, node: yaml.Node) -> Iterator[None]:
+        if node in self._unfinished:
+            raise self._source.fail(
+                "this anchor has an alias of itself inside", node.start_mark.index
+            )
+        self._unfinished.add(node)
+        yield
+        self._unfinished.remove(node)
 
     def _mapping(self, node: yaml.MappingNode, path: Path) -> dict[Any, Any]:
         result: dict[Any, Any] = {}
         merged: dict[Any, Any] = {}
         seen: dict[Any, yaml.Node] = {}
+        # Merges first, so that the positions of the mapping's own keys are those that stay.
         for key_node, value_node in node.value:
             if key_node.tag.endswith(":merge"):
                 merged |= self._merged(value_node, path)
+        for key_node, value_node in node.value:
+            if key_node.tag.endswith(":merge"):
                 continue
             key = self._key(key_node, path)
             if key in seen:
@@ -300,14 +444,15 @@ class _Builder:
         if not isinstance(node, yaml.ScalarNode):
             raise self._source.fail("a key must be text", node.start_mark.index)
         # A key is always text, so that `on:` and `1:` are the words that they look like.
-        return node.value
+        return self._characters(node, path)
 
     def _duplicate(self, key: Any, first: yaml.Node, second: yaml.Node, path: Path) -> None:
-        lines = [node.start_mark.line + 1 for node in (first, second)]
+        places = [self._source._where_at(each.start_mark.index, path) for each in (first, second)]
+        lines = " and ".join(f"line {place.line}" for place in places)
         self._source.problems.append(
             Problem(
-                f"key '{key}' stands twice in one mapping, on line {lines[0]} and line {lines[1]}",
-                self._source._where_at(second.start_mark.index, (*path, key)),
+                f"key '{key}' stands twice in one mapping, on {lines}",
+                places[1],
                 f"Keep one of the two '{key}' lines; put '#' before the other.",
             )
         )
@@ -318,31 +463,41 @@ class _Builder:
         for each in reversed(nodes):
             if not isinstance(each, yaml.MappingNode):
                 raise self._source.fail("'<<' needs a mapping", each.start_mark.index)
-            result |= self.build(each, path)
+            self._nodes += 1
+            with self._inside(each):
+                result |= self._mapping(each, path)
         return result
 
-    def _scalar(self, node: yaml.Node, path: Path) -> Any:
-        kind, value = node.tag.removeprefix("tag:yaml.org,2002:"), node.value
+    def _unknown_tag(self, node: yaml.Node, path: Path) -> None:
+        tag = node.tag.replace(_TAGS, "!!")
+        where = self._source.where(path)
+        self._source.problems.append(Problem(f"tag '{tag}' is not known here", where))
+
+    def _characters(self, node: yaml.ScalarNode, path: Path) -> str:
+        try:
+            return _characters(node.value)
+        except UnicodeDecodeError:
+            where = self._source._where_at(node.start_mark.index, path)
+            self._source.problems.append(Problem(_HALF, where))
+            return "\ufffd"
+
+    def _scalar(self, node: yaml.ScalarNode, path: Path) -> Any:
+        kind, value = node.tag.removeprefix(_TAGS), self._characters(node, path)
         try:
             return _SCALARS[kind](value)
         except KeyError:
-            self._source.problems.append(
-                Problem(f"tag '{node.tag}' is not known here", self._source.where(path))
-            )
+            self._unknown_tag(node, path)
         except ValueError:
             self._source.problems.append(
-                Problem(f"'{value[:40]}' is not a valid {kind}", self._source.where(path))
+                Problem(f"'{value[:40]}' is not a number that fits", self._source.where(path))
             )
         return value
 
 
 def _integer(value: str) -> int:
-    digits = value.lower()
-    if digits.startswith(("0o", "0x")):
-        return int(digits, 0)
-    if len(digits) > 400:
+    if len(value) > 400:
         raise ValueError("too long")
-    return int(digits)
+    return int(value, 0) if value.startswith(("0o", "0x")) else int(value)
 
 
 _SCALARS: dict[str, Any] = {

@@ -34,7 +34,10 @@ def render(template: Any, context: Mapping[str, Any]) -> Any:
         ExpressionError: an expression cannot be read, names no source, or has a value of another
             type than it says. The error names the expression.
     """
-    value = _Renderer(context).render(template)
+    try:
+        value = _Renderer(context).render(template)
+    except RecursionError:
+        raise ExpressionError("there is no end to the nesting", expression="the template") from None
     return None if value is _NOTHING else value
 
 
@@ -118,6 +121,8 @@ class _Renderer:
     @staticmethod
     def _check_job(expression: Expression, jobs: Any) -> None:
         first = expression.path[0]
+        if not isinstance(jobs, Mapping):
+            return
         if isinstance(first, Key) and first.name not in jobs:
             raise ExpressionError(
                 f"there is no job '{first.name}' with an output here",
@@ -276,9 +281,14 @@ class _Renderer:
         left, right = self.render(condition["input"]), self.render(condition.get("value"))
         try:
             return _COMPARISONS[name](left, right)
-        except (TypeError, ConversionError, re.error) as error:
+        except (TypeError, ConversionError):
             raise ExpressionError(
-                f"'{name}' cannot compare {show(left)} with {show(right)}: {error}",
+                f"'{name}' cannot compare {show(left)} with {show(right)}",
+                expression=show(condition["input"]),
+            ) from None
+        except re.error as error:
+            raise ExpressionError(
+                f"{show(right)} is not a regular expression: {error}",
                 expression=show(condition["input"]),
             ) from None
 
@@ -297,11 +307,19 @@ class _ItemRenderer(_Renderer):
 
 @contextmanager
 def _naming(expression: Expression) -> Iterator[None]:
-    """Turn a conversion's error into one that names the expression."""
+    """Turn a conversion's error into one that names the expression.
+
+    It does not show what comes from the environment: that may be a secret.
+    """
     try:
         yield
     except ConversionError as error:
-        raise ExpressionError(str(error), expression=expression.text) from None
+        message = str(error)
+        inner = expression.default.text.expressions if expression.default else ()
+        if "env" in {expression.source, *(each.source for each in inner)}:
+            wanted = f"of type {expression.type}" if expression.type else "text"
+            message = f"the value is not {wanted}"
+        raise ExpressionError(message, expression=expression.text) from None
 
 
 def check_default(expression: Expression) -> None:
@@ -358,14 +376,14 @@ def check_condition(condition: Any) -> None:
     for key in condition:
         if key not in known:
             raise ExpressionError(
-                f"unknown key '{key}' in a condition",
+                f"a condition has no key '{key}'",
                 expression=show(dict(condition)),
                 hint=did_you_mean(str(key), known),
             )
     name = condition.get("operator", "eq")
-    if name not in _COMPARISONS:
+    if not isinstance(name, str) or name not in _COMPARISONS:
         raise ExpressionError(
-            f"unknown operator '{name}' in a condition",
+            f"a condition has no operator '{name}'",
             expression=show(dict(condition)),
             hint=did_you_mean(str(name), _COMPARISONS)
             or f"Operators are {', '.join(_COMPARISONS)}.",

@@ -1,7 +1,7 @@
 """What may be written in a document: every form that people have in hand, key by key.
 
 These models describe the text as it stands: the flat form and the nested one, singular and plural.
-``checker`` says which keys exclude each other, ``compiler`` brings all forms to one.
+``validator`` says which keys exclude each other, ``compiler`` brings all forms to one.
 """
 
 from typing import Annotated, Any, Literal
@@ -13,6 +13,7 @@ from .fields import (
     IN_FULL,
     IN_SHORT,
     Boolean,
+    FilledText,
     Identifier,
     Integer,
     OneOrMore,
@@ -84,7 +85,7 @@ class Component(ActionFields):
     type: Literal["model"]
     task: Literal["text-generation"]
     model: Annotated[
-        Annotated[ModelSource, IN_FULL] | Annotated[Identifier, IN_SHORT], BY_SHAPE
+        Annotated[ModelSource, IN_FULL] | Annotated[FilledText, IN_SHORT], BY_SHAPE
     ] = Field(
         description="A Hub id such as HuggingFaceTB/SmolLM3-3B, a folder such as ./model, "
         "or bundled:storyteller.",
@@ -110,7 +111,7 @@ class Component(ActionFields):
     )
     driver: Literal["huggingface"] | None = None
     action: Action | None = None
-    actions: Annotated[list[Action], OneOrMore] | None = None
+    actions: Annotated[list[Action], Field(min_length=1), OneOrMore()] | None = None
     preload: Any = None
     on_demand: Any = None
     low_cpu_mem_usage: Any = None
@@ -131,7 +132,7 @@ class JobFields(Strict):
     repeat_count: Annotated[Integer, Field(ge=1), TemplateOr()] | None = Field(
         None, description="Run so many times, ${index} from 0; the output is a list."
     )
-    depends_on: Annotated[list[Identifier], OneOrMore] | None = Field(
+    depends_on: Annotated[list[Identifier], OneOrMore()] | None = Field(
         None, description="Jobs that must end first. A job waits for jobs it refers to anyway."
     )
 
@@ -154,42 +155,47 @@ class Workflow(JobFields):
     default: Boolean | None = None
     private: Boolean | None = Field(None, description="Leave it out of lists and pages.")
     job: Job | None = None
-    jobs: Annotated[list[Job], OneOrMore] | None = None
+    jobs: Annotated[list[Job], Field(min_length=1), OneOrMore()] | None = None
 
 
-class WebUI(Strict):
+class Address(Strict):
+    """Where something listens."""
+
+    host: Text | None = None
+    port: Port | None = None
+
+
+class WebUI(Address):
     """The page with the workflows' forms."""
 
     driver: TextField | None = None
-    host: Text | None = None
-    port: Port | None = None
     static_dir: Any = None
     server_dir: Any = None
 
 
-class Adapter(Strict):
+class Api(Address):
+    """Where the run API is."""
+
+    base_path: Text | None = None
+
+
+class Adapter(Api):
     """How the run API is offered."""
 
     type: Literal["http-server"]
-    host: Text | None = None
-    port: Port | None = None
-    base_path: Text | None = None
     origins: Any = None
     websocket: Any = None
 
 
-class Controller(Strict):
+class Controller(Api):
     """How the workflows are served. The flat form holds its one adapter's keys directly."""
 
     type: Literal["http-server"] | None = None
     name: TextField | None = None
-    host: Text | None = None
-    port: Port | None = None
-    base_path: Text | None = None
     origins: Any = None
     websocket: Any = None
     adapter: Adapter | None = None
-    adapters: Annotated[list[Adapter], OneOrMore] | None = None
+    adapters: Annotated[list[Adapter], Field(min_length=1), OneOrMore()] | None = None
     webui: WebUI | None = None
     runtime: Any = None
     max_concurrent_count: Annotated[Integer, Field(ge=0)] | None = None
@@ -205,9 +211,9 @@ class Compose(Strict):
     name: TextField | None = None
     controller: Controller | None = None
     component: Component | None = None
-    components: Annotated[list[Component], OneOrMore] | None = None
+    components: Annotated[list[Component], Field(min_length=1), OneOrMore()] | None = None
     workflow: Workflow | None = None
-    workflows: Annotated[list[Workflow], OneOrMore] | None = None
+    workflows: Annotated[list[Workflow], Field(min_length=1), OneOrMore()] | None = None
 
 
 def own_keys(data: dict[str, Any]) -> dict[str, Any]:

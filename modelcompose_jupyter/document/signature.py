@@ -23,6 +23,13 @@ _NUMBERS = ("temperature", "top_p", "min_p", "repetition_penalty", "length_penal
 _TEXT = Type("text")
 
 
+def _type_data(type_: Type) -> dict[str, Any]:
+    data: dict[str, Any] = {"type": type_.name, "is_list": type_.is_list}
+    if type_.options:
+        data["subtype"] = ",".join(type_.options)
+    return data
+
+
 @dataclass(frozen=True)
 class Input:
     """One input of a workflow.
@@ -41,6 +48,14 @@ class Input:
     def description(self) -> str | None:
         return self.notes.get("description")
 
+    def to_dict(self) -> dict[str, Any]:
+        data = {"name": self.name, **_type_data(self.type), "required": self.required}
+        if self.default is not None:
+            data["default"] = self.default
+        if self.description:
+            data["description"] = self.description
+        return data
+
     def __str__(self) -> str:
         text = f"{self.name}: {self.type}"
         if self.default is not None:
@@ -54,6 +69,10 @@ class Output:
 
     name: str | None
     type: Type = _TEXT
+
+    def to_dict(self) -> dict[str, Any]:
+        name = {} if self.name is None else {"name": self.name}
+        return {**name, **_type_data(self.type)}
 
     def __str__(self) -> str:
         return f"{self.name}: {self.type}" if self.name else str(self.type)
@@ -71,6 +90,13 @@ class Signature:
     open: bool
     _uses: tuple[Use, ...] = field(repr=False, default=())
     _document: Document | None = field(repr=False, default=None, compare=False)
+
+    def to_dict(self) -> dict[str, Any]:
+        """The signature as plain data, with the keys that model-compose's API has."""
+        return {
+            "input": [each.to_dict() for each in self.inputs],
+            "output": [each.to_dict() for each in self.outputs],
+        }
 
     def check(self, values: Any) -> None:
         """Raise InputError where the workflow cannot run with these inputs."""
@@ -145,7 +171,7 @@ def signature(document: Document, workflow: Workflow) -> Signature:
     inputs: dict[str, Input] = {}
     for use, expected in found:
         if use.expression.keys:
-            each = _input(use, expected, document)
+            each = _input(use, expected)
             known = inputs.get(each.name)
             inputs[each.name] = each if known is None else _merged(known, each)
     return Signature(
@@ -236,11 +262,11 @@ def _type_of(use: Use, expected: Type | None) -> Type:
     return expected if expected is not None and use.whole else _TEXT
 
 
-def _input(use: Use, expected: Type | None, document: Document) -> Input:
+def _input(use: Use, expected: Type | None) -> Input:
     expression = use.expression
     default = None
     if len(expression.path) == 1 and expression.default is not None:
-        default = _known_default(expression, document)
+        default = _known_default(expression)
     return Input(
         name=expression.keys[0],
         type=_type_of(use, expected),
@@ -250,13 +276,12 @@ def _input(use: Use, expected: Type | None, document: Document) -> Input:
     )
 
 
-def _known_default(expression: Expression, document: Document) -> Any:
-    """A default that does not depend on other inputs."""
-    inner = expression.default.text.expressions if expression.default else ()
-    if any(each.source != "env" for each in inner):
+def _known_default(expression: Expression) -> Any:
+    """A default that is written out: not of other inputs, nor of the environment's secrets."""
+    if expression.default is None or expression.default.text.expressions:
         return None
     try:
-        return render(expression.text, {expression.source: {}, "env": document.environment})
+        return render(expression.text, {expression.source: {}})
     except ExpressionError:
         return None
 

@@ -9,6 +9,7 @@ import base64
 import contextlib
 import json
 import math
+import re
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
@@ -54,38 +55,49 @@ class Type:
 
 
 def _is_json_integer(text: str) -> bool:
-    return text.strip().lstrip("-").isdigit()
+    return re.fullmatch(r"\s*-?[0-9]+\s*", text) is not None
 
 
 def json_text(value: Any) -> str:
     """A value as JSON, in the way that it appears inside text."""
     try:
         return json.dumps(value, ensure_ascii=False, allow_nan=False)
-    except (TypeError, ValueError) as error:
-        raise ConversionError(f"a value cannot be written as JSON: {error}") from None
+    except RecursionError:
+        raise ConversionError("a value is nested too deeply for JSON") from None
+    except (TypeError, ValueError):
+        # Sets and objects, NaN, a list in itself, an integer of thousands of digits.
+        raise ConversionError(f"{show(value)} cannot be written as JSON") from None
 
 
 def parse_json(text: str) -> Any:
     """JSON, without the NaN and infinities that Python's reader lets through."""
-
-    def refuse(word: str) -> Any:
-        raise ConversionError(f"{word} is not a finite number")
-
     try:
-        return json.loads(text, parse_constant=refuse)
+        return json.loads(text, parse_constant=number, parse_float=number)
     except RecursionError:
         raise ConversionError("the JSON is nested too deeply") from None
     except json.JSONDecodeError as error:
         raise ConversionError(f"not JSON: {error}") from None
+    except ConversionError:
+        raise
+    except ValueError:
+        raise ConversionError("the JSON has an integer of too many digits") from None
 
 
 def show(value: Any, limit: int = 60) -> str:
     """A value for an error message: short, and recognisable."""
     try:
         text = json.dumps(value, ensure_ascii=False)
-    except (TypeError, ValueError):
-        text = repr(value)
+    except (TypeError, ValueError, RecursionError):
+        text = _named(value)
     return text if len(text) <= limit else text[: limit - 1] + "…"
+
+
+def _named(value: Any) -> str:
+    """A value that JSON cannot show: its repr, or what it is where even that has none."""
+    try:
+        return repr(value)
+    except (ValueError, RecursionError):
+        return f"a very large {type(value).__name__}"
 
 
 def text(value: Any) -> str:
@@ -95,12 +107,12 @@ def text(value: Any) -> str:
 def number(value: Any) -> float:
     result: float | None = None
     if isinstance(value, int | float) and not isinstance(value, bool):
-        result = float(value)
-    elif isinstance(value, str) and value.strip().isascii() and "_" not in value:
-        try:
+        with contextlib.suppress(OverflowError):
             result = float(value)
-        except ValueError:
-            result = None
+        result = math.inf if result is None else result
+    elif isinstance(value, str) and value.strip().isascii() and "_" not in value:
+        with contextlib.suppress(ValueError):
+            result = float(value)
     if result is None:
         raise ConversionError(f"{show(value)} is not a number")
     if not math.isfinite(result):
@@ -111,7 +123,7 @@ def number(value: Any) -> float:
 def integer(value: Any) -> int:
     if isinstance(value, int) and not isinstance(value, bool):
         return value
-    if isinstance(value, str) and _is_json_integer(value) and value.isascii():
+    if isinstance(value, str) and _is_json_integer(value):
         if len(value) > 400:
             raise ConversionError(f"{show(value)} is too long for an integer")
         return int(value)
@@ -172,7 +184,10 @@ def _object(value: Any, type_: Type) -> dict[str, Any]:
 
 
 def _base64(value: Any) -> str:
-    data = value if isinstance(value, bytes) else text(value).encode()
+    try:
+        data = value if isinstance(value, bytes) else text(value).encode()
+    except UnicodeEncodeError:
+        raise ConversionError(f"{show(value)} is not Unicode text") from None
     return base64.b64encode(data).decode("ascii")
 
 

@@ -12,6 +12,8 @@ from . import render
 from .expression import Expression
 from .reader import Path
 
+_MAX_FLAWS = 20  # in one text; who has that many has seen enough of them
+
 
 @dataclass(frozen=True)
 class Use:
@@ -77,17 +79,22 @@ class _Walker:
                 yield Flaw(error, path)
 
     def _text(self, template: str, path: Path) -> Iterator[Use | Flaw]:
-        try:
-            text = grammar.parse(template)
-            for expression in text.expressions:
-                whole = text.only is not None
-                use = Use(expression, path, self._always, (), self._local, whole)
-                yield from self._expression(use)
-        except ExpressionError as error:
-            yield Flaw(error, path)
-            end = grammar.expression_end(template, error.offset) or len(template)
-            for rest in (template[: error.offset], template[end:]):
-                yield from self.walk(rest, path)
+        rest = template
+        for _ in range(_MAX_FLAWS):
+            try:
+                yield from self._good_text(rest, path)
+                return
+            except ExpressionError as error:
+                yield from self._good_text(rest[: error.offset], path)
+                yield Flaw(error, path)
+                end = grammar.expression_end(rest, error.offset) or len(rest)
+                rest = rest[end:]
+
+    def _good_text(self, template: str, path: Path) -> Iterator[Use | Flaw]:
+        text = grammar.parse(template)
+        for expression in text.expressions:
+            whole = text.only is not None
+            yield from self._expression(Use(expression, path, self._always, (), self._local, whole))
 
     def _expression(self, use: Use) -> Iterator[Use | Flaw]:
         yield use
@@ -129,17 +136,25 @@ class _Walker:
 
     def _conditions(self, conditions: Any, path: Path) -> Iterator[Use | Flaw]:
         if not isinstance(conditions, list):
-            yield from self._condition(conditions, path)
+            yield from self._branches(conditions, path)
             return
         for index, condition in enumerate(conditions):
-            yield from self._condition(condition, (*path, index))
+            yield from self._branches(condition, (*path, index))
 
     def _condition(self, condition: Any, path: Path) -> Iterator[Use | Flaw]:
+        """A condition on elements, which may be made of others."""
         if isinstance(condition, Mapping) and len(condition) == 1:
             ((word, inner),) = condition.items()
-            if word in ("not", "all", "any"):
-                yield from self._conditions(inner, (*path, word))
+            if word == "not":
+                yield from self._condition(inner, (*path, word))
                 return
+            if word in ("all", "any") and isinstance(inner, list):
+                for index, each in enumerate(inner):
+                    yield from self._condition(each, (*path, word, index))
+                return
+        yield from self._branches(condition, path)
+
+    def _branches(self, condition: Any, path: Path) -> Iterator[Use | Flaw]:
         render.check_condition(condition)
         for key, entry in condition.items():
             walker = self._sometimes() if key in ("if_true", "if_false") else self

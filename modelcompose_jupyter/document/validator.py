@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Mapping
+from dataclasses import dataclass, field
 from typing import Any
 
 from pydantic import BaseModel, ValidationError
 
-from ..errors import Problem, did_you_mean
+from ..errors import Problem, Where, did_you_mean, nearest
 from .parameters import PARAMETER_NAMES
 from .reader import Path, Source
 from .schema import Compose, models_in, own_keys
@@ -46,28 +47,67 @@ _LIMITS = {
 }
 
 
-def validate(source: Source) -> tuple[Compose | None, list[Problem]]:
-    """The document's models, and what is wrong with it.
+# What stands in for a required key that is missing or wrong, so that the rest can be checked.
+_STAND_INS = {"type": "model", "task": "text-generation", "model": "?"}
+_LISTS = ("components", "actions", "workflows", "jobs", "adapters")
 
-    Where some keys are wrong, the models are those of the rest, so that the rest can be checked
-    too; they are None where too little is left.
+
+@dataclass
+class Validated:
+    """A document's models, and what is wrong with its keys and values.
+
+    Where some are wrong, the models are those of the rest, so that the rest can be checked too;
+    ``compose`` is None where too little is left. ``spoiled`` holds the paths of what is wrong, also
+    of keys that were meant: what follows from it is no problem of its own.
     """
+
+    compose: Compose | None = None
+    problems: list[Problem] = field(default_factory=list)
+    spoiled: set[Path] = field(default_factory=set)
+
+
+def validate(source: Source) -> Validated:
+    """Check a document's keys and values."""
     if not isinstance(source.data, Mapping):
         found = "is empty" if source.data is None else f"holds {show(source.data)}"
         hint = "It begins with 'component:' and 'workflow:'."
         message = f"a document is a mapping, and this one {found}"
-        return None, [Problem(message, source.where(()), hint)]
+        return Validated(problems=[Problem(message, source.where(()), hint)])
     data = own_keys(copy.deepcopy(dict(source.data)))
-    problems: list[Problem] = []
-    for _ in range(2):  # wrong keys go first; what is left is validated once more
+    result = Validated()
+    for _ in range(3):  # wrong values go, stand-ins come, and what is left is validated once more
         try:
-            return Compose.model_validate(data), problems
+            result.compose = Compose.model_validate(data)
+            break
         except ValidationError as error:
-            for details in error.errors(include_url=False):
-                path = _raw_path(source.data, details["loc"])
-                problems.append(_problem(source, path, dict(details)))
-                _remove(data, path)
-    return None, problems
+            found = [dict(details) for details in error.errors(include_url=False)]
+            # What is missing comes last: it may stand there under a wrong name.
+            for details in sorted(found, key=lambda each: each["type"] == "missing"):
+                _note(result, source, data, details)
+    return result
+
+
+def _note(result: Validated, source: Source, data: Any, details: dict[str, Any]) -> None:
+    """Note one of pydantic's errors, and take away what it is about."""
+    path = _raw_path(source.data, details["loc"])
+    if details["type"] == "missing":
+        if path not in result.spoiled:
+            result.problems.append(_problem(source, path, details))
+        _stand_in(data, path)
+        return
+    result.problems.append(_problem(source, path, details))
+    result.spoiled |= {path, (*path[:-1], _meant(path))}
+    while path and isinstance(path[-1], int) and path[-2] not in _LISTS:
+        path = path[:-1]
+    _remove(data, path)
+
+
+def _stand_in(data: Any, path: Path) -> None:
+    for step in path[:-1]:
+        data = data[step]
+    key = path[-1]
+    in_controller = key == "type" and path[0] == "controller"
+    data[key] = "http-server" if in_controller else _STAND_INS[str(key)]
 
 
 def _raw_path(data: Any, location: tuple[str | int, ...]) -> Path:
@@ -95,7 +135,7 @@ def _remove(data: Any, path: Path) -> None:
 
 def _problem(source: Source, path: Path, details: dict[str, Any]) -> Problem:
     kind, context = details["type"], details.get("ctx", {})
-    key = next((step for step in reversed(path) if isinstance(step, str)), "")
+    key = _name(path)
     value = show(details["input"])
     if kind == "extra_forbidden":
         return _unknown_key(source, path)
@@ -104,7 +144,7 @@ def _problem(source: Source, path: Path, details: dict[str, Any]) -> Problem:
     hint = None
     if kind in _LIMITS:
         name, words = _LIMITS[kind]
-        message = f"'{key}' must be {words} {context[name]:g}, and it is {value}"
+        message = f"'{key}' must be {words} {context[name]}, and it is {value}"
     elif kind == "literal_error":
         expected = [
             word.strip(" '") for word in context["expected"].replace(" or ", ",").split(",")
@@ -117,10 +157,12 @@ def _problem(source: Source, path: Path, details: dict[str, Any]) -> Problem:
         message = f"'{key}' must be a mapping, and it is {value}"
     elif kind in ("string_too_short", "too_short"):
         message = f"'{key}' must not be empty"
+    elif kind in ("string_too_long", "too_long"):
+        message = f"'{key}' must have at most {context['max_length']} characters"
     elif kind in ("conversion", "lengths"):
         message = f"'{key}': {details['msg']}" if path and kind == "conversion" else details["msg"]
     else:
-        message = f"'{key}': {details['msg'].lower()}"
+        message = f"'{key}' cannot be {value}"
     return Problem(message, source.where(path), hint)
 
 
@@ -131,6 +173,19 @@ _MISSING_HINTS = {
 }
 
 
+def _name(path: Path) -> str:
+    """The last key of a path, with the indexes after it: ``stop_sequences[0]``."""
+    start = max((at for at, step in enumerate(path) if isinstance(step, str)), default=0)
+    return Where("", path[start:]).keys
+
+
+def _meant(path: Path) -> str:
+    """What a key is called that goes by another name elsewhere, or is misspelt; else itself."""
+    key, known = str(path[-1]), _known_keys(path[:-1])
+    other = _OTHER_NAMES.get(key)
+    return other if other in known else nearest(key, known) or key
+
+
 def _unknown_key(source: Source, path: Path) -> Problem:
     key = str(path[-1])
     known = _known_keys(path[:-1])
@@ -139,6 +194,8 @@ def _unknown_key(source: Source, path: Path) -> Problem:
         return Problem(f"'{key}' is not supported", where, f"{_NOT_OFFERED[key]} do not run here.")
     other = _OTHER_NAMES.get(key)
     hint = f"Here it is called '{other}'." if other in known else did_you_mean(key, known)
+    if hint is None and len(path) > 1 and path[-2] in _LISTS:
+        hint = f"'{path[-2]}' is a list: each of its elements begins with '- '."
     if hint is None and key in PARAMETER_NAMES:
         hint = "Generation parameters belong to a component or its action."
     return Problem(f"unknown key '{key}'", where, hint or f"Known here: {', '.join(known)}.")

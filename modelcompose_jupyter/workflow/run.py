@@ -143,7 +143,8 @@ class Run:
 
         Of several texts, the reason of the one that was cut most: cancelled, length, stop, eos.
         """
-        reasons = {stream.finish_reason for stream in self._streams.values()}
+        with self._changed:
+            reasons = {stream.finish_reason for stream in self._streams.values()}
         return next((r for r in ("cancelled", "length", "stop", "eos") if r in reasons), None)
 
     @property

@@ -1,6 +1,7 @@
 """A stand-in for the Hugging Face Hub's HTTP API on the loopback, with faults to script.
 
 Speaks what the real client asks for: model info with file sizes, file heads, files, and ranges.
+Large files are redirected to another host name, as to the Hub's CDN.
 
     with HubStandIn() as hub:
         hub.add("owner/name", folder)
@@ -27,6 +28,7 @@ from urllib.parse import unquote, urlsplit
 _INFO = re.compile(r"/api/models/(?P<repo>[^/]+/[^/]+)(/revision/(?P<revision>[^/]+))?$")
 _TREE = re.compile(r"/api/models/(?P<repo>[^/]+/[^/]+)/tree/(?P<revision>[^/]+)")
 _FILE = re.compile(r"/(?P<repo>[^/]+/[^/]+)/resolve/(?P<revision>[^/]+)/(?P<file>.+)$")
+_CDN = re.compile(r"/cdn/(?P<repo>[^/]+/[^/]+)/(?P<file>.+)$")
 _LARGE = (".safetensors", ".bin")
 
 
@@ -125,7 +127,7 @@ class HubStandIn:
             "HF_ENDPOINT": self.url,
             "HF_HOME": str(cache),
             "HF_HUB_DISABLE_TELEMETRY": "1",
-            "NO_PROXY": "127.0.0.1",
+            "NO_PROXY": "127.0.0.1,localhost",
         }
 
     @contextmanager
@@ -168,8 +170,8 @@ class HubStandIn:
         return [match["file"] for match in matches if match]
 
     def ranges(self, file: str) -> list[str | None]:
-        """The Range headers of the transfers of a file, in order."""
-        return [r.range for r in self.requests if r.method == "GET" and r.path.endswith(file)]
+        """The Range headers of the transfers of a large file, in order."""
+        return [r.range for r in self.requests if _CDN.match(r.path) and r.path.endswith(file)]
 
 
 class _Server(ThreadingHTTPServer):
@@ -206,7 +208,10 @@ class _Handler(BaseHTTPRequestHandler):
         if match := _TREE.match(path):
             return self._tree(match["repo"], match["revision"])
         if match := _FILE.match(path):
-            return self._file(match["repo"], match["revision"], match["file"], request)
+            return self._file(match["repo"], match["revision"], match["file"])
+        if match := _CDN.match(path):
+            files = self.hub._repositories[match["repo"]].files
+            return self._content(match["file"], files[match["file"]], request)
         return self._refuse(404, None)
 
     def _repository(self, repo: str, revision: str) -> _Repository | None:
@@ -246,27 +251,41 @@ class _Handler(BaseHTTPRequestHandler):
                 ]
             )
 
-    def _file(self, repo: str, revision: str, name: str, request: Request) -> None:
+    def _file(self, repo: str, revision: str, name: str) -> None:
         found = self._repository(repo, revision)
         if found is None:
             return
         if found.gated and not self.headers.get("Authorization"):
-            return self._refuse(403, "GatedRepo")
-        if name not in found.files:
-            return self._refuse(404, "EntryNotFound")
-        data = found.files[name]
+            self._refuse(403, "GatedRepo")
+        elif name not in found.files:
+            self._refuse(404, "EntryNotFound")
+        else:
+            self._resolve(repo, name, found)
+
+    def _resolve(self, repo: str, name: str, found: _Repository) -> None:
+        data, large = found.files[name], name.endswith(_LARGE)
+        self.send_response(302 if large else 200)
+        if large:
+            port = urlsplit(self.hub.url).port
+            self.send_header("Location", f"http://localhost:{port}/cdn/{repo}/{name}")
+        self.send_header("Content-Length", str(0 if large else len(data)))
+        self.send_header("ETag", f'"{_etag(name, data)}"')
+        self.send_header("X-Repo-Commit", found.commit)
+        self.send_header("X-Linked-Size", str(len(data)))
+        self.send_header("X-Linked-Etag", f'"{_etag(name, data)}"')
+        self.end_headers()
+        if self.command == "GET" and not large:
+            self._send(name, data)
+
+    def _content(self, name: str, data: bytes, request: Request) -> None:
         start = int(request.range[len("bytes=") :].split("-")[0]) if request.range else 0
         self.send_response(206 if request.range else 200)
         self.send_header("Content-Length", str(len(data) - start))
         if request.range:
             self.send_header("Content-Range", f"bytes {start}-{len(data) - 1}/{len(data)}")
         self.send_header("ETag", f'"{_etag(name, data)}"')
-        self.send_header("X-Repo-Commit", found.commit)
-        self.send_header("X-Linked-Size", str(len(data)))
-        self.send_header("X-Linked-Etag", f'"{_etag(name, data)}"')
         self.end_headers()
-        if self.command == "GET":
-            self._send(name, data[start:])
+        self._send(name, data[start:])
 
     def _send(self, name: str, data: bytes) -> None:
         cuts = self.hub.cuts.get(name)
