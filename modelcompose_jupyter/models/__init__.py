@@ -1,0 +1,22 @@
+"""Language models: where they come from, which are in memory, and generation with them.
+
+The only part of the package that uses torch, transformers and huggingface_hub, and it imports them
+when a model is first asked for. Everything outside speaks to `ModelCache`.
+"""
+
+from .cache import Lease, ModelCache
+from .generation import Generation, GenerationResult
+from .installed import InstalledModel, installed
+from .spec import ModelInfo, ModelSpec, Progress
+
+__all__ = [
+    "Generation",
+    "GenerationResult",
+    "InstalledModel",
+    "Lease",
+    "ModelCache",
+    "ModelInfo",
+    "ModelSpec",
+    "Progress",
+    "installed",
+]

@@ -1,0 +1,407 @@
+"""The models of this process: each is loaded once, pinned while it is used, and given back.
+
+Owns no thread; each model's engine does. One lock guards the books; nothing is loaded, joined or
+called back under it.
+"""
+
+from __future__ import annotations
+
+import threading
+import time
+import weakref
+from collections.abc import Callable, Iterable, Sequence
+from concurrent.futures import Future
+from typing import TYPE_CHECKING, Any, Literal
+
+from ..document.parameters import GenerationParameters
+from ..errors import ComposeError, ModelError, did_you_mean
+from . import files, memory, source
+from .generate_engine import GenerateEngine
+from .generation import Generation, OnText
+from .spec import Abandoned, ModelInfo, ModelSpec, Progress
+
+if TYPE_CHECKING:
+    from .loader import LoadedModel
+
+OnProgress = Callable[[Progress], None]
+Infos = list[ModelInfo]
+
+_REPORT_EVERY = 0.05
+
+
+class Lease:
+    """Pins a model while it is held. A context manager; a lease that is dropped releases itself."""
+
+    def __init__(self, cache: ModelCache, entry: _Entry) -> None:
+        self._cache = cache
+        self._entry = entry
+        self._released = False
+
+    def __enter__(self) -> Lease:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.release()
+
+    def __del__(self) -> None:
+        self.release()
+
+    @property
+    def info(self) -> ModelInfo:
+        """The model as it is now."""
+        return self._entry.info()
+
+    def generate(
+        self,
+        prompt: str,
+        parameters: GenerationParameters,
+        on_text: OnText | None = None,
+    ) -> Generation:
+        """Ask for text; returns at once. What is wrong with the request ends its future.
+
+        Raises:
+            ModelError: the lease was released.
+        """
+        if self._released:
+            raise ModelError("the lease on the model was released", code="lease_released")
+        return self._entry.engine.submit(prompt, parameters, on_text)
+
+    def release(self) -> None:
+        """Let go of the model. Requests that run or wait still end. Idempotent, any thread."""
+        if not self._released:
+            self._released = True
+            self._cache._release(self._entry)
+
+
+class ModelCache:
+    """The models of this process.
+
+    Args:
+        memory_budget: bytes of weights to keep; idle models beyond it are unloaded, those used
+            least recently first. None keeps as many as the device's memory holds.
+        idle_timeout: seconds after which an idle model is unloaded; None is never.
+    """
+
+    def __init__(self, memory_budget: int | None = None, idle_timeout: float | None = None) -> None:
+        self.memory_budget = memory_budget
+        self.idle_timeout = idle_timeout
+        self._lock = threading.RLock()  # a Lease may be dropped by the collector at any place
+        self._entries: dict[str, _Entry] = {}
+        self._closed = False
+
+    def acquire(self, spec: ModelSpec, on_progress: OnProgress | None = None) -> Future[Lease]:
+        """Ask for a model; it is loaded if it is not there, once however many ask.
+
+        ``on_progress`` is called on another thread. Cancelling the future leaves; a load that
+        nobody waits for any more is abandoned, what has been downloaded stays. What goes wrong
+        with the load ends the future with a ModelError.
+
+        Raises:
+            ModelError: the cache is closed.
+        """
+        waiter = _Waiter(on_progress)
+        future = waiter.future
+        request = (spec, source.fingerprint(spec))
+        with self._lock:
+            if self._closed:
+                raise ModelError("the model cache is closed", code="cache_closed")
+            entry = next((e for e in self._entries.values() if request in e.requests), None)
+            fresh = entry is None
+            if entry is None:
+                entry = _Entry(self, self._new_id(spec), request)
+                self._entries[entry.id] = entry
+            waiter.entry = entry
+            entry.waiters.append(waiter)
+            ready = entry.state == "ready"
+        # Weakly, or a lease that is dropped would be held by its own future's callback.
+        left = weakref.ref(waiter)
+        future.add_done_callback(lambda done: self._left(left(), done))
+        if fresh:
+            entry.engine.start()
+        elif ready:
+            self._grant(entry)
+        return future
+
+    def list(self) -> Infos:
+        """The models that are loaded or being loaded."""
+        with self._lock:
+            return [entry.info() for entry in self._entries.values()]
+
+    def unload(self, name: str | None = None) -> Infos:
+        """Unload a model, by id or source, or all that are idle; returns those that went.
+
+        Waits until the memory is given back.
+
+        Raises:
+            ModelError: there is no such model, or it is in use.
+        """
+        with self._lock:
+            chosen = [e for e in self._entries.values() if name in (None, e.id, e.spec.source)]
+            if name is not None:
+                self._check_unload(name, chosen)
+            idle = [entry for entry in chosen if entry.idle]
+            infos = [entry.info() for entry in idle]
+            self._forget(idle)
+        for entry in idle:
+            entry.engine.close()
+        return infos
+
+    def close(self) -> None:
+        """Unload everything, after the requests that were made have ended. Idempotent."""
+        with self._lock:
+            self._closed = True
+            entries = list(self._entries.values())
+            self._forget(entries)
+        for entry in entries:
+            entry.abandoned.set()
+            entry.engine.close()
+
+    def _check_unload(self, name: str, chosen: Sequence[_Entry]) -> None:
+        if not chosen:
+            names = [n for e in self._entries.values() for n in (e.id, e.spec.source)]
+            raise ModelError(
+                f"no model '{name}' is loaded", hint=did_you_mean(name, names), code="not_loaded"
+            )
+        if busy := [entry.id for entry in chosen if not entry.idle]:
+            raise ModelError(
+                f"the model {busy[0]} is in use",
+                hint="Wait for its runs to end or stop them, then unload it.",
+                code="model_in_use",
+            )
+
+    def _new_id(self, spec: ModelSpec) -> str:
+        name = spec.source.rstrip("/\\").replace("\\", "/").rpartition("/")[2]
+        name = name.rpartition(":")[2] or "model"
+        number = 1
+        while (known := name if number == 1 else f"{name}-{number}") in self._entries:
+            number += 1
+        return known
+
+    def _forget(self, entries: Iterable[_Entry]) -> None:
+        for entry in entries:
+            self._entries.pop(entry.id, None)
+            if entry.timer is not None:
+                entry.timer.cancel()
+
+    def _left(self, waiter: _Waiter | None, future: Future[Lease]) -> None:
+        """A waiter's future is done; if it was cancelled, perhaps nobody waits any more."""
+        if waiter is None or not future.cancelled():
+            return
+        with self._lock:
+            entry = waiter.entry
+            if waiter in entry.waiters:
+                entry.waiters.remove(waiter)
+            if entry.state == "loading" and not entry.waiters:
+                entry.abandoned.set()
+                self._forget([entry])
+
+    def _grant(self, entry: _Entry) -> None:
+        """Give all who wait for a model that is ready their lease."""
+        with self._lock:
+            waiters, entry.waiters = entry.waiters, []
+            entry.leases += len(waiters)
+        for waiter in waiters:
+            if waiter.future.set_running_or_notify_cancel():
+                waiter.future.set_result(Lease(self, entry))
+            else:
+                self._release(entry)
+
+    def _release(self, entry: _Entry) -> None:
+        with self._lock:
+            entry.leases -= 1
+            entry.last_used = time.time()
+            self._watch_idle(entry)
+
+    def _watch_idle(self, entry: _Entry) -> None:
+        if entry.timer is not None:
+            entry.timer.cancel()
+        if self.idle_timeout is not None and not entry.leases and not self._closed:
+            entry.timer = threading.Timer(self.idle_timeout, self._expire, [entry])
+            entry.timer.daemon = True
+            entry.timer.start()
+
+    def _expire(self, entry: _Entry) -> None:
+        with self._lock:
+            if self._entries.get(entry.id) is not entry:
+                return
+            if not entry.idle:
+                self._watch_idle(entry)
+                return
+            self._forget([entry])
+        entry.engine.close()
+
+    def _share(self, entry: _Entry, key: object) -> bool:
+        """Send the waiters to a model of the same weights, if another request has made one."""
+        with self._lock:
+            twin = next((e for e in self._entries.values() if e.key == key), None)
+            if twin is None:
+                entry.key = key
+                return False
+            twin.requests |= entry.requests
+            for waiter in entry.waiters:
+                waiter.entry = twin
+            twin.waiters += entry.waiters
+            entry.waiters = []
+            self._forget([entry])
+            ready = twin.state == "ready"
+        if ready:
+            self._grant(twin)
+        return True
+
+    def _make_room(self, needed: int, device: str) -> None:
+        """Unload idle models until the budget and the device have room."""
+        while True:
+            with self._lock:
+                used = sum(e.memory_bytes or 0 for e in self._entries.values())
+                over = self.memory_budget is not None and used + needed > self.memory_budget
+                if not over and not memory.is_short(needed, device):
+                    return
+                idle = [entry for entry in self._entries.values() if entry.idle]
+                if not idle:
+                    return
+                oldest = min(idle, key=lambda entry: entry.last_used)
+                self._forget([oldest])
+            oldest.engine.close()
+
+    def _loaded(self, entry: _Entry) -> None:
+        with self._lock:
+            entry.state = "ready"
+            entry.last_used = time.time()
+            given_up = entry.abandoned.is_set()
+            if not given_up:
+                self._watch_idle(entry)
+        if given_up:  # after the last moment at which the load could notice
+            entry.engine.close()
+        self._grant(entry)
+
+    def _failed(self, entry: _Entry, error: BaseException) -> None:
+        with self._lock:
+            self._forget([entry])
+            waiters, entry.waiters = entry.waiters, []
+        for waiter in waiters:
+            if waiter.future.set_running_or_notify_cancel():
+                waiter.future.set_exception(error)
+
+
+class _Waiter:
+    def __init__(self, on_progress: OnProgress | None) -> None:
+        self.future: Future[Lease] = Future()
+        self.on_progress = on_progress
+        self.entry: _Entry
+
+
+class _Entry:
+    """A model in the cache's books. It holds facts and the engine's handle, never weights."""
+
+    def __init__(self, cache: ModelCache, id: str, request: tuple[ModelSpec, Any]) -> None:
+        self.id = id
+        self.spec, self._fingerprint = request
+        self.requests = {request}
+        self.key: object = None
+        self.state: Literal["loading", "ready"] = "loading"
+        self.waiters: list[_Waiter] = []
+        self.leases = 0
+        self.last_used = time.time()
+        self.timer: threading.Timer | None = None
+        self.abandoned = threading.Event()
+        self.engine = GenerateEngine(f"model {id}", self._load, self._on_loaded)
+        self.memory_bytes: int | None = None
+        self._parameters: int | None = None
+        self._context: int | None = None
+        self._revision: str | None = None
+        self._cache = cache
+        self._reported = 0.0
+
+    @property
+    def idle(self) -> bool:
+        """Whether it may be unloaded: ready, and neither leased nor at work."""
+        engine = self.engine
+        return (
+            self.state == "ready"
+            and not self.leases
+            and not self.waiters
+            and not engine.running
+            and not engine.queued
+        )
+
+    def info(self) -> ModelInfo:
+        facts = self.engine.facts
+        return ModelInfo(
+            id=self.id,
+            source=self.spec.source,
+            revision=self._revision,
+            device=facts.get("device"),
+            precision=facts.get("precision"),
+            state=self.state,
+            class_name=facts.get("class"),
+            context=self._context,
+            parameters=self._parameters,
+            memory_bytes=self.memory_bytes,
+            leases=self.leases,
+            running=self.engine.running,
+            queued=self.engine.queued,
+            last_used=self.last_used,
+        )
+
+    def _load(self) -> LoadedModel:
+        """On the engine's thread."""
+        from . import loader
+
+        found = source.resolve(self.spec, self._report)
+        self._revision = found.revision
+        plan = loader.plan(self.spec, found)
+        if self._cache._share(self, (plan.key, self._fingerprint)):
+            raise Abandoned
+        size = files.weights_size(found.folder, self.spec.precision)
+        self._cache._make_room(size.memory_bytes, plan.device)
+        self.memory_bytes = size.memory_bytes
+        return loader.load(plan, self._report)
+
+    def _report(self, progress: Progress) -> None:
+        if self.abandoned.is_set():
+            raise Abandoned
+        now = time.monotonic()
+        last = progress.done == progress.total
+        if not last and now - self._reported < _REPORT_EVERY:
+            return
+        self._reported = now
+        for waiter in list(self.waiters):
+            _tell(waiter, progress)
+
+    def _on_loaded(self, outcome: LoadedModel | BaseException) -> None:
+        """On the engine's thread."""
+        if isinstance(outcome, BaseException):
+            self._cache._failed(self, self._explained(outcome))
+            return
+        self.memory_bytes = outcome.memory_bytes
+        self._parameters = outcome.parameters
+        self._context = outcome.context
+        self.engine.facts.update(
+            {
+                "source": self.spec.source,
+                "revision": self._revision,
+                "device": str(outcome.device),
+                "precision": outcome.precision,
+                "class": type(outcome.model).__name__,
+            }
+        )
+        self._cache._loaded(self)
+
+    def _explained(self, error: BaseException) -> ComposeError:
+        if isinstance(error, ComposeError):
+            return error
+        if isinstance(error, Abandoned):
+            return ModelError(f"the load of {self.spec.source} was given up", code="cache_closed")
+        return ModelError(
+            f"{self.spec.source} could not be loaded: {type(error).__name__}: {error}",
+            code="load_failed",
+        )
+
+
+def _tell(waiter: _Waiter, progress: Progress) -> None:
+    """Progress is a courtesy: a listener that fails is not asked again, and fails nothing."""
+    if waiter.on_progress is not None:
+        try:
+            waiter.on_progress(progress)
+        except Exception:
+            waiter.on_progress = None

@@ -1,0 +1,203 @@
+"""The files of a model: which are needed, and whether a folder has them whole."""
+
+from __future__ import annotations
+
+import fnmatch
+import json
+import struct
+from collections.abc import Callable, Collection, Iterable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from ..errors import ModelError
+
+CONFIG = "config.json"
+_TOKENIZER = (
+    "tokenizer.json",
+    "tokenizer_config.json",
+    "tokenizer.model",
+    "vocab.json",
+    "vocab.txt",
+    "vocab.bpe",
+    "spiece.model",
+    "sentencepiece.bpe.model",
+    "source.spm",
+    "*.tiktoken",
+    "tekken.json",
+)
+_SMALL = (
+    CONFIG,
+    "generation_config.json",
+    *_TOKENIZER,
+    "special_tokens_map.json",
+    "added_tokens.json",
+    "merges.txt",
+    "target.spm",
+    "chat_template.jinja",
+    "chat_template.json",
+)
+_WEIGHTS = ("model.safetensors", "pytorch_model.bin")
+_LONGEST_HEADER = 100_000_000
+_BYTES = {
+    "F64": 8, "F32": 4, "F16": 2, "BF16": 2, "I64": 8, "I32": 4, "I16": 2, "I8": 1, "U8": 1,
+    "U16": 2, "U32": 4, "U64": 8, "BOOL": 1, "F8_E4M3": 1, "F8_E5M2": 1,
+}  # fmt: skip
+_FLOATS = {"F64", "F32", "F16", "BF16"}
+_PRECISIONS = {"float32": 4, "float16": 2, "bfloat16": 2}
+
+
+@dataclass(frozen=True)
+class WeightsSize:
+    """What weights take in memory; ``parameters`` is None where only loading can tell."""
+
+    memory_bytes: int
+    parameters: int | None
+
+
+def small_files(names: Iterable[str], code: bool) -> list[str]:
+    """Those of a repository's files that are needed beside the weights, sorted."""
+    patterns = (*_SMALL, "*.py") if code else _SMALL
+    roots = (name for name in names if "/" not in name)
+    return sorted(name for name in roots if any(fnmatch.fnmatch(name, p) for p in patterns))
+
+
+def weight_index(names: Collection[str]) -> str | None:
+    """The file that lists the shards of the weights, or None where they are in one file."""
+    for single in _WEIGHTS:
+        if single in names:
+            return None
+        if (index := f"{single}.index.json") in names:
+            return index
+    return None
+
+
+def weight_files(names: Collection[str], read: Callable[[str], Any]) -> list[str]:
+    """The files of the weights; safetensors before pickles. Empty where there are none.
+
+    ``read`` gives the parsed JSON of a file.
+    """
+    index = weight_index(names)
+    if index is not None:
+        return sorted(set(read(index)["weight_map"].values()))
+    return [name for name in _WEIGHTS if name in names][:1]
+
+
+def read_json(path: Path) -> Any:
+    """The content of a JSON file; a `ModelError` where it is broken."""
+    try:
+        return json.loads(path.read_text(encoding="utf-8"))
+    except (ValueError, OSError) as error:
+        raise _corrupt(path, f"it is not readable JSON: {error}") from None
+
+
+def folder_weights(folder: Path) -> list[Path]:
+    """The files of the weights in a folder, whether they exist or not."""
+    names = {path.name for path in folder.iterdir()}
+    try:
+        return [folder / name for name in weight_files(names, lambda n: read_json(folder / n))]
+    except (KeyError, AttributeError, TypeError):
+        index = weight_index(names) or ""
+        raise _corrupt(folder / index, "it has no list of weights") from None
+
+
+def is_complete(folder: Path, code: bool) -> bool:
+    """Whether a folder has everything that a model needs. Weights are downloaded last."""
+    if not (folder / CONFIG).is_file() or not has_tokenizer(folder):
+        return False
+    weights = folder_weights(folder)
+    if not weights or not all(path.is_file() for path in weights):
+        return False
+    return not code or all((folder / name).is_file() for name in code_files(folder))
+
+
+def has_tokenizer(folder: Path) -> bool:
+    """Whether a folder has any file that makes a tokenizer."""
+    return any(fnmatch.fnmatch(path.name, p) for path in folder.iterdir() for p in _TOKENIZER)
+
+
+def code_files(folder: Path) -> set[str]:
+    """The modules that a model's config asks for, beside transformers' own."""
+    targets = (read_json(folder / CONFIG).get("auto_map") or {}).values()
+    flat = [t for target in targets for t in (target if isinstance(target, list) else [target])]
+    return {f"{t.split('.')[0]}.py" for t in flat if isinstance(t, str) and "--" not in t}
+
+
+def check_folder(folder: Path) -> None:
+    """Raise a `ModelError` that says what a folder lacks to be a model."""
+    if not folder.is_dir():
+        raise ModelError(
+            f"the model folder {folder} does not exist",
+            hint="Check the path. A name without ./ or / in front is looked for on the Hub.",
+            code="model_not_found",
+        )
+    if not (folder / CONFIG).is_file():
+        raise _incomplete(folder, f"it has no {CONFIG}")
+    weights = folder_weights(folder)
+    if not weights:
+        raise _incomplete(folder, "it has no weights (model.safetensors or pytorch_model.bin)")
+    missing = [path.name for path in weights if not path.is_file()]
+    if missing:
+        raise _incomplete(folder, f"of the weights, {', '.join(missing)} is missing")
+    if not has_tokenizer(folder):
+        raise _incomplete(folder, "it has no tokenizer (tokenizer.json)")
+
+
+def weights_size(folder: Path, precision: str) -> WeightsSize:
+    """What the weights of a folder take in memory at a precision.
+
+    Reads the headers of safetensors, so it finds a file that is broken or was cut short as well.
+    """
+    paths = folder_weights(folder)
+    if any(path.suffix != ".safetensors" for path in paths):
+        return WeightsSize(sum(path.stat().st_size for path in paths), None)
+    memory = parameters = 0
+    for path in paths:
+        for dtype, count in _tensors(path):
+            wide = _PRECISIONS.get(precision) if dtype in _FLOATS else None
+            memory += count * (wide or _BYTES.get(dtype, 1))
+            parameters += count
+    return WeightsSize(memory, parameters)
+
+
+def _tensors(path: Path) -> list[tuple[str, int]]:
+    """Precision and number of elements of each tensor in a safetensors file."""
+    size = path.stat().st_size
+    with path.open("rb") as file:
+        start = file.read(8)
+        length = struct.unpack("<Q", start)[0] if len(start) == 8 else _LONGEST_HEADER
+        if length + 8 > size or length >= _LONGEST_HEADER:
+            raise _corrupt(path, "its header is broken")
+        try:
+            header = json.loads(file.read(length))
+            header.pop("__metadata__", None)
+            tensors = [(entry["dtype"], _product(entry["shape"])) for entry in header.values()]
+            end = max((entry["data_offsets"][1] for entry in header.values()), default=0)
+        except (ValueError, KeyError, TypeError, AttributeError):
+            raise _corrupt(path, "its header is broken") from None
+    if 8 + length + end != size:
+        raise _corrupt(path, f"it has {size} bytes and should have {8 + length + end}")
+    return tensors
+
+
+def _product(shape: Iterable[int]) -> int:
+    count = 1
+    for length in shape:
+        count *= length
+    return count
+
+
+def _corrupt(path: Path, reason: str) -> ModelError:
+    return ModelError(  # resolved: in the Hub's cache the content is elsewhere than the name
+        f"the model file {path.resolve()} is damaged: {reason}",
+        hint="Delete the file and run again to fetch it anew, or copy it again.",
+        code="corrupt_model",
+    )
+
+
+def _incomplete(folder: Path, reason: str) -> ModelError:
+    return ModelError(
+        f"the folder {folder} is not a whole model: {reason}",
+        hint="It must hold what save_pretrained() of a model and of its tokenizer wrote.",
+        code="incomplete_model",
+    )

@@ -1,0 +1,58 @@
+"""One request to a model: the handle that its caller holds, and its result."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from concurrent.futures import Future
+from dataclasses import dataclass
+from typing import Any
+
+OnText = Callable[[int, int, str], None]
+"""``on_text(sequence, offset, text)``: the text belongs at this character of that sequence.
+
+Normally the offset is the length so far; a smaller one replaces what came after it. Called on the
+engine's thread.
+"""
+
+
+@dataclass(frozen=True)
+class GenerationResult:
+    """What came of a request.
+
+    Attributes:
+        texts: one per sequence; each begins with the prompt as it was used, unless the request
+            excluded it or the model is an encoder-decoder, whose text is its reply.
+        finish_reasons: one per sequence: ``eos``, ``stop``, ``length`` or ``cancelled``.
+        usage: tokens: ``prompt``, ``reused`` (of the prompt, from earlier requests), ``generated``
+            (over all sequences, end tokens included).
+        parameters: those really used; ``seed`` is always there.
+        warnings: a sentence for each parameter that was changed or had no effect.
+        timings: seconds since the request was made: ``queue``, ``first_token``, ``total``; and
+            ``tokens_per_second`` after the queue.
+        model: ``source``, ``revision``, ``device``, ``precision`` and ``class`` of the model.
+    """
+
+    texts: list[str]
+    finish_reasons: list[str]
+    usage: dict[str, int]
+    parameters: dict[str, Any]
+    warnings: list[str]
+    timings: dict[str, float]
+    model: dict[str, Any]
+
+
+class Generation:
+    """A handle on one request; it holds no weights, so it may be kept as long as wanted.
+
+    ``future`` ends with a `GenerationResult`, also after `cancel`, or with a ComposeError. It
+    counts as running from the start, so its own ``cancel()`` does nothing.
+    """
+
+    def __init__(self, cancel: Callable[[Generation], None]) -> None:
+        self.future: Future[GenerationResult] = Future()
+        self.future.set_running_or_notify_cancel()
+        self._cancel = cancel
+
+    def cancel(self) -> None:
+        """End the request: at once if it is queued, within a token if it runs. Any thread."""
+        self._cancel(self)

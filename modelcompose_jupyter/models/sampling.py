@@ -1,0 +1,87 @@
+"""Seeded draws: the same seed gives the same tokens, whatever else the process draws.
+
+Every drawn token has a number of its own, made from (seed, sequence, position) by a counter-based
+generator. So no state is shared between requests, sequences or threads, torch's global generator is
+never used, and a request gets the same numbers alone or in a batch.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import numpy as np
+import torch
+from torch.overrides import TorchFunctionMode
+
+_UNIT = 2.0**-53
+
+
+def _bits(seed: int, sequence: int, position: int) -> int:
+    return int(np.random.Philox(key=seed, counter=[position, sequence, 0, 0]).random_raw())
+
+
+def draw(seed: int, sequence: int, position: int) -> float:
+    """The number in [0, 1) for the token at ``position`` (0 is the first generated one)."""
+    return (_bits(seed, sequence, position) >> 11) * _UNIT
+
+
+def choose(probabilities: torch.Tensor, numbers: Sequence[float]) -> torch.Tensor:
+    """A token for each row of ``probabilities`` [rows, vocabulary] by inverse distribution.
+
+    In float64, so that a token of probability zero is never chosen; returns [rows, 1].
+    """
+    if probabilities.device.type == "mps":  # has no float64
+        return choose(probabilities.cpu(), numbers).to(probabilities.device)
+    sums = probabilities.double().cumsum(-1)
+    target = torch.tensor(numbers, dtype=sums.dtype, device=sums.device).unsqueeze(1) * sums[:, -1:]
+    return torch.searchsorted(sums, target, right=True)
+
+
+class SeededDraws(TorchFunctionMode):  # type: ignore[misc]
+    """Answers `torch.multinomial` from a seed.
+
+    It is in force from its call, as generate()'s logits processor, until `end`, which the stopping
+    criterion calls: a mode over the whole of generate() would slow down all that the model does.
+    """
+
+    def __init__(self, seed: int) -> None:
+        super().__init__()
+        self._seed = seed
+        self._position = 0
+        self._active = False
+
+    def __call__(self, input_ids: torch.Tensor, scores: torch.Tensor) -> torch.Tensor:
+        """Take over the draw that follows; the scores stay as they are."""
+        if not self._active:
+            self.__enter__()
+            self._active = True
+        return scores
+
+    def end(self) -> None:
+        """Give the draw back. Idempotent."""
+        if self._active:
+            self._active = False
+            self.__exit__(None, None, None)
+
+    def __torch_function__(
+        self,
+        func: Callable[..., Any],
+        types: Any,
+        args: Any = (),
+        kwargs: Any = None,
+    ) -> Any:
+        if func is not torch.multinomial:
+            return func(*args, **(kwargs or {}))
+        return self._multinomial(*args, **(kwargs or {}))
+
+    def _multinomial(self, probabilities: torch.Tensor, num_samples: int) -> torch.Tensor:
+        if not torch.isfinite(probabilities).all():
+            raise ArithmeticError("the model's scores are not finite")
+        position, self._position = self._position, self._position + 1
+        if num_samples == 1:
+            rows = range(probabilities.shape[0])
+            return choose(probabilities, [draw(self._seed, row, position) for row in rows])
+        generator = torch.Generator().manual_seed(_bits(self._seed, 0, position) >> 1)
+        picked = torch.multinomial(probabilities.cpu(), num_samples, generator=generator)
+        return picked.to(probabilities.device)

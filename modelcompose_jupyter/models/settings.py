@@ -1,0 +1,260 @@
+"""From what a request asks to what generate() is told: defaults, limits, and what has no effect."""
+
+from __future__ import annotations
+
+import secrets
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+from ..document.parameters import GenerationParameters
+from ..errors import InputError
+from .loader import LoadedModel
+
+if TYPE_CHECKING:
+    from transformers import GenerationConfig
+
+UNLIMITED_OUTPUT = 4096
+"""Most tokens of a model without a context limit, where a request does not say."""
+
+_DEFAULTS = {"temperature": 0.7, "top_k": 50, "top_p": 0.9}
+_SAMPLING = ("temperature", "top_k", "top_p", "min_p")
+_BEAMS = ("length_penalty", "early_stopping")
+
+
+@dataclass(frozen=True)
+class Settings:
+    """A request that is ready to run.
+
+    ``prompt`` is the text as it was used, ``tokens`` what the model reads of it.
+    """
+
+    prompt: str
+    tokens: list[int]
+    config: GenerationConfig
+    parameters: dict[str, Any]
+    sequences: int
+    seed: int
+    stops: Sequence[str]
+    include_prompt: bool
+    max_new: int
+    warnings: list[str] = field(default_factory=list)
+
+
+def settle(loaded: LoadedModel, prompt: str, asked: GenerationParameters) -> Settings:
+    """Decide how a request runs.
+
+    Raises:
+        InputError: the prompt is empty or too long, or parameters contradict each other.
+    """
+    return _Settling(loaded, prompt, asked).settings()
+
+
+def seed_of(asked: GenerationParameters) -> int:
+    """The seed of a request; if it has none a new one below 2**32, exact in JavaScript too."""
+    return asked.seed if asked.seed is not None else secrets.randbelow(2**32)
+
+
+class _Settling:
+    def __init__(self, loaded: LoadedModel, prompt: str, asked: GenerationParameters) -> None:
+        self.loaded = loaded
+        self.asked = asked
+        self.warnings: list[str] = []
+        self.defaults: Any = loaded.model.generation_config
+        self.beams = asked.num_beams or 1
+        self.sample = self._samples()
+        self.sequences = asked.num_return_sequences or 1
+        self.prompt, self.tokens = self._tokenize(prompt)
+
+    def settings(self) -> Settings:
+        self._check_sequences()
+        longest = self._longest()
+        shortest = self._shortest(longest)
+        seed = seed_of(self.asked)
+        options = self._options()
+        self._warn_without_effect()
+        parameters = {
+            "do_sample": self.sample,
+            **{name: value for name, value in options.items() if value is not None},
+            "num_return_sequences": self.sequences,
+            "min_output_length": shortest,
+            "max_output_length": longest,
+            "max_input_length": self.asked.max_input_length,
+            "stop_sequences": self._stops(),
+            "seed": seed,
+            "include_prompt": self._include_prompt(),
+        }
+        return Settings(
+            prompt=self.prompt,
+            tokens=self.tokens,
+            config=self._config(options, longest, shortest),
+            parameters={name: value for name, value in parameters.items() if value is not None},
+            sequences=self.sequences,
+            seed=seed,
+            stops=self._stops(),
+            include_prompt=self._include_prompt(),
+            max_new=longest,
+            warnings=self.warnings,
+        )
+
+    def _samples(self) -> bool:
+        if self.asked.temperature == 0:
+            if self.asked.do_sample:
+                self.warnings.append("do_sample is off: temperature 0 takes the likeliest token")
+            return False
+        return self.asked.do_sample is not False
+
+    def _stops(self) -> list[str]:
+        asked = self.asked.stop_sequences
+        return [stop for stop in (self.loaded.stop_sequences if asked is None else asked) if stop]
+
+    def _include_prompt(self) -> bool:
+        if self.loaded.encoder_decoder:
+            if self.asked.include_prompt:
+                self.warnings.append(
+                    "include_prompt has no effect: the model is an encoder-decoder, its text is"
+                    " a reply"
+                )
+            return False
+        return self.asked.include_prompt is not False
+
+    def _options(self) -> dict[str, Any]:
+        """The options of generate() by name; None is left to the model's generation_config."""
+        options: dict[str, Any] = {"repetition_penalty": self.asked.repetition_penalty}
+        if self.sample:
+            for name in _SAMPLING:
+                value = getattr(self.asked, name)
+                options[name] = _DEFAULTS.get(name) if value is None else value
+        options["num_beams"] = self.beams
+        if self.beams > 1:
+            options |= {name: getattr(self.asked, name) for name in _BEAMS}
+        for name in ("repetition_penalty", "min_p", *_BEAMS):
+            if name in options and options[name] is None:
+                options[name] = getattr(self.defaults, name, None)
+        whole = {"top_k", "num_beams", "early_stopping"}  # generate() refuses an int for the others
+        return {
+            name: float(value) if value is not None and name not in whole else value
+            for name, value in options.items()
+        }
+
+    def _config(self, options: dict[str, Any], longest: int, shortest: int | None) -> Any:
+        from transformers import GenerationConfig
+
+        least = self.defaults.min_length
+        return GenerationConfig(
+            **{name: value for name, value in options.items() if value is not None},
+            do_sample=self.sample,
+            num_return_sequences=self.sequences,
+            max_new_tokens=longest,
+            min_new_tokens=shortest,
+            min_length=min(least, longest) if least else None,
+            return_dict_in_generate=False,
+        )
+
+    def _warn_without_effect(self) -> None:
+        names = [] if self.sample else [*_SAMPLING, "seed"]
+        for name in names:
+            value = getattr(self.asked, name)
+            if value is not None and not (name == "temperature" and value == 0):
+                self.warnings.append(f"{name} has no effect without sampling")
+        for name in _BEAMS if self.beams == 1 else ():
+            if getattr(self.asked, name) is not None:
+                self.warnings.append(f"{name} has no effect without num_beams above 1")
+        if self.beams > 1:
+            self.warnings.append("with num_beams above 1 the text comes at the end, not in parts")
+
+    def _check_sequences(self) -> None:
+        if self.beams > 1 and self.sequences > self.beams:
+            raise InputError(
+                f"num_return_sequences {self.sequences} is above num_beams {self.beams}",
+                hint="A beam search can return at most as many texts as it has beams.",
+            )
+        if self.beams == 1 and self.sequences > 1 and not self.sample:
+            raise InputError(
+                f"num_return_sequences {self.sequences} would give the same text"
+                f" {self.sequences} times without sampling",
+                hint="Set do_sample: true with a temperature above 0, or raise num_beams.",
+            )
+
+    def _tokenize(self, prompt: str) -> tuple[str, list[int]]:
+        limit = self.asked.max_input_length
+        tokenizer = self.loaded.tokenizer
+        encoded = tokenizer(prompt)
+        tokens = list(encoded["input_ids"])
+        if limit is not None and len(tokens) > limit:
+            self.warnings.append(
+                f"the prompt was cut from {len(tokens)} to {limit} tokens by max_input_length"
+            )
+            prompt, tokens = self._truncate(prompt, limit)
+        tokens = self._one_beginning(prompt, tokens) or self._beginning()
+        context = self.loaded.context
+        room = 0 if self.loaded.encoder_decoder else 1
+        if context is not None and len(tokens) + room > context:
+            raise InputError(
+                f"the prompt has {len(tokens)} tokens and the model's context is {context}"
+                + (", which leaves no room for an answer" if len(tokens) == context else ""),
+                hint="Shorten the prompt, or set max_input_length to keep only its beginning.",
+                code="prompt_too_long",
+            )
+        return prompt, tokens
+
+    def _truncate(self, prompt: str, limit: int) -> tuple[str, list[int]]:
+        """The part of the prompt that ``limit`` tokens hold, on the side the tokenizer keeps."""
+        tokenizer = self.loaded.tokenizer
+        encoded = tokenizer(
+            prompt,
+            truncation=True,
+            max_length=limit,
+            return_offsets_mapping=tokenizer.is_fast,
+        )
+        tokens = list(encoded["input_ids"])
+        if not tokenizer.is_fast:
+            return str(tokenizer.decode(tokens, skip_special_tokens=True)), tokens
+        spans = [(start, end) for start, end in encoded["offset_mapping"] if end > start]
+        if not spans:
+            return "", tokens
+        return prompt[min(start for start, _ in spans) : max(end for _, end in spans)], tokens
+
+    def _one_beginning(self, prompt: str, tokens: list[int]) -> list[int]:
+        """Drop the begin token that the tokenizer adds to a prompt which spells it already."""
+        tokenizer = self.loaded.tokenizer
+        begin = tokenizer.bos_token
+        if begin and prompt.startswith(begin) and tokens[:2] == [tokenizer.bos_token_id] * 2:
+            again = f"{begin}{begin}"
+            return tokens if prompt.startswith(again) else tokens[1:]
+        return tokens
+
+    def _beginning(self) -> list[int]:
+        """What stands for an empty prompt."""
+        begin = self.defaults.bos_token_id
+        if begin is None:
+            begin = self.loaded.tokenizer.bos_token_id
+        if begin is None and self.loaded.encoder_decoder:
+            begin = self.loaded.tokenizer.eos_token_id
+        if begin is None:
+            raise InputError(
+                "the prompt is empty, and the model has no token to begin with",
+                hint="Give a prompt of at least one word.",
+            )
+        return [int(begin)]
+
+    def _longest(self) -> int:
+        asked, context = self.asked.max_output_length, self.loaded.context
+        if context is None:
+            return asked or UNLIMITED_OUTPUT
+        left = context - (1 if self.loaded.encoder_decoder else len(self.tokens))
+        if asked is not None and asked > left:
+            self.warnings.append(
+                f"max_output_length lowered: asked {asked}, {left} are left of the model's"
+                f" context of {context}"
+            )
+        return min(asked or left, left)
+
+    def _shortest(self, longest: int) -> int | None:
+        asked = self.asked.min_output_length
+        if asked is not None and asked > longest:
+            self.warnings.append(
+                f"min_output_length lowered: asked {asked}, at most {longest} can be generated"
+            )
+            return longest
+        return asked

@@ -1,0 +1,78 @@
+"""From what a user calls a model to the folder that holds it."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+from importlib import resources
+from pathlib import Path
+
+from ..errors import ModelError, did_you_mean
+from . import files
+from .spec import ModelSpec, Report
+
+_FOLDER = re.compile(r"^([/\\~]|\.{1,2}([/\\]|$)|[A-Za-z]:[/\\])")
+_BUNDLED = "bundled:"
+
+
+@dataclass(frozen=True)
+class Source:
+    """A model on this disk; ``revision`` is its commit if it came from the Hub."""
+
+    folder: Path
+    revision: str | None = None
+
+
+def is_folder(source: str) -> bool:
+    """Whether a source is a path; anything else but ``bundled:`` is a Hub id."""
+    return _FOLDER.match(source) is not None
+
+
+def resolve(spec: ModelSpec, report: Report) -> Source:
+    """Find a model, downloading it if need be.
+
+    Raises:
+        ModelError: it does not exist, cannot be fetched, or is not whole.
+        Abandoned: from ``report``.
+    """
+    if spec.source.startswith(_BUNDLED):
+        source = Source(_bundled(spec.source.removeprefix(_BUNDLED)))
+    elif is_folder(spec.source):
+        source = Source(Path(spec.source).expanduser().resolve())
+    else:
+        from .hub import fetch
+
+        folder = fetch(spec, report)
+        source = Source(folder, revision=folder.name)
+    files.check_folder(source.folder)
+    return source
+
+
+def fingerprint(spec: ModelSpec) -> tuple[tuple[str, int, int], ...]:
+    """What tells that the files of a folder have changed; empty for what does not change."""
+    folder = Path(spec.source).expanduser()
+    if not is_folder(spec.source):
+        return ()
+    try:
+        watched = [p for p in folder.iterdir() if p.suffix in {".safetensors", ".bin", ".json"}]
+        return tuple(sorted((p.name, p.stat().st_size, p.stat().st_mtime_ns) for p in watched))
+    except OSError:
+        return ()  # loading it will say what is wrong
+
+
+def bundled() -> dict[str, Path]:
+    """The models that ship with the package: their folders by name."""
+    root = Path(str(resources.files("modelcompose_jupyter") / "bundled"))
+    folders = (path for path in sorted(root.iterdir()) if (path / files.CONFIG).is_file())
+    return {path.name: path for path in folders}
+
+
+def _bundled(name: str) -> Path:
+    names = bundled()
+    if name not in names:
+        raise ModelError(
+            f"there is no bundled model '{name}'",
+            hint=did_you_mean(name, names) or f"There is: {', '.join(names)}.",
+            code="model_not_found",
+        )
+    return names[name]
