@@ -1,4 +1,4 @@
-"""Scripted models: the scheduling of runs without weights. Nothing here knows about text quality."""
+"""Scripted models: how runs are scheduled, without weights."""
 
 from __future__ import annotations
 

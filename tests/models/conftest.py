@@ -1,0 +1,90 @@
+"""Fixtures: tiny models on disk, a cache, and the few helpers that the tests share."""
+
+from __future__ import annotations
+
+import os
+import sys
+import time
+from collections.abc import Callable, Iterator
+from concurrent.futures import Future
+from pathlib import Path
+from typing import Any
+
+os.environ.setdefault("OMP_NUM_THREADS", "1")
+sys.path.insert(0, str(Path(__file__).parents[2]))
+
+import pytest
+from standins import tiny_models
+
+from modelcompose_jupyter.document.parameters import GenerationParameters
+from modelcompose_jupyter.models import GenerationResult, Lease, ModelCache, ModelSpec
+
+WAIT = 60
+Ask = Callable[..., GenerationResult]
+
+
+@pytest.fixture(scope="session")
+def folder_of(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], Path]:
+    """The folder of a tiny model by architecture, made when it is first asked for."""
+    folders: dict[str, Path] = {}
+
+    def folder_of(architecture: str) -> Path:
+        if architecture not in folders:
+            folder = tmp_path_factory.mktemp("models") / architecture
+            folders[architecture] = tiny_models.save(folder, architecture)
+        return folders[architecture]
+
+    return folder_of
+
+
+@pytest.fixture
+def cache() -> Iterator[ModelCache]:
+    cache = ModelCache()
+    yield cache
+    cache.close()
+
+
+@pytest.fixture(scope="module")
+def lease_of(folder_of: Callable[[str], Path]) -> Iterator[Callable[[str], Lease]]:
+    """A lease on a tiny model by architecture, shared by the tests of a module."""
+    cache = ModelCache()
+
+    def lease_of(architecture: str) -> Lease:
+        return cache.acquire(ModelSpec(str(folder_of(architecture)))).result(WAIT)
+
+    yield lease_of
+    cache.close()
+
+
+def done(future: Future[Any]) -> Any:
+    """A future's result, with a bound on the wait."""
+    return future.result(WAIT)
+
+
+def ask(lease: Lease, prompt: str = "Once upon a", **parameters: Any) -> GenerationResult:
+    """One request, to its end."""
+    on_text = parameters.pop("on_text", None)
+    asked = GenerationParameters(**parameters)
+    return lease.generate(prompt, asked, on_text).future.result(WAIT)
+
+
+def eventually(condition: Callable[[], bool]) -> None:
+    """Wait until something holds, with a bound."""
+    end = time.monotonic() + WAIT
+    while not condition():
+        assert time.monotonic() < end, "it did not happen"
+        time.sleep(0.01)
+
+
+class Deltas:
+    """Collects what is streamed, as a page that shows it would."""
+
+    def __init__(self) -> None:
+        self.texts: dict[int, str] = {}
+        self.calls: list[tuple[int, int, str]] = []
+
+    def __call__(self, sequence: int, offset: int, text: str) -> None:
+        before = self.texts.get(sequence, "")
+        assert offset <= len(before)
+        self.texts[sequence] = before[:offset] + text
+        self.calls.append((sequence, offset, text))

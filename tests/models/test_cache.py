@@ -1,0 +1,251 @@
+"""One load a model, leases that pin, and memory that comes back."""
+
+from __future__ import annotations
+
+import gc
+import subprocess
+import sys
+import threading
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import psutil
+import pytest
+from standins import tiny_models
+from transformers import PreTrainedModel
+
+from modelcompose_jupyter.document.parameters import GenerationParameters
+from modelcompose_jupyter.errors import InputError, ModelError
+from modelcompose_jupyter.models import ModelCache, ModelSpec, Progress
+from tests.models.conftest import ask, done, eventually
+
+FolderOf = Callable[[str], Path]
+MIB = 1024**2
+
+
+@pytest.fixture
+def spec(folder_of: FolderOf) -> ModelSpec:
+    return ModelSpec(str(folder_of("llama")))
+
+
+def test_the_package_imports_nothing_heavy() -> None:
+    code = (
+        "import sys, modelcompose_jupyter.models;"
+        "print({'torch', 'transformers', 'huggingface_hub', 'numpy'} & set(sys.modules))"
+    )
+    output = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, check=True
+    )
+    assert output.stdout.strip() == "set()"
+
+
+def test_sixteen_ask_and_one_load_happens(cache: ModelCache, spec: ModelSpec) -> None:
+    progress: list[list[Progress]] = [[] for _ in range(16)]
+    start = threading.Barrier(16)
+
+    def acquire(number: int) -> object:
+        start.wait()
+        return done(cache.acquire(spec, progress[number].append))
+
+    with ThreadPoolExecutor(16) as pool:
+        leases = list(pool.map(acquire, range(16)))
+    assert len({lease.info.id for lease in leases}) == 1
+    assert [info.leases for info in cache.list()] == [16]
+    assert threads(cache) == 1
+    for lease in leases:
+        lease.release()
+        lease.release()
+    assert [info.leases for info in cache.list()] == [0]
+
+
+def threads(cache: ModelCache) -> int:
+    names = {f"model {info.id}" for info in cache.list()}
+    return sum(thread.name in names for thread in threading.enumerate())
+
+
+def test_load_progress_reaches_its_end(cache: ModelCache, spec: ModelSpec) -> None:
+    seen: list[Progress] = []
+    done(cache.acquire(spec, seen.append))
+    last = seen[-1]
+    assert (last.phase, last.unit, last.done) == ("load", "tensors", last.total)
+    assert last.model == spec.source
+
+
+def test_a_listener_of_progress_that_fails_fails_nothing(
+    cache: ModelCache, spec: ModelSpec
+) -> None:
+    def on_progress(progress: Progress) -> None:
+        raise RuntimeError("page is gone")
+
+    assert done(cache.acquire(spec, on_progress)).info.state == "ready"
+
+
+def test_info(cache: ModelCache, spec: ModelSpec) -> None:
+    lease = done(cache.acquire(spec))
+    (info,) = cache.list()
+    assert info == lease.info
+    assert (info.id, info.source, info.revision) == ("llama", spec.source, None)
+    assert (info.device, info.precision, info.class_name) == ("cpu", "float32", "LlamaForCausalLM")
+    assert 0 <= info.memory_bytes - 4 * info.parameters < 1000  # buffers count
+    assert info.context == tiny_models.CONTEXT
+
+
+def test_the_same_weights_by_another_name_are_shared(
+    cache: ModelCache, spec: ModelSpec, tmp_path: Path
+) -> None:
+    first = done(cache.acquire(spec))
+    again = done(cache.acquire(ModelSpec(spec.source, device="cpu", precision="float32")))
+    assert again.info == first.info
+    assert (again.info.id, again.info.leases) == ("llama", 2)
+    other = done(cache.acquire(ModelSpec(spec.source, precision="bfloat16")))
+    assert (other.info.id, other.info.precision) == ("llama-2", "bfloat16")
+    assert other.info.memory_bytes < 0.6 * again.info.memory_bytes
+
+
+def test_a_folder_that_changed_is_loaded_anew(cache: ModelCache, tmp_path: Path) -> None:
+    folder = tiny_models.save(tmp_path / "m", seed=1)
+    with done(cache.acquire(ModelSpec(str(folder)))) as lease:
+        before = ask(lease, do_sample=False, max_output_length=10).texts
+    (folder / "model.safetensors").unlink()
+    tiny_models.save(folder, seed=2)
+    with done(cache.acquire(ModelSpec(str(folder)))) as lease:
+        assert ask(lease, do_sample=False, max_output_length=10).texts != before
+
+
+def test_a_leased_model_is_not_unloaded(cache: ModelCache, spec: ModelSpec) -> None:
+    lease = done(cache.acquire(spec))
+    with pytest.raises(ModelError) as caught:
+        cache.unload("llama")
+    assert caught.value.code == "model_in_use"
+    assert cache.unload() == []
+    lease.release()
+    assert [info.id for info in cache.unload(spec.source)] == ["llama"]
+    assert cache.list() == []
+    with pytest.raises(ModelError, match="no model 'llama' is loaded"):
+        cache.unload("llama")
+
+
+def test_a_dropped_lease_releases_itself(cache: ModelCache, spec: ModelSpec) -> None:
+    lease = done(cache.acquire(spec))
+    del lease
+    eventually(lambda: cache.list()[0].leases == 0)
+
+
+def test_a_released_lease_is_refused(cache: ModelCache, spec: ModelSpec) -> None:
+    lease = done(cache.acquire(spec))
+    lease.release()
+    with pytest.raises(ModelError, match="released"):
+        ask(lease)
+
+
+def test_a_running_request_pins_without_its_lease(cache: ModelCache, spec: ModelSpec) -> None:
+    running, go_on = threading.Event(), threading.Event()
+
+    def hold(sequence: int, offset: int, text: str) -> None:
+        running.set()
+        go_on.wait(30)
+
+    lease = done(cache.acquire(spec))
+    generation = lease.generate("a", GenerationParameters(max_output_length=3), hold)
+    assert running.wait(30)
+    lease.release()
+    with pytest.raises(ModelError, match="in use"):
+        cache.unload("llama")
+    go_on.set()
+    assert done(generation.future).finish_reasons == ["length"]
+
+
+def test_the_least_recently_used_idle_model_makes_room(folder_of: FolderOf) -> None:
+    specs = [ModelSpec(str(folder_of(name))) for name in ("llama", "gpt2", "codegen")]
+    cache = ModelCache()
+    sizes = []
+    for each in specs:
+        with done(cache.acquire(each)) as lease:
+            sizes.append(lease.info.memory_bytes)
+    cache.unload()
+    cache.memory_budget = sum(sizes) - min(sizes) // 2
+    done(cache.acquire(specs[0])).release()
+    done(cache.acquire(specs[1])).release()
+    done(cache.acquire(specs[0])).release()
+    done(cache.acquire(specs[2])).release()
+    assert {info.id for info in cache.list()} == {"llama", "codegen"}
+    cache.close()
+
+
+def test_a_leased_model_outlives_the_budget(folder_of: FolderOf) -> None:
+    cache = ModelCache(memory_budget=1)
+    first = done(cache.acquire(ModelSpec(str(folder_of("llama")))))
+    done(cache.acquire(ModelSpec(str(folder_of("gpt2"))))).release()
+    assert {info.id for info in cache.list()} == {"llama", "gpt2"}
+    first.release()
+    done(cache.acquire(ModelSpec(str(folder_of("codegen"))))).release()
+    assert {info.id for info in cache.list()} == {"codegen"}
+    cache.close()
+
+
+def test_an_idle_model_goes_after_its_time(spec: ModelSpec) -> None:
+    cache = ModelCache(idle_timeout=0.05)
+    lease = done(cache.acquire(spec))
+    lease.release()
+    eventually(lambda: cache.list() == [])
+    cache.close()
+
+
+def test_a_failed_load_is_told_to_all_and_not_kept(cache: ModelCache, tmp_path: Path) -> None:
+    spec = ModelSpec(str(tmp_path / "m"))
+    futures = [cache.acquire(spec) for _ in range(4)]
+    for future in futures:
+        with pytest.raises(ModelError, match="does not exist"):
+            done(future)
+    assert cache.list() == []
+    tiny_models.save(tmp_path / "m")
+    assert done(cache.acquire(spec)).info.state == "ready"
+
+
+def test_a_closed_cache(folder_of: FolderOf) -> None:
+    cache = ModelCache()
+    lease = done(cache.acquire(ModelSpec(str(folder_of("llama")))))
+    generation = lease.generate("a", GenerationParameters(max_output_length=3))
+    cache.close()
+    assert generation.future.done()
+    with pytest.raises(ModelError, match="closed"):
+        cache.acquire(ModelSpec("bundled:storyteller"))
+    with pytest.raises(ModelError, match="unloaded"):
+        ask(lease)
+    cache.close()
+
+
+def test_unloading_gives_the_memory_back(tmp_path: Path, cache: ModelCache) -> None:
+    """What callers keep (handles, results, errors, infos) must not keep the weights."""
+    small = ModelSpec(str(tiny_models.save(tmp_path / "small")))
+    with done(cache.acquire(small)) as lease:
+        ask(lease, max_output_length=2)
+    cache.unload()
+    folder = tiny_models.save(
+        tmp_path / "large", hidden_size=768, intermediate_size=3072, num_hidden_layers=4
+    )
+    gc.collect()
+    process = psutil.Process()
+    before = process.memory_full_info()
+    kept: list[object] = []
+    for precision in ("float32", "bfloat16", "float32"):
+        lease = done(cache.acquire(ModelSpec(str(folder), precision=precision)))
+        kept += [lease, lease.info, ask(lease, max_output_length=3)]
+        with pytest.raises(InputError) as caught:
+            ask(lease, "x" * 1000)
+        kept.append(caught.value)
+        assert process.memory_full_info().uss - before.uss > 60 * MIB
+        lease.release()
+        cache.unload()
+        assert not any(issubclass(type(thing), PreTrainedModel) for thing in gc.get_objects())
+    after = process.memory_full_info()
+    assert after.rss - before.rss < 30 * MIB
+    assert after.uss - before.uss < 30 * MIB
+
+
+def test_the_bundled_model_tells_a_story(cache: ModelCache) -> None:
+    with done(cache.acquire(ModelSpec("bundled:storyteller"))) as lease:
+        result = ask(lease, "Once upon a time", seed=1, max_output_length=12)
+    assert result.texts[0].startswith("Once upon a time")
+    assert len(result.texts[0]) > 30

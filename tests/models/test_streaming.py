@@ -1,0 +1,243 @@
+"""Streaming, stop sequences and cancelling, between one token and the next."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable
+from pathlib import Path
+from types import SimpleNamespace
+
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from standins import tiny_models
+
+from modelcompose_jupyter.document.parameters import GenerationParameters
+from modelcompose_jupyter.models import Lease, ModelCache, ModelSpec
+from modelcompose_jupyter.models.detokenizer import Detokenizer, find_stop, stop_begun
+from modelcompose_jupyter.models.watch import Stream, Watch
+from tests.models.conftest import Deltas, ask, done
+
+LeaseOf = Callable[[str], Lease]
+TOKENIZER = tiny_models.tokenizer()
+
+
+@pytest.fixture
+def lease(lease_of: LeaseOf) -> Lease:
+    return lease_of("llama")
+
+
+def decode(ids: list[int]) -> str:
+    return str(TOKENIZER.decode(ids, skip_special_tokens=True))
+
+
+@pytest.mark.parametrize("architecture", ["llama", "codegen", "blenderbot", "t5"])
+def test_deltas_add_up_to_the_text(architecture: str, lease_of: LeaseOf) -> None:
+    for seed in range(5):
+        streamed = Deltas()
+        result = ask(
+            lease_of(architecture), "작은 🦊", seed=seed, temperature=2.0, top_k=0, top_p=1.0,
+            max_output_length=40, on_text=streamed,
+        )  # fmt: skip
+        assert streamed.texts[0] == result.texts[0]
+
+
+def test_the_prompt_comes_first(lease: Lease) -> None:
+    streamed = Deltas()
+    ask(lease, "Once", max_output_length=3, on_text=streamed)
+    assert streamed.calls[0] == (0, 0, "Once")
+
+
+def test_a_listener_that_fails_fails_nothing(lease: Lease) -> None:
+    def on_text(sequence: int, offset: int, text: str) -> None:
+        raise RuntimeError("page is gone")
+
+    result = ask(lease, max_output_length=5, seed=1, on_text=on_text)
+    assert result.texts == ask(lease, max_output_length=5, seed=1).texts
+    assert "page is gone" in result.warnings[-1]
+
+
+@pytest.mark.parametrize("text", ["옛날 옛적에 작은 여우가", "a 👩‍🔬 and 🎉🦊", "é ü ñ, naïve"])
+def test_characters_are_shown_whole(text: str) -> None:
+    detokenizer = Detokenizer(decode, [], [])
+    shown = [detokenizer.push(token) for token in TOKENIZER(text)["input_ids"]]
+    assert all(text.startswith(part) for part in shown)
+    assert shown[-1] == detokenizer.finish() == text
+
+
+@settings(max_examples=60, deadline=None)
+@given(st.text(max_size=40), st.text(max_size=20))
+def test_any_text_comes_out_as_it_went_in(prompt: str, text: str) -> None:
+    before, after = TOKENIZER(prompt)["input_ids"], TOKENIZER(text)["input_ids"]
+    detokenizer = Detokenizer(decode, before, [])
+    for token in after:
+        detokenizer.push(token)
+    assert detokenizer.finish() == decode([*before, *after])[len(decode(before)) :]
+
+
+@settings(max_examples=60, deadline=None)
+@given(st.lists(st.integers(0, len(TOKENIZER) - 1), max_size=40))
+def test_any_tokens_end_as_the_tokenizer_decodes_them(tokens: list[int]) -> None:
+    detokenizer = Detokenizer(decode, [], [])
+    for token in tokens:
+        detokenizer.push(token)
+    assert detokenizer.finish() == decode(tokens)
+
+
+@settings(max_examples=60, deadline=None)
+@given(st.text("abc ", min_size=1, max_size=30), st.lists(st.text("abc ", min_size=1, max_size=4)))
+def test_nothing_of_a_stop_sequence_is_ever_shown(text: str, stops: list[str]) -> None:
+    ends = (end for end in range(len(text)) if find_stop(text[: end + 1], stops) is not None)
+    end = next(ends, None)
+    wanted = text if end is None else text[: find_stop(text[: end + 1], stops)]
+    detokenizer = Detokenizer(lambda ids: "".join(map(chr, ids)), [], stops)
+    for char in text:
+        assert wanted.startswith(detokenizer.push(ord(char)))
+        if detokenizer.stopped:
+            break
+    assert detokenizer.finish() == wanted
+    assert detokenizer.stopped == (end is not None)
+
+
+def test_what_may_be_a_stop_is_held_back() -> None:
+    assert stop_begun("go on\n\nUs", ["\n\nUser:"]) == 4
+    assert stop_begun("go on", ["\n\nUser:"]) == 0
+    assert stop_begun("", ["x"]) == 0
+
+
+@pytest.mark.parametrize("architecture", ["llama", "t5"])
+@pytest.mark.parametrize("beams", [1, 2])
+def test_stop_sequence_over_tokens(architecture: str, beams: int, lease_of: LeaseOf) -> None:
+    lease = lease_of(architecture)
+    options = {"do_sample": False, "num_beams": beams, "include_prompt": False}
+    whole = ask(lease, max_output_length=40, **options).texts[0]
+    if architecture == "t5":
+        options.pop("include_prompt")
+    stop = whole[len(whole) // 3 : len(whole) // 3 + 5]
+    streamed = Deltas()
+    result = ask(
+        lease,
+        max_output_length=40,
+        stop_sequences=[stop, "never there"],
+        on_text=streamed,
+        **options,
+    )
+    if beams == 1:
+        assert result.texts == [whole[: whole.find(stop)]]
+        assert result.finish_reasons == ["stop"]
+        assert result.usage["generated"] < 40
+    assert stop not in result.texts[0]
+    assert streamed.texts.get(0, "") == result.texts[0]
+    assert result.parameters["stop_sequences"] == [stop, "never there"]
+
+
+def test_stop_sequences_of_the_generation_config(
+    tmp_path: Path, folder_of: Callable[[str], Path], cache: ModelCache
+) -> None:
+    with done(cache.acquire(ModelSpec(str(folder_of("llama"))))) as lease:
+        whole = ask(lease, "fox", do_sample=False, include_prompt=False, max_output_length=30)
+    stop = whole.texts[0][6:9]
+    folder = tiny_models.save(tmp_path / "m", generation={"stop_strings": [stop]})
+    with done(cache.acquire(ModelSpec(str(folder)))) as lease:
+        result = ask(lease, "fox", do_sample=False, include_prompt=False, max_output_length=30)
+        other = ask(
+            lease, "fox", do_sample=False, include_prompt=False, max_output_length=30,
+            stop_sequences=["never there"],
+        )  # fmt: skip
+    assert result.finish_reasons == ["stop"]
+    assert other.texts == whole.texts
+
+
+def test_each_sequence_stops_on_its_own(lease: Lease) -> None:
+    options = {"seed": 1, "num_return_sequences": 4, "max_output_length": 30, "temperature": 1.5}
+    plain = ask(lease, "fox", include_prompt=False, **options)
+    stop = plain.texts[2][4:7]
+    stopped = ask(lease, "fox", include_prompt=False, stop_sequences=[stop], **options)
+    for before, after, reason in zip(
+        plain.texts, stopped.texts, stopped.finish_reasons, strict=True
+    ):
+        assert after == before.split(stop)[0]
+        assert (reason == "stop") == (stop in before)
+
+
+@pytest.mark.parametrize("beams", [1, 2])
+def test_cancel_ends_within_a_token(lease: Lease, beams: int) -> None:
+    """The engine is held in on_text after some tokens; no token may follow the one it is in."""
+    reached, go_on = threading.Event(), threading.Event()
+    calls: list[str] = []
+
+    def on_text(sequence: int, offset: int, text: str) -> None:
+        calls.append(text)
+        if len(calls) == 4 or beams > 1:
+            reached.set()
+            go_on.wait(30)
+
+    asked = GenerationParameters(seed=1, num_beams=beams, max_output_length=100)
+    generation = lease.generate("Once upon a", asked, on_text)
+    assert reached.wait(30)
+    generation.cancel()
+    generation.cancel()
+    go_on.set()
+    result = done(generation.future)
+    assert result.finish_reasons == ["cancelled"]
+    if beams == 1:
+        assert len(calls) <= 5
+        assert result.texts == ["".join(calls)]
+        assert 3 <= result.usage["generated"] <= 8
+    else:
+        assert result.usage["generated"] <= 1
+    generation.cancel()
+
+
+def test_tokens_after_the_end_are_not_taken() -> None:
+    """On MPS generate() goes on for a step after the criterion ended a row."""
+    asked = SimpleNamespace(
+        prompt="", include_prompt=False, sequences=2, stops=[], max_new=9, warnings=[],
+        config=SimpleNamespace(num_beams=1),
+    )  # fmt: skip
+    stream = Stream(asked, None)
+    watch = Watch(asked, decode, [1], {2}, threading.Event(), stream, None)
+    ids = torch.tensor([[1], [1]])
+    ended = []
+    for step in ([40, 41], [2, 42], [50, 43], [51, 2], [52, 53]):
+        ids = torch.cat([ids, torch.tensor(step)[:, None]], dim=1)
+        ended.append(watch(ids).tolist())
+    watch.finish(ids)
+    assert ended == [[False, False], [True, False], [True, False], [True, True], [True, True]]
+    assert stream.texts() == [decode([40]), decode([41, 42, 43])]
+    assert (watch.reasons, watch.generated) == (["eos", "eos"], 6)
+
+
+def test_a_queued_request_is_cancelled_at_once(lease: Lease) -> None:
+    running, go_on = threading.Event(), threading.Event()
+
+    def hold(sequence: int, offset: int, text: str) -> None:
+        running.set()
+        go_on.wait(30)
+
+    first = lease.generate("a", GenerationParameters(max_output_length=2), hold)
+    assert running.wait(30)
+    second = lease.generate("b", GenerationParameters(max_output_length=2))
+    third = lease.generate("c", GenerationParameters(max_output_length=2, seed=1))
+    assert (lease.info.running, lease.info.queued) == (1, 2)
+    second.cancel()
+    result = second.future.result(0)
+    assert (result.texts, result.finish_reasons) == (["b"], ["cancelled"])
+    assert result.parameters["seed"] >= 0
+    go_on.set()
+    assert done(first.future).finish_reasons == ["length"]
+    assert done(third.future).texts[0].startswith("c")
+
+
+def test_requests_are_served_in_order(lease: Lease) -> None:
+    order: list[str] = []
+    asked = GenerationParameters(max_output_length=2)
+    generations = []
+    for name in "abcdef":
+        generation = lease.generate(name, asked)
+        generation.future.add_done_callback(lambda _, name=name: order.append(name))
+        generations.append(generation)
+    for generation in generations:
+        done(generation.future)
+    assert order == list("abcdef")
