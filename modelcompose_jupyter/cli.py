@@ -166,7 +166,8 @@ def schema(workflow: str | None, file: str | None, document: bool) -> None:
 def models() -> None:
     """List the models on this computer: those of the package, and those downloaded."""
     from .models import installed
-    from .progress import as_text, size
+    from .progress import as_text
+    from .units import size
 
     found = installed()
     if not sys.stdout.isatty():

@@ -18,7 +18,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ..errors import ComposeError, ModelError
-from . import files, memory
+from ..units import size
+from . import files
 from .quiet import SilentBar, quiet
 from .spec import Abandoned, ModelSpec, Progress, Report
 
@@ -134,8 +135,8 @@ class _Download:
         self.repository.mkdir(parents=True, exist_ok=True)
         free = shutil.disk_usage(self.repository).free
         if needed > free:
-            raise _disk_full(self.spec, self.root, f"{memory.amount(needed)} are needed,"
-                             f" {memory.amount(free)} are free")  # fmt: skip
+            raise _disk_full(self.spec, self.root, f"{size(needed)} are needed,"
+                             f" {size(free)} are free")  # fmt: skip
 
     def _advance(self, amount: int, name: str) -> None:
         self.done += amount
@@ -376,7 +377,7 @@ def _refused(spec: ModelSpec, error: Any) -> ModelError:
 def _broken_off(download: _Download, name: str, reason: str) -> ModelError:
     return ModelError(
         f"the download of {name} of {download.spec.source} broke off at"
-        f" {memory.amount(download.done)} of {memory.amount(download.total or 0)}: {reason}",
+        f" {size(download.done)} of {size(download.total or 0)}: {reason}",
         hint="Run again to resume it.",
         code="download_failed",
     )

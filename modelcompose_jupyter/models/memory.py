@@ -8,8 +8,8 @@ import sys
 from contextlib import suppress
 
 from ..errors import ModelError
+from ..units import size
 
-_GIB = 1024**3
 _HEADROOM = 0.05
 
 
@@ -37,7 +37,7 @@ def check(model: str, needed: int, device: str) -> None:
         return
     free = available(device)
     raise ModelError(
-        f"{model} needs {amount(needed)} of memory for its weights, {amount(free)} are free"
+        f"{model} needs {size(needed)} of memory for its weights, {size(free)} are free"
         f" on {device}",
         hint="Unload other models, take a smaller model, or set precision: bfloat16.",
         code="out_of_memory",
@@ -52,10 +52,3 @@ def give_back() -> None:
         torch.cuda.empty_cache()
     with suppress(OSError, AttributeError):  # other C libraries have no such call
         ctypes.CDLL("libc.so.6").malloc_trim(0)
-
-
-def amount(size: int) -> str:
-    """A number of bytes for people: ``1.4 GiB``."""
-    if size >= _GIB:
-        return f"{size / _GIB:.1f} GiB"
-    return f"{size / 1024**2:.0f} MiB"

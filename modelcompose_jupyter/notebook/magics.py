@@ -133,7 +133,7 @@ class ComposeMagics(Magics):
 
     def _models(self, line: str) -> Any:
         from ..host import local_host
-        from ..progress import size
+        from ..units import size
         from .table import Table
 
         self._no_words(line, "models")
