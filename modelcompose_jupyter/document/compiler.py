@@ -158,7 +158,7 @@ class _Compiler:
         found = self._listed(written, "action", "actions", path)
         if found:
             for key in ("text", "prompt", "output"):
-                if key in written.model_fields_set:
+                if getattr(written, key) is not None:
                     form = "action" if written.action is not None else "actions"
                     self._exclude(path, form, key, f"Move it into '{form}'.")
             actions = [self._action(action, at, written, path) for action, at in found]
@@ -523,7 +523,7 @@ class _Compiler:
         if found:
             form = "adapter" if written.adapter is not None else "adapters"
             for key in _ADAPTER_KEYS:
-                if key in written.model_fields_set:
+                if getattr(written, key) is not None:
                     self._exclude(path, form, key, f"Move it into '{form}'.")
         if len(found) > 1:
             self._problem("one adapter is enough: the run API", found[1][1])

@@ -223,11 +223,21 @@ def own_keys(data: dict[str, Any]) -> dict[str, Any]:
 
 def json_schema() -> dict[str, Any]:
     """The JSON Schema (draft 2020-12) of a document, for editors."""
-    schema = Compose.model_json_schema()
+    schema: dict[str, Any] = _with_limits(Compose.model_json_schema())
     schema["$schema"] = "https://json-schema.org/draft/2020-12/schema"
     schema["title"] = "model-compose document"
     schema["patternProperties"] = {"^x-": {}}
     return schema
+
+
+_LIMITS = {"ge": "minimum", "gt": "exclusiveMinimum", "le": "maximum", "lt": "exclusiveMaximum"}
+
+
+def _with_limits(schema: Any) -> Any:
+    """Limits by JSON Schema's names: pydantic leaves its own on types that convert first."""
+    if isinstance(schema, dict):
+        return {_LIMITS.get(key, key): _with_limits(entry) for key, entry in schema.items()}
+    return [_with_limits(each) for each in schema] if isinstance(schema, list) else schema
 
 
 def models_in(annotation: Any) -> list[type[BaseModel]]:

@@ -80,10 +80,10 @@ def validate(source: Source) -> Validated:
             result.compose = Compose.model_validate(data)
             break
         except ValidationError as error:
-            found = [dict(details) for details in error.errors(include_url=False)]
+            errors = error.errors(include_url=False)
             # What is missing comes last: it may stand there under a wrong name.
-            for details in sorted(found, key=lambda each: each["type"] == "missing"):
-                _note(result, source, data, details)
+            for wrong in sorted(errors, key=lambda each: each["type"] == "missing"):
+                _note(result, source, data, dict(wrong))
     return result
 
 

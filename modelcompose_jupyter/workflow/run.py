@@ -316,7 +316,8 @@ class Run:
                 self._error = RunCancelled(f"run {self.id} was stopped")
 
     def __repr__(self) -> str:
-        parts = [f"Run {self.id}", f"workflow={self.workflow}", str(self.state)]
+        name = "" if self.workflow.startswith("__") else f" of {self.workflow}"
+        parts = [f"Run {self.id}{name}", str(self.state)]
         if self.finish_reason:
             parts.append(self.finish_reason)
         if self.usage:

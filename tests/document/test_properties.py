@@ -1,0 +1,202 @@
+"""What holds for any text, any mapping and any value."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+from functools import cache
+
+import jsonschema
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from modelcompose_jupyter.document import json_schema, load_document, parse, render
+from modelcompose_jupyter.document.parameters import PARAMETER_NAMES
+from modelcompose_jupyter.errors import DocumentError, ExpressionError
+
+PIECES = [
+    "${", "}", "{", "input", ".a", "[0]", "[", "]", "*", "[*]", " as ", "integer", "select/a,b",
+    "slider/0,1", " | ", "'", '"', "\\", "@(x y)", "@(", "${input.a}", "env.X", "jobs.j.output",
+    "한글", "1", ":", "...", "\n", " ", "#", "- ", "&a ", "*a", "<<: ", "? ", "|", ">", "!!int ",
+    "\t", "component", "model", "text", "true", "\ud800", "\x00", "\ufeff",
+]  # fmt: skip
+templates = st.one_of(st.text(), st.lists(st.sampled_from(PIECES), max_size=15).map("".join))
+CONTEXT = {"input": {"a": "v", "list": [1, {"a": None}]}, "env": {"X": "x"}, "jobs": {}}
+DOCUMENT = """\
+x-base: &base {seed: 1, top_p: 0.9}
+controller: {type: http-server, port: 8080, webui: {port: 8081}}
+component:
+  <<: *base
+  type: model
+  task: text-generation
+  model: bundled:storyteller
+  text: ${input.prompt | "Say: ${input.topic}"}
+  params: {temperature: "${input.t as number | 0.7}", stop_sequences: ["\\n"]}
+workflow:
+  jobs:
+    - {id: a, repeat_count: 2, input: {prompt: "${input.p[${index}]}"}}
+    - {id: b, input: "${jobs.a.output}", output: {"+": ["x", "${output}"]}}
+"""
+
+plain = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats() | templates,
+    lambda inner: (
+        st.lists(inner, max_size=3)
+        | st.dictionaries(
+            st.sampled_from(["...", "?", "+", "*", "|", "a", "input", "operator", "where"]),
+            inner,
+            max_size=3,
+        )
+    ),
+    max_leaves=10,
+)
+
+
+@settings(max_examples=300, deadline=None)
+@given(template=plain)
+def test_rendering_gives_a_value_or_an_expression_error(template):
+    with contextlib.suppress(ExpressionError):
+        render(template, CONTEXT)
+
+
+@settings(max_examples=100, deadline=None)
+@given(text=st.text().filter(lambda text: "${" not in text))
+def test_text_without_expressions_stays_as_it_is(text):
+    assert render(text, {}) == text
+
+
+@settings(max_examples=200, deadline=None)
+@given(text=templates)
+def test_escaped_text_comes_back_as_it_was(text):
+    escaped = ""
+    for position, char in enumerate(text):
+        rest = text[position:].lstrip("\\")
+        escaped += "\\\\" if char == "\\" and rest.startswith("${") else char
+    # Every backslash that stands before an expression is doubled; the expression gets one.
+    escaped = escaped.replace("${", "\\${")
+    assert render(escaped, {}) == text
+
+
+@settings(max_examples=100, deadline=None)
+@given(value=templates)
+def test_a_value_is_never_rendered(value):
+    assert render("${input.v}", {"input": {"v": value}}) == value
+    assert render("<${input.v}>", {"input": {"v": value}}) == f"<{value}>"
+    assert render("${input.w | ${input.v}}", {"input": {"v": value}}) == value
+
+
+@settings(max_examples=200, deadline=None)
+@given(text=templates)
+def test_the_expressions_of_a_text_are_pieces_of_it(text):
+    with contextlib.suppress(ExpressionError):
+        for expression in parse(text).expressions:
+            assert text.startswith(expression.text, expression.offset)
+
+
+@settings(max_examples=200, deadline=None)
+@given(text=templates.map(lambda text: text + "\n"))
+def test_any_text_is_a_document_or_a_document_error(text):
+    with contextlib.suppress(DocumentError):
+        load_document(text, environ={})
+
+
+@settings(max_examples=250, deadline=None)
+@given(data=st.data())
+def test_a_broken_document_has_problems_with_places(data):
+    start = data.draw(st.integers(0, len(DOCUMENT)))
+    end = data.draw(st.integers(start, min(len(DOCUMENT), start + 8)))
+    middle = data.draw(templates)
+    text = DOCUMENT[:start] + middle + DOCUMENT[end:]
+    try:
+        load_document(text, environ={})
+    except DocumentError as error:
+        lines = str(error).splitlines()
+        for problem in error.problems:
+            line, column = problem.where.line, problem.where.column
+            assert 1 <= line <= text.count("\n") + text.count("\r") + 1
+            assert column >= 1
+            assert any(each.startswith(f"<text>:{line}:{column}: ") for each in lines)
+        places = [(problem.where.line, problem.where.column) for problem in error.problems]
+        assert places == sorted(places)
+
+
+KEYS = [
+    "component", "components", "workflow", "workflows", "controller", "type", "task", "model",
+    "text", "prompt", "params", "action", "actions", "job", "jobs", "id", "input", "output",
+    "repeat_count", "depends_on", "adapter", "webui", "port", "default", "x-a", "nosuch",
+    *PARAMETER_NAMES,
+]  # fmt: skip
+LEAVES = st.sampled_from(
+    ["model", "text-generation", "http-server", "a", "b", "", "0.5", "${input.a}", "never",
+     "${jobs.a.output}", True, False, None, 0, 1, -1, 0.5, 2.0, 10**30, "yes", "${", "${env.X}"]
+)  # fmt: skip
+mappings = st.recursive(
+    LEAVES,
+    lambda inner: (
+        st.lists(inner, max_size=3) | st.dictionaries(st.sampled_from(KEYS), inner, max_size=6)
+    ),
+    max_leaves=20,
+)
+components = st.fixed_dictionaries(
+    {"type": st.just("model"), "task": st.just("text-generation"), "model": st.just("m")},
+    optional={
+        "text": LEAVES | st.lists(LEAVES, max_size=2),
+        "params": st.dictionaries(st.sampled_from(PARAMETER_NAMES), LEAVES, max_size=3),
+        **dict.fromkeys(PARAMETER_NAMES[:8], LEAVES),
+    },
+)
+documents = st.fixed_dictionaries(
+    {"component": components}, optional={"workflow": mappings, "controller": mappings}
+)
+
+
+@cache
+def validator():
+    return jsonschema.Draft202012Validator(json_schema())
+
+
+@settings(max_examples=250, deadline=None)
+@given(document=st.dictionaries(st.sampled_from(KEYS), mappings, max_size=4) | documents)
+def test_any_mapping_is_a_document_or_a_document_error(document):
+    try:
+        load_document(document, environ={})
+    except DocumentError as error:
+        assert "Input should" not in str(error)
+    else:
+        validator().validate(document)
+
+
+@settings(max_examples=250, deadline=None)
+@given(component=components)
+def test_what_the_checker_accepts_fits_the_schema(component):
+    document = {"component": {"text": "hi", **component}}
+    with contextlib.suppress(DocumentError):
+        load_document(document, environ={"X": "1"})
+        validator().validate(document)
+
+
+def test_the_schema_is_one_itself():
+    jsonschema.Draft202012Validator.check_schema(json_schema())
+    assert json.loads(json.dumps(json_schema())) == json_schema()
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    [
+        {},
+        {"component": 5},
+        {"component": {"type": "model"}},
+        {"componnet": {}},
+        {"component": {"type": "model", "task": "text-generation", "model": "m", "top_p": 7}},
+        {"component": {"type": "model", "task": "text-generation", "model": "m", "text": 5}},
+        {"component": {"type": "shell", "task": "text-generation", "model": "m"}},
+        {"component": {"type": "model", "task": "text-generation", "model": "m", "seed": "x"}},
+    ],
+    ids=str,
+)
+def test_the_schema_refuses_wrong_documents(wrong):
+    with pytest.raises(DocumentError):
+        load_document(wrong)
+    if wrong:  # an empty document is one that is not finished, to an editor
+        assert not validator().is_valid(wrong)

@@ -1,0 +1,86 @@
+"""The documentation's examples do what it says of them."""
+
+from __future__ import annotations
+
+import json
+import re
+from pathlib import Path
+
+import pytest
+
+from modelcompose_jupyter import load
+from modelcompose_jupyter.document import GenerationParameters, load_document, render
+from modelcompose_jupyter.document.schema import Api, Component, Job, Workflow
+from modelcompose_jupyter.errors import ComposeError, DocumentError
+
+DOCS = Path(__file__).parent.parent / "docs"
+LANGUAGE = (DOCS / "language.md").read_text("utf-8")
+DOCUMENTS, INPUTS = (DOCS / "errors.md").read_text("utf-8").split("\n## Inputs\n")
+CONTEXT = {
+    "input": {
+        "name": "Kim",
+        "n": "3",
+        "tags": ["x", "y"],
+        "users": [{"id": 1}, {"id": 2}],
+        "sp ace": "s",
+        "list": [1, 2, 3],
+        "m": {"a": 1},
+    },
+    "index": 1,
+}
+
+
+def blocks(text: str, *languages: str) -> list[tuple[str, ...]]:
+    """What stands in blocks of these languages that follow each other."""
+    pattern = r"\s+".join(rf"^```{language}\n(.*?)\n```$" for language in languages)
+    found = re.findall(pattern, text, re.DOTALL | re.MULTILINE)
+    return [(each,) if isinstance(each, str) else each for each in found]
+
+
+def example_rows(text: str) -> list[tuple[str, str]]:
+    """The rows of the tables of templates and their results."""
+    tables = re.findall(r"^\| template \| result \|\n(.*?)\n\n", text, re.DOTALL | re.MULTILINE)
+    rows = re.findall(r"^\| `(.+)` \| `(.+)` \|$", "\n".join(tables), re.MULTILINE)
+    return [(left.replace("\\|", "|"), right.replace("\\|", "|")) for left, right in rows]
+
+
+@pytest.mark.parametrize("document", [each for (each,) in blocks(LANGUAGE, "yaml")])
+def test_every_document_of_the_reference_is_one(document: str) -> None:
+    assert load_document(document, environ={}).workflows
+
+
+@pytest.mark.parametrize(("template", "result"), example_rows(LANGUAGE))
+def test_every_template_of_the_reference_has_its_result(template: str, result: str) -> None:
+    written = json.loads(template) if template[0] in "{[" else template
+    assert render(written, CONTEXT) == json.loads(result)
+
+
+def test_the_reference_has_examples() -> None:
+    assert len(blocks(LANGUAGE, "yaml")) >= 4
+    assert len(example_rows(LANGUAGE)) >= 30
+
+
+def test_the_reference_names_every_key() -> None:
+    for model in (GenerationParameters, Component, Job, Workflow, Api):
+        for name in model.model_fields:
+            assert f"`{name}`" in LANGUAGE, name
+
+
+@pytest.mark.parametrize(("document", "message"), blocks(DOCUMENTS, "yaml", "text"))
+def test_every_wrong_document_has_its_message(document: str, message: str) -> None:
+    with pytest.raises(DocumentError) as caught:
+        load_document(document + "\n", name="model-compose.yml", environ={})
+    assert str(caught.value) == message
+
+
+@pytest.mark.parametrize(("call", "message"), blocks(INPUTS, "python", "text"))
+def test_every_wrong_input_has_its_message(call: str, message: str) -> None:
+    document = blocks(INPUTS, "yaml")[0][0]
+    with pytest.raises(ComposeError) as caught:
+        eval(call, {"flow": load(document)})
+    assert str(caught.value) == message
+
+
+def test_there_are_ten_of_each() -> None:
+    assert len(blocks(DOCUMENTS, "yaml", "text")) == 10
+    assert len(blocks(INPUTS, "python", "text")) == 10
