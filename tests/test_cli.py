@@ -104,7 +104,7 @@ def test_bad_use_is_exit_status_2_with_what_is_wrong(
 def test_an_input_out_of_range_is_bad_use_too(folder: Path) -> None:
     done = call(folder, "run", "-i", "prompt=a", "-i", "temperature=-1")
     assert (done.returncode, done.stdout) == (2, "")
-    assert "model-compose.yml:7:16: 'temperature': -1.0 is not at least 0" in done.stderr
+    assert "model-compose.yml:7:16: 'temperature' must be at least 0, and it is -1.0" in done.stderr
 
 
 def test_a_run_that_fails_is_exit_status_1(folder: Path) -> None:

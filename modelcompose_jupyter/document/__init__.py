@@ -17,7 +17,7 @@ from .render import render
 from .schema import json_schema, own_keys
 from .signature import Input, Output, Signature, signature
 from .uses import Flaw, uses
-from .validator import validate
+from .validator import explain, validate
 
 __all__ = [
     "Action",
@@ -30,6 +30,7 @@ __all__ = [
     "Output",
     "Signature",
     "Workflow",
+    "explain",
     "json_schema",
     "load_document",
     "parse",

@@ -78,19 +78,9 @@ class ModelSource(Strict):
     local_files_only: Annotated[Boolean, TemplateOr()] | None = None
 
 
-class Component(ActionFields):
-    """A model and how to call it. The flat form holds its one action's keys directly."""
+class ModelSettings(Strict):
+    """How a component's model is fetched and loaded."""
 
-    id: Identifier | None = None
-    type: Literal["model"]
-    task: Literal["text-generation"]
-    model: Annotated[
-        Annotated[ModelSource, IN_FULL] | Annotated[FilledText, IN_SHORT], BY_SHAPE
-    ] = Field(
-        description="A Hub id such as HuggingFaceTB/SmolLM3-3B, a folder such as ./model, "
-        "or bundled:storyteller.",
-    )
-    default: Boolean | None = None
     revision: Text | None = Field(None, description="A branch, tag or commit of the repository.")
     token: Text | None = Field(None, description="A Hub access token; better ${env.HF_TOKEN}.")
     cache_dir: Text | None = Field(None, description="Where downloads are kept.")
@@ -106,6 +96,21 @@ class Component(ActionFields):
     trust_remote_code: Boolean | None = Field(
         None, description="Run code from the model's repository. Only for sources you trust."
     )
+
+
+class Component(ActionFields, ModelSettings):
+    """A model and how to call it. The flat form holds its one action's keys directly."""
+
+    id: Identifier | None = None
+    type: Literal["model"]
+    task: Literal["text-generation"]
+    model: Annotated[
+        Annotated[ModelSource, IN_FULL] | Annotated[FilledText, IN_SHORT], BY_SHAPE
+    ] = Field(
+        description="A Hub id such as HuggingFaceTB/SmolLM3-3B, a folder such as ./model, "
+        "or bundled:storyteller.",
+    )
+    default: Boolean | None = None
     max_concurrent_count: Annotated[Integer, Field(ge=0)] | None = Field(
         None, description="How many requests run at once; 0 is no limit."
     )

@@ -134,13 +134,19 @@ def _remove(data: Any, path: Path) -> None:
 
 
 def _problem(source: Source, path: Path, details: dict[str, Any]) -> Problem:
-    kind, context = details["type"], details.get("ctx", {})
-    key = _name(path)
-    value = show(details["input"])
-    if kind == "extra_forbidden":
+    if details["type"] == "extra_forbidden":
         return _unknown_key(source, path)
-    if kind == "missing":
+    key = _name(path)
+    if details["type"] == "missing":
         return Problem(f"'{key}' is missing", source.where(path[:-1]), _MISSING_HINTS.get(key))
+    message, hint = explain(key, details)
+    return Problem(message, source.where(path), hint)
+
+
+def explain(key: str, details: Mapping[str, Any]) -> tuple[str, str | None]:
+    """One of pydantic's errors about the value of a key, as a message and a hint for people."""
+    kind, context = details["type"], details.get("ctx", {})
+    value = show(details["input"])
     hint = None
     if kind in _LIMITS:
         name, words = _LIMITS[kind]
@@ -160,10 +166,10 @@ def _problem(source: Source, path: Path, details: dict[str, Any]) -> Problem:
     elif kind in ("string_too_long", "too_long"):
         message = f"'{key}' must have at most {context['max_length']} characters"
     elif kind in ("conversion", "lengths"):
-        message = f"'{key}': {details['msg']}" if path and kind == "conversion" else details["msg"]
+        message = f"'{key}': {details['msg']}" if key and kind == "conversion" else details["msg"]
     else:
         message = f"'{key}' cannot be {value}"
-    return Problem(message, source.where(path), hint)
+    return message, hint
 
 
 _MISSING_HINTS = {

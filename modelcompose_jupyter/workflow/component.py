@@ -15,8 +15,10 @@ from typing import Any, Protocol
 
 from pydantic import ValidationError
 
-from ..document import Document, GenerationParameters, Job, render
+from ..document import Document, GenerationParameters, Job, explain, render
 from ..document import types as values
+from ..document.schema import ModelSettings
+from ..document.uses import Use, uses
 from ..errors import ComposeError, ExpressionError, InputError
 from ..models import Generation, GenerationResult, Lease, ModelSpec, Progress
 from .run import Run
@@ -197,22 +199,33 @@ def _parameters(call: Call) -> GenerationParameters:
     try:
         return GenerationParameters.model_validate(given, context={"rendered": True})
     except ValidationError as error:
-        name = next(iter(error.errors()[0]["loc"]), "min_output_length")
-        raise InputError(
-            f"'{name}': {first_message(error)}",
-            where=call.document.where(action.parameter_paths[str(name)]),
-        ) from None
+        name = str(next(iter(error.errors()[0]["loc"]), "min_output_length"))
+        path = action.parameter_paths[name]
+        raise invalid(error, name, action.parameters[name], call.document, path) from None
 
 
 def _spec(call: Call) -> ModelSpec:
     component = call.job.component
-    settings = {
+    given = {
         key: call.render(template, component.model_paths[key])
         for key, template in component.model.items()
     }
-    settings = {key: value for key, value in settings.items() if value is not None}
-    settings["source"] = _absolute(str(settings.get("source", "")), call.document.source.folder)
-    return ModelSpec(**settings)
+    source = given.pop("source")
+    if not isinstance(source, str) or not source:
+        raise InputError(
+            "no model is named: its value is " + ("empty" if source == "" else values.show(source)),
+            where=call.document.where(component.model_paths["source"]),
+        )
+    try:
+        settings = ModelSettings.model_validate(given, context={"rendered": True})
+    except ValidationError as error:
+        key = str(error.errors()[0]["loc"][0])
+        path = component.model_paths[key]
+        raise invalid(error, key, component.model[key], call.document, path) from None
+    return ModelSpec(
+        source=_absolute(source, call.document.source.folder),
+        **settings.model_dump(exclude_none=True),
+    )
 
 
 def _absolute(source: str, folder: Path) -> str:
@@ -222,19 +235,17 @@ def _absolute(source: str, folder: Path) -> str:
     return source
 
 
-def first_message(error: ValidationError) -> str:
-    """The first thing that is wrong, in the words of the validator."""
-    details = error.errors()[0]
-    limits = {
-        "greater_than": ("gt", "above"),
-        "greater_than_equal": ("ge", "at least"),
-        "less_than": ("lt", "below"),
-        "less_than_equal": ("le", "at most"),
-    }
-    if details["type"] in limits:
-        name, words = limits[details["type"]]
-        return f"{values.show(details['input'])} is not {words} {details['ctx'][name]:g}"
-    return details["msg"]
+def invalid(
+    error: ValidationError, name: str, template: Any, document: Document, path: Any
+) -> InputError:
+    """The error for a rendered value that a key cannot have.
+
+    A value that the environment had a part in is not shown: it may be a secret.
+    """
+    message, hint = explain(name, error.errors()[0])
+    if any(isinstance(use, Use) and use.expression.source == "env" for use in uses(template)):
+        message, hint = f"'{name}' cannot be what {template} gives", None
+    return InputError(message, hint=hint, where=document.where(path))
 
 
 def locate(error: ExpressionError, document: Document, path: Any) -> ComposeError:

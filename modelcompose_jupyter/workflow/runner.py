@@ -10,21 +10,21 @@ import importlib.metadata
 import logging
 import time
 from collections.abc import Mapping
-from typing import Any
+from typing import Annotated, Any
 
-from pydantic import ValidationError
+from pydantic import Field, ValidationError
 
 from ..document import Document, Job, Workflow, render
 from ..document.fields import Integer, Strict
-from ..errors import ComposeError, ExpressionError, InputError
-from .component import Call, Calls, first_message, locate
+from ..errors import ComposeError, ExpressionError
+from .component import Call, Calls, invalid, locate
 from .run import Run, State
 
 _log = logging.getLogger(__name__)
 
 
 class _Repeat(Strict):
-    repeat_count: Integer
+    repeat_count: Annotated[Integer, Field(ge=1)]
 
 
 async def run_workflow(document: Document, workflow: Workflow, run: Run, calls: Calls) -> None:
@@ -120,17 +120,10 @@ class _Runner:
         path = (*job.path, "repeat_count")
         value = self._render(job.repeat_count, path, {})
         try:
-            count = _Repeat.model_validate({"repeat_count": value}).repeat_count
+            return _Repeat.model_validate({"repeat_count": value}).repeat_count
         except ValidationError as error:
-            raise InputError(
-                f"'repeat_count': {first_message(error)}", where=self._document.where(path)
-            ) from None
-        if count < 1:
-            raise InputError(
-                f"'repeat_count' must be at least 1, and it is {count}",
-                where=self._document.where(path),
-            )
-        return count
+            template = job.repeat_count
+            raise invalid(error, "repeat_count", template, self._document, path) from None
 
     async def _called(self, job: Job, extra: Mapping[str, Any], repeat: int | None) -> Any:
         value = self._run.input

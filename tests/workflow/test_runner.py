@@ -202,7 +202,7 @@ def test_a_parameter_out_of_range_is_found_when_it_is_rendered(host: LocalHost) 
     text = COMPONENT + "  temperature: ${input.heat as number | 0.5}\n"
     done = load(text, host=host).run(prompt="a", heat=-1)
     assert isinstance(done.error, InputError)
-    assert "'temperature': -1.0 is not at least 0" in str(done.error)
+    assert "'temperature' must be at least 0, and it is -1.0" in str(done.error)
 
 
 def test_parameters_reach_the_model_with_their_types(
@@ -277,3 +277,24 @@ def test_the_record_has_what_it_takes_to_run_again(host: LocalHost) -> None:
     assert record["generations"][0]["parameters"]["seed"] == 1
     assert done.parameters["seed"] == 1
     assert done.usage == {"prompt": 1, "reused": 0, "generated": 1}
+
+
+def test_a_value_of_the_environment_is_not_shown(
+    host: LocalHost, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("HEAT", "s3cret")
+    text = COMPONENT + "  temperature: ${input.heat | ${env.HEAT}}\n"
+    done = load(text, host=host).run(prompt="a")
+    assert isinstance(done.error, InputError)
+    assert "'temperature' cannot be what ${input.heat | ${env.HEAT}} gives" in str(done.error)
+    assert "s3cret" not in str(done.error)
+
+
+def test_model_settings_may_be_templates(host: LocalHost, models: ScriptedModels) -> None:
+    text = COMPONENT.replace("model: scripted", "model: ${input.model | small}")
+    flow = load(text + "  precision: ${input.precision | auto}\n", host=host)
+    flow(prompt="a", precision="float32")
+    assert [(spec.source, spec.precision) for spec in models.specs] == [("small", "float32")]
+    done = flow.run(prompt="a", precision="float23")
+    assert "'precision' cannot be \"float23\"" in str(done.error)
+    assert "Did you mean 'float32'?" in str(done.error)
