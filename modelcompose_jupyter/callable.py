@@ -107,14 +107,13 @@ class Workflow:
         await run.ended()
         return run
 
-    def stream(self, input: Any = None, /, **inputs: Any) -> Iterator[str]:
-        """Run, and yield the text as it comes. Leaving the loop stops the run.
+    def stream(self, input: Any = None, /, **inputs: Any) -> TextStream:
+        """Run, and iterate over the text as it comes. Leaving the loop stops the run."""
+        return TextStream(self.submit(input, **inputs))
 
-        Raises:
-            ComposeError: what went wrong, after the text that came before.
-        """
-        run = self.submit(input, **inputs)
-        return _streamed(run)
+    def __getstate__(self) -> dict[str, Any]:
+        # A copy in another process has a host and runs of its own.
+        return {**vars(self), "_host": None, "last_run": None}
 
     @property
     def _label(self) -> str:
@@ -151,6 +150,34 @@ class Workflow:
         )
 
 
+class TextStream(Iterator[str]):
+    """The text of ``run`` as it comes. The run is stopped when nobody holds this any more.
+
+    After the last piece it raises what went wrong, if anything did.
+    """
+
+    def __init__(self, run: Run) -> None:
+        self.run = run
+        self._pieces = run.stream()
+
+    def __next__(self) -> str:
+        try:
+            return next(self._pieces)
+        except StopIteration:
+            self.run.result()
+            raise
+        except BaseException as error:
+            stop(self.run, error)
+            raise
+
+    def close(self) -> None:
+        """Stop the run."""
+        self.run.cancel()
+
+    def __del__(self) -> None:
+        self.close()
+
+
 def load(
     source: str | Path | Mapping[str, Any],
     workflow: str | None = None,
@@ -169,15 +196,6 @@ def load(
         InputError: there is no such workflow.
     """
     return Workflow(load_document(source), workflow, host)
-
-
-def _streamed(run: Run) -> Iterator[str]:
-    try:
-        yield from run.stream()
-    except BaseException as error:
-        stop(run, error)
-        raise
-    run.result()
 
 
 def stop(run: Run, error: BaseException) -> None:

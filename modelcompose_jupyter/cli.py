@@ -6,10 +6,11 @@ Standard output holds the result alone; everything else goes to standard error. 
 
 from __future__ import annotations
 
+import io
 import json
 import os
+import shutil
 import sys
-import tempfile
 from collections.abc import Sized
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -24,6 +25,7 @@ if TYPE_CHECKING:
     from .workflow import Run
 
 _DEFAULT_FILES = ("model-compose.yml", "model-compose.yaml")
+_STOP_SECONDS = 2.0
 _BAD_USE = (DocumentError, ExpressionError, InputError, UsageError)
 
 file_option = click.option(
@@ -33,6 +35,16 @@ file_option = click.option(
 
 class _Group(click.Group):
     """Turns our errors into a message and an exit status."""
+
+    def main(self, *args: Any, **kwargs: Any) -> Any:
+        for name in ("stdin", "stdout", "stderr"):
+            stream = getattr(sys, name)
+            if stream is None:  # closed by whoever started us
+                mode = "r" if name == "stdin" else "w"
+                setattr(sys, name, Path(os.devnull).open(mode))  # noqa: SIM115 - kept open
+            elif name != "stdin" and isinstance(stream, io.TextIOWrapper):
+                stream.reconfigure(errors="backslashreplace")
+        return super().main(*args, **kwargs)
 
     def invoke(self, ctx: click.Context) -> Any:
         try:
@@ -45,6 +57,9 @@ class _Group(click.Group):
         except BrokenPipeError:
             # Whoever read standard output has gone: nothing is left to say, nor to flush at exit.
             os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+            ctx.exit(1)
+        except OSError as error:
+            click.echo(f"cannot go on: {error}", err=True)
             ctx.exit(1)
 
 
@@ -101,8 +116,12 @@ def run(
     target = _writable(output)
     try:
         _run(flow, values, stream=stream, target=target)
-    finally:
-        local_host().close()
+    except KeyboardInterrupt:
+        if not local_host().close(_STOP_SECONDS):
+            # A load that is deep in a library cannot be stopped; the process can.
+            sys.stderr.flush()
+            os._exit(130)
+        raise
 
 
 def _run(flow: Workflow, values: dict[str, Any], *, stream: bool, target: Path | None) -> None:
@@ -114,7 +133,7 @@ def _run(flow: Workflow, values: dict[str, Any], *, stream: bool, target: Path |
         _follow(current, stream=stream, progress=shows_progress)
     except BaseException:
         current.cancel()
-        current.wait(10)
+        current.wait(_STOP_SECONDS)
         tokens = current.usage.get("generated", 0)
         click.echo(f"\nstopped after {tokens} tokens", err=True)
         raise
@@ -217,6 +236,9 @@ def _json(text: str, name: str) -> Any:
             f"{name} is not JSON: {error.msg} (line {error.lineno}, column {error.colno})",
             hint="Keys and texts stand in double quotes; or write --input key=text.",
         ) from None
+    except (ValueError, RecursionError) as error:
+        what = "it is nested too deeply" if isinstance(error, RecursionError) else str(error)
+        raise UsageError(f"{name} cannot be read: {what}") from None
 
 
 def _pair(text: str) -> dict[str, Any]:
@@ -235,17 +257,28 @@ def _writable(output: str | None) -> Path | None:
     if output is None:
         return None
     path = Path(output)
-    if not path.absolute().parent.is_dir():
-        raise UsageError(f"there is no folder {path.absolute().parent} to write {path.name} to")
+    if path.is_file() or not path.exists():  # through links, but not to what a pipe is called
+        path = path.resolve()
+    if not path.parent.is_dir():
+        raise UsageError(f"there is no folder {path.parent} to write {path.name} to")
+    if not os.access(path if path.exists() else path.parent, os.W_OK):
+        raise UsageError(f"{path} cannot be written")
     return path
 
 
 def _write(path: Path, text: str) -> None:
-    """Write a file whole or not at all."""
-    folder = path.absolute().parent
-    with tempfile.NamedTemporaryFile("w", encoding="utf-8", dir=folder, delete=False) as file:
-        file.write(text)
-    Path(file.name).replace(path)
+    """Write a file whole or not at all; a pipe or a device as it comes."""
+    if path.exists() and not (path.is_file() and os.access(path.parent, os.W_OK)):
+        path.write_text(text, encoding="utf-8")
+        return
+    fresh = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    try:
+        fresh.write_text(text, encoding="utf-8")
+        if path.exists():
+            shutil.copymode(path, fresh)
+        fresh.replace(path)
+    finally:
+        fresh.unlink(missing_ok=True)
 
 
 def _count(things: Sized, noun: str) -> str:

@@ -84,6 +84,9 @@ class ComposeError(Exception):
         if code is not None:
             self.code = code
 
+    def __reduce__(self) -> tuple[Any, ...]:
+        return _restored, (type(self), vars(self))
+
     def at(self, where: Where) -> ComposeError:
         """Say where it happened, unless that is known already; returns the error itself."""
         if self.where is None:
@@ -127,6 +130,14 @@ class ComposeError(Exception):
     def _render_traceback_(self) -> list[str]:
         """IPython's hook for errors that show themselves: the paragraph, without a traceback."""
         return f"{type(self).__name__}: {self}".splitlines()
+
+
+def _restored(kind: type[ComposeError], state: dict[str, Any]) -> ComposeError:
+    """A copy of an error, of another process say, without calling its constructor."""
+    error = kind.__new__(kind)
+    error.args = (state["message"],)
+    vars(error).update(state)
+    return error
 
 
 @dataclass(frozen=True)

@@ -9,19 +9,24 @@ driven. Models generate on threads of their own.
 from __future__ import annotations
 
 import asyncio
+import atexit
+import contextlib
+import os
+import sys
 import threading
+import time
 from collections import OrderedDict
-from collections.abc import Mapping
 from typing import Any, Protocol
 
-from .document import Document, Workflow, signature
-from .errors import InputError
+from .document import Document, Workflow, plain, signature
+from .errors import ComposeError, InputError, ModelError
 from .models import ModelCache, ModelInfo
 from .workflow import Run, State, run_workflow
 from .workflow.component import Calls
 
 HOST_THREAD_NAME = "modelcompose-host"
 _KEPT_RUNS = 200
+_EXIT_SECONDS = 10.0
 
 
 class Host(Protocol):
@@ -37,7 +42,7 @@ class Host(Protocol):
 
     def unload(self, name: str | None = None) -> list[ModelInfo]: ...
 
-    def close(self) -> None: ...
+    def close(self, timeout: float | None = None) -> bool: ...
 
 
 class LocalHost:
@@ -50,6 +55,7 @@ class LocalHost:
         self._loop: asyncio.AbstractEventLoop | None = None
         self._thread: threading.Thread | None = None
         self._runs: OrderedDict[str, Run] = OrderedDict()
+        self.closed = False
 
     def submit(self, document: Document, workflow: str | None = None, input: Any = None) -> Run:
         """Start a run and return it at once.
@@ -57,42 +63,44 @@ class LocalHost:
         Args:
             document: a checked document.
             workflow: the id of one of its workflows; the default one if None.
-            input: the inputs by name; none if None.
+            input: the inputs by name; none if None. They are copied, as plain data.
 
         Raises:
             InputError: no such workflow, or inputs that it cannot take.
+            ComposeError: the host is closed.
         """
         chosen = document.workflow(workflow)
-        values = dict(input) if isinstance(input, Mapping) else {} if input is None else input
+        values = plain({} if input is None else input)
         signature(document, chosen).check(values)
         return self._start(document, chosen, values)
 
     def _start(self, document: Document, workflow: Workflow, values: Any) -> Run:
-        loop = self._running_loop()
         tasks: list[asyncio.Task[None]] = []
 
         def start() -> None:
             assert threading.current_thread().name == HOST_THREAD_NAME
             task = loop.create_task(run_workflow(document, workflow, run, self._calls))
-            task.add_done_callback(never_started)
+            task.add_done_callback(conclude)
             tasks.append(task)
 
-        def never_started(task: asyncio.Task[None]) -> None:
-            if task.cancelled():
-                run.add("state", {"state": State.CANCELLED})
+        def conclude(task: asyncio.Task[None]) -> None:
+            # A task that was cancelled before its first step has said nothing.
+            run.add("state", {"state": State.CANCELLED if task.cancelled() else State.FAILED})
 
         def stop() -> None:
             while tasks:  # only once: a second cancel would not wait for the token in flight
                 tasks.pop().cancel()
 
         def cancel() -> None:
-            loop.call_soon_threadsafe(stop)
+            with contextlib.suppress(RuntimeError):  # the loop has ended, and with it the run
+                loop.call_soon_threadsafe(stop)
 
         run = Run(workflow.id, values, cancel)
         with self._lock:
+            loop = self._running_loop()
             self._runs[run.id] = run
             self._forget_old_runs()
-        loop.call_soon_threadsafe(start)
+            loop.call_soon_threadsafe(start)
         return run
 
     def _forget_old_runs(self) -> None:
@@ -101,14 +109,19 @@ class LocalHost:
             del self._runs[id]
 
     def _running_loop(self) -> asyncio.AbstractEventLoop:
-        with self._lock:
-            if self._loop is None:
-                self._loop = asyncio.new_event_loop()
-                self._thread = threading.Thread(
-                    target=self._loop.run_forever, name=HOST_THREAD_NAME, daemon=True
-                )
-                self._thread.start()
-            return self._loop
+        if self.closed:
+            raise ComposeError(
+                "the host is closed", hint="local_host() gives a new one.", code="host_closed"
+            )
+        if self._loop is None:
+            self._loop = asyncio.new_event_loop()
+            self._thread = threading.Thread(
+                target=self._loop.run_forever, name=HOST_THREAD_NAME, daemon=True
+            )
+            self._thread.start()
+            # A process that ends under a model's thread is aborted by the libraries below.
+            atexit.register(self.close, _EXIT_SECONDS)
+        return self._loop
 
     def runs(self) -> list[Run]:
         """The runs that are known, the newest first."""
@@ -141,30 +154,77 @@ class LocalHost:
         """
         return self._cache.unload(name)
 
-    def close(self) -> None:
-        """Stop all runs, unload all models and end the host's thread."""
-        for run in self.runs():
-            run.cancel()
-        for run in self.runs():
-            run.wait(timeout=10)
-        self._cache.close()
+    def close(self, timeout: float | None = None) -> bool:
+        """Stop all runs, unload all models and end the host's threads. Idempotent.
+
+        Returns:
+            Whether all of that was done within ``timeout`` seconds; None waits for ever.
+        """
         with self._lock:
+            self.closed = True
             loop, thread = self._loop, self._thread
             self._loop = self._thread = None
+        end = None if timeout is None else time.monotonic() + timeout
+
+        def left() -> float | None:
+            return None if end is None else max(0.0, end - time.monotonic())
+
+        for run in self.runs():
+            run.cancel()
+        if loop is not None:
+            with contextlib.suppress(TimeoutError):
+                asyncio.run_coroutine_threadsafe(_end_tasks(), loop).result(left())
+        ended = self._cache.close(left())
         if loop is not None and thread is not None:
+            atexit.unregister(self.close)
             loop.call_soon_threadsafe(loop.stop)
-            thread.join(timeout=10)
+            thread.join(left())
+            if thread.is_alive():
+                return False
             loop.close()
+        return ended
+
+
+async def _end_tasks() -> None:
+    """Cancel what still runs on the host's loop, and wait for it."""
+    tasks = asyncio.all_tasks() - {asyncio.current_task()}
+    for task in tasks:
+        task.cancel()
+    await asyncio.gather(*tasks, return_exceptions=True)
 
 
 _local_host: LocalHost | None = None
 _local_host_lock = threading.Lock()
+_forked_from_torch = False
 
 
 def local_host() -> LocalHost:
-    """The host of this process, made at its first use."""
+    """The host of this process, made at its first use and again after it was closed.
+
+    Raises:
+        ModelError: this process was forked from one that had torch, and cannot use it.
+    """
     global _local_host
+    if _forked_from_torch:
+        raise ModelError(
+            "this process was forked from one that uses torch, and its models cannot run here",
+            hint='Use multiprocessing.get_context("spawn").',
+            code="forked",
+        )
     with _local_host_lock:
-        if _local_host is None:
+        if _local_host is None or _local_host.closed:
             _local_host = LocalHost()
         return _local_host
+
+
+def _after_fork() -> None:
+    """Forget the parent's host: its threads are not here."""
+    global _local_host, _local_host_lock, _forked_from_torch
+    if _local_host is not None:
+        atexit.unregister(_local_host.close)
+    _local_host, _local_host_lock = None, threading.Lock()
+    _forked_from_torch = "torch" in sys.modules
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_after_fork)

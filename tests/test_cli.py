@@ -185,3 +185,55 @@ def test_jupyter_finds_the_command(folder: Path) -> None:
         text=True,
     )
     assert modelcompose_jupyter.__version__ in done.stdout
+
+
+def test_output_follows_links_and_keeps_modes(folder: Path) -> None:
+    target, link = folder / "real.json", folder / "link.json"
+    target.write_text("old")
+    target.chmod(0o640)
+    link.symlink_to(target)
+    assert call(folder, "run", "-i", "prompt=a", "-o", "link.json").returncode == 0
+    assert link.is_symlink()
+    assert json.loads(target.read_text())["generated"].startswith("a")
+    assert target.stat().st_mode & 0o777 == 0o640
+
+
+def test_output_to_a_device_writes_to_it(folder: Path) -> None:
+    done = call(folder, "run", "-i", "prompt=Once", "-o", "/dev/stdout")
+    assert json.loads(done.stdout)["generated"].startswith("Once")
+    assert call(folder, "run", "-i", "prompt=a", "-o", "/proc/x.json").returncode == 2
+
+
+@pytest.mark.parametrize(
+    ("given", "message"),
+    [
+        ("n:=" + "[" * 100_000, "cannot be read"),
+        ("n:=" + "9" * 5000, "cannot be read"),
+        ('prompt:="\\ud800"', "not valid Unicode"),
+    ],
+)
+def test_input_that_breaks_readers_is_bad_use(folder: Path, given: str, message: str) -> None:
+    done = call(folder, "run", "-i", given)
+    assert done.returncode == 2
+    assert message in done.stderr
+    assert "Traceback" not in done.stderr
+
+
+@pytest.mark.parametrize("closed", ["stdout", "stderr"])
+def test_closed_streams_are_no_crash(folder: Path, closed: str) -> None:
+    number = {"stdout": 1, "stderr": 2}[closed]
+    command = f'"{sys.executable}" -m modelcompose_jupyter.cli schema {number}>&-'
+    done = subprocess.run(["sh", "-c", command], cwd=folder, capture_output=True, text=True)
+    assert done.returncode == 0
+    assert "Traceback" not in done.stderr
+    assert (done.stdout != "") == (closed == "stderr")
+
+
+def test_an_output_encoding_that_lacks_letters_is_no_crash(folder: Path) -> None:
+    environment = {**os.environ, "PYTHONIOENCODING": "ascii"}
+    arguments = ["run", "--stream", "-i", "prompt=안녕"]
+    done = subprocess.run(
+        [*COMMAND, *arguments], cwd=folder, env=environment, capture_output=True, text=True
+    )
+    assert done.returncode == 0
+    assert done.stdout.startswith("\\uc548\\ub155")

@@ -12,6 +12,7 @@ from .compiler import compile_document
 from .document import Action, Component, Controller, Document, Job, Workflow
 from .expression import parse
 from .parameters import GenerationParameters
+from .plain import plain
 from .reader import Source, read
 from .render import render
 from .schema import json_schema, own_keys
@@ -34,6 +35,7 @@ __all__ = [
     "json_schema",
     "load_document",
     "parse",
+    "plain",
     "render",
     "signature",
 ]

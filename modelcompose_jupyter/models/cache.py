@@ -87,6 +87,7 @@ class ModelCache:
         self.idle_timeout = idle_timeout
         self._lock = threading.RLock()  # a Lease may be dropped by the collector at any place
         self._entries: dict[str, _Entry] = {}
+        self._abandoned: weakref.WeakSet[GenerateEngine] = weakref.WeakSet()
         self._closed = False
 
     def acquire(self, spec: ModelSpec, on_progress: OnProgress | None = None) -> Future[Lease]:
@@ -146,15 +147,22 @@ class ModelCache:
             entry.engine.close()
         return infos
 
-    def close(self) -> None:
-        """Unload everything, after the requests that were made have ended. Idempotent."""
+    def close(self, timeout: float | None = None) -> bool:
+        """Unload everything, after the requests that were made have ended. Idempotent.
+
+        Returns:
+            Whether all threads have ended within ``timeout`` seconds; None waits for ever.
+        """
         with self._lock:
             self._closed = True
             entries = list(self._entries.values())
             self._forget(entries)
+            engines = [*(entry.engine for entry in entries), *self._abandoned]
         for entry in entries:
             entry.abandoned.set()
-            entry.engine.close()
+        end = None if timeout is None else time.monotonic() + timeout
+        ended = [engine.close(end and max(0.0, end - time.monotonic())) for engine in engines]
+        return all(ended)
 
     def _check_unload(self, name: str, chosen: Sequence[_Entry]) -> None:
         if not chosen:
@@ -193,6 +201,7 @@ class ModelCache:
                 entry.waiters.remove(waiter)
             if entry.state == "loading" and not entry.waiters:
                 entry.abandoned.set()
+                self._abandoned.add(entry.engine)
                 self._forget([entry])
 
     def _grant(self, entry: _Entry) -> None:

@@ -86,13 +86,18 @@ class GenerateEngine:
             self._changed.notify()
         return generation
 
-    def close(self) -> None:
-        """Serve what is queued, then end the thread and free the model. Waits for it."""
+    def close(self, timeout: float | None = None) -> bool:
+        """Serve what is queued, then end the thread and free the model.
+
+        Waits for it, ``timeout`` seconds at most; returns whether it has ended.
+        """
         with self._changed:
             self._closed = True
             self._changed.notify()
-        if self._thread is not threading.current_thread():
-            self._thread.join()
+        if self._thread is threading.current_thread():
+            return False
+        self._thread.join(timeout)
+        return not self._thread.is_alive()
 
     def _cancel(self, generation: Generation) -> None:
         with self._changed:

@@ -38,8 +38,8 @@ def parse_line(line: str, flags: Iterable[str], evaluate: Callable[[str], Any]) 
         if piece.startswith("--"):
             flag = piece[2:]
             if flag not in flags:
-                known = ", ".join(f"--{each}" for each in flags) or "none"
-                hint = did_you_mean(flag, flags) or f"Flags here: {known}."
+                known = [f"--{each}" for each in flags]
+                hint = did_you_mean(piece, known) or f"Flags here: {', '.join(known) or 'none'}."
                 raise UsageError(f"unknown flag '{piece}'", hint=hint)
             result.flags.add(flag)
         elif not equals:

@@ -5,6 +5,7 @@ Nothing here is imported beyond IPython until a magic is used.
 
 from __future__ import annotations
 
+import builtins
 import keyword
 from typing import TYPE_CHECKING, Any
 
@@ -56,6 +57,8 @@ class ComposeMagics(Magics):
         # The magic's own line is the first of the cell, so an empty one keeps the lines' numbers.
         workflow = Workflow(load_document("\n" + cell, name="cell"))
         if name is not None:
+            if hasattr(builtins, name):
+                print(f"warning: '{name}' was Python's own; it is the workflow now")  # noqa: T201
             self.shell.push({name: workflow})
         if parsed.inputs or "run" in parsed.flags:
             follow(workflow.submit(parsed.inputs))

@@ -22,6 +22,9 @@ from ..document.uses import Use, uses
 from ..errors import ComposeError, ExpressionError, InputError
 from ..models import Generation, GenerationResult, Lease, ModelSpec, Progress
 from .run import Run
+from .window import in_order
+
+_NOT_THERE = ("model_not_found", "access_denied", "no_network", "not_cached")
 
 
 class Models(Protocol):
@@ -70,10 +73,14 @@ class Calls:
         action = call.job.action
         prompts = _prompts(call)
         parameters = _parameters(call)
-        streams = [_Stream(call, number) for number in range(len(_listed(prompts)))]
-        lease = await self._acquire(call, _spec(call))
-        with lease:
-            texts = await _generate(lease, _listed(prompts), parameters, streams, call)
+        listed = prompts if isinstance(prompts, list) else [prompts]
+        with await self._acquire(call, _spec(call)) as lease:
+            texts = await in_order(
+                len(listed),
+                lambda number: _generate(
+                    lease, listed[number], parameters, _Stream(call, number), call
+                ),
+            )
         several = (parameters.num_return_sequences or 1) > 1
         outputs: list[Any] = [each if several else each[0] for each in texts]
         output = outputs if isinstance(prompts, list) else outputs[0]
@@ -97,6 +104,9 @@ class Calls:
                 future.result().release()
             raise
         except ComposeError as error:
+            folder = call.document.source.folder / spec.source
+            if error.code in _NOT_THERE and folder.is_dir():
+                error.hint = f"There is a folder of that name; for it, write ./{spec.source}"
             where = call.document.where(call.job.component.model_paths["source"])
             raise error.at(where) from None
         call.load_seconds = time.monotonic() - started
@@ -104,7 +114,7 @@ class Calls:
 
 
 class _Stream:
-    """The events of one prompt's texts. Announced at once, so that streams stand in order."""
+    """The events of one prompt's texts. Announced before any comes, so that they are in order."""
 
     def __init__(self, call: Call, number: int) -> None:
         self._run = call.run
@@ -124,29 +134,19 @@ class _Stream:
 
 
 async def _generate(
-    lease: Lease,
-    prompts: list[str],
-    parameters: GenerationParameters,
-    streams: list[_Stream],
-    call: Call,
-) -> list[list[str]]:
-    """The texts for each prompt. Stopped within a token when the call is cancelled."""
-    generations = [
-        lease.generate(prompt, parameters, stream.put)
-        for prompt, stream in zip(prompts, streams, strict=True)
-    ]
+    lease: Lease, prompt: str, parameters: GenerationParameters, stream: _Stream, call: Call
+) -> list[str]:
+    """The texts for a prompt. Stopped within a token when the call is cancelled."""
+    generation = lease.generate(prompt, parameters, stream.put)
     try:
-        ended = [await _ended(generation) for generation in generations]
-    except BaseException:
-        for generation in generations:
-            generation.cancel()
-        done = [generation.future for generation in generations]
-        await asyncio.gather(*map(asyncio.wrap_future, done), return_exceptions=True)
+        result = await _ended(generation)
+    except asyncio.CancelledError:
+        generation.cancel()
+        await asyncio.gather(_ended(generation), return_exceptions=True)
         raise
     finally:
-        for generation, stream in zip(generations, streams, strict=True):
-            _keep(generation, stream, call)
-    return [result.texts for result in ended]
+        _keep(generation, stream, call)
+    return result.texts
 
 
 async def _ended(generation: Generation) -> GenerationResult:
@@ -160,10 +160,6 @@ def _keep(generation: Generation, stream: _Stream, call: Call) -> None:
         result = future.result()
         call.generations.append({"stream": stream.key, "result": result})
         stream.finish(result)
-
-
-def _listed(prompts: str | list[str]) -> list[str]:
-    return prompts if isinstance(prompts, list) else [prompts]
 
 
 def _prompts(call: Call) -> str | list[str]:
@@ -230,7 +226,7 @@ def _spec(call: Call) -> ModelSpec:
 
 def _absolute(source: str, folder: Path) -> str:
     """A model's folder that is written relative to the document's."""
-    if source.startswith(("./", "../", ".\\", "..\\")):
+    if source in (".", "..") or source.startswith(("./", "../", ".\\", "..\\")):
         return str((folder / source).resolve())
     return source
 

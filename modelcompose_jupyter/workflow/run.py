@@ -7,17 +7,20 @@ from them, so a run in another process is the same object fed from a stream.
 from __future__ import annotations
 
 import asyncio
+import contextlib
+import copy
+import logging
 import threading
 import time
 import uuid
 from collections.abc import Callable, Generator, Iterator, Mapping
 from dataclasses import dataclass
 from enum import StrEnum
-from types import MappingProxyType
 from typing import Any, Literal
 
 from ..errors import ComposeError, RunCancelled
 
+_log = logging.getLogger(__name__)
 _TICK = 0.1  # seconds; waits are this long at most, so that an interrupt is never late
 
 
@@ -148,12 +151,12 @@ class Run:
         return next((r for r in ("cancelled", "length", "stop", "eos") if r in reasons), None)
 
     @property
-    def usage(self) -> Mapping[str, int]:
+    def usage(self) -> dict[str, int]:
         """Tokens: ``prompt``, ``reused`` and ``generated``."""
         return self._of_summary("usage")
 
     @property
-    def parameters(self) -> Mapping[str, Any]:
+    def parameters(self) -> dict[str, Any]:
         """The generation parameters really used, ``seed`` among them.
 
         Of several generations, those of the first; ``record["generations"]`` has them all.
@@ -161,7 +164,7 @@ class Run:
         return self._of_summary("parameters")
 
     @property
-    def timings(self) -> Mapping[str, float]:
+    def timings(self) -> dict[str, float]:
         """Seconds: ``queue``, ``load``, ``first_token``, ``total``; and ``tokens_per_second``."""
         return self._of_summary("timings")
 
@@ -171,12 +174,12 @@ class Run:
         return list(self._summary.get("warnings", ()))
 
     @property
-    def record(self) -> Mapping[str, Any]:
+    def record(self) -> dict[str, Any]:
         """What is needed to run it again: document, model, seeds, parameters, versions."""
         return self._of_summary("record")
 
-    def _of_summary(self, key: str) -> Mapping[str, Any]:
-        return MappingProxyType(self._summary.get(key, {}))
+    def _of_summary(self, key: str) -> dict[str, Any]:
+        return copy.deepcopy(self._summary.get(key, {}))
 
     # Waiting and watching
 
@@ -201,7 +204,8 @@ class Run:
         if not self.wait(timeout):
             raise TimeoutError(f"run {self.id} has not ended in {timeout} s")
         if self._error is not None:
-            raise self._error
+            # Without the frames of earlier raises, which would keep their variables alive.
+            raise self._error.with_traceback(None)
         return self._output
 
     def events(self, after: int = -1) -> Iterator[Event]:
@@ -255,11 +259,16 @@ class Run:
     def watch(self, callback: Callable[[], None]) -> Callable[[], None]:
         """Call back after every event, on the thread that added it; returns how to stop.
 
-        The callback gets nothing: it reads `events` from where it was.
+        The callback gets nothing: it reads `events` from where it was. One that raises is not
+        called again, and harms nothing.
         """
         with self._changed:
             self._watchers.append(callback)
-        return lambda: self._watchers.remove(callback)
+        return lambda: self._leave(callback)
+
+    def _leave(self, callback: Callable[[], None]) -> None:
+        with self._changed, contextlib.suppress(ValueError):
+            self._watchers.remove(callback)
 
     def __await__(self) -> Generator[Any, None, Any]:
         return self._result_async().__await__()
@@ -297,7 +306,11 @@ class Run:
             self._changed.notify_all()
             watchers = list(self._watchers)
         for watcher in watchers:
-            watcher()
+            try:
+                watcher()
+            except Exception:
+                _log.exception("a watcher of run %s failed and is not called again", self.id)
+                self._leave(watcher)
 
     def _apply(self, event: Event) -> None:
         data = event.data

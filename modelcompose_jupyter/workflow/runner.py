@@ -19,6 +19,7 @@ from ..document.fields import Integer, Strict
 from ..errors import ComposeError, ExpressionError
 from .component import Call, Calls, invalid, locate
 from .run import Run, State
+from .window import first_of, in_order
 
 _log = logging.getLogger(__name__)
 
@@ -37,8 +38,8 @@ async def run_workflow(document: Document, workflow: Workflow, run: Run, calls: 
         calls: calls components on the host's models.
     """
     runner = _Runner(document, workflow, run, calls)
-    run.add("state", {"state": State.RUNNING})
     try:
+        run.add("state", {"state": State.RUNNING})
         run.add("result", {"output": await runner.output()})
         state = State.COMPLETED
     except asyncio.CancelledError:
@@ -80,7 +81,7 @@ class _Runner:
                 for job in self._workflow.jobs:
                     group.create_task(self._job(job))
         except BaseExceptionGroup as errors:
-            raise _first(errors) from None
+            raise first_of(errors) from None
         last = self._workflow.last_jobs
         outputs = {job.id: self._outputs[job.id]["output"] for job in last}
         value = outputs[last[0].id] if len(last) == 1 else outputs
@@ -106,15 +107,7 @@ class _Runner:
 
     async def _repeated(self, job: Job) -> list[Any]:
         count = self._repeat_count(job)
-        try:
-            async with asyncio.TaskGroup() as group:
-                tasks = [
-                    group.create_task(self._called(job, {"index": index}, index))
-                    for index in range(count)
-                ]
-        except BaseExceptionGroup as errors:
-            raise _first(errors) from None
-        return [task.result() for task in tasks]
+        return await in_order(count, lambda index: self._called(job, {"index": index}, index))
 
     def _repeat_count(self, job: Job) -> int:
         path = (*job.path, "repeat_count")
@@ -205,9 +198,3 @@ def _versions() -> dict[str, str]:
         except importlib.metadata.PackageNotFoundError:
             continue
     return versions
-
-
-def _first(errors: BaseExceptionGroup[BaseException]) -> BaseException:
-    """The first error of a group; the others are its consequences."""
-    error: BaseException = errors.exceptions[0]
-    return _first(error) if isinstance(error, BaseExceptionGroup) else error

@@ -168,7 +168,7 @@ def test_a_missing_input_names_its_line(shell: Kernel) -> None:
         ("%compose validate nowhere.yml", "cannot read it"),
         ("%%compose a b\n" + BODY, "one name is enough"),
         ("%%compose class\n" + BODY, "is no Python name"),
-        ("%%compose story --rnu\n" + BODY, "Did you mean 'run'?"),
+        ("%%compose story --rnu\n" + BODY, "Did you mean '--run'?"),
     ],
 )
 def test_wrong_lines_say_what_to_do(shell: Kernel, line: str, message: str) -> None:

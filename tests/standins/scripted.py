@@ -49,8 +49,9 @@ class ScriptedModels:
     def unload(self, name: str | None = None) -> list[ModelInfo]:
         return []
 
-    def close(self) -> None:
+    def close(self, timeout: float | None = None) -> bool:
         self.gate.set()
+        return True
 
 
 class ScriptedLease:
