@@ -257,21 +257,35 @@ def _writable(output: str | None) -> Path | None:
     if output is None:
         return None
     path = Path(output)
-    if path.is_file() or not path.exists():  # through links, but not to what a pipe is called
+    if _is_replaced(path):  # through links, but not to what a pipe is called
         path = path.resolve()
-    if not path.parent.is_dir():
-        raise UsageError(f"there is no folder {path.parent} to write {path.name} to")
-    if not os.access(path if path.exists() else path.parent, os.W_OK):
-        raise UsageError(f"{path} cannot be written")
+    try:
+        if _is_replaced(path):
+            _beside(path).touch(exist_ok=False)
+            _beside(path).unlink()
+        elif not os.access(path, os.W_OK):
+            raise PermissionError("permission denied")
+    except OSError as error:
+        reason = error.strerror or str(error)
+        raise UsageError(f"{path} cannot be written: {reason.lower()}") from None
     return path
+
+
+def _is_replaced(path: Path) -> bool:
+    """Whether a new file takes the place of what is there: not of a pipe or a device."""
+    return path.is_file() or not path.exists()
+
+
+def _beside(path: Path) -> Path:
+    return path.with_name(f".{path.name}.{os.getpid()}.tmp")
 
 
 def _write(path: Path, text: str) -> None:
     """Write a file whole or not at all; a pipe or a device as it comes."""
-    if path.exists() and not (path.is_file() and os.access(path.parent, os.W_OK)):
+    if not _is_replaced(path):
         path.write_text(text, encoding="utf-8")
         return
-    fresh = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    fresh = _beside(path)
     try:
         fresh.write_text(text, encoding="utf-8")
         if path.exists():

@@ -86,7 +86,7 @@ def test_warnings_go_to_standard_error(folder: Path) -> None:
         (["run", "-i", "prompt=a", "-i", "length=x"], '"x" is not an integer'),
         (["run", "nothing"], "there is no workflow 'nothing'"),
         (["run", "-f", "nowhere.yml"], "nowhere.yml: cannot read it"),
-        (["run", "-i", "prompt=a", "-o", "no/such/out.json"], "there is no folder"),
+        (["run", "-i", "prompt=a", "-o", "no/such/out.json"], "cannot be written: no such"),
         (["run", "--inptu", "a"], "No such option"),
         (["validate", "-f", "nowhere.yml"], "cannot read it"),
         (["nothing"], "No such command"),
