@@ -20,6 +20,7 @@ from standins.scripted import ScriptedModels
 
 from modelcompose_jupyter import ComposeError, DocumentError, InputError, LocalHost, load
 from modelcompose_jupyter.callable import Workflow
+from modelcompose_jupyter.host import HOST_THREAD_NAME
 from modelcompose_jupyter.workflow.window import IN_FLIGHT
 
 COMPONENT = """
@@ -84,15 +85,21 @@ def test_a_watcher_that_fails_harms_nothing(host: LocalHost, models: ScriptedMod
     leave()
 
 
+def host_threads() -> list[threading.Thread]:
+    return [thread for thread in threading.enumerate() if thread.name == HOST_THREAD_NAME]
+
+
 def test_a_closed_host_says_so_and_leaves_no_thread(models: ScriptedModels) -> None:
+    before = host_threads()
     host = LocalHost(models)  # type: ignore[arg-type]
     flow = load(COMPONENT, host=host)
     flow(prompt="a")
+    assert len(host_threads()) == len(before) + 1
     assert host.close() is True
     assert host.close() is True
     with pytest.raises(ComposeError, match="the host is closed"):
         flow(prompt="a")
-    assert "modelcompose-host" not in [thread.name for thread in threading.enumerate()]
+    assert host_threads() == before
 
 
 def test_closing_ends_the_runs_that_go_on() -> None:
