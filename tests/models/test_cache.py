@@ -18,7 +18,8 @@ from transformers import PreTrainedModel
 from modelcompose_jupyter.document.parameters import GenerationParameters
 from modelcompose_jupyter.errors import InputError, ModelError
 from modelcompose_jupyter.models import ModelCache, ModelSpec, Progress, memory
-from tests.models.conftest import ask, done, eventually
+
+from .conftest import ask, done, eventually
 
 FolderOf = Callable[[str], Path]
 MIB = 1024**2

@@ -16,7 +16,8 @@ from transformers import AutoModelForCausalLM, AutoModelForSeq2SeqLM, AutoTokeni
 from modelcompose_jupyter.errors import InputError, ModelError
 from modelcompose_jupyter.models import Lease, ModelCache, ModelSpec, generate_engine
 from modelcompose_jupyter.models.sampling import draw
-from tests.models.conftest import Deltas, ask, done
+
+from .conftest import Deltas, ask, done
 
 LeaseOf = Callable[[str], Lease]
 PROMPTS = ("Once upon a time", "옛날에 여우", "🦊 the")

@@ -19,7 +19,8 @@ from standins.hub import HubStandIn
 
 from modelcompose_jupyter.errors import ModelError
 from modelcompose_jupyter.models import ModelCache, ModelSpec, Progress, hub
-from tests.models.conftest import ask, done, eventually
+
+from .conftest import ask, done, eventually
 
 REPO = "HuggingFaceTB/SmolLM3-3B"
 WEIGHTS = "model.safetensors"
@@ -161,6 +162,7 @@ def test_pickled_weights_where_there_are_no_others(
         assert ask(lease, max_output_length=2).usage["generated"] == 2
 
 
+@pytest.mark.filterwarnings("ignore:Detected pickle protocol")
 def test_pickles_run_no_code(cache: ModelCache, tmp_path: Path) -> None:
     import pickle
 

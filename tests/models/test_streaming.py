@@ -17,7 +17,8 @@ from modelcompose_jupyter.document.parameters import GenerationParameters
 from modelcompose_jupyter.models import Lease, ModelCache, ModelSpec
 from modelcompose_jupyter.models.detokenizer import Detokenizer, find_stop, stop_begun
 from modelcompose_jupyter.models.watch import Stream, Watch
-from tests.models.conftest import Deltas, ask, done
+
+from .conftest import Deltas, ask, done
 
 LeaseOf = Callable[[str], Lease]
 TOKENIZER = tiny_models.tokenizer()
