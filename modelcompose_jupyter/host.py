@@ -12,6 +12,7 @@ import asyncio
 import atexit
 import contextlib
 import os
+import secrets
 import sys
 import threading
 import time
@@ -19,6 +20,7 @@ from collections import OrderedDict
 from typing import Any, Protocol
 
 from .document import Document, Workflow, plain, signature
+from .document.expression import is_template
 from .errors import ComposeError, InputError, ModelError
 from .models import ModelCache, ModelInfo
 from .workflow import Run, State, run_workflow
@@ -79,7 +81,7 @@ class LocalHost:
 
         def start() -> None:
             assert threading.current_thread().name == HOST_THREAD_NAME
-            task = loop.create_task(run_workflow(document, workflow, run, self._calls))
+            task = loop.create_task(run_workflow(document, workflow, run, self._calls, drawn))
             task.add_done_callback(conclude)
             tasks.append(task)
 
@@ -95,7 +97,11 @@ class LocalHost:
             with contextlib.suppress(RuntimeError):  # the loop has ended, and with it the run
                 loop.call_soon_threadsafe(stop)
 
-        run = Run(workflow.id, values, cancel)
+        drawn = secrets.randbelow(2**31)  # small enough to count up from, exact in JavaScript
+        seed = workflow.jobs[0].action.parameters.get("seed", drawn)
+        run = Run(
+            workflow.id, values, cancel, parameters={} if is_template(seed) else {"seed": seed}
+        )
         with self._lock:
             loop = self._running_loop()
             self._runs[run.id] = run

@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 import json
-import re
 from importlib import resources
 from pathlib import Path
 
 import modelcompose_jupyter
-from modelcompose_jupyter.document import json_schema, load_document
+from modelcompose_jupyter.document import json_schema
 
 ROOT = Path(__file__).parent.parent
 
@@ -26,13 +25,6 @@ def test_the_bundled_model_fits_into_ten_megabytes() -> None:
     assert {"model.safetensors", "tokenizer.json", "generation_config.json", "README.md"} <= {
         path.name for path in folder.iterdir()
     }
-
-
-def test_the_readme_cell_is_a_valid_document() -> None:
-    blocks = re.findall(r"```yaml\n%%compose .*?\n(.*?)```", (ROOT / "README.md").read_text(), re.S)
-    assert blocks
-    for block in blocks:
-        assert load_document(block, name="README.md").workflows
 
 
 def test_ci_runs_what_the_readme_says() -> None:

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from concurrent.futures import Future
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -37,8 +37,9 @@ class Models(Protocol):
 class Call:
     """One call of a job's component, and what it produced.
 
-    ``repeat`` is its place among the job's repeats, or None. ``generations`` holds a mapping with
-    ``stream`` and ``result`` for each prompt, in order.
+    ``repeat`` is its place among the job's repeats, or None. ``seeds`` are for generations that the
+    document gives none. ``generations`` holds a mapping with ``stream`` and ``result`` for each
+    prompt, in the order in which they ended.
     """
 
     document: Document
@@ -46,6 +47,7 @@ class Call:
     input: Any
     repeat: int | None
     run: Run
+    seeds: Iterator[int]
     load_seconds: float = 0.0
     generations: list[dict[str, Any]] = field(default_factory=list)
 
@@ -137,6 +139,8 @@ async def _generate(
     lease: Lease, prompt: str, parameters: GenerationParameters, stream: _Stream, call: Call
 ) -> list[str]:
     """The texts for a prompt. Stopped within a token when the call is cancelled."""
+    if parameters.seed is None:
+        parameters = parameters.model_copy(update={"seed": next(call.seeds)})
     generation = lease.generate(prompt, parameters, stream.put)
     try:
         result = await _ended(generation)

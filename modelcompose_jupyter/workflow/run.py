@@ -100,6 +100,7 @@ class Run:
         cancel: Callable[[], None],
         *,
         id: str | None = None,
+        parameters: Mapping[str, Any] | None = None,
     ) -> None:
         self.id = id or uuid.uuid4().hex[:12]
         self.workflow = workflow
@@ -112,7 +113,10 @@ class Run:
         self._state = State.QUEUED
         self._output: Any = None
         self._error: ComposeError | None = None
-        self._summary: Mapping[str, Any] = {}
+        self._summary: dict[str, Any] = {
+            "usage": {"prompt": 0, "reused": 0, "generated": 0},
+            "parameters": dict(parameters or {}),
+        }
         self._streams: dict[tuple[Any, ...], _Stream] = {}
 
     # What it tells
@@ -152,14 +156,15 @@ class Run:
 
     @property
     def usage(self) -> dict[str, int]:
-        """Tokens: ``prompt``, ``reused`` and ``generated``."""
+        """Tokens, counted when it has ended: ``prompt``, ``reused`` and ``generated``."""
         return self._of_summary("usage")
 
     @property
     def parameters(self) -> dict[str, Any]:
-        """The generation parameters really used, ``seed`` among them.
+        """The generation parameters really used, complete when it has ended.
 
-        Of several generations, those of the first; ``record["generations"]`` has them all.
+        ``seed`` is there at once, unless the document computes it. Of several generations, those
+        of the first; ``record["generations"]`` has them all.
         """
         return self._of_summary("parameters")
 
@@ -323,7 +328,7 @@ class Run:
         elif event.type == "error":
             self._error = ComposeError.from_dict(dict(data))
         elif event.type == "state":
-            self._summary = data.get("summary", self._summary)
+            self._summary |= data.get("summary", {})
             self._state = State(data["state"])
             if self._state is State.CANCELLED and self._error is None:
                 self._error = RunCancelled(f"run {self.id} was stopped")

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import importlib.metadata
+import itertools
 import logging
 import time
 from collections.abc import Mapping
@@ -28,7 +29,9 @@ class _Repeat(Strict):
     repeat_count: Annotated[Integer, Field(ge=1)]
 
 
-async def run_workflow(document: Document, workflow: Workflow, run: Run, calls: Calls) -> None:
+async def run_workflow(
+    document: Document, workflow: Workflow, run: Run, calls: Calls, seed: int
+) -> None:
     """Run a workflow to its end, whatever that is; never raises.
 
     Args:
@@ -36,8 +39,10 @@ async def run_workflow(document: Document, workflow: Workflow, run: Run, calls: 
         workflow: what to run.
         run: takes the events; its input has been checked.
         calls: calls components on the host's models.
+        seed: the first generation's, and the next ones count up from it, where the document gives
+            none.
     """
-    runner = _Runner(document, workflow, run, calls)
+    runner = _Runner(document, workflow, run, calls, seed)
     try:
         run.add("state", {"state": State.RUNNING})
         run.add("result", {"output": await runner.output()})
@@ -60,7 +65,9 @@ async def run_workflow(document: Document, workflow: Workflow, run: Run, calls: 
 
 
 class _Runner:
-    def __init__(self, document: Document, workflow: Workflow, run: Run, calls: Calls) -> None:
+    def __init__(
+        self, document: Document, workflow: Workflow, run: Run, calls: Calls, seed: int
+    ) -> None:
         self._document = document
         self._workflow = workflow
         self._run = run
@@ -69,6 +76,7 @@ class _Runner:
         self._outputs: dict[str, dict[str, Any]] = {}
         self._ended = {job.id: asyncio.Event() for job in workflow.jobs}
         self._made: list[Call] = []
+        self._seeds = itertools.count(seed)
 
     async def output(self) -> Any:
         """Run all jobs; the workflow's output.
@@ -122,7 +130,7 @@ class _Runner:
         value = self._run.input
         if job.input is not None:
             value = self._render(job.input, (*job.path, "input"), extra)
-        call = Call(self._document, job, value, repeat, self._run)
+        call = Call(self._document, job, value, repeat, self._run, self._seeds)
         self._made.append(call)
         return await self._calls.call(call)
 
@@ -164,7 +172,7 @@ class _Runner:
         warnings = [warning for result in results for warning in result.warnings]
         return {
             "usage": usage,
-            "parameters": dict(first.parameters) if first else {},
+            **({"parameters": dict(first.parameters)} if first else {}),
             "warnings": list(dict.fromkeys([*self._document.warnings, *warnings])),
             "timings": timings,
             "record": {

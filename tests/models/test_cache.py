@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import gc
 import subprocess
 import sys
 import threading
@@ -10,14 +9,12 @@ from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
-import psutil
 import pytest
 from standins import tiny_models
-from transformers import PreTrainedModel
 
 from modelcompose_jupyter.document.parameters import GenerationParameters
-from modelcompose_jupyter.errors import InputError, ModelError
-from modelcompose_jupyter.models import ModelCache, ModelSpec, Progress, memory
+from modelcompose_jupyter.errors import ModelError
+from modelcompose_jupyter.models import ModelCache, ModelSpec, Progress
 
 from .conftest import ask, done, eventually
 
@@ -217,32 +214,61 @@ def test_a_closed_cache(folder_of: FolderOf) -> None:
     cache.close()
 
 
-def test_unloading_gives_the_memory_back(tmp_path: Path, cache: ModelCache) -> None:
-    """What callers keep (handles, results, errors, infos) must not keep the weights."""
-    small = ModelSpec(str(tiny_models.save(tmp_path / "small")))
-    with done(cache.acquire(small)) as lease:
-        ask(lease, max_output_length=2)
+MEMORY = """
+import gc, sys
+import psutil
+from transformers import PreTrainedModel
+from modelcompose_jupyter.document.parameters import GenerationParameters
+from modelcompose_jupyter.errors import InputError
+from modelcompose_jupyter.models import ModelCache, ModelSpec, memory
+
+MIB = 1024**2
+small, large = sys.argv[1:]
+cache = ModelCache()
+
+def use(folder, precision, kept):
+    with cache.acquire(ModelSpec(folder, precision=precision)).result() as lease:
+        generation = lease.generate("a", GenerationParameters(max_output_length=3))
+        kept += [lease, lease.info, generation, generation.future.result()]
+        try:
+            lease.generate("x" * 1000, GenerationParameters()).future.result()
+        except InputError as error:
+            kept.append(error)
+        return process.memory_full_info()
+
+process = psutil.Process()
+kept = []
+use(small, "float32", kept)
+cache.unload()
+memory.give_back()
+before = process.memory_full_info()
+for precision in ("float32", "bfloat16", "float32"):
+    during = use(large, precision, kept)
+    print("held", (during.uss - before.uss) // MIB)
     cache.unload()
-    folder = tiny_models.save(
+    print("models", sum(issubclass(type(each), PreTrainedModel) for each in gc.get_objects()))
+after = process.memory_full_info()
+print("left", max(after.rss - before.rss, after.uss - before.uss) // MIB)
+assert len(kept) == 20
+"""
+
+
+def test_unloading_gives_the_memory_back(tmp_path: Path) -> None:
+    """What callers keep (handles, results, errors, infos) must not keep the weights.
+
+    In a process of its own, whose memory nothing else has stretched before.
+    """
+    small = tiny_models.save(tmp_path / "small")
+    large = tiny_models.save(
         tmp_path / "large", hidden_size=768, intermediate_size=3072, num_hidden_layers=4
     )
-    memory.give_back()  # what earlier tests left would be filled first, and hide the growth
-    process = psutil.Process()
-    before = process.memory_full_info()
-    kept: list[object] = []
-    for precision in ("float32", "bfloat16", "float32"):
-        lease = done(cache.acquire(ModelSpec(str(folder), precision=precision)))
-        kept += [lease, lease.info, ask(lease, max_output_length=3)]
-        with pytest.raises(InputError) as caught:
-            ask(lease, "x" * 1000)
-        kept.append(caught.value)
-        assert process.memory_full_info().uss - before.uss > 60 * MIB
-        lease.release()
-        cache.unload()
-        assert not any(issubclass(type(thing), PreTrainedModel) for thing in gc.get_objects())
-    after = process.memory_full_info()
-    assert after.rss - before.rss < 30 * MIB
-    assert after.uss - before.uss < 30 * MIB
+    command = [sys.executable, "-c", MEMORY, str(small), str(large)]
+    done = subprocess.run(command, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    figures = [line.split() for line in done.stdout.splitlines()]
+    assert [int(mib) > 60 for name, mib in figures if name == "held"] == [True] * 3
+    assert [count for name, count in figures if name == "models"] == ["0"] * 3
+    assert all(int(mib) < 30 for name, mib in figures if name == "left")
 
 
 def test_the_bundled_model_tells_a_story(cache: ModelCache) -> None:

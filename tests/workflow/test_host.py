@@ -116,7 +116,8 @@ def test_inputs_are_copied_as_plain_data(host: LocalHost, models: ScriptedModels
     flow = load(text, host=host)
     run = flow.run(prompt=Path("a/b"), k=np.int64(3), t=np.float32(0.5))
     assert run.input == {"prompt": str(Path("a/b")), "k": 3, "t": 0.5}
-    assert models.parameters == [{"top_k": 3, "temperature": 0.5}]
+    (given,) = models.parameters
+    assert (given["top_k"], given["temperature"]) == (3, 0.5)
 
     prompts = ["a", "b"]
     many = load(COMPONENT.replace("as text", "as list"), host=host)

@@ -210,7 +210,8 @@ def test_parameters_reach_the_model_with_their_types(
 ) -> None:
     text = COMPONENT + "  params: {top_k: '${input.k}', stop_sequences: ['${input.s}']}\n"
     load(text, host=host)(prompt="a", k="7", s="${env.HOME}")
-    assert models.parameters == [{"top_k": 7, "stop_sequences": ["${env.HOME}"]}]
+    (given,) = models.parameters
+    assert given == {"top_k": 7, "stop_sequences": ["${env.HOME}"], "seed": given["seed"]}
 
 
 @pytest.mark.parametrize(
@@ -274,8 +275,7 @@ def test_the_record_has_what_it_takes_to_run_again(host: LocalHost) -> None:
     record = done.record
     assert record["input"] == {"prompt": "a"}
     assert record["document"].startswith("sha256:")
-    assert record["generations"][0]["parameters"]["seed"] == 1
-    assert done.parameters["seed"] == 1
+    assert record["generations"][0]["parameters"]["seed"] == done.parameters["seed"]
     assert done.usage == {"prompt": 1, "reused": 0, "generated": 1}
 
 
@@ -298,3 +298,24 @@ def test_model_settings_may_be_templates(host: LocalHost, models: ScriptedModels
     done = flow.run(prompt="a", precision="float23")
     assert "'precision' cannot be \"float23\"" in str(done.error)
     assert "Did you mean 'float32'?" in str(done.error)
+
+
+def test_a_drawn_seed_is_known_at_once_and_counts_up(
+    host: LocalHost, models: ScriptedModels
+) -> None:
+    flow = load(COMPONENT + "workflow: {repeat_count: 3}\n", host=host)
+    run = flow.submit(prompt="a")
+    seed = run.parameters["seed"]
+    run.result(30)
+    assert [each["seed"] for each in models.parameters] == [seed, seed + 1, seed + 2]
+    assert run.parameters["seed"] == seed
+    seeds = [each["parameters"]["seed"] for each in run.record["generations"]]
+    assert sorted(seeds) == [seed, seed + 1, seed + 2]
+
+
+def test_a_given_seed_is_the_same_for_every_repeat(host: LocalHost, models: ScriptedModels) -> None:
+    text = COMPONENT + "  seed: 5\nworkflow: {repeat_count: 2}\n"
+    run = load(text, host=host).submit(prompt="a")
+    assert run.parameters == {"seed": 5}
+    run.result(30)
+    assert [each["seed"] for each in models.parameters] == [5, 5]

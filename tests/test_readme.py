@@ -1,0 +1,60 @@
+"""The README's own examples, run as they stand."""
+
+from __future__ import annotations
+
+import os
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from standins.kernel import kernel
+
+from modelcompose_jupyter import DocumentError
+from modelcompose_jupyter.document import load_document
+
+ROOT = Path(__file__).parent.parent
+README = (ROOT / "README.md").read_text(encoding="utf-8")
+
+
+def blocks(language: str) -> list[str]:
+    return re.findall(rf"^```{language}\n(.*?)^```", README, re.M | re.S)
+
+
+CELL = next(block for block in blocks("yaml") if block.startswith("%%compose"))
+
+
+def test_the_notebook_examples_run() -> None:
+    with kernel(ROOT, OMP_NUM_THREADS="1") as shell:
+        for code in ["%load_ext modelcompose_jupyter", CELL, *blocks("python")]:
+            cell = shell.run(code)
+            assert cell.status == "ok", f"{code}\n{cell.error}"
+
+
+def test_the_error_example_is_what_the_mistake_gives() -> None:
+    wrong = "\n" + CELL.partition("\n")[2].replace("temperature: ", "temprature: ")
+    with pytest.raises(DocumentError) as caught:
+        load_document(wrong, name="cell")
+    assert str(caught.value) + "\n" in blocks("text")
+
+
+def test_the_terminal_examples_run() -> None:
+    script = next(block for block in blocks("bash") if block.startswith("cd notebooks"))
+    path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
+    done = subprocess.run(
+        ["bash", "-e", "-c", script],
+        cwd=ROOT,
+        env={**os.environ, "PATH": path},
+        capture_output=True,
+        text=True,
+    )
+    assert done.returncode == 0, done.stderr
+    assert "Once upon a time in a distant galaxy" in done.stdout
+
+
+def test_both_set_up_commands_exist() -> None:
+    targets = re.findall(r"^(\w+):", (ROOT / "Makefile").read_text(encoding="utf-8"), re.M)
+    assert {"demo", "test"} <= set(targets)
+    assert "make demo" in README
+    assert "make test" in README
