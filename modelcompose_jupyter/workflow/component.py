@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 import asyncio
+import copy
 import time
 from collections.abc import Iterator, Mapping
 from concurrent.futures import Future
@@ -105,7 +106,8 @@ class Calls:
             if not future.cancel() and future.exception() is None:
                 future.result().release()
             raise
-        except ComposeError as error:
+        except ComposeError as failure:
+            error = copy.copy(failure)  # the failure is that of all who waited for the model
             folder = call.document.source.folder / spec.source
             if error.code in _NOT_THERE and folder.is_dir():
                 error.hint = f"There is a folder of that name; for it, write ./{spec.source}"

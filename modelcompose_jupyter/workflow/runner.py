@@ -155,7 +155,8 @@ class _Runner:
 
     def summary(self) -> dict[str, Any]:
         """What the run has to say of itself when it has ended."""
-        generations = [each for call in self._made for each in call.generations]
+        made = (sorted(call.generations, key=lambda each: each["stream"]) for call in self._made)
+        generations = list(itertools.chain.from_iterable(made))
         results = [each["result"] for each in generations]
         first = results[0] if results else None
         total = time.monotonic() - self._started

@@ -319,3 +319,14 @@ def test_a_given_seed_is_the_same_for_every_repeat(host: LocalHost, models: Scri
     assert run.parameters == {"seed": 5}
     run.result(30)
     assert [each["seed"] for each in models.parameters] == [5, 5]
+
+
+def test_an_error_that_several_runs_share_has_the_place_of_each(
+    host: LocalHost, models: ScriptedModels
+) -> None:
+    models.failure = ModelError("there is no such model")
+    first = load(COMPONENT, host=host).run(prompt="a")
+    second = load("# a comment\n" + COMPONENT, host=host).run(prompt="a")
+    assert first.error is not None and first.error.where is not None
+    assert second.error is not None and second.error.where is not None
+    assert second.error.where.line == (first.error.where.line or 0) + 1
