@@ -10,7 +10,6 @@ import pickle
 import subprocess
 import sys
 import threading
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -31,18 +30,6 @@ component:
   text: ${input.prompt as text}
 """
 BATCH = COMPONENT + "workflow: {repeat_count: '${input.count as integer}'}\n"
-
-
-@pytest.fixture
-def models() -> ScriptedModels:
-    return ScriptedModels()
-
-
-@pytest.fixture
-def host(models: ScriptedModels) -> Iterator[LocalHost]:
-    host = LocalHost(models)  # type: ignore[arg-type]
-    yield host
-    host.close()
 
 
 def test_only_a_window_of_many_repeats_is_in_flight() -> None:

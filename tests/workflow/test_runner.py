@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import textwrap
-from collections.abc import Iterator
 from typing import Any
 
 import pytest
@@ -19,18 +18,6 @@ component:
   model: scripted
   text: ${input.prompt as text}
 """
-
-
-@pytest.fixture
-def models() -> ScriptedModels:
-    return ScriptedModels()
-
-
-@pytest.fixture
-def host(models: ScriptedModels) -> Iterator[LocalHost]:
-    host = LocalHost(models)  # type: ignore[arg-type]
-    yield host
-    host.close()
 
 
 def run(host: LocalHost, workflow: str, **inputs: Any) -> Run:
