@@ -6,6 +6,7 @@ import textwrap
 from typing import Any
 
 import pytest
+from seed.blocks import SEED_BATCH, SEED_INSTRUCTION, SEED_TEMPLATE, SEED_TUNED
 from standins.scripted import ScriptedModels
 
 from modelcompose_jupyter import InputError, LocalHost, ModelError, Run, RunCancelled, State, load
@@ -317,3 +318,30 @@ def test_an_error_that_several_runs_share_has_the_place_of_each(
     assert first.error is not None and first.error.where is not None
     assert second.error is not None and second.error.where is not None
     assert second.error.where.line == (first.error.where.line or 0) + 1
+
+
+@pytest.mark.parametrize(
+    ("block", "inputs", "prompt"),
+    [
+        (SEED_TUNED, {"prompt": "Hi", "temperature": 0.5}, "Hi"),
+        (
+            SEED_INSTRUCTION,
+            {"instruction": "Sing."},
+            "### Instruction:\nSing.\n\n### Response:\n",
+        ),
+        (SEED_TEMPLATE, {"topic": "cats"}, "Generate text about: cats"),
+        (SEED_TEMPLATE, {"template": "As it is", "topic": "cats"}, "As it is"),
+    ],
+)
+def test_the_example_blocks_give_the_prompt_that_a_reader_expects(
+    host: LocalHost, models: ScriptedModels, block: str, inputs: dict[str, Any], prompt: str
+) -> None:
+    assert load(block, host=host)(**inputs) == {"generated": f"<{prompt}>"}
+    assert models.prompts == [prompt]
+
+
+def test_the_example_batch_gives_one_text_for_each_prompt(host: LocalHost) -> None:
+    component = SEED_TUNED.replace("component:\n", "component:\n  id: text-generator\n")
+    flow = load(SEED_BATCH + component, host=host)
+    prompts = ["one", "two", "three"]
+    assert flow(batch_size=3, prompts=prompts) == ["<one>", "<two>", "<three>"]
