@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import graphlib
 from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import replace
 from typing import Any
 
 from pydantic import ValidationError
@@ -67,7 +68,7 @@ class _Compiler:
         found = self._listed(compose, "component", "components", ())
         if not found and not self._is_spoiled((), "component", "components"):
             self._problem("'component' is missing", (), hint="It names the model and its prompt.")
-        components = (self._component(model, path, "__component__") for model, path in found)
+        components = (self._component(model, path) for model, path in found)
         self._components = self._unique(components, "component")
         written = self._listed(compose, "workflow", "workflows", ())
         workflows = [self._workflow(model, path) for model, path in written]
@@ -152,7 +153,7 @@ class _Compiler:
 
     # Components and actions
 
-    def _component(self, written: schema.Component, path: Path, default_id: str) -> Component:
+    def _component(self, written: schema.Component, path: Path) -> Component:
         self._note_unused_keys(written, path)
         model, model_paths = self._model(written, path)
         found = self._listed(written, "action", "actions", path)
@@ -167,7 +168,7 @@ class _Compiler:
         for key, template in model.items():
             self._check(template, model_paths[key], ("input", "env", "context"))
         return Component(
-            id=written.id or default_id,
+            id=written.id or "__component__",
             path=path,
             model=model,
             model_paths=model_paths,
@@ -338,7 +339,7 @@ class _Compiler:
     def _job_component(self, written: schema.JobFields, path: Path) -> Component:
         at = (*path, "component")
         if isinstance(written.component, schema.Component):
-            return self._component(written.component, at, "__component__")
+            return self._component(written.component, at)
         if written.component in (None, _DEFAULT):
             chosen = choose_default(self._components)
             lost = self._is_spoiled(path, "component", "job", "jobs")
@@ -402,7 +403,7 @@ class _Compiler:
         if job.component is not _MISSING_COMPONENT:
             self._check_provided(job)
         awaited = [name for name in (*job.depends_on, *used) if name in others]
-        return Job(**{**vars(job), "depends_on": tuple(dict.fromkeys(awaited))})
+        return replace(job, depends_on=tuple(dict.fromkeys(awaited)))
 
     def _check_provided(self, job: Job) -> None:
         """Whether a job's input mapping holds what its action cannot do without."""

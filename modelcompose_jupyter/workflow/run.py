@@ -105,7 +105,6 @@ class Run:
         self.id = id or uuid.uuid4().hex[:12]
         self.workflow = workflow
         self.input = input
-        self.created = time.time()
         self._request_cancel = cancel
         self._changed = threading.Condition()
         self._events: list[Event] = []
