@@ -17,7 +17,7 @@ import sys
 import threading
 import time
 from collections import OrderedDict
-from typing import Any, Protocol
+from typing import Any, NamedTuple, Protocol
 
 from .document import Document, Workflow, plain, signature
 from .document.expression import is_template
@@ -34,7 +34,16 @@ _EXIT_SECONDS = 10.0
 class Host(Protocol):
     """What every host can do."""
 
-    def submit(self, document: Document, workflow: str | None = None, input: Any = None) -> Run: ...
+    def submit(
+        self,
+        document: Document,
+        workflow: str | None = None,
+        input: Any = None,
+        *,
+        seed: int | None = None,
+    ) -> Run: ...
+
+    def rerun(self, id: str) -> Run: ...
 
     def runs(self) -> list[Run]: ...
 
@@ -47,6 +56,14 @@ class Host(Protocol):
     def close(self, timeout: float | None = None) -> bool: ...
 
 
+class _Submitted(NamedTuple):
+    """A run, and what it takes to start it again."""
+
+    run: Run
+    document: Document
+    seed: int
+
+
 class LocalHost:
     """This process: models are loaded here, once, and stay until they are unloaded."""
 
@@ -56,16 +73,24 @@ class LocalHost:
         self._lock = threading.Lock()
         self._loop: asyncio.AbstractEventLoop | None = None
         self._thread: threading.Thread | None = None
-        self._runs: OrderedDict[str, Run] = OrderedDict()
+        self._runs: OrderedDict[str, _Submitted] = OrderedDict()
         self.closed = False
 
-    def submit(self, document: Document, workflow: str | None = None, input: Any = None) -> Run:
+    def submit(
+        self,
+        document: Document,
+        workflow: str | None = None,
+        input: Any = None,
+        *,
+        seed: int | None = None,
+    ) -> Run:
         """Start a run and return it at once.
 
         Args:
             document: a checked document.
             workflow: the id of one of its workflows; the default one if None.
             input: the inputs by name; none if None. They are copied, as plain data.
+            seed: of the first generation, where the document gives none; drawn if None.
 
         Raises:
             InputError: no such workflow, or inputs that it cannot take.
@@ -74,14 +99,16 @@ class LocalHost:
         chosen = document.workflow(workflow)
         values = plain({} if input is None else input)
         signature(document, chosen).check(values)
-        return self._start(document, chosen, values)
+        # Small enough to count up from, and exact in JavaScript.
+        first_seed = secrets.randbelow(2**31) if seed is None else seed
+        return self._start(document, chosen, values, first_seed)
 
-    def _start(self, document: Document, workflow: Workflow, values: Any) -> Run:
+    def _start(self, document: Document, workflow: Workflow, values: Any, first_seed: int) -> Run:
         tasks: list[asyncio.Task[None]] = []
 
         def start() -> None:
             assert threading.current_thread().name == HOST_THREAD_NAME
-            task = loop.create_task(run_workflow(document, workflow, run, self._calls, drawn))
+            task = loop.create_task(run_workflow(document, workflow, run, self._calls, first_seed))
             task.add_done_callback(conclude)
             tasks.append(task)
 
@@ -97,20 +124,19 @@ class LocalHost:
             with contextlib.suppress(RuntimeError):  # the loop has ended, and with it the run
                 loop.call_soon_threadsafe(stop)
 
-        drawn = secrets.randbelow(2**31)  # small enough to count up from, exact in JavaScript
-        seed = workflow.jobs[0].action.parameters.get("seed", drawn)
+        seed = workflow.jobs[0].action.parameters.get("seed", first_seed)
         run = Run(
             workflow.id, values, cancel, parameters={} if is_template(seed) else {"seed": seed}
         )
         with self._lock:
             loop = self._running_loop()
-            self._runs[run.id] = run
+            self._runs[run.id] = _Submitted(run, document, first_seed)
             self._forget_old_runs()
             loop.call_soon_threadsafe(start)
         return run
 
     def _forget_old_runs(self) -> None:
-        ended = [id for id, run in self._runs.items() if run.done]
+        ended = [id for id, each in self._runs.items() if each.run.done]
         for id in ended[: max(0, len(self._runs) - _KEPT_RUNS)]:
             del self._runs[id]
 
@@ -132,11 +158,24 @@ class LocalHost:
     def runs(self) -> list[Run]:
         """The runs that are known, the newest first."""
         with self._lock:
-            return list(reversed(self._runs.values()))
+            return [each.run for each in reversed(self._runs.values())]
 
     def run(self, id: str) -> Run:
         """A run by its id, or by the beginning of it."""
-        found = [run for run in self.runs() if run.id.startswith(id)]
+        return self._find(id).run
+
+    def rerun(self, id: str) -> Run:
+        """Run again what a run was given: document, workflow, input and seed.
+
+        Raises:
+            InputError: there is no such run.
+        """
+        run, document, seed = self._find(id)
+        return self.submit(document, run.workflow, run.input, seed=seed)
+
+    def _find(self, id: str) -> _Submitted:
+        with self._lock:
+            found = [each for each in self._runs.values() if each.run.id.startswith(id)]
         if len(found) != 1:
             what = "several runs begin with" if found else "there is no run"
             raise InputError(f"{what} '{id}'", code="unknown_run")

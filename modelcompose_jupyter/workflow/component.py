@@ -8,7 +8,7 @@ from __future__ import annotations
 import asyncio
 import copy
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Mapping
 from concurrent.futures import Future
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -38,9 +38,9 @@ class Models(Protocol):
 class Call:
     """One call of a job's component, and what it produced.
 
-    ``repeat`` is its place among the job's repeats, or None. ``seeds`` are for generations that the
-    document gives none. ``generations`` holds a mapping with ``stream`` and ``result`` for each
-    prompt, in the order in which they ended.
+    ``repeat`` is its place among the job's repeats, or None. ``seed`` is that of the job's first
+    generation where the document gives none. ``generations`` holds a mapping with ``stream`` and
+    ``result`` for each prompt, in the order in which they ended.
     """
 
     document: Document
@@ -48,9 +48,13 @@ class Call:
     input: Any
     repeat: int | None
     run: Run
-    seeds: Iterator[int]
+    seed: int
     load_seconds: float = 0.0
     generations: list[dict[str, Any]] = field(default_factory=list)
+
+    def counts(self, phase: str) -> Callable[[int, int], None]:
+        """What tells the run how many of several calls have ended."""
+        return count_progress(self.run, self.job, phase)
 
     def render(self, template: Any, path: Any, extra: Mapping[str, Any] | None = None) -> Any:
         context = {
@@ -65,6 +69,17 @@ class Call:
             raise locate(error, self.document, path) from None
 
 
+def count_progress(run: Run, job: Job, phase: str) -> Callable[[int, int], None]:
+    """What adds a ``progress`` event each time one of several calls has ended."""
+
+    def report(done: int, total: int) -> None:
+        if total > 1:
+            data = {"phase": phase, "job": job.id, "done": done, "total": total}
+            run.add("progress", {**data, "unit": f"{phase}s"})
+
+    return report
+
+
 class Calls:
     """Calls components on the models that a host holds."""
 
@@ -77,13 +92,17 @@ class Calls:
         prompts = _prompts(call)
         parameters = _parameters(call)
         listed = prompts if isinstance(prompts, list) else [prompts]
+        # By place, not by time: the same run again gives each prompt the same seed.
+        first_seed = call.seed + (call.repeat or 0) * len(listed)
         with await self._acquire(call, _spec(call)) as lease:
-            texts = await in_order(
-                len(listed),
-                lambda number: _generate(
-                    lease, listed[number], parameters, _Stream(call, number), call
-                ),
-            )
+
+            async def generate(number: int) -> list[str]:
+                asked = parameters
+                if asked.seed is None:
+                    asked = asked.model_copy(update={"seed": first_seed + number})
+                return await _generate(lease, listed[number], asked, _Stream(call, number), call)
+
+            texts = await in_order(len(listed), generate, call.counts("prompt"))
         several = (parameters.num_return_sequences or 1) > 1
         outputs: list[Any] = [each if several else each[0] for each in texts]
         output = outputs if isinstance(prompts, list) else outputs[0]
@@ -141,8 +160,6 @@ async def _generate(
     lease: Lease, prompt: str, parameters: GenerationParameters, stream: _Stream, call: Call
 ) -> list[str]:
     """The texts for a prompt. Stopped within a token when the call is cancelled."""
-    if parameters.seed is None:
-        parameters = parameters.model_copy(update={"seed": next(call.seeds)})
     generation = lease.generate(prompt, parameters, stream.put)
     try:
         result = await _ended(generation)

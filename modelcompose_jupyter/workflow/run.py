@@ -51,7 +51,8 @@ class Event:
         time: seconds since the epoch.
         data: plain data:
             state: ``state``, and in the last one the ``summary`` of the run;
-            progress: ``phase`` (download, load, job), ``done``, ``total``, ``unit`` and more;
+            progress: ``phase`` (download, load, job, repeat, prompt), ``done``, ``total``,
+            ``unit`` and more;
             text: ``stream`` (job, repeat, prompt and sequence), ``offset``, ``text``, and in the
             last one of a stream its ``finish_reason``;
             result: ``output``; error: the error's ``code``, ``message``, ``hint``, ``where``.
@@ -140,8 +141,7 @@ class Run:
     @property
     def text(self) -> str:
         """The text so far; several texts stand in their order, with a blank line between them."""
-        with self._changed:
-            return "\n\n".join(stream.text for stream in self._streams.values())
+        return "\n\n".join(self.streams.values())
 
     @property
     def finish_reason(self) -> str | None:
@@ -182,6 +182,12 @@ class Run:
         """What is needed to run it again: document, model, seeds, parameters, versions."""
         return self._of_summary("record")
 
+    @property
+    def streams(self) -> dict[tuple[Any, ...], str]:
+        """The texts so far by stream: (job, repeat, prompt, sequence), in their order."""
+        with self._changed:
+            return {key: stream.text for key, stream in self._streams.items()}
+
     def _of_summary(self, key: str) -> dict[str, Any]:
         return copy.deepcopy(self._summary.get(key, {}))
 
@@ -214,16 +220,20 @@ class Run:
 
     def events(self, after: int = -1) -> Iterator[Event]:
         """Every event beyond number ``after``, as they come, until the run has ended."""
-        number = after + 1
         while True:
             with self._changed:
-                while number >= len(self._events) and not self.done:
+                while after + 1 >= len(self._events) and not self.done:
                     self._changed.wait(_TICK)
-                fresh = self._events[number:]
+            fresh = self.events_so_far(after)
             if not fresh:
                 return
-            number += len(fresh)
+            after = fresh[-1].number
             yield from fresh
+
+    def events_so_far(self, after: int = -1) -> list[Event]:
+        """The events beyond number ``after`` that there are; does not wait."""
+        with self._changed:
+            return self._events[after + 1 :]
 
     def stream(self) -> Iterator[str]:
         """The text as it comes; the pieces together are ``text``.
@@ -331,6 +341,10 @@ class Run:
             self._state = State(data["state"])
             if self._state is State.CANCELLED and self._error is None:
                 self._error = RunCancelled(f"run {self.id} was stopped")
+
+    def _repr_mimebundle_(self, **_: Any) -> tuple[dict[str, str], dict[str, Any]]:
+        """IPython's hook: in a notebook, the record stays with the output that shows a run."""
+        return {"text/plain": repr(self)}, {"modelcompose": self.record} if self.done else {}
 
     def __repr__(self) -> str:
         name = "" if self.workflow.startswith("__") else f" of {self.workflow}"

@@ -9,6 +9,7 @@ import asyncio
 import importlib.metadata
 import itertools
 import logging
+import platform
 import time
 from collections.abc import Mapping
 from typing import Annotated, Any
@@ -18,11 +19,12 @@ from pydantic import Field, ValidationError
 from ..document import Document, Job, Workflow, render
 from ..document.fields import Integer, Strict
 from ..errors import ComposeError, ExpressionError
-from .component import Call, Calls, invalid, locate
+from .component import Call, Calls, count_progress, invalid, locate
 from .run import Run, State
 from .window import first_of, in_order
 
 _log = logging.getLogger(__name__)
+_SEEDS_OF_A_JOB = 2**20
 
 
 class _Repeat(Strict):
@@ -39,8 +41,8 @@ async def run_workflow(
         workflow: what to run.
         run: takes the events; its input has been checked.
         calls: calls components on the host's models.
-        seed: the first generation's, and the next ones count up from it, where the document gives
-            none.
+        seed: the first generation's where the document gives none; repeats and prompts count up
+            from it, and each job has a range of its own.
     """
     runner = _Runner(document, workflow, run, calls, seed)
     try:
@@ -76,7 +78,7 @@ class _Runner:
         self._outputs: dict[str, dict[str, Any]] = {}
         self._ended = {job.id: asyncio.Event() for job in workflow.jobs}
         self._made: list[Call] = []
-        self._seeds = itertools.count(seed)
+        self._seed = seed
 
     async def output(self) -> Any:
         """Run all jobs; the workflow's output.
@@ -115,7 +117,11 @@ class _Runner:
 
     async def _repeated(self, job: Job) -> list[Any]:
         count = self._repeat_count(job)
-        return await in_order(count, lambda index: self._called(job, {"index": index}, index))
+        return await in_order(
+            count,
+            lambda index: self._called(job, {"index": index}, index),
+            count_progress(self._run, job, "repeat"),
+        )
 
     def _repeat_count(self, job: Job) -> int:
         path = (*job.path, "repeat_count")
@@ -130,7 +136,8 @@ class _Runner:
         value = self._run.input
         if job.input is not None:
             value = self._render(job.input, (*job.path, "input"), extra)
-        call = Call(self._document, job, value, repeat, self._run, self._seeds)
+        seed = self._seed + self._workflow.jobs.index(job) * _SEEDS_OF_A_JOB
+        call = Call(self._document, job, value, repeat, self._run, seed)
         self._made.append(call)
         return await self._calls.call(call)
 
@@ -181,6 +188,8 @@ class _Runner:
                 "workflow": self._workflow.id,
                 "document": self._document.hash,
                 "input": self._run.input,
+                "seed": self._seed,
+                "timings": timings,
                 "generations": [_generation_record(each) for each in generations],
                 "versions": _versions(),
             },
@@ -200,7 +209,7 @@ def _generation_record(generation: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _versions() -> dict[str, str]:
-    versions = {}
+    versions = {"python": platform.python_version()}
     for name in ("modelcompose-jupyter", "transformers", "torch"):
         try:
             versions[name] = importlib.metadata.version(name)

@@ -12,10 +12,13 @@ IN_FLIGHT = 32
 T = TypeVar("T")
 
 
-async def in_order(count: int, call: Callable[[int], Awaitable[T]]) -> list[T]:
+async def in_order(
+    count: int, call: Callable[[int], Awaitable[T]], on_ended: Callable[[int, int], None]
+) -> list[T]:
     """The results of ``call(0)`` to ``call(count - 1)``, in order; `IN_FLIGHT` run at a time.
 
-    The first that fails ends the others, and its error is raised.
+    ``on_ended(done, count)`` is called whenever one has ended. The first that fails ends the
+    others, and its error is raised.
     """
     results: dict[int, T] = {}
     indexes = iter(range(count))
@@ -23,6 +26,7 @@ async def in_order(count: int, call: Callable[[int], Awaitable[T]]) -> list[T]:
     async def work() -> None:
         for index in indexes:
             results[index] = await call(index)
+            on_ended(len(results), count)
 
     try:
         async with asyncio.TaskGroup() as group:

@@ -347,3 +347,53 @@ def test_the_example_batch_gives_one_text_for_each_prompt(host: LocalHost) -> No
     flow = load(SEED_BATCH + component, host=host)
     prompts = ["one", "two", "three"]
     assert flow(batch_size=3, prompts=prompts) == ["<one>", "<two>", "<three>"]
+
+
+UNTYPED = COMPONENT.replace(" as text", "")
+PARALLEL = """
+workflow:
+  jobs:
+    - {id: one, repeat_count: 3}
+    - {id: two, input: {prompt: ["x", "y"]}}
+"""
+
+
+def seeds(models: ScriptedModels) -> list[int]:
+    return sorted(each["seed"] for each in models.parameters)
+
+
+def test_every_generation_of_a_run_has_a_seed_of_its_own(
+    host: LocalHost, models: ScriptedModels
+) -> None:
+    done = load(UNTYPED + PARALLEL, host=host).run(prompt="a")
+    assert done.state == State.COMPLETED
+    assert len(set(seeds(models))) == 5
+
+
+def test_a_run_again_has_the_seeds_of_the_first(host: LocalHost, models: ScriptedModels) -> None:
+    flow = load(UNTYPED + PARALLEL, host=host)
+    first = flow.run(prompt="a")
+    drawn = seeds(models)
+    for again in (lambda: host.rerun(first.id), lambda: flow.rerun(first.record)):
+        models.parameters.clear()
+        again().result(30)
+        assert seeds(models) == drawn
+
+
+def test_a_record_of_another_document_is_refused(host: LocalHost) -> None:
+    record = load(COMPONENT, host=host).run(prompt="a").record
+    with pytest.raises(InputError, match="of another document"):
+        load(COMPONENT + "  top_k: 3\n", host=host).rerun(record)
+
+
+def test_repeats_and_prompts_tell_how_many_have_ended(host: LocalHost) -> None:
+    text = COMPONENT.replace("as text", "as list") + "workflow: {repeat_count: 2}\n"
+    done = load(text, host=host).run(prompt=["x", "y", "z"])
+    counted = [
+        (event.data["phase"], event.data["done"], event.data["total"])
+        for event in done.events()
+        if event.type == "progress" and event.data["phase"] in ("repeat", "prompt")
+    ]
+    assert sorted(counted) == sorted(
+        [("repeat", 1, 2), ("repeat", 2, 2)] + 2 * [("prompt", n, 3) for n in (1, 2, 3)]
+    )
