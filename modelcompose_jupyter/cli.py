@@ -150,13 +150,14 @@ def _run(flow: Workflow, values: dict[str, Any], *, stream: bool, target: Path |
 
 
 def _follow(current: Run, *, stream: bool, progress: bool) -> None:
-    from .progress import TerminalLine, progress_line
+    from .progress import ProgressMeter, TerminalLine
 
     line = TerminalLine() if progress else None
+    meter = ProgressMeter()
     streamed = False
     for piece in current.follow():
         if line is not None:
-            line.show("" if isinstance(piece, str) else progress_line(piece))
+            line.show("" if isinstance(piece, str) else meter.loading(piece))
         if stream and isinstance(piece, str):
             streamed = True
             sys.stdout.write(piece)

@@ -22,7 +22,7 @@ from typing import Any, NamedTuple, Protocol
 from .document import Document, Workflow, plain, signature
 from .document.expression import is_template
 from .errors import ComposeError, InputError, ModelError
-from .models import ModelCache, ModelInfo
+from .models import MemoryUse, ModelCache, ModelInfo
 from .workflow import Run, State, run_workflow
 from .workflow.component import Calls
 
@@ -50,6 +50,8 @@ class Host(Protocol):
     def run(self, id: str) -> Run: ...
 
     def models(self) -> list[ModelInfo]: ...
+
+    def memory(self) -> MemoryUse: ...
 
     def unload(self, name: str | None = None) -> list[ModelInfo]: ...
 
@@ -184,6 +186,20 @@ class LocalHost:
     def models(self) -> list[ModelInfo]:
         """The models in memory."""
         return self._cache.list()
+
+    def memory(self) -> MemoryUse:
+        """What this process holds, of its own memory and of devices'."""
+        return self._cache.memory()
+
+    def limit(self, memory_budget: int | None, idle_timeout: float | None) -> None:
+        """Bound what is kept in memory.
+
+        Args:
+            memory_budget: bytes of weights; None is as many as fit.
+            idle_timeout: seconds after which an idle model goes; None is never.
+        """
+        self._cache.memory_budget = memory_budget
+        self._cache.idle_timeout = idle_timeout
 
     def unload(self, name: str | None = None) -> list[ModelInfo]:
         """Give back the memory of a model, or of all that no run uses.

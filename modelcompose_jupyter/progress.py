@@ -4,22 +4,65 @@ from __future__ import annotations
 
 import json
 import sys
+from dataclasses import dataclass
 from typing import Any
 
-from .units import size
+from .units import duration, size
 from .workflow import Event, Run
 
+_RATE_SECONDS = 1.0  # a rate over less says nothing
 
-def progress_line(event: Event) -> str | None:
-    """What a progress event says, or None where it is nothing to show."""
-    data = event.data
-    if event.type != "progress" or data["phase"] not in ("download", "load"):
-        return None
-    if data["phase"] == "load":
-        share = f" {data['done']}/{data['total']}" if data["total"] else ""
-        return f"Loading {data['model']}{share}"
-    of = f" of {size(data['total'])}" if data["total"] else ""
-    return f"Downloading {data['model']} {size(data['done'])}{of}"
+
+@dataclass(frozen=True)
+class Progress:
+    """How far something is: in words, and as a share from 0 to 1 (None where it is not known)."""
+
+    text: str
+    share: float | None
+
+
+class ProgressMeter:
+    """Says what progress events mean. Keeps when each download began, to know its rate."""
+
+    def __init__(self) -> None:
+        self._first: dict[str, Event] = {}
+
+    def loading(self, event: Event) -> str | None:
+        """What an event says of a model that is on its way, or None where it says nothing."""
+        if event.type != "progress" or event.data["phase"] not in ("download", "load"):
+            return None
+        return self.see(event).text
+
+    def see(self, event: Event) -> Progress:
+        """What a progress event says."""
+        data = event.data
+        done, total = data["done"], data["total"]
+        share = done / total if total else None
+        match data["phase"]:
+            case "download":
+                return Progress(self._download(event), share)
+            case "load":
+                of = f" {done}/{total}" if total else ""
+                return Progress(f"Loading {data['model']}{of}", share)
+            case "job":
+                return Progress(f"{done} of {total} jobs", share)
+            case _:
+                return Progress(f"{done} of {total} {data['unit']}", share)
+
+    def _download(self, event: Event) -> str:
+        data = event.data
+        done, total = data["done"], data["total"]
+        first = self._first.setdefault(data["model"], event)
+        parts = [
+            f"Downloading {data['model']} {size(done)}" + (f" of {size(total)}" if total else "")
+        ]
+        seconds = event.time - first.time
+        rate = (done - first.data["done"]) / seconds if seconds >= _RATE_SECONDS else 0
+        if rate > 0:
+            parts.append(f"{size(rate)}/s")
+            if total:
+                parts.append(f"{duration((total - done) / rate)} left")
+        return " · ".join(parts)
 
 
 class TerminalLine:
@@ -37,14 +80,17 @@ class TerminalLine:
 
 
 def status_line(run: Run) -> str:
-    """How a run ended: reason, tokens, rate, seed."""
+    """How a run ended: reason, tokens, rate, first token, model, seed."""
     parts = [run.finish_reason or str(run.state)]
     generated = run.usage.get("generated")
     if generated is not None:
         parts.append(f"{generated} token{'' if generated == 1 else 's'}")
-    rate = run.timings.get("tokens_per_second")
-    if rate:
-        parts.append(f"{rate:.1f} tokens/s")
+    timings = run.timings
+    if timings.get("tokens_per_second"):
+        parts.append(f"{timings['tokens_per_second']:.1f} tokens/s")
+        parts.append(f"first token {duration(timings['first_token'])}")
+    generations = run.record.get("generations", ())
+    parts += dict.fromkeys(each["model"]["source"] for each in generations)
     if "seed" in run.parameters and run.parameters.get("do_sample"):
         parts.append(f"seed {run.parameters['seed']}")
     return " · ".join(parts)

@@ -99,3 +99,13 @@ class GenerationParameters(Strict):
 
 
 PARAMETER_NAMES = tuple(GenerationParameters.model_fields)
+
+SLIDER_RANGES: dict[str, tuple[float, float, float]] = {
+    "temperature": (0, 2, 0.05),
+    "top_k": (0, 200, 1),
+    "top_p": (0.01, 1, 0.01),
+    "min_p": (0, 1, 0.01),
+    "repetition_penalty": (0.5, 2, 0.05),
+    "length_penalty": (-2, 2, 0.1),
+}
+"""The minimum, maximum and step of the values that people try, for forms; others are allowed."""

@@ -10,6 +10,7 @@ from ..errors import ExpressionError, InputError, Where, did_you_mean
 from .compiler import action_uses
 from .document import Document, Job, Workflow
 from .expression import Expression, Key, parse
+from .parameters import PARAMETER_NAMES, GenerationParameters
 from .render import render
 from .types import ConversionError, Type, convert
 from .uses import Use, uses
@@ -35,7 +36,8 @@ class Input:
     """One input of a workflow.
 
     ``default`` is None where there is none, or where it is only known when the workflow runs.
-    ``notes`` are the annotations, such as ``description``.
+    ``notes`` are the annotations, such as ``description``. ``parameter`` is the generation parameter
+    that the input goes into, if it goes into one as it is.
     """
 
     name: str
@@ -43,10 +45,18 @@ class Input:
     required: bool = False
     default: Any = None
     notes: Mapping[str, str] = field(default_factory=dict)
+    parameter: str | None = None
 
     @property
     def description(self) -> str | None:
         return self.notes.get("description")
+
+    @property
+    def help(self) -> str | None:
+        """The description, else that of the parameter."""
+        if self.description or self.parameter is None:
+            return self.description
+        return GenerationParameters.model_fields[self.parameter].description
 
     def to_dict(self) -> dict[str, Any]:
         data = {"name": self.name, **_type_data(self.type), "required": self.required}
@@ -244,8 +254,13 @@ def _of_input(template: Any, path: Any, expected: Type | None) -> Iterator[tuple
             yield use, expected
 
 
+def _place_name(use: Use) -> str:
+    """The key that a use stands under."""
+    return next((step for step in reversed(use.path) if isinstance(step, str)), "")
+
+
 def _place_type(use: Use) -> Type | None:
-    name = next((step for step in reversed(use.path) if isinstance(step, str)), "")
+    name = _place_name(use)
     if name in _INTEGERS:
         return Type("integer")
     if name in _NUMBERS:
@@ -273,6 +288,7 @@ def _input(use: Use, expected: Type | None) -> Input:
         required=use.demands and not use.fallback_of,
         default=default,
         notes=dict(expression.notes),
+        parameter=name if use.whole and (name := _place_name(use)) in PARAMETER_NAMES else None,
     )
 
 
@@ -294,6 +310,7 @@ def _merged(first: Input, second: Input) -> Input:
         required=first.required or second.required,
         default=first.default if first.default is not None else second.default,
         notes={**second.notes, **first.notes},
+        parameter=first.parameter or second.parameter,
     )
 
 

@@ -7,13 +7,16 @@ when a model is first asked for. Everything outside speaks to `ModelCache`.
 from .cache import Lease, ModelCache
 from .generation import Generation, GenerationResult
 from .installed import InstalledModel, installed
+from .memory import DeviceMemory, MemoryUse
 from .spec import ModelInfo, ModelSpec, Progress
 
 __all__ = [
+    "DeviceMemory",
     "Generation",
     "GenerationResult",
     "InstalledModel",
     "Lease",
+    "MemoryUse",
     "ModelCache",
     "ModelInfo",
     "ModelSpec",

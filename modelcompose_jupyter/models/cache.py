@@ -128,6 +128,10 @@ class ModelCache:
         with self._lock:
             return [entry.info() for entry in self._entries.values()]
 
+    def memory(self) -> memory.MemoryUse:
+        """What this process holds."""
+        return memory.use()
+
     def unload(self, name: str | None = None) -> Infos:
         """Unload a model, by id or source, or all that are idle; returns those that went.
 

@@ -5,7 +5,9 @@ from __future__ import annotations
 import ctypes
 import gc
 import sys
+from collections.abc import Iterator
 from contextlib import suppress
+from dataclasses import dataclass, field
 
 from ..errors import ModelError
 from ..units import size
@@ -52,3 +54,68 @@ def give_back() -> None:
         torch.cuda.empty_cache()
     with suppress(OSError, AttributeError):  # other C libraries have no such call
         ctypes.CDLL("libc.so.6").malloc_trim(0)
+
+
+@dataclass(frozen=True)
+class DeviceMemory:
+    """What this process holds of a device's memory, and what the device has; bytes.
+
+    ``reserved`` is what PyTorch keeps for itself, ``allocated`` the part of it that is in use.
+    """
+
+    device: str
+    allocated: int
+    reserved: int
+    free: int | None
+    total: int | None
+
+
+@dataclass(frozen=True)
+class MemoryUse:
+    """What this process holds; bytes.
+
+    Resident memory counts pages of mapped files that other processes share, so it says little of
+    weights. ``private`` (USS) would be free if the process ended; ``proportional`` (PSS) adds its
+    share of what is shared. None where the system does not tell.
+    """
+
+    private: int | None
+    proportional: int | None
+    resident: int
+    available: int
+    devices: list[DeviceMemory] = field(default_factory=list)
+
+
+def use() -> MemoryUse:
+    """What this process holds now."""
+    import psutil
+
+    process = psutil.Process()
+    full = None
+    with suppress(psutil.Error, OSError):
+        full = process.memory_full_info()
+    return MemoryUse(
+        private=getattr(full, "uss", None),
+        proportional=getattr(full, "pss", None),
+        resident=process.memory_info().rss,
+        available=psutil.virtual_memory().available,
+        devices=list(_devices()),
+    )
+
+
+def _devices() -> Iterator[DeviceMemory]:
+    torch = sys.modules.get("torch")
+    if torch is None:
+        return
+    if torch.cuda.is_available() and torch.cuda.is_initialized():
+        for index in range(torch.cuda.device_count()):
+            reserved = torch.cuda.memory_reserved(index)
+            if reserved:
+                free, total = torch.cuda.mem_get_info(index)
+                allocated = torch.cuda.memory_allocated(index)
+                yield DeviceMemory(f"cuda:{index}", allocated, reserved, free, total)
+    if torch.backends.mps.is_available():
+        allocated = torch.mps.current_allocated_memory()
+        if allocated:
+            reserved = torch.mps.driver_allocated_memory()
+            yield DeviceMemory("mps", allocated, reserved, None, None)

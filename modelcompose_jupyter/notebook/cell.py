@@ -6,11 +6,11 @@ import sys
 import time
 
 from IPython import get_ipython
-from IPython.display import DisplayHandle, Pretty
+from IPython.display import DisplayHandle, Pretty, display
 
 from ..callable import stop
-from ..progress import TerminalLine, as_text, progress_line, says_only, status_line
-from ..workflow import Run
+from ..progress import ProgressMeter, TerminalLine, as_text, says_only, status_line
+from ..workflow import METADATA_KEY, Run
 
 _PROGRESS_SECONDS = 0.2
 
@@ -23,10 +23,11 @@ def follow(run: Run) -> None:
         KeyboardInterrupt: the kernel was interrupted; the run has stopped.
     """
     progress = _progress_line()
+    meter = ProgressMeter()
     streamed = False
     try:
         for piece in run.follow():
-            progress.show("" if isinstance(piece, str) else progress_line(piece))
+            progress.show("" if isinstance(piece, str) else meter.loading(piece))
             if isinstance(piece, str):
                 streamed = True
                 sys.stdout.write(piece)
@@ -46,7 +47,8 @@ def follow(run: Run) -> None:
 def _conclude(run: Run) -> None:
     if not says_only(run.output, run.text):
         print(as_text(run.output))  # noqa: T201
-    print(f"[{status_line(run)}]")  # noqa: T201
+    status = {"text/plain": f"[{status_line(run)}]"}
+    display(status, metadata={METADATA_KEY: run.record}, raw=True)
     for warning in run.warnings:
         print(f"warning: {warning}")  # noqa: T201
 

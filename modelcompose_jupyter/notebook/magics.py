@@ -7,35 +7,62 @@ from __future__ import annotations
 
 import builtins
 import keyword
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from IPython.core.magic import Magics, line_cell_magic, magics_class, no_var_expand
+from traitlets import Bool, Float, observe
 
 if TYPE_CHECKING:
     from ..callable import Workflow
+    from ..workflow import Run
     from .line import Line
 
-HELP = """\
+CELL_FLAGS = ("run", "no-panel")
+
+VERBS = {
+    "run": ("NAME [key=text] [key:=python]", "run a workflow, or a file's"),
+    "list": ("", "the workflows of this notebook"),
+    "runs": ("", "the runs of this kernel, with parameters and timings"),
+    "rerun": ("ID [NOTEBOOK]", "run again, with the same seed; an earlier kernel's run too"),
+    "stop": ("[ID]", "stop a run; all that go on if none is named"),
+    "models": ("", "the models in memory, and what memory there is"),
+    "unload": ("[MODEL]", "give a model's memory back; all if none is named"),
+    "graph": ("NAME", "a workflow's jobs as a graph"),
+    "validate": ("FILE", "check a document"),
+    "schema": ("[NAME]", "inputs and outputs; without a name, the documents' JSON Schema"),
+    "help": ("", "this text"),
+}
+"""What follows ``%compose``: for each verb its arguments, and what it does."""
+
+_HELP = """\
 %%compose [name] [key=text] [key:=python] [--run] [--no-panel]
-    Declare the workflow of the cell's YAML and bind it to `name`.
+    Declare the workflow of the cell's YAML, bind it to `name` and show its panel.
     With inputs or --run it runs, and its text streams into the cell.
 
-%compose run NAME [key=text] [key:=python]   run a workflow, or a file's
-%compose list                                the workflows of this notebook
-%compose models                              the models in memory
-%compose unload [MODEL]                      give a model's memory back; all if none is named
-%compose validate FILE                       check a document
-%compose schema [NAME]                       a workflow's inputs and outputs; without a name,
-                                             the JSON Schema of documents
-%compose help                                this text
+{verbs}
 
 key=text gives a text, which the workflow converts to the type it needs; quotes keep spaces.
-key:=python gives the value of a Python expression of this notebook."""
+key:=python gives the value of a Python expression of this notebook.
+%config ComposeMagics shows and sets defaults."""
 
 
 @magics_class
 class ComposeMagics(Magics):
     """The magics of this package."""
+
+    panel = Bool(True, help="Whether a declared workflow shows its panel.").tag(config=True)
+    live = Bool(False, help="Whether panels begin with Live on: a changed input runs.").tag(
+        config=True
+    )
+    memory_budget = Float(
+        None,
+        allow_none=True,
+        help="Gigabytes of weights to keep; idle models beyond it are unloaded. None: what fits.",
+    ).tag(config=True)
+    idle_timeout = Float(
+        None, allow_none=True, help="Seconds after which an idle model is unloaded. None: never."
+    ).tag(config=True)
 
     @no_var_expand
     @line_cell_magic
@@ -45,6 +72,13 @@ class ComposeMagics(Magics):
             return self._declare(line, cell)
         return self._command(line)
 
+    @observe("memory_budget", "idle_timeout")
+    def _limit(self, _: Any) -> None:
+        from ..host import local_host
+
+        budget = None if self.memory_budget is None else int(self.memory_budget * 1e9)
+        local_host().limit(budget, self.idle_timeout)
+
     # %%compose
 
     def _declare(self, line: str, cell: str) -> Any:
@@ -52,7 +86,7 @@ class ComposeMagics(Magics):
         from ..document import load_document
         from .cell import follow
 
-        parsed = self._parse(line, ("run", "no-panel"))
+        parsed = self._parse(line, CELL_FLAGS)
         name = _binding(parsed.words)
         # The magic's own line is the first of the cell, so an empty one keeps the lines' numbers.
         workflow = Workflow(load_document("\n" + cell, name="cell"))
@@ -63,7 +97,13 @@ class ComposeMagics(Magics):
         if parsed.inputs or "run" in parsed.flags:
             follow(workflow.submit(parsed.inputs))
             return None
-        return None if "no-panel" in parsed.flags else workflow
+        if "no-panel" in parsed.flags or not self.panel:
+            return None
+        if not hasattr(self.shell, "kernel"):  # a terminal shows no widgets
+            return workflow
+        from ..widgets.panel import Panel
+
+        return Panel(workflow, name=name or "workflow", live=self.live)
 
     def _parse(self, line: str, flags: tuple[str, ...] = ()) -> Line:
         from .line import parse_line
@@ -76,27 +116,18 @@ class ComposeMagics(Magics):
         from ..errors import UsageError, did_you_mean
 
         verb, _, rest = line.strip().partition(" ")
-        verbs = {
-            "run": self._run,
-            "list": self._list,
-            "models": self._models,
-            "unload": self._unload,
-            "validate": self._validate,
-            "schema": self._schema,
-            "help": self._help,
-            "": self._help,
-        }
-        if verb not in verbs:
-            known = ", ".join(each for each in verbs if each)
-            hint = did_you_mean(verb, verbs) or f"There are {known}. For a cell, write %%compose."
+        verb = verb or "help"
+        if verb not in VERBS:
+            known = ", ".join(VERBS)
+            hint = did_you_mean(verb, VERBS) or f"There are {known}. For a cell, write %%compose."
             raise UsageError(f"there is no '%compose {verb}'", hint=hint)
-        return verbs[verb](rest)
+        return getattr(self, f"_{verb}")(rest)
 
     def _run(self, line: str) -> None:
         from .cell import follow
 
         parsed = self._parse(line)
-        follow(self._workflow(_one_word(parsed, "run NAME")).submit(parsed.inputs))
+        follow(self._workflow(_one_word(parsed.words, "run")).submit(parsed.inputs))
 
     def _workflow(self, name: str) -> Workflow:
         """The workflow that a name of the notebook is bound to, or that a file holds."""
@@ -108,14 +139,15 @@ class ComposeMagics(Magics):
             return value
         if name.endswith((".yml", ".yaml")):
             return load(name)
-        bound = self._workflows()
+        bound = self.workflows()
         raise UsageError(
             f"'{name}' is no workflow of this notebook",
             hint=did_you_mean(name, bound)
             or f"There is {', '.join(bound) or 'none yet'}; or name a .yml file.",
         )
 
-    def _workflows(self) -> dict[str, Workflow]:
+    def workflows(self) -> dict[str, Workflow]:
+        """The workflows of the notebook by the names that they are bound to."""
         from ..callable import Workflow
 
         return {
@@ -130,34 +162,91 @@ class ComposeMagics(Magics):
         self._no_words(line, "list")
         rows = [
             [name, flow.title or "", ", ".join(flow.inputs), flow.last_run or ""]
-            for name, flow in self._workflows().items()
+            for name, flow in self.workflows().items()
         ]
         return Table(["name", "title", "inputs", "last run"], rows, "No workflows yet.")
 
+    def _runs(self, line: str) -> Any:
+        from ..host import local_host
+        from .table import runs_table
+
+        self._no_words(line, "runs")
+        return runs_table(local_host().runs())
+
+    def _rerun(self, line: str) -> None:
+        from .cell import follow
+
+        words = self._parse(line).words
+        if len(words) not in (1, 2):
+            raise _usage("rerun")
+        run, record = self._again(words[0], Path(words[1]) if len(words) == 2 else None)
+        follow(run)
+        _compare(record, run)
+
+    def _again(self, id: str, notebook: Path | None) -> tuple[Run, dict[str, Any]]:
+        """A run started again, and the record of the first."""
+        from ..errors import InputError
+        from ..host import local_host
+        from .records import find_record, this_notebook
+
+        if notebook is None:
+            try:
+                first = local_host().run(id)
+                return local_host().rerun(id), first.record
+            except InputError as error:
+                if error.code != "unknown_run":
+                    raise
+        path = notebook or this_notebook()
+        record = find_record(path, id) if path else None
+        if record is None:
+            where = f"in {path}" if path else "in this kernel"
+            raise InputError(
+                f"there is no run '{id}' {where}",
+                hint="See %compose runs; or save the notebook that has its output and name it:"
+                " %compose rerun ID NOTEBOOK.ipynb",
+                code="unknown_run",
+            )
+        for workflow in self.workflows().values():
+            if workflow.document.hash == record["document"] and workflow.id == record["workflow"]:
+                return workflow.rerun(record), record
+        raise InputError(
+            f"the workflow of run {id} is not declared here",
+            hint="Run the cell with its document, as it was then, and try again.",
+            code="other_document",
+        )
+
+    def _stop(self, line: str) -> None:
+        from ..host import local_host
+
+        words = self._parse(line).words
+        host = local_host()
+        chosen = [host.run(_one_word(words, "stop"))] if words else host.runs()
+        for run in chosen:
+            if not run.done:
+                run.cancel()
+                print(f"stopped {run.id}")  # noqa: T201
+
     def _models(self, line: str) -> Any:
         from ..host import local_host
-        from ..units import size
-        from .table import Table
+        from .table import models_table
 
         self._no_words(line, "models")
-        rows = [
-            [m.id, m.source, m.device, m.precision, m.state, size(m.memory_bytes or 0), m.leases]
-            for m in local_host().models()
-        ]
-        headers = ["id", "source", "device", "precision", "state", "weights", "in use"]
-        return Table(headers, rows, "No models in memory.")
+        return models_table(local_host().models(), local_host().memory())
 
     def _unload(self, line: str) -> None:
         from ..host import local_host
 
         words = self._parse(line).words
-        for model in local_host().unload(_one_word(words, "unload [MODEL]") if words else None):
+        for model in local_host().unload(_one_word(words, "unload") if words else None):
             print(f"unloaded {model.id}")  # noqa: T201
+
+    def _graph(self, line: str) -> Any:
+        return self._workflow(_one_word(self._parse(line).words, "graph")).diagram
 
     def _validate(self, line: str) -> None:
         from ..document import load_document
 
-        file = _one_word(self._parse(line), "validate FILE")
+        file = _one_word(self._parse(line).words, "validate")
         document = load_document(file)
         names = ", ".join(workflow.title or workflow.id for workflow in document.workflows)
         print(f"{file} is valid: {names}")  # noqa: T201
@@ -170,17 +259,34 @@ class ComposeMagics(Magics):
         from ..document import json_schema
 
         words = self._parse(line).words
-        name = _one_word(words, "schema [NAME]") if words else None
+        name = _one_word(words, "schema") if words else None
         return JSON(self._workflow(name).describe() if name else json_schema())
 
     def _help(self, line: str) -> None:
-        print(HELP)  # noqa: T201
+        usages = {f"%compose {verb} {usage}".strip(): does for verb, (usage, does) in VERBS.items()}
+        width = max(map(len, usages))
+        verbs = "\n".join(f"{usage.ljust(width)}   {does}" for usage, does in usages.items())
+        print(_HELP.format(verbs=verbs))  # noqa: T201
 
     def _no_words(self, line: str, verb: str) -> None:
         from ..errors import UsageError
 
         if line.strip():
             raise UsageError(f"'%compose {verb}' takes nothing more, and there is '{line}'")
+
+
+def _compare(before: dict[str, Any], run: Run) -> None:
+    """Say whether a run again gave the same text, and if not, what may have changed it."""
+    from .records import differences, same_texts
+
+    if not before.get("generations"):
+        return
+    if same_texts(before, run.record):
+        print(f"the same text as run {before['run']}")  # noqa: T201
+        return
+    reasons = differences(before, run.record)
+    why = f": {', '.join(reasons)}" if reasons else ""
+    print(f"warning: another text than run {before['run']}{why}")  # noqa: T201
 
 
 def _binding(words: list[str]) -> str | None:
@@ -196,10 +302,13 @@ def _binding(words: list[str]) -> str | None:
     return words[0] if words else None
 
 
-def _one_word(found: Line | list[str], usage: str) -> str:
+def _one_word(words: list[str], verb: str) -> str:
+    if len(words) != 1:
+        raise _usage(verb)
+    return words[0]
+
+
+def _usage(verb: str) -> Exception:
     from ..errors import UsageError
 
-    words = found if isinstance(found, list) else found.words
-    if len(words) != 1:
-        raise UsageError(f"usage: %compose {usage}")
-    return words[0]
+    return UsageError(f"usage: %compose {verb} {VERBS[verb][0]}")

@@ -20,6 +20,9 @@ from typing import Any, Literal
 
 from ..errors import ComposeError, RunCancelled
 
+METADATA_KEY = "modelcompose"
+"""Where a notebook keeps a run's record, in the metadata of the output that shows it."""
+
 _log = logging.getLogger(__name__)
 _TICK = 0.1  # seconds; waits are this long at most, so that an interrupt is never late
 
@@ -344,7 +347,7 @@ class Run:
 
     def _repr_mimebundle_(self, **_: Any) -> tuple[dict[str, str], dict[str, Any]]:
         """IPython's hook: in a notebook, the record stays with the output that shows a run."""
-        return {"text/plain": repr(self)}, {"modelcompose": self.record} if self.done else {}
+        return {"text/plain": repr(self)}, {METADATA_KEY: self.record} if self.done else {}
 
     def __repr__(self) -> str:
         name = "" if self.workflow.startswith("__") else f" of {self.workflow}"

@@ -6,6 +6,7 @@ Coroutines here run on the host's event loop; nothing in them blocks.
 from __future__ import annotations
 
 import asyncio
+import hashlib
 import importlib.metadata
 import itertools
 import logging
@@ -202,10 +203,16 @@ def _generation_record(generation: Mapping[str, Any]) -> dict[str, Any]:
         "stream": list(generation["stream"]),
         "model": dict(result.model),
         "parameters": dict(result.parameters),
+        "texts": [_digest(text) for text in result.texts],
         "finish_reasons": list(result.finish_reasons),
         "usage": dict(result.usage),
         "timings": dict(result.timings),
     }
+
+
+def _digest(text: str) -> str:
+    """What tells whether another run gave the same text."""
+    return "sha256:" + hashlib.sha256(text.encode("utf-8", "surrogatepass")).hexdigest()
 
 
 def _versions() -> dict[str, str]:

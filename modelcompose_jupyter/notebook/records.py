@@ -1,0 +1,61 @@
+"""Records of runs in notebook files: what cells keep in the metadata of their outputs."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from ..errors import InputError
+from ..workflow import METADATA_KEY
+
+
+def this_notebook() -> Path | None:
+    """The file of the notebook that this kernel belongs to, where Jupyter has told it."""
+    name = os.environ.get("JPY_SESSION_NAME", "")
+    return Path(name) if name.endswith(".ipynb") and Path(name).is_file() else None
+
+
+def find_record(path: Path, id: str) -> dict[str, Any] | None:
+    """The record of a run, by the beginning of its id, in a saved notebook.
+
+    Raises:
+        InputError: the file cannot be read as a notebook.
+    """
+    return next((each for each in _records(path) if str(each.get("run")).startswith(id)), None)
+
+
+def _records(path: Path) -> Iterator[dict[str, Any]]:
+    try:
+        notebook = json.loads(path.read_text(encoding="utf-8"))
+        outputs = [out for cell in notebook["cells"] for out in cell.get("outputs", ())]
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise InputError(f"{path} cannot be read as a notebook: {error}") from None
+    for output in outputs:
+        record = output.get("metadata", {}).get(METADATA_KEY)
+        if isinstance(record, dict):
+            yield record
+
+
+def differences(before: dict[str, Any], after: dict[str, Any]) -> list[str]:
+    """What may have changed a text between two records of the same run: models and versions."""
+    found = []
+    for old, new in zip(before["generations"], after["generations"], strict=False):
+        for key in ("source", "revision", "device", "precision"):
+            if old["model"].get(key) != new["model"].get(key):
+                found.append(f"{key} {old['model'].get(key)} → {new['model'].get(key)}")
+    for name, version in before["versions"].items():
+        if after["versions"].get(name) != version:
+            found.append(f"{name} {version} → {after['versions'].get(name)}")
+    return list(dict.fromkeys(found))
+
+
+def same_texts(before: dict[str, Any], after: dict[str, Any]) -> bool:
+    """Whether two runs gave the same texts."""
+
+    def texts(record: dict[str, Any]) -> list[Any]:
+        return [[each["stream"], each["texts"]] for each in record["generations"]]
+
+    return texts(before) == texts(after)

@@ -1,0 +1,206 @@
+"""The inputs of a workflow as ordinary ipywidgets, which can be linked and observed."""
+
+from __future__ import annotations
+
+import html
+import json
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+import ipywidgets
+
+from ..document import Input, Signature
+from ..document import types as values
+from ..document.parameters import SLIDER_RANGES
+from ..errors import InputError
+
+_WIDE = {"width": "100%"}
+
+
+class Inputs:
+    """The widgets by the names of the inputs: ``inputs.temperature``, ``inputs["top p"]``.
+
+    Args:
+        signature: of the workflow.
+        given: values to begin with, in place of the defaults.
+    """
+
+    def __init__(self, signature: Signature, given: Mapping[str, Any]) -> None:
+        self._inputs = {each.name: each for each in signature.inputs}
+        self._widgets = {name: widget_for(each) for name, each in self._inputs.items()}
+        _fill(self, {name: given[name] for name in given if name in self._inputs})
+
+    def __getattr__(self, name: str) -> Any:
+        try:
+            return self.__dict__["_widgets"][name]
+        except KeyError:
+            raise AttributeError(f"the workflow has no input '{name}'") from None
+
+    def __getitem__(self, name: str) -> Any:
+        return self._widgets[name]
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._widgets)
+
+    def __len__(self) -> int:
+        return len(self._widgets)
+
+    def __dir__(self) -> list[str]:
+        return [*super().__dir__(), *self._widgets]
+
+    def __repr__(self) -> str:
+        shown = (f"{name}={widget.value!r}" for name, widget in self._widgets.items())
+        return f"Inputs({', '.join(shown)})"
+
+
+def read(inputs: Inputs) -> dict[str, Any]:
+    """What the widgets say, as inputs of a run. An empty field is an input that is not given.
+
+    Raises:
+        InputError: a field for a list or an object holds something else.
+    """
+    found = {}
+    for name, each in inputs._inputs.items():
+        value = _value(each, inputs[name].value)
+        if value is not None and (value != "" or each.default not in (None, "")):
+            found[name] = value
+    return found
+
+
+def write(inputs: Inputs, given: Mapping[str, Any]) -> None:
+    """Set the widgets to the inputs of an earlier run; those it had none of, to their defaults."""
+    defaults = {name: each.default for name, each in inputs._inputs.items()}
+    _fill(inputs, {**defaults, **{name: given[name] for name in given if name in inputs._inputs}})
+
+
+def _fill(inputs: Inputs, given: Mapping[str, Any]) -> None:
+    for name, value in given.items():
+        widget = inputs[name]
+        if isinstance(widget, ipywidgets.Textarea | ipywidgets.Text):
+            widget.value = _as_typed(value)
+        elif value is not None:
+            if isinstance(widget, ipywidgets.FloatSlider | ipywidgets.IntSlider):
+                widget.min, widget.max = min(widget.min, value), max(widget.max, value)
+            widget.value = value
+
+
+def _as_typed(value: Any) -> str:
+    """A value as somebody would type it into a field."""
+    if value is None:
+        return ""
+    if isinstance(value, list) and value and all(_is_line(each) for each in value):
+        return "\n".join(value)
+    return values.text(value)
+
+
+def _is_line(value: Any) -> bool:
+    return isinstance(value, str) and value.strip() == value != "" and "\n" not in value
+
+
+def _value(each: Input, value: Any) -> Any:
+    if not isinstance(value, str):
+        return value
+    if each.type.is_list or each.type.name == "list":
+        return _list(each.name, value)
+    if each.type.name in ("object", "json"):
+        return _json(each.name, value) if value.strip() else None
+    return value
+
+
+def _list(name: str, text: str) -> list[Any] | None:
+    """A list as it is typed: JSON, or a text a line."""
+    if not text.strip():
+        return None
+    if text.lstrip().startswith("["):
+        return list(_json(name, text))
+    return [line.strip() for line in text.splitlines() if line.strip()]
+
+
+def _json(name: str, text: str) -> Any:
+    try:
+        return json.loads(text)
+    except json.JSONDecodeError as error:
+        raise InputError(
+            f"input '{name}' is not JSON: {error.msg} (line {error.lineno}, column {error.colno})",
+            hint="Texts stand in double quotes, as in JSON everywhere.",
+        ) from None
+
+
+def widget_for(each: Input) -> Any:
+    """The widget for an input, with its default in it."""
+    widget = _bare_widget(each)
+    widget.description = each.name + (" *" if each.required else "")
+    widget.tooltip = each.help or each.name
+    widget.style.description_width = "initial"
+    widget.layout = ipywidgets.Layout(**_WIDE)
+    return widget
+
+
+def _bare_widget(each: Input) -> Any:
+    type_, default = each.type, each.default
+    is_text = isinstance(default, str)
+    if type_.is_list or type_.name in ("list", "object", "json"):
+        lines = type_.is_list or type_.name == "list"
+        hint = "one a line, or a JSON list" if lines else "JSON"
+        return _field(ipywidgets.Textarea, _as_typed(default), placeholder=hint)
+    if type_.name == "select":
+        empty = [] if each.required or default is not None else [("", None)]
+        options = [*empty, *((option, option) for option in type_.options)]
+        return ipywidgets.Dropdown(
+            options=options, value=default if default in type_.options else options[0][1]
+        )
+    if type_.name == "boolean":
+        return ipywidgets.Checkbox(value=bool(default), indent=False)
+    if type_.name == "slider":
+        return _slider(type_, type_.range, default)
+    if type_.name in ("number", "integer"):
+        if default is None or is_text:
+            return _field(ipywidgets.Text, "", placeholder=_placeholder(each))
+        if each.parameter in SLIDER_RANGES:
+            return _slider(type_, SLIDER_RANGES[each.parameter], default)
+        kind = ipywidgets.IntText if type_.name == "integer" else ipywidgets.FloatText
+        return kind(value=default, continuous_update=False)
+    kind = ipywidgets.Text if type_.name == "string" else ipywidgets.Textarea
+    return _field(kind, _as_typed(default), placeholder=_placeholder(each))
+
+
+def _field(kind: Any, value: str, placeholder: str) -> Any:
+    return kind(value=value, placeholder=placeholder, continuous_update=False)
+
+
+def _placeholder(each: Input) -> str:
+    if each.required:
+        return ""
+    return "drawn for each run" if each.parameter == "seed" else "not given"
+
+
+def _slider(type_: values.Type, range_: tuple[float, float, float | None], default: Any) -> Any:
+    minimum, maximum, step = range_
+    value = minimum if default is None else default
+    whole = type_.counts_whole
+    kind = ipywidgets.IntSlider if whole else ipywidgets.FloatSlider
+    options: dict[str, Any] = {
+        "min": min(minimum, value),
+        "max": max(maximum, value),
+        "value": value,
+        "step": step or (1 if whole else (maximum - minimum) / 100),
+        "continuous_update": False,
+    }
+    if not whole:
+        decimals = len(f"{options['step']:.6f}".rstrip("0").partition(".")[2])
+        options["readout_format"] = f".{max(decimals, 1)}f"
+    return kind(**options)
+
+
+def rows(inputs: Inputs) -> list[Any]:
+    """The inputs one below the other, each with its help."""
+    found = []
+    for name, each in inputs._inputs.items():
+        row = ipywidgets.VBox([inputs[name]])
+        row.add_class("modelcompose-input")
+        if each.description:
+            note = ipywidgets.HTML(html.escape(each.description))
+            note.add_class("modelcompose-help")
+            row.children = (inputs[name], note)
+        found.append(row)
+    return found

@@ -1,0 +1,103 @@
+"""A workflow's output in parts that a notebook can show: text, markdown, JSON."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from html import escape
+from typing import Any, Literal
+
+from ..document import Output
+from ..progress import as_text
+from ..workflow import Run
+
+
+@dataclass(frozen=True)
+class Part:
+    """One value of an output.
+
+    Attributes:
+        label: its name; empty where it is the only one.
+        kind: how it is to be shown.
+        text: the value as text; of ``markdown`` its source.
+        html: the value as HTML that is safe to show.
+    """
+
+    label: str
+    kind: Literal["text", "markdown", "json"]
+    text: str
+    html: str
+
+
+def parts(run: Run, outputs: Sequence[Output]) -> list[Part]:
+    """The output of a run that has ended; empty where its texts have said it all.
+
+    Args:
+        run: the run.
+        outputs: the outputs of its workflow's signature.
+    """
+    if run.output is None:
+        return []
+    entries = _entries(run.output, outputs)
+    found = [part for name, value, type_ in entries for part in _parts(name, value, type_)]
+    texts_say_it_all = sorted(_leaves(run.output)) == sorted(run.streams.values())
+    if texts_say_it_all and not any(part.kind == "markdown" for part in found):
+        return []
+    if len(found) == 1:
+        return [Part("", found[0].kind, found[0].text, found[0].html)]
+    return found
+
+
+def _entries(output: Any, outputs: Sequence[Output]) -> Iterator[tuple[str, Any, str]]:
+    types = {each.name: each.type.name for each in outputs}
+    if isinstance(output, Mapping) and None not in types:
+        for name, value in output.items():
+            yield str(name), value, types.get(name, "json")
+    else:
+        yield "", output, types.get(None, "json")
+
+
+def _parts(label: str, value: Any, type_name: str) -> Iterator[Part]:
+    if isinstance(value, list) and value and all(isinstance(each, str) for each in value):
+        for number, text in enumerate(value, start=1):
+            yield from _parts(f"{label} {number}".strip(), text, type_name)
+    elif type_name == "markdown":
+        source = as_text(value)
+        yield Part(label, "markdown", source, markdown(source))
+    else:
+        text = as_text(value)
+        yield Part(label, "text" if isinstance(value, str) else "json", text, preformatted(text))
+
+
+def _leaves(value: Any) -> Iterator[str]:
+    """The texts in an output; what is no text, or is beside them, stands for itself as JSON."""
+    if isinstance(value, str):
+        yield value
+    elif isinstance(value, list):
+        for each in value:
+            yield from _leaves(each)
+    elif isinstance(value, Mapping):
+        for each in value.values():
+            yield from _leaves(each)
+    else:
+        yield as_text(value)
+
+
+def preformatted(text: str) -> str:
+    """Text as HTML, with its lines and spaces."""
+    return f'<pre style="white-space:pre-wrap">{escape(text)}</pre>'
+
+
+def markdown(source: str) -> str:
+    """Markdown as HTML. Raw HTML in it stays text, scripts' links are dropped, and images become
+    links: showing a text must not make the browser ask another computer for anything."""
+    import mistune
+
+    class Renderer(mistune.HTMLRenderer):
+        def image(self, text: str, url: str, title: str | None = None) -> str:
+            return self.link(text or url, url, title)
+
+    render = mistune.create_markdown(
+        renderer=Renderer(escape=True), plugins=["strikethrough", "table"]
+    )
+    return str(render(source))

@@ -1,0 +1,54 @@
+"""Owns the thread that writes what widgets show, so that each widget has one writer.
+
+Runs change on the threads of models and hosts; whoever wants to show that says `soon`, which costs
+those threads next to nothing. The painter's thread then does the work, for all widgets, at most
+20 times a second.
+"""
+
+from __future__ import annotations
+
+import logging
+import threading
+from collections.abc import Callable
+
+PAINTER_THREAD_NAME = "modelcompose-painter"
+_SECONDS_BETWEEN = 0.05
+
+_log = logging.getLogger(__name__)
+
+
+class Painter:
+    """Calls back what was asked for, soon, each once however often it was asked for."""
+
+    def __init__(self) -> None:
+        self._wanted: dict[Callable[[], None], None] = {}
+        self._changed = threading.Condition()
+        self._thread: threading.Thread | None = None
+
+    def soon(self, paint: Callable[[], None]) -> None:
+        """Have ``paint`` called on the painter's thread. Any thread."""
+        with self._changed:
+            self._wanted[paint] = None
+            if self._thread is None or not self._thread.is_alive():
+                self._thread = threading.Thread(
+                    target=self._main, name=PAINTER_THREAD_NAME, daemon=True
+                )
+                self._thread.start()
+            self._changed.notify()
+
+    def _main(self) -> None:
+        pause = threading.Event()
+        while True:
+            with self._changed:
+                self._changed.wait_for(lambda: self._wanted)
+                wanted, self._wanted = list(self._wanted), {}
+            for paint in wanted:
+                try:
+                    paint()
+                except Exception:
+                    _log.exception("a widget could not be painted")
+            del wanted  # an idle painter keeps no widget
+            pause.wait(_SECONDS_BETWEEN)
+
+
+painter = Painter()

@@ -1,0 +1,282 @@
+"""The panel of a workflow: its inputs, Run Workflow, Stop, and the run as it goes.
+
+Handlers run on the kernel's threads and only start or stop runs. What the panel shows is written
+on the painter's thread; what the user enters, on the kernel's.
+"""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections import OrderedDict
+from collections.abc import Callable, Mapping
+from html import escape
+from typing import Any, Protocol
+
+import ipywidgets
+from IPython import get_ipython
+from IPython.display import display
+
+from ..document import Document, Signature
+from ..errors import ComposeError
+from ..progress import as_text
+from ..workflow import Run
+from . import inputs as fields
+from .run_view import RunView
+from .saved import SavedRun
+from .snippets import as_curl, as_python
+
+_KEPT_RUNS = 20
+_LABEL_LENGTH = 40
+
+
+class Runnable(Protocol):
+    """What a panel needs of a workflow."""
+
+    document: Document
+
+    @property
+    def id(self) -> str: ...
+
+    @property
+    def title(self) -> str | None: ...
+
+    @property
+    def description(self) -> str | None: ...
+
+    @property
+    def signature(self) -> Signature: ...
+
+    def start(self, values: Mapping[str, Any], *, seed: int | None = None) -> Run: ...
+
+
+class Panel(ipywidgets.VBox):
+    """A form for a workflow that runs it and streams its text.
+
+    Attributes:
+        workflow: what it runs.
+        inputs: the input widgets by name; ordinary ipywidgets, to be linked and observed.
+        run: the run in view, or None.
+        live: whether a changed input starts a new run at once.
+
+    Args:
+        workflow: what to run.
+        name: what Python calls the workflow, for copying a run as Python.
+        values: values to begin with, in place of the defaults.
+        live: see above.
+    """
+
+    def __init__(
+        self,
+        workflow: Runnable,
+        values: Mapping[str, Any] | None = None,
+        *,
+        name: str = "workflow",
+        live: bool = False,
+    ) -> None:
+        self._lock = threading.Lock()
+        self._current: Run | None = None
+        self.workflow = workflow
+        self.inputs = fields.Inputs(workflow.signature, values or {})
+        self._name = name
+        self._runs: OrderedDict[str, Run] = OrderedDict()
+        self._saved = SavedRun(workflow.signature.outputs)
+        self._view = RunView(
+            workflow.signature.outputs,
+            snippets=self._snippets,
+            on_message=self._received,
+            on_painted=self._painted,
+        )
+        self._run_button = _button("Run Workflow", "primary", "Ctrl+Enter", self._on_run)
+        self._stop_button = _button(
+            "Stop", "", "Stop within a token; the text stays", self._on_stop
+        )
+        self._stop_button.disabled = True
+        self._live = _switch("Live", live, "A changed input starts a new run at once")
+        self._keep_seed = _switch(
+            "Keep seed", False, "The next run draws as the one in view did, so only inputs differ"
+        )
+        for each in self.inputs:
+            self.inputs[each].observe(self._on_change, "value")
+        super().__init__(
+            [*_header(workflow), *fields.rows(self.inputs), self._controls(), self._view]
+        )
+        self.add_class("modelcompose-panel")
+
+    def _controls(self) -> ipywidgets.Box:
+        controls = ipywidgets.HBox([self._run_button, self._stop_button, self._live])
+        if not _sets_seed(self.workflow):
+            controls.children = (*controls.children, self._keep_seed)
+        controls.add_class("modelcompose-controls")
+        return controls
+
+    @property
+    def run(self) -> Run | None:
+        return self._view.run
+
+    @property
+    def live(self) -> bool:
+        return bool(self._live.value)
+
+    @live.setter
+    def live(self, value: bool) -> None:
+        self._live.value = value
+
+    def submit(self) -> Run:
+        """Run with what the inputs say, as the button does. A run of the panel that is still going
+        is stopped: the latest values win.
+
+        Raises:
+            ComposeError: an input is missing or cannot be used.
+        """
+        values = fields.read(self.inputs)
+        with self._lock:
+            run = self.workflow.start(values, seed=self._seed())
+            self._cancel()  # only now: inputs that cannot be used stop nothing
+            self._current = run
+        self._view.show(run)
+        return run
+
+    def stop(self) -> None:
+        """Stop the run that goes on, if one does. Its text stays."""
+        with self._lock:
+            self._cancel()
+
+    def close(self) -> None:
+        """Stop, and take the panel out of the notebook."""
+        self.stop()
+        for each in self.inputs:
+            self.inputs[each].unobserve(self._on_change, "value")
+        self._view.close()
+        super().close()
+
+    @property
+    def _running(self) -> bool:
+        return self._current is not None and not self._current.done
+
+    def _cancel(self) -> None:
+        if self._current is not None:
+            self._current.cancel()
+
+    def _seed(self) -> int | None:
+        if self._keep_seed.value and self.run is not None:
+            seed: int | None = self.run.record.get("seed", self.run.parameters.get("seed"))
+            return seed
+        return None
+
+    # Handlers, on the kernel's threads
+
+    def _guard(self, action: Callable[[], object]) -> None:
+        """Errors of a handler are shown where the user looks: ipywidgets would swallow them."""
+        try:
+            action()
+        except ComposeError as error:
+            self._view.fail(str(error))
+        except Exception as error:
+            self._view.fail(f"{type(error).__name__}: {error}")
+
+    def _on_run(self, _: Any) -> None:
+        self._guard(self.submit)
+
+    def _on_stop(self, _: Any) -> None:
+        self._guard(self.stop)
+
+    def _on_change(self, _: Any) -> None:
+        if self.live:
+            self._guard(self.submit)
+
+    def _received(self, message: Mapping[str, Any]) -> None:
+        match message.get("type"):
+            case "run":
+                self._guard(self.submit)
+            case "show":
+                self._guard(lambda: self._go_back(str(message.get("run"))))
+            case "gone":
+                self._guard(self.stop)
+
+    def _go_back(self, id: str) -> None:
+        run = self._runs[id]
+        if self._running:
+            return  # it began while the message was on its way
+        live, self.live = self.live, False
+        try:
+            fields.write(self.inputs, run.input)
+        finally:
+            self.live = live
+        self._view.show(run)
+
+    # On the painter's thread
+
+    def _painted(self, run: Run | None) -> None:
+        running = self._running
+        self._run_button.disabled = running
+        self._stop_button.disabled = not running
+        if run is not None and run.done:
+            self._ended(run)
+
+    def _ended(self, run: Run) -> None:
+        if run.id not in self._runs:
+            self._runs[run.id] = run
+            while len(self._runs) > _KEPT_RUNS:
+                self._runs.popitem(last=False)
+            self._saved.keep(run)
+            newest_first = reversed(self._runs.values())
+            self._view.list_runs([(each.id, _label(each)) for each in newest_first])
+
+    def _snippets(self, run: Run) -> list[tuple[str, str]]:
+        return [
+            ("Copy as Python", as_python(self._name, run.input)),
+            ("Copy as curl", as_curl(self.workflow.document, self.workflow.id, run.input)),
+        ]
+
+    # Showing it
+
+    def _ipython_display_(self) -> None:
+        # Beside the widget, the workflow itself, for those who read the notebook without a kernel.
+        types = ("text/plain", "text/html")
+        formatted, _ = get_ipython().display_formatter.format(self.workflow, include=types)
+        display({**super()._repr_mimebundle_(), **formatted}, raw=True)
+        self._saved.display()
+
+    def __repr__(self) -> str:
+        return f"Panel of {self.workflow!r}"
+
+
+def _button(label: str, style: str, tooltip: str, on_click: Callable[[Any], None]) -> Any:
+    button = ipywidgets.Button(description=label, button_style=style, tooltip=tooltip)
+    button.layout = ipywidgets.Layout(width="auto")
+    button.on_click(on_click)
+    return button
+
+
+def _switch(label: str, value: bool, tooltip: str) -> Any:
+    return ipywidgets.Checkbox(value=value, description=label, tooltip=tooltip, indent=False)
+
+
+def _header(workflow: Runnable) -> list[Any]:
+    lines = []
+    if workflow.title:
+        lines.append(f"<h3>{escape(workflow.title)}</h3>")
+    if workflow.description:
+        lines.append(f"<p>{escape(workflow.description)}</p>")
+    if not lines:
+        return []
+    header = ipywidgets.HTML("".join(lines))
+    header.add_class("modelcompose-title")
+    return [header]
+
+
+def _sets_seed(workflow: Runnable) -> bool:
+    """Whether the document says what the seeds are."""
+    jobs = workflow.document.workflow(workflow.id).jobs
+    return all("seed" in job.action.parameters for job in jobs)
+
+
+def _label(run: Run) -> str:
+    """What tells a run from others in a list: when, its first text, how it ended."""
+    began = run.events_so_far()[0].time
+    first = next(iter(run.input.values()), run.id)
+    text = " ".join(as_text(first).split())
+    short = text if len(text) <= _LABEL_LENGTH else text[: _LABEL_LENGTH - 1] + "…"
+    clock = time.strftime("%H:%M:%S", time.localtime(began))
+    return f"{clock} · {short} · {run.finish_reason or run.state}"

@@ -1,0 +1,269 @@
+"""The widget that shows a run: progress, its texts as they grow, its output, how it ended.
+
+Written by the painter's thread alone (see ``painter``); `show`, `fail` and `list_runs` may
+be called from any thread. The browser's side is ``run_view.js``, which says how texts travel.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import traitlets
+from anywidget import AnyWidget
+
+from ..document import Output
+from ..progress import ProgressMeter, status_line
+from ..workflow import Event, Run, State
+from .outputs import parts
+from .painter import PAINTER_THREAD_NAME, painter
+
+_FOLDER = Path(__file__).parent
+_IDLE = "idle"
+
+
+class RunView(AnyWidget):
+    """Shows one run at a time, live.
+
+    Args:
+        outputs: the outputs of the workflow's signature: how values are to be shown.
+        snippets: labels and texts to copy, for a run that has ended.
+        on_message: called on a kernel's thread with what the browser says: ``run``, ``show``,
+            ``gone`` (nobody looks any more).
+        on_painted: called on the painter's thread after every change, with the run in view.
+    """
+
+    _esm = _FOLDER / "run_view.js"
+    _css = _FOLDER / "run_view.css"
+
+    state = traitlets.Unicode(_IDLE).tag(sync=True)
+    ended = traitlets.Bool(False).tag(sync=True)
+    progress = traitlets.Dict().tag(sync=True)
+    labels = traitlets.List(traitlets.Unicode()).tag(sync=True)
+    # The value is the run's own: it is looked up when somebody asks for it, the browser at the
+    # end of a run or a page that is loaded in the middle of one.
+    texts = traitlets.List().tag(sync=True, to_json=lambda _, view: view._texts())
+    outputs = traitlets.List().tag(sync=True)
+    error = traitlets.Unicode("").tag(sync=True)
+    status = traitlets.Unicode("").tag(sync=True)
+    warnings = traitlets.List(traitlets.Unicode()).tag(sync=True)
+    snippets = traitlets.List().tag(sync=True)
+    history = traitlets.List().tag(sync=True)
+    run_id = traitlets.Unicode("").tag(sync=True)
+
+    def __init__(
+        self,
+        outputs: Sequence[Output] = (),
+        snippets: Callable[[Run], list[tuple[str, str]]] = lambda _: [],
+        on_message: Callable[[Mapping[str, Any]], None] | None = None,
+        on_painted: Callable[[Run | None], None] | None = None,
+    ) -> None:
+        self._lock = threading.Lock()
+        self._output_types = tuple(outputs)
+        self._on_message = on_message
+        self._on_painted = on_painted
+        self._run: Run | None = None
+        self._failure = ""
+        self._listed: list[dict[str, str]] = []
+        self._snippets = snippets
+        self._unwatch: Callable[[], None] = lambda: None
+        self._painting = _Painting(None)
+        super().__init__()
+        self.on_msg(self._received)
+
+    @property
+    def run(self) -> Run | None:
+        """The run in view."""
+        return self._run
+
+    def show(self, run: Run) -> None:
+        """Show a run from now on."""
+        with self._lock:
+            self._unwatch()
+            self._run, self._failure = run, ""
+            self._unwatch = run.watch(self._changed)
+        self._changed()
+
+    def fail(self, message: str) -> None:
+        """Show what went wrong, beside the run in view; the next `show` takes it away."""
+        self._failure = message
+        self._changed()
+
+    def list_runs(self, runs: Sequence[tuple[str, str]]) -> None:
+        """Offer runs to go back to: ids and labels."""
+        self._listed = [{"id": id, "label": label} for id, label in runs]
+        self._changed()
+
+    def close(self) -> None:
+        self._unwatch()
+        super().close()
+
+    def _changed(self) -> None:
+        painter.soon(self._paint)
+
+    def _texts(self) -> list[str]:
+        return list(self._run.streams.values()) if self._run is not None else []
+
+    def _received(self, _: Any, content: Mapping[str, Any], __: Any) -> None:
+        if content.get("type") == "resync":
+            painter.soon(self._send_texts)
+        elif self._on_message is not None:
+            self._on_message(content)
+
+    # On the painter's thread
+
+    def _paint(self) -> None:
+        assert threading.current_thread().name == PAINTER_THREAD_NAME
+        if self.comm is None:  # closed meanwhile
+            return
+        with self._lock:
+            run = self._run
+        begins = run is not self._painting.run
+        if begins:
+            self._painting = _Painting(run)
+        had_ended = self._painting.ended
+        changes = self._painting.advance()
+        ends = self._painting.ended and not had_ended
+        with self.hold_sync():
+            self.history = self._listed
+            self.error = self._failure
+            if run is not None and ends:
+                self._show_end(run)
+            elif run is not None and not self._painting.ended:
+                self._show_going(run)
+        if begins or ends:
+            self._send_texts()
+        elif changes:
+            self.send({"type": "text", "changes": changes})
+        if ends:
+            self._unwatch()
+        if self._on_painted is not None:
+            self._on_painted(run)
+
+    def _send_texts(self) -> None:
+        if self.comm is not None:
+            self.send_state("texts")
+
+    def _show_going(self, run: Run) -> None:
+        painting = self._painting
+        self.run_id = run.id
+        self.ended = False
+        self.labels = painting.labels
+        self.progress = painting.progress
+        self.state = str(State.RUNNING if painting.started else State.QUEUED)
+        self.outputs, self.status, self.warnings = [], "", []
+
+    def _show_end(self, run: Run) -> None:
+        self.run_id = run.id
+        self.ended = True
+        self.labels = self._painting.labels
+        self.progress = {}
+        self.state = str(run.state)
+        self.status = status_line(run)
+        self.warnings = run.warnings
+        self.outputs = [vars(part) for part in parts(run, self._output_types)]
+        self.snippets = [{"label": label, "text": text} for label, text in self._snippets(run)]
+        if run.state is State.FAILED and not self._failure:
+            self._failure = str(run.error)
+            self.error = self._failure
+
+
+class _Painting:
+    """How much of a run has been painted."""
+
+    def __init__(self, run: Run | None) -> None:
+        self.run = run
+        self._loading: dict[str, Any] = {}
+        self._counting: dict[str, Any] = {}
+        self.labels: list[str] = []
+        self.started = False
+        self.ended = False
+        self._meter = ProgressMeter()
+        self._seen = -1
+        self._streams: dict[tuple[Any, ...], _Shown] = {}
+
+    @property
+    def progress(self) -> dict[str, Any]:
+        """What there is to wait for: a model, else jobs, repeats or prompts; empty for none."""
+        return self._loading or self._counting
+
+    def advance(self) -> list[list[Any]]:
+        """The changes of texts since the last time, as ``[index, offset, text]``."""
+        if self.run is None or self.ended:
+            return []
+        events = self.run.events_so_far(self._seen)
+        known = len(self._streams)
+        for event in events:
+            self._take(event)
+        if len(self._streams) != known:
+            self.labels = labels(list(self._streams))
+        shown = enumerate(self._streams.values())
+        return [[index, *change] for index, each in shown if (change := each.change()) is not None]
+
+    def _take(self, event: Event) -> None:
+        self._seen = event.number
+        data = event.data
+        if event.type == "text":
+            stream = self._streams.setdefault(tuple(data["stream"]), _Shown())
+            stream.put(data["offset"], data["text"])
+        elif event.type == "progress":
+            self.started = True
+            self._take_progress(event)
+        elif event.type == "state":
+            self.started = True
+            self.ended = State(data["state"]).is_final
+
+    def _take_progress(self, event: Event) -> None:
+        data, found = event.data, self._meter.see(event)
+        ends = data["done"] == data["total"]
+        shown = {} if ends else {"text": found.text, "share": found.share}
+        if data["phase"] in ("download", "load"):
+            self._loading = shown
+        elif (data["phase"], data["total"]) != ("job", 1):  # one job is nothing to count
+            self._counting = shown
+
+
+class _Shown:
+    """One text: how much of it has been told to the browser, and what has come since."""
+
+    def __init__(self) -> None:
+        self._told = ""
+        self._start = self._end = 0
+        self._pieces: list[str] = []
+
+    def put(self, offset: int, text: str) -> None:
+        """Take a text event: ``text`` is what stands at ``offset``, and nothing is behind it."""
+        if offset < self._end:
+            kept = max(0, offset - self._start)
+            self._pieces = ["".join(self._pieces)[:kept]]
+            self._start = min(self._start, offset)
+        self._pieces.append(text)
+        self._end = offset + len(text)
+
+    def change(self) -> tuple[int, str] | None:
+        """The offset, in UTF-16 units, and the text that make what was told what there is now."""
+        text = "".join(self._pieces)
+        if not text and self._end == len(self._told):
+            return None
+        kept = self._told[: self._start]
+        self._told = kept + text
+        self._start, self._pieces = self._end, []
+        return len(kept.encode("utf-16-le", "surrogatepass")) // 2, text
+
+
+_STREAM_WORDS = ("", "repeat ", "prompt ", "text ")
+
+
+def labels(streams: Sequence[tuple[Any, ...]]) -> list[str]:
+    """A heading for each text: what of job, repeat, prompt and sequence tells it from others."""
+    varies = [len(set(column)) > 1 for column in zip(*streams, strict=True)]
+    return [
+        " · ".join(
+            f"{word}{part if isinstance(part, str) else part + 1}"
+            for word, part, told in zip(_STREAM_WORDS, stream, varies, strict=True)
+            if told
+        )
+        for stream in streams
+    ]

@@ -1,0 +1,31 @@
+"""The same run, asked for from elsewhere: as Python and as a curl command."""
+
+from __future__ import annotations
+
+import json
+import shlex
+from collections.abc import Mapping
+from typing import Any
+
+from ..document import Document
+
+
+def as_python(name: str, values: Mapping[str, Any]) -> str:
+    """A call of the workflow that is bound to ``name``."""
+    if all(key.isidentifier() for key in values):
+        return f"{name}({', '.join(f'{key}={value!r}' for key, value in values.items())})"
+    return f"{name}({dict(values)!r})"
+
+
+def as_curl(document: Document, workflow: str, values: Mapping[str, Any]) -> str:
+    """A request to the run API for a workflow by id, at the address that its document gives."""
+    controller = document.controller
+    body: dict[str, Any] = {"input": dict(values)}
+    if len(document.workflows) > 1:
+        body["workflow_id"] = workflow
+    url = f"http://localhost:{controller.port}{controller.base_path}/workflows/runs"
+    return (
+        f"curl -X POST {shlex.quote(url)} \\\n"
+        '  -H "Content-Type: application/json" \\\n'
+        f"  -d {shlex.quote(json.dumps(body, ensure_ascii=False, default=str))}"
+    )

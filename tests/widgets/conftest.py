@@ -1,0 +1,50 @@
+"""Panels without a browser: what they would show is read from their widgets."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import pytest
+from standins.scripted import ScriptedModels
+
+from modelcompose_jupyter import LocalHost
+from modelcompose_jupyter.widgets.painter import painter
+
+
+@pytest.fixture
+def models() -> ScriptedModels:
+    return ScriptedModels()
+
+
+@pytest.fixture
+def host(models: ScriptedModels) -> Iterator[LocalHost]:
+    host = LocalHost(models)  # type: ignore[arg-type]
+    yield host
+    host.close()
+
+
+def wait_until(widget: Any, holds: Callable[[], bool]) -> None:
+    """Wait until something holds that a widget's traits tell of; at most 30 seconds."""
+    changed = threading.Event()
+
+    def observed(_: Any) -> None:
+        if holds():
+            changed.set()
+
+    widget.observe(observed)
+    try:
+        if not holds():
+            assert changed.wait(30)
+    finally:
+        widget.unobserve(observed)
+    painted()
+
+
+def painted() -> None:
+    """Wait until the painter has done what it was asked for until now."""
+    for _ in range(2):  # a paint may ask for another one
+        done = threading.Event()
+        painter.soon(done.set)
+        assert done.wait(30)

@@ -1,0 +1,279 @@
+"""What a panel does when it is used, with scripted models."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import ipywidgets
+import pytest
+from standins.scripted import ScriptedModels
+
+from modelcompose_jupyter import LocalHost, ModelError, load
+from modelcompose_jupyter.widgets.panel import Panel
+
+from .conftest import painted, wait_until
+
+TEXT = """
+workflow: {title: A <story>, description: It goes on.}
+component:
+  type: model
+  task: text-generation
+  model: scripted
+  text: ${input.prompt as text}
+  temperature: ${input.temperature as number | 0.7}
+"""
+
+
+@pytest.fixture
+def panel(host: LocalHost) -> Panel:
+    return load(TEXT, host=host).panel()
+
+
+def run_button(panel: Panel) -> Any:
+    return panel._run_button
+
+
+def ended(panel: Panel) -> None:
+    wait_until(panel._view, lambda: panel._view.ended)
+
+
+def run(panel: Panel, **values: Any) -> None:
+    for name, value in values.items():
+        panel.inputs[name].value = value
+    run_button(panel).click()
+    ended(panel)
+
+
+def test_run_streams_and_says_how_it_ended(panel: Panel) -> None:
+    run(panel, prompt="Hello")
+    view = panel._view
+    assert view.get_state("texts")["texts"] == ["<Hello>"]
+    assert (view.state, view.error, view.outputs) == ("completed", "", [])
+    assert view.status.startswith("eos · 1 token · 1.0 tokens/s")
+    assert (run_button(panel).disabled, panel._stop_button.disabled) == (False, True)
+
+
+def test_the_header_is_text(panel: Panel) -> None:
+    assert "<h3>A &lt;story&gt;</h3>" in panel.children[0].value
+
+
+def test_a_missing_input_is_said_in_the_panel(panel: Panel) -> None:
+    run_button(panel).click()
+    wait_until(panel._view, lambda: "missing input 'prompt'" in panel._view.error)
+    run(panel, prompt="Hello")
+    assert panel._view.error == ""
+
+
+def test_a_failed_run_is_said_in_the_panel(panel: Panel, models: ScriptedModels) -> None:
+    models.failure = ModelError("no such model", code="model_not_found")
+    run(panel, prompt="Hello")
+    assert panel._view.state == "failed"
+    assert "no such model" in panel._view.error
+
+
+def test_an_error_of_a_handler_is_said_in_the_panel(
+    panel: Panel, host: LocalHost, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def broken(*_: Any, **__: Any) -> None:
+        raise RuntimeError("it broke")
+
+    monkeypatch.setattr(host, "submit", broken)
+    panel.inputs.prompt.value = "Hello"
+    run_button(panel).click()
+    wait_until(panel._view, lambda: panel._view.error == "RuntimeError: it broke")
+
+
+def test_stop_keeps_the_text(panel: Panel, models: ScriptedModels) -> None:
+    models.hold = ("Hello",)
+    models.reply = lambda prompt: ["Once", " upon", " a time"]
+    panel.inputs.prompt.value = "Hello"
+    run_button(panel).click()
+    assert models.started.acquire(timeout=30)
+    wait_until(panel._stop_button, lambda: not panel._stop_button.disabled)
+    assert run_button(panel).disabled
+    panel._stop_button.click()
+    ended(panel)
+    assert panel._view.state == "cancelled"
+    assert panel._view.get_state("texts")["texts"] == ["Once"]
+    assert panel._view.error == ""
+
+
+def test_closing_stops_the_run(panel: Panel, models: ScriptedModels) -> None:
+    models.hold = ("Hello",)
+    panel.inputs.prompt.value = "Hello"
+    pending = panel.submit()
+    assert models.started.acquire(timeout=30)
+    panel.close()
+    assert pending.wait(30)
+    assert pending.state == "cancelled"
+
+
+def test_a_view_that_nobody_sees_stops_the_run(panel: Panel, models: ScriptedModels) -> None:
+    models.hold = ("Hello",)
+    panel.inputs.prompt.value = "Hello"
+    pending = panel.submit()
+    assert models.started.acquire(timeout=30)
+    panel._view._handle_custom_msg({"type": "gone"}, [])
+    assert pending.wait(30)
+    assert pending.state == "cancelled"
+
+
+def test_a_changed_slider_waits_for_the_next_run(panel: Panel, models: ScriptedModels) -> None:
+    models.hold = ("Hello",)
+    panel.inputs.prompt.value = "Hello"
+    first = panel.submit()
+    assert models.started.acquire(timeout=30)
+    panel.inputs.temperature.value = 1.5
+    assert panel.run is first
+    models.gate.set()
+    ended(panel)
+    run(panel)
+    assert [each["temperature"] for each in models.parameters] == [0.7, 1.5]
+
+
+def test_live_restarts_at_once_and_the_latest_value_wins(
+    panel: Panel, models: ScriptedModels
+) -> None:
+    models.hold = ("Hello",)
+    panel.inputs.prompt.value = "Hello"
+    first = panel.submit()
+    assert models.started.acquire(timeout=30)
+    panel.live = True
+    for value in (1.0, 1.1, 1.2):
+        panel.inputs.temperature.value = value
+    assert panel.run is not None
+    assert panel.run.input == {"prompt": "Hello", "temperature": 1.2}
+    assert first.wait(30)
+    assert first.state == "cancelled"
+    ended(panel)
+    # Those that were overtaken are no runs to go back to.
+    assert [each["id"] for each in panel._view.history] == [panel.run.id]
+
+
+def test_a_live_input_that_cannot_be_used_stops_nothing(
+    panel: Panel, models: ScriptedModels
+) -> None:
+    models.hold = ("Hello",)
+    panel.inputs.prompt.value = "Hello"
+    first = panel.submit()
+    assert models.started.acquire(timeout=30)
+    panel.live = True
+    panel.inputs.prompt.value = ""
+    wait_until(panel._view, lambda: "missing input" in panel._view.error)
+    assert not first.done
+    models.gate.set()
+    assert first.wait(30)
+    assert first.state == "completed"
+
+
+def test_earlier_runs_can_be_gone_back_to(panel: Panel) -> None:
+    run(panel, prompt="One", temperature=0.1)
+    first = panel.run
+    run(panel, prompt="Two", temperature=0.2)
+    assert first is not None
+    labels = [each["label"] for each in panel._view.history]
+    assert [label.split(" · ")[1:] for label in labels] == [["Two", "eos"], ["One", "eos"]]
+    panel._view._handle_custom_msg({"type": "show", "run": first.id}, [])
+    wait_until(panel._view, lambda: panel._view.run_id == first.id)
+    assert panel._view.get_state("texts")["texts"] == ["<One>"]
+    assert (panel.inputs.prompt.value, panel.inputs.temperature.value) == ("One", 0.1)
+
+
+def test_only_the_last_runs_are_kept(panel: Panel) -> None:
+    for number in range(25):
+        run(panel, prompt=str(number))
+    assert len(panel._view.history) == 20
+    assert " 24 " in panel._view.history[0]["label"]
+
+
+def test_keep_seed_draws_as_the_run_in_view(panel: Panel, models: ScriptedModels) -> None:
+    run(panel, prompt="One")
+    run(panel)
+    first, second = (each["seed"] for each in models.parameters)
+    assert first != second
+    panel._keep_seed.value = True
+    run(panel, temperature=1.5)
+    assert models.parameters[2]["seed"] == second
+
+
+def test_keep_seed_is_not_offered_where_the_document_says_the_seed(host: LocalHost) -> None:
+    flow = load(TEXT + "  seed: 3\n", host=host)
+    controls = flow.panel().children[-2]
+    assert [each.description for each in controls.children] == ["Run Workflow", "Stop", "Live"]
+
+
+def test_a_run_can_be_copied_as_python_and_curl(panel: Panel) -> None:
+    run(panel, prompt="It's")
+    python, curl = (each["text"] for each in panel._view.snippets)
+    assert python == """workflow(prompt="It's", temperature=0.7)"""
+    assert curl.startswith("curl -X POST http://localhost:8080/api/workflows/runs ")
+    assert """'{"input": {"prompt": "It'"'"'s", "temperature": 0.7}}'""" in curl
+
+
+def test_inputs_can_be_linked(panel: Panel) -> None:
+    other = ipywidgets.FloatSlider(min=0, max=2)
+    ipywidgets.link((panel.inputs.temperature, "value"), (other, "value"))
+    other.value = 1.25
+    assert panel.inputs.temperature.value == 1.25
+
+
+def test_markdown_and_values_are_shown_as_such(host: LocalHost, models: ScriptedModels) -> None:
+    models.reply = lambda prompt: ["# Title\n\n<script>x</script> ![pic](http://a.example/b.png)"]
+    flow = load(
+        TEXT.replace("It goes on.", "It goes on., output: {said: '${output as markdown}', "
+                     "all: {n: 1}, both: ['a', 'b']}").replace("description: It", "name: It"),
+        host=host,
+    )  # fmt: skip
+    panel = flow.panel(prompt="x")
+    run(panel)
+    said, all_, first, second = panel._view.outputs
+    assert (said["label"], said["kind"]) == ("said", "markdown")
+    assert "<h1>Title</h1>" in said["html"]
+    assert "<script" not in said["html"]
+    assert "<img" not in said["html"]
+    assert (all_["label"], all_["kind"], all_["text"]) == ("all", "json", '{\n  "n": 1\n}')
+    assert [first["label"], second["label"]] == ["both 1", "both 2"]
+
+
+def test_several_texts_have_headings(host: LocalHost) -> None:
+    flow = load(
+        "component: {type: model, task: text-generation, model: m, text: '${input.p as text[]}'}\n"
+        "workflow: {jobs: [{id: a, repeat_count: 2}]}",
+        host=host,
+    )
+    panel = flow.panel(p=["x", "y"])
+    run(panel)
+    assert panel._view.labels == [
+        f"repeat {repeat} · prompt {prompt}" for repeat in (1, 2) for prompt in (1, 2)
+    ]
+    assert panel._view.outputs == []
+
+
+def test_progress_of_a_load_and_of_repeats_is_shown(
+    host: LocalHost, models: ScriptedModels
+) -> None:
+    models.hold = ("x",)
+    flow = load(
+        "component: {type: model, task: text-generation, model: m, text: '${input.p}'}\n"
+        "workflow: {jobs: [{id: a}, {id: b, depends_on: a}]}",
+        host=host,
+    )
+    panel = flow.panel(p="x")
+    panel.submit()
+    assert models.started.acquire(timeout=30)
+    wait_until(panel._view, lambda: panel._view.progress.get("text") == "0 of 2 jobs")
+    models.gate.set()
+    ended(panel)
+    assert panel._view.progress == {}
+
+
+def test_a_closed_panel_is_painted_no_more(panel: Panel, models: ScriptedModels) -> None:
+    models.hold = ("Hello",)
+    panel.inputs.prompt.value = "Hello"
+    pending = panel.submit()
+    assert models.started.acquire(timeout=30)
+    painted()
+    panel.close()
+    assert pending.wait(30)
+    painted()
+    assert panel._view.ended is False

@@ -1,0 +1,147 @@
+"""How texts travel to the browser: changes that make what it has what there is."""
+
+from __future__ import annotations
+
+import threading
+from typing import Any
+
+from hypothesis import given
+from hypothesis import strategies as st
+
+from modelcompose_jupyter.widgets.painter import PAINTER_THREAD_NAME, Painter
+from modelcompose_jupyter.widgets.run_view import RunView, _Shown, labels
+from modelcompose_jupyter.workflow import Run, State
+
+from .conftest import painted, wait_until
+
+TEXTS = st.text(alphabet="ab\n한😀é", max_size=6)
+
+
+def units(text: str) -> bytes:
+    return text.encode("utf-16-le")
+
+
+@given(st.lists(st.tuples(st.integers(0, 12), TEXTS, st.booleans()), max_size=30))
+def test_the_changes_add_up_whatever_is_corrected(events: list[tuple[int, str, bool]]) -> None:
+    shown, text, browser = _Shown(), "", b""
+    for back, piece, tells in [*events, (0, "", True)]:
+        offset = max(0, len(text) - back)
+        shown.put(offset, piece)
+        text = text[:offset] + piece
+        if tells and (change := shown.change()) is not None:
+            start, put = change
+            assert start * 2 <= len(browser)
+            browser = browser[: start * 2] + units(put)
+    assert browser == units(text)
+
+
+def test_nothing_new_is_no_change() -> None:
+    shown = _Shown()
+    assert shown.change() is None
+    shown.put(0, "a")
+    assert shown.change() == (0, "a")
+    assert shown.change() is None
+
+
+def test_headings_say_only_what_differs() -> None:
+    assert labels([("a", 0, 0, 0)]) == [""]
+    assert labels([("a", 0, 0, 0), ("b", 0, 0, 0)]) == ["a", "b"]
+    assert labels([("a", 0, 0, 0), ("a", 1, 0, 0)]) == ["repeat 1", "repeat 2"]
+
+
+def test_paints_are_joined_and_run_on_one_thread() -> None:
+    painter = Painter()
+    names: list[str] = []
+    inside, go_on, done = threading.Event(), threading.Event(), threading.Event()
+
+    def first() -> None:
+        inside.set()
+        assert go_on.wait(30)
+
+    def paint() -> None:
+        names.append(threading.current_thread().name)
+
+    painter.soon(first)
+    assert inside.wait(30)
+    for _ in range(100):
+        painter.soon(paint)
+    painter.soon(done.set)
+    go_on.set()
+    assert done.wait(30)
+    assert names == [PAINTER_THREAD_NAME]
+
+
+def test_a_paint_that_fails_ends_nothing() -> None:
+    painter = Painter()
+    done = threading.Event()
+
+    def broken() -> None:
+        raise RuntimeError
+
+    painter.soon(broken)
+    painter.soon(done.set)
+    assert done.wait(30)
+
+
+class Sent(RunView):
+    """A view that keeps what it sends to the browser."""
+
+    def __init__(self) -> None:
+        self.sent: list[dict[str, Any]] = []
+        super().__init__()
+
+    def _send(self, msg: dict[str, Any], buffers: Any = None) -> None:
+        self.sent.append(msg)
+
+
+def a_run() -> Run:
+    run = Run("w", {}, lambda: None)
+    run.add("state", {"state": State.RUNNING})
+    return run
+
+
+def say(run: Run, offset: int, text: str, **more: Any) -> None:
+    run.add("text", {"stream": ("job", 0, 0, 0), "offset": offset, "text": text, **more})
+
+
+def test_texts_are_appended_and_the_whole_is_sent_at_the_end() -> None:
+    view, run = Sent(), a_run()
+    view.show(run)
+    painted()
+    view.sent.clear()
+    for number in range(500):
+        say(run, 2 * number, "ab")
+    painted()
+    changes = [msg["content"]["changes"] for msg in view.sent if msg["method"] == "custom"]
+    assert 0 < len(changes) < 100
+    assert "".join(change[0][2] for change in changes) == "ab" * 500
+    assert not any("texts" in msg.get("state", {}) for msg in view.sent)
+    run.add("state", {"state": State.COMPLETED, "summary": {}})
+    wait_until(view, lambda: view.ended)
+    whole = [msg["state"]["texts"] for msg in view.sent if "texts" in msg.get("state", {})]
+    assert whole == [["ab" * 500]]
+
+
+def test_a_page_that_comes_late_gets_the_text_so_far_and_can_ask_again() -> None:
+    view, run = Sent(), a_run()
+    view.show(run)
+    say(run, 0, "Once")
+    painted()
+    assert view.get_state()["texts"] == ["Once"]
+    view.sent.clear()
+    view._handle_custom_msg({"type": "resync"}, [])
+    painted()
+    assert [msg["state"]["texts"] for msg in view.sent] == [["Once"]]
+
+
+def test_what_a_run_says_after_its_view_shows_another_is_not_shown() -> None:
+    view, first, second = Sent(), a_run(), a_run()
+    view.show(first)
+    say(first, 0, "first")
+    painted()
+    view.show(second)
+    say(first, 5, " more")
+    say(second, 0, "second")
+    painted()
+    assert view.get_state("texts") == {"texts": ["second"]}
+    assert view.run_id == second.id
