@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import sys
+import threading
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -25,6 +26,9 @@ _CONTEXT_NAMES = (
     "max_decoder_position_embeddings",
     "max_sequence_length",
 )
+# While it builds a model, transformers changes torch's default dtype and initialisers for the whole
+# process, and two at once restore each other's.
+_building = threading.Lock()
 _OUT_OF_MEMORY = ("out of memory", "not enough memory", "can't allocate memory")
 
 
@@ -248,16 +252,17 @@ def _tokenizer(spec: ModelSpec, folder: Path) -> PreTrainedTokenizerBase:
 
 def _model(plan: Plan) -> PreTrainedModel:
     spec, folder = plan.spec, plan.source.folder
-    model, info = _auto_class(plan.config).from_pretrained(
-        folder,
-        config=plan.config,
-        dtype=spec.precision,
-        local_files_only=True,
-        trust_remote_code=spec.trust_remote_code,
-        use_safetensors=files.folder_weights(folder)[0].suffix == ".safetensors",
-        weights_only=True,
-        output_loading_info=True,
-    )
+    with _building:
+        model, info = _auto_class(plan.config).from_pretrained(
+            folder,
+            config=plan.config,
+            dtype=spec.precision,
+            local_files_only=True,
+            trust_remote_code=spec.trust_remote_code,
+            use_safetensors=files.folder_weights(folder)[0].suffix == ".safetensors",
+            weights_only=True,
+            output_loading_info=True,
+        )
     missing = sorted(info["missing_keys"])
     if missing:
         raise ModelError(

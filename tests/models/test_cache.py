@@ -57,6 +57,26 @@ def test_sixteen_ask_and_one_load_happens(cache: ModelCache, spec: ModelSpec) ->
     assert [info.leases for info in cache.list()] == [0]
 
 
+def test_models_of_several_precisions_can_load_at_once(
+    cache: ModelCache, folder_of: FolderOf
+) -> None:
+    import torch
+
+    specs = [
+        ModelSpec(str(folder_of(architecture)), precision=precision)
+        for architecture in ("llama", "smollm3", "gpt_neo")
+        for precision in ("bfloat16", "float32", "float16")
+    ]
+    for _ in range(3):
+        leases = [done(future) for future in [cache.acquire(spec) for spec in specs]]
+        assert torch.get_default_dtype() == torch.float32
+        assert [lease.info.precision for lease in leases] == [spec.precision for spec in specs]
+        for lease in leases:
+            assert ask(lease, max_output_length=2).usage["generated"] == 2
+            lease.release()
+        cache.unload()
+
+
 def threads(cache: ModelCache) -> int:
     names = {f"model {info.id}" for info in cache.list()}
     return sum(thread.name in names for thread in threading.enumerate())
