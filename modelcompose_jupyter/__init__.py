@@ -65,7 +65,18 @@ def __dir__() -> list[str]:
 
 
 def load_ipython_extension(shell: Any) -> None:
-    """``%load_ext modelcompose_jupyter``: registers ``%%compose`` and ``%compose``."""
+    """``%load_ext modelcompose_jupyter``: ``%%compose``, ``%compose`` and their completion."""
+    from .notebook import completer
     from .notebook.magics import ComposeMagics
 
     shell.register_magics(ComposeMagics)
+    completer.register(shell)
+
+
+def unload_ipython_extension(shell: Any) -> None:
+    """``%unload_ext modelcompose_jupyter``: takes both back. Workflows and models stay."""
+    from .notebook import completer
+
+    completer.unregister(shell)
+    for magics in shell.magics_manager.magics.values():
+        magics.pop("compose", None)

@@ -4,6 +4,7 @@ These models describe the text as it stands: the flat form and the nested one, s
 ``validator`` says which keys exclude each other, ``compiler`` brings all forms to one.
 """
 
+from collections.abc import Collection, Iterator
 from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, Field
@@ -91,7 +92,9 @@ class ModelSettings(Strict):
         Field(None, description="auto takes the weights as they are stored.")
     )
     device: Text | None = Field(
-        None, description="auto takes CUDA, then MPS, then the CPU; or cpu, cuda, cuda:1, mps."
+        None,
+        description="auto takes CUDA, then MPS, then the CPU; or cpu, cuda, cuda:1, mps.",
+        examples=["auto", "cpu", "cuda", "mps"],
     )
     trust_remote_code: Boolean | None = Field(
         None, description="Run code from the model's repository. Only for sources you trust."
@@ -221,6 +224,27 @@ class Compose(Strict):
     workflows: Annotated[list[Workflow], Field(min_length=1), OneOrMore()] | None = None
 
 
+# Groups of keys that exclude each other: a mapping has keys of one line of a group.
+_FORMS: dict[type[BaseModel], list[list[set[str]]]] = {
+    Compose: [[{"component"}, {"components"}], [{"workflow"}, {"workflows"}]],
+    Controller: [[{"adapter"}, {"adapters"}, set(Adapter.model_fields)]],
+    Workflow: [[{"job"}, {"jobs"}, set(JobFields.model_fields) - {"output"}]],
+    Component: [[{"action"}, {"actions"}, {"text", "prompt", "output"}]],
+    ActionFields: [[{"text"}, {"prompt"}]],
+    ModelSource: [[{"repository"}, {"path"}, {"name"}]],
+}
+
+
+def excluded(model: type[BaseModel], given: Collection[str]) -> set[str]:
+    """The keys that cannot stand in a mapping beside those that are given."""
+    keys: set[str] = set()
+    for forms in (forms for each in model.__mro__ for forms in _FORMS.get(each, [])):
+        others = [form for form in forms if form.isdisjoint(given)]
+        if len(others) < len(forms):
+            keys.update(*others)
+    return keys
+
+
 def own_keys(data: dict[str, Any]) -> dict[str, Any]:
     """The document without the keys that belong to its author."""
     return {key: value for key, value in data.items() if not str(key).startswith("x-")}
@@ -245,9 +269,14 @@ def _with_limits(schema: Any) -> Any:
     return [_with_limits(each) for each in schema] if isinstance(schema, list) else schema
 
 
+def parts(annotation: Any) -> Iterator[Any]:
+    """A field's annotation and all that it is made of."""
+    yield annotation
+    for argument in getattr(annotation, "__args__", ()):
+        yield from parts(argument)
+
+
 def models_in(annotation: Any) -> list[type[BaseModel]]:
     """The models that a field's annotation mentions."""
-    if isinstance(annotation, type) and issubclass(annotation, BaseModel):
-        return [annotation]
-    arguments = getattr(annotation, "__args__", ())
-    return [model for argument in arguments for model in models_in(argument)]
+    found = (part for part in parts(annotation) if isinstance(part, type))
+    return [part for part in found if issubclass(part, BaseModel)]

@@ -2,11 +2,20 @@
 
 from __future__ import annotations
 
+import contextlib
+import itertools
+import time
 from collections.abc import Iterator
 from dataclasses import dataclass
+from functools import lru_cache
+from pathlib import Path
 from typing import Any
 
+from ..errors import ModelError
 from . import files, source
+
+_MEMO_SECONDS = 5.0
+_MOST_FOLDERS = 500
 
 
 @dataclass(frozen=True)
@@ -52,3 +61,64 @@ def _downloaded() -> Iterator[InstalledModel]:
                 yield InstalledModel(
                     repository.repo_id, revision.commit_hash, revision.size_on_disk
                 )
+
+
+def suggested(typed: str) -> list[str]:
+    """The models on this computer that may be meant by what is typed, as ``model`` takes them.
+
+    A name fits by its beginning, or by that of the part behind the owner; paths lead on from
+    folder to folder. Quick enough for every keystroke: sizes are not looked at, and the cache only
+    every few seconds.
+    """
+    names = [f"bundled:{name}" for name in source.bundled()]
+    names += _whole_repositories(_hub_cache(), int(time.monotonic() / _MEMO_SECONDS))
+    start = typed.lower()
+    fitting = [
+        name
+        for name in names
+        if name.lower().startswith(start) or name.partition("/")[2].lower().startswith(start)
+    ]
+    return [*fitting, *_folders(typed)]
+
+
+def _hub_cache() -> Path | None:
+    try:
+        from huggingface_hub import constants
+    except ImportError:
+        return None
+    return Path(constants.HF_HUB_CACHE)
+
+
+@lru_cache(maxsize=1)
+def _whole_repositories(cache: Path | None, moment: int) -> list[str]:
+    """The models of a cache that are there with all their files; looked up once in a moment."""
+    folders = sorted(cache.glob("models--*")) if cache is not None else []
+    prefix = len("models--")
+    return [folder.name[prefix:].replace("--", "/") for folder in folders if _has_whole(folder)]
+
+
+def _has_whole(repository: Path) -> bool:
+    try:
+        snapshots = list((repository / "snapshots").iterdir())
+        return any(files.is_complete(snapshot, code=False) for snapshot in snapshots)
+    except (OSError, ModelError):
+        return False
+
+
+def _folders(typed: str) -> list[str]:
+    """Folders of models that a path leads to, and those on the way there once it is begun."""
+    if typed and not source.is_folder(typed):
+        return []
+    parent = typed[: typed.rfind("/") + 1] or "./"
+    folders = []
+    # No such folder or no access, a NUL in it, no such home.
+    with contextlib.suppress(OSError, ValueError, RuntimeError):
+        for path in itertools.islice(Path(parent).expanduser().iterdir(), _MOST_FOLDERS):
+            name = f"{parent}{path.name}"
+            if not name.startswith(typed) or path.name.startswith("."):
+                continue
+            if (path / files.CONFIG).is_file():
+                folders.append(name)
+            elif typed and path.is_dir():
+                folders.append(f"{name}/")
+    return sorted(folders)

@@ -1,0 +1,426 @@
+"""What may stand at a cursor in a document that is being written: keys, values, expressions.
+
+The schema says which keys and values there are, the outline where the cursor stands. Documents may
+be as broken as they are while one types.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import itertools
+import os
+import re
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from dataclasses import dataclass
+from functools import cache, lru_cache
+from typing import Any, Literal, get_origin
+
+from pydantic import BaseModel
+
+from . import schema
+from .fields import TemplateOr
+from .outline import LONGEST_EXPRESSION, Node, Outline, Place, closed_at
+from .parameters import PARAMETER_NAMES, GenerationParameters
+from .schema import Component, JobFields, ModelSettings, ModelSource
+from .types import TYPE_NAMES, ConversionError, Type, check_type
+from .uses import Use, uses
+
+ModelNames = Callable[[str], Iterable[str]]
+"""Gives the models that what is typed may stand for, as they are written in a document."""
+
+# What most documents have: these keys come first in their mapping, after the required ones.
+_COMMON = (
+    "id", "component", "workflow", "text", "params", "title", "input", "output", "jobs",
+    "max_output_length", "temperature", "port",
+)  # fmt: skip
+_PATH = re.compile(r"\s*((?:\[[^\]]*(?:\]|$)|[^\s|@\[])*)")  # a path up to the cursor
+_AS = re.compile(r"\s+(a?s?)")
+_TYPE = re.compile(r"\s+as\s+(\w*)")
+
+
+@dataclass(frozen=True)
+class Completion:
+    """One text that may stand at the cursor; ``kind`` is a word for what it is."""
+
+    text: str
+    kind: str
+
+
+@dataclass(frozen=True)
+class Completions:
+    """What may stand at the cursor, the likeliest first, in place of the text from ``start`` on."""
+
+    start: int
+    items: tuple[Completion, ...] = ()
+
+
+def complete(
+    text: str,
+    cursor: int,
+    *,
+    models: ModelNames = lambda typed: (),
+    environ: Mapping[str, str] = os.environ,
+) -> Completions:
+    """What may stand at a cursor.
+
+    Args:
+        text: the document as it is.
+        cursor: an index in it.
+        models: gives the models that are known.
+        environ: the environment whose variables are offered.
+    """
+    return _Completer(text, cursor, models, environ).complete()
+
+
+def input_names(text: str) -> list[str]:
+    """The inputs that a document uses, as far as they can be told from any text."""
+    return _names((node.value for node in Outline(text, 0).nodes), "input")
+
+
+@dataclass(frozen=True)
+class _Field:
+    """What a key of the schema may hold."""
+
+    required: bool
+    model: type[BaseModel] | None
+    is_list: bool
+    is_plain: bool
+    takes_template: bool
+    values: tuple[str, ...]
+
+
+@cache
+def _fields(model: type[BaseModel]) -> dict[str, _Field]:
+    """The keys of a mapping by name, the likeliest first."""
+    fields = {name: _field(name, info) for name, info in model.model_fields.items()}
+
+    def rank(name: str) -> tuple[bool, int]:
+        place = _COMMON.index(name) if name in _COMMON else len(_COMMON)
+        return not fields[name].required, place
+
+    return {name: fields[name] for name in sorted(fields, key=rank)}
+
+
+def _field(name: str, info: Any) -> _Field:
+    found = list(schema.parts(info.annotation))
+    models = schema.models_in(info.annotation)
+    metadata = [each for part in found for each in getattr(part, "__metadata__", ())]
+    values = [str(value) for value in info.examples or ()]
+    values += [v for part in found if get_origin(part) is Literal for v in part.__args__]
+    values += ["true", "false"] if bool in found else []
+    is_template = any(isinstance(each, TemplateOr) for each in (*info.metadata, *metadata))
+    return _Field(
+        required=info.is_required(),
+        model=models[0] if models else None,
+        is_list=any(get_origin(part) is list for part in found),
+        is_plain=not models or str in found,
+        # The name of a model is checked when it is rendered, so any text goes.
+        takes_template=is_template or Any in found or name == "model",
+        values=tuple(values),
+    )
+
+
+@dataclass(frozen=True)
+class _Spot:
+    """A place of a document, in the schema's terms.
+
+    Attributes:
+        model: of the mapping that may stand there, or None.
+        field: of the innermost key that the schema knows on the way there, or None.
+        key: that key's node.
+        mapping, owner: the mapping that the key stands in: its node, and its model.
+        is_direct: whether the place is the key's value or an element of it, not deeper in it.
+    """
+
+    model: type[BaseModel] | None
+    field: _Field | None = None
+    key: Node | None = None
+    mapping: Node | None = None
+    owner: type[BaseModel] | None = None
+    is_direct: bool = True
+
+
+def _spot(path: tuple[Node, ...]) -> _Spot | None:
+    """The spot that a path from the root leads to; None where the schema has nothing there."""
+    spot = _Spot(schema.Compose)
+    for above, each in itertools.pairwise(path):
+        if each.kind == "element" and spot.field is not None and spot.field.is_list:
+            continue
+        if spot.model is None:
+            is_template = spot.field is not None and spot.field.takes_template
+            if not is_template:
+                return None
+            spot = dataclasses.replace(spot, is_direct=False)
+        elif each.kind == "key" and each.key in _fields(spot.model):
+            field = _fields(spot.model)[each.key]
+            spot = _Spot(field.model, field, each, above, spot.model)
+        else:
+            return None
+    return spot
+
+
+class _Completer:
+    def __init__(
+        self, text: str, cursor: int, models: ModelNames, environ: Mapping[str, str]
+    ) -> None:
+        self._text = text
+        self._cursor = cursor
+        self._models = models
+        self._environ = environ
+        self._outline = Outline(text, cursor)
+
+    def complete(self) -> Completions:
+        place = self._outline.place
+        spot = _spot(place.path) if place is not None else None
+        if place is None or spot is None or self._is_before_word():
+            return Completions(self._cursor)
+        begin = max(place.start, self._cursor - LONGEST_EXPRESSION)
+        expression = _open_expression(self._text[begin : self._cursor])
+        if expression is not None:
+            return self._in_expression(place, spot, begin + expression)
+        quoted = self._text[place.start : self._cursor].startswith(("'", '"'))
+        start = place.start + quoted
+        keys = () if quoted else self._keys(place, spot)
+        return self._fitting(
+            start, [*keys, *self._values(place, spot, self._text[start : self._cursor])]
+        )
+
+    def _is_before_word(self) -> bool:
+        """Whether a word follows at once, which would run into what is accepted."""
+        following = self._text[self._cursor : self._cursor + 1]
+        return following.isalnum() or following in ("_", "-")
+
+    def _fitting(self, start: int, items: Iterable[Completion]) -> Completions:
+        """Those that go on from what is typed; models were chosen by that already."""
+        typed = self._text[start : self._cursor].lower()
+        fitting = [
+            item
+            for item in dict.fromkeys(items)
+            if item.kind == "model" or item.text.lower().startswith(typed)
+        ]
+        return Completions(start, tuple(fitting)) if fitting else Completions(self._cursor)
+
+    # Keys
+
+    def _keys(self, place: Place, spot: _Spot) -> Iterator[Completion]:
+        following = self._text[self._cursor :].partition("\n")[0].strip()[:1]
+        if not place.takes_key or spot.model is None or following not in ("", ":", "#", ",", "}"):
+            return
+        others = [node for node in place.node.children if node is not place.word]
+        given = {node.key for node in others if node.kind == "key"}
+        hidden = {*given, *schema.excluded(spot.model, given), *schema.NO_EFFECT}
+        hidden |= _parameters_beside(place, spot.model)
+        is_list = place.node is spot.key and spot.field is not None and spot.field.is_list
+        dash = "- " if is_list and not given and not place.node.is_flow else ""
+        for name, field in _fields(spot.model).items():
+            if name not in hidden:
+                colon = "" if following == ":" else ": " if field.is_plain else ":"
+                yield Completion(f"{dash}{name}{colon}", "key")
+
+    # Values
+
+    def _values(self, place: Place, spot: _Spot, typed: str) -> Iterator[Completion]:
+        if not (spot.field and spot.key and spot.owner and spot.mapping and spot.is_direct):
+            return
+        others = [node for node in place.node.children if node is not place.word]
+        if any(node.kind == "key" for node in others):
+            return  # it is a mapping already
+        for value in spot.field.values:
+            yield Completion(value, "value")
+        if issubclass(spot.owner, JobFields):
+            yield from self._references(place, spot.key, spot.mapping)
+        elif spot.owner is ModelSource or (spot.owner is Component and spot.key.key == "model"):
+            yield from self._model_names(spot.key.key, typed)
+
+    def _references(self, place: Place, key: Node, job: Node) -> Iterator[Completion]:
+        """The ids that a key of a job may name."""
+        if key.key == "component":
+            for name in _ids(_listed(self._outline.root, "component")):
+                yield Completion(name, "component")
+        elif key.key == "action":
+            for name in self._actions(job):
+                yield Completion(name, "action")
+        elif key.key == "depends_on":
+            nodes = [node for element in key.children for node in (element, *element.children)]
+            listed = {node.plain for node in nodes if node not in (place.node, place.word)}
+            for name in self._other_jobs(place):
+                if name not in listed:
+                    yield Completion(name, "job")
+
+    def _actions(self, job: Node) -> list[str]:
+        """The ids of the actions that a job may call."""
+        components = _listed(self._outline.root, "component")
+        named = job.child("component")
+        if named is not None and named.elements():
+            components = [named]
+        elif named is not None and named.filled:
+            components = [each for each in components if _ids([each]) == [named.plain]]
+        return [name for each in components for name in _ids(_listed(each, "action"))]
+
+    def _other_jobs(self, place: Place) -> list[str]:
+        """The ids of the jobs of the same workflow that a place is not part of."""
+        workflows = [each for each in _listed(self._outline.root, "workflow") if each in place.path]
+        jobs = [job for workflow in workflows for job in _listed(workflow, "job")]
+        return _ids(job for job in jobs if job not in place.path)
+
+    def _model_names(self, key: str, typed: str) -> Iterator[Completion]:
+        """Models, as the key of their long form wants them."""
+        bundled = "bundled:"
+        for name in self._models(f"{bundled}{typed}" if key == "name" else typed):
+            is_folder = name.startswith((".", "/", "~"))
+            kind = "name" if name.startswith(bundled) else "path" if is_folder else "repository"
+            if key in ("model", kind):
+                yield Completion(name if key == "model" else name.removeprefix(bundled), "model")
+
+    # Expressions
+
+    def _in_expression(self, place: Place, spot: _Spot, start: int) -> Completions:
+        """What may stand at the cursor in the expression that starts at an index."""
+        inner = self._text[start + 2 : self._cursor]
+        found = _PATH.match(inner)
+        path, rest = (found[1], inner[found.end() :]) if found else ("", inner)
+        items: Iterable[Completion] = ()
+        typed = ""
+        if word := _TYPE.fullmatch(rest):
+            typed, items = word[1], map(_type_completion, TYPE_NAMES)
+        elif path and (word := _AS.fullmatch(rest)):
+            typed, items = word[1], [Completion("as ", "keyword")]
+        elif not rest:
+            bracket = path.rfind("[") + 1 if path.rfind("[") > path.rfind("]") else 0
+            *names, typed = path[bracket:].lstrip().split(".")
+            items = self._in_path(place, spot, names, start)
+        return self._fitting(self._cursor - len(typed), items)
+
+    def _in_path(
+        self, place: Place, spot: _Spot, names: list[str], start: int
+    ) -> Iterator[Completion]:
+        """What may follow the names at the start of a path."""
+        if not names:
+            for name in self._sources(place, spot):
+                yield Completion(name, "source")
+        elif names == ["input"]:
+            inputs = [node for job in self._jobs() if (node := job.child("input")) is not None]
+            passed = [node.key for input_ in inputs for node in input_.children]
+            for name in (*_names(self._texts(start), "input"), *filter(None, passed)):
+                yield Completion(name, "input")
+        elif names == ["env"]:
+            for name in (*_names(self._texts(start), "env"), *sorted(self._environ)):
+                yield Completion(name, "variable")
+        elif names == ["jobs"]:
+            output = "" if self._text.startswith(".", self._cursor) else ".output"
+            for name in self._other_jobs(place):
+                yield Completion(name + output, "job")
+        elif names[0] == "jobs" and len(names) == 2:
+            yield Completion("output", "job")
+
+    def _sources(self, place: Place, spot: _Spot) -> list[str]:
+        """The sources that the checker knows at a place, the likeliest first."""
+        if not (spot.field and spot.key and spot.owner and spot.field.takes_template):
+            return []
+        key = spot.key.key
+        local = ["item", "index"] if _is_in_operator(place.path, spot.key) else []
+        if issubclass(spot.owner, JobFields):
+            found = ["output"] if key == "output" else []
+            if key == "input" and spot.mapping and spot.mapping.child("repeat_count"):
+                found.append("index")
+            jobs = ["jobs"] if self._other_jobs(place) else []
+            return [*local, *found, "input", *jobs, "env", "context"]
+        if issubclass(spot.owner, (GenerationParameters, ModelSettings, ModelSource)):
+            found = ["output", "result", "response"] if key == "output" else []
+            return [*local, *found, "input", "env", "context"]
+        return ["env"]
+
+    def _jobs(self) -> list[Node]:
+        """The mappings that hold jobs' keys."""
+        workflows = _listed(self._outline.root, "workflow")
+        return [job for each in workflows for job in (each, *_listed(each, "job"))]
+
+    def _texts(self, expression: int) -> Iterator[str]:
+        """The values of the document without the expression that is being written."""
+        for node in self._outline.nodes:
+            if node.value_start <= expression < node.end:
+                yield self._text[node.value_start : expression]
+                end = closed_at(self._text, expression, node.end) or self._cursor
+                yield self._text[end : node.end]
+            else:
+                yield node.value
+
+
+def _open_expression(before: str) -> int | None:
+    """Where the innermost expression begins that is not closed, or None."""
+    found = None
+    start = before.find("${")
+    while start >= 0:
+        end = start + 2
+        slashes = start - len(before[:start].rstrip("\\"))
+        if slashes % 2 == 0:
+            closed = closed_at(before, start, len(before))
+            found = start if closed is None else found
+            end = closed or end
+        start = before.find("${", end)
+    return found
+
+
+def _type_completion(name: str) -> Completion:
+    try:
+        check_type(Type(name))
+    except ConversionError:
+        name += "/"  # what stands behind the slash is not optional
+    return Completion(name, "type")
+
+
+def _is_in_operator(path: tuple[Node, ...], template: Node) -> bool:
+    """Whether a place in a template stands inside ``*`` or ``|``, which know ``item``."""
+    operators = ("*", "|")
+    inside = path[path.index(template) :]
+    for above, each in itertools.pairwise(inside):
+        if each.key == "where" and above.key in operators:
+            return True
+        if each.key not in operators and any(above.child(name) for name in operators):
+            return True
+    return False
+
+
+def _parameters_beside(place: Place, model: type[BaseModel]) -> set[str]:
+    """The generation parameters that would be given twice if they were given at a place."""
+    if not issubclass(model, GenerationParameters):
+        return set()
+    holder = place.path[-2] if model is GenerationParameters else place.node
+    levels = [holder, *_listed(holder, "action")]
+    levels += [
+        above for above, each in itertools.pairwise(place.path) if each.key in ("action", "actions")
+    ]
+    groups = [*levels, *(params for each in levels if (params := each.child("params")))]
+    nodes = [node for group in groups for node in group.children if node is not place.word]
+    return {node.key for node in nodes}.intersection(PARAMETER_NAMES)
+
+
+def _listed(mapping: Node, key: str) -> list[Node]:
+    """The mappings that a key and its plural hold."""
+    found = [mapping.child(key), mapping.child(f"{key}s")]
+    return [element for node in found if node is not None for element in node.elements()]
+
+
+def _ids(mappings: Iterable[Node]) -> list[str]:
+    found = [mapping.child("id") for mapping in mappings]
+    return [node.plain for node in found if node is not None and node.plain]
+
+
+def _names(texts: Iterable[str], source: str) -> list[str]:
+    """The names that expressions take from a source, each once."""
+    found = (use for text in texts if "${" in text for use in _uses(text))
+    return list(dict.fromkeys(name for of, name in found if of == source))
+
+
+@lru_cache(maxsize=1024)
+def _uses(text: str) -> tuple[tuple[str, str], ...]:
+    """Source and first name of each expression in a text."""
+    found: list[tuple[str, str]] = []
+    start = text.find("${")
+    while start >= 0:
+        end = closed_at(text, start, len(text)) or start + 2
+        for use in uses(text[start:end]):
+            if isinstance(use, Use) and use.expression.keys:
+                found.append((use.expression.source, use.expression.keys[0]))
+        start = text.find("${", end)
+    return tuple(found)

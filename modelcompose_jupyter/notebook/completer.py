@@ -1,0 +1,198 @@
+"""Completion in cells: what IPython's completer asks about ``%%compose`` and ``%compose``.
+
+It is answered in the kernel, so every frontend has it. Nothing of the language is imported until
+the cursor stands in one of our cells.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Sequence
+from functools import lru_cache
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+from IPython.core.completer import (
+    CompletionContext,
+    SimpleCompletion,
+    SimpleMatcherResult,
+    context_matcher,
+)
+
+from .magics import CELL_FLAGS, VERBS
+
+if TYPE_CHECKING:
+    from ..callable import Workflow
+    from .line import Line
+
+_IDENTIFIER = "modelcompose_jupyter"
+_FIRST = 1000.0  # before IPython's own matchers, which need not work then
+_FILE_KINDS = ("NAME", "FILE", "NOTEBOOK")  # a file may stand for what a usage calls so
+_CELL = re.compile(r"\s*%%compose(?!\S)")
+_LINE = re.compile(r"[ \t]*%compose(?=[ \t])")
+_LONGEST_READ = 5_000  # characters; reading takes 10 ms for so many
+
+Item = tuple[str, str]
+"""A text that may stand at the cursor, and a word for what it is."""
+
+
+class _Answer(NamedTuple):
+    """What may stand at the cursor in place of what is typed there. Nothing else shows."""
+
+    typed: str
+    items: list[Item]
+    files: bool = False  # whether IPython may add names of files
+
+
+class _Nothing(Sequence[Any]):
+    """No completions, but not empty: IPython heeds ``suppress`` only of who has completions."""
+
+    def __len__(self) -> int:
+        return 1
+
+    def __getitem__(self, index: Any) -> Any:
+        raise IndexError(index)
+
+
+def register(shell: Any) -> None:
+    """Let a shell's completer ask us, once however often this is called."""
+    unregister(shell)
+    shell.Completer.custom_matchers.append(ComposeCompleter(shell).match)
+
+
+def unregister(shell: Any) -> None:
+    """Take back what `register` did."""
+    matchers = shell.Completer.custom_matchers
+    matchers[:] = [m for m in matchers if getattr(m, "matcher_identifier", "") != _IDENTIFIER]
+
+
+class ComposeCompleter:
+    """Answers in cells and on lines of ours: alone there, and nowhere else."""
+
+    def __init__(self, shell: Any) -> None:
+        self._shell = shell
+
+    @context_matcher(identifier=_IDENTIFIER, priority=_FIRST)
+    def match(self, context: CompletionContext) -> SimpleMatcherResult:
+        """IPython's matcher."""
+        text = context.full_text
+        line_start = sum(len(line) + 1 for line in text.split("\n")[: context.cursor_line])
+        cursor = line_start + context.cursor_position
+        cell = _CELL.match(text)
+        if cell is None:
+            line = _LINE.match(text, line_start, cursor)
+            return _result(self._on_line(text[line.end() : cursor]) if line else None)
+        body = text.find("\n", cell.end()) + 1 or len(text) + 1
+        if cursor >= body:
+            return _result(_in_document(text[body:], cursor - body))
+        return _result(self._on_cell_line(text[cell.end() : cursor], text[body:]))
+
+    def _on_cell_line(self, written: str, document: str) -> _Answer | None:
+        """Inputs of the cell's document, and flags."""
+        found = _word_at_end(written, CELL_FLAGS)
+        if found is None:
+            return None
+        line, typed = found
+        items = _assignments(_inputs(document), line)
+        items += [(f"--{flag}", "flag") for flag in CELL_FLAGS if flag not in line.flags]
+        return _fitting(typed, items)
+
+    def _on_line(self, written: str) -> _Answer | None:
+        """Verbs, and what they are about."""
+        found = _word_at_end(written, ())
+        if found is None:
+            return None
+        line, typed = found
+        if not line.words:
+            return _fitting(typed, [(verb, "verb") for verb in VERBS])
+        verb, *given = line.words
+        usage = VERBS.get(verb, ("", ""))[0].split()
+        kind = usage[len(given)].strip("[]") if len(given) < len(usage) else ""
+        answer = _fitting(typed, self._named(kind, line))
+        return answer._replace(files=kind in _FILE_KINDS and not answer.items)
+
+    def _named(self, kind: str, line: Line) -> Iterable[Item]:
+        """What there is of a kind that a verb's usage names."""
+        if kind == "NAME":
+            return [(name, "workflow") for name in self._workflows()]
+        if kind in ("ID", "MODEL"):
+            from ..host import local_host
+
+            found = local_host().runs() if kind == "ID" else local_host().models()
+            return [(each.id, kind.lower()) for each in found]
+        workflow = self._workflows().get(line.words[1]) if kind == "key=text" else None
+        return _assignments(workflow.inputs, line) if workflow else []
+
+    def _workflows(self) -> dict[str, Workflow]:
+        found: dict[str, Workflow]
+        found = self._shell.magics_manager.registry["ComposeMagics"].workflows()
+        return found
+
+
+def _in_document(text: str, cursor: int) -> _Answer:
+    from ..document.completion import complete
+
+    found = complete(text, cursor, models=_models)
+    return _Answer(text[found.start : cursor], [(item.text, item.kind) for item in found.items])
+
+
+def _models(typed: str) -> Iterable[str]:
+    from ..models.installed import suggested
+
+    return suggested(typed)
+
+
+@lru_cache(maxsize=4)
+def _inputs(document: str) -> tuple[str, ...]:
+    """The inputs of a cell's document; of a broken or long one, those that its expressions name."""
+    from ..document import load_document, signature
+    from ..document.completion import input_names
+    from ..errors import ComposeError
+
+    if len(document) > _LONGEST_READ:
+        return tuple(input_names(document))
+    try:
+        loaded = load_document("\n" + document)
+        inputs = signature(loaded, loaded.default_workflow).inputs
+    except ComposeError:
+        return tuple(input_names(document))
+    return tuple(each.name for each in inputs)
+
+
+def _word_at_end(written: str, flags: Sequence[str]) -> tuple[Line, str] | None:
+    """What stands on a magic's line before its last word, and that word, which may be empty.
+
+    None where no word can stand: in values, in quotes, behind what is wrong.
+    """
+    from ..errors import UsageError
+    from .line import parse_line
+
+    typed = "" if written[-1:].isspace() else "".join(written.split()[-1:])
+    before = written[: len(written) - len(typed)]
+    if not before or "=" in typed:
+        return None
+    try:
+        return parse_line(before, flags, lambda expression: None), typed
+    except UsageError:
+        return None
+
+
+def _assignments(names: Iterable[str], line: Line) -> list[Item]:
+    return [(f"{name}=", "input") for name in names if name not in line.inputs]
+
+
+def _fitting(typed: str, items: Iterable[Item]) -> _Answer:
+    return _Answer(typed, [item for item in items if item[0].startswith(typed)])
+
+
+def _result(answer: _Answer | None) -> SimpleMatcherResult:
+    """An answer as IPython wants it; without one, all others may answer."""
+    if answer is None:
+        return {"completions": []}
+    completions = [SimpleCompletion(text, type=kind) for text, kind in answer.items]
+    return {
+        "completions": completions or _Nothing(),
+        "suppress": True,
+        "do_not_suppress": {"IPCompleter.file_matcher"} if answer.files else set(),
+        "ordered": True,
+        "matched_fragment": answer.typed,
+    }

@@ -1,0 +1,495 @@
+"""What is offered at a cursor, marked ``▮``, in whole documents and in broken ones."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from pathlib import Path
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from seed import blocks
+
+from modelcompose_jupyter.document import load_document
+from modelcompose_jupyter.document.compiler import KNOWN_SOURCES
+from modelcompose_jupyter.document.completion import Completions, complete, input_names
+from modelcompose_jupyter.document.types import TYPE_NAMES
+from modelcompose_jupyter.errors import DocumentError, Problem
+
+from .conftest import HEAD
+
+SEED = Path(__file__).parent.parent / "seed"
+ENVIRONMENT = {"HOME": "/home/kim", "HF_TOKEN": "secret", "PORT": "8080", "한글": "x"}
+MODELS = ["bundled:storyteller", "HuggingFaceTB/SmolLM3-3B", "./models/own"]
+FORMS = """\
+x-shared: &shared {top_k: 5}
+components:
+  - id: teller
+    type: model
+    task: text-generation
+    model: {repository: a/b, revision: main}
+    params: {<<: *shared, temperature: 0.7}
+    actions:
+      - id: begin
+        text: |
+          Tell of ${input.hero | a fox},
+            and of ${input.place}.
+      - id: "go on"
+        prompt: ${input.story}
+        params:
+          max_output_length: 12
+        output:
+          said: ${output}
+  - {id: other, type: model, task: text-generation, model: m, text: 'a # b', default: true}
+workflows:
+- id: long
+  default: true
+  jobs:
+  - id: opening
+    component: teller
+    action: begin
+    repeat_count: 2
+  - id: ending
+    depends_on: [opening]
+    component: teller
+    action: go on
+    input:
+      story: ${jobs.opening.output[0]}
+      items: {"*": "${input.list}", n: "${item}"}
+  output: ${jobs.ending.output}
+- id: short
+  job:
+    component:
+      type: model
+      task: text-generation
+      model: m
+      text: hi # a comment
+controller:
+  adapter:
+    type: http-server
+    port: ${env.PORT | 8080}
+"""
+WHOLE = [
+    *((SEED / name).read_text(encoding="utf-8") for name in ("flat.yml", "nested.yml")),
+    blocks.SEED_TUNED,
+    blocks.SEED_INSTRUCTION,
+    blocks.SEED_TEMPLATE,
+    HEAD + "  id: text-generator\n  text: hi\n" + blocks.SEED_BATCH,
+    FORMS,
+]
+BLOCKS = [value for name, value in vars(blocks).items() if name.startswith("SEED_")]
+
+
+def models(typed: str) -> Iterable[str]:
+    return [name for name in MODELS if name.startswith(typed)]
+
+
+def offer(marked: str) -> Completions:
+    """What is offered at the mark of a text."""
+    before, _, after = marked.partition("▮")
+    return complete(before + after, len(before), models=models, environ=ENVIRONMENT)
+
+
+def texts(marked: str) -> list[str]:
+    return [item.text for item in offer(marked).items]
+
+
+def keys(marked: str) -> set[str]:
+    """The names of the keys that are offered."""
+    offered = (item.text for item in offer(marked).items if item.kind == "key")
+    return {text.removeprefix("- ").rstrip(": ") for text in offered}
+
+
+def accepted(marked: str, text: str) -> str:
+    """The document after one of the offered texts was chosen."""
+    before, _, after = marked.partition("▮")
+    return before[: offer(marked).start] + text + after
+
+
+def problems(text: str) -> list[Problem]:
+    try:
+        load_document(text, name="document", environ=ENVIRONMENT)
+    except DocumentError as error:
+        return error.problems
+    return []
+
+
+def test_the_documents_here_are_whole() -> None:
+    assert [problems(text) for text in WHOLE] == [[] for _ in WHOLE]
+
+
+# Keys
+
+
+@pytest.mark.parametrize(
+    ("marked", "offered"),
+    [
+        ("▮", {"component", "components", "workflow", "workflows", "controller", "name"}),
+        ("component:\n  mo▮", {"model"}),
+        ("component:\n  type: model\n  params:\n    top▮", {"top_k", "top_p"}),
+        ("component:\n  action:\n    st▮", {"stop_sequences"}),
+        ("components:\n  - id: a\n    max_c▮", {"max_concurrent_count"}),
+        ("components:\n  - actions:\n    - ma▮", {"max_input_length", "max_output_length"}),
+        ("component:\n  model:\n    re▮", {"repository", "revision"}),
+        ("workflow:\n  re▮", {"repeat_count"}),
+        ("workflow:\n  jobs:\n    - id: a\n      de▮", {"depends_on"}),
+        ("workflow:\n  jobs:\n  - id: a\n  - de▮", {"depends_on"}),
+        ("workflow:\n  job:\n    component:\n      ta▮", {"task"}),
+        ("workflows:\n  - pri▮", {"private"}),
+        ("controller:\n  webui:\n    ▮", {"host", "port", "driver", "static_dir", "server_dir"}),
+        ("controller:\n  adapter:\n    ba▮", {"base_path"}),
+        ("workflow:\n  jobs:\n    - {id: a, de▮", {"depends_on"}),
+        ("component: {type: model, params: {temp▮}, text: hi}", {"temperature"}),
+        ("component: {\n  type: model,\n  ta▮\n}", {"task"}),
+        ("component: &a\n  ta▮", {"task"}),
+        ("component:\n  TA▮", {"task"}),
+    ],
+)  # fmt: skip
+def test_keys_are_those_of_the_place(marked: str, offered: set[str]) -> None:
+    assert keys(marked) == offered
+
+
+@pytest.mark.parametrize(
+    "marked",
+    [
+        "component:\n  type: model\n    ▮",
+        "component:\n  text: |\n    some ▮",
+        "component:\n  text: |\n    some\n\n    ▮",
+        "component:\n  text: some text\n    te▮",
+        "component:\n  # te▮",
+        "component:\n  type: model # te▮",
+        "component:\n  'te▮",
+        "component:\n  te▮xt: hi",
+        "component:\n  ▮text: hi",
+        "component:\n  ▮  text: hi",
+        "component:\n   ▮\n  text: hi",
+        "component:\n  nosuch:\n    ▮",
+        "component:\n  - ▮",
+        "component:\n  type:▮",
+        "- ▮",
+        "x-mine:\n  ▮",
+        "workflow:\n  input:\n    ▮",
+        "workflow:\n  jobs:\n    -▮",
+        "workflow: [▮]",
+        "component: {type: model} ▮",
+    ],
+)
+def test_no_keys_where_none_can_stand(marked: str) -> None:
+    assert offer(marked).items == ()
+
+
+def test_keys_that_stand_there_are_left_out_before_and_behind_the_cursor() -> None:
+    offered = keys(f"{HEAD}  ▮\n  text: hi\n  seed: 1\nworkflow:\n  title: a\n")
+    assert {"params", "temperature", "output"} <= offered
+    assert offered.isdisjoint({"type", "task", "model", "text", "seed", "title"})
+
+
+def test_a_key_that_is_changed_is_offered_itself_without_a_second_colon() -> None:
+    assert texts("component:\n  params:\n    temper▮: 0.5\n") == ["temperature"]
+    assert texts("component: {tas▮ : a}") == ["task"]
+
+
+def test_required_keys_come_first() -> None:
+    names = [item.text for item in offer("component:\n  ▮").items]
+    assert names[:5] == ["type: ", "task: ", "model: ", "id: ", "text: "]
+    assert texts("▮")[:2] == ["component:", "workflow:"]
+    assert texts("workflow:\n  jobs:\n    - ▮")[:2] == ["id: ", "component: "]
+
+
+def test_what_follows_a_key() -> None:
+    offered = texts("workflow:\n  jobs:\n    - ▮")
+    assert {"component: ", "input: ", "depends_on: "} <= set(offered)
+    assert texts("component:\n  par▮") == ["params:"]
+    assert texts("workflow:\n  jo▮") == ["jobs:", "job:"]
+
+
+def test_a_list_of_mappings_begins_with_a_dash() -> None:
+    assert "- id: " in texts("workflow:\n  jobs:\n    ▮")
+    assert "- id: " in texts("workflow:\n  jobs:\n    - id: a\n    ▮")
+    assert "id: " in texts("workflow:\n  jobs:\n    - ▮")
+    assert "id: " in texts("workflow:\n  jobs:\n    component: a\n    ▮")
+
+
+def test_keys_without_effect_are_not_offered() -> None:
+    assert keys("component:\n  ▮").isdisjoint({"streaming", "preload", "runtime", "batch_size"})
+
+
+COMPONENT = "{type: model, task: text-generation, model: m, text: hi}"
+TOLD = f"{HEAD}  text: hi\n"
+LONG_FORM = (
+    "component:\n  type: model\n  task: text-generation\n  text: a\n  model:\n    token: b\n"
+)
+EXCLUSIVE = {
+    "name: a\n": (f"component: {COMPONENT}", f"components: [{COMPONENT}]"),
+    TOLD: ("workflow: {title: a}", "workflows: [{title: b}]"),
+    HEAD: ("  action: {text: a}", "  actions: [{text: b}]", "  text: c"),
+    f"{HEAD}  id: a\n": ("  text: a", "  prompt: b"),
+    f"{HEAD}  seed: 1\n": ("  action: {text: a}", "  output: ${output}"),
+    f"{TOLD}workflow:\n  title: a\n": ("  job: {id: a}", "  jobs: [{id: b}]", "  repeat_count: 2"),
+    f"{TOLD}controller:\n  name: a\n": ("  adapter: {type: http-server}", "  port: 80"),
+    LONG_FORM: ("    repository: a", "    path: b", "    name: c"),
+}
+
+
+@pytest.mark.parametrize("place", EXCLUSIVE)
+def test_keys_that_exclude_each_other_are_those_that_the_checker_refuses(place: str) -> None:
+    lines = EXCLUSIVE[place]
+    indentation = " " * (len(lines[0]) - len(lines[0].lstrip()))
+    for first in lines:
+        for second in lines:
+            key = second.strip().partition(":")[0]
+            assert key in keys(f"{place}{indentation}▮")
+            assert key not in keys(f"{place}{first}\n{indentation}▮")
+            assert first == second or problems(f"{place}{first}\n{second}\n")
+
+
+@pytest.mark.parametrize(
+    "marked",
+    [
+        f"{HEAD}  text: hi\n  params:\n    ▮\n  seed: 1\n",
+        f"{HEAD}  text: hi\n  params:\n    seed: 1\n  ▮\n",
+        f"{HEAD}  seed: 1\n  action:\n    text: hi\n    ▮\n",
+        f"{HEAD}  params:\n    seed: 1\n  actions:\n    - text: hi\n      params:\n        ▮\n",
+        f"{HEAD}  actions:\n    - text: hi\n      params:\n        seed: 1\n  ▮\n",
+    ],
+)
+def test_parameters_that_would_be_given_twice_are_left_out(marked: str) -> None:
+    assert "top_k" in keys(marked)
+    assert "seed" not in keys(marked)
+    assert any("given twice" in p.message for p in problems(marked.replace("▮", "seed: 2")))
+
+
+# Values
+
+
+@pytest.mark.parametrize(
+    ("marked", "offered"),
+    [
+        ("component:\n  type: ▮", ["model"]),
+        ("component:\n  type: m▮\n", ["model"]),
+        ("component:\n  task: te▮", ["text-generation"]),
+        ("component:\n  precision: ▮", ["auto", "float32", "float16", "bfloat16"]),
+        ("component:\n  device: c▮", ["cpu", "cuda"]),
+        ("component:\n  params: {do_sample: ▮}", ["true", "false"]),
+        ("component:\n  early_stopping: ▮", ["never", "true", "false"]),
+        ("controller:\n  type: ▮", ["http-server"]),
+        ("workflow:\n  jobs:\n    - type: ▮", ["component", "action"]),
+        ("component:\n  model: ▮", MODELS),
+        ("component:\n  model: bundled:st▮", ["bundled:storyteller"]),
+        ("component:\n  model: 'bundled:st▮'", ["bundled:storyteller"]),
+        ("component:\n  model:\n    name: st▮", ["storyteller"]),
+        ("component:\n  model:\n    repository: ▮", ["HuggingFaceTB/SmolLM3-3B"]),
+        ("component:\n  model: {path: ▮}", ["./models/own"]),
+        ("component:\n  text: ▮", []),
+        ("component:\n  type: ▮model", []),
+        ("component:\n  type: # ▮", []),
+        ("name: ▮", []),
+    ],
+)
+def test_values_are_those_of_the_key(marked: str, offered: list[str]) -> None:
+    assert texts(marked) == offered
+
+
+@pytest.mark.parametrize(
+    ("lines", "offered"),
+    [
+        ("  jobs:\n    - component: ▮", ["teller", "other"]),
+        ("  component: t▮", ["teller"]),
+        ("  jobs:\n    - component: teller\n      action: ▮", ["begin", "go on"]),
+        ("  jobs:\n    - component: other\n      action: ▮", []),
+        ("  jobs:\n    - action: ▮", ["begin", "go on"]),
+        ("  job:\n    component:\n      actions: [{id: own}]\n    action: ▮", ["own"]),
+        ("  jobs:\n  - id: a\n  - id: b\n  - id: c\n    depends_on: ▮", ["a", "b"]),
+        ("  jobs:\n  - id: a\n  - {id: b}\n  - id: c\n    depends_on: [a, ▮]", ["b"]),
+        ("  jobs:\n  - depends_on:\n    - a\n    - ▮\n  - id: a\n  - id: b", ["b"]),
+        ("  jobs:\n  - id: a\n  - depends_on:\n    - a▮\n", ["a"]),
+    ],
+)
+def test_references_are_to_what_the_document_has(lines: str, offered: list[str]) -> None:
+    components = FORMS[FORMS.index("components:") : FORMS.index("workflows:")]
+    assert texts(f"{components}workflow:\n{lines}") == offered
+
+
+# Expressions
+
+
+def test_a_place_has_the_sources_that_the_checker_knows_there() -> None:
+    jobs = f"{TOLD}workflow:\n  jobs:\n    - id: one\n    - id: two\n"
+    places = [
+        f"{HEAD}  text: ${{§}}",
+        f"{HEAD}  text: [a, 'b ${{§}}']",
+        f"{TOLD}  params:\n    top_k: ${{§}}",
+        f"{TOLD}  top_k: ${{§}}",
+        f"{TOLD}  output: ${{§}}",
+        f"{TOLD}  output:\n    said: <${{§}}>",
+        f"{TOLD}  device: ${{§}}",
+        f"{TOLD.replace('bundled:storyteller', '${§}')}",
+        f"{TOLD.replace('bundled:storyteller', '{repository: ${§}}')}",
+        f"{HEAD}  action:\n    text: ${{§}}",
+        f"{HEAD}  actions:\n    - text: hi\n      output: ${{§}}",
+        f"{TOLD}workflow:\n  input: ${{§}}",
+        f"{TOLD}workflow:\n  output: ${{§}}",
+        f"{TOLD}workflow:\n  repeat_count: 2\n  input: {{a: '${{§}}'}}",
+        f"{jobs}      input: ${{§}}",
+        f"{jobs}      input:\n        a: ${{§}}\n      repeat_count: 2",
+        f"{jobs}      output: ${{§}}",
+        f"{jobs}      repeat_count: ${{§}}",
+        f"{jobs}  output:\n    a: ${{§}}",
+        f"{jobs}      component: {COMPONENT.replace('hi', '${§}')}",
+        f"{jobs}      input: {{'*': '${{§}}', a: 1}}",
+        f"{jobs}      input: {{'*': '${{input.a}}', a: '${{§}}'}}",
+        f"{jobs}      input: {{'|': '${{input.a}}', a: {{b: '${{§}}'}}}}",
+        f"{jobs}      input: {{'*': {{input: '${{input.a}}', where: {{input: '${{§}}'}}}}}}",
+        f"{TOLD}controller:\n  port: ${{§}}",
+        f"{TOLD}controller:\n  webui:\n    host: ${{§}}",
+    ]
+    paths = {"jobs": "jobs.one.output", "env": "env.PORT"}
+    for place in places:
+        known = {
+            source
+            for source in KNOWN_SOURCES
+            if not problems(place.replace("§", paths.get(source, source)) + "\n")
+        }
+        assert known, place
+        assert set(texts(place.replace("§", "▮"))) == known, place
+
+
+@pytest.mark.parametrize("line", ["  id: ${▮}", "  type: ${▮}", "  default: ${▮}"])
+def test_no_sources_where_no_template_can_stand(line: str) -> None:
+    assert texts(f"{HEAD}{line}") == []
+
+
+ENDING = FORMS[: FORMS.index("      story:")]
+
+
+@pytest.mark.parametrize(
+    ("expression", "offered"),
+    [
+        ("${i▮", ["input"]),
+        ("${ in▮", ["input"]),
+        ("${input.▮", ["hero", "place", "story"]),
+        ("${input.▮}", ["hero", "place", "story"]),
+        ("${input.pl▮}", ["place"]),
+        ("${input.place▮}", ["place"]),
+        ("${input.unheard▮}", []),
+        ("so ${input.hero} and ${input.pl▮} ...", ["place"]),
+        ("${input.hero | ${input.pl▮}}", ["place"]),
+        ('"${input.pl▮}"', ["place"]),
+        ("${jobs.▮}", ["opening.output"]),
+        ("${jobs.▮.output}", ["opening"]),
+        ("${jobs.op▮", ["opening.output"]),
+        ("${jobs.opening.▮", ["output"]),
+        ("${env.H▮", ["HF_TOKEN", "HOME"]),
+        ("${env.P▮", ["PORT"]),
+        ("${env.한▮", ["한글"]),
+        ("${input.list[jo▮]}", ["jobs"]),
+        ("${input.list[${jo▮}]}", ["jobs"]),
+        ("${input.hero ▮}", ["as "]),
+        ("${input.hero as ▮", [*TYPE_NAMES[:10], "select/", "slider/"]),
+        ("${input.hero as n▮}", ["number"]),
+        ("${input.hero as s▮}", ["string", "select/", "slider/"]),
+        ("${input.hero as text ▮}", []),
+        ("${input.hero | ▮}", []),
+        ("${input.hero @(▮", []),
+        ("${input.hero.▮}", []),
+        ("${input['▮", []),
+        ("${input.▮place}", []),
+        ("\\${▮}", []),
+        ("\\\\${i▮}", ["input"]),
+        ("$▮", []),
+        ("${input.hero} ▮", []),
+    ],
+)
+def test_what_may_follow_in_an_expression(expression: str, offered: list[str]) -> None:
+    assert texts(f"{ENDING}      story: {expression}") == offered
+
+
+def test_an_expression_of_several_lines() -> None:
+    lines = "  text: |\n    Tell of ${input.▮\n    and ${input.place}\n"
+    assert texts(f"{HEAD}{lines}") == ["place"]
+
+
+def test_the_inputs_that_a_broken_document_uses() -> None:
+    assert input_names(FORMS.replace("components:", "componnets: [")) == [
+        "hero", "place", "story", "list"
+    ]  # fmt: skip
+
+
+# What is replaced
+
+
+@pytest.mark.parametrize(
+    ("marked", "result"),
+    [
+        ("component:\n  tas▮", "component:\n  task: "),
+        ("component:\n  mod▮: a", "component:\n  model: a"),
+        ("component:\n  model: bundled:st▮", "component:\n  model: bundled:storyteller"),
+        ("component:\n  model: 'bun▮'", "component:\n  model: 'bundled:storyteller'"),
+        ("# 한국어\r\ncomponent:\r\n  tas▮\r\n", "# 한국어\r\ncomponent:\r\n  task: \r\n"),
+        (f"{HEAD}  text: 한 ${{in▮}}", f"{HEAD}  text: 한 ${{input}}"),
+        (f"{HEAD}  text: ${{input.a as bo▮}}", f"{HEAD}  text: ${{input.a as boolean}}"),
+    ],
+)
+def test_what_is_chosen_replaces_what_was_typed(marked: str, result: str) -> None:
+    (item,) = offer(marked).items
+    assert accepted(marked, item.text) == result
+
+
+# Whatever the text
+
+
+@pytest.mark.parametrize("text", [*WHOLE, *BLOCKS], ids=range(len(WHOLE) + len(BLOCKS)))
+def test_every_beginning_of_a_document_and_every_place_in_it(text: str) -> None:
+    for cursor in range(len(text) + 1):
+        for written in (text[:cursor], text):
+            found = complete(written, cursor, models=models, environ=ENVIRONMENT)
+            typed = written[found.start : cursor].lower()
+            assert all(item.text.lower().startswith(typed) for item in found.items)
+
+
+PIECES = [
+    "component:", "workflow:", "jobs:", "- ", "-", "id: a", "params", ": ", ":", "\n", "\n  ",
+    "\n    ", "\r\n", "\t", " ", "{", "}", "[", "]", ",", "${", "input.", "jobs.a", " as ", "|",
+    ">", "'", '"', "\\", "#", " # ", "&a ", "*a", "<<: ", "!!x ", "? ", "%", "---", "한글",
+    "\ud800", "\x00",
+]  # fmt: skip
+written = st.lists(st.sampled_from(PIECES), max_size=20).map("".join) | st.text()
+
+
+@settings(max_examples=400, deadline=None)
+@given(text=written, data=st.data())
+def test_any_text_at_all(text: str, data: st.DataObject) -> None:
+    cursor = data.draw(st.integers(0, len(text)))
+    found = complete(text, cursor, models=models, environ=ENVIRONMENT)
+    assert 0 <= found.start <= cursor
+
+
+@settings(max_examples=100, deadline=None)
+@given(data=st.data())
+def test_a_document_with_something_amiss(data: st.DataObject) -> None:
+    whole = data.draw(st.sampled_from(WHOLE))
+    start = data.draw(st.integers(0, len(whole)))
+    middle = data.draw(written)
+    text = whole[:start] + middle + whole[start + data.draw(st.integers(0, 8)) :]
+    complete(text, start + len(middle), models=models, environ=ENVIRONMENT)
+
+
+@pytest.mark.parametrize("text", WHOLE, ids=range(len(WHOLE)))
+def test_no_key_that_was_chosen_is_refused(text: str) -> None:
+    lines = text.splitlines(keepends=True)
+    chosen = 0
+    for number in range(len(lines) + 1):
+        for column in range(0, 11, 2):
+            before, after = "".join(lines[:number]), "".join(lines[number:])
+            margin = " " * column
+            offered = [item.text for item in offer(f"{before}{margin}▮\n{after}").items]
+            written = "".join(f"{margin}{key}\n" for key in offered)
+            refused = {
+                problem.message
+                for problem in problems(before + written + after)
+                if 0 <= (problem.where.line or 0) - number - 1 < len(offered)
+            }
+            unknown = {f"unknown key '{key.strip('- :')}'" for key in offered}
+            assert refused.isdisjoint(unknown), (before, margin)
+            chosen += len(offered)
+    assert chosen > 20
