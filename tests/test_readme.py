@@ -1,4 +1,4 @@
-"""The README's own examples, run as they stand."""
+"""The examples of the README and of the guide to notebooks, run as they stand."""
 
 from __future__ import annotations
 
@@ -16,20 +16,33 @@ from modelcompose_jupyter.document import load_document
 
 ROOT = Path(__file__).parent.parent
 README = (ROOT / "README.md").read_text(encoding="utf-8")
+GUIDE = (ROOT / "docs" / "notebook.md").read_text(encoding="utf-8")
 
 
-def blocks(language: str) -> list[str]:
-    return re.findall(rf"^```{language}\n(.*?)^```", README, re.M | re.S)
+def blocks(language: str, text: str = README) -> list[str]:
+    return re.findall(rf"^```{language}\n(.*?)^```", text, re.M | re.S)
 
 
 CELL = next(block for block in blocks("yaml") if block.startswith("%%compose"))
 
 
-def test_the_notebook_examples_run() -> None:
+@pytest.mark.parametrize(
+    "cells",
+    [
+        ["%load_ext modelcompose_jupyter", CELL, *blocks("python")],
+        blocks("(?:ipython|yaml|python)", GUIDE),
+    ],
+    ids=["readme", "guide"],
+)
+def test_the_notebook_examples_run(cells: list[str]) -> None:
     with kernel(ROOT, OMP_NUM_THREADS="1") as shell:
-        for code in ["%load_ext modelcompose_jupyter", CELL, *blocks("python")]:
+        for code in cells:
             cell = shell.run(code)
             assert cell.status == "ok", f"{code}\n{cell.error}"
+
+
+def test_the_guide_has_what_it_says_of_the_same_again() -> None:
+    assert "again.result() == run.result()" in blocks("python", GUIDE)[-1]
 
 
 def test_the_error_example_is_what_the_mistake_gives() -> None:

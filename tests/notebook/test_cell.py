@@ -4,9 +4,13 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator
+from pathlib import Path
 
+import nbformat
 import pytest
 from standins.kernel import Cell, Kernel, kernel
+
+from modelcompose_jupyter.notebook.magics import VERBS
 
 BODY = """\
 workflow:
@@ -35,12 +39,40 @@ def error_text(cell: Cell) -> str:
     return "\n".join(cell.error["traceback"])
 
 
-def test_declaring_binds_a_workflow_and_shows_it_without_a_model(shell: Kernel) -> None:
+def test_declaring_binds_a_workflow_and_shows_its_panel(shell: Kernel) -> None:
     cell = shell.run("%%compose told\n" + BODY)
-    assert "A story" in cell.text
-    assert "prompt: text (required)" in cell.text
-    assert "<code>prompt</code>" in cell.data[0]["text/html"]
-    assert shell.value("type(told).__name__") == "'Workflow'"
+    panel, saved = cell.data
+    assert "application/vnd.jupyter.widget-view+json" in panel
+    assert "prompt: text (required)" in panel["text/plain"]
+    assert "<code>prompt</code>" in panel["text/html"]
+    assert saved["text/plain"] == ""
+    assert shell.value("type(told).__name__, type(_).__name__") == "('Workflow', 'Panel')"
+
+
+def test_a_panel_need_not_be_shown(shell: Kernel) -> None:
+    assert shell.run("%%compose told --no-panel\n" + BODY).data == []
+    shell.run("%config ComposeMagics.panel = False")
+    assert shell.run("%%compose told\n" + BODY).data == []
+    shell.run("%config ComposeMagics.panel = True")
+
+
+def test_a_panel_runs_and_the_notebook_keeps_its_text_and_record(shell: Kernel) -> None:
+    shell.run("%%compose told\n" + BODY)
+    shell.run("panel = _")
+    cell = shell.run(
+        "panel.inputs.prompt.value, panel.inputs.length.value = 'Once', 8\n"
+        "panel.submit().wait()\n"
+        "import threading; kept = threading.Event()\n"
+        "panel._view.observe(lambda change: change.new and kept.set(), 'history')\n"
+        "panel._view.history or kept.wait(30)\n"
+    )
+    assert cell.status == "ok"
+    updates = [each for each in cell.updates if "modelcompose" in each["metadata"]]
+    assert updates[-1]["data"]["text/plain"].startswith("Once")
+    assert 'class="modelcompose-saved"' in updates[-1]["data"]["text/html"]
+    record = updates[-1]["metadata"]["modelcompose"]
+    assert record["input"] == {"prompt": "Once", "length": 8, "seed": 7}
+    assert record["generations"][0]["parameters"]["seed"] == 7
 
 
 def test_declaring_loads_no_torch(tmp_path_factory: pytest.TempPathFactory) -> None:
@@ -54,10 +86,11 @@ def test_declaring_loads_no_torch(tmp_path_factory: pytest.TempPathFactory) -> N
 def test_running_streams_the_text_and_says_how_it_ended(shell: Kernel) -> None:
     cell = shell.run(f'%%compose once --run prompt="Once upon a time" length:=4+4\n{BODY}')
     assert cell.status == "ok"
-    text, status = cell.stdout.rstrip("\n").rsplit("\n", 1)
+    text, status = cell.stdout.rstrip("\n"), cell.text
     assert text.startswith("Once upon a time")
     assert status.startswith("[length · 8 tokens")
-    assert status.endswith("seed 7]")
+    assert status.endswith("bundled:storyteller · seed 7]")
+    assert cell.metadata[0]["modelcompose"]["input"]["prompt"] == "Once upon a time"
     assert json.loads(shell.run("import json; print(json.dumps(once.last_run.output))").stdout) == {
         "generated": text
     }
@@ -179,10 +212,77 @@ def test_wrong_lines_say_what_to_do(shell: Kernel, line: str, message: str) -> N
 
 def test_models_can_be_seen_and_unloaded(shell: Kernel) -> None:
     shell.run("story(prompt='a', length=1)")
-    assert "bundled:storyteller" in shell.run("%compose models").text
+    cell = shell.run("%compose models")
+    assert "bundled:storyteller" in cell.text
+    assert "private (USS)" in cell.text
+    assert "<br>" not in cell.text
+    assert "private (USS)" in cell.data[0]["text/html"]
     assert "unloaded storyteller" in shell.run("%compose unload").stdout
-    assert shell.run("%compose models").text == "No models in memory."
+    assert shell.run("%compose models").text.startswith("No models in memory.\nthis process: ")
     assert shell.value("len(story(prompt='a', length=1))") == "1"
+
+
+def test_runs_are_listed_with_parameters_and_timings(shell: Kernel) -> None:
+    shell.run("run = story.run(prompt='Hello there', length=3)")
+    first = shell.run("%compose runs").text.splitlines()[1]
+    assert first.startswith(shell.value("run.id").strip("'"))
+    for part in ("completed (length)", '"prompt": "Hello there"', "temperature 0.7", "seed 7"):
+        assert part in first
+
+
+def test_a_run_can_be_run_again(shell: Kernel) -> None:
+    shell.run(
+        "%%compose drawn --no-panel\n" + BODY.replace("seed: ${input.seed as integer | 7}", "")
+    )
+    shell.run("run = drawn.run(prompt='Once', length=12)")
+    run_id = shell.value("run.id").strip("'")
+    cell = shell.run(f"%compose rerun {run_id}")
+    assert f"the same text as run {run_id}" in cell.stdout
+    assert cell.stdout.startswith(shell.value("run.text").strip("'"))
+    assert shell.run("drawn.run(prompt='Once', length=12).text == run.text").text == "False"
+
+
+def test_a_run_of_an_earlier_kernel_can_be_run_again(shell: Kernel, tmp_path: Path) -> None:
+    body = BODY.replace("seed: ${input.seed as integer | 7}", "")
+    cell = shell.run("%%compose drawn --run prompt=Once length=12\n" + body)
+    record = cell.metadata[0]["modelcompose"]
+    output = nbformat.v4.new_output("display_data", metadata={"modelcompose": record})
+    notebook = nbformat.v4.new_notebook(cells=[nbformat.v4.new_code_cell(outputs=[output])])
+    path = tmp_path / "old.ipynb"
+    nbformat.write(notebook, path)
+    with kernel(tmp_path, JPY_SESSION_NAME=str(path)) as fresh:
+        fresh.run("%load_ext modelcompose_jupyter")
+        missing = fresh.run(f"%compose rerun {record['run']}")
+        assert "is not declared here" in error_text(missing)
+        fresh.run("%%compose drawn --no-panel\n" + body)
+        for line in (
+            f"%compose rerun {record['run'][:6]}",
+            f"%compose rerun {record['run']} old.ipynb",
+        ):
+            again = fresh.run(line)
+            assert f"the same text as run {record['run']}" in again.stdout
+        unknown = fresh.run("%compose rerun zzzz")
+        assert "there is no run 'zzzz' in" in error_text(unknown)
+
+
+def test_runs_can_be_stopped(shell: Kernel) -> None:
+    shell.run("%%compose long --no-panel\n" + BODY + "  min_output_length: 400\n")
+    shell.run("runs = [long.submit(prompt='Once') for _ in range(3)]")
+    stopped = shell.run("%compose stop").stdout
+    shell.run("for run in runs: run.wait(60)")
+    assert shell.value("[run.state.value for run in runs]") == str(["cancelled"] * 3)
+    assert stopped.count("stopped ") == 3
+    assert shell.run("%compose stop").stdout == ""
+
+
+def test_limits_of_memory_can_be_configured(shell: Kernel) -> None:
+    shell.run("%config ComposeMagics.memory_budget = 2.5")
+    shell.run("%config ComposeMagics.idle_timeout = 600")
+    shell.run("from modelcompose_jupyter import local_host; cache = local_host()._cache")
+    assert shell.value("cache.memory_budget, cache.idle_timeout") == "(2500000000, 600.0)"
+    shell.run("%config ComposeMagics.memory_budget = None")
+    shell.run("%config ComposeMagics.idle_timeout = None")
+    assert shell.value("cache.memory_budget, cache.idle_timeout") == "(None, None)"
 
 
 def test_list_shows_the_workflows_of_the_notebook(shell: Kernel) -> None:
@@ -199,7 +299,7 @@ def test_schema_shows_inputs_or_the_document_language(shell: Kernel) -> None:
 
 def test_help_names_every_verb(shell: Kernel) -> None:
     text = shell.run("%compose help").stdout
-    assert all(f"%compose {verb}" in text for verb in ("run", "list", "models", "unload"))
+    assert all(f"%compose {verb}" in text for verb in VERBS)
 
 
 def test_validate_reads_a_file(shell: Kernel) -> None:
