@@ -27,6 +27,8 @@ OnProgress = Callable[[Progress], None]
 Infos = list[ModelInfo]
 
 _REPORT_EVERY = 0.05
+# Who stops a run to start another, with a slider moved say, goes on with the load of the first.
+_ABANDON_SECONDS = 1.0
 
 
 class Lease:
@@ -204,6 +206,13 @@ class ModelCache:
             if waiter in entry.waiters:
                 entry.waiters.remove(waiter)
             if entry.state == "loading" and not entry.waiters:
+                self._later(entry, _ABANDON_SECONDS, self._abandon)
+
+    def _abandon(self, entry: _Entry) -> None:
+        """Give up a load that nobody waits for, unless somebody has come meanwhile."""
+        with self._lock:
+            known = self._entries.get(entry.id) is entry
+            if known and entry.state == "loading" and not entry.waiters:
                 entry.abandoned.set()
                 self._abandoned.add(entry.engine)
                 self._forget([entry])
@@ -229,9 +238,15 @@ class ModelCache:
         if entry.timer is not None:
             entry.timer.cancel()
         if self.idle_timeout is not None and not entry.leases and not self._closed:
-            entry.timer = threading.Timer(self.idle_timeout, self._expire, [entry])
-            entry.timer.daemon = True
-            entry.timer.start()
+            self._later(entry, self.idle_timeout, self._expire)
+
+    def _later(self, entry: _Entry, seconds: float, action: Callable[[_Entry], None]) -> None:
+        """Have something done to an entry, in place of what was to be done before."""
+        if entry.timer is not None:
+            entry.timer.cancel()
+        entry.timer = threading.Timer(seconds, action, [entry])
+        entry.timer.daemon = True
+        entry.timer.start()
 
     def _expire(self, entry: _Entry) -> None:
         with self._lock:

@@ -76,6 +76,7 @@ class Panel(ipywidgets.VBox):
     ) -> None:
         self._lock = threading.Lock()
         self._current: Run | None = None
+        self._filling = False
         self.workflow = workflow
         self.inputs = fields.Inputs(workflow.signature, values or {})
         self._name = name
@@ -145,9 +146,8 @@ class Panel(ipywidgets.VBox):
     def close(self) -> None:
         """Stop, and take the panel out of the notebook."""
         self.stop()
-        for each in self.inputs:
-            self.inputs[each].unobserve(self._on_change, "value")
-        self._view.close()
+        for child in self.children:
+            _close(child)
         super().close()
 
     @property
@@ -182,7 +182,7 @@ class Panel(ipywidgets.VBox):
         self._guard(self.stop)
 
     def _on_change(self, _: Any) -> None:
-        if self.live:
+        if self.live and not self._filling:
             self._guard(self.submit)
 
     def _received(self, message: Mapping[str, Any]) -> None:
@@ -198,11 +198,11 @@ class Panel(ipywidgets.VBox):
         run = self._runs[id]
         if self._running:
             return  # it began while the message was on its way
-        live, self.live = self.live, False
+        self._filling = True
         try:
             fields.write(self.inputs, run.input)
         finally:
-            self.live = live
+            self._filling = False
         self._view.show(run)
 
     # On the painter's thread
@@ -240,6 +240,13 @@ class Panel(ipywidgets.VBox):
 
     def __repr__(self) -> str:
         return f"Panel of {self.workflow!r}"
+
+
+def _close(widget: Any) -> None:
+    """Close a widget and those in it, which ipywidgets would keep for ever."""
+    for child in getattr(widget, "children", ()):
+        _close(child)
+    widget.close()
 
 
 def _button(label: str, style: str, tooltip: str, on_click: Callable[[Any], None]) -> Any:

@@ -176,6 +176,17 @@ class RunView {
     this.#updateActions();
   }
 
+  /** Names what ipywidgets leaves without a name: the handle of a slider, and its number. */
+  nameInputs() {
+    const panel = this.root.closest(".modelcompose-panel");
+    for (const row of panel?.querySelectorAll(".modelcompose-input") ?? []) {
+      const label = row.querySelector(".widget-label")?.textContent;
+      for (const input of row.querySelectorAll(".noUi-handle, .widget-readout")) {
+        input.setAttribute("aria-label", label);
+      }
+    }
+  }
+
   #updateProgress() {
     const { text, share } = this.model.get("progress");
     this.progress.hidden = text === undefined;
@@ -258,6 +269,7 @@ export default () => {
       const relabel = () => view.list.name(model.get("labels"));
       const onKeydown = (event) => view.onKeydown(event);
       run.views.add(view);
+      requestAnimationFrame(() => view.nameInputs()); // when the panel around it is there, too
       model.on(UPDATES, update);
       model.on("change:labels", relabel);
       window.addEventListener("keydown", onKeydown, true); // before the application's own keys

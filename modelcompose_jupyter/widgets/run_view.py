@@ -118,6 +118,14 @@ class RunView(AnyWidget):
         assert threading.current_thread().name == PAINTER_THREAD_NAME
         if self.comm is None:  # closed meanwhile
             return
+        try:
+            self._paint_changes()
+        except Exception as error:
+            # A defect of ours is seen where it happens, too.
+            self.error = f"the run could not be shown: {type(error).__name__}: {error}"
+            raise
+
+    def _paint_changes(self) -> None:
         with self._lock:
             run = self._run
         begins = run is not self._painting.run

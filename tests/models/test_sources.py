@@ -118,13 +118,26 @@ def test_a_download_that_nobody_waits_for_stops(repo: HubStandIn, cache: ModelCa
     futures[0].cancel()
     assert [info.state for info in cache.list()] == ["loading"]
     futures[1].cancel()
-    assert cache.list() == []
+    eventually(lambda: cache.list() == [])
     gate.set()
     eventually(lambda: not loading())
     repo.requests.clear()
     done(cache.acquire(ModelSpec(REPO))).release()
     (start,) = repo.ranges(WEIGHTS)
     assert start is not None and int(start.split("=")[1][:-1]) >= 1000
+
+
+def test_who_leaves_and_comes_back_goes_on_with_the_same_download(
+    repo: HubStandIn, cache: ModelCache
+) -> None:
+    gate = repo.gates[WEIGHTS] = threading.Event()
+    first = cache.acquire(ModelSpec(REPO))
+    assert repo.began.wait(30)
+    first.cancel()
+    again = cache.acquire(ModelSpec(REPO))
+    gate.set()
+    done(again).release()
+    assert repo.ranges(WEIGHTS) == [None]
 
 
 def test_one_waiter_may_leave(repo: HubStandIn, cache: ModelCache) -> None:
@@ -193,6 +206,7 @@ def test_a_file_that_arrives_damaged(repo: HubStandIn, cache: ModelCache) -> Non
     future = cache.acquire(ModelSpec(REPO))
     partial = partial_of(repo)
     future.cancel()
+    eventually(lambda: cache.list() == [])
     repo.gates[WEIGHTS].set()
     eventually(lambda: not loading())
     partial.write_bytes(b"\0" * 1000)
