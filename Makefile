@@ -2,15 +2,17 @@
 PYTHON ?= python3
 VENV ?= .venv
 BIN := $(VENV)/bin
+IPYKERNELS ?= 6.31.0 7.3.0 7.4.0
 
-.PHONY: help demo test lint format clean
+.PHONY: help demo test test-stop lint format clean
 
 help:
-	@echo "make demo    run the example workflow on the bundled model and print its text"
-	@echo "make test    install what the tests need and run them"
-	@echo "make lint    check style and types"
-	@echo "make format  put the code into shape"
-	@echo "make clean   remove the virtual environment and caches"
+	@echo "make demo       run the example workflow on the bundled model and print its text"
+	@echo "make test       install what the tests need and run them"
+	@echo "make test-stop  run those of Stop and interrupt on each ipykernel of IPYKERNELS"
+	@echo "make lint       check style and types"
+	@echo "make format     put the code into shape"
+	@echo "make clean      remove the virtual environment and caches"
 
 # Set-up speaks on standard error, so that standard output holds the story alone.
 $(VENV)/installed: pyproject.toml constraints.txt
@@ -31,6 +33,11 @@ demo: $(VENV)/installed
 
 test: $(VENV)/installed-dev
 	$(BIN)/python -m pytest
+
+# Needs Chromium: without it, half of what is to be seen would be left out.
+test-stop: $(VENV)/installed-dev
+	MODELCOMPOSE_BROWSER=required $(BIN)/python -m pytest -m stop \
+		$(addprefix --ipykernel=,$(IPYKERNELS))
 
 lint: $(VENV)/installed-dev
 	$(BIN)/ruff check

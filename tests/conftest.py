@@ -5,6 +5,33 @@ from __future__ import annotations
 import os
 import tempfile
 
+import pytest
+from standins import ipykernels
+
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 os.environ["HF_HOME"] = tempfile.mkdtemp(prefix="modelcompose-hf-")
 os.environ["TOKENIZERS_PARALLELISM"] = "false"
+os.environ["JUPYTER_PATH"] = str(ipykernels.FOLDER)
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    parser.addoption(
+        "--ipykernel",
+        action="append",
+        default=[],
+        metavar="VERSION",
+        help="run tests of kernels on this version of ipykernel (may be given several times; "
+        f"default: the installed one, {ipykernels.INSTALLED})",
+    )
+
+
+def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
+    if "ipykernel" in metafunc.fixturenames:
+        versions = metafunc.config.getoption("ipykernel") or [ipykernels.INSTALLED]
+        metafunc.parametrize("ipykernel", versions, indirect=True, scope="module")
+
+
+@pytest.fixture(scope="module")
+def ipykernel(request: pytest.FixtureRequest) -> str:
+    """The version of ipykernel for the kernels of a test: the installed one, or each asked for."""
+    return str(request.param)

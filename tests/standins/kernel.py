@@ -11,6 +11,8 @@ from typing import Any
 
 from jupyter_client.manager import start_new_kernel
 
+from .ipykernels import INSTALLED, kernelspec
+
 CELL_SECONDS = 120
 
 
@@ -21,6 +23,8 @@ class Cell:
     stdout: str = ""
     stderr: str = ""
     data: list[dict[str, Any]] = field(default_factory=list)
+    metadata: list[dict[str, Any]] = field(default_factory=list)
+    updates: list[dict[str, Any]] = field(default_factory=list)
     error: dict[str, Any] | None = None
     status: str = ""
 
@@ -50,6 +54,9 @@ class Kernel:
                 setattr(cell, content["name"], getattr(cell, content["name"]) + content["text"])
             elif kind in ("execute_result", "display_data"):
                 cell.data.append(content["data"])
+                cell.metadata.append(content["metadata"])
+            elif kind == "update_display_data":
+                cell.updates.append(content)
             elif kind == "error":
                 cell.error = content
             elif kind == "status" and content["execution_state"] == "idle":
@@ -66,15 +73,29 @@ class Kernel:
         """The repr of an expression's value."""
         return self.run(f"print(repr(({expression})), end='')").stdout
 
+    def inspect(self, code: str, cursor: int) -> str:
+        """The plain text of what the kernel has to say about what stands at a place."""
+        reply = self._client.inspect(code, cursor, reply=True, timeout=CELL_SECONDS)
+        return str(reply["content"]["data"].get("text/plain", ""))
+
+    def complete(self, code: str, cursor: int) -> dict[str, Any]:
+        """What the kernel answers when it is asked what may stand at a cursor."""
+        reply = self._client.complete(code, cursor, reply=True, timeout=CELL_SECONDS)
+        content: dict[str, Any] = reply["content"]
+        return content
+
     def interrupt(self) -> None:
         self._manager.interrupt_kernel()
 
 
 @contextmanager
-def kernel(folder: Path, **environment: str) -> Iterator[Kernel]:
-    """A fresh kernel that works in ``folder``."""
+def kernel(folder: Path, *, ipykernel: str = INSTALLED, **environment: str) -> Iterator[Kernel]:
+    """A fresh kernel that works in ``folder``, on a version of ipykernel."""
     manager, client = start_new_kernel(
-        cwd=str(folder), env={**os.environ, **environment}, startup_timeout=CELL_SECONDS
+        kernel_name=kernelspec(ipykernel),
+        cwd=str(folder),
+        env={**os.environ, **environment},
+        startup_timeout=CELL_SECONDS,
     )
     try:
         yield Kernel(manager, client)

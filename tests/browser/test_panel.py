@@ -1,0 +1,265 @@
+"""The panel in JupyterLab, Notebook 7 and Voila, used as people use it."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+import pytest
+from playwright.sync_api import Locator, Page, expect
+
+from .pages import SECONDS, Jupyter, Lab, NotebookPage, Voila, VoilaPage
+from .traffic import Traffic, size
+
+LOAD = "%load_ext modelcompose_jupyter"
+# A run that goes on for many times as long as a test needs to press Stop.
+STORY = """\
+%%compose story
+workflow:
+  title: A story
+  repeat_count: ${input.count as integer | 500}
+component:
+  type: model
+  task: text-generation
+  model: bundled:storyteller
+  text: ${input.prompt as text @(description How it begins)}
+  min_output_length: ${input.length as integer | 400}
+  max_output_length: ${input.length as integer | 400}
+  temperature: ${input.temperature as number | 0.7}
+"""
+
+
+def opened_panel(
+    application: Jupyter | Voila, *more: str
+) -> tuple[NotebookPage | VoilaPage, Panel]:
+    """A notebook with the panel of `STORY`, and more cells that have not run."""
+    opened = application.open(LOAD, STORY, *more)
+    if isinstance(opened, NotebookPage):
+        opened.run(0)
+        opened.run(1)
+    return opened, Panel(opened.output(1).locator(".modelcompose-panel"))
+
+
+class Panel:
+    """What a person finds in a panel."""
+
+    def __init__(self, root: Locator) -> None:
+        self.root = root
+        self.run = root.get_by_role("button", name="Run Workflow")
+        self.stop = root.get_by_role("button", name="Stop")
+        self.prompt = root.get_by_label("prompt *")
+        self.text = root.get_by_role("log", name="Generated text")
+        self.texts = root.locator(".modelcompose-text > div")
+        self.status = root.get_by_role("status")
+        self.error = root.get_by_role("alert")
+        expect(self.run).to_be_visible()
+
+    def start(self, prompt: str) -> None:
+        self.prompt.fill(prompt)
+        self.run.click()
+        expect(self.texts.first).to_have_text(re.compile(re.escape(prompt) + r"\W+\w+"))
+
+    def grows(self) -> None:
+        """Wait until there is more text than now."""
+        length = len(self.text.inner_text())
+        expect(self.text).to_have_text(re.compile(rf"[\s\S]{{{length + 20}}}"))
+
+    def is_in(self, state: str) -> None:
+        expect(self.root.locator(".modelcompose-run")).to_have_attribute("data-state", state)
+
+
+@pytest.mark.stop
+def test_a_prompt_runs_grows_stops_and_runs_again(
+    application: Jupyter | Voila, errors: list[str], elsewhere: list[str]
+) -> None:
+    _, panel = opened_panel(application)
+    expect(panel.stop).to_be_disabled()
+    panel.start("Once upon a time")
+    panel.grows()
+    expect(panel.run).to_be_disabled()
+    panel.stop.click()
+    panel.is_in("cancelled")
+    expect(panel.status).to_have_text(re.compile(r"^cancelled · \d+ tokens"))
+    expect(panel.texts.first).to_have_text(re.compile("^Once upon a time"))
+    slider = panel.root.get_by_role("slider")
+    for _ in range(4):
+        slider.press("ArrowRight")
+    panel.root.get_by_label("length").fill("5")
+    panel.root.get_by_label("count").fill("1")
+    panel.prompt.fill("A dragon")
+    panel.run.click()
+    panel.is_in("completed")
+    expect(panel.texts).to_have_text([re.compile("^A dragon")])
+    expect(panel.status).to_have_text(
+        re.compile(r"^length · 5 tokens .* bundled:storyteller · seed")
+    )
+    expect(panel.run).to_be_enabled()
+    assert not errors
+    # Voila's own template asks for icons.
+    assert [url for url in elsewhere if "fontawesome" not in url] == []
+
+
+# Prints GROWS, from a thread, once the run of a cell that blocks has text beyond its prompt.
+ANNOUNCE = """
+import threading
+
+def announce():
+    while not (story.last_run and len(story.last_run.text) > 20):
+        pause.wait(0.01)
+    print("GROWS", flush=True)
+
+pause = threading.Event()
+"""
+BLOCKING = [
+    "story.run(prompt='Once')",
+    "story(prompt='Once')",
+    "for piece in story.stream(prompt='Once'): pass",
+    "%compose run story prompt=Once",
+]
+ENDED = """
+from modelcompose_jupyter import local_host
+
+story.last_run.wait(60)
+print(story.last_run.state, story.last_run.text[:4], len(local_host().models()))
+story.last_run = None
+"""
+
+
+@pytest.mark.stop
+@pytest.mark.parametrize("application", ["lab", "notebook7"], indirect=True)
+def test_an_interrupt_stops_a_cell_that_runs(application: Jupyter) -> None:
+    blocking = [f"threading.Thread(target=announce).start()\n{code}" for code in BLOCKING]
+    opened, _ = opened_panel(application, ANNOUNCE, ENDED, *blocking)
+    announce, ended, first = 2, 3, 4
+    opened.run(announce)
+    for index in range(first, first + len(blocking)):
+        opened.run(index, wait=False)
+        expect(opened.output(index).first).to_contain_text("GROWS")
+        opened.interrupt()
+        expect(opened.output(index).last).to_contain_text("KeyboardInterrupt: run ")
+        opened.idle()
+        opened.run(ended)
+        expect(opened.output(ended)).to_have_text("cancelled Once 1\n")
+
+
+@pytest.mark.stop
+@pytest.mark.parametrize("application", ["lab", "notebook7"], indirect=True)
+def test_cancel_and_a_cleared_output_stop_the_run(application: Jupyter) -> None:
+    cancel = "_2.run.cancel()"
+    state = "print(_2.run.state, len(_2.run.text) > 10)"
+    opened, panel = opened_panel(application, cancel, state)
+    panel.start("Once upon a time")
+    opened.run(2)
+    panel.is_in("cancelled")
+    panel.start("A dragon")
+    opened.page.evaluate("window.jupyterapp.shell.currentWidget.content.activeCellIndex = 1")
+    opened.command("notebook:clear-cell-output")
+    expect(panel.root).to_have_count(0)
+    for _ in range(SECONDS):  # short cells: one that waits would keep the kernel from hearing of it
+        opened.run(3)
+        if "running" not in opened.output(3).inner_text():
+            break
+        opened.page.wait_for_timeout(1000)
+    expect(opened.output(3)).to_have_text("cancelled True\n")
+
+
+def test_control_enter_runs_with_what_is_typed(application: Jupyter | Voila) -> None:
+    _, panel = opened_panel(application)
+    panel.root.get_by_label("count").fill("1")
+    panel.prompt.fill("A mouse")
+    panel.prompt.press("Control+Enter")
+    panel.is_in("completed")
+    expect(panel.texts).to_have_text([re.compile("^A mouse")])
+
+
+def test_what_is_wrong_is_said_in_the_panel(application: Jupyter | Voila) -> None:
+    _, panel = opened_panel(application)
+    panel.run.click()
+    expect(panel.error).to_contain_text("missing input 'prompt'")
+    expect(panel.error).to_contain_text("cell:9:9")
+
+
+def test_keys_reach_everything_in_order(lab: Lab) -> None:
+    opened, panel = opened_panel(lab)
+    panel.root.get_by_label("count").focus()
+    reached = []
+    for _ in range(6):
+        opened.page.keyboard.press("Tab")
+        reached.append(
+            opened.page.evaluate(
+                "(e => e.labels?.[0]?.innerText || e.ariaLabel || e.innerText)"
+                "(document.activeElement)"
+            )
+        )
+    names = ["prompt *", "length", "temperature", "temperature", "Run Workflow", "Live"]
+    assert reached == names
+
+
+@pytest.mark.viewport(400, 900)
+@pytest.mark.parametrize("theme", ["light", "dark"])
+@pytest.mark.parametrize("application", ["lab", "voila"], indirect=True)
+def test_a_panel_fits_a_narrow_page_in_the_pages_colours(
+    application: Jupyter | Voila, theme: str
+) -> None:
+    opened = application.open(LOAD, STORY, theme=theme)  # type: ignore[arg-type]
+    opened.run_all()
+    panel = Panel(opened.output(1).locator(".modelcompose-panel"))
+    if isinstance(opened, NotebookPage):
+        opened.command("application:toggle-left-area")
+    panel.root.get_by_label("count").fill("1")
+    panel.root.get_by_label("length").fill("300")
+    panel.start("Once upon a time")
+    panel.is_in("completed")
+    wide = panel.root.evaluate(
+        "e => [e, ...e.querySelectorAll('*')].filter(x => x.scrollWidth > x.clientWidth + 1 && getComputedStyle(x).overflowX !== 'visible' && x.clientWidth).map(x => x.className)"
+    )
+    assert wide == []
+    box = panel.root.bounding_box()
+    assert box is not None
+    assert box["x"] + box["width"] <= 400
+    background, colour = (
+        sum(
+            map(
+                int, re.findall(r"\d+", panel.root.evaluate(f"e => getComputedStyle(e).{name}"))[:3]
+            )
+        )
+        for name in ("backgroundColor", "color")
+    )
+    assert (background < colour) == (theme == "dark")
+
+
+def test_reading_is_not_disturbed_by_what_comes(lab: Lab) -> None:
+    opened, panel = opened_panel(lab)
+    panel.root.get_by_label("count").fill("100")
+    panel.start("Once upon a time")
+    page = opened.page
+    page.wait_for_function(
+        "() => { const e = document.querySelector('.modelcompose-texts');"
+        " return e.scrollHeight > e.clientHeight + 200; }"
+    )
+    at_end = "e => e.scrollHeight - e.scrollTop - e.clientHeight < 30"
+    assert panel.text.evaluate(at_end)
+    selected = panel.texts.first.evaluate(
+        "e => { const r = document.createRange(); r.setStart(e.firstChild, 0); r.setEnd(e.firstChild, 9);"
+        " getSelection().removeAllRanges(); getSelection().addRange(r); return String(getSelection()); }"
+    )
+    panel.text.evaluate("e => { e.scrollTop = 10; e.dispatchEvent(new Event('scroll')); }")
+    height = panel.text.evaluate("e => e.scrollHeight")
+    page.wait_for_function(
+        "height => document.querySelector('.modelcompose-texts').scrollHeight > height + 300",
+        arg=height,
+    )
+    assert panel.text.evaluate("e => e.scrollTop") == 10
+    assert page.evaluate("String(getSelection())") == selected == "Once upon"
+    page.evaluate("getSelection().removeAllRanges()")
+    panel.text.evaluate(
+        "e => { e.scrollTop = e.scrollHeight; e.dispatchEvent(new Event('scroll')); }"
+    )
+    height = panel.text.evaluate("e => e.scrollHeight")
+    page.wait_for_function(
+        "height => document.querySelector('.modelcompose-texts').scrollHeight > height + 100",
+        arg=height,
+    )
+    assert panel.text.evaluate(at_end)
+    panel.stop.click()
+    panel.is_in("cancelled")

@@ -1,0 +1,127 @@
+"""How text travels from a run to the page: all of it, in order, and cheaply."""
+
+from __future__ import annotations
+
+import json
+from itertools import accumulate
+from pathlib import Path
+
+from playwright.sync_api import expect
+
+from .pages import Lab
+from .test_panel import Panel, opened_panel
+from .traffic import Traffic, size
+
+TESTS = Path(__file__).parent.parent
+TOKENS = 30_000
+
+# A model that says thirty thousand words, some of them outside the basic plane of Unicode, as fast
+# as a page can be expected to follow.
+FAST = f"""
+import sys, threading
+sys.path.insert(0, {str(TESTS)!r})
+from standins.scripted import ScriptedModels
+from modelcompose_jupyter import LocalHost, load
+
+def reply(prompt):
+    pause = threading.Event()
+    for number in range({TOKENS}):
+        if number % 100 == 0:
+            pause.wait(0.01)
+        yield "🦊 " if number % 1000 == 0 else f"w{{number}} "
+
+host = LocalHost(ScriptedModels(reply))
+flow = load("component: {{type: model, task: text-generation, model: m, text: '${{input.prompt as text}}'}}", host=host)
+flow.panel(prompt="x")
+"""
+WORDS = "".join("🦊 " if number % 1000 == 0 else f"w{number} " for number in range(TOKENS))
+
+
+def utf16(text: str) -> int:
+    return len(text.encode("utf-16-le")) // 2
+
+
+def test_thirty_thousand_tokens_arrive_in_order_for_three_times_their_bytes(
+    lab: Lab, traffic: Traffic, errors: list[str]
+) -> None:
+    opened = lab.open(FAST)
+    opened.run(0)
+    panel = Panel(opened.output(0).locator(".modelcompose-panel"))
+    traffic.clear()
+    panel.run.click()
+    panel.is_in("completed")
+    expect(panel.root.get_by_role("button", name="Copy text")).to_be_visible()
+    assert panel.texts.first.evaluate("e => e.textContent") == WORDS
+
+    messages = traffic.received("comm_msg")
+    sent = [each.content["data"].get("content", {}) for each in messages]
+    changes = [change for each in sent for change in each.get("changes", ())]
+    assert "".join(text for _, _, text in changes) + "" == WORDS[: sum(len(c[2]) for c in changes)]
+    offsets = [offset for _, offset, _ in changes]
+    assert offsets == [0, *accumulate(utf16(text) for _, _, text in changes)][: len(offsets)]
+    assert len(changes) > 20, "it was streamed"
+    assert size(messages) <= 3 * len(WORDS.encode())
+    assert not errors
+
+
+def test_a_page_that_is_loaded_in_the_middle_of_a_run_shows_all_of_it(lab: Lab) -> None:
+    opened, panel = opened_panel(lab, "print(_2.run.text == ''.join(_2._view._texts()))")
+    panel.root.get_by_label("count").fill("1")
+    panel.start("Once upon a time")
+    opened.command("docmanager:save")
+    opened.reload()
+    panel = Panel(opened.output(1).locator(".modelcompose-panel"))
+    panel.is_in("completed")
+    opened.run(2)
+    expect(opened.output(2)).to_have_text("True\n")
+    shown = panel.texts.first.evaluate("e => e.textContent")
+    assert shown.startswith("Once upon a time")
+    assert len(shown) > 1000
+
+
+def test_a_notebook_without_a_kernel_shows_the_last_text(lab: Lab) -> None:
+    opened, panel = opened_panel(lab)
+    saved = opened.page.locator(".modelcompose-saved")
+    panel.root.get_by_label("count").fill("1")
+    panel.root.get_by_label("length").fill("20")
+    panel.start("Once upon a time")
+    panel.is_in("completed")
+    text = panel.texts.first.evaluate("e => e.textContent")
+    expect(saved).to_contain_text(text)
+    expect(saved).to_be_hidden()
+    opened.command("docmanager:save")
+    notebook = json.loads(opened.file.read_text())
+    outputs = notebook["cells"][1]["outputs"]
+    assert "".join(outputs[1]["data"]["text/plain"]).startswith(text)
+    assert outputs[1]["metadata"]["modelcompose"]["input"]["prompt"] == "Once upon a time"
+    opened.shut_down()
+    opened.reload()
+    expect(saved).to_be_visible()
+    expect(saved).to_contain_text(text)
+
+
+def test_going_back_live_and_copying(lab: Lab) -> None:
+    opened, panel = opened_panel(lab)
+    opened.page.context.grant_permissions(["clipboard-read", "clipboard-write"])
+    panel.root.get_by_label("count").fill("1")
+    panel.root.get_by_label("length").fill("8")
+    for prompt in ("A fox", "A bear"):
+        panel.prompt.fill(prompt)
+        panel.run.click()
+        expect(panel.texts).to_contain_text([prompt])
+        panel.is_in("completed")
+    earlier = panel.root.get_by_role("combobox", name="Earlier runs")
+    expect(earlier.locator("option")).to_have_count(2)
+    earlier.select_option(index=1)
+    expect(panel.texts).to_contain_text(["A fox"])
+    expect(panel.prompt).to_have_value("A fox")
+    panel.root.get_by_role("button", name="Copy as Python").click()
+    expect(panel.root.get_by_role("button", name="Copied")).to_be_visible()
+    copied = opened.page.evaluate("navigator.clipboard.readText()")
+    assert copied == "story(count=1, prompt='A fox', length=8, temperature=0.7)"
+    panel.root.get_by_label("Live").check()
+    panel.root.get_by_role("slider").press("ArrowRight")
+    expect(earlier.locator("option")).to_have_count(3)
+    panel.prompt.fill("A wolf")
+    panel.prompt.blur()
+    expect(panel.texts).to_contain_text(["A wolf"])
