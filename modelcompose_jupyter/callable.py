@@ -2,14 +2,24 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+import inspect
+import keyword
+from collections.abc import Collection, Container, Iterator, Mapping
 from html import escape
+from os import PathLike
 from pathlib import Path
-from typing import Any
+from textwrap import indent
+from typing import TYPE_CHECKING, Any
 
+from .diagram import Diagram, diagram
 from .document import Document, Input, Output, Signature, load_document, signature
+from .errors import InputError
 from .host import Host, local_host
 from .workflow import Run
+
+if TYPE_CHECKING:
+    from .mapping import RowStream
+    from .widgets.panel import Panel
 
 _STOP_SECONDS = 10.0
 
@@ -31,6 +41,11 @@ class Workflow:
         self._host = host
         self._signature = signature(document, self._workflow)
         self.last_run: Run | None = None
+        self.last_map: list[Any] | None = None
+        # What IPython's ?, its completion, help() and ipywidgets.interact look at.
+        self.__name__ = _python_name(self.id)
+        self.__signature__ = _python_signature(self._signature)
+        self.__doc__ = _documentation(self)
 
     @property
     def host(self) -> Host:
@@ -61,6 +76,11 @@ class Workflow:
     def outputs(self) -> tuple[Output, ...]:
         return self._signature.outputs
 
+    @property
+    def diagram(self) -> Diagram:
+        """The jobs as a graph, which shows itself in a notebook."""
+        return diagram(self.document, self._workflow)
+
     def describe(self) -> dict[str, Any]:
         """Id, title, description, inputs and outputs as plain data."""
         data = {"workflow_id": self.id, "title": self.title, "description": self.description}
@@ -75,8 +95,14 @@ class Workflow:
         Raises:
             InputError: an input is missing, unknown or of the wrong type.
         """
-        values = {**(input or {}), **inputs} if isinstance(input, Mapping | None) else input
-        self.last_run = self.host.submit(self.document, self.id, values)
+        return self.start(
+            {**(input or {}), **inputs} if isinstance(input, Mapping | None) else input
+        )
+
+    def start(self, values: Any, *, seed: int | None = None) -> Run:
+        """`submit` with all inputs as one value, and the seed of the first generation where the
+        document gives none; drawn if None."""
+        self.last_run = self.host.submit(self.document, self.id, values, seed=seed)
         return self.last_run
 
     def run(self, input: Any = None, /, **inputs: Any) -> Run:
@@ -111,42 +137,149 @@ class Workflow:
         """Run, and iterate over the text as it comes. Leaving the loop stops the run."""
         return TextStream(self.submit(input, **inputs))
 
+    def map(
+        self,
+        rows: Any,
+        input: Any = None,
+        /,
+        *,
+        save_to: str | PathLike[str] | None = None,
+        progress: bool = True,
+        **inputs: Any,
+    ) -> Any:
+        """Run for each of many rows, many at a time, and return the outputs in their order.
+
+        A row that fails has its ComposeError in its place and does not end the others. An
+        interrupt stops what is in flight and goes on as KeyboardInterrupt; the outputs so far are
+        the list ``last_map``, with None for rows that have none.
+
+        Args:
+            rows: a list or any iterable, a Series or DataFrame of pandas or polars, or a Dataset
+                of datasets. Each row is a mapping of inputs, or a plain value where there is one
+                input that it can stand for: the only required one, else the only one. Of a table,
+                the columns that are named like inputs are taken; what is missing is not given.
+            input: inputs for all rows, as a mapping; a row's own win.
+            save_to: a ``.jsonl`` or ``.parquet`` file that keeps each row as soon as it has ended.
+                Running again goes on from there: rows that are done are read from it.
+            progress: whether to show a bar.
+            inputs: inputs for all rows, by name.
+
+        Returns:
+            A list; for pandas and polars a Series, which has the index that the rows have.
+
+        Raises:
+            InputError: rows or inputs that the workflow cannot take, or that differ from those of
+                a row that the file has.
+            UsageError: the file cannot be written, or holds something else.
+            ComposeError: the host is closed, or the file could not be written on.
+        """
+        stream = self.imap(rows, input, save_to=save_to, progress=progress, **inputs)
+        self.last_map = []
+        return stream.collect(self.last_map)
+
+    def imap(
+        self,
+        rows: Any,
+        input: Any = None,
+        /,
+        *,
+        save_to: str | PathLike[str] | None = None,
+        progress: bool = True,
+        **inputs: Any,
+    ) -> RowStream:
+        """`map` as an iterator over ``(index, output)``, as the rows end.
+
+        Rows are read only as fast as others end, and nothing is kept of those that were handed
+        out. Leaving the loop, or ``close()``, stops what is in flight.
+        """
+        from .mapping import RowStream
+
+        if not isinstance(input, Mapping | None):
+            raise InputError("inputs for all rows must be a mapping", hint="Or give them by name.")
+        return RowStream(self, rows, {**(input or {}), **inputs}, save_to, progress)
+
+    def panel(self, input: Mapping[str, Any] | None = None, /, **inputs: Any) -> Panel:
+        """A form that runs it in a notebook, with these inputs to begin with.
+
+        Its inputs are ordinary ipywidgets: ``panel.inputs.temperature`` is a slider.
+        """
+        from .widgets.panel import Panel
+
+        return Panel(self, {**(input or {}), **inputs})
+
+    def rerun(self, record: Mapping[str, Any]) -> Run:
+        """Run again what ``run.record`` tells of, an earlier kernel's or a colleague's too.
+
+        Raises:
+            InputError: the record is of another document or workflow.
+        """
+        if (record.get("document"), record.get("workflow")) != (self.document.hash, self.id):
+            raise InputError(
+                "the record is of another document or workflow",
+                hint="Declare the document as it was then, and use its workflow.",
+                code="other_document",
+            )
+        return self.start(record["input"], seed=record["seed"])
+
     def __getstate__(self) -> dict[str, Any]:
         # A copy in another process has a host and runs of its own.
-        return {**vars(self), "_host": None, "last_run": None}
+        return {**vars(self), "_host": None, "last_run": None, "last_map": None}
 
     @property
     def _label(self) -> str:
         """The title, else the id if its author gave it one."""
         return self.title or ("" if self.id.startswith("__") else self.id)
 
+    @property
+    def _models(self) -> list[str]:
+        """The models that the jobs use, as the document names them."""
+        models = (str(job.component.model["source"]) for job in self._workflow.jobs)
+        return list(dict.fromkeys(models))
+
     def __repr__(self) -> str:
         lines = [f"Workflow {self._label}".rstrip()]
         if self.description:
             lines.append(f"  {self.description}")
-        models = dict.fromkeys(job.component.model["source"] for job in self._workflow.jobs)
-        lines.append(f"  model: {', '.join(models)}")
+        lines.append(f"  model: {', '.join(self._models)}")
         for label, entries in (("inputs", self._signature.inputs), ("outputs", self.outputs)):
             lines.append(f"  {label}: {', '.join(map(str, entries)) or 'none'}")
-        return "\n".join(lines)
+        return "\n".join([*lines, "", indent(self.diagram.text, "  ")])
 
-    def _repr_html_(self) -> str:
-        models = dict.fromkeys(job.component.model["source"] for job in self._workflow.jobs)
+    def _repr_mimebundle_(
+        self, include: Container[str] | None = None, exclude: Container[str] | None = None
+    ) -> dict[str, str]:
+        picture = self.diagram
+        bundle = {
+            **picture._repr_mimebundle_(),
+            "text/plain": repr(self),
+            "text/html": self._html(picture),
+        }
+        # A picture alone would hide the inputs where it is preferred to HTML.
+        del bundle["image/svg+xml"]
+        return {
+            kind: data
+            for kind, data in bundle.items()
+            if (include is None or kind in include) and (exclude is None or kind not in exclude)
+        }
+
+    def _html(self, picture: Diagram) -> str:
+        models = ", ".join(f"<code>{escape(model)}</code>" for model in self._models)
+        description = f"<div>{escape(self.description)}</div>" if self.description else ""
+        left = "style='text-align:left'"
+        head = "".join(f"<th {left}>{name}</th>" for name in ("input", "type", "default", ""))
         rows = "".join(
-            f"<tr><td style='text-align:left'><code>{escape(each.name)}</code></td>"
-            f"<td style='text-align:left'>{escape(str(each.type))}</td>"
-            f"<td style='text-align:left'>{'required' if each.required else ''}"
-            f"{escape(repr(each.default)) if each.default is not None else ''}</td>"
-            f"<td style='text-align:left'>{escape(each.description or '')}</td></tr>"
+            f"<tr><td {left}><code>{escape(each.name)}</code></td>"
+            f"<td {left}>{escape(str(each.type))}</td>"
+            f"<td {left}>{escape(_default(each))}</td>"
+            f"<td {left}>{escape(each.help or '')}</td></tr>"
             for each in self._signature.inputs
         )
+        table = f"<table><thead><tr>{head}</tr></thead><tbody>{rows}</tbody></table>"
         outputs = ", ".join(f"<code>{escape(str(each))}</code>" for each in self.outputs)
         return (
-            f"<div><strong>{escape(self._label or 'Workflow')}</strong>"
-            f" · {', '.join(f'<code>{escape(str(m))}</code>' for m in models)}"
-            f"{f'<div>{escape(self.description)}</div>' if self.description else ''}"
-            f"<table><thead><tr><th>input</th><th>type</th><th></th><th></th></tr></thead>"
-            f"<tbody>{rows}</tbody></table><div>gives {outputs}</div></div>"
+            f"<div><strong>{escape(self._label or 'Workflow')}</strong> · {models}{description}"
+            f'<div style="overflow:auto;max-height:40em;margin:8px 0">{picture.svg}</div>'
+            f"{table if rows else ''}<div>gives {outputs}</div></div>"
         )
 
 
@@ -206,3 +339,99 @@ def stop(run: Run, error: BaseException) -> None:
         tokens = run.usage.get("generated", 0)
         line = f"KeyboardInterrupt: run {run.id} was stopped after {tokens} tokens"
         error._render_traceback_ = lambda: [line]  # type: ignore[attr-defined]
+
+
+# How a workflow shows itself to Python's own tools
+
+
+def _is_keyword(name: str) -> bool:
+    """Whether Python takes a name as a keyword argument."""
+    return name.isidentifier() and not keyword.iskeyword(name)
+
+
+def _python_name(id_: str) -> str:
+    return id_ if _is_keyword(id_) and not id_.startswith("__") else "workflow"
+
+
+def _python_signature(described: Signature) -> inspect.Signature:
+    """How a workflow is called: by keywords, and by a mapping where these do not do."""
+    kinds = inspect.Parameter
+    names = [each.name for each in described.inputs]
+    keywords = [
+        kinds(each.name, kinds.KEYWORD_ONLY, default=kinds.empty if each.required else each.default)
+        for each in described.inputs
+        if _is_keyword(each.name)
+    ]
+    before, after = [], []
+    if described.open or len(keywords) < len(names):
+        before.append(kinds(_free("input", names), kinds.POSITIONAL_ONLY, default=None))
+    if described.open:
+        after.append(kinds(_free("inputs", names), kinds.VAR_KEYWORD))
+    return inspect.Signature([*before, *keywords, *after])
+
+
+def _free(name: str, taken: Collection[str]) -> str:
+    return name if name not in taken else _free(f"{name}_", taken)
+
+
+def _documentation(workflow: Workflow) -> str:
+    """What ``help()`` and IPython's ``?`` say of a workflow."""
+    inputs = [
+        f"    {each}{'' if each.required or each.default is not None else ' (optional)'}"
+        + (f"\n        {each.help}" if each.help else "")
+        for each in workflow.inputs.values()
+    ]
+    if workflow.signature.open:
+        inputs.append("    and any other")
+    sections = [
+        workflow._label or "A workflow.",
+        workflow.description or "",
+        "\n".join(["Inputs:", *(inputs or ["    none"])]),
+        "\n".join(["Outputs:", *(f"    {each}" for each in workflow.outputs)]),
+        f"Example:\n    {_example(workflow)}",
+        f"help(type({workflow.__name__})) says what else it can do.",
+    ]
+    return "\n\n".join(filter(None, sections))
+
+
+def _example(workflow: Workflow) -> str:
+    """A call with what is required, or with one input where nothing is."""
+    inputs = list(workflow.inputs.values())
+    shown = [each for each in inputs if each.required] or inputs[:1]
+    values = {each.name: _example_value(each) for each in shown}
+    if all(map(_is_keyword, values)):
+        arguments = ", ".join(f"{name}={value!r}" for name, value in values.items())
+    else:
+        arguments = repr(values)
+    name = workflow.outputs[0].name if workflow.outputs else None
+    return f"{workflow.__name__}({arguments})" + ("" if name is None else f"[{name!r}]")
+
+
+_EXAMPLES = {
+    "integer": 1,
+    "number": 1.0,
+    "boolean": True,
+    "list": ["…"],
+    "object": {"…": "…"},
+    "json": {"…": "…"},
+}
+
+
+def _example_value(input: Input) -> Any:
+    """The default, else a value of the input's type."""
+    if input.default is not None:
+        return input.default
+    type_ = input.type
+    value: Any = _EXAMPLES.get(type_.name, "…")
+    if type_.name == "select":
+        value = type_.options[0]
+    elif type_.name == "slider":
+        value = int(type_.range[0]) if type_.counts_whole else type_.range[0]
+    return [value] if type_.is_list else value
+
+
+def _default(input: Input) -> str:
+    """The default as Python writes it, or whether the input has to be given."""
+    if input.required:
+        return "required"
+    return "optional" if input.default is None else repr(input.default)

@@ -1,12 +1,19 @@
-"""Tests run on one thread each, with a Hugging Face cache of their own and no network."""
+"""Tests run on one thread each, with a Hugging Face cache of their own and no network.
+
+Here is also what tests of several folders share.
+"""
 
 from __future__ import annotations
 
 import os
 import tempfile
+from collections.abc import Iterator
 
 import pytest
 from standins import ipykernels
+from standins.scripted import ScriptedModels
+
+from modelcompose_jupyter import LocalHost
 
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 os.environ["HF_HOME"] = tempfile.mkdtemp(prefix="modelcompose-hf-")
@@ -35,3 +42,17 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
 def ipykernel(request: pytest.FixtureRequest) -> str:
     """The version of ipykernel for the kernels of a test: the installed one, or each asked for."""
     return str(request.param)
+
+
+@pytest.fixture
+def models() -> ScriptedModels:
+    """Models that answer as a test scripts it."""
+    return ScriptedModels()
+
+
+@pytest.fixture
+def host(models: ScriptedModels) -> Iterator[LocalHost]:
+    """A host with scripted models."""
+    host = LocalHost(models)  # type: ignore[arg-type]
+    yield host
+    host.close()

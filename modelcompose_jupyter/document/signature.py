@@ -36,8 +36,8 @@ class Input:
     """One input of a workflow.
 
     ``default`` is None where there is none, or where it is only known when the workflow runs.
-    ``notes`` are the annotations, such as ``description``. ``parameter`` is the generation parameter
-    that the input goes into, if it goes into one as it is.
+    ``notes`` are the annotations, such as ``description``. ``parameter`` is the generation
+    parameter that the input goes into, if it goes into one as it is.
     """
 
     name: str

@@ -11,16 +11,15 @@ import time
 from collections import OrderedDict
 from collections.abc import Callable, Mapping
 from html import escape
-from typing import Any, Protocol
+from typing import Any
 
 import ipywidgets
 from IPython import get_ipython
 from IPython.display import display
 
-from ..document import Document, Signature
 from ..errors import ComposeError
 from ..progress import as_text
-from ..workflow import Run
+from ..workflow import Run, Runnable
 from . import inputs as fields
 from .run_view import RunView
 from .saved import SavedRun
@@ -28,26 +27,6 @@ from .snippets import as_curl, as_python
 
 _KEPT_RUNS = 20
 _LABEL_LENGTH = 40
-
-
-class Runnable(Protocol):
-    """What a panel needs of a workflow."""
-
-    document: Document
-
-    @property
-    def id(self) -> str: ...
-
-    @property
-    def title(self) -> str | None: ...
-
-    @property
-    def description(self) -> str | None: ...
-
-    @property
-    def signature(self) -> Signature: ...
-
-    def start(self, values: Mapping[str, Any], *, seed: int | None = None) -> Run: ...
 
 
 class Panel(ipywidgets.VBox):

@@ -341,9 +341,10 @@ class Run:
             self._error = ComposeError.from_dict(dict(data))
         elif event.type == "state":
             self._summary |= data.get("summary", {})
-            self._state = State(data["state"])
-            if self._state is State.CANCELLED and self._error is None:
+            state = State(data["state"])
+            if state is State.CANCELLED and self._error is None:
                 self._error = RunCancelled(f"run {self.id} was stopped")
+            self._state = state  # last: who sees the end sees all of it
 
     def _repr_mimebundle_(self, **_: Any) -> tuple[dict[str, str], dict[str, Any]]:
         """IPython's hook: in a notebook, the record stays with the output that shows a run."""

@@ -3,13 +3,11 @@
 from __future__ import annotations
 
 import re
-from pathlib import Path
 
 import pytest
-from playwright.sync_api import Locator, Page, expect
+from playwright.sync_api import Locator, expect
 
-from .pages import SECONDS, Jupyter, Lab, NotebookPage, Voila, VoilaPage
-from .traffic import Traffic, size
+from .pages import SECONDS, Jupyter, Lab, NotebookPage, Theme, Voila, VoilaPage
 
 LOAD = "%load_ext modelcompose_jupyter"
 # A run that goes on for many times as long as a test needs to press Stop.
@@ -199,9 +197,9 @@ def test_keys_reach_everything_in_order(lab: Lab) -> None:
 @pytest.mark.parametrize("theme", ["light", "dark"])
 @pytest.mark.parametrize("application", ["lab", "voila"], indirect=True)
 def test_a_panel_fits_a_narrow_page_in_the_pages_colours(
-    application: Jupyter | Voila, theme: str
+    application: Jupyter | Voila, theme: Theme
 ) -> None:
-    opened = application.open(LOAD, STORY, theme=theme)  # type: ignore[arg-type]
+    opened = application.open(LOAD, STORY, theme=theme)
     opened.run_all()
     panel = Panel(opened.output(1).locator(".modelcompose-panel"))
     if isinstance(opened, NotebookPage):
@@ -210,22 +208,47 @@ def test_a_panel_fits_a_narrow_page_in_the_pages_colours(
     panel.root.get_by_label("length").fill("300")
     panel.start("Once upon a time")
     panel.is_in("completed")
-    wide = panel.root.evaluate(
-        "e => [e, ...e.querySelectorAll('*')].filter(x => x.scrollWidth > x.clientWidth + 1 && getComputedStyle(x).overflowX !== 'visible' && x.clientWidth).map(x => x.className)"
-    )
-    assert wide == []
+    assert panel.root.evaluate(CUT_OFF) == []
     box = panel.root.bounding_box()
     assert box is not None
     assert box["x"] + box["width"] <= 400
-    background, colour = (
-        sum(
-            map(
-                int, re.findall(r"\d+", panel.root.evaluate(f"e => getComputedStyle(e).{name}"))[:3]
-            )
-        )
-        for name in ("backgroundColor", "color")
-    )
+    style = "e => [getComputedStyle(e).backgroundColor, getComputedStyle(e).color]"
+    background, colour = map(brightness, panel.root.evaluate(style))
     assert (background < colour) == (theme == "dark")
+
+
+def brightness(colour: str) -> int:
+    """Of a colour as browsers write it: ``rgb(1, 2, 3)``."""
+    return sum(map(int, re.findall(r"\d+", colour)[:3]))
+
+
+# The classes of elements whose content does not fit.
+CUT_OFF = """
+panel => [panel, ...panel.querySelectorAll('*')]
+    .filter(each => each.clientWidth && each.scrollWidth > each.clientWidth + 1)
+    .filter(each => getComputedStyle(each).overflowX !== 'visible')
+    .map(each => each.className)
+"""
+
+SCROLL = """
+(texts, top) => {
+    texts.scrollTop = top < 0 ? texts.scrollHeight : top;
+    texts.dispatchEvent(new Event('scroll'));
+    return texts.scrollHeight;
+}
+"""
+HIGHER = "height => document.querySelector('.modelcompose-texts').scrollHeight > height"
+AT_END = "texts => texts.scrollHeight - texts.scrollTop - texts.clientHeight < 30"
+SELECT = """
+text => {
+    const range = document.createRange();
+    range.setStart(text.firstChild, 0);
+    range.setEnd(text.firstChild, 9);
+    getSelection().removeAllRanges();
+    getSelection().addRange(range);
+}
+"""
+SELECTED = "String(getSelection())"
 
 
 def test_reading_is_not_disturbed_by_what_comes(lab: Lab) -> None:
@@ -233,33 +256,16 @@ def test_reading_is_not_disturbed_by_what_comes(lab: Lab) -> None:
     panel.root.get_by_label("count").fill("100")
     panel.start("Once upon a time")
     page = opened.page
-    page.wait_for_function(
-        "() => { const e = document.querySelector('.modelcompose-texts');"
-        " return e.scrollHeight > e.clientHeight + 200; }"
-    )
-    at_end = "e => e.scrollHeight - e.scrollTop - e.clientHeight < 30"
-    assert panel.text.evaluate(at_end)
-    selected = panel.texts.first.evaluate(
-        "e => { const r = document.createRange(); r.setStart(e.firstChild, 0); r.setEnd(e.firstChild, 9);"
-        " getSelection().removeAllRanges(); getSelection().addRange(r); return String(getSelection()); }"
-    )
-    panel.text.evaluate("e => { e.scrollTop = 10; e.dispatchEvent(new Event('scroll')); }")
-    height = panel.text.evaluate("e => e.scrollHeight")
-    page.wait_for_function(
-        "height => document.querySelector('.modelcompose-texts').scrollHeight > height + 300",
-        arg=height,
-    )
+    page.wait_for_function(HIGHER, arg=panel.text.evaluate("e => e.clientHeight") + 400)
+    assert panel.text.evaluate(AT_END)
+    panel.texts.first.evaluate(SELECT)
+    height = panel.text.evaluate(SCROLL, 10)
+    page.wait_for_function(HIGHER, arg=height + 300)
     assert panel.text.evaluate("e => e.scrollTop") == 10
-    assert page.evaluate("String(getSelection())") == selected == "Once upon"
+    assert page.evaluate(SELECTED) == "Once upon"
     page.evaluate("getSelection().removeAllRanges()")
-    panel.text.evaluate(
-        "e => { e.scrollTop = e.scrollHeight; e.dispatchEvent(new Event('scroll')); }"
-    )
-    height = panel.text.evaluate("e => e.scrollHeight")
-    page.wait_for_function(
-        "height => document.querySelector('.modelcompose-texts').scrollHeight > height + 100",
-        arg=height,
-    )
-    assert panel.text.evaluate(at_end)
+    height = panel.text.evaluate(SCROLL, -1)
+    page.wait_for_function(HIGHER, arg=height + 100)
+    assert panel.text.evaluate(AT_END)
     panel.stop.click()
     panel.is_in("cancelled")

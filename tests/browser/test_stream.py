@@ -30,9 +30,9 @@ def reply(prompt):
             pause.wait(0.01)
         yield "🦊 " if number % 1000 == 0 else f"w{{number}} "
 
-host = LocalHost(ScriptedModels(reply))
-flow = load("component: {{type: model, task: text-generation, model: m, text: '${{input.prompt as text}}'}}", host=host)
-flow.panel(prompt="x")
+model = {{"type": "model", "task": "text-generation", "model": "m"}}
+document = {{"component": {{**model, "text": "${{input.prompt}}"}}}}
+load(document, host=LocalHost(ScriptedModels(reply))).panel(prompt="x")
 """
 WORDS = "".join("🦊 " if number % 1000 == 0 else f"w{number} " for number in range(TOKENS))
 

@@ -3,26 +3,10 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from typing import Any
 
-import pytest
-from standins.scripted import ScriptedModels
-
-from modelcompose_jupyter import LocalHost
 from modelcompose_jupyter.widgets.painter import painter
-
-
-@pytest.fixture
-def models() -> ScriptedModels:
-    return ScriptedModels()
-
-
-@pytest.fixture
-def host(models: ScriptedModels) -> Iterator[LocalHost]:
-    host = LocalHost(models)  # type: ignore[arg-type]
-    yield host
-    host.close()
 
 
 def wait_until(widget: Any, holds: Callable[[], bool]) -> None:

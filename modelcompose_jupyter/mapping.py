@@ -1,0 +1,374 @@
+"""Many rows through a workflow, many at a time: `Workflow.map` and `Workflow.imap`.
+
+Rows are read on the caller's thread, which otherwise waits in short interruptible steps. The thread
+``modelcompose-map`` belongs to a RowStream: it submits the runs, so that an interrupt never comes
+in the midst of that and leaves a run of which nobody knows. That a run has ended is noted on
+whatever thread ends it.
+"""
+
+from __future__ import annotations
+
+import sys
+import threading
+import time
+from collections.abc import Callable, Iterator, Mapping
+from concurrent.futures import ThreadPoolExecutor
+from functools import partial
+from os import PathLike
+from queue import Empty, SimpleQueue
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+from .document import plain
+from .errors import ComposeError, InputError, RunCancelled
+from .journal import open_journal
+from .rows import RowInputs, row_source
+
+if TYPE_CHECKING:
+    from .workflow import Run, Runnable
+
+IN_FLIGHT = 32
+"""How many rows are begun and not yet handed out; more would only wait, and cost memory."""
+
+MAP_THREAD_NAME = "modelcompose-map"
+_TICK = 0.1  # seconds; waits are this long at most, so that an interrupt is never late
+_STOP_SECONDS = 10.0
+
+
+class Row(NamedTuple):
+    """A row that has ended: its place, from 0, and its output or its ComposeError."""
+
+    index: int  # type: ignore[assignment]  # in place of tuple.index(), which nobody needs here
+    output: Any
+
+
+class RowStream(Iterator[Row]):
+    """Rows as they end. What is in flight is stopped when nobody holds this any more.
+
+    One thread at a time may use it.
+    """
+
+    def __init__(
+        self,
+        workflow: Runnable,
+        rows: Any,
+        shared: Mapping[str, Any],
+        save_to: str | PathLike[str] | None,
+        progress: bool,
+    ) -> None:
+        """Get ready to run; nothing runs before the first row is asked for.
+
+        Raises:
+            InputError: rows or inputs that the workflow cannot take, or that a row of the file
+                did not have.
+            UsageError: the file cannot be written, or holds something else.
+        """
+        self._closed = True  # until there is something to close
+        self._submit = workflow.start
+        self._submitter = ThreadPoolExecutor(1, thread_name_prefix=MAP_THREAD_NAME)
+        self._inputs = RowInputs(workflow.signature, shared)
+        self._source = row_source(rows, self._inputs)
+        self._rows = enumerate(self._source.read())
+        self._exhausted = False
+        self._ready: SimpleQueue[_Flight | Exception] = SimpleQueue()
+        self._flights: dict[int, _Flight] = {}
+        self._last: Row | None = None
+        self._ended = 0
+        self._left: list[Row] = []
+        self._journal = (
+            open_journal(save_to, workflow.id, workflow.document.hash)
+            if save_to is not None
+            else None
+        )
+        try:
+            self._check_restored()
+            self._progress = _Progress(workflow.title, self._source.count, shown=progress)
+        except BaseException:
+            if self._journal is not None:
+                self._journal.close()
+            raise
+        self._closed = False
+
+    def _check_restored(self) -> None:
+        """Find a row that had other inputs before more is run, where rows can be read twice."""
+        if self._journal is None or self._source.count is None or len(self._journal) == 0:
+            return
+        for index, row in enumerate(self._source.read()):
+            if index in self._journal:
+                self._journal.check(index, self._inputs.of(row))
+
+    def __next__(self) -> Row:
+        if self._closed:
+            raise StopIteration
+        try:
+            return self._next()
+        except BaseException as error:
+            self._stop(error)
+            raise
+
+    def _next(self) -> Row:
+        self._last = None
+        while True:
+            has_slot = not self._exhausted and len(self._flights) < IN_FLIGHT
+            if has_slot:
+                restored = self._begin_next()
+                if restored is not None:
+                    return restored
+            elif not self._flights:
+                raise StopIteration
+            flight = self._next_ended(wait=not has_slot)
+            self._check_saved()
+            if flight is not None:
+                return self._hand_out(flight)
+
+    def _begin_next(self) -> Row | None:
+        """Begin a row, if there is one. A row that is done already is returned instead."""
+        index, row = next(self._rows, (None, None))
+        if index is None:
+            self._exhausted = True
+            return None
+        if index == 0:
+            self._inputs.check_form(row)
+        inputs = self._inputs.of(row)
+        if self._journal is not None and index in self._journal:
+            output = self._journal.restore(index, inputs)
+            self._progress.add(output, tokens=0)
+            return self._note(Row(index, output))
+        flight = _Flight(index, inputs, self._teller())
+        self._flights[index] = flight
+        self._submitter.submit(flight.begin, self._submit, self._ready.put)
+        return None
+
+    def _teller(self) -> Callable[[_Flight], None]:
+        """What brings a flight that has ended here. It must not hold this iterator, since a run
+        that goes on would then keep it alive."""
+        ready, journal = self._ready.put, self._journal
+        if journal is None:
+            return ready
+        return lambda flight: journal.add(flight.line, partial(ready, flight))
+
+    def _next_ended(self, *, wait: bool) -> _Flight | None:
+        try:
+            ended = self._ready.get(wait, _TICK)
+        except Empty:
+            return None
+        if isinstance(ended, Exception):
+            raise ended
+        return ended
+
+    def _check_saved(self) -> None:
+        if self._journal is not None and self._journal.error is not None:
+            raise self._journal.error
+
+    def _hand_out(self, flight: _Flight) -> Row:
+        row = self._note(flight.row)
+        del self._flights[flight.index]
+        flight.leave()
+        self._progress.add(row.output, tokens=flight.tokens)
+        return row
+
+    def _note(self, row: Row) -> Row:
+        self._last = row
+        self._ended += 1
+        return row
+
+    def collect(self, outputs: list[Any]) -> Any:
+        """Run all rows, and return the outputs in the form that belongs to the rows.
+
+        ``outputs`` grows in the order of the rows. Where it ends early, it has the outputs so far,
+        and None for rows that have none.
+        """
+
+        def put(row: Row) -> None:
+            outputs.extend([None] * (row.index + 1 - len(outputs)))
+            outputs[row.index] = row.output
+
+        try:
+            for row in self:
+                put(row)
+        except BaseException as error:
+            self._stop(error)
+            for row in self._left:
+                put(row)
+            outputs.extend([None] * ((self._source.count or 0) - len(outputs)))
+            raise
+        return self._source.result(outputs)
+
+    def close(self) -> None:
+        """Stop what is in flight; what has ended is kept in the file, if there is one.
+
+        Raises:
+            ComposeError: the file could not be written.
+        """
+        if not self._closed:
+            self._stop(None)
+            self._check_saved()
+
+    def __del__(self) -> None:
+        if not sys.is_finalizing():  # at the end of a process its threads can no longer be awaited
+            self._stop(None)
+
+    def _stop(self, error: BaseException | None) -> None:
+        """Stop, keep what has ended, and have IPython say of an interrupt how far it went."""
+        if not self._closed:
+            self._closed = True
+            flights = list(self._flights.values())
+            if self._last is not None:
+                self._left.append(self._last)
+            try:
+                self._land(flights)
+            finally:
+                late = [flight.row for flight in flights if flight.ended]
+                self._left += late
+                self._ended += len(late)
+                self._flights.clear()
+                self._progress.close()
+                if self._journal is not None:
+                    self._journal.close()
+        if isinstance(error, KeyboardInterrupt):
+            line = f"KeyboardInterrupt: {self._how_far()}"
+            error._render_traceback_ = lambda: [line]  # type: ignore[attr-defined]
+
+    def _land(self, flights: list[_Flight]) -> None:
+        """Stop flights and wait until they have ended, which may be with an output after all."""
+        for flight in flights:
+            flight.stop()
+        self._submitter.shutdown(cancel_futures=True)
+        deadline = time.monotonic() + _STOP_SECONDS
+        for flight in flights:
+            flight.wait(max(0.0, deadline - time.monotonic()))
+            flight.tell_if_ended()
+            flight.leave()
+
+    def _how_far(self) -> str:
+        count = self._source.count
+        ended = f"{self._ended} row{'' if self._ended == 1 else 's'}"
+        if count is not None:
+            ended = f"{self._ended} of {count} rows"
+        text = f"the map was stopped after {ended}"
+        if self._journal is None:
+            return text
+        return f"{text}; run it again to go on, {self._journal.path} has what is done"
+
+
+class _Flight:
+    """A row that was begun. ``tell`` is called once, when it has ended other than by `stop`."""
+
+    def __init__(self, index: int, inputs: Any, tell: Callable[[_Flight], None]) -> None:
+        self.index = index
+        self._inputs = inputs
+        self._tell = tell
+        self._run: Run | None = None
+        self._refusal: InputError | None = None
+        self._leave: Callable[[], None] | None = None
+        self._stopped = False
+        self._told = False
+        # Reentrant, since collecting garbage may stop other flights wherever it likes.
+        self._lock = threading.RLock()
+
+    def begin(self, submit: Callable[[Any], Run], fail: Callable[[Exception], None]) -> None:
+        """Start the run. Inputs that the workflow refuses are how it ends; ``fail`` is told of
+        anything else that goes wrong."""
+        assert threading.current_thread().name.startswith(MAP_THREAD_NAME)
+        try:
+            run = submit(self._inputs)
+        except InputError as error:
+            # Without its frames, which would keep their variables alive.
+            self._refusal = error.with_traceback(None)
+        except Exception as error:
+            fail(error)
+        else:
+            self._leave = run.watch(self.tell_if_ended)
+            self._run = run  # from here on it can be told, stopped and left
+            if self._stopped:
+                run.cancel()
+        self.tell_if_ended()
+
+    @property
+    def ended(self) -> bool:
+        """Whether it ended of its own accord."""
+        if self._run is None:
+            return self._refusal is not None
+        # Not `done`, which may be seen a moment before the error of a run that was cancelled.
+        if not self._run.wait(0):
+            return False
+        return not (self._stopped and isinstance(self._run.error, RunCancelled))
+
+    def tell_if_ended(self) -> None:
+        """Called on any thread."""
+        if self.ended:
+            with self._lock:
+                if not self._told:
+                    self._told = True
+                    self._tell(self)
+
+    def stop(self) -> None:
+        self._stopped = True
+        if self._run is not None:
+            self._run.cancel()
+
+    def wait(self, seconds: float) -> None:
+        if self._run is not None:
+            self._run.wait(seconds)
+
+    def leave(self) -> None:
+        """Watch the run no more, so that neither holds the other any longer."""
+        if self._leave is not None:
+            self._leave()
+            self._leave = None
+
+    @property
+    def row(self) -> Row:
+        """Once it has ended."""
+        return Row(self.index, self._output if self._error is None else self._error)
+
+    @property
+    def tokens(self) -> int:
+        return 0 if self._run is None else self._run.usage.get("generated", 0)
+
+    @property
+    def _error(self) -> ComposeError | None:
+        return self._refusal if self._run is None else self._run.error
+
+    @property
+    def _output(self) -> Any:
+        return None if self._run is None else self._run.output
+
+    def line(self) -> dict[str, Any]:
+        """The row as a journal's line."""
+        error = self._error
+        return {
+            "index": self.index,
+            "input": _plain_or_none(self._inputs) if self._run is None else self._run.input,
+            **({"output": self._output} if error is None else {"error": error.to_dict()}),
+            "record": {} if self._run is None else self._run.record,
+        }
+
+
+def _plain_or_none(inputs: Any) -> Any:
+    try:
+        return plain(inputs)
+    except InputError:
+        return None
+
+
+class _Progress:
+    """A bar of rows, with tokens a second and the number of rows that failed."""
+
+    def __init__(self, title: str | None, total: int | None, *, shown: bool) -> None:
+        from tqdm.auto import tqdm
+
+        self._bar = tqdm(desc=title, total=total, unit="row", disable=not shown)
+        self._started = time.monotonic()
+        self._tokens = 0
+        self._failed = 0
+
+    def add(self, output: Any, *, tokens: int) -> None:
+        self._tokens += tokens
+        self._failed += isinstance(output, ComposeError)
+        rate = self._tokens / max(time.monotonic() - self._started, 1e-9)
+        failed = f", {self._failed} failed" if self._failed else ""
+        self._bar.set_postfix_str(f"{rate:.1f} tokens/s{failed}", refresh=False)
+        self._bar.update()
+
+    def close(self) -> None:
+        self._bar.close()

@@ -1,0 +1,200 @@
+"""Rows in whatever form they come, and how they give a workflow its inputs."""
+
+from __future__ import annotations
+
+import math
+import sys
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence, Sized
+from dataclasses import dataclass
+from functools import partial
+from typing import Any
+
+from .document import Signature
+from .errors import InputError, did_you_mean, nearest
+
+_NAMES_SHOWN = 10
+
+
+class RowInputs:
+    """How rows give a workflow its inputs.
+
+    Args:
+        signature: what the workflow takes.
+        shared: inputs that hold for all rows; a row's own win.
+
+    Raises:
+        InputError: the workflow does not have one of the shared inputs.
+    """
+
+    def __init__(self, signature: Signature, shared: Mapping[str, Any]) -> None:
+        self._names = [each.name for each in signature.inputs]
+        self._open = signature.open
+        self._shared = shared
+        self._required = [each.name for each in signature.inputs if each.required]
+        self._asked = [name for name in self._required if name not in shared]
+        # The input that a plain row stands for.
+        choices = (self._asked, self._required, self._names)
+        self._plain = next((each[0] for each in choices if len(each) == 1), None)
+        try:
+            signature.check(shared)
+        except InputError as error:
+            if error.code == "unknown_input":  # others may be right once a row's own are there
+                raise
+
+    def of(self, row: Any) -> Any:
+        """What to give the workflow for a row."""
+        if isinstance(row, Mapping):
+            return {**self._shared, **row}
+        return row if self._plain is None else {**self._shared, self._plain: row}
+
+    def check_form(self, row: Any) -> None:
+        """Raise InputError where no input can be meant by a plain row."""
+        if isinstance(row, Mapping) or self._plain is not None:
+            return
+        if self._open and not self._shared:  # it is the workflow's input as a whole
+            return
+        names = _listed(self._names)
+        raise InputError(
+            "a row is a plain value, and the workflow has no one input that it can stand for",
+            hint=f"Its inputs are {names}; make each row a mapping of them."
+            if self._names
+            else "It takes no input; make each row an empty mapping.",
+        )
+
+    def columns(self, table: Sequence[Any]) -> list[str]:
+        """The columns of a table that are inputs.
+
+        Raises:
+            InputError: there is none, or none for an input that every row needs.
+        """
+        found = [each for each in table if isinstance(each, str) and self._takes(each)]
+        lacking = [name for name in self._asked if name not in found]
+        if lacking or not found:
+            wanted = f"the input '{lacking[0]}'" if lacking else "an input"
+            raise InputError(
+                f"no column is named like {wanted}: the columns are {_listed(table)}; "
+                f"the inputs are {_listed(self._names)}",
+                hint=_near(table, lacking or self._names)
+                or "Rename the column that holds it, or give the input to all rows by name.",
+                code="missing_input",
+            )
+        if len(set(found)) < len(found):
+            twice = next(name for name in found if found.count(name) > 1)
+            raise InputError(f"the table has several columns '{twice}'")
+        return found
+
+    def _takes(self, name: str) -> bool:
+        return self._open or name in self._names
+
+
+def _near(columns: Sequence[Any], names: Sequence[str]) -> str | None:
+    near = (each for each in map(str, columns) if nearest(each, names))
+    column = next(near, None)
+    return column and f"{did_you_mean(column, names)} The column is '{column}'."
+
+
+def _listed(names: Sequence[Any]) -> str:
+    shown = ", ".join(map(str, names[:_NAMES_SHOWN])) or "none"
+    more = len(names) - _NAMES_SHOWN
+    return f"{shown} and {more} more" if more > 0 else shown
+
+
+@dataclass(frozen=True)
+class RowSource:
+    """Rows, in whatever form they came.
+
+    Attributes:
+        read: begins to read them; each is a mapping of inputs or a plain value.
+        count: how many there are; None where only their end tells, and they are read but once.
+        result: outputs in the order of the rows, in the form that belongs to them.
+    """
+
+    read: Callable[[], Iterator[Any]]
+    count: int | None
+    result: Callable[[list[Any]], Any] = lambda outputs: outputs
+
+
+def row_source(rows: Any, inputs: RowInputs) -> RowSource:
+    """Take rows as what they are. Libraries of tables are only asked where they are in use.
+
+    Raises:
+        InputError: they are no rows, or none of a table's columns is an input.
+    """
+    makers = {"pandas": _pandas_source, "polars": _polars_source, "datasets": _datasets_source}
+    for name, make in makers.items():
+        library = sys.modules.get(name)
+        source = make(library, rows, inputs) if library is not None else None
+        if source is not None:
+            return source
+    if isinstance(rows, str | bytes | Mapping) or not isinstance(rows, Iterable):
+        raise InputError(
+            f"rows must be many, and this is one {type(rows).__name__}",
+            hint="Give a list, a generator, a DataFrame, a Series or a Dataset.",
+        )
+    if isinstance(rows, Iterator) or not isinstance(rows, Sized):
+        return RowSource(lambda: iter(rows), None)
+    return RowSource(lambda: iter(rows), len(rows))
+
+
+def _pandas_source(pandas: Any, rows: Any, inputs: RowInputs) -> RowSource | None:
+    def series(outputs: list[Any]) -> Any:
+        return pandas.Series(outputs, index=rows.index, dtype=object, name="output")
+
+    if isinstance(rows, pandas.Series):
+        return RowSource(lambda: map(_given_value, rows), len(rows), series)
+    if isinstance(rows, pandas.DataFrame):
+        columns = {name: rows[name] for name in inputs.columns(list(rows.columns))}
+        read = partial(_records, columns)
+        return RowSource(read, len(rows), series)
+    return None
+
+
+def _records(columns: Mapping[str, Iterable[Any]]) -> Iterator[Any]:
+    for values in zip(*columns.values(), strict=True):
+        yield _given(dict(zip(columns, values, strict=True)))
+
+
+def _polars_source(polars: Any, rows: Any, inputs: RowInputs) -> RowSource | None:
+    series = partial(_polars_series, polars)
+    if isinstance(rows, polars.Series):
+        table = rows.to_frame()  # whose rows are Python's own values, lists too
+        return RowSource(lambda: (_given_value(v) for (v,) in table.iter_rows()), len(rows), series)
+    if isinstance(rows, polars.DataFrame):
+        table = rows.select(inputs.columns(rows.columns))
+        return RowSource(lambda: map(_given, table.iter_rows(named=True)), len(rows), series)
+    return None
+
+
+def _polars_series(polars: Any, outputs: list[Any]) -> Any:
+    """A Series of the type that holds the outputs as they are: of any object, if need be."""
+    try:
+        series = polars.Series("output", outputs)
+        if series.to_list() == outputs:
+            return series
+    except (polars.exceptions.PolarsError, TypeError, ValueError, OverflowError):
+        pass
+    return polars.Series("output", outputs, dtype=polars.Object)
+
+
+def _datasets_source(datasets: Any, rows: Any, inputs: RowInputs) -> RowSource | None:
+    if not isinstance(rows, datasets.Dataset):
+        return None
+    table = rows.select_columns(inputs.columns(rows.column_names))
+    return RowSource(lambda: map(_given, table), len(table))
+
+
+def _given(record: Mapping[str, Any]) -> dict[str, Any]:
+    """What a table's row has, without what is missing."""
+    return {name: value for name, value in record.items() if not _is_missing(value)}
+
+
+def _given_value(value: Any) -> Any:
+    return {} if _is_missing(value) else value
+
+
+def _is_missing(value: Any) -> bool:
+    """Whether a table has nothing there: null, NaN, or pandas' NA and NaT."""
+    if value is None or (isinstance(value, float) and math.isnan(value)):
+        return True
+    pandas = sys.modules.get("pandas")
+    return pandas is not None and pandas.api.types.is_scalar(value) and bool(pandas.isna(value))

@@ -1,0 +1,35 @@
+"""What can be run: what a panel or a map needs of a workflow, whoever runs it."""
+
+from __future__ import annotations
+
+from typing import Any, Protocol
+
+from ..document import Document, Signature
+from .run import Run
+
+
+class Runnable(Protocol):
+    """A workflow of a document, with somebody who runs it."""
+
+    document: Document
+
+    @property
+    def id(self) -> str: ...
+
+    @property
+    def title(self) -> str | None: ...
+
+    @property
+    def description(self) -> str | None: ...
+
+    @property
+    def signature(self) -> Signature: ...
+
+    def start(self, values: Any, *, seed: int | None = None) -> Run:
+        """Start a run with all inputs as one value, and return it at once.
+
+        ``seed`` is that of the first generation, where the document gives none; drawn if None.
+
+        Raises:
+            InputError: an input is missing, unknown or of the wrong type.
+        """

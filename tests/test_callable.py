@@ -1,0 +1,235 @@
+"""How a workflow shows itself: in notebooks, to ``help()``, ``?``, completion and interact."""
+
+from __future__ import annotations
+
+import inspect
+import pickle
+import pydoc
+import re
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+from xml.etree import ElementTree
+
+import pytest
+from ipywidgets import FloatSlider, Text, interactive
+from standins.kernel import Kernel, kernel
+from standins.scripted import ScriptedModels
+
+from modelcompose_jupyter import LocalHost, Workflow, load
+
+STORY = """\
+workflow:
+  title: A story
+  description: Continues a prompt.
+component:
+  type: model
+  task: text-generation
+  model: bundled:storyteller
+  text: ${input.prompt as text @(description How it begins)}
+  temperature: ${input.temperature as number | 0.7}
+  max_output_length: ${input.length | ${input.size}}
+"""
+
+
+def story(host: LocalHost | None = None) -> Workflow:
+    return load(STORY, host=host)
+
+
+def of(text: str, **keys: Any) -> Workflow:
+    component = {"type": "model", "task": "text-generation", "model": "m", "text": text}
+    return load({"component": component, "workflow": keys})
+
+
+# In notebooks and terminals
+
+
+def test_repr_ends_with_the_diagram() -> None:
+    assert repr(story()).splitlines() == [
+        "Workflow A story",
+        "  Continues a prompt.",
+        "  model: bundled:storyteller",
+        "  inputs: prompt: text (required), temperature: number = 0.7, length: integer, size: text",
+        "  outputs: generated: text",
+        "",
+        "  input(prompt, temperature, length, size) ─▶ Default [bundled:storyteller]"
+        " ─▶ output(generated)",
+    ]
+
+
+def test_a_notebook_gets_the_inputs_with_the_diagram() -> None:
+    flow = story()
+    bundle = flow._repr_mimebundle_()
+    assert set(bundle) == {"text/plain", "text/html", "text/vnd.mermaid"}
+    assert bundle["text/plain"] == repr(flow)
+    assert bundle["text/vnd.mermaid"] == flow.diagram.mermaid
+    root = ElementTree.fromstring(bundle["text/html"])
+    rows = [["".join(cell.itertext()) for cell in row] for row in root.iter("tr")]
+    assert rows[0][:3] == ["input", "type", "default"]
+    assert rows[1] == ["prompt", "text", "required", "How it begins"]
+    assert rows[2][:3] == ["temperature", "number", "0.7"]
+    assert rows[3][:3] == ["length", "integer", "optional"]
+    said = " ".join("".join(root.itertext()).split())
+    assert "A story · bundled:storyteller" in said
+    assert "Continues a prompt." in said
+    assert "gives generated: text" in said
+    assert flow.diagram.svg in bundle["text/html"]
+
+
+def test_what_is_wanted_is_what_comes() -> None:
+    flow = story()
+    assert set(flow._repr_mimebundle_(include=["text/plain"])) == {"text/plain"}
+    assert "text/html" not in flow._repr_mimebundle_(exclude=["text/html"])
+
+
+def test_nothing_in_a_document_becomes_html() -> None:
+    odd = "<script>alert('1')</script>&amp;\"`"
+    flow = of(
+        '${input["<b>"] | "<i>" @(description ' + odd + ")}",
+        title=odd,
+        description=odd,
+        output={odd: "${output}"},
+    )
+    root = ElementTree.fromstring(flow._repr_mimebundle_()["text/html"])
+    tags = {each.tag.rpartition("}")[2] for each in root.iter()}
+    assert not tags & {"script", "b", "i"}
+    assert "".join(root.itertext()).count(odd) >= 4
+
+
+# To Python's tools
+
+
+@pytest.mark.parametrize(
+    ("text", "signature"),
+    [
+        ("hello", "()"),
+        ("${input.b} ${input.a | 1}", "(*, b, a=1)"),
+        ("${input.a | x} ${input.b}", "(*, a='x', b)"),
+        ("${input.a | ${input.b}}", "(*, a=None, b=None)"),
+        ("${input.class} ${input.a}", "(input=None, /, *, a)"),
+        ('${input["sp ace"]}', "(input=None, /)"),
+        ("${input}", "(input=None, /, **inputs)"),
+        (
+            "${input} ${input.input} ${input.inputs}",
+            "(input_=None, /, *, input, inputs, **inputs_)",
+        ),
+    ],
+)
+def test_the_signature_names_the_inputs(text: str, signature: str) -> None:
+    assert str(inspect.signature(of(text))) == signature
+
+
+def test_the_class_keeps_its_own_signature_and_documentation() -> None:
+    assert list(inspect.signature(Workflow).parameters) == ["document", "workflow", "host"]
+    assert (inspect.getdoc(Workflow) or "").startswith("A workflow of a document")
+
+
+def test_help_says_what_goes_in_and_what_comes_out() -> None:
+    text = pydoc.plain(pydoc.render_doc(story()))
+    lines = [line.strip() for line in text.splitlines()]
+    for line in (
+        "A story",
+        "Continues a prompt.",
+        "prompt: text (required)",
+        "How it begins",
+        "temperature: number = 0.7",
+        "length: integer (optional)",
+        "generated: text",
+        "workflow(prompt='…')['generated']",
+        "help(type(workflow)) says what else it can do.",
+    ):
+        assert line in lines
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "hello",
+        "${input.a}",
+        "${input.a | 1}",
+        '${input["sp ace"]} ${input.class as integer}',
+        "${input.a as integer} ${input.b as number} ${input.c as boolean} ${input.d as json}",
+        "${input.a as select/x,y} ${input.b as slider/1,5} ${input.c as slider/0,1,0.1}",
+        "${input.a as list} ${input.b as object} ${input.c as integer[]} ${input.d as base64}",
+        "${input}",
+    ],
+)
+def test_the_example_is_a_call_that_the_workflow_takes(text: str) -> None:
+    flow = of(text)
+    given: list[dict[str, Any]] = []
+
+    def called(input: Any = None, /, **inputs: Any) -> dict[str, str]:
+        given.append({**(input or {}), **inputs})
+        return {"generated": ""}
+
+    example = (flow.__doc__ or "").rpartition("Example:\n")[2].splitlines()[0].strip()
+    assert eval(example, {"workflow": called}) == ""
+    flow.signature.check(given[0])
+
+
+def test_the_example_has_the_workflows_own_name() -> None:
+    assert "tell(prompt='…')" in (
+        load(STORY.replace("title: A", "id: tell\n  title: A")).__doc__ or ""
+    )
+    assert "workflow(prompt='…')" in (
+        load(STORY.replace("title: A", "id: a-b\n  title: A")).__doc__ or ""
+    )
+
+
+def test_a_workflow_in_another_process_says_the_same() -> None:
+    flow = story()
+    copy = pickle.loads(pickle.dumps(flow))
+    assert copy.__doc__ == flow.__doc__
+    assert inspect.signature(copy) == inspect.signature(flow)
+    assert repr(copy) == repr(flow)
+
+
+def test_interact_makes_widgets_of_the_inputs() -> None:
+    host = LocalHost(ScriptedModels())  # type: ignore[arg-type]
+    flow = load(STORY.replace("${input.length | ${input.size}}", "5"), host=host)
+    form = interactive(flow, prompt="Once")
+    assert [(type(each), each.value) for each in form.kwargs_widgets] == [
+        (Text, "Once"),
+        (FloatSlider, 0.7),
+    ]
+    form.update()
+    assert form.result == {"generated": "<Once>"}
+    host.close()
+
+
+# In a kernel
+
+
+@pytest.fixture(scope="module")
+def shell(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Kernel]:
+    folder: Path = tmp_path_factory.mktemp("notebook")
+    with kernel(folder) as started:
+        (folder / "story.yml").write_text(STORY, encoding="utf-8")
+        cell = started.run("import modelcompose_jupyter as m; story = m.load('story.yml')")
+        assert cell.status == "ok"
+        yield started
+
+
+def test_the_kernels_inspector_shows_the_inputs(shell: Kernel) -> None:
+    text = re.sub(r"\x1b\[[0-9;]*m", "", shell.inspect("story(", 5))
+    assert "story(*, prompt, temperature=0.7, length=None, size=None)" in text
+    assert "prompt: text (required)" in text
+    assert "How it begins" in text
+
+
+def test_the_kernel_completes_inputs(shell: Kernel) -> None:
+    for code, completed in (("story(pro", "prompt="), ("story(prompt='a', te", "temperature=")):
+        assert completed in shell.complete(code, len(code))["matches"]
+
+
+def test_a_cell_shows_the_workflow_in_all_forms(shell: Kernel) -> None:
+    (data,) = shell.run("story").data
+    assert set(data) == {"text/plain", "text/html", "text/vnd.mermaid"}
+
+
+def test_nothing_of_it_needs_torch(shell: Kernel) -> None:
+    shell.run("story.diagram, repr(story), story._repr_mimebundle_(), story.__doc__")
+    assert (
+        shell.value("[m for m in ('torch', 'ipywidgets') if m in __import__('sys').modules]")
+        == "[]"
+    )
