@@ -26,9 +26,11 @@ class TextBlock {
   put(offset, text) {
     while (this.length > offset) this.#shorten(this.length - offset);
     this.length += text.length;
-    const last = this.body.lastChild;
-    if (last && last.length < NODE_LENGTH) last.appendData(text);
-    else if (text) this.body.append(document.createTextNode(text));
+    for (const piece of pieces(text)) {
+      const last = this.body.lastChild;
+      if (last && last.length + piece.length <= NODE_LENGTH) last.appendData(piece);
+      else this.body.append(document.createTextNode(piece));
+    }
   }
 
   #shorten(count) {
@@ -98,8 +100,11 @@ class RunModel {
   }
 
   #reset() {
-    this.texts = [...this.model.get("texts")];
+    const texts = this.model.get("texts");
     this.asked = false;
+    // The whole at the end of a run is mostly what is there: drawing it again would take a while.
+    if (texts.length === this.texts.length && texts.every((text, i) => text === this.texts[i])) return;
+    this.texts = [...texts];
     for (const view of this.views) view.resetTexts();
   }
 
@@ -283,6 +288,15 @@ export default () => {
     },
   };
 };
+
+/** A text in pieces that fit a node, none ending in the middle of a character. */
+function* pieces(text) {
+  for (let start = 0, end; start < text.length; start = end) {
+    end = start + NODE_LENGTH;
+    if (/[\uD800-\uDBFF]/.test(text[end - 1] ?? "")) end++;
+    yield text.slice(start, end);
+  }
+}
 
 function element(tag, className = "", text = "") {
   const made = document.createElement(tag);

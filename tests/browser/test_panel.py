@@ -55,7 +55,7 @@ class Panel:
     def start(self, prompt: str) -> None:
         self.prompt.fill(prompt)
         self.run.click()
-        expect(self.texts.first).to_have_text(re.compile(re.escape(prompt) + r"\W+\w+"))
+        expect(self.texts.first).to_have_text(re.compile("^" + re.escape(prompt) + r"[\s\S]{5}"))
 
     def grows(self) -> None:
         """Wait until there is more text than now."""
