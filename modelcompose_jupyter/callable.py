@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import inspect
 import keyword
 from collections.abc import Collection, Container, Iterator, Mapping
@@ -34,7 +35,12 @@ class Workflow:
     """
 
     def __init__(
-        self, document: Document, workflow: str | None = None, host: Host | None = None
+        self,
+        document: Document,
+        workflow: str | None = None,
+        host: Host | None = None,
+        *,
+        name: str | None = None,
     ) -> None:
         self.document = document
         self._workflow = document.workflow(workflow)
@@ -43,7 +49,7 @@ class Workflow:
         self.last_run: Run | None = None
         self.last_map: list[Any] | None = None
         # What IPython's ?, its completion, help() and ipywidgets.interact look at.
-        self.__name__ = _python_name(self.id)
+        self.__name__ = name or _python_name(self.id)
         self.__signature__ = _python_signature(self._signature)
         self.__doc__ = _documentation(self)
 
@@ -62,6 +68,14 @@ class Workflow:
     @property
     def description(self) -> str | None:
         return self._workflow.description
+
+    @property
+    def workflows(self) -> dict[str, Workflow]:
+        """All workflows of the document, by their ids."""
+        return {
+            each.id: Workflow(self.document, each.id, self._host)
+            for each in self.document.workflows
+        }
 
     @property
     def signature(self) -> Signature:
@@ -205,14 +219,17 @@ class Workflow:
         """
         from .widgets.panel import Panel
 
-        return Panel(self, {**(input or {}), **inputs})
+        if not isinstance(input, Mapping | None):
+            raise InputError("a panel begins with inputs by name", hint="Write panel(prompt=…).")
+        return Panel(self, {**(input or {}), **inputs}, name=self.__name__)
 
-    def rerun(self, record: Mapping[str, Any]) -> Run:
-        """Run again what ``run.record`` tells of, an earlier kernel's or a colleague's too.
+    def rerun(self, record: Run | Mapping[str, Any]) -> Run:
+        """Run again what a run, or its ``record``, tells of; an earlier kernel's record, too.
 
         Raises:
             InputError: the record is of another document or workflow.
         """
+        record = record.record if isinstance(record, Run) else record
         if (record.get("document"), record.get("workflow")) != (self.document.hash, self.id):
             raise InputError(
                 "the record is of another document or workflow",
@@ -333,8 +350,15 @@ def load(
 
 def stop(run: Run, error: BaseException) -> None:
     """Stop a run that ``error`` interrupted, and have IPython say so in a line."""
-    run.cancel()
-    run.wait(_STOP_SECONDS)
+    interrupted = True
+    while interrupted:  # who presses twice does not get in the way of the first
+        try:
+            run.cancel()
+            interrupted = False
+        except KeyboardInterrupt:
+            continue
+    with contextlib.suppress(KeyboardInterrupt):
+        run.wait(_STOP_SECONDS)
     if isinstance(error, KeyboardInterrupt):
         tokens = run.usage.get("generated", 0)
         line = f"KeyboardInterrupt: run {run.id} was stopped after {tokens} tokens"

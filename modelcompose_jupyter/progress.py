@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from .units import duration, size
-from .workflow import Event, Run
+from .workflow import Event, Run, State
 
 _RATE_SECONDS = 1.0  # a rate over less says nothing
 
@@ -79,9 +79,14 @@ class TerminalLine:
             self._shown = text
 
 
+def ending(run: Run) -> str:
+    """How a run ended, in a word: why its text did, unless it failed."""
+    return str(run.state) if run.state is State.FAILED else run.finish_reason or str(run.state)
+
+
 def status_line(run: Run) -> str:
     """How a run ended: reason, tokens, rate, first token, model, seed."""
-    parts = [run.finish_reason or str(run.state)]
+    parts = [ending(run)]
     generated = run.usage.get("generated")
     if generated is not None:
         parts.append(f"{generated} token{'' if generated == 1 else 's'}")

@@ -16,7 +16,8 @@ from ipywidgets import FloatSlider, Text, interactive
 from standins.kernel import Kernel, kernel
 from standins.scripted import ScriptedModels
 
-from modelcompose_jupyter import LocalHost, Workflow, load
+from modelcompose_jupyter import LocalHost, Run, State, Workflow, load
+from modelcompose_jupyter.callable import stop
 
 STORY = """\
 workflow:
@@ -120,7 +121,7 @@ def test_the_signature_names_the_inputs(text: str, signature: str) -> None:
 
 
 def test_the_class_keeps_its_own_signature_and_documentation() -> None:
-    assert list(inspect.signature(Workflow).parameters) == ["document", "workflow", "host"]
+    assert list(inspect.signature(Workflow).parameters) == ["document", "workflow", "host", "name"]
     assert (inspect.getdoc(Workflow) or "").startswith("A workflow of a document")
 
 
@@ -233,3 +234,39 @@ def test_nothing_of_it_needs_torch(shell: Kernel) -> None:
         shell.value("[m for m in ('torch', 'ipywidgets') if m in __import__('sys').modules]")
         == "[]"
     )
+
+
+TWO = {
+    "component": {"type": "model", "task": "text-generation", "model": "m", "text": "x"},
+    "workflows": [{"id": "one", "default": True}, {"id": "two", "title": "Second"}],
+}
+
+
+def test_all_workflows_of_a_document_can_be_had(host: LocalHost) -> None:
+    workflows = load(TWO, host=host).workflows
+    assert list(workflows) == ["one", "two"]
+    assert workflows["two"].title == "Second"
+    assert workflows["two"].run().workflow == "two"
+
+
+def test_a_second_interrupt_does_not_keep_a_run_from_being_stopped() -> None:
+    pressed: list[str] = []
+
+    def cancel() -> None:
+        pressed.append("")
+        if len(pressed) == 1:
+            raise KeyboardInterrupt
+        run.add("state", {"state": State.CANCELLED})
+
+    run = Run("w", {}, cancel)
+    error = KeyboardInterrupt()
+    stop(run, error)
+    assert run.state == State.CANCELLED
+    assert error._render_traceback_() == [  # type: ignore[attr-defined]
+        f"KeyboardInterrupt: run {run.id} was stopped after 0 tokens"
+    ]
+
+
+def test_a_run_can_be_run_again_as_it_is(host: LocalHost) -> None:
+    flow = load(TWO, host=host)
+    assert flow.rerun(flow.run()).result() == flow.run().output

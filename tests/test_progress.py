@@ -6,9 +6,16 @@ from typing import Any
 
 import pytest
 
-from modelcompose_jupyter.progress import Progress, ProgressMeter, as_text, says_only
+from modelcompose_jupyter.errors import InputError
+from modelcompose_jupyter.progress import (
+    Progress,
+    ProgressMeter,
+    as_text,
+    says_only,
+    status_line,
+)
 from modelcompose_jupyter.units import duration
-from modelcompose_jupyter.workflow import Event
+from modelcompose_jupyter.workflow import Event, Run, State
 
 GB = 10**9
 
@@ -69,3 +76,13 @@ def test_outputs_as_text() -> None:
     assert as_text({"a": "한글"}) == '{\n  "a": "한글"\n}'
     assert says_only({"generated": "x"}, "x")
     assert not says_only({"a": "x", "b": 1}, "x")
+
+
+def test_a_run_that_failed_is_not_called_by_the_end_of_its_other_texts() -> None:
+    run = Run("w", {}, lambda: None)
+    text = {"stream": ("job", 1, 0, 0), "offset": 0, "text": "", "finish_reason": "cancelled"}
+    run.add("text", text)
+    run.add("error", InputError("the prompt is too long").to_dict())
+    run.add("state", {"state": State.FAILED, "summary": {"usage": {"generated": 3}}})
+    assert run.finish_reason == "cancelled"
+    assert status_line(run) == "failed · 3 tokens"

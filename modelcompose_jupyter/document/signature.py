@@ -116,14 +116,15 @@ class Signature:
             raise InputError(
                 "the input must be a mapping", hint=f"For example {{{self._example()}}}."
             )
-        self._check_known(values)
+        self.check_known(values)
         self._check_required(values)
         self._check_types(values)
 
     def _example(self) -> str:
         return ", ".join(f'"{each.name}": …' for each in self.inputs[:2])
 
-    def _check_known(self, values: Mapping[str, Any]) -> None:
+    def check_known(self, values: Mapping[str, Any]) -> None:
+        """Raise InputError where the workflow has no input of such a name."""
         names = [each.name for each in self.inputs]
         unknown = [name for name in values if name not in names]
         if unknown and not self.open:
@@ -317,7 +318,7 @@ def _merged(first: Input, second: Input) -> Input:
 def _outputs(workflow: Workflow) -> Iterator[Output]:
     last = workflow.last_jobs
     if workflow.output is None and len(last) > 1:
-        yield from (Output(job.id, Type("json")) for job in last)
+        yield from (Output(job.id, _result_type(job.output, _value_type(job))) for job in last)
         return
     job = last[0] if last else None
     template = workflow.output if workflow.output is not None or job is None else job.output

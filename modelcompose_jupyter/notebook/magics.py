@@ -15,6 +15,7 @@ from traitlets import Bool, Float, observe
 
 if TYPE_CHECKING:
     from ..callable import Workflow
+    from ..widgets.panel import Panel
     from ..workflow import Run
     from .line import Line
 
@@ -58,11 +59,19 @@ class ComposeMagics(Magics):
     memory_budget = Float(
         None,
         allow_none=True,
+        min=0,
         help="Gigabytes of weights to keep; idle models beyond it are unloaded. None: what fits.",
     ).tag(config=True)
     idle_timeout = Float(
-        None, allow_none=True, help="Seconds after which an idle model is unloaded. None: never."
+        None,
+        allow_none=True,
+        min=0,
+        help="Seconds after which an idle model is unloaded. None: never.",
     ).tag(config=True)
+
+    def __init__(self, shell: Any) -> None:
+        super().__init__(shell)
+        self._panels: dict[str, Panel] = {}
 
     @no_var_expand
     @line_cell_magic
@@ -89,7 +98,7 @@ class ComposeMagics(Magics):
         parsed = self._parse(line, CELL_FLAGS)
         name = _binding(parsed.words)
         # The magic's own line is the first of the cell, so an empty one keeps the lines' numbers.
-        workflow = Workflow(load_document("\n" + cell, name="cell"))
+        workflow = Workflow(load_document("\n" + cell, name="cell"), name=name)
         if name is not None:
             if hasattr(builtins, name):
                 print(f"warning: '{name}' was Python's own; it is the workflow now")  # noqa: T201
@@ -101,9 +110,19 @@ class ComposeMagics(Magics):
             return None
         if not hasattr(self.shell, "kernel"):  # a terminal shows no widgets
             return workflow
+        return self._new_panel(workflow)
+
+    def _new_panel(self, workflow: Workflow) -> Panel:
+        """A panel; what was entered into the one of the same name before is in its fields."""
+        from ..widgets.inputs import entered
         from ..widgets.panel import Panel
 
-        return Panel(workflow, name=name or "workflow", live=self.live)
+        name = workflow.__name__
+        before = self._panels.get(name)
+        values = entered(before.inputs, workflow.signature) if before else {}
+        live = before.live if before else self.live
+        self._panels[name] = Panel(workflow, values, name=name, live=live)
+        return self._panels[name]
 
     def _parse(self, line: str, flags: tuple[str, ...] = ()) -> Line:
         from .line import parse_line
@@ -239,6 +258,8 @@ class ComposeMagics(Magics):
         words = self._parse(line).words
         for model in local_host().unload(_one_word(words, "unload") if words else None):
             print(f"unloaded {model.id}")  # noqa: T201
+        for model in local_host().models() if not words else ():
+            print(f"{model.id} is in use and stays")  # noqa: T201
 
     def _graph(self, line: str) -> Any:
         return self._workflow(_one_word(self._parse(line).words, "graph")).diagram

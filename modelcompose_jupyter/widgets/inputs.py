@@ -14,8 +14,6 @@ from ..document import types as values
 from ..document.parameters import SLIDER_RANGES
 from ..errors import InputError
 
-_WIDE = {"width": "100%"}
-
 
 class Inputs:
     """The widgets by the names of the inputs: ``inputs.temperature``, ``inputs["top p"]``.
@@ -23,12 +21,21 @@ class Inputs:
     Args:
         signature: of the workflow.
         given: values to begin with, in place of the defaults.
+
+    Raises:
+        InputError: there is no such input, or it cannot have that value.
     """
 
     def __init__(self, signature: Signature, given: Mapping[str, Any]) -> None:
         self._inputs = {each.name: each for each in signature.inputs}
         self._widgets = {name: widget_for(each) for name, each in self._inputs.items()}
+        signature.check_known(given)
         _fill(self, {name: given[name] for name in given if name in self._inputs})
+
+    def __setattr__(self, name: str, value: Any) -> None:
+        if name in vars(self).get("_widgets", ()):
+            raise AttributeError(f"'{name}' is a widget; write inputs.{name}.value = {value!r}")
+        super().__setattr__(name, value)
 
     def __getattr__(self, name: str) -> Any:
         try:
@@ -62,9 +69,24 @@ def read(inputs: Inputs) -> dict[str, Any]:
     found = {}
     for name, each in inputs._inputs.items():
         value = _value(each, inputs[name].value)
-        if value is not None and (value != "" or each.default not in (None, "")):
+        if value is not None and value != "":
             found[name] = value
     return found
+
+
+def entered(inputs: Inputs, signature: Signature) -> dict[str, Any]:
+    """What was entered into fields that another signature has as well, of the same type."""
+    types = {each.name: each.type for each in signature.inputs}
+    try:
+        given = read(inputs)
+    except InputError:
+        return {}
+    return {
+        name: value
+        for name, value in given.items()
+        if (each := inputs._inputs[name]).type == types.get(name)
+        and value not in (each.default, _as_typed(each.default))
+    }
 
 
 def write(inputs: Inputs, given: Mapping[str, Any]) -> None:
@@ -74,14 +96,24 @@ def write(inputs: Inputs, given: Mapping[str, Any]) -> None:
 
 
 def _fill(inputs: Inputs, given: Mapping[str, Any]) -> None:
-    for name, value in given.items():
-        widget = inputs[name]
+    for name, raw in given.items():
+        widget, value = inputs[name], _converted(inputs._inputs[name], raw)
         if isinstance(widget, ipywidgets.Textarea | ipywidgets.Text):
             widget.value = _as_typed(value)
         elif value is not None:
-            if isinstance(widget, ipywidgets.FloatSlider | ipywidgets.IntSlider):
+            if hasattr(widget, "min"):  # parameters may leave their usual range
                 widget.min, widget.max = min(widget.min, value), max(widget.max, value)
             widget.value = value
+
+
+def _converted(each: Input, value: Any) -> Any:
+    """A value of the input's type; an empty one is none where the type has no empty values."""
+    if value == "" and each.type.empty_is_missing:
+        return None
+    try:
+        return values.convert(value, each.type)
+    except values.ConversionError as error:
+        raise InputError(f"input '{each.name}': {error}") from None
 
 
 def _as_typed(value: Any) -> str:
@@ -94,7 +126,10 @@ def _as_typed(value: Any) -> str:
 
 
 def _is_line(value: Any) -> bool:
-    return isinstance(value, str) and value.strip() == value != "" and "\n" not in value
+    """Whether a text can stand on a line of a list, and is read as it was."""
+    if not isinstance(value, str) or "\n" in value:
+        return False
+    return value.strip() == value != "" and not value.startswith("[")
 
 
 def _value(each: Input, value: Any) -> Any:
@@ -132,7 +167,7 @@ def widget_for(each: Input) -> Any:
     widget.description = each.name + (" *" if each.required else "")
     widget.tooltip = each.help or each.name
     widget.style.description_width = "initial"
-    widget.layout = ipywidgets.Layout(**_WIDE)
+    widget.layout.width = "100%"
     return widget
 
 

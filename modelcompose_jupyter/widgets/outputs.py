@@ -90,12 +90,17 @@ def preformatted(text: str) -> str:
 
 def markdown(source: str) -> str:
     """Markdown as HTML. Raw HTML in it stays text, scripts' links are dropped, and images become
-    links: showing a text must not make the browser ask another computer for anything."""
+    links: showing a text must not make the browser ask another computer for anything. Links open
+    beside the notebook, not in its place."""
     import mistune
 
     class Renderer(mistune.HTMLRenderer):
         def image(self, text: str, url: str, title: str | None = None) -> str:
             return self.link(text or url, url, title)
+
+        def link(self, text: str, url: str, title: str | None = None) -> str:
+            elsewhere = '<a target="_blank" rel="noopener noreferrer nofollow" '
+            return super().link(text, url, title).replace("<a ", elsewhere, 1)
 
     render = mistune.create_markdown(
         renderer=Renderer(escape=True), plugins=["strikethrough", "table"]

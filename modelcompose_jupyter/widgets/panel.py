@@ -17,8 +17,9 @@ import ipywidgets
 from IPython import get_ipython
 from IPython.display import display
 
-from ..errors import ComposeError
-from ..progress import as_text
+from ..document.types import show
+from ..errors import ComposeError, UsageError
+from ..progress import as_text, ending
 from ..workflow import Run, Runnable
 from . import inputs as fields
 from .run_view import RunView
@@ -109,6 +110,8 @@ class Panel(ipywidgets.VBox):
         Raises:
             ComposeError: an input is missing or cannot be used.
         """
+        if self.comm is None:
+            raise UsageError("the panel is closed", hint="Make another one: workflow.panel().")
         values = fields.read(self.inputs)
         with self._lock:
             run = self.workflow.start(values, seed=self._seed())
@@ -127,6 +130,7 @@ class Panel(ipywidgets.VBox):
         self.stop()
         for child in self.children:
             _close(child)
+        self.layout.close()
         super().close()
 
     @property
@@ -199,8 +203,11 @@ class Panel(ipywidgets.VBox):
             while len(self._runs) > _KEPT_RUNS:
                 self._runs.popitem(last=False)
             self._saved.keep(run)
-            newest_first = reversed(self._runs.values())
-            self._view.list_runs([(each.id, _label(each)) for each in newest_first])
+            before = [None, *self._runs.values()]
+            labels = [
+                (r.id, _label(r, b)) for r, b in zip(self._runs.values(), before, strict=False)
+            ]
+            self._view.list_runs(labels[::-1])
 
     def _snippets(self, run: Run) -> list[tuple[str, str]]:
         return [
@@ -225,12 +232,16 @@ def _close(widget: Any) -> None:
     """Close a widget and those in it, which ipywidgets would keep for ever."""
     for child in getattr(widget, "children", ()):
         _close(child)
+    for part in (widget.layout, getattr(widget, "style", None)):
+        if isinstance(part, ipywidgets.Widget):
+            part.close()
+    widget.unobserve_all()
     widget.close()
 
 
 def _button(label: str, style: str, tooltip: str, on_click: Callable[[Any], None]) -> Any:
     button = ipywidgets.Button(description=label, button_style=style, tooltip=tooltip)
-    button.layout = ipywidgets.Layout(width="auto")
+    button.layout.width = "auto"
     button.on_click(on_click)
     return button
 
@@ -258,11 +269,17 @@ def _sets_seed(workflow: Runnable) -> bool:
     return all("seed" in job.action.parameters for job in jobs)
 
 
-def _label(run: Run) -> str:
-    """What tells a run from others in a list: when, its first text, how it ended."""
+def _label(run: Run, before: Run | None) -> str:
+    """What tells a run from others in a list: when, its first input, what else was changed since
+    the one before, how it ended."""
     began = run.events_so_far()[0].time
-    first = next(iter(run.input.values()), run.id)
+    name, first = next(iter(run.input.items()), ("", run.id))
+    changed = [
+        f"{key} {show(value, _LABEL_LENGTH // 2)}"
+        for key, value in run.input.items()
+        if before is not None and key != name and value != before.input.get(key)
+    ]
     text = " ".join(as_text(first).split())
     short = text if len(text) <= _LABEL_LENGTH else text[: _LABEL_LENGTH - 1] + "…"
     clock = time.strftime("%H:%M:%S", time.localtime(began))
-    return f"{clock} · {short} · {run.finish_reason or run.state}"
+    return " · ".join([clock, short, *changed, ending(run)])

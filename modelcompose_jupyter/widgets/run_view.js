@@ -73,6 +73,14 @@ class TextList {
       this.element.append(block.element);
     }
     this.blocks[index].put(offset, text);
+    if (text) this.#mark(this.blocks[index]);
+  }
+
+  /** Show where text comes; blocks that have none yet are not seen. */
+  #mark(block) {
+    this.growing?.element.classList.remove("modelcompose-growing");
+    this.growing = block;
+    block.element.classList.add("modelcompose-growing");
   }
 
   name(labels) {
@@ -94,6 +102,8 @@ class RunModel {
     this.views = new Set();
     this.asked = false;
     model.on("change:texts", () => this.#reset());
+    // Of a run that was replaced there may be text that never became state.
+    model.on("change:run_id", () => this.#redraw());
     model.on("msg:custom", (message) => {
       if (message.type === "text") this.#change(message.changes);
     });
@@ -104,7 +114,11 @@ class RunModel {
     this.asked = false;
     // The whole at the end of a run is mostly what is there: drawing it again would take a while.
     if (texts.length === this.texts.length && texts.every((text, i) => text === this.texts[i])) return;
-    this.texts = [...texts];
+    this.#redraw();
+  }
+
+  #redraw() {
+    this.texts = [...this.model.get("texts")];
     for (const view of this.views) view.resetTexts();
   }
 
@@ -229,7 +243,7 @@ class RunView {
       }),
     );
     this.history.value = this.model.get("run_id");
-    if (runs.length > 1) buttons.push(this.history);
+    if (runs.length > 1 && this.model.get("ended")) buttons.push(this.history);
     this.actions.replaceChildren(...buttons);
   }
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import keyword
 import shlex
 from collections.abc import Mapping
 from typing import Any
@@ -12,7 +13,7 @@ from ..document import Document
 
 def as_python(name: str, values: Mapping[str, Any]) -> str:
     """A call of the workflow that is bound to ``name``."""
-    if all(key.isidentifier() for key in values):
+    if all(key.isidentifier() and not keyword.iskeyword(key) for key in values):
         return f"{name}({', '.join(f'{key}={value!r}' for key, value in values.items())})"
     return f"{name}({dict(values)!r})"
 

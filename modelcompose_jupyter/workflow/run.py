@@ -355,7 +355,7 @@ class Run:
         parts = [f"Run {self.id}{name}", str(self.state)]
         if self.finish_reason:
             parts.append(self.finish_reason)
-        if self.usage:
+        if self.done:
             parts.append(f"{self.usage['generated']} tokens")
         if "seed" in self.parameters:
             parts.append(f"seed {self.parameters['seed']}")

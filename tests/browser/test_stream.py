@@ -64,6 +64,17 @@ def test_thirty_thousand_tokens_arrive_in_order_for_three_times_their_bytes(
     assert not errors
 
 
+def test_a_run_that_is_replaced_leaves_no_text(lab: Lab) -> None:
+    _, panel = opened_panel(lab)
+    panel.start("Once upon a time")
+    panel.root.get_by_label("Live").check()
+    panel.root.get_by_label("length").fill("0")  # cannot be: the run that takes its place fails
+    panel.root.get_by_label("length").blur()
+    panel.is_in("failed")
+    expect(panel.error).to_contain_text("min_output_length")
+    expect(panel.texts.filter(has_text="Once")).to_have_count(0)
+
+
 def test_a_page_that_is_loaded_in_the_middle_of_a_run_shows_all_of_it(lab: Lab) -> None:
     opened, panel = opened_panel(lab, "print(_2.run.text == ''.join(_2._view._texts()))")
     panel.root.get_by_label("count").fill("1")

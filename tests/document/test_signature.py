@@ -68,7 +68,7 @@ def test_inputs_pass_through_a_job(workflow, expected):
         ({"repeat_count": 1}, {}, ["text[]"]),
         ({"input": "${input}"}, {}, ["text"]),
         ({"output": {"a": "${output as json}", "b": "x ${output}"}}, {}, ["a: json", "b: text"]),
-        ({"jobs": [{"id": "a"}, {"id": "b"}]}, {}, ["a: json", "b: json"]),
+        ({"jobs": [{"id": "a"}, {"id": "b"}]}, {}, ["a: text", "b: text"]),
     ],
     ids=range(6),
 )

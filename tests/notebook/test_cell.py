@@ -210,6 +210,25 @@ def test_wrong_lines_say_what_to_do(shell: Kernel, line: str, message: str) -> N
     assert message in error_text(cell)
 
 
+def test_declaring_again_keeps_what_was_entered(shell: Kernel) -> None:
+    shell.run("%%compose told\n" + BODY)
+    shell.run("_.inputs.prompt.value, _.inputs.length.value = 'Once', 5")
+    shell.run("%%compose told\n" + BODY.replace("400", "300"))
+    assert shell.value("_.inputs.prompt.value, _.inputs.length.value") == "('Once', 5)"
+    assert shell.value("_.workflow is told") == "True"
+    assert shell.value("_.submit().wait(60)") == "True"
+    assert shell.value("_._snippets(_.run)[0][1]") == repr("told(prompt='Once', length=5, seed=7)")
+
+
+def test_a_model_in_use_is_not_unloaded_and_that_is_said(shell: Kernel) -> None:
+    shell.run("%%compose long --no-panel\n" + BODY + "  min_output_length: 400\n")
+    shell.run("runs = [long.submit(prompt='Once') for _ in range(20)]")
+    shell.run("while len(runs[0].text) < 5: runs[0].wait(0.01)")
+    assert "storyteller is in use and stays" in shell.run("%compose unload").stdout
+    shell.run("%compose stop")
+    shell.run("for run in runs: run.wait(60)")
+
+
 def test_models_can_be_seen_and_unloaded(shell: Kernel) -> None:
     shell.run("story(prompt='a', length=1)")
     cell = shell.run("%compose models")

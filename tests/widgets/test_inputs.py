@@ -8,7 +8,7 @@ import ipywidgets
 import pytest
 
 from modelcompose_jupyter import InputError, load
-from modelcompose_jupyter.widgets.inputs import Inputs, read, rows, write
+from modelcompose_jupyter.widgets.inputs import Inputs, entered, read, rows, write
 
 
 def inputs(values: dict[str, Any] | None = None, **fields: str) -> Inputs:
@@ -88,7 +88,7 @@ def test_what_is_empty_is_not_given() -> None:
     )  # fmt: skip
     assert read(found) == {"d": "hello"}
     found.d.value = ""
-    assert read(found) == {"d": ""}
+    assert read(found) == {}
 
 
 def test_lists_are_lines_or_json() -> None:
@@ -112,7 +112,7 @@ def test_objects_are_json() -> None:
     "given",
     [
         {"t": "a\nb", "n": 3, "b": True, "l": ["x", "y"], "j": {"a": [1]}, "s": 4, "o": "b"},
-        {"t": "", "n": 0, "b": False, "l": ["x\n", ""], "j": [1, "2"], "s": 1, "o": "a"},
+        {"t": " ", "n": 0, "b": False, "l": ["[x]", "b"], "j": [1, "2"], "s": 1, "o": "a"},
     ],
 )
 def test_inputs_of_a_run_can_be_put_back(given: dict[str, Any]) -> None:
@@ -134,3 +134,30 @@ def test_values_can_be_given_and_names_need_not_be_pythons() -> None:
     assert list(found) == ["a b"]
     with pytest.raises(AttributeError, match="no input 'nothing'"):
         _ = found.nothing
+
+
+def test_values_that_cannot_be_are_refused() -> None:
+    fields = {"n": "'${input.number as integer | 3}'", "s": "'${input.size as slider/1,5 | 2}'"}
+    with pytest.raises(InputError, match="Did you mean 'number'"):
+        inputs({"numbr": 1}, **fields)
+    with pytest.raises(InputError, match="input 'number': \"x\" is not an integer"):
+        inputs({"number": "x"}, **fields)
+    with pytest.raises(InputError, match="input 'size': 500 is not between 1 and 5"):
+        inputs({"size": 500}, **fields)
+    assert inputs({"number": "4"}, **fields).number.value == 4
+
+
+def test_a_widget_is_not_replaced_by_a_slip() -> None:
+    found = inputs(a="'${input.x as text}'")
+    with pytest.raises(AttributeError, match=r"write inputs\.x\.value = 'y'"):
+        found.x = "y"
+
+
+def test_what_was_entered_is_carried_to_a_document_that_has_it_too() -> None:
+    old = inputs(a="'${input.a as text}'", n="'${input.n | 1}'", s="'${input.s as slider/1,5}'")
+    old.a.value, old.s.value = "hello", 4
+    new = load(
+        "component: {type: model, task: text-generation, model: m, text: '${input.a as text}'}\n"
+        "workflow: {output: {s: '${input.s as slider/1,3}', n: '${input.n | 2}'}}"
+    )
+    assert entered(old, new.signature) == {"a": "hello"}

@@ -6,9 +6,11 @@ from typing import Any
 
 import ipywidgets
 import pytest
+from ipywidgets.widgets.widget import _instances
 from standins.scripted import ScriptedModels
 
 from modelcompose_jupyter import LocalHost, ModelError, load
+from modelcompose_jupyter.errors import UsageError
 from modelcompose_jupyter.widgets.panel import Panel
 
 from .conftest import painted, wait_until
@@ -172,7 +174,10 @@ def test_earlier_runs_can_be_gone_back_to(panel: Panel) -> None:
     run(panel, prompt="Two", temperature=0.2)
     assert first is not None
     labels = [each["label"] for each in panel._view.history]
-    assert [label.split(" · ")[1:] for label in labels] == [["Two", "eos"], ["One", "eos"]]
+    assert [label.split(" · ")[1:] for label in labels] == [
+        ["Two", "temperature 0.2", "eos"],
+        ["One", "eos"],
+    ]
     panel._view._handle_custom_msg({"type": "show", "run": first.id}, [])
     wait_until(panel._view, lambda: panel._view.run_id == first.id)
     assert panel._view.get_state("texts")["texts"] == ["<One>"]
@@ -184,6 +189,17 @@ def test_only_the_last_runs_are_kept(panel: Panel) -> None:
         run(panel, prompt=str(number))
     assert len(panel._view.history) == 20
     assert " 24 " in panel._view.history[0]["label"]
+
+
+def test_a_closed_panel_runs_no_more_and_leaves_no_widget(host: LocalHost) -> None:
+    before = set(_instances)
+    panel = load(TEXT, host=host).panel(prompt="Hello")
+    run(panel)
+    panel.close()
+    painted()
+    assert set(_instances) == before
+    with pytest.raises(UsageError, match="the panel is closed"):
+        panel.submit()
 
 
 def test_keep_seed_draws_as_the_run_in_view(panel: Panel, models: ScriptedModels) -> None:
@@ -218,7 +234,9 @@ def test_inputs_can_be_linked(panel: Panel) -> None:
 
 
 def test_markdown_and_values_are_shown_as_such(host: LocalHost, models: ScriptedModels) -> None:
-    models.reply = lambda prompt: ["# Title\n\n<script>x</script> ![pic](http://a.example/b.png)"]
+    models.reply = lambda prompt: [
+        "# Title\n\n<script>x</script>\n\n![pic](http://a.example/b.png)"
+    ]
     flow = load(
         TEXT.replace("It goes on.", "It goes on., output: {said: '${output as markdown}', "
                      "all: {n: 1}, both: ['a', 'b']}").replace("description: It", "name: It"),
@@ -231,6 +249,7 @@ def test_markdown_and_values_are_shown_as_such(host: LocalHost, models: Scripted
     assert "<h1>Title</h1>" in said["html"]
     assert "<script" not in said["html"]
     assert "<img" not in said["html"]
+    assert '<a target="_blank" rel="noopener noreferrer nofollow" href="http://a' in said["html"]
     assert (all_["label"], all_["kind"], all_["text"]) == ("all", "json", '{\n  "n": 1\n}')
     assert [first["label"], second["label"]] == ["both 1", "both 2"]
 
