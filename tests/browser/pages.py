@@ -54,6 +54,8 @@ _COMMAND = """async ([name, options, wait]) => {
     if (wait) await done;
 }"""
 
+_RESTART = "() => window.jupyterapp.shell.currentWidget.sessionContext.session.kernel.restart()"
+
 _SHUT_DOWN = "() => window.jupyterapp?.serviceManager.sessions.shutdownAll()"
 
 # Voila runs all cells, shows the page, and hands outputs to what draws them, one after the other.
@@ -108,6 +110,10 @@ class NotebookPage:
         """Load the page anew; its kernel stays, or a new one starts if there is none."""
         self.page.reload()
         evaluate(self.page, _READY, self._served)
+
+    def restart(self) -> None:
+        """Restart the kernel, which forgets everything."""
+        evaluate(self.page, _RESTART)
 
     def shut_down(self) -> None:
         """End the kernel."""

@@ -269,3 +269,22 @@ def test_reading_is_not_disturbed_by_what_comes(lab: Lab) -> None:
     assert panel.text.evaluate(AT_END)
     panel.stop.click()
     panel.is_in("cancelled")
+
+
+def test_a_panel_says_that_its_kernel_is_gone(lab: Lab) -> None:
+    opened, panel = opened_panel(lab)
+    assert isinstance(opened, NotebookPage)
+    panel.start("Once upon a time")
+    opened.restart()
+    expect(panel.run).to_be_hidden()
+    expect(panel.stop).to_be_hidden()
+    said = "e => getComputedStyle(e, '::before').content"
+    assert "Run its cell again" in panel.root.evaluate(said)
+    expect(panel.texts.first).to_have_text(re.compile("^Once upon a time"))
+    opened.idle()
+    opened.run(0)
+    opened.run(1)
+    fresh = Panel(opened.output(1).locator(".modelcompose-panel"))
+    fresh.start("A dragon")
+    fresh.stop.click()
+    fresh.is_in("cancelled")
