@@ -117,7 +117,7 @@ class Panel(ipywidgets.VBox):
             run = self.workflow.start(values, seed=self._seed())
             self._cancel()  # only now: inputs that cannot be used stop nothing
             self._current = run
-        self._view.show(run)
+            self._view.show(run)
         return run
 
     def stop(self) -> None:

@@ -136,17 +136,19 @@ class RunView(AnyWidget):
         ends = self._painting.ended and not had_ended
         with self.hold_sync():
             self.history = self._listed
-            self.error = self._failure
             if run is not None and ends:
                 self._show_end(run)
             elif run is not None and not self._painting.ended:
                 self._show_going(run)
+            self.error = self._failure or self._painting.error
         if begins or ends:
             self._send_texts()
         elif changes:
             self.send({"type": "text", "changes": changes})
         if ends:
-            self._unwatch()
+            with self._lock:
+                if self._run is run:  # another one may have taken its place meanwhile
+                    self._unwatch()
         if self._on_painted is not None:
             self._on_painted(run)
 
@@ -173,9 +175,8 @@ class RunView(AnyWidget):
         self.warnings = run.warnings
         self.outputs = [vars(part) for part in parts(run, self._output_types)]
         self.snippets = [{"label": label, "text": text} for label, text in self._snippets(run)]
-        if run.state is State.FAILED and not self._failure:
-            self._failure = str(run.error)
-            self.error = self._failure
+        if run.state is State.FAILED:
+            self._painting.error = str(run.error)
 
 
 class _Painting:
@@ -186,6 +187,7 @@ class _Painting:
         self._loading: dict[str, Any] = {}
         self._counting: dict[str, Any] = {}
         self.labels: list[str] = []
+        self.error = ""
         self.started = False
         self.ended = False
         self._meter = ProgressMeter()

@@ -8,6 +8,7 @@ from typing import Any
 from hypothesis import given
 from hypothesis import strategies as st
 
+from modelcompose_jupyter.errors import InputError
 from modelcompose_jupyter.widgets.painter import PAINTER_THREAD_NAME, Painter
 from modelcompose_jupyter.widgets.run_view import RunView, _Shown, labels
 from modelcompose_jupyter.workflow import Run, State
@@ -145,3 +146,24 @@ def test_what_a_run_says_after_its_view_shows_another_is_not_shown() -> None:
     painted()
     assert view.get_state("texts") == {"texts": ["second"]}
     assert view.run_id == second.id
+
+
+def test_a_run_that_begins_while_another_ends_is_shown_to_its_end() -> None:
+    first, second = a_run(), a_run()
+    began = threading.Event()
+
+    def in_the_midst_of_the_end(run: Run) -> list[tuple[str, str]]:
+        if run is first:
+            view.show(second)
+            began.set()
+        return []
+
+    view = RunView(snippets=in_the_midst_of_the_end)
+    view.show(first)
+    first.add("error", InputError("it failed").to_dict())
+    first.add("state", {"state": State.FAILED, "summary": {}})
+    assert began.wait(30)
+    wait_until(view, lambda: view.run_id == second.id)
+    second.add("state", {"state": State.COMPLETED, "summary": {}})
+    wait_until(view, lambda: view.ended)
+    assert (view.run_id, view.state, view.error) == (second.id, "completed", "")
