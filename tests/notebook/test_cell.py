@@ -27,8 +27,8 @@ DECLARE = f"%%compose story\n{BODY}"
 
 
 @pytest.fixture(scope="module")
-def shell(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Kernel]:
-    with kernel(tmp_path_factory.mktemp("notebook")) as started:
+def shell(tmp_path_factory: pytest.TempPathFactory, ipykernel: str) -> Iterator[Kernel]:
+    with kernel(tmp_path_factory.mktemp("notebook"), ipykernel=ipykernel) as started:
         assert started.run("%load_ext modelcompose_jupyter").status == "ok"
         assert started.run(DECLARE).status == "ok"
         yield started
@@ -139,6 +139,7 @@ def announce(flow):
 """
 
 
+@pytest.mark.stop
 @pytest.mark.parametrize(
     "code",
     [
