@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import inspect
-import keyword
 from collections.abc import Collection, Container, Iterator, Mapping
 from html import escape
 from os import PathLike
@@ -16,6 +15,7 @@ from .diagram import Diagram, diagram
 from .document import Document, Input, Output, Signature, load_document, signature
 from .errors import InputError
 from .host import Host, local_host
+from .widgets.snippets import as_python, is_keyword
 from .workflow import Run
 
 if TYPE_CHECKING:
@@ -368,13 +368,8 @@ def stop(run: Run, error: BaseException) -> None:
 # How a workflow shows itself to Python's own tools
 
 
-def _is_keyword(name: str) -> bool:
-    """Whether Python takes a name as a keyword argument."""
-    return name.isidentifier() and not keyword.iskeyword(name)
-
-
 def _python_name(id_: str) -> str:
-    return id_ if _is_keyword(id_) and not id_.startswith("__") else "workflow"
+    return id_ if is_keyword(id_) and not id_.startswith("__") else "workflow"
 
 
 def _python_signature(described: Signature) -> inspect.Signature:
@@ -384,7 +379,7 @@ def _python_signature(described: Signature) -> inspect.Signature:
     keywords = [
         kinds(each.name, kinds.KEYWORD_ONLY, default=kinds.empty if each.required else each.default)
         for each in described.inputs
-        if _is_keyword(each.name)
+        if is_keyword(each.name)
     ]
     before, after = [], []
     if described.open or len(keywords) < len(names):
@@ -423,12 +418,8 @@ def _example(workflow: Workflow) -> str:
     inputs = list(workflow.inputs.values())
     shown = [each for each in inputs if each.required] or inputs[:1]
     values = {each.name: _example_value(each) for each in shown}
-    if all(map(_is_keyword, values)):
-        arguments = ", ".join(f"{name}={value!r}" for name, value in values.items())
-    else:
-        arguments = repr(values)
     name = workflow.outputs[0].name if workflow.outputs else None
-    return f"{workflow.__name__}({arguments})" + ("" if name is None else f"[{name!r}]")
+    return as_python(workflow.__name__, values) + ("" if name is None else f"[{name!r}]")
 
 
 _EXAMPLES = {

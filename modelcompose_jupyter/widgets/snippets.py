@@ -11,9 +11,14 @@ from typing import Any
 from ..document import Document
 
 
+def is_keyword(name: str) -> bool:
+    """Whether Python takes a name as a keyword argument."""
+    return name.isidentifier() and not keyword.iskeyword(name)
+
+
 def as_python(name: str, values: Mapping[str, Any]) -> str:
     """A call of the workflow that is bound to ``name``."""
-    if all(key.isidentifier() and not keyword.iskeyword(key) for key in values):
+    if all(map(is_keyword, values)):
         return f"{name}({', '.join(f'{key}={value!r}' for key, value in values.items())})"
     return f"{name}({dict(values)!r})"
 
