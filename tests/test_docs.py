@@ -10,7 +10,7 @@ import pytest
 
 from modelcompose_jupyter import load
 from modelcompose_jupyter.document import GenerationParameters, load_document, render
-from modelcompose_jupyter.document.schema import Api, Component, Job, Workflow
+from modelcompose_jupyter.document.schema import Api, Component, Job, Message, Workflow
 from modelcompose_jupyter.errors import ComposeError, DocumentError
 
 DOCS = Path(__file__).parent.parent / "docs"
@@ -61,7 +61,7 @@ def test_the_reference_has_examples() -> None:
 
 
 def test_the_reference_names_every_key() -> None:
-    for model in (GenerationParameters, Component, Job, Workflow, Api):
+    for model in (GenerationParameters, Component, Message, Job, Workflow, Api):
         for name in model.model_fields:
             assert f"`{name}`" in LANGUAGE, name
 
@@ -81,6 +81,6 @@ def test_every_wrong_input_has_its_message(call: str, message: str) -> None:
     assert str(caught.value) == message
 
 
-def test_there_are_ten_of_each() -> None:
-    assert len(blocks(DOCUMENTS, "yaml", "text")) == 10
+def test_there_are_many_of_each() -> None:
+    assert len(blocks(DOCUMENTS, "yaml", "text")) == 11
     assert len(blocks(INPUTS, "python", "text")) == 10

@@ -45,6 +45,7 @@ def load_document(
     source: str | bytes | Path | Mapping[str, Any],
     *,
     name: str | None = None,
+    folder: Path | None = None,
     environ: Mapping[str, str] | None = None,
 ) -> Document:
     """Read and check a document.
@@ -52,12 +53,15 @@ def load_document(
     Args:
         source: a path, YAML text or its bytes, or a mapping.
         name: what errors call it; the path if None.
+        folder: where relative models are; that of the file, or the current one, if None.
         environ: the environment that ``${env.NAME}`` reads; the process's own if None.
 
     Raises:
         DocumentError: all that is wrong with it.
     """
     read_source = read(source, name=name)
+    if folder is not None:
+        read_source.folder = folder
     checked = validate(read_source)
     problems = [*read_source.problems, *checked.problems]
     if checked.compose is None:

@@ -7,6 +7,7 @@ twice, references, cycles, and expressions that use what is not there.
 from __future__ import annotations
 
 import graphlib
+import re
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import replace
 from typing import Any
@@ -17,7 +18,7 @@ from ..errors import ExpressionError, Problem, did_you_mean
 from . import schema
 from .document import Action, Component, Controller, Document, Job, Workflow, choose_default
 from .expression import Expression, Key, is_template
-from .fields import Strict
+from .fields import OPERATORS, Strict
 from .parameters import GenerationParameters
 from .reader import Path, Source
 from .render import render
@@ -34,6 +35,15 @@ _MODEL_KEYS = (
     "trust_remote_code",
 )  # fmt: skip
 _DEFAULT = "__default__"
+_PROMPT_KEYS = ("text", "prompt", "messages")
+_MISSING_PROMPT = {
+    "text-generation": ("the prompt", "Write 'text: ${input.prompt as text}', say."),
+    "chat-completion": ("the conversation", "Write 'messages: ${input.messages}', say."),
+}
+_INSTEAD = {
+    "text-generation": "Write the prompt as 'text', or 'task: chat-completion'.",
+    "chat-completion": "Write 'messages': a text of the user's, or a list of 'role' and 'content'.",
+}
 
 
 def compile_document(
@@ -158,13 +168,13 @@ class _Compiler:
         model, model_paths = self._model(written, path)
         found = self._listed(written, "action", "actions", path)
         if found:
-            for key in ("text", "prompt", "output"):
+            for key in (*_PROMPT_KEYS, "output"):
                 if getattr(written, key) is not None:
                     form = "action" if written.action is not None else "actions"
                     self._exclude(path, form, key, f"Move it into '{form}'.")
             actions = [self._action(action, at, written, path) for action, at in found]
         else:
-            actions = [self._action(written, path)]
+            actions = [self._action(written, path, written, path)]
         for key, template in model.items():
             self._check(template, model_paths[key], ("input", "env", "context"))
         return Component(
@@ -219,21 +229,24 @@ class _Compiler:
         self,
         written: schema.ActionFields,
         path: Path,
-        component: schema.ActionFields | None = None,
-        component_path: Path = (),
+        component: schema.Component,
+        component_path: Path,
     ) -> Action:
-        if component is not None:
+        levels: list[tuple[schema.ActionFields, Path]] = [(component, component_path)]
+        if written is not component:
             self._note_unused_keys(written, path)
-        levels = [(component, component_path)] if component is not None else []
-        parameters, parameter_paths = self._parameters([*levels, (written, path)])
-        given = [key for key in ("text", "prompt") if getattr(written, key) is not None]
-        if len(given) == 2:
-            self._exclude(path, "text", "prompt", "They mean the same: keep one.")
-        if not given and not self._is_spoiled(path, "text", "prompt", "action", "actions"):
-            hint = "Write 'text: ${input.prompt as text}', say."
-            self._problem("'text' is missing: the prompt", path, hint=hint)
-        text_path = (*path, given[0] if given else "text")
-        text = getattr(written, given[0]) if given else ""
+            levels.append((written, path))
+        parameters, parameter_paths = self._parameters(levels)
+        key = self._prompt_key(written, path, component, component_path)
+        is_chat = key == "messages"
+        if is_chat and parameters.get("include_prompt", False) is not False:
+            hint = "What a chat gives is the reply alone. Leave this line out."
+            at = parameter_paths["include_prompt"]
+            self._problem("a chat cannot include its prompt", at, key=True, hint=hint)
+        text_path = (*path, key)
+        text = getattr(written, key)
+        if is_chat and text is not None:
+            text = self._raw(text_path)
         self._check(text, text_path, ("input", "env", "context"))
         for name, template in parameters.items():
             before = len(self.problems)
@@ -245,12 +258,39 @@ class _Compiler:
         return Action(
             id=(written.id if isinstance(written, schema.Action) else None) or "__action__",
             path=path,
-            text=text,
+            text="" if text is None else text,
             parameters=parameters,
             parameter_paths=parameter_paths,
             output=written.output,
             text_path=text_path,
+            is_chat=is_chat,
         )
+
+    def _prompt_key(
+        self,
+        written: schema.ActionFields,
+        path: Path,
+        component: schema.Component,
+        component_path: Path,
+    ) -> str:
+        """The key that holds what an action says to the model, given or missing."""
+        keys = schema.PROMPT_KEYS[component.task]
+        knows_task = not self._is_spoiled(component_path, "task")
+        given = [key for key in _PROMPT_KEYS if getattr(written, key) is not None]
+        for key in given if knows_task else ():
+            if key not in keys:
+                self._problem(
+                    f"'{key}' does not go with task {component.task}",
+                    (*path, key),
+                    key=True,
+                    hint=_INSTEAD[component.task],
+                )
+        if {"text", "prompt"}.issubset(given) and "text" in keys:
+            self._exclude(path, "text", "prompt", "They mean the same: keep one.")
+        if not given and not self._is_spoiled(path, *_PROMPT_KEYS, "action", "actions"):
+            what, hint = _MISSING_PROMPT[component.task]
+            self._problem(f"'{keys[0]}' is missing: {what}", path, hint=hint)
+        return next((key for key in given if key in keys or not knows_task), keys[0])
 
     def _parameters(
         self, levels: list[tuple[schema.ActionFields, Path]]
@@ -407,7 +447,7 @@ class _Compiler:
 
     def _check_provided(self, job: Job) -> None:
         """Whether a job's input mapping holds what its action cannot do without."""
-        if not isinstance(job.input, Mapping) or set(job.input) & {"...", "?", "*", "|", "+"}:
+        if not isinstance(job.input, Mapping) or OPERATORS & job.input.keys():
             return
         for use in action_uses(job):
             keys = use.expression.keys
@@ -532,10 +572,27 @@ class _Compiler:
         values: dict[str, Any] = {}
         for key in ("host", "port", "base_path"):
             self._serving(adapter, at, key, key, values)
+        self._serving(adapter, at, "origins", "origins", values)
+        values["origins"] = tuple(self._origins(values.get("origins", ()), (*at, "origins")))
         if written.webui is not None:
             for key in ("host", "port"):
                 self._serving(written.webui, (*path, "webui"), key, f"webui_{key}", values)
         return Controller(**values)
+
+    def _origins(self, written: Iterable[str], path: Path) -> Iterator[str]:
+        """Each origin that is named; model-compose takes several in one text, with commas."""
+        for text in written:
+            for origin in filter(None, map(str.strip, text.split(","))):
+                if origin == "*":
+                    where = self._source.where(path)
+                    reason = "it would let every web page use the models"
+                    self._warnings.append(f"{where}: '*' in 'origins' has no effect: {reason}")
+                elif not re.fullmatch(r"https?://[^/\s]+", origin):
+                    hint = "An origin is a scheme, a name and perhaps a port, without a path."
+                    self._problem(f"'{origin}' is no origin such as https://example.org", path,
+                                  hint=hint)  # fmt: skip
+                else:
+                    yield origin
 
     def _serving(
         self, written: Any, path: Path, key: str, name: str, values: dict[str, Any]

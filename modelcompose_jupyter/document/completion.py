@@ -30,7 +30,7 @@ ModelNames = Callable[[str], Iterable[str]]
 
 # What most documents have: these keys come first in their mapping, after the required ones.
 _COMMON = (
-    "id", "component", "workflow", "text", "params", "title", "input", "output", "jobs",
+    "id", "component", "workflow", "text", "messages", "params", "title", "input", "output", "jobs",
     "max_output_length", "temperature", "port",
 )  # fmt: skip
 _PATH = re.compile(r"\s*((?:\[[^\]]*(?:\]|$)|[^\s|@\[])*)")  # a path up to the cursor
@@ -113,7 +113,7 @@ def _field(name: str, info: Any) -> _Field:
         required=info.is_required(),
         model=models[0] if models else None,
         is_list=any(get_origin(part) is list for part in found),
-        is_plain=not models or str in found,
+        is_plain=not models or str in found or Any in found,
         # The name of a model is checked when it is rendered, so any text goes.
         takes_template=is_template or Any in found or name == "model",
         values=tuple(values),
@@ -209,7 +209,7 @@ class _Completer:
         others = [node for node in place.node.children if node is not place.word]
         given = {node.key for node in others if node.kind == "key"}
         hidden = {*given, *schema.excluded(spot.model, given), *schema.NO_EFFECT}
-        hidden |= _parameters_beside(place, spot.model)
+        hidden |= _parameters_beside(place, spot.model) | _not_of_task(place, spot.model)
         is_list = place.node is spot.key and spot.field is not None and spot.field.is_list
         dash = "- " if is_list and not given and not place.node.is_flow else ""
         for name, field in _fields(spot.model).items():
@@ -325,7 +325,8 @@ class _Completer:
                 found.append("index")
             jobs = ["jobs"] if self._other_jobs(place) else []
             return [*local, *found, "input", *jobs, "env", "context"]
-        if issubclass(spot.owner, (GenerationParameters, ModelSettings, ModelSource)):
+        holders = (GenerationParameters, schema.Message, ModelSettings, ModelSource)
+        if issubclass(spot.owner, holders):
             found = ["output", "result", "response"] if key == "output" else []
             return [*local, *found, "input", "env", "context"]
         return ["env"]
@@ -393,6 +394,14 @@ def _parameters_beside(place: Place, model: type[BaseModel]) -> set[str]:
     groups = [*levels, *(params for each in levels if (params := each.child("params")))]
     nodes = [node for group in groups for node in group.children if node is not place.word]
     return {node.key for node in nodes}.intersection(PARAMETER_NAMES)
+
+
+def _not_of_task(place: Place, model: type[BaseModel]) -> set[str]:
+    """The keys that have no meaning at a place for the task of the component around it."""
+    if not issubclass(model, GenerationParameters):
+        return set()
+    tasks = [task for each in reversed(place.path) if (task := each.child("task"))]
+    return set(schema.NOT_OF_TASK.get(tasks[0].plain or "", ())) if tasks else set()
 
 
 def _listed(mapping: Node, key: str) -> list[Node]:

@@ -18,8 +18,9 @@ Template = Any
 class Action:
     """One call of a component's model.
 
-    ``text`` is the prompt's template, or a list of them; ``parameters`` maps the names of
-    generation parameters to templates; ``output`` is None where the text itself is the output.
+    ``text`` is the prompt's template, or a list of them, and where ``is_chat`` that of a chat's
+    messages; ``parameters`` maps the names of generation parameters to templates; ``output`` is
+    None where the text itself is the output.
     """
 
     id: str
@@ -29,6 +30,7 @@ class Action:
     parameter_paths: dict[str, Path]
     output: Template = None
     text_path: Path = ()
+    is_chat: bool = False
 
 
 @dataclass(frozen=True)
@@ -85,6 +87,7 @@ class Controller:
     host: str = "127.0.0.1"
     port: int = 8080
     base_path: str = "/api"
+    origins: tuple[str, ...] = ()
     webui_host: str = "127.0.0.1"
     webui_port: int = 8081
 
@@ -109,6 +112,16 @@ class Document:
     def hash(self) -> str:
         """A digest of what the document says, whatever its layout and comments."""
         text = json.dumps(self.source.data, sort_keys=True, ensure_ascii=False, default=str)
+        return "sha256:" + hashlib.sha256(text.encode()).hexdigest()
+
+    @property
+    def key(self) -> str:
+        """A digest of all that decides what it runs: what it says, the environment variables that
+        it uses, and its folder where a model may be beside it."""
+        sources = [str(component.model["source"]) for component in self.components]
+        beside = any(each.startswith((".", "$")) for each in sources)
+        parts = [self.hash, dict(self.environment), str(self.source.folder) if beside else None]
+        text = json.dumps(parts, sort_keys=True, ensure_ascii=False)
         return "sha256:" + hashlib.sha256(text.encode()).hexdigest()
 
     @property

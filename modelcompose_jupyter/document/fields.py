@@ -156,3 +156,31 @@ Prompt = Annotated[
         }
     ),
 ]
+
+
+OPERATORS = frozenset(("...", "?", "*", "|", "+"))
+
+
+def _message_shape(value: Any) -> str:
+    """``mapping`` for one message, ``plain`` for a text or an operator that may give many."""
+    is_operator = isinstance(value, Mapping) and not OPERATORS.isdisjoint(value)
+    return "plain" if is_operator else _shape(value)
+
+
+def _message_template(value: Any) -> Any:
+    return value if isinstance(value, Mapping) else _plain_text(value)
+
+
+BY_MESSAGE_SHAPE = Discriminator(_message_shape)
+MessageTemplate = Annotated[
+    Any,
+    _converting(_message_template),
+    WithJsonSchema(
+        {
+            "anyOf": [
+                {"type": "string"},
+                {"type": "object", "anyOf": [{"required": [key]} for key in sorted(OPERATORS)]},
+            ]
+        }
+    ),
+]

@@ -314,12 +314,12 @@ def _naming(expression: Expression) -> Iterator[None]:
     try:
         yield
     except ConversionError as error:
-        message = str(error)
+        message, hint = str(error), error.hint
         inner = expression.default.text.expressions if expression.default else ()
         if "env" in {expression.source, *(each.source for each in inner)}:
             wanted = f"of type {expression.type}" if expression.type else "text"
-            message = f"the value is not {wanted}"
-        raise ExpressionError(message, expression=expression.text) from None
+            message, hint = f"the value is not {wanted}", None
+        raise ExpressionError(message, expression=expression.text, hint=hint) from None
 
 
 def check_default(expression: Expression) -> None:

@@ -10,6 +10,7 @@ from typing import Annotated, Any, Literal
 from pydantic import BaseModel, Field
 
 from .fields import (
+    BY_MESSAGE_SHAPE,
     BY_SHAPE,
     IN_FULL,
     IN_SHORT,
@@ -17,6 +18,7 @@ from .fields import (
     FilledText,
     Identifier,
     Integer,
+    MessageTemplate,
     OneOrMore,
     Prompt,
     Strict,
@@ -42,6 +44,15 @@ NO_EFFECT = {
 }
 
 
+class Message(Strict):
+    """One message of a chat."""
+
+    role: Annotated[Literal["system", "user", "assistant"], TemplateOr()] = Field(
+        description="Who speaks."
+    )
+    content: Template = Field(description="What is said.")
+
+
 class ActionFields(GenerationParameters):
     """One call of a model: the prompt, the parameters, and what becomes of the text."""
 
@@ -50,6 +61,22 @@ class ActionFields(GenerationParameters):
     )
     prompt: Prompt | None = Field(
         None, description="The prompt, or a list of them. The same as 'text'."
+    )
+    messages: (
+        Annotated[
+            list[
+                Annotated[
+                    Annotated[Message, IN_FULL] | Annotated[MessageTemplate, IN_SHORT],
+                    BY_MESSAGE_SHAPE,
+                ]
+            ],
+            Field(min_length=1),
+            OneOrMore(),
+        ]
+        | None
+    ) = Field(
+        None,
+        description="A chat's messages. A text is one of the user's; an expression may give many.",
     )
     params: GenerationParameters | None = Field(
         None, description="Generation parameters; each may also stand beside 'params'."
@@ -106,7 +133,7 @@ class Component(ActionFields, ModelSettings):
 
     id: Identifier | None = None
     type: Literal["model"]
-    task: Literal["text-generation"]
+    task: Literal["text-generation", "chat-completion"]
     model: Annotated[
         Annotated[ModelSource, IN_FULL] | Annotated[FilledText, IN_SHORT], BY_SHAPE
     ] = Field(
@@ -185,13 +212,15 @@ class Api(Address):
     """Where the run API is."""
 
     base_path: Text | None = None
+    origins: Annotated[list[Text], OneOrMore()] | None = Field(
+        None, description="Pages that may call from elsewhere, such as https://example.org."
+    )
 
 
 class Adapter(Api):
     """How the run API is offered."""
 
     type: Literal["http-server"]
-    origins: Any = None
     websocket: Any = None
 
 
@@ -200,7 +229,6 @@ class Controller(Api):
 
     type: Literal["http-server"] | None = None
     name: TextField | None = None
-    origins: Any = None
     websocket: Any = None
     adapter: Adapter | None = None
     adapters: Annotated[list[Adapter], Field(min_length=1), OneOrMore()] | None = None
@@ -229,9 +257,17 @@ _FORMS: dict[type[BaseModel], list[list[set[str]]]] = {
     Compose: [[{"component"}, {"components"}], [{"workflow"}, {"workflows"}]],
     Controller: [[{"adapter"}, {"adapters"}, set(Adapter.model_fields)]],
     Workflow: [[{"job"}, {"jobs"}, set(JobFields.model_fields) - {"output"}]],
-    Component: [[{"action"}, {"actions"}, {"text", "prompt", "output"}]],
-    ActionFields: [[{"text"}, {"prompt"}]],
+    Component: [[{"action"}, {"actions"}, {"text", "prompt", "messages", "output"}]],
+    ActionFields: [[{"text"}, {"prompt"}, {"messages"}]],
     ModelSource: [[{"repository"}, {"path"}, {"name"}]],
+}
+
+
+# What a component says to its model, by its task; and what has no meaning beside it.
+PROMPT_KEYS = {"text-generation": ("text", "prompt"), "chat-completion": ("messages",)}
+NOT_OF_TASK = {
+    "text-generation": ("messages",),
+    "chat-completion": ("text", "prompt", "include_prompt"),
 }
 
 

@@ -3,16 +3,19 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any
 
 from ..errors import ExpressionError, InputError, Where, did_you_mean
 from .compiler import action_uses
-from .document import Document, Job, Workflow
+from .document import Action, Document, Job, Workflow
 from .expression import Expression, Key, parse
+from .fields import OPERATORS
 from .parameters import PARAMETER_NAMES, GenerationParameters
+from .reader import Path
 from .render import render
-from .types import ConversionError, Type, convert
+from .types import ConversionError, Message, Type, convert
 from .uses import Use, uses
 
 _INTEGERS = (
@@ -22,6 +25,7 @@ _INTEGERS = (
 _BOOLEANS = ("do_sample", "include_prompt", "local_files_only")
 _NUMBERS = ("temperature", "top_p", "min_p", "repetition_penalty", "length_penalty")
 _TEXT = Type("text")
+_MESSAGES = Type("messages")
 
 
 def _type_data(type_: Type) -> dict[str, Any]:
@@ -108,17 +112,28 @@ class Signature:
             "output": [each.to_dict() for each in self.outputs],
         }
 
-    def check(self, values: Any) -> None:
-        """Raise InputError where the workflow cannot run with these inputs."""
+    @property
+    def conversations(self) -> tuple[str, ...]:
+        """The names of inputs that are the whole of what a chat answers, turn after turn."""
+        return tuple(each.name for each in self.inputs if each.type == _MESSAGES)
+
+    def check(self, values: Any) -> Any:
+        """The inputs as the workflow gets them: as they are, but conversations as messages.
+
+        Raises:
+            InputError: the workflow cannot run with these inputs.
+        """
         if not isinstance(values, Mapping):
             if self.open:
-                return
+                return values
             raise InputError(
                 "the input must be a mapping", hint=f"For example {{{self._example()}}}."
             )
         self.check_known(values)
         self._check_required(values)
+        values = {**values, **dict(self._messages(values))}
         self._check_types(values)
+        return values
 
     def _example(self) -> str:
         return ", ".join(f'"{each.name}": …' for each in self.inputs[:2])
@@ -154,6 +169,25 @@ class Signature:
             code="missing_input",
         )
 
+    def _messages(self, values: Mapping[str, Any]) -> Iterator[tuple[str, list[Message]]]:
+        """The conversations among the inputs, each as its messages."""
+        for name in self.conversations:
+            if values.get(name) is not None:
+                with self._naming(
+                    name, next(u for u in self._uses if u.expression.keys[0] == name)
+                ):
+                    yield name, convert(values[name], _MESSAGES)
+
+    @contextmanager
+    def _naming(self, name: str, use: Use) -> Iterator[None]:
+        """Turn a conversion's error into one that names the input, and where it is used."""
+        try:
+            yield
+        except ConversionError as error:
+            raise InputError(
+                f"input '{name}': {error}", hint=error.hint, where=self._where(use)
+            ) from None
+
     def _check_types(self, values: Mapping[str, Any]) -> None:
         by_name = {each.name: each for each in self.inputs}
         for use in self._uses:
@@ -165,10 +199,8 @@ class Signature:
             value = values.get(name)
             if type_ is None or value is None or (value == "" and type_.empty_is_missing):
                 continue
-            try:
+            with self._naming(name, use):
                 convert(value, type_)
-            except ConversionError as error:
-                raise InputError(f"input '{name}': {error}", where=self._where(use)) from None
 
     def _where(self, use: Use) -> Where | None:
         if self._document is None:
@@ -217,7 +249,11 @@ def _input_uses(workflow: Workflow) -> Iterator[tuple[Use, Type | None]]:
 
 
 def _job_uses(job: Job) -> Iterator[tuple[Use, Type | None]]:
-    inner = [(use, _place_type(use)) for use in action_uses(job)]
+    conversation = _conversation_path(job.action)
+    inner = [
+        (use, _MESSAGES if use.path == conversation else _place_type(use))
+        for use in action_uses(job)
+    ]
     inner = [(use, type_) for use, type_ in inner if use.expression.source == "input"]
     if _passes_through(job.input):
         yield from inner
@@ -239,6 +275,17 @@ def _job_uses(job: Job) -> Iterator[tuple[Use, Type | None]]:
     repeat_type = Type("integer")
     yield from _of_input(job.repeat_count, (*job.path, "repeat_count"), repeat_type)
     yield from _of_input(job.output, (*job.path, "output"), None)
+
+
+def _conversation_path(action: Action) -> Path | None:
+    """Where an expression is all that a chat has to answer: its messages, or the last of them."""
+    if not action.is_chat:
+        return None
+    return (
+        (*action.text_path, len(action.text) - 1)
+        if isinstance(action.text, list)
+        else action.text_path
+    )
 
 
 def _passes_through(template: Any) -> bool:
@@ -273,19 +320,28 @@ def _type_of(use: Use, expected: Type | None) -> Type:
     path = use.expression.path
     if len(path) > 1:
         return Type("object") if isinstance(path[1], Key) else Type("list")
+    if expected == _MESSAGES and use.whole and _may_hold_messages(use.expression.type):
+        return expected
     if use.expression.type is not None:
         return use.expression.type
-    return expected if expected is not None and use.whole else _TEXT
+    return expected if expected not in (None, _MESSAGES) and use.whole else _TEXT
+
+
+def _may_hold_messages(type_: Type | None) -> bool:
+    if type_ is None or type_.is_list:
+        return type_ is None or type_.name in ("object", "json")
+    return type_.name in ("messages", "list", "json")
 
 
 def _input(use: Use, expected: Type | None) -> Input:
     expression = use.expression
     default = None
+    type_ = _type_of(use, expected)
     if len(expression.path) == 1 and expression.default is not None:
-        default = _known_default(expression)
+        default = _known_default(expression, type_)
     return Input(
         name=expression.keys[0],
-        type=_type_of(use, expected),
+        type=type_,
         required=use.demands and not use.fallback_of,
         default=default,
         notes=dict(expression.notes),
@@ -293,13 +349,14 @@ def _input(use: Use, expected: Type | None) -> Input:
     )
 
 
-def _known_default(expression: Expression) -> Any:
+def _known_default(expression: Expression, type_: Type) -> Any:
     """A default that is written out: not of other inputs, nor of the environment's secrets."""
     if expression.default is None or expression.default.text.expressions:
         return None
     try:
-        return render(expression.text, {expression.source: {}})
-    except ExpressionError:
+        value = render(expression.text, {expression.source: {}})
+        return convert(value, _MESSAGES) if type_ == _MESSAGES else value
+    except (ConversionError, ExpressionError):
         return None
 
 
@@ -323,7 +380,7 @@ def _outputs(workflow: Workflow) -> Iterator[Output]:
     job = last[0] if last else None
     template = workflow.output if workflow.output is not None or job is None else job.output
     value = _value_type(job)
-    if not isinstance(template, Mapping) or set(template) & {"...", "?", "*", "|", "+"}:
+    if not isinstance(template, Mapping) or OPERATORS & template.keys():
         yield Output(None, _result_type(template, value))
         return
     for key, entry in template.items():
@@ -334,7 +391,7 @@ def _value_type(job: Job | None) -> Type:
     """The type of ``${output}``."""
     several = job is not None and (
         job.repeat_count is not None
-        or isinstance(job.action.text, list)
+        or (isinstance(job.action.text, list) and not job.action.is_chat)
         or job.action.parameters.get("num_return_sequences", 1) != 1
     )
     return Type("text", is_list=several)

@@ -10,13 +10,29 @@ import contextlib
 import json
 import math
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, TypedDict
+
+from ..errors import did_you_mean
 
 
 class ConversionError(ValueError):
-    """A value that is not of the type asked for."""
+    """A value that is not of the type asked for; ``hint`` says what to do, or is None."""
+
+    def __init__(self, message: str, hint: str | None = None) -> None:
+        super().__init__(message)
+        self.hint = hint
+
+
+class Message(TypedDict):
+    """One message of a chat."""
+
+    role: str
+    content: str
+
+
+ROLES = ("system", "user", "assistant")
 
 
 @dataclass(frozen=True)
@@ -183,6 +199,61 @@ def _object(value: Any, type_: Type) -> dict[str, Any]:
     return picked
 
 
+def messages(value: Any) -> list[Message]:
+    """What a value says as messages: one, a text (a user's), or a list of these and of such lists.
+
+    Raises:
+        ConversionError: something in it is no message, or there is none.
+    """
+    found = list(_messages(value))
+    if not found:
+        raise ConversionError("there is no message", "Give at least one of the user's.")
+    return found
+
+
+def _messages(value: Any) -> Iterator[Message]:
+    if isinstance(value, list | tuple):
+        for each in value:
+            yield from _messages(each)
+    elif isinstance(value, str):
+        yield {"role": "user", "content": value}
+    elif value is not None:
+        yield _message(value)
+
+
+def _message(value: Any) -> Message:
+    if not isinstance(value, dict):
+        raise ConversionError(f"{show(value)} is not a message", "It has a role and a content.")
+    for key in value:
+        if key not in ("role", "content"):
+            hint = did_you_mean(str(key), ("role", "content"))
+            raise ConversionError(
+                f"a message has no '{key}'", hint or "It has a role and a content."
+            )
+    role, content = value.get("role"), value.get("content")
+    if role not in ROLES:
+        hint = did_you_mean(str(role), ROLES)
+        raise ConversionError(
+            "a message lacks its role" if role is None else f"there is no role {show(role)}",
+            hint or f"Roles are {', '.join(ROLES)}.",
+        )
+    if content is None:
+        raise ConversionError(f"the {role}'s message has no content")
+    if isinstance(content, dict | list | tuple):
+        raise ConversionError(f"the content of a message is text, and {show(content)} is not")
+    return {"role": role, "content": text(content)}
+
+
+def _conversation(value: Any) -> list[Message]:
+    """Messages from outside: also their JSON, which within a document would be a user's text."""
+    if isinstance(value, str):
+        with contextlib.suppress(ConversionError):
+            decoded = parse_json(value)
+            if isinstance(decoded, list) and decoded and all(isinstance(d, dict) for d in decoded):
+                value = decoded
+    return messages(value)
+
+
 def _base64(value: Any) -> str:
     try:
         data = value if isinstance(value, bytes) else text(value).encode()
@@ -216,6 +287,7 @@ _CONVERTERS: dict[str, Callable[[Any, Type], Any]] = {
     "list": lambda value, _: _list(value),
     "object": _object,
     "json": lambda value, _: json_value(value),
+    "messages": lambda value, _: _conversation(value),
     "base64": lambda value, _: _base64(value),
     "select": _select,
     "slider": _slider,

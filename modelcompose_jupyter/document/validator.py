@@ -48,7 +48,13 @@ _LIMITS = {
 
 
 # What stands in for a required key that is missing or wrong, so that the rest can be checked.
-_STAND_INS = {"type": "model", "task": "text-generation", "model": "?"}
+_STAND_INS = {
+    "type": "model",
+    "task": "text-generation",
+    "model": "?",
+    "role": "user",
+    "content": "",
+}
 _LISTS = ("components", "actions", "workflows", "jobs", "adapters")
 
 
@@ -99,11 +105,14 @@ def _note(result: Validated, source: Source, data: Any, details: dict[str, Any])
     result.spoiled |= {path, (*path[:-1], _meant(path))}
     while path and isinstance(path[-1], int) and path[-2] not in _LISTS:
         path = path[:-1]
+    result.spoiled.add(path)
     _remove(data, path)
 
 
 def _stand_in(data: Any, path: Path) -> None:
     for step in path[:-1]:
+        if isinstance(data, dict) and step not in data:
+            return  # taken away with something else that is wrong there
         data = data[step]
     key = path[-1]
     in_controller = key == "type" and path[0] == "controller"
@@ -174,7 +183,9 @@ def explain(key: str, details: Mapping[str, Any]) -> tuple[str, str | None]:
 
 _MISSING_HINTS = {
     "model": "Write a Hub id, a folder or bundled:storyteller.",
-    "task": "Write 'task: text-generation'.",
+    "task": "Write 'task: text-generation' or 'task: chat-completion'.",
+    "role": "Write 'role: user', say.",
+    "content": "Write 'content: ${input.prompt as text}', say.",
     "type": "Write 'type: model' in a component, 'type: http-server' in a controller's adapter.",
 }
 

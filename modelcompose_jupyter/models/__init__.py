@@ -5,7 +5,7 @@ when a model is first asked for. Everything outside speaks to `ModelCache`.
 """
 
 from .cache import Lease, ModelCache
-from .generation import Generation, GenerationResult
+from .generation import Generation, GenerationResult, OnQueued, Prompt
 from .installed import InstalledModel, installed
 from .memory import DeviceMemory, MemoryUse
 from .spec import ModelInfo, ModelSpec, Progress
@@ -20,6 +20,8 @@ __all__ = [
     "ModelCache",
     "ModelInfo",
     "ModelSpec",
+    "OnQueued",
     "Progress",
+    "Prompt",
     "installed",
 ]

@@ -2,16 +2,28 @@
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Callable
 from concurrent.futures import Future
 from dataclasses import dataclass
 from typing import Any
+
+from ..document.types import Message
+
+Prompt = str | list[Message]
+"""What a model is asked: a text to go on with, or the messages of a chat to reply to."""
 
 OnText = Callable[[int, int, str], None]
 """``on_text(sequence, offset, text)``: the text belongs at this character of that sequence.
 
 Normally the offset is the length so far; a smaller one replaces what came after it. Called on the
 engine's thread.
+"""
+
+OnQueued = Callable[[int], None]
+"""``on_queued(ahead)``: so many requests must end before this one starts, which it does at 0.
+
+Called when the request must wait, and whenever that falls. On any thread, one call at a time.
 """
 
 
@@ -21,7 +33,7 @@ class GenerationResult:
 
     Attributes:
         texts: one per sequence; each begins with the prompt as it was used, unless the request
-            excluded it or the model is an encoder-decoder, whose text is its reply.
+            excluded it, or the text is a reply: to the messages of a chat, or an encoder-decoder's.
         finish_reasons: one per sequence: ``eos``, ``stop``, ``length`` or ``cancelled``.
         usage: tokens: ``prompt``, ``reused`` (of the prompt, from earlier requests), ``generated``
             (over all sequences, end tokens included).
@@ -56,3 +68,30 @@ class Generation:
     def cancel(self) -> None:
         """End the request: at once if it is queued, within a token if it runs. Any thread."""
         self._cancel(self)
+
+
+class Place:
+    """A request's place in a queue, as its caller was told.
+
+    Places are looked up under the queue's lock and told after it, by several threads at once. A
+    place only falls, so one that comes late is seen to be old.
+    """
+
+    def __init__(self, on_queued: OnQueued | None) -> None:
+        self._on_queued = on_queued
+        self._lock = threading.Lock()
+        self._told: int | None = None
+
+    def tell(self, ahead: int) -> None:
+        """Say that so many requests must end first, if that is news. Any thread."""
+        with self._lock:
+            told = self._told
+            if told is not None and ahead >= told:
+                return
+            self._told = ahead
+            never_waits = told is None and ahead == 0
+            if self._on_queued is not None and not never_waits:
+                try:
+                    self._on_queued(ahead)
+                except Exception:  # a listener that fails is not told again, and fails nothing
+                    self._on_queued = None

@@ -8,7 +8,10 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from ..document.parameters import GenerationParameters
+from ..document.types import Message
 from ..errors import InputError
+from . import chat
+from .generation import Prompt
 from .loader import LoadedModel
 
 if TYPE_CHECKING:
@@ -26,7 +29,8 @@ _BEAMS = ("length_penalty", "early_stopping")
 class Settings:
     """A request that is ready to run.
 
-    ``prompt`` is the text as it was used, ``tokens`` what the model reads of it.
+    ``prompt`` is the text as it was used, a chat's as its template gave it; ``tokens`` what the
+    model reads of it.
     """
 
     prompt: str
@@ -41,13 +45,19 @@ class Settings:
     warnings: list[str] = field(default_factory=list)
 
 
-def settle(loaded: LoadedModel, prompt: str, asked: GenerationParameters) -> Settings:
-    """Decide how a request runs.
+def settle(
+    loaded: LoadedModel,
+    prompt: Prompt,
+    asked: GenerationParameters,
+    max_output_length: int | None = None,
+) -> Settings:
+    """Decide how a request runs; ``max_output_length`` is the host's limit of it.
 
     Raises:
         InputError: the prompt is empty or too long, or parameters contradict each other.
+        ModelError: the prompt is a chat's messages, and the model has no chat template.
     """
-    return _Settling(loaded, prompt, asked).settings()
+    return _Settling(loaded, prompt, asked, max_output_length).settings()
 
 
 def seed_of(asked: GenerationParameters) -> int:
@@ -56,14 +66,22 @@ def seed_of(asked: GenerationParameters) -> int:
 
 
 class _Settling:
-    def __init__(self, loaded: LoadedModel, prompt: str, asked: GenerationParameters) -> None:
+    def __init__(
+        self,
+        loaded: LoadedModel,
+        prompt: Prompt,
+        asked: GenerationParameters,
+        limit: int | None,
+    ) -> None:
         self.loaded = loaded
         self.asked = asked
+        self.limit = limit
         self.warnings: list[str] = []
         self.defaults: Any = loaded.model.generation_config
         self.beams = asked.num_beams or 1
         self.sample = self._samples()
         self.sequences = asked.num_return_sequences or 1
+        self.is_chat = not isinstance(prompt, str)
         self.prompt, self.tokens = self._tokenize(prompt)
 
     def settings(self) -> Settings:
@@ -71,6 +89,7 @@ class _Settling:
         longest = self._longest()
         shortest = self._shortest(longest)
         seed = seed_of(self.asked)
+        include_prompt = self._include_prompt()
         options = self._options()
         self._warn_without_effect()
         parameters = {
@@ -82,7 +101,7 @@ class _Settling:
             "max_input_length": self.asked.max_input_length,
             "stop_sequences": self._stops(),
             "seed": seed,
-            "include_prompt": self._include_prompt(),
+            "include_prompt": include_prompt,
         }
         return Settings(
             prompt=self.prompt,
@@ -92,7 +111,7 @@ class _Settling:
             sequences=self.sequences,
             seed=seed,
             stops=self._stops(),
-            include_prompt=self._include_prompt(),
+            include_prompt=include_prompt,
             max_new=longest,
             warnings=self.warnings,
         )
@@ -109,14 +128,12 @@ class _Settling:
         return [stop for stop in (self.loaded.stop_sequences if asked is None else asked) if stop]
 
     def _include_prompt(self) -> bool:
-        if self.loaded.encoder_decoder:
-            if self.asked.include_prompt:
-                self.warnings.append(
-                    "include_prompt has no effect: the model is an encoder-decoder, its text is"
-                    " a reply"
-                )
-            return False
-        return self.asked.include_prompt is not False
+        if not (self.loaded.encoder_decoder or self.is_chat):
+            return self.asked.include_prompt is not False
+        if self.asked.include_prompt:
+            reply = "to a chat" if self.is_chat else "of an encoder-decoder"
+            self.warnings.append(f"include_prompt has no effect: the text is the reply {reply}")
+        return False
 
     def _options(self) -> dict[str, Any]:
         """The options of generate() by name; None is left to the model's generation_config."""
@@ -176,27 +193,54 @@ class _Settling:
                 hint="Set do_sample: true with a temperature above 0, or raise num_beams.",
             )
 
-    def _tokenize(self, prompt: str) -> tuple[str, list[int]]:
-        limit = self.asked.max_input_length
-        tokenizer = self.loaded.tokenizer
-        encoded = tokenizer(prompt)
-        tokens = list(encoded["input_ids"])
-        if limit is not None and len(tokens) > limit:
-            self.warnings.append(
-                f"the prompt was cut from {len(tokens)} to {limit} tokens by max_input_length"
-            )
-            prompt, tokens = self._truncate(prompt, limit)
-        tokens = self._one_beginning(prompt, tokens) or self._beginning()
+    def _tokenize(self, prompt: Prompt) -> tuple[str, list[int]]:
+        used, tokens = (
+            self._tokenize_text(prompt) if isinstance(prompt, str) else self._tokenize_chat(prompt)
+        )
         context = self.loaded.context
         room = 0 if self.loaded.encoder_decoder else 1
         if context is not None and len(tokens) + room > context:
             raise InputError(
                 f"the prompt has {len(tokens)} tokens and the model's context is {context}"
                 + (", which leaves no room for an answer" if len(tokens) == context else ""),
-                hint="Shorten the prompt, or set max_input_length to keep only its beginning.",
+                hint="Begin a new conversation, or set max_input_length to leave out old turns."
+                if self.is_chat
+                else "Shorten the prompt, or set max_input_length to keep only its beginning.",
                 code="prompt_too_long",
             )
-        return prompt, tokens
+        return used, tokens
+
+    def _tokenize_text(self, prompt: str) -> tuple[str, list[int]]:
+        limit = self.asked.max_input_length
+        tokens = list(self.loaded.tokenizer(prompt)["input_ids"])
+        if limit is not None and len(tokens) > limit:
+            self.warnings.append(
+                f"the prompt was cut from {len(tokens)} to {limit} tokens by max_input_length"
+            )
+            prompt, tokens = self._truncate(prompt, limit)
+        return prompt, self._one_beginning(prompt, tokens) or self._beginning()
+
+    def _tokenize_chat(self, messages: list[Message]) -> tuple[str, list[int]]:
+        """A chat that is too long loses its oldest turns: cut anywhere else it would be none."""
+        limit = self.asked.max_input_length
+        text, tokens = chat.encode(self.loaded.tokenizer, messages)
+        kept, whole = messages, len(tokens)
+        while limit is not None and len(tokens) > limit:
+            shorter = chat.without_oldest(kept)
+            if shorter is None:
+                raise InputError(
+                    f"the last message needs {len(tokens)} tokens and max_input_length is {limit}",
+                    hint="Shorten it, or raise max_input_length.",
+                    code="prompt_too_long",
+                )
+            kept = shorter
+            text, tokens = chat.encode(self.loaded.tokenizer, kept)
+        if kept != messages:
+            self.warnings.append(
+                f"the chat was cut from {whole} to {len(tokens)} tokens by max_input_length:"
+                f" without its {len(messages) - len(kept)} oldest messages"
+            )
+        return text, tokens
 
     def _truncate(self, prompt: str, limit: int) -> tuple[str, list[int]]:
         """The part of the prompt that ``limit`` tokens hold, on the side the tokenizer keeps."""
@@ -239,6 +283,13 @@ class _Settling:
         return [int(begin)]
 
     def _longest(self) -> int:
+        longest = self._longest_of_model()
+        if self.limit is None or longest <= self.limit:
+            return longest
+        self.warnings.append(f"max_output_length was lowered to {self.limit}, the host's limit")
+        return self.limit
+
+    def _longest_of_model(self) -> int:
         asked, context = self.asked.max_output_length, self.loaded.context
         if context is None:
             return asked or UNLIMITED_OUTPUT

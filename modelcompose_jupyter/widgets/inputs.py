@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import html
 import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
 import ipywidgets
@@ -12,7 +12,9 @@ import ipywidgets
 from ..document import Input, Signature
 from ..document import types as values
 from ..document.parameters import SLIDER_RANGES
-from ..errors import InputError
+from ..document.types import Message
+from ..errors import InputError, did_you_mean
+from .conversation import Conversation
 
 
 class Inputs:
@@ -64,21 +66,33 @@ def read(inputs: Inputs) -> dict[str, Any]:
     """What the widgets say, as inputs of a run. An empty field is an input that is not given.
 
     Raises:
-        InputError: a field for a list or an object holds something else.
+        InputError: a field for a list or an object holds something else, or a conversation has no
+            message to reply to.
     """
+    return _read(inputs, Conversation.asked)
+
+
+def _read(inputs: Inputs, messages: Callable[[Conversation], list[Message]]) -> dict[str, Any]:
     found = {}
     for name, each in inputs._inputs.items():
-        value = _value(each, inputs[name].value)
+        widget = inputs[name]
+        is_chat = isinstance(widget, Conversation)
+        value = (messages(widget) or None) if is_chat else _value(each, widget.value)
         if value is not None and value != "":
             found[name] = value
     return found
+
+
+def conversations(inputs: Inputs) -> list[Conversation]:
+    """The fields that hold a conversation."""
+    return [widget for name in inputs if isinstance(widget := inputs[name], Conversation)]
 
 
 def entered(inputs: Inputs, signature: Signature) -> dict[str, Any]:
     """What was entered into fields that another signature has as well, of the same type."""
     types = {each.name: each.type for each in signature.inputs}
     try:
-        given = read(inputs)
+        given = _read(inputs, Conversation.entered)
     except InputError:
         return {}
     return {
@@ -95,10 +109,28 @@ def write(inputs: Inputs, given: Mapping[str, Any]) -> None:
     _fill(inputs, {**defaults, **{name: given[name] for name in given if name in inputs._inputs}})
 
 
+def enter(inputs: Inputs, name: str, texts: Sequence[str]) -> None:
+    """Set a widget to what somebody would type into it; a list may come as several texts.
+
+    Raises:
+        InputError: there is no such input, or the text is no value of its type.
+    """
+    if name not in inputs._inputs:
+        known = list(inputs)
+        listed = f"Inputs are {', '.join(known)}." if known else "The workflow takes no input."
+        raise InputError(f"there is no input '{name}'", hint=did_you_mean(name, known) or listed)
+    each = inputs._inputs[name]
+    takes_list = each.type.is_list or each.type.name == "list"
+    text = "\n".join(texts) if takes_list else texts[-1]
+    _fill(inputs, {name: _value(each, text)})
+
+
 def _fill(inputs: Inputs, given: Mapping[str, Any]) -> None:
     for name, raw in given.items():
         widget, value = inputs[name], _converted(inputs._inputs[name], raw)
-        if isinstance(widget, ipywidgets.Textarea | ipywidgets.Text):
+        if isinstance(widget, Conversation):
+            widget.fill(value or [])
+        elif isinstance(widget, ipywidgets.Textarea | ipywidgets.Text):
             widget.value = _as_typed(value)
         elif value is not None:
             if hasattr(widget, "min"):  # parameters may leave their usual range
@@ -174,6 +206,8 @@ def widget_for(each: Input) -> Any:
 def _bare_widget(each: Input) -> Any:
     type_, default = each.type, each.default
     is_text = isinstance(default, str)
+    if type_.name == "messages" and not type_.is_list:
+        return Conversation(each.name, default or [])
     if type_.is_list or type_.name in ("list", "object", "json"):
         lines = type_.is_list or type_.name == "list"
         hint = "one a line, or a JSON list" if lines else "JSON"

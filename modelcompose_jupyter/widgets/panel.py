@@ -57,11 +57,12 @@ class Panel(ipywidgets.VBox):
         self._lock = threading.Lock()
         self._current: Run | None = None
         self._filling = False
+        self._switches: tuple[Any, ...] = ()  # not all of them are shown
         self.workflow = workflow
         self.inputs = fields.Inputs(workflow.signature, values or {})
         self._name = name
         self._runs: OrderedDict[str, Run] = OrderedDict()
-        self._saved = SavedRun(workflow.signature.outputs)
+        self._saved = SavedRun(workflow.signature.outputs, workflow.signature.conversations)
         self._view = RunView(
             workflow.signature.outputs,
             snippets=self._snippets,
@@ -77,15 +78,22 @@ class Panel(ipywidgets.VBox):
         self._keep_seed = _switch(
             "Keep seed", False, "The next run draws as the one in view did, so only inputs differ"
         )
-        for each in self.inputs:
+        self._anew_button = _button("New conversation", "", "Forget what was said", self._on_anew)
+        self._switches = (self._live, self._keep_seed, self._anew_button)
+        self._conversations = fields.conversations(self.inputs)
+        for each in self.inputs if not self._conversations else ():
             self.inputs[each].observe(self._on_change, "value")
-        super().__init__(
-            [*_header(workflow), *fields.rows(self.inputs), self._controls(), self._view]
-        )
+        form = [*fields.rows(self.inputs), self._controls()]
+        history = [each.history for each in self._conversations]
+        # A conversation is read from top to bottom: what was said, the reply, the next message.
+        parts = [*history, self._view, *form] if history else [*form, self._view]
+        super().__init__([*_header(workflow), *parts])
         self.add_class("modelcompose-panel")
 
     def _controls(self) -> ipywidgets.Box:
-        controls = ipywidgets.HBox([self._run_button, self._stop_button, self._live])
+        # A message is sent when it is written, so a chat has no Live.
+        more = self._anew_button if self._conversations else self._live
+        controls = ipywidgets.HBox([self._run_button, self._stop_button, more])
         if not _sets_seed(self.workflow):
             controls.children = (*controls.children, self._keep_seed)
         controls.add_class("modelcompose-controls")
@@ -117,7 +125,11 @@ class Panel(ipywidgets.VBox):
             run = self.workflow.start(values, seed=self._seed())
             self._cancel()  # only now: inputs that cannot be used stop nothing
             self._current = run
+            for each in self._conversations:
+                each.sent(run)
             self._view.show(run)
+        for each in self._conversations:
+            each.value = ""
         return run
 
     def stop(self) -> None:
@@ -128,8 +140,8 @@ class Panel(ipywidgets.VBox):
     def close(self) -> None:
         """Stop, and take the panel out of the notebook."""
         self.stop()
-        for child in self.children:
-            _close(child)
+        for each in (*self.children, *self._switches):
+            _close(each)
         self.layout.close()
         super().close()
 
@@ -164,6 +176,14 @@ class Panel(ipywidgets.VBox):
     def _on_stop(self, _: Any) -> None:
         self._guard(self.stop)
 
+    def _on_anew(self, _: Any) -> None:
+        self._guard(self._begin_anew)
+
+    def _begin_anew(self) -> None:
+        self.stop()
+        for each in self._conversations:
+            each.clear()
+
     def _on_change(self, _: Any) -> None:
         if self.live and not self._filling:
             self._guard(self.submit)
@@ -186,6 +206,9 @@ class Panel(ipywidgets.VBox):
             fields.write(self.inputs, run.input)
         finally:
             self._filling = False
+        for each in self._conversations:  # as it was when that run had ended
+            each.sent(run)
+            each.value = ""
         self._view.show(run)
 
     # On the painter's thread
@@ -200,6 +223,8 @@ class Panel(ipywidgets.VBox):
     def _ended(self, run: Run) -> None:
         if run.id not in self._runs:
             self._runs[run.id] = run
+            for each in self._conversations:
+                each.paint()
             while len(self._runs) > _KEPT_RUNS:
                 self._runs.popitem(last=False)
             self._saved.keep(run)
@@ -275,11 +300,17 @@ def _label(run: Run, before: Run | None) -> str:
     began = run.events_so_far()[0].time
     name, first = next(iter(run.input.items()), ("", run.id))
     changed = [
-        f"{key} {show(value, _LABEL_LENGTH // 2)}"
+        f"{key} {show(_last_said(value), _LABEL_LENGTH // 2)}"
         for key, value in run.input.items()
         if before is not None and key != name and value != before.input.get(key)
     ]
-    text = " ".join(as_text(first).split())
+    text = " ".join(as_text(_last_said(first)).split())
     short = text if len(text) <= _LABEL_LENGTH else text[: _LABEL_LENGTH - 1] + "…"
     clock = time.strftime("%H:%M:%S", time.localtime(began))
     return " · ".join([clock, short, *changed, ending(run)])
+
+
+def _last_said(value: Any) -> Any:
+    """Of a conversation its last message; any other value as it is."""
+    last = value[-1] if isinstance(value, list) and value else None
+    return last["content"] if isinstance(last, dict) and "content" in last else value

@@ -16,6 +16,7 @@ from IPython.display import display
 from ..document import Output
 from ..progress import status_line
 from ..workflow import METADATA_KEY, Run
+from .conversation import turns_html
 from .outputs import Part, parts, preformatted
 
 
@@ -24,10 +25,12 @@ class SavedRun:
 
     Args:
         outputs: the outputs of the workflow's signature.
+        conversations: the names of its inputs that are one; what was said is kept with the reply.
     """
 
-    def __init__(self, outputs: Sequence[Output]) -> None:
+    def __init__(self, outputs: Sequence[Output], conversations: Sequence[str] = ()) -> None:
         self._outputs = tuple(outputs)
+        self._conversations = tuple(conversations)
         self._display_id = uuid.uuid4().hex
         self._run: Run | None = None
         self._displayed = False
@@ -47,11 +50,13 @@ class SavedRun:
         data = {"text/plain": "", "text/html": _html("")}
         metadata: dict[str, Any] = {}
         if self._run is not None:
-            data, metadata = bundle(self._run, self._outputs)
+            data, metadata = bundle(self._run, self._outputs, self._conversations)
         display(data, metadata=metadata, raw=True, display_id=self._display_id, update=update)
 
 
-def bundle(run: Run, outputs: Sequence[Output]) -> tuple[dict[str, str], dict[str, Any]]:
+def bundle(
+    run: Run, outputs: Sequence[Output], conversations: Sequence[str] = ()
+) -> tuple[dict[str, str], dict[str, Any]]:
     """A run that has ended as a MIME bundle, and its record as the metadata."""
     found = parts(run, outputs) or [Part("", "text", run.text, preformatted(run.text))]
     plain = "\n\n".join(
@@ -60,6 +65,9 @@ def bundle(run: Run, outputs: Sequence[Output]) -> tuple[dict[str, str], dict[st
     html = "".join(
         (f"<h4>{escape(part.label)}</h4>" if part.label else "") + part.html for part in found
     )
+    for turns in (run.input.get(name) or [] for name in reversed(conversations)):
+        said = "\n\n".join(f"{turn['role']}:\n{turn['content']}" for turn in turns)
+        plain, html = f"{said}\n\nassistant:\n{plain}", turns_html(turns) + html
     status = f"[{status_line(run)}]"
     if run.error is not None:
         plain, html = f"{plain}\n{run.error}", html + preformatted(str(run.error))

@@ -385,7 +385,7 @@ ENDING = FORMS[: FORMS.index("      story:")]
         ("${input.list[jo▮]}", ["jobs"]),
         ("${input.list[${jo▮}]}", ["jobs"]),
         ("${input.hero ▮}", ["as "]),
-        ("${input.hero as ▮", [*TYPE_NAMES[:10], "select/", "slider/"]),
+        ("${input.hero as ▮", [*TYPE_NAMES[:11], "select/", "slider/"]),
         ("${input.hero as n▮}", ["number"]),
         ("${input.hero as s▮}", ["string", "select/", "slider/"]),
         ("${input.hero as text ▮}", []),

@@ -546,3 +546,19 @@ def test_the_hash_is_that_of_what_the_document_says(component):
     one = component("text: hi # comment\nseed: 1")
     other = component("seed:   1\n\ntext: 'hi'")
     assert one.hash == other.hash != component("text: hi\nseed: 2").hash
+
+
+@pytest.mark.parametrize("adapter", [False, True])
+def test_origins_that_may_call_are_named_one_by_one(adapter):
+    def read(origins):
+        controller = {"type": "http-server", "origins": origins}
+        controller = {"adapter": controller} if adapter else controller
+        return load_document({"controller": controller, "component": COMPONENT})
+
+    named = read(["https://a.example, http://b.example:80"]).controller.origins
+    assert named == ("https://a.example", "http://b.example:80")
+    every = read("*")
+    assert every.controller.origins == ()
+    assert "every web page" in every.warnings[0]
+    with pytest.raises(DocumentError, match=r"'example\.org' is no origin"):
+        read("example.org")

@@ -17,7 +17,7 @@ import pytest
 from standins import tiny_models
 
 from modelcompose_jupyter.document.parameters import GenerationParameters
-from modelcompose_jupyter.models import GenerationResult, Lease, ModelCache, ModelSpec
+from modelcompose_jupyter.models import GenerationResult, Lease, ModelCache, ModelSpec, Prompt
 
 WAIT = 60
 Ask = Callable[..., GenerationResult]
@@ -61,7 +61,7 @@ def done(future: Future[Any]) -> Any:
     return future.result(WAIT)
 
 
-def ask(lease: Lease, prompt: str = "Once upon a", **parameters: Any) -> GenerationResult:
+def ask(lease: Lease, prompt: Prompt = "Once upon a", **parameters: Any) -> GenerationResult:
     """One request, to its end."""
     on_text = parameters.pop("on_text", None)
     asked = GenerationParameters(**parameters)

@@ -16,6 +16,7 @@ from standins import tiny_models
 from modelcompose_jupyter.document.parameters import GenerationParameters
 from modelcompose_jupyter.models import Lease, ModelCache, ModelSpec
 from modelcompose_jupyter.models.detokenizer import Detokenizer, find_stop, stop_begun
+from modelcompose_jupyter.models.generation import Place
 from modelcompose_jupyter.models.watch import Stream, Watch
 
 from .conftest import Deltas, ask, done
@@ -242,3 +243,49 @@ def test_requests_are_served_in_order(lease: Lease) -> None:
     for generation in generations:
         done(generation.future)
     assert order == list("abcdef")
+
+
+def test_who_waits_is_told_how_many_are_ahead(lease: Lease) -> None:
+    running, go_on = threading.Event(), threading.Event()
+
+    def hold(sequence: int, offset: int, text: str) -> None:
+        running.set()
+        go_on.wait(30)
+
+    asked = GenerationParameters(max_output_length=2)
+    told: list[list[int]] = [[] for _ in range(5)]
+    first = lease.generate("a", asked, hold, told[0].append)
+    assert running.wait(30)
+    waiting = [lease.generate("b", asked, None, each.append) for each in told[1:]]
+    assert told == [[], [1], [2], [3], [4]]
+    waiting[1].cancel()
+    assert told == [[], [1], [2], [3, 2], [4, 3]]
+    go_on.set()
+    for generation in (first, *waiting):
+        done(generation.future)
+    assert told == [[], [1, 0], [2], [3, 2, 1, 0], [4, 3, 2, 1, 0]]
+
+
+def test_a_place_that_is_told_late_is_not_told() -> None:
+    told: list[int] = []
+    place = Place(told.append)
+    for ahead in (5, 3, 4, 3, 0, 1):
+        place.tell(ahead)
+    assert told == [5, 3, 0]
+    place = Place(told.append)
+    place.tell(0)
+    place.tell(1)
+    assert told == [5, 3, 0]
+
+
+def test_a_listener_of_places_that_fails_is_told_once() -> None:
+    calls: list[int] = []
+
+    def fail(ahead: int) -> None:
+        calls.append(ahead)
+        raise RuntimeError("page is gone")
+
+    place = Place(fail)
+    place.tell(2)
+    place.tell(1)
+    assert calls == [2]

@@ -36,7 +36,8 @@ def run_button(panel: Panel) -> Any:
 
 
 def ended(panel: Panel) -> None:
-    wait_until(panel._view, lambda: panel._view.ended)
+    view = panel._view
+    wait_until(view, lambda: view.run is not None and view.ended and view.run_id == view.run.id)
 
 
 def run(panel: Panel, **values: Any) -> None:
@@ -147,6 +148,7 @@ def test_live_restarts_at_once_and_the_latest_value_wins(
     assert panel.run.input == {"prompt": "Hello", "temperature": 1.2}
     assert first.wait(30)
     assert first.state == "cancelled"
+    models.gate.set()
     ended(panel)
     # Those that were overtaken are no runs to go back to.
     assert [each["id"] for each in panel._view.history] == [panel.run.id]

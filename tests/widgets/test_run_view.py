@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from modelcompose_jupyter.errors import InputError
 from modelcompose_jupyter.widgets.painter import PAINTER_THREAD_NAME, Painter
-from modelcompose_jupyter.widgets.run_view import RunView, _Shown, labels
+from modelcompose_jupyter.widgets.run_view import RunView, _Painting, _Shown, labels
 from modelcompose_jupyter.workflow import Run, State
 
 from .conftest import painted, wait_until
@@ -42,6 +42,47 @@ def test_nothing_new_is_no_change() -> None:
     shown.put(0, "a")
     assert shown.change() == (0, "a")
     assert shown.change() is None
+
+
+@given(st.lists(st.tuples(st.integers(0, 2), st.integers(0, 4), TEXTS, st.booleans())))
+def test_a_run_is_painted_whole_though_its_end_makes_it_compact(
+    steps: list[tuple[int, int, str, bool]],
+) -> None:
+    run = Run("flow", {}, lambda: None)
+    painting, browser = _Painting(run), dict.fromkeys(range(3), b"")
+
+    def paint() -> None:
+        for index, start, put in painting.advance():
+            assert start * 2 <= len(browser[index])
+            browser[index] = browser[index][: start * 2] + units(put)
+
+    for stream in range(3):
+        run.add("text", {"stream": ("job", 0, 0, stream), "offset": 0, "text": ""})
+    for stream, back, piece, paints in steps:
+        offset = max(0, len(run.streams["job", 0, 0, stream]) - back)
+        run.add("text", {"stream": ("job", 0, 0, stream), "offset": offset, "text": piece})
+        if paints:
+            paint()
+    run.add("state", {"state": State.COMPLETED})
+    paint()
+    assert painting.ended
+    assert list(browser.values()) == [units(text) for text in run.streams.values()]
+
+
+def test_a_place_in_the_queue_is_shown_until_the_turn_comes() -> None:
+    run = Run("flow", {}, lambda: None)
+    painting = _Painting(run)
+    queue = {"phase": "queue", "job": "job", "unit": "requests", "total": 2}
+    shown = []
+    for done in range(3):
+        run.add("progress", {**queue, "ahead": 2 - done, "done": done})
+        painting.advance()
+        shown.append(painting.progress)
+    assert shown == [
+        {"text": "2 ahead in the queue", "share": 0.0},
+        {"text": "1 ahead in the queue", "share": 0.5},
+        {},
+    ]
 
 
 def test_headings_say_only_what_differs() -> None:

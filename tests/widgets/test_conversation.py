@@ -1,0 +1,272 @@
+"""A panel whose input is a conversation: what is said joins it, turn by turn."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+from standins.scripted import ScriptedModels
+
+from modelcompose_jupyter import InputError, LocalHost, ModelError, load
+from modelcompose_jupyter.document.types import Message
+from modelcompose_jupyter.widgets.conversation import Conversation
+from modelcompose_jupyter.widgets.inputs import Inputs, entered, read, write
+from modelcompose_jupyter.widgets.panel import Panel
+from modelcompose_jupyter.widgets.saved import bundle
+
+from .conftest import painted, wait_until
+
+CHAT = """
+component:
+  type: model
+  task: chat-completion
+  model: scripted
+  messages: ${input.messages as json}
+  temperature: ${input.temperature as number | 0.7}
+"""
+
+
+@pytest.fixture
+def models() -> ScriptedModels:
+    return ScriptedModels(lambda prompt: ["to", f" {prompt[-1]['content']}"])
+
+
+@pytest.fixture
+def panel(host: LocalHost) -> Panel:
+    return load(CHAT, host=host).panel()
+
+
+def user(content: str) -> Message:
+    return {"role": "user", "content": content}
+
+
+def assistant(content: str) -> Message:
+    return {"role": "assistant", "content": content}
+
+
+def conversation(panel: Panel) -> Conversation:
+    found: Conversation = panel.inputs.messages
+    return found
+
+
+def ended(panel: Panel) -> None:
+    view = panel._view
+    wait_until(view, lambda: view.run is not None and view.ended and view.run_id == view.run.id)
+
+
+def say(panel: Panel, text: str) -> None:
+    panel.inputs.messages.value = text
+    panel._run_button.click()
+    ended(panel)
+
+
+def held(panel: Panel, models: ScriptedModels, text: str) -> Any:
+    """A run that stands after the first piece of its reply, as the panel shows it."""
+    models.hold = ([*conversation(panel).turns, user(text)],)  # type: ignore[assignment]
+    panel.inputs.messages.value = text
+    run = panel.submit()
+    assert models.started.acquire(timeout=30)
+    painted()
+    return run
+
+
+def test_a_reply_joins_the_conversation(panel: Panel, models: ScriptedModels) -> None:
+    say(panel, "Hello")
+    assert conversation(panel).turns == [user("Hello"), assistant("to Hello")]
+    assert conversation(panel).value == ""
+    say(panel, "And now?")
+    asked = [user("Hello"), assistant("to Hello"), user("And now?")]
+    assert models.prompts == [asked[:1], asked]
+    assert conversation(panel).turns == [*asked, assistant("to And now?")]
+    assert panel.run is not None
+    assert panel.run.text == "to And now?"
+
+
+def test_what_is_said_is_shown_at_once_and_is_safe(panel: Panel, models: ScriptedModels) -> None:
+    models.reply = lambda prompt: ["**so** <script>x</script>", " ![a](http://a.example/b)"]
+    run = held(panel, models, "<b>Hello</b>\n*you*")
+    shown = conversation(panel).history.value
+    assert "&lt;b&gt;Hello&lt;/b&gt;\n*you*" in shown
+    assert 'data-role="assistant"' not in shown
+    models.gate.set()
+    ended(panel)
+    shown = conversation(panel).history.value
+    assert "<strong>so</strong>" in shown
+    assert "<script" not in shown
+    assert "<img" not in shown
+    assert run.state == "completed"
+
+
+def test_a_reply_that_is_stopped_stays(panel: Panel, models: ScriptedModels) -> None:
+    held(panel, models, "Hello")
+    panel._stop_button.click()
+    ended(panel)
+    assert conversation(panel).turns == [user("Hello"), assistant("to")]
+
+
+def test_a_next_message_takes_the_place_of_a_reply_that_goes_on(
+    panel: Panel, models: ScriptedModels
+) -> None:
+    first = held(panel, models, "Hello")
+    say(panel, "Stop!")
+    assert first.wait(30)
+    assert first.state == "cancelled"
+    asked = [user("Hello"), assistant("to"), user("Stop!")]
+    assert conversation(panel).turns == [*asked, assistant("to Stop!")]
+    assert models.prompts[-1] == asked
+
+
+def test_a_message_without_a_reply_is_sent_again_or_replaced(
+    panel: Panel, models: ScriptedModels
+) -> None:
+    models.failure = ModelError("no such model", code="model_not_found")
+    say(panel, "Hello")
+    assert conversation(panel).turns == [user("Hello")]
+    assert "no such model" in panel._view.error
+    models.failure = None
+    say(panel, "")
+    assert conversation(panel).turns == [user("Hello"), assistant("to Hello")]
+    models.failure = ModelError("no such model", code="model_not_found")
+    say(panel, "Wrong")
+    models.failure = None
+    say(panel, "Right")
+    assert conversation(panel).turns[2:] == [user("Right"), assistant("to Right")]
+
+
+def test_there_must_be_something_to_reply_to(panel: Panel) -> None:
+    panel._run_button.click()
+    wait_until(panel._view, lambda: "there is no message to send" in panel._view.error)
+    say(panel, "Hello")
+    with pytest.raises(InputError, match="there is no message to send"):
+        panel.submit()
+    assert len(conversation(panel).turns) == 2
+
+
+def test_a_message_that_cannot_be_sent_stays_to_be_changed(panel: Panel, host: LocalHost) -> None:
+    host.close()
+    panel.inputs.messages.value = "Hello"
+    panel._run_button.click()
+    wait_until(panel._view, lambda: "the host is closed" in panel._view.error)
+    assert conversation(panel).value == "Hello"
+    assert conversation(panel).turns == []
+
+
+def test_a_new_conversation_stops_the_old_one(panel: Panel, models: ScriptedModels) -> None:
+    run = held(panel, models, "Hello")
+    panel._anew_button.click()
+    ended(panel)
+    assert run.state == "cancelled"
+    assert conversation(panel).turns == []
+    painted()
+    assert conversation(panel).history.value == ""
+    say(panel, "Once more")
+    assert models.prompts[-1] == [user("Once more")]
+
+
+def test_earlier_runs_bring_their_conversation_back(panel: Panel) -> None:
+    say(panel, "One")
+    first = panel.run
+    assert first is not None
+    panel.inputs.temperature.value = 1.5
+    say(panel, "Two")
+    labels = [each["label"] for each in panel._view.history]
+    assert [label.split(" · ")[1:] for label in labels] == [
+        ["Two", "temperature 1.5", "eos"],
+        ["One", "eos"],
+    ]
+    panel.inputs.messages.value = "Three"
+    panel._view._handle_custom_msg({"type": "show", "run": first.id}, [])
+    wait_until(panel._view, lambda: panel._view.run_id == first.id)
+    assert conversation(panel).turns == [user("One"), assistant("to One")]
+    assert (panel.inputs.messages.value, panel.inputs.temperature.value) == ("", 0.7)
+    say(panel, "Other")
+    assert conversation(panel).turns[2:] == [user("Other"), assistant("to Other")]
+
+
+def test_a_chat_has_its_own_controls_and_layout(panel: Panel) -> None:
+    assert panel.children[0] is conversation(panel).history
+    assert panel.children[1] is panel._view
+    assert [each.description for each in panel.children[-1].children] == [
+        "Run Workflow",
+        "Stop",
+        "New conversation",
+        "Keep seed",
+    ]
+    panel.live = True
+    panel.inputs.temperature.value = 1.0
+    assert panel.run is None
+
+
+def test_only_the_reply_of_the_last_job_is_the_turn(host: LocalHost) -> None:
+    flow = load(
+        CHAT.replace(" as json", "")
+        + "workflow:\n  jobs:\n    - id: a\n    - {id: b, input: {messages: '${jobs.a.output}'}}\n",
+        host=host,
+    )
+    panel = flow.panel()
+    say(panel, "Hello")
+    assert conversation(panel).turns == [user("Hello"), assistant("to to Hello")]
+
+
+def test_a_conversation_that_is_told_from_python_goes_on(host: LocalHost) -> None:
+    flow = load(CHAT, host=host)
+    before = [user("One"), assistant("1")]
+    panel = flow.panel(messages=[*before, user("Two")])
+    assert (conversation(panel).turns, conversation(panel).value) == (before, "Two")
+    panel = flow.panel(messages=[{"role": "system", "content": "Be brief"}])
+    with pytest.raises(InputError, match="there is no message to send"):
+        panel.submit()
+    panel = flow.panel(messages="Hello")
+    assert (conversation(panel).turns, conversation(panel).value) == ([], "Hello")
+    with pytest.raises(InputError, match='there is no role "usr"'):
+        flow.panel(messages=[{"role": "usr", "content": "a"}])
+
+
+def test_a_new_conversation_begins_with_the_default(host: LocalHost) -> None:
+    start = '[{"role": "system", "content": "Be brief"}, {"role": "user", "content": "Hi"}]'
+    text = CHAT.replace("${input.messages as json}", f"${{input.messages as json | {start}}}")
+    panel = load(text, host=host).panel()
+    say(panel, "Hello")
+    assert len(conversation(panel).turns) == 3
+    panel._anew_button.click()
+    assert conversation(panel).turns == [{"role": "system", "content": "Be brief"}]
+    assert conversation(panel).value == "Hi"
+
+
+def test_turns_are_complete_as_soon_as_the_run_is(panel: Panel) -> None:
+    panel.inputs.messages.value = "One"
+    assert panel.submit().wait(30)
+    assert conversation(panel).turns == [user("One"), assistant("to One")]
+
+
+def test_what_was_said_is_carried_to_a_cell_that_runs_again(host: LocalHost) -> None:
+    panel = load(CHAT, host=host).panel()
+    say(panel, "One")
+    signature = load(CHAT).signature
+    assert entered(panel.inputs, signature) == {"messages": conversation(panel).turns}
+    panel.inputs.messages.value = "Two"
+    again = load(CHAT, host=host).panel(entered(panel.inputs, signature))
+    assert conversation(again).turns == [user("One"), assistant("to One")]
+    assert conversation(again).value == "Two"
+    assert entered(Inputs(signature, {}), signature) == {}
+
+
+def test_inputs_of_a_run_can_be_put_back() -> None:
+    inputs = Inputs(load(CHAT).signature, {})
+    said = [user("One"), assistant("1"), user("Two")]
+    write(inputs, {"messages": said, "temperature": 1})
+    assert read(inputs) == {"messages": said, "temperature": 1}
+    write(inputs, {})
+    assert inputs.messages.turns == []
+
+
+def test_a_notebook_keeps_what_was_said(panel: Panel) -> None:
+    say(panel, "One")
+    say(panel, "Two <b>")
+    assert panel.run is not None
+    data, _ = bundle(panel.run, panel.workflow.signature.outputs, ["messages"])
+    assert data["text/plain"].startswith(
+        "user:\nOne\n\nassistant:\nto One\n\nuser:\nTwo <b>\n\nassistant:\nto Two <b>\n[eos"
+    )
+    assert "Two &lt;b&gt;" in data["text/html"]
+    assert "to One" in data["text/html"]
