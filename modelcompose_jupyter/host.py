@@ -11,16 +11,20 @@ from __future__ import annotations
 import asyncio
 import atexit
 import contextlib
+import logging
 import os
 import secrets
 import sys
 import threading
 import time
 from collections import OrderedDict
+from collections.abc import Callable
+from types import EllipsisType
 from typing import Any, NamedTuple, Protocol
 
 from .document import Document, Workflow, plain, signature
 from .document.expression import is_template
+from .document.parameters import MAX_SEED
 from .errors import ComposeError, InputError, ModelError
 from .models import MemoryUse, ModelCache, ModelInfo
 from .workflow import Run, State, run_workflow
@@ -28,11 +32,16 @@ from .workflow.component import Calls
 
 HOST_THREAD_NAME = "modelcompose-host"
 _KEPT_RUNS = 200
+_KEPT_BYTES = 64 * 2**20  # of the events of ended runs, mostly text
 _EXIT_SECONDS = 10.0
+
+_log = logging.getLogger(__name__)
 
 
 class Host(Protocol):
-    """What every host can do."""
+    """What every host can do. One that is ``closed`` does it no more."""
+
+    closed: bool
 
     def submit(
         self,
@@ -58,6 +67,22 @@ class Host(Protocol):
     def close(self, timeout: float | None = None) -> bool: ...
 
 
+def check(
+    document: Document, workflow: str | None, input: Any, seed: int | None
+) -> tuple[Workflow, Any]:
+    """The workflow and the input, as plain data, of a run that can be started.
+
+    Raises:
+        InputError: no such workflow, or inputs or a seed that it cannot take.
+    """
+    chosen = document.workflow(workflow)
+    values = signature(document, chosen).check(plain({} if input is None else input))
+    is_seed = isinstance(seed, int) and not isinstance(seed, bool) and 0 <= seed <= MAX_SEED
+    if seed is not None and not is_seed:
+        raise InputError(f"the seed must be an integer from 0 to {MAX_SEED}, and it is {seed}")
+    return chosen, values
+
+
 class _Submitted(NamedTuple):
     """A run, and what it takes to start it again."""
 
@@ -76,6 +101,10 @@ class LocalHost:
         self._loop: asyncio.AbstractEventLoop | None = None
         self._thread: threading.Thread | None = None
         self._runs: OrderedDict[str, _Submitted] = OrderedDict()
+        self._observers: list[Callable[[Run], None]] = []
+        self._max_run_seconds: float | None = None
+        self._max_runs: int | None = None
+        self._run_ttl: float | None = None
         self.closed = False
 
     def submit(
@@ -95,52 +124,108 @@ class LocalHost:
             seed: of the first generation, where the document gives none; drawn if None.
 
         Raises:
-            InputError: no such workflow, or inputs that it cannot take.
-            ComposeError: the host is closed.
+            InputError: no such workflow, or inputs or a seed that it cannot take.
+            ComposeError: the host is closed, or busy with as many runs as it may have.
         """
-        chosen = document.workflow(workflow)
-        values = plain({} if input is None else input)
-        signature(document, chosen).check(values)
-        # Small enough to count up from, and exact in JavaScript.
-        first_seed = secrets.randbelow(2**31) if seed is None else seed
-        return self._start(document, chosen, values, first_seed)
+        chosen, values = check(document, workflow, input, seed)
+        if seed is None:
+            seed = secrets.randbelow(2**31)  # small enough to count up from, exact in JavaScript
+        return self._start(document, chosen, values, seed)
 
     def _start(self, document: Document, workflow: Workflow, values: Any, first_seed: int) -> Run:
+        loop: asyncio.AbstractEventLoop | None = None
         tasks: list[asyncio.Task[None]] = []
+        seconds = self._max_run_seconds
 
         def start() -> None:
             assert threading.current_thread().name == HOST_THREAD_NAME
-            task = loop.create_task(run_workflow(document, workflow, run, self._calls, first_seed))
+            if run.done:  # stopped before it began
+                return
+            running = run_workflow(document, workflow, run, self._calls, first_seed, seconds)
+            task = asyncio.get_running_loop().create_task(running)
             task.add_done_callback(conclude)
             tasks.append(task)
 
         def conclude(task: asyncio.Task[None]) -> None:
             # A task that was cancelled before its first step has said nothing.
             run.add("state", {"state": State.CANCELLED if task.cancelled() else State.FAILED})
+            with self._lock:
+                self._forget_old_runs()
 
         def stop() -> None:
+            if run.state is State.QUEUED:
+                run.add("state", {"state": State.CANCELLED})
             while tasks:  # only once: a second cancel would not wait for the token in flight
                 tasks.pop().cancel()
 
         def cancel() -> None:
-            with contextlib.suppress(RuntimeError):  # the loop has ended, and with it the run
-                loop.call_soon_threadsafe(stop)
+            if loop is not None:
+                with contextlib.suppress(RuntimeError):  # the loop has ended, and with it the run
+                    loop.call_soon_threadsafe(stop)
 
         seed = workflow.jobs[0].action.parameters.get("seed", first_seed)
         run = Run(
             workflow.id, values, cancel, parameters={} if is_template(seed) else {"seed": seed}
         )
-        with self._lock:
-            loop = self._running_loop()
-            self._runs[run.id] = _Submitted(run, document, first_seed)
-            self._forget_old_runs()
-            loop.call_soon_threadsafe(start)
+        try:
+            with self._lock:
+                loop = self._running_loop()
+                self._check_busy()
+                self._runs[run.id] = _Submitted(run, document, first_seed)
+                self._forget_old_runs()
+            self._tell_observers(run)
+            with self._lock:
+                self._running_loop().call_soon_threadsafe(start)
+        except BaseException:
+            run.cancel()  # an interrupt at any place: no run stays that never starts
+            raise
         return run
 
+    def _check_busy(self) -> None:
+        going = sum(not each.run.done for each in self._runs.values())
+        if self._max_runs is not None and going >= self._max_runs:
+            raise ComposeError(
+                f"the host is busy: {going} runs have not ended, and it takes {self._max_runs}",
+                hint="Try again when one of them has ended, or stop one.",
+                code="busy",
+            )
+
     def _forget_old_runs(self) -> None:
-        ended = [id for id, each in self._runs.items() if each.run.done]
-        for id in ended[: max(0, len(self._runs) - _KEPT_RUNS)]:
-            del self._runs[id]
+        """Keep as many ended runs, for as long and of as many bytes, as there is room for."""
+        runs = [(id, each.run, each.run.ended_at) for id, each in self._runs.items()]
+        surplus = len(runs) - _KEPT_RUNS
+        size = sum(run.size for _, run, _ in runs)
+        ended_after = 0.0 if self._run_ttl is None else time.time() - self._run_ttl
+        for id, run, ended_at in runs:  # the oldest first
+            if ended_at is None:
+                continue
+            if surplus > 0 or size > _KEPT_BYTES or ended_at < ended_after:
+                del self._runs[id]
+                surplus, size = surplus - 1, size - run.size
+
+    def observe(self, callback: Callable[[Run], None]) -> Callable[[], None]:
+        """Call back with each new run, on the thread that submits it; returns how to stop.
+
+        The run has not begun yet, so whoever watches it from there misses nothing. A callback that
+        raises is logged, and harms nothing.
+        """
+        with self._lock:
+            self._observers.append(callback)
+
+        def leave() -> None:
+            with self._lock, contextlib.suppress(ValueError):
+                self._observers.remove(callback)
+
+        return leave
+
+    def _tell_observers(self, run: Run) -> None:
+        with self._lock:
+            observers = list(self._observers)
+        for observer in observers:
+            try:
+                observer(run)
+            except Exception:
+                _log.exception("an observer failed at run %s", run.id)
 
     def _running_loop(self) -> asyncio.AbstractEventLoop:
         if self.closed:
@@ -148,18 +233,18 @@ class LocalHost:
                 "the host is closed", hint="local_host() gives a new one.", code="host_closed"
             )
         if self._loop is None:
-            self._loop = asyncio.new_event_loop()
-            self._thread = threading.Thread(
-                target=self._loop.run_forever, name=HOST_THREAD_NAME, daemon=True
-            )
-            self._thread.start()
+            loop = asyncio.new_event_loop()
+            thread = threading.Thread(target=loop.run_forever, name=HOST_THREAD_NAME, daemon=True)
+            thread.start()
             # A process that ends under a model's thread is aborted by the libraries below.
             atexit.register(self.close, _EXIT_SECONDS)
+            self._thread, self._loop = thread, loop  # last: an interrupt leaves nothing half made
         return self._loop
 
     def runs(self) -> list[Run]:
         """The runs that are known, the newest first."""
         with self._lock:
+            self._forget_old_runs()
             return [each.run for each in reversed(self._runs.values())]
 
     def run(self, id: str) -> Run:
@@ -177,6 +262,7 @@ class LocalHost:
 
     def _find(self, id: str) -> _Submitted:
         with self._lock:
+            self._forget_old_runs()
             found = [each for each in self._runs.values() if each.run.id.startswith(id)]
         if len(found) != 1:
             what = "several runs begin with" if found else "there is no run"
@@ -191,15 +277,42 @@ class LocalHost:
         """What this process holds, of its own memory and of devices'."""
         return self._cache.memory()
 
-    def limit(self, memory_budget: int | None, idle_timeout: float | None) -> None:
-        """Bound what is kept in memory.
+    def limit(
+        self,
+        memory_budget: int | EllipsisType | None = ...,
+        idle_timeout: float | EllipsisType | None = ...,
+        *,
+        max_output_length: int | EllipsisType | None = ...,
+        max_run_seconds: float | EllipsisType | None = ...,
+        max_runs: int | EllipsisType | None = ...,
+        run_ttl: float | EllipsisType | None = ...,
+    ) -> None:
+        """Bound what the host does and keeps; what is not named stays as it is.
 
         Args:
-            memory_budget: bytes of weights; None is as many as fit.
+            memory_budget: bytes of weights in memory; None is as many as fit.
             idle_timeout: seconds after which an idle model goes; None is never.
+            max_output_length: tokens of a text; a request for more, or for no number, gets so many
+                and a warning. None leaves it to the request.
+            max_run_seconds: seconds after which a run is stopped and fails with the code
+                ``timeout``, from when it was submitted; None is never.
+            max_runs: runs that have not ended; a submit beyond raises a ComposeError with the code
+                ``busy``. None is any number.
+            run_ttl: seconds after which a run that has ended is forgotten; None keeps it as long
+                as there is room (200 runs, 64 MiB).
         """
-        self._cache.memory_budget = memory_budget
-        self._cache.idle_timeout = idle_timeout
+        if memory_budget is not ...:
+            self._cache.memory_budget = memory_budget
+        if idle_timeout is not ...:
+            self._cache.idle_timeout = idle_timeout
+        if max_output_length is not ...:
+            self._cache.max_output_length = max_output_length
+        if max_run_seconds is not ...:
+            self._max_run_seconds = max_run_seconds
+        if max_runs is not ...:
+            self._max_runs = max_runs
+        if run_ttl is not ...:
+            self._run_ttl = run_ttl
 
     def unload(self, name: str | None = None) -> list[ModelInfo]:
         """Give back the memory of a model, or of all that no run uses.

@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     from .workflow import Run, Runnable
 
 IN_FLIGHT = 32
+_BUSY_SECONDS = 0.1
 """How many rows are begun and not yet handed out; more would only wait, and cost memory."""
 
 MAP_THREAD_NAME = "modelcompose-map"
@@ -260,7 +261,7 @@ class _Flight:
         self._run: Run | None = None
         self._refusal: InputError | None = None
         self._leave: Callable[[], None] | None = None
-        self._stopped = False
+        self._stopping = threading.Event()
         self._told = False
         # Reentrant, since collecting garbage may stop other flights wherever it likes.
         self._lock = threading.RLock()
@@ -270,7 +271,7 @@ class _Flight:
         anything else that goes wrong."""
         assert threading.current_thread().name.startswith(MAP_THREAD_NAME)
         try:
-            run = submit(self._inputs)
+            run = self._submitted(submit)
         except InputError as error:
             # Without its frames, which would keep their variables alive.
             self._refusal = error.with_traceback(None)
@@ -279,9 +280,18 @@ class _Flight:
         else:
             self._leave = run.watch(self.tell_if_ended)
             self._run = run  # from here on it can be told, stopped and left
-            if self._stopped:
+            if self._stopping.is_set():
                 run.cancel()
         self.tell_if_ended()
+
+    def _submitted(self, submit: Callable[[Any], Run]) -> Run:
+        """The run; where the host has no room for it, others of many callers end first."""
+        while True:
+            try:
+                return submit(self._inputs)
+            except ComposeError as error:
+                if error.code != "busy" or self._stopping.wait(_BUSY_SECONDS):
+                    raise
 
     @property
     def ended(self) -> bool:
@@ -291,7 +301,7 @@ class _Flight:
         # Not `done`, which may be seen a moment before the error of a run that was cancelled.
         if not self._run.wait(0):
             return False
-        return not (self._stopped and isinstance(self._run.error, RunCancelled))
+        return not (self._stopping.is_set() and isinstance(self._run.error, RunCancelled))
 
     def tell_if_ended(self) -> None:
         """Called on any thread."""
@@ -302,7 +312,7 @@ class _Flight:
                     self._tell(self)
 
     def stop(self) -> None:
-        self._stopped = True
+        self._stopping.set()
         if self._run is not None:
             self._run.cancel()
 

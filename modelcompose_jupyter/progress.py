@@ -10,6 +10,9 @@ from typing import Any
 from .units import duration, size
 from .workflow import Event, Run, State
 
+WAITING_PHASES = ("download", "load", "queue")
+"""The phases of progress in which a run waits: for a model, or for its turn."""
+
 _RATE_SECONDS = 1.0  # a rate over less says nothing
 
 
@@ -27,9 +30,12 @@ class ProgressMeter:
     def __init__(self) -> None:
         self._first: dict[str, Event] = {}
 
-    def loading(self, event: Event) -> str | None:
-        """What an event says of a model that is on its way, or None where it says nothing."""
-        if event.type != "progress" or event.data["phase"] not in ("download", "load"):
+    def waiting(self, event: Event) -> str | None:
+        """What an event says of what the run waits for: a model on its way, or its turn.
+
+        None where it says nothing of that; empty where the wait is over.
+        """
+        if event.type != "progress" or event.data["phase"] not in WAITING_PHASES:
             return None
         return self.see(event).text
 
@@ -44,6 +50,9 @@ class ProgressMeter:
             case "load":
                 of = f" {done}/{total}" if total else ""
                 return Progress(f"Loading {data['model']}{of}", share)
+            case "queue":
+                ahead = data["ahead"]
+                return Progress(f"{ahead} ahead in the queue" if ahead else "", share)
             case "job":
                 return Progress(f"{done} of {total} jobs", share)
             case _:

@@ -56,11 +56,14 @@ def test_other_progress_is_counted(data: dict[str, Any], text: str, share: float
     assert ProgressMeter().see(event(0, **data)) == Progress(text, share)
 
 
-def test_only_models_on_their_way_are_loading() -> None:
+def test_a_run_waits_for_models_on_their_way_and_for_its_turn() -> None:
     meter = ProgressMeter()
-    assert meter.loading(event(0, phase="load", done=1, total=2)) == "Loading m 1/2"
-    assert meter.loading(event(0, phase="job", done=1, total=2)) is None
-    assert meter.loading(Event(0, "state", 0, {"state": "running"})) is None
+    assert meter.waiting(event(0, phase="load", done=1, total=2)) == "Loading m 1/2"
+    queued = {"phase": "queue", "total": 2, "unit": "requests"}
+    assert meter.waiting(event(0, **queued, ahead=2, done=0)) == "2 ahead in the queue"
+    assert meter.waiting(event(0, **queued, ahead=0, done=2)) == ""
+    assert meter.waiting(event(0, phase="job", done=1, total=2)) is None
+    assert meter.waiting(Event(0, "state", 0, {"state": "running"})) is None
 
 
 @pytest.mark.parametrize(

@@ -17,7 +17,7 @@ from ..document.parameters import GenerationParameters
 from ..errors import ComposeError, ModelError, did_you_mean
 from . import files, memory, source
 from .generate_engine import GenerateEngine
-from .generation import Generation, OnText
+from .generation import Generation, OnQueued, OnText, Prompt
 from .spec import Abandoned, ModelInfo, ModelSpec, Progress
 
 if TYPE_CHECKING:
@@ -55,9 +55,10 @@ class Lease:
 
     def generate(
         self,
-        prompt: str,
+        prompt: Prompt,
         parameters: GenerationParameters,
         on_text: OnText | None = None,
+        on_queued: OnQueued | None = None,
     ) -> Generation:
         """Ask for text; returns at once. What is wrong with the request ends its future.
 
@@ -66,7 +67,8 @@ class Lease:
         """
         if self._released:
             raise ModelError("the lease on the model was released", code="lease_released")
-        return self._entry.engine.submit(prompt, parameters, on_text)
+        limit = self._cache.max_output_length
+        return self._entry.engine.submit(prompt, parameters, on_text, on_queued, limit)
 
     def release(self) -> None:
         """Let go of the model. Requests that run or wait still end. Idempotent, any thread."""
@@ -82,11 +84,15 @@ class ModelCache:
         memory_budget: bytes of weights to keep; idle models beyond it are unloaded, those used
             least recently first. None keeps as many as the device's memory holds.
         idle_timeout: seconds after which an idle model is unloaded; None is never.
+
+    Attributes:
+        max_output_length: most tokens that a request gets; None is no limit.
     """
 
     def __init__(self, memory_budget: int | None = None, idle_timeout: float | None = None) -> None:
         self.memory_budget = memory_budget
         self.idle_timeout = idle_timeout
+        self.max_output_length: int | None = None
         self._lock = threading.RLock()  # a Lease may be dropped by the collector at any place
         self._entries: dict[str, _Entry] = {}
         self._abandoned: weakref.WeakSet[GenerateEngine] = weakref.WeakSet()

@@ -17,7 +17,7 @@ from typing import Any
 from ..document.parameters import GenerationParameters
 from ..errors import ComposeError, ModelError
 from . import memory
-from .generation import Generation, GenerationResult, OnText
+from .generation import Generation, GenerationResult, OnQueued, OnText, Place, Prompt
 from .loader import LoadedModel, is_out_of_memory, one_line
 from .settings import seed_of, settle
 
@@ -27,10 +27,12 @@ OnLoaded = Callable[[LoadedModel | BaseException], None]
 
 @dataclass
 class _Request:
-    prompt: str
+    prompt: Prompt
     parameters: GenerationParameters
     on_text: OnText | None
     generation: Generation
+    place: Place
+    max_output_length: int | None
     cancelled: threading.Event = field(default_factory=threading.Event)
     made: float = field(default_factory=time.monotonic)
 
@@ -74,16 +76,23 @@ class GenerateEngine:
         return len(self._queue)
 
     def submit(
-        self, prompt: str, parameters: GenerationParameters, on_text: OnText | None
+        self,
+        prompt: Prompt,
+        parameters: GenerationParameters,
+        on_text: OnText | None = None,
+        on_queued: OnQueued | None = None,
+        max_output_length: int | None = None,
     ) -> Generation:
-        """Put a request at the end of the queue."""
-        generation = Generation(self._cancel)
-        request = _Request(prompt, parameters, on_text, generation)
+        """Put a request at the end of the queue; its ``max_output_length`` is bounded by this."""
+        generation, place = Generation(self._cancel), Place(on_queued)
+        request = _Request(prompt, parameters, on_text, generation, place, max_output_length)
         with self._changed:
             if self._closed:
                 raise ModelError("the model was unloaded", code="model_unloaded")
+            ahead = self.running + self.queued
             self._queue.append(request)
             self._changed.notify()
+        place.tell(ahead)
         return generation
 
     def close(self, timeout: float | None = None) -> bool:
@@ -106,6 +115,7 @@ class GenerateEngine:
             if queued is not None:
                 self._queue.remove(queued)
         if queued is not None:
+            self._tell_places()
             generation.future.set_result(_never_ran(queued, self.facts, self._replies))
         elif running is not None and running.generation is generation:
             running.cancelled.set()
@@ -122,6 +132,7 @@ class GenerateEngine:
             outcome = self._serve(loaded, request)
             with self._changed:
                 self._running = None
+            self._tell_places()
             # Only now: who sees the result may unload the model.
             _deliver(request.generation.future, outcome)
             del request, outcome  # an idle engine keeps nothing of the last one
@@ -133,6 +144,14 @@ class GenerateEngine:
             self._changed.wait_for(lambda: self._queue or self._closed)
             self._running = self._queue.popleft() if self._queue else None
             return self._running
+
+    def _tell_places(self) -> None:
+        """Tell those who wait how many are ahead; not under the lock, where they could wait."""
+        with self._changed:
+            running = self.running
+            places = [(running + index, each.place) for index, each in enumerate(self._queue)]
+        for ahead, place in places:
+            place.tell(ahead)
 
     def _serve(self, loaded: LoadedModel, request: _Request) -> GenerationResult | ComposeError:
         assert threading.current_thread() is self._thread
@@ -165,7 +184,7 @@ def run(loaded: LoadedModel, request: _Request, facts: dict[str, Any]) -> Genera
 
     started = time.monotonic()
     with quiet("transformers"):
-        settings = settle(loaded, request.prompt, request.parameters)
+        settings = settle(loaded, request.prompt, request.parameters, request.max_output_length)
         stream = Stream(settings, request.on_text)
         draws = SeededDraws(settings.seed) if settings.config.do_sample else None
         tokens = torch.tensor([settings.tokens], device=loaded.device)
@@ -229,7 +248,8 @@ def _stop_ids(loaded: LoadedModel) -> set[int]:
 
 def _never_ran(request: _Request, facts: dict[str, Any], replies: bool) -> GenerationResult:
     asked = request.parameters
-    text = "" if replies or asked.include_prompt is False else request.prompt
+    prompt = request.prompt if isinstance(request.prompt, str) else ""
+    text = "" if replies or asked.include_prompt is False else prompt
     count = asked.num_return_sequences or 1
     waited = time.monotonic() - request.made
     return GenerationResult(

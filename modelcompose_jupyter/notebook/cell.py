@@ -27,7 +27,7 @@ def follow(run: Run) -> None:
     streamed = False
     try:
         for piece in run.follow():
-            progress.show("" if isinstance(piece, str) else meter.loading(piece))
+            progress.show("" if isinstance(piece, str) else meter.waiting(piece))
             if isinstance(piece, str):
                 streamed = True
                 sys.stdout.write(piece)

@@ -15,7 +15,7 @@ import traitlets
 from anywidget import AnyWidget
 
 from ..document import Output
-from ..progress import ProgressMeter, status_line
+from ..progress import WAITING_PHASES, ProgressMeter, status_line
 from ..workflow import Event, Run, State
 from .outputs import parts
 from .painter import PAINTER_THREAD_NAME, painter
@@ -184,7 +184,7 @@ class _Painting:
 
     def __init__(self, run: Run | None) -> None:
         self.run = run
-        self._loading: dict[str, Any] = {}
+        self._waiting: dict[str, Any] = {}
         self._counting: dict[str, Any] = {}
         self.labels: list[str] = []
         self.error = ""
@@ -196,8 +196,8 @@ class _Painting:
 
     @property
     def progress(self) -> dict[str, Any]:
-        """What there is to wait for: a model, else jobs, repeats or prompts; empty for none."""
-        return self._loading or self._counting
+        """What it waits for: a model or its turn, else jobs, repeats or prompts; empty for none."""
+        return self._waiting or self._counting
 
     def advance(self) -> list[list[Any]]:
         """The changes of texts since the last time, as ``[index, offset, text]``."""
@@ -229,8 +229,8 @@ class _Painting:
         data, found = event.data, self._meter.see(event)
         ends = data["done"] == data["total"]
         shown = {} if ends else {"text": found.text, "share": found.share}
-        if data["phase"] in ("download", "load"):
-            self._loading = shown
+        if data["phase"] in WAITING_PHASES:
+            self._waiting = shown
         elif (data["phase"], data["total"]) != ("job", 1):  # one job is nothing to count
             self._counting = shown
 

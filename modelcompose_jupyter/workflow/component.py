@@ -1,6 +1,7 @@
 """Calling a component: its templates rendered, its model asked, its texts handed on.
 
-``Calls`` knows the kinds of components. There is one kind, a model that generates text.
+``Calls`` knows the kinds of components. There is one kind, a model that generates text, from a
+prompt or as a reply to the messages of a chat.
 """
 
 from __future__ import annotations
@@ -10,19 +11,23 @@ import copy
 import time
 from collections.abc import Callable, Mapping
 from concurrent.futures import Future
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Protocol
+from weakref import WeakValueDictionary
 
 from pydantic import ValidationError
 
 from ..document import Document, GenerationParameters, Job, explain, render
 from ..document import types as values
+from ..document.parameters import MAX_SEED
 from ..document.schema import ModelSettings
+from ..document.types import Message
 from ..document.uses import Use, uses
 from ..errors import ComposeError, ExpressionError, InputError
-from ..models import Generation, GenerationResult, Lease, ModelSpec, Progress
+from ..models import Generation, GenerationResult, Lease, ModelSpec, Progress, Prompt
 from .run import Run
+from .waiting import Gate, Waiting
 from .window import in_order
 
 _NOT_THERE = ("model_not_found", "access_denied", "no_network", "not_cached")
@@ -39,7 +44,8 @@ class Call:
     """One call of a job's component, and what it produced.
 
     ``repeat`` is its place among the job's repeats, or None. ``seed`` is that of the job's first
-    generation where the document gives none. ``generations`` holds a mapping with ``stream`` and
+    generation where the document gives none. ``waiting`` says how many requests are ahead.
+    ``generations`` holds a mapping with ``stream`` and
     ``result`` for each prompt, in the order in which they ended.
     """
 
@@ -49,6 +55,7 @@ class Call:
     repeat: int | None
     run: Run
     seed: int
+    waiting: Waiting
     load_seconds: float = 0.0
     generations: list[dict[str, Any]] = field(default_factory=list)
 
@@ -85,31 +92,42 @@ class Calls:
 
     def __init__(self, models: Models) -> None:
         self._models = models
+        self._gates: WeakValueDictionary[Any, Gate] = WeakValueDictionary()
 
     async def call(self, call: Call) -> Any:
         """The component's output: a text, or a list where several were asked for."""
         action = call.job.action
-        prompts = _prompts(call)
+        prompts, are_listed = _prompts(call)
         parameters = _parameters(call)
-        listed = prompts if isinstance(prompts, list) else [prompts]
         # By place, not by time: the same run again gives each prompt the same seed.
-        first_seed = call.seed + (call.repeat or 0) * len(listed)
+        first_seed = call.seed + (call.repeat or 0) * len(prompts)
+        gate = self._gate(call)
         with await self._acquire(call, _spec(call)) as lease:
 
             async def generate(number: int) -> list[str]:
                 asked = parameters
                 if asked.seed is None:
-                    asked = asked.model_copy(update={"seed": first_seed + number})
-                return await _generate(lease, listed[number], asked, _Stream(call, number), call)
+                    seed = (first_seed + number) % (MAX_SEED + 1)
+                    asked = asked.model_copy(update={"seed": seed})
+                stream = _Stream(call, number, asked.num_return_sequences or 1)
+                return await _generate(lease, prompts[number], asked, stream, call, gate)
 
-            texts = await in_order(len(listed), generate, call.counts("prompt"))
+            texts = await in_order(len(prompts), generate, call.counts("prompt"))
         several = (parameters.num_return_sequences or 1) > 1
         outputs: list[Any] = [each if several else each[0] for each in texts]
-        output = outputs if isinstance(prompts, list) else outputs[0]
+        output = outputs if are_listed else outputs[0]
         if action.output is None:
             return output
         results = dict.fromkeys(("output", "result", "response"), output)
         return call.render(action.output, (*action.path, "output"), results)
+
+    def _gate(self, call: Call) -> Gate:
+        """What lets the requests of the call's component through, in whichever runs they are."""
+        component = call.job.component
+        if not component.max_concurrent_count:
+            return Gate(0)
+        key = (call.document.hash, component.path)
+        return self._gates.setdefault(key, Gate(component.max_concurrent_count))
 
     async def _acquire(self, call: Call, spec: ModelSpec) -> Lease:
         started = time.monotonic()
@@ -139,10 +157,11 @@ class Calls:
 class _Stream:
     """The events of one prompt's texts. Announced before any comes, so that they are in order."""
 
-    def __init__(self, call: Call, number: int) -> None:
+    def __init__(self, call: Call, number: int, sequences: int) -> None:
         self._run = call.run
         self.key = (call.job.id, call.repeat or 0, number)
-        self.put(0, 0, "")
+        for sequence in range(sequences):
+            self.put(sequence, 0, "")
 
     def put(self, sequence: int, offset: int, text: str) -> None:
         stream = (*self.key, sequence)
@@ -157,18 +176,27 @@ class _Stream:
 
 
 async def _generate(
-    lease: Lease, prompt: str, parameters: GenerationParameters, stream: _Stream, call: Call
+    lease: Lease,
+    prompt: Prompt,
+    parameters: GenerationParameters,
+    stream: _Stream,
+    call: Call,
+    gate: Gate,
 ) -> list[str]:
     """The texts for a prompt. Stopped within a token when the call is cancelled."""
-    generation = lease.generate(prompt, parameters, stream.put)
-    try:
-        result = await _ended(generation)
-    except asyncio.CancelledError:
-        generation.cancel()
-        await asyncio.gather(_ended(generation), return_exceptions=True)
-        raise
-    finally:
-        _keep(generation, stream, call)
+    made = time.monotonic()
+    with call.waiting.place() as on_queued:
+        async with gate.turn(on_queued):
+            waited = time.monotonic() - made
+            generation = lease.generate(prompt, parameters, stream.put, on_queued)
+            try:
+                result = await _ended(generation)
+            except asyncio.CancelledError:
+                generation.cancel()
+                await asyncio.gather(_ended(generation), return_exceptions=True)
+                raise
+            finally:
+                _keep(generation, stream, call, waited)
     return result.texts
 
 
@@ -176,23 +204,40 @@ async def _ended(generation: Generation) -> GenerationResult:
     return await asyncio.shield(asyncio.wrap_future(generation.future))
 
 
-def _keep(generation: Generation, stream: _Stream, call: Call) -> None:
-    """Note what a generation came to, if it came to anything."""
+def _keep(generation: Generation, stream: _Stream, call: Call, waited: float) -> None:
+    """Note what a generation came to, if it came to anything, after the seconds at the gate."""
     future = generation.future
     if future.done() and future.exception() is None:
         result = future.result()
+        since_made = {
+            key: result.timings[key] + waited for key in ("queue", "first_token", "total")
+        }
+        result = replace(result, timings=result.timings | since_made)
         call.generations.append({"stream": stream.key, "result": result})
         stream.finish(result)
 
 
-def _prompts(call: Call) -> str | list[str]:
+def _prompts(call: Call) -> tuple[list[Prompt], bool]:
+    """What the model is asked, and whether a list of prompts was given: then so is the output."""
     action = call.job.action
     value = call.render(action.text, action.text_path)
-    if isinstance(value, list):
-        if not value:
-            raise InputError("there is no prompt: the list is empty", where=_where(call))
-        return [_prompt(each, call) for each in value]
-    return _prompt(value, call)
+    if action.is_chat:
+        return [_messages(value, call)], False
+    if not isinstance(value, list):
+        return [_prompt(value, call)], False
+    if not value:
+        raise InputError("there is no prompt: the list is empty", where=_where(call))
+    return [_prompt(each, call) for each in value], True
+
+
+def _messages(value: Any, call: Call) -> list[Message]:
+    try:
+        return values.messages(value)
+    except values.ConversionError as error:
+        message, hint = str(error), error.hint
+        if _is_of_environment(call.job.action.text):
+            message, hint = "these are no messages", None
+        raise InputError(message, hint=hint, where=_where(call)) from None
 
 
 def _prompt(value: Any, call: Call) -> str:
@@ -262,9 +307,14 @@ def invalid(
     A value that the environment had a part in is not shown: it may be a secret.
     """
     message, hint = explain(name, error.errors()[0])
-    if any(isinstance(use, Use) and use.expression.source == "env" for use in uses(template)):
+    if _is_of_environment(template):
         message, hint = f"'{name}' cannot be what {template} gives", None
     return InputError(message, hint=hint, where=document.where(path))
+
+
+def _is_of_environment(template: Any) -> bool:
+    """Whether the environment has a part in a template's value."""
+    return any(isinstance(use, Use) and use.expression.source == "env" for use in uses(template))
 
 
 def locate(error: ExpressionError, document: Document, path: Any) -> ComposeError:

@@ -10,11 +10,13 @@ import asyncio
 import contextlib
 import copy
 import logging
+import sys
 import threading
 import time
 import uuid
+from bisect import bisect_right
 from collections.abc import Callable, Generator, Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from enum import StrEnum
 from typing import Any, Literal
 
@@ -49,13 +51,14 @@ class Event:
     """Something that happened in a run.
 
     Attributes:
-        number: its place in the run's events, from 0.
+        number: its place in the run's events, from 0. Those of a run that has ended have gaps,
+            where events were merged.
         type: ``state``, ``progress``, ``text``, ``result`` or ``error``.
         time: seconds since the epoch.
         data: plain data:
             state: ``state``, and in the last one the ``summary`` of the run;
-            progress: ``phase`` (download, load, job, repeat, prompt), ``done``, ``total``,
-            ``unit`` and more;
+            progress: ``phase`` (download, load, queue, job, repeat, prompt), ``done``, ``total``,
+            ``unit`` and more: ``ahead`` in the queue's says how many requests must end first;
             text: ``stream`` (job, repeat, prompt and sequence), ``offset``, ``text``, and in the
             last one of a stream its ``finish_reason``;
             result: ``output``; error: the error's ``code``, ``message``, ``hint``, ``where``.
@@ -65,6 +68,29 @@ class Event:
     type: EventType
     time: float
     data: Mapping[str, Any]
+
+
+def _number(event: Event) -> int:
+    return event.number
+
+
+def _subject(event: Event) -> Any:
+    """What an event speaks of; what a later one says of the same stands for both."""
+    data = event.data
+    if event.type == "text":
+        return ("text", *data["stream"])
+    if event.type == "progress":
+        return ("progress", data["phase"], data.get("job"), data.get("state"))
+    return event.number
+
+
+def _bytes(value: Any) -> int:
+    """The memory that plain data takes, about."""
+    if isinstance(value, Mapping):
+        return 64 + sum(_bytes(key) + _bytes(each) for key, each in value.items())
+    if isinstance(value, list | tuple):
+        return 64 + sum(map(_bytes, value))
+    return sys.getsizeof(value)
 
 
 class _Stream:
@@ -91,6 +117,9 @@ class _Stream:
 class Run:
     """One run of a workflow. Safe to use from any thread; it can be awaited.
 
+    When it ends its events are made compact (see `_compact`): whoever has read those up to a number
+    comes to the same text, output and state by those beyond it, before and after that.
+
     Attributes:
         id: a unique name.
         workflow: the id of the workflow.
@@ -112,6 +141,7 @@ class Run:
         self._request_cancel = cancel
         self._changed = threading.Condition()
         self._events: list[Event] = []
+        self._size = 0
         self._watchers: list[Callable[[], None]] = []
         self._state = State.QUEUED
         self._output: Any = None
@@ -131,6 +161,16 @@ class Run:
     @property
     def done(self) -> bool:
         return self._state.is_final
+
+    @property
+    def ended_at(self) -> float | None:
+        """When it ended, in seconds since the epoch; None until then."""
+        return self._events[-1].time if self.done else None
+
+    @property
+    def size(self) -> int:
+        """Bytes that its events take, about, counted when it has ended."""
+        return self._size
 
     @property
     def output(self) -> Any:
@@ -225,7 +265,7 @@ class Run:
         """Every event beyond number ``after``, as they come, until the run has ended."""
         while True:
             with self._changed:
-                while after + 1 >= len(self._events) and not self.done:
+                while after >= self.last_event and not self.done:
                     self._changed.wait(_TICK)
             fresh = self.events_so_far(after)
             if not fresh:
@@ -233,10 +273,16 @@ class Run:
             after = fresh[-1].number
             yield from fresh
 
+    @property
+    def last_event(self) -> int:
+        """The number of the last event; -1 where there is none yet."""
+        with self._changed:
+            return self._events[-1].number if self._events else -1
+
     def events_so_far(self, after: int = -1) -> list[Event]:
         """The events beyond number ``after`` that there are; does not wait."""
         with self._changed:
-            return self._events[after + 1 :]
+            return self._events[bisect_right(self._events, after, key=_number) :]
 
     def stream(self) -> Iterator[str]:
         """The text as it comes; the pieces together are ``text``.
@@ -253,11 +299,20 @@ class Run:
             if event.type != "text":
                 yield event
                 continue
-            piece, position, shown = self._fresh_text(position, shown)
+            piece, position, shown = self.fresh_text(position, shown)
             if piece:
                 yield piece
 
-    def _fresh_text(self, position: int, shown: int) -> tuple[str, int, int]:
+    def fresh_text(self, position: int, shown: int) -> tuple[str, int, int]:
+        """What `stream` gives next to a reader that stands at a character of a text.
+
+        Args:
+            position: which of the texts, from 0.
+            shown: how many of its characters the reader has.
+
+        Returns:
+            The piece, and the reader's new position and shown.
+        """
         pieces = []
         with self._changed:
             streams = list(self._streams.values())
@@ -317,9 +372,11 @@ class Run:
         with self._changed:
             if self.done:
                 return
-            event = Event(len(self._events), type, time.time(), data)
+            event = Event(self.last_event + 1, type, time.time(), data)
             self._events.append(event)
             self._apply(event)
+            if self._state.is_final:
+                self._compact()
             self._changed.notify_all()
             watchers = list(self._watchers)
         for watcher in watchers:
@@ -345,6 +402,37 @@ class Run:
             if state is State.CANCELLED and self._error is None:
                 self._error = RunCancelled(f"run {self.id} was stopped")
             self._state = state  # last: who sees the end sees all of it
+
+    def _compact(self) -> None:
+        """Keep of the events what still says something.
+
+        The text events of a stream become two: its announcement, which is in the order of streams,
+        and one with the whole text, in the place of the last. Of each job's progress in a phase the
+        last event stays. Everything else stays as it is, and what stays keeps its number.
+        """
+        last = {_subject(event): event.number for event in self._events}
+        announced: set[Any] = set()
+        kept = []
+        for event in self._events:
+            subject = _subject(event)
+            is_last = last[subject] == event.number
+            if event.type == "text":
+                if is_last:
+                    kept.append(self._whole(event))
+                elif subject not in announced:
+                    kept.append(replace(event, data={**event.data, "offset": 0, "text": ""}))
+                announced.add(subject)
+            elif is_last:
+                kept.append(event)
+        self._events = kept
+        self._size = sum(_bytes(event.data) for event in kept)
+
+    def _whole(self, last: Event) -> Event:
+        stream = self._streams[tuple(last.data["stream"])]
+        data = {"stream": last.data["stream"], "offset": 0, "text": stream.text}
+        if stream.finish_reason is not None:
+            data["finish_reason"] = stream.finish_reason
+        return replace(last, data=data)
 
     def _repr_mimebundle_(self, **_: Any) -> tuple[dict[str, str], dict[str, Any]]:
         """IPython's hook: in a notebook, the record stays with the output that shows a run."""

@@ -6,13 +6,14 @@ Coroutines here run on the host's event loop; nothing in them blocks.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import hashlib
 import importlib.metadata
 import itertools
 import logging
 import platform
 import time
-from collections.abc import Mapping
+from collections.abc import AsyncIterator, Mapping
 from typing import Annotated, Any
 
 from pydantic import Field, ValidationError
@@ -22,6 +23,7 @@ from ..document.fields import Integer, Strict
 from ..errors import ComposeError, ExpressionError
 from .component import Call, Calls, count_progress, invalid, locate
 from .run import Run, State
+from .waiting import Waiting
 from .window import first_of, in_order
 
 _log = logging.getLogger(__name__)
@@ -33,7 +35,12 @@ class _Repeat(Strict):
 
 
 async def run_workflow(
-    document: Document, workflow: Workflow, run: Run, calls: Calls, seed: int
+    document: Document,
+    workflow: Workflow,
+    run: Run,
+    calls: Calls,
+    seed: int,
+    max_seconds: float | None = None,
 ) -> None:
     """Run a workflow to its end, whatever that is; never raises.
 
@@ -44,11 +51,14 @@ async def run_workflow(
         calls: calls components on the host's models.
         seed: the first generation's where the document gives none; repeats and prompts count up
             from it, and each job has a range of its own.
+        max_seconds: after which it is stopped and fails; None is never.
     """
     runner = _Runner(document, workflow, run, calls, seed)
     try:
         run.add("state", {"state": State.RUNNING})
-        run.add("result", {"output": await runner.output()})
+        async with _limited(max_seconds):
+            output = await runner.output()
+        run.add("result", {"output": output})
         state = State.COMPLETED
     except asyncio.CancelledError:
         state = State.CANCELLED
@@ -67,6 +77,27 @@ async def run_workflow(
     run.add("state", {"state": state, "summary": runner.summary()})
 
 
+@contextlib.asynccontextmanager
+async def _limited(seconds: float | None) -> AsyncIterator[None]:
+    """Stop what is inside after so many seconds.
+
+    Raises:
+        ComposeError: it was stopped, with the code ``timeout``.
+    """
+    timeout = asyncio.timeout(seconds)
+    try:
+        async with timeout:
+            yield
+    except TimeoutError:
+        if not timeout.expired():
+            raise
+        raise ComposeError(
+            f"the run was stopped after {seconds:g} s, the host's limit",
+            hint="The text so far is on the run; lower max_output_length for a shorter one.",
+            code="timeout",
+        ) from None
+
+
 class _Runner:
     def __init__(
         self, document: Document, workflow: Workflow, run: Run, calls: Calls, seed: int
@@ -78,6 +109,7 @@ class _Runner:
         self._started = time.monotonic()
         self._outputs: dict[str, dict[str, Any]] = {}
         self._ended = {job.id: asyncio.Event() for job in workflow.jobs}
+        self._waiting = {job.id: Waiting(run, job.id) for job in workflow.jobs}
         self._made: list[Call] = []
         self._seed = seed
 
@@ -138,7 +170,7 @@ class _Runner:
         if job.input is not None:
             value = self._render(job.input, (*job.path, "input"), extra)
         seed = self._seed + self._workflow.jobs.index(job) * _SEEDS_OF_A_JOB
-        call = Call(self._document, job, value, repeat, self._run, seed)
+        call = Call(self._document, job, value, repeat, self._run, seed, self._waiting[job.id])
         self._made.append(call)
         return await self._calls.call(call)
 

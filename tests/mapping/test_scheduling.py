@@ -268,3 +268,15 @@ def test_an_iterator_that_nobody_asks_runs_nothing(flow: Workflow, host: LocalHo
     with contextlib.closing(flow.imap(["a", "b"], progress=False)):
         pass
     assert host.runs() == []
+
+
+def test_a_host_without_room_is_waited_for() -> None:
+    models = ScriptedModels()
+    host = LocalHost(models)  # type: ignore[arg-type]
+    host.limit(max_runs=2)
+    rows = [f"row {number}" for number in range(50)]
+
+    outputs = load(BODY, host=host).map(rows, progress=False)
+
+    host.close()
+    assert outputs == [said(row) for row in rows]

@@ -8,7 +8,15 @@ from concurrent.futures import Future
 from typing import Any
 
 from modelcompose_jupyter.document import GenerationParameters
-from modelcompose_jupyter.models import Generation, GenerationResult, ModelInfo, ModelSpec, Progress
+from modelcompose_jupyter.models import (
+    Generation,
+    GenerationResult,
+    MemoryUse,
+    ModelInfo,
+    ModelSpec,
+    Progress,
+)
+from modelcompose_jupyter.models.memory import use
 
 Reply = Callable[[str], list[str]]
 
@@ -46,6 +54,9 @@ class ScriptedModels:
     def list(self) -> list[ModelInfo]:
         return []
 
+    def memory(self) -> MemoryUse:
+        return use()
+
     def unload(self, name: str | None = None) -> list[ModelInfo]:
         return []
 
@@ -68,14 +79,17 @@ class ScriptedLease:
         self._models.leases -= 1
 
     def generate(
-        self, prompt: str, parameters: GenerationParameters, on_text: Any = None
+        self,
+        prompt: str,
+        parameters: GenerationParameters,
+        on_text: Any = None,
+        on_queued: Any = None,
     ) -> Generation:
         cancelled = threading.Event()
         models = self._models
 
         def cancel(_: Generation) -> None:
             cancelled.set()
-            models.gate.set()
 
         generation = Generation(cancel)
         models.prompts.append(prompt)
@@ -90,7 +104,9 @@ class ScriptedLease:
                 text += piece
                 if prompt in models.hold:
                     models.started.release()
-                    models.gate.wait(30)
+                    for _ in range(3000):  # of a hundredth of a second
+                        if models.gate.is_set() or cancelled.wait(0.01):
+                            break
             reason = "cancelled" if cancelled.is_set() else "eos"
             generation.future.set_result(_result(text, reason, parameters))
 

@@ -17,8 +17,10 @@ import numpy as np
 import pytest
 from standins.scripted import ScriptedModels
 
-from modelcompose_jupyter import ComposeError, DocumentError, InputError, LocalHost, load
+from modelcompose_jupyter import ComposeError, DocumentError, InputError, LocalHost, Run, load
+from modelcompose_jupyter import host as host_module
 from modelcompose_jupyter.callable import Workflow
+from modelcompose_jupyter.document.parameters import MAX_SEED
 from modelcompose_jupyter.host import HOST_THREAD_NAME
 from modelcompose_jupyter.workflow.window import IN_FLIGHT
 
@@ -70,6 +72,198 @@ def test_a_watcher_that_fails_harms_nothing(host: LocalHost, models: ScriptedMod
     assert calls == [1]
     leave()
     leave()
+
+
+def test_observers_see_each_run_before_it_begins(host: LocalHost) -> None:
+    seen: list[tuple[str, str, str]] = []
+
+    def observe(run: Run) -> None:
+        seen.append((run.id, str(run.state), threading.current_thread().name))
+        assert run.events_so_far() == []
+
+    leave = host.observe(observe)
+    flow = load(COMPONENT, host=host)
+    first = flow.run(prompt="a")
+    second = host.rerun(first.id)
+    second.wait(30)
+    leave()
+    leave()
+    flow.run(prompt="a")
+    here = threading.current_thread().name
+    assert seen == [(run.id, "queued", here) for run in (first, second)]
+
+
+def test_an_observer_that_fails_is_logged_and_harms_nothing(
+    host: LocalHost, caplog: pytest.LogCaptureFixture
+) -> None:
+    def fail(run: Run) -> None:
+        raise ZeroDivisionError
+
+    seen: list[Run] = []
+    host.observe(fail)
+    host.observe(seen.append)
+    run = load(COMPONENT, host=host).run(prompt="a")
+    assert run.output == {"generated": "<a>"}
+    assert seen == [run]
+    assert f"an observer failed at run {run.id}" in caplog.text
+
+
+@pytest.mark.parametrize("place", ["_forget_old_runs", "_tell_observers", "loop"])
+def test_a_submit_that_is_interrupted_leaves_no_run_that_waits_for_ever(
+    host: LocalHost, place: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As it may be between registering the run and scheduling it, or right after that."""
+    flow = load(COMPONENT, host=host)
+    flow(prompt="a")
+    target, name = (host._loop, "call_soon_threadsafe") if place == "loop" else (host, place)
+    original, here = getattr(target, name), threading.current_thread()
+
+    def interrupted(*arguments: Any) -> None:
+        original(*arguments)
+        if threading.current_thread() is here:
+            monkeypatch.undo()
+            raise KeyboardInterrupt
+
+    monkeypatch.setattr(target, name, interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        flow.submit(prompt="a")
+    run, _ = host.runs()
+    assert run.wait(30)
+    assert run.state == "cancelled"
+    assert flow(prompt="a") == {"generated": "<a>"}
+
+
+def test_a_run_that_an_observer_stops_never_begins(host: LocalHost, models: ScriptedModels) -> None:
+    host.observe(lambda run: run.cancel())
+    run = load(COMPONENT, host=host).submit(prompt="a")
+    assert run.wait(30)
+    assert [event.data["state"] for event in run.events()] == ["cancelled"]
+    assert models.prompts == []
+
+
+@pytest.mark.parametrize("seed", [-1, MAX_SEED + 1, True, 1.0, "1"])
+def test_a_seed_that_is_none_is_refused(host: LocalHost, seed: Any) -> None:
+    flow = load(COMPONENT, host=host)
+    with pytest.raises(InputError, match="the seed must be an integer from 0 to"):
+        flow.start({"prompt": "a"}, seed=seed)
+    assert host.runs() == []
+
+
+def test_seeds_that_count_up_from_the_largest_begin_again(
+    host: LocalHost, models: ScriptedModels
+) -> None:
+    run = load(BATCH, host=host).start({"prompt": "a", "count": 3}, seed=MAX_SEED)
+    run.result(30)
+    assert sorted(each["seed"] for each in models.parameters) == [0, 1, MAX_SEED]
+
+
+def test_a_busy_host_says_so() -> None:
+    models = ScriptedModels(hold=("a",))
+    host = LocalHost(models)  # type: ignore[arg-type]
+    host.limit(max_runs=2)
+    flow = load(COMPONENT, host=host)
+    runs = [flow.submit(prompt="a") for _ in range(2)]
+    with pytest.raises(ComposeError) as caught:
+        flow.submit(prompt="a")
+    assert caught.value.code == "busy"
+    assert caught.value.hint == "Try again when one of them has ended, or stop one."
+    assert len(host.runs()) == 2
+    models.gate.set()
+    for run in runs:
+        run.result(30)
+    assert flow(prompt="b") == {"generated": "<b>"}
+    host.close()
+
+
+def test_a_run_beyond_its_time_is_stopped_and_fails() -> None:
+    models = ScriptedModels(lambda prompt: ["one ", "two"], hold=("a",))
+    host = LocalHost(models)  # type: ignore[arg-type]
+    host.limit(max_run_seconds=1)
+    flow = load(COMPONENT, host=host)
+    run = flow.submit(prompt="a")
+    assert run.wait(30)
+    assert (run.state, run.text, run.finish_reason) == ("failed", "one ", "cancelled")
+    assert run.error is not None
+    assert (run.error.code, run.error.message) == (
+        "timeout",
+        "the run was stopped after 1 s, the host's limit",
+    )
+    assert run.record["generations"][0]["finish_reasons"] == ["cancelled"]
+    assert models.leases == 0
+    models.gate.clear()
+    stopped = flow.submit(prompt="a")
+    stopped.cancel()
+    assert stopped.wait(30)
+    assert stopped.state == "cancelled"
+    host.close()
+
+
+def test_a_limit_that_is_not_named_stays(models: ScriptedModels) -> None:
+    host = LocalHost(models)  # type: ignore[arg-type]
+    host.limit(5, max_runs=0)
+    host.limit(max_output_length=7)
+    host.limit(idle_timeout=3.0)
+    limits: Any = models
+    assert (limits.memory_budget, limits.max_output_length, limits.idle_timeout) == (5, 7, 3.0)
+    with pytest.raises(ComposeError, match="the host is busy"):
+        load(COMPONENT, host=host).submit(prompt="a")
+    host.limit(max_runs=None)
+    assert load(COMPONENT, host=host)(prompt="a") == {"generated": "<a>"}
+    host.close()
+
+
+def test_a_host_lowers_the_length_of_texts() -> None:
+    text = COMPONENT + (
+        "  min_output_length: ${input.least as integer | 1}\n"
+        "  max_output_length: ${input.most as integer | 3}\n"
+    )
+    warning = "max_output_length was lowered to 3, the host's limit"
+    host = LocalHost()
+    host.limit(max_output_length=3)
+    asks_nothing = load(COMPONENT + "  seed: 1\n", host=host).run(prompt="Once")
+    assert asks_nothing.warnings == [warning]
+    flow = load(text, host=host)
+    asks_more = flow.run(prompt="Once", least=5, most=9)
+    assert asks_more.warnings[0] == warning
+    assert "min_output_length lowered" in asks_more.warnings[1]
+    for run in (asks_nothing, asks_more):
+        assert run.usage["generated"] <= 3
+        assert run.parameters["max_output_length"] == 3
+    assert flow.run(prompt="Once").warnings == []
+    host.limit(max_output_length=None)
+    assert flow.run(prompt="Once", least=5, most=5).usage["generated"] == 5
+    host.close()
+
+
+def test_old_runs_are_forgotten_by_size_and_not_by_their_callers(
+    host: LocalHost, models: ScriptedModels, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    models.reply = lambda prompt: ["x" * 10_000]
+    flow = load(COMPONENT, host=host)
+    monkeypatch.setattr(host_module, "_KEPT_BYTES", 150_000)
+    runs = [flow.run(prompt="a") for _ in range(10)]
+    kept = host.runs()
+    assert 0 < len(kept) < 10
+    assert kept == runs[: -len(kept) - 1 : -1]
+    assert sum(run.size for run in kept) <= 150_000
+    assert all(run.text == "x" * 10_000 for run in runs)
+    with pytest.raises(InputError, match="there is no run"):
+        host.rerun(runs[0].id)
+
+
+def test_a_run_that_ended_long_ago_is_forgotten(host: LocalHost, models: ScriptedModels) -> None:
+    models.hold = ("held",)
+    flow = load(COMPONENT, host=host)
+    going = flow.submit(prompt="held")
+    ended = flow.run(prompt="a")
+    host.limit(run_ttl=3600)
+    assert host.runs() == [ended, going]
+    host.limit(run_ttl=0)
+    assert host.runs() == [going]
+    with pytest.raises(InputError, match="there is no run"):
+        host.run(ended.id)
+    models.gate.set()
+    going.result(30)
 
 
 def host_threads() -> list[threading.Thread]:

@@ -7,9 +7,12 @@ import threading
 from typing import Any
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from modelcompose_jupyter import InputError, Run, RunCancelled
 from modelcompose_jupyter.errors import Where
+from modelcompose_jupyter.workflow import Event
 
 
 @pytest.fixture
@@ -137,3 +140,160 @@ def test_watchers_are_called_until_they_leave(run: Run) -> None:
     leave()
     put(run, 0, 2, "cd")
     assert seen == [2]
+
+
+def progress(run: Run, phase: str, job: str, done: int) -> None:
+    run.add("progress", {"phase": phase, "job": job, "done": done, "total": 9, "unit": "things"})
+
+
+def described(events: list[Event]) -> list[Any]:
+    """What events say, briefly: texts and counts; otherwise their type."""
+    return [event.data.get("text", event.data.get("done", event.type)) for event in events]
+
+
+def test_an_ended_run_keeps_what_its_events_come_to(run: Run) -> None:
+    run.add("state", {"state": "running"})
+    put(run, 0, 0, "")
+    put(run, 1, 0, "")
+    for number in range(1000):
+        put(run, 0, number, "a")
+        progress(run, "queue", "job", 9 - number % 9)
+        put(run, 1, number, "b")
+        progress(run, "repeat", "job", number % 9)
+    put(run, 1, 1000, "", finish_reason="length")
+    put(run, 0, 999, "!", finish_reason="eos")
+    end(run, "out")
+    events = run.events_so_far()
+    texts = ["", "", "b" * 1000, "a" * 999 + "!"]
+    assert described(events) == ["state", *texts[:2], 9, 0, *texts[2:], "result", "state"]
+    numbers = [event.number for event in events]
+    assert numbers == [0, 1, 2, 4000, 4002, 4003, 4004, 4005, 4006]
+    assert run.last_event == 4006
+    assert [event.data.get("finish_reason") for event in events[5:7]] == ["length", "eos"]
+    assert run.ended_at == events[-1].time
+    assert 2000 < run.size < 20_000
+
+
+def test_a_run_that_goes_on_keeps_every_event(run: Run) -> None:
+    for number in range(10):
+        put(run, 0, number, "a")
+    assert [event.number for event in run.events_so_far()] == list(range(10))
+    assert (run.ended_at, run.size, run.last_event) == (None, 0, 9)
+
+
+STREAMS = st.tuples(st.sampled_from(["a", "b"]), st.integers(0, 1), st.just(0), st.integers(0, 1))
+TEXT = st.tuples(
+    st.just("text"),
+    STREAMS,
+    st.integers(0, 3),
+    st.text(max_size=3),
+    st.sampled_from([None, None, "eos", "length"]),
+)
+PROGRESS = st.tuples(
+    st.just("progress"),
+    st.sampled_from(["queue", "load", "repeat"]),
+    st.sampled_from(["a", "b"]),
+    st.integers(0, 9),
+)
+ENDS = st.sampled_from(["completed", "failed", "cancelled"])
+
+
+def play(run: Run, step: tuple[Any, ...]) -> None:
+    if step[0] == "progress":
+        progress(run, *step[1:])
+        return
+    _, stream, back, text, reason = step
+    offset = max(0, len(run.streams.get(stream, "")) - back)
+    more = {} if reason is None else {"finish_reason": reason}
+    run.add("text", {"stream": stream, "offset": offset, "text": text, **more})
+
+
+def finish(run: Run, state: str) -> None:
+    if state == "completed":
+        run.add("result", {"output": run.text})
+    if state == "failed":
+        run.add("error", InputError("wrong").to_dict())
+    run.add("state", {"state": state, "summary": {"usage": {"generated": 3}}})
+
+
+def feed(reader: Run, events: list[Event]) -> int:
+    for event in events:
+        reader.add(event.type, event.data)
+    return events[-1].number if events else -1
+
+
+def folded(run: Run) -> Any:
+    return (
+        list(run.streams.items()), run.finish_reason, run.output, run.usage, run.state,
+        run.error and run.error.to_dict(),
+    )  # fmt: skip
+
+
+@given(st.lists(TEXT | PROGRESS, max_size=40), ENDS, st.data())
+def test_who_resumes_after_the_end_has_what_who_read_all_has(
+    steps: list[tuple[Any, ...]], state: str, data: st.DataObject
+) -> None:
+    run, whole = (Run("flow", {}, lambda: None, id="r") for _ in range(2))
+    readers: list[tuple[Run, int]] = []
+    for step in steps:
+        play(run, step)
+        play(whole, step)
+        if data.draw(st.booleans()):
+            reader = Run("flow", {}, lambda: None, id="r")
+            readers.append((reader, feed(reader, run.events_so_far())))
+    before = run.events_so_far()
+    last_said = {
+        (event.data["phase"], event.data["job"]): event for event in before
+        if event.type == "progress"
+    }  # fmt: skip
+    finish(run, state)
+    for reader, after in [*readers, (Run("flow", {}, lambda: None, id="r"), -1)]:
+        fresh = run.events_so_far(after)
+        feed(reader, fresh)
+        assert folded(reader) == folded(run)
+        numbers = [event.number for event in fresh]
+        assert numbers == sorted(set(numbers)) and numbers[0] > after
+    assert folded(run)[0] == list(whole.streams.items())
+    assert [event for event in run.events_so_far() if event.type == "progress"] == sorted(
+        last_said.values(), key=lambda event: event.number
+    )
+
+
+@given(st.lists(TEXT, max_size=40), st.integers(0, 40))
+def test_a_stream_that_is_read_across_the_end_loses_nothing(
+    steps: list[tuple[Any, ...]], pause: int
+) -> None:
+    """Texts only grow here: a piece that was shown stays shown."""
+    run = Run("flow", {}, lambda: None)
+    pieces = []
+    stream = run.stream()
+    growing = [(kind, key, 0, text, None) for kind, key, _, text, _ in steps]
+    for step in growing[:pause]:
+        play(run, step)
+    if next(iter(run.streams.values()), ""):  # the others come after the end of the first
+        pieces.append(next(stream))
+    for step in growing[pause:]:
+        play(run, step)
+    for key in run.streams:
+        play(run, ("text", key, 0, "", "eos"))
+    finish(run, "completed")
+    pieces += stream
+    assert "".join(pieces).replace("\n\n", "") == run.text.replace("\n\n", "")
+
+
+def test_readers_follow_a_run_to_its_end_while_it_is_made_compact(run: Run) -> None:
+    readers = [Run("flow", None, lambda: None, id=run.id) for _ in range(4)]
+    threads = [
+        threading.Thread(target=lambda each=each: feed(each, list(run.events())))  # type: ignore[misc]
+        for each in readers
+    ]
+    for thread in threads:
+        thread.start()
+    for number in range(3000):
+        put(run, number % 3, number // 3, "x")
+    for stream in range(3):
+        put(run, stream, 1000, "", finish_reason="eos")
+    end(run, "out")
+    for thread in threads:
+        thread.join(30)
+    assert [folded(reader) for reader in readers] == [folded(run)] * 4

@@ -11,6 +11,7 @@ from standins.scripted import ScriptedModels
 
 from modelcompose_jupyter import InputError, LocalHost, ModelError, Run, RunCancelled, State, load
 from modelcompose_jupyter.errors import ComposeError
+from modelcompose_jupyter.workflow import Event
 
 COMPONENT = """
 component:
@@ -388,12 +389,33 @@ def test_a_record_of_another_document_is_refused(host: LocalHost) -> None:
 
 def test_repeats_and_prompts_tell_how_many_have_ended(host: LocalHost) -> None:
     text = COMPONENT.replace("as text", "as list") + "workflow: {repeat_count: 2}\n"
-    done = load(text, host=host).run(prompt=["x", "y", "z"])
+    seen: list[Event] = []
+    host.observe(lambda run: run.watch(lambda: seen.append(run.events_so_far()[-1])))
+    load(text, host=host).run(prompt=["x", "y", "z"])
     counted = [
         (event.data["phase"], event.data["done"], event.data["total"])
-        for event in done.events()
+        for event in seen
         if event.type == "progress" and event.data["phase"] in ("repeat", "prompt")
     ]
     assert sorted(counted) == sorted(
         [("repeat", 1, 2), ("repeat", 2, 2)] + 2 * [("prompt", n, 3) for n in (1, 2, 3)]
     )
+
+
+def test_the_texts_of_several_sequences_are_announced_in_order(host: LocalHost) -> None:
+    several = load(
+        {
+            "component": {
+                "type": "model",
+                "task": "text-generation",
+                "model": "bundled:storyteller",
+                "text": "${input.prompts}",
+                "num_return_sequences": 2,
+            }
+        },
+        host=host,
+    )
+
+    run = several.run(prompts=["a", "b"])
+
+    assert [stream[2:] for stream in run.streams] == [(0, 0), (0, 1), (1, 0), (1, 1)]
