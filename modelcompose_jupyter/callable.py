@@ -14,7 +14,8 @@ from typing import TYPE_CHECKING, Any
 from .diagram import Diagram, diagram
 from .document import Document, Input, Output, Signature, load_document, signature
 from .errors import InputError
-from .host import Host, local_host
+from .host import Host
+from .hosts import host_for
 from .widgets.snippets import as_python, is_keyword
 from .workflow import Run
 
@@ -55,7 +56,8 @@ class Workflow:
 
     @property
     def host(self) -> Host:
-        return self._host if self._host is not None else local_host()
+        """Where it runs: see `hosts.host_for`."""
+        return self._host if self._host is not None else host_for(self.document)
 
     @property
     def id(self) -> str:
@@ -339,7 +341,7 @@ def load(
     Args:
         source: the document: a path, YAML text or a mapping.
         workflow: which of its workflows; the default one if None.
-        host: where to run it; this process if None.
+        host: where to run it; if None this process, or another one of yours that serves it.
 
     Raises:
         DocumentError: all that is wrong with the document.
@@ -429,6 +431,7 @@ _EXAMPLES = {
     "list": ["…"],
     "object": {"…": "…"},
     "json": {"…": "…"},
+    "messages": [{"role": "user", "content": "…"}],
 }
 
 

@@ -18,6 +18,8 @@ from modelcompose_jupyter import LocalHost
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 os.environ["HF_HOME"] = tempfile.mkdtemp(prefix="modelcompose-hf-")
 os.environ["TOKENIZERS_PARALLELISM"] = "false"
+# Nothing that runs on this computer is found, and nothing of a test stays.
+os.environ["JUPYTER_RUNTIME_DIR"] = tempfile.mkdtemp(prefix="modelcompose-runtime-")
 os.environ["JUPYTER_PATH"] = str(ipykernels.FOLDER)
 
 

@@ -116,8 +116,10 @@ class ComposeCompleter:
             return [(name, "workflow") for name in self._workflows()]
         if kind in ("ID", "MODEL"):
             from ..host import local_host
+            from ..hosts import own_runs
 
-            found = local_host().runs() if kind == "ID" else local_host().models()
+            # Of other hosts their runs alone, which are known here: completion asks no network.
+            found = own_runs() if kind == "ID" else local_host().models()
             return [(each.id, kind.lower()) for each in found]
         workflow = self._workflows().get(line.words[1]) if kind == "key=text" else None
         return _assignments(workflow.inputs, line) if workflow else []

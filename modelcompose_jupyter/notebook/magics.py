@@ -24,8 +24,10 @@ CELL_FLAGS = ("run", "no-panel")
 VERBS = {
     "run": ("NAME [key=text] [key:=python]", "run a workflow, or a file's"),
     "list": ("", "the workflows of this notebook"),
-    "runs": ("", "the runs of this kernel, with parameters and timings"),
+    "runs": ("", "the runs of this notebook, with parameters and timings"),
     "rerun": ("ID [NOTEBOOK]", "run again, with the same seed; an earlier kernel's run too"),
+    "serve": ("[NAME …] [port:=8080] | off", "offer workflows over HTTP; all if none is named"),
+    "connect": ("[URL] [token:=…] | off", "run everything on another host from now on"),
     "stop": ("[ID]", "stop a run; all that go on if none is named"),
     "models": ("", "the models in memory, and what memory there is"),
     "unload": ("[MODEL]", "give a model's memory back; all if none is named"),
@@ -86,7 +88,7 @@ class ComposeMagics(Magics):
         from ..host import local_host
 
         budget = None if self.memory_budget is None else int(self.memory_budget * 1e9)
-        local_host().limit(budget, self.idle_timeout)
+        local_host().limit(memory_budget=budget, idle_timeout=self.idle_timeout)
 
     # %%compose
 
@@ -186,11 +188,11 @@ class ComposeMagics(Magics):
         return Table(["name", "title", "inputs", "last run"], rows, "No workflows yet.")
 
     def _runs(self, line: str) -> Any:
-        from ..host import local_host
+        from ..hosts import own_runs
         from .table import runs_table
 
         self._no_words(line, "runs")
-        return runs_table(local_host().runs())
+        return runs_table(own_runs())
 
     def _rerun(self, line: str) -> None:
         from .cell import follow
@@ -205,13 +207,14 @@ class ComposeMagics(Magics):
     def _again(self, id: str, notebook: Path | None) -> tuple[Run, dict[str, Any]]:
         """A run started again, and the record of the first."""
         from ..errors import InputError
-        from ..host import local_host
+        from ..hosts import host_of
         from .records import find_record, this_notebook
 
         if notebook is None:
             try:
-                first = local_host().run(id)
-                return local_host().rerun(id), first.record
+                host = host_of(id)
+                first = host.run(id)
+                return host.rerun(id), first.record
             except InputError as error:
                 if error.code != "unknown_run":
                     raise
@@ -235,31 +238,40 @@ class ComposeMagics(Magics):
         )
 
     def _stop(self, line: str) -> None:
-        from ..host import local_host
+        from ..hosts import host_of, own_runs
 
         words = self._parse(line).words
-        host = local_host()
-        chosen = [host.run(_one_word(words, "stop"))] if words else host.runs()
+        id = _one_word(words, "stop") if words else ""
+        chosen = [host_of(id).run(id)] if words else own_runs()
         for run in chosen:
             if not run.done:
                 run.cancel()
                 print(f"stopped {run.id}")  # noqa: T201
 
     def _models(self, line: str) -> Any:
-        from ..host import local_host
-        from .table import models_table
+        from .serving import models
 
         self._no_words(line, "models")
-        return models_table(local_host().models(), local_host().memory())
+        return models()
 
     def _unload(self, line: str) -> None:
-        from ..host import local_host
+        from .serving import unload
 
         words = self._parse(line).words
-        for model in local_host().unload(_one_word(words, "unload") if words else None):
-            print(f"unloaded {model.id}")  # noqa: T201
-        for model in local_host().models() if not words else ():
-            print(f"{model.id} is in use and stays")  # noqa: T201
+        unload(_one_word(words, "unload") if words else None)
+
+    def _serve(self, line: str) -> None:
+        from .serving import serve
+
+        serve(self._parse(line), self._workflow, self.workflows)
+
+    def _connect(self, line: str) -> None:
+        from .serving import connect
+
+        parsed = self._parse(line)
+        if len(parsed.words) > 1 or parsed.inputs.keys() - {"token"}:
+            raise _usage("connect")
+        connect(parsed)
 
     def _graph(self, line: str) -> Any:
         return self._workflow(_one_word(self._parse(line).words, "graph")).diagram

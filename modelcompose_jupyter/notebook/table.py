@@ -76,28 +76,34 @@ def _run_row(run: Run) -> list[object]:
     ]
 
 
-def models_table(models: Sequence[ModelInfo], memory: MemoryUse) -> Table:
-    """Models in memory, and below them what the process really holds."""
+def models_table(hosts: Sequence[tuple[str, Sequence[ModelInfo], MemoryUse]]) -> Table:
+    """Models in memory by host, and below them what the hosts' processes really hold."""
     headers = ["id", "source", "device", "precision", "state", "weights", "in use"]
-    rows = [
+    rows: list[list[object]] = [
         [m.id, m.source, m.device or "", m.precision or "", m.state, _weights(m), m.leases]
+        for _, models, _ in hosts
         for m in models
     ]
-    return Table(headers, rows, "No models in memory.", _memory_note(memory))
+    if len(hosts) > 1:
+        headers = ["host", *headers]
+        places = [place for place, models, _ in hosts for _ in models]
+        rows = [[place, *row] for place, row in zip(places, rows, strict=True)]
+    notes = [_memory_note(place, memory) for place, _, memory in hosts]
+    return Table(headers, rows, "No models in memory.", "\n".join(notes))
 
 
 def _weights(model: ModelInfo) -> str:
     return "" if model.memory_bytes is None else size(model.memory_bytes)
 
 
-def _memory_note(memory: MemoryUse) -> str:
+def _memory_note(place: str, memory: MemoryUse) -> str:
     parts = []
     if memory.private is not None:
         parts.append(f"{size(memory.private)} private (USS)")
     if memory.proportional is not None:
         parts.append(f"{size(memory.proportional)} with its share of mapped files (PSS)")
     parts = parts or [f"{size(memory.resident)} resident (RSS)"]
-    lines = [f"this process: {', '.join(parts)}; {size(memory.available)} are free"]
+    lines = [f"{place}: {', '.join(parts)}; {size(memory.available)} are free"]
     for each in memory.devices:
         line = f"{each.device}: {size(each.allocated)} in use, {size(each.reserved)} reserved"
         free = (

@@ -9,6 +9,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from ..document import Document
+from ..hosts import url_of
 
 
 def is_keyword(name: str) -> bool:
@@ -24,14 +25,13 @@ def as_python(name: str, values: Mapping[str, Any]) -> str:
 
 
 def as_curl(document: Document, workflow: str, values: Mapping[str, Any]) -> str:
-    """A request to the run API for a workflow by id, at the address that its document gives."""
-    controller = document.controller
+    """A request to the run API for a workflow by id, where it is served or would be."""
+    url, id = url_of(document, workflow)
     body: dict[str, Any] = {"input": dict(values)}
-    if len(document.workflows) > 1:
-        body["workflow_id"] = workflow
-    url = f"http://localhost:{controller.port}{controller.base_path}/workflows/runs"
+    if id is not None:
+        body["workflow_id"] = id
     return (
-        f"curl -X POST {shlex.quote(url)} \\\n"
+        f"curl -X POST {shlex.quote(url + '/workflows/runs')} \\\n"
         '  -H "Content-Type: application/json" \\\n'
         f"  -d {shlex.quote(json.dumps(body, ensure_ascii=False, default=str))}"
     )

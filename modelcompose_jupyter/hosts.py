@@ -1,0 +1,245 @@
+"""Which host runs a document: this process, or another one of this user that serves it.
+
+What was decided for a document holds for this process, until that host is gone.
+"""
+
+from __future__ import annotations
+
+import os
+import threading
+import time
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from .document import Document
+from .errors import ComposeError, InputError, UsageError
+from .host import Host, LocalHost, local_host
+from .workflow import Run
+
+if TYPE_CHECKING:
+    from .server.announcement import Announcement
+    from .server.client import RemoteHost
+    from .server.service import Server
+
+HOST_VARIABLE = "MODELCOMPOSE_HOST"
+"""The environment variable that names the announcement of the host to use, and no other."""
+
+_lock = threading.RLock()
+_connected: RemoteHost | None = None
+_remote: dict[str, RemoteHost] = {}
+_chosen: dict[str, LocalHost | RemoteHost] = {}
+_server: Server | None = None
+
+
+def url_of(document: Document, workflow: str) -> tuple[str, str | None]:
+    """Where the run API has a workflow: its URL, and the id to name there (None: not needed).
+
+    That of this process's server if it serves the workflow, of the host that runs the document,
+    or else where the document says.
+    """
+    server = serving()
+    if server is not None:
+        catalog = server.documents.catalog
+        for id, each in catalog.workflows.items():
+            if each.document.key == document.key and each.workflow.id == workflow:
+                return server.url, None if id == catalog.default else id
+    host = _connected or _chosen.get(document.key)
+    controller = document.controller
+    url = f"http://localhost:{controller.port}{controller.base_path}"
+    if host is not None and not isinstance(host, LocalHost):
+        url = host.url
+    return url, workflow if len(document.workflows) > 1 else None
+
+
+def host_for(document: Document) -> Host:
+    """The host that runs a document.
+
+    That is the one this process is connected to; else, of this user's other programs, the one that
+    serves the document; else this process.
+
+    Raises:
+        ComposeError: the host that the environment names is gone.
+    """
+    named = os.environ.get(HOST_VARIABLE)
+    with _lock:
+        if _connected is not None:
+            return _connected
+        chosen = _chosen.get(document.key)
+        if chosen is None or chosen.closed:
+            chosen = _named(named) if named else _serving(document) or local_host()
+            _chosen[document.key] = chosen
+        return chosen
+
+
+def _named(path: str) -> RemoteHost:
+    from .server.announcement import read
+
+    announcement = read(Path(path))
+    if announcement is None or not announcement.alive:
+        raise ComposeError(
+            "the host that runs the workflows is gone",
+            hint="Start it again: model-compose up",
+            code="host_gone",
+        )
+    return _host_of(announcement)
+
+
+def _serving(document: Document) -> RemoteHost | None:
+    """Another program of this user that serves the document."""
+    if _server is not None:
+        return None  # this process is a host itself
+    for announcement in others():
+        if announcement.version != _version():
+            continue
+        host = _host_of(announcement)
+        try:
+            if host.serves(document):
+                return host
+        except ComposeError:  # it has just ended, or does not answer
+            continue
+    return None
+
+
+def _version() -> str:
+    from . import __version__
+
+    return __version__
+
+
+def others() -> list[Announcement]:
+    """The servers of this user's other processes, the newest first."""
+    from .server.announcement import announced
+
+    return [each for each in announced() if each.pid != os.getpid()]
+
+
+def _host_of(announcement: Announcement) -> RemoteHost:
+    from .server.client import RemoteHost
+
+    known = _remote.get(announcement.id)
+    if known is None or known.closed:
+        known = RemoteHost(announcement.url, announcement.token, announcement)
+        _remote[announcement.id] = known
+    return known
+
+
+def connect(url: str | None = None, token: str | None = None) -> RemoteHost:
+    """Run everything on another host from now on.
+
+    Args:
+        url: of its run API; the newest one of this user if None.
+        token: what it wants to see; for this user's own it is known.
+
+    Raises:
+        ComposeError: nothing answers there, or the token is wrong.
+        UsageError: no other program of this user serves anything.
+    """
+    from .server.client import RemoteHost
+
+    global _connected
+    with _lock:
+        found = [each for each in others() if url is None or each.url == url.rstrip("/")]
+        if found:
+            host = _host_of(found[0])
+        elif url is not None:
+            host = RemoteHost(url, token)
+        else:
+            raise UsageError(
+                "there is no other host of yours to connect to",
+                hint="Start one with 'model-compose up' or '%compose serve', or name its URL.",
+            )
+        host.check()
+        _connected = host
+        return host
+
+
+def disconnect() -> None:
+    """Run things as before `connect`."""
+    global _connected
+    with _lock:
+        _connected = None
+
+
+def in_use() -> list[LocalHost | RemoteHost]:
+    """The hosts that this process has to do with, the one that is connected first."""
+    with _lock:
+        found: list[LocalHost | RemoteHost] = [] if _connected is None else [_connected]
+        found += [each for each in _chosen.values() if not each.closed]
+        if not any(isinstance(each, LocalHost) for each in found):
+            found.append(local_host())
+        return list({id(each): each for each in found}.values())
+
+
+def own_runs() -> list[Run]:
+    """The runs of this process, wherever they run, the newest first."""
+    found = [
+        run
+        for host in in_use()
+        for run in (host.runs() if isinstance(host, LocalHost) else host.own_runs())
+    ]
+    return sorted(found, key=_beginning, reverse=True)
+
+
+def _beginning(run: Run) -> float:
+    events = run.events_so_far()
+    return events[0].time if events else time.time()
+
+
+def host_of(run_id: str) -> Host:
+    """The host that knows a run, by its id or the beginning of it.
+
+    Raises:
+        InputError: none does, or it is not clear which run is meant.
+    """
+    error: InputError | None = None
+    for host in in_use():
+        try:
+            host.run(run_id)
+            return host
+        except InputError as unknown:
+            error = error or unknown
+    assert error is not None
+    raise error
+
+
+def serve(server: Server) -> Server:
+    """Start the one server of this process; one that serves already is ended first.
+
+    Raises:
+        UsageError: the port is taken.
+    """
+    global _server
+    with _lock:
+        stop_serving()
+        _server = server.start()
+        _chosen.clear()
+        return server
+
+
+def stop_serving() -> bool:
+    """End the server of this process; returns whether there was one. Models stay."""
+    global _server
+    with _lock:
+        server, _server = _server, None
+    if server is None:
+        return False
+    server.close()
+    return True
+
+
+def serving() -> Server | None:
+    """The server of this process."""
+    return _server if _server is not None and _server.running else None
+
+
+def _after_fork() -> None:
+    """Forget the parent's connections: their threads are not here."""
+    global _lock, _connected, _server
+    _lock = threading.RLock()
+    _connected = _server = None
+    _remote.clear()
+    _chosen.clear()
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_after_fork)

@@ -1,0 +1,129 @@
+"""``%compose serve``, ``connect``, ``models``, ``unload``: what concerns hosts, not workflows."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from getpass import getpass
+from typing import TYPE_CHECKING, Any
+
+from .. import hosts
+from ..errors import ComposeError, UsageError, did_you_mean
+from ..host import LocalHost, local_host
+from ..server.access import Access
+from ..server.catalog import Catalog, Served
+from ..server.service import Server, Settings
+from .records import this_notebook
+from .table import Table, models_table
+
+if TYPE_CHECKING:
+    from ..callable import Workflow
+    from ..host import Host
+    from .line import Line
+
+_SETTINGS = ("port", "host", "base_path", "token")
+
+
+def serve(
+    line: Line,
+    workflow: Callable[[str], Workflow],
+    workflows: Callable[[], Mapping[str, Workflow]],
+) -> None:
+    """Offer workflows over HTTP, or stop to.
+
+    Args:
+        line: names of workflows or files and settings, or ``off``.
+        workflow: gives a workflow by such a name.
+        workflows: gives those of the notebook, by their names.
+
+    Raises:
+        UsageError: there is nothing to serve, or the port is taken.
+    """
+    if line.words == ["off"]:
+        print("nothing is served any more" if hosts.stop_serving() else "nothing was served")  # noqa: T201
+        return
+    for key in line.inputs.keys() - set(_SETTINGS):
+        hint = did_you_mean(key, _SETTINGS) or f"Known here: {', '.join(_SETTINGS)}."
+        raise UsageError(f"'%compose serve' has no '{key}'", hint=hint)
+
+    def catalog() -> Catalog:
+        """What is served now: a cell that is run again serves its new form."""
+        return Catalog({name: _served(flow) for name, flow in chosen().items()})
+
+    def chosen() -> Mapping[str, Workflow]:
+        return {name: workflow(name) for name in line.words} if line.words else workflows()
+
+    flows = list(chosen().values())
+    if not flows:
+        raise UsageError("there is no workflow to serve yet", hint="Declare one: %%compose story")
+    settings = {**vars(flows[0].document.controller), **line.inputs}
+    notebook = this_notebook()
+    server = hosts.serve(
+        Server(
+            local_host(),
+            catalog,
+            Access(str(settings["host"]), line.inputs.get("token"), settings["origins"]),
+            Settings(port=_port(settings["port"]), base_path=str(settings["base_path"])),
+            title=notebook.name if notebook else "a notebook",
+        )
+    )
+    print(f"serving {', '.join(chosen())} at {server.url}")  # noqa: T201
+
+
+def _port(value: Any) -> int:
+    try:
+        port = int(value)
+    except (TypeError, ValueError):
+        port = -1
+    if not 0 <= port <= 65535:
+        raise UsageError(f"'{value}' is no port", hint="Write port:=8080; 0 is any that is free.")
+    return port
+
+
+def _served(flow: Workflow) -> Served:
+    return Served(flow.document, flow.document.workflow(flow.id))
+
+
+def connect(line: Line) -> None:
+    """Run everything on another host from now on, or no longer.
+
+    Args:
+        line: a URL and a ``token``, or neither, or ``off``.
+    """
+    if line.words == ["off"]:
+        hosts.disconnect()
+        print("workflows run where they ran before")  # noqa: T201
+        return
+    url = line.words[0] if line.words else None
+    token = line.inputs.get("token")
+    try:
+        host = hosts.connect(url, token)
+    except ComposeError as error:
+        if error.code != "unauthorized" or token is not None:
+            raise
+        # Asked for, so that it does not stand in the notebook.
+        host = hosts.connect(url, getpass("Token: "))
+    print(f"workflows run on {host.url} now")  # noqa: T201
+
+
+def models() -> Table:
+    """The models of all hosts that this notebook has to do with, and their memory."""
+    used = hosts.in_use()
+    return models_table([(_place(host), host.models(), host.memory()) for host in used])
+
+
+def unload(name: str | None) -> None:
+    """Give back a model's memory, wherever it is; that of all idle ones if None."""
+    used: list[Host] = list(hosts.in_use())
+    if name is not None:  # where it is; else the first host says what there is
+        having = [h for h in used if any(name in (m.id, m.source) for m in h.models())]
+        used = having or used[:1]
+    for host in used:
+        for model in host.unload(name):
+            print(f"unloaded {model.id}")  # noqa: T201
+        for model in host.models() if name is None else ():
+            print(f"{model.id} is in use and stays")  # noqa: T201
+
+
+def _place(host: Host) -> str:
+    """Where a host is, for people."""
+    return "this process" if isinstance(host, LocalHost) else repr(host)

@@ -1,0 +1,141 @@
+"""Who may call: tokens, and the checks that keep web pages of others away from a local server."""
+
+from __future__ import annotations
+
+import ipaddress
+import secrets
+from dataclasses import dataclass, field
+from enum import IntEnum
+from urllib.parse import urlsplit
+
+from ..errors import ComposeError, UsageError
+
+
+class Caller(IntEnum):
+    """What a caller is allowed.
+
+    A guest runs the workflows that are served and sees the runs of guests. The owner is this
+    user's other programs: any document, every run, the models, the end of the server.
+    """
+
+    GUEST = 1
+    OWNER = 2
+
+
+class AccessError(ComposeError):
+    """A request that may not be answered. ``status`` is that of HTTP."""
+
+    code = "access_denied"
+
+    def __init__(self, status: int, message: str, *, hint: str | None = None) -> None:
+        super().__init__(message, hint=hint, code=_CODES[status])
+        self.status = status
+
+
+_CODES = {401: "unauthorized", 403: "forbidden", 415: "unsupported_media_type"}
+
+
+def is_loopback(host: str) -> bool:
+    """Whether an address or name is this computer's own, reached by nobody else."""
+    name = host.strip("[]").lower().rstrip(".")
+    if name == "localhost" or name.endswith(".localhost"):
+        return True
+    try:
+        return ipaddress.ip_address(name).is_loopback
+    except ValueError:
+        return False
+
+
+@dataclass(frozen=True)
+class Access:
+    """The rules of one server.
+
+    Args:
+        host: the address that it listens at.
+        token: what clients must present; None lets everybody in, which only loopback may.
+        origins: origins of web pages, such as ``https://example.org``, that may call besides the
+            server's own.
+        owner_token: what this user's other programs present.
+    """
+
+    host: str
+    token: str | None = field(default=None, repr=False)
+    origins: tuple[str, ...] = ()
+    owner_token: str = field(default_factory=lambda: secrets.token_urlsafe(32), repr=False)
+
+    def __post_init__(self) -> None:
+        if self.token is None and not is_loopback(self.host):
+            raise UsageError(
+                f"an API at {self.host} can be reached from other computers and needs a token",
+                hint="Leave the address out to listen at 127.0.0.1, or set a token.",
+            )
+        if "*" in self.origins:
+            raise UsageError(
+                "'*' would let every web page use the models",
+                hint="Name the origins that may call, such as https://example.org.",
+            )
+
+    def check_host(self, header: str) -> None:
+        """Refuse names that a foreign page made its own name point here under (DNS rebinding).
+
+        Raises:
+            AccessError: 403.
+        """
+        if self.token is not None and not is_loopback(self.host):
+            return  # the names of this computer are not known; the token keeps pages away
+        name = urlsplit(f"//{header}").hostname or ""
+        if not is_loopback(name) and name != self.host:
+            raise AccessError(
+                403, "this server is not known by that name", hint="Use http://127.0.0.1."
+            )
+
+    def check_origin(
+        self, method: str, host: str, origin: str | None, site: str | None, mode: str | None
+    ) -> None:
+        """Refuse what a page of another origin sends.
+
+        Args:
+            method: of the request.
+            host: its ``Host`` header.
+            origin: its ``Origin`` header.
+            site: its ``Sec-Fetch-Site`` header.
+            mode: its ``Sec-Fetch-Mode`` header.
+
+        Raises:
+            AccessError: 403.
+        """
+        if origin is not None:
+            own = urlsplit(origin).netloc == host and origin.startswith(("http://", "https://"))
+            if own or origin in self.origins:
+                return
+        else:
+            follows_link = method in ("GET", "HEAD") and mode == "navigate"
+            if site in (None, "same-origin", "none") or follows_link:
+                return
+        raise AccessError(
+            403,
+            "pages of other origins may not use this server",
+            hint="Its owner can allow an origin with 'origins' in the controller.",
+        )
+
+    def caller(self, authorization: str | None) -> Caller:
+        """Who calls, by an ``Authorization`` header.
+
+        Raises:
+            AccessError: 401.
+        """
+        scheme, _, given = (authorization or "").partition(" ")
+        presented = given.strip() if scheme.lower() == "bearer" else ""
+        if _same(presented, self.owner_token):
+            return Caller.OWNER
+        if self.token is None or _same(presented, self.token):
+            return Caller.GUEST
+        raise AccessError(
+            401,
+            "the token is wrong" if presented else "a token is needed",
+            hint="Send 'Authorization: Bearer TOKEN'.",
+        )
+
+
+def _same(given: str, expected: str) -> bool:
+    return secrets.compare_digest(given.encode("utf-8", "replace"), expected.encode())

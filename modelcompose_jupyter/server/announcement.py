@@ -1,0 +1,132 @@
+"""How this user's programs find a server: a file in Jupyter's runtime folder that only they read.
+
+The file holds the owner's token, so its mode is 0600, and it goes when the server ends.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+import json
+import os
+import time
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import psutil
+
+_PREFIX = "modelcompose-"
+
+
+@dataclass(frozen=True)
+class Announcement:
+    """A server that runs on this computer, as its file tells of it.
+
+    Attributes:
+        id: a name that is unique among the servers of this user.
+        url: of the run API, with its base path.
+        token: the owner's.
+        pid: of the server's process.
+        started: when that process started, in seconds since the epoch: pids are used again.
+        title: what it serves, for people.
+        version: of the package.
+        document: the path of the document that it serves, if it serves a file.
+        kernel_id: of the kernel that it runs in, if it does.
+        supervisor: the pid of the `up` that looks after it, if one does.
+        webui: the URL of the web page, if there is one.
+        client_token: what clients must present, if anything.
+        log: the path of its log, if it has one.
+    """
+
+    id: str
+    url: str
+    token: str = field(repr=False)
+    pid: int
+    started: float
+    title: str
+    version: str
+    document: str | None = None
+    kernel_id: str | None = None
+    supervisor: int | None = None
+    webui: str | None = None
+    client_token: str | None = field(default=None, repr=False)
+    log: str | None = None
+
+    @property
+    def path(self) -> Path:
+        return path_of(self.id)
+
+    @property
+    def alive(self) -> bool:
+        """Whether the process that wrote it still runs."""
+        with contextlib.suppress(psutil.Error):
+            process = psutil.Process(self.pid)
+            is_same = abs(process.create_time() - self.started) < 1
+            return is_same and process.status() != psutil.STATUS_ZOMBIE
+        return False
+
+    def publish(self) -> None:
+        """Write the file, whole or not at all."""
+        folder = runtime_folder()
+        folder.mkdir(parents=True, exist_ok=True)
+        fresh = folder / f".{_PREFIX}{self.id}.{os.getpid()}.{time.monotonic_ns()}.tmp"
+        descriptor = os.open(fresh, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
+        try:
+            with os.fdopen(descriptor, "w", encoding="utf-8") as file:
+                json.dump(dataclasses.asdict(self), file)
+            fresh.replace(self.path)
+        except BaseException:
+            fresh.unlink(missing_ok=True)
+            raise
+
+    def withdraw(self) -> None:
+        """Remove the file."""
+        with contextlib.suppress(OSError):
+            self.path.unlink(missing_ok=True)
+
+
+def path_of(id: str) -> Path:
+    """Where the announcement of a server is."""
+    return runtime_folder() / f"{_PREFIX}{id}.json"
+
+
+def own_start() -> float:
+    """When this process started, in seconds since the epoch."""
+    return float(psutil.Process().create_time())
+
+
+def announced() -> list[Announcement]:
+    """The servers of this user that run, the newest first. Files of dead ones are removed."""
+    found = []
+    for path in sorted(runtime_folder().glob(f"{_PREFIX}*.json")):
+        announcement = read(path)
+        if announcement is None:
+            continue
+        if announcement.alive:
+            found.append(announcement)
+        else:
+            with contextlib.suppress(OSError):
+                path.unlink(missing_ok=True)
+    return sorted(found, key=lambda each: each.started, reverse=True)
+
+
+def read(path: Path) -> Announcement | None:
+    """The announcement in a file; None where it is none, or could be somebody else's."""
+    try:
+        if os.name == "posix":
+            status = path.stat()
+            if status.st_uid != os.getuid() or status.st_mode & 0o077:
+                return None
+        data: Any = json.loads(path.read_text("utf-8"))
+        known = {each.name for each in dataclasses.fields(Announcement)}
+        return Announcement(**{key: value for key, value in data.items() if key in known})
+    except (OSError, ValueError, TypeError, AttributeError):
+        return None
+
+
+def runtime_folder() -> Path:
+    """Jupyter's folder for files of running programs, which only this user reads."""
+    from jupyter_core.paths import jupyter_runtime_dir
+
+    return Path(jupyter_runtime_dir())

@@ -1,0 +1,75 @@
+"""Server-sent events: runs as streams that can be resumed."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import AsyncIterator, Mapping
+from typing import Any
+
+from ..errors import UsageError
+from ..workflow import Run
+from .access import Caller
+from .tasks import Task, batches
+from .wire import event_data, failure, public_event
+
+HEARTBEAT_SECONDS = 10.0
+_RETRY_MILLISECONDS = 1000
+
+
+def message(data: str, event: str | None = None, id: int | None = None) -> str:
+    """One event as it is written; lines of ``data`` stay lines."""
+    head = ("" if id is None else f"id: {id}\n") + ("" if event is None else f"event: {event}\n")
+    return head + "".join(f"data: {line}\n" for line in data.split("\n")) + "\n"
+
+
+def as_json(data: Any) -> str:
+    return json.dumps(data, ensure_ascii=False, default=str, separators=(",", ":"))
+
+
+def resume_point(run: Run, header: str | None, query: str | None) -> int:
+    """The number of the last event that a client has, by ``Last-Event-ID`` or ``?after=``.
+
+    Raises:
+        UsageError: it is no number of an event of this run.
+    """
+    given = header if header is not None else query
+    if given is None or given == "":
+        return -1
+    last = run.last_event
+    if not (given.isascii() and given.isdigit() and len(given) < 18) or int(given) > last:
+        raise UsageError(
+            "there is no event of that number to go on from",
+            hint=f"The last one so far is {last}. Leave it out to begin at the beginning.",
+            code="invalid_request",
+        )
+    return int(given)
+
+
+async def run_events(
+    task: Task, caller: Caller, after: int, heartbeat: float = HEARTBEAT_SECONDS
+) -> AsyncIterator[str]:
+    """A run's events beyond number ``after``, until it has ended."""
+    shown = event_data if caller is Caller.OWNER else public_event
+    yield f"retry: {_RETRY_MILLISECONDS}\n\n"
+    async for events in batches(task.run, after, heartbeat):
+        yield (
+            "".join(message(as_json(shown(event)), event.type, event.number) for event in events)
+            or ": still here\n\n"
+        )
+
+
+async def run_text(
+    task: Task, caller: Caller, heartbeat: float = HEARTBEAT_SECONDS
+) -> AsyncIterator[str]:
+    """A run's text alone, piece by piece, and an ``error`` event where it fails."""
+    run = task.run
+    position = shown = 0
+    async for events in batches(run, heartbeat=heartbeat):
+        piece, position, shown = run.fresh_text(position, shown)
+        if piece:
+            yield message(piece)
+        elif not events:
+            yield ": still here\n\n"
+    if run.error is not None:
+        body: Mapping[str, Any] = failure(run.error, public=caller is not Caller.OWNER)
+        yield message(as_json(body), "error")

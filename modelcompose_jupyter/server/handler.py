@@ -1,0 +1,519 @@
+"""From HTTP to the routes' functions and back: access, bodies, errors, streams.
+
+Used on the server's loop alone.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import inspect
+import json
+import logging
+import re
+import time
+from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Mapping
+from dataclasses import dataclass, field
+from http import HTTPStatus
+from typing import TYPE_CHECKING, Any
+
+from pydantic import BaseModel
+from tornado.http1connection import HTTP1Connection
+from tornado.httputil import HTTPInputError, parse_body_arguments
+from tornado.iostream import StreamClosedError
+from tornado.web import HTTPError, RequestHandler, stream_request_body
+
+from ..errors import ComposeError, InputError, UsageError
+from .access import AccessError, Caller
+from .events import as_json
+from .wire import failure, parse_body
+
+if TYPE_CHECKING:
+    from .service import Server
+
+log = logging.getLogger(__name__)
+
+_STATUS_OF_CODE = {
+    "busy": 429,
+    "unknown_workflow": 404,
+    "unknown_run": 404,
+    "unknown_document": 404,
+    "unknown_model": 404,
+    "not_found": 404,
+    "method_not_allowed": 405,
+    "already_ended": 409,
+    "in_use": 409,
+    "too_large": 413,
+    "unsupported_media_type": 415,
+    "host_closed": 503,
+}
+
+
+@dataclass(frozen=True)
+class Reply:
+    """An answer that is complete."""
+
+    data: Any = None
+    status: int = 200
+    headers: Mapping[str, str] = field(default_factory=dict)
+    content_type: str = "application/json"
+
+
+@dataclass(frozen=True)
+class Stream:
+    """An answer that grows: server-sent events."""
+
+    events: AsyncIterator[str]
+
+
+@dataclass
+class Call:
+    """A request that has passed the checks, as a route's function gets it."""
+
+    server: Server
+    caller: Caller
+    path: Mapping[str, str]
+    query: Mapping[str, str]
+    headers: Mapping[str, str]
+    body: Any = None
+    gone: asyncio.Event = field(default_factory=asyncio.Event)
+    """Set when the client has closed the connection."""
+    run: str | None = None
+    """The id of the run that it is about, for the log."""
+
+    async def until_gone(self, work: Awaitable[Any]) -> bool:
+        """Wait for something, unless the client goes first; returns whether it stayed."""
+        tasks = [asyncio.ensure_future(work), asyncio.ensure_future(self.gone.wait())]
+        try:
+            await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
+            if tasks[0].done():
+                tasks[0].result()
+            return tasks[0].done()
+        finally:
+            for task in tasks:
+                task.cancel()
+
+
+@dataclass(frozen=True)
+class Seen:
+    """A request that is over.
+
+    Attributes:
+        method: of HTTP.
+        route: its path with ``{names}`` in place of values; None where there is no such path.
+        status: that was answered.
+        seconds: from its first line to the end of the answer.
+        caller: who it was; a guest where it was refused.
+        run: the id of the run that it was about, if it was about one.
+        left: whether the client went before the answer ended.
+    """
+
+    method: str
+    route: str | None
+    status: int
+    seconds: float
+    caller: Caller
+    run: str | None
+    left: bool
+
+
+@dataclass(frozen=True)
+class Route:
+    """One method of one path, and all that there is to say about it.
+
+    Args:
+        method: of HTTP.
+        path: with ``{names}``; below the base path unless ``root``.
+        run: answers a `Call`.
+        summary: one line for the OpenAPI document.
+        body: the model of its body, if it has one.
+        forms: whether the body may be a form instead of JSON.
+        query: what may stand in the query, with a description each.
+        answers: the model of the answer for each status; None where it is no JSON.
+        owner: whether it is the owner's alone.
+        open: whether it is answered without a token.
+        root: whether the path stands beside the base path, not below it.
+        explain: makes the body of an error from an error and a status; the API's own if None.
+    """
+
+    method: str
+    path: str
+    run: Callable[[Call], Awaitable[Reply | Stream]]
+    summary: str
+    body: type[BaseModel] | None = None
+    forms: bool = False
+    query: Mapping[str, str] = field(default_factory=dict)
+    answers: Mapping[int, Any] = field(default_factory=dict)
+    owner: bool = False
+    open: bool = False
+    root: bool = False
+    explain: Callable[[ComposeError, int, bool], Any] | None = None
+
+    def full_path(self, base_path: str) -> str:
+        return self.path if self.root else base_path + self.path
+
+
+@stream_request_body
+class ApiHandler(RequestHandler):
+    """All methods of one path.
+
+    Bodies are taken in here rather than by Tornado, which reads them before anybody has asked who
+    sends them, and answers 400 where they are too large.
+    """
+
+    SUPPORTED_METHODS = ("GET", "HEAD", "POST", "DELETE", "PATCH", "PUT", "OPTIONS")
+
+    def initialize(self, server: Server, routes: Mapping[str, Route]) -> None:
+        self._server = server
+        self._routes = routes
+        self._received = bytearray()
+        self._caller = Caller.GUEST
+        self._call: Call | None = None
+        self._gone = asyncio.Event()
+        self._began = time.monotonic()
+        self._seen = False
+
+    def set_default_headers(self) -> None:
+        self.clear_header("Server")
+        self.set_header("X-Content-Type-Options", "nosniff")
+        self.set_header("Cache-Control", "no-store")
+        self.set_header("Content-Security-Policy", "default-src 'none'; frame-ancestors 'none'")
+
+    # Taking a request in
+
+    async def prepare(self) -> None:
+        try:
+            self._check_access()
+            self._check_size(int(self.request.headers.get("Content-Length") or 0))
+        except Exception as error:
+            self.set_header("Connection", "close")  # what is left of the body is not read
+            self._fail(error)
+
+    def _check_access(self) -> None:
+        access, headers = self._server.access, self.request.headers
+        access.check_host(self.request.host)
+        origin = headers.get("Origin")
+        access.check_origin(
+            self.request.method or "",
+            self.request.host,
+            origin,
+            headers.get("Sec-Fetch-Site"),
+            headers.get("Sec-Fetch-Mode"),
+        )
+        if origin in access.origins:
+            self.set_header("Access-Control-Allow-Origin", str(origin))
+            self.set_header("Access-Control-Expose-Headers", "X-Task-Id, Retry-After")
+            self.set_header("Vary", "Origin")
+        if self.request.method == "OPTIONS":
+            return
+        route = self._route()
+        if route.open:
+            return
+        self._caller = access.caller(headers.get("Authorization"))
+        if route.owner and self._caller is not Caller.OWNER:
+            raise AccessError(
+                403,
+                "only this user's own programs may do that",
+                hint="They find the token in Jupyter's runtime folder.",
+            )
+
+    def _route(self) -> Route:
+        method = "GET" if self.request.method == "HEAD" else self.request.method or ""
+        if method not in self._routes:
+            allowed = ", ".join(self._routes)
+            self.set_header("Allow", allowed)
+            raise ComposeError(
+                f"{method} is not allowed here", hint=f"Use {allowed}.", code="method_not_allowed"
+            )
+        return self._routes[method]
+
+    def data_received(self, chunk: bytes) -> None:
+        if self._finished:
+            return
+        try:
+            self._check_size(len(self._received) + len(chunk))
+        except ComposeError as error:  # a chunked body does not say its size beforehand
+            self.set_header("Connection", "close")
+            self._fail(error)
+            return
+        self._received += chunk
+
+    def _check_size(self, size: int) -> None:
+        if size > self._server.settings.max_body:
+            raise ComposeError(
+                f"the body is larger than {self._server.settings.max_body:,} bytes",
+                code="too_large",
+            )
+
+    def _body(self, route: Route) -> Any:
+        if route.body is None:
+            return None
+        header = self.request.headers.get("Content-Type", "")
+        kind = header.partition(";")[0].strip().lower()
+        if kind == "application/json" or kind.endswith("+json"):
+            return parse_body(route.body, _json(bytes(self._received)))
+        if not route.forms or kind not in _FORMS or self._is_browser():
+            kinds = "application/json" + (" or a form" if route.forms else "")
+            raise AccessError(
+                415, f"the body must be {kinds}", hint="Set 'Content-Type: application/json'."
+            )
+        return parse_body(route.body, _form(header, bytes(self._received)))
+
+    def _is_browser(self) -> bool:
+        """Whether a page sends it. Pages can send forms anywhere without being asked; JSON not."""
+        return "Origin" in self.request.headers or "Sec-Fetch-Site" in self.request.headers
+
+    # Answering
+
+    async def _answer(self, **path: str) -> None:
+        try:
+            route = self._route()
+            self._call = call = Call(
+                server=self._server,
+                caller=self._caller,
+                path=path,
+                query={key: self.get_query_argument(key) for key in self.request.query_arguments},
+                headers=self.request.headers,
+                body=self._body(route),
+                gone=self._gone,
+            )
+            reply = await route.run(call)
+            if call.run is not None:  # a stream does not tell it otherwise
+                self.set_header("X-Task-Id", call.run)
+            if isinstance(reply, Stream):
+                await self._stream(reply)
+            else:
+                self._reply(reply)
+        except StreamClosedError:
+            pass  # the client has gone
+        except Exception as error:
+            self._fail(error)
+
+    get = post = put = delete = patch = _answer
+
+    head = _answer
+
+    async def options(self, **_: str) -> None:
+        """A browser asks on behalf of a page of another origin that is allowed."""
+        self.set_status(204)
+        self.set_header("Allow", ", ".join([*self._routes, "OPTIONS"]))
+        if self.request.headers.get("Origin") in self._server.access.origins:
+            self.set_header("Access-Control-Allow-Methods", ", ".join(self._routes))
+            # Libraries send headers of their own; who may call may send them.
+            asked = self.request.headers.get("Access-Control-Request-Headers", "")
+            self.set_header("Access-Control-Allow-Headers", asked)
+            self.set_header("Access-Control-Max-Age", "600")
+
+    def _reply(self, reply: Reply) -> None:
+        if self._finished or self._gone.is_set():
+            return
+        self.set_status(reply.status)
+        for name, value in reply.headers.items():
+            self.set_header(name, value)
+        if reply.status == HTTPStatus.NO_CONTENT:
+            self.finish()
+            return
+        self.set_header("Content-Type", f"{reply.content_type}; charset=utf-8")
+        is_text = reply.content_type != "application/json"
+        self.finish(reply.data if is_text else _encoded(as_json(reply.data)))
+
+    async def _stream(self, stream: Stream) -> None:
+        self.set_header("Content-Type", "text/event-stream; charset=utf-8")
+        self.set_header("Cache-Control", "no-cache")
+        self.set_header("X-Accel-Buffering", "no")
+        events = stream.events
+        try:
+            async with contextlib.aclosing(_while_not(self._gone, events)) as coming:
+                async for each in coming:
+                    self.write(_encoded(each))
+                    # A reader that takes nothing for so long is not there any more.
+                    await asyncio.wait_for(self.flush(), self._server.settings.write_seconds)
+        except TimeoutError:
+            self._close_connection()
+        finally:
+            if inspect.isasyncgen(events):
+                await events.aclose()
+        if not self._finished and not self._gone.is_set():
+            self.finish()
+
+    def _close_connection(self) -> None:
+        connection = self.request.connection
+        if isinstance(connection, HTTP1Connection):
+            connection.stream.close()
+
+    def _fail(self, error: Exception) -> None:
+        """Answer with an error; in a stream that has begun, the connection ends."""
+        known = _known(error)
+        status = _status(known)
+        if status == HTTPStatus.INTERNAL_SERVER_ERROR and known is not error:
+            log.error("a request to %s failed", self.request.path, exc_info=error)
+        if self._headers_written or self._finished:
+            if not self._finished:
+                self.finish()
+            return
+        route = self._routes.get(self.request.method or "")
+        public = self._caller is not Caller.OWNER
+        explain = (route.explain if route else None) or _explain
+        headers = {"Retry-After": "1"} if status == HTTPStatus.TOO_MANY_REQUESTS else {}
+        if status == HTTPStatus.UNAUTHORIZED:
+            headers["WWW-Authenticate"] = 'Bearer realm="model-compose"'
+        self._reply(Reply(explain(known, status, public), status, headers))
+
+    def send_error(self, status_code: int = 500, **kwargs: Any) -> None:
+        """Answer with an error; one that has begun ends, as all do when the server does."""
+        if not self._headers_written:
+            super().send_error(status_code, **kwargs)
+        elif not self._finished:
+            with contextlib.suppress(StreamClosedError):
+                self.finish()
+
+    def write_error(self, status_code: int, **kwargs: Any) -> None:
+        """What Tornado itself refuses."""
+        error = kwargs.get("exc_info", (None, None))[1]
+        self._fail(error if isinstance(error, Exception) else HTTPError(status_code))
+
+    def on_connection_close(self) -> None:
+        self._gone.set()
+        self.on_finish()
+
+    def on_finish(self) -> None:
+        if self._seen:
+            return
+        self._seen = True
+        self._server.saw_request(
+            Seen(
+                method=self.request.method or "",
+                route=self._template(),
+                status=self.get_status(),
+                seconds=time.monotonic() - self._began,
+                caller=self._caller,
+                run=self._call.run if self._call else None,
+                left=self._gone.is_set(),
+            )
+        )
+
+    def _template(self) -> str | None:
+        """The path that all its routes have."""
+        base = self._server.settings.base_path
+        return next((each.full_path(base) for each in self._routes.values()), None)
+
+    def log_exception(self, *_: Any) -> None:
+        """Nothing: `_fail` logs what there is to log, without what was sent."""
+
+
+class NotFound(ApiHandler):
+    """Every path that there is not."""
+
+    def initialize(self, server: Server) -> None:  # type: ignore[override]
+        super().initialize(server, {})
+
+    def _route(self) -> Route:
+        raise ComposeError(
+            "there is nothing at this path",
+            hint="openapi.json, below the base path, has all paths.",
+            code="not_found",
+        )
+
+
+async def _while_not(gone: asyncio.Event, events: AsyncIterator[str]) -> AsyncGenerator[str]:
+    """Events as they come, until the client has gone, though none may come for long."""
+    leaving = asyncio.ensure_future(gone.wait())
+    try:
+        while not gone.is_set():
+            coming = asyncio.ensure_future(anext(events, None))
+            await asyncio.wait([coming, leaving], return_when=asyncio.FIRST_COMPLETED)
+            if not coming.done():
+                coming.cancel()
+                await asyncio.gather(coming, return_exceptions=True)
+                return
+            event = coming.result()
+            if event is None:
+                return
+            yield event
+    finally:
+        leaving.cancel()
+
+
+def pattern(path: str) -> str:
+    """A route's path as a regular expression."""
+    return re.sub(r"\\{(\w+)\\}", r"(?P<\1>[^/]+)", re.escape(path)) + "/?"
+
+
+_FORMS = ("application/x-www-form-urlencoded", "multipart/form-data")
+
+
+def _json(body: bytes) -> Any:
+    try:
+        return json.loads(body.decode("utf-8"), parse_constant=_no_constant)
+    except UnicodeDecodeError:
+        message = "the body is not UTF-8 text"
+    except json.JSONDecodeError as error:
+        message = f"the body is not JSON: {error.msg} (line {error.lineno}, column {error.colno})"
+    except RecursionError:
+        message = "the body is nested too deeply"
+    except ValueError as error:
+        message = f"the body is not JSON: {error}"
+    raise UsageError(message, code="invalid_request")
+
+
+def _no_constant(name: str) -> Any:
+    raise ValueError(f"{name} is no JSON number")
+
+
+def _form(content_type: str, body: bytes) -> dict[str, Any]:
+    """A form as the JSON that it stands for: ``input[prompt]`` and ``input.prompt`` nest."""
+    arguments: dict[str, list[bytes]] = {}
+    files: dict[str, Any] = {}
+    try:
+        parse_body_arguments(content_type, body, arguments, files)
+    except (HTTPInputError, ValueError):
+        raise UsageError("the form cannot be read", code="invalid_request") from None
+    if files:
+        raise UsageError("files are not taken", code="invalid_request")
+    data: dict[str, Any] = {}
+    for name, values in arguments.items():
+        keys = [key for key in re.split(r"[\[\].]+", name) if key]
+        target = data
+        for key in keys[:-1]:
+            target = target.setdefault(key, {})
+            if not isinstance(target, dict):
+                raise UsageError(f"'{name}' stands beside '{key}'", code="invalid_request")
+        texts = [value.decode("utf-8", "replace") for value in values]
+        if keys:
+            target[keys[-1]] = texts[0] if len(texts) == 1 else texts
+    if isinstance(data.get("input"), str):
+        data["input"] = _json(data["input"].encode())
+    return data
+
+
+def _known(error: Exception) -> ComposeError:
+    """What went wrong as one of our errors."""
+    if isinstance(error, ComposeError):
+        return error
+    if isinstance(error, HTTPError | HTTPInputError):
+        return UsageError("the request cannot be understood", code="invalid_request")
+    return ComposeError("internal error", hint="The server's log says more.", code="internal")
+
+
+def _status(error: ComposeError) -> int:
+    if isinstance(error, AccessError):
+        return error.status
+    if error.code in _STATUS_OF_CODE:
+        return _STATUS_OF_CODE[error.code]
+    if isinstance(error, UsageError):
+        return 400
+    return 422 if isinstance(error, InputError) or error.code == "invalid_document" else 500
+
+
+def _explain(error: ComposeError, status: int, public: bool) -> Any:
+    return failure(error, public=public)
+
+
+def _encoded(text: str) -> bytes:
+    """UTF-8, also of halves of characters that a model's text may end with."""
+    return text.encode("utf-8", "replace")
+
+
+def status_of(error: ComposeError) -> int:
+    """The HTTP status that an error is answered with."""
+    return _status(error)

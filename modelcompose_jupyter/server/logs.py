@@ -1,0 +1,145 @@
+"""Structured logs: one JSON object a line, of the server, its requests and the host's runs.
+
+They go through `logging`, under the name ``modelcompose_jupyter.server``. What was asked and what
+was answered is not in them, unless `configure` is told so; tokens never are.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+import os
+import time
+from collections.abc import Callable
+from logging.handlers import WatchedFileHandler
+from pathlib import Path
+from typing import IO, Any
+
+from ..errors import UsageError
+from ..workflow import Run, State
+from .handler import Seen
+
+_ROOT = "modelcompose_jupyter"
+log = logging.getLogger(f"{_ROOT}.server")
+
+
+class JsonFormatter(logging.Formatter):
+    """A record as one line of JSON: time, level, logger, event, and the event's facts.
+
+    Line breaks of every kind are escaped, so no value can pass for a line of its own. The facts
+    come from ``extra={"facts": {…}}``.
+    """
+
+    def format(self, record: logging.LogRecord) -> str:
+        data: dict[str, Any] = {
+            "time": self.formatTime(record),
+            "level": record.levelname.lower(),
+            "logger": record.name,
+            "event": record.getMessage(),
+            **getattr(record, "facts", {}),
+        }
+        if record.exc_info:
+            data["traceback"] = self.formatException(record.exc_info)
+        return json.dumps(data, default=str)
+
+    def formatTime(self, record: logging.LogRecord, datefmt: str | None = None) -> str:  # noqa: N802 - logging's name
+        """UTC, to the millisecond: ``2026-01-31T23:59:59.123Z``."""
+        moment = time.strftime("%Y-%m-%dT%H:%M:%S", time.gmtime(record.created))
+        return f"{moment}.{int(record.msecs):03d}Z"
+
+
+class _Options:
+    log_prompts = False
+
+
+def configure(
+    destination: IO[str] | str | os.PathLike[str] | None = None,
+    level: int | str = logging.INFO,
+    log_prompts: bool = False,
+) -> Callable[[], None]:
+    """Write the package's log as lines of JSON, warnings of all its parts included.
+
+    Args:
+        destination: a stream, or a file that is added to; a new one is its owner's alone. None is
+            standard error.
+        level: the least that is written, such as ``"WARNING"``.
+        log_prompts: whether what runs were given and gave is written too.
+
+    Returns:
+        How to undo it.
+
+    Raises:
+        UsageError: the file cannot be written.
+    """
+    handler: logging.StreamHandler[Any]
+    if isinstance(destination, str | os.PathLike):
+        path = Path(destination)
+        try:
+            os.close(os.open(path, os.O_CREAT | os.O_APPEND | os.O_WRONLY, 0o600))
+        except OSError as error:
+            raise UsageError(f"the log {path} cannot be written: {error.strerror}") from None
+        handler = WatchedFileHandler(path, encoding="utf-8")
+    else:
+        handler = logging.StreamHandler(destination)
+    handler.setFormatter(JsonFormatter())
+    handler.setLevel(level)
+    logger = logging.getLogger(_ROOT)
+    level_before, prompts_before = logger.level, _Options.log_prompts
+    logger.addHandler(handler)
+    logger.setLevel(handler.level)
+    _Options.log_prompts = log_prompts
+
+    def undo() -> None:
+        logger.removeHandler(handler)
+        logger.setLevel(level_before)
+        _Options.log_prompts = prompts_before
+        if isinstance(handler, logging.FileHandler):
+            handler.close()
+
+    return undo
+
+
+def tell(event: str, level: int = logging.INFO, **facts: Any) -> None:
+    """Log an event with its facts; those that are None are left out."""
+    if log.isEnabledFor(level):
+        given = {name: value for name, value in facts.items() if value is not None}
+        log.log(level, event, extra={"facts": given})
+
+
+class Logger:
+    """Logs what an `Observer` is told."""
+
+    def run_began(self, run: Run) -> None:
+        if log.isEnabledFor(logging.INFO):
+            prompts = {"input": run.input} if _Options.log_prompts else {}
+            tell("run began", run=run.id, workflow=run.workflow, **prompts)
+
+    def run_ended(self, run: Run, seconds: float) -> None:
+        level = logging.WARNING if run.state is State.FAILED else logging.INFO
+        if log.isEnabledFor(level):
+            tell(
+                "run ended",
+                level,
+                run=run.id,
+                workflow=run.workflow,
+                state=str(run.state),
+                finish_reason=run.finish_reason,
+                tokens=run.usage,
+                seconds=round(seconds, 3),
+                error=run.error.code if run.error is not None else None,
+                warnings=len(run.warnings) or None,
+                text=run.text if _Options.log_prompts else None,
+            )
+
+    def request(self, seen: Seen) -> None:
+        if log.isEnabledFor(logging.INFO):
+            tell(
+                "request",
+                method=seen.method,
+                route=seen.route,
+                status=seen.status,
+                left=seen.left or None,
+                ms=round(seen.seconds * 1000, 1),
+                caller=seen.caller.name.lower(),
+                run=seen.run,
+            )

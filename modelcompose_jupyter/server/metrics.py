@@ -1,0 +1,196 @@
+"""Metrics of a host and its server, for Prometheus.
+
+Names begin with ``modelcompose_``. Counters and histograms count from the server's start; what is
+in memory is looked up when the metrics are asked for.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections import Counter as Tally
+from collections.abc import Iterable, Iterator, Mapping
+from typing import Any
+
+from prometheus_client import CollectorRegistry, Counter, Histogram, generate_latest
+from prometheus_client.core import GaugeMetricFamily
+from prometheus_client.registry import Collector
+
+from ..host import LocalHost
+from ..workflow import Run, State
+from .handler import Call, Reply, Route, Seen
+
+CONTENT_TYPE = "text/plain; version=0.0.4"
+CLIENT_LEFT = 499
+"""What stands for the status where the client left before it had its answer."""
+
+_MAX_WORKFLOWS = 100
+_OTHER = "other"
+_METHODS = ("GET", "HEAD", "POST", "DELETE", "PATCH", "PUT", "OPTIONS")
+
+# Upper ends of the histograms' buckets, in seconds.
+_WAITS = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60, 300)
+_TOKENS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5)
+_RUNS = (0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60, 120, 300, 600, 1800)
+_LOADS = (0.1, 0.5, 1, 2.5, 5, 10, 30, 60, 120, 300, 600, 1800)
+
+
+class Metrics:
+    """Counts what happens at a host, whoever submits its runs, and at its server."""
+
+    def __init__(self, host: LocalHost) -> None:
+        self._registry = registry = CollectorRegistry()
+        self._workflows: set[str] = set()
+
+        def counter(name: str, about: str, *labels: str) -> Counter:
+            return Counter(f"modelcompose_{name}", about, labels, registry=registry)
+
+        def histogram(name: str, about: str, buckets: tuple[float, ...], *labels: str) -> Histogram:
+            return Histogram(
+                f"modelcompose_{name}", about, labels, registry=registry, buckets=buckets
+            )
+
+        self._runs = counter("runs", "Runs that have ended.", "workflow", "state")
+        self._tokens = counter(
+            "tokens",
+            "Tokens of runs that have ended: of prompts, of prompts but reused from earlier"
+            " requests, and generated.",
+            "kind",
+        )
+        self._queue = histogram(
+            "queue_seconds", "Time for which a run's first request waited for its model.", _WAITS
+        )
+        self._first_token = histogram(
+            "first_token_seconds", "Time from a run's first request to its first token.", _WAITS
+        )
+        self._token = histogram(
+            "token_seconds", "Time for a token, a run's mean over its tokens.", _TOKENS
+        )
+        self._run = histogram("run_seconds", "Time from submitting a run to its end.", _RUNS)
+        self._load = histogram(
+            "model_load_seconds", "Time for which a run waited until its model was loaded.", _LOADS
+        )
+        self._requests = counter(
+            "http_requests", "Requests by route; those whose client left have status 499.",
+            "route", "method", "status",
+        )  # fmt: skip
+        self._request = histogram(
+            "http_request_seconds", "Time to the end of the answer, streams included.", _WAITS,
+            "route", "method",
+        )  # fmt: skip
+        self._rejected = counter("rejected", "Requests refused because the host was busy.")
+        registry.register(_Now(host))
+
+    def run_began(self, run: Run) -> None:
+        """Nothing: runs that go on are counted when somebody asks."""
+
+    def run_ended(self, run: Run, seconds: float) -> None:
+        self._runs.labels(self._bounded(run.workflow), str(run.state)).inc()
+        self._run.observe(seconds)
+        usage, timings = run.usage, run.timings
+        for kind, count in usage.items():
+            self._tokens.labels(kind).inc(count)
+        if usage["generated"]:
+            self._queue.observe(timings["queue"])
+            self._first_token.observe(timings["first_token"])
+            if rate := timings["tokens_per_second"]:
+                self._token.observe(1 / rate)
+        if "load" in timings and _waited_for_load(run):
+            self._load.observe(timings["load"])
+
+    def request(self, seen: Seen) -> None:
+        route = seen.route or _OTHER
+        method = seen.method if seen.method in _METHODS else _OTHER
+        status = CLIENT_LEFT if seen.left else seen.status
+        self._requests.labels(route, method, str(status)).inc()
+        self._request.labels(route, method).observe(seen.seconds)
+        if status == 429:
+            self._rejected.inc()
+
+    def text(self) -> str:
+        """All of it in Prometheus' text format. Takes a while: it looks through the memory."""
+        return generate_latest(self._registry).decode()
+
+    def _bounded(self, workflow: str) -> str:
+        """A workflow's id while there are few; a notebook may run ever new ones."""
+        if workflow not in self._workflows:
+            if len(self._workflows) >= _MAX_WORKFLOWS:
+                return _OTHER
+            self._workflows.add(workflow)
+        return workflow
+
+
+def _waited_for_load(run: Run) -> bool:
+    return any(
+        event.type == "progress" and event.data["phase"] in ("download", "load")
+        for event in run.events_so_far()
+    )
+
+
+class _Now(Collector):
+    """What there is at the moment: runs that go on, models, memory."""
+
+    def __init__(self, host: LocalHost) -> None:
+        self._host = host
+
+    def describe(self) -> Iterable[GaugeMetricFamily]:
+        return ()
+
+    def collect(self) -> Iterator[GaugeMetricFamily]:
+        states = Tally(run.state for run in self._host.runs())
+        going = (State.QUEUED, State.RUNNING)
+        yield _gauge(
+            "runs_in_flight", "Runs that have not ended.", ["state"],
+            {(str(state),): states[state] for state in going},
+        )  # fmt: skip
+        models = self._host.models()
+        yield _gauge(
+            "model_memory_bytes", "Memory of the weights of a model that is loaded.", ["model"],
+            {(each.id,): each.memory_bytes for each in models if each.state == "ready"},
+        )  # fmt: skip
+        yield _gauge(
+            "model_leases", "Holders of a model.", ["model"],
+            {(each.id,): each.leases for each in models},
+        )  # fmt: skip
+        yield _gauge(
+            "model_requests", "Requests at a model.", ["model", "state"],
+            {(each.id, "running"): each.running for each in models}
+            | {(each.id, "queued"): each.queued for each in models},
+        )  # fmt: skip
+        memory = self._host.memory()
+        yield _gauge(
+            "process_memory_bytes",
+            "Memory of the process: resident, private (USS) and proportional (PSS).", ["kind"],
+            {
+                (kind,): getattr(memory, kind)
+                for kind in ("resident", "private", "proportional")
+            },
+        )  # fmt: skip
+        yield _gauge(
+            "device_memory_bytes", "Memory that the process holds of a device.",
+            ["device", "kind"],
+            {
+                (each.device, kind): getattr(each, kind)
+                for each in memory.devices for kind in ("allocated", "reserved")
+            },
+        )  # fmt: skip
+
+
+def _gauge(
+    name: str, about: str, labels: list[str], values: Mapping[Any, float | None]
+) -> GaugeMetricFamily:
+    """A family of gauges, by tuples of the labels' values; those that are None are left out."""
+    family = GaugeMetricFamily(f"modelcompose_{name}", about, labels=labels)
+    for key, value in values.items():
+        if value is not None:
+            family.add_metric(key, value)
+    return family
+
+
+async def show_metrics(call: Call) -> Reply:
+    text = await asyncio.to_thread(call.server.metrics.text)
+    return Reply(text, content_type=CONTENT_TYPE)
+
+
+METRICS_ROUTE = Route(
+    "GET", "/metrics", show_metrics, "Metrics for Prometheus", answers={200: "text/plain"}
+)

@@ -1,0 +1,47 @@
+"""Who looks on: told of runs and requests as they begin and end, for metrics and logs."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Callable, Sequence
+from typing import Protocol
+
+from ..host import LocalHost
+from ..workflow import Run
+from .handler import Seen
+
+
+class Observer(Protocol):
+    """What is told; it must not wait for anything."""
+
+    def run_began(self, run: Run) -> None:
+        """A run was submitted. On the thread that submits."""
+
+    def run_ended(self, run: Run, seconds: float) -> None:
+        """A run has ended, so long after it was submitted. On the host's thread."""
+
+    def request(self, seen: Seen) -> None:
+        """A request is over. On the server's thread."""
+
+
+def observe(host: LocalHost, observers: Sequence[Observer]) -> Callable[[], None]:
+    """Tell observers of the runs that a host gets from now on; returns how to stop."""
+
+    def began(run: Run) -> None:
+        submitted = time.monotonic()
+        once = threading.Lock()
+
+        def look() -> None:
+            if run.done and once.acquire(blocking=False):
+                leave()
+                seconds = time.monotonic() - submitted
+                for each in observers:
+                    each.run_ended(run, seconds)
+
+        for each in observers:
+            each.run_began(run)
+        leave = run.watch(look)
+        look()  # a host that closes may have stopped it already
+
+    return host.observe(began)

@@ -1,0 +1,91 @@
+"""The API as an OpenAPI document, made of the routes and of the models that they check with."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable
+from typing import Any
+
+from pydantic import BaseModel, TypeAdapter
+
+from .. import __version__
+from .handler import Route
+from .wire import Failure
+
+_REFERENCES = "#/components/schemas/{model}"
+
+
+def openapi_document(routes: Iterable[Route], base_path: str) -> dict[str, Any]:
+    """The OpenAPI 3.1 document of a server."""
+    schemas: dict[str, Any] = {}
+    paths: dict[str, Any] = {}
+    for route in routes:
+        path = route.full_path(base_path)
+        paths.setdefault(path, {})[route.method.lower()] = _operation(route, schemas)
+    return {
+        "openapi": "3.1.0",
+        "info": {
+            "title": "modelcompose-jupyter",
+            "version": __version__,
+            "description": "Runs the workflows of model-compose documents on local models.",
+        },
+        "paths": paths,
+        "components": {
+            "schemas": schemas,
+            "securitySchemes": {"token": {"type": "http", "scheme": "bearer"}},
+        },
+    }
+
+
+def _operation(route: Route, schemas: dict[str, Any]) -> dict[str, Any]:
+    names = re.findall(r"{(\w+)}", route.path)
+    parameters = [
+        {"name": name, "in": "path", "required": True, "schema": {"type": "string"}}
+        for name in names
+    ] + [
+        {"name": name, "in": "query", "description": about, "schema": {"type": "string"}}
+        for name, about in route.query.items()
+    ]
+    refused: dict[int, Any] = {403: Failure} if route.open else {401: Failure, 403: Failure}
+    answers = {**refused, **route.answers}
+    operation: dict[str, Any] = {
+        "operationId": route.run.__name__,
+        "summary": route.summary,
+        "responses": {
+            str(status): _response(status, answers[status], schemas) for status in sorted(answers)
+        },
+        # Where no token is set, guests need none.
+        "security": [] if route.open else [{"token": []}] if route.owner else [{"token": []}, {}],
+    }
+    if parameters:
+        operation["parameters"] = parameters
+    if route.body is not None:
+        schema = _schema(route.body, schemas)
+        kinds = ["application/json"]
+        if route.forms:
+            kinds += ["application/x-www-form-urlencoded", "multipart/form-data"]
+        content = {kind: {"schema": schema} for kind in kinds}
+        operation["requestBody"] = {"required": True, "content": content}
+    return operation
+
+
+def _response(status: int, model: Any, schemas: dict[str, Any]) -> dict[str, Any]:
+    from http import HTTPStatus
+
+    described: dict[str, Any] = {"description": HTTPStatus(status).phrase}
+    if isinstance(model, str):  # another kind of content
+        return {**described, "content": {model: {"schema": {"type": "string"}}}}
+    if model is None:
+        return described
+    return {**described, "content": {"application/json": {"schema": _schema(model, schemas)}}}
+
+
+def _schema(model: Any, schemas: dict[str, Any]) -> dict[str, Any]:
+    """A model's schema; models in it go into ``schemas``."""
+    is_model = isinstance(model, type) and issubclass(model, BaseModel)
+    schema = TypeAdapter(model).json_schema(ref_template=_REFERENCES)
+    schemas.update(schema.pop("$defs", {}))
+    if not is_model:
+        return schema
+    schemas[model.__name__] = schema
+    return {"$ref": _REFERENCES.format(model=model.__name__)}

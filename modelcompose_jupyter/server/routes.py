@@ -1,0 +1,274 @@
+"""The run API, route by route. Paths, fields and statuses are model-compose's where it has them."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import dataclasses
+from collections.abc import AsyncIterator
+from typing import Any
+
+from ..document import signature
+from ..errors import ComposeError
+from ..workflow import Run, State
+from .access import Caller
+from .catalog import Served
+from .events import resume_point, run_events, run_text
+from .handler import Call, Reply, Route, Stream, status_of
+from .tasks import Task, ended
+from .wire import (
+    DocumentKey,
+    DocumentText,
+    Failure,
+    Health,
+    ModelsAnswer,
+    RunRequest,
+    TaskState,
+    Unload,
+    WorkflowSchema,
+    WorkflowSummary,
+    failure,
+    public_state,
+    task_state,
+)
+
+_CANCEL_SECONDS = 10.0
+
+
+async def health(call: Call) -> Reply:
+    if call.server.closing:
+        return Reply({"status": "shutting_down"}, 503)
+    return Reply({"status": "ok"})
+
+
+async def list_workflows(call: Call) -> Reply:
+    catalog = call.server.documents.catalog
+    full = _flag(call, "include_schema")
+    describe = _schema if full else _summary
+    return Reply([describe(id, each, catalog.default) for id, each in catalog.workflows.items()])
+
+
+async def workflow_schema(call: Call) -> Reply:
+    catalog = call.server.documents.catalog
+    id = call.path["workflow_id"]
+    served = catalog.find(id)
+    name = next(each for each, known in catalog.workflows.items() if known is served)
+    return Reply(_schema(name, served, catalog.default))
+
+
+def _summary(id: str, served: Served, default: str | None) -> dict[str, Any]:
+    title = {"title": served.workflow.title} if served.workflow.title else {}
+    return {"workflow_id": id, **title, **({"default": True} if id == default else {})}
+
+
+def _schema(id: str, served: Served, default: str | None) -> dict[str, Any]:
+    workflow = served.workflow
+    described = {"description": workflow.description} if workflow.description else {}
+    types = signature(served.document, workflow).to_dict()
+    return {**_summary(id, served, default), **described, **types}
+
+
+async def run_workflow(call: Call) -> Reply | Stream:
+    request: RunRequest = call.body
+    server = call.server
+    streams = request.stream or "text/event-stream" in call.headers.get("Accept", "")
+    waits = request.wait_for_completion and not streams
+    linger = 0.0 if request.linger is None and (waits or streams) else request.linger
+    run = _submitted(call, request)
+    call.run = run.id
+    task = Task(run, call.caller, linger, request.session_id, request.metadata)
+    if streams:
+        events = _watched(call, task, _events_of(task, call, request))
+        server.tasks.add(task)
+        return Stream(events)
+    with server.tasks.watching(task):
+        server.tasks.add(task)
+        if waits and not await call.until_gone(ended(run)):
+            return Reply()
+    if request.output_only and waits:
+        return _output_only(call, task)
+    return _state(call, task, status=_status_of(run) if waits else 200)
+
+
+def _submitted(call: Call, request: RunRequest) -> Run:
+    host = call.server.host
+    if request.rerun_of is not None:
+        return host.rerun(call.server.tasks.find(request.rerun_of, call.caller).run.id)
+    document, workflow = _chosen(call, request)
+    return host.submit(document, workflow.id, request.input, seed=request.seed)
+
+
+def _chosen(call: Call, request: RunRequest) -> Served:
+    documents = call.server.documents
+    if request.document is None:
+        return documents.catalog.find(request.workflow_id)
+    document = documents.find(request.document, brought=call.caller is Caller.OWNER)
+    return Served(document, document.workflow(request.workflow_id))
+
+
+def _events_of(task: Task, call: Call, request: RunRequest) -> AsyncIterator[str]:
+    if request.output_only:
+        return run_text(task, call.caller)
+    return run_events(task, call.caller, -1)
+
+
+def _watched(call: Call, task: Task, events: AsyncIterator[str]) -> AsyncIterator[str]:
+    """Events, with their reader counted among those who watch from now on."""
+    watch = contextlib.ExitStack()
+    watch.enter_context(call.server.tasks.watching(task))
+
+    async def watched() -> AsyncIterator[str]:
+        with watch:
+            async for each in events:
+                yield each
+
+    return watched()
+
+
+def _status_of(run: Run) -> int:
+    return status_of(run.error) if run.state is State.FAILED and run.error else 200
+
+
+def _state(call: Call, task: Task, status: int = 200) -> Reply:
+    run = task.run
+    state = task_state(run, task.session_id, task.metadata)
+    if call.caller is Caller.OWNER:
+        return Reply({**state, "input": run.input, "record": run.record}, status)
+    return Reply(public_state(state), status)
+
+
+def _output_only(call: Call, task: Task) -> Reply:
+    run = task.run
+    if run.state is State.COMPLETED:
+        return Reply(run.output)
+    if run.state is State.FAILED and run.error is not None:
+        return Reply(failure(run.error, public=call.caller is not Caller.OWNER), _status_of(run))
+    return _state(call, task, 409 if run.done else 202)
+
+
+async def list_tasks(call: Call) -> Reply:
+    states = []
+    for task in call.server.tasks.visible(call.caller):
+        state = _state(call, task).data
+        state.pop("text", None)
+        states.append(state if _flag(call, "include_output") else _without_output(state))
+    return Reply(states)
+
+
+def _without_output(state: dict[str, Any]) -> dict[str, Any]:
+    return {key: value for key, value in state.items() if key != "output"}
+
+
+async def get_task(call: Call) -> Reply:
+    task = _task(call)
+    return _output_only(call, task) if _flag(call, "output_only") else _state(call, task)
+
+
+async def cancel_task(call: Call) -> Reply:
+    task = _task(call)
+    if task.run.done:
+        raise ComposeError(f"the task has {task.run.state} already", code="already_ended")
+    task.run.cancel()
+    if call.query.get("wait_for_completion", "true") not in ("false", "0"):
+        await call.until_gone(asyncio.wait_for(ended(task.run), _CANCEL_SECONDS))
+    return _state(call, task)
+
+
+async def task_events(call: Call) -> Reply | Stream:
+    task = _task(call)
+    after = resume_point(task.run, call.headers.get("Last-Event-ID"), call.query.get("after"))
+    if task.run.done and after == task.run.last_event:
+        return Reply(status=204)  # what tells a browser's EventSource not to come again
+    return Stream(_watched(call, task, run_events(task, call.caller, after)))
+
+
+def _task(call: Call) -> Task:
+    task = call.server.tasks.find(call.path["task_id"], call.caller)
+    call.run = task.run.id
+    return task
+
+
+async def list_models(call: Call) -> Reply:
+    host = call.server.host
+    models = [dataclasses.asdict(each) for each in host.models()]
+    memory = await asyncio.to_thread(host.memory)
+    return Reply({"models": models, "memory": dataclasses.asdict(memory)})
+
+
+async def unload_models(call: Call) -> Reply:
+    unloaded = await asyncio.to_thread(call.server.host.unload, call.body.name)
+    return Reply([dataclasses.asdict(each) for each in unloaded])
+
+
+async def bring_document(call: Call) -> Reply:
+    documents = call.server.documents
+    document = await asyncio.to_thread(documents.bring, call.body)
+    return Reply({"key": document.key, "served": documents.serves(document.key)})
+
+
+async def get_document(call: Call) -> Reply:
+    documents = call.server.documents
+    document = documents.find(call.path["key"])
+    return Reply({"key": document.key, "served": documents.serves(document.key)})
+
+
+async def shut_down(call: Call) -> Reply:
+    call.server.ask_to_end()
+    return Reply({"status": "shutting_down"}, 202)
+
+
+async def openapi(call: Call) -> Reply:
+    from .openapi import openapi_document
+
+    return Reply(openapi_document(call.server.routes, call.server.settings.base_path))
+
+
+def _flag(call: Call, name: str) -> bool:
+    return call.query.get(name, "").lower() in ("true", "1", "yes")
+
+
+_UNKNOWN = {404: Failure}
+_RUNS = {
+    200: TaskState,
+    202: TaskState,
+    400: Failure,
+    404: Failure,
+    409: TaskState,
+    413: Failure,
+    415: Failure,
+    422: Failure,
+    429: Failure,
+    500: Failure,
+    503: Failure,
+}
+
+ROUTES = [
+    Route("GET", "/health", health, "Whether requests are taken", open=True,
+          answers={200: Health, 503: Health}),
+    Route("GET", "/workflows", list_workflows, "The workflows that can be run",
+          query={"include_schema": "true adds inputs and outputs"},
+          answers={200: list[WorkflowSummary]}),
+    Route("GET", "/workflows/{workflow_id}/schema", workflow_schema,
+          "A workflow's inputs and outputs", answers={200: WorkflowSchema, **_UNKNOWN}),
+    Route("POST", "/workflows/runs", run_workflow, "Run a workflow",
+          body=RunRequest, forms=True, answers=_RUNS),
+    Route("GET", "/tasks", list_tasks, "The runs that are known, the newest first",
+          query={"include_output": "true adds outputs"}, answers={200: list[TaskState]}),
+    Route("GET", "/tasks/{task_id}", get_task, "A run as it is now",
+          query={"output_only": "true answers with the output alone"}, answers=_RUNS),
+    Route("GET", "/tasks/{task_id}/events", task_events, "A run as server-sent events",
+          query={"after": "go on after this event, as with Last-Event-ID"},
+          answers={200: None, 204: None, 400: Failure, **_UNKNOWN}),
+    Route("POST", "/tasks/{task_id}/cancel", cancel_task, "Stop a run",
+          query={"wait_for_completion": "false answers before it has stopped"},
+          answers={200: TaskState, **_UNKNOWN, 409: Failure}),
+    Route("GET", "/models", list_models, "The models in memory", answers={200: ModelsAnswer}),
+    Route("POST", "/models/unload", unload_models, "Give models' memory back", owner=True,
+          body=Unload, answers={200: list[dict[str, Any]], 400: Failure, 500: Failure}),
+    Route("POST", "/documents", bring_document, "Make a document known", owner=True,
+          body=DocumentText, answers={200: DocumentKey, 400: Failure, 422: Failure}),
+    Route("GET", "/documents/{key}", get_document, "Whether a document is known", owner=True,
+          answers={200: DocumentKey, **_UNKNOWN}),
+    Route("POST", "/shutdown", shut_down, "End the server", owner=True, answers={202: Health}),
+    Route("GET", "/openapi.json", openapi, "This API as OpenAPI", answers={200: dict[str, Any]}),
+]  # fmt: skip

@@ -1,0 +1,262 @@
+"""The server: the run API of a host, on a thread and an event loop of its own.
+
+The thread ``modelcompose-server`` belongs to a Server. Nothing on it blocks: runs are driven on the
+host's thread and models generate on theirs, so it answers while they work.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import atexit
+import contextlib
+import os
+import secrets
+import socket
+import threading
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from typing import Any
+
+from tornado.httpserver import HTTPServer
+from tornado.iostream import IOStream
+from tornado.netutil import bind_sockets
+from tornado.web import Application
+
+from .. import __version__
+from ..errors import UsageError
+from ..host import LocalHost
+from .access import Access
+from .announcement import Announcement, own_start
+from .catalog import Catalog, Documents
+from .handler import ApiHandler, NotFound, Route, Seen, pattern
+from .logs import Logger, tell
+from .metrics import METRICS_ROUTE, Metrics
+from .observer import Observer, observe
+from .openai import OPENAI_ROUTES
+from .routes import ROUTES
+from .tasks import Tasks
+
+SERVER_THREAD_NAME = "modelcompose-server"
+_CLOSE_SECONDS = 5.0
+
+
+@dataclass(frozen=True)
+class Settings:
+    """How a server behaves.
+
+    Attributes:
+        port: to listen at; 0 takes any that is free.
+        base_path: what the paths of the run API begin with.
+        max_body: bytes of a request's body.
+        max_connections: open at a time; those beyond are closed at once.
+        idle_seconds: for which a connection may say nothing between requests, or in a header.
+        body_seconds: in which a body must have come.
+        write_seconds: for which a reader may take nothing of a stream.
+    """
+
+    port: int = 8080
+    base_path: str = "/api"
+    max_body: int = 10 * 2**20
+    max_connections: int = 1024
+    idle_seconds: float = 75.0
+    body_seconds: float = 60.0
+    write_seconds: float = 60.0
+
+
+class Server:
+    """Serves the workflows of a catalog on a host.
+
+    Args:
+        host: runs them.
+        catalog: gives what is served, whenever somebody asks.
+        access: who may call.
+        settings: how it behaves.
+        announcement: what its file says besides; see `Announcement`.
+    """
+
+    def __init__(
+        self,
+        host: LocalHost,
+        catalog: Callable[[], Catalog],
+        access: Access | None = None,
+        settings: Settings | None = None,
+        **announcement: Any,
+    ) -> None:
+        self.host = host
+        self.documents = Documents(catalog)
+        self.access = access or Access("127.0.0.1")
+        self.settings = settings or Settings()
+        self.settings = replace(self.settings, base_path=_normal(self.settings.base_path))
+        self.tasks = Tasks(host)
+        self.metrics = Metrics(host)
+        self.routes: list[Route] = [*ROUTES, METRICS_ROUTE, *OPENAI_ROUTES]
+        self.closing = False
+        self.announcement: Announcement | None = None
+        self._announced = {"id": secrets.token_hex(6), "title": "workflows", **announcement}
+        self._observers: list[Observer] = [self.metrics, Logger()]
+        self._unobserve: Callable[[], None] | None = None
+        self._ended = threading.Event()
+        self._loop: asyncio.AbstractEventLoop | None = None
+        self._thread: threading.Thread | None = None
+        self._http: HTTPServer | None = None
+
+    # Starting and ending
+
+    def start(self) -> Server:
+        """Listen, and tell this user's other programs; returns the server itself.
+
+        Raises:
+            UsageError: the port is taken, or the address is none of this computer's.
+        """
+        sockets = self._bind()
+        self._port = sockets[0].getsockname()[1]
+        started = threading.Event()
+        self._thread = threading.Thread(
+            target=self._serve, args=(sockets, started), name=SERVER_THREAD_NAME, daemon=True
+        )
+        self._thread.start()
+        started.wait()
+        atexit.register(self.close)
+        self._unobserve = observe(self.host, self._observers)
+        tell("server started", url=self.url)
+        self.announce()
+        return self
+
+    def announce(self, **changes: Any) -> None:
+        """Write the file that others find this server by; ``changes`` are told from now on."""
+        self._announced |= changes
+        self.announcement = Announcement(
+            url=self.url,
+            token=self.access.owner_token,
+            client_token=self.access.token,
+            pid=os.getpid(),
+            started=own_start(),
+            version=__version__,
+            **self._announced,
+        )
+        self.announcement.publish()
+
+    def _bind(self) -> list[socket.socket]:
+        address, port = self.access.host, self.settings.port
+        try:
+            if port == 0:  # one number for all the addresses that the name has
+                return bind_sockets(0, address, family=socket.AF_INET)
+            return bind_sockets(port, address)
+        except OSError as error:
+            reason = "is taken" if error.errno in _TAKEN else f"cannot be used: {error.strerror}"
+            raise UsageError(
+                f"port {port} of {address} {reason}",
+                hint="Choose another port, or end what listens there.",
+                code="port_taken",
+            ) from None
+
+    def _serve(self, sockets: list[socket.socket], started: threading.Event) -> None:
+        asyncio.run(self._main(sockets, started))
+
+    async def _main(self, sockets: list[socket.socket], started: threading.Event) -> None:
+        self._loop = asyncio.get_running_loop()
+        self._end = asyncio.Event()
+        self._http = _LimitedServer(
+            self._application(),
+            max_connections=self.settings.max_connections,
+            max_body_size=2**40,  # the handler says no, with an answer
+            idle_connection_timeout=self.settings.idle_seconds,
+            body_timeout=self.settings.body_seconds,
+        )
+        self._http.add_sockets(sockets)
+        started.set()
+        await self._end.wait()
+        self.closing = True
+        self._http.stop()
+        for task in self.tasks.all():
+            task.run.cancel()
+        with contextlib.suppress(TimeoutError):
+            await asyncio.wait_for(self._http.close_all_connections(), _CLOSE_SECONDS)
+
+    def _application(self) -> Application:
+        paths: dict[str, dict[str, Route]] = {}
+        for route in self.routes:
+            path = route.full_path(self.settings.base_path)
+            paths.setdefault(path, {})[route.method] = route
+        handlers: list[Any] = [
+            (pattern(path), ApiHandler, {"server": self, "routes": routes})
+            for path, routes in paths.items()
+        ]
+        return Application(
+            handlers,
+            default_handler_class=NotFound,
+            default_handler_args={"server": self},
+            log_function=lambda _: None,
+        )
+
+    @property
+    def url(self) -> str:
+        """Where the run API is, seen from this computer."""
+        return f"{self.origin}{self.settings.base_path}"
+
+    @property
+    def origin(self) -> str:
+        """The server's address without a path, seen from this computer."""
+        host = self.access.host
+        name = "127.0.0.1" if host in ("", "0.0.0.0", "::") else host
+        return f"http://{f'[{name}]' if ':' in name else name}:{self._port}"
+
+    @property
+    def running(self) -> bool:
+        return self._thread is not None and self._thread.is_alive()
+
+    def ask_to_end(self) -> None:
+        """End soon; what waits in `wait` goes on. Any thread."""
+        self._ended.set()
+
+    def wait(self, timeout: float | None = None) -> bool:
+        """Wait until somebody has asked the server to end; returns whether somebody has."""
+        return self._ended.wait(timeout)
+
+    def close(self) -> None:
+        """Stop to listen, end the runs of callers, and withdraw the file. Idempotent."""
+        atexit.unregister(self.close)
+        self._ended.set()
+        if self.announcement is not None:
+            self.announcement.withdraw()
+        if self._loop is not None and self._thread is not None:
+            with contextlib.suppress(RuntimeError):  # ended already
+                self._loop.call_soon_threadsafe(self._end.set)
+            if self._thread is not threading.current_thread():
+                self._thread.join(2 * _CLOSE_SECONDS)
+        unobserve, self._unobserve = self._unobserve, None
+        if unobserve is not None:
+            unobserve()
+            tell("server ended", url=self.url)
+
+    # What handlers tell
+
+    def saw_request(self, seen: Seen) -> None:
+        """Note a request that is over."""
+        for each in self._observers:
+            each.request(seen)
+
+
+_TAKEN = (98, 48, 10048, 10013)  # EADDRINUSE of Linux, macOS and Windows; and Windows' refusal
+
+
+class _LimitedServer(HTTPServer):
+    """Keeps no more connections than it may."""
+
+    def initialize(self, *args: Any, max_connections: int, **kwargs: Any) -> None:  # type: ignore[override]
+        super().initialize(*args, **kwargs)
+        self._max_connections = max_connections
+
+    def handle_stream(self, stream: IOStream, address: Any) -> None:
+        if len(self._connections) >= self._max_connections:
+            stream.close()
+            return
+        with contextlib.suppress(OSError):  # notices clients that vanish without a word
+            stream.socket.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
+        super().handle_stream(stream, address)
+
+
+def _normal(base_path: str) -> str:
+    """A base path with a slash before it and none behind."""
+    path = "/" + base_path.strip("/")
+    return "" if path == "/" else path

@@ -1,0 +1,137 @@
+"""Runs as callers of the API see them: who may see which, and who watches.
+
+Used on the server's loop alone.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+from collections.abc import AsyncIterator, Iterator
+from dataclasses import dataclass
+from typing import Any
+
+from ..errors import InputError
+from ..host import LocalHost
+from ..workflow import Event, Run
+from .access import Caller
+
+
+@dataclass
+class Task:
+    """A run, and what its caller said of it.
+
+    ``linger`` is how many seconds it goes on while nobody watches; None is to its end.
+    """
+
+    run: Run
+    caller: Caller
+    linger: float | None = None
+    session_id: str | None = None
+    metadata: dict[str, Any] | None = None
+    watchers: int = 0
+
+
+class Tasks:
+    """The runs of a host. Guests see those of guests; the owner sees all."""
+
+    def __init__(self, host: LocalHost) -> None:
+        self._host = host
+        self._tasks: dict[str, Task] = {}
+
+    def add(self, task: Task) -> None:
+        """Take a run in; a run that nobody comes to watch ends after its time."""
+        known = {run.id for run in self._host.runs()}
+        self._tasks = {id: each for id, each in self._tasks.items() if id in known}
+        self._tasks[task.run.id] = task
+        self._left(task)
+
+    def find(self, id: str, caller: Caller) -> Task:
+        """A task by its id.
+
+        Raises:
+            InputError: there is none, or its caller is none of this one's business.
+        """
+        task = self._tasks.get(id)
+        if task is None and caller is Caller.OWNER:
+            run = next((run for run in self._host.runs() if run.id == id), None)
+            task = Task(run, Caller.OWNER) if run is not None else None
+        if task is None or task.caller > caller:
+            raise InputError("there is no such task; ended ones are kept for a while only",
+                             code="unknown_run")  # fmt: skip
+        return task
+
+    def visible(self, caller: Caller) -> list[Task]:
+        """The tasks that a caller may see, the newest first."""
+        tasks = (self._tasks.get(run.id, Task(run, Caller.OWNER)) for run in self._host.runs())
+        return [task for task in tasks if task.caller <= caller]
+
+    def all(self) -> list[Task]:
+        """The tasks that callers made."""
+        return list(self._tasks.values())
+
+    @contextlib.contextmanager
+    def watching(self, task: Task) -> Iterator[None]:
+        """Somebody watches for as long as this is open."""
+        task.watchers += 1
+        try:
+            yield
+        finally:
+            task.watchers -= 1
+            self._left(task)
+
+    def _left(self, task: Task) -> None:
+        if task.linger is None or task.watchers or task.run.done:
+            return
+        if task.linger == 0:
+            task.run.cancel()
+        else:
+            asyncio.get_running_loop().call_later(task.linger, self._end_unwatched, task)
+
+    def _end_unwatched(self, task: Task) -> None:
+        if not task.watchers:
+            task.run.cancel()
+
+
+async def batches(
+    run: Run, after: int = -1, heartbeat: float | None = None
+) -> AsyncIterator[list[Event]]:
+    """The events of a run beyond number ``after`` as they come, several at a time where they come
+    faster than they are taken. Where nothing happens for ``heartbeat`` seconds: an empty list.
+    """
+    loop = asyncio.get_running_loop()
+    rung = asyncio.Event()
+    ringing = False
+
+    def ring() -> None:  # on the thread that adds events
+        nonlocal ringing
+        if not ringing:  # once for all that come before it is heard
+            ringing = True
+            with contextlib.suppress(RuntimeError):  # the loop has ended
+                loop.call_soon_threadsafe(rung.set)
+
+    leave = run.watch(ring)
+    try:
+        while True:
+            rung.clear()
+            ringing = False
+            ended = run.done  # before looking: nothing comes after it
+            fresh = run.events_so_far(after)
+            if fresh:
+                after = fresh[-1].number
+                yield fresh
+            elif ended:
+                return
+            else:
+                try:
+                    await asyncio.wait_for(rung.wait(), heartbeat)
+                except TimeoutError:
+                    yield []
+    finally:
+        leave()
+
+
+async def ended(run: Run) -> None:
+    """Wait for the end of a run."""
+    async for _ in batches(run):
+        pass

@@ -1,0 +1,298 @@
+"""What goes over the wire: the bodies that the run API takes, and what it answers.
+
+Names and statuses are model-compose's where it has them. Both sides of the API use these models,
+and the OpenAPI document is made of them.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+from ..document import Document, explain, load_document
+from ..errors import ComposeError, UsageError, did_you_mean
+from ..workflow import Event, Run, State
+
+TaskStatus = Literal["pending", "processing", "completed", "failed", "cancelled"]
+
+_STATUS: dict[State, TaskStatus] = {
+    State.QUEUED: "pending",
+    State.RUNNING: "processing",
+    State.COMPLETED: "completed",
+    State.FAILED: "failed",
+    State.CANCELLED: "cancelled",
+}
+_STATES = {status: state for state, status in _STATUS.items()}
+_NOT_OFFERED = {
+    "callback_url": "Poll /tasks/{id}, or follow /tasks/{id}/events.",
+    "callback_headers": "Poll /tasks/{id}, or follow /tasks/{id}/events.",
+    "subscribe_task": "Follow /tasks/{id}/events.",
+}
+_PATH = re.compile(r"(?<![\w:/.])(?:[A-Za-z]:)?[\\/](?:[^\s\\/'\":,;]+[\\/])+")
+
+
+class Body(BaseModel):
+    """A body that somebody sends; unknown keys are refused."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+class RunRequest(Body):
+    """What to run, and how to answer."""
+
+    workflow_id: str = Field("__default__", description="Which workflow; see /workflows.")
+    input: Any = Field(None, description="Its inputs by name; see /workflows/{id}/schema.")
+    seed: int | None = Field(
+        None, ge=0, description="Of the first generation, where the document gives none."
+    )
+    wait_for_completion: bool = Field(
+        True, description="Answer when the run has ended; else at once, with the task's id."
+    )
+    output_only: bool = Field(False, description="Answer with the output alone.")
+    stream: bool = Field(
+        False, description="Answer with server-sent events; so does 'Accept: text/event-stream'."
+    )
+    linger: float | None = Field(
+        None,
+        ge=0,
+        le=3600,
+        description="Seconds for which the run goes on while nobody watches it. If unset, a run"
+        " that is waited for or streamed ends with its connection, and others go on to their end.",
+    )
+    session_id: str | None = Field(None, max_length=200, description="Given back as it is.")
+    metadata: dict[str, Any] | None = Field(None, description="Given back as it is.")
+    rerun_of: str | None = Field(
+        None, description="A task to run again, with its workflow, input and seed."
+    )
+    document: str | None = Field(
+        None, description="The key of a document that was sent before (owner only)."
+    )
+
+
+class DocumentText(Body):
+    """A document of another program of this server's owner."""
+
+    text: str | None = Field(None, description="Its YAML.")
+    data: dict[str, Any] | None = Field(None, description="A mapping in place of the YAML.")
+    name: str = Field(description="What errors call it.")
+    folder: str = Field(description="Where its relative models are.")
+    environment: dict[str, str] = Field({}, description="The environment variables it uses.")
+
+    @classmethod
+    def of(cls, document: Document) -> DocumentText:
+        source = document.source
+        return cls(
+            text=source.text,
+            data=source.data if source.text is None else None,
+            name=source.file,
+            folder=str(source.folder),
+            environment=dict(document.environment),
+        )
+
+    def read(self) -> Document:
+        """The document.
+
+        Raises:
+            DocumentError: what is wrong with it.
+        """
+        return load_document(
+            (self.data or {}) if self.text is None else self.text.encode(),
+            name=self.name,
+            folder=Path(self.folder),
+            environ=self.environment,
+        )
+
+
+class Unload(Body):
+    """Which model to unload."""
+
+    name: str | None = Field(None, description="A model's id or source; all idle ones if unset.")
+
+
+class Answer(BaseModel):
+    """Something the server says."""
+
+    model_config = ConfigDict(extra="allow")
+
+
+class ErrorDetails(Answer):
+    """What went wrong."""
+
+    code: str = Field(description="A stable word for programs.")
+    message: str
+    hint: str | None = Field(None, description="What to do about it.")
+    where: dict[str, Any] | None = Field(None, description="The place in the document.")
+
+
+class Failure(Answer):
+    """The answer to a request that could not be met."""
+
+    error: ErrorDetails
+
+
+class TaskState(Answer):
+    """A run, as it is now. Keys that have no value are left out."""
+
+    task_id: str
+    status: TaskStatus
+    workflow_id: str
+    output: Any = None
+    error: ErrorDetails | None = None
+    text: str | None = Field(None, description="The text so far, unless the run has completed.")
+    finish_reason: str | None = None
+    usage: dict[str, int] | None = None
+    parameters: dict[str, Any] | None = Field(None, description="Those really used.")
+    warnings: list[str] | None = None
+    timings: dict[str, float] | None = None
+    session_id: str | None = None
+    metadata: dict[str, Any] | None = None
+
+
+class Health(Answer):
+    """Whether the server takes requests."""
+
+    status: Literal["ok", "shutting_down"]
+
+
+class WorkflowSummary(Answer):
+    """A workflow that is served."""
+
+    workflow_id: str
+    title: str | None = None
+    default: bool | None = None
+
+
+class WorkflowSchema(WorkflowSummary):
+    """A workflow with its inputs and outputs."""
+
+    description: str | None = None
+    input: list[dict[str, Any]]
+    output: list[dict[str, Any]]
+
+
+class ModelsAnswer(Answer):
+    """The models in memory, and what memory the process holds."""
+
+    models: list[dict[str, Any]]
+    memory: dict[str, Any]
+
+
+class DocumentKey(Answer):
+    """A document that is known here."""
+
+    key: str
+    served: bool
+
+
+def parse_body(model: type[BaseModel], data: Any) -> Any:
+    """A body as its model.
+
+    Raises:
+        UsageError: it is something else; says which key and what to do.
+    """
+    if not isinstance(data, dict):
+        raise UsageError("the body must be a JSON object", code="invalid_request")
+    for key in _NOT_OFFERED.keys() & data.keys() - model.model_fields.keys():
+        raise UsageError(
+            f"'{key}' is not offered here", hint=_NOT_OFFERED[key], code="invalid_request"
+        )
+    try:
+        return model.model_validate(data)
+    except ValidationError as error:
+        details = error.errors()[0]
+        key = ".".join(map(str, details["loc"]))
+        if details["type"] == "extra_forbidden":
+            known = list(model.model_fields)
+            message = f"unknown key '{key}'"
+            hint: str | None = did_you_mean(key, known) or f"Known here: {', '.join(known)}."
+        elif details["type"] == "missing":
+            message, hint = f"'{key}' is missing", None
+        else:
+            message, hint = explain(key, details)
+        raise UsageError(message, hint=hint, code="invalid_request") from None
+
+
+def task_state(
+    run: Run, session_id: str | None = None, metadata: dict[str, Any] | None = None
+) -> dict[str, Any]:
+    """A run as a `TaskState`, without the keys that have no value."""
+    ended = run.done  # first: what is read after it is complete if it is true
+    state = run.state
+    data = {
+        "task_id": run.id,
+        "status": _STATUS[state],
+        "workflow_id": run.workflow,
+        "error": run.error.to_dict() if run.error is not None else None,
+        "text": None if state is State.COMPLETED else run.text,
+        "finish_reason": run.finish_reason,
+        "usage": run.usage if ended else None,
+        "parameters": run.parameters or None,
+        "warnings": run.warnings or None,
+        "timings": run.timings or None,
+        "session_id": session_id,
+        "metadata": metadata,
+    }
+    given = {key: value for key, value in data.items() if value is not None}
+    return given | ({"output": run.output} if state is State.COMPLETED else {})
+
+
+def state_of(status: str) -> State:
+    """The state of a run that has this status."""
+    return _STATES[status]  # type: ignore[index]
+
+
+def event_data(event: Event) -> dict[str, Any]:
+    """The data of a server-sent event: the event's own, and its time."""
+    return {"time": event.time, **event.data}
+
+
+def without_paths(text: str) -> str:
+    """A message without the folders of this computer, which are nobody else's business."""
+    return _PATH.sub("…/", text)
+
+
+def public_error(data: Mapping[str, Any]) -> dict[str, Any]:
+    """An error's data for guests: without paths."""
+    shown = {key: without_paths(data[key]) if data.get(key) else None for key in _SHOWN_OF_ERRORS}
+    where = data.get("where")
+    if where is not None:
+        where = {**where, "file": re.split(r"[\\/]", where["file"])[-1]}
+    return {"type": data["type"], "code": data["code"], **shown, "where": where}
+
+
+_SHOWN_OF_ERRORS = ("message", "hint")
+
+
+def public_event(event: Event) -> dict[str, Any]:
+    """`event_data` for guests: without paths, and without what it takes to run it again."""
+    data = event_data(event)
+    if event.type == "error":
+        return {"time": event.time, **public_error(event.data)}
+    if event.type == "progress" and "model" in data:
+        data["model"] = without_paths(str(data["model"]))
+    if event.type == "state" and "summary" in data:
+        summary = {key: value for key, value in data["summary"].items() if key != "record"}
+        summary["warnings"] = [without_paths(each) for each in summary.get("warnings", ())]
+        data["summary"] = summary
+    return data
+
+
+def public_state(data: dict[str, Any]) -> dict[str, Any]:
+    """A task's state for guests: without paths."""
+    shown = dict(data)
+    if "error" in data:
+        shown["error"] = public_error(data["error"])
+    if "warnings" in data:
+        shown["warnings"] = [without_paths(each) for each in data["warnings"]]
+    return shown
+
+
+def failure(error: ComposeError, *, public: bool) -> dict[str, Any]:
+    """The body of an answer that is an error."""
+    data = error.to_dict()
+    own_words = isinstance(error, UsageError)  # which speak of the API's paths alone
+    return {"error": public_error(data) if public and not own_words else data}

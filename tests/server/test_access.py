@@ -1,0 +1,241 @@
+"""Who may call: addresses, names, origins, tokens, and what is told to whom."""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import os
+import socket
+import stat
+from pathlib import Path
+
+import pytest
+from standins.scripted import ScriptedModels
+
+from modelcompose_jupyter import ComposeError
+from modelcompose_jupyter.server.access import Access, is_loopback
+from modelcompose_jupyter.server.announcement import announced, read
+from modelcompose_jupyter.server.service import Server, Settings
+
+from .conftest import Client, Serve, held, raw_request
+from .test_api import error_of
+
+BODY = {"input": {"prompt": "a"}}
+
+
+@pytest.mark.parametrize("name", ["localhost", "127.0.0.1", "127.9.9.9", "[::1]", "a.localhost"])
+def test_loopback_is_known(name: str) -> None:
+    assert is_loopback(name)
+
+
+@pytest.mark.parametrize("name", ["0.0.0.0", "::", "192.168.0.1", "example.org", "", "127.0.0.1.x"])
+def test_the_rest_is_not_loopback(name: str) -> None:
+    assert not is_loopback(name)
+
+
+@pytest.mark.parametrize("host", ["0.0.0.0", "192.168.1.5", "::", "example.org"])
+def test_another_address_demands_a_token(host: str) -> None:
+    with pytest.raises(ComposeError, match="needs a token"):
+        Access(host)
+    assert Access(host, "secret").token == "secret"
+
+
+def test_every_origin_is_never_allowed() -> None:
+    with pytest.raises(ComposeError, match="every web page"):
+        Access("127.0.0.1", origins=("*",))
+
+
+@pytest.mark.parametrize(
+    "name", ["evil.example", "evil.example:8080", "localhost.evil.example", "10.0.0.1", "0x7f.1"]
+)
+def test_foreign_names_are_refused(client: Client, name: str) -> None:
+    """DNS rebinding: a page's own name that points here."""
+    answer = client.post("/workflows/runs", json=BODY, headers={"Host": name})
+
+    assert error_of(answer, 403)["code"] == "forbidden"
+    assert client.server.host.runs() == []
+
+
+@pytest.mark.parametrize("name", ["localhost", "LOCALHOST:1", "127.0.0.1:99", "[::1]:8080"])
+def test_own_names_are_taken(client: Client, name: str) -> None:
+    assert client.get("/health", headers={"Host": name}).status_code == 200
+
+
+@pytest.mark.parametrize(
+    "headers",
+    [
+        {"Origin": "https://evil.example"},
+        {"Origin": "null"},
+        {"Origin": "http://127.0.0.1:1"},
+        {"Origin": "file://"},
+        {"Sec-Fetch-Site": "cross-site"},
+        {"Sec-Fetch-Site": "same-site"},
+    ],
+)
+def test_foreign_pages_are_refused(client: Client, headers: dict[str, str]) -> None:
+    answers = [
+        client.post("/workflows/runs", json=BODY, headers=headers),
+        client.get("/tasks", headers=headers),
+        client.options("/workflows/runs", headers=headers),
+    ]
+
+    assert [answer.status_code for answer in answers] == [403] * 3
+    assert all("access-control-allow-origin" not in answer.headers for answer in answers)
+    assert client.server.host.runs() == []
+
+
+def test_a_link_to_the_api_may_be_followed(client: Client) -> None:
+    headers = {"Sec-Fetch-Site": "cross-site", "Sec-Fetch-Mode": "navigate"}
+
+    assert client.get("/health", headers=headers).status_code == 200
+    error_of(client.post("/workflows/runs", json=BODY, headers=headers), 403)
+
+
+def test_own_pages_send_json_alone(client: Client) -> None:
+    headers = {"Origin": client.server.origin}
+
+    assert client.post("/workflows/runs", json=BODY, headers=headers).status_code == 200
+    form = client.post("/workflows/runs", data={"input[prompt]": "a"}, headers=headers)
+    assert error_of(form, 415)["code"] == "unsupported_media_type"
+
+
+def test_an_allowed_origin_gets_its_headers(serve: Serve) -> None:
+    page = "https://page.example"
+    with Client(serve(access=Access("127.0.0.1", origins=(page,)))) as client:
+        asked = client.options(
+            "/workflows/runs",
+            headers={
+                "Origin": page,
+                "Access-Control-Request-Method": "POST",
+                "Access-Control-Request-Headers": "content-type, x-stainless-os",
+            },
+        )
+        answer = client.post("/workflows/runs", json=BODY, headers={"Origin": page})
+        other = client.post("/workflows/runs", json=BODY, headers={"Origin": page + ".evil"})
+
+    assert asked.status_code == 204
+    assert asked.headers["access-control-allow-methods"] == "POST"
+    assert asked.headers["access-control-allow-headers"] == "content-type, x-stainless-os"
+    assert answer.headers["access-control-allow-origin"] == page
+    assert "access-control-allow-credentials" not in answer.headers
+    assert answer.json()["status"] == "completed"
+    error_of(other, 403)
+
+
+@pytest.mark.parametrize(
+    "given", ["", "Bearer", "Bearer wrong", "Basic c2VjcmV0", "secret", "Bearer sécret"]
+)
+def test_a_wrong_token_is_refused(serve: Serve, given: str) -> None:
+    with Client(serve(access=Access("127.0.0.1", "secret"))) as client:
+        answer = client.get("/workflows", headers={"Authorization": given.encode("utf-8")})
+
+        assert error_of(answer, 401)["code"] == "unauthorized"
+        assert answer.headers["www-authenticate"].startswith("Bearer")
+        assert "secret" not in answer.text
+        assert client.get("/health").status_code == 200
+        error_of(client.get("/workflows?token=secret"), 401)
+        error_of(client.get("/metrics"), 401)
+
+
+def test_the_right_token_lets_in_and_is_no_owner(serve: Serve) -> None:
+    with Client(serve(access=Access("127.0.0.1", "secret")), "secret") as client:
+        assert client.run().json()["status"] == "completed"
+        error_of(client.post("/models/unload", json={}), 403)
+
+
+def test_bodies_of_strangers_are_not_read(serve: Serve) -> None:
+    """401 comes while the body is still to be sent."""
+    server = serve(access=Access("127.0.0.1", "secret"))
+
+    head = "Expect: none\r\n"
+    with raw_request(server, "POST", "/workflows/runs", None, head) as connection:
+        assert b"401" in connection.recv(1000)
+    assert server.host.runs() == []
+
+
+def test_the_file_is_for_this_user_alone(serve: Serve, runtime: Path) -> None:
+    server = serve(access=Access("127.0.0.1", "secret"), title="mine")
+    (path,) = runtime.glob("modelcompose-*.json")
+
+    if os.name == "posix":
+        assert stat.S_IMODE(path.stat().st_mode) == 0o600
+    (found,) = announced()
+    assert (found.url, found.title, found.client_token) == (server.url, "mine", "secret")
+    assert "secret" not in repr(found) and found.token not in repr(found)
+    server.close()
+    assert not path.exists()
+    assert announced() == []
+
+
+@pytest.mark.skipif(os.name != "posix", reason="modes are POSIX's")
+def test_files_that_others_could_have_written_are_not_believed(
+    server: Server, runtime: Path
+) -> None:
+    (path,) = runtime.glob("modelcompose-*.json")
+    path.chmod(0o644)
+
+    assert read(path) is None
+    assert announced() == []
+
+
+@pytest.mark.parametrize("content", ["", "[]", "{}", '{"id": 3}', "\xff", '{"pid": "x"}'])
+def test_broken_files_are_passed_over(server: Server, runtime: Path, content: str) -> None:
+    broken = runtime / "modelcompose-broken.json"
+    broken.write_text(content)
+    broken.chmod(0o600)
+
+    assert [each.url for each in announced()] == [server.url]
+
+
+def test_files_of_dead_processes_are_removed(server: Server, runtime: Path) -> None:
+    (path,) = runtime.glob("modelcompose-*.json")
+    assert server.announcement is not None
+    dead = runtime / "modelcompose-dead.json"
+    dead.write_text(path.read_text().replace(str(server.announcement.started), "1.5"))
+    dead.chmod(0o600)
+
+    assert len(announced()) == 1
+    assert not dead.exists()
+
+
+def test_tokens_and_prompts_are_in_no_log(
+    serve: Serve, models: ScriptedModels, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level(logging.DEBUG)
+    server = serve(access=Access("127.0.0.1", "s3cret"))
+    with Client(server, "s3cret") as client:
+        client.run("a very private prompt")
+        client.get("/workflows", headers={"Authorization": "Bearer wr0ng"})
+        held(models, "hold")
+        client.post("/workflows/runs", content=b"{", headers={"Content-Type": "application/json"})
+
+    ours = [r.getMessage() for r in caplog.records if r.name.startswith("modelcompose")]
+    for secret in ("s3cret", "wr0ng", server.access.owner_token, "private prompt"):
+        assert not any(secret in line for line in ours)
+
+
+def test_connections_beyond_the_limit_are_closed(serve: Serve) -> None:
+    server = serve(settings=Settings(port=0, max_connections=2))
+
+    with (
+        raw_request(server, "GET", "/health") as first,
+        raw_request(server, "GET", "/health") as second,
+    ):
+        assert b"200" in first.recv(1000)
+        assert b"200" in second.recv(1000)
+        with (
+            raw_request(server, "GET", "/health") as third,
+            contextlib.suppress(ConnectionResetError),
+        ):
+            assert third.recv(1000) == b""
+
+
+def test_half_a_request_does_not_stay(serve: Serve) -> None:
+    server = serve(settings=Settings(port=0, idle_seconds=0.2, body_seconds=0.2))
+    head = "POST /api/workflows/runs HTTP/1.1\r\nHost: localhost\r\n"
+    for sent in (head, head + "Content-Type: application/json\r\nContent-Length: 100\r\n\r\n{"):
+        host, _, port = server.origin.removeprefix("http://").rpartition(":")
+        with socket.create_connection((host, int(port)), timeout=30) as connection:
+            connection.sendall(sent.encode())
+            while connection.recv(1000):
+                pass

@@ -1,0 +1,360 @@
+"""The run API: what each path answers, to good requests and to bad ones."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+import pytest
+from standins.scripted import ScriptedModels
+
+from modelcompose_jupyter import LocalHost, ModelError
+from modelcompose_jupyter.server.service import Server, Settings
+
+from .conftest import COMPONENT, MANY, Client, Serve, held, raw_request
+
+
+def error_of(response: Any, status: int) -> dict[str, Any]:
+    """The error of an answer that has this status."""
+    assert response.status_code == status, response.text
+    error: dict[str, Any] = response.json()["error"]
+    return error
+
+
+# Running
+
+
+def test_a_blocking_run_answers_with_its_output_and_what_happened(client: Client) -> None:
+    answer = client.run("Once")
+
+    assert answer.status_code == 200
+    assert answer.headers["content-type"] == "application/json; charset=utf-8"
+    state = answer.json()
+    assert state["status"] == "completed"
+    assert state["output"] == {"generated": "<Once>"}
+    assert (state["workflow_id"], state["finish_reason"]) == ("__workflow__", "eos")
+    assert state["usage"]["generated"] == 1
+    assert "seed" in state["parameters"] and "timings" in state
+    assert "error" not in state and "record" not in state
+
+
+def test_an_async_run_answers_at_once_and_can_be_polled(
+    client: Client, models: ScriptedModels
+) -> None:
+    held(models, "a")
+
+    state = client.run(wait_for_completion=False).json()
+
+    assert state["status"] in ("pending", "processing")
+    models.started.acquire(timeout=30)
+    going = client.get(f"/tasks/{state['task_id']}").json()
+    assert (going["status"], going["text"]) == ("processing", "<a>")
+    assert client.get(f"/tasks/{state['task_id']}?output_only=true").status_code == 202
+    models.gate.set()
+    run = client.server.host.run(state["task_id"])
+    assert run.wait(30)
+    assert client.get(f"/tasks/{run.id}").json()["output"] == {"generated": "<a>"}
+    assert client.get(f"/tasks/{run.id}?output_only=true").json() == {"generated": "<a>"}
+
+
+def test_output_only_is_the_bare_output(serve: Serve) -> None:
+    with Client(serve(MANY)) as client:
+        assert client.run("b", output_only=True).json() == "<b>"
+
+
+@pytest.mark.parametrize(
+    "sent",
+    [
+        {"data": {"input[prompt]": "x", "workflow_id": "echo"}},
+        {"data": {"input.prompt": "x", "input.n": "1", "workflow_id": "echo"}},
+        {"data": {"input": '{"prompt": "x"}', "workflow_id": "echo"}},
+        {"files": {"input[prompt]": (None, "x"), "workflow_id": (None, "echo")}},
+        {"json": {"input": {"prompt": "x", "n": 1}, "workflow_id": "echo"}},
+    ],
+)
+def test_bodies_are_json_or_forms(serve: Serve, sent: dict[str, Any]) -> None:
+    with Client(serve(MANY)) as client:
+        answer = client.post("/workflows/runs", **sent)
+
+    assert answer.json()["output"] == {"text": "<x>", "n": 1}
+
+
+def test_session_and_metadata_come_back(client: Client) -> None:
+    state = client.run(session_id="s", metadata={"k": [1]}).json()
+
+    assert (state["session_id"], state["metadata"]) == ("s", {"k": [1]})
+
+
+def test_a_seed_is_used_and_reported(serve: Serve) -> None:
+    host = LocalHost()
+    with Client(serve(on=host)) as client:
+        texts = [client.run("A fox", seed=11).json() for _ in range(2)]
+        again = client.post("/workflows/runs", json={"rerun_of": texts[0]["task_id"]}).json()
+    host.close()
+
+    assert texts[0]["parameters"]["seed"] == 11
+    assert texts[0]["output"] == texts[1]["output"] == again["output"]
+
+
+def test_text_of_all_kinds_survives(client: Client) -> None:
+    prompt = 'é 漢字 🦊 "quoted" \\ \u2028 \x85 \x00 line\nline\r\nend'
+
+    assert client.run(prompt).json()["output"] == {"generated": f"<{prompt}>"}
+
+
+# What is there
+
+
+def test_workflows_are_listed_without_the_private_ones(serve: Serve) -> None:
+    with Client(serve(MANY)) as client:
+        short = client.get("/workflows").json()
+        full = client.get("/workflows?include_schema=true").json()
+        one = client.get("/workflows/echo/schema").json()
+
+        assert short == [
+            {"workflow_id": "plain", "title": "Plain", "default": True},
+            {"workflow_id": "echo"},
+        ]
+        assert full[1] == one
+        assert one["description"] == "Gives the text back"
+        assert [each["name"] for each in one["input"]] == ["prompt", "n"]
+        assert client.get("/workflows/__default__/schema").json() == full[0]
+        error_of(client.get("/workflows/hidden/schema"), 404)
+        error_of(client.run(workflow_id="hidden"), 404)
+
+
+def test_health_models_and_openapi(client: Client) -> None:
+    assert client.get("/health").json() == {"status": "ok"}
+    assert set(client.get("/models").json()) == {"models", "memory"}
+    document = client.get("/openapi.json").json()
+    assert document["openapi"].startswith("3.")
+    assert "/api/workflows/runs" in document["paths"]
+
+
+@pytest.mark.parametrize("base_path", ["", "/", "deep/er/", "/api"])
+def test_the_base_path_is_what_was_asked_for(serve: Serve, base_path: str) -> None:
+    server = serve(settings=Settings(port=0, base_path=base_path))
+
+    with Client(server) as client:
+        assert client.get("/health").status_code == 200
+        assert client.run().json()["status"] == "completed"
+
+
+def test_tasks_are_listed_by_who_may_see_them(client: Client, owner: Client) -> None:
+    mine = client.run("mine").json()["task_id"]
+    theirs = owner.run("theirs").json()["task_id"]
+    run = client.server.host.submit(
+        client.server.documents.catalog.documents[0], None, {"prompt": "k"}
+    )
+    run.wait(30)
+
+    seen = [task["task_id"] for task in client.get("/tasks").json()]
+    assert seen == [mine]
+    assert [task["task_id"] for task in owner.get("/tasks").json()] == [run.id, theirs, mine]
+    assert "output" not in client.get("/tasks").json()[0]
+    assert client.get("/tasks?include_output=true").json()[0]["output"]
+    error_of(client.get(f"/tasks/{theirs}"), 404)
+    error_of(client.get(f"/tasks/{run.id}/events"), 404)
+    error_of(client.post("/workflows/runs", json={"rerun_of": theirs}), 404)
+
+
+# Cancelling
+
+
+def test_a_cancelled_run_keeps_its_text(client: Client, models: ScriptedModels) -> None:
+    held(models, "a")
+    id = client.run(wait_for_completion=False).json()["task_id"]
+    models.started.acquire(timeout=30)
+
+    state = client.post(f"/tasks/{id}/cancel").json()
+
+    assert (state["status"], state["text"]) == ("cancelled", "<a>")
+    assert error_of(client.post(f"/tasks/{id}/cancel"), 409)["code"] == "already_ended"
+    assert client.get(f"/tasks/{id}?output_only=true").status_code == 409
+    error_of(client.post("/tasks/nope/cancel"), 404)
+
+
+def test_who_leaves_a_blocking_run_ends_it(server: Server, models: ScriptedModels) -> None:
+    held(models, "a")
+    with raw_request(server, "POST", "/workflows/runs", {"input": {"prompt": "a"}}):
+        models.started.acquire(timeout=30)
+
+    (run,) = server.host.runs()
+    assert run.wait(30)
+    assert run.state == "cancelled"
+
+
+def test_an_unwatched_run_goes_on_unless_it_was_not_to(
+    client: Client, models: ScriptedModels
+) -> None:
+    held(models, "a", "b")
+    kept = client.run("a", wait_for_completion=False).json()["task_id"]
+    ends = client.run("b", wait_for_completion=False, linger=0).json()["task_id"]
+
+    run = client.server.host.run(ends)
+    assert run.wait(30)
+    assert run.state == "cancelled"
+    assert not client.server.host.run(kept).done or run.state == "cancelled"
+
+
+# What is refused
+
+
+@pytest.mark.parametrize(
+    ("body", "status", "code", "says"),
+    [
+        ({"inputs": {}}, 400, "invalid_request", "Did you mean 'input'?"),
+        ({"callback_url": "http://x"}, 400, "invalid_request", "/tasks/{id}"),
+        ({"subscribe_task": True}, 400, "invalid_request", "/tasks/{id}/events"),
+        ({"wait_for_completion": "perhaps"}, 400, "invalid_request", "wait_for_completion"),
+        ({"seed": -1}, 400, "invalid_request", "seed"),
+        ({"seed": 2**70}, 422, "invalid_input", "seed"),
+        ({"workflow_id": "other"}, 404, "unknown_workflow", "other"),
+        ({"input": {}}, 422, "missing_input", "prompt"),
+        ({"input": {"prompt": "x", "promt": 1}}, 422, "unknown_input", "Did you mean"),
+        ({"input": [1]}, 422, "invalid_input", "mapping"),
+        ({"rerun_of": "nope"}, 404, "unknown_run", "task"),
+        ({"document": "sha256:0"}, 404, "unknown_document", "document"),
+    ],
+)
+def test_bad_bodies_are_told_what_is_wrong(
+    client: Client, body: dict[str, Any], status: int, code: str, says: str
+) -> None:
+    given = {"input": {"prompt": "x"}, **body}
+
+    error = error_of(client.post("/workflows/runs", json=given), status)
+
+    assert error["code"] == code
+    assert says in f"{error['message']} {error['hint']}"
+
+
+@pytest.mark.parametrize(
+    ("content", "kind", "status"),
+    [
+        (b"{", "application/json", 400),
+        (b"[]", "application/json", 400),
+        (b"\xff\xfe", "application/json", 400),
+        (b"NaN", "application/json", 400),
+        (b'{"input": {"prompt": NaN}}', "application/json", 400),
+        (b"[" * 100_000, "application/json", 400),
+        (b"", "application/json", 400),
+        (b"prompt: x", "text/yaml", 415),
+        (b"x", "", 415),
+        (b"input=1&input[a]=2", "application/x-www-form-urlencoded", 400),
+        (b"garbage", "multipart/form-data; boundary=x", 400),
+        (b"garbage", "multipart/form-data", 400),
+        (b'{"input": {"prompt": "\\ud800"}}', "application/json", 422),
+    ],
+)
+def test_garbage_is_refused(client: Client, content: bytes, kind: str, status: int) -> None:
+    answer = client.post("/workflows/runs", content=content, headers={"Content-Type": kind})
+
+    assert error_of(answer, status)["message"]
+
+
+def test_bodies_beyond_the_limit_are_refused_before_they_are_read(serve: Serve) -> None:
+    with Client(serve(settings=Settings(port=0, max_body=1000))) as client:
+        assert error_of(client.run("x" * 2000), 413)["code"] == "too_large"
+        chunks = (b"x" * 500 for _ in range(10))
+        headers = {"Content-Type": "application/json"}
+        answer = client.post("/workflows/runs", content=chunks, headers=headers)
+        assert error_of(answer, 413)["code"] == "too_large"
+        assert client.run("ok").status_code == 200
+
+
+def test_paths_and_methods_that_there_are_not(client: Client) -> None:
+    assert error_of(client.get("/nope"), 404)["code"] == "not_found"
+    for path in ("/../secrets", "/tasks/..%2f..%2fetc", "/tasks/%00/events", "//etc/passwd"):
+        error_of(client.get(path), 404)
+    answer = client.get("/workflows/runs")
+    assert answer.headers["allow"] == "POST"
+    assert error_of(answer, 405)["code"] == "method_not_allowed"
+    assert client.head("/health").status_code == 200
+    assert client.head("/health").content == b""
+
+
+def test_a_full_host_says_when_to_come_again(client: Client, models: ScriptedModels) -> None:
+    held(models, "a")
+    client.server.host.limit(max_runs=1)
+    client.run("a", wait_for_completion=False)
+    models.started.acquire(timeout=30)
+
+    answer = client.run("b")
+
+    assert error_of(answer, 429)["code"] == "busy"
+    assert answer.headers["retry-after"] == "1"
+
+
+def test_failed_runs_are_no_200(client: Client, models: ScriptedModels) -> None:
+    models.failure = ModelError("no such model in /home/me/models/x", code="model_not_found")
+
+    answer = client.run()
+
+    error = error_of(answer, 500)
+    assert answer.json()["status"] == "failed"
+    assert (error["code"], error["message"]) == ("model_not_found", "no such model in …/x")
+    assert error["where"]["line"] == 5
+    only = client.run(output_only=True)
+    assert error_of(only, 500)["code"] == "model_not_found"
+    assert "Traceback" not in answer.text + only.text
+
+
+def test_the_owner_sees_errors_whole(owner: Client, models: ScriptedModels) -> None:
+    models.failure = ModelError("no such model in /home/me/models/x")
+
+    assert owner.run().json()["error"]["message"] == "no such model in /home/me/models/x"
+
+
+def test_defects_of_ours_show_no_traceback(
+    client: Client, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    def broken(*_: Any, **__: Any) -> None:
+        raise RuntimeError("secret /etc/path")
+
+    monkeypatch.setattr(client.server.host, "submit", broken)
+
+    answer = client.run()
+
+    assert error_of(answer, 500)["code"] == "internal"
+    assert "secret" not in answer.text
+    assert any(record.exc_info for record in caplog.records)
+
+
+def test_a_busy_port_is_a_clear_error(server: Server, serve: Serve) -> None:
+    port = int(server.origin.rpartition(":")[2])
+
+    with pytest.raises(Exception, match=f"port {port} of 127.0.0.1 is taken"):
+        serve(settings=Settings(port=port))
+
+
+# Documents of the owner
+
+
+def test_the_owner_brings_documents(owner: Client, client: Client) -> None:
+    body = {"text": COMPONENT, "name": "cell", "folder": "/tmp"}
+
+    known = owner.post("/documents", json=body).json()
+    answer = owner.run(document=known["key"])
+
+    assert not known["served"]
+    assert answer.json()["output"] == {"generated": "<a>"}
+    assert owner.get(f"/documents/{known['key']}").json() == known
+    error_of(client.run(document=known["key"]), 404)
+    error_of(client.post("/documents", json=body), 403)
+    error_of(client.get(f"/documents/{known['key']}"), 403)
+
+
+def test_a_document_that_is_a_path_is_read_as_text(owner: Client) -> None:
+    body = {"text": "/etc/passwd", "name": "cell", "folder": "/tmp"}
+
+    error = error_of(owner.post("/documents", json=body), 422)
+
+    assert "root:" not in json.dumps(error)
+
+
+def test_only_the_owner_unloads_and_ends(owner: Client, client: Client) -> None:
+    error_of(client.post("/models/unload", json={}), 403)
+    error_of(client.post("/shutdown"), 403)
+    assert owner.post("/models/unload", json={}).json() == []
+    assert owner.post("/shutdown").status_code == 202
+    assert owner.server.wait(30)

@@ -1,0 +1,581 @@
+"""OpenAI's own client, and `llm` which is built on it, against the routes under /v1."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import os
+import queue
+import re
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import httpx
+import openai
+import pytest
+from openai import AsyncOpenAI, OpenAI
+from standins.scripted import ScriptedModels
+
+from modelcompose_jupyter import LocalHost, ModelError
+from modelcompose_jupyter.server import openai as routes
+from modelcompose_jupyter.server.access import Access
+from modelcompose_jupyter.server.service import Server, Settings
+from modelcompose_jupyter.workflow import Run
+
+from .conftest import COMPONENT, Serve, raw_request
+
+STORYTELLER = "bundled:storyteller"
+TEMPLATE = """
+components:
+  - id: one
+    type: model
+    task: text-generation
+    model: bundled:storyteller
+    text: "Never said: ${input.prompt as text}"
+    params: {max_output_length: 1}
+  - id: same
+    type: model
+    task: chat-completion
+    model: bundled:storyteller
+    precision: bfloat16
+    messages: ${input.messages}
+workflows:
+  - id: w
+    job: {component: one}
+"""
+
+
+@pytest.fixture(scope="module")
+def real_host() -> Iterator[LocalHost]:
+    """A host with the bundled model, for all tests here."""
+    host = LocalHost()
+    yield host
+    host.close()
+
+
+@pytest.fixture
+def real(serve: Serve, real_host: LocalHost) -> Server:
+    return serve(TEMPLATE, on=real_host)
+
+
+@pytest.fixture
+def client(real: Server) -> Iterator[OpenAI]:
+    """OpenAI's client of a real model."""
+    with client_of(real) as client:
+        yield client
+
+
+def client_of(server: Server, key: str = "any", **options: Any) -> OpenAI:
+    return OpenAI(base_url=f"{server.origin}/v1", api_key=key, max_retries=0, **options)
+
+
+def texts(stream: Any) -> dict[int, str]:
+    """The texts of a stream's choices."""
+    found: dict[int, str] = {}
+    for chunk in stream:
+        for choice in chunk.choices:
+            piece = choice.delta.content if hasattr(choice, "delta") else choice.text
+            found[choice.index] = found.get(choice.index, "") + (piece or "")
+    return found
+
+
+# Models
+
+
+def test_models_are_those_of_the_components_loaded_or_not(client: OpenAI) -> None:
+    listed = client.models.list().data
+
+    assert [each.id for each in listed] == [STORYTELLER]
+    assert client.models.retrieve(STORYTELLER) == listed[0]
+    with pytest.raises(openai.NotFoundError, match="there is no model"):
+        client.models.retrieve("other")
+
+
+@pytest.mark.parametrize(
+    ("model", "ids"),
+    [
+        ("owner/name", ["owner/name"]),
+        ("./models/mine", ["./models/mine"]),
+        ("/srv/secret/models/mine/", ["mine"]),
+        ("~/models/mine", ["mine"]),
+        ("'${input.model}'", []),
+        ("'${input.model | owner/name}'", ["owner/name"]),
+        ("'${input.prompt | owner/name}'", []),
+        ("{repository: owner/name, revision: '${input.revision}'}", []),
+        ("{repository: owner/name, revision: '${input.revision | main}'}", ["owner/name"]),
+        ("'${env.COMPOSE_MODEL | owner/other}'", ["owner/other"]),
+    ],
+)
+def test_models_are_named_as_the_document_names_them(
+    serve: Serve, model: str, ids: list[str]
+) -> None:
+    server = serve(COMPONENT.replace(STORYTELLER, model))
+
+    with client_of(server) as client:
+        assert [each.id for each in client.models.list()] == ids
+
+
+# Completions
+
+
+def test_a_completion_speaks_to_the_model_without_the_documents_template(
+    client: OpenAI, real_host: LocalHost
+) -> None:
+    answer = client.completions.create(
+        model=STORYTELLER, prompt="Once upon a time", max_tokens=12, seed=3
+    )
+
+    [choice] = answer.choices
+    assert choice.text and not choice.text.startswith("Once upon")
+    assert choice.finish_reason == "length"
+    assert (answer.object, answer.model) == ("text_completion", STORYTELLER)
+    assert answer.usage is not None
+    assert (answer.usage.completion_tokens, answer.usage.prompt_tokens) == (12, 4)
+    assert answer.usage.total_tokens == 16
+    assert answer.usage.prompt_tokens_details is not None
+    assert answer.usage.prompt_tokens_details.cached_tokens == 0
+    run = real_host.run(answer.id.removeprefix("cmpl-"))
+    assert (run.workflow, run.parameters["seed"]) == ("v1/completions", 3)
+    assert run.parameters["max_output_length"] == 12
+
+
+def test_the_same_seed_gives_the_same_text_streaming_or_not(client: OpenAI) -> None:
+    asked: dict[str, Any] = {"model": STORYTELLER, "prompt": "The fox", "max_tokens": 20}
+
+    first = client.completions.create(**asked, seed=5).choices[0].text
+    again = client.completions.create(**asked, seed=5).choices[0].text
+    streamed = texts(client.completions.create(**asked, seed=5, stream=True))
+    other = client.completions.create(**asked, seed=6).choices[0].text
+
+    assert first == again == streamed[0] != other
+
+
+def test_several_prompts_and_choices_have_an_index_each(client: OpenAI) -> None:
+    asked: dict[str, Any] = {
+        "model": STORYTELLER, "prompt": ["One", "Two"], "n": 3, "seed": 1, "max_tokens": 12,
+        "echo": True,
+    }  # fmt: skip
+
+    answer = client.completions.create(**asked)
+    streamed = texts(client.completions.create(**asked, stream=True))
+
+    assert [each.index for each in answer.choices] == list(range(6))
+    assert {each.index: each.text for each in answer.choices} == streamed
+    assert len(set(streamed.values())) == 6
+    assert [text.startswith("One") for text in streamed.values()].count(True) == 3
+    assert streamed[0].startswith("One") and streamed[5].startswith("Two")
+
+
+def test_a_stop_ends_the_text_before_it(client: OpenAI) -> None:
+    asked: dict[str, Any] = {"model": STORYTELLER, "prompt": "Once upon a time", "seed": 3}
+    whole = client.completions.create(**asked, max_tokens=20).choices[0].text
+    stop = whole.split()[4]
+
+    for given in (stop, [stop, "never said"]):
+        [choice] = client.completions.create(**asked, max_tokens=20, stop=given).choices
+        assert choice.finish_reason == "stop"
+        assert choice.text == whole[: whole.index(stop)]
+
+
+def test_our_own_parameters_are_extras(client: OpenAI, real_host: LocalHost) -> None:
+    answer = client.completions.create(
+        model=STORYTELLER,
+        prompt="a",
+        max_tokens=2,
+        temperature=0.5,
+        top_p=0.8,
+        user="somebody",
+        extra_body={"top_k": 7, "min_p": 0.1, "repetition_penalty": 1.2, "logit_bias": {}},
+    )
+
+    used = real_host.run(answer.id.removeprefix("cmpl-")).parameters
+    wanted = {"temperature": 0.5, "top_p": 0.8, "top_k": 7, "min_p": 0.1}
+    assert {name: used[name] for name in wanted} == wanted
+    assert used["repetition_penalty"] == 1.2
+
+
+def test_what_is_sent_is_never_a_template(serve: Serve, models: ScriptedModels) -> None:
+    said = "${input.prompt} ${env.HOME} ${"
+
+    with client_of(serve()) as client:
+        client.completions.create(model=STORYTELLER, prompt=said, stop="${input.prompt}")
+
+    assert models.prompts == [said]
+    assert models.parameters[0]["stop_sequences"] == ["${input.prompt}"]
+
+
+# Chats
+
+
+def test_a_chat_replies(client: OpenAI) -> None:
+    answer = client.chat.completions.create(
+        model=STORYTELLER,
+        messages=[
+            {"role": "user", "content": [{"type": "text", "text": "Tell me of a fox"}]},
+            {"role": "assistant", "content": "A fox ran."},
+            {"role": "user", "content": "And then?"},
+        ],
+        max_completion_tokens=8,
+        temperature=0,
+    )
+
+    [choice] = answer.choices
+    assert answer.object == "chat.completion"
+    assert choice.message.role == "assistant"
+    assert choice.message.content and "fox ran" not in choice.message.content
+    assert choice.finish_reason in ("length", "stop")
+
+
+def test_a_chat_streams_the_role_first_and_the_usage_last(client: OpenAI) -> None:
+    chunks = list(
+        client.chat.completions.create(
+            model=STORYTELLER,
+            messages=[{"role": "user", "content": "Tell me of a fox"}],
+            n=2,
+            max_tokens=5,
+            stream=True,
+            stream_options={"include_usage": True},
+        )
+    )
+
+    first = [chunk.choices[0] for chunk in chunks[:2]]
+    assert [(each.index, each.delta.role, each.delta.content) for each in first] == [
+        (0, "assistant", ""),
+        (1, "assistant", ""),
+    ]
+    ends = [c for chunk in chunks for c in chunk.choices if c.finish_reason]
+    assert sorted(end.index for end in ends) == [0, 1]
+    assert all(end.delta.content is None for end in ends)
+    assert chunks[-1].choices == []
+    assert chunks[-1].usage is not None and chunks[-1].usage.completion_tokens == 10
+    assert {chunk.usage for chunk in chunks[:-1]} == {None}
+    assert len({chunk.id for chunk in chunks}) == 1
+
+
+def test_an_answer_can_be_sent_back_as_it_came(client: OpenAI) -> None:
+    asked: dict[str, Any] = {"model": STORYTELLER, "max_tokens": 4}
+    question = {"role": "user", "content": "Who are you?"}
+    reply = client.chat.completions.create(messages=[question], **asked).choices[0].message
+
+    again = client.chat.completions.create(
+        messages=[question, reply.model_dump(), {"role": "user", "content": "And?"}], **asked
+    )
+
+    assert again.choices[0].message.content
+
+
+def test_system_and_developer_are_one_role(serve: Serve, models: ScriptedModels) -> None:
+    models.reply = lambda prompt: ["ok"]
+    with client_of(serve()) as client:
+        client.chat.completions.create(
+            model=STORYTELLER,
+            messages=[
+                {"role": "developer", "content": "Be brief"},
+                {"role": "user", "content": "${input.messages}"},
+            ],
+        )
+
+    assert [dict(each) for each in models.prompts[0]] == [
+        {"role": "system", "content": "Be brief"},
+        {"role": "user", "content": "${input.messages}"},
+    ]
+
+
+def test_the_async_client_with_several_requests_at_once(real: Server) -> None:
+    asked: dict[str, Any] = {"model": STORYTELLER, "prompt": "a", "max_tokens": 4, "seed": 1}
+
+    async def ask() -> set[str]:
+        async with AsyncOpenAI(base_url=f"{real.origin}/v1", api_key="any") as client:
+
+            async def streamed() -> str:
+                stream = await client.completions.create(**asked, stream=True)
+                return "".join([chunk.choices[0].text async for chunk in stream])
+
+            async def whole() -> str:
+                return str((await client.completions.create(**asked)).choices[0].text)
+
+            return set(await asyncio.gather(streamed(), whole(), streamed(), whole()))
+
+    assert len(asyncio.run(ask())) == 1
+
+
+# What is refused
+
+
+@pytest.mark.parametrize(
+    ("asked", "param"),
+    [
+        ({"logprobs": 1}, "logprobs"),
+        ({"logprobs": 0}, "logprobs"),
+        ({"logit_bias": {"1": 2}}, "logit_bias"),
+        ({"presence_penalty": 0.5}, "presence_penalty"),
+        ({"frequency_penalty": -1}, "frequency_penalty"),
+        ({"best_of": 2}, "best_of"),
+        ({"suffix": "end"}, "suffix"),
+        ({"prompt": [1, 2]}, "prompt"),
+        ({"prompt": [[1, 2]]}, "prompt"),
+        ({"prompt": []}, "prompt"),
+        ({"prompt": ["a"] * 200, "n": 2}, "prompt"),
+        ({"temperature": -1}, "temperature"),
+        ({"temperature": "hot"}, "temperature"),
+        ({"temperature": "${input.prompt}"}, "temperature"),
+        ({"top_p": 2}, "top_p"),
+        ({"max_tokens": 0}, "max_tokens"),
+        ({"n": 300}, "n"),
+        ({"n": 2, "temperature": 0}, "n"),
+        ({"seed": -1}, "seed"),
+        ({"seed": 2**63}, "seed"),
+        ({"stop": ["a"] * 17}, "stop"),
+        ({"extra_body": {"num_beams": 2}}, "num_beams"),
+        ({"extra_body": {"prompt": None}}, "prompt"),
+    ],
+)
+def test_what_cannot_be_honoured_is_refused_by_name(
+    client: OpenAI, real_host: LocalHost, asked: dict[str, Any], param: str
+) -> None:
+    before = real_host.runs()
+
+    with pytest.raises(openai.BadRequestError) as caught:
+        client.completions.create(**{"model": STORYTELLER, "prompt": "a", **asked})
+
+    assert caught.value.param == param
+    assert f"'{param}'" in caught.value.message or param == "prompt"
+    assert caught.value.type == "invalid_request_error"
+    assert real_host.runs() == before
+
+
+@pytest.mark.parametrize(
+    ("asked", "param"),
+    [
+        ({"tools": [{"type": "function", "function": {"name": "f"}}]}, "tools"),
+        ({"response_format": {"type": "json_object"}}, "response_format"),
+        ({"messages": []}, "messages"),
+        ({"messages": [{"role": "tool", "content": "a"}]}, "messages[0].role"),
+        ({"messages": [{"content": "a"}]}, "messages[0].role"),
+        ({"messages": [{"role": "user", "content": None}]}, "messages[0].content"),
+        ({"messages": [{"role": "user", "content": "a", "mood": "b"}]}, "messages[0].mood"),
+        (
+            {"messages": [{"role": "user", "content": [{"type": "image_url"}]}]},
+            "messages[0].content",
+        ),
+        (
+            {"messages": [{"role": "assistant", "content": "a", "tool_calls": [{}]}]},
+            "messages[0].tool_calls",
+        ),
+    ],
+)
+def test_what_a_chat_cannot_honour(client: OpenAI, asked: dict[str, Any], param: str) -> None:
+    messages = [{"role": "user", "content": "a"}]
+
+    with pytest.raises(openai.BadRequestError) as caught:
+        client.chat.completions.create(**{"model": STORYTELLER, "messages": messages, **asked})
+
+    assert caught.value.param == param
+
+
+def test_what_asks_for_nothing_is_taken(client: OpenAI) -> None:
+    answer = client.chat.completions.create(
+        model=STORYTELLER,
+        messages=[{"role": "user", "content": "a", "name": "ann"}],
+        max_tokens=2,
+        response_format={"type": "text"},
+        logprobs=False,
+        tools=[],
+        presence_penalty=0,
+        frequency_penalty=0.0,
+        store=False,
+        metadata={"a": "b"},
+        stop=[],
+    )
+
+    assert answer.choices
+
+
+def test_a_prompt_that_is_too_long_has_openais_code_streaming_or_not(client: OpenAI) -> None:
+    for stream in (False, True):
+        with pytest.raises(openai.BadRequestError, match="context is 512") as caught:
+            client.completions.create(model=STORYTELLER, prompt="word " * 600, stream=stream)
+        assert (caught.value.code, caught.value.param) == ("context_length_exceeded", "prompt")
+
+
+def test_errors_have_openais_statuses(serve: Serve, host: LocalHost) -> None:
+    server = serve(access=Access("127.0.0.1", token="secret"))
+    with client_of(server, "wrong") as client:
+        with pytest.raises(openai.AuthenticationError) as refused:
+            client.models.list()
+        assert refused.value.code == "invalid_api_key"
+    with client_of(server, "secret") as client:
+        assert client.models.list().data
+        with pytest.raises(openai.NotFoundError) as missing:
+            client.completions.create(model="storyteler", prompt="a")
+        assert missing.value.code == "model_not_found"
+        host.limit(max_runs=0)
+        with pytest.raises(openai.RateLimitError) as busy:
+            client.completions.create(model=STORYTELLER, prompt="a")
+        assert busy.value.response.headers["Retry-After"] == "1"
+        assert busy.value.code == "rate_limit_exceeded"
+
+
+def test_a_model_that_fails_is_a_server_error_that_is_not_tried_again(
+    serve: Serve, models: ScriptedModels
+) -> None:
+    models.failure = ModelError("no room in /srv/models/x", code="out_of_memory")
+    server = serve()
+    with OpenAI(base_url=f"{server.origin}/v1", api_key="any", max_retries=3) as client:
+        with pytest.raises(openai.InternalServerError) as caught:
+            client.completions.create(model=STORYTELLER, prompt="a")
+        with pytest.raises(openai.InternalServerError):
+            client.completions.create(model=STORYTELLER, prompt="a", stream=True)
+
+    assert caught.value.type == "server_error"
+    assert "/srv" not in caught.value.message
+    assert len(models.specs) == 2
+
+
+def test_a_body_that_is_no_json_or_too_large(serve: Serve) -> None:
+    server = serve(settings=Settings(port=0, max_body=100))
+    url = f"{server.origin}/v1/completions"
+
+    for answer, status in (
+        (httpx.post(url, content=b"{", headers={"Content-Type": "application/json"}), 400),
+        (httpx.post(url, json=[]), 400),
+        (httpx.post(url, json={"prompt": "a" * 200}), 413),
+        (httpx.post(url, data={"prompt": "a"}), 415),
+        (httpx.get(url), 405),
+    ):
+        assert answer.status_code == status
+        assert set(answer.json()["error"]) == {"message", "type", "param", "code"} or status == 405
+
+
+# Ends
+
+
+def test_a_stream_opens_though_its_text_is_long_in_coming(
+    serve: Serve, models: ScriptedModels, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(routes, "HEARTBEAT_SECONDS", 0.05)
+    models.reply = lambda prompt: ["", "at last"]
+    models.hold = ("a",)
+    with client_of(serve()) as client:
+        answer = client.completions.with_raw_response.create(
+            model=STORYTELLER, prompt="a", stream=True
+        )
+        assert answer.headers["content-type"].startswith("text/event-stream")
+        models.gate.set()
+        assert texts(answer.parse()) == {0: "at last"}
+
+
+def test_a_completion_is_a_run_that_can_be_run_again(
+    client: OpenAI, real: Server, real_host: LocalHost
+) -> None:
+    answer = client.completions.create(model=STORYTELLER, prompt="The fox", max_tokens=8)
+    task = answer.id.removeprefix("cmpl-")
+    assert real_host.run(task).record["input"]["prompt"] == ["The fox"]
+
+    again = httpx.post(f"{real.url}/workflows/runs", json={"rerun_of": task}).json()
+
+    assert again["output"] == [answer.choices[0].text]
+
+
+def test_an_error_after_the_start_is_a_chunk(
+    serve: Serve, models: ScriptedModels, host: LocalHost
+) -> None:
+    models.hold = ("a",)
+    with client_of(serve()) as client:
+        stream = client.completions.create(model=STORYTELLER, prompt="a", stream=True)
+        assert models.started.acquire(timeout=30)
+        host.runs()[0].cancel()
+        with pytest.raises(openai.APIError, match="was stopped"):
+            list(stream)
+
+
+@pytest.mark.parametrize("stream", [False, True])
+def test_a_client_that_leaves_ends_its_run(
+    serve: Serve, models: ScriptedModels, host: LocalHost, stream: bool
+) -> None:
+    models.hold = ("a",)
+    runs = runs_of(host)
+    server = serve(settings=Settings(port=0, base_path=""))
+    body = {"model": STORYTELLER, "prompt": "a", "stream": stream}
+
+    with raw_request(server, "POST", "/v1/completions", body) as connection:
+        assert models.started.acquire(timeout=30)
+        if stream:
+            assert connection.recv(100).startswith(b"HTTP/1.1 200")
+
+    run = runs.get(timeout=30)
+    assert run.wait(30)
+    assert run.state == "cancelled"
+    assert models.leases == 0
+
+
+@pytest.mark.parametrize("stream", [False, True])
+def test_a_client_that_leaves_while_it_waits_ends_its_run(
+    serve: Serve, models: ScriptedModels, host: LocalHost, stream: bool
+) -> None:
+    models.hold = ("first",)
+    runs = runs_of(host)
+    text = COMPONENT + "  max_concurrent_count: 1\n"
+    server = serve(text, settings=Settings(port=0, base_path=""))
+    with client_of(server) as client:
+        first = client.completions.create(model=STORYTELLER, prompt="first", stream=True)
+        assert runs.get(timeout=30).state == "running"
+        body = {"model": STORYTELLER, "prompt": "second", "stream": stream}
+
+        with raw_request(server, "POST", "/v1/completions", body):
+            second = runs.get(timeout=30)
+
+        assert second.wait(30)
+        assert second.state == "cancelled"
+        assert models.prompts == ["first"]
+        first.close()
+
+
+def runs_of(host: LocalHost) -> queue.SimpleQueue[Run]:
+    """The runs of a host as they are submitted."""
+    runs: queue.SimpleQueue[Run] = queue.SimpleQueue()
+    host.observe(runs.put)
+    return runs
+
+
+# Other clients
+
+
+def test_llm_speaks_to_it(real: Server, tmp_path: Path) -> None:
+    (tmp_path / "extra-openai-models.yaml").write_text(
+        json.dumps(
+            [
+                {
+                    "model_id": name,
+                    "model_name": STORYTELLER,
+                    "api_base": f"{real.origin}/v1",
+                    "completion": name == "text",
+                }
+                for name in ("text", "chat")
+            ]
+        )
+    )
+    environment = {**os.environ, "LLM_USER_PATH": str(tmp_path)}
+
+    def said(*arguments: str) -> str:
+        command = [sys.executable, "-m", "llm", *arguments, "--key", "any"]
+        done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=120)
+        assert done.returncode == 0, done.stderr
+        return done.stdout.strip()
+
+    asked = ["-o", "seed", "7", "-o", "max_tokens", "8"]
+    streamed = said("-m", "chat", "Tell me of a fox", *asked)
+    assert streamed
+    assert streamed == said("-m", "chat", "Tell me of a fox", "--no-stream", *asked)
+    assert said("-m", "text", "Once upon a time", *asked)
+
+
+def test_the_example_of_the_guide_runs(real: Server, capsys: pytest.CaptureFixture[str]) -> None:
+    guide = (Path(__file__).parents[2] / "docs" / "serving.md").read_text("utf-8")
+    found = re.findall(r"^```python\n(.*?)^```", guide, re.M | re.S)
+    example = next(each for each in found if "import OpenAI" in each)
+    exec(example.replace("http://127.0.0.1:8080", real.origin), {})
+    assert capsys.readouterr().out.strip()
