@@ -28,11 +28,16 @@ from playwright.sync_api import (
 )
 from standins.ipykernels import kernelspec
 
+import modelcompose_jupyter
+
 from .pages import Jupyter, Lab, Notebook7, Voila, leave
 from .servers import Server, free_port, serve
 from .traffic import Traffic
 
 VIEWPORT = (1100, 800)
+
+# Where Voila finds the package's own template, also where the package is not installed.
+TEMPLATES = Path(modelcompose_jupyter.__file__).parent / "dashboard" / "share" / "jupyter"
 
 # No page may depend on the network, and none does by accident.
 LOOPBACK_ONLY = "--host-resolver-rules=MAP * ~NOTFOUND, EXCLUDE 127.0.0.1, EXCLUDE localhost"
@@ -93,6 +98,7 @@ def jupyter_environment(tmp_path_factory: pytest.TempPathFactory, settings: Path
         "IPYTHONDIR": str(home / "ipython"),
         "JUPYTER_CONFIG_DIR": str(home / "config"),
         "JUPYTER_DATA_DIR": str(home / "data"),
+        "JUPYTER_PATH": str(TEMPLATES),
         "JUPYTER_RUNTIME_DIR": str(home / "runtime"),
         "JUPYTERLAB_SETTINGS_DIR": str(settings),
         "JUPYTERLAB_WORKSPACES_DIR": str(home / "workspaces"),

@@ -1,0 +1,307 @@
+"""The server of a document's page: Voila with one notebook, one document, and nothing else.
+
+``python -m modelcompose_jupyter.dashboard DOCUMENT`` runs it in the foreground. It says its address
+on standard error when it listens, and little else. The exit status is 1 where it cannot listen and
+2 for bad use.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import os
+import re
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, ClassVar
+
+import psutil
+from jupyter_server.services.contents.largefilemanager import LargeFileManager
+from jupyter_server.utils import url_path_join
+from tornado import web
+from tornado.httpserver import HTTPServer
+from tornado.ioloop import IOLoop, PeriodicCallback
+from tornado.netutil import bind_sockets
+from traitlets import Integer, Unicode, validate
+from traitlets.config import Config
+from voila.app import Voila
+from voila.tornado.handler import TornadoVoilaHandler
+
+from .. import __version__
+from ..document import Document
+from ..errors import ComposeError, UsageError
+from ..server.access import is_loopback
+from ..server.kernel import TOKEN_VARIABLE
+from . import DOCUMENT_VARIABLE, public_document
+from .kernels import ThisInterpreter, VisitorKernels
+from .login import TokenIdentity, with_own_form
+
+_FOLDER = Path(__file__).parent
+_NOTEBOOK = _FOLDER / "served" / "page.ipynb"
+
+# The frontend extensions that draw widgets; a user's others have nothing to do in a page.
+_EXTENSIONS = [
+    "anywidget",
+    "@jupyter-widgets/jupyterlab-manager",
+    "@voila-dashboards/widgets-manager8",
+]
+
+# A page asks no other host for anything, whatever a model writes into it.
+_POLICY = (
+    "default-src 'self' data: blob: 'unsafe-inline' 'unsafe-eval'; "
+    "frame-ancestors 'self'; form-action 'self'; base-uri 'self'"
+)
+
+# Seconds. Who leaves says so; only who is cut off is waited for, some time.
+_START_SECONDS = 120
+_LOST_SECONDS = 600
+_LOOK_SECONDS = 60
+_PING_SECONDS = 30
+_PARENT_SECONDS = 1.0
+
+
+class Dashboard(Voila):
+    """Serves the page of one document at its base URL."""
+
+    name = "modelcompose-dashboard"
+    version = __version__
+    description = "Serve the page of a document: python -m modelcompose_jupyter.dashboard DOCUMENT"
+    examples = "python -m modelcompose_jupyter.dashboard model-compose.yml --port 8081"
+    flags: ClassVar[dict[str, Any]] = {"debug": Voila.flags["debug"]}
+    aliases: ClassVar[dict[str, str]] = {
+        "ip": "Voila.ip",
+        "port": "Voila.port",
+        "base-url": "Voila.base_url",
+        "theme": "VoilaConfiguration.theme",
+        "token-file": "Dashboard.token_file",
+        "parent": "Dashboard.parent_pid",
+    }
+
+    token_file = Unicode(
+        help=f"A file that holds the token; else the environment variable {TOKEN_VARIABLE}."
+    ).tag(config=True)
+    parent_pid = Integer(0, help="A process to end with; 0 is none.").tag(config=True)
+
+    @validate("base_url")
+    def _with_slashes(self, proposal: Any) -> str:
+        path = str(proposal["value"]).strip("/")
+        return f"/{path}/" if path else "/"
+
+    def initialize(self, argv: Sequence[str] | None = None) -> None:
+        """Read the command line.
+
+        Raises:
+            UsageError: no document, or an address that may not be listened at without a token.
+        """
+        self.notebook_path = str(_NOTEBOOK)
+        self.update_config(_defaults())
+        super().initialize(argv)
+        if len(self.extra_args) != 1:
+            raise UsageError("name one document", hint=self.description)
+        document = Path(self.extra_args[0]).resolve()
+        if not document.is_file():
+            raise UsageError(f"there is no file {self.extra_args[0]}")
+        os.environ[DOCUMENT_VARIABLE] = str(document)
+        self._read_token()
+        for log in (self.log, *map(logging.getLogger, ("tornado.general", "tornado.application"))):
+            log.addFilter(_WithoutQueries())
+        configuration = self.voila_configuration
+        if configuration.theme == "light":
+            configuration.theme = "JupyterLab Light"  # the template takes "light" for unsaid
+        configuration.prelaunch_hook = lambda request, notebook, cwd: _titled(notebook, document)
+
+    def _read_token(self) -> None:
+        token = os.environ.pop(TOKEN_VARIABLE, "")  # kernels need not know it
+        if self.token_file:
+            try:
+                token = Path(self.token_file).read_text(encoding="utf-8").strip()
+            except (OSError, UnicodeDecodeError) as error:
+                raise UsageError(f"cannot read the token's file: {error}") from None
+        self.token = token or None
+        if self.token is None and not is_loopback(self.ip):
+            raise UsageError(
+                f"a page at {self.ip or '0.0.0.0'} can be reached from other computers "
+                "and needs a token",
+                hint=f"Set {TOKEN_VARIABLE}, or give --token-file.",
+            )
+
+    def init_settings(self) -> dict[str, Any]:
+        settings: dict[str, Any] = super().init_settings()
+        self.contents_manager = _OnePage(parent=self, root_dir=str(_NOTEBOOK.parent))
+        settings["contents_manager"] = self.contents_manager
+        settings["jinja2_env"] = with_own_form(settings["jinja2_env"])
+        settings["log_function"] = _log_failure
+        settings["headers"] = {
+            "Content-Security-Policy": _POLICY,
+            "Referrer-Policy": "same-origin",
+        }
+        settings["ws_ping_interval"] = settings["ws_ping_timeout"] = _PING_SECONDS * 1000
+        settings["compress_response"] = not is_loopback(self.ip)
+        # At the loopback, only names of it: a foreign page may have had its own point there.
+        settings["allow_remote_access"] = not is_loopback(self.ip)
+        settings["local_hostnames"] = ["localhost", self.ip]
+        return settings
+
+    def init_handlers(self) -> list[Any]:
+        """Voila's, less those that hand out files, with our own page in place of its."""
+        root = self.server_url
+        handlers: list[Any] = []
+        for pattern, handler, *options in super().init_handlers():
+            if handler is TornadoVoilaHandler:
+                handlers.append((root, _PageHandler, *options))
+            elif "/voila/files/" not in pattern:
+                below = pattern if pattern.startswith(root) else url_path_join(root, pattern)
+                handlers.append((below, handler, *options))
+        if root != "/":
+            handlers.append((root.rstrip("/"), web.RedirectHandler, {"url": root}))
+        return handlers
+
+    def listen(self) -> None:
+        """Listen at this port and no other, and serve until a signal or the parent's end."""
+        try:
+            sockets = bind_sockets(self.port, self.ip)
+        except OSError as error:
+            self.stop()
+            raise ComposeError(
+                f"cannot listen at {self.ip}:{self.port}: {(error.strerror or str(error)).lower()}",
+                hint="Choose another port with --port.",
+            ) from None
+        self.set_trait("port", sockets[0].getsockname()[1])
+        server = HTTPServer(self.app)
+        server.add_sockets(sockets)
+        self.ioloop = IOLoop.current()
+        parent = self._watch_parent()
+        _say(f"page: {self.connection_url}")
+        try:
+            self.ioloop.start()
+        except KeyboardInterrupt:
+            pass
+        finally:
+            if parent is not None:
+                parent.stop()
+            server.stop()
+            self.stop()
+
+    def _watch_parent(self) -> PeriodicCallback | None:
+        """End when the parent has ended, also when it was killed and could say nothing."""
+        if not self.parent_pid:
+            return None
+        try:
+            parent = psutil.Process(self.parent_pid)
+        except psutil.NoSuchProcess:
+            self.ioloop.add_callback(self.ioloop.stop)
+            return None
+
+        def look() -> None:
+            with contextlib.suppress(psutil.NoSuchProcess):
+                if parent.is_running() and parent.status() != psutil.STATUS_ZOMBIE:
+                    return
+            self.ioloop.stop()
+
+        watch = PeriodicCallback(look, _PARENT_SECONDS * 1000)
+        watch.start()
+        return watch
+
+
+class _PageHandler(TornadoVoilaHandler):
+    """The page. Its cookie is what a page that is left proves itself with, to end its kernel."""
+
+    kernel_id: str | None = None
+
+    @web.authenticated
+    async def get(self, path: str | None = None) -> None:
+        _ = self.xsrf_token  # sets the cookie
+        await super().get(path)
+
+    def on_finish(self) -> None:
+        super().on_finish()
+        if self.kernel_id is not None:
+            self.kernel_manager.expect_page(self.kernel_id)
+
+
+class _OnePage(LargeFileManager):
+    """Reads the notebook, which is the package's own and has no outputs to distrust."""
+
+    def mark_trusted_cells(self, nb: Any, path: str = "") -> None:
+        pass
+
+
+def _defaults() -> Config:
+    """Configuration that the command line may change."""
+    return Config(
+        {
+            "Voila": {
+                "ip": "127.0.0.1",
+                "port": 8081,
+                "open_browser": False,
+                "config_file_paths": [],  # what configures the user's Voila is not for this one
+                "log_level": logging.WARNING,
+                "identity_provider_class": TokenIdentity,
+            },
+            "VoilaConfiguration": {
+                "template": "modelcompose",
+                "theme": "system",
+                "allow_template_override": "NO",
+                "extension_allowlist": _EXTENSIONS,
+                "file_allowlist": [],
+                "kernel_spec_manager_class": ThisInterpreter,
+                "multi_kernel_manager_class": VisitorKernels,
+            },
+            "VoilaExecutor": {"timeout": _START_SECONDS},
+            "MappingKernelManager": {
+                "cull_idle_timeout": _LOST_SECONDS,
+                "cull_interval": _LOOK_SECONDS,
+            },
+        }
+    )
+
+
+def _titled(notebook: Any, document: Path) -> Any:
+    """The notebook with the document's title, as it is when somebody opens the page."""
+    with contextlib.suppress(ComposeError):  # the page itself says what is wrong
+        notebook.metadata.title = title(public_document(document)) or notebook.metadata.title
+    return notebook
+
+
+def title(document: Document) -> str | None:
+    """What a page of a document is called: as its only public workflow, else as the document."""
+    public = [each for each in document.workflows if not each.private]
+    only = public[0].title if len(public) == 1 else None
+    return only or document.name
+
+
+def _log_failure(handler: web.RequestHandler) -> None:
+    """Requests are logged where the server failed, without their queries."""
+    if handler.get_status() >= 500:
+        request = handler.request
+        logging.getLogger("tornado.access").error(
+            "%d %s %s", handler.get_status(), request.method, request.path
+        )
+
+
+class _WithoutQueries(logging.Filter):
+    """Takes queries out of what is logged: they hold tokens, and what people ask models."""
+
+    def filter(self, record: logging.LogRecord) -> bool:
+        record.msg, record.args = re.sub(r"\?[^\s'\")]+", "?…", record.getMessage()), None
+        return True
+
+
+def _say(line: str) -> None:
+    sys.stderr.write(line + "\n")
+    sys.stderr.flush()
+
+
+def main(argv: Sequence[str] | None = None) -> None:
+    """Serve a page until it is stopped."""
+    # The template is the package's own, also where its copy among Jupyter's data is not there.
+    known = os.environ.get("JUPYTER_PATH")
+    os.environ["JUPYTER_PATH"] = os.pathsep.join(
+        filter(None, [str(_FOLDER / "share" / "jupyter"), known])
+    )
+    try:
+        Dashboard.launch_instance(argv)
+    except ComposeError as error:
+        _say(str(error))
+        sys.exit(2 if isinstance(error, UsageError) else 1)

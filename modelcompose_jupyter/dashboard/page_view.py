@@ -1,0 +1,122 @@
+"""The page of a document as a widget: a panel for each workflow, and what is to be known of it.
+
+Its parts are written by the kernel's threads alone, except for what the panels show of runs.
+"""
+
+from __future__ import annotations
+
+from html import escape
+from pathlib import Path
+from typing import Any
+
+import anywidget
+import ipywidgets
+import traitlets
+
+from ..callable import Workflow
+from ..document import Document
+from ..errors import ComposeError, InputError
+from ..widgets import inputs as fields
+from ..widgets.panel import Panel
+from ..widgets.snippets import as_curl
+from .query import Query
+
+_FOLDER = Path(__file__).parent
+
+
+class PageView(ipywidgets.VBox):
+    """The public workflows of a document, one below the other tab.
+
+    Attributes:
+        panels: the panels by the workflows' ids.
+
+    Args:
+        document: what to show.
+        query: of the page's address, without its ``?``.
+        headings: whether the title of the only workflow stands in its panel.
+
+    Raises:
+        InputError: no workflow of the document is public.
+        ComposeError: the host that is to run the workflows is gone.
+    """
+
+    def __init__(self, document: Document, query: str = "", *, headings: bool = True) -> None:
+        asked = Query(query)
+        public = {each.id: each for each in document.workflows if not each.private}
+        if not public:
+            raise InputError(
+                "the document has no public workflow", hint="Leave 'private: true' out of one."
+            )
+        chosen = asked.choose(document, public)
+        workflows = {id: Workflow(document, id) for id in public}
+        _ = workflows[chosen].host  # attached now: commands to copy name its address
+        self.panels = {id: each.panel() for id, each in workflows.items()}
+        asked.fill(self.panels[chosen].inputs)
+        parts = [_part(self.panels[id], each) for id, each in workflows.items()]
+        if len(parts) > 1:
+            titles = [each.title or each.id for each in workflows.values()]
+            index = list(workflows).index(chosen)
+            parts = [ipywidgets.Tab(parts, titles=titles, selected_index=index)]
+        super().__init__([_style(), *_notes(asked.notes), *parts])
+        self.add_class("modelcompose-page")
+        if not headings:
+            self.add_class("modelcompose-untitled")
+
+
+class About(anywidget.AnyWidget):
+    """How a workflow works and how to call it over HTTP, both folded away."""
+
+    _esm = _FOLDER / "about.js"
+
+    diagram = traitlets.Unicode(help="The jobs as SVG.").tag(sync=True)
+    curl = traitlets.Unicode(help="A command that runs the workflow.").tag(sync=True)
+
+
+def failure(error: ComposeError) -> ipywidgets.VBox:
+    """An error in place of a page."""
+    text = f'<pre class="modelcompose-error" role="alert">{escape(str(error))}</pre>'
+    shown = ipywidgets.VBox([_style(), ipywidgets.HTML(text)])
+    shown.add_class("modelcompose-page")
+    return shown
+
+
+def _part(panel: Panel, workflow: Workflow) -> ipywidgets.VBox:
+    """A workflow's panel and what is to be known of it; the command follows the inputs."""
+    about = About(diagram=workflow.diagram.svg)
+
+    def show_command(_: Any = None) -> None:
+        try:
+            values = fields.read(panel.inputs)
+        except InputError:
+            return  # half-typed JSON: the command before it stays
+        missing = {name: "…" for name, each in workflow.inputs.items() if each.required}
+        about.curl = as_curl(workflow.document, workflow.id, {**missing, **values})
+
+    show_command()
+    for name in panel.inputs:
+        panel.inputs[name].observe(show_command, "value")
+    part = ipywidgets.VBox([panel, about])
+    part.add_class("modelcompose-part")
+    return part
+
+
+def _notes(errors: list[ComposeError]) -> list[ipywidgets.HTML]:
+    """What of the address could not be used."""
+    if not errors:
+        return []
+    lines = (f"{each.message}. {each.hint or ''}".rstrip() for each in errors)
+    items = "".join(f"<li>{escape(line)}</li>" for line in lines)
+    return [
+        ipywidgets.HTML(
+            '<div class="modelcompose-notes" role="note">'
+            f"In the address of this page:<ul>{items}</ul></div>"
+        )
+    ]
+
+
+def _style() -> ipywidgets.HTML:
+    """The style sheet, also where no template has one."""
+    sheet = (_FOLDER / "page.css").read_text(encoding="utf-8")
+    style = ipywidgets.HTML(f"<style>{sheet}</style>")
+    style.layout.display = "none"
+    return style

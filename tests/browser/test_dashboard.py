@@ -1,0 +1,268 @@
+"""The page of a document as its visitors see it, and notebooks in the package's template."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Iterator
+from pathlib import Path
+
+import psutil
+import pytest
+from dashboard.serving import dashboard, kernels
+from playwright.sync_api import Page, expect
+
+from .pages import SECONDS, Voila, leave
+from .servers import Server
+from .test_panel import Panel
+
+ONE = """\
+component:
+  type: model
+  task: text-generation
+  model: bundled:storyteller
+  text: ${input.prompt as text @(description How the story begins)}
+  max_output_length: ${input.length as slider/5,400,5 | 10}
+  temperature: ${input.temperature as number | 0.7}
+workflow:
+  title: Tell a story
+  description: A short story goes on from your first words.
+"""
+SEVERAL = """\
+name: A desk for writers
+component:
+  type: model
+  task: text-generation
+  model: bundled:storyteller
+  text: ${input.prompt as text}
+  max_output_length: 5
+workflows:
+  - id: story
+    title: Tell a story
+    default: true
+    job: {}
+  - id: letter
+    title: Write a letter
+    job: {}
+  - id: secret
+    title: A secret
+    private: true
+    job: {}
+"""
+NOTEBOOKS = Path(__file__).parents[2] / "notebooks"
+
+
+@pytest.fixture(scope="module")
+def one(browser: object, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
+    with dashboard(tmp_path_factory.mktemp("one"), ONE) as server:
+        yield server
+
+
+@pytest.fixture(scope="module")
+def several(browser: object, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
+    with dashboard(tmp_path_factory.mktemp("several"), SEVERAL) as server:
+        yield server
+
+
+def visit(page: Page, url: str) -> Panel:
+    """Open a page and wait until it can be used; its panel, or that of the open tab."""
+    page.goto(url, timeout=SECONDS * 1000)
+    panel = Panel(page.locator(".modelcompose-panel:visible"))
+    expect(page.locator("#mc-loading")).to_have_count(0)
+    return panel
+
+
+def ground(page: Page) -> int:
+    """How bright the page is, from 0 to 765."""
+    colour = page.evaluate("getComputedStyle(document.body).backgroundColor")
+    return sum(map(int, re.findall(r"\d+", colour)[:3]))
+
+
+def test_a_visitor_enters_a_prompt_and_gets_its_text(
+    one: Server, page: Page, errors: list[str], elsewhere: list[str]
+) -> None:
+    panel = visit(page, one.url)
+    expect(page).to_have_title("Tell a story")
+    expect(page.get_by_role("heading", level=1)).to_have_text("Tell a story")
+    expect(page.get_by_role("heading", level=3)).to_be_hidden()  # the same once more
+    expect(page.get_by_text("A short story goes on")).to_be_visible()
+    panel.start("Once upon a time")
+    panel.is_in("completed")
+    expect(panel.status).to_have_text(re.compile(r"^length · 10 tokens"))
+    expect(page.locator(".mc-lost")).to_be_hidden()
+    assert not errors
+    assert not elsewhere
+
+
+def test_what_is_to_be_known_is_folded_away(one: Server, page: Page) -> None:
+    panel = visit(page, one.url)
+    command = page.get_by_text("curl -X POST")
+    expect(command).to_be_hidden()
+    page.get_by_text("Call it over HTTP").click()
+    panel.prompt.fill("A dragon")
+    panel.prompt.blur()
+    expect(command).to_have_text(re.compile(r'"prompt": "A dragon"'))
+    page.get_by_role("button", name="Copy", exact=True).click()
+    expect(page.get_by_role("button", name="Copied")).to_be_visible()
+    page.get_by_text("How it works").click()
+    expect(page.locator(".modelcompose-diagram svg")).to_be_visible()
+
+
+def test_an_address_fills_in_the_inputs_and_wrong_values_are_a_note(
+    one: Server, page: Page, errors: list[str]
+) -> None:
+    panel = visit(page, f"{one.url}/?prompt=A%20dragon&length=5&temperature=hot&tone=sad")
+    expect(panel.prompt).to_have_value("A dragon")
+    note = page.get_by_role("note")
+    expect(note).to_contain_text("input 'temperature': \"hot\" is not a number")
+    expect(note).to_contain_text("there is no input 'tone'")
+    panel.run.click()
+    expect(panel.status).to_have_text(re.compile("^length · 5 tokens"))
+    assert not errors
+
+
+def test_several_workflows_are_tabs(several: Server, page: Page, errors: list[str]) -> None:
+    visit(page, several.url)
+    expect(page.get_by_role("heading", level=1)).to_have_text("A desk for writers")
+    expect(page.get_by_role("tab")).to_have_text(["Tell a story", "Write a letter"])
+    page.get_by_role("tab", name="Write a letter").click()
+    panel = Panel(page.locator(".modelcompose-panel:visible"))
+    panel.start("Dear friend")
+    panel.is_in("completed")
+    assert not errors
+
+
+def test_an_address_opens_a_workflow(several: Server, page: Page) -> None:
+    panel = visit(page, f"{several.url}/?workflow=letter&prompt=Dear%20friend")
+    expect(page.get_by_role("tab", selected=True)).to_have_text("Write a letter")
+    expect(panel.prompt).to_have_value("Dear friend")
+
+
+@pytest.mark.viewport(400, 800)
+@pytest.mark.parametrize("address", ["one", "several"])
+def test_a_phone_shows_all_of_it(address: str, request: pytest.FixtureRequest, page: Page) -> None:
+    server = request.getfixturevalue(address)
+    panel = visit(page, f"{server.url}/?tone=sad")
+    for each in page.locator("summary:visible").all():
+        each.click()
+    panel.start("Once upon a time")
+    panel.is_in("completed")
+    assert page.evaluate("document.documentElement.scrollWidth") == 400
+    box = panel.run.bounding_box()
+    assert box is not None and box["height"] >= 28
+
+
+def test_the_page_is_dark_where_the_system_is_and_follows_it(one: Server, page: Page) -> None:
+    page.emulate_media(color_scheme="dark")
+    visit(page, one.url)
+    assert ground(page) < 150
+    expect(page.locator("body")).to_have_attribute("data-jp-theme-light", "false")
+    page.emulate_media(color_scheme="light")
+    expect(page.locator("body")).to_have_attribute("data-jp-theme-light", "true")
+    assert ground(page) > 650
+
+
+@pytest.mark.parametrize(("system", "asked"), [("light", "dark"), ("dark", "light")])
+def test_an_address_can_ask_for_dark_and_for_light(
+    one: Server, page: Page, system: str, asked: str
+) -> None:
+    page.emulate_media(color_scheme="dark" if system == "dark" else "light")
+    visit(page, f"{one.url}/?theme={asked}")
+    assert (ground(page) < 150) == (asked == "dark")
+    light = "false" if asked == "dark" else "true"
+    expect(page.locator("body")).to_have_attribute("data-jp-theme-light", light)
+
+
+@pytest.mark.parametrize(("system", "asked"), [("light", "dark"), ("dark", "light")])
+def test_whoever_serves_the_page_can_ask_for_dark_and_for_light(
+    tmp_path: Path, page: Page, system: str, asked: str
+) -> None:
+    page.emulate_media(color_scheme="dark" if system == "dark" else "light")
+    with dashboard(tmp_path, ONE, f"--theme={asked}") as server:
+        visit(page, server.url)
+        assert (ground(page) < 150) == (asked == "dark")
+        leave(page)
+
+
+def test_the_kernel_ends_when_its_visitor_leaves(tmp_path: Path, page: Page) -> None:
+    with dashboard(tmp_path, ONE) as server:
+        visit(page, server.url)
+        (kernel,) = kernels(server)
+        leave(page)
+        assert not psutil.wait_procs([kernel], timeout=SECONDS)[1]
+        assert "XSRF" not in server.log.read_text()
+
+
+def test_a_kernel_ends_whose_page_is_lost_and_none_whose_page_is_open(
+    tmp_path: Path, page: Page
+) -> None:
+    soon = [f"--MappingKernelManager.cull_{name}=1" for name in ("idle_timeout", "interval")]
+    with dashboard(tmp_path, ONE, *soon) as server:
+        panel = visit(page, server.url)
+        (kept,) = kernels(server)
+        other = page.context.new_page()
+        visit(other, server.url)
+        (lost,) = {*kernels(server)} - {kept}
+        other.close()  # without a word, as a computer that is cut off
+        assert not psutil.wait_procs([lost], timeout=SECONDS)[1]
+        panel.start("Once")  # whose kernel has been idle for longer
+        leave(page)
+
+
+def test_visitors_have_kernels_of_their_own(tmp_path: Path, page: Page) -> None:
+    with dashboard(tmp_path, ONE) as server:
+        first = visit(page, f"{server.url}/?prompt=A%20dragon")
+        other = page.context.new_page()
+        second = visit(other, f"{server.url}/?prompt=An%20owl")
+        assert len(kernels(server)) == 2
+        expect(first.prompt).to_have_value("A dragon")
+        expect(second.prompt).to_have_value("An owl")
+        leave(other)
+        other.close()
+        first.run.click()
+        first.is_in("completed")
+        leave(page)
+
+
+def test_a_page_says_that_its_kernel_is_gone(tmp_path: Path, page: Page) -> None:
+    with dashboard(tmp_path, ONE) as server:
+        visit(page, server.url)
+        lost = page.get_by_text("This page has lost its connection.")
+        expect(lost).to_be_hidden()
+        kernels(server)[0].kill()
+        expect(lost).to_be_visible()
+        lost.get_by_role("link").click()
+        panel = Panel(page.locator(".modelcompose-panel:visible"))
+        expect(lost).to_be_hidden()
+        panel.start("Once")
+        server.process.kill()
+        expect(lost).to_be_visible()
+
+
+def test_a_wrong_document_is_told_on_the_page(
+    tmp_path: Path, page: Page, errors: list[str]
+) -> None:
+    with dashboard(tmp_path, ONE.replace("temperature:", "temprature:")) as server:
+        page.goto(server.url)
+        told = page.get_by_role("alert").filter(has_text="temprature")
+        expect(told).to_contain_text("story.yml:7:3")
+        expect(told).to_contain_text("Did you mean 'temperature'?")
+        assert str(server.folder) not in page.content()
+        leave(page)
+    assert not errors
+
+
+@pytest.mark.parametrize("name", ["sliders", "templates"])
+def test_example_notebooks_are_pages_in_the_template(
+    voila: Voila, name: str, errors: list[str], elsewhere: list[str]
+) -> None:
+    notebook = NOTEBOOKS / f"{name}.ipynb"
+    folder = voila.folder
+    (folder / f"{name}.yml").write_bytes((NOTEBOOKS / f"{name}.yml").read_bytes())
+    opened = voila.open(notebook, template="modelcompose")
+    title = json.loads(notebook.read_text("utf-8"))["cells"][0]["source"][0].strip("# \n")
+    expect(opened.page.get_by_role("heading", level=1)).to_contain_text(title)
+    expect(opened.page.get_by_role("button", name="Run Workflow").first).to_be_visible()
+    expect(opened.page.get_by_text("%%compose")).to_have_count(0)
+    assert not errors
+    assert not elsewhere

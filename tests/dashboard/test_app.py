@@ -1,0 +1,251 @@
+"""The server of the page: what it serves and what it does not, to whom, and when it ends."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import socket
+import subprocess
+import sys
+import tomllib
+from collections.abc import Iterator
+from pathlib import Path
+
+import httpx
+import psutil
+import pytest
+from browser.servers import Server
+
+from modelcompose_jupyter.dashboard.app import Dashboard
+
+from .serving import COMMAND, dashboard, kernels
+
+DOCUMENT = """\
+component:
+  type: model
+  task: text-generation
+  model: bundled:storyteller
+  text: ${input.prompt as text}
+workflow:
+  title: Tell a story
+"""
+ROOT = Path(__file__).parents[2]
+SECONDS = 60
+EVIL = {"Host": "evil.example"}
+UPGRADE = {
+    "Connection": "Upgrade",
+    "Upgrade": "websocket",
+    "Sec-WebSocket-Version": "13",
+    "Sec-WebSocket-Key": "AAAAAAAAAAAAAAAAAAAAAA==",
+}
+
+
+@pytest.fixture(scope="module")
+def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
+    with dashboard(tmp_path_factory.mktemp("dashboard"), DOCUMENT) as server:
+        yield server
+
+
+def get(url: str, **headers: str) -> httpx.Response:
+    return httpx.get(url, headers=headers, timeout=SECONDS)
+
+
+def kernel_of(page: httpx.Response) -> str:
+    found = re.search(r'"kernelId": "([\w-]+)"', page.text)
+    assert found, page.text
+    return found[1]
+
+
+def test_the_page_is_at_the_root_and_is_called_as_its_workflow(server: Server) -> None:
+    page = get(f"{server.url}/?prompt=Once")
+    assert page.status_code == 200
+    assert "<title>Tell a story</title>" in page.text
+    assert "<h1>Tell a story</h1>" in page.text
+    assert "application/vnd.jupyter.widget-view+json" in page.text
+    assert 'class="jp-Cell-inputWrapper"' not in page.text
+    assert "https://" not in re.sub(r"<!--.*?-->|\* @see .*", "", page.text)
+
+
+def test_it_says_where_it_is_and_nothing_else(server: Server) -> None:
+    assert server.log.read_text().splitlines()[0] == f"page: {server.url}/"
+
+
+@pytest.mark.parametrize(
+    "path",
+    [
+        "story.yml",
+        "picture.png",
+        "page.ipynb",
+        "voila/files/story.yml",
+        "voila/files/picture.png",
+        "voila/files/page.ipynb",
+        "voila/tree",
+        "voila/render/page.ipynb",
+        "voila/api/contents/",
+        "api/contents",
+        "api/kernels",
+        "api/terminals",
+        "tree",
+        "files/story.yml",
+        "voila/static/..%2f..%2f..%2fstory.yml",
+    ],
+)
+def test_nothing_but_the_page_is_served(server: Server, path: str) -> None:
+    assert get(f"{server.url}/{path}").status_code in (403, 404)
+
+
+def test_kernels_are_of_this_interpreter_and_have_no_torch(server: Server) -> None:
+    page = get(server.url)
+    kernel = kernels(server)[-1]
+    assert kernel.cmdline()[0] == sys.executable
+    if sys.platform == "linux":
+        assert not [each.path for each in kernel.memory_maps() if "torch" in each.path]
+    assert kernel.environ()["MODELCOMPOSE_DOCUMENT"] == str(server.folder / "story.yml")
+    assert kernel_of(page)
+
+
+def test_names_of_other_hosts_are_refused(server: Server) -> None:
+    kernel = kernel_of(get(server.url))
+    for path in ("", f"api/kernels/{kernel}"):
+        assert get(f"{server.url}/{path}", **EVIL).status_code == 403
+    channels = f"{server.url}/api/kernels/{kernel}/channels"
+    assert get(channels, **UPGRADE, **EVIL).status_code == 403
+    assert get(channels, **UPGRADE, Origin="http://evil.example").status_code == 403
+    assert get(f"{server.url}/api/kernels/{kernel}", Host="localhost").status_code == 200
+
+
+def test_only_the_page_itself_can_end_its_kernel(server: Server) -> None:
+    with httpx.Client(timeout=SECONDS) as client:
+        kernel = kernel_of(client.get(server.url))
+        url = f"{server.url}/voila/api/shutdown/{kernel}"
+        assert client.post(url).status_code == 403
+        assert client.post(url, data={"_xsrf": "guessed"}).status_code == 403
+        cookie = client.cookies["_xsrf"]
+        foreign = {"Origin": "http://evil.example"}
+        assert client.post(url, data={"_xsrf": cookie}, headers=foreign).status_code in (403, 404)
+        assert client.post(url, data={"_xsrf": cookie}).status_code == 204
+        assert client.get(f"{server.url}/api/kernels/{kernel}").status_code == 404
+
+
+def test_a_document_is_read_anew_for_each_visitor(tmp_path: Path) -> None:
+    with dashboard(tmp_path, DOCUMENT) as server:
+        document = server.folder / "story.yml"
+        document.write_text(DOCUMENT.replace("Tell a story", "Now & then"), encoding="utf-8")
+        assert "<h1>Now &amp; then</h1>" in get(server.url).text
+        document.write_text("component: [", encoding="utf-8")
+        page = get(server.url)
+        assert page.status_code == 200
+        assert "<h1>Workflows</h1>" in page.text
+
+
+def test_kernels_of_pages_that_nobody_opens_end(tmp_path: Path) -> None:
+    with dashboard(tmp_path, DOCUMENT, "--VisitorKernels.connect_seconds=0.1") as server:
+        kernel = kernel_of(get(server.url))
+        _, alive = psutil.wait_procs(kernels(server), timeout=SECONDS)
+        assert not alive
+        assert get(f"{server.url}/api/kernels/{kernel}").status_code == 404
+
+
+def test_other_addresses_need_a_token_which_is_told_nowhere(tmp_path: Path) -> None:
+    (tmp_path / "token").write_text("sesame\n")
+    options = ("--ip=0.0.0.0", "--base-url=stories", f"--token-file={tmp_path / 'token'}")
+    with dashboard(tmp_path, DOCUMENT, *options) as server:
+        url = f"{server.url}/stories/"
+        with httpx.Client(timeout=SECONDS, follow_redirects=True) as client:
+            form = client.get(url[:-1], params={"prompt": "Once"})
+            assert "This page needs a token" in form.text
+            field = {"_xsrf": client.cookies["_xsrf"]}
+            wrong = client.post(form.url, data={**field, "password": "open"})
+            assert wrong.status_code == 401
+            assert "That is not the token" in wrong.text
+            assert (
+                "Tell a story" in client.post(form.url, data={**field, "password": "sesame"}).text
+            )
+            assert "Tell a story" in client.get(url).text
+        assert "needs a token" in httpx.get(url, follow_redirects=True).text
+        assert httpx.get(url, params={"token": "sesame"}, timeout=SECONDS).status_code == 200
+        httpx.get(f"{url}voila/templates/x", params={"token": "sesame"})  # which Voila fails at
+        assert "sesame" not in kernels(server)[0].environ().values()
+        log = server.log.read_text()
+        assert "voila/templates/x?…" in log
+        assert "sesame" not in log
+
+
+def test_a_token_may_come_from_the_environment(tmp_path: Path) -> None:
+    with dashboard(tmp_path, DOCUMENT, MODELCOMPOSE_TOKEN="sesame") as server:
+        assert "needs a token" in httpx.get(server.url, follow_redirects=True).text
+        assert get(server.url, Authorization="token sesame").status_code == 200
+        assert "MODELCOMPOSE_TOKEN" not in kernels(server)[0].environ()
+
+
+def run(folder: Path, *options: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [*COMMAND, *options], cwd=folder, capture_output=True, text=True, timeout=SECONDS
+    )
+
+
+def test_a_busy_port_is_an_error_and_no_other_is_taken(tmp_path: Path) -> None:
+    (tmp_path / "story.yml").write_text(DOCUMENT)
+    with socket.create_server(("127.0.0.1", 0)) as busy:
+        port = busy.getsockname()[1]
+        done = run(tmp_path, "story.yml", f"--port={port}")
+    assert done.returncode == 1
+    assert done.stderr.startswith(f"cannot listen at 127.0.0.1:{port}: ")
+    assert "--port" in done.stderr
+    assert len(done.stderr.splitlines()) == 2
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ([], "name one document"),
+        (["nothing.yml"], "there is no file nothing.yml"),
+        (["story.yml", "--ip=0.0.0.0"], "a page at 0.0.0.0 can be reached from other computers"),
+        (["story.yml", "--ip="], "needs a token"),
+        (["story.yml", "--token-file=nothing"], "cannot read the token's file"),
+    ],
+)
+def test_bad_use_is_told_in_a_sentence(tmp_path: Path, options: list[str], message: str) -> None:
+    (tmp_path / "story.yml").write_text(DOCUMENT)
+    done = run(tmp_path, *options)
+    assert done.returncode == 2
+    assert message in done.stderr
+    assert "Traceback" not in done.stderr
+
+
+def test_it_ends_with_the_process_that_started_it_and_so_do_its_kernels(tmp_path: Path) -> None:
+    parent = subprocess.Popen([sys.executable, "-c", "input()"], stdin=subprocess.PIPE)
+    with dashboard(tmp_path, DOCUMENT, f"--parent={parent.pid}") as server:
+        get(server.url)
+        processes = [psutil.Process(server.process.pid), *kernels(server)]
+        assert len(processes) == 2
+        parent.kill()
+        parent.wait()
+        server.process.wait(SECONDS)
+        assert not psutil.wait_procs(processes, timeout=SECONDS)[1]
+
+
+@pytest.mark.skipif(os.name == "nt", reason="Windows has no such signal")
+def test_a_signal_ends_it_and_its_kernels(tmp_path: Path) -> None:
+    with dashboard(tmp_path, DOCUMENT) as server:
+        get(server.url)
+        (kernel,) = kernels(server)
+        server.process.terminate()
+        assert server.process.wait(SECONDS) == 0
+        assert not psutil.wait_procs([kernel], timeout=SECONDS)[1]
+
+
+def test_the_template_is_installed_where_voila_looks() -> None:
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))
+    installed = project["tool"]["hatch"]["build"]["targets"]["wheel"]["shared-data"]
+    (source,) = (source for source, target in installed.items() if target == "share/jupyter")
+    template = ROOT / source / "voila" / "templates" / "modelcompose"
+    assert json.loads((template / "conf.json").read_text())["base_template"] == "lab"
+    assert (template / "index.html.j2").is_file()
+
+
+def test_the_guide_names_every_option() -> None:
+    guide = (ROOT / "docs" / "dashboard.md").read_text(encoding="utf-8")
+    named = set(re.findall(r"`--([\w-]+)`", guide))
+    assert named == set(Dashboard.aliases)

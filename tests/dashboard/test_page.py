@@ -1,0 +1,222 @@
+"""The page as a widget: what it shows of a document, and what an address fills in."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import ipywidgets
+import pytest
+from standins.kernel import kernel
+
+from modelcompose_jupyter.dashboard import page
+from modelcompose_jupyter.dashboard.page_view import About, PageView
+from modelcompose_jupyter.errors import UsageError
+from modelcompose_jupyter.widgets.panel import Panel
+
+ONE = """\
+component:
+  type: model
+  task: text-generation
+  model: bundled:storyteller
+  text: ${input.prompt as text}
+  max_output_length: ${input.length as slider/10,400,10 | 60}
+  temperature: ${input.temperature as number | 0.7}
+  seed: ${input.seed as integer | null}
+  do_sample: ${input.sample as boolean | true}
+  stop_sequences: ${input.stops as string[] | []}
+workflow:
+  title: Tell a <story>
+"""
+SEVERAL = """\
+component:
+  type: model
+  task: text-generation
+  model: bundled:storyteller
+  text: ${input.prompt as text} ${input.workflow as text | ""}
+workflows:
+  - id: first
+    title: The first
+    job: {}
+  - id: second
+    default: true
+    job: {}
+  - id: hidden
+    private: true
+    job: {}
+"""
+
+
+@pytest.fixture
+def document(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Any:
+    """Writes a document, names it in the environment, and sets a page's query."""
+
+    def write(text: str = ONE, query: str = "") -> Path:
+        path = tmp_path / "secret place" / "story.yml"
+        path.parent.mkdir(exist_ok=True)
+        path.write_text(text, encoding="utf-8")
+        monkeypatch.setenv("MODELCOMPOSE_DOCUMENT", str(path))
+        monkeypatch.setenv("QUERY_STRING", query)
+        return path
+
+    return write
+
+
+def parts(widget: Any, kind: type) -> Iterator[Any]:
+    """The widgets of a kind in a widget."""
+    if isinstance(widget, kind):
+        yield widget
+    for child in getattr(widget, "children", ()):
+        yield from parts(child, kind)
+
+
+def texts(view: Any) -> str:
+    """All HTML of a page but its style sheet."""
+    found = (each.value for each in parts(view, ipywidgets.HTML))
+    return "\n".join(value for value in found if not value.startswith("<style>"))
+
+
+def values(view: PageView, id: str = "__workflow__") -> dict[str, Any]:
+    inputs = view.panels[id].inputs
+    return {name: inputs[name].value for name in inputs}
+
+
+def test_one_workflow_has_a_panel_a_diagram_and_a_command_and_no_tabs(document: Any) -> None:
+    document()
+    view = page()
+    assert isinstance(view, PageView)
+    assert [*parts(view, Panel)] == [*view.panels.values()]
+    assert not [*parts(view, ipywidgets.Tab)]
+    (about,) = parts(view, About)
+    assert about.diagram.startswith("<svg")
+    assert "curl -X POST http://localhost:8080/api/workflows/runs" in about.curl
+    assert '"prompt": "…"' in about.curl  # it is required
+    assert "Tell a &lt;story&gt;" in texts(view)
+    assert "role=" not in texts(view)
+
+
+def test_the_path_may_be_given(document: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = document()
+    monkeypatch.delenv("MODELCOMPOSE_DOCUMENT")
+    assert isinstance(page(path), PageView)
+    assert isinstance(page(str(path)), PageView)
+    with pytest.raises(UsageError, match="no document to show"):
+        page()
+
+
+def test_the_command_follows_the_inputs(document: Any) -> None:
+    document()
+    view = page()
+    (about,) = parts(view, About)
+    panel = view.panels["__workflow__"]
+    panel.inputs.prompt.value = "It's raining"
+    panel.inputs.length.value = 30
+    assert '"prompt": "It\'"\'"\'s raining"' in about.curl
+    assert '"length": 30' in about.curl
+
+
+def test_an_address_fills_in_inputs_by_their_types(document: Any) -> None:
+    document(
+        query="prompt=Once+%26+again&length=30&temperature=0.3&seed=7&sample=no&stops=a&stops=b"
+    )
+    view = page()
+    assert values(view) == {
+        "prompt": "Once & again",
+        "length": 30,
+        "temperature": 0.3,
+        "seed": "7",
+        "sample": False,
+        "stops": "a\nb",
+    }
+    assert "role=" not in texts(view)
+    view.panels["__workflow__"].submit().cancel()
+
+
+def test_what_cannot_be_used_is_a_note_and_the_rest_is_used(document: Any) -> None:
+    document(query="prompt=Hi&length=9999&temperatur=1&temperature=<b>&token=x&theme=dark")
+    view = page()
+    found = texts(view)
+    assert 'role="note"' in found
+    assert "input &#x27;length&#x27;: &quot;9999&quot; is not between 10 and 400" in found
+    assert "no input &#x27;temperatur&#x27;. Did you mean &#x27;temperature&#x27;?" in found
+    assert "&lt;b&gt;" in found and "<b>" not in found
+    assert "token" not in found and "theme" not in found
+    assert values(view)["prompt"] == "Hi"
+    assert values(view)["length"] == 60
+
+
+@pytest.mark.parametrize(
+    "query",
+    [
+        "&&=&%ff%00=%ff&;",
+        "&".join(f"a{number}=1" for number in range(1000)),
+        "prompt=" + "x" * 10**5,
+    ],
+    ids=["odd", "many", "long"],
+)
+def test_no_address_breaks_the_page(document: Any, query: str) -> None:
+    document(query=query)
+    assert isinstance(page(), PageView)
+
+
+def test_several_workflows_have_tabs_and_private_ones_have_none(document: Any) -> None:
+    document(SEVERAL)
+    view = page()
+    (tabs,) = parts(view, ipywidgets.Tab)
+    assert tabs.titles == ("The first", "second")
+    assert tabs.selected_index == 1  # the default one
+    assert [*view.panels] == ["first", "second"]
+    assert all('"workflow_id"' in about.curl for about in parts(view, About))
+
+
+def test_an_address_chooses_the_workflow_that_it_fills_in(document: Any) -> None:
+    document(SEVERAL, query="workflow=first&prompt=Hello")
+    view = page()
+    (tabs,) = parts(view, ipywidgets.Tab)
+    assert tabs.selected_index == 0
+    assert values(view, "first")["prompt"] == "Hello"
+    assert values(view, "second")["prompt"] == ""
+
+
+@pytest.mark.parametrize("name", ["frist", "hidden"])
+def test_a_workflow_that_is_not_there_is_a_note(document: Any, name: str) -> None:
+    document(SEVERAL, query=f"workflow={name}")
+    view = page()
+    (tabs,) = parts(view, ipywidgets.Tab)
+    assert tabs.selected_index == 1
+    assert f"there is no workflow &#x27;{name}&#x27;" in texts(view)
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        (ONE.replace("temperature:", "temprature:"), "Did you mean &#x27;temperature&#x27;?"),
+        (ONE.replace("workflow:", "workflow:\n  private: true"), "no public workflow"),
+        ("a: [", "story.yml:1"),
+    ],
+)
+def test_a_wrong_document_is_told_in_place_of_the_page(
+    document: Any, text: str, message: str
+) -> None:
+    document(text)
+    view = page()
+    assert not [*parts(view, Panel)]
+    assert 'role="alert"' in texts(view)
+    assert message in texts(view)
+    assert "secret place" not in texts(view)
+
+
+def test_a_missing_document_is_told(document: Any) -> None:
+    document().unlink()
+    assert "story.yml: cannot read it: no such file" in texts(page())
+
+
+def test_the_kernel_of_a_page_is_thin(document: Any, tmp_path: Path) -> None:
+    path = document(query="prompt=Once")
+    with kernel(tmp_path, MODELCOMPOSE_DOCUMENT=str(path), QUERY_STRING="prompt=Once") as shell:
+        shown = shell.run("from modelcompose_jupyter.dashboard import page\npage()")
+        assert shown.status == "ok", shown.error
+        heavy = ("torch", "transformers", "huggingface_hub", "voila", "jupyter_server")
+        code = f"import sys\n[name for name in {heavy} if name in sys.modules]"
+        assert shell.run(code).text == "[]"
