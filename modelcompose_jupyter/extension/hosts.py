@@ -1,0 +1,318 @@
+"""This user's hosts as a Jupyter server sees them: found, started and ended."""
+
+from __future__ import annotations
+
+import asyncio
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import httpx
+from jupyter_client.kernelspec import NATIVE_KERNEL_NAME, NoSuchKernel
+from jupyter_core.utils import ensure_async
+from jupyter_server.gateway.gateway_client import GatewayClient
+from jupyter_server.utils import to_os_path
+from tornado.web import HTTPError
+
+from ..document import load_document
+from ..errors import ComposeError
+from ..server.announcement import Announcement, announced
+from .kernel import kernel_arguments, serve_code
+
+if TYPE_CHECKING:
+    from jupyter_server.serverapp import ServerApp
+
+SESSION_TYPE = "modelcompose"
+"""The type of the sessions by which Jupyter shows the hosts that it runs."""
+
+_CONNECT_SECONDS = 5.0
+_ANSWER_SECONDS = 5.0
+
+
+class HostError(ComposeError):
+    """A host that cannot be found, started or reached. ``status`` is that of HTTP."""
+
+    def __init__(self, status: int, message: str, *, code: str, hint: str | None = None) -> None:
+        super().__init__(message, hint=hint, code=code)
+        self.status = status
+
+
+class Hosts:
+    """The hosts that are announced on this computer, and how to start more.
+
+    Used on the Jupyter server's loop alone.
+
+    Args:
+        app: whose kernels the hosts that are started here run in.
+    """
+
+    def __init__(self, app: ServerApp) -> None:
+        self._kernels = app.kernel_manager
+        self._sessions = app.session_manager
+        self._contents = app.contents_manager
+        self._starting: dict[str, asyncio.Task[Announcement]] = {}
+        self.client = httpx.AsyncClient(
+            # A run may say nothing for as long as it takes.
+            timeout=httpx.Timeout(None, connect=_CONNECT_SECONDS),
+            limits=httpx.Limits(max_connections=None, max_keepalive_connections=20),
+            trust_env=False,  # a proxy has nothing to do with this computer
+        )
+
+    # Finding
+
+    def find(self, id: str) -> Announcement:
+        """A host by its id, or by that of its kernel, which it keeps when it is restarted.
+
+        Raises:
+            HostError: there is none.
+        """
+        for each in announced():
+            if id in (each.id, each.kernel_id):
+                return each
+        raise HostError(
+            404, "there is no such host", hint="See /modelcompose/hosts.", code="unknown_host"
+        )
+
+    def only(self) -> Announcement:
+        """The one host that runs.
+
+        Raises:
+            HostError: there is none, or more than one.
+        """
+        found = announced()
+        if len(found) == 1:
+            return found[0]
+        if not found:
+            raise HostError(
+                404,
+                "no host runs",
+                hint="Start one: POST a document's path to /modelcompose/hosts.",
+                code="unknown_host",
+            )
+        raise HostError(
+            409,
+            f"{len(found)} hosts run, so one must be named",
+            hint="Use /modelcompose/hosts/ID; /modelcompose/hosts lists them.",
+            code="ambiguous",
+        )
+
+    async def all(self) -> list[dict[str, Any]]:
+        """All hosts, described; the newest first."""
+        return await asyncio.gather(*map(self.describe, announced()))
+
+    async def describe(self, host: Announcement) -> dict[str, Any]:
+        """What there is to know of a host without its address and tokens."""
+        return {
+            "id": host.id,
+            "title": host.title,
+            "document": self._path_below_root(host),
+            "state": await self._state(host),
+            "kernel_id": host.kernel_id,
+            "pid": host.pid,
+            "started": host.started,
+            "version": host.version,
+            "webui": host.webui,
+        }
+
+    def _path_below_root(self, host: Announcement) -> str | None:
+        """The document's path as the contents API has it, if it is among its files."""
+        root = getattr(self._contents, "root_dir", None)
+        if host.document is None or not root:
+            return None
+        path, folder = Path(host.document), Path(root).resolve()
+        return path.relative_to(folder).as_posix() if path.is_relative_to(folder) else None
+
+    async def _state(self, host: Announcement) -> str:
+        """``ready``, ``ending``, or ``unreachable``."""
+        try:
+            answer = await self._ask(host, "GET", "/health")
+        except httpx.HTTPError:
+            return "unreachable"
+        return "ready" if answer.is_success else "ending"
+
+    async def _ask(self, host: Announcement, method: str, path: str) -> httpx.Response:
+        return await self.client.request(
+            method,
+            host.url + path,
+            headers={"Authorization": f"Bearer {host.token}"},
+            json={} if method == "POST" else None,
+            timeout=_ANSWER_SECONDS,
+        )
+
+    # Starting
+
+    async def start(
+        self, path: str, kernel_name: str = NATIVE_KERNEL_NAME
+    ) -> tuple[Announcement, bool]:
+        """The host that serves a document: the one that runs, or else a new one.
+
+        It is started to its end even if the caller goes away.
+
+        Args:
+            path: of the document, as the contents API has it.
+            kernel_name: the kernelspec; its environment must have this package.
+
+        Returns:
+            The host, and whether it is new.
+
+        Raises:
+            DocumentError: all that is wrong with the document.
+            HostError: there is no such file, or the kernel cannot serve it.
+        """
+        path, file = await self._file(path)
+        task = self._starting.get(file)
+        waits = task is not None
+        if task is None:
+            task = asyncio.create_task(self._started(path, file, kernel_name))
+            self._starting[file] = task
+            task.add_done_callback(lambda _: self._starting.pop(file))
+        before = {each.id for each in announced()}
+        host = await asyncio.shield(task)
+        return host, not waits and host.id not in before
+
+    async def _file(self, path: str) -> tuple[str, str]:
+        """A document's path as the contents API and the computer have it, by Jupyter's rules."""
+        try:
+            model = await ensure_async(self._contents.get(path, content=False))
+        except HTTPError as error:
+            raise HostError(
+                error.status_code, error.log_message or "no such file", code="unknown_file"
+            ) from None
+        root = getattr(self._contents, "root_dir", None)
+        if not root or GatewayClient.instance().gateway_enabled:
+            raise HostError(
+                501,
+                "the files or the kernels of this Jupyter server are not on this computer",
+                hint="Run 'model-compose up' where the models shall be.",
+                code="not_local",
+            )
+        if model["type"] != "file":
+            raise HostError(422, f"'{path}' is a {model['type']}", code="unknown_file")
+        api_path = model["path"].strip("/")
+        return api_path, str(Path(to_os_path(api_path, root)).resolve())
+
+    async def _started(self, path: str, file: str, kernel_name: str) -> Announcement:
+        document = await asyncio.to_thread(load_document, Path(file), name=path)
+        for host in announced():
+            if host.document == file:
+                return await self._current(host, document.key)
+        await self._end_session(path=path, type=SESSION_TYPE)  # one that does not serve any more
+        kernel_id = await self._new_kernel(path, file, kernel_name)
+        try:
+            name = Path(file).name
+            await self._sessions.create_session(path, name, SESSION_TYPE, kernel_id=kernel_id)
+            return await self._when_ready(kernel_id, file)
+        except BaseException:
+            await self._end_session(kernel_id=kernel_id)
+            raise
+
+    async def _current(self, host: Announcement, key: str) -> Announcement:
+        """The host, if it serves this very document."""
+        try:
+            answer = await self._ask(host, "GET", f"/documents/{key}")
+        except httpx.HTTPError:
+            raise gone() from None
+        if answer.is_success and answer.json()["served"]:
+            return host
+        raise HostError(
+            409,
+            "a host serves an earlier version of the document",
+            hint=f"End it and start it again: DELETE /modelcompose/hosts/{host.id}.",
+            code="outdated",
+        )
+
+    async def _new_kernel(self, path: str, file: str, kernel_name: str) -> str:
+        arguments = kernel_arguments(file)
+        try:
+            id = await ensure_async(
+                self._kernels.start_kernel(
+                    path=path, kernel_name=kernel_name, extra_arguments=arguments
+                )
+            )
+        except NoSuchKernel:
+            raise HostError(
+                422, f"there is no kernelspec '{kernel_name}'", code="unknown_kernel"
+            ) from None
+        except Exception as error:
+            raise HostError(
+                500, f"the kernel could not be started: {error}", code="kernel_failed"
+            ) from error
+        return str(id)
+
+    async def _when_ready(self, kernel_id: str, file: str) -> Announcement:
+        """A kernel's host when it serves.
+
+        A kernel answers once it has done what it was started with. Where it has announced nothing
+        by then, it is told to serve again, and answers why it cannot.
+        """
+        client = self._kernels.get_kernel(kernel_id).client()
+        client.start_channels()
+        try:
+            await client.wait_for_ready(timeout=self._kernels.kernel_info_timeout)
+            if (host := _of_kernel(kernel_id)) is not None:
+                return host
+            reply = await client.execute(
+                serve_code(file),
+                store_history=False,
+                reply=True,
+                timeout=self._kernels.kernel_info_timeout,
+            )
+        except (RuntimeError, TimeoutError) as error:
+            raise HostError(
+                500,
+                f"the kernel does not answer: {error}",
+                hint="The Jupyter server's log says more.",
+                code="kernel_failed",
+            ) from None
+        finally:
+            client.stop_channels()
+        if (host := _of_kernel(kernel_id)) is not None:
+            return host
+        content = reply["content"]
+        raise HostError(
+            500,
+            f"the kernel cannot serve: {content.get('ename')}: {content.get('evalue')}",
+            hint="Its environment must have modelcompose-jupyter and the models' libraries.",
+            code="kernel_failed",
+        )
+
+    # Ending
+
+    async def stop(self, id: str) -> bool:
+        """End a host; returns whether it has ended, or has been asked to and ends soon.
+
+        Raises:
+            HostError: there is none, or it does not answer.
+        """
+        host = self.find(id)
+        if host.kernel_id and await self._end_session(kernel_id=host.kernel_id, type=SESSION_TYPE):
+            return True
+        try:
+            answer = await self._ask(host, "POST", "/shutdown")
+        except httpx.HTTPError:
+            raise gone() from None
+        if not answer.is_success:
+            raise HostError(502, "the host does not want to end", code="bad_gateway")
+        return False
+
+    async def _end_session(self, **columns: str) -> bool:
+        """End the session that has these values, and its kernel; returns whether there was one."""
+        try:
+            session = await self._sessions.get_session(**columns)
+        except HTTPError:
+            return False
+        await self._sessions.delete_session(session["id"])
+        return True
+
+
+def _of_kernel(kernel_id: str) -> Announcement | None:
+    return next((each for each in announced() if each.kernel_id == kernel_id), None)
+
+
+def gone() -> HostError:
+    """What is to be said where a host does not answer any more."""
+    return HostError(
+        502,
+        "the host is gone or does not answer",
+        hint="See /modelcompose/hosts for those that run.",
+        code="host_gone",
+    )

@@ -1,0 +1,137 @@
+"""The run API of a host, behind a Jupyter server: requests go there with its owner's token.
+
+A host is reached by its announcement alone. Of a request, the path below the host's own, the query,
+the body and a few headers go on; of an answer, its status, its body as it comes, and a few headers.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Sequence
+from urllib.parse import parse_qsl, quote, unquote, urlencode, urlsplit
+
+import httpx
+from jupyter_server.auth.decorator import authorized
+from tornado import web
+from tornado.http1connection import HTTP1Connection
+from tornado.iostream import StreamClosedError
+
+from ..errors import ComposeError
+from ..server.announcement import Announcement
+from ..server.service import Settings
+from .handlers import RESOURCE, HostsHandler
+from .hosts import HostError, Hosts, gone
+
+_MAX_BODY = Settings().max_body
+_ASKED = ("Accept", "Content-Type", "Last-Event-ID")
+_ANSWERED = ("Content-Type", "Content-Length", "Cache-Control", "Retry-After", "X-Accel-Buffering")
+_OF_JUPYTER = ("token", "_xsrf", "no_track_activity")  # in a query, and nobody else's business
+
+
+class ProxyHandler(HostsHandler):
+    """Everything below a host, or below ``api`` where only one runs."""
+
+    def initialize(self, hosts: Hosts) -> None:
+        super().initialize(hosts)
+        self._exchanging: asyncio.Task[None] | None = None
+        self._gone = False
+
+    @web.authenticated
+    @authorized("read", resource=RESOURCE)
+    async def get(self, id: str | None = None) -> None:
+        await self._answer(self._pass_on(id))
+
+    @web.authenticated
+    @authorized("execute", resource=RESOURCE)
+    async def post(self, id: str | None = None) -> None:
+        await self._answer(self._pass_on(id))
+
+    async def _pass_on(self, id: str | None) -> None:
+        host = self.hosts.only() if id is None else self.hosts.find(id)
+        own = 2 if id is None else 3  # modelcompose/api, modelcompose/hosts/ID
+        segments = self.request.path.removeprefix(self.base_url).split("/")[own:]
+        url = _target(host, segments, self.request.query)
+        if len(self.request.body) > _MAX_BODY:
+            raise ComposeError(f"the body is larger than {_MAX_BODY:,} bytes", code="too_large")
+        if self._gone:
+            return
+        self._exchanging = asyncio.create_task(self._exchange(host, url))
+        try:
+            await self._exchanging
+        except asyncio.CancelledError:
+            if not self._gone:
+                raise
+
+    def on_connection_close(self) -> None:
+        """The client has gone: so does its request to the host, which ends its run."""
+        super().on_connection_close()
+        self._gone = True
+        if self._exchanging is not None:
+            self._exchanging.cancel()
+
+    async def _exchange(self, host: Announcement, url: str) -> None:
+        headers = {
+            name: self.request.headers[name] for name in _ASKED if name in self.request.headers
+        }
+        headers |= {"Accept-Encoding": "identity", "Authorization": f"Bearer {host.token}"}
+        client = self.hosts.client
+        request = client.build_request(
+            self.request.method or "GET", url, content=self.request.body, headers=headers
+        )
+        try:
+            answer = await client.send(request, stream=True)
+            try:
+                await self._give(answer)
+            finally:
+                # Cancelled here, it would leave the connection open, and the run going.
+                await asyncio.shield(answer.aclose())
+        except httpx.HTTPError:
+            if not self._headers_written:
+                raise gone() from None
+            self._break_off()
+        except StreamClosedError:
+            pass  # the client has gone
+
+    async def _give(self, answer: httpx.Response) -> None:
+        if answer.status_code == 401:  # it is the host that does not know this server's token
+            raise gone()
+        self.set_status(answer.status_code)
+        for name in _ANSWERED:
+            if name in answer.headers:
+                self.set_header(name, answer.headers[name])
+        async for piece in answer.aiter_raw():
+            self.write(piece)
+            await self.flush()
+        self.finish(set_content_type=answer.headers.get("Content-Type", "application/json"))
+
+    def _break_off(self) -> None:
+        """End the connection, so that what has come is not taken for the whole."""
+        connection = self.request.connection
+        if isinstance(connection, HTTP1Connection):
+            connection.stream.close()
+
+
+def _target(host: Announcement, segments: Sequence[str], query: str) -> str:
+    """Where a request goes to: below the run API, or among the routes of OpenAI's clients.
+
+    Raises:
+        HostError: a path that could lead somewhere else, or that is not for everybody.
+    """
+    names = [unquote(each) for each in segments]
+    if names and not names[-1]:
+        names.pop()  # a slash at the end
+    if any(name in ("", ".", "..") or set(name) & set("/\\\0") for name in names):
+        raise HostError(404, "there is nothing at this path", code="not_found")
+    if names == ["shutdown"]:
+        raise HostError(
+            403,
+            "a host is not ended through its own API here",
+            hint=f"Use DELETE /modelcompose/hosts/{host.id}.",
+            code="forbidden",
+        )
+    parts = urlsplit(host.url)
+    base = f"{parts.scheme}://{parts.netloc}" if names[:1] == ["v1"] else host.url
+    asked = parse_qsl(query, keep_blank_values=True)
+    kept = urlencode([(name, value) for name, value in asked if name not in _OF_JUPYTER])
+    path = "/".join(quote(name, safe="") for name in names)
+    return f"{base}/{path}" + (f"?{kept}" if kept else "")
