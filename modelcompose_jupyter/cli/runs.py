@@ -1,89 +1,24 @@
-"""``model-compose`` and ``jupyter compose``: everything from a terminal.
-
-Standard output holds the result alone; everything else goes to standard error. The exit status is
-0, 1 where a run failed, 2 for bad use, a bad document or a bad input, 130 after Ctrl-C.
-"""
+"""``run``: a workflow from a terminal, here or on a host that is up."""
 
 from __future__ import annotations
 
-import io
 import json
 import os
 import shutil
 import sys
-from collections.abc import Sized
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
 
-from . import __version__
-from .errors import ComposeError, DocumentError, ExpressionError, InputError, UsageError
+from ..errors import UsageError
+from .group import document_path, file_option, main
 
 if TYPE_CHECKING:
-    from .callable import Workflow
-    from .workflow import Run
+    from ..callable import Workflow
+    from ..workflow import Run
 
-_DEFAULT_FILES = ("model-compose.yml", "model-compose.yaml")
 _STOP_SECONDS = 2.0
-_BAD_USE = (DocumentError, ExpressionError, InputError, UsageError)
-
-file_option = click.option(
-    "-f", "--file", type=click.Path(), help="The document; model-compose.yml or .yaml if omitted."
-)
-
-
-class _Group(click.Group):
-    """Turns our errors into a message and an exit status."""
-
-    def main(self, *args: Any, **kwargs: Any) -> Any:
-        for name in ("stdin", "stdout", "stderr"):
-            stream = getattr(sys, name)
-            if stream is None:  # closed by whoever started us
-                mode = "r" if name == "stdin" else "w"
-                setattr(sys, name, Path(os.devnull).open(mode))  # noqa: SIM115 - kept open
-            elif name != "stdin" and isinstance(stream, io.TextIOWrapper):
-                stream.reconfigure(errors="backslashreplace")
-        return super().main(*args, **kwargs)
-
-    def invoke(self, ctx: click.Context) -> Any:
-        try:
-            return super().invoke(ctx)
-        except ComposeError as error:
-            click.echo(str(error), err=True)
-            ctx.exit(2 if isinstance(error, _BAD_USE) else 1)
-        except KeyboardInterrupt:
-            ctx.exit(130)
-        except BrokenPipeError:
-            # Whoever read standard output has gone: nothing is left to say, nor to flush at exit.
-            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-            ctx.exit(1)
-        except OSError as error:
-            click.echo(f"cannot go on: {error}", err=True)
-            ctx.exit(1)
-
-
-@click.group(cls=_Group, context_settings={"help_option_names": ["-h", "--help"]})
-@click.version_option(__version__)
-def main() -> None:
-    """Run local text-generation workflows that are described in YAML."""
-
-
-@main.command()
-@file_option
-def validate(file: str | None) -> None:
-    """Check a document and say all that is wrong with it."""
-    from .document import load_document
-
-    path = _document_path(file)
-    document = load_document(path)
-    for warning in document.warnings:
-        click.echo(f"warning: {warning}", err=True)
-    click.echo(
-        f"{path} is valid: {_count(document.components, 'component')}, "
-        f"{_count(document.workflows, 'workflow')}",
-        err=True,
-    )
 
 
 @main.command()
@@ -100,24 +35,33 @@ def validate(file: str | None) -> None:
 )
 @click.option("--stream", is_flag=True, help="Print the text as it comes instead of the result.")
 @click.option("-o", "--output", type=click.Path(dir_okay=False), help="Write the result there.")
+@click.option("--local", is_flag=True, help="Run it in this process, whatever else is up.")
 def run(
     workflow: str | None,
     file: str | None,
     inputs: tuple[str, ...],
     stream: bool,
     output: str | None,
+    local: bool,
 ) -> None:
-    """Run a workflow and print its result: text as it is, anything else as JSON."""
-    from .callable import load
-    from .host import local_host
+    """Run a workflow and print its result: text as it is, anything else as JSON.
 
-    flow = load(_document_path(file), workflow)
+    A host of yours that serves the document runs it, where there is one ('model-compose up'): its
+    models are in memory already. Else this process does.
+    """
+    from ..callable import load
+    from ..host import LocalHost, local_host
+
+    flow = load(document_path(file), workflow, host=local_host() if local else None)
     values = _inputs(inputs)
     target = _writable(output)
+    host = flow.host
+    if not isinstance(host, LocalHost) and sys.stderr.isatty():
+        click.echo(f"on {host}", err=True)
     try:
         _run(flow, values, stream=stream, target=target)
     except KeyboardInterrupt:
-        if not local_host().close(_STOP_SECONDS):
+        if not host.close(_STOP_SECONDS):
             # A load that is deep in a library cannot be stopped; the process can.
             sys.stderr.flush()
             os._exit(130)
@@ -125,7 +69,7 @@ def run(
 
 
 def _run(flow: Workflow, values: dict[str, Any], *, stream: bool, target: Path | None) -> None:
-    from .progress import as_text, status_line
+    from ..progress import as_text, status_line
 
     current = flow.submit(values)
     shows_progress = sys.stderr.isatty()
@@ -150,14 +94,14 @@ def _run(flow: Workflow, values: dict[str, Any], *, stream: bool, target: Path |
 
 
 def _follow(current: Run, *, stream: bool, progress: bool) -> None:
-    from .progress import ProgressMeter, TerminalLine
+    from ..progress import ProgressMeter, TerminalLine
 
     line = TerminalLine() if progress else None
     meter = ProgressMeter()
     streamed = False
     for piece in current.follow():
-        if line is not None:
-            line.show("" if isinstance(piece, str) else meter.loading(piece))
+        if line is not None and not streamed:  # it would be written over a text that has begun
+            line.show("" if isinstance(piece, str) else meter.waiting(piece))
         if stream and isinstance(piece, str):
             streamed = True
             sys.stdout.write(piece)
@@ -166,48 +110,6 @@ def _follow(current: Run, *, stream: bool, progress: bool) -> None:
         line.show("")
     if streamed:
         click.echo()
-
-
-@main.command()
-@click.argument("workflow", required=False)
-@file_option
-@click.option("--document", is_flag=True, help="Print the JSON Schema of documents, for editors.")
-def schema(workflow: str | None, file: str | None, document: bool) -> None:
-    """Print a workflow's inputs and outputs as JSON."""
-    from .callable import load
-    from .document import json_schema
-    from .progress import as_text
-
-    described = json_schema() if document else load(_document_path(file), workflow).describe()
-    click.echo(as_text(described))
-
-
-@main.command()
-def models() -> None:
-    """List the models on this computer: those of the package, and those downloaded."""
-    from .models import installed
-    from .progress import as_text
-    from .units import size
-
-    found = installed()
-    if not sys.stdout.isatty():
-        click.echo(as_text([vars(model) for model in found]))
-        return
-    width = max((len(model.source) for model in found), default=0)
-    for model in found:
-        click.echo(f"{model.source.ljust(width)}  {size(model.size_bytes)}")
-
-
-def _document_path(file: str | None) -> Path:
-    if file is not None:
-        return Path(file)
-    for name in _DEFAULT_FILES:
-        if Path(name).is_file():
-            return Path(name)
-    raise UsageError(
-        f"there is no {' or '.join(_DEFAULT_FILES)} in {Path.cwd()}",
-        hint="Name the document with -f FILE.",
-    )
 
 
 def _inputs(given: tuple[str, ...]) -> dict[str, Any]:
@@ -294,11 +196,3 @@ def _write(path: Path, text: str) -> None:
         fresh.replace(path)
     finally:
         fresh.unlink(missing_ok=True)
-
-
-def _count(things: Sized, noun: str) -> str:
-    return f"{len(things)} {noun}{'' if len(things) == 1 else 's'}"
-
-
-if __name__ == "__main__":
-    main()

@@ -1,0 +1,5 @@
+"""``python -m modelcompose_jupyter.cli``: the same as ``model-compose``."""
+
+from . import main
+
+main()

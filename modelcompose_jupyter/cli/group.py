@@ -1,0 +1,74 @@
+"""The command, and what its subcommands share."""
+
+from __future__ import annotations
+
+import io
+import os
+import sys
+from pathlib import Path
+from typing import Any
+
+import click
+
+from .. import __version__
+from ..errors import ComposeError, DocumentError, ExpressionError, InputError, UsageError
+
+_DEFAULT_FILES = ("model-compose.yml", "model-compose.yaml")
+_BAD_USE = (DocumentError, ExpressionError, InputError, UsageError)
+
+file_option = click.option(
+    "-f", "--file", type=click.Path(), help="The document; model-compose.yml or .yaml if omitted."
+)
+
+
+class _Group(click.Group):
+    """Turns our errors into a message and an exit status."""
+
+    def main(self, *args: Any, **kwargs: Any) -> Any:
+        for name in ("stdin", "stdout", "stderr"):
+            stream = getattr(sys, name)
+            if stream is None:  # closed by whoever started us
+                mode = "r" if name == "stdin" else "w"
+                setattr(sys, name, Path(os.devnull).open(mode))  # noqa: SIM115 - kept open
+            elif name != "stdin" and isinstance(stream, io.TextIOWrapper):
+                stream.reconfigure(errors="backslashreplace")
+        return super().main(*args, **kwargs)
+
+    def invoke(self, ctx: click.Context) -> Any:
+        try:
+            return super().invoke(ctx)
+        except ComposeError as error:
+            click.echo(str(error), err=True)
+            ctx.exit(2 if isinstance(error, _BAD_USE) else 1)
+        except KeyboardInterrupt:
+            ctx.exit(130)
+        except BrokenPipeError:
+            # Whoever read standard output has gone: nothing is left to say, nor to flush at exit.
+            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+            ctx.exit(1)
+        except OSError as error:
+            click.echo(f"cannot go on: {error}", err=True)
+            ctx.exit(1)
+
+
+@click.group(cls=_Group, context_settings={"help_option_names": ["-h", "--help"]})
+@click.version_option(__version__)
+def main() -> None:
+    """Run local text-generation workflows that are described in YAML."""
+
+
+def document_path(file: str | None) -> Path:
+    """The path of the document that is meant.
+
+    Raises:
+        UsageError: none is named, and there is none of the usual name.
+    """
+    if file is not None:
+        return Path(file)
+    for name in _DEFAULT_FILES:
+        if Path(name).is_file():
+            return Path(name)
+    raise UsageError(
+        f"there is no {' or '.join(_DEFAULT_FILES)} in {Path.cwd()}",
+        hint="Name the document with -f FILE.",
+    )

@@ -1,0 +1,229 @@
+"""``up``, ``down``, ``status``, ``logs``: a document as a service."""
+
+from __future__ import annotations
+
+import dataclasses
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from ..errors import ComposeError
+from .group import document_path, file_option, main
+
+if TYPE_CHECKING:
+    from ..server.announcement import Announcement
+    from ..up.plan import Plan
+    from ..up.running import Status
+
+_GB = 10**9
+_port = click.IntRange(0, 65535)
+_positive = click.FloatRange(0, min_open=True)
+all_option = click.option("--all", "everything", is_flag=True, help="All of yours, not one.")
+
+
+@main.command()
+@file_option
+@click.option("--host", help="Where the run API listens; the document's, or 127.0.0.1.")
+@click.option("--port", type=_port, help="Its port; the document's, or 8080. 0 is any.")
+@click.option("--webui-host", help="Where the page listens; the document's, or 127.0.0.1.")
+@click.option("--webui-port", type=_port, help="Its port; the document's, or 8081. 0 is any.")
+@click.option("--base-path", help="What the run API's paths begin with; the document's, or /api.")
+@click.option("--no-webui", is_flag=True, help="Serve the run API alone.")
+@click.option("-d", "--detach", is_flag=True, help="Return when all is ready; see also 'down'.")
+@click.option(
+    "--token-file",
+    type=click.Path(dir_okay=False),
+    help="The token that clients and visitors must present. Without one the environment variable "
+    "MODELCOMPOSE_TOKEN is asked for it; at an address that other computers reach, one is made.",
+)
+@click.option(
+    "--max-queue",
+    type=click.IntRange(1),
+    default=256,
+    show_default=True,
+    help="Runs at a time, those that wait included. More are refused.",
+)
+@click.option("--max-tokens", type=click.IntRange(1), help="Tokens of a text at most.")
+@click.option(
+    "--timeout",
+    type=_positive,
+    default=3600,
+    show_default=True,
+    help="Seconds after which a run fails, waiting included.",
+)
+@click.option("--memory-budget", type=_positive, metavar="GB", help="Of weights in memory.")
+@click.option(
+    "--idle-timeout", type=_positive, metavar="SECONDS", help="After which an idle model goes."
+)
+@click.option("--log-prompts", is_flag=True, help="Log inputs and texts, too.")
+@click.option("-v", "--verbose", is_flag=True, help="Log every request and run.")
+def up(
+    file: str | None,
+    no_webui: bool,
+    detach: bool,
+    max_queue: int,
+    max_tokens: int | None,
+    timeout: float,
+    memory_budget: float | None,
+    idle_timeout: float | None,
+    verbose: bool,
+    **options: Any,
+) -> None:
+    """Serve a document: an HTTP API, and a page with its workflows' forms.
+
+    Prints where both are once they answer, and runs until Ctrl-C; with -d it returns then, and
+    'model-compose down' ends it. Models are loaded when they are first used.
+    """
+    from ..document import load_document
+    from ..up.plan import make_plan
+    from ..up.running import start_detached
+    from ..up.supervisor import Supervisor
+
+    path = document_path(file)
+    document = load_document(path)
+    for warning in document.warnings:
+        _say(f"warning: {warning}")
+    limits = {
+        "max_runs": max_queue,
+        "max_output_length": max_tokens,
+        "max_run_seconds": timeout,
+        "memory_budget": None if memory_budget is None else int(memory_budget * _GB),
+        "idle_timeout": idle_timeout,
+        "run_ttl": 3600,
+    }
+    log_level = "INFO" if verbose or detach else "WARNING"
+    plan = make_plan(
+        path, document, webui=not no_webui, limits=limits, log_level=log_level, **options
+    )
+    plan.check()
+    if sys.stderr.isatty():
+        _say(f"starting {plan.title} …")
+    if detach:
+        start_detached(plan)
+        _tell(plan)
+        return
+
+    def on_ready(_: Announcement) -> None:
+        _tell(plan)
+        if sys.stderr.isatty():
+            _say("Ctrl-C ends it.")
+
+    sys.exit(Supervisor(plan, _say).run(on_ready))
+
+
+def _tell(plan: Plan) -> None:
+    """Say where everything is."""
+    click.echo(f"API   {plan.api_url}")
+    if plan.page_url is not None:
+        click.echo(f"Page  {plan.page_url}")
+    if plan.token is None and plan.page_token is None:
+        return
+    who = " and ".join(
+        name for name, token in (("API", plan.token), ("page", plan.page_token)) if token
+    )
+    where = plan.token_from or f"'client_token' in {plan.announcement}"
+    _say(f"The {who} can only be used with the token: {where}.")
+
+
+@main.command()
+@file_option
+@all_option
+def down(file: str | None, everything: bool) -> None:
+    """End what 'up' started, with all that belongs to it."""
+    from ..up import running
+
+    document = None if everything else document_path(file)
+    found = running.found(document)
+    started = [each for each in found if each.supervisor is not None]
+    if not started:
+        raise _not_up(document, _others(found))
+    for each in started:
+        running.end(each)
+        _say(f"ended {each.document}")
+
+
+def _others(found: list[Announcement]) -> str | None:
+    if not found:
+        return None
+    return f"It is served by the process {found[0].pid}, which 'up' did not start."
+
+
+@main.command()
+@file_option
+@all_option
+def status(file: str | None, everything: bool) -> None:
+    """Say what is up: where, since when, with which models and runs. Status 1 if nothing is.
+
+    JSON where standard output is no terminal.
+    """
+    from ..progress import as_text
+    from ..up import running
+    from ..up.plan import log_path
+
+    document = None if everything else document_path(file)
+    found = [running.status_of(each) for each in running.found(document)]
+    if not found:
+        crashed = document is not None and log_path(document).exists()
+        hint = "It did not end well: model-compose logs" if crashed else None
+        raise _not_up(document, hint)
+    if sys.stdout.isatty():
+        click.echo("\n\n".join(_described(each) for each in found))
+    else:
+        data = [dataclasses.asdict(each) for each in found]
+        click.echo(as_text(data if everything else data[0]))
+    if not any(each.answers for each in found):
+        raise ComposeError("it does not answer", code="host_gone")
+
+
+def _described(status: Status) -> str:
+    from ..units import duration, size
+
+    models = ", ".join(
+        f"{each['source']} ({size(each['memory_bytes'] or 0)})" for each in status.models
+    )
+    rows = {
+        "Title": status.title,
+        "API": status.api,
+        "Page": status.page,
+        "Document": status.document,
+        "Process": str(status.pid),
+        "Up for": duration(status.uptime),
+        "Runs": f"{status.runs} in flight" if status.answers else "does not answer",
+        "Models": models or "none in memory",
+        "Log": status.log,
+    }
+    return "\n".join(f"{name:<10}{value}" for name, value in rows.items() if value)
+
+
+@main.command()
+@file_option
+@click.option(
+    "-n", "--lines", type=click.IntRange(0), default=100, show_default=True, help="How many."
+)
+@click.option("--follow", is_flag=True, help="Go on with what comes, until it ends or Ctrl-C.")
+def logs(file: str | None, lines: int, follow: bool) -> None:
+    """Print the log of what 'up -d' started."""
+    from ..up import running
+    from ..up.plan import log_path
+
+    document = document_path(file)
+    path = log_path(document)
+    if not path.exists():
+        where = "the terminal of its 'up' has it" if running.found(document) else "it is not up"
+        raise ComposeError(f"there is no log of {document}: {where}", code="no_log")
+    if not follow:
+        click.echo("".join(f"{line}\n" for line in running.last_lines(path, lines)), nl=False)
+        return
+    for line in running.follow(path, lines, lambda: bool(running.found(document))):
+        click.echo(line)
+
+
+def _not_up(document: Path | None, hint: str | None) -> ComposeError:
+    message = "nothing is up" if document is None else f"{document} is not up"
+    return ComposeError(message, hint=hint, code="not_up")
+
+
+def _say(line: str) -> None:
+    click.echo(line, err=True)

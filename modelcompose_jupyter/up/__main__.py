@@ -1,0 +1,59 @@
+"""``python -m modelcompose_jupyter.up``: the supervisor of `up -d`.
+
+It reads its plan as JSON from standard input, and keeps a log.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import logging.handlers
+import sys
+from pathlib import Path
+
+from ..errors import ComposeError
+from .plan import Plan, log_path
+from .supervisor import Supervisor
+
+_LOG_BYTES = 10 * 2**20
+
+
+class _LogFile(logging.handlers.RotatingFileHandler):
+    """The log of a detached supervisor: its owner's alone, and no longer than it may be."""
+
+    def __init__(self, path: Path) -> None:
+        super().__init__(path, maxBytes=_LOG_BYTES, backupCount=1, encoding="utf-8")
+
+    def _open(self):  # type: ignore[no-untyped-def]
+        stream = super()._open()
+        Path(self.baseFilename).chmod(0o600)
+        return stream
+
+    def take(self, line: str) -> None:
+        """Add a line. Any thread."""
+        self.handle(logging.makeLogRecord({"msg": line}))
+
+    def remove(self) -> None:
+        """Remove it, and what of it was set aside."""
+        self.close()
+        for path in (self.baseFilename, f"{self.baseFilename}.1"):
+            with contextlib.suppress(OSError):
+                Path(path).unlink(missing_ok=True)
+
+
+def main() -> None:
+    """The detached supervisor. The log goes where nothing is wrong."""
+    plan = Plan.from_json(sys.stdin.read())
+    path = log_path(plan.document)
+    log = _LogFile(path)
+    try:
+        status = Supervisor(plan, log.take, path).run()
+    except ComposeError as error:
+        for line in error.lines():
+            log.take(line)
+        sys.exit(1)
+    log.remove()
+    sys.exit(status)
+
+
+main()

@@ -1,0 +1,147 @@
+"""A child process of the supervisor: the host or the page."""
+
+from __future__ import annotations
+
+import contextlib
+import signal
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from typing import Any
+
+import psutil
+
+from ..errors import ComposeError
+
+_TICK = 0.05
+_RELAY_SECONDS = 1.0
+_LEFT_SECONDS = 3.0
+
+Sink = Callable[[str], None]
+"""Takes a line of a log. Any thread."""
+
+
+class Child:
+    """A process, what it says on standard error handed on line by line.
+
+    A thread of its own reads that. What it says on standard output is for nobody.
+
+    Args:
+        name: what people call it.
+        command: its arguments.
+        environment: its environment variables.
+        sink: takes its lines.
+    """
+
+    def __init__(
+        self, name: str, command: Sequence[str], environment: Mapping[str, str], sink: Sink
+    ) -> None:
+        self.name = name
+        self.process = subprocess.Popen(
+            command,
+            env=dict(environment),
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.PIPE,
+            **apart(),
+        )
+        self._relay = threading.Thread(
+            target=self._hand_on, args=(sink,), name=f"modelcompose-{name}-log", daemon=True
+        )
+        self._relay.start()
+
+    def _hand_on(self, sink: Sink) -> None:
+        assert self.process.stderr is not None
+        for line in self.process.stderr:
+            # Whoever looked may have gone; what the child says is read all the same.
+            with contextlib.suppress(OSError, ValueError):
+                sink(line.decode("utf-8", "replace").rstrip("\r\n"))
+
+    @property
+    def status(self) -> int | None:
+        """Its exit status, that of a signal negative; None while it runs."""
+        return self.process.poll()
+
+    def failure(self) -> ComposeError:
+        """Why it has ended, once what it had to say has been handed on."""
+        self._relay.join(_RELAY_SECONDS)  # its own children may hold the pipe for longer
+        status = self.process.wait()
+        hint = "What it said last is above this."
+        if status >= 0:
+            how = f"ended with status {status}"
+        else:
+            how = f"was ended by {_signal_name(-status)}"
+            if _signal_name(-status) == "SIGKILL":
+                hint = "Was the memory full? The system's log may tell."
+        return ComposeError(f"the {self.name} {how}", hint=hint, code="child_ended")
+
+    def terminate(self) -> None:
+        """Ask it to end."""
+        with contextlib.suppress(OSError):
+            self.process.terminate()
+
+    def kill(self) -> None:
+        """End it at once."""
+        with contextlib.suppress(OSError):
+            self.process.kill()
+
+    def end(self, seconds: float) -> None:
+        """Wait until it has ended, as it was asked to.
+
+        Args:
+            seconds: after which it is killed.
+        """
+        try:
+            self.process.wait(seconds)
+        except subprocess.TimeoutExpired:
+            self.kill()
+            self.process.wait()
+        self._relay.join(_RELAY_SECONDS)
+
+    def descendants(self) -> list[psutil.Process]:
+        """All processes that it has started, and these have."""
+        with contextlib.suppress(psutil.Error):
+            return psutil.Process(self.process.pid).children(recursive=True)
+        return []
+
+
+def apart() -> dict[str, Any]:
+    """Options for a process that a terminal's Ctrl-C and end do not reach."""
+    if sys.platform == "win32":
+        return {"creationflags": subprocess.CREATE_NEW_PROCESS_GROUP | subprocess.CREATE_NO_WINDOW}
+    return {"start_new_session": True}
+
+
+def wait_for(processes: Iterable[psutil.Process], seconds: float) -> list[psutil.Process]:
+    """Wait for processes to end; returns those that have not after so many seconds."""
+    deadline = time.monotonic() + seconds
+    alive = [each for each in processes if _runs(each)]
+    while alive and time.monotonic() < deadline:
+        time.sleep(_TICK)
+        alive = [each for each in alive if _runs(each)]
+    return alive
+
+
+def end_all(processes: Iterable[psutil.Process]) -> None:
+    """Wait for processes to end, and kill those that do not."""
+    alive = wait_for(processes, _LEFT_SECONDS)
+    for each in alive:
+        with contextlib.suppress(psutil.Error):
+            each.kill()
+    wait_for(alive, _LEFT_SECONDS)
+
+
+def _runs(process: psutil.Process) -> bool:
+    """Whether a process has not ended. Not every system's first process buries the dead."""
+    with contextlib.suppress(psutil.Error):
+        return process.is_running() and process.status() != psutil.STATUS_ZOMBIE
+    return False
+
+
+def _signal_name(number: int) -> str:
+    try:
+        return signal.Signals(number).name
+    except ValueError:
+        return f"signal {number}"

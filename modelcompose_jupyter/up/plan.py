@@ -1,0 +1,287 @@
+"""What `up` is about to start, and the checks that come before anything slow."""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+import hashlib
+import json
+import os
+import secrets
+import socket
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from ..document import Document
+from ..errors import ComposeError, UsageError
+from ..server.access import is_loopback
+from ..server.announcement import announced, path_of, runtime_folder
+from ..server.kernel import TOKEN_VARIABLE
+
+_ANYWHERE = ("", "0.0.0.0", "::")
+_SHORTEST_TOKEN = 8
+
+
+@dataclass(frozen=True)
+class Address:
+    """Where something listens."""
+
+    host: str
+    port: int
+
+    @property
+    def url(self) -> str:
+        """A URL that people on this computer can open."""
+        name = f"[{self.host}]" if ":" in self.host else self.host
+        if self.host in ("127.0.0.1", *_ANYWHERE):
+            # Programs that know localhost by both its addresses try this one first.
+            elsewhere = self.host in ("127.0.0.1", "0.0.0.0") and _answers("::1", self.port)
+            name = "127.0.0.1" if elsewhere else "localhost"
+        return f"http://{name}:{self.port}"
+
+    @property
+    def is_public(self) -> bool:
+        """Whether other computers can reach it."""
+        return not is_loopback(self.host)
+
+
+@dataclass(frozen=True)
+class Plan:
+    """All that a supervisor needs to know.
+
+    Attributes:
+        document: the path of the document.
+        title: what it is called.
+        api: where the run API listens.
+        base_path: what its paths begin with.
+        page: where the page listens; None is no page.
+        token: what clients of the run API must present, if anything.
+        page_token: what visitors of the page must present, if anything.
+        token_from: who gave the token: a file's path, or None where it was made.
+        limits: of the host; see `LocalHost.limit`.
+        log_level: the least that the log says.
+        log_prompts: whether inputs and texts are in the log.
+        id: of the host's announcement.
+    """
+
+    document: str
+    title: str
+    api: Address
+    base_path: str
+    page: Address | None
+    token: str | None = field(default=None, repr=False)
+    page_token: str | None = field(default=None, repr=False)
+    token_from: str | None = None
+    limits: Mapping[str, Any] = field(default_factory=dict)
+    log_level: str = "WARNING"
+    log_prompts: bool = False
+    id: str = field(default_factory=lambda: secrets.token_hex(6))
+
+    def to_json(self) -> str:
+        return json.dumps(dataclasses.asdict(self))
+
+    @classmethod
+    def from_json(cls, text: str) -> Plan:
+        data = json.loads(text)
+        page = Address(**data["page"]) if data["page"] else None
+        return cls(**{**data, "api": Address(**data["api"]), "page": page})
+
+    @property
+    def api_url(self) -> str:
+        path = self.base_path.strip("/")
+        return f"{self.api.url}/{path}" if path else self.api.url
+
+    @property
+    def page_url(self) -> str | None:
+        return self.page.url if self.page else None
+
+    @property
+    def announcement(self) -> Path:
+        """The file that tells where the host is, once it serves."""
+        return path_of(self.id)
+
+    @property
+    def connection_file(self) -> Path:
+        """The file that Jupyter's programs find the host's kernel by."""
+        return runtime_folder() / f"kernel-{self.id}.json"
+
+    def check(self) -> None:
+        """Raise ComposeError where the document is up already, or a port is taken."""
+        addresses = [("API", self.api), ("page", self.page)]
+        wanted = [(name, address) for name, address in addresses if address is not None]
+        if self.page is not None and self.page.port == self.api.port:
+            raise UsageError(
+                f"the API and the page cannot both have port {self.api.port}",
+                hint="Choose others with --port and --webui-port.",
+            )
+        for each in announced():
+            if each.document == self.document and each.supervisor is not None:
+                page = f", page {each.webui}" if each.webui else ""
+                raise ComposeError(
+                    f"{Path(self.document).name} is up already: API {each.url}{page}",
+                    hint="End it with 'model-compose down', or look at it with "
+                    "'model-compose status'.",
+                    code="already_up",
+                )
+        troubles = [(name, each, _trouble(each)) for name, each in wanted]
+        taken = [(name, each, why) for name, each, why in troubles if why]
+        if taken:
+            raise ComposeError(
+                "; ".join(
+                    f"the {name} cannot listen at {each.host}:{each.port}: {why}"
+                    for name, each, why in taken
+                ),
+                hint=_holder({each.port for _, each, _ in taken})
+                or "Choose others with --port and --webui-port, or end what listens there.",
+                code="port_taken",
+            )
+
+
+def given_token(file: str | None) -> tuple[str | None, str | None]:
+    """The token that the user gives, and where it is from.
+
+    Args:
+        file: that holds it; else the environment does, or nothing.
+
+    Raises:
+        UsageError: it cannot be read, or is no token.
+    """
+    if file is not None:
+        try:
+            token, origin = Path(file).read_text("utf-8").strip(), str(Path(file).resolve())
+        except (OSError, UnicodeDecodeError) as error:
+            reason = getattr(error, "strerror", None) or str(error)
+            raise UsageError(f"cannot read the token in {file}: {reason}") from None
+    elif (given := os.environ.get(TOKEN_VARIABLE)) is not None:
+        token, origin = given.strip(), f"the environment variable {TOKEN_VARIABLE}"
+    else:
+        return None, None
+    if len(token) < _SHORTEST_TOKEN or not all("!" <= each <= "~" for each in token):
+        raise UsageError(
+            f"what is in {origin} is no token",
+            hint=f"A token is {_SHORTEST_TOKEN} ASCII characters or more, without spaces.",
+        )
+    return token, origin
+
+
+def make_plan(
+    path: Path,
+    document: Document,
+    *,
+    host: str | None = None,
+    port: int | None = None,
+    webui_host: str | None = None,
+    webui_port: int | None = None,
+    base_path: str | None = None,
+    webui: bool = True,
+    token_file: str | None = None,
+    **others: Any,
+) -> Plan:
+    """What to start for a document; what is not said is as the document has it.
+
+    Args:
+        path: where the document is.
+        document: the document.
+        host: the address of the run API.
+        port: its port; 0 is any that is free.
+        webui_host: the address of the page.
+        webui_port: its port.
+        base_path: what the paths of the run API begin with.
+        webui: whether there is a page.
+        token_file: the file that holds the token.
+        others: of `Plan`.
+
+    Raises:
+        UsageError: the token cannot be read.
+    """
+    controller = document.controller
+    api = _free(Address(host or controller.host, controller.port if port is None else port))
+    page = None
+    if webui:
+        port = controller.webui_port if webui_port is None else webui_port
+        page = _free(Address(webui_host or controller.webui_host, port))
+    token, origin = given_token(token_file)
+    is_public = api.is_public or (page is not None and page.is_public)
+    made = secrets.token_urlsafe(32) if token is None and is_public else None
+    titles = [each.title or each.id for each in document.workflows if not each.private]
+    return Plan(
+        document=str(path.resolve()),
+        title=document.name or ", ".join(titles),
+        api=api,
+        base_path=controller.base_path if base_path is None else base_path,
+        page=page,
+        # One that was made is asked for only where others can come in.
+        token=token or (made if api.is_public else None),
+        page_token=token or (made if page is not None and page.is_public else None),
+        token_from=origin,
+        **others,
+    )
+
+
+def log_path(document: str | os.PathLike[str]) -> Path:
+    """Where the log of a document is that is up detached."""
+    path = Path(document).resolve()
+    digest = hashlib.sha256(str(path).encode()).hexdigest()[:8]
+    return runtime_folder() / f"modelcompose-{path.stem}-{digest}.log"
+
+
+def _free(address: Address) -> Address:
+    """The address with a port that is free, where it says any."""
+    if address.port:
+        return address
+    for listener in _listeners(address):
+        with listener:
+            return Address(address.host, listener.getsockname()[1])
+    return address
+
+
+def _trouble(address: Address) -> str | None:
+    """Why an address cannot be listened at, if it cannot."""
+    try:
+        for listener in _listeners(address):
+            listener.close()
+    except OSError as error:
+        return (error.strerror or str(error)).lower()
+    return None
+
+
+def _listeners(address: Address) -> Iterator[socket.socket]:
+    """A socket bound to each address that a name has.
+
+    Raises:
+        OSError: one of them cannot be had.
+    """
+    found = socket.getaddrinfo(
+        address.host or None, address.port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE
+    )
+    for family, kind, protocol, _, name in dict.fromkeys(found):
+        listener = socket.socket(family, kind, protocol)
+        try:
+            if os.name != "nt":  # where it would let two have the same
+                listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            if family == socket.AF_INET6:
+                listener.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)
+            listener.bind(name)
+        except OSError:
+            listener.close()
+            raise
+        yield listener
+
+
+def _answers(host: str, port: int) -> bool:
+    with contextlib.suppress(OSError), socket.create_connection((host, port), timeout=0.5):
+        return True
+    return False
+
+
+def _holder(ports: set[int]) -> str | None:
+    """What to do about ports that another document of this user has."""
+    for each in announced():
+        urls = [each.url, each.webui or ""]
+        if any(f":{port}" in url.split("/")[2] for url in urls if url for port in ports):
+            if each.supervisor is None:
+                return f"{each.title} is served there, by the process {each.pid}."
+            return f"{each.document} is up there: model-compose down -f {each.document}"
+    return None

@@ -1,0 +1,180 @@
+"""What is up: finding it, looking at it, starting it detached, ending it."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import subprocess
+import sys
+import time
+from collections import deque
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import psutil
+
+from ..errors import ComposeError
+from ..server.announcement import Announcement, announced, read
+from .asking import ask
+from .child import apart, end_all, wait_for
+from .plan import Plan, log_path
+from .supervisor import is_ready
+
+_TICK = 0.1
+_END_SECONDS = 35.0  # more than a supervisor takes that has to kill
+_SHOWN_LINES = 30
+_ENDED = ("completed", "failed", "cancelled")
+
+
+def found(document: Path | None) -> list[Announcement]:
+    """The servers of this user that serve a document; all of them if None. The newest first."""
+    path = None if document is None else str(document.resolve())
+    return [each for each in announced() if path is None or each.document == path]
+
+
+def start_detached(plan: Plan) -> Announcement:
+    """Start a supervisor that stays when this process ends, and wait until all is ready.
+
+    Raises:
+        ComposeError: it did not get ready; what it said is on standard error, and it has ended.
+    """
+    path = log_path(plan.document)
+    path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+    descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_APPEND, 0o600)
+    command = [sys.executable, "-m", "modelcompose_jupyter.up"]
+    with open(descriptor, "wb") as log:  # noqa: PTH123 - not a path
+        supervisor = subprocess.Popen(
+            command, stdin=subprocess.PIPE, stdout=log, stderr=log, text=True, **apart()
+        )
+    try:
+        assert supervisor.stdin is not None
+        with contextlib.suppress(BrokenPipeError), supervisor.stdin as stdin:
+            stdin.write(plan.to_json())
+        while supervisor.poll() is None:
+            announcement = read(plan.announcement)
+            if announcement is not None and is_ready(announcement):
+                return announcement
+            with contextlib.suppress(subprocess.TimeoutExpired):
+                supervisor.wait(_TICK)
+    except BaseException:
+        supervisor.terminate()
+        supervisor.wait(_END_SECONDS)
+        raise
+    for line in last_lines(path, _SHOWN_LINES):
+        sys.stderr.write(line + "\n")
+    raise ComposeError(f"{Path(plan.document).name} is not up", hint=f"The log is {path}.")
+
+
+@dataclass(frozen=True)
+class Status:
+    """A server as it is now. ``models`` are those in memory, by source; ``uptime`` in seconds."""
+
+    title: str
+    document: str | None
+    api: str
+    page: str | None
+    pid: int
+    supervisor: int | None
+    uptime: float
+    answers: bool
+    runs: int
+    models: list[dict[str, Any]]
+    log: str | None
+
+
+def status_of(announcement: Announcement) -> Status:
+    """Look at a server."""
+    answers = True
+    tasks: list[Any] = []
+    models: list[Any] = []
+    try:
+        tasks = ask(announcement, "GET", "/tasks")
+        models = ask(announcement, "GET", "/models")["models"]
+    except ComposeError:
+        answers = False
+    return Status(
+        title=announcement.title,
+        document=announcement.document,
+        api=announcement.url,
+        page=announcement.webui,
+        pid=announcement.pid,
+        supervisor=announcement.supervisor,
+        uptime=round(time.time() - announcement.started, 1),
+        answers=answers,
+        runs=sum(each["status"] not in _ENDED for each in tasks),
+        models=[
+            {key: each[key] for key in ("id", "source", "device", "state", "memory_bytes")}
+            for each in models
+        ],
+        log=announcement.log,
+    )
+
+
+def end(announcement: Announcement) -> None:
+    """End what an `up` started, and wait until all of it has ended."""
+    processes = _family(announcement)
+    try:
+        ask(announcement, "POST", "/shutdown")
+    except ComposeError:  # it hangs; its supervisor does not wait for ever
+        for each in processes[:1]:
+            with contextlib.suppress(psutil.Error):
+                each.terminate()
+    alive = wait_for(processes, _END_SECONDS)
+    for each in alive:
+        with contextlib.suppress(psutil.Error):
+            each.terminate()
+    end_all(alive)
+    announcement.withdraw()
+
+
+def _family(announcement: Announcement) -> list[psutil.Process]:
+    """The supervisor, and all that it has started."""
+    with contextlib.suppress(psutil.Error):
+        supervisor = psutil.Process(announcement.supervisor)
+        return [supervisor, *supervisor.children(recursive=True)]
+    return []
+
+
+def last_lines(path: Path, count: int) -> list[str]:
+    """The last lines of a log. What was set aside is not among them."""
+    with path.open(encoding="utf-8", errors="replace") as file:
+        return [line.rstrip("\n") for line in deque(file, count)]
+
+
+def follow(path: Path, count: int, goes_on: Callable[[], bool]) -> Iterator[str]:
+    """The last lines of a log, and those that come, until nobody writes it any more.
+
+    Args:
+        path: the log; it may be set aside for a new one at any time.
+        count: of lines to begin with.
+        goes_on: whether somebody still writes.
+    """
+    file = path.open(encoding="utf-8", errors="replace")
+    try:
+        yield from (line.rstrip("\n") for line in deque(file, count))
+        rest = ""
+        while True:
+            last, is_old = not goes_on(), _is_other(path, file.fileno())
+            for line in file:
+                rest += line
+                if rest.endswith("\n"):
+                    yield rest.rstrip("\n")
+                    rest = ""
+            if last:
+                return
+            if is_old:
+                file.close()
+                file = path.open(encoding="utf-8", errors="replace")
+                continue
+            time.sleep(_TICK)
+    finally:
+        file.close()
+
+
+def _is_other(path: Path, descriptor: int) -> bool:
+    """Whether another file is there now than the one that is open."""
+    with contextlib.suppress(OSError):
+        return not os.path.samestat(path.stat(), os.fstat(descriptor))
+    return False

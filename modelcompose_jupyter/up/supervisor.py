@@ -1,0 +1,196 @@
+"""What is behind `up`: starts host and page, and ends both whatever ends first."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import queue
+import signal
+import sys
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from types import FrameType
+
+from ..errors import ComposeError
+from ..hosts import HOST_VARIABLE
+from ..server.announcement import Announcement, read
+from ..server.kernel import TOKEN_VARIABLE, kernel_arguments
+from .asking import answers, ask
+from .child import Child, Sink, end_all
+from .plan import Plan
+
+_TICK = 0.1
+_START_SECONDS = 120.0
+_HOST_SECONDS = 25.0  # for a load that is deep in a library, say
+_PAGE_SECONDS = 5.0
+
+
+class Supervisor:
+    """Runs a plan. One use, on the main thread.
+
+    Args:
+        plan: what to start.
+        sink: takes the lines of the log.
+        log: where these are kept, if they are.
+    """
+
+    def __init__(self, plan: Plan, sink: Sink, log: Path | None = None) -> None:
+        self._plan = plan
+        self._sink = sink
+        self._log = log
+        self._host: Child | None = None
+        self._page: Child | None = None
+        self._signals: queue.SimpleQueue[int] = queue.SimpleQueue()
+        self._ending = False
+
+    def run(self, on_ready: Callable[[Announcement], None] | None = None) -> int:
+        """Start all, and look after it to its end.
+
+        Args:
+            on_ready: is called once everything answers.
+
+        Returns:
+            The exit status: 0 where the host was asked to end, 128 and the signal after one.
+
+        Raises:
+            ComposeError: a process ended that should not, or does not get ready. All has ended.
+        """
+        with self._listening():
+            try:
+                self._start()
+                return self._look_after(on_ready)
+            finally:
+                self._ending = True
+                self._end()
+
+    def _look_after(self, on_ready: Callable[[Announcement], None] | None) -> int:
+        deadline = time.monotonic() + _START_SECONDS
+        ready = False
+        while True:
+            with contextlib.suppress(queue.Empty):
+                return 128 + self._signals.get(timeout=_TICK)
+            for child in self._children:
+                if child.status is None:
+                    continue
+                if ready and child is self._host and child.status == 0:
+                    return 0  # it was asked to
+                raise child.failure()
+            if ready:
+                continue
+            announcement = read(self._plan.announcement)
+            if announcement is not None and is_ready(announcement):
+                ready = True
+                if on_ready is not None:
+                    on_ready(announcement)
+            elif time.monotonic() > deadline:
+                raise ComposeError(
+                    f"nothing answers after {_START_SECONDS:.0f} seconds", code="not_ready"
+                )
+
+    # Children
+
+    @property
+    def _children(self) -> list[Child]:
+        return [each for each in (self._host, self._page) if each is not None]
+
+    def _start(self) -> None:
+        plan = self._plan
+        options = {
+            "path": plan.document,
+            "address": plan.api.host,
+            "port": plan.api.port,
+            "base_path": plan.base_path,
+            "limits": dict(plan.limits),
+            "parent": os.getpid(),
+            "log_level": plan.log_level,
+            "log_prompts": plan.log_prompts,
+            "id": plan.id,
+            "supervisor": os.getpid(),
+            "webui": plan.page_url,
+            "log": str(self._log) if self._log else None,
+        }
+        plan.connection_file.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+        kernel = [
+            *(sys.executable, "-m", "ipykernel_launcher", "-f", str(plan.connection_file)),
+            *kernel_arguments(**options),
+        ]
+        self._host = Child("host", kernel, _environment(plan.token), self._sink)
+        if plan.page is None:
+            return
+        page = [
+            *(sys.executable, "-m", "modelcompose_jupyter.dashboard", plan.document),
+            *(f"--ip={plan.page.host}", f"--port={plan.page.port}", f"--parent={os.getpid()}"),
+        ]
+        environment = _environment(plan.page_token)
+        environment[HOST_VARIABLE] = str(plan.announcement)
+        self._page = Child("page", page, environment, self._hand_on_page)
+
+    def _hand_on_page(self, line: str) -> None:
+        if not line.startswith("page: "):  # where it is, which is said once all is ready
+            self._sink(line)
+
+    def _end(self) -> None:
+        started = [each for child in self._children for each in child.descendants()]
+        if self._page is not None:
+            self._page.terminate()
+        if self._host is not None:
+            self._ask_to_end(self._host)
+        if self._page is not None:
+            self._page.end(_PAGE_SECONDS)
+        if self._host is not None:
+            self._host.end(_HOST_SECONDS)
+        end_all(started)
+        for path in (self._plan.announcement, self._plan.connection_file):
+            with contextlib.suppress(OSError):
+                path.unlink(missing_ok=True)
+
+    def _ask_to_end(self, host: Child) -> None:
+        """Let the host end its runs and withdraw its file; before it serves there are none."""
+        announcement = read(self._plan.announcement)
+        if host.status is None and announcement is not None:
+            with contextlib.suppress(ComposeError):
+                ask(announcement, "POST", "/shutdown")
+                return
+        host.terminate()
+
+    # Signals
+
+    @contextlib.contextmanager
+    def _listening(self) -> Iterator[None]:
+        """Take the signals that end a program; those that are ignored on purpose stay ignored."""
+        names = ("SIGINT", "SIGTERM", "SIGHUP", "SIGBREAK")
+        numbers = [getattr(signal, name) for name in names if hasattr(signal, name)]
+        before = {each: signal.getsignal(each) for each in numbers}
+        for number, handler in before.items():
+            if handler is not signal.SIG_IGN:
+                signal.signal(number, self._on_signal)
+        try:
+            yield
+        finally:
+            for number, handler in before.items():
+                signal.signal(number, handler)
+
+    def _on_signal(self, number: int, _: FrameType | None) -> None:
+        if self._ending or not self._signals.empty():  # again: whoever sends it will not wait
+            for child in self._children:
+                child.kill()
+        self._signals.put(number)  # which may be done in a signal's handler
+
+
+def is_ready(announcement: Announcement) -> bool:
+    """Whether the host takes requests and its page, if it has one, answers."""
+    if announcement.webui is not None and not answers(announcement.webui):
+        return False
+    try:
+        ask(announcement, "GET", "/health")
+    except ComposeError:
+        return False
+    return True
+
+
+def _environment(token: str | None) -> dict[str, str]:
+    """This process's environment, less what concerns other hosts and kernels."""
+    own = (HOST_VARIABLE, TOKEN_VARIABLE, "JPY_PARENT_PID", "JPY_INTERRUPT_EVENT")
+    environment = {key: value for key, value in os.environ.items() if key not in own}
+    return environment if token is None else {**environment, TOKEN_VARIABLE: token}
