@@ -80,3 +80,8 @@ def unload_ipython_extension(shell: Any) -> None:
     completer.unregister(shell)
     for magics in shell.magics_manager.magics.values():
         magics.pop("compose", None)
+
+
+def _jupyter_server_extension_points() -> list[dict[str, str]]:
+    """Where a Jupyter server finds its extension."""
+    return [{"module": f"{__name__}.extension"}]
