@@ -18,7 +18,7 @@ import sys
 import threading
 import time
 from collections import OrderedDict
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from types import EllipsisType
 from typing import Any, NamedTuple, Protocol
 
@@ -31,6 +31,13 @@ from .workflow import Run, State, run_workflow
 from .workflow.component import Calls
 
 HOST_THREAD_NAME = "modelcompose-host"
+SERVING_LIMITS: Mapping[str, Any] = {
+    "max_runs": 256,
+    "max_run_seconds": 3600.0,
+    "run_ttl": 3600.0,
+}
+"""What bounds a host that is there for others, unless its owner says otherwise; see `limit`."""
+
 _KEPT_RUNS = 200
 _KEPT_BYTES = 64 * 2**20  # of the events of ended runs, mostly text
 _EXIT_SECONDS = 10.0

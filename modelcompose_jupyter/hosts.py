@@ -85,9 +85,11 @@ def _named(path: str) -> RemoteHost:
 
 
 def _serving(document: Document) -> RemoteHost | None:
-    """Another program of this user that serves the document."""
+    """Another program of this user that serves the document, or an earlier state of its file."""
     if _server is not None:
         return None  # this process is a host itself
+    path = document.source.folder / Path(document.source.file).name
+    same_file: RemoteHost | None = None
     for announcement in others():
         if announcement.version != _version():
             continue
@@ -97,7 +99,9 @@ def _serving(document: Document) -> RemoteHost | None:
                 return host
         except ComposeError:  # it has just ended, or does not answer
             continue
-    return None
+        if announcement.document is not None and Path(announcement.document) == path.resolve():
+            same_file = same_file or host  # takes the file as it is now, on the model it has
+    return same_file
 
 
 def _version() -> str:

@@ -91,7 +91,6 @@ def up(
         "max_run_seconds": timeout,
         "memory_budget": None if memory_budget is None else int(memory_budget * _GB),
         "idle_timeout": idle_timeout,
-        "run_ttl": 3600,
     }
     log_level = "INFO" if verbose or detach else "WARNING"
     plan = make_plan(

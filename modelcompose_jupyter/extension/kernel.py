@@ -23,7 +23,6 @@ if TYPE_CHECKING:
 
 # Jupyter heeds the state that a kernel tells of itself where it follows from such a message.
 _CAUSE = "modelcompose_run"
-_LIMITS = {"max_runs": 256, "run_ttl": 3600.0}
 _END_SECONDS = 10.0
 
 _server: Server | None = None
@@ -58,7 +57,6 @@ def serve(path: str) -> None:
         base_path="/api",
         # Others on this computer can reach the port; only the server's file tells its token.
         token=secrets.token_urlsafe(32),
-        limits=_LIMITS,
     )
     configure(sys.__stderr__, "WARNING")
     local_host().observe(_Activity().begun)

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from .. import hosts
 from ..errors import ComposeError, UsageError, did_you_mean
-from ..host import LocalHost, local_host
+from ..host import SERVING_LIMITS, LocalHost, local_host
 from ..server.access import Access
 from ..server.catalog import Catalog, Served
 from ..server.service import Server, Settings
@@ -57,6 +57,8 @@ def serve(
         raise UsageError("there is no workflow to serve yet", hint="Declare one: %%compose story")
     settings = {**vars(flows[0].document.controller), **line.inputs}
     notebook = this_notebook()
+    # The notebook's own runs know no other limit: a map of it waits for room.
+    local_host().limit(max_runs=SERVING_LIMITS["max_runs"])
     server = hosts.serve(
         Server(
             local_host(),

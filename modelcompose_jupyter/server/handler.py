@@ -209,6 +209,8 @@ class ApiHandler(RequestHandler):
         route = self._route()
         if route.open:
             return
+        if self._server.closing:
+            raise ComposeError("the server is ending", code="host_closed")
         self._caller = access.caller(headers.get("Authorization"))
         if route.owner and self._caller is not Caller.OWNER:
             raise AccessError(

@@ -18,7 +18,7 @@ import psutil
 
 from ..document import load_document
 from ..errors import ComposeError
-from ..host import local_host
+from ..host import SERVING_LIMITS, local_host
 from .access import Access
 from .catalog import Catalog
 from .logs import configure
@@ -87,7 +87,7 @@ def serve_document(
         port: to listen at; the document's if None.
         base_path: of the run API; the document's if None.
         token: what clients must present, which only loopback may do without.
-        limits: of the host; see `LocalHost.limit`.
+        limits: of the host, in place of `SERVING_LIMITS`; see `LocalHost.limit`.
         announcement: what the server's file says besides.
 
     Raises:
@@ -110,7 +110,7 @@ def serve_document(
     }
     access = Access(address or controller.host, token, controller.origins)
     host = local_host()
-    host.limit(**(limits or {}))
+    host.limit(**{**SERVING_LIMITS, **(limits or {})})
     return Server(host, lambda: catalog, access, settings, **facts).start()
 
 

@@ -170,6 +170,8 @@ class Server:
         self._http.stop()
         for task in self.tasks.all():
             task.run.cancel()
+        with contextlib.suppress(TimeoutError):  # so that those who watch see how it ends
+            await asyncio.wait_for(self.tasks.unwatched(), _CLOSE_SECONDS)
         with contextlib.suppress(TimeoutError):
             await asyncio.wait_for(self._http.close_all_connections(), _CLOSE_SECONDS)
 

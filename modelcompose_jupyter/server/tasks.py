@@ -16,6 +16,8 @@ from ..host import LocalHost
 from ..workflow import Event, Run
 from .access import Caller
 
+_LOOK_SECONDS = 0.02
+
 
 @dataclass
 class Task:
@@ -69,6 +71,11 @@ class Tasks:
     def all(self) -> list[Task]:
         """The tasks that callers made."""
         return list(self._tasks.values())
+
+    async def unwatched(self) -> None:
+        """Wait until nobody watches any task."""
+        while any(task.watchers for task in self._tasks.values()):
+            await asyncio.sleep(_LOOK_SECONDS)
 
     @contextlib.contextmanager
     def watching(self, task: Task) -> Iterator[None]:

@@ -21,7 +21,10 @@ component:
   seed: 7
 """
 OTHER = DECLARE.replace("story", "other", 1).replace("30", "20")
-LONG = DECLARE.replace("story", "long", 1).replace("30", "450\n  min_output_length: 440")
+LONG = (
+    DECLARE.replace("story", "long", 1).replace("30", "450\n  min_output_length: 440")
+    + "workflow: {input: '${input}', repeat_count: 1000}\n"
+)
 
 
 @pytest.fixture

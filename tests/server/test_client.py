@@ -147,6 +147,19 @@ def test_closing_stops_the_runs_of_this_client_alone(
     assert other.state != "cancelled" or models.gate.is_set()
 
 
+def test_a_host_that_ends_says_how_its_runs_ended(
+    remote: RemoteHost, server: Server, models: ScriptedModels
+) -> None:
+    held(models, "a")
+    run = load(STORY, host=remote).submit(prompt="a")
+    models.started.acquire(timeout=30)
+
+    server.close()
+
+    assert run.wait(30)
+    assert (run.state, run.text) == ("cancelled", "<a>")
+
+
 # Losing it
 
 
@@ -329,6 +342,21 @@ def test_a_document_that_is_served_runs_there_by_itself(tmp_path: Path) -> None:
         hosts.disconnect()
         assert isinstance(elsewhere.host, LocalHost)
         assert known.pid == process.pid
+    finally:
+        process.kill()
+        process.wait()
+
+
+def test_a_file_that_was_edited_runs_there_as_it_is_now(tmp_path: Path) -> None:
+    path = tmp_path / "model-compose.yml"
+    path.write_text(STORY)
+    process = _host_process(path)
+    try:
+        path.write_text(STORY.replace("  text:", "  max_output_length: 3\n  text:"))
+        edited = load(path)
+
+        assert isinstance(edited.host, RemoteHost)
+        assert edited.run(prompt="A fox").usage["generated"] == 3
     finally:
         process.kill()
         process.wait()
