@@ -47,6 +47,14 @@ def page(path: str | os.PathLike[str] | None = None, *, headings: bool = True) -
         return failure(error)
 
 
+def stop_runs() -> None:
+    """Stop what this process has running, here and on other hosts: nobody looks at it."""
+    from ..hosts import own_runs
+
+    for run in own_runs():
+        run.cancel()
+
+
 def public_document(path: str | os.PathLike[str]) -> Document:
     """A document whose errors say its file's name alone."""
     from ..document import load_document

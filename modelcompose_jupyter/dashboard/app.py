@@ -211,8 +211,20 @@ class _PageHandler(TornadoVoilaHandler):
 
     @web.authenticated
     async def get(self, path: str | None = None) -> None:
+        self._check_visitor()
         _ = self.xsrf_token  # sets the cookie
         await super().get(path)
+
+    def _check_visitor(self) -> None:
+        """Start no kernel for what no visitor opened: pages of others can have a browser ask for
+        this one as an image, say, as often as they like."""
+        headers = self.request.headers
+        foreign = headers.get("Sec-Fetch-Site") not in (None, "same-origin", "none")
+        opened = (headers.get("Sec-Fetch-Mode"), headers.get("Sec-Fetch-Dest"))
+        if foreign and opened != ("navigate", "document"):
+            raise web.HTTPError(403, "pages of other origins cannot open this one")
+        if len(self.kernel_manager.list_kernel_ids()) >= self.kernel_manager.max_visitors:
+            raise web.HTTPError(503, "there are as many visitors as there may be; try again later")
 
     def on_finish(self) -> None:
         super().on_finish()

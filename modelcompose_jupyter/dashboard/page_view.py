@@ -5,6 +5,7 @@ Its parts are written by the kernel's threads alone, except for what the panels 
 
 from __future__ import annotations
 
+import json
 from html import escape
 from pathlib import Path
 from typing import Any
@@ -50,7 +51,9 @@ class PageView(ipywidgets.VBox):
         chosen = asked.choose(document, public)
         workflows = {id: Workflow(document, id) for id in public}
         _ = workflows[chosen].host  # attached now: commands to copy name its address
-        self.panels = {id: each.panel() for id, each in workflows.items()}
+        self.panels = {
+            id: Panel(each, name=_python(document, id)) for id, each in workflows.items()
+        }
         asked.fill(self.panels[chosen].inputs)
         parts = [_part(self.panels[id], each) for id, each in workflows.items()]
         if len(parts) > 1:
@@ -78,6 +81,12 @@ def failure(error: ComposeError) -> ipywidgets.VBox:
     shown = ipywidgets.VBox([_style(), ipywidgets.HTML(text)])
     shown.add_class("modelcompose-page")
     return shown
+
+
+def _python(document: Document, workflow: str) -> str:
+    """What Python calls a workflow: visitors have given it no name."""
+    given = [document.source.file, *([workflow] if len(document.workflows) > 1 else [])]
+    return f"load({', '.join(json.dumps(each, ensure_ascii=False) for each in given)})"
 
 
 def _part(panel: Panel, workflow: Workflow) -> ipywidgets.VBox:

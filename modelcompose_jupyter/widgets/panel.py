@@ -9,7 +9,7 @@ from __future__ import annotations
 import threading
 import time
 from collections import OrderedDict
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from html import escape
 from typing import Any
 
@@ -18,7 +18,7 @@ from IPython import get_ipython
 from IPython.display import display
 
 from ..document.types import show
-from ..errors import ComposeError, UsageError
+from ..errors import ComposeError, InputError, UsageError
 from ..progress import as_text, ending
 from ..workflow import Run, Runnable
 from . import inputs as fields
@@ -28,6 +28,7 @@ from .snippets import as_curl, as_python
 
 _KEPT_RUNS = 20
 _LABEL_LENGTH = 40
+_MISSING = "modelcompose-missing"
 
 
 class Panel(ipywidgets.VBox):
@@ -81,7 +82,7 @@ class Panel(ipywidgets.VBox):
         self._anew_button = _button("New conversation", "", "Forget what was said", self._on_anew)
         self._switches = (self._live, self._keep_seed, self._anew_button)
         self._conversations = fields.conversations(self.inputs)
-        for each in self.inputs if not self._conversations else ():
+        for each in self.inputs:
             self.inputs[each].observe(self._on_change, "value")
         form = [*fields.rows(self.inputs), self._controls()]
         history = [each.history for each in self._conversations]
@@ -161,17 +162,37 @@ class Panel(ipywidgets.VBox):
 
     # Handlers, on the kernel's threads
 
-    def _guard(self, action: Callable[[], object]) -> None:
-        """Errors of a handler are shown where the user looks: ipywidgets would swallow them."""
+    def _guard(self, action: Callable[[], object], *, focus: bool = False) -> None:
+        """Errors of a handler are shown where the user looks: ipywidgets would swallow them.
+
+        Args:
+            focus: whether the cursor goes to the first field that is still to be filled in.
+        """
         try:
             action()
+        except InputError as error:
+            missing = self._missing() if error.code == "missing_input" else []
+            for name in missing:
+                self.inputs[name].add_class(_MISSING)
+            if missing and focus:
+                self.inputs[missing[0]].focus()
+            self._view.fail(_in_words(error, missing))
         except ComposeError as error:
             self._view.fail(str(error))
         except Exception as error:
             self._view.fail(f"{type(error).__name__}: {error}")
 
+    def _missing(self) -> list[str]:
+        """The inputs that have to be given and are not."""
+        values = fields.read(self.inputs)
+        return [
+            each.name
+            for each in self.workflow.signature.inputs
+            if each.required and each.name not in values
+        ]
+
     def _on_run(self, _: Any) -> None:
-        self._guard(self.submit)
+        self._guard(self.submit, focus=True)
 
     def _on_stop(self, _: Any) -> None:
         self._guard(self.stop)
@@ -184,14 +205,15 @@ class Panel(ipywidgets.VBox):
         for each in self._conversations:
             each.clear()
 
-    def _on_change(self, _: Any) -> None:
-        if self.live and not self._filling:
+    def _on_change(self, change: Any) -> None:
+        change.owner.remove_class(_MISSING)
+        if self.live and not self._filling and not self._conversations:
             self._guard(self.submit)
 
     def _received(self, message: Mapping[str, Any]) -> None:
         match message.get("type"):
             case "run":
-                self._guard(self.submit)
+                self._guard(self.submit, focus=True)
             case "show":
                 self._guard(lambda: self._go_back(str(message.get("run"))))
             case "gone":
@@ -251,6 +273,18 @@ class Panel(ipywidgets.VBox):
 
     def __repr__(self) -> str:
         return f"Panel of {self.workflow!r}"
+
+
+def _in_words(error: InputError, missing: Sequence[str]) -> str:
+    """What is wrong with the inputs, for those who see a form and not the document.
+
+    Args:
+        missing: the inputs that have to be filled in, if that is what is wrong.
+    """
+    if not missing:
+        return "\n".join(filter(None, [error.message, error.hint]))
+    *others, last = missing
+    return f"Fill in {', '.join(others)} and {last}." if others else f"Fill in {last}."
 
 
 def _close(widget: Any) -> None:

@@ -4,16 +4,26 @@ from __future__ import annotations
 
 import json
 import re
+import shutil
+import sys
 from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import psutil
 import pytest
 from dashboard.serving import dashboard, kernels
-from playwright.sync_api import Page, expect
+from playwright.sync_api import Browser, Page, expect
+
+from modelcompose_jupyter import LocalHost
+from modelcompose_jupyter.document import load_document
+from modelcompose_jupyter.server.catalog import Catalog
+from modelcompose_jupyter.server.service import Server as HostServer
+from modelcompose_jupyter.server.service import Settings
+from modelcompose_jupyter.workflow import State
 
 from .pages import SECONDS, Voila, leave
-from .servers import Server
+from .servers import Server, free_port, serve
 from .test_panel import Panel
 
 ONE = """\
@@ -49,7 +59,25 @@ workflows:
     private: true
     job: {}
 """
+# Runs for many times as long as any test.
+LONG = ONE.replace("workflow:\n", "workflow:\n  repeat_count: 2000\n").replace("| 10}", "| 400}")
 NOTEBOOKS = Path(__file__).parents[2] / "notebooks"
+KEEP_SOCKETS = """
+window.sockets = [];
+window.WebSocket = class extends WebSocket {
+    constructor(...options) {
+        super(...options);
+        sockets.push(this);
+    }
+};
+"""
+# Keeps events from a page.
+WITHOUT = """
+const listen = window.addEventListener;
+window.addEventListener = (type, ...rest) => %s.includes(type) || listen(type, ...rest);
+"""
+LIKE_A_PHONE = WITHOUT % '["beforeunload"]'
+SAYS_NOTHING = WITHOUT % '["beforeunload", "pagehide"]'  # as a browser that is killed
 
 
 @pytest.fixture(scope="module")
@@ -92,6 +120,22 @@ def test_a_visitor_enters_a_prompt_and_gets_its_text(
     expect(page.locator(".mc-lost")).to_be_hidden()
     assert not errors
     assert not elsewhere
+
+
+def test_what_is_still_to_be_filled_in_is_said_and_marked(one: Server, page: Page) -> None:
+    panel = visit(page, one.url)
+    border = "e => getComputedStyle(e).borderColor"
+    plain = panel.prompt.evaluate(border)
+    panel.run.click()
+    expect(panel.error).to_have_text("Fill in prompt.")
+    expect(panel.prompt).to_be_focused()
+    panel.run.focus()
+    assert panel.prompt.evaluate(border) != plain
+    panel.start("Once")
+    panel.is_in("completed")
+    expect(panel.error).to_be_hidden()
+    panel.run.focus()
+    assert panel.prompt.evaluate(border) == plain
 
 
 def test_what_is_to_be_known_is_folded_away(one: Server, page: Page) -> None:
@@ -201,12 +245,62 @@ def test_a_kernel_ends_whose_page_is_lost_and_none_whose_page_is_open(
         panel = visit(page, server.url)
         (kept,) = kernels(server)
         other = page.context.new_page()
+        other.add_init_script(SAYS_NOTHING)
         visit(other, server.url)
         (lost,) = {*kernels(server)} - {kept}
-        other.close()  # without a word, as a computer that is cut off
+        other.close()
         assert not psutil.wait_procs([lost], timeout=SECONDS)[1]
         panel.start("Once")  # whose kernel has been idle for longer
         leave(page)
+
+
+@contextmanager
+def hosted(folder: Path, document: str, *options: str) -> Iterator[tuple[LocalHost, Server]]:
+    """A host that serves a document, and its page, which has runs done there."""
+    host = LocalHost()
+    catalog = Catalog.of(load_document(document))
+    server = HostServer(host, lambda: catalog, settings=Settings(port=0)).start()
+    try:
+        assert server.announcement is not None
+        named = str(server.announcement.path)
+        with dashboard(folder, document, *options, MODELCOMPOSE_HOST=named) as page:
+            yield host, page
+    finally:
+        server.close()
+        host.close()
+
+
+def test_the_run_of_who_is_cut_off_is_stopped_and_of_who_is_back_goes_on(
+    tmp_path: Path, browser: Browser, page: Page
+) -> None:
+    page.add_init_script(KEEP_SOCKETS)
+    with hosted(tmp_path, LONG, "--VisitorKernels.lost_seconds=3") as (host, server):
+        panel = visit(page, server.url)
+        panel.start("A dragon")
+        context = browser.new_context()
+        context.add_init_script(SAYS_NOTHING)
+        visit(context.new_page(), server.url).start("An owl")
+        stopped, kept = host.runs()
+        with page.expect_websocket():  # a new one
+            page.evaluate("sockets.forEach(each => each.close())")
+        context.close()  # later
+        assert stopped.wait(SECONDS)
+        assert stopped.state is State.CANCELLED
+        assert len(kernels(server)) == 2
+        panel.grows()
+        assert not kept.done
+        panel.stop.click()
+        panel.is_in("cancelled")
+        leave(page)
+
+
+def test_a_visitor_who_leaves_without_a_word_before_is_heard(tmp_path: Path, page: Page) -> None:
+    page.add_init_script(LIKE_A_PHONE)
+    with dashboard(tmp_path, ONE) as server:
+        visit(page, server.url)
+        (kernel,) = kernels(server)
+        page.goto("about:blank")
+        assert not psutil.wait_procs([kernel], timeout=SECONDS)[1]
 
 
 def test_visitors_have_kernels_of_their_own(tmp_path: Path, page: Page) -> None:
@@ -266,3 +360,23 @@ def test_example_notebooks_are_pages_in_the_template(
     expect(opened.page.get_by_text("%%compose")).to_have_count(0)
     assert not errors
     assert not elsewhere
+
+
+def test_plain_voila_ends_the_kernel_of_a_page_in_the_template_that_is_left(
+    tmp_path: Path, page: Page, jupyter_environment: dict[str, str]
+) -> None:
+    folder = tmp_path / "notebooks"
+    folder.mkdir()
+    for suffix in ("ipynb", "yml"):
+        shutil.copy(NOTEBOOKS / f"sliders.{suffix}", folder)
+    port = free_port()
+    command = [
+        *(sys.executable, "-m", "voila", "sliders.ipynb", "--no-browser", f"--port={port}"),
+        *("--template=modelcompose", "--Voila.ip=127.0.0.1"),
+    ]
+    with serve(command, port, folder, jupyter_environment) as server:
+        page.goto(server.url, timeout=SECONDS * 1000)
+        expect(page.get_by_role("button", name="Run Workflow").first).to_be_visible()
+        (kernel,) = kernels(server)
+        page.goto("about:blank")
+        assert not psutil.wait_procs([kernel], timeout=SECONDS)[1]

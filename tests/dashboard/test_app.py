@@ -115,6 +115,17 @@ def test_names_of_other_hosts_are_refused(server: Server) -> None:
     assert get(f"{server.url}/api/kernels/{kernel}", Host="localhost").status_code == 200
 
 
+def test_no_kernel_starts_for_what_nobody_opened(server: Server) -> None:
+    before = len(kernels(server))
+    foreign = {"Sec-Fetch-Site": "cross-site", "Sec-Fetch-Mode": "no-cors"}
+    for destination in ("image", "iframe", "empty"):
+        answer = get(server.url, **foreign, **{"Sec-Fetch-Dest": destination})
+        assert answer.status_code == 403
+    assert len(kernels(server)) == before
+    link = {"Sec-Fetch-Site": "cross-site", "Sec-Fetch-Mode": "navigate"}
+    assert get(server.url, **link, **{"Sec-Fetch-Dest": "document"}).status_code == 200
+
+
 def test_only_the_page_itself_can_end_its_kernel(server: Server) -> None:
     with httpx.Client(timeout=SECONDS) as client:
         kernel = kernel_of(client.get(server.url))

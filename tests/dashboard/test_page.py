@@ -170,6 +170,26 @@ def test_several_workflows_have_tabs_and_private_ones_have_none(document: Any) -
     assert all('"workflow_id"' in about.curl for about in parts(view, About))
 
 
+@pytest.mark.parametrize(
+    ("text", "id", "call"),
+    [
+        (ONE, "__workflow__", 'load("story.yml")'),
+        (SEVERAL, "first", 'load("story.yml", "first")'),
+    ],
+    ids=["one", "several"],
+)
+def test_a_run_is_copied_as_python_that_anybody_has(
+    document: Any, text: str, id: str, call: str
+) -> None:
+    document(text, query="prompt=Once")
+    panel = page().panels[id]
+    panel.inputs.prompt.value = "It"
+    run = panel.submit()
+    run.cancel()
+    (_, python), _ = panel._snippets(run)
+    assert python.startswith(f"{call}(prompt='It'")
+
+
 def test_an_address_chooses_the_workflow_that_it_fills_in(document: Any) -> None:
     document(SEVERAL, query="workflow=first&prompt=Hello")
     view = page()

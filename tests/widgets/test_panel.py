@@ -24,6 +24,7 @@ component:
   text: ${input.prompt as text}
   temperature: ${input.temperature as number | 0.7}
 """
+MISSING = "modelcompose-missing"
 
 
 @pytest.fixture
@@ -62,9 +63,32 @@ def test_the_header_is_text(panel: Panel) -> None:
 
 def test_a_missing_input_is_said_in_the_panel(panel: Panel) -> None:
     run_button(panel).click()
-    wait_until(panel._view, lambda: "missing input 'prompt'" in panel._view.error)
+    wait_until(panel._view, lambda: panel._view.error == "Fill in prompt.")
+    assert MISSING in panel.inputs.prompt._dom_classes
     run(panel, prompt="Hello")
     assert panel._view.error == ""
+    assert MISSING not in panel.inputs.prompt._dom_classes
+
+
+def test_all_missing_inputs_are_named(host: LocalHost) -> None:
+    text = TEXT.replace("${input.prompt as text}", "${input.a} ${input.b} ${input.c.d}")
+    panel = load(text, host=host).panel()
+    run_button(panel).click()
+    wait_until(panel._view, lambda: panel._view.error == "Fill in a, b and c.")
+    panel.inputs.a.value = panel.inputs.b.value = "x"
+    panel.inputs.c.value = "{}"
+    run_button(panel).click()
+    wait_until(panel._view, lambda: panel._view.error.startswith("missing input 'c.d'"))
+
+
+def test_inputs_that_cannot_be_used_are_said_without_the_document(host: LocalHost) -> None:
+    text = TEXT.replace("as number | 0.7", "as number").replace("${input.prompt as", "${input.p as")
+    panel = load(text, host=host).panel(p="Hello")
+    panel.inputs.temperature.value = "hot"
+    run_button(panel).click()
+    wait_until(panel._view, lambda: "is not a number" in panel._view.error)
+    assert panel._view.error.startswith("input 'temperature': \"hot\"")
+    assert "|" not in panel._view.error
 
 
 def test_a_failed_run_is_said_in_the_panel(panel: Panel, models: ScriptedModels) -> None:
@@ -163,7 +187,7 @@ def test_a_live_input_that_cannot_be_used_stops_nothing(
     assert models.started.acquire(timeout=30)
     panel.live = True
     panel.inputs.prompt.value = ""
-    wait_until(panel._view, lambda: "missing input" in panel._view.error)
+    wait_until(panel._view, lambda: panel._view.error == "Fill in prompt.")
     assert not first.done
     models.gate.set()
     assert first.wait(30)

@@ -41,5 +41,33 @@ window.voila_finish = () => {
       this.addEventListener("close", () => page.add("mc-offline"));
     }
   };
-  addEventListener("beforeunload", () => page.add("mc-leaving"));
+})();
+
+// A page that is left says so, and its kernel ends. Voila has it do so before it unloads; phones
+// leave pages without a word before, and one that they keep may be shown again.
+(() => {
+  // The proof that the page itself says it: a cookie that other pages cannot read. Voila demands
+  // one and gives none out.
+  const known = () => document.cookie.match(/(?:^|; )_xsrf=([^;]*)/)?.[1];
+  const { baseUrl } = document.body.dataset;
+  if (!known()) {
+    const random = crypto.getRandomValues(new Uint8Array(16));
+    const value = Array.from(random, (byte) => byte.toString(16).padStart(2, "0")).join("");
+    const path = baseUrl.replace(/voila\/$/, "");
+    document.cookie = `_xsrf=${value}; path=${path}; SameSite=Lax`;
+  }
+  let told = false;
+  addEventListener("beforeunload", () => {
+    told = true;
+    document.body.classList.add("mc-leaving");
+  });
+  addEventListener("pagehide", (event) => {
+    if (told || event.persisted) return;
+    document.body.classList.add("mc-leaving");
+    const config = document.getElementById("jupyter-config-data");
+    const kernel = config && JSON.parse(config.textContent).kernelId;
+    const proof = new FormData();
+    proof.append("_xsrf", known() ?? "");
+    if (kernel) navigator.sendBeacon(`${baseUrl}api/shutdown/${kernel}`, proof);
+  });
 })();
