@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 from .diagram import Diagram, diagram
 from .document import Document, Input, Output, Signature, load_document, signature
-from .errors import InputError
+from .errors import ComposeError, InputError
 from .host import Host
 from .hosts import host_for
 from .widgets.snippets import as_python, is_keyword
@@ -118,7 +118,14 @@ class Workflow:
     def start(self, values: Any, *, seed: int | None = None) -> Run:
         """`submit` with all inputs as one value, and the seed of the first generation where the
         document gives none; drawn if None."""
-        self.last_run = self.host.submit(self.document, self.id, values, seed=seed)
+        host = self.host
+        try:
+            self.last_run = host.submit(self.document, self.id, values, seed=seed)
+        except ComposeError as error:
+            # A host that had gone before it was asked has begun nothing: another one takes it.
+            if error.code != "host_gone" or not host.closed or self.host is host:
+                raise
+            self.last_run = self.host.submit(self.document, self.id, values, seed=seed)
         return self.last_run
 
     def run(self, input: Any = None, /, **inputs: Any) -> Run:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 import difflib
 import unicodedata
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -104,15 +104,20 @@ class ComposeError(Exception):
         }
 
     @staticmethod
-    def from_dict(data: dict[str, Any]) -> ComposeError:
-        where = (
-            Where(**{**data["where"], "path": tuple(data["where"]["path"])})
-            if data["where"]
-            else None
+    def from_dict(data: Mapping[str, Any]) -> ComposeError:
+        """The error that plain data tells of, however little it tells."""
+
+        def text(key: str) -> str | None:
+            value = data.get(key)
+            return value if isinstance(value, str) and value else None
+
+        kinds: dict[str | None, type[ComposeError]] = {kind.__name__: kind for kind in _PLAIN_KINDS}
+        return kinds.get(text("type"), ComposeError)(
+            text("message") or "something went wrong, and nobody says what",
+            hint=text("hint"),
+            where=_where(data.get("where")),
+            code=text("code"),
         )
-        kinds: dict[str, type[ComposeError]] = {kind.__name__: kind for kind in _PLAIN_KINDS}
-        kind = kinds.get(data["type"], ComposeError)
-        return kind(data["message"], hint=data["hint"], where=where, code=data["code"])
 
     def lines(self) -> list[str]:
         """The whole message, a line each."""
@@ -130,6 +135,17 @@ class ComposeError(Exception):
     def _render_traceback_(self) -> list[str]:
         """IPython's hook for errors that show themselves: the paragraph, without a traceback."""
         return f"{type(self).__name__}: {self}".splitlines()
+
+
+def _where(data: Any) -> Where | None:
+    """The place that plain data tells of; None where it is none."""
+    kinds = {"file": str, "path": list | tuple, "line": int, "column": int, "snippet": str}
+    given = dict(data) if isinstance(data, Mapping) else {}
+    known = {key: given[key] for key, kind in kinds.items() if isinstance(given.get(key), kind)}
+    if "file" not in known:
+        return None
+    path = tuple(step for step in known.pop("path", ()) if isinstance(step, str | int))
+    return Where(**known, path=path)
 
 
 def _restored(kind: type[ComposeError], state: dict[str, Any]) -> ComposeError:
@@ -216,6 +232,7 @@ class RunCancelled(ComposeError):
     code = "cancelled"
 
 
+_LONGEST_NAME = 100
 _PLAIN_KINDS = (InputError, ModelError, RunCancelled, UsageError)
 
 
@@ -225,6 +242,13 @@ def did_you_mean(word: str, known: Iterable[str]) -> str | None:
     return f"Did you mean '{near}'?" if near else None
 
 
+def shortened(name: str) -> str:
+    """A name as messages show it: what a program sends as one may have any length."""
+    return name if len(name) <= _LONGEST_NAME else f"{name[:_LONGEST_NAME]}…"
+
+
 def nearest(word: str, known: Iterable[str]) -> str | None:
     """The known word that is most like ``word``, or None where none is."""
+    if len(word) > _LONGEST_NAME:
+        return None
     return next(iter(difflib.get_close_matches(word, list(known), n=1, cutoff=0.6)), None)

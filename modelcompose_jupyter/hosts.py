@@ -9,7 +9,7 @@ import os
 import threading
 import time
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 from .document import Document
 from .errors import ComposeError, InputError, UsageError
@@ -22,7 +22,8 @@ if TYPE_CHECKING:
     from .server.service import Server
 
 HOST_VARIABLE = "MODELCOMPOSE_HOST"
-"""The environment variable that names the announcement of the host to use, and no other."""
+"""The environment variable that names the announcement of the host to use, and no other, as its
+guest."""
 
 _lock = threading.RLock()
 _connected: RemoteHost | None = None
@@ -31,24 +32,36 @@ _chosen: dict[str, LocalHost | RemoteHost] = {}
 _server: Server | None = None
 
 
-def url_of(document: Document, workflow: str) -> tuple[str, str | None]:
-    """Where the run API has a workflow: its URL, and the id to name there (None: not needed).
+class Place(NamedTuple):
+    """Where the run API has a workflow.
 
-    That of this process's server if it serves the workflow, of the host that runs the document,
-    or else where the document says.
+    Attributes:
+        url: of the API.
+        workflow: the id to name there; None where it is the default one.
+        wants_token: whether callers must present a token.
     """
+
+    url: str
+    workflow: str | None
+    wants_token: bool
+
+
+def place_of(document: Document, workflow: str) -> Place:
+    """Where a workflow can be called: at this process's server if it serves it, at the host that
+    runs the document, or else where the document says."""
     server = serving()
     if server is not None:
         catalog = server.documents.catalog
         for id, each in catalog.workflows.items():
             if each.document.key == document.key and each.workflow.id == workflow:
-                return server.url, None if id == catalog.default else id
+                name = None if id == catalog.default else id
+                return Place(server.url, name, server.access.token is not None)
     host = _connected or _chosen.get(document.key)
     controller = document.controller
-    url = f"http://localhost:{controller.port}{controller.base_path}"
+    url, wants_token = f"http://localhost:{controller.port}{controller.base_path}", False
     if host is not None and not isinstance(host, LocalHost):
-        url = host.url
-    return url, workflow if len(document.workflows) > 1 else None
+        url, wants_token = host.url, host.wants_token
+    return Place(url, workflow if len(document.workflows) > 1 else None, wants_token)
 
 
 def host_for(document: Document) -> Host:
@@ -73,6 +86,7 @@ def host_for(document: Document) -> Host:
 
 def _named(path: str) -> RemoteHost:
     from .server.announcement import read
+    from .server.client import RemoteHost
 
     announcement = read(Path(path))
     if announcement is None or not announcement.alive:
@@ -81,7 +95,8 @@ def _named(path: str) -> RemoteHost:
             hint="Start it again: model-compose up",
             code="host_gone",
         )
-    return _host_of(announcement)
+    # As a guest: who sets the variable, for a page's visitors say, need not hand on what is theirs.
+    return RemoteHost(announcement.url, announcement.client_token, announcement)
 
 
 def _serving(document: Document) -> RemoteHost | None:
@@ -152,9 +167,28 @@ def connect(url: str | None = None, token: str | None = None) -> RemoteHost:
                 "there is no other host of yours to connect to",
                 hint="Start one with 'model-compose up' or '%compose serve', or name its URL.",
             )
+        _connected = _checked(host)
+        return _connected
+
+
+def _checked(host: RemoteHost) -> RemoteHost:
+    """A host that answers; at its usual base path where only its address was given."""
+    from .server.client import RemoteHost
+
+    try:
         host.check()
-        _connected = host
         return host
+    except ComposeError as error:
+        host.close()
+        if error.code == "host_gone":
+            raise ComposeError(
+                f"no host answers at {host.url}",
+                hint="Write the URL as 'model-compose up' or '%compose serve' says it.",
+                code="host_gone",
+            ) from None
+        if error.code != "not_found" or host.url.endswith("/api"):
+            raise
+    return _checked(RemoteHost(f"{host.url}/api", host.token))
 
 
 def disconnect() -> None:
@@ -175,11 +209,14 @@ def in_use() -> list[LocalHost | RemoteHost]:
 
 
 def own_runs() -> list[Run]:
-    """The runs of this process, wherever they run, the newest first."""
+    """The runs that this process started, wherever they run, the newest first."""
+    server = serving()
+    of_others = {task.run.id for task in server.tasks.all()} if server is not None else set()
     found = [
         run
         for host in in_use()
         for run in (host.runs() if isinstance(host, LocalHost) else host.own_runs())
+        if run.id not in of_others
     ]
     return sorted(found, key=_beginning, reverse=True)
 

@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from ..errors import InputError, Where, did_you_mean
+from ..errors import InputError, Where, did_you_mean, shortened
 from .reader import Path, Source
 
 Template = Any
@@ -144,7 +144,7 @@ class Document:
         if name in names:
             return self.workflows[names.index(name)]
         raise InputError(
-            f"there is no workflow '{name}'",
+            f"there is no workflow '{shortened(str(name))}'",
             hint=did_you_mean(str(name), names) or f"The document has {', '.join(names)}.",
             code="unknown_workflow",
         )

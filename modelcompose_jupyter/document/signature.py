@@ -7,7 +7,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any
 
-from ..errors import ExpressionError, InputError, Where, did_you_mean
+from ..errors import ExpressionError, InputError, Where, did_you_mean, shortened
 from .compiler import action_uses
 from .document import Action, Document, Job, Workflow
 from .expression import Expression, Key, parse
@@ -145,7 +145,7 @@ class Signature:
         if unknown and not self.open:
             known = f"Inputs are {', '.join(names)}." if names else "The workflow takes no input."
             raise InputError(
-                f"there is no input '{unknown[0]}'",
+                f"there is no input '{shortened(str(unknown[0]))}'",
                 hint=did_you_mean(str(unknown[0]), names) or known,
                 code="unknown_input",
             )

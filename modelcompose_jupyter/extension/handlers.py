@@ -18,7 +18,7 @@ from jupyter_server.utils import url_path_join
 from pydantic import Field
 from tornado import web
 
-from ..errors import ComposeError, DocumentError
+from ..errors import ComposeError, DocumentError, UsageError
 from ..server.handler import status_of
 from ..server.wire import Body, failure, parse_body
 from .hosts import HostError, Hosts
@@ -73,7 +73,11 @@ class HostListHandler(HostsHandler):
         await self._answer(self._start())
 
     async def _start(self) -> None:
-        request: StartRequest = parse_body(StartRequest, self.get_json_body())
+        try:
+            body = self.get_json_body()
+        except UnicodeDecodeError:
+            raise UsageError("the body is not UTF-8 text", code="invalid_request") from None
+        request: StartRequest = parse_body(StartRequest, body)
         host, is_new = await self.hosts.start(request.path, request.kernel_name)
         self.set_header("Location", url_path_join(self.base_url, "modelcompose/hosts", host.id))
         self._reply(await self.hosts.describe(host), 201 if is_new else 200)

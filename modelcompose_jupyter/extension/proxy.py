@@ -7,7 +7,7 @@ the body and a few headers go on; of an answer, its status, its body as it comes
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from urllib.parse import parse_qsl, quote, unquote, urlencode, urlsplit
 
 import httpx
@@ -16,7 +16,7 @@ from tornado import web
 from tornado.http1connection import HTTP1Connection
 from tornado.iostream import StreamClosedError
 
-from ..errors import ComposeError
+from ..errors import ComposeError, UsageError
 from ..server.announcement import Announcement
 from ..server.service import Settings
 from .handlers import RESOURCE, HostsHandler
@@ -51,11 +51,12 @@ class ProxyHandler(HostsHandler):
         own = 2 if id is None else 3  # modelcompose/api, modelcompose/hosts/ID
         segments = self.request.path.removeprefix(self.base_url).split("/")[own:]
         url = _target(host, segments, self.request.query)
+        headers = self._headers_for(host)
         if len(self.request.body) > _MAX_BODY:
             raise ComposeError(f"the body is larger than {_MAX_BODY:,} bytes", code="too_large")
         if self._gone:
             return
-        self._exchanging = asyncio.create_task(self._exchange(host, url))
+        self._exchanging = asyncio.create_task(self._exchange(url, headers))
         try:
             await self._exchanging
         except asyncio.CancelledError:
@@ -69,11 +70,15 @@ class ProxyHandler(HostsHandler):
         if self._exchanging is not None:
             self._exchanging.cancel()
 
-    async def _exchange(self, host: Announcement, url: str) -> None:
-        headers = {
-            name: self.request.headers[name] for name in _ASKED if name in self.request.headers
-        }
-        headers |= {"Accept-Encoding": "identity", "Authorization": f"Bearer {host.token}"}
+    def _headers_for(self, host: Announcement) -> dict[str, str]:
+        given = self.request.headers
+        headers = {name: given[name] for name in _ASKED if name in given}
+        for name, value in headers.items():
+            if not value.isascii():
+                raise UsageError(f"the header '{name}' is not ASCII text", code="invalid_request")
+        return headers | {"Accept-Encoding": "identity", "Authorization": f"Bearer {host.token}"}
+
+    async def _exchange(self, url: str, headers: Mapping[str, str]) -> None:
         client = self.hosts.client
         request = client.build_request(
             self.request.method or "GET", url, content=self.request.body, headers=headers
@@ -120,7 +125,11 @@ def _target(host: Announcement, segments: Sequence[str], query: str) -> str:
     names = [unquote(each) for each in segments]
     if names and not names[-1]:
         names.pop()  # a slash at the end
-    if any(name in ("", ".", "..") or set(name) & set("/\\\0") for name in names):
+    checked = names
+    if names[:2] == ["v1", "models"] and len(names) == 3:
+        # Ids of models on the Hub have a slash; it goes on as one that separates nothing.
+        checked = [*names[:2], *names[2].split("/")]
+    if any(name in ("", ".", "..") or set(name) & set("/\\\0") for name in checked):
         raise HostError(404, "there is nothing at this path", code="not_found")
     if names == ["shutdown"]:
         raise HostError(

@@ -30,7 +30,7 @@ VERBS = {
     "connect": ("[URL] [token:=…] | off", "run everything on another host from now on"),
     "stop": ("[ID]", "stop a run; all that go on if none is named"),
     "models": ("", "the models in memory, and what memory there is"),
-    "unload": ("[MODEL]", "give a model's memory back; all if none is named"),
+    "unload": ("[MODEL]", "give a model's memory back; all of this process if none is named"),
     "graph": ("NAME", "a workflow's jobs as a graph"),
     "validate": ("FILE", "check a document"),
     "schema": ("[NAME]", "inputs and outputs; without a name, the documents' JSON Schema"),
@@ -243,10 +243,12 @@ class ComposeMagics(Magics):
         words = self._parse(line).words
         id = _one_word(words, "stop") if words else ""
         chosen = [host_of(id).run(id)] if words else own_runs()
-        for run in chosen:
-            if not run.done:
-                run.cancel()
-                print(f"stopped {run.id}")  # noqa: T201
+        going = [run for run in chosen if not run.done]
+        for run in going:
+            run.cancel()
+            print(f"stopped {run.id}")  # noqa: T201
+        if not going:
+            print("nothing runs")  # noqa: T201
 
     def _models(self, line: str) -> Any:
         from .serving import models

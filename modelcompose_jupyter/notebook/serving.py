@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from getpass import getpass
 from typing import TYPE_CHECKING, Any
 
@@ -18,6 +18,7 @@ from .table import Table, models_table
 if TYPE_CHECKING:
     from ..callable import Workflow
     from ..host import Host
+    from ..models import ModelInfo
     from .line import Line
 
 _SETTINGS = ("port", "host", "base_path", "token")
@@ -57,6 +58,7 @@ def serve(
         raise UsageError("there is no workflow to serve yet", hint="Declare one: %%compose story")
     settings = {**vars(flows[0].document.controller), **line.inputs}
     notebook = this_notebook()
+    before = hosts.serving()
     # The notebook's own runs know no other limit: a map of it waits for room.
     local_host().limit(max_runs=SERVING_LIMITS["max_runs"])
     server = hosts.serve(
@@ -68,7 +70,8 @@ def serve(
             title=notebook.name if notebook else "a notebook",
         )
     )
-    print(f"serving {', '.join(chosen())} at {server.url}")  # noqa: T201
+    moved = f", no longer at {before.url}" if before and before.url != server.url else ""
+    print(f"serving {', '.join(chosen())} at {server.url}{moved}")  # noqa: T201
 
 
 def _port(value: Any) -> int:
@@ -109,21 +112,35 @@ def connect(line: Line) -> None:
 
 def models() -> Table:
     """The models of all hosts that this notebook has to do with, and their memory."""
-    used = hosts.in_use()
-    return models_table([(_place(host), host.models(), host.memory()) for host in used])
+    return models_table([(_place(host), models, host.memory()) for host, models in _reached()])
 
 
 def unload(name: str | None) -> None:
-    """Give back a model's memory, wherever it is; that of all idle ones if None."""
-    used: list[Host] = list(hosts.in_use())
-    if name is not None:  # where it is; else the first host says what there is
-        having = [h for h in used if any(name in (m.id, m.source) for m in h.models())]
-        used = having or used[:1]
-    for host in used:
+    """Give back a model's memory, wherever it is.
+
+    Args:
+        name: a model's id or source; None is all idle ones of this process. Other hosts have
+            other users, so theirs go by name alone.
+    """
+    chosen: list[Host] = [local_host()]
+    if name is not None:  # where it is; else this process says what there is
+        chosen = [h for h, models in _reached() if any(name in (m.id, m.source) for m in models)]
+    for host in chosen or [local_host()]:
+        where = "" if isinstance(host, LocalHost) else f" at {_place(host)}"
         for model in host.unload(name):
-            print(f"unloaded {model.id}")  # noqa: T201
+            print(f"unloaded {model.id}{where}")  # noqa: T201
         for model in host.models() if name is None else ():
             print(f"{model.id} is in use and stays")  # noqa: T201
+
+
+def _reached() -> Iterator[tuple[Host, list[ModelInfo]]]:
+    """The hosts that this notebook has to do with, and their models; not those that are gone."""
+    for host in hosts.in_use():
+        try:
+            yield host, host.models()
+        except ComposeError as error:
+            if error.code != "host_gone":
+                raise
 
 
 def _place(host: Host) -> str:

@@ -83,7 +83,7 @@ class Access:
         """
         if self.token is not None and not is_loopback(self.host):
             return  # the names of this computer are not known; the token keeps pages away
-        name = urlsplit(f"//{header}").hostname or ""
+        name = _name(f"//{header}")
         if not is_loopback(name) and name != self.host:
             raise AccessError(
                 403, "this server is not known by that name", hint="Use http://127.0.0.1."
@@ -105,7 +105,7 @@ class Access:
             AccessError: 403.
         """
         if origin is not None:
-            own = urlsplit(origin).netloc == host and origin.startswith(("http://", "https://"))
+            own = origin in (f"http://{host}", f"https://{host}")
             if own or origin in self.origins:
                 return
         else:
@@ -135,6 +135,14 @@ class Access:
             "the token is wrong" if presented else "a token is needed",
             hint="Send 'Authorization: Bearer TOKEN'.",
         )
+
+
+def _name(url: str) -> str:
+    """The name in a URL; empty where it is none."""
+    try:
+        return urlsplit(url).hostname or ""
+    except ValueError:
+        return ""
 
 
 def _same(given: str, expected: str) -> bool:

@@ -7,16 +7,19 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
+import functools
 import json
 import os
+import stat
 import time
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
 
 import psutil
+from pydantic import TypeAdapter
 
 _PREFIX = "modelcompose-"
+_MAX_BYTES = 2**20
 
 
 @dataclass(frozen=True)
@@ -60,11 +63,19 @@ class Announcement:
     @property
     def alive(self) -> bool:
         """Whether the process that wrote it still runs."""
-        with contextlib.suppress(psutil.Error):
+        with contextlib.suppress(psutil.Error, ValueError, OverflowError):  # no such pid can be
             process = psutil.Process(self.pid)
             is_same = abs(process.create_time() - self.started) < 1
             return is_same and process.status() != psutil.STATUS_ZOMBIE
         return False
+
+    @property
+    def stands(self) -> bool:
+        """Whether the server is still there: it has not withdrawn its file, and its process runs.
+
+        Where it is not, another program may listen at its address.
+        """
+        return self.path.exists() and self.alive
 
     def publish(self) -> None:
         """Write the file, whole or not at all."""
@@ -97,32 +108,39 @@ def own_start() -> float:
 
 
 def announced() -> list[Announcement]:
-    """The servers of this user that run, the newest first. Files of dead ones are removed."""
+    """The servers of this user that run, the newest first. Files of dead ones are removed.
+
+    A file that has another name than that of its server is a copy, and passed over.
+    """
     found = []
     for path in sorted(runtime_folder().glob(f"{_PREFIX}*.json")):
         announcement = read(path)
         if announcement is None:
             continue
-        if announcement.alive:
-            found.append(announcement)
-        else:
+        if not announcement.alive:
             with contextlib.suppress(OSError):
                 path.unlink(missing_ok=True)
+        elif path == announcement.path:
+            found.append(announcement)
     return sorted(found, key=lambda each: each.started, reverse=True)
 
 
 def read(path: Path) -> Announcement | None:
     """The announcement in a file; None where it is none, or could be somebody else's."""
     try:
-        if os.name == "posix":
-            status = path.stat()
-            if status.st_uid != os.getuid() or status.st_mode & 0o077:
-                return None
-        data: Any = json.loads(path.read_text("utf-8"))
-        known = {each.name for each in dataclasses.fields(Announcement)}
-        return Announcement(**{key: value for key, value in data.items() if key in known})
-    except (OSError, ValueError, TypeError, AttributeError):
+        status = path.stat()
+        if not stat.S_ISREG(status.st_mode) or status.st_size > _MAX_BYTES:
+            return None
+        if os.name == "posix" and (status.st_uid != os.getuid() or status.st_mode & 0o077):
+            return None
+        return _reader().validate_json(path.read_bytes(), strict=True)
+    except (OSError, ValueError):
         return None
+
+
+@functools.cache
+def _reader() -> TypeAdapter[Announcement]:
+    return TypeAdapter(Announcement)
 
 
 def runtime_folder() -> Path:

@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import logging
 from collections import OrderedDict
 from collections.abc import Callable, Mapping
+from pathlib import Path
 from typing import NamedTuple
 
-from ..document import Component, Document, Workflow
-from ..errors import InputError, did_you_mean
+from ..document import Component, Document, Workflow, load_document
+from ..errors import DocumentError, InputError, did_you_mean, shortened
 from .wire import DocumentText
+
+log = logging.getLogger(__name__)
 
 _KEPT_DOCUMENTS = 100
 
@@ -49,6 +53,12 @@ class Catalog:
         """The components of all documents."""
         return [(each, component) for each in self.documents for component in each.components]
 
+    def of_document(self, key: str) -> Catalog:
+        """The part of it that is one document's, by the document's own ids."""
+        parts = [each for each in self.workflows.values() if each.document.key == key]
+        own = {each.workflow.id: each for each in parts}
+        return Catalog(own, next((id for id, each in own.items() if each.workflow.default), None))
+
     def find(self, id: str) -> Served:
         """A workflow by its id; ``__default__`` is the default one.
 
@@ -67,10 +77,52 @@ class Catalog:
                 code="unknown_workflow",
             )
         raise InputError(
-            f"there is no workflow '{id}'",
+            f"there is no workflow '{shortened(id)}'",
             hint=did_you_mean(id, self.workflows) or f"There is {names}.",
             code="unknown_workflow",
         )
+
+
+def _unknown_document() -> InputError:
+    return InputError("the document is not known here", code="unknown_document")
+
+
+class DocumentFile:
+    """What a document's file offers, as it is whenever somebody asks.
+
+    A file that was edited into something that is no document leaves what was there before.
+
+    Args:
+        path: of the file.
+
+    Raises:
+        DocumentError: all that is wrong with it.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+        self._seen = self._look()
+        self.document = load_document(path)
+        self._catalog = Catalog.of(self.document)
+
+    def __call__(self) -> Catalog:
+        now = self._look()
+        if now != self._seen:
+            self._seen = now
+            try:
+                self.document = load_document(self._path)
+                self._catalog = Catalog.of(self.document)
+            except DocumentError as error:
+                log.warning("the document is served as it was before an edit: %s", error)
+        return self._catalog
+
+    def _look(self) -> tuple[int, int] | None:
+        """What changes with the file; None while there is none, as editors save."""
+        try:
+            status = self._path.stat()
+        except OSError:
+            return None
+        return status.st_mtime_ns, status.st_size
 
 
 class Documents:
@@ -83,10 +135,29 @@ class Documents:
     def __init__(self, catalog: Callable[[], Catalog]) -> None:
         self._catalog = catalog
         self._brought: OrderedDict[str, Document] = OrderedDict()
+        self._offered: OrderedDict[str, Catalog] = OrderedDict()
 
     @property
     def catalog(self) -> Catalog:
-        return self._catalog()
+        """What is served now."""
+        now = self._catalog()
+        for document in now.documents:
+            self._offered[document.key] = now.of_document(document.key)
+        while len(self._offered) > _KEPT_DOCUMENTS:
+            self._offered.popitem(last=False)
+        return now
+
+    def offered(self, key: str) -> Catalog:
+        """What is offered of a document that is served, or was until it was edited: a page that
+        is open goes on.
+
+        Raises:
+            InputError: nothing is.
+        """
+        _ = self.catalog
+        if key not in self._offered:
+            raise _unknown_document()
+        return self._offered[key]
 
     def bring(self, given: DocumentText) -> Document:
         """Read and keep a document of another process of this user.
@@ -100,16 +171,16 @@ class Documents:
             self._brought.popitem(last=False)
         return document
 
-    def find(self, key: str, *, brought: bool = True) -> Document:
-        """A document by its key; one that was ``brought``, too, if that is true.
+    def find(self, key: str) -> Document:
+        """A document by its key.
 
         Raises:
             InputError: it is not known here.
         """
         served = {each.key: each for each in self.catalog.documents}
-        found = served.get(key) or (self._brought.get(key) if brought else None)
+        found = served.get(key) or self._brought.get(key)
         if found is None:
-            raise InputError("the document is not known here", code="unknown_document")
+            raise _unknown_document()
         return found
 
     def serves(self, key: str) -> bool:

@@ -7,24 +7,39 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import functools
 import json
+import logging
+import os
+import secrets
 import threading
 import time
 from collections import OrderedDict
-from collections.abc import AsyncIterator, Coroutine, Mapping
-from concurrent.futures import Future
+from collections.abc import AsyncGenerator, Coroutine, Mapping
+from concurrent.futures import CancelledError, Future, wait
+from dataclasses import dataclass
 from typing import Any, TypeVar
 
 import httpx
+from pydantic import BaseModel, NonNegativeInt, TypeAdapter
 
 from ..document import Document
-from ..errors import ComposeError, InputError
+from ..errors import ComposeError, InputError, UsageError
 from ..host import check
-from ..models import DeviceMemory, MemoryUse, ModelInfo
+from ..models import MemoryUse, ModelInfo
 from ..workflow import Run, State
 from .access import is_loopback
 from .announcement import Announcement
-from .wire import DocumentText, state_of
+from .wire import (
+    DocumentKey,
+    DocumentText,
+    ErrorDetails,
+    Failure,
+    Health,
+    TaskState,
+    WorkflowSummary,
+    state_of,
+)
 
 CLIENT_THREAD_NAME = "modelcompose-client"
 # How long a run goes on while its connection is broken, and for how long it is tried again.
@@ -32,9 +47,60 @@ _LINGER_SECONDS = 5.0
 _READ_SECONDS = 30.0  # the server says something every ten
 _SOON_SECONDS = 3.0  # for what a host that is well answers at once
 _TICK = 0.1
+_OF_GATEWAYS = (502, 503, 504)  # what they say where nothing answers behind them
+_STOP_SECONDS = 1.0  # for the requests that stop runs when a client closes
 _KEPT_RUNS = 200
 
 T = TypeVar("T")
+_log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class _InMemory:
+    """The answer of ``/models``."""
+
+    models: list[ModelInfo]
+    memory: MemoryUse
+
+
+class _Summary(BaseModel):
+    usage: dict[str, int] = {}
+    parameters: dict[str, Any] = {}
+    warnings: list[str] = []
+    timings: dict[str, Any] = {}
+    record: dict[str, Any] = {}
+
+
+class _StateData(BaseModel):
+    state: State
+    summary: _Summary = _Summary()
+
+
+class _ProgressData(BaseModel):
+    phase: str
+    job: str | None = None
+    state: str | None = None
+
+
+class _TextData(BaseModel):
+    stream: list[str | int]
+    offset: NonNegativeInt
+    text: str
+    finish_reason: str | None = None
+
+
+class _ResultData(BaseModel):
+    output: Any
+
+
+_EVENTS: Mapping[str, type[BaseModel]] = {
+    "state": _StateData,
+    "progress": _ProgressData,
+    "text": _TextData,
+    "result": _ResultData,
+    "error": ErrorDetails,
+}
+"""What a Run needs of the data of an event, by its type; other types are passed over."""
 
 
 class RemoteHost:
@@ -52,7 +118,10 @@ class RemoteHost:
         self.url = url.rstrip("/")
         self.announcement = announcement
         self.closed = False
-        self._token = token
+        self.token = token
+        self._session = secrets.token_hex(8)  # by which a guest lists runs of its own
+        self._ended = False
+        self._pid = os.getpid()
         self._lock = threading.Lock()
         self._runs: OrderedDict[str, Run] = OrderedDict()
         self._own: set[str] = set()
@@ -79,7 +148,8 @@ class RemoteHost:
 
         Raises:
             InputError: no such workflow, or inputs that it cannot take.
-            ComposeError: the host is gone (``host_gone``) or busy, or may not run the document.
+            ComposeError: the host is gone (``host_gone``), closed or busy, or may not run the
+                document; or what answers is no host (``bad_answer``).
         """
         chosen, values = check(document, workflow, input, seed)
         body = {"document": document.key, "workflow_id": chosen.id, "input": values, "seed": seed}
@@ -93,7 +163,7 @@ class RemoteHost:
 
     def _bring(self, document: Document) -> None:
         try:
-            self._ask("POST", "/documents", DocumentText.of(document).model_dump())
+            self._ask(DocumentKey, "POST", "/documents", DocumentText.of(document).model_dump())
         except ComposeError as error:
             if error.code != "forbidden":
                 raise
@@ -105,8 +175,14 @@ class RemoteHost:
 
     def _started(self, workflow: str, values: Any, body: Mapping[str, Any]) -> Run:
         given = {key: value for key, value in body.items() if value is not None}
-        asked = {**given, "wait_for_completion": False, "linger": _LINGER_SECONDS}
-        run = self._followed(self._ask("POST", "/workflows/runs", asked), workflow, values)
+        asked = {
+            **given,
+            "wait_for_completion": False,
+            "linger": _LINGER_SECONDS,
+            "session_id": self._session,
+        }
+        state = self._ask(TaskState, "POST", "/workflows/runs", asked)
+        run = self._followed(state, workflow, values)
         self._own.add(run.id)
         return run
 
@@ -121,7 +197,8 @@ class RemoteHost:
 
     def runs(self) -> list[Run]:
         """The runs that it knows and this caller may see, the newest first."""
-        states = self._ask("GET", "/tasks?include_output=true")
+        path = f"/tasks?include_output=true&session_id={self._session}"
+        states = self._ask(list[TaskState], "GET", path)
         return [self._known(state) for state in states]
 
     def own_runs(self) -> list[Run]:
@@ -139,12 +216,11 @@ class RemoteHost:
 
     def models(self) -> list[ModelInfo]:
         """The models in its memory."""
-        return [ModelInfo(**each) for each in self._ask("GET", "/models")["models"]]
+        return self._ask(_InMemory, "GET", "/models").models
 
     def memory(self) -> MemoryUse:
         """What its process holds."""
-        data = self._ask("GET", "/models")["memory"]
-        return MemoryUse(**{**data, "devices": [DeviceMemory(**each) for each in data["devices"]]})
+        return self._ask(_InMemory, "GET", "/models").memory
 
     def unload(self, name: str | None = None) -> list[ModelInfo]:
         """Give back the memory of a model, or of all that no run uses.
@@ -152,25 +228,34 @@ class RemoteHost:
         Raises:
             ModelError: there is none of that name, or a run uses it.
         """
-        return [ModelInfo(**each) for each in self._ask("POST", "/models/unload", {"name": name})]
+        return self._ask(list[ModelInfo], "POST", "/models/unload", {"name": name})
 
     def close(self, timeout: float | None = None) -> bool:
         """Stop the runs of this client and let go of the host, which goes on. Idempotent."""
+        self.closed = self._ended = True
+        if self._is_forked:
+            return True  # the thread and the runs are the parent's
         with self._lock:
-            self.closed = True
-            loop, thread, runs = self._loop, self._thread, list(self._runs.values())
+            loop, thread = self._loop, self._thread
             self._loop = self._thread = None
         if loop is None or thread is None:
             return True
-        for run in runs:
-            run.cancel()
         with contextlib.suppress(Exception):
             asyncio.run_coroutine_threadsafe(self._end(), loop).result(timeout)
         loop.call_soon_threadsafe(loop.stop)
         thread.join(timeout)
-        return not thread.is_alive()
+        if thread.is_alive():
+            return False
+        loop.close()
+        return True
 
     # More that its owner can do
+
+    @property
+    def wants_token(self) -> bool:
+        """Whether clients must present a token there."""
+        announced = self.announcement
+        return self.token is not None if announced is None else bool(announced.client_token)
 
     def serves(self, document: Document) -> bool:
         """Whether it serves a document.
@@ -180,54 +265,82 @@ class RemoteHost:
         """
         try:
             path = f"/documents/{document.key}"
-            return bool(self._ask("GET", path, seconds=_SOON_SECONDS)["served"])
+            return self._ask(DocumentKey, "GET", path, seconds=_SOON_SECONDS).served
         except InputError:
             return False
 
     def check(self) -> None:
-        """Raise ComposeError where nothing answers, or the token is wrong."""
-        self._ask("GET", "/workflows", seconds=_SOON_SECONDS)
+        """Raise ComposeError where no host answers, or the token is wrong."""
+        self._ask(Health, "GET", "/health", seconds=_SOON_SECONDS)
+        self._ask(list[WorkflowSummary], "GET", "/workflows", seconds=_SOON_SECONDS)
 
     def shut_down(self) -> None:
         """End the host's server, and with it the process if it is there for that alone."""
-        self._ask("POST", "/shutdown", {})
+        self._ask(Health, "POST", "/shutdown", {})
 
     # Asking
 
-    def _ask(self, method: str, path: str, body: Any = None, seconds: float = _READ_SECONDS) -> Any:
-        """An answer's data. Waits in short steps, so that an interrupt is never late.
+    def _ask(
+        self,
+        kind: type[T],
+        method: str,
+        path: str,
+        body: Any = None,
+        seconds: float = _READ_SECONDS,
+    ) -> T:
+        """An answer of a kind. Waits in short steps, so that an interrupt is never late.
 
         Raises:
-            ComposeError: what the host says is wrong, or ``host_gone``.
+            ComposeError: what the host says is wrong, ``host_gone``, or ``bad_answer``.
         """
-        future = self._soon(self._answer(method, path, body, seconds))
+        future = self._soon(self._answer(kind, method, path, body, seconds))
         try:
-            while True:
-                with contextlib.suppress(TimeoutError):
-                    return future.result(_TICK)
-                if future.done():
-                    return future.result()
+            while not future.done():
+                if self._ended:
+                    raise self._was_closed()
+                wait([future], _TICK)
+            return future.result()
+        except CancelledError:
+            raise self._was_closed() from None
         except BaseException:
             future.cancel()
             raise
 
     async def _answer(
-        self, method: str, path: str, body: Any = None, seconds: float = _READ_SECONDS
-    ) -> Any:
+        self,
+        kind: type[T],
+        method: str,
+        path: str,
+        body: Any = None,
+        seconds: float = _READ_SECONDS,
+    ) -> T:
         assert self._client is not None
+        self._check_there()
         url = self.url + path
         try:
             response = await self._client.request(method, url, json=body, timeout=seconds)
-            data: Any = response.json() if response.content else {}
-        except (httpx.HTTPError, ValueError) as error:
+        except httpx.HTTPError as error:
             raise self._gone(error) from None
-        if response.status_code < 400 or "error" not in data or "task_id" in data:
-            return data
-        raise _error(data["error"])
+        try:
+            data = json.loads(response.content)
+            if response.is_success:
+                return _read(kind, data)
+            failure = _read(Failure, data)
+        except (ValueError, RecursionError):
+            if response.status_code in _OF_GATEWAYS:
+                raise self._gone() from None
+            asked = f"{method} {path.partition('?')[0]}"
+            raise self._no_host(f"{asked} gave status {response.status_code}") from None
+        raise ComposeError.from_dict(failure.error.model_dump())
+
+    def _check_there(self) -> None:
+        """Before anything is sent: the port of a host that is gone may be another program's."""
+        if self.announcement is not None and not self.announcement.stands:
+            raise self._gone()
 
     def _gone(self, error: Exception | None = None) -> ComposeError:
         if isinstance(error, httpx.ConnectError) or (
-            self.announcement is not None and not self.announcement.alive
+            self.announcement is not None and not self.announcement.stands
         ):
             self.closed = True  # the next call looks for another one
         return ComposeError(
@@ -236,39 +349,76 @@ class RemoteHost:
             code="host_gone",
         )
 
+    def _no_host(self, reason: str) -> ComposeError:
+        return ComposeError(
+            f"what answers at {self.url} is no host, or one of another version: {reason}",
+            hint="Use the URL that 'model-compose up' or '%compose serve' says.",
+            code="bad_answer",
+        )
+
+    def _was_closed(self) -> ComposeError:
+        return ComposeError(
+            f"the connection to the host at {self.url} is closed",
+            hint="Connect to it again.",
+            code="host_closed",
+        )
+
+    @property
+    def _is_forked(self) -> bool:
+        """Whether it is a copy in a child: its thread is not here, and its lock may be held."""
+        return os.getpid() != self._pid
+
     def _soon(self, work: Coroutine[Any, Any, T]) -> Future[T]:
-        return asyncio.run_coroutine_threadsafe(work, self._running_loop())
+        try:
+            return asyncio.run_coroutine_threadsafe(work, self._running_loop())
+        except BaseException:
+            work.close()
+            raise
 
     def _running_loop(self) -> asyncio.AbstractEventLoop:
+        if self._is_forked:
+            raise ComposeError(
+                f"this process was forked from the one that is connected to {self.url}",
+                hint="Connect in this process, too.",
+                code="forked",
+            )
         with self._lock:
+            if self._ended:
+                raise self._was_closed()
             if self._loop is None:
+                self._client = self._new_client()
                 loop = asyncio.new_event_loop()
                 thread = threading.Thread(
                     target=loop.run_forever, name=CLIENT_THREAD_NAME, daemon=True
                 )
                 thread.start()
-                local = is_loopback(httpx.URL(self.url).host)
-                headers = {"Authorization": f"Bearer {self._token}"} if self._token else {}
-                self._client = httpx.AsyncClient(
-                    headers=headers,
-                    timeout=httpx.Timeout(_READ_SECONDS),
-                    limits=httpx.Limits(max_connections=None, max_keepalive_connections=20),
-                    trust_env=not local,  # a proxy has nothing to do with this computer
-                )
                 self._loop, self._thread = loop, thread
             return self._loop
 
+    def _new_client(self) -> httpx.AsyncClient:
+        try:
+            local = is_loopback(httpx.URL(self.url).host)
+        except httpx.InvalidURL as error:
+            raise UsageError(f"'{self.url}' is no URL: {error}") from None
+        headers = {b"Authorization": f"Bearer {self.token}".encode()} if self.token else {}
+        return httpx.AsyncClient(
+            headers=headers,
+            timeout=httpx.Timeout(_READ_SECONDS),
+            limits=httpx.Limits(max_connections=None, max_keepalive_connections=20),
+            trust_env=not local,  # a proxy has nothing to do with this computer
+        )
+
     # Runs
 
-    def _followed(self, state: Mapping[str, Any], workflow: str, values: Any) -> Run:
+    def _followed(self, state: TaskState, workflow: str, values: Any) -> Run:
         """A run of over there as a run here, which grows as that one does."""
-        id = state["task_id"]
+        id = state.task_id
         run = Run(
             workflow,
             values,
             lambda: self._cancel(id),
             id=id,
-            parameters=state.get("parameters") or {},
+            parameters=state.parameters,
         )
         with self._lock:
             self._runs[id] = run
@@ -277,22 +427,23 @@ class RemoteHost:
         self._soon(self._start_following(run))
         return run
 
-    def _known(self, state: Mapping[str, Any]) -> Run:
+    def _known(self, state: TaskState) -> Run:
         """A run from its state: the one of this process where it has one."""
-        known = self._runs.get(state["task_id"])
+        known = self._runs.get(state.task_id)
         if known is not None:
             return known
-        if not state_of(state["status"]).is_final:
-            return self._followed(state, state["workflow_id"], state.get("input"))
+        if not state_of(state.status).is_final:
+            return self._followed(state, state.workflow_id, (state.model_extra or {}).get("input"))
         return _ended_run(state)
 
     def _cancel(self, id: str) -> None:
-        async def cancel() -> None:
-            with contextlib.suppress(ComposeError):  # it has ended, or the host is gone
-                await self._answer("POST", f"/tasks/{id}/cancel?wait_for_completion=false")
+        with contextlib.suppress(ComposeError):  # closed: what was to be stopped was stopped
+            self._soon(self._stop(id))
 
-        if not self.closed or self._loop is not None:
-            self._soon(cancel())
+    async def _stop(self, id: str) -> None:
+        with contextlib.suppress(ComposeError):  # it has ended, or the host is gone
+            path = f"/tasks/{id}/cancel?wait_for_completion=false"
+            await self._answer(TaskState, "POST", path)
 
     async def _start_following(self, run: Run) -> None:
         task = asyncio.get_running_loop().create_task(self._follow(run))
@@ -301,24 +452,31 @@ class RemoteHost:
 
     async def _follow(self, run: Run) -> None:
         """Feed a run from its stream; a broken connection is made again where it broke."""
-        last: int | None = None
+        last = -1
         broken: float | None = None
         while True:
             try:
-                async for id, type, data in self._events(run.id, last):
-                    broken, last = None, id
-                    data.pop("time", None)
-                    run.add(type, data)
+                async with contextlib.aclosing(self._events(run.id, last)) as events:
+                    async for number, type, data in events:
+                        if number <= last:
+                            raise ValueError(f"event {number} follows event {last}")
+                        last, broken = number, None
+                        if type in _EVENTS:
+                            data.pop("time", None)
+                            run.add(type, data)
             except ComposeError as error:
                 self._lose(run, error)
                 return
             except httpx.HTTPError:
                 pass
+            except Exception:  # whatever it sends, the run here ends
+                _log.debug("the events of run %s cannot be read", run.id, exc_info=True)
+                self._lose(run, self._no_host("its events cannot be read"))
+                return
             if run.done:
                 return
             broken = broken or time.monotonic()
-            dead = self.announcement is not None and not self.announcement.alive
-            if dead or time.monotonic() - broken > _LINGER_SECONDS:
+            if time.monotonic() - broken > _LINGER_SECONDS:
                 self._lose(run, self._gone(httpx.ConnectError("")))
                 return
             await asyncio.sleep(_TICK)
@@ -327,62 +485,94 @@ class RemoteHost:
         run.add("error", error.to_dict())
         run.add("state", {"state": State.FAILED})
 
-    async def _events(
-        self, id: str, after: int | None
-    ) -> AsyncIterator[tuple[int, Any, dict[str, Any]]]:
+    async def _events(self, id: str, after: int) -> AsyncGenerator[tuple[int, Any, dict[str, Any]]]:
+        """Number, type and data of events beyond a number.
+
+        Raises:
+            ComposeError: the host is gone, or knows the run no more.
+            KeyError, ValueError, RecursionError: what comes is no event.
+        """
         assert self._client is not None
-        headers = {} if after is None else {"Last-Event-ID": str(after)}
+        self._check_there()
+        headers = {} if after < 0 else {"Last-Event-ID": str(after)}
         url = f"{self.url}/tasks/{id}/events"
         async with self._client.stream("GET", url, headers=headers) as response:
             if response.status_code == 204:
                 return
             if response.status_code != 200:
                 raise self._gone()
+            if not response.headers.get("Content-Type", "").startswith("text/event-stream"):
+                raise ValueError("no stream of events")
             fields: dict[str, str] = {}
             async for line in _lines(response):
                 name, _, value = line.partition(": ")
                 if name:
                     fields[name] = value
                 elif "data" in fields:
-                    yield int(fields["id"]), fields["event"], json.loads(fields["data"])
+                    yield _event(fields)
                     fields = {}
 
     async def _end(self) -> None:
-        await asyncio.sleep(0)  # the cancels that were asked for get on their way
-        pending = asyncio.all_tasks() - {asyncio.current_task(), *self._following}
-        if pending:
-            await asyncio.wait(pending, timeout=1.0)
-        for task in list(self._following):
+        """Stop this client's runs and leave the loop with nothing to do."""
+        stops = [asyncio.ensure_future(self._stop(e.id)) for e in self.own_runs() if not e.done]
+        asking = asyncio.all_tasks() - {asyncio.current_task(), *self._following}
+        if asking or stops:
+            await asyncio.wait({*asking, *stops}, timeout=_STOP_SECONDS)
+        left = asyncio.all_tasks() - {asyncio.current_task()}
+        for task in left:
             task.cancel()
+        await asyncio.gather(*left, return_exceptions=True)
         for run in self._runs.values():
             run.add("state", {"state": State.CANCELLED})
         if self._client is not None:
             await self._client.aclose()
 
 
-async def _lines(response: httpx.Response) -> AsyncIterator[str]:
+async def _lines(response: httpx.Response) -> AsyncGenerator[str]:
     """Lines as the server ends them. (httpx ends lines at characters that a text may hold.)"""
-    rest = b""
+    begun: list[bytes] = []
     async for chunk in response.aiter_bytes():
-        *lines, rest = (rest + chunk).split(b"\n")
-        for line in lines:
-            yield line.decode("utf-8")
+        first, *others = chunk.split(b"\n")
+        begun.append(first)
+        for other in others:
+            yield b"".join(begun).decode("utf-8")
+            begun = [other]
 
 
-def _error(data: Mapping[str, Any]) -> ComposeError:
-    return ComposeError.from_dict({"type": "", "hint": None, "where": None, **data})
+def _event(fields: Mapping[str, str]) -> tuple[int, str, dict[str, Any]]:
+    """An event from its lines."""
+    number, type, data = int(fields["id"]), fields["event"], json.loads(fields["data"])
+    if type in _EVENTS:
+        _read(_EVENTS[type], data)
+    return number, type, data
 
 
-def _ended_run(state: Mapping[str, Any]) -> Run:
+@functools.cache
+def _reader(kind: Any) -> TypeAdapter[Any]:
+    return TypeAdapter(kind)
+
+
+def _read(kind: type[T], data: Any) -> T:
+    """Plain data as what it should be.
+
+    Raises:
+        ValueError: it is something else.
+    """
+    read: T = _reader(kind).validate_python(data)  # type: ignore[arg-type]
+    return read
+
+
+def _ended_run(state: TaskState) -> Run:
     """A run that has ended, folded from its state."""
-    run = Run(state["workflow_id"], state.get("input"), lambda: None, id=state["task_id"])
-    text = {"stream": ("", 0, 0, 0), "offset": 0, "text": state.get("text", "")}
-    run.add("text", {**text, "finish_reason": state.get("finish_reason")})
-    if "output" in state:
-        run.add("result", {"output": state["output"]})
-    if "error" in state:
-        run.add("error", state["error"])
+    data = state.model_dump(exclude_unset=True)
+    run = Run(state.workflow_id, data.get("input"), lambda: None, id=state.task_id)
+    text = {"stream": ("", 0, 0, 0), "offset": 0, "text": state.text or ""}
+    run.add("text", {**text, "finish_reason": state.finish_reason})
+    if "output" in data:
+        run.add("result", {"output": state.output})
+    if state.error is not None:
+        run.add("error", data["error"])
     keys = ("usage", "parameters", "warnings", "timings", "record")
-    summary = {key: state[key] for key in keys if key in state}
-    run.add("state", {"state": state_of(state["status"]), "summary": summary})
+    summary = {key: data[key] for key in keys if key in data}
+    run.add("state", {"state": state_of(state.status), "summary": summary})
     return run

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import AsyncIterator, Mapping
 from typing import Any
 
@@ -14,12 +15,15 @@ from .wire import event_data, failure, public_event
 
 HEARTBEAT_SECONDS = 10.0
 _RETRY_MILLISECONDS = 1000
+_SLICE = 500
 
 
 def message(data: str, event: str | None = None, id: int | None = None) -> str:
     """One event as it is written; lines of ``data`` stay lines."""
     head = ("" if id is None else f"id: {id}\n") + ("" if event is None else f"event: {event}\n")
-    return head + "".join(f"data: {line}\n" for line in data.split("\n")) + "\n"
+    # A reader ends lines at carriage returns, too.
+    lines = re.split(r"\r\n|\r|\n", data)
+    return head + "".join(f"data: {line}\n" for line in lines) + "\n"
 
 
 def as_json(data: Any) -> str:
@@ -52,10 +56,11 @@ async def run_events(
     shown = event_data if caller is Caller.OWNER else public_event
     yield f"retry: {_RETRY_MILLISECONDS}\n\n"
     async for events in batches(task.run, after, heartbeat):
-        yield (
-            "".join(message(as_json(shown(event)), event.type, event.number) for event in events)
-            or ": still here\n\n"
-        )
+        for start in range(0, len(events), _SLICE):  # who joins late does not hold up the others
+            part = events[start : start + _SLICE]
+            yield "".join(message(as_json(shown(e)), e.type, e.number) for e in part)
+        if not events:
+            yield ": still here\n\n"
 
 
 async def run_text(

@@ -10,9 +10,11 @@ import contextlib
 import inspect
 import json
 import logging
+import math
 import re
+import select
 import time
-from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Mapping
+from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from http import HTTPStatus
 from typing import TYPE_CHECKING, Any
@@ -20,10 +22,11 @@ from typing import TYPE_CHECKING, Any
 from pydantic import BaseModel
 from tornado.http1connection import HTTP1Connection
 from tornado.httputil import HTTPInputError, parse_body_arguments
+from tornado.ioloop import PeriodicCallback
 from tornado.iostream import StreamClosedError
 from tornado.web import HTTPError, RequestHandler, stream_request_body
 
-from ..errors import ComposeError, InputError, UsageError
+from ..errors import ComposeError, InputError, UsageError, shortened
 from .access import AccessError, Caller
 from .events import as_json
 from .wire import failure, parse_body
@@ -184,10 +187,18 @@ class ApiHandler(RequestHandler):
     async def prepare(self) -> None:
         try:
             self._check_access()
-            self._check_size(int(self.request.headers.get("Content-Length") or 0))
+            self._check_size(self._announced_size())
         except Exception as error:
             self.set_header("Connection", "close")  # what is left of the body is not read
             self._fail(error)
+
+    def _announced_size(self) -> int:
+        try:
+            return int(self.request.headers.get("Content-Length") or 0)
+        except ValueError:  # several, which Tornado takes where they agree
+            raise UsageError(
+                "the request's Content-Length is none", code="invalid_request"
+            ) from None
 
     def _check_access(self) -> None:
         access, headers = self._server.access, self.request.headers
@@ -247,19 +258,30 @@ class ApiHandler(RequestHandler):
                 code="too_large",
             )
 
-    def _body(self, route: Route) -> Any:
+    async def _body(self, route: Route) -> Any:
         if route.body is None:
             return None
+        if len(self._received) > _LARGE_BODY:  # others are answered meanwhile
+            return await asyncio.to_thread(self._parsed, route.body, route.forms)
+        return self._parsed(route.body, route.forms)
+
+    def _parsed(self, model: type[BaseModel], forms: bool) -> Any:
         header = self.request.headers.get("Content-Type", "")
         kind = header.partition(";")[0].strip().lower()
         if kind == "application/json" or kind.endswith("+json"):
-            return parse_body(route.body, _json(bytes(self._received)))
-        if not route.forms or kind not in _FORMS or self._is_browser():
-            kinds = "application/json" + (" or a form" if route.forms else "")
+            return parse_body(model, _json(bytes(self._received)))
+        if not forms or kind not in _FORMS or self._is_browser():
+            kinds = "application/json" + (" or a form" if forms else "")
             raise AccessError(
                 415, f"the body must be {kinds}", hint="Set 'Content-Type: application/json'."
             )
-        return parse_body(route.body, _form(header, bytes(self._received)))
+        if self._received.lstrip().startswith(b"{"):  # what curl -d says of everything
+            raise UsageError(
+                "the body is JSON, and its Content-Type says that it is a form",
+                hint="Send the header 'Content-Type: application/json'.",
+                code="invalid_request",
+            )
+        return parse_body(model, _form(header, bytes(self._received)))
 
     def _is_browser(self) -> bool:
         """Whether a page sends it. Pages can send forms anywhere without being asked; JSON not."""
@@ -276,16 +298,22 @@ class ApiHandler(RequestHandler):
                 path=path,
                 query={key: self.get_query_argument(key) for key in self.request.query_arguments},
                 headers=self.request.headers,
-                body=self._body(route),
+                body=await self._body(route),
                 gone=self._gone,
             )
-            reply = await route.run(call)
+            with self._looking_out():
+                reply = await route.run(call)
             if call.run is not None:  # a stream does not tell it otherwise
                 self.set_header("X-Task-Id", call.run)
             if isinstance(reply, Stream):
                 await self._stream(reply)
             else:
-                self._reply(reply)
+                # As in a stream: an answer that nobody takes is not kept for ever.
+                unread = self._reply(reply)
+                if unread is not None:
+                    await asyncio.wait_for(unread, self._server.settings.write_seconds)
+        except TimeoutError:
+            self._close_connection()
         except StreamClosedError:
             pass  # the client has gone
         except Exception as error:
@@ -306,18 +334,43 @@ class ApiHandler(RequestHandler):
             self.set_header("Access-Control-Allow-Headers", asked)
             self.set_header("Access-Control-Max-Age", "600")
 
-    def _reply(self, reply: Reply) -> None:
-        if self._finished or self._gone.is_set():
+    @contextlib.contextmanager
+    def _looking_out(self) -> Iterator[None]:
+        """Notice a client that goes while it waits, though it sent something behind its request,
+        after which Tornado reads no more and hears nothing of the end."""
+        connection = self.request.connection
+        if not hasattr(select, "POLLRDHUP") or not isinstance(connection, HTTP1Connection):
+            yield
             return
+        poll = select.poll()
+        poll.register(connection.stream.fileno(), select.POLLRDHUP)
+
+        def look() -> None:
+            if not connection.stream.closed() and poll.poll(0):
+                connection.stream.close()
+
+        looking = PeriodicCallback(look, _LOOK_MILLISECONDS)
+        looking.start()
+        try:
+            yield
+        finally:
+            looking.stop()
+
+    def compute_etag(self) -> None:
+        """None: answers are not to be kept, and a large one would hold up the others."""
+
+    def _reply(self, reply: Reply) -> asyncio.Future[None] | None:
+        """Answer; what is returned is done when all of it is on its way."""
+        if self._finished or self._gone.is_set():
+            return None
         self.set_status(reply.status)
         for name, value in reply.headers.items():
             self.set_header(name, value)
         if reply.status == HTTPStatus.NO_CONTENT:
-            self.finish()
-            return
+            return self.finish()
         self.set_header("Content-Type", f"{reply.content_type}; charset=utf-8")
         is_text = reply.content_type != "application/json"
-        self.finish(reply.data if is_text else _encoded(as_json(reply.data)))
+        return self.finish(reply.data if is_text else _encoded(as_json(reply.data)))
 
     async def _stream(self, stream: Stream) -> None:
         self.set_header("Content-Type", "text/event-stream; charset=utf-8")
@@ -441,12 +494,18 @@ def pattern(path: str) -> str:
     return re.sub(r"\\{(\w+)\\}", r"(?P<\1>[^/]+)", re.escape(path)) + "/?"
 
 
+_MAX_DEPTH = 50
+_MAX_VALUES = 50_000
+_MAX_FIELDS = 1000
+_LARGE_BODY = 65_536
+_LOOK_MILLISECONDS = 1000
 _FORMS = ("application/x-www-form-urlencoded", "multipart/form-data")
 
 
 def _json(body: bytes) -> Any:
     try:
-        return json.loads(body.decode("utf-8"), parse_constant=_no_constant)
+        data = json.loads(body.decode("utf-8"), parse_constant=_no_constant, parse_float=_finite)
+        return _bounded(data)
     except UnicodeDecodeError:
         message = "the body is not UTF-8 text"
     except json.JSONDecodeError as error:
@@ -462,6 +521,34 @@ def _no_constant(name: str) -> Any:
     raise ValueError(f"{name} is no JSON number")
 
 
+def _finite(text: str) -> float:
+    value = float(text)
+    if not math.isfinite(value):
+        raise ValueError(f"{shortened(text)} is too large a number")
+    return value
+
+
+def _bounded(data: Any) -> Any:
+    """Plain data whose size and depth are within bounds, as documents' are.
+
+    Raises:
+        UsageError: they are not.
+    """
+    level, values = [data], 0
+    for _ in range(_MAX_DEPTH):
+        values += len(level)
+        inner = (each.values() if isinstance(each, dict) else each
+                 for each in level if isinstance(each, dict | list))  # fmt: skip
+        level = [value for values_ in inner for value in values_]
+        if not level:
+            return data
+        if values + len(level) > _MAX_VALUES:
+            raise UsageError(
+                f"the body has more than {_MAX_VALUES:,} values", code="invalid_request"
+            )
+    raise UsageError("the body is nested too deeply", code="invalid_request")
+
+
 def _form(content_type: str, body: bytes) -> dict[str, Any]:
     """A form as the JSON that it stands for: ``input[prompt]`` and ``input.prompt`` nest."""
     arguments: dict[str, list[bytes]] = {}
@@ -473,6 +560,8 @@ def _form(content_type: str, body: bytes) -> dict[str, Any]:
     if files:
         raise UsageError("files are not taken", code="invalid_request")
     data: dict[str, Any] = {}
+    if len(arguments) > _MAX_FIELDS:
+        raise UsageError(f"the form has more than {_MAX_FIELDS} fields", code="invalid_request")
     for name, values in arguments.items():
         keys = [key for key in re.split(r"[\[\].]+", name) if key]
         target = data
@@ -485,6 +574,7 @@ def _form(content_type: str, body: bytes) -> dict[str, Any]:
             target[keys[-1]] = texts[0] if len(texts) == 1 else texts
     if isinstance(data.get("input"), str):
         data["input"] = _json(data["input"].encode())
+    _bounded(data)
     return data
 
 

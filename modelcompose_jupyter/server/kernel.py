@@ -16,11 +16,10 @@ from typing import Any
 
 import psutil
 
-from ..document import load_document
 from ..errors import ComposeError
 from ..host import SERVING_LIMITS, local_host
 from .access import Access
-from .catalog import Catalog
+from .catalog import DocumentFile
 from .logs import configure
 from .service import Server, Settings
 
@@ -94,14 +93,13 @@ def serve_document(
         DocumentError: all that is wrong with the document.
         UsageError: the port is taken, or the address needs a token.
     """
-    document = load_document(Path(path))
-    catalog = Catalog.of(document)
-    controller = document.controller
+    catalog = DocumentFile(Path(path))
+    document, controller = catalog.document, catalog.document.controller
     settings = Settings(
         port=controller.port if port is None else port,
         base_path=controller.base_path if base_path is None else base_path,
     )
-    titles = [each.workflow.title for each in catalog.workflows.values() if each.workflow.title]
+    titles = filter(None, (each.workflow.title for each in catalog().workflows.values()))
     facts = {
         "title": document.name or ", ".join(titles) or Path(path).name,
         "document": str(Path(path).resolve()),
@@ -111,7 +109,7 @@ def serve_document(
     access = Access(address or controller.host, token, controller.origins)
     host = local_host()
     host.limit(**{**SERVING_LIMITS, **(limits or {})})
-    return Server(host, lambda: catalog, access, settings, **facts).start()
+    return Server(host, catalog, access, settings, **facts).start()
 
 
 def _kernel_id() -> str | None:

@@ -28,6 +28,7 @@ from .wire import (
     WorkflowSchema,
     WorkflowSummary,
     failure,
+    public_model,
     public_state,
     task_state,
 )
@@ -102,7 +103,9 @@ def _chosen(call: Call, request: RunRequest) -> Served:
     documents = call.server.documents
     if request.document is None:
         return documents.catalog.find(request.workflow_id)
-    document = documents.find(request.document, brought=call.caller is Caller.OWNER)
+    if call.caller is not Caller.OWNER:
+        return documents.offered(request.document).find(request.workflow_id)
+    document = documents.find(request.document)
     return Served(document, document.workflow(request.workflow_id))
 
 
@@ -148,7 +151,7 @@ def _output_only(call: Call, task: Task) -> Reply:
 
 async def list_tasks(call: Call) -> Reply:
     states = []
-    for task in call.server.tasks.visible(call.caller):
+    for task in call.server.tasks.visible(call.caller, call.query.get("session_id")):
         state = _state(call, task).data
         state.pop("text", None)
         states.append(state if _flag(call, "include_output") else _without_output(state))
@@ -167,10 +170,12 @@ async def get_task(call: Call) -> Reply:
 async def cancel_task(call: Call) -> Reply:
     task = _task(call)
     if task.run.done:
-        raise ComposeError(f"the task has {task.run.state} already", code="already_ended")
+        verb = "was" if task.run.state is State.CANCELLED else "has"
+        raise ComposeError(f"the task {verb} {task.run.state} already", code="already_ended")
     task.run.cancel()
     if call.query.get("wait_for_completion", "true") not in ("false", "0"):
-        await call.until_gone(asyncio.wait_for(ended(task.run), _CANCEL_SECONDS))
+        with contextlib.suppress(TimeoutError):  # a load that does not let go: it goes on to stop
+            await call.until_gone(asyncio.wait_for(ended(task.run), _CANCEL_SECONDS))
     return _state(call, task)
 
 
@@ -191,6 +196,8 @@ def _task(call: Call) -> Task:
 async def list_models(call: Call) -> Reply:
     host = call.server.host
     models = [dataclasses.asdict(each) for each in host.models()]
+    if call.caller is not Caller.OWNER:
+        models = [public_model(each) for each in models]
     memory = await asyncio.to_thread(host.memory)
     return Reply({"models": models, "memory": dataclasses.asdict(memory)})
 
@@ -253,7 +260,9 @@ ROUTES = [
     Route("POST", "/workflows/runs", run_workflow, "Run a workflow",
           body=RunRequest, forms=True, answers=_RUNS),
     Route("GET", "/tasks", list_tasks, "The runs that are known, the newest first",
-          query={"include_output": "true adds outputs"}, answers={200: list[TaskState]}),
+          query={"include_output": "true adds outputs",
+                 "session_id": "those of a session; a guest's tasks that named one need it"},
+          answers={200: list[TaskState]}),
     Route("GET", "/tasks/{task_id}", get_task, "A run as it is now",
           query={"output_only": "true answers with the output alone"}, answers=_RUNS),
     Route("GET", "/tasks/{task_id}/events", task_events, "A run as server-sent events",

@@ -12,6 +12,7 @@ import contextlib
 import os
 import secrets
 import socket
+import sys
 import threading
 from collections.abc import Callable
 from dataclasses import dataclass, replace
@@ -23,7 +24,7 @@ from tornado.netutil import bind_sockets
 from tornado.web import Application
 
 from .. import __version__
-from ..errors import UsageError
+from ..errors import ComposeError, UsageError
 from ..host import LocalHost
 from .access import Access
 from .announcement import Announcement, own_start
@@ -38,6 +39,7 @@ from .tasks import Tasks
 
 SERVER_THREAD_NAME = "modelcompose-server"
 _CLOSE_SECONDS = 5.0
+_OTHER_FILES = 128  # of models, kernels' sockets and the like
 
 
 @dataclass(frozen=True)
@@ -56,7 +58,7 @@ class Settings:
 
     port: int = 8080
     base_path: str = "/api"
-    max_body: int = 10 * 2**20
+    max_body: int = 4 * 2**20
     max_connections: int = 1024
     idle_seconds: float = 75.0
     body_seconds: float = 60.0
@@ -158,7 +160,7 @@ class Server:
         self._end = asyncio.Event()
         self._http = _LimitedServer(
             self._application(),
-            max_connections=self.settings.max_connections,
+            max_connections=_connections(self.settings.max_connections),
             max_body_size=2**40,  # the handler says no, with an answer
             idle_connection_timeout=self.settings.idle_seconds,
             body_timeout=self.settings.body_seconds,
@@ -169,7 +171,9 @@ class Server:
         self.closing = True
         self._http.stop()
         for task in self.tasks.all():
-            task.run.cancel()
+            if not task.run.done:
+                task.run.add("error", _ended().to_dict())
+                task.run.cancel()
         with contextlib.suppress(TimeoutError):  # so that those who watch see how it ends
             await asyncio.wait_for(self.tasks.unwatched(), _CLOSE_SECONDS)
         with contextlib.suppress(TimeoutError):
@@ -237,6 +241,35 @@ class Server:
         """Note a request that is over."""
         for each in self._observers:
             each.request(seen)
+
+
+def _connections(wanted: int) -> int:
+    """How many connections there can be: each takes one of the files that a process may open.
+
+    Without a bound below the system's, a server that is out of files does nothing but fail to
+    accept.
+    """
+    if sys.platform == "win32":  # which has no such bound
+        return wanted
+    import resource
+
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    needed = wanted + _OTHER_FILES
+    if soft != resource.RLIM_INFINITY and soft < needed:
+        soft = needed if hard == resource.RLIM_INFINITY else min(needed, hard)
+        with contextlib.suppress(ValueError, OSError):
+            resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
+        soft = resource.getrlimit(resource.RLIMIT_NOFILE)[0]
+        return max(1, min(wanted, soft - _OTHER_FILES))
+    return wanted
+
+
+def _ended() -> ComposeError:
+    return ComposeError(
+        "the host was ended while this ran",
+        hint="Run it again: another host is looked for, or this process runs it itself.",
+        code="host_gone",
+    )
 
 
 _TAKEN = (98, 48, 10048, 10013)  # EADDRINUSE of Linux, macOS and Windows; and Windows' refusal

@@ -17,6 +17,7 @@ from ..workflow import Event, Run
 from .access import Caller
 
 _LOOK_SECONDS = 0.02
+_PAUSE_SECONDS = 0.015
 
 
 @dataclass
@@ -32,10 +33,16 @@ class Task:
     session_id: str | None = None
     metadata: dict[str, Any] | None = None
     watchers: int = 0
+    end: asyncio.TimerHandle | None = None
+    """What ends the run when nobody has watched it for so long."""
 
 
 class Tasks:
-    """The runs of a host. Guests see those of guests; the owner sees all."""
+    """The runs of a host.
+
+    The owner sees all. A guest finds those of guests by their ids, and lists those of one session
+    only: sessions have names that nobody guesses, so one guest does not read what others asked.
+    """
 
     def __init__(self, host: LocalHost) -> None:
         self._host = host
@@ -63,10 +70,13 @@ class Tasks:
                              code="unknown_run")  # fmt: skip
         return task
 
-    def visible(self, caller: Caller) -> list[Task]:
-        """The tasks that a caller may see, the newest first."""
+    def visible(self, caller: Caller, session_id: str | None = None) -> list[Task]:
+        """The tasks that a caller may list, the newest first; a guest those of a session, or of
+        none."""
         tasks = (self._tasks.get(run.id, Task(run, Caller.OWNER)) for run in self._host.runs())
-        return [task for task in tasks if task.caller <= caller]
+        if caller is Caller.OWNER:
+            return list(tasks)
+        return [t for t in tasks if t.caller is caller and t.session_id == session_id]
 
     def all(self) -> list[Task]:
         """The tasks that callers made."""
@@ -81,6 +91,8 @@ class Tasks:
     def watching(self, task: Task) -> Iterator[None]:
         """Somebody watches for as long as this is open."""
         task.watchers += 1
+        if task.end is not None:
+            task.end.cancel()
         try:
             yield
         finally:
@@ -93,18 +105,14 @@ class Tasks:
         if task.linger == 0:
             task.run.cancel()
         else:
-            asyncio.get_running_loop().call_later(task.linger, self._end_unwatched, task)
-
-    def _end_unwatched(self, task: Task) -> None:
-        if not task.watchers:
-            task.run.cancel()
+            task.end = asyncio.get_running_loop().call_later(task.linger, task.run.cancel)
 
 
 async def batches(
     run: Run, after: int = -1, heartbeat: float | None = None
 ) -> AsyncIterator[list[Event]]:
     """The events of a run beyond number ``after`` as they come, several at a time where they come
-    faster than they are taken. Where nothing happens for ``heartbeat`` seconds: an empty list.
+    fast. Where nothing happens for ``heartbeat`` seconds: an empty list.
     """
     loop = asyncio.get_running_loop()
     rung = asyncio.Event()
@@ -127,6 +135,8 @@ async def batches(
             if fresh:
                 after = fresh[-1].number
                 yield fresh
+                # Waking up for each token would take from the model's thread what it needs.
+                await asyncio.sleep(0 if run.done else _PAUSE_SECONDS)
             elif ended:
                 return
             else:
@@ -140,5 +150,17 @@ async def batches(
 
 async def ended(run: Run) -> None:
     """Wait for the end of a run."""
-    async for _ in batches(run):
-        pass
+    loop = asyncio.get_running_loop()
+    over = asyncio.Event()
+
+    def look() -> None:  # on the thread that adds events
+        if run.done:
+            with contextlib.suppress(RuntimeError):  # the loop has ended
+                loop.call_soon_threadsafe(over.set)
+
+    leave = run.watch(look)
+    try:
+        look()
+        await over.wait()
+    finally:
+        leave()

@@ -6,15 +6,17 @@ and the OpenAPI document is made of them.
 
 from __future__ import annotations
 
+import json
 import re
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
+from pydantic_core import PydanticCustomError
 
 from ..document import Document, explain, load_document
-from ..errors import ComposeError, UsageError, did_you_mean
+from ..errors import ComposeError, UsageError, did_you_mean, shortened
 from ..workflow import Event, Run, State
 
 TaskStatus = Literal["pending", "processing", "completed", "failed", "cancelled"]
@@ -32,7 +34,9 @@ _NOT_OFFERED = {
     "callback_headers": "Poll /tasks/{id}, or follow /tasks/{id}/events.",
     "subscribe_task": "Follow /tasks/{id}/events.",
 }
-_PATH = re.compile(r"(?<![\w:/.])(?:[A-Za-z]:)?[\\/](?:[^\s\\/'\":,;]+[\\/])+")
+# Up to the last separator, since names of folders may hold blanks; rather too much than too little.
+_PATH = re.compile(r"(?<![\w:/\\.…])(?:/|[A-Za-z]:[\\/]|\\\\)(?:[^\n'\"]*[\\/])?")
+_MAX_METADATA = 16_384
 
 
 class Body(BaseModel):
@@ -63,14 +67,25 @@ class RunRequest(Body):
         description="Seconds for which the run goes on while nobody watches it. If unset, a run"
         " that is waited for or streamed ends with its connection, and others go on to their end.",
     )
-    session_id: str | None = Field(None, max_length=200, description="Given back as it is.")
-    metadata: dict[str, Any] | None = Field(None, description="Given back as it is.")
+    session_id: str | None = Field(
+        None, max_length=200, description="Given back as it is; /tasks lists by it."
+    )
+    metadata: dict[str, Any] | None = Field(
+        None, description="Given back as it is; 16 KiB of JSON at most."
+    )
     rerun_of: str | None = Field(
         None, description="A task to run again, with its workflow, input and seed."
     )
     document: str | None = Field(
-        None, description="The key of a document that was sent before (owner only)."
+        None, description="The key of a document that is served, or that its owner has sent."
     )
+
+    @field_validator("metadata")
+    @classmethod
+    def _is_small(cls, value: dict[str, Any] | None) -> dict[str, Any] | None:
+        if value is not None and len(json.dumps(value)) > _MAX_METADATA:
+            raise PydanticCustomError("conversion", "it is larger than 16 KiB")
+        return value
 
 
 class DocumentText(Body):
@@ -79,7 +94,7 @@ class DocumentText(Body):
     text: str | None = Field(None, description="Its YAML.")
     data: dict[str, Any] | None = Field(None, description="A mapping in place of the YAML.")
     name: str = Field(description="What errors call it.")
-    folder: str = Field(description="Where its relative models are.")
+    folder: str = Field(pattern=r"^[^\x00]+$", description="Where its relative models are.")
     environment: dict[str, str] = Field({}, description="The environment variables it uses.")
 
     @classmethod
@@ -207,8 +222,11 @@ def parse_body(model: type[BaseModel], data: Any) -> Any:
         key = ".".join(map(str, details["loc"]))
         if details["type"] == "extra_forbidden":
             known = list(model.model_fields)
-            message = f"unknown key '{key}'"
-            hint: str | None = did_you_mean(key, known) or f"Known here: {', '.join(known)}."
+            message = f"unknown key '{shortened(key)}'"
+            inputs = "Inputs stand under 'input'. " if "input" in known else ""
+            hint: str | None = (
+                did_you_mean(key, known) or f"{inputs}Known here: {', '.join(known)}."
+            )
         elif details["type"] == "missing":
             message, hint = f"'{key}' is missing", None
         else:
@@ -259,8 +277,8 @@ def public_error(data: Mapping[str, Any]) -> dict[str, Any]:
     """An error's data for guests: without paths."""
     shown = {key: without_paths(data[key]) if data.get(key) else None for key in _SHOWN_OF_ERRORS}
     where = data.get("where")
-    if where is not None:
-        where = {**where, "file": re.split(r"[\\/]", where["file"])[-1]}
+    if where is not None:  # neither the folder nor the line, which may hold more than the error
+        where = {**where, "file": re.split(r"[\\/]", where["file"])[-1], "snippet": None}
     return {"type": data["type"], "code": data["code"], **shown, "where": where}
 
 
@@ -279,6 +297,11 @@ def public_event(event: Event) -> dict[str, Any]:
         summary["warnings"] = [without_paths(each) for each in summary.get("warnings", ())]
         data["summary"] = summary
     return data
+
+
+def public_model(data: Mapping[str, Any]) -> dict[str, Any]:
+    """A model in memory for guests: without paths."""
+    return {**data, "id": without_paths(data["id"]), "source": without_paths(data["source"])}
 
 
 def public_state(data: dict[str, Any]) -> dict[str, Any]:

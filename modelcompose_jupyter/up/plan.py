@@ -133,8 +133,8 @@ class Plan:
                     f"the {name} cannot listen at {each.host}:{each.port}: {why}"
                     for name, each, why in taken
                 ),
-                hint=_holder({each.port for _, each, _ in taken})
-                or "Choose others with --port and --webui-port, or end what listens there.",
+                hint=(_holder({each.port for _, each, _ in taken}) or "End what listens there.")
+                + " Or choose others with --port and --webui-port; 0 is any that is free.",
                 code="port_taken",
             )
 
@@ -283,5 +283,5 @@ def _holder(ports: set[int]) -> str | None:
         if any(f":{port}" in url.split("/")[2] for url in urls if url for port in ports):
             if each.supervisor is None:
                 return f"{each.title} is served there, by the process {each.pid}."
-            return f"{each.document} is up there: model-compose down -f {each.document}"
+            return f"{each.document} is up there; 'model-compose down -f {each.document}' ends it."
     return None

@@ -9,7 +9,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from ..document import Document
-from ..hosts import url_of
+from ..hosts import place_of
 
 
 def is_keyword(name: str) -> bool:
@@ -26,12 +26,15 @@ def as_python(name: str, values: Mapping[str, Any]) -> str:
 
 def as_curl(document: Document, workflow: str, values: Mapping[str, Any]) -> str:
     """A request to the run API for a workflow by id, where it is served or would be."""
-    url, id = url_of(document, workflow)
+    place = place_of(document, workflow)
     body: dict[str, Any] = {"input": dict(values)}
-    if id is not None:
-        body["workflow_id"] = id
+    if place.workflow is not None:
+        body["workflow_id"] = place.workflow
+    # Never the token itself: commands are shown, and shared.
+    token = '  -H "Authorization: Bearer $MODELCOMPOSE_TOKEN" \\\n' if place.wants_token else ""
     return (
-        f"curl -X POST {shlex.quote(url + '/workflows/runs')} \\\n"
+        f"curl -X POST {shlex.quote(place.url + '/workflows/runs')} \\\n"
+        f"{token}"
         '  -H "Content-Type: application/json" \\\n'
         f"  -d {shlex.quote(json.dumps(body, ensure_ascii=False, default=str))}"
     )

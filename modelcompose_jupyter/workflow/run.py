@@ -169,7 +169,7 @@ class Run:
 
     @property
     def size(self) -> int:
-        """Bytes that its events take, about, counted when it has ended."""
+        """Bytes that its input and its events take, about, counted when it has ended."""
         return self._size
 
     @property
@@ -425,7 +425,7 @@ class Run:
             elif is_last:
                 kept.append(event)
         self._events = kept
-        self._size = sum(_bytes(event.data) for event in kept)
+        self._size = _bytes(self.input) + sum(_bytes(event.data) for event in kept)
 
     def _whole(self, last: Event) -> Event:
         stream = self._streams[tuple(last.data["stream"])]

@@ -89,11 +89,12 @@ def serve(host: LocalHost) -> Iterator[Serve]:
         access: Access | None = None,
         settings: Settings | None = None,
         on: LocalHost | None = None,
+        catalog: Callable[[], Catalog] | None = None,
         **facts: Any,
     ) -> Server:
-        catalog = Catalog.of(load_document(text))
+        fixed = Catalog.of(load_document(text))
         server = Server(
-            on or host, lambda: catalog, access, settings or Settings(port=0), **facts
+            on or host, catalog or (lambda: fixed), access, settings or Settings(port=0), **facts
         ).start()
         started.append(server)
         return server

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import contextlib
+import json
 import logging
 import os
 import socket
 import stat
 from pathlib import Path
+from typing import Any
 
 import pytest
 from standins.scripted import ScriptedModels
@@ -16,6 +18,7 @@ from modelcompose_jupyter import ComposeError
 from modelcompose_jupyter.server.access import Access, is_loopback
 from modelcompose_jupyter.server.announcement import announced, read
 from modelcompose_jupyter.server.service import Server, Settings
+from modelcompose_jupyter.server.wire import without_paths
 
 from .conftest import Client, Serve, held, raw_request
 from .test_api import error_of
@@ -143,6 +146,34 @@ def test_the_right_token_lets_in_and_is_no_owner(serve: Serve) -> None:
         error_of(client.post("/models/unload", json={}), 403)
 
 
+@pytest.mark.parametrize(
+    "headers",
+    ["Host: [\r\n", "Origin: http://[\r\n", "Content-Length: 0\r\n", "Content-Length: 24, 24\r\n"],
+)
+def test_malformed_headers_are_refused(server: Server, headers: str) -> None:
+    with raw_request(server, "GET", "/health", None, headers) as connection:
+        answer = connection.recv(1000)
+
+    assert answer == b"" or answer.split()[1] in (b"200", b"400", b"403")
+
+
+@pytest.mark.parametrize(
+    ("message", "shown"),
+    [
+        ("the folder /home/Jo Doe/My models/x is not there", "the folder …/x is not there"),
+        ("no file in '/a/b/c.txt' or '/d'", "no file in '…/c.txt' or '…/d'"),
+        ("C:\\Users\\me\\x is not there", "…/x is not there"),
+        (
+            "see https://huggingface.co/a/b and org/name",
+            "see https://huggingface.co/a/b and org/name",
+        ),
+        ("1/2 of them", "1/2 of them"),
+    ],
+)
+def test_messages_for_guests_have_no_folders(message: str, shown: str) -> None:
+    assert without_paths(message) == shown
+
+
 def test_bodies_of_strangers_are_not_read(serve: Serve) -> None:
     """401 comes while the body is still to be sent."""
     server = serve(access=Access("127.0.0.1", "secret"))
@@ -178,13 +209,69 @@ def test_files_that_others_could_have_written_are_not_believed(
     assert announced() == []
 
 
-@pytest.mark.parametrize("content", ["", "[]", "{}", '{"id": 3}', "\xff", '{"pid": "x"}'])
+@pytest.mark.parametrize(
+    "content",
+    ["", "[]", "{}", '{"id": 3}', "\xff", '{"pid": "x"}', "[" * 100_000, " " * 2**20 + "[]"],
+)
 def test_broken_files_are_passed_over(server: Server, runtime: Path, content: str) -> None:
     broken = runtime / "modelcompose-broken.json"
     broken.write_text(content)
     broken.chmod(0o600)
 
     assert [each.url for each in announced()] == [server.url]
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"pid": "1"},
+        {"pid": -1},
+        {"pid": 10**30},
+        {"pid": True},
+        {"started": "now"},
+        {"started": float("nan")},
+        {"url": None},
+        {"client_token": 5},
+        {"title": ["x"]},
+    ],
+)
+def test_files_with_values_of_other_kinds_are_passed_over(
+    server: Server, runtime: Path, changes: dict[str, Any]
+) -> None:
+    (path,) = runtime.glob("modelcompose-*.json")
+    broken = runtime / "modelcompose-broken.json"
+    broken.write_text(json.dumps({**json.loads(path.read_text()), "id": "broken", **changes}))
+    broken.chmod(0o600)
+
+    assert [each.url for each in announced()] == [server.url]
+
+
+def test_a_copy_of_a_file_is_no_other_server(server: Server, runtime: Path) -> None:
+    (path,) = runtime.glob("modelcompose-*.json")
+    copy = runtime / "modelcompose-0.json"
+    copy.write_text(path.read_text().replace(server.url, "http://127.0.0.1:1/api"))
+    copy.chmod(0o600)
+
+    assert [each.url for each in announced()] == [server.url]
+    assert path.exists()
+
+
+@pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="there are no named pipes")
+def test_what_is_no_file_is_not_read(server: Server, runtime: Path) -> None:
+    os.mkfifo(runtime / "modelcompose-pipe.json", 0o600)
+    (runtime / "modelcompose-folder.json").mkdir(0o700)
+
+    assert [each.url for each in announced()] == [server.url]
+
+
+def test_a_file_that_was_withdrawn_stands_no_more(server: Server) -> None:
+    assert server.announcement is not None
+    assert server.announcement.stands
+
+    server.close()
+
+    assert server.announcement.alive  # its process goes on
+    assert not server.announcement.stands
 
 
 def test_files_of_dead_processes_are_removed(server: Server, runtime: Path) -> None:

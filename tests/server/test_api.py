@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import json
+import select
 from typing import Any
 
 import pytest
 from standins.scripted import ScriptedModels
 
 from modelcompose_jupyter import LocalHost, ModelError
+from modelcompose_jupyter.server import routes
 from modelcompose_jupyter.server.service import Server, Settings
 
 from .conftest import COMPONENT, MANY, Client, Serve, held, raw_request
@@ -148,9 +150,17 @@ def test_tasks_are_listed_by_who_may_see_them(client: Client, owner: Client) -> 
     )
     run.wait(30)
 
-    seen = [task["task_id"] for task in client.get("/tasks").json()]
-    assert seen == [mine]
-    assert [task["task_id"] for task in owner.get("/tasks").json()] == [run.id, theirs, mine]
+    session = client.run("mine too", session_id="s1").json()["task_id"]
+
+    def listed(**query: str) -> list[str]:
+        return [task["task_id"] for task in client.get("/tasks", params=query).json()]
+
+    assert listed() == [mine]
+    assert listed(session_id="s1") == [session]
+    assert listed(session_id="s2") == []
+    assert [task["task_id"] for task in owner.get("/tasks").json()] == [
+        *(session, run.id, theirs, mine)
+    ]
     assert "output" not in client.get("/tasks").json()[0]
     assert client.get("/tasks?include_output=true").json()[0]["output"]
     error_of(client.get(f"/tasks/{theirs}"), 404)
@@ -177,6 +187,21 @@ def test_a_cancelled_run_keeps_its_text(client: Client, models: ScriptedModels) 
 def test_who_leaves_a_blocking_run_ends_it(server: Server, models: ScriptedModels) -> None:
     held(models, "a")
     with raw_request(server, "POST", "/workflows/runs", {"input": {"prompt": "a"}}):
+        models.started.acquire(timeout=30)
+
+    (run,) = server.host.runs()
+    assert run.wait(30)
+    assert run.state == "cancelled"
+
+
+@pytest.mark.skipif(not hasattr(select, "POLLRDHUP"), reason="the system does not tell")
+def test_who_leaves_is_noticed_behind_what_was_sent_too_much(
+    server: Server, models: ScriptedModels
+) -> None:
+    held(models, "a")
+    body = {"input": {"prompt": "a"}}
+    with raw_request(server, "POST", "/workflows/runs", body) as connection:
+        connection.sendall(b"\r\n")
         models.started.acquire(timeout=30)
 
     (run,) = server.host.runs()
@@ -242,6 +267,19 @@ def test_bad_bodies_are_told_what_is_wrong(
         (b"x", "", 415),
         (b"input=1&input[a]=2", "application/x-www-form-urlencoded", 400),
         (b"garbage", "multipart/form-data; boundary=x", 400),
+        (b'{"input": {"prompt": "x"}}', "application/x-www-form-urlencoded", 400),
+        (
+            b"input[prompt]=a&metadata" + b"[a]" * 1500 + b"=1",
+            "application/x-www-form-urlencoded",
+            400,
+        ),
+        (
+            b"&".join(b"input[%d]=1" % n for n in range(2000)),
+            "application/x-www-form-urlencoded",
+            400,
+        ),
+        (b'{"input": {"prompt": "x"}, "metadata": {"a": 1e999}}', "application/json", 400),
+        (b'{"input": {"prompt": [' + b"[]," * 60_000 + b"0]}}", "application/json", 400),
         (b"garbage", "multipart/form-data", 400),
         (b'{"input": {"prompt": "\\ud800"}}', "application/json", 422),
     ],
@@ -260,6 +298,42 @@ def test_bodies_beyond_the_limit_are_refused_before_they_are_read(serve: Serve) 
         answer = client.post("/workflows/runs", content=chunks, headers=headers)
         assert error_of(answer, 413)["code"] == "too_large"
         assert client.run("ok").status_code == 200
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        {"x" * 1_000_000: 1},
+        {"workflow_id": "x" * 1_000_000},
+        {"input": {"prompt": "a", "x" * 1_000_000: 1}},
+        {"metadata": {"a": "x" * 20_000}},
+    ],
+)
+def test_names_of_any_length_are_answered_in_few_words(client: Client, body: Any) -> None:
+    answer = client.post("/workflows/runs", json={"input": {"prompt": "a"}, **body})
+
+    assert 400 <= answer.status_code < 500
+    assert len(answer.content) < 2000
+    assert client.get("/tasks").json() == []
+
+
+def test_a_document_key_leads_to_no_private_workflow(serve: Serve) -> None:
+    server = serve(MANY)
+    (document,) = server.documents.catalog.documents
+    with Client(server) as client:
+        assert client.run(document=document.key, workflow_id="echo").status_code == 200
+        error_of(client.run(document=document.key, workflow_id="hidden"), 404)
+
+
+def test_a_cancel_that_takes_long_answers_with_what_there_is(
+    client: Client, models: ScriptedModels, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    held(models, "a")
+    monkeypatch.setattr(routes, "_CANCEL_SECONDS", 0)
+    id = client.run(wait_for_completion=False).json()["task_id"]
+    models.started.acquire(timeout=30)
+
+    assert client.post(f"/tasks/{id}/cancel").json()["task_id"] == id
 
 
 def test_paths_and_methods_that_there_are_not(client: Client) -> None:

@@ -3,21 +3,28 @@
 from __future__ import annotations
 
 import contextlib
+import json
+import multiprocessing
 import os
 import socket
 import subprocess
 import sys
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
+from typing import Any
 
+import httpx
 import pytest
 from standins.scripted import ScriptedModels
 
 from modelcompose_jupyter import ComposeError, InputError, LocalHost, hosts, load
 from modelcompose_jupyter.document import load_document
+from modelcompose_jupyter.server import client
 from modelcompose_jupyter.server.access import Access
 from modelcompose_jupyter.server.announcement import announced
+from modelcompose_jupyter.server.catalog import DocumentFile
 from modelcompose_jupyter.server.client import RemoteHost
 from modelcompose_jupyter.server.service import Server, Settings
 
@@ -129,14 +136,19 @@ def test_a_run_over_there_stops(remote: RemoteHost, server: Server, models: Scri
 
 
 def test_closing_stops_the_runs_of_this_client_alone(
-    remote: RemoteHost, server: Server, models: ScriptedModels
+    remote: RemoteHost,
+    server: Server,
+    models: ScriptedModels,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
+    monkeypatch.setattr(client, "_LINGER_SECONDS", 3600.0)  # it asks for it, and does not wait
     held(models, "a", "b")
     document = server.documents.catalog.documents[0]
     other = server.host.submit(document, None, {"prompt": "b"})
     run = load(STORY, host=remote).submit(prompt="a")
     models.started.acquire(timeout=30)
     models.started.acquire(timeout=30)
+    assert {each.id for each in remote.runs()} == {run.id, other.id}
 
     assert remote.close(10)
 
@@ -144,7 +156,70 @@ def test_closing_stops_the_runs_of_this_client_alone(
     there = server.host.run(run.id)
     assert there.wait(30)
     assert there.state == "cancelled"
-    assert other.state != "cancelled" or models.gate.is_set()
+    assert not other.done
+
+
+def test_a_closed_connection_stays_closed(remote: RemoteHost, models: ScriptedModels) -> None:
+    held(models, "a")
+    story = load(STORY, host=remote)
+    run = story.submit(prompt="a")
+    assert remote.close(10) and remote.close(10)
+
+    for use in (lambda: story.submit(prompt="b"), remote.runs, remote.models, remote.check):
+        with pytest.raises(ComposeError) as raised:
+            use()
+        assert raised.value.code == "host_closed"
+    run.cancel()
+    assert not _client_threads()
+
+
+def test_closing_lets_go_those_who_wait_for_an_answer() -> None:
+    with socket.create_server(("127.0.0.1", 0)) as silent:
+        remote = RemoteHost(f"http://127.0.0.1:{silent.getsockname()[1]}/api")
+        raised: list[ComposeError] = []
+
+        def ask() -> None:
+            try:
+                remote.runs()
+            except ComposeError as error:
+                raised.append(error)
+
+        asking = threading.Thread(target=ask)
+        asking.start()
+        connection, _ = silent.accept()
+        assert connection.recv(1000)
+
+        assert remote.close(10)
+
+        asking.join(30)
+        connection.close()
+    assert [error.code for error in raised] == ["host_closed"]
+
+
+def _client_threads() -> list[threading.Thread]:
+    return [each for each in threading.enumerate() if each.name == client.CLIENT_THREAD_NAME]
+
+
+@pytest.mark.skipif("fork" not in multiprocessing.get_all_start_methods(), reason="no fork")
+def test_a_forked_process_says_that_it_has_no_connection(remote: RemoteHost) -> None:
+    story = load(STORY, host=remote)
+    run = story.run(prompt="a")
+    context = multiprocessing.get_context("fork")
+    queue = context.Queue()
+
+    def use() -> None:
+        try:
+            story.submit(prompt="b")
+        except ComposeError as error:
+            run.cancel()
+            queue.put((error.code, remote.close()))
+
+    child = context.Process(target=use)
+    child.start()
+    assert queue.get(timeout=60) == ("forked", True)
+    child.join(60)
+    assert not remote.closed
+    assert story(prompt="c") == {"generated": "<c>"}
 
 
 def test_a_host_that_ends_says_how_its_runs_ended(
@@ -152,12 +227,14 @@ def test_a_host_that_ends_says_how_its_runs_ended(
 ) -> None:
     held(models, "a")
     run = load(STORY, host=remote).submit(prompt="a")
-    models.started.acquire(timeout=30)
+    next(run.stream())
 
     server.close()
 
     assert run.wait(30)
     assert (run.state, run.text) == ("cancelled", "<a>")
+    assert run.error is not None
+    assert run.error.code == "host_gone"
 
 
 # Losing it
@@ -263,6 +340,67 @@ def test_a_host_that_is_gone_is_said_so_and_the_next_call_starts_again(tmp_path:
     assert announced() == []
 
 
+def test_a_host_that_went_before_it_was_asked_is_not_missed(serve: Serve) -> None:
+    server = serve()
+    hosts._chosen[load_document(STORY).key] = RemoteHost(server.url, server.access.owner_token)
+    story = load(STORY)
+    assert isinstance(story.host, RemoteHost)
+    server.close()
+
+    assert story(prompt="A fox")["generated"].startswith("A fox")
+    assert isinstance(story.host, LocalHost)
+
+
+@pytest.mark.skipif(os.name != "posix", reason="ports are used again at once")
+def test_the_port_of_a_host_that_died_is_not_spoken_to(tmp_path: Path) -> None:
+    """Whoever listens there now would get its token, prompts and documents."""
+    path = tmp_path / "model-compose.yml"
+    path.write_text(STORY.replace("  text:", "  min_output_length: 300\n  text:"))
+    process = _host_process(path)
+    (found,) = announced()
+    remote = RemoteHost(found.url, found.token, found)
+    story = load(path, host=remote)
+    run = story.submit(prompt="Once upon a time")
+    next(run.stream())
+
+    process.kill()
+    process.wait()
+
+    with _listener(found.url) as other:
+        assert run.wait(60)
+        assert run.error is not None
+        assert run.error.code == "host_gone"
+        for use in (lambda: story.submit(prompt="private"), remote.check, remote.shut_down):
+            with pytest.raises(ComposeError, match="is gone or does not answer"):
+                use()
+        with pytest.raises(BlockingIOError):
+            other.accept()
+    assert remote.closed
+    remote.close(10)
+
+
+@pytest.mark.skipif(os.name != "posix", reason="ports are used again at once")
+def test_nor_is_the_port_of_a_server_that_ended(remote: RemoteHost, server: Server) -> None:
+    """Its process goes on, as a notebook's does."""
+    story = load(STORY, host=remote)
+    story(prompt="a")
+    server.close()
+
+    with _listener(server.url) as other:
+        with pytest.raises(ComposeError, match="is gone or does not answer"):
+            story.submit(prompt="private")
+        with pytest.raises(BlockingIOError):
+            other.accept()
+
+
+def _listener(url: str) -> socket.socket:
+    """A socket at a URL's port, whose ``accept`` tells at once whether somebody has come."""
+    parts = httpx.URL(url)
+    listener = socket.create_server((parts.host, parts.port or 0))
+    listener.setblocking(False)
+    return listener
+
+
 def test_a_refused_connection_is_a_clear_error(server: Server) -> None:
     with socket.create_server(("127.0.0.1", 0)) as free:
         url = f"http://127.0.0.1:{free.getsockname()[1]}/api"
@@ -285,9 +423,220 @@ def test_something_else_that_answers_is_no_host() -> None:
 
         threading.Thread(target=answer, daemon=True).start()
         remote = RemoteHost(f"http://127.0.0.1:{other.getsockname()[1]}")
-        with pytest.raises(ComposeError, match="does not answer"):
+        with pytest.raises(ComposeError, match="is no host"):
             remote.check()
         remote.close(10)
+
+
+class Stranger:
+    """A server that answers what a test says.
+
+    Attributes:
+        answer: status and body of every answer but streams.
+        events: the body of every stream of events.
+        streams: how many streams it was asked for.
+    """
+
+    def __init__(self) -> None:
+        self.answer = (200, b'{"task_id": "a", "status": "pending", "workflow_id": "x"}')
+        self.headers: dict[str, str] = {}
+        self.events = b""
+        self.streams = 0
+        stranger = self
+
+        class Handler(BaseHTTPRequestHandler):
+            protocol_version = "HTTP/1.1"
+
+            def log_message(self, *_: Any) -> None:
+                pass
+
+            def do_GET(self) -> None:
+                self.rfile.read(int(self.headers.get("Content-Length") or 0))
+                streams = self.path.endswith("/events")
+                stranger.streams += streams
+                status, body = (200, stranger.events) if streams else stranger.answer
+                self.send_response(status)
+                kind = "text/event-stream" if streams else "application/json"
+                for name, value in ({"Content-Type": kind} | stranger.headers).items():
+                    self.send_header(name, value)
+                self.send_header("Content-Length", str(len(body)))
+                self.end_headers()
+                self.wfile.write(body)
+
+            do_POST = do_GET  # noqa: N815
+
+        self._server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+        self.url = f"http://127.0.0.1:{self._server.server_port}/api"
+        threading.Thread(target=self._server.serve_forever, daemon=True).start()
+
+    def close(self) -> None:
+        self._server.shutdown()
+        self._server.server_close()
+
+
+@pytest.fixture
+def stranger() -> Iterator[Stranger]:
+    stranger = Stranger()
+    yield stranger
+    stranger.close()
+
+
+@pytest.fixture
+def misled(stranger: Stranger) -> Iterator[RemoteHost]:
+    """A client of what is no host."""
+    remote = RemoteHost(stranger.url, "token")
+    yield remote
+    remote.close(10)
+
+
+@pytest.mark.parametrize("status", [200, 500])
+@pytest.mark.parametrize(
+    "body",
+    [
+        b"[]",
+        b"5",
+        b'"x"',
+        b"null",
+        b"",
+        b"{}",
+        b"<html>",
+        b"\xff",
+        b"[" * 100_000,
+        b'{"error": "boom"}',
+        b'{"error": []}',
+        b'{"error": {"code": "x"}}',
+        b'{"message": "Forbidden", "reason": null}',
+        b'{"task_id": 5, "status": "pending", "workflow_id": "x"}',
+        b'{"task_id": "a", "status": "sleeping", "workflow_id": "x"}',
+    ],
+)
+def test_strange_answers_are_said_to_be_so(
+    stranger: Stranger, misled: RemoteHost, status: int, body: bytes
+) -> None:
+    stranger.answer = (status, body)
+    story = load(STORY, host=misled)
+
+    uses: list[Callable[[], Any]] = [
+        lambda: story.submit(prompt="a"),
+        misled.check,
+        misled.models,
+        misled.memory,
+    ]
+    if body != b"[]" or status != 200:
+        uses += [misled.runs, misled.unload]
+    for use in uses:
+        with pytest.raises(ComposeError) as raised:
+            use()
+        assert raised.value.code == "bad_answer"
+        assert stranger.url in raised.value.message
+    assert not misled.closed
+
+
+def test_a_redirect_is_not_followed(stranger: Stranger, misled: RemoteHost) -> None:
+    stranger.answer = (302, b"")
+    stranger.headers = {"Location": f"{stranger.url}/tasks/a/events"}
+
+    with pytest.raises(ComposeError, match="is no host"):
+        misled.check()
+    assert stranger.streams == 0
+
+
+def test_an_error_that_says_little_is_told_nevertheless(
+    stranger: Stranger, misled: RemoteHost
+) -> None:
+    error = {"code": "x", "message": "no more", "where": {"file": "f", "line": "3"}}
+    stranger.answer = (500, json.dumps({"error": error}).encode())
+
+    with pytest.raises(ComposeError, match="f: no more") as raised:
+        misled.runs()
+    assert (raised.value.code, raised.value.hint) == ("x", None)
+
+
+def test_nothing_that_answers_behind_a_gateway_is_a_host_that_is_gone(
+    stranger: Stranger, misled: RemoteHost
+) -> None:
+    stranger.answer = (502, b"<html>Bad Gateway</html>")
+
+    with pytest.raises(ComposeError, match="is gone or does not answer"):
+        misled.check()
+
+
+def test_connecting_to_another_program_fails(stranger: Stranger) -> None:
+    stranger.answer = (200, b'{"status": "ok"}')
+
+    with pytest.raises(ComposeError, match="is no host"):
+        hosts.connect(stranger.url)
+    with pytest.raises(ComposeError, match="is no URL"):
+        hosts.connect("http://localhost:port")
+
+
+STARTED = 'id: 0\nevent: state\ndata: {"state": "running"}\n\n'
+ENDED = 'id: 9\nevent: state\ndata: {"state": "completed"}\n\n'
+
+
+@pytest.mark.parametrize(
+    "event",
+    [
+        'id: 1\nevent: state\ndata: {"state": ',
+        'event: state\ndata: {"state": "running"}',
+        'id: x\nevent: state\ndata: {"state": "running"}',
+        'id: 1\ndata: {"state": "running"}',
+        'id: 0\nevent: state\ndata: {"state": "running"}',
+        'id: -1\nevent: state\ndata: {"state": "running"}',
+        "id: 1\nevent: state\ndata: []",
+        "id: 1\nevent: state\ndata: {}",
+        'id: 1\nevent: state\ndata: {"state": "asleep"}',
+        'id: 1\nevent: state\ndata: {"state": "completed", "summary": 5}',
+        'id: 1\nevent: text\ndata: {"text": "a"}',
+        'id: 1\nevent: text\ndata: {"text": 5, "offset": 0, "stream": ["", 0, 0, 0]}',
+        'id: 1\nevent: text\ndata: {"text": "a", "offset": 0, "stream": [{}]}',
+        'id: 1\nevent: progress\ndata: {"done": 1}',
+        'id: 1\nevent: progress\ndata: {"phase": "load", "job": []}',
+        "id: 1\nevent: result\ndata: {}",
+        "id: 1\nevent: error\ndata: {}",
+        'id: 1\nevent: error\ndata: {"code": "x", "message": 5}',
+        'id: 1\nevent: state\ndata: "\udcff"',
+        "id: 1\nevent: state\ndata: " + "[" * 100_000,
+    ],
+)
+def test_a_run_ends_whatever_its_stream_says(
+    stranger: Stranger, misled: RemoteHost, event: str
+) -> None:
+    stranger.events = f"{STARTED}{event}\n\n{ENDED}".encode("utf-8", "surrogateescape")
+
+    run = load(STORY, host=misled).submit(prompt="a")
+
+    assert run.wait(60)
+    assert run.state == "failed"
+    assert run.error is not None
+    assert run.error.code == "bad_answer"
+    assert stranger.streams == 1
+
+
+@pytest.mark.parametrize("kind", ["text/event-stream", "text/html"])
+def test_a_run_that_gets_nowhere_is_lost(stranger: Stranger, misled: RemoteHost, kind: str) -> None:
+    """Each connection says the same, and ends."""
+    stranger.events = STARTED.encode()
+    stranger.headers = {"Content-Type": kind}
+
+    run = load(STORY, host=misled).submit(prompt="a")
+
+    assert run.wait(60)
+    assert run.error is not None
+    assert run.error.code == "bad_answer"
+    assert stranger.streams == (2 if kind == "text/event-stream" else 1)
+
+
+def test_events_of_later_versions_are_passed_over(stranger: Stranger, misled: RemoteHost) -> None:
+    output = "é\r\u2028" * 2**18
+    result = f"id: 2\nevent: result\ndata: {json.dumps({'output': output}, ensure_ascii=False)}\n\n"
+    stranger.events = f"{STARTED}id: 1\nevent: news\ndata: []\n\n{result}{ENDED}".encode()
+
+    run = load(STORY, host=misled).submit(prompt="a")
+
+    assert run.wait(60)
+    assert (run.state, run.output == output) == ("completed", True)
+    assert [event.type for event in run.events()] == ["state", "result", "state"]
 
 
 def test_a_proxy_of_the_environment_has_no_part(
@@ -356,6 +705,7 @@ def test_a_file_that_was_edited_runs_there_as_it_is_now(tmp_path: Path) -> None:
         edited = load(path)
 
         assert isinstance(edited.host, RemoteHost)
+        assert edited.host.serves(edited.document)
         assert edited.run(prompt="A fox").usage["generated"] == 3
     finally:
         process.kill()
@@ -369,7 +719,14 @@ def test_the_environment_can_name_the_host(tmp_path: Path, monkeypatch: pytest.M
     try:
         (found,) = announced()
         monkeypatch.setenv(hosts.HOST_VARIABLE, str(found.path))
-        assert isinstance(load(COMPONENT).host, RemoteHost)
+        guest = load(STORY)
+        assert isinstance(guest.host, RemoteHost)
+        assert guest(prompt="A fox")["generated"].startswith("A fox")
+        assert [run.id for run in guest.host.runs()] == [guest.last_run.id]
+        with pytest.raises(ComposeError, match="does not serve this document"):
+            load(COMPONENT)(prompt="A fox")
+        with pytest.raises(ComposeError):
+            guest.host.unload()
     finally:
         process.kill()
         process.wait()
@@ -383,7 +740,7 @@ def test_this_process_serves_and_runs_its_own(serve: Serve, host: LocalHost) -> 
 
     assert isinstance(load(STORY).host, LocalHost)
     assert hosts.serving() is server
-    assert hosts.url_of(load_document(STORY), "__workflow__") == (server.url, None)
+    assert hosts.place_of(load_document(STORY), "__workflow__") == (server.url, None, False)
     assert hosts.stop_serving()
     assert not hosts.stop_serving()
     assert announced() == []
@@ -399,6 +756,35 @@ def _server(host: LocalHost) -> Server:
 def test_there_is_nobody_to_connect_to() -> None:
     with pytest.raises(ComposeError, match="no other host of yours"):
         hosts.connect()
+
+
+def test_a_page_that_is_open_goes_on_when_its_document_is_edited(
+    serve: Serve, tmp_path: Path
+) -> None:
+    path = tmp_path / "model-compose.yml"
+    path.write_text(STORY)
+    server = serve(catalog=DocumentFile(path))
+    page, guest = load(STORY), RemoteHost(server.url)
+    document = page.document
+
+    assert guest.submit(document, None, {"prompt": "a"}).result(30) == {"generated": "<a>"}
+    path.write_text(MANY)
+    assert guest.submit(document, None, {"prompt": "b"}).result(30) == {"generated": "<b>"}
+    guest.close(10)
+
+
+def test_an_edit_that_breaks_the_document_leaves_what_was_there(tmp_path: Path) -> None:
+    path = tmp_path / "model-compose.yml"
+    path.write_text(STORY)
+    catalog = DocumentFile(path)
+    first = catalog()
+
+    path.write_text("workflow: [")
+    assert catalog() is first
+    path.unlink()
+    assert catalog() is first
+    path.write_text(MANY)
+    assert set(catalog().workflows) == {"plain", "echo"}
 
 
 def test_documents_that_run_differently_have_other_keys(tmp_path: Path) -> None:

@@ -457,6 +457,37 @@ def test_clients_of_openai_are_at_home(jupyter: Jupyter, server: Server) -> None
     assert [each["id"] for each in models.json()["data"]] == ["bundled:storyteller"]
 
 
+def test_models_of_the_hub_have_a_slash_in_their_ids(jupyter: Jupyter, serve: Serve) -> None:
+    server = serve(STORY.replace("bundled:storyteller", "org/name"))
+    models = f"hosts/{id_of(server)}/v1/models"
+
+    assert jupyter.get(f"{models}/org%2Fname").json()["id"] == "org/name"
+    assert jupyter.get(f"{models}/org%2Fname/").json()["id"] == "org/name"
+    for other in (
+        "org/name",
+        "org%2F..%2Fname",
+        "org%2F%2Fname",
+        "%2Fname",
+        "org%2F",
+        "org%5Cname",
+    ):
+        answer = _raw_get(jupyter, f"modelcompose/{models}/{other}")
+        assert answer.startswith(b"HTTP/1.1 404"), other
+
+
+def test_what_is_no_text_is_refused(jupyter: Jupyter, server: Server) -> None:
+    host = f"hosts/{id_of(server)}"
+    runs = f"{jupyter.base}modelcompose/{host}/workflows/runs"
+    for name in ("Accept", "Content-Type", "Last-Event-ID"):
+        headers = {name.encode(): "é".encode("latin-1")}
+        assert error_of(jupyter.get(f"{host}/workflows", headers=headers), 400)["message"]
+        answer = jupyter.client.post(runs, content=b"{}", headers=headers)
+        assert name in error_of(answer, 400)["message"]
+    for body in (b"\xff", b'{"path": "\xff"}'):
+        answer = jupyter.client.post(f"{jupyter.base}modelcompose/hosts", content=body)
+        assert "UTF-8" in error_of(answer, 400)["message"]
+
+
 @pytest.mark.parametrize(
     "rest",
     [

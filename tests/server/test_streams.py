@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import socket
 import threading
@@ -12,7 +13,9 @@ from standins.scripted import ScriptedModels
 
 from modelcompose_jupyter import ModelError
 from modelcompose_jupyter.server import events
+from modelcompose_jupyter.server.access import Caller
 from modelcompose_jupyter.server.service import Server, Settings
+from modelcompose_jupyter.server.tasks import Task, Tasks
 
 from .conftest import Client, Serve, held, raw_request
 from .test_api import error_of
@@ -75,6 +78,38 @@ def test_the_output_alone_streams_as_text(client: Client, models: ScriptedModels
 
     assert "".join(each["data"] for each in found) == "one\ntwo three"
     assert all("event" not in each for each in found)
+
+
+def test_carriage_returns_of_a_text_end_no_fields(client: Client, models: ScriptedModels) -> None:
+    models.reply = lambda prompt: ["a\rdata: b\r\revent: error"]
+
+    text = client.run(stream=True, output_only=True).text
+
+    assert "\r" not in text
+    assert [line for line in text.split("\n") if line.startswith("event")] == []
+
+
+def test_who_comes_back_starts_the_wait_anew(server: Server, models: ScriptedModels) -> None:
+    held(models, "a")
+    host = server.host
+    run = host.submit(server.documents.catalog.documents[0], None, {"prompt": "a"})
+    timers = []
+
+    async def watch_twice() -> None:
+        task = Task(run, Caller.GUEST, linger=3600)
+        tasks = Tasks(host)
+        tasks.add(task)
+        for _ in range(2):
+            timers.append(task.end)
+            with tasks.watching(task):
+                assert task.end is not None and task.end.cancelled()
+        timers.append(task.end)
+
+    asyncio.run(watch_twice())
+
+    assert len({id(each) for each in timers}) == 3
+    assert not timers[-1].cancelled()
+    run.cancel()
 
 
 def test_errors_arrive_in_the_stream(client: Client, models: ScriptedModels) -> None:
