@@ -191,10 +191,10 @@ class Hosts:
         return api_path, str(Path(to_os_path(api_path, root)).resolve())
 
     async def _started(self, path: str, file: str, kernel_name: str) -> Announcement:
-        document = await asyncio.to_thread(load_document, Path(file), name=path)
+        await asyncio.to_thread(load_document, Path(file), name=path)  # says what is wrong with it
         for host in announced():
             if host.document == file:
-                return await self._current(host, document.key)
+                return host  # which serves the file as it is, also when it was edited
         await self._end_session(path=path, type=SESSION_TYPE)  # one that does not serve any more
         kernel_id = await self._new_kernel(path, file, kernel_name)
         try:
@@ -204,21 +204,6 @@ class Hosts:
         except BaseException:
             await self._end_session(kernel_id=kernel_id)
             raise
-
-    async def _current(self, host: Announcement, key: str) -> Announcement:
-        """The host, if it serves this very document."""
-        try:
-            answer = await self._ask(host, "GET", f"/documents/{key}")
-        except httpx.HTTPError:
-            raise gone() from None
-        if answer.is_success and answer.json()["served"]:
-            return host
-        raise HostError(
-            409,
-            "a host serves an earlier version of the document",
-            hint=f"End it and start it again: DELETE /modelcompose/hosts/{host.id}.",
-            code="outdated",
-        )
 
     async def _new_kernel(self, path: str, file: str, kernel_name: str) -> str:
         arguments = kernel_arguments(file)

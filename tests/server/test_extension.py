@@ -692,15 +692,15 @@ def test_a_kernel_that_cannot_serve_says_why_and_goes(
     assert jupyter.api("kernels") == jupyter.api("sessions") == jupyter.hosts == []
 
 
-def test_a_document_that_has_changed_is_not_taken_for_the_old_one(jupyter: Jupyter) -> None:
+def test_a_document_that_has_changed_is_served_as_it_is_now(jupyter: Jupyter) -> None:
     host = jupyter.start("story.yml")
     (jupyter.root / "story.yml").write_text(MANY)
 
-    error = error_of(jupyter.post("hosts", {"path": "story.yml"}), 409)
+    again = jupyter.post("hosts", {"path": "story.yml"})
 
-    assert error["code"] == "outdated" and host["id"] in error["hint"]
-    jupyter.delete(f"hosts/{host['id']}")
-    assert jupyter.post("hosts", {"path": "story.yml"}).status_code == 201
+    assert (again.status_code, again.json()["id"]) == (200, host["id"])
+    served = jupyter.get(f"hosts/{host['id']}/workflows").json()
+    assert [each["workflow_id"] for each in served] == ["plain", "echo"]
 
 
 def test_a_kernel_that_jupyter_shuts_down_takes_its_host_along(jupyter: Jupyter) -> None:
