@@ -6,8 +6,12 @@ Once with a host for all, as `model-compose up` has it, and once with the page a
 visitor's kernel loads the model itself. Visitors are pages in a headless Chromium (the environment
 variable CHROMIUM may name its executable), each with cookies and connections of its own. They open
 the page at once; when all can use it they enter their prompts and run at once; and in the end all
-leave in the middle of another run. Chromium shares the machine with what is measured. Texts are
-compared with those of a process that ran each prompt alone.
+leave in the middle of another run. Texts are compared with those of a process that ran each prompt
+alone.
+
+Chromium shares the machine with what is measured, and takes most of the processor's time: see what
+a page costs the server and the browser before you read how long it took. Its pages are asked for
+less motion, since drawing 20 placeholders that breathe would take as much again.
 
 USS is the memory that a process shares with no other. PSS adds its share of what several use, such
 as libraries, so that a sum of it counts each page once, and only where the system tells it.
@@ -61,9 +65,10 @@ workflow:
 """
 _WHO = ("fox", "owl", "robot", "baker", "mouse")
 _ENDLESS = 500  # repeats, which nobody waits for
-_SECONDS = 600.0  # bounds each wait; 20 loads of a model at once take their time
+_SECONDS = 300.0  # bounds each wait; 20 loads of a model at once take their time
 _END_SECONDS = 60.0
 _LOOK_SECONDS = 0.05
+_SHOWN_LINES = 30
 _ENDED = ("completed", "failed", "cancelled")
 _MIB = 2**20
 
@@ -148,12 +153,30 @@ class Service:
             proportional=sum(getattr(info, "pss", math.nan) for info in found.values()) / _MIB,
         )
 
+    def processor_seconds(self) -> float:
+        """What Voila, the kernels and the host have taken so far."""
+        return sum(map(_processor_seconds, [*self.host, self.voila, *self.kernels()]))
+
     def runs_in_flight(self) -> int | None:
         """How many runs the host has that have not ended; None where there is no host to ask."""
         if self.announcement is None:
             return None
         tasks = ask(self.announcement, "GET", "/tasks")
         return sum(each["status"] not in _ENDED for each in tasks)
+
+
+def _processor_seconds(process: psutil.Process, name: str = "") -> float:
+    """What a process has taken whose name contains this; one that has ended took nothing."""
+    with contextlib.suppress(psutil.Error):
+        times = process.cpu_times()
+        return float(times.user + times.system) if name in process.name() else 0.0
+    return 0.0
+
+
+def chromium_seconds() -> float:
+    """What the processes of the browser have taken that are there now."""
+    started = psutil.Process().children(recursive=True)
+    return sum(_processor_seconds(each, "chrom") for each in started)
 
 
 @contextlib.asynccontextmanager
@@ -179,24 +202,30 @@ async def serving(command: Sequence[str]) -> AsyncIterator[Service]:
                 stderr=subprocess.STDOUT,
             )
         try:
-            said = re.compile(r"^page:? +(http\S+)$", re.I | re.M)
-            await until(lambda: _has(said, log) or process.poll() is not None, _SECONDS)
-            found = said.search(log.read_text())
-            if found is None:
+            await until(lambda: bool(_address(log)) or process.poll() is not None, _SECONDS)
+            url = _address(log)
+            if url is None:
                 raise SystemExit(f"{command} does not serve: {log.read_text()}")
-            yield _service(
-                found[1].rstrip("/") + "/", psutil.Process(process.pid), folder / "runtime"
-            )
+            yield _service(url, psutil.Process(process.pid), folder / "runtime")
         finally:
             with ending(psutil.Process(process.pid)):
                 process.terminate()
             process.wait()
-            if sayings := said.sub("", log.read_text()).strip():
-                click.echo(f"{' '.join(command)} said:\n{sayings}", err=True)
+            _tell_log(" ".join(command), log.read_text())
 
 
-def _has(said: re.Pattern[str], log: Path) -> bool:
-    return said.search(log.read_text()) is not None
+def _address(log: Path) -> str | None:
+    """Where the page is, once both commands say so in their ways."""
+    found = re.search(r"^page:? +(http\S+?)/?$", log.read_text(), re.I | re.M)
+    return found and f"{found[1]}/"
+
+
+def _tell_log(command: str, log: str) -> None:
+    """What else was said, which is nothing where all is well."""
+    lines = [each for each in log.splitlines() if each and not re.match("api|page", each, re.I)]
+    if lines:
+        more = [f"… and {len(lines) - _SHOWN_LINES} lines more"][: len(lines) > _SHOWN_LINES]
+        click.echo("\n".join([f"{command} said:", *lines[:_SHOWN_LINES], *more]), err=True)
 
 
 def _service(url: str, process: psutil.Process, runtime: Path) -> Service:
@@ -282,12 +311,13 @@ async def at_once(visitors: Sequence[Visitor], what: Callable[[Visitor], Any]) -
 
 async def leave(visitors: Sequence[Visitor]) -> None:
     """All leave at once, as people do: the page is told that it is left."""
-    await asyncio.gather(*(each.page.goto("about:blank") for each in visitors))
+    pages = (each.page.goto("about:blank") for each in visitors)
+    await asyncio.gather(*pages, return_exceptions=True)  # of one that cannot the kernel is left
 
 
 @contextlib.asynccontextmanager
 async def visiting(browser: Browser, count: int) -> AsyncIterator[list[Visitor]]:
-    contexts = [await browser.new_context() for _ in range(count)]
+    contexts = [await browser.new_context(reduced_motion="reduce") for _ in range(count)]
     visitors = [Visitor(each, await context.new_page()) for each, context in enumerate(contexts)]
     for each in visitors:
         each.page.set_default_timeout(_SECONDS * 1000)
@@ -304,6 +334,8 @@ class Result:
     """How it went one way. Times in seconds, memory in MiB."""
 
     alone: float  # until the page of somebody who is alone can be used
+    server: float  # seconds of the processor for each page until all can be used
+    browser: float
     base: Memory  # when the first visitor has come and gone
     full: Memory  # when all have their texts
     visitors: list[Visitor]
@@ -343,10 +375,14 @@ async def measure(browser: Browser, command: Sequence[str], solo: list[str], tok
             await until(lambda: not service.kernels())
         base = service.memory()
         async with visiting(browser, len(solo)) as visitors:
+            before = service.processor_seconds(), chromium_seconds()
             await at_once(visitors, lambda each: each.open(service.url, tokens))
+            after = service.processor_seconds(), chromium_seconds()
             await at_once(visitors, lambda each: each.run())
             result = Result(
                 alone=first[0].usable or math.nan,
+                server=(after[0] - before[0]) / len(solo),
+                browser=(after[1] - before[1]) / len(solo),
                 base=base,
                 full=service.memory(),
                 visitors=visitors,
@@ -397,7 +433,7 @@ def tell(results: dict[str, Result]) -> None:
     def row(name: str, of: Callable[[Result], list[float]], digits: int = 1) -> None:
         cells, medians = [], []
         for values in map(of, (one, each)):
-            medians.append(statistics.median(values) if values else math.nan)
+            medians.append(_median(values))
             worst = f"{max(values):.{digits}f}" if len(values) > 1 else ""
             cells.append(f"{_number(medians[-1], digits):>9} {worst:>8}")
         ratio = medians[1] / medians[0] if min(medians) > 0 else math.nan
@@ -410,6 +446,8 @@ def tell(results: dict[str, Result]) -> None:
     click.echo(f"{'':38}{'median':>9} {'worst':>8}   {'median':>9} {'worst':>8} {'ratio':>8}")
     row("page usable, alone, s", lambda result: [result.alone])
     row("page usable, all at once, s", Result.usable)
+    row("of it on a processor: server, s", lambda result: [result.server], 2)
+    row("of it on a processor: Chromium, s", lambda result: [result.browser], 2)
     row("text whole, all at once, s", Result.told)
     row("a visitor's kernel, USS MiB", lambda result: result.full.kernels)
     row("Voila grows for each, USS MiB", lambda result: [result.share("voila")], 2)
@@ -424,12 +462,16 @@ def tell(results: dict[str, Result]) -> None:
     row("until the runs had ended, s", lambda result: [_freed(result)])
     row("until the kernels had ended, s", lambda result: [result.gone])
     fact("kernels left", lambda result: str(result.kernels_left))
-    fact("load of the machine", lambda result: f"{result.load:.1f}")
+    fact("load when all have their texts", lambda result: f"{result.load:.1f}")
 
 
 def _visitor(result: Result) -> float:
     """What one more visitor takes: a kernel, and what the others grow by."""
-    return statistics.median(result.full.kernels) + result.share("voila") + result.share("host")
+    return _median(result.full.kernels) + result.share("voila") + result.share("host")
+
+
+def _median(values: list[float]) -> float:
+    return statistics.median(values) if values else math.nan
 
 
 def _freed(result: Result) -> float:

@@ -260,7 +260,8 @@ def _defaults() -> Config:
                 "kernel_spec_manager_class": ThisInterpreter,
                 "multi_kernel_manager_class": VisitorKernels,
             },
-            "VoilaExecutor": {"timeout": _START_SECONDS},
+            # What a cell puts out may come late, too, where many pages begin at once.
+            "VoilaExecutor": {"timeout": _START_SECONDS, "iopub_timeout": _START_SECONDS},
             "MappingKernelManager": {
                 "cull_idle_timeout": _LOST_SECONDS,
                 "cull_interval": _LOOK_SECONDS,

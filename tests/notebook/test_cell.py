@@ -292,7 +292,7 @@ def test_runs_can_be_stopped(shell: Kernel) -> None:
     shell.run("for run in runs: run.wait(60)")
     assert shell.value("[run.state.value for run in runs]") == str(["cancelled"] * 3)
     assert stopped.count("stopped ") == 3
-    assert shell.run("%compose stop").stdout == ""
+    assert shell.run("%compose stop").stdout == "nothing runs\n"
 
 
 def test_limits_of_memory_can_be_configured(shell: Kernel) -> None:
