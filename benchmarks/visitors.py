@@ -65,7 +65,7 @@ workflow:
 """
 _WHO = ("fox", "owl", "robot", "baker", "mouse")
 _ENDLESS = 500  # repeats, which nobody waits for
-_SECONDS = 300.0  # bounds each wait; 20 loads of a model at once take their time
+_SECONDS = 180.0  # bounds each wait; 20 loads of a model at once take their time
 _END_SECONDS = 60.0
 _LOOK_SECONDS = 0.05
 _SHOWN_LINES = 30

@@ -136,7 +136,9 @@ class Dashboard(Voila):
             "Content-Security-Policy": _POLICY,
             "Referrer-Policy": "same-origin",
         }
-        settings["ws_ping_interval"] = settings["ws_ping_timeout"] = _PING_SECONDS * 1000
+        # The server looks before it has pinged: a timeout of one interval would cut off every page.
+        settings["ws_ping_interval"] = _PING_SECONDS * 1000
+        settings["ws_ping_timeout"] = 3 * _PING_SECONDS * 1000
         settings["compress_response"] = not is_loopback(self.ip)
         # At the loopback, only names of it: a foreign page may have had its own point there.
         settings["allow_remote_access"] = not is_loopback(self.ip)
@@ -298,7 +300,8 @@ class _WithoutQueries(logging.Filter):
 
     def filter(self, record: logging.LogRecord) -> bool:
         record.msg, record.args = re.sub(r"\?[^\s'\")]+", "?…", record.getMessage()), None
-        return True
+        # Tornado pings by itself, too, takes milliseconds for seconds, and minds their order.
+        return not record.msg.startswith("The websocket_ping_timeout")
 
 
 def _say(line: str) -> None:
