@@ -16,6 +16,7 @@ if TYPE_CHECKING:
         RunCancelled,
     )
     from .host import Host, LocalHost, local_host
+    from .server.client import RemoteHost
     from .workflow import Event, Run, State
 
 __version__ = "0.1.0"
@@ -31,6 +32,7 @@ _MODULES = {
         "RunCancelled",
     ),
     "host": ("Host", "LocalHost", "local_host"),
+    "server.client": ("RemoteHost",),
     "workflow": ("Event", "Run", "State"),
 }
 _HOMES = {name: module for module, names in _MODULES.items() for name in names}
@@ -44,6 +46,7 @@ __all__ = [
     "InputError",
     "LocalHost",
     "ModelError",
+    "RemoteHost",
     "Run",
     "RunCancelled",
     "State",

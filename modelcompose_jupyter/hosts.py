@@ -179,7 +179,8 @@ def _checked(host: RemoteHost) -> RemoteHost:
         host.check()
         return host
     except ComposeError as error:
-        host.close()
+        if host not in _remote.values():  # runs of this process may go on at one that it knows
+            host.close()
         if error.code == "host_gone":
             raise ComposeError(
                 f"no host answers at {host.url}",
@@ -244,15 +245,22 @@ def host_of(run_id: str) -> Host:
 
 
 def serve(server: Server) -> Server:
-    """Start the one server of this process; one that serves already is ended first.
+    """Start the one server of this process, in place of one that serves already.
+
+    That one is ended last, so that it goes on where the new one cannot start, unless both want the
+    same port.
 
     Raises:
         UsageError: the port is taken.
     """
     global _server
     with _lock:
+        before = serving()
+        if before is not None and before.port == server.settings.port:
+            stop_serving()
+        server.start()
         stop_serving()
-        _server = server.start()
+        _server = server
         _chosen.clear()
         return server
 

@@ -23,7 +23,7 @@ from tornado import web
 from tornado.httpserver import HTTPServer
 from tornado.ioloop import IOLoop, PeriodicCallback
 from tornado.netutil import bind_sockets
-from traitlets import Integer, Unicode, validate
+from traitlets import Float, Integer, Unicode, validate
 from traitlets.config import Config
 from voila.app import Voila
 from voila.tornado.handler import TornadoVoilaHandler
@@ -57,7 +57,6 @@ _POLICY = (
 _START_SECONDS = 120
 _LOST_SECONDS = 600
 _LOOK_SECONDS = 60
-_PING_SECONDS = 30
 _PARENT_SECONDS = 1.0
 
 
@@ -81,6 +80,9 @@ class Dashboard(Voila):
     token_file = Unicode(
         help=f"A file that holds the token; else the environment variable {TOKEN_VARIABLE}."
     ).tag(config=True)
+    ping_seconds = Float(30.0, help="How often a page is asked whether it is there.").tag(
+        config=True
+    )
     parent_pid = Integer(0, help="A process to end with; 0 is none.").tag(config=True)
 
     @validate("base_url")
@@ -105,7 +107,7 @@ class Dashboard(Voila):
         os.environ[DOCUMENT_VARIABLE] = str(document)
         self._read_token()
         for log in (self.log, *map(logging.getLogger, ("tornado.general", "tornado.application"))):
-            log.addFilter(_WithoutQueries())
+            log.addFilter(_Discretion())
         configuration = self.voila_configuration
         if configuration.theme == "light":
             configuration.theme = "JupyterLab Light"  # the template takes "light" for unsaid
@@ -137,8 +139,8 @@ class Dashboard(Voila):
             "Referrer-Policy": "same-origin",
         }
         # The server looks before it has pinged: a timeout of one interval would cut off every page.
-        settings["ws_ping_interval"] = _PING_SECONDS * 1000
-        settings["ws_ping_timeout"] = 3 * _PING_SECONDS * 1000
+        settings["ws_ping_interval"] = self.ping_seconds * 1000
+        settings["ws_ping_timeout"] = 3 * self.ping_seconds * 1000
         settings["compress_response"] = not is_loopback(self.ip)
         # At the loopback, only names of it: a foreign page may have had its own point there.
         settings["allow_remote_access"] = not is_loopback(self.ip)
@@ -295,8 +297,10 @@ def _log_failure(handler: web.RequestHandler) -> None:
         )
 
 
-class _WithoutQueries(logging.Filter):
-    """Takes queries out of what is logged: they hold tokens, and what people ask models."""
+class _Discretion(logging.Filter):
+    """Takes queries out of what is logged, which hold tokens and what people ask models; and one
+    line that says nothing.
+    """
 
     def filter(self, record: logging.LogRecord) -> bool:
         record.msg, record.args = re.sub(r"\?[^\s'\")]+", "?…", record.getMessage()), None

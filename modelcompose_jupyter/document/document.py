@@ -6,6 +6,7 @@ import hashlib
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from functools import cached_property
 from typing import Any
 
 from ..errors import InputError, Where, did_you_mean, shortened
@@ -108,13 +109,13 @@ class Document:
     warnings: tuple[str, ...] = ()
     name: str | None = None
 
-    @property
+    @cached_property
     def hash(self) -> str:
         """A digest of what the document says, whatever its layout and comments."""
         text = json.dumps(self.source.data, sort_keys=True, ensure_ascii=False, default=str)
         return "sha256:" + hashlib.sha256(text.encode()).hexdigest()
 
-    @property
+    @cached_property
     def key(self) -> str:
         """A digest of all that decides what it runs: what it says, the environment variables that
         it uses, and its folder where a model may be beside it."""

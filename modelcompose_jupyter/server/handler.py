@@ -14,7 +14,15 @@ import math
 import re
 import select
 import time
-from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Iterator, Mapping
+from collections.abc import (
+    AsyncGenerator,
+    AsyncIterator,
+    Awaitable,
+    Callable,
+    Iterable,
+    Iterator,
+    Mapping,
+)
 from dataclasses import dataclass, field
 from http import HTTPStatus
 from typing import TYPE_CHECKING, Any
@@ -534,19 +542,24 @@ def _bounded(data: Any) -> Any:
     Raises:
         UsageError: they are not.
     """
-    level, values = [data], 0
+    level, count = [data], 0
     for _ in range(_MAX_DEPTH):
-        values += len(level)
-        inner = (each.values() if isinstance(each, dict) else each
-                 for each in level if isinstance(each, dict | list))  # fmt: skip
-        level = [value for values_ in inner for value in values_]
-        if not level:
-            return data
-        if values + len(level) > _MAX_VALUES:
+        count += len(level)
+        if count > _MAX_VALUES:
             raise UsageError(
                 f"the body has more than {_MAX_VALUES:,} values", code="invalid_request"
             )
+        level = [inner for value in level for inner in _within(value)]
+        if not level:
+            return data
     raise UsageError("the body is nested too deeply", code="invalid_request")
+
+
+def _within(value: Any) -> Iterable[Any]:
+    """The values that a value holds."""
+    if isinstance(value, dict):
+        return value.values()
+    return value if isinstance(value, list) else ()
 
 
 def _form(content_type: str, body: bytes) -> dict[str, Any]:

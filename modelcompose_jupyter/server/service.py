@@ -74,6 +74,10 @@ class Server:
         access: who may call.
         settings: how it behaves.
         announcement: what its file says besides; see `Announcement`.
+
+    Attributes:
+        port: that it listens at, once it does.
+        closing: whether it ends, and takes nothing new.
     """
 
     def __init__(
@@ -92,6 +96,7 @@ class Server:
         self.tasks = Tasks(host)
         self.metrics = Metrics(host)
         self.routes: list[Route] = [*ROUTES, METRICS_ROUTE, *OPENAI_ROUTES]
+        self.port = self.settings.port
         self.closing = False
         self.announcement: Announcement | None = None
         self._announced = {"id": secrets.token_hex(6), "title": "workflows", **announcement}
@@ -111,7 +116,7 @@ class Server:
             UsageError: the port is taken, or the address is none of this computer's.
         """
         sockets = self._bind()
-        self._port = sockets[0].getsockname()[1]
+        self.port = sockets[0].getsockname()[1]
         started = threading.Event()
         self._thread = threading.Thread(
             target=self._serve, args=(sockets, started), name=SERVER_THREAD_NAME, daemon=True
@@ -205,7 +210,7 @@ class Server:
         """The server's address without a path, seen from this computer."""
         host = self.access.host
         name = "127.0.0.1" if host in ("", "0.0.0.0", "::") else host
-        return f"http://{f'[{name}]' if ':' in name else name}:{self._port}"
+        return f"http://{f'[{name}]' if ':' in name else name}:{self.port}"
 
     @property
     def running(self) -> bool:

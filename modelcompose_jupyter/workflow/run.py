@@ -86,11 +86,15 @@ def _subject(event: Event) -> Any:
 
 def _bytes(value: Any) -> int:
     """The memory that plain data takes, about."""
-    if isinstance(value, Mapping):
-        return 64 + sum(_bytes(key) + _bytes(each) for key, each in value.items())
-    if isinstance(value, list | tuple):
-        return 64 + sum(map(_bytes, value))
-    return sys.getsizeof(value)
+    total, rest = 0, [value]
+    while rest:  # not by recursion: an input may be nested as deeply as Python can bear
+        each = rest.pop()
+        if isinstance(each, Mapping):
+            rest += [*each.keys(), *each.values()]
+        elif isinstance(each, list | tuple):
+            rest += each
+        total += sys.getsizeof(each)
+    return total
 
 
 class _Stream:

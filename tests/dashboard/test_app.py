@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import os
 import re
@@ -16,6 +17,7 @@ import httpx
 import psutil
 import pytest
 from browser.servers import Server
+from tornado.websocket import WebSocketClientConnection, websocket_connect
 
 from modelcompose_jupyter.dashboard.app import Dashboard
 
@@ -124,6 +126,37 @@ def test_no_kernel_starts_for_what_nobody_opened(server: Server) -> None:
     assert len(kernels(server)) == before
     link = {"Sec-Fetch-Site": "cross-site", "Sec-Fetch-Mode": "navigate"}
     assert get(server.url, **link, **{"Sec-Fetch-Dest": "document"}).status_code == 200
+
+
+def test_a_page_that_answers_keeps_its_connection(tmp_path: Path) -> None:
+    with dashboard(tmp_path, DOCUMENT, "--Dashboard.ping_seconds=0.3") as server:
+        kernel = kernel_of(get(server.url))
+        url = f"{server.url}/api/kernels/{kernel}/channels".replace("http", "ws", 1)
+
+        async def pings() -> int:
+            page = await websocket_connect(url)
+            heard = asyncio.Semaphore(0)
+            page.on_ping = lambda _: heard.release()
+            closed = asyncio.ensure_future(_closed(page))
+            count = 0
+            while count < 5:
+                ping = asyncio.ensure_future(heard.acquire())
+                done, _ = await asyncio.wait(
+                    [ping, closed], timeout=SECONDS, return_when=asyncio.FIRST_COMPLETED
+                )
+                if ping not in done:
+                    break
+                count += 1
+            page.close()
+            return count
+
+        assert asyncio.run(pings()) == 5
+
+
+async def _closed(page: WebSocketClientConnection) -> None:
+    """Wait for the end of a connection."""
+    while await page.read_message() is not None:
+        pass
 
 
 def test_only_the_page_itself_can_end_its_kernel(server: Server) -> None:

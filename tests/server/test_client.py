@@ -746,11 +746,46 @@ def test_this_process_serves_and_runs_its_own(serve: Serve, host: LocalHost) -> 
     assert announced() == []
 
 
-def _server(host: LocalHost) -> Server:
+def _server(host: LocalHost, port: int = 0) -> Server:
     from modelcompose_jupyter.server.catalog import Catalog
 
     catalog = Catalog.of(load_document(STORY))
-    return Server(host, lambda: catalog, settings=Settings(port=0))
+    return Server(host, lambda: catalog, settings=Settings(port=port))
+
+
+def test_a_server_that_cannot_start_leaves_the_one_that_serves(
+    serve: Serve, host: LocalHost
+) -> None:
+    taken = serve()
+    first = hosts.serve(_server(host))
+
+    with pytest.raises(ComposeError, match="is taken"):
+        hosts.serve(_server(host, taken.port))
+
+    assert hosts.serving() is first
+    again = hosts.serve(_server(host, first.port))
+    assert again.port == first.port
+    assert not first.running
+
+
+def test_connecting_in_vain_leaves_the_runs_of_a_known_host(
+    remote: RemoteHost, server: Server, models: ScriptedModels, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    held(models, "a")
+    run = load(STORY, host=remote).submit(prompt="a")
+    assert server.announcement is not None
+    monkeypatch.setattr(hosts, "others", lambda: [server.announcement])
+    monkeypatch.setitem(hosts._remote, server.announcement.id, remote)
+
+    def slow() -> None:
+        raise ComposeError("it does not answer", code="host_gone")
+
+    monkeypatch.setattr(remote, "check", slow)
+    with pytest.raises(ComposeError, match="no host answers"):
+        hosts.connect()
+
+    assert not run.done
+    run.cancel()
 
 
 def test_there_is_nobody_to_connect_to() -> None:
