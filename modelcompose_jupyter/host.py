@@ -289,6 +289,7 @@ class LocalHost:
         memory_budget: int | EllipsisType | None = ...,
         idle_timeout: float | EllipsisType | None = ...,
         *,
+        cache_budget: int | EllipsisType | None = ...,
         max_output_length: int | EllipsisType | None = ...,
         max_run_seconds: float | EllipsisType | None = ...,
         max_runs: int | EllipsisType | None = ...,
@@ -299,6 +300,8 @@ class LocalHost:
         Args:
             memory_budget: bytes of weights in memory; None is as many as fit.
             idle_timeout: seconds after which an idle model goes; None is never.
+            cache_budget: bytes of keys and values of each model that is loaded from now on, where
+                its component does not say; None is what is free.
             max_output_length: tokens of a text; a request for more, or for no number, gets so many
                 and a warning. None leaves it to the request.
             max_run_seconds: seconds after which a run is stopped and fails with the code
@@ -312,6 +315,8 @@ class LocalHost:
             self._cache.memory_budget = memory_budget
         if idle_timeout is not ...:
             self._cache.idle_timeout = idle_timeout
+        if cache_budget is not ...:
+            self._cache.cache_budget = cache_budget
         if max_output_length is not ...:
             self._cache.max_output_length = max_output_length
         if max_run_seconds is not ...:

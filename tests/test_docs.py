@@ -10,7 +10,7 @@ import pytest
 
 from modelcompose_jupyter import load
 from modelcompose_jupyter.document import GenerationParameters, load_document, render
-from modelcompose_jupyter.document.schema import Api, Component, Job, Message, Workflow
+from modelcompose_jupyter.document.schema import Api, Component, Job, Message, PeftAdapter, Workflow
 from modelcompose_jupyter.errors import ComposeError, DocumentError
 
 DOCS = Path(__file__).parent.parent / "docs"
@@ -61,7 +61,7 @@ def test_the_reference_has_examples() -> None:
 
 
 def test_the_reference_names_every_key() -> None:
-    for model in (GenerationParameters, Component, Message, Job, Workflow, Api):
+    for model in (GenerationParameters, Component, PeftAdapter, Message, Job, Workflow, Api):
         for name in model.model_fields:
             assert f"`{name}`" in LANGUAGE, name
 
@@ -84,3 +84,23 @@ def test_every_wrong_input_has_its_message(call: str, message: str) -> None:
 def test_there_are_many_of_each() -> None:
     assert len(blocks(DOCUMENTS, "yaml", "text")) == 11
     assert len(blocks(INPUTS, "python", "text")) == 10
+
+
+def test_the_example_of_a_known_beginning_prints_what_it_says(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    generation = (DOCS / "generation.md").read_text("utf-8")
+    ((code, output),) = blocks(generation, "python", "output")
+    exec(code, {})
+    assert capsys.readouterr().out == output + "\n"
+
+
+def test_the_page_names_every_architecture_that_runs_together() -> None:
+    from modelcompose_jupyter.models.batched import ARCHITECTURES
+
+    generation = (DOCS / "generation.md").read_text("utf-8")
+    row = next(line for line in generation.splitlines() if line.startswith("| Llama"))
+    named = {
+        re.sub(r"\W", "", name.partition("(")[0]).lower() for name in row.split("|")[1].split(",")
+    }
+    assert named == {kind.removesuffix("_text").replace("_", "") for kind in ARCHITECTURES}

@@ -54,6 +54,7 @@ all_option = click.option("--all", "everything", is_flag=True, help="All of your
     help="Seconds after which a run fails, waiting included.",
 )
 @click.option("--memory-budget", type=_positive, metavar="GB", help="Of weights in memory.")
+@click.option("--cache-budget", type=_positive, metavar="GB", help="Of a model's keys and values.")
 @click.option(
     "--idle-timeout", type=_positive, metavar="SECONDS", help="After which an idle model goes."
 )
@@ -67,6 +68,7 @@ def up(
     max_tokens: int | None,
     timeout: float,
     memory_budget: float | None,
+    cache_budget: float | None,
     idle_timeout: float | None,
     verbose: bool,
     **options: Any,
@@ -90,6 +92,7 @@ def up(
         "max_output_length": max_tokens,
         "max_run_seconds": timeout,
         "memory_budget": None if memory_budget is None else int(memory_budget * _GB),
+        "cache_budget": None if cache_budget is None else int(cache_budget * _GB),
         "idle_timeout": idle_timeout,
     }
     log_level = "INFO" if verbose or detach else "WARNING"

@@ -32,7 +32,8 @@ _JOB_KEYS = ("component", "action", "input", "output", "repeat_count", "depends_
 _ADAPTER_KEYS = ("type", "host", "port", "base_path", "origins", "websocket")
 _MODEL_KEYS = (
     "revision", "token", "cache_dir", "local_files_only", "precision", "device",
-    "trust_remote_code",
+    "trust_remote_code", "quantization", "peft_adapters", "draft_model", "prompt_lookup",
+    "cache_budget",
 )  # fmt: skip
 _DEFAULT = "__default__"
 _PROMPT_KEYS = ("text", "prompt", "messages")
@@ -187,8 +188,8 @@ class _Compiler:
             max_concurrent_count=written.max_concurrent_count or 0,
         )
 
-    def _note_unused_keys(self, written: schema.ActionFields, path: Path) -> None:
-        for key, reason in schema.NO_EFFECT.items():
+    def _note_unused_keys(self, written: Strict, path: Path) -> None:
+        for key, reason in schema.without_effect(type(written)).items():
             if key in written.model_fields_set:
                 where = self._source.where((*path, key), key=True)
                 self._warnings.append(f"{where}: '{key}' has no effect: {reason}")
@@ -199,23 +200,17 @@ class _Compiler:
         model: dict[str, Any] = {}
         paths: dict[str, Path] = {}
         for key in _MODEL_KEYS:
-            if (value := getattr(written, key)) is not None:
-                model[key], paths[key] = value, (*path, key)
+            if getattr(written, key) is not None:
+                model[key], paths[key] = self._raw((*path, key)), (*path, key)
+        for index, adapter in enumerate(written.peft_adapters or ()):
+            at = (*path, "peft_adapters", index)
+            self._note_unused_keys(adapter, at)
+            self._source_of(adapter.model, (*at, "model"))
         paths["source"] = at = (*path, "model")
         if isinstance(written.model, str):
             model["source"] = written.model
             return model, paths
-        sources = {
-            "repository": written.model.repository,
-            "path": written.model.path,
-            "name": written.model.name and f"bundled:{written.model.name}",
-        }
-        given = {key: value for key, value in sources.items() if value is not None}
-        if len(given) != 1 and not any(path[: len(at)] == at for path in self._spoiled):
-            self._problem("a model has exactly one of 'repository', 'path' and 'name'", at)
-        model["source"] = next(iter(given.values()), "")
-        if written.model.path and not written.model.path.startswith(("/", ".", "~", "$")):
-            model["source"] = f"./{written.model.path}"
+        model["source"] = self._source_of(written.model, at)
         for key in _MODEL_KEYS[:4]:
             value = getattr(written.model, key)
             if value is None:
@@ -224,6 +219,14 @@ class _Compiler:
                 self._given_twice(key, paths[key], (*at, key))
             model[key], paths[key] = value, (*at, key)
         return model, paths
+
+    def _source_of(self, model: schema.ModelSource | str, at: Path) -> str:
+        if isinstance(model, str):
+            return model
+        given = model.given
+        if len(given) != 1 and not any(path[: len(at)] == at for path in self._spoiled):
+            self._problem("a model has exactly one of 'repository', 'path' and 'name'", at)
+        return next(iter(given), "")
 
     def _action(
         self,

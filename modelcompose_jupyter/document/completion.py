@@ -208,7 +208,7 @@ class _Completer:
             return
         others = [node for node in place.node.children if node is not place.word]
         given = {node.key for node in others if node.kind == "key"}
-        hidden = {*given, *schema.excluded(spot.model, given), *schema.NO_EFFECT}
+        hidden = {*given, *schema.excluded(spot.model, given), *schema.without_effect(spot.model)}
         hidden |= _parameters_beside(place, spot.model) | _not_of_task(place, spot.model)
         is_list = place.node is spot.key and spot.field is not None and spot.field.is_list
         dash = "- " if is_list and not given and not place.node.is_flow else ""
@@ -231,6 +231,8 @@ class _Completer:
             yield from self._references(place, spot.key, spot.mapping)
         elif spot.owner is ModelSource or (spot.owner is Component and spot.key.key == "model"):
             yield from self._model_names(spot.key.key, typed)
+        elif spot.owner is Component and spot.key.key == "draft_model":
+            yield from self._model_names("model", typed)
 
     def _references(self, place: Place, key: Node, job: Node) -> Iterator[Completion]:
         """The ids that a key of a job may name."""
@@ -325,7 +327,9 @@ class _Completer:
                 found.append("index")
             jobs = ["jobs"] if self._other_jobs(place) else []
             return [*local, *found, "input", *jobs, "env", "context"]
-        holders = (GenerationParameters, schema.Message, ModelSettings, ModelSource)
+        holders = (
+            GenerationParameters, schema.Message, ModelSettings, ModelSource, schema.PeftAdapter,
+        )  # fmt: skip
         if issubclass(spot.owner, holders):
             found = ["output", "result", "response"] if key == "output" else []
             return [*local, *found, "input", "env", "context"]

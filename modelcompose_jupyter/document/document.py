@@ -46,6 +46,16 @@ class Component:
     default: bool = False
     max_concurrent_count: int = 0
 
+    @property
+    def sources(self) -> list[str]:
+        """Where its model, its draft model and its adapters come from, as templates."""
+        sources = [self.model["source"], self.model.get("draft_model", "")]
+        for adapter in self.model.get("peft_adapters", ()):
+            model = adapter["model"]
+            # A path in the long form need not begin with a dot.
+            sources += [f"./{model.get('path')}"] if isinstance(model, Mapping) else [model]
+        return [str(each) for each in sources]
+
 
 @dataclass(frozen=True)
 class Job:
@@ -119,7 +129,7 @@ class Document:
     def key(self) -> str:
         """A digest of all that decides what it runs: what it says, the environment variables that
         it uses, and its folder where a model may be beside it."""
-        sources = [str(component.model["source"]) for component in self.components]
+        sources = [source for component in self.components for source in component.sources]
         beside = any(each.startswith((".", "$")) for each in sources)
         parts = [self.hash, dict(self.environment), str(self.source.folder) if beside else None]
         text = json.dumps(parts, sort_keys=True, ensure_ascii=False)

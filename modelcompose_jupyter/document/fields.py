@@ -122,6 +122,8 @@ SWITCH = _Written({"enum": [0, 1]}, {"type": "string", "pattern": rf"^\s*({_SWIT
 Number = Annotated[float, _converting(types.number), _DIGITS]
 Integer = Annotated[int, _converting(types.integer), _DIGITS]
 Boolean = Annotated[bool, _converting(types.boolean), SWITCH]
+Size = Annotated[int, _converting(types.size), _Written({"type": "number"}), _DIGITS]
+Lookup = Annotated[int, _converting(types.lookup), _Written({"type": "boolean"}), SWITCH, _DIGITS]
 FilledText = Annotated[str, _converting(_filled_text), Field(min_length=1)]
 Texts = Annotated[list[FilledText], Field(min_length=1), OneOrMore()]
 Identifier = Annotated[FilledText, Field(max_length=200)]

@@ -18,9 +18,12 @@ from .fields import (
     FilledText,
     Identifier,
     Integer,
+    Lookup,
     MessageTemplate,
+    Number,
     OneOrMore,
     Prompt,
+    Size,
     Strict,
     TemplateOr,
     TextField,
@@ -41,6 +44,10 @@ NO_EFFECT = {
     "fast_tokenizer": "the fast tokenizer is used wherever there is one",
     "device_mode": "'device' alone decides",
     "runtime": "models run in the host's own process",
+}
+ADAPTER_NO_EFFECT = {
+    **dict.fromkeys(("precision", "quantization"), "an adapter takes that of its model"),
+    "low_cpu_mem_usage": NO_EFFECT["low_cpu_mem_usage"],
 }
 
 
@@ -105,6 +112,34 @@ class ModelSource(Strict):
     cache_dir: Text | None = None
     local_files_only: Annotated[Boolean, TemplateOr()] | None = None
 
+    @property
+    def given(self) -> list[str]:
+        """What is written of repository, path and name, as the short form would have it."""
+        path = self.path
+        if path and not path.startswith(("/", ".", "~", "$")):
+            path = f"./{path}"
+        sources = (self.repository, path, self.name and f"bundled:{self.name}")
+        return [each for each in sources if each is not None]
+
+
+Model = Annotated[Annotated[ModelSource, IN_FULL] | Annotated[FilledText, IN_SHORT], BY_SHAPE]
+
+
+class PeftAdapter(Strict):
+    """A LoRA that is merged into a component's model."""
+
+    type: Literal["lora"] | None = None
+    name: TextField | None = Field(None, description="What it is called in messages.")
+    model: Model = Field(description="A Hub id, or a folder such as ./adapter.")
+    weight: Annotated[Number, TemplateOr()] | None = Field(
+        None, description="How much of it is added; 1 is all of it."
+    )
+    revision: Text | None = Field(None, description="A branch, tag or commit of the repository.")
+    token: Text | None = Field(None, description="A Hub access token; that of the model if unset.")
+    precision: Any = None
+    quantization: Any = None
+    low_cpu_mem_usage: Any = None
+
 
 class ModelSettings(Strict):
     """How a component's model is fetched and loaded."""
@@ -126,6 +161,21 @@ class ModelSettings(Strict):
     trust_remote_code: Boolean | None = Field(
         None, description="Run code from the model's repository. Only for sources you trust."
     )
+    quantization: Annotated[Literal["none", "int8"], TemplateOr()] | None = Field(
+        None, description="int8 keeps the weights of linear layers in 8 bits."
+    )
+    peft_adapters: list[PeftAdapter] | None = Field(
+        None, description="LoRA adapters, added to the model's weights as it is loaded."
+    )
+    draft_model: Text | None = Field(
+        None, description="A smaller model of the same vocabulary that proposes tokens."
+    )
+    prompt_lookup: Annotated[Lookup, Field(ge=0, le=100), TemplateOr()] | None = Field(
+        None, description="Propose tokens from the text so far: how many; true is 8, false none."
+    )
+    cache_budget: Annotated[Size, Field(gt=0), TemplateOr()] | None = Field(
+        None, description="Memory for keys and values: 2GB, 500MB, or gigabytes."
+    )
 
 
 class Component(ActionFields, ModelSettings):
@@ -134,9 +184,7 @@ class Component(ActionFields, ModelSettings):
     id: Identifier | None = None
     type: Literal["model"]
     task: Literal["text-generation", "chat-completion"]
-    model: Annotated[
-        Annotated[ModelSource, IN_FULL] | Annotated[FilledText, IN_SHORT], BY_SHAPE
-    ] = Field(
+    model: Model = Field(
         description="A Hub id such as HuggingFaceTB/SmolLM3-3B, a folder such as ./model, "
         "or bundled:storyteller.",
     )
@@ -269,6 +317,11 @@ NOT_OF_TASK = {
     "text-generation": ("messages",),
     "chat-completion": ("text", "prompt", "include_prompt"),
 }
+
+
+def without_effect(model: type[BaseModel] | None) -> dict[str, str]:
+    """The keys of a mapping that change nothing, each with the reason."""
+    return ADAPTER_NO_EFFECT if model is PeftAdapter else NO_EFFECT
 
 
 def excluded(model: type[BaseModel], given: Collection[str]) -> set[str]:

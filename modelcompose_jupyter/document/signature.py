@@ -23,7 +23,7 @@ _INTEGERS = (
     "max_input_length", "seed", "repeat_count",
 )  # fmt: skip
 _BOOLEANS = ("do_sample", "include_prompt", "local_files_only")
-_NUMBERS = ("temperature", "top_p", "min_p", "repetition_penalty", "length_penalty")
+_NUMBERS = ("temperature", "top_p", "min_p", "repetition_penalty", "length_penalty", "weight")
 _TEXT = Type("text")
 _MESSAGES = Type("messages")
 

@@ -33,6 +33,8 @@ class Message(TypedDict):
 
 
 ROLES = ("system", "user", "assistant")
+LOOKUP = 8
+"""How many tokens ``prompt_lookup: true`` proposes."""
 
 
 @dataclass(frozen=True)
@@ -164,6 +166,40 @@ def boolean(value: Any) -> bool:
     if isinstance(value, str) and value.strip().lower() in _BOOLEANS:
         return _BOOLEANS[value.strip().lower()]
     raise ConversionError(f"{show(value)} is not a boolean (true or false)")
+
+
+_SIZE = re.compile(r"\s*(\d+(?:\.\d+)?)\s*(?:([kMGT])(i?))?B\s*", re.IGNORECASE)
+_POWERS = {"k": 1, "m": 2, "g": 3, "t": 4}
+
+
+def size(value: Any) -> int:
+    """Bytes from a number of gigabytes, or from a text with a unit: ``2``, ``500MB``, ``1.5 GiB``.
+
+    Units with an ``i`` count in 1024, the others in 1000.
+    """
+    found = _SIZE.fullmatch(value) if isinstance(value, str) else None
+    try:
+        if found is None:
+            return int(number(value) * 10**9)
+        amount, unit, binary = found.groups()
+        base = 1024 if binary else 1000
+        return int(number(amount) * base ** _POWERS.get((unit or "").lower(), 0))
+    except (ConversionError, OverflowError):
+        raise ConversionError(f"{show(value)} is not a size such as 2GB") from None
+
+
+def lookup(value: Any) -> int:
+    """A number of tokens to look up, from one or from a switch; 0 is off."""
+    if isinstance(value, int | float) and not isinstance(value, bool):
+        return integer(value)
+    if isinstance(value, str) and value.strip().isdigit():
+        return integer(value.strip())
+    try:
+        return LOOKUP if boolean(value) else 0
+    except ConversionError:
+        raise ConversionError(
+            f"{show(value)} is neither a number of tokens nor true or false"
+        ) from None
 
 
 def json_value(value: Any) -> Any:

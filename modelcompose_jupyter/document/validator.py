@@ -31,13 +31,17 @@ _OTHER_NAMES = {
     "needs": "depends_on",
     "parameters": "params",
     "return_full_text": "include_prompt",
+    "assistant_model": "draft_model",
+    "prompt_lookup_num_tokens": "prompt_lookup",
+    "lora": "peft_adapters",
+    "loras": "peft_adapters",
+    "scale": "weight",
 }
 _NOT_OFFERED = {
     **dict.fromkeys(("listener", "listeners", "gateway", "gateways"), "Listeners and gateways"),
     **dict.fromkeys(("system", "systems", "tracer", "tracers"), "Systems and tracers"),
     **dict.fromkeys(("logger", "loggers"), "Loggers"),
     **dict.fromkeys(("hook", "interrupt", "retry", "on_error"), "Hooks, interrupts and retries"),
-    **dict.fromkeys(("quantization", "peft_adapters"), "Quantisation and adapters"),
 }
 _LIMITS = {
     "greater_than": ("gt", "above"),
@@ -55,7 +59,7 @@ _STAND_INS = {
     "role": "user",
     "content": "",
 }
-_LISTS = ("components", "actions", "workflows", "jobs", "adapters")
+_LISTS = ("components", "actions", "workflows", "jobs", "adapters", "peft_adapters")
 
 
 @dataclass

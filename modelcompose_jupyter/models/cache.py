@@ -9,14 +9,15 @@ from __future__ import annotations
 import threading
 import time
 import weakref
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Hashable, Iterable, Sequence
 from concurrent.futures import Future
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any, Literal
 
 from ..document.parameters import GenerationParameters
 from ..errors import ComposeError, ModelError, did_you_mean
-from . import files, memory, source
-from .generate_engine import GenerateEngine
+from . import memory, source
+from .engine import Engine
 from .generation import Generation, OnQueued, OnText, Prompt
 from .spec import Abandoned, ModelInfo, ModelSpec, Progress
 
@@ -34,9 +35,10 @@ _ABANDON_SECONDS = 1.0
 class Lease:
     """Pins a model while it is held. A context manager; a lease that is dropped releases itself."""
 
-    def __init__(self, cache: ModelCache, entry: _Entry) -> None:
+    def __init__(self, cache: ModelCache, entry: _Entry, spec: ModelSpec) -> None:
         self._cache = cache
         self._entry = entry
+        self._lookup = spec.prompt_lookup
         self._released = False
 
     def __enter__(self) -> Lease:
@@ -59,16 +61,21 @@ class Lease:
         parameters: GenerationParameters,
         on_text: OnText | None = None,
         on_queued: OnQueued | None = None,
+        owner: Hashable = None,
     ) -> Generation:
         """Ask for text; returns at once. What is wrong with the request ends its future.
 
+        Requests of different owners take turns; without one, each is an owner's only one.
+
         Raises:
-            ModelError: the lease was released.
+            ModelError: the lease was released, or too many requests wait.
         """
         if self._released:
             raise ModelError("the lease on the model was released", code="lease_released")
         limit = self._cache.max_output_length
-        return self._entry.engine.submit(prompt, parameters, on_text, on_queued, limit)
+        return self._entry.engine.submit(
+            prompt, parameters, on_text, on_queued, limit, owner, self._lookup
+        )
 
     def release(self) -> None:
         """Let go of the model. Requests that run or wait still end. Idempotent, any thread."""
@@ -87,15 +94,18 @@ class ModelCache:
 
     Attributes:
         max_output_length: most tokens that a request gets; None is no limit.
+        cache_budget: bytes of keys and values that each model keeps whose spec does not say,
+            from its load on; None leaves it to the engine.
     """
 
     def __init__(self, memory_budget: int | None = None, idle_timeout: float | None = None) -> None:
         self.memory_budget = memory_budget
         self.idle_timeout = idle_timeout
         self.max_output_length: int | None = None
+        self.cache_budget: int | None = None
         self._lock = threading.RLock()  # a Lease may be dropped by the collector at any place
         self._entries: dict[str, _Entry] = {}
-        self._abandoned: weakref.WeakSet[GenerateEngine] = weakref.WeakSet()
+        self._abandoned: weakref.WeakSet[Engine] = weakref.WeakSet()
         self._closed = False
 
     def acquire(self, spec: ModelSpec, on_progress: OnProgress | None = None) -> Future[Lease]:
@@ -108,9 +118,9 @@ class ModelCache:
         Raises:
             ModelError: the cache is closed.
         """
-        waiter = _Waiter(on_progress)
+        waiter = _Waiter(spec, on_progress)
         future = waiter.future
-        request = (spec, source.fingerprint(spec))
+        request = (spec, tuple(source.fingerprint(part) for part in spec.parts))
         with self._lock:
             if self._closed:
                 raise ModelError("the model cache is closed", code="cache_closed")
@@ -230,7 +240,7 @@ class ModelCache:
             entry.leases += len(waiters)
         for waiter in waiters:
             if waiter.future.set_running_or_notify_cancel():
-                waiter.future.set_result(Lease(self, entry))
+                waiter.future.set_result(Lease(self, entry, waiter.spec))
             else:
                 self._release(entry)
 
@@ -318,7 +328,8 @@ class ModelCache:
 
 
 class _Waiter:
-    def __init__(self, on_progress: OnProgress | None) -> None:
+    def __init__(self, spec: ModelSpec, on_progress: OnProgress | None) -> None:
+        self.spec = spec
         self.future: Future[Lease] = Future()
         self.on_progress = on_progress
         self.entry: _Entry
@@ -338,7 +349,7 @@ class _Entry:
         self.last_used = time.time()
         self.timer: threading.Timer | None = None
         self.abandoned = threading.Event()
-        self.engine = GenerateEngine(f"model {id}", self._load, self._on_loaded)
+        self.engine = Engine(f"model {id}", self._load, self._on_loaded)
         self.memory_bytes: int | None = None
         self._parameters: int | None = None
         self._context: int | None = None
@@ -381,14 +392,17 @@ class _Entry:
         """On the engine's thread."""
         from . import loader
 
-        found = source.resolve(self.spec, self._report)
+        spec = self.spec
+        loader.require(spec)
+        if spec.cache_budget is None:
+            spec = replace(spec, cache_budget=self._cache.cache_budget)
+        found = source.resolve(spec, self._report)
         self._revision = found.revision
-        plan = loader.plan(self.spec, found)
+        plan = loader.plan(spec, found, self._report)
         if self._cache._share(self, (plan.key, self._fingerprint)):
             raise Abandoned
-        size = files.weights_size(found.folder, self.spec.precision)
-        self._cache._make_room(size.memory_bytes, plan.device)
-        self.memory_bytes = size.memory_bytes
+        self._cache._make_room(plan.size.peak, plan.device)
+        self.memory_bytes = plan.size.kept
         return loader.load(plan, self._report)
 
     def _report(self, progress: Progress) -> None:

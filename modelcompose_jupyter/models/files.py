@@ -38,13 +38,16 @@ _SMALL = (
     "chat_template.json",
 )
 _WEIGHTS = ("model.safetensors", "pytorch_model.bin")
+ADAPTER_CONFIG = "adapter_config.json"
+ADAPTER_WEIGHTS = ("adapter_model.safetensors", "adapter_model.bin")
 _LONGEST_HEADER = 100_000_000
 _BYTES = {
     "F64": 8, "F32": 4, "F16": 2, "BF16": 2, "I64": 8, "I32": 4, "I16": 2, "I8": 1, "U8": 1,
     "U16": 2, "U32": 4, "U64": 8, "BOOL": 1, "F8_E4M3": 1, "F8_E5M2": 1,
 }  # fmt: skip
 _FLOATS = {"F64", "F32", "F16", "BF16"}
-_PRECISIONS = {"float32": 4, "float16": 2, "bfloat16": 2}
+WIDTHS = {"float32": 4, "float16": 2, "bfloat16": 2}
+"""Bytes of a number, by precision."""
 
 
 @dataclass(frozen=True)
@@ -143,18 +146,53 @@ def check_folder(folder: Path) -> None:
         raise _incomplete(folder, "it has no tokenizer (tokenizer.json)")
 
 
+def adapter_weights(folder: Path) -> list[Path]:
+    """The file of an adapter's weights, the safetensors where there are two; empty for none."""
+    paths = (folder / name for name in ADAPTER_WEIGHTS)
+    return [path for path in paths if path.is_file()][:1]
+
+
+def check_adapter(folder: Path) -> None:
+    """Raise a `ModelError` that says what a folder lacks to be an adapter, or is broken."""
+    if not folder.is_dir():
+        raise ModelError(
+            f"the adapter's folder {folder} does not exist",
+            hint="Check the path. A name without ./ or / in front is looked for on the Hub.",
+            code="model_not_found",
+        )
+    if not (folder / ADAPTER_CONFIG).is_file():
+        raise incomplete_adapter(f"the folder {folder}", f"it has no {ADAPTER_CONFIG}")
+    weights = adapter_weights(folder)
+    if not weights:
+        raise incomplete_adapter(f"the folder {folder}", f"it has no {ADAPTER_WEIGHTS[0]}")
+    tensors_size(weights, "auto")
+
+
+def incomplete_adapter(what: str, reason: str) -> ModelError:
+    """The error for a folder or repository that lacks what an adapter needs."""
+    return ModelError(
+        f"{what} is not a whole adapter: {reason}",
+        hint="It must hold what save_pretrained() of a peft model wrote.",
+        code="incomplete_model",
+    )
+
+
 def weights_size(folder: Path, precision: str) -> WeightsSize:
     """What the weights of a folder take in memory at a precision.
 
     Reads the headers of safetensors, so it finds a file that is broken or was cut short as well.
     """
-    paths = folder_weights(folder)
+    return tensors_size(folder_weights(folder), precision)
+
+
+def tensors_size(paths: Collection[Path], precision: str) -> WeightsSize:
+    """What the tensors of files take in memory at a precision."""
     if any(path.suffix != ".safetensors" for path in paths):
         return WeightsSize(sum(path.stat().st_size for path in paths), None)
     memory = parameters = 0
     for path in paths:
         for dtype, count in _tensors(path):
-            wide = _PRECISIONS.get(precision) if dtype in _FLOATS else None
+            wide = WIDTHS.get(precision) if dtype in _FLOATS else None
             memory += count * (wide or _BYTES.get(dtype, 1))
             parameters += count
     return WeightsSize(memory, parameters)

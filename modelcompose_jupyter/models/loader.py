@@ -5,14 +5,18 @@ from __future__ import annotations
 import os
 import sys
 import threading
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from functools import cached_property
+from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ..errors import ComposeError, ModelError
-from . import files, memory
+from . import adapters, files, memory
+from .adapters import Adapter
 from .quiet import quiet
-from .source import Source
+from .source import Source, resolve
 from .spec import Abandoned, ModelSpec, Progress, Report
 
 if TYPE_CHECKING:
@@ -29,7 +33,6 @@ _CONTEXT_NAMES = (
 # While it builds a model, transformers changes torch's default dtype and initialisers for the whole
 # process, and two at once restore each other's.
 _building = threading.Lock()
-_OUT_OF_MEMORY = ("out of memory", "not enough memory", "can't allocate memory")
 
 
 @dataclass(frozen=True)
@@ -41,11 +44,26 @@ class Plan:
     config: PreTrainedConfig
     device: str
     precision: str
+    adapters: tuple[Adapter, ...] = ()
+    draft: Plan | None = None
 
     @property
-    def key(self) -> tuple[str, str, str]:
+    def key(self) -> tuple[object, ...]:
         """Equal for two loads that would give the same weights."""
-        return str(self.source.folder), self.device, self.precision
+        return (
+            str(self.source.folder),
+            self.device,
+            self.precision,
+            self.spec.quantization,
+            tuple(adapter.key for adapter in self.adapters),
+            self.draft and self.draft.key,
+        )
+
+    @cached_property
+    def size(self) -> memory.LoadSize:
+        """What the load takes, its draft model's included."""
+        size = _size(self)
+        return size.followed_by(self.draft.size) if self.draft else size
 
 
 @dataclass(frozen=True)
@@ -53,7 +71,10 @@ class LoadedModel:
     """A model in memory. Only its engine's thread may hold this.
 
     ``context`` is the number of tokens that the model can attend to, None where it has no limit;
-    ``stop_sequences`` are those of its generation_config.
+    ``stop_sequences`` are those of its generation_config. ``precision`` is ``int8`` where linear
+    layers are quantised. ``memory_bytes`` counts the weights, those of the draft model too.
+    ``draft`` has the same vocabulary, though its logits may be longer or shorter by what pads them.
+    ``cache_budget`` is as the `ModelSpec` says.
     """
 
     model: PreTrainedModel
@@ -64,19 +85,57 @@ class LoadedModel:
     parameters: int
     memory_bytes: int
     stop_sequences: list[str]
+    draft: LoadedModel | None = None
+    cache_budget: int | None = None
 
     @property
     def encoder_decoder(self) -> bool:
         """Whether the prompt goes to an encoder and the text is a reply of its own."""
         return bool(self.model.config.is_encoder_decoder)
 
+    @property
+    def stop_ids(self) -> set[int]:
+        """The tokens that end a text."""
+        generation_config: Any = self.model.generation_config
+        ids = generation_config.eos_token_id
+        if ids is None:
+            return set()
+        return set(ids) if isinstance(ids, list) else {int(ids)}
 
-def plan(spec: ModelSpec, source: Source) -> Plan:
-    """Decide how to load: which classes, where, at which precision.
+    def decode(self, ids: Sequence[int]) -> str:
+        """Tokens as text, without special ones."""
+        return str(self.tokenizer.decode(ids, skip_special_tokens=True))
+
+
+def require(spec: ModelSpec) -> None:
+    """Check that the libraries are installed that only some models need.
+
+    Raises:
+        ModelError: one is not.
+    """
+    wanted = [
+        ("quantization: int8", "torchao", "int8", spec.quantization is not None),
+        ("peft_adapters", "peft", "lora", bool(spec.adapters)),
+    ]
+    for key, library, extra, needed in wanted:
+        if needed and find_spec(library) is None:
+            raise ModelError(
+                f"{library} is not installed, and '{key}' needs it",
+                hint=f"Run: pip install 'modelcompose-jupyter[{extra}]'",
+                code="not_installed",
+            )
+
+
+def plan(spec: ModelSpec, source: Source, report: Report) -> Plan:
+    """Decide how to load: which classes, where, at which precision, with what beside the model.
+
+    Adapters and the draft model are fetched where they are not on this disk.
 
     Raises:
         ModelError: not a model for text generation, unknown to the installed transformers, needs
-            trust_remote_code, or the device is not there.
+            trust_remote_code, or the device is not there; the same of its draft model, or what is
+            wrong with an adapter.
+        Abandoned: from ``report``.
     """
     _require_libraries()
     device = choose_device(spec.device)
@@ -84,7 +143,17 @@ def plan(spec: ModelSpec, source: Source) -> Plan:
         config = _config(spec, source.folder)
     _check_generates(spec, source.folder, config)
     precision = spec.precision if spec.precision != "auto" else _stored(config)
-    return Plan(spec, source, config, device, precision)
+    merged = tuple(adapters.resolve(each, report) for each in spec.adapters)
+    wanted = spec.draft
+    draft = None if wanted is None else plan(wanted, resolve(wanted, report), report)
+    if draft is not None and (draft.config.is_encoder_decoder or config.is_encoder_decoder):
+        raise ModelError(
+            f"{draft.spec.source} cannot draft for {spec.source}: an encoder-decoder model neither"
+            " has nor is a draft model",
+            hint="Leave out draft_model.",
+            code="draft_mismatch",
+        )
+    return Plan(spec, source, config, device, precision, merged, draft)
 
 
 def load(plan: Plan, report: Report) -> LoadedModel:
@@ -99,17 +168,76 @@ def load(plan: Plan, report: Report) -> LoadedModel:
     def on_step(done: int, total: int | None) -> None:
         report(Progress("load", spec.source, done, total, "tensors"))
 
-    size = files.weights_size(folder, spec.precision)
-    memory.check(spec.source, size.memory_bytes, plan.device)
-    with quiet("transformers", "huggingface_hub", on_step=on_step):
+    memory.check(spec.source, plan.size.peak, plan.device)
+    with quiet("transformers", "huggingface_hub", "peft", on_step=on_step):
         try:
             tokenizer = _tokenizer(spec, folder)
+            if plan.draft is not None:
+                _check_vocabulary(plan, plan.draft, tokenizer)
             model = _model(plan)
+            parameters = model.num_parameters()
+            if spec.quantization is not None:
+                _quantize(model, plan.device)
+            model = model.to(plan.device).eval()
         except (ComposeError, Abandoned):
             raise
         except Exception as error:
             raise _load_error(spec, plan.device, error) from None
-    return _finish(plan, model, tokenizer)
+    loaded = _finish(plan, model, tokenizer, parameters)
+    if plan.draft is None:
+        return loaded
+    draft = load(plan.draft, report)
+    return replace(loaded, draft=draft, memory_bytes=loaded.memory_bytes + draft.memory_bytes)
+
+
+def _size(plan: Plan) -> memory.LoadSize:
+    """What one model takes. What is quantised on a device of its own is never whole there."""
+    spec, folder = plan.spec, plan.source.folder
+    size = files.weights_size(folder, spec.precision)
+    whole = size.memory_bytes
+    merging = sum(adapter.memory_bytes for adapter in plan.adapters)
+    on_cpu = plan.device == "cpu"
+    if spec.quantization is None:
+        return memory.LoadSize(whole + merging if on_cpu else whole, whole)
+    from . import quantization
+
+    after = quantization.sizes(_empty(plan), plan.device, files.WIDTHS.get(plan.precision))
+    if on_cpu:
+        return memory.LoadSize(whole + max(merging, after.largest), after.kept)
+    return memory.LoadSize(after.kept + after.largest, after.kept)
+
+
+def _empty(plan: Plan) -> PreTrainedModel:
+    """The model without its weights."""
+    import torch
+
+    with _building, torch.device("meta"):
+        auto = _auto_class(plan.config)
+        model: PreTrainedModel = auto.from_config(
+            plan.config, trust_remote_code=plan.spec.trust_remote_code
+        )
+    model.tie_weights()
+    return model
+
+
+def _quantize(model: PreTrainedModel, device: str) -> None:
+    from . import quantization
+
+    quantization.quantize(model, device)
+    memory.give_back()
+
+
+def _check_vocabulary(plan: Plan, draft: Plan, tokenizer: PreTrainedTokenizerBase) -> None:
+    """Both must mean the same by each token; embeddings may be padded to different lengths."""
+    other = _tokenizer(draft.spec, draft.source.folder)
+    if tokenizer.get_vocab() == other.get_vocab():
+        return
+    raise ModelError(
+        f"{draft.spec.source} cannot draft for {plan.spec.source}: their vocabularies differ"
+        f" ({len(other)} and {len(tokenizer)} tokens)",
+        hint="Choose a smaller model of the same family.",
+        code="draft_mismatch",
+    )
 
 
 def choose_device(wanted: str) -> str:
@@ -151,10 +279,12 @@ def context_length(config: PreTrainedConfig) -> int | None:
 
 
 def _require_libraries() -> None:
-    if "torch" not in sys.modules:
-        # Threads of OpenMP spin while they wait; on a shared processor they then wait for each
-        # other's turns, and a token takes ten times as long. Read once, when torch is imported.
-        os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+    # Threads of OpenMP spin while they wait. For long, on a shared processor, they wait for each
+    # other's turns, and a token takes ten times as long; not at all, and waking them costs more
+    # than a small product. So they spin for about as long as one. Read when torch is imported.
+    if "torch" not in sys.modules and "OMP_WAIT_POLICY" not in os.environ:
+        os.environ["OMP_WAIT_POLICY"] = "PASSIVE"
+        os.environ.setdefault("GOMP_SPINCOUNT", "10000")
     for name in ("torch", "transformers"):
         try:
             __import__(name)
@@ -164,6 +294,9 @@ def _require_libraries() -> None:
                 hint="Run: pip install torch transformers",
                 code="not_installed",
             ) from None
+    from .quantization import silence
+
+    silence()
 
 
 def _config(spec: ModelSpec, folder: Path) -> PreTrainedConfig:
@@ -271,10 +404,16 @@ def _model(plan: Plan) -> PreTrainedModel:
             hint=f"{type(model).__name__} needs them; were they saved from another kind of model?",
             code="incomplete_model",
         )
-    return model.to(plan.device).eval()
+    loaded: PreTrainedModel = model
+    if plan.adapters:
+        with _building:
+            loaded = adapters.merge(loaded, plan.adapters)
+    return loaded
 
 
-def _finish(plan: Plan, model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase) -> LoadedModel:
+def _finish(
+    plan: Plan, model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, parameters: int
+) -> LoadedModel:
     """Settle what generate() would take from the model: lengths and stops come with a request."""
     defaults: Any = model.generation_config
     stops = defaults.stop_strings or []
@@ -290,36 +429,27 @@ def _finish(plan: Plan, model: PreTrainedModel, tokenizer: PreTrainedTokenizerBa
         model=model,
         tokenizer=tokenizer,
         device=model.device,
-        precision=str(model.dtype).removeprefix("torch."),
+        precision=plan.spec.quantization or str(model.dtype).removeprefix("torch."),
         context=context_length(model.config),
-        parameters=model.num_parameters(),
+        parameters=parameters,
         memory_bytes=sum(w.numel() * w.element_size() for w in weights),
         stop_sequences=[stops] if isinstance(stops, str) else list(stops),
+        cache_budget=plan.spec.cache_budget,
     )
 
 
 def _load_error(spec: ModelSpec, device: str, error: Exception) -> ModelError:
-    if is_out_of_memory(error):
+    if memory.is_out_of_memory(error):
         return ModelError(
             f"{spec.source} does not fit into the memory of {device}",
-            hint="Unload other models, take a smaller model, or set precision: bfloat16.",
+            hint="Unload other models, take a smaller one, or set precision: bfloat16 or"
+            " quantization: int8.",
             code="out_of_memory",
         )
     return ModelError(
         f"{spec.source} cannot be loaded: {one_line(error)}",
         hint="Its files may be damaged or made for another version of transformers.",
         code="load_failed",
-    )
-
-
-def is_out_of_memory(error: BaseException) -> bool:
-    """Whether an error of torch, on any device, means that memory ran out."""
-    import torch
-
-    if isinstance(error, (MemoryError, torch.OutOfMemoryError)):
-        return True
-    return isinstance(error, RuntimeError) and any(
-        sign in str(error).lower() for sign in _OUT_OF_MEMORY
     )
 
 

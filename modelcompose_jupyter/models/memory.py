@@ -13,6 +13,19 @@ from ..errors import ModelError
 from ..units import size
 
 _HEADROOM = 0.05
+_OUT_OF_MEMORY = ("out of memory", "not enough memory", "can't allocate memory")
+
+
+@dataclass(frozen=True)
+class LoadSize:
+    """Bytes that a model takes on its device while it is loaded, and when it is."""
+
+    peak: int
+    kept: int
+
+    def followed_by(self, other: LoadSize) -> LoadSize:
+        """What two models take that are loaded one after the other."""
+        return LoadSize(max(self.peak, self.kept + other.peak), self.kept + other.kept)
 
 
 def available(device: str) -> int:
@@ -41,8 +54,20 @@ def check(model: str, needed: int, device: str) -> None:
     raise ModelError(
         f"{model} needs {size(needed)} of memory for its weights, {size(free)} are free"
         f" on {device}",
-        hint="Unload other models, take a smaller model, or set precision: bfloat16.",
+        hint="Unload other models, take a smaller one, or set precision: bfloat16 or"
+        " quantization: int8.",
         code="out_of_memory",
+    )
+
+
+def is_out_of_memory(error: BaseException) -> bool:
+    """Whether an error of torch, on any device, means that memory ran out."""
+    import torch
+
+    if isinstance(error, (MemoryError, torch.OutOfMemoryError)):
+        return True
+    return isinstance(error, RuntimeError) and any(
+        sign in str(error).lower() for sign in _OUT_OF_MEMORY
     )
 
 

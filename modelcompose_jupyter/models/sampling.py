@@ -8,7 +8,7 @@ never used, and a request gets the same numbers alone or in a batch.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 import torch
@@ -17,13 +17,25 @@ from torch.overrides import TorchFunctionMode
 _UNIT = 2.0**-53
 
 
-def _bits(seed: int, sequence: int, position: int) -> int:
-    return int(np.random.Philox(key=seed, counter=[position, sequence, 0, 0]).random_raw())
+def _bits(seed: int, sequence: int, position: int, stream: int = 0, count: int = 1) -> Any:
+    """Raw 64-bit numbers of ``count`` positions, an array of uint64."""
+    generator = np.random.Philox(key=seed, counter=[position, sequence, stream, 0])
+    return generator.random_raw(4 * count)[::4]  # the counter goes on after every fourth
 
 
-def draw(seed: int, sequence: int, position: int) -> float:
-    """The number in [0, 1) for the token at ``position`` (0 is the first generated one)."""
-    return (_bits(seed, sequence, position) >> 11) * _UNIT
+def draw(seed: int, sequence: int, position: int, stream: int = 0) -> float:
+    """The number in [0, 1) for the token at ``position`` (0 is the first generated one).
+
+    Stream 0 chooses the token. Whoever needs further numbers for the same token, say to accept or
+    reject what was guessed for it, takes other streams, below 2**64: all are independent.
+    """
+    return draws(seed, sequence, position, 1, stream)[0]
+
+
+def draws(seed: int, sequence: int, position: int, count: int, stream: int = 0) -> list[float]:
+    """What `draw` gives for ``count`` positions from ``position`` on."""
+    numbers = (_bits(seed, sequence, position, stream, count) >> np.uint64(11)) * _UNIT
+    return cast("list[float]", numbers.tolist())
 
 
 def choose(probabilities: torch.Tensor, numbers: Sequence[float]) -> torch.Tensor:
@@ -33,13 +45,27 @@ def choose(probabilities: torch.Tensor, numbers: Sequence[float]) -> torch.Tenso
     """
     if probabilities.device.type == "mps":  # has no float64
         return choose(probabilities.cpu(), numbers).to(probabilities.device)
+    sums, targets = inverse(probabilities, numbers)
+    return torch.searchsorted(sums, targets, right=True)
+
+
+def inverse(
+    probabilities: torch.Tensor, numbers: Sequence[float]
+) -> tuple[torch.Tensor, torch.Tensor]:
+    """Running sums [rows, vocabulary] and where in them each number points [rows, 1], float64.
+
+    The token is the first whose sum is above. On a GPU nothing waits for what was queued before.
+    """
     sums = probabilities.double().cumsum(-1)
-    target = torch.tensor(numbers, dtype=sums.dtype, device=sums.device).unsqueeze(1) * sums[:, -1:]
-    return torch.searchsorted(sums, target, right=True)
+    shares = torch.tensor(numbers, dtype=torch.float64).to(sums.device, non_blocking=True)
+    return sums, shares.unsqueeze(1) * sums[:, -1:]
 
 
-class SeededDraws(TorchFunctionMode):  # type: ignore[misc]
-    """Answers `torch.multinomial` from a seed.
+class SeededDraws(TorchFunctionMode):
+    """Answers `torch.multinomial` from a seed, and sorts equal scores by their place.
+
+    Where top_p ends among equal scores, the order decides which of them stay; it is left open by
+    `torch.sort` and differs between processors.
 
     It is in force from its call, as generate()'s logits processor, until `end`, which the stopping
     criterion calls: a mode over the whole of generate() would slow down all that the model does.
@@ -71,9 +97,12 @@ class SeededDraws(TorchFunctionMode):  # type: ignore[misc]
         args: Any = (),
         kwargs: Any = None,
     ) -> Any:
-        if func is not torch.multinomial:
-            return func(*args, **(kwargs or {}))
-        return self._multinomial(*args, **(kwargs or {}))
+        options = kwargs or {}
+        if func is torch.multinomial:
+            return self._multinomial(*args, **options)
+        if func is torch.sort:
+            return torch.sort(*args, **{"stable": True, **options})
+        return func(*args, **options)
 
     def _multinomial(self, probabilities: torch.Tensor, num_samples: int) -> torch.Tensor:
         if not torch.isfinite(probabilities).all():
@@ -82,6 +111,6 @@ class SeededDraws(TorchFunctionMode):  # type: ignore[misc]
         if num_samples == 1:
             rows = range(probabilities.shape[0])
             return choose(probabilities, [draw(self._seed, row, position) for row in rows])
-        generator = torch.Generator().manual_seed(_bits(self._seed, 0, position) >> 1)
+        generator = torch.Generator().manual_seed(int(_bits(self._seed, 0, position)[0]) >> 1)
         picked = torch.multinomial(probabilities.cpu(), num_samples, generator=generator)
         return picked.to(probabilities.device)

@@ -8,6 +8,21 @@ from typing import Literal
 
 
 @dataclass(frozen=True)
+class AdapterSpec:
+    """A LoRA to be merged into a model.
+
+    Attributes:
+        model: where it is; of a `ModelSpec` only what says so is heeded.
+        weight: the factor of what it adds to the weights.
+        name: what messages call it; its source if None.
+    """
+
+    model: ModelSpec
+    weight: float = 1.0
+    name: str | None = field(default=None, compare=False)
+
+
+@dataclass(frozen=True)
 class ModelSpec:
     """A model that somebody asks for.
 
@@ -21,6 +36,13 @@ class ModelSpec:
         cache_dir: where Hub files are kept; the Hub client's own place if None.
         local_files_only: never ask the network.
         trust_remote_code: run Python code that comes with the model.
+        quantization: ``int8`` for linear layers whose weights are kept in 8 bits; None as stored.
+        adapters: LoRA adapters that are merged into the weights.
+        draft_model: the source of a smaller model of the same vocabulary, loaded beside this one.
+        prompt_lookup: how many tokens to propose from the text so far; 0 is off. It makes no
+            other model.
+        cache_budget: bytes of keys and values to keep; the cache's own if None. It makes no other
+            model: of those who share one, the first decides.
     """
 
     source: str
@@ -31,6 +53,32 @@ class ModelSpec:
     cache_dir: str | None = None
     local_files_only: bool = False
     trust_remote_code: bool = False
+    quantization: Literal["int8"] | None = None
+    adapters: tuple[AdapterSpec, ...] = ()
+    draft_model: str | None = None
+    prompt_lookup: int = field(default=0, compare=False)
+    cache_budget: int | None = field(default=None, compare=False)
+
+    @property
+    def draft(self) -> ModelSpec | None:
+        """The draft model as a model of its own: fetched, placed and read as this one is."""
+        if self.draft_model is None:
+            return None
+        return ModelSpec(
+            self.draft_model,
+            precision=self.precision,
+            device=self.device,
+            token=self.token,
+            cache_dir=self.cache_dir,
+            local_files_only=self.local_files_only,
+            trust_remote_code=self.trust_remote_code,
+        )
+
+    @property
+    def parts(self) -> tuple[ModelSpec, ...]:
+        """All that has files: the model, its adapters and its draft model."""
+        draft = self.draft
+        return (self, *(each.model for each in self.adapters), *((draft,) if draft else ()))
 
 
 @dataclass(frozen=True)

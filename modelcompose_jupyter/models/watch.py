@@ -1,53 +1,20 @@
-"""What happens between two tokens: cancelling, stop sequences and streaming, in one criterion."""
+"""What happens between two tokens of generate(): cancelling, stops, streaming, others' steps."""
 
 from __future__ import annotations
 
 import time
+from collections.abc import Callable
 from threading import Event
 from typing import Any
 
 import torch
 
 from .detokenizer import Decode, Detokenizer, completion, find_stop
-from .generation import OnText
 from .sampling import SeededDraws
 from .settings import Settings
+from .stream import Stream
 
 _BEAM_WINDOW = 16
-
-
-class Stream:
-    """The text of each sequence as the caller sees it; tells the caller what changes."""
-
-    def __init__(self, settings: Settings, on_text: OnText | None) -> None:
-        self._on_text = on_text
-        self._warnings = settings.warnings
-        self._prompt = settings.prompt if settings.include_prompt else ""
-        self._shown = [""] * settings.sequences
-        for sequence in range(settings.sequences) if self._prompt else ():
-            self._tell(sequence, 0, self._prompt)
-
-    def show(self, sequence: int, text: str) -> None:
-        """Make this the completion of a sequence; only the difference is told."""
-        shown = self._shown[sequence]
-        if text == shown:
-            return
-        same = len(shown) if text.startswith(shown) else _common(shown, text)
-        self._shown[sequence] = text
-        self._tell(sequence, len(self._prompt) + same, text[same:])
-
-    def texts(self) -> list[str]:
-        """The whole texts."""
-        return [self._prompt + shown for shown in self._shown]
-
-    def _tell(self, sequence: int, offset: int, text: str) -> None:
-        if self._on_text is None:
-            return
-        try:
-            self._on_text(sequence, offset, text)
-        except Exception as error:
-            self._on_text = None
-            self._warnings.append(f"the text was not streamed to its end: on_text raised {error!r}")
 
 
 class Watch:
@@ -66,6 +33,7 @@ class Watch:
         cancelled: Event,
         stream: Stream,
         draws: SeededDraws | None,
+        between: Callable[[], None],
     ) -> None:
         self.stream = stream
         self.first_token: float | None = None
@@ -77,6 +45,7 @@ class Watch:
         self._stop_ids = stop_ids
         self._cancelled = cancelled
         self._draws = draws
+        self._between = between
         self._rows = [Detokenizer(decode, prompt, settings.stops) for _ in self.reasons]
         self._ended = [False] * settings.sequences
         self._beams = settings.config.num_beams > 1
@@ -86,6 +55,7 @@ class Watch:
         """Which rows have ended."""
         if self._draws is not None:
             self._draws.end()
+        self._between()
         if self.first_token is None:
             self.first_token = time.monotonic()
         self._cancel_seen = self._cancel_seen or self._cancelled.is_set()
@@ -148,8 +118,3 @@ class Watch:
             self.reasons[row] = "cancelled"
         elif end is not None:
             self.reasons[row] = "eos"
-
-
-def _common(first: str, second: str) -> int:
-    pairs = enumerate(zip(first, second, strict=False))
-    return next((i for i, (a, b) in pairs if a != b), min(len(first), len(second)))

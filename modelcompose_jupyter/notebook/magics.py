@@ -50,6 +50,10 @@ key:=python gives the value of a Python expression of this notebook.
 %config ComposeMagics shows and sets defaults."""
 
 
+def _bytes(gigabytes: float | None) -> int | None:
+    return None if gigabytes is None else int(gigabytes * 1e9)
+
+
 @magics_class
 class ComposeMagics(Magics):
     """The magics of this package."""
@@ -63,6 +67,13 @@ class ComposeMagics(Magics):
         allow_none=True,
         min=0,
         help="Gigabytes of weights to keep; idle models beyond it are unloaded. None: what fits.",
+    ).tag(config=True)
+    cache_budget = Float(
+        None,
+        allow_none=True,
+        min=0,
+        help="Gigabytes of keys and values (of running texts, and of earlier ones that are reused)"
+        " for each model that is loaded from now on. None: what is free.",
     ).tag(config=True)
     idle_timeout = Float(
         None,
@@ -83,12 +94,15 @@ class ComposeMagics(Magics):
             return self._declare(line, cell)
         return self._command(line)
 
-    @observe("memory_budget", "idle_timeout")
+    @observe("memory_budget", "cache_budget", "idle_timeout")
     def _limit(self, _: Any) -> None:
         from ..host import local_host
 
-        budget = None if self.memory_budget is None else int(self.memory_budget * 1e9)
-        local_host().limit(memory_budget=budget, idle_timeout=self.idle_timeout)
+        local_host().limit(
+            memory_budget=_bytes(self.memory_budget),
+            idle_timeout=self.idle_timeout,
+            cache_budget=_bytes(self.cache_budget),
+        )
 
     # %%compose
 

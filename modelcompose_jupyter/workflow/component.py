@@ -21,11 +21,12 @@ from pydantic import ValidationError
 from ..document import Document, GenerationParameters, Job, explain, render
 from ..document import types as values
 from ..document.parameters import MAX_SEED
-from ..document.schema import ModelSettings
+from ..document.schema import ModelSettings, ModelSource, PeftAdapter
 from ..document.types import Message
 from ..document.uses import Use, uses
 from ..errors import ComposeError, ExpressionError, InputError
 from ..models import Generation, GenerationResult, Lease, ModelSpec, Progress, Prompt
+from ..models.spec import AdapterSpec
 from .run import Run
 from .waiting import Gate, Waiting
 from .window import in_order
@@ -188,7 +189,9 @@ async def _generate(
     with call.waiting.place() as on_queued:
         async with gate.turn(on_queued):
             waited = time.monotonic() - made
-            generation = lease.generate(prompt, parameters, stream.put, on_queued)
+            generation = lease.generate(
+                prompt, parameters, stream.put, on_queued, owner=call.run.id
+            )
             try:
                 result = await _ended(generation)
             except asyncio.CancelledError:
@@ -286,10 +289,30 @@ def _spec(call: Call) -> ModelSpec:
         key = str(error.errors()[0]["loc"][0])
         path = component.model_paths[key]
         raise invalid(error, key, component.model[key], call.document, path) from None
-    return ModelSpec(
-        source=_absolute(source, call.document.source.folder),
-        **settings.model_dump(exclude_none=True),
+    folder = call.document.source.folder
+    given = settings.model_dump(exclude_none=True, exclude={"peft_adapters"})
+    if given.get("quantization") == "none":
+        del given["quantization"]
+    if draft := given.pop("draft_model", None):
+        given["draft_model"] = _absolute(draft, folder)
+    adapters = tuple(_adapter(each, settings, folder) for each in settings.peft_adapters or ())
+    return ModelSpec(source=_absolute(source, folder), adapters=adapters, **given)
+
+
+def _adapter(written: PeftAdapter, settings: ModelSettings, folder: Path) -> AdapterSpec:
+    """An adapter, fetched as its model is where it does not say otherwise."""
+    mapping = written.model if isinstance(written.model, ModelSource) else ModelSource()
+    source = mapping.given[0] if isinstance(written.model, ModelSource) else written.model
+    local = mapping.local_files_only
+    model = ModelSpec(
+        source=_absolute(source, folder),
+        revision=written.revision or mapping.revision,
+        token=written.token or mapping.token or settings.token,
+        cache_dir=mapping.cache_dir or settings.cache_dir,
+        local_files_only=bool(settings.local_files_only if local is None else local),
     )
+    weight = 1.0 if written.weight is None else written.weight
+    return AdapterSpec(model, weight, written.name)
 
 
 def _absolute(source: str, folder: Path) -> str:

@@ -200,10 +200,9 @@ class _Runner:
         results = [each["result"] for each in generations]
         first = results[0] if results else None
         total = time.monotonic() - self._started
-        usage = {
-            key: sum(result.usage[key] for result in results)
-            for key in ("prompt", "reused", "generated")
-        }
+        keys = dict.fromkeys(("prompt", "reused", "generated"))
+        keys |= dict.fromkeys(key for result in results for key in result.usage)
+        usage = {key: sum(result.usage.get(key, 0) for result in results) for key in keys}
         timings = dict(first.timings) if first else {}
         timings |= {"load": max((call.load_seconds for call in self._made), default=0.0)}
         timings |= {"total": total}

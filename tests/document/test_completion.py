@@ -212,6 +212,9 @@ def test_a_list_of_mappings_begins_with_a_dash() -> None:
 
 def test_keys_without_effect_are_not_offered() -> None:
     assert keys("component:\n  ▮").isdisjoint({"streaming", "preload", "runtime", "batch_size"})
+    adapter = keys("component:\n  peft_adapters:\n    - ▮")
+    assert {"model", "weight"} <= adapter
+    assert adapter.isdisjoint({"precision", "quantization", "low_cpu_mem_usage"})
 
 
 COMPONENT = "{type: model, task: text-generation, model: m, text: hi}"
@@ -270,6 +273,8 @@ def test_parameters_that_would_be_given_twice_are_left_out(marked: str) -> None:
         ("component:\n  task: te▮", ["text-generation"]),
         ("component:\n  precision: ▮", ["auto", "float32", "float16", "bfloat16"]),
         ("component:\n  device: c▮", ["cpu", "cuda"]),
+        ("component:\n  quantization: ▮", ["none", "int8"]),
+        ("component:\n  draft_model: ▮", MODELS),
         ("component:\n  params: {do_sample: ▮}", ["true", "false"]),
         ("component:\n  early_stopping: ▮", ["never", "true", "false"]),
         ("controller:\n  type: ▮", ["http-server"]),
@@ -323,6 +328,10 @@ def test_a_place_has_the_sources_that_the_checker_knows_there() -> None:
         f"{TOLD}  output: ${{§}}",
         f"{TOLD}  output:\n    said: <${{§}}>",
         f"{TOLD}  device: ${{§}}",
+        f"{TOLD}  draft_model: ${{§}}",
+        f"{TOLD}  cache_budget: ${{§}}",
+        f"{TOLD}  peft_adapters:\n    - model: a\n      weight: ${{§}}",
+        f"{TOLD}  peft_adapters:\n    - model: {{path: '${{§}}'}}",
         f"{TOLD.replace('bundled:storyteller', '${§}')}",
         f"{TOLD.replace('bundled:storyteller', '{repository: ${§}}')}",
         f"{HEAD}  action:\n    text: ${{§}}",

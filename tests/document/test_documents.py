@@ -12,7 +12,7 @@ from seed.blocks import (
     SEED_TUNED,
 )
 
-from modelcompose_jupyter.document import load_document, signature
+from modelcompose_jupyter.document import load_document, signature, types
 from modelcompose_jupyter.document.document import Controller
 from modelcompose_jupyter.errors import DocumentError, InputError
 
@@ -346,7 +346,21 @@ def test_the_range_of_each_parameter(problems, name, inside, outside):
         ("id: " + "x" * 201, "2:5 'id' must have at most 200 characters"),
         ("temprature: 1", "2:1 unknown key 'temprature'"),
         ("max_new_tokens: 1", "2:1 unknown key 'max_new_tokens'"),
-        ("quantization: int4", "2:1 'quantization' is not supported"),
+        ("quantization: int4", """2:15 'quantization' cannot be "int4\""""),
+        (
+            "cache_budget: 2 parsecs",
+            """2:15 'cache_budget': "2 parsecs" is not a size such as 2GB""",
+        ),
+        ("cache_budget: 0", "2:15 'cache_budget' must be above 0, and it is 0"),
+        ("prompt_lookup: perhaps", """2:16 'prompt_lookup': "perhaps" is neither a number of"""),
+        ("prompt_lookup: 101", "2:16 'prompt_lookup' must be at most 100, and it is 101"),
+        ("prompt_lookup: -1", "2:16 'prompt_lookup' must be at least 0, and it is -1"),
+        ("peft_adapters: [{weight: 2}]", "2:17 'model' is missing"),
+        ("peft_adapters: [{model: x, wieght: 2}]", "2:28 unknown key 'wieght'"),
+        ("peft_adapters: [{model: x, type: ia3}]", """2:34 'type' cannot be "ia3\""""),
+        ("peft_adapters: [{model: {}}]", "2:25 a model has exactly one of"),
+        ("peft_adapters: [{model: x, weight: '${inptu}'}]", "2:37 unknown source 'inptu'"),
+        ("assistant_model: x", "2:1 unknown key 'assistant_model'"),
         ("top_k: 1\nparams: {top_k: 2}", "3:10 'top_k' is given twice, first on line 6"),
         ("prompt: hi", "2:1 'prompt' cannot stand beside 'text' (line 5)"),
         ("actions: []", "2:10 'actions' must not be empty"),
@@ -562,3 +576,58 @@ def test_origins_that_may_call_are_named_one_by_one(adapter):
     assert "every web page" in every.warnings[0]
     with pytest.raises(DocumentError, match=r"'example\.org' is no origin"):
         read("example.org")
+
+
+@pytest.mark.parametrize(
+    ("written", "bytes"),
+    [
+        (2, 2 * 10**9),
+        (0.5, 5 * 10**8),
+        ("2", 2 * 10**9),
+        ("2GB", 2 * 10**9),
+        ("500 mb", 5 * 10**8),
+        ("1.5GiB", 3 * 2**29),
+        ("64 KiB", 2**16),
+        ("123B", 123),
+    ],
+)
+def test_sizes(written, bytes):
+    assert types.size(written) == bytes
+
+
+@pytest.mark.parametrize("wrong", ["", "GB", "2 parsecs", "1e400", True, None, "9" * 400 + "TB"])
+def test_what_is_no_size(wrong):
+    with pytest.raises(types.ConversionError, match="is not a size such as 2GB"):
+        types.size(wrong)
+
+
+@pytest.mark.parametrize(
+    ("written", "tokens"),
+    [(True, 8), (False, 0), ("true", 8), ("no", 0), (1, 1), ("1", 1), (0, 0), ("12", 12)],
+)
+def test_numbers_of_tokens_to_look_up(written, tokens):
+    assert types.lookup(written) == tokens
+
+
+def test_an_adapters_keys_without_effect_are_said(component):
+    adapter = "{model: ./a, precision: float16, low_cpu_mem_usage: true}"
+    warnings = load_document(HEAD + f"  text: hi\n  peft_adapters: [{adapter}]\n").warnings
+    assert [each.partition(": ")[2].split(" ")[0] for each in warnings] == [
+        "'precision'",
+        "'low_cpu_mem_usage'",
+    ]
+
+
+def test_a_folder_of_an_adapter_or_a_draft_model_makes_other_documents(tmp_path):
+    def keys(lines):
+        folders = (tmp_path, tmp_path / "other")
+        return {load_document(HEAD + "  text: hi\n" + lines, folder=each).key for each in folders}
+
+    assert len(keys("")) == 1
+    assert len(keys("  peft_adapters: [{model: owner/name}]\n")) == 1
+    for lines in (
+        "  draft_model: ./small\n",
+        "  peft_adapters: [{model: ./a}]\n",
+        "  peft_adapters: [{model: {path: a}}]\n",
+    ):
+        assert len(keys(lines)) == 2, lines

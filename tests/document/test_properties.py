@@ -141,11 +141,19 @@ mappings = st.recursive(
 components = st.fixed_dictionaries(
     {"type": st.just("model"), "task": st.just("text-generation"), "model": st.just("m")},
     optional={
+        "quantization": LEAVES,
+        "draft_model": LEAVES,
+        "prompt_lookup": LEAVES,
+        "cache_budget": LEAVES | st.sampled_from(["2GB", "1.5 GiB", "0 B"]),
+        "peft_adapters": st.lists(
+            st.fixed_dictionaries({"model": LEAVES}, optional={"weight": LEAVES}), max_size=2
+        ),
         "text": LEAVES | st.lists(LEAVES, max_size=2),
         "params": st.dictionaries(st.sampled_from(PARAMETER_NAMES), LEAVES, max_size=3),
         **dict.fromkeys(PARAMETER_NAMES[:8], LEAVES),
     },
 )
+PLAIN = {"type": "model", "task": "text-generation", "model": "m", "text": "hi"}
 documents = st.fixed_dictionaries(
     {"component": components}, optional={"workflow": mappings, "controller": mappings}
 )
@@ -190,6 +198,10 @@ def test_the_schema_is_one_itself():
         {"componnet": {}},
         {"component": {"type": "model", "task": "text-generation", "model": "m", "top_p": 7}},
         {"component": {"type": "model", "task": "text-generation", "model": "m", "text": 5}},
+        {"component": {**PLAIN, "quantization": "int4"}},
+        {"component": {**PLAIN, "peft_adapters": [{"weight": 1}]}},
+        {"component": {**PLAIN, "prompt_lookup": -1}},
+        {"component": {**PLAIN, "cache_budget": "much"}},
         {"component": {"type": "shell", "task": "text-generation", "model": "m"}},
         {"component": {"type": "model", "task": "text-generation", "model": "m", "seed": "x"}},
     ],

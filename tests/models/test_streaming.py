@@ -17,7 +17,8 @@ from modelcompose_jupyter.document.parameters import GenerationParameters
 from modelcompose_jupyter.models import Lease, ModelCache, ModelSpec
 from modelcompose_jupyter.models.detokenizer import Detokenizer, find_stop, stop_begun
 from modelcompose_jupyter.models.generation import Place
-from modelcompose_jupyter.models.watch import Stream, Watch
+from modelcompose_jupyter.models.stream import Stream
+from modelcompose_jupyter.models.watch import Watch
 
 from .conftest import Deltas, ask, done
 
@@ -199,7 +200,7 @@ def test_tokens_after_the_end_are_not_taken() -> None:
         config=SimpleNamespace(num_beams=1),
     )  # fmt: skip
     stream = Stream(asked, None)
-    watch = Watch(asked, decode, [1], {2}, threading.Event(), stream, None)
+    watch = Watch(asked, decode, [1], {2}, threading.Event(), stream, None, lambda: None)
     ids = torch.tensor([[1], [1]])
     ended = []
     for step in ([40, 41], [2, 42], [50, 43], [51, 2], [52, 53]):
@@ -245,7 +246,8 @@ def test_requests_are_served_in_order(lease: Lease) -> None:
     assert order == list("abcdef")
 
 
-def test_who_waits_is_told_how_many_are_ahead(lease: Lease) -> None:
+def test_who_waits_is_told_how_many_are_ahead(lease_of: LeaseOf) -> None:
+    lease = lease_of("mamba")  # which generates one after the other
     running, go_on = threading.Event(), threading.Event()
 
     def hold(sequence: int, offset: int, text: str) -> None:

@@ -297,9 +297,11 @@ def test_runs_can_be_stopped(shell: Kernel) -> None:
 
 def test_limits_of_memory_can_be_configured(shell: Kernel) -> None:
     shell.run("%config ComposeMagics.memory_budget = 2.5")
+    shell.run("%config ComposeMagics.cache_budget = 0.5")
     shell.run("%config ComposeMagics.idle_timeout = 600")
     shell.run("from modelcompose_jupyter import local_host; cache = local_host()._cache")
     assert shell.value("cache.memory_budget, cache.idle_timeout") == "(2500000000, 600.0)"
+    assert shell.value("cache.cache_budget") == "500000000"
     shell.run("%config ComposeMagics.memory_budget = None")
     shell.run("%config ComposeMagics.idle_timeout = None")
     assert shell.value("cache.memory_budget, cache.idle_timeout") == "(None, None)"

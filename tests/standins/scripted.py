@@ -84,6 +84,7 @@ class ScriptedLease:
         parameters: GenerationParameters,
         on_text: Any = None,
         on_queued: Any = None,
+        owner: Any = None,
     ) -> Generation:
         cancelled = threading.Event()
         models = self._models

@@ -12,6 +12,8 @@ from typing import Any
 
 BOS, EOS, PAD = "<s>", "</s>", "<pad>"
 CONTEXT = 128
+WINDOW = 16
+"""Of the sliding attention of those that have one, in tokens."""
 _TEXT = (
     "Once upon a time there was a small fox who lived in the wood and had a friend.",
     "The quick brown fox jumps over the lazy dog, and the dog does not care at all.",
@@ -108,6 +110,81 @@ def _codegen(vocabulary: int, **options: Any) -> Any:
     )  # fmt: skip
 
 
+def _qwen2(vocabulary: int, **options: Any) -> Any:
+    from transformers import Qwen2Config, Qwen2ForCausalLM
+
+    return Qwen2ForCausalLM(
+        _config(
+            Qwen2Config, options, vocab_size=vocabulary,
+            hidden_size=32, intermediate_size=64, num_hidden_layers=2,
+            num_attention_heads=4, num_key_value_heads=2, max_position_embeddings=CONTEXT,
+        )
+    )  # fmt: skip
+
+
+def _qwen3(vocabulary: int, **options: Any) -> Any:
+    from transformers import Qwen3Config, Qwen3ForCausalLM
+
+    return Qwen3ForCausalLM(
+        _config(
+            Qwen3Config, options, vocab_size=vocabulary, head_dim=8,
+            hidden_size=24, intermediate_size=64, num_hidden_layers=2,
+            num_attention_heads=4, num_key_value_heads=2, max_position_embeddings=CONTEXT,
+        )
+    )  # fmt: skip
+
+
+def _gemma3(vocabulary: int, **options: Any) -> Any:
+    from transformers import Gemma3ForCausalLM, Gemma3TextConfig
+
+    return Gemma3ForCausalLM(
+        _config(
+            Gemma3TextConfig, options, vocab_size=vocabulary, head_dim=8,
+            hidden_size=24, intermediate_size=64, num_hidden_layers=4,
+            num_attention_heads=4, num_key_value_heads=1, max_position_embeddings=CONTEXT,
+            sliding_window=WINDOW, layer_types=["sliding_attention", "full_attention"] * 2,
+            query_pre_attn_scalar=12, tie_word_embeddings=False,
+        )
+    )  # fmt: skip
+
+
+def _mistral(vocabulary: int, **options: Any) -> Any:
+    from transformers import MistralConfig, MistralForCausalLM
+
+    return MistralForCausalLM(
+        _config(
+            MistralConfig, options, vocab_size=vocabulary, sliding_window=WINDOW,
+            hidden_size=32, intermediate_size=64, num_hidden_layers=2,
+            num_attention_heads=4, num_key_value_heads=2, max_position_embeddings=CONTEXT,
+        )
+    )  # fmt: skip
+
+
+def _phi3(vocabulary: int, **options: Any) -> Any:
+    from transformers import Phi3Config, Phi3ForCausalLM
+
+    return Phi3ForCausalLM(
+        _config(
+            Phi3Config, options, vocab_size=vocabulary, sliding_window=WINDOW,
+            hidden_size=32, intermediate_size=64, num_hidden_layers=2,
+            num_attention_heads=4, num_key_value_heads=2, max_position_embeddings=CONTEXT,
+            original_max_position_embeddings=CONTEXT,
+        )
+    )  # fmt: skip
+
+
+def _gpt_neox(vocabulary: int, **options: Any) -> Any:
+    from transformers import GPTNeoXConfig, GPTNeoXForCausalLM
+
+    return GPTNeoXForCausalLM(
+        _config(
+            GPTNeoXConfig, options, vocab_size=vocabulary,
+            hidden_size=32, intermediate_size=64, num_hidden_layers=2,
+            num_attention_heads=4, max_position_embeddings=CONTEXT,
+        )
+    )  # fmt: skip
+
+
 def _blenderbot(vocabulary: int, **options: Any) -> Any:
     from transformers import BlenderbotConfig, BlenderbotForConditionalGeneration
 
@@ -151,15 +228,33 @@ ARCHITECTURES: dict[str, Callable[..., Any]] = {
     "gpt2": _gpt2,
     "gpt_neo": _gpt_neo,
     "codegen": _codegen,
+    "qwen2": _qwen2,
+    "qwen3": _qwen3,
+    "gemma3_text": _gemma3,
+    "mistral": _mistral,
+    "phi3": _phi3,
+    "gpt_neox": _gpt_neox,
     "blenderbot": _blenderbot,
     "t5": _t5,
     "mamba": _mamba,
 }
 ENCODER_DECODERS = {"blenderbot", "t5"}
+_CONTEXT_NAMES = {"gpt2": ("n_positions",), "codegen": ("n_positions", "n_ctx")}
 
 
-def make(architecture: str = "llama", seed: int = 0, **options: Any) -> Any:
-    """A model with random weights; ``options`` go to its config. Leaves torch's seed as it was."""
+def with_context(architecture: str, tokens: int) -> dict[str, Any]:
+    """Options for a context of another length."""
+    names = _CONTEXT_NAMES.get(architecture, ("max_position_embeddings",))
+    return dict.fromkeys(names, tokens)
+
+
+def make(
+    architecture: str = "llama", seed: int = 0, *, vectors: bool = False, **options: Any
+) -> Any:
+    """A model with random weights; ``options`` go to its config. Leaves torch's seed as it was.
+
+    With ``vectors`` biases and the weights of norms, which are 0 and 1 at first, vary too.
+    """
     import torch
 
     state = torch.random.get_rng_state()
@@ -169,6 +264,9 @@ def make(architecture: str = "llama", seed: int = 0, **options: Any) -> Any:
         for name, weight in model.named_parameters():
             if weight.dim() > 1 and "conv" not in name:
                 weight.normal_(0, 0.25)
+        for weight in model.parameters() if vectors else ():
+            if weight.dim() == 1:
+                weight.add_(torch.randn_like(weight), alpha=0.25)
     torch.random.set_rng_state(state)
     return model.float().eval()
 
@@ -181,10 +279,11 @@ def save(
     bos: bool = False,
     shards: str | None = None,
     generation: dict[str, Any] | None = None,
+    vectors: bool = False,
     **options: Any,
 ) -> Path:
     """Write a tiny model into ``folder``; ``shards`` is a size like ``50KB`` to split it at."""
-    model = make(architecture, seed, **options)
+    model = make(architecture, seed, vectors=vectors, **options)
     for name, value in (generation or {}).items():
         setattr(model.generation_config, name, value)
     model.save_pretrained(folder, **({"max_shard_size": shards} if shards else {}))

@@ -202,9 +202,10 @@ def test_a_limit_that_is_not_named_stays(models: ScriptedModels) -> None:
     host = LocalHost(models)  # type: ignore[arg-type]
     host.limit(5, max_runs=0)
     host.limit(max_output_length=7)
-    host.limit(idle_timeout=3.0)
+    host.limit(idle_timeout=3.0, cache_budget=9)
     limits: Any = models
     assert (limits.memory_budget, limits.max_output_length, limits.idle_timeout) == (5, 7, 3.0)
+    assert limits.cache_budget == 9
     with pytest.raises(ComposeError, match="the host is busy"):
         load(COMPONENT, host=host).submit(prompt="a")
     host.limit(max_runs=None)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import textwrap
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -289,6 +290,46 @@ def test_model_settings_may_be_templates(host: LocalHost, models: ScriptedModels
     done = flow.run(prompt="a", precision="float23")
     assert "'precision' cannot be \"float23\"" in str(done.error)
     assert "Did you mean 'float32'?" in str(done.error)
+
+
+def test_what_is_loaded_beside_the_weights(
+    tmp_path: Path, host: LocalHost, models: ScriptedModels
+) -> None:
+    lines = """
+  quantization: ${input.quantization | none}
+  draft_model: ./small
+  prompt_lookup: ${input.lookup | false}
+  cache_budget: ${input.budget | 2}
+  token: secret
+  peft_adapters:
+    - {model: ./lora, weight: "${input.weight | 0.5}", name: style}
+    - model: {provider: huggingface, repository: owner/lora, revision: v1, token: other}
+    - {type: lora, model: {provider: local, path: beside}, low_cpu_mem_usage: true}
+"""
+    (tmp_path / "model-compose.yml").write_text(COMPONENT.rstrip() + lines)
+    flow = load(tmp_path / "model-compose.yml", host=host)
+    flow(prompt="a")
+    flow(prompt="a", quantization="int8", lookup="true", budget="500MB", weight="-1")
+    first, second = models.specs
+    assert (first.quantization, first.prompt_lookup, first.cache_budget) == (None, 0, 2 * 10**9)
+    assert (second.quantization, second.prompt_lookup) == ("int8", 8)
+    assert second.cache_budget == 500 * 10**6
+    assert first.draft_model == str(tmp_path / "small")
+    found = [(each.model.source, each.model.revision, each.weight) for each in first.adapters]
+    assert found == [
+        (str(tmp_path / "lora"), None, 0.5),
+        ("owner/lora", "v1", 1.0),
+        (str(tmp_path / "beside"), None, 1.0),
+    ]
+    assert [each.model.token for each in first.adapters] == ["secret", "other", "secret"]
+    assert first.adapters[0].name == "style"
+    assert second.adapters[0].weight == -1.0
+    done = flow.run(prompt="a", quantization="int3")
+    assert "'quantization' cannot be \"int3\"" in str(done.error)
+    done = flow.run(prompt="a", lookup="perhaps")
+    assert "'prompt_lookup': \"perhaps\" is neither" in str(done.error)
+    with pytest.raises(InputError, match="'weight': \"heavy\" is not a number"):
+        flow.run(prompt="a", weight="heavy")
 
 
 def test_a_drawn_seed_is_known_at_once_and_counts_up(

@@ -215,6 +215,8 @@ def test_a_run_says_how_many_are_ahead_of_it_at_a_real_model() -> None:
       task: text-generation
       model: bundled:storyteller
       text: ${input.prompt as text}
+      num_beams: 2  # so that they run in turn
+      do_sample: false
       min_output_length: ${input.length as integer}
       max_output_length: ${input.length as integer}
     """

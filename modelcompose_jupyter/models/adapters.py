@@ -1,0 +1,228 @@
+"""LoRA adapters: from where they are into the weights of a model."""
+
+from __future__ import annotations
+
+import warnings
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from ..errors import ModelError
+from . import files, hub
+from .quiet import quiet
+from .source import is_folder
+from .spec import AdapterSpec, ModelSpec, Report
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedModel
+
+
+@dataclass(frozen=True)
+class Adapter:
+    """An adapter on this disk; ``config`` is what its file says of it."""
+
+    spec: AdapterSpec
+    folder: Path
+    config: dict[str, Any]
+
+    @property
+    def name(self) -> str:
+        """What messages call it."""
+        return self.spec.name or self.spec.model.source
+
+    @property
+    def key(self) -> tuple[str, float]:
+        """Equal for two that add the same to the weights."""
+        return str(self.folder), self.spec.weight
+
+    @property
+    def memory_bytes(self) -> int:
+        """What its numbers take while it is merged, in float32."""
+        (weights,) = files.adapter_weights(self.folder)
+        if weights.suffix != ".safetensors":
+            return 2 * weights.stat().st_size
+        return files.tensors_size([weights], "float32").memory_bytes
+
+
+def resolve(spec: AdapterSpec, report: Report) -> Adapter:
+    """Find an adapter, downloading it if need be.
+
+    Raises:
+        ModelError: it does not exist, cannot be fetched, is not whole or is no LoRA.
+        Abandoned: from ``report``.
+    """
+    source = spec.model.source
+    folder = (
+        Path(source).expanduser().resolve() if is_folder(source) else _fetch(spec.model, report)
+    )
+    files.check_adapter(folder)
+    config = files.read_json(folder / files.ADAPTER_CONFIG)
+    kind = config.get("peft_type") if isinstance(config, dict) else None
+    if kind != "LORA":
+        raise ModelError(
+            f"the adapter {spec.name or source} is no LoRA: its peft_type is {kind}",
+            hint="Adapters of other kinds do not run here.",
+            code="not_lora",
+        )
+    return Adapter(spec, folder, config)
+
+
+def merge(model: PreTrainedModel, adapters: Sequence[Adapter]) -> PreTrainedModel:
+    """Add adapters to a model's weights, each by its factor. What comes back has plain layers.
+
+    transformers must build no other model meanwhile.
+
+    Raises:
+        ModelError: an adapter is damaged, or for another model, or cannot be weighted or combined.
+    """
+    _check_combination(adapters)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        wrapped = _wrapped(model, adapters)
+        for adapter, name in _named(adapters):
+            _load(wrapped, adapter, name)
+        layers = list(_lora_layers(wrapped))
+        for adapter, name in _named(adapters):
+            for layer in layers:
+                layer.set_scale(name, adapter.spec.weight)
+        if _untie(wrapped, layers):
+            model.config.tie_word_embeddings = False
+        names = [name for _, name in _named(adapters)]
+        merged: PreTrainedModel = wrapped.merge_and_unload(adapter_names=names)
+    del wrapped, layers
+    for attribute in ("peft_config", "_hf_peft_config_loaded"):
+        merged.__dict__.pop(attribute, None)
+    return merged
+
+
+class _Download(hub._Download):
+    """An adapter's two files on their way into the Hub's cache."""
+
+    def run(self) -> Path:
+        info = self._info()
+        self.commit = info.sha or ""
+        siblings = {sibling.rfilename: sibling for sibling in info.siblings or []}
+        weights = [name for name in files.ADAPTER_WEIGHTS if name in siblings][:1]
+        if files.ADAPTER_CONFIG not in siblings or not weights:
+            lacks = files.ADAPTER_WEIGHTS[0] if not weights else files.ADAPTER_CONFIG
+            raise files.incomplete_adapter(
+                f"the repository {self.spec.source}", f"it has no {lacks}"
+            )
+        chosen = [siblings[name] for name in (files.ADAPTER_CONFIG, *weights)]
+        self.done, self.total = 0, sum(sibling.size or 0 for sibling in chosen)
+        self._check_disk(chosen)
+        for sibling in chosen:
+            self._fetch(sibling)
+        self._remember_revision()
+        return self._snapshot
+
+
+def _fetch(spec: ModelSpec, report: Report) -> Path:
+    """The snapshot folder of an adapter's repository; no network where it is in the cache."""
+    import huggingface_hub
+
+    with quiet("huggingface_hub"), hub._explained(spec):
+        path = huggingface_hub.try_to_load_from_cache(
+            spec.source, files.ADAPTER_CONFIG, cache_dir=hub._root(spec), revision=spec.revision
+        )
+        folder = Path(path).parent if isinstance(path, str) else None
+        if folder is not None and files.adapter_weights(folder):
+            return folder
+        if spec.local_files_only or huggingface_hub.constants.is_offline_mode():
+            raise hub._not_cached(spec)
+        return _Download(spec, report).run()
+
+
+def _check_combination(adapters: Sequence[Adapter]) -> None:
+    """What an adapter puts in place of weights can be neither weighted nor added to others'."""
+    for adapter in adapters:
+        whole = (
+            "modules_to_save"
+            if adapter.config.get("modules_to_save")
+            else "bias"
+            if adapter.config.get("bias", "none") != "none"
+            else "use_dora"
+            if adapter.config.get("use_dora")
+            else None
+        )
+        if whole and (len(adapters) > 1 or adapter.spec.weight != 1):
+            raise ModelError(
+                f"the adapter {adapter.name} replaces weights (it was trained with {whole}), so it"
+                " cannot be weighted or combined with others",
+                hint="Use it alone, without 'weight'.",
+                code="adapter_mismatch",
+            )
+
+
+def _named(adapters: Sequence[Adapter]) -> Iterator[tuple[Adapter, str]]:
+    return ((adapter, f"adapter{number}") for number, adapter in enumerate(adapters))
+
+
+def _wrapped(model: PreTrainedModel, adapters: Sequence[Adapter]) -> Any:
+    from peft import PeftConfig, PeftModel
+
+    first, name = next(_named(adapters))
+    try:
+        config = PeftConfig.from_pretrained(str(first.folder))
+        config.inference_mode = True
+        return PeftModel(model, config, name)
+    except Exception as error:
+        raise _explained(first, error) from None
+
+
+def _load(wrapped: Any, adapter: Adapter, name: str) -> None:
+    try:
+        found = wrapped.load_adapter(str(adapter.folder), name, torch_device="cpu")
+    except Exception as error:
+        raise _explained(adapter, error) from None
+    if wrong := [*found.missing_keys, *found.unexpected_keys]:
+        raise _mismatch(adapter, f"{len(wrong)} of its weights have no counterpart")
+
+
+def _lora_layers(wrapped: Any) -> Iterator[Any]:
+    from peft.tuners.lora import LoraLayer
+
+    return (module for module in wrapped.modules() if isinstance(module, LoraLayer))
+
+
+def _untie(model: Any, layers: Sequence[Any]) -> bool:
+    """Give layers that get something added weights of their own, where others use them too."""
+    from torch import nn
+
+    users = Counter(
+        parameter.data_ptr()
+        for module in model.modules()
+        for parameter in module.parameters(recurse=False)
+    )
+    tied = [
+        base for layer in layers if users[(base := layer.get_base_layer()).weight.data_ptr()] > 1
+    ]
+    for base in tied:
+        base.weight = nn.Parameter(base.weight.detach().clone(), requires_grad=False)
+    return bool(tied)
+
+
+def _explained(adapter: Adapter, error: Exception) -> ModelError:
+    from .loader import one_line
+
+    text = str(error)
+    if "size mismatch" in text:
+        return _mismatch(adapter, "its shapes do not fit")
+    if "not found in the base model" in text:
+        return _mismatch(adapter, "the layers that it changes are not there")
+    return ModelError(
+        f"the adapter {adapter.name} cannot be loaded: {one_line(error)}",
+        hint="Its files may be damaged or made for another version of peft.",
+        code="load_failed",
+    )
+
+
+def _mismatch(adapter: Adapter, reason: str) -> ModelError:
+    base = adapter.config.get("base_model_name_or_path")
+    return ModelError(
+        f"the adapter {adapter.name} is for another model: {reason}",
+        hint=f"It says that it was made for {base}." if base else "Use it with its own model.",
+        code="adapter_mismatch",
+    )

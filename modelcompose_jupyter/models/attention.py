@@ -1,0 +1,267 @@
+"""Attention of a step: many sequences, each with its own past, in one pass through the model.
+
+The tokens of all sequences stand in one row, [1, tokens], so that everything else of the model
+works on them as they are. Only attention must know whose they are: that is the `Step`, which is in
+force on the thread that runs it. Without a step, attention is what transformers does itself.
+
+It is written out in matrix products that give a token the same bits however many others are there,
+where the processor's kernels do; the ready-made kernels do not.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from typing import Any
+
+import torch
+
+from .kv_cache import Slab, Slot
+
+NAME = "modelcompose"
+"""Under which transformers knows it, as an attention implementation."""
+
+_thread = threading.local()
+
+
+class Unsupported(Exception):
+    """A model's attention does what a step cannot."""
+
+
+class Span:
+    """Tokens of one sequence, at places ``start`` to ``end`` of the step's row.
+
+    The sequence has ``slot.length`` tokens before them.
+    """
+
+    def __init__(self, slot: Slot, start: int, end: int) -> None:
+        self.slot = slot
+        self.start = start
+        self.end = end
+        self.capacity = slot.slab.capacity
+
+    def positions(self) -> list[int]:
+        first = self.slot.length
+        return list(range(first, first + self.end - self.start))
+
+    def places(self, heads: int) -> tuple[int, int]:
+        return self.slot.row * heads, self.slot.length
+
+
+class Step:
+    """What one pass through the model works on.
+
+    Args:
+        slabs: whose every row has one token in this step, in the order of the rows; their tokens
+            come first.
+        spans: the tokens of other sequences: how many, and where their past is.
+
+    Attributes:
+        positions: of each token in its sequence, [tokens].
+    """
+
+    def __init__(self, slabs: Sequence[Slab], spans: Sequence[tuple[Slot, int]]) -> None:
+        self._groups: list[tuple[Slab, int, int]] = []
+        self._spans: list[Span] = []
+        place, positions = 0, []
+        for slab in slabs:
+            end = place + len(slab.slots)
+            self._groups.append((slab, place, end))
+            positions += [slot.length for slot in slab.slots]
+            place = end
+        for slot, count in spans:
+            self._spans.append(Span(slot, place, place + count))
+            positions += self._spans[-1].positions()
+            place += count
+        layout = (slabs[0] if slabs else spans[0][0].slab).layout
+        self._device, self._heads = layout.device, layout.heads
+        self._dtype = layout.dtype
+        self.positions = torch.tensor(positions, device=self._device)
+        self._targets = self._find_targets()
+        self._masks: dict[tuple[int, int | None], torch.Tensor] = {}
+
+    def _find_targets(self) -> list[tuple[Slab, int, int, torch.Tensor]]:
+        """For each slab: which tokens go there, and to which of its [rows * heads * capacity]."""
+        head = torch.arange(self._heads, device=self._device)
+        targets = []
+        for slab, start, end in self._groups:
+            row = torch.arange(end - start, device=self._device)
+            base = (row[:, None] * self._heads + head) * slab.capacity
+            targets.append((slab, start, end, (base + self.positions[start:end, None]).flatten()))
+        for span in self._spans:
+            slab = span.slot.slab
+            base = (span.slot.row * self._heads + head) * slab.capacity
+            places = base + self.positions[span.start : span.end, None]
+            targets.append((slab, span.start, span.end, places.flatten()))
+        return targets
+
+    def attend(
+        self,
+        layer: int,
+        query: torch.Tensor,
+        key: torch.Tensor,
+        value: torch.Tensor,
+        scaling: float,
+        window: int | None = None,
+    ) -> torch.Tensor:
+        """Keep keys and values, and attend.
+
+        Args:
+            query: [tokens, query heads, head size].
+            key, value: [tokens, heads, head size].
+            window: how many tokens a token sees, itself included; None for all before it.
+
+        Returns:
+            [tokens, query heads * head size].
+        """
+        size = query.shape[-1]
+        for slab, start, end, places in self._targets:
+            slab.flat_keys[layer].index_copy_(0, places, key[start:end].reshape(-1, size))
+            slab.flat_values[layer].index_copy_(0, places, value[start:end].reshape(-1, size))
+        parts = [
+            self._attend_rows(number, layer, query, scaling, window)
+            for number in range(len(self._groups))
+        ]
+        parts += [self._attend_span(span, layer, query, scaling, window) for span in self._spans]
+        return parts[0] if len(parts) == 1 else torch.cat(parts)
+
+    def _attend_rows(
+        self, number: int, layer: int, query: torch.Tensor, scaling: float, window: int | None
+    ) -> torch.Tensor:
+        """One token for each row of a slab; the query heads of a key's head are its queries."""
+        slab, start, end = self._groups[number]
+        rows = (end - start) * self._heads
+        queries = query[start:end].reshape(rows, -1, query.shape[-1])
+        mask = self._mask(number, start, end, slab.capacity, window)
+        keys, values = slab.keys[layer][:rows], slab.values[layer][:rows]
+        return _attention(queries, keys, values, mask, scaling).view(end - start, -1)
+
+    def _attend_span(
+        self, span: Span, layer: int, query: torch.Tensor, scaling: float, window: int | None
+    ) -> torch.Tensor:
+        count, size = span.end - span.start, query.shape[-1]
+        queries = query[span.start : span.end].unflatten(1, (self._heads, -1))
+        groups = queries.shape[2]
+        queries = queries.transpose(0, 1).reshape(self._heads, count * groups, size)
+        mask = self._span_mask(span, groups, window)
+        slot = span.slot
+        out = _attention(queries, slot.keys(layer), slot.values(layer), mask, scaling)
+        return out.view(self._heads, count, -1).transpose(0, 1).reshape(count, -1)
+
+    def _mask(
+        self, number: int, start: int, end: int, capacity: int, window: int | None
+    ) -> torch.Tensor:
+        """[rows * heads, 1, capacity]"""
+        mask = self._masks.get((number, window))
+        if mask is None:
+            mask = self._visible(start, end, capacity, window)
+            mask = mask.repeat_interleave(self._heads, 0).unsqueeze(1)
+            self._masks[number, window] = mask
+        return mask
+
+    def _span_mask(self, span: Span, groups: int, window: int | None) -> torch.Tensor:
+        """[1, tokens * groups, capacity]"""
+        key = (span.start + len(self._groups), window)
+        mask = self._masks.get(key)
+        if mask is None:
+            mask = self._visible(span.start, span.end, span.capacity, window)
+            mask = mask.repeat_interleave(groups, 0).unsqueeze(0)
+            self._masks[key] = mask
+        return mask
+
+    def _visible(self, start: int, end: int, capacity: int, window: int | None) -> torch.Tensor:
+        """[tokens, capacity]: 0 where a token sees another, -inf elsewhere."""
+        position = self.positions[start:end, None]
+        column = torch.arange(capacity, device=self._device)
+        hidden = column > position
+        if window is not None:
+            hidden |= column <= position - window
+        mask = torch.zeros(hidden.shape, dtype=self._dtype, device=self._device)
+        return mask.masked_fill_(hidden, float("-inf"))
+
+
+def _attention(
+    query: torch.Tensor,
+    key: torch.Tensor,
+    value: torch.Tensor,
+    mask: torch.Tensor,
+    scaling: float,
+) -> torch.Tensor:
+    """softmax(scaling * query keyᵀ + mask) value, over a batch of matrices."""
+    scores = torch.baddbmm(mask, query, key.transpose(1, 2), alpha=scaling)
+    return torch.bmm(scores.softmax(-1), value)
+
+
+@contextmanager
+def running(step: Step) -> Iterator[None]:
+    """Have attention of this thread work on a step."""
+    _thread.step = step
+    try:
+        yield
+    finally:
+        _thread.step = None
+
+
+def current() -> Step | None:
+    """The step of this thread."""
+    return getattr(_thread, "step", None)
+
+
+class StepCache:
+    """What a model sees as its cache during a step, which keeps keys and values itself."""
+
+    def update(
+        self, key: torch.Tensor, value: torch.Tensor, layer: int, *_: Any, **__: Any
+    ) -> tuple[torch.Tensor, torch.Tensor]:
+        """The new ones alone; those before are the step's business."""
+        return key, value
+
+    def get_seq_length(self, *_: Any, **__: Any) -> int:
+        return 0
+
+
+_NO_EFFECT = {"dropout", "output_attentions", "is_causal", "use_cache", "position_ids"}
+
+
+def _interface(
+    module: Any,
+    query: torch.Tensor,
+    key: torch.Tensor,
+    value: torch.Tensor,
+    attention_mask: Any,
+    scaling: float | None = None,
+    sliding_window: int | None = None,
+    **options: Any,
+) -> tuple[torch.Tensor, None]:
+    """Attention as transformers' models call it: [1, heads, tokens, head size]."""
+    from transformers.integrations.sdpa_attention import sdpa_attention_forward
+
+    step = current()
+    if step is None:
+        out, _ = sdpa_attention_forward(
+            module, query, key, value, attention_mask,
+            scaling=scaling, sliding_window=sliding_window, **options,
+        )  # fmt: skip
+        return out, None
+    for name, option in options.items():
+        if option is not None and name not in _NO_EFFECT:
+            raise Unsupported(name)
+    out = step.attend(
+        module.layer_idx,
+        query[0].transpose(0, 1),
+        key[0].transpose(0, 1),
+        value[0].transpose(0, 1),
+        query.shape[-1] ** -0.5 if scaling is None else scaling,
+        sliding_window,
+    )
+    return out.view(1, query.shape[2], query.shape[1], -1), None
+
+
+def register() -> None:
+    """Make it known to transformers. Idempotent."""
+    from transformers import AttentionInterface
+    from transformers.masking_utils import AttentionMaskInterface, sdpa_mask
+
+    AttentionInterface.register(NAME, _interface)
+    AttentionMaskInterface.register(NAME, sdpa_mask)

@@ -1,0 +1,424 @@
+"""The texts that a model generates at the same time, step by step.
+
+Each step admits who waits, gives every running sequence its next token, goes on with prompts in
+chunks, and lets go who has ended. Of one thread.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterable
+from typing import Any
+
+import numpy as np
+import torch
+
+from ..errors import ComposeError, ModelError
+from . import memory
+from .batched import BatchedModel, unsupported
+from .kv_cache import CacheFull, Slab, Slot
+from .loader import LoadedModel
+from .pace import Pace
+from .prefix_cache import PrefixCache, in_common
+from .request import Deliver, Request, explain
+from .sampler import Row, Sampler
+from .sequence import Job, Sequence
+from .settings import Settings
+from .speculation import Draft, Guesses, PromptLookup
+from .threads import Threads
+
+_MOST_KEPT = 1 << 30
+_SHARE_KEPT = 8
+
+
+class Batch:
+    """The running and waiting sequences of a model.
+
+    Args:
+        loaded: the model.
+        facts: what results say of it.
+        deliver: called with what came of each request.
+        most: how many sequences run at once.
+    """
+
+    def __init__(
+        self, loaded: LoadedModel, facts: dict[str, Any], deliver: Deliver, most: int
+    ) -> None:
+        self._loaded = loaded
+        self._facts = facts
+        self._deliver = deliver
+        self._most = most
+        self._model = BatchedModel(loaded, loaded.cache_budget)
+        memory.give_back()  # what the weights took before they were packed
+        self._cache = self._model.cache
+        self._sampler = Sampler(self._model.vocabulary, loaded.device)
+        self._threads = Threads(loaded.device)
+        self._pace = Pace()
+        self._prefixes = PrefixCache(_kept_bytes(loaded))
+        self._draft = _draft(loaded, self._model.vocabulary)
+        self._lookup: dict[int, PromptLookup] = {}
+        self._jobs: list[Job] = []
+        self._waiting: list[Sequence] = []
+        self._active: list[Sequence] = []
+        self._crowded = False
+
+    @property
+    def busy(self) -> bool:
+        """Whether there is something to do."""
+        return bool(self._active or self._waiting)
+
+    @property
+    def has_room(self) -> bool:
+        """Whether another request would begin at once."""
+        return not self._waiting and len(self._active) < self._most
+
+    @property
+    def running(self) -> int:
+        """How many requests run."""
+        return len(self._jobs)
+
+    def add(self, request: Request, settings: Settings) -> None:
+        """Take a request in; its sequences begin with the next step."""
+        job = Job(self._loaded, request, settings)
+        self._jobs.append(job)
+        self._waiting += job.sequences
+
+    def step(self) -> None:
+        """Bring everybody one token, or one part of a prompt, further."""
+        with torch.inference_mode():
+            self._end_cancelled()
+            self._end_finished()
+            self._admit()
+            self._make_room()
+            if self._active:
+                self._advance(*self._compose(self._guess()))
+            self._end_finished()
+
+    # Who runs
+
+    def _end_cancelled(self) -> None:
+        for job in list(self._jobs):
+            if job.request.cancelled.is_set():
+                self._finish(job, "cancelled")
+
+    def _finish(self, job: Job, reason: str) -> None:
+        try:
+            for sequence in job.sequences:
+                if sequence.reason is None:
+                    sequence.finish(reason)
+        except Exception as error:  # tokens that are no text, say
+            self._fail(job, error)
+
+    def _end_finished(self) -> None:
+        for sequence in [each for each in self._active if each.reason is not None]:
+            self._leave(sequence, keep=True)
+        self._waiting = [each for each in self._waiting if each.reason is None]
+        for job in [each for each in self._jobs if each.ended]:
+            self._jobs.remove(job)
+            self._deliver(job.request, job.result(self._facts))
+
+    def _fail(self, job: Job, error: BaseException) -> None:
+        for sequence in job.sequences:
+            if sequence in self._active:
+                self._leave(sequence, keep=False, clean=True)
+        self._waiting = [each for each in self._waiting if each.job is not job]
+        if job in self._jobs:
+            self._jobs.remove(job)
+            self._deliver(job.request, explain(error, self._facts))
+
+    def fail_all(self, error: BaseException) -> None:
+        """End everything with an error."""
+        for job in list(self._jobs):
+            self._fail(job, error)
+
+    def _leave(self, sequence: Sequence, keep: bool, clean: bool = False) -> None:
+        """Give a sequence's place to others; what it knows of its text may be kept for them."""
+        slot = sequence.slot
+        assert slot is not None
+        for guesses in self._all_guesses():
+            guesses.forget(sequence)
+        if keep and slot.length:
+            self._prefixes.keep(np.array(sequence.tokens[: slot.length]), slot.data)
+        self._cache.close(slot, clean)
+        self._cache.held = self._prefixes.bytes
+        while self._cache.is_over and self._forget():
+            pass
+        sequence.slot = None
+        self._active.remove(sequence)
+        self._crowded = False
+
+    def _admit(self) -> None:
+        """Begin with those who wait, in order, as long as there is room."""
+        for sequence in list(self._waiting):
+            if self._crowded or len(self._active) == self._most:
+                return
+            if self._is_coming(sequence):
+                continue
+            if not self._begin(sequence):
+                return
+            self._waiting.remove(sequence)
+
+    def _is_coming(self, sequence: Sequence) -> bool:
+        """Whether a running sequence is about to compute what this one could take from it."""
+        tokens = sequence.known
+        _, kept = self._prefixes.find(tokens)
+        return any(
+            other.behind > 1 and in_common(other.prompt, tokens) > max(kept, other.done)
+            for other in self._active
+        )
+
+    def _begin(self, sequence: Sequence) -> bool:
+        """Give a sequence a place, with as much of its beginning as is known; whether it worked."""
+        data, length = self._find_beginning(sequence.known)
+        slot = self._open(len(sequence.tokens))
+        if slot is None:
+            if not self._active:
+                self._fail(sequence.job, _too_large(self._facts))
+            return False
+        if data is not None:
+            slot.length = length
+            slot.data.copy_(data[..., :length, :])
+        sequence.slot = slot
+        self._active.append(sequence)
+        if sequence.job.reused is None:
+            sequence.job.reused = length
+        return True
+
+    def _find_beginning(self, tokens: np.ndarray) -> tuple[torch.Tensor | None, int]:
+        """Keys and values of another text that begins like this one, and how much is the same."""
+        prefix, length = self._prefixes.find(tokens)
+        data = prefix.data if prefix is not None else None
+        for other in self._active:
+            shared = min(in_common(other.prompt, tokens), other.done)
+            if shared > length and other.slot is not None:
+                data, length = other.slot.data, shared
+        return data, length
+
+    # Memory
+
+    def _open(self, tokens: int) -> Slot | None:
+        while True:
+            try:
+                return self._cache.open(tokens)
+            except CacheFull:
+                if not self._forget():
+                    return None
+
+    def _forget(self) -> bool:
+        """Let go of a text that is kept for others; whether there was one."""
+        found = self._prefixes.drop_oldest()
+        self._cache.held = self._prefixes.bytes
+        return found
+
+    def _make_room(self) -> None:
+        """Room for the next token of each; where there is none the youngest ones wait."""
+        for sequence in sorted(self._active, key=lambda each: each.age):
+            while sequence.slot is not None and sequence.reason is None:
+                try:
+                    self._reserve(sequence, sequence.slot)
+                    break
+                except CacheFull:
+                    self._yield_memory()
+
+    def _reserve(self, sequence: Sequence, slot: Slot) -> None:
+        if sequence.behind == 1:
+            self._cache.share(slot)
+        self._cache.reserve(slot, len(sequence.tokens))
+
+    def _yield_memory(self) -> None:
+        if self._forget():
+            return
+        youngest = max(self._active, key=lambda each: each.age)
+        if len(self._active) == 1:
+            self._fail(youngest.job, _too_large(self._facts))
+            return
+        self._leave(youngest, keep=False)
+        self._waiting.insert(0, youngest)
+        self._crowded = True  # until somebody leaves
+
+    # The step
+
+    def _guess(self) -> dict[Sequence, list[int]]:
+        """What may come next in sequences that get a token, where there is room to check it."""
+        by_source: dict[Guesses, list[Sequence]] = {}
+        for sequence in self._active:
+            guesses = self._guesses(sequence.job.request.prompt_lookup)
+            if guesses is not None and self._may_guess(sequence, guesses.most):
+                by_source.setdefault(guesses, []).append(sequence)
+        found = {}
+        for guesses, sequences in by_source.items():
+            for sequence, tokens in zip(sequences, guesses.propose(sequences), strict=True):
+                if kept := tokens[: sequence.left - 1]:
+                    found[sequence] = kept
+        return found
+
+    def _may_guess(self, sequence: Sequence, most: int) -> bool:
+        slot = sequence.slot
+        if slot is None or sequence.behind > 1 or self._cache.is_own(slot) or sequence.left < 2:
+            return False
+        if not sequence.patience.willing:
+            return False
+        try:
+            self._cache.reserve(slot, len(sequence.tokens) + most)
+        except CacheFull:
+            return False
+        return True
+
+    def _guesses(self, lookup: int) -> Guesses | None:
+        if self._draft is not None or not lookup:
+            return self._draft
+        return self._lookup.setdefault(lookup, PromptLookup(lookup))
+
+    def _all_guesses(self) -> list[Guesses]:
+        return [*self._lookup.values(), *([] if self._draft is None else [self._draft])]
+
+    def _compose(self, guesses: dict[Sequence, list[int]]) -> tuple[list[Slab], list[Part]]:
+        """The slabs whose rows all get one token, and what each sequence has in the step."""
+        by_slot = {sequence.slot: sequence for sequence in self._active}
+        together, alone = [], []
+        for slab in self._cache.slabs:
+            rows = [by_slot[slot] for slot in slab.slots]
+            if any(sequence in guesses for sequence in rows):
+                alone += [Part(sequence, 1, guesses.get(sequence, [])) for sequence in rows]
+            else:
+                together.append((slab, [Part(sequence, 1) for sequence in rows]))
+        parts = [part for _, rows in together for part in rows] + alone
+        budget = self._pace.chunk(len(parts))
+        for sequence in self._active:
+            if sequence.slot is not None and self._cache.is_own(sequence.slot) and budget:
+                parts.append(Part(sequence, min(sequence.behind, budget)))
+                budget -= parts[-1].count
+        return [slab for slab, _ in together], parts
+
+    def _advance(self, slabs: list[Slab], parts: list[Part]) -> None:
+        started = time.perf_counter()
+        try:
+            asked, chosen, finite = self._compute(slabs, parts)
+        except Exception as error:
+            self._isolate(parts, error)
+            return
+        prompts = [part.count for part in parts if part.count > 1]
+        rows = len(parts) - len(prompts)
+        self._pace.took(rows, sum(prompts), time.perf_counter() - started)
+        self._take(parts, asked, chosen, finite)
+
+    def _compute(
+        self, slabs: list[Slab], parts: list[Part]
+    ) -> tuple[list[Part], list[int], list[bool]]:
+        """The parts that end a text so far, and for these the tokens that come next.
+
+        The first parts are the rows of the slabs. A part with guesses has as many tokens more.
+        """
+        tokens: list[int] = []
+        wanted: list[int] = []
+        asked, rows = [], []
+        for part in parts:
+            tokens += part.tokens
+            if part.is_last:
+                asked.append(part)
+                wanted += range(len(tokens) - 1 - len(part.guess), len(tokens))
+                rows += part.rows()
+        together = sum(len(slab.slots) for slab in slabs)
+        spans = [(part.slot, part.length) for part in parts[together:]]
+        with self._threads.chosen(len(tokens)):
+            logits = self._model.forward(tokens, wanted or [len(tokens) - 1], slabs, spans)
+            if not asked:
+                return [], [], []
+            chosen, finite = self._sampler.pick(logits, rows)
+        return asked, chosen.tolist(), finite.tolist()
+
+    def _take(
+        self, parts: Iterable[Part], asked: list[Part], chosen: list[int], finite: list[bool]
+    ) -> None:
+        for part in parts:
+            part.slot.length += part.count
+        place = 0
+        for part in asked:
+            end = place + 1 + len(part.guess)
+            if part.sequence.reason is None and part.sequence.slot is not None:
+                try:
+                    part.take(chosen[place:end], finite[place:end])
+                except Exception as error:
+                    self._fail(part.sequence.job, error)
+            place = end
+
+    def _isolate(self, parts: list[Part], error: Exception) -> None:
+        """After an error: each sequence by itself, so that only those fail that cause it."""
+        while self._forget():
+            pass
+        memory.give_back()
+        if len(parts) == 1:
+            self._fail(parts[0].sequence.job, error)
+            return
+        for part in parts:
+            if part.sequence.slot is None:
+                continue
+            try:
+                computed = self._compute([], [part])
+            except Exception as own:
+                self._fail(part.sequence.job, own)
+            else:
+                self._take([part], *computed)
+
+
+class Part:
+    """What a sequence has in a step: its next tokens, and guesses at those after them."""
+
+    def __init__(self, sequence: Sequence, count: int, guess: list[int] | None = None) -> None:
+        assert sequence.slot is not None
+        self.sequence = sequence
+        self.slot = sequence.slot
+        self.count = count
+        self.guess = guess or []
+        self.is_last = count == sequence.behind
+
+    @property
+    def length(self) -> int:
+        """How many tokens it has."""
+        return self.count + len(self.guess)
+
+    @property
+    def tokens(self) -> list[int]:
+        start = self.slot.length
+        return [*self.sequence.tokens[start : start + self.count], *self.guess]
+
+    def rows(self) -> list[Row]:
+        """For the next token, and for the one after each guess."""
+        row = self.sequence.row
+        return [row, *(row.after(self.guess[:end]) for end in range(1, len(self.guess) + 1))]
+
+    def take(self, chosen: list[int], finite: list[bool]) -> None:
+        """Take the next token, and for as long as guesses came true those after it."""
+        came_true = 0
+        for place, token in enumerate(chosen):
+            if not finite[place]:
+                raise ArithmeticError("the model's scores are not finite")
+            self.sequence.take(token)
+            if self.sequence.reason is not None or self.guess[place : place + 1] != [token]:
+                break
+            came_true += 1
+            self.slot.length += 1  # it was computed along with the guess
+        if self.guess:
+            self.sequence.patience.learn(len(self.guess), came_true)
+
+
+def _draft(loaded: LoadedModel, vocabulary: int) -> Draft | None:
+    if loaded.draft is None or unsupported(loaded.draft.model) is not None:
+        return None
+    return Draft(loaded.draft, vocabulary, loaded.cache_budget)
+
+
+def _kept_bytes(loaded: LoadedModel) -> int:
+    """How much of earlier texts is kept."""
+    if loaded.cache_budget is not None:
+        return loaded.cache_budget // 2
+    return min(_MOST_KEPT, memory.available(str(loaded.device)) // _SHARE_KEPT)
+
+
+def _too_large(facts: dict[str, Any]) -> ComposeError:
+    return ModelError(
+        f"the text does not fit into the memory for keys and values on {facts.get('device')}",
+        hint="Shorten the prompt, lower max_output_length, raise cache_budget,"
+        " or unload other models.",
+        code="out_of_memory",
+    )

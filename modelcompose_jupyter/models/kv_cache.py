@@ -1,0 +1,267 @@
+"""Keys and values of sequences: memory that grows with the tokens there are.
+
+Sequences of about the same length share a slab, whose rows one attention reads together. A slab has
+no holes: the last row moves into one that becomes free. A sequence that outgrows its slab moves to
+the next larger one, so a slab is never longer than half as much again as its longest row needs, and
+moving costs little for each token.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+
+import torch
+
+from . import memory
+
+_SMALLEST = 64
+
+
+class CacheFull(Exception):
+    """The budget leaves no room for more tokens."""
+
+
+@dataclass(frozen=True)
+class Layout:
+    """What a token's keys and values are; the same in each layer."""
+
+    layers: int
+    heads: int
+    head_size: int
+    dtype: torch.dtype
+    device: torch.device
+
+    @property
+    def token_bytes(self) -> int:
+        """Bytes of one token over all layers."""
+        return int(2 * self.layers * self.heads * self.head_size * self.dtype.itemsize)
+
+
+def capacity_for(tokens: int) -> int:
+    """The length of the slab for a sequence: 64, 128, 192, 256, 384, 512, 768, 1024, …"""
+    capacity = _SMALLEST
+    while capacity < tokens:
+        half = capacity + capacity // 2
+        if half >= tokens and half % _SMALLEST == 0:
+            return half
+        capacity *= 2
+    return capacity
+
+
+@contextmanager
+def _full_when_out_of_memory() -> Iterator[None]:
+    try:
+        yield
+    except Exception as error:
+        if memory.is_out_of_memory(error):
+            raise CacheFull from None
+        raise
+
+
+class Slab:
+    """Rows of equal capacity.
+
+    Attributes:
+        keys, values: a view for each layer, [rows * heads, capacity, head size].
+        flat_keys, flat_values: the same as [rows * heads * capacity, head size].
+        slots: the slot of each row that is in use; the rows after them are free.
+    """
+
+    def __init__(self, layout: Layout, capacity: int, rows: int = 1) -> None:
+        self.layout = layout
+        self.capacity = capacity
+        self.slots: list[Slot] = []
+        self._allocate(rows)
+
+    def _allocate(self, rows: int) -> None:
+        layout = self.layout
+        # Zeros: what is masked is multiplied by 0, which must not meet a NaN.
+        self.data = torch.zeros(
+            (layout.layers, 2, rows, layout.heads, self.capacity, layout.head_size),
+            dtype=layout.dtype,
+            device=layout.device,
+        )
+        self.rows = rows
+        joined = self.data.flatten(2, 3)
+        self.keys = [joined[layer, 0] for layer in range(layout.layers)]
+        self.values = [joined[layer, 1] for layer in range(layout.layers)]
+        self.flat_keys = [keys.flatten(0, 1) for keys in self.keys]
+        self.flat_values = [values.flatten(0, 1) for values in self.values]
+
+    @property
+    def row_bytes(self) -> int:
+        return self.capacity * self.layout.token_bytes
+
+    @property
+    def bytes(self) -> int:
+        return self.rows * self.row_bytes
+
+    def resize(self, rows: int) -> None:
+        """Have this many rows; those in use stay."""
+        used, before = len(self.slots), self.data
+        self._allocate(rows)  # or leaves all as it was
+        self.data[:, :, :used] = before[:, :, :used]
+
+
+class Slot:
+    """The place of one sequence: ``length`` tokens in a row of a slab."""
+
+    def __init__(self, slab: Slab, row: int) -> None:
+        self.slab = slab
+        self.row = row
+        self.length = 0
+
+    @property
+    def data(self) -> torch.Tensor:
+        """[layers, 2, heads, length, head size]; a view."""
+        return self.slab.data[:, :, self.row, :, : self.length]
+
+    def keys(self, layer: int) -> torch.Tensor:
+        """[heads, capacity, head size]; a view."""
+        return self.slab.data[layer, 0, self.row]
+
+    def values(self, layer: int) -> torch.Tensor:
+        """[heads, capacity, head size]; a view."""
+        return self.slab.data[layer, 1, self.row]
+
+
+class KVCache:
+    """The slabs of one model, within a budget of bytes, or if None what memory is free.
+
+    Attributes:
+        held: bytes of the budget that others hold.
+    """
+
+    def __init__(self, layout: Layout, budget: int | None = None) -> None:
+        self.layout = layout
+        self.budget = budget
+        self.held = 0
+        self._shared: dict[int, Slab] = {}
+        self._own: list[Slab] = []
+
+    @property
+    def bytes(self) -> int:
+        """What is allocated."""
+        return sum(slab.bytes for slab in [*self._shared.values(), *self._own])
+
+    @property
+    def is_over(self) -> bool:
+        """Whether more is allocated and held than the budget allows."""
+        return self.budget is not None and self.bytes + self.held > self.budget
+
+    @property
+    def slabs(self) -> list[Slab]:
+        """The slabs whose rows are read together, shortest first."""
+        return [self._shared[capacity] for capacity in sorted(self._shared)]
+
+    def open(self, tokens: int) -> Slot:
+        """A slot of its own with room for so many tokens, to prefill.
+
+        Raises:
+            CacheFull: the budget is used up.
+        """
+        slab = self._new_slab(capacity_for(tokens))
+        self._own.append(slab)
+        return self._take_row(slab)
+
+    def reserve(self, slot: Slot, tokens: int) -> None:
+        """Make room for so many tokens in all; the slot may move.
+
+        Raises:
+            CacheFull: the budget is used up; the slot is as it was.
+        """
+        if tokens <= slot.slab.capacity:
+            return
+        capacity = capacity_for(tokens)
+        if slot.slab in self._own:
+            slab = self._new_slab(capacity)
+            self._own.append(slab)
+        else:
+            slab = self._shared_slab(capacity)
+        self._move(slot, slab)
+
+    def share(self, slot: Slot) -> None:
+        """Move a slot of its own to the others of its size, to be read with them.
+
+        Raises:
+            CacheFull: the budget is used up; the slot is as it was.
+        """
+        slab = slot.slab
+        if slab not in self._own:
+            return
+        if slab.capacity not in self._shared:
+            self._own.remove(slab)
+            self._shared[slab.capacity] = slab
+        else:
+            self._move(slot, self._shared_slab(slab.capacity))
+
+    def is_own(self, slot: Slot) -> bool:
+        """Whether a slot is not shared yet."""
+        return slot.slab in self._own
+
+    def close(self, slot: Slot, clean: bool = False) -> None:
+        """Give the row back; ``clean`` if there may be NaNs in it, which no mask keeps out."""
+        if clean:
+            slot.slab.data[:, :, slot.row].zero_()
+        self._leave(slot.slab, slot.row)
+
+    def _new_slab(self, capacity: int) -> Slab:
+        self._check_room(capacity)
+        with _full_when_out_of_memory():
+            return Slab(self.layout, capacity)
+
+    def _check_room(self, capacity: int, rows: int = 1) -> None:
+        needed = rows * capacity * self.layout.token_bytes
+        if self.budget is None:
+            full = memory.is_short(needed, str(self.layout.device))
+        else:
+            full = self.bytes + self.held + needed > self.budget
+        if full:
+            raise CacheFull
+
+    def _shared_slab(self, capacity: int) -> Slab:
+        """The slab of this capacity, with a free row."""
+        slab = self._shared.get(capacity)
+        if slab is None:
+            slab = self._shared[capacity] = self._new_slab(capacity)
+        elif len(slab.slots) == slab.rows:
+            more = slab.rows
+            try:
+                self._check_room(capacity, more)
+            except CacheFull:
+                more = 1
+                self._check_room(capacity, more)
+            with _full_when_out_of_memory():
+                slab.resize(slab.rows + more)
+        return slab
+
+    @staticmethod
+    def _take_row(slab: Slab) -> Slot:
+        slot = Slot(slab, len(slab.slots))
+        slab.slots.append(slot)
+        return slot
+
+    def _move(self, slot: Slot, slab: Slab) -> None:
+        before, row = slot.slab, slot.row
+        new_row = len(slab.slots)
+        slab.data[:, :, new_row, :, : slot.length] = slot.data
+        slab.slots.append(slot)
+        slot.slab, slot.row = slab, new_row
+        self._leave(before, row)
+
+    def _leave(self, slab: Slab, row: int) -> None:
+        """Free a row, close the hole, and give back a slab that is mostly empty."""
+        last = slab.slots.pop()
+        if row < len(slab.slots):
+            slab.data[:, :, row, :, : last.length] = last.data
+            last.row = row
+            slab.slots[row] = last
+        if not slab.slots:
+            if slab in self._own:
+                self._own.remove(slab)
+            else:
+                del self._shared[slab.capacity]
+        elif len(slab.slots) <= slab.rows // 4:
+            slab.resize(slab.rows // 2)

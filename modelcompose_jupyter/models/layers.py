@@ -1,0 +1,303 @@
+"""Faster modules in place of a model's own, which give the same.
+
+What a token costs is reading the weights, and the calls in between. So weights of the processor are
+packed once in the order in which its kernels read them, projections of the same input become one
+product, and a decoder layer of the common kind is written out in few operations.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from torch import nn
+from torch.nn import functional
+
+from . import attention
+
+
+class Product:
+    """One or more linear layers of the same input as one product, packed where that helps.
+
+    Takes [..., in]; the outputs stand one after the other. No module: those cost time to call.
+    """
+
+    __slots__ = ("_bias", "_packed", "_weight", "out_features")
+
+    def __init__(self, *parts: Any) -> None:
+        weights, biases = [_weight(part) for part in parts], [part.bias for part in parts]
+        weight = weights[0] if len(parts) == 1 else torch.cat(weights)
+        bias = biases[0] if len(parts) == 1 or biases[0] is None else torch.cat(biases)
+        self.out_features = weight.shape[0]
+        self._packed = _packed(weight)
+        self._weight = weight
+        if self._packed is not None:
+            del self._weight
+        self._bias = None if bias is None else bias.detach()
+
+    def __call__(self, input: torch.Tensor) -> torch.Tensor:
+        if self._packed is None:
+            return functional.linear(input, self._weight, self._bias)
+        product: torch.Tensor = _linear(input, self._packed, self._bias, "none", [], "")
+        return product
+
+    def added(self, input: torch.Tensor, to: torch.Tensor) -> torch.Tensor:
+        """The product of the input, added to a tensor of its shape."""
+        if self._packed is None:
+            return to + functional.linear(input, self._weight, self._bias)
+        total: torch.Tensor = _linear_added(input, to, self._packed, self._bias, "add")
+        return total
+
+
+_linear = torch.ops.mkldnn._linear_pointwise.default
+_linear_added = torch.ops.mkldnn._linear_pointwise.binary
+
+
+class Linear(nn.Module):
+    """A `Product` as a module of a model."""
+
+    def __init__(self, part: Any) -> None:
+        super().__init__()
+        self.product = Product(part)
+
+    def forward(self, input: torch.Tensor) -> torch.Tensor:
+        return self.product(input)
+
+
+class SideBySide:
+    """Projections of the same input that stay what they are, quantised ones say."""
+
+    def __init__(self, *parts: Any) -> None:
+        self._parts = parts
+        self.out_features = sum(part.out_features for part in parts)
+
+    def __call__(self, input: torch.Tensor) -> torch.Tensor:
+        outputs = [part(input) for part in self._parts]
+        return outputs[0] if len(outputs) == 1 else torch.cat(outputs, -1)
+
+    def added(self, input: torch.Tensor, to: torch.Tensor) -> torch.Tensor:
+        return to + self(input)
+
+
+def _joined(*parts: Any) -> Product | SideBySide:
+    return Product(*parts) if all(map(_is_plain, parts)) else SideBySide(*parts)
+
+
+def _is_plain(module: nn.Module) -> bool:
+    """Whether a module is a linear layer with its weights as they are."""
+    if type(module) is not nn.Linear and type(module).__name__ != "Conv1D":
+        return False
+    return type(module.weight.data) is torch.Tensor
+
+
+def _weight(part: Any) -> torch.Tensor:
+    """[out, in]; GPT-2 keeps its weights the other way round."""
+    weight: torch.Tensor = part.weight.detach()
+    return weight if isinstance(part, nn.Linear) else weight.t().contiguous()
+
+
+def _packed(weight: torch.Tensor) -> torch.Tensor | None:
+    """Weights in the order in which the processor's kernels read them, or None where they can't."""
+    kinds = (torch.float32, torch.bfloat16)
+    if weight.device.type != "cpu" or weight.dtype not in kinds:
+        return None
+    if not torch.backends.mkldnn.is_available():
+        return None
+    if weight.dtype is torch.bfloat16 and not torch.ops.mkldnn._is_mkldnn_bf16_supported():
+        return None
+    try:
+        packed: torch.Tensor = torch.ops.mkldnn._reorder_linear_weight(weight, 1)
+        torch.ops.mkldnn._linear_pointwise(weight[:1], packed, None, "none", [], "")
+    except (RuntimeError, NotImplementedError, AttributeError):
+        return None
+    return packed
+
+
+class Norm:
+    """Root mean square normalisation as one operation."""
+
+    __slots__ = ("_epsilon", "_shape", "_weight")
+
+    def __init__(self, norm: Any) -> None:
+        plus_one = type(norm).__name__.startswith("Gemma")  # whose weights count from 1
+        weight = norm.weight.detach()
+        self._weight = 1 + weight if plus_one else weight
+        self._epsilon = norm.eps if plus_one else norm.variance_epsilon
+        self._shape = tuple(weight.shape)
+
+    def __call__(self, input: torch.Tensor) -> torch.Tensor:
+        return torch.rms_norm(input, self._shape, self._weight, self._epsilon)
+
+
+_NORMS = ("input_layernorm", "post_attention_layernorm")
+_NORMS_AROUND = ("pre_feedforward_layernorm", "post_feedforward_layernorm")
+
+
+class DecoderLayer(nn.Module):
+    """A decoder layer of the Llama kind: normalise, attend, add; normalise, gated MLP, add.
+
+    With ``pre_feedforward_layernorm`` it is of the Gemma kind, which also normalises what it adds.
+    Is called as transformers calls its own.
+    """
+
+    def __init__(self, layer: Any) -> None:
+        super().__init__()
+        own, mlp = layer.self_attn, layer.mlp
+        self.attention_type = getattr(layer, "attention_type", None)
+        self.layer_idx = own.layer_idx
+        self.config = own.config
+        self.is_causal = True
+        self.head_dim = own.head_dim
+        self.scaling = own.scaling
+        self.num_key_value_groups = own.num_key_value_groups
+        self.sliding_window = getattr(own, "sliding_window", None) or _window(own)
+        self.use_rope = bool(getattr(own, "use_rope", True))
+        self.qkv = _joined(*_children(own, ("q_proj", "k_proj", "v_proj"), ("qkv_proj",)))
+        self.output: Product | SideBySide = _joined(own.o_proj)
+        self.gate_up = _joined(*_children(mlp, ("gate_proj", "up_proj"), ("gate_up_proj",)))
+        self.down = _joined(mlp.down_proj)
+        self.activation = getattr(mlp, "act_fn", None) or mlp.activation_fn
+        self.query_norm = Norm(own.q_norm) if hasattr(own, "q_norm") else None
+        self.key_norm = Norm(own.k_norm) if hasattr(own, "k_norm") else None
+        self.norms_around = hasattr(layer, _NORMS_AROUND[0])
+        for name in (*_NORMS, *(_NORMS_AROUND if self.norms_around else ())):
+            setattr(self, name, Norm(getattr(layer, name)))
+        self.key_heads = self.qkv.out_features // self.head_dim // (self.num_key_value_groups + 2)
+        self.query_heads = self.key_heads * self.num_key_value_groups
+
+    def forward(
+        self,
+        hidden_states: torch.Tensor,
+        attention_mask: Any = None,
+        position_embeddings: tuple[torch.Tensor, torch.Tensor] | None = None,
+        past_key_values: Any = None,
+        **options: Any,
+    ) -> torch.Tensor:
+        attended = self._attend(
+            self.input_layernorm(hidden_states),
+            attention_mask, position_embeddings, past_key_values, options,
+        )  # fmt: skip
+        if self.norms_around:
+            hidden = hidden_states + self.post_attention_layernorm(self.output(attended))
+            inner = self._gated(self.pre_feedforward_layernorm(hidden))
+            return hidden + self.post_feedforward_layernorm(self.down(inner))
+        hidden = self.output.added(attended, hidden_states)
+        inner = self._gated(self.post_attention_layernorm(hidden))
+        return self.down.added(inner, hidden)
+
+    def _gated(self, hidden: torch.Tensor) -> torch.Tensor:
+        gate, up = self.gate_up(hidden).chunk(2, -1)
+        product: torch.Tensor = self.activation(gate) * up
+        return product
+
+    def _attend(
+        self,
+        hidden: torch.Tensor,
+        mask: Any,
+        positions: tuple[torch.Tensor, torch.Tensor] | None,
+        past: Any,
+        options: dict[str, Any],
+    ) -> torch.Tensor:
+        queries, keys = self.query_heads, self.key_heads
+        product = self.qkv(hidden)
+        heads = product.view(product.shape[0], product.shape[1], queries + 2 * keys, self.head_dim)
+        turned, value = heads.split((queries + keys, keys), 2)
+        if self.query_norm is not None and self.key_norm is not None:
+            query, key = turned.split((queries, keys), 2)
+            turned = torch.cat((self.query_norm(query), self.key_norm(key)), 2)
+        if self.use_rope and positions is not None:
+            turned = _rotate(turned, *positions)
+        query, key = turned.split((queries, keys), 2)
+        step = attention.current()
+        if step is not None:
+            return step.attend(
+                self.layer_idx, query[0], key[0], value[0], self.scaling, self.sliding_window
+            ).unsqueeze(0)
+        return self._attend_alone(query, key, value, mask, past, options)
+
+    def _attend_alone(
+        self,
+        query: torch.Tensor,
+        key: torch.Tensor,
+        value: torch.Tensor,
+        mask: Any,
+        past: Any,
+        options: dict[str, Any],
+    ) -> torch.Tensor:
+        """In generate(): [sequences, tokens, heads, size]."""
+        query, key, value = (each.transpose(1, 2) for each in (query, key, value))
+        if past is not None:
+            key, value = past.update(key, value, self.layer_idx)
+        out, _ = attention._interface(
+            self, query, key, value, mask,
+            scaling=self.scaling, sliding_window=self.sliding_window, **options,
+        )  # fmt: skip
+        return out.flatten(2)
+
+
+def _window(own: Any) -> int | None:
+    """The window of attention where it is a setting of the whole model."""
+    if hasattr(own, "sliding_window"):
+        return None
+    return getattr(own.config, "sliding_window", None) if _windows_everywhere(own) else None
+
+
+def _windows_everywhere(own: Any) -> bool:
+    return own.config.model_type in ("mistral", "phi3")
+
+
+def _children(module: Any, *names: tuple[str, ...]) -> list[Any]:
+    found = next(each for each in names if all(hasattr(module, name) for name in each))
+    return [getattr(module, name) for name in found]
+
+
+def _rotate(heads: torch.Tensor, cos: torch.Tensor, sin: torch.Tensor) -> torch.Tensor:
+    """Rotary positions, as `Rotary` gives them, of [1, tokens, heads, size]."""
+    size = cos.shape[-1]
+    if size == heads.shape[-1]:
+        return torch.addcmul(heads * cos, heads.roll(size // 2, -1), sin)
+    turned, rest = heads[..., :size], heads[..., size:]
+    return torch.cat((torch.addcmul(turned * cos, turned.roll(size // 2, -1), sin), rest), -1)
+
+
+class Rotary(nn.Module):
+    """A model's rotary embedding for all heads, with the sign of the rotation in the sine."""
+
+    def __init__(self, rotary: nn.Module) -> None:
+        super().__init__()
+        self.rotary = rotary
+
+    def forward(self, *args: Any, **options: Any) -> tuple[torch.Tensor, torch.Tensor]:
+        cos, sin = self.rotary(*args, **options)
+        first, second = sin.chunk(2, -1)
+        return cos.unsqueeze(-2), torch.cat((-first, second), -1).unsqueeze(-2)
+
+
+_LAYERS = {
+    "LlamaDecoderLayer",
+    "SmolLM3DecoderLayer",
+    "Qwen2DecoderLayer",
+    "Qwen3DecoderLayer",
+    "MistralDecoderLayer",
+    "Phi3DecoderLayer",
+    "Gemma3DecoderLayer",
+}
+
+
+def optimise(model: Any) -> None:
+    """Replace what can be replaced, in place; the weights move along."""
+    inner = model.base_model
+    decoder_layers = getattr(inner, "layers", None)
+    if decoder_layers is not None and type(decoder_layers[0]).__name__ in _LAYERS:
+        inner.rotary_emb = Rotary(inner.rotary_emb)
+        for number, layer in enumerate(decoder_layers):
+            decoder_layers[number] = DecoderLayer(layer)
+    _replace_linears(model)
+
+
+def _replace_linears(module: nn.Module) -> None:
+    for name, child in module.named_children():
+        if _is_plain(child):
+            setattr(module, name, Linear(child))
+        else:
+            _replace_linears(child)

@@ -1,0 +1,189 @@
+"""Weights of linear layers in 8 bits.
+
+torchao chooses the numbers: one scale for each output, symmetric. On the CPU torch's own kernel
+multiplies by them, since torchao without a compiler widens a layer's weights for each token.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import nn
+from torch.nn import functional
+
+# The CPU's kernel reads each row of weights, of which this must divide the length, once for each
+# few rows of its input; beyond so many rows it is quicker to widen the weights once.
+_ALIGNMENT = 32
+_MOST_ROWS = 16
+# Numbers that are quantised at once, which bounds what doing so takes.
+_AT_ONCE = 1 << 20
+
+
+class Int8Linear(nn.Module):
+    """A linear layer with int8 weights. On the CPU it computes in bfloat16, whatever its input is.
+
+    Attributes:
+        quantized: int8 (out_features, in_features).
+        scale: (out_features,), what each output's weights are multiplied by.
+        bias: (out_features,) or None.
+        dtype: that of the layer which this one is made from.
+    """
+
+    def __init__(
+        self, quantized: torch.Tensor, scale: torch.Tensor, bias: Any, dtype: torch.dtype
+    ) -> None:
+        super().__init__()
+        self.out_features, self.in_features = quantized.shape
+        self.quantized = nn.Parameter(quantized, requires_grad=False)
+        self.scale = nn.Parameter(scale, requires_grad=False)
+        self.bias = bias
+        self.dtype = dtype
+        self._most = _MOST_ROWS * self.in_features
+
+    @property
+    def weight(self) -> torch.Tensor:
+        """The weights as numbers again, for models that look at them; made for each that asks."""
+        return (self.quantized * self.scale.to(self.dtype)[:, None]).to(self.dtype)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        """(…, in_features) → (…, out_features), of the input's dtype."""
+        if x.device.type == "cpu":
+            y = self._narrow(x if x.dtype == torch.bfloat16 else x.to(torch.bfloat16))
+            y = y if y.dtype == x.dtype else y.to(x.dtype)
+        else:
+            # Scaled first: sums of unscaled weights could overflow in float16.
+            y = functional.linear(x, self.weight.to(x.dtype))
+        return y if self.bias is None else y + self.bias.to(y.dtype)
+
+    def _narrow(self, x: torch.Tensor) -> torch.Tensor:
+        quantized = self.quantized
+        if 0 < x.numel() <= self._most and self.in_features % _ALIGNMENT == 0:
+            rows = x.reshape(-1, self.in_features).contiguous()
+            y = torch._weight_int8pack_mm(rows, quantized, self.scale)
+            return y.view(*x.shape[:-1], self.out_features)
+        return functional.linear(x, quantized.to(torch.bfloat16)) * self.scale
+
+    def extra_repr(self) -> str:
+        return f"{self.in_features}, {self.out_features}, bias={self.bias is not None}"
+
+
+@dataclass(frozen=True)
+class Sizes:
+    """What a quantised model takes, in bytes, and its largest linear layer before it is one."""
+
+    kept: int
+    largest: int
+
+
+def quantize(model: nn.Module, device: str) -> None:
+    """Put int8 layers in place of the linear ones, each made on the device, and free those.
+
+    Layers of other kinds stay where they are. A head that shares the embedding's weights gets its
+    own in 8 bits.
+    """
+    # Of layers that stand in several places one is made.
+    made: dict[nn.Module, Int8Linear] = {}
+    for parent, name, layer in list(_linears(model)):
+        if layer not in made:
+            made[layer] = _int8(layer, device)
+            layer.weight = None  # the model's lists of tied weights may still hold the layer
+        setattr(parent, name, made[layer])
+    for tensor in (*model.parameters(), *model.buffers()):
+        if tensor.device.type == "cpu" and tensor.dtype != torch.int8:
+            # It may be a view of the mapped file, all of which it would keep in memory.
+            tensor.data = tensor.data.clone()
+
+
+def sizes(model: nn.Module, device: str, width: int | None) -> Sizes:
+    """What a model, which may be without data, will take when it is quantised.
+
+    Args:
+        device: where its linear layers will be.
+        width: bytes of a number in other layers; None is as they are.
+    """
+    linears = {layer for _, _, layer in _linears(model)}
+    quantized = sum(_int8_bytes(layer, device, width) for layer in linears)
+    elsewhere = {
+        id(parameter): parameter
+        for module in model.modules()
+        if module not in linears
+        for parameter in (*module.parameters(recurse=False), *module.buffers(recurse=False))
+    }
+    other = sum(_bytes(each, width) for each in elsewhere.values())
+    largest = max((_bytes(layer.weight, width) for layer in linears), default=0)
+    return Sizes(other + quantized, largest)
+
+
+def _int8_bytes(layer: Any, device: str, width: int | None) -> int:
+    outputs, inputs = _matrix(layer).shape
+    scale = 2 if device == "cpu" else width or layer.weight.element_size()
+    bias = 0 if layer.bias is None else _bytes(layer.bias, width)
+    return int(outputs * (inputs + scale) + bias)
+
+
+def _bytes(tensor: torch.Tensor, width: int | None) -> int:
+    wide = width if width and tensor.is_floating_point() else tensor.element_size()
+    return int(tensor.numel() * wide)
+
+
+def _linears(model: nn.Module) -> Iterator[tuple[nn.Module, str, Any]]:
+    """The linear layers, with what holds each and under which name."""
+    for parent in model.modules():
+        for name, child in parent.named_children():
+            if _is_linear(child):
+                yield parent, name, child
+
+
+def _is_linear(module: nn.Module) -> bool:
+    """Subclasses of Linear may do more than multiply; GPT-2's layers lie on their side."""
+    return type(module) is nn.Linear or _is_transposed(module)
+
+
+def _is_transposed(module: nn.Module) -> bool:
+    from transformers.pytorch_utils import Conv1D
+
+    return type(module) is Conv1D
+
+
+def _matrix(layer: Any) -> torch.Tensor:
+    """The weights as (out_features, in_features)."""
+    weight: torch.Tensor = layer.weight.detach()
+    return weight.t() if _is_transposed(layer) else weight
+
+
+def _int8(layer: Any, device: str) -> Int8Linear:
+    matrix = _matrix(layer).to(device)
+    # As the kernel takes it, so that weights are rounded to multiples of just that.
+    dtype = torch.bfloat16 if matrix.device.type == "cpu" else matrix.dtype
+    rows = max(1, _AT_ONCE // matrix.shape[1])
+    parts = [_quantized(part.float(), dtype) for part in matrix.split(rows)]
+    weight, scale = (torch.cat(each) for each in zip(*parts, strict=True))
+    return Int8Linear(weight, scale, layer.bias, matrix.dtype)
+
+
+def _quantized(rows: torch.Tensor, dtype: torch.dtype) -> tuple[torch.Tensor, torch.Tensor]:
+    """Rows of weights in 8 bits, and the scale of each."""
+    from torchao.quantization import MappingType, choose_qparams_affine, quantize_affine
+
+    block = (1, rows.shape[1])
+    bounds = {"quant_min": -127, "quant_max": 127}
+    scale, zero = choose_qparams_affine(
+        rows, MappingType.SYMMETRIC, block, torch.int8, **bounds,
+        eps=torch.finfo(torch.float32).eps, scale_dtype=dtype, zero_point_dtype=torch.int8,
+    )  # fmt: skip
+    return quantize_affine(rows, block, scale.float(), zero, torch.int8, **bounds), scale.flatten()
+
+
+def silence() -> None:
+    """Keep what torchao says on its import off the screens of quiet threads.
+
+    transformers and peft import it wherever it is installed, for models of any kind.
+    """
+    from .quiet import _allows
+
+    for name in ("torchao", "torch.utils._pytree"):
+        logging.getLogger(name).addFilter(_allows)

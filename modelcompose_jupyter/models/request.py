@@ -1,0 +1,136 @@
+"""A request as an engine knows it, and how it ends."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Callable, Hashable
+from concurrent.futures import Future
+from dataclasses import dataclass, field
+from typing import Any
+
+from ..document.parameters import GenerationParameters
+from ..errors import ComposeError, ModelError
+from . import memory
+from .generation import Generation, GenerationResult, OnText, Place, Prompt
+from .loader import one_line
+from .settings import Settings, seed_of
+from .stream import Stream
+
+
+@dataclass(eq=False)
+class Request:
+    """What is asked, by whom, and where it stands.
+
+    ``owner`` is who asks: owners take turns. ``settings`` and ``stream`` are there once it runs.
+    """
+
+    prompt: Prompt
+    parameters: GenerationParameters
+    on_text: OnText | None
+    generation: Generation
+    place: Place
+    owner: Hashable
+    max_output_length: int | None
+    prompt_lookup: int = 0
+    cancelled: threading.Event = field(default_factory=threading.Event)
+    made: float = field(default_factory=time.monotonic)
+    started: float | None = None
+
+    @property
+    def rows(self) -> int:
+        """How many sequences it wants."""
+        return self.parameters.num_return_sequences or 1
+
+    def begin(self) -> None:
+        """Its turn has come."""
+        self.started = time.monotonic()
+        self.place.tell(0)
+
+
+Deliver = Callable[[Request, GenerationResult | ComposeError], None]
+"""Called once with what came of a request."""
+
+
+def result(
+    request: Request,
+    settings: Settings,
+    stream: Stream,
+    reasons: list[str],
+    usage: dict[str, int],
+    first_token: float | None,
+    facts: dict[str, Any],
+) -> GenerationResult:
+    """What came of a request that ran."""
+    ended = time.monotonic()
+    started = request.started or ended
+    return GenerationResult(
+        texts=stream.texts(),
+        finish_reasons=reasons,
+        usage={"prompt": len(settings.tokens), "reused": 0, **usage},
+        parameters=settings.parameters,
+        warnings=settings.warnings,
+        timings={
+            "queue": started - request.made,
+            "first_token": (first_token or ended) - request.made,
+            "total": ended - request.made,
+            "tokens_per_second": usage["generated"] / max(ended - started, 1e-9),
+        },
+        model=dict(facts),
+    )
+
+
+def never_ran(request: Request, facts: dict[str, Any], replies: bool) -> GenerationResult:
+    """What came of a request that was cancelled while it waited."""
+    asked = request.parameters
+    prompt = request.prompt if isinstance(request.prompt, str) else ""
+    text = "" if replies or asked.include_prompt is False else prompt
+    count = asked.num_return_sequences or 1
+    waited = time.monotonic() - request.made
+    return GenerationResult(
+        texts=[text] * count,
+        finish_reasons=["cancelled"] * count,
+        usage={"prompt": 0, "reused": 0, "generated": 0},
+        parameters={**asked.given(), "seed": seed_of(asked)},
+        warnings=[],
+        timings={"queue": waited, "first_token": waited, "total": waited, "tokens_per_second": 0.0},
+        model=dict(facts),
+    )
+
+
+def deliver(future: Future[GenerationResult], outcome: GenerationResult | ComposeError) -> None:
+    """End a request's future."""
+    if isinstance(outcome, ComposeError):
+        future.set_exception(bare(outcome))
+    else:
+        future.set_result(outcome)
+
+
+def bare(error: Any) -> Any:
+    """The error without the frames that raised it: they hold tensors, and callers keep errors."""
+    error.__context__ = error.__cause__ = None
+    return error.with_traceback(None)
+
+
+def explain(error: BaseException, facts: dict[str, Any]) -> ComposeError:
+    """What went wrong in a request, in words for who made it."""
+    if isinstance(error, ComposeError):
+        return error
+    if memory.is_out_of_memory(error):
+        return ModelError(
+            f"the run ran out of memory on {facts.get('device')}; the model goes on",
+            hint="Shorten the prompt, lower max_output_length, num_return_sequences or num_beams,"
+            " or unload other models.",
+            code="out_of_memory",
+        )
+    if isinstance(error, ArithmeticError):
+        return ModelError(
+            f"the run failed: {one_line(error)}",
+            hint="Set precision: float32 or bfloat16; float16 overflows with some models.",
+            code="run_failed",
+        )
+    return ModelError(
+        f"the run failed inside the model: {type(error).__name__}: {one_line(error)}",
+        hint="The model goes on; other prompts or parameters may work.",
+        code="run_failed",
+    )

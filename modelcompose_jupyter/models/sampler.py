@@ -1,0 +1,535 @@
+"""The next tokens of many sequences at once, each chosen as its own request asks.
+
+A row's token is what transformers' processors and `sampling.choose` give for it alone, over the
+whole vocabulary in its order: it depends on the row's scores, its `Sampling`, and the number drawn
+for (seed, sequence, position), never on the rows beside it.
+
+On a CPU rows with a top_k go a shorter way, over the candidates alone. It rounds otherwise in the
+last bits, so it knows how far off it can be; where that could change the token, the row goes the
+long way.
+"""
+
+from __future__ import annotations
+
+import copy
+import itertools
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Self
+
+import numpy as np
+import torch
+
+from .sampling import choose, draws, inverse
+
+if TYPE_CHECKING:
+    from transformers import GenerationConfig
+
+_AHEAD = 64
+"""How many of a row's numbers are drawn at once: making the generator costs most."""
+
+_SPARE = 32
+"""Candidates beyond top_k, for scores that are equal to the last of it."""
+
+_ULP = 2.0**-24
+"""Relative error of one rounding to float32."""
+
+_KNOWN = frozenset(
+    {
+        *("do_sample", "temperature", "top_k", "top_p", "min_p"),
+        *("repetition_penalty", "min_length", "min_new_tokens"),
+    }
+)
+_NO_MATTER = frozenset(
+    {
+        *("max_length", "max_new_tokens", "num_return_sequences"),
+        *("pad_token_id", "bos_token_id", "eos_token_id", "decoder_start_token_id"),
+        *("use_cache", "cache_implementation", "cache_config", "max_cache_len"),
+        *("compile_config", "disable_compile", "prefill_chunk_size", "continuous_batching_config"),
+        *("output_attentions", "output_hidden_states", "output_scores", "output_logits"),
+        *("return_dict_in_generate", "transformers_version"),
+        *("length_penalty", "early_stopping"),  # of beams
+    }
+)
+
+
+class NotFinite(ArithmeticError):
+    """The model's scores of some rows have no largest finite one.
+
+    ``rows`` are their places in the batch; ``tokens`` [rows] int64 are those of all rows, of use
+    for the others.
+    """
+
+    def __init__(self, rows: list[int], tokens: torch.Tensor) -> None:
+        super().__init__("the model's scores are not finite")
+        self.rows = rows
+        self.tokens = tokens
+
+
+@dataclass(frozen=True)
+class Sampling:
+    """What one request asks of the choice of tokens; the options are those of generate().
+
+    ``top_k`` is 0 and ``top_p`` 1.0 where they limit nothing.
+    """
+
+    do_sample: bool
+    temperature: float
+    top_k: int
+    top_p: float
+    min_p: float | None
+    repetition_penalty: float
+    min_new_tokens: int
+    min_length: int
+    stop_ids: frozenset[int]
+    seed: int
+
+    @classmethod
+    def of(cls, config: GenerationConfig, stop_ids: Iterable[int], seed: int) -> Self:
+        """As a config says; what it leaves open is off, so it is one that `merged` has filled.
+
+        In generate() min_new_tokens, where it is given, takes the place of min_length.
+        """
+        shortest = config.min_length if config.min_new_tokens is None else 0
+        return cls(
+            do_sample=bool(config.do_sample),
+            temperature=1.0 if config.temperature is None else config.temperature,
+            top_k=config.top_k or 0,
+            top_p=1.0 if config.top_p is None else config.top_p,
+            min_p=config.min_p,
+            repetition_penalty=config.repetition_penalty or 1.0,
+            min_new_tokens=config.min_new_tokens or 0,
+            min_length=shortest or 0,
+            stop_ids=frozenset(stop_ids),
+            seed=seed,
+        )
+
+
+def merged(model: Any, config: GenerationConfig) -> Any:
+    """The config that generate() uses: where this one is None, the model's, then the usual."""
+    whole: Any = copy.deepcopy(config)
+    whole.update(**model.generation_config.to_dict(), defaults_only=True)
+    whole.update(**_usual(model), defaults_only=True)
+    return whole
+
+
+def unsupported(model: Any, config: GenerationConfig) -> str | None:
+    """The name of an option that is in force and that the sampler does not know, if there is one.
+
+    An option counts as in force where it is not what generate() takes if nothing is said, so those
+    that transformers will add count too. For a model whose class has its own way to generate, it is
+    the name of that method.
+    """
+    from transformers import GenerationConfig, GenerationMixin
+
+    for name in ("generate", "_sample", "_get_logits_processor"):
+        if getattr(type(model), name) is not getattr(GenerationMixin, name):
+            return name
+    whole, usual = vars(merged(model, config)), _usual(model)
+    options: list[str] = [name for name in vars(GenerationConfig()) if not name.startswith("_")]
+    for name in options:
+        value = whole[name]
+        if name not in _KNOWN | _NO_MATTER and value is not None and value != usual.get(name):
+            return name
+    return None
+
+
+def _usual(model: Any) -> dict[str, Any]:
+    return dict(model.generation_config._get_default_generation_params())
+
+
+class Row:
+    """One sequence that waits for its next token.
+
+    ``position`` is how many tokens it has generated, ``prompt_length`` how many stood before them,
+    ``sequence`` which of the request's sequences it is.
+    """
+
+    __slots__ = ("_first", "_numbers", "_seen", "position", "prompt_length", "sampling", "sequence")
+
+    def __init__(self, sampling: Sampling, sequence: int, prompt: Sequence[int]) -> None:
+        self.sampling = sampling
+        self.sequence = sequence
+        self.prompt_length = len(prompt)
+        self.position = 0
+        self._seen = _Seen(prompt) if sampling.repetition_penalty != 1.0 else None
+        self._first = 0
+        self._numbers: list[float] = []
+
+    def add(self, token: int) -> None:
+        """Take the token that was chosen."""
+        self.position += 1
+        if self._seen is not None:
+            self._seen.add(token)
+
+    def after(self, tokens: Iterable[int]) -> Row:
+        """This row as it would be after further tokens; it stays as it is."""
+        row = copy.copy(self)
+        row._seen = copy.copy(self._seen)
+        for token in tokens:
+            row.add(token)
+        return row
+
+    @property
+    def number(self) -> float:
+        """The number in [0, 1) that chooses the next token, `sampling.draw`'s."""
+        ahead = self.position - self._first
+        if not 0 <= ahead < len(self._numbers):
+            ahead, self._first = 0, self.position
+            self._numbers = draws(self.sampling.seed, self.sequence, self._first, _AHEAD)
+        return self._numbers[ahead]
+
+    @property
+    def seen(self) -> torch.Tensor | None:
+        """The different tokens so far, int64 on the CPU; None where no penalty needs them."""
+        return None if self._seen is None else self._seen.ids
+
+    @property
+    def must_go_on(self) -> bool:
+        """Whether the sequence is too short to end with its next token."""
+        asked = self.sampling
+        length = self.prompt_length + self.position
+        return self.position < asked.min_new_tokens or length < asked.min_length
+
+
+class _Seen:
+    """Different tokens, in a tensor that has room for more."""
+
+    def __init__(self, tokens: Iterable[int]) -> None:
+        self._known = set(tokens)
+        self._buffer = torch.tensor([*self._known, *[0] * _AHEAD])
+
+    def __copy__(self) -> _Seen:
+        return _Seen(self._known)
+
+    def add(self, token: int) -> None:
+        if token in self._known:
+            return
+        if len(self._known) == len(self._buffer):
+            self._buffer = torch.cat([self._buffer, torch.zeros_like(self._buffer)])
+        self._buffer[len(self._known)] = token
+        self._known.add(token)
+
+    @property
+    def ids(self) -> torch.Tensor:
+        return self._buffer[: len(self._known)]
+
+
+class Sampler:
+    """Chooses the tokens of a step for a model with ``vocabulary`` output scores.
+
+    Of one thread. Scores are [rows, vocabulary] of any float type on ``device`` and stay as they
+    are; they are computed with in float32, as in generate(), and chosen from in float64.
+    """
+
+    def __init__(self, vocabulary: int, device: torch.device | str) -> None:
+        self._vocabulary = vocabulary
+        self._device = torch.device(device)
+        # MPS has no float64.
+        self._home = torch.device("cpu") if self._device.type == "mps" else self._device
+        self._asked: list[Sampling] = []
+        self._kept: list[_Part] = []
+
+    def choose(self, logits: torch.Tensor, rows: Sequence[Row]) -> torch.Tensor:
+        """The next token of each row, [rows] int64 on the device; waits for the device once.
+
+        Raises:
+            NotFinite: some rows have scores that are not finite; it has the others' tokens.
+        """
+        tokens, finite = self.pick(logits, rows)
+        if not finite.all():
+            raise NotFinite((~finite).nonzero().flatten().tolist(), tokens)
+        return tokens
+
+    @torch.no_grad()  # type: ignore[untyped-decorator]
+    def pick(self, logits: torch.Tensor, rows: Sequence[Row]) -> tuple[torch.Tensor, torch.Tensor]:
+        """The next token of each row, [rows] int64, and whether its scores are finite, [rows] bool.
+
+        Where they are not the token is 0. On a GPU it waits for nothing.
+        """
+        scores = self._before_warping(logits, rows)
+        parts = self._parts(rows)
+        if len(parts) == 1:
+            tokens, finite = self._pick(parts[0], scores, rows)
+        else:
+            tokens = torch.empty(len(rows), dtype=torch.int64, device=self._home)
+            finite = torch.empty(len(rows), dtype=torch.bool, device=self._home)
+            for part in parts:
+                theirs = [rows[place] for place in part.places]
+                tokens[part.index], finite[part.index] = self._pick(
+                    part, scores[part.index], theirs
+                )
+        return tokens.where(finite, 0).to(self._device), finite.to(self._device)
+
+    @torch.no_grad()  # type: ignore[untyped-decorator]
+    def processed(self, logits: torch.Tensor, rows: Sequence[Row]) -> torch.Tensor:
+        """The scores that the choice is made from, [rows, vocabulary] float32: transformers' own.
+
+        Where top_p ends among equal scores, those of the highest tokens stay.
+        """
+        scores = self._before_warping(logits, rows)
+        result = torch.empty_like(scores)
+        for part in self._parts(rows):
+            theirs = scores[part.index]
+            result[part.index] = theirs if part.greedy else part.warp(theirs)
+        return result.to(self._device)
+
+    def probabilities(self, logits: torch.Tensor, rows: Sequence[Row]) -> torch.Tensor:
+        """The probability of each token to be chosen, [rows, vocabulary] float32.
+
+        Without sampling it is 1 for the token that `choose` gives.
+        """
+        scores = self.processed(logits, rows)
+        result = scores.softmax(-1)
+        for part in self._parts(rows):
+            if part.greedy:
+                index = part.index.to(scores.device, non_blocking=True)
+                best = scores[index].argmax(-1, keepdim=True)
+                result[index] = torch.zeros_like(result[index]).scatter(1, best, 1.0)
+        return result
+
+    def _before_warping(self, logits: torch.Tensor, rows: Sequence[Row]) -> torch.Tensor:
+        """Scores in float32 with what holds without sampling too; a copy where that changes any."""
+        if logits.shape != (len(rows), self._vocabulary):
+            raise ValueError(f"scores {tuple(logits.shape)} of {len(rows)} rows")
+        scores = logits.to(self._home, torch.float32)
+        seen = [(place, row.seen) for place, row in enumerate(rows) if row.seen is not None]
+        going_on = [place for place, row in enumerate(rows) if row.must_go_on]
+        if not (seen or going_on):
+            return scores
+        scores = scores.clone() if scores.data_ptr() == logits.data_ptr() else scores
+        if seen:
+            self._penalise(scores, rows, seen)
+        self._forbid_stops(scores, rows, going_on)
+        return scores
+
+    def _penalise(
+        self, scores: torch.Tensor, rows: Sequence[Row], seen: list[tuple[int, torch.Tensor]]
+    ) -> None:
+        known = [(place, ids[ids < self._vocabulary]) for place, ids in seen]
+        counts = torch.tensor([len(ids) for _, ids in known])
+        penalties = torch.tensor([rows[place].sampling.repetition_penalty for place, _ in known])
+        places = torch.tensor([place for place, _ in known])
+        row = self._send(places.repeat_interleave(counts))
+        penalty = self._send(penalties.repeat_interleave(counts))
+        token = self._send(torch.cat([ids for _, ids in known]))
+        score = scores[row, token]
+        scores[row, token] = torch.where(score < 0, score * penalty, score / penalty)
+
+    def _forbid_stops(
+        self, scores: torch.Tensor, rows: Sequence[Row], places: Iterable[int]
+    ) -> None:
+        pairs = [
+            (place, stop)
+            for place in places
+            for stop in rows[place].sampling.stop_ids
+            if stop < self._vocabulary
+        ]
+        if pairs:
+            row, token = self._send(torch.tensor(pairs)).unbind(1)
+            scores.index_put_((row, token), scores.new_full((), -torch.inf))
+
+    def _send(self, tensor: torch.Tensor) -> torch.Tensor:
+        return tensor.to(self._home, non_blocking=True)
+
+    def _parts(self, rows: Sequence[Row]) -> list[_Part]:
+        """The rows by what is to be done with them; kept, since steps follow with the same rows."""
+        asked = [row.sampling for row in rows]
+        same = len(asked) == len(self._asked)
+        if not same or any(a is not b for a, b in zip(asked, self._asked, strict=True)):
+            self._asked, self._kept = asked, _parts(asked, self._vocabulary, self._home)
+        return self._kept
+
+    def _pick(
+        self, part: _Part, scores: torch.Tensor, rows: Sequence[Row]
+    ) -> tuple[torch.Tensor, torch.Tensor]:
+        if part.greedy:
+            highest, tokens = scores.max(-1)
+            return tokens, highest.isfinite()
+        numbers = [row.number for row in rows]
+        if part.short:
+            return self._pick_short(part, scores, numbers)
+        return _pick_long(part, scores, numbers)
+
+    def _pick_short(
+        self, part: _Part, scores: torch.Tensor, numbers: list[float]
+    ) -> tuple[torch.Tensor, torch.Tensor]:
+        tokens, finite, doubtful = _pick_among_candidates(part, scores, numbers)
+        again = (doubtful & finite).nonzero().flatten()
+        if len(again):
+            places = again.tolist()
+            asked = [part.asked[place] for place in places]
+            for rest in _parts(asked, self._vocabulary, self._home, shorten=False):
+                at = again[rest.index]
+                theirs = [numbers[place] for place in at.tolist()]
+                tokens[at], finite[at] = _pick_long(rest, scores[at], theirs)
+        return tokens, finite
+
+
+def _pick_long(
+    part: _Part, scores: torch.Tensor, numbers: list[float]
+) -> tuple[torch.Tensor, torch.Tensor]:
+    probabilities = part.warp(scores).softmax(-1)
+    tokens = choose(probabilities, numbers).squeeze(1)
+    return tokens, probabilities.amax(-1).isfinite()
+
+
+def _pick_among_candidates(
+    part: _Part, scores: torch.Tensor, numbers: list[float]
+) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+    """Tokens, whether the scores are finite, and whether the long way might choose otherwise."""
+    width = min(part.most + _SPARE, scores.shape[-1])
+    highest, tokens = scores.topk(width)
+    highest = highest / part.temperature
+    finite = highest[:, 0].isfinite()
+    last = highest.gather(1, part.top_k - 1)
+    doubt = _Doubt(width)
+    if width < scores.shape[-1]:
+        doubt.add(highest[:, -1:] >= last)  # one as high may have been left out
+    tokens, order = tokens.sort(-1)
+    kept = highest.masked_fill_(highest < last, -torch.inf).gather(1, order)
+    kept = part.warp_limited(kept, doubt)
+    sums, targets = inverse(kept.softmax(-1), numbers)
+    doubt.near(sums, targets, 16 * _ULP * sums[:, -1:])
+    chosen = torch.searchsorted(sums, targets, right=True).clamp_(max=width - 1)
+    return tokens.gather(1, chosen).squeeze(1), finite, doubt.rows
+
+
+class _Doubt:
+    """Rows where a comparison was so close that rounding otherwise could turn it."""
+
+    def __init__(self, width: int) -> None:
+        self.sum_error = (2 * width + 16) * _ULP
+        """How far two float32 sums of ``width`` shares of 1 can differ, whatever their order."""
+        self.rows: Any = False
+
+    def near(self, values: torch.Tensor, bound: torch.Tensor, error: torch.Tensor | float) -> None:
+        """Values [rows, n] are compared with the row's bound [rows, 1]."""
+        self.add((values - bound).abs() <= error)
+
+    def add(self, doubtful: torch.Tensor) -> None:
+        self.rows = doubtful.any(-1) | self.rows
+
+
+@dataclass(frozen=True, eq=False)
+class _Part:
+    """Rows of a batch with which the same is to be done; their values as columns [rows, 1]."""
+
+    places: list[int]
+    index: torch.Tensor
+    asked: list[Sampling]
+    greedy: bool
+    short: bool
+    most: int
+    temperature: torch.Tensor
+    top_k: torch.Tensor
+    top_p_rest: torch.Tensor | None
+    min_p: torch.Tensor | None
+
+    def warp(self, scores: torch.Tensor) -> torch.Tensor:
+        """What sampling does to scores [rows, vocabulary], in transformers' order."""
+        scores = scores / self.temperature
+        if self.most:
+            last = scores.topk(self.most).values.gather(1, self.top_k - 1)
+            scores = scores.masked_fill(scores < last, -torch.inf)
+        return self.warp_limited(scores)
+
+    def warp_limited(self, scores: torch.Tensor, doubt: _Doubt | None = None) -> torch.Tensor:
+        """What comes after top_k, for any part of the vocabulary that has all that is left."""
+        if self.top_p_rest is not None:
+            scores = _within_top_p(scores, self.top_p_rest, doubt)
+        if self.min_p is not None:
+            scores = _above_min_p(scores, self.min_p, doubt)
+        return scores
+
+
+def _within_top_p(scores: torch.Tensor, rest: torch.Tensor, doubt: _Doubt | None) -> torch.Tensor:
+    """Without the lowest scores, whose probabilities sum up to ``rest`` (1 - top_p) at most.
+
+    Of equal scores, those of lower tokens go first. Only the values are sorted: that is much faster
+    than to sort them with their tokens.
+    """
+    ascending = _sorted(scores)
+    sums = ascending.softmax(-1).cumsum(-1)
+    if doubt is not None:
+        doubt.near(sums, rest, doubt.sum_error)
+    removed = (sums <= rest).sum(-1, keepdim=True).clamp_(max=scores.shape[-1] - 1)
+    edge = ascending.gather(1, removed)
+    equal_removed = removed - (ascending < edge).sum(-1, keepdim=True)
+    equal = scores == edge
+    out = (scores < edge) | (equal & (equal.cumsum(-1) <= equal_removed))
+    return scores.masked_fill(out, -torch.inf)
+
+
+def _sorted(scores: torch.Tensor) -> torch.Tensor:
+    if scores.device.type != "cpu":
+        return scores.sort(-1).values
+    return torch.from_numpy(np.sort(scores.numpy(), axis=-1))
+
+
+def _above_min_p(scores: torch.Tensor, min_p: torch.Tensor, doubt: _Doubt | None) -> torch.Tensor:
+    probabilities = scores.softmax(-1)
+    least = min_p * probabilities.amax(-1, keepdim=True)
+    if doubt is not None:
+        doubt.near(probabilities, least, 16 * _ULP * least)
+    return scores.masked_fill(probabilities < least, -torch.inf)
+
+
+def _parts(
+    asked: list[Sampling], vocabulary: int, device: torch.device, shorten: bool = True
+) -> list[_Part]:
+    """Rows in parts, so that none does what only others need.
+
+    Short parts are the exception: over few candidates it costs less to do all for all at once. A
+    CPU goes the long way with a row at a time, which then stays in its cache.
+    """
+    cpu = device.type == "cpu"
+
+    def kind(place: int) -> tuple[int, ...]:
+        each = asked[place]
+        if not each.do_sample:
+            return (True, False)
+        if cpu and shorten and each.top_k > 0 and 4 * each.top_k <= vocabulary:
+            return (False, True)
+        if cpu:
+            return (False, False, place)
+        return (False, False, each.top_k > 0, each.top_p < 1.0, bool(each.min_p))
+
+    groups = itertools.groupby(sorted(range(len(asked)), key=kind), key=kind)
+    return [
+        _part(list(places), asked, vocabulary, device, greedy=bool(greedy), short=bool(short))
+        for (greedy, short, *_), places in groups
+    ]
+
+
+def _part(
+    places: list[int],
+    asked: list[Sampling],
+    vocabulary: int,
+    device: torch.device,
+    *,
+    greedy: bool,
+    short: bool,
+) -> _Part:
+    def column(values: list[float], kind: torch.dtype = torch.float32) -> torch.Tensor:
+        return torch.tensor(values, dtype=kind).unsqueeze(1).to(device, non_blocking=True)
+
+    mine = [asked[place] for place in places]
+    limits = [min(each.top_k, vocabulary) for each in mine]
+    top_p = any(each.top_p < 1.0 for each in mine)
+    min_p = any(each.min_p for each in mine)
+    return _Part(
+        places=places,
+        index=torch.tensor(places).to(device, non_blocking=True),
+        asked=mine,
+        greedy=greedy,
+        short=short,
+        most=max(limits),
+        temperature=column([each.temperature for each in mine]),
+        top_k=column(list(limits), torch.int64),
+        # No sum is below -1, so that is no limit.
+        top_p_rest=column([1 - each.top_p if each.top_p < 1.0 else -1.0 for each in mine])
+        if top_p
+        else None,
+        min_p=column([each.min_p or 0.0 for each in mine]) if min_p else None,
+    )

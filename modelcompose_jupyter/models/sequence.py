@@ -1,0 +1,136 @@
+"""One text that is being generated in steps."""
+
+from __future__ import annotations
+
+import time
+from typing import Any
+
+import numpy as np
+
+from .detokenizer import Detokenizer
+from .kv_cache import Slot
+from .loader import LoadedModel
+from .patience import Patience
+from .request import Request, result
+from .sampler import Row, Sampling, merged
+from .settings import Settings
+from .stream import Stream
+
+
+class Sequence:
+    """One of a request's texts.
+
+    Attributes:
+        tokens: those of the prompt and those generated.
+        prompt: the tokens of the prompt.
+        slot: where its keys and values are, of the first ``slot.length`` tokens; None while it
+            waits.
+        reason: why it ended, or None.
+    """
+
+    def __init__(self, job: Job, number: int, row: Row, detokenizer: Detokenizer) -> None:
+        self.job = job
+        self.number = number
+        self.row = row
+        self.detokenizer = detokenizer
+        self.prompt = job.prompt
+        self.tokens = list(job.settings.tokens)
+        self.slot: Slot | None = None
+        self.reason: str | None = None
+        self.patience = Patience()
+
+    @property
+    def age(self) -> tuple[float, int]:
+        """Smaller for those that came first."""
+        return self.job.request.made, self.number
+
+    @property
+    def behind(self) -> int:
+        """How many tokens have no keys and values yet; the last one never has."""
+        return len(self.tokens) - self.done
+
+    @property
+    def left(self) -> int:
+        """How many tokens it may still generate."""
+        return self.job.settings.max_new - self.row.position
+
+    @property
+    def done(self) -> int:
+        """How many tokens have keys and values."""
+        return 0 if self.slot is None else self.slot.length
+
+    @property
+    def known(self) -> np.ndarray:
+        """The tokens whose keys and values others may have: the last one tells the next."""
+        return np.array(self.tokens[:-1])
+
+    def take(self, token: int) -> None:
+        """The next token: text that is certain goes out, and the sequence may end."""
+        self.tokens.append(token)
+        self.row.add(token)
+        self.job.show(self.number, self.detokenizer.push(token))
+        if token in self.job.stop_ids:
+            self.reason = "eos"
+        elif self.detokenizer.stopped:
+            self.reason = "stop"
+        elif self.row.position >= self.job.settings.max_new:
+            self.reason = "length"
+        if self.reason is not None:
+            self.finish(self.reason)
+
+    def finish(self, reason: str) -> None:
+        """Show the text as it is at the end."""
+        self.reason = reason
+        self.job.show(self.number, self.detokenizer.finish())
+        if self.detokenizer.stopped and reason == "length":
+            self.reason = "stop"
+
+
+class Job:
+    """A request in the batch, and its sequences."""
+
+    def __init__(self, loaded: LoadedModel, request: Request, settings: Settings) -> None:
+        self.request = request
+        self.settings = settings
+        self.prompt = np.array(settings.tokens)
+        self.stop_ids = loaded.stop_ids
+        self.reused: int | None = None
+        self._stream = Stream(settings, request.on_text)
+        self._first_token: float | None = None
+        config = merged(loaded.model, settings.config)
+        sampling = Sampling.of(config, self.stop_ids, settings.seed)
+        self.sequences = [
+            Sequence(
+                self,
+                number,
+                Row(sampling, number, settings.tokens),
+                Detokenizer(loaded.decode, settings.tokens, settings.stops),
+            )
+            for number in range(settings.sequences)
+        ]
+
+    def show(self, number: int, text: str) -> None:
+        """The completion of a sequence so far."""
+        if self._first_token is None:
+            self._first_token = time.monotonic()
+        self._stream.show(number, text)
+
+    @property
+    def ended(self) -> bool:
+        """Whether all its sequences have."""
+        return all(sequence.reason is not None for sequence in self.sequences)
+
+    def result(self, facts: dict[str, Any]) -> Any:
+        """What came of it."""
+        reasons = [sequence.reason or "cancelled" for sequence in self.sequences]
+        usage = {
+            "reused": self.reused or 0,
+            "generated": sum(each.row.position for each in self.sequences),
+        }
+        guessed = sum(each.patience.guessed for each in self.sequences)
+        if guessed:
+            came_true = sum(each.patience.came_true for each in self.sequences)
+            usage |= {"guessed": guessed, "came_true": came_true}
+        return result(
+            self.request, self.settings, self._stream, reasons, usage, self._first_token, facts
+        )

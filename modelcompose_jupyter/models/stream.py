@@ -1,0 +1,45 @@
+"""The text of a request's sequences as the caller sees it."""
+
+from __future__ import annotations
+
+from .generation import OnText
+from .settings import Settings
+
+
+class Stream:
+    """The text of each sequence as the caller sees it; tells the caller what changes."""
+
+    def __init__(self, settings: Settings, on_text: OnText | None) -> None:
+        self._on_text = on_text
+        self._warnings = settings.warnings
+        self._prompt = settings.prompt if settings.include_prompt else ""
+        self._shown = [""] * settings.sequences
+        for sequence in range(settings.sequences) if self._prompt else ():
+            self._tell(sequence, 0, self._prompt)
+
+    def show(self, sequence: int, text: str) -> None:
+        """Make this the completion of a sequence; only the difference is told."""
+        shown = self._shown[sequence]
+        if text == shown:
+            return
+        same = len(shown) if text.startswith(shown) else _common(shown, text)
+        self._shown[sequence] = text
+        self._tell(sequence, len(self._prompt) + same, text[same:])
+
+    def texts(self) -> list[str]:
+        """The whole texts."""
+        return [self._prompt + shown for shown in self._shown]
+
+    def _tell(self, sequence: int, offset: int, text: str) -> None:
+        if self._on_text is None:
+            return
+        try:
+            self._on_text(sequence, offset, text)
+        except Exception as error:
+            self._on_text = None
+            self._warnings.append(f"the text was not streamed to its end: on_text raised {error!r}")
+
+
+def _common(first: str, second: str) -> int:
+    pairs = enumerate(zip(first, second, strict=False))
+    return next((i for i, (a, b) in pairs if a != b), min(len(first), len(second)))

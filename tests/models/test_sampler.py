@@ -1,0 +1,579 @@
+"""The sampler: equal to transformers, the same for a row alone and among others, and fair.
+
+The reference is what generate() does with one row: the processors that the model makes of a config,
+then the choice over the whole vocabulary.
+"""
+
+from __future__ import annotations
+
+import itertools
+from dataclasses import replace
+from typing import Any
+
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from standins import tiny_models
+from torch.overrides import TorchFunctionMode
+from transformers import GenerationConfig, StoppingCriteriaList
+
+from modelcompose_jupyter.models.sampler import (
+    NotFinite,
+    Row,
+    Sampler,
+    Sampling,
+    _Doubt,
+    _within_top_p,
+    merged,
+    unsupported,
+)
+from modelcompose_jupyter.models.sampling import SeededDraws, choose, draw, draws
+
+STOPS = (2, 5)
+DEFAULT = Sampling(
+    do_sample=True,
+    temperature=0.7,
+    top_k=50,
+    top_p=0.9,
+    min_p=None,
+    repetition_penalty=1.0,
+    min_new_tokens=0,
+    min_length=0,
+    stop_ids=frozenset(STOPS),
+    seed=11,
+)
+GREEDY = replace(DEFAULT, do_sample=False)
+MIXED = [
+    DEFAULT,
+    GREEDY,
+    replace(DEFAULT, top_k=0),
+    replace(DEFAULT, top_k=0, top_p=1.0, temperature=1.3),
+    replace(DEFAULT, top_k=7, min_p=0.1),
+    replace(DEFAULT, top_k=5, top_p=1.0, repetition_penalty=1.3),
+    replace(GREEDY, repetition_penalty=1.7, min_new_tokens=9),
+    replace(DEFAULT, top_k=0, min_p=0.02, top_p=0.5, min_length=500),
+    replace(DEFAULT, top_k=10_000),
+]
+OPTIONS = ("do_sample", "temperature", "top_k", "top_p", "min_p", "repetition_penalty")
+
+
+class StableSort(TorchFunctionMode):
+    """Equal scores by their place: what `torch.sort` leaves open, generate() with a seed not."""
+
+    def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        options = {**(kwargs or {}), "stable": True} if func is torch.sort else (kwargs or {})
+        return func(*args, **options)
+
+
+@pytest.fixture(scope="module")
+def model() -> Any:
+    return tiny_models.make("llama")
+
+
+def config_of(sampling: Sampling) -> GenerationConfig:
+    options = {name: getattr(sampling, name) for name in OPTIONS}
+    lengths = {name: getattr(sampling, name) or None for name in ("min_new_tokens", "min_length")}
+    return GenerationConfig(**options, **lengths, eos_token_id=sorted(sampling.stop_ids))
+
+
+def reference(model: Any, scores: torch.Tensor, sampling: Sampling, tokens: list[int], new: int):
+    """A row's scores [vocabulary] after transformers' processors; ``new`` tokens are generated."""
+    config = merged(model, config_of(sampling))
+    model._prepare_special_tokens(config, True, device="cpu")
+    ids = torch.tensor([tokens])
+    processors = model._get_logits_processor(
+        config,
+        input_ids_seq_length=len(tokens) - new,
+        device="cpu",
+        model_kwargs={"attention_mask": torch.ones_like(ids)},
+    )
+    with StableSort():
+        return processors(ids, scores.unsqueeze(0).to(torch.float32, copy=True))[0]
+
+
+def row_of(sampling: Sampling, tokens: list[int], new: int, sequence: int = 0) -> Row:
+    """A row with these tokens, the last ``new`` of them generated."""
+    row = Row(sampling, sequence, tokens[: len(tokens) - new])
+    for token in tokens[len(tokens) - new :]:
+        row.add(token)
+    return row
+
+
+def expected_token(scores: torch.Tensor, row: Row) -> int:
+    """The token for processed scores [vocabulary], over the whole vocabulary in its order."""
+    if not row.sampling.do_sample:
+        return int(scores.argmax())
+    number = draw(row.sampling.seed, row.sequence, row.position)
+    return int(choose(scores.softmax(-1).unsqueeze(0), [number]))
+
+
+def some_scores(rows: int, vocabulary: int, seed: int, step: float = 0.0) -> torch.Tensor:
+    """Scores about as spread as a model's; ``step`` makes them multiples of it, many equal."""
+    scores = 3 * torch.randn(rows, vocabulary, generator=torch.Generator().manual_seed(seed))
+    return (scores / step).round() * step if step else scores
+
+
+samplings = st.builds(
+    Sampling,
+    do_sample=st.sampled_from([True, True, True, False]),
+    temperature=st.sampled_from([0.1, 0.7, 1.0, 1.3]) | st.floats(0.05, 5),
+    top_k=st.sampled_from([0, 1, 2, 5, 50, 10_000]),
+    top_p=st.sampled_from([0.0, 0.25, 0.5, 0.9, 1.0]) | st.floats(0, 1),
+    min_p=st.sampled_from([None, None, 0.0, 0.05, 0.5, 1.0]) | st.floats(0, 1),
+    repetition_penalty=st.sampled_from([1.0, 1.0, 0.8, 1.1, 2.0]),
+    min_new_tokens=st.integers(0, 3),
+    min_length=st.integers(0, 8),
+    stop_ids=st.frozensets(st.integers(0, 12), max_size=2).map(frozenset),
+    seed=st.integers(0, 2**63 - 1),
+)
+score = st.one_of(
+    st.sampled_from([0.0, 1.0, -1.0, 2.5, -float("inf")]), st.floats(-30, 30, width=32)
+)
+
+
+@st.composite
+def batches(draw_: Any) -> tuple[torch.Tensor, list[Sampling], list[tuple[list[int], int]]]:
+    """Scores [rows, vocabulary] with ties and -inf, and each row's settings and tokens."""
+    vocabulary = draw_(st.integers(1, 40) | st.integers(40, 300))
+    rows = draw_(st.integers(1, 4))
+    if draw_(st.booleans()) and vocabulary < 40:
+        values = [
+            draw_(st.lists(score, min_size=vocabulary, max_size=vocabulary)) for _ in range(rows)
+        ]
+        scores = torch.tensor(values)
+    else:
+        step = draw_(st.sampled_from([0.0, 0.0625, 1.0, 4.0]))
+        scores = some_scores(rows, vocabulary, draw_(st.integers(0, 10**6)), step)
+    tokens = st.lists(st.integers(0, vocabulary + 3), min_size=1, max_size=8)
+    histories = [draw_(tokens) for _ in range(rows)]
+    pasts = [(each, draw_(st.integers(0, len(each) - 1))) for each in histories]
+    return scores, [draw_(samplings) for _ in range(rows)], pasts
+
+
+@settings(max_examples=300, deadline=None)
+@given(batches())
+def test_scores_are_those_of_transformers_processors(batch: Any) -> None:
+    scores, asked, pasts = batch
+    model = _shared_model()
+    rows = [row_of(each, *past) for each, past in zip(asked, pasts, strict=True)]
+    processed = Sampler(scores.shape[1], "cpu").processed(scores, rows)
+    for place, (each, past) in enumerate(zip(asked, pasts, strict=True)):
+        assert torch.equal(processed[place], reference(model, scores[place], each, *past))
+
+
+@settings(max_examples=300, deadline=None)
+@given(batches(), st.integers(0, 5))
+def test_tokens_are_chosen_from_those_scores(batch: Any, sequence: int) -> None:
+    scores, asked, pasts = batch
+    rows = [row_of(each, *past, sequence) for each, past in zip(asked, pasts, strict=True)]
+    sampler = Sampler(scores.shape[1], "cpu")
+    processed = sampler.processed(scores, rows)
+    tokens, finite = sampler.pick(scores, rows)
+    assert finite.tolist() == processed.amax(-1).isfinite().tolist()
+    for row, theirs, token, fine in zip(rows, processed, tokens.tolist(), finite, strict=True):
+        assert token == (expected_token(theirs, row) if fine else 0)
+
+
+_MODELS: list[Any] = []
+
+
+def _shared_model() -> Any:
+    if not _MODELS:
+        _MODELS.append(tiny_models.make("llama"))
+    return _MODELS[0]
+
+
+@pytest.mark.parametrize("step", [0.0, 0.0625, 0.5])
+def test_the_short_way_ends_where_the_long_one_does(model: Any, step: float) -> None:
+    """Scores of a real size; with steps there are equal ones at the ends of top_k and top_p."""
+    rows = [Row(replace(DEFAULT, seed=seed), 0, [1]) for seed in range(40)]
+    sampler = Sampler(5000, "cpu")
+    for position in range(5):
+        scores = some_scores(len(rows), 5000, position, step)
+        tokens = sampler.choose(scores, rows).tolist()
+        for row, theirs, token in zip(rows, scores, tokens, strict=True):
+            processed = reference(model, theirs, row.sampling, [1, *[0] * position], position)
+            assert token == expected_token(processed, row)
+            row.add(token)
+
+
+def same_as_alone(asked: list[Sampling], scores: torch.Tensor) -> bool:
+    """Whether each row gets the token that its processed scores give over the whole vocabulary."""
+    rows = [Row(each, place, [1]) for place, each in enumerate(asked)]
+    sampler = Sampler(scores.shape[1], "cpu")
+    tokens, processed = sampler.choose(scores, rows).tolist(), sampler.processed(scores, rows)
+    return tokens == [expected_token(*each) for each in zip(processed, rows, strict=True)]
+
+
+def test_as_many_equal_scores_as_there_are_may_be_the_last_of_top_k() -> None:
+    asked = [replace(DEFAULT, top_k=5, top_p=1.0, seed=seed) for seed in range(50)]
+    assert same_as_alone(asked, torch.zeros(50, 400))
+
+
+# Next, comparisons as close as they can be: sums over a few candidates round otherwise than those
+# over the vocabulary, which would turn some of them.
+
+
+def test_top_p_that_ends_where_rounding_decides() -> None:
+    for seed in range(20):
+        scores = some_scores(1, 405, seed)[0]
+        kept = torch.where(scores < scores.topk(50).values[-1], -torch.inf, scores)
+        sums = kept.sort(stable=True).values.softmax(-1).cumsum(-1)
+        rests = [float(sums[place]) for place in range(-45, -5)]
+        asked = [replace(DEFAULT, temperature=1.0, top_p=1 - rest, seed=seed) for rest in rests]
+        assert same_as_alone(asked, scores.expand(len(asked), -1))
+
+
+def test_what_is_closer_to_top_p_than_sums_are_exact_is_doubtful() -> None:
+    scores = torch.tensor([0.4, 0.3, 0.2, 0.1]).log().expand(4, 4)
+    rests = torch.tensor([[0.3 + 3e-7], [0.3 - 3e-7], [0.3 + 1e-4], [-1.0]])
+    doubt = _Doubt(4)
+    left = _within_top_p(scores, rests, doubt).isfinite().sum(-1)
+    assert doubt.rows.tolist() == [True, True, False, False]
+    assert left.tolist() == [2, 3, 2, 4]
+
+
+def test_min_p_that_ends_where_rounding_decides() -> None:
+    for seed in range(20):
+        scores = some_scores(1, 405, seed)[0] / 3
+        kept = torch.where(scores < scores.topk(50).values[-1], -torch.inf, scores).softmax(-1)
+        least = (kept[kept > 0] / kept.max()).tolist()
+        asked = [
+            replace(DEFAULT, temperature=1.0, top_p=1.0, min_p=each, seed=seed) for each in least
+        ]
+        assert same_as_alone(asked, scores.expand(len(asked), -1))
+
+
+def test_a_number_that_points_where_rounding_decides() -> None:
+    """Seeds with which it would turn on at least one kind of processor; it does with few."""
+    for seed, top_k in ((357, 20), (372, 20), (105, 50), (215, 50), (390, 50), (134, 100)):
+        asked = replace(DEFAULT, temperature=1.0, top_p=1.0, top_k=top_k, seed=seed)
+        scores = some_scores(1, 405, seed)[0]
+        highest = scores.topk(top_k)
+        first = int(highest.indices.min())
+        # The score with which the first token's share is the number.
+        share = Row(asked, 0, [1]).number
+        others = highest.values.double().exp().sum() - scores[first].double().exp()
+        score = (others * share / (1 - share)).log().float()
+        batch = scores.repeat(16, 1)
+        batch[:, first] = score * (1 + (torch.arange(16) - 8) * 2.0**-23)
+        rows = [Row(asked, 0, [1]) for _ in batch]
+        sampler = Sampler(405, "cpu")
+        processed = sampler.processed(batch, rows)
+        expected = [expected_token(*each) for each in zip(processed, rows, strict=True)]
+        assert 0 < expected.count(first) < 16
+        assert sampler.choose(batch, rows).tolist() == expected
+
+
+def test_rows_without_top_p_lose_nothing_to_those_with_it(model: Any) -> None:
+    scores = torch.full((2, 400), -1000.0)
+    scores[:, [7, 8, 9]] = torch.tensor([10.0, -500.0, -600.0])
+    rows = [Row(replace(DEFAULT, top_k=3, top_p=top_p), 0, [1]) for top_p in (1.0, 0.5)]
+    processed = Sampler(400, "cpu").processed(scores, rows)
+    for mine, theirs, row in zip(processed, scores, rows, strict=True):
+        assert torch.equal(mine, reference(model, theirs, row.sampling, [1], 0))
+
+
+@pytest.mark.parametrize("top_p", [0.1 * tenth for tenth in range(1, 10)])
+@pytest.mark.parametrize("count", range(2, 13))
+def test_top_p_that_ends_exactly_on_a_sum_keeps_what_transformers_keeps(
+    model: Any, count: int, top_p: float
+) -> None:
+    asked = replace(DEFAULT, top_k=count, top_p=top_p, temperature=1.0)
+    scores = torch.full((1, 200), -50.0)
+    scores[0, 20 : 20 + count] = 1.0
+    sampler = Sampler(200, "cpu")
+    for seed in range(12):
+        row = Row(replace(asked, seed=seed), 0, [1])
+        processed = reference(model, scores[0], row.sampling, [1], 0)
+        assert sampler.choose(scores, [row]).tolist() == [expected_token(processed, row)]
+
+
+def test_distinct_scores_need_no_say_in_how_equal_ones_are_sorted(model: Any) -> None:
+    scores = some_scores(1, 3000, 1)
+    row = Row(replace(DEFAULT, top_k=0), 0, [1])
+    config = merged(model, config_of(row.sampling))
+    processors = model._get_logits_processor(config, input_ids_seq_length=1, device="cpu")
+    theirs = processors(torch.tensor([[1]]), scores.clone())
+    assert torch.equal(Sampler(3000, "cpu").processed(scores, [row]), theirs)
+
+
+@pytest.mark.parametrize("kind", [torch.float32, torch.bfloat16, torch.float16, torch.float64])
+def test_a_row_is_the_same_alone_and_among_others(kind: torch.dtype) -> None:
+    asked = [replace(each, seed=seed) for seed, each in enumerate(MIXED + MIXED[:7])]
+    assert len(asked) == 16
+    scores = some_scores(16, 5000, 3).to(kind)
+    before = scores.clone()
+    rows = [row_of(each, [3, 1, 4, 1, 5, 9], 2, at) for at, each in enumerate(asked)]
+    together = Sampler(5000, "cpu")
+    tokens, processed = together.choose(scores, rows), together.processed(scores, rows)
+    chances = together.probabilities(scores, rows)
+    for at, each in enumerate(asked):
+        alone, row = Sampler(5000, "cpu"), row_of(each, [3, 1, 4, 1, 5, 9], 2, at)
+        mine = scores[at : at + 1]
+        assert torch.equal(alone.choose(mine, [row]), tokens[at : at + 1])
+        assert torch.equal(alone.processed(mine, [row])[0], processed[at])
+        assert torch.equal(alone.probabilities(mine, [row])[0], chances[at])
+    assert torch.equal(scores, before)
+
+
+def test_a_sampler_follows_rows_that_come_and_go() -> None:
+    sampler, scores = Sampler(400, "cpu"), some_scores(9, 400, 5)
+    rows = [Row(each, 0, [1]) for each in MIXED]
+    tokens = sampler.choose(scores, rows).tolist()
+    for places in ([0], [3, 1], [1, 3], [8, 0, 4], list(range(9))):
+        some = sampler.choose(scores[places], [rows[place] for place in places])
+        assert some.tolist() == [tokens[place] for place in places]
+
+
+@pytest.mark.parametrize("step", [0.0, 0.25])
+@pytest.mark.parametrize(
+    "asked",
+    [
+        *(MIXED[place] for place in (0, 2, 3, 4, 5, 7)),
+        replace(DEFAULT, temperature=3.0, top_k=200, top_p=1.0, min_new_tokens=4, min_length=30),
+    ],
+)
+def test_generate_with_seeded_draws_gives_the_same_tokens(
+    model: Any, asked: Sampling, step: float
+) -> None:
+    class Coarse(torch.nn.Module):
+        def forward(self, hidden: torch.Tensor) -> torch.Tensor:
+            scores = head(hidden)
+            return (scores / step).round() * step if step else scores
+
+    head, prompt = model.lm_head, [7, 8, 9]
+    config = config_of(asked)
+    config.update(
+        max_new_tokens=30, num_return_sequences=3, output_logits=True, return_dict_in_generate=True
+    )
+    draws_ = SeededDraws(asked.seed)
+
+    def end_draws(ids: torch.Tensor, scores: Any, **_: Any) -> torch.Tensor:
+        draws_.end()
+        return torch.zeros(len(ids), dtype=torch.bool)
+
+    model.lm_head = Coarse()
+    try:
+        output = model.generate(
+            torch.tensor([prompt]),
+            attention_mask=torch.ones(1, 3, dtype=torch.long),
+            generation_config=config,
+            logits_processor=[draws_],
+            stopping_criteria=StoppingCriteriaList([end_draws]),
+        )
+    finally:
+        draws_.end()
+        model.lm_head = head
+    asked = Sampling.of(merged(model, config), STOPS, asked.seed)
+    rows = [Row(asked, sequence, prompt) for sequence in range(3)]
+    sampler = Sampler(output.logits[0].shape[1], "cpu")
+    ended = [False] * 3
+    for position, scores in enumerate(output.logits):
+        tokens = sampler.choose(scores, rows).tolist()
+        for place, (row, token) in enumerate(zip(rows, tokens, strict=True)):
+            if not ended[place]:
+                assert token == output.sequences[place, len(prompt) + position]
+                row.add(token)
+                ended[place] = token in STOPS
+    assert len(output.logits) > 5
+
+
+@pytest.mark.parametrize("bad", [float("nan"), float("inf"), "all"])
+@pytest.mark.parametrize("asked", MIXED)
+def test_scores_that_are_not_finite_fail_their_row_alone(asked: Sampling, bad: Any) -> None:
+    scores = some_scores(4, 400, 2)
+    rows = [Row(each, 0, [1]) for each in (DEFAULT, asked, GREEDY, asked)]
+    good = Sampler(400, "cpu").choose(scores, rows)
+    scores[1, :] = -float("inf") if bad == "all" else scores[1]
+    scores[1, 17] = scores[1, 17] if bad == "all" else bad
+    with pytest.raises(ArithmeticError, match=r"^the model's scores are not finite$") as caught:
+        Sampler(400, "cpu").choose(scores, rows)
+    assert isinstance(caught.value, NotFinite)
+    assert caught.value.rows == [1]
+    expected = [0 if place == 1 else token for place, token in enumerate(good.tolist())]
+    assert caught.value.tokens.tolist() == expected
+
+
+def chi_square_p(counts: torch.Tensor, chances: torch.Tensor) -> float:
+    """How likely counts so far from ``chances`` are; tokens expected under 5 times count as one."""
+    expected = chances.double() / chances.double().sum() * counts.sum()
+    rare = expected < 5
+    if counts[chances == 0].sum():
+        return 0.0
+    pairs = [(counts[~rare], expected[~rare])]
+    if expected[rare].sum() >= 5:
+        pairs.append((counts[rare].sum().view(1), expected[rare].sum().view(1)))
+    observed, wanted = (torch.cat(each).double() for each in zip(*pairs, strict=True))
+    statistic = ((observed - wanted) ** 2 / wanted).sum()
+    freedom = torch.tensor((len(wanted) - 1) / 2, dtype=torch.float64)
+    return float(torch.special.gammaincc(freedom, statistic / 2))
+
+
+def frequencies(asked: Sampling, scores: torch.Tensor, tokens: list[int]) -> torch.Tensor:
+    """How often each token [vocabulary] comes in 40,000 draws of 400 rows."""
+    rows = [
+        row_of(replace(asked, seed=seed), tokens, 0, sequence)
+        for seed, sequence in itertools.product(range(100), range(4))
+    ]
+    sampler, counts = Sampler(len(scores), "cpu"), torch.zeros(len(scores))
+    batch = scores.expand(len(rows), -1)
+    for position in range(100):
+        for row in rows:
+            row.position = position
+        counts += torch.bincount(sampler.choose(batch, rows), minlength=len(scores))
+    return counts
+
+
+@pytest.mark.parametrize(
+    "asked",
+    [
+        DEFAULT,
+        replace(DEFAULT, top_k=20, top_p=1.0, temperature=1.2),
+        replace(DEFAULT, top_k=0, top_p=0.8, temperature=1.0),
+        replace(DEFAULT, top_k=0, top_p=1.0, temperature=1.0, repetition_penalty=1.4),
+        replace(DEFAULT, top_k=30, top_p=1.0, temperature=1.0, min_p=0.05, min_new_tokens=200),
+    ],
+)
+def test_frequencies_are_the_processed_probabilities(model: Any, asked: Sampling) -> None:
+    """False alarms: one in a million settings, were the seeds not fixed."""
+    scores, tokens = some_scores(1, 240, 8)[0] / 2, [3, 4, 5, 6]
+    counts = frequencies(asked, scores, tokens)
+    assert chi_square_p(counts, reference(model, scores, asked, tokens, 0).softmax(-1)) > 1e-6
+    other = replace(asked, temperature=asked.temperature * 1.1)
+    assert chi_square_p(counts, reference(model, scores, other, tokens, 0).softmax(-1)) < 1e-6
+
+
+def test_probabilities_are_those_of_the_choice() -> None:
+    scores, rows = some_scores(9, 400, 4), [Row(each, 0, [3, 1]) for each in MIXED]
+    sampler = Sampler(400, "cpu")
+    chances, tokens = sampler.probabilities(scores, rows), sampler.choose(scores, rows).tolist()
+    assert torch.allclose(chances.sum(-1), torch.ones(9))
+    for place, (row, token) in enumerate(zip(rows, tokens, strict=True)):
+        if row.sampling.do_sample:
+            assert int(choose(chances[place : place + 1], [row.number])) == token
+        else:
+            assert chances[place].nonzero().tolist() == [[token]]
+
+
+def test_numbers_ahead_are_those_drawn_one_by_one() -> None:
+    row = Row(replace(DEFAULT, seed=2**63 - 1), 3, [1])
+    for position in [*range(130), 5, 1000, 999]:
+        row.position = position
+        assert row.number == draw(2**63 - 1, 3, position)
+    assert draws(4, 1, 7, 3, stream=2) == [draw(4, 1, 7 + more, stream=2) for more in range(3)]
+
+
+def test_numbers_of_streams_sequences_positions_and_seeds_have_nothing_in_common() -> None:
+    numbers = [draw(*each) for each in itertools.product(range(5), repeat=4)]
+    assert len(set(numbers)) == len(numbers)
+    pairs = torch.tensor([draws(9, 0, 0, 4000, stream) for stream in range(3)])
+    apart = torch.corrcoef(pairs) - torch.eye(3)
+    assert apart.abs().max() < 5 / 4000**0.5  # five standard deviations
+
+
+def test_a_row_that_is_tried_ahead_stays_as_it_is() -> None:
+    row = row_of(replace(DEFAULT, repetition_penalty=1.5, min_new_tokens=3), [1, 2, 3, 2], 1)
+    ahead = row.after([9, 9, 1])
+    assert (row.position, ahead.position) == (1, 4)
+    assert row.must_go_on
+    assert not ahead.must_go_on
+    assert row.seen is not None
+    assert ahead.seen is not None
+    assert sorted(row.seen.tolist()) == [1, 2, 3]
+    assert sorted(ahead.seen.tolist()) == [1, 2, 3, 9]
+    assert Row(DEFAULT, 0, [1, 2]).after([4]).seen is None
+
+
+def test_seen_tokens_are_kept_however_many_they_become() -> None:
+    row = Row(replace(DEFAULT, repetition_penalty=1.5), 0, [0])
+    for token in range(1000):
+        row.add(token % 700)
+    assert row.seen is not None
+    assert sorted(row.seen.tolist()) == list(range(700))
+
+
+def test_scores_of_another_shape_are_refused() -> None:
+    with pytest.raises(ValueError, match=r"scores \(1, 7\) of 2 rows"):
+        Sampler(7, "cpu").choose(torch.zeros(1, 7), [Row(DEFAULT, 0, [1])] * 2)
+
+
+@pytest.mark.parametrize(
+    ("option", "value"),
+    [
+        ("no_repeat_ngram_size", 2),
+        ("encoder_no_repeat_ngram_size", 2),
+        ("encoder_repetition_penalty", 1.2),
+        ("bad_words_ids", [[3]]),
+        ("suppress_tokens", [3]),
+        ("begin_suppress_tokens", [3]),
+        ("forced_bos_token_id", 3),
+        ("forced_eos_token_id", 2),
+        ("sequence_bias", [[[3], 1.0]]),
+        ("typical_p", 0.9),
+        ("top_h", 0.4),
+        ("epsilon_cutoff", 0.01),
+        ("eta_cutoff", 0.01),
+        ("exponential_decay_length_penalty", (2, 1.1)),
+        ("guidance_scale", 1.5),
+        ("remove_invalid_values", True),
+        ("renormalize_logits", True),
+        ("watermarking_config", {"bias": 1.0}),
+        ("num_beams", 2),
+        ("penalty_alpha", 0.6),
+        ("prompt_lookup_num_tokens", 3),
+        ("dola_layers", "low"),
+        ("max_time", 3.0),
+        ("stop_strings", ["x"]),
+    ],
+)
+@pytest.mark.filterwarnings("ignore")
+def test_options_that_the_sampler_does_not_know_are_named(option: str, value: Any) -> None:
+    model = tiny_models.make("llama")
+    assert unsupported(model, GenerationConfig(do_sample=True, **{option: value})) == option
+    setattr(model.generation_config, option, value)
+    assert unsupported(model, GenerationConfig(do_sample=True)) == option
+
+
+def test_only_processors_that_the_sampler_knows_come_of_supported_options() -> None:
+    """Every option in turn: if generate() makes more of it than of none, it is named."""
+    model = tiny_models.make("llama")
+    known = {
+        *("RepetitionPenaltyLogitsProcessor", "MinLengthLogitsProcessor"),
+        *("MinNewTokensLengthLogitsProcessor", "TemperatureLogitsWarper"),
+        *("TopKLogitsWarper", "TopPLogitsWarper", "MinPLogitsWarper"),
+    }
+    made = set()
+    for name, value in itertools.product(vars(GenerationConfig()), (True, 0.5, 3, [3], [[3]])):
+        try:
+            config = GenerationConfig(**{"do_sample": True, name: value})
+            whole = merged(model, config)
+            model._prepare_special_tokens(whole, True, device="cpu")
+            processors = model._get_logits_processor(whole, input_ids_seq_length=1, device="cpu")
+        except (TypeError, ValueError, AttributeError, RuntimeError, LookupError):
+            continue  # not a value of this option
+        kinds = {type(each).__name__ for each in processors}
+        made |= kinds
+        if kinds - known:
+            assert unsupported(model, config) == name
+    assert known < made
+
+
+def test_supported_options_are_supported_and_taken_over() -> None:
+    model = tiny_models.make("smollm3")
+    model.generation_config.update(min_new_tokens=4, repetition_penalty=1.2, max_length=99)
+    config = GenerationConfig(do_sample=True, top_k=0, top_p=0.8, num_return_sequences=2)
+    assert unsupported(model, config) is None
+    asked = Sampling.of(merged(model, config), [2], seed=5)
+    assert asked == Sampling(True, 1.0, 0, 0.8, None, 1.2, 4, 0, frozenset([2]), 5)
+    assert config.min_new_tokens is None
+
+
+def test_a_model_with_its_own_way_to_generate_is_not_for_the_sampler() -> None:
+    class Own(type(tiny_models.make("llama"))):  # type: ignore[misc]
+        def _sample(self, *args: Any, **options: Any) -> Any:
+            return super()._sample(*args, **options)
+
+    own = Own(tiny_models.make("llama").config)
+    assert unsupported(own, GenerationConfig()) == "_sample"

@@ -1,0 +1,180 @@
+"""How many threads and how much of a prompt a step takes, learned from steps of known lengths."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+
+import pytest
+import torch
+
+from modelcompose_jupyter.models import threads
+from modelcompose_jupyter.models.pace import Pace
+from modelcompose_jupyter.models.threads import Threads, _Choice
+
+COUNTS = [1, 2, 4]
+Cost = Callable[[int], float]
+
+
+def idle(count: int) -> float:
+    """Two threads are quickest, four wait for each other a little."""
+    return {1: 10.0, 2: 6.0, 4: 7.0}[count]
+
+
+def alone_best(count: int) -> float:
+    return float(count)
+
+
+def most_best(count: int) -> float:
+    return 1.0 / count
+
+
+def busy(count: int) -> float:
+    """Of a machine where others compute: who waits for no one is quickest."""
+    return {1: 20.0, 2: 80.0, 4: 150.0}[count]
+
+
+def run(choice: _Choice, cost: Cost, steps: int) -> list[int]:
+    """The numbers of so many steps."""
+    used = []
+    for _ in range(steps):
+        count = choice.next()
+        choice.took(count, cost(count))
+        used.append(count)
+    return used
+
+
+@pytest.mark.parametrize(("cost", "best"), [(idle, 2), (alone_best, 1), (most_best, 4), (busy, 1)])
+def test_it_settles_on_the_quickest(cost: Cost, best: int) -> None:
+    choice = _Choice(COUNTS)
+    run(choice, cost, 300)
+    used = run(choice, cost, 1000)
+    assert used.count(best) > 970
+
+
+def test_it_follows_a_machine_that_becomes_busy_and_idle_again() -> None:
+    choice = _Choice(COUNTS)
+    run(choice, idle, 500)
+    first = run(choice, busy, 120)
+    assert first[60:].count(1) >= 55
+    # Idle again: it has to find out by trying, the later the longer nothing came of it.
+    run(choice, idle, 2 * 120)
+    assert run(choice, idle, 100).count(2) > 90
+
+
+def test_what_is_tried_in_vain_is_tried_seldom() -> None:
+    choice = _Choice(COUNTS)
+    run(choice, busy, 200)
+    run(choice, busy, 20_000)
+    used = run(choice, busy, 10_000)
+    assert 0 < len(used) - used.count(1) <= 10
+
+
+def test_a_single_slow_step_changes_nothing_for_long() -> None:
+    choice = _Choice(COUNTS)
+    run(choice, idle, 500)
+    choice.took(choice.next(), 1000.0)
+    run(choice, idle, 100)
+    assert run(choice, idle, 200).count(2) > 180
+
+
+def test_two_numbers() -> None:
+    choice = _Choice([1, 2])
+    assert set(run(choice, idle, 30)) == {1, 2}
+    assert run(choice, idle, 500).count(2) > 480
+
+
+@pytest.fixture
+def four_threads() -> Iterator[None]:
+    before = torch.get_num_threads()
+    torch.set_num_threads(4)
+    yield
+    torch.set_num_threads(before)
+
+
+def test_the_number_is_in_force_during_a_step_alone(four_threads: None) -> None:
+    chosen = Threads(torch.device("cpu"))
+    seen = set()
+    for _ in range(60):
+        with chosen.chosen(3):
+            seen.add(torch.get_num_threads())
+        assert torch.get_num_threads() == 4
+    assert seen <= {1, 2, 4}
+    assert len(seen) > 1
+    with pytest.raises(ValueError, match="step"), chosen.chosen(3):
+        raise ValueError("step")
+    assert torch.get_num_threads() == 4
+
+
+def test_steps_of_different_sizes_have_numbers_of_their_own(
+    four_threads: None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Small ones are quickest alone, large ones together."""
+    now = [0.0]
+    monkeypatch.setattr(threads.time, "perf_counter", lambda: now[0])
+    chosen = Threads(torch.device("cpu"))
+
+    def step(tokens: int) -> int:
+        with chosen.chosen(tokens):
+            count = torch.get_num_threads()
+            now[0] += alone_best(count) if tokens == 1 else most_best(count)
+        return count
+
+    for _ in range(300):
+        step(1), step(500)
+    small, large = [[step(tokens) for _ in range(100)] for tokens in (1, 500)]
+    assert small.count(1) > 95
+    assert large.count(4) > 95
+
+
+def test_on_another_device_the_number_stays() -> None:
+    before = torch.get_num_threads()
+    with Threads(torch.device("meta")).chosen(3):
+        assert torch.get_num_threads() == before
+
+
+# How much of a prompt a step takes
+
+
+def test_the_first_parts_are_small() -> None:
+    assert Pace().chunk(0) == 128
+    assert Pace().chunk(3) == 16
+
+
+def test_a_part_takes_about_as_long_as_a_step_without_one() -> None:
+    pace = Pace()
+    for _ in range(100):
+        pace.took(4, 0, 0.010)
+        pace.took(4, pace.chunk(4), 0.010 + pace.chunk(4) * 0.0001)
+    assert pace.chunk(4) == pytest.approx(100, abs=3)
+
+
+def test_where_nobody_waits_a_part_is_as_long_as_stop_may_take() -> None:
+    pace = Pace()
+    for _ in range(30):
+        pace.took(0, 100, 100 * 0.001)
+    assert pace.chunk(0) == pytest.approx(250, abs=2)
+
+
+@pytest.mark.parametrize(("seconds", "tokens"), [(1e-7, 1024), (1.0, 16)])
+def test_parts_have_bounds(seconds: float, tokens: int) -> None:
+    pace = Pace()
+    pace.took(0, 100, 100 * seconds)
+    assert pace.chunk(0) == tokens
+
+
+def test_it_learns_anew() -> None:
+    pace = Pace()
+    for _ in range(30):
+        pace.took(0, 100, 100 * 0.001)
+    for _ in range(30):
+        pace.took(0, 100, 100 * 0.005)
+    assert pace.chunk(0) == pytest.approx(50, abs=2)
+
+
+def test_ends_of_prompts_teach_nothing() -> None:
+    """So few tokens that a step's own costs are most of it."""
+    pace = Pace()
+    pace.took(0, 100, 100 * 0.001)
+    before = pace.chunk(0)
+    pace.took(0, 3, 1.0)
+    assert pace.chunk(0) == before
