@@ -17,7 +17,7 @@ from typing import Any
 
 import torch
 
-from .kv_cache import Slab, Slot
+from .kv_cache import Rows, Slab, Slot
 
 NAME = "modelcompose"
 """Under which transformers knows it, as an attention implementation."""
@@ -39,56 +39,64 @@ class Span:
         self.slot = slot
         self.start = start
         self.end = end
-        self.capacity = slot.slab.capacity
-
-    def positions(self) -> list[int]:
-        first = self.slot.length
-        return list(range(first, first + self.end - self.start))
-
-    def places(self, heads: int) -> tuple[int, int]:
-        return self.slot.row * heads, self.slot.length
 
 
 class Step:
     """What one pass through the model works on.
 
     Args:
-        slabs: whose every row has one token in this step, in the order of the rows; their tokens
-            come first.
+        groups: rows that have one token each in this step, and how many; their tokens come first.
         spans: the tokens of other sequences: how many, and where their past is.
-
-    Attributes:
         positions: of each token in its sequence, [tokens].
+        heads: of keys and values.
     """
 
-    def __init__(self, slabs: Sequence[Slab], spans: Sequence[tuple[Slot, int]]) -> None:
-        self._groups: list[tuple[Slab, int, int]] = []
+    def __init__(
+        self,
+        groups: Sequence[tuple[Rows, int]],
+        spans: Sequence[tuple[Slot, int]],
+        positions: torch.Tensor,
+        heads: int,
+    ) -> None:
+        self.positions = positions
+        self._heads = heads
+        self._groups: list[tuple[Rows, int, int]] = []
         self._spans: list[Span] = []
-        place, positions = 0, []
-        for slab in slabs:
-            end = place + len(slab.slots)
-            self._groups.append((slab, place, end))
-            positions += [slot.length for slot in slab.slots]
-            place = end
+        place = 0
+        for rows, count in groups:
+            self._groups.append((rows, place, place + count))
+            place += count
         for slot, count in spans:
             self._spans.append(Span(slot, place, place + count))
-            positions += self._spans[-1].positions()
             place += count
-        layout = (slabs[0] if slabs else spans[0][0].slab).layout
-        self._device, self._heads = layout.device, layout.heads
-        self._dtype = layout.dtype
-        self.positions = torch.tensor(positions, device=self._device)
+        rows = groups[0][0] if groups else spans[0][0].slab
+        self._visible = rows.keys[0].new_zeros(())
+        self._hidden = rows.keys[0].new_full((), float("-inf"))
         self._targets = self._find_targets()
         self._masks: dict[tuple[int, int | None], torch.Tensor] = {}
 
-    def _find_targets(self) -> list[tuple[Slab, int, int, torch.Tensor]]:
-        """For each slab: which tokens go there, and to which of its [rows * heads * capacity]."""
-        head = torch.arange(self._heads, device=self._device)
+    @classmethod
+    def of(cls, slabs: Sequence[Slab], spans: Sequence[tuple[Slot, int]] = ()) -> Step:
+        """A step of one token for each used row of slabs, and of spans, after what they have."""
+        positions = [slot.length for slab in slabs for slot in slab.slots]
+        for slot, count in spans:
+            positions += range(slot.length, slot.length + count)
+        layout = (slabs[0] if slabs else spans[0][0].slab).layout
+        return cls(
+            [(slab, len(slab.slots)) for slab in slabs],
+            spans,
+            torch.tensor(positions, device=layout.device),
+            layout.heads,
+        )
+
+    def _find_targets(self) -> list[tuple[Rows, int, int, torch.Tensor]]:
+        """For each part: which tokens go where, of the rows' [rows * heads * capacity]."""
+        head = torch.arange(self._heads, device=self.positions.device)
         targets = []
-        for slab, start, end in self._groups:
-            row = torch.arange(end - start, device=self._device)
-            base = (row[:, None] * self._heads + head) * slab.capacity
-            targets.append((slab, start, end, (base + self.positions[start:end, None]).flatten()))
+        for rows, start, end in self._groups:
+            row = torch.arange(end - start, device=self.positions.device)
+            base = (row[:, None] * self._heads + head) * (rows.columns[-1] + 1)
+            targets.append((rows, start, end, (base + self.positions[start:end, None]).flatten()))
         for span in self._spans:
             slab = span.slot.slab
             base = (span.slot.row * self._heads + head) * slab.capacity
@@ -116,9 +124,9 @@ class Step:
             [tokens, query heads * head size].
         """
         size = query.shape[-1]
-        for slab, start, end, places in self._targets:
-            slab.flat_keys[layer].index_copy_(0, places, key[start:end].reshape(-1, size))
-            slab.flat_values[layer].index_copy_(0, places, value[start:end].reshape(-1, size))
+        for rows, start, end, places in self._targets:
+            rows.flat_keys[layer].index_copy_(0, places, key[start:end].reshape(-1, size))
+            rows.flat_values[layer].index_copy_(0, places, value[start:end].reshape(-1, size))
         parts = [
             self._attend_rows(number, layer, query, scaling, window)
             for number in range(len(self._groups))
@@ -130,11 +138,11 @@ class Step:
         self, number: int, layer: int, query: torch.Tensor, scaling: float, window: int | None
     ) -> torch.Tensor:
         """One token for each row of a slab; the query heads of a key's head are its queries."""
-        slab, start, end = self._groups[number]
-        rows = (end - start) * self._heads
-        queries = query[start:end].reshape(rows, -1, query.shape[-1])
-        mask = self._mask(number, start, end, slab.capacity, window)
-        keys, values = slab.keys[layer][:rows], slab.values[layer][:rows]
+        rows, start, end = self._groups[number]
+        count = (end - start) * self._heads
+        queries = query[start:end].reshape(count, -1, query.shape[-1])
+        mask = self._mask(number, start, end, rows.columns, window)
+        keys, values = rows.keys[layer][:count], rows.values[layer][:count]
         return _attention(queries, keys, values, mask, scaling).view(end - start, -1)
 
     def _attend_span(
@@ -150,12 +158,12 @@ class Step:
         return out.view(self._heads, count, -1).transpose(0, 1).reshape(count, -1)
 
     def _mask(
-        self, number: int, start: int, end: int, capacity: int, window: int | None
+        self, number: int, start: int, end: int, columns: torch.Tensor, window: int | None
     ) -> torch.Tensor:
         """[rows * heads, 1, capacity]"""
         mask = self._masks.get((number, window))
         if mask is None:
-            mask = self._visible(start, end, capacity, window)
+            mask = self._find_mask(start, end, columns, window)
             mask = mask.repeat_interleave(self._heads, 0).unsqueeze(1)
             self._masks[number, window] = mask
         return mask
@@ -165,20 +173,20 @@ class Step:
         key = (span.start + len(self._groups), window)
         mask = self._masks.get(key)
         if mask is None:
-            mask = self._visible(span.start, span.end, span.capacity, window)
+            mask = self._find_mask(span.start, span.end, span.slot.slab.columns, window)
             mask = mask.repeat_interleave(groups, 0).unsqueeze(0)
             self._masks[key] = mask
         return mask
 
-    def _visible(self, start: int, end: int, capacity: int, window: int | None) -> torch.Tensor:
+    def _find_mask(
+        self, start: int, end: int, columns: torch.Tensor, window: int | None
+    ) -> torch.Tensor:
         """[tokens, capacity]: 0 where a token sees another, -inf elsewhere."""
         position = self.positions[start:end, None]
-        column = torch.arange(capacity, device=self._device)
-        hidden = column > position
+        hidden = columns > position
         if window is not None:
-            hidden |= column <= position - window
-        mask = torch.zeros(hidden.shape, dtype=self._dtype, device=self._device)
-        return mask.masked_fill_(hidden, float("-inf"))
+            hidden = hidden | (columns <= position - window)
+        return torch.where(hidden, self._hidden, self._visible)
 
 
 def _attention(

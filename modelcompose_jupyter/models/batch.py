@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterable
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -29,6 +30,15 @@ from .threads import Threads
 
 _MOST_KEPT = 1 << 30
 _SHARE_KEPT = 8
+
+
+@dataclass
+class Counters:
+    """What steps took so far: all of them, and the model's own part."""
+
+    steps: int = 0
+    step_seconds: float = 0.0
+    forward_seconds: float = 0.0
 
 
 class Batch:
@@ -61,6 +71,7 @@ class Batch:
         self._waiting: list[Sequence] = []
         self._active: list[Sequence] = []
         self._crowded = False
+        self.counters = Counters()
 
     @property
     def busy(self) -> bool:
@@ -85,6 +96,7 @@ class Batch:
 
     def step(self) -> None:
         """Bring everybody one token, or one part of a prompt, further."""
+        started = time.perf_counter()
         with torch.inference_mode():
             self._end_cancelled()
             self._end_finished()
@@ -93,6 +105,8 @@ class Batch:
             if self._active:
                 self._advance(*self._compose(self._guess()))
             self._end_finished()
+        self.counters.steps += 1
+        self.counters.step_seconds += time.perf_counter() - started
 
     # Who runs
 
@@ -201,7 +215,7 @@ class Batch:
             try:
                 return self._cache.open(tokens)
             except CacheFull:
-                if not self._forget():
+                if not self._forget() and not self._cache.trim():
                     return None
 
     def _forget(self) -> bool:
@@ -226,7 +240,7 @@ class Batch:
         self._cache.reserve(slot, len(sequence.tokens))
 
     def _yield_memory(self) -> None:
-        if self._forget():
+        if self._forget() or self._cache.trim():
             return
         youngest = max(self._active, key=lambda each: each.age)
         if len(self._active) == 1:
@@ -321,7 +335,9 @@ class Batch:
         together = sum(len(slab.slots) for slab in slabs)
         spans = [(part.slot, part.length) for part in parts[together:]]
         with self._threads.chosen(len(tokens)):
+            started = time.perf_counter()
             logits = self._model.forward(tokens, wanted or [len(tokens) - 1], slabs, spans)
+            self.counters.forward_seconds += time.perf_counter() - started
             if not asked:
                 return [], [], []
             chosen, finite = self._sampler.pick(logits, rows)

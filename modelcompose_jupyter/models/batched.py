@@ -10,7 +10,8 @@ import torch
 
 from . import attention, layers
 from .attention import Step, StepCache, Unsupported
-from .kv_cache import KVCache, Layout, Slab, Slot
+from .graphs import DecodeGraphs, recorder_for
+from .kv_cache import KVCache, Layout, Rows, Slab, Slot
 
 if TYPE_CHECKING:
     from .loader import LoadedModel
@@ -69,11 +70,15 @@ class BatchedModel:
         if reason is not None:
             raise Unsupported(reason)
         self.model: Any = loaded.model
+        self.device = loaded.device
         self._past = StepCache()
         self.vocabulary = int(self.model.get_output_embeddings().weight.shape[0])
         self.cache = KVCache(_layout(self.model, loaded.device), budget)
         _adapt(self.model)
         layers.optimise(self.model)
+        self.model.requires_grad_(False)
+        recorder = recorder_for(self.model, self.device)
+        self._graphs = None if recorder is None else DecodeGraphs(self._pass, recorder)
 
     def forward(
         self,
@@ -92,23 +97,37 @@ class BatchedModel:
         Returns:
             Scores of the next token, [wanted, vocabulary].
         """
-        step = Step(slabs, spans)
-        device = step.positions.device
+        if self._graphs is not None and not spans:
+            logits = self._graphs.forward(tokens, slabs)
+            if logits is not None:
+                return logits
+        step = Step.of(slabs, spans)
+        given = torch.tensor([tokens], device=self.device)
+        if len(wanted) == len(tokens):
+            return self._run(given, step)
+        return self._run(given, step, torch.tensor(list(wanted), device=self.device))
+
+    def _pass(self, tokens: torch.Tensor, positions: torch.Tensor, rows: list[Rows]) -> Any:
+        """One token for each row, used or not; a function of tensors, to be recorded."""
+        groups = [(each, each.rows) for each in rows]
+        return self._run(tokens, Step(groups, (), positions, self.cache.layout.heads))
+
+    def _run(
+        self, tokens: torch.Tensor, step: Step, wanted: torch.Tensor | None = None
+    ) -> torch.Tensor:
+        """One pass: tokens [1, tokens] to scores [wanted, vocabulary]."""
         with attention.running(step):
             output = self.model(
-                input_ids=torch.tensor([tokens], device=device),
+                input_ids=tokens,
                 # Masks of four dimensions are taken as they are, and none is looked at.
-                attention_mask=torch.zeros((1, 1, 1, 1), device=device),
+                attention_mask=torch.zeros((1, 1, 1, 1), device=self.device),
                 position_ids=step.positions.unsqueeze(0),
                 past_key_values=self._past,
                 use_cache=True,
-                **({} if len(wanted) == len(tokens) else self._keep(wanted, device)),
+                **({} if wanted is None else {"logits_to_keep": wanted}),
             )
-            logits: torch.Tensor = output.logits[0]
+        logits: torch.Tensor = output.logits[0]
         return logits
-
-    def _keep(self, wanted: Sequence[int], device: torch.device) -> dict[str, Any]:
-        return {"logits_to_keep": torch.tensor(list(wanted), device=device)}
 
 
 def _layout(model: Any, device: torch.device) -> Layout:

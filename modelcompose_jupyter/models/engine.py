@@ -20,7 +20,7 @@ from .loader import LoadedModel
 from .request import Request, bare, deliver, explain, never_ran
 
 if TYPE_CHECKING:
-    from .batch import Batch
+    from .batch import Batch, Counters
     from .settings import Settings
 
 Load = Callable[[], LoadedModel]
@@ -45,6 +45,7 @@ class Engine:
 
     Attributes:
         facts: what results say of the model.
+        counters: what its steps took; None where it takes none.
     """
 
     def __init__(self, name: str, load: Load, on_loaded: OnLoaded) -> None:
@@ -57,6 +58,7 @@ class Engine:
         self._queue_in_turn: FairQueue[Request] = FairQueue()
         self._all_in_turn = False
         self._running: list[Request] = []
+        self.counters: Counters | None = None
         self._closed = False
         self._changed = threading.Condition()
         self._thread = threading.Thread(target=self._main, name=name, daemon=True)
@@ -149,6 +151,7 @@ class Engine:
             self._on_loaded(bare(error))
             return
         self._replies = loaded.encoder_decoder
+        self.counters = work.counters
         if not work.batches:
             self._have_all_in_turn()
         self._on_loaded(loaded)
@@ -241,6 +244,10 @@ class Work:
         self._batch: Batch | None = None
         if unsupported(loaded.model) is None and not _asks_more(loaded.model):
             self._batch = Batch(loaded, facts, deliver, MOST_SEQUENCES)
+
+    @property
+    def counters(self) -> Counters | None:
+        return None if self._batch is None else self._batch.counters
 
     @property
     def batches(self) -> bool:

@@ -8,7 +8,7 @@ moving costs little for each token.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 
@@ -60,12 +60,44 @@ def _full_when_out_of_memory() -> Iterator[None]:
         raise
 
 
-class Slab:
-    """Rows of equal capacity.
+class Rows:
+    """Keys and values of rows of equal capacity, as attention sees them.
 
     Attributes:
-        keys, values: a view for each layer, [rows * heads, capacity, head size].
+        keys, values: of each layer, [rows * heads, capacity, head size].
         flat_keys, flat_values: the same as [rows * heads * capacity, head size].
+        columns: the numbers from 0 to capacity - 1.
+        rows: how many there are.
+    """
+
+    keys: Sequence[torch.Tensor]
+    values: Sequence[torch.Tensor]
+    flat_keys: Sequence[torch.Tensor]
+    flat_values: Sequence[torch.Tensor]
+    columns: torch.Tensor
+    rows: int
+
+    def tensors(self) -> list[torch.Tensor]:
+        """All of it."""
+        views = (self.keys, self.values, self.flat_keys, self.flat_values)
+        return [self.columns, *(each for view in views for each in view)]
+
+    @classmethod
+    def of(cls, tensors: Sequence[torch.Tensor], rows: int) -> Rows:
+        """From what `tensors` gave."""
+        self = cls()
+        self.columns, self.rows = tensors[0], rows
+        layers = (len(tensors) - 1) // 4
+        views = [tensors[1 + start : 1 + start + layers] for start in range(0, 4 * layers, layers)]
+        self.keys, self.values, self.flat_keys, self.flat_values = views
+        return self
+
+
+class Slab(Rows):
+    """Rows that sequences share.
+
+    Attributes:
+        data: all of it, [layers, 2, rows, heads, capacity, head size].
         slots: the slot of each row that is in use; the rows after them are free.
     """
 
@@ -78,13 +110,14 @@ class Slab:
     def _allocate(self, rows: int) -> None:
         layout = self.layout
         # Zeros: what is masked is multiplied by 0, which must not meet a NaN.
-        self.data = torch.zeros(
+        data = torch.zeros(
             (layout.layers, 2, rows, layout.heads, self.capacity, layout.head_size),
             dtype=layout.dtype,
             device=layout.device,
         )
-        self.rows = rows
-        joined = self.data.flatten(2, 3)
+        self.data, self.rows = data, rows
+        self.columns = torch.arange(self.capacity, device=layout.device)
+        joined = data.flatten(2, 3)
         self.keys = [joined[layer, 0] for layer in range(layout.layers)]
         self.values = [joined[layer, 1] for layer in range(layout.layers)]
         self.flat_keys = [keys.flatten(0, 1) for keys in self.keys]
@@ -200,6 +233,17 @@ class KVCache:
     def is_own(self, slot: Slot) -> bool:
         """Whether a slot is not shared yet."""
         return slot.slab in self._own
+
+    def trim(self) -> bool:
+        """Give back the rows that are free; whether there were any."""
+        slabs = [slab for slab in self._shared.values() if len(slab.slots) < slab.rows]
+        try:
+            with _full_when_out_of_memory():
+                for slab in slabs:
+                    slab.resize(len(slab.slots))
+        except CacheFull:
+            return False
+        return bool(slabs)
 
     def close(self, slot: Slot, clean: bool = False) -> None:
         """Give the row back; ``clean`` if there may be NaNs in it, which no mask keeps out."""

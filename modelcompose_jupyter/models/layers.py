@@ -7,6 +7,8 @@ product, and a decoder layer of the common kind is written out in few operations
 
 from __future__ import annotations
 
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from typing import Any
 
 import torch
@@ -22,30 +24,32 @@ class Product:
     Takes [..., in]; the outputs stand one after the other. No module: those cost time to call.
     """
 
-    __slots__ = ("_bias", "_packed", "_weight", "out_features")
+    __slots__ = ("_bias", "_weight", "out_features", "packed")
 
     def __init__(self, *parts: Any) -> None:
         weights, biases = [_weight(part) for part in parts], [part.bias for part in parts]
         weight = weights[0] if len(parts) == 1 else torch.cat(weights)
         bias = biases[0] if len(parts) == 1 or biases[0] is None else torch.cat(biases)
         self.out_features = weight.shape[0]
-        self._packed = _packed(weight)
+        self.packed = _packed(weight)
         self._weight = weight
-        if self._packed is not None:
+        if self.packed is not None:
             del self._weight
         self._bias = None if bias is None else bias.detach()
 
     def __call__(self, input: torch.Tensor) -> torch.Tensor:
-        if self._packed is None:
+        if self.packed is None:
             return functional.linear(input, self._weight, self._bias)
-        product: torch.Tensor = _linear(input, self._packed, self._bias, "none", [], "")
+        if torch.jit.is_tracing():  # which knows no optional numbers
+            return self.added(input, input.new_zeros((*input.shape[:-1], self.out_features)))
+        product: torch.Tensor = _linear(input, self.packed, self._bias, "none", [], "")
         return product
 
     def added(self, input: torch.Tensor, to: torch.Tensor) -> torch.Tensor:
         """The product of the input, added to a tensor of its shape."""
-        if self._packed is None:
+        if self.packed is None:
             return to + functional.linear(input, self._weight, self._bias)
-        total: torch.Tensor = _linear_added(input, to, self._packed, self._bias, "add")
+        total: torch.Tensor = _linear_added(input, to, self.packed, self._bias, "add")
         return total
 
 
@@ -301,3 +305,23 @@ def _replace_linears(module: nn.Module) -> None:
             setattr(module, name, Linear(child))
         else:
             _replace_linears(child)
+
+
+@contextmanager
+def packed_as(products: Sequence[Product], weights: Sequence[torch.Tensor]) -> Iterator[None]:
+    """Have products work with these weights, which are equal to theirs."""
+    own = [product.packed for product in products]
+    try:
+        for product, weight in zip(products, weights, strict=True):
+            product.packed = weight
+        yield
+    finally:
+        for product, before in zip(products, own, strict=True):
+            product.packed = before
+
+
+def products(model: nn.Module) -> list[Product]:
+    """The products of a model whose weights are packed."""
+    values = (value for module in model.modules() for value in vars(module).values())
+    found = (value for value in values if isinstance(value, Product))
+    return [product for product in found if product.packed is not None]

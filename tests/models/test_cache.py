@@ -276,7 +276,7 @@ assert len(kept) == 25
 
 
 @pytest.mark.parametrize(
-    ("settings", "held"), [([], (30, 500)), (["int8"], (25, 60))], ids=["", "int8"]
+    ("settings", "held"), [([], (30, 500)), (["int8"], (10, 60))], ids=["", "int8"]
 )
 def test_unloading_gives_the_memory_back(
     tmp_path: Path, settings: list[str], held: tuple[int, int]

@@ -1,0 +1,1 @@
+"""The generation engine beside its peers: what `benchmarks/engine.py` is made of."""

@@ -1,0 +1,22 @@
+"""transformers' generate(): one request after the other, at its best number of threads."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+from peers import transformers_models
+from peers.protocol import BlockingEngine, Request, Settings, serve
+
+
+class Generate(BlockingEngine):
+    def load(self, settings: Settings) -> dict[str, Any]:
+        self._model = transformers_models.load(settings)
+        threads = transformers_models.choose_threads(self._model, settings.threads)
+        return {**transformers_models.versions(), "threads": threads}
+
+    def generate(self, requests: Sequence[Request], on_token: Callable[[int, int], None]) -> None:
+        transformers_models.generate(self._model, requests, on_token)
+
+
+serve(Generate())

@@ -1,0 +1,55 @@
+"""This package's own engine, through its public face."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from peers.protocol import CallingEngine, Request, Settings, Timeline, serve
+from tokenizers import Tokenizer
+
+from modelcompose_jupyter import __version__
+from modelcompose_jupyter.document import GenerationParameters
+from modelcompose_jupyter.models import Generation, ModelCache, ModelSpec
+
+
+class Ours(CallingEngine):
+    def load(self, settings: Settings) -> dict[str, Any]:
+        spec = ModelSpec(str(settings.folder), precision=settings.precision, device=settings.device)
+        self._tokenizer = Tokenizer.from_file(str(settings.folder / "tokenizer.json"))
+        self._cache = ModelCache()
+        self._lease = self._cache.acquire(spec).result()
+        info = self._lease.info
+        return {"version": __version__, "class": info.class_name, "precision": info.precision}
+
+    def submit(self, number: int, request: Request, timeline: Timeline) -> None:
+        drawn = request.temperature is not None
+        parameters = GenerationParameters(
+            do_sample=drawn,
+            temperature=request.temperature,
+            seed=number if drawn else None,
+            min_output_length=request.tokens,
+            max_output_length=request.tokens,
+            include_prompt=False,
+        )
+
+        def ended(done: Generation) -> None:
+            error = done.future.exception()
+            if error is not None:
+                timeline.fail(error)
+            else:
+                result = done.future.result()
+                head = self._tokenizer.encode(result.texts[0]).ids
+                timeline.end(number, result.usage["generated"], head)
+
+        generation = self._lease.generate(
+            request.text, parameters, lambda *_: timeline.token(number)
+        )
+        generation.future.add_done_callback(lambda _: ended(generation))
+
+    def counters(self) -> dict[str, float] | None:
+        """``steps``, ``step_seconds`` in all, and ``forward_seconds`` of these in the model."""
+        counters = self._lease._entry.engine.counters
+        return None if counters is None else vars(counters)
+
+
+serve(Ours())

@@ -1,0 +1,233 @@
+"""Peers as processes: their environments, what they are told, and that only one of them runs."""
+
+from __future__ import annotations
+
+import json
+import os
+import queue
+import subprocess
+import sys
+import threading
+import time
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any, Literal
+
+import psutil
+
+from .protocol import Request, Settings
+
+_HERE = Path(__file__).parent
+_INSTALLED = "installed.txt"
+_STOP_SECONDS = 5
+
+
+@dataclass(frozen=True)
+class Peer:
+    """One way to generate text.
+
+    Attributes:
+        script: the folder with its ``peer.py``, and ``requirements.txt`` where it has an
+            environment of its own; else it runs in that of this process.
+        kind: ``engine`` takes the requests themselves, ``http`` serves them.
+        options: what its script is told.
+        build: environment variables for its installation.
+    """
+
+    name: str
+    script: str
+    title: str
+    kind: Literal["engine", "http"] = "engine"
+    options: dict[str, Any] = field(default_factory=dict)
+    build: dict[str, str] = field(default_factory=dict)
+
+
+PEERS = {
+    peer.name: peer
+    for peer in (
+        Peer("ours", "ours", "modelcompose-jupyter"),
+        Peer("generate", "generate", "transformers generate(), one by one"),
+        Peer("static-batch", "static_batch", "transformers generate(), what waits as one batch"),
+        Peer("continuous-batching", "continuous_batching", "transformers continuous batching"),
+        Peer("openvino", "openvino", "OpenVINO GenAI LLMPipeline", options={"pipeline": "llm"}),
+        Peer(
+            "openvino-cb",
+            "openvino",
+            "OpenVINO GenAI ContinuousBatchingPipeline",
+            options={"pipeline": "continuous-batching"},
+        ),
+        Peer(
+            "llama.cpp",
+            "llama_cpp",
+            "llama.cpp, slots as its server has them",
+            build={"CMAKE_ARGS": "-DGGML_NATIVE=ON"},
+        ),
+        Peer("ours-http", "ours_http", "modelcompose-jupyter, run API", kind="http"),
+        Peer("model-compose", "model_compose", "model-compose", kind="http"),
+        Peer(
+            "model-compose-serial",
+            "model_compose",
+            "model-compose, max_concurrent_count: 1",
+            kind="http",
+            options={"max_concurrent_count": 1},
+        ),
+    )
+}
+OURS = {"engine": "ours", "http": "ours-http"}
+
+
+class PeerError(Exception):
+    """A peer cannot be installed, does not load, or failed; says why."""
+
+
+def environment(peer: Peer, venvs: Path) -> Path:
+    """The Python of a peer, whose environment is made if it is not there or has other pins.
+
+    Raises:
+        PeerError: it cannot be installed.
+    """
+    wanted = _HERE / peer.script / "requirements.txt"
+    if not wanted.exists():
+        return Path(sys.executable)
+    folder = venvs / peer.script
+    python, installed = folder / "bin" / "python", folder / _INSTALLED
+    pins = wanted.read_text("utf-8")
+    if not installed.exists() or installed.read_text("utf-8") != pins:
+        _install([sys.executable, "-m", "venv", "--clear", str(folder)], {})
+        # The list is complete: resolving it again could bring wheels for other hardware.
+        pip = [str(python), "-m", "pip", "install", "--quiet", "--no-deps", "-r", str(wanted)]
+        _install(pip, peer.build)
+        installed.write_text(pins, "utf-8")
+    return python
+
+
+def _install(command: list[str], variables: dict[str, str]) -> None:
+    done = subprocess.run(
+        command, env={**os.environ, **variables}, capture_output=True, text=True, check=False
+    )
+    if done.returncode:
+        lines = [line for line in done.stderr.splitlines() if "ERROR" in line or "error" in line]
+        raise PeerError(f"not installed: {' '.join(' '.join(lines[:2]).split())[:300]}")
+
+
+class PeerProcess:
+    """A peer that runs, and is stopped by the system while it is not asked anything.
+
+    A stopped process does not spin, poll or answer: nothing of it disturbs the others.
+
+    Raises:
+        PeerError: it does not load.
+    """
+
+    def __init__(self, peer: Peer, python: Path, settings: Settings) -> None:
+        settings.cache.mkdir(parents=True, exist_ok=True)
+        self.peer = peer
+        self._log = settings.cache / f"{peer.name}.log"
+        with self._log.open("w", encoding="utf-8") as log:
+            self._process = subprocess.Popen(
+                [str(python), str(_HERE / peer.script / "peer.py")],
+                stdin=subprocess.PIPE,
+                stdout=subprocess.PIPE,
+                stderr=log,
+                text=True,
+                encoding="utf-8",
+                env=_variables(settings.threads),
+                start_new_session=True,
+            )
+        self._answers: queue.SimpleQueue[str] = queue.SimpleQueue()
+        threading.Thread(target=self._read, daemon=True).start()
+        paths = {"folder": str(settings.folder), "cache": str(settings.cache)}
+        try:
+            told = {"do": "load", "settings": {**asdict(settings), **paths}}
+            self.facts: dict[str, Any] = self._ask(told, timeout=1800)
+        except BaseException:
+            self.close()
+            raise
+        self.pause()
+
+    def run(self, requests: list[Request], timeout: float = 1800) -> dict[str, Any]:
+        """Carry out requests; returns ``requests``, a record for each, and ``counters``.
+
+        Raises:
+            PeerError: it failed, or took longer than ``timeout`` seconds.
+        """
+        self.resume()
+        try:
+            return self._ask(
+                {"do": "run", "requests": [asdict(request) for request in requests]}, timeout
+            )
+        finally:
+            self.pause()
+
+    def pause(self) -> None:
+        """Stop the process and all that it started; returns when they stand still."""
+        tree = self._tree()
+        for process in tree:
+            process.suspend()
+        until = time.monotonic() + _STOP_SECONDS
+        while any(_moves(process) for process in tree) and time.monotonic() < until:
+            time.sleep(0.001)
+
+    def resume(self) -> None:
+        """Let them run again."""
+        for process in reversed(self._tree()):
+            process.resume()
+
+    def close(self) -> None:
+        """End the process and all that it started."""
+        tree = self._tree()
+        for process in tree:
+            process.kill()
+        psutil.wait_procs(tree, timeout=30)
+        self._process.wait()
+
+    def _tree(self) -> list[psutil.Process]:
+        try:
+            parent = psutil.Process(self._process.pid)
+            return [parent, *parent.children(recursive=True)]
+        except psutil.NoSuchProcess:
+            return []
+
+    def _read(self) -> None:
+        assert self._process.stdout is not None
+        for line in self._process.stdout:
+            self._answers.put(line)
+        self._answers.put("")
+
+    def _ask(self, message: dict[str, Any], timeout: float) -> dict[str, Any]:
+        assert self._process.stdin is not None
+        try:
+            self._process.stdin.write(json.dumps(message) + "\n")
+            self._process.stdin.flush()
+            line = self._answers.get(timeout=timeout)
+        except queue.Empty:
+            raise PeerError(f"no answer within {timeout:.0f} s") from None
+        except BrokenPipeError:
+            line = ""
+        if not line:
+            raise PeerError(f"ended: {self._last_words()}")
+        answer = json.loads(line)
+        if "error" in answer:
+            raise PeerError(answer["error"])
+        return dict(answer["ok"])
+
+    def _last_words(self) -> str:
+        lines = self._log.read_text("utf-8", errors="replace").split("\n")
+        return next((line for line in reversed(lines) if line.strip()), "without a word")[:300]
+
+
+def _moves(process: psutil.Process) -> bool:
+    try:
+        return bool(process.status() not in (psutil.STATUS_STOPPED, psutil.STATUS_ZOMBIE))
+    except psutil.NoSuchProcess:
+        return False
+
+
+def _variables(threads: int) -> dict[str, str]:
+    return {
+        **os.environ,
+        "PYTHONPATH": str(_HERE.parent),
+        "OMP_NUM_THREADS": str(threads),
+        "HF_HUB_OFFLINE": "1",
+        "TOKENIZERS_PARALLELISM": "false",
+    }

@@ -1,0 +1,236 @@
+"""The benchmark's own logic: when requests arrive, what is read off them, what a peer may do."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import random
+import subprocess
+import sys
+import threading
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+import psutil
+import pytest
+from standins import tiny_models
+
+BENCHMARKS = Path(__file__).parent.parent / "benchmarks"
+if not BENCHMARKS.exists():
+    pytest.skip("the benchmarks are in the repository alone", allow_module_level=True)
+sys.path.append(str(BENCHMARKS))
+
+from peers import processes, report, weights, work  # noqa: E402
+from peers.protocol import BlockingEngine, Request, Settings, SteppingEngine, Timeline  # noqa: E402
+
+
+class Clock:
+    def __init__(self) -> None:
+        self.now = 0.0
+
+    def __call__(self) -> float:
+        return self.now
+
+
+class Counting(SteppingEngine):
+    """Gives every request that it has a token a step; a step takes a second."""
+
+    def __init__(self, clock: Clock) -> None:
+        self._clock = clock
+        self._left: dict[int, int] = {}
+
+    def load(self, settings: Settings) -> dict[str, Any]:
+        return {}
+
+    def add(self, number: int, request: Request) -> None:
+        self._left[number] = request.tokens
+
+    def step(self) -> list[tuple[int, int]]:
+        self._clock.now += 1
+        came = [(number, number) for number in self._left]
+        self._left = {number: left - 1 for number, left in self._left.items() if left > 1}
+        return came
+
+
+class Batches(BlockingEngine):
+    batches = True
+
+    def __init__(self, clock: Clock) -> None:
+        self._clock = clock
+        self.sizes: list[int] = []
+
+    def load(self, settings: Settings) -> dict[str, Any]:
+        return {}
+
+    def generate(self, requests: Sequence[Request], on_token: Callable[[int, int], None]) -> None:
+        self.sizes.append(len(requests))
+        for _ in range(requests[0].tokens):
+            self._clock.now += 1
+            for place in range(len(requests)):
+                on_token(place, place)
+
+
+def asked(tokens: int, length: int = 1, **options: Any) -> Request:
+    return Request([1] * length, "", tokens, **options)
+
+
+def test_requests_join_a_stepping_engine_at_their_time_and_after_others() -> None:
+    clock = Clock()
+    timeline = Timeline([asked(4), asked(2, at=1.5), asked(1, after=(0, 3))], clock)
+    Counting(clock).run(timeline)
+    first, second, third = timeline.records()
+    assert first.times == [1, 2, 3, 4]
+    assert (second.arrived, second.times, second.ended) == (1.5, [3, 4], 4)
+    assert (third.arrived, third.times) == (3, [4])
+
+
+def test_a_blocking_engine_takes_what_waits_in_one_shape_as_one_batch() -> None:
+    clock = Clock()
+    requests = [asked(2), asked(2, length=3), asked(2), asked(2, at=1), asked(2, after=(0, 2))]
+    engine = Batches(clock)
+    timeline = Timeline(requests, clock)
+    engine.run(timeline)
+    assert engine.sizes == [2, 1, 2]
+    assert [record.times[0] for record in timeline.records()] == [1, 3, 1, 5, 5]
+    assert timeline.records()[4].arrived == 2
+
+
+def test_waiting_ends_with_what_another_thread_tells() -> None:
+    timeline = Timeline([asked(1)])
+    assert timeline.due() == [0]
+    thread = threading.Thread(target=lambda: timeline.token(0, 7))
+    thread.start()
+    timeline.wait()
+    thread.join()
+    assert timeline.done
+    timeline.wait()
+    assert timeline.records()[0].head == [7]
+
+
+def test_a_request_that_fails_fails_the_work() -> None:
+    timeline = Timeline([asked(1)])
+    timeline.due()
+    timeline.fail(ValueError("no"))
+    timeline.wait()
+    with pytest.raises(RuntimeError, match="a request failed: no"):
+        _ = timeline.done
+
+
+def test_gaps_are_those_that_the_arrival_touches() -> None:
+    records = [
+        {"times": [0, 1, 2, 5, 6], "arrived": 0},
+        {"times": [0, 4.5], "arrived": 0},
+        {"times": [4.75], "arrived": 2.5},
+    ]
+    found = work.gaps(records[:-1], 2.5, 4.75)
+    assert found == [3, 4.5]
+
+
+def test_a_ratio_is_taken_within_a_round_and_above_one_where_ours_is_better() -> None:
+    rows = [
+        report.Row(round, "one-stream", peer, {"token": token})
+        for round, peer, token in [
+            (0, "ours", 10),
+            (0, "generate", 30),
+            (1, "ours", 100),
+            (1, "generate", 200),
+            (2, "generate", 1),
+        ]
+    ]
+    ours, generate = report.lines(rows)
+    assert ours.advantage is None
+    assert ours.figure.median == 55
+    assert generate.advantage == report.Spread(2.25, 2.5, 2.75)
+    faster = [report.Row(0, "4-streams", p, {"tokens a second": v}) for p, v in
+              [("ours", 90.0), ("openvino-cb", 30.0)]]  # fmt: skip
+    _, openvino = report.lines(faster)
+    assert openvino.advantage == report.Spread(3, 3, 3)
+
+
+def test_shortened_work_still_arrives() -> None:
+    for item in work.WORK.values():
+        clock = Clock()
+        timeline = Timeline(item.shortened(6).requests, clock)
+        clock.now = 10  # all that come at a time are there
+        Counting(clock).run(timeline)
+        assert all(record.tokens <= 6 for record in timeline.records())
+
+
+@pytest.fixture(scope="module")
+def model(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return tiny_models.save(tmp_path_factory.mktemp("model"))
+
+
+def test_prompts_have_exactly_so_many_tokens(model: Path, tmp_path: Path) -> None:
+    from transformers import AutoTokenizer
+
+    weights._tokenizer(20000).save_pretrained(tmp_path)
+    for folder in (model, tmp_path):
+        tokenizer = AutoTokenizer.from_pretrained(folder)
+        prompts = weights.Prompts(folder)
+        for tokens in (1, 32, 200):
+            ids, text = prompts.draw(tokens, random.Random(tokens))
+            assert len(ids) == tokens
+            assert tokenizer(text)["input_ids"] == ids
+    assert all(word.startswith("Ġ") for word in tokenizer.convert_ids_to_tokens(ids))
+
+
+def test_the_bytes_of_a_step_are_the_weights_and_the_cache(model: Path) -> None:
+    stored = tiny_models.make(tie_word_embeddings=False)
+    numbers = sum(each.numel() for each in stored.parameters())
+    vocabulary, hidden = stored.get_input_embeddings().weight.shape
+    cache = 2 * 2 * 2 * 8  # keys and values, layers, heads, their size
+    expected = 4 * (numbers - (vocabulary - 1) * hidden + 10 * cache)
+    assert weights.least_bytes(model, "float32", 10) == expected
+
+
+def test_a_peer_generates_and_is_stopped_while_it_is_not_asked(model: Path, tmp_path: Path) -> None:
+    peer = processes.PEERS["static-batch"]
+    settings = Settings(model, "float32", 1, "cpu", tmp_path, {})
+    process = processes.PeerProcess(peer, Path(sys.executable), settings)
+    try:
+        assert states(process) == {psutil.STATUS_STOPPED}
+        requests = [asked(5, length=4), asked(5, length=4), asked(3, length=4, after=(0, 5))]
+        answer = process.run(requests)
+        assert states(process) == {psutil.STATUS_STOPPED}
+    finally:
+        process.close()
+    first, second, third = answer["requests"]
+    assert [each["tokens"] for each in (first, second, third)] == [5, 5, 3]
+    assert first["head"] == second["head"]
+    assert first["times"] == sorted(first["times"])
+    assert third["arrived"] >= first["times"][-1]
+    assert not psutil.pid_exists(process._process.pid)
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="the system has no such service")
+def test_a_peer_that_stands_still_goes_with_who_started_it(model: Path, tmp_path: Path) -> None:
+    script = f"""
+import os, sys
+from pathlib import Path
+sys.path.append({str(BENCHMARKS)!r})
+from peers import processes
+from peers.protocol import Settings
+settings = Settings(Path({str(model)!r}), "float32", 1, "cpu", Path({str(tmp_path)!r}), {{}})
+peer = processes.PeerProcess(processes.PEERS["static-batch"], Path(sys.executable), settings)
+print(peer._process.pid, flush=True)
+os.kill(os.getpid(), 9)
+"""
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True)
+    peer = int(done.stdout)
+    with contextlib.suppress(psutil.NoSuchProcess):
+        process = psutil.Process(peer)
+        gone, _ = psutil.wait_procs([process], timeout=30)
+        assert gone or process.status() == psutil.STATUS_ZOMBIE
+
+
+def states(process: processes.PeerProcess) -> set[str]:
+    return {each.status() for each in process._tree()}
+
+
+def test_a_peer_that_cannot_load_says_why(tmp_path: Path) -> None:
+    settings = Settings(tmp_path / "none", "float32", 1, "cpu", tmp_path, {})
+    with pytest.raises(processes.PeerError, match="none"):
+        processes.PeerProcess(processes.PEERS["generate"], Path(sys.executable), settings)
+    assert not [c for c in psutil.Process(os.getpid()).children() if c.is_running()]
