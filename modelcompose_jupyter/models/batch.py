@@ -7,6 +7,7 @@ chunks, and lets go who has ended. Of one thread.
 from __future__ import annotations
 
 import time
+from collections import Counter
 from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any
@@ -17,7 +18,7 @@ import torch
 from ..errors import ComposeError, ModelError
 from . import memory
 from .batched import BatchedModel, unsupported
-from .kv_cache import CacheFull, Slab, Slot
+from .kv_cache import CacheFull, Slab, Slot, capacity_for
 from .loader import LoadedModel
 from .pace import Pace
 from .prefix_cache import PrefixCache, in_common
@@ -226,6 +227,14 @@ class Batch:
 
     def _make_room(self) -> None:
         """Room for the next token of each; where there is none the youngest ones wait."""
+        coming = Counter(
+            capacity_for(len(each.tokens))
+            for each in self._active
+            if each.slot is not None and each.behind == 1 and self._must_move(each, each.slot)
+        )
+        for capacity, count in coming.items():
+            if count > 1:
+                self._cache.expect(capacity, count)
         for sequence in sorted(self._active, key=lambda each: each.age):
             while sequence.slot is not None and sequence.reason is None:
                 try:
@@ -233,6 +242,9 @@ class Batch:
                     break
                 except CacheFull:
                     self._yield_memory()
+
+    def _must_move(self, sequence: Sequence, slot: Slot) -> bool:
+        return self._cache.is_own(slot) or len(sequence.tokens) > slot.slab.capacity
 
     def _reserve(self, sequence: Sequence, slot: Slot) -> None:
         if sequence.behind == 1:

@@ -22,8 +22,9 @@ from .kv_cache import Rows, Slab
 Pass = Callable[[torch.Tensor, torch.Tensor, list[Rows]], torch.Tensor]
 """From tokens [1, rows], positions [rows] and where the rows are to scores [rows, vocabulary]."""
 
-_SEEN = 3
-"""So often a shape must come before it is recorded: recording takes as long as some steps."""
+_SEEN = 32
+"""So often a shape must come before it is recorded: recording takes as long as a dozen steps, and
+saves a part of each."""
 _MOST = 32
 
 
@@ -177,9 +178,7 @@ class CudaGraphs:
         self, function: Pass, tokens: torch.Tensor, positions: torch.Tensor, rows: list[Rows]
     ) -> Pass:
         own_tokens, own_positions = tokens.clone(), positions.clone()
-        own_rows = [
-            Rows.of(each.tensors(), each.rows) for each in rows
-        ]
+        own_rows = [Rows.of(each.tensors(), each.rows) for each in rows]
         stream = torch.cuda.Stream()
         stream.wait_stream(torch.cuda.current_stream())
         with torch.cuda.stream(stream):

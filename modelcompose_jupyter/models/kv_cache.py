@@ -50,6 +50,10 @@ def capacity_for(tokens: int) -> int:
     return capacity
 
 
+def _power_of_two(number: int) -> int:
+    return 1 << (number - 1).bit_length()
+
+
 @contextmanager
 def _full_when_out_of_memory() -> Iterator[None]:
     try:
@@ -229,6 +233,23 @@ class KVCache:
             self._shared[slab.capacity] = slab
         else:
             self._move(slot, self._shared_slab(slab.capacity))
+
+    def expect(self, capacity: int, count: int) -> None:
+        """Have room for so many more rows of a capacity at once, if there is memory for them."""
+        slab = self._shared.get(capacity)
+        rows = 0 if slab is None else slab.rows
+        wanted = _power_of_two(count + (0 if slab is None else len(slab.slots)))
+        if wanted <= rows:
+            return
+        try:
+            self._check_room(capacity, wanted - rows)
+            with _full_when_out_of_memory():
+                if slab is None:
+                    self._shared[capacity] = Slab(self.layout, capacity, wanted)
+                else:
+                    slab.resize(wanted)
+        except CacheFull:
+            return  # they come one by one, as far as they can
 
     def is_own(self, slot: Slot) -> bool:
         """Whether a slot is not shared yet."""

@@ -8,14 +8,17 @@ The number changes no result: kernels divide their outputs among threads, not th
 from __future__ import annotations
 
 import time
+from collections import deque
 from collections.abc import Iterator
 from contextlib import contextmanager
+from statistics import median
 
 import torch
 
 _TRY_EVERY = 24
 _TRY_SELDOM = 1536
-_WORSE = 1.25
+_SLOWER = 1.5
+_KEPT = 5
 
 
 class _Choice:
@@ -23,41 +26,56 @@ class _Choice:
 
     def __init__(self, counts: list[int]) -> None:
         self._counts = counts
-        self._seconds: dict[int, float] = {}
+        self._seconds: dict[int, deque[float]] = {count: deque(maxlen=_KEPT) for count in counts}
         self._best = counts[-1]
+        self._usual = float("inf")
         self._steps = 0
         self._patience = _TRY_EVERY
         self._next_up = False
+        self._tried: int | None = None
 
     def next(self) -> int:
         """The number for the next step: the best one, or one that is tried."""
+        if self._tried is not None:
+            return self._tried
         self._steps += 1
-        if self._steps < self._patience and len(self._seconds) > 0:
+        if self._steps < self._patience or not self._seconds[self._best]:
             return self._best
         self._steps = 0
         place = self._counts.index(self._best)
         self._next_up = not self._next_up
-        neighbour = place + 1 if self._next_up else place - 1
-        if not 0 <= neighbour < len(self._counts):
-            neighbour = place - 1 if self._next_up else place + 1
-        if not 0 <= neighbour < len(self._counts):
-            return self._best
-        return self._counts[neighbour]
+        neighbours = [place + 1, place - 1] if self._next_up else [place - 1, place + 1]
+        there = [each for each in neighbours if 0 <= each < len(self._counts)]
+        self._tried = self._counts[there[0]]
+        self._seconds[self._tried].clear()
+        return self._tried
 
     def took(self, count: int, seconds: float) -> None:
         """Learn from a step."""
-        known = self._seconds.get(count)
-        if count != self._best:
-            self._seconds[count] = seconds
-            if seconds < self._seconds.get(self._best, seconds):
-                self._best, self._patience = count, _TRY_EVERY
-            else:  # in vain: try less often
-                self._patience = min(2 * self._patience, _TRY_SELDOM)
-            return
-        self._seconds[count] = seconds if known is None else 0.8 * known + 0.2 * seconds
-        if known is not None and seconds > 2 * known:  # the machine became busy: look again soon
+        self._seconds[count].append(seconds)
+        if count == self._tried:
+            self._judge(count)
+        elif count == self._best:
+            self._notice()
+
+    def _judge(self, tried: int) -> None:
+        """After the first step of a trial, whether to go on; after the second, whether to stay."""
+        times = self._seconds[tried]
+        if max(times) >= median(self._seconds[self._best]):
+            self._tried = None  # in vain: try less often
+            self._patience = min(2 * self._patience, _TRY_SELDOM)
+        elif len(times) > 1:
+            self._best, self._tried = tried, None
+            self._patience, self._usual = _TRY_EVERY, median(times)
+
+    def _notice(self) -> None:
+        """Where steps take longer than they did, the machine became busy: look again soon."""
+        now = median(self._seconds[self._best])
+        if now > _SLOWER * self._usual:
             self._patience = _TRY_EVERY
             self._steps = max(self._steps, _TRY_EVERY - 2)
+            self._usual = now
+        self._usual = min(self._usual, now)
 
 
 class Threads:

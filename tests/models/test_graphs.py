@@ -8,6 +8,7 @@ import pytest
 import torch
 from standins import tiny_models
 
+from modelcompose_jupyter.models import graphs
 from modelcompose_jupyter.models.batched import ARCHITECTURES, BatchedModel
 from modelcompose_jupyter.models.kv_cache import Slot
 
@@ -22,7 +23,10 @@ def prefilled(model: BatchedModel, prompt: list[int]) -> Slot:
 
 @pytest.mark.parametrize("architecture", sorted(ARCHITECTURES))
 @torch.inference_mode()
-def test_replayed_steps_give_what_steps_give(architecture: str) -> None:
+def test_replayed_steps_give_what_steps_give(
+    architecture: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(graphs, "_SEEN", 3)
     plain, graphed = (
         BatchedModel(
             SimpleNamespace(model=tiny_models.make(architecture), device=torch.device("cpu"))  # type: ignore[arg-type]
