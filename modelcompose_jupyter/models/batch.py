@@ -84,11 +84,6 @@ class Batch:
         """Whether another request would begin at once."""
         return not self._waiting and len(self._active) < self._most
 
-    @property
-    def running(self) -> int:
-        """How many requests run."""
-        return len(self._jobs)
-
     def add(self, request: Request, settings: Settings) -> None:
         """Take a request in; its sequences begin with the next step."""
         job = Job(self._loaded, request, settings)

@@ -83,7 +83,7 @@ class DecodeGraphs:
     ) -> Pass | None:
         try:
             return self._recorder.record(self._function, tokens, positions, rows)
-        except (RuntimeError, NotImplementedError):  # some operation cannot be
+        except Exception:  # some operation cannot be, or this torch cannot: steps go on as they are
             return None
 
     def _keep(self, key: tuple[int, ...], replay: Pass | None) -> None:

@@ -216,6 +216,8 @@ class KVCache:
             slab = self._new_slab(capacity)
             self._own.append(slab)
         else:
+            if capacity not in self._shared:  # the others of its slab will soon follow
+                self.expect(capacity, len(slot.slab.slots))
             slab = self._shared_slab(capacity)
         self._move(slot, slab)
 

@@ -5,6 +5,8 @@ from __future__ import annotations
 _FIRST = 128
 _LEAST = 16
 _MOST = 1024
+_STEPS = 2
+"""So many steps without one does a part of a prompt take where somebody gets tokens."""
 _ALONE_SECONDS = 0.25
 """What a step takes at most where nobody gets tokens: so long does Stop take."""
 
@@ -22,7 +24,7 @@ class Pace:
             return _FIRST if not rows else _LEAST
         seconds = _ALONE_SECONDS
         if rows:
-            seconds = self._row_step or self._prompt_token * rows
+            seconds = _STEPS * (self._row_step or self._prompt_token * rows)
         return max(_LEAST, min(_MOST, int(seconds / self._prompt_token)))
 
     def took(self, rows: int, prompt_tokens: int, seconds: float) -> None:
