@@ -86,6 +86,9 @@ class Batch:
 
     def add(self, request: Request, settings: Settings) -> None:
         """Take a request in; its sequences begin with the next step."""
+        if self._loaded.draft is not None and self._draft is None:
+            reason = unsupported(self._loaded.draft.model)
+            settings.warnings.append(f"draft_model has no effect: {reason}")
         job = Job(self._loaded, request, settings)
         self._jobs.append(job)
         self._waiting += job.sequences

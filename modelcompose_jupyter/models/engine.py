@@ -296,6 +296,10 @@ class Work:
     def _generate(self, request: Request, settings: Settings, next_request: Next) -> None:
         from .generate import generate
 
+        if self._loaded.draft is not None or request.prompt_lookup:
+            settings.warnings.append(
+                "draft_model and prompt_lookup have no effect: this runs through generate()"
+            )
         self._generating = True
         try:
             outcome = generate(

@@ -191,7 +191,7 @@ class KVCache:
     @property
     def slabs(self) -> list[Slab]:
         """The slabs whose rows are read together, shortest first."""
-        return [self._shared[capacity] for capacity in sorted(self._shared)]
+        return [self._shared[each] for each in sorted(self._shared) if self._shared[each].slots]
 
     def open(self, tokens: int) -> Slot:
         """A slot of its own with room for so many tokens, to prefill.
@@ -263,7 +263,10 @@ class KVCache:
         try:
             with _full_when_out_of_memory():
                 for slab in slabs:
-                    slab.resize(len(slab.slots))
+                    if slab.slots:
+                        slab.resize(len(slab.slots))
+                    else:
+                        del self._shared[slab.capacity]
         except CacheFull:
             return False
         return bool(slabs)

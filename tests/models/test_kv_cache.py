@@ -210,3 +210,12 @@ def test_capacities() -> None:
         capacity = capacity_for(tokens)
         assert capacity == min(each for each in found if each >= tokens)
         assert tokens <= 128 or capacity < 1.5 * tokens
+
+
+def test_room_that_nobody_came_for_is_given_back_and_takes_no_part() -> None:
+    cache = KVCache(LAYOUT, 10**9)
+    cache.expect(128, 3)
+    assert cache.bytes == 4 * 128 * LAYOUT.token_bytes
+    assert cache.slabs == []
+    assert cache.trim()
+    assert cache.bytes == 0
