@@ -204,7 +204,9 @@ def test_a_peer_generates_and_is_stopped_while_it_is_not_asked(model: Path, tmp_
     assert not psutil.pid_exists(process._process.pid)
 
 
-@pytest.mark.skipif(sys.platform != "linux", reason="the system has no such service")
+@pytest.mark.skipif(
+    sys.platform != "linux", reason="only Linux tells a process that its parent died"
+)
 def test_a_peer_that_stands_still_goes_with_who_started_it(model: Path, tmp_path: Path) -> None:
     script = f"""
 import os, sys

@@ -232,7 +232,7 @@ class StepCache:
 _NO_EFFECT = {"dropout", "output_attentions", "is_causal", "use_cache", "position_ids"}
 
 
-def _interface(
+def interface(
     module: Any,
     query: torch.Tensor,
     key: torch.Tensor,
@@ -271,5 +271,5 @@ def register() -> None:
     from transformers import AttentionInterface
     from transformers.masking_utils import AttentionMaskInterface, sdpa_mask
 
-    AttentionInterface.register(NAME, _interface)
+    AttentionInterface.register(NAME, interface)
     AttentionMaskInterface.register(NAME, sdpa_mask)

@@ -173,12 +173,19 @@ class Batch:
 
     def _is_coming(self, sequence: Sequence) -> bool:
         """Whether a running sequence is about to compute what this one could take from it."""
+        reading = [other for other in self._active if other.behind > 1]
+        if not reading:
+            return False
         tokens = sequence.known
-        _, kept = self._prefixes.find(tokens)
-        return any(
-            other.behind > 1 and in_common(other.prompt, tokens) > max(kept, other.done)
-            for other in self._active
+        most = max(
+            (
+                shared
+                for other in reading
+                if (shared := in_common(other.prompt, tokens)) > other.done
+            ),
+            default=0,
         )
+        return most > 0 and most > self._prefixes.find(tokens)[1]
 
     def _begin(self, sequence: Sequence) -> bool:
         """Give a sequence a place, with as much of its beginning as is known; whether it worked."""

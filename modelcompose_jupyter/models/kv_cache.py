@@ -2,7 +2,7 @@
 
 Sequences of about the same length share a slab, whose rows one attention reads together. A slab has
 no holes: the last row moves into one that becomes free. A sequence that outgrows its slab moves to
-the next larger one, so a slab is never longer than half as much again as its longest row needs, and
+the next larger one. So beyond 128 tokens a row is less than half as much again as it needs, and
 moving costs little for each token.
 """
 
@@ -17,6 +17,8 @@ import torch
 from . import memory
 
 _SMALLEST = 64
+_LEFT_FREE = 256 * 1024**2
+"""Bytes of the device that are left to everything else where no budget is given."""
 
 
 class CacheFull(Exception):
@@ -216,8 +218,6 @@ class KVCache:
             slab = self._new_slab(capacity)
             self._own.append(slab)
         else:
-            if capacity not in self._shared:  # the others of its slab will soon follow
-                self.expect(capacity, len(slot.slab.slots))
             slab = self._shared_slab(capacity)
         self._move(slot, slab)
 
@@ -244,7 +244,7 @@ class KVCache:
         if wanted <= rows:
             return
         try:
-            self._check_room(capacity, wanted - rows)
+            self._check_room(capacity, wanted - rows, wanted)
             with _full_when_out_of_memory():
                 if slab is None:
                     self._shared[capacity] = Slab(self.layout, capacity, wanted)
@@ -282,12 +282,14 @@ class KVCache:
         with _full_when_out_of_memory():
             return Slab(self.layout, capacity)
 
-    def _check_room(self, capacity: int, rows: int = 1) -> None:
-        needed = rows * capacity * self.layout.token_bytes
+    def _check_room(self, capacity: int, more: int = 1, rows: int | None = None) -> None:
+        """Room for ``more`` rows; ``rows`` is what is allocated for that, where old ones move."""
+        row = capacity * self.layout.token_bytes
         if self.budget is None:
-            full = memory.is_short(needed, str(self.layout.device))
+            taken = (more if rows is None else rows) * row
+            full = memory.is_short(taken + _LEFT_FREE, str(self.layout.device))
         else:
-            full = self.bytes + self.held + needed > self.budget
+            full = self.bytes + self.held + more * row > self.budget
         if full:
             raise CacheFull
 
@@ -299,10 +301,10 @@ class KVCache:
         elif len(slab.slots) == slab.rows:
             more = slab.rows
             try:
-                self._check_room(capacity, more)
+                self._check_room(capacity, more, slab.rows + more)
             except CacheFull:
                 more = 1
-                self._check_room(capacity, more)
+                self._check_room(capacity, more, slab.rows + more)
             with _full_when_out_of_memory():
                 slab.resize(slab.rows + more)
         return slab

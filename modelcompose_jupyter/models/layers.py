@@ -232,7 +232,7 @@ class DecoderLayer(nn.Module):
         query, key, value = (each.transpose(1, 2) for each in (query, key, value))
         if past is not None:
             key, value = past.update(key, value, self.layer_idx)
-        out, _ = attention._interface(
+        out, _ = attention.interface(
             self, query, key, value, mask,
             scaling=self.scaling, sliding_window=self.sliding_window, **options,
         )  # fmt: skip

@@ -7,7 +7,7 @@ been computed already. So greedy texts are equal, and drawn ones too, to the tok
 
 from __future__ import annotations
 
-from collections.abc import Sequence as Texts
+from collections import abc
 from typing import Protocol
 
 from .batched import BatchedModel
@@ -28,7 +28,7 @@ class Guesses(Protocol):
     most: int
     """How many tokens are guessed at most."""
 
-    def propose(self, sequences: Texts[Sequence]) -> list[list[int]]:
+    def propose(self, sequences: abc.Sequence[Sequence]) -> list[list[int]]:
         """The tokens that may come next in each."""
 
     def forget(self, sequence: Sequence) -> None:
@@ -42,7 +42,7 @@ class PromptLookup:
         self.most = tokens
         self._places: dict[Sequence, _Places] = {}
 
-    def propose(self, sequences: Texts[Sequence]) -> list[list[int]]:
+    def propose(self, sequences: abc.Sequence[Sequence]) -> list[list[int]]:
         guesses = []
         for sequence in sequences:
             places = self._places.setdefault(sequence, _Places())
@@ -83,7 +83,7 @@ class Draft:
         self._slots: dict[Sequence, Slot] = {}
         self._texts: dict[Sequence, list[int]] = {}
 
-    def propose(self, sequences: Texts[Sequence]) -> list[list[int]]:
+    def propose(self, sequences: abc.Sequence[Sequence]) -> list[list[int]]:
         guesses: dict[Sequence, list[int]] = {each: [] for each in sequences}
         going_on = [each for each in sequences if self._has_place(each)]
         rows = {each: each.row for each in going_on}

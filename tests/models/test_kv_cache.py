@@ -189,17 +189,20 @@ def test_what_others_hold_counts() -> None:
 
 def test_without_a_budget_the_memory_of_the_device_counts(monkeypatch: pytest.MonkeyPatch) -> None:
     asked: list[Any] = []
+    left = kv_cache._LEFT_FREE
 
     def is_short(needed: int, device: str) -> bool:
         asked.append((needed, device))
-        return needed > SLAB
+        return needed > 2 * SLAB + left
 
     monkeypatch.setattr(kv_cache.memory, "is_short", is_short)
     cache = KVCache(LAYOUT)
-    cache.open(64)
+    for _ in range(2):
+        cache.share(cache.open(64))
     with pytest.raises(CacheFull):
-        cache.open(65)
-    assert asked == [(SLAB, "cpu"), (2 * SLAB, "cpu")]
+        cache.open(129)
+    # The second row moves the first: memory for both is needed while the old one is there.
+    assert asked == [(each * SLAB + left, "cpu") for each in (1, 1, 2, 3)]
     assert not cache.is_over
 
 
