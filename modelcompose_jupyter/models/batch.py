@@ -285,7 +285,7 @@ class Batch:
 
     def _may_guess(self, sequence: Sequence, most: int) -> bool:
         slot = sequence.slot
-        if slot is None or sequence.behind > 1 or self._cache.is_own(slot) or sequence.left < 2:
+        if slot is None or sequence.behind > 1 or sequence.left < 2:
             return False
         if not sequence.patience.willing:
             return False
@@ -310,13 +310,16 @@ class Batch:
         for slab in self._cache.slabs:
             rows = [by_slot[slot] for slot in slab.slots]
             if any(sequence in guesses for sequence in rows):
-                alone += [Part(sequence, 1, guesses.get(sequence, [])) for sequence in rows]
+                alone += rows
             else:
-                together.append((slab, [Part(sequence, 1) for sequence in rows]))
-        parts = [part for _, rows in together for part in rows] + alone
+                together.append((slab, rows))
+        own = [each for each in self._active if each.slot and self._cache.is_own(each.slot)]
+        alone += [sequence for sequence in own if sequence.behind == 1]
+        parts = [Part(sequence, 1) for _, rows in together for sequence in rows]
+        parts += [Part(sequence, 1, guesses.get(sequence, [])) for sequence in alone]
         budget = self._pace.chunk(len(parts))
-        for sequence in self._active:
-            if sequence.slot is not None and self._cache.is_own(sequence.slot) and budget:
+        for sequence in own:
+            if sequence.behind > 1 and budget:
                 parts.append(Part(sequence, min(sequence.behind, budget)))
                 budget -= parts[-1].count
         return [slab for slab, _ in together], parts

@@ -12,6 +12,8 @@ from . import attention, layers
 from .attention import Step, StepCache, Unsupported
 from .graphs import DecodeGraphs, recorder_for
 from .kv_cache import KVCache, Layout, Rows, Slab, Slot
+from .native import model as native
+from .native.product import NativeProduct
 
 if TYPE_CHECKING:
     from .loader import LoadedModel
@@ -73,12 +75,19 @@ class BatchedModel:
         self.device = loaded.device
         self._past = StepCache()
         self.vocabulary = int(self.model.get_output_embeddings().weight.shape[0])
-        self.cache = KVCache(_layout(self.model, loaded.device), budget)
-        _adapt(self.model)
-        layers.optimise(self.model)
         self.model.requires_grad_(False)
+        self._native = self._graphs = None
+        in_c = layers.are_known(self.model) and native.unsupported(self.model) is None
+        self.cache = KVCache(_layout(self.model, loaded.device), budget, apart=in_c)
+        _adapt(self.model)
+        if in_c:
+            layers.optimise(self.model, NativeProduct)
+            self._native = native.NativeModel(self.model)
+            return
+        layers.optimise(self.model)
         recorder = recorder_for(self.model, self.device)
-        self._graphs = None if recorder is None else DecodeGraphs(self._pass, recorder)
+        if recorder is not None:
+            self._graphs = DecodeGraphs(self._pass, recorder)
 
     def forward(
         self,
@@ -97,6 +106,8 @@ class BatchedModel:
         Returns:
             Scores of the next token, [wanted, vocabulary].
         """
+        if self._native is not None:
+            return self._native.forward(tokens, wanted, slabs, spans)
         if self._graphs is not None and not spans:
             logits = self._graphs.forward(tokens, slabs)
             if logits is not None:

@@ -105,18 +105,23 @@ class Slab(Rows):
     Attributes:
         data: all of it, [layers, 2, rows, heads, capacity, head size].
         slots: the slot of each row that is in use; the rows after them are free.
+        masked: whether what is not there yet is read as well, and hidden.
     """
 
-    def __init__(self, layout: Layout, capacity: int, rows: int = 1) -> None:
+    def __init__(
+        self, layout: Layout, capacity: int, rows: int = 1, *, masked: bool = True
+    ) -> None:
         self.layout = layout
         self.capacity = capacity
+        self.masked = masked
         self.slots: list[Slot] = []
         self._allocate(rows)
 
     def _allocate(self, rows: int) -> None:
         layout = self.layout
-        # Zeros: what is masked is multiplied by 0, which must not meet a NaN.
-        data = torch.zeros(
+        # What is masked is multiplied by 0, which must not meet a NaN.
+        make = torch.zeros if self.masked else torch.empty
+        data = make(
             (layout.layers, 2, rows, layout.heads, self.capacity, layout.head_size),
             dtype=layout.dtype,
             device=layout.device,
@@ -169,12 +174,16 @@ class Slot:
 class KVCache:
     """The slabs of one model, within a budget of bytes, or if None what memory is free.
 
+    Args:
+        apart: each sequence keeps a slab of its own, of which only what is there is read.
+
     Attributes:
         held: bytes of the budget that others hold.
     """
 
-    def __init__(self, layout: Layout, budget: int | None = None) -> None:
+    def __init__(self, layout: Layout, budget: int | None = None, *, apart: bool = False) -> None:
         self.layout = layout
+        self.apart = apart
         self.budget = budget
         self.held = 0
         self._shared: dict[int, Slab] = {}
@@ -228,7 +237,7 @@ class KVCache:
             CacheFull: the budget is used up; the slot is as it was.
         """
         slab = slot.slab
-        if slab not in self._own:
+        if self.apart or slab not in self._own:
             return
         if slab.capacity not in self._shared:
             self._own.remove(slab)
@@ -238,6 +247,8 @@ class KVCache:
 
     def expect(self, capacity: int, count: int) -> None:
         """Have room for so many more rows of a capacity at once, if there is memory for them."""
+        if self.apart:
+            return
         slab = self._shared.get(capacity)
         rows = 0 if slab is None else slab.rows
         wanted = _power_of_two(count + (0 if slab is None else len(slab.slots)))
@@ -280,18 +291,25 @@ class KVCache:
     def _new_slab(self, capacity: int) -> Slab:
         self._check_room(capacity)
         with _full_when_out_of_memory():
-            return Slab(self.layout, capacity)
+            return Slab(self.layout, capacity, masked=not self.apart)
 
     def _check_room(self, capacity: int, more: int = 1, rows: int | None = None) -> None:
         """Room for ``more`` rows; ``rows`` is what is allocated for that, where old ones move."""
         row = capacity * self.layout.token_bytes
         if self.budget is None:
-            taken = (more if rows is None else rows) * row
+            taken = (more if rows is None else rows) * row + self._untouched
             full = memory.is_short(taken + _LEFT_FREE, str(self.layout.device))
         else:
             full = self.bytes + self.held + more * row > self.budget
         if full:
             raise CacheFull
+
+    @property
+    def _untouched(self) -> int:
+        """Bytes of slabs that the system has promised and not given yet."""
+        slabs = (slab for slab in self._own if not slab.masked)
+        free = sum(slab.capacity - slab.slots[0].length for slab in slabs)
+        return free * self.layout.token_bytes
 
     def _shared_slab(self, capacity: int) -> Slab:
         """The slab of this capacity, with a free row."""

@@ -7,7 +7,7 @@ product, and a decoder layer of the common kind is written out in few operations
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
 
@@ -19,23 +19,22 @@ from . import attention
 
 
 class Product:
-    """One or more linear layers of the same input as one product, packed where that helps.
+    """A linear layer, packed where that helps. No module: those cost time to call.
 
-    Takes [..., in]; the outputs stand one after the other. No module: those cost time to call.
+    Args:
+        weight: [out, in].
+        bias: [out], or None.
     """
 
     __slots__ = ("_bias", "_weight", "out_features", "packed")
 
-    def __init__(self, *parts: Any) -> None:
-        weights, biases = [_weight(part) for part in parts], [part.bias for part in parts]
-        weight = weights[0] if len(parts) == 1 else torch.cat(weights)
-        bias = biases[0] if len(parts) == 1 or biases[0] is None else torch.cat(biases)
+    def __init__(self, weight: torch.Tensor, bias: torch.Tensor | None) -> None:
         self.out_features = weight.shape[0]
         self.packed = _packed(weight)
         self._weight = weight
         if self.packed is not None:
             del self._weight
-        self._bias = None if bias is None else bias.detach()
+        self._bias = bias
 
     def __call__(self, input: torch.Tensor) -> torch.Tensor:
         if self.packed is None:
@@ -57,12 +56,16 @@ _linear = torch.ops.mkldnn._linear_pointwise.default
 _linear_added = torch.ops.mkldnn._linear_pointwise.binary
 
 
-class Linear(nn.Module):
-    """A `Product` as a module of a model."""
+MakeProduct = Callable[[torch.Tensor, torch.Tensor | None], Any]
+"""Makes a `Product`, or what works like one."""
 
-    def __init__(self, part: Any) -> None:
+
+class Linear(nn.Module):
+    """A product as a module of a model."""
+
+    def __init__(self, part: Any, make: MakeProduct) -> None:
         super().__init__()
-        self.product = Product(part)
+        self.product = _joined(make, part)
 
     def forward(self, input: torch.Tensor) -> torch.Tensor:
         return self.product(input)
@@ -83,8 +86,14 @@ class SideBySide:
         return to + self(input)
 
 
-def _joined(*parts: Any) -> Product | SideBySide:
-    return Product(*parts) if all(map(_is_plain, parts)) else SideBySide(*parts)
+def _joined(make: MakeProduct, *parts: Any) -> Any:
+    """Linear layers of the same input as one; their outputs stand one after the other."""
+    if not all(map(_is_plain, parts)):
+        return SideBySide(*parts)
+    weights, biases = [_weight(part) for part in parts], [part.bias for part in parts]
+    if len(parts) == 1:
+        return make(weights[0], None if biases[0] is None else biases[0].detach())
+    return make(torch.cat(weights), None if biases[0] is None else torch.cat(biases).detach())
 
 
 def _is_plain(module: nn.Module) -> bool:
@@ -120,17 +129,17 @@ def _packed(weight: torch.Tensor) -> torch.Tensor | None:
 class Norm:
     """Root mean square normalisation as one operation."""
 
-    __slots__ = ("_epsilon", "_shape", "_weight")
+    __slots__ = ("_shape", "epsilon", "weight")
 
     def __init__(self, norm: Any) -> None:
         plus_one = type(norm).__name__.startswith("Gemma")  # whose weights count from 1
         weight = norm.weight.detach()
-        self._weight = 1 + weight if plus_one else weight
-        self._epsilon = norm.eps if plus_one else norm.variance_epsilon
+        self.weight = 1 + weight if plus_one else weight
+        self.epsilon = norm.eps if plus_one else norm.variance_epsilon
         self._shape = tuple(weight.shape)
 
     def __call__(self, input: torch.Tensor) -> torch.Tensor:
-        return torch.rms_norm(input, self._shape, self._weight, self._epsilon)
+        return torch.rms_norm(input, self._shape, self.weight, self.epsilon)
 
 
 _NORMS = ("input_layernorm", "post_attention_layernorm")
@@ -144,7 +153,7 @@ class DecoderLayer(nn.Module):
     Is called as transformers calls its own.
     """
 
-    def __init__(self, layer: Any) -> None:
+    def __init__(self, layer: Any, make: MakeProduct = Product) -> None:
         super().__init__()
         own, mlp = layer.self_attn, layer.mlp
         self.attention_type = getattr(layer, "attention_type", None)
@@ -156,10 +165,10 @@ class DecoderLayer(nn.Module):
         self.num_key_value_groups = own.num_key_value_groups
         self.sliding_window = getattr(own, "sliding_window", None) or _window(own)
         self.use_rope = bool(getattr(own, "use_rope", True))
-        self.qkv = _joined(*_children(own, ("q_proj", "k_proj", "v_proj"), ("qkv_proj",)))
-        self.output: Product | SideBySide = _joined(own.o_proj)
-        self.gate_up = _joined(*_children(mlp, ("gate_proj", "up_proj"), ("gate_up_proj",)))
-        self.down = _joined(mlp.down_proj)
+        self.qkv = _joined(make, *_children(own, ("q_proj", "k_proj", "v_proj"), ("qkv_proj",)))
+        self.output = _joined(make, own.o_proj)
+        self.gate_up = _joined(make, *_children(mlp, ("gate_proj", "up_proj"), ("gate_up_proj",)))
+        self.down = _joined(make, mlp.down_proj)
         self.activation = getattr(mlp, "act_fn", None) or mlp.activation_fn
         self.query_norm = Norm(own.q_norm) if hasattr(own, "q_norm") else None
         self.key_norm = Norm(own.k_norm) if hasattr(own, "k_norm") else None
@@ -288,23 +297,28 @@ _LAYERS = {
 }
 
 
-def optimise(model: Any) -> None:
+def are_known(model: Any) -> bool:
+    """Whether a model's layers are of the kind of `DecoderLayer`."""
+    decoder_layers = getattr(model.base_model, "layers", None)
+    return decoder_layers is not None and type(decoder_layers[0]).__name__ in _LAYERS
+
+
+def optimise(model: Any, make: MakeProduct = Product) -> None:
     """Replace what can be replaced, in place; the weights move along."""
-    inner = model.base_model
-    decoder_layers = getattr(inner, "layers", None)
-    if decoder_layers is not None and type(decoder_layers[0]).__name__ in _LAYERS:
+    if are_known(model):
+        inner = model.base_model
         inner.rotary_emb = Rotary(inner.rotary_emb)
-        for number, layer in enumerate(decoder_layers):
-            decoder_layers[number] = DecoderLayer(layer)
-    _replace_linears(model)
+        for number, layer in enumerate(inner.layers):
+            inner.layers[number] = DecoderLayer(layer, make)
+    _replace_linears(model, make)
 
 
-def _replace_linears(module: nn.Module) -> None:
+def _replace_linears(module: nn.Module, make: MakeProduct) -> None:
     for name, child in module.named_children():
         if _is_plain(child):
-            setattr(module, name, Linear(child))
+            setattr(module, name, Linear(child, make))
         else:
-            _replace_linears(child)
+            _replace_linears(child, make)
 
 
 @contextmanager

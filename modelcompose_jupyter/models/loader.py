@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import sys
 import threading
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
@@ -15,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 from ..errors import ComposeError, ModelError
 from . import adapters, files, memory
 from .adapters import Adapter
+from .native.build import kernels
 from .quiet import quiet
 from .source import Source, resolve
 from .spec import Abandoned, ModelSpec, Progress, Report
@@ -169,6 +169,8 @@ def load(plan: Plan, report: Report) -> LoadedModel:
         report(Progress("load", spec.source, done, total, "tensors"))
 
     memory.check(spec.source, plan.size.peak, plan.device)
+    if plan.device == "cpu":  # compiled while the weights are read
+        threading.Thread(target=kernels, name="modelcompose-kernels", daemon=True).start()
     with quiet("transformers", "huggingface_hub", "peft", on_step=on_step):
         try:
             tokenizer = _tokenizer(spec, folder)
@@ -281,8 +283,9 @@ def context_length(config: PreTrainedConfig) -> int | None:
 def _require_libraries() -> None:
     # Threads of OpenMP spin while they wait. For long, on a shared processor, they wait for each
     # other's turns, and a token takes ten times as long; not at all, and waking them costs more
-    # than a small product. So they spin for about as long as one. Read when torch is imported.
-    if "torch" not in sys.modules and "OMP_WAIT_POLICY" not in os.environ:
+    # than a small product. So they spin for about as long as one. Read when torch or the kernels
+    # are loaded, each of which has its own threads.
+    if "OMP_WAIT_POLICY" not in os.environ:
         os.environ["OMP_WAIT_POLICY"] = "PASSIVE"
         os.environ.setdefault("GOMP_SPINCOUNT", "10000")
     for name in ("torch", "transformers"):

@@ -200,6 +200,13 @@ def _ignore(_: object) -> None:
     pass
 
 
+@pytest.fixture(autouse=True, params=["in C", "on torch"])
+def steps(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
+    """With the kernels in C, where the model is one for them, and as it is without a compiler."""
+    if request.param == "on torch":
+        monkeypatch.setenv("MODELCOMPOSE_NATIVE", "0")
+
+
 @pytest.fixture(scope="module")
 def twins_of(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], Twins]:
     """Twins by a name of OPTIONS or VARIANTS, made when they are first asked for."""

@@ -27,6 +27,7 @@ def test_replayed_steps_give_what_steps_give(
     architecture: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(graphs, "_SEEN", 3)
+    monkeypatch.setenv("MODELCOMPOSE_NATIVE", "0")
     plain, graphed = (
         BatchedModel(
             SimpleNamespace(model=tiny_models.make(architecture), device=torch.device("cpu"))  # type: ignore[arg-type]

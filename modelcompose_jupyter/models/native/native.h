@@ -1,0 +1,53 @@
+/* What the kernels take: mirrored by structures.py.
+ *
+ * A number is stored as float32 or bfloat16, as the weights are; sums are float32. What a token gets
+ * does not depend on which other tokens are in the step, or on the number of threads.
+ */
+#ifndef MODELCOMPOSE_NATIVE_H
+#define MODELCOMPOSE_NATIVE_H
+
+#include <stdint.h>
+
+/* A linear layer: weights [outputs, inputs] as `pack` lays them out, and a bias [outputs] or NULL. */
+struct product {
+    const void *weights;
+    const void *bias;
+    int64_t outputs;
+    int64_t inputs;
+};
+
+/* A decoder layer. Norms are float32 weights, or NULL where there is none. */
+struct layer {
+    struct product qkv, output, gate_up, down;
+    const float *before_attention, *after_attention; /* [hidden] */
+    const float *before_mlp, *after_mlp;
+    const float *query_norm, *key_norm; /* [head size] */
+    const float *cosines, *sines;       /* [positions, rotary size / 2]; NULL: no positions */
+    int64_t window;                     /* how many tokens one sees, itself included; 0: all */
+    float scaling;
+};
+
+enum activation { SILU, GELU_TANH };
+
+struct model {
+    const void *embedding; /* [vocabulary, hidden] */
+    const struct layer *layers;
+    const float *norm;
+    struct product head;
+    int64_t layer_count, hidden, intermediate;
+    int64_t query_heads, key_heads, head_size, rotary_size;
+    int64_t activation;
+    float epsilon, embedding_scale;
+};
+
+/* Where a token goes in a slab [layers, 2, rows, heads, capacity, head size]; in numbers. */
+struct token {
+    void *row;          /* keys of layer 0, head 0, position 0 */
+    int64_t layer_size; /* from a layer to the next */
+    int64_t to_values;  /* from keys to values */
+    int64_t head_stride;
+    int64_t position;
+    int64_t id;
+};
+
+#endif

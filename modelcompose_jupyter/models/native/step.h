@@ -1,0 +1,435 @@
+/* The kernels for one kind of NUMBER; kernels.c includes this once for each.
+ *
+ * An OPERAND is what a product takes: the same numbers, as its instructions want them.
+ * PAIRED: two inputs after another of the same output lie side by side in packed weights.
+ */
+
+/* Weights [outputs, inputs] as blocks of [inputs, BLOCK], or [inputs / 2, BLOCK, 2] if PAIRED. */
+void NAMED(pack)(const NUMBER *weights, int64_t outputs, int64_t inputs, NUMBER *packed,
+                 int threads) {
+#pragma omp parallel for schedule(static) num_threads(threads)
+    for (int64_t block = 0; block < (outputs + BLOCK - 1) / BLOCK; block++)
+        for (int64_t lane = 0; lane < BLOCK; lane++) {
+            int64_t output = block * BLOCK + lane;
+            for (int64_t input = 0; input < inputs; input++) {
+                int64_t place = PAIRED ? (input / 2 * BLOCK + lane) * 2 + input % 2
+                                       : input * BLOCK + lane;
+                packed[block * BLOCK * inputs + place] =
+                    output < outputs ? weights[output * inputs + input] : 0;
+            }
+        }
+}
+
+/* `rows` times `blocks` outputs, into sums [rows, blocks * BLOCK]. Both are constants where it is
+ * called, so that all sums stay in registers. Fetches what is read next meanwhile. */
+static inline __attribute__((always_inline)) void NAMED(multiply)(
+    const int rows, const int blocks, const OPERAND *input, int64_t inputs, const NUMBER *weights,
+    float *restrict sums, const char *ahead, int64_t ahead_stride) {
+    vector sum[TILE_ROWS][2 * VECTORS];
+    for (int row = 0; row < rows; row++)
+        for (int place = 0; place < blocks * VECTORS; place++)
+            sum[row][place] = (vector){0};
+#if PAIRED
+    for (int64_t pair = 0; pair < inputs / 2; pair++)
+        for (int block = 0; block < blocks; block++) {
+            const NUMBER *at = weights + block * BLOCK * inputs + pair * BLOCK * 2;
+            __builtin_prefetch(ahead + pair * ahead_stride + block * LINE, 0, 3);
+#if HAS_DOT
+            __m512bh both = (__m512bh)_mm512_loadu_si512(at);
+            for (int row = 0; row < rows; row++) {
+                int32_t two;
+                memcpy(&two, input + row * inputs + 2 * pair, sizeof two);
+                sum[row][block] = (vector)_mm512_dpbf16_ps(
+                    (__m512)sum[row][block], (__m512bh)_mm512_set1_epi32(two), both);
+            }
+#else
+            for (int place = 0; place < VECTORS; place++) {
+                integers both;
+                memcpy(&both, at + place * LANES * 2, sizeof both);
+                vector first = (vector)(both << 16), second = (vector)(both & -65536);
+                for (int row = 0; row < rows; row++) {
+                    const OPERAND *two = input + row * inputs + 2 * pair;
+                    sum[row][block * VECTORS + place] += first * two[0] + second * two[1];
+                }
+            }
+#endif
+        }
+#else
+    for (int64_t each = 0; each < inputs; each++)
+        for (int block = 0; block < blocks; block++) {
+            const NUMBER *at = weights + block * BLOCK * inputs + each * BLOCK;
+            __builtin_prefetch(ahead + each * ahead_stride + block * LINE, 0, 3);
+            for (int place = 0; place < VECTORS; place++) {
+                vector weight = load(at + place * LANES);
+                for (int row = 0; row < rows; row++)
+                    sum[row][block * VECTORS + place] += weight * input[row * inputs + each];
+            }
+        }
+#endif
+    for (int row = 0; row < rows; row++)
+        for (int place = 0; place < blocks * VECTORS; place++)
+            store(sums + (row * blocks * VECTORS + place) * LANES, sum[row][place]);
+}
+
+#define WITH_ROWS(rows)                                                                            \
+    case rows:                                                                                     \
+        if (blocks == 2)                                                                           \
+            NAMED(multiply)(rows, 2, input, inputs, weights, sums, ahead, ahead_stride);           \
+        else                                                                                       \
+            NAMED(multiply)(rows, 1, input, inputs, weights, sums, ahead, ahead_stride);           \
+        break;
+
+static void NAMED(tile)(int64_t rows, int64_t blocks, const OPERAND *input, int64_t inputs,
+                        const NUMBER *weights, float *sums, const char *ahead,
+                        int64_t ahead_stride) {
+    switch (rows) {
+        WITH_ROWS(1)
+        WITH_ROWS(2)
+        WITH_ROWS(3)
+        WITH_ROWS(4)
+#if TILE_ROWS > 4
+        WITH_ROWS(5)
+        WITH_ROWS(6)
+        WITH_ROWS(7)
+        WITH_ROWS(8)
+        WITH_ROWS(9)
+        WITH_ROWS(10)
+        WITH_ROWS(11)
+        WITH_ROWS(12)
+#endif
+    }
+}
+#undef WITH_ROWS
+
+/* What becomes of the sums of a product. */
+struct NAMED(target) {
+    NUMBER *numbers; /* [rows, outputs] */
+    int add;         /* to what is there */
+    float *scores;   /* or float32 instead, rounded as a NUMBER is */
+};
+
+/* This thread's part of input [rows, inputs] times weights. */
+static void NAMED(product)(const struct product *product, const OPERAND *input, int64_t rows,
+                           struct NAMED(target) to) {
+    const NUMBER *weights = product->weights, *bias = product->bias;
+    const int64_t inputs = product->inputs, outputs = product->outputs;
+    float sums[TILE_ROWS * 2 * BLOCK];
+    int64_t first, last;
+    share((outputs + BLOCK - 1) / BLOCK, &first, &last);
+    for (int64_t some = 0; some < rows; some += ROWS_AT_ONCE) {
+        const int64_t end = smaller(rows, some + ROWS_AT_ONCE);
+        const int64_t tiles = (end - some + TILE_ROWS - 1) / TILE_ROWS;
+        for (int64_t block = first; block < last; block += 2) {
+            const int64_t blocks = smaller(2, last - block);
+            const int64_t output = block * BLOCK, width = smaller(blocks * BLOCK, outputs - output);
+            const NUMBER *panel = weights + output * inputs;
+            const int64_t panel_bytes = 2 * BLOCK * inputs * (int64_t)sizeof(NUMBER);
+            const char *ahead = (const char *)panel + panel_bytes;
+            for (int64_t tile = 0; tile < tiles; tile++) { /* of equal size as far as possible */
+                const int64_t from = some + (end - some) * tile / tiles;
+                const int64_t to_row = some + (end - some) * (tile + 1) / tiles;
+                NAMED(tile)(to_row - from, blocks, input + from * inputs, inputs, panel, sums,
+                            ahead + tile * panel_bytes / tiles, 2 * LINE / tiles);
+                for (int64_t row = from; row < to_row; row++) {
+                    float *sum = sums + (row - from) * blocks * BLOCK;
+                    if (bias)
+                        for (int64_t each = 0; each < width; each++)
+                            sum[each] += READ(bias[output + each]);
+                    if (to.scores) {
+                        float *score = to.scores + row * outputs + output;
+                        for (int64_t each = 0; each < width; each++)
+                            score[each] = READ(WRITE(sum[each]));
+                        continue;
+                    }
+                    NUMBER *number = to.numbers + row * outputs + output;
+                    if (to.add)
+                        for (int64_t each = 0; each < width; each++)
+                            number[each] = WRITE(READ(number[each]) + sum[each]);
+                    else
+                        for (int64_t each = 0; each < width; each++)
+                            number[each] = WRITE(sum[each]);
+                }
+            }
+        }
+    }
+}
+
+/* A product by itself, of numbers [rows, inputs]; `operands` is room for as many. */
+void NAMED(linear)(const struct product *product, const NUMBER *input, int64_t rows,
+                   NUMBER *outputs, int add, OPERAND *operands, int threads) {
+#pragma omp parallel num_threads(threads)
+    {
+        int64_t from, to;
+        share(rows * product->inputs, &from, &to);
+        for (int64_t each = from; each < to; each++)
+            operands[each] = WRITE_OPERAND(READ(input[each]));
+#pragma omp barrier
+        NAMED(product)(product, operands, rows, (struct NAMED(target)){outputs, add, NULL});
+    }
+}
+
+static float NAMED(inverse_root)(const NUMBER *row, int64_t size, float epsilon) {
+    float squares = 0;
+#pragma omp simd reduction(+ : squares)
+    for (int64_t each = 0; each < size; each++)
+        squares += READ(row[each]) * READ(row[each]);
+    return 1.0f / sqrtf(squares / size + epsilon);
+}
+
+static void NAMED(normalise)(const NUMBER *row, const float *weight, int64_t size, float epsilon,
+                             OPERAND *out) {
+    const float factor = NAMED(inverse_root)(row, size, epsilon);
+    for (int64_t each = 0; each < size; each++)
+        out[each] = WRITE_OPERAND(READ(row[each]) * factor * weight[each]);
+}
+
+static void NAMED(add_normalised)(const NUMBER *row, const float *weight, int64_t size,
+                                  float epsilon, NUMBER *to) {
+    const float factor = NAMED(inverse_root)(row, size, epsilon);
+    for (int64_t each = 0; each < size; each++)
+        to[each] = WRITE(READ(to[each]) + READ(WRITE(READ(row[each]) * factor * weight[each])));
+}
+
+/* Normalise a head and turn it by its position, in place. */
+static void NAMED(turn)(const struct model *model, const struct layer *layer, const float *norm,
+                        int64_t position, NUMBER *head) {
+    if (norm) {
+        const float factor = NAMED(inverse_root)(head, model->head_size, model->epsilon);
+        for (int64_t each = 0; each < model->head_size; each++)
+            head[each] = WRITE(READ(head[each]) * factor * norm[each]);
+    }
+    if (!layer->cosines)
+        return;
+    const int64_t half = model->rotary_size / 2;
+    const float *cosine = layer->cosines + position * half, *sine = layer->sines + position * half;
+    for (int64_t each = 0; each < half; each++) {
+        const float first = READ(head[each]), second = READ(head[half + each]);
+        head[each] = WRITE(first * cosine[each] - second * sine[each]);
+        head[half + each] = WRITE(second * cosine[each] + first * sine[each]);
+    }
+}
+
+/* Queries, keys and values of a token in `qkv`: turn them, and keep keys and values. */
+static void NAMED(prepare)(const struct model *model, const struct layer *layer, int64_t number,
+                           const struct token *token, NUMBER *qkv) {
+    const int64_t size = model->head_size;
+    NUMBER *key = qkv + model->query_heads * size, *value = key + model->key_heads * size;
+    NUMBER *row = (NUMBER *)token->row + number * token->layer_size;
+    for (int64_t head = 0; head < model->query_heads; head++)
+        NAMED(turn)(model, layer, layer->query_norm, token->position, qkv + head * size);
+    for (int64_t head = 0; head < model->key_heads; head++) {
+        NAMED(turn)(model, layer, layer->key_norm, token->position, key + head * size);
+        NUMBER *to = row + head * token->head_stride + token->position * size;
+        memcpy(to, key + head * size, size * sizeof(NUMBER));
+        memcpy(to + token->to_values, value + head * size, size * sizeof(NUMBER));
+    }
+}
+
+/* LANES numbers of a head, of which there may be fewer: zeros then. */
+static inline vector NAMED(part)(const NUMBER *head, int64_t at, int64_t size) {
+    if (at + LANES <= size)
+        return NAMED(read)(head + at);
+    vector values = {0};
+    for (int64_t each = at; each < size; each++)
+        values[each - at] = READ(head[each]);
+    return values;
+}
+
+/* Scores [QUERIES, stride] of keys from `begin` to `end`; queries are [QUERIES, padded]. */
+static inline __attribute__((always_inline)) void NAMED(score)(
+    const int count, const float *queries, const NUMBER *keys, int64_t size, int64_t padded,
+    int64_t begin, int64_t end, float *scores, int64_t stride) {
+    for (int64_t at = begin; at < end; at++) {
+        vector sums[QUERIES];
+        for (int query = 0; query < count; query++)
+            sums[query] = (vector){0};
+        for (int64_t part = 0; part < padded; part += LANES) {
+            const vector key = NAMED(part)(keys + at * size, part, size);
+            for (int query = 0; query < count; query++)
+                sums[query] += key * load(queries + query * padded + part);
+        }
+        for (int query = 0; query < count; query++)
+            scores[query * stride + at] = total(sums[query]);
+    }
+}
+
+/* The sum of values, each times its score, into outs [QUERIES, padded]. */
+static inline __attribute__((always_inline)) void NAMED(weigh)(
+    const int count, const int parts, const float *scores, int64_t stride, const NUMBER *values,
+    int64_t size, int64_t padded, int64_t begin, int64_t end, int64_t from, float *outs) {
+    vector sums[QUERIES][PARTS];
+    for (int query = 0; query < count; query++)
+        for (int part = 0; part < parts; part++)
+            sums[query][part] = (vector){0};
+    for (int64_t at = begin; at < end; at++)
+        for (int part = 0; part < parts; part++) {
+            const vector value = NAMED(part)(values + at * size, from + part * LANES, size);
+            for (int query = 0; query < count; query++)
+                sums[query][part] += value * scores[query * stride + at];
+        }
+    for (int query = 0; query < count; query++)
+        for (int part = 0; part < parts; part++)
+            store(outs + query * padded + from + part * LANES, sums[query][part]);
+}
+
+static inline __attribute__((always_inline)) void NAMED(attend_some)(
+    const int count, const float *queries, const NUMBER *keys, const NUMBER *values, int64_t size,
+    int64_t padded, int64_t begin, int64_t end, float *scores, float *outs) {
+    NAMED(score)(count, queries, keys, size, padded, begin, end, scores, end);
+    for (int query = 0; query < count; query++)
+        soften(scores + query * end, begin, end);
+    int64_t from = 0;
+    for (; from + PARTS * LANES <= padded; from += PARTS * LANES)
+        NAMED(weigh)(count, PARTS, scores, end, values, size, padded, begin, end, from, outs);
+    for (; from < padded; from += LANES)
+        NAMED(weigh)(count, 1, scores, end, values, size, padded, begin, end, from, outs);
+}
+
+/* Attention of a token's queries for one head of keys; `scratch` is of `scratch_size`. */
+static void NAMED(attend)(const struct model *model, const struct layer *layer, int64_t number,
+                          const struct token *token, int64_t head, const NUMBER *qkv,
+                          OPERAND *attended, float *scratch) {
+    const int64_t size = model->head_size, group = model->query_heads / model->key_heads;
+    const int64_t padded = (size + LANES - 1) / LANES * LANES;
+    const int64_t end = token->position + 1;
+    const int64_t begin = layer->window && layer->window < end ? end - layer->window : 0;
+    const NUMBER *keys =
+        (NUMBER *)token->row + number * token->layer_size + head * token->head_stride;
+    const NUMBER *values = keys + token->to_values;
+    float *queries = scratch, *outs = queries + QUERIES * padded, *scores = outs + QUERIES * padded;
+    qkv += head * group * size;
+    attended += head * group * size;
+    for (int64_t first = 0; first < group; first += QUERIES) {
+        const int64_t count = smaller(QUERIES, group - first);
+        for (int64_t query = 0; query < count; query++)
+            for (int64_t each = 0; each < padded; each++)
+                queries[query * padded + each] =
+                    each < size ? READ(qkv[(first + query) * size + each]) * layer->scaling : 0;
+        switch (count) {
+        case 1:
+            NAMED(attend_some)(1, queries, keys, values, size, padded, begin, end, scores, outs);
+            break;
+        case 2:
+            NAMED(attend_some)(2, queries, keys, values, size, padded, begin, end, scores, outs);
+            break;
+        case 3:
+            NAMED(attend_some)(3, queries, keys, values, size, padded, begin, end, scores, outs);
+            break;
+        default:
+            NAMED(attend_some)(4, queries, keys, values, size, padded, begin, end, scores, outs);
+        }
+        for (int64_t query = 0; query < count; query++)
+            for (int64_t each = 0; each < size; each++)
+                attended[(first + query) * size + each] =
+                    WRITE_OPERAND(outs[query * padded + each]);
+    }
+}
+
+/* Add a product to `hidden`, normalised first where the model does. */
+static void NAMED(add)(const struct model *model, const struct product *product,
+                       const OPERAND *input, int64_t count, const float *norm, NUMBER *apart,
+                       NUMBER *hidden) {
+    const int64_t size = model->hidden;
+    if (!norm) {
+        NAMED(product)(product, input, count, (struct NAMED(target)){hidden, 1, NULL});
+#pragma omp barrier
+        return;
+    }
+    NAMED(product)(product, input, count, (struct NAMED(target)){apart, 0, NULL});
+#pragma omp barrier
+#pragma omp for schedule(static)
+    for (int64_t row = 0; row < count; row++)
+        NAMED(add_normalised)(apart + row * size, norm, size, model->epsilon, hidden + row * size);
+}
+
+/* One pass: scores [wanted, vocabulary] of what comes after these tokens.
+ *
+ * Tokens of a sequence come in order. `wanted` are their numbers, `wanted_count` of them.
+ * Returns 0, or 1 if there was no memory.
+ */
+int NAMED(step)(const struct model *model, const struct token *tokens, int64_t count,
+                const int64_t *wanted, int64_t wanted_count, float *scores, int threads) {
+    const int64_t size = model->hidden, inner = model->intermediate, head = model->head_size;
+    const int64_t heads = model->query_heads + 2 * model->key_heads;
+    int64_t widest = size > model->query_heads * head ? size : model->query_heads * head;
+    widest = widest > inner ? widest : inner;
+    int64_t longest = 0;
+    for (int64_t each = 0; each < count; each++)
+        longest = tokens[each].position > longest ? tokens[each].position : longest;
+    const int64_t scratch_size = QUERIES * (longest + 1 + 2 * (head + LANES));
+    NUMBER *hidden = malloc(count * size * sizeof *hidden);
+    NUMBER *qkv = malloc(count * heads * head * sizeof *qkv);
+    NUMBER *gate_up = malloc(count * 2 * inner * sizeof *gate_up);
+    NUMBER *apart = malloc(count * size * sizeof *apart);
+    OPERAND *operands = malloc(count * widest * sizeof *operands);
+    float *all_scratch = malloc(threads * scratch_size * sizeof *all_scratch);
+    const int failed = !hidden || !qkv || !gate_up || !apart || !operands || !all_scratch;
+    if (failed)
+        goto end;
+#pragma omp parallel num_threads(threads)
+    {
+        float *scratch = all_scratch + omp_get_thread_num() * scratch_size;
+#pragma omp for schedule(static)
+        for (int64_t row = 0; row < count; row++) {
+            const NUMBER *from = (const NUMBER *)model->embedding + tokens[row].id * size;
+            for (int64_t each = 0; each < size; each++)
+                hidden[row * size + each] = WRITE(READ(from[each]) * model->embedding_scale);
+        }
+        for (int64_t number = 0; number < model->layer_count; number++) {
+            const struct layer *layer = model->layers + number;
+#pragma omp for schedule(static)
+            for (int64_t row = 0; row < count; row++)
+                NAMED(normalise)(hidden + row * size, layer->before_attention, size, model->epsilon,
+                                 operands + row * size);
+            NAMED(product)(&layer->qkv, operands, count, (struct NAMED(target)){qkv, 0, NULL});
+#pragma omp barrier
+#pragma omp for schedule(static)
+            for (int64_t row = 0; row < count; row++)
+                NAMED(prepare)(model, layer, number, tokens + row, qkv + row * heads * head);
+#pragma omp for schedule(static, 1) /* later tokens see more */
+            for (int64_t item = 0; item < count * model->key_heads; item++) {
+                const int64_t row = item / model->key_heads;
+                NAMED(attend)(model, layer, number, tokens + row, item % model->key_heads,
+                              qkv + row * heads * head, operands + row * model->query_heads * head,
+                              scratch);
+            }
+            NAMED(add)(model, &layer->output, operands, count, layer->after_attention, apart,
+                       hidden);
+#pragma omp for schedule(static)
+            for (int64_t row = 0; row < count; row++)
+                NAMED(normalise)(hidden + row * size, layer->before_mlp, size, model->epsilon,
+                                 operands + row * size);
+            NAMED(product)(&layer->gate_up, operands, count,
+                           (struct NAMED(target)){gate_up, 0, NULL});
+#pragma omp barrier
+#pragma omp for schedule(static) collapse(2)
+            for (int64_t row = 0; row < count; row++)
+                for (int64_t part = 0; part < inner; part += 256) {
+                    const NUMBER *gate = gate_up + row * 2 * inner, *up = gate + inner;
+                    for (int64_t each = part; each < smaller(inner, part + 256); each++)
+                        operands[row * inner + each] =
+                            WRITE_OPERAND(READ(WRITE(activate(model->activation, READ(gate[each])))) *
+                                          READ(up[each]));
+                }
+            NAMED(add)(model, &layer->down, operands, count, layer->after_mlp, apart, hidden);
+        }
+#pragma omp for schedule(static)
+        for (int64_t row = 0; row < wanted_count; row++)
+            NAMED(normalise)(hidden + wanted[row] * size, model->norm, size, model->epsilon,
+                             operands + row * size);
+        NAMED(product)(&model->head, operands, wanted_count,
+                       (struct NAMED(target)){NULL, 0, scores});
+    }
+end:
+    free(hidden), free(qkv), free(gate_up), free(apart), free(operands), free(all_scratch);
+    return failed;
+}
+
+#undef NUMBER
+#undef OPERAND
+#undef NAMED
+#undef READ
+#undef WRITE
+#undef READ_OPERAND
+#undef WRITE_OPERAND
+#undef PAIRED

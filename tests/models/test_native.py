@@ -1,0 +1,248 @@
+"""The kernels in C: they give what the model gives, to each token the same in any company."""
+
+from __future__ import annotations
+
+import ctypes
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from standins import tiny_models
+
+from modelcompose_jupyter.models.batched import BatchedModel
+from modelcompose_jupyter.models.kv_cache import Slot
+from modelcompose_jupyter.models.native import build, structures
+from modelcompose_jupyter.models.native.model import unsupported
+from modelcompose_jupyter.models.native.product import NativeProduct
+
+KINDS = (torch.float32, torch.bfloat16)
+MODELS: dict[str, tuple[str, dict[str, Any]]] = {
+    "gemma3": ("gemma3_text", {}),
+    "llama": ("llama", {}),
+    "llama of many queries": (
+        "llama",
+        {"num_attention_heads": 6, "num_key_value_heads": 1, "hidden_size": 48},
+    ),
+    "llama of odd heads": ("llama", {"head_dim": 20}),
+    "llama of wide heads": ("llama", {"head_dim": 80}),
+    "mistral": ("mistral", {}),
+    "phi3": ("phi3", {}),
+    "qwen2": ("qwen2", {}),
+    "qwen3": ("qwen3", {}),
+    "smollm3": ("smollm3", {}),
+}
+PROMPTS = [[5 + number * step % 80 for number in range(length)] for step, length in
+           ((1, 3), (3, 40), (7, 70), (11, 1), (13, 100))]  # fmt: skip
+
+
+def made(name: str, kind: torch.dtype = torch.float32) -> BatchedModel:
+    """A model whose steps run in C."""
+    architecture, options = MODELS[name]
+    model = tiny_models.make(architecture, **options).to(kind)
+    batched = BatchedModel(SimpleNamespace(model=model, device=torch.device("cpu")))  # type: ignore[arg-type]
+    assert batched._native is not None
+    return batched
+
+
+def read(model: BatchedModel, prompt: list[int]) -> Slot:
+    """A slot with a prompt."""
+    slot = model.cache.open(len(prompt) + 50)
+    model.forward(prompt, [len(prompt) - 1], (), [(slot, len(prompt))])
+    slot.length = len(prompt)
+    return slot
+
+
+@pytest.fixture(autouse=True)
+def inference() -> Iterator[None]:
+    with torch.inference_mode():
+        yield
+
+
+@pytest.mark.parametrize("name", MODELS)
+def test_steps_give_the_scores_of_the_model(name: str) -> None:
+    model = made(name)
+    architecture, options = MODELS[name]
+    pristine = tiny_models.make(architecture, **options)
+    tokens = PROMPTS[4]
+    slot = model.cache.open(len(tokens))
+    found = []
+    for start, end in ((0, 60), (60, 61), (61, 62), (62, 95), (95, 100)):
+        count = end - start
+        found.append(model.forward(tokens[start:end], range(count), (), [(slot, count)]))
+        slot.length = end
+    wanted = pristine(torch.tensor([tokens])).logits[0]
+    assert (torch.cat(found) - wanted).abs().max() < 1e-4 * wanted.std()
+
+
+@pytest.mark.parametrize("kind", KINDS, ids=str)
+@pytest.mark.parametrize("name", MODELS)
+def test_a_token_gets_the_same_bits_in_any_company(name: str, kind: torch.dtype) -> None:
+    """Alone, among others, with as many threads as you like, read in one part or in several."""
+    model = made(name, kind)
+    together = [read(model, prompt) for prompt in PROMPTS]
+    alone = []
+    threads = torch.get_num_threads()
+    try:
+        for number, prompt in enumerate(PROMPTS):
+            torch.set_num_threads(1 + number % 3)
+            slot = model.cache.open(len(prompt) + 50)
+            for token in prompt:
+                model.forward([token], [0], (), [(slot, 1)])
+                slot.length += 1
+            alone.append(slot)
+        for step in range(5):
+            torch.set_num_threads(1 + step % 2)
+            tokens = [7 * step + number + 3 for number in range(len(PROMPTS))]
+            scores = model.forward(tokens, range(len(tokens)), (), [(s, 1) for s in together])
+            for place, slot in enumerate(alone):
+                torch.set_num_threads(1 + (step + place) % 2)
+                own = model.forward([tokens[place]], [0], (), [(slot, 1)])
+                assert torch.equal(own[0], scores[place])
+            for slot in (*together, *alone):
+                slot.length += 1
+    finally:
+        torch.set_num_threads(threads)
+
+
+@settings(max_examples=60, deadline=None)
+@given(
+    rows=st.integers(1, 130), outputs=st.integers(1, 70), inputs=st.integers(1, 60),
+    kind=st.sampled_from(KINDS), bias=st.booleans(), add=st.booleans(), seed=st.integers(0, 99),
+)  # fmt: skip
+def test_products_are_those_of_torch(
+    rows: int, outputs: int, inputs: int, kind: torch.dtype, bias: bool, add: bool, seed: int
+) -> None:
+    torch.manual_seed(seed)
+    weight = torch.randn(outputs, 2 * inputs).to(kind)
+    shift = torch.randn(outputs).to(kind) if bias else None
+    product = NativeProduct(weight, shift)
+    input, to = torch.randn(rows, 2 * inputs).to(kind), torch.randn(rows, outputs).to(kind)
+    before = input.clone(), to.clone()
+    found = product.added(input, to) if add else product(input)
+    wanted = torch.nn.functional.linear(
+        input.double(), weight.double(), None if shift is None else shift.double()
+    ) + (to.double() if add else 0)
+    assert torch.equal(input, before[0])
+    assert torch.equal(to, before[1])
+    assert found.dtype is kind
+    precision = 1e-5 if kind is torch.float32 else 1e-2
+    torch.testing.assert_close(found.double(), wanted, rtol=precision, atol=precision * inputs)
+
+
+def test_what_is_no_number_is_passed_on() -> None:
+    """So that whoever draws a token from the scores can say so."""
+    for value in (float("nan"), float("inf")):
+        weight = torch.full((4, 2), value).bfloat16()
+        assert not NativeProduct(weight, None)(torch.ones(1, 2).bfloat16()).isfinite().any()
+
+
+def test_a_token_that_there_is_not_is_refused() -> None:
+    model = made("llama")
+    slot = model.cache.open(4)
+    for token in (-1, model.vocabulary):
+        with pytest.raises(IndexError, match="not among the"):
+            model.forward([token], [0], (), [(slot, 1)])
+
+
+@pytest.mark.parametrize(
+    ("options", "reason"),
+    [
+        ({"hidden_act": "gelu"}, "its activation is another one"),
+        ({"intermediate_size": 63}, "its sizes are odd"),
+    ],
+)
+def test_other_models_run_on_torch(options: dict[str, Any], reason: str) -> None:
+    model = tiny_models.make("llama", **options)
+    assert unsupported(model) == reason
+    batched = BatchedModel(SimpleNamespace(model=model, device=torch.device("cpu")))  # type: ignore[arg-type]
+    assert batched._native is None
+    slot = batched.cache.open(3)
+    assert batched.forward([3, 4], [1], (), [(slot, 2)]).isfinite().all()
+
+
+# Compiling
+
+LOAD = """
+import logging, sys
+logging.basicConfig(level=logging.INFO, stream=sys.stdout, format="%(message)s")
+from modelcompose_jupyter.models.native.build import kernels
+print("there" if kernels() else "none")
+"""
+
+
+@pytest.fixture
+def environment(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """The folder in which processes keep their kernels: an empty one."""
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    return tmp_path / "modelcompose"
+
+
+def load() -> str:
+    command = [sys.executable, "-c", LOAD]
+    return subprocess.run(command, capture_output=True, text=True, check=True).stdout
+
+
+def test_kernels_are_compiled_once(environment: Path) -> None:
+    assert load() == "there\n"
+    (built,) = environment.iterdir()
+    made = built.stat()
+    assert load() == "there\n"
+    assert [each.name for each in environment.iterdir()] == [built.name]
+    assert built.stat().st_mtime_ns == made.st_mtime_ns
+
+
+def test_those_who_compile_at_once_do_not_meet(environment: Path) -> None:
+    command = [sys.executable, "-c", LOAD]
+    running = [subprocess.Popen(command, stdout=subprocess.PIPE, text=True) for _ in range(3)]
+    assert [each.communicate(timeout=200)[0] for each in running] == ["there\n"] * 3
+    assert len(list(environment.iterdir())) == 1
+
+
+@pytest.mark.parametrize(
+    ("compiler", "said"),
+    [("/nowhere/cc", "no C compiler"), ("false", "cannot be compiled"), (None, "cannot be")],
+)
+def test_without_kernels_steps_run_on_torch(
+    compiler: str | None, said: str, environment: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    if compiler is None:  # a cache that cannot be written to
+        environment.write_text("a file")
+    else:
+        monkeypatch.setenv("CC", compiler)
+    output = load()
+    assert said in output
+    assert output.endswith("none\n")
+
+
+def test_other_sources_are_compiled_anew(tmp_path: Path) -> None:
+    source = tmp_path / "kernels.c"
+    source.write_text("int one;")
+    first = build._key([source])
+    source.write_text("int two;")
+    assert build._key([source]) != first
+
+
+def test_structures_are_as_large_as_in_c(tmp_path: Path) -> None:
+    """native.h and structures.py say the same."""
+    header = Path(build.__file__).parent / "native.h"
+    program = tmp_path / "sizes.c"
+    names = ("product", "layer", "model", "token")
+    sizes = ", ".join(f"(int)sizeof(struct {name})" for name in names)
+    program.write_text(
+        f'#include <stdio.h>\n#include "{header}"\n'
+        f'int main(void) {{ printf("%d %d %d %d", {sizes}); return 0; }}'
+    )
+    subprocess.run(["cc", str(program), "-o", str(tmp_path / "sizes")], check=True)
+    found = subprocess.run([str(tmp_path / "sizes")], capture_output=True, text=True, check=True)
+    wanted = [
+        ctypes.sizeof(each)
+        for each in (structures.ProductStruct, structures.LayerStruct, structures.ModelStruct)
+    ]
+    assert [int(each) for each in found.stdout.split()] == [*wanted, structures.TOKEN.itemsize]
