@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ctypes
+import mmap
 
 import torch
 
@@ -11,6 +12,11 @@ from .structures import ProductStruct
 
 KINDS = {torch.float32: "float32", torch.bfloat16: "bfloat16"}
 _BLOCK = 16
+
+
+def _room(count: int, dtype: torch.dtype) -> torch.Tensor:
+    """So many numbers in memory of their own, which the system has back when they go."""
+    return torch.frombuffer(mmap.mmap(-1, count * dtype.itemsize), dtype=dtype)
 
 
 class NativeProduct:
@@ -28,7 +34,7 @@ class NativeProduct:
         kind = KINDS[weight.dtype]
         weight = weight.contiguous()
         padded = -(-self.out_features // _BLOCK) * _BLOCK
-        self.packed = weight.new_empty(padded * self._inputs)
+        self.packed = _room(padded * self._inputs, weight.dtype)
         self._bias = None if bias is None else bias.detach().contiguous()
         self._linear = getattr(library, f"linear_{kind}")
         getattr(library, f"pack_{kind}")(
