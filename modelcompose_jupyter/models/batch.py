@@ -151,7 +151,8 @@ class Batch:
         for guesses in self._all_guesses():
             guesses.forget(sequence)
         if keep and slot.length:
-            self._prefixes.keep(np.array(sequence.tokens[: slot.length]), slot.data)
+            tokens = np.array(sequence.tokens[: slot.length])
+            self._prefixes.keep(tokens, slot.data, copy=not self._cache.apart)
         self._cache.close(slot, clean)
         self._cache.held = self._prefixes.bytes
         while self._cache.is_over and self._forget():

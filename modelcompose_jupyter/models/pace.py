@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 _FIRST = 128
-_LEAST = 16
+_LEAST = 8
 _MOST = 1024
 _STEPS = 2
 """So many steps without one does a part of a prompt take where somebody gets tokens."""

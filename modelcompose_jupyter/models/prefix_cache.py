@@ -15,14 +15,17 @@ _MOST = 256
 
 @dataclass(frozen=True, eq=False)
 class Prefix:
-    """``data`` is [layers, 2, heads, tokens, head size], of ``tokens`` from the beginning."""
+    """``data`` is [layers, 2, heads, tokens, head size], of ``tokens`` from the beginning.
+
+    It may be a part of larger memory, all of which it keeps.
+    """
 
     tokens: np.ndarray
     data: torch.Tensor
 
     @property
     def bytes(self) -> int:
-        return int(self.data.nbytes)
+        return int(self.data.untyped_storage().nbytes())
 
 
 def in_common(first: np.ndarray, second: np.ndarray) -> int:
@@ -55,9 +58,14 @@ class PrefixCache:
         self._prefixes.move_to_end(best)
         return self._prefixes[best], longest
 
-    def keep(self, tokens: np.ndarray, data: torch.Tensor) -> None:
-        """Keep a copy of a text's keys and values; those of its beginnings are let go."""
-        if not len(tokens) or data.nbytes > self.limit:
+    def keep(self, tokens: np.ndarray, data: torch.Tensor, *, copy: bool = True) -> None:
+        """Keep a text's keys and values; those of its beginnings are let go.
+
+        Args:
+            copy: ``data`` is in use elsewhere; if not, it must not be from now on.
+        """
+        size = data.nbytes if copy else data.untyped_storage().nbytes()
+        if not len(tokens) or size > self.limit:
             return
         for key, prefix in list(self._prefixes.items()):
             shared = in_common(prefix.tokens, tokens)
@@ -67,7 +75,7 @@ class PrefixCache:
             if shared == len(prefix.tokens):
                 self._drop(key)
         try:
-            prefix = Prefix(tokens, data.clone())
+            prefix = Prefix(tokens, data.clone() if copy else data)
         except Exception as error:
             if memory.is_out_of_memory(error):
                 return

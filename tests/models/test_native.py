@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import ctypes
+import platform
+import shutil
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -22,6 +24,8 @@ from modelcompose_jupyter.models.native import build, structures
 from modelcompose_jupyter.models.native.model import unsupported
 from modelcompose_jupyter.models.native.product import NativeProduct
 
+pytestmark = pytest.mark.skipif(shutil.which("cc") is None, reason="there is no C compiler")
+
 KINDS = (torch.float32, torch.bfloat16)
 MODELS: dict[str, tuple[str, dict[str, Any]]] = {
     "gemma3": ("gemma3_text", {}),
@@ -39,7 +43,7 @@ MODELS: dict[str, tuple[str, dict[str, Any]]] = {
     "smollm3": ("smollm3", {}),
 }
 PROMPTS = [[5 + number * step % 80 for number in range(length)] for step, length in
-           ((1, 3), (3, 40), (7, 70), (11, 1), (13, 100))]  # fmt: skip
+           ((1, 3), (3, 40), (7, 70), (11, 1), (13, 100), (17, 240))]  # fmt: skip
 
 
 def made(name: str, kind: torch.dtype = torch.float32) -> BatchedModel:
@@ -79,6 +83,29 @@ def test_steps_give_the_scores_of_the_model(name: str) -> None:
         slot.length = end
     wanted = pristine(torch.tensor([tokens])).logits[0]
     assert (torch.cat(found) - wanted).abs().max() < 1e-4 * wanted.std()
+
+
+@pytest.mark.skipif(platform.machine() != "x86_64", reason="its processors are others")
+@pytest.mark.parametrize("level", ["x86-64", "x86-64-v3", "x86-64-v4"])
+def test_smaller_processors_compute_the_same(
+    level: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Those without instructions for bfloat16, or with shorter vectors."""
+    if level == "x86-64-v4" and "avx512bw" not in build._processor().split():
+        pytest.skip("this processor is a smaller one itself")
+    usual = {kind: made("llama", kind) for kind in KINDS}
+    monkeypatch.setattr(build, "_FLAGS", [*build._FLAGS, f"-march={level}"])
+    build._compile("cc", tmp_path / "kernels.so")
+    library = build._checked(ctypes.CDLL(str(tmp_path / "kernels.so")))
+    monkeypatch.setattr(build, "_load", lambda: library)
+    for kind, precision in ((torch.float32, 1e-4), (torch.bfloat16, 0.2)):
+        scores = []
+        for model in (usual[kind], made("llama", kind)):
+            slots = [read(model, prompt) for prompt in PROMPTS]
+            spans = [(slot, 1 + place) for place, slot in enumerate(slots)]
+            tokens = list(range(5, 5 + sum(count for _, count in spans)))
+            scores.append(model.forward(tokens, range(len(tokens)), (), spans))
+        assert (scores[0] - scores[1]).abs().max() < precision * scores[0].std()
 
 
 @pytest.mark.parametrize("kind", KINDS, ids=str)
@@ -219,6 +246,14 @@ def test_without_kernels_steps_run_on_torch(
     output = load()
     assert said in output
     assert output.endswith("none\n")
+
+
+def test_the_sources_are_clean(tmp_path: Path) -> None:
+    source = Path(build.__file__).parent / "kernels.c"
+    for options in (["-march=native"], ["-march=x86-64-v3"], []):
+        command = ["cc", "-Wall", "-Wextra", "-Werror", *build._FLAGS, *options, str(source)]
+        found = subprocess.run([*command, "-o", str(tmp_path / "k.so"), "-lm"], capture_output=True)
+        assert not found.stderr
 
 
 def test_other_sources_are_compiled_anew(tmp_path: Path) -> None:

@@ -137,7 +137,7 @@ def test_on_another_device_the_number_stays() -> None:
 
 def test_the_first_parts_are_small() -> None:
     assert Pace().chunk(0) == 128
-    assert Pace().chunk(3) == 16
+    assert Pace().chunk(3) == 8
 
 
 def test_a_part_takes_about_as_long_as_two_steps_without_one() -> None:
@@ -155,7 +155,7 @@ def test_where_nobody_waits_a_part_is_as_long_as_stop_may_take() -> None:
     assert pace.chunk(0) == pytest.approx(250, abs=2)
 
 
-@pytest.mark.parametrize(("seconds", "tokens"), [(1e-7, 1024), (1.0, 16)])
+@pytest.mark.parametrize(("seconds", "tokens"), [(1e-7, 1024), (1.0, 8)])
 def test_parts_have_bounds(seconds: float, tokens: int) -> None:
     pace = Pace()
     pace.took(0, 100, 100 * seconds)

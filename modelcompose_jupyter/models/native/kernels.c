@@ -34,16 +34,16 @@
 #define BLOCK 16
 #define VECTORS (BLOCK / LANES)
 #define LINE 64 /* bytes of the cache */
-/* So many queries share the reading of keys, so many vectors of a value are summed up at once. */
-#define QUERIES 4
-#define PARTS 4
+/* So many keys, and so many values, are packed for the queries that share them. */
+#define KEYS (2 * BLOCK)
+#define VALUES 64
 /* So many rows are multiplied with one panel of weights before the next is read. */
 #define ROWS_AT_ONCE 96
 
 typedef float vector __attribute__((vector_size(4 * LANES)));
 typedef int32_t integers __attribute__((vector_size(4 * LANES)));
-typedef uint32_t bits32 __attribute__((vector_size(4 * LANES)));
-typedef uint16_t bits16 __attribute__((vector_size(2 * LANES)));
+typedef uint32_t words __attribute__((vector_size(4 * LANES)));
+typedef uint16_t halves __attribute__((vector_size(2 * LANES)));
 
 static inline vector load(const float *from) {
     vector values;
@@ -52,25 +52,6 @@ static inline vector load(const float *from) {
 }
 
 static inline void store(float *to, vector values) { memcpy(to, &values, sizeof values); }
-
-static inline float total(vector values) {
-#if defined(__AVX512F__)
-    return _mm512_reduce_add_ps((__m512)values);
-#else
-    float sum = 0;
-    for (int lane = 0; lane < LANES; lane++)
-        sum += values[lane];
-    return sum;
-#endif
-}
-
-static inline vector read_float32(const float *from) { return load(from); }
-
-static inline vector read_bfloat16(const uint16_t *from) {
-    bits16 stored;
-    memcpy(&stored, from, sizeof stored);
-    return (vector)(__builtin_convertvector(stored, bits32) << 16);
-}
 
 static inline int64_t smaller(int64_t a, int64_t b) { return a < b ? a : b; }
 
@@ -106,19 +87,73 @@ static inline float exponential(float x) {
     return x != x ? x : power * scale;
 }
 
-/* Scores from `begin` to `end` as shares of 1. */
-static void soften(float *scores, int64_t begin, int64_t end) {
-    float highest = scores[begin], sum = 0;
+static inline float highest_of(const float *values, int64_t begin, int64_t end) {
+    float highest = values[begin];
 #pragma omp simd reduction(max : highest)
     for (int64_t at = begin; at < end; at++)
-        highest = scores[at] > highest ? scores[at] : highest;
-#pragma omp simd reduction(+ : sum)
-    for (int64_t at = begin; at < end; at++) {
-        scores[at] = exponential(scores[at] - highest);
-        sum += scores[at];
+        highest = values[at] > highest ? values[at] : highest;
+    return highest;
+}
+
+/* Scores from `begin` to `end` become parts of a sum, which it returns; what is around them in
+ * [first, last), whose ends are multiples of LANES, becomes 0. Places alone say in which order. */
+static float soften(float *scores, int64_t first, int64_t begin, int64_t end, int64_t last) {
+    const float highest = highest_of(scores, begin, end);
+    for (int64_t at = first; at < begin; at++)
+        scores[at] = -INFINITY;
+    for (int64_t at = end; at < last; at++)
+        scores[at] = -INFINITY;
+#pragma omp simd
+    for (int64_t at = first; at < last; at++)
+        scores[at] = scores[at] == -INFINITY ? 0.0f : exponential(scores[at] - highest);
+    vector sums = {0};
+    for (int64_t at = first; at < last; at += LANES)
+        sums += load(scores + at);
+    float sum = 0;
+    for (int lane = 0; lane < LANES; lane++)
+        sum += sums[lane];
+    return sum;
+}
+
+/* Rows and columns of LANES words each change places. */
+static inline void transpose(words *rows) {
+    for (int step = 1; step < LANES; step *= 2) {
+        words low, high;
+        for (int lane = 0; lane < LANES; lane++) {
+            low[lane] = lane & step ? LANES + lane - step : lane;
+            high[lane] = lane & step ? LANES + lane : lane + step;
+        }
+        for (int row = 0; row < LANES; row++)
+            if (!(row & step)) {
+                const words one = rows[row], other = rows[row + step];
+                rows[row] = __builtin_shuffle(one, other, low);
+                rows[row + step] = __builtin_shuffle(one, other, high);
+            }
     }
-    for (int64_t at = begin; at < end; at++)
-        scores[at] /= sum;
+}
+
+/* Rows [count, size] of words, `stride` words apart, as columns of [size, BLOCK]; rows that there
+ * are not are 0. */
+static void pack_columns(const uint32_t *from, int64_t count, int64_t stride, int64_t size,
+                         uint32_t *packed) {
+    for (int64_t row = 0; row < BLOCK; row += LANES) {
+        int64_t at = 0;
+        for (; at + LANES <= size; at += LANES) {
+            words square[LANES];
+            for (int each = 0; each < LANES; each++) {
+                square[each] = (words){0};
+                if (row + each < count)
+                    memcpy(&square[each], from + (row + each) * stride + at, sizeof(words));
+            }
+            transpose(square);
+            for (int each = 0; each < LANES; each++)
+                memcpy(packed + (at + each) * BLOCK + row, &square[each], sizeof(words));
+        }
+        for (; at < size; at++)
+            for (int each = 0; each < LANES; each++)
+                packed[at * BLOCK + row + each] =
+                    row + each < count ? from[(row + each) * stride + at] : 0;
+    }
 }
 
 static inline float activate(int64_t activation, float x) {

@@ -23,8 +23,8 @@ void NAMED(pack)(const NUMBER *weights, int64_t outputs, int64_t inputs, NUMBER 
 /* `rows` times `blocks` outputs, into sums [rows, blocks * BLOCK]. Both are constants where it is
  * called, so that all sums stay in registers. Fetches what is read next meanwhile. */
 static inline __attribute__((always_inline)) void NAMED(multiply)(
-    const int rows, const int blocks, const OPERAND *input, int64_t inputs, const NUMBER *weights,
-    float *restrict sums, const char *ahead, int64_t ahead_stride) {
+    const int rows, const int blocks, const OPERAND *input, int64_t stride, int64_t inputs,
+    const NUMBER *weights, float *restrict sums, const char *ahead, int64_t ahead_stride) {
     vector sum[TILE_ROWS][2 * VECTORS];
     for (int row = 0; row < rows; row++)
         for (int place = 0; place < blocks * VECTORS; place++)
@@ -38,7 +38,7 @@ static inline __attribute__((always_inline)) void NAMED(multiply)(
             __m512bh both = (__m512bh)_mm512_loadu_si512(at);
             for (int row = 0; row < rows; row++) {
                 int32_t two;
-                memcpy(&two, input + row * inputs + 2 * pair, sizeof two);
+                memcpy(&two, input + row * stride + 2 * pair, sizeof two);
                 sum[row][block] = (vector)_mm512_dpbf16_ps(
                     (__m512)sum[row][block], (__m512bh)_mm512_set1_epi32(two), both);
             }
@@ -48,7 +48,7 @@ static inline __attribute__((always_inline)) void NAMED(multiply)(
                 memcpy(&both, at + place * LANES * 2, sizeof both);
                 vector first = (vector)(both << 16), second = (vector)(both & -65536);
                 for (int row = 0; row < rows; row++) {
-                    const OPERAND *two = input + row * inputs + 2 * pair;
+                    const OPERAND *two = input + row * stride + 2 * pair;
                     sum[row][block * VECTORS + place] += first * two[0] + second * two[1];
                 }
             }
@@ -62,7 +62,7 @@ static inline __attribute__((always_inline)) void NAMED(multiply)(
             for (int place = 0; place < VECTORS; place++) {
                 vector weight = load(at + place * LANES);
                 for (int row = 0; row < rows; row++)
-                    sum[row][block * VECTORS + place] += weight * input[row * inputs + each];
+                    sum[row][block * VECTORS + place] += weight * input[row * stride + each];
             }
         }
 #endif
@@ -74,13 +74,13 @@ static inline __attribute__((always_inline)) void NAMED(multiply)(
 #define WITH_ROWS(rows)                                                                            \
     case rows:                                                                                     \
         if (blocks == 2)                                                                           \
-            NAMED(multiply)(rows, 2, input, inputs, weights, sums, ahead, ahead_stride);           \
+            NAMED(multiply)(rows, 2, input, stride, inputs, weights, sums, ahead, ahead_stride);   \
         else                                                                                       \
-            NAMED(multiply)(rows, 1, input, inputs, weights, sums, ahead, ahead_stride);           \
+            NAMED(multiply)(rows, 1, input, stride, inputs, weights, sums, ahead, ahead_stride);   \
         break;
 
-static void NAMED(tile)(int64_t rows, int64_t blocks, const OPERAND *input, int64_t inputs,
-                        const NUMBER *weights, float *sums, const char *ahead,
+static void NAMED(tile)(int64_t rows, int64_t blocks, const OPERAND *input, int64_t stride,
+                        int64_t inputs, const NUMBER *weights, float *sums, const char *ahead,
                         int64_t ahead_stride) {
     switch (rows) {
         WITH_ROWS(1)
@@ -128,7 +128,7 @@ static void NAMED(product)(const struct product *product, const OPERAND *input, 
             for (int64_t tile = 0; tile < tiles; tile++) { /* of equal size as far as possible */
                 const int64_t from = some + (end - some) * tile / tiles;
                 const int64_t to_row = some + (end - some) * (tile + 1) / tiles;
-                NAMED(tile)(to_row - from, blocks, input + from * inputs, inputs, panel, sums,
+                NAMED(tile)(to_row - from, blocks, input + from * inputs, inputs, inputs, panel, sums,
                             ahead + tile * panel_bytes / tiles, 2 * LINE / tiles);
                 for (int64_t row = from; row < to_row; row++) {
                     float *sum = sums + (row - from) * blocks * BLOCK;
@@ -225,104 +225,105 @@ static void NAMED(prepare)(const struct model *model, const struct layer *layer,
     }
 }
 
-/* LANES numbers of a head, of which there may be fewer: zeros then. */
-static inline vector NAMED(part)(const NUMBER *head, int64_t at, int64_t size) {
-    if (at + LANES <= size)
-        return NAMED(read)(head + at);
-    vector values = {0};
-    for (int64_t each = at; each < size; each++)
-        values[each - at] = READ(head[each]);
-    return values;
-}
-
-/* Scores [QUERIES, stride] of keys from `begin` to `end`; queries are [QUERIES, padded]. */
-static inline __attribute__((always_inline)) void NAMED(score)(
-    const int count, const float *queries, const NUMBER *keys, int64_t size, int64_t padded,
-    int64_t begin, int64_t end, float *scores, int64_t stride) {
-    for (int64_t at = begin; at < end; at++) {
-        vector sums[QUERIES];
-        for (int query = 0; query < count; query++)
-            sums[query] = (vector){0};
-        for (int64_t part = 0; part < padded; part += LANES) {
-            const vector key = NAMED(part)(keys + at * size, part, size);
-            for (int query = 0; query < count; query++)
-                sums[query] += key * load(queries + query * padded + part);
+/* Values [count, size] as blocks of BLOCK columns; those that there are not, up to VALUES, are 0. */
+static void NAMED(pack_values)(const NUMBER *values, int64_t count, int64_t size, NUMBER *packed) {
+    const NUMBER nothing[BLOCK] = {0};
+    NUMBER some[2][BLOCK];
+    for (int64_t column = 0; column < size; column += BLOCK)
+        for (int64_t at = 0; at < VALUES; at += 1 + PAIRED, packed += BLOCK * (1 + PAIRED)) {
+            const NUMBER *rows[2] = {nothing, nothing};
+            for (int64_t each = 0; each < 1 + PAIRED && at + each < count; each++) {
+                rows[each] = values + (at + each) * size + column;
+                if (column + BLOCK > size) {
+                    memcpy(some[each], nothing, sizeof nothing);
+                    memcpy(some[each], rows[each], (size - column) * sizeof(NUMBER));
+                    rows[each] = some[each];
+                }
+            }
+#if PAIRED
+            for (int64_t lane = 0; lane < BLOCK; lane += LANES) {
+                halves first, second;
+                memcpy(&first, rows[0] + lane, sizeof first);
+                memcpy(&second, rows[1] + lane, sizeof second);
+                const words both = __builtin_convertvector(first, words) |
+                                   __builtin_convertvector(second, words) << 16;
+                memcpy(packed + 2 * lane, &both, sizeof both);
+            }
+#else
+            memcpy(packed, rows[0], BLOCK * sizeof(NUMBER));
+#endif
         }
-        for (int query = 0; query < count; query++)
-            scores[query * stride + at] = total(sums[query]);
-    }
 }
 
-/* The sum of values, each times its score, into outs [QUERIES, padded]. */
-static inline __attribute__((always_inline)) void NAMED(weigh)(
-    const int count, const int parts, const float *scores, int64_t stride, const NUMBER *values,
-    int64_t size, int64_t padded, int64_t begin, int64_t end, int64_t from, float *outs) {
-    vector sums[QUERIES][PARTS];
-    for (int query = 0; query < count; query++)
-        for (int part = 0; part < parts; part++)
-            sums[query][part] = (vector){0};
-    for (int64_t at = begin; at < end; at++)
-        for (int part = 0; part < parts; part++) {
-            const vector value = NAMED(part)(values + at * size, from + part * LANES, size);
-            for (int query = 0; query < count; query++)
-                sums[query][part] += value * scores[query * stride + at];
-        }
-    for (int query = 0; query < count; query++)
-        for (int part = 0; part < parts; part++)
-            store(outs + query * padded + from + part * LANES, sums[query][part]);
-}
-
-static inline __attribute__((always_inline)) void NAMED(attend_some)(
-    const int count, const float *queries, const NUMBER *keys, const NUMBER *values, int64_t size,
-    int64_t padded, int64_t begin, int64_t end, float *scores, float *outs) {
-    NAMED(score)(count, queries, keys, size, padded, begin, end, scores, end);
-    for (int query = 0; query < count; query++)
-        soften(scores + query * end, begin, end);
-    int64_t from = 0;
-    for (; from + PARTS * LANES <= padded; from += PARTS * LANES)
-        NAMED(weigh)(count, PARTS, scores, end, values, size, padded, begin, end, from, outs);
-    for (; from < padded; from += LANES)
-        NAMED(weigh)(count, 1, scores, end, values, size, padded, begin, end, from, outs);
-}
-
-/* Attention of a token's queries for one head of keys; `scratch` is of `scratch_size`. */
+/* Attention of `count` tokens of a sequence, one after the other, for one head of keys and `group`
+ * queries of each, TILE_ROWS at most. `scratch` is of `scratch_size`. */
 static void NAMED(attend)(const struct model *model, const struct layer *layer, int64_t number,
-                          const struct token *token, int64_t head, const NUMBER *qkv,
-                          OPERAND *attended, float *scratch) {
-    const int64_t size = model->head_size, group = model->query_heads / model->key_heads;
-    const int64_t padded = (size + LANES - 1) / LANES * LANES;
-    const int64_t end = token->position + 1;
-    const int64_t begin = layer->window && layer->window < end ? end - layer->window : 0;
+                          const struct token *tokens, int64_t count, int64_t head, int64_t query,
+                          int64_t group, const NUMBER *qkv, OPERAND *attended, float *scratch) {
+    const int64_t size = model->head_size, rows = count * group;
+    const int64_t all = model->query_heads, width = (all + 2 * model->key_heads) * size;
+    const int64_t end = tokens[count - 1].position + 1, window = layer->window;
+    const int64_t seen = window && window <= tokens->position ? tokens->position - window + 1 : 0;
+    const int64_t first = seen / VALUES * VALUES, last = (end + VALUES - 1) / VALUES * VALUES;
+    const int64_t stride = last - first, padded = (size + BLOCK - 1) / BLOCK * BLOCK;
     const NUMBER *keys =
-        (NUMBER *)token->row + number * token->layer_size + head * token->head_stride;
-    const NUMBER *values = keys + token->to_values;
-    float *queries = scratch, *outs = queries + QUERIES * padded, *scores = outs + QUERIES * padded;
-    qkv += head * group * size;
-    attended += head * group * size;
-    for (int64_t first = 0; first < group; first += QUERIES) {
-        const int64_t count = smaller(QUERIES, group - first);
-        for (int64_t query = 0; query < count; query++)
-            for (int64_t each = 0; each < padded; each++)
-                queries[query * padded + each] =
-                    each < size ? READ(qkv[(first + query) * size + each]) * layer->scaling : 0;
-        switch (count) {
-        case 1:
-            NAMED(attend_some)(1, queries, keys, values, size, padded, begin, end, scores, outs);
-            break;
-        case 2:
-            NAMED(attend_some)(2, queries, keys, values, size, padded, begin, end, scores, outs);
-            break;
-        case 3:
-            NAMED(attend_some)(3, queries, keys, values, size, padded, begin, end, scores, outs);
-            break;
-        default:
-            NAMED(attend_some)(4, queries, keys, values, size, padded, begin, end, scores, outs);
-        }
-        for (int64_t query = 0; query < count; query++)
-            for (int64_t each = 0; each < size; each++)
-                attended[(first + query) * size + each] =
-                    WRITE_OPERAND(outs[query * padded + each]);
+        (NUMBER *)tokens->row + number * tokens->layer_size + head * tokens->head_stride;
+    const NUMBER *values = keys + tokens->to_values;
+    float *scores = scratch, *outs = scores + TILE_ROWS * stride;
+    float *sums = outs + TILE_ROWS * padded, *totals = sums + TILE_ROWS * 2 * BLOCK;
+    OPERAND *queries = (OPERAND *)(totals + BLOCK), *shares = queries + TILE_ROWS * size;
+    NUMBER *packed = (NUMBER *)(shares + TILE_ROWS * stride);
+    query += head * (all / model->key_heads);
+    for (int64_t row = 0; row < rows; row++) {
+        const NUMBER *own = qkv + row / group * width + (query + row % group) * size;
+        for (int64_t each = 0; each < size; each++)
+            queries[row * size + each] = WRITE_OPERAND(READ(own[each]));
     }
+    for (int64_t at = first; at < end; at += KEYS) {
+        const int64_t there = smaller(KEYS, end - at), words = size * sizeof(NUMBER) / 4;
+        for (int64_t block = 0; block < KEYS; block += BLOCK)
+            pack_columns((const uint32_t *)(keys + (at + block) * size), there - block, words, words,
+                         (uint32_t *)(packed + block * size));
+        NAMED(tile)(rows, KEYS / BLOCK, queries, size, size, packed, sums,
+                    (const char *)(keys + (at + KEYS) * size), KEYS * sizeof(NUMBER) * (1 + PAIRED));
+        for (int64_t row = 0; row < rows; row++)
+            for (int64_t each = 0; each < KEYS; each++)
+                scores[row * stride + at - first + each] = sums[row * KEYS + each] * layer->scaling;
+    }
+    for (int64_t row = 0; row < rows; row++) {
+        const int64_t until = tokens[row / group].position + 1 - first;
+        const int64_t from = window && window < until + first ? until - window : 0;
+        float *score = scores + row * stride;
+        totals[row] = soften(score, 0, from, until, stride);
+        for (int64_t at = 0; at < stride; at++)
+            shares[row * stride + at] = WRITE_OPERAND(score[at]);
+    }
+    memset(outs, 0, rows * padded * sizeof *outs);
+    for (int64_t at = first; at < end; at += VALUES) {
+        NAMED(pack_values)(values + at * size, smaller(VALUES, end - at), size, packed);
+        for (int64_t column = 0; column < padded; column += 2 * BLOCK) {
+            const int64_t blocks = column + BLOCK < padded ? 2 : 1;
+            NAMED(tile)(rows, blocks, shares + at - first, stride, VALUES, packed + column * VALUES,
+                        sums, (const char *)packed, 0);
+            for (int64_t row = 0; row < rows; row++)
+                for (int64_t each = 0; each < blocks * BLOCK; each++)
+                    outs[row * padded + column + each] += sums[row * blocks * BLOCK + each];
+        }
+    }
+    for (int64_t row = 0; row < rows; row++) {
+        OPERAND *to = attended + (row / group * all + query + row % group) * size;
+        for (int64_t each = 0; each < size; each++)
+            to[each] = WRITE_OPERAND(outs[row * padded + each] / totals[row]);
+    }
+}
+
+/* Bytes for `attend` to work in, for a position and those before it. */
+static int64_t NAMED(scratch_size)(const struct model *model, int64_t position) {
+    const int64_t longest = position + 2 * VALUES, size = model->head_size + BLOCK;
+    const int64_t floats = TILE_ROWS * (longest + size + 2 * BLOCK) + BLOCK;
+    const int64_t operands = TILE_ROWS * (size + longest), numbers = VALUES * size;
+    return (floats * sizeof(float) + operands * sizeof(OPERAND) + numbers * sizeof(NUMBER) + 63) /
+           64 * 64;
 }
 
 /* Add a product to `hidden`, normalised first where the model does. */
@@ -356,19 +357,27 @@ int NAMED(step)(const struct model *model, const struct token *tokens, int64_t c
     int64_t longest = 0;
     for (int64_t each = 0; each < count; each++)
         longest = tokens[each].position > longest ? tokens[each].position : longest;
-    const int64_t scratch_size = QUERIES * (longest + 1 + 2 * (head + LANES));
+    const int64_t scratch_size = NAMED(scratch_size)(model, longest);
     NUMBER *hidden = malloc(count * size * sizeof *hidden);
     NUMBER *qkv = malloc(count * heads * head * sizeof *qkv);
     NUMBER *gate_up = malloc(count * 2 * inner * sizeof *gate_up);
     NUMBER *apart = malloc(count * size * sizeof *apart);
     OPERAND *operands = malloc(count * widest * sizeof *operands);
-    float *all_scratch = malloc(threads * scratch_size * sizeof *all_scratch);
-    const int failed = !hidden || !qkv || !gate_up || !apart || !operands || !all_scratch;
+    char *all_scratch = aligned_alloc(64, threads * scratch_size);
+    int64_t *starts = malloc((count + 1) * sizeof *starts);
+    const int failed = !hidden || !qkv || !gate_up || !apart || !operands || !all_scratch || !starts;
     if (failed)
         goto end;
+    /* Tokens of a sequence attend together, as far as their queries fit a tile. */
+    const int64_t group = model->query_heads / model->key_heads, most = TILE_ROWS / group;
+    int64_t pieces = 0;
+    for (int64_t each = 0; each < count; each++)
+        if (!each || tokens[each].row != tokens[each - 1].row || each - starts[pieces - 1] >= most)
+            starts[pieces++] = each;
+    starts[pieces] = count;
 #pragma omp parallel num_threads(threads)
     {
-        float *scratch = all_scratch + omp_get_thread_num() * scratch_size;
+        float *scratch = (float *)(all_scratch + omp_get_thread_num() * scratch_size);
 #pragma omp for schedule(static)
         for (int64_t row = 0; row < count; row++) {
             const NUMBER *from = (const NUMBER *)model->embedding + tokens[row].id * size;
@@ -387,11 +396,14 @@ int NAMED(step)(const struct model *model, const struct token *tokens, int64_t c
             for (int64_t row = 0; row < count; row++)
                 NAMED(prepare)(model, layer, number, tokens + row, qkv + row * heads * head);
 #pragma omp for schedule(static, 1) /* later tokens see more */
-            for (int64_t item = 0; item < count * model->key_heads; item++) {
-                const int64_t row = item / model->key_heads;
-                NAMED(attend)(model, layer, number, tokens + row, item % model->key_heads,
-                              qkv + row * heads * head, operands + row * model->query_heads * head,
-                              scratch);
+            for (int64_t item = 0; item < pieces * model->key_heads; item++) {
+                const int64_t start = starts[item / model->key_heads];
+                const int64_t tokens_here = starts[item / model->key_heads + 1] - start;
+                for (int64_t query = 0; query < group; query += TILE_ROWS)
+                    NAMED(attend)(model, layer, number, tokens + start, tokens_here,
+                                  item % model->key_heads, query, smaller(TILE_ROWS, group - query),
+                                  qkv + start * heads * head,
+                                  operands + start * model->query_heads * head, scratch);
             }
             NAMED(add)(model, &layer->output, operands, count, layer->after_attention, apart,
                        hidden);
@@ -421,7 +433,7 @@ int NAMED(step)(const struct model *model, const struct token *tokens, int64_t c
                        (struct NAMED(target)){NULL, 0, scores});
     }
 end:
-    free(hidden), free(qkv), free(gate_up), free(apart), free(operands), free(all_scratch);
+    free(hidden), free(qkv), free(gate_up), free(apart), free(operands), free(all_scratch), free(starts);
     return failed;
 }
 
