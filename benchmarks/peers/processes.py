@@ -46,6 +46,12 @@ PEERS = {
     peer.name: peer
     for peer in (
         Peer("ours", "ours", "modelcompose-jupyter"),
+        Peer(
+            "ours-on-torch",
+            "ours",
+            "modelcompose-jupyter, without a C compiler",
+            options={"native": False},
+        ),
         Peer("generate", "generate", "transformers generate(), one by one"),
         Peer("static-batch", "static_batch", "transformers generate(), what waits as one batch"),
         Peer("continuous-batching", "continuous_batching", "transformers continuous batching"),

@@ -172,7 +172,10 @@ class CudaGraphs:
         self._pool = torch.cuda.graph_pool_handle()
 
     def key(self, slabs: Sequence[Slab]) -> tuple[int, ...]:
-        return tuple(number for slab in slabs for number in (slab.data.data_ptr(), slab.rows))
+        # Slabs come and go, and another one at the same address serves as well.
+        return tuple(
+            number for slab in slabs for number in (slab.data.data_ptr(), slab.rows, slab.capacity)
+        )
 
     def record(
         self, function: Pass, tokens: torch.Tensor, positions: torch.Tensor, rows: list[Rows]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from typing import Any
 
 from peers.protocol import CallingEngine, Request, Settings, Timeline, serve
@@ -14,6 +15,8 @@ from modelcompose_jupyter.models import Generation, ModelCache, ModelSpec
 
 class Ours(CallingEngine):
     def load(self, settings: Settings) -> dict[str, Any]:
+        if not settings.options.get("native", True):
+            os.environ["MODELCOMPOSE_NATIVE"] = "0"
         spec = ModelSpec(str(settings.folder), precision=settings.precision, device=settings.device)
         self._tokenizer = Tokenizer.from_file(str(settings.folder / "tokenizer.json"))
         self._cache = ModelCache()
