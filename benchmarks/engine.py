@@ -140,7 +140,8 @@ class Rounds:
                     self.least_bytes, figures["token"], self.bandwidths[-1]
                 )
         if answer["counters"] is not None:
-            self.counters.append({"work": item.name, "round": round, **answer["counters"]})
+            told = {"peer": peer, "work": item.name, "round": round}
+            self.counters.append({**told, **answer["counters"]})
         self.rows.append(report.Row(round, item.name, peer, figures))
 
 
@@ -191,17 +192,24 @@ def measure(
 
 def _tell_overhead(counters: Sequence[dict[str, Any]]) -> None:
     """The engine's own part of a step: what is not the model's forward."""
-    for name in dict.fromkeys(each["work"] for each in counters):
-        own = [
-            (each["step_seconds"] - each["forward_seconds"]) / each["steps"] * 1000
+    for peer, work in dict.fromkeys((each["peer"], each["work"]) for each in counters):
+        theirs = [
+            each
             for each in counters
-            if each["work"] == name and each["steps"]
+            if (each["peer"], each["work"]) == (peer, work) and each["steps"]
         ]
-        if own:
-            spread = report.Spread.of(own)
+        if theirs:
+            own = [each["step_seconds"] - each["forward_seconds"] for each in theirs]
+            took = [seconds / each["steps"] for seconds, each in zip(own, theirs, strict=True)]
+            share = [
+                seconds / each["forward_seconds"] for seconds, each in zip(own, theirs, strict=True)
+            ]
+            spread, part = report.Spread.of(took), report.Spread.of(share)
+            spent = f"{1000 * spread.median:.2f} ms ({1000 * spread.low:.2f} to"
+            spent += f" {1000 * spread.high:.2f})"
             click.echo(
-                f"the engine's own part of a step, {name}: {spread.median:.2f} ms "
-                f"({spread.low:.2f} to {spread.high:.2f})"
+                f"{peer}, {work}: a step takes {spent} beside the model's forward,"
+                f" {part.median:.1%} of it"
             )
 
 

@@ -355,7 +355,8 @@ class Batch:
                 rows += part.rows()
         together = sum(len(slab.slots) for slab in slabs)
         spans = [(part.slot, part.length) for part in parts[together:]]
-        with self._threads.chosen(len(tokens)):
+        reads_beside = len(tokens) > len(wanted) > 0  # a prompt, while others get tokens
+        with self._threads.chosen(len(tokens), urgent=reads_beside):
             started = time.perf_counter()
             logits = self._model.forward(tokens, wanted or [len(tokens) - 1], slabs, spans)
             self.counters.forward_seconds += time.perf_counter() - started

@@ -5,7 +5,7 @@ from __future__ import annotations
 _FIRST = 128
 _LEAST = 8
 _MOST = 1024
-_STEPS = 2
+_STEPS = 1.5
 """So many steps without one does a part of a prompt take where somebody gets tokens."""
 _ALONE_SECONDS = 0.25
 """What a step takes at most where nobody gets tokens: so long does Stop take."""

@@ -33,16 +33,21 @@ class _Choice:
         self._steps = 0
         self._patience = _TRY_EVERY
         self._next_up = False
+        self._alarmed = False
         self._tried: int | None = None
 
-    def next(self) -> int:
-        """The number for the next step: the best one, or one that is tried."""
+    def next(self, urgent: bool = False) -> int:
+        """The number for the next step: the best one, or one that is tried.
+
+        Where somebody waits (``urgent``) none is tried unless the machine became busy.
+        """
         if self._tried is not None:
             return self._tried
-        self._steps += 1
-        if self._steps < self._patience or not self._seconds[self._best]:
+        self._steps += not urgent
+        is_due = self._alarmed or self._steps >= self._patience
+        if not is_due or not self._seconds[self._best]:
             return self._best
-        self._steps = 0
+        self._steps, self._alarmed = 0, False
         place = self._counts.index(self._best)
         self._next_up = not self._next_up
         neighbours = [place + 1, place - 1] if self._next_up else [place - 1, place + 1]
@@ -74,7 +79,7 @@ class _Choice:
         now = median(self._seconds[self._best])
         if now > _SLOWER * self._usual:
             self._patience = _TRY_EVERY
-            self._steps = max(self._steps, _TRY_EVERY - 2)
+            self._alarmed = True
             self._usual = now
         # Steps of a longer text take longer, and the machine is no busier for it.
         self._usual = min(_DRIFT * self._usual, now)
@@ -92,13 +97,17 @@ class Threads:
         self._choices: dict[int, _Choice] = {}
 
     @contextmanager
-    def chosen(self, tokens: int) -> Iterator[None]:
-        """Compute a step of so many tokens with the number that is best for it."""
+    def chosen(self, tokens: int, urgent: bool = False) -> Iterator[None]:
+        """Compute a step of so many tokens with the number that is best for it.
+
+        Args:
+            urgent: others wait for it longer than usual anyway, so it is no time to try.
+        """
         if len(self._counts) == 1:
             yield
             return
         choice = self._choices.setdefault(tokens.bit_length(), _Choice(self._counts))
-        count = choice.next()
+        count = choice.next(urgent)
         started = time.perf_counter()
         torch.set_num_threads(count)
         try:

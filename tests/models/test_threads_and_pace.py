@@ -77,6 +77,18 @@ def test_a_single_slow_step_changes_nothing_for_long() -> None:
     assert run(choice, idle, 200).count(2) > 180
 
 
+def test_where_somebody_waits_none_is_tried_unless_the_machine_became_busy() -> None:
+    choice = _Choice(COUNTS)
+    run(choice, idle, 500)
+    used = []
+    for step in range(600):
+        count = choice.next(urgent=True)
+        choice.took(count, (idle if step < 300 else busy)(count))
+        used.append(count)
+    assert set(used[:300]) == {2}
+    assert used[400:].count(1) > 190
+
+
 def test_two_numbers() -> None:
     choice = _Choice([1, 2])
     assert set(run(choice, idle, 30)) == {1, 2}
@@ -140,12 +152,12 @@ def test_the_first_parts_are_small() -> None:
     assert Pace().chunk(3) == 8
 
 
-def test_a_part_takes_about_as_long_as_two_steps_without_one() -> None:
+def test_a_part_takes_about_one_and_a_half_steps_without_one() -> None:
     pace = Pace()
     for _ in range(100):
         pace.took(4, 0, 0.010)
         pace.took(4, pace.chunk(4), 0.010 + pace.chunk(4) * 0.0001)
-    assert pace.chunk(4) == pytest.approx(200, abs=6)
+    assert pace.chunk(4) == pytest.approx(150, abs=5)
 
 
 def test_where_nobody_waits_a_part_is_as_long_as_stop_may_take() -> None:
