@@ -12,6 +12,7 @@ import shutil
 import subprocess
 import sys
 import tempfile
+import threading
 from pathlib import Path
 
 _FLAGS = (
@@ -24,6 +25,7 @@ Kernels = ctypes.CDLL
 """The compiled functions; a call lets other threads run Python meanwhile."""
 
 log = logging.getLogger(__name__)
+_compiling = threading.Lock()  # who asks meanwhile waits, and does not compile as well
 
 
 def kernels() -> Kernels | None:
@@ -33,7 +35,8 @@ def kernels() -> Kernels | None:
     """
     if os.environ.get("MODELCOMPOSE_NATIVE") == "0" or sys.platform != "linux":
         return None
-    return _load()
+    with _compiling:
+        return _load()
 
 
 @functools.cache

@@ -175,7 +175,6 @@ static inline void share(int64_t count, int64_t *from, int64_t *to) {
 #define NAMED(name) name##_float32
 #define READ(x) (x)
 #define WRITE(x) (x)
-#define READ_OPERAND(x) (x)
 #define WRITE_OPERAND(x) (x)
 #define PAIRED 0
 #include "step.h"
@@ -186,11 +185,9 @@ static inline void share(int64_t count, int64_t *from, int64_t *to) {
 #define WRITE(x) to_bfloat16(x)
 #if HAS_DOT
 #define OPERAND uint16_t
-#define READ_OPERAND(x) from_bfloat16(x)
 #define WRITE_OPERAND(x) to_bfloat16(x)
 #else
 #define OPERAND float
-#define READ_OPERAND(x) (x)
 #define WRITE_OPERAND(x) from_bfloat16(to_bfloat16(x))
 #endif
 #define PAIRED 1

@@ -442,6 +442,5 @@ end:
 #undef NAMED
 #undef READ
 #undef WRITE
-#undef READ_OPERAND
 #undef WRITE_OPERAND
 #undef PAIRED
