@@ -22,6 +22,7 @@ from ..errors import ComposeError, InputError, UsageError
 from ..progress import as_text, ending
 from ..workflow import Run, Runnable
 from . import inputs as fields
+from .comms import in_order
 from .run_view import RunView
 from .saved import SavedRun
 from .snippets import as_curl, as_python
@@ -89,6 +90,8 @@ class Panel(ipywidgets.VBox):
         # A conversation is read from top to bottom: what was said, the reply, the next message.
         parts = [*history, self._view, *form] if history else [*form, self._view]
         super().__init__([*_header(workflow), *parts])
+        for each in (self, *self._switches):
+            in_order(each)
         self.add_class("modelcompose-panel")
 
     def _controls(self) -> ipywidgets.Box:

@@ -84,6 +84,35 @@ class Kernel:
         content: dict[str, Any] = reply["content"]
         return content
 
+    def subshell(self) -> str | None:
+        """The id of a new subshell, as a page makes one for its widgets; None where there are none.
+
+        Source: JEP 91.
+        """
+        info = self._client.kernel_info(reply=True, timeout=CELL_SECONDS)["content"]
+        if "kernel subshells" not in info.get("supported_features", []):
+            return None
+        return str(self._control("create_subshell_request", {})["subshell_id"])
+
+    def end_subshell(self, id: str) -> None:
+        self._control("delete_subshell_request", {"subshell_id": id})
+
+    def _control(self, type: str, content: dict[str, Any]) -> dict[str, Any]:
+        request = self._client.session.msg(type, content)
+        self._client.control_channel.send(request)
+        while True:
+            reply = self._client.get_control_msg(timeout=CELL_SECONDS)
+            if reply["parent_header"].get("msg_id") == request["header"]["msg_id"]:
+                answer: dict[str, Any] = reply["content"]
+                return answer
+
+    def say(self, comm: str, data: dict[str, Any], subshell: str | None = None) -> None:
+        """Send a message to a comm, as a page does, to be handled on a subshell."""
+        message = self._client.session.msg("comm_msg", {"comm_id": comm, "data": data})
+        if subshell is not None:
+            message["header"]["subshell_id"] = subshell
+        self._client.shell_channel.send(message)
+
     def interrupt(self) -> None:
         self._manager.interrupt_kernel()
 
