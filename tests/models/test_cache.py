@@ -255,6 +255,7 @@ def use(folder, precision, kept):
             lease.generate("x" * 1000, GenerationParameters()).future.result()
         except InputError as error:
             kept.append(error)
+        memory.give_back()  # what loading left behind
         return process.memory_full_info()
 
 process = psutil.Process()
@@ -276,17 +277,18 @@ assert len(kept) == 25
 
 
 @pytest.mark.parametrize(
-    ("settings", "held"), [([], (30, 500)), (["int8"], (10, 60))], ids=["", "int8"]
+    ("settings", "held"), [([], (90, 700)), (["int8"], (25, 100))], ids=["", "int8"]
 )
 def test_unloading_gives_the_memory_back(
     tmp_path: Path, settings: list[str], held: tuple[int, int]
 ) -> None:
     """What callers keep (handles, results, errors, infos) must not keep the weights.
 
-    In a process of its own, whose memory nothing else has stretched before.
+    In a process of its own, whose memory nothing else has stretched before. The weights take 57 MiB
+    in int8, 113 in bfloat16: more than what allocators keep for a while, some 30.
     """
     large = tiny_models.save(
-        tmp_path / "large", hidden_size=768, intermediate_size=3072, num_hidden_layers=4
+        tmp_path / "large", hidden_size=768, intermediate_size=3072, num_hidden_layers=6
     )
     command = [sys.executable, "-c", MEMORY, str(large), *settings]
     done = subprocess.run(command, capture_output=True, text=True)
@@ -294,7 +296,7 @@ def test_unloading_gives_the_memory_back(
     figures = [line.split() for line in done.stdout.splitlines()]
     assert [held[0] < int(mib) < held[1] for name, mib in figures if name == "held"] == [True] * 3
     assert [count for name, count in figures if name == "models"] == ["0"] * 3
-    assert all(int(mib) < 30 for name, mib in figures if name == "left")
+    assert all(int(mib) < 40 for name, mib in figures if name == "left")
 
 
 def test_the_bundled_model_tells_a_story(cache: ModelCache) -> None:
