@@ -10,15 +10,24 @@
 #include <stdlib.h>
 #include <string.h>
 
+/* So many rows are multiplied at once, so that all sums stay in registers: TILE_ROWS with one block of
+ * outputs, WIDE_ROWS with two. */
 #if defined(__AVX512F__)
 #define LANES 16
 #define TILE_ROWS 12
+#define WIDE_ROWS 12
 #elif defined(__AVX2__)
 #define LANES 8
-#define TILE_ROWS 4
+#define TILE_ROWS 6
+#define WIDE_ROWS 3
+#elif defined(__aarch64__)
+#define LANES 4
+#define TILE_ROWS 6
+#define WIDE_ROWS 3
 #else
 #define LANES 4
-#define TILE_ROWS 4
+#define TILE_ROWS 3
+#define WIDE_ROWS 1
 #endif
 
 #if defined(__AVX512F__)
@@ -39,6 +48,8 @@
 #define VALUES 64
 /* So many rows are multiplied with one panel of weights before the next is read. */
 #define ROWS_AT_ONCE 96
+/* So many queries share keys and values that were packed once. */
+#define QUERIES 24
 
 typedef float vector __attribute__((vector_size(4 * LANES)));
 typedef int32_t integers __attribute__((vector_size(4 * LANES)));
@@ -52,6 +63,8 @@ static inline vector load(const float *from) {
 }
 
 static inline void store(float *to, vector values) { memcpy(to, &values, sizeof values); }
+
+static inline vector all_of(float value) { return value - (vector){0}; }
 
 static inline int64_t smaller(int64_t a, int64_t b) { return a < b ? a : b; }
 

@@ -20,11 +20,13 @@ void NAMED(pack)(const NUMBER *weights, int64_t outputs, int64_t inputs, NUMBER 
         }
 }
 
-/* `rows` times `blocks` outputs, into sums [rows, blocks * BLOCK]. Both are constants where it is
- * called, so that all sums stay in registers. Fetches what is read next meanwhile. */
+/* `rows` times `blocks` outputs, into sums [rows, BLOCK or more], `sums_stride` apart. Both are
+ * constants where it is called, so that all sums stay in registers. Fetches what is read next
+ * meanwhile. */
 static inline __attribute__((always_inline)) void NAMED(multiply)(
     const int rows, const int blocks, const OPERAND *input, int64_t stride, int64_t inputs,
-    const NUMBER *weights, float *restrict sums, const char *ahead, int64_t ahead_stride) {
+    const NUMBER *weights, float *restrict sums, int64_t sums_stride, const char *ahead,
+    int64_t ahead_stride) {
     vector sum[TILE_ROWS][2 * VECTORS];
     for (int row = 0; row < rows; row++)
         for (int place = 0; place < blocks * VECTORS; place++)
@@ -43,13 +45,17 @@ static inline __attribute__((always_inline)) void NAMED(multiply)(
                     (__m512)sum[row][block], (__m512bh)_mm512_set1_epi32(two), both);
             }
 #else
-            for (int place = 0; place < VECTORS; place++) {
-                integers both;
-                memcpy(&both, at + place * LANES * 2, sizeof both);
-                vector first = (vector)(both << 16), second = (vector)(both & -65536);
+            for (int which = 0; which < 2; which++) {
+                vector weight[VECTORS];
+                for (int place = 0; place < VECTORS; place++) {
+                    integers both;
+                    memcpy(&both, at + place * LANES * 2, sizeof both);
+                    weight[place] = (vector)(which ? both & -65536 : both << 16);
+                }
                 for (int row = 0; row < rows; row++) {
-                    const OPERAND *two = input + row * stride + 2 * pair;
-                    sum[row][block * VECTORS + place] += first * two[0] + second * two[1];
+                    const vector one = all_of(input[row * stride + 2 * pair + which]);
+                    for (int place = 0; place < VECTORS; place++)
+                        sum[row][block * VECTORS + place] += weight[place] * one;
                 }
             }
 #endif
@@ -59,26 +65,34 @@ static inline __attribute__((always_inline)) void NAMED(multiply)(
         for (int block = 0; block < blocks; block++) {
             const NUMBER *at = weights + block * BLOCK * inputs + each * BLOCK;
             __builtin_prefetch(ahead + each * ahead_stride + block * LINE, 0, 3);
-            for (int place = 0; place < VECTORS; place++) {
-                vector weight = load(at + place * LANES);
-                for (int row = 0; row < rows; row++)
-                    sum[row][block * VECTORS + place] += weight * input[row * stride + each];
+            vector weight[VECTORS];
+            for (int place = 0; place < VECTORS; place++)
+                weight[place] = load(at + place * LANES);
+            for (int row = 0; row < rows; row++) {
+                const vector one = all_of(input[row * stride + each]);
+                for (int place = 0; place < VECTORS; place++)
+                    sum[row][block * VECTORS + place] += weight[place] * one;
             }
         }
 #endif
     for (int row = 0; row < rows; row++)
         for (int place = 0; place < blocks * VECTORS; place++)
-            store(sums + (row * blocks * VECTORS + place) * LANES, sum[row][place]);
+            store(sums + row * sums_stride + place * LANES, sum[row][place]);
 }
 
 #define WITH_ROWS(rows)                                                                            \
     case rows:                                                                                     \
-        if (blocks == 2)                                                                           \
-            NAMED(multiply)(rows, 2, input, stride, inputs, weights, sums, ahead, ahead_stride);   \
+        if (rows <= WIDE_ROWS && blocks == 2)                                                      \
+            NAMED(multiply)(rows, 2, input, stride, inputs, weights, sums, 2 * BLOCK, ahead,       \
+                            ahead_stride);                                                         \
         else                                                                                       \
-            NAMED(multiply)(rows, 1, input, stride, inputs, weights, sums, ahead, ahead_stride);   \
+            for (int64_t block = 0; block < blocks; block++)                                       \
+                NAMED(multiply)(rows, 1, input, stride, inputs, weights + block * BLOCK * inputs,  \
+                                sums + block * BLOCK, blocks * BLOCK, ahead + block * LINE,        \
+                                ahead_stride);                                                     \
         break;
 
+/* `rows`, TILE_ROWS at most, times `blocks` outputs, 1 or 2, into sums [rows, blocks * BLOCK]. */
 static void NAMED(tile)(int64_t rows, int64_t blocks, const OPERAND *input, int64_t stride,
                         int64_t inputs, const NUMBER *weights, float *sums, const char *ahead,
                         int64_t ahead_stride) {
@@ -86,10 +100,12 @@ static void NAMED(tile)(int64_t rows, int64_t blocks, const OPERAND *input, int6
         WITH_ROWS(1)
         WITH_ROWS(2)
         WITH_ROWS(3)
+#if TILE_ROWS > 3
         WITH_ROWS(4)
-#if TILE_ROWS > 4
         WITH_ROWS(5)
         WITH_ROWS(6)
+#endif
+#if TILE_ROWS > 6
         WITH_ROWS(7)
         WITH_ROWS(8)
         WITH_ROWS(9)
@@ -100,6 +116,21 @@ static void NAMED(tile)(int64_t rows, int64_t blocks, const OPERAND *input, int6
     }
 }
 #undef WITH_ROWS
+
+/* The same for any number of rows, in tiles of equal size as far as possible. All of what is read
+ * next, from `ahead` on, `ahead_stride` bytes for each line of a block, is fetched meanwhile. */
+static void NAMED(tiles)(int64_t rows, int64_t blocks, const OPERAND *input, int64_t stride,
+                         int64_t inputs, const NUMBER *weights, float *sums, const char *ahead,
+                         int64_t ahead_stride) {
+    const int64_t tiles = (rows + TILE_ROWS - 1) / TILE_ROWS;
+    const int64_t bytes = ahead_stride * inputs / (1 + PAIRED);
+    for (int64_t tile = 0; tile < tiles; tile++) {
+        const int64_t from = rows * tile / tiles, to = rows * (tile + 1) / tiles;
+        NAMED(tile)(to - from, blocks, input + from * stride, stride, inputs, weights,
+                    sums + from * blocks * BLOCK, ahead + bytes * tile / tiles,
+                    ahead_stride / tiles);
+    }
+}
 
 /* What becomes of the sums of a product. */
 struct NAMED(target) {
@@ -113,42 +144,32 @@ static void NAMED(product)(const struct product *product, const OPERAND *input, 
                            struct NAMED(target) to) {
     const NUMBER *weights = product->weights, *bias = product->bias;
     const int64_t inputs = product->inputs, outputs = product->outputs;
-    float sums[TILE_ROWS * 2 * BLOCK];
+    float sums[ROWS_AT_ONCE * 2 * BLOCK];
     int64_t first, last;
     share((outputs + BLOCK - 1) / BLOCK, &first, &last);
-    for (int64_t some = 0; some < rows; some += ROWS_AT_ONCE) {
-        const int64_t end = smaller(rows, some + ROWS_AT_ONCE);
-        const int64_t tiles = (end - some + TILE_ROWS - 1) / TILE_ROWS;
+    for (int64_t from = 0; from < rows; from += ROWS_AT_ONCE) {
+        const int64_t count = smaller(ROWS_AT_ONCE, rows - from);
         for (int64_t block = first; block < last; block += 2) {
             const int64_t blocks = smaller(2, last - block);
             const int64_t output = block * BLOCK, width = smaller(blocks * BLOCK, outputs - output);
             const NUMBER *panel = weights + output * inputs;
-            const int64_t panel_bytes = 2 * BLOCK * inputs * (int64_t)sizeof(NUMBER);
-            const char *ahead = (const char *)panel + panel_bytes;
-            for (int64_t tile = 0; tile < tiles; tile++) { /* of equal size as far as possible */
-                const int64_t from = some + (end - some) * tile / tiles;
-                const int64_t to_row = some + (end - some) * (tile + 1) / tiles;
-                NAMED(tile)(to_row - from, blocks, input + from * inputs, inputs, inputs, panel, sums,
-                            ahead + tile * panel_bytes / tiles, 2 * LINE / tiles);
-                for (int64_t row = from; row < to_row; row++) {
-                    float *sum = sums + (row - from) * blocks * BLOCK;
-                    if (bias)
-                        for (int64_t each = 0; each < width; each++)
-                            sum[each] += READ(bias[output + each]);
-                    if (to.scores) {
-                        float *score = to.scores + row * outputs + output;
-                        for (int64_t each = 0; each < width; each++)
-                            score[each] = READ(WRITE(sum[each]));
-                        continue;
-                    }
-                    NUMBER *number = to.numbers + row * outputs + output;
-                    if (to.add)
-                        for (int64_t each = 0; each < width; each++)
-                            number[each] = WRITE(READ(number[each]) + sum[each]);
-                    else
-                        for (int64_t each = 0; each < width; each++)
-                            number[each] = WRITE(sum[each]);
-                }
+            NAMED(tiles)(count, blocks, input + from * inputs, inputs, inputs, panel, sums,
+                         (const char *)(panel + 2 * BLOCK * inputs), 2 * LINE);
+            for (int64_t row = 0; row < count; row++) {
+                float *sum = sums + row * blocks * BLOCK;
+                const int64_t place = (from + row) * outputs + output;
+                if (bias)
+                    for (int64_t each = 0; each < width; each++)
+                        sum[each] += READ(bias[output + each]);
+                if (to.scores)
+                    for (int64_t each = 0; each < width; each++)
+                        to.scores[place + each] = READ(WRITE(sum[each]));
+                else if (to.add)
+                    for (int64_t each = 0; each < width; each++)
+                        to.numbers[place + each] = WRITE(READ(to.numbers[place + each]) + sum[each]);
+                else
+                    for (int64_t each = 0; each < width; each++)
+                        to.numbers[place + each] = WRITE(sum[each]);
             }
         }
     }
@@ -256,7 +277,7 @@ static void NAMED(pack_values)(const NUMBER *values, int64_t count, int64_t size
 }
 
 /* Attention of `count` tokens of a sequence, one after the other, for one head of keys and `group`
- * queries of each, TILE_ROWS at most. `scratch` is of `scratch_size`. */
+ * queries of each, QUERIES at most. `scratch` is of `scratch_size`. */
 static void NAMED(attend)(const struct model *model, const struct layer *layer, int64_t number,
                           const struct token *tokens, int64_t count, int64_t head, int64_t query,
                           int64_t group, const NUMBER *qkv, OPERAND *attended, float *scratch) {
@@ -269,10 +290,10 @@ static void NAMED(attend)(const struct model *model, const struct layer *layer, 
     const NUMBER *keys =
         (NUMBER *)tokens->row + number * tokens->layer_size + head * tokens->head_stride;
     const NUMBER *values = keys + tokens->to_values;
-    float *scores = scratch, *outs = scores + TILE_ROWS * stride;
-    float *sums = outs + TILE_ROWS * padded, *totals = sums + TILE_ROWS * 2 * BLOCK;
-    OPERAND *queries = (OPERAND *)(totals + BLOCK), *shares = queries + TILE_ROWS * size;
-    NUMBER *packed = (NUMBER *)(shares + TILE_ROWS * stride);
+    float *scores = scratch, *outs = scores + QUERIES * stride;
+    float *sums = outs + QUERIES * padded, *totals = sums + QUERIES * 2 * BLOCK;
+    OPERAND *queries = (OPERAND *)(totals + QUERIES), *shares = queries + QUERIES * size;
+    NUMBER *packed = (NUMBER *)(shares + QUERIES * stride);
     query += head * (all / model->key_heads);
     for (int64_t row = 0; row < rows; row++) {
         const NUMBER *own = qkv + row / group * width + (query + row % group) * size;
@@ -284,8 +305,8 @@ static void NAMED(attend)(const struct model *model, const struct layer *layer, 
         for (int64_t block = 0; block < KEYS; block += BLOCK)
             pack_columns((const uint32_t *)(keys + (at + block) * size), there - block, words, words,
                          (uint32_t *)(packed + block * size));
-        NAMED(tile)(rows, KEYS / BLOCK, queries, size, size, packed, sums,
-                    (const char *)(keys + (at + KEYS) * size), KEYS * sizeof(NUMBER) * (1 + PAIRED));
+        NAMED(tiles)(rows, KEYS / BLOCK, queries, size, size, packed, sums,
+                     (const char *)(keys + (at + KEYS) * size), KEYS * sizeof(NUMBER) * (1 + PAIRED));
         for (int64_t row = 0; row < rows; row++)
             for (int64_t each = 0; each < KEYS; each++)
                 scores[row * stride + at - first + each] = sums[row * KEYS + each] * layer->scaling;
@@ -303,8 +324,8 @@ static void NAMED(attend)(const struct model *model, const struct layer *layer, 
         NAMED(pack_values)(values + at * size, smaller(VALUES, end - at), size, packed);
         for (int64_t column = 0; column < padded; column += 2 * BLOCK) {
             const int64_t blocks = column + BLOCK < padded ? 2 : 1;
-            NAMED(tile)(rows, blocks, shares + at - first, stride, VALUES, packed + column * VALUES,
-                        sums, (const char *)packed, 0);
+            NAMED(tiles)(rows, blocks, shares + at - first, stride, VALUES, packed + column * VALUES,
+                         sums, (const char *)packed, 0);
             for (int64_t row = 0; row < rows; row++)
                 for (int64_t each = 0; each < blocks * BLOCK; each++)
                     outs[row * padded + column + each] += sums[row * blocks * BLOCK + each];
@@ -320,8 +341,8 @@ static void NAMED(attend)(const struct model *model, const struct layer *layer, 
 /* Bytes for `attend` to work in, for a position and those before it. */
 static int64_t NAMED(scratch_size)(const struct model *model, int64_t position) {
     const int64_t longest = position + 2 * VALUES, size = model->head_size + BLOCK;
-    const int64_t floats = TILE_ROWS * (longest + size + 2 * BLOCK) + BLOCK;
-    const int64_t operands = TILE_ROWS * (size + longest), numbers = VALUES * size;
+    const int64_t floats = QUERIES * (longest + size + 2 * BLOCK + 1);
+    const int64_t operands = QUERIES * (size + longest), numbers = VALUES * size;
     return (floats * sizeof(float) + operands * sizeof(OPERAND) + numbers * sizeof(NUMBER) + 63) /
            64 * 64;
 }
@@ -368,8 +389,8 @@ int NAMED(step)(const struct model *model, const struct token *tokens, int64_t c
     const int failed = !hidden || !qkv || !gate_up || !apart || !operands || !all_scratch || !starts;
     if (failed)
         goto end;
-    /* Tokens of a sequence attend together, as far as their queries fit a tile. */
-    const int64_t group = model->query_heads / model->key_heads, most = TILE_ROWS / group;
+    /* Tokens of a sequence attend together, as far as they may. */
+    const int64_t group = model->query_heads / model->key_heads, most = QUERIES / group;
     int64_t pieces = 0;
     for (int64_t each = 0; each < count; each++)
         if (!each || tokens[each].row != tokens[each - 1].row || each - starts[pieces - 1] >= most)
@@ -399,9 +420,9 @@ int NAMED(step)(const struct model *model, const struct token *tokens, int64_t c
             for (int64_t item = 0; item < pieces * model->key_heads; item++) {
                 const int64_t start = starts[item / model->key_heads];
                 const int64_t tokens_here = starts[item / model->key_heads + 1] - start;
-                for (int64_t query = 0; query < group; query += TILE_ROWS)
+                for (int64_t query = 0; query < group; query += QUERIES)
                     NAMED(attend)(model, layer, number, tokens + start, tokens_here,
-                                  item % model->key_heads, query, smaller(TILE_ROWS, group - query),
+                                  item % model->key_heads, query, smaller(QUERIES, group - query),
                                   qkv + start * heads * head,
                                   operands + start * model->query_heads * head, scratch);
             }
