@@ -124,8 +124,14 @@ class Rounds:
     def _try(self, process: PeerProcess, item: Work, round: int) -> dict[str, Any] | None:
         name = process.peer.name
         try:
-            with disturbance(item):
-                return process.run(item.ready(self._prompts, round))
+            requests = item.ready(self._prompts, round)
+            if not item.busy:
+                return process.run(requests)
+            with disturbance():
+                process.settle()
+                told = process.run(requests)
+            process.settle()
+            return told
         except PeerError as error:
             self.failures[f"{name}, {item.name}"] = str(error)
             click.echo(f"  {error}", err=True)

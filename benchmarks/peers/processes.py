@@ -157,11 +157,18 @@ class PeerProcess:
         Raises:
             PeerError: it failed, or took longer than ``timeout`` seconds.
         """
+        return self._awake(
+            {"do": "run", "requests": [asdict(request) for request in requests]}, timeout
+        )
+
+    def settle(self, timeout: float = 600) -> None:
+        """Have it choose by trials again: what else the machine does has changed."""
+        self._awake({"do": "settle"}, timeout)
+
+    def _awake(self, message: dict[str, Any], timeout: float) -> dict[str, Any]:
         self.resume()
         try:
-            return self._ask(
-                {"do": "run", "requests": [asdict(request) for request in requests]}, timeout
-            )
+            return self._ask(message, timeout)
         finally:
             self.pause()
 

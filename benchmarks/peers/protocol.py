@@ -201,6 +201,9 @@ class Engine(ABC):
     def run(self, timeline: Timeline) -> None:
         """Carry out all requests, each from its arrival on."""
 
+    def settle(self) -> None:  # noqa: B027 (most have nothing to choose)
+        """Choose again what ``load`` chose by trials: the machine is another one meanwhile."""
+
     def counters(self) -> dict[str, float] | None:
         """What the engine counted during the last run, if it counts."""
         return None
@@ -302,6 +305,8 @@ def _answer(engine: Engine, message: dict[str, Any]) -> Any:
             **{**message["settings"], **{name: Path(message["settings"][name]) for name in _PATHS}}
         )
         return engine.load(settings)
+    if message["do"] == "settle":
+        return engine.settle() or {}
     timeline = Timeline([Request.of(each) for each in message["requests"]])
     engine.run(timeline)
     records = [asdict(record) for record in timeline.records()]

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import Any
 
+import torch
 from peers import transformers_models
 from peers.protocol import BlockingEngine, Request, Settings, serve
 
@@ -14,8 +15,12 @@ class StaticBatch(BlockingEngine):
 
     def load(self, settings: Settings) -> dict[str, Any]:
         self._model = transformers_models.load(settings)
-        threads = transformers_models.choose_threads(self._model, settings.threads, batch=16)
-        return {**transformers_models.versions(), "threads": threads}
+        self._most_threads = settings.threads
+        self.settle()
+        return {**transformers_models.versions(), "threads": torch.get_num_threads()}
+
+    def settle(self) -> None:
+        transformers_models.choose_threads(self._model, self._most_threads, batch=16)
 
     def generate(self, requests: Sequence[Request], on_token: Callable[[int, int], None]) -> None:
         transformers_models.generate(self._model, requests, on_token)
