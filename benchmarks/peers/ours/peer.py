@@ -49,10 +49,18 @@ class Ours(CallingEngine):
         )
         generation.future.add_done_callback(lambda _: ended(generation))
 
+    def run(self, timeline: Timeline) -> None:
+        before = self._counted()
+        super().run(timeline)
+        self._during = {name: now - before[name] for name, now in self._counted().items()}
+
     def counters(self) -> dict[str, float] | None:
         """``steps``, ``step_seconds`` in all, and ``forward_seconds`` of these in the model."""
+        return self._during or None
+
+    def _counted(self) -> dict[str, float]:
         counters = self._lease._entry.engine.counters
-        return None if counters is None else vars(counters)
+        return {} if counters is None else dict(vars(counters))
 
 
 serve(Ours())
