@@ -161,6 +161,22 @@ def test_cancel_and_a_cleared_output_stop_the_run(application: Jupyter) -> None:
     expect(opened.output(3)).to_have_text("cancelled True\n")
 
 
+@pytest.mark.stop
+@pytest.mark.parametrize("application", ["lab", "notebook7"], indirect=True)
+def test_the_panel_works_while_a_cell_blocks(application: Jupyter, ipykernel: str) -> None:
+    if ipykernel.startswith("6."):
+        pytest.skip("it has one thread for cells and widgets")
+    blocks = "import threading\n\nprint('BLOCKS', flush=True)\nthreading.Event().wait()"
+    opened, panel = opened_panel(application, blocks)
+    opened.run(2, wait=False)
+    expect(opened.output(2).first).to_contain_text("BLOCKS")
+    panel.start("Once upon a time")
+    panel.stop.click()
+    panel.is_in("cancelled")
+    opened.interrupt()
+    expect(opened.output(2).last).to_contain_text("KeyboardInterrupt")
+
+
 def test_control_enter_runs_with_what_is_typed(application: Jupyter | Voila) -> None:
     _, panel = opened_panel(application)
     panel.root.get_by_label("count").fill("1")

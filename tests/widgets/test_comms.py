@@ -6,7 +6,7 @@ import json
 from pathlib import Path
 
 import pytest
-from standins.kernel import kernel
+from standins.kernel import Cell, kernel
 
 OPEN = """
 import threading
@@ -70,3 +70,19 @@ def test_a_page_that_is_loaded_again_is_heard(tmp_path: Path, ipykernel: str) ->
             assert started.value("panel.run.input['prompt']") == repr(text)
             if page is not None:
                 started.end_subshell(page)
+
+
+@pytest.mark.stop
+def test_a_page_is_heard_while_a_cell_blocks(tmp_path: Path, ipykernel: str) -> None:
+    with kernel(tmp_path, ipykernel=ipykernel) as started:
+        _, button = started.run(OPEN).stdout.split()
+        page = started.subshell()
+        if page is None:
+            pytest.skip("this ipykernel has one thread for all messages")
+
+        def click(cell: Cell) -> None:
+            if cell.stdout == "blocks\n":
+                started.say(button, CLICK, page)
+
+        blocks = "print('blocks', flush=True)\nprint(done.wait(60))"
+        assert started.run(blocks, watch=click).stdout == "blocks\nTrue\n"
