@@ -15,7 +15,8 @@ class Where:
     """A place in a document.
 
     ``path`` is the way through its keys and indexes; ``line`` and ``column`` count from 1 and are
-    None where the document was given as a mapping, which has no text.
+    None where the document was given as a mapping, which has no text. ``end_column`` is that behind
+    the place, or behind its line where it is longer; None where only its beginning is known.
     """
 
     file: str
@@ -23,6 +24,7 @@ class Where:
     line: int | None = None
     column: int | None = None
     snippet: str | None = None
+    end_column: int | None = None
 
     @property
     def keys(self) -> str:
@@ -139,7 +141,10 @@ class ComposeError(Exception):
 
 def _where(data: Any) -> Where | None:
     """The place that plain data tells of; None where it is none."""
-    kinds = {"file": str, "path": list | tuple, "line": int, "column": int, "snippet": str}
+    kinds = {
+        "file": str, "path": list | tuple, "line": int, "column": int, "snippet": str,
+        "end_column": int,
+    }  # fmt: skip
     given = dict(data) if isinstance(data, Mapping) else {}
     known = {key: given[key] for key, kind in kinds.items() if isinstance(given.get(key), kind)}
     if "file" not in known:
@@ -164,10 +169,11 @@ class Problem:
     where: Where
     hint: str | None = None
 
+    def __str__(self) -> str:
+        return f"{self.where}: {self.message}"
+
     def lines(self) -> list[str]:
-        return [f"{self.where}: {self.message}", *self.where.excerpt()] + (
-            [f"  {self.hint}"] if self.hint else []
-        )
+        return [str(self), *self.where.excerpt()] + ([f"  {self.hint}"] if self.hint else [])
 
 
 class DocumentError(ComposeError):

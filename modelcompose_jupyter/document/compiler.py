@@ -71,7 +71,7 @@ class _Compiler:
         self._environ = environ
         self.problems: list[Problem] = []
         self._environment: dict[str, str] = {}
-        self._warnings: list[str] = []
+        self._warnings: list[Problem] = []
         self._components: tuple[Component, ...] = ()
 
     def document(self) -> Document:
@@ -192,7 +192,7 @@ class _Compiler:
         for key, reason in schema.without_effect(type(written)).items():
             if key in written.model_fields_set:
                 where = self._source.where((*path, key), key=True)
-                self._warnings.append(f"{where}: '{key}' has no effect: {reason}")
+                self._warnings.append(Problem(f"'{key}' has no effect: {reason}", where))
 
     def _model(
         self, written: schema.Component, path: Path
@@ -589,7 +589,8 @@ class _Compiler:
                 if origin == "*":
                     where = self._source.where(path)
                     reason = "it would let every web page use the models"
-                    self._warnings.append(f"{where}: '*' in 'origins' has no effect: {reason}")
+                    message = f"'*' in 'origins' has no effect: {reason}"
+                    self._warnings.append(Problem(message, where))
                 elif not re.fullmatch(r"https?://[^/\s]+", origin):
                     hint = "An origin is a scheme, a name and perhaps a port, without a path."
                     self._problem(f"'{origin}' is no origin such as https://example.org", path,

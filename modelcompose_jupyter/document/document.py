@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any
 
-from ..errors import InputError, Where, did_you_mean, shortened
+from ..errors import InputError, Problem, Where, did_you_mean, shortened
 from .reader import Path, Source
 
 Template = Any
@@ -116,7 +116,7 @@ class Document:
     workflows: tuple[Workflow, ...]
     controller: Controller = field(default_factory=Controller)
     environment: Mapping[str, str] = field(default_factory=dict, repr=False)
-    warnings: tuple[str, ...] = ()
+    warnings: tuple[Problem, ...] = ()
     name: str | None = None
 
     @cached_property

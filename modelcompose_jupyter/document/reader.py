@@ -63,22 +63,24 @@ class Source:
         if self.text is None:
             return Where(self.file, path)
         span = spans.get(known, Span(0, 0))
-        index = span.start
         if within is not None and (found := self.text.find(within, span.start, span.end)) >= 0:
-            index = found
-        return self._where_at(index, path)
+            span = Span(found, found + len(within))
+        return self._where_at(span.start, path, span.end)
 
-    def _where_at(self, index: int, path: Path = ()) -> Where:
+    def _where_at(self, index: int, path: Path = (), end: int | None = None) -> Where:
         assert self.text is not None
         index = min(index, len(self.text))
         number = bisect_right(self._line_starts, index)
         start = self._line_starts[number - 1]
-        end = self._line_starts[number] if number < len(self._line_starts) else None
+        following = self._line_starts[number] if number < len(self._line_starts) else None
         line = "".join(
             char if char.isprintable() or char == "\t" else "\ufffd"
-            for char in self.text[start:end].rstrip("\r\n")
+            for char in self.text[start:following].rstrip("\r\n")
         )
-        return Where(self.file, path, number, index - start + 1, line)
+        end_column = None
+        if end is not None and end > index:
+            end_column = min(end - start, len(line.rstrip())) + 1
+        return Where(self.file, path, number, index - start + 1, line, end_column)
 
     @cached_property
     def _line_starts(self) -> list[int]:
@@ -447,7 +449,10 @@ class _Builder:
         return self._characters(node, path)
 
     def _duplicate(self, key: Any, first: yaml.Node, second: yaml.Node, path: Path) -> None:
-        places = [self._source._where_at(each.start_mark.index, path) for each in (first, second)]
+        places = [
+            self._source._where_at(each.start_mark.index, path, each.end_mark.index)
+            for each in (first, second)
+        ]
         lines = " and ".join(f"line {place.line}" for place in places)
         self._source.problems.append(
             Problem(

@@ -9,7 +9,6 @@ from __future__ import annotations
 import time
 from collections import Counter
 from collections.abc import Iterable
-from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -18,6 +17,7 @@ import torch
 from ..errors import ComposeError, ModelError
 from . import memory
 from .batched import BatchedModel, unsupported
+from .counters import Counters
 from .kv_cache import CacheFull, Slab, Slot, capacity_for
 from .loader import LoadedModel
 from .pace import Pace
@@ -33,15 +33,6 @@ _MOST_KEPT = 1 << 30
 _SHARE_KEPT = 8
 
 
-@dataclass
-class Counters:
-    """What steps took so far: all of them, and the model's own part."""
-
-    steps: int = 0
-    step_seconds: float = 0.0
-    forward_seconds: float = 0.0
-
-
 class Batch:
     """The running and waiting sequences of a model.
 
@@ -50,10 +41,16 @@ class Batch:
         facts: what results say of it.
         deliver: called with what came of each request.
         most: how many sequences run at once.
+        counters: of the model.
     """
 
     def __init__(
-        self, loaded: LoadedModel, facts: dict[str, Any], deliver: Deliver, most: int
+        self,
+        loaded: LoadedModel,
+        facts: dict[str, Any],
+        deliver: Deliver,
+        most: int,
+        counters: Counters,
     ) -> None:
         self._loaded = loaded
         self._facts = facts
@@ -72,7 +69,7 @@ class Batch:
         self._waiting: list[Sequence] = []
         self._active: list[Sequence] = []
         self._crowded = False
-        self.counters = Counters()
+        self._counters = counters
 
     @property
     def busy(self) -> bool:
@@ -104,8 +101,8 @@ class Batch:
             if self._active:
                 self._advance(*self._compose(self._guess()))
             self._end_finished()
-        self.counters.steps += 1
-        self.counters.step_seconds += time.perf_counter() - started
+        self._counters.steps += 1
+        self._counters.step_seconds += time.perf_counter() - started
 
     # Who runs
 
@@ -359,7 +356,7 @@ class Batch:
         with self._threads.chosen(len(tokens), urgent=reads_beside):
             started = time.perf_counter()
             logits = self._model.forward(tokens, wanted or [len(tokens) - 1], slabs, spans)
-            self.counters.forward_seconds += time.perf_counter() - started
+            self._counters.forward_seconds += time.perf_counter() - started
             if not asked:
                 return [], [], []
             chosen, finite = self._sampler.pick(logits, rows)
@@ -374,10 +371,12 @@ class Batch:
         for part in asked:
             end = place + 1 + len(part.guess)
             if part.sequence.reason is None and part.sequence.slot is not None:
+                before = len(part.sequence.tokens)
                 try:
                     part.take(chosen[place:end], finite[place:end])
                 except Exception as error:
                     self._fail(part.sequence.job, error)
+                self._counters.tokens += len(part.sequence.tokens) - before
             place = end
 
     def _isolate(self, parts: list[Part], error: Exception) -> None:

@@ -385,6 +385,7 @@ class _Entry:
             leases=self.leases,
             running=self.engine.running,
             queued=self.engine.queued,
+            generated=self.engine.counters.tokens,
             last_used=self.last_used,
         )
 

@@ -14,13 +14,14 @@ from typing import TYPE_CHECKING, Any
 from ..document.parameters import GenerationParameters
 from ..errors import ComposeError, ModelError
 from . import memory
+from .counters import Counters
 from .fair_queue import FairQueue
 from .generation import Generation, GenerationResult, OnQueued, OnText, Place, Prompt
 from .loader import LoadedModel
 from .request import Request, bare, deliver, explain, never_ran
 
 if TYPE_CHECKING:
-    from .batch import Batch, Counters
+    from .batch import Batch
     from .settings import Settings
 
 Load = Callable[[], LoadedModel]
@@ -45,7 +46,7 @@ class Engine:
 
     Attributes:
         facts: what results say of the model.
-        counters: what its steps took; None where it takes none.
+        counters: what it has done so far.
     """
 
     def __init__(self, name: str, load: Load, on_loaded: OnLoaded) -> None:
@@ -58,7 +59,7 @@ class Engine:
         self._queue_in_turn: FairQueue[Request] = FairQueue()
         self._all_in_turn = False
         self._running: list[Request] = []
-        self.counters: Counters | None = None
+        self.counters = Counters()
         self._closed = False
         self._changed = threading.Condition()
         self._thread = threading.Thread(target=self._main, name=name, daemon=True)
@@ -146,12 +147,11 @@ class Engine:
     def _main(self) -> None:
         try:
             loaded = self._load()
-            work = Work(loaded, self.facts, self._deliver)
+            work = Work(loaded, self.facts, self._deliver, self.counters)
         except BaseException as error:
             self._on_loaded(bare(error))
             return
         self._replies = loaded.encoder_decoder
-        self.counters = work.counters
         if not work.batches:
             self._have_all_in_turn()
         self._on_loaded(loaded)
@@ -233,6 +233,7 @@ class Work:
         loaded: LoadedModel,
         facts: dict[str, Any],
         deliver: Callable[[Request, GenerationResult | ComposeError], None],
+        counters: Counters,
     ) -> None:
         from .batch import Batch
         from .batched import unsupported
@@ -240,14 +241,11 @@ class Work:
         self._loaded = loaded
         self._facts = facts
         self._deliver = deliver
+        self._counters = counters
         self._generating = False
         self._batch: Batch | None = None
         if unsupported(loaded.model) is None and not _asks_more(loaded.model):
-            self._batch = Batch(loaded, facts, deliver, MOST_SEQUENCES)
-
-    @property
-    def counters(self) -> Counters | None:
-        return None if self._batch is None else self._batch.counters
+            self._batch = Batch(loaded, facts, deliver, MOST_SEQUENCES, counters)
 
     @property
     def batches(self) -> bool:
@@ -300,11 +298,14 @@ class Work:
             settings.warnings.append(
                 "draft_model and prompt_lookup have no effect: this runs through generate()"
             )
+
+        def between() -> None:
+            self._counters.tokens += settings.sequences
+            self.turn(next_request)
+
         self._generating = True
         try:
-            outcome = generate(
-                self._loaded, request, settings, self._facts, lambda: self.turn(next_request)
-            )
+            outcome = generate(self._loaded, request, settings, self._facts, between)
         finally:
             self._generating = False
         self._deliver(request, outcome)

@@ -98,7 +98,8 @@ class ModelInfo:
     """A model of the cache at one moment.
 
     What is only known once it is loaded is None before. ``memory_bytes`` counts the weights,
-    ``last_used`` is in seconds since the epoch, ``context`` in tokens.
+    ``generated`` the tokens since it was loaded; ``last_used`` is in seconds since the epoch,
+    ``context`` in tokens.
     """
 
     id: str
@@ -114,6 +115,7 @@ class ModelInfo:
     leases: int
     running: int
     queued: int
+    generated: int
     last_used: float
 
 

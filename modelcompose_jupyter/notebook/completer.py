@@ -18,7 +18,8 @@ from IPython.core.completer import (
     context_matcher,
 )
 
-from .magics import CELL_FLAGS, VERBS
+from .line import CELL_FLAGS
+from .magics import VERBS
 
 if TYPE_CHECKING:
     from ..callable import Workflow

@@ -9,6 +9,9 @@ from typing import Any
 
 from ..errors import UsageError, did_you_mean
 
+CELL_FLAGS = ("run", "no-panel")
+"""What may stand on the line of ``%%compose``."""
+
 _OPENING, _CLOSING = "([{", ")]}"
 
 

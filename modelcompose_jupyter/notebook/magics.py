@@ -13,13 +13,13 @@ from typing import TYPE_CHECKING, Any
 from IPython.core.magic import Magics, line_cell_magic, magics_class, no_var_expand
 from traitlets import Bool, Float, observe
 
+from .line import CELL_FLAGS
+
 if TYPE_CHECKING:
     from ..callable import Workflow
     from ..widgets.panel import Panel
     from ..workflow import Run
     from .line import Line
-
-CELL_FLAGS = ("run", "no-panel")
 
 VERBS = {
     "run": ("NAME [key=text] [key:=python]", "run a workflow, or a file's"),

@@ -213,7 +213,7 @@ class _Runner:
         return {
             "usage": usage,
             **({"parameters": dict(first.parameters)} if first else {}),
-            "warnings": list(dict.fromkeys([*self._document.warnings, *warnings])),
+            "warnings": list(dict.fromkeys([*map(str, self._document.warnings), *warnings])),
             "timings": timings,
             "record": {
                 "run": self._run.id,

@@ -26,6 +26,7 @@ from modelcompose_jupyter.models import (
 )
 from modelcompose_jupyter.models.batch import Batch
 from modelcompose_jupyter.models.batched import ARCHITECTURES, BatchedModel, unsupported
+from modelcompose_jupyter.models.counters import Counters
 from modelcompose_jupyter.models.detokenizer import completion, find_stop
 from modelcompose_jupyter.models.generation import Generation, Place
 from modelcompose_jupyter.models.loader import LoadedModel
@@ -253,7 +254,7 @@ class Driver:
 
     def __init__(self, loaded: LoadedModel, before_step: Callable[[Batch], None] = _ignore) -> None:
         self.loaded = loaded
-        self.batch = Batch(loaded, {"device": "cpu"}, self._deliver, most=64)
+        self.batch = Batch(loaded, {"device": "cpu"}, self._deliver, most=64, counters=Counters())
         self.before_step = before_step
         self.step_number = 0
         self._open: list[Asking] = []

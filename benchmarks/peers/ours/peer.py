@@ -55,12 +55,11 @@ class Ours(CallingEngine):
         self._during = {name: now - before[name] for name, now in self._counted().items()}
 
     def counters(self) -> dict[str, float] | None:
-        """``steps``, ``step_seconds`` in all, and ``forward_seconds`` of these in the model."""
+        """``tokens``, ``steps``, ``step_seconds``, of these ``forward_seconds`` in the model."""
         return self._during or None
 
     def _counted(self) -> dict[str, float]:
-        counters = self._lease._entry.engine.counters
-        return {} if counters is None else dict(vars(counters))
+        return dict(vars(self._lease._entry.engine.counters))
 
 
 serve(Ours())
