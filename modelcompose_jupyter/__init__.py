@@ -68,19 +68,21 @@ def __dir__() -> list[str]:
 
 
 def load_ipython_extension(shell: Any) -> None:
-    """``%load_ext modelcompose_jupyter``: ``%%compose``, ``%compose`` and their completion."""
-    from .notebook import completer
+    """``%load_ext modelcompose_jupyter``: ``%%compose``, ``%compose``, and answers to editors."""
+    from .notebook import completer, lab
     from .notebook.magics import ComposeMagics
 
     shell.register_magics(ComposeMagics)
     completer.register(shell)
+    lab.register(shell)
 
 
 def unload_ipython_extension(shell: Any) -> None:
-    """``%unload_ext modelcompose_jupyter``: takes both back. Workflows and models stay."""
-    from .notebook import completer
+    """``%unload_ext modelcompose_jupyter``: takes them back. Workflows and models stay."""
+    from .notebook import completer, lab
 
     completer.unregister(shell)
+    lab.unregister(shell)
     for magics in shell.magics_manager.magics.values():
         magics.pop("compose", None)
 

@@ -38,30 +38,32 @@ class Place(NamedTuple):
     Attributes:
         url: of the API.
         workflow: the id to name there; None where it is the default one.
-        wants_token: whether callers must present a token.
+        token: the environment variable that is to hold what callers must present, if anything.
     """
 
     url: str
     workflow: str | None
-    wants_token: bool
+    token: str | None = None
 
 
 def place_of(document: Document, workflow: str) -> Place:
     """Where a workflow can be called: at this process's server if it serves it, at the host that
     runs the document, or else where the document says."""
+    from .server.access import TOKEN_VARIABLE
+
     server = serving()
     if server is not None:
         catalog = server.documents.catalog
         for id, each in catalog.workflows.items():
             if each.document.key == document.key and each.workflow.id == workflow:
                 name = None if id == catalog.default else id
-                return Place(server.url, name, server.access.token is not None)
+                return Place(server.url, name, TOKEN_VARIABLE if server.access.token else None)
     host = _connected or _chosen.get(document.key)
     controller = document.controller
-    url, wants_token = f"http://localhost:{controller.port}{controller.base_path}", False
+    url, token = f"http://localhost:{controller.port}{controller.base_path}", None
     if host is not None and not isinstance(host, LocalHost):
-        url, wants_token = host.url, host.wants_token
-    return Place(url, workflow if len(document.workflows) > 1 else None, wants_token)
+        url, token = host.url, TOKEN_VARIABLE if host.wants_token else None
+    return Place(url, workflow if len(document.workflows) > 1 else None, token)
 
 
 def host_for(document: Document) -> Host:

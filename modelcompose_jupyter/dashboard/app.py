@@ -17,7 +17,6 @@ from pathlib import Path
 from typing import Any, ClassVar
 
 import psutil
-from jupyter_server.services.contents.largefilemanager import LargeFileManager
 from jupyter_server.utils import url_path_join
 from tornado import web
 from tornado.httpserver import HTTPServer
@@ -29,23 +28,12 @@ from voila.app import Voila
 from voila.tornado.handler import TornadoVoilaHandler
 
 from .. import __version__
-from ..document import Document
 from ..errors import ComposeError, UsageError
-from ..server.access import is_loopback
-from ..server.kernel import TOKEN_VARIABLE
-from . import DOCUMENT_VARIABLE, public_document
+from ..server.access import TOKEN_VARIABLE, is_loopback
+from . import DOCUMENT_VARIABLE
 from .kernels import ThisInterpreter, VisitorKernels
 from .login import TokenIdentity, with_own_form
-
-_FOLDER = Path(__file__).parent
-_NOTEBOOK = _FOLDER / "served" / "page.ipynb"
-
-# The frontend extensions that draw widgets; a user's others have nothing to do in a page.
-_EXTENSIONS = [
-    "anywidget",
-    "@jupyter-widgets/jupyterlab-manager",
-    "@voila-dashboards/widgets-manager8",
-]
+from .one_page import EXTENSIONS, NOTEBOOK, TEMPLATES, OnePage, titled
 
 # A page asks no other host for anything, whatever a model writes into it.
 _POLICY = (
@@ -96,7 +84,7 @@ class Dashboard(Voila):
         Raises:
             UsageError: no document, or an address that may not be listened at without a token.
         """
-        self.notebook_path = str(_NOTEBOOK)
+        self.notebook_path = str(NOTEBOOK)
         self.update_config(_defaults())
         super().initialize(argv)
         if len(self.extra_args) != 1:
@@ -111,7 +99,7 @@ class Dashboard(Voila):
         configuration = self.voila_configuration
         if configuration.theme == "light":
             configuration.theme = "JupyterLab Light"  # the template takes "light" for unsaid
-        configuration.prelaunch_hook = lambda request, notebook, cwd: _titled(notebook, document)
+        configuration.prelaunch_hook = lambda request, notebook, cwd: titled(notebook, document)
 
     def _read_token(self) -> None:
         token = os.environ.pop(TOKEN_VARIABLE, "")  # kernels need not know it
@@ -130,7 +118,7 @@ class Dashboard(Voila):
 
     def init_settings(self) -> dict[str, Any]:
         settings: dict[str, Any] = super().init_settings()
-        self.contents_manager = _OnePage(parent=self, root_dir=str(_NOTEBOOK.parent))
+        self.contents_manager = OnePage(parent=self)
         settings["contents_manager"] = self.contents_manager
         settings["jinja2_env"] = with_own_form(settings["jinja2_env"])
         settings["log_function"] = _log_failure
@@ -236,13 +224,6 @@ class _PageHandler(TornadoVoilaHandler):
             self.kernel_manager.expect_page(self.kernel_id)
 
 
-class _OnePage(LargeFileManager):
-    """Reads the notebook, which is the package's own and has no outputs to distrust."""
-
-    def mark_trusted_cells(self, nb: Any, path: str = "") -> None:
-        pass
-
-
 def _defaults() -> Config:
     """Configuration that the command line may change."""
     return Config(
@@ -259,7 +240,7 @@ def _defaults() -> Config:
                 "template": "modelcompose",
                 "theme": "system",
                 "allow_template_override": "NO",
-                "extension_allowlist": _EXTENSIONS,
+                "extension_allowlist": list(EXTENSIONS),
                 "file_allowlist": [],
                 "kernel_spec_manager_class": ThisInterpreter,
                 "multi_kernel_manager_class": VisitorKernels,
@@ -272,20 +253,6 @@ def _defaults() -> Config:
             },
         }
     )
-
-
-def _titled(notebook: Any, document: Path) -> Any:
-    """The notebook with the document's title, as it is when somebody opens the page."""
-    with contextlib.suppress(ComposeError):  # the page itself says what is wrong
-        notebook.metadata.title = title(public_document(document)) or notebook.metadata.title
-    return notebook
-
-
-def title(document: Document) -> str | None:
-    """What a page of a document is called: as its only public workflow, else as the document."""
-    public = [each for each in document.workflows if not each.private]
-    only = public[0].title if len(public) == 1 else None
-    return only or document.name
 
 
 def _log_failure(handler: web.RequestHandler) -> None:
@@ -315,11 +282,8 @@ def _say(line: str) -> None:
 
 def main(argv: Sequence[str] | None = None) -> None:
     """Serve a page until it is stopped."""
-    # The template is the package's own, also where its copy among Jupyter's data is not there.
     known = os.environ.get("JUPYTER_PATH")
-    os.environ["JUPYTER_PATH"] = os.pathsep.join(
-        filter(None, [str(_FOLDER / "share" / "jupyter"), known])
-    )
+    os.environ["JUPYTER_PATH"] = os.pathsep.join(filter(None, [str(TEMPLATES), known]))
     try:
         Dashboard.launch_instance(argv)
     except ComposeError as error:

@@ -19,7 +19,7 @@ from ..document import Document
 from ..errors import ComposeError, InputError
 from ..widgets import inputs as fields
 from ..widgets.panel import Panel
-from ..widgets.snippets import as_curl
+from ..widgets.snippets import as_curl, examples
 from .query import Query
 
 _FOLDER = Path(__file__).parent
@@ -98,8 +98,8 @@ def _part(panel: Panel, workflow: Workflow) -> ipywidgets.VBox:
             values = fields.read(panel.inputs)
         except InputError:
             return  # half-typed JSON: the command before it stays
-        missing = {name: "…" for name, each in workflow.inputs.items() if each.required}
-        about.curl = as_curl(workflow.document, workflow.id, {**missing, **values})
+        shown = {**examples(workflow.signature), **values}
+        about.curl = as_curl(workflow.document, workflow.id, shown)
 
     show_command()
     for name in panel.inputs:

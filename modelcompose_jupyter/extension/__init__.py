@@ -1,7 +1,8 @@
 """The Jupyter Server extension: this user's hosts behind Jupyter's own address and login.
 
 Below ``{base_url}modelcompose/``, ``hosts`` lists, starts and ends hosts, and what is below
-``hosts/{id}/`` is the run API of one of them. Browsers and other computers need nothing but the
+``hosts/{id}/`` is the run API of one of them. ``pages/`` has the page of each document among the
+server's files, and ``ask`` answers editors. Browsers and other computers need nothing but the
 Jupyter server: no port, and no token but Jupyter's.
 """
 
@@ -17,8 +18,9 @@ def _load_jupyter_server_extension(app: ServerApp) -> None:
     """Add the handlers to a Jupyter server that starts."""
     from jupyter_server.utils import url_path_join
 
-    from .handlers import HostHandler, HostListHandler
+    from .handlers import AskHandler, HostHandler, HostListHandler
     from .hosts import Hosts
+    from .page import PageHandler, page_options
     from .proxy import ProxyHandler
 
     shared = {"hosts": Hosts(app)}
@@ -28,5 +30,20 @@ def _load_jupyter_server_extension(app: ServerApp) -> None:
         (rf"{root}/hosts/([^/]+)/?", HostHandler, shared),
         (rf"{root}/hosts/([^/]+)/.+", ProxyHandler, shared),
         (rf"{root}/api/.+", ProxyHandler, shared),
+        (rf"{root}/ask", AskHandler, shared),
+        (rf"{root}/pages/(.+)", PageHandler, {**shared, **page_options(app)}),
     ]
     app.web_app.add_handlers(".*$", handlers)  # type: ignore[no-untyped-call]
+    _tell_lab(app)
+
+
+def _tell_lab(app: ServerApp) -> None:
+    """Let JupyterLab know, in its page, that there is somebody to ask; and let it ask kernels as
+    often as it likes without their counting as busy."""
+    from ..notebook.lab import REPLY, REQUEST
+
+    untracked = getattr(app.kernel_manager, "untracked_message_types", [])
+    untracked += [each for each in (REQUEST, REPLY) if each not in untracked]
+    data = app.web_app.settings.setdefault("page_config_data", {})
+    data["modelcompose"] = True
+    data["untracked_message_types"] = list(untracked)

@@ -6,10 +6,12 @@ authorizer, which is asked for ``read`` or ``execute`` on the resource ``modelco
 
 from __future__ import annotations
 
+import asyncio
 import dataclasses
 import json
 from collections.abc import Awaitable
-from typing import Any
+from pathlib import Path
+from typing import Any, Literal
 
 from jupyter_client.kernelspec import NATIVE_KERNEL_NAME
 from jupyter_server.auth.decorator import authorized
@@ -18,9 +20,13 @@ from jupyter_server.utils import url_path_join
 from pydantic import Field
 from tornado import web
 
+from .. import editing
+from ..document import load_document, signature
 from ..errors import ComposeError, DocumentError, UsageError
+from ..hosts import Place
 from ..server.handler import status_of
 from ..server.wire import Body, failure, parse_body
+from ..widgets.snippets import as_curl, examples
 from .hosts import HostError, Hosts
 
 RESOURCE = "modelcompose"
@@ -32,6 +38,15 @@ class StartRequest(Body):
 
     path: str = Field(description="Of the document, among the Jupyter server's files.")
     kernel_name: str = Field(NATIVE_KERNEL_NAME, description="The kernelspec to run it in.")
+
+
+class Question(Body):
+    """What an editor asks about a text; see `editing`."""
+
+    question: Literal["check", "complete", "curl"]
+    text: str = Field(description="A document, or a cell that begins with %%compose.")
+    path: str | None = Field(None, description="Of its file, among the Jupyter server's files.")
+    cursor: int = Field(0, ge=0, description="Where to complete, in UTF-16 units.")
 
 
 class HostsHandler(APIHandler):
@@ -47,6 +62,18 @@ class HostsHandler(APIHandler):
             await work
         except ComposeError as error:
             self._fail(error)
+
+    def _body(self, model: type[Body]) -> Any:
+        """The request's body as its model.
+
+        Raises:
+            UsageError: it is something else.
+        """
+        try:
+            body = self.get_json_body()
+        except UnicodeDecodeError:
+            raise UsageError("the body is not UTF-8 text", code="invalid_request") from None
+        return parse_body(model, body)
 
     def _reply(self, data: Any, status: int = 200) -> None:
         self.set_status(status)
@@ -73,11 +100,7 @@ class HostListHandler(HostsHandler):
         await self._answer(self._start())
 
     async def _start(self) -> None:
-        try:
-            body = self.get_json_body()
-        except UnicodeDecodeError:
-            raise UsageError("the body is not UTF-8 text", code="invalid_request") from None
-        request: StartRequest = parse_body(StartRequest, body)
+        request: StartRequest = self._body(StartRequest)
         host, is_new = await self.hosts.start(request.path, request.kernel_name)
         self.set_header("Location", url_path_join(self.base_url, "modelcompose/hosts", host.id))
         self._reply(await self.hosts.describe(host), 201 if is_new else 200)
@@ -102,3 +125,45 @@ class HostHandler(HostsHandler):
     async def _stop(self, id: str) -> None:
         self.set_status(204 if await self.hosts.stop(id) else 202)
         self.finish()
+
+
+class AskHandler(HostsHandler):
+    """Answers editors, where no kernel does."""
+
+    @web.authenticated
+    @authorized("read", resource=RESOURCE)
+    async def post(self) -> None:
+        await self._answer(self._look())
+
+    async def _look(self) -> None:
+        asked: Question = self._body(Question)
+        file = await self._file(asked.path)
+        folder = file and file.parent
+        if asked.question == "check":
+            answer: Any = await asyncio.to_thread(editing.check, asked.text, folder=folder)
+        elif asked.question == "complete":
+            answer = await asyncio.to_thread(editing.complete, asked.text, asked.cursor)
+        else:
+            answer = await asyncio.to_thread(self._curl, asked.text, file)
+        self._reply(answer)
+
+    async def _file(self, path: str | None) -> Path | None:
+        """A file on this computer; None where it is not here."""
+        if path is None:
+            return None
+        try:
+            return Path((await self.hosts.file(path))[1])
+        except HostError:
+            return None
+
+    def _curl(self, text: str, file: Path | None) -> str:
+        """A command that runs a document: on its host here, or where its `controller` says."""
+        document = load_document(f"{text}\n", folder=file and file.parent)
+        workflow = document.default_workflow
+        host = self.hosts.serving(file) if file is not None else None
+        place = None
+        if host is not None:
+            root = f"{self.request.protocol}://{self.request.host}{self.base_url}"
+            url = url_path_join(root, "modelcompose/hosts", host.id)
+            place = Place(url, None, "JUPYTER_TOKEN")
+        return as_curl(document, workflow.id, examples(signature(document, workflow)), place)

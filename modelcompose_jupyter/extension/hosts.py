@@ -95,6 +95,10 @@ class Hosts:
             code="ambiguous",
         )
 
+    def serving(self, file: Path) -> Announcement | None:
+        """The host that serves a file, if one does."""
+        return next((each for each in announced() if each.document == str(file)), None)
+
     async def all(self) -> list[dict[str, Any]]:
         """All hosts, described; the newest first."""
         return await asyncio.gather(*map(self.describe, announced()))
@@ -158,7 +162,7 @@ class Hosts:
             DocumentError: all that is wrong with the document.
             HostError: there is no such file, or the kernel cannot serve it.
         """
-        path, file = await self._file(path)
+        path, file = await self.file(path)
         task = self._starting.get(file)
         waits = task is not None
         if task is None:
@@ -169,8 +173,12 @@ class Hosts:
         host = await asyncio.shield(task)
         return host, not waits and host.id not in before
 
-    async def _file(self, path: str) -> tuple[str, str]:
-        """A document's path as the contents API and the computer have it, by Jupyter's rules."""
+    async def file(self, path: str) -> tuple[str, str]:
+        """A document's path as the contents API and the computer have it, by Jupyter's rules.
+
+        Raises:
+            HostError: there is no such file, or it is not on this computer.
+        """
         try:
             model = await ensure_async(self._contents.get(path, content=False))
         except HTTPError as error:
@@ -192,9 +200,8 @@ class Hosts:
 
     async def _started(self, path: str, file: str, kernel_name: str) -> Announcement:
         await asyncio.to_thread(load_document, Path(file), name=path)  # says what is wrong with it
-        for host in announced():
-            if host.document == file:
-                return host  # which serves the file as it is, also when it was edited
+        if (host := self.serving(Path(file))) is not None:
+            return host  # which serves the file as it is, also when it was edited
         await self._end_session(path=path, type=SESSION_TYPE)  # one that does not serve any more
         kernel_id = await self._new_kernel(path, file, kernel_name)
         try:

@@ -107,14 +107,10 @@ class ComposeMagics(Magics):
     # %%compose
 
     def _declare(self, line: str, cell: str) -> Any:
-        from ..callable import Workflow
-        from ..document import load_document
         from .cell import follow
 
         parsed = self._parse(line, CELL_FLAGS)
-        name = _binding(parsed.words)
-        # The magic's own line is the first of the cell, so an empty one keeps the lines' numbers.
-        workflow = Workflow(load_document("\n" + cell, name="cell"), name=name)
+        workflow, name = _declared(parsed, cell)
         if name is not None:
             if hasattr(builtins, name):
                 print(f"warning: '{name}' was Python's own; it is the workflow now")  # noqa: T201
@@ -140,6 +136,23 @@ class ComposeMagics(Magics):
         self._panels[name] = Panel(workflow, values, name=name, live=live)
         return self._panels[name]
 
+    def in_cell(self, line: str, cell: str) -> tuple[Workflow, Panel | None]:
+        """The workflow of a cell as it is written, and the panel that it showed when it last ran.
+
+        Args:
+            line: the magic's own, with its name.
+            cell: what is below it.
+
+        Raises:
+            ComposeError: what is wrong with it.
+        """
+        from .line import parse_line
+
+        # Looked at, not run: what Python would compute is left alone.
+        parsed = parse_line(line.removeprefix("%%compose"), CELL_FLAGS, lambda expression: None)
+        workflow, _ = _declared(parsed, cell)
+        return workflow, self._panels.get(workflow.__name__)
+
     def _parse(self, line: str, flags: tuple[str, ...] = ()) -> Line:
         from .line import parse_line
 
@@ -162,9 +175,9 @@ class ComposeMagics(Magics):
         from .cell import follow
 
         parsed = self._parse(line)
-        follow(self._workflow(_one_word(parsed.words, "run")).submit(parsed.inputs))
+        follow(self.workflow(_one_word(parsed.words, "run")).submit(parsed.inputs))
 
-    def _workflow(self, name: str) -> Workflow:
+    def workflow(self, name: str) -> Workflow:
         """The workflow that a name of the notebook is bound to, or that a file holds."""
         from ..callable import Workflow, load
         from ..errors import UsageError, did_you_mean
@@ -279,7 +292,7 @@ class ComposeMagics(Magics):
     def _serve(self, line: str) -> None:
         from .serving import serve
 
-        serve(self._parse(line), self._workflow, self.workflows)
+        print(serve(self._parse(line), self.workflow, self.workflows))  # noqa: T201
 
     def _connect(self, line: str) -> None:
         from .serving import connect
@@ -290,7 +303,7 @@ class ComposeMagics(Magics):
         connect(parsed)
 
     def _graph(self, line: str) -> Any:
-        return self._workflow(_one_word(self._parse(line).words, "graph")).diagram
+        return self.workflow(_one_word(self._parse(line).words, "graph")).diagram
 
     def _validate(self, line: str) -> None:
         from ..document import load_document
@@ -309,7 +322,7 @@ class ComposeMagics(Magics):
 
         words = self._parse(line).words
         name = _one_word(words, "schema") if words else None
-        return JSON(self._workflow(name).describe() if name else json_schema())
+        return JSON(self.workflow(name).describe() if name else json_schema())
 
     def _help(self, line: str) -> None:
         usages = {f"%compose {verb} {usage}".strip(): does for verb, (usage, does) in VERBS.items()}
@@ -336,6 +349,16 @@ def _compare(before: dict[str, Any], run: Run) -> None:
     reasons = differences(before, run.record)
     why = f": {', '.join(reasons)}" if reasons else ""
     print(f"warning: another text than run {before['run']}{why}")  # noqa: T201
+
+
+def _declared(parsed: Line, cell: str) -> tuple[Workflow, str | None]:
+    """The workflow of a cell, and the name that it is to be bound to."""
+    from ..callable import Workflow
+    from ..document import load_document
+
+    name = _binding(parsed.words)
+    # The magic's own line is the first of the cell, so an empty one keeps the lines' numbers.
+    return Workflow(load_document("\n" + cell, name="cell"), name=name), name
 
 
 def _binding(words: list[str]) -> str | None:

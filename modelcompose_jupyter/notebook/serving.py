@@ -28,8 +28,8 @@ def serve(
     line: Line,
     workflow: Callable[[str], Workflow],
     workflows: Callable[[], Mapping[str, Workflow]],
-) -> None:
-    """Offer workflows over HTTP, or stop to.
+) -> str:
+    """Offer workflows over HTTP, or stop to; says what is served now, and where.
 
     Args:
         line: names of workflows or files and settings, or ``off``.
@@ -40,8 +40,7 @@ def serve(
         UsageError: there is nothing to serve, or the port is taken.
     """
     if line.words == ["off"]:
-        print("nothing is served any more" if hosts.stop_serving() else "nothing was served")  # noqa: T201
-        return
+        return "nothing is served any more" if hosts.stop_serving() else "nothing was served"
     for key in line.inputs.keys() - set(_SETTINGS):
         hint = did_you_mean(key, _SETTINGS) or f"Known here: {', '.join(_SETTINGS)}."
         raise UsageError(f"'%compose serve' has no '{key}'", hint=hint)
@@ -71,7 +70,7 @@ def serve(
         )
     )
     moved = f", no longer at {before.url}" if before and before.url != server.url else ""
-    print(f"serving {', '.join(chosen())} at {server.url}{moved}")  # noqa: T201
+    return f"serving {', '.join(chosen())} at {server.url}{moved}"
 
 
 def _port(value: Any) -> int:

@@ -10,6 +10,9 @@ from urllib.parse import urlsplit
 
 from ..errors import ComposeError, UsageError
 
+TOKEN_VARIABLE = "MODELCOMPOSE_TOKEN"
+"""The environment variable that holds the token; arguments can be seen by other users."""
+
 
 class Caller(IntEnum):
     """What a caller is allowed.

@@ -18,13 +18,10 @@ import psutil
 
 from ..errors import ComposeError
 from ..host import SERVING_LIMITS, local_host
-from .access import Access
+from .access import TOKEN_VARIABLE, Access
 from .catalog import DocumentFile
 from .logs import configure
 from .service import Server, Settings
-
-TOKEN_VARIABLE = "MODELCOMPOSE_TOKEN"
-"""The environment variable that holds the token; arguments can be seen by other users."""
 
 _END_SECONDS = 10.0
 _LOOK_SECONDS = 0.25  # for whether the parent is there

@@ -16,9 +16,8 @@ from typing import Any
 
 from ..document import Document
 from ..errors import ComposeError, UsageError
-from ..server.access import is_loopback
+from ..server.access import TOKEN_VARIABLE, is_loopback
 from ..server.announcement import announced, path_of, runtime_folder
-from ..server.kernel import TOKEN_VARIABLE
 
 _ANYWHERE = ("", "0.0.0.0", "::")
 _SHORTEST_TOKEN = 8

@@ -14,8 +14,9 @@ from types import FrameType
 
 from ..errors import ComposeError
 from ..hosts import HOST_VARIABLE
+from ..server.access import TOKEN_VARIABLE
 from ..server.announcement import Announcement, read
-from ..server.kernel import TOKEN_VARIABLE, kernel_arguments
+from ..server.kernel import kernel_arguments
 from .asking import answers, ask
 from .child import Child, Sink, end_all
 from .plan import Plan

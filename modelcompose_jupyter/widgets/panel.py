@@ -194,8 +194,12 @@ class Panel(ipywidgets.VBox):
             if each.required and each.name not in values
         ]
 
-    def _on_run(self, _: Any) -> None:
+    def press_run(self) -> None:
+        """Do what the button does: what is wrong is shown in the panel."""
         self._guard(self.submit, focus=True)
+
+    def _on_run(self, _: Any) -> None:
+        self.press_run()
 
     def _on_stop(self, _: Any) -> None:
         self._guard(self.stop)
@@ -216,7 +220,7 @@ class Panel(ipywidgets.VBox):
     def _received(self, message: Mapping[str, Any]) -> None:
         match message.get("type"):
             case "run":
-                self._guard(self.submit, focus=True)
+                self.press_run()
             case "show":
                 self._guard(lambda: self._go_back(str(message.get("run"))))
             case "gone":

@@ -8,13 +8,18 @@ import shlex
 from collections.abc import Mapping
 from typing import Any
 
-from ..document import Document
-from ..hosts import place_of
+from ..document import Document, Signature
+from ..hosts import Place, place_of
 
 
 def is_keyword(name: str) -> bool:
     """Whether Python takes a name as a keyword argument."""
     return name.isidentifier() and not keyword.iskeyword(name)
+
+
+def examples(signature: Signature) -> dict[str, Any]:
+    """Inputs that show what a call looks like: those that it cannot do without."""
+    return {each.name: "…" for each in signature.inputs if each.required}
 
 
 def as_python(name: str, values: Mapping[str, Any]) -> str:
@@ -24,14 +29,19 @@ def as_python(name: str, values: Mapping[str, Any]) -> str:
     return f"{name}({dict(values)!r})"
 
 
-def as_curl(document: Document, workflow: str, values: Mapping[str, Any]) -> str:
-    """A request to the run API for a workflow by id, where it is served or would be."""
-    place = place_of(document, workflow)
+def as_curl(
+    document: Document, workflow: str, values: Mapping[str, Any], place: Place | None = None
+) -> str:
+    """A request to the run API for a workflow by id, where it is served or would be.
+
+    ``place`` says where; what this process knows if None.
+    """
+    place = place or place_of(document, workflow)
     body: dict[str, Any] = {"input": dict(values)}
     if place.workflow is not None:
         body["workflow_id"] = place.workflow
     # Never the token itself: commands are shown, and shared.
-    token = '  -H "Authorization: Bearer $MODELCOMPOSE_TOKEN" \\\n' if place.wants_token else ""
+    token = f'  -H "Authorization: Bearer ${place.token}" \\\n' if place.token else ""
     return (
         f"curl -X POST {shlex.quote(place.url + '/workflows/runs')} \\\n"
         f"{token}"

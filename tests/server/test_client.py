@@ -740,7 +740,7 @@ def test_this_process_serves_and_runs_its_own(serve: Serve, host: LocalHost) -> 
 
     assert isinstance(load(STORY).host, LocalHost)
     assert hosts.serving() is server
-    assert hosts.place_of(load_document(STORY), "__workflow__") == (server.url, None, False)
+    assert hosts.place_of(load_document(STORY), "__workflow__") == (server.url, None, None)
     assert hosts.stop_serving()
     assert not hosts.stop_serving()
     assert announced() == []

@@ -94,6 +94,28 @@ class Kernel:
             return None
         return str(self._control("create_subshell_request", {})["subshell_id"])
 
+    def ask(self, question: str, data: dict[str, Any] | None = None) -> dict[str, Any]:
+        """What the kernel replies to a question of JupyterLab's, also while a cell blocks."""
+        return self._control("modelcompose_request", {"question": question, "data": data or {}})
+
+    def comms(self, target: str) -> list[str]:
+        """The ids of the comms of a target that a page finds in the kernel."""
+        reply = self._client.comm_info(target, reply=True, timeout=CELL_SECONDS)
+        return list(reply["content"]["comms"])
+
+    def start(self, code: str) -> str:
+        """Begin to run a cell; the id of the request."""
+        return str(self._client.execute(code))
+
+    def told(self, comm: str) -> dict[str, Any]:
+        """What a comm tells next."""
+        while True:
+            message = self._client.get_iopub_msg(timeout=CELL_SECONDS)
+            content: dict[str, Any] = message["content"]
+            if message["msg_type"] == "comm_msg" and content["comm_id"] == comm:
+                data: dict[str, Any] = content["data"]
+                return data
+
     def end_subshell(self, id: str) -> None:
         self._control("delete_subshell_request", {"subshell_id": id})
 

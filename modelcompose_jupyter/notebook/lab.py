@@ -1,0 +1,206 @@
+"""The kernel's half of the JupyterLab extension: what a page asks, and what it is told.
+
+Questions come as ``modelcompose_request`` on the kernel's control channel, which is answered while
+a cell blocks, on every ipykernel. What goes on in the kernel is told by a comm, by whose presence
+pages know that the kernel answers at all.
+
+The thread ``modelcompose-lab`` tells it: nothing else here owns a thread.
+"""
+
+from __future__ import annotations
+
+import sys
+import threading
+import time
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any
+
+from ..errors import ComposeError, UsageError
+
+if TYPE_CHECKING:
+    from ..callable import Workflow
+    from ..host import Host
+    from ..widgets.panel import Panel
+    from .magics import ComposeMagics
+
+REQUEST, REPLY = "modelcompose_request", "modelcompose_reply"
+COMM_TARGET = "modelcompose"
+THREAD_NAME = "modelcompose-lab"
+
+_LOOK_SECONDS = 1.0
+_HOSTS = "modelcompose_jupyter.hosts"
+
+
+def register(shell: Any) -> None:
+    """Answer the pages of a kernel, once however often this is called."""
+    handlers = getattr(getattr(shell, "kernel", None), "control_handlers", None)
+    if handlers is not None and REQUEST not in handlers:
+        handlers[REQUEST] = KernelPart(shell).answer
+
+
+def unregister(shell: Any) -> None:
+    """Take back what `register` did."""
+    handlers = getattr(getattr(shell, "kernel", None), "control_handlers", {})
+    answer = handlers.pop(REQUEST, None)
+    if answer is not None:
+        answer.__self__.close()
+
+
+class KernelPart:
+    """Answers questions, on the control channel's thread, and tells what changes, on its own."""
+
+    def __init__(self, shell: Any) -> None:
+        from comm import create_comm, get_comm_manager
+
+        self._shell = shell
+        self._status = Status()
+        self._closed = threading.Event()
+        self._thread: threading.Thread | None = None
+        # Not opened towards pages: one without the extension would complain of it.
+        self._comm = create_comm(target_name=COMM_TARGET, primary=False)
+        get_comm_manager().register_comm(self._comm)
+
+    def answer(self, stream: Any, identity: Any, request: Mapping[str, Any]) -> None:
+        """A handler of ipykernel's for messages on the control channel."""
+        asked = request["content"]
+        ask = getattr(self, f"_on_{asked.get('question')}", None)
+        try:
+            if ask is None:
+                raise UsageError(f"there is no question '{asked.get('question')}'")
+            content = {"status": "ok", "answer": ask(asked.get("data") or {})}
+        except ComposeError as error:
+            content = {"status": "failed", "message": error.message, "hint": error.hint}
+        except Exception as error:  # a page waits for the reply
+            message = f"{type(error).__name__}: {error}"
+            content = {"status": "failed", "message": message, "hint": None}
+        kernel = self._shell.kernel
+        kernel.session.send(stream, REPLY, content, request, ident=identity)
+
+    def close(self) -> None:
+        """Answer and tell no more."""
+        self._closed.set()
+        self._comm.close()
+
+    # Questions
+
+    def _on_check(self, data: Mapping[str, Any]) -> Any:
+        from ..editing import check
+
+        return check(str(data["text"]))
+
+    def _on_status(self, data: Mapping[str, Any]) -> Any:
+        """The status now; from now on, the page is told when it changes."""
+        if self._thread is None:
+            self._thread = threading.Thread(target=self._tell, name=THREAD_NAME, daemon=True)
+            self._thread.start()
+        return self._status.look()
+
+    def _on_stop(self, data: Mapping[str, Any]) -> Any:
+        """Stop this notebook's runs; their ids."""
+        from ..hosts import own_runs
+
+        going = [run for run in own_runs() if not run.done]
+        for run in going:
+            run.cancel()
+        return [run.id for run in going]
+
+    def _on_unload(self, data: Mapping[str, Any]) -> Any:
+        from ..host import local_host
+
+        return [each.id for each in local_host().unload(data.get("model"))]
+
+    def _on_run(self, data: Mapping[str, Any]) -> Any:
+        """Press Run Workflow in a cell's panel; whether there is one."""
+        _, panel = self._in_cell(str(data["text"]))
+        if panel is not None:
+            panel.press_run()
+        return panel is not None
+
+    def _on_curl(self, data: Mapping[str, Any]) -> Any:
+        """A command that runs a cell's workflow with the inputs that its panel has."""
+        from ..widgets.inputs import read
+        from ..widgets.snippets import as_curl, examples
+
+        workflow, panel = self._in_cell(str(data["text"]))
+        values = examples(workflow.signature) | (read(panel.inputs) if panel else {})
+        return as_curl(workflow.document, workflow.id, values)
+
+    def _on_serve(self, data: Mapping[str, Any]) -> Any:
+        """Serve the notebook's workflows; a sentence that says where."""
+        from .line import Line
+        from .serving import serve
+
+        return serve(Line(), self._magics.workflow, self._magics.workflows)
+
+    def _in_cell(self, text: str) -> tuple[Workflow, Panel | None]:
+        """The workflow of a cell as it is written, and its panel as it was last run."""
+        return self._magics.in_cell(*text.split("\n", 1))
+
+    @property
+    def _magics(self) -> ComposeMagics:
+        magics: ComposeMagics = self._shell.magics_manager.registry["ComposeMagics"]
+        return magics
+
+    # What is told
+
+    def _tell(self) -> None:
+        told = None
+        while not self._closed.wait(_LOOK_SECONDS):
+            status = self._status.look()
+            if status != told:
+                told = status
+                self._comm.send(status)
+
+
+class Status:
+    """What runs and what is in memory, looked at now and then."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._counted: tuple[float, int] | None = None
+        self._rate: float | None = None
+
+    def look(self) -> dict[str, Any]:
+        """``runs`` that go on, ``models`` of this process, and ``tokens_per_second`` while runs go
+        (None before that is known)."""
+        hosts = sys.modules.get(_HOSTS)
+        if hosts is None:  # nothing was run here yet, and looking loads no libraries
+            return {"runs": [], "models": [], "tokens_per_second": None}
+        going = [run for run in hosts.own_runs() if not run.done]
+        return {
+            "runs": [{"id": run.id, "state": str(run.state)} for run in going],
+            "models": [_model(each) for each in hosts.local_host().models()],
+            "tokens_per_second": self._measured(hosts.in_use() if going else []),
+        }
+
+    def _measured(self, hosts: list[Host]) -> float | None:
+        """Tokens a second of all models of these hosts, since the last look a while ago."""
+        with self._lock:
+            if not hosts:
+                self._counted = self._rate = None
+                return None
+            now, count = time.monotonic(), sum(map(_generated, hosts))
+            before = self._counted
+            if before is None or now - before[0] >= _LOOK_SECONDS / 2:
+                self._counted = now, count
+                self._rate = before and round((count - before[1]) / (now - before[0]), 1)
+            return self._rate
+
+
+def _model(info: Any) -> dict[str, Any]:
+    return {
+        "id": info.id,
+        "source": info.source,
+        "device": info.device,
+        "precision": info.precision,
+        "state": info.state,
+        "memory_bytes": info.memory_bytes,
+        "running": info.running + info.queued,
+    }
+
+
+def _generated(host: Host) -> int:
+    try:
+        return sum(each.generated for each in host.models())
+    except ComposeError:  # it has just gone
+        return 0
