@@ -137,7 +137,8 @@ class ComposeMagics(Magics):
         return self._panels[name]
 
     def in_cell(self, line: str, cell: str) -> tuple[Workflow, Panel | None]:
-        """The workflow of a cell as it is written, and the panel that it showed when it last ran.
+        """The workflow of a cell as it is written, and the panel that it showed when it last ran;
+        None where it shows none, or runs by itself.
 
         Args:
             line: the magic's own, with its name.
@@ -151,7 +152,8 @@ class ComposeMagics(Magics):
         # Looked at, not run: what Python would compute is left alone.
         parsed = parse_line(line.removeprefix("%%compose"), CELL_FLAGS, lambda expression: None)
         workflow, _ = _declared(parsed, cell)
-        return workflow, self._panels.get(workflow.__name__)
+        shows = not (parsed.inputs or parsed.flags)
+        return workflow, self._panels.get(workflow.__name__) if shows else None
 
     def _parse(self, line: str, flags: tuple[str, ...] = ()) -> Line:
         from .line import parse_line

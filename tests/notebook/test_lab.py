@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from browser.servers import free_port
 from standins.kernel import Kernel, kernel
 
 LOAD = "%load_ext modelcompose_jupyter"
@@ -84,7 +85,7 @@ def test_stop_is_heard_while_a_cell_blocks(started: Kernel, until: Until) -> Non
     (run,) = status["runs"]
     (model,) = status["models"]
     assert model["source"] == "bundled:storyteller"
-    assert model["running"] == 1 and model["memory_bytes"] > 0 and model["device"] == "cpu"
+    assert model["running"] >= 1 and model["memory_bytes"] > 0 and model["device"] == "cpu"
     assert answer(started, "check", text=f"%%compose x\n{STORY}") == []
     assert answer(started, "stop") == [run["id"]]
     ended = until(lambda told: not told["runs"])
@@ -126,8 +127,8 @@ def test_the_notebooks_workflows_are_served(tmp_path: Path) -> None:
         started.run(LOAD)
         reply = started.ask("serve")
         assert (reply["status"], reply["hint"]) == ("failed", "Declare one: %%compose story")
-        port = "controller: {port: 0}\n"
-        started.run(f"%%compose story --no-panel\n{port}{STORY}")
+        controller = f"controller: {{port: {free_port()}}}\n"
+        started.run(f"%%compose story --no-panel\n{controller}{STORY}")
         assert answer(started, "serve").startswith("serving story at http://")
 
 

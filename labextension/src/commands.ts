@@ -1,0 +1,264 @@
+import { JupyterFrontEnd } from '@jupyterlab/application';
+import { Clipboard, IThemeManager, InputDialog, Notification } from '@jupyterlab/apputils';
+import { PageConfig, URLExt } from '@jupyterlab/coreutils';
+import { IDocumentWidget } from '@jupyterlab/docregistry';
+import { FileEditor } from '@jupyterlab/fileeditor';
+import { NotebookActions, NotebookPanel } from '@jupyterlab/notebook';
+import { ReadonlyPartialJSONObject } from '@lumino/coreutils';
+
+import { Core, ITemplate, isComposeCell } from './core';
+import { workflowFile } from './files';
+import { workflowIcon } from './icons';
+import { Preview } from './preview';
+import { isRunning, stop } from './status';
+
+export const commands = {
+  insert: 'modelcompose:insert',
+  new: 'modelcompose:new',
+  run: 'modelcompose:run',
+  stop: 'modelcompose:stop',
+  serve: 'modelcompose:serve',
+  dashboard: 'modelcompose:dashboard',
+  preview: 'modelcompose:preview',
+  curl: 'modelcompose:curl'
+};
+
+const LOAD = '%load_ext modelcompose_jupyter';
+const KERNEL_SECONDS = 10;
+
+/** What the commands are about: a cell of ours that is active, or a file that is in front. */
+type Target =
+  | { notebook: NotebookPanel; source: string; file?: undefined }
+  | { file: IDocumentWidget<FileEditor>; notebook?: undefined };
+
+/** Add the commands to an application. */
+export class Commands {
+  constructor(
+    private readonly _app: JupyterFrontEnd,
+    private readonly _core: Core,
+    private readonly _themes: IThemeManager | null,
+    private readonly _folder: () => string
+  ) {
+    const hasTarget = (): boolean => this._target() !== null;
+    const onServer = (): boolean => _core.server !== null && hasTarget();
+    this._add(commands.insert, 'Insert Workflow Cell…', this._insert, () => this._notebook() !== null);
+    this._add(commands.new, 'Compose Workflow', this._new);
+    this._add(commands.run, 'Run Workflow', this._run, hasTarget);
+    this._add(
+      commands.stop,
+      'Stop Workflow Runs',
+      () => stop(_core, this._notebook()),
+      () => isRunning(_core, this._notebook())
+    );
+    this._add(commands.serve, 'Serve Workflows over HTTP', this._serve, hasTarget);
+    this._add(commands.dashboard, 'Open Workflow Dashboard', this._dashboard, onServer);
+    this._add(
+      commands.preview,
+      'Show Workflow Preview',
+      this._preview,
+      () => _core.server !== null && this._target()?.file !== undefined
+    );
+    this._add(commands.curl, 'Copy Workflow as curl', this._curl, hasTarget);
+  }
+
+  private _add(
+    id: string,
+    label: string,
+    run: (args: ReadonlyPartialJSONObject) => unknown,
+    isVisible: () => boolean = () => true
+  ): void {
+    const shown = (): boolean => this._core.has('commands') && isVisible();
+    this._app.commands.addCommand(id, {
+      label,
+      icon: args => (args.isPalette ? undefined : workflowIcon),
+      isVisible: shown,
+      isEnabled: shown,
+      describedBy: { args: { type: 'object', properties: {} } },
+      execute: async args => {
+        try {
+          return await run.call(this, args);
+        } catch (error) {
+          Notification.error((error as Error).message, { autoClose: 10000 });
+        }
+      }
+    });
+  }
+
+  private _notebook(): NotebookPanel | null {
+    const { notebook } = this._core;
+    return notebook && this._app.shell.currentWidget === notebook ? notebook : null;
+  }
+
+  private _target(): Target | null {
+    const notebook = this._notebook();
+    const source = notebook?.content.activeCell?.model.sharedModel.getSource();
+    if (notebook && source && isComposeCell(source)) {
+      return { notebook, source };
+    }
+    const file = workflowFile(this._core);
+    return file && this._app.shell.currentWidget === file ? { file } : null;
+  }
+
+  private async _template(): Promise<ITemplate | null> {
+    const { templates } = this._core;
+    if (templates.length < 2) {
+      return templates[0] ?? { name: '', text: '' };
+    }
+    const { value } = await InputDialog.getItem({
+      title: 'A workflow that begins as',
+      items: templates.map(each => each.name)
+    });
+    return templates.find(each => each.name === value) ?? null;
+  }
+
+  private async _insert(): Promise<void> {
+    const panel = this._notebook();
+    const template = panel && (await this._template());
+    if (!panel || !template) {
+      return;
+    }
+    const { content, model } = panel;
+    const cells = [...(model?.cells ?? [])].map(each => each.sharedModel.getSource());
+    if (!this._core.kernels.of(panel) && !cells.some(each => each.includes(LOAD))) {
+      insertBelow(panel, LOAD);
+    }
+    insertBelow(panel, `%%compose ${nameOf(template)}\n${template.text}`);
+    content.activeCell?.editor?.focus();
+  }
+
+  private async _new({ cwd }: ReadonlyPartialJSONObject): Promise<void> {
+    const template = await this._template();
+    if (!template) {
+      return;
+    }
+    const { contents } = this._app.serviceManager;
+    const folder = (cwd as string | undefined) ?? this._folder();
+    const { content } = await contents.get(folder, { content: true });
+    const taken = (content as { name: string }[]).map(each => each.name);
+    let name = 'model-compose.yml';
+    for (let number = 1; taken.includes(name); number += 1) {
+      name = `model-compose-${number}.yml`;
+    }
+    const path = folder ? `${folder}/${name}` : name;
+    await contents.save(path, { type: 'file', format: 'text', content: template.text });
+    await this._app.commands.execute('docmanager:open', { path, factory: 'Editor' });
+    await this._app.commands.execute(commands.preview);
+  }
+
+  /** Press Run Workflow: in the cell's panel, which is shown anew, or in the file's preview. */
+  private async _run(): Promise<void> {
+    const target = this._target();
+    if (target?.file) {
+      await target.file.context.save();
+      await this._shown(target.file)?.run();
+    } else if (target) {
+      const { notebook, source } = target;
+      if (await NotebookActions.run(notebook.content, notebook.sessionContext)) {
+        await (await this._kernel(notebook)).ask('run', { text: source });
+      }
+    }
+  }
+
+  private async _serve(): Promise<void> {
+    const target = this._target();
+    if (target?.file) {
+      const server = this._server();
+      const { path } = target.file.context;
+      await target.file.context.save();
+      const address = server.serve(path).then(host => server.apiOf(host));
+      Notification.promise(address, {
+        pending: { message: `Starting a host for ${path}…`, options: { autoClose: false } },
+        success: { message: served => `${path} is served at ${served}` },
+        error: { message: reason => (reason as Error).message }
+      });
+    } else if (target) {
+      const said = await (await this._kernel(target.notebook)).ask('serve');
+      Notification.success(String(said), { autoClose: 10000 });
+    }
+  }
+
+  private async _dashboard(): Promise<void> {
+    const target = this._target();
+    const { context } = target?.file ?? target?.notebook ?? {};
+    if (!context) {
+      return;
+    }
+    await context.save();
+    const rendered = URLExt.join(
+      PageConfig.getBaseUrl(),
+      'voila/render',
+      URLExt.encodeParts(context.path)
+    );
+    const isFile = target?.file !== undefined;
+    window.open(isFile ? this._server().pageOf(context.path) : `${rendered}?template=modelcompose`);
+  }
+
+  private _preview(): void {
+    const file = this._target()?.file;
+    if (file) {
+      this._shown(file);
+    }
+  }
+
+  private async _curl(): Promise<void> {
+    const target = this._target();
+    let command: unknown;
+    if (target?.file) {
+      const { context } = target.file;
+      const data = { text: context.model.toString(), path: context.path };
+      command = await this._server().ask('curl', data);
+    } else if (target) {
+      command = await (await this._kernel(target.notebook)).ask('curl', { text: target.source });
+    }
+    if (command) {
+      Clipboard.copyToSystem(String(command));
+      Notification.success('The command is in the clipboard', { autoClose: 3000 });
+    }
+  }
+
+  /** A file's preview, which is opened beside it if there is none. */
+  private _shown(file: IDocumentWidget<FileEditor>): Preview {
+    let preview = this._previews.get(file);
+    if (!preview || preview.isDisposed) {
+      preview = new Preview(this._server(), file, this._themes);
+      this._previews.set(file, preview);
+      this._app.shell.add(preview, 'main', { mode: 'split-right', ref: file.id, activate: false });
+    }
+    return preview;
+  }
+
+  private _server(): NonNullable<Core['server']> {
+    if (!this._core.server) {
+      throw new Error(
+        'This Jupyter server has no modelcompose-jupyter.\nInstall it in the environment of the server.'
+      );
+    }
+    return this._core.server;
+  }
+
+  /** The half of a notebook's kernel, which a cell may just have loaded. */
+  private async _kernel(panel: NotebookPanel): Promise<NonNullable<ReturnType<Core['kernels']['of']>>> {
+    const { kernels } = this._core;
+    for (let end = Date.now() + KERNEL_SECONDS * 1000; Date.now() < end; ) {
+      const part = kernels.of(panel);
+      if (part) {
+        return part;
+      }
+      await new Promise(resolve => setTimeout(resolve, 50));
+    }
+    throw new Error(`This notebook's kernel does not answer.\nRun: ${LOAD}`);
+  }
+
+  private _previews = new WeakMap<IDocumentWidget<FileEditor>, Preview>();
+}
+
+function insertBelow(panel: NotebookPanel, source: string): void {
+  NotebookActions.insertBelow(panel.content);
+  panel.content.activeCell?.model.sharedModel.setSource(source);
+}
+
+/** The Python name that a template's workflow is bound to. */
+function nameOf(template: ITemplate): string {
+  const name = template.name.toLowerCase().replace(/[^a-z0-9]+/g, '_').replace(/^_|_$/g, '');
+  return /^[a-z]/.test(name) ? name : 'workflow';
+}

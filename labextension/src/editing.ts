@@ -1,0 +1,93 @@
+import { ISharedCell } from '@jupyter/ydoc';
+import { CodeEditor } from '@jupyterlab/codeeditor';
+import {
+  EditorExtensionRegistry,
+  IEditorExtensionRegistry,
+  IEditorLanguageRegistry
+} from '@jupyterlab/codemirror';
+import { Compartment, Extension } from '@codemirror/state';
+import { EditorView, ViewPlugin } from '@codemirror/view';
+import { JSONObject } from '@lumino/coreutils';
+
+import { Core, FILE_NAME } from './core';
+import { IProblem, diagnostics, recheck } from './diagnostics';
+import { MIME_TYPE } from './files';
+import { composeCell, composeFile } from './language';
+
+/** Make cells and files of workflows YAML, and mark in them what is wrong. */
+export function registerEditing(
+  core: Core,
+  extensions: IEditorExtensionRegistry,
+  languages: IEditorLanguageRegistry
+): void {
+  languages.addLanguage({
+    name: 'model-compose',
+    displayName: 'Model compose (YAML)',
+    mime: MIME_TYPE,
+    filename: FILE_NAME,
+    load: async () => composeFile()
+  });
+  extensions.addExtension({
+    name: 'modelcompose:workflow',
+    factory: ({ inline, model }) =>
+      EditorExtensionRegistry.createImmutableExtension(
+        inline ? inCell(core, model) : inFile(core, model)
+      )
+  });
+}
+
+function inCell(core: Core, model: CodeEditor.IModel): Extension {
+  const marks = marked(core, model);
+  return core.has('highlighting') ? composeCell(model.sharedModel.getSource(), marks) : [];
+}
+
+/** Marks, in an editor whose file turns out to be one of ours: an editor learns that late. */
+function inFile(core: Core, model: CodeEditor.IModel): Extension {
+  const marks = new Compartment();
+  const wanted = (): Extension => (model.mimeType === MIME_TYPE ? marked(core, model) : []);
+  const follow = ViewPlugin.define(view => {
+    const update = (): void => view.dispatch({ effects: marks.reconfigure(wanted()) });
+    model.mimeTypeChanged.connect(update);
+    return { destroy: () => void model.mimeTypeChanged.disconnect(update) };
+  });
+  return [marks.of(wanted()), follow];
+}
+
+function marked(core: Core, model: CodeEditor.IModel): Extension {
+  const again = ViewPlugin.define(view => {
+    const update = (): void => recheck(view);
+    core.kernels.found.connect(update);
+    core.changed.connect(update);
+    return {
+      destroy: () => {
+        core.kernels.found.disconnect(update);
+        core.changed.disconnect(update);
+      }
+    };
+  });
+  return [diagnostics(view => check(core, model, view)), again];
+}
+
+/** What is wrong with a text: the kernel's own word in a notebook, else the server's. */
+async function check(
+  core: Core,
+  model: CodeEditor.IModel,
+  view: EditorView
+): Promise<IProblem[] | null> {
+  if (!core.has('diagnostics')) {
+    return null;
+  }
+  const data: JSONObject = { text: view.state.doc.toString() };
+  const { sharedModel } = model;
+  const ofCell = (sharedModel as Partial<ISharedCell>).notebook;
+  const notebook = core.notebooks?.find(each => Boolean(ofCell) && each.model?.sharedModel === ofCell);
+  const file = core.editors?.find(each => each.content.model.sharedModel === sharedModel);
+  const path = (notebook ?? file)?.context.path ?? null;
+  try {
+    const kernel = core.kernels.of(notebook);
+    const asked = kernel?.ask('check', data) ?? core.server?.ask('check', { ...data, path });
+    return ((await asked) ?? null) as unknown as IProblem[] | null;
+  } catch {
+    return null; // whoever was asked has gone; nothing is said rather than something old
+  }
+}

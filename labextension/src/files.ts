@@ -1,0 +1,44 @@
+import { ICompletionContext, ICompletionProvider, CompletionHandler } from '@jupyterlab/completer';
+import { IDocumentWidget } from '@jupyterlab/docregistry';
+import { FileEditor } from '@jupyterlab/fileeditor';
+
+import { Core, FILE_NAME } from './core';
+
+/** The type of model-compose.yml files in editors. */
+export const MIME_TYPE = 'text/x-model-compose';
+
+/** The file editor in front, if it has a workflow; null otherwise. */
+export function workflowFile(core: Core): IDocumentWidget<FileEditor> | null {
+  const editor = core.editors?.currentWidget;
+  return editor && FILE_NAME.test(editor.context.path) ? editor : null;
+}
+
+/** Completion in files, which no kernel completes: asked of the Jupyter server. */
+export class FileCompleter implements ICompletionProvider {
+  readonly identifier = 'modelcompose:files';
+  readonly rank = 1000;
+
+  constructor(private readonly _core: Core) {}
+
+  async isApplicable({ widget }: ICompletionContext): Promise<boolean> {
+    const { editors, server } = this._core;
+    const editor = editors?.find(each => each === widget);
+    const isFile = Boolean(editor && FILE_NAME.test(editor.context.path));
+    return isFile && server !== null && this._core.has('completion');
+  }
+
+  async fetch(
+    request: CompletionHandler.IRequest
+  ): Promise<CompletionHandler.ICompletionItemsReply> {
+    const { text, offset } = request;
+    const { start, items } = (await this._core.server!.ask('complete', {
+      text,
+      cursor: offset
+    })) as unknown as { start: number; items: { text: string; kind: string }[] };
+    return {
+      start,
+      end: offset,
+      items: items.map(({ text, kind }) => ({ label: text, insertText: text, type: kind }))
+    };
+  }
+}

@@ -1,0 +1,86 @@
+import { Notification } from '@jupyterlab/apputils';
+import { NotebookPanel } from '@jupyterlab/notebook';
+import { ToolbarButton, stopIcon } from '@jupyterlab/ui-components';
+import { ISignal, Signal } from '@lumino/signaling';
+import { Widget } from '@lumino/widgets';
+
+import { Core } from './core';
+import { IStatus } from './kernels';
+import { facts, size } from './units';
+
+/** Stop a notebook's runs, also while a cell blocks. */
+export async function stop(core: Core, panel: NotebookPanel | null): Promise<void> {
+  try {
+    await core.kernels.of(panel)?.ask('stop');
+  } catch (error) {
+    Notification.error((error as Error).message, { autoClose: 10000 });
+  }
+}
+
+/** Whether a notebook has runs that go on. */
+export function isRunning(core: Core, panel: NotebookPanel | null): boolean {
+  return Boolean(core.kernels.of(panel)?.status.runs.length);
+}
+
+/** Stop in a notebook's toolbar; only there where the notebook's kernel can be asked. */
+export class StopButton extends ToolbarButton {
+  constructor(core: Core, panel: NotebookPanel) {
+    super({
+      icon: stopIcon,
+      label: 'Stop runs',
+      tooltip: 'Stop the runs of this notebook within a token; their texts stay',
+      onClick: () => void stop(core, panel)
+    });
+    this.addClass('modelcompose-stop');
+    const update = (): void => {
+      this.setHidden(!core.has('stop') || !core.kernels.of(panel));
+      this.enabled = isRunning(core, panel);
+    };
+    core.kernels.changed.connect(update, this);
+    core.changed.connect(update, this);
+    update();
+  }
+
+  override dispose(): void {
+    Signal.clearData(this);
+    super.dispose();
+  }
+}
+
+/** The models of the notebook in front, their memory, and how fast they generate. */
+export class StatusItem extends Widget {
+  constructor(
+    private readonly _core: Core,
+    onClick: () => void
+  ) {
+    super({ node: document.createElement('button') });
+    this.addClass('modelcompose-status');
+    this.node.addEventListener('click', onClick);
+    const update = (): void => this._show(_core.kernels.of(_core.notebook)?.status);
+    _core.kernels.changed.connect(update);
+    _core.changed.connect(update);
+    _core.notebooks?.currentChanged.connect(update);
+    update();
+  }
+
+  /** Whether there is something to say. */
+  isActive = (): boolean => this._core.has('status') && this.node.textContent !== '';
+
+  get activeStateChanged(): ISignal<this, void> {
+    return this._changed;
+  }
+
+  private _show(status?: IStatus): void {
+    const { models = [], runs = [], tokens_per_second: rate = null } = status ?? {};
+    const total = models.reduce((sum, each) => sum + (each.memory_bytes ?? 0), 0);
+    const names = models.length > 1 ? `${models.length} models` : (models[0]?.id ?? '');
+    const loading = models.some(each => each.state === 'loading');
+    const speed = runs.length && rate !== null ? `${rate.toFixed(1)} tokens/s` : '';
+    const parts = [names, total ? size(total) : '', loading ? 'loading' : speed];
+    this.node.textContent = parts.filter(Boolean).join(' · ');
+    this.node.title = models.map(each => `${each.source}: ${facts(each)}`).join('\n');
+    this._changed.emit();
+  }
+
+  private _changed = new Signal<this, void>(this);
+}

@@ -1,0 +1,19 @@
+import { IModel } from './kernels';
+
+/** Bytes for people, as the kernel writes them. */
+export function size(bytes: number): string {
+  const units = ['B', 'kB', 'MB', 'GB', 'TB'];
+  let unit = 0;
+  while (bytes >= 1000 && unit < units.length - 1) {
+    bytes /= 1000;
+    unit += 1;
+  }
+  return `${bytes >= 100 || unit === 0 ? Math.round(bytes) : bytes.toFixed(1)} ${units[unit]}`;
+}
+
+/** What a model takes, where it is, and what it does. */
+export function facts(model: IModel): string {
+  const memory = model.memory_bytes === null ? '' : size(model.memory_bytes);
+  const doing = model.state === 'loading' ? 'loading' : model.running ? `${model.running} running` : '';
+  return [memory, model.device, doing].filter(Boolean).join(' · ');
+}
