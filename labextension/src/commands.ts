@@ -105,7 +105,7 @@ export class Commands {
       return templates[0] ?? { name: '', text: '' };
     }
     const { value } = await InputDialog.getItem({
-      title: 'A workflow that begins as',
+      title: 'Which template?',
       items: templates.map(each => each.name)
     });
     return templates.find(each => each.name === value) ?? null;

@@ -1,4 +1,9 @@
-import { ICompletionContext, ICompletionProvider, CompletionHandler } from '@jupyterlab/completer';
+import {
+  CompleterModel,
+  CompletionHandler,
+  ICompletionContext,
+  ICompletionProvider
+} from '@jupyterlab/completer';
 import { IDocumentWidget } from '@jupyterlab/docregistry';
 import { FileEditor } from '@jupyterlab/fileeditor';
 
@@ -13,8 +18,20 @@ export function workflowFile(core: Core): IDocumentWidget<FileEditor> | null {
   return editor && FILE_NAME.test(editor.context.path) ? editor : null;
 }
 
+/** An item of ours, beside those of others. */
+interface IItem extends CompletionHandler.ICompletionItem {
+  isOfWorkflow: true;
+}
+
+/** Shows our items alone: we know all that may stand there, and others guess from the text. */
+class Model extends CompleterModel {
+  override setCompletionItems(items: CompletionHandler.ICompletionItem[]): void {
+    super.setCompletionItems(items.filter(each => 'isOfWorkflow' in each));
+  }
+}
+
 /** Completion in files, which no kernel completes: asked of the Jupyter server. */
-export class FileCompleter implements ICompletionProvider {
+export class FileCompleter implements ICompletionProvider<IItem> {
   readonly identifier = 'modelcompose:files';
   readonly rank = 1000;
 
@@ -29,7 +46,7 @@ export class FileCompleter implements ICompletionProvider {
 
   async fetch(
     request: CompletionHandler.IRequest
-  ): Promise<CompletionHandler.ICompletionItemsReply> {
+  ): Promise<CompletionHandler.ICompletionItemsReply<IItem>> {
     const { text, offset } = request;
     const { start, items } = (await this._core.server!.ask('complete', {
       text,
@@ -38,7 +55,16 @@ export class FileCompleter implements ICompletionProvider {
     return {
       start,
       end: offset,
-      items: items.map(({ text, kind }) => ({ label: text, insertText: text, type: kind }))
+      items: items.map(({ text, kind }) => ({
+        label: text,
+        insertText: text,
+        type: kind,
+        isOfWorkflow: true
+      }))
     };
+  }
+
+  async modelFactory(): Promise<Model> {
+    return new Model();
   }
 }

@@ -2,6 +2,7 @@ import { JupyterFrontEnd, JupyterFrontEndPlugin } from '@jupyterlab/application'
 import { ICommandPalette, IThemeManager, IToolbarWidgetRegistry } from '@jupyterlab/apputils';
 import { IEditorExtensionRegistry, IEditorLanguageRegistry } from '@jupyterlab/codemirror';
 import { ICompletionProviderManager } from '@jupyterlab/completer';
+import { IDocumentWidget } from '@jupyterlab/docregistry';
 import { IDefaultFileBrowser } from '@jupyterlab/filebrowser';
 import { IEditorTracker } from '@jupyterlab/fileeditor';
 import { ILauncher } from '@jupyterlab/launcher';
@@ -16,7 +17,7 @@ import { Core, ICore, PLUGIN } from './core';
 import { registerEditing } from './editing';
 import { FileCompleter } from './files';
 import { Models } from './running';
-import { StatusItem, StopButton } from './status';
+import { PreviewButton, StatusItem, StopButton } from './status';
 
 // Of JupyterLab everything is optional: an application that lacks a part lacks what stands in it.
 
@@ -106,7 +107,14 @@ const actions: JupyterFrontEndPlugin<void> = {
   description: 'Commands about workflows, in the palette, the launcher and the menus.',
   autoStart: true,
   requires: [ICore],
-  optional: [ICommandPalette, ILauncher, IMainMenu, IThemeManager, IDefaultFileBrowser],
+  optional: [
+    ICommandPalette,
+    ILauncher,
+    IMainMenu,
+    IThemeManager,
+    IDefaultFileBrowser,
+    IToolbarWidgetRegistry
+  ],
   activate: (
     app: JupyterFrontEnd,
     core: Core,
@@ -114,7 +122,8 @@ const actions: JupyterFrontEndPlugin<void> = {
     launcher: ILauncher | null,
     menu: IMainMenu | null,
     themes: IThemeManager | null,
-    browser: IDefaultFileBrowser | null
+    browser: IDefaultFileBrowser | null,
+    toolbars: IToolbarWidgetRegistry | null
   ) => {
     new Commands(app, core, themes, () => browser?.model.path ?? '');
     for (const command of Object.values(commands)) {
@@ -122,6 +131,11 @@ const actions: JupyterFrontEndPlugin<void> = {
     }
     launcher?.add({ command: commands.new, category: 'Other', rank: 3 });
     menu?.fileMenu.newMenu.addItem({ command: commands.new, rank: 40 });
+    toolbars?.addFactory<IDocumentWidget>(
+      'Editor',
+      'modelcompose-preview',
+      editor => new PreviewButton(core, editor, () => void app.commands.execute(commands.preview))
+    );
     core.kernels.changed.connect(() => app.commands.notifyCommandChanged(commands.stop));
   }
 };

@@ -6,8 +6,10 @@ import { IFrame, ToolbarButton, launchIcon, refreshIcon } from '@jupyterlab/ui-c
 import { workflowIcon } from './icons';
 import { ServerPart } from './server';
 
+const DIAGRAM = '.modelcompose-about details';
 const RUN_BUTTON = '.modelcompose-controls button';
-const RUN_SECONDS = 60;
+const PAGE_SECONDS = 120;
+const LOOK_MILLISECONDS = 100;
 
 /** A document's page, beside its editor: form, diagram, and runs. It follows what is saved. */
 export class Preview extends MainAreaWidget<IFrame> {
@@ -50,25 +52,36 @@ export class Preview extends MainAreaWidget<IFrame> {
   reload(): void {
     const theme = this._themes?.theme ?? '';
     const isLight = this._themes?.isLight(theme) ?? true;
-    this._runs = false;
+    this._loads += 1;
+    this._before = this._frame.contentDocument;
     this.content.url = this._server.pageOf(this._editor.context.path, {
-      theme: isLight ? 'light' : 'dark',
-      at: String(Date.now())
+      theme: isLight ? 'light' : 'dark'
+    });
+    void this._found<HTMLDetailsElement>(DIAGRAM).then(diagram => {
+      if (diagram) {
+        diagram.open = true;
+      }
     });
   }
 
   /** Press Run Workflow as soon as it is there. */
   async run(): Promise<void> {
-    const frame = this.content.node.querySelector('iframe')!;
-    this._runs = true;
-    for (let end = Date.now() + RUN_SECONDS * 1000; this._runs && Date.now() < end; ) {
-      const button = frame.contentDocument?.querySelector<HTMLButtonElement>(RUN_BUTTON);
-      if (button) {
-        button.click();
-        return;
+    (await this._found<HTMLButtonElement>(RUN_BUTTON))?.click();
+  }
+
+  /** A part of the page once it is there; null where the page is loaded again before that. */
+  private async _found<T extends HTMLElement>(selector: string): Promise<T | null> {
+    const load = this._loads;
+    const end = Date.now() + PAGE_SECONDS * 1000;
+    while (load === this._loads && !this.isDisposed && Date.now() < end) {
+      const page = this._frame.contentDocument;
+      const part = page?.querySelector<T>(selector);
+      if (part && page !== this._before) {
+        return part;
       }
-      await new Promise(resolve => setTimeout(resolve, 100));
+      await new Promise(resolve => setTimeout(resolve, LOOK_MILLISECONDS));
     }
+    return null;
   }
 
   private _onSave(_: unknown, state: DocumentRegistry.SaveState): void {
@@ -77,5 +90,10 @@ export class Preview extends MainAreaWidget<IFrame> {
     }
   }
 
-  private _runs = false;
+  private get _frame(): HTMLIFrameElement {
+    return this.content.node.querySelector('iframe')!;
+  }
+
+  private _loads = 0;
+  private _before: Document | null = null; // the page as it was, which stays for a while
 }

@@ -1,10 +1,12 @@
 import { Notification } from '@jupyterlab/apputils';
+import { IDocumentWidget } from '@jupyterlab/docregistry';
 import { NotebookPanel } from '@jupyterlab/notebook';
 import { ToolbarButton, stopIcon } from '@jupyterlab/ui-components';
 import { ISignal, Signal } from '@lumino/signaling';
 import { Widget } from '@lumino/widgets';
 
-import { Core } from './core';
+import { Core, FILE_NAME } from './core';
+import { workflowIcon } from './icons';
 import { IStatus } from './kernels';
 import { facts, size } from './units';
 
@@ -37,6 +39,23 @@ export class StopButton extends ToolbarButton {
       this.enabled = isRunning(core, panel);
     };
     core.kernels.changed.connect(update, this);
+    core.changed.connect(update, this);
+    update();
+  }
+
+  override dispose(): void {
+    Signal.clearData(this);
+    super.dispose();
+  }
+}
+
+/** Preview in an editor's toolbar; only there where the editor's file has a workflow. */
+export class PreviewButton extends ToolbarButton {
+  constructor(core: Core, editor: IDocumentWidget, onClick: () => void) {
+    super({ icon: workflowIcon, label: 'Preview', tooltip: 'Show form and diagram', onClick });
+    const update = (): void =>
+      this.setHidden(!core.server || !core.has('commands') || !FILE_NAME.test(editor.context.path));
+    editor.context.pathChanged.connect(update, this);
     core.changed.connect(update, this);
     update();
   }

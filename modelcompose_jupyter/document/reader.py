@@ -235,8 +235,8 @@ _SYNTAX: tuple[tuple[str, str | None, str | None], ...] = (
 def _syntax_error(source: Source, error: yaml.MarkedYAMLError) -> DocumentError:
     message = error.problem or "it cannot be read"
     mark = error.problem_mark or error.context_mark
-    if "unexpected end of stream" in message:
-        mark = error.context_mark or mark  # where the text begins that has no end
+    if "unexpected end of stream" in message or "could not find expected ':'" in message:
+        mark = error.context_mark or mark  # where the text or the key begins that has no end
     index, hint = mark.index if mark else 0, None
     for said, clearer, advice in _SYNTAX:
         if said in message:

@@ -36,8 +36,10 @@ from .traffic import Traffic
 
 VIEWPORT = (1100, 800)
 
-# Where Voila finds the package's own template, also where the package is not installed.
-TEMPLATES = Path(modelcompose_jupyter.__file__).parent / "dashboard" / "share" / "jupyter"
+# Where Jupyter finds the package's own template and extension, also where it is not installed.
+PACKAGE = Path(modelcompose_jupyter.__file__).parent
+TEMPLATES = PACKAGE / "dashboard" / "share" / "jupyter"
+LABEXTENSION = PACKAGE / "labextension"
 
 # No page may depend on the network, and none does by accident.
 LOOPBACK_ONLY = "--host-resolver-rules=MAP * ~NOTFOUND, EXCLUDE 127.0.0.1, EXCLUDE localhost"
@@ -94,11 +96,15 @@ def settings(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def jupyter_environment(tmp_path_factory: pytest.TempPathFactory, settings: Path) -> dict[str, str]:
     """What Jupyter and IPython have in a user's home, all new."""
     home = tmp_path_factory.mktemp("home")
+    shared = tmp_path_factory.mktemp("shared")
+    if LABEXTENSION.exists():
+        (shared / "labextensions").mkdir()
+        (shared / "labextensions" / "modelcompose-jupyter").symlink_to(LABEXTENSION)
     return {
         "IPYTHONDIR": str(home / "ipython"),
         "JUPYTER_CONFIG_DIR": str(home / "config"),
         "JUPYTER_DATA_DIR": str(home / "data"),
-        "JUPYTER_PATH": str(TEMPLATES),
+        "JUPYTER_PATH": os.pathsep.join([str(TEMPLATES), str(shared)]),
         "JUPYTER_RUNTIME_DIR": str(home / "runtime"),
         "JUPYTERLAB_SETTINGS_DIR": str(settings),
         "JUPYTERLAB_WORKSPACES_DIR": str(home / "workspaces"),
