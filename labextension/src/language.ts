@@ -1,12 +1,11 @@
 // What CodeMirror knows of documents: their colours, indentation, folding and comments.
 
-import { toggleComment } from '@codemirror/commands';
 import { foldService, indentUnit, LanguageSupport, StreamLanguage } from '@codemirror/language';
 import {
   Compartment,
-  EditorSelection,
   EditorState,
   type Extension,
+  type Line,
   Prec,
   type SelectionRange,
   type Text
@@ -53,28 +52,41 @@ export function composeFile(): LanguageSupport {
   return new LanguageSupport(fileLanguage, writing);
 }
 
-/** Comment or uncomment the lines of the selection, but never the magic's own. */
+/** Comment or uncomment the lines of a selection that holds the magic's, but not that one. */
 function toggleBody(view: EditorView): boolean {
-  const { state } = view;
-  const body = state.doc.line(1).to + 1;
-  if (state.selection.ranges.every(range => range.from >= body)) {
+  const { doc, selection, readOnly } = view.state;
+  const body = doc.line(1).to + 1;
+  if (selection.ranges.every(range => range.from >= body)) {
     return false; // the editor's own command does
   }
-  const ranges = state.selection.ranges
-    .filter(range => range.to > body || (range.to === body && range.empty))
-    .map(range => inBody(range, body));
-  if (ranges.length) {
-    const selection = EditorSelection.create(ranges);
-    toggleComment({
-      state: state.update({ selection }).state,
-      dispatch: ({ changes }) => view.dispatch({ changes })
-    });
+  const lines = bodyLines(doc, selection.ranges);
+  const commented = lines.every(line => line.text.trim().startsWith('#'));
+  const column = Math.min(...lines.map(line => indentation(line.text)));
+  const changes = lines.map(line => {
+    const from = line.from + (commented ? indentation(line.text) : column);
+    return commented
+      ? { from, to: from + (/^\s*# /.test(line.text) ? 2 : 1) }
+      : { from, insert: '# ' };
+  });
+  if (!readOnly) {
+    view.dispatch({ changes });
   }
   return true;
 }
 
-function inBody(range: SelectionRange, body: number): SelectionRange {
-  return EditorSelection.range(Math.max(range.from, body), range.to);
+/** The lines of a selection that are neither blank nor the magic's. */
+function bodyLines(doc: Text, ranges: readonly SelectionRange[]): Line[] {
+  const lines: Line[] = [];
+  const end = ranges[ranges.length - 1].to;
+  for (let number = 2; number <= doc.lineAt(end).number; number++) {
+    const { from, to, text } = doc.line(number);
+    const selected = (range: SelectionRange) =>
+      range.from <= to && (range.to > from || (range.empty && range.to === from));
+    if (text.trim() && ranges.some(selected)) {
+      lines.push(doc.line(number));
+    }
+  }
+  return lines;
 }
 
 const inCell = Prec.highest([

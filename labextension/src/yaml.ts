@@ -6,7 +6,7 @@ import type { StreamParser, StringStream } from '@codemirror/language';
 import { constants, type IOpenExpression, ScalarReader } from './expression';
 
 /** The first line of a cell that holds a document. */
-export const MAGIC = /^%%compose/;
+export const MAGIC = /^%%compose(?!\S)/;
 
 /** What is open at a place in a document. */
 interface IState {
@@ -147,7 +147,6 @@ function structure(stream: StringStream, state: IState): string | null {
     return 'lineComment';
   }
   if (column === 0 && stream.match(/^(?:%.*|(?:---|\.\.\.)(?=\s|$))/)) {
-    state.parent = -1;
     return 'meta';
   }
   if (stream.match(/^&[^\s,[\]{}]+/)) {
