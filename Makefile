@@ -4,7 +4,13 @@ VENV ?= .venv
 BIN := $(VENV)/bin
 IPYKERNELS ?= 6.31.0 7.3.0 7.4.0
 
-.PHONY: help demo test test-stop lint format clean
+# The JupyterLab extension is for those who have a Node.js that its builder works with.
+NODE := $(shell node --version 2>/dev/null | grep -E '^v(20\.(19|2.)|22\.(1[2-9]|2.)|2[3-9]\.)')
+MODULES := labextension/node_modules/.yarn-state.yml
+MANIFESTS := labextension/package.json labextension/yarn.lock
+JLPM := cd labextension && PATH="$(abspath $(BIN)):$$PATH" jlpm
+
+.PHONY: help demo test test-labextension test-stop lint lint-labextension format clean node
 
 help:
 	@echo "make demo       run the example workflow on the bundled model and print its text"
@@ -14,39 +20,59 @@ help:
 	@echo "make format     put the code into shape"
 	@echo "make clean      remove the virtual environment and caches"
 
-# Set-up speaks on standard error, so that standard output holds the story alone.
+# Set-up speaks on standard error, so that standard output holds the story alone. The demo does
+# not wait for the JupyterLab extension.
 $(VENV)/installed: pyproject.toml constraints.txt
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
 		{ echo "Python 3.11 or newer is needed; set PYTHON=…" >&2; exit 1; }
 	@echo "Setting up $(VENV) (once)…" >&2
 	@$(PYTHON) -m venv $(VENV) >&2
-	@$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable . >&2
+	@MODELCOMPOSE_LABEXTENSION=skip \
+		$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable . >&2
 	@touch $@
 
-$(VENV)/installed-dev: $(VENV)/installed
+$(VENV)/installed-dev: $(VENV)/installed $(if $(NODE),$(MANIFESTS) \
+		$(shell find labextension/schema labextension/src labextension/style -type f 2>/dev/null))
 	@$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable '.[dev]' >&2
 	@touch $@
+
+# Whoever builds the extension has installed them.
+$(MODULES): $(MANIFESTS) | $(VENV)/installed-dev
+	@[ $@ -nt labextension/package.json ] && [ $@ -nt labextension/yarn.lock ] || \
+		{ $(JLPM) install --immutable; } >&2
+	@touch $@
+
+node:
+	@[ "$(NODE)" ]
 
 demo: $(VENV)/installed
 	@$(BIN)/model-compose run --file notebooks/model-compose.yml --stream \
 		--input prompt="Once upon a time in a distant galaxy" --input seed:=7
 
-test: $(VENV)/installed-dev
+test: $(VENV)/installed-dev $(if $(NODE),test-labextension)
 	$(BIN)/python -m pytest
+
+test-labextension: $(MODULES)
+	$(JLPM) test
 
 # Needs Chromium: without it, half of what is to be seen would be left out.
 test-stop: $(VENV)/installed-dev
 	MODELCOMPOSE_BROWSER=required $(BIN)/python -m pytest -m stop \
 		$(addprefix --ipykernel=,$(IPYKERNELS))
 
-lint: $(VENV)/installed-dev
+lint: $(VENV)/installed-dev $(if $(NODE),lint-labextension)
 	$(BIN)/ruff check
 	$(BIN)/ruff format --check
 	$(BIN)/mypy
+
+lint-labextension: $(MODULES)
+	$(JLPM) lint
+	$(JLPM) check
 
 format: $(VENV)/installed-dev
 	$(BIN)/ruff check --fix
 	$(BIN)/ruff format
 
 clean:
-	rm -rf $(VENV) .pytest_cache .mypy_cache .ruff_cache .hypothesis
+	rm -rf $(VENV) .pytest_cache .mypy_cache .ruff_cache .hypothesis \
+		labextension/node_modules labextension/lib modelcompose_jupyter/labextension

@@ -90,3 +90,8 @@ def unload_ipython_extension(shell: Any) -> None:
 def _jupyter_server_extension_points() -> list[dict[str, str]]:
     """Where a Jupyter server finds its extension."""
     return [{"module": f"{__name__}.extension"}]
+
+
+def _jupyter_labextension_paths() -> list[dict[str, str]]:
+    """Where `jupyter-builder develop` finds the JupyterLab extension of a checkout."""
+    return [{"src": "labextension", "dest": "modelcompose-jupyter"}]

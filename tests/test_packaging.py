@@ -1,0 +1,140 @@
+"""The wheel brings the JupyterLab extension, the sdist all of it, and neither needs Node.js."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import subprocess
+import sys
+import tarfile
+import tomllib
+from pathlib import Path
+from zipfile import ZipFile
+
+import pytest
+
+import modelcompose_jupyter
+
+ROOT = Path(__file__).parent.parent
+LEFT_OUT = shutil.ignore_patterns(
+    ".*_cache", ".git", ".venv", "build", "dist", "lib", "node_modules", "*.safetensors"
+)
+SHARE = "share/jupyter/labextensions/modelcompose-jupyter"
+
+
+def copy(tree: Path, to: Path) -> Path:
+    return Path(shutil.copytree(tree, to, ignore=LEFT_OUT))
+
+
+def build(
+    tree: Path, target: str, *, node: str = "", wanted: str = ""
+) -> subprocess.CompletedProcess[str]:
+    """Build a tree's wheel or sdist where `node --version` says ``node``."""
+    (tree / "bin").mkdir(exist_ok=True)
+    (tree / "bin" / "node").write_text(f"#!/bin/sh\necho {node}\n")
+    (tree / "bin" / "node").chmod(0o755)
+    path = os.pathsep.join([str(tree / "bin"), os.environ["PATH"]])
+    return subprocess.run(
+        [sys.executable, "-m", "hatchling", "build", "--target", target, "--directory", "out"],
+        cwd=tree,
+        env={**os.environ, "PATH": path, "MODELCOMPOSE_LABEXTENSION": wanted},
+        capture_output=True,
+        text=True,
+    )
+
+
+def in_wheel(tree: Path) -> dict[str, bytes]:
+    """The files of the wheel that was built, as they will be installed."""
+    [wheel] = (tree / "out").glob("*.whl")
+    with ZipFile(wheel) as files:
+        return {
+            name.partition(".data/data/")[2] or name: files.read(name) for name in files.namelist()
+        }
+
+
+@pytest.fixture(scope="module")
+def tree(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The working tree, with its wheel and its sdist, from an extension that was built before."""
+    tree = copy(ROOT, tmp_path_factory.mktemp("packaging") / "tree")
+    for target in ("wheel", "sdist"):
+        done = build(tree, target)
+        assert done.returncode == 0, done.stderr
+    if f"{SHARE}/package.json" not in in_wheel(tree):
+        if os.environ.get("MODELCOMPOSE_LABEXTENSION") == "required":
+            pytest.fail(done.stderr)
+        pytest.skip("the JupyterLab extension is not built: `make test` does it where Node.js is")
+    return tree
+
+
+@pytest.fixture
+def bare(tmp_path: Path) -> Path:
+    """The working tree without what is built."""
+    tree = copy(ROOT, tmp_path / "tree")
+    shutil.rmtree(tree / "modelcompose_jupyter" / "labextension", ignore_errors=True)
+    return tree
+
+
+def test_the_wheel_has_the_extension_once(tree: Path) -> None:
+    files = in_wheel(tree)
+    manifest = json.loads(files[f"{SHARE}/package.json"])
+    assert f"{SHARE}/{manifest['jupyterlab']['_build']['load']}" in files
+    assert any(name.startswith(f"{SHARE}/schemas/modelcompose-jupyter/") for name in files)
+    assert json.loads(files[f"{SHARE}/install.json"])["packageName"] == "modelcompose-jupyter"
+    assert not any(name.startswith("modelcompose_jupyter/labextension") for name in files)
+    assert not any(name.endswith((".ts", ".sha256", ".map")) for name in files)
+
+
+def test_what_is_built_from_the_sdist_is_the_same_and_needs_no_node(
+    tree: Path, tmp_path: Path
+) -> None:
+    [sdist] = (tree / "out").glob("*.tar.gz")
+    with tarfile.open(sdist) as files:
+        files.extractall(tmp_path, filter="data")
+    [unpacked] = tmp_path.iterdir()
+    assert (unpacked / "labextension" / "src" / "index.ts").is_file()
+    done = build(unpacked, "wheel", wanted="required")
+    assert done.returncode == 0, done.stderr
+    assert in_wheel(unpacked) == in_wheel(tree)
+
+
+@pytest.mark.parametrize(("node", "said"), [("", "found: None"), ("v18.19.0", "found: v18.19.0")])
+def test_without_node_all_else_is_installed(bare: Path, node: str, said: str) -> None:
+    done = build(bare, "wheel", node=node)
+    assert done.returncode == 0, done.stderr
+    assert "The JupyterLab extension is left out" in done.stderr
+    assert said in done.stderr and "MODELCOMPOSE_LABEXTENSION=required" in done.stderr
+    files = in_wheel(bare)
+    assert "modelcompose_jupyter/__init__.py" in files
+    assert not any(name.startswith(SHARE) for name in files)
+
+
+def test_a_release_without_the_extension_is_an_error(bare: Path) -> None:
+    done = build(bare, "wheel", wanted="required")
+    assert done.returncode != 0
+    assert "Node.js" in done.stderr
+    assert not list(bare.glob("out/*.whl"))
+
+
+def test_an_extension_older_than_its_sources_is_not_shipped(tree: Path, tmp_path: Path) -> None:
+    older = copy(tree, tmp_path / "tree")
+    shutil.rmtree(older / "out")
+    with (older / "labextension" / "src" / "index.ts").open("a") as source:
+        source.write("// changed\n")
+    for target in ("wheel", "sdist"):
+        assert build(older, target).returncode == 0
+    assert not any(name.startswith(SHARE) for name in in_wheel(older))
+    [sdist] = (older / "out").glob("*.tar.gz")
+    with tarfile.open(sdist) as files:
+        assert not any("modelcompose_jupyter/labextension" in name for name in files.getnames())
+
+
+def test_there_is_one_version_and_one_name() -> None:
+    manifest = json.loads((ROOT / "labextension" / "package.json").read_text())
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+    assert manifest["version"] == modelcompose_jupyter.__version__
+    assert manifest["name"] == project["name"]
+    [where] = modelcompose_jupyter._jupyter_labextension_paths()
+    built = Path(modelcompose_jupyter.__file__).parent / where["src"]
+    assert built == (ROOT / "labextension" / manifest["jupyterlab"]["outputDir"]).resolve()
+    assert where["dest"] == manifest["name"]
