@@ -1,12 +1,12 @@
-import { JupyterFrontEnd } from '@jupyterlab/application';
-import { Clipboard, IThemeManager, InputDialog, Notification } from '@jupyterlab/apputils';
+import type { JupyterFrontEnd } from '@jupyterlab/application';
+import { Clipboard, InputDialog, type IThemeManager, Notification } from '@jupyterlab/apputils';
 import { PageConfig, URLExt } from '@jupyterlab/coreutils';
-import { IDocumentWidget } from '@jupyterlab/docregistry';
-import { FileEditor } from '@jupyterlab/fileeditor';
-import { NotebookActions, NotebookPanel } from '@jupyterlab/notebook';
-import { ReadonlyPartialJSONObject } from '@lumino/coreutils';
+import type { IDocumentWidget } from '@jupyterlab/docregistry';
+import type { FileEditor } from '@jupyterlab/fileeditor';
+import { NotebookActions, type NotebookPanel } from '@jupyterlab/notebook';
+import type { ReadonlyPartialJSONObject } from '@lumino/coreutils';
 
-import { Core, ITemplate, isComposeCell } from './core';
+import { type Core, type ITemplate, isComposeCell } from './core';
 import { workflowFile } from './files';
 import { workflowIcon } from './icons';
 import { Preview } from './preview';
@@ -41,7 +41,12 @@ export class Commands {
   ) {
     const hasTarget = (): boolean => this._target() !== null;
     const onServer = (): boolean => _core.server !== null && hasTarget();
-    this._add(commands.insert, 'Insert Workflow Cell…', this._insert, () => this._notebook() !== null);
+    this._add(
+      commands.insert,
+      'Insert Workflow Cell…',
+      this._insert,
+      () => this._notebook() !== null
+    );
     this._add(commands.new, 'Compose Workflow', this._new);
     this._add(commands.run, 'Run Workflow', this._run, hasTarget);
     this._add(
@@ -237,7 +242,9 @@ export class Commands {
   }
 
   /** The half of a notebook's kernel, which a cell may just have loaded. */
-  private async _kernel(panel: NotebookPanel): Promise<NonNullable<ReturnType<Core['kernels']['of']>>> {
+  private async _kernel(
+    panel: NotebookPanel
+  ): Promise<NonNullable<ReturnType<Core['kernels']['of']>>> {
     const { kernels } = this._core;
     for (let end = Date.now() + KERNEL_SECONDS * 1000; Date.now() < end; ) {
       const part = kernels.of(panel);
@@ -259,6 +266,9 @@ function insertBelow(panel: NotebookPanel, source: string): void {
 
 /** The Python name that a template's workflow is bound to. */
 function nameOf(template: ITemplate): string {
-  const name = template.name.toLowerCase().replace(/[^a-z0-9]+/g, '_').replace(/^_|_$/g, '');
+  const name = template.name
+    .toLowerCase()
+    .replace(/[^a-z0-9]+/g, '_')
+    .replace(/^_|_$/g, '');
   return /^[a-z]/.test(name) ? name : 'workflow';
 }

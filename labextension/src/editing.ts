@@ -1,16 +1,16 @@
-import { ISharedCell } from '@jupyter/ydoc';
-import { CodeEditor } from '@jupyterlab/codeeditor';
+import { Compartment, type Extension } from '@codemirror/state';
+import { type EditorView, ViewPlugin } from '@codemirror/view';
+import type { ISharedCell } from '@jupyter/ydoc';
+import type { CodeEditor } from '@jupyterlab/codeeditor';
 import {
   EditorExtensionRegistry,
-  IEditorExtensionRegistry,
-  IEditorLanguageRegistry
+  type IEditorExtensionRegistry,
+  type IEditorLanguageRegistry
 } from '@jupyterlab/codemirror';
-import { Compartment, Extension } from '@codemirror/state';
-import { EditorView, ViewPlugin } from '@codemirror/view';
-import { JSONObject } from '@lumino/coreutils';
+import type { JSONObject } from '@lumino/coreutils';
 
-import { Core, FILE_NAME } from './core';
-import { IProblem, diagnostics, recheck } from './diagnostics';
+import { type Core, FILE_NAME } from './core';
+import { diagnostics, type IProblem, recheck } from './diagnostics';
 import { MIME_TYPE } from './files';
 import { composeCell, composeFile } from './language';
 
@@ -80,7 +80,9 @@ async function check(
   const data: JSONObject = { text: view.state.doc.toString() };
   const { sharedModel } = model;
   const ofCell = (sharedModel as Partial<ISharedCell>).notebook;
-  const notebook = core.notebooks?.find(each => Boolean(ofCell) && each.model?.sharedModel === ofCell);
+  const notebook = core.notebooks?.find(
+    each => Boolean(ofCell) && each.model?.sharedModel === ofCell
+  );
   const file = core.editors?.find(each => each.content.model.sharedModel === sharedModel);
   const path = (notebook ?? file)?.context.path ?? null;
   try {

@@ -1,13 +1,14 @@
 import {
   CompleterModel,
-  CompletionHandler,
-  ICompletionContext,
-  ICompletionProvider
+  type CompletionHandler,
+  type ICompletionContext,
+  type ICompletionProvider
 } from '@jupyterlab/completer';
-import { IDocumentWidget } from '@jupyterlab/docregistry';
-import { FileEditor } from '@jupyterlab/fileeditor';
+import type { IDocumentWidget } from '@jupyterlab/docregistry';
+import type { FileEditor } from '@jupyterlab/fileeditor';
 
-import { Core, FILE_NAME } from './core';
+import { type Core, FILE_NAME } from './core';
+import type { ServerPart } from './server';
 
 /** The type of model-compose.yml files in editors. */
 export const MIME_TYPE = 'text/x-model-compose';
@@ -35,20 +36,22 @@ export class FileCompleter implements ICompletionProvider<IItem> {
   readonly identifier = 'modelcompose:files';
   readonly rank = 1000;
 
-  constructor(private readonly _core: Core) {}
+  constructor(
+    private readonly _core: Core,
+    private readonly _server: ServerPart
+  ) {}
 
   async isApplicable({ widget }: ICompletionContext): Promise<boolean> {
-    const { editors, server } = this._core;
-    const editor = editors?.find(each => each === widget);
+    const editor = this._core.editors?.find(each => each === widget);
     const isFile = Boolean(editor && FILE_NAME.test(editor.context.path));
-    return isFile && server !== null && this._core.has('completion');
+    return isFile && this._core.has('completion');
   }
 
   async fetch(
     request: CompletionHandler.IRequest
   ): Promise<CompletionHandler.ICompletionItemsReply<IItem>> {
     const { text, offset } = request;
-    const { start, items } = (await this._core.server!.ask('complete', {
+    const { start, items } = (await this._server.ask('complete', {
       text,
       cursor: offset
     })) as unknown as { start: number; items: { text: string; kind: string }[] };

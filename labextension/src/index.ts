@@ -1,13 +1,13 @@
-import { JupyterFrontEnd, JupyterFrontEndPlugin } from '@jupyterlab/application';
+import type { JupyterFrontEnd, JupyterFrontEndPlugin } from '@jupyterlab/application';
 import { ICommandPalette, IThemeManager, IToolbarWidgetRegistry } from '@jupyterlab/apputils';
 import { IEditorExtensionRegistry, IEditorLanguageRegistry } from '@jupyterlab/codemirror';
 import { ICompletionProviderManager } from '@jupyterlab/completer';
-import { IDocumentWidget } from '@jupyterlab/docregistry';
+import type { IDocumentWidget } from '@jupyterlab/docregistry';
 import { IDefaultFileBrowser } from '@jupyterlab/filebrowser';
 import { IEditorTracker } from '@jupyterlab/fileeditor';
 import { ILauncher } from '@jupyterlab/launcher';
 import { IMainMenu } from '@jupyterlab/mainmenu';
-import { INotebookTracker, NotebookPanel } from '@jupyterlab/notebook';
+import { INotebookTracker, type NotebookPanel } from '@jupyterlab/notebook';
 import { IRunningSessionManagers } from '@jupyterlab/running';
 import { ISettingRegistry } from '@jupyterlab/settingregistry';
 import { IStatusBar } from '@jupyterlab/statusbar';
@@ -57,8 +57,11 @@ const completion: JupyterFrontEndPlugin<void> = {
   description: 'Completion in files of workflows.',
   autoStart: true,
   requires: [ICore, ICompletionProviderManager],
-  activate: (_: JupyterFrontEnd, core: Core, providers: ICompletionProviderManager) =>
-    providers.registerProvider(new FileCompleter(core))
+  activate: (_: JupyterFrontEnd, core: Core, providers: ICompletionProviderManager) => {
+    if (core.server) {
+      providers.registerProvider(new FileCompleter(core, core.server));
+    }
+  }
 };
 
 const running: JupyterFrontEndPlugin<void> = {

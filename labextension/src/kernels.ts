@@ -1,8 +1,8 @@
-import { INotebookTracker, NotebookActions, NotebookPanel } from '@jupyterlab/notebook';
-import { Kernel, KernelMessage } from '@jupyterlab/services';
-import { JSONObject, JSONValue } from '@lumino/coreutils';
-import { IDisposable } from '@lumino/disposable';
-import { ISignal, Signal } from '@lumino/signaling';
+import { type INotebookTracker, NotebookActions, type NotebookPanel } from '@jupyterlab/notebook';
+import { type Kernel, KernelMessage } from '@jupyterlab/services';
+import type { JSONObject, JSONValue } from '@lumino/coreutils';
+import type { IDisposable } from '@lumino/disposable';
+import { type ISignal, Signal } from '@lumino/signaling';
 
 const COMM_TARGET = 'modelcompose';
 const REQUEST = 'modelcompose_request';
@@ -107,7 +107,9 @@ export class KernelPart implements IDisposable {
 /** The kernels of the open notebooks that have their half of this extension. */
 export class Kernels {
   constructor(notebooks: INotebookTracker | null) {
-    notebooks?.forEach(each => this._watch(each));
+    notebooks?.forEach(each => {
+      this._watch(each);
+    });
     notebooks?.widgetAdded.connect((_, added) => this._watch(added));
     NotebookActions.executed.connect((_, { notebook, cell }) => {
       // It may have loaded our half; asking after every cell of every notebook would be too much.

@@ -1,10 +1,10 @@
-import { IThemeManager, MainAreaWidget } from '@jupyterlab/apputils';
-import { DocumentRegistry, IDocumentWidget } from '@jupyterlab/docregistry';
-import { FileEditor } from '@jupyterlab/fileeditor';
-import { IFrame, ToolbarButton, launchIcon, refreshIcon } from '@jupyterlab/ui-components';
+import { type IThemeManager, MainAreaWidget } from '@jupyterlab/apputils';
+import type { DocumentRegistry, IDocumentWidget } from '@jupyterlab/docregistry';
+import type { FileEditor } from '@jupyterlab/fileeditor';
+import { IFrame, launchIcon, refreshIcon, ToolbarButton } from '@jupyterlab/ui-components';
 
 import { workflowIcon } from './icons';
-import { ServerPart } from './server';
+import type { ServerPart } from './server';
 
 const DIAGRAM = '.modelcompose-about details';
 const RUN_BUTTON = '.modelcompose-controls button';
@@ -20,8 +20,10 @@ export class Preview extends MainAreaWidget<IFrame> {
   ) {
     super({
       content: new IFrame({
-        sandbox: ['allow-downloads', 'allow-forms', 'allow-modals', 'allow-popups']
-          .concat('allow-same-origin', 'allow-scripts') as IFrame.SandboxExceptions[]
+        sandbox: ['allow-downloads', 'allow-forms', 'allow-modals', 'allow-popups'].concat(
+          'allow-same-origin',
+          'allow-scripts'
+        ) as IFrame.SandboxExceptions[]
       })
     });
     const { context } = _editor;
@@ -91,7 +93,7 @@ export class Preview extends MainAreaWidget<IFrame> {
   }
 
   private get _frame(): HTMLIFrameElement {
-    return this.content.node.querySelector('iframe')!;
+    return this.content.node.querySelector('iframe') as HTMLIFrameElement;
   }
 
   private _loads = 0;

@@ -1,14 +1,14 @@
 import { Notification } from '@jupyterlab/apputils';
-import { NotebookPanel } from '@jupyterlab/notebook';
-import { IRunningSessions } from '@jupyterlab/running';
-import { LabIcon, closeIcon, notebookIcon } from '@jupyterlab/ui-components';
+import type { NotebookPanel } from '@jupyterlab/notebook';
+import type { IRunningSessions } from '@jupyterlab/running';
+import { closeIcon, type LabIcon, notebookIcon } from '@jupyterlab/ui-components';
 import { Poll } from '@lumino/polling';
-import { ISignal, Signal } from '@lumino/signaling';
+import { type ISignal, Signal } from '@lumino/signaling';
 
-import { Core } from './core';
+import type { Core } from './core';
 import { workflowIcon } from './icons';
-import { IModel, KernelPart } from './kernels';
-import { IHost, ServerPart } from './server';
+import type { IModel, KernelPart } from './kernels';
+import type { IHost, ServerPart } from './server';
 import { facts, size } from './units';
 
 const POLL_SECONDS = 10;
@@ -86,7 +86,8 @@ export class Models implements IRunningSessions.IManager {
   }
 
   private _ofHost(host: IHost, models: IModel[]): IItem {
-    const unload = (model: IModel): Promise<void> => this._core.server!.unload(host.id, model.id);
+    const unload = async (model: IModel): Promise<unknown> =>
+      this._core.server?.unload(host.id, model.id);
     const { document } = host;
     return {
       ...this._host(host.title, workflowIcon, models, unload),
@@ -125,10 +126,10 @@ export class Models implements IRunningSessions.IManager {
   }
 
   private _end(end: string, host: IHost): Pick<IItem, 'end' | 'shutdown'> {
-    return { end, shutdown: () => void this._do(this._core.server!.end(host.id)) };
+    return { end, shutdown: () => void this._do(this._core.server?.end(host.id)) };
   }
 
-  private async _do(action: Promise<unknown>): Promise<void> {
+  private async _do(action?: Promise<unknown>): Promise<void> {
     try {
       await action;
     } catch (error) {

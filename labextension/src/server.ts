@@ -1,8 +1,8 @@
 import { PageConfig, URLExt } from '@jupyterlab/coreutils';
 import { ServerConnection } from '@jupyterlab/services';
-import { JSONValue } from '@lumino/coreutils';
+import type { JSONValue } from '@lumino/coreutils';
 
-import { IModel } from './kernels';
+import type { IModel } from './kernels';
 
 /** A host, as the Jupyter server describes it. */
 export interface IHost {
@@ -31,7 +31,9 @@ export class ServerPart {
   /** The hosts that run, and the models of those that answer. */
   async hosts(): Promise<[IHost, IModel[]][]> {
     const hosts = (await this._request('GET', 'hosts?no_track_activity=1')) as unknown as IHost[];
-    return Promise.all(hosts.map(async host => [host, await this._models(host)] as [IHost, IModel[]]));
+    return Promise.all(
+      hosts.map(async host => [host, await this._models(host)] as [IHost, IModel[]])
+    );
   }
 
   private async _models(host: IHost): Promise<IModel[]> {

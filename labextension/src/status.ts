@@ -1,13 +1,13 @@
 import { Notification } from '@jupyterlab/apputils';
-import { IDocumentWidget } from '@jupyterlab/docregistry';
-import { NotebookPanel } from '@jupyterlab/notebook';
-import { ToolbarButton, stopIcon } from '@jupyterlab/ui-components';
-import { ISignal, Signal } from '@lumino/signaling';
+import type { IDocumentWidget } from '@jupyterlab/docregistry';
+import type { NotebookPanel } from '@jupyterlab/notebook';
+import { stopIcon, ToolbarButton } from '@jupyterlab/ui-components';
+import { type ISignal, Signal } from '@lumino/signaling';
 import { Widget } from '@lumino/widgets';
 
-import { Core, FILE_NAME } from './core';
+import { type Core, FILE_NAME } from './core';
 import { workflowIcon } from './icons';
-import { IStatus } from './kernels';
+import type { IStatus } from './kernels';
 import { facts, size } from './units';
 
 /** Stop a notebook's runs, also while a cell blocks. */

@@ -1,4 +1,4 @@
-import { IModel } from './kernels';
+import type { IModel } from './kernels';
 
 /** Bytes for people, as the kernel writes them. */
 export function size(bytes: number): string {
@@ -14,6 +14,7 @@ export function size(bytes: number): string {
 /** What a model takes, where it is, and what it does. */
 export function facts(model: IModel): string {
   const memory = model.memory_bytes === null ? '' : size(model.memory_bytes);
-  const doing = model.state === 'loading' ? 'loading' : model.running ? `${model.running} running` : '';
+  const doing =
+    model.state === 'loading' ? 'loading' : model.running ? `${model.running} running` : '';
   return [memory, model.device, doing].filter(Boolean).join(' · ');
 }
