@@ -1,7 +1,7 @@
 import type { JupyterFrontEnd } from '@jupyterlab/application';
 import { Clipboard, InputDialog, type IThemeManager, Notification } from '@jupyterlab/apputils';
 import { PageConfig, URLExt } from '@jupyterlab/coreutils';
-import type { IDocumentWidget } from '@jupyterlab/docregistry';
+import type { DocumentRegistry, IDocumentWidget } from '@jupyterlab/docregistry';
 import type { FileEditor } from '@jupyterlab/fileeditor';
 import { NotebookActions, type NotebookPanel } from '@jupyterlab/notebook';
 import type { ReadonlyPartialJSONObject } from '@lumino/coreutils';
@@ -9,6 +9,7 @@ import type { ReadonlyPartialJSONObject } from '@lumino/coreutils';
 import { type Core, type ITemplate, isComposeCell } from './core';
 import { workflowFile } from './files';
 import { workflowIcon } from './icons';
+import type { KernelPart } from './kernels';
 import { Preview } from './preview';
 import { isRunning, stop } from './status';
 
@@ -24,7 +25,6 @@ export const commands = {
 };
 
 const LOAD = '%load_ext modelcompose_jupyter';
-const KERNEL_SECONDS = 10;
 
 /** What the commands are about: a cell of ours that is active, or a file that is in front. */
 type Target =
@@ -131,10 +131,10 @@ export class Commands {
     content.activeCell?.editor?.focus();
   }
 
-  private async _new({ cwd }: ReadonlyPartialJSONObject): Promise<void> {
+  private async _new({ cwd }: ReadonlyPartialJSONObject): Promise<unknown> {
     const template = await this._template();
     if (!template) {
-      return;
+      return null;
     }
     const { contents } = this._app.serviceManager;
     const folder = (cwd as string | undefined) ?? this._folder();
@@ -146,20 +146,22 @@ export class Commands {
     }
     const path = folder ? `${folder}/${name}` : name;
     await contents.save(path, { type: 'file', format: 'text', content: template.text });
-    await this._app.commands.execute('docmanager:open', { path, factory: 'Editor' });
+    const opened = await this._app.commands.execute('docmanager:open', { path, factory: 'Editor' });
     await this._app.commands.execute(commands.preview);
+    return opened; // in whose place the launcher was
   }
 
   /** Press Run Workflow: in the cell's panel, which is shown anew, or in the file's preview. */
   private async _run(): Promise<void> {
     const target = this._target();
     if (target?.file) {
-      await target.file.context.save();
+      await saved(target.file);
       await this._shown(target.file)?.run();
     } else if (target) {
       const { notebook, source } = target;
       if (await NotebookActions.run(notebook.content, notebook.sessionContext)) {
-        await (await this._kernel(notebook)).ask('run', { text: source });
+        await this._core.kernels.look(notebook); // the cell may just have loaded its half
+        await this._kernelOf(notebook).ask('run', { text: source });
       }
     }
   }
@@ -168,8 +170,8 @@ export class Commands {
     const target = this._target();
     if (target?.file) {
       const server = this._server();
-      const { path } = target.file.context;
-      await target.file.context.save();
+      const { localPath: path } = target.file.context;
+      await saved(target.file);
       const address = server.serve(path).then(host => server.apiOf(host));
       Notification.promise(address, {
         pending: { message: `Starting a host for ${path}…`, options: { autoClose: false } },
@@ -177,7 +179,7 @@ export class Commands {
         error: { message: reason => (reason as Error).message }
       });
     } else if (target) {
-      const said = await (await this._kernel(target.notebook)).ask('serve');
+      const said = await this._kernelOf(target.notebook).ask('serve');
       Notification.success(String(said), { autoClose: 10000 });
     }
   }
@@ -188,14 +190,16 @@ export class Commands {
     if (!context) {
       return;
     }
-    await context.save();
+    await saved({ context });
     const rendered = URLExt.join(
       PageConfig.getBaseUrl(),
       'voila/render',
-      URLExt.encodeParts(context.path)
+      URLExt.encodeParts(context.localPath)
     );
     const isFile = target?.file !== undefined;
-    window.open(isFile ? this._server().pageOf(context.path) : `${rendered}?template=modelcompose`);
+    window.open(
+      isFile ? this._server().pageOf(context.localPath) : `${rendered}?template=modelcompose`
+    );
   }
 
   private _preview(): void {
@@ -210,10 +214,10 @@ export class Commands {
     let command: unknown;
     if (target?.file) {
       const { context } = target.file;
-      const data = { text: context.model.toString(), path: context.path };
+      const data = { text: context.model.toString(), path: context.localPath };
       command = await this._server().ask('curl', data);
     } else if (target) {
-      command = await (await this._kernel(target.notebook)).ask('curl', { text: target.source });
+      command = await this._kernelOf(target.notebook).ask('curl', { text: target.source });
     }
     if (command) {
       Clipboard.copyToSystem(String(command));
@@ -222,14 +226,18 @@ export class Commands {
   }
 
   /** A file's preview, which is opened beside it if there is none. */
-  private _shown(file: IDocumentWidget<FileEditor>): Preview {
+  private _shown(file: IDocumentWidget<FileEditor>): Preview | null {
     let preview = this._previews.get(file);
     if (!preview || preview.isDisposed) {
       preview = new Preview(this._server(), file, this._themes);
       this._previews.set(file, preview);
       this._app.shell.add(preview, 'main', { mode: 'split-right', ref: file.id, activate: false });
+      if (!preview.isAttached) {
+        preview.dispose(); // an application with room for one document has none beside it
+        window.open(this._server().pageOf(file.context.localPath));
+      }
     }
-    return preview;
+    return preview.isDisposed ? null : preview;
   }
 
   private _server(): NonNullable<Core['server']> {
@@ -241,19 +249,12 @@ export class Commands {
     return this._core.server;
   }
 
-  /** The half of a notebook's kernel, which a cell may just have loaded. */
-  private async _kernel(
-    panel: NotebookPanel
-  ): Promise<NonNullable<ReturnType<Core['kernels']['of']>>> {
-    const { kernels } = this._core;
-    for (let end = Date.now() + KERNEL_SECONDS * 1000; Date.now() < end; ) {
-      const part = kernels.of(panel);
-      if (part) {
-        return part;
-      }
-      await new Promise(resolve => setTimeout(resolve, 50));
+  private _kernelOf(notebook: NotebookPanel): KernelPart {
+    const part = this._core.kernels.of(notebook);
+    if (!part) {
+      throw new Error(`This notebook's kernel does not answer.\nRun: ${LOAD}`);
     }
-    throw new Error(`This notebook's kernel does not answer.\nRun: ${LOAD}`);
+    return part;
   }
 
   private _previews = new WeakMap<IDocumentWidget<FileEditor>, Preview>();
@@ -261,6 +262,7 @@ export class Commands {
 
 function insertBelow(panel: NotebookPanel, source: string): void {
   NotebookActions.insertBelow(panel.content);
+  NotebookActions.changeCellType(panel.content, 'code'); // whatever the user's cells begin as
   panel.content.activeCell?.model.sharedModel.setSource(source);
 }
 
@@ -271,4 +273,10 @@ function nameOf(template: ITemplate): string {
     .replace(/[^a-z0-9]+/g, '_')
     .replace(/^_|_$/g, '');
   return /^[a-z]/.test(name) ? name : 'workflow';
+}
+
+async function saved({ context }: { context: DocumentRegistry.Context }): Promise<void> {
+  if (context.model.dirty) {
+    await context.save();
+  }
 }

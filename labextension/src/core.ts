@@ -73,7 +73,7 @@ export class Core {
     return this._settings.templates ?? [];
   }
 
-  /** The notebook in front; null where something else is. */
+  /** The notebook that was in front last. */
   get notebook(): NotebookPanel | null {
     return this.notebooks?.currentWidget ?? null;
   }

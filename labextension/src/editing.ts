@@ -1,6 +1,6 @@
 import { Compartment, type Extension } from '@codemirror/state';
 import { type EditorView, ViewPlugin } from '@codemirror/view';
-import type { ISharedCell } from '@jupyter/ydoc';
+import type { ISharedCell, ISharedText } from '@jupyter/ydoc';
 import type { CodeEditor } from '@jupyterlab/codeeditor';
 import {
   EditorExtensionRegistry,
@@ -20,13 +20,15 @@ export function registerEditing(
   extensions: IEditorExtensionRegistry,
   languages: IEditorLanguageRegistry
 ): void {
-  languages.addLanguage({
-    name: 'model-compose',
-    displayName: 'Model compose (YAML)',
-    mime: MIME_TYPE,
-    filename: FILE_NAME,
-    load: async () => composeFile()
-  });
+  if (core.has('highlighting')) {
+    languages.addLanguage({
+      name: 'model-compose',
+      displayName: 'Model compose (YAML)',
+      mime: MIME_TYPE,
+      filename: FILE_NAME,
+      load: async () => composeFile()
+    });
+  }
   extensions.addExtension({
     name: 'modelcompose:workflow',
     factory: ({ inline, model }) =>
@@ -37,30 +39,44 @@ export function registerEditing(
 }
 
 function inCell(core: Core, model: CodeEditor.IModel): Extension {
-  const marks = marked(core, model);
-  return core.has('highlighting') ? composeCell(model.sharedModel.getSource(), marks) : [];
+  const { sharedModel } = model;
+  const type = (sharedModel as Partial<ISharedCell>).cell_type ?? 'code';
+  return type === 'code'
+    ? composeCell(sharedModel.getSource(), marked(core, model), core.has('highlighting'))
+    : [];
 }
 
-/** Marks, in an editor whose file turns out to be one of ours: an editor learns that late. */
+/** Marks, in an editor whose file is one of ours: which file it has, it learns after its beginning. */
 function inFile(core: Core, model: CodeEditor.IModel): Extension {
   const marks = new Compartment();
-  const wanted = (): Extension => (model.mimeType === MIME_TYPE ? marked(core, model) : []);
   const follow = ViewPlugin.define(view => {
-    const update = (): void => view.dispatch({ effects: marks.reconfigure(wanted()) });
-    model.mimeTypeChanged.connect(update);
-    return { destroy: () => void model.mimeTypeChanged.disconnect(update) };
+    let isThere = true;
+    const update = (): void => {
+      const wanted = fileOf(core, model.sharedModel) ? marked(core, model) : [];
+      if (isThere) {
+        view.dispatch({ effects: marks.reconfigure(wanted) });
+      }
+    };
+    queueMicrotask(update);
+    model.mimeTypeChanged.connect(update); // with the file's name
+    return {
+      destroy: () => {
+        isThere = false;
+        model.mimeTypeChanged.disconnect(update);
+      }
+    };
   });
-  return [marks.of(wanted()), follow];
+  return [marks.of([]), follow];
 }
 
 function marked(core: Core, model: CodeEditor.IModel): Extension {
   const again = ViewPlugin.define(view => {
     const update = (): void => recheck(view);
-    core.kernels.found.connect(update);
+    core.kernels.halvesChanged.connect(update);
     core.changed.connect(update);
     return {
       destroy: () => {
-        core.kernels.found.disconnect(update);
+        core.kernels.halvesChanged.disconnect(update);
         core.changed.disconnect(update);
       }
     };
@@ -83,8 +99,7 @@ async function check(
   const notebook = core.notebooks?.find(
     each => Boolean(ofCell) && each.model?.sharedModel === ofCell
   );
-  const file = core.editors?.find(each => each.content.model.sharedModel === sharedModel);
-  const path = (notebook ?? file)?.context.path ?? null;
+  const path = (notebook ?? fileOf(core, sharedModel))?.context.localPath ?? null;
   try {
     const kernel = core.kernels.of(notebook);
     const asked = kernel?.ask('check', data) ?? core.server?.ask('check', { ...data, path });
@@ -92,4 +107,11 @@ async function check(
   } catch {
     return null; // whoever was asked has gone; nothing is said rather than something old
   }
+}
+
+/** The file of ours that an editor has; undefined where it has another one, or none yet. */
+function fileOf(core: Core, text: ISharedText) {
+  return core.editors?.find(
+    each => each.content.model.sharedModel === text && FILE_NAME.test(each.context.path)
+  );
 }

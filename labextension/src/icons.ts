@@ -11,3 +11,13 @@ export const workflowIcon = new LabIcon({
     '<path d="M17 5h2a2 2 0 0 1 2 2v5h-2V7h-2zM7 19H5a2 2 0 0 1-2-2v-5h2v5h2z"/>' +
     '</g></svg>'
 });
+
+/** A chip: what a model is in memory. */
+export const modelIcon = new LabIcon({
+  name: 'modelcompose:model',
+  svgstr:
+    '<svg xmlns="http://www.w3.org/2000/svg" width="16" viewBox="0 0 24 24">' +
+    '<path class="jp-icon3" fill="#616161" d="M9 2h2v3h2V2h2v3h2a2 2 0 0 1 2 2v2h3v2h-3v2h3v2h-3v2a2 2 ' +
+    '0 0 1-2 2h-2v3h-2v-3h-2v3H9v-3H7a2 2 0 0 1-2-2v-2H2v-2h3v-2H2V9h3V7a2 2 0 0 1 2-2h2zm0 7v6h6V9z"/>' +
+    '</svg>'
+});

@@ -103,10 +103,11 @@ const inCell = Prec.highest([
  *
  * @param initial - the text that the editor begins with
  * @param extra - what else is there only then
+ * @param yaml - whether such a cell is YAML, or only gets what else there is
  */
-export function composeCell(initial: string, extra: Extension = []): Extension {
+export function composeCell(initial: string, extra: Extension = [], yaml = true): Extension {
   const slot = new Compartment();
-  const on: Extension = [inCell, extra];
+  const on: Extension = yaml ? [inCell, extra] : extra;
   return [
     slot.of(MAGIC.test(initial) ? on : []),
     EditorState.transactionExtender.of(transaction => {

@@ -8,6 +8,7 @@ import type { ServerPart } from './server';
 
 const DIAGRAM = '.modelcompose-about details';
 const RUN_BUTTON = '.modelcompose-controls button';
+const STOP_BUTTON = '.modelcompose-controls button:nth-of-type(2)';
 const PAGE_SECONDS = 120;
 const LOOK_MILLISECONDS = 100;
 
@@ -41,7 +42,7 @@ export class Preview extends MainAreaWidget<IFrame> {
       new ToolbarButton({
         icon: launchIcon,
         tooltip: 'Open the page in a tab of the browser',
-        onClick: () => void window.open(_server.pageOf(context.path))
+        onClick: () => void window.open(_server.pageOf(context.localPath))
       })
     );
     context.saveState.connect(this._onSave, this);
@@ -55,8 +56,9 @@ export class Preview extends MainAreaWidget<IFrame> {
     const theme = this._themes?.theme ?? '';
     const isLight = this._themes?.isLight(theme) ?? true;
     this._loads += 1;
+    this._shown = this._editor.context.model.toString();
     this._before = this._frame.contentDocument;
-    this.content.url = this._server.pageOf(this._editor.context.path, {
+    this.content.url = this._server.pageOf(this._editor.context.localPath, {
       theme: isLight ? 'light' : 'dark'
     });
     void this._found<HTMLDetailsElement>(DIAGRAM).then(diagram => {
@@ -86,8 +88,15 @@ export class Preview extends MainAreaWidget<IFrame> {
     return null;
   }
 
+  /** Load the page again where the file is another one than it shows, and nothing runs there. */
   private _onSave(_: unknown, state: DocumentRegistry.SaveState): void {
-    if (state === 'completed') {
+    const stop = this._frame.contentDocument?.querySelector<HTMLButtonElement>(STOP_BUTTON);
+    const isRunning = stop !== null && stop !== undefined && !stop.disabled;
+    if (
+      state === 'completed' &&
+      this._editor.context.model.toString() !== this._shown &&
+      !isRunning
+    ) {
       this.reload();
     }
   }
@@ -97,5 +106,6 @@ export class Preview extends MainAreaWidget<IFrame> {
   }
 
   private _loads = 0;
+  private _shown = ''; // the document that the page is of
   private _before: Document | null = null; // the page as it was, which stays for a while
 }

@@ -6,7 +6,7 @@ import { Poll } from '@lumino/polling';
 import { type ISignal, Signal } from '@lumino/signaling';
 
 import type { Core } from './core';
-import { workflowIcon } from './icons';
+import { modelIcon, workflowIcon } from './icons';
 import type { IModel, KernelPart } from './kernels';
 import type { IHost, ServerPart } from './server';
 import { facts, size } from './units';
@@ -16,15 +16,14 @@ const POLL_SECONDS = 10;
 /** Something to be listed: a host, or a model with the host that it is in. */
 interface IItem extends IRunningSessions.IRunningItem {
   end: string; // what its button does, in words
+  unload?: () => Promise<unknown>;
 }
 
 /** Models in memory, by host: kernels of open notebooks, and hosts that the Jupyter server sees. */
 export class Models implements IRunningSessions.IManager {
   readonly name = 'Models';
-  readonly supportsMultipleViews = true;
   readonly shutdownAllLabel = 'Unload All';
-  readonly shutdownAllConfirmationText =
-    'Are you sure you want to unload all models that no run uses?';
+  readonly shutdownAllConfirmationText = 'Do you want to unload all models that no run uses?';
   readonly shutdownItemIcon = closeIcon;
 
   constructor(
@@ -32,6 +31,7 @@ export class Models implements IRunningSessions.IManager {
     private readonly _open: (path: string) => void
   ) {
     _core.kernels.changed.connect(() => this._changed.emit());
+    _core.changed.connect(() => this._changed.emit());
     const { server } = _core;
     if (server) {
       this._poll = new Poll({
@@ -53,75 +53,82 @@ export class Models implements IRunningSessions.IManager {
 
   shutdownLabel = (item: IRunningSessions.IRunningItem): string => (item as IItem).end;
 
-  running({ mode }: { mode: 'tree' | 'list' }): IRunningSessions.IRunningItem[] {
+  /** Each host, and below it its models. */
+  running(): IItem[] {
     if (!this._core.has('running')) {
       return [];
     }
-    const here = this._core.kernels.all.map(([panel, part]) => this._ofNotebook(panel, part));
-    const ids = this._core.kernels.all.map(([, part]) => part.kernel.id);
-    const served = this._hosts
-      .filter(([host]) => !host.kernel_id || !ids.includes(host.kernel_id))
-      .map(([host, models]) => this._ofHost(host, models));
-    const items = [...here.filter(each => each.children?.length), ...served];
-    return mode === 'tree' ? items : items.flatMap(each => each.children ?? []);
+    const kernels = new Map(this._core.kernels.all.map(each => [each[1].kernel.id, each]));
+    const served = this._hosts.filter(([host]) => !host.kernel_id || !kernels.has(host.kernel_id));
+    return [
+      ...[...kernels.values()].flatMap(([panel, part]) => this._ofNotebook(panel, part)),
+      ...served.flatMap(([host, models]) => this._ofHost(host, models))
+    ];
   }
 
-  /** Unload what no run uses; what one uses stays, and that is no error here. */
+  /** Unload all models but those that runs use. */
   shutdownAll(): void {
-    for (const item of this.running({ mode: 'list' })) {
-      item.shutdown?.();
+    for (const { unload } of this.running()) {
+      void unload?.().then(
+        () => this.refreshRunning(),
+        () => undefined // a run uses it
+      );
     }
   }
 
-  private _ofNotebook(panel: NotebookPanel, part: KernelPart): IItem {
+  private _ofNotebook(panel: NotebookPanel, part: KernelPart): IItem[] {
     const { name, path } = panel.sessionContext;
-    const unload = (model: IModel): Promise<unknown> => part.ask('unload', { model: model.id });
+    const { models } = part.status;
     const serving = this._hosts.find(([host]) => host.kernel_id === part.kernel.id)?.[0];
-    return {
-      ...this._host(name, notebookIcon, part.status.models, unload),
+    if (!serving && !models.length) {
+      return [];
+    }
+    const item = {
+      ...this._host(name, notebookIcon, models),
       open: () => this._open(path),
       labelTitle: () => path,
       ...(serving && this._end('Stop Serving', serving))
     };
+    return [
+      item,
+      ...models.map(each => this._model(each, () => part.ask('unload', { model: each.id })))
+    ];
   }
 
-  private _ofHost(host: IHost, models: IModel[]): IItem {
-    const unload = async (model: IModel): Promise<unknown> =>
-      this._core.server?.unload(host.id, model.id);
+  private _ofHost(host: IHost, models: IModel[]): IItem[] {
     const { document } = host;
-    return {
-      ...this._host(host.title, workflowIcon, models, unload),
+    const item = {
+      ...this._host(host.title, workflowIcon, models),
       ...(document && { open: () => this._open(document) }),
       ...(host.state !== 'ready' && { detail: () => host.state }),
       labelTitle: () => document ?? host.title,
       ...this._end('Shut Down', host)
     };
+    const unload = (model: IModel) => async () => this._core.server?.unload(host.id, model.id);
+    return [item, ...models.map(each => this._model(each, unload(each)))];
   }
 
-  private _host(
-    label: string,
-    icon: LabIcon,
-    models: IModel[],
-    unload: (model: IModel) => Promise<unknown>
-  ): IItem {
+  private _host(label: string, icon: LabIcon, models: IModel[]): IItem {
     const total = models.reduce((sum, each) => sum + (each.memory_bytes ?? 0), 0);
     return {
       end: '',
       className: 'modelcompose-host',
       icon: () => icon,
       label: () => label,
-      detail: () => (total ? size(total) : ''),
-      children: models.map(
-        (model): IItem => ({
-          end: 'Unload',
-          className: 'modelcompose-model',
-          icon: () => workflowIcon,
-          label: () => model.id,
-          labelTitle: () => `${model.source} in ${label}: ${facts(model)}`,
-          detail: () => facts(model),
-          shutdown: () => void this._do(unload(model))
-        })
-      )
+      detail: () => (total ? size(total) : '')
+    };
+  }
+
+  private _model(model: IModel, unload: () => Promise<unknown>): IItem {
+    return {
+      end: 'Unload',
+      className: 'modelcompose-model',
+      icon: () => modelIcon,
+      label: () => model.id,
+      labelTitle: () => `${model.source}: ${facts(model)}`,
+      detail: () => facts(model),
+      unload,
+      shutdown: () => void this._do(unload())
     };
   }
 

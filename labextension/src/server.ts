@@ -11,7 +11,6 @@ export interface IHost {
   document: string | null;
   state: 'ready' | 'ending' | 'unreachable';
   kernel_id: string | null;
-  webui: string | null;
 }
 
 /** The Jupyter server's half of this extension, where it has one. */
@@ -25,7 +24,7 @@ export class ServerPart {
 
   /** Ask about a text; see `editing.py` for what is answered. */
   ask(question: 'check' | 'complete' | 'curl', data: object): Promise<JSONValue> {
-    return this._request('POST', 'ask', { question, ...data });
+    return this._request('POST', 'ask', { question, root: this._root, ...data });
   }
 
   /** The hosts that run, and the models of those that answer. */

@@ -33,13 +33,7 @@ from ..server.access import TOKEN_VARIABLE, is_loopback
 from . import DOCUMENT_VARIABLE
 from .kernels import ThisInterpreter, VisitorKernels
 from .login import TokenIdentity, with_own_form
-from .one_page import EXTENSIONS, NOTEBOOK, TEMPLATES, OnePage, titled
-
-# A page asks no other host for anything, whatever a model writes into it.
-_POLICY = (
-    "default-src 'self' data: blob: 'unsafe-inline' 'unsafe-eval'; "
-    "frame-ancestors 'self'; form-action 'self'; base-uri 'self'"
-)
+from .one_page import EXTENSIONS, NOTEBOOK, POLICY, TEMPLATES, OnePage, check_opened, titled
 
 # Seconds. Who leaves says so; only who is cut off is waited for, some time.
 _START_SECONDS = 120
@@ -123,7 +117,7 @@ class Dashboard(Voila):
         settings["jinja2_env"] = with_own_form(settings["jinja2_env"])
         settings["log_function"] = _log_failure
         settings["headers"] = {
-            "Content-Security-Policy": _POLICY,
+            "Content-Security-Policy": POLICY,
             "Referrer-Policy": "same-origin",
         }
         # The server looks before it has pinged: a timeout of one interval would cut off every page.
@@ -208,13 +202,8 @@ class _PageHandler(TornadoVoilaHandler):
         await super().get(path)
 
     def _check_visitor(self) -> None:
-        """Start no kernel for what no visitor opened: pages of others can have a browser ask for
-        this one as an image, say, as often as they like."""
-        headers = self.request.headers
-        foreign = headers.get("Sec-Fetch-Site") not in (None, "same-origin", "none")
-        opened = (headers.get("Sec-Fetch-Mode"), headers.get("Sec-Fetch-Dest"))
-        if foreign and opened != ("navigate", "document"):
-            raise web.HTTPError(403, "pages of other origins cannot open this one")
+        """Start no kernel for what no visitor opened, and no more than there may be."""
+        check_opened(self.request.headers)
         if len(self.kernel_manager.list_kernel_ids()) >= self.kernel_manager.max_visitors:
             raise web.HTTPError(503, "there are as many visitors as there may be; try again later")
 

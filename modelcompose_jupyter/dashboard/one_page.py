@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import contextlib
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 from jupyter_server.services.contents.largefilemanager import LargeFileManager
+from tornado import web
 
 from ..document import Document
 from ..errors import ComposeError
@@ -22,6 +24,29 @@ EXTENSIONS = (
     "@voila-dashboards/widgets-manager8",
 )
 """The frontend extensions that draw widgets; a user's others have nothing to do in a page."""
+
+POLICY = (
+    "default-src 'self' data: blob: 'unsafe-inline' 'unsafe-eval'; "
+    "frame-ancestors 'self'; form-action 'self'; base-uri 'self'"
+)
+"""A page asks no other host for anything, whatever a model writes into it."""
+
+
+def check_opened(headers: Mapping[str, str], *, by_others: bool = True) -> None:
+    """Start no kernel for what nobody opened: pages of other origins can have a browser ask for
+    this one as an image, say, as often as they like.
+
+    Args:
+        headers: of the request.
+        by_others: whether a link on a page of another origin may open it.
+
+    Raises:
+        HTTPError: 403.
+    """
+    foreign = headers.get("Sec-Fetch-Site") not in (None, "same-origin", "none")
+    opened = (headers.get("Sec-Fetch-Mode"), headers.get("Sec-Fetch-Dest"))
+    if foreign and not (by_others and opened == ("navigate", "document")):
+        raise web.HTTPError(403, "pages of other origins cannot open this one")
 
 
 class OnePage(LargeFileManager):

@@ -1,4 +1,6 @@
-"""What a Jupyter server answers at ``modelcompose/hosts``: the hosts themselves.
+"""What a Jupyter server answers at ``modelcompose/hosts`` and ``modelcompose/ask``.
+
+Hosts are listed, started and ended; editors are told what they ask about a text.
 
 Who may ask is Jupyter's own affair: its login, its check of cookies and origins, and its
 authorizer, which is asked for ``read`` or ``execute`` on the resource ``modelcompose``.
@@ -44,9 +46,10 @@ class Question(Body):
     """What an editor asks about a text; see `editing`."""
 
     question: Literal["check", "complete", "curl"]
-    text: str = Field(description="A document, or a cell that begins with %%compose.")
+    text: str = Field(description="A document; to be checked, it may be a cell of ``%%compose``.")
     path: str | None = Field(None, description="Of its file, among the Jupyter server's files.")
     cursor: int = Field(0, ge=0, description="Where to complete, in UTF-16 units.")
+    root: str = Field("", description="The address of ``modelcompose/``, as the page sees it.")
 
 
 class HostsHandler(APIHandler):
@@ -128,10 +131,10 @@ class HostHandler(HostsHandler):
 
 
 class AskHandler(HostsHandler):
-    """Answers editors, where no kernel does."""
+    """Answers editors, where no kernel does. It reads the server's environment, as a kernel does."""
 
     @web.authenticated
-    @authorized("read", resource=RESOURCE)
+    @authorized("execute", resource=RESOURCE)
     async def post(self) -> None:
         await self._answer(self._look())
 
@@ -144,7 +147,9 @@ class AskHandler(HostsHandler):
         elif asked.question == "complete":
             answer = await asyncio.to_thread(editing.complete, asked.text, asked.cursor)
         else:
-            answer = await asyncio.to_thread(self._curl, asked.text, file)
+            host = self.hosts.serving(file) if file is not None else None
+            url = url_path_join(asked.root, "hosts", host.id) if host else None
+            answer = await asyncio.to_thread(_curl, asked.text, folder, url)
         self._reply(answer)
 
     async def _file(self, path: str | None) -> Path | None:
@@ -156,14 +161,10 @@ class AskHandler(HostsHandler):
         except HostError:
             return None
 
-    def _curl(self, text: str, file: Path | None) -> str:
-        """A command that runs a document: on its host here, or where its `controller` says."""
-        document = load_document(f"{text}\n", folder=file and file.parent)
-        workflow = document.default_workflow
-        host = self.hosts.serving(file) if file is not None else None
-        place = None
-        if host is not None:
-            root = f"{self.request.protocol}://{self.request.host}{self.base_url}"
-            url = url_path_join(root, "modelcompose/hosts", host.id)
-            place = Place(url, None, "JUPYTER_TOKEN")
-        return as_curl(document, workflow.id, examples(signature(document, workflow)), place)
+
+def _curl(text: str, folder: Path | None, url: str | None) -> str:
+    """A command that runs a document: on the host with this address, or where it says itself."""
+    document = load_document(f"{text}\n", folder=folder)
+    workflow = document.default_workflow
+    place = None if url is None else Place(url, None, "JUPYTER_TOKEN")
+    return as_curl(document, workflow.id, examples(signature(document, workflow)), place)

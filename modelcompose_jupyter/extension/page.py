@@ -7,16 +7,28 @@ from pathlib import Path
 from typing import Any
 
 from jupyter_core.paths import jupyter_path
+from jupyter_core.utils import ensure_async
 from jupyter_server.auth.decorator import authorized
 from tornado import web
+from tornado.ioloop import IOLoop
 from voila.configuration import VoilaConfiguration
 from voila.paths import collect_template_paths
 from voila.tornado.handler import TornadoVoilaHandler
 
-from ..dashboard.one_page import EXTENSIONS, NOTEBOOK, TEMPLATES, OnePage, titled
+from ..dashboard.one_page import (
+    EXTENSIONS,
+    NOTEBOOK,
+    POLICY,
+    TEMPLATES,
+    OnePage,
+    check_opened,
+    titled,
+)
 from ..errors import DocumentError
 from .handlers import RESOURCE
 from .hosts import HostError, Hosts
+
+_CONNECT_SECONDS = 60.0
 
 
 class PageHandler(TornadoVoilaHandler):
@@ -27,21 +39,25 @@ class PageHandler(TornadoVoilaHandler):
     """
 
     auth_resource = RESOURCE
+    _own_contents: OnePage | None = None
+    _kernels: _PageKernels | None = None
 
     def initialize(self, hosts: Hosts, **options: Any) -> None:
         super().initialize(**options)
         self._hosts = hosts
         self._own_contents = OnePage(parent=self.contents_manager)
+        self._kernels = _PageKernels(self.kernel_manager)
         self.document: str
 
     @property
     def contents_manager(self) -> Any:
         """Voila reads the notebook from here."""
-        return getattr(self, "_own_contents", None) or super().contents_manager
+        return self._own_contents or super().contents_manager
 
     @web.authenticated
     @authorized("execute", resource=RESOURCE)
     async def get(self, path: str) -> None:
+        check_opened(self.request.headers, by_others=False)
         if "voila_jinja2_env" not in self.settings:
             raise web.HTTPError(501, "run: jupyter server extension enable voila.server_extension")
         try:
@@ -53,6 +69,44 @@ class PageHandler(TornadoVoilaHandler):
         _ = self.xsrf_token  # a cookie by which the page that is left can have its kernel ended
         await super().get()
 
+    @property
+    def content_security_policy(self) -> str:
+        """The page has the Jupyter server's own origin, and shows what models write."""
+        return POLICY
+
+    @property
+    def kernel_manager(self) -> Any:
+        """Voila starts the page's kernel with this."""
+        return self._kernels or super().kernel_manager
+
+    def on_finish(self) -> None:
+        super().on_finish()
+        if self._kernels is not None and self._kernels.started is not None:
+            loop: Any = IOLoop.current()
+            loop.call_later(_CONNECT_SECONDS, self._kernels.end_unless_connected)
+
+
+class _PageKernels:
+    """A Jupyter server's kernels, among which a page starts its own."""
+
+    def __init__(self, manager: Any) -> None:
+        self._manager = manager
+        self.started: str | None = None
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._manager, name)
+
+    async def start_kernel(self, **options: Any) -> str:
+        self.started = await ensure_async(self._manager.start_kernel(**options))
+        return self.started
+
+    async def end_unless_connected(self) -> None:
+        """End the page's kernel where the page was never opened: it cannot do so itself then."""
+        if self.started in self._manager and not self._manager._kernel_connections.get(
+            self.started
+        ):
+            await ensure_async(self._manager.shutdown_kernel(self.started))
+
 
 def page_options(parent: Any) -> dict[str, Any]:
     """What `PageHandler` is to be initialized with, beside the hosts."""
@@ -63,6 +117,7 @@ def page_options(parent: Any) -> dict[str, Any]:
         allow_template_override="NO",
         extension_allowlist=list(EXTENSIONS),
         prelaunch_hook=_about,
+        page_config_hook=_with_own_mathjax,
     )
     roots = [str(TEMPLATES), *jupyter_path()]
     return {
@@ -73,6 +128,11 @@ def page_options(parent: Any) -> dict[str, Any]:
             ["voila", "nbconvert"], configuration.template, root_dirs=roots
         ),
     }
+
+
+def _with_own_mathjax(page_config: dict[str, Any], **_: Any) -> dict[str, Any]:
+    """Formulas are drawn by what Voila brings along; in a Jupyter server it would ask a CDN."""
+    return {**page_config, "fullMathjaxUrl": None, "mathjaxConfig": None}
 
 
 def _about(handler: PageHandler, notebook: Any, cwd: str) -> Any:

@@ -9,10 +9,12 @@ The thread ``modelcompose-lab`` tells it: nothing else here owns a thread.
 
 from __future__ import annotations
 
+import logging
 import sys
 import threading
 import time
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 from ..errors import ComposeError, UsageError
@@ -26,6 +28,8 @@ if TYPE_CHECKING:
 REQUEST, REPLY = "modelcompose_request", "modelcompose_reply"
 COMM_TARGET = "modelcompose"
 THREAD_NAME = "modelcompose-lab"
+
+_log = logging.getLogger(__name__)
 
 _LOOK_SECONDS = 1.0
 _HOSTS = "modelcompose_jupyter.hosts"
@@ -62,12 +66,8 @@ class KernelPart:
 
     def answer(self, stream: Any, identity: Any, request: Mapping[str, Any]) -> None:
         """A handler of ipykernel's for messages on the control channel."""
-        asked = request["content"]
-        ask = getattr(self, f"_on_{asked.get('question')}", None)
         try:
-            if ask is None:
-                raise UsageError(f"there is no question '{asked.get('question')}'")
-            content = {"status": "ok", "answer": ask(asked.get("data") or {})}
+            content = {"status": "ok", "answer": self._answer(request["content"])}
         except ComposeError as error:
             content = {"status": "failed", "message": error.message, "hint": error.hint}
         except Exception as error:  # a page waits for the reply
@@ -76,10 +76,21 @@ class KernelPart:
         kernel = self._shell.kernel
         kernel.session.send(stream, REPLY, content, request, ident=identity)
 
+    def _answer(self, asked: Mapping[str, Any]) -> Any:
+        ask = getattr(self, f"_on_{asked['question']}", None)
+        if ask is None:
+            raise UsageError(f"there is no question '{asked['question']}'")
+        return ask(asked.get("data") or {})
+
     def close(self) -> None:
         """Answer and tell no more."""
+        from comm import get_comm_manager
+
         self._closed.set()
-        self._comm.close()
+        self._comm.send({"ended": True})
+        # Nor closed towards pages, for the same reason.
+        get_comm_manager().unregister_comm(self._comm)
+        self._comm._closed = True
 
     # Questions
 
@@ -89,11 +100,11 @@ class KernelPart:
         return check(str(data["text"]))
 
     def _on_status(self, data: Mapping[str, Any]) -> Any:
-        """The status now; from now on, the page is told when it changes."""
-        if self._thread is None:
+        """The status now, and the ``comm`` by which the page is told when it changes."""
+        if self._thread is None or not self._thread.is_alive():
             self._thread = threading.Thread(target=self._tell, name=THREAD_NAME, daemon=True)
             self._thread.start()
-        return self._status.look()
+        return {**self._status.last, "comm": self._comm.comm_id}
 
     def _on_stop(self, data: Mapping[str, Any]) -> Any:
         """Stop this notebook's runs; their ids."""
@@ -113,7 +124,8 @@ class KernelPart:
         """Press Run Workflow in a cell's panel; whether there is one."""
         _, panel = self._in_cell(str(data["text"]))
         if panel is not None:
-            panel.press_run()
+            # It may have to ask another host, and a Stop must be heard meanwhile.
+            threading.Thread(target=panel.press_run, daemon=True).start()
         return panel is not None
 
     def _on_curl(self, data: Mapping[str, Any]) -> Any:
@@ -145,46 +157,51 @@ class KernelPart:
 
     def _tell(self) -> None:
         told = None
-        while not self._closed.wait(_LOOK_SECONDS):
-            status = self._status.look()
-            if status != told:
-                told = status
-                self._comm.send(status)
+        while not self._closed.is_set():
+            try:
+                status = self._status.look()
+                if status != told:
+                    self._comm.send(status)
+                    told = status
+            except Exception:
+                _log.debug("a look at what runs failed", exc_info=True)  # the next will do
+            self._closed.wait(_LOOK_SECONDS)
 
 
 class Status:
-    """What runs and what is in memory, looked at now and then."""
+    """What runs and what is in memory, looked at now and then, by one thread.
+
+    Attributes:
+        last: what was seen last: ``runs`` that go on, ``models`` of this process, and
+            ``tokens_per_second`` while runs go (None before that is known).
+    """
 
     def __init__(self) -> None:
-        self._lock = threading.Lock()
-        self._counted: tuple[float, int] | None = None
-        self._rate: float | None = None
+        self.last: dict[str, Any] = {"runs": [], "models": [], "tokens_per_second": None}
+        self._counted: tuple[float, dict[str, int]] | None = None
 
     def look(self) -> dict[str, Any]:
-        """``runs`` that go on, ``models`` of this process, and ``tokens_per_second`` while runs go
-        (None before that is known)."""
-        hosts = sys.modules.get(_HOSTS)
-        if hosts is None:  # nothing was run here yet, and looking loads no libraries
-            return {"runs": [], "models": [], "tokens_per_second": None}
-        going = [run for run in hosts.own_runs() if not run.done]
-        return {
-            "runs": [{"id": run.id, "state": str(run.state)} for run in going],
-            "models": [_model(each) for each in hosts.local_host().models()],
-            "tokens_per_second": self._measured(hosts.in_use() if going else []),
-        }
+        """Look anew; asks other hosts where runs go on them."""
+        if _HOSTS in sys.modules:  # else nothing was run here yet, and looking loads no libraries
+            hosts = import_module(_HOSTS)  # waits for a thread that is at it
+            going = [run for run in hosts.own_runs() if not run.done]
+            self.last = {
+                "runs": [{"id": run.id} for run in going],
+                "models": [_model(each) for each in hosts.local_host().models()],
+                "tokens_per_second": self._rate(hosts.in_use() if going else []),
+            }
+        return self.last
 
-    def _measured(self, hosts: list[Host]) -> float | None:
-        """Tokens a second of all models of these hosts, since the last look a while ago."""
-        with self._lock:
-            if not hosts:
-                self._counted = self._rate = None
-                return None
-            now, count = time.monotonic(), sum(map(_generated, hosts))
-            before = self._counted
-            if before is None or now - before[0] >= _LOOK_SECONDS / 2:
-                self._counted = now, count
-                self._rate = before and round((count - before[1]) / (now - before[0]), 1)
-            return self._rate
+    def _rate(self, hosts: list[Host]) -> float | None:
+        """Tokens a second of all models of these hosts since the last look."""
+        before, now = self._counted, time.monotonic()
+        counts = dict(count for number, host in enumerate(hosts) for count in _counts(number, host))
+        self._counted = (now, counts) if hosts else None
+        if before is None or not hosts:
+            return None
+        then, earlier = before
+        tokens = sum(count - earlier[model] for model, count in counts.items() if model in earlier)
+        return round(max(0, tokens) / (now - then), 1)
 
 
 def _model(info: Any) -> dict[str, Any]:
@@ -192,15 +209,16 @@ def _model(info: Any) -> dict[str, Any]:
         "id": info.id,
         "source": info.source,
         "device": info.device,
-        "precision": info.precision,
         "state": info.state,
         "memory_bytes": info.memory_bytes,
         "running": info.running + info.queued,
     }
 
 
-def _generated(host: Host) -> int:
+def _counts(number: int, host: Host) -> Iterator[tuple[str, int]]:
+    """What each model of a host has generated so far."""
     try:
-        return sum(each.generated for each in host.models())
+        for each in host.models():
+            yield f"{number} {each.id}", each.generated
     except ComposeError:  # it has just gone
-        return 0
+        return

@@ -12,6 +12,7 @@ import shutil
 import signal
 import sys
 from collections.abc import Iterator
+from contextlib import AbstractContextManager
 from pathlib import Path
 from urllib.parse import urlsplit
 
@@ -118,6 +119,25 @@ def jupyter_server(
     jupyter_environment: dict[str, str],
 ) -> Iterator[Server]:
     """The server of JupyterLab and of Notebook 7."""
+    with _jupyter(tmp_path_factory.mktemp("jupyter"), jupyter_environment) as server:
+        yield server
+
+
+@pytest.fixture(scope="package")
+def bare_server(
+    browser: Browser,
+    tmp_path_factory: pytest.TempPathFactory,
+    jupyter_environment: dict[str, str],
+) -> Iterator[Server]:
+    """A server of JupyterLab that has the package's extension for Lab, and not its own half."""
+    without = "--ServerApp.jpserver_extensions={'modelcompose_jupyter': False}"
+    with _jupyter(tmp_path_factory.mktemp("bare"), jupyter_environment, without) as server:
+        yield server
+
+
+def _jupyter(
+    folder: Path, environment: dict[str, str], *options: str
+) -> AbstractContextManager[Server]:
     port = free_port()
     command = [
         *(sys.executable, "-m", "jupyterlab", "--no-browser", "--allow-root"),
@@ -128,9 +148,9 @@ def jupyter_server(
         "--LabApp.news_url=",
         "--LabApp.expose_app_in_browser=True",
         "--JupyterNotebookApp.expose_app_in_browser=True",
+        *options,
     ]
-    with serve(command, port, tmp_path_factory.mktemp("jupyter"), jupyter_environment) as server:
-        yield server
+    return serve(command, port, folder, environment)
 
 
 @pytest.fixture(scope="package")
@@ -224,6 +244,12 @@ def _is_here(url: str) -> bool:
 def lab(jupyter_server: Server, page: Page, ipykernel: str, settings: Path) -> Lab:
     """JupyterLab, with kernels on the wanted ipykernel."""
     return Lab(jupyter_server, page, kernelspec(ipykernel), settings)
+
+
+@pytest.fixture
+def bare_lab(bare_server: Server, page: Page, ipykernel: str, settings: Path) -> Lab:
+    """JupyterLab on a server that has not its half of the package."""
+    return Lab(bare_server, page, kernelspec(ipykernel), settings)
 
 
 @pytest.fixture

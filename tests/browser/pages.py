@@ -154,10 +154,11 @@ class VoilaPage:
 
 
 class _Application:
-    """Writes notebooks into ``folder``, from where its server opens them in the page."""
+    """Writes notebooks into ``folder``, below its server's ``root``, and opens them in the page."""
 
     def __init__(self, server: Server, page: Page, kernelspec: str) -> None:
         self.folder = Path(tempfile.mkdtemp(dir=server.folder))
+        self.root = server.folder
         self._server = server
         self._page = page
         self._kernelspec = kernelspec
@@ -188,9 +189,21 @@ class Jupyter(_Application, ABC):
         super().__init__(server, page, kernelspec)
         self._settings = settings
 
-    def open(self, *cells: str | Path, theme: Theme = "light") -> NotebookPage:
-        """Open a notebook of these cells, or a copy of this existing one, with a new kernel."""
+    def open(
+        self,
+        *cells: str | Path,
+        theme: Theme = "light",
+        own: Mapping[str, Any] | None = None,
+    ) -> NotebookPage:
+        """Open a notebook of these cells, or a copy of this existing one, with a new kernel.
+
+        ``own`` is what the user has set of the package's settings.
+        """
         self._write_settings({"themes": {"theme": _LAB_THEMES[theme]}})
+        if own is not None:
+            folder = self._settings / "modelcompose-jupyter"
+            folder.mkdir()
+            (folder / "plugin.jupyterlab-settings").write_text(json.dumps(own))
         path = self._write(cells)
         self._page.goto(f"{self._server.url}/{self._address(path)}")
         evaluate(self._page, _READY, path)
