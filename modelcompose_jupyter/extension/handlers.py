@@ -131,7 +131,7 @@ class HostHandler(HostsHandler):
 
 
 class AskHandler(HostsHandler):
-    """Answers editors, where no kernel does. It reads the server's environment, as a kernel does."""
+    """Answers editors where no kernel does, out of the server's environment."""
 
     @web.authenticated
     @authorized("execute", resource=RESOURCE)
