@@ -97,15 +97,15 @@ class _PageKernels:
         return getattr(self._manager, name)
 
     async def start_kernel(self, **options: Any) -> str:
-        self.started = await ensure_async(self._manager.start_kernel(**options))
-        return self.started
+        id: str = await ensure_async(self._manager.start_kernel(**options))
+        self.started = id
+        return id
 
     async def end_unless_connected(self) -> None:
         """End the page's kernel where the page was never opened: it cannot do so itself then."""
-        if self.started in self._manager and not self._manager._kernel_connections.get(
-            self.started
-        ):
-            await ensure_async(self._manager.shutdown_kernel(self.started))
+        id, manager = self.started, self._manager
+        if id in manager and not manager._kernel_connections.get(id):
+            await ensure_async(manager.shutdown_kernel(id))
 
 
 def page_options(parent: Any) -> dict[str, Any]:

@@ -217,6 +217,34 @@ def test_runs_are_seen_and_stopped_while_a_cell_blocks(lab: Lab, theme: Theme) -
     expect(status).to_be_hidden()
 
 
+@pytest.mark.stop
+def test_a_page_that_is_loaded_again_stops_what_blocks(lab: Lab) -> None:
+    opened = lab.open(f"{LOAD}\n%reload_ext modelcompose_jupyter", BLOCKS)
+    opened.run_all(wait=False)
+    stop = opened.page.get_by_role("button", name="Stop runs")
+    expect(stop).to_be_enabled()
+    opened.page.reload()
+    expect(stop).to_be_enabled()
+    expect(opened.page.locator(".modelcompose-status")).to_contain_text("tokens/s")
+    stop.click()
+    opened.idle()
+    expect(stop).to_be_disabled()
+
+
+def test_a_kernels_half_may_be_loaded_again(lab: Lab) -> None:
+    opened = lab.open(LOAD, "%reload_ext modelcompose_jupyter", BLOCKS, f"%un{LOAD[1:]}")
+    stop = opened.page.get_by_role("button", name="Stop runs")
+    opened.run(0)
+    expect(stop).to_be_visible()
+    opened.run(1)
+    opened.run(2, wait=False)
+    expect(stop).to_be_enabled()
+    stop.click()
+    opened.idle()
+    opened.run(3)
+    expect(stop).to_be_hidden()
+
+
 def test_a_host_is_seen_and_shut_down(lab: Lab) -> None:
     opened = lab.open(PYTHON)
     page = opened.page
@@ -392,7 +420,9 @@ def test_each_feature_can_be_switched_off(lab: Lab) -> None:
     execute(page, "running:show-panel")
     expect(page.locator(".modelcompose-model")).to_have_count(0)
     assert page.evaluate(_SHOWN_COMMANDS) == []
-    page.evaluate(_SAVE, dict.fromkeys(features, True))
+    page.evaluate(_SAVE, {})
+    page.reload()
+    cell(opened, 1).is_yaml()
     expect(page.get_by_role("button", name="Stop runs")).to_be_enabled()
     expect(page.locator(".modelcompose-status")).to_be_visible()
     expect(page.locator(".modelcompose-model")).to_be_visible()
