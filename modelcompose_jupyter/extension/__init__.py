@@ -16,6 +16,9 @@ if TYPE_CHECKING:
 
 def _load_jupyter_server_extension(app: ServerApp) -> None:
     """Add the handlers to a Jupyter server that starts."""
+    from pathlib import Path
+
+    from jupyter_core.paths import jupyter_path
     from jupyter_server.utils import url_path_join
 
     from .handlers import AskHandler, HostHandler, HostListHandler
@@ -35,6 +38,12 @@ def _load_jupyter_server_extension(app: ServerApp) -> None:
     ]
     app.web_app.add_handlers(".*$", handlers)  # type: ignore[no-untyped-call]
     _tell_lab(app)
+    folders = (Path(each) / "modelcompose-jupyter" for each in jupyter_path("labextensions"))
+    if not any((each / "package.json").is_file() for each in folders):
+        app.log.info(
+            "modelcompose_jupyter: its JupyterLab extension is not installed; all else works. "
+            "Install again with MODELCOMPOSE_LABEXTENSION=required to have it."
+        )
 
 
 def _tell_lab(app: ServerApp) -> None:
