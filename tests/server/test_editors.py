@@ -14,6 +14,7 @@ from .test_extension import Jupyter, Start, error_of, runtime, start, until
 __all__ = ["runtime", "start"]  # fixtures
 
 VOILA = "--ServerApp.jpserver_extensions={'voila.server_extension': True}"
+NAVIGATES = {"Sec-Fetch-Site": "cross-site", "Sec-Fetch-Mode": "navigate"}
 WRONG = STORY.replace("task:", "tsk:")
 
 
