@@ -49,8 +49,9 @@ demo: $(VENV)/installed
 	@$(BIN)/model-compose run --file notebooks/model-compose.yml --stream \
 		--input prompt="Once upon a time in a distant galaxy" --input seed:=7
 
+# Two at a time: tests wait for kernels and pages more than they compute.
 test: $(VENV)/installed-dev $(if $(NODE),test-labextension)
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest --numprocesses 2 --dist loadfile
 
 test-labextension: $(MODULES)
 	$(JLPM) test

@@ -425,5 +425,6 @@ def test_each_feature_can_be_switched_off(lab: Lab) -> None:
     cell(opened, 1).is_yaml()
     expect(page.get_by_role("button", name="Stop runs")).to_be_enabled()
     expect(page.locator(".modelcompose-status")).to_be_visible()
+    execute(page, "running:show-panel")
     expect(page.locator(".modelcompose-model")).to_be_visible()
     assert "modelcompose:stop" in page.evaluate(_SHOWN_COMMANDS)
