@@ -6,9 +6,8 @@ import { IFrame, launchIcon, refreshIcon, ToolbarButton } from '@jupyterlab/ui-c
 import { workflowIcon } from './icons';
 import type { ServerPart } from './server';
 
-const DIAGRAM = '.modelcompose-about details';
-const RUN_BUTTON = '.modelcompose-controls button';
-const STOP_BUTTON = '.modelcompose-controls button:nth-of-type(2)';
+const SAVED = 'modelcompose:saved'; // what the page listens for
+const RUN_BUTTON = '.modelcompose-controls button:first-of-type';
 const PAGE_SECONDS = 120;
 const LOOK_MILLISECONDS = 100;
 
@@ -21,10 +20,14 @@ export class Preview extends MainAreaWidget<IFrame> {
   ) {
     super({
       content: new IFrame({
-        sandbox: ['allow-downloads', 'allow-forms', 'allow-modals', 'allow-popups'].concat(
+        sandbox: [
+          'allow-downloads',
+          'allow-forms',
+          'allow-modals',
+          'allow-popups',
           'allow-same-origin',
           'allow-scripts'
-        ) as IFrame.SandboxExceptions[]
+        ]
       })
     });
     const { context } = _editor;
@@ -51,61 +54,57 @@ export class Preview extends MainAreaWidget<IFrame> {
     this.reload();
   }
 
-  /** Load the page as the file is now. */
+  /** Load the page anew, in the colours of the theme. */
   reload(): void {
-    const theme = this._themes?.theme ?? '';
-    const isLight = this._themes?.isLight(theme) ?? true;
-    this._loads += 1;
-    this._shown = this._editor.context.model.toString();
-    this._before = this._frame.contentDocument;
+    const isLight = this._themes?.isLight(this._themes.theme ?? '') ?? true;
+    this._shown = this._text;
+    this._stale = this._page;
     this.content.url = this._server.pageOf(this._editor.context.localPath, {
       theme: isLight ? 'light' : 'dark'
     });
-    void this._found<HTMLDetailsElement>(DIAGRAM).then(diagram => {
-      if (diagram) {
-        diagram.open = true;
-      }
-    });
   }
 
-  /** Press Run Workflow as soon as it is there. */
+  /** Press Run Workflow, with what was entered, as soon as the page shows what is saved. */
   async run(): Promise<void> {
-    (await this._found<HTMLButtonElement>(RUN_BUTTON))?.click();
-  }
-
-  /** A part of the page once it is there; null where the page is loaded again before that. */
-  private async _found<T extends HTMLElement>(selector: string): Promise<T | null> {
-    const load = this._loads;
     const end = Date.now() + PAGE_SECONDS * 1000;
-    while (load === this._loads && !this.isDisposed && Date.now() < end) {
-      const page = this._frame.contentDocument;
-      const part = page?.querySelector<T>(selector);
-      if (part && page !== this._before) {
-        return part;
+    while (!this.isDisposed && Date.now() < end) {
+      const button = this._page?.querySelector<HTMLButtonElement>(RUN_BUTTON);
+      if (button && this._page !== this._stale && button !== this._stale) {
+        button.click();
+        return;
       }
       await new Promise(resolve => setTimeout(resolve, LOOK_MILLISECONDS));
     }
-    return null;
   }
 
-  /** Load the page again where the file is another one than it shows, and nothing runs there. */
-  private _onSave(_: unknown, state: DocumentRegistry.SaveState): void {
-    const stop = this._frame.contentDocument?.querySelector<HTMLButtonElement>(STOP_BUTTON);
-    const isRunning = stop !== null && stop !== undefined && !stop.disabled;
-    if (
-      state === 'completed' &&
-      this._editor.context.model.toString() !== this._shown &&
-      !isRunning
-    ) {
-      this.reload();
+  private async _onSave(_: unknown, state: DocumentRegistry.SaveState): Promise<void> {
+    if (state !== 'completed' || this._text === this._shown) {
+      return; // an autosave, say
     }
+    this._shown = this._text;
+    this._stale = this._page?.querySelector(RUN_BUTTON) ?? null;
+    while (this._isRunning && !this.isDisposed) {
+      await new Promise(resolve => setTimeout(resolve, LOOK_MILLISECONDS)); // it would be stopped
+    }
+    this._frame.contentWindow?.postMessage(SAVED, window.location.origin);
+  }
+
+  private get _text(): string {
+    return this._editor.context.model.toString();
+  }
+
+  private get _isRunning(): boolean {
+    return this._page?.querySelector<HTMLButtonElement>(RUN_BUTTON)?.disabled ?? false;
   }
 
   private get _frame(): HTMLIFrameElement {
     return this.content.node.querySelector('iframe') as HTMLIFrameElement;
   }
 
-  private _loads = 0;
+  private get _page(): Document | null {
+    return this._frame.contentDocument;
+  }
+
   private _shown = ''; // the document that the page is of
-  private _before: Document | null = null; // the page as it was, which stays for a while
+  private _stale: Document | Element | null = null; // the page, or its button, as it was before
 }

@@ -47,6 +47,13 @@ def page(path: str | os.PathLike[str] | None = None, *, headings: bool = True) -
         return failure(error)
 
 
+def following_page(path: str) -> VBox:
+    """The page of a document that is being written; see `following`."""
+    from .following import FollowingPage
+
+    return FollowingPage(Path(path), os.environ.get("QUERY_STRING", ""))
+
+
 def stop_runs() -> None:
     """Stop what this process has running, here and on other hosts: nobody looks at it."""
     from ..hosts import own_runs
@@ -60,3 +67,10 @@ def public_document(path: str | os.PathLike[str]) -> Document:
     from ..document import load_document
 
     return load_document(Path(path), name=Path(path).name)
+
+
+def title(document: Document) -> str | None:
+    """What a page of a document is called: as its only public workflow, else as the document."""
+    public = [each for each in document.workflows if not each.private]
+    only = public[0].title if len(public) == 1 else None
+    return only or document.name

@@ -27,7 +27,9 @@ function render({ model, el }) {
   show();
   model.on("change:curl", show);
 
-  el.append(folded("How it works", picture), folded("Call it over HTTP", command, copy));
+  const how = folded("How it works", picture);
+  how.open = model.get("unfolded");
+  el.append(how, folded("Call it over HTTP", command, copy));
   return () => model.off("change:curl", show);
 }
 

@@ -10,9 +10,8 @@ from typing import Any
 from jupyter_server.services.contents.largefilemanager import LargeFileManager
 from tornado import web
 
-from ..document import Document
 from ..errors import ComposeError
-from . import public_document
+from . import public_document, title
 
 NOTEBOOK = Path(__file__).parent / "served" / "page.ipynb"
 TEMPLATES = Path(__file__).parent / "share" / "jupyter"
@@ -64,10 +63,3 @@ def titled(notebook: Any, document: Path) -> Any:
     with contextlib.suppress(ComposeError):  # the page itself says what is wrong
         notebook.metadata.title = title(public_document(document)) or notebook.metadata.title
     return notebook
-
-
-def title(document: Document) -> str | None:
-    """What a page of a document is called: as its only public workflow, else as the document."""
-    public = [each for each in document.workflows if not each.private]
-    only = public[0].title if len(public) == 1 else None
-    return only or document.name

@@ -6,6 +6,7 @@ Its parts are written by the kernel's threads alone, except for what the panels 
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping
 from html import escape
 from pathlib import Path
 from typing import Any
@@ -35,13 +36,23 @@ class PageView(ipywidgets.VBox):
         document: what to show.
         query: of the page's address, without its ``?``.
         headings: whether the title of the only workflow stands in its panel.
+        unfolded: whether the diagram is seen at once.
+        before: panels of an earlier state of the document, whose entered values are kept.
 
     Raises:
         InputError: no workflow of the document is public.
         ComposeError: the host that is to run the workflows is gone.
     """
 
-    def __init__(self, document: Document, query: str = "", *, headings: bool = True) -> None:
+    def __init__(
+        self,
+        document: Document,
+        query: str = "",
+        *,
+        headings: bool = True,
+        unfolded: bool = False,
+        before: Mapping[str, Panel] | None = None,
+    ) -> None:
         asked = Query(query)
         public = {each.id: each for each in document.workflows if not each.private}
         if not public:
@@ -52,10 +63,11 @@ class PageView(ipywidgets.VBox):
         workflows = {id: Workflow(document, id) for id in public}
         _ = workflows[chosen].host  # attached now: commands to copy name its address
         self.panels = {
-            id: Panel(each, name=_python(document, id)) for id, each in workflows.items()
+            id: Panel(each, _entered(each, (before or {}).get(id)), name=_python(document, id))
+            for id, each in workflows.items()
         }
         asked.fill(self.panels[chosen].inputs)
-        parts = [_part(self.panels[id], each) for id, each in workflows.items()]
+        parts = [_part(self.panels[id], each, unfolded) for id, each in workflows.items()]
         if len(parts) > 1:
             titles = [each.title or each.id for each in workflows.values()]
             index = list(workflows).index(chosen)
@@ -73,6 +85,7 @@ class About(anywidget.AnyWidget):
 
     diagram = traitlets.Unicode(help="The jobs as SVG.").tag(sync=True)
     curl = traitlets.Unicode(help="A command that runs the workflow.").tag(sync=True)
+    unfolded = traitlets.Bool(help="Whether the diagram is seen at once.").tag(sync=True)
 
 
 def failure(error: ComposeError) -> ipywidgets.VBox:
@@ -89,9 +102,13 @@ def _python(document: Document, workflow: str) -> str:
     return f"load({', '.join(json.dumps(each, ensure_ascii=False) for each in given)})"
 
 
-def _part(panel: Panel, workflow: Workflow) -> ipywidgets.VBox:
+def _entered(workflow: Workflow, before: Panel | None) -> dict[str, Any]:
+    return fields.entered(before.inputs, workflow.signature) if before is not None else {}
+
+
+def _part(panel: Panel, workflow: Workflow, unfolded: bool) -> ipywidgets.VBox:
     """A workflow's panel and what is to be known of it; the command follows the inputs."""
-    about = About(diagram=workflow.diagram.svg)
+    about = About(diagram=workflow.diagram.svg, unfolded=unfolded)
 
     def show_command(_: Any = None) -> None:
         try:

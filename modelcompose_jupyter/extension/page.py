@@ -15,6 +15,7 @@ from voila.configuration import VoilaConfiguration
 from voila.paths import collect_template_paths
 from voila.tornado.handler import TornadoVoilaHandler
 
+from ..dashboard import following_page
 from ..dashboard.one_page import (
     EXTENSIONS,
     NOTEBOOK,
@@ -138,5 +139,8 @@ def _with_own_mathjax(page_config: dict[str, Any], **_: Any) -> dict[str, Any]:
 def _about(handler: PageHandler, notebook: Any, cwd: str) -> Any:
     """The notebook as the page of the document that was asked for."""
     (cell,) = notebook.cells
-    cell.source = cell.source.replace("page(", f"page({handler.document!r}, ")
+    cell.source = (
+        f"from {following_page.__module__} import {following_page.__name__}\n"
+        f"{following_page.__name__}({handler.document!r})"
+    )
     return titled(notebook, Path(handler.document))

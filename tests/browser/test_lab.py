@@ -338,12 +338,15 @@ def test_a_new_file_is_edited_beside_its_preview(lab: Lab, theme: Theme) -> None
     expect(editor.marks).to_have_count(0)
     page.keyboard.press("Control+s")
     expect(preview.get_by_label("top_p").first).to_be_visible()
-    # It runs, on the host that is there for the file.
+    # It runs, on the host that is there for the file, with what was entered.
     execute(page, "modelcompose:run")
     expect(panel.error).to_have_text("Fill in prompt.")
     panel.prompt.fill("A fox")
-    panel.run.click()
+    editor.press("Control+Home")
+    page.keyboard.type("# Not saved yet\n")
+    execute(page, "modelcompose:run")
     expect(panel.text).to_have_text(re.compile(r"^A fox[\s\S]{100}"))
+    expect(preview.locator(".modelcompose-diagram")).to_be_visible()
     execute(page, "running:show-panel")
     expect(page.locator(".modelcompose-model")).to_contain_text("6.6 MB")
 

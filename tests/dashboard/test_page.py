@@ -11,6 +11,7 @@ import pytest
 from standins.kernel import kernel
 
 from modelcompose_jupyter.dashboard import page
+from modelcompose_jupyter.dashboard.following import FollowingPage
 from modelcompose_jupyter.dashboard.page_view import About, PageView
 from modelcompose_jupyter.errors import UsageError
 from modelcompose_jupyter.widgets.panel import Panel
@@ -232,11 +233,39 @@ def test_a_missing_document_is_told(document: Any) -> None:
     assert "story.yml: cannot read it: no such file" in texts(page())
 
 
-def test_the_kernel_of_a_page_is_thin(document: Any, tmp_path: Path) -> None:
+@pytest.mark.parametrize("call", ["page()", "following_page('{path}')"])
+def test_the_kernel_of_a_page_is_thin(document: Any, tmp_path: Path, call: str) -> None:
     path = document(query="prompt=Once")
     with kernel(tmp_path, MODELCOMPOSE_DOCUMENT=str(path), QUERY_STRING="prompt=Once") as shell:
-        shown = shell.run("from modelcompose_jupyter.dashboard import page\npage()")
+        name = call.partition("(")[0]
+        shown = shell.run(
+            f"from modelcompose_jupyter.dashboard import {name}\n{call.format(path=path)}"
+        )
         assert shown.status == "ok", shown.error
         heavy = ("torch", "transformers", "huggingface_hub", "voila", "jupyter_server")
         code = f"import sys\n[name for name in {heavy} if name in sys.modules]"
         assert shell.run(code).text == "[]"
+
+
+def test_a_page_follows_its_document_and_keeps_what_was_entered(document: Any) -> None:
+    path = document()
+    page = FollowingPage(path)
+    listener, shown = page.children
+    assert (listener.title, list(shown.panels)) == ("Tell a <story>", ["__workflow__"])
+    first = shown.panels["__workflow__"]
+    first.inputs.prompt.value = "A fox"
+    first.inputs.length.value = 100
+
+    def saved(text: str) -> Any:
+        path.write_text(text)
+        listener._handle_custom_msg({"type": "saved"}, [])
+        return page.children[1]
+
+    broken = saved(ONE.replace("task:", "tsk:"))
+    assert "Did you mean" in str(broken.children[1].value)
+    other = ONE.replace("Tell a <story>", "Another").replace("as slider/10,400,10 | 60", "| 50")
+    second = saved(other).panels["__workflow__"]
+    assert listener.title == "Another"
+    assert second.inputs.prompt.value == "A fox"
+    assert second.inputs.length.value == 50  # it has another type now
+    assert first.comm is None  # the panel before is gone

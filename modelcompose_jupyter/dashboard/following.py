@@ -1,0 +1,60 @@
+"""The page of a document that is being written: it is read anew when the editor has saved it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import anywidget
+import ipywidgets
+import traitlets
+
+from ..errors import ComposeError
+from ..widgets.panel import Panel
+from . import public_document, title
+from .page_view import PageView, failure
+
+
+class Listener(anywidget.AnyWidget):
+    """Hears the page around this one, and writes its heading."""
+
+    _esm = Path(__file__).parent / "following.js"
+
+    title = traitlets.Unicode(help="What the page is called.").tag(sync=True)
+
+
+class FollowingPage(ipywidgets.VBox):
+    """A document's page, with what was entered kept where the document still asks for it.
+
+    Args:
+        path: the document.
+        query: of the page's address, without its ``?``.
+    """
+
+    def __init__(self, path: Path, query: str = "") -> None:
+        self._path = path
+        self._query = query
+        self._panels: Mapping[str, Panel] = {}
+        self._listener = Listener()
+        self._listener.on_msg(self._heard)
+        super().__init__([self._listener, self._read()])
+
+    def _heard(self, _: Any, message: Mapping[str, Any], __: Any) -> None:
+        if message.get("type") == "saved":
+            self.children = [self._listener, self._read()]
+
+    def _read(self) -> ipywidgets.VBox:
+        """The page as the document is now; of a broken one what is wrong with it."""
+        before = self._panels
+        try:
+            document = public_document(self._path)
+            page = PageView(document, self._query, headings=False, unfolded=True, before=before)
+        except ComposeError as error:
+            return failure(error)  # what was entered waits for the document to be mended
+        self._query = ""  # it fills in the beginning
+        self._panels = page.panels
+        self._listener.title = title(document) or self._path.name
+        for panel in before.values():
+            panel.close()
+        return page
