@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -9,6 +11,9 @@ from seed import blocks
 
 from modelcompose_jupyter.editing import LONGEST, check, complete
 
+ROOT = Path(__file__).parent.parent
+SETTINGS = json.loads((ROOT / "labextension" / "schema" / "plugin.json").read_text())
+TEMPLATES = SETTINGS["properties"]["templates"]["default"]
 DOCUMENT = """\
 component:
   type: model
@@ -46,6 +51,11 @@ def test_what_is_right_has_no_problems() -> None:
 @pytest.mark.parametrize("above", ["", "# 🙂 é\r\n", "%%compose story --run\n", "%%compose\n#🙂\n"])
 def test_the_offending_characters_are_found(above: str, was: str, written: str, under: str) -> None:
     assert (under, "error") in marked(above + DOCUMENT.replace(was, written))
+
+
+@pytest.mark.parametrize("template", TEMPLATES, ids=lambda each: str(each["name"]))
+def test_templates_of_jupyterlab_are_right(template: dict[str, str]) -> None:
+    assert check(template["text"]) == []
 
 
 def test_hints_come_along() -> None:
