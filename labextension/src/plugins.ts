@@ -18,7 +18,7 @@ import { Core, ICore, PLUGIN } from './core';
 import { registerEditing } from './editing';
 import { FileCompleter } from './files';
 import { Models } from './running';
-import { PreviewButton, StatusItem, StopButton } from './status';
+import { previewButton, StatusItem, stopButton } from './status';
 
 // Of JupyterLab everything is optional: an application that lacks a part lacks what stands in it.
 
@@ -94,10 +94,8 @@ const status: JupyterFrontEndPlugin<void> = {
     toolbars: IToolbarWidgetRegistry | null,
     bar: IStatusBar | null
   ) => {
-    toolbars?.addFactory<NotebookPanel>(
-      'Notebook',
-      'modelcompose-stop',
-      panel => new StopButton(core, panel)
+    toolbars?.addFactory<NotebookPanel>('Notebook', 'modelcompose-stop', panel =>
+      stopButton(core, panel)
     );
     if (bar) {
       const item = new StatusItem(core, () => void app.commands.execute('running:show-panel'));
@@ -150,10 +148,8 @@ const actions: JupyterFrontEndPlugin<void> = {
     core.changed.connect(offer);
     offer();
     menu?.fileMenu.newMenu.addItem({ command: commands.new, rank: 40 });
-    toolbars?.addFactory<IDocumentWidget>(
-      'Editor',
-      'modelcompose-preview',
-      editor => new PreviewButton(core, editor, () => void app.commands.execute(commands.preview))
+    toolbars?.addFactory<IDocumentWidget>('Editor', 'modelcompose-preview', editor =>
+      previewButton(core, editor, () => void app.commands.execute(commands.preview))
     );
     core.kernels.changed.connect(() => app.commands.notifyCommandChanged(commands.stop));
   }

@@ -1,7 +1,7 @@
 import { Notification } from '@jupyterlab/apputils';
 import type { IDocumentWidget } from '@jupyterlab/docregistry';
 import type { NotebookPanel } from '@jupyterlab/notebook';
-import { stopIcon, ToolbarButton } from '@jupyterlab/ui-components';
+import { stopIcon, ToolbarButton, type ToolbarButtonComponent } from '@jupyterlab/ui-components';
 import { type ISignal, Signal } from '@lumino/signaling';
 import { Widget } from '@lumino/widgets';
 
@@ -24,23 +24,19 @@ export function isRunning(core: Core, panel: NotebookPanel | null): boolean {
   return Boolean(core.kernels.of(panel)?.status.runs.length);
 }
 
-/** Stop in a notebook's toolbar; only there where the notebook's kernel can be asked. */
-export class StopButton extends ToolbarButton {
-  constructor(core: Core, panel: NotebookPanel) {
-    super({
-      icon: stopIcon,
-      label: 'Stop runs',
-      tooltip: 'Stop the runs of this notebook within a token; their texts stay',
-      onClick: () => void stop(core, panel)
-    });
-    this.addClass('modelcompose-stop');
-    const update = (): void => {
-      this.setHidden(!core.has('stop') || !core.kernels.of(panel));
-      this.enabled = isRunning(core, panel);
-    };
-    core.kernels.changed.connect(update, this);
-    core.changed.connect(update, this);
-    update();
+/** A button with an icon and a word, there where `update` shows it. */
+class FeatureButton extends ToolbarButton {
+  constructor(
+    core: Core,
+    options: ToolbarButtonComponent.IProps,
+    update: (button: FeatureButton) => void
+  ) {
+    super(options);
+    this.addClass('modelcompose-button');
+    const show = (): void => update(this);
+    core.kernels.changed.connect(show, this);
+    core.changed.connect(show, this);
+    show();
   }
 
   override dispose(): void {
@@ -49,21 +45,35 @@ export class StopButton extends ToolbarButton {
   }
 }
 
-/** Preview in an editor's toolbar; only there where the editor's file has a workflow. */
-export class PreviewButton extends ToolbarButton {
-  constructor(core: Core, editor: IDocumentWidget, onClick: () => void) {
-    super({ icon: workflowIcon, label: 'Preview', tooltip: 'Show form and diagram', onClick });
-    const update = (): void =>
-      this.setHidden(!core.server || !core.has('commands') || !FILE_NAME.test(editor.context.path));
-    editor.context.pathChanged.connect(update, this);
-    core.changed.connect(update, this);
-    update();
-  }
+/** Stop in a notebook's toolbar; only there where the notebook's kernel can be asked. */
+export function stopButton(core: Core, panel: NotebookPanel): ToolbarButton {
+  const options = {
+    icon: stopIcon,
+    label: 'Stop runs',
+    tooltip: 'Stop the runs of this notebook within a token; their texts stay',
+    onClick: () => void stop(core, panel)
+  };
+  return new FeatureButton(core, options, button => {
+    button.setHidden(!core.has('stop') || !core.kernels.of(panel));
+    button.enabled = isRunning(core, panel);
+  });
+}
 
-  override dispose(): void {
-    Signal.clearData(this);
-    super.dispose();
-  }
+/** Preview in an editor's toolbar; only there where the editor's file has a workflow. */
+export function previewButton(
+  core: Core,
+  { context }: IDocumentWidget,
+  onClick: () => void
+): ToolbarButton {
+  const options = {
+    icon: workflowIcon,
+    label: 'Preview',
+    tooltip: 'Show form and diagram',
+    onClick
+  };
+  return new FeatureButton(core, options, button => {
+    button.setHidden(!core.server || !core.has('commands') || !FILE_NAME.test(context.path));
+  });
 }
 
 /** The models of the notebook in front, their memory, and how fast they generate. */
