@@ -24,18 +24,20 @@ export function isRunning(core: Core, panel: NotebookPanel | null): boolean {
   return Boolean(core.kernels.of(panel)?.status.runs.length);
 }
 
-/** A button with an icon and a word, there where `update` shows it. */
+/** A button with an icon and a word. `update` says how it is, now and when something changes. */
 class FeatureButton extends ToolbarButton {
   constructor(
     core: Core,
     options: ToolbarButtonComponent.IProps,
-    update: (button: FeatureButton) => void
+    update: (button: FeatureButton) => void,
+    ...signals: ISignal<unknown, unknown>[]
   ) {
     super(options);
     this.addClass('modelcompose-button');
     const show = (): void => update(this);
-    core.kernels.changed.connect(show, this);
-    core.changed.connect(show, this);
+    for (const signal of [core.kernels.changed, core.changed, ...signals]) {
+      signal.connect(show, this);
+    }
     show();
   }
 
@@ -71,9 +73,9 @@ export function previewButton(
     tooltip: 'Show form and diagram',
     onClick
   };
-  return new FeatureButton(core, options, button => {
+  const update = (button: FeatureButton): void =>
     button.setHidden(!core.server || !core.has('commands') || !FILE_NAME.test(context.path));
-  });
+  return new FeatureButton(core, options, update, context.pathChanged);
 }
 
 /** The models of the notebook in front, their memory, and how fast they generate. */
