@@ -105,7 +105,8 @@ def jupyter_environment(tmp_path_factory: pytest.TempPathFactory, settings: Path
         "IPYTHONDIR": str(home / "ipython"),
         "JUPYTER_CONFIG_DIR": str(home / "config"),
         "JUPYTER_DATA_DIR": str(home / "data"),
-        "JUPYTER_PATH": os.pathsep.join([str(TEMPLATES), str(shared)]),
+        # What was there are kernels on other versions of ipykernel.
+        "JUPYTER_PATH": os.pathsep.join([str(TEMPLATES), str(shared), os.environ["JUPYTER_PATH"]]),
         "JUPYTER_RUNTIME_DIR": str(home / "runtime"),
         "JUPYTERLAB_SETTINGS_DIR": str(settings),
         "JUPYTERLAB_WORKSPACES_DIR": str(home / "workspaces"),
