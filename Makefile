@@ -49,9 +49,10 @@ demo: $(VENV)/installed
 	@$(BIN)/model-compose run --file notebooks/model-compose.yml --stream \
 		--input prompt="Once upon a time in a distant galaxy" --input seed:=7
 
-# Two at a time: tests wait for kernels and pages more than they compute.
+# Two at a time, but for pages: those keep browser, server and kernel busy by themselves.
 test: $(VENV)/installed-dev $(if $(NODE),test-labextension)
-	$(BIN)/python -m pytest --numprocesses 2 --dist loadfile
+	$(BIN)/python -m pytest --numprocesses 2 --dist loadfile --ignore tests/browser
+	$(BIN)/python -m pytest tests/browser
 
 test-labextension: $(MODULES)
 	$(JLPM) test
