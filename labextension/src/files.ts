@@ -67,7 +67,8 @@ export class FileCompleter implements ICompletionProvider<IItem> {
     };
   }
 
-  async modelFactory(): Promise<Model> {
-    return new Model();
+  /** JupyterLab asks this of the provider with the highest rank, whatever is to be completed. */
+  async modelFactory(context: ICompletionContext): Promise<CompleterModel> {
+    return (await this.isApplicable(context)) ? new Model() : new CompleterModel();
   }
 }

@@ -99,8 +99,7 @@ def jupyter_environment(tmp_path_factory: pytest.TempPathFactory, settings: Path
     home = tmp_path_factory.mktemp("home")
     shared = tmp_path_factory.mktemp("shared")
     if LABEXTENSION.exists():
-        (shared / "labextensions").mkdir()
-        (shared / "labextensions" / "modelcompose-jupyter").symlink_to(LABEXTENSION)
+        shutil.copytree(LABEXTENSION, shared / "labextensions" / "modelcompose-jupyter")
     return {
         "IPYTHONDIR": str(home / "ipython"),
         "JUPYTER_CONFIG_DIR": str(home / "config"),
