@@ -6,12 +6,13 @@ import type { FileEditor } from '@jupyterlab/fileeditor';
 import { NotebookActions, type NotebookPanel } from '@jupyterlab/notebook';
 import type { ReadonlyPartialJSONObject } from '@lumino/coreutils';
 
-import { type Core, type ITemplate, isComposeCell } from './core';
+import type { Core, ITemplate } from './core';
 import { workflowFile } from './files';
 import { workflowIcon } from './icons';
 import type { KernelPart } from './kernels';
 import { Preview } from './preview';
 import { isRunning, stop } from './status';
+import { MAGIC } from './yaml';
 
 export const commands = {
   insert: 'modelcompose:insert',
@@ -97,7 +98,7 @@ export class Commands {
   private _target(): Target | null {
     const notebook = this._notebook();
     const source = notebook?.content.activeCell?.model.sharedModel.getSource();
-    if (notebook && source && isComposeCell(source)) {
+    if (notebook && source && MAGIC.test(source)) {
       return { notebook, source };
     }
     const file = workflowFile(this._core);

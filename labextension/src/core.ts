@@ -26,9 +26,6 @@ export interface ITemplate {
   text: string;
 }
 
-/** Whether a text is a cell of ours: the kernel's own rule. */
-export const isComposeCell = (source: string): boolean => /^%%compose(?!\S)/.test(source);
-
 /** The names of files that hold workflows. */
 export const FILE_NAME = /model-compose[^/]*\.ya?ml$/;
 
