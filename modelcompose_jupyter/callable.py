@@ -16,6 +16,7 @@ from .document import Document, Input, Output, Signature, load_document, signatu
 from .errors import ComposeError, InputError
 from .host import Host
 from .hosts import host_for
+from .redaction import is_masked
 from .widgets.snippets import as_python, is_keyword
 from .workflow import Run
 
@@ -244,6 +245,12 @@ class Workflow:
                 "the record is of another document or workflow",
                 hint="Declare the document as it was then, and use its workflow.",
                 code="other_document",
+            )
+        if is_masked(record["input"]):
+            raise InputError(
+                "the record does not hold the token that the run was given",
+                hint="Call the workflow with the record's input, the token and the record's seed.",
+                code="missing_input",
             )
         return self.start(record["input"], seed=record["seed"])
 

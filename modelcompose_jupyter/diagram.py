@@ -18,6 +18,7 @@ from statistics import fmean
 from typing import Any, Literal
 
 from .document import Document, Job, Workflow, parse, signature
+from .redaction import redact
 
 Edge = tuple[int, int]
 
@@ -197,7 +198,7 @@ def _reduced(awaited: Mapping[str, tuple[str, ...]]) -> dict[str, tuple[str, ...
 
 def _clean(text: str) -> str:
     """Text on one line, without characters that steer terminals or that XML forbids."""
-    return "".join(map(_printable, " ".join(text.split())))
+    return "".join(map(_printable, " ".join(redact(text).split())))
 
 
 def _printable(char: str) -> str:

@@ -9,6 +9,8 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from .redaction import redact
+
 
 @dataclass(frozen=True)
 class Where:
@@ -79,9 +81,9 @@ class ComposeError(Exception):
         where: Where | None = None,
         code: str | None = None,
     ) -> None:
-        super().__init__(message)
-        self.message = message
-        self.hint = hint
+        self.message = redact(message)
+        self.hint = hint and redact(hint)
+        super().__init__(self.message)
         self.where = where
         if code is not None:
             self.code = code
@@ -168,6 +170,10 @@ class Problem:
     message: str
     where: Where
     hint: str | None = None
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "message", redact(self.message))
+        object.__setattr__(self, "hint", self.hint and redact(self.hint))
 
     def __str__(self) -> str:
         return f"{self.where}: {self.message}"

@@ -11,7 +11,6 @@ from __future__ import annotations
 import asyncio
 import atexit
 import contextlib
-import logging
 import os
 import secrets
 import sys
@@ -27,6 +26,7 @@ from .document.expression import is_template
 from .document.parameters import MAX_SEED
 from .errors import ComposeError, InputError, ModelError
 from .models import MemoryUse, ModelCache, ModelInfo
+from .redaction import get_logger
 from .workflow import Run, State, run_workflow
 from .workflow.component import Calls
 
@@ -42,7 +42,7 @@ _KEPT_RUNS = 200
 _KEPT_BYTES = 64 * 2**20  # of the events of ended runs, mostly text
 _EXIT_SECONDS = 10.0
 
-_log = logging.getLogger(__name__)
+_log = get_logger(__name__)
 
 
 class Host(Protocol):

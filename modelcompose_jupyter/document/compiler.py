@@ -15,9 +15,10 @@ from typing import Any
 from pydantic import ValidationError
 
 from ..errors import ExpressionError, Problem, did_you_mean
+from ..redaction import remember, remember_variables
 from . import schema
 from .document import Action, Component, Controller, Document, Job, Workflow, choose_default
-from .expression import Expression, Key, is_template
+from .expression import Expression, Key, is_template, parse
 from .fields import OPERATORS, Strict
 from .parameters import GenerationParameters
 from .reader import Path, Source
@@ -81,6 +82,7 @@ class _Compiler:
             self._problem("'component' is missing", (), hint="It names the model and its prompt.")
         components = (self._component(model, path) for model, path in found)
         self._components = self._unique(components, "component")
+        self._remember_secrets()
         written = self._listed(compose, "workflow", "workflows", ())
         workflows = [self._workflow(model, path) for model, path in written]
         if not written and found:
@@ -187,6 +189,17 @@ class _Compiler:
             default=bool(written.default),
             max_concurrent_count=written.max_concurrent_count or 0,
         )
+
+    def _remember_secrets(self) -> None:
+        """Keep tokens, written out or of the environment, out of all messages from now on."""
+        remember_variables(self._environment)
+        for component in self._components:
+            for template in component.tokens:
+                for text in _literals(template):
+                    remember(text)
+                for use in uses(template):
+                    if isinstance(use, Use) and use.expression.source == "env":
+                        remember(self._environment.get(use.expression.keys[0]))
 
     def _note_unused_keys(self, written: Strict, path: Path) -> None:
         for key, reason in schema.without_effect(type(written)).items():
@@ -638,6 +651,20 @@ def _is_of_environment(template: Any) -> bool:
         return False
     found = [use for use in uses(template) if isinstance(use, Use)]
     return all(use.expression.source == "env" for use in found)
+
+
+def _literals(template: Any) -> Iterator[str]:
+    """What is written out in a template: beside its expressions, and as their defaults."""
+    try:
+        texts = [parse(str(template))]
+    except ExpressionError:  # reported already
+        return
+    while texts:
+        for part in texts.pop().parts:
+            if isinstance(part, str):
+                yield part
+            elif part.default is not None:
+                texts.append(part.default.text)
 
 
 _MISSING_ACTION = Action("__missing__", (), "", {}, {})

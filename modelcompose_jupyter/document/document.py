@@ -47,6 +47,20 @@ class Component:
     max_concurrent_count: int = 0
 
     @property
+    def tokens(self) -> list[Template]:
+        """The templates of its Hub tokens, those of its adapters too."""
+        found: list[Template] = []
+        rest: list[Any] = [self.model]
+        while rest:
+            each = rest.pop()
+            if isinstance(each, Mapping):
+                found += [each["token"]] if "token" in each else []
+                rest += each.values()
+            elif isinstance(each, list):
+                rest += each
+        return found
+
+    @property
     def sources(self) -> list[str]:
         """Where its model, its draft model and its adapters come from, as templates."""
         sources = [self.model["source"], self.model.get("draft_model", "")]

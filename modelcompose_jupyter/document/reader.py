@@ -19,6 +19,7 @@ from typing import Any, ClassVar, NoReturn
 import yaml
 
 from ..errors import DocumentError, Problem, Where
+from ..redaction import redact_line
 from .expression import read_to_end
 from .types import show
 
@@ -80,7 +81,8 @@ class Source:
         end_column = None
         if end is not None and end > index:
             end_column = min(end - start, len(line.rstrip())) + 1
-        return Where(self.file, path, number, index - start + 1, line, end_column)
+        shown = redact_line(line)
+        return Where(self.file, path, number, index - start + 1, shown, end_column)
 
     @cached_property
     def _line_starts(self) -> list[int]:

@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from ..errors import ExpressionError, InputError, Where, did_you_mean, shortened
+from ..redaction import remember
 from .compiler import action_uses
 from .document import Action, Document, Job, Workflow
 from .expression import Expression, Key, parse
@@ -26,6 +27,7 @@ _BOOLEANS = ("do_sample", "include_prompt", "local_files_only")
 _NUMBERS = ("temperature", "top_p", "min_p", "repetition_penalty", "length_penalty", "weight")
 _TEXT = Type("text")
 _MESSAGES = Type("messages")
+_SHORTEST_TOKEN = 8  # of those that come as inputs: whoever sends one decides what is masked
 
 
 def _type_data(type_: Type) -> dict[str, Any]:
@@ -41,7 +43,8 @@ class Input:
 
     ``default`` is None where there is none, or where it is only known when the workflow runs.
     ``notes`` are the annotations, such as ``description``. ``parameter`` is the generation
-    parameter that the input goes into, if it goes into one as it is.
+    parameter that the input goes into, if it goes into one as it is. A ``secret`` one is a Hub
+    token: it has no default that could be seen, and no message shows its value.
     """
 
     name: str
@@ -50,6 +53,7 @@ class Input:
     default: Any = None
     notes: Mapping[str, str] = field(default_factory=dict)
     parameter: str | None = None
+    secret: bool = False
 
     @property
     def description(self) -> str | None:
@@ -131,6 +135,9 @@ class Signature:
             )
         self.check_known(values)
         self._check_required(values)
+        for each in self.inputs:
+            if each.secret:
+                remember(values.get(each.name), least=_SHORTEST_TOKEN)
         values = {**values, **dict(self._messages(values))}
         self._check_types(values)
         return values
@@ -337,7 +344,8 @@ def _input(use: Use, expected: Type | None) -> Input:
     expression = use.expression
     default = None
     type_ = _type_of(use, expected)
-    if len(expression.path) == 1 and expression.default is not None:
+    secret = _place_name(use) == "token"
+    if len(expression.path) == 1 and expression.default is not None and not secret:
         default = _known_default(expression, type_)
     return Input(
         name=expression.keys[0],
@@ -346,6 +354,7 @@ def _input(use: Use, expected: Type | None) -> Input:
         default=default,
         notes=dict(expression.notes),
         parameter=name if use.whole and (name := _place_name(use)) in PARAMETER_NAMES else None,
+        secret=secret,
     )
 
 
@@ -362,13 +371,15 @@ def _known_default(expression: Expression, type_: Type) -> Any:
 
 def _merged(first: Input, second: Input) -> Input:
     """One input that stands in several places: the most that any of them says."""
+    secret = first.secret or second.secret
     return Input(
         name=first.name,
         type=first.type if first.type != _TEXT else second.type,
         required=first.required or second.required,
-        default=first.default if first.default is not None else second.default,
+        default=None if secret else first.default if first.default is not None else second.default,
         notes={**second.notes, **first.notes},
         parameter=first.parameter or second.parameter,
+        secret=secret,
     )
 
 

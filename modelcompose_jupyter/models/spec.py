@@ -6,6 +6,8 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Literal
 
+from ..redaction import remember
+
 
 @dataclass(frozen=True)
 class AdapterSpec:
@@ -58,6 +60,9 @@ class ModelSpec:
     draft_model: str | None = None
     prompt_lookup: int = field(default=0, compare=False)
     cache_budget: int | None = field(default=None, compare=False)
+
+    def __post_init__(self) -> None:
+        remember(self.token)
 
     @property
     def draft(self) -> ModelSpec | None:

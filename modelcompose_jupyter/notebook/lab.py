@@ -9,7 +9,6 @@ The thread ``modelcompose-lab`` tells it: nothing else here owns a thread.
 
 from __future__ import annotations
 
-import logging
 import sys
 import threading
 import time
@@ -18,6 +17,7 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 from ..errors import ComposeError, UsageError
+from ..redaction import get_logger
 
 if TYPE_CHECKING:
     from ..callable import Workflow
@@ -29,7 +29,7 @@ REQUEST, REPLY = "modelcompose_request", "modelcompose_reply"
 COMM_TARGET = "modelcompose"
 THREAD_NAME = "modelcompose-lab"
 
-_log = logging.getLogger(__name__)
+_log = get_logger(__name__)
 
 _LOOK_SECONDS = 1.0
 _HOSTS = "modelcompose_jupyter.hosts"

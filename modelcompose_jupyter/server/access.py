@@ -9,6 +9,7 @@ from enum import IntEnum
 from urllib.parse import urlsplit
 
 from ..errors import ComposeError, UsageError
+from ..redaction import remember
 
 TOKEN_VARIABLE = "MODELCOMPOSE_TOKEN"
 """The environment variable that holds the token; arguments can be seen by other users."""
@@ -67,6 +68,8 @@ class Access:
     owner_token: str = field(default_factory=lambda: secrets.token_urlsafe(32), repr=False)
 
     def __post_init__(self) -> None:
+        remember(self.token)
+        remember(self.owner_token)
         if self.token is None and not is_loopback(self.host):
             raise UsageError(
                 f"an API at {self.host} can be reached from other computers and needs a token",

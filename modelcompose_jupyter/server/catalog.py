@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 from collections import OrderedDict
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -10,9 +9,10 @@ from typing import NamedTuple
 
 from ..document import Component, Document, Workflow, load_document
 from ..errors import DocumentError, InputError, did_you_mean, shortened
+from ..redaction import get_logger
 from .wire import DocumentText
 
-log = logging.getLogger(__name__)
+log = get_logger(__name__)
 
 _KEPT_DOCUMENTS = 100
 

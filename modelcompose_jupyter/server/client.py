@@ -9,7 +9,6 @@ import asyncio
 import contextlib
 import functools
 import json
-import logging
 import os
 import secrets
 import threading
@@ -27,6 +26,7 @@ from ..document import Document
 from ..errors import ComposeError, InputError, UsageError
 from ..host import check
 from ..models import MemoryUse, ModelInfo
+from ..redaction import get_logger, remember
 from ..workflow import Run, State
 from .access import is_loopback
 from .announcement import Announcement
@@ -52,7 +52,7 @@ _STOP_SECONDS = 1.0  # for the requests that stop runs when a client closes
 _KEPT_RUNS = 200
 
 T = TypeVar("T")
-_log = logging.getLogger(__name__)
+_log = get_logger(__name__)
 
 
 @dataclass(frozen=True)
@@ -119,6 +119,7 @@ class RemoteHost:
         self.announcement = announcement
         self.closed = False
         self.token = token
+        remember(token)
         self._session = secrets.token_hex(8)  # by which a guest lists runs of its own
         self._ended = False
         self._pid = os.getpid()

@@ -9,7 +9,6 @@ import asyncio
 import contextlib
 import inspect
 import json
-import logging
 import math
 import re
 import select
@@ -35,6 +34,7 @@ from tornado.iostream import StreamClosedError
 from tornado.web import HTTPError, RequestHandler, stream_request_body
 
 from ..errors import ComposeError, InputError, UsageError, shortened
+from ..redaction import get_logger
 from .access import AccessError, Caller
 from .events import as_json
 from .wire import failure, parse_body
@@ -42,7 +42,7 @@ from .wire import failure, parse_body
 if TYPE_CHECKING:
     from .service import Server
 
-log = logging.getLogger(__name__)
+log = get_logger(__name__)
 
 _STATUS_OF_CODE = {
     "busy": 429,

@@ -16,11 +16,12 @@ from pathlib import Path
 from typing import IO, Any
 
 from ..errors import UsageError
+from ..redaction import get_logger
 from ..workflow import Run, State
 from .handler import Seen
 
 _ROOT = "modelcompose_jupyter"
-log = logging.getLogger(f"{_ROOT}.server")
+log = get_logger(f"{_ROOT}.server")
 
 
 class JsonFormatter(logging.Formatter):
@@ -38,8 +39,8 @@ class JsonFormatter(logging.Formatter):
             "event": record.getMessage(),
             **getattr(record, "facts", {}),
         }
-        if record.exc_info:
-            data["traceback"] = self.formatException(record.exc_info)
+        if record.exc_text:  # made, and redacted, by the logger
+            data["traceback"] = record.exc_text
         return json.dumps(data, default=str)
 
     def formatTime(self, record: logging.LogRecord, datefmt: str | None = None) -> str:  # noqa: N802 - logging's name

@@ -10,6 +10,7 @@ from typing import Any
 
 from ..document import signature
 from ..errors import ComposeError
+from ..redaction import without_secrets
 from ..workflow import Run, State
 from .access import Caller
 from .catalog import Served
@@ -136,7 +137,7 @@ def _state(call: Call, task: Task, status: int = 200) -> Reply:
     run = task.run
     state = task_state(run, task.session_id, task.metadata)
     if call.caller is Caller.OWNER:
-        return Reply({**state, "input": run.input, "record": run.record}, status)
+        return Reply({**state, "input": without_secrets(run.input), "record": run.record}, status)
     return Reply(public_state(state), status)
 
 

@@ -229,6 +229,8 @@ def _bare_widget(each: Input) -> Any:
             return _slider(type_, SLIDER_RANGES[each.parameter], default)
         kind = ipywidgets.IntText if type_.name == "integer" else ipywidgets.FloatText
         return kind(value=default, continuous_update=False)
+    if each.secret:
+        return _field(ipywidgets.Password, "", placeholder=_placeholder(each))
     kind = ipywidgets.Text if type_.name == "string" else ipywidgets.Textarea
     return _field(kind, _as_typed(default), placeholder=_placeholder(each))
 

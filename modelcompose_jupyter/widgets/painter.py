@@ -7,14 +7,15 @@ those threads next to nothing. The painter's thread then does the work, for all 
 
 from __future__ import annotations
 
-import logging
 import threading
 from collections.abc import Callable
+
+from ..redaction import get_logger
 
 PAINTER_THREAD_NAME = "modelcompose-painter"
 _SECONDS_BETWEEN = 0.05
 
-_log = logging.getLogger(__name__)
+_log = get_logger(__name__)
 
 
 class Painter:

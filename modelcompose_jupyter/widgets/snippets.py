@@ -10,6 +10,7 @@ from typing import Any
 
 from ..document import Document, Signature
 from ..hosts import Place, place_of
+from ..redaction import without_secrets
 
 
 def is_keyword(name: str) -> bool:
@@ -23,7 +24,8 @@ def examples(signature: Signature) -> dict[str, Any]:
 
 
 def as_python(name: str, values: Mapping[str, Any]) -> str:
-    """A call of the workflow that is bound to ``name``."""
+    """A call of the workflow that is bound to ``name``; secrets among the values are masked."""
+    values = without_secrets(values)
     if all(map(is_keyword, values)):
         return f"{name}({', '.join(f'{key}={value!r}' for key, value in values.items())})"
     return f"{name}({dict(values)!r})"
@@ -37,7 +39,7 @@ def as_curl(
     ``place`` says where; what this process knows if None.
     """
     place = place or place_of(document, workflow)
-    body: dict[str, Any] = {"input": dict(values)}
+    body: dict[str, Any] = {"input": without_secrets(values)}
     if place.workflow is not None:
         body["workflow_id"] = place.workflow
     # Never the token itself: commands are shown, and shared.

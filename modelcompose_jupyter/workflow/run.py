@@ -9,7 +9,6 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import copy
-import logging
 import sys
 import threading
 import time
@@ -21,11 +20,12 @@ from enum import StrEnum
 from typing import Any, Literal
 
 from ..errors import ComposeError, RunCancelled
+from ..redaction import get_logger, redacted, without_secrets
 
 METADATA_KEY = "modelcompose"
 """Where a notebook keeps a run's record, in the metadata of the output that shows it."""
 
-_log = logging.getLogger(__name__)
+_log = get_logger(__name__)
 _TICK = 0.1  # seconds; waits are this long at most, so that an interrupt is never late
 
 
@@ -44,6 +44,8 @@ class State(StrEnum):
 
 
 EventType = Literal["state", "progress", "text", "result", "error"]
+# What is told of a run holds no credentials; its text and output are the user's own.
+_SAFE = {"state": without_secrets, "progress": redacted, "error": redacted}
 
 
 @dataclass(frozen=True)
@@ -376,7 +378,8 @@ class Run:
         with self._changed:
             if self.done:
                 return
-            event = Event(self.last_event + 1, type, time.time(), data)
+            shown = _SAFE[type](data) if type in _SAFE else data
+            event = Event(self.last_event + 1, type, time.time(), shown)
             self._events.append(event)
             self._apply(event)
             if self._state.is_final:

@@ -10,7 +10,6 @@ import contextlib
 import hashlib
 import importlib.metadata
 import itertools
-import logging
 import platform
 import time
 from collections.abc import AsyncIterator, Mapping
@@ -21,12 +20,13 @@ from pydantic import Field, ValidationError
 from ..document import Document, Job, Workflow, render
 from ..document.fields import Integer, Strict
 from ..errors import ComposeError, ExpressionError
+from ..redaction import get_logger, redact
 from .component import Call, Calls, count_progress, invalid, locate
 from .run import Run, State
 from .waiting import Waiting
 from .window import first_of, in_order
 
-_log = logging.getLogger(__name__)
+_log = get_logger(__name__)
 _SEEDS_OF_A_JOB = 2**20
 
 
@@ -209,11 +209,12 @@ class _Runner:
         if len(results) > 1:
             working = total - timings["load"]
             timings["tokens_per_second"] = usage["generated"] / working if working > 0 else 0.0
-        warnings = [warning for result in results for warning in result.warnings]
+        warnings = [*map(str, self._document.warnings)]
+        warnings += [warning for result in results for warning in result.warnings]
         return {
             "usage": usage,
             **({"parameters": dict(first.parameters)} if first else {}),
-            "warnings": list(dict.fromkeys([*map(str, self._document.warnings), *warnings])),
+            "warnings": list(dict.fromkeys(map(redact, warnings))),
             "timings": timings,
             "record": {
                 "run": self._run.id,

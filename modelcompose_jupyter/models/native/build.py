@@ -5,7 +5,6 @@ from __future__ import annotations
 import ctypes
 import functools
 import hashlib
-import logging
 import os
 import platform
 import shutil
@@ -14,6 +13,8 @@ import sys
 import tempfile
 import threading
 from pathlib import Path
+
+from ...redaction import get_logger
 
 _FLAGS = (
     "-O3", "-march=native", "-fno-math-errno", "-fno-trapping-math",
@@ -24,7 +25,7 @@ _SECONDS = 120
 Kernels = ctypes.CDLL
 """The compiled functions; a call lets other threads run Python meanwhile."""
 
-log = logging.getLogger(__name__)
+log = get_logger(__name__)
 _compiling = threading.Lock()  # who asks meanwhile waits, and does not compile as well
 
 
