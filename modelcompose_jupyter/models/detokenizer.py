@@ -1,14 +1,126 @@
-"""Text of a sequence while its tokens come: right on multi-byte text, silent before a stop."""
+"""Tokens as text, also while they come: whole characters alone, and silent before a stop.
+
+What was shown of a text is never taken back, and its end is what was shown. So a character that a
+limit cuts is left out, and a text is the tokenizer's own decoding of its tokens but for that.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+import codecs
+import json
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+_REPLACEMENT = "\ufffd"
+_CONTEXT = 8
+_LONGEST_CONTEXT = 64
+_LONGEST_CHARACTER = 4  # bytes
+
+# What tokenizers that clean up join to the word before it, once it is there.
+_JOINED = (" .", " ?", " !", " ,", " ' ", " n't", " n ' t", " 'm", " 's", " 've", " 're")
 
 Decode = Callable[[Sequence[int]], str]
 
-_UNFINISHED = "\ufffd"
-_CONTEXT = 8
-_LONGEST_CHARACTER = 8
+
+class Decoder:
+    """The decoding of a tokenizer, without special tokens and an unfinished character at the end.
+
+    Args:
+        tokenizer: a `transformers.PreTrainedTokenizerBase`.
+
+    Attributes:
+        joined: what changes when it is whole; so its beginnings at the end of a text are uncertain.
+    """
+
+    def __init__(self, tokenizer: Any) -> None:
+        self._tokenizer = tokenizer
+        added: Mapping[int, Any] = getattr(tokenizer, "added_tokens_decoder", {})
+        self._added = set(added)
+        self._special = {id for id, token in added.items() if token.special}
+        self._fallback = _fallback_bytes(tokenizer)
+        self._of_byte = {byte: id for id, byte in self._fallback.items()}
+        self._byte_level = "ByteLevel" in _decoder_kinds(tokenizer)
+        self.joined = _JOINED if getattr(tokenizer, "clean_up_tokenization_spaces", False) else ()
+
+    def __call__(self, ids: Sequence[int]) -> str:
+        text = str(self._tokenizer.decode(self._mended(ids), skip_special_tokens=True))
+        return text[:-1] if text.endswith(_REPLACEMENT) and self._is_cut(ids) else text
+
+    def _mended(self, ids: Sequence[int]) -> Sequence[int]:
+        """The tokens, with those that stand for single bytes as whole characters.
+
+        A decoder takes such tokens run by run, and gives a run nothing but replacement characters
+        where one byte of it is wrong or missing. So what is unfinished at the end is left out, and
+        what is wrong becomes a replacement character of its own.
+        """
+        if not self._fallback or self._fallback.keys().isdisjoint(ids):
+            return ids
+        mended: list[int] = []
+        run = bytearray()
+        for id in ids:
+            if id in self._fallback:
+                run.append(self._fallback[id])
+            elif id not in self._special:  # which a decoder does not see
+                mended += self._characters(run, final=True)
+                run.clear()
+                mended.append(id)
+        return mended + self._characters(run, final=False)
+
+    def _characters(self, run: bytearray, final: bool) -> list[int]:
+        text = codecs.getincrementaldecoder("utf-8")("replace").decode(bytes(run), final)
+        return [self._of_byte[byte] for byte in text.encode() if byte in self._of_byte]
+
+    def _is_cut(self, ids: Sequence[int]) -> bool:
+        """Whether the replacement character at the end stands for one that is unfinished."""
+        if self._fallback:
+            return False  # those are left out already
+        if not self._byte_level:
+            return True  # nobody knows
+        tail = b""
+        for id in reversed(ids):
+            if id in self._special:
+                continue
+            if id in self._added or len(tail) >= _LONGEST_CHARACTER:
+                break
+            token = self._tokenizer.convert_ids_to_tokens(int(id))
+            tail = bytes(_BYTES.get(character, 0) for character in token or "") + tail
+        decoder = codecs.getincrementaldecoder("utf-8")("replace")
+        decoder.decode(tail)
+        return bool(decoder.getstate()[0])
+
+
+def _decoder_kinds(tokenizer: Any) -> str:
+    """The description of a fast tokenizer's decoder, as JSON; empty for others."""
+    backend: Any = getattr(tokenizer, "backend_tokenizer", None)
+    if backend is None:
+        return ""
+    return json.dumps(json.loads(backend.to_str()).get("decoder"))
+
+
+def _fallback_bytes(tokenizer: Any) -> dict[int, int]:
+    """The tokens that stand for single bytes, as SentencePiece has them; empty where none do."""
+    vocabulary = tokenizer.get_vocab()
+    names = {f"<0x{byte:02X}>": byte for byte in range(256)}
+    found = {vocabulary[name]: byte for name, byte in names.items() if name in vocabulary}
+    letter = vocabulary.get("<0x41>")
+    if letter is None or str(tokenizer.decode([letter])) != "A":
+        return {}
+    return found
+
+
+def _byte_alphabet() -> dict[str, int]:
+    """The bytes by the characters that stand for them in byte-level vocabularies.
+
+    Bytes that are visible in Latin-1 stand for themselves, the others for characters from U+0100.
+    """
+    visible = {*range(0x21, 0x7F), *range(0xA1, 0xAD), *range(0xAE, 0x100)}
+    hidden = [byte for byte in range(256) if byte not in visible]
+    return {chr(byte): byte for byte in visible} | {
+        chr(0x100 + place): byte for place, byte in enumerate(hidden)
+    }
+
+
+_BYTES = _byte_alphabet()
 
 
 def find_stop(text: str, stops: Sequence[str], start: int = 0) -> int | None:
@@ -26,67 +138,82 @@ def stop_begun(text: str, stops: Sequence[str]) -> int:
     return 0
 
 
-def completion(decode: Decode, prompt: Sequence[int], generated: Sequence[int]) -> str | None:
-    """The text that ``generated`` adds to ``prompt``, or None where one does not begin the other.
-
-    Decoding both together keeps what a tokenizer does between tokens, like SentencePiece's spaces.
-    """
-    before = decode(prompt).rstrip(_UNFINISHED)
-    whole = decode([*prompt, *generated])
-    return whole[len(before) :] if whole.startswith(before) else None
-
-
 class Detokenizer:
-    """The text of one sequence.
+    """The text of one sequence, as it grows.
 
-    Only the tokens since the last settled character are decoded again, with a few before them, so a
-    token costs the same wherever it stands.
+    A token is decoded with a few before it, which decide how it is joined to them and hold the
+    first bytes of its character, so it costs the same wherever it stands.
+
+    Args:
+        decode: of the tokenizer.
+        prompt: the tokens before the first one.
+        stops: the text ends before the first of these.
     """
 
     def __init__(self, decode: Decode, prompt: Sequence[int], stops: Sequence[str]) -> None:
         self._decode = decode
-        self._prompt = list(prompt)
+        self._joined = decode.joined if isinstance(decode, Decoder) else ()
         self._stops = stops
-        self._window = self._prompt[-_CONTEXT:]
-        self._settled = len(self._window)
-        self._head = decode(self._window)
         self._text = ""
         self.ids: list[int] = []
         self.stopped = False
+        # The last tokens, and what of their text is the prompt's or taken already.
+        self._window: list[int] = []
+        self._taken = ""
+        length = _CONTEXT
+        while prompt and not self._taken:
+            self._window = list(prompt[-length:])
+            self._taken = decode(self._window)
+            if length >= len(prompt):
+                break
+            length *= 2
 
     def push(self, token: int) -> str:
         """Add a token; returns the whole text that may be shown by now."""
         self.ids.append(token)
         self._window.append(token)
-        searched = len(self._text)
-        self._settle()
-        stop = find_stop(self._text, self._stops, max(0, searched - self._longest_stop))
-        if stop is not None:
-            self.stopped = True
-            return self._text[:stop]
+        decoded = self._decode(self._window)
+        if not decoded.startswith(self._taken):  # joined to the prompt, which is shown already
+            self._window, self._taken = [token], ""
+            decoded = self._decode(self._window)
+        self._take(self._certain(decoded))
+        self._move(decoded)
+        if self.stopped:
+            return self._text
         return self._text[: len(self._text) - stop_begun(self._text, self._stops)]
 
     def finish(self) -> str:
-        """The final text: the tokenizer's own decoding, up to a stop sequence."""
-        text = completion(self._decode, self._prompt, self.ids)
-        if text is None:
-            text = self._decode(self.ids)
-        stop = find_stop(text, self._stops)
-        self.stopped = self.stopped or stop is not None
-        return text[:stop]
+        """The final text, up to a stop sequence."""
+        decoded = self._decode(self._window)
+        self._take(decoded)
+        return self._text
+
+    def _certain(self, decoded: str) -> str:
+        """The text of the window as far as further tokens cannot change it."""
+        if decoded.endswith(_REPLACEMENT):
+            return decoded[:-1]
+        return decoded[: len(decoded) - stop_begun(decoded, self._joined)]
+
+    def _take(self, certain: str) -> None:
+        """Add what is new and certain in the text of the window, unless the text has ended."""
+        if self.stopped or len(certain) <= len(self._taken):
+            return
+        searched = len(self._text)
+        self._text += certain[len(self._taken) :]
+        self._taken = certain
+        stop = find_stop(self._text, self._stops, max(0, searched - self._longest_stop))
+        if stop is not None:
+            self._text, self.stopped = self._text[:stop], True
+
+    def _move(self, decoded: str) -> None:
+        """Leave the oldest tokens out of the window, as long as some text is before the next."""
+        window = self._window[-_CONTEXT:]
+        pending = decoded[len(self._taken) :]
+        text = self._decode(window)
+        taken = text.removesuffix(pending)
+        if text.endswith(pending) and (taken or len(self._window) > _LONGEST_CONTEXT):
+            self._window, self._taken = window, taken
 
     @property
     def _longest_stop(self) -> int:
         return max(map(len, self._stops), default=0)
-
-    def _settle(self) -> None:
-        text = self._decode(self._window)
-        pending = len(self._window) - self._settled
-        if text.endswith(_UNFINISHED) and pending < _LONGEST_CHARACTER:
-            return
-        if len(text) <= len(self._head):
-            return
-        self._text += text[len(self._head) :]
-        self._window = self._window[self._settled :]
-        self._settled = len(self._window)
-        self._head = self._decode(self._window)

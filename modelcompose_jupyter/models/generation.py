@@ -16,8 +16,7 @@ Prompt = str | list[Message]
 OnText = Callable[[int, int, str], None]
 """``on_text(sequence, offset, text)``: the text belongs at this character of that sequence.
 
-Normally the offset is the length so far; a smaller one replaces what came after it. Called on the
-engine's thread.
+The offset is the length so far: what was told is never taken back. Called on the engine's thread.
 """
 
 OnQueued = Callable[[int], None]

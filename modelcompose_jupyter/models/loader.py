@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import threading
-from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 from importlib.util import find_spec
@@ -14,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 from ..errors import ComposeError, ModelError
 from . import adapters, files, memory
 from .adapters import Adapter
+from .detokenizer import Decoder
 from .native.build import kernels
 from .quiet import quiet
 from .source import Source, resolve
@@ -102,9 +102,10 @@ class LoadedModel:
             return set()
         return set(ids) if isinstance(ids, list) else {int(ids)}
 
-    def decode(self, ids: Sequence[int]) -> str:
-        """Tokens as text, without special ones."""
-        return str(self.tokenizer.decode(ids, skip_special_tokens=True))
+    @cached_property
+    def decode(self) -> Decoder:
+        """Gives tokens as text, without special ones."""
+        return Decoder(self.tokenizer)
 
 
 def require(spec: ModelSpec) -> None:

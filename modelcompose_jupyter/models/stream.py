@@ -18,13 +18,11 @@ class Stream:
             self._tell(sequence, 0, self._prompt)
 
     def show(self, sequence: int, text: str) -> None:
-        """Make this the completion of a sequence; only the difference is told."""
+        """Make this the completion of a sequence, which begins with what was shown before."""
         shown = self._shown[sequence]
-        if text == shown:
-            return
-        same = len(shown) if text.startswith(shown) else _common(shown, text)
-        self._shown[sequence] = text
-        self._tell(sequence, len(self._prompt) + same, text[same:])
+        if len(text) > len(shown):
+            self._shown[sequence] = text
+            self._tell(sequence, len(self._prompt) + len(shown), text[len(shown) :])
 
     def texts(self) -> list[str]:
         """The whole texts."""
@@ -38,8 +36,3 @@ class Stream:
         except Exception as error:
             self._on_text = None
             self._warnings.append(f"the text was not streamed to its end: on_text raised {error!r}")
-
-
-def _common(first: str, second: str) -> int:
-    pairs = enumerate(zip(first, second, strict=False))
-    return next((i for i, (a, b) in pairs if a != b), min(len(first), len(second)))

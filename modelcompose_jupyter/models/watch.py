@@ -9,7 +9,7 @@ from typing import Any
 
 import torch
 
-from .detokenizer import Decode, Detokenizer, completion, find_stop
+from .detokenizer import Decode, Detokenizer, find_stop
 from .sampling import SeededDraws
 from .settings import Settings
 from .stream import Stream
@@ -106,13 +106,12 @@ class Watch:
 
     def _finish_beam(self, row: int, tokens: list[int]) -> None:
         end = next((i + 1 for i, token in enumerate(tokens) if token in self._stop_ids), None)
-        text = completion(self._decode, self._prompt, tokens[:end])
-        if text is None:
-            text = self._decode(tokens[:end])
-        stop = find_stop(text, self._settings.stops)
+        detokenizer = Detokenizer(self._decode, self._prompt, self._settings.stops)
+        for token in tokens[:end]:
+            detokenizer.push(token)
         self.generated += len(tokens[:end])
-        self.stream.show(row, text[:stop])
-        if stop is not None:
+        self.stream.show(row, detokenizer.finish())
+        if detokenizer.stopped:
             self.reasons[row] = "stop"
         elif self._cancel_seen:
             self.reasons[row] = "cancelled"

@@ -364,7 +364,7 @@ class _Reader:
         self._shown: dict[tuple[Any, ...], int] = {}
 
     def fresh(self, event: Event) -> str:
-        """The part of a text event that is new. What was shown stays, though it be corrected."""
+        """The part of a text event that is new; a run that ends tells its whole text again."""
         stream, offset = tuple(event.data["stream"]), event.data["offset"]
         text: str = event.data["text"]
         shown = self._shown.get(stream, 0)

@@ -291,11 +291,8 @@ class Run:
             return self._events[bisect_right(self._events, after, key=_number) :]
 
     def stream(self) -> Iterator[str]:
-        """The text as it comes; the pieces together are ``text``.
-
-        Several texts come one after the other. A piece that was shown stays shown, so the rare
-        correction of a tokenizer is only in ``text``.
-        """
+        """The text as it comes; the pieces together are ``text``. Several texts come one after the
+        other."""
         return (piece for piece in self.follow() if isinstance(piece, str))
 
     def follow(self) -> Iterator[str | Event]:

@@ -85,6 +85,6 @@ class Deltas:
 
     def __call__(self, sequence: int, offset: int, text: str) -> None:
         before = self.texts.get(sequence, "")
-        assert offset <= len(before)
-        self.texts[sequence] = before[:offset] + text
+        assert offset == len(before)  # what was shown is never taken back
+        self.texts[sequence] = before + text
         self.calls.append((sequence, offset, text))

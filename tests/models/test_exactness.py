@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import copy
 import threading
+from codecs import getincrementaldecoder
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +16,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from standins import tiny_models
+from transformers.convert_slow_tokenizer import bytes_to_unicode
 
 from modelcompose_jupyter.document.parameters import GenerationParameters
 from modelcompose_jupyter.models import (
@@ -27,7 +30,7 @@ from modelcompose_jupyter.models import (
 from modelcompose_jupyter.models.batch import Batch
 from modelcompose_jupyter.models.batched import ARCHITECTURES, BatchedModel, unsupported
 from modelcompose_jupyter.models.counters import Counters
-from modelcompose_jupyter.models.detokenizer import completion, find_stop
+from modelcompose_jupyter.models.detokenizer import find_stop
 from modelcompose_jupyter.models.generation import Generation, Place
 from modelcompose_jupyter.models.loader import LoadedModel
 from modelcompose_jupyter.models.request import Request
@@ -175,9 +178,19 @@ class Twins:
         self, prompt: str, prefix: list[int], tokens: list[int], parameters: Parameters
     ) -> str:
         """Prompt and answer as a caller should see them."""
-        new = completion(self._loaded.decode, prefix, tokens)
-        assert new is not None
+        decode = partial(self._loaded.tokenizer.decode, skip_special_tokens=True)
+        before, whole = decode(prefix), decode([*prefix, *tokens])
+        assert whole.startswith(before)
+        new = whole[len(before) :].removesuffix("\ufffd" if self._is_cut(tokens) else "")
         return prompt + new[: find_stop(new, parameters.get("stop_sequences", ()))]
+
+    def _is_cut(self, tokens: list[int]) -> bool:
+        """Whether the last character is not whole; its bytes are the tokens' names."""
+        names = self._loaded.tokenizer.convert_ids_to_tokens(tokens, skip_special_tokens=True)
+        alphabet = {character: byte for byte, character in bytes_to_unicode().items()}
+        decoder = getincrementaldecoder("utf-8")("replace")
+        decoder.decode(bytes(alphabet[character] for name in names for character in name))
+        return bool(decoder.getstate()[0])
 
 
 class _Between:

@@ -12,6 +12,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from standins import tiny_models
+from standins.tokenizers_of_kinds import KINDS, tokenizer_of
 
 from modelcompose_jupyter.document.parameters import GenerationParameters
 from modelcompose_jupyter.models import Lease, ModelCache, ModelSpec
@@ -44,6 +45,23 @@ def test_deltas_add_up_to_the_text(architecture: str, lease_of: LeaseOf) -> None
             max_output_length=40, on_text=streamed,
         )  # fmt: skip
         assert streamed.texts[0] == result.texts[0]
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_deltas_add_up_with_tokenizers_of_every_kind(
+    kind: str, cache: ModelCache, tmp_path: Path
+) -> None:
+    tokenizer = tokenizer_of(kind)
+    tiny_models.save(tmp_path, vocab_size=len(tokenizer))
+    tokenizer.save_pretrained(tmp_path)
+    with done(cache.acquire(ModelSpec(str(tmp_path)))) as lease:
+        for seed in range(6):
+            streamed = Deltas()
+            result = ask(
+                lease, "once 옛날", seed=seed, temperature=2.0, top_k=0, top_p=1.0,
+                max_output_length=10 + seed, on_text=streamed,
+            )  # fmt: skip
+            assert streamed.texts[0] == result.texts[0] != "once 옛날"
 
 
 def test_the_prompt_comes_first(lease: Lease) -> None:
