@@ -16,10 +16,14 @@ from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
 from corpus.markup import ASSISTANT, END_OF_TEXT, USER
 from model import ModelConfig
 
+# The model has seen no system messages; what they say stands before the user's next words.
 CHAT_TEMPLATE = (
+    "{%- set system = namespace(text='') %}"
     "{%- for message in messages %}"
     "{%- if message['role'] == 'assistant' %}{{ '<|assistant|>' + message['content'] }}"
-    "{%- elif message['role'] == 'user' %}{{ '<|user|>' + message['content'] }}{%- endif %}"
+    "{%- elif message['role'] == 'user' %}{{ '<|user|>' + system.text + message['content'] }}"
+    "{%- set system.text = '' %}"
+    "{%- else %}{%- set system.text = system.text + message['content'] + '\\n' %}{%- endif %}"
     "{%- endfor %}"
     "{%- if add_generation_prompt %}{{ '<|assistant|>' }}{%- endif %}"
 )

@@ -30,7 +30,7 @@ class Strict(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True)
 
 
-def _converting(convert: Callable[[Any], Any]) -> BeforeValidator:
+def converting(convert: Callable[[Any], Any]) -> BeforeValidator:
     def validate(value: Any) -> Any:
         try:
             return convert(value)
@@ -116,15 +116,15 @@ class TemplateOr:
 
 _WORDS = ("true", "false", "yes", "no", "on", "off", "1", "0")
 _SWITCH_WORDS = "|".join("".join(f"[{c}{c.upper()}]" for c in word) for word in _WORDS)
-TextField = Annotated[str, _converting(_plain_text)]
+TextField = Annotated[str, converting(_plain_text)]
 _DIGITS = _Written({"type": "string", "pattern": "[0-9]"})
 SWITCH = _Written({"enum": [0, 1]}, {"type": "string", "pattern": rf"^\s*({_SWITCH_WORDS})\s*$"})
-Number = Annotated[float, _converting(types.number), _DIGITS]
-Integer = Annotated[int, _converting(types.integer), _DIGITS]
-Boolean = Annotated[bool, _converting(types.boolean), SWITCH]
-Size = Annotated[int, _converting(types.size), _Written({"type": "number"}), _DIGITS]
-Lookup = Annotated[int, _converting(types.lookup), _Written({"type": "boolean"}), SWITCH, _DIGITS]
-FilledText = Annotated[str, _converting(_filled_text), Field(min_length=1)]
+Number = Annotated[float, converting(types.number), _DIGITS]
+Integer = Annotated[int, converting(types.integer), _DIGITS]
+Boolean = Annotated[bool, converting(types.boolean), SWITCH]
+Size = Annotated[int, converting(types.size), _Written({"type": "number"}), _DIGITS]
+Lookup = Annotated[int, converting(types.lookup), _Written({"type": "boolean"}), SWITCH, _DIGITS]
+FilledText = Annotated[str, converting(_filled_text), Field(min_length=1)]
 Texts = Annotated[list[FilledText], Field(min_length=1), OneOrMore()]
 Identifier = Annotated[FilledText, Field(max_length=200)]
 
@@ -148,7 +148,7 @@ def _prompt(value: Any) -> Any:
 
 Prompt = Annotated[
     Any,
-    _converting(_prompt),
+    converting(_prompt),
     WithJsonSchema(
         {
             "anyOf": [
@@ -176,7 +176,7 @@ def _message_template(value: Any) -> Any:
 BY_MESSAGE_SHAPE = Discriminator(_message_shape)
 MessageTemplate = Annotated[
     Any,
-    _converting(_message_template),
+    converting(_message_template),
     WithJsonSchema(
         {
             "anyOf": [

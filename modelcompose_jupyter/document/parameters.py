@@ -8,7 +8,7 @@ from pydantic import BeforeValidator, Field, model_validator
 from pydantic_core import PydanticCustomError
 
 from . import types
-from .fields import SWITCH, Boolean, Integer, Number, Strict, TemplateOr, Texts
+from .fields import SWITCH, Boolean, Integer, Number, Strict, TemplateOr, Texts, converting
 
 MAX_SEED = 2**63 - 1
 
@@ -20,6 +20,34 @@ def _early_stopping(value: Any) -> Any:
         return types.boolean(value)
     except types.ConversionError:
         raise PydanticCustomError("conversion", "expected true, false or never") from None
+
+
+# What the library that renders templates takes for itself.
+_TAKEN = frozenset(
+    (
+        "messages", "conversation", "tools", "documents", "chat_template", "tokenize",
+        "add_generation_prompt", "continue_final_message", "sanitize_control_tokens", "padding",
+        "truncation", "max_length", "return_tensors", "return_dict",
+        "return_assistant_tokens_mask", "tokenizer_kwargs", "self",
+    )
+)  # fmt: skip
+
+
+def _template_variables(value: Any) -> Any:
+    if not isinstance(value, dict):
+        raise types.ConversionError(
+            f"it is a mapping of variables, such as {{enable_thinking: false}}, and not"
+            f" {types.show(value)}"
+        )
+    for name in value:
+        if not isinstance(name, str) or not name.isidentifier():
+            raise types.ConversionError(f"{types.show(name)} is no name of a template's variable")
+        if name in _TAKEN:
+            raise types.ConversionError(f"'{name}' is not a variable that can be set")
+    return value
+
+
+TemplateVariables = Annotated[dict[str, Any], converting(_template_variables)]
 
 
 class GenerationParameters(Strict):
@@ -79,6 +107,32 @@ class GenerationParameters(Strict):
     include_prompt: Annotated[Boolean, TemplateOr()] | None = Field(
         None, description="Whether the text begins with the prompt. true if unset."
     )
+
+    enable_thinking: Annotated[Boolean, TemplateOr()] | None = Field(
+        None, description="Whether a chat's model thinks before it replies, where it has a switch."
+    )
+    chat_template_kwargs: Annotated[TemplateVariables, TemplateOr()] | None = Field(
+        None, description="Further variables of a chat's template, by name."
+    )
+
+    @model_validator(mode="after")
+    def _thinking_is_said_once(self) -> GenerationParameters:
+        variables: Any = self.chat_template_kwargs  # or a template of them
+        named = isinstance(variables, dict) and "enable_thinking" in variables
+        if named and self.enable_thinking is not None:
+            raise PydanticCustomError(
+                "conversion",
+                "{reason}",
+                {"reason": "'enable_thinking' stands in 'chat_template_kwargs' and beside it"},
+            )
+        return self
+
+    @property
+    def template_variables(self) -> dict[str, Any]:
+        """What a chat's template may read, by name."""
+        thinking = self.enable_thinking
+        switch = {} if thinking is None else {"enable_thinking": thinking}
+        return {**(self.chat_template_kwargs or {}), **switch}
 
     @model_validator(mode="after")
     def _lengths_agree(self) -> GenerationParameters:

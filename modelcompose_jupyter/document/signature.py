@@ -23,7 +23,7 @@ _INTEGERS = (
     "top_k", "num_beams", "num_return_sequences", "min_output_length", "max_output_length",
     "max_input_length", "seed", "repeat_count",
 )  # fmt: skip
-_BOOLEANS = ("do_sample", "include_prompt", "local_files_only")
+_BOOLEANS = ("do_sample", "include_prompt", "local_files_only", "enable_thinking")
 _NUMBERS = ("temperature", "top_p", "min_p", "repetition_penalty", "length_penalty", "weight")
 _TEXT = Type("text")
 _MESSAGES = Type("messages")
@@ -320,6 +320,8 @@ def _place_type(use: Use) -> Type | None:
         return Type("integer")
     if name in _NUMBERS:
         return Type("number")
+    if name == "chat_template_kwargs":
+        return Type("object")
     return Type("boolean") if name in _BOOLEANS else None
 
 

@@ -40,7 +40,7 @@ def generate(
         settings,
         decode=loaded.decode,
         prompt=_before(loaded, settings.tokens),
-        stop_ids=loaded.stop_ids,
+        stop_ids=settings.stop_ids,
         cancelled=request.cancelled,
         stream=stream,
         draws=draws,

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ..errors import ComposeError, ModelError
-from . import adapters, files, memory
+from . import adapters, chat, files, memory
 from .adapters import Adapter
 from .detokenizer import Decoder
 from .native.build import kernels
@@ -95,12 +95,18 @@ class LoadedModel:
 
     @property
     def stop_ids(self) -> set[int]:
-        """The tokens that end a text."""
+        """The tokens that end a text, by the generation_config, the config and the tokenizer."""
         generation_config: Any = self.model.generation_config
         ids = generation_config.eos_token_id
         if ids is None:
             return set()
         return set(ids) if isinstance(ids, list) else {int(ids)}
+
+    @cached_property
+    def turn_end(self) -> set[int]:
+        """The token that ends the reply in a chat, by the chat template; none where the model's
+        files name several ends, since their author has thought of it then."""
+        return chat.turn_end(self.tokenizer) if len(self.stop_ids) < 2 else set()
 
     @cached_property
     def decode(self) -> Decoder:
@@ -426,6 +432,7 @@ def _finish(
     for name in ("eos_token_id", "bos_token_id"):
         if getattr(defaults, name) is None:
             setattr(defaults, name, getattr(text_config, name, None))
+    defaults.eos_token_id = _ends(defaults.eos_token_id, tokenizer)
     if defaults.pad_token_id is None:
         defaults.pad_token_id = tokenizer.pad_token_id
     weights = {p.data_ptr(): p for p in [*model.parameters(), *model.buffers()]}.values()
@@ -440,6 +447,18 @@ def _finish(
         stop_sequences=[stops] if isinstance(stops, str) else list(stops),
         cache_budget=plan.spec.cache_budget,
     )
+
+
+def _ends(named: int | list[int] | None, tokenizer: PreTrainedTokenizerBase) -> Any:
+    """The tokens that end a text: those that the configuration names, and the tokenizer's own.
+
+    Fine-tuned models often have the end of a turn in their tokenizer alone.
+    """
+    ends = [] if named is None else named if isinstance(named, list) else [named]
+    own = tokenizer.eos_token_id
+    if own is None or own in ends:
+        return named
+    return [*ends, own]
 
 
 def _load_error(spec: ModelSpec, device: str, error: Exception) -> ModelError:

@@ -50,6 +50,11 @@ class Sequence:
         return len(self.tokens) - self.done
 
     @property
+    def standing(self) -> tuple[int, int]:
+        """What a step changes: how many tokens there are, and how many have keys and values."""
+        return len(self.tokens), self.done
+
+    @property
     def left(self) -> int:
         """How many tokens it may still generate."""
         return self.job.settings.max_new - self.row.position
@@ -93,7 +98,7 @@ class Job:
         self.request = request
         self.settings = settings
         self.prompt = np.array(settings.tokens)
-        self.stop_ids = loaded.stop_ids
+        self.stop_ids = settings.stop_ids
         self.reused: int | None = None
         self._stream = Stream(settings, request.on_text)
         self._first_token: float | None = None

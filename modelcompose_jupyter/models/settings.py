@@ -23,6 +23,7 @@ UNLIMITED_OUTPUT = 4096
 _DEFAULTS = {"temperature": 0.7, "top_k": 50, "top_p": 0.9}
 _SAMPLING = ("temperature", "top_k", "top_p", "min_p")
 _BEAMS = ("length_penalty", "early_stopping")
+_OF_CHATS = ("enable_thinking", "chat_template_kwargs")
 
 
 @dataclass(frozen=True)
@@ -30,7 +31,7 @@ class Settings:
     """A request that is ready to run.
 
     ``prompt`` is the text as it was used, a chat's as its template gave it; ``tokens`` what the
-    model reads of it.
+    model reads of it, at least one. ``stop_ids`` are the tokens that end the text.
     """
 
     prompt: str
@@ -42,6 +43,7 @@ class Settings:
     stops: Sequence[str]
     include_prompt: bool
     max_new: int
+    stop_ids: frozenset[int]
     warnings: list[str] = field(default_factory=list)
 
 
@@ -83,6 +85,7 @@ class _Settling:
         self.sequences = asked.num_return_sequences or 1
         self.is_chat = not isinstance(prompt, str)
         self.prompt, self.tokens = self._tokenize(prompt)
+        self.stop_ids = loaded.stop_ids | (loaded.turn_end if self.is_chat else set())
 
     def settings(self) -> Settings:
         self._check_sequences()
@@ -102,6 +105,7 @@ class _Settling:
             "stop_sequences": self._stops(),
             "seed": seed,
             "include_prompt": include_prompt,
+            **({name: getattr(self.asked, name) for name in _OF_CHATS} if self.is_chat else {}),
         }
         return Settings(
             prompt=self.prompt,
@@ -113,6 +117,7 @@ class _Settling:
             stops=self._stops(),
             include_prompt=include_prompt,
             max_new=longest,
+            stop_ids=frozenset(self.stop_ids),
             warnings=self.warnings,
         )
 
@@ -165,6 +170,7 @@ class _Settling:
             max_new_tokens=longest,
             min_new_tokens=shortest,
             min_length=min(least, longest) if least else None,
+            eos_token_id=sorted(self.stop_ids) or None,
             return_dict_in_generate=False,
         )
 
@@ -174,6 +180,9 @@ class _Settling:
             value = getattr(self.asked, name)
             if value is not None and not (name == "temperature" and value == 0):
                 self.warnings.append(f"{name} has no effect without sampling")
+        for name in () if self.is_chat else _OF_CHATS:
+            if getattr(self.asked, name) is not None:
+                self.warnings.append(f"{name} has no effect: only chats have a template")
         for name in _BEAMS if self.beams == 1 else ():
             if getattr(self.asked, name) is not None:
                 self.warnings.append(f"{name} has no effect without num_beams above 1")
@@ -197,6 +206,7 @@ class _Settling:
         used, tokens = (
             self._tokenize_text(prompt) if isinstance(prompt, str) else self._tokenize_chat(prompt)
         )
+        tokens = tokens or self._beginning(used)
         context = self.loaded.context
         room = 0 if self.loaded.encoder_decoder else 1
         if context is not None and len(tokens) + room > context:
@@ -218,12 +228,17 @@ class _Settling:
                 f"the prompt was cut from {len(tokens)} to {limit} tokens by max_input_length"
             )
             prompt, tokens = self._truncate(prompt, limit)
-        return prompt, self._one_beginning(prompt, tokens) or self._beginning()
+        return prompt, self._one_beginning(prompt, tokens)
 
     def _tokenize_chat(self, messages: list[Message]) -> tuple[str, list[int]]:
         """A chat that is too long loses its oldest turns: cut anywhere else it would be none."""
         limit = self.asked.max_input_length
-        text, tokens = chat.encode(self.loaded.tokenizer, messages)
+        tokenizer, variables = self.loaded.tokenizer, self.asked.template_variables
+        text, tokens = chat.encode(tokenizer, messages, variables)
+        for name in chat.unread(tokenizer, variables):
+            self.warnings.append(
+                f"{name} has no effect: the model's chat template has no such switch"
+            )
         kept, whole = messages, len(tokens)
         while limit is not None and len(tokens) > limit:
             shorter = chat.without_oldest(kept)
@@ -234,7 +249,7 @@ class _Settling:
                     code="prompt_too_long",
                 )
             kept = shorter
-            text, tokens = chat.encode(self.loaded.tokenizer, kept)
+            text, tokens = chat.encode(tokenizer, kept, variables)
         if kept != messages:
             self.warnings.append(
                 f"the chat was cut from {whole} to {len(tokens)} tokens by max_input_length:"
@@ -268,8 +283,14 @@ class _Settling:
             return tokens if prompt.startswith(again) else tokens[1:]
         return tokens
 
-    def _beginning(self) -> list[int]:
-        """What stands for an empty prompt."""
+    def _beginning(self, used: str) -> list[int]:
+        """What stands for a prompt of no tokens."""
+        if used.strip():
+            raise InputError(
+                "the model's tokenizer has no tokens for the prompt: it knows no character of it",
+                hint="Use a model of the prompt's language.",
+                code="message_lost",
+            )
         begin = self.defaults.bos_token_id
         if begin is None:
             begin = self.loaded.tokenizer.bos_token_id
@@ -277,8 +298,9 @@ class _Settling:
             begin = self.loaded.tokenizer.eos_token_id
         if begin is None:
             raise InputError(
-                "the prompt is empty, and the model has no token to begin with",
-                hint="Give a prompt of at least one word.",
+                f"{'the messages are' if self.is_chat else 'the prompt is'} empty, and the model"
+                " has no token to begin with",
+                hint="Give at least one word.",
             )
         return [int(begin)]
 

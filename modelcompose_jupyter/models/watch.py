@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Set
 from threading import Event
 from typing import Any
 
@@ -29,7 +29,7 @@ class Watch:
         settings: Settings,
         decode: Decode,
         prompt: list[int],
-        stop_ids: set[int],
+        stop_ids: Set[int],
         cancelled: Event,
         stream: Stream,
         draws: SeededDraws | None,

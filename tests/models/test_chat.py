@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
+from pydantic import ValidationError
 from standins import tiny_models
 from standins.tiny_models import CONTEXT
 from transformers import AutoModelForCausalLM, AutoTokenizer
@@ -15,7 +18,7 @@ from modelcompose_jupyter.document.parameters import GenerationParameters
 from modelcompose_jupyter.document.types import Message
 from modelcompose_jupyter.errors import InputError, ModelError
 from modelcompose_jupyter.models import GenerationResult, Lease, ModelCache, ModelSpec
-from modelcompose_jupyter.models.chat import encode, without_oldest
+from modelcompose_jupyter.models.chat import encode, turn_end, without_oldest
 
 from .conftest import Deltas, ask, done
 
@@ -88,8 +91,8 @@ def test_a_reply_is_that_of_the_template_and_generate(
     )
     count = inputs["input_ids"].shape[1]
     output = model.generate(**inputs, do_sample=False, max_new_tokens=20)[0].tolist()
-    whole = tokenizer.decode(output, skip_special_tokens=True)
-    before = tokenizer.decode(output[:count], skip_special_tokens=True)
+    whole = tiny_models.text_of(tokenizer, output)
+    before = tiny_models.text_of(tokenizer, output[:count])
     streamed = Deltas()
     result = _ask(cache, folder, messages, do_sample=False, max_output_length=20, on_text=streamed)
     assert result.texts == [whole[len(before) :]] == [streamed.texts[0]]
@@ -211,3 +214,277 @@ def test_a_chat_that_is_stopped_in_the_queue_has_no_text(
         first.cancel()
         assert done(second.future).texts == [""]
         done(first.future)
+
+
+# What a template makes of messages
+
+PARTS = (
+    "{% for m in messages %}<s>{{ m.role }}: {% for p in m.content %}"
+    "{% if p.type == 'text' %}{{ p.text }}{% endif %}{% endfor %}</s>{% endfor %}<s>assistant: "
+)
+THINKS = (
+    MARKS + "{% if enable_thinking is defined and enable_thinking is false %}<think>\n\n</think>"
+    "{% endif %}{% if effort is defined %}[{{ effort }}]{% endif %}"
+)
+
+
+def encoded(template: Any, messages: list[Message], **variables: Any) -> str:
+    tokenizer = tiny_models.tokenizer(bos=True)
+    tokenizer.chat_template = template
+    return encode(tokenizer, messages, variables)[0]
+
+
+def test_a_template_that_reads_parts_gets_parts() -> None:
+    for content in ("a", "What is the capital of France, and why?", "한국어 \"'{}% <s>"):
+        assert content in encoded(PARTS, said(content, "Yes", content))
+
+
+@pytest.mark.parametrize(
+    "parts",
+    [
+        "{{ m.content[0].text }}",
+        "{{ m.content[0]['text'] }}",
+        "{% if m.content is string %}{% else %}{{ m.content[0].text }}{% endif %}",
+        "{{ m.content | map(attribute='text') | join }}",
+    ],
+)
+def test_however_a_template_reads_parts(parts: str) -> None:
+    template = "{% for m in messages %}[{{ m.role }}] " + parts + "{% endfor %}"
+    assert encoded(template, said("Hello fox")) == "[user] Hello fox"
+
+
+@pytest.mark.parametrize(
+    ("template", "messages", "who"),
+    [
+        ("Answer: ", said("Hello"), "a message of the user"),
+        ("{% for m in messages %}{{ m.role }}{% endfor %}", said("Hello"), "a message of the user"),
+        ("{{ messages[-1].content }}", said("Hello", "Hi", "More"), "a message of the user"),
+        (
+            "{% for m in messages if m.role == 'user' %}{{ m.content }}{% endfor %}",
+            said("Hello", "Hi", "More"),
+            "a message of the assistant",
+        ),
+        (
+            "{% for m in messages if m.role != 'system' %}{{ m.content }}{% endfor %}",
+            [{"role": "system", "content": "Be brief"}, *said("Hello")],
+            "the system message",
+        ),
+        ("{{ messages[0].content[:5] }}", said("Hello little fox"), "a message of the user"),
+        ("{{ messages[0].content.split('#')[0] }}", said("One # two"), "a message of the user"),
+    ],
+)
+def test_words_that_a_template_leaves_out_are_an_error(
+    template: str, messages: list[Message], who: str
+) -> None:
+    with pytest.raises(InputError, match=f"leaves out words of {who}") as caught:
+        encoded(template, messages)
+    assert caught.value.code == "message_lost"
+
+
+@pytest.mark.parametrize(
+    "change", ["| trim", "| upper", "| tojson", "| e", "| replace('</s>', '')", ".strip() ~ '!'"]
+)
+def test_what_a_template_changes_in_words_loses_none(change: str) -> None:
+    template = "{% for m in messages %}{{ m.content " + change + " }} {% endfor %}"
+    assert encoded(template, said('  Hello "little" fox,\n& friend\t', "</s>", "옛날 <b>"))
+
+
+def test_thoughts_of_earlier_replies_may_be_left_out() -> None:
+    template = (
+        "{% for m in messages %}{{ m.role }}: {{ m.content.split('</think>')[-1] }}\n{% endfor %}"
+    )
+    text = encoded(template, said("Hello", "<think>Hm, hello</think>Hi", "More"))
+    assert text == "user: Hello\nassistant: Hi\nuser: More\n"
+
+
+@pytest.mark.parametrize(
+    ("template", "message"),
+    [
+        ("{{ 'Level ' + 3 }}", "the model's chat template fails: TypeError"),
+        ("{{ tools | length }}", "the model's chat template fails: TypeError"),
+        ("{{ 1 // 0 }}", "the model's chat template fails: ZeroDivisionError"),
+        ("{{ messages[9].content }}", "the model's chat template fails: UndefinedError"),
+        ("{{ 'a' | nosuch }}", "the model's chat template cannot be read"),
+        ("{% for m in messages %}", "the model's chat template cannot be read"),
+        ("{{ ''.__class__.__mro__ }}", "the model's chat template fails: SecurityError"),
+    ],
+)
+def test_a_template_that_fails_is_to_blame(template: str, message: str) -> None:
+    with pytest.raises(ModelError, match=message) as caught:
+        encoded(template, said("Hello"))
+    assert caught.value.code == "chat_template"
+    assert "turns" not in (caught.value.hint or "") and "float16" not in (caught.value.hint or "")
+
+
+def test_several_templates_without_a_default_are_named() -> None:
+    with pytest.raises(ModelError, match="'chatml', 'rag'") as caught:
+        encoded({"rag": MARKS, "chatml": MARKS}, said("Hello"))
+    assert caught.value.code == "no_chat_template"
+    assert "Hello" in encoded({"rag": "", "default": MARKS}, said("Hello"))
+
+
+# Prompts of no tokens
+
+SAYS_CONTENT = "{% for m in messages %}{{ m['content'] }}{% endfor %}"
+
+
+@pytest.mark.parametrize("native", [True, False])
+def test_messages_of_no_words_begin_as_an_empty_text_does(
+    native: bool, cache: ModelCache, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    if not native:
+        monkeypatch.setenv("MODELCOMPOSE_NATIVE", "0")
+    folder = saved(tmp_path, SAYS_CONTENT)
+    options = {"do_sample": False, "max_output_length": 5}
+    result = reply(cache, folder, "", **options)
+    assert result.usage["prompt"] == 1
+    with done(cache.acquire(ModelSpec(str(folder)))) as lease:
+        assert ask(lease, "", **options).texts == result.texts
+
+
+def test_messages_of_no_words_without_a_begin_token(cache: ModelCache, tmp_path: Path) -> None:
+    folder = saved(tmp_path, SAYS_CONTENT)
+    for name in ("config.json", "generation_config.json", "tokenizer_config.json"):
+        content = json.loads((folder / name).read_text())
+        content |= {"bos_token_id": None} if "tokenizer" not in name else {"bos_token": None}
+        (folder / name).write_text(json.dumps(content))
+    with pytest.raises(InputError, match="the messages are empty"):
+        reply(cache, folder, "")
+
+
+def test_a_text_of_characters_that_the_tokenizer_does_not_know(
+    cache: ModelCache, tmp_path: Path
+) -> None:
+    from tokenizers import Tokenizer, models
+    from transformers import PreTrainedTokenizerFast
+
+    folder = saved(tmp_path, SAYS_CONTENT)
+    raw = Tokenizer(models.BPE({"<s>": 0, "a": 1, "b": 2}, []))
+    own = PreTrainedTokenizerFast(tokenizer_object=raw, bos_token="<s>")
+    own.chat_template = SAYS_CONTENT
+    own.save_pretrained(folder)
+    with done(cache.acquire(ModelSpec(str(folder)))) as lease:
+        for prompt in ("한국어", said("한국어")):
+            with pytest.raises(InputError, match="no tokens for the prompt"):
+                ask(lease, prompt, max_output_length=3)
+        assert ask(lease, "ab", max_output_length=3).usage["prompt"] == 2
+
+
+# Ends
+
+
+def says_only(folder: Path, token: int, **configuration: Any) -> Path:
+    """A tiny model that says one token again and again."""
+    saved(folder, MARKS)
+    model = AutoModelForCausalLM.from_pretrained(folder)
+    with torch.no_grad():
+        for weight in model.parameters():
+            weight.zero_()
+        model.model.norm.weight.fill_(1)
+        model.model.embed_tokens.weight.fill_(1)
+        model.lm_head.weight[token] = 1
+    for name, value in configuration.items():
+        setattr(model.generation_config, name, value)
+        setattr(model.config, name, value)
+    model.save_pretrained(folder)
+    return folder
+
+
+@pytest.mark.parametrize("beams", [1, 3])
+@pytest.mark.parametrize("prompt", ["Hello", said("Hello")])
+def test_an_end_that_only_the_tokenizer_knows(
+    prompt: Any, beams: int, cache: ModelCache, tmp_path: Path
+) -> None:
+    folder = says_only(tmp_path, 2, eos_token_id=0)
+    with done(cache.acquire(ModelSpec(str(folder)))) as lease:
+        result = ask(lease, prompt, max_output_length=40, do_sample=False, num_beams=beams)
+    assert (result.finish_reasons, result.usage["generated"]) == (["eos"], 1)
+
+
+def tokenizer_with(template: str, *special: str) -> Any:
+    tokenizer = tiny_models.tokenizer(bos=True)
+    tokenizer.add_special_tokens({"additional_special_tokens": list(special)})
+    tokenizer.chat_template = template
+    return tokenizer
+
+
+@pytest.mark.parametrize(
+    ("turn", "end"),
+    [
+        ("<|im_start|>{role}\n{content}<|im_end|>\n", "<|im_end|>"),
+        ("[{role}] {content} </s>", "</s>"),
+        ("<|{role}|>{content}", "<|user|>"),
+        ("{role}: {content}\n", None),
+    ],
+)
+def test_the_end_of_a_turn_is_what_the_template_writes(turn: str, end: str | None) -> None:
+    turn = turn.replace("{role}", "{{ m.role }}").replace("{content}", "{{ m.content }}")
+    special = ["<|im_start|>", "<|im_end|>", "<|user|>", "<|assistant|>"]
+    tokenizer = tokenizer_with("{% for m in messages %}" + turn + "{% endfor %}", *special)
+    assert turn_end(tokenizer) == ({tokenizer.convert_tokens_to_ids(end)} if end else set())
+
+
+def test_a_chat_ends_where_its_template_ends_a_turn_and_a_text_does_not(
+    cache: ModelCache, tmp_path: Path
+) -> None:
+    folder = says_only(tmp_path, 1, eos_token_id=2)  # the template's marks are <s> and </s>
+    tokenizer = AutoTokenizer.from_pretrained(folder)
+    tokenizer.chat_template = MARKS.replace("</s>", "<s>")
+    tokenizer.save_pretrained(folder)
+    options = {"max_output_length": 9, "do_sample": False}
+    with done(cache.acquire(ModelSpec(str(folder)))) as lease:
+        assert ask(lease, said("Hello"), **options).usage["generated"] == 1
+        assert ask(lease, "Hello", **options).usage["generated"] == 9
+
+
+def test_several_ends_that_the_model_names_are_all(cache: ModelCache, tmp_path: Path) -> None:
+    folder = says_only(tmp_path, 1, eos_token_id=[0, 2])
+    options = {"max_output_length": 9, "do_sample": False}
+    with done(cache.acquire(ModelSpec(str(folder)))) as lease:
+        assert ask(lease, said("Hello"), **options).finish_reasons == ["length"]
+
+
+# Switches of templates
+
+
+def test_variables_reach_the_template(cache: ModelCache, tmp_path: Path) -> None:
+    folder = saved(tmp_path, THINKS)
+    plain = reply(cache, folder, "Hello", max_output_length=3, seed=1)
+    off = reply(cache, folder, "Hello", max_output_length=3, seed=1, enable_thinking=False)
+    same = reply(
+        cache, folder, "Hello", max_output_length=3, seed=1,
+        chat_template_kwargs={"enable_thinking": False},
+    )  # fmt: skip
+    assert off.texts == same.texts
+    assert off.usage["prompt"] == same.usage["prompt"] > plain.usage["prompt"]
+    assert off.parameters["enable_thinking"] is False
+    assert same.parameters["chat_template_kwargs"] == {"enable_thinking": False}
+    assert "chat_template_kwargs" not in plain.parameters
+    assert encoded(THINKS, said("Hello"), effort="low").endswith("[low]")
+    assert [off.warnings, same.warnings] == [[], []]
+
+
+def test_a_variable_that_the_template_does_not_read_is_told(
+    cache: ModelCache, chat_folder: Callable[[str], Path]
+) -> None:
+    result = reply(cache, chat_folder(MARKS), "Hello", enable_thinking=True, max_output_length=3)
+    assert result.warnings == [
+        "enable_thinking has no effect: the model's chat template has no such switch"
+    ]
+    with done(cache.acquire(ModelSpec(str(chat_folder(MARKS))))) as lease:
+        result = ask(lease, "Hello", chat_template_kwargs={"a": 1}, max_output_length=3)
+    assert result.warnings == ["chat_template_kwargs has no effect: only chats have a template"]
+
+
+@pytest.mark.parametrize(
+    "given",
+    [
+        {"chat_template": "x"}, {"tokenize": True}, {"messages": []}, {"tools": []},
+        {"add_generation_prompt": False}, {"tokenizer_kwargs": {}}, {"a b": 1}, "text", [1], 5,
+    ],
+)  # fmt: skip
+def test_variables_that_cannot_be_set(given: Any) -> None:
+    with pytest.raises(ValidationError):
+        GenerationParameters(chat_template_kwargs=given)
+    with pytest.raises(ValidationError):
+        GenerationParameters(enable_thinking=True, chat_template_kwargs={"enable_thinking": True})

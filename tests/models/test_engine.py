@@ -25,6 +25,7 @@ from modelcompose_jupyter.models import (
     source,
 )
 from modelcompose_jupyter.models.batched import BatchedModel
+from modelcompose_jupyter.models.detokenizer import Decoder
 from modelcompose_jupyter.models.engine import Engine
 from modelcompose_jupyter.models.kv_cache import KVCache, Slab
 from modelcompose_jupyter.models.loader import LoadedModel
@@ -498,15 +499,15 @@ def test_a_text_that_cannot_be_decoded_fails_alone(
     alone = some_texts(model)
     answer = result(submit(model, LONG, exactly=20)).texts[0][len(LONG) :]
     marker = next(letter for letter in answer[1:] if letter not in f"{LONG}{alone}")
-    decode = LoadedModel.decode
+    decode = Decoder.__call__
 
-    def run(self: LoadedModel, ids: list[int]) -> str:
+    def run(self: Decoder, ids: list[int]) -> str:
         text = decode(self, ids)
         if marker in text:
             raise IndexError("piece id is out of range")
         return text
 
-    monkeypatch.setattr(LoadedModel, "decode", run)
+    monkeypatch.setattr(Decoder, "__call__", run)
     made: list[Generation] = []
 
     def fails() -> Generation:
@@ -525,7 +526,7 @@ def test_options_of_the_model_that_only_generate_knows_are_heeded(
     whole = load(folder).model.generate(
         tokens, attention_mask=torch.ones_like(tokens), do_sample=False, max_new_tokens=60
     )
-    text = tiny_models.tokenizer().decode(whole[0], skip_special_tokens=True)
+    text = tiny_models.text_of(tiny_models.tokenizer(), whole[0].tolist())
     asked = {"do_sample": False, "min_output_length": None, "max_output_length": 60}
     assert result(submit(start(folder), "fox", **asked)).texts == [text]
     assert result(submit(start(), "fox", **asked)).texts != [text]

@@ -4,10 +4,8 @@ from __future__ import annotations
 
 import copy
 import threading
-from codecs import getincrementaldecoder
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
-from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +14,6 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from standins import tiny_models
-from transformers.convert_slow_tokenizer import bytes_to_unicode
 
 from modelcompose_jupyter.document.parameters import GenerationParameters
 from modelcompose_jupyter.models import (
@@ -178,19 +175,12 @@ class Twins:
         self, prompt: str, prefix: list[int], tokens: list[int], parameters: Parameters
     ) -> str:
         """Prompt and answer as a caller should see them."""
-        decode = partial(self._loaded.tokenizer.decode, skip_special_tokens=True)
-        before, whole = decode(prefix), decode([*prefix, *tokens])
+        before, whole = (
+            tiny_models.text_of(self._loaded.tokenizer, each) for each in (prefix, prefix + tokens)
+        )
         assert whole.startswith(before)
-        new = whole[len(before) :].removesuffix("\ufffd" if self._is_cut(tokens) else "")
+        new = whole[len(before) :]
         return prompt + new[: find_stop(new, parameters.get("stop_sequences", ()))]
-
-    def _is_cut(self, tokens: list[int]) -> bool:
-        """Whether the last character is not whole; its bytes are the tokens' names."""
-        names = self._loaded.tokenizer.convert_ids_to_tokens(tokens, skip_special_tokens=True)
-        alphabet = {character: byte for byte, character in bytes_to_unicode().items()}
-        decoder = getincrementaldecoder("utf-8")("replace")
-        decoder.decode(bytes(alphabet[character] for name in names for character in name))
-        return bool(decoder.getstate()[0])
 
 
 class _Between:

@@ -40,10 +40,10 @@ def reference(folder: Path, prompt: str, **options: object) -> tuple[list[int], 
     inputs = {"input_ids": tokens["input_ids"], "attention_mask": tokens["attention_mask"]}
     output = model.generate(**inputs, **options)[0].tolist()
     if replies:
-        return output[1:], tokenizer.decode(output, skip_special_tokens=True)
+        return output[1:], tiny_models.text_of(tokenizer, output)
     start = tokens["input_ids"].shape[1]
-    before = tokenizer.decode(output[:start], skip_special_tokens=True)
-    whole = tokenizer.decode(output, skip_special_tokens=True)
+    before = tiny_models.text_of(tokenizer, output[:start])
+    whole = tiny_models.text_of(tokenizer, output)
     return output[start:], prompt + whole[len(before) :]
 
 

@@ -6,6 +6,7 @@ greedy text varies. `save` writes a folder as `save_pretrained` does.
 
 from __future__ import annotations
 
+import codecs
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -44,6 +45,18 @@ def tokenizer(bos: bool = False, **options: Any) -> Any:
     return PreTrainedTokenizerFast(
         tokenizer_object=raw, bos_token=BOS, eos_token=EOS, pad_token=PAD, **options
     )
+
+
+def text_of(tokenizer: Any, tokens: list[int]) -> str:
+    """What transformers makes of tokens, without a last character that is cut."""
+    from transformers.convert_slow_tokenizer import bytes_to_unicode
+
+    names = tokenizer.convert_ids_to_tokens(tokens, skip_special_tokens=True)
+    byte_of = {character: byte for byte, character in bytes_to_unicode().items()}
+    decoder = codecs.getincrementaldecoder("utf-8")("replace")
+    decoder.decode(bytes(byte_of[character] for name in names for character in name))
+    text = str(tokenizer.decode(tokens, skip_special_tokens=True))
+    return text.removesuffix("\ufffd") if decoder.getstate()[0] else text
 
 
 def _config(kind: Any, options: dict[str, Any], **defaults: Any) -> Any:
