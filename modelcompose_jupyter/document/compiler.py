@@ -337,8 +337,8 @@ class _Compiler:
             GenerationParameters.model_validate(values)
         except ValidationError as error:
             for details in error.errors():
-                if details["type"] == "lengths" and not self._reported(details["msg"]):
-                    self._problem(details["msg"], paths["min_output_length"])
+                if details["type"] == "together" and not self._reported(details["msg"]):
+                    self._problem(details["msg"], paths[details["ctx"]["key"]])
 
     def _reported(self, message: str) -> bool:
         return any(problem.message == message for problem in self.problems)

@@ -121,9 +121,9 @@ class GenerationParameters(Strict):
         named = isinstance(variables, dict) and "enable_thinking" in variables
         if named and self.enable_thinking is not None:
             raise PydanticCustomError(
-                "conversion",
-                "{reason}",
-                {"reason": "'enable_thinking' stands in 'chat_template_kwargs' and beside it"},
+                "together",
+                "'enable_thinking' stands in 'chat_template_kwargs' and beside it",
+                {"key": "enable_thinking"},
             )
         return self
 
@@ -139,9 +139,9 @@ class GenerationParameters(Strict):
         shortest, longest = self.min_output_length, self.max_output_length
         if isinstance(shortest, int) and isinstance(longest, int) and shortest > longest:
             raise PydanticCustomError(
-                "lengths",
+                "together",
                 "min_output_length {shortest} is above max_output_length {longest}",
-                {"shortest": shortest, "longest": longest},
+                {"key": "min_output_length", "shortest": shortest, "longest": longest},
             )
         return self
 

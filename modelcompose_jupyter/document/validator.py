@@ -100,6 +100,8 @@ def validate(source: Source) -> Validated:
 def _note(result: Validated, source: Source, data: Any, details: dict[str, Any]) -> None:
     """Note one of pydantic's errors, and take away what it is about."""
     path = _raw_path(source.data, details["loc"])
+    if details["type"] == "together":  # said of a mapping, for one of its keys
+        path = (*path, details["ctx"]["key"])
     if details["type"] == "missing":
         if path not in result.spoiled:
             result.problems.append(_problem(source, path, details))
@@ -178,7 +180,7 @@ def explain(key: str, details: Mapping[str, Any]) -> tuple[str, str | None]:
         message = f"'{key}' must not be empty"
     elif kind in ("string_too_long", "too_long"):
         message = f"'{key}' must have at most {context['max_length']} characters"
-    elif kind in ("conversion", "lengths"):
+    elif kind in ("conversion", "together"):
         message = f"'{key}': {details['msg']}" if key and kind == "conversion" else details["msg"]
     else:
         message = f"'{key}' cannot be {value}"

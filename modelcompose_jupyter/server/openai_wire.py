@@ -6,7 +6,7 @@ Names, statuses and shapes are OpenAI's. What cannot be done as asked is refused
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any, Self
+from typing import Any, Literal, Self
 
 from pydantic import ConfigDict, Field, ModelWrapValidatorHandler, ValidationError, model_validator
 
@@ -30,6 +30,8 @@ _NAMES = {
     "min_p": "min_p",
     "repetition_penalty": "repetition_penalty",
     "echo": "include_prompt",
+    "enable_thinking": "enable_thinking",
+    "chat_template_kwargs": "chat_template_kwargs",
 }
 """Our names of the parameters by OpenAI's."""
 
@@ -50,7 +52,6 @@ _NOT_OFFERED: dict[str, tuple[Any, ...]] = {
     "parallel_tool_calls": (None, True, False),
     "prediction": (None,),
     "presence_penalty": (None, 0),
-    "reasoning_effort": (None, "none"),
     "response_format": (None, {"type": "text"}),
     "suffix": (None, ""),
     "tool_choice": (None, "none"),
@@ -194,6 +195,24 @@ class ChatRequest(Asked):
         description="Each with role (system, developer, user or assistant) and content."
     )
     max_completion_tokens: int | None = Field(None, description="The same as max_tokens.")
+    enable_thinking: bool | None = Field(
+        None, description="Whether the model thinks before it replies, where it has a switch."
+    )
+    reasoning_effort: Literal["none", "minimal", "low", "medium", "high", "xhigh"] | None = Field(
+        None, description="For templates that read it; none is enable_thinking: false."
+    )
+    chat_template_kwargs: dict[str, Any] | None = Field(
+        None, description="Variables of the model's chat template, by name."
+    )
+
+    def parameters(self) -> dict[str, Any]:
+        given = super().parameters()
+        variables = dict(self.chat_template_kwargs or {})
+        if self.reasoning_effort == "none" and "enable_thinking" not in {**given, **variables}:
+            given["enable_thinking"] = False
+        elif self.reasoning_effort is not None:
+            given["chat_template_kwargs"] = {"reasoning_effort": self.reasoning_effort, **variables}
+        return given
 
     def conversation(self) -> list[Message]:
         if not self.messages:
@@ -237,7 +256,7 @@ def _is_one_of(value: Any, known: tuple[Any, ...]) -> bool:
 def _wrong(error: ValidationError, written: Mapping[str, str]) -> Refused:
     """The first finding of a validation; ``written`` has the caller's name for each of ours."""
     details = error.errors()[0]
-    name = str(details["loc"][0]) if details["loc"] else ""
+    name = str(next(iter(details["loc"]), details.get("ctx", {}).get("key", "")))
     param = written.get(name, name)
     if details["type"] == "missing":
         return Refused(f"'{param}' is missing", param=param)

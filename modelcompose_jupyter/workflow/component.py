@@ -266,7 +266,8 @@ def _parameters(call: Call) -> GenerationParameters:
     try:
         return GenerationParameters.model_validate(given, context={"rendered": True})
     except ValidationError as error:
-        name = str(next(iter(error.errors()[0]["loc"]), "min_output_length"))
+        details = error.errors()[0]
+        name = str(next(iter(details["loc"]), details.get("ctx", {}).get("key")))
         path = action.parameter_paths[name]
         raise invalid(error, name, action.parameters[name], call.document, path) from None
 

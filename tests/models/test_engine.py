@@ -6,6 +6,7 @@ import gc
 import threading
 import weakref
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -24,11 +25,14 @@ from modelcompose_jupyter.models import (
     pace,
     source,
 )
+from modelcompose_jupyter.models import settings as settings_module
+from modelcompose_jupyter.models.batch import Batch
 from modelcompose_jupyter.models.batched import BatchedModel
 from modelcompose_jupyter.models.detokenizer import Decoder
 from modelcompose_jupyter.models.engine import Engine
 from modelcompose_jupyter.models.kv_cache import KVCache, Slab
 from modelcompose_jupyter.models.loader import LoadedModel
+from modelcompose_jupyter.models.settings import Settings
 
 from .conftest import done, eventually
 
@@ -516,6 +520,43 @@ def test_a_text_that_cannot_be_decoded_fails_alone(
 
     assert beside(model, fails) == alone
     assert failure(made[0]).code == "run_failed"
+
+
+def test_a_text_for_which_nothing_is_computed_fails_alone(
+    start: Start, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Whatever the cause, the model's thread does not compute without an end."""
+    model = start()
+    alone = some_texts(model)
+    settle = settings_module.settle
+
+    def settled(loaded: LoadedModel, prompt: Any, *rest: Any) -> Settings:
+        found = settle(loaded, prompt, *rest)
+        return replace(found, tokens=[]) if prompt == "nothing" else found
+
+    monkeypatch.setattr(settings_module, "settle", settled)
+    made: list[Generation] = []
+
+    def fails() -> Generation:
+        made.append(submit(model, "nothing"))
+        return made[0]
+
+    assert beside(model, fails) == alone
+    assert failure(made[0]).code == "run_failed"
+    assert failure(submit(model, "nothing")).code == "run_failed"
+    eventually(lambda: model.running == model.queued == 0)
+
+
+def test_a_step_that_brings_nobody_further_fails_all(
+    start: Start, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    model = start()
+    monkeypatch.setattr(Batch, "_compose", lambda self, guesses: ([], []))
+    monkeypatch.setattr(Batch, "_advance", lambda self, slabs, parts: None)
+    for prompt in ("fox", LONG):
+        assert failure(submit(model, prompt)).code == "run_failed"
+    monkeypatch.setattr(Batch, "_admit", lambda self: None)
+    assert failure(submit(model, "fox")).code == "run_failed"
 
 
 def test_options_of_the_model_that_only_generate_knows_are_heeded(

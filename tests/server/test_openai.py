@@ -302,6 +302,33 @@ def test_the_async_client_with_several_requests_at_once(real: Server) -> None:
     assert len(asyncio.run(ask())) == 1
 
 
+@pytest.mark.parametrize(
+    ("asked", "parameters"),
+    [
+        ({"enable_thinking": False}, {"enable_thinking": False}),
+        (
+            {"chat_template_kwargs": {"enable_thinking": True, "a": [1, {"b": "${env.HOME}"}]}},
+            {"chat_template_kwargs": {"enable_thinking": True, "a": [1, {"b": "${env.HOME}"}]}},
+        ),
+        ({"reasoning_effort": "low"}, {"chat_template_kwargs": {"reasoning_effort": "low"}}),
+        ({"reasoning_effort": "none"}, {"enable_thinking": False}),
+        ({"reasoning_effort": None, "enable_thinking": None, "chat_template_kwargs": None}, {}),
+    ],
+)
+def test_switches_of_the_template_reach_the_model(
+    serve: Serve, models: ScriptedModels, asked: dict[str, Any], parameters: dict[str, Any]
+) -> None:
+    with client_of(serve()) as client:
+        client.chat.completions.create(
+            model=STORYTELLER, messages=[{"role": "user", "content": "a"}], extra_body=asked
+        )
+    given = {name: models.parameters[0].get(name) for name in parameters}
+    assert given == parameters
+    assert not {"enable_thinking", "chat_template_kwargs"} & (
+        models.parameters[0].keys() - parameters.keys()
+    )
+
+
 # What is refused
 
 
@@ -353,6 +380,19 @@ def test_what_cannot_be_honoured_is_refused_by_name(
         ({"tools": [{"type": "function", "function": {"name": "f"}}]}, "tools"),
         ({"response_format": {"type": "json_object"}}, "response_format"),
         ({"messages": []}, "messages"),
+        ({"extra_body": {"chat_template_kwargs": {"tokenize": True}}}, "chat_template_kwargs"),
+        ({"extra_body": {"chat_template_kwargs": [1]}}, "chat_template_kwargs"),
+        ({"extra_body": {"enable_thinking": "maybe"}}, "enable_thinking"),
+        ({"reasoning_effort": "endless"}, "reasoning_effort"),
+        (
+            {
+                "extra_body": {
+                    "enable_thinking": True,
+                    "chat_template_kwargs": {"enable_thinking": True},
+                }
+            },
+            "enable_thinking",
+        ),
         ({"messages": [{"role": "tool", "content": "a"}]}, "messages[0].role"),
         ({"messages": [{"content": "a"}]}, "messages[0].role"),
         ({"messages": [{"role": "user", "content": None}]}, "messages[0].content"),
