@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 import inspect
-from collections.abc import Collection, Container, Iterator, Mapping
+from collections.abc import AsyncIterator, Callable, Collection, Container, Iterator, Mapping
 from html import escape
 from os import PathLike
 from pathlib import Path
@@ -14,10 +15,10 @@ from typing import TYPE_CHECKING, Any
 from .diagram import Diagram, diagram
 from .document import Document, Input, Output, Signature, load_document, signature
 from .errors import ComposeError, InputError
-from .host import Host
+from .host import Host, check
 from .hosts import host_for
 from .widgets.snippets import as_python, is_keyword
-from .workflow import Run
+from .workflow import Feed, Run
 
 if TYPE_CHECKING:
     from .mapping import RowStream
@@ -111,9 +112,7 @@ class Workflow:
         Raises:
             InputError: an input is missing, unknown or of the wrong type.
         """
-        return self.start(
-            {**(input or {}), **inputs} if isinstance(input, Mapping | None) else input
-        )
+        return self.start(_given(input, inputs))
 
     def start(self, values: Any, *, seed: int | None = None) -> Run:
         """`submit` with all inputs as one value, and the seed of the first generation where the
@@ -152,13 +151,22 @@ class Workflow:
 
     async def arun(self, input: Any = None, /, **inputs: Any) -> Run:
         """`run` for coroutines; a cancelled one stops the run."""
-        run = self.submit(input, **inputs)
+        run = await _begun(lambda: self.submit(input, **inputs))
         await run.ended()
         return run
 
     def stream(self, input: Any = None, /, **inputs: Any) -> TextStream:
-        """Run, and iterate over the text as it comes. Leaving the loop stops the run."""
-        return TextStream(self.submit(input, **inputs))
+        """Run, and iterate over the text as it comes: with ``for``, or with ``async for``, which
+        lets the other coroutines go on. Leaving the loop stops the run.
+
+        Raises:
+            InputError: an input is missing, unknown or of the wrong type.
+        """
+        _, values = check(self.document, self.id, _given(input, inputs), None)
+        stream = TextStream(lambda: self.start(values))
+        if not _has_event_loop():
+            stream.run  # noqa: B018  (begins)
+        return stream
 
     def map(
         self,
@@ -309,32 +317,99 @@ class Workflow:
         )
 
 
-class TextStream(Iterator[str]):
+class TextStream(Iterator[str], AsyncIterator[str]):
     """The text of ``run`` as it comes. The run is stopped when nobody holds this any more.
 
-    After the last piece it raises what went wrong, if anything did.
+    After the last piece it raises what went wrong, if anything did. Where an event loop runs, the
+    run begins when it is first asked for: a host far away must not hold up the loop.
     """
 
-    def __init__(self, run: Run) -> None:
-        self.run = run
-        self._pieces = run.stream()
+    def __init__(self, start: Callable[[], Run]) -> None:
+        self._start = start
+        self._run: Run | None = None
+        self._pieces: Feed[str] | None = None
+
+    @property
+    def run(self) -> Run:
+        """The run; it begins now if it has not begun."""
+        if self._run is None:
+            self._run = self._start()
+        return self._run
 
     def __next__(self) -> str:
+        run = self.run
         try:
-            return next(self._pieces)
+            return next(self._of(run))
         except StopIteration:
-            self.run.result()
+            run.result()
             raise
         except BaseException as error:
-            stop(self.run, error)
+            stop(run, error)
             raise
+
+    async def __anext__(self) -> str:
+        if self._run is None:
+            self._run = await _begun(self._start)
+        run = self._run
+        try:
+            return await anext(self._of(run))
+        except StopAsyncIteration:
+            run.result()
+            raise
+        except BaseException:
+            run.cancel()
+            raise
+
+    def _of(self, run: Run) -> Feed[str]:
+        if self._pieces is None:
+            self._pieces = run.stream()
+        return self._pieces
 
     def close(self) -> None:
         """Stop the run."""
-        self.run.cancel()
+        if self._run is not None:
+            self._run.cancel()
+
+    async def aclose(self) -> None:
+        """`close`, for `contextlib.aclosing`."""
+        self.close()
 
     def __del__(self) -> None:
         self.close()
+
+
+def _has_event_loop() -> bool:
+    """Whether a loop runs in this thread."""
+    try:
+        asyncio.get_running_loop()
+    except RuntimeError:
+        return False
+    return True
+
+
+async def _begun(start: Callable[[], Run]) -> Run:
+    """A run that is begun on another thread. Where the coroutine is cancelled it is stopped."""
+    begun: list[Run] = []
+    left = False
+
+    def begin() -> Run:
+        begun.append(start())
+        if left:
+            begun[0].cancel()
+        return begun[0]
+
+    try:
+        return await asyncio.to_thread(begin)
+    except asyncio.CancelledError:
+        left = True
+        for run in begun:
+            run.cancel()
+        raise
+
+
+def _given(input: Any, inputs: Mapping[str, Any]) -> Any:
+    """All inputs as one value: a mapping, with those that were given by name."""
+    return {**(input or {}), **inputs} if isinstance(input, Mapping | None) else input
 
 
 def load(
