@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 import inspect
-from collections.abc import Collection, Container, Iterator, Mapping
+import threading
+from collections.abc import AsyncIterator, Callable, Collection, Container, Iterator, Mapping
+from concurrent.futures import Future
 from html import escape
 from os import PathLike
 from pathlib import Path
@@ -14,11 +17,11 @@ from typing import TYPE_CHECKING, Any
 from .diagram import Diagram, diagram
 from .document import Document, Input, Output, Signature, load_document, signature
 from .errors import ComposeError, InputError
-from .host import Host
+from .host import Host, check
 from .hosts import host_for
 from .redaction import is_masked
 from .widgets.snippets import as_python, is_keyword
-from .workflow import Run
+from .workflow import Feed, Run
 
 if TYPE_CHECKING:
     from .mapping import RowStream
@@ -112,9 +115,7 @@ class Workflow:
         Raises:
             InputError: an input is missing, unknown or of the wrong type.
         """
-        return self.start(
-            {**(input or {}), **inputs} if isinstance(input, Mapping | None) else input
-        )
+        return self.start(_given(input, inputs))
 
     def start(self, values: Any, *, seed: int | None = None) -> Run:
         """`submit` with all inputs as one value, and the seed of the first generation where the
@@ -153,13 +154,24 @@ class Workflow:
 
     async def arun(self, input: Any = None, /, **inputs: Any) -> Run:
         """`run` for coroutines; a cancelled one stops the run."""
-        run = self.submit(input, **inputs)
-        await run.ended()
+        begun = _begin(lambda: self.submit(input, **inputs))
+        try:
+            run = await asyncio.wrap_future(begun)
+            await run.ended()
+        except asyncio.CancelledError:
+            _stop(begun)
+            raise
         return run
 
     def stream(self, input: Any = None, /, **inputs: Any) -> TextStream:
-        """Run, and iterate over the text as it comes. Leaving the loop stops the run."""
-        return TextStream(self.submit(input, **inputs))
+        """Run, and iterate over the text as it comes: with ``for``, or with ``async for``, which
+        lets the other coroutines go on. Leaving the loop stops the run.
+
+        Raises:
+            InputError: an input is missing, unknown or of the wrong type.
+        """
+        _, values = check(self.document, self.id, _given(input, inputs), None)
+        return TextStream(_begin(lambda: self.start(values)))
 
     def map(
         self,
@@ -316,32 +328,103 @@ class Workflow:
         )
 
 
-class TextStream(Iterator[str]):
+class TextStream(Iterator[str], AsyncIterator[str]):
     """The text of ``run`` as it comes. The run is stopped when nobody holds this any more.
 
     After the last piece it raises what went wrong, if anything did.
     """
 
-    def __init__(self, run: Run) -> None:
-        self.run = run
-        self._pieces = run.stream()
+    def __init__(self, begun: Future[Run]) -> None:
+        self._begun = begun
+        self._pieces: Feed[str] | None = None
+
+    @property
+    def run(self) -> Run:
+        """The run; waits where it is still being handed to its host."""
+        return self._begun.result()
 
     def __next__(self) -> str:
+        run = self.run
         try:
-            return next(self._pieces)
+            return next(self._of(run))
         except StopIteration:
-            self.run.result()
+            run.result()
             raise
         except BaseException as error:
-            stop(self.run, error)
+            stop(run, error)
             raise
+
+    async def __anext__(self) -> str:
+        try:
+            run = await asyncio.wrap_future(self._begun)
+            try:
+                return await anext(self._of(run))
+            except StopAsyncIteration:
+                run.result()
+                raise
+        except BaseException:
+            self.close()
+            raise
+
+    def _of(self, run: Run) -> Feed[str]:
+        if self._pieces is None:
+            self._pieces = run.stream()
+        return self._pieces
 
     def close(self) -> None:
         """Stop the run."""
-        self.run.cancel()
+        _stop(self._begun)
+
+    async def aclose(self) -> None:
+        """`close`, for `contextlib.aclosing`."""
+        self.close()
 
     def __del__(self) -> None:
         self.close()
+
+
+def _begin(start: Callable[[], Run]) -> Future[Run]:
+    """Begin a run at once: on another thread where an event loop runs in this one, which a host
+    far away must not hold up."""
+    begun: Future[Run] = Future()
+    begun.set_running_or_notify_cancel()
+
+    def begin() -> None:
+        try:
+            begun.set_result(start())
+        except BaseException as error:
+            begun.set_exception(error)
+
+    if _has_event_loop():
+        threading.Thread(target=begin, name="modelcompose-begin", daemon=True).start()
+    else:
+        begin()
+        begun.result()  # raises at the call
+    return begun
+
+
+def _stop(begun: Future[Run]) -> None:
+    """Stop a run, now or as soon as it has begun."""
+
+    def cancel(begun: Future[Run]) -> None:
+        if begun.exception() is None:
+            begun.result().cancel()
+
+    begun.add_done_callback(cancel)
+
+
+def _has_event_loop() -> bool:
+    """Whether a loop runs in this thread."""
+    try:
+        asyncio.get_running_loop()
+    except RuntimeError:
+        return False
+    return True
+
+
+def _given(input: Any, inputs: Mapping[str, Any]) -> Any:
+    """All inputs as one value: a mapping, with those that were given by name."""
+    return {**(input or {}), **inputs} if isinstance(input, Mapping | None) else input
 
 
 def load(

@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import asyncio
+import contextlib
 import inspect
 import pickle
 import pydoc
 import re
+import threading
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -16,7 +20,16 @@ from ipywidgets import FloatSlider, Text, interactive
 from standins.kernel import Kernel, kernel
 from standins.scripted import ScriptedModels
 
-from modelcompose_jupyter import LocalHost, Run, State, Workflow, load
+from modelcompose_jupyter import (
+    ComposeError,
+    InputError,
+    LocalHost,
+    ModelError,
+    Run,
+    State,
+    Workflow,
+    load,
+)
 from modelcompose_jupyter.callable import stop
 
 STORY = """\
@@ -265,6 +278,168 @@ def test_a_second_interrupt_does_not_keep_a_run_from_being_stopped() -> None:
     assert error._render_traceback_() == [  # type: ignore[attr-defined]
         f"KeyboardInterrupt: run {run.id} was stopped after 0 tokens"
     ]
+
+
+# In coroutines
+
+
+def told(host: LocalHost) -> Workflow:
+    return load(STORY.replace("${input.length | ${input.size}}", "5"), host=host)
+
+
+async def read(flow: Workflow, **inputs: Any) -> str:
+    return "".join([piece async for piece in flow.stream(**inputs)])
+
+
+def waited(flow: Workflow) -> Run:
+    """The last run, when it has begun and ended."""
+    end = time.monotonic() + 30
+    while flow.last_run is None:
+        assert time.monotonic() < end, "it never began"
+        time.sleep(0.01)
+    assert flow.last_run.wait(30)
+    return flow.last_run
+
+
+def test_several_streams_in_coroutines(host: LocalHost, models: ScriptedModels) -> None:
+    models.reply = lambda prompt: ["<", prompt, ">"]
+    flow = told(host)
+
+    async def main() -> list[str]:
+        return await asyncio.gather(*(read(flow, prompt=prompt) for prompt in "abc"))
+
+    assert asyncio.run(main()) == ["<a>", "<b>", "<c>"]
+
+
+@pytest.mark.parametrize("how", ["break", "error", "cancel", "timeout", "close"])
+def test_leaving_a_loop_of_a_coroutine_stops_the_run(
+    host: LocalHost, models: ScriptedModels, how: str
+) -> None:
+    models.hold = ("a",)
+    flow = told(host)
+
+    async def leave() -> None:
+        async for _ in flow.stream(prompt="a"):
+            if how == "break":
+                break
+            if how == "error":
+                raise ZeroDivisionError
+            first.set()
+
+    async def main() -> None:
+        task = asyncio.ensure_future(leave())
+        if how == "cancel":
+            shown = asyncio.ensure_future(first.wait())
+            await asyncio.wait({task, shown}, return_when=asyncio.FIRST_COMPLETED)
+            task.cancel()
+        with contextlib.suppress(ZeroDivisionError, asyncio.CancelledError):
+            await task
+
+    async def timeout() -> None:
+        with pytest.raises(TimeoutError):
+            async with asyncio.timeout(0.2):
+                await leave()
+
+    async def close() -> None:
+        async with contextlib.aclosing(flow.stream(prompt="a")) as stream:
+            assert await anext(stream) == "<a>"
+
+    first = asyncio.Event()
+    asyncio.run({"timeout": timeout, "close": close}.get(how, main)())
+    assert waited(flow).state == "cancelled"
+    assert models.leases == 0
+
+
+def test_a_coroutine_that_waits_for_text_holds_up_nobody(
+    host: LocalHost, models: ScriptedModels
+) -> None:
+    models.hold = ("a",)
+    flow = told(host)
+
+    async def main() -> str:
+        reader = asyncio.ensure_future(read(flow, prompt="a"))
+        while not models.started.acquire(blocking=False):
+            await asyncio.sleep(0.001)
+        models.gate.set()  # by the loop that the reader waits on
+        return await reader
+
+    assert asyncio.run(main()) == "<a>"
+
+
+def test_what_goes_wrong_is_raised_in_the_coroutine(
+    host: LocalHost, models: ScriptedModels
+) -> None:
+    flow = told(host)
+
+    async def main() -> None:
+        with pytest.raises(InputError, match="there is no input"):
+            flow.stream(prompt="a", other=1)  # before anything is asked for
+        with pytest.raises(InputError, match="missing input 'prompt'"):
+            flow.stream()
+        models.failure = ModelError("no such model", code="model_not_found")
+        with pytest.raises(ModelError, match="no such model"):
+            await read(flow, prompt="a")
+        host.close()
+        with pytest.raises(ComposeError, match="closed"):
+            await read(flow, prompt="a")
+
+    asyncio.run(main())
+
+
+def test_a_stream_of_a_coroutine_has_its_run(host: LocalHost, models: ScriptedModels) -> None:
+    flow = told(host)
+
+    async def main() -> None:
+        given = {"prompt": "a"}
+        stream = flow.stream(given)
+        given["prompt"] = "b"
+        assert stream.run is stream.run is flow.last_run
+        assert [piece async for piece in stream] == list(stream.run.stream()) == ["<a>"]
+        assert list(flow.stream(prompt="c")) == ["<c>"]  # as in a cell of a notebook
+        assert flow.stream(prompt="d") is not None  # nobody asks: nothing runs
+
+    asyncio.run(main())
+    assert models.prompts == ["a", "c"]
+
+
+class SlowHost:
+    """A host that takes its time to begin; `begins` and `go` are its doors."""
+
+    def __init__(self, host: LocalHost) -> None:
+        self._host = host
+        self.closed = False
+        self.begins, self.go = threading.Event(), threading.Event()
+
+    def submit(self, *arguments: Any, **options: Any) -> Run:
+        self.begins.set()
+        assert self.go.wait(30)
+        return self._host.submit(*arguments, **options)
+
+
+@pytest.mark.parametrize("kind", ["stream", "arun"])
+@pytest.mark.parametrize("leaves", [False, True])
+def test_a_host_that_is_slow_to_begin_holds_up_nobody(
+    host: LocalHost, models: ScriptedModels, kind: str, leaves: bool
+) -> None:
+    slow = SlowHost(host)
+    models.hold = ("a",) if leaves else ()
+    flow = told(slow)  # type: ignore[arg-type]
+
+    async def main() -> None:
+        work: Any = read(flow, prompt="a") if kind == "stream" else flow.arun(prompt="a")
+        task = asyncio.ensure_future(work)
+        while not slow.begins.is_set():
+            await asyncio.sleep(0.001)
+        if leaves:
+            task.cancel()
+            with pytest.raises(asyncio.CancelledError):
+                await task
+        slow.go.set()
+        if not leaves:
+            await task
+
+    asyncio.run(main())
+    assert waited(flow).state == ("cancelled" if leaves else "completed")
 
 
 def test_a_run_can_be_run_again_as_it_is(host: LocalHost) -> None:

@@ -53,6 +53,26 @@ def test_inputs_come_in_every_form_and_the_last_wins(folder: Path) -> None:
     assert one.stdout.startswith("Hi")
 
 
+def test_a_conversation_as_a_client_keeps_it(folder: Path) -> None:
+    (folder / "chat.yml").write_text(
+        DOCUMENT.replace("text-generation", "chat-completion").replace(
+            "text: ${input.prompt as text}", "messages: ${input.messages}"
+        )
+    )
+    messages = [
+        {"role": "user", "content": [{"type": "text", "text": "a"}]},
+        {"role": "assistant", "content": None, "refusal": None, "tool_calls": None},
+        {"role": "user", "content": "b"},
+    ]
+    given = {"messages": messages, "length": 0}
+    done = call(folder, "run", "-f", "chat.yml", "--input", json.dumps(given))
+    assert (done.returncode, json.loads(done.stdout)) == (0, {"generated": ""})
+    messages[2]["content"] = None
+    done = call(folder, "run", "-f", "chat.yml", "--input", json.dumps(given))
+    assert done.returncode == 2
+    assert "message 3: the user's message has no content" in done.stderr
+
+
 def test_a_text_output_is_printed_as_it_is(folder: Path) -> None:
     (folder / "text.yml").write_text(DOCUMENT + "workflow: {input: '${input}'}\n")
     done = call(folder, "run", "-f", "text.yml", "-i", "prompt=한글 ${env.HOME} {}")

@@ -65,8 +65,10 @@ class GenerationParameters(Strict):
     top_k: Annotated[Integer, Field(ge=0), TemplateOr()] | None = Field(
         None, description="Draw among so many most likely tokens; 0 is all. 50 if unset."
     )
-    top_p: Annotated[Number, Field(gt=0, le=1), TemplateOr()] | None = Field(
-        None, description="Draw among the likeliest tokens that reach this share. 0.9 if unset."
+    top_p: Annotated[Number, Field(ge=0, le=1), TemplateOr()] | None = Field(
+        None,
+        description="Draw among the likeliest tokens that reach this share; 0 takes the most "
+        "likely token. 0.9 if unset.",
     )
     min_p: Annotated[Number, Field(ge=0, le=1), TemplateOr()] | None = Field(
         None, description="Drop tokens less likely than this share of the likeliest one."
@@ -90,9 +92,9 @@ class GenerationParameters(Strict):
     min_output_length: Annotated[Integer, Field(ge=1), TemplateOr()] | None = Field(
         None, description="Generate at least so many tokens."
     )
-    max_output_length: Annotated[Integer, Field(ge=1), TemplateOr()] | None = Field(
+    max_output_length: Annotated[Integer, Field(ge=0), TemplateOr()] | None = Field(
         None,
-        description="Generate at most so many tokens. "
+        description="Generate at most so many tokens; 0 is none. "
         "If unset, until the model stops or its context ends.",
     )
     max_input_length: Annotated[Integer, Field(ge=1), TemplateOr()] | None = Field(
@@ -157,7 +159,7 @@ PARAMETER_NAMES = tuple(GenerationParameters.model_fields)
 SLIDER_RANGES: dict[str, tuple[float, float, float]] = {
     "temperature": (0, 2, 0.05),
     "top_k": (0, 200, 1),
-    "top_p": (0.01, 1, 0.01),
+    "top_p": (0, 1, 0.01),
     "min_p": (0, 1, 0.01),
     "repetition_penalty": (0.5, 2, 0.05),
     "length_penalty": (-2, 2, 0.1),

@@ -7,12 +7,15 @@ from collections.abc import Mapping
 from decimal import Decimal
 from typing import Any
 
+from pydantic import BaseModel
+
 from ..errors import InputError
 
 
 def plain(value: Any) -> Any:
-    """A copy of an input, with arrays and numbers of NumPy and pandas, paths and the like as
-    Python's own values. What has no plain form is left as it is.
+    """A copy of an input, with arrays and numbers of NumPy and pandas, paths, pydantic's objects
+    (a client's message, say) and the like as Python's own values. What has no plain form is left
+    as it is.
 
     Raises:
         InputError: it is nested too deeply, or holds text that is not valid Unicode.
@@ -30,6 +33,8 @@ def _plain(value: Any) -> Any:
         return {_plain(key): _plain(entry) for key, entry in value.items()}
     if isinstance(value, list | tuple):
         return [_plain(element) for element in value]
+    if isinstance(value, BaseModel):
+        return _plain(value.model_dump())
     if hasattr(value, "dtype") and hasattr(value, "tolist"):
         return value.tolist()
     if isinstance(value, os.PathLike):

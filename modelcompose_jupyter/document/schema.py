@@ -54,8 +54,8 @@ ADAPTER_NO_EFFECT = {
 class Message(Strict):
     """One message of a chat."""
 
-    role: Annotated[Literal["system", "user", "assistant"], TemplateOr()] = Field(
-        description="Who speaks."
+    role: Annotated[Literal["system", "developer", "user", "assistant"], TemplateOr()] = Field(
+        description="Who speaks; 'developer' is another name of 'system'."
     )
     content: Template = Field(description="What is said.")
 

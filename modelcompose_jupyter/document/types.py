@@ -18,11 +18,15 @@ from ..errors import did_you_mean
 
 
 class ConversionError(ValueError):
-    """A value that is not of the type asked for; ``hint`` says what to do, or is None."""
+    """A value that is not of the type asked for.
 
-    def __init__(self, message: str, hint: str | None = None) -> None:
+    ``hint`` says what to do, or is None; ``key`` is which key of a message is wrong, if one is.
+    """
+
+    def __init__(self, message: str, hint: str | None = None, key: str | None = None) -> None:
         super().__init__(message)
         self.hint = hint
+        self.key = key
 
 
 class Message(TypedDict):
@@ -32,7 +36,8 @@ class Message(TypedDict):
     content: str
 
 
-ROLES = ("system", "user", "assistant")
+ROLES = ("system", "developer", "user", "assistant")
+"""Who speaks; ``developer`` is another name of ``system``."""
 LOOKUP = 8
 """How many tokens ``prompt_lookup: true`` proposes."""
 
@@ -241,43 +246,117 @@ def messages(value: Any) -> list[Message]:
     Raises:
         ConversionError: something in it is no message, or there is none.
     """
-    found = list(_messages(value))
+    several = list(_apart(value))
+    found: list[Message] = []
+    for number, each in enumerate(several, start=1):
+        try:
+            found += [] if each is None else [message(each)]
+        except ConversionError as error:
+            if len(several) == 1:
+                raise
+            raise ConversionError(f"message {number}: {error}", error.hint, error.key) from None
     if not found:
         raise ConversionError("there is no message", "Give at least one of the user's.")
     return found
 
 
-def _messages(value: Any) -> Iterator[Message]:
+def _apart(value: Any) -> Iterator[Any]:
     if isinstance(value, list | tuple):
         for each in value:
-            yield from _messages(each)
-    elif isinstance(value, str):
-        yield {"role": "user", "content": value}
-    elif value is not None:
-        yield _message(value)
+            yield from _apart(each)
+    else:
+        yield value
 
 
-def _message(value: Any) -> Message:
+_ONLY_TEXT = "Models here read text alone."
+_IN_PARTS = {"text": "text", "input_text": "text", "output_text": "text", "refusal": "refusal"}
+"""Where a part of a message has its text, by the part's type."""
+_OF_OTHERS = ("tool_calls", "tool_call_id", "function_call", "audio", "images", "annotations")
+"""What a message has elsewhere, and cannot have here."""
+
+
+def message(value: Any) -> Message:
+    """What a value says as one message: a text (a user's), or what documents and clients write.
+
+    Clients send back what they were answered, here or elsewhere: keys that ask for nothing are left
+    out, and an assistant may have said nothing.
+
+    Raises:
+        ConversionError: it is no message, or has more than text.
+    """
+    if isinstance(value, str):
+        return {"role": "user", "content": value}
     if not isinstance(value, dict):
         raise ConversionError(f"{show(value)} is not a message", "It has a role and a content.")
-    for key in value:
-        if key not in ("role", "content"):
-            hint = did_you_mean(str(key), ("role", "content"))
-            raise ConversionError(
-                f"a message has no '{key}'", hint or "It has a role and a content."
-            )
-    role, content = value.get("role"), value.get("content")
+    role = value.get("role")
     if role not in ROLES:
         hint = did_you_mean(str(role), ROLES)
         raise ConversionError(
             "a message lacks its role" if role is None else f"there is no role {show(role)}",
             hint or f"Roles are {', '.join(ROLES)}.",
+            "role",
         )
-    if content is None:
-        raise ConversionError(f"the {role}'s message has no content")
-    if isinstance(content, dict | list | tuple):
-        raise ConversionError(f"the content of a message is text, and {show(content)} is not")
-    return {"role": role, "content": text(content)}
+    for key, given in value.items():
+        if not (_is_nothing(given) or _may_have(role, key, given)):
+            raise _too_much(str(key))
+    said = _said(role, value.get("content"))
+    return {
+        "role": "system" if role == "developer" else role,
+        "content": said + (value.get("refusal") or ""),
+    }
+
+
+def _is_nothing(value: Any) -> bool:
+    """Whether the value of a key asks for nothing."""
+    return value is None or value is False or (isinstance(value, str | list | dict) and not value)
+
+
+def _may_have(role: str, key: Any, value: Any) -> bool:
+    if key == "name":  # nobody is told
+        return isinstance(value, str)
+    if key == "refusal":
+        return role == "assistant" and isinstance(value, str)
+    return key in ("role", "content")
+
+
+def _too_much(key: str) -> ConversionError:
+    if key in _OF_OTHERS:
+        return ConversionError(f"'{key}' of a message is not supported", _ONLY_TEXT, key)
+    hint = did_you_mean(key, ("role", "content")) or "It has a role and a content."
+    return ConversionError(f"a message has no '{key}'", hint, key)
+
+
+def _said(role: str, content: Any) -> str:
+    """The text of a message, which may come in parts."""
+    if content is None or content in ([], ()):
+        if role == "assistant":
+            return ""
+        raise ConversionError(f"the {role}'s message has no content", None, "content")
+    parts = content if isinstance(content, list | tuple) else ()
+    if isinstance(content, dict) or not all(isinstance(part, dict) for part in parts):
+        raise ConversionError(
+            f"the content of a message is text, and {show(content)} is not", None, "content"
+        )
+    return "".join(_part(role, part) for part in parts) if parts else text(content)
+
+
+def _part(role: str, part: dict[str, Any]) -> str:
+    kind = part.get("type")
+    key = _IN_PARTS.get(kind) if isinstance(kind, str) else None
+    if key is None:
+        what = "a part without a type" if kind is None else f"a part of type {show(kind)}"
+        raise ConversionError(f"{what} is not taken", _ONLY_TEXT, "content")
+    for other, given in part.items():  # how long a part is cached changes nothing about the answer
+        if other not in ("type", key, "cache_control") and not _is_nothing(given):
+            raise ConversionError(f"a part of a message has no '{other}'", _ONLY_TEXT, "content")
+    said = part.get(key)
+    if said is None and role == "assistant":
+        return ""
+    if not isinstance(said, str):
+        raise ConversionError(
+            f"'{key}' of a part must be text, and it is {show(said)}", None, "content"
+        )
+    return said
 
 
 def _conversation(value: Any) -> list[Message]:

@@ -18,7 +18,7 @@ from .counters import Counters
 from .fair_queue import FairQueue
 from .generation import Generation, GenerationResult, OnQueued, OnText, Place, Prompt
 from .loader import LoadedModel
-from .request import Request, bare, deliver, explain, never_ran
+from .request import Request, bare, deliver, explain, never_ran, nothing_more
 
 if TYPE_CHECKING:
     from .batch import Batch
@@ -284,7 +284,10 @@ class Work:
                 settings = settle(
                     self._loaded, request.prompt, request.parameters, request.max_output_length
                 )
-            go(request, settings)
+            if settings.max_new == 0:
+                self._deliver(request, nothing_more(request, settings, self._facts))
+            else:
+                go(request, settings)
         except BaseException as error:
             outcome = explain(error, self._facts)
             if outcome.code == "out_of_memory":

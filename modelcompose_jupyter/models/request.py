@@ -80,6 +80,14 @@ def result(
     )
 
 
+def nothing_more(request: Request, settings: Settings, facts: dict[str, Any]) -> GenerationResult:
+    """What came of a request for no token at all."""
+    stream = Stream(settings, request.on_text)
+    return result(
+        request, settings, stream, ["length"] * settings.sequences, {"generated": 0}, None, facts
+    )
+
+
 def never_ran(request: Request, facts: dict[str, Any], replies: bool) -> GenerationResult:
     """What came of a request that was cancelled while it waited."""
     asked = request.parameters

@@ -22,6 +22,9 @@ UNLIMITED_OUTPUT = 4096
 
 _DEFAULTS = {"temperature": 0.7, "top_k": 50, "top_p": 0.9}
 _SAMPLING = ("temperature", "top_k", "top_p", "min_p")
+_GREEDY = {"temperature": 1e-30, "top_p": 0.0}
+"""Up to which value the likeliest token is all there is: scores that are divided by less are not
+finite."""
 _BEAMS = ("length_penalty", "early_stopping")
 _OF_CHATS = ("enable_thinking", "chat_template_kwargs")
 
@@ -122,11 +125,16 @@ class _Settling:
         )
 
     def _samples(self) -> bool:
-        if self.asked.temperature == 0:
-            if self.asked.do_sample:
-                self.warnings.append("do_sample is off: temperature 0 takes the likeliest token")
-            return False
+        for name in _GREEDY:
+            if self._is_greedy(name):
+                if self.asked.do_sample:
+                    self.warnings.append(f"do_sample is off: {name} 0 takes the likeliest token")
+                return False
         return self.asked.do_sample is not False
+
+    def _is_greedy(self, name: str) -> bool:
+        value = getattr(self.asked, name)
+        return name in _GREEDY and value is not None and value <= _GREEDY[name]
 
     def _stops(self) -> list[str]:
         asked = self.asked.stop_sequences
@@ -167,7 +175,7 @@ class _Settling:
             **{name: value for name, value in options.items() if value is not None},
             do_sample=self.sample,
             num_return_sequences=self.sequences,
-            max_new_tokens=longest,
+            max_new_tokens=longest or None,  # generate() knows no 0, and is not asked for it
             min_new_tokens=shortest,
             min_length=min(least, longest) if least else None,
             eos_token_id=sorted(self.stop_ids) or None,
@@ -178,7 +186,7 @@ class _Settling:
         names = [] if self.sample else [*_SAMPLING, "seed"]
         for name in names:
             value = getattr(self.asked, name)
-            if value is not None and not (name == "temperature" and value == 0):
+            if value is not None and not self._is_greedy(name):
                 self.warnings.append(f"{name} has no effect without sampling")
         for name in () if self.is_chat else _OF_CHATS:
             if getattr(self.asked, name) is not None:
@@ -208,7 +216,7 @@ class _Settling:
         )
         tokens = tokens or self._beginning(used)
         context = self.loaded.context
-        room = 0 if self.loaded.encoder_decoder else 1
+        room = 0 if self.loaded.encoder_decoder or self.asked.max_output_length == 0 else 1
         if context is not None and len(tokens) + room > context:
             raise InputError(
                 f"the prompt has {len(tokens)} tokens and the model's context is {context}"
@@ -314,14 +322,14 @@ class _Settling:
     def _longest_of_model(self) -> int:
         asked, context = self.asked.max_output_length, self.loaded.context
         if context is None:
-            return asked or UNLIMITED_OUTPUT
+            return UNLIMITED_OUTPUT if asked is None else asked
         left = context - (1 if self.loaded.encoder_decoder else len(self.tokens))
         if asked is not None and asked > left:
             self.warnings.append(
                 f"max_output_length lowered: asked {asked}, {left} are left of the model's"
                 f" context of {context}"
             )
-        return min(asked or left, left)
+        return left if asked is None else min(asked, left)
 
     def _shortest(self, longest: int) -> int | None:
         asked = self.asked.min_output_length

@@ -210,9 +210,8 @@ async def _answered(
     choices: int,
 ) -> Reply | Stream:
     """The answer to a request, by a run that ends when its client leaves."""
-    seed = asked.check_seed()
     try:
-        run = call.server.host.submit(document, None, values, seed=seed)
+        run = call.server.host.submit(document, None, values, seed=asked.own_seed())
     except InputError as error:
         raise _refusal(error, shape) from None
     call.run = run.id

@@ -6,13 +6,21 @@ Names, statuses and shapes are OpenAI's. What cannot be done as asked is refused
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any, Literal, Self
+from typing import Annotated, Any, Literal, Self
 
-from pydantic import ConfigDict, Field, ModelWrapValidatorHandler, ValidationError, model_validator
+from pydantic import (
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    ModelWrapValidatorHandler,
+    ValidationError,
+    model_validator,
+)
 
 from ..document import GenerationParameters, explain
 from ..document.parameters import MAX_SEED
-from ..document.types import ROLES, Message, show
+from ..document.types import ConversionError, Message, message, show
 from ..errors import ComposeError, UsageError, did_you_mean
 from .wire import Answer, Body, without_paths
 
@@ -41,7 +49,7 @@ INPUTS = frozenset(("prompt", "messages", *_NAMES.values()))
 # What is not offered here, each with the values that ask for nothing.
 _NOT_OFFERED: dict[str, tuple[Any, ...]] = {
     "audio": (None,),
-    "best_of": (None, 1),
+    "best_of": (None, 0, 1),
     "frequency_penalty": (None, 0),
     "function_call": (None, "none"),
     "functions": (None, []),
@@ -71,8 +79,6 @@ _HARMLESS = {
     "store",
     "user",
 }
-# What a message may carry that the clients read from an earlier answer and send back.
-_EMPTY_IN_MESSAGES = ("annotations", "audio", "function_call", "refusal", "tool_calls")
 
 
 class Refused(UsageError):
@@ -90,6 +96,15 @@ class Refused(UsageError):
         self.param = param
 
 
+def _whole(value: Any) -> Any:
+    """A number as JSON has it: 16.0 is an integer, too."""
+    return int(value) if isinstance(value, float) and value.is_integer() else value
+
+
+WHOLE = BeforeValidator(_whole)
+MaxTokens = Annotated[int, Field(ge=0), WHOLE]
+
+
 class StreamOptions(Body):
     """How to stream."""
 
@@ -103,17 +118,27 @@ class Asked(Body):
     model_config = ConfigDict(extra="forbid", frozen=True, strict=True)
 
     model: str = Field(description="Which model; see /v1/models.")
-    max_tokens: int | None = Field(
-        None, description="Tokens at most. If unset, until the model stops."
+    max_tokens: MaxTokens | None = Field(
+        None, description="Tokens at most; 0 is none. If unset, until the model stops."
     )
-    temperature: float | None = Field(None, description="0.7 if unset; 0 takes the likeliest.")
-    top_p: float | None = Field(None, description="0.9 if unset.")
-    top_k: int | None = Field(None, description="50 if unset; 0 is all.")
+    temperature: Annotated[float, Field(ge=0, le=2)] | None = Field(
+        None, description="0.7 if unset; 0 takes the likeliest."
+    )
+    top_p: Annotated[float, Field(ge=0, le=1)] | None = Field(
+        None, description="0.9 if unset; 0 takes the likeliest."
+    )
+    top_k: Annotated[int, WHOLE] | None = Field(None, description="50 if unset; 0 is all.")
     min_p: float | None = None
     repetition_penalty: float | None = None
-    n: int | None = Field(None, description="How many choices for a prompt.")
+    n: Annotated[int, Field(ge=1, le=128), WHOLE] | None = Field(
+        None, description="How many choices for a prompt."
+    )
     stop: str | list[str] | None = Field(None, description="End before the first of these.")
-    seed: int | None = Field(None, description="The same seed gives the same choices.")
+    seed: Annotated[int, Field(ge=-(2**63), le=2**63 - 1), WHOLE] | None = Field(
+        None,
+        description="The same seed gives the same choices. To negative ones 2**63 is added: "
+        "elsewhere here seeds are from 0 to 2**63 - 1.",
+    )
     stream: bool | None = Field(None, description="Answer with server-sent events.")
     stream_options: StreamOptions | None = None
 
@@ -125,7 +150,7 @@ class Asked(Body):
         try:
             return handler(given)
         except ValidationError as error:
-            raise _wrong(error, {}) from None
+            raise _wrong(error, {}, cls) from None
 
     @property
     def wants_usage(self) -> bool:
@@ -151,10 +176,11 @@ class Asked(Body):
             GenerationParameters.model_validate(given, context={"rendered": True})
         except ValidationError as error:
             raise _wrong(error, written) from None
-        if self.choices > 1 and self.temperature == 0:
-            raise Refused(
-                f"'n' is {self.n}, and temperature 0 gives the same text each time", param="n"
-            )
+        for name in ("temperature", "top_p"):
+            if self.choices > 1 and getattr(self, name) == 0:
+                raise Refused(
+                    f"'n' is {self.n}, and {name} 0 gives the same text each time", param="n"
+                )
         return given
 
     def _stops(self) -> list[str]:
@@ -163,10 +189,9 @@ class Asked(Body):
             raise Refused(f"'stop' has more than {_MAX_STOPS} sequences", param="stop")
         return [stop for stop in stops if stop]
 
-    def check_seed(self) -> int | None:
-        if self.seed is not None and not 0 <= self.seed <= MAX_SEED:
-            raise Refused(f"'seed' must be from 0 to {MAX_SEED}", param="seed")
-        return self.seed
+    def own_seed(self) -> int | None:
+        """The seed as one of ours."""
+        return None if self.seed is None else self.seed % (MAX_SEED + 1)
 
 
 class CompletionRequest(Asked):
@@ -194,7 +219,7 @@ class ChatRequest(Asked):
     messages: list[dict[str, Any]] = Field(
         description="Each with role (system, developer, user or assistant) and content."
     )
-    max_completion_tokens: int | None = Field(None, description="The same as max_tokens.")
+    max_completion_tokens: MaxTokens | None = Field(None, description="The same as max_tokens.")
     enable_thinking: bool | None = Field(
         None, description="Whether the model thinks before it replies, where it has a switch."
     )
@@ -253,49 +278,43 @@ def _is_one_of(value: Any, known: tuple[Any, ...]) -> bool:
     )
 
 
-def _wrong(error: ValidationError, written: Mapping[str, str]) -> Refused:
-    """The first finding of a validation; ``written`` has the caller's name for each of ours."""
+def _wrong(
+    error: ValidationError, written: Mapping[str, str], model: type[BaseModel] | None = None
+) -> Refused:
+    """The first finding of a validation.
+
+    ``written`` has the caller's name for each of ours; of ``model``, where it is given, both ends
+    of a range are told.
+    """
     details = error.errors()[0]
     name = str(next(iter(details["loc"]), details.get("ctx", {}).get("key", "")))
     param = written.get(name, name)
     if details["type"] == "missing":
         return Refused(f"'{param}' is missing", param=param)
     text, hint = explain(param, {**details})
+    if details["type"] in ("greater_than_equal", "less_than_equal") and model is not None:
+        low, high = _range(model, name)
+        if high is not None:
+            text = f"'{param}' must be from {low} to {high}, and it is {show(details['input'])}"
     return Refused(text, param=param, hint=hint)
 
 
+def _range(model: type[BaseModel], name: str) -> tuple[Any, Any]:
+    """The ends of a number's range, as the schema of its model has them; None where it has none."""
+    schema = model.model_json_schema()["properties"][name]
+    kinds = schema.get("anyOf", [schema])
+    ends = {end: kind[end] for kind in kinds for end in ("minimum", "maximum") if end in kind}
+    return ends.get("minimum"), ends.get("maximum")
+
+
 def _message(given: Mapping[str, Any], param: str) -> Message:
-    for key in given.keys() - {"role", "content", "name"}:
-        if key not in _EMPTY_IN_MESSAGES:
-            raise Refused(f"a message has no '{key}'", param=f"{param}.{key}")
-        if given[key]:
-            raise Refused(f"'{key}' of a message is not offered here", param=f"{param}.{key}")
-    role = "system" if given.get("role") == "developer" else given.get("role")
-    if role not in ROLES:
-        what = "a message lacks its role" if role is None else f"there is no role {show(role)} here"
-        roles = ", ".join([*ROLES, "developer"])
-        raise Refused(what, param=f"{param}.role", hint=f"Roles are {roles}.")
-    return {"role": role, "content": _content(given.get("content"), f"{param}.content")}
-
-
-def _content(given: Any, param: str) -> str:
-    """The text of a message, which may come in parts."""
-    if isinstance(given, str):
-        return given
-    if not isinstance(given, list) or not given:
-        raise Refused("the content of a message must be text", param=param)
-    texts = []
-    for part in given:
-        kind = part.get("type") if isinstance(part, dict) else None
-        text = part.get("text") if kind == "text" else None
-        if not isinstance(text, str):
-            raise Refused(
-                f"a part of type {show(kind)} is not taken" if kind else "a part is no text",
-                param=param,
-                hint="Models here read text alone.",
-            )
-        texts.append(text)
-    return "".join(texts)
+    if not isinstance(given.get("content"), str | list | None):
+        raise Refused(f"{param}: the content must be text", param=f"{param}.content")
+    try:
+        return message(given)
+    except ConversionError as error:
+        param_of = param if error.key is None else f"{param}.{error.key}"
+        raise Refused(f"{param}: {error}", param=param_of, hint=error.hint) from None
 
 
 _CODES = {

@@ -9,6 +9,7 @@ import asyncio
 import contextlib
 from collections.abc import AsyncIterator, Iterator
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 from ..errors import InputError
@@ -114,53 +115,24 @@ async def batches(
     """The events of a run beyond number ``after`` as they come, several at a time where they come
     fast. Where nothing happens for ``heartbeat`` seconds: an empty list.
     """
-    loop = asyncio.get_running_loop()
-    rung = asyncio.Event()
-    ringing = False
+    while True:
+        ended = run.done  # before looking: nothing comes after it
+        fresh = run.events_so_far(after)
+        if fresh:
+            after = fresh[-1].number
+            yield fresh
+            # Waking up for each token would take from the model's thread what it needs.
+            await asyncio.sleep(0 if run.done else _PAUSE_SECONDS)
+        elif ended:
+            return
+        elif not await run.until(partial(_has_more, run, after), heartbeat):
+            yield []
 
-    def ring() -> None:  # on the thread that adds events
-        nonlocal ringing
-        if not ringing:  # once for all that come before it is heard
-            ringing = True
-            with contextlib.suppress(RuntimeError):  # the loop has ended
-                loop.call_soon_threadsafe(rung.set)
 
-    leave = run.watch(ring)
-    try:
-        while True:
-            rung.clear()
-            ringing = False
-            ended = run.done  # before looking: nothing comes after it
-            fresh = run.events_so_far(after)
-            if fresh:
-                after = fresh[-1].number
-                yield fresh
-                # Waking up for each token would take from the model's thread what it needs.
-                await asyncio.sleep(0 if run.done else _PAUSE_SECONDS)
-            elif ended:
-                return
-            else:
-                try:
-                    await asyncio.wait_for(rung.wait(), heartbeat)
-                except TimeoutError:
-                    yield []
-    finally:
-        leave()
+def _has_more(run: Run, after: int) -> bool:
+    return run.last_event > after or run.done
 
 
 async def ended(run: Run) -> None:
-    """Wait for the end of a run."""
-    loop = asyncio.get_running_loop()
-    over = asyncio.Event()
-
-    def look() -> None:  # on the thread that adds events
-        if run.done:
-            with contextlib.suppress(RuntimeError):  # the loop has ended
-                loop.call_soon_threadsafe(over.set)
-
-    leave = run.watch(look)
-    try:
-        look()
-        await over.wait()
-    finally:
-        leave()
+    """Wait for the end of a run, which goes on though the wait be cancelled."""
+    await run.until(lambda: run.done)

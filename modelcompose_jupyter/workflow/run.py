@@ -14,13 +14,14 @@ import threading
 import time
 import uuid
 from bisect import bisect_right
-from collections.abc import Callable, Generator, Iterator, Mapping
+from collections.abc import Callable, Generator, Mapping
 from dataclasses import dataclass, replace
 from enum import StrEnum
 from typing import Any, Literal
 
 from ..errors import ComposeError, RunCancelled
 from ..redaction import get_logger, redacted, without_secrets
+from .feed import Feed
 
 METADATA_KEY = "modelcompose"
 """Where a notebook keeps a run's record, in the metadata of the output that shows it."""
@@ -244,14 +245,44 @@ class Run:
 
     def wait(self, timeout: float | None = None) -> bool:
         """Wait until it has ended; returns whether it has. Seconds; None waits for ever."""
+        return self.wait_for(lambda: self.done, timeout)
+
+    def wait_for(self, holds: Callable[[], bool], timeout: float | None = None) -> bool:
+        """Wait until something holds, which may change with each event; returns whether it does.
+
+        Seconds; None waits for ever.
+        """
         deadline = None if timeout is None else time.monotonic() + timeout
         with self._changed:
-            while not self.done:
+            while not holds():
                 left = _TICK if deadline is None else min(_TICK, deadline - time.monotonic())
                 if left <= 0:
                     return False
                 self._changed.wait(left)
         return True
+
+    async def until(self, holds: Callable[[], bool], timeout: float | None = None) -> bool:
+        """`wait_for` in a coroutine; the event loop goes on."""
+        loop = asyncio.get_running_loop()
+        heard = asyncio.Event()
+        rung = False
+
+        def ring() -> None:  # on the thread that adds events
+            nonlocal rung
+            if not rung and holds():  # once for all that come before it is heard
+                rung = True
+                with contextlib.suppress(RuntimeError):  # the loop has ended
+                    loop.call_soon_threadsafe(heard.set)
+
+        leave = self.watch(ring)
+        try:
+            if not holds():
+                with contextlib.suppress(TimeoutError):
+                    async with asyncio.timeout(timeout):
+                        await heard.wait()
+        finally:
+            leave()
+        return holds()
 
     def result(self, timeout: float | None = None) -> Any:
         """The output, when it has ended.
@@ -267,17 +298,12 @@ class Run:
             raise self._error.with_traceback(None)
         return self._output
 
-    def events(self, after: int = -1) -> Iterator[Event]:
-        """Every event beyond number ``after``, as they come, until the run has ended."""
-        while True:
-            with self._changed:
-                while after >= self.last_event and not self.done:
-                    self._changed.wait(_TICK)
-            fresh = self.events_so_far(after)
-            if not fresh:
-                return
-            after = fresh[-1].number
-            yield from fresh
+    def events(self, after: int = -1) -> Feed[Event]:
+        """Every event beyond number ``after``, as they come, until the run has ended.
+
+        This, `stream` and `follow` are for ``for`` and for ``async for``.
+        """
+        return Feed(self, after, lambda event: event)
 
     @property
     def last_event(self) -> int:
@@ -290,21 +316,27 @@ class Run:
         with self._changed:
             return self._events[bisect_right(self._events, after, key=_number) :]
 
-    def stream(self) -> Iterator[str]:
+    def stream(self) -> Feed[str]:
         """The text as it comes; the pieces together are ``text``. Several texts come one after the
         other."""
-        return (piece for piece in self.follow() if isinstance(piece, str))
+        read = self._reader()
+        return Feed(self, -1, lambda event: read() if event.type == "text" else None)
 
-    def follow(self) -> Iterator[str | Event]:
+    def follow(self) -> Feed[str | Event]:
         """`stream`, with the events that are no text between the pieces."""
-        shown, position = 0, 0
-        for event in self.events():
-            if event.type != "text":
-                yield event
-                continue
+        read = self._reader()
+        return Feed(self, -1, lambda event: read() if event.type == "text" else event)
+
+    def _reader(self) -> Callable[[], str | None]:
+        """Gives what there is of the text that it has not given yet, None for nothing."""
+        position = shown = 0
+
+        def read() -> str | None:
+            nonlocal position, shown
             piece, position, shown = self.fresh_text(position, shown)
-            if piece:
-                yield piece
+            return piece or None
+
+        return read
 
     def fresh_text(self, position: int, shown: int) -> tuple[str, int, int]:
         """What `stream` gives next to a reader that stands at a character of a text.
@@ -357,8 +389,8 @@ class Run:
         # Short sleeps rather than one long wait: an interrupt of a cell that awaits is noticed
         # only when its event loop wakes up.
         try:
-            while not self.done:
-                await asyncio.sleep(_TICK / 4)
+            while not await self.until(lambda: self.done, _TICK / 4):
+                pass
         except asyncio.CancelledError:
             self.cancel()
             raise

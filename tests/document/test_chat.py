@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import json
+
 import jsonschema
 import pytest
+from openai.types.chat import ChatCompletionMessage
 
 from modelcompose_jupyter.document import json_schema, load_document, signature
 from modelcompose_jupyter.document.completion import complete
+from modelcompose_jupyter.document.plain import plain
 from modelcompose_jupyter.document.types import ConversionError, Type, convert, messages
 from modelcompose_jupyter.errors import InputError
 
@@ -171,14 +175,39 @@ def test_an_input_becomes_messages(type_, given, expected):
     [
         ([], "there is no message", "Give at least one of the user's."),
         ([{"role": "usr", "content": "a"}], 'there is no role "usr"', "Did you mean 'user'?"),
-        ([{"role": "tool", "content": "a"}], 'there is no role "tool"',
-         "Roles are system, user, assistant."),
-        ([{"content": "a"}], "a message lacks its role", "Roles are system, user, assistant."),
+        ([{"role": "tool", "content": "a", "tool_call_id": "c"}], 'there is no role "tool"',
+         "Roles are system, developer, user, assistant."),
+        ([{"content": "a"}], "a message lacks its role",
+         "Roles are system, developer, user, assistant."),
         ([{"role": "user"}], "the user's message has no content", None),
         ([{"role": "user", "content": ["a"]}],
          'the content of a message is text, and ["a"] is not', None),
         ([{"role": "user", "content": "a", "contents": "b"}], "a message has no 'contents'",
          "Did you mean 'content'?"),
+        ([USER, {"role": "user", "content": None}],
+         "message 2: the user's message has no content", None),
+        ([[USER], [ASSISTANT, {"role": "system", "content": []}]],
+         "message 3: the system's message has no content", None),
+        ([{"role": "developer"}], "the developer's message has no content", None),
+        ([{"role": "assistant", "tool_calls": [{"id": "c"}]}],
+         "'tool_calls' of a message is not supported", "Models here read text alone."),
+        ([{"role": "assistant", "audio": {"id": "a"}}],
+         "'audio' of a message is not supported", "Models here read text alone."),
+        ([{"role": "user", "content": "a", "refusal": "b"}], "a message has no 'refusal'",
+         "It has a role and a content."),
+        ([{"role": "user", "content": "a", "name": 5}], "a message has no 'name'",
+         "It has a role and a content."),
+        ([{"role": "user", "content": [{"type": "image_url", "image_url": {"url": "u"}}]}],
+         'a part of type "image_url" is not taken', "Models here read text alone."),
+        ([{"role": "user", "content": [{"type": "text", "text": "a"}, "b"]}],
+         """the content of a message is text, and [{"type": "text", "text": "a"}, "b"] is not""",
+         None),
+        ([{"role": "user", "content": [{"type": ["text"], "text": "a"}]}],
+         'a part of type ["text"] is not taken', "Models here read text alone."),
+        ([{"role": "user", "content": [{"type": "text", "text": None}]}],
+         "'text' of a part must be text, and it is null", None),
+        ([{"role": "user", "content": [{"type": "text", "text": "a", "image": {"b": 1}}]}],
+         "a part of a message has no 'image'", "Models here read text alone."),
         (5, "5 is not a message", "It has a role and a content."),
     ],
 )  # fmt: skip
@@ -188,6 +217,61 @@ def test_an_input_that_is_no_conversation(given, message, hint):
     assert caught.value.message == f"input 'm': {message}"
     assert caught.value.hint == hint
     assert caught.value.where.keys == "component.messages"
+
+
+NOTHING = {
+    "refusal": None, "annotations": [], "audio": None, "function_call": None, "tool_calls": None,
+    "reasoning_content": None, "reasoning": "", "tool_call_id": None, "name": None, "prefix": False,
+    "provider_specific_fields": {},
+}  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("given", "said"),
+    [
+        ({"role": "assistant", "content": None}, ""),
+        ({"role": "assistant"}, ""),
+        ({"role": "assistant", "content": []}, ""),
+        ({"role": "assistant", "content": "", "tool_calls": []}, ""),
+        ({"role": "assistant", "content": "a", **NOTHING}, "a"),
+        ({"role": "assistant", "content": None, **NOTHING}, ""),
+        ({"role": "user", "content": "a", **NOTHING}, "a"),
+        ({"role": "user", "content": "a", "name": "ann"}, "a"),
+        ({"role": "user", "content": ""}, ""),
+        ({"role": "assistant", "content": None, "refusal": "I will not"}, "I will not"),
+        ({"role": "assistant", "content": [{"type": "refusal", "refusal": "No"}]}, "No"),
+        ({"role": "assistant", "content": [{"type": "text", "text": None}]}, ""),
+        ({"role": "assistant", "content": [
+            {"type": "output_text", "text": "a", "annotations": [], "logprobs": None}]}, "a"),
+        ({"role": "user", "content": [
+            {"type": "text", "text": "a", "cache_control": None},
+            {"type": "input_text", "text": "b", "cache_control": {"type": "ephemeral"}}]}, "ab"),
+        ({"role": "user", "content": ({"type": "text", "text": ""},)}, ""),
+    ],
+)  # fmt: skip
+def test_messages_as_clients_send_them_back(given, said):
+    found = signed("messages: ${input.m}")
+    expected = {"role": given["role"], "content": said}
+    assert found.check({"m": [USER, given, USER]}) == {"m": [USER, expected, USER]}
+    assert found.check({"m": json.dumps([USER, given])}) == {"m": [USER, expected]}
+    assert messages([USER, [given]]) == [USER, expected]
+
+
+def test_a_developer_is_the_system():
+    system = [{"role": "system", "content": "Be brief"}, USER]
+    asked = [{"role": "developer", "content": "Be brief"}, USER]
+    assert signed("messages: ${input.m}").check({"m": asked}) == {"m": system}
+    document = chat("messages:\n  - {role: developer, content: Be brief}\n  - Hello")
+    assert messages(document.components[0].actions[0].text) == system
+    jsonschema.validate(document.source.data, json_schema())
+
+
+def test_an_answer_of_openais_client_is_a_message_as_it_is():
+    reply = ChatCompletionMessage(role="assistant", content=None, annotations=[])
+    given = plain({"m": [USER, reply, USER]})
+    assert signed("messages: ${input.m}").check(given)["m"][1] == {
+        "role": "assistant", "content": "",
+    }  # fmt: skip
 
 
 def test_within_a_document_a_text_is_what_the_user_says():

@@ -6,6 +6,7 @@ import json
 import threading
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -13,6 +14,7 @@ from standins import tiny_models
 from standins.tiny_models import ARCHITECTURES, CONTEXT, ENCODER_DECODERS
 from transformers import AutoModelForCausalLM, AutoModelForSeq2SeqLM, AutoTokenizer
 
+from modelcompose_jupyter.document.parameters import GenerationParameters
 from modelcompose_jupyter.errors import InputError, ModelError
 from modelcompose_jupyter.models import Lease, ModelCache, ModelSpec
 from modelcompose_jupyter.models.batched import BatchedModel
@@ -225,14 +227,65 @@ def test_min_output_length_keeps_going(folder_of: Callable[[str], Path], tmp_pat
     assert long.usage["generated"] >= 25
 
 
-def test_temperature_zero_is_greedy_and_says_so(lease: Lease) -> None:
+@pytest.mark.parametrize(
+    "asked", [{"temperature": 0}, {"temperature": -0.0}, {"top_p": 0}, {"temperature": 5e-324}]
+)
+@pytest.mark.parametrize("architecture", ["llama", "t5"])
+def test_zero_is_greedy_and_says_so(
+    lease_of: LeaseOf, architecture: str, asked: dict[str, float]
+) -> None:
+    lease = lease_of(architecture)
     greedy = ask(lease, do_sample=False, max_output_length=10)
-    zero = ask(lease, temperature=0, max_output_length=10)
+    zero = ask(lease, **asked, max_output_length=10)
     assert zero.texts == greedy.texts
     assert zero.parameters["do_sample"] is False
     assert zero.warnings == []
-    contradicted = ask(lease, temperature=0, do_sample=True, max_output_length=10)
+    contradicted = ask(lease, **asked, do_sample=True, max_output_length=10)
     assert any("do_sample" in warning for warning in contradicted.warnings)
+
+
+@pytest.mark.parametrize("architecture", ["llama", "t5", "blenderbot", "mamba"])
+@pytest.mark.parametrize(
+    "asked", [{}, {"num_beams": 2}, {"num_return_sequences": 3}, {"include_prompt": False}]
+)
+def test_no_token_at_all(lease_of: LeaseOf, architecture: str, asked: dict[str, Any]) -> None:
+    shown = Deltas()
+    result = ask(lease_of(architecture), "A fox", max_output_length=0, on_text=shown, **asked)
+    echoed = architecture in ("llama", "mamba") and asked.get("include_prompt") is not False
+    count = asked.get("num_return_sequences", 1)
+    assert result.texts == ["A fox" if echoed else ""] * count
+    assert list(shown.texts.values()) == (result.texts if echoed else [])
+    assert result.finish_reasons == ["length"] * count
+    assert (result.usage["generated"], result.usage["prompt"] > 0) == (0, True)
+    assert result.parameters["max_output_length"] == 0
+    assert result.timings["tokens_per_second"] == 0
+
+
+def test_no_token_beside_those_who_get_some(lease: Lease) -> None:
+    alone = ask(lease, seed=3, max_output_length=30).texts
+    asked = GenerationParameters(seed=3, max_output_length=30)
+    none = GenerationParameters(max_output_length=0)
+    every = [lease.generate("Once upon a", each) for each in (asked, none, none, asked)]
+    texts = [done(each.future).texts for each in every]
+    assert texts == [alone, ["Once upon a"], ["Once upon a"], alone]
+
+
+def test_no_token_needs_no_room(lease: Lease) -> None:
+    prompt = "x" * CONTEXT
+    result = ask(lease, prompt, max_output_length=0)
+    assert (result.usage["prompt"], result.texts) == (CONTEXT, [prompt])
+    with pytest.raises(InputError, match="context is"):
+        ask(lease, prompt + "x", max_output_length=0)
+    with pytest.raises(InputError, match="leaves no room"):
+        ask(lease, prompt, max_output_length=1)
+
+
+@pytest.mark.parametrize("architecture", ["llama", "t5", "mamba"])
+def test_a_limit_beyond_all_lengths_is_no_error(lease_of: LeaseOf, architecture: str) -> None:
+    result = ask(
+        lease_of(architecture), "A fox", max_output_length=10**30, stop_sequences=list("aeiou .,")
+    )
+    assert result.finish_reasons[0] in ("stop", "eos", "length")
 
 
 @pytest.mark.parametrize(

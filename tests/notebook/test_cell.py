@@ -118,9 +118,10 @@ def test_all_ways_to_run_agree(shell: Kernel) -> None:
     shell.run("ran = story.run(**given).text")
     shell.run("submitted = story.submit(**given).result()['generated']")
     shell.run("streamed = ''.join(story.stream(**given))")
+    shell.run("heard = ''.join([piece async for piece in story.stream(**given)])")
     shell.run("awaited = (await story.arun(**given)).text")
     shell.run("waited = (await story.submit(**given))['generated']")
-    shell.run("texts = {called, ran, submitted, streamed, awaited, waited}")
+    shell.run("texts = {called, ran, submitted, streamed, heard, awaited, waited}")
     assert shell.value("len(texts)") == "1"
 
 
@@ -147,6 +148,7 @@ def announce(flow):
         "long.run(prompt='Once')",
         "long(prompt='Once')",
         "for piece in long.stream(prompt='Once'): pass",
+        "async for piece in long.stream(prompt='Once'): pass",
         "await long.arun(prompt='Once')",
         "await long.submit(prompt='Once')",
     ],

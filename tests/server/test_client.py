@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 import json
 import multiprocessing
@@ -220,6 +221,45 @@ def test_a_forked_process_says_that_it_has_no_connection(remote: RemoteHost) -> 
     child.join(60)
     assert not remote.closed
     assert story(prompt="c") == {"generated": "<c>"}
+
+
+def test_coroutines_stream_from_over_there(remote: RemoteHost, models: ScriptedModels) -> None:
+    models.reply = lambda prompt: ["one ", prompt]
+    held(models, "held")
+    story = load(STORY, host=remote)
+
+    async def read(prompt: str) -> str:
+        return "".join([piece async for piece in story.stream(prompt=prompt)])
+
+    async def main() -> list[str]:
+        async for piece in story.stream(prompt="held"):
+            assert piece == "one "
+            break
+        return await asyncio.gather(read("a"), read("b"))
+
+    assert asyncio.run(main()) == ["one a", "one b"]
+    (left,) = (run for run in remote.own_runs() if run.input["prompt"] == "held")
+    assert left.wait(30)
+    assert left.state == "cancelled"
+
+
+def test_a_host_that_is_long_in_answering_holds_up_no_coroutine() -> None:
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        remote = RemoteHost(f"http://127.0.0.1:{listener.getsockname()[1]}/api")
+        story = load(STORY, host=remote)
+
+        async def main() -> None:
+            stream = story.stream(prompt="a")
+            task = asyncio.ensure_future(anext(stream))
+            # Taken and not answered, by the loop that the reader waits on.
+            taken = await asyncio.to_thread(listener.accept)
+            task.cancel()
+            with pytest.raises(asyncio.CancelledError):
+                await task
+            taken[0].close()
+
+        asyncio.run(main())
+        assert remote.close(10)
 
 
 def test_a_host_that_ends_says_how_its_runs_ended(

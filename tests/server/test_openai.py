@@ -267,6 +267,58 @@ def test_an_answer_can_be_sent_back_as_it_came(client: OpenAI) -> None:
     assert again.choices[0].message.content
 
 
+def test_an_answer_can_be_sent_back_as_an_object_and_without_its_nulls(client: OpenAI) -> None:
+    asked: dict[str, Any] = {"model": STORYTELLER, "max_tokens": 4}
+    question = {"role": "user", "content": "Who are you?"}
+    reply = client.chat.completions.create(messages=[question], **asked).choices[0].message
+    said_nothing = client.chat.completions.create(
+        messages=[question], model=STORYTELLER, max_tokens=0
+    )
+    for each in (
+        reply,
+        reply.model_dump(exclude_none=True),
+        reply.model_dump(exclude_unset=True),
+        said_nothing.choices[0].message,
+    ):
+        answer = client.chat.completions.create(messages=[question, each, question], **asked)
+        assert answer.choices[0].message.content
+
+
+@pytest.mark.parametrize(
+    ("given", "said"),
+    [
+        ({"content": None}, ""),
+        ({}, ""),
+        ({"content": []}, ""),
+        ({"content": None, "tool_calls": None, "function_call": None, "audio": None}, ""),
+        ({"content": "a", "tool_calls": [], "annotations": [], "refusal": None}, "a"),
+        ({"content": "a", "reasoning_content": None, "reasoning": None, "name": None}, "a"),
+        ({"content": "a", "tool_call_id": None, "refusal": "", "images": [], "prefix": False}, "a"),
+        ({"content": None, "refusal": "I will not"}, "I will not"),
+        ({"content": [{"type": "refusal", "refusal": "No"}]}, "No"),
+        ({"content": [{"type": "text", "text": "a", "cache_control": None}]}, "a"),
+        ({"content": [{"type": "output_text", "text": "a", "annotations": []}]}, "a"),
+    ],
+)
+def test_messages_as_clients_send_them_back(
+    serve: Serve, models: ScriptedModels, given: dict[str, Any], said: str
+) -> None:
+    models.reply = lambda prompt: ["ok"]
+    sent = [
+        {"role": "user", "content": [{"type": "input_text", "text": "a"}]},
+        {"role": "assistant", **given},
+        {"role": "user", "content": "b", "name": None},
+    ]
+    with client_of(serve()) as client:
+        client.chat.completions.create(model=STORYTELLER, messages=sent)  # type: ignore[arg-type]
+
+    assert [dict(each) for each in models.prompts[0]] == [
+        {"role": "user", "content": "a"},
+        {"role": "assistant", "content": said},
+        {"role": "user", "content": "b"},
+    ]
+
+
 def test_system_and_developer_are_one_role(serve: Serve, models: ScriptedModels) -> None:
     models.reply = lambda prompt: ["ok"]
     with client_of(serve()) as client:
@@ -350,11 +402,24 @@ def test_switches_of_the_template_reach_the_model(
         ({"temperature": "hot"}, "temperature"),
         ({"temperature": "${input.prompt}"}, "temperature"),
         ({"top_p": 2}, "top_p"),
-        ({"max_tokens": 0}, "max_tokens"),
+        ({"temperature": 2.001}, "temperature"),
+        ({"temperature": True}, "temperature"),
+        ({"top_p": -0.001}, "top_p"),
+        ({"max_tokens": -1}, "max_tokens"),
+        ({"max_tokens": 1.5}, "max_tokens"),
+        ({"max_tokens": True}, "max_tokens"),
+        ({"max_tokens": "5"}, "max_tokens"),
+        ({"n": 0}, "n"),
+        ({"n": 129}, "n"),
         ({"n": 300}, "n"),
         ({"n": 2, "temperature": 0}, "n"),
-        ({"seed": -1}, "seed"),
+        ({"n": 2, "top_p": 0}, "n"),
+        ({"seed": -(2**63) - 1}, "seed"),
         ({"seed": 2**63}, "seed"),
+        ({"seed": 1e300}, "seed"),
+        ({"seed": 0.5}, "seed"),
+        ({"extra_body": {"top_k": -1}}, "top_k"),
+        ({"extra_body": {"best_of": False}}, "best_of"),
         ({"stop": ["a"] * 17}, "stop"),
         ({"extra_body": {"num_beams": 2}}, "num_beams"),
         ({"extra_body": {"prompt": None}}, "prompt"),
@@ -396,6 +461,23 @@ def test_what_cannot_be_honoured_is_refused_by_name(
         ({"messages": [{"role": "tool", "content": "a"}]}, "messages[0].role"),
         ({"messages": [{"content": "a"}]}, "messages[0].role"),
         ({"messages": [{"role": "user", "content": None}]}, "messages[0].content"),
+        ({"messages": [{"role": "user"}]}, "messages[0].content"),
+        ({"messages": [{"role": "user", "content": 5}]}, "messages[0].content"),
+        ({"messages": [{"role": "assistant", "content": {}}]}, "messages[0].content"),
+        (
+            {"messages": [{"role": "user", "content": "a"}, {"role": "system", "content": []}]},
+            "messages[1].content",
+        ),
+        ({"messages": [{"role": "tool", "content": "a", "tool_call_id": "b"}]}, "messages[0].role"),
+        (
+            {"messages": [{"role": "assistant", "content": None, "audio": {"id": "a"}}]},
+            "messages[0].audio",
+        ),
+        ({"messages": [{"role": "user", "content": "a", "name": ["b"]}]}, "messages[0].name"),
+        (
+            {"messages": [{"role": "user", "content": [{"type": "input_audio"}]}]},
+            "messages[0].content",
+        ),
         ({"messages": [{"role": "user", "content": "a", "mood": "b"}]}, "messages[0].mood"),
         (
             {"messages": [{"role": "user", "content": [{"type": "image_url"}]}]},
@@ -414,6 +496,132 @@ def test_what_a_chat_cannot_honour(client: OpenAI, asked: dict[str, Any], param:
         client.chat.completions.create(**{"model": STORYTELLER, "messages": messages, **asked})
 
     assert caught.value.param == param
+
+
+@pytest.mark.parametrize(
+    ("asked", "said"),
+    [
+        ({"temperature": 3}, "'temperature' must be from 0 to 2, and it is 3"),
+        ({"temperature": -0.5}, "'temperature' must be from 0 to 2, and it is -0.5"),
+        ({"top_p": 1.5}, "'top_p' must be from 0 to 1, and it is 1.5"),
+        ({"n": 0}, "'n' must be from 1 to 128, and it is 0"),
+        ({"max_tokens": -1}, "'max_tokens' must be at least 0, and it is -1"),
+        ({"seed": 2**64}, f"'seed' must be from -{2**63} to {2**63 - 1}, and it is {2**64}"),
+    ],
+)
+def test_a_number_beyond_its_range_is_told_the_range(
+    client: OpenAI, asked: dict[str, Any], said: str
+) -> None:
+    for create, what in (
+        (client.completions.create, {"prompt": "a"}),
+        (client.chat.completions.create, {"messages": [{"role": "user", "content": "a"}]}),
+    ):
+        with pytest.raises(openai.BadRequestError, match=re.escape(said)):
+            create(model=STORYTELLER, **what, **asked)
+    with pytest.raises(openai.BadRequestError, match="'max_completion_tokens' must be at least 0"):
+        client.chat.completions.create(
+            model=STORYTELLER,
+            messages=[{"role": "user", "content": "a"}],
+            max_completion_tokens=-1,
+        )
+
+
+ENDS: list[dict[str, Any]] = [
+    {"temperature": 0}, {"temperature": 2}, {"temperature": 2.0}, {"temperature": -0.0},
+    {"temperature": 5e-324}, {"top_p": 0}, {"top_p": 1}, {"top_p": 0.0}, {"top_p": 5e-324},
+    {"temperature": 0, "top_p": 0}, {"n": 1}, {"n": None}, {"n": 1.0},
+    {"max_tokens": None, "stop": ["e"]}, {"max_tokens": 2.0}, {"max_tokens": 10**30, "stop": "e"},
+    {"stop": None}, {"stop": ""}, {"stop": []}, {"stop": ["a", "b", "c", "d"]}, {"stop": [""]},
+    {"seed": 0}, {"seed": -1}, {"seed": -(2**63)}, {"seed": 2**63 - 1}, {"seed": 5.0},
+    {"seed": None}, {"presence_penalty": 0, "frequency_penalty": 0.0}, {"presence_penalty": -0.0},
+    {"presence_penalty": None, "frequency_penalty": None}, {"logit_bias": {}}, {"logit_bias": None},
+    {"logprobs": None}, {"logprobs": False}, {"top_logprobs": 0}, {"top_logprobs": None},
+    {"stream": None}, {"stream_options": None}, {"stream_options": {"include_usage": None}},
+    {"user": None, "store": None, "metadata": None, "service_tier": None},
+    {"temperature": None, "top_p": None, "top_k": None, "min_p": None, "repetition_penalty": None},
+    {"top_k": 0.0}, {"top_k": 10**30}, {"min_p": 0}, {"min_p": 1},
+]  # fmt: skip
+"""Values at the ends of the ranges of both kinds of completion, and nulls."""
+
+
+@pytest.mark.parametrize("asked", ENDS)
+def test_values_at_the_ends_of_their_ranges(real: Server, asked: dict[str, Any]) -> None:
+    body = {"model": STORYTELLER, "max_tokens": 3, **asked}
+    bodies = {
+        "completions": {**body, "prompt": "a"},
+        "chat/completions": {**body, "messages": [{"role": "user", "content": "a"}]},
+    }
+    for path, whole in bodies.items():
+        answer = httpx.post(f"{real.origin}/v1/{path}", json=whole, timeout=60)
+        assert answer.status_code == 200, answer.text
+        assert len(answer.json()["choices"]) == 1
+
+
+@pytest.mark.parametrize("best_of", [None, 0, 1])
+def test_the_best_of_one(client: OpenAI, best_of: int | None) -> None:
+    answer = client.completions.create(
+        model=STORYTELLER, prompt="a", max_tokens=2, best_of=best_of, suffix="", echo=None
+    )
+    assert answer.choices[0].text
+
+
+def test_as_many_choices_as_openai_gives(client: OpenAI) -> None:
+    asked: dict[str, Any] = {"model": STORYTELLER, "n": 128, "max_tokens": 1}
+    assert len(client.completions.create(prompt="a", **asked).choices) == 128
+    messages: Any = [{"role": "user", "content": "a"}]
+    assert len(client.chat.completions.create(messages=messages, **asked).choices) == 128
+
+
+@pytest.mark.parametrize("zero", [0, 0.0])
+@pytest.mark.parametrize("echo", [False, True])
+@pytest.mark.parametrize("n", [1, 2])
+def test_a_completion_of_no_token(client: OpenAI, zero: Any, echo: bool, n: int) -> None:
+    asked: dict[str, Any] = {
+        "model": STORYTELLER, "prompt": ["Once upon", "A fox"], "max_tokens": zero, "echo": echo,
+        "n": n,
+    }  # fmt: skip
+    whole = client.completions.create(**asked)
+    chunks = list(
+        client.completions.create(**asked, stream=True, stream_options={"include_usage": True})
+    )
+    expected = [text if echo else "" for text in asked["prompt"] for _ in range(n)]
+    assert [each.text for each in whole.choices] == expected
+    assert [each.finish_reason for each in whole.choices] == ["length"] * len(expected)
+    assert texts(chunks) == dict(enumerate(expected))
+    ends = [c.finish_reason for chunk in chunks for c in chunk.choices if c.finish_reason]
+    assert ends == ["length"] * len(expected)
+    for usage in (whole.usage, chunks[-1].usage):
+        assert usage is not None
+        assert (usage.completion_tokens, usage.total_tokens) == (0, usage.prompt_tokens)
+        assert usage.prompt_tokens > 0
+
+
+@pytest.mark.parametrize("limit", ["max_tokens", "max_completion_tokens"])
+def test_a_reply_of_no_token(client: OpenAI, limit: str) -> None:
+    asked: dict[str, Any] = {
+        "model": STORYTELLER, "messages": [{"role": "user", "content": "a"}], limit: 0,
+    }  # fmt: skip
+    whole = client.chat.completions.create(**asked)
+    streamed = list(client.chat.completions.create(**asked, stream=True))
+    assert (whole.choices[0].message.content, whole.choices[0].finish_reason) == ("", "length")
+    assert whole.usage is not None and whole.usage.completion_tokens == 0
+    assert texts(streamed) == {0: ""}
+    assert streamed[-1].choices[0].finish_reason == "length"
+
+
+@pytest.mark.parametrize("seed", [-1, -(2**63), -12345, 2**63 - 1])
+def test_any_seed_gives_its_text_again(client: OpenAI, real_host: LocalHost, seed: int) -> None:
+    asked: dict[str, Any] = {
+        "model": STORYTELLER, "prompt": "The fox", "max_tokens": 20, "temperature": 2,
+    }  # fmt: skip
+    first, again = (client.completions.create(**asked, seed=seed) for _ in range(2))
+    assert first.choices[0].text == again.choices[0].text
+    other = client.completions.create(**asked, seed=seed + 1 if seed < 0 else seed - 1)
+    assert other.choices[0].text != first.choices[0].text
+    used = real_host.run(first.id.removeprefix("cmpl-")).parameters["seed"]
+    assert used == seed % 2**63
+    same = client.completions.create(**asked, seed=used)
+    assert same.choices[0].text == first.choices[0].text
 
 
 def test_what_asks_for_nothing_is_taken(client: OpenAI) -> None:

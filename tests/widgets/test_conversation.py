@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
+from openai.types.chat import ChatCompletionMessage
 from standins.scripted import ScriptedModels
 
 from modelcompose_jupyter import InputError, LocalHost, ModelError, load
@@ -80,6 +81,22 @@ def test_a_reply_joins_the_conversation(panel: Panel, models: ScriptedModels) ->
     assert conversation(panel).turns == [*asked, assistant("to And now?")]
     assert panel.run is not None
     assert panel.run.text == "to And now?"
+
+
+def test_a_panel_goes_on_from_messages_of_a_client(host: LocalHost, models: ScriptedModels) -> None:
+    reply = ChatCompletionMessage(role="assistant", content=None)
+    before: list[Any] = [
+        {"role": "developer", "content": "Be brief"},
+        {"role": "user", "content": [{"type": "text", "text": "a"}], "name": None},
+        reply,
+        user("b"),
+    ]
+    panel = load(CHAT, host=host).panel(messages=before)
+    system: Message = {"role": "system", "content": "Be brief"}
+    assert conversation(panel).turns == [system, user("a"), assistant("")]
+    panel._run_button.click()
+    ended(panel)
+    assert models.prompts == [[system, user("a"), assistant(""), user("b")]]
 
 
 def test_what_is_said_is_shown_at_once_and_is_safe(panel: Panel, models: ScriptedModels) -> None:

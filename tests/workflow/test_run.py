@@ -75,6 +75,90 @@ def test_a_stream_that_is_read_while_it_grows_loses_nothing(run: Run) -> None:
     assert "".join(pieces) == "x" * 2000
 
 
+async def gathered(feed: Any) -> list[Any]:
+    return [item async for item in feed]
+
+
+def test_coroutines_get_what_others_get(run: Run) -> None:
+    run.add("state", {"state": "running"})
+    for stream, text in ((0, "A"), (1, "B"), (0, "a")):
+        put(run, stream, len(run.streams.get(("job", 0, 0, stream), "")), text)
+    put(run, 0, 2, "", finish_reason="eos")
+    put(run, 1, 1, "b", finish_reason="length")
+
+    async def ended_meanwhile(feed: Any) -> list[Any]:
+        asyncio.get_running_loop().call_soon(end, run)  # not heard where the loop is blocked
+        return await gathered(feed)
+
+    streamed = asyncio.run(ended_meanwhile(run.stream()))
+    assert "".join(streamed) == run.text == "Aa\n\nBb"
+    assert asyncio.run(gathered(run.follow())) == list(run.follow())
+    assert asyncio.run(gathered(run.events(after=1))) == list(run.events(after=1))
+    assert run._watchers == []
+
+
+def test_a_coroutine_that_reads_while_the_text_grows_loses_nothing(run: Run) -> None:
+    def write() -> None:
+        for number in range(2000):
+            put(run, 0, number, "x")
+        end(run)
+
+    async def read() -> list[str]:
+        writer = threading.Thread(target=write)
+        writer.start()
+        pieces = await gathered(run.stream())
+        writer.join(30)
+        return pieces
+
+    assert "".join(asyncio.run(read())) == "x" * 2000
+
+
+def test_others_have_their_turn_however_much_there_is_to_read(run: Run) -> None:
+    for number in range(100):
+        run.add("progress", {"phase": "job", "done": number})
+    turns: list[int] = []
+
+    async def other() -> None:
+        while True:
+            turns.append(1)
+            await asyncio.sleep(0)
+
+    async def main() -> int:
+        task = asyncio.ensure_future(other())
+        feed = run.events()
+        for _ in range(100):
+            await anext(feed)
+        task.cancel()
+        return len(turns)
+
+    assert asyncio.run(main()) >= 99
+
+
+def test_a_reader_may_change_from_one_kind_of_loop_to_the_other(run: Run) -> None:
+    put(run, 0, 0, "a")
+    feed = run.events()
+    assert next(feed).data["text"] == "a"
+    put(run, 0, 1, "b")
+    end(run)
+    assert [event.type for event in asyncio.run(gathered(feed))] == ["text", "result", "state"]
+    assert list(feed) == []
+
+
+def test_a_cancelled_reader_leaves_the_run_alone(run: Run) -> None:
+    async def main() -> None:
+        task = asyncio.ensure_future(gathered(run.stream()))
+        await asyncio.sleep(0)
+        while not run._watchers:  # until it waits
+            await asyncio.sleep(0)
+        task.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await task
+
+    asyncio.run(main())
+    assert run._watchers == []
+    assert run.state == "queued"
+
+
 def test_events_are_numbered_and_can_be_resumed(run: Run) -> None:
     put(run, 0, 0, "a")
     end(run)
