@@ -188,9 +188,16 @@ def weights_size(folder: Path, precision: str) -> WeightsSize:
 def stored_precision(folder: Path) -> str | None:
     """The precision of the first weights of a folder, None where only loading can tell."""
     path = folder_weights(folder)[0]
-    if path.suffix != ".safetensors":
+    if path.suffix == ".safetensors":
+        return next((_FLOATS[dtype] for dtype, _ in _tensors(path) if dtype in _FLOATS), None)
+    import torch
+
+    try:
+        tensors = torch.load(path, map_location="meta", weights_only=True).values()
+        first = next((each.dtype for each in tensors if each.is_floating_point()), None)
+    except Exception:  # it is damaged, and loading says how
         return None
-    return next((_FLOATS[dtype] for dtype, _ in _tensors(path) if dtype in _FLOATS), None)
+    return first and str(first).removeprefix("torch.")
 
 
 def tensors_size(paths: Collection[Path], precision: str) -> WeightsSize:

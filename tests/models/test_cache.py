@@ -11,6 +11,7 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
+import torch
 from standins import tiny_models
 
 from modelcompose_jupyter.document.parameters import GenerationParameters
@@ -62,8 +63,6 @@ def test_sixteen_ask_and_one_load_happens(cache: ModelCache, spec: ModelSpec) ->
 def test_models_of_several_precisions_can_load_at_once(
     cache: ModelCache, folder_of: FolderOf
 ) -> None:
-    import torch
-
     specs = [
         ModelSpec(str(folder_of(architecture)), precision=precision)
         for architecture in ("llama", "smollm3", "gpt_neo")
@@ -117,6 +116,19 @@ def test_weights_in_float16_are_known_from_their_files_where_the_config_is_silen
     folder = without_precision(in_float16(tmp_path / "m", shards=shards))
     assert (len(list(folder.glob("*.safetensors"))) > 1) is (shards is not None)
     assert done(cache.acquire(ModelSpec(str(folder)))).info.precision == "bfloat16"
+
+
+def test_pickled_weights_in_float16_are_known_from_their_file(
+    cache: ModelCache, tmp_path: Path
+) -> None:
+    folder = without_precision(in_float16(tmp_path / "m"))
+    (folder / "model.safetensors").unlink()
+    torch.save(tiny_models.make().half().state_dict(), folder / "pytorch_model.bin")
+    assert done(cache.acquire(ModelSpec(str(folder)))).info.precision == "bfloat16"
+    cache.unload()
+    (folder / "pytorch_model.bin").write_bytes(b"not a pickle")
+    with pytest.raises(ModelError, match="cannot be loaded"):
+        done(cache.acquire(ModelSpec(str(folder))))
 
 
 def test_whoever_asks_for_a_precision_gets_it(cache: ModelCache, tmp_path: Path) -> None:
