@@ -148,6 +148,16 @@ def test_a_ratio_is_taken_within_a_round_and_above_one_where_ours_is_better() ->
     assert openvino.advantage == report.Spread(3, 3, 3)
 
 
+def test_sampled_work_is_the_same_work_with_tokens_that_are_drawn() -> None:
+    sampled = [item for item in work.WORK.values() if item.name.endswith("-sampled")]
+    assert [len(item.requests) for item in sampled] == [1, 16]
+    for item in sampled:
+        same = work.WORK[item.name.removesuffix("-sampled")]
+        assert (item.lengths, item.measures) == (same.lengths, same.measures)
+        assert [each.tokens for each in item.requests] == [each.tokens for each in same.requests]
+        assert {each.temperature for each in item.requests} == {0.7}
+
+
 def test_shortened_work_still_arrives() -> None:
     for item in work.WORK.values():
         clock = Clock()

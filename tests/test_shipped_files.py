@@ -6,6 +6,8 @@ import json
 from importlib import resources
 from pathlib import Path
 
+from safetensors import safe_open
+
 import modelcompose_jupyter
 from modelcompose_jupyter.document import json_schema
 
@@ -25,6 +27,17 @@ def test_the_bundled_model_fits_into_ten_megabytes() -> None:
     assert {"model.safetensors", "tokenizer.json", "generation_config.json", "README.md"} <= {
         path.name for path in folder.iterdir()
     }
+
+
+def test_the_bundled_model_is_stored_as_all_say_that_it_is() -> None:
+    folder = Path(str(resources.files(modelcompose_jupyter))) / "bundled" / "storyteller"
+    with safe_open(folder / "model.safetensors", framework="pt") as file:
+        kinds = {str(file.get_tensor(name).dtype) for name in file.keys()}  # noqa: SIM118
+    assert kinds == {"torch.bfloat16"}
+    assert json.loads((folder / "config.json").read_text())["dtype"] == "bfloat16"
+    assert "Weights in bfloat16" in (folder / "README.md").read_text(encoding="utf-8")
+    export = (ROOT / "training" / "export.py").read_text(encoding="utf-8")
+    assert 'choices=("float16", "bfloat16", "float32"), default="bfloat16"' in export
 
 
 def test_ci_runs_what_the_readme_says() -> None:

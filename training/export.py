@@ -109,7 +109,7 @@ def main() -> None:
     parser.add_argument("--checkpoint", type=Path, default=Path("build/run/model.pt"))
     parser.add_argument("--tokenizer", type=Path, default=Path("build/tokenizer.json"))
     parser.add_argument("--out", type=Path, default=Path("build/model"))
-    parser.add_argument("--dtype", choices=("float16", "bfloat16", "float32"), default="float16")
+    parser.add_argument("--dtype", choices=("float16", "bfloat16", "float32"), default="bfloat16")
     args = parser.parse_args()
     export_model(args.checkpoint, args.out, getattr(torch, args.dtype))
     export_tokenizer(args.tokenizer, args.out, ModelConfig().context)

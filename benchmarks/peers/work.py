@@ -170,6 +170,14 @@ def _streams(count: int) -> Work:
     )
 
 
+def _sampled(work: Work) -> Work:
+    """The same with tokens that are drawn, as models are used."""
+    requests = [replace(request, temperature=0.7) for request in work.requests]
+    return replace(
+        work, name=f"{work.name}-sampled", title=f"{work.title}, sampled", requests=requests
+    )
+
+
 def _arrivals(count: int, seconds: float) -> Work:
     chance = random.Random(SEED)
     moments = sorted(chance.uniform(0, seconds) for _ in range(count))
@@ -183,10 +191,14 @@ def _arrivals(count: int, seconds: float) -> Work:
 
 
 ONE_STREAM = "one-stream"
+_ONE = Work(ONE_STREAM, "one stream, 32 to 128 tokens", [32], [_asked(128)], _STREAM)
+_SIXTEEN = _streams(16)
 _ITEMS = (
-    Work(ONE_STREAM, "one stream, 32 to 128 tokens", [32], [_asked(128)], _STREAM),
+    _ONE,
     _streams(4),
-    _streams(16),
+    _SIXTEEN,
+    _sampled(_ONE),
+    _sampled(_SIXTEEN),
     _arrivals(16, 5.0),
     Work(
         "prompt-again",

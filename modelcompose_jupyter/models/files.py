@@ -45,7 +45,7 @@ _BYTES = {
     "F64": 8, "F32": 4, "F16": 2, "BF16": 2, "I64": 8, "I32": 4, "I16": 2, "I8": 1, "U8": 1,
     "U16": 2, "U32": 4, "U64": 8, "BOOL": 1, "F8_E4M3": 1, "F8_E5M2": 1,
 }  # fmt: skip
-_FLOATS = {"F64", "F32", "F16", "BF16"}
+_FLOATS = {"F64": "float64", "F32": "float32", "F16": "float16", "BF16": "bfloat16"}
 WIDTHS = {"float32": 4, "float16": 2, "bfloat16": 2}
 """Bytes of a number, by precision."""
 
@@ -183,6 +183,21 @@ def weights_size(folder: Path, precision: str) -> WeightsSize:
     Reads the headers of safetensors, so it finds a file that is broken or was cut short as well.
     """
     return tensors_size(folder_weights(folder), precision)
+
+
+def stored_precision(folder: Path) -> str | None:
+    """The precision of the first weights of a folder, None where only loading can tell."""
+    path = folder_weights(folder)[0]
+    if path.suffix == ".safetensors":
+        return next((_FLOATS[dtype] for dtype, _ in _tensors(path) if dtype in _FLOATS), None)
+    import torch
+
+    try:
+        tensors = torch.load(path, map_location="meta", weights_only=True).values()
+        first = next((each.dtype for each in tensors if each.is_floating_point()), None)
+    except Exception:  # it is damaged, and loading says how
+        return None
+    return first and str(first).removeprefix("torch.")
 
 
 def tensors_size(paths: Collection[Path], precision: str) -> WeightsSize:

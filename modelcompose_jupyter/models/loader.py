@@ -149,7 +149,9 @@ def plan(spec: ModelSpec, source: Source, report: Report) -> Plan:
     with quiet("transformers", "huggingface_hub"):
         config = _config(spec, source.folder)
     _check_generates(spec, source.folder, config)
-    precision = spec.precision if spec.precision != "auto" else _stored(config)
+    precision = spec.precision
+    if precision == "auto":
+        precision = _usual_precision(_stored(config, source.folder), device)
     merged = tuple(adapters.resolve(each, report) for each in spec.adapters)
     wanted = spec.draft
     draft = None if wanted is None else plan(wanted, resolve(wanted, report), report)
@@ -202,7 +204,7 @@ def load(plan: Plan, report: Report) -> LoadedModel:
 def _size(plan: Plan) -> memory.LoadSize:
     """What one model takes. What is quantised on a device of its own is never whole there."""
     spec, folder = plan.spec, plan.source.folder
-    size = files.weights_size(folder, spec.precision)
+    size = files.weights_size(folder, plan.precision)
     whole = size.memory_bytes
     merging = sum(adapter.memory_bytes for adapter in plan.adapters)
     on_cpu = plan.device == "cpu"
@@ -372,9 +374,18 @@ def _auto_class(config: PreTrainedConfig) -> Any:
     return AutoModelForSeq2SeqLM if config.is_encoder_decoder else AutoModelForCausalLM
 
 
-def _stored(config: PreTrainedConfig) -> str:
+def _stored(config: PreTrainedConfig, folder: Path) -> str:
+    """The precision of the weights, ``auto`` where only loading can tell."""
     dtype = getattr(config, "dtype", None) or getattr(config.get_text_config(), "dtype", None)
-    return str(dtype).removeprefix("torch.") if dtype else "auto"
+    if dtype:
+        return str(dtype).removeprefix("torch.")
+    return files.stored_precision(folder) or "auto"
+
+
+def _usual_precision(stored: str, device: str) -> str:
+    """As stored. But processors are slow at float16, and neither products in C nor those packed by
+    torch take it: there it is bfloat16, which takes as much memory."""
+    return "bfloat16" if (stored, device) == ("float16", "cpu") else stored
 
 
 def _tokenizer(spec: ModelSpec, folder: Path) -> PreTrainedTokenizerBase:
@@ -399,7 +410,7 @@ def _model(plan: Plan) -> PreTrainedModel:
         model, info = _auto_class(plan.config).from_pretrained(
             folder,
             config=plan.config,
-            dtype=spec.precision,
+            dtype=plan.precision,
             local_files_only=True,
             trust_remote_code=spec.trust_remote_code,
             use_safetensors=files.folder_weights(folder)[0].suffix == ".safetensors",

@@ -4,9 +4,8 @@ A row's token is what transformers' processors and `sampling.choose` give for it
 whole vocabulary in its order: it depends on the row's scores, its `Sampling`, and the number drawn
 for (seed, sequence, position), never on the rows beside it.
 
-On a CPU rows with a top_k go a shorter way, over the candidates alone. It rounds otherwise in the
-last bits, so it knows how far off it can be; where that could change the token, the row goes the
-long way.
+On a CPU rows with a top_k go a shorter way, over the candidates alone (`candidates`); where that is
+not certain of the token, the row goes the long way.
 """
 
 from __future__ import annotations
@@ -20,19 +19,15 @@ from typing import TYPE_CHECKING, Any, Self
 import numpy as np
 import torch
 
-from .sampling import choose, draws, inverse
+from . import candidates
+from .candidates import Limits
+from .sampling import choose, draws
 
 if TYPE_CHECKING:
     from transformers import GenerationConfig
 
 _AHEAD = 64
 """How many of a row's numbers are drawn at once: making the generator costs most."""
-
-_SPARE = 32
-"""Candidates beyond top_k, for scores that are equal to the last of it."""
-
-_ULP = 2.0**-24
-"""Relative error of one rounding to float32."""
 
 _KNOWN = frozenset(
     {
@@ -241,7 +236,6 @@ class Sampler:
             raise NotFinite((~finite).nonzero().flatten().tolist(), tokens)
         return tokens
 
-    @torch.no_grad()  # type: ignore[untyped-decorator]
     def pick(self, logits: torch.Tensor, rows: Sequence[Row]) -> tuple[torch.Tensor, torch.Tensor]:
         """The next token of each row, [rows] int64, and whether its scores are finite, [rows] bool.
 
@@ -261,7 +255,6 @@ class Sampler:
                 )
         return tokens.where(finite, 0).to(self._device), finite.to(self._device)
 
-    @torch.no_grad()  # type: ignore[untyped-decorator]
     def processed(self, logits: torch.Tensor, rows: Sequence[Row]) -> torch.Tensor:
         """The scores that the choice is made from, [rows, vocabulary] float32: transformers' own.
 
@@ -292,7 +285,7 @@ class Sampler:
         """Scores in float32 with what holds without sampling too; a copy where that changes any."""
         if logits.shape != (len(rows), self._vocabulary):
             raise ValueError(f"scores {tuple(logits.shape)} of {len(rows)} rows")
-        scores = logits.to(self._home, torch.float32)
+        scores = logits.detach().to(self._home, torch.float32)
         seen = [(place, row.seen) for place, row in enumerate(rows) if row.seen is not None]
         going_on = [place for place, row in enumerate(rows) if row.must_go_on]
         if not (seen or going_on):
@@ -347,18 +340,18 @@ class Sampler:
             tokens = _argmax(scores)
             return tokens, scores.gather(1, tokens.unsqueeze(1)).squeeze(1).isfinite()
         numbers = [row.number for row in rows]
-        if part.short:
-            return self._pick_short(part, scores, numbers)
+        if part.limits is not None:
+            return self._pick_short(part, part.limits, scores, numbers)
         return _pick_long(part, scores, numbers)
 
     def _pick_short(
-        self, part: _Part, scores: torch.Tensor, numbers: list[float]
+        self, part: _Part, limits: Limits, scores: torch.Tensor, numbers: list[float]
     ) -> tuple[torch.Tensor, torch.Tensor]:
-        tokens, finite, doubtful = _pick_among_candidates(part, scores, numbers)
-        again = (doubtful & finite).nonzero().flatten()
-        if len(again):
-            places = again.tolist()
-            asked = [part.asked[place] for place in places]
+        choice = candidates.choose(scores, limits, numbers)
+        tokens, finite = torch.from_numpy(choice.tokens), torch.from_numpy(choice.finite)
+        if not choice.certain.all():
+            again = torch.from_numpy(choice.finite & ~choice.certain).nonzero().flatten()
+            asked = [part.asked[place] for place in again.tolist()]
             for rest in _parts(asked, self._vocabulary, self._home, shorten=False):
                 at = again[rest.index]
                 theirs = [numbers[place] for place in at.tolist()]
@@ -381,52 +374,18 @@ def _pick_long(
     return tokens, probabilities.amax(-1).isfinite()
 
 
-def _pick_among_candidates(
-    part: _Part, scores: torch.Tensor, numbers: list[float]
-) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
-    """Tokens, whether the scores are finite, and whether the long way might choose otherwise."""
-    width = min(part.most + _SPARE, scores.shape[-1])
-    highest, tokens = scores.topk(width)
-    highest = highest / part.temperature
-    finite = highest[:, 0].isfinite()
-    last = highest.gather(1, part.top_k - 1)
-    doubt = _Doubt(width)
-    if width < scores.shape[-1]:
-        doubt.add(highest[:, -1:] >= last)  # one as high may have been left out
-    tokens, order = tokens.sort(-1)
-    kept = highest.masked_fill_(highest < last, -torch.inf).gather(1, order)
-    kept = part.warp_limited(kept, doubt)
-    sums, targets = inverse(kept.softmax(-1), numbers)
-    doubt.near(sums, targets, 16 * _ULP * sums[:, -1:])
-    chosen = torch.searchsorted(sums, targets, right=True).clamp_(max=width - 1)
-    return tokens.gather(1, chosen).squeeze(1), finite, doubt.rows
-
-
-class _Doubt:
-    """Rows where a comparison was so close that rounding otherwise could turn it."""
-
-    def __init__(self, width: int) -> None:
-        self.sum_error = (2 * width + 16) * _ULP
-        """How far two float32 sums of ``width`` shares of 1 can differ, whatever their order."""
-        self.rows: Any = False
-
-    def near(self, values: torch.Tensor, bound: torch.Tensor, error: torch.Tensor | float) -> None:
-        """Values [rows, n] are compared with the row's bound [rows, 1]."""
-        self.add((values - bound).abs() <= error)
-
-    def add(self, doubtful: torch.Tensor) -> None:
-        self.rows = doubtful.any(-1) | self.rows
-
-
 @dataclass(frozen=True, eq=False)
 class _Part:
-    """Rows of a batch with which the same is to be done; their values as columns [rows, 1]."""
+    """Rows of a batch with which the same is to be done; their values as columns [rows, 1].
+
+    ``limits`` are those of rows that go the short way.
+    """
 
     places: list[int]
     index: torch.Tensor
     asked: list[Sampling]
     greedy: bool
-    short: bool
+    limits: Limits | None
     most: int
     temperature: torch.Tensor
     top_k: torch.Tensor
@@ -439,28 +398,22 @@ class _Part:
         if self.most:
             last = scores.topk(self.most).values.gather(1, self.top_k - 1)
             scores = scores.masked_fill(scores < last, -torch.inf)
-        return self.warp_limited(scores)
-
-    def warp_limited(self, scores: torch.Tensor, doubt: _Doubt | None = None) -> torch.Tensor:
-        """What comes after top_k, for any part of the vocabulary that has all that is left."""
         if self.top_p_rest is not None:
-            scores = _within_top_p(scores, self.top_p_rest, doubt)
+            scores = _within_top_p(scores, self.top_p_rest)
         if self.min_p is not None:
-            scores = _above_min_p(scores, self.min_p, doubt)
+            scores = _above_min_p(scores, self.min_p)
         return scores
 
 
-def _within_top_p(scores: torch.Tensor, rest: torch.Tensor, doubt: _Doubt | None) -> torch.Tensor:
+def _within_top_p(scores: torch.Tensor, rest: torch.Tensor) -> torch.Tensor:
     """Without the lowest scores, whose probabilities sum up to ``rest`` (1 - top_p) at most.
 
     Of equal scores, those of lower tokens go first. Only the values are sorted: that is much faster
     than to sort them with their tokens.
     """
     ascending = _sorted(scores)
-    sums = ascending.softmax(-1).cumsum(-1)
-    if doubt is not None:
-        doubt.near(sums, rest, doubt.sum_error)
-    removed = (sums <= rest).sum(-1, keepdim=True).clamp_(max=scores.shape[-1] - 1)
+    removed = (ascending.softmax(-1).cumsum(-1) <= rest).sum(-1, keepdim=True)
+    removed = removed.clamp_(max=scores.shape[-1] - 1)
     edge = ascending.gather(1, removed)
     equal_removed = removed - (ascending < edge).sum(-1, keepdim=True)
     equal = scores == edge
@@ -474,11 +427,9 @@ def _sorted(scores: torch.Tensor) -> torch.Tensor:
     return torch.from_numpy(np.sort(scores.numpy(), axis=-1))
 
 
-def _above_min_p(scores: torch.Tensor, min_p: torch.Tensor, doubt: _Doubt | None) -> torch.Tensor:
+def _above_min_p(scores: torch.Tensor, min_p: torch.Tensor) -> torch.Tensor:
     probabilities = scores.softmax(-1)
     least = min_p * probabilities.amax(-1, keepdim=True)
-    if doubt is not None:
-        doubt.near(probabilities, least, 16 * _ULP * least)
     return scores.masked_fill(probabilities < least, -torch.inf)
 
 
@@ -523,20 +474,23 @@ def _part(
 
     mine = [asked[place] for place in places]
     limits = [min(each.top_k, vocabulary) for each in mine]
-    top_p = any(each.top_p < 1.0 for each in mine)
-    min_p = any(each.min_p for each in mine)
+    temperature = column([each.temperature for each in mine])
+    top_k = column(list(limits), torch.int64)
+    top_p_rest = min_p = None
+    if any(each.top_p < 1.0 for each in mine):
+        # No sum is below -1, so that is no limit.
+        top_p_rest = column([1 - each.top_p if each.top_p < 1.0 else -1.0 for each in mine])
+    if any(each.min_p for each in mine):
+        min_p = column([each.min_p or 0.0 for each in mine])
     return _Part(
         places=places,
         index=torch.tensor(places).to(device, non_blocking=True),
         asked=mine,
         greedy=greedy,
-        short=short,
+        limits=Limits.of(temperature, top_k, top_p_rest, min_p) if short else None,
         most=max(limits),
-        temperature=column([each.temperature for each in mine]),
-        top_k=column(list(limits), torch.int64),
-        # No sum is below -1, so that is no limit.
-        top_p_rest=column([1 - each.top_p if each.top_p < 1.0 else -1.0 for each in mine])
-        if top_p
-        else None,
-        min_p=column([each.min_p or 0.0 for each in mine]) if min_p else None,
+        temperature=temperature,
+        top_k=top_k,
+        top_p_rest=top_p_rest,
+        min_p=min_p,
     )

@@ -45,20 +45,10 @@ def choose(probabilities: torch.Tensor, numbers: Sequence[float]) -> torch.Tenso
     """
     if probabilities.device.type == "mps":  # has no float64
         return choose(probabilities.cpu(), numbers).to(probabilities.device)
-    sums, targets = inverse(probabilities, numbers)
-    return torch.searchsorted(sums, targets, right=True)
-
-
-def inverse(
-    probabilities: torch.Tensor, numbers: Sequence[float]
-) -> tuple[torch.Tensor, torch.Tensor]:
-    """Running sums [rows, vocabulary] and where in them each number points [rows, 1], float64.
-
-    The token is the first whose sum is above. On a GPU nothing waits for what was queued before.
-    """
     sums = probabilities.double().cumsum(-1)
+    # On a GPU nothing waits for what was queued before.
     shares = torch.tensor(numbers, dtype=torch.float64).to(sums.device, non_blocking=True)
-    return sums, shares.unsqueeze(1) * sums[:, -1:]
+    return torch.searchsorted(sums, shares.unsqueeze(1) * sums[:, -1:], right=True)
 
 
 class SeededDraws(TorchFunctionMode):

@@ -32,7 +32,8 @@ class ModelSpec:
         source: a Hub id (``HuggingFaceTB/SmolLM3-3B``), a folder (begins with ``/``, ``./``,
             ``../``, ``~`` or a drive letter) or ``bundled:<name>``.
         revision: branch, tag or commit of a Hub repository; its main branch if None.
-        precision: ``auto`` (as stored), ``float32``, ``float16`` or ``bfloat16``.
+        precision: ``auto`` (as stored; on a CPU bfloat16 in place of float16), ``float32``,
+            ``float16`` or ``bfloat16``.
         device: ``auto`` (CUDA, then MPS, then CPU), ``cpu``, ``cuda``, ``cuda:N`` or ``mps``.
         token: the Hub token; that of the environment or login if None.
         cache_dir: where Hub files are kept; the Hub client's own place if None.

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import subprocess
 import sys
 import threading
@@ -10,11 +11,13 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
+import torch
 from standins import tiny_models
 
 from modelcompose_jupyter.document.parameters import GenerationParameters
 from modelcompose_jupyter.errors import ModelError
 from modelcompose_jupyter.models import ModelCache, ModelSpec, Progress
+from modelcompose_jupyter.models.loader import _usual_precision
 
 from .conftest import ask, done, eventually
 
@@ -60,8 +63,6 @@ def test_sixteen_ask_and_one_load_happens(cache: ModelCache, spec: ModelSpec) ->
 def test_models_of_several_precisions_can_load_at_once(
     cache: ModelCache, folder_of: FolderOf
 ) -> None:
-    import torch
-
     specs = [
         ModelSpec(str(folder_of(architecture)), precision=precision)
         for architecture in ("llama", "smollm3", "gpt_neo")
@@ -75,6 +76,82 @@ def test_models_of_several_precisions_can_load_at_once(
             assert ask(lease, max_output_length=2).usage["generated"] == 2
             lease.release()
         cache.unload()
+
+
+def in_float16(folder: Path, architecture: str = "llama", shards: str | None = None) -> Path:
+    """A tiny model whose weights are stored in float16."""
+    model = tiny_models.make(architecture).half()
+    model.save_pretrained(folder, **({"max_shard_size": shards} if shards else {}))
+    tiny_models.tokenizer().save_pretrained(folder)
+    return folder
+
+
+def without_precision(folder: Path) -> Path:
+    """The model, with a config that does not say how its weights are stored."""
+    path = folder / "config.json"
+    config = json.loads(path.read_text())
+    assert config.pop("dtype") == "float16"
+    path.write_text(json.dumps(config))
+    return folder
+
+
+@pytest.mark.parametrize("architecture", ["llama", "gpt2", "t5"])
+def test_weights_in_float16_become_bfloat16_on_a_cpu_and_results_say_so(
+    cache: ModelCache, tmp_path: Path, architecture: str
+) -> None:
+    source = str(in_float16(tmp_path / "m", architecture))
+    lease = done(cache.acquire(ModelSpec(source, device="cpu")))
+    assert lease.info.precision == "bfloat16"
+    assert 0 <= lease.info.memory_bytes - 2 * lease.info.parameters < 1000
+    result = ask(lease, do_sample=False, max_output_length=8)
+    assert result.model["precision"] == "bfloat16"
+    same = done(cache.acquire(ModelSpec(source, device="cpu", precision="bfloat16")))
+    assert same.info.id == lease.info.id
+
+
+@pytest.mark.parametrize("shards", [None, "60KB"])
+def test_weights_in_float16_are_known_from_their_files_where_the_config_is_silent(
+    cache: ModelCache, tmp_path: Path, shards: str | None
+) -> None:
+    folder = without_precision(in_float16(tmp_path / "m", shards=shards))
+    assert (len(list(folder.glob("*.safetensors"))) > 1) is (shards is not None)
+    assert done(cache.acquire(ModelSpec(str(folder)))).info.precision == "bfloat16"
+
+
+def test_pickled_weights_in_float16_are_known_from_their_file(
+    cache: ModelCache, tmp_path: Path
+) -> None:
+    folder = without_precision(in_float16(tmp_path / "m"))
+    (folder / "model.safetensors").unlink()
+    torch.save(tiny_models.make().half().state_dict(), folder / "pytorch_model.bin")
+    assert done(cache.acquire(ModelSpec(str(folder)))).info.precision == "bfloat16"
+    cache.unload()
+    (folder / "pytorch_model.bin").write_bytes(b"not a pickle")
+    with pytest.raises(ModelError, match="cannot be loaded"):
+        done(cache.acquire(ModelSpec(str(folder))))
+
+
+def test_whoever_asks_for_a_precision_gets_it(cache: ModelCache, tmp_path: Path) -> None:
+    folder = in_float16(tmp_path / "m")
+    told = {}
+    for precision in ("auto", "float16", "float32"):
+        lease = done(cache.acquire(ModelSpec(str(folder), precision=precision)))
+        told[lease.info.id] = ask(lease, max_output_length=2).model["precision"]
+    assert list(told.values()) == ["bfloat16", "float16", "float32"]
+
+
+def test_an_accelerator_takes_float16_as_it_is() -> None:
+    stored = [_usual_precision("float16", device) for device in ("cpu", "cuda:0", "mps")]
+    assert stored == ["bfloat16", "float16", "float16"]
+    assert _usual_precision("float32", "cpu") == "float32"
+
+
+def test_a_draft_model_in_float16_is_as_its_model(cache: ModelCache, tmp_path: Path) -> None:
+    large, small = in_float16(tmp_path / "large"), in_float16(tmp_path / "small")
+    lease = done(cache.acquire(ModelSpec(str(large), draft_model=str(small))))
+    assert lease.info.precision == "bfloat16"
+    assert lease.info.memory_bytes == pytest.approx(4 * lease.info.parameters, rel=0.01)
+    assert ask(lease, max_output_length=8).usage["generated"] == 8
 
 
 def threads(cache: ModelCache) -> int:

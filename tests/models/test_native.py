@@ -18,10 +18,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from standins import tiny_models
 
+from modelcompose_jupyter.models import ModelSpec, loader, source
 from modelcompose_jupyter.models.batched import BatchedModel
 from modelcompose_jupyter.models.kv_cache import Slot
 from modelcompose_jupyter.models.native import build, structures
-from modelcompose_jupyter.models.native.model import unsupported
+from modelcompose_jupyter.models.native.model import NativeModel, unsupported
 from modelcompose_jupyter.models.native.product import NativeProduct
 
 pytestmark = pytest.mark.skipif(shutil.which("cc") is None, reason="there is no C compiler")
@@ -67,6 +68,19 @@ def read(model: BatchedModel, prompt: list[int]) -> Slot:
 def inference() -> Iterator[None]:
     with torch.inference_mode():
         yield
+
+
+@pytest.mark.parametrize("stored", ["bundled:storyteller", "float16", "float32"])
+def test_steps_run_in_c_where_no_precision_is_asked_for(stored: str, tmp_path: Path) -> None:
+    asked = stored
+    if stored != "bundled:storyteller":
+        asked = str(tiny_models.save(tmp_path))
+        tiny_models.make().to(getattr(torch, stored)).save_pretrained(asked)
+    spec = ModelSpec(asked, device="cpu")
+    plan = loader.plan(spec, source.resolve(spec, lambda _: None), lambda _: None)
+    loaded = loader.load(plan, lambda _: None)
+    assert isinstance(BatchedModel(loaded)._native, NativeModel)
+    assert loaded.precision == ("float32" if stored == "float32" else "bfloat16")
 
 
 @pytest.mark.parametrize("name", MODELS)

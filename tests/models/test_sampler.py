@@ -18,13 +18,12 @@ from standins import tiny_models
 from torch.overrides import TorchFunctionMode
 from transformers import GenerationConfig, StoppingCriteriaList
 
+from modelcompose_jupyter.models import candidates
 from modelcompose_jupyter.models.sampler import (
     NotFinite,
     Row,
     Sampler,
     Sampling,
-    _Doubt,
-    _within_top_p,
     merged,
     unsupported,
 )
@@ -225,13 +224,48 @@ def test_top_p_that_ends_where_rounding_decides() -> None:
         assert same_as_alone(asked, scores.expand(len(asked), -1))
 
 
-def test_what_is_closer_to_top_p_than_sums_are_exact_is_doubtful() -> None:
-    scores = torch.tensor([0.4, 0.3, 0.2, 0.1]).log().expand(4, 4)
-    rests = torch.tensor([[0.3 + 3e-7], [0.3 - 3e-7], [0.3 + 1e-4], [-1.0]])
-    doubt = _Doubt(4)
-    left = _within_top_p(scores, rests, doubt).isfinite().sum(-1)
-    assert doubt.rows.tolist() == [True, True, False, False]
-    assert left.tolist() == [2, 3, 2, 4]
+def certain(scores: torch.Tensor, number: float, **asked: float) -> bool:
+    """Whether the short way is certain of the token for scores [vocabulary]."""
+    asked = {"temperature": 1.0, "top_k": 3, "top_p_rest": -1.0, "min_p": 0.0, **asked}
+    limits = candidates.Limits.of(**{name: torch.tensor([[asked[name]]]) for name in asked})
+    choice = candidates.choose(scores.unsqueeze(0), limits, [number])
+    assert choice.finite.all()
+    return bool(choice.certain)
+
+
+@pytest.mark.parametrize(
+    ("sure", "number", "asked"),
+    [
+        (True, 0.55, {}),
+        (True, 0.001, {}),
+        (False, 0.5, {}),
+        (False, 0.5 - 1e-7, {}),
+        (True, 0.5 - 1e-5, {}),
+        (False, 0.55, {"top_p_rest": 0.2}),
+        (False, 0.55, {"top_p_rest": 0.2 + 3e-7}),
+        (False, 0.55, {"top_p_rest": 0.2 - 3e-7}),
+        (True, 0.55, {"top_p_rest": 0.2 + 1e-4}),
+        (True, 0.55, {"top_p_rest": 1e-4}),
+        (True, 0.45, {"top_p_rest": 1.0}),  # the likeliest stays, whatever the sums are
+        (False, 0.55, {"min_p": 0.6}),
+        (False, 0.55, {"min_p": 0.6 + 1e-7}),
+        (True, 0.55, {"min_p": 0.61}),
+        (True, 0.55, {"min_p": 1.0}),
+    ],
+)
+def test_the_short_way_knows_where_rounding_could_decide(
+    sure: bool, number: float, asked: dict[str, float]
+) -> None:
+    scores = torch.linspace(-300.0, -200.0, 400)
+    scores[[7, 70, 170]] = torch.tensor([0.5, 0.3, 0.2]).log()
+    assert certain(scores, number, **asked) is sure
+
+
+@pytest.mark.parametrize(("sure", "equal"), [(True, 5), (True, 35), (False, 36), (False, 300)])
+def test_the_short_way_knows_whether_it_has_all_of_equal_scores(sure: bool, equal: int) -> None:
+    scores = torch.linspace(-9.0, -5.0, 400)
+    scores[:equal] = 1.0
+    assert certain(scores, 0.123, top_k=4) is sure
 
 
 def test_min_p_that_ends_where_rounding_decides() -> None:
