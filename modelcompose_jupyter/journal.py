@@ -12,6 +12,7 @@ import itertools
 import json
 import os
 import threading
+from codecs import BOM_UTF8
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from pathlib import Path
 from queue import Empty, SimpleQueue
@@ -94,6 +95,11 @@ class Journal:
             if line is None and _is_torn(text):
                 self._file.truncate(offset)
                 return
+            if line is None and b"\0" in text:
+                raise UsageError(
+                    f"{self._lines} is not UTF-8 text",
+                    hint="Save it as UTF-8 again, or save results to another file.",
+                )
             if line is None:
                 raise UsageError(
                     f"line {number} of {self._lines} is no result of a row",
@@ -303,7 +309,8 @@ def _check_origin(record: Mapping[str, Any], origin: Mapping[str, str], path: Pa
 
 def _is_torn(text: bytes) -> bool:
     """Whether this can be the beginning of a line of ours, of which the rest is missing."""
-    return not text.endswith(b"\n") and text[: len(_BEGINNING)] == _BEGINNING[: len(text)]
+    begun = text.removeprefix(BOM_UTF8)[: len(_BEGINNING)]
+    return not text.endswith(b"\n") and begun == _BEGINNING[: len(begun)]
 
 
 def _canonical(value: Any) -> str:

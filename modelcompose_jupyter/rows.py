@@ -10,6 +10,7 @@ from functools import partial
 from typing import Any
 
 from .document import Signature
+from .encoding import without_mark
 from .errors import InputError, did_you_mean, nearest
 
 _NAMES_SHOWN = 10
@@ -44,7 +45,7 @@ class RowInputs:
     def of(self, row: Any) -> Any:
         """What to give the workflow for a row."""
         if isinstance(row, Mapping):
-            return {**self._shared, **row}
+            return {**self._shared, **{_name(key): value for key, value in row.items()}}
         return row if self._plain is None else {**self._shared, self._plain: row}
 
     def check_form(self, row: Any) -> None:
@@ -67,8 +68,9 @@ class RowInputs:
         Raises:
             InputError: there is none, or none for an input that every row needs.
         """
-        found = [each for each in table if isinstance(each, str) and self._takes(each)]
-        lacking = [name for name in self._asked if name not in found]
+        found = [each for each in table if isinstance(each, str) and self._takes(_name(each))]
+        names = list(map(_name, found))
+        lacking = [name for name in self._asked if name not in names]
         if lacking or not found:
             wanted = f"the input '{lacking[0]}'" if lacking else "an input"
             raise InputError(
@@ -78,13 +80,18 @@ class RowInputs:
                 or "Rename the column that holds it, or give the input to all rows by name.",
                 code="missing_input",
             )
-        if len(set(found)) < len(found):
-            twice = next(name for name in found if found.count(name) > 1)
+        if len(set(names)) < len(names):
+            twice = next(name for name in names if names.count(name) > 1)
             raise InputError(f"the table has several columns '{twice}'")
         return found
 
     def _takes(self, name: str) -> bool:
         return self._open or name in self._names
+
+
+def _name(key: Any) -> Any:
+    """A name without the byte order mark of the file that it came from, as of CSV's first one."""
+    return without_mark(key) if isinstance(key, str) else key
 
 
 def _near(columns: Sequence[Any], names: Sequence[str]) -> str | None:

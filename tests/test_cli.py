@@ -73,6 +73,32 @@ def test_a_conversation_as_a_client_keeps_it(folder: Path) -> None:
     assert "message 3: the user's message has no content" in done.stderr
 
 
+@pytest.mark.parametrize(
+    ("stdin", "status", "words"),
+    [
+        ('\ufeff{"prompt": "Hi"}'.encode(), 0, "Hi"),
+        ('{"prompt": "Hi"}\r\n'.encode("utf-16"), 0, "Hi"),
+        ('{"prompt": "Hi"}'.encode("utf-16-le"), 2, "it is UTF-16 without a byte order mark"),
+        (b'{"prompt": "\xff"}', 2, "it is not UTF-8 text"),
+    ],
+    ids=["utf-8", "utf-16", "no mark", "no text"],
+)
+def test_standard_input_may_begin_with_a_mark(
+    folder: Path, stdin: bytes, status: int, words: str
+) -> None:
+    command = [*COMMAND, "run", "-i", "-"]
+    done = subprocess.run(command, cwd=folder, input=stdin, capture_output=True)
+    assert done.returncode == status
+    assert words in (done.stdout if status == 0 else done.stderr).decode()
+    assert b"Traceback" not in done.stderr
+
+
+def test_arguments_and_documents_may_begin_with_a_mark(folder: Path) -> None:
+    (folder / "model-compose.yml").write_text(DOCUMENT, encoding="utf-16")
+    done = call(folder, "run", "-i", '\ufeff{"prompt": "Hi"}', "-i", "length:=\ufeff3")
+    assert json.loads(done.stdout)["generated"].startswith("Hi")
+
+
 def test_a_text_output_is_printed_as_it_is(folder: Path) -> None:
     (folder / "text.yml").write_text(DOCUMENT + "workflow: {input: '${input}'}\n")
     done = call(folder, "run", "-f", "text.yml", "-i", "prompt=한글 ${env.HOME} {}")

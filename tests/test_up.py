@@ -464,7 +464,7 @@ def test_an_address_for_others_needs_the_token_that_is_made(terminal: Terminal) 
 
 
 def test_a_token_of_the_user_is_asked_for_at_the_loopback_too(terminal: Terminal) -> None:
-    (terminal.folder / "token").write_text("correct-horse\n")
+    (terminal.folder / "token").write_text("correct-horse\r\n", encoding="utf-16")
     service = terminal.up("--token-file=token")
     assert ask(f"{service.api}/workflows")[0] == 401
     assert ask(f"{service.api}/workflows", token="correct-horse")[0] == 200

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from ..encoding import EncodingError, decode, without_mark
 from ..errors import UsageError
 from .group import document_path, file_option, main
 
@@ -116,12 +117,19 @@ def _inputs(given: tuple[str, ...]) -> dict[str, Any]:
     values: dict[str, Any] = {}
     for text in given:
         if text == "-":
-            values |= _json_object(sys.stdin.read(), "standard input")
-        elif text.lstrip().startswith("{"):
+            values |= _json_object(_standard_input(), "standard input")
+        elif without_mark(text).lstrip().startswith("{"):
             values |= _json_object(text, "--input")
         else:
             values |= _pair(text)
     return values
+
+
+def _standard_input() -> str:
+    try:
+        return decode(sys.stdin.buffer.read())
+    except EncodingError as error:
+        raise UsageError(f"standard input cannot be read: {error}", hint=error.hint) from None
 
 
 def _json_object(text: str, name: str) -> dict[str, Any]:
@@ -133,7 +141,7 @@ def _json_object(text: str, name: str) -> dict[str, Any]:
 
 def _json(text: str, name: str) -> Any:
     try:
-        return json.loads(text)
+        return json.loads(without_mark(text))
     except json.JSONDecodeError as error:
         raise UsageError(
             f"{name} is not JSON: {error.msg} (line {error.lineno}, column {error.colno})",

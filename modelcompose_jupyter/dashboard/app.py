@@ -28,6 +28,7 @@ from voila.app import Voila
 from voila.tornado.handler import TornadoVoilaHandler
 
 from .. import __version__
+from ..encoding import EncodingError, decode
 from ..errors import ComposeError, UsageError
 from ..server.access import TOKEN_VARIABLE, is_loopback
 from . import DOCUMENT_VARIABLE
@@ -99,8 +100,8 @@ class Dashboard(Voila):
         token = os.environ.pop(TOKEN_VARIABLE, "")  # kernels need not know it
         if self.token_file:
             try:
-                token = Path(self.token_file).read_text(encoding="utf-8").strip()
-            except (OSError, UnicodeDecodeError) as error:
+                token = decode(Path(self.token_file).read_bytes()).strip()
+            except (OSError, EncodingError) as error:
                 raise UsageError(f"cannot read the token's file: {error}") from None
         self.token = token or None
         if self.token is None and not is_loopback(self.ip):

@@ -1,8 +1,9 @@
 """Reading YAML: plain data in, with the position of every key and value, within fixed bounds.
 
-Two things differ from PyYAML's safe loader. A plain scalar may hold ``${...}`` with anything inside
-its braces, so ``text: ${input.a | "b: ${input.c}"}`` needs no quotes. And numbers follow YAML 1.2:
-``1e3`` is a number, ``010`` is ten, dates and ``1:30`` are text.
+It is YAML 1.2, and one thing is added: a plain scalar may hold ``${...}`` with anything inside its
+braces, so ``text: ${input.a | "b: ${input.c}"}`` needs no quotes. The words are ``scanner``'s, and
+what they mean is said here: ``1e3`` is a number, ``010`` is ten, dates, ``1:30`` and ``yes`` are
+text.
 """
 
 from __future__ import annotations
@@ -18,15 +19,17 @@ from typing import Any, ClassVar, NoReturn
 
 import yaml
 
+from ..encoding import EncodingError, decode, unmarked, without_mark
 from ..errors import DocumentError, Problem, Where
 from ..redaction import redact_line
 from .expression import read_to_end
+from .scanner import Scanner
 from .types import show
 
 MAX_CHARACTERS = 1_000_000
 MAX_DEPTH = 50
 MAX_NODES = 50_000  # after aliases are expanded, so that a few lines cannot become gigabytes
-_MAX_BYTES = 4 * MAX_CHARACTERS
+_MAX_BYTES = 4 * (MAX_CHARACTERS + 1)  # in UTF-32, with a byte order mark
 
 Path = tuple[str | int, ...]
 
@@ -96,8 +99,9 @@ class Source:
 def read(source: str | bytes | FilePath | Mapping[str, Any], *, name: str | None = None) -> Source:
     """Read a document from a path, from YAML text, also as bytes, or from a mapping.
 
-    A string is YAML text when it has a line break or a ``:`` followed by a space or its end, and a
-    path otherwise. ``name`` is what errors call the document.
+    A string is YAML text when it has a line break or a ``:`` followed by white space or its end,
+    or stands in braces, as JSON does, and a path otherwise. ``name`` is what errors call the
+    document.
 
     Raises:
         DocumentError: the file cannot be read, or the text is no YAML or is too large.
@@ -127,15 +131,18 @@ def _read_bytes(data: bytes, file: str, folder: FilePath) -> Source:
         message = f"a document has at most {MAX_CHARACTERS:,} characters, and this one has more"
         raise DocumentError([Problem(message, Where(file))])
     try:
-        text = data.decode("utf-8")
-    except UnicodeDecodeError as error:
-        message = f"it is not UTF-8 text (byte {error.start})"
-        raise DocumentError([Problem(message, Where(file), "Save it as UTF-8.")]) from None
+        text = decode(data)
+    except EncodingError as error:
+        raise DocumentError([Problem(str(error), Where(file), error.hint)]) from None
     return read_text(text, file, folder)
 
 
 def _is_yaml(text: str) -> bool:
-    return "\n" in text or ": " in text or text.rstrip().endswith(":") or not text.strip()
+    text = without_mark(text)
+    return _YAML.search(text) is not None or not text.strip()
+
+
+_YAML = re.compile(r"[\r\n]|:[ \t]|:\s*\Z|\A\s*\{.*\}\s*\Z")
 
 
 class _Copy:
@@ -189,7 +196,7 @@ def _characters(text: str) -> str:
 
 def read_text(text: str, file: str, folder: FilePath) -> Source:
     """Read YAML text; ``file`` names it in errors."""
-    text = text.removeprefix("\ufeff")
+    text = without_mark(text)
     source = Source(file, folder, text=text)
     if len(text) > MAX_CHARACTERS:
         limit = f"a document has at most {MAX_CHARACTERS:,} characters, this one {len(text):,}"
@@ -198,6 +205,8 @@ def read_text(text: str, file: str, folder: FilePath) -> Source:
         loader = _Loader(text)
         root = loader.get_single_node()
     except yaml.reader.ReaderError as error:
+        if other := unmarked(text):
+            raise source.fail(other, error.position, EncodingError.hint) from None
         raise source.fail(
             f"character U+{_code(error.character):04X} is not allowed in YAML", error.position
         ) from None
@@ -228,6 +237,7 @@ _SYNTAX: tuple[tuple[str, str | None, str | None], ...] = (
     ("expected ',' or", None, "A '[' or '{' before this place is not closed, or a ',' is missing."),
     ("could not find expected ':'", None, "This line, or the one above, lacks its ':'."),
     ("mapping values", None, "Text with ': ' in it needs quotes; or a line above lacks its ':'."),
+    ("'\\t' that cannot start", None, "YAML is indented with spaces, not tabs."),
     ("that cannot start", None, "Text that begins with this character needs quotes."),
     ("<block end>, but found '<", None, "Lines of one mapping begin in one column."),
     ("<block end>, but found '?'", None, "Lines of one mapping begin in one column."),
@@ -244,10 +254,7 @@ def _syntax_error(source: Source, error: yaml.MarkedYAMLError) -> DocumentError:
         if said in message:
             message, hint = clearer or message, advice
             break
-    place = source._where_at(index)
-    if "\t" in (place.snippet or "")[: place.column]:
-        hint = "YAML is indented with spaces, not tabs."
-    return DocumentError([Problem(f"not YAML: {message}", place, hint)])
+    return source.fail(f"not YAML: {message}", index, hint)
 
 
 class _TooDeep(Exception):
@@ -255,8 +262,8 @@ class _TooDeep(Exception):
         self.index = index
 
 
-class _Loader(yaml.SafeLoader):
-    """PyYAML's scanner, parser and composer with our plain scalars, numbers and depth limit."""
+class _Loader(Scanner):
+    """PyYAML's parser and composer with our scanner, plain scalars, numbers and depth limit."""
 
     yaml_implicit_resolvers: ClassVar[Any] = {}  # type: ignore[misc]
 
@@ -267,15 +274,14 @@ class _Loader(yaml.SafeLoader):
 
     def compose_node(self, parent: Any, index: Any) -> Any:
         self._depth += 1
+        event = self.peek_event()  # type: ignore[no-untyped-call]
         if self._depth > MAX_DEPTH:
-            raise _TooDeep(self._start_of_next())
+            raise _TooDeep(event.start_mark.index)
+        if isinstance(event, yaml.ScalarEvent) and event.tag == "!":
+            event.implicit = (False, True)  # it says that this is text
         node = super().compose_node(parent, index)
         self._depth -= 1
         return node
-
-    def _start_of_next(self) -> int:
-        index: int = self.peek_event().start_mark.index  # type: ignore[no-untyped-call]
-        return index
 
     def scan_plain(self) -> yaml.ScalarToken:
         """A plain scalar in which ``${...}`` is one piece, whatever stands in its braces."""
@@ -290,31 +296,18 @@ class _Loader(yaml.SafeLoader):
             chunks += [*spaces, piece]
             end = self.get_mark()
             spaces = []
-            if not self._ends_plain(0):
+            if self._plain_goes_on():
                 continue
-            spaces = self.scan_plain_spaces(self.indent + 1, start) or []
-            outdented = not self.flow_level and self.column < self.indent + 1
-            if not spaces or self.peek() == "#" or outdented:
+            spaces = self.scan_plain_spaces(self.indent + 1, start)
+            if not spaces or self.peek() == "#":
                 break
         return yaml.ScalarToken("".join(chunks), True, start, end)
 
-    def _ends_plain(self, length: int) -> bool:
-        char = self.peek(length)
-        closers = "\0 \t\r\n\x85\u2028\u2029"
-        if char in closers or (self.flow_level and char in ",?[]{}"):
-            return True
-        closers += ",[]{}" if self.flow_level else ""
-        return char == ":" and self.peek(length + 1) in closers
+    def _plain_goes_on(self) -> bool:
+        return bool(_PLAIN[self.flow_level > 0].match(self.buffer, self.pointer))
 
     def _plain_piece(self) -> str:
-        length = 0
-        while not self._ends_plain(length):
-            if length and self.buffer.startswith("${", self.pointer + length):
-                break
-            length += 1
-        piece: str = self.prefix(length)
-        self.forward(length)
-        return piece
+        return self._take(_PLAIN[self.flow_level > 0])
 
     def _expression_piece(self) -> str | None:
         """The expression that starts here, with its lines folded as YAML folds them."""
@@ -327,9 +320,18 @@ class _Loader(yaml.SafeLoader):
         if end is None:
             return None
         written = self.buffer[self.pointer : end]
-        first, *others = written.split("\n")
         self.forward(len(written))
-        return " ".join([first.rstrip(), *(line.strip() for line in others)]) if others else written
+        return " ".join(line.strip(" \t") for line in re.split(r"\r\n?|\n", written))
+
+
+def _plain(ends: str) -> re.Pattern[str]:
+    """A piece of a plain scalar: up to white space, to what ends it, or to the next ``${``."""
+    blanks = r"\0 \t\r\n"
+    colon = rf":(?![{blanks}{ends}])"
+    return re.compile(rf"(?:[^{blanks}{ends}:]|{colon})(?:[^{blanks}{ends}:$]|\$(?!\{{)|{colon})*")
+
+
+_PLAIN = {False: _plain(""), True: _plain(r",\[\]{}")}  # outside of brackets, and within
 
 
 class _Window:
@@ -344,7 +346,9 @@ class _Window:
         self._indent = indent
         self._stop = len(buffer) - 1
         if indent is not None and indent >= 0:
-            outdented = re.compile(rf"\n {{0,{indent}}}(?![ \r\n])").search(buffer, start)
+            blank = r"[ \t]*(?:[\r\n]|\0$)"
+            line = rf"(?:\r\n?|\n)(?!{blank}) {{0,{indent}}}(?! )"
+            outdented = re.compile(line).search(buffer, start)
             self._stop = outdented.start() if outdented else self._stop
         self._text = buffer[start : self._stop]
         self._patience = 4 * len(self._text) + 1000
@@ -363,18 +367,17 @@ class _Window:
 def _add_resolvers() -> None:
     for tag, pattern, first in (
         ("null", r"~|null|Null|NULL|", ["~", "n", "N", ""]),
-        ("bool", r"(?:true|yes|on|false|no|off)", list("tTyYoOfFnN")),
+        ("bool", r"true|True|TRUE|false|False|FALSE", list("tTfF")),
         ("int", r"[-+]?[0-9]+|0o[0-7]+|0x[0-9a-fA-F]+", list("-+0123456789")),
         (
             "float",
-            r"[-+]?(?:\.[0-9]+|[0-9]+(?:\.[0-9]*)?)(?:[eE][-+]?[0-9]+)?|[-+]?\.(?:inf|Inf)|\.(?:nan|NaN)",
+            r"[-+]?(?:\.[0-9]+|[0-9]+(?:\.[0-9]*)?)(?:[eE][-+]?[0-9]+)?|[-+]?\.(?:inf|Inf|INF)|\.(?:nan|NaN|NAN)",
             list("-+0123456789."),
         ),
         ("merge", r"<<", ["<"]),
     ):
-        flags = re.IGNORECASE if tag == "bool" else 0
         _Loader.add_implicit_resolver(
-            f"tag:yaml.org,2002:{tag}", re.compile(rf"^(?:{pattern})$", flags), first
+            f"tag:yaml.org,2002:{tag}", re.compile(rf"^(?:{pattern})\Z"), first
         )
 
 
@@ -495,21 +498,28 @@ class _Builder:
         except KeyError:
             self._unknown_tag(node, path)
         except ValueError:
+            what = "true or false" if kind == "bool" else "a number that fits"
             self._source.problems.append(
-                Problem(f"'{value[:40]}' is not a number that fits", self._source.where(path))
+                Problem(f"'{value[:40]}' is not {what}", self._source.where(path))
             )
         return value
 
 
 def _integer(value: str) -> int:
-    if len(value) > 400:
-        raise ValueError("too long")
-    return int(value, 0) if value.startswith(("0o", "0x")) else int(value)
+    number = int(value, 0) if value.startswith(("0o", "0x")) else int(value)
+    str(number)  # a ValueError where it has more digits than Python reads and writes
+    return number
+
+
+def _boolean(value: str) -> bool:
+    if value.lower() not in ("true", "false"):
+        raise ValueError("another word")
+    return value.lower() == "true"
 
 
 _SCALARS: dict[str, Any] = {
     "null": lambda value: None,
-    "bool": lambda value: value.lower() in ("true", "yes", "on"),
+    "bool": _boolean,
     "int": _integer,
     "float": lambda value: float(value.lower().replace(".inf", "inf").replace(".nan", "nan")),
     "str": lambda value: value,

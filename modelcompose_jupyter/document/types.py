@@ -14,6 +14,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Any, TypedDict
 
+from ..encoding import without_mark
 from ..errors import did_you_mean
 
 
@@ -95,7 +96,7 @@ def json_text(value: Any) -> str:
 def parse_json(text: str) -> Any:
     """JSON, without the NaN and infinities that Python's reader lets through."""
     try:
-        return json.loads(text, parse_constant=number, parse_float=number)
+        return json.loads(without_mark(text), parse_constant=number, parse_float=number)
     except RecursionError:
         raise ConversionError("the JSON is nested too deeply") from None
     except json.JSONDecodeError as error:

@@ -24,6 +24,7 @@ from tornado import web
 
 from .. import editing
 from ..document import load_document, signature
+from ..encoding import EncodingError, decode
 from ..errors import ComposeError, DocumentError, UsageError
 from ..hosts import Place
 from ..server.handler import status_of
@@ -73,9 +74,11 @@ class HostsHandler(APIHandler):
             UsageError: it is something else.
         """
         try:
+            self.request.body = decode(self.request.body).encode()
             body = self.get_json_body()
-        except UnicodeDecodeError:
-            raise UsageError("the body is not UTF-8 text", code="invalid_request") from None
+        except EncodingError as error:
+            message = f"the body cannot be read: {error}"
+            raise UsageError(message, code="invalid_request") from None
         return parse_body(model, body)
 
     def _reply(self, data: Any, status: int = 200) -> None:

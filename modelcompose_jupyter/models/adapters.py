@@ -58,6 +58,7 @@ def resolve(spec: AdapterSpec, report: Report) -> Adapter:
         Path(source).expanduser().resolve() if is_folder(source) else _fetch(spec.model, report)
     )
     files.check_adapter(folder)
+    files.check_marks(folder)
     config = files.read_json(folder / files.ADAPTER_CONFIG)
     kind = config.get("peft_type") if isinstance(config, dict) else None
     if kind != "LORA":

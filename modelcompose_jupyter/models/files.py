@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from ..encoding import decode, has_mark
 from ..errors import ModelError
 
 CONFIG = "config.json"
@@ -89,9 +90,24 @@ def weight_files(names: Collection[str], read: Callable[[str], Any]) -> list[str
 def read_json(path: Path) -> Any:
     """The content of a JSON file; a `ModelError` where it is broken."""
     try:
-        return json.loads(path.read_text(encoding="utf-8"))
+        return json.loads(decode(path.read_bytes()))
     except (ValueError, OSError) as error:
         raise _corrupt(path, f"it is not readable JSON: {error}") from None
+
+
+def check_marks(folder: Path) -> None:
+    """Raise a `ModelError` for a byte order mark, by which libraries fail or skip the file."""
+    names = [path.name for path in folder.iterdir()]
+    for name in (*small_files(names, code=False), weight_index(names), ADAPTER_CONFIG):
+        if name not in names or not name.endswith(".json"):
+            continue
+        with (folder / name).open("rb") as file:
+            if has_mark(file.read(4)):
+                raise ModelError(
+                    f"{folder / name} begins with a byte order mark, which transformers refuses",
+                    hint="Save it as UTF-8 without a mark (BOM).",
+                    code="corrupt_model",
+                )
 
 
 def folder_weights(folder: Path) -> list[Path]:

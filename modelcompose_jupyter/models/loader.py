@@ -10,6 +10,7 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from ..encoding import without_mark
 from ..errors import ComposeError, ModelError
 from . import adapters, chat, files, memory
 from .adapters import Adapter
@@ -315,6 +316,7 @@ def _config(spec: ModelSpec, folder: Path) -> PreTrainedConfig:
     from transformers import AutoConfig
     from transformers.models.auto.configuration_auto import CONFIG_MAPPING
 
+    files.check_marks(folder)
     raw = files.read_json(folder / files.CONFIG)
     known = isinstance(raw, dict) and raw.get("model_type") in CONFIG_MAPPING
     if not known and isinstance(raw, dict) and raw.get("auto_map") and not spec.trust_remote_code:
@@ -401,6 +403,8 @@ def _tokenizer(spec: ModelSpec, folder: Path) -> PreTrainedTokenizerBase:
             hint="A missing library is named above; otherwise its files are damaged.",
             code="corrupt_model",
         ) from None
+    if isinstance(template := getattr(tokenizer, "chat_template", None), str):
+        tokenizer.chat_template = without_mark(template)
     return tokenizer
 
 

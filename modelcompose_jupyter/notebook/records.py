@@ -8,6 +8,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+from ..encoding import decode
 from ..errors import InputError
 from ..workflow import METADATA_KEY
 
@@ -29,7 +30,7 @@ def find_record(path: Path, id: str) -> dict[str, Any] | None:
 
 def _records(path: Path) -> Iterator[dict[str, Any]]:
     try:
-        notebook = json.loads(path.read_text(encoding="utf-8"))
+        notebook = json.loads(decode(path.read_bytes()))
         outputs = [out for cell in notebook["cells"] for out in cell.get("outputs", ())]
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise InputError(f"{path} cannot be read as a notebook: {error}") from None

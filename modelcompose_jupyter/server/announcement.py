@@ -18,6 +18,8 @@ from pathlib import Path
 import psutil
 from pydantic import TypeAdapter
 
+from ..encoding import decode
+
 _PREFIX = "modelcompose-"
 _MAX_BYTES = 2**20
 
@@ -133,7 +135,7 @@ def read(path: Path) -> Announcement | None:
             return None
         if os.name == "posix" and (status.st_uid != os.getuid() or status.st_mode & 0o077):
             return None
-        return _reader().validate_json(path.read_bytes(), strict=True)
+        return _reader().validate_json(decode(path.read_bytes()), strict=True)
     except (OSError, ValueError):
         return None
 

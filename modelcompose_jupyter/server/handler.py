@@ -13,6 +13,7 @@ import math
 import re
 import select
 import time
+from codecs import BOM_UTF8
 from collections.abc import (
     AsyncGenerator,
     AsyncIterator,
@@ -33,6 +34,7 @@ from tornado.ioloop import PeriodicCallback
 from tornado.iostream import StreamClosedError
 from tornado.web import HTTPError, RequestHandler, stream_request_body
 
+from ..encoding import EncodingError, decode
 from ..errors import ComposeError, InputError, UsageError, shortened
 from ..redaction import get_logger
 from .access import AccessError, Caller
@@ -283,7 +285,9 @@ class ApiHandler(RequestHandler):
             raise AccessError(
                 415, f"the body must be {kinds}", hint="Set 'Content-Type: application/json'."
             )
-        if self._received.lstrip().startswith(b"{"):  # what curl -d says of everything
+        if (
+            self._received.removeprefix(BOM_UTF8).lstrip().startswith(b"{")
+        ):  # what curl -d says of everything
             raise UsageError(
                 "the body is JSON, and its Content-Type says that it is a form",
                 hint="Send the header 'Content-Type: application/json'.",
@@ -512,10 +516,10 @@ _FORMS = ("application/x-www-form-urlencoded", "multipart/form-data")
 
 def _json(body: bytes) -> Any:
     try:
-        data = json.loads(body.decode("utf-8"), parse_constant=_no_constant, parse_float=_finite)
+        data = json.loads(decode(body), parse_constant=_no_constant, parse_float=_finite)
         return _bounded(data)
-    except UnicodeDecodeError:
-        message = "the body is not UTF-8 text"
+    except EncodingError as error:
+        message = f"the body cannot be read: {error}"
     except json.JSONDecodeError as error:
         message = f"the body is not JSON: {error.msg} (line {error.lineno}, column {error.colno})"
     except RecursionError:

@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from ..document import Document
+from ..encoding import EncodingError, decode
 from ..errors import ComposeError, UsageError
 from ..server.access import TOKEN_VARIABLE, is_loopback
 from ..server.announcement import announced, path_of, runtime_folder
@@ -149,8 +150,8 @@ def given_token(file: str | None) -> tuple[str | None, str | None]:
     """
     if file is not None:
         try:
-            token, origin = Path(file).read_text("utf-8").strip(), str(Path(file).resolve())
-        except (OSError, UnicodeDecodeError) as error:
+            token, origin = decode(Path(file).read_bytes()).strip(), str(Path(file).resolve())
+        except (OSError, EncodingError) as error:
             reason = getattr(error, "strerror", None) or str(error)
             raise UsageError(f"cannot read the token in {file}: {reason}") from None
     elif (given := os.environ.get(TOKEN_VARIABLE)) is not None:

@@ -14,6 +14,7 @@ from ..document import types as values
 from ..document.parameters import SLIDER_RANGES
 from ..document.plain import plain
 from ..document.types import Message
+from ..encoding import without_mark
 from ..errors import InputError, did_you_mean
 from .conversation import Conversation
 
@@ -177,6 +178,7 @@ def _value(each: Input, value: Any) -> Any:
 
 def _list(name: str, text: str) -> list[Any] | None:
     """A list as it is typed: JSON, or a text a line."""
+    text = without_mark(text)
     if not text.strip():
         return None
     if text.lstrip().startswith("["):
@@ -186,7 +188,7 @@ def _list(name: str, text: str) -> list[Any] | None:
 
 def _json(name: str, text: str) -> Any:
     try:
-        return json.loads(text)
+        return json.loads(without_mark(text))
     except json.JSONDecodeError as error:
         raise InputError(
             f"input '{name}' is not JSON: {error.msg} (line {error.lineno}, column {error.colno})",

@@ -192,7 +192,7 @@ def test_kernels_of_pages_that_nobody_opens_end(tmp_path: Path) -> None:
 
 
 def test_other_addresses_need_a_token_which_is_told_nowhere(tmp_path: Path) -> None:
-    (tmp_path / "token").write_text("sesame\n")
+    (tmp_path / "token").write_text("sesame\r\n", encoding="utf-8-sig")
     options = ("--ip=0.0.0.0", "--base-url=stories", f"--token-file={tmp_path / 'token'}")
     with dashboard(tmp_path, DOCUMENT, *options) as server:
         url = f"{server.url}/stories/"

@@ -102,6 +102,12 @@ def test_messages_say_what_is_wrong_and_where(template, message):
     assert message in str(caught.value)
 
 
+@pytest.mark.parametrize("type_", ["json", "object", "object/a"])
+def test_json_in_a_text_may_begin_with_a_mark(type_):
+    context = {"input": {"x": '\ufeff{"a": 1}'}}
+    assert render(f"${{input.x as {type_}}}", context) == {"a": 1}
+
+
 @pytest.mark.parametrize(
     ("value", "type_"),
     [

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import json
 from functools import cache
+from pathlib import Path
 
 import jsonschema
 import pytest
@@ -13,6 +14,7 @@ from hypothesis import strategies as st
 
 from modelcompose_jupyter.document import json_schema, load_document, parse, render
 from modelcompose_jupyter.document.parameters import PARAMETER_NAMES
+from modelcompose_jupyter.document.reader import read_text
 from modelcompose_jupyter.errors import DocumentError, ExpressionError
 
 PIECES = [
@@ -119,6 +121,40 @@ def test_a_broken_document_has_problems_with_places(data):
             assert any(each.startswith(f"<text>:{line}:{column}: ") for each in lines)
         places = [(problem.where.line, problem.where.column) for problem in error.problems]
         assert places == sorted(places)
+
+
+json_values = st.recursive(
+    st.none()
+    | st.booleans()
+    | st.integers()
+    | st.floats(allow_nan=False, allow_infinity=False)
+    | st.text(st.characters(exclude_categories=["Cs"])),
+    lambda inner: (
+        st.lists(inner, max_size=4)
+        | st.dictionaries(st.text(st.characters(exclude_categories=["Cs"])), inner, max_size=4)
+    ),
+    max_leaves=15,
+)
+white = st.text(" \t\n\r", max_size=3)
+
+
+@settings(max_examples=300, deadline=None)
+@given(
+    value=json_values,
+    indent=st.none() | st.integers(0, 3) | st.text(" \t", max_size=3),
+    spaces=st.tuples(white, white, white, white),
+    ascii=st.booleans(),
+)
+def test_any_json_is_read_as_json(value, indent, spaces, ascii):
+    before, comma, colon, after = spaces
+    text = json.dumps(
+        value,
+        indent=indent,
+        separators=(f"{after},{comma}", f"{after}:{colon}"),
+        ensure_ascii=ascii,
+    )
+    source = read_text(f"{before}{text}{after}", "<text>", Path())
+    assert (source.data, source.problems) == (json.loads(text), [])
 
 
 KEYS = [

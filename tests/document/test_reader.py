@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
 import pytest
@@ -79,9 +80,19 @@ def test_an_expression_that_is_never_closed_ends_with_its_line():
         ("2001-01-01", "2001-01-01"),
         ("~", None),
         ("", None),
-        ("yes", True),
-        ("Off", False),
+        ("true", True),
+        ("False", False),
+        ("TRUE", True),
+        ("tRUE", "tRUE"),
+        ("yes", "yes"),
+        ("NO", "NO"),
+        ("Off", "Off"),
         ("y", "y"),
+        (".INF", float("inf")),
+        ("-.inf", float("-inf")),
+        ("1.", 1.0),
+        ("-0o7", "-0o7"),
+        ("! 1", "1"),
         ("'1'", "1"),
         ("!!str 1", "1"),
         ("<<", "<<"),
@@ -90,6 +101,145 @@ def test_an_expression_that_is_never_closed_ends_with_its_line():
 )
 def test_plain_values_are_those_of_yaml_1_2(written, value):
     assert data(f"key: {written}") == {"key": value}
+
+
+TABBED = """\
+component:\t# what it calls
+\t
+  type:\tmodel\t
+  task:\t\ttext-generation # a tab\tin a comment
+ \t# a tab before one
+  params:\t{\ttemperature\t:\t0.5\t,
+\t\ttop_k:\t5
+\t}\t
+  text: >-\t# folded
+    one\ttwo\t
+    \tthree
+\t
+  stop_sequences:
+  -\ta\tb
+  -\t"c\td"
+  - e\t
+    f
+\t\t
+    \tg
+  x: ${input.a\t|\t"b: c"}\t
+"""
+
+
+def test_tabs_separate_wherever_they_do_not_indent():
+    assert data(TABBED) == {
+        "component": {
+            "type": "model",
+            "task": "text-generation",
+            "params": {"temperature": 0.5, "top_k": 5},
+            "text": "one\ttwo\t\n\tthree",
+            "stop_sequences": ["a\tb", "c\td", "e f\ng"],
+            "x": '${input.a\t|\t"b: c"}',
+        }
+    }
+    assert data(TABBED.replace("\n", "\r\n")) == data(TABBED)
+    assert data(TABBED.replace("\n", "\r")) == data(TABBED)
+
+
+@pytest.mark.parametrize(
+    ("text", "place"),
+    [
+        ("a:\n\tb: 1\n", (2, 1)),
+        ("a:\n \tb: 1\n", (2, 2)),
+        ("a:\n  b: 1\n  \tc: 2\n", (3, 3)),
+        ("a:\n  b: 1\n\tc: 2\n", (3, 1)),
+        ("\ta: 1\n", (1, 1)),
+        ("a:\n\tb\n", (2, 1)),
+        ("a: b\n\tc\n", (2, 1)),
+        ("a:\n\t- b\n", (2, 1)),
+        ("a:\n  - b\n  \t- c\n", (3, 3)),
+        ("a:\n  -\tb: 1\n", (2, 4)),
+        ("a:\n  -\t- b\n", (2, 4)),
+        ("? a\n\t: b\n", (2, 1)),
+        ("a: |\n\tb\n", (2, 1)),
+        ("a\n\tb: c\n", (2, 1)),
+        ("a: b\n \tc: d\n", (2, 2)),
+        ("a: |\n  b\n\tc\n", (3, 1)),
+        ("a:\n\t${input.a}: b\n", (2, 1)),
+    ],
+)
+def test_tabs_do_not_indent(text, place):
+    found = problem(text)
+    assert (found.where.line, found.where.column) == place
+    assert found.hint == "YAML is indented with spaces, not tabs."
+
+
+def test_other_errors_say_nothing_of_tabs():
+    for text in ("a:\tb: c\n", "{\n\t'a': 1\n\t'b': 2\n}", "[\n\t@a\n]"):
+        assert "tabs" not in (problem(text).hint or "")
+
+
+@pytest.mark.parametrize(
+    ("written", "value"),
+    [
+        ("a\x85b\u2028c\u2029d", "a\x85b\u2028c\u2029d"),
+        ("'a\x85 b\u2028'", "a\x85 b\u2028"),
+        ('"a\u2028 \u2029b"', "a\u2028 \u2029b"),
+        ("|\n  a\u2028b\n  c\x85\n", "a\u2028b\nc\x85\n"),
+        ("b # c\u2028d: e", "b"),
+        ("${input.a | b\u2028\n  c}", "${input.a | b\u2028 c}"),
+        ('"\x7f\x80\x9f\ufffe"', "\x7f\x80\x9f\ufffe"),
+        ("'\x7f\ufeff'", "\x7f\ufeff"),
+        ('"\\/\\e\\N\\_\\L\\P\\\t\\U0001f600"', "/\x1b\x85\xa0\u2028\u2029\t😀"),
+        ('"a \\\n\t\n\t b"', "a \nb"),
+        ("{a: what?, b?: c, d: ?e, f: [-1, -g, :h, ::i]}",
+         {"a": "what?", "b?": "c", "d": "?e", "f": [-1, "-g", ":h", "::i"]}),
+        ("{a :b, c: d:e}", {"a :b": None, "c": "d:e"}),
+        ('{"a":1,"b" :[],\'c\'\n:"d","e"\n\n:{"f":null}}',
+         {"a": 1, "b": [], "c": "d", "e": {"f": None}}),
+        ('["a":1, "b", :c]', [{"a": 1}, "b", ":c"]),
+        ("{? a : b, c\n  d: e}", {"a": "b", "c d": "e"}),
+        ("[&이름 a, *이름 , &a.b:c 1, *a.b:c]", ["a", "a", 1, 1]),
+        ("[!!str 1, !!str, !!int\t'2']", ["1", "", 2]),
+        ("|\n \n\n   a\n", "\n\na\n"),
+        ("|+\t# kept\n  a\n\t\n\n", "a\n\n\n\n"),
+        ("|1-\n  a\n", " a"),
+        ("a\n  --- b\n  ... c", "a --- b ... c"),
+    ],
+)  # fmt: skip
+def test_words_are_those_of_yaml_1_2(written, value):
+    assert data(f"key: {written}") == {"key": value}
+
+
+def test_a_document_may_have_a_prologue_and_an_end():
+    text = "%YAML\t1.2 # comment\n%OTHER a b\n# comment\n---\t# comment\na: 1\n...\t# end\n"
+    assert data(text) == {"a": 1}
+    assert data("%TAG !y! tag:yaml.org,2002:\n--- !y!map\na: !y!str 1") == {"a": "1"}
+    assert data("--- |\nno\n  indentation\n...") == "no\n  indentation\n"
+
+
+def test_only_line_breaks_count_as_lines():
+    found = problem("a: 'b\u2028c'\n# \x85\nd: 'e\u2029\n  f'\ng: @h\n")
+    assert (found.where.line, found.where.column) == (5, 4)
+    (found,) = read("a: \u2028 1\nb: !x \u2028\n").problems
+    assert (found.where.line, found.where.column) == (2, 4)
+
+
+JSON_DATA = {
+    "k" * 3000: [{"nested": {"ü": [1, -2.5, 1e-7, True, False, None, "", {}]}}, []],
+    '\x7f\x80\x85\u2028\u2029\ufeff😀/\\"': "a: b # c, {d} [e] \t\n${input.a | 'x'}",
+    "": "<<",
+    "<<": {"a": "yes"},
+    "numbers": [0, 10**4000, 1.5e300, -0.0],
+}
+
+
+@pytest.mark.parametrize("indent", [None, 1, "\t", "", " \t"])
+@pytest.mark.parametrize(
+    "separators", [(",", ":"), (", ", ": "), (",\t", "\t:\t"), ("\n,", "\n:\n")]
+)
+@pytest.mark.parametrize("ascii", [True, False])
+def test_json_is_yaml(indent, separators, ascii):
+    text = json.dumps(JSON_DATA, indent=indent, separators=separators, ensure_ascii=ascii)
+    for written in (text, text.replace("\n", "\r\n"), text.replace("\n", "\r"), f"\t{text}\t\n"):
+        source = read(written)
+        assert (source.data, source.problems) == (JSON_DATA, [])
 
 
 def test_keys_are_text():
@@ -129,6 +279,18 @@ def test_a_key_beside_a_merge_keeps_its_place():
         ("a: &a [*a]\n", (1, 4), "this anchor has an alias of itself inside"),
         ("a: &a\n  <<: *a\n", (1, 4), "this anchor has an alias of itself inside"),
         ("a: 한글\x07\n", (1, 6), "character U+0007 is not allowed in YAML"),
+        ('a: "b\x7f"\nc: d\x7f\n', (2, 5), "character U+007F is not allowed in YAML"),
+        ("# \ufffe\na: 'b\ufffe'\n", (1, 3), "character U+FFFE is not allowed in YAML"),
+        ('a: "\\Uffffffff"\n', (1, 5), "not YAML: '\\U' needs 8 hexadecimal digits of a character"),
+        ("a: [-]\n", (1, 5), "not YAML: found character '-' that cannot start any token"),
+        ("a: [1]]\n", (1, 7), "not YAML: found ']' without the bracket that opens it"),
+        ("%YAML x\n---\n", (1, 1), "not YAML: expected a version, as in '%YAML 1.2'"),
+        (
+            "a: |\n    \n  b\n",
+            (2, 5),
+            "not YAML: a blank line before a block of text is indented further than the text",
+        ),
+        ('["a"\n :b]', (2, 2), "not YAML: expected ',' or ']', but got '<scalar>'"),
         ("? [a]\n: 1\n", (1, 3), "a key must be text"),
         ("<<: 3\na: 1\n", (1, 5), "'<<' needs a mapping"),
         ("a: " + "[" * 60 + "\n", (1, 53), "it is nested more than 50 deep"),
@@ -151,6 +313,8 @@ def test_text_that_cannot_be_read(text, place, message):
             "tag '!!python/object:os.system' is not known here",
         ),
         ("a: !!int x\n", (1, 4), "'x' is not a number that fits"),
+        ("a: 0x" + "f" * 4000 + "\n", (1, 4), f"'0x{'f' * 38}' is not a number that fits"),
+        ("a: !!bool yes\n", (1, 4), "'yes' is not true or false"),
         ("a: 1\nb: 2\na: 3\n", (3, 1), "key 'a' stands twice in one mapping, on line 1 and line 3"),
         ("a:\r\n  b: 1\r\n  b: 2\r\n", (3, 3), B_TWICE),
         ("a:\r  b: 1\r  b: 2\r", (3, 3), B_TWICE),
@@ -192,6 +356,54 @@ def test_a_byte_order_mark_takes_no_column(tmp_path):
         read_source = read(source)
         assert read_source.data == {"a": 1}
         assert read_source.where(("a",), key=True).column == 1
+
+
+@pytest.mark.parametrize(
+    "before", ["\ufeff\ufeff", "# joined\n\ufeff", "\n\ufeff", "%YAML 1.2\n\ufeff---\n\ufeff"]
+)
+def test_byte_order_marks_are_no_text(before):
+    for text in (
+        f"{before}a: 1\nb: 2\n",
+        f'{before}{{"a":1,"b":2}}\n',
+        f"{before}\ta\n".replace("\ta", "a: 1\n\ufeffb: 2"),
+    ):
+        assert read(text).data == {"a": 1, "b": 2}
+        assert read(text.encode()).data == {"a": 1, "b": 2}
+
+
+ENCODINGS = ["utf-16", "utf-16-le", "utf-16-be", "utf-32", "utf-32-le", "utf-32-be"]
+
+
+@pytest.mark.parametrize("encoding", ENCODINGS)
+@pytest.mark.parametrize("text", ["a: 1\n", "a: 한글 é😀\r\n"])
+def test_utf_16_and_utf_32_have_a_mark(tmp_path, encoding, text):
+    path = tmp_path / "a.yml"
+    path.write_bytes(f"\ufeff{text}".encode(encoding.removesuffix("-le").removesuffix("-be")))
+    assert read(path).data == data(text)
+    path.write_bytes(f"\ufeff{text}".encode(encoding))
+    if encoding[-2:] in ("le", "be"):
+        assert read(path).data == data(text)
+        for source in (text.encode(encoding), path):
+            path.write_bytes(text.encode(encoding))
+            found = problem(source)
+            name = encoding[:6].upper()
+            assert found.message == f"it is {name} without a byte order mark"
+            assert found.hint == "Save it as UTF-8."
+
+
+def test_utf_16_that_was_read_as_utf_8():
+    found = problem("a: 1\n".encode("utf-16-be").decode())
+    assert found.message == "it is UTF-16 without a byte order mark"
+    assert problem("a: \0b\n").message == "character U+0000 is not allowed in YAML"
+    assert problem(b"a: b\0").message == "character U+0000 is not allowed in YAML"
+    assert problem(b"\xff\xfea").message == "it is not UTF-16 text (byte 2)"
+
+
+@pytest.mark.parametrize(
+    "text", ['{"a":1}', ' {"a":{"b":"c"}}\t', "a:\t1", "a: 1\rb: 2", '\ufeff{"a":1}', "a:\t"]
+)
+def test_text_in_one_line_is_no_path(text):
+    assert "a" in read(text).data
 
 
 def test_bytes_are_text():

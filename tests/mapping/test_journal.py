@@ -6,6 +6,7 @@ import json
 import subprocess
 import sys
 import threading
+from codecs import BOM_UTF8
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -238,6 +239,39 @@ def test_results_of_another_document_or_workflow_are_refused(
     assert prompts(host) == ["a"]
     assert path.read_bytes() == before
     assert list(tmp_path.iterdir()) == [path]
+
+
+@pytest.mark.parametrize("name", ["out.jsonl", "out.parquet"])
+def test_a_file_that_an_editor_saved_with_a_mark_goes_on(name: str, tmp_path: Path) -> None:
+    path = tmp_path / name
+    lines = path if name.endswith("jsonl") else tmp_path / f"{name}.jsonl"
+    flow, host = instant(shout)
+    first = flow.map(["a", "b"], save_to=tmp_path / "first.jsonl", progress=False)
+    written = (tmp_path / "first.jsonl").read_bytes()
+    lines.write_bytes(BOM_UTF8 + written.replace(b"\n", b"\r\n"))
+    assert flow.map(["a", "b", "c"], save_to=path, progress=False)[:2] == first
+    assert prompts(host) == ["a", "b", "c"]
+
+
+def test_a_line_cut_short_behind_a_mark_is_mended(tmp_path: Path) -> None:
+    path = tmp_path / "out.jsonl"
+    flow, _ = instant(shout)
+    for torn in (b"", b'{"ind', b'{"index": 0, "inp'):
+        path.write_bytes(BOM_UTF8 + torn)
+        flow.map(["a"], save_to=path, progress=False)
+        assert [line["index"] for line in lines_of(path)] == [0]
+
+
+@pytest.mark.parametrize("encoding", ["utf-16", "utf-16-le", "utf-32"])
+def test_a_file_in_another_encoding_is_left_as_it_is(encoding: str, tmp_path: Path) -> None:
+    path = tmp_path / "out.jsonl"
+    flow, _ = instant(shout)
+    flow.map(["a", "b"], save_to=path, progress=False)
+    path.write_bytes(path.read_bytes().decode().encode(encoding))
+    before = path.read_bytes()
+    with pytest.raises(UsageError, match="is not UTF-8 text"):
+        flow.map(["a", "b"], save_to=path)
+    assert path.read_bytes() == before
 
 
 @pytest.mark.parametrize(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import csv
 import subprocess
 import sys
 from collections.abc import Callable
@@ -42,6 +43,22 @@ def echo(document: str = BODY) -> Workflow:
 
 def outputs_of(flow: Workflow, rows: Any, **shared: Any) -> Any:
     return flow.map(rows, progress=False, **shared)
+
+
+@pytest.mark.parametrize(
+    "make",
+    [
+        lambda lines: list(csv.DictReader(lines)),
+        lambda lines: csv.DictReader(lines),
+        lambda lines: pandas.DataFrame(list(csv.DictReader(lines))),
+        lambda lines: polars.DataFrame(list(csv.DictReader(lines))),
+        lambda lines: datasets.Dataset.from_list(list(csv.DictReader(lines))),
+    ],
+)
+def test_a_first_column_may_begin_with_the_mark_of_its_file(make: Callable[[Any], Any]) -> None:
+    rows = make(["\ufeffprompt,length", "a,1", "b,2"])
+    expected = [{"prompt": "a", "length": "1"}, {"prompt": "b", "length": "2"}]
+    assert list(outputs_of(echo(), rows)) == expected
 
 
 @pytest.mark.parametrize(

@@ -271,6 +271,11 @@ def _of_more_layers(folder: Path) -> None:
     save_file(tensors | further, folder / WEIGHTS)
 
 
+def _marked(folder: Path) -> None:
+    path = folder / "adapter_config.json"
+    path.write_text(path.read_text(), encoding="utf-8-sig")
+
+
 def _unknown_layers(folder: Path) -> None:
     path = folder / "adapter_config.json"
     path.write_text(json.dumps(json.loads(path.read_text()) | {"target_modules": ["c_attn"]}))
@@ -285,6 +290,7 @@ def _unknown_layers(folder: Path) -> None:
         (_cut_short, "corrupt_model", "bytes"),
         (_fewer_tensors, "adapter_mismatch", "counterpart"),
         (_of_more_layers, "adapter_mismatch", "counterpart"),
+        (_marked, "corrupt_model", "begins with a byte order mark"),
         (_unknown_layers, "adapter_mismatch", "layers"),
     ],
     ids=lambda value: value.__name__[1:] if callable(value) else "",

@@ -101,6 +101,15 @@ def test_a_reply_is_that_of_the_template_and_generate(
     assert result.warnings == []
 
 
+def test_a_template_may_begin_with_a_mark(cache: ModelCache, tmp_path: Path) -> None:
+    plain, marked = (saved(tmp_path / name, TURNS) for name in ("plain", "marked"))
+    template = marked / "chat_template.jinja"
+    template.write_text(template.read_text(), encoding="utf-8-sig")
+    replies = [reply(cache, each, "Hello", max_output_length=5, seed=1) for each in (plain, marked)]
+    assert replies[0].texts == replies[1].texts
+    assert replies[0].usage["prompt"] == replies[1].usage["prompt"]
+
+
 def test_special_tokens_are_not_added_twice(chat_folder: Callable[[str], Path]) -> None:
     tokenizer = AutoTokenizer.from_pretrained(chat_folder(TURNS))
     text, tokens = encode(tokenizer, said("Hello"))

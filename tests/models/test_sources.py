@@ -377,6 +377,27 @@ def _broken_config(folder: Path) -> None:
     (folder / "config.json").write_text('{"model_type": "lla')
 
 
+def _marked_config(folder: Path) -> None:
+    _mark(folder / "config.json")
+
+
+def _marked_settings(folder: Path) -> None:
+    _mark(folder / "generation_config.json")
+
+
+def _marked_tokenizer(folder: Path) -> None:
+    _mark(folder / "tokenizer_config.json")
+
+
+def _mark(path: Path) -> None:
+    path.write_text(path.read_text(), encoding="utf-16" if "token" in path.name else "utf-8-sig")
+
+
+def _config_in_utf_16(folder: Path) -> None:
+    path = folder / "config.json"
+    path.write_text(path.read_text(), encoding="utf-16-le")
+
+
 def _broken_tokenizer(folder: Path) -> None:
     (folder / "tokenizer.json").write_text("{")
 
@@ -432,6 +453,10 @@ def _enormous(folder: Path) -> None:
         (_without_weights, "incomplete_model", "no weights"),
         (_without_tokenizer, "incomplete_model", "no tokenizer"),
         (_broken_config, "corrupt_model", "JSON"),
+        (_marked_config, "corrupt_model", "config.json begins with a byte order mark"),
+        (_marked_settings, "corrupt_model", "config.json begins with a byte order mark"),
+        (_marked_tokenizer, "corrupt_model", "config.json begins with a byte order mark"),
+        (_config_in_utf_16, "corrupt_model", "it is UTF-16 without a byte order mark"),
         (_broken_tokenizer, "corrupt_model", "tokenizer"),
         (_short_weights, "corrupt_model", "bytes"),
         (_broken_header, "corrupt_model", "header"),

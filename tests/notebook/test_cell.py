@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from codecs import BOM_UTF8
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -10,6 +11,8 @@ import nbformat
 import pytest
 from standins.kernel import Cell, Kernel, kernel
 
+from modelcompose_jupyter.document import load_document
+from modelcompose_jupyter.document.reader import read
 from modelcompose_jupyter.notebook.magics import VERBS
 
 BODY = """\
@@ -178,6 +181,14 @@ def test_an_interrupt_stops_the_run_and_keeps_the_text_and_the_model(
     assert "ready" in shell.run("%compose models").text
 
 
+def test_a_document_may_be_json_with_tabs_behind_a_mark(shell: Kernel) -> None:
+    body = json.dumps(read(BODY).data, indent="\t")
+    shell.run(f"%%compose marked --no-panel\n\ufeff{body}\n")
+    assert shell.value("marked.document.hash") == repr(load_document(BODY).hash)
+    cell = shell.run("%%compose wrong\n\ufeff" + BODY.replace("model: b", "modle: b"))
+    assert "cell:7:3: unknown key 'modle'" in error_text(cell)
+
+
 def test_errors_are_one_paragraph_without_a_traceback(shell: Kernel) -> None:
     cell = shell.run("%%compose wrong\n" + BODY.replace("model: b", "modle: b"))
     assert cell.status == "error"
@@ -272,6 +283,7 @@ def test_a_run_of_an_earlier_kernel_can_be_run_again(shell: Kernel, tmp_path: Pa
     notebook = nbformat.v4.new_notebook(cells=[nbformat.v4.new_code_cell(outputs=[output])])
     path = tmp_path / "old.ipynb"
     nbformat.write(notebook, path)
+    path.write_bytes(BOM_UTF8 + path.read_bytes())  # as some editors save it
     with kernel(tmp_path, JPY_SESSION_NAME=str(path)) as fresh:
         fresh.run("%load_ext modelcompose_jupyter")
         missing = fresh.run(f"%compose rerun {record['run']}")

@@ -8,6 +8,7 @@ import logging
 import os
 import socket
 import stat
+from codecs import BOM_UTF8
 from pathlib import Path
 from typing import Any
 
@@ -273,6 +274,13 @@ def test_a_copy_of_a_file_is_no_other_server(server: Server, runtime: Path) -> N
 def test_what_is_no_file_is_not_read(server: Server, runtime: Path) -> None:
     os.mkfifo(runtime / "modelcompose-pipe.json", 0o600)
     (runtime / "modelcompose-folder.json").mkdir(0o700)
+
+    assert [each.url for each in announced()] == [server.url]
+
+
+def test_a_file_may_begin_with_a_mark(server: Server, runtime: Path) -> None:
+    (path,) = runtime.glob("modelcompose-*.json")
+    path.write_bytes(BOM_UTF8 + path.read_bytes())
 
     assert [each.url for each in announced()] == [server.url]
 

@@ -64,6 +64,9 @@ def test_output_only_is_the_bare_output(serve: Serve) -> None:
         assert client.run("b", output_only=True).json() == "<b>"
 
 
+TO_ECHO = '{"input": {"prompt": "x"}, "workflow_id": "echo"}'
+
+
 @pytest.mark.parametrize(
     "sent",
     [
@@ -71,7 +74,12 @@ def test_output_only_is_the_bare_output(serve: Serve) -> None:
         {"data": {"input.prompt": "x", "input.n": "1", "workflow_id": "echo"}},
         {"data": {"input": '{"prompt": "x"}', "workflow_id": "echo"}},
         {"files": {"input[prompt]": (None, "x"), "workflow_id": (None, "echo")}},
+        {"data": {"input": '\ufeff{"prompt": "x"}', "workflow_id": "echo"}},
         {"json": {"input": {"prompt": "x", "n": 1}, "workflow_id": "echo"}},
+        *(
+            {"content": TO_ECHO.encode(encoding), "headers": {"Content-Type": "application/json"}}
+            for encoding in ("utf-8-sig", "utf-16", "utf-32")
+        ),
     ],
 )
 def test_bodies_are_json_or_forms(serve: Serve, sent: dict[str, Any]) -> None:
@@ -79,6 +87,30 @@ def test_bodies_are_json_or_forms(serve: Serve, sent: dict[str, Any]) -> None:
         answer = client.post("/workflows/runs", **sent)
 
     assert answer.json()["output"] == {"text": "<x>", "n": 1}
+
+
+@pytest.mark.parametrize(
+    ("body", "message"),
+    [
+        ('{"input": {}}'.encode("utf-16-le"), "it is UTF-16 without a byte order mark"),
+        (b'{"input": "\xff"}', "it is not UTF-8 text (byte 11)"),
+    ],
+)
+def test_a_body_that_is_no_text_is_said_to_be_none(
+    client: Client, body: bytes, message: str
+) -> None:
+    json_type = {"Content-Type": "application/json"}
+    answer = client.post("/workflows/runs", content=body, headers=json_type)
+
+    assert answer.status_code == 400
+    assert answer.json()["error"]["message"] == f"the body cannot be read: {message}"
+
+
+def test_json_with_a_mark_that_is_sent_as_a_form_is_told_so(client: Client) -> None:
+    form = {"Content-Type": "application/x-www-form-urlencoded"}
+    answer = client.post("/workflows/runs", content='\ufeff{"input": {}}'.encode(), headers=form)
+
+    assert "the body is JSON" in answer.json()["error"]["message"]
 
 
 def test_session_and_metadata_come_back(client: Client) -> None:

@@ -488,6 +488,12 @@ def test_what_is_no_text_is_refused(jupyter: Jupyter, server: Server) -> None:
         assert "UTF-8" in error_of(answer, 400)["message"]
 
 
+def test_bodies_may_begin_with_a_mark(jupyter: Jupyter) -> None:
+    hosts = f"{jupyter.base}modelcompose/hosts"
+    answers = [jupyter.client.post(hosts, content=body) for body in (b"{}", b"\xef\xbb\xbf{}")]
+    assert answers[0].json() == answers[1].json()
+
+
 @pytest.mark.parametrize(
     "rest",
     [

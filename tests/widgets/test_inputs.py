@@ -97,6 +97,8 @@ def test_lists_are_lines_or_json() -> None:
     assert read(found) == {"x": ["one", "two"]}
     found.x.value = '["one\\nmore", 2]'
     assert read(found) == {"x": ["one\nmore", 2]}
+    found.x.value = '\ufeff["one"]'
+    assert read(found) == {"x": ["one"]}
     found.x.value = '["one"'
     with pytest.raises(InputError, match="input 'x' is not JSON"):
         read(found)
@@ -104,8 +106,9 @@ def test_lists_are_lines_or_json() -> None:
 
 def test_objects_are_json() -> None:
     found = inputs(a="'${input.x as object}'")
-    found.x.value = '{"a": 1}'
-    assert read(found) == {"x": {"a": 1}}
+    for mark in ("", "\ufeff"):
+        found.x.value = mark + '{"a": 1}'
+        assert read(found) == {"x": {"a": 1}}
 
 
 @pytest.mark.parametrize(
