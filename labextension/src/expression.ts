@@ -18,8 +18,8 @@ export interface IOpenExpression {
 /** Numbers, booleans and null, as the kernel's reader takes them. */
 const CONSTANTS: readonly [style: string, pattern: string][] = [
   ['null', 'null|Null|NULL|~'],
-  ['bool', '[tT][rR][uU][eE]|[yY][eE][sS]|[oO][nN]|[fF][aA][lL][sS][eE]|[nN][oO]|[oO][fF]{2}'],
-  ['number', '0o[0-7]+|0x[0-9a-fA-F]+|[-+]?\\.(?:inf|Inf)|\\.(?:nan|NaN)'],
+  ['bool', 'true|True|TRUE|false|False|FALSE'],
+  ['number', '0o[0-7]+|0x[0-9a-fA-F]+|[-+]?\\.(?:inf|Inf|INF)|\\.(?:nan|NaN|NAN)'],
   ['number', '[-+]?(?:\\.[0-9]+|[0-9]+(?:\\.[0-9]*)?)(?:[eE][-+]?[0-9]+)?']
 ];
 

@@ -103,7 +103,7 @@ describe('YAML', () => {
     ]);
   });
 
-  it.each(['true', 'False', 'YES', 'no', 'on', 'Off'])('has the boolean %s', word => {
+  it.each(['true', 'True', 'FALSE', 'false'])('has the boolean %s', word => {
     expect(coloured(`a: ${word}`)).toEqual(['key:a', `bool:${word}`]);
     expect(coloured(`{a: ${word}}`)).toEqual(['bracket:{', 'key:a', `bool:${word}`, 'bracket:}']);
   });
