@@ -214,6 +214,7 @@ class _Settling:
         used, tokens = (
             self._tokenize_text(prompt) if isinstance(prompt, str) else self._tokenize_chat(prompt)
         )
+        self._warn_of_unknown(tokens)
         tokens = tokens or self._beginning(used)
         context = self.loaded.context
         room = 0 if self.loaded.encoder_decoder or self.asked.max_output_length == 0 else 1
@@ -227,6 +228,18 @@ class _Settling:
                 code="prompt_too_long",
             )
         return used, tokens
+
+    def _warn_of_unknown(self, tokens: list[int]) -> None:
+        """Say that the model does not read what its tokenizer has no tokens for."""
+        tokenizer = self.loaded.tokenizer
+        unknown = tokenizer.unk_token_id
+        if unknown in (tokenizer.eos_token_id, tokenizer.bos_token_id, tokenizer.pad_token_id):
+            return  # it has none of its own, as with GPT-2's, which can write every text
+        if count := tokens.count(unknown):
+            self.warnings.append(
+                f"the model's tokenizer does not know all of the prompt: {count} of {len(tokens)}"
+                f" tokens are {tokenizer.unk_token}"
+            )
 
     def _tokenize_text(self, prompt: str) -> tuple[str, list[int]]:
         limit = self.asked.max_input_length

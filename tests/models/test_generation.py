@@ -12,6 +12,7 @@ import pytest
 import torch
 from standins import tiny_models
 from standins.tiny_models import ARCHITECTURES, CONTEXT, ENCODER_DECODERS
+from standins.tokenizers_of_kinds import tokenizer_of
 from transformers import AutoModelForCausalLM, AutoModelForSeq2SeqLM, AutoTokenizer
 
 from modelcompose_jupyter.document.parameters import GenerationParameters
@@ -88,6 +89,16 @@ def test_stop_ids_come_from_the_config_where_the_generation_config_has_none(
         result = ask(lease, PROMPTS[0], do_sample=False, max_output_length=40)
     assert result.finish_reasons == ["eos"]
     assert result.usage["generated"] <= 6
+
+
+def test_what_the_tokenizer_does_not_know_is_told(cache: ModelCache, tmp_path: Path) -> None:
+    tokenizer = tokenizer_of("wordpiece")
+    tiny_models.save(tmp_path, vocab_size=len(tokenizer))
+    tokenizer.save_pretrained(tmp_path)
+    with done(cache.acquire(ModelSpec(str(tmp_path)))) as lease:
+        assert ask(lease, "once upon a time", max_output_length=1).warnings == []
+        (warning,) = ask(lease, "once 東京 upon 京", max_output_length=1).warnings
+    assert "2 of 4 tokens are <unk>" in warning
 
 
 def test_beams_give_the_text_of_generate(
