@@ -32,7 +32,8 @@ class ModelSpec:
         revision: branch, tag or commit of a Hub repository; its main branch if None.
         precision: ``auto`` (as stored), ``float32``, ``float16`` or ``bfloat16``.
         device: ``auto`` (CUDA, then MPS, then CPU), ``cpu``, ``cuda``, ``cuda:N`` or ``mps``.
-        token: the Hub token; that of the environment or login if None.
+        token: the Hub token, without the spaces and line ends around it; that of the environment or
+            login if None or empty.
         cache_dir: where Hub files are kept; the Hub client's own place if None.
         local_files_only: never ask the network.
         trust_remote_code: run Python code that comes with the model.
@@ -58,6 +59,9 @@ class ModelSpec:
     draft_model: str | None = None
     prompt_lookup: int = field(default=0, compare=False)
     cache_budget: int | None = field(default=None, compare=False)
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "token", (self.token or "").strip() or None)
 
     @property
     def draft(self) -> ModelSpec | None:
