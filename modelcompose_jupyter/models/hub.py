@@ -7,6 +7,7 @@ stopped inside a file, sleeps for as long as a server asks it to, and keeps what
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import os
 import re
@@ -76,6 +77,8 @@ def cached(spec: ModelSpec, is_complete: Callable[[Path], bool]) -> Path | None:
         is_there = folder.name == commit and folder.is_dir()
         return folder if is_there and is_complete(folder) else None
     except OSError as error:
+        if error.errno == errno.ENAMETOOLONG:
+            return None  # no such revision; or what is written will say so
         raise hub_errors.disk_error(spec, _root(spec), error, "read") from None
 
 
@@ -177,7 +180,7 @@ class Download:
         except (ValueError, KeyError, TypeError, AttributeError):
             raise hub_errors.not_the_hub(self.spec, "sends no listing of files") from None
         sane = all(
-            isinstance(each.rfilename, str) and isinstance(each.size, int | None)
+            _is_inside(each.rfilename) and isinstance(each.size, int | None)
             for each in info.siblings or []
         )
         if not _COMMIT.fullmatch(str(info.sha)) or info.siblings is None or not sane:
@@ -327,6 +330,16 @@ def _checksum(sibling: RepoSibling) -> str | None:
     known = sibling.blob_id if sibling.lfs is None else sibling.lfs.sha256
     is_one = isinstance(known, str) and _BLOB.fullmatch(known)
     return str(known) if is_one and sibling.size is not None else None
+
+
+def _is_inside(name: Any) -> bool:
+    """Whether a listed name is that of a file in the repository: it becomes a path here."""
+    return (
+        isinstance(name, str)
+        and not {"", ".", ".."} & set(re.split(r"[/\\]", name))
+        and ":" not in name
+        and name.isprintable()
+    )
 
 
 def _size(path: Path) -> int:

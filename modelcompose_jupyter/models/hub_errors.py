@@ -306,7 +306,7 @@ def reason(error: BaseException) -> str:
     if kinds & {"UnsupportedProtocol", "InvalidURL"}:
         return "it redirects to what is no address on the web"
     if kinds & {"RemoteProtocolError", "LocalProtocolError", "DecodingError"}:
-        return "what it answers is not HTTP"
+        return "it breaks off, or does not speak HTTP"
     if "ConnectError" in kinds:
         return "no connection comes about"
     return "the connection was closed"

@@ -43,7 +43,9 @@ def names_of(folder: Path) -> list[str]:
     names: list[str] = []
     for parent, folders, found in os.walk(folder):
         depth = Path(parent).relative_to(folder)
-        if len(depth.parts) >= _DEEPEST or len(names) > _MOST_NAMES:
+        if len(names) > _MOST_NAMES:
+            break
+        if len(depth.parts) >= _DEEPEST:
             folders.clear()
         folders[:] = sorted(each for each in folders if not each.startswith("."))
         names += [(depth / name).as_posix() for name in sorted(found)]

@@ -50,7 +50,8 @@ _PROJECTS = {
     "mistral_common": "mistral-common",
 }
 _KNOWN = re.compile(
-    r"sentencepiece|protobuf|tiktoken|blobfile|mistral[-_]common|einops|flash[-_]attn", re.I
+    r"sentencepiece|protobuf|tiktoken|blobfile|mistral[-_]common|einops|flash[-_]attn|FlashAttention",
+    re.I,
 )
 _NOT_FOUND = re.compile(r"not found in your environment: ([\w.\-]+(?:, [\w.\-]+)*)")
 _PIP = re.compile(r"pip install (?:--?[\w-]+ )*['\"`]?([A-Za-z][\w.\-]*)")
@@ -81,7 +82,8 @@ def missing(error: BaseException) -> list[str]:
         if found := _PIP.search(text):
             return [found[1]]
         if isinstance(each, ImportError) and (found := _KNOWN.search(text)):
-            return [found[0].lower().replace("_", "-")]
+            name = found[0].lower().replace("_", "-")
+            return [name.replace("flashattention", "flash-attn")]
     return []
 
 

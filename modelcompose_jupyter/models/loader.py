@@ -343,7 +343,7 @@ def _unknown_architecture(spec: ModelSpec, raw: Any) -> ModelError:
 
 
 def _check_generates(spec: ModelSpec, config: PreTrainedConfig) -> None:
-    names = config.architectures or []
+    names = [name for name in config.architectures or [] if isinstance(name, str)]
     kind = names[0] if names else config.model_type
     auto = _auto_class(config)
     if _needs_images(config):
@@ -527,21 +527,26 @@ def _load_error(spec: ModelSpec, device: str, error: Exception) -> ModelError:
         )
     if lacking := libraries.missing(error):
         return libraries.not_installed(spec.source, lacking)
-    if isinstance(error, pickle.UnpicklingError):
+    if isinstance(error, pickle.UnpicklingError | EOFError):
         return ModelError(
             f"the weights of {spec.source} are damaged, or hold more than numbers: a pickle may run"
             " code, so it is not read",
             hint="Take the repository that has model.safetensors.",
             code="load_failed",
         )
+    # The texts of some kinds say nothing alone: a KeyError's is the key.
+    speaks = isinstance(error, ValueError | OSError | RuntimeError | ImportError)
+    kind = "" if speaks else f"{type(error).__name__}: "
     return ModelError(
-        f"{spec.source} cannot be loaded: {one_line(error)}",
+        f"{spec.source} cannot be loaded: {kind}{one_line(error)}",
         hint="Its files may be damaged or made for another version of transformers.",
         code="load_failed",
     )
 
 
 def one_line(error: BaseException) -> str:
-    """The first line of an error, or its kind."""
+    """The first line of an error, with the next where it leads to it; or its kind."""
     lines = [line.strip() for line in str(error).splitlines() if line.strip()]
-    return lines[0] if lines else type(error).__name__
+    if not lines:
+        return type(error).__name__
+    return " ".join(lines[:2]) if lines[0].endswith(":") else lines[0]

@@ -261,6 +261,7 @@ def test_hub_errors(repo: HubStandIn, cache: ModelCache, folder_of: FolderOf) ->
         ModelSpec("me/private"): ("model_not_found", "private"),
         ModelSpec("me/gated"): ("access_denied", "gated"),
         ModelSpec(REPO, revision="v9"): ("model_not_found", "v9"),
+        ModelSpec(REPO, revision="x" * 300): ("model_not_found", "has no revision"),
         ModelSpec("me/empty"): ("incomplete_model", "no weights"),
         ModelSpec("not a name"): ("model_not_found", "not a name"),
         ModelSpec("a/b/c"): ("model_not_found", "a/b/c"),
@@ -520,11 +521,10 @@ def test_a_certificate_of_its_own(
         assert error.code == "no_network"
         assert "certificate is not trusted" in error.message
         assert "SSL_CERT_FILE" in (error.hint or "")
+    monkeypatch.setenv("SSL_CERT_FILE", str(SELF_SIGNED))
     with HubStandIn(SELF_SIGNED) as standin, standin.client(tmp_path / "cache"):
         standin.add("me/model", folder_of("llama"))
-        monkeypatch.setenv("SSL_CERT_FILE", str(SELF_SIGNED))
-        info = hub_errors.host()
-        assert info == standin.url
+        done(cache.acquire(ModelSpec("me/model"))).release()
 
 
 def test_http_where_tls_is_spoken(tmp_path: Path, cache: ModelCache) -> None:
@@ -1004,6 +1004,19 @@ def _blip(folder: Path) -> None:
     )
 
 
+def _changed(**values: Any) -> Callable[[Path], None]:
+    def spoil(folder: Path) -> None:
+        change(folder, **values)
+
+    spoil.__name__ = f"_changed_{next(iter(values))}"
+    return spoil
+
+
+def _empty_pickle(folder: Path) -> None:
+    (folder / WEIGHTS).unlink()
+    (folder / "pytorch_model.bin").write_bytes(b"")
+
+
 def _no_mapping(folder: Path) -> None:
     (folder / "config.json").write_text("[]")
 
@@ -1102,6 +1115,11 @@ def _enormous(folder: Path) -> None:
         (_reranker, "not_text_generation", "LlamaForSequenceClassification"),
         (_blip, "not_text_generation", "it reads images, which is not supported"),
         (_no_mapping, "unknown_architecture", "None"),
+        (_changed(architectures=[5], vocab_size=500), "incomplete_model", "500×32 expected"),
+        (_changed(eos_token_id="</s>"), "load_failed", "'eos_token_id': TypeError"),
+        (_changed(hidden_act="nosuch"), "load_failed", "KeyError: 'nosuch'"),
+        (_changed(attn_implementation="flash_attention_2"), "not_installed", "library flash-attn"),
+        (_empty_pickle, "load_failed", "damaged"),
         (_quantised("gptq"), "not_installed", "needs the libraries gptqmodel and optimum"),
         (_quantised("awq"), "not_installed", "needs the library gptqmodel"),
         (_quantised("bitsandbytes", load_in_4bit=True), "not_installed", "library bitsandbytes"),
@@ -1250,6 +1268,16 @@ def test_repositories_of_other_kinds(repo: HubStandIn, cache: ModelCache) -> Non
     for name, (content, words) in kinds.items():
         repo.add(name, None, content)
         assert words in failure(cache, ModelSpec(name)).message
+
+
+@pytest.mark.parametrize("name", ["../../evil.json", "/evil.json", "..\\evil.json", "a//b", 5])
+def test_a_listing_that_leads_out_of_the_cache(
+    name: object, repo: HubStandIn, cache: ModelCache
+) -> None:
+    listing = {"id": REPO, "sha": "0" * 40, "siblings": [{"rfilename": name}]}
+    error = refused(repo, cache, info=[Answer(200, body=json.dumps(listing).encode())])
+    assert (error.code, "as the Hub does" in error.message) == ("download_failed", True)
+    assert not cache_root().exists() or not any(cache_root().iterdir())
 
 
 def test_an_index_that_lists_nothing(repo: HubStandIn, cache: ModelCache) -> None:

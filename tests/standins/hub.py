@@ -290,8 +290,8 @@ class _Handler(BaseHTTPRequestHandler):
         data, large = found.files[name], name.endswith(_LARGE)
         self.send_response(302 if large else 200)
         if large:
-            port = urlsplit(self.hub.url).port
-            self.send_header("Location", f"http://localhost:{port}/cdn/{repo}/{name}")
+            other = self.hub.url.replace("http://127.0.0.1", "http://localhost")
+            self.send_header("Location", f"{other}/cdn/{repo}/{name}")
         self.send_header("Content-Length", str(0 if large else len(data)))
         self.send_header("ETag", f'"{_etag(name, data)}"')
         self.send_header("X-Repo-Commit", found.commit)
