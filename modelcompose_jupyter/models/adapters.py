@@ -10,9 +10,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ..errors import ModelError
-from . import files, hub
-from .quiet import quiet
-from .source import is_folder
+from . import files, hub, kinds
+from .source import folder_of, is_folder
 from .spec import AdapterSpec, ModelSpec, Report
 
 if TYPE_CHECKING:
@@ -54,9 +53,7 @@ def resolve(spec: AdapterSpec, report: Report) -> Adapter:
         Abandoned: from ``report``.
     """
     source = spec.model.source
-    folder = (
-        Path(source).expanduser().resolve() if is_folder(source) else _fetch(spec.model, report)
-    )
+    folder = folder_of(source) if is_folder(source) else _fetch(spec.model, report)
     files.check_adapter(folder)
     files.check_marks(folder)
     config = files.read_json(folder / files.ADAPTER_CONFIG)
@@ -98,42 +95,28 @@ def merge(model: PreTrainedModel, adapters: Sequence[Adapter]) -> PreTrainedMode
     return merged
 
 
-class _Download(hub._Download):
+class _Download(hub.Download):
     """An adapter's two files on their way into the Hub's cache."""
 
-    def run(self) -> Path:
-        info = self._info()
-        self.commit = info.sha or ""
-        siblings = {sibling.rfilename: sibling for sibling in info.siblings or []}
-        weights = [name for name in files.ADAPTER_WEIGHTS if name in siblings][:1]
-        if files.ADAPTER_CONFIG not in siblings or not weights:
-            lacks = files.ADAPTER_WEIGHTS[0] if not weights else files.ADAPTER_CONFIG
-            raise files.incomplete_adapter(
-                f"the repository {self.spec.source}", f"it has no {lacks}"
-            )
-        chosen = [siblings[name] for name in (files.ADAPTER_CONFIG, *weights)]
-        self.done, self.total = 0, sum(sibling.size or 0 for sibling in chosen)
-        self._check_disk(chosen)
-        for sibling in chosen:
-            self._fetch(sibling)
-        self._remember_revision()
-        return self._snapshot
+    def _names(self) -> list[str]:
+        weights = [name for name in files.ADAPTER_WEIGHTS if name in self.siblings][:1]
+        if files.ADAPTER_CONFIG in self.siblings and weights:
+            return [files.ADAPTER_CONFIG, *weights]
+        what = f"the repository {self.spec.source}"
+        lacks = files.ADAPTER_WEIGHTS[0] if not weights else files.ADAPTER_CONFIG
+        raise kinds.other_than_adapter(what, self.siblings) or files.incomplete_adapter(
+            what, f"it has no {lacks}"
+        )
 
 
 def _fetch(spec: ModelSpec, report: Report) -> Path:
     """The snapshot folder of an adapter's repository; no network where it is in the cache."""
-    import huggingface_hub
+    with hub.access(spec):
+        return hub.cached(spec, _is_complete) or _Download(spec, report).run()
 
-    with quiet("huggingface_hub"), hub._explained(spec):
-        path = huggingface_hub.try_to_load_from_cache(
-            spec.source, files.ADAPTER_CONFIG, cache_dir=hub._root(spec), revision=spec.revision
-        )
-        folder = Path(path).parent if isinstance(path, str) else None
-        if folder is not None and files.adapter_weights(folder):
-            return folder
-        if spec.local_files_only or huggingface_hub.constants.is_offline_mode():
-            raise hub._not_cached(spec)
-        return _Download(spec, report).run()
+
+def _is_complete(folder: Path) -> bool:
+    return (folder / files.ADAPTER_CONFIG).is_file() and bool(files.adapter_weights(folder))
 
 
 def _check_combination(adapters: Sequence[Adapter]) -> None:

@@ -5,13 +5,15 @@ from __future__ import annotations
 import fnmatch
 import json
 import struct
-from collections.abc import Callable, Collection, Iterable
+from collections.abc import Collection, Iterable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from ..encoding import decode, has_mark
 from ..errors import ModelError
+from . import kinds
 
 CONFIG = "config.json"
 _TOKENIZER = (
@@ -42,6 +44,7 @@ _WEIGHTS = ("model.safetensors", "pytorch_model.bin")
 ADAPTER_CONFIG = "adapter_config.json"
 ADAPTER_WEIGHTS = ("adapter_model.safetensors", "adapter_model.bin")
 _LONGEST_HEADER = 100_000_000
+_POINTER = b"version https://git-lfs.github.com/spec/"
 _BYTES = {
     "F64": 8, "F32": 4, "F16": 2, "BF16": 2, "I64": 8, "I32": 4, "I16": 2, "I8": 1, "U8": 1,
     "U16": 2, "U32": 4, "U64": 8, "BOOL": 1, "F8_E4M3": 1, "F8_E5M2": 1,
@@ -76,15 +79,20 @@ def weight_index(names: Collection[str]) -> str | None:
     return None
 
 
-def weight_files(names: Collection[str], read: Callable[[str], Any]) -> list[str]:
+def weight_files(names: Collection[str], folder: Path) -> list[str]:
     """The files of the weights; safetensors before pickles. Empty where there are none.
 
-    ``read`` gives the parsed JSON of a file.
+    Args:
+        names: the files that there are.
+        folder: where the file that lists the shards is, if they have one.
     """
     index = weight_index(names)
-    if index is not None:
-        return sorted(set(read(index)["weight_map"].values()))
-    return [name for name in _WEIGHTS if name in names][:1]
+    if index is None:
+        return [name for name in _WEIGHTS if name in names][:1]
+    try:
+        return sorted(set(read_json(folder / index)["weight_map"].values()))
+    except (KeyError, AttributeError, TypeError):
+        raise _corrupt(folder / index, "it has no list of weights") from None
 
 
 def read_json(path: Path) -> Any:
@@ -113,17 +121,16 @@ def check_marks(folder: Path) -> None:
 def folder_weights(folder: Path) -> list[Path]:
     """The files of the weights in a folder, whether they exist or not."""
     names = {path.name for path in folder.iterdir()}
-    try:
-        return [folder / name for name in weight_files(names, lambda n: read_json(folder / n))]
-    except (KeyError, AttributeError, TypeError):
-        index = weight_index(names) or ""
-        raise _corrupt(folder / index, "it has no list of weights") from None
+    return [folder / name for name in weight_files(names, folder)]
 
 
 def is_complete(folder: Path, code: bool) -> bool:
     """Whether a folder has everything that a model needs. Weights are downloaded last."""
-    if not (folder / CONFIG).is_file() or not has_tokenizer(folder):
+    names = [path.name for path in folder.iterdir()]
+    if CONFIG not in names or not has_tokenizer(folder):
         return False
+    if not all((folder / name).is_file() for name in small_files(names, code)):
+        return False  # a link to a content that was lost
     weights = folder_weights(folder)
     if not weights or not all(path.is_file() for path in weights):
         return False
@@ -143,23 +150,78 @@ def code_files(folder: Path) -> set[str]:
 
 
 def check_folder(folder: Path) -> None:
-    """Raise a `ModelError` that says what a folder lacks to be a model."""
-    if not folder.is_dir():
+    """Raise a `ModelError` that says what a folder lacks to be a model, or what it is instead."""
+    with _readable(folder):
+        _check_is_folder(folder, "model folder")
+        names = kinds.names_of(folder)
+        _check_fetched(folder / name for name in small_files(names, code=True))
+        weights = folder_weights(folder)
+        if CONFIG not in names or not weights or kinds.is_embedder(names):
+            what = f"the folder {folder}"
+            other = kinds.other_than_model(what, names, lambda name: read_json(folder / name))
+            if other is not None:
+                raise other
+        if CONFIG not in names:
+            raise _incomplete(folder, f"it has no {CONFIG}")
+        if not weights:
+            raise _incomplete(folder, "it has no weights (model.safetensors or pytorch_model.bin)")
+        missing = [path.name for path in weights if not path.is_file()]
+        if missing:
+            raise _incomplete(folder, f"of the weights, {', '.join(missing)} is missing")
+        _check_fetched(weights)
+        if not has_tokenizer(folder):
+            raise _incomplete(folder, "it has no tokenizer (tokenizer.json)")
+        if ADAPTER_CONFIG in names:
+            raise kinds.model_and_adapter(f"the folder {folder}")
+
+
+@contextmanager
+def _readable(folder: Path) -> Iterator[None]:
+    """Turn what the disk refuses into a `ModelError`."""
+    try:
+        yield
+    except OSError as error:
+        reason = (error.strerror or type(error).__name__).lower()
         raise ModelError(
-            f"the model folder {folder} does not exist",
-            hint="Check the path. A name without ./ or / in front is looked for on the Hub.",
-            code="model_not_found",
-        )
-    if not (folder / CONFIG).is_file():
-        raise _incomplete(folder, f"it has no {CONFIG}")
-    weights = folder_weights(folder)
-    if not weights:
-        raise _incomplete(folder, "it has no weights (model.safetensors or pytorch_model.bin)")
-    missing = [path.name for path in weights if not path.is_file()]
-    if missing:
-        raise _incomplete(folder, f"of the weights, {', '.join(missing)} is missing")
-    if not has_tokenizer(folder):
-        raise _incomplete(folder, "it has no tokenizer (tokenizer.json)")
+            f"{error.filename or folder} cannot be read: {reason}",
+            hint="Check the path, and that you may read the folder and its files.",
+            code="not_readable",
+        ) from None
+
+
+def _check_is_folder(folder: Path, what: str) -> None:
+    if folder.is_dir():
+        return
+    if folder.exists():
+        raise kinds.a_file(folder)
+    raise ModelError(
+        f"the {what} {folder} does not exist",
+        hint="Check the path. A name without ./ or / in front is looked for on the Hub.",
+        code="model_not_found",
+    )
+
+
+def _check_fetched(paths: Iterable[Path]) -> None:
+    """Raise a `ModelError` where Git LFS left a pointer in place of a file's content."""
+    for path in paths:
+        if path.is_file() and _is_pointer(path):
+            raise _pointer(path)
+
+
+def _is_pointer(path: Path) -> bool:
+    with path.open("rb") as file:
+        return file.read(len(_POINTER)) == _POINTER
+
+
+def _pointer(path: Path) -> ModelError:
+    in_cache = path.parent.parent.name == "snapshots"
+    return ModelError(
+        f"{path.resolve()} is a Git LFS pointer: the content of {path.name} was not fetched",
+        hint="Delete the file and run again to fetch it anew."
+        if in_cache
+        else f"Run: git lfs pull, in {path.parent}",
+        code="corrupt_model",
+    )
 
 
 def adapter_weights(folder: Path) -> list[Path]:
@@ -170,18 +232,17 @@ def adapter_weights(folder: Path) -> list[Path]:
 
 def check_adapter(folder: Path) -> None:
     """Raise a `ModelError` that says what a folder lacks to be an adapter, or is broken."""
-    if not folder.is_dir():
-        raise ModelError(
-            f"the adapter's folder {folder} does not exist",
-            hint="Check the path. A name without ./ or / in front is looked for on the Hub.",
-            code="model_not_found",
-        )
-    if not (folder / ADAPTER_CONFIG).is_file():
-        raise incomplete_adapter(f"the folder {folder}", f"it has no {ADAPTER_CONFIG}")
-    weights = adapter_weights(folder)
-    if not weights:
-        raise incomplete_adapter(f"the folder {folder}", f"it has no {ADAPTER_WEIGHTS[0]}")
-    tensors_size(weights, "auto")
+    what = f"the folder {folder}"
+    with _readable(folder):
+        _check_is_folder(folder, "adapter's folder")
+        if not (folder / ADAPTER_CONFIG).is_file():
+            lacks = incomplete_adapter(what, f"it has no {ADAPTER_CONFIG}")
+            raise kinds.other_than_adapter(what, kinds.names_of(folder)) or lacks
+        weights = adapter_weights(folder)
+        if not weights:
+            raise incomplete_adapter(what, f"it has no {ADAPTER_WEIGHTS[0]}")
+        _check_fetched([folder / ADAPTER_CONFIG, *weights])
+        tensors_size(weights, "auto")
 
 
 def incomplete_adapter(what: str, reason: str) -> ModelError:
@@ -257,6 +318,8 @@ def _product(shape: Iterable[int]) -> int:
 
 
 def _corrupt(path: Path, reason: str) -> ModelError:
+    if path.is_file() and _is_pointer(path):
+        return _pointer(path)
     return ModelError(  # resolved: in the Hub's cache the content is elsewhere than the name
         f"the model file {path.resolve()} is damaged: {reason}",
         hint="Delete the file and run again to fetch it anew, or copy it again.",

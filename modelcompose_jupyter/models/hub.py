@@ -1,7 +1,8 @@
 """Models from the Hugging Face Hub: from the local cache, or downloaded into it.
 
-The Hub client lists, authorises and keeps the cache. The large files are transferred here, because
-the client throws away what it has when a transfer breaks, and cannot be stopped inside a file.
+The Hub's client lists and authorises, and the layout of its cache is kept. The files are
+transferred here, because the client throws away what it has when a transfer breaks, cannot be
+stopped inside a file, sleeps for as long as a server asks it to, and keeps what it did not check.
 """
 
 from __future__ import annotations
@@ -12,14 +13,14 @@ import os
 import re
 import shutil
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ..errors import ComposeError, ModelError
 from ..units import size
-from . import files
+from . import files, hub_errors, kinds
 from .quiet import SilentBar, quiet
 from .spec import Abandoned, ModelSpec, Progress, Report
 
@@ -30,6 +31,7 @@ if TYPE_CHECKING:
 _TIMEOUT = 10.0
 _CHUNK = 1 << 20
 _COMMIT = re.compile(r"[0-9a-f]{40}")
+_BLOB = re.compile(r"[0-9a-f]{40}|[0-9a-f]{64}")
 RETRY_WAITS = (0.5, 1.0, 2.0, 4.0)
 """Seconds to wait before each further attempt after a transfer broke off without a byte."""
 
@@ -37,129 +39,212 @@ RETRY_WAITS = (0.5, 1.0, 2.0, 4.0)
 def fetch(spec: ModelSpec, report: Report) -> Path:
     """The snapshot folder of a repository; its name is the commit.
 
-    If the cache has everything that is needed, the network is not touched.
+    If the cache has everything that is needed, the network is not touched and nothing is written.
     """
+    with access(spec):
+        folder = cached(spec, lambda folder: files.is_complete(folder, spec.trust_remote_code))
+        return folder or Download(spec, report).run()
+
+
+@contextmanager
+def access(spec: ModelSpec) -> Iterator[None]:
+    """Use the Hub's client for a repository: in silence, its errors in words of our own."""
     try:
-        import huggingface_hub
+        from huggingface_hub.utils import validate_repo_id
     except ImportError:
         raise ModelError(
             "huggingface_hub is not installed",
             hint="Run: pip install huggingface_hub",
             code="not_installed",
         ) from None
-    with quiet("huggingface_hub"), _explained(spec):
-        folder = _cached(spec)
-        if folder is not None and files.is_complete(folder, spec.trust_remote_code):
-            return folder
-        if spec.local_files_only or huggingface_hub.constants.is_offline_mode():
-            raise _not_cached(spec)
-        return _Download(spec, report).run()
+    with quiet("huggingface_hub"):
+        try:
+            validate_repo_id(spec.source)
+            yield
+        except (ComposeError, Abandoned):
+            raise
+        except Exception as error:
+            raise hub_errors.explain(spec, _root(spec), error) from None
 
 
-def _cached(spec: ModelSpec) -> Path | None:
-    from huggingface_hub import try_to_load_from_cache
+def cached(spec: ModelSpec, is_complete: Callable[[Path], bool]) -> Path | None:
+    """The snapshot in the cache that a revision stands for; None where it is not complete."""
+    repository = _repository(spec)
+    revision = spec.revision or "main"
+    try:
+        commit = _noted(repository / "refs" / revision) or revision
+        folder = repository / "snapshots" / commit
+        is_there = folder.name == commit and folder.is_dir()
+        return folder if is_there and is_complete(folder) else None
+    except OSError as error:
+        if error.errno == errno.ENAMETOOLONG:
+            return None  # no such revision; or what is written will say so
+        raise hub_errors.disk_error(spec, _root(spec), error, "read") from None
 
-    path = try_to_load_from_cache(
-        spec.source, files.CONFIG, cache_dir=_root(spec), revision=spec.revision
-    )
-    return Path(path).parent if isinstance(path, str) else None
+
+def _noted(reference: Path) -> str | None:
+    """The commit that a branch or tag was when it was last looked up."""
+    if not reference.is_file():
+        return None
+    commit = reference.read_text(encoding="utf-8", errors="replace").strip()
+    return commit if _COMMIT.fullmatch(commit) else None
 
 
 def _root(spec: ModelSpec) -> Path:
     from huggingface_hub import constants
 
-    return Path(spec.cache_dir or constants.HF_HUB_CACHE).expanduser()
+    try:
+        return Path(spec.cache_dir or constants.HF_HUB_CACHE).expanduser()
+    except RuntimeError:
+        raise ModelError(
+            "the cache's folder begins with the home of somebody who is not known here",
+            hint="Set HF_HOME or cache_dir to a folder that is there.",
+            code="cache_unusable",
+        ) from None
 
 
-class _Download:
-    """One repository on its way into the cache: small files first, so that weights mean whole."""
+def _repository(spec: ModelSpec) -> Path:
+    return _root(spec) / f"models--{spec.source.replace('/', '--')}"
+
+
+class Download:
+    """One repository on its way into the cache: small files first, so that weights mean whole.
+
+    Writes nothing that is there already, so that a cache may be read-only.
+    """
 
     def __init__(self, spec: ModelSpec, report: Report) -> None:
         self.spec = spec
         self.report = report
         self.root = _root(spec)
-        self.repository = self.root / f"models--{spec.source.replace('/', '--')}"
+        self.repository = _repository(spec)
         self.commit = ""
+        self.siblings: dict[str, RepoSibling] = {}
         self.done = 0
         self.total: int | None = None
 
     def run(self) -> Path:
+        """Fetch what is lacking; the snapshot's folder.
+
+        Raises:
+            ModelError: downloads are switched off, or what goes wrong with one.
+            Abandoned: from ``report``.
+        """
+        self._check_online()
+        _check_token(self.spec)
         info = self._info()
-        self.commit = info.sha or ""
-        siblings = {sibling.rfilename: sibling for sibling in info.siblings or []}
-        index = files.weight_index(siblings)
-        if index is not None:
-            self._take(siblings[index])
-        weights = files.weight_files(siblings, lambda name: files.read_json(self._snapshot / name))
-        self._check(siblings, weights)
-        small = files.small_files(siblings, self.spec.trust_remote_code)
-        self.done, self.total = 0, sum(siblings[name].size or 0 for name in small + weights)
-        self._check_disk([siblings[name] for name in small + weights])
-        for name in small + weights:
-            self._fetch(siblings[name])
-        self._remember_revision()
+        self.commit = str(info.sha)
+        self.siblings = {sibling.rfilename: sibling for sibling in info.siblings or []}
+        names = self._names()
+        self.total = sum(self.siblings[name].size or 0 for name in names)
+        self._check_disk(names)
+        self.done = 0
+        for name in names:
+            self._fetch(self.siblings[name])
+        with suppress(OSError):  # the next time it is looked up again
+            self._remember_revision()
         return self._snapshot
+
+    def _names(self) -> list[str]:
+        """The files that are needed, in the order in which they are fetched."""
+        index = files.weight_index(self.siblings)
+        if index is not None:
+            self._fetch(self.siblings[index])
+        weights = files.weight_files(self.siblings, self._snapshot)
+        self._check(weights)
+        small = files.small_files(self.siblings, self.spec.trust_remote_code)
+        return [*([index] if index else []), *small, *weights]
 
     @property
     def _snapshot(self) -> Path:
         return self.repository / "snapshots" / self.commit
 
+    def _check_online(self) -> None:
+        from huggingface_hub import constants
+
+        if self.spec.local_files_only or constants.is_offline_mode():
+            raise hub_errors.not_cached(self.spec)
+
     def _info(self) -> ModelInfo:
         from huggingface_hub import HfApi
+        from huggingface_hub.errors import HTTPError
+        from huggingface_hub.utils import HFValidationError
 
-        return HfApi(token=self.spec.token).model_info(
-            self.spec.source, revision=self.spec.revision, files_metadata=True, timeout=_TIMEOUT
+        hub_errors.check_endpoint()
+        try:
+            info = HfApi(token=self.spec.token).model_info(
+                self.spec.source, revision=self.spec.revision, files_metadata=True, timeout=_TIMEOUT
+            )
+        except (HTTPError, HFValidationError):
+            raise
+        except (ValueError, KeyError, TypeError, AttributeError):
+            raise hub_errors.not_the_hub(self.spec, "sends no listing of files") from None
+        sane = all(
+            _is_inside(each.rfilename) and isinstance(each.size, int | None)
+            for each in info.siblings or []
         )
+        if not _COMMIT.fullmatch(str(info.sha)) or info.siblings is None or not sane:
+            raise hub_errors.not_the_hub(self.spec, "sends no listing of files")
+        return info
 
-    def _check(self, siblings: dict[str, RepoSibling], weights: list[str]) -> None:
-        missing = [name for name in [files.CONFIG, *weights] if name not in siblings]
-        if not missing and weights:
+    def _check(self, weights: list[str]) -> None:
+        needed = [files.CONFIG, *weights]
+        missing = [name for name in needed if name not in self.siblings]
+        if not missing and weights and not kinds.is_embedder(self.siblings):
             return
+        what = f"the repository {self.spec.source}"
+        other = kinds.other_than_model(what, self.siblings, self._read)
+        if other is not None:
+            raise other
         reason = f"{missing[0]} is missing" if missing else "it has no weights for transformers"
         raise ModelError(
-            f"the repository {self.spec.source} is not a whole model: {reason}",
+            f"{what} is not a whole model: {reason}",
             hint="Choose a repository with config.json and model.safetensors.",
             code="incomplete_model",
         )
 
-    def _check_disk(self, siblings: list[RepoSibling]) -> None:
-        present = sum(
-            (sibling.size or 0)
-            if (self._snapshot / sibling.rfilename).exists()
-            else self._partial(sibling).stat().st_size
-            if sibling.lfs and self._partial(sibling).exists()
-            else 0
-            for sibling in siblings
-        )
-        needed = (self.total or 0) - present
-        self.repository.mkdir(parents=True, exist_ok=True)
-        free = shutil.disk_usage(self.repository).free
+    def _read(self, name: str) -> Any:
+        """The content of a small JSON file of the repository."""
+        self._fetch(self.siblings[name])
+        return files.read_json(self._snapshot / name)
+
+    def _check_disk(self, names: list[str]) -> None:
+        siblings = [self.siblings[name] for name in names]
+        lacking = [each for each in siblings if not (self._snapshot / each.rfilename).exists()]
+        needed = sum((each.size or 0) - _size(self._partial(each)) for each in lacking)
+        there = next(path for path in (self.repository, *self.repository.parents) if path.exists())
+        free = shutil.disk_usage(there).free
         if needed > free:
-            raise _disk_full(self.spec, self.root, f"{size(needed)} are needed,"
-                             f" {size(free)} are free")  # fmt: skip
+            numbers = f"{size(needed)} are needed, {size(free)} are free"
+            raise hub_errors.disk_full(self.spec, self.root, numbers)
 
     def _advance(self, amount: int, name: str) -> None:
         self.done += amount
         self.report(Progress("download", self.spec.source, self.done, self.total, "B", name))
 
     def _fetch(self, sibling: RepoSibling) -> None:
-        """A file into the snapshot: large ones are transferred here, then linked by the client."""
+        """A file into the snapshot, unless it is there."""
         before = self.done
         self._advance(0, sibling.rfilename)
-        present = (self._snapshot / sibling.rfilename).exists()
-        if sibling.lfs is not None and not present:
-            with self._lock(sibling):
-                if not self._blob(sibling).exists():
-                    _Transfer(self, sibling, self._partial(sibling)).run()
-                    self._partial(sibling).replace(self._blob(sibling))
-        self._take(sibling)
-        if sibling.lfs is not None and not (self._snapshot / sibling.rfilename).is_symlink():
-            self._blob(sibling).unlink(missing_ok=True)  # without links the client made a copy
+        if not (self._snapshot / sibling.rfilename).exists():
+            if _checksum(sibling) is None:
+                self._take(sibling)
+            else:
+                self._store(sibling)
         self.done = before
         self._advance(sibling.size or 0, sibling.rfilename)
 
+    def _store(self, sibling: RepoSibling) -> None:
+        partial, blob = self._partial(sibling), self._blob(sibling)
+        with self._lock(sibling):
+            fresh = not blob.exists()
+            if fresh:
+                _Transfer(self, sibling, partial).run()
+                partial.replace(blob)
+            _link(blob, self._snapshot / sibling.rfilename, fresh)
+
     def _take(self, sibling: RepoSibling) -> None:
-        """A file through the client; where its content is in the cache already, a link to it."""
+        """A file through the client: of a mirror that does not say what is in it."""
         from huggingface_hub import hf_hub_download
 
         hf_hub_download(
@@ -173,19 +258,19 @@ class _Download:
         )
 
     def _blob(self, sibling: RepoSibling) -> Path:
-        assert sibling.lfs is not None
-        return self.repository / "blobs" / str(sibling.lfs.sha256)
+        return self.repository / "blobs" / str(_checksum(sibling))
 
     def _partial(self, sibling: RepoSibling) -> Path:
         return self._blob(sibling).with_suffix(".modelcompose.incomplete")
 
     @contextmanager
     def _lock(self, sibling: RepoSibling) -> Iterator[None]:
-        """Only one process transfers a file; the others wait for it."""
+        """Only one process transfers files of a repository; the others wait for it."""
         from filelock import FileLock, Timeout
 
-        self._blob(sibling).parent.mkdir(parents=True, exist_ok=True)
-        lock: BaseFileLock = FileLock(f"{self._partial(sibling)}.lock")
+        folder = self._blob(sibling).parent
+        folder.mkdir(parents=True, exist_ok=True)
+        lock: BaseFileLock = FileLock(folder / ".modelcompose.lock")
         while True:
             try:
                 lock.acquire(timeout=0.5)
@@ -200,42 +285,110 @@ class _Download:
     def _remember_revision(self) -> None:
         """Note which commit a branch or tag is, as the client does, for the next time."""
         revision = self.spec.revision or "main"
-        if _COMMIT.fullmatch(revision):
-            return
         reference = self.repository / "refs" / revision
+        if _COMMIT.fullmatch(revision) or _noted(reference) == self.commit:
+            return
         reference.parent.mkdir(parents=True, exist_ok=True)
         fresh = reference.with_name(f"{reference.name}.{os.getpid()}.tmp")
         fresh.write_text(self.commit, encoding="utf-8")
         fresh.replace(reference)
 
 
-class _Transfer:
-    """One large file on its way to disk; what has arrived stays when it breaks off."""
+def _check_token(spec: ModelSpec) -> None:
+    """Raise a `ModelError` for a token that no header can carry; it is not quoted."""
+    from huggingface_hub import get_token
 
-    def __init__(self, download: _Download, sibling: RepoSibling, path: Path) -> None:
+    try:
+        token = spec.token or get_token() or ""
+    except (OSError, ValueError):
+        raise ModelError(
+            "the file of the Hub's token cannot be read",
+            hint="Run `hf auth login`, or set HF_TOKEN.",
+            code="invalid_token",
+        ) from None
+    wrong = next((char for char in token if not "!" <= char <= "~"), None)
+    if wrong is None:
+        return
+    what = (
+        "a space" if wrong == " "
+        else "a line break" if wrong in "\r\n"
+        else "a control character" if wrong < " " or wrong == "\x7f"
+        else "a letter or sign that is not ASCII"
+    )  # fmt: skip
+    raise ModelError(
+        f"the token for {spec.source} has a character that cannot be sent ({what})",
+        hint="Copy it again: a Hub token is hf_ and letters and digits.",
+        code="invalid_token",
+    )
+
+
+def _checksum(sibling: RepoSibling) -> str | None:
+    """What a file's content is called in the cache: its SHA-256, or Git's name of small ones.
+
+    None where the listing does not say enough to check it.
+    """
+    known = sibling.blob_id if sibling.lfs is None else sibling.lfs.sha256
+    is_one = isinstance(known, str) and _BLOB.fullmatch(known)
+    return str(known) if is_one and sibling.size is not None else None
+
+
+def _is_inside(name: Any) -> bool:
+    """Whether a listed name is that of a file in the repository: it becomes a path here."""
+    return (
+        isinstance(name, str)
+        and not {"", ".", ".."} & set(re.split(r"[/\\]", name))
+        and ":" not in name
+        and name.isprintable()
+    )
+
+
+def _size(path: Path) -> int:
+    return path.stat().st_size if path.exists() else 0
+
+
+def _link(blob: Path, name: Path, fresh: bool) -> None:
+    """Give a content its name in a snapshot: a link, as the client makes it, or the file itself."""
+    from huggingface_hub import constants
+
+    name.parent.mkdir(parents=True, exist_ok=True)
+    name.unlink(missing_ok=True)  # a link to a content that was lost
+    if not getattr(constants, "HF_HUB_DISABLE_SYMLINKS", False):
+        with suppress(OSError):
+            name.symlink_to(os.path.relpath(blob, name.parent))
+            return
+    if fresh:
+        blob.replace(name)
+    else:
+        shutil.copyfile(blob, name)
+
+
+class _Transfer:
+    """One file on its way to disk; what has arrived stays when it breaks off."""
+
+    def __init__(self, download: Download, sibling: RepoSibling, path: Path) -> None:
         from huggingface_hub import hf_hub_url
 
-        assert sibling.lfs is not None
         self.download = download
         self.name = sibling.rfilename
-        self.size = sibling.lfs.size
-        self.sha256 = sibling.lfs.sha256
+        self.size = int(sibling.size or 0)
+        self.checksum = str(_checksum(sibling))
         self.path = path
         self.start = download.done
         self.url = hf_hub_url(download.spec.source, self.name, revision=download.commit)
 
     def run(self) -> None:
-        from huggingface_hub.errors import HfHubHTTPError, HTTPError
+        from huggingface_hub.errors import HTTPError
 
+        self.path.touch()
         failures = 0
         while (before := self._have()) < self.size:
             reason = "the connection was closed"
             try:
                 self._receive()
             except HTTPError as error:
-                if isinstance(error, HfHubHTTPError) and error.response.status_code < 500:
+                if not hub_errors.may_pass(error):
                     raise
-                reason = _reason(error)
+                reason = hub_errors.reason(error)
             if self._have() > before:
                 failures = 0
                 continue
@@ -246,7 +399,7 @@ class _Transfer:
         self._verify()
 
     def _have(self) -> int:
-        return self.path.stat().st_size if self.path.exists() else 0
+        return _size(self.path)
 
     def _receive(self) -> None:
         from huggingface_hub.utils import build_hf_headers, get_session, hf_raise_for_status
@@ -259,14 +412,42 @@ class _Transfer:
         with get_session().stream(
             "GET", self.url, headers=headers, timeout=_TIMEOUT, follow_redirects=True
         ) as response:
+            if have and not self._goes_on(response, have):
+                return
             hf_raise_for_status(response)
+            self._check_content(response)
             resumed = response.status_code == 206
             # Unbuffered: what has arrived is on disk, whatever becomes of this process.
             with self.path.open("ab" if resumed else "wb", buffering=0) as file:
                 self._at(have if resumed else 0)
                 for chunk in response.iter_raw():
+                    if file.tell() + len(chunk) > self.size:
+                        file.truncate(0)
+                        raise self._other_content(response)
                     file.write(chunk)
                     self._at(file.tell())
+
+    def _goes_on(self, response: Any, have: int) -> bool:
+        """Whether an answer goes on where the file ends; if not it begins anew the next time."""
+        start = response.headers.get("Content-Range", "").replace(f"bytes {have}-", "", 1)
+        misses = response.status_code == 206 and not start[:1].isdecimal()
+        if response.status_code == 416 or misses:
+            self.path.write_bytes(b"")
+            return False
+        return True
+
+    def _check_content(self, response: Any) -> None:
+        """A login page or another file in place of the content is not kept."""
+        length = response.headers.get("Content-Length")
+        whole = response.status_code == 200 and "Content-Encoding" not in response.headers
+        if hub_errors.is_page(response) or (whole and length and length != str(self.size)):
+            raise self._other_content(response)
+
+    def _other_content(self, response: Any) -> ModelError:
+        what = "a web page" if hub_errors.is_page(response) else "something of another length"
+        return hub_errors.not_the_hub(
+            self.download.spec, f"sends {what} in place of {self.name}", str(response.url)
+        )
 
     def _at(self, position: int) -> None:
         self.download.done = self.start
@@ -279,12 +460,13 @@ class _Transfer:
             time.sleep(min(left, 0.2))
 
     def _verify(self) -> None:
-        digest = hashlib.sha256()
+        large = len(self.checksum) == 64
+        digest = hashlib.sha256() if large else hashlib.sha1(b"blob %d\0" % self.size)
         with self.path.open("rb") as file:
             while chunk := file.read(_CHUNK):
                 digest.update(chunk)
                 self._at(self.size)
-        if digest.hexdigest() != self.sha256:
+        if digest.hexdigest() != self.checksum:
             self.path.unlink()
             raise ModelError(
                 f"{self.name} of {self.download.spec.source} arrived damaged: its checksum differs",
@@ -293,118 +475,10 @@ class _Transfer:
             )
 
 
-@contextmanager
-def _explained(spec: ModelSpec) -> Iterator[None]:
-    """Turn what the Hub client raises into what a user can act on."""
-    try:
-        yield
-    except (ComposeError, Abandoned):
-        raise
-    except Exception as error:
-        raise _explain(spec, error) from None
-
-
-def _explain(spec: ModelSpec, error: Exception) -> ModelError:
-    from huggingface_hub import errors
-    from huggingface_hub.utils import HFValidationError
-
-    cause: BaseException = error
-    if isinstance(error, errors.LocalEntryNotFoundError) and error.__cause__ is not None:
-        cause = error.__cause__
-    match cause:
-        case errors.GatedRepoError():
-            return ModelError(
-                f"{spec.source} is gated: its owner must grant access",
-                hint=f"Accept its terms on {_host()}/{spec.source}, then run `hf auth login` or"
-                " set HF_TOKEN.",
-                code="access_denied",
-            )
-        case errors.RevisionNotFoundError():
-            return ModelError(
-                f"{spec.source} has no revision '{spec.revision}'",
-                hint="Name a branch, tag or commit of the repository, or leave revision out.",
-                code="model_not_found",
-            )
-        case errors.RepositoryNotFoundError():
-            return ModelError(
-                f"there is no model repository {spec.source} on {_host()}, or it is private",
-                hint="Check the name. For a private one run `hf auth login` or set HF_TOKEN;"
-                " a folder begins with ./ or /.",
-                code="model_not_found",
-            )
-        case HFValidationError():
-            return ModelError(
-                f"'{spec.source}' is not the name of a model",
-                hint="Give owner/name of the Hub, a folder that begins with ./ or /, or"
-                " bundled:storyteller.",
-                code="model_not_found",
-            )
-        case errors.OfflineModeIsEnabled():
-            return _not_cached(spec)
-        case errors.HfHubHTTPError():
-            return _refused(spec, cause)
-        case errors.HTTPError():
-            return ModelError(
-                f"{_host()} cannot be reached ({_reason(cause)}) and {spec.source} is not"
-                " completely in the local cache",
-                hint="Check the network or proxy and run again; what has arrived is kept.",
-                code="no_network",
-            )
-        case OSError() if cause.errno == errno.ENOSPC:
-            return _disk_full(spec, _root(spec), "no space is left")
-    return ModelError(
-        f"{spec.source} could not be downloaded: {_reason(cause)}",
-        hint="Run again to resume the download.",
-        code="download_failed",
-    )
-
-
-def _refused(spec: ModelSpec, error: Any) -> ModelError:
-    status = error.response.status_code
-    if status in (401, 403):
-        return ModelError(
-            f"{_host()} refuses access to {spec.source} ({status})",
-            hint="Check your token: run `hf auth login` or set HF_TOKEN.",
-            code="access_denied",
-        )
-    return ModelError(
-        f"{_host()} answered {status} for {spec.source}",
-        hint="Run again in a while; what has arrived is kept.",
-        code="download_failed",
-    )
-
-
-def _broken_off(download: _Download, name: str, reason: str) -> ModelError:
+def _broken_off(download: Download, name: str, reason: str) -> ModelError:
     return ModelError(
         f"the download of {name} of {download.spec.source} broke off at"
         f" {size(download.done)} of {size(download.total or 0)}: {reason}",
         hint="Run again to resume it.",
         code="download_failed",
     )
-
-
-def _not_cached(spec: ModelSpec) -> ModelError:
-    return ModelError(
-        f"{spec.source} is not completely in the local cache, and downloads are switched off",
-        hint="Unset HF_HUB_OFFLINE and local_files_only, and run again with a network.",
-        code="not_cached",
-    )
-
-
-def _disk_full(spec: ModelSpec, folder: Path, numbers: str) -> ModelError:
-    return ModelError(
-        f"the disk has no room for {spec.source}: {numbers} in {folder}",
-        hint="Free some space, or set HF_HOME or cache_dir to a larger disk.",
-        code="disk_full",
-    )
-
-
-def _host() -> str:
-    from huggingface_hub import constants
-
-    return str(constants.ENDPOINT)
-
-
-def _reason(error: BaseException) -> str:
-    lines = str(error).strip().splitlines()
-    return lines[0] if lines else type(error).__name__

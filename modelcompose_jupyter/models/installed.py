@@ -51,13 +51,13 @@ def _downloaded() -> Iterator[InstalledModel]:
     except ImportError:
         return
     try:
-        repositories: Any = scan_cache_dir().repos
-    except CacheNotFound:
+        repositories: Any = scan_cache_dir(_hub_cache()).repos
+    except (CacheNotFound, OSError, ValueError):  # no folder, or one that cannot be read
         return
     for repository in sorted(repositories, key=lambda each: each.repo_id):
         for revision in sorted(repository.revisions, key=lambda each: each.commit_hash):
             is_model = repository.repo_type == "model"
-            if is_model and files.is_complete(revision.snapshot_path, code=False):
+            if is_model and _is_whole(revision.snapshot_path):
                 yield InstalledModel(
                     repository.repo_id, revision.commit_hash, revision.size_on_disk
                 )
@@ -100,7 +100,14 @@ def _whole_repositories(cache: Path | None, moment: int) -> list[str]:
 def _has_whole(repository: Path) -> bool:
     try:
         snapshots = list((repository / "snapshots").iterdir())
-        return any(files.is_complete(snapshot, code=False) for snapshot in snapshots)
+    except OSError:
+        return False
+    return any(_is_whole(snapshot) for snapshot in snapshots)
+
+
+def _is_whole(snapshot: Path) -> bool:
+    try:
+        return files.is_complete(snapshot, code=False)
     except (OSError, ModelError):
         return False
 

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import os
+import pickle
 import threading
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 from importlib.util import find_spec
@@ -12,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 from ..encoding import without_mark
 from ..errors import ComposeError, ModelError
-from . import adapters, chat, files, memory
+from . import adapters, chat, defaults, files, libraries, memory
 from .adapters import Adapter
 from .detokenizer import Decoder
 from .native.build import kernels
@@ -22,7 +24,7 @@ from .spec import Abandoned, ModelSpec, Progress, Report
 
 if TYPE_CHECKING:
     import torch
-    from transformers import PreTrainedModel, PreTrainedTokenizerBase
+    from transformers import GenerationConfig, PreTrainedModel, PreTrainedTokenizerBase
     from transformers.configuration_utils import PreTrainedConfig
 
 _CONTEXT_NAMES = (
@@ -75,7 +77,8 @@ class LoadedModel:
     ``stop_sequences`` are those of its generation_config. ``precision`` is ``int8`` where linear
     layers are quantised. ``memory_bytes`` counts the weights, those of the draft model too.
     ``draft`` has the same vocabulary, though its logits may be longer or shorter by what pads them.
-    ``cache_budget`` is as the `ModelSpec` says.
+    ``cache_budget`` is as the `ModelSpec` says. ``left_out`` is what the model's own settings ask
+    for and do not get.
     """
 
     model: PreTrainedModel
@@ -88,6 +91,7 @@ class LoadedModel:
     stop_sequences: list[str]
     draft: LoadedModel | None = None
     cache_budget: int | None = None
+    left_out: Sequence[defaults.LeftOut] = ()
 
     @property
     def encoder_decoder(self) -> bool:
@@ -149,10 +153,12 @@ def plan(spec: ModelSpec, source: Source, report: Report) -> Plan:
     device = choose_device(spec.device)
     with quiet("transformers", "huggingface_hub"):
         config = _config(spec, source.folder)
-    _check_generates(spec, source.folder, config)
+    _check_generates(spec, config)
+    method = _check_quantised(spec, config, device)
     precision = spec.precision
     if precision == "auto":
-        precision = _usual_precision(_stored(config, source.folder), device)
+        stored = _stored(config, source.folder)
+        precision = stored if method else _usual_precision(stored, device)
     merged = tuple(adapters.resolve(each, report) for each in spec.adapters)
     wanted = spec.draft
     draft = None if wanted is None else plan(wanted, resolve(wanted, report), report)
@@ -186,7 +192,8 @@ def load(plan: Plan, report: Report) -> LoadedModel:
             tokenizer = _tokenizer(spec, folder)
             if plan.draft is not None:
                 _check_vocabulary(plan, plan.draft, tokenizer)
-            model = _model(plan)
+            generation, left_out = defaults.read(folder, plan.config)
+            model = _model(plan, generation)
             parameters = model.num_parameters()
             if spec.quantization is not None:
                 _quantize(model, plan.device)
@@ -195,7 +202,7 @@ def load(plan: Plan, report: Report) -> LoadedModel:
             raise
         except Exception as error:
             raise _load_error(spec, plan.device, error) from None
-    loaded = _finish(plan, model, tokenizer, parameters)
+    loaded = replace(_finish(plan, model, tokenizer, parameters), left_out=left_out)
     if plan.draft is None:
         return loaded
     draft = load(plan.draft, report)
@@ -348,12 +355,19 @@ def _unknown_architecture(spec: ModelSpec, raw: Any) -> ModelError:
     )
 
 
-def _check_generates(spec: ModelSpec, folder: Path, config: PreTrainedConfig) -> None:
-    names = config.architectures or []
-    other = bool(names) and all(_other_task(name) for name in names)
-    if not other and (_custom(config) or type(config) in _auto_class(config)._model_mapping):
-        return
+def _check_generates(spec: ModelSpec, config: PreTrainedConfig) -> None:
+    names = [name for name in config.architectures or [] if isinstance(name, str)]
     kind = names[0] if names else config.model_type
+    auto = _auto_class(config)
+    if _needs_images(config):
+        raise ModelError(
+            f"{spec.source} is a {kind}: it reads images, which is not supported",
+            hint="Choose a language model, or one of images and text that can do without images.",
+            code="not_text_generation",
+        )
+    other = bool(names) and all(_other_task(name) for name in names)
+    if not other and (_custom(config) or type(config) in auto._model_mapping):
+        return
     raise ModelError(
         f"{spec.source} is a {kind}, which does not generate text",
         hint="Choose a causal or encoder-decoder language model.",
@@ -363,7 +377,8 @@ def _check_generates(spec: ModelSpec, folder: Path, config: PreTrainedConfig) ->
 
 def _other_task(architecture: str) -> bool:
     _, given, task = architecture.partition("For")
-    return bool(given) and not task.startswith(("CausalLM", "ConditionalGeneration"))
+    text = ("CausalLM", "ConditionalGeneration", "VisionText2Text")
+    return bool(given) and not task.startswith(text)
 
 
 def _custom(config: PreTrainedConfig) -> bool:
@@ -371,9 +386,46 @@ def _custom(config: PreTrainedConfig) -> bool:
 
 
 def _auto_class(config: PreTrainedConfig) -> Any:
-    from transformers import AutoModelForCausalLM, AutoModelForSeq2SeqLM
+    """The class that makes the model; one of images and text is loaded for its text."""
+    from transformers import (
+        AutoModelForCausalLM,
+        AutoModelForImageTextToText,
+        AutoModelForSeq2SeqLM,
+    )
 
-    return AutoModelForSeq2SeqLM if config.is_encoder_decoder else AutoModelForCausalLM
+    auto = AutoModelForSeq2SeqLM if config.is_encoder_decoder else AutoModelForCausalLM
+    with_images = AutoModelForImageTextToText._model_mapping
+    return (
+        AutoModelForImageTextToText
+        if type(config) in with_images and type(config) not in auto._model_mapping
+        else auto
+    )
+
+
+def _needs_images(config: PreTrainedConfig) -> bool:
+    """Whether it is of images and text, and cannot generate from text alone as others do."""
+    from transformers import AutoModelForImageTextToText, GenerationMixin
+
+    auto = _auto_class(config)
+    if auto is not AutoModelForImageTextToText:
+        return False
+    found = auto._model_mapping[type(config)]
+    kind = found[0] if isinstance(found, tuple) else found
+    plain = getattr(kind, "generate", None) is GenerationMixin.generate
+    return config.is_encoder_decoder or not plain or kind.main_input_name != "input_ids"
+
+
+def _check_quantised(spec: ModelSpec, config: PreTrainedConfig, device: str) -> str | None:
+    """How the weights are quantised as they are stored, if they are."""
+    method = libraries.check_quantised(spec.source, config, device)
+    if method and spec.quantization is not None:
+        raise ModelError(
+            f"{spec.source} is quantised already ({method}), so it cannot be by quantization:"
+            f" {spec.quantization}",
+            hint="Leave out quantization, or take the repository that is not quantised.",
+            code="unsupported_format",
+        )
+    return method
 
 
 def _stored(config: PreTrainedConfig, folder: Path) -> str:
@@ -398,9 +450,13 @@ def _tokenizer(spec: ModelSpec, folder: Path) -> PreTrainedTokenizerBase:
             folder, local_files_only=True, trust_remote_code=spec.trust_remote_code
         )
     except Exception as error:
+        what = f"the tokenizer of {spec.source}"
+        lacking = libraries.of_tokenizer(folder) or libraries.missing(error)
+        if lacking:
+            raise libraries.not_installed(what, lacking) from None
         raise ModelError(
-            f"the tokenizer of {spec.source} cannot be loaded: {one_line(error)}",
-            hint="A missing library is named above; otherwise its files are damaged.",
+            f"{what} cannot be loaded: {one_line(error)}",
+            hint="Its files may be damaged, or made for another version of transformers.",
             code="corrupt_model",
         ) from None
     if isinstance(template := getattr(tokenizer, "chat_template", None), str):
@@ -408,19 +464,22 @@ def _tokenizer(spec: ModelSpec, folder: Path) -> PreTrainedTokenizerBase:
     return tokenizer
 
 
-def _model(plan: Plan) -> PreTrainedModel:
+def _model(plan: Plan, generation: GenerationConfig) -> PreTrainedModel:
     spec, folder = plan.spec, plan.source.folder
     with _building:
         model, info = _auto_class(plan.config).from_pretrained(
             folder,
             config=plan.config,
+            generation_config=generation,
             dtype=plan.precision,
             local_files_only=True,
             trust_remote_code=spec.trust_remote_code,
             use_safetensors=files.folder_weights(folder)[0].suffix == ".safetensors",
             weights_only=True,
+            ignore_mismatched_sizes=True,
             output_loading_info=True,
         )
+    _check_shapes(spec, model, info["mismatched_keys"])
     missing = sorted(info["missing_keys"])
     if missing:
         raise ModelError(
@@ -434,6 +493,27 @@ def _model(plan: Plan) -> PreTrainedModel:
         with _building:
             loaded = adapters.merge(loaded, plan.adapters)
     return loaded
+
+
+def _check_shapes(
+    spec: ModelSpec, model: PreTrainedModel, mismatched: Collection[tuple[str, Any, Any]]
+) -> None:
+    """Raise a `ModelError` for tensors of another shape than config.json says."""
+    if not mismatched:
+        return
+    places = {name: place for place, name in enumerate(model.state_dict())}
+    name, found, expected = min(mismatched, key=lambda each: places.get(each[0], len(places)))
+    shapes = f"{_shape(found)}, {_shape(expected)} expected"
+    others = f" (and {len(mismatched) - 1} more)" if len(mismatched) > 1 else ""
+    raise ModelError(
+        f"the weights of {spec.source} do not fit config.json: {name} is {shapes}{others}",
+        hint="Both must come from the same save_pretrained(): copy or fetch them anew.",
+        code="incomplete_model",
+    )
+
+
+def _shape(size: Any) -> str:
+    return "×".join(str(length) for length in size) or "a single number"
 
 
 def _finish(
@@ -484,14 +564,28 @@ def _load_error(spec: ModelSpec, device: str, error: Exception) -> ModelError:
             " quantization: int8.",
             code="out_of_memory",
         )
+    if lacking := libraries.missing(error):
+        return libraries.not_installed(spec.source, lacking)
+    if isinstance(error, pickle.UnpicklingError | EOFError):
+        return ModelError(
+            f"the weights of {spec.source} are damaged, or hold more than numbers: a pickle may run"
+            " code, so it is not read",
+            hint="Take the repository that has model.safetensors.",
+            code="load_failed",
+        )
+    # The texts of some kinds say nothing alone: a KeyError's is the key.
+    speaks = isinstance(error, ValueError | OSError | RuntimeError | ImportError)
+    kind = "" if speaks else f"{type(error).__name__}: "
     return ModelError(
-        f"{spec.source} cannot be loaded: {one_line(error)}",
+        f"{spec.source} cannot be loaded: {kind}{one_line(error)}",
         hint="Its files may be damaged or made for another version of transformers.",
         code="load_failed",
     )
 
 
 def one_line(error: BaseException) -> str:
-    """The first line of an error, or its kind."""
+    """The first line of an error, with the next where it leads to it; or its kind."""
     lines = [line.strip() for line in str(error).splitlines() if line.strip()]
-    return lines[0] if lines else type(error).__name__
+    if not lines:
+        return type(error).__name__
+    return " ".join(lines[:2]) if lines[0].endswith(":") else lines[0]

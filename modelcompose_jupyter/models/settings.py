@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 from ..document.parameters import GenerationParameters
 from ..document.types import Message
 from ..errors import InputError
-from . import chat
+from . import chat, defaults
 from .generation import Prompt
 from .loader import LoadedModel
 
@@ -98,6 +98,7 @@ class _Settling:
         include_prompt = self._include_prompt()
         options = self._options()
         self._warn_without_effect()
+        self.warnings += defaults.warnings(self.loaded.left_out, self.sample, self.beams)
         parameters = {
             "do_sample": self.sample,
             **{name: value for name, value in options.items() if value is not None},

@@ -28,6 +28,22 @@ def is_folder(source: str) -> bool:
     return _FOLDER.match(source) is not None
 
 
+def folder_of(source: str) -> Path:
+    """The folder that a path means.
+
+    Raises:
+        ModelError: it can be none: nobody's home, links in a circle, a character without meaning.
+    """
+    try:
+        return Path(source).expanduser().resolve()
+    except (OSError, RuntimeError, ValueError):
+        raise ModelError(
+            f"{source!r} is no path of this computer",
+            hint="Check the path: its home (~), its links and its characters.",
+            code="model_not_found",
+        ) from None
+
+
 def resolve(spec: ModelSpec, report: Report) -> Source:
     """Find a model, downloading it if need be.
 
@@ -38,7 +54,7 @@ def resolve(spec: ModelSpec, report: Report) -> Source:
     if spec.source.startswith(_BUNDLED):
         source = Source(_bundled(spec.source.removeprefix(_BUNDLED)))
     elif is_folder(spec.source):
-        source = Source(Path(spec.source).expanduser().resolve())
+        source = Source(folder_of(spec.source))
     else:
         from .hub import fetch
 
@@ -50,13 +66,13 @@ def resolve(spec: ModelSpec, report: Report) -> Source:
 
 def fingerprint(spec: ModelSpec) -> tuple[tuple[str, int, int], ...]:
     """What tells that the files of a folder have changed; empty for what does not change."""
-    folder = Path(spec.source).expanduser()
     if not is_folder(spec.source):
         return ()
     try:
+        folder = folder_of(spec.source)
         watched = [p for p in folder.iterdir() if p.suffix in {".safetensors", ".bin", ".json"}]
         return tuple(sorted((p.name, p.stat().st_size, p.stat().st_mtime_ns) for p in watched))
-    except OSError:
+    except (OSError, ModelError):
         return ()  # loading it will say what is wrong
 
 

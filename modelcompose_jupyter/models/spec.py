@@ -35,7 +35,8 @@ class ModelSpec:
         precision: ``auto`` (as stored; on a CPU bfloat16 in place of float16), ``float32``,
             ``float16`` or ``bfloat16``.
         device: ``auto`` (CUDA, then MPS, then CPU), ``cpu``, ``cuda``, ``cuda:N`` or ``mps``.
-        token: the Hub token; that of the environment or login if None.
+        token: the Hub token, without the spaces and line ends around it; that of the environment or
+            login if None or empty.
         cache_dir: where Hub files are kept; the Hub client's own place if None.
         local_files_only: never ask the network.
         trust_remote_code: run Python code that comes with the model.
@@ -63,6 +64,7 @@ class ModelSpec:
     cache_budget: int | None = field(default=None, compare=False)
 
     def __post_init__(self) -> None:
+        object.__setattr__(self, "token", (self.token or "").strip() or None)
         remember(self.token)
 
     @property

@@ -225,7 +225,7 @@ def test_repositories_that_cannot_be_had(
     standin.add("owner/model", folder_of("llama"))
     expected = {
         adapter("owner/none"): "model_not_found",
-        adapter("owner/model"): "incomplete_model",
+        adapter("owner/model"): "not_an_adapter",
         adapter("owner/lora", local_files_only=True): "not_cached",
     }
     for wanted, code in expected.items():

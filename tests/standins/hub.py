@@ -16,6 +16,7 @@ import hashlib
 import json
 import os
 import re
+import ssl
 import threading
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -51,6 +52,21 @@ class Request:
     authorization: str | None = None
 
 
+@dataclass(frozen=True)
+class Answer:
+    """What is answered in place of what is asked for, by a proxy or a mirror, say."""
+
+    status: int = 200
+    headers: Mapping[str, str] = field(default_factory=dict)
+    body: bytes = b""
+
+    @classmethod
+    def page(cls, status: int = 200) -> Answer:
+        """A web page."""
+        body = b"<!doctype html><title>Log in</title>"
+        return cls(status, {"Content-Type": "text/html; charset=utf-8"}, body)
+
+
 class HubStandIn:
     """The stand-in; a context manager that serves while it is open.
 
@@ -59,23 +75,28 @@ class HubStandIn:
         requests: all that came in, in order.
         cuts: file name to a list of byte counts: each transfer of the file that has an entry ends
             the connection after so many bytes, the next one uses the next entry.
-        statuses: path ending to a list of HTTP statuses to answer with, one each request.
+        statuses: path ending to HTTP statuses or whole answers to give, one each request.
         gates: file name to an event; a transfer stops after its first 1000 bytes until it is set.
         began: set once a transfer waits at a gate.
         sizes: file name to the size that the listing claims, where it should be wrong.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, certificate: Path | None = None) -> None:
         self.requests: list[Request] = []
         self.cuts: dict[str, list[int]] = {}
-        self.statuses: dict[str, list[int]] = {}
+        self.statuses: dict[str, list[int | Answer]] = {}
         self.gates: dict[str, threading.Event] = {}
         self.began = threading.Event()
         self.sizes: dict[str, int] = {}
         self._repositories: dict[str, _Repository] = {}
         handler = type("Handler", (_Handler,), {"hub": self})
         self._server = _Server(("127.0.0.1", 0), handler)
-        self.url = f"http://127.0.0.1:{self._server.server_address[1]}"
+        if certificate is not None:
+            context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+            context.load_cert_chain(certificate)
+            self._server.socket = context.wrap_socket(self._server.socket, server_side=True)
+        scheme = "http" if certificate is None else "https"
+        self.url = f"{scheme}://127.0.0.1:{self._server.server_address[1]}"
         self._thread = threading.Thread(
             target=self._server.serve_forever, args=(0.02,), daemon=True
         )
@@ -131,25 +152,26 @@ class HubStandIn:
         }
 
     @contextmanager
-    def client(self, cache: Path) -> Iterator[None]:
-        """Make the client of this process use this stand-in and a cache.
+    def client(self, cache: Path, endpoint: str | None = None) -> Iterator[None]:
+        """Make the client of this process use this stand-in, or an endpoint, and a cache.
 
         The client reads its constants when it is imported; they are changed and put back.
         """
         from huggingface_hub import constants, hf_api
         from huggingface_hub.utils import close_session
 
+        url = self.url if endpoint is None else endpoint
         changes: list[tuple[Any, str, Any]] = [
-            (constants, "ENDPOINT", self.url),
+            (constants, "ENDPOINT", url),
             (
                 constants,
                 "HUGGINGFACE_CO_URL_TEMPLATE",
-                self.url + "/{repo_id}/resolve/{revision}/{filename}",
+                url + "/{repo_id}/resolve/{revision}/{filename}",
             ),
             (constants, "HF_HUB_CACHE", str(cache)),
             (constants, "HF_HUB_OFFLINE", False),
             (constants, "HF_TOKEN_PATH", str(cache / "no-token")),
-            (hf_api.api, "endpoint", self.url),
+            (hf_api.api, "endpoint", url),
         ]
         before = [(thing, name, getattr(thing, name)) for thing, name, _ in changes]
         token = os.environ.pop("HF_TOKEN", None)
@@ -202,7 +224,7 @@ class _Handler(BaseHTTPRequestHandler):
         self.hub.requests.append(request)
         for ending, statuses in self.hub.statuses.items():
             if path.endswith(ending) and statuses:
-                return self._refuse(statuses.pop(0), None)
+                return self._instead(statuses.pop(0))
         if match := _INFO.match(path):
             return self._info(match["repo"], match["revision"] or "main")
         if match := _TREE.match(path):
@@ -266,8 +288,8 @@ class _Handler(BaseHTTPRequestHandler):
         data, large = found.files[name], name.endswith(_LARGE)
         self.send_response(302 if large else 200)
         if large:
-            port = urlsplit(self.hub.url).port
-            self.send_header("Location", f"http://localhost:{port}/cdn/{repo}/{name}")
+            other = self.hub.url.replace("http://127.0.0.1", "http://localhost")
+            self.send_header("Location", f"{other}/cdn/{repo}/{name}")
         self.send_header("Content-Length", str(0 if large else len(data)))
         self.send_header("ETag", f'"{_etag(name, data)}"')
         self.send_header("X-Repo-Commit", found.commit)
@@ -312,6 +334,16 @@ class _Handler(BaseHTTPRequestHandler):
         self.send_header("Content-Length", str(len(body)))
         self.end_headers()
         self.wfile.write(body)
+
+    def _instead(self, answer: int | Answer) -> None:
+        answer = Answer(answer) if isinstance(answer, int) else answer
+        self.send_response(answer.status)
+        headers = {"Content-Length": str(len(answer.body)), **answer.headers}
+        for name, value in headers.items():
+            self.send_header(name, value)
+        self.end_headers()
+        if self.command == "GET":
+            self.wfile.write(answer.body)
 
     def _refuse(self, status: int, code: str | None) -> None:
         self.send_response(status)

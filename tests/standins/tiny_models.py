@@ -235,6 +235,76 @@ def _mamba(vocabulary: int, **options: Any) -> Any:
     )  # fmt: skip
 
 
+def _with_images(kind: str, text: Any, images: Any, **options: Any) -> Any:
+    """A model of images and text: a decoder beside a small reader of images."""
+    import transformers
+
+    config = getattr(transformers, f"{kind}Config")(
+        text_config=text, vision_config=images, pad_token_id=0, bos_token_id=1, eos_token_id=2,
+        **options,
+    )  # fmt: skip
+    return getattr(transformers, f"{kind}ForConditionalGeneration")(config)
+
+
+def _text(vocabulary: int, model_type: str, **options: Any) -> dict[str, Any]:
+    return {
+        "model_type": model_type, "vocab_size": vocabulary, "hidden_size": 32,
+        "intermediate_size": 64, "num_hidden_layers": 2, "num_attention_heads": 4,
+        "num_key_value_heads": 2, "max_position_embeddings": CONTEXT,
+        "pad_token_id": 0, "bos_token_id": 1, "eos_token_id": 2, **options,
+    }  # fmt: skip
+
+
+_EYE = {
+    "hidden_size": 32, "intermediate_size": 32, "num_hidden_layers": 1, "num_attention_heads": 2,
+    "image_size": 16, "patch_size": 4,
+}  # fmt: skip
+
+
+def _qwen2_5_vl(vocabulary: int, **options: Any) -> Any:
+    rotary = {"rope_type": "default", "mrope_section": [1, 1, 2], "rope_theta": 10000.0}
+    return _with_images(
+        "Qwen2_5_VL",
+        _text(vocabulary, "qwen2_5_vl_text", rope_parameters=rotary),
+        {
+            "depth": 1, "hidden_size": 32, "intermediate_size": 32, "num_heads": 2,
+            "out_hidden_size": 32, "patch_size": 4, "fullatt_block_indexes": [0],
+            "window_size": 8,
+        },
+        image_token_id=3, video_token_id=4, vision_start_token_id=5, vision_end_token_id=6,
+        **options,
+    )  # fmt: skip
+
+
+def _mistral3(vocabulary: int, **options: Any) -> Any:
+    return _with_images(
+        "Mistral3", _text(vocabulary, "mistral", head_dim=8),
+        {**_EYE, "model_type": "pixtral"}, image_token_index=3, **options,
+    )  # fmt: skip
+
+
+def _llava(vocabulary: int, **options: Any) -> Any:
+    return _with_images(
+        "Llava", _text(vocabulary, "llama"),
+        {**_EYE, "model_type": "clip_vision_model", "projection_dim": 16},
+        image_token_index=3, **options,
+    )  # fmt: skip
+
+
+def _gemma3_images(vocabulary: int, **options: Any) -> Any:
+    return _with_images(
+        "Gemma3", _text(vocabulary, "gemma3_text", head_dim=8),
+        {**_EYE, "model_type": "siglip_vision_model"}, mm_tokens_per_image=4,
+        image_token_index=3, **options,
+    )  # fmt: skip
+
+
+WITH_IMAGES: dict[str, Callable[..., Any]] = {
+    "qwen2_5_vl": _qwen2_5_vl,
+    "mistral3": _mistral3,
+    "llava": _llava,
+    "gemma3": _gemma3_images,
+}
 ARCHITECTURES: dict[str, Callable[..., Any]] = {
     "smollm3": _smollm3,
     "llama": _llama,
@@ -272,7 +342,7 @@ def make(
 
     state = torch.random.get_rng_state()
     torch.manual_seed(seed)
-    model = ARCHITECTURES[architecture](len(tokenizer()), **options)
+    model = {**ARCHITECTURES, **WITH_IMAGES}[architecture](len(tokenizer()), **options)
     with torch.no_grad():
         for name, weight in model.named_parameters():
             if weight.dim() > 1 and "conv" not in name:

@@ -1,0 +1,296 @@
+"""What a model's own settings ask of generation, as far as it can be given.
+
+generation_config.json is written by strangers: for code that is not here, for other versions of
+transformers, by hand. What generate() could not run with is left out, and a run that would have
+used it says so; every other option stays as it is.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from ..errors import shortened
+from . import files
+
+if TYPE_CHECKING:
+    from transformers import GenerationConfig
+    from transformers.configuration_utils import PreTrainedConfig
+
+FILE = "generation_config.json"
+
+_OF_ITS_OWN = "generate() does not do that by itself"
+_UNKNOWN = "it is not known here"
+_WRONG = "its value is not one that generate() takes"
+_MOST_NAMES = 5
+
+
+@dataclass(frozen=True)
+class LeftOut:
+    """An option that a model asks for and does not get.
+
+    ``runs`` are those that would have used it: ``all``, those of one ``beam``, of ``beams``, or
+    ``greedy`` ones, of one beam without sampling.
+    """
+
+    name: str
+    why: str
+    runs: str = "all"
+
+    def concerns(self, sample: bool, beams: int) -> bool:
+        """Whether a run would have used it."""
+        return {
+            "all": True,
+            "beam": beams == 1,
+            "beams": beams > 1,
+            "greedy": beams == 1 and not sample,
+        }[self.runs]
+
+
+def warnings(left_out: Sequence[LeftOut], sample: bool, beams: int) -> list[str]:
+    """What a run says of the options that it lacks: a sentence for each reason."""
+    names: dict[str, list[str]] = {}
+    for each in left_out:
+        if each.concerns(sample, beams):
+            names.setdefault(each.why, []).append(shortened(" ".join(each.name.split()) or "''"))
+    return [
+        f"the model's {FILE} asks for {_listed(each)}; that is left out: {why}"
+        for why, each in names.items()
+    ]
+
+
+def _listed(names: list[str]) -> str:
+    more = len(names) - _MOST_NAMES
+    return ", ".join(names[:_MOST_NAMES]) + (f" and {more} more" if more > 0 else "")
+
+
+def read(folder: Path, config: PreTrainedConfig) -> tuple[GenerationConfig, list[LeftOut]]:
+    """A model's own settings of generation, and what of them is left out.
+
+    Where there is no file of them, old models have them in config.json.
+
+    Raises:
+        ModelError: the file is damaged.
+    """
+    from transformers import GenerationConfig
+
+    path = folder / FILE
+    own = path.is_file()
+    content = files.read_json(path if own else folder / files.CONFIG)
+    if not isinstance(content, dict):
+        return GenerationConfig(), [LeftOut("something that is no mapping", _WRONG)]
+    if not own:
+        known = vars(GenerationConfig())
+        content = {name: value for name, value in content.items() if name in known}
+    vocabulary = getattr(config.get_text_config(decoder=True), "vocab_size", None)
+    kept, left_out = _sorted(content, vocabulary if isinstance(vocabulary, int) else None)
+    if config.is_encoder_decoder and kept.pop("guidance_scale", 1) != 1:
+        left_out.append(LeftOut("guidance_scale", _OF_ITS_OWN))
+    if (folder / "custom_generate" / "generate.py").is_file():
+        left_out.append(LeftOut("custom_generate", _OF_ITS_OWN))
+    options = kept if own else {**kept, "_from_model_config": True}
+    return GenerationConfig(**options), left_out
+
+
+def _sorted(
+    content: dict[str, Any], vocabulary: int | None
+) -> tuple[dict[str, Any], list[LeftOut]]:
+    kept: dict[str, Any] = {}
+    left_out: list[LeftOut] = []
+    for name, value in content.items():
+        is_none = value is None or value == [] or (value == -1 and name.endswith("_token_id"))
+        if is_none or name in _OURS or name.startswith("_"):
+            continue
+        if name in _CUSTOM:
+            nothing, runs = _CUSTOM[name]
+            if value not in nothing:
+                left_out.append(LeftOut(name, _OF_ITS_OWN, runs))
+        elif name == "cache_implementation":
+            if value not in _caches():
+                left_out.append(LeftOut(name, _UNKNOWN))
+        elif name not in _KINDS:
+            left_out.append(LeftOut(name, _UNKNOWN))
+        elif _KINDS[name](value, vocabulary) and _is_valid(name, value):
+            kept[name] = value
+        else:
+            left_out.append(LeftOut(name, _WRONG))
+    return kept, left_out
+
+
+def _is_valid(name: str, value: Any) -> bool:
+    """Whether transformers takes a value at all."""
+    from transformers import GenerationConfig
+
+    try:
+        GenerationConfig(**{name: value})
+    except Exception:  # whatever it is, a run must not meet it
+        return False
+    return True
+
+
+def _caches() -> Iterator[str]:
+    """Ways to keep keys and values that do not change a text, so that none of them matters."""
+    from transformers.generation import configuration_utils
+
+    known = getattr(configuration_utils, "ALL_CACHE_IMPLEMENTATIONS", ())
+    return (name for name in known if name != "quantized")
+
+
+Check = Callable[[Any, int | None], bool]
+
+
+def _number(least: float = -math.inf, most: float = math.inf, *, above: bool = False) -> Check:
+    def check(value: Any, _: int | None) -> bool:
+        if isinstance(value, bool) or not isinstance(value, int | float):
+            return False
+        return math.isfinite(value) and least <= value <= most and not (above and value == least)
+
+    return check
+
+
+def _count(value: Any, _: int | None) -> bool:
+    return isinstance(value, int) and not isinstance(value, bool) and value >= 0
+
+
+def _flag(value: Any, _: int | None) -> bool:
+    return isinstance(value, bool)
+
+
+def _id(value: Any, vocabulary: int | None) -> bool:
+    return _count(value, None) and (vocabulary is None or value < vocabulary)
+
+
+def _ids(value: Any, vocabulary: int | None) -> bool:
+    return isinstance(value, list) and bool(value) and all(_id(each, vocabulary) for each in value)
+
+
+def _id_or_ids(value: Any, vocabulary: int | None) -> bool:
+    return _id(value, vocabulary) or _ids(value, vocabulary)
+
+
+def _phrases(value: Any, vocabulary: int | None) -> bool:
+    return isinstance(value, list) and bool(value) and all(_ids(each, vocabulary) for each in value)
+
+
+def _biases(value: Any, vocabulary: int | None) -> bool:
+    return (
+        isinstance(value, list)
+        and bool(value)
+        and all(
+            isinstance(each, list)
+            and len(each) == 2
+            and _ids(each[0], vocabulary)
+            and isinstance(each[1], float)
+            for each in value
+        )
+    )
+
+
+def _decay(value: Any, _: int | None) -> bool:
+    return (
+        isinstance(value, list)
+        and len(value) == 2
+        and _count(value[0], None)
+        and _number(0, above=True)(value[1], None)
+    )
+
+
+def _texts(value: Any, _: int | None) -> bool:
+    return isinstance(value, str) or (
+        isinstance(value, list) and all(isinstance(each, str) for each in value)
+    )
+
+
+def _tokens(value: Any, vocabulary: int | None) -> bool:
+    """Tokens that may be others' too; some must remain."""
+    known = isinstance(value, list) and all(type(each) is int for each in value)
+    return known and (vocabulary is None or len(set(value)) < vocabulary)
+
+
+def _watermark(value: Any, _: int | None) -> bool:
+    checks: dict[str, Check] = {
+        "greenlist_ratio": _number(0, 1),
+        "bias": _number(),
+        "hashing_key": _count,
+        "context_width": _count,
+        "seeding_scheme": lambda each, _: isinstance(each, str),
+    }
+    return isinstance(value, dict) and all(
+        name in checks and checks[name](each, None) for name, each in value.items()
+    )
+
+
+_KINDS: dict[str, Check] = {
+    "do_sample": _flag,
+    "num_beams": _count,
+    "temperature": _number(0),
+    "top_k": _count,
+    "top_p": _number(0, 1),
+    "min_p": _number(0, 1),
+    "top_h": _number(0, 1, above=True),
+    "typical_p": _number(0, 1, above=True),
+    "epsilon_cutoff": _number(0, 1),
+    "eta_cutoff": _number(0, 1),
+    "repetition_penalty": _number(0, above=True),
+    "encoder_repetition_penalty": _number(0, above=True),
+    "length_penalty": _number(),
+    "early_stopping": lambda value, _: isinstance(value, bool) or value == "never",
+    "no_repeat_ngram_size": _count,
+    "encoder_no_repeat_ngram_size": _count,
+    "min_length": _count,
+    "min_new_tokens": _count,
+    "max_time": _number(0, above=True),
+    "stop_strings": _texts,
+    "bad_words_ids": _phrases,
+    "sequence_bias": _biases,
+    "suppress_tokens": _tokens,
+    "begin_suppress_tokens": _tokens,
+    "forced_bos_token_id": _id,
+    "forced_eos_token_id": _id_or_ids,
+    "exponential_decay_length_penalty": _decay,
+    "remove_invalid_values": _flag,
+    "renormalize_logits": _flag,
+    "guidance_scale": _number(0),
+    "watermarking_config": _watermark,
+    "use_cache": _flag,
+    "pad_token_id": _id,
+    "bos_token_id": _id,
+    "eos_token_id": lambda value, _: _id_or_ids(value, None),
+    "decoder_start_token_id": _id_or_ids,
+}
+"""The options that generate() computes by itself, and which values each of them may have."""
+
+_CUSTOM: dict[str, tuple[tuple[Any, ...], str]] = {
+    "penalty_alpha": ((0,), "greedy"),
+    "dola_layers": ((), "beam"),
+    "prompt_lookup_num_tokens": ((0,), "beam"),
+    "assistant_early_exit": ((0,), "beam"),
+    "assistant_ensemble_weight": ((), "beam"),
+    "speculation_type": ((), "beam"),
+    "use_mtp": ((False,), "beam"),
+    "num_beam_groups": ((1,), "beams"),
+    "diversity_penalty": ((0,), "beams"),
+    "low_memory": ((False,), "beams"),
+    "constraints": ((), "all"),
+    "force_words_ids": ((), "all"),
+    "token_healing": ((False,), "all"),
+    "custom_generate": ((), "all"),
+}
+"""Options that need more than generate() has: values that ask nothing, and who would use them."""
+
+_OURS = frozenset(
+    {
+        *("max_length", "max_new_tokens", "num_return_sequences", "return_dict_in_generate"),
+        *("output_attentions", "output_hidden_states", "output_scores", "output_logits"),
+        *("cache_config", "max_cache_len", "compile_config", "disable_compile"),
+        *("prefill_chunk_size", "continuous_batching_config"),
+        *("is_assistant", "num_assistant_tokens", "num_assistant_tokens_schedule"),
+        *("assistant_confidence_threshold", "max_matching_ngram_size"),
+        *("assistant_lookbehind", "target_lookbehind"),
+        "transformers_version",
+    }
+)
+"""What a run decides itself, and what changes no text."""

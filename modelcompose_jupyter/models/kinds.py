@@ -1,0 +1,180 @@
+"""What a folder or a repository is that is no model for transformers, told by its files' names."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Collection
+from pathlib import Path, PurePosixPath
+from typing import Any
+
+from ..errors import ComposeError, ModelError
+
+_CONFIG = "config.json"
+_ADAPTER = "adapter_config.json"
+_OWN = ("model.safetensors", "pytorch_model.bin", ".index.json")
+_NUMBERS = (".safetensors", ".bin", ".pt", ".pth")
+_OF_TRAINING = ("training_args.bin", "optimizer.", "scheduler.", "rng_state", "scaler.")
+_FORMATS = {
+    ".gguf": "GGUF",
+    ".ggml": "GGML",
+    ".onnx": "ONNX",
+    ".h5": "TensorFlow",
+    ".ckpt": "checkpoint",
+    ".index": "TensorFlow",
+    ".msgpack": "Flax",
+    ".ot": "Rust",
+    ".tflite": "TensorFlow Lite",
+    ".mlmodel": "Core ML",
+    ".mlpackage": "Core ML",
+    ".nemo": "NeMo",
+    ".llamafile": "llamafile",
+    ".engine": "TensorRT",
+}
+"""Of weights, by how their files' names end."""
+_ARCHIVES = (".zip", ".tar", ".gz", ".tgz", ".xz", ".bz2", ".zst", ".7z", ".rar")
+_DATA = (".parquet", ".arrow", ".csv", ".jsonl", ".tsv")
+_TRANSFORMERS = "Take the repository that has model.safetensors beside config.json."
+_DEEPEST = 3
+_MOST_NAMES = 2000
+
+
+def names_of(folder: Path) -> list[str]:
+    """The files of a folder and of those in it, as a repository would list them."""
+    names: list[str] = []
+    for parent, folders, found in os.walk(folder):
+        depth = Path(parent).relative_to(folder)
+        if len(names) > _MOST_NAMES:
+            break
+        if len(depth.parts) >= _DEEPEST:
+            folders.clear()
+        folders[:] = sorted(each for each in folders if not each.startswith("."))
+        names += [(depth / name).as_posix() for name in sorted(found)]
+        # A package of Core ML is a folder.
+        names += [(depth / each).as_posix() for each in folders if each.endswith(".mlpackage")]
+    return names
+
+
+def is_embedder(names: Collection[str]) -> bool:
+    """Whether these are the files of sentence-transformers: it gives embeddings, not text."""
+    return {"modules.json", "config_sentence_transformers.json"} <= set(names)
+
+
+def other_than_model(
+    what: str, names: Collection[str], read: Callable[[str], Any]
+) -> ModelError | None:
+    """The error for files that are something else; None where they are merely not whole.
+
+    Args:
+        what: the folder or repository, as the message calls it.
+        names: of its files, with the folders in it.
+        read: gives the content of one of its JSON files.
+    """
+    if _ADAPTER in names:
+        return _adapter(what, _base(read))
+    if is_embedder(names):
+        return _no_text(f"{what} is a sentence-transformers model, which gives embeddings")
+    if "model_index.json" in names:
+        return _no_text(f"{what} is a diffusers model, which makes images")
+    inner = [str(PurePosixPath(name).parent) for name in names if name.endswith(f"/{_CONFIG}")]
+    if inner and _CONFIG not in names:
+        return _inside(what, inner)
+    roots = [name for name in names if "/" not in name]
+    if any(name.endswith(_OWN) for name in roots):
+        return None
+    if formats := _formats(names):
+        return _unsupported(f"{what} has only {' and '.join(formats)} files")
+    numbers = [n for n in roots if n.endswith(_NUMBERS) and not n.startswith(_OF_TRAINING)]
+    if numbers:
+        return _unsupported(f"{what} has its weights under another name, {numbers[0]}")
+    if any(name.endswith(_DATA) for name in names):
+        return ModelError(
+            f"{what} is a data set, not a model", hint="Name a model.", code="not_a_model"
+        )
+    return None
+
+
+def other_than_adapter(what: str, names: Collection[str]) -> ModelError | None:
+    """The error for files that are a model, not an adapter; None where they merely lack some."""
+    if _ADAPTER in names or _CONFIG not in names:
+        return None
+    return ModelError(
+        f"{what} is a whole model, not an adapter",
+        hint=f"Name it as 'model'; under peft_adapters stands what peft saved, with {_ADAPTER}.",
+        code="not_an_adapter",
+    )
+
+
+def model_and_adapter(what: str) -> ModelError:
+    """The error for a whole model with an adapter beside it, which transformers would apply."""
+    return ModelError(
+        f"{what} has an adapter beside the weights of a whole model",
+        hint=f"Move {_ADAPTER} and the adapter's weights to a folder of their own, and name that"
+        " under peft_adapters if it is wanted.",
+        code="not_a_model",
+    )
+
+
+def a_file(path: Path) -> ModelError:
+    """The error for a path to a file where a folder is wanted."""
+    ending = path.suffix.lower()
+    what = f"{path} is a file; a model is a folder"
+    if ending in _ARCHIVES:
+        hint = "Unpack it and give the folder."
+    elif (path.parent / _CONFIG).is_file():
+        hint = f"Give the folder that it is in: {path.parent}"
+    else:
+        hint = "Give a folder that has config.json, model.safetensors and tokenizer.json."
+    if ending in _FORMATS:
+        what += f". {_FORMATS[ending]} files are not supported"
+        hint = _TRANSFORMERS
+    return ModelError(what, hint=hint, code="not_a_folder")
+
+
+def _formats(names: Collection[str]) -> list[str]:
+    """The formats of weights that are there, beside transformers' own."""
+    if any(name.endswith("openvino_model.xml") for name in names):
+        return ["OpenVINO"]
+    found = {_FORMATS.get(PurePosixPath(name).suffix.lower()) for name in names}
+    return sorted(each for each in found if each)
+
+
+def _unsupported(words: str) -> ModelError:
+    return ModelError(
+        f"{words}, which is not supported", hint=_TRANSFORMERS, code="unsupported_format"
+    )
+
+
+def _adapter(what: str, base: str | None) -> ModelError:
+    of, whose = (f" for {base}", "that") if base else ("", "its")
+    there = f"model: {base}" if base else "the model that it was made for as 'model'"
+    return ModelError(
+        f"{what} is a LoRA adapter{of}: put it under peft_adapters of {whose} model",
+        hint=f"Write {there}, and this under peft_adapters.",
+        code="not_a_model",
+    )
+
+
+def _base(read: Callable[[str], Any]) -> str | None:
+    try:
+        content = read(_ADAPTER)
+    except ComposeError:
+        return None  # what it is for is only a help
+    base = content.get("base_model_name_or_path") if isinstance(content, dict) else None
+    return base if isinstance(base, str) and base else None
+
+
+def _inside(what: str, folders: list[str]) -> ModelError:
+    shown = ", ".join(folders[:3]) + (", …" if len(folders) > 3 else "")
+    return ModelError(
+        f"{what} is not a model: models are in folders in it ({shown})",
+        hint="Give the path of one of them.",
+        code="incomplete_model",
+    )
+
+
+def _no_text(words: str) -> ModelError:
+    return ModelError(
+        f"{words}, not text",
+        hint="Choose a causal or encoder-decoder language model.",
+        code="not_text_generation",
+    )
