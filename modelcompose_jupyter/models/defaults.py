@@ -32,29 +32,23 @@ _MOST_NAMES = 5
 class LeftOut:
     """An option that a model asks for and does not get.
 
-    ``runs`` are those that would have used it: ``all``, those of one ``beam``, of ``beams``, or
-    ``greedy`` ones, of one beam without sampling.
+    ``runs`` are those that would have used it: ``all``, those of one ``beam``, or of ``beams``.
     """
 
     name: str
     why: str
     runs: str = "all"
 
-    def concerns(self, sample: bool, beams: int) -> bool:
-        """Whether a run would have used it."""
-        return {
-            "all": True,
-            "beam": beams == 1,
-            "beams": beams > 1,
-            "greedy": beams == 1 and not sample,
-        }[self.runs]
+    def concerns(self, beams: int) -> bool:
+        """Whether a run would have used it, where nothing else was asked."""
+        return {"all": True, "beam": beams == 1, "beams": beams > 1}[self.runs]
 
 
-def warnings(left_out: Sequence[LeftOut], sample: bool, beams: int) -> list[str]:
+def warnings(left_out: Sequence[LeftOut], beams: int) -> list[str]:
     """What a run says of the options that it lacks: a sentence for each reason."""
     names: dict[str, list[str]] = {}
     for each in left_out:
-        if each.concerns(sample, beams):
+        if each.concerns(beams):
             names.setdefault(each.why, []).append(shortened(" ".join(each.name.split()) or "''"))
     return [
         f"the model's {FILE} asks for {_listed(each)}; that is left out: {why}"
@@ -264,7 +258,7 @@ _KINDS: dict[str, Check] = {
 """The options that generate() computes by itself, and which values each of them may have."""
 
 _CUSTOM: dict[str, tuple[tuple[Any, ...], str]] = {
-    "penalty_alpha": ((0,), "greedy"),
+    "penalty_alpha": ((0,), "beam"),
     "dola_layers": ((), "beam"),
     "prompt_lookup_num_tokens": ((0,), "beam"),
     "assistant_early_exit": ((0,), "beam"),

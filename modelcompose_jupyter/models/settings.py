@@ -98,7 +98,7 @@ class _Settling:
         include_prompt = self._include_prompt()
         options = self._options()
         self._warn_without_effect()
-        self.warnings += defaults.warnings(self.loaded.left_out, self.sample, self.beams)
+        self.warnings += defaults.warnings(self.loaded.left_out, self.beams)
         parameters = {
             "do_sample": self.sample,
             **{name: value for name, value in options.items() if value is not None},

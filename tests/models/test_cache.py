@@ -127,7 +127,7 @@ def test_pickled_weights_in_float16_are_known_from_their_file(
     assert done(cache.acquire(ModelSpec(str(folder)))).info.precision == "bfloat16"
     cache.unload()
     (folder / "pytorch_model.bin").write_bytes(b"not a pickle")
-    with pytest.raises(ModelError, match="cannot be loaded"):
+    with pytest.raises(ModelError, match="are damaged"):
         done(cache.acquire(ModelSpec(str(folder))))
 
 
