@@ -16,10 +16,9 @@ import secrets
 import sys
 import threading
 import time
-from collections import OrderedDict
 from collections.abc import Callable, Mapping
 from types import EllipsisType
-from typing import Any, NamedTuple, Protocol
+from typing import Any, Protocol
 
 from .document import Document, Workflow, plain, signature
 from .document.expression import is_template
@@ -27,6 +26,7 @@ from .document.parameters import MAX_SEED
 from .errors import ComposeError, InputError, ModelError
 from .models import MemoryUse, ModelCache, ModelInfo
 from .redaction import get_logger
+from .run_store import RunStore
 from .workflow import Run, State, run_workflow
 from .workflow.component import Calls
 
@@ -38,9 +38,8 @@ SERVING_LIMITS: Mapping[str, Any] = {
 }
 """What bounds a host that is there for others, unless its owner says otherwise; see `limit`."""
 
-_KEPT_RUNS = 200
-_KEPT_BYTES = 64 * 2**20  # of the events of ended runs, mostly text
 _EXIT_SECONDS = 10.0
+_SWEEP_SECONDS = 60.0  # between looks at whose time is over, where nobody asks
 
 _log = get_logger(__name__)
 
@@ -90,16 +89,12 @@ def check(
     return chosen, values
 
 
-class _Submitted(NamedTuple):
-    """A run, and what it takes to start it again."""
-
-    run: Run
-    document: Document
-    seed: int
-
-
 class LocalHost:
-    """This process: models are loaded here, once, and stay until they are unloaded."""
+    """This process: models are loaded here, once, and stay until they are unloaded.
+
+    Attributes:
+        run_store: the runs that are known, and where their results are.
+    """
 
     def __init__(self, cache: ModelCache | None = None) -> None:
         self._cache = cache or ModelCache()
@@ -107,11 +102,10 @@ class LocalHost:
         self._lock = threading.Lock()
         self._loop: asyncio.AbstractEventLoop | None = None
         self._thread: threading.Thread | None = None
-        self._runs: OrderedDict[str, _Submitted] = OrderedDict()
+        self.run_store = RunStore()
         self._observers: list[Callable[[Run], None]] = []
         self._max_run_seconds: float | None = None
         self._max_runs: int | None = None
-        self._run_ttl: float | None = None
         self.closed = False
 
     def submit(
@@ -121,6 +115,8 @@ class LocalHost:
         input: Any = None,
         *,
         seed: int | None = None,
+        owed_to: Any = None,
+        metadata: Mapping[str, Any] | None = None,
     ) -> Run:
         """Start a run and return it at once.
 
@@ -129,6 +125,9 @@ class LocalHost:
             workflow: the id of one of its workflows; the default one if None.
             input: the inputs by name; none if None. They are copied, as plain data.
             seed: of the first generation, where the document gives none; drawn if None.
+            owed_to: for whom the result is, where it is kept until they have fetched it (see
+                `RunStore`); None where whoever holds the run has it.
+            metadata: what the run keeps as it is.
 
         Raises:
             InputError: no such workflow, or inputs or a seed that it cannot take.
@@ -137,9 +136,17 @@ class LocalHost:
         chosen, values = check(document, workflow, input, seed)
         if seed is None:
             seed = secrets.randbelow(2**31)  # small enough to count up from, exact in JavaScript
-        return self._start(document, chosen, values, seed)
+        return self._start(document, chosen, values, seed, owed_to, metadata)
 
-    def _start(self, document: Document, workflow: Workflow, values: Any, first_seed: int) -> Run:
+    def _start(
+        self,
+        document: Document,
+        workflow: Workflow,
+        values: Any,
+        first_seed: int,
+        owed_to: Any,
+        metadata: Mapping[str, Any] | None,
+    ) -> Run:
         loop: asyncio.AbstractEventLoop | None = None
         tasks: list[asyncio.Task[None]] = []
         seconds = self._max_run_seconds
@@ -156,8 +163,6 @@ class LocalHost:
         def conclude(task: asyncio.Task[None]) -> None:
             # A task that was cancelled before its first step has said nothing.
             run.add("state", {"state": State.CANCELLED if task.cancelled() else State.FAILED})
-            with self._lock:
-                self._forget_old_runs()
 
         def stop() -> None:
             if run.state is State.QUEUED:
@@ -172,14 +177,17 @@ class LocalHost:
 
         seed = workflow.jobs[0].action.parameters.get("seed", first_seed)
         run = Run(
-            workflow.id, values, cancel, parameters={} if is_template(seed) else {"seed": seed}
+            workflow.id,
+            values,
+            cancel,
+            parameters={} if is_template(seed) else {"seed": seed},
+            metadata=metadata,
         )
         try:
             with self._lock:
                 loop = self._running_loop()
                 self._check_busy()
-                self._runs[run.id] = _Submitted(run, document, first_seed)
-                self._forget_old_runs()
+                self.run_store.add(run, document, first_seed, owed_to)
             self._tell_observers(run)
             with self._lock:
                 self._running_loop().call_soon_threadsafe(start)
@@ -189,26 +197,13 @@ class LocalHost:
         return run
 
     def _check_busy(self) -> None:
-        going = sum(not each.run.done for each in self._runs.values())
+        going = len(self.run_store.going())
         if self._max_runs is not None and going >= self._max_runs:
             raise ComposeError(
                 f"the host is busy: {going} runs have not ended, and it takes {self._max_runs}",
                 hint="Try again when one of them has ended, or stop one.",
                 code="busy",
             )
-
-    def _forget_old_runs(self) -> None:
-        """Keep as many ended runs, for as long and of as many bytes, as there is room for."""
-        runs = [(id, each.run, each.run.ended_at) for id, each in self._runs.items()]
-        surplus = len(runs) - _KEPT_RUNS
-        size = sum(run.size for _, run, _ in runs)
-        ended_after = 0.0 if self._run_ttl is None else time.time() - self._run_ttl
-        for id, run, ended_at in runs:  # the oldest first
-            if ended_at is None:
-                continue
-            if surplus > 0 or size > _KEPT_BYTES or ended_at < ended_after:
-                del self._runs[id]
-                surplus, size = surplus - 1, size - run.size
 
     def observe(self, callback: Callable[[Run], None]) -> Callable[[], None]:
         """Call back with each new run, on the thread that submits it; returns how to stop.
@@ -245,36 +240,53 @@ class LocalHost:
             thread.start()
             # A process that ends under a model's thread is aborted by the libraries below.
             atexit.register(self.close, _EXIT_SECONDS)
+            loop.call_soon_threadsafe(self._sweep, loop)
             self._thread, self._loop = thread, loop  # last: an interrupt leaves nothing half made
         return self._loop
 
+    def _sweep(self, loop: asyncio.AbstractEventLoop) -> None:
+        self.run_store.expire()
+        loop.call_later(_SWEEP_SECONDS, self._sweep, loop)
+
     def runs(self) -> list[Run]:
-        """The runs that are known, the newest first."""
-        with self._lock:
-            self._forget_old_runs()
-            return [each.run for each in reversed(self._runs.values())]
+        """The runs that are known and in memory, the newest first."""
+        return self.run_store.runs()
+
+    def own_runs(self) -> list[Run]:
+        """The runs that this process started for itself, the newest first."""
+        return self.run_store.runs(lambda kept: kept.owed_to is None)
 
     def run(self, id: str) -> Run:
-        """A run by its id, or by the beginning of it."""
-        return self._find(id).run
-
-    def rerun(self, id: str) -> Run:
-        """Run again what a run was given: document, workflow, input and seed.
+        """A run by its id, or by the beginning of it.
 
         Raises:
-            InputError: there is no such run.
+            InputError: there is none (``unknown_run``), or it is forgotten (``gone``).
         """
-        run, document, seed = self._find(id)
-        return self.submit(document, run.workflow, run.input, seed=seed)
+        return self.run_store.load(self.run_store.named(id))
 
-    def _find(self, id: str) -> _Submitted:
-        with self._lock:
-            self._forget_old_runs()
-            found = [each for each in self._runs.values() if each.run.id.startswith(id)]
-        if len(found) != 1:
-            what = "several runs begin with" if found else "there is no run"
-            raise InputError(f"{what} '{id}'", code="unknown_run")
-        return found[0]
+    def rerun(
+        self, id: str, *, owed_to: Any = None, metadata: Mapping[str, Any] | None = None
+    ) -> Run:
+        """Run again what a run was given: document, workflow, input and seed.
+
+        Args:
+            id: of the run, or the beginning of it.
+            owed_to: for whom the new run's result is; see `submit`.
+            metadata: of the new run.
+
+        Raises:
+            InputError: there is no such run, or it is forgotten.
+        """
+        kept = self.run_store.named(id)
+        run = self.run_store.load(kept)
+        return self.submit(
+            kept.document,
+            run.workflow,
+            run.input,
+            seed=kept.seed,
+            owed_to=owed_to,
+            metadata=metadata,
+        )
 
     def models(self) -> list[ModelInfo]:
         """The models in memory."""
@@ -309,7 +321,7 @@ class LocalHost:
             max_runs: runs that have not ended; a submit beyond raises a ComposeError with the code
                 ``busy``. None is any number.
             run_ttl: seconds after which a run that has ended is forgotten; None keeps it as long
-                as there is room (200 runs, 64 MiB).
+                as there is room; see `RunStore`.
         """
         if memory_budget is not ...:
             self._cache.memory_budget = memory_budget
@@ -324,7 +336,7 @@ class LocalHost:
         if max_runs is not ...:
             self._max_runs = max_runs
         if run_ttl is not ...:
-            self._run_ttl = run_ttl
+            self.run_store.ttl = run_ttl
 
     def unload(self, name: str | None = None) -> list[ModelInfo]:
         """Give back the memory of a model, or of all that no run uses.
@@ -355,11 +367,12 @@ class LocalHost:
         def left() -> float | None:
             return None if end is None else max(0.0, end - time.monotonic())
 
-        for run in self.runs():
+        for run in self.run_store.going():
             run.cancel()
         if loop is not None:
             with contextlib.suppress(TimeoutError):
                 asyncio.run_coroutine_threadsafe(_end_tasks(), loop).result(left())
+        self.run_store.close()
         ended = self._cache.close(left())
         if loop is not None and thread is not None:
             atexit.unregister(self.close)

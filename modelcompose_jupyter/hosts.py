@@ -213,14 +213,7 @@ def in_use() -> list[LocalHost | RemoteHost]:
 
 def own_runs() -> list[Run]:
     """The runs that this process started, wherever they run, the newest first."""
-    server = serving()
-    of_others = {task.run.id for task in server.tasks.all()} if server is not None else set()
-    found = [
-        run
-        for host in in_use()
-        for run in (host.runs() if isinstance(host, LocalHost) else host.own_runs())
-        if run.id not in of_others
-    ]
+    found = [run for host in in_use() for run in host.own_runs()]
     return sorted(found, key=_beginning, reverse=True)
 
 
@@ -233,7 +226,7 @@ def host_of(run_id: str) -> Host:
     """The host that knows a run, by its id or the beginning of it.
 
     Raises:
-        InputError: none does, or it is not clear which run is meant.
+        InputError: none does, or not any more, or it is not clear which run is meant.
     """
     error: InputError | None = None
     for host in in_use():
@@ -241,7 +234,8 @@ def host_of(run_id: str) -> Host:
             host.run(run_id)
             return host
         except InputError as unknown:
-            error = error or unknown
+            if error is None or error.code == "unknown_run":  # what says more stands
+                error = unknown
     assert error is not None
     raise error
 

@@ -167,11 +167,12 @@ class _Filter(logging.Filter):
 
     def filter(self, record: logging.LogRecord) -> bool:
         record.msg, record.args = redact(record.getMessage()), None
-        if record.exc_info and not record.exc_text:
-            record.exc_text = logging.Formatter().formatException(record.exc_info)
-        record.exc_info = None
-        if record.exc_text:
-            record.exc_text = redact(record.exc_text)
+        if record.exc_info and record.exc_info[1] is not None:
+            record.exc_text = redact(logging.Formatter().formatException(record.exc_info))
+            # For handlers that look at the error itself: what it says, without what it holds.
+            _, error, traceback = record.exc_info
+            told = Exception(redact(f"{type(error).__name__}: {error}"))
+            record.exc_info = (Exception, told, traceback)
         if facts := getattr(record, "facts", None):
             record.facts = redacted(facts)
         return True

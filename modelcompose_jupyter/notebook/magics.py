@@ -239,20 +239,22 @@ class ComposeMagics(Magics):
         from ..hosts import host_of
         from .records import find_record, this_notebook
 
+        reason: str | None = None
         if notebook is None:
             try:
                 host = host_of(id)
                 first = host.run(id)
                 return host.rerun(id), first.record
             except InputError as error:
-                if error.code != "unknown_run":
+                if error.code not in ("unknown_run", "gone"):
                     raise
+                reason = error.message if error.code == "gone" else None
         path = notebook or this_notebook()
         record = find_record(path, id) if path else None
         if record is None:
             where = f"in {path}" if path else "in this kernel"
             raise InputError(
-                f"there is no run '{id}' {where}",
+                reason or f"there is no run '{id}' {where}",
                 hint="See %compose runs; or save the notebook that has its output and name it:"
                 " %compose rerun ID NOTEBOOK.ipynb",
                 code="unknown_run",

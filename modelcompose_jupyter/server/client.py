@@ -50,6 +50,7 @@ _TICK = 0.1
 _OF_GATEWAYS = (502, 503, 504)  # what they say where nothing answers behind them
 _STOP_SECONDS = 1.0  # for the requests that stop runs when a client closes
 _KEPT_RUNS = 200
+_ID_LENGTH = 12  # of a whole one
 
 T = TypeVar("T")
 _log = get_logger(__name__)
@@ -208,7 +209,17 @@ class RemoteHost:
             return [run for run in reversed(self._runs.values()) if run.id in self._own]
 
     def run(self, id: str) -> Run:
-        """A run by its id, or by the beginning of it."""
+        """A run by its id, or by the beginning of it.
+
+        Raises:
+            InputError: there is none (``unknown_run``), or it is forgotten (``gone``).
+        """
+        if len(id) == _ID_LENGTH and id.isalnum() and id.isascii():
+            try:
+                return self._known(self._ask(TaskState, "GET", f"/tasks/{id}"))
+            except InputError as error:
+                if error.code != "unknown_run":
+                    raise
         found = [run for run in self.runs() if run.id.startswith(id)]
         if len(found) != 1:
             what = "several runs begin with" if found else "there is no run"
@@ -326,13 +337,13 @@ class RemoteHost:
             data = json.loads(response.content)
             if response.is_success:
                 return _read(kind, data)
-            failure = _read(Failure, data)
+            failure = _error(data)
         except (ValueError, RecursionError):
             if response.status_code in _OF_GATEWAYS:
                 raise self._gone() from None
             asked = f"{method} {path.partition('?')[0]}"
             raise self._no_host(f"{asked} gave status {response.status_code}") from None
-        raise ComposeError.from_dict(failure.error.model_dump())
+        raise failure
 
     def _check_there(self) -> None:
         """Before anything is sent: the port of a host that is gone may be another program's."""
@@ -490,7 +501,7 @@ class RemoteHost:
         """Number, type and data of events beyond a number.
 
         Raises:
-            ComposeError: the host is gone, or knows the run no more.
+            ComposeError: the host is gone (``host_gone``), or knows the run no more (``gone``).
             KeyError, ValueError, RecursionError: what comes is no event.
         """
         assert self._client is not None
@@ -500,6 +511,8 @@ class RemoteHost:
         async with self._client.stream("GET", url, headers=headers) as response:
             if response.status_code == 204:
                 return
+            if response.status_code == 410:  # the host is there, and says what became of the run
+                raise _error(json.loads(await response.aread()))
             if response.status_code != 200:
                 raise self._gone()
             if not response.headers.get("Content-Type", "").startswith("text/event-stream"):
@@ -538,6 +551,15 @@ async def _lines(response: httpx.Response) -> AsyncGenerator[str]:
         for other in others:
             yield b"".join(begun).decode("utf-8")
             begun = [other]
+
+
+def _error(data: Any) -> ComposeError:
+    """The error of an answer that is one.
+
+    Raises:
+        ValueError: it is something else.
+    """
+    return ComposeError.from_dict(_read(Failure, data).error.model_dump())
 
 
 def _event(fields: Mapping[str, str]) -> tuple[int, str, dict[str, Any]]:

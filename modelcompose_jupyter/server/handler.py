@@ -37,6 +37,7 @@ from tornado.web import HTTPError, RequestHandler, stream_request_body
 from ..encoding import EncodingError, decode
 from ..errors import ComposeError, InputError, UsageError, shortened
 from ..redaction import get_logger
+from ..workflow import Run
 from .access import AccessError, Caller
 from .events import as_json
 from .wire import failure, parse_body
@@ -55,6 +56,7 @@ _STATUS_OF_CODE = {
     "not_found": 404,
     "method_not_allowed": 405,
     "already_ended": 409,
+    "gone": 410,
     "in_use": 409,
     "too_large": 413,
     "unsupported_media_type": 415,
@@ -64,19 +66,24 @@ _STATUS_OF_CODE = {
 
 @dataclass(frozen=True)
 class Reply:
-    """An answer that is complete."""
+    """An answer that is complete.
+
+    ``result`` is the run whose result it hands over to whom it is owed, where it does.
+    """
 
     data: Any = None
     status: int = 200
     headers: Mapping[str, str] = field(default_factory=dict)
     content_type: str = "application/json"
+    result: Run | None = None
 
 
 @dataclass(frozen=True)
 class Stream:
-    """An answer that grows: server-sent events."""
+    """An answer that grows: server-sent events; with its end it hands over a ``result``."""
 
     events: AsyncIterator[str]
+    result: Run | None = None
 
 
 @dataclass
@@ -320,10 +327,10 @@ class ApiHandler(RequestHandler):
             if isinstance(reply, Stream):
                 await self._stream(reply)
             else:
+                self._begin_reply(reply)
                 # As in a stream: an answer that nobody takes is not kept for ever.
-                unread = self._reply(reply)
-                if unread is not None:
-                    await asyncio.wait_for(unread, self._server.settings.write_seconds)
+                await asyncio.wait_for(self.flush(), self._server.settings.write_seconds)
+                self._end(reply.result)
         except TimeoutError:
             self._close_connection()
         except StreamClosedError:
@@ -368,21 +375,35 @@ class ApiHandler(RequestHandler):
         finally:
             looking.stop()
 
+    def _end(self, result: Run | None) -> None:
+        """End an answer that is written; the result in it has come to whom it is owed.
+
+        Tornado tells of a client that goes until the answer has ended, so what is written and what
+        is taken are held apart until then.
+        """
+        if self._finished or self._gone.is_set():
+            return
+        self.finish()
+        if result is not None and self.request.method != "HEAD":
+            self._server.host.run_store.fetched(result)
+
     def compute_etag(self) -> None:
         """None: answers are not to be kept, and a large one would hold up the others."""
 
-    def _reply(self, reply: Reply) -> asyncio.Future[None] | None:
-        """Answer; what is returned is done when all of it is on its way."""
+    def _begin_reply(self, reply: Reply) -> None:
+        """Put an answer together; `_end` follows when it is on its way."""
         if self._finished or self._gone.is_set():
-            return None
+            raise StreamClosedError
         self.set_status(reply.status)
         for name, value in reply.headers.items():
             self.set_header(name, value)
         if reply.status == HTTPStatus.NO_CONTENT:
-            return self.finish()
+            return
         self.set_header("Content-Type", f"{reply.content_type}; charset=utf-8")
         is_text = reply.content_type != "application/json"
-        return self.finish(reply.data if is_text else _encoded(as_json(reply.data)))
+        body = _encoded(reply.data if is_text else as_json(reply.data))
+        self.set_header("Content-Length", len(body))
+        self.write(body)
 
     async def _stream(self, stream: Stream) -> None:
         self.set_header("Content-Type", "text/event-stream; charset=utf-8")
@@ -397,11 +418,11 @@ class ApiHandler(RequestHandler):
                     await asyncio.wait_for(self.flush(), self._server.settings.write_seconds)
         except TimeoutError:
             self._close_connection()
+            return
         finally:
             if inspect.isasyncgen(events):
                 await events.aclose()
-        if not self._finished and not self._gone.is_set():
-            self.finish()
+        self._end(stream.result)
 
     def _close_connection(self) -> None:
         connection = self.request.connection
@@ -424,7 +445,9 @@ class ApiHandler(RequestHandler):
         headers = {"Retry-After": "1"} if status == HTTPStatus.TOO_MANY_REQUESTS else {}
         if status == HTTPStatus.UNAUTHORIZED:
             headers["WWW-Authenticate"] = 'Bearer realm="model-compose"'
-        self._reply(Reply(explain(known, status, public), status, headers))
+        with contextlib.suppress(StreamClosedError):  # nobody is there to hear of it
+            self._begin_reply(Reply(explain(known, status, public), status, headers))
+            self._end(None)
 
     def send_error(self, status_code: int = 500, **kwargs: Any) -> None:
         """Answer with an error; one that has begun ends, as all do when the server does."""

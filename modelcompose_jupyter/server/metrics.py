@@ -136,7 +136,7 @@ class _Now(Collector):
         return ()
 
     def collect(self) -> Iterator[GaugeMetricFamily]:
-        states = Tally(run.state for run in self._host.runs())
+        states = Tally(run.state for run in self._host.run_store.going())
         going = (State.QUEUED, State.RUNNING)
         yield _gauge(
             "runs_in_flight", "Runs that have not ended.", ["state"],

@@ -32,7 +32,7 @@ from .openai_wire import (
     Refused,
     error_body,
 )
-from .tasks import Task, batches, ended
+from .tasks import Task, Terms, batches, ended
 
 _STARTED = int(time.time())
 
@@ -210,16 +210,16 @@ async def _answered(
     choices: int,
 ) -> Reply | Stream:
     """The answer to a request, by a run that ends when its client leaves."""
+    terms = Terms(call.server.tasks, call.caller, linger=0.0)
     try:
-        run = call.server.host.submit(document, None, values, seed=asked.own_seed())
+        run = call.server.host.submit(document, None, values, seed=asked.own_seed(), owed_to=terms)
     except InputError as error:
         raise _refusal(error, shape) from None
     call.run = run.id
-    task = Task(run, call.caller, linger=0.0)
+    task = Task(run, terms)
     completion = _Completion(call, asked, shape, run, choices)
     with contextlib.ExitStack() as watch:
         watch.enter_context(call.server.tasks.watching(task))
-        call.server.tasks.add(task)
         return await (completion.stream(watch) if asked.stream else completion.whole())
 
 
@@ -253,7 +253,8 @@ class _Completion:
             self._choice(stream, self._shape.whole(text), reasons[stream])
             for stream, text in sorted(self._run.streams.items())
         ]
-        return Reply({**self._head(self._shape.object), "choices": choices, "usage": self._usage()})
+        body = {**self._head(self._shape.object), "choices": choices, "usage": self._usage()}
+        return Reply(body, result=self._run)
 
     async def stream(self, watch: contextlib.ExitStack) -> Reply | Stream:
         """A stream, once there is something to stream: what fails before has a status.
@@ -273,7 +274,7 @@ class _Completion:
             return Reply()
         if self._run.done and self._run.state is not State.COMPLETED:
             return self._failed()
-        return Stream(self._chunks(first, source, watch.pop_all()))
+        return Stream(self._chunks(first, source, watch.pop_all()), result=self._run)
 
     async def _chunks(
         self, first: list[Event], source: AsyncIterator[list[Event]], watch: contextlib.ExitStack
@@ -346,7 +347,8 @@ class _Completion:
     def _failed(self) -> Reply:
         status, body = self._error()
         # Clients try again by themselves; the same request would fail the same way.
-        return Reply(body, status, {"x-should-retry": "false"} if status >= 500 else {})
+        headers = {"x-should-retry": "false"} if status >= 500 else {}
+        return Reply(body, status, headers, result=self._run)
 
     def _error(self) -> tuple[int, Any]:
         error = self._run.error or ComposeError("the run failed", code="internal")

@@ -16,7 +16,7 @@ from .access import Caller
 from .catalog import Served
 from .events import resume_point, run_events, run_text
 from .handler import Call, Reply, Route, Stream, status_of
-from .tasks import Task, ended
+from .tasks import Task, Terms, ended
 from .wire import (
     DocumentKey,
     DocumentText,
@@ -76,28 +76,41 @@ async def run_workflow(call: Call) -> Reply | Stream:
     streams = request.stream or "text/event-stream" in call.headers.get("Accept", "")
     waits = request.wait_for_completion and not streams
     linger = 0.0 if request.linger is None and (waits or streams) else request.linger
-    run = _submitted(call, request)
+    terms = Terms(server.tasks, call.caller, linger, request.session_id)
+    run = await _submitted(call, request, terms)
     call.run = run.id
-    task = Task(run, call.caller, linger, request.session_id, request.metadata)
+    task = Task(run, terms)
     if streams:
-        events = _watched(call, task, _events_of(task, call, request))
-        server.tasks.add(task)
-        return Stream(events)
+        return Stream(_watched(call, task, _events_of(task, call, request)), result=run)
     with server.tasks.watching(task):
-        server.tasks.add(task)
         if waits and not await call.until_gone(ended(run)):
             return Reply()
-    if request.output_only and waits:
+    if not waits:
+        return _later(_state(call, task))
+    if request.output_only:
         return _output_only(call, task)
-    return _state(call, task, status=_status_of(run) if waits else 200)
+    return _state(call, task, status=_status_of(run))
 
 
-def _submitted(call: Call, request: RunRequest) -> Run:
-    host = call.server.host
+def _later(reply: Reply) -> Reply:
+    """An answer to who does not wait, and comes for the result though it may be in here already."""
+    return dataclasses.replace(reply, result=None)
+
+
+async def _submitted(call: Call, request: RunRequest, terms: Terms) -> Run:
+    host, metadata = call.server.host, request.metadata
     if request.rerun_of is not None:
-        return host.rerun(call.server.tasks.find(request.rerun_of, call.caller).run.id)
+        first = await call.server.tasks.find(request.rerun_of, call.caller)
+        return host.rerun(first.run.id, owed_to=terms, metadata=metadata)
     document, workflow = _chosen(call, request)
-    return host.submit(document, workflow.id, request.input, seed=request.seed)
+    return host.submit(
+        document,
+        workflow.id,
+        request.input,
+        seed=request.seed,
+        owed_to=terms,
+        metadata=metadata,
+    )
 
 
 def _chosen(call: Call, request: RunRequest) -> Served:
@@ -135,24 +148,27 @@ def _status_of(run: Run) -> int:
 
 def _state(call: Call, task: Task, status: int = 200) -> Reply:
     run = task.run
-    state = task_state(run, task.session_id, task.metadata)
+    result = task.result_for(call.caller)  # first: what is read after the end is complete
+    state = task_state(run, task.terms.session_id)
     if call.caller is Caller.OWNER:
-        return Reply({**state, "input": without_secrets(run.input), "record": run.record}, status)
-    return Reply(public_state(state), status)
+        told = {**state, "input": without_secrets(run.input), "record": run.record}
+        return Reply(told, status, result=result)
+    return Reply(public_state(state), status, result=result)
 
 
 def _output_only(call: Call, task: Task) -> Reply:
-    run = task.run
+    run, result = task.run, task.result_for(call.caller)
     if run.state is State.COMPLETED:
-        return Reply(run.output)
+        return Reply(run.output, result=result)
     if run.state is State.FAILED and run.error is not None:
-        return Reply(failure(run.error, public=call.caller is not Caller.OWNER), _status_of(run))
+        error = failure(run.error, public=call.caller is not Caller.OWNER)
+        return Reply(error, _status_of(run), result=result)
     return _state(call, task, 409 if run.done else 202)
 
 
 async def list_tasks(call: Call) -> Reply:
     states = []
-    for task in call.server.tasks.visible(call.caller, call.query.get("session_id")):
+    async for task in call.server.tasks.visible(call.caller, call.query.get("session_id")):
         state = _state(call, task).data
         state.pop("text", None)
         states.append(state if _flag(call, "include_output") else _without_output(state))
@@ -164,32 +180,35 @@ def _without_output(state: dict[str, Any]) -> dict[str, Any]:
 
 
 async def get_task(call: Call) -> Reply:
-    task = _task(call)
+    task = await _task(call)
     return _output_only(call, task) if _flag(call, "output_only") else _state(call, task)
 
 
 async def cancel_task(call: Call) -> Reply:
-    task = _task(call)
+    task = await _task(call)
     if task.run.done:
         verb = "was" if task.run.state is State.CANCELLED else "has"
         raise ComposeError(f"the task {verb} {task.run.state} already", code="already_ended")
     task.run.cancel()
-    if call.query.get("wait_for_completion", "true") not in ("false", "0"):
-        with contextlib.suppress(TimeoutError):  # a load that does not let go: it goes on to stop
-            await call.until_gone(asyncio.wait_for(ended(task.run), _CANCEL_SECONDS))
+    if call.query.get("wait_for_completion", "true") in ("false", "0"):
+        return _later(_state(call, task))
+    with contextlib.suppress(TimeoutError):  # a load that does not let go: it goes on to stop
+        await call.until_gone(asyncio.wait_for(ended(task.run), _CANCEL_SECONDS))
     return _state(call, task)
 
 
 async def task_events(call: Call) -> Reply | Stream:
-    task = _task(call)
+    task = await _task(call)
     after = resume_point(task.run, call.headers.get("Last-Event-ID"), call.query.get("after"))
     if task.run.done and after == task.run.last_event:
-        return Reply(status=204)  # what tells a browser's EventSource not to come again
-    return Stream(_watched(call, task, run_events(task, call.caller, after)))
+        # What tells a browser's EventSource not to come again.
+        return Reply(status=204, result=task.result_for(call.caller))
+    result = task.run if task.terms.caller is call.caller else None
+    return Stream(_watched(call, task, run_events(task, call.caller, after)), result=result)
 
 
-def _task(call: Call) -> Task:
-    task = call.server.tasks.find(call.path["task_id"], call.caller)
+async def _task(call: Call) -> Task:
+    task = await call.server.tasks.find(call.path["task_id"], call.caller)
     call.run = task.run.id
     return task
 
@@ -236,11 +255,12 @@ def _flag(call: Call, name: str) -> bool:
 
 
 _UNKNOWN = {404: Failure}
+_NO_TASK = {404: Failure, 410: Failure}
 _RUNS = {
     200: TaskState,
     202: TaskState,
     400: Failure,
-    404: Failure,
+    **_NO_TASK,
     409: TaskState,
     413: Failure,
     415: Failure,
@@ -260,7 +280,7 @@ ROUTES = [
           "A workflow's inputs and outputs", answers={200: WorkflowSchema, **_UNKNOWN}),
     Route("POST", "/workflows/runs", run_workflow, "Run a workflow",
           body=RunRequest, forms=True, answers=_RUNS),
-    Route("GET", "/tasks", list_tasks, "The runs that are known, the newest first",
+    Route("GET", "/tasks", list_tasks, "The newest of the runs that are known",
           query={"include_output": "true adds outputs",
                  "session_id": "those of a session; a guest's tasks that named one need it"},
           answers={200: list[TaskState]}),
@@ -268,10 +288,10 @@ ROUTES = [
           query={"output_only": "true answers with the output alone"}, answers=_RUNS),
     Route("GET", "/tasks/{task_id}/events", task_events, "A run as server-sent events",
           query={"after": "go on after this event, as with Last-Event-ID"},
-          answers={200: None, 204: None, 400: Failure, **_UNKNOWN}),
+          answers={200: None, 204: None, 400: Failure, **_NO_TASK}),
     Route("POST", "/tasks/{task_id}/cancel", cancel_task, "Stop a run",
           query={"wait_for_completion": "false answers before it has stopped"},
-          answers={200: TaskState, **_UNKNOWN, 409: Failure}),
+          answers={200: TaskState, **_NO_TASK, 409: Failure}),
     Route("GET", "/models", list_models, "The models in memory", answers={200: ModelsAnswer}),
     Route("POST", "/models/unload", unload_models, "Give models' memory back", owner=True,
           body=Unload, answers={200: list[dict[str, Any]], 400: Failure, 500: Failure}),

@@ -175,10 +175,9 @@ class Server:
         await self._end.wait()
         self.closing = True
         self._http.stop()
-        for task in self.tasks.all():
-            if not task.run.done:
-                task.run.add("error", _ended().to_dict())
-                task.run.cancel()
+        for task in self.tasks.going():
+            task.run.add("error", _ended().to_dict())
+            task.run.cancel()
         with contextlib.suppress(TimeoutError):  # so that those who watch see how it ends
             await asyncio.wait_for(self.tasks.unwatched(), _CLOSE_SECONDS)
         with contextlib.suppress(TimeoutError):

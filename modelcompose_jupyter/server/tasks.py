@@ -7,35 +7,54 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import weakref
 from collections.abc import AsyncIterator, Iterator
 from dataclasses import dataclass
 from functools import partial
-from typing import Any
 
 from ..errors import InputError
 from ..host import LocalHost
+from ..run_store import Forgotten, Kept
 from ..workflow import Event, Run
 from .access import Caller
 
 _LOOK_SECONDS = 0.02
 _PAUSE_SECONDS = 0.015
+_LISTED = 1000
+_LISTED_BYTES = 64 * 2**20
+_AT_ONCE = 50
 
 
-@dataclass
-class Task:
-    """A run, and what its caller said of it.
+@dataclass(eq=False)
+class Terms:
+    """What the caller of a run said of it, and who watches it.
 
-    ``linger`` is how many seconds it goes on while nobody watches; None is to its end.
+    The host's store of runs keeps it with the run, and longer: a run that is forgotten is still its
+    caller's. ``linger`` is how many seconds the run goes on while nobody watches; None is to its
+    end.
     """
 
-    run: Run
+    tasks: Tasks
+    """Of the server that was asked: a host may have had several."""
     caller: Caller
     linger: float | None = None
     session_id: str | None = None
-    metadata: dict[str, Any] | None = None
     watchers: int = 0
     end: asyncio.TimerHandle | None = None
     """What ends the run when nobody has watched it for so long."""
+
+
+@dataclass(frozen=True)
+class Task:
+    """A run, and how it was asked for."""
+
+    run: Run
+    terms: Terms
+
+    def result_for(self, caller: Caller) -> Run | None:
+        """The run, where an answer to this caller hands over its result: it has ended, and they are
+        who asked for it. The owner may look at a guest's, who has yet to fetch it."""
+        return self.run if self.run.done and self.terms.caller is caller else None
 
 
 class Tasks:
@@ -43,70 +62,108 @@ class Tasks:
 
     The owner sees all. A guest finds those of guests by their ids, and lists those of one session
     only: sessions have names that nobody guesses, so one guest does not read what others asked.
+
+    Attributes:
+        watchers: how many watch a task.
     """
 
     def __init__(self, host: LocalHost) -> None:
         self._host = host
-        self._tasks: dict[str, Task] = {}
+        self.watchers = 0
 
-    def add(self, task: Task) -> None:
-        """Take a run in; a run that nobody comes to watch ends after its time."""
-        known = {run.id for run in self._host.runs()}
-        self._tasks = {id: each for id, each in self._tasks.items() if id in known}
-        self._tasks[task.run.id] = task
-        self._left(task)
-
-    def find(self, id: str, caller: Caller) -> Task:
+    async def find(self, id: str, caller: Caller) -> Task:
         """A task by its id.
 
         Raises:
-            InputError: there is none, or its caller is none of this one's business.
+            InputError: there is none, or its caller is none of this one's business
+                (``unknown_run``); or it is forgotten (``gone``).
         """
-        task = self._tasks.get(id)
-        if task is None and caller is Caller.OWNER:
-            run = next((run for run in self._host.runs() if run.id == id), None)
-            task = Task(run, Caller.OWNER) if run is not None else None
-        if task is None or task.caller > caller:
-            raise InputError("there is no such task; ended ones are kept for a while only",
-                             code="unknown_run")  # fmt: skip
-        return task
+        found = self._host.run_store.find(id)
+        if found is None or self._terms(found).caller > caller:
+            raise InputError("there is no such task", code="unknown_run")
+        if isinstance(found, Forgotten):
+            raise found.error()
+        return await self._task(found)
 
-    def visible(self, caller: Caller, session_id: str | None = None) -> list[Task]:
+    async def visible(self, caller: Caller, session_id: str | None = None) -> AsyncIterator[Task]:
         """The tasks that a caller may list, the newest first; a guest those of a session, or of
-        none."""
-        tasks = (self._tasks.get(run.id, Task(run, Caller.OWNER)) for run in self._host.runs())
-        if caller is Caller.OWNER:
-            return list(tasks)
-        return [t for t in tasks if t.caller is caller and t.session_id == session_id]
+        none. Those beyond a bound on their number and bytes are left out."""
+        size = count = 0
+        for kept in self._host.run_store.known():
+            terms = self._terms(kept)
+            is_theirs = terms.caller is caller and terms.session_id == session_id
+            if caller is not Caller.OWNER and not is_theirs:
+                continue
+            count, size = count + 1, size + kept.size
+            if count > _LISTED or (size > _LISTED_BYTES and count > 1):
+                return
+            try:
+                task = await self._task(kept)
+            except InputError:  # forgotten meanwhile
+                continue
+            yield task
+            if count % _AT_ONCE == 0:  # others are answered meanwhile
+                await asyncio.sleep(0)
 
-    def all(self) -> list[Task]:
-        """The tasks that callers made."""
-        return list(self._tasks.values())
+    def going(self) -> list[Task]:
+        """The tasks that callers made and that have not ended."""
+        store = self._host.run_store
+        found = [(run, store.find(run.id)) for run in store.going()]
+        return [
+            Task(run, self._terms(known))
+            for run, known in found
+            if known is not None and self._is_ours(known)
+        ]
+
+    async def _task(self, kept: Kept) -> Task:
+        run = kept.in_memory
+        if run is None:
+            run = await asyncio.to_thread(self._host.run_store.load, kept)
+        return Task(run, self._terms(kept))
+
+    def _terms(self, known: Kept | Forgotten) -> Terms:
+        """How a run was asked for; the owner's are those that nobody asked for here."""
+        return known.owed_to if self._is_ours(known) else Terms(self, Caller.OWNER)
+
+    def _is_ours(self, known: Kept | Forgotten) -> bool:
+        return isinstance(known.owed_to, Terms) and known.owed_to.tasks is self
 
     async def unwatched(self) -> None:
         """Wait until nobody watches any task."""
-        while any(task.watchers for task in self._tasks.values()):
+        while self.watchers:
             await asyncio.sleep(_LOOK_SECONDS)
 
     @contextlib.contextmanager
     def watching(self, task: Task) -> Iterator[None]:
-        """Somebody watches for as long as this is open."""
-        task.watchers += 1
-        if task.end is not None:
-            task.end.cancel()
+        """Somebody watches for as long as this is open; a run that nobody watches any more ends
+        after its time."""
+        terms = task.terms
+        terms.watchers += 1
+        self.watchers += 1
+        if terms.end is not None:
+            terms.end.cancel()
         try:
             yield
         finally:
-            task.watchers -= 1
+            terms.watchers -= 1
+            self.watchers -= 1
             self._left(task)
 
     def _left(self, task: Task) -> None:
-        if task.linger is None or task.watchers or task.run.done:
+        terms = task.terms
+        if terms.linger is None or terms.watchers or task.run.done:
             return
-        if task.linger == 0:
+        if terms.linger == 0:
             task.run.cancel()
-        else:
-            task.end = asyncio.get_running_loop().call_later(task.linger, task.run.cancel)
+        else:  # which does not keep the run in memory for so long
+            run = weakref.ref(task.run)
+            terms.end = asyncio.get_running_loop().call_later(terms.linger, _cancel, run)
+
+
+def _cancel(reference: weakref.ref[Run]) -> None:
+    run = reference()
+    if run is not None:
+        run.cancel()
 
 
 async def batches(

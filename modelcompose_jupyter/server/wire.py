@@ -234,9 +234,7 @@ def parse_body(model: type[BaseModel], data: Any) -> Any:
         raise UsageError(message, hint=hint, code="invalid_request") from None
 
 
-def task_state(
-    run: Run, session_id: str | None = None, metadata: dict[str, Any] | None = None
-) -> dict[str, Any]:
+def task_state(run: Run, session_id: str | None = None) -> dict[str, Any]:
     """A run as a `TaskState`, without the keys that have no value."""
     ended = run.done  # first: what is read after it is complete if it is true
     state = run.state
@@ -252,7 +250,7 @@ def task_state(
         "warnings": run.warnings or None,
         "timings": run.timings or None,
         "session_id": session_id,
-        "metadata": metadata,
+        "metadata": run.metadata,
     }
     given = {key: value for key, value in data.items() if value is not None}
     return given | ({"output": run.output} if state is State.COMPLETED else {})

@@ -131,6 +131,7 @@ class Run:
         id: a unique name.
         workflow: the id of the workflow.
         input: what it was given.
+        metadata: what whoever submitted it says of it, which changes nothing; None if nothing.
     """
 
     def __init__(
@@ -141,10 +142,12 @@ class Run:
         *,
         id: str | None = None,
         parameters: Mapping[str, Any] | None = None,
+        metadata: Mapping[str, Any] | None = None,
     ) -> None:
         self.id = id or uuid.uuid4().hex[:12]
         self.workflow = workflow
         self.input = input
+        self.metadata = metadata
         self._request_cancel = cancel
         self._changed = threading.Condition()
         self._events: list[Event] = []
@@ -176,7 +179,7 @@ class Run:
 
     @property
     def size(self) -> int:
-        """Bytes that its input and its events take, about, counted when it has ended."""
+        """Bytes that its input, metadata and events take, about, counted when it has ended."""
         return self._size
 
     @property
@@ -461,7 +464,30 @@ class Run:
             elif is_last:
                 kept.append(event)
         self._events = kept
-        self._size = _bytes(self.input) + sum(_bytes(event.data) for event in kept)
+        given = _bytes(self.input) + _bytes(self.metadata)
+        self._size = given + sum(_bytes(event.data) for event in kept)
+
+    def saved(self) -> dict[str, Any]:
+        """What `restored` makes it of again, when it has ended: plain data and events."""
+        return {
+            "id": self.id,
+            "workflow": self.workflow,
+            "input": self.input,
+            "metadata": self.metadata,
+            "parameters": self.parameters,
+            "events": self.events_so_far(),
+            "size": self.size,
+        }
+
+    @classmethod
+    def restored(cls, saved: Mapping[str, Any]) -> Run:
+        """A run that has ended, from what was `saved` of it."""
+        given = {key: saved[key] for key in ("id", "parameters", "metadata")}
+        run = cls(saved["workflow"], saved["input"], lambda: None, **given)
+        for event in saved["events"]:
+            run._apply(event)
+        run._events, run._size = list(saved["events"]), saved["size"]
+        return run
 
     def _whole(self, last: Event) -> Event:
         stream = self._streams[tuple(last.data["stream"])]

@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+import gc
 import json
 import select
+import threading
+from collections.abc import Callable
 from typing import Any
 
 import pytest
 from standins.scripted import ScriptedModels
 
-from modelcompose_jupyter import LocalHost, ModelError
-from modelcompose_jupyter.server import routes
+from modelcompose_jupyter import LocalHost, ModelError, run_store
+from modelcompose_jupyter.server import routes, tasks
 from modelcompose_jupyter.server.service import Server, Settings
 
 from .conftest import COMPONENT, MANY, Client, Serve, held, raw_request
@@ -464,3 +467,230 @@ def test_only_the_owner_unloads_and_ends(owner: Client, client: Client) -> None:
     assert owner.post("/models/unload", json={}).json() == []
     assert owner.post("/shutdown").status_code == 202
     assert owner.server.wait(30)
+
+
+# What is kept, and what is forgotten
+
+
+def until(holds: Callable[[], Any]) -> None:
+    """Wait for what another thread does."""
+    for _ in range(3000):
+        if holds():
+            return
+        threading.Event().wait(0.01)
+    raise AssertionError("it never came to be")
+
+
+def polled(client: Client, prompt: str = "a", **body: Any) -> str:
+    """The id of a run that has ended, and whose result is still to be fetched."""
+    id: str = client.run(prompt, wait_for_completion=False, **body).json()["task_id"]
+    run = client.server.host.run(id)
+    assert run.wait(30)
+    return id
+
+
+def is_forgotten(server: Server, id: str) -> bool:
+    return isinstance(server.host.run_store.find(id), run_store.Forgotten)
+
+
+@pytest.fixture
+def at_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What was fetched is forgotten at once."""
+    monkeypatch.setattr(run_store, "KEPT_RUNS", 0)
+
+
+def completed(client: Client) -> str:
+    """The id of a completion of OpenAI's routes."""
+    body = {"model": "bundled:storyteller", "prompt": "a"}
+    answer = client.post(f"{client.server.origin}/v1/completions", json=body)
+    return str(answer.headers["x-task-id"])
+
+
+def completed_in_a_stream(client: Client) -> str:
+    body = {"model": "bundled:storyteller", "prompt": "a", "stream": True}
+    answer = client.post(f"{client.server.origin}/v1/completions", json=body)
+    assert answer.text.endswith("data: [DONE]\n\n")
+    return str(answer.headers["x-task-id"])
+
+
+def fetched(path: str = "") -> Callable[[Client], str]:
+    """Fetches a run that was polled."""
+
+    def fetch(client: Client) -> str:
+        id = polled(client)
+        assert client.get(f"/tasks/{id}{path}").is_success
+        return id
+
+    return fetch
+
+
+def seen_to_the_end(client: Client) -> str:
+    id = polled(client)
+    last = client.server.host.run(id).last_event
+    assert client.get(f"/tasks/{id}/events?after={last}").status_code == 204
+    return id
+
+
+def stopped(client: Client) -> str:
+    host: Any = client.server.host
+    host._cache.hold = ("held",)
+    id: str = client.run("held", wait_for_completion=False).json()["task_id"]
+    assert client.post(f"/tasks/{id}/cancel").json()["status"] == "cancelled"
+    return id
+
+
+@pytest.mark.usefixtures("at_once")
+@pytest.mark.parametrize(
+    "ask",
+    [
+        lambda client: client.run().json()["task_id"],
+        lambda client: client.run(output_only=True).headers["x-task-id"],
+        lambda client: client.run(stream=True).headers["x-task-id"],
+        lambda client: client.run(stream=True, output_only=True).headers["x-task-id"],
+        completed,
+        completed_in_a_stream,
+        fetched(),
+        fetched("?output_only=true"),
+        fetched("/events"),
+        seen_to_the_end,
+        stopped,
+    ],
+)
+def test_a_result_that_was_handed_over_is_fetched(
+    client: Client, ask: Callable[[Client], str]
+) -> None:
+    id = ask(client)
+
+    until(lambda: is_forgotten(client.server, id))
+    error = error_of(client.get(f"/tasks/{id}"), 410)
+    assert error["message"] == f"run {id} is forgotten: newer ones have taken its place"
+
+
+@pytest.mark.usefixtures("at_once")
+def test_a_look_is_not_a_fetch(client: Client, owner: Client, models: ScriptedModels) -> None:
+    id = polled(client, session_id="s")
+    for _ in range(2):
+        assert client.head(f"/tasks/{id}").status_code == 200
+        assert client.head(f"/tasks/{id}/events").status_code == 200
+        assert owner.get(f"/tasks/{id}").json()["status"] == "completed"
+        assert owner.get(f"/tasks/{id}/events").text
+        assert client.get("/tasks?include_output=true&session_id=s").json()[0]["output"]
+        assert error_of(client.get(f"/tasks/{id}/events?after=999"), 400)
+        assert error_of(client.post(f"/tasks/{id}/cancel"), 409)
+    assert client.post("/workflows/runs", json={"rerun_of": id}).json()["output"]
+    held(models, "held")
+    going = client.run("held", wait_for_completion=False).json()["task_id"]
+    assert client.get(f"/tasks/{going}?output_only=true").status_code in (202, 200)
+    client.post(f"/tasks/{going}/cancel?wait_for_completion=false")
+    assert client.server.host.run(going).wait(30)
+    assert client.get(f"/tasks/{going}").json()["status"] == "cancelled"
+    assert client.get(f"/tasks/{id}").json()["output"] == {"generated": "<a>"}
+
+
+@pytest.mark.usefixtures("at_once")
+def test_an_answer_that_nobody_took_is_not_a_fetch(
+    server: Server, models: ScriptedModels, client: Client
+) -> None:
+    models.reply = lambda prompt: ["x" * 1_000_000] * 20
+    id = polled(client)
+    for path in (f"/tasks/{id}", f"/tasks/{id}/events"):
+        with raw_request(server, "GET", path) as connection:
+            assert connection.recv(100).startswith(b"HTTP/1.1 200")
+    held(models, "held")
+    with raw_request(server, "POST", "/workflows/runs", {"input": {"prompt": "held"}}):
+        models.started.acquire(timeout=30)
+    (left,) = [run for run in server.host.runs() if run.id != id]
+    assert left.wait(30)
+    assert client.get("/health").status_code == 200  # the server has had its turn
+    assert client.get(f"/tasks/{left.id}").json()["status"] == "cancelled"
+    assert len(client.get(f"/tasks/{id}").json()["output"]["generated"]) == 20_000_000
+
+
+def test_what_is_forgotten_says_so_everywhere(client: Client, owner: Client) -> None:
+    id = polled(client)
+    client.server.host.limit(run_ttl=0)
+
+    for each in (client, owner):
+        for answer in (
+            each.get(f"/tasks/{id}"),
+            each.get(f"/tasks/{id}?output_only=true"),
+            each.get(f"/tasks/{id}/events"),
+            each.post(f"/tasks/{id}/cancel"),
+            each.post("/workflows/runs", json={"rerun_of": id}),
+        ):
+            error = error_of(answer, 410)
+            assert (error["code"], error["hint"]) == ("gone", "Run it again.")
+            assert error["message"] == (
+                f"run {id} is forgotten: the time for which results are kept"
+                " after a run's end is over"
+            )
+    assert client.head(f"/tasks/{id}").status_code == 410
+    assert client.get("/tasks").json() == owner.get("/tasks").json() == []
+    assert error_of(client.get("/tasks/000000000000"), 404)["code"] == "unknown_run"
+    assert error_of(client.get(f"/tasks/{id[:-1]}"), 404)["code"] == "unknown_run"
+
+
+def test_what_became_of_others_runs_is_nobodys_business(
+    client: Client, owner: Client, serve: Serve
+) -> None:
+    server = client.server
+    theirs, guests = polled(owner), polled(client)
+    own = server.host.submit(server.documents.catalog.documents[0], None, {"prompt": "k"})
+    assert own.wait(30)
+    server.host.limit(run_ttl=0)
+
+    for id in (theirs, own.id):
+        error_of(owner.get(f"/tasks/{id}"), 410)
+        for path in (f"/tasks/{id}", f"/tasks/{id}/events"):
+            assert error_of(client.get(path), 404) == error_of(client.get("/tasks/nope"), 404)
+        error_of(client.post(f"/tasks/{id}/cancel"), 404)
+        error_of(client.post("/workflows/runs", json={"rerun_of": id}), 404)
+    with Client(serve()) as guest_of_another_server:
+        error_of(guest_of_another_server.get(f"/tasks/{guests}"), 404)
+
+
+def test_results_on_the_disk_are_tasks_like_others(
+    client: Client, owner: Client, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(run_store, "OWED_BYTES", 0)
+    ids = [polled(client, str(n), session_id="s", metadata={"n": n}, seed=n) for n in range(3)]
+    store: Any = client.server.host.run_store
+    until(lambda: len(store._spilled) == 3)
+
+    listed = client.get("/tasks?session_id=s&include_output=true").json()
+    assert [each["task_id"] for each in listed] == ids[::-1]
+    assert client.get("/tasks").json() == []
+    assert [each["task_id"] for each in owner.get("/tasks").json()] == ids[::-1]
+    assert len(store._spilled) == 3
+    for number, id in enumerate(ids):
+        again = client.post("/workflows/runs", json={"rerun_of": id}).json()
+        state = client.get(f"/tasks/{id}").json()
+        assert (state["session_id"], state["metadata"]) == ("s", {"n": number})
+        assert state["output"] == again["output"] == {"generated": f"<{number}>"}
+        assert state == client.get(f"/tasks/{id}").json()
+    assert "event: result" in client.get(f"/tasks/{ids[0]}/events").text
+    until(lambda: len(store._spilled) == 0)
+
+
+def test_a_list_has_an_end(client: Client, owner: Client, monkeypatch: pytest.MonkeyPatch) -> None:
+    ids = [polled(client, str(number)) for number in range(4)]
+    monkeypatch.setattr(tasks, "_LISTED", 3)
+    assert [each["task_id"] for each in client.get("/tasks").json()] == ids[:0:-1]
+    monkeypatch.setattr(tasks, "_LISTED_BYTES", 1)
+    assert [each["task_id"] for each in owner.get("/tasks").json()] == ids[3:]
+
+
+def test_a_long_linger_keeps_no_ended_run_in_memory(
+    client: Client, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(run_store, "OWED_BYTES", 0)
+    id = client.run(wait_for_completion=False, linger=3600).json()["task_id"]
+    store: Any = client.server.host.run_store
+    until(lambda: len(store._spilled) == 1)
+
+    def is_on_the_disk_alone() -> bool:
+        gc.collect()
+        return store.find(id).in_memory is None
+
+    until(is_on_the_disk_alone)
+    assert client.get(f"/tasks/{id}").json()["output"] == {"generated": "<a>"}

@@ -28,6 +28,7 @@ from modelcompose_jupyter.server.announcement import announced
 from modelcompose_jupyter.server.catalog import DocumentFile
 from modelcompose_jupyter.server.client import RemoteHost
 from modelcompose_jupyter.server.service import Server, Settings
+from modelcompose_jupyter.server.wire import TaskState
 
 from .conftest import COMPONENT, MANY, STORY, Serve, held
 
@@ -88,6 +89,27 @@ def test_it_knows_what_the_host_knows(
     assert again.record["seed"] == before.record["seed"]
     with pytest.raises(InputError, match="there is no run 'nope'"):
         remote.run("nope")
+
+
+def test_a_run_that_is_forgotten_over_there_says_why(remote: RemoteHost, server: Server) -> None:
+    id = load(STORY, host=remote).run(prompt="a").id
+    server.host.limit(run_ttl=0)
+    for ask in (remote.run, remote.rerun):
+        with pytest.raises(InputError, match="the time for which results are kept") as caught:
+            ask(id)
+        assert caught.value.code == "gone"
+
+
+def test_a_run_that_is_forgotten_before_it_was_seen_to_the_end_says_why(
+    remote: RemoteHost, server: Server
+) -> None:
+    """As after a connection that was broken for long."""
+    server.host.limit(run_ttl=0)
+    id = load(STORY, host=server.host).run(prompt="a").id
+    run = remote._followed(TaskState(task_id=id, status="pending", workflow_id="a"), "a", {})
+    assert run.wait(30)
+    assert (run.state, run.error and run.error.code) == ("failed", "gone")
+    assert f"run {id} is forgotten: the time" in str(run.error)
 
 
 def test_any_document_of_the_owner_runs_there(remote: RemoteHost, server: Server) -> None:

@@ -15,7 +15,7 @@ from modelcompose_jupyter import ModelError
 from modelcompose_jupyter.server import events
 from modelcompose_jupyter.server.access import Caller
 from modelcompose_jupyter.server.service import Server, Settings
-from modelcompose_jupyter.server.tasks import Task, Tasks
+from modelcompose_jupyter.server.tasks import Task, Tasks, Terms
 
 from .conftest import Client, Serve, held, raw_request
 from .test_api import error_of
@@ -96,14 +96,15 @@ def test_who_comes_back_starts_the_wait_anew(server: Server, models: ScriptedMod
     timers = []
 
     async def watch_twice() -> None:
-        task = Task(run, Caller.GUEST, linger=3600)
         tasks = Tasks(host)
-        tasks.add(task)
+        terms = Terms(tasks, Caller.GUEST, linger=3600)
+        with tasks.watching(Task(run, terms)):
+            assert terms.end is None
         for _ in range(2):
-            timers.append(task.end)
-            with tasks.watching(task):
-                assert task.end is not None and task.end.cancelled()
-        timers.append(task.end)
+            timers.append(terms.end)
+            with tasks.watching(Task(run, terms)):
+                assert terms.end is not None and terms.end.cancelled()
+        timers.append(terms.end)
 
     asyncio.run(watch_twice())
 
@@ -231,12 +232,11 @@ def test_a_reader_that_does_not_read_is_let_go(serve: Serve, models: ScriptedMod
         assert run.wait(60)  # the run does not wait for its reader
         with Client(server) as other:
             assert other.run().status_code == 200  # nor do others
-        task = server.tasks.all()[0]
         for _ in range(600):
-            if task.watchers == 0:
+            if server.tasks.watchers == 0:
                 break
             threading.Event().wait(0.05)
-        assert task.watchers == 0
+        assert server.tasks.watchers == 0
 
 
 def _runs(server: Server) -> list[Any]:

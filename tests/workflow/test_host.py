@@ -17,8 +17,15 @@ import numpy as np
 import pytest
 from standins.scripted import ScriptedModels
 
-from modelcompose_jupyter import ComposeError, DocumentError, InputError, LocalHost, Run, load
-from modelcompose_jupyter import host as host_module
+from modelcompose_jupyter import (
+    ComposeError,
+    DocumentError,
+    InputError,
+    LocalHost,
+    Run,
+    load,
+    run_store,
+)
 from modelcompose_jupyter.callable import Workflow
 from modelcompose_jupyter.document.parameters import MAX_SEED
 from modelcompose_jupyter.host import HOST_THREAD_NAME
@@ -108,14 +115,15 @@ def test_an_observer_that_fails_is_logged_and_harms_nothing(
     assert f"an observer failed at run {run.id}" in caplog.text
 
 
-@pytest.mark.parametrize("place", ["_forget_old_runs", "_tell_observers", "loop"])
+@pytest.mark.parametrize("place", ["add", "_tell_observers", "loop"])
 def test_a_submit_that_is_interrupted_leaves_no_run_that_waits_for_ever(
     host: LocalHost, place: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """As it may be between registering the run and scheduling it, or right after that."""
     flow = load(COMPONENT, host=host)
     flow(prompt="a")
-    target, name = (host._loop, "call_soon_threadsafe") if place == "loop" else (host, place)
+    targets: dict[str, Any] = {"add": host.run_store, "_tell_observers": host, "loop": host._loop}
+    target, name = targets[place], "call_soon_threadsafe" if place == "loop" else place
     original, here = getattr(target, name), threading.current_thread()
 
     def interrupted(*arguments: Any) -> None:
@@ -241,14 +249,14 @@ def test_old_runs_are_forgotten_by_size_and_not_by_their_callers(
 ) -> None:
     models.reply = lambda prompt: ["x" * 10_000]
     flow = load(COMPONENT, host=host)
-    monkeypatch.setattr(host_module, "_KEPT_BYTES", 150_000)
+    monkeypatch.setattr(run_store, "KEPT_BYTES", 150_000)
     runs = [flow.run(prompt="a") for _ in range(10)]
     kept = host.runs()
     assert 0 < len(kept) < 10
     assert kept == runs[: -len(kept) - 1 : -1]
     assert sum(run.size for run in kept) <= 150_000
     assert all(run.text == "x" * 10_000 for run in runs)
-    with pytest.raises(InputError, match="there is no run"):
+    with pytest.raises(InputError, match="is forgotten: newer ones have taken its place"):
         host.rerun(runs[0].id)
 
 
@@ -261,7 +269,7 @@ def test_a_run_that_ended_long_ago_is_forgotten(host: LocalHost, models: Scripte
     assert host.runs() == [ended, going]
     host.limit(run_ttl=0)
     assert host.runs() == [going]
-    with pytest.raises(InputError, match="there is no run"):
+    with pytest.raises(InputError, match="is forgotten: the time for which results are kept"):
         host.run(ended.id)
     models.gate.set()
     going.result(30)
