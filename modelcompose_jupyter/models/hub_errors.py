@@ -13,13 +13,12 @@ import os
 import socket
 import ssl
 import time
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 from urllib.request import getproxies, proxy_bypass
 
-from ..errors import ModelError
+from ..errors import ModelError, causes
 from .spec import ModelSpec
 
 _MAY_PASS = frozenset({408, 425, 429, 500, 502, 503, 504, 520, 521, 522, 523, 524, 529})
@@ -269,7 +268,7 @@ def may_pass(error: BaseException) -> bool:
     if isinstance(error, HfHubHTTPError):
         response: Any = error.response
         return response.status_code in _MAY_PASS and not _is_long(response)
-    if any(isinstance(each, ssl.SSLError) for each in _chain(error)):
+    if any(isinstance(each, ssl.SSLError) for each in causes(error)):
         return False
     return bool(_kinds(error) & {"TimeoutException", "NetworkError", "RemoteProtocolError"})
 
@@ -289,7 +288,7 @@ def reason(error: BaseException) -> str:
     certificate = _certificate(error)
     if certificate is not None:
         return certificate
-    for each in _chain(error):
+    for each in causes(error):
         if isinstance(each, ssl.SSLError):
             return "no secure connection (TLS) comes about"
         if isinstance(each, socket.gaierror):
@@ -314,7 +313,7 @@ def reason(error: BaseException) -> str:
 
 def _certificate(error: BaseException) -> str | None:
     """What is wrong with a host's certificate; None where that is not it."""
-    for each in _chain(error):
+    for each in causes(error):
         if isinstance(each, ssl.SSLCertVerificationError):
             code = getattr(each, "verify_code", 0)
             if code in (9, 10):
@@ -330,16 +329,7 @@ def _kinds(error: BaseException) -> set[str]:
 
     By name, because the client's HTTP library is another in other versions of it.
     """
-    return {kind.__name__ for each in _chain(error) for kind in type(each).__mro__}
-
-
-def _chain(error: BaseException | None) -> Iterator[BaseException]:
-    """An error and those that led to it."""
-    seen: set[int] = set()
-    while error is not None and id(error) not in seen:
-        seen.add(id(error))
-        yield error
-        error = error.__cause__ or error.__context__
+    return {kind.__name__ for each in causes(error) for kind in type(each).__mro__}
 
 
 def disk_error(spec: ModelSpec, root: Path, error: OSError, doing: str = "written") -> ModelError:

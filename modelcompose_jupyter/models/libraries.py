@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import copy
 import re
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
-from ..errors import ModelError
+from ..errors import ModelError, causes
 
 _QUANTISED = {
     "gptq": ("gptqmodel", "optimum"),
@@ -70,7 +70,7 @@ def has(project: str) -> bool:
 
 def missing(error: BaseException) -> list[str]:
     """The libraries whose lack an error tells of, as PyPI calls them."""
-    for each in _chain(error):
+    for each in causes(error):
         if not isinstance(each, ImportError | ValueError):
             continue
         text = str(each)
@@ -85,14 +85,6 @@ def missing(error: BaseException) -> list[str]:
             name = found[0].lower().replace("_", "-")
             return [name.replace("flashattention", "flash-attn")]
     return []
-
-
-def _chain(error: BaseException | None) -> Iterator[BaseException]:
-    seen: set[int] = set()
-    while error is not None and id(error) not in seen:
-        seen.add(id(error))
-        yield error
-        error = error.__cause__ or error.__context__
 
 
 def of_tokenizer(folder: Path) -> list[str]:
