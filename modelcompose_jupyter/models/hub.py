@@ -19,6 +19,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ..errors import ComposeError, ModelError
+from ..redaction import remember
 from ..units import size
 from . import files, hub_errors, kinds
 from .quiet import SilentBar, quiet
@@ -306,6 +307,7 @@ def _check_token(spec: ModelSpec) -> None:
             hint="Run `hf auth login`, or set HF_TOKEN.",
             code="invalid_token",
         ) from None
+    remember(token)  # that of the environment or login is known only here
     wrong = next((char for char in token if not "!" <= char <= "~"), None)
     if wrong is None:
         return
