@@ -96,27 +96,29 @@ class Batch:
         with torch.inference_mode():
             self._end_cancelled()
             self._end_finished()
-            before = {each: each.standing for each in (*self._active, *self._waiting)}
+            before = {each: each.standing for each in self._active}
+            waiting = list(self._waiting)
             self._admit()
             self._make_room()
             if self._active:
                 self._advance(*self._compose(self._guess()))
-            self._fail_stuck(before)
+            self._fail_stuck(before, waiting)
             self._end_finished()
         self._counters.steps += 1
         self._counters.step_seconds += time.perf_counter() - started
 
-    def _fail_stuck(self, before: dict[Sequence, tuple[int, int]]) -> None:
+    def _fail_stuck(self, before: dict[Sequence, tuple[int, int]], waiting: list[Sequence]) -> None:
         """Fail those that a step brought no further, or the model's thread would never rest.
 
-        Waiting is for those who have no place yet while somebody has, and for prompts of which
-        another is read first.
+        Waiting is for those who have no place yet while somebody has or had, and for prompts of
+        which another is read first.
         """
+        began_idle = not before
         stuck = [each for each in self._active if before.get(each) == each.standing]
         if len(stuck) < len(self._active):
             stuck = [each for each in stuck if each.behind <= 1]
-        elif not self._active and all(each in before for each in self._waiting):
-            stuck = list(self._waiting)
+        elif began_idle and not self._active and self._waiting == waiting:
+            stuck = waiting
         for sequence in stuck:
             self._fail(sequence.job, RuntimeError("nothing was computed for its text"))
 

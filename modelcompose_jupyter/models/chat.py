@@ -2,12 +2,18 @@
 
 from __future__ import annotations
 
+import html
 import re
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections import Counter
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from typing import Any
 
 from ..document.types import Message
 from ..errors import ComposeError, InputError, ModelError
+
+_QUESTION, _REPLY = "zqquestionzq", "zqreplyzq"  # words that no template writes itself
+_MOST_WORDS = 200
 
 
 def encode(
@@ -40,20 +46,34 @@ def turn_end(tokenizer: Any) -> set[int]:
     """The special token that the chat template writes behind a reply, if it writes one.
 
     A model says it when its turn is over, though its configuration may not name it as an end. Where
-    nothing ends a turn, it is what begins the next.
+    nothing ends a turn, it is what begins the next. None where a turn is more than its reply, as
+    where channels of thought are special tokens, too: what ends the reply may end a thought.
     """
-    reply = _mark(1)
-    turns: list[Message] = [
-        {"role": "user", "content": _mark(0)},
-        {"role": "assistant", "content": reply},
-        {"role": "user", "content": _mark(2)},
+    said: list[Message] = [
+        {"role": "user", "content": _QUESTION},
+        {"role": "assistant", "content": _REPLY},
+        {"role": "user", "content": _QUESTION},
     ]
-    try:
-        rest = _Template(tokenizer, {}).text(turns).partition(reply)[2].lstrip()
-    except ComposeError:
-        return set()
-    first = tokenizer(rest, add_special_tokens=False)["input_ids"][:1]
-    return {id for id in first if id in tokenizer.all_special_ids or _is_special(tokenizer, id)}
+    for first in ([], [Message(role="system", content=_QUESTION)]):  # some want one
+        with suppress(ComposeError):
+            template = _Template(tokenizer, {})
+            before = template.text([*first, said[0]]).rstrip()
+            whole = template.text([*first, *said])
+            return _end_of(tokenizer, whole[len(before) :]) if whole.startswith(before) else set()
+    return set()
+
+
+def _end_of(tokenizer: Any, turn: str) -> set[int]:
+    """The first special token behind the reply of a turn, if there is none before the reply."""
+    opening, rest = re.split(_REPLY, turn, maxsplit=1, flags=re.IGNORECASE)
+    behind = re.split(_QUESTION, rest, maxsplit=1, flags=re.IGNORECASE)[0]
+    return set() if _special(tokenizer, opening) else set(_special(tokenizer, behind)[:1])
+
+
+def _special(tokenizer: Any, text: str) -> list[int]:
+    """The special tokens in a text."""
+    ids = tokenizer(text, add_special_tokens=False)["input_ids"]
+    return [id for id in ids if id in tokenizer.all_special_ids or _is_special(tokenizer, id)]
 
 
 def without_oldest(messages: Sequence[Message]) -> list[Message] | None:
@@ -100,20 +120,22 @@ class _Template:
     """The chat template of a tokenizer, with the variables that a request sets."""
 
     def __init__(self, tokenizer: Any, variables: Mapping[str, Any]) -> None:
-        _source(tokenizer)
+        self._source = _source(tokenizer)
         self._tokenizer = tokenizer
         self._variables = variables
 
     def text(self, messages: Sequence[Message]) -> str:
         """The conversation as the model reads it, with all that is said in it."""
-        text = self._render([self._form(messages)(each) for each in messages])
-        for message in messages:
-            if message["role"] != "assistant" and not _holds(text, message["content"]):
-                raise _lost(message["role"])
+        form, own = self._form(messages)
+        text = self._render([form(each) for each in messages])
+        self._check_words(messages, text, own)
         return text
 
-    def _form(self, messages: Sequence[Message]) -> Callable[[Message], Mapping[str, Any]]:
-        """How the template takes the content of messages: as a text, or as a list of parts.
+    def _form(
+        self, messages: Sequence[Message]
+    ) -> tuple[Callable[[Message], Mapping[str, Any]], str]:
+        """How the template takes the content of messages, as a text or as a list of parts; and what
+        it writes around it.
 
         It is found out with words of our own in place of what is said, since a template that reads
         the other form fails seldom: mostly it leaves out the content.
@@ -123,19 +145,40 @@ class _Template:
             for place, each in enumerate(messages)
         ]
         lost: Message | None = None
-        for form in (_as_text, _as_parts):
+        for form in (_as_text, _as_parts, _system_as_text, _others_as_text):
             try:
                 text = self._render([form(each) for each in marked]).casefold()
             except ComposeError:
                 continue
-            written_out = "'text'" in text or '"text"' in text  # a list as Python or JSON has it
-            missing = [each for each in marked if written_out or each["content"] not in text]
+            missing = [each for each in marked if not _is_read(each["content"], text)]
             if not missing:
-                return form
+                return form, text
             lost = lost or missing[0]
         if lost is not None:
             raise _lost(lost["role"])
-        return _as_text  # which fails, and says why
+        return _as_text, ""  # which fails, and says why
+
+    def _check_words(self, messages: Sequence[Message], text: str, own: str) -> None:
+        """Raise InputError where words of the user's, or the system's, are not in the text.
+
+        They are counted, since the template may write some of them itself, and another message
+        may have them, too. Templates trim, escape and join, and take out switches that they know.
+        A reply may lose its thoughts.
+        """
+        said = [each for each in messages if each["role"] != "assistant"]
+        words = [_words(self._without_switches(each["content"])) for each in said]
+        wanted = sum(words, Counter())
+        for plain in (lambda text: text, html.unescape, _without_escapes):
+            lacking = _lacking(wanted, plain(text).casefold(), own)
+            if not lacking:
+                return
+        raise _lost(next(m["role"] for m, own in zip(said, words, strict=True) if own & lacking))
+
+    def _without_switches(self, content: str) -> str:
+        """What is said without words such as ``/no_think`` that the template looks for."""
+        return re.sub(
+            r"/\w+", lambda found: "" if found.group() in self._source else found.group(), content
+        )
 
     def _render(self, messages: Sequence[Mapping[str, Any]]) -> str:
         from jinja2 import TemplateError, TemplateSyntaxError
@@ -176,27 +219,47 @@ def _as_parts(message: Message) -> Mapping[str, Any]:
     return {**message, "content": [{"type": "text", "text": message["content"]}]}
 
 
+def _system_as_text(message: Message) -> Mapping[str, Any]:
+    return _as_text(message) if message["role"] == "system" else _as_parts(message)
+
+
+def _others_as_text(message: Message) -> Mapping[str, Any]:
+    return _as_parts(message) if message["role"] == "system" else _as_text(message)
+
+
 def _mark(place: int) -> str:
     """A word that no template writes itself."""
     return f"zq{place}xkzq"
 
 
-def _holds(text: str, content: str) -> bool:
-    """Whether a text has the words of a content, in their order; what is between them may differ.
-
-    Templates trim, escape and join, and may write words of their own in between.
-    """
-    text, place = text.casefold(), 0
-    for word in _words(content.casefold()):
-        found = text.find(word, place)
-        if found < 0:
-            return False
-        place = found + len(word)
-    return True
+def _is_read(mark: str, text: str) -> bool:
+    """Whether a template wrote what is said, and not a list of parts as Python or JSON has it."""
+    return mark in text and not re.search(rf"""['"]text['"]: ['"]{mark}""", text)
 
 
-def _words(text: str) -> Iterator[str]:
-    return (each.group() for each in re.finditer(r"\w+", text))
+def _lacking(wanted: Counter[str], text: str, own: str) -> Counter[str]:
+    """The words that a text has less often than they are wanted, beside its own."""
+    lacking = wanted - (_words(text) - _words(own))
+    # They may stand in longer ones, where a template joins what is said to its own words.
+    for word in sorted(lacking)[:_MOST_WORDS]:
+        if text.count(word) - own.count(word) >= wanted[word]:
+            del lacking[word]
+    return lacking
+
+
+def _words(text: str) -> Counter[str]:
+    """The words of a text and its signs, without those that are often escaped."""
+    return Counter(re.findall(r"""\w+|[^\w\s&<>"'\\]""", text.casefold()))
+
+
+def _without_escapes(text: str) -> str:
+    """A text without the escapes of JSON and Python."""
+    return re.sub(r"\\(u[0-9a-fA-F]{4}|.)", _unescaped, text)
+
+
+def _unescaped(found: re.Match[str]) -> str:
+    code = found[1]
+    return chr(int(code[1:], 16)) if len(code) == 5 else " " if code in "nrtbf" else code
 
 
 def _lost(role: str) -> InputError:

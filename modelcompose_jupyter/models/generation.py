@@ -16,7 +16,8 @@ Prompt = str | list[Message]
 OnText = Callable[[int, int, str], None]
 """``on_text(sequence, offset, text)``: the text belongs at this character of that sequence.
 
-The offset is the length so far: what was told is never taken back. Called on the engine's thread.
+The offset is the length so far: what was told is never taken back. Called on the engine's thread;
+for a request that never ran, on that of who cancels it.
 """
 
 OnQueued = Callable[[int], None]

@@ -109,9 +109,8 @@ class LoadedModel:
 
     @cached_property
     def turn_end(self) -> set[int]:
-        """The token that ends the reply in a chat, by the chat template; none where the model's
-        files name several ends, since their author has thought of it then."""
-        return chat.turn_end(self.tokenizer) if len(self.stop_ids) < 2 else set()
+        """The token that ends the reply in a chat, by the chat template; none where it has none."""
+        return chat.turn_end(self.tokenizer)
 
     @cached_property
     def decode(self) -> Decoder:

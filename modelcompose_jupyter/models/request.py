@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import threading
 import time
 from collections.abc import Callable, Hashable
@@ -95,6 +96,11 @@ def never_ran(request: Request, facts: dict[str, Any], replies: bool) -> Generat
     text = "" if replies or asked.include_prompt is False else prompt
     count = asked.num_return_sequences or 1
     waited = time.monotonic() - request.made
+    on_text = request.on_text
+    if on_text is not None and text:
+        with contextlib.suppress(Exception):  # a listener that fails, fails nothing
+            for sequence in range(count):
+                on_text(sequence, 0, text)
     return GenerationResult(
         texts=[text] * count,
         finish_reasons=["cancelled"] * count,

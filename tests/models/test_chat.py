@@ -237,6 +237,9 @@ THINKS = (
 )
 
 
+FIRST_LINES = "{% for m in messages %}[{{ m.role }}] {{ m.content.split('\\n')[0] }}{% endfor %}"
+
+
 def encoded(template: Any, messages: list[Message], **variables: Any) -> str:
     tokenizer = tiny_models.tokenizer(bos=True)
     tokenizer.chat_template = template
@@ -280,6 +283,16 @@ def test_however_a_template_reads_parts(parts: str) -> None:
         ),
         ("{{ messages[0].content[:5] }}", said("Hello little fox"), "a message of the user"),
         ("{{ messages[0].content.split('#')[0] }}", said("One # two"), "a message of the user"),
+        (FIRST_LINES, said("Compute:\n+ - * / = ?"), "a message of the user"),
+        (FIRST_LINES, said("Guess:\n🦊🎉"), "a message of the user"),
+        (FIRST_LINES, said("Say:\nuser"), "a message of the user"),
+        (FIRST_LINES, said("Task\nsum 1 2 3", "6", "sum 1 2 3"), "a message of the user"),
+        (
+            "{% for m in messages %}{{ m.content | truncate(300) }} {% endfor %}",
+            said(*["word " * 100] * 5),
+            "a message of the user",
+        ),
+        ("{{ messages[0].content | replace('-', '') }}", said("5-3 and -1"), "a message of the"),
     ],
 )
 def test_words_that_a_template_leaves_out_are_an_error(
@@ -296,6 +309,36 @@ def test_words_that_a_template_leaves_out_are_an_error(
 def test_what_a_template_changes_in_words_loses_none(change: str) -> None:
     template = "{% for m in messages %}{{ m.content " + change + " }} {% endfor %}"
     assert encoded(template, said('  Hello "little" fox,\n& friend\t', "</s>", "옛날 <b>"))
+
+
+def test_switches_that_a_template_takes_out_are_no_lost_words() -> None:
+    template = (
+        "{% for m in messages %}[{{ m.role }}] "
+        "{{ m.content | replace('/no_think', '') | replace('/think', '') }}{% endfor %}"
+    )
+    for switch in ("/no_think", "/think"):
+        messages = [
+            Message(role="system", content=f"Be brief. {switch}"),
+            *said(f"Write a poem {switch}"),
+        ]
+        assert "Write a poem" in encoded(template, messages)
+    with pytest.raises(InputError, match="leaves out"):
+        encoded(template.replace("| replace", ".split('/')[0] | replace", 1), said("Write /run"))
+
+
+def test_a_template_may_speak_of_text_itself() -> None:
+    for own in ("Answer in the 'text' field. ", '{"type": "text"} '):
+        assert "Hello" in encoded("{% raw %}" + own + "{% endraw %}" + MARKS, said("Hello"))
+
+
+def test_a_system_message_may_be_a_text_where_the_others_are_parts() -> None:
+    template = (
+        "{% for m in messages %}{% if m.role == 'system' %}{{ m.content }}{% else %}"
+        "{% for p in m.content %}{% if p.type == 'text' %}{{ p.text }}{% endif %}{% endfor %}"
+        "{% endif %}{% endfor %}"
+    )
+    messages = [Message(role="system", content="Be brief"), *said("Hello")]
+    assert encoded(template, messages) == "Be briefHello"
 
 
 def test_thoughts_of_earlier_replies_may_be_left_out() -> None:
@@ -427,9 +470,12 @@ def tokenizer_with(template: str, *special: str) -> Any:
     ],
 )
 def test_the_end_of_a_turn_is_what_the_template_writes(turn: str, end: str | None) -> None:
+    opening = turn.partition("{content}")[0].replace("{role}", "assistant")
     turn = turn.replace("{role}", "{{ m.role }}").replace("{content}", "{{ m.content }}")
     special = ["<|im_start|>", "<|im_end|>", "<|user|>", "<|assistant|>"]
-    tokenizer = tokenizer_with("{% for m in messages %}" + turn + "{% endfor %}", *special)
+    tokenizer = tokenizer_with(
+        "{% for m in messages %}" + turn + "{% endfor %}" + opening, *special
+    )
     assert turn_end(tokenizer) == ({tokenizer.convert_tokens_to_ids(end)} if end else set())
 
 
@@ -446,11 +492,44 @@ def test_a_chat_ends_where_its_template_ends_a_turn_and_a_text_does_not(
         assert ask(lease, "Hello", **options).usage["generated"] == 9
 
 
-def test_several_ends_that_the_model_names_are_all(cache: ModelCache, tmp_path: Path) -> None:
+def test_the_end_of_a_turn_is_one_beside_those_that_the_model_names(
+    cache: ModelCache, tmp_path: Path
+) -> None:
     folder = says_only(tmp_path, 1, eos_token_id=[0, 2])
+    tokenizer = AutoTokenizer.from_pretrained(folder)
+    tokenizer.chat_template = MARKS.replace("</s>", "<s>")
+    tokenizer.save_pretrained(folder)
     options = {"max_output_length": 9, "do_sample": False}
     with done(cache.acquire(ModelSpec(str(folder)))) as lease:
-        assert ask(lease, said("Hello"), **options).finish_reasons == ["length"]
+        assert ask(lease, said("Hello"), **options).finish_reasons == ["eos"]
+
+
+HARMONY = (
+    "{% for m in messages %}{% if m.role == 'assistant' %}"
+    "<|start|>assistant<|channel|>final<|message|>{{ m.content }}<|end|>{% else %}"
+    "<|start|>{{ m.role }}<|message|>{{ m.content }}<|end|>{% endif %}{% endfor %}"
+    "{% if add_generation_prompt %}<|start|>assistant{% endif %}"
+)
+
+
+def test_what_ends_a_part_of_a_turn_does_not_end_the_turn() -> None:
+    special = ["<|start|>", "<|end|>", "<|channel|>", "<|message|>", "<|return|>"]
+    assert turn_end(tokenizer_with(HARMONY, *special)) == set()
+
+
+@pytest.mark.parametrize(
+    "template",
+    [
+        "{% if messages[0].role != 'system' %}{{ raise_exception('no system') }}{% endif %}"
+        + MARKS,
+        MARKS.replace("message.content", "message.content | upper"),
+        MARKS.replace("</s>", " (over) </s>"),
+    ],
+    ids=["wants a system message", "in capitals", "words behind it"],
+)
+def test_the_end_of_a_turn_is_found_however_it_is_written(template: str) -> None:
+    tokenizer = tokenizer_with(template)
+    assert turn_end(tokenizer) == {tokenizer.eos_token_id}
 
 
 # Switches of templates

@@ -43,8 +43,10 @@ LONG = "Numbers: " + " ".join(str(number) for number in range(100, 118))
 WAIT = 60
 
 
-def load(folder: Path, change: Callable[[Any], None] | None = None) -> LoadedModel:
-    spec = ModelSpec(str(folder))
+def load(
+    folder: Path, change: Callable[[Any], None] | None = None, budget: int | None = None
+) -> LoadedModel:
+    spec = ModelSpec(str(folder), cache_budget=budget)
     plan = loader.plan(spec, source.resolve(spec, _ignore), _ignore)
     loaded = loader.load(plan, _ignore)
     if change is not None:
@@ -62,7 +64,11 @@ def start(folder_of: FolderOf) -> Iterator[Start]:
     """Starts engines of a tiny model; they are closed at the end."""
     engines: list[Engine] = []
 
-    def start(folder: Path | None = None, change: Callable[[Any], None] | None = None) -> Engine:
+    def start(
+        folder: Path | None = None,
+        change: Callable[[Any], None] | None = None,
+        budget: int | None = None,
+    ) -> Engine:
         ready = threading.Event()
         found: list[BaseException] = []
 
@@ -72,7 +78,7 @@ def start(folder_of: FolderOf) -> Iterator[Start]:
             ready.set()
 
         chosen = folder or folder_of("llama")
-        made = Engine("model test", lambda: load(chosen, change), on_loaded)
+        made = Engine("model test", lambda: load(chosen, change, budget), on_loaded)
         engines.append(made)
         made.start()
         assert ready.wait(WAIT)
@@ -545,6 +551,28 @@ def test_a_text_for_which_nothing_is_computed_fails_alone(
     assert failure(made[0]).code == "run_failed"
     assert failure(submit(model, "nothing")).code == "run_failed"
     eventually(lambda: model.running == model.queued == 0)
+
+
+def test_a_text_that_is_too_large_fails_none_that_waits(start: Start, tmp_path: Path) -> None:
+    """It makes the others wait before it fails itself."""
+    folder = tiny_models.save(tmp_path / "m", **tiny_models.with_context("llama", 512))
+    for words in (20, 100):
+        model = start(folder, budget=80 * 1024)
+        large = submit(model, "fox " * words, exactly=300)
+        others = [submit(model, "dog " * 3, exactly=120) for _ in range(3)]
+        assert failure(large).code == "out_of_memory"
+        assert [result(each).finish_reasons for each in others] == [["length"]] * 3
+
+
+def test_a_request_that_never_ran_shows_what_it_gives(start: Start) -> None:
+    model = start()
+    shown: list[tuple[int, int, str]] = []
+    first = submit(model, LONG, exactly=50, num_beams=2, do_sample=False)
+    waits = submit(model, "fox", lambda *told: shown.append(told), num_beams=2, do_sample=False)
+    waits.cancel()
+    first.cancel()
+    assert result(waits).texts == [text for _, _, text in shown] == ["fox"]
+    result(first)
 
 
 def test_a_step_that_brings_nobody_further_fails_all(
