@@ -396,10 +396,22 @@ def test_a_stream_of_a_coroutine_has_its_run(host: LocalHost, models: ScriptedMo
         assert stream.run is stream.run is flow.last_run
         assert [piece async for piece in stream] == list(stream.run.stream()) == ["<a>"]
         assert list(flow.stream(prompt="c")) == ["<c>"]  # as in a cell of a notebook
-        assert flow.stream(prompt="d") is not None  # nobody asks: nothing runs
 
     asyncio.run(main())
     assert models.prompts == ["a", "c"]
+
+
+def test_a_stream_of_a_coroutine_that_nobody_holds_is_stopped(
+    host: LocalHost, models: ScriptedModels
+) -> None:
+    models.hold = ("a",)
+    flow = told(host)
+
+    async def main() -> None:
+        assert flow.stream(prompt="a") is not None
+
+    asyncio.run(main())
+    assert waited(flow).state == "cancelled"
 
 
 class SlowHost:

@@ -366,11 +366,13 @@ def test_a_client_that_leaves_ends_its_run(
     body = {"input": {"prompt": "a"}, "stream": stream}
 
     with httpx.Client(headers=jupyter.client.headers, trust_env=False) as client:
-        leaving = threading.Thread(target=_abandon, args=(client, jupyter, server, body))
+        stays = threading.Event()
+        leaving = threading.Thread(target=_abandon, args=(client, jupyter, server, body, stays))
         leaving.start()
         assert models.started.acquire(timeout=SECONDS)
         (run,) = server.host.runs()
         assert not run.done
+        stays.set()
         leaving.join()
 
     assert run.wait(SECONDS)
@@ -401,11 +403,15 @@ def test_a_client_may_leave_while_something_is_on_its_way_to_it(
         models.gate.clear()
 
 
-def _abandon(client: httpx.Client, jupyter: Jupyter, server: Server, body: Any) -> None:
+def _abandon(
+    client: httpx.Client, jupyter: Jupyter, server: Server, body: Any, stays: threading.Event
+) -> None:
+    """Ask, and leave once the run has something to stop."""
     url = f"{jupyter.base}modelcompose/hosts/{id_of(server)}/workflows/runs"
     try:
         with client.stream("POST", url, json=body, timeout=2.0) as answer:
             next(answer.iter_raw())
+            stays.wait(SECONDS)
     except httpx.ReadTimeout:
         pass  # nothing comes before the end of a run that is waited for
 
