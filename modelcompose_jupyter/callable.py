@@ -19,7 +19,7 @@ from .document import Document, Input, Output, Signature, load_document, signatu
 from .errors import ComposeError, InputError
 from .host import Host, check
 from .hosts import host_for
-from .redaction import is_masked
+from .redaction import is_masked, redact
 from .widgets.snippets import as_python, is_keyword
 from .workflow import Feed, Run
 
@@ -278,7 +278,7 @@ class Workflow:
     @property
     def _models(self) -> list[str]:
         """The models that the jobs use, as the document names them."""
-        models = (str(job.component.model["source"]) for job in self._workflow.jobs)
+        models = (redact(str(job.component.model["source"])) for job in self._workflow.jobs)
         return list(dict.fromkeys(models))
 
     def __repr__(self) -> str:

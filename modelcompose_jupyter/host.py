@@ -155,7 +155,9 @@ class LocalHost:
             assert threading.current_thread().name == HOST_THREAD_NAME
             if run.done:  # stopped before it began
                 return
-            running = run_workflow(document, workflow, run, self._calls, first_seed, seconds)
+            running = run_workflow(
+                document, workflow, values, run, self._calls, first_seed, seconds
+            )
             task = asyncio.get_running_loop().create_task(running)
             task.add_done_callback(conclude)
             tasks.append(task)
@@ -176,18 +178,21 @@ class LocalHost:
                     loop.call_soon_threadsafe(stop)
 
         seed = workflow.jobs[0].action.parameters.get("seed", first_seed)
+        shown, hidden = signature(document, workflow).masked(values)
         run = Run(
             workflow.id,
-            values,
+            shown,
             cancel,
             parameters={} if is_template(seed) else {"seed": seed},
             metadata=metadata,
+            secrets=hidden,
         )
         try:
             with self._lock:
                 loop = self._running_loop()
                 self._check_busy()
-                self.run_store.add(run, document, first_seed, owed_to)
+                given = values if hidden else None
+                self.run_store.add(run, document, first_seed, owed_to, given)
             self._tell_observers(run)
             with self._lock:
                 self._running_loop().call_soon_threadsafe(start)
@@ -282,7 +287,7 @@ class LocalHost:
         return self.submit(
             kept.document,
             run.workflow,
-            run.input,
+            run.input if kept.given is None else kept.given,
             seed=kept.seed,
             owed_to=owed_to,
             metadata=metadata,

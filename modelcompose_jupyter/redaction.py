@@ -14,7 +14,7 @@ import json
 import logging
 import re
 import threading
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from itertools import repeat
 from typing import Any
 from urllib.parse import quote, quote_plus
@@ -24,63 +24,110 @@ MASK = "•••"
 
 _SHORTEST = 4
 _LONGEST_WORD = 15
-_MOST = 200
+_MOST = 500
 
-# Of a URL the user and password go, of its query the values that grant access.
+# Of a URL the user and password go, of its query the values that grant access. What has a port
+# before its first slash and an "@" behind it may be a path, or a password with a slash in it.
 _USER = re.compile(
-    r"((?<![\w+.-])[a-z][a-z0-9+.-]{0,30}://)"
-    r"(?:[^\s/@'\"<>]{1,500}@|[^\s/:@'\"<>]{1,200}:(?!\d{1,5}(?:/|$))[^\s@'\"<>]{0,500}@)",
+    r"((?<![\w+.-])(?:https?|socks\w{0,3}|ftp|wss?)://)[^\s/'\"<>]{1,500}@"
+    r"|((?<![\w+.-])[a-z][a-z0-9+.-]{0,30}://)[^\s/:@'\"<>]{1,200}:"
+    r"(?!\d{1,5}/)[^\s'\"<>]{0,500}@",
     re.IGNORECASE,
 )
-_USER_OF_PROXY = re.compile(r"(?<![\w/@:.~%+-])[\w.~%+-]{1,200}:[^\s@/:'\"]{1,500}@(?=[\w.-]+:\d)")
+_PERHAPS_USER = re.compile(
+    r"((?<![\w+.-])[a-z][a-z0-9+.-]{0,30}://[^\s/@'\"<>]{1,200}/)[^\s@'\"<>]{1,500}@", re.IGNORECASE
+)
+_USER_ALONE = re.compile(
+    r"(?<![\w@:.~%+\\-])[\w.~%+-]{1,200}:[^\s@/:'\"\\]{1,500}@(?=[\w.-]{1,200}(?::\d|/))"
+)
 _QUERY = re.compile(
-    r"([?&;](?:x-(?:amz|goog|ms|oss)-[\w-]{1,50}|key-pair-id|policy|expires|[\w.%-]{0,50}"
+    r"([?&;](?:x-(?:amz|goog|ms|oss)-[\w-]{1,50}|key-pair-id|[\w.%-]{0,50}"
     r"(?:token|signature|sig|api_?key|secret|passw(?:or)?d|credentials?))=)[^&\s'\"<>)\]]+",
     re.IGNORECASE,
 )
+_QUERY_PERHAPS = re.compile(
+    r"([?&;](?:policy|key|auth|pass|pw|code)=)([^&\s'\"<>)\]]+)", re.IGNORECASE
+)
 _HEADER = re.compile(
-    r"((?:authorization|cookie|x-api-key)['\"]?\s*[:=,]\s*b?['\"]?(?:(?:bearer|basic|token)\s+)?"
-    r"|\bbearer\s+)(?!\$|TOKEN\b|realm\b|bearer\b|basic\b)[^\s'\"\\,;]{6,}",
+    r"((?:authorization|x-api-key|x-hf-token)(?:['\"]?\s*[:=]|['\"]\s*,)\s*b?['\"]?"
+    r"(?:(?:bearer|basic|token|digest)\s+)?|\bbearer:?\s+)([^\s'\"\\,;<>$]+)",
     re.IGNORECASE,
 )
-_PASSWORD = re.compile(
-    r"\b((?:api[_-]?key|access[_-]?token|hf_token|auth[_-]?token|password|passwd|secret)"
-    r"['\"]?\s*[:=]\s*['\"]?)(?![\s$'\"])[^\s'\",;&)\]}]+",
-    re.IGNORECASE,
+_COOKIE = re.compile(
+    r"(\b(?:set-)?cookie['\"]?\s*[:=]\s*)([^'\"\n]{0,500}=[^'\"\n]*)", re.IGNORECASE
 )
-_KNOWN_KINDS = re.compile(
-    r"(?<![A-Za-z0-9])(?:hf_[A-Za-z0-9]{16,}|api_org_[A-Za-z0-9]{16,}|sk-[\w-]{16,}"
-    r"|gh[pousr]_[A-Za-z0-9]{20,}|github_pat_\w{20,}|glpat-[\w-]{16,}|xox[a-z]-[\w-]{10,}"
-    r"|AKIA[0-9A-Z]{16}|AIza[\w-]{30,}|eyJ[\w-]{8,2000}\.[\w-]{8,2000}\.[\w-]*)"
+_ASSIGNED = re.compile(
+    r"((?<![A-Za-z0-9])(?:--)?([A-Za-z][\w-]{0,60})['\"]?(?:\s*=\s*|:\s*|(?<=token)\s)b?['\"]?)"
+    r"([^\s'\",;&)\]}$]+)"
 )
-# A line of a document whose key says that its value is a secret, but for `${…}` alone.
-_LINE = re.compile(
-    r"(^|[\s{,\-\"'])((?:\w{0,50}[_-])?(?:token|api[_-]?key|password|secret)[\"']?\s*:\s*)"
-    r"(?!\s*[\"']?\$\{[\w.]+\}[\"']?\s*(?:[#,}]|$))(?=\S)(.+)",
-    re.IGNORECASE,
+_KINDS = re.compile(
+    r"(?<![A-Za-z0-9_-])(?:(?:hf|api_org|hf_oauth|hf_jwt|npm|gh[pousr]|github_pat|glpat|xox[a-z]|sk|pypi)"
+    r"[_-][\w-]{12,2000}|AKIA[0-9A-Z]{16}|AIza[\w-]{30,100}"
+    r"|eyJ[\w-]{8,2000}\.[\w-]{8,2000}\.[\w-]*)"
 )
-_SECRET_NAME = re.compile(
-    r"(?:^|_)(?:token|secret|password|passwd|pass|pwd|api_?key|key|credentials?|auth|pat)(?:_|$)",
-    re.IGNORECASE,
+_PEM = re.compile(r"(-----BEGIN [A-Z ]{0,30}PRIVATE KEY-----)[^-]*")
+
+# Keys whose values are secrets: one of these words, or nearly so, and none of the others, which
+# tokenizers and limits have.
+_SECRET_WORDS = frozenset(
+    (
+        "token", "secret", "password", "passwd", "passphrase", "pwd", "pass", "apikey", "key",
+        "auth", "authorization", "credential", "bearer",
+    )
+)  # fmt: skip
+_OTHER_WORDS = frozenset(
+    (
+        "eos", "bos", "pad", "unk", "sep", "cls", "mask", "special", "max", "min", "num", "skip",
+        "image", "begin", "forced", "decoder", "end", "start", "stop", "id", "ids", "first",
+        "per", "second", "count", "top", "add", "public", "pair",
+    )
+)  # fmt: skip
+_KEY_OF_LINE = re.compile(
+    r"(?:^\s*(?:[-?#]\s+)*|[{,]\s*)([\"']?)([A-Za-z][\w-]{1,40})\1(\s*[:=]|\s)\s*"
 )
+_VARIABLE = re.compile(r"\s*[\"']?\$\{[\w.]+\}[\"']?\s*(?:[#,}].*)?$")
+_PIECES = re.compile(r"[^\s\"'{}\[\]|,()$=*!&?:#]+")
+
+_NEARLY = {
+    word[:at] + word[at + 1 :] for word in _SECRET_WORDS if len(word) > 4 for at in range(len(word))
+} | {word for word in _SECRET_WORDS if len(word) > 4}
 
 _lock = threading.Lock()
 _secrets: dict[str, None] = {}
 _pattern: re.Pattern[str] | None = None
 
 
-def remember(secret: object, least: int = _SHORTEST) -> None:
+def is_secret_key(key: object) -> bool:
+    """Whether a key, or what it seems to be meant for, names a secret."""
+    if not isinstance(key, str) or len(key) > 60:
+        return False
+    words = [word for word in re.split(r"[^a-z]+", key.lower()) if word]
+    return _OTHER_WORDS.isdisjoint(words) and any(map(_is_secret_word, words))
+
+
+def _is_secret_word(word: str) -> bool:
+    """Whether a word is one of a secret's, or one letter away from a long one."""
+    if word in _SECRET_WORDS or word.removesuffix("s") in _SECRET_WORDS:
+        return True
+    return len(word) > 3 and (word in _NEARLY or not _NEARLY.isdisjoint(_shorter(word)))
+
+
+def _shorter(word: str) -> Iterator[str]:
+    """A word without each of its letters in turn."""
+    return (word[:at] + word[at + 1 :] for at in range(len(word)))
+
+
+def remember(secret: object) -> None:
     """Mask this text from now on, in every message of the process.
 
-    Args:
-        secret: the text, without the blanks around it. Nothing is done for what is no text, nor
-            for what may be a word of a message: letters alone, and not many.
-        least: how many characters it has at least.
+    For what this user's own documents, environment and programs hold; what a request brings is its
+    run's alone. Nothing is done for what is no text, nor for what may be a word of a message:
+    letters alone, and not many.
     """
     global _pattern
     text = secret.strip() if isinstance(secret, str) else ""
     is_word = text.isalpha() and len(text) <= _LONGEST_WORD
-    if is_word or len(text) < least or MASK in text:
+    if is_word or len(text) < _SHORTEST or MASK in text:
         return
     with _lock:
         if text in _secrets:
@@ -88,16 +135,45 @@ def remember(secret: object, least: int = _SHORTEST) -> None:
         _secrets[text] = None
         while len(_secrets) > _MOST:
             del _secrets[next(iter(_secrets))]
-        forms = {form for each in _secrets for form in _forms(each)}
-        longest_first = sorted(forms, key=len, reverse=True)
-        _pattern = re.compile(rf"(?<!\w)(?:{'|'.join(map(re.escape, longest_first))})(?!\w)")
+        _pattern = _pattern_of(_secrets)
+
+
+def remember_in_text(document: str) -> None:
+    """Mask what stands behind the keys of secrets in a document, however wrong the document is."""
+    for line in document.splitlines():
+        for found in _KEY_OF_LINE.finditer(line):
+            if is_secret_key(found[2]) and not _VARIABLE.match(line, found.end()):
+                for piece in _PIECES.findall(line[found.end() :]):
+                    if "." not in piece and _is_secret(piece):
+                        remember(piece)
+
+
+def remember_in_data(data: Any, is_secret: bool = False) -> None:
+    """Mask the texts below the keys of secrets in plain data, but for templates."""
+    rest = [(data, is_secret)]
+    while rest:
+        each, secret = rest.pop()
+        if isinstance(each, Mapping):
+            rest += [(value, secret or is_secret_key(key)) for key, value in each.items()]
+        elif isinstance(each, list):
+            rest += [(value, secret) for value in each]
+        elif secret and isinstance(each, str) and "${" not in each:
+            remember(each)
 
 
 def remember_variables(environment: Mapping[str, str]) -> None:
     """Mask the values of environment variables whose names say that they are secrets."""
     for name, value in environment.items():
-        if _SECRET_NAME.search(name):
+        if is_secret_key(name):
             remember(value)
+
+
+def _pattern_of(secrets: Iterable[str]) -> re.Pattern[str] | None:
+    forms = {form for each in secrets for form in _forms(each)}
+    if not forms:
+        return None
+    longest_first = sorted(forms, key=len, reverse=True)
+    return re.compile(rf"(?<!\w)(?:{'|'.join(map(re.escape, longest_first))})(?!\w)")
 
 
 def _forms(secret: str) -> set[str]:
@@ -110,16 +186,48 @@ def _forms(secret: str) -> set[str]:
 def redact(text: str) -> str:
     """A message without credentials."""
     text = _without_secrets(text)
-    text = _USER.sub(r"\1", text)
-    text = _USER_OF_PROXY.sub("", text)
-    for pattern in (_QUERY, _HEADER, _PASSWORD):
-        text = pattern.sub(rf"\1{MASK}", text)
-    return _KNOWN_KINDS.sub(MASK, text)
+    text = _USER.sub(lambda found: found[1] or found[2], text)
+    text = _PERHAPS_USER.sub(rf"\1{MASK}@", text)
+    text = _USER_ALONE.sub("", text)
+    text = _QUERY.sub(rf"\1{MASK}", text)
+    text = _QUERY_PERHAPS.sub(lambda found: _masked_if(_is_secret(found[2]), found), text)
+    text = _COOKIE.sub(rf"\1{MASK}", text)
+    text = _HEADER.sub(lambda found: _masked_if(_is_secret(found[2]), found), text)
+    text = _ASSIGNED.sub(_unassigned, text)
+    text = _PEM.sub(rf"\1{MASK}", text)
+    return _KINDS.sub(lambda found: MASK if _is_secret(found[0]) else found[0], text)
 
 
-def redact_line(line: str) -> str:
-    """A line of a document without credentials; what stands before the first keeps its column."""
-    return redact(_LINE.sub(rf"\1\2{MASK}", line))
+def _masked_if(is_secret: bool, found: re.Match[str]) -> str:
+    return f"{found[1]}{MASK}" if is_secret else found[0]
+
+
+def _unassigned(found: re.Match[str]) -> str:
+    return _masked_if(_is_secret(found[3]) and is_secret_key(found[2]), found)
+
+
+def _is_secret(value: str) -> bool:
+    """Whether what stands in the place of a secret is one, and no word of a sentence."""
+    if MASK in value or len(value) < 5:
+        return False
+    mixed = any(char.isupper() for char in value[1:]) and any(char.islower() for char in value)
+    return mixed or any(char.isdigit() for char in value) or len(value) > 24
+
+
+def redact_line(line: str, start: int | None = None) -> str:
+    """A line of a document without credentials.
+
+    What stands before the first keeps its column. ``start`` is the index from which the line is a
+    part of a secret, if it is known to be.
+    """
+    if start is not None:
+        return redact(line[:start]) + MASK
+    for found in _KEY_OF_LINE.finditer(line):
+        end = found.end()
+        sure = found[3].strip() or _is_secret(line[end:].split(" ")[0])
+        if line[end:] and sure and is_secret_key(found[2]) and not _VARIABLE.match(line, end):
+            return redact(line[:end]) + MASK
+    return redact(line)
 
 
 def redacted(data: Any) -> Any:
@@ -132,17 +240,27 @@ def without_secrets(data: Any) -> Any:
     return _each_text(data, _without_secrets)
 
 
-def is_masked(data: Any) -> bool:
-    """Whether a text of plain data was masked."""
-    found = False
+def without(data: Any, secrets: Iterable[str]) -> Any:
+    """Plain data without these texts, as they may be quoted."""
+    pattern = _pattern_of(each for each in secrets if len(each) >= _SHORTEST)
+    return data if pattern is None else _each_text(data, lambda text: pattern.sub(MASK, text))
+
+
+def texts_of(data: Any) -> list[str]:
+    """The texts in plain data, without the blanks around them."""
+    found: list[str] = []
 
     def look(text: str) -> str:
-        nonlocal found
-        found = found or MASK in text
+        found.append(text.strip())
         return text
 
     _each_text(data, look)
     return found
+
+
+def is_masked(data: Any) -> bool:
+    """Whether a text of plain data was masked."""
+    return any(MASK in text for text in texts_of(data))
 
 
 def _without_secrets(text: str) -> str:

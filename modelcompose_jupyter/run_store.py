@@ -54,14 +54,18 @@ class Kept:
         document: it ran.
         seed: its first.
         owed_to: for whom its result is; None where nobody has to come for it.
+        given: its input, where that of the run is not all of it.
         size: bytes in memory that its input and events take, or took; see `Run.size`.
     """
 
-    def __init__(self, run: Run, document: Document, seed: int, owed_to: Any) -> None:
+    def __init__(
+        self, run: Run, document: Document, seed: int, owed_to: Any, given: Any = None
+    ) -> None:
         self.id = run.id
         self.document = document
         self.seed = seed
         self.owed_to = owed_to
+        self.given = given
         self.size = 0
         self._run: Run | None = run
         self._seen: weakref.ref[Run] = weakref.ref(run)
@@ -146,9 +150,11 @@ class RunStore:
 
     # What happens to a run
 
-    def add(self, run: Run, document: Document, seed: int, owed_to: Any = None) -> None:
+    def add(
+        self, run: Run, document: Document, seed: int, owed_to: Any = None, given: Any = None
+    ) -> None:
         """Take in a run that has not begun."""
-        kept = Kept(run, document, seed, owed_to)
+        kept = Kept(run, document, seed, owed_to, given)
 
         def look() -> None:  # on the thread that adds events
             if run.done:

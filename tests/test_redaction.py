@@ -6,6 +6,7 @@ import io
 import json
 import logging
 import secrets
+from concurrent.futures import Future
 from pathlib import Path
 
 import pytest
@@ -13,9 +14,9 @@ import pytest
 import modelcompose_jupyter
 from modelcompose_jupyter import ComposeError, load
 from modelcompose_jupyter.document import load_document
-from modelcompose_jupyter.errors import DocumentError, Problem, Where
+from modelcompose_jupyter.errors import DocumentError, ModelError, Problem, Where
 from modelcompose_jupyter.host import LocalHost
-from modelcompose_jupyter.models.spec import ModelSpec
+from modelcompose_jupyter.models import Lease, ModelSpec
 from modelcompose_jupyter.redaction import (
     MASK,
     get_logger,
@@ -83,10 +84,33 @@ def test_a_secret_inside_a_longer_word_is_another_word(token: str) -> None:
         ("https://hf_abc@hub.example/x is gone", "https://hub.example/x is gone"),
         ("http://u:p/w@host/path", "http://host/path"),
         ("proxy user:pa55@proxy.example:3128 refuses", "proxy proxy.example:3128 refuses"),
-        ("http://127.0.0.1:8080/a@b stays", "http://127.0.0.1:8080/a@b stays"),
+        ("http://127.0.0.1:8080/a@b", f"http://127.0.0.1:8080/{MASK}@b"),
+        ("http://u:12/pw@host/path", f"http://u:12/{MASK}@host/path"),
+        ("http://u:a@b@host/path", "http://host/path"),
+        ("u:pa55@host/a/b is no model", "host/a/b is no model"),
+        ("ssh://git@github.com/x", "ssh://git@github.com/x"),
         ("at /x?X-Amz-Signature=ab12&b=1", f"at /x?X-Amz-Signature={MASK}&b=1"),
         ("at /x?a=1&token=ab12'", f"at /x?a=1&token={MASK}'"),
-        ("at /x?Expires=99&Key-Pair-Id=K1", f"at /x?Expires={MASK}&Key-Pair-Id={MASK}"),
+        ("at /x?Expires=99&Key-Pair-Id=K1", f"at /x?Expires=99&Key-Pair-Id={MASK}"),
+        ("at /x?key=ab12c", f"at /x?key={MASK}"),
+        ("at /x?policy=strict&code=none", "at /x?policy=strict&code=none"),
+        ("Cookie: a=b; session=ab12", f"Cookie: {MASK}"),
+        ("token=ab12cd", f"token={MASK}"),
+        ("{'token': 'ab12cd'}", f"{{'token': '{MASK}'}}"),
+        ("run --token ab12cd", f"run --token {MASK}"),
+        ("OPENAI_API_KEY=ab12cd", f"OPENAI_API_KEY={MASK}"),
+        ("client_secret=ab12cd", f"client_secret={MASK}"),
+        (f"hf_oauth_{'a1' * 12} is", f"{MASK} is"),
+        ("sk-community-models/x-y-z", "sk-community-models/x-y-z"),
+        ("hf_xetdownloadgroupclass", "hf_xetdownloadgroupclass"),
+        ("password: is required", "password: is required"),
+        ("api_key: 'str'", "api_key: 'str'"),
+        ("secret=false, password=None", "secret=false, password=None"),
+        ("Authorization: required header is missing", "Authorization: required header is missing"),
+        ("bearer tokens are needed", "bearer tokens are needed"),
+        ("Authorization: Bearer <token>", "Authorization: Bearer <token>"),
+        ("Cookie, biscuit and cake", "Cookie, biscuit and cake"),
+        ("eos_token: x123 and pad_token_id=50256", "eos_token: x123 and pad_token_id=50256"),
         ("value b'Bearer abcdef12\\n'", f"value b'Bearer {MASK}\\n'"),
         ("{'authorization': 'Basic dXNlcjpwYXNz'}", f"{{'authorization': 'Basic {MASK}'}}"),
         ("Send 'Authorization: Bearer TOKEN'.", "Send 'Authorization: Bearer TOKEN'."),
@@ -114,6 +138,14 @@ def test_what_looks_like_a_credential_is_masked(message: str, shown: str) -> Non
         ("token: ${env.X | abc123}", f"token: {MASK}"),
         ("hf_token: abc123", f"hf_token: {MASK}"),
         ("max_output_length: 20", "max_output_length: 20"),
+        ("tokn: abc123", f"tokn: {MASK}"),
+        ("HF_HUB_KEY: abc123", f"HF_HUB_KEY: {MASK}"),
+        ("token abc123", f"token {MASK}"),
+        ("token=abc123", f"token={MASK}"),
+        ("eos_token: </s>", "eos_token: </s>"),
+        ("bos_token: '<s>'", "bos_token: '<s>'"),
+        ("text: Explain what a token: is", "text: Explain what a token: is"),
+        ("- {role: user, content: 'token: x'}", "- {role: user, content: 'token: x'}"),
     ],
 )
 def test_a_line_of_a_document_is_shown_without_its_token(line: str, shown: str) -> None:
@@ -154,9 +186,19 @@ def test_tokens_of_adapters_are_secrets(token: str) -> None:
     assert redact(token) == MASK
 
 
-def test_the_excerpt_of_an_error_does_not_show_a_token(token: str) -> None:
+@pytest.mark.parametrize(
+    "written",
+    [
+        "[{}]", "\n    - {}", "\n    value: {}", "!T {}", "${{env.X | {}", "${{env.X as foo | {}}}",
+        "{}\n  tokn: {}", "{}\n  hub_credentials: {}", "{}\n  cache_dir: [{}]",
+        "{}\n  token {}\n  x: [", "{}\n  peft_adapters: [{{token: {}, x: 1}}]",
+        "{}\n  model_name: {}  # my token is {}", "*{}", "{}\n  token: {}",
+    ],
+)  # fmt: skip
+def test_no_error_of_a_document_shows_a_token(token: str, written: str) -> None:
+    written = written.replace("{}", token).replace("{{", "{").replace("}}", "}")
     with pytest.raises(DocumentError) as caught:
-        load_document(DOCUMENT.format(token=f"[{token}]"))
+        load_document(DOCUMENT.format(token=written))
     assert token not in str(caught.value)
     assert token not in json.dumps([vars(each.where) for each in caught.value.problems])
 
@@ -173,6 +215,45 @@ def test_an_input_that_is_a_token_is_shown_nowhere(token: str) -> None:
     assert run.record["input"]["access"] == MASK
     with pytest.raises(ComposeError, match="does not hold the token"):
         story.rerun(run.record)
+
+
+def test_a_token_that_is_no_text_is_shown_nowhere() -> None:
+    story = load(DOCUMENT.format(token="${input.access as select/abc1,def2 | abc1}"))
+    assert "abc1" not in json.dumps(story.signature.to_dict())
+    for access in (98765432123, ["se-cret-1"], True):
+        with pytest.raises(ComposeError, match="is a token") as caught:
+            story.run(prompt="A", access=access)
+        assert str(access) not in str(caught.value) and "cret" not in str(caught.value)
+
+
+def test_what_one_run_brings_masks_nothing_of_others(token: str) -> None:
+    """Whoever may run a workflow decides what its token is."""
+    remember(token)
+    story = load(DOCUMENT.format(token="${input.access}").replace("owner/private", "./nowhere"))
+    for number in range(600):
+        assert story.run(prompt="A", access=f"gpt-{number}").state == "failed"
+    other = story.run(prompt="Compare gpt-4 with gpt-5", access="another-1")
+    assert other.record["input"]["prompt"] == "Compare gpt-4 with gpt-5"
+    assert redact(f"gpt-4 {token}") == f"gpt-4 {MASK}"
+
+
+def test_a_run_with_a_token_can_be_run_again_on_its_host(
+    token: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    host = LocalHost()
+    story = load(DOCUMENT.format(token="${input.access}"), host=host)
+    seen: list[str | None] = []
+
+    def acquire(spec: ModelSpec, *_: object) -> Future[Lease]:
+        seen.append(spec.token)
+        raise ModelError("not now")
+
+    monkeypatch.setattr(host._cache, "acquire", acquire)
+    run = story.run(prompt="A", access=token)
+    assert run.input == {"prompt": "A", "access": MASK}
+    assert host.rerun(run.id).wait(30)
+    assert seen == [token, token]
+    host.close()
 
 
 def test_panels_hide_a_token_and_copy_none(token: str) -> None:
@@ -207,7 +288,7 @@ def test_plain_data_keeps_its_shape(token: str) -> None:
 
 
 def test_logs_hold_no_secret_not_even_in_tracebacks(token: str) -> None:
-    ModelSpec("owner/name", token=token)
+    remember(token)
     stream = io.StringIO()
     undo = configure(stream, level=logging.DEBUG)
     try:

@@ -40,7 +40,7 @@ class Component:
 
     id: str
     path: Path
-    model: dict[str, Template]
+    model: dict[str, Template] = field(repr=False)  # which has the Hub's tokens
     model_paths: dict[str, Path]
     actions: tuple[Action, ...]
     default: bool = False

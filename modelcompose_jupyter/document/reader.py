@@ -21,7 +21,7 @@ import yaml
 
 from ..encoding import EncodingError, decode, unmarked, without_mark
 from ..errors import DocumentError, Problem, Where
-from ..redaction import redact_line
+from ..redaction import is_secret_key, redact_line, remember_in_data, remember_in_text
 from .expression import read_to_end
 from .scanner import Scanner
 from .types import show
@@ -84,7 +84,7 @@ class Source:
         end_column = None
         if end is not None and end > index:
             end_column = min(end - start, len(line.rstrip())) + 1
-        shown = redact_line(line)
+        shown = redact_line(line, _secret_from(line, index - start, path))
         return Where(self.file, path, number, index - start + 1, shown, end_column)
 
     @cached_property
@@ -94,6 +94,14 @@ class Source:
     def fail(self, message: str, index: int, hint: str | None = None) -> DocumentError:
         """An error that leaves nothing else to say about the document."""
         return DocumentError([Problem(message, self._where_at(index), hint)])
+
+
+def _secret_from(line: str, column: int, path: Path) -> int | None:
+    """From which index on a line is a part of a secret, for a place in the document."""
+    key = next((step for step in path if is_secret_key(step)), None)
+    if key is None or line[column:].lstrip("\"'").startswith(str(key)):
+        return None  # the key itself may be shown
+    return column
 
 
 def read(source: str | bytes | FilePath | Mapping[str, Any], *, name: str | None = None) -> Source:
@@ -109,6 +117,7 @@ def read(source: str | bytes | FilePath | Mapping[str, Any], *, name: str | None
     if isinstance(source, Mapping):
         given = Source(name or "<mapping>", FilePath.cwd())
         given.data = _Copy(given).copy(source, ())
+        remember_in_data(given.data)
         return given
     if isinstance(source, bytes):
         return _read_bytes(source, name or "<text>", FilePath.cwd())
@@ -201,6 +210,7 @@ def read_text(text: str, file: str, folder: FilePath) -> Source:
     if len(text) > MAX_CHARACTERS:
         limit = f"a document has at most {MAX_CHARACTERS:,} characters, this one {len(text):,}"
         raise source.fail(limit, MAX_CHARACTERS)
+    remember_in_text(text)
     try:
         loader = _Loader(text)
         root = loader.get_single_node()
@@ -216,6 +226,7 @@ def read_text(text: str, file: str, folder: FilePath) -> Source:
         raise _syntax_error(source, error) from None
     if root is not None:
         source.data = _Builder(source).build(root, ())
+        remember_in_data(source.data)
     return source
 
 

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from ..errors import ExpressionError, InputError, Where, did_you_mean, shortened
-from ..redaction import remember
+from ..redaction import MASK, texts_of
 from .compiler import action_uses
 from .document import Action, Document, Job, Workflow
 from .expression import Expression, Key, parse
@@ -27,7 +27,6 @@ _BOOLEANS = ("do_sample", "include_prompt", "local_files_only", "enable_thinking
 _NUMBERS = ("temperature", "top_p", "min_p", "repetition_penalty", "length_penalty", "weight")
 _TEXT = Type("text")
 _MESSAGES = Type("messages")
-_SHORTEST_TOKEN = 8  # of those that come as inputs: whoever sends one decides what is masked
 
 
 def _type_data(type_: Type) -> dict[str, Any]:
@@ -135,12 +134,29 @@ class Signature:
             )
         self.check_known(values)
         self._check_required(values)
-        for each in self.inputs:
-            if each.secret:
-                remember(values.get(each.name), least=_SHORTEST_TOKEN)
+        self._check_secrets(values)
         values = {**values, **dict(self._messages(values))}
         self._check_types(values)
         return values
+
+    def _check_secrets(self, values: Mapping[str, Any]) -> None:
+        for name, value in self._secrets(values).items():
+            if not isinstance(value, str | Mapping):
+                raise InputError(
+                    f"input '{name}' is a token, which is a text", hint="Put it in quotes."
+                )
+
+    def _secrets(self, values: Any) -> dict[str, Any]:
+        """The inputs that hold a token."""
+        if not isinstance(values, Mapping):
+            return {}
+        names = (each.name for each in self.inputs if each.secret)
+        return {name: values[name] for name in names if values.get(name) is not None}
+
+    def masked(self, values: Any) -> tuple[Any, list[str]]:
+        """The inputs as they may be shown, and the texts in them that may not."""
+        found = self._secrets(values)
+        return ({**values, **dict.fromkeys(found, MASK)} if found else values), texts_of(found)
 
     def _example(self) -> str:
         return ", ".join(f'"{each.name}": …' for each in self.inputs[:2])
@@ -347,6 +363,8 @@ def _input(use: Use, expected: Type | None) -> Input:
     default = None
     type_ = _type_of(use, expected)
     secret = _place_name(use) == "token"
+    if secret:
+        type_ = _TEXT  # whose options may be tokens
     if len(expression.path) == 1 and expression.default is not None and not secret:
         default = _known_default(expression, type_)
     return Input(

@@ -6,8 +6,6 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Literal
 
-from ..redaction import remember
-
 
 @dataclass(frozen=True)
 class AdapterSpec:
@@ -65,7 +63,6 @@ class ModelSpec:
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "token", (self.token or "").strip() or None)
-        remember(self.token)
 
     @property
     def draft(self) -> ModelSpec | None:

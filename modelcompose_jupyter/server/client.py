@@ -22,11 +22,11 @@ from typing import Any, TypeVar
 import httpx
 from pydantic import BaseModel, NonNegativeInt, TypeAdapter
 
-from ..document import Document
+from ..document import Document, signature
 from ..errors import ComposeError, InputError, UsageError
 from ..host import check
 from ..models import MemoryUse, ModelInfo
-from ..redaction import get_logger, remember
+from ..redaction import get_logger, redact, remember
 from ..workflow import Run, State
 from .access import is_loopback
 from .announcement import Announcement
@@ -134,7 +134,7 @@ class RemoteHost:
 
     def __repr__(self) -> str:
         title = f" ({self.announcement.title})" if self.announcement else ""
-        return f"{self.url}{title}"
+        return f"{redact(self.url)}{title}"
 
     # What every host can do
 
@@ -155,13 +155,14 @@ class RemoteHost:
         """
         chosen, values = check(document, workflow, input, seed)
         body = {"document": document.key, "workflow_id": chosen.id, "input": values, "seed": seed}
+        shown, _ = signature(document, chosen).masked(values)
         try:
-            return self._started(chosen.id, values, body)
+            return self._started(chosen.id, shown, body)
         except InputError as error:
             if error.code != "unknown_document":
                 raise
         self._bring(document)
-        return self._started(chosen.id, values, body)
+        return self._started(chosen.id, shown, body)
 
     def _bring(self, document: Document) -> None:
         try:
@@ -175,7 +176,8 @@ class RemoteHost:
                 code="unknown_document",
             ) from None
 
-    def _started(self, workflow: str, values: Any, body: Mapping[str, Any]) -> Run:
+    def _started(self, workflow: str, shown: Any, body: Mapping[str, Any]) -> Run:
+        """A run that is asked for; ``shown`` is its input as it may be shown."""
         given = {key: value for key, value in body.items() if value is not None}
         asked = {
             **given,
@@ -184,7 +186,7 @@ class RemoteHost:
             "session_id": self._session,
         }
         state = self._ask(TaskState, "POST", "/workflows/runs", asked)
-        run = self._followed(state, workflow, values)
+        run = self._followed(state, workflow, shown)
         self._own.add(run.id)
         return run
 

@@ -16,6 +16,7 @@ from ..document import Action, Component, Document, Job, Workflow, render, signa
 from ..document.types import show
 from ..errors import ComposeError, ExpressionError, InputError, did_you_mean
 from ..models.source import is_folder
+from ..redaction import redact
 from ..workflow import Event, Run, State
 from .access import Caller
 from .events import HEARTBEAT_SECONDS, as_json, message
@@ -62,6 +63,7 @@ def _model_id(document: Document, component: Component) -> str | None:
         return None
     if not isinstance(source, str) or not source:
         return None
+    source = redact(source)
     if is_folder(source) and not source.startswith("."):  # a path of this computer
         return source.replace("\\", "/").rstrip("/").rpartition("/")[2] or None
     return source

@@ -10,7 +10,6 @@ from typing import Any
 
 from ..document import signature
 from ..errors import ComposeError
-from ..redaction import without_secrets
 from ..workflow import Run, State
 from .access import Caller
 from .catalog import Served
@@ -151,7 +150,7 @@ def _state(call: Call, task: Task, status: int = 200) -> Reply:
     result = task.result_for(call.caller)  # first: what is read after the end is complete
     state = task_state(run, task.terms.session_id)
     if call.caller is Caller.OWNER:
-        told = {**state, "input": without_secrets(run.input), "record": run.record}
+        told = {**state, "input": run.input, "record": run.record}
         return Reply(told, status, result=result)
     return Reply(public_state(state), status, result=result)
 

@@ -16,6 +16,7 @@ from ..document.plain import plain
 from ..document.types import Message
 from ..encoding import without_mark
 from ..errors import InputError, did_you_mean
+from ..redaction import MASK
 from .conversation import Conversation
 
 
@@ -129,6 +130,8 @@ def enter(inputs: Inputs, name: str, texts: Sequence[str]) -> None:
 
 def _fill(inputs: Inputs, given: Mapping[str, Any]) -> None:
     for name, raw in given.items():
+        if inputs._inputs[name].secret and raw == MASK:
+            continue  # of an earlier run, which does not tell it
         widget, value = inputs[name], _converted(inputs._inputs[name], raw)
         if isinstance(widget, Conversation):
             widget.fill(value or [])

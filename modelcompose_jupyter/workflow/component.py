@@ -331,7 +331,7 @@ def invalid(
     A value that the environment had a part in is not shown: it may be a secret.
     """
     message, hint = explain(name, error.errors()[0])
-    if _is_of_environment(template):
+    if _is_of_environment(template) or name == "token":
         message, hint = f"'{name}' cannot be what {template} gives", None
     return InputError(message, hint=hint, where=document.where(path))
 

@@ -14,13 +14,13 @@ import threading
 import time
 import uuid
 from bisect import bisect_right
-from collections.abc import Callable, Generator, Mapping
+from collections.abc import Callable, Collection, Generator, Mapping
 from dataclasses import dataclass, replace
 from enum import StrEnum
 from typing import Any, Literal
 
 from ..errors import ComposeError, RunCancelled
-from ..redaction import get_logger, redacted, without_secrets
+from ..redaction import get_logger, redacted, without, without_secrets
 from .feed import Feed
 
 METADATA_KEY = "modelcompose"
@@ -132,6 +132,9 @@ class Run:
         workflow: the id of the workflow.
         input: what it was given.
         metadata: what whoever submitted it says of it, which changes nothing; None if nothing.
+
+    What is told of a run holds no credentials. ``input`` is as it may be shown, and ``secrets`` are
+    texts of the whole input that may not.
     """
 
     def __init__(
@@ -143,7 +146,9 @@ class Run:
         id: str | None = None,
         parameters: Mapping[str, Any] | None = None,
         metadata: Mapping[str, Any] | None = None,
+        secrets: Collection[str] = (),
     ) -> None:
+        self._secrets = secrets
         self.id = id or uuid.uuid4().hex[:12]
         self.workflow = workflow
         self.input = input
@@ -410,7 +415,7 @@ class Run:
         with self._changed:
             if self.done:
                 return
-            shown = _SAFE[type](data) if type in _SAFE else data
+            shown = without(_SAFE[type](data), self._secrets) if type in _SAFE else data
             event = Event(self.last_event + 1, type, time.time(), shown)
             self._events.append(event)
             self._apply(event)

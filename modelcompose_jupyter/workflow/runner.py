@@ -37,6 +37,7 @@ class _Repeat(Strict):
 async def run_workflow(
     document: Document,
     workflow: Workflow,
+    input: Any,
     run: Run,
     calls: Calls,
     seed: int,
@@ -47,13 +48,14 @@ async def run_workflow(
     Args:
         document: where the workflow comes from.
         workflow: what to run.
-        run: takes the events; its input has been checked.
+        input: that has been checked; the run's own is as it may be shown.
+        run: takes the events.
         calls: calls components on the host's models.
         seed: the first generation's where the document gives none; repeats and prompts count up
             from it, and each job has a range of its own.
         max_seconds: after which it is stopped and fails; None is never.
     """
-    runner = _Runner(document, workflow, run, calls, seed)
+    runner = _Runner(document, workflow, input, run, calls, seed)
     try:
         run.add("state", {"state": State.RUNNING})
         async with _limited(max_seconds):
@@ -100,10 +102,17 @@ async def _limited(seconds: float | None) -> AsyncIterator[None]:
 
 class _Runner:
     def __init__(
-        self, document: Document, workflow: Workflow, run: Run, calls: Calls, seed: int
+        self,
+        document: Document,
+        workflow: Workflow,
+        input: Any,
+        run: Run,
+        calls: Calls,
+        seed: int,
     ) -> None:
         self._document = document
         self._workflow = workflow
+        self._input = input
         self._run = run
         self._calls = calls
         self._started = time.monotonic()
@@ -166,7 +175,7 @@ class _Runner:
             raise invalid(error, "repeat_count", template, self._document, path) from None
 
     async def _called(self, job: Job, extra: Mapping[str, Any], repeat: int | None) -> Any:
-        value = self._run.input
+        value = self._input
         if job.input is not None:
             value = self._render(job.input, (*job.path, "input"), extra)
         seed = self._seed + self._workflow.jobs.index(job) * _SEEDS_OF_A_JOB
@@ -176,7 +185,7 @@ class _Runner:
 
     def _render(self, template: Any, path: Any, extra: Mapping[str, Any]) -> Any:
         context = {
-            "input": self._run.input,
+            "input": self._input,
             "env": self._document.environment,
             "jobs": self._outputs,
             "context": {"run_id": self._run.id, "task_id": self._run.id},
