@@ -195,7 +195,7 @@ def redact(text: str) -> str:
     text = _HEADER.sub(lambda found: _masked_if(_is_secret(found[2]), found), text)
     text = _ASSIGNED.sub(_unassigned, text)
     text = _PEM.sub(rf"\1{MASK}", text)
-    return _KINDS.sub(lambda found: MASK if _is_secret(found[0]) else found[0], text)
+    return _KINDS.sub(lambda found: MASK if _is_mixed(found[0]) else found[0], text)
 
 
 def _masked_if(is_secret: bool, found: re.Match[str]) -> str:
@@ -208,10 +208,13 @@ def _unassigned(found: re.Match[str]) -> str:
 
 def _is_secret(value: str) -> bool:
     """Whether what stands in the place of a secret is one, and no word of a sentence."""
-    if MASK in value or len(value) < 5:
-        return False
-    mixed = any(char.isupper() for char in value[1:]) and any(char.islower() for char in value)
-    return mixed or any(char.isdigit() for char in value) or len(value) > 24
+    return MASK not in value and len(value) > 4 and (_is_mixed(value) or len(value) > 24)
+
+
+def _is_mixed(value: str) -> bool:
+    """Whether there are digits in it, or letters of both sizes, as in no word."""
+    sizes = any(char.isupper() for char in value[1:]) and any(char.islower() for char in value)
+    return sizes or any(char.isdigit() for char in value)
 
 
 def redact_line(line: str, start: int | None = None) -> str:
@@ -220,7 +223,7 @@ def redact_line(line: str, start: int | None = None) -> str:
     What stands before the first keeps its column. ``start`` is the index from which the line is a
     part of a secret, if it is known to be.
     """
-    if start is not None:
+    if start is not None and not _VARIABLE.match(line, start):
         return redact(line[:start]) + MASK
     for found in _KEY_OF_LINE.finditer(line):
         end = found.end()

@@ -199,6 +199,7 @@ def test_no_error_of_a_document_shows_a_token(token: str, written: str) -> None:
     written = written.replace("{}", token).replace("{{", "{").replace("}}", "}")
     with pytest.raises(DocumentError) as caught:
         load_document(DOCUMENT.format(token=written))
+    assert token not in repr(caught.value.__context__)
     assert token not in str(caught.value)
     assert token not in json.dumps([vars(each.where) for each in caught.value.problems])
 

@@ -211,19 +211,14 @@ def read_text(text: str, file: str, folder: FilePath) -> Source:
         limit = f"a document has at most {MAX_CHARACTERS:,} characters, this one {len(text):,}"
         raise source.fail(limit, MAX_CHARACTERS)
     remember_in_text(text)
+    root = failure = None
     try:
         loader = _Loader(text)
         root = loader.get_single_node()
-    except yaml.reader.ReaderError as error:
-        if other := unmarked(text):
-            raise source.fail(other, error.position, EncodingError.hint) from None
-        raise source.fail(
-            f"character U+{_code(error.character):04X} is not allowed in YAML", error.position
-        ) from None
-    except _TooDeep as error:
-        raise source.fail(f"it is nested more than {MAX_DEPTH} deep", error.index) from None
-    except yaml.MarkedYAMLError as error:
-        raise _syntax_error(source, error) from None
+    except (yaml.YAMLError, _TooDeep) as error:
+        failure = _syntax_error(source, error)
+    if failure is not None:  # raised here, it does not carry the parser's, which has the line
+        raise failure
     if root is not None:
         source.data = _Builder(source).build(root, ())
         remember_in_data(source.data)
@@ -255,7 +250,15 @@ _SYNTAX: tuple[tuple[str, str | None, str | None], ...] = (
 )
 
 
-def _syntax_error(source: Source, error: yaml.MarkedYAMLError) -> DocumentError:
+def _syntax_error(source: Source, error: Exception) -> DocumentError:
+    if isinstance(error, _TooDeep):
+        return source.fail(f"it is nested more than {MAX_DEPTH} deep", error.index)
+    if isinstance(error, yaml.reader.ReaderError):
+        if other := unmarked(source.text or ""):
+            return source.fail(other, error.position, EncodingError.hint)
+        code = f"U+{_code(error.character):04X}"
+        return source.fail(f"character {code} is not allowed in YAML", error.position)
+    assert isinstance(error, yaml.MarkedYAMLError)
     message = error.problem or "it cannot be read"
     mark = error.problem_mark or error.context_mark
     if "unexpected end of stream" in message or "could not find expected ':'" in message:
