@@ -8,6 +8,7 @@ import sys
 from collections.abc import Iterator
 from contextlib import suppress
 from dataclasses import dataclass, field
+from typing import Any
 
 from ..errors import ModelError
 from ..units import size
@@ -71,10 +72,17 @@ def is_out_of_memory(error: BaseException) -> bool:
     )
 
 
+def _imported_torch() -> Any:
+    """torch, where it is imported: wholly, since another thread may be about to."""
+    torch = sys.modules.get("torch")
+    is_coming = getattr(getattr(torch, "__spec__", None), "_initializing", False)
+    return None if is_coming else torch
+
+
 def give_back() -> None:
     """Return what Python and the allocators hold without need to the system."""
     gc.collect()
-    torch = sys.modules.get("torch")
+    torch = _imported_torch()
     if torch is not None and torch.cuda.is_available() and torch.cuda.is_initialized():
         torch.cuda.empty_cache()
     with suppress(OSError, AttributeError):  # other C libraries have no such call
@@ -129,7 +137,7 @@ def use() -> MemoryUse:
 
 
 def _devices() -> Iterator[DeviceMemory]:
-    torch = sys.modules.get("torch")
+    torch = _imported_torch()
     if torch is None:
         return
     if torch.cuda.is_available() and torch.cuda.is_initialized():

@@ -381,3 +381,22 @@ def test_the_bundled_model_tells_a_story(cache: ModelCache) -> None:
         result = ask(lease, "Once upon a time", seed=1, max_output_length=12)
     assert result.texts[0].startswith("Once upon a time")
     assert len(result.texts[0]) > 30
+
+
+def test_memory_is_told_while_torch_is_being_imported() -> None:
+    """Pages ask every few seconds, also while the first model is loaded."""
+    code = """
+import sys, threading
+from modelcompose_jupyter.models.memory import use
+importing = threading.Thread(target=__import__, args=("torch",))
+importing.start()
+seen = set()
+while importing.is_alive():
+    use()
+    seen.add("torch" in sys.modules)
+importing.join()
+use()
+assert True in seen
+"""
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
