@@ -102,7 +102,7 @@ def test_a_secret_inside_a_longer_word_is_another_word(token: str) -> None:
         ("client_secret=ab12cd", f"client_secret={MASK}"),
         (f"hf_oauth_{'a1' * 12} is", f"{MASK} is"),
         ("sk-community-models/x-y-z", "sk-community-models/x-y-z"),
-        ("hf_xetdownloadgroupclass", "hf_xetdownloadgroupclass"),
+        ("hf_hub_download_of_a_file", "hf_hub_download_of_a_file"),
         ("password: is required", "password: is required"),
         ("api_key: 'str'", "api_key: 'str'"),
         ("secret=false, password=None", "secret=false, password=None"),

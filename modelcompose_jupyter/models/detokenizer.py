@@ -177,7 +177,8 @@ class Detokenizer:
             self._window, self._taken = [token], ""
             decoded = self._decode(self._window)
         self._take(self._certain(decoded))
-        self._move(decoded)
+        if len(self._window) >= 2 * _CONTEXT:
+            self._move(decoded)
         if self.stopped:
             return self._text
         return self._text[: len(self._text) - stop_begun(self._text, self._stops)]
