@@ -138,15 +138,19 @@ def test_a_parquet_file_is_written_at_an_interrupt_too(shell: Kernel, folder: Pa
 @pytest.mark.parametrize("place", ["in the iterator", "in the loop"])
 def test_an_interrupt_of_a_loop_over_rows(shell: Kernel, folder: Path, place: str) -> None:
     path = folder / f"{place}.jsonl"
-    body = "pass" if place == "in the iterator" else "threading.Event().wait()"
-    lines = 20 if place == "in the iterator" else 2
-    loop = f"for row in story.imap(frame, save_to={path.name!r}): {body}"
-    cell = run_and_interrupt(shell, f"announce(Path({path.name!r}), {lines})\n{loop}")
+    lines = 20 if place == "in the iterator" else 1
+    announcing = f"announce(Path({path.name!r}), {lines})"  # once it is where it is to be stopped
+    head = f"for row in story.imap(frame, save_to={path.name!r}):"
+    code = {
+        "in the iterator": f"{announcing}\n{head} pass",
+        "in the loop": f"{head}\n    {announcing}\n    threading.Event().wait()",
+    }
+    cell = run_and_interrupt(shell, code[place])
     assert (len(traceback(cell)) == 1) == (place == "in the iterator")
     assert shell.value("{run.done for run in story.host.runs()}") == "{True}"
     done = len(lines_of(path))
     assert lines <= done < ROWS
-    assert shell.run(f"{loop.partition(':')[0]}: pass").status == "ok"
+    assert shell.run(f"{head} pass").status == "ok"
     assert Counter(line["index"] for line in lines_of(path)) == Counter(range(ROWS))
 
 
