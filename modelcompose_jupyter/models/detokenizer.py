@@ -74,19 +74,35 @@ class Decoder:
         """Whether the replacement character at the end stands for one that is unfinished."""
         if self._fallback:
             return False  # those are left out already
-        if not self._byte_level:
-            return True  # nobody knows
-        tail = b""
-        for id in reversed(ids):
-            if id in self._special:
+        return not self._byte_level or bool(self.unfinished(ids))  # of others nobody knows
+
+    def unfinished(self, ids: Sequence[int]) -> set[int]:
+        """The places of the last tokens that are only the beginning of a character."""
+        tail: list[tuple[int, bytes]] = []
+        for place in range(len(ids) - 1, -1, -1):
+            if ids[place] in self._special:
                 continue
-            if id in self._added or len(tail) >= _LONGEST_CHARACTER:
+            written = self._bytes_of(ids[place])
+            if written is None or sum(len(each) for _, each in tail) >= _LONGEST_CHARACTER:
                 break
-            token = self._tokenizer.convert_ids_to_tokens(int(id))
-            tail = bytes(_BYTES.get(character, 0) for character in token or "") + tail
+            tail.insert(0, (place, written))
         decoder = codecs.getincrementaldecoder("utf-8")("replace")
-        decoder.decode(tail)
-        return bool(decoder.getstate()[0])
+        decoder.decode(b"".join(written for _, written in tail))
+        left, places = len(decoder.getstate()[0]), set()
+        while left > 0:
+            place, written = tail.pop()
+            places.add(place)
+            left -= len(written)
+        return places
+
+    def _bytes_of(self, id: int) -> bytes | None:
+        """What a token stands for, where that may be a part of a character."""
+        if id in self._fallback:
+            return bytes([self._fallback[id]])
+        if not self._byte_level or id in self._added:
+            return None
+        token = self._tokenizer.convert_ids_to_tokens(int(id))
+        return bytes(_BYTES.get(character, 0) for character in token or "")
 
 
 def _decoder_kinds(tokenizer: Any) -> str:

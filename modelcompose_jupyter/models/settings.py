@@ -289,9 +289,13 @@ class _Settling:
             return_offsets_mapping=tokenizer.is_fast,
         )
         tokens = list(encoded["input_ids"])
+        cut = self.loaded.decode.unfinished(tokens)  # a character of several tokens
+        kept = [place for place in range(len(tokens)) if place not in cut]
+        tokens = [tokens[place] for place in kept]
         if not tokenizer.is_fast:
             return str(tokenizer.decode(tokens, skip_special_tokens=True)), tokens
-        spans = [(start, end) for start, end in encoded["offset_mapping"] if end > start]
+        offsets = [encoded["offset_mapping"][place] for place in kept]
+        spans = [(start, end) for start, end in offsets if end > start]
         if not spans:
             return "", tokens
         return prompt[min(start for start, _ in spans) : max(end for _, end in spans)], tokens

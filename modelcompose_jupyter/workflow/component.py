@@ -26,6 +26,7 @@ from ..document.types import Message
 from ..document.uses import Use, uses
 from ..errors import ComposeError, ExpressionError, InputError
 from ..models import Generation, GenerationResult, Lease, ModelSpec, Progress, Prompt
+from ..models.source import bundled
 from ..models.spec import AdapterSpec
 from .run import Run
 from .waiting import Gate, Waiting
@@ -146,13 +147,21 @@ class Calls:
             raise
         except ComposeError as failure:
             error = copy.copy(failure)  # the failure is that of all who waited for the model
-            folder = call.document.source.folder / spec.source
-            if error.code in _NOT_THERE and folder.is_dir():
-                error.hint = f"There is a folder of that name; for it, write ./{spec.source}"
+            if error.code in _NOT_THERE:
+                error.hint = _meant(spec.source, call.document.source.folder) or error.hint
             where = call.document.where(call.job.component.model_paths["source"])
             raise error.at(where) from None
         call.load_seconds = time.monotonic() - started
         return lease
+
+
+def _meant(source: str, folder: Path) -> str | None:
+    """What a name that the Hub does not have may be meant for."""
+    path = folder / source
+    if path.is_dir() or path.is_file():
+        kind = "folder" if path.is_dir() else "file"
+        return f"There is a {kind} of that name; for it, write ./{source}"
+    return f"Write bundled:{source} for the model that ships." if source in bundled() else None
 
 
 class _Stream:

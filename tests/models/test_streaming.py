@@ -64,6 +64,29 @@ def test_deltas_add_up_with_tokenizers_of_every_kind(
             assert streamed.texts[0] == result.texts[0] != "once 옛날"
 
 
+@pytest.mark.parametrize("kind", ["byte-level", "byte-fallback"])
+def test_a_prompt_that_is_cut_keeps_whole_characters_alone(
+    kind: str, cache: ModelCache, tmp_path: Path
+) -> None:
+    tokenizer, prompt = tokenizer_of(kind), "a 옛날에 🦊가"
+    tiny_models.save(tmp_path, vocab_size=len(tokenizer))
+    tokenizer.save_pretrained(tmp_path)
+    with done(cache.acquire(ModelSpec(str(tmp_path)))) as lease:
+        for limit in range(1, len(tokenizer(prompt)["input_ids"])):
+            given = {"max_input_length": limit, "max_output_length": 3, "do_sample": False}
+            whole = ask(lease, prompt, **given)
+            alone = ask(lease, prompt, **given, include_prompt=False)
+            kept = whole.texts[0].removesuffix(alone.texts[0])
+            assert prompt.startswith(kept) and whole.usage["prompt"] <= limit
+            if kept:  # an empty one begins with a token of its own
+                assert (
+                    alone.texts
+                    == ask(
+                        lease, kept, do_sample=False, max_output_length=3, include_prompt=False
+                    ).texts
+                )
+
+
 def test_the_prompt_comes_first(lease: Lease) -> None:
     streamed = Deltas()
     ask(lease, "Once", max_output_length=3, on_text=streamed)

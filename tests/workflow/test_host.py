@@ -27,6 +27,7 @@ from modelcompose_jupyter import (
     run_store,
 )
 from modelcompose_jupyter.callable import Workflow
+from modelcompose_jupyter.document import load_document
 from modelcompose_jupyter.document.parameters import MAX_SEED
 from modelcompose_jupyter.host import HOST_THREAD_NAME
 from modelcompose_jupyter.workflow.window import IN_FLIGHT
@@ -401,3 +402,28 @@ def test_a_forked_process_says_that_it_cannot_run_models() -> None:
     child.start()
     assert "forked from one that uses torch" in queue.get(timeout=60)
     child.join(60)
+
+
+@pytest.mark.parametrize(
+    ("source", "hint"),
+    [
+        ("m.gguf", "There is a file of that name; for it, write ./m.gguf"),
+        ("folder", "There is a folder of that name; for it, write ./folder"),
+        ("storyteller", "Write bundled:storyteller for the model that ships."),
+        ("else/where", "Unset HF_HUB_OFFLINE and local_files_only, and run again with a network."),
+    ],
+)
+def test_a_name_that_the_hub_does_not_have_may_be_meant_for_another(
+    source: str, hint: str, tmp_path: Path
+) -> None:
+    (tmp_path / "folder").mkdir()
+    (tmp_path / "m.gguf").write_bytes(b"GGUF")
+    text = (
+        "component: {type: model, task: text-generation, local_files_only: true,"
+        f" model: {source}, text: a, cache_dir: {tmp_path / 'cache'}}}"
+    )
+    host = LocalHost()
+    run = host.submit(load_document(text, folder=tmp_path))
+    assert run.wait(60)
+    assert run.error is not None and run.error.hint == hint
+    host.close()
