@@ -284,10 +284,10 @@ class Work:
                 settings = settle(
                     self._loaded, request.prompt, request.parameters, request.max_output_length
                 )
-            if settings.max_new == 0:
-                self._deliver(request, nothing_more(request, settings, self._facts))
-            else:
-                go(request, settings)
+                if settings.max_new == 0:
+                    self._deliver(request, nothing_more(request, settings, self._facts))
+                else:
+                    go(request, settings)
         except BaseException as error:
             outcome = explain(error, self._facts)
             if outcome.code == "out_of_memory":
