@@ -148,9 +148,9 @@ def remember_in_text(document: str) -> None:
                         remember(piece)
 
 
-def remember_in_data(data: Any, is_secret: bool = False) -> None:
+def remember_in_data(data: Any) -> None:
     """Mask the texts below the keys of secrets in plain data, but for templates."""
-    rest = [(data, is_secret)]
+    rest = [(data, False)]
     while rest:
         each, secret = rest.pop()
         if isinstance(each, Mapping):

@@ -292,9 +292,8 @@ class ApiHandler(RequestHandler):
             raise AccessError(
                 415, f"the body must be {kinds}", hint="Set 'Content-Type: application/json'."
             )
-        if (
-            self._received.removeprefix(BOM_UTF8).lstrip().startswith(b"{")
-        ):  # what curl -d says of everything
+        # What curl -d says of everything.
+        if self._received.removeprefix(BOM_UTF8).lstrip().startswith(b"{"):
             raise UsageError(
                 "the body is JSON, and its Content-Type says that it is a form",
                 hint="Send the header 'Content-Type: application/json'.",
