@@ -110,6 +110,7 @@ def test_the_panel_of_a_cell_runs_with_what_is_in_its_fields(started: Kernel) ->
     started.run(f"panel = {panel}; panel.inputs.prompt.value = 'A fox'")
     started.run("panel.inputs.length.value = 3")
     assert answer(started, "run", text=cell) is True
+    started.run("import time\nwhile panel.run is None: time.sleep(0.01)")  # it begins on a thread
     assert started.value("panel.run.result()['generated'][:5]") == "'A fox'"
 
 

@@ -71,7 +71,9 @@ class Kernel:
 
     def value(self, expression: str) -> str:
         """The repr of an expression's value."""
-        return self.run(f"print(repr(({expression})), end='')").stdout
+        cell = self.run(f"print(repr(({expression})), end='')")
+        assert cell.status == "ok", cell.error
+        return cell.stdout
 
     def inspect(self, code: str, cursor: int) -> str:
         """The plain text of what the kernel has to say about what stands at a place."""
