@@ -9,6 +9,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from .folders import last_name, without_folders
 from .redaction import redact
 
 
@@ -136,9 +137,24 @@ class ComposeError(Exception):
     def __str__(self) -> str:
         return "\n".join(self.lines())
 
+    def shown(self, *, for_guests: bool) -> str:
+        """The whole message; for guests without the document's line and this computer's folders."""
+        return "\n".join(_for_guests(self)) if for_guests else str(self)
+
     def _render_traceback_(self) -> list[str]:
         """IPython's hook for errors that show themselves: the paragraph, without a traceback."""
         return f"{type(self).__name__}: {self}".splitlines()
+
+
+def _for_guests(error: ComposeError) -> list[str]:
+    parts = error.problems if isinstance(error, DocumentError) else [error]
+    lines = []
+    for each in parts:
+        where = each.where and dataclasses.replace(each.where, file=last_name(each.where.file))
+        place = f"{where}: " if where else ""
+        lines += [f"{place}{without_folders(each.message)}"]
+        lines += [f"  {without_folders(each.hint)}"] if each.hint else []
+    return lines
 
 
 def _where(data: Any) -> Where | None:

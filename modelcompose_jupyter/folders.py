@@ -1,11 +1,11 @@
 """Folders of this computer are kept from guests: of an absolute path they see the last name.
 
-``/srv/llms/of jane/model`` is ``…/model`` to them, in whatever text it stands. Relative paths stay as they are
-written: they tell of a document's neighbours alone.
+``/srv/llms/of jane/model`` is ``…/model`` to them, in whatever text it stands. Relative paths stay
+as they are written: they tell of a document's neighbours alone.
 
 A path in a sentence has no certain end, since names may hold blanks. So folders that the process
 knows (`remember`) are found exactly, whatever is in their names, and what else begins as a path
-goes on to the last separator of its part of the sentence: rather too much is hidden than too little.
+goes on to the last separator of its part of the sentence: rather too much than too little.
 """
 
 from __future__ import annotations
@@ -36,7 +36,9 @@ _ROUTE = (
     r"|v1/(?:models|completions|chat/completions)|modelcompose/hosts(?:/\w*)?)(?![\w/\\-])"
 )
 _DRIVE = rf"(?<![A-Za-z0-9])[A-Za-z]:[\\/]+{_NAME}"
-_SHARE = rf"(?<![\w/\\:\])}}])(?:\\\\+(?:[?.]\\+)?|//(?:[?.]/)?)(?:(?<=[?.][\\/])[A-Za-z]:\\+)?{_NAME}"
+_SHARE = (
+    rf"(?<![\w/\\:\])}}])(?:\\\\+(?:[?.]\\+)?|//(?:[?.]/)?)(?:(?<=[?.][\\/])[A-Za-z]:\\+)?{_NAME}"
+)
 _ROOT = rf"(?<![\w/\\.…~*<\])}}])(?!{_ROUTE})/{_NAME}"
 _HOME = rf"(?<![\w/\\.…])~[\w.-]*[\\/]+{_NAME}"
 _FILE_URL = rf"(?i:file):/+{_NAME}"
@@ -45,7 +47,9 @@ _ADDRESS = r"(?P<address>(?<![\w.])(?!(?i:file):)[A-Za-z][\w+.-]+://[^\s'\"<>]*)
 # Where a part of a sentence ends, and what stands in it up to its last separator.
 _END = r"[,;:](?=\s|$)|[.!?](?=\s+[A-Z]|\s*$)|\w+://|\s(?=\.{0,2}[/\\]|~|…)|[{}<>|]"
 _ON = rf"(?:(?!{_END})[^\n…]){{1,4000}}[/\\]"
-_PATH = re.compile(rf"{_ADDRESS}|(?:{_ROOT}|{_DRIVE}|{_SHARE}){_ON}|(?:{_HOME}|{_FILE_URL})(?:{_ON})?")
+_PATH = re.compile(
+    rf"{_ADDRESS}|(?:{_ROOT}|{_DRIVE}|{_SHARE}){_ON}|(?:{_HOME}|{_FILE_URL})(?:{_ON})?"
+)
 _QUOTED = re.compile(
     rf"(?<=(['\"`]))(?:{_ROOT}|{_DRIVE}|{_SHARE}|{_HOME}|{_FILE_URL})(?:(?!\1(?!\w))[^\n]){{1,4000}}"
 )
@@ -99,12 +103,11 @@ def _ways_to(given: str) -> set[str]:
 
 
 def _folder(path: str) -> _Folder:
-    quoted = {path, repr(path)[1:-1], json.dumps(path)[1:-1], json.dumps(path, ensure_ascii=False)[1:-1]}
-    forms = tuple(sorted(quoted, key=len, reverse=True))
+    escaped = (repr(path), json.dumps(path), json.dumps(path, ensure_ascii=False))
+    forms = tuple(sorted({path, *(each[1:-1] for each in escaped)}, key=len, reverse=True))
     either = "|".join(map(re.escape, forms))
-    return _Folder(
-        path, forms, re.compile(rf"(?<![\w/\\.…])(?:{either})(?![\w-])(?P<on>[/\\]+(?:{_ON})?)?")
-    )
+    on = rf"(?P<on>[/\\]+(?:{_ON})?)?"
+    return _Folder(path, forms, re.compile(rf"(?<![\w/\\.…])(?:{either})(?![\w-]){on}"))
 
 
 @functools.lru_cache(maxsize=8)

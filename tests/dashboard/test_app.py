@@ -27,7 +27,7 @@ DOCUMENT = """\
 component:
   type: model
   task: text-generation
-  model: bundled:storyteller
+  model: /srv/zq folder/model
   text: ${input.prompt as text}
 workflow:
   title: Tell a story
@@ -67,6 +67,7 @@ def test_the_page_is_at_the_root_and_is_called_as_its_workflow(server: Server) -
     assert "application/vnd.jupyter.widget-view+json" in page.text
     assert 'class="jp-Cell-inputWrapper"' not in page.text
     assert "https://" not in re.sub(r"<!--.*?-->|\* @see .*", "", page.text)
+    assert "Tell a story" in page.text and "zq folder" not in page.text
 
 
 def test_it_says_where_it_is_and_nothing_else(server: Server) -> None:
