@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from .folders import last_name, without_folders
-from .redaction import redact
+from .redaction import redact, redacted
 
 
 @dataclass(frozen=True)
@@ -35,7 +35,11 @@ class Where:
         text = ""
         for step in self.path:
             text += f"[{step}]" if isinstance(step, int) else f".{step}" if text else str(step)
-        return text
+        return redact(text)
+
+    def to_dict(self) -> dict[str, Any]:
+        """The place as plain data; a key may be a secret that was written in the wrong place."""
+        return dataclasses.asdict(self) | {"path": redacted(list(self.path))}
 
     def __str__(self) -> str:
         if self.line is None:
@@ -105,7 +109,7 @@ class ComposeError(Exception):
             "code": self.code,
             "message": self.message,
             "hint": self.hint,
-            "where": dataclasses.asdict(self.where) if self.where else None,
+            "where": self.where.to_dict() if self.where else None,
         }
 
     @staticmethod

@@ -24,6 +24,7 @@ MASK = "•••"
 
 _SHORTEST = 4
 _LONGEST_WORD = 15
+_LONG_TOKEN = 30  # tokens of the Hub have 34 letters behind their prefix
 _MOST = 500
 
 # Of a URL the user and password go, of its query the values that grant access. What has a port
@@ -195,7 +196,13 @@ def redact(text: str) -> str:
     text = _HEADER.sub(lambda found: _masked_if(_is_secret(found[2]), found), text)
     text = _ASSIGNED.sub(_unassigned, text)
     text = _PEM.sub(rf"\1{MASK}", text)
-    return _KINDS.sub(lambda found: MASK if _is_mixed(found[0]) else found[0], text)
+    return _KINDS.sub(lambda found: MASK if _is_token(found[0]) else found[0], text)
+
+
+def _is_token(word: str) -> bool:
+    """Whether what begins as tokens do is one: letters and digits, or too long for a name."""
+    prefix, _, rest = word.partition("_")
+    return _is_mixed(word) or (prefix == "hf" and rest.isalnum() and len(rest) >= _LONG_TOKEN)
 
 
 def _masked_if(is_secret: bool, found: re.Match[str]) -> str:
