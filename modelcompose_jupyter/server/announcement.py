@@ -10,6 +10,7 @@ import dataclasses
 import functools
 import json
 import os
+import re
 import time
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -22,6 +23,7 @@ from ..encoding import decode
 
 _PREFIX = "modelcompose-"
 _MAX_BYTES = 2**20
+_ID = re.compile(r"[\w-]{1,100}", re.ASCII)  # it stands in paths and addresses
 
 
 @dataclass(frozen=True)
@@ -133,7 +135,8 @@ def read(path: Path) -> Announcement | None:
         content = private.read(path, _MAX_BYTES)
         if content is None:
             return None
-        return _reader().validate_json(decode(content), strict=True)
+        found = _reader().validate_json(decode(content), strict=True)
+        return found if _ID.fullmatch(found.id) else None
     except (OSError, ValueError):
         return None
 

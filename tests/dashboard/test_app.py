@@ -178,6 +178,10 @@ def test_a_document_is_read_anew_for_each_visitor(tmp_path: Path) -> None:
         document = server.folder / "story.yml"
         document.write_text(DOCUMENT.replace("Tell a story", "Now & then"), encoding="utf-8")
         assert "<h1>Now &amp; then</h1>" in get(server.url).text
+        hostile = '"</title></h1><img src=x onerror=alert(1)>\\u202e"'
+        document.write_text(DOCUMENT.replace("Tell a story", hostile), encoding="utf-8")
+        page = get(server.url).text
+        assert "&lt;img src=x onerror=alert(1)&gt;" in page and "<img src=x" not in page
         document.write_text("component: [", encoding="utf-8")
         page = get(server.url)
         assert page.status_code == 200
