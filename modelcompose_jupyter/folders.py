@@ -25,6 +25,7 @@ from .redaction import each_text
 HIDDEN = "…/"
 """What stands in place of the folders before the last name."""
 
+_LONGEST = 4096  # of a path that a system takes
 _MOST = 300  # of known folders; a document has a handful, and each is looked for in each message
 
 # What the first letter of a name is not: "/ in front", "./ or /.", "/>" and regular expressions
@@ -94,7 +95,7 @@ def remember(path: str | os.PathLike[str]) -> None:
 
 def _ways_to(given: str) -> set[str]:
     """An absolute path as it is written, and where it leads to."""
-    if not is_absolute(given):
+    if not is_absolute(given) or len(given) > _LONGEST:
         return set()
     found = {given}
     with contextlib.suppress(OSError, RuntimeError, ValueError):  # it leads nowhere

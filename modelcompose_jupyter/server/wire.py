@@ -286,8 +286,7 @@ def public_event(event: Event) -> dict[str, Any]:
         return {**public(data), **model}
     if event.type == "state" and "summary" in data:
         summary = {key: value for key, value in data["summary"].items() if key != "record"}
-        summary["warnings"] = public(summary.get("warnings", []))
-        data["summary"] = summary
+        data["summary"] = _said(summary)
     return data
 
 
@@ -301,9 +300,13 @@ def public_state(data: dict[str, Any]) -> dict[str, Any]:
     shown = dict(data)
     if "error" in data:
         shown["error"] = public_error(data["error"])
-    if "warnings" in data:
-        shown["warnings"] = public(data["warnings"])
-    return shown
+    return _said(shown)
+
+
+def _said(data: Mapping[str, Any]) -> dict[str, Any]:
+    """What is said of a run, for guests: beside its texts."""
+    keys = ("warnings", "parameters")
+    return {key: public(value) if key in keys else value for key, value in data.items()}
 
 
 def failure(error: ComposeError, *, public: bool) -> dict[str, Any]:

@@ -168,6 +168,7 @@ component:
   task: text-generation
   model: bundled:storyteller
   text: ${{input.kind as select/{choices} | /zq/one/a @(description see /zq/help/x)}}
+  stop_sequences: [/zq/one/c]
   max_output_length: 1
 """
     server = serve(text, on=real_host)
@@ -179,7 +180,10 @@ component:
         assert SECRET not in schema.text
         for value in ("…/b", "/zq/two/b"):
             ran = guest.post("/workflows/runs", json={"input": {"kind": value}}).json()
-            assert owner.get(f"/tasks/{ran['task_id']}").json()["input"] == {"kind": "/zq/two/b"}
+            assert ran["parameters"]["stop_sequences"] == ["…/c"]
+            told = owner.get(f"/tasks/{ran['task_id']}").json()
+            assert told["input"] == {"kind": "/zq/two/b"}
+            assert told["parameters"]["stop_sequences"] == ["/zq/one/c"]
         refused = guest.post("/workflows/runs", json={"input": {"kind": "…/c"}})
         assert refused.status_code == 422 and SECRET not in refused.text
         assert choices == owner.get("/workflows/__default__/schema").json()["input"][0]["subtype"]
