@@ -17,8 +17,9 @@ from typing import TYPE_CHECKING, Any
 from .diagram import Diagram, diagram
 from .document import Document, Input, Output, Signature, load_document, signature
 from .errors import ComposeError, InputError
+from .folders import public_source, without_folders
 from .host import Host, check
-from .hosts import host_for
+from .hosts import host_for, is_page
 from .redaction import is_masked, redact
 from .widgets.snippets import as_python, is_keyword
 from .workflow import Feed, Run
@@ -33,7 +34,8 @@ _STOP_SECONDS = 10.0
 class Workflow:
     """A workflow of a document, bound to the host that runs it.
 
-    Holds no model, so it may be kept, copied and shown at no cost.
+    Holds no model, so it may be kept, copied and shown at no cost. ``for_guests``, in a page that
+    Voila serves, it shows of this computer's folders the last names alone.
 
         story = load("model-compose.yml")
         story(prompt="Once upon a time")["generated"]
@@ -46,11 +48,14 @@ class Workflow:
         host: Host | None = None,
         *,
         name: str | None = None,
+        for_guests: bool | None = None,
     ) -> None:
         self.document = document
+        self.for_guests = is_page() if for_guests is None else for_guests
         self._workflow = document.workflow(workflow)
         self._host = host
-        self._signature = signature(document, self._workflow)
+        self._own_signature = own = signature(document, self._workflow)
+        self._signature = own.for_guests() if self.for_guests else own
         self.last_run: Run | None = None
         self.last_map: list[Any] | None = None
         # What IPython's ?, its completion, help() and ipywidgets.interact look at.
@@ -69,17 +74,20 @@ class Workflow:
 
     @property
     def title(self) -> str | None:
-        return self._workflow.title
+        return self._shown(self._workflow.title)
 
     @property
     def description(self) -> str | None:
-        return self._workflow.description
+        return self._shown(self._workflow.description)
+
+    def _shown(self, text: str | None) -> str | None:
+        return without_folders(text) if self.for_guests and text else text
 
     @property
     def workflows(self) -> dict[str, Workflow]:
         """All workflows of the document, by their ids."""
         return {
-            each.id: Workflow(self.document, each.id, self._host)
+            each.id: Workflow(self.document, each.id, self._host, for_guests=self.for_guests)
             for each in self.document.workflows
         }
 
@@ -99,7 +107,7 @@ class Workflow:
     @property
     def diagram(self) -> Diagram:
         """The jobs as a graph, which shows itself in a notebook."""
-        return diagram(self.document, self._workflow)
+        return diagram(self.document, self._workflow, for_guests=self.for_guests)
 
     def describe(self) -> dict[str, Any]:
         """Id, title, description, inputs and outputs as plain data."""
@@ -121,6 +129,8 @@ class Workflow:
         """`submit` with all inputs as one value, and the seed of the first generation where the
         document gives none; drawn if None."""
         host = self.host
+        if self.for_guests:
+            values = self._own_signature.from_guests(values)
         try:
             self.last_run = host.submit(self.document, self.id, values, seed=seed)
         except ComposeError as error:
@@ -129,6 +139,10 @@ class Workflow:
                 raise
             self.last_run = self.host.submit(self.document, self.id, values, seed=seed)
         return self.last_run
+
+    def as_given(self, values: Any) -> Any:
+        """The inputs of a run as those who look at it gave them: see `Signature.from_guests`."""
+        return self._own_signature.to_guests(values) if self.for_guests else values
 
     def run(self, input: Any = None, /, **inputs: Any) -> Run:
         """Run, and return the run when it has ended, however it ended.
@@ -279,7 +293,7 @@ class Workflow:
     def _models(self) -> list[str]:
         """The models that the jobs use, as the document names them."""
         models = (redact(str(job.component.model["source"])) for job in self._workflow.jobs)
-        return list(dict.fromkeys(models))
+        return list(dict.fromkeys(map(public_source, models) if self.for_guests else models))
 
     def __repr__(self) -> str:
         lines = [f"Workflow {self._label}".rstrip()]

@@ -18,6 +18,7 @@ from statistics import fmean
 from typing import Any, Literal
 
 from .document import Document, Job, Workflow, parse, signature
+from .folders import public_source, without_folders
 from .redaction import redact
 
 Edge = tuple[int, int]
@@ -30,14 +31,14 @@ _MANY_NAMES, _MANY_EDGES = 6, 250
 _MERMAID_EDGES, _MERMAID_CHARACTERS = 500, 100_000
 
 
-def diagram(document: Document, workflow: Workflow) -> Diagram:
-    """The diagram of one of a document's workflows."""
+def diagram(document: Document, workflow: Workflow, *, for_guests: bool = False) -> Diagram:
+    """The diagram of one of a document's workflows; for guests without this computer's folders."""
     described = signature(document, workflow)
     inputs = [_clean(each.name) for each in described.inputs] + ["…"] * described.open
     outputs = [_clean(each.name or str(each.type)) for each in described.outputs]
     nodes = (
         Node("input", "Input", tuple(inputs)),
-        *map(_job_node, workflow.jobs),
+        *(_job_node(job, for_guests) for job in workflow.jobs),
         Node("output", "Output", tuple(outputs)),
     )
     return Diagram(nodes, tuple(_edges(workflow)))
@@ -151,10 +152,12 @@ class Diagram:
 # The graph
 
 
-def _job_node(job: Job) -> Node:
+def _job_node(job: Job, for_guests: bool) -> Node:
     named = [each for each in (job.id, job.component.id) if not each.startswith("__")]
-    model = _clean(str(job.component.model["source"]))
-    repeats = "" if job.repeat_count is None else f"× {_clean(_brief(job.repeat_count))}"
+    source = str(job.component.model["source"])
+    model = _clean(public_source(source) if for_guests else source)
+    count = "" if job.repeat_count is None else _brief(job.repeat_count)
+    repeats = count and f"× {_clean(without_folders(count) if for_guests else count)}"
     return Node("job", _clean(named[0] if named else "Default"), (model,), repeats)
 
 

@@ -9,7 +9,8 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from .redaction import redact
+from .folders import last_name, without_folders
+from .redaction import redact, redacted
 
 
 @dataclass(frozen=True)
@@ -34,7 +35,11 @@ class Where:
         text = ""
         for step in self.path:
             text += f"[{step}]" if isinstance(step, int) else f".{step}" if text else str(step)
-        return text
+        return redact(text)
+
+    def to_dict(self) -> dict[str, Any]:
+        """The place as plain data; a key may be a secret that was written in the wrong place."""
+        return dataclasses.asdict(self) | {"path": redacted(list(self.path))}
 
     def __str__(self) -> str:
         if self.line is None:
@@ -104,7 +109,7 @@ class ComposeError(Exception):
             "code": self.code,
             "message": self.message,
             "hint": self.hint,
-            "where": dataclasses.asdict(self.where) if self.where else None,
+            "where": self.where.to_dict() if self.where else None,
         }
 
     @staticmethod
@@ -136,9 +141,24 @@ class ComposeError(Exception):
     def __str__(self) -> str:
         return "\n".join(self.lines())
 
+    def shown(self, *, for_guests: bool) -> str:
+        """The whole message; for guests without the document's line and this computer's folders."""
+        return "\n".join(_for_guests(self)) if for_guests else str(self)
+
     def _render_traceback_(self) -> list[str]:
         """IPython's hook for errors that show themselves: the paragraph, without a traceback."""
         return f"{type(self).__name__}: {self}".splitlines()
+
+
+def _for_guests(error: ComposeError) -> list[str]:
+    parts = error.problems if isinstance(error, DocumentError) else [error]
+    lines = []
+    for each in parts:
+        where = each.where and dataclasses.replace(each.where, file=last_name(each.where.file))
+        place = f"{where}: " if where else ""
+        lines += [f"{place}{without_folders(each.message)}"]
+        lines += [f"  {without_folders(each.hint)}"] if each.hint else []
+    return lines
 
 
 def _where(data: Any) -> Where | None:

@@ -25,6 +25,8 @@ HOST_VARIABLE = "MODELCOMPOSE_HOST"
 """The environment variable that names the announcement of the host to use, and no other, as its
 guest."""
 
+_PAGE_VARIABLE, _PAGE_SERVER = "SERVER_SOFTWARE", "voila/"
+
 _lock = threading.RLock()
 _connected: RemoteHost | None = None
 _remote: dict[str, RemoteHost] = {}
@@ -64,6 +66,11 @@ def place_of(document: Document, workflow: str) -> Place:
     if host is not None and not isinstance(host, LocalHost):
         url, token = host.url, TOKEN_VARIABLE if host.wants_token else None
     return Place(url, workflow if len(document.workflows) > 1 else None, token)
+
+
+def is_page() -> bool:
+    """Whether this process is the kernel of a page that Voila serves, to whoever visits it."""
+    return os.environ.get(_PAGE_VARIABLE, "").startswith(_PAGE_SERVER)
 
 
 def host_for(document: Document) -> Host:

@@ -24,6 +24,7 @@ MASK = "•••"
 
 _SHORTEST = 4
 _LONGEST_WORD = 15
+_LONG_TOKEN = 30  # tokens of the Hub have 34 letters behind their prefix
 _MOST = 500
 
 # Of a URL the user and password go, of its query the values that grant access. What has a port
@@ -195,7 +196,13 @@ def redact(text: str) -> str:
     text = _HEADER.sub(lambda found: _masked_if(_is_secret(found[2]), found), text)
     text = _ASSIGNED.sub(_unassigned, text)
     text = _PEM.sub(rf"\1{MASK}", text)
-    return _KINDS.sub(lambda found: MASK if _is_mixed(found[0]) else found[0], text)
+    return _KINDS.sub(lambda found: MASK if _is_token(found[0]) else found[0], text)
+
+
+def _is_token(word: str) -> bool:
+    """Whether what begins as tokens do is one: letters and digits, or too long for a name."""
+    prefix, _, rest = word.partition("_")
+    return _is_mixed(word) or (prefix == "hf" and rest.isalnum() and len(rest) >= _LONG_TOKEN)
 
 
 def _masked_if(is_secret: bool, found: re.Match[str]) -> str:
@@ -235,18 +242,18 @@ def redact_line(line: str, start: int | None = None) -> str:
 
 def redacted(data: Any) -> Any:
     """Plain data that this package says: its texts without credentials."""
-    return _each_text(data, redact)
+    return each_text(data, redact)
 
 
 def without_secrets(data: Any) -> Any:
     """Plain data that users gave: without what is known to be a secret, and else as it is."""
-    return _each_text(data, _without_secrets)
+    return each_text(data, _without_secrets)
 
 
 def without(data: Any, secrets: Iterable[str]) -> Any:
     """Plain data without these texts, as they may be quoted."""
     pattern = _pattern_of(each for each in secrets if len(each) >= _SHORTEST)
-    return data if pattern is None else _each_text(data, lambda text: pattern.sub(MASK, text))
+    return data if pattern is None else each_text(data, lambda text: pattern.sub(MASK, text))
 
 
 def texts_of(data: Any) -> list[str]:
@@ -257,7 +264,7 @@ def texts_of(data: Any) -> list[str]:
         found.append(text.strip())
         return text
 
-    _each_text(data, look)
+    each_text(data, look)
     return found
 
 
@@ -270,16 +277,17 @@ def _without_secrets(text: str) -> str:
     return _pattern.sub(MASK, text) if _pattern is not None else text
 
 
-def _each_text(data: Any, change: Callable[[str], str]) -> Any:
+def each_text(data: Any, change: Callable[[str], str]) -> Any:
+    """Plain data with each of its texts changed; keys stay."""
     if isinstance(data, str):
         return change(data)
     if isinstance(data, Mapping):
         result = {}
         for key, value in data.items():  # a comprehension would take twice the depth
-            result[key] = _each_text(value, change)
+            result[key] = each_text(value, change)
         return result
     if isinstance(data, list):
-        return list(map(_each_text, data, repeat(change)))
+        return list(map(each_text, data, repeat(change)))
     return data
 
 

@@ -134,7 +134,8 @@ def test_the_signature_names_the_inputs(text: str, signature: str) -> None:
 
 
 def test_the_class_keeps_its_own_signature_and_documentation() -> None:
-    assert list(inspect.signature(Workflow).parameters) == ["document", "workflow", "host", "name"]
+    names = ["document", "workflow", "host", "name", "for_guests"]
+    assert list(inspect.signature(Workflow).parameters) == names
     assert (inspect.getdoc(Workflow) or "").startswith("A workflow of a document")
 
 

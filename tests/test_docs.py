@@ -104,3 +104,24 @@ def test_the_page_names_every_architecture_that_runs_together() -> None:
         re.sub(r"\W", "", name.partition("(")[0]).lower() for name in row.split("|")[1].split(",")
     }
     assert named == {kind.removesuffix("_text").replace("_", "") for kind in ARCHITECTURES}
+
+
+def test_links_between_pages_lead_somewhere() -> None:
+    """Files that are there, and headings in them."""
+
+    def heading(line: str) -> str:
+        words = re.sub(r"[^\w\- ]", "", line.lstrip("#").strip().lower())
+        return words.replace(" ", "-")
+
+    pages = [*DOCS.glob("*.md"), *DOCS.parent.glob("*.md")]
+    lines = {page: page.read_text("utf-8").splitlines() for page in pages}
+    headings = {
+        page: {heading(e) for e in text if e.startswith("#")} for page, text in lines.items()
+    }
+    broken = []
+    for page, text in lines.items():
+        for target, anchor in re.findall(r"\]\((?!\w+:)([^)#\s]*)#?([^)\s]*)\)", "\n".join(text)):
+            there = (page.parent / target).resolve() if target else page
+            if not there.exists() or (anchor and anchor not in headings.get(there, {anchor})):
+                broken.append((page.name, target, anchor))
+    assert len(pages) > 8 and broken == []

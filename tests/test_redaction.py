@@ -14,6 +14,7 @@ import pytest
 import modelcompose_jupyter
 from modelcompose_jupyter import ComposeError, load
 from modelcompose_jupyter.document import load_document
+from modelcompose_jupyter.editing import check
 from modelcompose_jupyter.errors import DocumentError, ModelError, Problem, Where
 from modelcompose_jupyter.host import LocalHost
 from modelcompose_jupyter.models import Lease, ModelSpec
@@ -328,3 +329,40 @@ def test_an_internal_error_is_told_without_the_secret_in_it(
     assert run.error is not None and MASK in run.error.message
     assert token not in json.dumps(run.error.to_dict())
     host.close()
+
+
+TOKENS_OF_KINDS = (
+    "hf_AbCdEfGhIjKl1234567890",
+    "hf_abcdefghijklmnopqrstuvwxyzabcdefgh",
+    "sk-proj-AbCdEfGh1234567890abcdef",
+    "eyJhbGciOiJIUzI1NiJ9.eyJzdWIiOiIxMjM0In0.abcDEF123_-x",
+    "ghp_abcdefghijklmnop1234",
+    "AKIAIOSFODNN7EXAMPLE",
+)
+MISPLACED = {
+    "a key": "{}: x",
+    "a key of a component": "component: {{{}: x}}",
+    "a key twice": "component: {{{0}: x, {0}: y}}",
+    "a port": "controller: {{port: {}}}",
+    "a number": "component: {{temperature: {}}}",
+    "a reference": "workflow: {{component: {}}}",
+    "a job": "workflow: {{jobs: [{{id: {}, component: nope}}]}}",
+    "an expression": "component: {{text: '${{jobs.{}.output}}'}}",
+    "a type": "component: {{text: '${{input.a as {}}}'}}",
+    "a default": "component: {{text: '${{input.a as integer | {}}}'}}",
+    "no YAML": "component: [{}",
+}
+
+
+@pytest.mark.parametrize("token", TOKENS_OF_KINDS)
+@pytest.mark.parametrize("written", MISPLACED.values(), ids=MISPLACED)
+def test_a_token_of_a_known_kind_is_shown_nowhere_wherever_it_is_written(
+    written: str, token: str
+) -> None:
+    with pytest.raises(DocumentError) as caught:
+        load_document(written.format(token))
+    error = caught.value
+    assert error.problems
+    places = [f"{each.where} {each.where.keys} {each.where.to_dict()}" for each in error.problems]
+    assert token not in f"{error} {error.to_dict()} {places}"
+    assert token not in str(check(written.format(token)))

@@ -40,7 +40,7 @@ export class ServerPart {
       return [];
     }
     try {
-      const path = `hosts/${host.id}/models?no_track_activity=1`;
+      const path = `${pathOf(host.id)}/models?no_track_activity=1`;
       return ((await this._request('GET', path)) as unknown as { models: IModel[] }).models;
     } catch {
       return []; // it has just ended
@@ -53,16 +53,16 @@ export class ServerPart {
   }
 
   async end(host: string): Promise<void> {
-    await this._request('DELETE', `hosts/${host}`);
+    await this._request('DELETE', pathOf(host));
   }
 
   async unload(host: string, model: string): Promise<void> {
-    await this._request('POST', `hosts/${host}/models/unload`, { name: model });
+    await this._request('POST', `${pathOf(host)}/models/unload`, { name: model });
   }
 
   /** The address of a host's run API. */
   apiOf(host: IHost): string {
-    return URLExt.join(this._root, 'hosts', host.id);
+    return URLExt.join(this._root, pathOf(host.id));
   }
 
   /** The address of a document's page. */
@@ -88,4 +88,9 @@ export class ServerPart {
     }
     return answer;
   }
+}
+
+/** The path of a host below the extension's own: its id comes from another process. */
+function pathOf(id: string): string {
+  return `hosts/${encodeURIComponent(id)}`;
 }

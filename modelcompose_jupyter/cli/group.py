@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import io
 import os
+import re
 import sys
 from pathlib import Path
-from typing import Any
+from typing import Any, TextIO
 
 import click
 
@@ -14,11 +15,30 @@ from .. import __version__
 from ..errors import ComposeError, DocumentError, ExpressionError, InputError, UsageError
 
 _DEFAULT_FILES = ("model-compose.yml", "model-compose.yaml")
+_STEERING = re.compile(r"[\x00-\x08\x0b\x0c\x0e-\x1f\x7f-\x9f]")
 _BAD_USE = (DocumentError, ExpressionError, InputError, UsageError)
 
 file_option = click.option(
     "-f", "--file", type=click.Path(), help="The document; model-compose.yml or .yaml if omitted."
 )
+
+
+class Terminal:
+    """A terminal that no text steers: models, documents and other programs have a part in what is
+    written, and control characters move its cursor, set its title or fill its clipboard.
+
+    Lines, tabs and returns stay, which progress is written with. What is no terminal gets all.
+    """
+
+    def __init__(self, stream: TextIO) -> None:
+        self._stream = stream
+
+    def write(self, text: str) -> int:
+        self._stream.write(_STEERING.sub("\N{REPLACEMENT CHARACTER}", text))
+        return len(text)
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._stream, name)
 
 
 class _Group(click.Group):
@@ -32,6 +52,8 @@ class _Group(click.Group):
                 setattr(sys, name, Path(os.devnull).open(mode))  # noqa: SIM115 - kept open
             elif name != "stdin" and isinstance(stream, io.TextIOWrapper):
                 stream.reconfigure(errors="backslashreplace")
+                if stream.isatty():
+                    setattr(sys, name, Terminal(stream))
         return super().main(*args, **kwargs)
 
     def invoke(self, ctx: click.Context) -> Any:

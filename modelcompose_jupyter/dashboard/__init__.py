@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from ..errors import ComposeError, UsageError
+from ..folders import without_folders
 
 if TYPE_CHECKING:
     from ipywidgets import VBox
@@ -73,4 +74,5 @@ def title(document: Document) -> str | None:
     """What a page of a document is called: as its only public workflow, else as the document."""
     public = [each for each in document.workflows if not each.private]
     only = public[0].title if len(public) == 1 else None
-    return only or document.name
+    name = only or document.name
+    return name and without_folders(name)

@@ -51,7 +51,8 @@ class FollowingPage(ipywidgets.VBox):
             document = public_document(self._path)
             page = PageView(document, self._query, headings=False, unfolded=True, before=before)
         except ComposeError as error:
-            return failure(error)  # what was entered waits for the document to be mended
+            # What was entered waits for the document to be mended.
+            return failure(error, for_guests=False)
         self._query = ""  # it fills in the beginning
         self._panels = page.panels
         self._listener.title = title(document) or self._path.name

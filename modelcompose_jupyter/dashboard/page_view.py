@@ -60,7 +60,7 @@ class PageView(ipywidgets.VBox):
                 "the document has no public workflow", hint="Leave 'private: true' out of one."
             )
         chosen = asked.choose(document, public)
-        workflows = {id: Workflow(document, id) for id in public}
+        workflows = {id: Workflow(document, id, for_guests=True) for id in public}
         _ = workflows[chosen].host  # attached now: commands to copy name its address
         self.panels = {
             id: Panel(each, _entered(each, (before or {}).get(id)), name=_python(document, id))
@@ -88,12 +88,13 @@ class About(anywidget.AnyWidget):
     unfolded = traitlets.Bool(help="Whether the diagram is seen at once.").tag(sync=True)
 
 
-def failure(error: ComposeError) -> ipywidgets.VBox:
+def failure(error: ComposeError, *, for_guests: bool = True) -> ipywidgets.VBox:
     """An error in place of a page."""
-    text = f'<pre class="modelcompose-error" role="alert">{escape(str(error))}</pre>'
-    shown = ipywidgets.VBox([_style(), ipywidgets.HTML(text)])
-    shown.add_class("modelcompose-page")
-    return shown
+    shown = escape(error.shown(for_guests=for_guests))
+    text = f'<pre class="modelcompose-error" role="alert">{shown}</pre>'
+    page = ipywidgets.VBox([_style(), ipywidgets.HTML(text)])
+    page.add_class("modelcompose-page")
+    return page
 
 
 def _python(document: Document, workflow: str) -> str:

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from ..errors import DocumentError, Problem
+from ..folders import remember as remember_folder
 from .compiler import compile_document
 from .document import Action, Component, Controller, Document, Job, Workflow
 from .expression import parse
@@ -62,6 +63,7 @@ def load_document(
     read_source = read(source, name=name)
     if folder is not None:
         read_source.folder = folder
+    remember_folder(read_source.folder)
     checked = validate(read_source)
     problems = [*read_source.problems, *checked.problems]
     if checked.compose is None:

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from ..errors import ExpressionError, InputError, Where, did_you_mean, shortened
+from ..folders import public
 from ..redaction import MASK, texts_of
 from .compiler import action_uses
 from .document import Action, Document, Job, Workflow
@@ -73,6 +74,18 @@ class Input:
             data["description"] = self.description
         return data
 
+    def for_guests(self) -> Input:
+        """The input as guests see it: without this computer's folders."""
+        type_ = replace(self.type, options=tuple(public(list(self.type.options))))
+        notes = public(dict(self.notes))
+        return replace(self, type=type_, default=public(self.default), notes=notes)
+
+    @property
+    def hidden(self) -> list[tuple[Any, Any]]:
+        """The values that guests see in another form: what they are, and that form."""
+        values = [self.default, *self.type.options]
+        return [(each, shown) for each in values if (shown := public(each)) != each]
+
     def __str__(self) -> str:
         text = f"{self.name}: {self.type}"
         if self.default is not None:
@@ -113,6 +126,37 @@ class Signature:
         return {
             "input": [each.to_dict() for each in self.inputs],
             "output": [each.to_dict() for each in self.outputs],
+        }
+
+    def for_guests(self) -> Signature:
+        """The signature as guests see it: without this computer's folders.
+
+        What they see they may give back: see `from_guests`.
+        """
+        return replace(self, inputs=tuple(each.for_guests() for each in self.inputs))
+
+    def from_guests(self, values: Any) -> Any:
+        """Inputs with the document's own values in place of those that guests see of them."""
+        return self._exchanged(values, {e.name: [(b, a) for a, b in e.hidden] for e in self.inputs})
+
+    def to_guests(self, values: Any) -> Any:
+        """The way back from `from_guests`, for inputs that are shown again."""
+        return self._exchanged(values, {each.name: each.hidden for each in self.inputs})
+
+    @staticmethod
+    def _exchanged(values: Any, pairs: Mapping[str, list[tuple[Any, Any]]]) -> Any:
+        if not isinstance(values, Mapping):
+            return values
+
+        def other(value: Any, known: list[tuple[Any, Any]]) -> Any:
+            found = next((to for of, to in known if of == value), value)
+            if found is value and isinstance(value, list):
+                return [other(each, known) for each in value]
+            return found
+
+        return {
+            name: other(value, known) if (known := pairs.get(name)) else value
+            for name, value in values.items()
         }
 
     @property

@@ -6,6 +6,8 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Literal
 
+from ..folders import remember
+
 
 @dataclass(frozen=True)
 class AdapterSpec:
@@ -63,6 +65,9 @@ class ModelSpec:
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "token", (self.token or "").strip() or None)
+        for place in (self.source, self.draft_model, self.cache_dir):
+            if place is not None:
+                remember(place)
 
     @property
     def draft(self) -> ModelSpec | None:

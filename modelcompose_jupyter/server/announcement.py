@@ -10,7 +10,7 @@ import dataclasses
 import functools
 import json
 import os
-import stat
+import re
 import time
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -18,10 +18,12 @@ from pathlib import Path
 import psutil
 from pydantic import TypeAdapter
 
+from .. import private
 from ..encoding import decode
 
 _PREFIX = "modelcompose-"
 _MAX_BYTES = 2**20
+_ID = re.compile(r"[\w-]{1,100}", re.ASCII)  # it stands in paths and addresses
 
 
 @dataclass(frozen=True)
@@ -82,9 +84,9 @@ class Announcement:
     def publish(self) -> None:
         """Write the file, whole or not at all."""
         folder = runtime_folder()
-        folder.mkdir(parents=True, exist_ok=True)
+        private.make_folder(folder)
         fresh = folder / f".{_PREFIX}{self.id}.{os.getpid()}.{time.monotonic_ns()}.tmp"
-        descriptor = os.open(fresh, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
+        descriptor = private.open_for_writing(fresh)
         try:
             with os.fdopen(descriptor, "w", encoding="utf-8") as file:
                 json.dump(dataclasses.asdict(self), file)
@@ -130,12 +132,11 @@ def announced() -> list[Announcement]:
 def read(path: Path) -> Announcement | None:
     """The announcement in a file; None where it is none, or could be somebody else's."""
     try:
-        status = path.stat()
-        if not stat.S_ISREG(status.st_mode) or status.st_size > _MAX_BYTES:
+        content = private.read(path, _MAX_BYTES)
+        if content is None:
             return None
-        if os.name == "posix" and (status.st_uid != os.getuid() or status.st_mode & 0o077):
-            return None
-        return _reader().validate_json(decode(path.read_bytes()), strict=True)
+        found = _reader().validate_json(decode(content), strict=True)
+        return found if _ID.fullmatch(found.id) else None
     except (OSError, ValueError):
         return None
 

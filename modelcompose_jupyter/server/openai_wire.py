@@ -22,7 +22,8 @@ from ..document import GenerationParameters, explain
 from ..document.parameters import MAX_SEED
 from ..document.types import ConversionError, Message, message, show
 from ..errors import ComposeError, UsageError, did_you_mean
-from .wire import Answer, Body, without_paths
+from ..folders import without_folders
+from .wire import Answer, Body
 
 _MAX_CHOICES = 256
 _MAX_STOPS = 16
@@ -331,7 +332,7 @@ def error_body(error: ComposeError, status: int, public: bool) -> dict[str, Any]
     kind = "invalid_request_error" if status < 500 else "server_error"
     return {
         "error": {
-            "message": without_paths(text) if public else text,
+            "message": without_folders(text) if public else text,
             "type": "rate_limit_error" if status == 429 else kind,
             "param": getattr(error, "param", None),
             "code": _CODES.get(error.code, error.code),

@@ -10,6 +10,8 @@ from typing import Any
 
 from ..document import signature
 from ..errors import ComposeError
+from ..folders import HIDDEN, public
+from ..redaction import texts_of
 from ..workflow import Run, State
 from .access import Caller
 from .catalog import Served
@@ -45,8 +47,7 @@ async def health(call: Call) -> Reply:
 async def list_workflows(call: Call) -> Reply:
     catalog = call.server.documents.catalog
     full = _flag(call, "include_schema")
-    describe = _schema if full else _summary
-    return Reply([describe(id, each, catalog.default) for id, each in catalog.workflows.items()])
+    return Reply([_described(call, id, each, full=full) for id, each in catalog.workflows.items()])
 
 
 async def workflow_schema(call: Call) -> Reply:
@@ -54,19 +55,20 @@ async def workflow_schema(call: Call) -> Reply:
     id = call.path["workflow_id"]
     served = catalog.find(id)
     name = next(each for each, known in catalog.workflows.items() if known is served)
-    return Reply(_schema(name, served, catalog.default))
+    return Reply(_described(call, name, served, full=True))
 
 
-def _summary(id: str, served: Served, default: str | None) -> dict[str, Any]:
-    title = {"title": served.workflow.title} if served.workflow.title else {}
-    return {"workflow_id": id, **title, **({"default": True} if id == default else {})}
-
-
-def _schema(id: str, served: Served, default: str | None) -> dict[str, Any]:
-    workflow = served.workflow
-    described = {"description": workflow.description} if workflow.description else {}
-    types = signature(served.document, workflow).to_dict()
-    return {**_summary(id, served, default), **described, **types}
+def _described(call: Call, id: str, served: Served, *, full: bool) -> dict[str, Any]:
+    """What is said of a workflow, to who asks; in full with its inputs and outputs."""
+    workflow, is_guest = served.workflow, call.caller is not Caller.OWNER
+    keys = ("title", "description") if full else ("title",)
+    words = {key: text for key in keys if (text := getattr(workflow, key))}
+    default = {"default": True} if id == call.server.documents.catalog.default else {}
+    said = {"workflow_id": id, **(public(words) if is_guest else words), **default}
+    if not full:
+        return said
+    types = signature(served.document, workflow)
+    return {**said, **(types.for_guests() if is_guest else types).to_dict()}
 
 
 async def run_workflow(call: Call) -> Reply | Stream:
@@ -101,15 +103,22 @@ async def _submitted(call: Call, request: RunRequest, terms: Terms) -> Run:
     if request.rerun_of is not None:
         first = await call.server.tasks.find(request.rerun_of, call.caller)
         return host.rerun(first.run.id, owed_to=terms, metadata=metadata)
-    document, workflow = _chosen(call, request)
+    document, workflow = served = _chosen(call, request)
     return host.submit(
         document,
         workflow.id,
-        request.input,
+        _input(call, served, request.input),
         seed=request.seed,
         owed_to=terms,
         metadata=metadata,
     )
+
+
+def _input(call: Call, served: Served, given: Any) -> Any:
+    """The inputs of a run; guests give values of the document as these are shown to them."""
+    if call.caller is Caller.OWNER or not any(HIDDEN in text for text in texts_of(given)):
+        return given
+    return signature(served.document, served.workflow).from_guests(given)
 
 
 def _chosen(call: Call, request: RunRequest) -> Served:

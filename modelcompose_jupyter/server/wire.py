@@ -7,7 +7,6 @@ and the OpenAPI document is made of them.
 from __future__ import annotations
 
 import json
-import re
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Literal
@@ -17,6 +16,7 @@ from pydantic_core import PydanticCustomError
 
 from ..document import Document, explain, load_document
 from ..errors import ComposeError, UsageError, did_you_mean, shortened
+from ..folders import last_name, public, public_source
 from ..workflow import Event, Run, State
 
 TaskStatus = Literal["pending", "processing", "completed", "failed", "cancelled"]
@@ -34,8 +34,6 @@ _NOT_OFFERED = {
     "callback_headers": "Poll /tasks/{id}, or follow /tasks/{id}/events.",
     "subscribe_task": "Follow /tasks/{id}/events.",
 }
-# Up to the last separator, since names of folders may hold blanks; rather too much than too little.
-_PATH = re.compile(r"(?<![\w:/\\.…])(?:/|[A-Za-z]:[\\/]|\\\\)(?:[^\n'\"]*[\\/])?")
 _MAX_METADATA = 16_384
 
 
@@ -266,17 +264,12 @@ def event_data(event: Event) -> dict[str, Any]:
     return {"time": event.time, **event.data}
 
 
-def without_paths(text: str) -> str:
-    """A message without the folders of this computer, which are nobody else's business."""
-    return _PATH.sub("…/", text)
-
-
 def public_error(data: Mapping[str, Any]) -> dict[str, Any]:
-    """An error's data for guests: without paths."""
-    shown = {key: without_paths(data[key]) if data.get(key) else None for key in _SHOWN_OF_ERRORS}
+    """An error's data for guests: without folders."""
+    shown = {key: public(data.get(key)) for key in _SHOWN_OF_ERRORS}
     where = data.get("where")
     if where is not None:  # neither the folder nor the line, which may hold more than the error
-        where = {**where, "file": re.split(r"[\\/]", where["file"])[-1], "snippet": None}
+        where = {**where, "file": last_name(where["file"]), "snippet": None}
     return {"type": data["type"], "code": data["code"], **shown, "where": where}
 
 
@@ -284,32 +277,36 @@ _SHOWN_OF_ERRORS = ("message", "hint")
 
 
 def public_event(event: Event) -> dict[str, Any]:
-    """`event_data` for guests: without paths, and without what it takes to run it again."""
+    """`event_data` for guests: without folders, and without what it takes to run it again."""
     data = event_data(event)
     if event.type == "error":
         return {"time": event.time, **public_error(event.data)}
-    if event.type == "progress" and "model" in data:
-        data["model"] = without_paths(str(data["model"]))
+    if event.type == "progress":
+        model = {"model": public_source(data["model"])} if "model" in data else {}
+        return {**public(data), **model}
     if event.type == "state" and "summary" in data:
         summary = {key: value for key, value in data["summary"].items() if key != "record"}
-        summary["warnings"] = [without_paths(each) for each in summary.get("warnings", ())]
-        data["summary"] = summary
+        data["summary"] = _said(summary)
     return data
 
 
 def public_model(data: Mapping[str, Any]) -> dict[str, Any]:
-    """A model in memory for guests: without paths."""
-    return {**data, "id": without_paths(data["id"]), "source": without_paths(data["source"])}
+    """A model in memory for guests: without folders."""
+    return {**public(data), "source": public_source(data["source"])}
 
 
 def public_state(data: dict[str, Any]) -> dict[str, Any]:
-    """A task's state for guests: without paths."""
+    """A task's state for guests: without folders."""
     shown = dict(data)
     if "error" in data:
         shown["error"] = public_error(data["error"])
-    if "warnings" in data:
-        shown["warnings"] = [without_paths(each) for each in data["warnings"]]
-    return shown
+    return _said(shown)
+
+
+def _said(data: Mapping[str, Any]) -> dict[str, Any]:
+    """What is said of a run, for guests: beside its texts."""
+    keys = ("warnings", "parameters")
+    return {key: public(value) if key in keys else value for key, value in data.items()}
 
 
 def failure(error: ComposeError, *, public: bool) -> dict[str, Any]:

@@ -9,25 +9,26 @@ import contextlib
 import logging
 import logging.handlers
 import sys
+from io import TextIOWrapper
 from pathlib import Path
 
 from ..errors import ComposeError
+from ..private import open_for_writing
 from .plan import Plan, log_path
 from .supervisor import Supervisor
 
 _LOG_BYTES = 10 * 2**20
 
 
-class _LogFile(logging.handlers.RotatingFileHandler):
+class LogFile(logging.handlers.RotatingFileHandler):
     """The log of a detached supervisor: its owner's alone, and no longer than it may be."""
 
     def __init__(self, path: Path) -> None:
         super().__init__(path, maxBytes=_LOG_BYTES, backupCount=1, encoding="utf-8")
 
-    def _open(self):  # type: ignore[no-untyped-def]
-        stream = super()._open()
-        Path(self.baseFilename).chmod(0o600)
-        return stream
+    def _open(self) -> TextIOWrapper:
+        descriptor = open_for_writing(Path(self.baseFilename), append=True)
+        return open(descriptor, "a", encoding=self.encoding)  # noqa: PTH123 - not a path
 
     def take(self, line: str) -> None:
         """Add a line. Any thread."""
@@ -45,7 +46,7 @@ def main() -> None:
     """The detached supervisor. The log goes where nothing is wrong."""
     plan = Plan.from_json(sys.stdin.read())
     path = log_path(plan.document)
-    log = _LogFile(path)
+    log = LogFile(path)
     try:
         status = Supervisor(plan, log.take, path).run()
     except ComposeError as error:
@@ -56,4 +57,5 @@ def main() -> None:
     sys.exit(status)
 
 
-main()
+if __name__ == "__main__":
+    main()

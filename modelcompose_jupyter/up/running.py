@@ -16,6 +16,7 @@ from typing import Any
 import psutil
 
 from ..errors import ComposeError
+from ..private import make_folder, open_for_writing
 from ..server.announcement import Announcement, announced, read
 from .asking import ask
 from .child import apart, end_all, wait_for
@@ -41,8 +42,7 @@ def start_detached(plan: Plan) -> Announcement:
         ComposeError: it did not get ready; what it said is on standard error, and it has ended.
     """
     path = log_path(plan.document)
-    path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-    descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_APPEND, 0o600)
+    descriptor = _log(path)
     command = [sys.executable, "-m", "modelcompose_jupyter.up"]
     with open(descriptor, "wb") as log:  # noqa: PTH123 - not a path
         supervisor = subprocess.Popen(
@@ -65,6 +65,19 @@ def start_detached(plan: Plan) -> Announcement:
     for line in last_lines(path, _SHOWN_LINES):
         sys.stderr.write(line + "\n")
     raise ComposeError(f"{Path(plan.document).name} is not up", hint=f"The log is {path}.")
+
+
+def _log(path: Path) -> int:
+    """A descriptor of an empty log, which children write as well."""
+    try:
+        make_folder(path.parent)
+        os.close(open_for_writing(path))
+        return open_for_writing(path, append=True)
+    except OSError as error:
+        raise ComposeError(
+            f"the log {path} cannot be written: {(error.strerror or str(error)).lower()}",
+            hint="Set JUPYTER_RUNTIME_DIR to a folder of your own.",
+        ) from None
 
 
 @dataclass(frozen=True)

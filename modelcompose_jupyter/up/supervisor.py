@@ -14,6 +14,7 @@ from types import FrameType
 
 from ..errors import ComposeError
 from ..hosts import HOST_VARIABLE
+from ..private import make_folder
 from ..server.access import TOKEN_VARIABLE
 from ..server.announcement import Announcement, read
 from ..server.kernel import kernel_arguments
@@ -111,7 +112,7 @@ class Supervisor:
             "webui": plan.page_url,
             "log": str(self._log) if self._log else None,
         }
-        plan.connection_file.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+        make_folder(plan.connection_file.parent)
         kernel = [
             *(sys.executable, "-m", "ipykernel_launcher", "-f", str(plan.connection_file)),
             *kernel_arguments(**options),

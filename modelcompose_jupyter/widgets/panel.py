@@ -64,12 +64,17 @@ class Panel(ipywidgets.VBox):
         self.inputs = fields.Inputs(workflow.signature, values or {})
         self._name = name
         self._runs: OrderedDict[str, Run] = OrderedDict()
-        self._saved = SavedRun(workflow.signature.outputs, workflow.signature.conversations)
+        self._saved = SavedRun(
+            workflow.signature.outputs,
+            workflow.signature.conversations,
+            for_guests=workflow.for_guests,
+        )
         self._view = RunView(
             workflow.signature.outputs,
             snippets=self._snippets,
             on_message=self._received,
             on_painted=self._painted,
+            for_guests=workflow.for_guests,
         )
         self._run_button = _button("Run Workflow", "primary", "Ctrl+Enter", self._on_run)
         self._stop_button = _button(
@@ -181,7 +186,7 @@ class Panel(ipywidgets.VBox):
                 self.inputs[missing[0]].focus()
             self._view.fail(_in_words(error, missing))
         except ComposeError as error:
-            self._view.fail(str(error))
+            self._view.fail(error.shown(for_guests=self.workflow.for_guests))
         except Exception as error:
             self._view.fail(f"{type(error).__name__}: {error}")
 
@@ -232,7 +237,7 @@ class Panel(ipywidgets.VBox):
             return  # it began while the message was on its way
         self._filling = True
         try:
-            fields.write(self.inputs, run.input)
+            fields.write(self.inputs, self._input_of(run))
         finally:
             self._filling = False
         for each in self._conversations:  # as it was when that run had ended
@@ -259,15 +264,21 @@ class Panel(ipywidgets.VBox):
             self._saved.keep(run)
             before = [None, *self._runs.values()]
             labels = [
-                (r.id, _label(r, b)) for r, b in zip(self._runs.values(), before, strict=False)
+                (r.id, _label(r, self._input_of(r), None if b is None else self._input_of(b)))
+                for r, b in zip(self._runs.values(), before, strict=False)
             ]
             self._view.list_runs(labels[::-1])
 
     def _snippets(self, run: Run) -> list[tuple[str, str]]:
+        values = self._input_of(run)
         return [
-            ("Copy as Python", as_python(self._name, run.input)),
-            ("Copy as curl", as_curl(self.workflow.document, self.workflow.id, run.input)),
+            ("Copy as Python", as_python(self._name, values)),
+            ("Copy as curl", as_curl(self.workflow.document, self.workflow.id, values)),
         ]
+
+    def _input_of(self, run: Run) -> Any:
+        """What a run was given, as those who look at the panel gave it."""
+        return self.workflow.as_given(run.input)
 
     # Showing it
 
@@ -335,15 +346,15 @@ def _sets_seed(workflow: Runnable) -> bool:
     return all("seed" in job.action.parameters for job in jobs)
 
 
-def _label(run: Run, before: Run | None) -> str:
+def _label(run: Run, given: Mapping[str, Any], before: Mapping[str, Any] | None) -> str:
     """What tells a run from others in a list: when, its first input, what else was changed since
     the one before, how it ended."""
     began = run.events_so_far()[0].time
-    name, first = next(iter(run.input.items()), ("", run.id))
+    name, first = next(iter(given.items()), ("", run.id))
     changed = [
         f"{key} {show(_last_said(value), _LABEL_LENGTH // 2)}"
-        for key, value in run.input.items()
-        if before is not None and key != name and value != before.input.get(key)
+        for key, value in given.items()
+        if before is not None and key != name and value != before.get(key)
     ]
     text = " ".join(as_text(_last_said(first)).split())
     short = text if len(text) <= _LABEL_LENGTH else text[: _LABEL_LENGTH - 1] + "…"

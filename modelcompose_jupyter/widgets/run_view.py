@@ -15,6 +15,7 @@ import traitlets
 from anywidget import AnyWidget
 
 from ..document import Output
+from ..folders import public
 from ..progress import WAITING_PHASES, ProgressMeter, status_line
 from ..workflow import Event, Run, State
 from .outputs import parts
@@ -33,6 +34,7 @@ class RunView(AnyWidget):
         on_message: called on a kernel's thread with what the browser says: ``run``, ``show``,
             ``gone`` (nobody looks any more).
         on_painted: called on the painter's thread after every change, with the run in view.
+        for_guests: whether messages are shown without this computer's folders.
     """
 
     _esm = _FOLDER / "run_view.js"
@@ -59,7 +61,9 @@ class RunView(AnyWidget):
         snippets: Callable[[Run], list[tuple[str, str]]] = lambda _: [],
         on_message: Callable[[Mapping[str, Any]], None] | None = None,
         on_painted: Callable[[Run | None], None] | None = None,
+        for_guests: bool = False,
     ) -> None:
+        self._for_guests = for_guests
         self._lock = threading.Lock()
         self._output_types = tuple(outputs)
         self._on_message = on_message
@@ -100,6 +104,10 @@ class RunView(AnyWidget):
         self._unwatch()
         super().close()
 
+    def _shown(self, data: Any) -> Any:
+        """What is said of a run, for those who look at it."""
+        return public(data) if self._for_guests else data
+
     def _changed(self) -> None:
         painter.soon(self._paint)
 
@@ -122,7 +130,8 @@ class RunView(AnyWidget):
             self._paint_changes()
         except Exception as error:
             # A defect of ours is seen where it happens, too.
-            self.error = f"the run could not be shown: {type(error).__name__}: {error}"
+            told = f"the run could not be shown: {type(error).__name__}: {error}"
+            self.error = self._shown(told)
             raise
 
     def _paint_changes(self) -> None:
@@ -140,7 +149,7 @@ class RunView(AnyWidget):
                 self._show_end(run)
             elif run is not None and not self._painting.ended:
                 self._show_going(run)
-            self.error = self._failure or self._painting.error
+            self.error = self._shown(self._failure or self._painting.error)
         if begins or ends:
             self._send_texts()
         elif changes:
@@ -161,7 +170,7 @@ class RunView(AnyWidget):
         self.run_id = run.id
         self.ended = False
         self.labels = painting.labels
-        self.progress = painting.progress
+        self.progress = self._shown(painting.progress)
         self.state = str(State.RUNNING if painting.started else State.QUEUED)
         self.outputs, self.status, self.warnings = [], "", []
 
@@ -171,12 +180,13 @@ class RunView(AnyWidget):
         self.labels = self._painting.labels
         self.progress = {}
         self.state = str(run.state)
-        self.status = status_line(run)
-        self.warnings = run.warnings
+        self.status = self._shown(status_line(run))
+        self.warnings = self._shown(run.warnings)
         self.outputs = [vars(part) for part in parts(run, self._output_types)]
         self.snippets = [{"label": label, "text": text} for label, text in self._snippets(run)]
         if run.state is State.FAILED:
-            self._painting.error = str(run.error)
+            assert run.error is not None
+            self._painting.error = run.error.shown(for_guests=self._for_guests)
 
 
 class _Painting:

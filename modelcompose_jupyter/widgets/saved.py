@@ -26,9 +26,17 @@ class SavedRun:
     Args:
         outputs: the outputs of the workflow's signature.
         conversations: the names of its inputs that are one; what was said is kept with the reply.
+        for_guests: whether nothing is kept: the notebook is a page, which its visitors cannot save.
     """
 
-    def __init__(self, outputs: Sequence[Output], conversations: Sequence[str] = ()) -> None:
+    def __init__(
+        self,
+        outputs: Sequence[Output],
+        conversations: Sequence[str] = (),
+        *,
+        for_guests: bool = False,
+    ) -> None:
+        self._for_guests = for_guests
         self._outputs = tuple(outputs)
         self._conversations = tuple(conversations)
         self._display_id = uuid.uuid4().hex
@@ -37,6 +45,8 @@ class SavedRun:
 
     def display(self) -> None:
         """Put the output into the cell that runs."""
+        if self._for_guests:
+            return
         self._displayed = True
         self._publish(update=False)
 

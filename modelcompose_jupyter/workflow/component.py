@@ -26,7 +26,7 @@ from ..document.types import Message
 from ..document.uses import Use, uses
 from ..errors import ComposeError, ExpressionError, InputError
 from ..models import Generation, GenerationResult, Lease, ModelSpec, Progress, Prompt
-from ..models.source import bundled
+from ..models.source import bundled, is_folder
 from ..models.spec import AdapterSpec
 from .run import Run
 from .waiting import Gate, Waiting
@@ -157,6 +157,8 @@ class Calls:
 
 def _meant(source: str, folder: Path) -> str | None:
     """What a name that the Hub does not have may be meant for."""
+    if is_folder(source) or ".." in Path(source).parts:
+        return None  # a path already; what else there is, is nobody's business
     path = folder / source
     if path.is_dir() or path.is_file():
         kind = "folder" if path.is_dir() else "file"

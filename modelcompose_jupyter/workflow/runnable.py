@@ -9,9 +9,14 @@ from .run import Run
 
 
 class Runnable(Protocol):
-    """A workflow of a document, with somebody who runs it."""
+    """A workflow of a document, with somebody who runs it.
+
+    ``for_guests`` tells that others see it than this user, who are not shown this computer's
+    folders.
+    """
 
     document: Document
+    for_guests: bool
 
     @property
     def id(self) -> str: ...
@@ -24,6 +29,9 @@ class Runnable(Protocol):
 
     @property
     def signature(self) -> Signature: ...
+
+    def as_given(self, values: Any) -> Any:
+        """The inputs of a run as those who look at it gave them."""
 
     def start(self, values: Any, *, seed: int | None = None) -> Run:
         """Start a run with all inputs as one value, and return it at once.

@@ -27,7 +27,7 @@ DOCUMENT = """\
 component:
   type: model
   task: text-generation
-  model: bundled:storyteller
+  model: /srv/zq folder/model
   text: ${input.prompt as text}
 workflow:
   title: Tell a story
@@ -67,6 +67,7 @@ def test_the_page_is_at_the_root_and_is_called_as_its_workflow(server: Server) -
     assert "application/vnd.jupyter.widget-view+json" in page.text
     assert 'class="jp-Cell-inputWrapper"' not in page.text
     assert "https://" not in re.sub(r"<!--.*?-->|\* @see .*", "", page.text)
+    assert "Tell a story" in page.text and "zq folder" not in page.text
 
 
 def test_it_says_where_it_is_and_nothing_else(server: Server) -> None:
@@ -153,6 +154,46 @@ def test_a_page_that_answers_keeps_its_connection(tmp_path: Path) -> None:
         assert asyncio.run(pings()) == 5
 
 
+def test_a_visitor_runs_no_code(server: Server, tmp_path: Path) -> None:
+    """Of what a kernel can be asked, a page's passes on what widgets need, on any channel."""
+    url = f"{server.url}/api/kernels/{kernel_of(get(server.url))}/channels"
+    mark = tmp_path / "ran"
+    code = f"open({str(mark)!r}, 'w')"
+    asked = [
+        ("execute_request", {"code": code, "user_expressions": {"x": code}}),
+        ("complete_request", {"code": "import os; os.", "cursor_pos": 14}),
+        ("inspect_request", {"code": "page", "cursor_pos": 1}),
+        ("history_request", {"hist_access_type": "tail", "n": 5}),
+        ("debug_request", {"type": "request", "seq": 1, "command": "evaluate"}),
+        ("modelcompose_request", {"question": "status", "data": {}}),
+        ("interrupt_request", {}),
+    ]
+
+    async def replies() -> set[str]:
+        page = await websocket_connect(url.replace("http", "ws", 1))
+        last = [("kernel_info_request", {})]  # answered when all before it has been looked at
+        for channel in ("control", "shell"):
+            for kind, content in [*asked, *last]:
+                header = {"msg_id": kind + channel, "msg_type": kind, "version": "5.3"}
+                header |= {"username": "", "session": "visitor", "date": "2026-01-01T00:00:00Z"}
+                message = {"header": header, "content": content, "channel": channel}
+                await page.write_message(
+                    json.dumps({**message, "parent_header": {}, "metadata": {}, "buffers": []})
+                )
+        heard: list[str] = []
+        while heard.count("kernel_info_reply") < 2:
+            written = await asyncio.wait_for(page.read_message(), SECONDS)
+            assert written is not None
+            message = json.loads(written)
+            if message["parent_header"].get("session") == "visitor":
+                heard.append(message["msg_type"])
+        page.close()
+        return set(heard)
+
+    assert asyncio.run(replies()) <= {"kernel_info_reply", "status"}
+    assert not mark.exists()
+
+
 async def _closed(page: WebSocketClientConnection) -> None:
     """Wait for the end of a connection."""
     while await page.read_message() is not None:
@@ -177,6 +218,10 @@ def test_a_document_is_read_anew_for_each_visitor(tmp_path: Path) -> None:
         document = server.folder / "story.yml"
         document.write_text(DOCUMENT.replace("Tell a story", "Now & then"), encoding="utf-8")
         assert "<h1>Now &amp; then</h1>" in get(server.url).text
+        hostile = '"</title></h1><img src=x onerror=alert(1)>\\u202e"'
+        document.write_text(DOCUMENT.replace("Tell a story", hostile), encoding="utf-8")
+        page = get(server.url).text
+        assert "&lt;img src=x onerror=alert(1)&gt;" in page and "<img src=x" not in page
         document.write_text("component: [", encoding="utf-8")
         page = get(server.url)
         assert page.status_code == 200

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+import shutil
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -9,11 +11,14 @@ from typing import Any
 import ipywidgets
 import pytest
 from standins.kernel import kernel
+from widgets.conftest import painted, wait_until
 
+from modelcompose_jupyter import load
 from modelcompose_jupyter.dashboard import page
 from modelcompose_jupyter.dashboard.following import FollowingPage
 from modelcompose_jupyter.dashboard.page_view import About, PageView
 from modelcompose_jupyter.errors import UsageError
+from modelcompose_jupyter.models.source import bundled
 from modelcompose_jupyter.widgets.panel import Panel
 
 ONE = """\
@@ -226,6 +231,71 @@ def test_a_wrong_document_is_told_in_place_of_the_page(
     assert 'role="alert"' in texts(view)
     assert message in texts(view)
     assert "secret place" not in texts(view)
+
+
+def states() -> str:
+    """What the browser has of all widgets, as text."""
+    known = list(ipywidgets.widgets.widget._instances.values())
+    return json.dumps([each.get_state() for each in known], ensure_ascii=False, default=str)
+
+
+@pytest.mark.parametrize("is_there", [True, False])
+def test_visitors_see_no_folders(document: Any, tmp_path: Path, is_there: bool) -> None:
+    """Neither in what is shown nor in what a browser has beside it, before and after a run."""
+    folder = tmp_path / "zq of jane, it's zq"
+    if is_there:
+        shutil.copytree(bundled()["storyteller"], folder / "model")
+    model = json.dumps(str(folder / "model"))
+    text = f"""\
+component:
+  type: model
+  task: text-generation
+  model: {model}
+  text: ${{input.prompt as text | Once}}
+  stop_sequences:
+    - ${{input.words as select/a,/zq/one/b | /zq/one/b @(description see /zq/help/x)}}
+  max_output_length: 1000
+workflow:
+  title: See /zq/help/page
+  description: of /zq/help/x
+"""
+    document(text, query="words=…/b")
+    view = page()
+    panel = view.panels["__workflow__"]
+    assert panel.inputs.words.value == "…/b"
+    before = states() + repr(view) + repr(panel.workflow) + str(panel.workflow.describe())
+    run = panel.submit()
+    run.wait()
+    wait_until(panel._view, lambda: panel._view.ended)
+    panel._go_back(run.id)
+    painted()
+    assert run.input["words"] == "/zq/one/b"
+    after = states()
+    for said in (before, after):
+        assert "…/model" in said and "…/page" in said and "…/b" in said
+        assert [said[at - 200 : at + 50] for at in (said.find("zq"),) if at >= 0] == []
+    assert (run.error is None) is is_there
+    assert ("…/model" in panel._view.error) is not is_there
+    assert "zq" not in str(panel.workflow._repr_mimebundle_())
+    view.close()
+
+
+@pytest.mark.parametrize("text", [ONE.replace("bundled:storyteller", "/zq/one/two: [")])
+def test_visitors_see_no_line_of_a_broken_document(document: Any, text: str) -> None:
+    document(text)
+    shown = texts(page())
+    assert "story.yml:4" in shown and "zq" not in shown
+
+
+def test_in_a_page_every_panel_is_for_guests(
+    document: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = document(ONE.replace("bundled:storyteller", "/zq/one/two"))
+    owner = load(path)
+    monkeypatch.setenv("SERVER_SOFTWARE", "voila/0.5")
+    visitor = load(path)
+    assert "/zq/one/two" in repr(owner) and "/zq/one/two" in str(owner._repr_mimebundle_())
+    assert "zq" not in repr(visitor) + str(visitor._repr_mimebundle_())
 
 
 def test_a_missing_document_is_told(document: Any) -> None:

@@ -16,11 +16,11 @@ import pytest
 from standins.scripted import ScriptedModels
 
 from modelcompose_jupyter import ComposeError
+from modelcompose_jupyter.folders import without_folders
 from modelcompose_jupyter.server.access import Access, is_loopback
 from modelcompose_jupyter.server.announcement import announced, read
 from modelcompose_jupyter.server.logs import JsonFormatter
 from modelcompose_jupyter.server.service import Server, Settings
-from modelcompose_jupyter.server.wire import without_paths
 
 from .conftest import Client, Serve, held, raw_request
 from .test_api import error_of
@@ -185,7 +185,7 @@ def test_a_name_that_is_none_is_refused(client: Client) -> None:
     ],
 )
 def test_messages_for_guests_have_no_folders(message: str, shown: str) -> None:
-    assert without_paths(message) == shown
+    assert without_folders(message) == shown
 
 
 def test_bodies_of_strangers_are_not_read(serve: Serve) -> None:

@@ -9,7 +9,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from standins.hub import HubStandIn
+from standins.hub import Answer, HubStandIn
 
 from modelcompose_jupyter import LocalHost
 from modelcompose_jupyter.server.logs import configure
@@ -93,3 +93,65 @@ def test_the_password_of_an_endpoint_is_in_no_answer(
                 answer = client.run()
     assert answer.json()["error"]["code"] == "no_network"
     assert "pa55word" not in answer.text and "127.0.0.1" in answer.text
+
+
+HOSTILE = {
+    "signed": Answer(302, {"Location": "http://127.0.0.1:9/x?X-Amz-Signature=S1G4711&sig=S1G4711"}),
+    "login": Answer(302, {"Location": "http://me:S1G4711@127.0.0.1:9/hf_notatoken4711"}),
+    "echo": Answer(
+        403,
+        {"X-Error-Message": "Authorization: Bearer hf_notatoken4711", "X-Error-Code": "S1G4711"},
+        b'{"error": "Bearer hf_notatoken4711 S1G4711"}',
+    ),
+    "gated": Answer(403, {"X-Error-Code": "GatedRepo", "X-Error-Message": "hf_notatoken4711"}),
+    "redirect": Answer(307, {"Location": "file:///etc/hf_notatoken4711"}),
+    "garbage": Answer(200, {"Content-Type": "application/json"}, b'{"hf_notatoken4711": '),
+    "page": Answer(200, {"Content-Type": "text/html"}, b"<title>hf_notatoken4711</title>"),
+}
+
+
+@pytest.mark.parametrize("hostile", HOSTILE)
+def test_what_a_hub_or_proxy_answers_is_not_passed_on(
+    hostile: str,
+    serve: Serve,
+    real_host: LocalHost,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Neither what it echoes nor where it sends to, to guests, the owner or the log."""
+    monkeypatch.setenv("MYTOK", "hf_notatoken4711")
+    log = io.StringIO()
+    undo = configure(log, level=logging.DEBUG)
+    try:
+        with HubStandIn() as hub, hub.client(tmp_path / "cache"):
+            hub.statuses["owner/private"] = [HOSTILE[hostile]] * 40
+            server = serve(PRIVATE, on=real_host)
+            told = []
+            for key in (None, server.access.owner_token):
+                with Client(server, key) as client:
+                    told += [client.run().text, client.run(stream=True).text]
+            assert hub.requests[0].authorization == "Bearer hf_notatoken4711"
+    finally:
+        undo()
+    told.append(log.getvalue())
+    assert '"code":"internal"' not in told[0]
+    assert [text for text in told if "4711" in text] == []
+
+
+def test_a_password_of_a_proxy_and_a_token_in_a_wrong_place_are_shown_to_nobody(
+    serve: Serve, real_host: LocalHost, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("MYTOK", "")
+    with HubStandIn() as hub, hub.client(tmp_path / "cache", "http://hub.example"):
+        for name in ("HTTP_PROXY", "http_proxy"):
+            monkeypatch.setenv(name, "http://me:pa55word@127.0.0.1:9")
+        for name in ("NO_PROXY", "no_proxy"):
+            monkeypatch.delenv(name, raising=False)
+        for written in ("revision: hf_AbCdEfGhIjKl4711", "cache_dir: ./hf_AbCdEfGhIjKl4711"):
+            server = serve(PRIVATE + "  " + written, on=real_host)
+            for key in (None, server.access.owner_token):
+                with Client(server, key) as client:
+                    told = client.run()
+                    assert told.json()["error"]["code"] == "no_network"
+                    assert "http://127.0.0.1:9" in told.text
+                    assert "pa55word" not in told.text and "4711" not in told.text
