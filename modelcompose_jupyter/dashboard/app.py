@@ -19,7 +19,6 @@ from typing import Any, ClassVar
 import psutil
 from jupyter_server.utils import url_path_join
 from tornado import web
-from tornado.httpserver import HTTPServer
 from tornado.ioloop import IOLoop, PeriodicCallback
 from tornado.netutil import bind_sockets
 from traitlets import Float, Integer, Unicode, validate
@@ -31,6 +30,7 @@ from .. import __version__
 from ..encoding import EncodingError, decode
 from ..errors import ComposeError, UsageError
 from ..server.access import TOKEN_VARIABLE, is_loopback
+from ..server.connections import BACKLOG, GuardedServer
 from . import DOCUMENT_VARIABLE
 from .kernels import ThisInterpreter, VisitorKernels
 from .login import TokenIdentity, with_own_form
@@ -147,7 +147,7 @@ class Dashboard(Voila):
     def listen(self) -> None:
         """Listen at this port and no other, and serve until a signal or the parent's end."""
         try:
-            sockets = bind_sockets(self.port, self.ip)
+            sockets = bind_sockets(self.port, self.ip, backlog=BACKLOG)
         except OSError as error:
             self.stop()
             raise ComposeError(
@@ -155,7 +155,7 @@ class Dashboard(Voila):
                 hint="Choose another port with --port.",
             ) from None
         self.set_trait("port", sockets[0].getsockname()[1])
-        server = HTTPServer(self.app)
+        server = GuardedServer(self.app)
         server.add_sockets(sockets)
         self.ioloop = IOLoop.current()
         parent = self._watch_parent()

@@ -43,6 +43,10 @@ class Terms:
     end: asyncio.TimerHandle | None = None
     """What ends the run when nobody has watched it for so long."""
 
+    @property
+    def is_guest(self) -> bool:
+        return self.caller is Caller.GUEST
+
 
 @dataclass(frozen=True)
 class Task:
