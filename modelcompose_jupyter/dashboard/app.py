@@ -41,6 +41,8 @@ _START_SECONDS = 120
 _LOST_SECONDS = 600
 _LOOK_SECONDS = 60
 _PARENT_SECONDS = 1.0
+_BODY_SECONDS = 60
+_MAX_BODY = 2**20  # bytes: a page sends its login and its end; the rest goes by its WebSocket
 
 
 class Dashboard(Voila):
@@ -155,7 +157,7 @@ class Dashboard(Voila):
                 hint="Choose another port with --port.",
             ) from None
         self.set_trait("port", sockets[0].getsockname()[1])
-        server = GuardedServer(self.app)
+        server = GuardedServer(self.app, max_body_size=_MAX_BODY, body_timeout=_BODY_SECONDS)
         server.add_sockets(sockets)
         self.ioloop = IOLoop.current()
         parent = self._watch_parent()
