@@ -9,6 +9,7 @@ import asyncio
 import contextlib
 import socket
 import sys
+from collections.abc import Iterable
 from enum import Enum, auto
 from typing import Any
 
@@ -36,6 +37,7 @@ MAX_HELD_BYTES = 512 * 2**20
 with the largest body there may be."""
 BACKLOG = 1024
 """Connections that wait to be accepted; beyond, clients try again after a second."""
+_ACCEPTED = 16  # in a turn of the loop; Tornado takes 128, and who is connected waits for them all
 _OTHER_FILES = 128  # of models, kernels' sockets and the like
 
 
@@ -83,6 +85,20 @@ class Connection(IOStream):
         self._server._forget(self)
 
 
+class _Listener(socket.socket):
+    """A listening socket that gives few connections in a turn of the loop, however many wait."""
+
+    _given = 0
+
+    def accept(self) -> tuple[socket.socket, Any]:
+        if self._given == _ACCEPTED:
+            self._given = 0
+            raise BlockingIOError  # as where none waits any more
+        accepted = super().accept()
+        self._given += 1
+        return accepted
+
+
 class GuardedServer(HTTPServer):
     """A server that nobody can lock others out of.
 
@@ -122,6 +138,12 @@ class GuardedServer(HTTPServer):
         self._admitted: set[Connection] = set()
         self._holding: dict[Connection, None] = {}
         self._held = 0
+
+    def add_sockets(self, sockets: Iterable[socket.socket]) -> None:
+        listeners = [_Listener(fileno=each.detach()) for each in sockets]
+        for each in listeners:
+            each.setblocking(False)
+        super().add_sockets(listeners)
 
     # What handlers tell
 
