@@ -32,9 +32,9 @@ MAX_CONNECTIONS = 1024
 """Open at a time. A page has six, a client of a library up to a hundred."""
 RESERVED_CONNECTIONS = 64
 """Of those, that guests' requests which are being answered leave to others."""
-MAX_HELD_BYTES = 512 * 2**20
-"""Of bodies that have come and answers that are not taken yet, of all guests: a hundred at once
-with the largest body there may be."""
+MAX_HELD_BYTES = 256 * 2**20
+"""Of bodies that have come and answers that are not taken yet, of all guests: 64 with the largest
+body there may be, and thousands with what people write."""
 BACKLOG = 1024
 """Connections that wait to be accepted; beyond, clients try again after a second."""
 _ACCEPTED = 16  # in a turn of the loop; Tornado takes 128, and who is connected waits for them all

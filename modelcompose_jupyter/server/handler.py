@@ -273,17 +273,23 @@ class ApiHandler(RequestHandler):
             )
         return self._routes[method]
 
-    def data_received(self, chunk: bytes) -> None:
+    def data_received(self, chunk: bytes) -> Awaitable[None] | None:
         if self._finished:
-            return
+            return None
         try:
             self._check_size(len(self._received) + len(chunk))
         except ComposeError as error:  # a chunked body does not say its size beforehand
             self.set_header("Connection", "close")
             self._fail(error)
-            return
+            return None
         self._received += chunk
         self._server.hold(self._connection, len(self._received))
+        return self._wait_for_turn() if len(self._received) > _LARGE_BODY else None
+
+    async def _wait_for_turn(self) -> None:
+        """Read no more of a large body before others had theirs."""
+        async with self._server.tasks.turn:
+            await asyncio.sleep(0)
 
     def _check_size(self, size: int) -> None:
         if size > self._server.settings.max_body:
@@ -492,6 +498,7 @@ class ApiHandler(RequestHandler):
 
     def on_connection_close(self) -> None:
         self._gone.set()
+        self._received = bytearray()  # now, and not when the collector finds this
         self.on_finish()
 
     def on_finish(self) -> None:

@@ -72,8 +72,9 @@ class Tasks:
 
     Attributes:
         watchers: how many watch a task.
-        turn: of those who are behind with what they watch, and read the rest at once. One has it
-            in each turn of the event loop, so that others are answered between any two.
+        turn: of those who ask much of the event loop: who is behind with what they watch, and who
+            sends a large body. One has it in each turn of the loop, so that others are answered
+            between any two.
     """
 
     def __init__(self, host: LocalHost) -> None:
