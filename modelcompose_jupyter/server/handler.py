@@ -191,6 +191,7 @@ class ApiHandler(RequestHandler):
         self._gone = asyncio.Event()
         self._began = time.monotonic()
         self._seen = False
+        self._takes_chunks = False
 
     def set_default_headers(self) -> None:
         self.clear_header("Server")
@@ -205,6 +206,7 @@ class ApiHandler(RequestHandler):
             self._check_access()
             self._check_room()
             self._check_size(self._announced_size())
+            await self._wait_for_chunks()
         except Exception as error:
             self.set_header("Connection", "close")  # what is left of the body is not read
             self._fail(error)
@@ -256,6 +258,26 @@ class ApiHandler(RequestHandler):
                 code="overloaded",
             )
 
+    async def _wait_for_chunks(self) -> None:
+        """Take a guest's body in chunks when few others are taken: each chunk, though it be a byte,
+        costs the loop as much as a whole body of a known length."""
+        if "Transfer-Encoding" not in self.request.headers or self._connection.is_owner:
+            return
+        try:
+            await asyncio.wait_for(self._server.chunked.acquire(), _CHUNKED_SECONDS)
+        except TimeoutError:
+            raise ComposeError(
+                "the server takes as many bodies in chunks as it may",
+                hint="Send the body with a Content-Length.",
+                code="overloaded",
+            ) from None
+        self._takes_chunks = True
+
+    def _end_chunks(self) -> None:
+        if self._takes_chunks:
+            self._takes_chunks = False
+            self._server.chunked.release()
+
     @property
     def _connection(self) -> Connection:
         connection = self.request.connection
@@ -299,6 +321,7 @@ class ApiHandler(RequestHandler):
             )
 
     async def _body(self, route: Route) -> Any:
+        self._end_chunks()
         body = None
         if route.body is None:
             pass
@@ -502,6 +525,7 @@ class ApiHandler(RequestHandler):
         self.on_finish()
 
     def on_finish(self) -> None:
+        self._end_chunks()
         if self._seen:
             return
         self._seen = True
@@ -566,6 +590,7 @@ def pattern(path: str) -> str:
 
 _LARGE_BODY = 65_536
 _LOOK_MILLISECONDS = 1000
+_CHUNKED_SECONDS = 5.0
 _TRY_AGAIN = ("busy", "overloaded")
 
 

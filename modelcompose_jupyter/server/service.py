@@ -46,6 +46,7 @@ from .tasks import Tasks
 
 SERVER_THREAD_NAME = "modelcompose-server"
 _CLOSE_SECONDS = 5.0
+_CHUNKED_BODIES = 8  # at once; few clients send such, and theirs are there in a moment
 
 
 @dataclass(frozen=True)
@@ -90,6 +91,7 @@ class Server:
     Attributes:
         port: that it listens at, once it does.
         closing: whether it ends, and takes nothing new.
+        chunked: what guests' bodies in chunks take one of, while they come.
     """
 
     def __init__(
@@ -106,6 +108,7 @@ class Server:
         self.settings = settings or Settings()
         self.settings = replace(self.settings, base_path=_normal(self.settings.base_path))
         self.tasks = Tasks(host)
+        self.chunked = asyncio.Semaphore(_CHUNKED_BODIES)
         self.metrics = Metrics(host)
         self.routes: list[Route] = [*ROUTES, METRICS_ROUTE, *OPENAI_ROUTES]
         self.port = self.settings.port

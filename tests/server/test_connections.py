@@ -12,6 +12,7 @@ from typing import Any
 import pytest
 from standins.scripted import ScriptedModels
 
+from modelcompose_jupyter.server import handler
 from modelcompose_jupyter.server.service import Server, Settings
 
 from .conftest import Client, Serve, held, raw_request
@@ -165,6 +166,27 @@ def test_bodies_that_do_not_come_whole_are_kept_within_bounds(
     assert len(closed) == 1
     with Client(server) as client:
         assert client.run("x" * 200_000).json()["status"] == "completed"
+
+
+def test_few_bodies_in_chunks_are_taken_at_once(
+    serve: Serve, connect: Callable[..., socket.socket], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(handler, "_CHUNKED_SECONDS", 0.2)
+    server = serve()
+    begun = [connect(server, CHUNKED + b"1\r\n{\r\n") for _ in range(8)]
+    with Client(server) as guest, Client(server, server.access.owner_token) as owner:
+        kind = {"Content-Type": "application/json"}
+
+        def chunked(client: Client) -> int:
+            pieces = iter([b'{"input": ', b'{"prompt": "a"}}'])
+            return client.post("/workflows/runs", content=pieces, headers=kind).status_code
+
+        until(lambda: chunked(guest) == 503)
+        assert (chunked(owner), guest.run("a").status_code) == (200, 200)
+        begun[0].close()  # in the middle
+        begun[1].sendall(b"1\r\n}\r\n0\r\n\r\n")  # whole
+        until(lambda: chunked(guest) == 200)
+        assert begun[1].recv(1000).startswith(b"HTTP/1.1 422")  # {} has no input
 
 
 def test_answers_that_nobody_takes_are_kept_within_bounds(
