@@ -38,6 +38,10 @@ SERVING_LIMITS: Mapping[str, Any] = {
 }
 """What bounds a host that is there for others, unless its owner says otherwise; see `limit`."""
 
+RESERVED_RUNS = 16
+"""Of ``max_runs``, that guests leave to the owner: a notebook's cells and a few programs. Half of
+them where there are fewer."""
+
 _EXIT_SECONDS = 10.0
 _SWEEP_SECONDS = 60.0  # between looks at whose time is over, where nobody asks
 
@@ -117,6 +121,7 @@ class LocalHost:
         seed: int | None = None,
         owed_to: Any = None,
         metadata: Mapping[str, Any] | None = None,
+        is_guest: bool = False,
     ) -> Run:
         """Start a run and return it at once.
 
@@ -128,6 +133,7 @@ class LocalHost:
             owed_to: for whom the result is, where it is kept until they have fetched it (see
                 `RunStore`); None where whoever holds the run has it.
             metadata: what the run keeps as it is.
+            is_guest: whether a guest of this user's asks, who may not take all places.
 
         Raises:
             InputError: no such workflow, or inputs or a seed that it cannot take.
@@ -136,7 +142,7 @@ class LocalHost:
         chosen, values = check(document, workflow, input, seed)
         if seed is None:
             seed = secrets.randbelow(2**31)  # small enough to count up from, exact in JavaScript
-        return self._start(document, chosen, values, seed, owed_to, metadata)
+        return self._start(document, chosen, values, seed, owed_to, metadata, is_guest)
 
     def _start(
         self,
@@ -146,6 +152,7 @@ class LocalHost:
         first_seed: int,
         owed_to: Any,
         metadata: Mapping[str, Any] | None,
+        is_guest: bool,
     ) -> Run:
         loop: asyncio.AbstractEventLoop | None = None
         tasks: list[asyncio.Task[None]] = []
@@ -190,7 +197,7 @@ class LocalHost:
         try:
             with self._lock:
                 loop = self._running_loop()
-                self._check_busy()
+                self._check_busy(is_guest)
                 given = values if hidden else None
                 self.run_store.add(run, document, first_seed, owed_to, given)
             self._tell_observers(run)
@@ -201,11 +208,16 @@ class LocalHost:
             raise
         return run
 
-    def _check_busy(self) -> None:
-        going = len(self.run_store.going())
-        if self._max_runs is not None and going >= self._max_runs:
+    def _check_busy(self, is_guest: bool) -> None:
+        if self._max_runs is None:
+            return
+        going, most = len(self.run_store.going()), self._max_runs
+        if is_guest:
+            most -= min(RESERVED_RUNS, most // 2)
+        if going >= most:
             raise ComposeError(
-                f"the host is busy: {going} runs have not ended, and it takes {self._max_runs}",
+                f"the host is busy: {going} runs have not ended, and it takes {most}"
+                + (" where a guest asks" if most < self._max_runs else ""),
                 hint="Try again when one of them has ended, or stop one.",
                 code="busy",
             )
@@ -270,7 +282,12 @@ class LocalHost:
         return self.run_store.load(self.run_store.named(id))
 
     def rerun(
-        self, id: str, *, owed_to: Any = None, metadata: Mapping[str, Any] | None = None
+        self,
+        id: str,
+        *,
+        owed_to: Any = None,
+        metadata: Mapping[str, Any] | None = None,
+        is_guest: bool = False,
     ) -> Run:
         """Run again what a run was given: document, workflow, input and seed.
 
@@ -278,6 +295,7 @@ class LocalHost:
             id: of the run, or the beginning of it.
             owed_to: for whom the new run's result is; see `submit`.
             metadata: of the new run.
+            is_guest: whether a guest asks; see `submit`.
 
         Raises:
             InputError: there is no such run, or it is forgotten.
@@ -291,6 +309,7 @@ class LocalHost:
             seed=kept.seed,
             owed_to=owed_to,
             metadata=metadata,
+            is_guest=is_guest,
         )
 
     def models(self) -> list[ModelInfo]:
@@ -324,7 +343,7 @@ class LocalHost:
             max_run_seconds: seconds after which a run is stopped and fails with the code
                 ``timeout``, from when it was submitted; None is never.
             max_runs: runs that have not ended; a submit beyond raises a ComposeError with the code
-                ``busy``. None is any number.
+                ``busy``, a guest's somewhat earlier (`RESERVED_RUNS`). None is any number.
             run_ttl: seconds after which a run that has ended is forgotten; None keeps it as long
                 as there is room; see `RunStore`.
         """

@@ -21,6 +21,7 @@ if not BENCHMARKS.exists():
     pytest.skip("the benchmarks are in the repository alone", allow_module_level=True)
 sys.path.append(str(BENCHMARKS))
 
+import attacks  # noqa: E402
 from peers import processes, report, weights, work  # noqa: E402
 from peers.protocol import BlockingEngine, Request, Settings, SteppingEngine, Timeline  # noqa: E402
 
@@ -222,6 +223,7 @@ def test_a_peer_that_stands_still_goes_with_who_started_it(model: Path, tmp_path
 import os, sys
 from pathlib import Path
 sys.path.append({str(BENCHMARKS)!r})
+import attacks  # noqa: E402
 from peers import processes
 from peers.protocol import Settings
 settings = Settings(Path({str(model)!r}), "float32", 1, "cpu", Path({str(tmp_path)!r}), {{}})
@@ -246,3 +248,14 @@ def test_a_peer_that_cannot_load_says_why(tmp_path: Path) -> None:
     with pytest.raises(processes.PeerError, match="none"):
         processes.PeerProcess(processes.PEERS["generate"], Path(sys.executable), settings)
     assert not [c for c in psutil.Process(os.getpid()).children() if c.is_running()]
+
+
+def test_no_honest_request_fails_beside_an_attack() -> None:
+    with attacks.hosting("nobody", max_queue=32) as host:
+        for attack in ("headers", "forms", "slots"):  # the last fills it
+            told = attacks.measure(attack, host, clients=10, seconds=1)
+
+            for who in ("owner", "guest"):
+                assert told[who]["failures"] == []
+            assert len(told["owner"]["seconds"]) >= 5
+            assert told["owner"]["sent away"] == 0

@@ -19,7 +19,6 @@ from typing import Any, ClassVar
 import psutil
 from jupyter_server.utils import url_path_join
 from tornado import web
-from tornado.httpserver import HTTPServer
 from tornado.ioloop import IOLoop, PeriodicCallback
 from tornado.netutil import bind_sockets
 from traitlets import Float, Integer, Unicode, validate
@@ -31,6 +30,7 @@ from .. import __version__
 from ..encoding import EncodingError, decode
 from ..errors import ComposeError, UsageError
 from ..server.access import TOKEN_VARIABLE, is_loopback
+from ..server.connections import BACKLOG, GuardedServer
 from . import DOCUMENT_VARIABLE
 from .kernels import ThisInterpreter, VisitorKernels
 from .login import TokenIdentity, with_own_form
@@ -41,6 +41,8 @@ _START_SECONDS = 120
 _LOST_SECONDS = 600
 _LOOK_SECONDS = 60
 _PARENT_SECONDS = 1.0
+_BODY_SECONDS = 60
+_MAX_BODY = 2**20  # bytes: a page sends its login and its end; the rest goes by its WebSocket
 
 
 class Dashboard(Voila):
@@ -147,7 +149,7 @@ class Dashboard(Voila):
     def listen(self) -> None:
         """Listen at this port and no other, and serve until a signal or the parent's end."""
         try:
-            sockets = bind_sockets(self.port, self.ip)
+            sockets = bind_sockets(self.port, self.ip, backlog=BACKLOG)
         except OSError as error:
             self.stop()
             raise ComposeError(
@@ -155,7 +157,7 @@ class Dashboard(Voila):
                 hint="Choose another port with --port.",
             ) from None
         self.set_trait("port", sockets[0].getsockname()[1])
-        server = HTTPServer(self.app)
+        server = GuardedServer(self.app, max_body_size=_MAX_BODY, body_timeout=_BODY_SECONDS)
         server.add_sockets(sockets)
         self.ioloop = IOLoop.current()
         parent = self._watch_parent()

@@ -23,6 +23,7 @@ from .handlers import RESOURCE, HostsHandler
 from .hosts import HostError, Hosts, gone
 
 _MAX_BODY = Settings().max_body
+_MAX_FIELDS = 1000  # of a query, as a host itself has it
 _ASKED = ("Accept", "Content-Type", "Last-Event-ID")
 _ANSWERED = ("Content-Type", "Content-Length", "Cache-Control", "Retry-After", "X-Accel-Buffering")
 _OF_JUPYTER = ("token", "_xsrf", "no_track_activity")  # in a query, and nobody else's business
@@ -121,6 +122,7 @@ def _target(host: Announcement, segments: Sequence[str], query: str) -> str:
 
     Raises:
         HostError: a path that could lead somewhere else, or that is not for everybody.
+        UsageError: a query of very many fields.
     """
     names = [unquote(each) for each in segments]
     if names and not names[-1]:
@@ -140,7 +142,12 @@ def _target(host: Announcement, segments: Sequence[str], query: str) -> str:
         )
     parts = urlsplit(host.url)
     base = f"{parts.scheme}://{parts.netloc}" if names[:1] == ["v1"] else host.url
-    asked = parse_qsl(query, keep_blank_values=True)
+    try:
+        asked = parse_qsl(query, keep_blank_values=True, max_num_fields=_MAX_FIELDS)
+    except ValueError:
+        raise UsageError(
+            f"the query has more than {_MAX_FIELDS} fields", code="invalid_request"
+        ) from None
     kept = urlencode([(name, value) for name, value in asked if name not in _OF_JUPYTER])
     path = "/".join(quote(name, safe="") for name in names)
     return f"{base}/{path}" + (f"?{kept}" if kept else "")

@@ -124,15 +124,18 @@ class Access:
             hint="Its owner can allow an origin with 'origins' in the controller.",
         )
 
+    def is_owner(self, authorization: str | None) -> bool:
+        """Whether an ``Authorization`` header is the owner's."""
+        return _same(_presented(authorization), self.owner_token)
+
     def caller(self, authorization: str | None) -> Caller:
         """Who calls, by an ``Authorization`` header.
 
         Raises:
             AccessError: 401.
         """
-        scheme, _, given = (authorization or "").partition(" ")
-        presented = given.strip() if scheme.lower() == "bearer" else ""
-        if _same(presented, self.owner_token):
+        presented = _presented(authorization)
+        if self.is_owner(authorization):
             return Caller.OWNER
         if self.token is None or _same(presented, self.token):
             return Caller.GUEST
@@ -149,6 +152,12 @@ def _name(url: str) -> str:
         return urlsplit(url).hostname or ""
     except ValueError:
         return ""
+
+
+def _presented(authorization: str | None) -> str:
+    """The token in an ``Authorization`` header; empty where there is none."""
+    scheme, _, given = (authorization or "").partition(" ")
+    return given.strip() if scheme.lower() == "bearer" else ""
 
 
 def _same(given: str, expected: str) -> bool:

@@ -2,20 +2,20 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import re
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Callable, Mapping
 from typing import Any
 
 from ..errors import UsageError
-from ..workflow import Run
+from ..workflow import Event, Run
 from .access import Caller
-from .tasks import Task, batches
+from .tasks import BATCH, Task, batches
 from .wire import event_data, failure, public_event
 
 HEARTBEAT_SECONDS = 10.0
 _RETRY_MILLISECONDS = 1000
-_SLICE = 500
 
 
 def message(data: str, event: str | None = None, id: int | None = None) -> str:
@@ -56,11 +56,17 @@ async def run_events(
     shown = event_data if caller is Caller.OWNER else public_event
     yield f"retry: {_RETRY_MILLISECONDS}\n\n"
     async for events in batches(task.run, after, heartbeat):
-        for start in range(0, len(events), _SLICE):  # who joins late does not hold up the others
-            part = events[start : start + _SLICE]
-            yield "".join(message(as_json(shown(e)), e.type, e.number) for e in part)
-        if not events:
-            yield ": still here\n\n"
+        if len(events) < BATCH:
+            yield _written(events, shown) or ": still here\n\n"
+            continue
+        async with task.terms.tasks.turn:  # who joins late does not hold up the others
+            written = _written(events, shown)
+            await asyncio.sleep(0)
+        yield written
+
+
+def _written(events: list[Event], shown: Callable[[Event], dict[str, Any]]) -> str:
+    return "".join(message(as_json(shown(each)), each.type, each.number) for each in events)
 
 
 async def run_text(

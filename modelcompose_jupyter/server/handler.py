@@ -8,8 +8,6 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import inspect
-import json
-import math
 import re
 import select
 import time
@@ -19,7 +17,6 @@ from collections.abc import (
     AsyncIterator,
     Awaitable,
     Callable,
-    Iterable,
     Iterator,
     Mapping,
 )
@@ -29,16 +26,17 @@ from typing import TYPE_CHECKING, Any
 
 from pydantic import BaseModel
 from tornado.http1connection import HTTP1Connection
-from tornado.httputil import HTTPInputError, parse_body_arguments
+from tornado.httputil import HTTPInputError
 from tornado.ioloop import PeriodicCallback
 from tornado.iostream import StreamClosedError
 from tornado.web import HTTPError, RequestHandler, stream_request_body
 
-from ..encoding import EncodingError, decode
-from ..errors import ComposeError, InputError, UsageError, shortened
+from ..errors import ComposeError, InputError, UsageError
 from ..redaction import get_logger
 from ..workflow import Run
 from .access import AccessError, Caller
+from .bodies import FORMS, read_form, read_json
+from .connections import Connection
 from .events import as_json
 from .wire import failure, parse_body
 
@@ -61,6 +59,7 @@ _STATUS_OF_CODE = {
     "too_large": 413,
     "unsupported_media_type": 415,
     "host_closed": 503,
+    "overloaded": 503,
 }
 
 
@@ -192,6 +191,7 @@ class ApiHandler(RequestHandler):
         self._gone = asyncio.Event()
         self._began = time.monotonic()
         self._seen = False
+        self._takes_chunks = False
 
     def set_default_headers(self) -> None:
         self.clear_header("Server")
@@ -204,7 +204,9 @@ class ApiHandler(RequestHandler):
     async def prepare(self) -> None:
         try:
             self._check_access()
+            self._check_room()
             self._check_size(self._announced_size())
+            await self._wait_for_chunks()
         except Exception as error:
             self.set_header("Connection", "close")  # what is left of the body is not read
             self._fail(error)
@@ -247,6 +249,42 @@ class ApiHandler(RequestHandler):
                 hint="They find the token in Jupyter's runtime folder.",
             )
 
+    def _check_room(self) -> None:
+        is_owner = self._server.access.is_owner(self.request.headers.get("Authorization"))
+        if not self._server.admit(self._connection, is_owner):
+            raise ComposeError(
+                "the server answers as many requests as it may",
+                hint="Try again when one of them has ended.",
+                code="overloaded",
+            )
+
+    async def _wait_for_chunks(self) -> None:
+        """Take a guest's body in chunks when few others are taken: each chunk, though it be a byte,
+        costs the loop as much as a whole body of a known length."""
+        if "Transfer-Encoding" not in self.request.headers or self._connection.is_owner:
+            return
+        try:
+            await asyncio.wait_for(self._server.chunked.acquire(), _CHUNKED_SECONDS)
+        except TimeoutError:
+            raise ComposeError(
+                "the server takes as many bodies in chunks as it may",
+                hint="Send the body with a Content-Length.",
+                code="overloaded",
+            ) from None
+        self._takes_chunks = True
+
+    def _end_chunks(self) -> None:
+        if self._takes_chunks:
+            self._takes_chunks = False
+            self._server.chunked.release()
+
+    @property
+    def _connection(self) -> Connection:
+        connection = self.request.connection
+        assert isinstance(connection, HTTP1Connection)
+        assert isinstance(connection.stream, Connection)
+        return connection.stream
+
     def _route(self) -> Route:
         method = "GET" if self.request.method == "HEAD" else self.request.method or ""
         if method not in self._routes:
@@ -257,16 +295,23 @@ class ApiHandler(RequestHandler):
             )
         return self._routes[method]
 
-    def data_received(self, chunk: bytes) -> None:
+    def data_received(self, chunk: bytes) -> Awaitable[None] | None:
         if self._finished:
-            return
+            return None
         try:
             self._check_size(len(self._received) + len(chunk))
         except ComposeError as error:  # a chunked body does not say its size beforehand
             self.set_header("Connection", "close")
             self._fail(error)
-            return
+            return None
         self._received += chunk
+        self._server.hold(self._connection, len(self._received))
+        return self._wait_for_turn() if len(self._received) > _LARGE_BODY else None
+
+    async def _wait_for_turn(self) -> None:
+        """Read no more of a large body before others had theirs."""
+        async with self._server.tasks.turn:
+            await asyncio.sleep(0)
 
     def _check_size(self, size: int) -> None:
         if size > self._server.settings.max_body:
@@ -276,18 +321,24 @@ class ApiHandler(RequestHandler):
             )
 
     async def _body(self, route: Route) -> Any:
+        self._end_chunks()
+        body = None
         if route.body is None:
-            return None
-        if len(self._received) > _LARGE_BODY:  # others are answered meanwhile
-            return await asyncio.to_thread(self._parsed, route.body, route.forms)
-        return self._parsed(route.body, route.forms)
+            pass
+        elif len(self._received) <= _LARGE_BODY:
+            body = self._parsed(route.body, route.forms)
+        else:  # others are answered meanwhile
+            body = await asyncio.to_thread(self._parsed, route.body, route.forms)
+        self._received.clear()
+        self._server.hold(self._connection, 0)
+        return body
 
     def _parsed(self, model: type[BaseModel], forms: bool) -> Any:
         header = self.request.headers.get("Content-Type", "")
         kind = header.partition(";")[0].strip().lower()
         if kind == "application/json" or kind.endswith("+json"):
-            return parse_body(model, _json(bytes(self._received)))
-        if not forms or kind not in _FORMS or self._is_browser():
+            return parse_body(model, read_json(bytes(self._received)))
+        if not forms or kind not in FORMS or self._is_browser():
             kinds = "application/json" + (" or a form" if forms else "")
             raise AccessError(
                 415, f"the body must be {kinds}", hint="Set 'Content-Type: application/json'."
@@ -299,7 +350,7 @@ class ApiHandler(RequestHandler):
                 hint="Send the header 'Content-Type: application/json'.",
                 code="invalid_request",
             )
-        return parse_body(model, _form(header, bytes(self._received)))
+        return parse_body(model, read_form(header, bytes(self._received)))
 
     def _is_browser(self) -> bool:
         """Whether a page sends it. Pages can send forms anywhere without being asked; JSON not."""
@@ -326,9 +377,7 @@ class ApiHandler(RequestHandler):
             if isinstance(reply, Stream):
                 await self._stream(reply)
             else:
-                self._begin_reply(reply)
-                # As in a stream: an answer that nobody takes is not kept for ever.
-                await asyncio.wait_for(self.flush(), self._server.settings.write_seconds)
+                await self._flush(self._begin_reply(reply))
                 self._end(reply.result)
         except TimeoutError:
             self._close_connection()
@@ -356,16 +405,16 @@ class ApiHandler(RequestHandler):
     def _looking_out(self) -> Iterator[None]:
         """Notice a client that goes while it waits, though it sent something behind its request,
         after which Tornado reads no more and hears nothing of the end."""
-        connection = self.request.connection
-        if not hasattr(select, "POLLRDHUP") or not isinstance(connection, HTTP1Connection):
+        connection = self._connection
+        if not hasattr(select, "POLLRDHUP") or connection.closed():
             yield
             return
         poll = select.poll()
-        poll.register(connection.stream.fileno(), select.POLLRDHUP)
+        poll.register(connection.fileno(), select.POLLRDHUP)
 
         def look() -> None:
-            if not connection.stream.closed() and poll.poll(0):
-                connection.stream.close()
+            if not connection.closed() and poll.poll(0):
+                connection.close()
 
         looking = PeriodicCallback(look, _LOOK_MILLISECONDS)
         looking.start()
@@ -389,20 +438,31 @@ class ApiHandler(RequestHandler):
     def compute_etag(self) -> None:
         """None: answers are not to be kept, and a large one would hold up the others."""
 
-    def _begin_reply(self, reply: Reply) -> None:
-        """Put an answer together; `_end` follows when it is on its way."""
+    async def _flush(self, size: int) -> None:
+        """Wait until the client has taken what was written, so many bytes.
+
+        Raises:
+            TimeoutError: it has not for too long, and is not there any more.
+        """
+        self._server.hold(self._connection, size)
+        await asyncio.wait_for(self.flush(), self._server.settings.write_seconds)
+        self._server.hold(self._connection, 0)
+
+    def _begin_reply(self, reply: Reply) -> int:
+        """Put an answer together; `_end` follows when it is on its way. Returns its bytes."""
         if self._finished or self._gone.is_set():
             raise StreamClosedError
         self.set_status(reply.status)
         for name, value in reply.headers.items():
             self.set_header(name, value)
         if reply.status == HTTPStatus.NO_CONTENT:
-            return
+            return 0
         self.set_header("Content-Type", f"{reply.content_type}; charset=utf-8")
         is_text = reply.content_type != "application/json"
         body = _encoded(reply.data if is_text else as_json(reply.data))
         self.set_header("Content-Length", len(body))
         self.write(body)
+        return len(body)
 
     async def _stream(self, stream: Stream) -> None:
         self.set_header("Content-Type", "text/event-stream; charset=utf-8")
@@ -412,9 +472,9 @@ class ApiHandler(RequestHandler):
         try:
             async with contextlib.aclosing(_while_not(self._gone, events)) as coming:
                 async for each in coming:
-                    self.write(_encoded(each))
-                    # A reader that takes nothing for so long is not there any more.
-                    await asyncio.wait_for(self.flush(), self._server.settings.write_seconds)
+                    written = _encoded(each)
+                    self.write(written)
+                    await self._flush(len(written))
         except TimeoutError:
             self._close_connection()
             return
@@ -424,9 +484,7 @@ class ApiHandler(RequestHandler):
         self._end(stream.result)
 
     def _close_connection(self) -> None:
-        connection = self.request.connection
-        if isinstance(connection, HTTP1Connection):
-            connection.stream.close()
+        self._connection.close()
 
     def _fail(self, error: Exception) -> None:
         """Answer with an error; in a stream that has begun, the connection ends."""
@@ -441,7 +499,7 @@ class ApiHandler(RequestHandler):
         route = self._routes.get(self.request.method or "")
         public = self._caller is not Caller.OWNER
         explain = (route.explain if route else None) or _explain
-        headers = {"Retry-After": "1"} if status == HTTPStatus.TOO_MANY_REQUESTS else {}
+        headers = {"Retry-After": "1"} if known.code in _TRY_AGAIN else {}
         if status == HTTPStatus.UNAUTHORIZED:
             headers["WWW-Authenticate"] = 'Bearer realm="model-compose"'
         with contextlib.suppress(StreamClosedError):  # nobody is there to hear of it
@@ -463,9 +521,11 @@ class ApiHandler(RequestHandler):
 
     def on_connection_close(self) -> None:
         self._gone.set()
+        self._received = bytearray()  # now, and not when the collector finds this
         self.on_finish()
 
     def on_finish(self) -> None:
+        self._end_chunks()
         if self._seen:
             return
         self._seen = True
@@ -528,93 +588,10 @@ def pattern(path: str) -> str:
     return re.sub(r"\\{(\w+)\\}", r"(?P<\1>[^/]+)", re.escape(path)) + "/?"
 
 
-_MAX_DEPTH = 50
-_MAX_VALUES = 50_000
-_MAX_FIELDS = 1000
 _LARGE_BODY = 65_536
 _LOOK_MILLISECONDS = 1000
-_FORMS = ("application/x-www-form-urlencoded", "multipart/form-data")
-
-
-def _json(body: bytes) -> Any:
-    try:
-        data = json.loads(decode(body), parse_constant=_no_constant, parse_float=_finite)
-        return _bounded(data)
-    except EncodingError as error:
-        message = f"the body cannot be read: {error}"
-    except json.JSONDecodeError as error:
-        message = f"the body is not JSON: {error.msg} (line {error.lineno}, column {error.colno})"
-    except RecursionError:
-        message = "the body is nested too deeply"
-    except ValueError as error:
-        message = f"the body is not JSON: {error}"
-    raise UsageError(message, code="invalid_request")
-
-
-def _no_constant(name: str) -> Any:
-    raise ValueError(f"{name} is no JSON number")
-
-
-def _finite(text: str) -> float:
-    value = float(text)
-    if not math.isfinite(value):
-        raise ValueError(f"{shortened(text)} is too large a number")
-    return value
-
-
-def _bounded(data: Any) -> Any:
-    """Plain data whose size and depth are within bounds, as documents' are.
-
-    Raises:
-        UsageError: they are not.
-    """
-    level, count = [data], 0
-    for _ in range(_MAX_DEPTH):
-        count += len(level)
-        if count > _MAX_VALUES:
-            raise UsageError(
-                f"the body has more than {_MAX_VALUES:,} values", code="invalid_request"
-            )
-        level = [inner for value in level for inner in _within(value)]
-        if not level:
-            return data
-    raise UsageError("the body is nested too deeply", code="invalid_request")
-
-
-def _within(value: Any) -> Iterable[Any]:
-    """The values that a value holds."""
-    if isinstance(value, dict):
-        return value.values()
-    return value if isinstance(value, list) else ()
-
-
-def _form(content_type: str, body: bytes) -> dict[str, Any]:
-    """A form as the JSON that it stands for: ``input[prompt]`` and ``input.prompt`` nest."""
-    arguments: dict[str, list[bytes]] = {}
-    files: dict[str, Any] = {}
-    try:
-        parse_body_arguments(content_type, body, arguments, files)
-    except (HTTPInputError, ValueError):
-        raise UsageError("the form cannot be read", code="invalid_request") from None
-    if files:
-        raise UsageError("files are not taken", code="invalid_request")
-    data: dict[str, Any] = {}
-    if len(arguments) > _MAX_FIELDS:
-        raise UsageError(f"the form has more than {_MAX_FIELDS} fields", code="invalid_request")
-    for name, values in arguments.items():
-        keys = [key for key in re.split(r"[\[\].]+", name) if key]
-        target = data
-        for key in keys[:-1]:
-            target = target.setdefault(key, {})
-            if not isinstance(target, dict):
-                raise UsageError(f"'{name}' stands beside '{key}'", code="invalid_request")
-        texts = [value.decode("utf-8", "replace") for value in values]
-        if keys:
-            target[keys[-1]] = texts[0] if len(texts) == 1 else texts
-    if isinstance(data.get("input"), str):
-        data["input"] = _json(data["input"].encode())
-    _bounded(data)
-    return data
+_CHUNKED_SECONDS = 5.0
+_TRY_AGAIN = ("busy", "overloaded")
 
 
 def _known(error: Exception) -> ComposeError:

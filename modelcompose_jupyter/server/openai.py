@@ -214,7 +214,14 @@ async def _answered(
     """The answer to a request, by a run that ends when its client leaves."""
     terms = Terms(call.server.tasks, call.caller, linger=0.0)
     try:
-        run = call.server.host.submit(document, None, values, seed=asked.own_seed(), owed_to=terms)
+        run = call.server.host.submit(
+            document,
+            None,
+            values,
+            seed=asked.own_seed(),
+            owed_to=terms,
+            is_guest=terms.is_guest,
+        )
     except InputError as error:
         raise _refusal(error, shape) from None
     call.run = run.id

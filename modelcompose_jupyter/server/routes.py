@@ -102,7 +102,7 @@ async def _submitted(call: Call, request: RunRequest, terms: Terms) -> Run:
     host, metadata = call.server.host, request.metadata
     if request.rerun_of is not None:
         first = await call.server.tasks.find(request.rerun_of, call.caller)
-        return host.rerun(first.run.id, owed_to=terms, metadata=metadata)
+        return host.rerun(first.run.id, owed_to=terms, metadata=metadata, is_guest=terms.is_guest)
     document, workflow = served = _chosen(call, request)
     return host.submit(
         document,
@@ -111,6 +111,7 @@ async def _submitted(call: Call, request: RunRequest, terms: Terms) -> Run:
         seed=request.seed,
         owed_to=terms,
         metadata=metadata,
+        is_guest=terms.is_guest,
     )
 
 

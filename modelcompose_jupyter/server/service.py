@@ -12,14 +12,11 @@ import contextlib
 import os
 import secrets
 import socket
-import sys
 import threading
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from typing import Any
 
-from tornado.httpserver import HTTPServer
-from tornado.iostream import IOStream
 from tornado.netutil import bind_sockets
 from tornado.web import Application
 
@@ -29,6 +26,16 @@ from ..host import LocalHost
 from .access import Access
 from .announcement import Announcement, own_start
 from .catalog import Catalog, Documents
+from .connections import (
+    BACKLOG,
+    HEADER_SECONDS,
+    IDLE_SECONDS,
+    MAX_CONNECTIONS,
+    MAX_HELD_BYTES,
+    RESERVED_CONNECTIONS,
+    Connection,
+    GuardedServer,
+)
 from .handler import ApiHandler, NotFound, Route, Seen, pattern
 from .logs import Logger, tell
 from .metrics import METRICS_ROUTE, Metrics
@@ -39,7 +46,7 @@ from .tasks import Tasks
 
 SERVER_THREAD_NAME = "modelcompose-server"
 _CLOSE_SECONDS = 5.0
-_OTHER_FILES = 128  # of models, kernels' sockets and the like
+_CHUNKED_BODIES = 8  # at once; few clients send such, and theirs are there in a moment
 
 
 @dataclass(frozen=True)
@@ -50,8 +57,11 @@ class Settings:
         port: to listen at; 0 takes any that is free.
         base_path: what the paths of the run API begin with.
         max_body: bytes of a request's body.
-        max_connections: open at a time; those beyond are closed at once.
-        idle_seconds: for which a connection may say nothing between requests, or in a header.
+        max_connections: open at a time; see `GuardedServer` for what happens beyond.
+        reserved_connections: of those, that guests' requests leave to the owner's.
+        max_held: bytes of bodies and answers that are kept for guests.
+        header_seconds: in which the header of a request must have come.
+        idle_seconds: for which a connection may say nothing between requests.
         body_seconds: in which a body must have come.
         write_seconds: for which a reader may take nothing of a stream.
     """
@@ -59,8 +69,11 @@ class Settings:
     port: int = 8080
     base_path: str = "/api"
     max_body: int = 4 * 2**20
-    max_connections: int = 1024
-    idle_seconds: float = 75.0
+    max_connections: int = MAX_CONNECTIONS
+    reserved_connections: int = RESERVED_CONNECTIONS
+    max_held: int = MAX_HELD_BYTES
+    header_seconds: float = HEADER_SECONDS
+    idle_seconds: float = IDLE_SECONDS
     body_seconds: float = 60.0
     write_seconds: float = 60.0
 
@@ -78,6 +91,7 @@ class Server:
     Attributes:
         port: that it listens at, once it does.
         closing: whether it ends, and takes nothing new.
+        chunked: what guests' bodies in chunks take one of, while they come.
     """
 
     def __init__(
@@ -94,6 +108,7 @@ class Server:
         self.settings = settings or Settings()
         self.settings = replace(self.settings, base_path=_normal(self.settings.base_path))
         self.tasks = Tasks(host)
+        self.chunked = asyncio.Semaphore(_CHUNKED_BODIES)
         self.metrics = Metrics(host)
         self.routes: list[Route] = [*ROUTES, METRICS_ROUTE, *OPENAI_ROUTES]
         self.port = self.settings.port
@@ -105,7 +120,7 @@ class Server:
         self._ended = threading.Event()
         self._loop: asyncio.AbstractEventLoop | None = None
         self._thread: threading.Thread | None = None
-        self._http: HTTPServer | None = None
+        self._http: GuardedServer | None = None
 
     # Starting and ending
 
@@ -147,8 +162,8 @@ class Server:
         address, port = self.access.host, self.settings.port
         try:
             if port == 0:  # one number for all the addresses that the name has
-                return bind_sockets(0, address, family=socket.AF_INET)
-            return bind_sockets(port, address)
+                return bind_sockets(0, address, family=socket.AF_INET, backlog=BACKLOG)
+            return bind_sockets(port, address, backlog=BACKLOG)
         except OSError as error:
             reason = "is taken" if error.errno in _TAKEN else f"cannot be used: {error.strerror}"
             raise UsageError(
@@ -163,11 +178,14 @@ class Server:
     async def _main(self, sockets: list[socket.socket], started: threading.Event) -> None:
         self._loop = asyncio.get_running_loop()
         self._end = asyncio.Event()
-        self._http = _LimitedServer(
+        self._http = GuardedServer(
             self._application(),
-            max_connections=_connections(self.settings.max_connections),
+            max_connections=self.settings.max_connections,
+            reserved=self.settings.reserved_connections,
+            max_held=self.settings.max_held,
+            header_seconds=self.settings.header_seconds,
+            idle_seconds=self.settings.idle_seconds,
             max_body_size=2**40,  # the handler says no, with an answer
-            idle_connection_timeout=self.settings.idle_seconds,
             body_timeout=self.settings.body_seconds,
         )
         self._http.add_sockets(sockets)
@@ -241,31 +259,20 @@ class Server:
 
     # What handlers tell
 
+    def admit(self, connection: Connection, is_owner: bool) -> bool:
+        """Whether a request is taken on; see `GuardedServer.admit`."""
+        assert self._http is not None
+        return self._http.admit(connection, is_owner)
+
+    def hold(self, connection: Connection, size: int) -> None:
+        """Note how many bytes are kept for a connection; see `GuardedServer.hold`."""
+        assert self._http is not None
+        self._http.hold(connection, size)
+
     def saw_request(self, seen: Seen) -> None:
         """Note a request that is over."""
         for each in self._observers:
             each.request(seen)
-
-
-def _connections(wanted: int) -> int:
-    """How many connections there can be: each takes one of the files that a process may open.
-
-    Without a bound below the system's, a server that is out of files does nothing but fail to
-    accept.
-    """
-    if sys.platform == "win32":  # which has no such bound
-        return wanted
-    import resource
-
-    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
-    needed = wanted + _OTHER_FILES
-    if soft != resource.RLIM_INFINITY and soft < needed:
-        soft = needed if hard == resource.RLIM_INFINITY else min(needed, hard)
-        with contextlib.suppress(ValueError, OSError):
-            resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
-        soft = resource.getrlimit(resource.RLIMIT_NOFILE)[0]
-        return max(1, min(wanted, soft - _OTHER_FILES))
-    return wanted
 
 
 def _ended() -> ComposeError:
@@ -277,22 +284,6 @@ def _ended() -> ComposeError:
 
 
 _TAKEN = (98, 48, 10048, 10013)  # EADDRINUSE of Linux, macOS and Windows; and Windows' refusal
-
-
-class _LimitedServer(HTTPServer):
-    """Keeps no more connections than it may."""
-
-    def initialize(self, *args: Any, max_connections: int, **kwargs: Any) -> None:  # type: ignore[override]
-        super().initialize(*args, **kwargs)
-        self._max_connections = max_connections
-
-    def handle_stream(self, stream: IOStream, address: Any) -> None:
-        if len(self._connections) >= self._max_connections:
-            stream.close()
-            return
-        with contextlib.suppress(OSError):  # notices clients that vanish without a word
-            stream.socket.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
-        super().handle_stream(stream, address)
 
 
 def _normal(base_path: str) -> str:

@@ -18,6 +18,9 @@ from ..run_store import Forgotten, Kept
 from ..workflow import Event, Run
 from .access import Caller
 
+BATCH = 200
+"""Events that are read of a run at once, by each of those who watch it, however far behind."""
+
 _LOOK_SECONDS = 0.02
 _PAUSE_SECONDS = 0.015
 _LISTED = 1000
@@ -43,6 +46,10 @@ class Terms:
     end: asyncio.TimerHandle | None = None
     """What ends the run when nobody has watched it for so long."""
 
+    @property
+    def is_guest(self) -> bool:
+        return self.caller is Caller.GUEST
+
 
 @dataclass(frozen=True)
 class Task:
@@ -65,11 +72,15 @@ class Tasks:
 
     Attributes:
         watchers: how many watch a task.
+        turn: of those who ask much of the event loop: who is behind with what they watch, and who
+            sends a large body. One has it in each turn of the loop, so that others are answered
+            between any two.
     """
 
     def __init__(self, host: LocalHost) -> None:
         self._host = host
         self.watchers = 0
+        self.turn = asyncio.Lock()
 
     async def find(self, id: str, caller: Caller) -> Task:
         """A task by its id.
@@ -170,16 +181,17 @@ async def batches(
     run: Run, after: int = -1, heartbeat: float | None = None
 ) -> AsyncIterator[list[Event]]:
     """The events of a run beyond number ``after`` as they come, several at a time where they come
-    fast. Where nothing happens for ``heartbeat`` seconds: an empty list.
+    fast, `BATCH` at most. Where nothing happens for ``heartbeat`` seconds: an empty list.
     """
     while True:
         ended = run.done  # before looking: nothing comes after it
-        fresh = run.events_so_far(after)
+        fresh = run.events_so_far(after, BATCH)
         if fresh:
             after = fresh[-1].number
             yield fresh
             # Waking up for each token would take from the model's thread what it needs.
-            await asyncio.sleep(0 if run.done else _PAUSE_SECONDS)
+            is_behind = len(fresh) == BATCH or run.done
+            await asyncio.sleep(0 if is_behind else _PAUSE_SECONDS)
         elif ended:
             return
         elif not await run.until(partial(_has_more, run, after), heartbeat):

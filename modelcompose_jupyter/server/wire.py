@@ -213,8 +213,11 @@ def parse_body(model: type[BaseModel], data: Any) -> Any:
         raise UsageError(
             f"'{key}' is not offered here", hint=_NOT_OFFERED[key], code="invalid_request"
         )
-    try:
-        return model.model_validate(data)
+    unknown = next((key for key in data if key not in model.model_fields), None)
+    try:  # one unknown key is all that is told of, however many there are
+        return model.model_validate(
+            {key: data[key] for key in data if key in model.model_fields or key == unknown}
+        )
     except ValidationError as error:
         details = error.errors()[0]
         key = ".".join(map(str, details["loc"]))

@@ -319,10 +319,12 @@ class Run:
         with self._changed:
             return self._events[-1].number if self._events else -1
 
-    def events_so_far(self, after: int = -1) -> list[Event]:
-        """The events beyond number ``after`` that there are; does not wait."""
+    def events_so_far(self, after: int = -1, most: int | None = None) -> list[Event]:
+        """The events beyond number ``after`` that there are, the first ``most`` of them; does not
+        wait."""
         with self._changed:
-            return self._events[bisect_right(self._events, after, key=_number) :]
+            start = bisect_right(self._events, after, key=_number)
+            return self._events[start : None if most is None else start + most]
 
     def stream(self) -> Feed[str]:
         """The text as it comes; the pieces together are ``text``. Several texts come one after the

@@ -11,6 +11,7 @@ import subprocess
 import sys
 import tomllib
 from collections.abc import Iterator
+from contextlib import ExitStack, suppress
 from pathlib import Path
 
 import httpx
@@ -20,6 +21,7 @@ from browser.servers import Server
 from tornado.websocket import WebSocketClientConnection, websocket_connect
 
 from modelcompose_jupyter.dashboard.app import Dashboard
+from modelcompose_jupyter.server.connections import MAX_CONNECTIONS
 
 from .serving import COMMAND, dashboard, kernels
 
@@ -116,6 +118,21 @@ def test_names_of_other_hosts_are_refused(server: Server) -> None:
     assert get(channels, **UPGRADE, **EVIL).status_code == 403
     assert get(channels, **UPGRADE, Origin="http://evil.example").status_code == 403
     assert get(f"{server.url}/api/kernels/{kernel}", Host="localhost").status_code == 200
+
+
+def test_half_sent_requests_keep_no_visitor_out(server: Server) -> None:
+    address = ("127.0.0.1", int(server.url.rpartition(":")[2]))
+    with ExitStack() as stack:
+        opened = [
+            stack.enter_context(socket.create_connection(address, timeout=SECONDS))
+            for _ in range(MAX_CONNECTIONS + 20)
+        ]
+        for each in opened[:20] + opened[-20:]:
+            with suppress(ConnectionError):  # closed already
+                each.sendall(b"GET / HTTP/1.1\r\nHost: local")
+        assert get(server.url, **EVIL).status_code == 403
+        with suppress(ConnectionError):
+            assert opened[0].recv(1000) == b""
 
 
 def test_no_kernel_starts_for_what_nobody_opened(server: Server) -> None:

@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import contextlib
 import json
 import logging
 import os
-import socket
 import stat
 from codecs import BOM_UTF8
 from pathlib import Path
@@ -20,7 +18,7 @@ from modelcompose_jupyter.folders import without_folders
 from modelcompose_jupyter.server.access import Access, is_loopback
 from modelcompose_jupyter.server.announcement import announced, read
 from modelcompose_jupyter.server.logs import JsonFormatter
-from modelcompose_jupyter.server.service import Server, Settings
+from modelcompose_jupyter.server.service import Server
 
 from .conftest import Client, Serve, held, raw_request
 from .test_api import error_of
@@ -321,30 +319,3 @@ def test_tokens_and_prompts_are_in_no_log(
     assert any('"route": "/api/workflows/runs"' in line for line in ours)
     for secret in ("s3cret", "wr0ng", server.access.owner_token, "private prompt"):
         assert not any(secret in line for line in ours)
-
-
-def test_connections_beyond_the_limit_are_closed(serve: Serve) -> None:
-    server = serve(settings=Settings(port=0, max_connections=2))
-
-    with (
-        raw_request(server, "GET", "/health") as first,
-        raw_request(server, "GET", "/health") as second,
-    ):
-        assert b"200" in first.recv(1000)
-        assert b"200" in second.recv(1000)
-        with (
-            raw_request(server, "GET", "/health") as third,
-            contextlib.suppress(ConnectionResetError),
-        ):
-            assert third.recv(1000) == b""
-
-
-def test_half_a_request_does_not_stay(serve: Serve) -> None:
-    server = serve(settings=Settings(port=0, idle_seconds=0.2, body_seconds=0.2))
-    head = "POST /api/workflows/runs HTTP/1.1\r\nHost: localhost\r\n"
-    for sent in (head, head + "Content-Type: application/json\r\nContent-Length: 100\r\n\r\n{"):
-        host, _, port = server.origin.removeprefix("http://").rpartition(":")
-        with socket.create_connection((host, int(port)), timeout=30) as connection:
-            connection.sendall(sent.encode())
-            while connection.recv(1000):
-                pass

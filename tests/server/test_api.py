@@ -6,6 +6,7 @@ import gc
 import json
 import select
 import threading
+import tracemalloc
 from collections.abc import Callable
 from typing import Any
 
@@ -13,6 +14,7 @@ import pytest
 from standins.scripted import ScriptedModels
 
 from modelcompose_jupyter import LocalHost, ModelError, run_store
+from modelcompose_jupyter.document import load_document
 from modelcompose_jupyter.server import routes, tasks
 from modelcompose_jupyter.server.service import Server, Settings
 
@@ -325,6 +327,64 @@ def test_garbage_is_refused(client: Client, content: bytes, kind: str, status: i
     assert error_of(answer, status)["message"]
 
 
+FORM, JSON = "application/x-www-form-urlencoded", "application/json"
+_MIB = 2**20
+
+
+@pytest.mark.parametrize(
+    ("content", "kind", "says"),
+    [
+        (b"a." * 2 * _MIB, FORM, "nested too deeply"),
+        (b"[a]" * _MIB, FORM, "nested too deeply"),
+        (b"a[]" * _MIB, FORM, "nested too deeply"),
+        (b"a=1&" * _MIB, FORM, "cannot be read"),
+        (b"input=[" + b"[]," * _MIB + b"0]", FORM, "more than 50,000 values"),
+        (
+            b'--x\r\nContent-Disposition: form-data; name="a"\r\n\r\n1\r\n' * 60_000 + b"--x--",
+            "multipart/form-data; boundary=x",
+            "cannot be read",
+        ),
+        (b"[" + b"[]," * _MIB + b"0]", JSON, "more than 50,000 values"),
+        (b"{" + b'"a":{},' * (_MIB // 2) + b'"a":0}', JSON, "more than 50,000 values"),
+        (b"[" * 4 * _MIB, JSON, "nested too deeply"),
+        (b'{"a":' * (_MIB // 2), JSON, "nested too deeply"),
+        (b'{"seed": ' + b"1" * 3 * _MIB + b"}", JSON, "too large a number"),
+        (b'{"seed": ' + b"1" * 3 * _MIB + b".0}", JSON, "too large a number"),
+        (b'"' * 3 * _MIB, JSON, "not JSON"),
+        (b'["' + b"\\" * 3 * _MIB, JSON, "not JSON"),
+        (b"]" * 3 * _MIB, JSON, "not JSON"),
+        (b"{" + b",".join(b'"%d":0' % n for n in range(49_000)) + b"}", JSON, "unknown key '0'"),
+    ],
+    ids=range(16),
+)
+def test_a_body_is_refused_before_anything_is_built_of_it(
+    client: Client, content: bytes, kind: str, says: str
+) -> None:
+    """The body itself is there a few times, as bytes and as text; a value takes 50 bytes."""
+    client.get("/health")
+    tracemalloc.start()
+    try:
+        answer = client.post("/workflows/runs", content=content, headers={"Content-Type": kind})
+        _, peak = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+
+    assert says in error_of(answer, 400)["message"]
+    assert peak < 32 * _MIB
+
+
+def test_values_within_the_bounds_are_taken(client: Client) -> None:
+    marks = '[]{},:"\\' * 50_000
+    nested: Any = 0
+    for _ in range(46):
+        nested = [nested]
+    for text in (marks, "\U0001f600" * 100_000):
+        body = {"metadata": {"nested": nested, "numbers": [0] * 3000}, "input": {"prompt": text}}
+        assert client.run(**body).json()["output"] == {"generated": f"<{text}>"}
+    form = {f"metadata[{n}]" + "[a]" * 40: "1" for n in range(20)} | {"input.prompt": marks}
+    assert client.post("/workflows/runs", data=form).json()["output"] == {"generated": f"<{marks}>"}
+
+
 def test_bodies_beyond_the_limit_are_refused_before_they_are_read(serve: Serve) -> None:
     with Client(serve(settings=Settings(port=0, max_body=1000))) as client:
         assert error_of(client.run("x" * 2000), 413)["code"] == "too_large"
@@ -392,6 +452,29 @@ def test_a_full_host_says_when_to_come_again(client: Client, models: ScriptedMod
 
     assert error_of(answer, 429)["code"] == "busy"
     assert answer.headers["retry-after"] == "1"
+
+
+def test_guests_leave_some_of_the_runs_to_the_owner(
+    client: Client, owner: Client, models: ScriptedModels
+) -> None:
+    held(models, "a")
+    host = client.server.host
+    host.limit(max_runs=5)
+    for _ in range(3):
+        id = client.run("a", wait_for_completion=False).json()["task_id"]
+    v1 = f"{client.server.origin}/v1/completions"
+
+    for body in ({"input": {"prompt": "a"}}, {"rerun_of": id}):
+        answer = client.post("/workflows/runs", json=body)
+        assert error_of(answer, 429)["code"] == "busy"
+    asked = {"model": "bundled:storyteller", "prompt": "b"}
+    assert client.post(v1, json=asked).status_code == 429
+    own = host.submit(load_document(COMPONENT), None, {"prompt": "a"})  # a cell's
+    assert owner.run("b").json()["status"] == "completed"
+    assert owner.post(v1, json=asked).status_code == 200
+    assert owner.run("a", wait_for_completion=False).status_code == 200
+    assert error_of(owner.run("b"), 429)["code"] == "busy"
+    own.cancel()
 
 
 def test_failed_runs_are_no_200(client: Client, models: ScriptedModels) -> None:

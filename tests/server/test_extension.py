@@ -7,6 +7,7 @@ import http.client
 import json
 import os
 import signal
+import socket
 import sys
 import threading
 import time
@@ -15,6 +16,7 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 from urllib.parse import urlsplit
 
@@ -544,6 +546,63 @@ def test_a_host_does_not_end_through_its_api(jupyter: Jupyter, server: Server) -
     for path in ("shutdown", "shutdown/", "%73hutdown"):
         assert jupyter.post(f"hosts/{id_of(server)}/{path}", {}).status_code == 403
     assert not server.wait(0)
+
+
+_RUN = b'{"input": {"prompt": "a"}}'
+_HIDDEN = b"POST /api/shutdown HTTP/1.1\r\nHost: localhost\r\nContent-Length: 0\r\n\r\n"
+
+
+@pytest.mark.parametrize(
+    ("head", "body"),
+    [
+        (b"Content-Length: 26\r\nTransfer-Encoding: chunked", b"0\r\n\r\n"),
+        (b"Content-Length: 26\r\nContent-Length: 0", _RUN),
+        (b"Transfer-Encoding: identity, chunked", b"0\r\n\r\n"),
+        (b"Transfer-Encoding: chunked\r\nAccept: */*\r\n x: y", b"0\r\n\r\n"),
+        (b"Content-Length: 26\r\nLast-Event-ID: 1\rX: y", _RUN),
+        (b"Content-Length: 26\r\nAccept: a\0b", _RUN),
+        # These are one request, and go on as one, with nothing of what is hop by hop.
+        (b"Content-Length: %d" % len(_HIDDEN), _HIDDEN),
+        (b"Content-Length: 26\r\nConnection: content-type, content-length", _RUN),
+        (b"Content-Length: 26\r\nExpect: 100-continue", _RUN),
+        (b"Content-Length: 26\r\nUpgrade: h2c\r\nTE: trailers\r\nTrailer: Host", _RUN),
+        (b"Transfer-Encoding: chunked", b"1a\r\n%s\r\n0\r\n\r\n" % _RUN),
+    ],
+)
+def test_a_host_gets_one_request_for_one(
+    jupyter: Jupyter, server: Server, head: bytes, body: bytes
+) -> None:
+    seen: list[str | None] = []
+    server._observers.append(SimpleNamespace(request=lambda request: seen.append(request.route)))
+    address = urlsplit(jupyter.base)
+    path = f"{address.path}modelcompose/hosts/{id_of(server)}/workflows/runs"
+    lines = [
+        f"POST {path} HTTP/1.1\r\nHost: {address.netloc}\r\nAuthorization: token {TOKEN}\r\n",
+        "Content-Type: application/json\r\n",
+    ]
+    sent = "".join(lines).encode() + head + b"\r\n\r\n" + body + _HIDDEN
+    with socket.create_connection((address.hostname, address.port), timeout=SECONDS) as connection:
+        connection.sendall(sent)
+        connection.shutdown(socket.SHUT_WR)
+        with contextlib.suppress(ConnectionResetError):
+            while connection.recv(65536):
+                pass
+
+    assert not server.wait(0)  # nobody has asked it to end
+    assert jupyter.get(f"hosts/{id_of(server)}/workflows").status_code == 200
+    *ours, last = seen
+    assert last == "/api/workflows"
+    assert ours in ([], ["/api/workflows/runs"])
+
+
+@pytest.mark.parametrize("line", ["%0d%0aX:%20y", "a%00", "%0aGET%20/api/tasks"])
+def test_what_ends_lines_goes_on_in_no_path(jupyter: Jupyter, server: Server, line: str) -> None:
+    base = f"hosts/{id_of(server)}"
+    for path in (f"{base}/tasks/{line}", f"{base}/tasks?session_id={line}"):
+        assert jupyter.get(path).status_code in (200, 404)
+    many = "&".join(["a=1"] * 1100)
+    assert jupyter.get(f"{base}/workflows?{many}").status_code == 400
+    assert jupyter.get(f"{base}/workflows").status_code == 200
 
 
 def test_a_body_has_a_limit(jupyter: Jupyter, server: Server) -> None:

@@ -6,16 +6,19 @@ import asyncio
 import json
 import socket
 import threading
+import tracemalloc
 from typing import Any
 
 import pytest
 from standins.scripted import ScriptedModels
 
-from modelcompose_jupyter import ModelError
+from modelcompose_jupyter import LocalHost, ModelError
 from modelcompose_jupyter.server import events
 from modelcompose_jupyter.server.access import Caller
+from modelcompose_jupyter.server.events import run_events
 from modelcompose_jupyter.server.service import Server, Settings
 from modelcompose_jupyter.server.tasks import Task, Tasks, Terms
+from modelcompose_jupyter.workflow import Run
 
 from .conftest import Client, Serve, held, raw_request
 from .test_api import error_of
@@ -237,6 +240,47 @@ def test_a_reader_that_does_not_read_is_let_go(serve: Serve, models: ScriptedMod
                 break
             threading.Event().wait(0.05)
         assert server.tasks.watchers == 0
+
+
+def test_those_who_are_far_behind_hold_nobody_up(host: LocalHost) -> None:
+    """Neither memory nor the event loop: a batch a turn, of all of them together."""
+    run = Run("a", {}, lambda: None)
+    for number in range(20_000):
+        run.add("text", {"stream": [0, 0, 0, 0], "offset": number, "text": "x"})
+    task = Task(run, Terms(Tasks(host), Caller.GUEST))
+    turns = 0
+
+    async def watch() -> None:
+        watchers = [run_events(task, Caller.GUEST, -1) for _ in range(50)]
+        for _ in range(2):  # what comes first is no event
+            await asyncio.gather(*(anext(each) for each in watchers))
+        for each in watchers[1:]:
+            await each.aclose()
+        _, peak = tracemalloc.get_traced_memory()
+        assert peak < 4 * 2**20  # a list of all of the events has 0.16
+
+        assert turns >= 50
+        tracemalloc.stop()
+        run.add("state", {"state": "cancelled"})
+        text = "".join([each async for each in watchers[0]])
+        assert parse(text)[-1]["id"] == str(run.last_event)
+
+    async def count() -> None:
+        nonlocal turns
+        while True:
+            turns += 1
+            await asyncio.sleep(0)
+
+    async def both() -> None:
+        counting = asyncio.create_task(count())
+        await watch()
+        counting.cancel()
+
+    tracemalloc.start()
+    try:
+        asyncio.run(both())
+    finally:
+        tracemalloc.stop()
 
 
 def _runs(server: Server) -> list[Any]:

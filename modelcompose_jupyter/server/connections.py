@@ -1,0 +1,293 @@
+"""The connections of an HTTP server: what each is at, and which goes where there is no room.
+
+Used on the server's loop alone.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import socket
+import sys
+from collections.abc import Iterable
+from enum import Enum, auto
+from typing import Any
+
+from tornado.httpserver import HTTPServer
+from tornado.httputil import (
+    HTTPConnection,
+    HTTPHeaders,
+    HTTPMessageDelegate,
+    RequestStartLine,
+    ResponseStartLine,
+)
+from tornado.iostream import IOStream
+
+HEADER_SECONDS = 10.0
+"""From a connection's opening, or a request's first byte on one that is kept, to the end of the
+header. Clients send it in one piece; a slow line needs a second."""
+IDLE_SECONDS = 75.0
+"""For which a connection is kept between requests."""
+MAX_CONNECTIONS = 1024
+"""Open at a time. A page has six, a client of a library up to a hundred."""
+RESERVED_CONNECTIONS = 64
+"""Of those, that guests' requests which are being answered leave to others."""
+MAX_HELD_BYTES = 256 * 2**20
+"""Of bodies that have come and answers that are not taken yet, of all guests: 64 with the largest
+body there may be, and thousands with what people write."""
+BACKLOG = 1024
+"""Connections that wait to be accepted; beyond, clients try again after a second."""
+_ACCEPTED = 16  # in a turn of the loop; Tornado takes 128, and who is connected waits for them all
+_OTHER_FILES = 128  # of models, kernels' sockets and the like
+
+
+class Phase(Enum):
+    """What a connection is at."""
+
+    SENDING = auto()
+    """A request has yet to come whole."""
+    ANSWERING = auto()
+    """One has come, and has not been answered."""
+    IDLE = auto()
+    """It is kept between requests."""
+
+
+class Connection(IOStream):
+    """A client's connection, which tells the server what it is at.
+
+    Attributes:
+        phase: what it is at.
+        is_owner: whether the request that it has is the owner's.
+        held: bytes that are kept for it.
+    """
+
+    def __init__(self, socket: socket.socket, server: GuardedServer, **options: Any) -> None:
+        self.phase = Phase.SENDING
+        self.is_owner = False
+        self.held = 0
+        self.deadline: asyncio.TimerHandle | None = None
+        self._server = server
+        super().__init__(socket, **options)
+
+    @property
+    def has_unread(self) -> bool:
+        """Whether something has come that nobody has asked for yet: a next request."""
+        return self._read_buffer_size > 0
+
+    def read_from_fd(self, buf: bytearray | memoryview) -> int | None:
+        count = super().read_from_fd(buf)
+        if count and self.phase is Phase.IDLE:
+            self._server._move(self, Phase.SENDING, self._server.header_seconds)
+        return count
+
+    def close_fd(self) -> None:
+        super().close_fd()
+        self._server._forget(self)
+
+
+class _Listener(socket.socket):
+    """A listening socket that gives few connections in a turn of the loop, however many wait."""
+
+    _given = 0
+
+    def accept(self) -> tuple[socket.socket, Any]:
+        if self._given == _ACCEPTED:
+            self._given = 0
+            raise BlockingIOError  # as where none waits any more
+        accepted = super().accept()
+        self._given += 1
+        return accepted
+
+
+class GuardedServer(HTTPServer):
+    """A server that nobody can lock others out of.
+
+    Where connections are too many, the one goes that has been sending its request for longest, else
+    the one that has been idle for longest. Those whose requests are being answered stay, and those
+    of guests leave room for the owner's: see `admit`.
+
+    Args:
+        max_connections: open at a time.
+        reserved: of those, how many guests' answers leave to others.
+        max_held: bytes that are kept for guests; see `hold`.
+        header_seconds: in which the header of a request must have come.
+        idle_seconds: for which a connection may say nothing between requests.
+        options: of `HTTPServer`.
+    """
+
+    def initialize(
+        self,
+        *args: Any,
+        max_connections: int = MAX_CONNECTIONS,
+        reserved: int = 0,
+        max_held: int = MAX_HELD_BYTES,
+        header_seconds: float = HEADER_SECONDS,
+        idle_seconds: float = IDLE_SECONDS,
+        **options: Any,
+    ) -> None:
+        # Tornado has one bound for both, which must not come before ours.
+        options["idle_connection_timeout"] = header_seconds + idle_seconds
+        super().initialize(*args, **options)
+        self.header_seconds = header_seconds
+        self._idle_seconds = idle_seconds
+        self._max = _possible(max_connections)
+        self._max_admitted = self._max - min(reserved, self._max // 2)
+        self._max_held = max_held
+        # Of each kind those first that have been of it for longest.
+        self._open: dict[Phase, dict[Connection, None]] = {phase: {} for phase in Phase}
+        self._admitted: set[Connection] = set()
+        self._holding: dict[Connection, None] = {}
+        self._held = 0
+
+    def add_sockets(self, sockets: Iterable[socket.socket]) -> None:
+        listeners = [_Listener(fileno=each.detach()) for each in sockets]
+        for each in listeners:
+            each.setblocking(False)
+        super().add_sockets(listeners)
+
+    # What handlers tell
+
+    def admit(self, connection: Connection, is_owner: bool) -> bool:
+        """Whether a request is taken on whose header has come; the owner's always are."""
+        if not is_owner and len(self._admitted) >= self._max_admitted:
+            return False
+        connection.is_owner = is_owner
+        if is_owner:
+            self._move(connection, Phase.ANSWERING)  # also while its body comes
+        else:
+            self._admitted.add(connection)
+        return True
+
+    def hold(self, connection: Connection, size: int) -> None:
+        """Note how many bytes are kept for a connection. Where all guests' are too many, the one
+        goes for which something has been kept for longest."""
+        if connection.is_owner or connection.closed():
+            return
+        self._held += size - connection.held
+        connection.held = size
+        if size:
+            self._holding.setdefault(connection)
+        else:
+            self._holding.pop(connection, None)
+        while self._held > self._max_held and len(self._holding) > 1:
+            next(iter(self._holding)).close()
+
+    # What connections tell
+
+    def handle_stream(self, stream: IOStream, address: Any) -> None:
+        if not self._make_room():
+            stream.close()
+            return
+        with contextlib.suppress(OSError):  # notices clients that vanish without a word
+            stream.socket.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
+        connection = Connection(
+            stream.socket,
+            self,
+            max_buffer_size=self.max_buffer_size,
+            read_chunk_size=self.read_chunk_size,
+        )
+        self._move(connection, Phase.SENDING, self.header_seconds)
+        super().handle_stream(connection, address)
+
+    def start_request(
+        self, server_conn: object, request_conn: HTTPConnection
+    ) -> HTTPMessageDelegate:
+        connection = request_conn.stream  # type: ignore[attr-defined]
+        if connection.phase is Phase.ANSWERING:
+            self._leave(connection)
+            if connection.has_unread:
+                self._move(connection, Phase.SENDING, self.header_seconds)
+            else:
+                self._move(connection, Phase.IDLE, self._idle_seconds)
+        return _Request(super().start_request(server_conn, request_conn), connection, self)
+
+    def _make_room(self) -> bool:
+        """Let one connection go where they are as many as there may be; returns whether there is
+        room for another."""
+        if sum(map(len, self._open.values())) < self._max:
+            return True
+        for phase in (Phase.SENDING, Phase.IDLE):
+            for oldest in self._open[phase]:
+                oldest.close()
+                return True
+        return False
+
+    def _move(self, connection: Connection, to: Phase, seconds: float | None = None) -> None:
+        """Note what a connection is at from now on, and for how long it may be."""
+        if connection.closed():
+            return
+        self._set_deadline(connection, seconds)
+        self._open[connection.phase].pop(connection, None)
+        connection.phase = to
+        self._open[to][connection] = None
+
+    def _set_deadline(self, connection: Connection, seconds: float | None) -> None:
+        if connection.deadline is not None:
+            connection.deadline.cancel()
+        loop = asyncio.get_running_loop()
+        connection.deadline = (
+            None if seconds is None else loop.call_later(seconds, connection.close)
+        )
+
+    def _leave(self, connection: Connection) -> None:
+        """A request is over."""
+        connection.is_owner = False
+        self.hold(connection, 0)
+        self._admitted.discard(connection)
+
+    def _forget(self, connection: Connection) -> None:
+        if connection.deadline is not None:
+            connection.deadline.cancel()
+        self._held -= connection.held
+        connection.held = 0
+        self._holding.pop(connection, None)
+        self._admitted.discard(connection)
+        self._open[connection.phase].pop(connection, None)
+
+
+class _Request(HTTPMessageDelegate):
+    """A request as it comes; says so to the server, and passes it on."""
+
+    def __init__(
+        self, delegate: HTTPMessageDelegate, connection: Connection, server: GuardedServer
+    ) -> None:
+        self._delegate = delegate
+        self._connection = connection
+        self._server = server
+
+    def headers_received(
+        self, start_line: RequestStartLine | ResponseStartLine, headers: HTTPHeaders
+    ) -> Any:
+        self._server._set_deadline(self._connection, None)
+        return self._delegate.headers_received(start_line, headers)
+
+    def data_received(self, chunk: bytes) -> Any:
+        return self._delegate.data_received(chunk)
+
+    def finish(self) -> None:
+        self._server._move(self._connection, Phase.ANSWERING)
+        self._delegate.finish()
+
+    def on_connection_close(self) -> None:
+        self._delegate.on_connection_close()
+
+
+def _possible(wanted: int) -> int:
+    """How many connections there can be: each takes one of the files that a process may open.
+
+    Without a bound below the system's, a server that is out of files does nothing but fail to
+    accept.
+    """
+    if sys.platform == "win32":  # which has no such bound
+        return wanted
+    import resource
+
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    needed = wanted + _OTHER_FILES
+    if soft != resource.RLIM_INFINITY and soft < needed:
+        soft = needed if hard == resource.RLIM_INFINITY else min(needed, hard)
+        with contextlib.suppress(ValueError, OSError):
+            resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
+        soft = resource.getrlimit(resource.RLIMIT_NOFILE)[0]
+        return max(1, min(wanted, soft - _OTHER_FILES))
+    return wanted
