@@ -30,11 +30,11 @@ MAX_TEXT = 2**25
 """Characters of text that rendering one template writes: ten times the longest context's."""
 MAX_VALUE = 2**28
 """Characters of a value written out, be it that some parts of it are the same object: ten thousand
-generations of the longest texts. Each part counts as `_PART` beside its text."""
+generations of the longest texts, or a million parts, each of which counts as `_PART` more."""
 MAX_STEPS = 1_000_000
 """Parts of templates that are rendered, and elements that are copied, for one value."""
 
-_PART = 32
+_PART = 256
 _NOTHING = object()  # what a `?` without a branch gives: the key or element is left out
 _AS_THEY_ARE = {"text", "string", "markdown", "select"}
 _TEXTUAL = {*_AS_THEY_ARE, "base64"}
@@ -59,29 +59,32 @@ def render(template: Any, context: Mapping[str, Any]) -> Any:
 
 def check_size(value: Any, expression: str) -> None:
     """Raise ExpressionError where a value is larger than `MAX_VALUE`; it names the expression."""
-    if size(value, MAX_VALUE) > MAX_VALUE:
+    if size(value, MAX_VALUE, _PART) > MAX_VALUE:
         raise _too_large(f"the value has more than {MAX_VALUE:,} characters", expression)
 
 
-def size(value: Any, most: int) -> int:
-    """Characters of a value written out, more or less; beyond ``most`` nothing is counted."""
-    total, rest = _PART, [value]
+def size(value: Any, most: int, part: int = 16) -> int:
+    """Characters of a value written out, more or less; beyond ``most`` nothing is counted.
+
+    Each part of it, be it a key and its value or an element, takes ``part`` beside its text.
+    """
+    total, rest = part, [value]
     while rest and total <= most:
         each = rest.pop()
         if isinstance(each, str):
             total += len(each)
         elif isinstance(each, Mapping):
-            total += _PART * len(each) + sum(len(key) for key in each if isinstance(key, str))
+            total += part * len(each) + sum(len(key) for key in each if isinstance(key, str))
             rest += each.values()
         elif isinstance(each, list | tuple):
-            total += _PART * len(each)
+            total += part * len(each)
             rest += each
     return total
 
 
 def _too_large(message: str, expression: str) -> ExpressionError:
     hint = "Pass on less of it: repeat no value, or name the parts that are needed."
-    return ExpressionError(message, expression=expression, hint=hint, code="too_large")
+    return ExpressionError(message, expression=expression, hint=hint, code="value_too_large")
 
 
 class _Allowance:
