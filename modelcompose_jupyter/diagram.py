@@ -26,6 +26,8 @@ Edge = tuple[int, int]
 # text, of a whole graph on one line, and of one that is read aloud.
 _LABEL, _DETAIL, _WORD, _LINE, _SPOKEN = 28, 36, 60, 120, 1000
 _MANY_NAMES, _MANY_EDGES = 6, 250
+MAX_JOBS = 1000
+"""Jobs that are drawn; of more, which nobody can follow and which take long, only how many."""
 # A page draws no larger mermaid than this, unless it was set up to.
 _MERMAID_EDGES, _MERMAID_CHARACTERS = 500, 100_000
 
@@ -35,11 +37,15 @@ def diagram(document: Document, workflow: Workflow) -> Diagram:
     described = signature(document, workflow)
     inputs = [_clean(each.name) for each in described.inputs] + ["…"] * described.open
     outputs = [_clean(each.name or str(each.type)) for each in described.outputs]
-    nodes = (
+    first, last = (
         Node("input", "Input", tuple(inputs)),
-        *map(_job_node, workflow.jobs),
         Node("output", "Output", tuple(outputs)),
     )
+    if len(workflow.jobs) > MAX_JOBS:
+        models = dict.fromkeys(str(job.component.model["source"]) for job in workflow.jobs)
+        together = Node("job", f"{len(workflow.jobs):,} jobs", tuple(map(_clean, models)))
+        return Diagram((first, together, last), ((0, 1), (1, 2)))
+    nodes = (first, *map(_job_node, workflow.jobs), last)
     return Diagram(nodes, tuple(_edges(workflow)))
 
 

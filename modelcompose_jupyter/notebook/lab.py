@@ -2,8 +2,8 @@
 
 Questions come as ``modelcompose_request`` on the kernel's control channel, which is answered while
 a cell blocks, on every ipykernel. What takes time to answer is looked at beside it, since a Stop or
-an interrupt may come next. What goes on in the kernel is told by a comm, by whose presence pages know
-that the kernel answers at all.
+an interrupt may come next. What goes on in the kernel is told by a comm, by whose presence pages
+know that the kernel answers at all.
 
 The thread ``modelcompose-lab`` tells it: nothing else here owns a thread.
 """

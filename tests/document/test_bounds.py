@@ -215,7 +215,9 @@ def test_a_mapping_has_the_bounds_of_a_text() -> None:
 
 def test_a_very_long_line_is_shown_around_the_place() -> None:
     blanks = " " * 50_000
-    text = f"component: {{type: model, task: text-generation, model: m,{blanks}tex: a,{blanks}k: 1}}\n"
+    text = (
+        f"component: {{type: model, task: text-generation, model: m,{blanks}tex: a,{blanks}k: 1}}\n"
+    )
     first = problems_of(text)[0]
     assert first.message == "unknown key 'tex'"
     assert len(first.where.snippet or "") <= 2000
