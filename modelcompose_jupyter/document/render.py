@@ -16,10 +16,12 @@ size, so what is made of both is bounded; see `MAX_TEXT`, `MAX_VALUE` and `MAX_S
 
 from __future__ import annotations
 
-import re
+import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any
+
+import regex
 
 from ..errors import ExpressionError, did_you_mean
 from . import expression as grammar
@@ -33,6 +35,8 @@ MAX_VALUE = 2**28
 generations of the longest texts, or a million parts, each of which counts as `_PART` more."""
 MAX_STEPS = 1_000_000
 """Parts of templates that are rendered, and elements that are copied, for one value."""
+MAX_MATCH_SECONDS = 1.0
+"""For all that `match` looks for in one value: a pattern that repeats repeats may take for ever."""
 
 _PART = 256
 _NOTHING = object()  # what a `?` without a branch gives: the key or element is left out
@@ -93,6 +97,7 @@ class _Allowance:
     def __init__(self) -> None:
         self._text = MAX_TEXT
         self._steps = MAX_STEPS
+        self._match_seconds = MAX_MATCH_SECONDS
 
     def step(self, count: int = 1) -> None:
         self._steps -= count
@@ -103,6 +108,21 @@ class _Allowance:
         self._text -= characters
         if self._text < 0:
             raise _too_large(f"more than {MAX_TEXT:,} characters are written", expression)
+
+    def match(self, pattern: str, within: str) -> bool:
+        """Whether a regular expression is found; `regex` lets others run while it looks."""
+        began = time.monotonic()
+        try:
+            found = regex.search(pattern, within, timeout=max(0.001, self._match_seconds))
+        except TimeoutError:
+            raise ExpressionError(
+                f"matching took more than {MAX_MATCH_SECONDS:g} s",
+                expression=pattern,
+                hint="Write a pattern that can match in one way only: no repeats of repeats.",
+                code="match_too_slow",
+            ) from None
+        self._match_seconds -= time.monotonic() - began
+        return found is not None
 
     def convert(self, value: Any, type_: Type, expression: Expression) -> None:
         """What converting a value takes: texts stay as they are, and all else is made anew."""
@@ -371,13 +391,15 @@ class _Renderer:
         left, right = self.render(condition["input"]), self.render(condition.get("value"))
         self._allowance.step(len(right) if isinstance(right, list | tuple) else 0)
         try:
+            if name == "match":
+                return self._allowance.match(text(right), text(left))
             return _COMPARISONS[name](left, right)
         except (TypeError, ConversionError):
             raise ExpressionError(
                 f"'{name}' cannot compare {show(left)} with {show(right)}",
                 expression=show(condition["input"]),
             ) from None
-        except re.error as error:
+        except regex.error as error:
             raise ExpressionError(
                 f"{show(right)} is not a regular expression: {error}",
                 expression=show(condition["input"]),
@@ -474,12 +496,11 @@ def check_condition(condition: Any) -> None:
                 hint=did_you_mean(str(key), known),
             )
     name = condition.get("operator", "eq")
-    if not isinstance(name, str) or name not in _COMPARISONS:
+    if not isinstance(name, str) or name not in _OPERATORS:
         raise ExpressionError(
             f"a condition has no operator '{name}'",
             expression=show(dict(condition)),
-            hint=did_you_mean(str(name), _COMPARISONS)
-            or f"Operators are {', '.join(_COMPARISONS)}.",
+            hint=did_you_mean(str(name), _OPERATORS) or f"Operators are {', '.join(_OPERATORS)}.",
         )
 
 
@@ -494,5 +515,5 @@ _COMPARISONS: dict[str, Callable[[Any, Any], bool]] = {
     "not-in": lambda left, right: left not in right,
     "starts-with": lambda left, right: text(left).startswith(text(right)),
     "ends-with": lambda left, right: text(left).endswith(text(right)),
-    "match": lambda left, right: re.search(text(right), text(left)) is not None,
 }
+_OPERATORS = (*_COMPARISONS, "match")

@@ -5,6 +5,7 @@ from __future__ import annotations
 import difflib
 import sys
 from collections.abc import Callable
+from importlib import import_module
 from types import FrameType
 from typing import Any
 
@@ -342,6 +343,19 @@ def test_a_value_has_a_bound_however_it_is_made(template: Any) -> None:
     assert caught.value.code == "value_too_large"
     assert caught.value.hint is not None
     assert len(str(caught.value)) < 1000
+
+
+def test_a_pattern_that_never_ends_is_an_error(monkeypatch: pytest.MonkeyPatch) -> None:
+    renderer = import_module("modelcompose_jupyter.document.render")
+    monkeypatch.setattr(renderer, "MAX_MATCH_SECONDS", 0.05)
+    condition = {"input": "${input.text}", "operator": "match", "value": "^(a+)+$"}
+    template = {"?": {**condition, "if_true": "all", "if_false": "some"}}
+    assert render(template, {"input": {"text": "a" * 40}}) == "all"
+    with pytest.raises(ExpressionError) as caught:
+        render(template, {"input": {"text": "a" * 40_000 + "!"}})
+    assert caught.value.code == "match_too_slow"
+    with pytest.raises(ExpressionError, match="is not a regular expression"):
+        render({"?": {**condition, "value": "(", "if_true": 1}}, {"input": {"text": "a"}})
 
 
 def test_large_values_are_not_too_large() -> None:
