@@ -162,7 +162,7 @@ class Work:
         sys.settrace(self._before)
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=60, deadline=None)
 @given(text=mutated(), part=st.floats(0, 1))
 def test_what_is_asked_of_any_document_is_answered_within_its_size(text: str, part: float) -> None:
     cursor = round(part * len(text))
