@@ -27,6 +27,8 @@ Edge = tuple[int, int]
 # text, of a whole graph on one line, and of one that is read aloud.
 _LABEL, _DETAIL, _WORD, _LINE, _SPOKEN = 28, 36, 60, 120, 1000
 _MANY_NAMES, _MANY_EDGES = 6, 250
+MAX_JOBS = 1000
+"""Jobs that are drawn; of more, which nobody can follow and which take long, only how many."""
 # A page draws no larger mermaid than this, unless it was set up to.
 _MERMAID_EDGES, _MERMAID_CHARACTERS = 500, 100_000
 
@@ -36,11 +38,15 @@ def diagram(document: Document, workflow: Workflow, *, for_guests: bool = False)
     described = signature(document, workflow)
     inputs = [_clean(each.name) for each in described.inputs] + ["…"] * described.open
     outputs = [_clean(each.name or str(each.type)) for each in described.outputs]
-    nodes = (
+    first, last = (
         Node("input", "Input", tuple(inputs)),
-        *(_job_node(job, for_guests) for job in workflow.jobs),
         Node("output", "Output", tuple(outputs)),
     )
+    if len(workflow.jobs) > MAX_JOBS:
+        models = dict.fromkeys(_model(job, for_guests) for job in workflow.jobs)
+        together = Node("job", f"{len(workflow.jobs):,} jobs", tuple(models))
+        return Diagram((first, together, last), ((0, 1), (1, 2)))
+    nodes = (first, *(_job_node(job, for_guests) for job in workflow.jobs), last)
     return Diagram(nodes, tuple(_edges(workflow)))
 
 
@@ -154,11 +160,16 @@ class Diagram:
 
 def _job_node(job: Job, for_guests: bool) -> Node:
     named = [each for each in (job.id, job.component.id) if not each.startswith("__")]
-    source = str(job.component.model["source"])
-    model = _clean(public_source(source) if for_guests else source)
     count = "" if job.repeat_count is None else _brief(job.repeat_count)
     repeats = count and f"× {_clean(without_folders(count) if for_guests else count)}"
-    return Node("job", _clean(named[0] if named else "Default"), (model,), repeats)
+    return Node(
+        "job", _clean(named[0] if named else "Default"), (_model(job, for_guests),), repeats
+    )
+
+
+def _model(job: Job, for_guests: bool) -> str:
+    source = str(job.component.model["source"])
+    return _clean(public_source(source) if for_guests else source)
 
 
 def _brief(template: Any) -> str:

@@ -6,7 +6,10 @@ import dataclasses
 import difflib
 import unicodedata
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from contextvars import ContextVar
 from dataclasses import dataclass
+from itertools import islice
 from typing import Any
 
 from .folders import last_name, without_folders
@@ -20,6 +23,7 @@ class Where:
     ``path`` is the way through its keys and indexes; ``line`` and ``column`` count from 1 and are
     None where the document was given as a mapping, which has no text. ``end_column`` is that behind
     the place, or behind its line where it is longer; None where only its beginning is known.
+    ``snippet`` is the line, or the piece of a very long one that begins in ``snippet_column``.
     """
 
     file: str
@@ -28,6 +32,7 @@ class Where:
     column: int | None = None
     snippet: str | None = None
     end_column: int | None = None
+    snippet_column: int = 1
 
     @property
     def keys(self) -> str:
@@ -50,7 +55,7 @@ class Where:
         """The offending line with a caret under the place, or nothing where there is no text."""
         if self.snippet is None or self.line is None or self.column is None:
             return []
-        line, start = self.snippet, self.column - 1
+        line, start = self.snippet, self.column - self.snippet_column
         if len(line) > 160:
             cut = max(0, start - 80)
             line, start = line[cut : cut + 160], start - cut
@@ -86,8 +91,8 @@ class ComposeError(Exception):
         where: Where | None = None,
         code: str | None = None,
     ) -> None:
-        self.message = redact(message)
-        self.hint = hint and redact(hint)
+        self.message = _told(message)
+        self.hint = hint and _told(hint)
         super().__init__(self.message)
         self.where = where
         if code is not None:
@@ -165,7 +170,7 @@ def _where(data: Any) -> Where | None:
     """The place that plain data tells of; None where it is none."""
     kinds = {
         "file": str, "path": list | tuple, "line": int, "column": int, "snippet": str,
-        "end_column": int,
+        "end_column": int, "snippet_column": int,
     }  # fmt: skip
     given = dict(data) if isinstance(data, Mapping) else {}
     known = {key: given[key] for key, kind in kinds.items() if isinstance(given.get(key), kind)}
@@ -192,8 +197,8 @@ class Problem:
     hint: str | None = None
 
     def __post_init__(self) -> None:
-        object.__setattr__(self, "message", redact(self.message))
-        object.__setattr__(self, "hint", self.hint and redact(self.hint))
+        object.__setattr__(self, "message", _told(self.message))
+        object.__setattr__(self, "hint", self.hint and _told(self.hint))
 
     def __str__(self) -> str:
         return f"{self.where}: {self.message}"
@@ -233,9 +238,9 @@ class ExpressionError(ComposeError):
         expression: str,
         hint: str | None = None,
         offset: int = 0,
+        code: str | None = None,
     ) -> None:
-        shown = expression if len(expression) <= 200 else f"{expression[:200]}…"
-        super().__init__(f"{message} in {shown}", hint=hint)
+        super().__init__(f"{message} in {shortened(expression, 200)}", hint=hint, code=code)
         self.expression = expression
         self.offset = offset
 
@@ -264,7 +269,6 @@ class RunCancelled(ComposeError):
     code = "cancelled"
 
 
-_LONGEST_NAME = 100
 _PLAIN_KINDS = (InputError, ModelError, RunCancelled, UsageError)
 
 
@@ -277,19 +281,79 @@ def causes(error: BaseException | None) -> Iterator[BaseException]:
         error = error.__cause__ or error.__context__
 
 
+# Whoever writes names chooses how many there are and how long; what is said of them is bounded.
+
+LONGEST_MESSAGE = 4000
+"""Characters of a message or a hint: many times those of ours, and of what libraries say."""
+
+_MARGIN = 1000  # characters at a cut that are not shown: part of a secret is not known as one
+_LONGEST_NAME = 100
+_MOST_NAMED = 20  # names in one sentence
+_MOST_COMPARED = 10_000  # names in one check of a document: less than a second in the worst case
+
+
+def _told(text: str) -> str:
+    """A message without credentials, and without an end where it is very long."""
+    if len(text) <= LONGEST_MESSAGE:
+        return redact(text)
+    shown = redact(text[: LONGEST_MESSAGE + _MARGIN])
+    return f"{shown[: min(LONGEST_MESSAGE, max(0, len(shown) - _MARGIN))]}…"
+
+
+def shortened(name: str, longest: int = _LONGEST_NAME) -> str:
+    """A name as messages show it: what a program sends as one may have any length."""
+    return name if len(name) <= longest else f"{name[:longest]}…"
+
+
+def listed(names: Iterable[str]) -> str:
+    """Names as messages list them: the first, where there are many."""
+    first = list(islice(names, _MOST_NAMED + 1))
+    shown = ", ".join(map(shortened, first[:_MOST_NAMED]))
+    return f"{shown}, …" if len(first) > _MOST_NAMED else shown
+
+
+class _Comparisons:
+    """How many names may still be compared."""
+
+    def __init__(self) -> None:
+        self.left = _MOST_COMPARED
+
+    def take(self, names: Iterable[str]) -> list[str]:
+        taken = list(islice(names, self.left))
+        self.left -= len(taken)
+        return taken
+
+
+_comparisons: ContextVar[_Comparisons | None] = ContextVar("comparisons", default=None)
+
+
+@contextmanager
+def shared_comparisons() -> Iterator[None]:
+    """All suggestions that are looked for inside share one bound of names to compare.
+
+    Beyond it there is no suggestion. Outside, each has a bound of its own.
+    """
+    token = _comparisons.set(_Comparisons())
+    try:
+        yield
+    finally:
+        _comparisons.reset(token)
+
+
 def did_you_mean(word: str, known: Iterable[str]) -> str | None:
     """A hint with the nearest known word, or None where nothing is near."""
     near = nearest(word, known)
     return f"Did you mean '{near}'?" if near else None
 
 
-def shortened(name: str) -> str:
-    """A name as messages show it: what a program sends as one may have any length."""
-    return name if len(name) <= _LONGEST_NAME else f"{name[:_LONGEST_NAME]}…"
-
-
 def nearest(word: str, known: Iterable[str]) -> str | None:
-    """The known word that is most like ``word``, or None where none is."""
+    """The known word that is most like ``word``, or None where none is.
+
+    Long words are like none, and of very many words the first alone are looked at; see
+    `shared_comparisons`.
+    """
     if len(word) > _LONGEST_NAME:
         return None
-    return next(iter(difflib.get_close_matches(word, list(known), n=1, cutoff=0.6)), None)
+    comparisons = _comparisons.get() or _Comparisons()
+    names = [name for name in comparisons.take(known) if len(name) <= _LONGEST_NAME]
+    return next(iter(difflib.get_close_matches(word, names, n=1, cutoff=0.6)), None)

@@ -33,6 +33,7 @@ from .workflow.component import Calls
 HOST_THREAD_NAME = "modelcompose-host"
 SERVING_LIMITS: Mapping[str, Any] = {
     "max_runs": 256,
+    "max_generations": 10_000,
     "max_run_seconds": 3600.0,
     "run_ttl": 3600.0,
 }
@@ -110,6 +111,7 @@ class LocalHost:
         self._observers: list[Callable[[Run], None]] = []
         self._max_run_seconds: float | None = None
         self._max_runs: int | None = None
+        self._max_generations: int | None = None
         self.closed = False
 
     def submit(
@@ -157,13 +159,14 @@ class LocalHost:
         loop: asyncio.AbstractEventLoop | None = None
         tasks: list[asyncio.Task[None]] = []
         seconds = self._max_run_seconds
+        generations = None if owed_to is None else self._max_generations
 
         def start() -> None:
             assert threading.current_thread().name == HOST_THREAD_NAME
             if run.done:  # stopped before it began
                 return
             running = run_workflow(
-                document, workflow, values, run, self._calls, first_seed, seconds
+                document, workflow, values, run, self._calls, first_seed, seconds, generations
             )
             task = asyncio.get_running_loop().create_task(running)
             task.add_done_callback(conclude)
@@ -329,6 +332,7 @@ class LocalHost:
         max_output_length: int | EllipsisType | None = ...,
         max_run_seconds: float | EllipsisType | None = ...,
         max_runs: int | EllipsisType | None = ...,
+        max_generations: int | EllipsisType | None = ...,
         run_ttl: float | EllipsisType | None = ...,
     ) -> None:
         """Bound what the host does and keeps; what is not named stays as it is.
@@ -344,6 +348,9 @@ class LocalHost:
                 ``timeout``, from when it was submitted; None is never.
             max_runs: runs that have not ended; a submit beyond raises a ComposeError with the code
                 ``busy``, a guest's somewhat earlier (`RESERVED_RUNS`). None is any number.
+            max_generations: texts that one run may generate which is owed to somebody; it fails
+                with the code ``too_many_generations`` before it begins more. None is any number,
+                and so many may the runs have that this process starts for itself.
             run_ttl: seconds after which a run that has ended is forgotten; None keeps it as long
                 as there is room; see `RunStore`.
         """
@@ -359,6 +366,8 @@ class LocalHost:
             self._max_run_seconds = max_run_seconds
         if max_runs is not ...:
             self._max_runs = max_runs
+        if max_generations is not ...:
+            self._max_generations = max_generations
         if run_ttl is not ...:
             self.run_store.ttl = run_ttl
 

@@ -96,6 +96,7 @@ _NEARLY = {
 _lock = threading.Lock()
 _secrets: dict[str, None] = {}
 _pattern: re.Pattern[str] | None = None
+_is_new = False  # whether more is known than the pattern has; it takes time to make
 
 
 def is_secret_key(key: object) -> bool:
@@ -125,7 +126,7 @@ def remember(secret: object) -> None:
     run's alone. Nothing is done for what is no text, nor for what may be a word of a message:
     letters alone, and not many.
     """
-    global _pattern
+    global _is_new
     text = secret.strip() if isinstance(secret, str) else ""
     is_word = text.isalpha() and len(text) <= _LONGEST_WORD
     if is_word or len(text) < _SHORTEST or MASK in text:
@@ -136,7 +137,7 @@ def remember(secret: object) -> None:
         _secrets[text] = None
         while len(_secrets) > _MOST:
             del _secrets[next(iter(_secrets))]
-        _pattern = _pattern_of(_secrets)
+        _is_new = True
 
 
 def remember_in_text(document: str) -> None:
@@ -274,7 +275,17 @@ def is_masked(data: Any) -> bool:
 
 
 def _without_secrets(text: str) -> str:
-    return _pattern.sub(MASK, text) if _pattern is not None else text
+    pattern = _known()
+    return pattern.sub(MASK, text) if pattern is not None else text
+
+
+def _known() -> re.Pattern[str] | None:
+    """What finds all that is known to be a secret."""
+    global _pattern, _is_new
+    if _is_new:
+        with _lock:
+            _pattern, _is_new = _pattern_of(_secrets), False
+    return _pattern
 
 
 def each_text(data: Any, change: Callable[[str], str]) -> Any:

@@ -14,7 +14,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from seed.blocks import SEED_BATCH
 
-from modelcompose_jupyter.diagram import Diagram, Node, diagram
+from modelcompose_jupyter.diagram import MAX_JOBS, Diagram, Node, diagram
 from modelcompose_jupyter.document import load_document
 
 SVG = "{http://www.w3.org/2000/svg}"
@@ -377,6 +377,14 @@ def test_hundreds_of_jobs_are_drawn() -> None:
     for shown in (chain, wide):
         assert set(ids) <= set(texts(shown.svg))
         assert all(is_apart(*pair) for pair in itertools.pairwise(boxes(shown)))
+
+
+def test_of_thousands_of_jobs_the_number_is_drawn() -> None:
+    ids = [f"j{number}" for number in range(MAX_JOBS + 1)]
+    shown = drawn([job(id_, *ids[max(0, i - 1) : i]) for i, id_ in enumerate(ids)])
+    assert shown.text == "input(prompt) ─▶ 1,001 jobs [bundled:storyteller] ─▶ output(text)"
+    assert "1,001 jobs" in texts(shown.svg)
+    assert len(drawn([job(id_) for id_ in ids[1:]]).nodes) == MAX_JOBS + 2
 
 
 def test_each_kind_of_page_finds_its_form() -> None:

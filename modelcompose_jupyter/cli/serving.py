@@ -45,6 +45,13 @@ all_option = click.option("--all", "everything", is_flag=True, help="All of your
     show_default=True,
     help="Runs at a time, those that wait included. More are refused.",
 )
+@click.option(
+    "--max-generations",
+    type=click.IntRange(1),
+    default=10_000,
+    show_default=True,
+    help="Texts that one run may generate.",
+)
 @click.option("--max-tokens", type=click.IntRange(1), help="Tokens of a text at most.")
 @click.option(
     "--timeout",
@@ -65,6 +72,7 @@ def up(
     no_webui: bool,
     detach: bool,
     max_queue: int,
+    max_generations: int,
     max_tokens: int | None,
     timeout: float,
     memory_budget: float | None,
@@ -89,6 +97,7 @@ def up(
         _say(f"warning: {warning}")
     limits = {
         "max_runs": max_queue,
+        "max_generations": max_generations,
         "max_output_length": max_tokens,
         "max_run_seconds": timeout,
         "memory_budget": None if memory_budget is None else int(memory_budget * _GB),

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from ..errors import DocumentError, Problem
+from ..errors import DocumentError, Problem, shared_comparisons
 from ..folders import remember as remember_folder
 from .compiler import compile_document
 from .document import Action, Component, Controller, Document, Job, Workflow
@@ -60,34 +60,36 @@ def load_document(
     Raises:
         DocumentError: all that is wrong with it.
     """
-    read_source = read(source, name=name)
-    if folder is not None:
-        read_source.folder = folder
-    remember_folder(read_source.folder)
-    checked = validate(read_source)
-    problems = [*read_source.problems, *checked.problems]
-    if checked.compose is None:
-        problems += _broken_expressions(read_source)
-    else:
-        document, wrong = compile_document(
-            read_source, checked, os.environ if environ is None else environ
-        )
-        problems += wrong
-        if not problems:
-            return document
-    raise DocumentError(_in_order(problems, read_source))
+    with shared_comparisons():
+        found = read(source, name=name)
+        if folder is not None:
+            found.folder = folder
+        remember_folder(found.folder)
+        checked = validate(found)
+        if checked.compose is None:
+            _report_broken_expressions(found)
+        else:
+            document = compile_document(found, checked, os.environ if environ is None else environ)
+            if not found.problems:
+                return document
+    raise DocumentError(_in_order(found))
 
 
-def _broken_expressions(source: Source) -> Iterator[Problem]:
+def _report_broken_expressions(source: Source) -> None:
     """What can be said of the expressions of a document that is too wrong to go on with."""
     data = own_keys(source.data) if isinstance(source.data, dict) else source.data
     for use in uses(data):
         if isinstance(use, Flaw):
-            where = source.where(use.path, within=use.error.expression)
-            yield Problem(use.error.message, where, use.error.hint)
+            error = use.error
+            source.report(error.message, use.path, hint=error.hint, within=error.expression)
 
 
-def _in_order(problems: list[Problem], source: Source) -> list[Problem]:
-    """Each problem once, from the top of the document to its end."""
-    unique = {(p.where.path, p.where.line, p.message): p for p in problems}
-    return sorted(unique.values(), key=lambda p: (p.where.line or 0, p.where.column or 0))
+def _in_order(source: Source) -> list[Problem]:
+    """Each problem once, from the top of the document to its end, and how many are left out."""
+    unique = {(p.where.path, p.where.line, p.message): p for p in source.problems}
+    ordered = sorted(unique.values(), key=lambda p: (p.where.line or 0, p.where.column or 0))
+    if (more := source.found - len(source.problems)) > 0:
+        message = f"{more:,} more problem{'s were' if more > 1 else ' was'} found"
+        hint = f"Only the first {len(source.problems)} that were found are shown; mend these first."
+        ordered.append(Problem(message, ordered[-1].where, hint))
+    return ordered

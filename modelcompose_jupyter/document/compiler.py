@@ -8,20 +8,20 @@ from __future__ import annotations
 
 import graphlib
 import re
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from dataclasses import replace
 from typing import Any
 
 from pydantic import ValidationError
 
-from ..errors import ExpressionError, Problem, did_you_mean
+from ..errors import ExpressionError, Problem, did_you_mean, listed, shortened
 from ..redaction import remember, remember_variables
 from . import schema
 from .document import Action, Component, Controller, Document, Job, Workflow, choose_default
 from .expression import Expression, Key, is_template, parse
 from .fields import OPERATORS, Strict
 from .parameters import GenerationParameters
-from .reader import Path, Source
+from .reader import MAX_PROBLEMS, Path, Source
 from .render import render
 from .uses import Flaw, Use, uses
 from .validator import Validated
@@ -37,6 +37,9 @@ _MODEL_KEYS = (
     "cache_budget",
 )  # fmt: skip
 _DEFAULT = "__default__"
+MAX_USES = 100_000
+"""How often the jobs of a document may use the expressions of what they call, all together."""
+_MOST_IN_CYCLE = 10  # jobs of a cycle that are named
 _PROMPT_KEYS = ("text", "prompt", "messages")
 _MISSING_PROMPT = {
     "text-generation": ("the prompt", "Write 'text: ${input.prompt as text}', say."),
@@ -48,14 +51,10 @@ _INSTEAD = {
 }
 
 
-def compile_document(
-    source: Source, checked: Validated, environ: Mapping[str, str]
-) -> tuple[Document, list[Problem]]:
-    """The document in its normal form, and what else is wrong with it."""
+def compile_document(source: Source, checked: Validated, environ: Mapping[str, str]) -> Document:
+    """The document in its normal form; the source gets what else is wrong with it."""
     assert checked.compose is not None
-    compiler = _Compiler(source, checked.compose, checked.spoiled, environ)
-    document = compiler.document()
-    return document, compiler.problems
+    return _Compiler(source, checked.compose, checked.spoiled, environ).document()
 
 
 class _Compiler:
@@ -70,10 +69,16 @@ class _Compiler:
         self._compose = compose
         self._spoiled = spoiled
         self._environ = environ
-        self.problems: list[Problem] = []
         self._environment: dict[str, str] = {}
         self._warnings: list[Problem] = []
         self._components: tuple[Component, ...] = ()
+        self._default_component: Component | None = None
+        self._default_actions: dict[Path, Action | None] = {}
+        self._by_id: dict[tuple[str, Path], dict[str, Any]] = {}
+        self._lost = {path[-1] for path in spoiled if path}
+        self._spoiled_within = {path[:-1] for path in spoiled if path}
+        self._uses: dict[Path, list[Use]] = {}
+        self._used = 0
 
     def document(self) -> Document:
         compose = self._compose
@@ -82,6 +87,7 @@ class _Compiler:
             self._problem("'component' is missing", (), hint="It names the model and its prompt.")
         components = (self._component(model, path) for model, path in found)
         self._components = self._unique(components, "component")
+        self._default_component = choose_default(self._components)
         self._remember_secrets()
         written = self._listed(compose, "workflow", "workflows", ())
         workflows = [self._workflow(model, path) for model, path in written]
@@ -108,8 +114,11 @@ class _Compiler:
         hint: str | None = None,
         within: str | None = None,
     ) -> None:
-        where = self._source.where(path, key=key, within=within)
-        self.problems.append(Problem(message, where, hint))
+        self._source.report(message, path, key=key, hint=hint, within=within)
+
+    def _warn(self, message: str, path: Path, *, key: bool = False) -> None:
+        if len(self._warnings) < MAX_PROBLEMS:
+            self._warnings.append(Problem(message, self._source.where(path, key=key)))
 
     def _is_spoiled(self, path: Path, *keys: str) -> bool:
         """Whether one of a mapping's keys was wrong, so that what it lacks is no new problem."""
@@ -117,8 +126,7 @@ class _Compiler:
 
     def _is_known_badly(self, *kinds: str) -> bool:
         """Whether ids of these kinds may have been lost with something that was wrong."""
-        lost = {path[-1] for path in self._spoiled if path}
-        return bool(lost & {"id", *kinds, *(f"{kind}s" for kind in kinds)})
+        return not self._lost.isdisjoint(("id", *kinds, *(f"{kind}s" for kind in kinds)))
 
     def _exclude(self, path: Path, first: str, second: str, hint: str) -> None:
         place = self._source.where((*path, first), key=True).line
@@ -204,8 +212,7 @@ class _Compiler:
     def _note_unused_keys(self, written: Strict, path: Path) -> None:
         for key, reason in schema.without_effect(type(written)).items():
             if key in written.model_fields_set:
-                where = self._source.where((*path, key), key=True)
-                self._warnings.append(Problem(f"'{key}' has no effect: {reason}", where))
+                self._warn(f"'{key}' has no effect: {reason}", (*path, key), key=True)
 
     def _model(
         self, written: schema.Component, path: Path
@@ -237,7 +244,7 @@ class _Compiler:
         if isinstance(model, str):
             return model
         given = model.given
-        if len(given) != 1 and not any(path[: len(at)] == at for path in self._spoiled):
+        if len(given) != 1 and at not in self._spoiled and at not in self._spoiled_within:
             self._problem("a model has exactly one of 'repository', 'path' and 'name'", at)
         return next(iter(given), "")
 
@@ -265,9 +272,9 @@ class _Compiler:
             text = self._raw(text_path)
         self._check(text, text_path, ("input", "env", "context"))
         for name, template in parameters.items():
-            before = len(self.problems)
+            before = self._source.found
             self._check(template, parameter_paths[name], ("input", "env", "context"))
-            if len(self.problems) == before and _is_of_environment(template):
+            if self._source.found == before and _is_of_environment(template):
                 self._fixed(GenerationParameters, name, template, parameter_paths[name])
         results = ("input", "env", "context", "output", "result", "response")
         self._check(written.output, (*path, "output"), results)
@@ -341,7 +348,7 @@ class _Compiler:
                     self._problem(details["msg"], paths[details["ctx"]["key"]])
 
     def _reported(self, message: str) -> bool:
-        return any(problem.message == message for problem in self.problems)
+        return any(problem.message == message for problem in self._source.problems)
 
     # Workflows and jobs
 
@@ -362,7 +369,7 @@ class _Compiler:
             if not flat and action.output is None:
                 output = {"generated": "${output}"}
         unique = self._unique(jobs, "job")
-        names = [job.id for job in unique]
+        names = {job.id: None for job in unique}
         if found:
             jobs_sources = ("input", "env", "jobs", "output", "context")
             self._check(output, output_path, jobs_sources, jobs=names)
@@ -397,32 +404,40 @@ class _Compiler:
         if isinstance(written.component, schema.Component):
             return self._component(written.component, at)
         if written.component in (None, _DEFAULT):
-            chosen = choose_default(self._components)
+            chosen = self._default_component
             lost = self._is_spoiled(path, "component", "job", "jobs")
             if chosen is None and self._components and not lost:
                 hint = f"Name one of {self._ids(self._components)}, or mark one 'default: true'."
                 self._problem("the job names none of the several components", path, hint=hint)
         else:
-            chosen = self._referred(written.component, self._components, "component", at)
+            chosen = self._referred(written.component, self._components, "component", (), at)
         return chosen or _MISSING_COMPONENT
 
     def _job_action(self, written: schema.JobFields, path: Path, component: Component) -> Action:
         if component is _MISSING_COMPONENT:
             return _MISSING_ACTION
         if written.action in (None, _DEFAULT):
-            chosen = choose_default([_Defaulted(a, self._raw(a.path)) for a in component.actions])
-            if chosen is not None:
-                action: Action = chosen.action
+            action = self._default_action(component)
+            if action is not None:
                 return action
             hint = f"Name one of {self._ids(component.actions)}, or mark one 'default: true'."
             self._problem(f"the job names none of the actions of '{component.id}'", path, hint=hint)
             return _MISSING_ACTION
         at = (*path, "action")
-        referred = self._referred(written.action, component.actions, "action", at)
+        referred = self._referred(written.action, component.actions, "action", component.path, at)
         return referred or _MISSING_ACTION
 
-    def _referred(self, name: str, known: Iterable[Any], kind: str, path: Path) -> Any:
-        by_id = {element.id: element for element in known}
+    def _default_action(self, component: Component) -> Action | None:
+        if component.path not in self._default_actions:
+            chosen = choose_default([_Defaulted(a, self._raw(a.path)) for a in component.actions])
+            self._default_actions[component.path] = None if chosen is None else chosen.action
+        return self._default_actions[component.path]
+
+    def _referred(self, name: str, known: Iterable[Any], kind: str, owner: Path, path: Path) -> Any:
+        """The element with an id, of those of a kind that stand at ``owner``."""
+        if (kind, owner) not in self._by_id:
+            self._by_id[kind, owner] = {element.id: element for element in known}
+        by_id = self._by_id[kind, owner]
         if name not in by_id and not self._is_known_badly(kind):
             there = self._ids(by_id.values())
             hint = did_you_mean(name, by_id) or (
@@ -433,11 +448,11 @@ class _Compiler:
 
     @staticmethod
     def _ids(elements: Iterable[Any]) -> str:
-        return ", ".join(f"'{e.id}'" for e in elements if not e.id.startswith("__"))
+        return listed(f"'{e.id}'" for e in elements if not e.id.startswith("__"))
 
-    def _connected(self, job: Job, names: list[str]) -> Job:
+    def _connected(self, job: Job, names: Mapping[str, None]) -> Job:
         """The job, waiting for those it names and for those whose output it uses."""
-        others = [name for name in names if name != job.id]
+        others = _Others(names, job.id)
         for index, name in enumerate(job.depends_on):
             if name not in others and not self._is_known_badly("job"):
                 at = (*job.path, "depends_on")
@@ -456,24 +471,38 @@ class _Compiler:
             *self._check(job.repeat_count, (*job.path, "repeat_count"), base, jobs=others),
             *self._check(job.output, (*job.path, "output"), (*base, "output"), jobs=others),
         ]
-        if job.component is not _MISSING_COMPONENT:
+        if job.component is not _MISSING_COMPONENT and job.action is not _MISSING_ACTION:
             self._check_provided(job)
         awaited = [name for name in (*job.depends_on, *used) if name in others]
         return replace(job, depends_on=tuple(dict.fromkeys(awaited)))
 
     def _check_provided(self, job: Job) -> None:
         """Whether a job's input mapping holds what its action cannot do without."""
+        key = job.action.text_path
+        if key not in self._uses:
+            self._uses[key] = list(action_uses(job))
+        before, self._used = self._used, self._used + len(self._uses[key])
+        if before <= MAX_USES < self._used:
+            self._problem(
+                f"the jobs down to this one use more than {MAX_USES:,} expressions of what they"
+                " call",
+                job.path,
+                hint="Write fewer jobs, or fewer expressions in their prompt.",
+            )
+        if self._used > MAX_USES:
+            return
         if not isinstance(job.input, Mapping) or OPERATORS & job.input.keys():
             return
-        for use in action_uses(job):
+        for use in self._uses[key]:
             keys = use.expression.keys
             missing = use.expression.source == "input" and keys and keys[0] not in job.input
             if missing and use.demands and not use.fallback_of:
                 self._problem(
-                    f"the job gives no '{keys[0]}', which {use.expression.text} needs",
+                    f"the job gives no '{shortened(keys[0])}', which {use.expression} needs",
                     (*job.path, "input"),
                     key=True,
-                    hint=did_you_mean(keys[0], job.input) or f"Add '{keys[0]}:' to the input.",
+                    hint=did_you_mean(keys[0], job.input)
+                    or f"Add '{shortened(keys[0])}:' to the input.",
                 )
 
     def _check_cycles(self, jobs: tuple[Job, ...]) -> None:
@@ -485,7 +514,7 @@ class _Compiler:
             cycle = list(reversed(error.args[1]))
             path = next(job.path for job in jobs if job.id == cycle[0])
             self._problem(
-                f"these jobs wait for each other: {' → '.join(cycle)}",
+                f"these jobs wait for each other: {' → '.join(_ends(cycle))}",
                 path,
                 hint="None of them can ever start. Take away one of the links.",
             )
@@ -493,7 +522,7 @@ class _Compiler:
     # Expressions
 
     def _check(
-        self, template: Any, path: Path, sources: tuple[str, ...], jobs: Iterable[str] = ()
+        self, template: Any, path: Path, sources: tuple[str, ...], jobs: Collection[str] = ()
     ) -> list[str]:
         """Report what is wrong with a template's expressions; returns the jobs that it uses."""
         used: list[str] = []
@@ -505,7 +534,7 @@ class _Compiler:
             if source not in (*sources, *use.local):
                 self._unknown_source(use, (*sources, *sorted(use.local)))
             elif source == "jobs":
-                used += self._used_job(use, list(jobs))
+                used += self._used_job(use, jobs)
             elif source == "env":
                 self._read_environment(use)
         return used
@@ -514,30 +543,31 @@ class _Compiler:
         self._problem(error.message, path, hint=error.hint, within=error.expression)
 
     def _unknown_source(self, use: Use, sources: tuple[str, ...]) -> None:
-        name, text = use.expression.source, use.expression.text
+        name, text = shortened(use.expression.source), use.expression.text
         if name in KNOWN_SOURCES:
-            message, hint = f"'{name}' is not available here, in {text}", None
+            message, hint = f"'{name}' is not available here, in {use.expression}", None
         else:
-            message, hint = f"unknown source '{name}' in {text}", did_you_mean(name, sources)
+            message = f"unknown source '{name}' in {use.expression}"
+            hint = did_you_mean(name, sources)
         if name == "index":
             hint = "It exists in the input of a job with 'repeat_count'."
         hint = hint or f"Available here: {', '.join(sources)}."
         self._problem(message, use.path, hint=hint, within=text)
 
-    def _used_job(self, use: Use, jobs: list[str]) -> Iterator[str]:
+    def _used_job(self, use: Use, jobs: Collection[str]) -> Iterator[str]:
         expression = use.expression
         name = expression.keys[0] if expression.keys else None
         if name is None or (name not in jobs and not self._is_known_badly("job")):
             what = (
-                f"there is no other job '{name}'" if name else "a job is named, as jobs.ID.output"
+                f"there is no other job '{shortened(name)}'"
+                if name
+                else "a job is named, as jobs.ID.output"
             )
-            hint = did_you_mean(name or "", jobs) or f"There is {', '.join(jobs) or 'no other'}."
-            self._problem(
-                f"{what}, in {expression.text}", use.path, hint=hint, within=expression.text
-            )
+            hint = did_you_mean(name or "", jobs) or f"There is {listed(jobs) or 'no other'}."
+            self._problem(f"{what}, in {expression}", use.path, hint=hint, within=expression.text)
         elif len(expression.path) < 2 or expression.path[1] != Key("output"):
             self._problem(
-                f"of a job only its output is known, in {expression.text}",
+                f"of a job only its output is known, in {expression}",
                 use.path,
                 hint=f"Write ${{jobs.{name}.output}}.",
                 within=expression.text,
@@ -550,7 +580,7 @@ class _Compiler:
         name = expression.keys[0] if len(expression.keys) == len(expression.path) == 1 else None
         if name is None:
             self._problem(
-                f"name one variable in {expression.text}",
+                f"name one variable in {expression}",
                 use.path,
                 hint="Write ${env.NAME}.",
                 within=expression.text,
@@ -559,9 +589,9 @@ class _Compiler:
             self._environment[name] = self._environ[name]
         elif expression.default is None and not any(map(self._is_set, use.fallback_of)):
             self._problem(
-                f"the environment variable {name} is not set, for {expression.text}",
+                f"the environment variable {shortened(name)} is not set, for {expression}",
                 use.path,
-                hint=f"Set it, or give a default: ${{env.{name} | …}}.",
+                hint=f"Set it, or give a default: ${{env.{shortened(name)} | …}}.",
                 within=expression.text,
             )
 
@@ -600,14 +630,12 @@ class _Compiler:
         for text in written:
             for origin in filter(None, map(str.strip, text.split(","))):
                 if origin == "*":
-                    where = self._source.where(path)
                     reason = "it would let every web page use the models"
-                    message = f"'*' in 'origins' has no effect: {reason}"
-                    self._warnings.append(Problem(message, where))
+                    self._warn(f"'*' in 'origins' has no effect: {reason}", path)
                 elif not re.fullmatch(r"https?://[^/\s]+", origin):
                     hint = "An origin is a scheme, a name and perhaps a port, without a path."
-                    self._problem(f"'{origin}' is no origin such as https://example.org", path,
-                                  hint=hint)  # fmt: skip
+                    message = f"'{shortened(origin)}' is no origin such as https://example.org"
+                    self._problem(message, path, hint=hint)
                 else:
                     yield origin
 
@@ -617,9 +645,9 @@ class _Compiler:
         if (template := getattr(written, key)) is None:
             return
         path = (*path, key)
-        before = len(self.problems)
+        before = self._source.found
         self._check(template, path, ("env",))
-        if len(self.problems) > before:
+        if self._source.found > before:
             return
         if (value := self._fixed(schema.Api, key, template, path)) is not None:
             values[name] = value
@@ -633,8 +661,30 @@ class _Compiler:
         except ExpressionError as error:
             self._report(error, path)
         except ValidationError:
-            self._problem(f"'{key}' cannot be what {template} gives", path)
+            self._problem(f"'{key}' cannot be what {shortened(str(template))} gives", path)
         return None
+
+
+class _Others(Collection[str]):
+    """The ids of the jobs of a workflow but for one."""
+
+    def __init__(self, names: Mapping[str, None], own: str) -> None:
+        self._names, self._own = names, own
+
+    def __contains__(self, name: object) -> bool:
+        return name != self._own and name in self._names
+
+    def __iter__(self) -> Iterator[str]:
+        return (name for name in self._names if name != self._own)
+
+    def __len__(self) -> int:
+        return len(self._names) - (self._own in self._names)
+
+
+def _ends(cycle: list[str]) -> list[str]:
+    """The jobs of a cycle; of a long one those at its ends."""
+    half = _MOST_IN_CYCLE // 2
+    return cycle if len(cycle) <= _MOST_IN_CYCLE + 1 else [*cycle[:half], "…", *cycle[-half:]]
 
 
 class _Defaulted:

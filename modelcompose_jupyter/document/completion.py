@@ -19,7 +19,7 @@ from pydantic import BaseModel
 
 from . import schema
 from .fields import TemplateOr
-from .outline import LONGEST_EXPRESSION, Node, Outline, Place, closed_at
+from .outline import LONGEST_EXPRESSION, Ends, Node, Outline, Place
 from .parameters import PARAMETER_NAMES, GenerationParameters
 from .schema import Component, JobFields, ModelSettings, ModelSource
 from .types import TYPE_NAMES, ConversionError, Type, check_type
@@ -345,7 +345,7 @@ class _Completer:
         for node in self._outline.nodes:
             if node.value_start <= expression < node.end:
                 yield self._text[node.value_start : expression]
-                end = closed_at(self._text, expression, node.end) or self._cursor
+                end = Ends(self._text).closed_at(expression, node.end) or self._cursor
                 yield self._text[end : node.end]
             else:
                 yield node.value
@@ -353,13 +353,13 @@ class _Completer:
 
 def _open_expression(before: str) -> int | None:
     """Where the innermost expression begins that is not closed, or None."""
-    found = None
+    found, ends = None, Ends(before)
     start = before.find("${")
     while start >= 0:
         end = start + 2
         slashes = start - len(before[:start].rstrip("\\"))
         if slashes % 2 == 0:
-            closed = closed_at(before, start, len(before))
+            closed = ends.closed_at(start, len(before))
             found = start if closed is None else found
             end = closed or end
         start = before.find("${", end)
@@ -429,9 +429,10 @@ def _names(texts: Iterable[str], source: str) -> list[str]:
 def _uses(text: str) -> tuple[tuple[str, str], ...]:
     """Source and first name of each expression in a text."""
     found: list[tuple[str, str]] = []
+    ends = Ends(text)
     start = text.find("${")
     while start >= 0:
-        end = closed_at(text, start, len(text)) or start + 2
+        end = ends.closed_at(start, len(text)) or start + 2
         for use in uses(text[start:end]):
             if isinstance(use, Use) and use.expression.keys:
                 found.append((use.expression.source, use.expression.keys[0]))

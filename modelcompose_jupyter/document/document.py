@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any
 
-from ..errors import InputError, Problem, Where, did_you_mean, shortened
+from ..errors import InputError, Problem, Where, did_you_mean, listed, shortened
 from .reader import Path, Source
 
 Template = Any
@@ -154,7 +154,7 @@ class Document:
         """The only workflow, or the one that is marked ``default``."""
         chosen: Workflow | None = choose_default(self.workflows)
         if chosen is None:
-            names = ", ".join(workflow.id for workflow in self.workflows)
+            names = listed(workflow.id for workflow in self.workflows)
             raise InputError(
                 "the document has several workflows and none is the default",
                 hint=f"Name one of {names}, or write 'default: true' in one.",
@@ -170,7 +170,7 @@ class Document:
             return self.workflows[names.index(name)]
         raise InputError(
             f"there is no workflow '{shortened(str(name))}'",
-            hint=did_you_mean(str(name), names) or f"The document has {', '.join(names)}.",
+            hint=did_you_mean(str(name), names) or f"The document has {listed(names)}.",
             code="unknown_workflow",
         )
 

@@ -21,7 +21,7 @@ from dataclasses import dataclass
 from functools import lru_cache
 from typing import Any, NoReturn
 
-from ..errors import ExpressionError, did_you_mean
+from ..errors import ExpressionError, did_you_mean, shortened
 from .types import TYPE_NAMES, ConversionError, Type, check_type
 
 _SPACES = " \t\r\n"
@@ -80,6 +80,10 @@ class Expression:
     default: Default | None = None
     notes: tuple[tuple[str, str], ...] = ()
 
+    def __str__(self) -> str:
+        """The text as messages show it."""
+        return shortened(self.text, 200)
+
     def note(self, name: str) -> str | None:
         return dict(self.notes).get(name)
 
@@ -123,10 +127,19 @@ def is_template(value: Any) -> bool:
     return isinstance(value, str) and "${" in value
 
 
-@lru_cache(maxsize=4096)
 def parse(text: str) -> Text:
     """Parse text; raises ExpressionError, which names the expression and carries its offset."""
+    return _parse_short(text) if len(text) <= _MAX_SHORT else _parse_long(text)
+
+
+def _parse(text: str) -> Text:
     return Text(_Parser(text).text())
+
+
+# What is kept of texts as they are typed is bounded: a tree is many times as large as its text.
+_MAX_SHORT = 2000
+_parse_short = lru_cache(maxsize=4096)(_parse)
+_parse_long = lru_cache(maxsize=16)(_parse)
 
 
 def expression_end(text: str, start: int) -> int | None:

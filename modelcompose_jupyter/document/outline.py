@@ -11,7 +11,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Literal
 
-from .expression import expression_end
+from .expression import read_to_end
 
 Kind = Literal["root", "key", "element", "word"]
 
@@ -21,6 +21,7 @@ _BLOCK_TEXT = re.compile(r"[|>][-+0-9]*[ \t]*(?:#.*)?$")
 _FLOW_RUN = re.compile(r"[^\s{}\[\],:\"'#$]+|.")
 _NOT_IN_KEY = tuple("{}[]#&*!|>%@`,")  # what a plain key does not begin with
 LONGEST_EXPRESSION = 1000  # characters; one that is longer counts as not closed
+_MAX_DEPTH = 100  # of what is open: twice as deep as a document may be
 
 
 @dataclass(eq=False, slots=True)
@@ -122,12 +123,13 @@ class Outline:
         self._text = text
         self._cursor = cursor
         self._open = [self.root]
+        self._ends = Ends(text)
         for line in _LINE.finditer(text):
             self._line(*line.span(1))
         self.place = self._find()
         for node in self.nodes:
             if node.is_flow and not node.children:
-                _Flow((node,), node.end).read()
+                _Flow((node,), node.end, self._ends).read()
 
     # Reading
 
@@ -143,7 +145,7 @@ class Outline:
         if owner.filled:
             owner.end = stop
             return
-        while self._is_dash(at, stop):
+        while self._is_dash(at, stop) and len(self._open) < _MAX_DEPTH:
             value = self._behind_properties(self._skip(at + 1, stop), stop)
             self._add("element", at, at - start, value)
             at = value
@@ -273,7 +275,7 @@ class Outline:
     def _place_in_value(self, path: tuple[Node, ...]) -> Place | None:
         node = path[-1]
         if node.is_flow:
-            return _Flow(path, max(node.end, self._cursor), self._cursor).read()
+            return _Flow(path, max(node.end, self._cursor), self._ends, self._cursor).read()
         return Place(path, node.value_start, takes_key=False)
 
     @staticmethod
@@ -283,18 +285,33 @@ class Outline:
         return not others or others[0].column == column
 
 
-def closed_at(text: str, start: int, stop: int) -> int | None:
-    """Where the expression that starts at an index ends, or None where it is not closed."""
-    end = expression_end(text[start : min(stop, start + LONGEST_EXPRESSION)], 0)
-    return None if end is None else start + end
+class Ends:
+    """Where the expressions of a text end.
+
+    What is read for those that are not closed is bounded by the text's length; beyond that, all
+    others count as not closed too.
+    """
+
+    def __init__(self, text: str) -> None:
+        self._text = text
+        self._patience = len(text) + 20 * LONGEST_EXPRESSION
+
+    def closed_at(self, start: int, stop: int) -> int | None:
+        """Where the expression that starts at an index ends, or None where it is not closed."""
+        if self._patience < 0:
+            return None
+        end, in_vain = read_to_end(self._text[start : min(stop, start + LONGEST_EXPRESSION)], 0)
+        self._patience -= in_vain
+        return None if end is None else start + end
 
 
 class _Flow:
     """Reads ``{…}`` and ``[…]`` into children of the node that holds them, the last of a path."""
 
-    def __init__(self, path: tuple[Node, ...], stop: int, cursor: int = -1) -> None:
+    def __init__(self, path: tuple[Node, ...], stop: int, ends: Ends, cursor: int = -1) -> None:
         *self._above, node = path
         self._text = node.text
+        self._ends = ends
         self._at, self._stop = node.value_start, stop
         self._cursor = cursor
         self._open: list[Node] = [node]
@@ -342,7 +359,7 @@ class _Flow:
         if char in "\"'" and self._is_fresh:
             self._at = self._find(char, at + 1) + 1
         elif self._text.startswith("${", at):
-            self._at = closed_at(self._text, at, self._stop) or at + 2
+            self._at = self._ends.closed_at(at, self._stop) or at + 2
         elif found := _FLOW_RUN.match(self._text, at, self._stop):
             self._at = found.end()
         entry = self._entry or self._begin(at)

@@ -21,15 +21,22 @@ import yaml
 
 from ..encoding import EncodingError, decode, unmarked, without_mark
 from ..errors import DocumentError, Problem, Where
-from ..redaction import is_secret_key, redact_line, remember_in_data, remember_in_text
+from ..redaction import MASK, is_secret_key, redact_line, remember_in_data, remember_in_text
 from .expression import read_to_end
 from .scanner import Scanner
 from .types import show
 
+# After aliases are expanded, so that a few lines cannot become gigabytes.
 MAX_CHARACTERS = 1_000_000
+MAX_NODES = 50_000
 MAX_DEPTH = 50
-MAX_NODES = 50_000  # after aliases are expanded, so that a few lines cannot become gigabytes
+MAX_KEY = 10_000
+"""Characters of a key, since each problem below it has it as a part of its path."""
+MAX_PROBLEMS = 100
+"""Of one document, before they are only counted: nobody reads more, and each takes its time."""
+
 _MAX_BYTES = 4 * (MAX_CHARACTERS + 1)  # in UTF-32, with a byte order mark
+_MAX_LINE, _MARGIN = 2000, 1000  # characters of a line that a problem holds, and around these
 
 Path = tuple[str | int, ...]
 
@@ -47,7 +54,8 @@ class Source:
     """A document as it was given: its plain data, and where each part of it stands.
 
     ``text`` is None where the document was given as a mapping. ``folder`` is what relative model
-    paths are relative to.
+    paths are relative to. ``problems`` are those that were found first, each once, and ``found``
+    is how many there are in all.
     """
 
     file: str
@@ -57,6 +65,36 @@ class Source:
     keys: dict[Path, Span] = field(default_factory=dict)
     values: dict[Path, Span] = field(default_factory=dict)
     problems: list[Problem] = field(default_factory=list)
+    found: int = 0
+    _known: set[int] = field(default_factory=set)
+
+    def report(
+        self,
+        message: str,
+        path: Path,
+        *,
+        key: bool = False,
+        hint: str | None = None,
+        within: str | None = None,
+        at: Span | None = None,
+    ) -> None:
+        """Note a problem; the place is that of `where`, unless it is known as ``at``."""
+        same = hash((message, path, within, at))
+        if same in self._known:
+            return
+        self._known.add(same)
+        self.found += 1
+        if self.found <= MAX_PROBLEMS:
+            where = (
+                self.where(path, key=key, within=within)
+                if at is None
+                else self._where_at(at.start, path, at.end)
+            )
+            self.problems.append(Problem(message, where, hint))
+
+    def line_of(self, index: int) -> int:
+        """On which line of the text a character stands, counted from 1."""
+        return bisect_right(self._line_starts, index)
 
     def where(self, path: Path, *, key: bool = False, within: str | None = None) -> Where:
         """The place of a value, of its key, or of a piece of text within the value."""
@@ -74,18 +112,35 @@ class Source:
     def _where_at(self, index: int, path: Path = (), end: int | None = None) -> Where:
         assert self.text is not None
         index = min(index, len(self.text))
-        number = bisect_right(self._line_starts, index)
+        number = self.line_of(index)
         start = self._line_starts[number - 1]
-        following = self._line_starts[number] if number < len(self._line_starts) else None
-        line = "".join(
-            char if char.isprintable() or char == "\t" else "\ufffd"
-            for char in self.text[start:following].rstrip("\r\n")
-        )
+        stop = self._line_starts[number] if number < len(self._line_starts) else len(self.text)
+        while stop > start and self.text[stop - 1] in "\r\n":
+            stop -= 1
         end_column = None
         if end is not None and end > index:
-            end_column = min(end - start, len(line.rstrip())) + 1
-        shown = redact_line(line, _secret_from(line, index - start, path))
-        return Where(self.file, path, number, index - start + 1, shown, end_column)
+            end_column = min(end - start, len(self.text[index:stop].rstrip()) + index - start) + 1
+        begin, shown = self._shown(start, index, stop, path)
+        return Where(
+            self.file, path, number, index - start + 1, shown, end_column, begin - start + 1
+        )
+
+    def _shown(self, start: int, index: int, stop: int, path: Path) -> tuple[int, str]:
+        """A line without secrets, or a piece of a long one around an index, and where it begins.
+
+        A piece is cut out of a larger one, since part of a secret is not known as one.
+        """
+        assert self.text is not None
+        begin, end = start, stop
+        if stop - start > _MAX_LINE:
+            begin, end = max(start, index - _MAX_LINE // 2), min(stop, index + _MAX_LINE // 2)
+        first, last = max(start, begin - _MARGIN), min(stop, end + _MARGIN)
+        line = "".join(
+            char if char.isprintable() or char == "\t" else "\ufffd"
+            for char in self.text[first:last]
+        )
+        shown = redact_line(line, _secret_from(line, index - first, path))[begin - first :]
+        return begin, shown if shown.endswith(MASK) else shown[: len(shown) - (last - end)]
 
     @cached_property
     def _line_starts(self) -> list[int]:
@@ -99,7 +154,7 @@ class Source:
 def _secret_from(line: str, column: int, path: Path) -> int | None:
     """From which index on a line is a part of a secret, for a place in the document."""
     key = next((step for step in path if is_secret_key(step)), None)
-    if key is None or line[column:].lstrip("\"'").startswith(str(key)):
+    if key is None or line[column : column + MAX_KEY + 1].lstrip("\"'").startswith(str(key)):
         return None  # the key itself may be shown
     return column
 
@@ -159,7 +214,7 @@ class _Copy:
 
     def __init__(self, source: Source) -> None:
         self._source = source
-        self._nodes = 0
+        self._nodes = self._characters = 0
 
     def copy(self, value: Any, path: Path) -> Any:
         self._nodes += 1
@@ -181,9 +236,14 @@ class _Copy:
     def _key(self, key: Any, path: Path) -> str:
         if not isinstance(key, str):
             self._fail(f"a key must be text, and {show(key)} is not", path)
+        if len(key) > MAX_KEY:
+            self._fail(_LONG_KEY, path)
         return self._text(key, path)
 
     def _text(self, text: str, path: Path) -> str:
+        self._characters += len(text)
+        if self._characters > MAX_CHARACTERS:
+            self._fail(f"its texts have more than {MAX_CHARACTERS:,} characters", path[:1])
         try:
             return _characters(text)
         except UnicodeDecodeError:
@@ -193,6 +253,7 @@ class _Copy:
         raise DocumentError([Problem(message, Where(self._source.file, path), hint)])
 
 
+_LONG_KEY = f"a key has at most {MAX_KEY:,} characters, and this one has more"
 _HALF = "it has half of a surrogate pair, which is no character"
 
 
@@ -399,6 +460,7 @@ _add_resolvers()
 
 
 _TAGS = "tag:yaml.org,2002:"
+_MAX_READ = f"{MAX_CHARACTERS:,} characters"
 
 
 class _Builder:
@@ -406,16 +468,21 @@ class _Builder:
 
     def __init__(self, source: Source) -> None:
         self._source = source
-        self._nodes = 0
+        self._nodes = self._read = 0
         self._unfinished: set[yaml.Node] = set()
 
-    def build(self, node: yaml.Node, path: Path) -> Any:
+    def _count(self, node: yaml.Node) -> None:
+        """Count a node, as often as it is built: there may be many aliases of it."""
         self._nodes += 1
-        if self._nodes > MAX_NODES:
+        self._read += len(node.value) if isinstance(node, yaml.ScalarNode) else 0
+        if self._nodes > MAX_NODES or self._read > MAX_CHARACTERS:
+            bound = f"{MAX_NODES:,} values" if self._nodes > MAX_NODES else _MAX_READ
             raise self._source.fail(
-                f"it has more than {MAX_NODES:,} values once its aliases are expanded",
-                node.start_mark.index,
+                f"it has more than {bound} once its aliases are expanded", node.start_mark.index
             )
+
+    def build(self, node: yaml.Node, path: Path) -> Any:
+        self._count(node)
         if len(path) > MAX_DEPTH:
             raise self._source.fail(
                 f"it is nested more than {MAX_DEPTH} deep", node.start_mark.index
@@ -464,21 +531,20 @@ class _Builder:
     def _key(self, node: yaml.Node, path: Path) -> Any:
         if not isinstance(node, yaml.ScalarNode):
             raise self._source.fail("a key must be text", node.start_mark.index)
+        if len(node.value) > MAX_KEY:
+            raise self._source.fail(_LONG_KEY, node.start_mark.index)
+        self._read += len(node.value)
         # A key is always text, so that `on:` and `1:` are the words that they look like.
         return self._characters(node, path)
 
     def _duplicate(self, key: Any, first: yaml.Node, second: yaml.Node, path: Path) -> None:
-        places = [
-            self._source._where_at(each.start_mark.index, path, each.end_mark.index)
-            for each in (first, second)
-        ]
-        lines = " and ".join(f"line {place.line}" for place in places)
-        self._source.problems.append(
-            Problem(
-                f"key '{key}' stands twice in one mapping, on {lines}",
-                places[1],
-                f"Keep one of the two '{key}' lines; put '#' before the other.",
-            )
+        spans = [Span(each.start_mark.index, each.end_mark.index) for each in (first, second)]
+        lines = " and ".join(f"line {self._source.line_of(span.start)}" for span in spans)
+        self._source.report(
+            f"key '{key}' stands twice in one mapping, on {lines}",
+            path,
+            at=spans[1],
+            hint=f"Keep one of the two '{key}' lines; put '#' before the other.",
         )
 
     def _merged(self, node: yaml.Node, path: Path) -> dict[Any, Any]:
@@ -487,22 +553,21 @@ class _Builder:
         for each in reversed(nodes):
             if not isinstance(each, yaml.MappingNode):
                 raise self._source.fail("'<<' needs a mapping", each.start_mark.index)
-            self._nodes += 1
+            self._count(each)
             with self._inside(each):
                 result |= self._mapping(each, path)
         return result
 
     def _unknown_tag(self, node: yaml.Node, path: Path) -> None:
         tag = node.tag.replace(_TAGS, "!!")
-        where = self._source.where(path)
-        self._source.problems.append(Problem(f"tag '{tag}' is not known here", where))
+        self._source.report(f"tag '{tag}' is not known here", path)
 
     def _characters(self, node: yaml.ScalarNode, path: Path) -> str:
         try:
             return _characters(node.value)
         except UnicodeDecodeError:
-            where = self._source._where_at(node.start_mark.index, path)
-            self._source.problems.append(Problem(_HALF, where))
+            start = node.start_mark.index
+            self._source.report(_HALF, path, at=Span(start, start))
             return "\ufffd"
 
     def _scalar(self, node: yaml.ScalarNode, path: Path) -> Any:
@@ -513,9 +578,7 @@ class _Builder:
             self._unknown_tag(node, path)
         except ValueError:
             what = "true or false" if kind == "bool" else "a number that fits"
-            self._source.problems.append(
-                Problem(f"'{value[:40]}' is not {what}", self._source.where(path))
-            )
+            self._source.report(f"'{value[:40]}' is not {what}", path)
         return value
 
 

@@ -9,22 +9,39 @@ plain value. Values that come from the context are never rendered again.
     {"+": [a, b]}        texts, lists or mappings joined
     {"*": list, ...t}    the template `t` for each element, as `item` and `index`
     {"|": list, ...t}    each value of `t` for each element: a mapping of lists
+
+Templates and inputs come from different people, and a short template can ask for a value of any
+size, so what is made of both is bounded; see `MAX_TEXT`, `MAX_VALUE` and `MAX_STEPS`.
 """
 
 from __future__ import annotations
 
-import re
+import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any
 
+import regex
+
 from ..errors import ExpressionError, did_you_mean
 from . import expression as grammar
 from .expression import Default, Each, Expression, Index, Key, Segment, Slice
-from .types import ConversionError, convert, parse_json, show, text
+from .types import ConversionError, Type, convert, parse_json, show, text
 
+MAX_TEXT = 2**25
+"""Characters of text that rendering one template writes: ten times the longest context's."""
+MAX_VALUE = 2**28
+"""Characters of a value written out, be it that some parts of it are the same object: ten thousand
+generations of the longest texts, or a million parts, each of which counts as `_PART` more."""
+MAX_STEPS = 1_000_000
+"""Parts of templates that are rendered, and elements that are copied, for one value."""
+MAX_MATCH_SECONDS = 1.0
+"""For all that `match` looks for in one value: a pattern that repeats repeats may take for ever."""
+
+_PART = 256
 _NOTHING = object()  # what a `?` without a branch gives: the key or element is left out
-_TEXTUAL = {"text", "string", "markdown", "base64", "select"}
+_AS_THEY_ARE = {"text", "string", "markdown", "select"}
+_TEXTUAL = {*_AS_THEY_ARE, "base64"}
 
 
 def render(template: Any, context: Mapping[str, Any]) -> Any:
@@ -35,10 +52,82 @@ def render(template: Any, context: Mapping[str, Any]) -> Any:
             type than it says. The error names the expression.
     """
     try:
-        value = _Renderer(context).render(template)
+        value = _Renderer(context, _Allowance()).render(template)
     except RecursionError:
         raise ExpressionError("there is no end to the nesting", expression="the template") from None
-    return None if value is _NOTHING else value
+    if value is _NOTHING:
+        return None
+    check_size(value, show(template))
+    return value
+
+
+def check_size(value: Any, expression: str) -> None:
+    """Raise ExpressionError where a value is larger than `MAX_VALUE`; it names the expression."""
+    if size(value, MAX_VALUE, _PART) > MAX_VALUE:
+        raise _too_large(f"the value has more than {MAX_VALUE:,} characters", expression)
+
+
+def size(value: Any, most: int, part: int = 16) -> int:
+    """Characters of a value written out, more or less; beyond ``most`` nothing is counted.
+
+    Each part of it, be it a key and its value or an element, takes ``part`` beside its text.
+    """
+    total, rest = part, [value]
+    while rest and total <= most:
+        each = rest.pop()
+        if isinstance(each, str):
+            total += len(each)
+        elif isinstance(each, Mapping):
+            total += part * len(each) + sum(len(key) for key in each if isinstance(key, str))
+            rest += each.values()
+        elif isinstance(each, list | tuple):
+            total += part * len(each)
+            rest += each
+    return total
+
+
+def _too_large(message: str, expression: str) -> ExpressionError:
+    hint = "Pass on less of it: repeat no value, or name the parts that are needed."
+    return ExpressionError(message, expression=expression, hint=hint, code="value_too_large")
+
+
+class _Allowance:
+    """How much may still be made for one value."""
+
+    def __init__(self) -> None:
+        self._text = MAX_TEXT
+        self._steps = MAX_STEPS
+        self._match_seconds = MAX_MATCH_SECONDS
+
+    def step(self, count: int = 1) -> None:
+        self._steps -= count
+        if self._steps < 0:
+            raise _too_large(f"it takes more than {MAX_STEPS:,} steps", "the template")
+
+    def write(self, characters: int, expression: str) -> None:
+        self._text -= characters
+        if self._text < 0:
+            raise _too_large(f"more than {MAX_TEXT:,} characters are written", expression)
+
+    def match(self, pattern: str, within: str) -> bool:
+        """Whether a regular expression is found; `regex` lets others run while it looks."""
+        began = time.monotonic()
+        try:
+            found = regex.search(pattern, within, timeout=max(0.001, self._match_seconds))
+        except TimeoutError:
+            raise ExpressionError(
+                f"matching took more than {MAX_MATCH_SECONDS:g} s",
+                expression=pattern,
+                hint="Write a pattern that can match in one way only: no repeats of repeats.",
+                code="match_too_slow",
+            ) from None
+        self._match_seconds -= time.monotonic() - began
+        return found is not None
+
+    def convert(self, value: Any, type_: Type, expression: Expression) -> None:
+        """What converting a value takes: texts stay as they are, and all else is made anew."""
+        if not (isinstance(value, str) and type_.name in _AS_THEY_ARE and not type_.is_list):
+            self.write(size(value, MAX_TEXT), expression.text)
 
 
 def spread_of(element: Any) -> str | None:
@@ -51,10 +140,12 @@ def spread_of(element: Any) -> str | None:
 
 
 class _Renderer:
-    def __init__(self, context: Mapping[str, Any]) -> None:
+    def __init__(self, context: Mapping[str, Any], allowance: _Allowance) -> None:
         self._context = context
+        self._allowance = allowance
 
     def render(self, template: Any) -> Any:
+        self._allowance.step()
         if isinstance(template, str):
             return self._text(grammar.parse(template)) if "${" in template else template
         if isinstance(template, list | tuple):
@@ -68,15 +159,19 @@ class _Renderer:
     def _text(self, template: grammar.Text) -> Any:
         if template.only is not None:
             return self.evaluate(template.only)
-        return "".join(
-            part if isinstance(part, str) else self._written(part) for part in template.parts
-        )
+        return "".join(map(self._written, template.parts))
 
-    def _written(self, expression: Expression) -> str:
-        value = self.evaluate(expression)
+    def _written(self, part: str | Expression) -> str:
+        self._allowance.step()
+        if isinstance(part, str):
+            self._allowance.write(len(part), part)
+            return part
+        value = self.evaluate(part)
         if value is None:
             return ""
-        with _naming(expression):
+        written = len(value) if isinstance(value, str) else size(value, MAX_TEXT)
+        self._allowance.write(written, part.text)
+        with _naming(part):
             return text(value)
 
     def evaluate(self, expression: Expression) -> Any:
@@ -90,8 +185,10 @@ class _Renderer:
             value = None
         if value is None and expression.default is not None:
             return self._default(expression, expression.default)
-        if type_ is None:
-            return value
+        return value if type_ is None else self._converted(value, type_, expression)
+
+    def _converted(self, value: Any, type_: Type, expression: Expression) -> Any:
+        self._allowance.convert(value, type_, expression)
         with _naming(expression):
             return convert(value, type_)
 
@@ -99,10 +196,10 @@ class _Renderer:
         value = self._text(default.text)
         type_ = expression.type
         literal = not default.quoted and not default.text.expressions
-        with _naming(expression):
-            if literal and (type_ is None or type_.is_list or type_.name not in _TEXTUAL):
-                value = _literal(value)
-            return value if type_ is None else convert(value, type_)
+        if literal and (type_ is None or type_.is_list or type_.name not in _TEXTUAL):
+            self._allowance.write(len(value), expression.text)
+            value = _literal(value)
+        return value if type_ is None else self._converted(value, type_, expression)
 
     def lookup(self, expression: Expression) -> Any:
         """The value at the expression's path, before its type and default."""
@@ -135,7 +232,9 @@ class _Renderer:
             if isinstance(segment, Each):
                 if not isinstance(value, list | tuple):
                     return None
-                return [self._follow(element, path[position + 1 :]) for element in value]
+                self._allowance.step(len(value))
+                rest = path[position + 1 :]
+                return [self._follow(element, rest) for element in value]
             value = self._step(value, segment)
             if value is None:
                 return None
@@ -143,8 +242,11 @@ class _Renderer:
 
     def _step(self, value: Any, segment: Segment) -> Any:
         if isinstance(segment, Slice):
-            is_list = isinstance(value, list | tuple)
-            return list(value[segment.start : segment.stop]) if is_list else None
+            if not isinstance(value, list | tuple):
+                return None
+            taken = list(value[segment.start : segment.stop])
+            self._allowance.step(len(taken))
+            return taken
         key: Any = segment.name if isinstance(segment, Key) else None
         if isinstance(segment, Index):
             key = segment.value
@@ -168,6 +270,7 @@ class _Renderer:
                         f"'...' in a list needs a list, and {show(value)} is none",
                         expression=spread,
                     )
+                self._allowance.step(len(value or ()))
                 result += value or []
             elif (value := self.render(element)) is not _NOTHING:
                 result.append(value)
@@ -183,7 +286,9 @@ class _Renderer:
         result: dict[Any, Any] = {}
         for key, entry in template.items():
             if key == "...":
-                result.update(self._entries(entry, "..."))
+                entries = self._entries(entry, "...")
+                self._allowance.step(len(entries))
+                result.update(entries)
             elif key == "?":
                 branch = self._branch(entry)
                 if len(template) == 1:
@@ -217,7 +322,11 @@ class _Renderer:
         if not values:
             return None
         if all(isinstance(value, str) for value in values):
+            self._allowance.write(sum(map(len, values)), show(template["+"]))
             return "".join(values)
+        self._allowance.step(
+            sum(len(value) for value in values if isinstance(value, Mapping | list | tuple))
+        )
         if all(isinstance(value, Mapping) for value in values):
             return {key: entry for value in values for key, entry in value.items()}
         if all(isinstance(value, list | tuple) for value in values):
@@ -255,7 +364,8 @@ class _Renderer:
                 f"'{operator}' needs a list, and {show(values)} is none", expression=show(source)
             )
         for index, item in enumerate(values):
-            inner = _ItemRenderer(self._context, item, index)
+            self._allowance.step()
+            inner = _ItemRenderer(self._context, self._allowance, item, index)
             if where is None or inner.holds(where):
                 yield inner
 
@@ -279,14 +389,17 @@ class _Renderer:
         check_condition(condition)
         name = condition.get("operator", "eq")
         left, right = self.render(condition["input"]), self.render(condition.get("value"))
+        self._allowance.step(len(right) if isinstance(right, list | tuple) else 0)
         try:
+            if name == "match":
+                return self._allowance.match(text(right), text(left))
             return _COMPARISONS[name](left, right)
         except (TypeError, ConversionError):
             raise ExpressionError(
                 f"'{name}' cannot compare {show(left)} with {show(right)}",
                 expression=show(condition["input"]),
             ) from None
-        except re.error as error:
+        except regex.error as error:
             raise ExpressionError(
                 f"{show(right)} is not a regular expression: {error}",
                 expression=show(condition["input"]),
@@ -296,8 +409,10 @@ class _Renderer:
 class _ItemRenderer(_Renderer):
     """A renderer inside `*` or `|`, where `item` and `index` are sources too."""
 
-    def __init__(self, context: Mapping[str, Any], item: Any, index: int) -> None:
-        super().__init__({**context, "item": item, "index": index})
+    def __init__(
+        self, context: Mapping[str, Any], allowance: _Allowance, item: Any, index: int
+    ) -> None:
+        super().__init__({**context, "item": item, "index": index}, allowance)
         self.item = item
 
     def value(self, template: Any) -> Any:
@@ -325,7 +440,7 @@ def _naming(expression: Expression) -> Iterator[None]:
 def check_default(expression: Expression) -> None:
     """Raise ExpressionError where a default without expressions is not of the type beside it."""
     if expression.default is not None and not expression.default.text.expressions:
-        _Renderer({})._default(expression, expression.default)
+        _Renderer({}, _Allowance())._default(expression, expression.default)
 
 
 def _literal(written: Any) -> Any:
@@ -381,12 +496,11 @@ def check_condition(condition: Any) -> None:
                 hint=did_you_mean(str(key), known),
             )
     name = condition.get("operator", "eq")
-    if not isinstance(name, str) or name not in _COMPARISONS:
+    if not isinstance(name, str) or name not in _OPERATORS:
         raise ExpressionError(
             f"a condition has no operator '{name}'",
             expression=show(dict(condition)),
-            hint=did_you_mean(str(name), _COMPARISONS)
-            or f"Operators are {', '.join(_COMPARISONS)}.",
+            hint=did_you_mean(str(name), _OPERATORS) or f"Operators are {', '.join(_OPERATORS)}.",
         )
 
 
@@ -401,5 +515,5 @@ _COMPARISONS: dict[str, Callable[[Any, Any], bool]] = {
     "not-in": lambda left, right: left not in right,
     "starts-with": lambda left, right: text(left).startswith(text(right)),
     "ends-with": lambda left, right: text(left).endswith(text(right)),
-    "match": lambda left, right: re.search(text(right), text(left)) is not None,
 }
+_OPERATORS = (*_COMPARISONS, "match")

@@ -7,7 +7,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from typing import Any
 
-from ..errors import ExpressionError, InputError, Where, did_you_mean, shortened
+from ..errors import ExpressionError, InputError, Where, did_you_mean, listed, shortened
 from ..folders import public
 from ..redaction import MASK, texts_of
 from .compiler import action_uses
@@ -207,13 +207,15 @@ class Signature:
 
     def check_known(self, values: Mapping[str, Any]) -> None:
         """Raise InputError where the workflow has no input of such a name."""
-        names = [each.name for each in self.inputs]
-        unknown = [name for name in values if name not in names]
-        if unknown and not self.open:
-            known = f"Inputs are {', '.join(names)}." if names else "The workflow takes no input."
+        if self.open:
+            return
+        names = {each.name: None for each in self.inputs}
+        unknown = next((str(name) for name in values if name not in names), None)
+        if unknown is not None:
+            known = f"Inputs are {listed(names)}." if names else "The workflow takes no input."
             raise InputError(
-                f"there is no input '{shortened(str(unknown[0]))}'",
-                hint=did_you_mean(str(unknown[0]), names) or known,
+                f"there is no input '{shortened(unknown)}'",
+                hint=did_you_mean(unknown, names) or known,
                 code="unknown_input",
             )
 
@@ -226,23 +228,22 @@ class Signature:
                 missing.setdefault(".".join(keys), use)
         if not missing:
             return
-        names = " and ".join(f"'{name}'" for name in missing)
+        quoted = [f"'{shortened(name)}'" for name in missing]
+        names = " and ".join(quoted) if len(quoted) < 4 else listed(quoted)
+        assigned = (name if "." in name else f'{name}="…"' for name in missing)
         raise InputError(
             f"missing input{'s' if len(missing) > 1 else ''} {names}",
             where=self._where(next(iter(missing.values()))),
-            hint="Give "
-            + ", ".join(f'{name}="…"' if "." not in name else name for name in missing)
-            + ".",
+            hint=f"Give {listed(assigned)}.",
             code="missing_input",
         )
 
     def _messages(self, values: Mapping[str, Any]) -> Iterator[tuple[str, list[Message]]]:
         """The conversations among the inputs, each as its messages."""
+        first = {use.expression.keys[0]: use for use in reversed(self._uses)}
         for name in self.conversations:
             if values.get(name) is not None:
-                with self._naming(
-                    name, next(u for u in self._uses if u.expression.keys[0] == name)
-                ):
+                with self._naming(name, first[name]):
                     yield name, convert(values[name], _MESSAGES)
 
     @contextmanager
@@ -257,6 +258,7 @@ class Signature:
 
     def _check_types(self, values: Mapping[str, Any]) -> None:
         by_name = {each.name: each for each in self.inputs}
+        checked: set[tuple[str, Type]] = set()
         for use in self._uses:
             path = use.expression.path
             name = path[0].name if len(path) == 1 and isinstance(path[0], Key) else None
@@ -266,6 +268,9 @@ class Signature:
             value = values.get(name)
             if type_ is None or value is None or (value == "" and type_.empty_is_missing):
                 continue
+            if (name, type_) in checked:
+                continue
+            checked.add((name, type_))
             with self._naming(name, use):
                 convert(value, type_)
 
@@ -330,10 +335,11 @@ def _job_uses(job: Job) -> Iterator[tuple[Use, Type | None]]:
             for use, type_ in inner
             if use.expression.keys
         }
+        given = {(name,) for name in job.input}
         for key, template in job.input.items():
             if key == "..." and _passes_through(template):
                 for use, type_ in inner:
-                    if use.expression.keys[:1] not in [(name,) for name in job.input]:
+                    if use.expression.keys[:1] not in given:
                         yield use, type_
             else:
                 yield from _of_input(template, (*job.path, "input", key), types.get(key))

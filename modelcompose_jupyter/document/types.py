@@ -12,10 +12,11 @@ import math
 import re
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any, TypedDict
 
 from ..encoding import without_mark
-from ..errors import did_you_mean
+from ..errors import did_you_mean, listed
 
 
 class ConversionError(ValueError):
@@ -39,6 +40,8 @@ class Message(TypedDict):
 
 ROLES = ("system", "developer", "user", "assistant")
 """Who speaks; ``developer`` is another name of ``system``."""
+MAX_OPTIONS = 1000
+"""What a type may have after its slash: many times what anyone chooses from."""
 LOOKUP = 8
 """How many tokens ``prompt_lookup: true`` proposes."""
 
@@ -58,6 +61,11 @@ class Type:
     @property
     def element(self) -> Type:
         return Type(self.name, self.options)
+
+    @cached_property
+    def choices(self) -> frozenset[str]:
+        """What a select lets choose, to look it up."""
+        return frozenset(self.options)
 
     @property
     def range(self) -> tuple[float, float, float | None]:
@@ -108,12 +116,19 @@ def parse_json(text: str) -> Any:
 
 
 def show(value: Any, limit: int = 60) -> str:
-    """A value for an error message: short, and recognisable."""
+    """A value for an error message: short, and recognisable. Only what is shown is written."""
+    text = ""
     try:
-        text = json.dumps(value, ensure_ascii=False)
+        for piece in _SHOWING.iterencode(value[:limit] if isinstance(value, str) else value):
+            text += piece
+            if len(text) > limit:
+                break
     except (TypeError, ValueError, RecursionError):
         text = _named(value)
     return text if len(text) <= limit else text[: limit - 1] + "…"
+
+
+_SHOWING = json.JSONEncoder(ensure_ascii=False)
 
 
 def _named(value: Any) -> str:
@@ -262,11 +277,14 @@ def messages(value: Any) -> list[Message]:
 
 
 def _apart(value: Any) -> Iterator[Any]:
-    if isinstance(value, list | tuple):
-        for each in value:
-            yield from _apart(each)
-    else:
-        yield value
+    """What lists hold, however deep in them."""
+    rest = [value]
+    while rest:
+        each = rest.pop()
+        if isinstance(each, list | tuple):
+            rest += reversed(each)
+        else:
+            yield each
 
 
 _ONLY_TEXT = "Models here read text alone."
@@ -380,8 +398,8 @@ def _base64(value: Any) -> str:
 
 def _select(value: Any, type_: Type) -> str:
     chosen = text(value)
-    if chosen not in type_.options:
-        raise ConversionError(f"{show(value)} is not one of {', '.join(type_.options)}")
+    if chosen not in type_.choices:
+        raise ConversionError(f"{show(value)} is not one of {listed(type_.options)}")
     return chosen
 
 
@@ -415,6 +433,11 @@ _TAKES_OPTIONS = ("select", "slider", "object")
 
 def check_type(type_: Type) -> None:
     """Raise ConversionError where a written type makes no sense: ``text/plain``, ``slider/1``."""
+    if len(type_.options) > MAX_OPTIONS:
+        raise ConversionError(
+            f"type '{type_.name}' has {len(type_.options):,} words after its slash, and takes at"
+            f" most {MAX_OPTIONS:,}"
+        )
     if type_.options and type_.name not in _TAKES_OPTIONS:
         raise ConversionError(
             f"type '{type_.name}' takes nothing after a slash; {', '.join(_TAKES_OPTIONS)} do"
@@ -436,5 +459,6 @@ def convert(value: Any, type_: Type) -> Any:
     if value is None:
         return None
     if type_.is_list:
-        return [convert(element, type_.element) for element in _list(value)]
+        kind = type_.element
+        return [convert(element, kind) for element in _list(value)]
     return _CONVERTERS[type_.name](value, type_)

@@ -5,11 +5,12 @@ from __future__ import annotations
 import copy
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from functools import lru_cache
 from typing import Any
 
 from pydantic import BaseModel, ValidationError
 
-from ..errors import Problem, Where, did_you_mean, nearest
+from ..errors import Where, did_you_mean, nearest
 from .parameters import PARAMETER_NAMES
 from .reader import Path, Source
 from .schema import Compose, models_in, own_keys
@@ -64,25 +65,25 @@ _LISTS = ("components", "actions", "workflows", "jobs", "adapters", "peft_adapte
 
 @dataclass
 class Validated:
-    """A document's models, and what is wrong with its keys and values.
+    """A document's models.
 
-    Where some are wrong, the models are those of the rest, so that the rest can be checked too;
-    ``compose`` is None where too little is left. ``spoiled`` holds the paths of what is wrong, also
-    of keys that were meant: what follows from it is no problem of its own.
+    Where some of its keys and values are wrong, the models are those of the rest, so that the rest
+    can be checked too; ``compose`` is None where too little is left. ``spoiled`` holds the paths of
+    what is wrong, also of keys that were meant: what follows from it is no problem of its own.
     """
 
     compose: Compose | None = None
-    problems: list[Problem] = field(default_factory=list)
     spoiled: set[Path] = field(default_factory=set)
 
 
 def validate(source: Source) -> Validated:
-    """Check a document's keys and values."""
+    """Check a document's keys and values; the source gets the problems."""
     if not isinstance(source.data, Mapping):
         found = "is empty" if source.data is None else f"holds {show(source.data)}"
         hint = "It begins with 'component:' and 'workflow:'."
         message = f"a document is a mapping, and this one {found}"
-        return Validated(problems=[Problem(message, source.where(()), hint)])
+        source.report(message, (), hint=hint)
+        return Validated()
     data = own_keys(copy.deepcopy(dict(source.data)))
     result = Validated()
     for _ in range(3):  # wrong values go, stand-ins come, and what is left is validated once more
@@ -104,10 +105,10 @@ def _note(result: Validated, source: Source, data: Any, details: dict[str, Any])
         path = (*path, details["ctx"]["key"])
     if details["type"] == "missing":
         if path not in result.spoiled:
-            result.problems.append(_problem(source, path, details))
+            _report(source, path, details)
         _stand_in(data, path)
         return
-    result.problems.append(_problem(source, path, details))
+    _report(source, path, details)
     result.spoiled |= {path, (*path[:-1], _meant(path))}
     while path and isinstance(path[-1], int) and path[-2] not in _LISTS:
         path = path[:-1]
@@ -148,14 +149,16 @@ def _remove(data: Any, path: Path) -> None:
         data.pop(path[-1], None)
 
 
-def _problem(source: Source, path: Path, details: dict[str, Any]) -> Problem:
-    if details["type"] == "extra_forbidden":
-        return _unknown_key(source, path)
+def _report(source: Source, path: Path, details: dict[str, Any]) -> None:
     key = _name(path)
-    if details["type"] == "missing":
-        return Problem(f"'{key}' is missing", source.where(path[:-1]), _MISSING_HINTS.get(key))
-    message, hint = explain(key, details)
-    return Problem(message, source.where(path), hint)
+    if details["type"] == "extra_forbidden":
+        unknown, known = _unknown_key(path)
+        source.report(unknown, path, key=True, hint=known)
+    elif details["type"] == "missing":
+        source.report(f"'{key}' is missing", path[:-1], hint=_MISSING_HINTS.get(key))
+    else:
+        message, hint = explain(key, details)
+        source.report(message, path, hint=hint)
 
 
 def explain(key: str, details: Mapping[str, Any]) -> tuple[str, str | None]:
@@ -209,25 +212,29 @@ def _meant(path: Path) -> str:
     return other if other in known else nearest(key, known) or key
 
 
-def _unknown_key(source: Source, path: Path) -> Problem:
+def _unknown_key(path: Path) -> tuple[str, str]:
+    """What is said of a key that nothing knows."""
     key = str(path[-1])
     known = _known_keys(path[:-1])
-    where = source.where(path, key=True)
     if key in _NOT_OFFERED:
-        return Problem(f"'{key}' is not supported", where, f"{_NOT_OFFERED[key]} do not run here.")
+        return f"'{key}' is not supported", f"{_NOT_OFFERED[key]} do not run here."
     other = _OTHER_NAMES.get(key)
     hint = f"Here it is called '{other}'." if other in known else did_you_mean(key, known)
     if hint is None and len(path) > 1 and path[-2] in _LISTS:
         hint = f"'{path[-2]}' is a list: each of its elements begins with '- '."
     if hint is None and key in PARAMETER_NAMES:
         hint = "Generation parameters belong to a component or its action."
-    return Problem(f"unknown key '{key}'", where, hint or f"Known here: {', '.join(known)}.")
+    return f"unknown key '{key}'", hint or f"Known here: {', '.join(known)}."
 
 
-def _known_keys(path: Path) -> list[str]:
+def _known_keys(path: Path) -> tuple[str, ...]:
+    return _keys_under(tuple(step for step in path if isinstance(step, str)))
+
+
+@lru_cache(maxsize=256)
+def _keys_under(path: tuple[str, ...]) -> tuple[str, ...]:
     models: list[type[BaseModel]] = [Compose]
     for step in path:
-        if isinstance(step, str):
-            fields = [model.model_fields[step] for model in models if step in model.model_fields]
-            models = [model for field in fields for model in models_in(field.annotation)]
-    return list(dict.fromkeys(name for model in models for name in model.model_fields))
+        fields = [model.model_fields[step] for model in models if step in model.model_fields]
+        models = [model for field in fields for model in models_in(field.annotation)]
+    return tuple(dict.fromkeys(name for model in models for name in model.model_fields))

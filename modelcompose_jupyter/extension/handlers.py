@@ -11,7 +11,8 @@ from __future__ import annotations
 import asyncio
 import dataclasses
 import json
-from collections.abc import Awaitable
+from collections.abc import Awaitable, Callable
+from concurrent.futures import Future
 from pathlib import Path
 from typing import Any, Literal
 
@@ -27,6 +28,7 @@ from ..document import load_document, signature
 from ..encoding import EncodingError, decode
 from ..errors import ComposeError, DocumentError, UsageError
 from ..hosts import Place
+from ..questions import Questions
 from ..server.handler import status_of
 from ..server.wire import Body, failure, parse_body
 from ..widgets.snippets import as_curl, examples
@@ -34,6 +36,8 @@ from .hosts import HostError, Hosts
 
 RESOURCE = "modelcompose"
 """What Jupyter's authorizer is asked about."""
+_MAX_BODY = 8 * 2**20
+"""Bytes: a document of the greatest length, with all of its characters escaped."""
 
 
 class StartRequest(Body):
@@ -71,8 +75,11 @@ class HostsHandler(APIHandler):
         """The request's body as its model.
 
         Raises:
-            UsageError: it is something else.
+            UsageError: it is something else, or too large.
         """
+        if len(self.request.body) > _MAX_BODY:
+            message = f"the body has more than {_MAX_BODY:,} bytes"
+            raise UsageError(message, code="too_large")
         try:
             self.request.body = decode(self.request.body).encode()
             body = self.get_json_body()
@@ -134,7 +141,20 @@ class HostHandler(HostsHandler):
 
 
 class AskHandler(HostsHandler):
-    """Answers editors where no kernel does, out of the server's environment."""
+    """Answers editors where no kernel does, out of the server's environment.
+
+    One question after another, beside the server's loop; one whose client has gone, or that was
+    overtaken by a newer one about the same file, is not answered.
+    """
+
+    def initialize(self, hosts: Hosts, questions: Questions) -> None:  # type: ignore[override]
+        super().initialize(hosts)
+        self._questions = questions
+        self._asked: Future[Any] | None = None
+
+    def on_connection_close(self) -> None:
+        if self._asked is not None:
+            self._asked.cancel()
 
     @web.authenticated
     @authorized("execute", resource=RESOURCE)
@@ -146,14 +166,27 @@ class AskHandler(HostsHandler):
         file = await self._file(asked.path)
         folder = file and file.parent
         if asked.question == "check":
-            answer: Any = await asyncio.to_thread(editing.check, asked.text, folder=folder)
+            await self._tell(asked, lambda: editing.check(asked.text, folder=folder))
         elif asked.question == "complete":
-            answer = await asyncio.to_thread(editing.complete, asked.text, asked.cursor)
+            await self._tell(asked, lambda: editing.complete(asked.text, asked.cursor))
         else:
             host = self.hosts.serving(file) if file is not None else None
             url = url_path_join(asked.root, "hosts", host.id) if host else None
-            answer = await asyncio.to_thread(_curl, asked.text, folder, url)
-        self._reply(answer)
+            await self._tell(asked, lambda: _curl(asked.text, folder, url))
+
+    async def _tell(self, asked: Question, answer: Callable[[], Any]) -> None:
+        # A notebook has many cells, each of which may be asked about.
+        is_one_text = asked.path is not None and not asked.path.endswith(".ipynb")
+        user = getattr(self.current_user, "username", None)
+        about = (user, asked.path, asked.question) if is_one_text else None
+        self._asked = self._questions.ask(answer, about=about)
+        try:
+            self._reply(await asyncio.wrap_future(self._asked))
+        except asyncio.CancelledError:
+            if not self._asked.cancelled():
+                raise
+            message = "a newer question about this text has taken the place of this one"
+            raise HostError(409, message, code="overtaken") from None
 
     async def _file(self, path: str | None) -> Path | None:
         """A file on this computer; None where it is not here."""

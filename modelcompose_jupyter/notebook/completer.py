@@ -133,7 +133,10 @@ class ComposeCompleter:
 
 def _in_document(text: str, cursor: int) -> _Answer:
     from ..document.completion import complete
+    from ..editing import LONGEST
 
+    if len(text) > LONGEST:
+        return _Answer("", [])
     found = complete(text, cursor, models=_models)
     return _Answer(text[found.start : cursor], [(item.text, item.kind) for item in found.items])
 
@@ -149,8 +152,11 @@ def _inputs(document: str) -> tuple[str, ...]:
     """The inputs of a cell's document; of a broken or long one, those that its expressions name."""
     from ..document import load_document, signature
     from ..document.completion import input_names
+    from ..editing import LONGEST
     from ..errors import ComposeError
 
+    if len(document) > LONGEST:
+        return ()
     if len(document) > _LONGEST_READ:
         return tuple(input_names(document))
     try:

@@ -1,22 +1,26 @@
 """The kernel's half of the JupyterLab extension: what a page asks, and what it is told.
 
 Questions come as ``modelcompose_request`` on the kernel's control channel, which is answered while
-a cell blocks, on every ipykernel. What goes on in the kernel is told by a comm, by whose presence
-pages know that the kernel answers at all.
+a cell blocks, on every ipykernel. What takes time to answer is looked at beside it, since a Stop or
+an interrupt may come next. What goes on in the kernel is told by a comm, by whose presence pages
+know that the kernel answers at all.
 
 The thread ``modelcompose-lab`` tells it: nothing else here owns a thread.
 """
 
 from __future__ import annotations
 
+import asyncio
 import sys
 import threading
 import time
 from collections.abc import Iterator, Mapping
+from concurrent.futures import Future
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 from ..errors import ComposeError, UsageError
+from ..questions import Questions
 from ..redaction import get_logger
 
 if TYPE_CHECKING:
@@ -32,6 +36,7 @@ THREAD_NAME = "modelcompose-lab"
 _log = get_logger(__name__)
 
 _LOOK_SECONDS = 1.0
+_TAKE_TIME = ("check", "curl")  # as long as a document is
 _HOSTS = "modelcompose_jupyter.hosts"
 
 
@@ -58,6 +63,7 @@ class KernelPart:
 
         self._shell = shell
         self._status = Status()
+        self._questions = Questions()
         self._closed = threading.Event()
         self._thread: threading.Thread | None = None
         # Not opened towards pages: one without the extension would complain of it.
@@ -65,16 +71,34 @@ class KernelPart:
         get_comm_manager().register_comm(self._comm)
 
     def answer(self, stream: Any, identity: Any, request: Mapping[str, Any]) -> None:
-        """A handler of ipykernel's for messages on the control channel."""
+        """A handler of ipykernel's for messages on the control channel, on its thread and loop."""
+
+        def reply(content: Any) -> None:
+            kernel = self._shell.kernel
+            kernel.session.send(stream, REPLY, content, request, ident=identity)
+
+        asked = request["content"]
+        if asked.get("question") not in _TAKE_TIME:
+            reply(self._content(asked))
+            return
+        loop = asyncio.get_running_loop()
+
+        def send(answered: Future[Any]) -> None:  # sockets are their thread's own
+            loop.call_soon_threadsafe(reply, answered.result())
+
         try:
-            content = {"status": "ok", "answer": self._answer(request["content"])}
+            self._questions.ask(lambda: self._content(asked)).add_done_callback(send)
         except ComposeError as error:
-            content = {"status": "failed", "message": error.message, "hint": error.hint}
+            reply(_failed(error))
+
+    def _content(self, asked: Mapping[str, Any]) -> dict[str, Any]:
+        try:
+            return {"status": "ok", "answer": self._answer(asked)}
+        except ComposeError as error:
+            return _failed(error)
         except Exception as error:  # a page waits for the reply
             message = f"{type(error).__name__}: {error}"
-            content = {"status": "failed", "message": message, "hint": None}
-        kernel = self._shell.kernel
-        kernel.session.send(stream, REPLY, content, request, ident=identity)
+            return {"status": "failed", "message": message, "hint": None}
 
     def _answer(self, asked: Mapping[str, Any]) -> Any:
         ask = getattr(self, f"_on_{asked['question']}", None)
@@ -166,6 +190,10 @@ class KernelPart:
             except Exception:
                 _log.debug("a look at what runs failed", exc_info=True)  # the next will do
             self._closed.wait(_LOOK_SECONDS)
+
+
+def _failed(error: ComposeError) -> dict[str, Any]:
+    return {"status": "failed", "message": error.message, "hint": error.hint}
 
 
 class Status:

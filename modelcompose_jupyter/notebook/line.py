@@ -64,21 +64,23 @@ def _split(line: str) -> list[str]:
     """The pieces between spaces; quotes, and the brackets of ``key:=[1, 2]``, keep one together."""
     pieces: list[str] = []
     piece, quote, depth, escaped = "", "", 0, False
+    is_python = False  # it has a ':='
     for char in line.strip() + " ":
         if escaped:
             escaped = False
         elif quote:
             escaped = char == "\\"
             quote = "" if char == quote else quote
-        elif char in "\"'" and (not piece or piece[-1] in "=" + _OPENING + ", :" or ":=" in piece):
+        elif char in "\"'" and (not piece or piece[-1] in "=" + _OPENING + ", :" or is_python):
             quote = char
-        elif ":=" in piece:
+        elif is_python:
             depth += (char in _OPENING) - (char in _CLOSING)
         if char.isspace() and not quote and depth <= 0:
             if piece:
                 pieces.append(piece)
-            piece = ""
+            piece, is_python = "", False
         else:
+            is_python = is_python or (char == "=" and piece.endswith(":"))
             piece += char
     if piece.strip():
         what = "a quote" if quote else "a bracket"

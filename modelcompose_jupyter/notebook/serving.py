@@ -59,7 +59,8 @@ def serve(
     notebook = this_notebook()
     before = hosts.serving()
     # The notebook's own runs know no other limit: a map of it waits for room.
-    local_host().limit(max_runs=SERVING_LIMITS["max_runs"])
+    limits = ("max_runs", "max_generations")
+    local_host().limit(**{limit: SERVING_LIMITS[limit] for limit in limits})
     server = hosts.serve(
         Server(
             local_host(),

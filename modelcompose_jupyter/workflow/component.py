@@ -9,8 +9,9 @@ from __future__ import annotations
 import asyncio
 import copy
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import Future
+from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Protocol
@@ -24,7 +25,7 @@ from ..document.parameters import MAX_SEED
 from ..document.schema import ModelSettings, ModelSource, PeftAdapter
 from ..document.types import Message
 from ..document.uses import Use, uses
-from ..errors import ComposeError, ExpressionError, InputError
+from ..errors import ComposeError, ExpressionError, InputError, Where
 from ..models import Generation, GenerationResult, Lease, ModelSpec, Progress, Prompt
 from ..models.source import bundled, is_folder
 from ..models.spec import AdapterSpec
@@ -33,6 +34,29 @@ from .waiting import Gate, Waiting
 from .window import in_order
 
 _NOT_THERE = ("model_not_found", "access_denied", "no_network", "not_cached")
+
+
+class Allowance:
+    """How many texts a run may still generate; None is any number."""
+
+    def __init__(self, most: int | None) -> None:
+        self._most = most
+        self._taken = 0
+
+    def check(self, count: int, where: Where | None) -> None:
+        """Raise InputError, with the place that asks for them, where so many are too many."""
+        if self._most is not None and self._taken + count > self._most:
+            raise InputError(
+                f"the run asks for more than {self._most:,} generations, the host's limit",
+                hint="Repeat less, give fewer prompts, or split the run into several.",
+                code="too_many_generations",
+                where=where,
+            )
+
+    def take(self, count: int, where: Where | None) -> None:
+        """`check` and count them as taken."""
+        self.check(count, where)
+        self._taken += count
 
 
 class Models(Protocol):
@@ -46,9 +70,9 @@ class Call:
     """One call of a job's component, and what it produced.
 
     ``repeat`` is its place among the job's repeats, or None. ``seed`` is that of the job's first
-    generation where the document gives none. ``waiting`` says how many requests are ahead.
-    ``generations`` holds a mapping with ``stream`` and
-    ``result`` for each prompt, in the order in which they ended.
+    generation where the document gives none. ``waiting`` says how many requests are ahead, and
+    ``allowance`` how many texts the run may have. ``generations`` holds a mapping with ``stream``
+    and ``result`` for each prompt, in the order in which they ended.
     """
 
     document: Document
@@ -58,6 +82,7 @@ class Call:
     run: Run
     seed: int
     waiting: Waiting
+    allowance: Allowance
     load_seconds: float = 0.0
     generations: list[dict[str, Any]] = field(default_factory=list)
 
@@ -72,10 +97,8 @@ class Call:
             "context": {"run_id": self.run.id, "task_id": self.run.id},
             **(extra or {}),
         }
-        try:
+        with locating(self.document, path):
             return render(template, context)
-        except ExpressionError as error:
-            raise locate(error, self.document, path) from None
 
 
 def count_progress(run: Run, job: Job, phase: str) -> Callable[[int, int], None]:
@@ -101,6 +124,8 @@ class Calls:
         action = call.job.action
         prompts, are_listed = _prompts(call)
         parameters = _parameters(call)
+        sequences = parameters.num_return_sequences or 1
+        call.allowance.take(len(prompts) * sequences, _where(call))
         # By place, not by time: the same run again gives each prompt the same seed.
         first_seed = call.seed + (call.repeat or 0) * len(prompts)
         gate = self._gate(call)
@@ -111,12 +136,11 @@ class Calls:
                 if asked.seed is None:
                     seed = (first_seed + number) % (MAX_SEED + 1)
                     asked = asked.model_copy(update={"seed": seed})
-                stream = _Stream(call, number, asked.num_return_sequences or 1)
+                stream = _Stream(call, number, sequences)
                 return await _generate(lease, prompts[number], asked, stream, call, gate)
 
             texts = await in_order(len(prompts), generate, call.counts("prompt"))
-        several = (parameters.num_return_sequences or 1) > 1
-        outputs: list[Any] = [each if several else each[0] for each in texts]
+        outputs: list[Any] = [each if sequences > 1 else each[0] for each in texts]
         output = outputs if are_listed else outputs[0]
         if action.output is None:
             return output
@@ -352,7 +376,11 @@ def _is_of_environment(template: Any) -> bool:
     return any(isinstance(use, Use) and use.expression.source == "env" for use in uses(template))
 
 
-def locate(error: ExpressionError, document: Document, path: Any) -> ComposeError:
-    """An expression's error as one of the run, with its place in the document."""
-    where = document.where(path, within=error.expression)
-    return InputError(error.message, hint=error.hint, where=where, code=error.code)
+@contextmanager
+def locating(document: Document, path: Any) -> Iterator[None]:
+    """Turn an expression's error into one of the run, with its place in the document."""
+    try:
+        yield
+    except ExpressionError as error:
+        where = document.where(path, within=error.expression)
+        raise InputError(error.message, hint=error.hint, where=where, code=error.code) from None

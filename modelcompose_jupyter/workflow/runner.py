@@ -19,9 +19,10 @@ from pydantic import Field, ValidationError
 
 from ..document import Document, Job, Workflow, render
 from ..document.fields import Integer, Strict
-from ..errors import ComposeError, ExpressionError
+from ..document.render import check_size
+from ..errors import ComposeError
 from ..redaction import get_logger, redact
-from .component import Call, Calls, count_progress, invalid, locate
+from .component import Allowance, Call, Calls, count_progress, invalid, locating
 from .run import Run, State
 from .waiting import Waiting
 from .window import first_of, in_order
@@ -42,6 +43,7 @@ async def run_workflow(
     calls: Calls,
     seed: int,
     max_seconds: float | None = None,
+    max_generations: int | None = None,
 ) -> None:
     """Run a workflow to its end, whatever that is; never raises.
 
@@ -54,8 +56,9 @@ async def run_workflow(
         seed: the first generation's where the document gives none; repeats and prompts count up
             from it, and each job has a range of its own.
         max_seconds: after which it is stopped and fails; None is never.
+        max_generations: texts that it may generate before it fails; None is any number.
     """
-    runner = _Runner(document, workflow, input, run, calls, seed)
+    runner = _Runner(document, workflow, input, run, calls, seed, Allowance(max_generations))
     try:
         run.add("state", {"state": State.RUNNING})
         async with _limited(max_seconds):
@@ -109,6 +112,7 @@ class _Runner:
         run: Run,
         calls: Calls,
         seed: int,
+        allowance: Allowance,
     ) -> None:
         self._document = document
         self._workflow = workflow
@@ -120,6 +124,10 @@ class _Runner:
         self._ended = {job.id: asyncio.Event() for job in workflow.jobs}
         self._waiting = {job.id: Waiting(run, job.id) for job in workflow.jobs}
         self._made: list[Call] = []
+        self._allowance = allowance
+        self._seeds = {
+            job.id: seed + number * _SEEDS_OF_A_JOB for number, job in enumerate(workflow.jobs)
+        }
         self._seed = seed
 
     async def output(self) -> Any:
@@ -137,9 +145,12 @@ class _Runner:
         last = self._workflow.last_jobs
         outputs = {job.id: self._outputs[job.id]["output"] for job in last}
         value = outputs[last[0].id] if len(last) == 1 else outputs
-        if self._workflow.output is None:
-            return value
         path = (*self._workflow.path, "output")
+        if self._workflow.output is None:
+            if len(last) > 1:  # what the jobs pass on may be the same
+                with locating(self._document, path):
+                    check_size(value, "the outputs of the last jobs")
+            return value
         return self._render(self._workflow.output, path, {"output": value})
 
     async def _job(self, job: Job) -> None:
@@ -159,6 +170,7 @@ class _Runner:
 
     async def _repeated(self, job: Job) -> list[Any]:
         count = self._repeat_count(job)
+        self._allowance.check(count, self._document.where((*job.path, "repeat_count")))
         return await in_order(
             count,
             lambda index: self._called(job, {"index": index}, index),
@@ -178,8 +190,16 @@ class _Runner:
         value = self._input
         if job.input is not None:
             value = self._render(job.input, (*job.path, "input"), extra)
-        seed = self._seed + self._workflow.jobs.index(job) * _SEEDS_OF_A_JOB
-        call = Call(self._document, job, value, repeat, self._run, seed, self._waiting[job.id])
+        call = Call(
+            self._document,
+            job,
+            value,
+            repeat,
+            self._run,
+            self._seeds[job.id],
+            self._waiting[job.id],
+            self._allowance,
+        )
         self._made.append(call)
         return await self._calls.call(call)
 
@@ -191,10 +211,8 @@ class _Runner:
             "context": {"run_id": self._run.id, "task_id": self._run.id},
             **extra,
         }
-        try:
+        with locating(self._document, path):
             return render(template, context)
-        except ExpressionError as error:
-            raise locate(error, self._document, path) from None
 
     def _progress(self, job: Job, state: str) -> None:
         done = len(self._outputs)

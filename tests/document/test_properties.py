@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import json
+import sys
 from functools import cache
 from pathlib import Path
 
@@ -13,10 +14,13 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from modelcompose_jupyter.document import json_schema, load_document, parse, render
+from modelcompose_jupyter.document.completion import input_names
 from modelcompose_jupyter.document.parameters import PARAMETER_NAMES
-from modelcompose_jupyter.document.reader import read_text
-from modelcompose_jupyter.errors import DocumentError, ExpressionError
+from modelcompose_jupyter.document.reader import MAX_PROBLEMS, read_text
+from modelcompose_jupyter.editing import check, complete
+from modelcompose_jupyter.errors import LONGEST_MESSAGE, DocumentError, ExpressionError
 
+SEEDS = Path(__file__).parent.parent / "seed"
 PIECES = [
     "${", "}", "{", "input", ".a", "[0]", "[", "]", "*", "[*]", " as ", "integer", "select/a,b",
     "slider/0,1", " | ", "'", '"', "\\", "@(x y)", "@(", "${input.a}", "env.X", "jobs.j.output",
@@ -121,6 +125,59 @@ def test_a_broken_document_has_problems_with_places(data):
             assert any(each.startswith(f"<text>:{line}:{column}: ") for each in lines)
         places = [(problem.where.line, problem.where.column) for problem in error.problems]
         assert places == sorted(places)
+
+
+EXAMPLES = [DOCUMENT, *(path.read_text() for path in sorted(SEEDS.glob("*.yml")))]
+LINES = [line for text in EXAMPLES for line in text.splitlines(keepends=True)]
+
+
+@st.composite
+def mutated(draw: st.DrawFn) -> str:
+    """A real document, with pieces taken out, put in, repeated and taken from other documents."""
+    text = draw(st.sampled_from(EXAMPLES))
+    for _ in range(draw(st.integers(1, 4))):
+        start = draw(st.integers(0, len(text)))
+        end = draw(st.integers(start, min(len(text), start + 60)))
+        middle = draw(templates | st.sampled_from(LINES) | st.just(text[start:end]))
+        text = text[:start] + middle * draw(st.sampled_from([1, 1, 1, 2, 50])) + text[end:]
+    return text
+
+
+class Work:
+    """Counts the lines of Python that are run, and ends what runs more than it may."""
+
+    def __init__(self, most: int) -> None:
+        self.left = most
+
+    def __call__(self, frame: object, event: str, argument: object) -> Work:
+        self.left -= 1
+        assert self.left > 0, "it takes more work than its size allows"
+        return self
+
+    def __enter__(self) -> None:
+        self._before = sys.gettrace()
+        sys.settrace(self)
+
+    def __exit__(self, *error: object) -> None:
+        sys.settrace(self._before)
+
+
+@settings(max_examples=60, deadline=None)
+@given(text=mutated(), part=st.floats(0, 1))
+def test_what_is_asked_of_any_document_is_answered_within_its_size(text: str, part: float) -> None:
+    cursor = round(part * len(text))
+    with Work(200_000 + 1000 * len(text)):
+        found = check(text)
+        offered = complete(text, cursor)
+        names = input_names(text)
+    assert found is not None and len(found) <= MAX_PROBLEMS + 1
+    for each in found:
+        assert (
+            0 <= each["from"] <= each["to"] <= len(text.encode("utf-16-le", "surrogatepass")) // 2
+        )
+        assert each["message"] and len(each["message"]) <= LONGEST_MESSAGE + 1
+    assert 0 <= offered["start"] <= cursor
+    assert len(names) == len(set(names))
 
 
 json_values = st.recursive(

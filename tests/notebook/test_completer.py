@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 from standins.kernel import Kernel, kernel
 
+from modelcompose_jupyter.editing import LONGEST
 from modelcompose_jupyter.models.installed import suggested
 
 COMPONENT = """\
@@ -153,6 +154,17 @@ def test_models_that_are_here(shell: Kernel, typed: str, offered: list[str]) -> 
 def test_nobody_else_has_a_say_in_a_document(shell: Kernel, line: str) -> None:
     assert matches(shell, f"x = 1\n{line}") != []
     assert matches(shell, f"%%compose\n{line}") == []
+
+
+def test_nothing_is_offered_in_what_is_too_long(shell: Kernel) -> None:
+    before = "%%compose x\n" + "# a\n" * (LONGEST // 4)
+    for typed, offered in (("contr", ["controller:"]), ("# 1234567\ncontr", [])):
+        code = before[: len(before) - 8] + typed
+        found = shell.complete(code, len(code))["matches"]
+        assert found == offered
+    line = "%%compose x pro"
+    assert shell.complete(f"{line}\n{COMPONENT}", len(line))["matches"] == ["prompt="]
+    assert shell.complete(f"{line}\n{'#' * LONGEST}\n{COMPONENT}", len(line))["matches"] == []
 
 
 def test_other_cells_are_not_ours(shell: Kernel) -> None:

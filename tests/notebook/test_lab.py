@@ -78,6 +78,15 @@ def test_the_checker_is_the_kernels_own(started: Kernel) -> None:
 
 
 @pytest.mark.stop
+def test_a_check_holds_up_no_stop(started: Kernel) -> None:
+    """However large the text is, what comes behind is heard first."""
+    text = "%%compose x\nworkflow:\n  jobs:\n" + "    - {id: a, in: b}\n" * 4000
+    asked = [("check", {"text": text}), ("curl", {"text": f"%%compose x\n{STORY}"})]
+    told = started.ask_together(*asked, ("stop", {}), ("status", {}))
+    assert told == ["stop", "status", "check", "curl"]
+
+
+@pytest.mark.stop
 def test_stop_is_heard_while_a_cell_blocks(started: Kernel, until: Until) -> None:
     answer(started, "status")
     started.start(BLOCKS)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import httpx
@@ -44,6 +45,38 @@ def test_relative_models_are_beside_the_file(jupyter: Jupyter) -> None:
     assert jupyter.post("ask", asked).json() == []
     for path in ("nowhere.yml", "../../etc/passwd", "work"):
         assert jupyter.post("ask", {**asked, "path": path}).status_code == 200
+
+
+def test_many_large_questions_are_answered_or_refused(jupyter: Jupyter) -> None:
+    """One after another, beside the loop, which answers others meanwhile."""
+    text = "workflow:\n  jobs:\n" + "    - {id: a, in: b}\n" * 800
+    large = {"question": "check", "text": text}
+    with ThreadPoolExecutor(50) as pool:
+        answers = [pool.submit(jupyter.post, "ask", large) for _ in range(50)]
+        while not all(each.done() for each in answers):
+            assert jupyter.get("hosts").json() == []
+    statuses = {each.result().status_code for each in answers}
+    assert statuses == {200, 429}
+    busy = next(each.result() for each in answers if each.result().status_code == 429)
+    assert busy.json()["error"]["code"] == "busy"
+
+
+def test_the_newest_question_about_a_file_is_answered(jupyter: Jupyter) -> None:
+    asked = {"question": "check", "text": WRONG + "  bad: 1\n" * 2000, "path": "work/story.yml"}
+    with ThreadPoolExecutor(20) as pool:
+        answers = list(pool.map(lambda _: jupyter.post("ask", asked), range(20)))
+    assert {each.status_code for each in answers} == {200, 409}
+    overtaken = next(each for each in answers if each.status_code == 409)
+    assert overtaken.json()["error"]["code"] == "overtaken"
+    cells = {**asked, "path": "work/book.ipynb"}  # of which there are many
+    with ThreadPoolExecutor(5) as pool:
+        answers = list(pool.map(lambda _: jupyter.post("ask", cells), range(5)))
+    assert {each.status_code for each in answers} == {200}
+
+
+def test_a_question_that_is_too_large_is_refused(jupyter: Jupyter) -> None:
+    answer = jupyter.post("ask", {"question": "check", "text": "x" * 9_000_000})
+    assert error_of(answer, 413)["code"] == "too_large"
 
 
 def test_what_may_stand_there_is_told(jupyter: Jupyter) -> None:

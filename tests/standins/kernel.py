@@ -100,6 +100,22 @@ class Kernel:
         """What the kernel replies to a question of JupyterLab's, also while a cell blocks."""
         return self._control("modelcompose_request", {"question": question, "data": data or {}})
 
+    def ask_together(self, *asked: tuple[str, dict[str, Any]]) -> list[str]:
+        """Ask several questions at once; which of them were answered, in the order of answers."""
+        questions: dict[str, str] = {}
+        for question, data in asked:
+            content = {"question": question, "data": data}
+            request = self._client.session.msg("modelcompose_request", content)
+            self._client.control_channel.send(request)
+            questions[request["header"]["msg_id"]] = question
+        answered: list[str] = []
+        while len(answered) < len(questions):
+            reply = self._client.get_control_msg(timeout=CELL_SECONDS)
+            if reply["parent_header"].get("msg_id") in questions:
+                assert reply["content"]["status"] == "ok", reply["content"]
+                answered.append(questions[reply["parent_header"]["msg_id"]])
+        return answered
+
     def comms(self, target: str) -> list[str]:
         """The ids of the comms of a target that a page finds in the kernel."""
         reply = self._client.comm_info(target, reply=True, timeout=CELL_SECONDS)

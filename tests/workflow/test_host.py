@@ -184,6 +184,48 @@ def test_a_busy_host_says_so() -> None:
     host.close()
 
 
+@pytest.mark.parametrize(
+    ("workflow", "given", "generated", "under"),
+    [
+        ("workflow: {repeat_count: '${input.n}'}", {"n": 10**9}, 0, "repeat_count"),
+        ("workflow: {repeat_count: '${input.n}'}", {"n": 6}, 0, "repeat_count"),
+        ("", {"prompt": ["a"] * 6}, 0, "text"),
+        ("workflow: {repeat_count: 2}", {"prompt": ["a"] * 3}, 3, "text"),
+        ("workflow: {jobs: [{id: a}, {id: b, depends_on: a}]}", {"prompt": ["a"] * 3}, 3, "text"),
+    ],
+)
+def test_runs_for_others_have_a_bound_of_generations(
+    workflow: str, given: dict[str, Any], generated: int, under: str
+) -> None:
+    models = ScriptedModels()
+    host = LocalHost(models)  # type: ignore[arg-type]
+    host.limit(max_generations=5)
+    document = load_document(COMPONENT.replace("as text", 'as list | ["a"]') + workflow)
+    run = host.submit(document, input=given, owed_to="somebody")
+    assert run.wait(30)
+    assert run.error is not None
+    assert run.error.code == "too_many_generations"
+    assert run.error.message == "the run asks for more than 5 generations, the host's limit"
+    assert run.error.where is not None and run.error.where.path[-1] == under
+    assert len(models.parameters) <= generated
+    host.limit(max_generations=7)
+    few = host.submit(document, input={"n": 1} if "n" in given else {}, owed_to="somebody")
+    assert few.wait(30) and few.state == "completed"
+    host.close()
+
+
+def test_sequences_count_as_generations_and_own_runs_have_no_bound() -> None:
+    host = LocalHost(ScriptedModels())  # type: ignore[arg-type]
+    host.limit(max_generations=5)
+    several = load_document(COMPONENT + "  num_return_sequences: 6\n")
+    run = host.submit(several, input={"prompt": "a"}, owed_to="somebody")
+    assert run.wait(30)
+    assert run.error is not None and run.error.code == "too_many_generations"
+    own = load(COMPONENT + "workflow: {repeat_count: 20}\n", host=host)(prompt="a")
+    assert len(own) == 20
+    host.close()
+
+
 def test_a_run_beyond_its_time_is_stopped_and_fails() -> None:
     models = ScriptedModels(lambda prompt: ["one ", "two"], hold=("a",))
     host = LocalHost(models)  # type: ignore[arg-type]

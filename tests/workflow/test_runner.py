@@ -53,6 +53,30 @@ def test_a_list_of_prompts_gives_a_list(host: LocalHost) -> None:
     assert load(text, host=host)(prompt=["a", "b"]) == {"generated": ["<a>", "<b>"]}
 
 
+@pytest.mark.parametrize("value", ['["A", "A"]', '"A A"'])
+def test_jobs_that_double_a_value_end_with_an_error(host: LocalHost, value: str) -> None:
+    jobs = "  - {id: j0, input: '${input}', output: ['${output}']}\n"
+    for number in range(1, 60):
+        doubled = value.replace("A", f"${{jobs.j{number - 1}.output}}")
+        jobs += f"  - {{id: j{number}, input: '${{input}}', output: {doubled}}}\n"
+    run = load(f"{COMPONENT}workflow:\n  jobs:\n{jobs}", host=host).run(prompt="a")
+    assert run.error is not None
+    assert run.error.code == "value_too_large"
+    assert run.error.where is not None and run.error.where.line is not None
+    assert run.error.hint is not None and "repeat no value" in run.error.hint
+
+
+def test_what_last_jobs_share_is_counted_for_each(host: LocalHost) -> None:
+    """The result would be written out for each of them, though it is one object."""
+    jobs = "  - {id: a, input: '${input}', output: '${input.large}'}\n"
+    for number in range(20):
+        jobs += f"  - {{id: j{number}, input: '${{input}}', output: '${{jobs.a.output}}'}}\n"
+    flow = load(f"{COMPONENT}workflow:\n  jobs:\n{jobs}", host=host)
+    assert len(flow(prompt="a", large="x" * 1000)) == 20
+    run = flow.run(prompt="a", large="x" * 15_000_000)
+    assert run.error is not None and run.error.code == "value_too_large"
+
+
 def test_repeats_give_a_list_in_order(host: LocalHost) -> None:
     flow = """
     workflow:
