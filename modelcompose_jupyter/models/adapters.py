@@ -42,7 +42,7 @@ class Adapter:
         (weights,) = files.adapter_weights(self.folder)
         if weights.suffix != ".safetensors":
             return 2 * weights.stat().st_size
-        return files.tensors_size([weights], "float32").memory_bytes
+        return files.read_weights([weights]).memory_bytes("float32")
 
 
 def resolve(spec: AdapterSpec, report: Report) -> Adapter:
@@ -55,7 +55,7 @@ def resolve(spec: AdapterSpec, report: Report) -> Adapter:
     source = spec.model.source
     folder = folder_of(source) if is_folder(source) else _fetch(spec.model, report)
     files.check_adapter(folder)
-    files.check_marks(folder)
+    files.check_documents(folder)
     config = files.read_json(folder / files.ADAPTER_CONFIG)
     kind = config.get("peft_type") if isinstance(config, dict) else None
     if kind != "LORA":
