@@ -98,7 +98,12 @@ def read_json(path: Path, bounds: Bounds) -> Any:
         ValueError: it is no JSON, or no text.
         OSError: it cannot be read.
     """
-    text = decode(read_bytes(path, bounds))
+    return parse_json(read_bytes(path, bounds), bounds)
+
+
+def parse_json(data: bytes, bounds: Bounds) -> Any:
+    """JSON as plain data; see `read_json`."""
+    text = decode(data)
     check_json(text.encode("utf-8", "surrogatepass"), bounds)
     try:
         return json.loads(text)

@@ -41,6 +41,7 @@ _SMALL = (
     "chat_template.json",
 )
 _WEIGHTS = ("model.safetensors", "pytorch_model.bin")
+_NUMBERS = (".safetensors", ".bin")
 ADAPTER_CONFIG = "adapter_config.json"
 ADAPTER_WEIGHTS = ("adapter_model.safetensors", "adapter_model.bin")
 _POINTER = b"version https://git-lfs.github.com/spec/"
@@ -135,6 +136,16 @@ def _bounds_of(name: str) -> Bounds:
         return bounds.TEMPLATE
     is_settings = name.endswith("config.json") and name not in _TOKENIZER
     return bounds.SETTINGS if is_settings else bounds.TOKENIZER
+
+
+def check_size(name: str, size: int) -> None:
+    """Raise a `ModelError` for a file of a repository, not weights, that is longer than any's."""
+    if name.endswith(_NUMBERS):
+        return
+    try:
+        _bounds_of(name).check(size)
+    except bounds.OutOfBounds as error:
+        raise _too_much(Path(name), error) from None
 
 
 def check_documents(folder: Path) -> None:
