@@ -81,7 +81,7 @@ class _Bounded(TorchFunctionMode):
             self._next_look = now + _LOOK_SECONDS
         if func in self._makers:
             self._count(func, args, kwargs)
-        elif (needed := _broadcast_bytes(args)) > self._most_filled:
+        elif func in _COMBINE and (needed := _broadcast_bytes(args)) > self._most_filled:
             raise self._too_large(needed)
         return func(*args, **kwargs)
 
@@ -112,6 +112,13 @@ class _Bounded(TorchFunctionMode):
 _LIKE = frozenset(
     {torch.empty_like, torch.zeros_like, torch.ones_like, torch.full_like, torch.rand_like,
      torch.randn_like, torch.randint_like}
+)  # fmt: skip
+_COMBINE = frozenset(
+    getattr(place, name)
+    for name in ("add", "sub", "mul", "div", "pow", "__mul__", "__rmul__", "__add__", "__radd__",
+                 "__sub__", "__rsub__", "__truediv__", "__rtruediv__", "__pow__", "__rpow__")
+    for place in (torch, torch.Tensor)
+    if hasattr(place, name)
 )  # fmt: skip
 _FROM_DATA = frozenset({torch.tensor, torch.as_tensor, torch.asarray, torch.scalar_tensor})
 

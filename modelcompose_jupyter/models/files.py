@@ -50,7 +50,7 @@ WIDTHS = {"float32": 4, "float16": 2, "bfloat16": 2}
 """Bytes of a number, by precision."""
 
 
-_SHARD = re.compile(r"(?!\.\.?$)[^/\\:]+")
+_SHARD = re.compile(r"(?!\.\.?$)[^/\\:]{1,255}")
 
 
 @dataclass(frozen=True)

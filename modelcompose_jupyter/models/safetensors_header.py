@@ -79,6 +79,7 @@ def read(path: Path) -> list[Tensor]:
 
 def _entries(header: bytes) -> Iterator[bytes]:
     """What stands behind the name of each tensor."""
+    names: set[bytes] = set()
     plain = without_escapes(header).rstrip()
     position = len(plain) - len(plain.lstrip()) + 1
     last = len(plain) - 1
@@ -92,6 +93,9 @@ def _entries(header: bytes) -> Iterator[bytes]:
                 return
             raise BrokenHeader("its header is broken")
         if metadata is None:
+            if (name := header[found.start(1) : found.end(1)]) in names:
+                raise BrokenHeader("two of its tensors have the same name")
+            names.add(name)
             yield header[found.start(2) : found.end(2)]
         position = found.end()
         if position < last:

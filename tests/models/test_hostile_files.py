@@ -134,6 +134,11 @@ def test_tensors_that_cannot_be(broken: Any, tmp_path: Path) -> None:
 
 BROKEN_HEADERS = {
     "overlap": json.dumps({"a": tensor(), "b": tensor()}).encode(),
+    "a name twice": b'{"a":%s,"b":%s,"b":%s}'
+    % tuple(
+        json.dumps(tensor(shape=s, offsets=o)).encode()
+        for s, o in (([1], [0, 4]), ([0], [4, 4]), ([0], [4, 4]))
+    ),
     "nothing": b"",
     "a list": b"[]",
     "cut": json.dumps({"a": tensor()}).encode()[:-5],
@@ -272,7 +277,20 @@ def test_files_that_libraries_read_are_looked_at_first(
 
 @pytest.mark.parametrize(
     "shard",
-    ["../m/model.safetensors", "/etc/passwd", "..", ".", "", "a\\b", "a:b", 5, None, ["x"], "a\n"],
+    [
+        "../m/model.safetensors",
+        "/etc/passwd",
+        "..",
+        ".",
+        "",
+        "a\\b",
+        "a:b",
+        "a" * 300,
+        5,
+        None,
+        ["x"],
+        "a\n",
+    ],
 )
 def test_shards_are_files_beside_their_index(shard: Any, folder: Path, cache: ModelCache) -> None:
     (folder / "model.safetensors").rename(folder / "other.safetensors")
