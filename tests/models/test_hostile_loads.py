@@ -12,10 +12,13 @@ from typing import Any
 
 import pytest
 import torch
+from peft import LoraConfig, get_peft_model
+from standins import tiny_models
 
 from modelcompose_jupyter.errors import ModelError
-from modelcompose_jupyter.models import ModelCache, ModelSpec, files, plausibility
+from modelcompose_jupyter.models import ModelCache, ModelSpec, files, patterns, plausibility
 from modelcompose_jupyter.models.building import building
+from modelcompose_jupyter.models.spec import AdapterSpec
 
 from .conftest import ask, done, eventually
 
@@ -229,6 +232,53 @@ def test_a_load_without_end_is_given_up_and_others_go_on(
     assert loading(cache) == [str(folder_of("gpt2"))]
     eventually(lambda: not any(each.name == "model m" for each in threading.enumerate()))
     assert torch.get_default_dtype() == torch.float32
+
+
+SLOW = ["(a+)+$", "(.*)*x", "(a|a)*b", "(.?){40}x", ".?" * 40 + "x", ".*" * 6 + "x", "(?=(.+)+x)y",
+        "((a{1,60}){1,60}){1,60}", "(?:\\w*\\w*)+-", "x" * 20_000]  # fmt: skip
+QUICK = [
+    "q_proj", "all-linear", r".*\.(q|k|v|o)_proj", r"model\.layers\.\d+\.mlp\.(up|down)_proj$", "(",
+    r"^(?!.*visual).*(?:q_proj|k_proj|v_proj|o_proj|gate_proj|up_proj|down_proj).*",
+    r"(?:.*?(?:language|text).*?(?:self_attn|attention|attn|mlp|feed_forward|ffn|dense)"
+    r".*?(?:k_proj|v_proj|q_proj|out_proj|fc1|fc2|o_proj|linear).*?)"
+    r"|(?:\bmodel\.layers\.[\d]{1,}\.(?:self_attn|mlp)\.(?:(?:q_proj|k_proj)))",
+]  # fmt: skip
+
+
+def test_patterns_that_take_for_ever_are_known() -> None:
+    assert [pattern for pattern in SLOW if patterns.is_quick(pattern)] == []
+    assert [pattern for pattern in QUICK if not patterns.is_quick(pattern)] == []
+
+
+@pytest.mark.parametrize(
+    "values",
+    [
+        {"target_modules": "(.*)*x"},
+        {"rank_pattern": {"(.*)*x": 4}},
+        {"modules_to_save": ["(.*)*x"]},
+        {"r": 10**12},
+        {"r": 10**6},
+        {"r": "a"},
+        {"r": -1},
+        {"lora_alpha": [1]},
+        {"layers_to_transform": [10**30], "layers_pattern": 5},
+        {"layer_replication": [[0, 10**6]]},
+        {"target_modules": {"a": [1]}},
+        {"task_type": 5},
+    ],
+    ids=str,
+)
+def test_an_adapters_config_is_bounded(
+    values: dict[str, Any], folder: Path, cache: ModelCache, tmp_path: Path
+) -> None:
+    adapter = tmp_path / "adapter"
+    base: Any = tiny_models.make("llama")
+    get_peft_model(base, LoraConfig(target_modules=["q_proj"])).save_pretrained(adapter)
+    change(adapter, "adapter_config.json", **values)
+    spec = ModelSpec(str(folder), adapters=(AdapterSpec(ModelSpec(str(adapter))),))
+    with pytest.raises(ModelError) as caught:
+        done(cache.acquire(spec))
+    assert "adapter" in caught.value.message
 
 
 def loading(cache: ModelCache) -> list[str]:
