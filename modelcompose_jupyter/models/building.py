@@ -10,7 +10,7 @@ import math
 import threading
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from typing import Any
 
 import torch
@@ -37,11 +37,25 @@ _LARGE = 1 << 20  # numbers; a result is weighed before it is computed where it 
 
 @contextmanager
 def building(model: str, still_wanted: StillWanted, tensors: int, weights: int) -> Iterator[None]:
-    """Have this thread alone build, with `Abandoned` and bounds in each call that makes a tensor.
+    """Have this thread alone build a model, `bounded`. Who waits for that can be given up, too."""
+    while not _lock.acquire(timeout=_LOOK_SECONDS):
+        still_wanted()
+    try:
+        still_wanted()
+        with bounded(model, still_wanted, tensors, weights):
+            yield
+    finally:
+        _lock.release()
+
+
+def bounded(
+    model: str, still_wanted: StillWanted, tensors: int, weights: int
+) -> AbstractContextManager[Any]:
+    """`Abandoned` and bounds in each call of this thread that makes a tensor.
 
     Args:
         model: what messages call it.
-        still_wanted: asked while others build, and every now and then.
+        still_wanted: asked every now and then.
         tensors: how many there are in the model's files.
         weights: bytes that they take as they are stored.
 
@@ -50,14 +64,7 @@ def building(model: str, still_wanted: StillWanted, tensors: int, weights: int) 
             files can be the reason of.
         Abandoned: from ``still_wanted``.
     """
-    while not _lock.acquire(timeout=_LOOK_SECONDS):
-        still_wanted()
-    try:
-        still_wanted()
-        with _Bounded(model, still_wanted, tensors, weights):
-            yield
-    finally:
-        _lock.release()
+    return _Bounded(model, still_wanted, tensors, weights)
 
 
 class _Bounded(TorchFunctionMode):

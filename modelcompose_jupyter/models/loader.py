@@ -199,9 +199,10 @@ def load(plan: Plan, report: Report) -> LoadedModel:
             _check_vocabulary(plan, plan.draft, tokenizer)
         with _explained(spec, plan.device, defaults.FILE):
             generation, left_out = defaults.read(folder, plan.config)
-        with _building(plan, lambda: report(progress)):
+        with _watched(plan, lambda: report(progress)):
             model = _model(plan, generation)
-            parameters = model.num_parameters()
+        parameters = model.num_parameters()
+        with _watched(plan, lambda: report(progress), alone=False):
             if spec.quantization is not None:
                 _quantize(model, plan.device)
             model = model.to(plan.device).eval()
@@ -212,12 +213,15 @@ def load(plan: Plan, report: Report) -> LoadedModel:
     return replace(loaded, draft=draft, memory_bytes=loaded.memory_bytes + draft.memory_bytes)
 
 
-def _building(plan: Plan, still_wanted: Callable[[], None]) -> AbstractContextManager[None]:
-    """Build for a plan, in what its files can be the reason of."""
-    from .building import building
+def _watched(
+    plan: Plan, still_wanted: Callable[[], None], alone: bool = True
+) -> AbstractContextManager[Any]:
+    """Make tensors for a plan: ``alone`` as transformers must, in what its files account for."""
+    from . import building
 
     stored = plan.weights.size + sum(adapter.memory_bytes for adapter in plan.adapters)
-    return building(plan.spec.source, still_wanted, plan.weights.tensors, stored)
+    how = building.building if alone else building.bounded
+    return how(plan.spec.source, still_wanted, plan.weights.tensors, stored)
 
 
 @contextmanager
@@ -263,7 +267,7 @@ def _empty(plan: Plan) -> PreTrainedModel:
     import torch
 
     progress = Progress("load", plan.spec.source, 0, None, "tensors")
-    with _building(plan, lambda: plan.report(progress)), torch.device("meta"):
+    with _watched(plan, lambda: plan.report(progress)), torch.device("meta"):
         auto = _auto_class(plan.config)
         model: PreTrainedModel = auto.from_config(
             plan.config, trust_remote_code=plan.spec.trust_remote_code

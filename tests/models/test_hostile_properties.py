@@ -59,7 +59,7 @@ def mutated(value: Any, draw: random.Random, strength: int = 3) -> Any:
         elif kind == 2:
             parent[key] = [parent[key]] * draw.choice([0, 1, 2, 1000])
         elif kind == 3:
-            parent[key] = nested(draw.choice([5, 99, 150, 900]))
+            parent[key] = nested(draw.choice([5, 99, 150]))
         elif kind == 4:
             other, name = draw.choice(places)
             parent[key] = copy.deepcopy(other[name]) if name in _keys(other) else None
