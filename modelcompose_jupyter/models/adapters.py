@@ -10,12 +10,18 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ..errors import ModelError
-from . import files, hub, kinds
+from . import files, hub, kinds, patterns, plausibility
 from .source import folder_of, is_folder
 from .spec import AdapterSpec, ModelSpec, Report
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel
+
+_PATTERNS = (
+    "target_modules", "exclude_modules", "modules_to_save", "layers_pattern", "rank_pattern",
+    "alpha_pattern", "target_parameters",
+)  # fmt: skip
+"""Of an adapter's config: what peft takes for regular expressions, or puts into such."""
 
 
 @dataclass(frozen=True)
@@ -42,7 +48,7 @@ class Adapter:
         (weights,) = files.adapter_weights(self.folder)
         if weights.suffix != ".safetensors":
             return 2 * weights.stat().st_size
-        return files.tensors_size([weights], "float32").memory_bytes
+        return files.read_weights([weights]).memory_bytes("float32")
 
 
 def resolve(spec: AdapterSpec, report: Report) -> Adapter:
@@ -55,7 +61,7 @@ def resolve(spec: AdapterSpec, report: Report) -> Adapter:
     source = spec.model.source
     folder = folder_of(source) if is_folder(source) else _fetch(spec.model, report)
     files.check_adapter(folder)
-    files.check_marks(folder)
+    files.check_documents(folder)
     config = files.read_json(folder / files.ADAPTER_CONFIG)
     kind = config.get("peft_type") if isinstance(config, dict) else None
     if kind != "LORA":
@@ -64,7 +70,24 @@ def resolve(spec: AdapterSpec, report: Report) -> Adapter:
             hint="Adapters of other kinds do not run here.",
             code="not_lora",
         )
+    _check_patterns(folder / files.ADAPTER_CONFIG, config)
+    found = files.adapter_weights(folder)
+    if found[0].suffix == ".safetensors":
+        plausibility.check(folder / files.ADAPTER_CONFIG, config, files.read_weights(found))
     return Adapter(spec, folder, config)
+
+
+def _check_patterns(path: Path, config: dict[str, Any]) -> None:
+    """Raise a `ModelError` for a pattern of layers that would take for ever to match."""
+    for name in _PATTERNS:
+        value = config.get(name)
+        for pattern in [value] if isinstance(value, str) else value or ():
+            if isinstance(pattern, str) and not patterns.is_quick(pattern):
+                raise ModelError(
+                    f"{path} is not used: its {name} has a pattern that may take for ever to match",
+                    hint="Write the names of the layers, or a pattern without repeats in repeats.",
+                    code="corrupt_model",
+                )
 
 
 def merge(model: PreTrainedModel, adapters: Sequence[Adapter]) -> PreTrainedModel:

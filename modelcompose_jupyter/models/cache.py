@@ -15,7 +15,7 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, Any, Literal
 
 from ..document.parameters import GenerationParameters
-from ..errors import ComposeError, ModelError, did_you_mean
+from ..errors import ComposeError, ModelError, did_you_mean, shortened
 from . import memory, source
 from .engine import Engine
 from .generation import Generation, OnQueued, OnText, Prompt
@@ -442,7 +442,8 @@ class _Entry:
         if isinstance(error, Abandoned):
             return ModelError(f"the load of {self.spec.source} was given up", code="cache_closed")
         return ModelError(
-            f"{self.spec.source} could not be loaded: {type(error).__name__}: {error}",
+            f"{self.spec.source} could not be loaded, by its config.json or weights:"
+            f" {type(error).__name__}: {shortened(str(error))}",
             code="load_failed",
         )
 

@@ -26,6 +26,13 @@ _OF_ITS_OWN = "generate() does not do that by itself"
 _UNKNOWN = "it is not known here"
 _WRONG = "its value is not one that generate() takes"
 _MOST_NAMES = 5
+MOST_ENDS = 1000
+"""Tokens that end a text, and texts that do: models have ten at most."""
+_LONGEST_END = 10_000
+_LARGEST_COUNT = 2**31 - 1
+_MOST_BEAMS = 256  # as in a document
+_MOST_PHRASES = 10_000
+"""Of tokens that are to be kept out, or in; each is looked for at each step."""
 
 
 @dataclass(frozen=True)
@@ -59,6 +66,11 @@ def warnings(left_out: Sequence[LeftOut], beams: int) -> list[str]:
 def _listed(names: list[str]) -> str:
     more = len(names) - _MOST_NAMES
     return ", ".join(names[:_MOST_NAMES]) + (f" and {more} more" if more > 0 else "")
+
+
+def ends(named: Any) -> list[int]:
+    """The tokens that end a text by a config, which may name one, several, or what is none."""
+    return [each for each in (named if isinstance(named, list) else [named]) if _count(each, None)]
 
 
 def read(folder: Path, config: PreTrainedConfig) -> tuple[GenerationConfig, list[LeftOut]]:
@@ -146,7 +158,11 @@ def _number(least: float = -math.inf, most: float = math.inf, *, above: bool = F
 
 
 def _count(value: Any, _: int | None) -> bool:
-    return isinstance(value, int) and not isinstance(value, bool) and value >= 0
+    return type(value) is int and 0 <= value <= _LARGEST_COUNT
+
+
+def _beams(value: Any, _: int | None) -> bool:
+    return _count(value, None) and value <= _MOST_BEAMS
 
 
 def _flag(value: Any, _: int | None) -> bool:
@@ -162,17 +178,22 @@ def _ids(value: Any, vocabulary: int | None) -> bool:
 
 
 def _id_or_ids(value: Any, vocabulary: int | None) -> bool:
-    return _id(value, vocabulary) or _ids(value, vocabulary)
+    few = not isinstance(value, list) or len(value) <= MOST_ENDS
+    return few and (_id(value, vocabulary) or _ids(value, vocabulary))
 
 
 def _phrases(value: Any, vocabulary: int | None) -> bool:
-    return isinstance(value, list) and bool(value) and all(_ids(each, vocabulary) for each in value)
+    return (
+        isinstance(value, list)
+        and 0 < len(value) <= _MOST_PHRASES
+        and all(_ids(each, vocabulary) for each in value)
+    )
 
 
 def _biases(value: Any, vocabulary: int | None) -> bool:
     return (
         isinstance(value, list)
-        and bool(value)
+        and 0 < len(value) <= _MOST_PHRASES
         and all(
             isinstance(each, list)
             and len(each) == 2
@@ -193,14 +214,19 @@ def _decay(value: Any, _: int | None) -> bool:
 
 
 def _texts(value: Any, _: int | None) -> bool:
-    return isinstance(value, str) or (
-        isinstance(value, list) and all(isinstance(each, str) for each in value)
+    texts = [value] if isinstance(value, str) else value
+    return (
+        isinstance(texts, list)
+        and len(texts) <= MOST_ENDS
+        and all(isinstance(each, str) and len(each) <= _LONGEST_END for each in texts)
     )
 
 
 def _tokens(value: Any, vocabulary: int | None) -> bool:
     """Tokens that may be others' too; some must remain."""
-    known = isinstance(value, list) and all(type(each) is int for each in value)
+    known = isinstance(value, list) and all(
+        type(each) is int and abs(each) <= _LARGEST_COUNT for each in value
+    )
     return known and (vocabulary is None or len(set(value)) < vocabulary)
 
 
@@ -219,7 +245,7 @@ def _watermark(value: Any, _: int | None) -> bool:
 
 _KINDS: dict[str, Check] = {
     "do_sample": _flag,
-    "num_beams": _count,
+    "num_beams": _beams,
     "temperature": _number(0),
     "top_k": _count,
     "top_p": _number(0, 1),

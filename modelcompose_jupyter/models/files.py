@@ -3,17 +3,17 @@
 from __future__ import annotations
 
 import fnmatch
-import json
-import struct
+import re
 from collections.abc import Collection, Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from ..encoding import decode, has_mark
-from ..errors import ModelError
-from . import kinds
+from ..encoding import has_mark
+from ..errors import ModelError, shortened
+from . import bounds, kinds, safetensors_header
+from .bounds import Bounds
 
 CONFIG = "config.json"
 _TOKENIZER = (
@@ -41,25 +41,42 @@ _SMALL = (
     "chat_template.json",
 )
 _WEIGHTS = ("model.safetensors", "pytorch_model.bin")
+_NUMBERS = (".safetensors", ".bin")
 ADAPTER_CONFIG = "adapter_config.json"
 ADAPTER_WEIGHTS = ("adapter_model.safetensors", "adapter_model.bin")
-_LONGEST_HEADER = 100_000_000
 _POINTER = b"version https://git-lfs.github.com/spec/"
-_BYTES = {
-    "F64": 8, "F32": 4, "F16": 2, "BF16": 2, "I64": 8, "I32": 4, "I16": 2, "I8": 1, "U8": 1,
-    "U16": 2, "U32": 4, "U64": 8, "BOOL": 1, "F8_E4M3": 1, "F8_E5M2": 1,
-}  # fmt: skip
 _FLOATS = {"F64": "float64", "F32": "float32", "F16": "float16", "BF16": "bfloat16"}
 WIDTHS = {"float32": 4, "float16": 2, "bfloat16": 2}
 """Bytes of a number, by precision."""
 
 
-@dataclass(frozen=True)
-class WeightsSize:
-    """What weights take in memory; ``parameters`` is None where only loading can tell."""
+_SHARD = re.compile(r"(?!\.\.?$)[^/\\:]{1,255}")
 
-    memory_bytes: int
-    parameters: int | None
+
+@dataclass(frozen=True)
+class Weights:
+    """What files of weights hold, as their headers say.
+
+    Attributes:
+        size: bytes of them all.
+        tensors: how many there are.
+        floats: how many floating point numbers of the usual kinds; 0 for pickles, which do not say.
+        float_bytes: what those take as they are stored.
+        precision: of the first tensor of them; None where there is none.
+    """
+
+    size: int
+    tensors: int
+    floats: int
+    float_bytes: int
+    precision: str | None
+
+    def memory_bytes(self, precision: str) -> int:
+        """What they take in memory at a precision, ``auto`` or another one."""
+        width = WIDTHS.get(precision)
+        if width is None:
+            return self.size
+        return self.size - self.float_bytes + width * self.floats
 
 
 def small_files(names: Iterable[str], code: bool) -> list[str]:
@@ -89,33 +106,80 @@ def weight_files(names: Collection[str], folder: Path) -> list[str]:
     index = weight_index(names)
     if index is None:
         return [name for name in _WEIGHTS if name in names][:1]
-    try:
-        return sorted(set(read_json(folder / index)["weight_map"].values()))
-    except (KeyError, AttributeError, TypeError):
-        raise _corrupt(folder / index, "it has no list of weights") from None
+    content = read_json(folder / index)
+    shards = content.get("weight_map") if isinstance(content, dict) else None
+    if not isinstance(shards, dict) or not all(map(_is_shard, shards.values())):
+        raise _corrupt(folder / index, "it has no list of weights, each in a file beside it")
+    return sorted(set(shards.values()))
+
+
+def _is_shard(name: Any) -> bool:
+    """Whether this is the name of a file in the same folder."""
+    return isinstance(name, str) and name.isprintable() and _SHARD.fullmatch(name) is not None
 
 
 def read_json(path: Path) -> Any:
-    """The content of a JSON file; a `ModelError` where it is broken."""
+    """The content of a JSON file; a `ModelError` where it is broken, or of no sane size."""
     try:
-        return json.loads(decode(path.read_bytes()))
+        return bounds.read_json(path, _bounds_of(path.name))
+    except bounds.OutOfBounds as error:
+        raise _too_much(path, error) from None
     except (ValueError, OSError) as error:
         raise _corrupt(path, f"it is not readable JSON: {error}") from None
 
 
-def check_marks(folder: Path) -> None:
-    """Raise a `ModelError` for a byte order mark, by which libraries fail or skip the file."""
+def _bounds_of(name: str) -> Bounds:
+    """What a file may hold, by its name."""
+    if name.endswith(".index.json"):
+        return bounds.INDEX
+    if name.endswith(".jinja") or name == "chat_template.json":
+        return bounds.TEMPLATE
+    is_settings = name.endswith("config.json") and name not in _TOKENIZER
+    return bounds.SETTINGS if is_settings else bounds.TOKENIZER
+
+
+def check_size(name: str, size: int) -> None:
+    """Raise a `ModelError` for a file of a repository, not weights, that is longer than any's."""
+    if name.endswith(_NUMBERS):
+        return
+    try:
+        _bounds_of(name).check(size)
+    except bounds.OutOfBounds as error:
+        raise _too_much(Path(name), error) from None
+
+
+def check_documents(folder: Path) -> None:
+    """Look at what libraries will read whole, in a folder of a model or an adapter.
+
+    Raises:
+        ModelError: a file holds more than any model's, or begins with a byte order mark, by which
+            libraries fail or skip it.
+    """
     names = [path.name for path in folder.iterdir()]
-    for name in (*small_files(names, code=False), weight_index(names), ADAPTER_CONFIG):
-        if name not in names or not name.endswith(".json"):
-            continue
-        with (folder / name).open("rb") as file:
-            if has_mark(file.read(4)):
-                raise ModelError(
-                    f"{folder / name} begins with a byte order mark, which transformers refuses",
-                    hint="Save it as UTF-8 without a mark (BOM).",
-                    code="corrupt_model",
-                )
+    wanted = {*small_files(names, code=False), weight_index(names) or "", ADAPTER_CONFIG}
+    # Of several versions of a tokenizer, transformers takes the one for its own.
+    wanted |= set(fnmatch.filter(names, "tokenizer.*.json"))
+    with _readable(folder):
+        for name in sorted(wanted & set(names)):
+            _check_document(folder / name)
+
+
+def _check_document(path: Path) -> None:
+    limits = _bounds_of(path.name)
+    try:
+        if path.suffix != ".json":
+            bounds.check_size(path, limits)
+            return
+        data = bounds.read_bytes(path, limits)
+        if has_mark(data):
+            raise ModelError(
+                f"{path} begins with a byte order mark, which transformers refuses",
+                hint="Save it as UTF-8 without a mark (BOM).",
+                code="corrupt_model",
+            )
+        bounds.check_json(data, limits)
+    except bounds.OutOfBounds as error:
+        raise _too_much(path, error) from None
 
 
 def folder_weights(folder: Path) -> list[Path]:
@@ -144,7 +208,9 @@ def has_tokenizer(folder: Path) -> bool:
 
 def code_files(folder: Path) -> set[str]:
     """The modules that a model's config asks for, beside transformers' own."""
-    targets = (read_json(folder / CONFIG).get("auto_map") or {}).values()
+    config = read_json(folder / CONFIG)
+    own = config.get("auto_map") if isinstance(config, dict) else None
+    targets = own.values() if isinstance(own, dict) else ()
     flat = [t for target in targets for t in (target if isinstance(target, list) else [target])]
     return {f"{t.split('.')[0]}.py" for t in flat if isinstance(t, str) and "--" not in t}
 
@@ -165,9 +231,10 @@ def check_folder(folder: Path) -> None:
             raise _incomplete(folder, f"it has no {CONFIG}")
         if not weights:
             raise _incomplete(folder, "it has no weights (model.safetensors or pytorch_model.bin)")
-        missing = [path.name for path in weights if not path.is_file()]
+        missing = [shortened(path.name) for path in weights if not path.is_file()]
         if missing:
-            raise _incomplete(folder, f"of the weights, {', '.join(missing)} is missing")
+            more = f" (and {len(missing) - 1} more)" if len(missing) > 1 else ""
+            raise _incomplete(folder, f"of the weights, {missing[0]}{more} is missing")
         _check_fetched(weights)
         if not has_tokenizer(folder):
             raise _incomplete(folder, "it has no tokenizer (tokenizer.json)")
@@ -242,7 +309,8 @@ def check_adapter(folder: Path) -> None:
         if not weights:
             raise incomplete_adapter(what, f"it has no {ADAPTER_WEIGHTS[0]}")
         _check_fetched([folder / ADAPTER_CONFIG, *weights])
-        tensors_size(weights, "auto")
+        if weights[0].suffix == ".safetensors":  # others are read by torch alone
+            read_weights(weights)
 
 
 def incomplete_adapter(what: str, reason: str) -> ModelError:
@@ -254,67 +322,51 @@ def incomplete_adapter(what: str, reason: str) -> ModelError:
     )
 
 
-def weights_size(folder: Path, precision: str) -> WeightsSize:
-    """What the weights of a folder take in memory at a precision.
+def weights(folder: Path) -> Weights:
+    """What the weights of a folder hold; see `read_weights`."""
+    return read_weights(folder_weights(folder))
 
-    Reads the headers of safetensors, so it finds a file that is broken or was cut short as well.
+
+def read_weights(paths: Iterable[Path]) -> Weights:
+    """What files of weights hold. Reads what describes the numbers, not the numbers.
+
+    Raises:
+        ModelError: a file is broken or was cut short, or would take more memory than it has bytes.
+        Exception: what torch raises for pickles that are damaged, or hold more than numbers.
     """
-    return tensors_size(folder_weights(folder), precision)
+    found = [_pickled(path) if path.suffix != ".safetensors" else _stored(path) for path in paths]
+    return Weights(
+        sum(each.size for each in found),
+        sum(each.tensors for each in found),
+        sum(each.floats for each in found),
+        sum(each.float_bytes for each in found),
+        next((each.precision for each in found if each.precision), None),
+    )
 
 
-def stored_precision(folder: Path) -> str | None:
-    """The precision of the first weights of a folder, None where only loading can tell."""
-    path = folder_weights(folder)[0]
-    if path.suffix == ".safetensors":
-        return next((_FLOATS[dtype] for dtype, _ in _tensors(path) if dtype in _FLOATS), None)
-    import torch
+def _stored(path: Path) -> Weights:
+    try:
+        tensors = safetensors_header.read(path)
+    except safetensors_header.BrokenHeader as error:
+        raise _corrupt(path, str(error)) from None
+    floats = [each for each in tensors if each.dtype in _FLOATS]
+    return Weights(
+        sum(each.size for each in tensors),
+        len(tensors),
+        sum(each.elements for each in floats),
+        sum(each.size for each in floats),
+        _FLOATS[floats[0].dtype] if floats else None,
+    )
+
+
+def _pickled(path: Path) -> Weights:
+    from . import pickles
 
     try:
-        tensors = torch.load(path, map_location="meta", weights_only=True).values()
-        first = next((each.dtype for each in tensors if each.is_floating_point()), None)
-    except Exception:  # it is damaged, and loading says how
-        return None
-    return first and str(first).removeprefix("torch.")
-
-
-def tensors_size(paths: Collection[Path], precision: str) -> WeightsSize:
-    """What the tensors of files take in memory at a precision."""
-    if any(path.suffix != ".safetensors" for path in paths):
-        return WeightsSize(sum(path.stat().st_size for path in paths), None)
-    memory = parameters = 0
-    for path in paths:
-        for dtype, count in _tensors(path):
-            wide = WIDTHS.get(precision) if dtype in _FLOATS else None
-            memory += count * (wide or _BYTES.get(dtype, 1))
-            parameters += count
-    return WeightsSize(memory, parameters)
-
-
-def _tensors(path: Path) -> list[tuple[str, int]]:
-    """Precision and number of elements of each tensor in a safetensors file."""
-    size = path.stat().st_size
-    with path.open("rb") as file:
-        start = file.read(8)
-        length = struct.unpack("<Q", start)[0] if len(start) == 8 else _LONGEST_HEADER
-        if length + 8 > size or length >= _LONGEST_HEADER:
-            raise _corrupt(path, "its header is broken")
-        try:
-            header = json.loads(file.read(length))
-            header.pop("__metadata__", None)
-            tensors = [(entry["dtype"], _product(entry["shape"])) for entry in header.values()]
-            end = max((entry["data_offsets"][1] for entry in header.values()), default=0)
-        except (ValueError, KeyError, TypeError, AttributeError):
-            raise _corrupt(path, "its header is broken") from None
-    if 8 + length + end != size:
-        raise _corrupt(path, f"it has {size} bytes and should have {8 + length + end}")
-    return tensors
-
-
-def _product(shape: Iterable[int]) -> int:
-    count = 1
-    for length in shape:
-        count *= length
-    return count
+        tensors, precision = pickles.read(path)
+    except pickles.BrokenPickle as error:
+        raise _corrupt(path, str(error)) from None
+    return Weights(path.stat().st_size, tensors, 0, 0, precision)
 
 
 def _corrupt(path: Path, reason: str) -> ModelError:
@@ -323,6 +375,14 @@ def _corrupt(path: Path, reason: str) -> ModelError:
     return ModelError(  # resolved: in the Hub's cache the content is elsewhere than the name
         f"the model file {path.resolve()} is damaged: {reason}",
         hint="Delete the file and run again to fetch it anew, or copy it again.",
+        code="corrupt_model",
+    )
+
+
+def _too_much(path: Path, error: bounds.OutOfBounds) -> ModelError:
+    return ModelError(
+        f"the model file {path} is not read: {error}",
+        hint="No model is known that has such a file. Take it from where it was published.",
         code="corrupt_model",
     )
 

@@ -12,16 +12,18 @@ import hashlib
 import os
 import re
 import shutil
+import stat
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
+from urllib.parse import quote
 
 from ..errors import ComposeError, ModelError
 from ..redaction import remember
 from ..units import size
-from . import files, hub_errors, kinds
+from . import files, hub_errors, hub_http, kinds
 from .quiet import SilentBar, quiet
 from .spec import Abandoned, ModelSpec, Progress, Report
 
@@ -29,8 +31,8 @@ if TYPE_CHECKING:
     from filelock import BaseFileLock
     from huggingface_hub.hf_api import ModelInfo, RepoSibling
 
-_TIMEOUT = 10.0
 _CHUNK = 1 << 20
+_LONGEST_REFERENCE = 1000  # bytes; a commit has 40
 _COMMIT = re.compile(r"[0-9a-f]{40}")
 _BLOB = re.compile(r"[0-9a-f]{40}|[0-9a-f]{64}")
 RETRY_WAITS = (0.5, 1.0, 2.0, 4.0)
@@ -75,8 +77,10 @@ def cached(spec: ModelSpec, is_complete: Callable[[Path], bool]) -> Path | None:
     try:
         commit = _noted(repository / "refs" / revision) or revision
         folder = repository / "snapshots" / commit
-        is_there = folder.name == commit and folder.is_dir()
-        return folder if is_there and is_complete(folder) else None
+        if folder.name != commit or not folder.is_dir() or not is_complete(folder):
+            return None
+        _check_links(spec, repository, folder)
+        return folder
     except OSError as error:
         if error.errno == errno.ENAMETOOLONG:
             return None  # no such revision; or what is written will say so
@@ -87,8 +91,35 @@ def _noted(reference: Path) -> str | None:
     """The commit that a branch or tag was when it was last looked up."""
     if not reference.is_file():
         return None
-    commit = reference.read_text(encoding="utf-8", errors="replace").strip()
+    with reference.open("rb") as file:
+        commit = file.read(_LONGEST_REFERENCE).decode("utf-8", "replace").strip()
     return commit if _COMMIT.fullmatch(commit) else None
+
+
+def _check_links(spec: ModelSpec, repository: Path, folder: Path) -> None:
+    """Raise a `ModelError` where links of another user's lead out of a cache that several share.
+
+    Those of this user's own, and root's, may lead to another disk.
+    """
+    if not hasattr(os, "getuid"):
+        return
+    inside = repository.resolve()
+    for path in (folder, *folder.iterdir()):
+        if path.resolve().is_relative_to(inside):
+            continue
+        for link in (repository / "snapshots", folder, path, repository / "blobs", _target(path)):
+            if link.is_symlink() and link.lstat().st_uid not in (0, os.getuid()):
+                raise ModelError(
+                    f"the cache of {spec.source} leads out of its folder by a link of another"
+                    f" user's: {link}",
+                    hint="Delete the link and run again, or set HF_HOME to a folder of your own.",
+                    code="cache_unusable",
+                )
+
+
+def _target(path: Path) -> Path:
+    """What a link says; the path itself where it is none."""
+    return Path(os.path.normpath(path.parent / path.readlink())) if path.is_symlink() else path
 
 
 def _root(spec: ModelSpec) -> Path:
@@ -167,26 +198,33 @@ class Download:
             raise hub_errors.not_cached(self.spec)
 
     def _info(self) -> ModelInfo:
-        from huggingface_hub import HfApi
-        from huggingface_hub.errors import HTTPError
-        from huggingface_hub.utils import HFValidationError
+        from huggingface_hub.hf_api import ModelInfo
 
         hub_errors.check_endpoint()
-        try:
-            info = HfApi(token=self.spec.token).model_info(
-                self.spec.source, revision=self.spec.revision, files_metadata=True, timeout=_TIMEOUT
-            )
-        except (HTTPError, HFValidationError):
-            raise
-        except (ValueError, KeyError, TypeError, AttributeError):
-            raise hub_errors.not_the_hub(self.spec, "sends no listing of files") from None
+        with hub_http.get(self._listing_url(), self.spec.token) as response:
+            hub_http.check(response)
+            try:
+                listing = hub_http.read_json(response, hub_http.LISTING, self._still_wanted)
+                info = ModelInfo(**listing)
+            except (ValueError, KeyError, TypeError, AttributeError, RecursionError):
+                raise hub_errors.not_the_hub(self.spec, "sends no listing of files") from None
         sane = all(
-            _is_inside(each.rfilename) and isinstance(each.size, int | None)
+            _is_inside(each.rfilename) and (each.size is None or _is_count(each.size))
             for each in info.siblings or []
         )
         if not _COMMIT.fullmatch(str(info.sha)) or info.siblings is None or not sane:
             raise hub_errors.not_the_hub(self.spec, "sends no listing of files")
         return info
+
+    def _listing_url(self) -> str:
+        from huggingface_hub import constants
+
+        revision = self.spec.revision
+        at = "" if revision is None else f"/revision/{quote(revision, safe='')}"
+        return f"{constants.ENDPOINT}/api/models/{self.spec.source}{at}?blobs=true"
+
+    def _still_wanted(self) -> None:
+        self.report(Progress("download", self.spec.source, 0, None, "B"))
 
     def _check(self, weights: list[str]) -> None:
         needed = [files.CONFIG, *weights]
@@ -226,6 +264,7 @@ class Download:
     def _fetch(self, sibling: RepoSibling) -> None:
         """A file into the snapshot, unless it is there."""
         before = self.done
+        files.check_size(sibling.rfilename, sibling.size or 0)
         self._advance(0, sibling.rfilename)
         if not (self._snapshot / sibling.rfilename).exists():
             if _checksum(sibling) is None:
@@ -248,14 +287,22 @@ class Download:
         """A file through the client: of a mirror that does not say what is in it."""
         from huggingface_hub import hf_hub_download
 
+        name, still_wanted = sibling.rfilename, self._still_wanted
+
+        class Bar(SilentBar):
+            def update(self, amount: float | None = 1) -> None:
+                super().update(amount)
+                files.check_size(name, self.n)
+                still_wanted()
+
         hf_hub_download(
             self.spec.source,
-            sibling.rfilename,
+            name,
             revision=self.commit,
             cache_dir=self.root,
             token=self.spec.token,
-            etag_timeout=_TIMEOUT,
-            tqdm_class=SilentBar,
+            etag_timeout=hub_http.TIMEOUT,
+            tqdm_class=Bar,
         )
 
     def _blob(self, sibling: RepoSibling) -> Path:
@@ -291,7 +338,9 @@ class Download:
             return
         reference.parent.mkdir(parents=True, exist_ok=True)
         fresh = reference.with_name(f"{reference.name}.{os.getpid()}.tmp")
-        fresh.write_text(self.commit, encoding="utf-8")
+        fresh.unlink(missing_ok=True)
+        with fresh.open("x", encoding="utf-8") as file:  # never through a link
+            file.write(self.commit)
         fresh.replace(reference)
 
 
@@ -344,6 +393,10 @@ def _is_inside(name: Any) -> bool:
     )
 
 
+def _is_count(value: Any) -> bool:
+    return type(value) is int and value >= 0
+
+
 def _size(path: Path) -> int:
     return path.stat().st_size if path.exists() else 0
 
@@ -381,7 +434,8 @@ class _Transfer:
     def run(self) -> None:
         from huggingface_hub.errors import HTTPError
 
-        self.path.touch()
+        self._check_partial()
+        self._open("ab").close()
         failures = 0
         while (before := self._have()) < self.size:
             reason = "the connection was closed"
@@ -400,27 +454,35 @@ class _Transfer:
             failures += 1
         self._verify()
 
+    def _check_partial(self) -> None:
+        """Take away what is no file of one name: in a shared cache another user may have put it."""
+        with suppress(FileNotFoundError):
+            found = self.path.lstat()
+            if not stat.S_ISREG(found.st_mode) or found.st_nlink > 1:
+                self.path.unlink()
+
+    def _open(self, mode: str) -> Any:
+        """The file, to be written; never another one that a link leads to."""
+
+        def opened(path: str, flags: int) -> int:
+            return os.open(path, flags | getattr(os, "O_NOFOLLOW", 0), 0o666)
+
+        return open(self.path, mode, buffering=0, opener=opened)
+
     def _have(self) -> int:
         return _size(self.path)
 
     def _receive(self) -> None:
-        from huggingface_hub.utils import build_hf_headers, get_session, hf_raise_for_status
-
         have = self._have()
-        headers = build_hf_headers(token=self.download.spec.token)
-        headers["Accept-Encoding"] = "identity"
-        if have:
-            headers["Range"] = f"bytes={have}-"
-        with get_session().stream(
-            "GET", self.url, headers=headers, timeout=_TIMEOUT, follow_redirects=True
-        ) as response:
+        headers = {"Range": f"bytes={have}-"} if have else {}
+        with hub_http.get(self.url, self.download.spec.token, headers) as response:
             if have and not self._goes_on(response, have):
                 return
-            hf_raise_for_status(response)
+            hub_http.check(response)
             self._check_content(response)
             resumed = response.status_code == 206
             # Unbuffered: what has arrived is on disk, whatever becomes of this process.
-            with self.path.open("ab" if resumed else "wb", buffering=0) as file:
+            with self._open("ab" if resumed else "wb") as file:
                 self._at(have if resumed else 0)
                 for chunk in response.iter_raw():
                     if file.tell() + len(chunk) > self.size:
@@ -434,7 +496,7 @@ class _Transfer:
         start = response.headers.get("Content-Range", "").replace(f"bytes {have}-", "", 1)
         misses = response.status_code == 206 and not start[:1].isdecimal()
         if response.status_code == 416 or misses:
-            self.path.write_bytes(b"")
+            self._open("wb").close()
             return False
         return True
 

@@ -124,7 +124,7 @@ def explain(spec: ModelSpec, root: Path, error: Exception) -> ModelError:
             return _unreachable(spec, cause)
         case OSError() if cause.errno is not None:
             return disk_error(spec, root, cause)
-        case _ if "InvalidURL" in _kinds(cause):
+        case _ if _kinds(cause) & {"InvalidURL", "TooManyRedirects", "LocalRedirect"}:
             return _unreachable(spec, cause)
     return ModelError(
         f"{spec.source} could not be downloaded ({type(cause).__name__})",
@@ -302,6 +302,8 @@ def reason(error: BaseException) -> str:
         return "it does not answer in time"
     if "TooManyRedirects" in kinds:
         return "it redirects in a circle"
+    if "LocalRedirect" in kinds:
+        return "it redirects to an address of this computer or its network"
     if kinds & {"UnsupportedProtocol", "InvalidURL"}:
         return "it redirects to what is no address on the web"
     if kinds & {"RemoteProtocolError", "LocalProtocolError", "DecodingError"}:

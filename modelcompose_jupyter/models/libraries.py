@@ -9,7 +9,7 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
-from ..errors import ModelError, causes
+from ..errors import ModelError, causes, shortened
 
 _QUANTISED = {
     "gptq": ("gptqmodel", "optimum"),
@@ -202,7 +202,7 @@ def _method(settings: dict[str, Any]) -> str | None:
     if settings.get("load_in_4bit") or settings.get("load_in_8bit"):
         return "bitsandbytes"
     method = settings.get("quant_method")
-    return str(method) if method else None
+    return shortened(str(method)) if method else None
 
 
 def _is_mlx(settings: Any) -> bool:

@@ -5,16 +5,17 @@ from __future__ import annotations
 import os
 import pickle
 import threading
-from collections.abc import Collection, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Collection, Iterator, Sequence
+from contextlib import AbstractContextManager, contextmanager
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ..encoding import without_mark
-from ..errors import ComposeError, ModelError
-from . import adapters, chat, defaults, files, libraries, memory
+from ..errors import ComposeError, ModelError, shortened
+from . import adapters, chat, defaults, files, libraries, memory, plausibility
 from .adapters import Adapter
 from .detokenizer import Decoder
 from .native.build import kernels
@@ -33,9 +34,8 @@ _CONTEXT_NAMES = (
     "max_decoder_position_embeddings",
     "max_sequence_length",
 )
-# While it builds a model, transformers changes torch's default dtype and initialisers for the whole
-# process, and two at once restore each other's.
-_building = threading.Lock()
+_LONGEST_TEXT = 10_000
+_LONGEST_LINE = 500  # libraries quote what is wrong, however long it is
 
 
 @dataclass(frozen=True)
@@ -47,6 +47,8 @@ class Plan:
     config: PreTrainedConfig
     device: str
     precision: str
+    weights: files.Weights
+    report: Report = field(repr=False, compare=False)
     adapters: tuple[Adapter, ...] = ()
     draft: Plan | None = None
 
@@ -144,20 +146,21 @@ def plan(spec: ModelSpec, source: Source, report: Report) -> Plan:
 
     Raises:
         ModelError: not a model for text generation, unknown to the installed transformers, needs
-            trust_remote_code, or the device is not there; the same of its draft model, or what is
-            wrong with an adapter.
+            trust_remote_code, damaged, or the device is not there; the same of its draft model, or
+            what is wrong with an adapter.
         Abandoned: from ``report``.
     """
     _require_libraries()
     device = choose_device(spec.device)
-    with quiet("transformers", "huggingface_hub"):
-        config = _config(spec, source.folder)
-    _check_generates(spec, config)
-    method = _check_quantised(spec, config, device)
-    precision = spec.precision
-    if precision == "auto":
-        stored = _stored(config, source.folder)
-        precision = stored if method else _usual_precision(stored, device)
+    with quiet("transformers", "huggingface_hub"), _explained(spec, device):
+        weights = files.weights(source.folder)
+        config = _config(spec, source.folder, weights)
+        _check_generates(spec, config)
+        method = _check_quantised(spec, config, device)
+        precision = spec.precision
+        if precision == "auto":
+            stored = _stored(config, weights)
+            precision = stored if method else _usual_precision(stored, device)
     merged = tuple(adapters.resolve(each, report) for each in spec.adapters)
     wanted = spec.draft
     draft = None if wanted is None else plan(wanted, resolve(wanted, report), report)
@@ -168,7 +171,7 @@ def plan(spec: ModelSpec, source: Source, report: Report) -> Plan:
             hint="Leave out draft_model.",
             code="draft_mismatch",
         )
-    return Plan(spec, source, config, device, precision, merged, draft)
+    return Plan(spec, source, config, device, precision, weights, report, merged, draft)
 
 
 def load(plan: Plan, report: Report) -> LoadedModel:
@@ -179,47 +182,81 @@ def load(plan: Plan, report: Report) -> LoadedModel:
         Abandoned: from ``report``.
     """
     spec, folder = plan.spec, plan.source.folder
+    progress = Progress("load", spec.source, 0, None, "tensors")
 
     def on_step(done: int, total: int | None) -> None:
-        report(Progress("load", spec.source, done, total, "tensors"))
+        nonlocal progress
+        progress = replace(progress, done=done, total=total)
+        report(progress)
 
     memory.check(spec.source, plan.size.peak, plan.device)
     if plan.device == "cpu":  # compiled while the weights are read
         threading.Thread(target=kernels, name="modelcompose-kernels", daemon=True).start()
-    with quiet("transformers", "huggingface_hub", "peft", on_step=on_step):
-        try:
-            tokenizer = _tokenizer(spec, folder)
-            if plan.draft is not None:
-                _check_vocabulary(plan, plan.draft, tokenizer)
+    quietly = quiet("transformers", "huggingface_hub", "peft", on_step=on_step)
+    with quietly, _explained(spec, plan.device):
+        tokenizer = _tokenizer(spec, folder)
+        if plan.draft is not None:
+            _check_vocabulary(plan, plan.draft, tokenizer)
+        with _explained(spec, plan.device, defaults.FILE):
             generation, left_out = defaults.read(folder, plan.config)
+        with _watched(plan, lambda: report(progress)):
             model = _model(plan, generation)
-            parameters = model.num_parameters()
+        parameters = model.num_parameters()
+        with _watched(plan, lambda: report(progress), alone=False):
             if spec.quantization is not None:
                 _quantize(model, plan.device)
             model = model.to(plan.device).eval()
-        except (ComposeError, Abandoned):
-            raise
-        except Exception as error:
-            raise _load_error(spec, plan.device, error) from None
-    loaded = replace(_finish(plan, model, tokenizer, parameters), left_out=left_out)
+        loaded = replace(_finish(plan, model, tokenizer, parameters), left_out=left_out)
     if plan.draft is None:
         return loaded
     draft = load(plan.draft, report)
     return replace(loaded, draft=draft, memory_bytes=loaded.memory_bytes + draft.memory_bytes)
 
 
+def _watched(
+    plan: Plan, still_wanted: Callable[[], None], alone: bool = True
+) -> AbstractContextManager[Any]:
+    """Make tensors for a plan: ``alone`` as transformers must, in what its files account for."""
+    from . import building
+
+    stored = plan.weights.size + sum(adapter.memory_bytes for adapter in plan.adapters)
+    how = building.building if alone else building.bounded
+    return how(plan.spec.source, still_wanted, plan.weights.tensors, stored)
+
+
+@contextmanager
+def _explained(
+    spec: ModelSpec, device: str, file: str = f"{files.CONFIG} or weights"
+) -> Iterator[None]:
+    """Say of whatever goes wrong that it is a file of the model that cannot be used."""
+    try:
+        yield
+    except (ComposeError, Abandoned):
+        raise
+    except BaseException as error:
+        if not isinstance(error, Exception) and not _is_panic(error):
+            raise
+        raise _load_error(spec, device, error, file) from None
+
+
+def _is_panic(error: BaseException) -> bool:
+    """Whether a library in Rust gave up, which Python's libraries do not expect as an error."""
+    return type(error).__name__ == "PanicException"
+
+
 def _size(plan: Plan) -> memory.LoadSize:
     """What one model takes. What is quantised on a device of its own is never whole there."""
-    spec, folder = plan.spec, plan.source.folder
-    size = files.weights_size(folder, plan.precision)
-    whole = size.memory_bytes
+    spec = plan.spec
+    whole = plan.weights.memory_bytes(plan.precision)
     merging = sum(adapter.memory_bytes for adapter in plan.adapters)
     on_cpu = plan.device == "cpu"
     if spec.quantization is None:
         return memory.LoadSize(whole + merging if on_cpu else whole, whole)
     from . import quantization
 
-    after = quantization.sizes(_empty(plan), plan.device, files.WIDTHS.get(plan.precision))
+    with _explained(spec, plan.device):
+        empty = _empty(plan)
+    after = quantization.sizes(empty, plan.device, files.WIDTHS.get(plan.precision))
     if on_cpu:
         return memory.LoadSize(whole + max(merging, after.largest), after.kept)
     return memory.LoadSize(after.kept + after.largest, after.kept)
@@ -229,7 +266,8 @@ def _empty(plan: Plan) -> PreTrainedModel:
     """The model without its weights."""
     import torch
 
-    with _building, torch.device("meta"):
+    progress = Progress("load", plan.spec.source, 0, None, "tensors")
+    with _watched(plan, lambda: plan.report(progress)), torch.device("meta"):
         auto = _auto_class(plan.config)
         model: PreTrainedModel = auto.from_config(
             plan.config, trust_remote_code=plan.spec.trust_remote_code
@@ -318,13 +356,16 @@ def _require_libraries() -> None:
     silence()
 
 
-def _config(spec: ModelSpec, folder: Path) -> PreTrainedConfig:
+def _config(spec: ModelSpec, folder: Path, weights: files.Weights) -> PreTrainedConfig:
     from transformers import AutoConfig
     from transformers.models.auto.configuration_auto import CONFIG_MAPPING
 
-    files.check_marks(folder)
-    raw = files.read_json(folder / files.CONFIG)
-    known = isinstance(raw, dict) and raw.get("model_type") in CONFIG_MAPPING
+    files.check_documents(folder)
+    path = folder / files.CONFIG
+    raw = files.read_json(path)
+    plausibility.check(path, raw, weights)
+    kind = raw.get("model_type") if isinstance(raw, dict) else None
+    known = isinstance(kind, str) and kind in CONFIG_MAPPING
     if not known and isinstance(raw, dict) and raw.get("auto_map") and not spec.trust_remote_code:
         raise ModelError(
             f"{spec.source} needs Python code that comes with the model",
@@ -333,12 +374,10 @@ def _config(spec: ModelSpec, folder: Path) -> PreTrainedConfig:
         )
     if not known and not (isinstance(raw, dict) and raw.get("auto_map")):
         raise _unknown_architecture(spec, raw)
-    try:
+    with _explained(spec, "cpu", files.CONFIG):
         config: PreTrainedConfig = AutoConfig.from_pretrained(
             folder, local_files_only=True, trust_remote_code=spec.trust_remote_code
         )
-    except Exception as error:
-        raise _load_error(spec, "cpu", error) from None
     return config
 
 
@@ -347,7 +386,7 @@ def _unknown_architecture(spec: ModelSpec, raw: Any) -> ModelError:
 
     kind = raw.get("model_type") if isinstance(raw, dict) else None
     return ModelError(
-        f"{spec.source} has the architecture '{kind}', which transformers"
+        f"{spec.source} has the architecture '{shortened(str(kind))}', which transformers"
         f" {transformers.__version__} does not know",
         hint="Run: pip install --upgrade transformers, or choose another model.",
         code="unknown_architecture",
@@ -355,7 +394,8 @@ def _unknown_architecture(spec: ModelSpec, raw: Any) -> ModelError:
 
 
 def _check_generates(spec: ModelSpec, config: PreTrainedConfig) -> None:
-    names = [name for name in config.architectures or [] if isinstance(name, str)]
+    named: Any = config.architectures
+    names = [name for name in named if isinstance(name, str)] if isinstance(named, list) else []
     kind = names[0] if names else config.model_type
     auto = _auto_class(config)
     if _needs_images(config):
@@ -427,12 +467,12 @@ def _check_quantised(spec: ModelSpec, config: PreTrainedConfig, device: str) -> 
     return method
 
 
-def _stored(config: PreTrainedConfig, folder: Path) -> str:
+def _stored(config: PreTrainedConfig, weights: files.Weights) -> str:
     """The precision of the weights, ``auto`` where only loading can tell."""
     dtype = getattr(config, "dtype", None) or getattr(config.get_text_config(), "dtype", None)
     if dtype:
         return str(dtype).removeprefix("torch.")
-    return files.stored_precision(folder) or "auto"
+    return weights.precision or "auto"
 
 
 def _usual_precision(stored: str, device: str) -> str:
@@ -448,14 +488,17 @@ def _tokenizer(spec: ModelSpec, folder: Path) -> PreTrainedTokenizerBase:
         tokenizer: PreTrainedTokenizerBase = AutoTokenizer.from_pretrained(
             folder, local_files_only=True, trust_remote_code=spec.trust_remote_code
         )
-    except Exception as error:
+    except BaseException as error:
+        if not isinstance(error, Exception) and not _is_panic(error):
+            raise
         what = f"the tokenizer of {spec.source}"
         lacking = libraries.of_tokenizer(folder) or libraries.missing(error)
         if lacking:
             raise libraries.not_installed(what, lacking) from None
         raise ModelError(
             f"{what} cannot be loaded: {one_line(error)}",
-            hint="Its files may be damaged, or made for another version of transformers.",
+            hint="Its tokenizer.json or tokenizer_config.json may be damaged, or made for another"
+            " version of transformers.",
             code="corrupt_model",
         ) from None
     if isinstance(template := getattr(tokenizer, "chat_template", None), str):
@@ -465,19 +508,18 @@ def _tokenizer(spec: ModelSpec, folder: Path) -> PreTrainedTokenizerBase:
 
 def _model(plan: Plan, generation: GenerationConfig) -> PreTrainedModel:
     spec, folder = plan.spec, plan.source.folder
-    with _building:
-        model, info = _auto_class(plan.config).from_pretrained(
-            folder,
-            config=plan.config,
-            generation_config=generation,
-            dtype=plan.precision,
-            local_files_only=True,
-            trust_remote_code=spec.trust_remote_code,
-            use_safetensors=files.folder_weights(folder)[0].suffix == ".safetensors",
-            weights_only=True,
-            ignore_mismatched_sizes=True,
-            output_loading_info=True,
-        )
+    model, info = _auto_class(plan.config).from_pretrained(
+        folder,
+        config=plan.config,
+        generation_config=generation,
+        dtype=plan.precision,
+        local_files_only=True,
+        trust_remote_code=spec.trust_remote_code,
+        use_safetensors=files.folder_weights(folder)[0].suffix == ".safetensors",
+        weights_only=True,
+        ignore_mismatched_sizes=True,
+        output_loading_info=True,
+    )
     _check_shapes(spec, model, info["mismatched_keys"])
     missing = sorted(info["missing_keys"])
     if missing:
@@ -488,10 +530,7 @@ def _model(plan: Plan, generation: GenerationConfig) -> PreTrainedModel:
             code="incomplete_model",
         )
     loaded: PreTrainedModel = model
-    if plan.adapters:
-        with _building:
-            loaded = adapters.merge(loaded, plan.adapters)
-    return loaded
+    return adapters.merge(loaded, plan.adapters) if plan.adapters else loaded
 
 
 def _check_shapes(
@@ -519,16 +558,16 @@ def _finish(
     plan: Plan, model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, parameters: int
 ) -> LoadedModel:
     """Settle what generate() would take from the model: lengths and stops come with a request."""
-    defaults: Any = model.generation_config
-    stops = defaults.stop_strings or []
-    defaults.max_length = defaults.max_new_tokens = defaults.stop_strings = None
+    own: Any = model.generation_config
+    stops = own.stop_strings or []
+    own.max_length = own.max_new_tokens = own.stop_strings = None
     text_config = model.config.get_text_config(decoder=True)
     for name in ("eos_token_id", "bos_token_id"):
-        if getattr(defaults, name) is None:
-            setattr(defaults, name, getattr(text_config, name, None))
-    defaults.eos_token_id = _ends(defaults.eos_token_id, tokenizer)
-    if defaults.pad_token_id is None:
-        defaults.pad_token_id = tokenizer.pad_token_id
+        if getattr(own, name) is None:
+            setattr(own, name, getattr(text_config, name, None))
+    own.eos_token_id = _ends(plan.spec, own.eos_token_id, tokenizer)
+    if own.pad_token_id is None:
+        own.pad_token_id = tokenizer.pad_token_id
     weights = {p.data_ptr(): p for p in [*model.parameters(), *model.buffers()]}.values()
     return LoadedModel(
         model=model,
@@ -543,19 +582,26 @@ def _finish(
     )
 
 
-def _ends(named: int | list[int] | None, tokenizer: PreTrainedTokenizerBase) -> Any:
+def _ends(spec: ModelSpec, named: Any, tokenizer: PreTrainedTokenizerBase) -> list[int] | None:
     """The tokens that end a text: those that the configuration names, and the tokenizer's own.
 
     Fine-tuned models often have the end of a turn in their tokenizer alone.
     """
-    ends = [] if named is None else named if isinstance(named, list) else [named]
+    ends = defaults.ends(named)
+    if len(ends) > defaults.MOST_ENDS:
+        raise ModelError(
+            f"the eos_token_id of {spec.source} in its {files.CONFIG} has {len(ends)} tokens, and"
+            f" {defaults.MOST_ENDS} at most are heeded",
+            hint="Have it name the tokens that end a text alone.",
+            code="load_failed",
+        )
     own = tokenizer.eos_token_id
-    if own is None or own in ends:
-        return named
-    return [*ends, own]
+    if own is not None and own not in ends:
+        ends.append(own)
+    return ends or None
 
 
-def _load_error(spec: ModelSpec, device: str, error: Exception) -> ModelError:
+def _load_error(spec: ModelSpec, device: str, error: BaseException, file: str) -> ModelError:
     if memory.is_out_of_memory(error):
         return ModelError(
             f"{spec.source} does not fit into the memory of {device}",
@@ -576,7 +622,7 @@ def _load_error(spec: ModelSpec, device: str, error: Exception) -> ModelError:
     speaks = isinstance(error, ValueError | OSError | RuntimeError | ImportError)
     kind = "" if speaks else f"{type(error).__name__}: "
     return ModelError(
-        f"{spec.source} cannot be loaded: {kind}{one_line(error)}",
+        f"{spec.source} cannot be loaded, by its {file}: {kind}{one_line(error)}",
         hint="Its files may be damaged or made for another version of transformers.",
         code="load_failed",
     )
@@ -584,7 +630,8 @@ def _load_error(spec: ModelSpec, device: str, error: Exception) -> ModelError:
 
 def one_line(error: BaseException) -> str:
     """The first line of an error, with the next where it leads to it; or its kind."""
-    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
+    lines = [line.strip() for line in str(error)[:_LONGEST_TEXT].splitlines() if line.strip()]
     if not lines:
         return type(error).__name__
-    return " ".join(lines[:2]) if lines[0].endswith(":") else lines[0]
+    text = " ".join(lines[:2]) if lines[0].endswith(":") else lines[0]
+    return text if len(text) <= _LONGEST_LINE else f"{text[:_LONGEST_LINE]}…"

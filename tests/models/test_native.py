@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import ctypes
+import os
 import platform
+import shlex
 import shutil
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -230,7 +232,7 @@ def load() -> str:
     return subprocess.run(command, capture_output=True, text=True, check=True).stdout
 
 
-def test_kernels_are_compiled_once(environment: Path) -> None:
+def test_kernels_are_compiled_once(environment: Path, quick_compiler: None) -> None:
     assert load() == "there\n"
     (built,) = environment.iterdir()
     made = built.stat()
@@ -239,7 +241,7 @@ def test_kernels_are_compiled_once(environment: Path) -> None:
     assert built.stat().st_mtime_ns == made.st_mtime_ns
 
 
-def test_those_who_compile_at_once_do_not_meet(environment: Path) -> None:
+def test_those_who_compile_at_once_do_not_meet(environment: Path, quick_compiler: None) -> None:
     command = [sys.executable, "-c", LOAD]
     running = [subprocess.Popen(command, stdout=subprocess.PIPE, text=True) for _ in range(3)]
     assert [each.communicate(timeout=200)[0] for each in running] == ["there\n"] * 3
@@ -247,19 +249,168 @@ def test_those_who_compile_at_once_do_not_meet(environment: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("compiler", "said"),
-    [("/nowhere/cc", "no C compiler"), ("false", "cannot be compiled"), (None, "cannot be")],
+    ("compiler", "said"), [("/nowhere/cc", "no C compiler"), ("false", "cannot be compiled")]
 )
 def test_without_kernels_steps_run_on_torch(
-    compiler: str | None, said: str, environment: Path, monkeypatch: pytest.MonkeyPatch
+    compiler: str, said: str, environment: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    if compiler is None:  # a cache that cannot be written to
-        environment.write_text("a file")
-    else:
-        monkeypatch.setenv("CC", compiler)
+    monkeypatch.setenv("CC", compiler)
     output = load()
     assert said in output
     assert output.endswith("none\n")
+
+
+PLANTED = """
+#include <stdio.h>
+__attribute__((constructor)) static void run(void) { puts("planted"); }
+"""
+OTHER = 12345  # the number of another user
+
+
+@pytest.fixture(scope="module")
+def planted(tmp_path_factory: pytest.TempPathFactory) -> bytes:
+    """A library that says so when it is loaded."""
+    folder = tmp_path_factory.mktemp("planted")
+    (folder / "p.c").write_text(PLANTED)
+    command = ["cc", "-shared", "-fPIC", str(folder / "p.c"), "-o", str(folder / "p.so")]
+    subprocess.run(command, check=True)
+    return (folder / "p.so").read_bytes()
+
+
+def _anothers_folder(folder: Path, file: Path) -> None:
+    os.chown(folder, OTHER, OTHER)
+
+
+def _anothers_file(folder: Path, file: Path) -> None:
+    os.chown(file, OTHER, OTHER)
+
+
+def _file_for_all(folder: Path, file: Path) -> None:
+    file.chmod(0o777)
+
+
+def _file_for_a_group(folder: Path, file: Path) -> None:
+    file.chmod(0o720)
+
+
+def _link_to_a_folder(folder: Path, file: Path) -> None:
+    other = folder.with_name("other")
+    folder.rename(other)
+    folder.symlink_to(other)
+
+
+def _link_to_a_file(folder: Path, file: Path) -> None:
+    other = folder.parent / "other.so"
+    file.rename(other)
+    file.symlink_to(other)
+
+
+def _cache_for_all(folder: Path, file: Path) -> None:
+    folder.parent.chmod(0o777)
+
+
+def _anothers_cache(folder: Path, file: Path) -> None:
+    os.chown(folder.parent, OTHER, OTHER)
+
+
+def _a_folder_as_file(folder: Path, file: Path) -> None:
+    file.unlink()
+    folder.rmdir()
+    folder.write_text("a file")
+
+
+AS_ROOT = pytest.mark.skipif(
+    not hasattr(os, "geteuid") or os.geteuid() != 0, reason="giving files to others takes root"
+)
+SPOILS = [
+    _anothers_folder,
+    _anothers_file,
+    _file_for_all,
+    _file_for_a_group,
+    _link_to_a_folder,
+    _link_to_a_file,
+    _cache_for_all,
+    _anothers_cache,
+    _a_folder_as_file,
+]
+
+
+def kept(environment: Path, content: bytes) -> Path:
+    """Kernels as they are kept, but with another content."""
+    environment.mkdir(mode=0o700)
+    name = build._key(sorted(Path(build.__file__).parent.glob("*.[ch]")))
+    file = environment / f"kernels-{name}.so"
+    file.write_bytes(content)
+    file.chmod(0o700)
+    return file
+
+
+def is_trusted(file: Path) -> bool:
+    folder = build._folder()
+    return folder is not None and build._is_private(folder / file.name)
+
+
+@AS_ROOT
+@pytest.mark.parametrize("spoil", SPOILS, ids=lambda spoil: spoil.__name__[1:])
+def test_what_another_user_may_have_put_there_is_not_trusted(
+    spoil: Callable[[Path, Path], None], environment: Path
+) -> None:
+    file = kept(environment, b"")
+    assert is_trusted(file)
+    spoil(environment, file)
+    assert not is_trusted(file)
+
+
+@AS_ROOT
+@pytest.mark.parametrize("spoil", [_anothers_folder, _file_for_all])
+def test_what_is_not_trusted_is_not_loaded(
+    spoil: Callable[[Path, Path], None],
+    planted: bytes,
+    environment: Path,
+    quick_compiler: None,
+) -> None:
+    file = kept(environment, planted)
+    assert "planted" in load()  # and what is trusted is
+    spoil(environment, file)
+    output = load()
+    assert "planted" not in output
+    assert output.endswith("there\n")
+
+
+@pytest.fixture
+def quick_compiler(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The compiler, without its time for making what it makes quicker."""
+    script = tmp_path / "quick-cc"
+    script.write_text('#!/bin/sh\nexec cc "$@" -O0\n')
+    script.chmod(0o700)
+    monkeypatch.setenv("CC", str(script))
+
+
+def test_what_is_kept_is_this_users_alone_whatever_the_umask(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, quick_compiler: None
+) -> None:
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "a" / "b"))
+    command = f"umask 000; {shlex.quote(sys.executable)} -c {shlex.quote(LOAD)}"
+    output = subprocess.run(["sh", "-c", command], capture_output=True, text=True, check=True)
+    assert output.stdout == "there\n"
+    (file,) = (tmp_path / "a" / "b" / "modelcompose").iterdir()
+    made = [file, *file.parents[:3]]
+    assert [path.stat().st_mode & 0o777 for path in made] == [0o700] * 4
+
+
+def test_without_a_place_of_its_own_steps_run_on_torch(
+    environment: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Neither the cache nor the folder for what is temporary is this user's alone."""
+    shared = tmp_path / "shared"
+    shared.mkdir()
+    shared.chmod(0o777)
+    monkeypatch.setenv("TMPDIR", str(shared))
+    monkeypatch.setenv("XDG_CACHE_HOME", str(shared))
+    output = load()
+    assert "others may write" in output
+    assert output.endswith("none\n")
+    assert list(shared.iterdir()) == [shared / "modelcompose"]
 
 
 def test_the_sources_are_clean(tmp_path: Path) -> None:

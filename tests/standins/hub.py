@@ -54,11 +54,15 @@ class Request:
 
 @dataclass(frozen=True)
 class Answer:
-    """What is answered in place of what is asked for, by a proxy or a mirror, say."""
+    """What is answered in place of what is asked for, by a proxy or a mirror, say.
+
+    ``endless`` follows the body, again and again until nobody reads it any more.
+    """
 
     status: int = 200
     headers: Mapping[str, str] = field(default_factory=dict)
     body: bytes = b""
+    endless: bytes = b""
 
     @classmethod
     def page(cls, status: int = 200) -> Answer:
@@ -338,12 +342,15 @@ class _Handler(BaseHTTPRequestHandler):
     def _instead(self, answer: int | Answer) -> None:
         answer = Answer(answer) if isinstance(answer, int) else answer
         self.send_response(answer.status)
-        headers = {"Content-Length": str(len(answer.body)), **answer.headers}
+        length = {"Content-Length": str(len(answer.body))}
+        headers = {**({"Connection": "close"} if answer.endless else length), **answer.headers}
         for name, value in headers.items():
             self.send_header(name, value)
         self.end_headers()
         if self.command == "GET":
             self.wfile.write(answer.body)
+        while answer.endless:
+            self.wfile.write(answer.endless)
 
     def _refuse(self, status: int, code: str | None) -> None:
         self.send_response(status)

@@ -1,4 +1,9 @@
-"""Compiling the kernels for this machine's processor, and finding them again."""
+"""Compiling the kernels for this machine's processor, and finding them again.
+
+What is loaded runs as this user. So it is loaded only from where nobody else can have put it: files
+and folders of this user's that nobody else may write, below folders that only root may change.
+Elsewhere, the kernels are compiled for this process alone.
+"""
 
 from __future__ import annotations
 
@@ -8,6 +13,7 @@ import hashlib
 import os
 import platform
 import shutil
+import stat
 import subprocess
 import sys
 import tempfile
@@ -21,6 +27,7 @@ _FLAGS = (
     "-fopenmp", "-fPIC", "-shared", "-std=gnu11",
 )  # fmt: skip
 _SECONDS = 120
+_FOR_OTHERS = stat.S_IWGRP | stat.S_IWOTH
 
 Kernels = ctypes.CDLL
 """The compiled functions; a call lets other threads run Python meanwhile."""
@@ -43,25 +50,83 @@ def kernels() -> Kernels | None:
 @functools.cache
 def _load() -> Kernels | None:
     compiler = shutil.which(os.environ.get("CC") or "cc")
-    sources = sorted(Path(__file__).parent.glob("*.[ch]"))
+    name = f"kernels-{_key(sorted(Path(__file__).parent.glob('*.[ch]')))}.so"
     try:
-        built = _folder() / f"kernels-{_key(sources)}.so"
-        if not built.is_file():
-            if compiler is None:
-                log.info("no C compiler: steps run on torch alone")
-                return None
-            _compile(compiler, built)
+        folder = _folder()
+        built = None if folder is None else folder / name
+        if built is not None and _is_private(built):
+            return _checked(ctypes.CDLL(str(built)))
+        if compiler is None:
+            log.info("no C compiler: steps run on torch alone")
+            return None
+        if built is None:
+            return _for_this_process(compiler, name)
+        _compile(compiler, built)
         return _checked(ctypes.CDLL(str(built)))
     except (OSError, subprocess.SubprocessError, AttributeError) as error:
         log.warning("the kernels cannot be compiled, steps run on torch alone: %s", error)
         return None
 
 
-def _folder() -> Path:
-    cache = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
-    folder = Path(cache) / "modelcompose"
-    folder.mkdir(parents=True, exist_ok=True)
+def _folder() -> Path | None:
+    """Where kernels are kept; None where others could change what is there."""
+    cache = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
+    try:
+        folder = cache.resolve() / "modelcompose"
+        _make(folder)
+        if folder.lstat().st_uid == os.getuid():
+            folder.chmod(0o700, follow_symlinks=False)
+    except (OSError, NotImplementedError, RuntimeError) as error:
+        log.info("kernels are not kept in %s: %s", cache, error)
+        return None
+    if not _is_private(folder) or not _is_guarded(folder):
+        log.info("kernels are not kept in %s: others may write there", folder)
+        return None
     return folder
+
+
+def _make(folder: Path) -> None:
+    """A folder and those above it, for this user alone whatever the umask is."""
+    if not folder.parent.exists():
+        _make(folder.parent)
+    folder.mkdir(mode=0o700, exist_ok=True)
+
+
+def _is_private(path: Path) -> bool:
+    """Whether a file or folder is there, no link, this user's, and nobody else may write it."""
+    try:
+        found = path.lstat()
+    except FileNotFoundError:
+        return False
+    return (
+        not stat.S_ISLNK(found.st_mode)
+        and found.st_uid == os.getuid()
+        and not found.st_mode & _FOR_OTHERS
+    )
+
+
+def _is_guarded(folder: Path) -> bool:
+    """Whether nobody but this user and root can put another folder in the place of this one.
+
+    Of the path without links: in folders that others may write, the sticky bit keeps them from it.
+    """
+    for parent in folder.parents:
+        found = parent.lstat()
+        open_to_others = found.st_mode & _FOR_OTHERS and not found.st_mode & stat.S_ISVTX
+        if found.st_uid not in (0, os.getuid()) or open_to_others:
+            return False
+    return True
+
+
+def _for_this_process(compiler: str, name: str) -> Kernels | None:
+    """The kernels from a folder that goes again; they stay in memory."""
+    with tempfile.TemporaryDirectory(prefix="modelcompose-") as made:  # of mode 0700
+        folder = Path(made).resolve()
+        if not _is_guarded(folder):
+            log.warning("others may write to %s: steps run on torch alone", folder.parent)
+            return None
+        _compile(compiler, folder / name)
+        return _checked(ctypes.CDLL(str(folder / name)))
 
 
 def _key(sources: list[Path]) -> str:
@@ -88,6 +153,7 @@ def _compile(compiler: str, to: Path) -> None:
             capture_output=True,
             timeout=_SECONDS,
         )
+        made.chmod(0o700)
         made.replace(to)  # whole or not at all, also where two compile at once
 
 

@@ -1,0 +1,145 @@
+"""How much a file of a stranger may hold, and reading no more of it than that.
+
+A few kilobytes of JSON can make gigabytes of lists, or nest so deep that a parser ends its process.
+So what a file may hold is counted in its bytes, before anything is built of them.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from dataclasses import dataclass
+from itertools import accumulate
+from pathlib import Path
+from typing import Any
+
+from ..encoding import decode
+
+_WINDOW = 1 << 20  # bytes looked at together, so that looking takes no memory to speak of
+_LONGEST_NUMBER = 100
+_NUMBER = re.compile(rb"[-+.0-9eE]{%d}" % (_LONGEST_NUMBER + 1))
+_HALF = re.compile(  # of a character that takes two escapes
+    rb"\\u[dD][89abAB][0-9a-fA-F]{2}(?!\\u[dD][c-fC-F])"
+    rb"|(?<!\\u[dD][89abAB][0-9a-fA-F]{2})\\u[dD][c-fC-F]"
+)
+_STEPS = {ord("["): 1, ord("{"): 1, ord("]"): -1, ord("}"): -1}
+_OTHERS = bytes(set(range(256)) - set(_STEPS))
+_MIB = 1 << 20
+
+
+@dataclass(frozen=True)
+class Bounds:
+    """What a file may hold at most.
+
+    Attributes:
+        size: bytes.
+        values: in all its lists and mappings together; what each costs in memory is some 100 bytes.
+        depth: of lists and mappings in each other.
+    """
+
+    size: int
+    values: int
+    depth: int = 100
+
+    def check(self, size: int, values: int = 0, depth: int = 0) -> None:
+        """Raise `OutOfBounds` for more than this."""
+        for found, most, what in (
+            (size, self.size, "bytes"),
+            (values, self.values, "values"),
+            (depth, self.depth, "levels of nesting"),
+        ):
+            if found > most:
+                raise OutOfBounds(f"it has {found} {what}, and {most} at most are read")
+
+
+SETTINGS = Bounds(32 * _MIB, 1_000_000)
+"""Of config.json and its like: 10 kB, or some MB where a quantisation names each layer."""
+INDEX = Bounds(128 * _MIB, 2_000_000)
+"""Of the list of shards: 14 MB for the 140,000 tensors of the largest models."""
+TOKENIZER = Bounds(256 * _MIB, 8_000_000)
+"""Of a tokenizer's files: 60 MB and 3 million values for vocabularies of a million tokens."""
+TEMPLATE = Bounds(_MIB, 0)
+"""Of a chat template: 20 kB, 100 kB for the longest."""
+
+
+class OutOfBounds(ValueError):
+    """A file holds more than it may; says what, and how much that would be."""
+
+
+def read_bytes(path: Path, bounds: Bounds) -> bytes:
+    """A file's content.
+
+    Raises:
+        OutOfBounds: it is longer than it may be, or no file of the disk at all.
+        OSError: it cannot be read.
+    """
+    size = check_size(path, bounds)
+    with path.open("rb") as file:
+        data = file.read(size + 1)
+    if len(data) > size:
+        raise OutOfBounds("it grows while it is read")
+    return data
+
+
+def check_size(path: Path, bounds: Bounds) -> int:
+    """The bytes of a file; `OutOfBounds` where they are too many, or it is a pipe or a device."""
+    size = path.stat().st_size
+    if not path.is_file():
+        raise OutOfBounds("it is not a file")
+    bounds.check(size)
+    return size
+
+
+def read_json(path: Path, bounds: Bounds) -> Any:
+    """A JSON file's content as plain data.
+
+    Raises:
+        OutOfBounds: it holds more than it may.
+        ValueError: it is no JSON, or no text.
+        OSError: it cannot be read.
+    """
+    return parse_json(read_bytes(path, bounds), bounds)
+
+
+def parse_json(data: bytes, bounds: Bounds) -> Any:
+    """JSON as plain data; see `read_json`."""
+    text = decode(data)
+    check_json(text.encode("utf-8", "surrogatepass"), bounds)
+    try:
+        return json.loads(text)
+    except RecursionError:  # of a reader whose own bound is less
+        raise OutOfBounds("its lists and mappings are nested too deep") from None
+
+
+def check_json(data: bytes, bounds: Bounds) -> None:
+    """Raise `OutOfBounds` for JSON in UTF-8 of more values, levels or digits than may be.
+
+    Takes time and memory in proportion to the text alone, whatever is in it. Values are counted by
+    the signs around them, those in texts too: a few too many, never too few.
+    """
+    bounds.check(len(data), sum(data.count(sign) for sign in (b",", b"[", b"{")))
+    plain = without_escapes(data)
+    if _HALF.search(plain):
+        raise OutOfBounds("it has half a character, which no text has")
+    outside = _outside_texts(plain)
+    if found := _NUMBER.search(outside):
+        length = len(found[0])
+        raise OutOfBounds(f"it has a number of {length} digits or more")
+    steps = map(_STEPS.__getitem__, outside.translate(None, _OTHERS))
+    bounds.check(0, 0, max(accumulate(steps), default=0))
+
+
+def without_escapes(data: bytes) -> bytes:
+    """JSON of the same length in which each ``"`` begins or ends a text."""
+    return data.replace(rb"\\", b"__").replace(rb"\"", b"__")
+
+
+def _outside_texts(plain: bytes) -> bytes:
+    """What of JSON without escapes is in none of its texts."""
+    kept: list[bytes] = []
+    inside = 0
+    for start in range(0, len(plain), _WINDOW):
+        parts = plain[start : start + _WINDOW].split(b'"')
+        kept.append(b"".join(parts[inside::2]))
+        inside ^= (len(parts) - 1) & 1
+    return b"".join(kept)

@@ -1,0 +1,90 @@
+"""Whether a config can be that of the weights beside it.
+
+Libraries make lists as long, and modules as many, as config.json says, before they look at any
+weights. So what it says is held against them first.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from ..errors import ModelError, shortened
+from .files import Weights
+
+_FEW_PARTS = 1024
+"""Layers, or experts of a layer, that are never too many: models have some hundreds at most."""
+_SMALL_SIZE = 1 << 20
+"""A length that is never too long; vocabularies have up to a million tokens."""
+_MOST_POSITIONS = 1 << 30
+"""A hundred times the longest context, of ten million tokens."""
+_FOR_A_BYTE = 8  # lengths may be this many for each byte of the weights: packed, some bits each
+
+_OF_PARTS = {"layer", "layers", "expert", "experts", "block", "blocks", "depth", "depths", "stage",
+             "stages", "types", "type", "codebooks", "group", "groups"}  # fmt: skip
+_OF_SIZES = {"size", "sizes", "dim", "dims", "hidden", "width", "head", "heads", "model", "embd",
+             "embed", "inner", "intermediate", "ff", "ffn", "kv", "vocab", "rank", "channels",
+             "features", "kernel", "conv", "state", "labels", "rnn", "projection", "r"}  # fmt: skip
+_OF_POSITIONS = {"position", "positions", "ctx", "context"}
+_OTHER = {"id", "ids", "idx", "index", "theta", "freq", "interval", "step", "seed", "version",
+          "window", "length", "len", "seq", "tokens"}  # fmt: skip
+_NOT_BUILT = "quantization_config"  # it names layers, as many as it likes
+_COUNTED = re.compile(r"(num|n|d)_\w+|\w+_(size|dim)")
+_WORD = re.compile(r"[a-z]+")
+
+
+def check(path: Path, config: Any, weights: Weights) -> None:
+    """Look through a config, and those in it, for numbers that the weights cannot have.
+
+    Args:
+        path: of the file that it stands in.
+        config: what that says.
+        weights: those beside it.
+
+    Raises:
+        ModelError: more layers than there are tensors, a size beyond all numbers in the weights.
+    """
+    largest = max(_SMALL_SIZE, _FOR_A_BYTE * weights.size)
+    parts = max(_FEW_PARTS, weights.tensors)
+    for name, value in _numbers(config):
+        words = set(_WORD.findall(name.lower()))
+        if isinstance(value, bool):
+            if _COUNTED.fullmatch(name):
+                raise _impossible(path, name, value, "it is no number")
+            continue
+        if words & _OTHER:
+            continue
+        if words & _OF_POSITIONS:
+            if value > _MOST_POSITIONS:
+                raise _impossible(path, name, value, f"no model has more than {_MOST_POSITIONS}")
+        elif words & _OF_SIZES:
+            if value > largest:
+                raise _impossible(path, name, value, f"the weights have {weights.size} bytes")
+        elif words & _OF_PARTS and value > parts:
+            raise _impossible(path, name, value, f"the weights have {weights.tensors} tensors")
+
+
+def _numbers(config: Any) -> Iterator[tuple[str, float]]:
+    """Each number of a config, with its key; lists stand for their lengths too."""
+    waiting: list[tuple[str, Any]] = [("", config)]
+    while waiting:
+        name, value = waiting.pop()
+        if isinstance(value, dict):
+            waiting += (item for item in value.items() if item[0] != _NOT_BUILT)
+        elif isinstance(value, list):
+            yield name, len(value)
+            waiting += ((name, each) for each in value)
+        elif isinstance(value, int | float):
+            yield name, value
+
+
+def _impossible(path: Path, name: str, value: float, reason: str) -> ModelError:
+    said = str(value).lower() if isinstance(value, bool) else f"{value:g}"
+    return ModelError(
+        f"{path} cannot be that of the weights beside it: {shortened(name)} is {said},"
+        f" and {reason}",
+        hint="Both must come from the same save_pretrained(): copy or fetch them anew.",
+        code="incomplete_model",
+    )

@@ -1,0 +1,346 @@
+"""Files that were made to break whoever reads them: read within bounds, or refused with words."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import struct
+import tracemalloc
+import zipfile
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from safetensors.torch import save_file
+
+from modelcompose_jupyter.errors import ModelError
+from modelcompose_jupyter.models import ModelCache, ModelSpec, bounds, files, safetensors_header
+
+from .conftest import done
+
+FolderOf = Callable[[str], Path]
+MIB = 1 << 20
+
+
+@pytest.fixture
+def folder(folder_of: FolderOf, tmp_path: Path) -> Path:
+    return Path(shutil.copytree(folder_of("llama"), tmp_path / "m"))
+
+
+def write(path: Path, header: bytes, numbers: int = 0) -> Path:
+    """A file of safetensors with a header as it is given, and so many bytes behind it."""
+    path.write_bytes(struct.pack("<Q", len(header)) + header + bytes(numbers))
+    return path
+
+
+def tensor(dtype: Any = "F32", shape: Any = (1,), offsets: Any = (0, 4)) -> dict[str, Any]:
+    return {"dtype": dtype, "shape": shape, "data_offsets": offsets}
+
+
+def peak(action: Callable[[], object]) -> int:
+    """The most bytes that something takes while it goes on."""
+    tracemalloc.start()
+    try:
+        action()
+        return tracemalloc.get_traced_memory()[1]
+    finally:
+        tracemalloc.stop()
+
+
+def refused(path: Path) -> ModelError:
+    with pytest.raises(ModelError) as caught:
+        files.read_weights([path])
+    assert str(path) in caught.value.message
+    return caught.value
+
+
+REAL = {
+    "plain": {"a": torch.ones(2, 3), "b": torch.ones(5, dtype=torch.int64)},
+    "scalars": {"a": torch.tensor(1.0), "b": torch.tensor(True)},
+    "sizes of zero": {"a": torch.ones(0, 4), "b": torch.ones(2, 0, 3), "c": torch.ones(1)},
+    "nothing": {},
+    "kinds": {
+        str(dtype): torch.zeros(3, dtype=dtype)
+        for dtype in (torch.bfloat16, torch.float16, torch.float64, torch.int8, torch.uint8,
+                      torch.float8_e4m3fn, torch.float8_e5m2, torch.float8_e8m0fnu,
+                      torch.complex64, torch.uint16, torch.int32)
+    },
+    "names": {'a"b\\': torch.ones(1), "{[,]}": torch.ones(2),
+              "어": torch.ones(1), "": torch.ones(0)},
+    "four bits": {"a": torch.zeros(3, 4, dtype=torch.uint8).view(torch.float4_e2m1fn_x2)},
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("content", REAL.values(), ids=REAL)
+@pytest.mark.parametrize("metadata", [None, {"format": "pt", "x": '{"a": [1, "\\"}"]}'}])
+def test_whatever_the_library_writes_is_read(
+    content: dict[str, Any], metadata: dict[str, str] | None, tmp_path: Path
+) -> None:
+    path = tmp_path / "m.safetensors"
+    save_file(content, path, metadata)
+    found = safetensors_header.read(path)
+    assert len(found) == len(content)
+    assert sum(each.size for each in found) == sum(each.nbytes for each in content.values())
+    packed = 2 if "a" in content and content["a"].dtype == torch.float4_e2m1fn_x2 else 1
+    assert sum(e.elements for e in found) == packed * sum(e.numel() for e in content.values())
+
+
+def test_kinds_that_this_version_does_not_know_have_the_size_that_they_say(tmp_path: Path) -> None:
+    header = {"a": tensor("F3_NEW", [5], [0, 2]), "b": tensor("F6_E2M3", [4], [2, 5])}
+    path = write(tmp_path / "m.safetensors", json.dumps(header).encode(), 5)
+    assert [tuple(each) for each in safetensors_header.read(path)] == [
+        ("F3_NEW", 5, 2),
+        ("F6_E2M3", 4, 3),
+    ]
+
+
+BROKEN_TENSORS = {
+    "a text as a length": tensor(shape=["a", 1_500_000_000]),
+    "a length below zero": tensor(shape=[-1]),
+    "two below zero": tensor(shape=[-1, -1]),
+    "a truth value": tensor(shape=[True]),
+    "a fraction": tensor(shape=[1.0]),
+    "no finite number": tensor(shape=[float("inf")]),
+    "no number": tensor(shape=[float("nan")]),
+    "a length of thousands of digits": tensor(shape=[10**4000]),
+    "a length too long to count": tensor(shape=[10**30]),
+    "no list": tensor(shape=4),
+    "lists in the list": tensor(shape=[[1]]),
+    "offsets that are texts": tensor(offsets=["0", "4"]),
+    "one offset": tensor(offsets=[4]),
+    "three offsets": tensor(offsets=[0, 2, 4]),
+    "offsets backwards": tensor(offsets=[4, 0]),
+    "an offset below zero": tensor(offsets=[-4, 0]),
+    "an offset behind the file": tensor(shape=[10**12], offsets=[0, 4 * 10**12]),
+    "another size than the shape's": tensor(shape=[2]),
+    "a hole before it": tensor(offsets=[4, 8]),
+    "no dtype": {"shape": [1], "data_offsets": [0, 4]},
+    "a dtype that is a list": tensor(dtype=["F32"]),
+    "no mapping": 5,
+    "deep": json.loads("[" * 100 + "]" * 100),
+}
+
+
+@pytest.mark.parametrize("broken", BROKEN_TENSORS.values(), ids=BROKEN_TENSORS)
+def test_tensors_that_cannot_be(broken: Any, tmp_path: Path) -> None:
+    # A bound of Python's own stands in the way of writing the longest numbers.
+    text = json.dumps({"a": broken}, default=str)
+    path = write(tmp_path / "m.safetensors", text.encode(), 4)
+    assert refused(path).code == "corrupt_model"
+
+
+BROKEN_HEADERS = {
+    "overlap": json.dumps({"a": tensor(), "b": tensor()}).encode(),
+    "a name twice": b'{"a":%s,"b":%s,"b":%s}'
+    % tuple(
+        json.dumps(tensor(shape=s, offsets=o)).encode()
+        for s, o in (([1], [0, 4]), ([0], [4, 4]), ([0], [4, 4]))
+    ),
+    "nothing": b"",
+    "a list": b"[]",
+    "cut": json.dumps({"a": tensor()}).encode()[:-5],
+    "more behind it": json.dumps({"a": tensor()}).encode() + b"{}",
+    "metadata of numbers": b'{"__metadata__":{"a":5}}',
+    "no comma": b'{"a":{"dtype":"U8","shape":[],"data_offsets":[0,1]}"b":{}}',
+    "bytes that are no text": b'{"\xff":\xff}',
+    "a key alone": b'{"a"}',
+}
+
+
+@pytest.mark.parametrize("header", BROKEN_HEADERS.values(), ids=BROKEN_HEADERS)
+def test_headers_that_are_none(header: bytes, tmp_path: Path) -> None:
+    assert refused(write(tmp_path / "m.safetensors", header, 4)).code == "corrupt_model"
+
+
+LARGE = 2_000_000
+BOMBS = {
+    "lists": b'{"a":[' + b"[]," * (LARGE // 3) + b"[]]}",
+    "mappings": b'{"a":[' + b"{}," * (LARGE // 3) + b"{}]}",
+    "depth": b'{"a":' + b"[" * LARGE,
+    "a number": b'{"a":{"dtype":"U8","shape":[' + b"9" * LARGE + b"]}}",
+    "a shape": b'{"a":{"dtype":"U8","shape":[' + b"1," * (LARGE // 2) + b"1]}}",
+    "escapes": b'{"' + rb"\"" * (LARGE // 2) + b'":{}}',
+    "keys": b'{"a":{' + b'"":0,' * (LARGE // 5) + b'"":0}}',
+    "metadata": b'{"__metadata__":{' + b'"":"",' * (LARGE // 6) + b'"":""}}',
+    "quotes": b"{" + b'"' * LARGE + b"}",
+    "blanks": b" " * LARGE,
+}
+
+
+@pytest.mark.parametrize("header", BOMBS.values(), ids=BOMBS)
+def test_a_header_takes_the_memory_of_its_own_size(header: bytes, tmp_path: Path) -> None:
+    path = write(tmp_path / "m.safetensors", header)
+
+    def read() -> None:
+        try:
+            files.read_weights([path])
+        except ModelError as error:
+            assert error.code == "corrupt_model"
+
+    assert peak(read) < 5 * len(header) + MIB
+
+
+def test_a_header_is_bounded(tmp_path: Path) -> None:
+    path = tmp_path / "m.safetensors"
+    with path.open("wb") as file:
+        file.write(struct.pack("<Q", safetensors_header.LONGEST_HEADER + 1))
+        file.truncate(1 << 40)
+    assert peak(lambda: refused(path)) < MIB
+
+
+CONFIG = "config.json"
+NOT_READ = {
+    "size": b'{"a": "' + b"x" * bounds.SETTINGS.size + b'"}',
+    "values": b'{"a": [' + b"[]," * bounds.SETTINGS.values + b"[]]}",
+    "depth": b'{"a": ' + b"[" * 101 + b"]" * 101 + b"}",
+    "great depth": b'{"a": ' + b"[" * 20_000 + b"]" * 20_000 + b"}",
+    "digits": b'{"a": ' + b"9" * 5000 + b"}",
+    "digits of a fraction": b'{"a": 0.' + b"9" * 5000 + b"}",
+    "half a character": rb'{"a": "\ud83d"}',
+    "the other half": rb'{"a": "x\ude00"}',
+}
+
+
+@pytest.mark.parametrize("content", NOT_READ.values(), ids=NOT_READ)
+def test_json_beyond_its_bounds_is_not_built(content: bytes, tmp_path: Path) -> None:
+    path = tmp_path / CONFIG
+    path.write_bytes(content)
+
+    def read() -> None:
+        with pytest.raises(ModelError, match=CONFIG):
+            files.read_json(path)
+
+    assert peak(read) < 4 * len(content) + MIB
+
+
+def test_json_within_its_bounds_is_read(tmp_path: Path) -> None:
+    """What looks like more than it is: brackets and digits in texts, escapes, halves that meet."""
+    content = {
+        "text": '[{"' * 500 + "\\\\" * 500 + "9" * 5000,
+        "emoji": "\U0001f98a",
+        "escape": r"\ud83d",
+        "no end": float("inf"),
+        "long": 10**30,
+        "deep": json.loads("[" * 90 + "]" * 90),
+    }
+    path = tmp_path / CONFIG
+    path.write_text(json.dumps(content))
+    assert files.read_json(path) == content
+    path.write_text(json.dumps(content, ensure_ascii=False), encoding="utf-16")
+    assert files.read_json(path) == content
+
+
+def test_what_is_no_file_is_not_waited_for(folder: Path, cache: ModelCache) -> None:
+    for name in (CONFIG, "tokenizer.json", "chat_template.jinja", "model.safetensors"):
+        path = folder / name
+        before = path.read_bytes() if path.is_file() else None
+        path.unlink(missing_ok=True)
+        os.mkfifo(path)
+        error = failure(folder, cache)
+        assert error.code in ("corrupt_model", "incomplete_model")
+        assert name in error.message
+        path.unlink()
+        if before is not None:
+            path.write_bytes(before)
+
+
+def failure(folder: Path, cache: ModelCache) -> ModelError:
+    with pytest.raises(ModelError) as caught:
+        done(cache.acquire(ModelSpec(str(folder))))
+    assert caught.value.hint or caught.value.message
+    return caught.value
+
+
+BIG_FILES = {
+    "tokenizer.json": b'{"a": [' + b"[]," * bounds.TOKENIZER.values + b"[]]}",
+    "tokenizer.99.0.0.json": b"[" * 101 + b"]" * 101,
+    "tokenizer_config.json": b'{"a": ' + b"9" * 200 + b"}",
+    "special_tokens_map.json": b"[" * 101,
+    "added_tokens.json": b'{"a": ' + b"[" * 20_000 + b"]" * 20_000 + b"}",
+    "vocab.json": b'{"a": ' + b"9" * 200 + b"}",
+    "generation_config.json": b'{"stop_strings": [' + b'"a",' * bounds.SETTINGS.values + b'"a"]}',
+    "chat_template.jinja": b"x" * (bounds.TEMPLATE.size + 1),
+}
+
+
+@pytest.mark.parametrize("name", BIG_FILES)
+def test_files_that_libraries_read_are_looked_at_first(
+    name: str, folder: Path, cache: ModelCache
+) -> None:
+    (folder / name).write_bytes(BIG_FILES[name])
+    error = failure(folder, cache)
+    assert (error.code, name in error.message) == ("corrupt_model", True)
+
+
+@pytest.mark.parametrize(
+    "shard",
+    [
+        "../m/model.safetensors",
+        "/etc/passwd",
+        "..",
+        ".",
+        "",
+        "a\\b",
+        "a:b",
+        "a" * 300,
+        5,
+        None,
+        ["x"],
+        "a\n",
+    ],
+)
+def test_shards_are_files_beside_their_index(shard: Any, folder: Path, cache: ModelCache) -> None:
+    (folder / "model.safetensors").rename(folder / "other.safetensors")
+    index = folder / "model.safetensors.index.json"
+    index.write_text(json.dumps({"weight_map": {"x": shard}}))
+    assert index.name in failure(folder, cache).message
+
+
+@pytest.mark.parametrize("content", [[], 5, None, {}, {"weight_map": []}, {"weight_map": "abc"}])
+def test_an_index_of_another_form(content: Any, folder: Path, cache: ModelCache) -> None:
+    (folder / "model.safetensors").unlink()
+    index = folder / "model.safetensors.index.json"
+    index.write_text(json.dumps(content))
+    assert index.name in failure(folder, cache).message
+
+
+def pickled(folder: Path, content: Any, compress: bool = False) -> Path:
+    """The folder with weights in a pickle, which may be an archive that is compressed anew."""
+    (folder / "model.safetensors").unlink()
+    path = folder / "pytorch_model.bin"
+    torch.save(content, path)
+    if compress:
+        with zipfile.ZipFile(path) as archive:
+            entries = {name: archive.read(name) for name in archive.namelist()}
+        with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED) as archive:
+            for name, data in entries.items():
+                archive.writestr(name, data)
+    return path
+
+
+def test_a_pickle_that_expands_is_refused(folder: Path, cache: ModelCache) -> None:
+    path = pickled(folder, {"a": torch.zeros(4 * MIB)}, compress=True)
+    assert path.stat().st_size < MIB
+    error = failure(folder, cache)
+    assert "would expand to 16" in error.message
+    assert path.name in error.message
+
+
+@pytest.mark.parametrize("shape", [(10**6, 10**6), (10_000,)])
+def test_a_pickle_of_more_numbers_than_are_in_it(
+    shape: tuple[int, ...], folder: Path, cache: ModelCache
+) -> None:
+    one = torch.zeros(10_000) if len(shape) == 1 else torch.zeros(1).expand(shape)
+    path = pickled(folder, {str(number): one for number in range(100)})
+    assert path.name in failure(folder, cache).message
+
+
+def test_a_pickle_that_shares_weights_is_read(tmp_path: Path) -> None:
+    weights = torch.zeros(1000)
+    path = tmp_path / "pytorch_model.bin"
+    for new in (True, False):
+        torch.save({"a": weights, "b": weights}, path, _use_new_zipfile_serialization=new)
+        assert files.read_weights([path]).tensors == 2
