@@ -16,7 +16,7 @@ from ..errors import ComposeError, ModelError
 from . import memory
 from .counters import Counters
 from .fair_queue import FairQueue
-from .generation import Generation, GenerationResult, OnQueued, OnText, Place, Prompt
+from .generation import Cancelled, Generation, GenerationResult, OnQueued, OnText, Place, Prompt
 from .loader import LoadedModel
 from .request import Request, bare, deliver, explain, never_ran, nothing_more
 
@@ -282,12 +282,19 @@ class Work:
         try:
             with quiet("transformers"):
                 settings = settle(
-                    self._loaded, request.prompt, request.parameters, request.max_output_length
+                    self._loaded,
+                    request.prompt,
+                    request.parameters,
+                    request.max_output_length,
+                    request.check,
                 )
                 if settings.max_new == 0:
                     self._deliver(request, nothing_more(request, settings, self._facts))
                 else:
                     go(request, settings)
+        except Cancelled:
+            replies = self._loaded.encoder_decoder
+            self._deliver(request, never_ran(request, self._facts, replies))
         except BaseException as error:
             outcome = explain(error, self._facts)
             if outcome.code == "out_of_memory":

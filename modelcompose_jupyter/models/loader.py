@@ -18,6 +18,7 @@ from . import adapters, chat, defaults, files, libraries, memory
 from .adapters import Adapter
 from .detokenizer import Decoder
 from .native.build import kernels
+from .prompt_tokens import PromptTokens
 from .quiet import quiet
 from .source import Source, resolve
 from .spec import Abandoned, ModelSpec, Progress, Report
@@ -111,6 +112,11 @@ class LoadedModel:
     def turn_end(self) -> set[int]:
         """The token that ends the reply in a chat, by the chat template; none where it has none."""
         return chat.turn_end(self.tokenizer)
+
+    @cached_property
+    def prompt_tokens(self) -> PromptTokens:
+        """Gives prompts as tokens."""
+        return PromptTokens(self.tokenizer)
 
     @cached_property
     def decode(self) -> Decoder:
