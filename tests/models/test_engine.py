@@ -689,3 +689,20 @@ def test_another_engine_knows_nothing_of_it(start: Start) -> None:
     result(submit(first, LONG))
     assert first.close(WAIT)
     assert result(submit(start(), LONG)).usage["reused"] == 0
+
+
+def test_a_step_that_fails_as_a_whole_fails_its_texts_and_not_the_thread(
+    start: Start, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    engine = start()
+    compose, calls = Batch._compose, []
+
+    def failing(batch: Batch, guesses: Any) -> Any:
+        calls.append(guesses)
+        if len(calls) == 3:
+            raise KeyboardInterrupt("not an Exception")
+        return compose(batch, guesses)
+
+    monkeypatch.setattr(Batch, "_compose", failing)
+    assert "KeyboardInterrupt" in failure(submit(engine, exactly=9)).message
+    assert result(submit(engine, exactly=3)).usage["generated"] == 3
