@@ -574,6 +574,8 @@ def test_a_variable_that_the_template_does_not_read_is_told(
     [
         {"chat_template": "x"}, {"tokenize": True}, {"messages": []}, {"tools": []},
         {"add_generation_prompt": False}, {"tokenizer_kwargs": {}}, {"a b": 1}, "text", [1], 5,
+        {"a": "x" * 100_001}, {"a": [0] * 1_001}, {"a": [[0] * 999] * 999},
+        {"a": {str(i) * 1000: 0 for i in range(100)}}, {"a": json.loads("[" * 99 + "]" * 99)},
     ],
 )  # fmt: skip
 def test_variables_that_cannot_be_set(given: Any) -> None:

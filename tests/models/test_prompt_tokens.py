@@ -19,7 +19,8 @@ from modelcompose_jupyter.models.generation import Cancelled
 from modelcompose_jupyter.models.prompt_tokens import SLICE, PromptTokens
 from modelcompose_jupyter.models.settings import Settings, settle
 
-WORDS = [*"once upon a time there was small fox. did not it! 옛날 여우 🦊".split(), "", "\n\n", "x"]
+STORY = "once upon a time there was small fox. did not it! 옛날 여우 🦊 \n\n x"
+WORDS = STORY.split(" ")
 
 
 class Counted:
