@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 from ..encoding import without_mark
 from ..errors import ComposeError, ModelError
-from . import adapters, chat, defaults, files, libraries, memory
+from . import adapters, chat, defaults, files, libraries, memory, tokenizer_limits
 from .adapters import Adapter
 from .detokenizer import Decoder
 from .native.build import kernels
@@ -464,6 +464,7 @@ def _tokenizer(spec: ModelSpec, folder: Path) -> PreTrainedTokenizerBase:
             hint="Its files may be damaged, or made for another version of transformers.",
             code="corrupt_model",
         ) from None
+    tokenizer_limits.check(tokenizer, f"the tokenizer of {spec.source}")
     if isinstance(template := getattr(tokenizer, "chat_template", None), str):
         tokenizer.chat_template = without_mark(template)
     return tokenizer

@@ -87,8 +87,8 @@ class PromptTokens:
         parts = _parts(self._tokenizer)
         if parts is None:
             return None
-        normal = _flat(parts["normalizer"], "normalizers")
-        split = _flat(parts["pre_tokenizer"], "pretokenizers")
+        normal = flat(parts["normalizer"], "normalizers")
+        split = flat(parts["pre_tokenizer"], "pretokenizers")
         kinds, before = ({each["type"] for each in steps} for steps in (normal, split))
         names = self._tokenizer.get_vocab()
         bytes_alone = parts["byte_fallback"] and all(f"<0x{b:02X}>" in names for b in range(256))
@@ -152,13 +152,17 @@ def state(part: Any) -> Any:
     return None if part is None else json.loads(part.__getstate__())
 
 
-def _flat(part: Any, several: str) -> list[dict[str, Any]]:
-    """The steps of a part, those of sequences among them."""
-    if not part:
-        return []
-    if part.get("type") != "Sequence":
-        return [part]
-    return [step for each in part[several] for step in _flat(each, several)]
+def flat(part: Any, several: str) -> list[dict[str, Any]]:
+    """The steps of a part, those of sequences among them, which have them as ``several``."""
+    steps: list[dict[str, Any]] = []
+    left = [part] if part else []
+    while left:
+        step = left.pop(0)
+        if step.get("type") == "Sequence":
+            left = [*step[several], *left]
+        else:
+            steps.append(step)
+    return steps
 
 
 def _keeps(step: dict[str, Any]) -> bool:
