@@ -1,8 +1,8 @@
 """What a tokenizer may do: it is a program of its model's author, of steps that can grow a text.
 
 Its steps are looked at once, when it has been loaded: none may make much more of a text than there
-is. Regular expressions need no bound here: their library gives up one that tries too much, which is an
-error of the request, and long texts come in slices where they may be too long.
+is. Regular expressions need no bound here: their library gives up one that tries too much, which
+is an error of the request, and long texts come in slices where they may be too long.
 """
 
 from __future__ import annotations
