@@ -8,9 +8,31 @@ from pydantic import BeforeValidator, Field, model_validator
 from pydantic_core import PydanticCustomError
 
 from . import types
-from .fields import SWITCH, Boolean, Integer, Number, Strict, TemplateOr, Texts, converting
+from .fields import (
+    SWITCH,
+    Boolean,
+    FilledText,
+    Integer,
+    Number,
+    OneOrMore,
+    Strict,
+    TemplateOr,
+    converting,
+)
 
 MAX_SEED = 2**63 - 1
+MAX_LENGTH = 2**31 - 1
+"""Tokens; no model's context, and no text, comes near."""
+MAX_STOPS = 64
+"""OpenAI's interface takes 4, people's lists reach a dozen. All are looked for after each token."""
+MAX_STOP_LENGTH = 256
+"""Characters of a stop sequence; they are ends of turns and headings."""
+MAX_VARIABLES = 1_000
+"""Values in ``chat_template_kwargs``, those in lists and mappings included; switches are a few."""
+MAX_VARIABLES_LENGTH = 100_000
+"""Characters in ``chat_template_kwargs``; descriptions of many tools have some 10,000."""
+MAX_VARIABLES_DEPTH = 20
+"""Of lists and mappings in ``chat_template_kwargs``; JSON schemas of tools reach about ten."""
 
 
 def _early_stopping(value: Any) -> Any:
@@ -44,7 +66,47 @@ def _template_variables(value: Any) -> Any:
             raise types.ConversionError(f"{types.show(name)} is no name of a template's variable")
         if name in _TAKEN:
             raise types.ConversionError(f"'{name}' is not a variable that can be set")
+    _check_size(value)
     return value
+
+
+def _check_size(variables: dict[str, Any]) -> None:
+    """Raise a ConversionError for variables that are more than a template has switches."""
+    count = length = 0
+    left: list[tuple[Any, int]] = [(variables, 1)]
+    while left:
+        value, depth = left.pop()
+        count += 1
+        length += len(value) if isinstance(value, str) else 0
+        if isinstance(value, dict | list):
+            within = value.values() if isinstance(value, dict) else value
+            length += sum(len(key) for key in value if isinstance(key, str))
+            left += [(each, depth + 1) for each in within] if len(value) <= MAX_VARIABLES else []
+            count += len(value) if len(value) > MAX_VARIABLES else 0
+        for many, most, what in (
+            (count, MAX_VARIABLES, "values"),
+            (length, MAX_VARIABLES_LENGTH, "characters"),
+            (depth, MAX_VARIABLES_DEPTH, "levels"),
+        ):
+            if many > most:
+                raise types.ConversionError(f"it has more than {most} {what}")
+
+
+def _few_stops(value: Any) -> Any:
+    if isinstance(value, list) and len(value) > MAX_STOPS:
+        raise types.ConversionError(
+            f"there are {len(value)} of them, and at most {MAX_STOPS} are taken"
+        )
+    return value
+
+
+StopSequence = Annotated[FilledText, Field(max_length=MAX_STOP_LENGTH)]
+StopSequences = Annotated[
+    list[StopSequence],
+    Field(min_length=1, max_length=MAX_STOPS),
+    OneOrMore(),
+    converting(_few_stops),
+]
 
 
 TemplateVariables = Annotated[dict[str, Any], converting(_template_variables)]
@@ -73,13 +135,15 @@ class GenerationParameters(Strict):
     min_p: Annotated[Number, Field(ge=0, le=1), TemplateOr()] | None = Field(
         None, description="Drop tokens less likely than this share of the likeliest one."
     )
-    repetition_penalty: Annotated[Number, Field(gt=0), TemplateOr()] | None = Field(
+    # Scores are multiplied and divided by it, and must stay finite in the models' precision.
+    repetition_penalty: Annotated[Number, Field(ge=0.001, le=1000), TemplateOr()] | None = Field(
         None, description="Above 1 makes tokens that occurred before less likely."
     )
     num_beams: Annotated[Integer, Field(ge=1, le=256), TemplateOr()] | None = Field(
         None, description="Search so many continuations side by side; 1 is no beam search."
     )
-    length_penalty: Annotated[Number, TemplateOr()] | None = Field(
+    # The exponent of a length.
+    length_penalty: Annotated[Number, Field(ge=-100, le=100), TemplateOr()] | None = Field(
         None, description="With beams: above 0 favours longer texts, below 0 shorter ones."
     )
     early_stopping: (
@@ -89,18 +153,18 @@ class GenerationParameters(Strict):
     num_return_sequences: Annotated[Integer, Field(ge=1, le=256), TemplateOr()] | None = Field(
         None, description="How many texts for a prompt; above 1 the output is a list."
     )
-    min_output_length: Annotated[Integer, Field(ge=1), TemplateOr()] | None = Field(
+    min_output_length: Annotated[Integer, Field(ge=1, le=MAX_LENGTH), TemplateOr()] | None = Field(
         None, description="Generate at least so many tokens."
     )
-    max_output_length: Annotated[Integer, Field(ge=0), TemplateOr()] | None = Field(
+    max_output_length: Annotated[Integer, Field(ge=0, le=MAX_LENGTH), TemplateOr()] | None = Field(
         None,
         description="Generate at most so many tokens; 0 is none. "
         "If unset, until the model stops or its context ends.",
     )
-    max_input_length: Annotated[Integer, Field(ge=1), TemplateOr()] | None = Field(
+    max_input_length: Annotated[Integer, Field(ge=1, le=MAX_LENGTH), TemplateOr()] | None = Field(
         None, description="Keep at most so many tokens of the prompt."
     )
-    stop_sequences: Annotated[Texts, TemplateOr()] | None = Field(
+    stop_sequences: Annotated[StopSequences, TemplateOr()] | None = Field(
         None, description="End before the first of these texts; it is not part of the result."
     )
     seed: Annotated[Integer, Field(ge=0, le=MAX_SEED), TemplateOr()] | None = Field(

@@ -156,8 +156,9 @@ class Batch:
 
     def fail_all(self, error: BaseException) -> None:
         """End everything with an error."""
-        for job in list(self._jobs):
-            self._fail(job, error)
+        with torch.inference_mode():  # as the places that are given back were made
+            for job in list(self._jobs):
+                self._fail(job, error)
 
     def _leave(self, sequence: Sequence, keep: bool, clean: bool = False) -> None:
         """Give a sequence's place to others; what it knows of its text may be kept for them."""

@@ -7,33 +7,43 @@ import re
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
+from itertools import islice
 from typing import Any
 
 from ..document.types import Message
 from ..errors import ComposeError, InputError, ModelError
+from . import chat_template
+from .chat_template import Check, TemplateLimit
+from .generation import Cancelled, unwatched
 
 _QUESTION, _REPLY = "zqquestionzq", "zqreplyzq"  # words that no template writes itself
 _MOST_WORDS = 200
+_SURE = 64
+"""Characters from which on a message is not what a template writes by itself."""
+_AT_ONCE = 10_000  # words
 
 
-def encode(
-    tokenizer: Any, messages: Sequence[Message], variables: Mapping[str, Any] | None = None
-) -> tuple[str, list[int]]:
-    """The text of a conversation, up to where the reply begins, and its tokens.
+def text_of(
+    tokenizer: Any,
+    messages: Sequence[Message],
+    variables: Mapping[str, Any] | None = None,
+    check: Check = unwatched,
+) -> str:
+    """The text of a conversation, up to where the reply begins.
+
+    It has all special tokens already: the template writes them.
 
     Args:
         tokenizer: of the model.
         messages: the conversation.
         variables: what else the template may read, ``enable_thinking`` say.
+        check: raises where nobody wants the text any more.
 
     Raises:
-        ModelError: the model has no chat template, or one that fails.
+        ModelError: the model has no chat template, or one that fails or asks for too much.
         InputError: the template cannot take these messages, or leaves out what is said in one.
     """
-    template = _Template(tokenizer, variables or {})
-    text = template.text(messages)
-    # The template writes the special tokens itself: none are added to them.
-    return text, list(tokenizer(text, add_special_tokens=False)["input_ids"])
+    return _Template(tokenizer, variables or {}, check).text(messages)
 
 
 def unread(tokenizer: Any, variables: Mapping[str, Any]) -> list[str]:
@@ -76,14 +86,20 @@ def _special(tokenizer: Any, text: str) -> list[int]:
     return [id for id in ids if id in tokenizer.all_special_ids or _is_special(tokenizer, id)]
 
 
-def without_oldest(messages: Sequence[Message]) -> list[Message] | None:
-    """The conversation without its oldest turn, or None where there is only one.
+def later_turns(messages: Sequence[Message]) -> tuple[Sequence[Message], list[int]]:
+    """The system messages that begin a conversation, and where its turns begin but the first one.
 
-    A turn begins with a message of the user's; system messages before the first one stay.
+    A turn begins with a message of the user's. A conversation is cut by leaving out all between the
+    system messages and a turn.
     """
     start = next((i for i, each in enumerate(messages) if each["role"] != "system"), 0)
     later = [i for i, each in enumerate(messages) if each["role"] == "user" and i > start]
-    return [*messages[:start], *messages[later[0] :]] if later else None
+    return messages[:start], later
+
+
+def least_characters(messages: Sequence[Message]) -> int:
+    """How many characters of a conversation a template writes at least; of replies perhaps none."""
+    return sum(len(each["content"].strip()) for each in messages if each["role"] != "assistant")
 
 
 def _is_special(tokenizer: Any, id: int) -> bool:
@@ -119,10 +135,13 @@ def _source(tokenizer: Any) -> str:
 class _Template:
     """The chat template of a tokenizer, with the variables that a request sets."""
 
-    def __init__(self, tokenizer: Any, variables: Mapping[str, Any]) -> None:
+    def __init__(
+        self, tokenizer: Any, variables: Mapping[str, Any], check: Check = unwatched
+    ) -> None:
         self._source = _source(tokenizer)
         self._tokenizer = tokenizer
         self._variables = variables
+        self._check = check
 
     def text(self, messages: Sequence[Message]) -> str:
         """The conversation as the model reads it, with all that is said in it."""
@@ -148,9 +167,16 @@ class _Template:
         for form in (_as_text, _as_parts, _system_as_text, _others_as_text):
             try:
                 text = self._render([form(each) for each in marked]).casefold()
+            except TemplateLimit:
+                raise
             except ComposeError:
                 continue
-            missing = [each for each in marked if not _is_read(each["content"], text)]
+            read, plain = _read(text)
+            missing = [
+                each
+                for place, each in enumerate(marked)
+                if not (place in read if each["content"] else plain)
+            ]
             if not missing:
                 return form, text
             lost = lost or missing[0]
@@ -163,13 +189,24 @@ class _Template:
 
         They are counted, since the template may write some of them itself, and another message
         may have them, too. Templates trim, escape and join, and take out switches that they know.
-        A reply may lose its thoughts.
+        A reply may lose its thoughts. Of messages that stand in the text as they are, no word is
+        looked at.
         """
         said = [each for each in messages if each["role"] != "assistant"]
-        words = [_words(self._without_switches(each["content"])) for each in said]
+        said, text = _without_whole(said, text, own)
+        if not said:
+            return
+        words = [_words(self._without_switches(each["content"]), self._check) for each in said]
         wanted = sum(words, Counter())
+        own_words = _words(own, self._check)
         for plain in (lambda text: text, html.unescape, _without_escapes):
-            lacking = _lacking(wanted, plain(text).casefold(), own)
+            changed = plain(text).casefold()
+            lacking = wanted - (_words(changed, self._check) - own_words)
+            # They may stand in longer ones, where a template joins what is said to its own words.
+            for word in sorted(lacking)[:_MOST_WORDS]:
+                self._check()
+                if changed.count(word) - own.count(word) >= wanted[word]:
+                    del lacking[word]
             if not lacking:
                 return
         raise _lost(next(m["role"] for m, own in zip(said, words, strict=True) if own & lacking))
@@ -180,15 +217,24 @@ class _Template:
             r"/\w+", lambda found: "" if found.group() in self._source else found.group(), content
         )
 
+    def _written(self, messages: Sequence[Mapping[str, Any]]) -> str:
+        tokenizer = self._tokenizer
+        if _has_its_own_way(tokenizer):
+            return str(
+                tokenizer.apply_chat_template(
+                    list(messages), tokenize=False, add_generation_prompt=True, **self._variables
+                )
+            )
+        variables = {**tokenizer.special_tokens_map, **self._variables}
+        return chat_template.render(self._source, messages, variables, self._check)
+
     def _render(self, messages: Sequence[Mapping[str, Any]]) -> str:
         from jinja2 import TemplateError, TemplateSyntaxError
 
         try:
-            return str(
-                self._tokenizer.apply_chat_template(
-                    list(messages), tokenize=False, add_generation_prompt=True, **self._variables
-                )
-            )
+            return self._written(messages)
+        except (ComposeError, Cancelled):
+            raise
         except TemplateSyntaxError as error:
             raise ModelError(
                 f"the model's chat template cannot be read: {error.message} (line {error.lineno})",
@@ -232,24 +278,53 @@ def _mark(place: int) -> str:
     return f"zq{place}xkzq"
 
 
-def _is_read(mark: str, text: str) -> bool:
-    """Whether a template wrote what is said, and not a list of parts as Python or JSON has it."""
-    return mark in text and not re.search(rf"""['"]text['"]: ['"]{mark}""", text)
+_MARK = re.compile(r"""(['"]text['"]: ['"])?zq(\d+)xkzq""")
+_PARTS = re.compile(r"""['"]text['"]: ['"]""")
 
 
-def _lacking(wanted: Counter[str], text: str, own: str) -> Counter[str]:
-    """The words that a text has less often than they are wanted, beside its own."""
-    lacking = wanted - (_words(text) - _words(own))
-    # They may stand in longer ones, where a template joins what is said to its own words.
-    for word in sorted(lacking)[:_MOST_WORDS]:
-        if text.count(word) - own.count(word) >= wanted[word]:
-            del lacking[word]
-    return lacking
+def _read(text: str) -> tuple[set[int], bool]:
+    """The places of the messages whose marks a template wrote, and not in a list of parts as Python
+    or JSON has it; and whether there is no such list at all."""
+    found = [(int(each[2]), bool(each[1])) for each in _MARK.finditer(text)]
+    listed = {place for place, is_listed in found if is_listed}
+    return {place for place, _ in found} - listed, not _PARTS.search(text)
 
 
-def _words(text: str) -> Counter[str]:
+def _without_whole(said: Sequence[Message], text: str, own: str) -> tuple[list[Message], str]:
+    """The messages that do not stand in the text as they are, and the text without those that do.
+
+    A short one may be what the template writes itself. All are looked for behind the one before;
+    where one is not there, nobody knows where the next should be.
+    """
+    left: list[Message] = []
+    pieces: list[str] = []
+    start = 0
+    for number, message in enumerate(said):
+        content = message["content"].strip()
+        if len(content) >= _SURE:
+            place = text.find(content, start)
+            if place < 0:
+                left += said[number:]
+                break
+            if content.casefold() not in own:
+                pieces.append(text[start:place])
+                start = place + len(content)
+                continue
+        left.append(message)
+    return left, "\n".join([*pieces, text[start:]])
+
+
+_WORD = re.compile(r"""\w+|[^\w\s&<>"'\\]""")
+
+
+def _words(text: str, check: Check) -> Counter[str]:
     """The words of a text and its signs, without those that are often escaped."""
-    return Counter(re.findall(r"""\w+|[^\w\s&<>"'\\]""", text.casefold()))
+    found = _WORD.finditer(text.casefold())
+    words: Counter[str] = Counter()
+    while some := [each.group() for each in islice(found, _AT_ONCE)]:
+        words.update(some)
+        check()
+    return words
 
 
 def _without_escapes(text: str) -> str:
@@ -260,6 +335,13 @@ def _without_escapes(text: str) -> str:
 def _unescaped(found: re.Match[str]) -> str:
     code = found[1]
     return chr(int(code[1:], 16)) if len(code) == 5 else " " if code in "nrtbf" else code
+
+
+def _has_its_own_way(tokenizer: Any) -> bool:
+    """Whether a tokenizer brings other code for its chats than transformers' own."""
+    kinds = type(tokenizer).__mro__
+    kind = next((each for each in kinds if "apply_chat_template" in vars(each)), None)
+    return kind is not None and kind.__name__ != "PreTrainedTokenizerBase"
 
 
 def _lost(role: str) -> InputError:

@@ -7,6 +7,7 @@ between the tokens of those. Every other method may be called from any thread.
 
 from __future__ import annotations
 
+import itertools
 import threading
 from collections.abc import Callable, Hashable
 from typing import TYPE_CHECKING, Any
@@ -16,7 +17,7 @@ from ..errors import ComposeError, ModelError
 from . import memory
 from .counters import Counters
 from .fair_queue import FairQueue
-from .generation import Generation, GenerationResult, OnQueued, OnText, Place, Prompt
+from .generation import Cancelled, Generation, GenerationResult, OnQueued, OnText, Place, Prompt
 from .loader import LoadedModel
 from .request import Request, bare, deliver, explain, never_ran, nothing_more
 
@@ -28,6 +29,7 @@ Load = Callable[[], LoadedModel]
 OnLoaded = Callable[[LoadedModel | BaseException], None]
 
 MOST_QUEUED = 10_000
+_LOOK_EVERY = 32  # tokens of generate(), whose memory grows as it goes
 MOST_SEQUENCES = 64
 """So many run at once; more would make each of them slower than it makes all of them quicker."""
 
@@ -282,12 +284,19 @@ class Work:
         try:
             with quiet("transformers"):
                 settings = settle(
-                    self._loaded, request.prompt, request.parameters, request.max_output_length
+                    self._loaded,
+                    request.prompt,
+                    request.parameters,
+                    request.max_output_length,
+                    request.check,
                 )
                 if settings.max_new == 0:
                     self._deliver(request, nothing_more(request, settings, self._facts))
                 else:
                     go(request, settings)
+        except Cancelled:
+            replies = self._loaded.encoder_decoder
+            self._deliver(request, never_ran(request, self._facts, replies))
         except BaseException as error:
             outcome = explain(error, self._facts)
             if outcome.code == "out_of_memory":
@@ -302,10 +311,17 @@ class Work:
                 "draft_model and prompt_lookup have no effect: this runs through generate()"
             )
 
+        rows = max(settings.config.num_beams, settings.sequences)
+        steps = itertools.count(1)
+
         def between() -> None:
+            if next(steps) % _LOOK_EVERY == 0:
+                memory.check_texts(rows, _LOOK_EVERY, self._loaded.model)
             self._counters.tokens += settings.sequences
             self.turn(next_request)
 
+        # The prompt, once as it is read and once for each row.
+        memory.check_texts(rows + 1, len(settings.tokens), self._loaded.model)
         self._generating = True
         try:
             outcome = generate(self._loaded, request, settings, self._facts, between)

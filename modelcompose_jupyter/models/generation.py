@@ -54,6 +54,14 @@ class GenerationResult:
     model: dict[str, Any]
 
 
+class Cancelled(Exception):
+    """Nobody wants the result of a request any more, which has not begun to generate."""
+
+
+def unwatched() -> None:
+    """Looks in place of one who may cancel, where there is none."""
+
+
 class Generation:
     """A handle on one request; it holds no weights, so it may be kept as long as wanted.
 

@@ -15,10 +15,11 @@ from typing import TYPE_CHECKING, Any
 
 from ..encoding import without_mark
 from ..errors import ComposeError, ModelError, shortened
-from . import adapters, chat, defaults, files, libraries, memory, plausibility
+from . import adapters, chat, defaults, files, libraries, memory, plausibility, tokenizer_limits
 from .adapters import Adapter
 from .detokenizer import Decoder
 from .native.build import kernels
+from .prompt_tokens import PromptTokens
 from .quiet import quiet
 from .source import Source, resolve
 from .spec import Abandoned, ModelSpec, Progress, Report
@@ -113,6 +114,11 @@ class LoadedModel:
     def turn_end(self) -> set[int]:
         """The token that ends the reply in a chat, by the chat template; none where it has none."""
         return chat.turn_end(self.tokenizer)
+
+    @cached_property
+    def prompt_tokens(self) -> PromptTokens:
+        """Gives prompts as tokens."""
+        return PromptTokens(self.tokenizer)
 
     @cached_property
     def decode(self) -> Decoder:
@@ -501,6 +507,7 @@ def _tokenizer(spec: ModelSpec, folder: Path) -> PreTrainedTokenizerBase:
             " version of transformers.",
             code="corrupt_model",
         ) from None
+    tokenizer_limits.check(tokenizer, f"the tokenizer of {spec.source}")
     if isinstance(template := getattr(tokenizer, "chat_template", None), str):
         tokenizer.chat_template = without_mark(template)
     return tokenizer

@@ -61,6 +61,32 @@ def check(model: str, needed: int, device: str) -> None:
     )
 
 
+def check_texts(rows: int, tokens: int, model: Any) -> None:
+    """Refuse texts whose keys and values would end in the process being killed.
+
+    ``rows`` texts of so many ``tokens`` more each; of a model whose shape is not known, nothing is.
+    """
+    config = model.config.get_text_config()
+
+    def number(name: str) -> int:
+        value = getattr(config, name, None)
+        return value if isinstance(value, int) else 0
+
+    layers, heads, hidden = map(number, ("num_hidden_layers", "num_attention_heads", "hidden_size"))
+    head = number("head_dim") or hidden // max(1, heads)
+    kept = number("num_key_value_heads") or heads
+    needed = 2 * layers * kept * head * model.dtype.itemsize * rows * tokens
+    device = str(model.device)
+    if is_short(needed, device):
+        raise ModelError(
+            f"{rows} texts of {tokens} tokens need {size(needed)} of memory,"
+            f" {size(available(device))} are free on {device}",
+            hint="Shorten the prompt, or lower num_beams, num_return_sequences or"
+            " max_output_length.",
+            code="out_of_memory",
+        )
+
+
 def is_out_of_memory(error: BaseException) -> bool:
     """Whether an error of torch, on any device, means that memory ran out."""
     import torch

@@ -13,7 +13,7 @@ from typing import Any
 from ..document.parameters import GenerationParameters
 from ..errors import ComposeError, ModelError
 from . import memory
-from .generation import Generation, GenerationResult, OnText, Place, Prompt
+from .generation import Cancelled, Generation, GenerationResult, OnText, Place, Prompt
 from .loader import one_line
 from .settings import Settings, seed_of
 from .stream import Stream
@@ -47,6 +47,11 @@ class Request:
         """Its turn has come."""
         self.started = time.monotonic()
         self.place.tell(0)
+
+    def check(self) -> None:
+        """Raise `Cancelled` where nobody wants it any more."""
+        if self.cancelled.is_set():
+            raise Cancelled
 
 
 Deliver = Callable[[Request, GenerationResult | ComposeError], None]
@@ -90,7 +95,7 @@ def nothing_more(request: Request, settings: Settings, facts: dict[str, Any]) ->
 
 
 def never_ran(request: Request, facts: dict[str, Any], replies: bool) -> GenerationResult:
-    """What came of a request that was cancelled while it waited."""
+    """What came of a request that was cancelled before anything was generated."""
     asked = request.parameters
     prompt = request.prompt if isinstance(request.prompt, str) else ""
     text = "" if replies or asked.include_prompt is False else prompt

@@ -11,7 +11,8 @@ from ..document.parameters import GenerationParameters
 from ..document.types import Message
 from ..errors import InputError
 from . import chat, defaults
-from .generation import Prompt
+from .chat_template import Check
+from .generation import Prompt, unwatched
 from .loader import LoadedModel
 
 if TYPE_CHECKING:
@@ -55,14 +56,17 @@ def settle(
     prompt: Prompt,
     asked: GenerationParameters,
     max_output_length: int | None = None,
+    check: Check = unwatched,
 ) -> Settings:
     """Decide how a request runs; ``max_output_length`` is the host's limit of it.
+
+    ``check`` is called now and then, and ends it by what it raises.
 
     Raises:
         InputError: the prompt is empty or too long, or parameters contradict each other.
         ModelError: the prompt is a chat's messages, and the model has no chat template.
     """
-    return _Settling(loaded, prompt, asked, max_output_length).settings()
+    return _Settling(loaded, prompt, asked, max_output_length, check).settings()
 
 
 def seed_of(asked: GenerationParameters) -> int:
@@ -77,10 +81,12 @@ class _Settling:
         prompt: Prompt,
         asked: GenerationParameters,
         limit: int | None,
+        check: Check,
     ) -> None:
         self.loaded = loaded
         self.asked = asked
         self.limit = limit
+        self.check = check
         self.warnings: list[str] = []
         self.defaults: Any = loaded.model.generation_config
         self.beams = asked.num_beams or 1
@@ -215,20 +221,35 @@ class _Settling:
         used, tokens = (
             self._tokenize_text(prompt) if isinstance(prompt, str) else self._tokenize_chat(prompt)
         )
+        self.check()
         self._warn_of_unknown(tokens)
         tokens = tokens or self._beginning(used)
-        context = self.loaded.context
-        room = 0 if self.loaded.encoder_decoder or self.asked.max_output_length == 0 else 1
-        if context is not None and len(tokens) + room > context:
-            raise InputError(
-                f"the prompt has {len(tokens)} tokens and the model's context is {context}"
-                + (", which leaves no room for an answer" if len(tokens) == context else ""),
-                hint="Begin a new conversation, or set max_input_length to leave out old turns."
-                if self.is_chat
-                else "Shorten the prompt, or set max_input_length to keep only its beginning.",
-                code="prompt_too_long",
-            )
+        most = self._most()
+        if most is not None and len(tokens) > most:
+            raise self._too_long(str(len(tokens)), is_full=len(tokens) == self.loaded.context)
         return used, tokens
+
+    def _most(self) -> int | None:
+        """The most tokens that a prompt may have."""
+        context = self.loaded.context
+        alone = self.loaded.encoder_decoder or self.asked.max_output_length == 0
+        return None if context is None else context if alone else context - 1
+
+    def _too_long(self, count: str, is_full: bool = False) -> InputError:
+        return InputError(
+            f"the prompt has {count} tokens and the model's context is {self.loaded.context}"
+            + (", which leaves no room for an answer" if is_full else ""),
+            hint="Begin a new conversation, or set max_input_length to leave out old turns."
+            if self.is_chat
+            else "Shorten the prompt, or set max_input_length to keep only its beginning.",
+            code="prompt_too_long",
+        )
+
+    def _refuse_beyond(self, text: str) -> None:
+        """Raise InputError for a text that surely has more tokens than the context."""
+        most = self._most()
+        if most is not None and self.loaded.prompt_tokens.is_beyond(text, most, self.check):
+            raise self._too_long(f"more than {self.loaded.context}")
 
     def _warn_of_unknown(self, tokens: list[int]) -> None:
         """Say that the model does not read what its tokenizer has no tokens for."""
@@ -243,41 +264,91 @@ class _Settling:
             )
 
     def _tokenize_text(self, prompt: str) -> tuple[str, list[int]]:
-        limit = self.asked.max_input_length
-        tokens = list(self.loaded.tokenizer(prompt)["input_ids"])
+        limit, read = self.asked.max_input_length, self.loaded.prompt_tokens
+        most = self._most()
+        if limit is None or (most is not None and limit > most):
+            self._refuse_beyond(prompt)
+        part = prompt if limit is None else read.readable(prompt, limit, self.check)
+        tokens = read.encode(part)
         if limit is not None and len(tokens) > limit:
+            whole = str(len(tokens)) if len(part) == len(prompt) else f"more than {limit}"
             self.warnings.append(
-                f"the prompt was cut from {len(tokens)} to {limit} tokens by max_input_length"
+                f"the prompt was cut from {whole} to {limit} tokens by max_input_length"
             )
-            prompt, tokens = self._truncate(prompt, limit)
-        return prompt, self._one_beginning(prompt, tokens)
+            part, tokens = self._truncate(part, limit)
+        return part, self._one_beginning(part, tokens)
 
     def _tokenize_chat(self, messages: list[Message]) -> tuple[str, list[int]]:
         """A chat that is too long loses its oldest turns: cut anywhere else it would be none."""
-        limit = self.asked.max_input_length
-        tokenizer, variables = self.loaded.tokenizer, self.asked.template_variables
-        text, tokens = chat.encode(tokenizer, messages, variables)
+        limit, variables = self.asked.max_input_length, self.asked.template_variables
+        tokenizer, most = self.loaded.tokenizer, self._most()
         for name in chat.unread(tokenizer, variables):
             self.warnings.append(
                 f"{name} has no effect: the model's chat template has no such switch"
             )
-        kept, whole = messages, len(tokens)
-        while limit is not None and len(tokens) > limit:
-            shorter = chat.without_oldest(kept)
-            if shorter is None:
-                raise InputError(
-                    f"the last message needs {len(tokens)} tokens and max_input_length is {limit}",
-                    hint="Shorten it, or raise max_input_length.",
-                    code="prompt_too_long",
-                )
-            kept = shorter
-            text, tokens = chat.encode(tokenizer, kept, variables)
-        if kept != messages:
-            self.warnings.append(
-                f"the chat was cut from {whole} to {len(tokens)} tokens by max_input_length:"
-                f" without its {len(messages) - len(kept)} oldest messages"
-            )
+        if limit is None or (most is not None and limit > most):
+            least = chat.least_characters(messages)
+            if most is not None and self.loaded.prompt_tokens.cannot_fit(least, most):
+                raise self._too_long(f"more than {self.loaded.context}")
+            if limit is None:
+                text = chat.text_of(tokenizer, messages, variables, self.check)
+                self._refuse_beyond(text)
+                return text, self.loaded.prompt_tokens.encode(text, special=False)
+        assert limit is not None
+        fits, text, tokens = self._chat_within(messages, limit)
+        if fits:
+            return text, tokens
+        whole = str(len(tokens)) if tokens else f"more than {limit}"
+        kept, text, tokens = self._newest_turns(messages, limit)
+        self.warnings.append(
+            f"the chat was cut from {whole} to {len(tokens)} tokens by max_input_length:"
+            f" without its {len(messages) - kept} oldest messages"
+        )
         return text, tokens
+
+    def _chat_within(self, messages: Sequence[Message], limit: int) -> tuple[bool, str, list[int]]:
+        """Whether a chat has ``limit`` tokens at most, its text, and its tokens unless they are so
+        many more that they were not all read."""
+        self.check()
+        read = self.loaded.prompt_tokens
+        if read.cannot_fit(chat.least_characters(messages), limit):
+            return False, "", []
+        variables = self.asked.template_variables
+        text = chat.text_of(self.loaded.tokenizer, messages, variables, self.check)
+        if read.is_beyond(text, limit, self.check):
+            return False, "", []
+        tokens = read.encode(text, special=False)
+        return len(tokens) <= limit, text, tokens
+
+    def _newest_turns(self, messages: Sequence[Message], limit: int) -> tuple[int, str, list[int]]:
+        """As many of a chat's last turns as have ``limit`` tokens: the number of messages that are
+        kept, their text, its tokens.
+
+        Looked for from the last turn on, in steps that double and then halve, so that it costs
+        little more than what is kept, however much is not.
+        """
+        system, turns = chat.later_turns(messages)
+        found: tuple[int, str, list[int]] | None = None
+        last: list[int] = []
+        fitting, beyond, step = len(turns), -1, 1  # places in turns: what fits, and what does not
+        while fitting - beyond > 1:
+            place = max(beyond + 1, fitting - step) if beyond < 0 else (fitting + beyond) // 2
+            kept = [*system, *messages[turns[place] :]]
+            fits, text, tokens = self._chat_within(kept, limit)
+            if fits:
+                fitting, found, step = place, (len(kept), text, tokens), 2 * step
+            else:
+                beyond, last = place, tokens
+        if found is not None:
+            return found
+        if not turns:
+            last = self._chat_within(messages, limit)[2]
+        raise InputError(
+            f"the last message needs {len(last) or f'more than {limit}'} tokens and"
+            f" max_input_length is {limit}",
+            hint="Shorten it, or raise max_input_length.",
+            code="prompt_too_long",
+        )
 
     def _truncate(self, prompt: str, limit: int) -> tuple[str, list[int]]:
         """The part of the prompt that ``limit`` tokens hold, on the side the tokenizer keeps."""

@@ -33,6 +33,10 @@ from .run import Run
 from .waiting import Gate, Waiting
 from .window import in_order
 
+GIVE_UP_SECONDS = 5.0
+"""How long a call that is stopped waits for the token in flight. A model's thread may be in what
+cannot be stopped: a step that takes minutes, a tokenizer that does not return."""
+
 _NOT_THERE = ("model_not_found", "access_denied", "no_network", "not_cached")
 
 
@@ -196,12 +200,26 @@ class _Stream:
     def __init__(self, call: Call, number: int, sequences: int) -> None:
         self._run = call.run
         self.key = (call.job.id, call.repeat or 0, number)
+        self._lengths = [0] * sequences
+        self._given_up = False
         for sequence in range(sequences):
             self.put(sequence, 0, "")
 
     def put(self, sequence: int, offset: int, text: str) -> None:
+        """What has come of a text. On any thread."""
+        if self._given_up:
+            return
+        self._lengths[sequence] = offset + len(text)
         stream = (*self.key, sequence)
         self._run.add("text", {"stream": stream, "offset": offset, "text": text})
+
+    def give_up(self) -> None:
+        """End the texts as they are; what comes later is dropped."""
+        self._given_up = True
+        for sequence, length in enumerate(self._lengths):
+            stream = (*self.key, sequence)
+            data = {"stream": stream, "offset": length, "text": "", "finish_reason": "cancelled"}
+            self._run.add("text", data)
 
     def finish(self, result: GenerationResult) -> None:
         for sequence, reason in enumerate(result.finish_reasons):
@@ -219,7 +237,10 @@ async def _generate(
     call: Call,
     gate: Gate,
 ) -> list[str]:
-    """The texts for a prompt. Stopped within a token when the call is cancelled."""
+    """The texts for a prompt.
+
+    Stopped within a token when the call is cancelled, and in any case in `GIVE_UP_SECONDS`.
+    """
     made = time.monotonic()
     with call.waiting.place() as on_queued:
         async with gate.turn(on_queued):
@@ -227,19 +248,21 @@ async def _generate(
             generation = lease.generate(
                 prompt, parameters, stream.put, on_queued, owner=call.run.id
             )
+            ended = asyncio.wrap_future(generation.future)
             try:
-                result = await _ended(generation)
+                result = await asyncio.shield(ended)
             except asyncio.CancelledError:
                 generation.cancel()
-                await asyncio.gather(_ended(generation), return_exceptions=True)
+                await asyncio.wait((ended,), timeout=GIVE_UP_SECONDS)
+                if not ended.done():
+                    stream.give_up()
+                    ended.cancel()  # nobody waits: the loop may be closed before the model answers
+                elif not ended.cancelled():
+                    ended.exception()  # which is of no interest any more
                 raise
             finally:
                 _keep(generation, stream, call, waited)
     return result.texts
-
-
-async def _ended(generation: Generation) -> GenerationResult:
-    return await asyncio.shield(asyncio.wrap_future(generation.future))
 
 
 def _keep(generation: Generation, stream: _Stream, call: Call, waited: float) -> None:

@@ -18,7 +18,7 @@ from modelcompose_jupyter.document.parameters import GenerationParameters
 from modelcompose_jupyter.document.types import Message
 from modelcompose_jupyter.errors import InputError, ModelError
 from modelcompose_jupyter.models import GenerationResult, Lease, ModelCache, ModelSpec
-from modelcompose_jupyter.models.chat import encode, turn_end, without_oldest
+from modelcompose_jupyter.models.chat import later_turns, text_of, turn_end
 
 from .conftest import Deltas, ask, done
 
@@ -44,6 +44,11 @@ def said(*contents: str) -> list[Message]:
         {"role": "assistant" if index % 2 else "user", "content": content}
         for index, content in enumerate(contents)
     ]
+
+
+def encode(tokenizer: Any, messages: list[Message]) -> tuple[str, list[int]]:
+    text = text_of(tokenizer, messages)
+    return text, tokenizer(text, add_special_tokens=False)["input_ids"]
 
 
 def saved(folder: Path, template: str, architecture: str = "llama") -> Path:
@@ -206,10 +211,10 @@ def test_a_message_that_is_too_long_is_not_cut(
 def test_turns_begin_with_the_user() -> None:
     system: list[Message] = [{"role": "system", "content": "s"}]
     turns = said("a", "b", "c", "d", "e")
-    assert without_oldest([*system, *turns]) == [*system, *turns[2:]]
-    assert without_oldest(turns[1:]) == turns[2:]  # a reply without its question goes alone
-    assert without_oldest([*system, turns[0]]) is None
-    assert without_oldest(system) is None
+    assert later_turns([*system, *turns]) == (system, [3, 5])
+    assert later_turns(turns[1:]) == ([], [1, 3])  # a reply without its question goes alone
+    assert later_turns([*system, turns[0]]) == (system, [])
+    assert later_turns(system) == ([], [])
 
 
 def test_a_chat_that_is_stopped_in_the_queue_has_no_text(
@@ -243,7 +248,7 @@ FIRST_LINES = "{% for m in messages %}[{{ m.role }}] {{ m.content.split('\\n')[0
 def encoded(template: Any, messages: list[Message], **variables: Any) -> str:
     tokenizer = tiny_models.tokenizer(bos=True)
     tokenizer.chat_template = template
-    return encode(tokenizer, messages, variables)[0]
+    return text_of(tokenizer, messages, variables)
 
 
 def test_a_template_that_reads_parts_gets_parts() -> None:
@@ -569,6 +574,8 @@ def test_a_variable_that_the_template_does_not_read_is_told(
     [
         {"chat_template": "x"}, {"tokenize": True}, {"messages": []}, {"tools": []},
         {"add_generation_prompt": False}, {"tokenizer_kwargs": {}}, {"a b": 1}, "text", [1], 5,
+        {"a": "x" * 100_001}, {"a": [0] * 1_001}, {"a": [[0] * 999] * 999},
+        {"a": {str(i) * 1000: 0 for i in range(100)}}, {"a": json.loads("[" * 99 + "]" * 99)},
     ],
 )  # fmt: skip
 def test_variables_that_cannot_be_set(given: Any) -> None:

@@ -22,6 +22,7 @@ from modelcompose_jupyter.models import (
     ModelSpec,
     engine,
     loader,
+    memory,
     pace,
     source,
 )
@@ -689,3 +690,41 @@ def test_another_engine_knows_nothing_of_it(start: Start) -> None:
     result(submit(first, LONG))
     assert first.close(WAIT)
     assert result(submit(start(), LONG)).usage["reused"] == 0
+
+
+def test_a_step_that_fails_as_a_whole_fails_its_texts_and_not_the_thread(
+    start: Start, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    engine = start()
+    compose, calls = Batch._compose, []
+
+    def failing(batch: Batch, guesses: Any) -> Any:
+        calls.append(guesses)
+        if len(calls) == 3:
+            raise KeyboardInterrupt("not an Exception")
+        return compose(batch, guesses)
+
+    monkeypatch.setattr(Batch, "_compose", failing)
+    assert "KeyboardInterrupt" in failure(submit(engine, exactly=9)).message
+    assert result(submit(engine, exactly=3)).usage["generated"] == 3
+
+
+def test_beams_beyond_the_memory_are_refused_before_it_is_full(
+    start: Start, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    model, free = start(), [10**12]
+    monkeypatch.setattr(memory, "available", lambda device: free[0])
+    told: list[str] = []
+
+    def on_text(sequence: int, offset: int, text: str) -> None:
+        told.append(text)
+        free[0] = 100_000
+
+    beams = {"num_beams": 200, "num_return_sequences": 2, "do_sample": False}
+    fails = failure(submit(model, LONG, on_text, **beams, exactly=40))  # full on the way
+    assert (fails.code, len(told)) == ("out_of_memory", 2)
+    fails = failure(submit(model, LONG, on_text, **beams))
+    assert fails.code == "out_of_memory"
+    assert "num_beams" in str(fails)
+    free[0] = 10**12
+    assert result(submit(model, **beams)).usage["generated"] == 10

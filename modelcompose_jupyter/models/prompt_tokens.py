@@ -1,0 +1,175 @@
+"""The tokens of a prompt, however long it is: a text that cannot fit is not tokenized to find out.
+
+A tokenizer cannot be stopped while it reads. So a long text is refused by its characters where that
+is certain, else counted in slices; between them somebody may look whether the request was
+cancelled. A text that fits is tokenized whole.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Iterator
+from functools import cached_property
+from typing import Any
+
+from .chat_template import Check
+from .generation import unwatched
+
+SLICE = 16_384
+"""Characters that are tokenized at once while a text is counted: a few hundredths of a second."""
+_MARGIN = 64
+"""By so many tokens, at most, a slice may differ from the same part of the whole: at its ends."""
+_COMPOSED = 4
+"""So many characters become one by Unicode's composition, at most."""
+_BLANK = re.compile(r"\s(?=\S)")
+
+_KEEPS_ALL = {"Prepend", "Replace", "ByteLevel"}
+_COMPOSES = {"NFC", "NFKC"}
+_SPLITS = {"ByteLevel", "Digits", "Metaspace", "Split"}
+
+
+class PromptTokens:
+    """What a tokenizer makes of prompts.
+
+    Args:
+        tokenizer: a `transformers.PreTrainedTokenizerBase`.
+    """
+
+    def __init__(self, tokenizer: Any) -> None:
+        self._tokenizer = tokenizer
+
+    def encode(self, text: str, special: bool = True) -> list[int]:
+        """The tokens of a whole text, ``special`` with those that the tokenizer adds."""
+        return list(self._tokenizer(text, add_special_tokens=special)["input_ids"])
+
+    def is_beyond(self, text: str, limit: int, check: Check = unwatched) -> bool:
+        """Whether a text surely has more than ``limit`` tokens; where it is close, False.
+
+        ``check`` is called between slices, and raises where nobody wants to know any more.
+        """
+        if self.cannot_fit(len(text), limit):
+            return True
+        if len(text) <= 2 * SLICE:
+            return False
+        count = 0
+        for piece in _slices(text):
+            check()
+            count += len(self.encode(piece, special=False)) - _MARGIN
+            if count > limit:
+                return True
+        return False
+
+    def cannot_fit(self, characters: int, limit: int) -> bool:
+        """Whether no text of so many characters has ``limit`` tokens or less."""
+        longest = self._longest
+        return longest is not None and characters > (limit + _MARGIN) * longest
+
+    def readable(self, text: str, limit: int, check: Check = unwatched) -> str:
+        """The part of a text that decides its first ``limit`` tokens, or the last ones where the
+        tokenizer keeps these; the whole where that is not known."""
+        backward = self._tokenizer.truncation_side == "left"
+        # Without words, what is joined to what may hang on all before it.
+        if len(text) <= 2 * SLICE or not self._tokenizer.is_fast or (backward and not self._words):
+            return text
+        count = used = 0
+        for piece in _slices(text, backward):
+            check()
+            count += len(self.encode(piece, special=False)) - _MARGIN
+            used += len(piece)
+            if count > limit:
+                return text[len(text) - used :] if backward else text[:used]
+        return text
+
+    @cached_property
+    def _longest(self) -> int | None:
+        """The most characters that a token stands for; None where characters may have no token."""
+        parts = _parts(self._tokenizer)
+        if parts is None:
+            return None
+        normal = flat(parts["normalizer"], "normalizers")
+        split = flat(parts["pre_tokenizer"], "pretokenizers")
+        kinds, before = ({each["type"] for each in steps} for steps in (normal, split))
+        names = self._tokenizer.get_vocab()
+        bytes_alone = parts["byte_fallback"] and all(f"<0x{b:02X}>" in names for b in range(256))
+        # Each byte has a token of its own, at least: none is left out, no unknown ones are joined.
+        if not (("ByteLevel" in before | kinds and parts["unknown"] is None) or bytes_alone):
+            return None
+        if not kinds <= _KEEPS_ALL | _COMPOSES or not before <= _SPLITS:
+            return None
+        if not all(map(_keeps, [*normal, *split])):
+            return None
+        if any(
+            token.lstrip or token.rstrip for token in self._tokenizer.added_tokens_decoder.values()
+        ):
+            return None
+        return max(map(len, names), default=1) * (_COMPOSED if kinds & _COMPOSES else 1)
+
+    @cached_property
+    def _words(self) -> bool:
+        """Whether a text is split into words before it is made tokens."""
+        backend: Any = getattr(self._tokenizer, "backend_tokenizer", None)
+        return backend is not None and backend.pre_tokenizer is not None
+
+
+def _slices(text: str, backward: bool = False) -> Iterator[str]:
+    """A text in slices that end before blanks if there are any, from its beginning or its end."""
+    start, end = 0, len(text)
+    while start < end:
+        if backward:
+            cut = _blank(text, max(start, end - SLICE - SLICE // 8), max(start, end - SLICE))
+            yield text[cut:end]
+            end = cut
+        else:
+            cut = _blank(text, min(end, start + SLICE), min(end, start + SLICE + SLICE // 8))
+            yield text[start:cut]
+            start = cut
+
+
+def _blank(text: str, first: int, last: int) -> int:
+    """The place of a blank before a word; the later one of the two places where there is none."""
+    if first == 0 or last == len(text):
+        return first if first == 0 else last
+    found = _BLANK.search(text, first, last)
+    return found.start() if found else last
+
+
+def _parts(tokenizer: Any) -> dict[str, Any] | None:
+    """What a fast tokenizer does before its model, as plain data; None for others."""
+    backend: Any = getattr(tokenizer, "backend_tokenizer", None)
+    if backend is None or type(backend.model).__name__ != "BPE":
+        return None
+    return {
+        "normalizer": state(backend.normalizer),
+        "pre_tokenizer": state(backend.pre_tokenizer),
+        "byte_fallback": backend.model.byte_fallback,
+        "unknown": backend.model.unk_token,
+    }
+
+
+def state(part: Any) -> Any:
+    """A part of a fast tokenizer as it stands in tokenizer.json; None where there is none."""
+    return None if part is None else json.loads(part.__getstate__())
+
+
+def flat(part: Any, several: str) -> list[dict[str, Any]]:
+    """The steps of a part, those of sequences among them, which have them as ``several``."""
+    steps: list[dict[str, Any]] = []
+    left = [part] if part else []
+    while left:
+        step = left.pop(0)
+        if step.get("type") == "Sequence":
+            left = [*step[several], *left]
+        else:
+            steps.append(step)
+    return steps
+
+
+def _keeps(step: dict[str, Any]) -> bool:
+    """Whether a step leaves out no character."""
+    if step.get("behavior") == "Removed" or (step.get("type") == "Split" and step.get("invert")):
+        return False
+    if step.get("type") != "Replace":
+        return True
+    pattern = step["pattern"].get("String")
+    return pattern is not None and len(step["content"]) >= len(pattern)
