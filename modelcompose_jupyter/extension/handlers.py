@@ -153,6 +153,7 @@ class AskHandler(HostsHandler):
         self._asked: Future[Any] | None = None
 
     def on_connection_close(self) -> None:
+        super().on_connection_close()
         if self._asked is not None:
             self._asked.cancel()
 
