@@ -21,8 +21,6 @@ from .fields import (
 )
 
 MAX_SEED = 2**63 - 1
-MAX_LENGTH = 2**31 - 1
-"""Tokens; no model's context, and no text, comes near."""
 MAX_STOPS = 64
 """OpenAI's interface takes 4, people's lists reach a dozen. All are looked for after each token."""
 MAX_STOP_LENGTH = 256
@@ -153,15 +151,15 @@ class GenerationParameters(Strict):
     num_return_sequences: Annotated[Integer, Field(ge=1, le=256), TemplateOr()] | None = Field(
         None, description="How many texts for a prompt; above 1 the output is a list."
     )
-    min_output_length: Annotated[Integer, Field(ge=1, le=MAX_LENGTH), TemplateOr()] | None = Field(
+    min_output_length: Annotated[Integer, Field(ge=1), TemplateOr()] | None = Field(
         None, description="Generate at least so many tokens."
     )
-    max_output_length: Annotated[Integer, Field(ge=0, le=MAX_LENGTH), TemplateOr()] | None = Field(
+    max_output_length: Annotated[Integer, Field(ge=0), TemplateOr()] | None = Field(
         None,
         description="Generate at most so many tokens; 0 is none. "
         "If unset, until the model stops or its context ends.",
     )
-    max_input_length: Annotated[Integer, Field(ge=1, le=MAX_LENGTH), TemplateOr()] | None = Field(
+    max_input_length: Annotated[Integer, Field(ge=1), TemplateOr()] | None = Field(
         None, description="Keep at most so many tokens of the prompt."
     )
     stop_sequences: Annotated[StopSequences, TemplateOr()] | None = Field(

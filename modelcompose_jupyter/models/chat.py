@@ -98,8 +98,12 @@ def later_turns(messages: Sequence[Message]) -> tuple[Sequence[Message], list[in
 
 
 def least_characters(messages: Sequence[Message]) -> int:
-    """How many characters of a conversation a template writes at least; of replies perhaps none."""
-    return sum(len(each["content"].strip()) for each in messages if each["role"] != "assistant")
+    """How many characters of a conversation a template writes at least.
+
+    Of replies perhaps none, and blanks may become fewer.
+    """
+    said = (each["content"] for each in messages if each["role"] != "assistant")
+    return sum(len("".join(content.split())) for content in said)
 
 
 def _is_special(tokenizer: Any, id: int) -> bool:
@@ -197,7 +201,9 @@ class _Template:
         if not said:
             return
         words = [_words(self._without_switches(each["content"]), self._check) for each in said]
-        wanted = sum(words, Counter())
+        wanted: Counter[str] = Counter()
+        for each in words:
+            wanted.update(each)
         own_words = _words(own, self._check)
         for plain in (lambda text: text, html.unescape, _without_escapes):
             changed = plain(text).casefold()

@@ -18,6 +18,8 @@ from .generation import unwatched
 
 SLICE = 16_384
 """Characters that are tokenized at once while a text is counted: a few hundredths of a second."""
+_AT_ONCE = 32 * SLICE
+"""Characters that are not counted in slices first where they are about as many as fit: a second."""
 _MARGIN = 64
 """By so many tokens, at most, a slice may differ from the same part of the whole: at its ends."""
 _COMPOSED = 4
@@ -50,7 +52,7 @@ class PromptTokens:
         """
         if self.cannot_fit(len(text), limit):
             return True
-        if len(text) <= 2 * SLICE:
+        if len(text) <= max(2 * SLICE, min(4 * limit, _AT_ONCE)):
             return False
         count = 0
         for piece in _slices(text):

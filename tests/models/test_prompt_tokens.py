@@ -116,7 +116,7 @@ def test_what_has_no_tokens_of_its_own_is_not_refused_by_its_characters() -> Non
     assert len(settled(loaded(shortened), "fox" * 100_000 + "a").tokens) == 1
 
 
-@pytest.mark.parametrize("prompt", [text(500_000), [{"role": "user", "content": text(500_000)}]])
+@pytest.mark.parametrize("prompt", [text(800_000), [{"role": "user", "content": text(800_000)}]])
 def test_a_request_is_given_up_between_slices(prompt: Any) -> None:
     tokenizer = Counted(tokenizer_of("wordpiece"))
     tokenizer._tokenizer.chat_template = chat_templates.CHATML
@@ -218,3 +218,25 @@ def test_a_request_that_is_cancelled_while_it_is_settled_ends(tmp_path: Path) ->
             assert lease.generate("Hello", asked).future.result(60).usage["generated"] > 0
     finally:
         cache.close()
+
+
+def test_each_word_of_a_long_chat_is_counted_once(
+    chatting: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from modelcompose_jupyter.models import chat as chat_module
+
+    added = 0
+
+    class Counting(chat_module.Counter):  # type: ignore[type-arg,name-defined,misc]
+        def update(self, *given: Any, **named: Any) -> None:
+            nonlocal added
+            added += len(given[0]) if given and given[0] else 0
+            super().update(*given, **named)
+
+        def __add__(self, other: Any) -> Any:
+            raise AssertionError("copies all that was counted before")
+
+    monkeypatch.setattr(chat_module, "Counter", Counting)
+    messages = [{"role": "user", "content": f"a word {number}"} for number in range(1000)]
+    assert text_of(chatting, messages).count("word") == 1000  # type: ignore[arg-type]
+    assert added < 40 * 1000
