@@ -28,7 +28,7 @@ StillWanted = Callable[[], None]
 # process, and two at once restore each other's.
 _lock = threading.Lock()
 _LOOK_SECONDS = 0.1  # between two looks at whether a load is still wanted
-_SPARE = 1 << 28  # bytes beside the weights: tables of positions, what missing weights begin with
+_SPARE = 1 << 26  # bytes beside the weights: tables of positions, what missing weights begin with
 _UNPACKED = 16  # bytes, or fewer, that a byte of quantised weights becomes
 _MOST_MADE = 100_000
 _MADE_FOR_EACH = 1000  # experts that are stored together may be modules of their own
