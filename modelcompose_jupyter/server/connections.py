@@ -21,6 +21,7 @@ from tornado.httputil import (
     RequestStartLine,
     ResponseStartLine,
 )
+from tornado.ioloop import IOLoop
 from tornado.iostream import IOStream
 
 HEADER_SECONDS = 10.0
@@ -38,6 +39,8 @@ body there may be, and thousands with what people write."""
 BACKLOG = 1024
 """Connections that wait to be accepted; beyond, clients try again after a second."""
 _ACCEPTED = 16  # in a turn of the loop; Tornado takes 128, and who is connected waits for them all
+_GRACE_SECONDS = 0.25  # that a client has for its request, however many others come
+_ROOM_SECONDS = 0.02  # until there is looked for room again
 _OTHER_FILES = 128  # of models, kernels' sockets and the like
 
 
@@ -57,12 +60,14 @@ class Connection(IOStream):
 
     Attributes:
         phase: what it is at.
+        since: when that began, by the loop's clock.
         is_owner: whether the request that it has is the owner's.
         held: bytes that are kept for it.
     """
 
     def __init__(self, socket: socket.socket, server: GuardedServer, **options: Any) -> None:
         self.phase = Phase.SENDING
+        self.since = 0.0
         self.is_owner = False
         self.held = 0
         self.deadline: asyncio.TimerHandle | None = None
@@ -86,17 +91,27 @@ class Connection(IOStream):
 
 
 class _Listener(socket.socket):
-    """A listening socket that gives few connections in a turn of the loop, however many wait."""
+    """A listening socket that gives few connections in a turn of the loop, and none while there is
+    no room; the system keeps the others."""
 
+    server: GuardedServer
     _given = 0
 
     def accept(self) -> tuple[socket.socket, Any]:
         if self._given == _ACCEPTED:
             self._given = 0
             raise BlockingIOError  # as where none waits any more
+        if not self.server._has_room():
+            IOLoop.current().update_handler(self, 0)
+            IOLoop.current().call_later(_ROOM_SECONDS, self._listen_again)
+            raise BlockingIOError
         accepted = super().accept()
         self._given += 1
         return accepted
+
+    def _listen_again(self) -> None:
+        if self.fileno() != -1:  # it has not been closed
+            IOLoop.current().update_handler(self, IOLoop.READ)
 
 
 class GuardedServer(HTTPServer):
@@ -142,6 +157,7 @@ class GuardedServer(HTTPServer):
     def add_sockets(self, sockets: Iterable[socket.socket]) -> None:
         listeners = [_Listener(fileno=each.detach()) for each in sockets]
         for each in listeners:
+            each.server = self
             each.setblocking(False)
         super().add_sockets(listeners)
 
@@ -175,9 +191,8 @@ class GuardedServer(HTTPServer):
     # What connections tell
 
     def handle_stream(self, stream: IOStream, address: Any) -> None:
-        if not self._make_room():
-            stream.close()
-            return
+        if self._is_full and (oldest := self._next_to_go()) is not None:
+            oldest.close()
         with contextlib.suppress(OSError):  # notices clients that vanish without a word
             stream.socket.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
         connection = Connection(
@@ -201,16 +216,20 @@ class GuardedServer(HTTPServer):
                 self._move(connection, Phase.IDLE, self._idle_seconds)
         return _Request(super().start_request(server_conn, request_conn), connection, self)
 
-    def _make_room(self) -> bool:
-        """Let one connection go where they are as many as there may be; returns whether there is
-        room for another."""
-        if sum(map(len, self._open.values())) < self._max:
-            return True
-        for phase in (Phase.SENDING, Phase.IDLE):
-            for oldest in self._open[phase]:
-                oldest.close()
-                return True
-        return False
+    @property
+    def _is_full(self) -> bool:
+        return sum(map(len, self._open.values())) >= self._max
+
+    def _has_room(self) -> bool:
+        """Whether another connection can come, though one may have to go for it."""
+        return not self._is_full or self._next_to_go() is not None
+
+    def _next_to_go(self) -> Connection | None:
+        """The connection that goes when there is no room for another; None where none may."""
+        now = asyncio.get_running_loop().time()
+        for oldest in self._open[Phase.SENDING]:
+            return oldest if now - oldest.since >= _GRACE_SECONDS else None
+        return next(iter(self._open[Phase.IDLE]), None)
 
     def _move(self, connection: Connection, to: Phase, seconds: float | None = None) -> None:
         """Note what a connection is at from now on, and for how long it may be."""
@@ -219,6 +238,7 @@ class GuardedServer(HTTPServer):
         self._set_deadline(connection, seconds)
         self._open[connection.phase].pop(connection, None)
         connection.phase = to
+        connection.since = asyncio.get_running_loop().time()
         self._open[to][connection] = None
 
     def _set_deadline(self, connection: Connection, seconds: float | None) -> None:
