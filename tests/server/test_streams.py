@@ -233,6 +233,7 @@ def test_a_reader_that_does_not_read_is_let_go(serve: Serve, models: ScriptedMod
         connection.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
         (run,) = _runs(server)
         assert run.wait(60)  # the run does not wait for its reader
+        models.reply = lambda prompt: ["b"]  # which is taken in no time
         with Client(server) as other:
             assert other.run().status_code == 200  # nor do others
         for _ in range(600):
