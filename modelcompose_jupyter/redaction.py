@@ -15,7 +15,7 @@ import logging
 import re
 import threading
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from itertools import repeat
+from itertools import islice, repeat
 from typing import Any
 from urllib.parse import quote, quote_plus
 
@@ -26,6 +26,8 @@ _SHORTEST = 4
 _LONGEST_WORD = 15
 _LONG_TOKEN = 30  # tokens of the Hub have 34 letters behind their prefix
 _MOST = 500
+"""Secrets of this user that are known at a time, and as many of documents."""
+_MOST_OF_A_DOCUMENT = 50
 
 # Of a URL the user and password go, of its query the values that grant access. What has a port
 # before its first slash and an "@" behind it may be a path, or a password with a slash in it.
@@ -95,6 +97,7 @@ _NEARLY = {
 
 _lock = threading.Lock()
 _secrets: dict[str, None] = {}
+_of_documents: dict[str, None] = {}  # who writes one must not make the others forgotten
 _pattern: re.Pattern[str] | None = None
 _is_new = False  # whether more is known than the pattern has; it takes time to make
 
@@ -126,32 +129,51 @@ def remember(secret: object) -> None:
     run's alone. Nothing is done for what is no text, nor for what may be a word of a message:
     letters alone, and not many.
     """
+    _keep(_secrets, [secret])
+
+
+def _keep(known: dict[str, None], secrets: Iterable[object]) -> None:
+    """Add secrets to those that are known; of too many the ones go that were named first."""
     global _is_new
-    text = secret.strip() if isinstance(secret, str) else ""
-    is_word = text.isalpha() and len(text) <= _LONGEST_WORD
-    if is_word or len(text) < _SHORTEST or MASK in text:
-        return
-    with _lock:
-        if text in _secrets:
-            return
-        _secrets[text] = None
-        while len(_secrets) > _MOST:
-            del _secrets[next(iter(_secrets))]
-        _is_new = True
+    for secret in secrets:
+        text = secret.strip() if isinstance(secret, str) else ""
+        is_word = text.isalpha() and len(text) <= _LONGEST_WORD
+        if is_word or len(text) < _SHORTEST or MASK in text:
+            continue
+        with _lock:
+            if text in known:
+                known[text] = known.pop(text)
+                continue
+            known[text] = None
+            if len(known) > _MOST:
+                del known[next(iter(known))]
+            _is_new = True
 
 
 def remember_in_text(document: str) -> None:
-    """Mask what stands behind the keys of secrets in a document, however wrong the document is."""
+    """Mask what stands behind the keys of secrets in a document, however wrong the document is.
+
+    Of one document the first are kept, here and in `remember_in_data`: no document that somebody
+    sent may have those of others forgotten.
+    """
+    _keep(_of_documents, islice(_in_text(document), _MOST_OF_A_DOCUMENT))
+
+
+def _in_text(document: str) -> Iterator[str]:
     for line in document.splitlines():
         for found in _KEY_OF_LINE.finditer(line):
             if is_secret_key(found[2]) and not _VARIABLE.match(line, found.end()):
                 for piece in _PIECES.findall(line[found.end() :]):
                     if "." not in piece and _is_secret(piece):
-                        remember(piece)
+                        yield piece
 
 
 def remember_in_data(data: Any) -> None:
     """Mask the texts below the keys of secrets in plain data, but for templates."""
+    _keep(_of_documents, islice(_in_data(data), _MOST_OF_A_DOCUMENT))
+
+
+def _in_data(data: Any) -> Iterator[str]:
     rest = [(data, False)]
     while rest:
         each, secret = rest.pop()
@@ -160,7 +182,7 @@ def remember_in_data(data: Any) -> None:
         elif isinstance(each, list):
             rest += [(value, secret) for value in each]
         elif secret and isinstance(each, str) and "${" not in each:
-            remember(each)
+            yield each
 
 
 def remember_variables(environment: Mapping[str, str]) -> None:
@@ -284,7 +306,7 @@ def _known() -> re.Pattern[str] | None:
     global _pattern, _is_new
     if _is_new:
         with _lock:
-            _pattern, _is_new = _pattern_of(_secrets), False
+            _pattern, _is_new = _pattern_of([*_secrets, *_of_documents]), False
     return _pattern
 
 

@@ -14,8 +14,9 @@ import pytest
 import modelcompose_jupyter
 from modelcompose_jupyter import ComposeError, load
 from modelcompose_jupyter.document import load_document
+from modelcompose_jupyter.document.reader import read
 from modelcompose_jupyter.editing import check
-from modelcompose_jupyter.errors import DocumentError, ModelError, Problem, Where
+from modelcompose_jupyter.errors import DocumentError, ModelError, Problem, UsageError, Where
 from modelcompose_jupyter.host import LocalHost
 from modelcompose_jupyter.models import Lease, ModelSpec
 from modelcompose_jupyter.redaction import (
@@ -168,6 +169,16 @@ def test_errors_are_made_without_secrets(token: str) -> None:
         assert not [text for text in shown if token in text]
     problems = DocumentError([Problem(f"no {token}", Where("f"), f"hint {token}")])
     assert token not in str(problems)
+
+
+def test_a_document_of_many_tokens_makes_no_other_secret_forgotten() -> None:
+    remember("the-owners-own-8f3a")
+    read("component: {type: model, token: of-an-earlier-document-77}")
+    for number in range(5):
+        tokens = "\n".join(f"token_{each}: made-up-{number}-{each}" for each in range(100))
+        read(tokens)
+    said = str(UsageError("the-owners-own-8f3a and of-an-earlier-document-77"))
+    assert said == f"{MASK} and {MASK}"
 
 
 def test_a_document_names_its_secrets(token: str, monkeypatch: pytest.MonkeyPatch) -> None:
