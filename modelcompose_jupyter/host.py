@@ -135,7 +135,8 @@ class LocalHost:
             owed_to: for whom the result is, where it is kept until they have fetched it (see
                 `RunStore`); None where whoever holds the run has it.
             metadata: what the run keeps as it is.
-            is_guest: whether a guest of this user's asks, who may not take all places.
+            is_guest: whether a guest of this user's asks. Guests leave some places to the owner,
+                whose runs take turns with all of theirs together at a model.
 
         Raises:
             InputError: no such workflow, or inputs or a seed that it cannot take.
@@ -166,7 +167,15 @@ class LocalHost:
             if run.done:  # stopped before it began
                 return
             running = run_workflow(
-                document, workflow, values, run, self._calls, first_seed, seconds, generations
+                document,
+                workflow,
+                values,
+                run,
+                self._calls,
+                first_seed,
+                seconds,
+                generations,
+                group="guests" if is_guest else "owner",
             )
             task = asyncio.get_running_loop().create_task(running)
             task.add_done_callback(conclude)

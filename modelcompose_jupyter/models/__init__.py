@@ -5,7 +5,7 @@ when a model is first asked for. Everything outside speaks to `ModelCache`.
 """
 
 from .cache import Lease, ModelCache
-from .generation import Generation, GenerationResult, OnQueued, Prompt
+from .generation import Generation, GenerationResult, OnQueued, Place, Prompt, QueueUpdates
 from .installed import InstalledModel, installed
 from .memory import DeviceMemory, MemoryUse
 from .spec import ModelInfo, ModelSpec, Progress
@@ -21,7 +21,9 @@ __all__ = [
     "ModelInfo",
     "ModelSpec",
     "OnQueued",
+    "Place",
     "Progress",
     "Prompt",
+    "QueueUpdates",
     "installed",
 ]

@@ -9,7 +9,7 @@ from __future__ import annotations
 import threading
 import time
 import weakref
-from collections.abc import Callable, Hashable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import Future
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any, Literal
@@ -18,7 +18,7 @@ from ..document.parameters import GenerationParameters
 from ..errors import ComposeError, ModelError, did_you_mean, shortened
 from . import memory, source
 from .engine import Engine
-from .generation import Generation, OnQueued, OnText, Prompt
+from .generation import Generation, OnQueued, OnText, Owner, Prompt
 from .spec import Abandoned, ModelInfo, ModelSpec, Progress
 
 if TYPE_CHECKING:
@@ -61,11 +61,12 @@ class Lease:
         parameters: GenerationParameters,
         on_text: OnText | None = None,
         on_queued: OnQueued | None = None,
-        owner: Hashable = None,
+        owner: Owner = (),
     ) -> Generation:
         """Ask for text; returns at once. What is wrong with the request ends its future.
 
-        Requests of different owners take turns; without one, each is an owner's only one.
+        Requests of different owners take turns, those of their groups before; without one, each
+        is an owner's only one.
 
         Raises:
             ModelError: the lease was released, or too many requests wait.

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import itertools
 import threading
-from collections.abc import Callable, Hashable
+from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 from ..document.parameters import GenerationParameters
@@ -17,7 +17,17 @@ from ..errors import ComposeError, ModelError
 from . import memory
 from .counters import Counters
 from .fair_queue import FairQueue
-from .generation import Cancelled, Generation, GenerationResult, OnQueued, OnText, Place, Prompt
+from .generation import (
+    Cancelled,
+    Generation,
+    GenerationResult,
+    OnQueued,
+    OnText,
+    Owner,
+    Place,
+    Prompt,
+    QueueUpdates,
+)
 from .loader import LoadedModel
 from .request import Request, bare, deliver, explain, never_ran, nothing_more
 
@@ -60,6 +70,8 @@ class Engine:
         self._queue: FairQueue[Request] = FairQueue()
         self._queue_in_turn: FairQueue[Request] = FairQueue()
         self._all_in_turn = False
+        self._updates = QueueUpdates()
+        self._untold = False  # whether places have changed since they were told
         self._running: list[Request] = []
         self.counters = Counters()
         self._closed = False
@@ -87,10 +99,12 @@ class Engine:
         on_text: OnText | None = None,
         on_queued: OnQueued | None = None,
         max_output_length: int | None = None,
-        owner: Hashable = None,
+        owner: Owner = (),
         prompt_lookup: int = 0,
     ) -> Generation:
-        """Queue a request; its ``max_output_length`` is bounded by this. Owners take turns.
+        """Queue a request; its ``max_output_length`` is bounded by this.
+
+        Owners take turns; where they are given as a group and an owner in it, groups do so first.
 
         ``prompt_lookup`` is how many tokens are guessed from the text so far.
 
@@ -100,7 +114,7 @@ class Engine:
         generation = Generation(self._cancel)
         request = Request(
             prompt, parameters, on_text, generation, Place(on_queued),
-            generation if owner is None else owner, max_output_length, prompt_lookup,
+            owner or (generation,), max_output_length, prompt_lookup,
         )  # fmt: skip
         with self._changed:
             if self._closed:
@@ -111,8 +125,11 @@ class Engine:
                     hint="Try again when some of them have ended.",
                     code="busy",
                 )
-            self._queue_for(request).put(request, request.owner)
+            queue = self._queue_for(request)
+            queue.put(request, *request.owner)
             self._changed.notify()
+        if len(queue) > QueueUpdates.MOST_TOLD:  # it is told more exactly when it is nearer
+            request.place.tell(len(queue))
         self._tell_places()
         return generation
 
@@ -163,6 +180,8 @@ class Engine:
                 work.turn(self._next)
             except BaseException as error:
                 self._fail_all(work, error)
+            if self._untold:
+                self._tell_places()
         del work
         memory.give_back()
 
@@ -177,7 +196,7 @@ class Engine:
             self._all_in_turn = True
             while self._queue:
                 request = self._queue.pop()
-                self._queue_in_turn.put(request, request.owner)
+                self._queue_in_turn.put(request, *request.owner)
 
     def _wait(self, work: Work) -> bool:
         """Until there is something to do; whether there will be."""
@@ -207,6 +226,10 @@ class Engine:
 
     def _tell_places(self) -> None:
         """Tell those who wait how many must end first; not under the lock, which they may want."""
+        self._untold = True
+        if self._updates.pause:
+            return
+        self._untold = False
         with self._changed:
             in_turn = [each for each in self._running if self._queue_for(each) is not self._queue]
             rows = sum(each.rows for each in self._running if each not in in_turn)
@@ -216,11 +239,13 @@ class Engine:
             ]
         for place, ahead in places:
             place.tell(ahead)
+        self._updates.told(len(places))
 
 
 def _places(queue: FairQueue[Request], beyond: int) -> list[tuple[Place, int]]:
-    """How many must end before each of a queue begins; ``beyond`` is how many run too many."""
-    return [(each.place, max(0, beyond + number)) for number, each in enumerate(queue, start=1)]
+    """How many must end before the first of a queue begin; ``beyond`` is how many run too many."""
+    first = itertools.islice(queue, QueueUpdates.MOST_TOLD)
+    return [(each.place, max(0, beyond + number)) for number, each in enumerate(first, start=1)]
 
 
 class Work:

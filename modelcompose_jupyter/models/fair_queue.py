@@ -10,18 +10,25 @@ Item = TypeVar("Item")
 
 
 class FairQueue(Generic[Item]):
-    """First in, first out for each owner; owners take turns. Not safe between threads."""
+    """Round-robin between owners; first in, first out for each of them. Not safe between threads.
+
+    Owners may be of groups, which take turns first: an owner is then given as its group and itself.
+    """
 
     def __init__(self) -> None:
-        self._owners: OrderedDict[Hashable, deque[Item]] = OrderedDict()
+        self._parts: OrderedDict[Hashable, deque[Item] | FairQueue[Item]] = OrderedDict()
         self._count = 0
 
     def __len__(self) -> int:
         return self._count
 
-    def put(self, item: Item, owner: Hashable) -> None:
-        """Put an item behind those of its owner."""
-        self._owners.setdefault(owner, deque()).append(item)
+    def put(self, item: Item, owner: Hashable, *within: Hashable) -> None:
+        """Put an item behind those of its owner; of a group where there is something ``within``."""
+        part = self._parts.setdefault(owner, FairQueue() if within else deque())
+        if isinstance(part, FairQueue):
+            part.put(item, *within)
+        else:
+            part.append(item)
         self._count += 1
 
     def pop(self) -> Item:
@@ -30,29 +37,30 @@ class FairQueue(Generic[Item]):
         Raises:
             KeyError: there is none.
         """
-        owner, items = self._owners.popitem(last=False)
-        item = items.popleft()
-        if items:
-            self._owners[owner] = items
+        owner, part = self._parts.popitem(last=False)
+        item = part.pop() if isinstance(part, FairQueue) else part.popleft()
+        if part:
+            self._parts[owner] = part
         self._count -= 1
         return item
 
     def remove(self, item: Item) -> bool:
         """Take an item out of its place; whether it was there."""
-        for owner, items in self._owners.items():
-            if item in items:
-                items.remove(item)
-                if not items:
-                    del self._owners[owner]
+        for owner, part in self._parts.items():
+            if item in part:
+                part.remove(item)
+                if not part:
+                    del self._parts[owner]
                 self._count -= 1
                 return True
         return False
 
     def __iter__(self) -> Iterator[Item]:
         """In the order in which `pop` would give them if nothing else came."""
-        waiting = deque(deque(items) for items in self._owners.values())
+        waiting = deque(map(iter, self._parts.values()))
         while waiting:
             items = waiting.popleft()
-            yield items.popleft()
-            if items:
+            for item in items:
+                yield item
                 waiting.append(items)
+                break

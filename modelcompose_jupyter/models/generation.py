@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable
+import time
+from collections.abc import Callable, Hashable
 from concurrent.futures import Future
 from dataclasses import dataclass
 from typing import Any
@@ -19,6 +20,9 @@ OnText = Callable[[int, int, str], None]
 The offset is the length so far: what was told is never taken back. Called on the engine's thread;
 for a request that never ran, on that of who cancels it.
 """
+
+Owner = tuple[Hashable, ...]
+"""Who asks: a group and somebody in it, or somebody alone."""
 
 OnQueued = Callable[[int], None]
 """``on_queued(ahead)``: so many requests must end before this one starts, which it does at 0.
@@ -77,6 +81,32 @@ class Generation:
     def cancel(self) -> None:
         """End the request: at once if it is queued, within a token if it runs. Any thread."""
         self._cancel(self)
+
+
+class QueueUpdates:
+    """How often those who wait are told their places: less often, the more of them there are.
+
+    Each end of a request moves all who wait behind it, so telling each at once would take a time
+    that grows with their square.
+    """
+
+    MOST_TOLD = 256
+    """Of those who wait the first; the others hear when it is soon their turn."""
+    _AT_ONCE = 32
+    _SECONDS_EACH = 0.001
+
+    def __init__(self) -> None:
+        self._next = 0.0
+
+    @property
+    def pause(self) -> float:
+        """Seconds until they may be told again; 0 is now."""
+        return max(0.0, self._next - time.monotonic())
+
+    def told(self, count: int) -> None:
+        """Note that so many were told."""
+        if count > self._AT_ONCE:
+            self._next = time.monotonic() + count * self._SECONDS_EACH
 
 
 class Place:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import threading
 import time
-from collections.abc import Callable, Hashable
+from collections.abc import Callable
 from concurrent.futures import Future
 from dataclasses import dataclass, field
 from typing import Any
@@ -13,7 +13,7 @@ from typing import Any
 from ..document.parameters import GenerationParameters
 from ..errors import ComposeError, ModelError
 from . import memory
-from .generation import Cancelled, Generation, GenerationResult, OnText, Place, Prompt
+from .generation import Cancelled, Generation, GenerationResult, OnText, Owner, Place, Prompt
 from .loader import one_line
 from .settings import Settings, seed_of
 from .stream import Stream
@@ -31,7 +31,7 @@ class Request:
     on_text: OnText | None
     generation: Generation
     place: Place
-    owner: Hashable
+    owner: Owner
     max_output_length: int | None
     prompt_lookup: int = 0
     cancelled: threading.Event = field(default_factory=threading.Event)

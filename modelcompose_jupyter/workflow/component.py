@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 import copy
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Hashable, Iterator, Mapping
 from concurrent.futures import Future
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
@@ -73,10 +73,11 @@ class Models(Protocol):
 class Call:
     """One call of a job's component, and what it produced.
 
-    ``repeat`` is its place among the job's repeats, or None. ``seed`` is that of the job's first
-    generation where the document gives none. ``waiting`` says how many requests are ahead, and
-    ``allowance`` how many texts the run may have. ``generations`` holds a mapping with ``stream``
-    and ``result`` for each prompt, in the order in which they ended.
+    ``group`` is who asks: groups take turns at a model. ``repeat`` is its place among the job's
+    repeats, or None. ``seed`` is that of the job's first generation where the document gives none.
+    ``waiting`` says how many requests are ahead, and ``allowance`` how many texts the run may have.
+    ``generations`` holds a mapping with ``stream`` and ``result`` for each prompt, in the order in
+    which they ended.
     """
 
     document: Document
@@ -84,6 +85,7 @@ class Call:
     input: Any
     repeat: int | None
     run: Run
+    group: Hashable
     seed: int
     waiting: Waiting
     allowance: Allowance
@@ -243,10 +245,10 @@ async def _generate(
     """
     made = time.monotonic()
     with call.waiting.place() as on_queued:
-        async with gate.turn(on_queued):
+        async with gate.turn(on_queued, call.group):
             waited = time.monotonic() - made
             generation = lease.generate(
-                prompt, parameters, stream.put, on_queued, owner=call.run.id
+                prompt, parameters, stream.put, on_queued, owner=(call.group, call.run.id)
             )
             ended = asyncio.wrap_future(generation.future)
             try:

@@ -12,7 +12,7 @@ import importlib.metadata
 import itertools
 import platform
 import time
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Hashable, Mapping
 from typing import Annotated, Any
 
 from pydantic import Field, ValidationError
@@ -44,6 +44,7 @@ async def run_workflow(
     seed: int,
     max_seconds: float | None = None,
     max_generations: int | None = None,
+    group: Hashable = None,
 ) -> None:
     """Run a workflow to its end, whatever that is; never raises.
 
@@ -57,8 +58,9 @@ async def run_workflow(
             from it, and each job has a range of its own.
         max_seconds: after which it is stopped and fails; None is never.
         max_generations: texts that it may generate before it fails; None is any number.
+        group: who asks; requests of one group take turns with those of others.
     """
-    runner = _Runner(document, workflow, input, run, calls, seed, Allowance(max_generations))
+    runner = _Runner(document, workflow, input, run, calls, seed, Allowance(max_generations), group)
     try:
         run.add("state", {"state": State.RUNNING})
         async with _limited(max_seconds):
@@ -113,6 +115,7 @@ class _Runner:
         calls: Calls,
         seed: int,
         allowance: Allowance,
+        group: Hashable,
     ) -> None:
         self._document = document
         self._workflow = workflow
@@ -125,6 +128,7 @@ class _Runner:
         self._waiting = {job.id: Waiting(run, job.id) for job in workflow.jobs}
         self._made: list[Call] = []
         self._allowance = allowance
+        self._group = group
         self._seeds = {
             job.id: seed + number * _SEEDS_OF_A_JOB for number, job in enumerate(workflow.jobs)
         }
@@ -196,6 +200,7 @@ class _Runner:
             value,
             repeat,
             self._run,
+            self._group,
             self._seeds[job.id],
             self._waiting[job.id],
             self._allowance,

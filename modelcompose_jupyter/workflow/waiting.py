@@ -7,59 +7,87 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import itertools
 import math
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Hashable, Iterator
 
-from ..models import OnQueued
+from ..models import OnQueued, Place, QueueUpdates
+from ..models.fair_queue import FairQueue
 from .run import Run
 
 
 class Gate:
-    """Lets so many through at a time, the others in their order; 0 lets all through."""
+    """Lets so many through at a time; 0 lets all through.
+
+    The others wait in the order in which they came; where they are of several groups, these take
+    turns.
+    """
 
     def __init__(self, size: int) -> None:
         self._free = size or math.inf
-        self._queue: dict[asyncio.Future[None], OnQueued] = {}
+        self._queue: FairQueue[_Visitor] = FairQueue()
+        self._updates = QueueUpdates()
+        self._telling: asyncio.TimerHandle | None = None
 
     @contextlib.asynccontextmanager
-    async def turn(self, on_queued: OnQueued) -> AsyncIterator[None]:
+    async def turn(self, on_queued: OnQueued, group: Hashable = None) -> AsyncIterator[None]:
         """Wait for a turn, and hold it; who waits is told how many must end first, then 0."""
-        await self._enter(on_queued)
+        await self._enter(on_queued, group)
         try:
             yield
         finally:
             self._leave()
 
-    async def _enter(self, on_queued: OnQueued) -> None:
+    async def _enter(self, on_queued: OnQueued, group: Hashable) -> None:
         if self._free:
             self._free -= 1
             return
-        turn: asyncio.Future[None] = asyncio.get_running_loop().create_future()
-        self._queue[turn] = on_queued
-        on_queued(len(self._queue))
+        visitor = _Visitor(on_queued)
+        self._queue.put(visitor, group)
+        visitor.place.tell(len(self._queue))
+        self._tell()
         try:
-            await turn
+            await visitor.turn
         except asyncio.CancelledError:
-            if turn.cancelled():
-                del self._queue[turn]
+            if visitor.turn.cancelled():
+                self._queue.remove(visitor)
                 self._tell()
             else:  # its turn came in the same moment
                 self._leave()
             raise
 
     def _leave(self) -> None:
-        if not self._queue:
-            self._free += 1
-            return
-        turn = next(iter(self._queue))
-        on_queued = self._queue.pop(turn)
-        turn.set_result(None)
-        on_queued(0)
-        self._tell()
+        while self._queue:
+            visitor = self._queue.pop()
+            if not visitor.turn.done():  # else who waited has just given up
+                visitor.turn.set_result(None)
+                visitor.place.tell(0)
+                self._tell()
+                return
+        self._free += 1
 
     def _tell(self) -> None:
-        for ahead, on_queued in enumerate(self._queue.values(), 1):
-            on_queued(ahead)
+        """Tell those who wait how many must end first, now or soon."""
+        if self._telling is not None:
+            return
+        if pause := self._updates.pause:
+            self._telling = asyncio.get_running_loop().call_later(pause, self._tell_now)
+        else:
+            self._tell_now()
+
+    def _tell_now(self) -> None:
+        self._telling = None
+        count = 0
+        for visitor in itertools.islice(self._queue, QueueUpdates.MOST_TOLD):
+            count += 1
+            visitor.place.tell(count)
+        self._updates.told(count)
+
+
+class _Visitor:
+    def __init__(self, on_queued: OnQueued) -> None:
+        self.turn: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        self.place = Place(on_queued)
 
 
 class Waiting:

@@ -96,7 +96,7 @@ def submit(
     prompt: str = "Once upon a",
     on_text: Any = None,
     on_queued: Any = None,
-    owner: Any = None,
+    owner: Any = (),
     **parameters: Any,
 ) -> Generation:
     """``exactly`` is how many tokens it gets."""
@@ -171,7 +171,7 @@ def test_owners_take_turns(start: Start, monkeypatch: pytest.MonkeyPatch) -> Non
     order: list[str] = []
     asked = ["a1", "a2", "a3", "b1", "b2", "c1"]
     made = [
-        submit(model, name, lambda _, offset, text: offset or order.append(text), owner=name[0])
+        submit(model, name, lambda _, offset, text: offset or order.append(text), owner=(name[0],))
         for name in asked
     ]
     held.let_go()
@@ -201,7 +201,7 @@ def test_places_fall_and_end_at_the_start(start: Start, monkeypatch: pytest.Monk
     held = Held(model)
     told: list[list[int]] = [[] for _ in range(5)]
     made = [
-        submit(model, on_queued=places.append, owner="one" if number < 3 else "other")
+        submit(model, on_queued=places.append, owner=("one" if number < 3 else "other",))
         for number, places in enumerate(told)
     ]
     assert [places[0] for places in told] == [1, 2, 3, 2, 4]
@@ -214,6 +214,20 @@ def test_places_fall_and_end_at_the_start(start: Start, monkeypatch: pytest.Monk
         assert places == sorted(set(places), reverse=True)
         assert places[-1] == 0
     assert told[0] == [1]
+
+
+def test_of_very_many_who_wait_each_is_told_a_few_times(start: Start) -> None:
+    model = start()
+    held = Held(model)
+    told: list[list[int]] = [[] for _ in range(800)]
+    made = [submit(model, on_queued=places.append, exactly=1) for places in told]
+    held.let_go()
+    for each in made:
+        result(each)
+    waited = [places for places in told if places]
+    assert len(waited) > 700
+    assert {places[-1] for places in waited} == {0}
+    assert sum(map(len, waited)) < 800 * 20  # and not a number for each request before
 
 
 def test_who_need_not_wait_is_told_nothing(start: Start) -> None:

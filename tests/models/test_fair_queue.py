@@ -37,6 +37,16 @@ def test_an_owner_who_comes_back_stands_at_the_end() -> None:
     assert drain(queue) == ["b1", "a2", "b2"]
 
 
+def test_groups_take_turns_before_their_owners_do() -> None:
+    queue: FairQueue[str] = FairQueue()
+    for item in ("ga1", "ga2", "gb1", "gc1", "ox1", "oy1"):
+        queue.put(item, item[0], item[1])
+    assert list(queue) == ["ga1", "ox1", "gb1", "oy1", "gc1", "ga2"]
+    assert queue.remove("gb1")
+    assert len(queue) == 5
+    assert drain(queue) == ["ga1", "ox1", "gc1", "oy1", "ga2"]
+
+
 def test_an_empty_queue() -> None:
     queue: FairQueue[str] = FairQueue()
     assert (len(queue), list(queue)) == (0, [])

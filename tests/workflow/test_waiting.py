@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from collections import Counter
 from typing import Any
 
 import pytest
@@ -71,6 +72,39 @@ def test_a_gate_lets_through_in_order_of_arrival() -> None:
             each.leave.set()
         await settle()
         assert [each.told for each in visitors[2:]] == [[1, 0], [2, 1, 0], [3, 2, 1, 0]]
+
+    asyncio.run(main())
+
+
+def test_groups_take_turns_at_a_gate() -> None:
+    async def main() -> None:
+        gate, order = Gate(1), []
+
+        async def go(name: str) -> None:
+            async with gate.turn(lambda _: None, name[0]):
+                order.append(name)
+                await asyncio.sleep(0)
+
+        await asyncio.gather(*map(go, ("g1", "g2", "g3", "g4", "o1", "o2")))
+        assert order == ["g1", "g2", "o1", "g3", "o2", "g4"]
+
+    asyncio.run(main())
+
+
+def test_of_very_many_who_wait_the_first_are_told_and_all_have_their_turn() -> None:
+    async def main() -> None:
+        gate, told = Gate(1), Counter[int]()
+
+        async def go(number: int) -> None:
+            def hear(ahead: int) -> None:
+                told[number] += 1
+
+            async with gate.turn(hear):
+                await asyncio.sleep(0)
+
+        await asyncio.gather(*map(go, range(3000)))
+        assert len(told) == 2999  # all but the first, who does not wait
+        assert told.total() < 3000 * 10
 
     asyncio.run(main())
 
