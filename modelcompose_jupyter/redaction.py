@@ -14,6 +14,7 @@ import json
 import logging
 import re
 import threading
+from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from itertools import islice, repeat
 from typing import Any
@@ -174,9 +175,9 @@ def remember_in_data(data: Any) -> None:
 
 
 def _in_data(data: Any) -> Iterator[str]:
-    rest = [(data, False)]
+    rest = deque([(data, False)])  # in the document's order, as its text is
     while rest:
-        each, secret = rest.pop()
+        each, secret = rest.popleft()
         if isinstance(each, Mapping):
             rest += [(value, secret or is_secret_key(key)) for key, value in each.items()]
         elif isinstance(each, list):
