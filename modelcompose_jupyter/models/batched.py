@@ -131,7 +131,7 @@ class BatchedModel:
             output = self.model(
                 input_ids=tokens,
                 # Masks of four dimensions are taken as they are, and none is looked at.
-                attention_mask=torch.zeros((1, 1, 1, 1), device=self.device),
+                attention_mask=torch.zeros((1, 1, 1, 1), dtype=torch.float32, device=self.device),
                 position_ids=step.positions.unsqueeze(0),
                 past_key_values=self._past,
                 use_cache=True,

@@ -301,7 +301,9 @@ class Sampler:
     ) -> None:
         known = [(place, ids[ids < self._vocabulary]) for place, ids in seen]
         counts = torch.tensor([len(ids) for _, ids in known])
-        penalties = torch.tensor([rows[place].sampling.repetition_penalty for place, _ in known])
+        penalties = torch.tensor(
+            [rows[place].sampling.repetition_penalty for place, _ in known], dtype=torch.float32
+        )
         places = torch.tensor([place for place, _ in known])
         row = self._send(places.repeat_interleave(counts))
         penalty = self._send(penalties.repeat_interleave(counts))

@@ -584,3 +584,21 @@ def test_guidance_needs_a_decoder_alone(tmp_path: Path, cache: ModelCache) -> No
         with done(cache.acquire(ModelSpec(str(folder)))) as lease:
             result = ask(lease, do_sample=False, max_output_length=4)
             assert any("guidance_scale" in text for text in result.warnings) is lacks
+
+
+@pytest.mark.parametrize("architecture", ARCHITECTURES)
+def test_a_text_is_the_same_while_another_model_is_built(
+    lease_of: LeaseOf, architecture: str
+) -> None:
+    """Whoever builds one changes torch's default dtype for the whole process."""
+    lease = lease_of(architecture)
+    asked = {"seed": 5, "temperature": 1.2, "repetition_penalty": 1.3, "max_output_length": 24}
+    alone = [ask(lease, prompt, **asked).texts for prompt in PROMPTS]
+    usual = torch.get_default_dtype()
+    for dtype in (torch.float64, torch.bfloat16):
+        torch.set_default_dtype(dtype)
+        try:
+            beside = [ask(lease, prompt, **asked).texts for prompt in PROMPTS]
+        finally:
+            torch.set_default_dtype(usual)
+        assert beside == alone

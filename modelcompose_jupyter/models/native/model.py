@@ -77,7 +77,7 @@ class NativeModel:
         self._check(given["id"])
         self._reach(int(given["position"].max()) + 1)
         asked = np.array(wanted, dtype=np.int64)
-        scores = torch.empty((len(asked), self.vocabulary))
+        scores = torch.empty((len(asked), self.vocabulary), dtype=torch.float32)
         failed = self._step(
             ctypes.addressof(self._struct), given.ctypes.data, len(given),
             asked.ctypes.data, len(asked), scores.data_ptr(), torch.get_num_threads(),
