@@ -49,7 +49,8 @@ def check(path: Path, config: Any, weights: Weights) -> None:
     largest = max(_SMALL_SIZE, _FOR_A_BYTE * weights.size)
     parts = max(_FEW_PARTS, weights.tensors)
     for name, value in _numbers(config):
-        words = set(_WORD.findall(name.lower()))
+        in_order = _WORD.findall(name.lower())
+        words, last = set(in_order), in_order[-1] if in_order else ""
         if isinstance(value, bool):
             if _COUNTED.fullmatch(name):
                 raise _impossible(path, name, value, "it is no number")
@@ -59,11 +60,11 @@ def check(path: Path, config: Any, weights: Weights) -> None:
         if words & _OF_POSITIONS:
             if value > _MOST_POSITIONS:
                 raise _impossible(path, name, value, f"no model has more than {_MOST_POSITIONS}")
-        elif words & _OF_SIZES:
-            if value > largest:
-                raise _impossible(path, name, value, f"the weights have {weights.size} bytes")
-        elif words & _OF_PARTS and value > parts:
-            raise _impossible(path, name, value, f"the weights have {weights.tensors} tensors")
+        elif words & _OF_PARTS and last not in _OF_SIZES:  # num_hidden_layers, but not block_size
+            if value > parts:
+                raise _impossible(path, name, value, f"the weights have {weights.tensors} tensors")
+        elif words & _OF_SIZES and value > largest:
+            raise _impossible(path, name, value, f"the weights have {weights.size} bytes")
 
 
 def _numbers(config: Any) -> Iterator[tuple[str, float]]:
@@ -81,7 +82,8 @@ def _numbers(config: Any) -> Iterator[tuple[str, float]]:
 
 
 def _impossible(path: Path, name: str, value: float, reason: str) -> ModelError:
-    said = str(value).lower() if isinstance(value, bool) else f"{value:g}"
+    number = f"{value:,}" if isinstance(value, int) else f"{value:g}"
+    said = str(value).lower() if isinstance(value, bool) else number
     return ModelError(
         f"{path} cannot be that of the weights beside it: {shortened(name)} is {said},"
         f" and {reason}",

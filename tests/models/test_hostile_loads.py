@@ -44,6 +44,7 @@ def failure(folder: Path, cache: ModelCache) -> ModelError:
 
 IMPOSSIBLE: dict[str, Any] = {
     "num_hidden_layers": 3_000_000,
+    "encoder": {"num_hidden_layers": 2_000},
     "num_experts": 10**9,
     "layer_types": ["full_attention"] * 2000,
     "attention_types": [[["global", "local"], 10**9]],
