@@ -164,9 +164,15 @@ class GuardedServer(HTTPServer):
     # What handlers tell
 
     def admit(self, connection: Connection, is_owner: bool) -> bool:
-        """Whether a request is taken on whose header has come; the owner's always are."""
+        """Whether a request is taken on whose header has come; the owner's always are.
+
+        Where guests have as many as they may, the one goes whose body has been coming for longest.
+        """
         if not is_owner and len(self._admitted) >= self._max_admitted:
-            return False
+            slowest = next((e for e in self._open[Phase.SENDING] if e in self._admitted), None)
+            if slowest is None or not _had_time(slowest):
+                return False
+            slowest.close()
         connection.is_owner = is_owner
         if is_owner:
             self._move(connection, Phase.ANSWERING)  # also while its body comes
@@ -226,9 +232,8 @@ class GuardedServer(HTTPServer):
 
     def _next_to_go(self) -> Connection | None:
         """The connection that goes when there is no room for another; None where none may."""
-        now = asyncio.get_running_loop().time()
         for oldest in self._open[Phase.SENDING]:
-            return oldest if now - oldest.since >= _GRACE_SECONDS else None
+            return oldest if _had_time(oldest) else None
         return next(iter(self._open[Phase.IDLE]), None)
 
     def _move(self, connection: Connection, to: Phase, seconds: float | None = None) -> None:
@@ -263,6 +268,11 @@ class GuardedServer(HTTPServer):
         self._holding.pop(connection, None)
         self._admitted.discard(connection)
         self._open[connection.phase].pop(connection, None)
+
+
+def _had_time(connection: Connection) -> bool:
+    """Whether a connection has been at what it is at for as long as nobody is hurried."""
+    return asyncio.get_running_loop().time() - connection.since >= _GRACE_SECONDS
 
 
 class _Request(HTTPMessageDelegate):

@@ -185,6 +185,7 @@ class Server:
             max_held=self.settings.max_held,
             header_seconds=self.settings.header_seconds,
             idle_seconds=self.settings.idle_seconds,
+            chunk_size=16384,
             max_body_size=2**40,  # the handler says no, with an answer
             body_timeout=self.settings.body_seconds,
         )

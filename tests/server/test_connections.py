@@ -127,6 +127,19 @@ def test_the_owner_gets_in_whatever_guests_hold(serve: Serve, models: ScriptedMo
         assert owner.post("/shutdown").status_code == 202
 
 
+def test_of_guests_the_body_that_has_been_coming_for_longest_gives_way(
+    serve: Serve, connect: Callable[..., socket.socket]
+) -> None:
+    server = serve(settings=Settings(port=0, max_connections=6, reserved_connections=3))
+    oldest, *younger = (connect(server, HALF_A_BODY) for _ in range(3))
+    until(lambda: len(server._http._admitted) == 3)
+
+    with Client(server) as guest:
+        until(lambda: guest.get("/health").status_code == 200)  # once they had their time
+    until_closed(oldest)
+    assert all(map(is_silent, younger))
+
+
 def test_a_header_has_its_time_from_its_first_byte(
     serve: Serve, connect: Callable[..., socket.socket]
 ) -> None:
