@@ -43,7 +43,7 @@ _SHARE = (
 _ROOT = rf"(?<![\w/\\.…~*<\])}}])(?!{_ROUTE})/{_NAME}"
 _HOME = rf"(?<![\w/\\.…])~[\w.-]*[\\/]+{_NAME}"
 _FILE_URL = rf"(?i:file):/+{_NAME}"
-_ADDRESS = r"(?P<address>(?<![\w.])(?!(?i:file):)[A-Za-z][\w+.-]+://[^\s'\"<>]*)"
+_ADDRESS = r"(?P<address>(?<![\w.+-])(?!(?i:file):)[A-Za-z][\w+.-]{1,30}://[^\s'\"<>]*)"
 
 # Where a part of a sentence ends, and what stands in it up to its last separator.
 _END = r"[,;:](?=\s|$)|[.!?](?=\s+[A-Z]|\s*$)|\w+://|\s(?=\.{0,2}[/\\]|~|…)|[{}<>|]"

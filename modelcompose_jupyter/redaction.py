@@ -89,7 +89,8 @@ _OTHER_WORDS = frozenset(
 _KEY_OF_LINE = re.compile(
     r"(?:^\s*(?:[-?#]\s+)*|[{,]\s*)([\"']?)([A-Za-z][\w-]{1,40})\1(\s*[:=]|\s)\s*"
 )
-_VARIABLE = re.compile(r"\s*[\"']?\$\{[\w.]+\}[\"']?\s*(?:[#,}].*)?$")
+_VARIABLE = re.compile(r"\s*[\"']?\$\{[\w.]+\}[\"']?\s*(?:[#,}]|$)")
+_FIRST_WORD = re.compile(r"[^ ]{0,200}")
 _PIECES = re.compile(r"[^\s\"'{}\[\]|,()$=*!&?:#]+")
 
 _NEARLY = {
@@ -164,9 +165,10 @@ def _in_text(document: str) -> Iterator[str]:
     for line in document.splitlines():
         for found in _KEY_OF_LINE.finditer(line):
             if is_secret_key(found[2]) and not _VARIABLE.match(line, found.end()):
-                for piece in _PIECES.findall(line[found.end() :]):
-                    if "." not in piece and _is_secret(piece):
-                        yield piece
+                for piece in _PIECES.finditer(line, found.end()):
+                    if "." not in piece[0] and _is_secret(piece[0]):
+                        yield piece[0]
+                break  # what stands behind another key was among them
 
 
 def remember_in_data(data: Any) -> None:
@@ -258,8 +260,8 @@ def redact_line(line: str, start: int | None = None) -> str:
         return redact(line[:start]) + MASK
     for found in _KEY_OF_LINE.finditer(line):
         end = found.end()
-        sure = found[3].strip() or _is_secret(line[end:].split(" ")[0])
-        if line[end:] and sure and is_secret_key(found[2]) and not _VARIABLE.match(line, end):
+        sure = found[3].strip() or _is_secret(_FIRST_WORD.match(line, end)[0])  # type: ignore[index]
+        if end < len(line) and sure and is_secret_key(found[2]) and not _VARIABLE.match(line, end):
             return redact(line[:end]) + MASK
     return redact(line)
 

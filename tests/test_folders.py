@@ -127,6 +127,12 @@ def test_what_is_written_behind_a_known_folder_stays() -> None:
     assert without_folders("/zq one/zq two/models is") == "…/models is"
 
 
+def test_long_words_with_hyphens_are_read_once() -> None:
+    words = "a-" * 50_000 + " /"  # took the square of its length
+    assert without_folders(words) == words
+    assert without_folders("git+ssh://host/a/b and s3://x/y") == "git+ssh://host/a/b and s3://x/y"
+
+
 def test_links_and_homes_are_known_by_where_they_lead(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

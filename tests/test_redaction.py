@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 import modelcompose_jupyter
-from modelcompose_jupyter import ComposeError, load
+from modelcompose_jupyter import ComposeError, load, redaction
 from modelcompose_jupyter.document import load_document
 from modelcompose_jupyter.document.reader import read
 from modelcompose_jupyter.editing import check
@@ -169,6 +169,13 @@ def test_errors_are_made_without_secrets(token: str) -> None:
         assert not [text for text in shown if token in text]
     problems = DocumentError([Problem(f"no {token}", Where("f"), f"hint {token}")])
     assert token not in str(problems)
+
+
+def test_each_word_of_a_line_is_looked_at_once() -> None:
+    line = "a: {x, token: f1rst, token: ${env.A}, token: sec0nd}"
+    assert list(redaction._in_text(line)) == ["f1rst", "sec0nd"]
+    many = "a: {" + "x, token: s3cret, " * 10_000  # took the square of its length
+    assert len(list(redaction._in_text(many))) == 10_000
 
 
 def test_a_document_of_many_tokens_makes_no_other_secret_forgotten() -> None:

@@ -16,6 +16,7 @@ size, so what is made of both is bounded; see `MAX_TEXT`, `MAX_VALUE` and `MAX_S
 
 from __future__ import annotations
 
+import re
 import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
@@ -39,6 +40,12 @@ MAX_MATCH_SECONDS = 1.0
 """For all that `match` looks for in one value: a pattern that repeats repeats may take for ever."""
 
 _PART = 256
+_CHARACTERS = 128  # that a comparison looks at in about the time of a step
+_LONGEST_PATTERN = 10_000
+_LONGEST_WRITTEN_OUT = 100_000
+_PATTERN_TOKENS = re.compile(
+    r"\\.|\[\^?\]?(?:\\.|[^\]\\])*\]|\{(?P<least>\d+)(?:,(?P<most>\d*))?\}|.", re.DOTALL
+)
 _NOTHING = object()  # what a `?` without a branch gives: the key or element is left out
 _AS_THEY_ARE = {"text", "string", "markdown", "select"}
 _TEXTUAL = {*_AS_THEY_ARE, "base64"}
@@ -91,6 +98,41 @@ def _too_large(message: str, expression: str) -> ExpressionError:
     return ExpressionError(message, expression=expression, hint=hint, code="value_too_large")
 
 
+def _check_pattern(pattern: str) -> None:
+    """Raise ExpressionError for a regular expression that takes long to be read."""
+    if len(pattern) > _LONGEST_PATTERN:
+        raise ExpressionError(
+            f"the pattern has {len(pattern):,} characters, and {_LONGEST_PATTERN:,} are the most",
+            expression=pattern,
+            code="match_too_slow",
+        )
+    if _written_out(pattern) > _LONGEST_WRITTEN_OUT:
+        raise ExpressionError(
+            f"the pattern is longer than {_LONGEST_WRITTEN_OUT:,} parts once its repeats are"
+            " written out",
+            expression=pattern,
+            hint="Write + or * in place of large numbers in braces.",
+            code="match_too_slow",
+        )
+
+
+def _written_out(pattern: str) -> int:
+    """How many parts a regular expression has where ``{3}`` is the part before it three times."""
+    groups = [[0]]
+    for token in _PATTERN_TOKENS.finditer(pattern):
+        if token[0] == "(":
+            groups.append([0])
+        elif token[0] == ")" and len(groups) > 1:
+            group = sum(groups.pop())
+            groups[-1].append(group + 1)
+        elif token["least"]:
+            times = token["most"] or token["least"]
+            groups[-1][-1] *= int(times) if len(times) < 10 else 10**9
+        else:
+            groups[-1].append(1)
+    return sum(map(sum, groups))
+
+
 class _Allowance:
     """How much may still be made for one value."""
 
@@ -112,6 +154,7 @@ class _Allowance:
     def match(self, pattern: str, within: str) -> bool:
         """Whether a regular expression is found; `regex` lets others run while it looks."""
         began = time.monotonic()
+        _check_pattern(pattern)
         try:
             found = regex.search(pattern, within, timeout=max(0.001, self._match_seconds))
         except TimeoutError:
@@ -389,7 +432,7 @@ class _Renderer:
         check_condition(condition)
         name = condition.get("operator", "eq")
         left, right = self.render(condition["input"]), self.render(condition.get("value"))
-        self._allowance.step(len(right) if isinstance(right, list | tuple) else 0)
+        self._allowance.step(_length(left) + _length(right))
         try:
             if name == "match":
                 return self._allowance.match(text(right), text(left))
@@ -404,6 +447,13 @@ class _Renderer:
                 f"{show(right)} is not a regular expression: {error}",
                 expression=show(condition["input"]),
             ) from None
+
+
+def _length(value: Any) -> int:
+    """In steps: what it takes to compare a value, or to look for something in it."""
+    if isinstance(value, str):
+        return len(value) // _CHARACTERS
+    return len(value) if isinstance(value, list | tuple) else 0
 
 
 class _ItemRenderer(_Renderer):

@@ -61,12 +61,14 @@ class Connection(IOStream):
     Attributes:
         phase: what it is at.
         since: when that began, by the loop's clock.
+        is_silent: whether nothing has come yet.
         is_owner: whether the request that it has is the owner's.
         held: bytes that are kept for it.
     """
 
     def __init__(self, socket: socket.socket, server: GuardedServer, **options: Any) -> None:
         self.phase = Phase.SENDING
+        self.is_silent = True
         self.since = 0.0
         self.is_owner = False
         self.held = 0
@@ -81,6 +83,7 @@ class Connection(IOStream):
 
     def read_from_fd(self, buf: bytearray | memoryview) -> int | None:
         count = super().read_from_fd(buf)
+        self.is_silent = self.is_silent and not count
         if count and self.phase is Phase.IDLE:
             self._server._move(self, Phase.SENDING, self._server.header_seconds)
         return count
@@ -232,8 +235,8 @@ class GuardedServer(HTTPServer):
 
     def _next_to_go(self) -> Connection | None:
         """The connection that goes when there is no room for another; None where none may."""
-        for oldest in self._open[Phase.SENDING]:
-            return oldest if _had_time(oldest) else None
+        if self._open[Phase.SENDING]:
+            return next(filter(_had_time, self._open[Phase.SENDING]), None)
         return next(iter(self._open[Phase.IDLE]), None)
 
     def _move(self, connection: Connection, to: Phase, seconds: float | None = None) -> None:
@@ -271,8 +274,14 @@ class GuardedServer(HTTPServer):
 
 
 def _had_time(connection: Connection) -> bool:
-    """Whether a connection has been at what it is at for as long as nobody is hurried."""
-    return asyncio.get_running_loop().time() - connection.since >= _GRACE_SECONDS
+    """Whether a connection has been at what it is at for as long as nobody is hurried.
+
+    Who has said nothing has no time: a request comes right behind its connection.
+    """
+    return (
+        connection.is_silent
+        or asyncio.get_running_loop().time() - connection.since >= _GRACE_SECONDS
+    )
 
 
 class _Request(HTTPMessageDelegate):

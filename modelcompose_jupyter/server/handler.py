@@ -235,9 +235,11 @@ class ApiHandler(RequestHandler):
             self.set_header("Access-Control-Expose-Headers", "X-Task-Id, Retry-After")
             self.set_header("Vary", "Origin")
         if self.request.method == "OPTIONS":
+            self._check_no_body()
             return
         route = self._route()
         if route.open:
+            self._check_no_body()
             return
         if self._server.closing:
             raise ComposeError("the server is ending", code="host_closed")
@@ -284,6 +286,11 @@ class ApiHandler(RequestHandler):
         assert isinstance(connection, HTTP1Connection)
         assert isinstance(connection.stream, Connection)
         return connection.stream
+
+    def _check_no_body(self) -> None:
+        """Refuse a body where nobody is asked for a token: strangers send nothing that is read."""
+        if self._announced_size() or "Transfer-Encoding" in self.request.headers:
+            raise UsageError("this takes no body", code="invalid_request")
 
     def _route(self) -> Route:
         method = "GET" if self.request.method == "HEAD" else self.request.method or ""

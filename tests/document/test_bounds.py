@@ -358,6 +358,34 @@ def test_a_pattern_that_never_ends_is_an_error(monkeypatch: pytest.MonkeyPatch) 
         render({"?": {**condition, "value": "(", "if_true": 1}}, {"input": {"text": "a"}})
 
 
+@pytest.mark.parametrize(
+    "pattern",
+    ["(((((a{30}){30}){30}){30}){30})", "(?:a{1,1000}){1,1000}b", "[a-z]" * 3000, "a{9999999999}"],
+)
+def test_a_pattern_that_takes_long_to_be_read_is_refused_before(pattern: str) -> None:
+    condition = {"operator": "match", "input": "${input.text}", "value": pattern}
+    with pytest.raises(ExpressionError) as caught:
+        render({"?": {**condition, "if_true": 1}}, {"input": {"text": "a" * 100}})
+    assert caught.value.code == "match_too_slow"
+
+
+@pytest.mark.parametrize(
+    "pattern", [r"\d{4}-\d{2}", r".{0,1000}fox.{0,1000}", r"[{]{2}\{(a|b)*[]x]"]
+)
+def test_usual_patterns_are_short_enough(pattern: str) -> None:
+    condition = {"operator": "match", "input": "${input.text}", "value": pattern}
+    assert render({"?": {**condition, "if_true": 1, "if_false": 0}}, {"input": {"text": "a"}}) == 0
+
+
+def test_looking_for_texts_in_texts_is_counted_by_their_lengths() -> None:
+    where = {"input": "${item}", "operator": "in", "value": "${input.text}"}
+    found = {"*": {"input": "${input.words}", "where": where}}
+    few = {"words": ["fox", "owl"] * 100, "text": "the fox " * 10_000}
+    assert render(found, {"input": few}) == ["fox"] * 100
+    with pytest.raises(ExpressionError, match="more than 1,000,000 steps"):
+        render(found, {"input": {"words": ["a" * 500 + "b"] * 5000, "text": "a" * 1_500_000}})
+
+
 def test_large_values_are_not_too_large() -> None:
     context = {"input": {"text": TEXT, "many": MANY, "texts": ["x" * 2000] * 10_000}}
     assert render("${input.text}" * 10, context) == TEXT * 10

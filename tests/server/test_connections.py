@@ -76,6 +76,30 @@ def test_the_oldest_of_what_was_half_sent_gives_way(
         assert kept.get("/health").status_code == 200
 
 
+def test_a_silent_one_gives_way_before_half_a_request(
+    serve: Serve, connect: Callable[..., socket.socket]
+) -> None:
+    server = serve(settings=Settings(port=0, max_connections=3, reserved_connections=0))
+    half, silent, other = connect(server, HALF_A_HEADER), connect(server), connect(server, HEALTH)
+    assert b"200 OK" in other.recv(1000)
+
+    with Client(server) as client:
+        assert client.get("/health").status_code == 200
+    until_closed(silent)
+    assert is_silent(half) and is_silent(other)
+
+
+@pytest.mark.parametrize("method", ["OPTIONS", "GET"])
+@pytest.mark.parametrize("header", ["Content-Length: 10", "Transfer-Encoding: chunked"])
+def test_where_no_token_is_asked_for_no_body_is_read(
+    serve: Serve, connect: Callable[..., socket.socket], method: str, header: str
+) -> None:
+    head = f"{method} /api/health HTTP/1.1\r\nHost: localhost\r\n{header}\r\n\r\n"
+    connection = connect(serve(), head.encode())
+    assert b"400 Bad Request" in connection.recv(1000)
+    until_closed(connection)
+
+
 def test_the_longest_idle_one_gives_way(
     serve: Serve, connect: Callable[..., socket.socket]
 ) -> None:

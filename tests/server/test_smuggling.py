@@ -109,7 +109,7 @@ def test_nothing_hides_behind_a_request_that_is_refused(server: Server, sent: by
         (POST + length(HIDDEN) + b"\r\n" + HIDDEN, b"400"),  # a body of its own, and no JSON
         (POST + b"Upgrade: h2c\r\nConnection: Upgrade\r\n" + length(RUN) + b"\r\n" + RUN, b"200"),
         # Bodies that nobody wants are still bodies.
-        (b"GET /api/health HTTP/1.1\r\nHost: localhost\r\n" + length(RUN) + b"\r\n" + RUN, b"200"),
+        (b"GET /api/models HTTP/1.1\r\nHost: localhost\r\n" + length(RUN) + b"\r\n" + RUN, b"200"),
         (b"HEAD /api/health HTTP/1.1\r\nHost: localhost\r\n\r\n", b"200"),
         (b"OPTIONS /api/health HTTP/1.1\r\nHost: localhost\r\n\r\n", b"204"),
         # Lines may end with LF alone; the next request begins where this one ends all the same.
