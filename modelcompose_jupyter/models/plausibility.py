@@ -60,7 +60,8 @@ def check(path: Path, config: Any, weights: Weights) -> None:
     parts = max(_FEW_PARTS, weights.tensors)
     labels: defaultdict[str, float] = defaultdict(float)
     for name, value in _numbers(config):
-        in_order = _WORD.findall(name.lower())
+        # vocab_size_per_layer_input is a size, and num_experts_per_tok a number of experts.
+        in_order = _WORD.findall(name.lower().partition("_per_")[0])
         words, last = set(in_order), in_order[-1] if in_order else ""
         if isinstance(value, bool):
             if name in _NO_SWITCHES:

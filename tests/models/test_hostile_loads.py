@@ -92,6 +92,7 @@ def test_what_the_weights_cannot_have_is_said_with_both_numbers(
         {"id2label": {str(number): "x" for number in range(21_841)}},
         {"use_conv_bias": True, "n_inner": None, "layer_norm": True, "attention_bias": False},
         {"block_auto_adjust_ff_dim": True, "num_experts": 16_384},
+        {"vocab_size_per_layer_input": 262_144, "hidden_size_per_layer_input": 256},
         {"layer_types": ["linear", "full"] * 60, "no_rope_layers": [1] * 128, "depths": [2, 27]},
     ],
 )
