@@ -82,7 +82,16 @@ def _check_patterns(path: Path, config: dict[str, Any]) -> None:
     for name in _PATTERNS:
         value = config.get(name)
         for pattern in [value] if isinstance(value, str) else value or ():
-            if isinstance(pattern, str) and not patterns.is_quick(pattern):
+            if not isinstance(pattern, str):
+                continue
+            if len(pattern) > patterns.LONGEST:
+                raise ModelError(
+                    f"{path} is not used: its {name} has a pattern that is too long:"
+                    f" {len(pattern)} characters, and {patterns.LONGEST} is the most",
+                    hint="Write the names of the layers as a list.",
+                    code="corrupt_model",
+                )
+            if not patterns.is_quick(pattern):
                 raise ModelError(
                     f"{path} is not used: its {name} has a pattern that may take for ever to match",
                     hint="Write the names of the layers, or a pattern without repeats in repeats.",

@@ -30,8 +30,11 @@ _lock = threading.Lock()
 _LOOK_SECONDS = 0.1  # between two looks at whether a load is still wanted
 _SPARE = 1 << 26  # bytes beside the weights: tables of positions, what missing weights begin with
 _UNPACKED = 16  # bytes, or fewer, that a byte of quantised weights becomes
-_MOST_MADE = 100_000
-_MADE_FOR_EACH = 1000  # experts that are stored together may be modules of their own
+_MOST_MADE = 20_000
+"""Tensors that are never too many: those of no weights, and what is computed while building."""
+_MADE_FOR_EACH = 1000
+"""Made for a stored tensor, as far as there are bytes for them: experts that are stored together
+may be modules of their own."""
 _LARGE = 1 << 20  # numbers; a result is weighed before it is computed where it can be as large
 
 
@@ -56,7 +59,7 @@ def bounded(
     Args:
         model: what messages call it.
         still_wanted: asked every now and then.
-        tensors: how many there are in the model's files.
+        tensors: how many there are in the model's files, those without numbers not among them.
         weights: bytes that they take as they are stored.
 
     Raises:
@@ -73,7 +76,7 @@ class _Bounded(TorchFunctionMode):
         self._model = model
         self._still_wanted = still_wanted
         self._tensors = tensors
-        self._most_made = _MOST_MADE + _MADE_FOR_EACH * tensors
+        self._most_made = _MOST_MADE + max(2 * tensors, min(_MADE_FOR_EACH * tensors, weights))
         self._weights = weights
         self._most_filled = min(_UNPACKED * weights + _SPARE, memory.available("cpu"))
         self._made = 0

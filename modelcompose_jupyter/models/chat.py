@@ -82,8 +82,10 @@ def _end_of(tokenizer: Any, turn: str) -> set[int]:
 
 def _special(tokenizer: Any, text: str) -> list[int]:
     """The special tokens in a text."""
+    added = tokenizer.added_tokens_decoder  # which is made anew each time that it is asked for
+    special = {*tokenizer.all_special_ids, *(id for id in added if added[id].special)}
     ids = tokenizer(text, add_special_tokens=False)["input_ids"]
-    return [id for id in ids if id in tokenizer.all_special_ids or _is_special(tokenizer, id)]
+    return [id for id in ids if id in special]
 
 
 def later_turns(messages: Sequence[Message]) -> tuple[Sequence[Message], list[int]]:
@@ -104,11 +106,6 @@ def least_characters(messages: Sequence[Message]) -> int:
     """
     said = (each["content"] for each in messages if each["role"] != "assistant")
     return sum(len("".join(content.split())) for content in said)
-
-
-def _is_special(tokenizer: Any, id: int) -> bool:
-    token = tokenizer.added_tokens_decoder.get(id)
-    return token is not None and token.special
 
 
 def _source(tokenizer: Any) -> str:

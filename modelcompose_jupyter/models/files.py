@@ -59,7 +59,7 @@ class Weights:
 
     Attributes:
         size: bytes of them all.
-        tensors: how many there are.
+        tensors: how many there are that have numbers.
         floats: how many floating point numbers of the usual kinds; 0 for pickles, which do not say.
         float_bytes: what those take as they are stored.
         precision: of the first tensor of them; None where there is none.
@@ -352,7 +352,7 @@ def _stored(path: Path) -> Weights:
     floats = [each for each in tensors if each.dtype in _FLOATS]
     return Weights(
         sum(each.size for each in tensors),
-        len(tensors),
+        sum(each.size > 0 for each in tensors),
         sum(each.elements for each in floats),
         sum(each.size for each in floats),
         _FLOATS[floats[0].dtype] if floats else None,

@@ -411,6 +411,7 @@ def _check_generates(spec: ModelSpec, config: PreTrainedConfig) -> None:
             code="not_text_generation",
         )
     other = bool(names) and all(_other_task(name) for name in names)
+    other = other and not _class_names(auto, config) & set(names)
     if not other and (_custom(config) or type(config) in auto._model_mapping):
         return
     raise ModelError(
@@ -421,9 +422,17 @@ def _check_generates(spec: ModelSpec, config: PreTrainedConfig) -> None:
 
 
 def _other_task(architecture: str) -> bool:
-    _, given, task = architecture.partition("For")
+    _, given, task = architecture.rpartition("For")  # RoFormerForCausalLM
     text = ("CausalLM", "ConditionalGeneration", "VisionText2Text")
     return bool(given) and not task.startswith(text)
+
+
+def _class_names(auto: Any, config: PreTrainedConfig) -> set[str]:
+    """What transformers would build for a config; SeamlessM4TForTextToText is one by its name."""
+    if type(config) not in auto._model_mapping:
+        return set()
+    found = auto._model_mapping[type(config)]
+    return {kind.__name__ for kind in (found if isinstance(found, tuple) else (found,))}
 
 
 def _custom(config: PreTrainedConfig) -> bool:

@@ -12,7 +12,7 @@ _MOST_SHARED = 4
 
 
 class Contents(NamedTuple):
-    """How many tensors there are, and the precision of the first of floating point numbers."""
+    """How many tensors have numbers, and the precision of the first of floating point numbers."""
 
     tensors: int
     precision: str | None
@@ -45,7 +45,9 @@ def read(path: Path) -> Contents:
     if total > _MOST_SHARED * size:
         raise BrokenPickle(f"its tensors take {total} bytes, and it has {size}")
     first = next((each.dtype for each in tensors if each.is_floating_point()), None)
-    return Contents(len(tensors), first and str(first).removeprefix("torch."))
+    return Contents(
+        sum(each.numel() > 0 for each in tensors), first and str(first).removeprefix("torch.")
+    )
 
 
 def _check_archive(path: Path, size: int) -> None:

@@ -26,7 +26,8 @@ _LARGEST = 1 << 63
 # braces, and no lists in the lists, are in one.
 _ENTRY = re.compile(rb'\s*"([^"]*+)"\s*:\s*(\{[^{}]{0,4000}\})\s*')
 _METADATA = re.compile(
-    rb'\s*"__metadata__"\s*:\s*\{\s*(?:"[^"]*+"\s*:\s*"[^"]*+"\s*(?:,\s*(?=")|(?=\})))*+\}\s*'
+    rb'\s*"__metadata__"\s*:\s*(?:null|'
+    rb'\{\s*(?:"[^"]*+"\s*:\s*"[^"]*+"\s*(?:,\s*(?=")|(?=\})))*+\})\s*'
 )
 _NESTED = re.compile(rb"\[[^\]]*\[|\d{20}")
 

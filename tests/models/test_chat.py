@@ -18,6 +18,7 @@ from modelcompose_jupyter.document.parameters import GenerationParameters
 from modelcompose_jupyter.document.types import Message
 from modelcompose_jupyter.errors import InputError, ModelError
 from modelcompose_jupyter.models import GenerationResult, Lease, ModelCache, ModelSpec
+from modelcompose_jupyter.models.chat import _special as special_tokens
 from modelcompose_jupyter.models.chat import later_turns, text_of, turn_end
 
 from .conftest import Deltas, ask, done
@@ -482,6 +483,23 @@ def test_the_end_of_a_turn_is_what_the_template_writes(turn: str, end: str | Non
         "{% for m in messages %}" + turn + "{% endfor %}" + opening, *special
     )
     assert turn_end(tokenizer) == ({tokenizer.convert_tokens_to_ids(end)} if end else set())
+
+
+def test_added_tokens_are_looked_up_once_for_a_text() -> None:
+    tokenizer = tokenizer_with("[{{ messages[-1].content }}]")
+    looked_up = 0
+
+    class Counting:
+        def __call__(self, *given: Any, **options: Any) -> Any:
+            return tokenizer(*given, **options)
+
+        def __getattr__(self, name: str) -> Any:
+            nonlocal looked_up
+            looked_up += name in ("added_tokens_decoder", "all_special_ids")
+            return getattr(tokenizer, name)
+
+    assert special_tokens(Counting(), "a</s> b" * 100) == [tokenizer.eos_token_id] * 100
+    assert looked_up == 2
 
 
 def test_a_chat_ends_where_its_template_ends_a_turn_and_a_text_does_not(

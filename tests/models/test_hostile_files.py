@@ -183,6 +183,11 @@ def test_a_header_takes_the_memory_of_its_own_size(header: bytes, tmp_path: Path
     assert peak(read) < 5 * len(header) + MIB
 
 
+def test_metadata_that_is_nothing_is_read(tmp_path: Path) -> None:
+    header = json.dumps({"__metadata__": None, "a": tensor()}).encode()
+    assert len(safetensors_header.read(write(tmp_path / "m.safetensors", header, 4))) == 1
+
+
 def test_a_header_is_bounded(tmp_path: Path) -> None:
     path = tmp_path / "m.safetensors"
     with path.open("wb") as file:

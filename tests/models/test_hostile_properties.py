@@ -144,7 +144,8 @@ def fuzz_headers(folder: Path, count: int, seed: int) -> dict[str, int]:
         outcomes["read"] += 1
         try:  # what is read is what the library of the format reads
             with safe_open(path, "np") as file:
-                assert len(file.keys()) == found.tensors, number
+                shapes = [file.get_slice(name).get_shape() for name in file.keys()]  # noqa: SIM118
+                assert sum(0 not in shape for shape in shapes) == found.tensors, number
         except SafetensorError:
             pass
     return outcomes

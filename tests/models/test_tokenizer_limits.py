@@ -11,8 +11,8 @@ from typing import Any
 import pytest
 from standins import tiny_models
 from standins.tokenizers_of_kinds import KINDS, tokenizer_of
-from tokenizers import Regex, decoders, normalizers, processors
-from transformers import AutoTokenizer
+from tokenizers import Regex, Tokenizer, decoders, models, normalizers, pre_tokenizers, processors
+from transformers import AutoTokenizer, PreTrainedTokenizerFast
 
 from modelcompose_jupyter.errors import ModelError
 from modelcompose_jupyter.models import ModelCache, ModelSpec, tokenizer_limits
@@ -20,13 +20,42 @@ from modelcompose_jupyter.models import ModelCache, ModelSpec, tokenizer_limits
 from .conftest import ask, done
 
 LONG = "b" * 100_000
+
+
+def replacing(*steps: tuple[str, str]) -> normalizers.Normalizer:
+    return normalizers.Sequence([normalizers.Replace(*step) for step in steps])
+
+
 NORMALIZERS = {
     "a letter": normalizers.Replace("a", LONG),
     "a pattern": normalizers.Replace(Regex("[a-z]"), LONG),
     "a beginning": normalizers.Prepend(LONG),
     "again and again": normalizers.Sequence([normalizers.Replace("a", "aaaaa")] * 8),
-    "many steps": normalizers.Sequence([normalizers.Lowercase()] * 100),
+    "many steps": normalizers.Sequence([normalizers.Lowercase()] * 300),
+    "many texts": normalizers.Sequence([normalizers.Replace("b" * 999, "b" * 999)] * 40),
+    "what another step made": replacing(("a", "bcd" * 5), ("cd", "e" * 20)),
+    "what was put together": replacing(("a", "bc-bc-bc-bc"), ("-", ""), ("cb", "e" * 40)),
+    "the ends of what another step made": replacing(("a", "b" + "c" * 10 + "d"), ("db", "d" * 99)),
+    "around what another step made": replacing(("a", "b" * 20), ("b" * 20 + "-", "c" * 200)),
+    "in another case": normalizers.Sequence(
+        [normalizers.Replace("a", "B" * 20), normalizers.Lowercase(),
+         normalizers.Replace("b", "c" * 20)]
+    ),
+    "a pattern in what another step made": normalizers.Sequence(
+        [normalizers.Replace("a", "b" * 20), normalizers.Replace(Regex("[b]"), "c" * 20)]
+    ),
     "a long pattern": normalizers.Replace(Regex("a|" * 20_000), "b"),
+}  # fmt: skip
+MARKS = {
+    "line ends and blanks": replacing(("\n", "<|newline|>"), (" ", "<|space|>")),
+    "escapes": replacing(("<", "&lt;"), (">", "&gt;"), ("&", "&amp;")),
+    "digits": replacing(("0", "zero"), ("1", "one"), ("2", "two"), ("3", "three")),
+    "runs of blanks": replacing(*((k * " ", f"<|extratoken_{k}|>") for k in range(2, 25))),
+    "left out": replacing(*((chr(0x300 + sign), "") for sign in range(70))),
+}
+ALPHABETS = {
+    "words": models.WordLevel({letter: id for id, letter in enumerate("ACDEFGHIKLMNPQRSTVWY")}),
+    "pieces": models.Unigram([(letter, -1.0) for letter in "ACGT"]),
 }
 
 
@@ -42,6 +71,29 @@ def test_normalizers_that_grow_a_text_are_refused(name: str) -> None:
     tokenizer = tiny_models.tokenizer()
     tokenizer.backend_tokenizer.normalizer = NORMALIZERS[name]
     assert "the most" in refused(tokenizer)
+
+
+@pytest.mark.parametrize("name", MARKS)
+def test_steps_that_do_not_meet_grow_a_text_once(name: str) -> None:
+    tokenizer = tiny_models.tokenizer()
+    tokenizer.backend_tokenizer.normalizer = MARKS[name]
+    tokenizer_limits.check(tokenizer, "it")
+    assert tokenizer("1 <2\n\u0300")["input_ids"]
+
+
+@pytest.mark.parametrize("name", ALPHABETS)
+def test_alphabets_without_an_unknown_token_are_read(name: str) -> None:
+    backend = Tokenizer(ALPHABETS[name])
+    backend.pre_tokenizer = pre_tokenizers.Split("", "isolated")
+    tokenizer = PreTrainedTokenizerFast(tokenizer_object=backend)
+    tokenizer_limits.check(tokenizer, "it")
+    assert len(tokenizer("GATTACA")["input_ids"]) == 7
+
+
+def test_pieces_of_a_unigram_are_short() -> None:
+    pieces = [("a" * length, -1.0) for length in range(1, 300)]
+    tokenizer = PreTrainedTokenizerFast(tokenizer_object=Tokenizer(models.Unigram(pieces)))
+    assert "a piece of 299 characters" in refused(tokenizer)
 
 
 def test_decoders_that_grow_a_text_are_refused() -> None:
@@ -125,10 +177,14 @@ def test_padding_and_truncation_of_the_file_are_off(tmp_path: Path) -> None:
 
 def test_a_load_of_a_tokenizer_that_grows_is_an_error(cache: ModelCache, tmp_path: Path) -> None:
     def change(content: dict[str, Any]) -> None:
-        content["normalizer"] = {"type": "Replace", "pattern": {"String": "e"}, "content": LONG}
+        content["normalizer"] = {
+            "type": "Replace",
+            "pattern": {"String": "e"},
+            "content": LONG[:999],
+        }
 
     folder = changed(tmp_path, change)
-    with pytest.raises(ModelError, match="makes 100000 bytes of one, and 64 is the most"):
+    with pytest.raises(ModelError, match="makes 999 bytes of one, and 64 is the most"):
         done(cache.acquire(ModelSpec(str(folder))))
 
 
