@@ -120,7 +120,7 @@ _SHALLOW = (
     | _OVER_ITEMS
 )  # fmt: skip
 _WIDTHS = re.compile(r"\d+")
-_REPR = re.compile(r"%(\([^)]*\))?[^a-zA-Z%]*[ar]|!r|!a")
+_REPR = re.compile(r"%(\([^)]*\))?[^a-zA-Z%]*[ar]")
 _PLAIN = frozenset((int, float, bool, type(None)))
 _VIEWS = (range, AbstractSet, ValuesView)  # whose items are made when they are asked for
 _CONTAINERS = (list, tuple, Mapping, *_VIEWS)
@@ -811,7 +811,7 @@ def _ready(
     elif name == "trim":
         meter.search(str(value), rest[0] if rest else named.get("chars"))
     elif name == "title":
-        meter.split(str(value), None)
+        meter.hold(3 * _ITEM * len(str(value)))  # each word, what is between, and both again
     elif name == "indent":
         width = rest[0] if rest else named.get("width", 4)
         each = len(width) if isinstance(width, str) else _number(width)
