@@ -64,9 +64,10 @@ def turn_end(tokenizer: Any) -> set[int]:
         {"role": "assistant", "content": _REPLY},
         {"role": "user", "content": _QUESTION},
     ]
+    check = chat_template.in_time()  # that of one rendering does for all
     for first in ([], [Message(role="system", content=_QUESTION)]):  # some want one
         with suppress(ComposeError):
-            template = _Template(tokenizer, {})
+            template = _Template(tokenizer, {}, check)
             before = template.text([*first, said[0]]).rstrip()
             whole = template.text([*first, *said])
             return _end_of(tokenizer, whole[len(before) :]) if whole.startswith(before) else set()

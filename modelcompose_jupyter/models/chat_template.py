@@ -1,9 +1,9 @@
 """Chat templates: programs by whoever made the model, run within bounds.
 
-A template is rendered as transformers' ``apply_chat_template`` renders it. What it does is counted
-on the way, in steps and in bytes, and looked at before it is done where its result could be large;
-so a template can neither hold a model's thread nor fill its memory. Needs neither transformers nor
-torch.
+A template is rendered as transformers' ``apply_chat_template`` renders it, with the filters and the
+methods that chats need and no others. What it does is counted on the way, in steps and in bytes,
+and looked at before it is done where its result could be large; so a template can neither hold a
+model's thread nor fill its memory. Needs neither transformers nor torch.
 """
 
 from __future__ import annotations
@@ -11,11 +11,21 @@ from __future__ import annotations
 import json
 import re
 import threading
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence, ValuesView
+from collections.abc import (
+    Callable,
+    ItemsView,
+    Iterable,
+    Iterator,
+    Mapping,
+    Sequence,
+    ValuesView,
+)
 from collections.abc import Set as AbstractSet
 from datetime import datetime
 from functools import lru_cache, wraps
+from itertools import chain
 from sys import getsizeof
+from time import monotonic
 from types import GeneratorType
 from typing import Any
 
@@ -25,7 +35,7 @@ from jinja2.exceptions import SecurityError
 from jinja2.ext import Extension, LoopControlExtension
 from jinja2.filters import make_attrgetter
 from jinja2.parser import Parser
-from jinja2.runtime import Context, Macro
+from jinja2.runtime import Context, LoopContext, Macro, Undefined
 from jinja2.sandbox import (
     ImmutableSandboxedEnvironment,
     SandboxedEscapeFormatter,
@@ -43,35 +53,80 @@ MOST_CHARACTERS = 8 << 20
 """Of a value, and of what is rendered; all messages of a request together have half of that."""
 MOST_BYTES = 256 << 20
 """That all values of one rendering take, those that are gone included: so it never holds more."""
-MOST_SOURCE = 256 << 10
+MOST_SECONDS = 10.0
+"""Of one rendering, where steps take longer than they should; 10,000 messages take under one."""
+MOST_SOURCE = 128 << 10
 """Characters of a template; the longest that there are have about 30,000."""
+MOST_NAMES = 500
+"""That a template sets; compiling takes time for each of them at each block. Some 30 are usual."""
+MOST_CODE = 2 << 20
+"""Characters of what a template is compiled into; some 200,000 for the longest."""
 MOST_DEPTH = 200
 """Of lists in lists; tool descriptions reach about ten."""
 _MOST_BITS = 100_000  # of a whole number
-_MOST_COSTLY = 100_000  # characters, for what may take their square
+_MOST_PATTERN = 1000  # characters of what is looked for; tags have some 20
+_MOST_ATTRIBUTE = 100  # characters of the name of an attribute, as filters take it
+_MOST_PRECISION = 10  # decimal places, to either side
 _STEP = 1024
 _LOOK_EVERY = 256
 _ITEM = 64  # bytes, about, of one item of a list with what it holds
 
+_FILTERS = frozenset(
+    (
+        "abs", "attr", "capitalize", "count", "d", "default", "dictsort", "e", "escape", "first",
+        "float", "format", "groupby", "indent", "int", "items", "join", "last", "length", "list",
+        "lower", "map", "max", "min", "reject", "rejectattr", "replace", "reverse", "round", "safe",
+        "select", "selectattr", "sort", "string", "sum", "title", "tojson", "trim", "unique",
+        "upper",
+    )
+)  # fmt: skip
+# Filters that go through all items, which are counted as they come
+_OVER_ITEMS = frozenset(
+    (
+        "groupby", "join", "list", "map", "max", "min", "reject", "rejectattr", "select",
+        "selectattr", "sort", "sum", "unique",
+    )
+)  # fmt: skip
+_COPYING = frozenset(("dictsort", "groupby", "sort"))  # keep a copy of each text to compare it
+_OF_ONE = frozenset(("e", "escape", "format", "indent", "replace", "string", "title", "trim"))
+# Methods of texts: those that look for a text, those that fill up to a width, and others
+_SEARCHES = frozenset(
+    (
+        "count", "find", "index", "lstrip", "partition", "replace", "rfind", "rindex", "rpartition",
+        "rsplit", "rstrip", "split", "strip",
+    )
+)  # fmt: skip
+_WIDE = frozenset(("center", "ljust", "rjust", "zfill"))
+_SHORT = frozenset(("endswith", "removeprefix", "removesuffix", "startswith"))
+_OF_TEXTS = (
+    _SEARCHES | _WIDE | _SHORT | {each for each in dir(str) if each.startswith("is")}
+    | {
+        "capitalize", "casefold", "format", "join", "lower", "splitlines", "swapcase", "title",
+        "upper",
+    }
+)  # fmt: skip
+_OF_CONTAINERS = frozenset(
+    ("copy", "count", "get", "index", "items", "keys", "values", "grouper", "list")
+)
 # What costs the same however large its arguments are; the cost of others is that of their size.
-_SHALLOW_METHODS = frozenset(
-    (
-        "get", "keys", "values", "items", "copy", "startswith", "endswith", "removeprefix",
-        "removesuffix",
+_SHALLOW = (
+    frozenset(
+        (
+            "length", "count", "first", "last", "items", "reverse", "default", "d", "attr", "safe",
+            "defined", "undefined", "string", "mapping", "sequence", "iterable", "none", "number",
+            "boolean", "true", "false", "sameas", "integer", "float", "callable",
+        )
     )
+    | _OVER_ITEMS
 )  # fmt: skip
-_SHALLOW = frozenset(
-    (
-        "length", "count", "first", "last", "items", "reverse", "default", "d", "map", "select",
-        "reject", "selectattr", "rejectattr", "random", "attr", "list", "safe", "defined",
-        "undefined", "string", "mapping", "sequence", "iterable", "none", "number", "boolean",
-        "true", "false", "sameas", "integer", "float", "callable",
-    )
-)  # fmt: skip
-_COSTLY = frozenset(("pprint", "striptags", "title", "truncate", "urlize", "wordwrap"))
 _WIDTHS = re.compile(r"\d+")
+_REPR = re.compile(r"%(\([^)]*\))?[^a-zA-Z%]*[ar]")
 _PLAIN = frozenset((int, float, bool, type(None)))
-_CONTAINERS = (list, tuple, Mapping, AbstractSet, ValuesView)
+_VIEWS = (range, AbstractSet, ValuesView)  # whose items are made when they are asked for
+_CONTAINERS = (list, tuple, Mapping, *_VIEWS)
+_FOREIGN = (
+    nodes.Block, nodes.Extends, nodes.FromImport, nodes.Import, nodes.Include,
+)  # fmt: skip
 
 Check = Callable[[], None]
 """Called now and then; raises where nobody wants the result any more."""
@@ -86,6 +141,17 @@ class TemplateLimit(ModelError):
             hint="No chat needs that: its author must mend it, or the chat is too long for it.",
             code="chat_template",
         )
+
+
+def in_time() -> Check:
+    """What raises `TemplateLimit` when `MOST_SECONDS` are over, from now on."""
+    until = monotonic() + MOST_SECONDS
+
+    def check() -> None:
+        if monotonic() > until:
+            raise TemplateLimit(f"takes more than {MOST_SECONDS:.0f} seconds")
+
+    return check
 
 
 def render(
@@ -132,13 +198,21 @@ def compiled(source: str) -> Any:
     """A template that is ready to be rendered.
 
     Raises:
-        TemplateLimit: it is too long, or too deep.
+        TemplateLimit: it is too long, too deep, or of other templates.
         jinja2.TemplateSyntaxError: it is none.
     """
     if len(source) > MOST_SOURCE:
         raise TemplateLimit(f"has {len(source)} characters, and {MOST_SOURCE} are the limit")
     try:
-        return _environment().from_string(source)
+        environment = _environment()
+        parsed = environment.parse(source)
+        for foreign in parsed.find_all(_FOREIGN):
+            raise TemplateLimit(f"has {type(foreign).__name__} (line {foreign.lineno})")
+        names = {each.name for each in parsed.find_all(nodes.Name) if each.ctx != "load"}
+        names |= {each.name for each in parsed.find_all(nodes.Macro)}
+        if len(names) > MOST_NAMES:
+            raise TemplateLimit(f"sets {len(names)} names, and {MOST_NAMES} are the limit")
+        return environment.from_string(parsed)
     except (RecursionError, MemoryError, SyntaxError) as error:
         raise TemplateLimit(f"is nested too deeply ({type(error).__name__})") from None
 
@@ -159,6 +233,7 @@ class _Meter:
 
     def __init__(self, check: Check) -> None:
         self._check = check
+        self._in_time = in_time()
         self._steps = 0
         self._look = _LOOK_EVERY
         self._bytes = 0
@@ -172,6 +247,7 @@ class _Meter:
             if self._steps > MOST_STEPS:
                 raise TemplateLimit(f"takes more than {MOST_STEPS} steps")
             self._look = self._steps + _LOOK_EVERY
+            self._in_time()
             self._check()
 
     def hold(self, size: int) -> None:
@@ -187,26 +263,55 @@ class _Meter:
 
     def made(self, value: Any) -> Any:
         """Count a value that was made; gives it back."""
-        if isinstance(value, str | bytes | bytearray):
+        if isinstance(value, str):
             self.expect(len(value))
             self.hold(getsizeof(value))
             if len(value) > _STEP:
                 self.step(len(value) // _STEP)
         elif isinstance(value, GeneratorType):
-            return self._counted(value)
+            return self.counted(value)
         elif isinstance(value, int):
             if value.bit_length() > _MOST_BITS:
                 raise TemplateLimit("makes a number of too many digits")
         elif isinstance(value, _CONTAINERS):
             self.weigh(value)
-            self.hold(_ITEM * (len(value) + 1))
-            self.step(len(value) // _ITEM)
+            if not isinstance(value, _VIEWS):
+                self.hold(_ITEM * (len(value) + 1))
+                self.step(len(value) // _ITEM)
         return value
 
-    def _counted(self, items: Iterator[Any]) -> Iterator[Any]:
-        for item in items:
-            self.step()
-            yield self.made(item) if isinstance(item, _CONTAINERS) else item
+    def counted(
+        self, items: Any, *, copied: bool = False, hashed: bool = False, between: int | None = None
+    ) -> Iterator[Any]:
+        """The items of anything, counted as they come.
+
+        Args:
+            items: also a text, whose characters become objects of their own.
+            copied: the texts in them are copied, all at once.
+            hashed: each is looked for among those before it; all could have the same hash.
+            between: how many characters come between them where they are joined.
+        """
+        total = 0
+        for place, item in enumerate(items):
+            self.step(1 + (place // _ITEM if hashed else 0))
+            weight = len(item) if isinstance(item, str) else self.weigh(item)
+            if isinstance(item, str):
+                self.hold(getsizeof(item))
+            elif isinstance(item, _CONTAINERS):
+                self.step(weight // _STEP)
+            if copied:
+                self.hold(4 * weight)
+            if between is not None:
+                total += weight + between
+                self.expect(total)
+            yield item
+
+    def search(self, text: str, pattern: Any) -> None:
+        """Count looking for a text: each character may be compared with all of it."""
+        if isinstance(pattern, str):
+            if len(pattern) > _MOST_PATTERN:
+                raise TemplateLimit(f"looks for a text of more than {_MOST_PATTERN} characters")
+            self.step(len(text) * len(pattern) // _STEP)
 
     def weigh(self, value: Any) -> int:
         """How many characters a value has, with all that is in it, as if it were written out.
@@ -217,15 +322,22 @@ class _Meter:
         return self._weigh(value)[0]
 
     def _weigh(self, value: Any) -> tuple[int, int]:
-        if isinstance(value, str | bytes | bytearray):
-            return len(value) + 1, 0
+        if isinstance(value, str):
+            # characters that do not print are written in up to ten
+            return len(value) * (1 if value.isprintable() else 10) + 1, 0
         if not isinstance(value, _CONTAINERS):
+            if type(value) not in _PLAIN and not isinstance(value, Undefined):
+                raise TemplateLimit(f"has {type(value).__name__} in a list, which is no data")
             return 8, 0
+        if isinstance(value, range):
+            return 8 * len(value) + 2, 1
         known = self._known.get(id(value))
         if known is not None:
             return known[1], known[2]
-        parts = [*value, *value.values()] if isinstance(value, Mapping) else value
-        self.step(len(value) // _ITEM)
+        self.step(len(value) // 16)
+        if isinstance(value, ItemsView):  # which would make tuples
+            value = value.mapping  # type: ignore[attr-defined]
+        parts = chain(value, value.values()) if isinstance(value, Mapping) else value
         weight, depth = 2, 0
         for part in parts:
             if type(part) in _PLAIN:
@@ -234,127 +346,60 @@ class _Meter:
             size, below = self._weigh(part)
             weight += size
             depth = max(depth, below)
-        if weight > 4 * MOST_CHARACTERS:
-            raise TemplateLimit(f"makes a list of more than {4 * MOST_CHARACTERS} characters")
+        if weight > 8 * MOST_CHARACTERS:
+            raise TemplateLimit(f"makes a list of more than {8 * MOST_CHARACTERS} characters")
         if depth >= MOST_DEPTH:
             raise TemplateLimit(f"nests lists more than {MOST_DEPTH} deep")
-        self._known[id(value)] = (value, weight, depth + 1)
+        if isinstance(value, list | tuple | dict):
+            self.hold(4 * _ITEM)
+            self._known[id(value)] = (value, weight, depth + 1)
         return weight, depth + 1
 
-    def work(self, name: str, given: Iterable[Any], shallow: bool = False) -> None:
-        """Count a call, by its name and all its arguments, before it is made."""
-        self.step()
-        if shallow:
-            return
+    def work(self, given: Iterable[Any]) -> None:
+        """Count a call, by all its arguments, before it is made."""
         total = 0
         for each in given:
             if isinstance(each, _CONTAINERS):
                 total += self.weigh(each)
-            elif isinstance(each, str | bytes | bytearray):
+            elif isinstance(each, str):
                 total += len(each)
             elif isinstance(each, int) and each.bit_length() > _MOST_BITS:
                 raise TemplateLimit("makes a number of too many digits")
-        if total > _STEP:
-            self.step(total // _STEP)
-            if name in _COSTLY and total > _MOST_COSTLY:
-                raise TemplateLimit(f"gives '{name}' more than {_MOST_COSTLY} characters")
+        self.step(1 + total // _STEP)
 
+    def write(self, value: Any) -> None:
+        """Look at a value that is going to be written."""
+        if isinstance(value, _CONTAINERS):
+            self.expect(self.weigh(value))
 
-# How large the result of a call may get, where that is not about as large as its arguments
+    def replace(self, text: str, old: Any, new: Any) -> None:
+        """Look at a replacement that is going to be made."""
+        self.search(text, old)
+        if isinstance(old, str) and isinstance(new, str):
+            self.expect(len(text) + text.count(old) * max(0, len(new) - len(old)))
 
-
-def _of_width(value: Any, width: Any = 0, *_: Any, **__: Any) -> int:
-    return len(value) + _number(width)
-
-
-def _of_replace(value: Any, old: Any, new: Any, *_: Any, **__: Any) -> int:
-    if not old:
-        return (len(value) + 1) * (len(new) + 1)
-    return len(value) + int(value.count(old)) * max(0, len(new) - len(old))
-
-
-def _of_expandtabs(value: Any, tabsize: Any = 8, *_: Any, **__: Any) -> int:
-    tabs: int = value.count("\t" if isinstance(value, str) else b"\t")
-    return len(value) + tabs * _number(tabsize)
-
-
-def _of_translate(value: Any, table: Any = None, *_: Any, **__: Any) -> int:
-    parts = table.values() if isinstance(table, Mapping) else ()
-    return len(value) * max((len(each) for each in parts if isinstance(each, str)), default=1)
-
-
-def _parts(name: str, value: Any, sep: Any = None, maxsplit: Any = -1) -> int:
-    """How many parts a text is split into, at most; each is an object of its own."""
-    if name == "splitlines" or not sep:
-        return len(value) // 2 + 1
-    parts: int = value.count(sep)
-    return min(parts, _number(maxsplit) or parts) + 1
-
-
-def _of_join(value: Any, items: Any, *_: Any, **__: Any) -> int:
-    return sum(map(len, items)) + len(value) * len(items)
-
-
-_METHODS: dict[str, Callable[..., int]] = {
-    "center": _of_width, "ljust": _of_width, "rjust": _of_width, "zfill": _of_width,
-    "replace": _of_replace, "expandtabs": _of_expandtabs, "translate": _of_translate,
-    "join": _of_join,
-}  # fmt: skip
-
-
-def _of_center(value: Any, width: Any = 80) -> int:
-    return len(str(value)) + _number(width)
-
-
-def _of_indent(text: Any, width: Any = 4, *_: Any, **__: Any) -> int:
-    each = len(width) if isinstance(width, str) else _number(width)
-    return len(text) + (len(text.splitlines()) + 1) * each
-
-
-def _of_batch(value: Any, count: Any, *_: Any, **__: Any) -> int:
-    return _number(count) * _ITEM // 4
-
-
-def _of_wordwrap(
-    text: Any, width: Any = 79, long: Any = True, wrap: Any = None, hyphens: Any = True
-) -> int:
-    return len(text) * (1 + len(wrap or ""))
-
-
-def _of_filter_replace(_: Any, value: Any, old: Any, new: Any, *__: Any, **___: Any) -> int:
-    return _of_replace(str(value), str(old), str(new))
-
-
-def _of_tojson(
-    value: Any, ensure_ascii: Any = False, indent: Any = None, *rest: Any, **named: Any
-) -> int:
-    given = [indent, *rest, *named.values()]
-    sizes = [sum(map(len, each)) if isinstance(each, list | tuple) else each for each in given]
-    widths = [len(each) if isinstance(each, str) else _number(each) for each in sizes]
-    return MOST_CHARACTERS + 1 if max(widths, default=0) > _STEP else 0
+    def split(self, text: str, separator: Any) -> None:
+        """Count the parts that a text is going to be split into, which are objects of their own."""
+        named = isinstance(separator, str) and separator
+        parts = text.count(separator) if named else len(text) // 2
+        self.hold((_ITEM if text.isascii() else 2 * _ITEM) * (parts + 1))
 
 
 def _number(value: Any) -> int:
     return max(0, value) if isinstance(value, int) else 0
 
 
-_FILTERS: dict[str, Callable[..., int]] = {
-    "center": _of_center, "indent": _of_indent, "batch": _of_batch, "slice": _of_batch,
-    "wordwrap": lambda _, *given, **named: _of_wordwrap(*given, **named),
-    "replace": _of_filter_replace, "tojson": _of_tojson,
-}  # fmt: skip
-
-
-def _of_format(meter: _Meter, pattern: Any, given: Any) -> int:
+def _of_format(meter: _Meter, pattern: str, given: Any) -> int:
     """Of a text with ``%``. A number in it, or in place of a ``*`` in it, may be a width."""
-    plain = pattern if isinstance(pattern, str) else pattern.decode("latin-1")
-    widths = [int(each) if len(each) < 10 else MOST_CHARACTERS for each in _WIDTHS.findall(plain)]
+    widths = [int(each) if len(each) < 10 else MOST_CHARACTERS for each in _WIDTHS.findall(pattern)]
     parts = given if isinstance(given, tuple) else (given,)
-    if "*" in plain:
+    if "*" in pattern:
         widths += map(_number, parts)
-    each = 6 * meter.weigh(given) if isinstance(given, _CONTAINERS) else len(str(given))
-    times = plain.count("%(") if isinstance(given, Mapping) else 1
-    return len(plain) + sum(widths) + each * times
+    if isinstance(given, Mapping):
+        parts = (*given.values(),)
+    each = sum(len(part) if isinstance(part, str) else meter.weigh(part) for part in parts)
+    times = max(1, pattern.count("%(")) * (10 if _REPR.search(pattern) else 1)
+    return len(pattern) + sum(widths) + each * times
 
 
 class _Formatter(SandboxedFormatter):
@@ -368,6 +413,7 @@ class _Formatter(SandboxedFormatter):
     def format_field(self, value: Any, format_spec: str) -> Any:
         for width in _WIDTHS.findall(format_spec):
             self._meter.expect(int(width) if len(width) < 10 else MOST_CHARACTERS + 1)
+        self._meter.write(value)
         text = super().format_field(value, format_spec)
         self._total += len(text)
         self._meter.step()
@@ -383,10 +429,27 @@ class _Code(CodeGenerator):
     """Compiles templates so that they tell the environment what they do."""
 
     environment: _Environment
+    _written = 0
 
     def blockvisit(self, nodes: Iterable[nodes.Node], frame: Frame) -> None:
         self.writeline("environment.step()")
         super().blockvisit(nodes, frame)
+
+    def write(self, x: str) -> None:
+        self._written += len(x)
+        if self._written > MOST_CODE:
+            raise TemplateLimit(f"is compiled into more than {MOST_CODE} characters")
+        super().write(x)
+
+    def signature(self, node: Any, frame: Frame, extra_kwargs: Any = None) -> None:
+        if node.dyn_args is not None:
+            node.dyn_args = _called("spread", node.dyn_args)
+        super().signature(node, frame, extra_kwargs)
+
+    def visit_Compare(self, node: nodes.Compare, frame: Frame) -> None:  # noqa: N802
+        if not isinstance(node.expr, nodes.Const):
+            node.expr = _called("looked_at", node.expr)
+        super().visit_Compare(node, frame)
 
     def visit_For(self, node: nodes.For, frame: Frame) -> None:  # noqa: N802
         if node.test is not None:  # which is evaluated where no block may follow
@@ -440,9 +503,11 @@ class _Code(CodeGenerator):
 
 def _measured(node: nodes.Expr) -> nodes.Expr:
     """An operand of ``~``: what is written of it is bounded first."""
-    if isinstance(node, nodes.Const):
-        return node
-    call = nodes.Call(nodes.EnvironmentAttribute("written"), [node], [], None, None)
+    return node if isinstance(node, nodes.Const) else _called("written", node)
+
+
+def _called(name: str, node: nodes.Expr) -> nodes.Call:
+    call = nodes.Call(nodes.EnvironmentAttribute(name), [node], [], None, None)
     call.set_lineno(node.lineno)
     return call
 
@@ -467,14 +532,11 @@ class _Generation(Extension):
         return caller()
 
 
-class _Dict:
+def _dict(*given: Any, **named: Any) -> dict[Any, Any]:
     """The ``dict`` of templates, without what the type itself would open."""
-
-    def __call__(self, *given: Any, **named: Any) -> dict[Any, Any]:
-        return dict(*given, **named)
-
-    def fromkeys(self, *given: Any) -> dict[Any, Any]:
-        return dict.fromkeys(*given)
+    if given and not isinstance(given[0], Mapping):
+        given = (_meter().counted(given[0], hashed=True), *given[1:])
+    return dict(*given, **named)
 
 
 class _Namespace(Namespace):
@@ -518,11 +580,12 @@ def _tojson(
     sort_keys: bool = False,
 ) -> str:
     meter = _meter()
+    for each in (indent, *(separators or ())):
+        if (len(each) if isinstance(each, str) else _number(each)) > _STEP:
+            raise TemplateLimit("indents or separates by more than 1,024 characters")
     encoder = json.JSONEncoder(
         ensure_ascii=ensure_ascii, indent=indent, separators=separators, sort_keys=sort_keys
     )
-    if indent is None and separators is None:
-        return encoder.encode(value)
     pieces, total = [], 0
     for piece in encoder.iterencode(value):
         pieces.append(piece)
@@ -545,14 +608,15 @@ class _Environment(ImmutableSandboxedEnvironment):
             optimized=False,  # or it would compute with constants while it compiles
             finalize=_finalize,
         )
-        self.filters["tojson"] = _tojson
-        self.filters = {name: _bounded(name, each) for name, each in self.filters.items()}
+        filters = {**self.filters, "tojson": _tojson}
+        self.filters = {name: _bounded(name, filters[name]) for name in _FILTERS}
         tests: Mapping[str, Any] = self.tests
         self.tests = {name: _bounded(name, each) for name, each in tests.items()}
+        del self.globals["lipsum"]
         self.globals |= {
             "raise_exception": _raise,
             "strftime_now": _now,
-            "dict": _Dict(),
+            "dict": _dict,
             "namespace": _Namespace,
         }
 
@@ -567,13 +631,35 @@ class _Environment(ImmutableSandboxedEnvironment):
 
     def written(self, value: Any) -> Any:
         """A value that will stand in a text."""
-        _meter().expect(_meter().weigh(value))
+        _meter().write(value)
         return value
+
+    def spread(self, items: Any) -> list[Any]:
+        """Items that become arguments."""
+        return list(_meter().counted(items))
+
+    def is_safe_attribute(self, obj: Any, attr: str, value: Any) -> bool:
+        if not super().is_safe_attribute(obj, attr, value):
+            return False
+        if isinstance(obj, str):
+            known = attr in _OF_TEXTS
+        elif isinstance(obj, _CONTAINERS):
+            known = attr in _OF_CONTAINERS
+        else:
+            known = not isinstance(obj, int | float)
+        if not known:
+            raise TemplateLimit(f"has the method '{attr}' of a {type(obj).__name__}")
+        return True
+
+    def getitem(self, obj: Any, argument: Any) -> Any:
+        return super().getitem(obj, self.looked_at(argument))
 
     def looked_at(self, value: Any) -> Any:
         """What something is compared with, or looked for in."""
-        if isinstance(value, (str, bytes, *_CONTAINERS)) and len(value) > _ITEM:
-            _meter().step(_meter().weigh(value) // _STEP)
+        if isinstance(value, (str, *_CONTAINERS)):
+            weight = len(value) if isinstance(value, str) else _meter().weigh(value)
+            if weight > _STEP:
+                _meter().step(weight // _STEP)
         return value
 
     def concat(self, pieces: Iterable[str]) -> str:
@@ -590,6 +676,8 @@ class _Environment(ImmutableSandboxedEnvironment):
     def call_binop(self, context: Context, operator: str, left: Any, right: Any) -> Any:
         meter = _meter()
         meter.step()
+        if isinstance(left, AbstractSet):
+            raise TemplateLimit("calculates with what is no number")
         if operator == "*":
             _check_product(meter, left, right)
         elif operator == "+" and hasattr(left, "__len__") and hasattr(right, "__len__"):
@@ -597,7 +685,7 @@ class _Environment(ImmutableSandboxedEnvironment):
         elif operator == "**" and isinstance(left, int) and isinstance(right, int):
             if left.bit_length() * abs(right) > _MOST_BITS:
                 raise TemplateLimit("makes a number of too many digits")
-        elif operator == "%" and isinstance(left, str | bytes):
+        elif operator == "%" and isinstance(left, str):
             meter.expect(_of_format(meter, left, right))
         return meter.made(super().call_binop(context, operator, left, right))
 
@@ -606,25 +694,14 @@ class _Environment(ImmutableSandboxedEnvironment):
         owner = getattr(function, "__self__", None)
         if owner is self:  # what this environment has compiled in
             return function(*args)
+        meter.step(1 + len(args) // _ITEM)
         name = getattr(function, "__name__", "")
-        if isinstance(owner, str | bytes | bytearray | list | tuple | dict | int | AbstractSet):
-            if name == "join" and len(args) == 1 and not isinstance(args[0], list):
-                args = (_listed(meter, args[0]),)
-            named = {key: kwargs[key] for key in kwargs if not key.startswith("_")}
-            given = [*args, *named.values()]
-            meter.work(name, [owner, *given], name in _SHALLOW_METHODS)
-            if isinstance(owner, int) and name == "to_bytes":
-                meter.expect(max(map(_number, given), default=0))
-            elif isinstance(owner, str | bytes | bytearray) and name in _METHODS:
-                meter.expect(_estimate(_METHODS[name], owner, *args, **named))
-            elif name in ("split", "rsplit", "splitlines"):
-                meter.hold(_ITEM * _estimate(_parts, name, owner, *args, **named))
-            elif name == "striptags":
-                meter.work("striptags", [owner])
-        else:
-            meter.step()
-            if name == "generate_lorem_ipsum":
-                meter.expect(_STEP * sum(map(_number, [*args, *kwargs.values()])))
+        if isinstance(owner, str):
+            args = _looked_through(meter, name, owner, args, kwargs)
+        elif isinstance(owner, _CONTAINERS):
+            meter.work([owner, *args] if name in ("index", "count") else args)
+        elif isinstance(owner, LoopContext):
+            meter.work(args)
         result = super().call(context, function, *args, **kwargs)
         # Macros count what they write themselves.
         return result if isinstance(function, Macro) else meter.made(result)
@@ -632,7 +709,9 @@ class _Environment(ImmutableSandboxedEnvironment):
     def wrap_str_format(self, value: Any) -> Any:
         if super().wrap_str_format(value) is None:
             return None
-        text, named = value.__self__, value.__name__ == "format_map"
+        if value.__name__ == "format_map":
+            raise TemplateLimit("has the method 'format_map' of a str")
+        text = value.__self__
         kind: type[str] = type(text)
 
         def format(*given: Any, **names: Any) -> str:
@@ -642,13 +721,29 @@ class _Environment(ImmutableSandboxedEnvironment):
                 if isinstance(text, Markup)
                 else _Formatter(self, meter)
             )
-            if not named:
-                return kind(formatter.vformat(text, given, names))
-            if names or len(given) != 1:
-                raise TypeError("format_map() takes exactly one argument")
-            return kind(formatter.vformat(text, (), given[0]))
+            return kind(formatter.vformat(text, given, names))
 
         return format
+
+
+def _looked_through(
+    meter: _Meter, name: str, text: str, args: tuple[Any, ...], named: Mapping[str, Any]
+) -> tuple[Any, ...]:
+    """The arguments of a method of a text, looked at."""
+    first = args[0] if args else named.get("sep")
+    if name not in _SHORT:
+        meter.work([text, *args, *named.values()])
+    if name == "replace" and len(args) > 1:
+        meter.replace(text, first, args[1])
+    elif name in _SEARCHES:
+        meter.search(text, first)
+    elif name in _WIDE:
+        meter.expect(len(text) + _number(first))
+    elif name == "join" and isinstance(first, Iterable):
+        return (list(meter.counted(first, between=len(text))),)
+    if name in ("split", "rsplit", "splitlines"):
+        meter.split(text, None if name == "splitlines" else first)
+    return args
 
 
 def _check_product(meter: _Meter, left: Any, right: Any) -> None:
@@ -662,88 +757,97 @@ def _check_product(meter: _Meter, left: Any, right: Any) -> None:
             meter.expect(size * max(0, times))
 
 
-def _estimate(of: Callable[..., int], *given: Any, **named: Any) -> int:
-    """How large a result gets; 0 where the call is wrong, which then says so itself."""
-    try:
-        return of(*given, **named)
-    except (TypeError, ValueError, AttributeError):
-        return 0
-
-
-def _listed(meter: _Meter, items: Any) -> Any:
-    """The items of something that can be iterated over, as a list."""
-    try:
-        iterator = iter(items)
-    except TypeError:
-        return items  # which the call complains of
-    found: list[Any] = []
-    total = 0
-    for item in iterator:
-        found.append(item)
-        total += len(item) if isinstance(item, str | bytes) else 1
-        meter.step()
-        meter.expect(total)
-    return found
-
-
 @pass_context
 def _finalize(context: Context, value: Any) -> Any:
     """What is written. Asks for the context, so that nothing is computed in compiling."""
-    if isinstance(value, _CONTAINERS):
-        _meter().expect(_meter().weigh(value))
+    _meter().write(value)
     return value
 
 
 def _bounded(name: str, function: Callable[..., Any]) -> Callable[..., Any]:
     """A filter or a test whose calls are counted."""
-    growth = _FILTERS.get(name)
     # jinja's own gets the environment or a context before the value
     first = 1 if hasattr(function, "jinja_pass_arg") else 0
+    is_filter = name in _FILTERS
 
     @wraps(function)
     def call(*args: Any, **kwargs: Any) -> Any:
         meter = _meter()
-        given = args[first:]
-        meter.work(name, [*given, *kwargs.values()], name in _SHALLOW)
-        if growth is not None:
-            placed = args if name in ("replace", "wordwrap") else given
-            meter.expect(_estimate(growth, *placed, **kwargs))
-        elif name == "format":
-            meter.expect(_of_format(meter, str(given[0]), kwargs or given[1:]))
-        elif name in ("join", "sum"):
-            args, kwargs = _gathered(meter, name, args, kwargs)
-        elif name in ("list", "sort", "unique", "groupby", "reverse") and given:
-            meter.hold(_ITEM * len(given[0]) if isinstance(given[0], str) else 0)
+        meter.step()
+        if name not in _SHALLOW:
+            meter.work([*args[first:], *kwargs.values()])
+        if is_filter and len(args) > first:
+            args, kwargs = _ready(meter, name, args[:first], args[first:], kwargs)
         return meter.made(function(*args, **kwargs))
 
     return call
 
 
+def _ready(
+    meter: _Meter, name: str, before: tuple[Any, ...], given: Any, named: dict[str, Any]
+) -> tuple[tuple[Any, ...], dict[str, Any]]:
+    """The arguments of a filter, looked at."""
+    value, rest = given[0], given[1:]
+    if name in _OF_ONE:
+        meter.write(value)
+    if name in _OVER_ITEMS or name == "attr":
+        _check_attributes(name, rest, named)
+    if name in ("join", "sum"):
+        return _gathered(meter, name, before[0], value, rest, named)
+    if name in _OVER_ITEMS:
+        if value:  # what is empty, or is not there at all, has its own way
+            value = meter.counted(value, copied=name in _COPYING, hashed=name == "unique")
+        return (*before, value, *rest), named
+    if name == "dictsort":
+        meter.hold(4 * meter.weigh(value))
+    elif name == "round":
+        precision = rest[0] if rest else named.get("precision")
+        if isinstance(precision, int) and abs(precision) > _MOST_PRECISION:
+            raise TemplateLimit(f"rounds to more than {_MOST_PRECISION} places")
+    elif name == "format":
+        meter.expect(_of_format(meter, str(value), named or rest))
+    elif name == "replace" and len(rest) > 1:
+        meter.replace(str(value), str(rest[0]), str(rest[1]))
+    elif name == "trim":
+        meter.search(str(value), rest[0] if rest else named.get("chars"))
+    elif name == "title":
+        meter.hold(3 * _ITEM * len(str(value)))  # each word, what is between, and both again
+    elif name == "indent":
+        width = rest[0] if rest else named.get("width", 4)
+        each = len(width) if isinstance(width, str) else _number(width)
+        lines = len(str(value).splitlines()) if each > 1 else len(str(value))
+        meter.split(str(value), "\n")
+        meter.expect(len(str(value)) + (lines + 1) * each)
+    elif name in ("e", "escape", "tojson") and isinstance(value, str):
+        meter.expect(len(value) if value.isalnum() else 6 * len(value))
+    return (*before, value, *rest), named
+
+
+def _check_attributes(name: str, rest: Sequence[Any], named: Mapping[str, Any]) -> None:
+    if name == "join":
+        rest = rest[1:]
+    elif name in ("map", "reject", "rejectattr", "select", "selectattr"):
+        rest = rest[:1]  # what follows are arguments of a test or a filter
+    for each in (*rest, named.get("attribute")):
+        if isinstance(each, str) and len(each) > _MOST_ATTRIBUTE:
+            raise TemplateLimit(f"names an attribute in more than {_MOST_ATTRIBUTE} characters")
+
+
 def _gathered(
-    meter: _Meter, name: str, args: tuple[Any, ...], kwargs: dict[str, Any]
+    meter: _Meter, name: str, before: Any, items: Any, rest: Any, named: Mapping[str, Any]
 ) -> tuple[tuple[Any, ...], dict[str, Any]]:
     """The arguments of ``join`` and ``sum``, with the items as a list of what is put together."""
     names = ("d", "attribute") if name == "join" else ("attribute", "start")
-    before, value, rest = args[0], args[1], args[2:]
-    given = dict(zip(names, rest, strict=False)) | kwargs
+    given = {**dict(zip(names, rest, strict=False)), **named}
     attribute = given.pop("attribute", None)
-    items: Iterable[Any] = value
     if attribute is not None:
         environment = getattr(before, "environment", before)
-        items = map(make_attrgetter(environment, attribute), value)
-    found: list[Any] = []
-    total, between = 0, len(str(given.get("d", "")))
-    for item in items:
-        found.append(item)
-        meter.step()
-        total += (meter.weigh(item) if name == "join" else _lengths(item)) + between
-        meter.expect(total)
+        items = map(make_attrgetter(environment, attribute), items)
+    if name == "join":
+        return (before, list(meter.counted(items, between=len(str(given.get("d", "")))))), given
+    found = list(meter.counted(items))  # each sum is a copy of all before it
+    meter.expect(sum(_STEP * len(each) for each in found if isinstance(each, _CONTAINERS)))
     return (before, found), given
-
-
-def _lengths(item: Any) -> int:
-    """What an item adds to a sum, each time it is copied."""
-    return _STEP * len(item) if isinstance(item, _CONTAINERS) else 0
 
 
 @lru_cache(maxsize=1)

@@ -9,7 +9,7 @@ import jinja2
 import pytest
 from standins import chat_templates, tiny_models
 
-from modelcompose_jupyter.models import chat_template
+from modelcompose_jupyter.models import chat, chat_template
 from modelcompose_jupyter.models.chat_template import TemplateLimit, render
 from modelcompose_jupyter.models.generation import Cancelled
 
@@ -59,19 +59,22 @@ PIECES = [
     "{{ ['a', 'b'] | join('-') }}{{ messages | join(',', attribute='role') }}",
     "{{ 'abc' | join('.') }}",
     "{{ messages | map(attribute='role') | list }}{{ [[1], [2]] | sum(start=[]) }}",
-    "{{ 'a\nb' | indent }}{{ 'a' | center(5) }}{{ 'a b c' | wordwrap(3) }}{{ 'x' * 3 }}",
-    "{{ [1, 2, 3] | batch(2, 'x') | list }}{{ [1, 2, 3] | slice(2) | list }}",
+    "{{ 'a\nb' | indent }}{{ 'x' * 3 }}",
+    "{{ [3, 1, 3] | unique | list }}{{ 'aa' | list }}{{ messages | groupby('role') | length }}",
+    "{{ none | select | list }}{{ 'ab' | map('upper') | list }}{{ 5 | select | list }}",
+    "{{ 'abab'.rsplit('b', 1) }}{{ 'aba'.strip('a') }}{{ 'ab'.rfind('b') }}{{ 2.345 | round(2) }}",
+    "{{ 'a b'.title() }}{{ 'a' is in('abc') }}{{ [1, 2].index(2) }}{{ range(3) | max }}",
     "{{ 'a b  c'.split() }}{{ 'a\nb'.splitlines() }}{{ 'a,b,c'.split(',', 1) }}",
     "{{ '-'.join(['a', 'b']) }}{{ ''.join('ab') }}{{ '-'.join([1]) }}", "{{ '%d' % 'x' }}",
-    "{{ '{a}{b}'.format(a=1, b='x') }}{{ '{:>4}'.format('x') }}{{ '{a}'.format_map({'a': 2}) }}",
+    "{{ '{a}{b}'.format(a=1, b='x') }}{{ '{:>4}'.format('x') }}",
     "{% autoescape true %}{{ '<' }}{{ '<' ~ '>' }}{{ ['<'] | join }}{% endautoescape %}",
-    "{% include 'x' %}", "{% block a %}x{% endblock %}{{ self.a() }}", "{{ messages == messages }}",
+    "{{ messages == messages }}{{ cycler(*'ab').next() }}",
     "{% macro f(a, b=2) %}{{ a }}{{ b }}{{ varargs }}{{ caller() if caller }}{% endmacro %}"
     "{{ f(1, 3, 4) }}{% call f(1) %}c{% endcall %}",
     "{{ cycler('a', 'b').next() }}{{ joiner(',')() }}", "{{ dict([['a', 1]]) }}{{ dict(a=1) }}",
-    "{{ messages[0].items() | list }}{{ messages[0] | items | list }}", "{{ 'é' | urlencode }}",
+    "{{ messages[0].items() | list }}{{ messages[0] | items | list }}",
+    "{% for g in messages | groupby('role') %}{{ g.grouper }}{{ g.list }}{% endfor %}",
     "{{ 5 is odd }}{{ 'a' in 'abc' }}{{ 1 < 2 < 3 }}{{ not nothing }}{{ 'x' if false }}",
-    "{{ (5).to_bytes(2, 'big') }}{{ 'a'.encode() }}{{ 'a\tb'.expandtabs(4) }}",
 ]  # fmt: skip
 
 
@@ -152,39 +155,74 @@ BEYOND = [
     "{% for a in range(100000) %}{% set d = c[1:] %}{% endfor %}",
     "{% for a in range(100000) %}{{ c.count('y') }}{% endfor %}",
     "{{ 'a' * 1000000000 }}", "{{ 1000000000 * 'a' }}", "{{ [1] * 1000000000 }}",
-    "{{ 'a' | center(1000000000) }}", "{{ 'a'.ljust(1000000000) }}", "{{ '1'.zfill(1000000000) }}",
-    "{{ 'a'.encode().center(1000000000) }}", "{{ (1).to_bytes(1000000000, 'big') }}",
+    "{{ 'a'.center(1000000000) }}", "{{ 'a'.ljust(1000000000) }}", "{{ '1'.zfill(1000000000) }}",
+    "{{ 'a'.encode() }}", "{{ (1).to_bytes(1000000000, 'big') }}", "{{ (1.5).hex() }}",
     "{{ '%1000000000d' % 1 }}", "{{ '%*d' % (1000000000, 1) }}", "{{ '%.999999999f' % 1 }}",
     "{{ '%1000000000s' | format('a') }}", "{{ ('%(a)s' * 100000) % {'a': c} }}",
     "{{ '{:1000000000}'.format(1) }}", "{{ '{:{}}'.format(1, 1000000000) }}",
-    "{{ ('{0}' * 10000).format(c) }}", "{{ ('{a}' * 10000).format_map({'a': c}) }}",
+    "{{ ('{0}' * 10000).format(c) }}", "{{ '{a}'.format_map({'a': c}) }}",
     "{{ 10 ** 1000000000 }}", "{{ (10 ** 20000) * (10 ** 20000) }}",
     "{{ c.replace('a', c) }}", "{{ c | replace('a', c) }}", "{{ c.replace('', c) }}",
     "{{ c.join(['a'] * 100000) }}", "{{ (['a'] * 100000) | join(c) }}",
     "{{ range(99999) | join(c) }}",
     "{{ messages | join(c, attribute='role') ~ ([c] * 9) | join }}",
-    "{{ ('\t' * 100000).expandtabs(100000) }}", "{{ c.translate({97: 'b' * 100000}) }}",
-    "{{ ('\n' * 1000000) | indent(100000) }}", "{{ [1] | batch(1000000000, 'x') | list }}",
-    "{{ lipsum(1000000) }}", "{{ messages | tojson(indent=1000000000) }}",
-    "{{ messages | tojson(separators=(c, c)) }}", "{{ c | wordwrap(1, true, c) }}",
-    "{{ (c ~ '<!---->') | striptags }}", "{{ c | urlize }}", "{{ c | pprint }}",
+    "{{ 'a'.expandtabs(100000) }}", "{{ c.translate({97: 'b'}) }}", "{{ c.maketrans(c, c) }}",
+    "{{ ('\n' * 1000000) | indent(100000) }}", "{{ messages | tojson(indent=1000000000) }}",
+    "{{ messages | tojson(separators=(c, c)) }}",
     grows("'ab'", "ns.a + ns.a"), grows("'ab'", "ns.a ~ ns.a"), grows("'ab'", "ns.a * 2"),
     grows("[1]", "[ns.a, ns.a]", "{{ ns.a }}"), grows("[1]", "ns.a + ns.a"),
     grows("{'a': 1}", "{'a': ns.a, 'b': ns.a}", "{{ ns.a | tojson }}"),
     grows("()", "(ns.a,)", "{{ {ns.a: 1} }}").replace("100", "1000"),
     grows("[]", "ns.a + [range(100000) | list]"),
-    grows("''", "ns.a | forceescape ~ '&&&&&&' * 99999"),
+    "{{ ('&' * 8000000) | e }}",
     "{% for a in range(99) %}{{ c }}{% endfor %}",
     "{% for a in range(999) %}{% set b = c ~ a %}{% endfor %}",
     "{{ ([range(100000) | list] * 1000) | sum(start=[]) | length }}",
-    "{{ dict.fromkeys(range(100000), c) | string }}", "{{ strftime_now(c) }}",
+    "{{ strftime_now(c) }}",
     "{% macro f() %}{{ f() }}{% endmacro %}{{ f() }}",
     "{% macro f() %}{{ c }}{{ c }}{% endmacro %}{% macro g() %}{{ f() ~ f() }}{{ f() ~ f() }}"
     "{% endmacro %}{{ g() ~ g() }}",
-    "{% autoescape 'a' | center(1000000000) %}{% endautoescape %}{{ 'a' | center(1000000000) }}",
-    "{% filter center(1000000000) %}a{% endfilter %}",
+    "{% autoescape 'a'.center(1000000000) %}{% endautoescape %}{{ 'a'.center(1000000000) }}",
+    "{% filter indent(1000000000, true) %}a{% endfilter %}",
     "{{ " + "(" * 5000 + "1" + ")" * 5000 + " }}", "{{ " + "+".join(["a"] * 20000) + " }}",
     "{% if a %}" * 3000 + "{% endif %}" * 3000, "{% for a in b %}" * 100 + "{% endfor %}" * 100,
+    *(
+        "{% set a = 'a' * 200000 %}{{ a." + name + "('ab' ~ 'a' * 100000) }}"
+        for name in ("rfind", "rindex", "rsplit", "rpartition", "strip", "count", "split")
+    ),
+    "{{ ('a' * 8000000).rfind('b' ~ 'a' * 999) }}", "{{ c | trim('b' * 400000 ~ 'a') }}",
+    "{{ c | replace('b' * 400000, '') }}",
+    "{{ 1 | round(-3000000) }}", "{{ 1 | round(3000000, 'ceil') }}",
+    "{{ dict(['ab'] * 30000) }}", "{{ messages[0].fromkeys([1]) }}",
+    "{{ range(100000) | map('string') | unique | list | length }}",
+    "{{ [1] | sort(attribute=',' * 1000) }}", "{{ [1] | map(attribute='.' * 1000) | list }}",
+    "{{ messages | groupby('.' * 1000) }}", "{{ messages | selectattr('.' * 1000) | list }}",
+    "{{ messages | join('', '.' * 1000) }}", "{{ messages | attr('a' * 1000) }}",
+    *(
+        "{% for i in range(1000) %}{{ " + each + " }}{% endfor %}"
+        for each in (
+            "range(1, 100000) | selectattr('x') | list", "range(100000) | reject | list",
+            "range(100000) | max", "'a' in range(100000)", "range(100000) is in([1])",
+            "range(100000).count('a')",
+        )
+    ),
+    "{% set d = {'a': (((0,) * 1000,) * 900,)} %}{% for i in range(1000) %}{{ d.get(d.a) }}"
+    "{{ d[d.a] }}{{ d.a in d }}{% endfor %}",
+    "{% for i in range(9999) %}{{ 'a' in d.values() }}{{ d.items() | max | length }}{% endfor %}"
+    .replace("d.", "messages[0].") * 9,
+    "{% set d = c.split('a') %}{% for i in range(999) %}{{ 'b' in d }}{% endfor %}",
+    "{{ ''.join('%c' % 128512 * 4900000) }}", "{{ ('%c' % 128512 * 4900000) | join }}",
+    "{{ ('%c' % 128512 * 4900000) | list }}", "{{ ('%c ' % 128512 * 4000000).split() }}",
+    "{{ dict(*('%c' % 128512 * 4900000)) }}", "{{ (c ~ ' a') | title }}",
+    "{% set a = '%c' % 917505 * 1000000 %}{{ [a, a, a] | string }}",
+    "{{ [namespace(a=c)] }}", "{{ [range] }}", "{{ messages[0].keys() - ['a'] }}",
+    "{{ '%r' % ('%c' % 917505 * 1000000) }}", "{{ ('%c' % 1 * 8000000) | tojson }}",
+    "{% set a = [c] * 30 %}{{ a | sort }}{{ a | sort }}",
+    "{% include 'x' %}", "{% import 'x' as y %}", "{% from 'x' import y %}", "{% extends 'x' %}",
+    "{% block a %}x{% endblock %}",
+    "".join(f"{{%if a%}}{{%set a{i}=1%}}{{%endif%}}" for i in range(501)),
+    "".join(f"{{%macro a{i}(b)%}}{{%endmacro%}}" for i in range(501)),
+    "{{a~a}}" * 18000,
     "{% if a %}" + "{% elif b %}" * 8000 + "{% endif %}", "a" * (chat_template.MOST_SOURCE + 1),
 ]  # fmt: skip
 
@@ -237,3 +275,54 @@ def test_what_a_template_says_of_itself_is_its_own_error() -> None:
     with pytest.raises(jinja2.TemplateError, match="alternate") as caught:
         render(chat_templates.MISTRAL, [*ONE, *ONE], {})
     assert type(caught.value) is jinja2.TemplateError
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        "batch", "center", "filesizeformat", "forceescape", "pprint", "random", "slice",
+        "striptags", "truncate", "urlencode", "urlize", "wordcount", "wordwrap", "xmlattr",
+    ],
+)  # fmt: skip
+def test_filters_that_no_chat_needs_are_not_there(name: str) -> None:
+    with pytest.raises(jinja2.TemplateSyntaxError, match=f"No filter named '{name}'"):
+        render("{{ 'a' | " + name + " }}", ONE, {})
+
+
+@pytest.mark.parametrize("piece", ["lipsum()", "dict.fromkeys([1])"])
+def test_globals_that_no_chat_needs_are_not_there(piece: str) -> None:
+    with pytest.raises((jinja2.UndefinedError, jinja2.exceptions.SecurityError)):
+        render("{{ " + piece + " }}", ONE, {})
+
+
+def test_a_rendering_ends_when_its_time_is_over(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(chat_template, "MOST_SECONDS", 0.0)
+    with pytest.raises(TemplateLimit, match="seconds"):
+        render(BEYOND[0], ONE, {})
+
+
+def test_items_of_a_mapping_that_are_asked_for_again_are_not_kept() -> None:
+    source = "{% for i in range(60) %}{% set x = d.items() %}{{ x | length }} {% endfor %}"
+    text = render(source, ONE, {"d": dict.fromkeys(map(str, range(10_000)), 0)})
+    assert text == "10000 " * 60
+
+
+def test_all_renderings_that_find_the_end_of_a_turn_have_the_time_of_one(
+    tokenizer: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    made: list[int] = []
+
+    def once() -> Any:
+        made.append(len(made))
+        first = len(made) == 1
+
+        def check() -> None:
+            if first:
+                raise TemplateLimit("takes too long")
+
+        return check
+
+    monkeypatch.setattr(chat_template, "in_time", once)
+    tokenizer.chat_template = "{% for i in range(1000) %}{% endfor %}" + chat_templates.CHATML
+    assert chat.turn_end(tokenizer) == set()
+    assert len(made) > 1

@@ -247,7 +247,7 @@ def test_those_who_are_far_behind_hold_nobody_up(host: LocalHost) -> None:
     """Neither memory nor the event loop: a batch a turn, of all of them together."""
     run = Run("a", {}, lambda: None)
     for number in range(20_000):
-        run.add("text", {"stream": [0, 0, 0, 0], "offset": number, "text": "x"})
+        run.add("text", {"stream": [0, 0, number, 0], "offset": 0, "text": "x"})
     task = Task(run, Terms(Tasks(host), Caller.GUEST))
     turns = 0
 

@@ -236,7 +236,7 @@ WITH_MACROS = """\
 {% else %}nobody{% endfor %}
 {%- generation %}{{ [1, 2.5, none, true, "x"] | string }}{{ (1, 2) }}{{ {"a": [messages | length]} }}{% endgeneration %}
 {%- macro around(x) %}<{{ x }}{{ caller(x) }}>{% endmacro %}{%- call(x) around(1) %}{{ x }}{% endcall %}
-{{- range(3) | sum }}{{ [3, 1, 2] | sort | join("-") }}{{ "a,b" | wordcount }}{{ dict(a=1).items() | list }}{{ 7 // 2 ** 2 % 5 - -1 }}{{ tools }}{{ documents }}{{ nothing }}
+{{- range(3) | sum }}{{ [3, 1, 2] | sort | join("-") }}{{ "a,b" | capitalize }}{{ dict(a=1).items() | list }}{{ 7 // 2 ** 2 % 5 - -1 }}{{ tools }}{{ documents }}{{ nothing }}
 """
 
 ALL = {
