@@ -40,6 +40,7 @@ BACKLOG = 1024
 """Connections that wait to be accepted; beyond, clients try again after a second."""
 _ACCEPTED = 16  # in a turn of the loop; Tornado takes 128, and who is connected waits for them all
 _GRACE_SECONDS = 0.25  # that a client has for its request, however many others come
+_SILENT_SECONDS = 0.1  # that one has who says nothing: requests come right behind connections
 _ROOM_SECONDS = 0.02  # until there is looked for room again
 _OTHER_FILES = 128  # of models, kernels' sockets and the like
 
@@ -80,6 +81,13 @@ class Connection(IOStream):
     def has_unread(self) -> bool:
         """Whether something has come that nobody has asked for yet: a next request."""
         return self._read_buffer_size > 0
+
+    @property
+    def has_waiting(self) -> bool:
+        """Whether something has come to this computer that has not been read."""
+        with contextlib.suppress(OSError):
+            return bool(self.socket.recv(1, socket.MSG_PEEK))
+        return False
 
     def read_from_fd(self, buf: bytearray | memoryview) -> int | None:
         count = super().read_from_fd(buf)
@@ -274,14 +282,11 @@ class GuardedServer(HTTPServer):
 
 
 def _had_time(connection: Connection) -> bool:
-    """Whether a connection has been at what it is at for as long as nobody is hurried.
-
-    Who has said nothing has no time: a request comes right behind its connection.
-    """
-    return (
-        connection.is_silent
-        or asyncio.get_running_loop().time() - connection.since >= _GRACE_SECONDS
-    )
+    """Whether a connection has been at what it is at for as long as nobody is hurried."""
+    passed = asyncio.get_running_loop().time() - connection.since
+    if connection.is_silent and passed < _GRACE_SECONDS:
+        return passed >= _SILENT_SECONDS and not connection.has_waiting
+    return passed >= _GRACE_SECONDS
 
 
 class _Request(HTTPMessageDelegate):
