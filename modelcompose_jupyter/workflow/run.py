@@ -27,7 +27,6 @@ METADATA_KEY = "modelcompose"
 """Where a notebook keeps a run's record, in the metadata of the output that shows it."""
 
 _log = get_logger(__name__)
-_MANY_EVENTS = 10_000  # a run that has so many is made compact before it ends
 _TICK = 0.1  # seconds; waits are this long at most, so that an interrupt is never late
 
 
@@ -157,7 +156,6 @@ class Run:
         self._request_cancel = cancel
         self._changed = threading.Condition()
         self._events: list[Event] = []
-        self._compact_at = _MANY_EVENTS
         self._size = 0
         self._watchers: list[Callable[[], None]] = []
         self._state = State.QUEUED
@@ -423,9 +421,8 @@ class Run:
             event = Event(self.last_event + 1, type, time.time(), shown)
             self._events.append(event)
             self._apply(event)
-            if self._state.is_final or len(self._events) >= self._compact_at:
+            if self._state.is_final:
                 self._compact()
-                self._compact_at = max(_MANY_EVENTS, 2 * len(self._events))
             self._changed.notify_all()
             watchers = list(self._watchers)
         for watcher in watchers:

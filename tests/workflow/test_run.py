@@ -318,7 +318,6 @@ def test_who_resumes_after_the_end_has_what_who_read_all_has(
     steps: list[tuple[Any, ...]], state: str, data: st.DataObject
 ) -> None:
     run, whole = (Run("flow", {}, lambda: None, id="r") for _ in range(2))
-    run._compact_at = data.draw(st.integers(1, 50))  # and once before its end
     readers: list[tuple[Run, int]] = []
     for step in steps:
         play(run, step)
@@ -366,24 +365,7 @@ def test_a_stream_that_is_read_across_the_end_loses_nothing(
     assert "".join(pieces).replace("\n\n", "") == run.text.replace("\n\n", "")
 
 
-def test_a_run_of_many_events_keeps_few(run: Run) -> None:
-    reader = Run("flow", None, lambda: None, id=run.id)
-    after = -1
-    for number in range(60_000):
-        put(run, number % 3, number // 3, "x")
-        if number % 7000 == 0:
-            after = feed(reader, run.events_so_far(after))
-    assert len(run.events_so_far()) < 20_000
-    feed(reader, run.events_so_far(after))
-    assert folded(reader) == folded(run)
-    assert [len(text) for text in run.streams.values()] == [20_000] * 3
-
-
-def test_readers_follow_a_run_to_its_end_while_it_is_made_compact(
-    run: Run, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr("modelcompose_jupyter.workflow.run._MANY_EVENTS", 100)
-    run._compact_at = 100
+def test_readers_follow_a_run_to_its_end_while_it_is_made_compact(run: Run) -> None:
     readers = [Run("flow", None, lambda: None, id=run.id) for _ in range(4)]
     threads = [
         threading.Thread(target=lambda each=each: feed(each, list(run.events())))  # type: ignore[misc]
