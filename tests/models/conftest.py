@@ -6,6 +6,7 @@ import ctypes
 import os
 import sys
 import time
+import tracemalloc
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future
 from contextlib import contextmanager
@@ -112,3 +113,13 @@ class Deltas:
         assert offset == len(before)  # what was shown is never taken back
         self.texts[sequence] = before + text
         self.calls.append((sequence, offset, text))
+
+
+def peak(action: Callable[[], object]) -> int:
+    """The most bytes that something takes while it goes on."""
+    tracemalloc.start()
+    try:
+        action()
+        return tracemalloc.get_traced_memory()[1]
+    finally:
+        tracemalloc.stop()

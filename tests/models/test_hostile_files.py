@@ -6,7 +6,6 @@ import json
 import os
 import shutil
 import struct
-import tracemalloc
 import zipfile
 from collections.abc import Callable
 from pathlib import Path
@@ -19,7 +18,7 @@ from safetensors.torch import save_file
 from modelcompose_jupyter.errors import ModelError
 from modelcompose_jupyter.models import ModelCache, ModelSpec, bounds, files, safetensors_header
 
-from .conftest import done
+from .conftest import done, peak
 
 FolderOf = Callable[[str], Path]
 MIB = 1 << 20
@@ -38,16 +37,6 @@ def write(path: Path, header: bytes, numbers: int = 0) -> Path:
 
 def tensor(dtype: Any = "F32", shape: Any = (1,), offsets: Any = (0, 4)) -> dict[str, Any]:
     return {"dtype": dtype, "shape": shape, "data_offsets": offsets}
-
-
-def peak(action: Callable[[], object]) -> int:
-    """The most bytes that something takes while it goes on."""
-    tracemalloc.start()
-    try:
-        action()
-        return tracemalloc.get_traced_memory()[1]
-    finally:
-        tracemalloc.stop()
 
 
 def refused(path: Path) -> ModelError:

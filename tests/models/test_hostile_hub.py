@@ -6,7 +6,6 @@ import gzip
 import json
 import os
 import threading
-import tracemalloc
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -18,7 +17,7 @@ from modelcompose_jupyter.errors import ModelError
 from modelcompose_jupyter.models import ModelCache, ModelSpec, bounds, hub_http
 from modelcompose_jupyter.models import hub as hub_module
 
-from .conftest import done, eventually
+from .conftest import done, eventually, peak
 
 FolderOf = Callable[[str], Path]
 REPO = "me/model"
@@ -47,15 +46,6 @@ def failure(cache: ModelCache) -> ModelError:
 
 def listing(*siblings: Any) -> bytes:
     return json.dumps({"id": REPO, "sha": COMMIT, "siblings": siblings}).encode()
-
-
-def peak(action: Callable[[], object]) -> int:
-    tracemalloc.start()
-    try:
-        action()
-        return tracemalloc.get_traced_memory()[1]
-    finally:
-        tracemalloc.stop()
 
 
 BAD_LISTINGS = {
