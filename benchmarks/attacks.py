@@ -43,7 +43,7 @@ import click
 import httpx
 import psutil
 
-from modelcompose_jupyter.models.source import bundled
+from modelcompose_jupyter.models.weights.source import bundled
 from modelcompose_jupyter.server.kernel import serve_document
 
 DOCUMENT = """\

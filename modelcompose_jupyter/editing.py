@@ -74,7 +74,7 @@ def complete(text: str, cursor: int) -> dict[str, Any]:
         ``start``, from where to the cursor the text is replaced, and ``items``, each with ``text``
         and ``kind``.
     """
-    from .models.installed import suggested
+    from .models.weights.installed import suggested
 
     if len(text) > LONGEST:
         return {"start": cursor, "items": []}

@@ -11,7 +11,8 @@ from itertools import islice, product
 from pathlib import Path
 from typing import Any
 
-from modelcompose_jupyter.models import ModelSpec, source
+from modelcompose_jupyter.models import ModelSpec
+from modelcompose_jupyter.models.weights import source
 
 SEED = 20
 _VOCABULARY = 49152

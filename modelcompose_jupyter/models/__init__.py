@@ -6,9 +6,9 @@ when a model is first asked for. Everything outside speaks to `ModelCache`.
 
 from .cache import Lease, ModelCache
 from .generation import Generation, GenerationResult, OnQueued, Place, Prompt, QueueUpdates
-from .installed import InstalledModel, installed
 from .memory import DeviceMemory, MemoryUse
 from .spec import ModelInfo, ModelSpec, Progress
+from .weights.installed import InstalledModel, installed
 
 __all__ = [
     "DeviceMemory",

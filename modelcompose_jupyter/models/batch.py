@@ -19,7 +19,6 @@ from . import memory
 from .batched import BatchedModel, unsupported
 from .counters import Counters
 from .kv_cache import CacheFull, Slab, Slot, capacity_for
-from .loader import LoadedModel
 from .pace import Pace
 from .prefix_cache import PrefixCache, in_common
 from .request import Deliver, Request, explain
@@ -28,6 +27,7 @@ from .sequence import Job, Sequence
 from .settings import Settings
 from .speculation import Draft, Guesses, PromptLookup
 from .threads import Threads
+from .weights.loader import LoadedModel
 
 _MOST_KEPT = 1 << 30
 _SHARE_KEPT = 8

@@ -16,13 +16,14 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from ..document.parameters import GenerationParameters
 from ..errors import ComposeError, ModelError, did_you_mean, shortened
-from . import memory, source
+from . import memory
 from .engine import Engine
 from .generation import Generation, OnQueued, OnText, Owner, Prompt
 from .spec import Abandoned, ModelInfo, ModelSpec, Progress
+from .weights import source
 
 if TYPE_CHECKING:
-    from .loader import LoadedModel
+    from .weights.loader import LoadedModel
 
 OnProgress = Callable[[Progress], None]
 Infos = list[ModelInfo]
@@ -392,7 +393,7 @@ class _Entry:
 
     def _load(self) -> LoadedModel:
         """On the engine's thread."""
-        from . import loader
+        from .weights import loader
 
         spec = self.spec
         loader.require(spec)

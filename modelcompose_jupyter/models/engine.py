@@ -28,8 +28,8 @@ from .generation import (
     Prompt,
     QueueUpdates,
 )
-from .loader import LoadedModel
 from .request import Request, bare, deliver, explain, never_ran, nothing_more
+from .weights.loader import LoadedModel
 
 if TYPE_CHECKING:
     from .batch import Batch
@@ -303,8 +303,8 @@ class Work:
             self._batch.fail_all(error)
 
     def _attempt(self, request: Request, go: Callable[[Request, Settings], None]) -> None:
-        from .quiet import quiet
         from .settings import settle
+        from .weights.library_logging import quiet
 
         try:
             with quiet("transformers"):

@@ -14,9 +14,9 @@ from ..document.parameters import GenerationParameters
 from ..errors import ComposeError, ModelError
 from . import memory
 from .generation import Cancelled, Generation, GenerationResult, OnText, Owner, Place, Prompt
-from .loader import one_line
 from .settings import Settings, seed_of
 from .stream import Stream
+from .weights.loader import one_line
 
 
 @dataclass(eq=False)

@@ -9,12 +9,12 @@ import numpy as np
 
 from .detokenizer import Detokenizer
 from .kv_cache import Slot
-from .loader import LoadedModel
 from .patience import Patience
 from .request import Request, result
 from .sampler import Row, Sampling, merged
 from .settings import Settings
 from .stream import Stream
+from .weights.loader import LoadedModel
 
 
 class Sequence:

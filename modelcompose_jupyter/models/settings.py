@@ -10,10 +10,11 @@ from typing import TYPE_CHECKING, Any
 from ..document.parameters import GenerationParameters
 from ..document.types import Message
 from ..errors import InputError
-from . import chat, defaults
+from . import chat
 from .chat_template import Check
 from .generation import Prompt, unwatched
-from .loader import LoadedModel
+from .weights import generation_defaults
+from .weights.loader import LoadedModel
 
 if TYPE_CHECKING:
     from transformers import GenerationConfig
@@ -104,7 +105,7 @@ class _Settling:
         include_prompt = self._include_prompt()
         options = self._options()
         self._warn_without_effect()
-        self.warnings += defaults.warnings(self.loaded.left_out, self.beams)
+        self.warnings += generation_defaults.warnings(self.loaded.left_out, self.beams)
         parameters = {
             "do_sample": self.sample,
             **{name: value for name, value in options.items() if value is not None},

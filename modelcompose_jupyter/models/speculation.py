@@ -12,9 +12,9 @@ from typing import Protocol
 
 from .batched import BatchedModel
 from .kv_cache import CacheFull, Slot
-from .loader import LoadedModel
 from .sampler import Row, Sampler
 from .sequence import Sequence
+from .weights.loader import LoadedModel
 
 _LONGEST = 4
 """Tokens that a text must have in common with an earlier place for that to be looked up."""

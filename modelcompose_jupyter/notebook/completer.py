@@ -142,7 +142,7 @@ def _in_document(text: str, cursor: int) -> _Answer:
 
 
 def _models(typed: str) -> Iterable[str]:
-    from ..models.installed import suggested
+    from ..models.weights.installed import suggested
 
     return suggested(typed)
 

@@ -15,7 +15,7 @@ from typing import Any
 from ..document import Action, Component, Document, Job, Workflow, render, signature
 from ..document.types import show
 from ..errors import ComposeError, ExpressionError, InputError, did_you_mean
-from ..models.source import is_folder
+from ..models.weights.source import is_folder
 from ..redaction import redact
 from ..workflow import Event, Run, State
 from .access import Caller

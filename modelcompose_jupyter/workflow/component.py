@@ -27,8 +27,8 @@ from ..document.types import Message
 from ..document.uses import Use, uses
 from ..errors import ComposeError, ExpressionError, InputError, Where
 from ..models import Generation, GenerationResult, Lease, ModelSpec, Progress, Prompt
-from ..models.source import bundled, is_folder
 from ..models.spec import AdapterSpec
+from ..models.weights.source import bundled, is_folder
 from .run import Run
 from .waiting import Gate, Waiting
 from .window import in_order

@@ -18,7 +18,7 @@ from modelcompose_jupyter.dashboard import page
 from modelcompose_jupyter.dashboard.following import FollowingPage
 from modelcompose_jupyter.dashboard.page_view import About, PageView
 from modelcompose_jupyter.errors import UsageError
-from modelcompose_jupyter.models.source import bundled
+from modelcompose_jupyter.models.weights.source import bundled
 from modelcompose_jupyter.widgets.panel import Panel
 
 ONE = """\

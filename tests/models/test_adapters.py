@@ -17,8 +17,9 @@ from standins import tiny_models
 from standins.hub import HubStandIn
 
 from modelcompose_jupyter.errors import ModelError
-from modelcompose_jupyter.models import ModelCache, ModelSpec, Progress, hub, loader, source
+from modelcompose_jupyter.models import ModelCache, ModelSpec, Progress
 from modelcompose_jupyter.models.spec import AdapterSpec
+from modelcompose_jupyter.models.weights import hub, loader, source
 
 from .conftest import done
 

@@ -17,7 +17,7 @@ from standins import tiny_models
 from modelcompose_jupyter.document.parameters import GenerationParameters
 from modelcompose_jupyter.errors import ModelError
 from modelcompose_jupyter.models import ModelCache, ModelSpec, Progress
-from modelcompose_jupyter.models.loader import _usual_precision
+from modelcompose_jupyter.models.weights.loader import _usual_precision
 
 from .conftest import ask, done, eventually
 

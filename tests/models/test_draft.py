@@ -11,8 +11,9 @@ import pytest
 from standins import tiny_models
 
 from modelcompose_jupyter.errors import ModelError
-from modelcompose_jupyter.models import ModelCache, ModelSpec, Progress, loader, source
+from modelcompose_jupyter.models import ModelCache, ModelSpec, Progress
 from modelcompose_jupyter.models.memory import LoadSize
+from modelcompose_jupyter.models.weights import loader, source
 
 from .conftest import done
 

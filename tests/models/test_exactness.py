@@ -16,24 +16,18 @@ from hypothesis import strategies as st
 from standins import tiny_models
 
 from modelcompose_jupyter.document.parameters import GenerationParameters
-from modelcompose_jupyter.models import (
-    GenerationResult,
-    Lease,
-    ModelCache,
-    ModelSpec,
-    loader,
-    source,
-)
+from modelcompose_jupyter.models import GenerationResult, Lease, ModelCache, ModelSpec
 from modelcompose_jupyter.models.batch import Batch
 from modelcompose_jupyter.models.batched import ARCHITECTURES, BatchedModel, unsupported
 from modelcompose_jupyter.models.counters import Counters
 from modelcompose_jupyter.models.detokenizer import find_stop
 from modelcompose_jupyter.models.generation import Generation, Place
-from modelcompose_jupyter.models.loader import LoadedModel
 from modelcompose_jupyter.models.request import Request
 from modelcompose_jupyter.models.sampling import SeededDraws
 from modelcompose_jupyter.models.sequence import Job
 from modelcompose_jupyter.models.settings import settle
+from modelcompose_jupyter.models.weights import loader, source
+from modelcompose_jupyter.models.weights.loader import LoadedModel
 
 from .conftest import Deltas, ask, done
 

@@ -16,7 +16,8 @@ import torch
 from safetensors.torch import save_file
 
 from modelcompose_jupyter.errors import ModelError
-from modelcompose_jupyter.models import ModelCache, ModelSpec, bounds, files, safetensors_header
+from modelcompose_jupyter.models import ModelCache, ModelSpec
+from modelcompose_jupyter.models.weights import file_bounds, files, safetensors_header
 
 from .conftest import done, peak
 
@@ -187,8 +188,8 @@ def test_a_header_is_bounded(tmp_path: Path) -> None:
 
 CONFIG = "config.json"
 NOT_READ = {
-    "size": b'{"a": "' + b"x" * bounds.SETTINGS.size + b'"}',
-    "values": b'{"a": [' + b"[]," * bounds.SETTINGS.values + b"[]]}",
+    "size": b'{"a": "' + b"x" * file_bounds.SETTINGS.size + b'"}',
+    "values": b'{"a": [' + b"[]," * file_bounds.SETTINGS.values + b"[]]}",
     "depth": b'{"a": ' + b"[" * 101 + b"]" * 101 + b"}",
     "great depth": b'{"a": ' + b"[" * 20_000 + b"]" * 20_000 + b"}",
     "digits": b'{"a": ' + b"9" * 5000 + b"}",
@@ -249,14 +250,16 @@ def failure(folder: Path, cache: ModelCache) -> ModelError:
 
 
 BIG_FILES = {
-    "tokenizer.json": b'{"a": [' + b"[]," * bounds.TOKENIZER.values + b"[]]}",
+    "tokenizer.json": b'{"a": [' + b"[]," * file_bounds.TOKENIZER.values + b"[]]}",
     "tokenizer.99.0.0.json": b"[" * 101 + b"]" * 101,
     "tokenizer_config.json": b'{"a": ' + b"9" * 200 + b"}",
     "special_tokens_map.json": b"[" * 101,
     "added_tokens.json": b'{"a": ' + b"[" * 20_000 + b"]" * 20_000 + b"}",
     "vocab.json": b'{"a": ' + b"9" * 200 + b"}",
-    "generation_config.json": b'{"stop_strings": [' + b'"a",' * bounds.SETTINGS.values + b'"a"]}',
-    "chat_template.jinja": b"x" * (bounds.TEMPLATE.size + 1),
+    "generation_config.json": b'{"stop_strings": ['
+    + b'"a",' * file_bounds.SETTINGS.values
+    + b'"a"]}',
+    "chat_template.jinja": b"x" * (file_bounds.TEMPLATE.size + 1),
 }
 
 

@@ -14,8 +14,9 @@ import pytest
 from standins.hub import Answer, HubStandIn
 
 from modelcompose_jupyter.errors import ModelError
-from modelcompose_jupyter.models import ModelCache, ModelSpec, bounds, hub_http
-from modelcompose_jupyter.models import hub as hub_module
+from modelcompose_jupyter.models import ModelCache, ModelSpec
+from modelcompose_jupyter.models.weights import file_bounds, hub_http
+from modelcompose_jupyter.models.weights import hub as hub_module
 
 from .conftest import done, eventually, peak
 
@@ -100,7 +101,7 @@ def test_a_file_without_end_is_not_kept(
 
 
 def test_a_file_that_is_longer_than_any_is_not_fetched(hub: HubStandIn, cache: ModelCache) -> None:
-    hub.sizes["config.json"] = bounds.SETTINGS.size + 1
+    hub.sizes["config.json"] = file_bounds.SETTINGS.size + 1
     error = failure(cache)
     assert (error.code, "config.json is not read" in error.message) == ("corrupt_model", True)
     assert "config.json" not in hub.fetched()
@@ -110,7 +111,7 @@ def test_a_file_that_is_longer_than_any_is_not_fetched(hub: HubStandIn, cache: M
 
 def test_a_mirror_that_says_no_sizes_is_bounded_too(hub: HubStandIn, cache: ModelCache) -> None:
     names = ("config.json", "model.safetensors", "tokenizer.json")
-    commit = hub.add(REPO, extra={"config.json": b" " * (bounds.SETTINGS.size + 12 * MIB)})
+    commit = hub.add(REPO, extra={"config.json": b" " * (file_bounds.SETTINGS.size + 12 * MIB)})
     siblings = [{"rfilename": name} for name in names]
     body = json.dumps({"id": REPO, "sha": commit, "siblings": siblings}).encode()
     hub.statuses[f"/api/models/{REPO}"] = [Answer(200, body=body)]

@@ -27,9 +27,10 @@ from transformers import (
 )
 
 from modelcompose_jupyter.errors import ModelError
-from modelcompose_jupyter.models import ModelCache, ModelSpec, files, patterns, plausibility
-from modelcompose_jupyter.models.building import building
+from modelcompose_jupyter.models import ModelCache, ModelSpec, patterns
 from modelcompose_jupyter.models.spec import AdapterSpec
+from modelcompose_jupyter.models.weights import config_checks, files
+from modelcompose_jupyter.models.weights.model_building import building
 
 from .conftest import ask, done, eventually
 
@@ -98,9 +99,9 @@ def test_what_the_weights_cannot_have_is_said_with_both_numbers(
 )
 def test_what_real_models_have_is_possible(values: dict[str, Any]) -> None:
     few = files.Weights(100_000_000, 300, 50_000_000, 100_000_000, "bfloat16")
-    plausibility.check(Path(CONFIG), values, few)  # raises nothing
+    config_checks.check(Path(CONFIG), values, few)  # raises nothing
     with pytest.raises(ModelError, match="is true, and it is no number"):
-        plausibility.check(Path(CONFIG), {**values, "num_hidden_layers": True}, few)
+        config_checks.check(Path(CONFIG), {**values, "num_hidden_layers": True}, few)
 
 
 @pytest.mark.parametrize(

@@ -129,7 +129,7 @@ def fuzz_headers(folder: Path, count: int, seed: int) -> dict[str, int]:
     from safetensors import SafetensorError, safe_open
 
     from modelcompose_jupyter.errors import ModelError
-    from modelcompose_jupyter.models import files
+    from modelcompose_jupyter.models.weights import files
 
     path = folder / "model.safetensors"
     outcomes = {"read": 0, "refused": 0}

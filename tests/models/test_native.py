@@ -20,12 +20,13 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from standins import tiny_models
 
-from modelcompose_jupyter.models import ModelSpec, loader, source
+from modelcompose_jupyter.models import ModelSpec
 from modelcompose_jupyter.models.batched import BatchedModel
 from modelcompose_jupyter.models.kv_cache import Slot
 from modelcompose_jupyter.models.native import build, structures
 from modelcompose_jupyter.models.native.model import NativeModel, unsupported
 from modelcompose_jupyter.models.native.product import NativeProduct
+from modelcompose_jupyter.models.weights import loader, source
 
 pytestmark = pytest.mark.skipif(shutil.which("cc") is None, reason="there is no C compiler")
 

@@ -15,15 +15,9 @@ from standins import tiny_models
 from torch import nn
 
 from modelcompose_jupyter.errors import ModelError
-from modelcompose_jupyter.models import (
-    ModelCache,
-    ModelSpec,
-    Progress,
-    loader,
-    quantization,
-    source,
-)
-from modelcompose_jupyter.models.quantization import Int8Linear, quantize
+from modelcompose_jupyter.models import ModelCache, ModelSpec, Progress
+from modelcompose_jupyter.models.weights import loader, quantization, source
+from modelcompose_jupyter.models.weights.quantization import Int8Linear, quantize
 
 from .conftest import done
 

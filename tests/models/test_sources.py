@@ -20,9 +20,10 @@ from standins import tiny_models
 from standins.hub import Answer, HubStandIn
 
 from modelcompose_jupyter.errors import ModelError
-from modelcompose_jupyter.models import ModelCache, ModelSpec, Progress, hub, hub_errors
-from modelcompose_jupyter.models.installed import installed
+from modelcompose_jupyter.models import ModelCache, ModelSpec, Progress
 from modelcompose_jupyter.models.spec import AdapterSpec
+from modelcompose_jupyter.models.weights import hub, hub_errors
+from modelcompose_jupyter.models.weights.installed import installed
 
 from .conftest import ask, done, eventually, without_privileges
 
@@ -348,7 +349,7 @@ def test_the_users_own_bars_and_logs_stay(cache: ModelCache, folder_of: FolderOf
 
     from transformers.utils.logging import tqdm
 
-    from modelcompose_jupyter.models.quiet import SilentBar
+    from modelcompose_jupyter.models.weights.library_logging import SilentBar
 
     done(cache.acquire(ModelSpec(str(folder_of("llama"))))).release()
     assert not isinstance(tqdm([1], disable=True), SilentBar)

@@ -9,7 +9,7 @@ import pytest
 from standins.kernel import Kernel, kernel
 
 from modelcompose_jupyter.editing import LONGEST
-from modelcompose_jupyter.models.installed import suggested
+from modelcompose_jupyter.models.weights.installed import suggested
 
 COMPONENT = """\
 component:

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from modelcompose_jupyter import LocalHost
-from modelcompose_jupyter.models.source import bundled
+from modelcompose_jupyter.models.weights.source import bundled
 
 from .conftest import Client, Serve
 

@@ -9,7 +9,7 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
-from ..errors import ModelError, causes, shortened
+from ...errors import ModelError, causes, shortened
 
 _QUANTISED = {
     "gptq": ("gptqmodel", "optimum"),

@@ -183,7 +183,7 @@ def silence() -> None:
 
     transformers and peft import it wherever it is installed, for models of any kind.
     """
-    from .quiet import _allows
+    from .library_logging import _allows
 
     for name in ("torchao", "torch.utils._pytree"):
         logging.getLogger(name).addFilter(_allows)

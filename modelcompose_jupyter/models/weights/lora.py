@@ -9,10 +9,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from ..errors import ModelError
-from . import files, hub, kinds, patterns, plausibility
+from ...errors import ModelError
+from .. import patterns
+from ..spec import AdapterSpec, ModelSpec, Report
+from . import config_checks, file_kinds, files, hub
 from .source import folder_of, is_folder
-from .spec import AdapterSpec, ModelSpec, Report
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel
@@ -73,7 +74,7 @@ def resolve(spec: AdapterSpec, report: Report) -> Adapter:
     _check_patterns(folder / files.ADAPTER_CONFIG, config)
     found = files.adapter_weights(folder)
     if found[0].suffix == ".safetensors":
-        plausibility.check(folder / files.ADAPTER_CONFIG, config, files.read_weights(found))
+        config_checks.check(folder / files.ADAPTER_CONFIG, config, files.read_weights(found))
     return Adapter(spec, folder, config)
 
 
@@ -136,7 +137,7 @@ class _Download(hub.Download):
             return [files.ADAPTER_CONFIG, *weights]
         what = f"the repository {self.spec.source}"
         lacks = files.ADAPTER_WEIGHTS[0] if not weights else files.ADAPTER_CONFIG
-        raise kinds.other_than_adapter(what, self.siblings) or files.incomplete_adapter(
+        raise file_kinds.other_than_adapter(what, self.siblings) or files.incomplete_adapter(
             what, f"it has no {lacks}"
         )
 

@@ -7,9 +7,9 @@ from dataclasses import dataclass
 from importlib import resources
 from pathlib import Path
 
-from ..errors import ModelError, did_you_mean
+from ...errors import ModelError, did_you_mean
+from ..spec import ModelSpec, Report
 from . import files
-from .spec import ModelSpec, Report
 
 _FOLDER = re.compile(r"^([/\\~]|\.{1,2}([/\\]|$)|[A-Za-z]:[/\\])")
 _BUNDLED = "bundled:"

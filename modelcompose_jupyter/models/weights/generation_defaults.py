@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from ..errors import shortened
+from ...errors import shortened
 from . import files
 
 if TYPE_CHECKING:

@@ -18,8 +18,8 @@ from typing import Any
 from urllib.parse import urlsplit
 from urllib.request import getproxies, proxy_bypass
 
-from ..errors import ModelError, causes
-from .spec import ModelSpec
+from ...errors import ModelError, causes
+from ..spec import ModelSpec
 
 _MAY_PASS = frozenset({408, 425, 429, 500, 502, 503, 504, 520, 521, 522, 523, 524, 529})
 """Statuses after which the same question may get an answer."""

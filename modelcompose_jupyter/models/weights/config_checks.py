@@ -12,7 +12,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from ..errors import ModelError, shortened
+from ...errors import ModelError, shortened
 from .files import Weights
 
 _FEW_PARTS = 1024

@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any
 
-from .bounds import Bounds, OutOfBounds, parse_json
+from .file_bounds import Bounds, OutOfBounds, parse_json
 
 TIMEOUT = 10.0
 """Seconds without a byte after which an answer is given up."""

@@ -13,16 +13,17 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from ..encoding import without_mark
-from ..errors import ComposeError, ModelError, shortened
-from . import adapters, chat, defaults, files, libraries, memory, plausibility, tokenizer_limits
-from .adapters import Adapter
-from .detokenizer import Decoder
-from .native.build import kernels
-from .prompt_tokens import PromptTokens
-from .quiet import quiet
+from ...encoding import without_mark
+from ...errors import ComposeError, ModelError, shortened
+from .. import chat, memory, tokenizer_limits
+from ..detokenizer import Decoder
+from ..native.build import kernels
+from ..prompt_tokens import PromptTokens
+from ..spec import Abandoned, ModelSpec, Progress, Report
+from . import config_checks, files, generation_defaults, lora, optional_libraries
+from .library_logging import quiet
+from .lora import Adapter
 from .source import Source, resolve
-from .spec import Abandoned, ModelSpec, Progress, Report
 
 if TYPE_CHECKING:
     import torch
@@ -94,7 +95,7 @@ class LoadedModel:
     stop_sequences: list[str]
     draft: LoadedModel | None = None
     cache_budget: int | None = None
-    left_out: Sequence[defaults.LeftOut] = ()
+    left_out: Sequence[generation_defaults.LeftOut] = ()
 
     @property
     def encoder_decoder(self) -> bool:
@@ -167,7 +168,7 @@ def plan(spec: ModelSpec, source: Source, report: Report) -> Plan:
         if precision == "auto":
             stored = _stored(config, weights)
             precision = stored if method else _usual_precision(stored, device)
-    merged = tuple(adapters.resolve(each, report) for each in spec.adapters)
+    merged = tuple(lora.resolve(each, report) for each in spec.adapters)
     wanted = spec.draft
     draft = None if wanted is None else plan(wanted, resolve(wanted, report), report)
     if draft is not None and (draft.config.is_encoder_decoder or config.is_encoder_decoder):
@@ -203,8 +204,8 @@ def load(plan: Plan, report: Report) -> LoadedModel:
         tokenizer = _tokenizer(spec, folder)
         if plan.draft is not None:
             _check_vocabulary(plan, plan.draft, tokenizer)
-        with _explained(spec, plan.device, defaults.FILE):
-            generation, left_out = defaults.read(folder, plan.config)
+        with _explained(spec, plan.device, generation_defaults.FILE):
+            generation, left_out = generation_defaults.read(folder, plan.config)
         with _watched(plan, lambda: report(progress)):
             model = _model(plan, generation)
         parameters = model.num_parameters()
@@ -223,10 +224,10 @@ def _watched(
     plan: Plan, still_wanted: Callable[[], None], alone: bool = True
 ) -> AbstractContextManager[Any]:
     """Make tensors for a plan: ``alone`` as transformers must, in what its files account for."""
-    from . import building
+    from . import model_building
 
     stored = plan.weights.size + sum(adapter.memory_bytes for adapter in plan.adapters)
-    how = building.building if alone else building.bounded
+    how = model_building.building if alone else model_building.bounded
     return how(plan.spec.source, still_wanted, plan.weights.tensors, stored)
 
 
@@ -369,7 +370,7 @@ def _config(spec: ModelSpec, folder: Path, weights: files.Weights) -> PreTrained
     files.check_documents(folder)
     path = folder / files.CONFIG
     raw = files.read_json(path)
-    plausibility.check(path, raw, weights)
+    config_checks.check(path, raw, weights)
     kind = raw.get("model_type") if isinstance(raw, dict) else None
     known = isinstance(kind, str) and kind in CONFIG_MAPPING
     if not known and isinstance(raw, dict) and raw.get("auto_map") and not spec.trust_remote_code:
@@ -471,7 +472,7 @@ def _needs_images(config: PreTrainedConfig) -> bool:
 
 def _check_quantised(spec: ModelSpec, config: PreTrainedConfig, device: str) -> str | None:
     """How the weights are quantised as they are stored, if they are."""
-    method = libraries.check_quantised(spec.source, config, device)
+    method = optional_libraries.check_quantised(spec.source, config, device)
     if method and spec.quantization is not None:
         raise ModelError(
             f"{spec.source} is quantised already ({method}), so it cannot be by quantization:"
@@ -507,9 +508,9 @@ def _tokenizer(spec: ModelSpec, folder: Path) -> PreTrainedTokenizerBase:
         if not isinstance(error, Exception) and not _is_panic(error):
             raise
         what = f"the tokenizer of {spec.source}"
-        lacking = libraries.of_tokenizer(folder) or libraries.missing(error)
+        lacking = optional_libraries.of_tokenizer(folder) or optional_libraries.missing(error)
         if lacking:
-            raise libraries.not_installed(what, lacking) from None
+            raise optional_libraries.not_installed(what, lacking) from None
         raise ModelError(
             f"{what} cannot be loaded: {one_line(error)}",
             hint="Its tokenizer.json or tokenizer_config.json may be damaged, or made for another"
@@ -546,7 +547,7 @@ def _model(plan: Plan, generation: GenerationConfig) -> PreTrainedModel:
             code="incomplete_model",
         )
     loaded: PreTrainedModel = model
-    return adapters.merge(loaded, plan.adapters) if plan.adapters else loaded
+    return lora.merge(loaded, plan.adapters) if plan.adapters else loaded
 
 
 def _check_shapes(
@@ -603,11 +604,11 @@ def _ends(spec: ModelSpec, named: Any, tokenizer: PreTrainedTokenizerBase) -> li
 
     Fine-tuned models often have the end of a turn in their tokenizer alone.
     """
-    ends = defaults.ends(named)
-    if len(ends) > defaults.MOST_ENDS:
+    ends = generation_defaults.ends(named)
+    if len(ends) > generation_defaults.MOST_ENDS:
         raise ModelError(
             f"the eos_token_id of {spec.source} in its {files.CONFIG} has {len(ends)} tokens, and"
-            f" {defaults.MOST_ENDS} at most are heeded",
+            f" {generation_defaults.MOST_ENDS} at most are heeded",
             hint="Have it name the tokens that end a text alone.",
             code="load_failed",
         )
@@ -625,8 +626,8 @@ def _load_error(spec: ModelSpec, device: str, error: BaseException, file: str) -
             " quantization: int8.",
             code="out_of_memory",
         )
-    if lacking := libraries.missing(error):
-        return libraries.not_installed(spec.source, lacking)
+    if lacking := optional_libraries.missing(error):
+        return optional_libraries.not_installed(spec.source, lacking)
     if isinstance(error, pickle.UnpicklingError | EOFError):
         return ModelError(
             f"the weights of {spec.source} are damaged, or hold more than numbers: a pickle may run"

@@ -10,7 +10,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from .bounds import without_escapes
+from .file_bounds import without_escapes
 
 LONGEST_HEADER = 100_000_000
 """Bytes, as in the format's own library; a mixture of experts with 100,000 tensors takes 13 MB."""

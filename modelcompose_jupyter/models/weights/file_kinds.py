@@ -7,7 +7,7 @@ from collections.abc import Callable, Collection
 from pathlib import Path, PurePosixPath
 from typing import Any
 
-from ..errors import ComposeError, ModelError
+from ...errors import ComposeError, ModelError
 
 _CONFIG = "config.json"
 _ADAPTER = "adapter_config.json"

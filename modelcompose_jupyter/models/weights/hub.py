@@ -20,12 +20,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from urllib.parse import quote
 
-from ..errors import ComposeError, ModelError
-from ..redaction import remember
-from ..units import size
-from . import files, hub_errors, hub_http, kinds
-from .quiet import SilentBar, quiet
-from .spec import Abandoned, ModelSpec, Progress, Report
+from ...errors import ComposeError, ModelError
+from ...redaction import remember
+from ...units import size
+from ..spec import Abandoned, ModelSpec, Progress, Report
+from . import file_kinds, files, hub_errors, hub_http
+from .library_logging import SilentBar, quiet
 
 if TYPE_CHECKING:
     from filelock import BaseFileLock
@@ -229,10 +229,10 @@ class Download:
     def _check(self, weights: list[str]) -> None:
         needed = [files.CONFIG, *weights]
         missing = [name for name in needed if name not in self.siblings]
-        if not missing and weights and not kinds.is_embedder(self.siblings):
+        if not missing and weights and not file_kinds.is_embedder(self.siblings):
             return
         what = f"the repository {self.spec.source}"
-        other = kinds.other_than_model(what, self.siblings, self._read)
+        other = file_kinds.other_than_model(what, self.siblings, self._read)
         if other is not None:
             raise other
         reason = f"{missing[0]} is missing" if missing else "it has no weights for transformers"

@@ -10,10 +10,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from ..encoding import has_mark
-from ..errors import ModelError, shortened
-from . import bounds, kinds, safetensors_header
-from .bounds import Bounds
+from ...encoding import has_mark
+from ...errors import ModelError, shortened
+from . import file_bounds, file_kinds, safetensors_header
+from .file_bounds import Bounds
 
 CONFIG = "config.json"
 _TOKENIZER = (
@@ -121,8 +121,8 @@ def _is_shard(name: Any) -> bool:
 def read_json(path: Path) -> Any:
     """The content of a JSON file; a `ModelError` where it is broken, or of no sane size."""
     try:
-        return bounds.read_json(path, _bounds_of(path.name))
-    except bounds.OutOfBounds as error:
+        return file_bounds.read_json(path, _bounds_of(path.name))
+    except file_bounds.OutOfBounds as error:
         raise _too_much(path, error) from None
     except (ValueError, OSError) as error:
         raise _corrupt(path, f"it is not readable JSON: {error}") from None
@@ -131,11 +131,11 @@ def read_json(path: Path) -> Any:
 def _bounds_of(name: str) -> Bounds:
     """What a file may hold, by its name."""
     if name.endswith(".index.json"):
-        return bounds.INDEX
+        return file_bounds.INDEX
     if name.endswith(".jinja") or name == "chat_template.json":
-        return bounds.TEMPLATE
+        return file_bounds.TEMPLATE
     is_settings = name.endswith("config.json") and name not in _TOKENIZER
-    return bounds.SETTINGS if is_settings else bounds.TOKENIZER
+    return file_bounds.SETTINGS if is_settings else file_bounds.TOKENIZER
 
 
 def check_size(name: str, size: int) -> None:
@@ -144,7 +144,7 @@ def check_size(name: str, size: int) -> None:
         return
     try:
         _bounds_of(name).check(size)
-    except bounds.OutOfBounds as error:
+    except file_bounds.OutOfBounds as error:
         raise _too_much(Path(name), error) from None
 
 
@@ -168,17 +168,17 @@ def _check_document(path: Path) -> None:
     limits = _bounds_of(path.name)
     try:
         if path.suffix != ".json":
-            bounds.check_size(path, limits)
+            file_bounds.check_size(path, limits)
             return
-        data = bounds.read_bytes(path, limits)
+        data = file_bounds.read_bytes(path, limits)
         if has_mark(data):
             raise ModelError(
                 f"{path} begins with a byte order mark, which transformers refuses",
                 hint="Save it as UTF-8 without a mark (BOM).",
                 code="corrupt_model",
             )
-        bounds.check_json(data, limits)
-    except bounds.OutOfBounds as error:
+        file_bounds.check_json(data, limits)
+    except file_bounds.OutOfBounds as error:
         raise _too_much(path, error) from None
 
 
@@ -219,12 +219,12 @@ def check_folder(folder: Path) -> None:
     """Raise a `ModelError` that says what a folder lacks to be a model, or what it is instead."""
     with _readable(folder):
         _check_is_folder(folder, "model folder")
-        names = kinds.names_of(folder)
+        names = file_kinds.names_of(folder)
         _check_fetched(folder / name for name in small_files(names, code=True))
         weights = folder_weights(folder)
-        if CONFIG not in names or not weights or kinds.is_embedder(names):
+        if CONFIG not in names or not weights or file_kinds.is_embedder(names):
             what = f"the folder {folder}"
-            other = kinds.other_than_model(what, names, lambda name: read_json(folder / name))
+            other = file_kinds.other_than_model(what, names, lambda name: read_json(folder / name))
             if other is not None:
                 raise other
         if CONFIG not in names:
@@ -239,7 +239,7 @@ def check_folder(folder: Path) -> None:
         if not has_tokenizer(folder):
             raise _incomplete(folder, "it has no tokenizer (tokenizer.json)")
         if ADAPTER_CONFIG in names:
-            raise kinds.model_and_adapter(f"the folder {folder}")
+            raise file_kinds.model_and_adapter(f"the folder {folder}")
 
 
 @contextmanager
@@ -260,7 +260,7 @@ def _check_is_folder(folder: Path, what: str) -> None:
     if folder.is_dir():
         return
     if folder.exists():
-        raise kinds.a_file(folder)
+        raise file_kinds.a_file(folder)
     raise ModelError(
         f"the {what} {folder} does not exist",
         hint="Check the path. A name without ./ or / in front is looked for on the Hub.",
@@ -304,7 +304,7 @@ def check_adapter(folder: Path) -> None:
         _check_is_folder(folder, "adapter's folder")
         if not (folder / ADAPTER_CONFIG).is_file():
             lacks = incomplete_adapter(what, f"it has no {ADAPTER_CONFIG}")
-            raise kinds.other_than_adapter(what, kinds.names_of(folder)) or lacks
+            raise file_kinds.other_than_adapter(what, file_kinds.names_of(folder)) or lacks
         weights = adapter_weights(folder)
         if not weights:
             raise incomplete_adapter(what, f"it has no {ADAPTER_WEIGHTS[0]}")
@@ -379,7 +379,7 @@ def _corrupt(path: Path, reason: str) -> ModelError:
     )
 
 
-def _too_much(path: Path, error: bounds.OutOfBounds) -> ModelError:
+def _too_much(path: Path, error: file_bounds.OutOfBounds) -> ModelError:
     return ModelError(
         f"the model file {path} is not read: {error}",
         hint="No model is known that has such a file. Take it from where it was published.",

@@ -17,9 +17,9 @@ import torch
 from torch.overrides import TorchFunctionMode
 from torch.utils._device import _device_constructors
 
-from ..errors import ModelError
-from ..units import size
-from . import memory
+from ...errors import ModelError
+from ...units import size
+from .. import memory
 
 StillWanted = Callable[[], None]
 """Raises `Abandoned` where nobody waits for a load any more."""
