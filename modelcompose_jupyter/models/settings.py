@@ -10,9 +10,9 @@ from typing import TYPE_CHECKING, Any
 from ..document.parameters import GenerationParameters
 from ..document.types import Message
 from ..errors import InputError
-from . import chat
-from .chat_template import Check
 from .generation import Prompt, unwatched
+from .tokenization import chat
+from .tokenization.chat_template import Check
 from .weights import generation_defaults
 from .weights.loader import LoadedModel
 

@@ -18,8 +18,8 @@ from modelcompose_jupyter.document.parameters import GenerationParameters
 from modelcompose_jupyter.document.types import Message
 from modelcompose_jupyter.errors import InputError, ModelError
 from modelcompose_jupyter.models import GenerationResult, Lease, ModelCache, ModelSpec
-from modelcompose_jupyter.models.chat import _special as special_tokens
-from modelcompose_jupyter.models.chat import later_turns, text_of, turn_end
+from modelcompose_jupyter.models.tokenization.chat import _special as special_tokens
+from modelcompose_jupyter.models.tokenization.chat import later_turns, text_of, turn_end
 
 from .conftest import Deltas, ask, done
 

@@ -9,9 +9,9 @@ import jinja2
 import pytest
 from standins import chat_templates, tiny_models
 
-from modelcompose_jupyter.models import chat, chat_template
-from modelcompose_jupyter.models.chat_template import TemplateLimit, render
 from modelcompose_jupyter.models.generation import Cancelled
+from modelcompose_jupyter.models.tokenization import chat, chat_template
+from modelcompose_jupyter.models.tokenization.chat_template import TemplateLimit, render
 
 Messages = list[dict[str, Any]]
 

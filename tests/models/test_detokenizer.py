@@ -10,7 +10,7 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from standins.tokenizers_of_kinds import KINDS, tokenizer_of
 
-from modelcompose_jupyter.models.detokenizer import Decoder, Detokenizer
+from modelcompose_jupyter.models.tokenization.detokenizer import Decoder, Detokenizer
 
 LOSSLESS = ("byte-level", "byte-fallback")
 TEXTS = [

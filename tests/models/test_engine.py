@@ -27,10 +27,10 @@ from modelcompose_jupyter.models import (
 from modelcompose_jupyter.models import settings as settings_module
 from modelcompose_jupyter.models.batch import Batch
 from modelcompose_jupyter.models.batched import BatchedModel
-from modelcompose_jupyter.models.detokenizer import Decoder
 from modelcompose_jupyter.models.engine import Engine
 from modelcompose_jupyter.models.kv_cache import KVCache, Slab
 from modelcompose_jupyter.models.settings import Settings
+from modelcompose_jupyter.models.tokenization.detokenizer import Decoder
 from modelcompose_jupyter.models.weights import loader, source
 from modelcompose_jupyter.models.weights.loader import LoadedModel
 

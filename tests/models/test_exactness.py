@@ -20,12 +20,12 @@ from modelcompose_jupyter.models import GenerationResult, Lease, ModelCache, Mod
 from modelcompose_jupyter.models.batch import Batch
 from modelcompose_jupyter.models.batched import ARCHITECTURES, BatchedModel, unsupported
 from modelcompose_jupyter.models.counters import Counters
-from modelcompose_jupyter.models.detokenizer import find_stop
 from modelcompose_jupyter.models.generation import Generation, Place
 from modelcompose_jupyter.models.request import Request
 from modelcompose_jupyter.models.sampling import SeededDraws
 from modelcompose_jupyter.models.sequence import Job
 from modelcompose_jupyter.models.settings import settle
+from modelcompose_jupyter.models.tokenization.detokenizer import find_stop
 from modelcompose_jupyter.models.weights import loader, source
 from modelcompose_jupyter.models.weights.loader import LoadedModel
 

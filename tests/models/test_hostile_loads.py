@@ -27,8 +27,9 @@ from transformers import (
 )
 
 from modelcompose_jupyter.errors import ModelError
-from modelcompose_jupyter.models import ModelCache, ModelSpec, patterns
+from modelcompose_jupyter.models import ModelCache, ModelSpec
 from modelcompose_jupyter.models.spec import AdapterSpec
+from modelcompose_jupyter.models.tokenization import regex_safety
 from modelcompose_jupyter.models.weights import config_checks, files
 from modelcompose_jupyter.models.weights.model_building import building
 
@@ -313,8 +314,8 @@ QUICK = [
 
 
 def test_patterns_that_take_for_ever_are_known() -> None:
-    assert [pattern for pattern in SLOW if patterns.is_quick(pattern)] == []
-    assert [pattern for pattern in QUICK if not patterns.is_quick(pattern)] == []
+    assert [pattern for pattern in SLOW if regex_safety.is_quick(pattern)] == []
+    assert [pattern for pattern in QUICK if not regex_safety.is_quick(pattern)] == []
 
 
 @pytest.mark.parametrize(
@@ -347,7 +348,7 @@ def test_an_adapters_config_is_bounded(
     with pytest.raises(ModelError) as caught:
         done(cache.acquire(spec))
     assert "adapter" in caught.value.message
-    if len(str(values)) > patterns.LONGEST:
+    if len(str(values)) > regex_safety.LONGEST:
         assert "is too long: 100001 characters" in caught.value.message
 
 

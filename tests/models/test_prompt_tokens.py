@@ -13,11 +13,11 @@ from standins.tokenizers_of_kinds import KINDS, tokenizer_of
 
 from modelcompose_jupyter.document.parameters import GenerationParameters
 from modelcompose_jupyter.errors import InputError
-from modelcompose_jupyter.models.chat import text_of
-from modelcompose_jupyter.models.detokenizer import Decoder
 from modelcompose_jupyter.models.generation import Cancelled
-from modelcompose_jupyter.models.prompt_tokens import SLICE, PromptTokens
 from modelcompose_jupyter.models.settings import Settings, settle
+from modelcompose_jupyter.models.tokenization.chat import text_of
+from modelcompose_jupyter.models.tokenization.detokenizer import Decoder
+from modelcompose_jupyter.models.tokenization.prompt_tokens import SLICE, PromptTokens
 
 STORY = "once upon a time there was small fox. did not it! 옛날 여우 🦊 \n\n x"
 WORDS = STORY.split(" ")
@@ -223,7 +223,7 @@ def test_a_request_that_is_cancelled_while_it_is_settled_ends(tmp_path: Path) ->
 def test_each_word_of_a_long_chat_is_counted_once(
     chatting: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from modelcompose_jupyter.models import chat as chat_module
+    from modelcompose_jupyter.models.tokenization import chat as chat_module
 
     added = 0
 

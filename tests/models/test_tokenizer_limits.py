@@ -15,7 +15,8 @@ from tokenizers import Regex, Tokenizer, decoders, models, normalizers, pre_toke
 from transformers import AutoTokenizer, PreTrainedTokenizerFast
 
 from modelcompose_jupyter.errors import ModelError
-from modelcompose_jupyter.models import ModelCache, ModelSpec, tokenizer_limits
+from modelcompose_jupyter.models import ModelCache, ModelSpec
+from modelcompose_jupyter.models.tokenization import tokenizer_limits
 
 from .conftest import ask, done
 

@@ -15,11 +15,12 @@ from typing import TYPE_CHECKING, Any
 
 from ...encoding import without_mark
 from ...errors import ComposeError, ModelError, shortened
-from .. import chat, memory, tokenizer_limits
-from ..detokenizer import Decoder
+from .. import memory
 from ..native.build import kernels
-from ..prompt_tokens import PromptTokens
 from ..spec import Abandoned, ModelSpec, Progress, Report
+from ..tokenization import chat, tokenizer_limits
+from ..tokenization.detokenizer import Decoder
+from ..tokenization.prompt_tokens import PromptTokens
 from . import config_checks, files, generation_defaults, lora, optional_libraries
 from .library_logging import quiet
 from .lora import Adapter

@@ -10,8 +10,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ...errors import ModelError
-from .. import patterns
 from ..spec import AdapterSpec, ModelSpec, Report
+from ..tokenization import regex_safety
 from . import config_checks, file_kinds, files, hub
 from .source import folder_of, is_folder
 
@@ -85,14 +85,14 @@ def _check_patterns(path: Path, config: dict[str, Any]) -> None:
         for pattern in [value] if isinstance(value, str) else value or ():
             if not isinstance(pattern, str):
                 continue
-            if len(pattern) > patterns.LONGEST:
+            if len(pattern) > regex_safety.LONGEST:
                 raise ModelError(
                     f"{path} is not used: its {name} has a pattern that is too long:"
-                    f" {len(pattern)} characters, and {patterns.LONGEST} is the most",
+                    f" {len(pattern)} characters, and {regex_safety.LONGEST} is the most",
                     hint="Write the names of the layers as a list.",
                     code="corrupt_model",
                 )
-            if not patterns.is_quick(pattern):
+            if not regex_safety.is_quick(pattern):
                 raise ModelError(
                     f"{path} is not used: its {name} has a pattern that may take for ever to match",
                     hint="Write the names of the layers, or a pattern without repeats in repeats.",

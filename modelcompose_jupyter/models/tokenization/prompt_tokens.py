@@ -13,8 +13,8 @@ from collections.abc import Iterator
 from functools import cached_property
 from typing import Any
 
+from ..generation import unwatched
 from .chat_template import Check
-from .generation import unwatched
 
 SLICE = 16_384
 """Characters that are tokenized at once while a text is counted: a few hundredths of a second."""

@@ -44,7 +44,7 @@ from jinja2.sandbox import (
 from jinja2.utils import Namespace
 from markupsafe import Markup
 
-from ..errors import ModelError
+from ...errors import ModelError
 
 MOST_STEPS = 5_000_000
 """Of one rendering. A step is a block, a call, or work on 1,024 characters; 10,000 messages through

@@ -10,11 +10,11 @@ from contextlib import suppress
 from itertools import islice
 from typing import Any
 
-from ..document.types import Message
-from ..errors import ComposeError, InputError, ModelError
+from ...document.types import Message
+from ...errors import ComposeError, InputError, ModelError
+from ..generation import Cancelled, unwatched
 from . import chat_template
 from .chat_template import Check, TemplateLimit
-from .generation import Cancelled, unwatched
 
 _QUESTION, _REPLY = "zqquestionzq", "zqreplyzq"  # words that no template writes itself
 _MOST_WORDS = 200

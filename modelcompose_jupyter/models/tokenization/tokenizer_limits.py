@@ -13,7 +13,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from ..errors import ModelError
+from ...errors import ModelError
 from .prompt_tokens import flat, state
 
 MOST_GROWTH = 64
