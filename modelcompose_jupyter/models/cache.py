@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any, Literal
 from ..document.parameters import GenerationParameters
 from ..errors import ComposeError, ModelError, did_you_mean, shortened
 from . import memory
-from .engine import Engine
+from .engine.engine import Engine
 from .generation import Generation, OnQueued, OnText, Owner, Prompt
 from .spec import Abandoned, ModelInfo, ModelSpec, Progress
 from .weights import source

@@ -12,7 +12,7 @@ import math
 from collections.abc import AsyncIterator, Hashable, Iterator
 
 from ..models import OnQueued, Place, QueueUpdates
-from ..models.fair_queue import FairQueue
+from ..models.engine.fair_queue import FairQueue
 from .run import Run
 
 

@@ -12,24 +12,18 @@ from typing import Any
 
 import pytest
 import torch
+from modelcompose_jupyter.models.engine.engine.batch import Batch
+from modelcompose_jupyter.models.engine.engine.batched import BatchedModel
+from modelcompose_jupyter.models.engine.engine.engine import Engine
+from modelcompose_jupyter.models.engine.engine.kv_cache import KVCache, Slab
+from modelcompose_jupyter.models.engine.engine.settings import Settings
 from standins import tiny_models
 
 from modelcompose_jupyter.document.parameters import GenerationParameters
 from modelcompose_jupyter.errors import InputError, ModelError
-from modelcompose_jupyter.models import (
-    Generation,
-    GenerationResult,
-    ModelSpec,
-    engine,
-    memory,
-    pace,
-)
-from modelcompose_jupyter.models import settings as settings_module
-from modelcompose_jupyter.models.batch import Batch
-from modelcompose_jupyter.models.batched import BatchedModel
-from modelcompose_jupyter.models.engine import Engine
-from modelcompose_jupyter.models.kv_cache import KVCache, Slab
-from modelcompose_jupyter.models.settings import Settings
+from modelcompose_jupyter.models import Generation, GenerationResult, ModelSpec, memory
+from modelcompose_jupyter.models.engine.engine import engine, pace
+from modelcompose_jupyter.models.engine.engine import settings as settings_module
 from modelcompose_jupyter.models.tokenization.detokenizer import Decoder
 from modelcompose_jupyter.models.weights import loader, source
 from modelcompose_jupyter.models.weights.loader import LoadedModel

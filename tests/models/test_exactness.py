@@ -13,18 +13,22 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from modelcompose_jupyter.models.engine.engine.batch import Batch
+from modelcompose_jupyter.models.engine.engine.batched import (
+    ARCHITECTURES,
+    BatchedModel,
+    unsupported,
+)
+from modelcompose_jupyter.models.engine.engine.counters import Counters
+from modelcompose_jupyter.models.engine.engine.request import Request
+from modelcompose_jupyter.models.engine.engine.sampling import SeededDraws
+from modelcompose_jupyter.models.engine.engine.sequence import Job
+from modelcompose_jupyter.models.engine.engine.settings import settle
 from standins import tiny_models
 
 from modelcompose_jupyter.document.parameters import GenerationParameters
 from modelcompose_jupyter.models import GenerationResult, Lease, ModelCache, ModelSpec
-from modelcompose_jupyter.models.batch import Batch
-from modelcompose_jupyter.models.batched import ARCHITECTURES, BatchedModel, unsupported
-from modelcompose_jupyter.models.counters import Counters
 from modelcompose_jupyter.models.generation import Generation, Place
-from modelcompose_jupyter.models.request import Request
-from modelcompose_jupyter.models.sampling import SeededDraws
-from modelcompose_jupyter.models.sequence import Job
-from modelcompose_jupyter.models.settings import settle
 from modelcompose_jupyter.models.tokenization.detokenizer import find_stop
 from modelcompose_jupyter.models.weights import loader, source
 from modelcompose_jupyter.models.weights.loader import LoadedModel

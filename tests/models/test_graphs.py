@@ -6,11 +6,11 @@ from types import SimpleNamespace
 
 import pytest
 import torch
+from modelcompose_jupyter.models.engine.engine.batched import ARCHITECTURES, BatchedModel
+from modelcompose_jupyter.models.engine.engine.kv_cache import Slot
 from standins import tiny_models
 
-from modelcompose_jupyter.models import graphs
-from modelcompose_jupyter.models.batched import ARCHITECTURES, BatchedModel
-from modelcompose_jupyter.models.kv_cache import Slot
+from modelcompose_jupyter.models.engine.engine import graphs
 
 
 def prefilled(model: BatchedModel, prompt: list[int]) -> Slot:

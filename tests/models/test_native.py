@@ -18,14 +18,14 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from modelcompose_jupyter.models.engine.engine.batched import BatchedModel
+from modelcompose_jupyter.models.engine.engine.kv_cache import Slot
+from modelcompose_jupyter.models.engine.engine.native import build, structures
+from modelcompose_jupyter.models.engine.engine.native.model import NativeModel, unsupported
+from modelcompose_jupyter.models.engine.engine.native.product import NativeProduct
 from standins import tiny_models
 
 from modelcompose_jupyter.models import ModelSpec
-from modelcompose_jupyter.models.batched import BatchedModel
-from modelcompose_jupyter.models.kv_cache import Slot
-from modelcompose_jupyter.models.native import build, structures
-from modelcompose_jupyter.models.native.model import NativeModel, unsupported
-from modelcompose_jupyter.models.native.product import NativeProduct
 from modelcompose_jupyter.models.weights import loader, source
 
 pytestmark = pytest.mark.skipif(shutil.which("cc") is None, reason="there is no C compiler")
@@ -216,7 +216,7 @@ def test_other_models_run_on_torch(options: dict[str, Any], reason: str) -> None
 LOAD = """
 import logging, sys
 logging.basicConfig(level=logging.INFO, stream=sys.stdout, format="%(message)s")
-from modelcompose_jupyter.models.native.build import kernels
+from modelcompose_jupyter.models.engine.native.build import kernels
 print("there" if kernels() else "none")
 """
 

@@ -8,13 +8,13 @@ from types import SimpleNamespace
 from typing import Any
 
 import pytest
+from modelcompose_jupyter.models.engine.engine.settings import Settings, settle
 from standins import chat_templates, tiny_models
 from standins.tokenizers_of_kinds import KINDS, tokenizer_of
 
 from modelcompose_jupyter.document.parameters import GenerationParameters
 from modelcompose_jupyter.errors import InputError
 from modelcompose_jupyter.models.generation import Cancelled
-from modelcompose_jupyter.models.settings import Settings, settle
 from modelcompose_jupyter.models.tokenization.chat import text_of
 from modelcompose_jupyter.models.tokenization.detokenizer import Decoder
 from modelcompose_jupyter.models.tokenization.prompt_tokens import SLICE, PromptTokens
@@ -173,7 +173,7 @@ def test_a_chat_is_cut_as_turn_by_turn(chatting: Any) -> None:
 
 
 def test_a_long_chat_is_cut_in_few_steps(chatting: Any, monkeypatch: pytest.MonkeyPatch) -> None:
-    from modelcompose_jupyter.models import settings
+    from modelcompose_jupyter.models.engine.engine import settings
 
     rendered: list[int] = []
 

@@ -14,12 +14,7 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from standins import tiny_models
-from torch.overrides import TorchFunctionMode
-from transformers import GenerationConfig, StoppingCriteriaList
-
-from modelcompose_jupyter.models import candidates
-from modelcompose_jupyter.models.sampler import (
+from modelcompose_jupyter.models.engine.engine.sampler import (
     NotFinite,
     Row,
     Sampler,
@@ -27,7 +22,12 @@ from modelcompose_jupyter.models.sampler import (
     merged,
     unsupported,
 )
-from modelcompose_jupyter.models.sampling import SeededDraws, choose, draw, draws
+from modelcompose_jupyter.models.engine.engine.sampling import SeededDraws, choose, draw, draws
+from standins import tiny_models
+from torch.overrides import TorchFunctionMode
+from transformers import GenerationConfig, StoppingCriteriaList
+
+from modelcompose_jupyter.models.engine.engine import candidates
 
 STOPS = (2, 5)
 DEFAULT = Sampling(

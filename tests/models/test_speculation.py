@@ -7,11 +7,11 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from modelcompose_jupyter.models.engine.engine.patience import Patience
+from modelcompose_jupyter.models.engine.engine.speculation import PromptLookup
 from standins import tiny_models
 
 from modelcompose_jupyter.models import ModelCache, ModelSpec
-from modelcompose_jupyter.models.patience import Patience
-from modelcompose_jupyter.models.speculation import PromptLookup
 
 from .conftest import ask, done
 

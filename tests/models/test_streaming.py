@@ -11,15 +11,15 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from modelcompose_jupyter.models.engine.engine.stream import Stream
+from modelcompose_jupyter.models.engine.engine.watch import Watch
 from standins import tiny_models
 from standins.tokenizers_of_kinds import KINDS, tokenizer_of
 
 from modelcompose_jupyter.document.parameters import GenerationParameters
 from modelcompose_jupyter.models import Lease, ModelCache, ModelSpec
 from modelcompose_jupyter.models.generation import Place
-from modelcompose_jupyter.models.stream import Stream
 from modelcompose_jupyter.models.tokenization.detokenizer import Detokenizer, find_stop, stop_begun
-from modelcompose_jupyter.models.watch import Watch
 
 from .conftest import Deltas, ask, done
 

@@ -6,10 +6,10 @@ from collections.abc import Callable, Iterator
 
 import pytest
 import torch
+from modelcompose_jupyter.models.engine.engine.pace import Pace
+from modelcompose_jupyter.models.engine.engine.threads import Threads, _Choice
 
-from modelcompose_jupyter.models import threads
-from modelcompose_jupyter.models.pace import Pace
-from modelcompose_jupyter.models.threads import Threads, _Choice
+from modelcompose_jupyter.models.engine.engine import threads
 
 COUNTS = [1, 2, 4]
 Cost = Callable[[int], float]

@@ -8,10 +8,10 @@ from concurrent.futures import Future
 from typing import Any
 
 import pytest
+from modelcompose_jupyter.models.engine.engine.batch import Batch
 from standins.scripted import ScriptedModels
 
 from modelcompose_jupyter import LocalHost, load
-from modelcompose_jupyter.models.batch import Batch
 from modelcompose_jupyter.workflow import component
 
 COMPONENT = """

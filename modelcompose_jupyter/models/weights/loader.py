@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 from ...encoding import without_mark
 from ...errors import ComposeError, ModelError, shortened
 from .. import memory
-from ..native.build import kernels
+from ..engine.native.build import kernels
 from ..spec import Abandoned, ModelSpec, Progress, Report
 from ..tokenization import chat, tokenizer_limits
 from ..tokenization.detokenizer import Decoder

@@ -12,12 +12,10 @@ import threading
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
-from ..document.parameters import GenerationParameters
-from ..errors import ComposeError, ModelError
-from . import memory
-from .counters import Counters
-from .fair_queue import FairQueue
-from .generation import (
+from ...document.parameters import GenerationParameters
+from ...errors import ComposeError, ModelError
+from .. import memory
+from ..generation import (
     Cancelled,
     Generation,
     GenerationResult,
@@ -28,8 +26,10 @@ from .generation import (
     Prompt,
     QueueUpdates,
 )
+from ..weights.loader import LoadedModel
+from .counters import Counters
+from .fair_queue import FairQueue
 from .request import Request, bare, deliver, explain, never_ran, nothing_more
-from .weights.loader import LoadedModel
 
 if TYPE_CHECKING:
     from .batch import Batch
@@ -303,8 +303,8 @@ class Work:
             self._batch.fail_all(error)
 
     def _attempt(self, request: Request, go: Callable[[Request, Settings], None]) -> None:
+        from ..weights.library_logging import quiet
         from .settings import settle
-        from .weights.library_logging import quiet
 
         try:
             with quiet("transformers"):

@@ -9,10 +9,10 @@ from typing import Any
 
 import torch
 
+from ..tokenization.detokenizer import Decode, Detokenizer, find_stop
 from .sampling import SeededDraws
 from .settings import Settings
 from .stream import Stream
-from .tokenization.detokenizer import Decode, Detokenizer, find_stop
 
 _BEAM_WINDOW = 16
 

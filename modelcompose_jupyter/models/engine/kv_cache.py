@@ -14,7 +14,7 @@ from dataclasses import dataclass
 
 import torch
 
-from . import memory
+from .. import memory
 
 _SMALLEST = 64
 _LEFT_FREE = 256 * 1024**2

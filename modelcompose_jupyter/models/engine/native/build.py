@@ -20,7 +20,7 @@ import tempfile
 import threading
 from pathlib import Path
 
-from ...redaction import get_logger
+from ....redaction import get_logger
 
 _FLAGS = (
     "-O3", "-march=native", "-fno-math-errno", "-fno-trapping-math",

@@ -16,7 +16,7 @@ from .native import model as native
 from .native.product import NativeProduct
 
 if TYPE_CHECKING:
-    from .weights.loader import LoadedModel
+    from ..weights.loader import LoadedModel
 
 ARCHITECTURES = frozenset(
     {

@@ -7,14 +7,14 @@ from typing import Any
 
 import numpy as np
 
+from ..tokenization.detokenizer import Detokenizer
+from ..weights.loader import LoadedModel
 from .kv_cache import Slot
 from .patience import Patience
 from .request import Request, result
 from .sampler import Row, Sampling, merged
 from .settings import Settings
 from .stream import Stream
-from .tokenization.detokenizer import Detokenizer
-from .weights.loader import LoadedModel
 
 
 class Sequence:

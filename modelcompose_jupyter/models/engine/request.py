@@ -10,13 +10,13 @@ from concurrent.futures import Future
 from dataclasses import dataclass, field
 from typing import Any
 
-from ..document.parameters import GenerationParameters
-from ..errors import ComposeError, ModelError
-from . import memory
-from .generation import Cancelled, Generation, GenerationResult, OnText, Owner, Place, Prompt
+from ...document.parameters import GenerationParameters
+from ...errors import ComposeError, ModelError
+from .. import memory
+from ..generation import Cancelled, Generation, GenerationResult, OnText, Owner, Place, Prompt
+from ..weights.loader import one_line
 from .settings import Settings, seed_of
 from .stream import Stream
-from .weights.loader import one_line
 
 
 @dataclass(eq=False)

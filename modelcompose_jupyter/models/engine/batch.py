@@ -14,8 +14,9 @@ from typing import Any
 import numpy as np
 import torch
 
-from ..errors import ComposeError, ModelError
-from . import memory
+from ...errors import ComposeError, ModelError
+from .. import memory
+from ..weights.loader import LoadedModel
 from .batched import BatchedModel, unsupported
 from .counters import Counters
 from .kv_cache import CacheFull, Slab, Slot, capacity_for
@@ -27,7 +28,6 @@ from .sequence import Job, Sequence
 from .settings import Settings
 from .speculation import Draft, Guesses, PromptLookup
 from .threads import Threads
-from .weights.loader import LoadedModel
 
 _MOST_KEPT = 1 << 30
 _SHARE_KEPT = 8

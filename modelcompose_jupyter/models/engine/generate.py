@@ -8,11 +8,11 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
-from .generation import GenerationResult
+from ..generation import GenerationResult
+from ..weights.loader import LoadedModel
 from .request import Request, result
 from .settings import Settings
 from .stream import Stream
-from .weights.loader import LoadedModel
 
 
 def generate(
@@ -29,9 +29,9 @@ def generate(
     import torch
     from transformers import LogitsProcessorList, StoppingCriteriaList
 
+    from ..weights.library_logging import quiet
     from .sampling import SeededDraws
     from .watch import Watch
-    from .weights.library_logging import quiet
 
     stream = Stream(settings, request.on_text)
     draws = SeededDraws(settings.seed) if settings.config.do_sample else None

@@ -7,14 +7,14 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
-from ..document.parameters import GenerationParameters
-from ..document.types import Message
-from ..errors import InputError
-from .generation import Prompt, unwatched
-from .tokenization import chat
-from .tokenization.chat_template import Check
-from .weights import generation_defaults
-from .weights.loader import LoadedModel
+from ...document.parameters import GenerationParameters
+from ...document.types import Message
+from ...errors import InputError
+from ..generation import Prompt, unwatched
+from ..tokenization import chat
+from ..tokenization.chat_template import Check
+from ..weights import generation_defaults
+from ..weights.loader import LoadedModel
 
 if TYPE_CHECKING:
     from transformers import GenerationConfig

@@ -10,11 +10,11 @@ from __future__ import annotations
 from collections import abc
 from typing import Protocol
 
+from ..weights.loader import LoadedModel
 from .batched import BatchedModel
 from .kv_cache import CacheFull, Slot
 from .sampler import Row, Sampler
 from .sequence import Sequence
-from .weights.loader import LoadedModel
 
 _LONGEST = 4
 """Tokens that a text must have in common with an earlier place for that to be looked up."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from .generation import OnText
+from ..generation import OnText
 from .settings import Settings
 
 
