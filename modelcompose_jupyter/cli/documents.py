@@ -44,7 +44,7 @@ def schema(workflow: str | None, file: str | None, document: bool) -> None:
 @main.command()
 def models() -> None:
     """List the models on this computer: those of the package, and those downloaded."""
-    from ..models.weights import installed
+    from ..models import installed
     from ..progress import as_text
     from ..units import size
 
