@@ -12,7 +12,7 @@ from typing import Any
 
 import pytest
 import torch
-from modelcompose_jupyter.models.engine.engine.batch import Batch
+from modelcompose_jupyter.models.engine.engine.batch import Scheduler
 from modelcompose_jupyter.models.engine.engine.batched import BatchedModel
 from modelcompose_jupyter.models.engine.engine.engine import Engine
 from modelcompose_jupyter.models.engine.engine.kv_cache import KVCache, Slab
@@ -587,11 +587,11 @@ def test_a_step_that_brings_nobody_further_fails_all(
     start: Start, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     model = start()
-    monkeypatch.setattr(Batch, "_compose", lambda self, guesses: ([], []))
-    monkeypatch.setattr(Batch, "_advance", lambda self, slabs, parts: None)
+    monkeypatch.setattr(Scheduler, "_compose", lambda self, guesses: ([], []))
+    monkeypatch.setattr(Scheduler, "_advance", lambda self, slabs, parts: None)
     for prompt in ("fox", LONG):
         assert failure(submit(model, prompt)).code == "run_failed"
-    monkeypatch.setattr(Batch, "_admit", lambda self: None)
+    monkeypatch.setattr(Scheduler, "_admit", lambda self: None)
     assert failure(submit(model, "fox")).code == "run_failed"
 
 
@@ -703,15 +703,15 @@ def test_a_step_that_fails_as_a_whole_fails_its_texts_and_not_the_thread(
     start: Start, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     engine = start()
-    compose, calls = Batch._compose, []
+    compose, calls = Scheduler._compose, []
 
-    def failing(batch: Batch, guesses: Any) -> Any:
+    def failing(batch: Scheduler, guesses: Any) -> Any:
         calls.append(guesses)
         if len(calls) == 3:
             raise KeyboardInterrupt("not an Exception")
         return compose(batch, guesses)
 
-    monkeypatch.setattr(Batch, "_compose", failing)
+    monkeypatch.setattr(Scheduler, "_compose", failing)
     assert "KeyboardInterrupt" in failure(submit(engine, exactly=9)).message
     assert result(submit(engine, exactly=3)).usage["generated"] == 3
 

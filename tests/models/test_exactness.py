@@ -13,7 +13,7 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from modelcompose_jupyter.models.engine.engine.batch import Batch
+from modelcompose_jupyter.models.engine.engine.batch import Scheduler
 from modelcompose_jupyter.models.engine.engine.batched import (
     ARCHITECTURES,
     BatchedModel,
@@ -253,9 +253,13 @@ class Asking:
 class Driver:
     """A batch, moved step by step on this thread."""
 
-    def __init__(self, loaded: LoadedModel, before_step: Callable[[Batch], None] = _ignore) -> None:
+    def __init__(
+        self, loaded: LoadedModel, before_step: Callable[[Scheduler], None] = _ignore
+    ) -> None:
         self.loaded = loaded
-        self.batch = Batch(loaded, {"device": "cpu"}, self._deliver, most=64, counters=Counters())
+        self.batch = Scheduler(
+            loaded, {"device": "cpu"}, self._deliver, most=64, counters=Counters()
+        )
         self.before_step = before_step
         self.step_number = 0
         self._open: list[Asking] = []
@@ -390,7 +394,7 @@ def test_who_had_to_wait_for_memory_goes_on_where_it_was(
     twins = twins_of("llama")
     waited: set[Any] = set()
 
-    def look(batch: Batch) -> None:
+    def look(batch: Scheduler) -> None:
         _check_budget(batch)
         waited.update(each for each in batch._waiting if len(each.tokens) > len(each.prompt))
 
@@ -411,7 +415,7 @@ def _token_bytes(twins: Twins) -> int:
     return 2 * config.num_hidden_layers * config.num_key_value_heads * config.head_dim * 4
 
 
-def _check_budget(batch: Batch) -> None:
+def _check_budget(batch: Scheduler) -> None:
     cache = batch._cache
     assert cache.budget is not None
     assert cache.bytes + batch._prefixes.bytes <= cache.budget

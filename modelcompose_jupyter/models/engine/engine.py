@@ -32,7 +32,7 @@ from .fair_queue import FairQueue
 from .request import Request, bare, deliver, explain, never_ran, nothing_more
 
 if TYPE_CHECKING:
-    from .batch import Batch
+    from .scheduler import Scheduler
     from .settings import Settings
 
 Load = Callable[[], LoadedModel]
@@ -262,45 +262,45 @@ class Work:
         deliver: Callable[[Request, GenerationResult | ComposeError], None],
         counters: Counters,
     ) -> None:
-        from .batch import Batch
         from .batched import unsupported
+        from .scheduler import Scheduler
 
         self._loaded = loaded
         self._facts = facts
         self._deliver = deliver
         self._counters = counters
         self._generating = False
-        self._batch: Batch | None = None
+        self._scheduler: Scheduler | None = None
         if unsupported(loaded.model) is None and not _asks_more(loaded.model):
-            self._batch = Batch(loaded, facts, deliver, MOST_SEQUENCES, counters)
+            self._scheduler = Scheduler(loaded, facts, deliver, MOST_SEQUENCES, counters)
 
     @property
     def batches(self) -> bool:
-        return self._batch is not None
+        return self._scheduler is not None
 
     @property
     def busy(self) -> bool:
         """Whether a turn would do something without another request."""
-        return self._batch is not None and self._batch.busy
+        return self._scheduler is not None and self._scheduler.busy
 
     def turn(self, next_request: Next) -> None:
         """Take requests in and bring everybody a step further."""
-        while self._batch is not None and self._batch.has_room:
+        while self._scheduler is not None and self._scheduler.has_room:
             request = next_request(False)
             if request is None:
                 break
-            self._attempt(request, self._batch.add)
+            self._attempt(request, self._scheduler.add)
         if not self._generating and (request := next_request(True)) is not None:
             self._attempt(
                 request, lambda request, settings: self._generate(request, settings, next_request)
             )
-        if self._batch is not None and self._batch.busy:
-            self._batch.step()
+        if self._scheduler is not None and self._scheduler.busy:
+            self._scheduler.step()
 
     def fail_all(self, error: BaseException) -> None:
         """End all that is under way with an error."""
-        if self._batch is not None:
-            self._batch.fail_all(error)
+        if self._scheduler is not None:
+            self._scheduler.fail_all(error)
 
     def _attempt(self, request: Request, go: Callable[[Request, Settings], None]) -> None:
         from ..weights.library_logging import quiet

@@ -33,7 +33,7 @@ _MOST_KEPT = 1 << 30
 _SHARE_KEPT = 8
 
 
-class Batch:
+class Scheduler:
     """The running and waiting sequences of a model.
 
     Args:
@@ -320,7 +320,9 @@ class Batch:
     def _all_guesses(self) -> list[Guesses]:
         return [*self._lookup.values(), *([] if self._draft is None else [self._draft])]
 
-    def _compose(self, guesses: dict[Sequence, list[int]]) -> tuple[list[Slab], list[Part]]:
+    def _compose(
+        self, guesses: dict[Sequence, list[int]]
+    ) -> tuple[list[Slab], list[ScheduledSequence]]:
         """The slabs whose rows all get one token, and what each sequence has in the step."""
         by_slot = {sequence.slot: sequence for sequence in self._active}
         together, alone = [], []
@@ -332,16 +334,16 @@ class Batch:
                 together.append((slab, rows))
         own = [each for each in self._active if each.slot and self._cache.is_own(each.slot)]
         alone += [sequence for sequence in own if sequence.behind == 1]
-        parts = [Part(sequence, 1) for _, rows in together for sequence in rows]
-        parts += [Part(sequence, 1, guesses.get(sequence, [])) for sequence in alone]
+        parts = [ScheduledSequence(sequence, 1) for _, rows in together for sequence in rows]
+        parts += [ScheduledSequence(sequence, 1, guesses.get(sequence, [])) for sequence in alone]
         budget = self._pace.chunk(len(parts))
         for sequence in own:
             if sequence.behind > 1 and budget:
-                parts.append(Part(sequence, min(sequence.behind, budget)))
+                parts.append(ScheduledSequence(sequence, min(sequence.behind, budget)))
                 budget -= parts[-1].count
         return [slab for slab, _ in together], parts
 
-    def _advance(self, slabs: list[Slab], parts: list[Part]) -> None:
+    def _advance(self, slabs: list[Slab], parts: list[ScheduledSequence]) -> None:
         started = time.perf_counter()
         try:
             asked, chosen, finite = self._compute(slabs, parts)
@@ -354,8 +356,8 @@ class Batch:
         self._take(parts, asked, chosen, finite)
 
     def _compute(
-        self, slabs: list[Slab], parts: list[Part]
-    ) -> tuple[list[Part], list[int], list[bool]]:
+        self, slabs: list[Slab], parts: list[ScheduledSequence]
+    ) -> tuple[list[ScheduledSequence], list[int], list[bool]]:
         """The parts that end a text so far, and for these the tokens that come next.
 
         The first parts are the rows of the slabs. A part with guesses has as many tokens more.
@@ -382,7 +384,11 @@ class Batch:
         return asked, chosen.tolist(), finite.tolist()
 
     def _take(
-        self, parts: Iterable[Part], asked: list[Part], chosen: list[int], finite: list[bool]
+        self,
+        parts: Iterable[ScheduledSequence],
+        asked: list[ScheduledSequence],
+        chosen: list[int],
+        finite: list[bool],
     ) -> None:
         for part in parts:
             part.slot.length += part.count
@@ -398,7 +404,7 @@ class Batch:
                 self._counters.tokens += len(part.sequence.tokens) - before
             place = end
 
-    def _isolate(self, parts: list[Part], error: Exception) -> None:
+    def _isolate(self, parts: list[ScheduledSequence], error: Exception) -> None:
         """After an error: each sequence by itself, so that only those fail that cause it."""
         while self._forget():
             pass
@@ -417,7 +423,7 @@ class Batch:
                 self._take([part], *computed)
 
 
-class Part:
+class ScheduledSequence:
     """What a sequence has in a step: its next tokens, and guesses at those after them."""
 
     def __init__(self, sequence: Sequence, count: int, guess: list[int] | None = None) -> None:
