@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 import torch
 from modelcompose_jupyter.models.engine.engine.batch import Scheduler
-from modelcompose_jupyter.models.engine.engine.batched import BatchedModel
+from modelcompose_jupyter.models.engine.engine.batched import ModelRunner
 from modelcompose_jupyter.models.engine.engine.engine import Engine
 from modelcompose_jupyter.models.engine.engine.kv_cache import KVCache, Slab
 from modelcompose_jupyter.models.engine.engine.settings import Settings
@@ -446,14 +446,14 @@ def test_memory_that_runs_out_in_a_step_fails_one_alone(
     alone = some_texts(model)
     (token,) = tiny_models.tokenizer()("Q")["input_ids"]
     assert not any("Q" in text for (text,) in alone)
-    forward = BatchedModel.forward
+    forward = ModelRunner.forward
 
-    def run(self: BatchedModel, tokens: list[int], *rest: Any) -> torch.Tensor:
+    def run(self: ModelRunner, tokens: list[int], *rest: Any) -> torch.Tensor:
         if token in tokens:
             torch.empty(2**62, dtype=torch.uint8)
         return forward(self, tokens, *rest)
 
-    monkeypatch.setattr(BatchedModel, "forward", run)
+    monkeypatch.setattr(ModelRunner, "forward", run)
     made: list[Generation] = []
 
     def fails() -> Generation:
@@ -680,13 +680,13 @@ def test_the_sequences_of_a_request_share_its_prompt(
     """The prompt's tokens go through the model once."""
     model = start()
     counted: list[int] = []
-    forward = BatchedModel.forward
+    forward = ModelRunner.forward
 
-    def run(self: BatchedModel, tokens: list[int], *rest: Any) -> torch.Tensor:
+    def run(self: ModelRunner, tokens: list[int], *rest: Any) -> torch.Tensor:
         counted.append(len(tokens))
         return forward(self, tokens, *rest)
 
-    monkeypatch.setattr(BatchedModel, "forward", run)
+    monkeypatch.setattr(ModelRunner, "forward", run)
     found = result(submit(model, LONG, num_return_sequences=4, exactly=3))
     assert found.usage["reused"] == 0
     assert sum(counted) <= found.usage["prompt"] + 3 + 4 * 3

@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 from modelcompose_jupyter.models.engine.engine.batch import Scheduler
 from modelcompose_jupyter.models.engine.engine.batched import (
     ARCHITECTURES,
-    BatchedModel,
+    ModelRunner,
     unsupported,
 )
 from modelcompose_jupyter.models.engine.engine.counters import Counters
@@ -446,7 +446,7 @@ def test_a_model_that_was_made_faster_still_generates_the_same(
 ) -> None:
     twins = twins_of(name)
     loaded = twins.loaded()
-    model = BatchedModel(loaded).model
+    model = ModelRunner(loaded).model
     inputs = torch.tensor([loaded.tokenizer("Once upon a time")["input_ids"]])
     options = {"attention_mask": torch.ones_like(inputs), "max_new_tokens": 40}
     for each in ({"num_beams": 3, "num_return_sequences": 2}, {"num_beams": 1}):
@@ -460,7 +460,7 @@ def test_a_pass_gives_the_scores_of_the_model(twins_of: Callable[[str], Twins]) 
     for name in OPTIONS:
         twins = twins_of(name)
         loaded = twins.loaded()
-        model = BatchedModel(loaded)
+        model = ModelRunner(loaded)
         tokens = loaded.tokenizer(STORY)["input_ids"]
         slot = model.cache.open(len(tokens))
         with torch.inference_mode():

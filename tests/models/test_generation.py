@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 import torch
-from modelcompose_jupyter.models.engine.engine.batched import BatchedModel
+from modelcompose_jupyter.models.engine.engine.batched import ModelRunner
 from modelcompose_jupyter.models.engine.engine.sampling import draw
 from standins import tiny_models
 from standins.tiny_models import ARCHITECTURES, CONTEXT, ENCODER_DECODERS, WITH_IMAGES
@@ -439,7 +439,7 @@ def test_running_out_of_memory_fails_one_request(
         torch.empty(2**62, dtype=torch.uint8)
 
     with monkeypatch.context() as patch:
-        patch.setattr(BatchedModel, "forward", run)
+        patch.setattr(ModelRunner, "forward", run)
         with pytest.raises(ModelError, match="ran out of memory on cpu") as caught:
             ask(lease)
     assert caught.value.code == "out_of_memory"

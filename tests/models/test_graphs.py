@@ -6,14 +6,14 @@ from types import SimpleNamespace
 
 import pytest
 import torch
-from modelcompose_jupyter.models.engine.engine.batched import ARCHITECTURES, BatchedModel
+from modelcompose_jupyter.models.engine.engine.batched import ARCHITECTURES, ModelRunner
 from modelcompose_jupyter.models.engine.engine.kv_cache import Slot
 from standins import tiny_models
 
 from modelcompose_jupyter.models.engine.engine import graphs
 
 
-def prefilled(model: BatchedModel, prompt: list[int]) -> Slot:
+def prefilled(model: ModelRunner, prompt: list[int]) -> Slot:
     slot = model.cache.open(len(prompt) + 1)
     model.forward(prompt, [len(prompt) - 1], (), [(slot, len(prompt))])
     slot.length = len(prompt)
@@ -29,7 +29,7 @@ def test_replayed_steps_give_what_steps_give(
     monkeypatch.setattr(graphs, "_SEEN", 3)
     monkeypatch.setenv("MODELCOMPOSE_NATIVE", "0")
     plain, graphed = (
-        BatchedModel(
+        ModelRunner(
             SimpleNamespace(model=tiny_models.make(architecture), device=torch.device("cpu"))  # type: ignore[arg-type]
         )
         for _ in range(2)

@@ -18,7 +18,7 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from modelcompose_jupyter.models.engine.engine.batched import BatchedModel
+from modelcompose_jupyter.models.engine.engine.batched import ModelRunner
 from modelcompose_jupyter.models.engine.engine.kv_cache import Slot
 from modelcompose_jupyter.models.engine.engine.native import build, structures
 from modelcompose_jupyter.models.engine.engine.native.model import NativeModel, unsupported
@@ -50,16 +50,16 @@ PROMPTS = [[5 + number * step % 80 for number in range(length)] for step, length
            ((1, 3), (3, 40), (7, 70), (11, 1), (13, 100), (17, 240))]  # fmt: skip
 
 
-def made(name: str, kind: torch.dtype = torch.float32) -> BatchedModel:
+def made(name: str, kind: torch.dtype = torch.float32) -> ModelRunner:
     """A model whose steps run in C."""
     architecture, options = MODELS[name]
     model = tiny_models.make(architecture, **options).to(kind)
-    batched = BatchedModel(SimpleNamespace(model=model, device=torch.device("cpu")))  # type: ignore[arg-type]
+    batched = ModelRunner(SimpleNamespace(model=model, device=torch.device("cpu")))  # type: ignore[arg-type]
     assert batched._native is not None
     return batched
 
 
-def read(model: BatchedModel, prompt: list[int]) -> Slot:
+def read(model: ModelRunner, prompt: list[int]) -> Slot:
     """A slot with a prompt."""
     slot = model.cache.open(len(prompt) + 50)
     model.forward(prompt, [len(prompt) - 1], (), [(slot, len(prompt))])
@@ -82,7 +82,7 @@ def test_steps_run_in_c_where_no_precision_is_asked_for(stored: str, tmp_path: P
     spec = ModelSpec(asked, device="cpu")
     plan = loader.plan(spec, source.resolve(spec, lambda _: None), lambda _: None)
     loaded = loader.load(plan, lambda _: None)
-    assert isinstance(BatchedModel(loaded)._native, NativeModel)
+    assert isinstance(ModelRunner(loaded)._native, NativeModel)
     assert loaded.precision == ("float32" if stored == "float32" else "bfloat16")
 
 
@@ -205,7 +205,7 @@ def test_a_token_that_there_is_not_is_refused() -> None:
 def test_other_models_run_on_torch(options: dict[str, Any], reason: str) -> None:
     model = tiny_models.make("llama", **options)
     assert unsupported(model) == reason
-    batched = BatchedModel(SimpleNamespace(model=model, device=torch.device("cpu")))  # type: ignore[arg-type]
+    batched = ModelRunner(SimpleNamespace(model=model, device=torch.device("cpu")))  # type: ignore[arg-type]
     assert batched._native is None
     slot = batched.cache.open(3)
     assert batched.forward([3, 4], [1], (), [(slot, 2)]).isfinite().all()

@@ -262,7 +262,7 @@ class Work:
         deliver: Callable[[Request, GenerationResult | ComposeError], None],
         counters: Counters,
     ) -> None:
-        from .batched import unsupported
+        from .model_runner import unsupported_model
         from .scheduler import Scheduler
 
         self._loaded = loaded
@@ -271,7 +271,7 @@ class Work:
         self._counters = counters
         self._generating = False
         self._scheduler: Scheduler | None = None
-        if unsupported(loaded.model) is None and not _asks_more(loaded.model):
+        if unsupported_model(loaded.model) is None and not _asks_more(loaded.model):
             self._scheduler = Scheduler(loaded, facts, deliver, MOST_SEQUENCES, counters)
 
     @property
@@ -359,6 +359,6 @@ def _asks_more(model: Any) -> str | None:
     """An option of the model's own that the sampler does not know, if there is one."""
     from transformers import GenerationConfig
 
-    from .sampler import unsupported
+    from .sampler import unsupported_model
 
-    return unsupported(model, GenerationConfig(num_beams=1))
+    return unsupported_model(model, GenerationConfig(num_beams=1))

@@ -108,7 +108,7 @@ def merged(model: Any, config: GenerationConfig) -> Any:
     return whole
 
 
-def unsupported(model: Any, config: GenerationConfig) -> str | None:
+def unsupported_config(model: Any, config: GenerationConfig) -> str | None:
     """The name of an option that is in force and that the sampler does not know, if there is one.
 
     An option counts as in force where it is not what generate() takes if nothing is said, so those

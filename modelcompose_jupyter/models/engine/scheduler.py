@@ -17,9 +17,9 @@ import torch
 from ...errors import ComposeError, ModelError
 from .. import memory
 from ..weights.loader import LoadedModel
-from .batched import BatchedModel, unsupported
 from .counters import Counters
 from .kv_cache import CacheFull, Slab, Slot, capacity_for
+from .model_runner import ModelRunner, unsupported_model
 from .pace import Pace
 from .prefix_cache import PrefixCache, in_common
 from .request import Deliver, Request, explain
@@ -56,7 +56,7 @@ class Scheduler:
         self._facts = facts
         self._deliver = deliver
         self._most = most
-        self._model = BatchedModel(loaded, loaded.cache_budget)
+        self._model = ModelRunner(loaded, loaded.cache_budget)
         memory.give_back()  # what the weights took before they were packed
         self._cache = self._model.cache
         self._sampler = Sampler(self._model.vocabulary, loaded.device)
@@ -84,7 +84,7 @@ class Scheduler:
     def add(self, request: Request, settings: Settings) -> None:
         """Take a request in; its sequences begin with the next step."""
         if self._loaded.draft is not None and self._draft is None:
-            reason = unsupported(self._loaded.draft.model)
+            reason = unsupported_model(self._loaded.draft.model)
             settings.warnings.append(f"draft_model has no effect: {reason}")
         job = Job(self._loaded, request, settings)
         self._jobs.append(job)
@@ -465,7 +465,7 @@ class ScheduledSequence:
 
 
 def _draft(loaded: LoadedModel, vocabulary: int) -> Draft | None:
-    if loaded.draft is None or unsupported(loaded.draft.model) is not None:
+    if loaded.draft is None or unsupported_model(loaded.draft.model) is not None:
         return None
     return Draft(loaded.draft, vocabulary, loaded.cache_budget)
 

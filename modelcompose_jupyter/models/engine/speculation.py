@@ -11,8 +11,8 @@ from collections import abc
 from typing import Protocol
 
 from ..weights.loader import LoadedModel
-from .batched import BatchedModel
 from .kv_cache import CacheFull, Slot
+from .model_runner import ModelRunner
 from .sampler import Row, Sampler
 from .sequence import Sequence
 
@@ -77,7 +77,7 @@ class Draft:
 
     def __init__(self, loaded: LoadedModel, vocabulary: int, budget: int | None) -> None:
         self.most = _DRAFTED
-        self._model = BatchedModel(loaded, budget)
+        self._model = ModelRunner(loaded, budget)
         self._sampler = Sampler(self._model.vocabulary, loaded.device)
         self._vocabulary = vocabulary
         self._slots: dict[Sequence, Slot] = {}

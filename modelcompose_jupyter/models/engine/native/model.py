@@ -20,7 +20,7 @@ _ACTIVATIONS = {"SiLUActivation": 0, "SiLU": 0, "GELUTanh": 1, "PytorchGELUTanh"
 _FIRST_POSITIONS = 512
 
 
-def unsupported(model: Any) -> str | None:
+def unsupported_layers(model: Any) -> str | None:
     """Why steps of a model cannot run in C, or None. Of those whose layers can be replaced."""
     config = model.config
     if kernels() is None:
@@ -72,7 +72,7 @@ class NativeModel:
         slabs: Iterable[Slab] = (),
         spans: Iterable[tuple[Slot, int]] = (),
     ) -> torch.Tensor:
-        """See `BatchedModel.forward`; the scores are float32."""
+        """See `ModelRunner.forward`; the scores are float32."""
         given = self._tokens(tokens, slabs, spans)
         self._check(given["id"])
         self._reach(int(given["position"].max()) + 1)

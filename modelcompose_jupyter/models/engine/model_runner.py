@@ -39,7 +39,7 @@ _OWN_ATTENTION = {"gpt_neo", "codegen"}
 _ROTARY = {"default", "linear", "llama3", "yarn"}  # the others turn with the length of a batch
 
 
-def unsupported(model: Any) -> str | None:
+def unsupported_model(model: Any) -> str | None:
     """Why a model cannot run in steps, or None."""
     config = model.config
     if config.is_encoder_decoder:
@@ -57,7 +57,7 @@ def unsupported(model: Any) -> str | None:
     return None
 
 
-class BatchedModel:
+class ModelRunner:
     """A model whose pass carries tokens of many sequences.
 
     Only its engine's thread may use it. The model's modules are replaced by faster ones that give
@@ -68,7 +68,7 @@ class BatchedModel:
     """
 
     def __init__(self, loaded: LoadedModel, budget: int | None = None) -> None:
-        reason = unsupported(loaded.model)
+        reason = unsupported_model(loaded.model)
         if reason is not None:
             raise Unsupported(reason)
         self.model: Any = loaded.model
@@ -77,7 +77,7 @@ class BatchedModel:
         self.vocabulary = int(self.model.get_output_embeddings().weight.shape[0])
         self.model.requires_grad_(False)
         self._native = self._graphs = None
-        in_c = layers.are_known(self.model) and native.unsupported(self.model) is None
+        in_c = layers.are_known(self.model) and native.unsupported_model(self.model) is None
         self.cache = KVCache(_layout(self.model, loaded.device), budget, apart=in_c)
         _adapt(self.model)
         if in_c:
