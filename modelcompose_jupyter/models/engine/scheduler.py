@@ -24,7 +24,7 @@ from .pace import Pace
 from .prefix_cache import PrefixCache, in_common
 from .request import Deliver, Request, explain
 from .sampler import Row, Sampler
-from .sequence import Job, Sequence
+from .sequence import Sequence, SequenceGroup
 from .settings import Settings
 from .speculation import Draft, Guesses, PromptLookup
 from .threads import Threads
@@ -65,7 +65,7 @@ class Scheduler:
         self._prefixes = PrefixCache(_kept_bytes(loaded))
         self._draft = _draft(loaded, self._model.vocabulary)
         self._lookup: dict[int, PromptLookup] = {}
-        self._jobs: list[Job] = []
+        self._groups: list[SequenceGroup] = []
         self._waiting: list[Sequence] = []
         self._active: list[Sequence] = []
         self._crowded = False
@@ -86,9 +86,9 @@ class Scheduler:
         if self._loaded.draft is not None and self._draft is None:
             reason = unsupported_model(self._loaded.draft.model)
             settings.warnings.append(f"draft_model has no effect: {reason}")
-        job = Job(self._loaded, request, settings)
-        self._jobs.append(job)
-        self._waiting += job.sequences
+        group = SequenceGroup(self._loaded, request, settings)
+        self._groups.append(group)
+        self._waiting += group.sequences
 
     def step(self) -> None:
         """Bring everybody one token, or one part of a prompt, further."""
@@ -120,45 +120,45 @@ class Scheduler:
         elif began_idle and not self._active and self._waiting == waiting:
             stuck = waiting
         for sequence in stuck:
-            self._fail(sequence.job, RuntimeError("nothing was computed for its text"))
+            self._fail(sequence.group, RuntimeError("nothing was computed for its text"))
 
     # Who runs
 
     def _end_cancelled(self) -> None:
-        for job in list(self._jobs):
-            if job.request.cancelled.is_set():
-                self._finish(job, "cancelled")
+        for group in list(self._groups):
+            if group.request.cancelled.is_set():
+                self._finish(group, "cancelled")
 
-    def _finish(self, job: Job, reason: str) -> None:
+    def _finish(self, group: SequenceGroup, reason: str) -> None:
         try:
-            for sequence in job.sequences:
+            for sequence in group.sequences:
                 if sequence.reason is None:
                     sequence.finish(reason)
         except Exception as error:  # tokens that are no text, say
-            self._fail(job, error)
+            self._fail(group, error)
 
     def _end_finished(self) -> None:
         for sequence in [each for each in self._active if each.reason is not None]:
             self._leave(sequence, keep=True)
         self._waiting = [each for each in self._waiting if each.reason is None]
-        for job in [each for each in self._jobs if each.ended]:
-            self._jobs.remove(job)
-            self._deliver(job.request, job.result(self._facts))
+        for group in [each for each in self._groups if each.ended]:
+            self._groups.remove(group)
+            self._deliver(group.request, group.result(self._facts))
 
-    def _fail(self, job: Job, error: BaseException) -> None:
-        for sequence in job.sequences:
+    def _fail(self, group: SequenceGroup, error: BaseException) -> None:
+        for sequence in group.sequences:
             if sequence in self._active:
                 self._leave(sequence, keep=False, clean=True)
-        self._waiting = [each for each in self._waiting if each.job is not job]
-        if job in self._jobs:
-            self._jobs.remove(job)
-            self._deliver(job.request, explain(error, self._facts))
+        self._waiting = [each for each in self._waiting if each.group is not group]
+        if group in self._groups:
+            self._groups.remove(group)
+            self._deliver(group.request, explain(error, self._facts))
 
     def fail_all(self, error: BaseException) -> None:
         """End everything with an error."""
         with torch.inference_mode():  # as the places that are given back were made
-            for job in list(self._jobs):
-                self._fail(job, error)
+            for group in list(self._groups):
+                self._fail(group, error)
 
     def _leave(self, sequence: Sequence, keep: bool, clean: bool = False) -> None:
         """Give a sequence's place to others; what it knows of its text may be kept for them."""
@@ -210,15 +210,15 @@ class Scheduler:
         slot = self._open(len(sequence.tokens))
         if slot is None:
             if not self._active:
-                self._fail(sequence.job, _too_large(self._facts))
+                self._fail(sequence.group, _too_large(self._facts))
             return False
         if data is not None:
             slot.length = length
             slot.data.copy_(data[..., :length, :])
         sequence.slot = slot
         self._active.append(sequence)
-        if sequence.job.reused is None:
-            sequence.job.reused = length
+        if sequence.group.reused is None:
+            sequence.group.reused = length
         return True
 
     def _find_beginning(self, tokens: np.ndarray) -> tuple[torch.Tensor | None, int]:
@@ -278,7 +278,7 @@ class Scheduler:
             return
         youngest = max(self._active, key=lambda each: each.age)
         if len(self._active) == 1:
-            self._fail(youngest.job, _too_large(self._facts))
+            self._fail(youngest.group, _too_large(self._facts))
             return
         self._leave(youngest, keep=False)
         self._waiting.insert(0, youngest)
@@ -290,7 +290,7 @@ class Scheduler:
         """What may come next in sequences that get a token, where there is room to check it."""
         by_source: dict[Guesses, list[Sequence]] = {}
         for sequence in self._active:
-            guesses = self._guesses(sequence.job.request.prompt_lookup)
+            guesses = self._guesses(sequence.group.request.prompt_lookup)
             if guesses is not None and self._may_guess(sequence, guesses.most):
                 by_source.setdefault(guesses, []).append(sequence)
         found = {}
@@ -400,7 +400,7 @@ class Scheduler:
                 try:
                     part.take(chosen[place:end], finite[place:end])
                 except Exception as error:
-                    self._fail(part.sequence.job, error)
+                    self._fail(part.sequence.group, error)
                 self._counters.tokens += len(part.sequence.tokens) - before
             place = end
 
@@ -410,7 +410,7 @@ class Scheduler:
             pass
         memory.give_back()
         if len(parts) == 1:
-            self._fail(parts[0].sequence.job, error)
+            self._fail(parts[0].sequence.group, error)
             return
         for part in parts:
             if part.sequence.slot is None:
@@ -418,7 +418,7 @@ class Scheduler:
             try:
                 computed = self._compute([], [part])
             except Exception as own:
-                self._fail(part.sequence.job, own)
+                self._fail(part.sequence.group, own)
             else:
                 self._take([part], *computed)
 

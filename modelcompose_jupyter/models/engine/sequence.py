@@ -28,13 +28,15 @@ class Sequence:
         reason: why it ended, or None.
     """
 
-    def __init__(self, job: Job, number: int, row: Row, detokenizer: Detokenizer) -> None:
-        self.job = job
+    def __init__(
+        self, group: SequenceGroup, number: int, row: Row, detokenizer: Detokenizer
+    ) -> None:
+        self.group = group
         self.number = number
         self.row = row
         self.detokenizer = detokenizer
-        self.prompt = job.prompt
-        self.tokens = list(job.settings.tokens)
+        self.prompt = group.prompt
+        self.tokens = list(group.settings.tokens)
         self.slot: Slot | None = None
         self.reason: str | None = None
         self.patience = Patience()
@@ -42,7 +44,7 @@ class Sequence:
     @property
     def age(self) -> tuple[float, int]:
         """Smaller for those that came first."""
-        return self.job.request.made, self.number
+        return self.group.request.made, self.number
 
     @property
     def behind(self) -> int:
@@ -57,7 +59,7 @@ class Sequence:
     @property
     def left(self) -> int:
         """How many tokens it may still generate."""
-        return self.job.settings.max_new - self.row.position
+        return self.group.settings.max_new - self.row.position
 
     @property
     def done(self) -> int:
@@ -73,12 +75,12 @@ class Sequence:
         """The next token: text that is certain goes out, and the sequence may end."""
         self.tokens.append(token)
         self.row.add(token)
-        self.job.show(self.number, self.detokenizer.push(token))
-        if token in self.job.stop_ids:
+        self.group.show(self.number, self.detokenizer.push(token))
+        if token in self.group.stop_ids:
             self.reason = "eos"
         elif self.detokenizer.stopped:
             self.reason = "stop"
-        elif self.row.position >= self.job.settings.max_new:
+        elif self.row.position >= self.group.settings.max_new:
             self.reason = "length"
         if self.reason is not None:
             self.finish(self.reason)
@@ -86,12 +88,12 @@ class Sequence:
     def finish(self, reason: str) -> None:
         """Show the text as it is at the end."""
         self.reason = reason
-        self.job.show(self.number, self.detokenizer.finish())
+        self.group.show(self.number, self.detokenizer.finish())
         if self.detokenizer.stopped and reason == "length":
             self.reason = "stop"
 
 
-class Job:
+class SequenceGroup:
     """A request in the batch, and its sequences."""
 
     def __init__(self, loaded: LoadedModel, request: Request, settings: Settings) -> None:

@@ -120,7 +120,7 @@ class Draft:
         kept = []
         pairs = zip(sequences, chosen.tolist(), finite.tolist(), strict=True)
         for sequence, token, good in pairs:
-            if good and token < self._vocabulary and token not in sequence.job.stop_ids:
+            if good and token < self._vocabulary and token not in sequence.group.stop_ids:
                 guesses[sequence].append(token)
                 rows[sequence] = rows[sequence].after([token])
                 kept.append(sequence)
