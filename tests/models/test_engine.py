@@ -16,7 +16,7 @@ from modelcompose_jupyter.models.engine.engine.batch import Scheduler
 from modelcompose_jupyter.models.engine.engine.batched import ModelRunner
 from modelcompose_jupyter.models.engine.engine.engine import Engine
 from modelcompose_jupyter.models.engine.engine.kv_cache import KVCache, Slab
-from modelcompose_jupyter.models.engine.engine.settings import Settings
+from modelcompose_jupyter.models.engine.engine.settings import SamplingParams
 from standins import tiny_models
 
 from modelcompose_jupyter.document.parameters import GenerationParameters
@@ -542,10 +542,10 @@ def test_a_text_for_which_nothing_is_computed_fails_alone(
     """Whatever the cause, the model's thread does not compute without an end."""
     model = start()
     alone = some_texts(model)
-    settle = settings_module.settle
+    resolve = settings_module.resolve
 
-    def settled(loaded: LoadedModel, prompt: Any, *rest: Any) -> Settings:
-        found = settle(loaded, prompt, *rest)
+    def settled(loaded: LoadedModel, prompt: Any, *rest: Any) -> SamplingParams:
+        found = resolve(loaded, prompt, *rest)
         return replace(found, tokens=[]) if prompt == "nothing" else found
 
     monkeypatch.setattr(settings_module, "settle", settled)

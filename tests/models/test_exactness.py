@@ -23,7 +23,7 @@ from modelcompose_jupyter.models.engine.engine.counters import Counters
 from modelcompose_jupyter.models.engine.engine.request import Request
 from modelcompose_jupyter.models.engine.engine.sampling import SeededDraws
 from modelcompose_jupyter.models.engine.engine.sequence import Job
-from modelcompose_jupyter.models.engine.engine.settings import settle
+from modelcompose_jupyter.models.engine.engine.settings import resolve
 from standins import tiny_models
 
 from modelcompose_jupyter.document.parameters import GenerationParameters
@@ -269,7 +269,7 @@ class Driver:
         request = asking.request
         request.begin()
         self._open.append(asking)
-        self.batch.add(request, settle(self.loaded, request.prompt, request.parameters))
+        self.batch.add(request, resolve(self.loaded, request.prompt, request.parameters))
         asking.job = self.batch._jobs[-1]
         return asking
 

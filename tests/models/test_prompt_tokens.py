@@ -8,7 +8,7 @@ from types import SimpleNamespace
 from typing import Any
 
 import pytest
-from modelcompose_jupyter.models.engine.engine.settings import Settings, settle
+from modelcompose_jupyter.models.engine.engine.settings import SamplingParams, resolve
 from standins import chat_templates, tiny_models
 from standins.tokenizers_of_kinds import KINDS, tokenizer_of
 
@@ -49,8 +49,8 @@ def loaded(tokenizer: Any, context: int | None = 512) -> Any:
     )  # fmt: skip
 
 
-def settled(model: Any, prompt: Any, check: Any = lambda: None, **asked: Any) -> Settings:
-    return settle(model, prompt, GenerationParameters(**{"seed": 1, **asked}), None, check)
+def settled(model: Any, prompt: Any, check: Any = lambda: None, **asked: Any) -> SamplingParams:
+    return resolve(model, prompt, GenerationParameters(**{"seed": 1, **asked}), None, check)
 
 
 def text(length: int, seed: int = 1) -> str:

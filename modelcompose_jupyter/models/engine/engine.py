@@ -32,8 +32,8 @@ from .fair_queue import FairQueue
 from .request import Request, bare, deliver, explain, never_ran, nothing_more
 
 if TYPE_CHECKING:
+    from .sampling_params import SamplingParams
     from .scheduler import Scheduler
-    from .settings import Settings
 
 Load = Callable[[], LoadedModel]
 OnLoaded = Callable[[LoadedModel | BaseException], None]
@@ -292,7 +292,7 @@ class Work:
             self._attempt(request, self._scheduler.add)
         if not self._generating and (request := next_request(True)) is not None:
             self._attempt(
-                request, lambda request, settings: self._generate(request, settings, next_request)
+                request, lambda request, params: self._generate(request, params, next_request)
             )
         if self._scheduler is not None and self._scheduler.busy:
             self._scheduler.step()
@@ -302,23 +302,23 @@ class Work:
         if self._scheduler is not None:
             self._scheduler.fail_all(error)
 
-    def _attempt(self, request: Request, go: Callable[[Request, Settings], None]) -> None:
+    def _attempt(self, request: Request, go: Callable[[Request, SamplingParams], None]) -> None:
         from ..weights.library_logging import quiet
-        from .settings import settle
+        from .sampling_params import resolve
 
         try:
             with quiet("transformers"):
-                settings = settle(
+                params = resolve(
                     self._loaded,
                     request.prompt,
                     request.parameters,
                     request.max_output_length,
                     request.check,
                 )
-                if settings.max_new == 0:
-                    self._deliver(request, nothing_more(request, settings, self._facts))
+                if params.max_new == 0:
+                    self._deliver(request, nothing_more(request, params, self._facts))
                 else:
-                    go(request, settings)
+                    go(request, params)
         except Cancelled:
             replies = self._loaded.encoder_decoder
             self._deliver(request, never_ran(request, self._facts, replies))
@@ -328,28 +328,28 @@ class Work:
                 memory.give_back()
             self._deliver(request, outcome)
 
-    def _generate(self, request: Request, settings: Settings, next_request: Next) -> None:
+    def _generate(self, request: Request, params: SamplingParams, next_request: Next) -> None:
         from .generate import generate
 
         if self._loaded.draft is not None or request.prompt_lookup:
-            settings.warnings.append(
+            params.warnings.append(
                 "draft_model and prompt_lookup have no effect: this runs through generate()"
             )
 
-        rows = max(settings.config.num_beams, settings.sequences)
+        rows = max(params.config.num_beams, params.sequences)
         steps = itertools.count(1)
 
         def between() -> None:
             if next(steps) % _LOOK_EVERY == 0:
                 memory.check_texts(rows, _LOOK_EVERY, self._loaded.model)
-            self._counters.tokens += settings.sequences
+            self._counters.tokens += params.sequences
             self.turn(next_request)
 
         # The prompt, once as it is read and once for each row.
-        memory.check_texts(rows + 1, len(settings.tokens), self._loaded.model)
+        memory.check_texts(rows + 1, len(params.tokens), self._loaded.model)
         self._generating = True
         try:
-            outcome = generate(self._loaded, request, settings, self._facts, between)
+            outcome = generate(self._loaded, request, params, self._facts, between)
         finally:
             self._generating = False
         self._deliver(request, outcome)

@@ -11,14 +11,14 @@ from typing import Any
 from ..generation import GenerationResult
 from ..weights.loader import LoadedModel
 from .request import Request, result
-from .settings import Settings
+from .sampling_params import SamplingParams
 from .stream import Stream
 
 
 def generate(
     loaded: LoadedModel,
     request: Request,
-    settings: Settings,
+    params: SamplingParams,
     facts: dict[str, Any],
     between: Callable[[], None],
 ) -> GenerationResult:
@@ -30,31 +30,31 @@ def generate(
     from transformers import LogitsProcessorList, StoppingCriteriaList
 
     from ..weights.library_logging import quiet
-    from .sampling import SeededDraws
+    from .rng import SeededDraws
     from .watch import Watch
 
-    stream = Stream(settings, request.on_text)
-    draws = SeededDraws(settings.seed) if settings.config.do_sample else None
-    tokens = torch.tensor([settings.tokens], device=loaded.device)
+    stream = Stream(params, request.on_text)
+    draws = SeededDraws(params.seed) if params.config.do_sample else None
+    tokens = torch.tensor([params.tokens], device=loaded.device)
     watch = Watch(
-        settings,
+        params,
         decode=loaded.decode,
-        prompt=_before(loaded, settings.tokens),
-        stop_ids=settings.stop_ids,
+        prompt=_before(loaded, params.tokens),
+        stop_ids=params.stop_ids,
         cancelled=request.cancelled,
         stream=stream,
         draws=draws,
         between=between,
     )
     if request.cancelled.is_set():
-        watch.reasons = ["cancelled"] * settings.sequences
+        watch.reasons = ["cancelled"] * params.sequences
     else:
         try:
             with quiet("transformers"):
                 output = loaded.model.generate(
                     tokens,
                     attention_mask=torch.ones_like(tokens),
-                    generation_config=settings.config,
+                    generation_config=params.config,
                     logits_processor=LogitsProcessorList([draws] if draws else []),
                     stopping_criteria=StoppingCriteriaList([watch]),
                 )
@@ -63,7 +63,7 @@ def generate(
                 draws.end()
         watch.finish(output)
     usage = {"generated": watch.generated}
-    return result(request, settings, stream, watch.reasons, usage, watch.first_token, facts)
+    return result(request, params, stream, watch.reasons, usage, watch.first_token, facts)
 
 
 def _before(loaded: LoadedModel, tokens: list[int]) -> list[int]:

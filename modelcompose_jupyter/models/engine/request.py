@@ -15,7 +15,7 @@ from ...errors import ComposeError, ModelError
 from .. import memory
 from ..generation import Cancelled, Generation, GenerationResult, OnText, Owner, Place, Prompt
 from ..weights.loader import one_line
-from .settings import Settings, seed_of
+from .sampling_params import SamplingParams, seed_of
 from .stream import Stream
 
 
@@ -60,7 +60,7 @@ Deliver = Callable[[Request, GenerationResult | ComposeError], None]
 
 def result(
     request: Request,
-    settings: Settings,
+    params: SamplingParams,
     stream: Stream,
     reasons: list[str],
     usage: dict[str, int],
@@ -73,9 +73,9 @@ def result(
     return GenerationResult(
         texts=stream.texts(),
         finish_reasons=reasons,
-        usage={"prompt": len(settings.tokens), "reused": 0, **usage},
-        parameters=settings.parameters,
-        warnings=settings.warnings,
+        usage={"prompt": len(params.tokens), "reused": 0, **usage},
+        parameters=params.parameters,
+        warnings=params.warnings,
         timings={
             "queue": started - request.made,
             "first_token": (first_token or ended) - request.made,
@@ -86,11 +86,13 @@ def result(
     )
 
 
-def nothing_more(request: Request, settings: Settings, facts: dict[str, Any]) -> GenerationResult:
+def nothing_more(
+    request: Request, params: SamplingParams, facts: dict[str, Any]
+) -> GenerationResult:
     """What came of a request for no token at all."""
-    stream = Stream(settings, request.on_text)
+    stream = Stream(params, request.on_text)
     return result(
-        request, settings, stream, ["length"] * settings.sequences, {"generated": 0}, None, facts
+        request, params, stream, ["length"] * params.sequences, {"generated": 0}, None, facts
     )
 
 

@@ -21,7 +21,7 @@ import torch
 
 from . import candidates
 from .candidates import Limits
-from .sampling import choose, draws
+from .rng import choose, draws
 
 if TYPE_CHECKING:
     from transformers import GenerationConfig

@@ -24,8 +24,8 @@ from .pace import Pace
 from .prefix_cache import PrefixCache, in_common
 from .request import Deliver, Request, explain
 from .sampler import Row, Sampler
+from .sampling_params import SamplingParams
 from .sequence import Sequence, SequenceGroup
-from .settings import Settings
 from .speculation import Draft, Guesses, PromptLookup
 from .threads import Threads
 
@@ -81,12 +81,12 @@ class Scheduler:
         """Whether another request would begin at once."""
         return not self._waiting and len(self._active) < self._most
 
-    def add(self, request: Request, settings: Settings) -> None:
+    def add(self, request: Request, params: SamplingParams) -> None:
         """Take a request in; its sequences begin with the next step."""
         if self._loaded.draft is not None and self._draft is None:
             reason = unsupported_model(self._loaded.draft.model)
-            settings.warnings.append(f"draft_model has no effect: {reason}")
-        group = SequenceGroup(self._loaded, request, settings)
+            params.warnings.append(f"draft_model has no effect: {reason}")
+        group = SequenceGroup(self._loaded, request, params)
         self._groups.append(group)
         self._waiting += group.sequences
 

@@ -13,7 +13,7 @@ from .kv_cache import Slot
 from .patience import Patience
 from .request import Request, result
 from .sampler import Row, Sampling, merged
-from .settings import Settings
+from .sampling_params import SamplingParams
 from .stream import Stream
 
 
@@ -36,7 +36,7 @@ class Sequence:
         self.row = row
         self.detokenizer = detokenizer
         self.prompt = group.prompt
-        self.tokens = list(group.settings.tokens)
+        self.tokens = list(group.params.tokens)
         self.slot: Slot | None = None
         self.reason: str | None = None
         self.patience = Patience()
@@ -59,7 +59,7 @@ class Sequence:
     @property
     def left(self) -> int:
         """How many tokens it may still generate."""
-        return self.group.settings.max_new - self.row.position
+        return self.group.params.max_new - self.row.position
 
     @property
     def done(self) -> int:
@@ -80,7 +80,7 @@ class Sequence:
             self.reason = "eos"
         elif self.detokenizer.stopped:
             self.reason = "stop"
-        elif self.row.position >= self.group.settings.max_new:
+        elif self.row.position >= self.group.params.max_new:
             self.reason = "length"
         if self.reason is not None:
             self.finish(self.reason)
@@ -96,24 +96,24 @@ class Sequence:
 class SequenceGroup:
     """A request in the batch, and its sequences."""
 
-    def __init__(self, loaded: LoadedModel, request: Request, settings: Settings) -> None:
+    def __init__(self, loaded: LoadedModel, request: Request, params: SamplingParams) -> None:
         self.request = request
-        self.settings = settings
-        self.prompt = np.array(settings.tokens)
-        self.stop_ids = settings.stop_ids
+        self.params = params
+        self.prompt = np.array(params.tokens)
+        self.stop_ids = params.stop_ids
         self.reused: int | None = None
-        self._stream = Stream(settings, request.on_text)
+        self._stream = Stream(params, request.on_text)
         self._first_token: float | None = None
-        config = merged(loaded.model, settings.config)
-        sampling = Sampling.of(config, self.stop_ids, settings.seed)
+        config = merged(loaded.model, params.config)
+        sampling = Sampling.of(config, self.stop_ids, params.seed)
         self.sequences = [
             Sequence(
                 self,
                 number,
-                Row(sampling, number, settings.tokens),
-                Detokenizer(loaded.decode, settings.tokens, settings.stops),
+                Row(sampling, number, params.tokens),
+                Detokenizer(loaded.decode, params.tokens, params.stops),
             )
-            for number in range(settings.sequences)
+            for number in range(params.sequences)
         ]
 
     def show(self, number: int, text: str) -> None:
@@ -139,5 +139,5 @@ class SequenceGroup:
             came_true = sum(each.patience.came_true for each in self.sequences)
             usage |= {"guessed": guessed, "came_true": came_true}
         return result(
-            self.request, self.settings, self._stream, reasons, usage, self._first_token, facts
+            self.request, self.params, self._stream, reasons, usage, self._first_token, facts
         )

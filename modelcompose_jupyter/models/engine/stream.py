@@ -3,18 +3,18 @@
 from __future__ import annotations
 
 from ..generation import OnText
-from .settings import Settings
+from .sampling_params import SamplingParams
 
 
 class Stream:
     """The text of each sequence as the caller sees it; tells the caller what changes."""
 
-    def __init__(self, settings: Settings, on_text: OnText | None) -> None:
+    def __init__(self, params: SamplingParams, on_text: OnText | None) -> None:
         self._on_text = on_text
-        self._warnings = settings.warnings
-        self._prompt = settings.prompt if settings.include_prompt else ""
-        self._shown = [""] * settings.sequences
-        for sequence in range(settings.sequences) if self._prompt else ():
+        self._warnings = params.warnings
+        self._prompt = params.prompt if params.include_prompt else ""
+        self._shown = [""] * params.sequences
+        for sequence in range(params.sequences) if self._prompt else ():
             self._tell(sequence, 0, self._prompt)
 
     def show(self, sequence: int, text: str) -> None:

@@ -10,8 +10,8 @@ from typing import Any
 import torch
 
 from ..tokenization.detokenizer import Decode, Detokenizer, find_stop
-from .sampling import SeededDraws
-from .settings import Settings
+from .rng import SeededDraws
+from .sampling_params import SamplingParams
 from .stream import Stream
 
 _BEAM_WINDOW = 16
@@ -26,7 +26,7 @@ class Watch:
 
     def __init__(
         self,
-        settings: Settings,
+        params: SamplingParams,
         decode: Decode,
         prompt: list[int],
         stop_ids: Set[int],
@@ -37,18 +37,18 @@ class Watch:
     ) -> None:
         self.stream = stream
         self.first_token: float | None = None
-        self.reasons = ["length"] * settings.sequences
+        self.reasons = ["length"] * params.sequences
         self.generated = 0
-        self._settings = settings
+        self._params = params
         self._decode = decode
         self._prompt = prompt
         self._stop_ids = stop_ids
         self._cancelled = cancelled
         self._draws = draws
         self._between = between
-        self._rows = [Detokenizer(decode, prompt, settings.stops) for _ in self.reasons]
-        self._ended = [False] * settings.sequences
-        self._beams = settings.config.num_beams > 1
+        self._rows = [Detokenizer(decode, prompt, params.stops) for _ in self.reasons]
+        self._ended = [False] * params.sequences
+        self._beams = params.config.num_beams > 1
         self._cancel_seen = False
 
     def __call__(self, input_ids: torch.Tensor, scores: Any = None, **_: Any) -> torch.Tensor:
@@ -80,11 +80,11 @@ class Watch:
         elif self._cancel_seen:
             self.reasons[row] = "cancelled"
         self._ended[row] = (
-            self.reasons[row] != "length" or len(detokenizer.ids) >= self._settings.max_new
+            self.reasons[row] != "length" or len(detokenizer.ids) >= self._params.max_new
         )
 
     def _stopped_beams(self, input_ids: torch.Tensor) -> list[bool]:
-        stops = self._settings.stops
+        stops = self._params.stops
         if not stops:
             return [False] * input_ids.shape[0]
         window = _BEAM_WINDOW + max(map(len, stops))
@@ -106,7 +106,7 @@ class Watch:
 
     def _finish_beam(self, row: int, tokens: list[int]) -> None:
         end = next((i + 1 for i, token in enumerate(tokens) if token in self._stop_ids), None)
-        detokenizer = Detokenizer(self._decode, self._prompt, self._settings.stops)
+        detokenizer = Detokenizer(self._decode, self._prompt, self._params.stops)
         for token in tokens[:end]:
             detokenizer.push(token)
         self.generated += len(tokens[:end])

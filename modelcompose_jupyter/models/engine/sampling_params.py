@@ -32,7 +32,7 @@ _OF_CHATS = ("enable_thinking", "chat_template_kwargs")
 
 
 @dataclass(frozen=True)
-class Settings:
+class SamplingParams:
     """A request that is ready to run.
 
     ``prompt`` is the text as it was used, a chat's as its template gave it; ``tokens`` what the
@@ -52,13 +52,13 @@ class Settings:
     warnings: list[str] = field(default_factory=list)
 
 
-def settle(
+def resolve(
     loaded: LoadedModel,
     prompt: Prompt,
     asked: GenerationParameters,
     max_output_length: int | None = None,
     check: Check = unwatched,
-) -> Settings:
+) -> SamplingParams:
     """Decide how a request runs; ``max_output_length`` is the host's limit of it.
 
     ``check`` is called now and then, and ends it by what it raises.
@@ -67,7 +67,7 @@ def settle(
         InputError: the prompt is empty or too long, or parameters contradict each other.
         ModelError: the prompt is a chat's messages, and the model has no chat template.
     """
-    return _Settling(loaded, prompt, asked, max_output_length, check).settings()
+    return _Resolver(loaded, prompt, asked, max_output_length, check).params()
 
 
 def seed_of(asked: GenerationParameters) -> int:
@@ -75,7 +75,7 @@ def seed_of(asked: GenerationParameters) -> int:
     return asked.seed if asked.seed is not None else secrets.randbelow(2**32)
 
 
-class _Settling:
+class _Resolver:
     def __init__(
         self,
         loaded: LoadedModel,
@@ -97,7 +97,7 @@ class _Settling:
         self.prompt, self.tokens = self._tokenize(prompt)
         self.stop_ids = loaded.stop_ids | (loaded.turn_end if self.is_chat else set())
 
-    def settings(self) -> Settings:
+    def params(self) -> SamplingParams:
         self._check_sequences()
         longest = self._longest()
         shortest = self._shortest(longest)
@@ -118,7 +118,7 @@ class _Settling:
             "include_prompt": include_prompt,
             **({name: getattr(self.asked, name) for name in _OF_CHATS} if self.is_chat else {}),
         }
-        return Settings(
+        return SamplingParams(
             prompt=self.prompt,
             tokens=self.tokens,
             config=self._config(options, longest, shortest),
