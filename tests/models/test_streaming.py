@@ -12,7 +12,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from modelcompose_jupyter.models.engine.engine.stream import Stream
-from modelcompose_jupyter.models.engine.engine.watch import Watch
+from modelcompose_jupyter.models.engine.engine.watch import StoppingCriteria
 from standins import tiny_models
 from standins.tokenizers_of_kinds import KINDS, tokenizer_of
 
@@ -241,7 +241,7 @@ def test_tokens_after_the_end_are_not_taken() -> None:
         config=SimpleNamespace(num_beams=1),
     )  # fmt: skip
     stream = Stream(asked, None)
-    watch = Watch(asked, decode, [1], {2}, threading.Event(), stream, None, lambda: None)
+    watch = StoppingCriteria(asked, decode, [1], {2}, threading.Event(), stream, None, lambda: None)
     ids = torch.tensor([[1], [1]])
     ended = []
     for step in ([40, 41], [2, 42], [50, 43], [51, 2], [52, 53]):

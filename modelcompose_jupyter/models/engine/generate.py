@@ -31,12 +31,12 @@ def generate(
 
     from ..weights.library_logging import quiet
     from .rng import SeededDraws
-    from .watch import Watch
+    from .stopping_criteria import StoppingCriteria
 
     stream = Stream(params, request.on_text)
     draws = SeededDraws(params.seed) if params.config.do_sample else None
     tokens = torch.tensor([params.tokens], device=loaded.device)
-    watch = Watch(
+    watch = StoppingCriteria(
         params,
         decode=loaded.decode,
         prompt=_before(loaded, params.tokens),

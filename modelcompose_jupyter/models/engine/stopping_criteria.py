@@ -17,7 +17,7 @@ from .stream import Stream
 _BEAM_WINDOW = 16
 
 
-class Watch:
+class StoppingCriteria:
     """Called by generate() after each token of all rows.
 
     Has what `transformers.StoppingCriteria` has. May be called again after it ended a row: on MPS
