@@ -7,8 +7,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from modelcompose_jupyter.models.engine.engine.patience import Patience
 from modelcompose_jupyter.models.engine.engine.speculation import PromptLookup
+from modelcompose_jupyter.models.engine.engine.throttle import SpeculationThrottle
 from standins import tiny_models
 
 from modelcompose_jupyter.models import ModelCache, ModelSpec
@@ -45,10 +45,10 @@ def test_guesses_change_no_text(
     assert [each.texts for each in results] == [results[0].texts] * 4
     assert [each.finish_reasons for each in results] == [results[0].finish_reasons] * 4
     assert [each.usage["generated"] for each in results] == [results[0].usage["generated"]] * 4
-    assert "guessed" not in results[0].usage
+    assert "draft_tokens" not in results[0].usage
     if results[0].usage["generated"] > 20:
         same = results[2].usage  # the draft is the model itself: it is always right
-        assert same["came_true"] == same["guessed"] > 0
+        assert same["accepted_tokens"] == same["draft_tokens"] > 0
 
 
 def test_a_model_that_runs_in_turn_says_that_guesses_have_no_effect(
@@ -77,11 +77,11 @@ def test_a_text_goes_on_as_it_did_after_the_same_words() -> None:
 
 
 def test_where_guesses_fail_they_pause() -> None:
-    patience = Patience()
-    assert patience.willing
-    patience.learn(16, 1)
-    assert not any(patience.willing for _ in range(32))
-    assert patience.willing
-    patience.learn(16, 12)
-    assert patience.willing
-    assert (patience.guessed, patience.came_true) == (32, 13)
+    throttle = SpeculationThrottle()
+    assert throttle.willing
+    throttle.learn(16, 1)
+    assert not any(throttle.willing for _ in range(32))
+    assert throttle.willing
+    throttle.learn(16, 12)
+    assert throttle.willing
+    assert (throttle.draft_tokens, throttle.accepted_tokens) == (32, 13)

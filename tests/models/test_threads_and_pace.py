@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterator
 
 import pytest
 import torch
-from modelcompose_jupyter.models.engine.engine.pace import Pace
+from modelcompose_jupyter.models.engine.engine.pace import PrefillChunkSize
 from modelcompose_jupyter.models.engine.engine.threads import Threads, _Choice
 
 from modelcompose_jupyter.models.engine.engine import threads
@@ -148,12 +148,12 @@ def test_on_another_device_the_number_stays() -> None:
 
 
 def test_the_first_parts_are_small() -> None:
-    assert Pace().chunk(0) == 128
-    assert Pace().chunk(3) == 8
+    assert PrefillChunkSize().chunk(0) == 128
+    assert PrefillChunkSize().chunk(3) == 8
 
 
 def test_a_part_takes_about_one_and_a_half_steps_without_one() -> None:
-    pace = Pace()
+    pace = PrefillChunkSize()
     for _ in range(100):
         pace.took(4, 0, 0.010)
         pace.took(4, pace.chunk(4), 0.010 + pace.chunk(4) * 0.0001)
@@ -161,7 +161,7 @@ def test_a_part_takes_about_one_and_a_half_steps_without_one() -> None:
 
 
 def test_where_nobody_waits_a_part_is_as_long_as_stop_may_take() -> None:
-    pace = Pace()
+    pace = PrefillChunkSize()
     for _ in range(30):
         pace.took(0, 100, 100 * 0.001)
     assert pace.chunk(0) == pytest.approx(250, abs=2)
@@ -169,13 +169,13 @@ def test_where_nobody_waits_a_part_is_as_long_as_stop_may_take() -> None:
 
 @pytest.mark.parametrize(("seconds", "tokens"), [(1e-7, 1024), (1.0, 8)])
 def test_parts_have_bounds(seconds: float, tokens: int) -> None:
-    pace = Pace()
+    pace = PrefillChunkSize()
     pace.took(0, 100, 100 * seconds)
     assert pace.chunk(0) == tokens
 
 
 def test_it_learns_anew() -> None:
-    pace = Pace()
+    pace = PrefillChunkSize()
     for _ in range(30):
         pace.took(0, 100, 100 * 0.001)
     for _ in range(30):
@@ -185,7 +185,7 @@ def test_it_learns_anew() -> None:
 
 def test_ends_of_prompts_teach_nothing() -> None:
     """So few tokens that a step's own costs are most of it."""
-    pace = Pace()
+    pace = PrefillChunkSize()
     pace.took(0, 100, 100 * 0.001)
     before = pace.chunk(0)
     pace.took(0, 3, 1.0)

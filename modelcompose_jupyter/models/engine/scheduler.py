@@ -20,13 +20,13 @@ from ..weights.loader import LoadedModel
 from .counters import Counters
 from .kv_cache import CacheFull, Slab, Slot, capacity_for
 from .model_runner import ModelRunner, unsupported_model
-from .pace import Pace
+from .prefill_chunk import PrefillChunkSize
 from .prefix_cache import PrefixCache, in_common
 from .request import Deliver, Request, explain
 from .sampler import Row, Sampler
 from .sampling_params import SamplingParams
 from .sequence import Sequence, SequenceGroup
-from .speculation import Draft, Guesses, PromptLookup
+from .speculative import DraftModel, PromptLookup, Proposer
 from .threads import Threads
 
 _MOST_KEPT = 1 << 30
@@ -61,7 +61,7 @@ class Scheduler:
         self._cache = self._model.cache
         self._sampler = Sampler(self._model.vocabulary, loaded.device)
         self._threads = Threads(loaded.device)
-        self._pace = Pace()
+        self._chunk_size = PrefillChunkSize()
         self._prefixes = PrefixCache(_kept_bytes(loaded))
         self._draft = _draft(loaded, self._model.vocabulary)
         self._lookup: dict[int, PromptLookup] = {}
@@ -101,7 +101,7 @@ class Scheduler:
             self._admit()
             self._make_room()
             if self._active:
-                self._advance(*self._compose(self._guess()))
+                self._advance(*self._compose(self._propose()))
             self._fail_stuck(before, waiting)
             self._end_finished()
         self._counters.steps += 1
@@ -164,8 +164,8 @@ class Scheduler:
         """Give a sequence's place to others; what it knows of its text may be kept for them."""
         slot = sequence.slot
         assert slot is not None
-        for guesses in self._all_guesses():
-            guesses.forget(sequence)
+        for proposer in self._proposers():
+            proposer.forget(sequence)
         if keep and slot.length:
             tokens = np.array(sequence.tokens[: slot.length])
             self._prefixes.keep(tokens, slot.data, copy=not self._cache.apart)
@@ -286,25 +286,25 @@ class Scheduler:
 
     # The step
 
-    def _guess(self) -> dict[Sequence, list[int]]:
+    def _propose(self) -> dict[Sequence, list[int]]:
         """What may come next in sequences that get a token, where there is room to check it."""
-        by_source: dict[Guesses, list[Sequence]] = {}
+        by_source: dict[Proposer, list[Sequence]] = {}
         for sequence in self._active:
-            guesses = self._guesses(sequence.group.request.prompt_lookup)
-            if guesses is not None and self._may_guess(sequence, guesses.most):
-                by_source.setdefault(guesses, []).append(sequence)
+            proposer = self._proposer(sequence.group.request.prompt_lookup)
+            if proposer is not None and self._may_speculate(sequence, proposer.most):
+                by_source.setdefault(proposer, []).append(sequence)
         found = {}
-        for guesses, sequences in by_source.items():
-            for sequence, tokens in zip(sequences, guesses.propose(sequences), strict=True):
+        for proposer, sequences in by_source.items():
+            for sequence, tokens in zip(sequences, proposer.propose(sequences), strict=True):
                 if kept := tokens[: sequence.left - 1]:
                     found[sequence] = kept
         return found
 
-    def _may_guess(self, sequence: Sequence, most: int) -> bool:
+    def _may_speculate(self, sequence: Sequence, most: int) -> bool:
         slot = sequence.slot
         if slot is None or sequence.behind > 1 or sequence.left < 2:
             return False
-        if not sequence.patience.willing:
+        if not sequence.throttle.willing:
             return False
         try:
             self._cache.reserve(slot, len(sequence.tokens) + most)
@@ -312,31 +312,31 @@ class Scheduler:
             return False
         return True
 
-    def _guesses(self, lookup: int) -> Guesses | None:
+    def _proposer(self, lookup: int) -> Proposer | None:
         if self._draft is not None or not lookup:
             return self._draft
         return self._lookup.setdefault(lookup, PromptLookup(lookup))
 
-    def _all_guesses(self) -> list[Guesses]:
+    def _proposers(self) -> list[Proposer]:
         return [*self._lookup.values(), *([] if self._draft is None else [self._draft])]
 
     def _compose(
-        self, guesses: dict[Sequence, list[int]]
+        self, proposer: dict[Sequence, list[int]]
     ) -> tuple[list[Slab], list[ScheduledSequence]]:
         """The slabs whose rows all get one token, and what each sequence has in the step."""
         by_slot = {sequence.slot: sequence for sequence in self._active}
         together, alone = [], []
         for slab in self._cache.slabs:
             rows = [by_slot[slot] for slot in slab.slots]
-            if any(sequence in guesses for sequence in rows):
+            if any(sequence in proposer for sequence in rows):
                 alone += rows
             else:
                 together.append((slab, rows))
         own = [each for each in self._active if each.slot and self._cache.is_own(each.slot)]
         alone += [sequence for sequence in own if sequence.behind == 1]
         parts = [ScheduledSequence(sequence, 1) for _, rows in together for sequence in rows]
-        parts += [ScheduledSequence(sequence, 1, guesses.get(sequence, [])) for sequence in alone]
-        budget = self._pace.chunk(len(parts))
+        parts += [ScheduledSequence(sequence, 1, proposer.get(sequence, [])) for sequence in alone]
+        budget = self._chunk_size.chunk(len(parts))
         for sequence in own:
             if sequence.behind > 1 and budget:
                 parts.append(ScheduledSequence(sequence, min(sequence.behind, budget)))
@@ -352,7 +352,7 @@ class Scheduler:
             return
         prompts = [part.count for part in parts if part.count > 1]
         rows = len(parts) - len(prompts)
-        self._pace.took(rows, sum(prompts), time.perf_counter() - started)
+        self._chunk_size.took(rows, sum(prompts), time.perf_counter() - started)
         self._take(parts, asked, chosen, finite)
 
     def _compute(
@@ -369,7 +369,7 @@ class Scheduler:
             tokens += part.tokens
             if part.is_last:
                 asked.append(part)
-                wanted += range(len(tokens) - 1 - len(part.guess), len(tokens))
+                wanted += range(len(tokens) - 1 - len(part.draft), len(tokens))
                 rows += part.rows()
         together = sum(len(slab.slots) for slab in slabs)
         spans = [(part.slot, part.length) for part in parts[together:]]
@@ -394,7 +394,7 @@ class Scheduler:
             part.slot.length += part.count
         place = 0
         for part in asked:
-            end = place + 1 + len(part.guess)
+            end = place + 1 + len(part.draft)
             if part.sequence.reason is None and part.sequence.slot is not None:
                 before = len(part.sequence.tokens)
                 try:
@@ -426,48 +426,48 @@ class Scheduler:
 class ScheduledSequence:
     """What a sequence has in a step: its next tokens, and guesses at those after them."""
 
-    def __init__(self, sequence: Sequence, count: int, guess: list[int] | None = None) -> None:
+    def __init__(self, sequence: Sequence, count: int, draft: list[int] | None = None) -> None:
         assert sequence.slot is not None
         self.sequence = sequence
         self.slot = sequence.slot
         self.count = count
-        self.guess = guess or []
+        self.draft = draft or []
         self.is_last = count == sequence.behind
 
     @property
     def length(self) -> int:
         """How many tokens it has."""
-        return self.count + len(self.guess)
+        return self.count + len(self.draft)
 
     @property
     def tokens(self) -> list[int]:
         start = self.slot.length
-        return [*self.sequence.tokens[start : start + self.count], *self.guess]
+        return [*self.sequence.tokens[start : start + self.count], *self.draft]
 
     def rows(self) -> list[Row]:
         """For the next token, and for the one after each guess."""
         row = self.sequence.row
-        return [row, *(row.after(self.guess[:end]) for end in range(1, len(self.guess) + 1))]
+        return [row, *(row.after(self.draft[:end]) for end in range(1, len(self.draft) + 1))]
 
     def take(self, chosen: list[int], finite: list[bool]) -> None:
         """Take the next token, and for as long as guesses came true those after it."""
-        came_true = 0
+        accepted_tokens = 0
         for place, token in enumerate(chosen):
             if not finite[place]:
                 raise ArithmeticError("the model's scores are not finite")
             self.sequence.take(token)
-            if self.sequence.reason is not None or self.guess[place : place + 1] != [token]:
+            if self.sequence.reason is not None or self.draft[place : place + 1] != [token]:
                 break
-            came_true += 1
+            accepted_tokens += 1
             self.slot.length += 1  # it was computed along with the guess
-        if self.guess:
-            self.sequence.patience.learn(len(self.guess), came_true)
+        if self.draft:
+            self.sequence.throttle.learn(len(self.draft), accepted_tokens)
 
 
-def _draft(loaded: LoadedModel, vocabulary: int) -> Draft | None:
+def _draft(loaded: LoadedModel, vocabulary: int) -> DraftModel | None:
     if loaded.draft is None or unsupported_model(loaded.draft.model) is not None:
         return None
-    return Draft(loaded.draft, vocabulary, loaded.cache_budget)
+    return DraftModel(loaded.draft, vocabulary, loaded.cache_budget)
 
 
 def _kept_bytes(loaded: LoadedModel) -> int:

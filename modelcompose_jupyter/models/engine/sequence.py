@@ -10,10 +10,10 @@ import numpy as np
 from ..tokenization.detokenizer import Detokenizer
 from ..weights.loader import LoadedModel
 from .kv_cache import Slot
-from .patience import Patience
 from .request import Request, result
 from .sampler import Row, Sampling, merged
 from .sampling_params import SamplingParams
+from .speculation_throttle import SpeculationThrottle
 from .stream import Stream
 
 
@@ -39,7 +39,7 @@ class Sequence:
         self.tokens = list(group.params.tokens)
         self.slot: Slot | None = None
         self.reason: str | None = None
-        self.patience = Patience()
+        self.throttle = SpeculationThrottle()
 
     @property
     def age(self) -> tuple[float, int]:
@@ -134,10 +134,10 @@ class SequenceGroup:
             "reused": self.reused or 0,
             "generated": sum(each.row.position for each in self.sequences),
         }
-        guessed = sum(each.patience.guessed for each in self.sequences)
-        if guessed:
-            came_true = sum(each.patience.came_true for each in self.sequences)
-            usage |= {"guessed": guessed, "came_true": came_true}
+        draft_tokens = sum(each.throttle.draft_tokens for each in self.sequences)
+        if draft_tokens:
+            accepted_tokens = sum(each.throttle.accepted_tokens for each in self.sequences)
+            usage |= {"draft_tokens": draft_tokens, "accepted_tokens": accepted_tokens}
         return result(
             self.request, self.params, self._stream, reasons, usage, self._first_token, facts
         )

@@ -11,7 +11,7 @@ _ALONE_SECONDS = 0.25
 """What a step takes at most where nobody gets tokens: so long does Stop take."""
 
 
-class Pace:
+class PrefillChunkSize:
     """Learns what a step takes from those that were done."""
 
     def __init__(self) -> None:

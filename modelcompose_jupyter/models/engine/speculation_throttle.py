@@ -6,12 +6,12 @@ _TRIED = 16
 _PAUSE = 32
 
 
-class Patience:
+class SpeculationThrottle:
     """Where few guesses come true, guessing pauses for a while."""
 
     def __init__(self) -> None:
-        self.guessed = 0
-        self.came_true = 0
+        self.draft_tokens = 0
+        self.accepted_tokens = 0
         self._recent = (0, 0)
         self._pause = 0
 
@@ -23,11 +23,11 @@ class Patience:
             return False
         return True
 
-    def learn(self, guessed: int, came_true: int) -> None:
+    def learn(self, draft_tokens: int, accepted_tokens: int) -> None:
         """How a guess did."""
-        self.guessed += guessed
-        self.came_true += came_true
-        tried, right = self._recent[0] + guessed, self._recent[1] + came_true
+        self.draft_tokens += draft_tokens
+        self.accepted_tokens += accepted_tokens
+        tried, right = self._recent[0] + draft_tokens, self._recent[1] + accepted_tokens
         if tried >= _TRIED:
             if right * 4 < tried:
                 self._pause = _PAUSE

@@ -22,7 +22,7 @@ _SHORTEST = 2
 _DRAFTED = 4
 
 
-class Guesses(Protocol):
+class Proposer(Protocol):
     """Where guesses come from."""
 
     most: int
@@ -72,7 +72,7 @@ class _Places:
         return []
 
 
-class Draft:
+class DraftModel:
     """Guesses what a smaller model would choose, with the same random numbers."""
 
     def __init__(self, loaded: LoadedModel, vocabulary: int, budget: int | None) -> None:
