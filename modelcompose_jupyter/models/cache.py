@@ -372,15 +372,15 @@ class _Entry:
         )
 
     def info(self) -> ModelInfo:
-        facts = self.engine.facts
+        model_info = self.engine.model_info
         return ModelInfo(
             id=self.id,
             source=self.spec.source,
             revision=self._revision,
-            device=facts.get("device"),
-            precision=facts.get("precision"),
+            device=model_info.get("device"),
+            precision=model_info.get("precision"),
             state=self.state,
-            class_name=facts.get("class"),
+            class_name=model_info.get("class"),
             context=self._context,
             parameters=self._parameters,
             memory_bytes=self.memory_bytes,
@@ -427,7 +427,7 @@ class _Entry:
         self.memory_bytes = outcome.memory_bytes
         self._parameters = outcome.parameters
         self._context = outcome.context
-        self.engine.facts.update(
+        self.engine.model_info.update(
             {
                 "source": self.spec.source,
                 "revision": self._revision,

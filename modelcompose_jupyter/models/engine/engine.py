@@ -62,7 +62,7 @@ class Engine:
     """
 
     def __init__(self, name: str, load: Load, on_loaded: OnLoaded) -> None:
-        self.facts: dict[str, Any] = {}
+        self.model_info: dict[str, Any] = {}
         self._replies = False
         self._load = load
         self._on_loaded = on_loaded
@@ -161,12 +161,12 @@ class Engine:
                     request.cancelled.set()
         if queued is not None:
             self._tell_places()
-            deliver(generation.future, never_ran(queued, self.facts, self._replies))
+            deliver(generation.future, never_ran(queued, self.model_info, self._replies))
 
     def _main(self) -> None:
         try:
             loaded = self._load()
-            work = Work(loaded, self.facts, self._deliver, self.counters)
+            work = EngineLoop(loaded, self.model_info, self._deliver, self.counters)
         except BaseException as error:
             self._on_loaded(bare(error))
             return
@@ -177,7 +177,7 @@ class Engine:
         del loaded
         while self._wait(work):
             try:
-                work.turn(self._next)
+                work.step(self._next)
             except BaseException as error:
                 self._fail_all(work, error)
             if self._untold:
@@ -185,11 +185,11 @@ class Engine:
         del work
         memory.give_back()
 
-    def _fail_all(self, work: Work, error: BaseException) -> None:
+    def _fail_all(self, work: EngineLoop, error: BaseException) -> None:
         """The last resort: nobody must wait for ever."""
         work.fail_all(error)
         for request in list(self._running):
-            self._deliver(request, explain(error, self.facts))
+            self._deliver(request, explain(error, self.model_info))
 
     def _have_all_in_turn(self) -> None:
         with self._changed:
@@ -198,7 +198,7 @@ class Engine:
                 request = self._queue.pop()
                 self._queue_in_turn.put(request, *request.owner)
 
-    def _wait(self, work: Work) -> bool:
+    def _wait(self, work: EngineLoop) -> bool:
         """Until there is something to do; whether there will be."""
         with self._changed:
             self._changed.wait_for(lambda: work.busy or self.queued or self._closed)
@@ -248,7 +248,7 @@ def _places(queue: FairQueue[Request], beyond: int) -> list[tuple[Place, int]]:
     return [(each.place, max(0, beyond + number)) for number, each in enumerate(first, start=1)]
 
 
-class Work:
+class EngineLoop:
     """What a model's thread does: steps of the batch, and generate() for what cannot run in steps.
 
     Attributes:
@@ -258,7 +258,7 @@ class Work:
     def __init__(
         self,
         loaded: LoadedModel,
-        facts: dict[str, Any],
+        model_info: dict[str, Any],
         deliver: Callable[[Request, GenerationResult | ComposeError], None],
         counters: Counters,
     ) -> None:
@@ -266,13 +266,13 @@ class Work:
         from .scheduler import Scheduler
 
         self._loaded = loaded
-        self._facts = facts
+        self._model_info = model_info
         self._deliver = deliver
         self._counters = counters
         self._generating = False
         self._scheduler: Scheduler | None = None
         if unsupported_model(loaded.model) is None and not _asks_more(loaded.model):
-            self._scheduler = Scheduler(loaded, facts, deliver, MOST_SEQUENCES, counters)
+            self._scheduler = Scheduler(loaded, model_info, deliver, MOST_SEQUENCES, counters)
 
     @property
     def batches(self) -> bool:
@@ -283,7 +283,7 @@ class Work:
         """Whether a turn would do something without another request."""
         return self._scheduler is not None and self._scheduler.busy
 
-    def turn(self, next_request: Next) -> None:
+    def step(self, next_request: Next) -> None:
         """Take requests in and bring everybody a step further."""
         while self._scheduler is not None and self._scheduler.has_room:
             request = next_request(False)
@@ -316,14 +316,14 @@ class Work:
                     request.check,
                 )
                 if params.max_new == 0:
-                    self._deliver(request, nothing_more(request, params, self._facts))
+                    self._deliver(request, nothing_more(request, params, self._model_info))
                 else:
                     go(request, params)
         except Cancelled:
             replies = self._loaded.encoder_decoder
-            self._deliver(request, never_ran(request, self._facts, replies))
+            self._deliver(request, never_ran(request, self._model_info, replies))
         except BaseException as error:
-            outcome = explain(error, self._facts)
+            outcome = explain(error, self._model_info)
             if outcome.code == "out_of_memory":
                 memory.give_back()
             self._deliver(request, outcome)
@@ -343,13 +343,13 @@ class Work:
             if next(steps) % _LOOK_EVERY == 0:
                 memory.check_texts(rows, _LOOK_EVERY, self._loaded.model)
             self._counters.tokens += params.sequences
-            self.turn(next_request)
+            self.step(next_request)
 
         # The prompt, once as it is read and once for each row.
         memory.check_texts(rows + 1, len(params.tokens), self._loaded.model)
         self._generating = True
         try:
-            outcome = generate(self._loaded, request, params, self._facts, between)
+            outcome = generate(self._loaded, request, params, self._model_info, between)
         finally:
             self._generating = False
         self._deliver(request, outcome)

@@ -19,7 +19,7 @@ def generate(
     loaded: LoadedModel,
     request: Request,
     params: SamplingParams,
-    facts: dict[str, Any],
+    model_info: dict[str, Any],
     between: Callable[[], None],
 ) -> GenerationResult:
     """Carry out a request, on the thread that owns the model.
@@ -63,7 +63,7 @@ def generate(
                 draws.end()
         watch.finish(output)
     usage = {"generated": watch.generated}
-    return result(request, params, stream, watch.reasons, usage, watch.first_token, facts)
+    return result(request, params, stream, watch.reasons, usage, watch.first_token, model_info)
 
 
 def _before(loaded: LoadedModel, tokens: list[int]) -> list[int]:

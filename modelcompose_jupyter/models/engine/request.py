@@ -65,7 +65,7 @@ def result(
     reasons: list[str],
     usage: dict[str, int],
     first_token: float | None,
-    facts: dict[str, Any],
+    model_info: dict[str, Any],
 ) -> GenerationResult:
     """What came of a request that ran."""
     ended = time.monotonic()
@@ -82,21 +82,21 @@ def result(
             "total": ended - request.made,
             "tokens_per_second": usage["generated"] / max(ended - started, 1e-9),
         },
-        model=dict(facts),
+        model=dict(model_info),
     )
 
 
 def nothing_more(
-    request: Request, params: SamplingParams, facts: dict[str, Any]
+    request: Request, params: SamplingParams, model_info: dict[str, Any]
 ) -> GenerationResult:
     """What came of a request for no token at all."""
     stream = Stream(params, request.on_text)
     return result(
-        request, params, stream, ["length"] * params.sequences, {"generated": 0}, None, facts
+        request, params, stream, ["length"] * params.sequences, {"generated": 0}, None, model_info
     )
 
 
-def never_ran(request: Request, facts: dict[str, Any], replies: bool) -> GenerationResult:
+def never_ran(request: Request, model_info: dict[str, Any], replies: bool) -> GenerationResult:
     """What came of a request that was cancelled before anything was generated."""
     asked = request.parameters
     prompt = request.prompt if isinstance(request.prompt, str) else ""
@@ -115,7 +115,7 @@ def never_ran(request: Request, facts: dict[str, Any], replies: bool) -> Generat
         parameters={**asked.given(), "seed": seed_of(asked)},
         warnings=[],
         timings={"queue": waited, "first_token": waited, "total": waited, "tokens_per_second": 0.0},
-        model=dict(facts),
+        model=dict(model_info),
     )
 
 
@@ -133,13 +133,13 @@ def bare(error: Any) -> Any:
     return error.with_traceback(None)
 
 
-def explain(error: BaseException, facts: dict[str, Any]) -> ComposeError:
+def explain(error: BaseException, model_info: dict[str, Any]) -> ComposeError:
     """What went wrong in a request, in words for who made it."""
     if isinstance(error, ComposeError):
         return error
     if memory.is_out_of_memory(error):
         return ModelError(
-            f"the run ran out of memory on {facts.get('device')}; the model goes on",
+            f"the run ran out of memory on {model_info.get('device')}; the model goes on",
             hint="Shorten the prompt, lower max_output_length, num_return_sequences or num_beams,"
             " or unload other models.",
             code="out_of_memory",

@@ -47,13 +47,13 @@ class Scheduler:
     def __init__(
         self,
         loaded: LoadedModel,
-        facts: dict[str, Any],
+        model_info: dict[str, Any],
         deliver: Deliver,
         most: int,
         counters: Counters,
     ) -> None:
         self._loaded = loaded
-        self._facts = facts
+        self._model_info = model_info
         self._deliver = deliver
         self._most = most
         self._model = ModelRunner(loaded, loaded.cache_budget)
@@ -143,7 +143,7 @@ class Scheduler:
         self._waiting = [each for each in self._waiting if each.reason is None]
         for group in [each for each in self._groups if each.ended]:
             self._groups.remove(group)
-            self._deliver(group.request, group.result(self._facts))
+            self._deliver(group.request, group.result(self._model_info))
 
     def _fail(self, group: SequenceGroup, error: BaseException) -> None:
         for sequence in group.sequences:
@@ -152,7 +152,7 @@ class Scheduler:
         self._waiting = [each for each in self._waiting if each.group is not group]
         if group in self._groups:
             self._groups.remove(group)
-            self._deliver(group.request, explain(error, self._facts))
+            self._deliver(group.request, explain(error, self._model_info))
 
     def fail_all(self, error: BaseException) -> None:
         """End everything with an error."""
@@ -210,7 +210,7 @@ class Scheduler:
         slot = self._open(len(sequence.tokens))
         if slot is None:
             if not self._active:
-                self._fail(sequence.group, _too_large(self._facts))
+                self._fail(sequence.group, _too_large(self._model_info))
             return False
         if data is not None:
             slot.length = length
@@ -278,7 +278,7 @@ class Scheduler:
             return
         youngest = max(self._active, key=lambda each: each.age)
         if len(self._active) == 1:
-            self._fail(youngest.group, _too_large(self._facts))
+            self._fail(youngest.group, _too_large(self._model_info))
             return
         self._leave(youngest, keep=False)
         self._waiting.insert(0, youngest)
@@ -477,9 +477,9 @@ def _kept_bytes(loaded: LoadedModel) -> int:
     return min(_MOST_KEPT, memory.available(str(loaded.device)) // _SHARE_KEPT)
 
 
-def _too_large(facts: dict[str, Any]) -> ComposeError:
+def _too_large(model_info: dict[str, Any]) -> ComposeError:
     return ModelError(
-        f"the text does not fit into the memory for keys and values on {facts.get('device')}",
+        f"the text does not fit into the memory for keys and values on {model_info.get('device')}",
         hint="Shorten the prompt, lower max_output_length, raise cache_budget,"
         " or unload other models.",
         code="out_of_memory",

@@ -127,7 +127,7 @@ class SequenceGroup:
         """Whether all its sequences have."""
         return all(sequence.reason is not None for sequence in self.sequences)
 
-    def result(self, facts: dict[str, Any]) -> Any:
+    def result(self, model_info: dict[str, Any]) -> Any:
         """What came of it."""
         reasons = [sequence.reason or "cancelled" for sequence in self.sequences]
         usage = {
@@ -139,5 +139,5 @@ class SequenceGroup:
             accepted_tokens = sum(each.throttle.accepted_tokens for each in self.sequences)
             usage |= {"draft_tokens": draft_tokens, "accepted_tokens": accepted_tokens}
         return result(
-            self.request, self.params, self._stream, reasons, usage, self._first_token, facts
+            self.request, self.params, self._stream, reasons, usage, self._first_token, model_info
         )
