@@ -20,7 +20,7 @@ from modelcompose_jupyter.models.engine.engine.batched import (
     unsupported,
 )
 from modelcompose_jupyter.models.engine.engine.counters import Counters
-from modelcompose_jupyter.models.engine.engine.request import Request
+from modelcompose_jupyter.models.engine.engine.request import GenerationRequest
 from modelcompose_jupyter.models.engine.engine.sampling import SeededDraws
 from modelcompose_jupyter.models.engine.engine.sequence import Job
 from modelcompose_jupyter.models.engine.engine.settings import resolve
@@ -242,7 +242,7 @@ class Asking:
         prompt, parameters = asked
         self.asked = asked
         self.streamed = streamed
-        self.request = Request(
+        self.request = GenerationRequest(
             prompt, GenerationParameters(**parameters), streamed, Generation(_ignore),
             Place(None), None, None,
         )  # fmt: skip
@@ -306,7 +306,7 @@ class Driver:
             if when == self.step_number:
                 asking.request.cancelled.set()
 
-    def _deliver(self, request: Request, outcome: Any) -> None:
+    def _deliver(self, request: GenerationRequest, outcome: Any) -> None:
         asking = next(each for each in self._open if each.request is request)
         self._open.remove(asking)
         asking.outcome = outcome

@@ -16,7 +16,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from modelcompose_jupyter.models.engine.engine.sampler import (
     NotFinite,
-    Row,
+    RowState,
     Sampler,
     Sampling,
     merged,
@@ -91,15 +91,15 @@ def reference(model: Any, scores: torch.Tensor, sampling: Sampling, tokens: list
         return processors(ids, scores.unsqueeze(0).to(torch.float32, copy=True))[0]
 
 
-def row_of(sampling: Sampling, tokens: list[int], new: int, sequence: int = 0) -> Row:
+def row_of(sampling: Sampling, tokens: list[int], new: int, sequence: int = 0) -> RowState:
     """A row with these tokens, the last ``new`` of them generated."""
-    row = Row(sampling, sequence, tokens[: len(tokens) - new])
+    row = RowState(sampling, sequence, tokens[: len(tokens) - new])
     for token in tokens[len(tokens) - new :]:
         row.add(token)
     return row
 
 
-def expected_token(scores: torch.Tensor, row: Row) -> int:
+def expected_token(scores: torch.Tensor, row: RowState) -> int:
     """The token for processed scores [vocabulary], over the whole vocabulary in its order."""
     if not row.sampling.do_sample:
         return int(scores.argmax())
@@ -186,7 +186,7 @@ def _shared_model() -> Any:
 @pytest.mark.parametrize("step", [0.0, 0.0625, 0.5])
 def test_the_short_way_ends_where_the_long_one_does(model: Any, step: float) -> None:
     """Scores of a real size; with steps there are equal ones at the ends of top_k and top_p."""
-    rows = [Row(replace(DEFAULT, seed=seed), 0, [1]) for seed in range(40)]
+    rows = [RowState(replace(DEFAULT, seed=seed), 0, [1]) for seed in range(40)]
     sampler = Sampler(5000, "cpu")
     for position in range(5):
         scores = some_scores(len(rows), 5000, position, step)
@@ -199,7 +199,7 @@ def test_the_short_way_ends_where_the_long_one_does(model: Any, step: float) -> 
 
 def same_as_alone(asked: list[Sampling], scores: torch.Tensor) -> bool:
     """Whether each row gets the token that its processed scores give over the whole vocabulary."""
-    rows = [Row(each, place, [1]) for place, each in enumerate(asked)]
+    rows = [RowState(each, place, [1]) for place, each in enumerate(asked)]
     sampler = Sampler(scores.shape[1], "cpu")
     tokens, processed = sampler.choose(scores, rows).tolist(), sampler.processed(scores, rows)
     return tokens == [expected_token(*each) for each in zip(processed, rows, strict=True)]
@@ -287,12 +287,12 @@ def test_a_number_that_points_where_rounding_decides() -> None:
         highest = scores.topk(top_k)
         first = int(highest.indices.min())
         # The score with which the first token's share is the number.
-        share = Row(asked, 0, [1]).number
+        share = RowState(asked, 0, [1]).number
         others = highest.values.double().exp().sum() - scores[first].double().exp()
         score = (others * share / (1 - share)).log().float()
         batch = scores.repeat(16, 1)
         batch[:, first] = score * (1 + (torch.arange(16) - 8) * 2.0**-23)
-        rows = [Row(asked, 0, [1]) for _ in batch]
+        rows = [RowState(asked, 0, [1]) for _ in batch]
         sampler = Sampler(405, "cpu")
         processed = sampler.processed(batch, rows)
         expected = [expected_token(*each) for each in zip(processed, rows, strict=True)]
@@ -303,7 +303,7 @@ def test_a_number_that_points_where_rounding_decides() -> None:
 def test_rows_without_top_p_lose_nothing_to_those_with_it(model: Any) -> None:
     scores = torch.full((2, 400), -1000.0)
     scores[:, [7, 8, 9]] = torch.tensor([10.0, -500.0, -600.0])
-    rows = [Row(replace(DEFAULT, top_k=3, top_p=top_p), 0, [1]) for top_p in (1.0, 0.5)]
+    rows = [RowState(replace(DEFAULT, top_k=3, top_p=top_p), 0, [1]) for top_p in (1.0, 0.5)]
     processed = Sampler(400, "cpu").processed(scores, rows)
     for mine, theirs, row in zip(processed, scores, rows, strict=True):
         assert torch.equal(mine, reference(model, theirs, row.sampling, [1], 0))
@@ -319,14 +319,14 @@ def test_top_p_that_ends_exactly_on_a_sum_keeps_what_transformers_keeps(
     scores[0, 20 : 20 + count] = 1.0
     sampler = Sampler(200, "cpu")
     for seed in range(12):
-        row = Row(replace(asked, seed=seed), 0, [1])
+        row = RowState(replace(asked, seed=seed), 0, [1])
         processed = reference(model, scores[0], row.sampling, [1], 0)
         assert sampler.choose(scores, [row]).tolist() == [expected_token(processed, row)]
 
 
 def test_distinct_scores_need_no_say_in_how_equal_ones_are_sorted(model: Any) -> None:
     scores = some_scores(1, 3000, 1)
-    row = Row(replace(DEFAULT, top_k=0), 0, [1])
+    row = RowState(replace(DEFAULT, top_k=0), 0, [1])
     config = merged(model, config_of(row.sampling))
     processors = model._get_logits_processor(config, input_ids_seq_length=1, device="cpu")
     theirs = processors(torch.tensor([[1]]), scores.clone())
@@ -354,7 +354,7 @@ def test_a_row_is_the_same_alone_and_among_others(kind: torch.dtype) -> None:
 
 def test_a_sampler_follows_rows_that_come_and_go() -> None:
     sampler, scores = Sampler(400, "cpu"), some_scores(9, 400, 5)
-    rows = [Row(each, 0, [1]) for each in MIXED]
+    rows = [RowState(each, 0, [1]) for each in MIXED]
     tokens = sampler.choose(scores, rows).tolist()
     for places in ([0], [3, 1], [1, 3], [8, 0, 4], list(range(9))):
         some = sampler.choose(scores[places], [rows[place] for place in places])
@@ -401,7 +401,7 @@ def test_generate_with_seeded_draws_gives_the_same_tokens(
         draws_.end()
         model.lm_head = head
     asked = Sampling.of(merged(model, config), STOPS, asked.seed)
-    rows = [Row(asked, sequence, prompt) for sequence in range(3)]
+    rows = [RowState(asked, sequence, prompt) for sequence in range(3)]
     sampler = Sampler(output.logits[0].shape[1], "cpu")
     ended = [False] * 3
     for position, scores in enumerate(output.logits):
@@ -418,7 +418,7 @@ def test_generate_with_seeded_draws_gives_the_same_tokens(
 @pytest.mark.parametrize("asked", MIXED)
 def test_scores_that_are_not_finite_fail_their_row_alone(asked: Sampling, bad: Any) -> None:
     scores = some_scores(4, 400, 2)
-    rows = [Row(each, 0, [1]) for each in (DEFAULT, asked, GREEDY, asked)]
+    rows = [RowState(each, 0, [1]) for each in (DEFAULT, asked, GREEDY, asked)]
     good = Sampler(400, "cpu").choose(scores, rows)
     scores[1, :] = -float("inf") if bad == "all" else scores[1]
     scores[1, 17] = scores[1, 17] if bad == "all" else bad
@@ -480,7 +480,7 @@ def test_frequencies_are_the_processed_probabilities(model: Any, asked: Sampling
 
 
 def test_probabilities_are_those_of_the_choice() -> None:
-    scores, rows = some_scores(9, 400, 4), [Row(each, 0, [3, 1]) for each in MIXED]
+    scores, rows = some_scores(9, 400, 4), [RowState(each, 0, [3, 1]) for each in MIXED]
     sampler = Sampler(400, "cpu")
     chances, tokens = sampler.probabilities(scores, rows), sampler.choose(scores, rows).tolist()
     assert torch.allclose(chances.sum(-1), torch.ones(9))
@@ -492,7 +492,7 @@ def test_probabilities_are_those_of_the_choice() -> None:
 
 
 def test_numbers_ahead_are_those_drawn_one_by_one() -> None:
-    row = Row(replace(DEFAULT, seed=2**63 - 1), 3, [1])
+    row = RowState(replace(DEFAULT, seed=2**63 - 1), 3, [1])
     for position in [*range(130), 5, 1000, 999]:
         row.position = position
         assert row.number == draw(2**63 - 1, 3, position)
@@ -517,11 +517,11 @@ def test_a_row_that_is_tried_ahead_stays_as_it_is() -> None:
     assert ahead.seen is not None
     assert sorted(row.seen.tolist()) == [1, 2, 3]
     assert sorted(ahead.seen.tolist()) == [1, 2, 3, 9]
-    assert Row(DEFAULT, 0, [1, 2]).after([4]).seen is None
+    assert RowState(DEFAULT, 0, [1, 2]).after([4]).seen is None
 
 
 def test_seen_tokens_are_kept_however_many_they_become() -> None:
-    row = Row(replace(DEFAULT, repetition_penalty=1.5), 0, [0])
+    row = RowState(replace(DEFAULT, repetition_penalty=1.5), 0, [0])
     for token in range(1000):
         row.add(token % 700)
     assert row.seen is not None
@@ -530,7 +530,7 @@ def test_seen_tokens_are_kept_however_many_they_become() -> None:
 
 def test_scores_of_another_shape_are_refused() -> None:
     with pytest.raises(ValueError, match=r"scores \(1, 7\) of 2 rows"):
-        Sampler(7, "cpu").choose(torch.zeros(1, 7), [Row(DEFAULT, 0, [1])] * 2)
+        Sampler(7, "cpu").choose(torch.zeros(1, 7), [RowState(DEFAULT, 0, [1])] * 2)
 
 
 @pytest.mark.parametrize(

@@ -29,7 +29,7 @@ from ..generation import (
 from ..weights.loader import LoadedModel
 from .counters import Counters
 from .fair_queue import FairQueue
-from .request import Request, bare, deliver, explain, never_ran, nothing_more
+from .request import GenerationRequest, bare, deliver, explain, never_ran, nothing_more
 
 if TYPE_CHECKING:
     from .sampling_params import SamplingParams
@@ -43,7 +43,7 @@ _LOOK_EVERY = 32  # tokens of generate(), whose memory grows as it goes
 MOST_SEQUENCES = 64
 """So many run at once; more would make each of them slower than it makes all of them quicker."""
 
-Next = Callable[[bool], Request | None]
+Next = Callable[[bool], GenerationRequest | None]
 """Gives the next request, of those that run in turn or of those that run in the batch."""
 
 
@@ -67,12 +67,12 @@ class Engine:
         self._load = load
         self._on_loaded = on_loaded
         # Those that run in the batch, and those that run through generate() in turn.
-        self._queue: FairQueue[Request] = FairQueue()
-        self._queue_in_turn: FairQueue[Request] = FairQueue()
+        self._queue: FairQueue[GenerationRequest] = FairQueue()
+        self._queue_in_turn: FairQueue[GenerationRequest] = FairQueue()
         self._all_in_turn = False
         self._updates = QueueUpdates()
         self._untold = False  # whether places have changed since they were told
-        self._running: list[Request] = []
+        self._running: list[GenerationRequest] = []
         self.counters = Counters()
         self._closed = False
         self._changed = threading.Condition()
@@ -112,7 +112,7 @@ class Engine:
             ModelError: the model was unloaded, or too many requests wait.
         """
         generation = Generation(self._cancel)
-        request = Request(
+        request = GenerationRequest(
             prompt, parameters, on_text, generation, Place(on_queued),
             owner or (generation,), max_output_length, prompt_lookup,
         )  # fmt: skip
@@ -146,7 +146,7 @@ class Engine:
         self._thread.join(timeout)
         return not self._thread.is_alive()
 
-    def _queue_for(self, request: Request) -> FairQueue[Request]:
+    def _queue_for(self, request: GenerationRequest) -> FairQueue[GenerationRequest]:
         in_turn = self._all_in_turn or (request.parameters.num_beams or 1) > 1
         return self._queue_in_turn if in_turn else self._queue
 
@@ -204,7 +204,7 @@ class Engine:
             self._changed.wait_for(lambda: work.busy or self.queued or self._closed)
             return bool(work.busy or self.queued)
 
-    def _next(self, in_turn: bool) -> Request | None:
+    def _next(self, in_turn: bool) -> GenerationRequest | None:
         """Take the next request out of a queue."""
         assert threading.current_thread() is self._thread
         queue = self._queue_in_turn if in_turn else self._queue
@@ -217,7 +217,9 @@ class Engine:
         self._tell_places()
         return request
 
-    def _deliver(self, request: Request, outcome: GenerationResult | ComposeError) -> None:
+    def _deliver(
+        self, request: GenerationRequest, outcome: GenerationResult | ComposeError
+    ) -> None:
         with self._changed:
             self._running.remove(request)
         self._tell_places()
@@ -242,7 +244,7 @@ class Engine:
         self._updates.told(len(places))
 
 
-def _places(queue: FairQueue[Request], beyond: int) -> list[tuple[Place, int]]:
+def _places(queue: FairQueue[GenerationRequest], beyond: int) -> list[tuple[Place, int]]:
     """How many must end before the first of a queue begin; ``beyond`` is how many run too many."""
     first = itertools.islice(queue, QueueUpdates.MOST_TOLD)
     return [(each.place, max(0, beyond + number)) for number, each in enumerate(first, start=1)]
@@ -259,7 +261,7 @@ class EngineLoop:
         self,
         loaded: LoadedModel,
         model_info: dict[str, Any],
-        deliver: Callable[[Request, GenerationResult | ComposeError], None],
+        deliver: Callable[[GenerationRequest, GenerationResult | ComposeError], None],
         counters: Counters,
     ) -> None:
         from .model_runner import unsupported_model
@@ -302,7 +304,9 @@ class EngineLoop:
         if self._scheduler is not None:
             self._scheduler.fail_all(error)
 
-    def _attempt(self, request: Request, go: Callable[[Request, SamplingParams], None]) -> None:
+    def _attempt(
+        self, request: GenerationRequest, go: Callable[[GenerationRequest, SamplingParams], None]
+    ) -> None:
         from ..weights.library_logging import quiet
         from .sampling_params import resolve
 
@@ -328,7 +332,9 @@ class EngineLoop:
                 memory.give_back()
             self._deliver(request, outcome)
 
-    def _generate(self, request: Request, params: SamplingParams, next_request: Next) -> None:
+    def _generate(
+        self, request: GenerationRequest, params: SamplingParams, next_request: Next
+    ) -> None:
         from .generate import generate
 
         if self._loaded.draft is not None or request.prompt_lookup:

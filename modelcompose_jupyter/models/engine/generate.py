@@ -10,14 +10,14 @@ from typing import Any
 
 from ..generation import GenerationResult
 from ..weights.loader import LoadedModel
-from .request import Request, result
+from .request import GenerationRequest, result
 from .sampling_params import SamplingParams
 from .stream import Stream
 
 
 def generate(
     loaded: LoadedModel,
-    request: Request,
+    request: GenerationRequest,
     params: SamplingParams,
     model_info: dict[str, Any],
     between: Callable[[], None],

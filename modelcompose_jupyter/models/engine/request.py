@@ -20,7 +20,7 @@ from .stream import Stream
 
 
 @dataclass(eq=False)
-class Request:
+class GenerationRequest:
     """What is asked, by whom, and where it stands.
 
     ``owner`` is who asks: owners take turns. ``settings`` and ``stream`` are there once it runs.
@@ -54,12 +54,12 @@ class Request:
             raise Cancelled
 
 
-Deliver = Callable[[Request, GenerationResult | ComposeError], None]
+Deliver = Callable[[GenerationRequest, GenerationResult | ComposeError], None]
 """Called once with what came of a request."""
 
 
 def result(
-    request: Request,
+    request: GenerationRequest,
     params: SamplingParams,
     stream: Stream,
     reasons: list[str],
@@ -87,7 +87,7 @@ def result(
 
 
 def nothing_more(
-    request: Request, params: SamplingParams, model_info: dict[str, Any]
+    request: GenerationRequest, params: SamplingParams, model_info: dict[str, Any]
 ) -> GenerationResult:
     """What came of a request for no token at all."""
     stream = Stream(params, request.on_text)
@@ -96,7 +96,9 @@ def nothing_more(
     )
 
 
-def never_ran(request: Request, model_info: dict[str, Any], replies: bool) -> GenerationResult:
+def never_ran(
+    request: GenerationRequest, model_info: dict[str, Any], replies: bool
+) -> GenerationResult:
     """What came of a request that was cancelled before anything was generated."""
     asked = request.parameters
     prompt = request.prompt if isinstance(request.prompt, str) else ""

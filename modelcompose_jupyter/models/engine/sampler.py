@@ -133,7 +133,7 @@ def _usual(model: Any) -> dict[str, Any]:
     return dict(model.generation_config._get_default_generation_params())
 
 
-class Row:
+class RowState:
     """One sequence that waits for its next token.
 
     ``position`` is how many tokens it has generated, ``prompt_length`` how many stood before them,
@@ -157,7 +157,7 @@ class Row:
         if self._seen is not None:
             self._seen.add(token)
 
-    def after(self, tokens: Iterable[int]) -> Row:
+    def after(self, tokens: Iterable[int]) -> RowState:
         """This row as it would be after further tokens; it stays as it is."""
         row = copy.copy(self)
         row._seen = copy.copy(self._seen)
@@ -225,7 +225,7 @@ class Sampler:
         self._asked: list[Sampling] = []
         self._kept: list[_Part] = []
 
-    def choose(self, logits: torch.Tensor, rows: Sequence[Row]) -> torch.Tensor:
+    def choose(self, logits: torch.Tensor, rows: Sequence[RowState]) -> torch.Tensor:
         """The next token of each row, [rows] int64 on the device; waits for the device once.
 
         Raises:
@@ -236,7 +236,9 @@ class Sampler:
             raise NotFinite((~finite).nonzero().flatten().tolist(), tokens)
         return tokens
 
-    def pick(self, logits: torch.Tensor, rows: Sequence[Row]) -> tuple[torch.Tensor, torch.Tensor]:
+    def pick(
+        self, logits: torch.Tensor, rows: Sequence[RowState]
+    ) -> tuple[torch.Tensor, torch.Tensor]:
         """The next token of each row, [rows] int64, and whether its scores are finite, [rows] bool.
 
         Where they are not the token is 0. On a GPU it waits for nothing.
@@ -255,7 +257,7 @@ class Sampler:
                 )
         return tokens.where(finite, 0).to(self._device), finite.to(self._device)
 
-    def processed(self, logits: torch.Tensor, rows: Sequence[Row]) -> torch.Tensor:
+    def processed(self, logits: torch.Tensor, rows: Sequence[RowState]) -> torch.Tensor:
         """The scores that the choice is made from, [rows, vocabulary] float32: transformers' own.
 
         Where top_p ends among equal scores, those of the highest tokens stay.
@@ -267,7 +269,7 @@ class Sampler:
             result[part.index] = theirs if part.greedy else part.warp(theirs)
         return result.to(self._device)
 
-    def probabilities(self, logits: torch.Tensor, rows: Sequence[Row]) -> torch.Tensor:
+    def probabilities(self, logits: torch.Tensor, rows: Sequence[RowState]) -> torch.Tensor:
         """The probability of each token to be chosen, [rows, vocabulary] float32.
 
         Without sampling it is 1 for the token that `choose` gives.
@@ -281,7 +283,7 @@ class Sampler:
                 result[index] = torch.zeros_like(result[index]).scatter(1, best, 1.0)
         return result
 
-    def _before_warping(self, logits: torch.Tensor, rows: Sequence[Row]) -> torch.Tensor:
+    def _before_warping(self, logits: torch.Tensor, rows: Sequence[RowState]) -> torch.Tensor:
         """Scores in float32 with what holds without sampling too; a copy where that changes any."""
         if logits.shape != (len(rows), self._vocabulary):
             raise ValueError(f"scores {tuple(logits.shape)} of {len(rows)} rows")
@@ -297,7 +299,7 @@ class Sampler:
         return scores
 
     def _penalise(
-        self, scores: torch.Tensor, rows: Sequence[Row], seen: list[tuple[int, torch.Tensor]]
+        self, scores: torch.Tensor, rows: Sequence[RowState], seen: list[tuple[int, torch.Tensor]]
     ) -> None:
         known = [(place, ids[ids < self._vocabulary]) for place, ids in seen]
         counts = torch.tensor([len(ids) for _, ids in known])
@@ -312,7 +314,7 @@ class Sampler:
         scores[row, token] = torch.where(score < 0, score * penalty, score / penalty)
 
     def _forbid_stops(
-        self, scores: torch.Tensor, rows: Sequence[Row], places: Iterable[int]
+        self, scores: torch.Tensor, rows: Sequence[RowState], places: Iterable[int]
     ) -> None:
         pairs = [
             (place, stop)
@@ -327,7 +329,7 @@ class Sampler:
     def _send(self, tensor: torch.Tensor) -> torch.Tensor:
         return tensor.to(self._home, non_blocking=True)
 
-    def _parts(self, rows: Sequence[Row]) -> list[_Part]:
+    def _parts(self, rows: Sequence[RowState]) -> list[_Part]:
         """The rows by what is to be done with them; kept, since steps follow with the same rows."""
         asked = [row.sampling for row in rows]
         same = len(asked) == len(self._asked)
@@ -336,7 +338,7 @@ class Sampler:
         return self._kept
 
     def _pick(
-        self, part: _Part, scores: torch.Tensor, rows: Sequence[Row]
+        self, part: _Part, scores: torch.Tensor, rows: Sequence[RowState]
     ) -> tuple[torch.Tensor, torch.Tensor]:
         if part.greedy:
             tokens = _argmax(scores)

@@ -22,8 +22,8 @@ from .kv_cache import CacheFull, Slab, Slot, capacity_for
 from .model_runner import ModelRunner, unsupported_model
 from .prefill_chunk import PrefillChunkSize
 from .prefix_cache import PrefixCache, in_common
-from .request import Deliver, Request, explain
-from .sampler import Row, Sampler
+from .request import Deliver, GenerationRequest, explain
+from .sampler import RowState, Sampler
 from .sampling_params import SamplingParams
 from .sequence import Sequence, SequenceGroup
 from .speculative import DraftModel, PromptLookup, Proposer
@@ -81,7 +81,7 @@ class Scheduler:
         """Whether another request would begin at once."""
         return not self._waiting and len(self._active) < self._most
 
-    def add(self, request: Request, params: SamplingParams) -> None:
+    def add(self, request: GenerationRequest, params: SamplingParams) -> None:
         """Take a request in; its sequences begin with the next step."""
         if self._loaded.draft is not None and self._draft is None:
             reason = unsupported_model(self._loaded.draft.model)
@@ -444,7 +444,7 @@ class ScheduledSequence:
         start = self.slot.length
         return [*self.sequence.tokens[start : start + self.count], *self.draft]
 
-    def rows(self) -> list[Row]:
+    def rows(self) -> list[RowState]:
         """For the next token, and for the one after each guess."""
         row = self.sequence.row
         return [row, *(row.after(self.draft[:end]) for end in range(1, len(self.draft) + 1))]

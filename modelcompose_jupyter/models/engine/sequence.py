@@ -10,8 +10,8 @@ import numpy as np
 from ..tokenization.detokenizer import Detokenizer
 from ..weights.loader import LoadedModel
 from .kv_cache import Slot
-from .request import Request, result
-from .sampler import Row, Sampling, merged
+from .request import GenerationRequest, result
+from .sampler import RowState, Sampling, merged
 from .sampling_params import SamplingParams
 from .speculation_throttle import SpeculationThrottle
 from .stream import Stream
@@ -29,7 +29,7 @@ class Sequence:
     """
 
     def __init__(
-        self, group: SequenceGroup, number: int, row: Row, detokenizer: Detokenizer
+        self, group: SequenceGroup, number: int, row: RowState, detokenizer: Detokenizer
     ) -> None:
         self.group = group
         self.number = number
@@ -96,7 +96,9 @@ class Sequence:
 class SequenceGroup:
     """A request in the batch, and its sequences."""
 
-    def __init__(self, loaded: LoadedModel, request: Request, params: SamplingParams) -> None:
+    def __init__(
+        self, loaded: LoadedModel, request: GenerationRequest, params: SamplingParams
+    ) -> None:
         self.request = request
         self.params = params
         self.prompt = np.array(params.tokens)
@@ -110,7 +112,7 @@ class SequenceGroup:
             Sequence(
                 self,
                 number,
-                Row(sampling, number, params.tokens),
+                RowState(sampling, number, params.tokens),
                 Detokenizer(loaded.decode, params.tokens, params.stops),
             )
             for number in range(params.sequences)

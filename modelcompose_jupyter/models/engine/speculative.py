@@ -13,7 +13,7 @@ from typing import Protocol
 from ..weights.loader import LoadedModel
 from .kv_cache import CacheFull, Slot
 from .model_runner import ModelRunner
-from .sampler import Row, Sampler
+from .sampler import RowState, Sampler
 from .sequence import Sequence
 
 _LONGEST = 4
@@ -97,7 +97,7 @@ class DraftModel:
         self,
         sequences: list[Sequence],
         guesses: dict[Sequence, list[int]],
-        rows: dict[Sequence, Row],
+        rows: dict[Sequence, RowState],
     ) -> list[Sequence]:
         """One more token for each; those to go on with."""
         tokens: list[int] = []
