@@ -5,7 +5,7 @@ when a model is first asked for. Everything outside speaks to `ModelCache`.
 """
 
 from .cache import Lease, ModelCache
-from .generation import Generation, GenerationResult, OnQueued, Place, Prompt, QueueUpdates
+from .generation import Generation, GenerationResult, OnQueued, Prompt, QueuePosition, QueueUpdates
 from .memory import DeviceMemory, MemoryUse
 from .spec import ModelInfo, ModelSpec, Progress
 from .weights.installed import InstalledModel, installed
@@ -21,7 +21,7 @@ __all__ = [
     "ModelInfo",
     "ModelSpec",
     "OnQueued",
-    "Place",
+    "QueuePosition",
     "Progress",
     "Prompt",
     "QueueUpdates",

@@ -109,7 +109,7 @@ class QueueUpdates:
             self._next = time.monotonic() + count * self._SECONDS_EACH
 
 
-class Place:
+class QueuePosition:
     """A request's place in a queue, as its caller was told.
 
     Places are looked up under the queue's lock and told after it, by several threads at once. A

@@ -11,7 +11,7 @@ import itertools
 import math
 from collections.abc import AsyncIterator, Hashable, Iterator
 
-from ..models import OnQueued, Place, QueueUpdates
+from ..models import OnQueued, QueuePosition, QueueUpdates
 from ..models.engine.fair_queue import FairQueue
 from .run import Run
 
@@ -87,7 +87,7 @@ class Gate:
 class _Visitor:
     def __init__(self, on_queued: OnQueued) -> None:
         self.turn: asyncio.Future[None] = asyncio.get_running_loop().create_future()
-        self.place = Place(on_queued)
+        self.place = QueuePosition(on_queued)
 
 
 class Waiting:

@@ -28,7 +28,7 @@ from standins import tiny_models
 
 from modelcompose_jupyter.document.parameters import GenerationParameters
 from modelcompose_jupyter.models import GenerationResult, Lease, ModelCache, ModelSpec
-from modelcompose_jupyter.models.generation import Generation, Place
+from modelcompose_jupyter.models.generation import Generation, QueuePosition
 from modelcompose_jupyter.models.tokenization.detokenizer import find_stop
 from modelcompose_jupyter.models.weights import loader, source
 from modelcompose_jupyter.models.weights.loader import LoadedModel
@@ -244,7 +244,7 @@ class Asking:
         self.streamed = streamed
         self.request = GenerationRequest(
             prompt, GenerationParameters(**parameters), streamed, Generation(_ignore),
-            Place(None), None, None,
+            QueuePosition(None), None, None,
         )  # fmt: skip
         self.job: Job | None = None
         self.outcome: GenerationResult | Exception | None = None

@@ -18,7 +18,7 @@ from standins.tokenizers_of_kinds import KINDS, tokenizer_of
 
 from modelcompose_jupyter.document.parameters import GenerationParameters
 from modelcompose_jupyter.models import Lease, ModelCache, ModelSpec
-from modelcompose_jupyter.models.generation import Place
+from modelcompose_jupyter.models.generation import QueuePosition
 from modelcompose_jupyter.models.tokenization.detokenizer import Detokenizer, find_stop, stop_begun
 
 from .conftest import Deltas, ask, done
@@ -311,11 +311,11 @@ def test_who_waits_is_told_how_many_are_ahead(lease_of: LeaseOf) -> None:
 
 def test_a_place_that_is_told_late_is_not_told() -> None:
     told: list[int] = []
-    place = Place(told.append)
+    place = QueuePosition(told.append)
     for ahead in (5, 3, 4, 3, 0, 1):
         place.tell(ahead)
     assert told == [5, 3, 0]
-    place = Place(told.append)
+    place = QueuePosition(told.append)
     place.tell(0)
     place.tell(1)
     assert told == [5, 3, 0]
@@ -328,7 +328,7 @@ def test_a_listener_of_places_that_fails_is_told_once() -> None:
         calls.append(ahead)
         raise RuntimeError("page is gone")
 
-    place = Place(fail)
+    place = QueuePosition(fail)
     place.tell(2)
     place.tell(1)
     assert calls == [2]

@@ -22,8 +22,8 @@ from ..generation import (
     OnQueued,
     OnText,
     Owner,
-    Place,
     Prompt,
+    QueuePosition,
     QueueUpdates,
 )
 from ..weights.loader import LoadedModel
@@ -113,7 +113,7 @@ class Engine:
         """
         generation = Generation(self._cancel)
         request = GenerationRequest(
-            prompt, parameters, on_text, generation, Place(on_queued),
+            prompt, parameters, on_text, generation, QueuePosition(on_queued),
             owner or (generation,), max_output_length, prompt_lookup,
         )  # fmt: skip
         with self._changed:
@@ -129,7 +129,7 @@ class Engine:
             queue.put(request, *request.owner)
             self._changed.notify()
         if len(queue) > QueueUpdates.MOST_TOLD:  # it is told more exactly when it is nearer
-            request.place.tell(len(queue))
+            request.position.tell(len(queue))
         self._tell_places()
         return generation
 
@@ -239,15 +239,15 @@ class Engine:
                 *_places(self._queue, rows - MOST_SEQUENCES),
                 *_places(self._queue_in_turn, len(in_turn) - 1),
             ]
-        for place, ahead in places:
-            place.tell(ahead)
+        for position, ahead in places:
+            position.tell(ahead)
         self._updates.told(len(places))
 
 
-def _places(queue: FairQueue[GenerationRequest], beyond: int) -> list[tuple[Place, int]]:
+def _places(queue: FairQueue[GenerationRequest], beyond: int) -> list[tuple[QueuePosition, int]]:
     """How many must end before the first of a queue begin; ``beyond`` is how many run too many."""
     first = itertools.islice(queue, QueueUpdates.MOST_TOLD)
-    return [(each.place, max(0, beyond + number)) for number, each in enumerate(first, start=1)]
+    return [(each.position, max(0, beyond + number)) for number, each in enumerate(first, start=1)]
 
 
 class EngineLoop:

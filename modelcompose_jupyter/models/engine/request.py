@@ -13,7 +13,15 @@ from typing import Any
 from ...document.parameters import GenerationParameters
 from ...errors import ComposeError, ModelError
 from .. import memory
-from ..generation import Cancelled, Generation, GenerationResult, OnText, Owner, Place, Prompt
+from ..generation import (
+    Cancelled,
+    Generation,
+    GenerationResult,
+    OnText,
+    Owner,
+    Prompt,
+    QueuePosition,
+)
 from ..weights.loader import one_line
 from .sampling_params import SamplingParams, seed_of
 from .stream import Stream
@@ -30,7 +38,7 @@ class GenerationRequest:
     parameters: GenerationParameters
     on_text: OnText | None
     generation: Generation
-    place: Place
+    position: QueuePosition
     owner: Owner
     max_output_length: int | None
     prompt_lookup: int = 0
@@ -46,7 +54,7 @@ class GenerationRequest:
     def begin(self) -> None:
         """Its turn has come."""
         self.started = time.monotonic()
-        self.place.tell(0)
+        self.position.tell(0)
 
     def check(self) -> None:
         """Raise `Cancelled` where nobody wants it any more."""
