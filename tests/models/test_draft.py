@@ -24,7 +24,7 @@ def _ignore(_: Progress) -> None:
     pass
 
 
-def plan_of(spec: ModelSpec) -> loader.Plan:
+def plan_of(spec: ModelSpec) -> loader.LoadPlan:
     return loader.plan(spec, source.resolve(spec, _ignore), _ignore)
 
 

@@ -27,7 +27,7 @@ TOKENS = torch.arange(5, 35)[None]
 CLOSE = 0.1
 
 
-def load(folder: Path, **options: Any) -> tuple[loader.Plan, loader.LoadedModel]:
+def load(folder: Path, **options: Any) -> tuple[loader.LoadPlan, loader.LoadedModel]:
     spec = ModelSpec(str(folder), **options)
     plan = loader.plan(spec, source.resolve(spec, _ignore), _ignore)
     return plan, loader.load(plan, _ignore)

@@ -24,7 +24,7 @@ from ..tokenization.prompt_tokens import PromptTokens
 from . import config_checks, files, generation_defaults, lora, optional_libraries
 from .library_logging import quiet
 from .lora import Adapter
-from .source import Source, resolve
+from .source import ModelSource, resolve
 
 if TYPE_CHECKING:
     import torch
@@ -42,18 +42,18 @@ _LONGEST_LINE = 500  # libraries quote what is wrong, however long it is
 
 
 @dataclass(frozen=True)
-class Plan:
+class LoadPlan:
     """A load that is decided and not done: everything that makes the weights what they are."""
 
     spec: ModelSpec
-    source: Source
+    source: ModelSource
     config: PreTrainedConfig
     device: str
     precision: str
     weights: files.Weights
     report: Report = field(repr=False, compare=False)
     adapters: tuple[Adapter, ...] = ()
-    draft: Plan | None = None
+    draft: LoadPlan | None = None
 
     @property
     def key(self) -> tuple[object, ...]:
@@ -147,7 +147,7 @@ def require(spec: ModelSpec) -> None:
             )
 
 
-def plan(spec: ModelSpec, source: Source, report: Report) -> Plan:
+def plan(spec: ModelSpec, source: ModelSource, report: Report) -> LoadPlan:
     """Decide how to load: which classes, where, at which precision, with what beside the model.
 
     Adapters and the draft model are fetched where they are not on this disk.
@@ -179,10 +179,10 @@ def plan(spec: ModelSpec, source: Source, report: Report) -> Plan:
             hint="Leave out draft_model.",
             code="draft_mismatch",
         )
-    return Plan(spec, source, config, device, precision, weights, report, merged, draft)
+    return LoadPlan(spec, source, config, device, precision, weights, report, merged, draft)
 
 
-def load(plan: Plan, report: Report) -> LoadedModel:
+def load(plan: LoadPlan, report: Report) -> LoadedModel:
     """Load weights and tokenizer.
 
     Raises:
@@ -222,7 +222,7 @@ def load(plan: Plan, report: Report) -> LoadedModel:
 
 
 def _watched(
-    plan: Plan, still_wanted: Callable[[], None], alone: bool = True
+    plan: LoadPlan, still_wanted: Callable[[], None], alone: bool = True
 ) -> AbstractContextManager[Any]:
     """Make tensors for a plan: ``alone`` as transformers must, in what its files account for."""
     from . import model_building
@@ -252,7 +252,7 @@ def _is_panic(error: BaseException) -> bool:
     return type(error).__name__ == "PanicException"
 
 
-def _size(plan: Plan) -> memory.LoadSize:
+def _size(plan: LoadPlan) -> memory.LoadSize:
     """What one model takes. What is quantised on a device of its own is never whole there."""
     spec = plan.spec
     whole = plan.weights.memory_bytes(plan.precision)
@@ -270,7 +270,7 @@ def _size(plan: Plan) -> memory.LoadSize:
     return memory.LoadSize(after.kept + after.largest, after.kept)
 
 
-def _empty(plan: Plan) -> PreTrainedModel:
+def _empty(plan: LoadPlan) -> PreTrainedModel:
     """The model without its weights."""
     import torch
 
@@ -291,7 +291,7 @@ def _quantize(model: PreTrainedModel, device: str) -> None:
     memory.give_back()
 
 
-def _check_vocabulary(plan: Plan, draft: Plan, tokenizer: PreTrainedTokenizerBase) -> None:
+def _check_vocabulary(plan: LoadPlan, draft: LoadPlan, tokenizer: PreTrainedTokenizerBase) -> None:
     """Both must mean the same by each token; embeddings may be padded to different lengths."""
     other = _tokenizer(draft.spec, draft.source.folder)
     if tokenizer.get_vocab() == other.get_vocab():
@@ -524,7 +524,7 @@ def _tokenizer(spec: ModelSpec, folder: Path) -> PreTrainedTokenizerBase:
     return tokenizer
 
 
-def _model(plan: Plan, generation: GenerationConfig) -> PreTrainedModel:
+def _model(plan: LoadPlan, generation: GenerationConfig) -> PreTrainedModel:
     spec, folder = plan.spec, plan.source.folder
     model, info = _auto_class(plan.config).from_pretrained(
         folder,
@@ -573,7 +573,7 @@ def _shape(size: Any) -> str:
 
 
 def _finish(
-    plan: Plan, model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, parameters: int
+    plan: LoadPlan, model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, parameters: int
 ) -> LoadedModel:
     """Settle what generate() would take from the model: lengths and stops come with a request."""
     own: Any = model.generation_config
