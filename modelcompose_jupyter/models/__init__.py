@@ -21,9 +21,9 @@ __all__ = [
     "ModelInfo",
     "ModelSpec",
     "OnQueued",
-    "QueuePosition",
     "Progress",
     "Prompt",
+    "QueuePosition",
     "QueueUpdates",
     "installed",
 ]

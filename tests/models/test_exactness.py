@@ -17,7 +17,7 @@ from modelcompose_jupyter.models.engine.engine.batch import Scheduler
 from modelcompose_jupyter.models.engine.engine.batched import (
     ARCHITECTURES,
     ModelRunner,
-    unsupported,
+    unsupported_model,
 )
 from modelcompose_jupyter.models.engine.engine.counters import Counters
 from modelcompose_jupyter.models.engine.engine.request import GenerationRequest
@@ -484,7 +484,7 @@ def test_a_pass_gives_the_scores_of_the_model(twins_of: Callable[[str], Twins]) 
     ],
 )
 def test_what_cannot_run_in_steps_is_known(architecture: str, options: dict[str, Any]) -> None:
-    assert unsupported(tiny_models.make(architecture, **options)) is not None
+    assert unsupported_model(tiny_models.make(architecture, **options)) is not None
 
 
 def test_every_architecture_that_runs_in_steps_is_tried() -> None:
@@ -492,7 +492,7 @@ def test_every_architecture_that_runs_in_steps_is_tried() -> None:
     for architecture, options in [*OPTIONS.values(), *VARIANTS.values()]:
         model = tiny_models.make(architecture, **options)
         assert model.config.model_type in ARCHITECTURES
-        assert unsupported(model) is None
+        assert unsupported_model(model) is None
 
 
 def test_what_is_not_finite_stays_with_the_text_where_it_came_up(

@@ -20,12 +20,12 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from modelcompose_jupyter.models.engine.engine.batched import ModelRunner
 from modelcompose_jupyter.models.engine.engine.kv_cache import Slot
-from modelcompose_jupyter.models.engine.engine.native import build, structures
-from modelcompose_jupyter.models.engine.engine.native.model import NativeModel, unsupported
-from modelcompose_jupyter.models.engine.engine.native.product import NativeProduct
 from standins import tiny_models
 
 from modelcompose_jupyter.models import ModelSpec
+from modelcompose_jupyter.models.engine.native import build, structures
+from modelcompose_jupyter.models.engine.native.model import NativeModel, unsupported_layers
+from modelcompose_jupyter.models.engine.native.product import NativeProduct
 from modelcompose_jupyter.models.weights import loader, source
 
 pytestmark = pytest.mark.skipif(shutil.which("cc") is None, reason="there is no C compiler")
@@ -204,7 +204,7 @@ def test_a_token_that_there_is_not_is_refused() -> None:
 )
 def test_other_models_run_on_torch(options: dict[str, Any], reason: str) -> None:
     model = tiny_models.make("llama", **options)
-    assert unsupported(model) == reason
+    assert unsupported_layers(model) == reason
     batched = ModelRunner(SimpleNamespace(model=model, device=torch.device("cpu")))  # type: ignore[arg-type]
     assert batched._native is None
     slot = batched.cache.open(3)

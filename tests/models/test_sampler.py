@@ -20,7 +20,7 @@ from modelcompose_jupyter.models.engine.engine.sampler import (
     Sampler,
     Sampling,
     merged,
-    unsupported,
+    unsupported_config,
 )
 from modelcompose_jupyter.models.engine.engine.sampling import SeededDraws, choose, draw, draws
 from standins import tiny_models
@@ -565,9 +565,9 @@ def test_scores_of_another_shape_are_refused() -> None:
 @pytest.mark.filterwarnings("ignore")
 def test_options_that_the_sampler_does_not_know_are_named(option: str, value: Any) -> None:
     model = tiny_models.make("llama")
-    assert unsupported(model, GenerationConfig(do_sample=True, **{option: value})) == option
+    assert unsupported_config(model, GenerationConfig(do_sample=True, **{option: value})) == option
     setattr(model.generation_config, option, value)
-    assert unsupported(model, GenerationConfig(do_sample=True)) == option
+    assert unsupported_config(model, GenerationConfig(do_sample=True)) == option
 
 
 def test_only_processors_that_the_sampler_knows_come_of_supported_options() -> None:
@@ -590,7 +590,7 @@ def test_only_processors_that_the_sampler_knows_come_of_supported_options() -> N
         kinds = {type(each).__name__ for each in processors}
         made |= kinds
         if kinds - known:
-            assert unsupported(model, config) == name
+            assert unsupported_config(model, config) == name
     assert known < made
 
 
@@ -598,7 +598,7 @@ def test_supported_options_are_supported_and_taken_over() -> None:
     model = tiny_models.make("smollm3")
     model.generation_config.update(min_new_tokens=4, repetition_penalty=1.2, max_length=99)
     config = GenerationConfig(do_sample=True, top_k=0, top_p=0.8, num_return_sequences=2)
-    assert unsupported(model, config) is None
+    assert unsupported_config(model, config) is None
     asked = Sampling.of(merged(model, config), [2], seed=5)
     assert asked == Sampling(True, 1.0, 0, 0.8, None, 1.2, 4, 0, frozenset([2]), 5)
     assert config.min_new_tokens is None
@@ -610,4 +610,4 @@ def test_a_model_with_its_own_way_to_generate_is_not_for_the_sampler() -> None:
             return super()._sample(*args, **options)
 
     own = Own(tiny_models.make("llama").config)
-    assert unsupported(own, GenerationConfig()) == "_sample"
+    assert unsupported_config(own, GenerationConfig()) == "_sample"

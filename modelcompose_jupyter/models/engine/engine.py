@@ -365,6 +365,6 @@ def _asks_more(model: Any) -> str | None:
     """An option of the model's own that the sampler does not know, if there is one."""
     from transformers import GenerationConfig
 
-    from .sampler import unsupported_model
+    from .sampler import unsupported_config
 
-    return unsupported_model(model, GenerationConfig(num_beams=1))
+    return unsupported_config(model, GenerationConfig(num_beams=1))

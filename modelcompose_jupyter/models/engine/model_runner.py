@@ -77,7 +77,7 @@ class ModelRunner:
         self.vocabulary = int(self.model.get_output_embeddings().weight.shape[0])
         self.model.requires_grad_(False)
         self._native = self._graphs = None
-        in_c = layers.are_known(self.model) and native.unsupported_model(self.model) is None
+        in_c = layers.are_known(self.model) and native.unsupported_layers(self.model) is None
         self.cache = KVCache(_layout(self.model, loaded.device), budget, apart=in_c)
         _adapt(self.model)
         if in_c:
