@@ -12,18 +12,17 @@ from typing import Any
 
 import pytest
 import torch
-from modelcompose_jupyter.models.engine.engine.batch import Scheduler
-from modelcompose_jupyter.models.engine.engine.batched import ModelRunner
-from modelcompose_jupyter.models.engine.engine.engine import Engine
-from modelcompose_jupyter.models.engine.engine.kv_cache import KVCache, Slab
-from modelcompose_jupyter.models.engine.engine.settings import SamplingParams
 from standins import tiny_models
 
 from modelcompose_jupyter.document.parameters import GenerationParameters
 from modelcompose_jupyter.errors import InputError, ModelError
 from modelcompose_jupyter.models import Generation, GenerationResult, ModelSpec, memory
-from modelcompose_jupyter.models.engine.engine import engine, pace
-from modelcompose_jupyter.models.engine.engine import settings as settings_module
+from modelcompose_jupyter.models.engine import engine, prefill_chunk, sampling_params
+from modelcompose_jupyter.models.engine.engine import Engine
+from modelcompose_jupyter.models.engine.kv_cache import KVCache, Slab
+from modelcompose_jupyter.models.engine.model_runner import ModelRunner
+from modelcompose_jupyter.models.engine.sampling_params import SamplingParams
+from modelcompose_jupyter.models.engine.scheduler import Scheduler
 from modelcompose_jupyter.models.tokenization.detokenizer import Decoder
 from modelcompose_jupyter.models.weights import loader, source
 from modelcompose_jupyter.models.weights.loader import LoadedModel
@@ -270,7 +269,7 @@ def test_cancel_while_some_sequences_have_not_begun(
 
 
 def test_cancel_while_the_prompt_is_read(start: Start, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(pace, "_MOST", 16)
+    monkeypatch.setattr(prefill_chunk, "_MOST", 16)
     model = start()
     made: list[Generation] = []
     script = Script(
@@ -542,13 +541,13 @@ def test_a_text_for_which_nothing_is_computed_fails_alone(
     """Whatever the cause, the model's thread does not compute without an end."""
     model = start()
     alone = some_texts(model)
-    resolve = settings_module.resolve
+    resolve = sampling_params.resolve
 
     def settled(loaded: LoadedModel, prompt: Any, *rest: Any) -> SamplingParams:
         found = resolve(loaded, prompt, *rest)
         return replace(found, tokens=[]) if prompt == "nothing" else found
 
-    monkeypatch.setattr(settings_module, "settle", settled)
+    monkeypatch.setattr(sampling_params, "resolve", settled)
     made: list[Generation] = []
 
     def fails() -> Generation:
@@ -630,7 +629,7 @@ def test_a_request_that_is_refused_disturbs_nobody(start: Start) -> None:
 def test_a_long_prompt_is_read_in_parts_while_others_go_on(
     start: Start, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(pace, "_MOST", 16)
+    monkeypatch.setattr(prefill_chunk, "_MOST", 16)
     model = start()
     events: list[str] = []
     made: list[Generation] = []

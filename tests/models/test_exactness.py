@@ -13,21 +13,21 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from modelcompose_jupyter.models.engine.engine.batch import Scheduler
-from modelcompose_jupyter.models.engine.engine.batched import (
-    ARCHITECTURES,
-    ModelRunner,
-    unsupported_model,
-)
-from modelcompose_jupyter.models.engine.engine.counters import Counters
-from modelcompose_jupyter.models.engine.engine.request import GenerationRequest
-from modelcompose_jupyter.models.engine.engine.sampling import SeededDraws
-from modelcompose_jupyter.models.engine.engine.sequence import Job
-from modelcompose_jupyter.models.engine.engine.settings import resolve
 from standins import tiny_models
 
 from modelcompose_jupyter.document.parameters import GenerationParameters
 from modelcompose_jupyter.models import GenerationResult, Lease, ModelCache, ModelSpec
+from modelcompose_jupyter.models.engine.counters import Counters
+from modelcompose_jupyter.models.engine.model_runner import (
+    ARCHITECTURES,
+    ModelRunner,
+    unsupported_model,
+)
+from modelcompose_jupyter.models.engine.request import GenerationRequest
+from modelcompose_jupyter.models.engine.rng import SeededDraws
+from modelcompose_jupyter.models.engine.sampling_params import resolve
+from modelcompose_jupyter.models.engine.scheduler import Scheduler
+from modelcompose_jupyter.models.engine.sequence import SequenceGroup
 from modelcompose_jupyter.models.generation import Generation, QueuePosition
 from modelcompose_jupyter.models.tokenization.detokenizer import find_stop
 from modelcompose_jupyter.models.weights import loader, source
@@ -246,7 +246,7 @@ class Asking:
             prompt, GenerationParameters(**parameters), streamed, Generation(_ignore),
             QueuePosition(None), None, None,
         )  # fmt: skip
-        self.job: Job | None = None
+        self.group: SequenceGroup | None = None
         self.outcome: GenerationResult | Exception | None = None
 
 
@@ -270,7 +270,7 @@ class Driver:
         request.begin()
         self._open.append(asking)
         self.batch.add(request, resolve(self.loaded, request.prompt, request.parameters))
-        asking.job = self.batch._jobs[-1]
+        asking.group = self.batch._groups[-1]
         return asking
 
     def step(self) -> None:
@@ -315,7 +315,7 @@ class Driver:
 def check(twins: Twins, askings: Sequence[Asking]) -> None:
     """Each has what generate() gives, or if it was cancelled, a beginning of it."""
     for asking in askings:
-        wanted, result, job = twins.wanted(asking.asked), asking.outcome, asking.job
+        wanted, result, job = twins.wanted(asking.asked), asking.outcome, asking.group
         assert isinstance(result, GenerationResult), result
         assert job is not None
         prefix = len(job.prompt)
@@ -513,7 +513,7 @@ def test_what_is_not_finite_stays_with_the_text_where_it_came_up(
     while first[0].outcome is None:
         driver.step()
     assert "not finite" in str(first[0].outcome)
-    assert len(first[0].job.sequences[0].tokens) > 30  # type: ignore[union-attr]
+    assert len(first[0].group.sequences[0].tokens) > 30  # type: ignore[union-attr]
     later = [driver.add(each) for each in beside[2:]]
     check(twins, [*driver.finish(first[1:]), *driver.finish(later)])
 

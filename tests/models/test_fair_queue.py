@@ -5,7 +5,8 @@ from __future__ import annotations
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from modelcompose_jupyter.models.engine.engine.fair_queue import FairQueue
+
+from modelcompose_jupyter.models.engine.fair_queue import FairQueue
 
 Step = tuple[str, int]
 STEPS = st.lists(

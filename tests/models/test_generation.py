@@ -11,8 +11,6 @@ from typing import Any
 
 import pytest
 import torch
-from modelcompose_jupyter.models.engine.engine.batched import ModelRunner
-from modelcompose_jupyter.models.engine.engine.sampling import draw
 from standins import tiny_models
 from standins.tiny_models import ARCHITECTURES, CONTEXT, ENCODER_DECODERS, WITH_IMAGES
 from standins.tokenizers_of_kinds import tokenizer_of
@@ -26,6 +24,8 @@ from transformers import (
 from modelcompose_jupyter.document.parameters import GenerationParameters
 from modelcompose_jupyter.errors import InputError, ModelError
 from modelcompose_jupyter.models import Lease, ModelCache, ModelSpec
+from modelcompose_jupyter.models.engine.model_runner import ModelRunner
+from modelcompose_jupyter.models.engine.rng import draw
 
 from .conftest import Deltas, ask, done
 

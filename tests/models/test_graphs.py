@@ -6,11 +6,11 @@ from types import SimpleNamespace
 
 import pytest
 import torch
-from modelcompose_jupyter.models.engine.engine.batched import ARCHITECTURES, ModelRunner
-from modelcompose_jupyter.models.engine.engine.kv_cache import Slot
 from standins import tiny_models
 
-from modelcompose_jupyter.models.engine.engine import graphs
+from modelcompose_jupyter.models.engine import graphs
+from modelcompose_jupyter.models.engine.kv_cache import Slot
+from modelcompose_jupyter.models.engine.model_runner import ARCHITECTURES, ModelRunner
 
 
 def prefilled(model: ModelRunner, prompt: list[int]) -> Slot:

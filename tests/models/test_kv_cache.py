@@ -8,15 +8,15 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from modelcompose_jupyter.models.engine.engine.kv_cache import (
+
+from modelcompose_jupyter.models.engine import kv_cache
+from modelcompose_jupyter.models.engine.kv_cache import (
     CacheFull,
     KVCache,
     Layout,
     Slot,
     capacity_for,
 )
-
-from modelcompose_jupyter.models.engine.engine import kv_cache
 
 LAYOUT = Layout(layers=2, heads=2, head_size=1, dtype=torch.float32, device=torch.device("cpu"))
 SLAB = 64 * LAYOUT.token_bytes

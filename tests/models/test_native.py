@@ -18,11 +18,11 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from modelcompose_jupyter.models.engine.engine.batched import ModelRunner
-from modelcompose_jupyter.models.engine.engine.kv_cache import Slot
 from standins import tiny_models
 
 from modelcompose_jupyter.models import ModelSpec
+from modelcompose_jupyter.models.engine.kv_cache import Slot
+from modelcompose_jupyter.models.engine.model_runner import ModelRunner
 from modelcompose_jupyter.models.engine.native import build, structures
 from modelcompose_jupyter.models.engine.native.model import NativeModel, unsupported_layers
 from modelcompose_jupyter.models.engine.native.product import NativeProduct

@@ -7,9 +7,9 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from modelcompose_jupyter.models.engine.engine.prefix_cache import PrefixCache, in_common
 
-from modelcompose_jupyter.models.engine.engine import prefix_cache
+from modelcompose_jupyter.models.engine import prefix_cache
+from modelcompose_jupyter.models.engine.prefix_cache import PrefixCache, in_common
 
 TOKEN_BYTES = 8
 

@@ -8,12 +8,12 @@ from types import SimpleNamespace
 from typing import Any
 
 import pytest
-from modelcompose_jupyter.models.engine.engine.settings import SamplingParams, resolve
 from standins import chat_templates, tiny_models
 from standins.tokenizers_of_kinds import KINDS, tokenizer_of
 
 from modelcompose_jupyter.document.parameters import GenerationParameters
 from modelcompose_jupyter.errors import InputError
+from modelcompose_jupyter.models.engine.sampling_params import SamplingParams, resolve
 from modelcompose_jupyter.models.generation import Cancelled
 from modelcompose_jupyter.models.tokenization.chat import text_of
 from modelcompose_jupyter.models.tokenization.detokenizer import Decoder

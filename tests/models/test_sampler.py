@@ -14,7 +14,13 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from modelcompose_jupyter.models.engine.engine.sampler import (
+from standins import tiny_models
+from torch.overrides import TorchFunctionMode
+from transformers import GenerationConfig, StoppingCriteriaList
+
+from modelcompose_jupyter.models.engine import candidates
+from modelcompose_jupyter.models.engine.rng import SeededDraws, choose, draw, draws
+from modelcompose_jupyter.models.engine.sampler import (
     NotFinite,
     RowState,
     Sampler,
@@ -22,12 +28,6 @@ from modelcompose_jupyter.models.engine.engine.sampler import (
     merged,
     unsupported_config,
 )
-from modelcompose_jupyter.models.engine.engine.sampling import SeededDraws, choose, draw, draws
-from standins import tiny_models
-from torch.overrides import TorchFunctionMode
-from transformers import GenerationConfig, StoppingCriteriaList
-
-from modelcompose_jupyter.models.engine.engine import candidates
 
 STOPS = (2, 5)
 DEFAULT = Sampling(

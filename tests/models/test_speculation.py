@@ -7,11 +7,11 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from modelcompose_jupyter.models.engine.engine.speculation import PromptLookup
-from modelcompose_jupyter.models.engine.engine.throttle import SpeculationThrottle
 from standins import tiny_models
 
 from modelcompose_jupyter.models import ModelCache, ModelSpec
+from modelcompose_jupyter.models.engine.speculation_throttle import SpeculationThrottle
+from modelcompose_jupyter.models.engine.speculative import PromptLookup
 
 from .conftest import ask, done
 

@@ -11,13 +11,13 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from modelcompose_jupyter.models.engine.engine.stream import Stream
-from modelcompose_jupyter.models.engine.engine.watch import StoppingCriteria
 from standins import tiny_models
 from standins.tokenizers_of_kinds import KINDS, tokenizer_of
 
 from modelcompose_jupyter.document.parameters import GenerationParameters
 from modelcompose_jupyter.models import Lease, ModelCache, ModelSpec
+from modelcompose_jupyter.models.engine.stopping_criteria import StoppingCriteria
+from modelcompose_jupyter.models.engine.stream import Stream
 from modelcompose_jupyter.models.generation import QueuePosition
 from modelcompose_jupyter.models.tokenization.detokenizer import Detokenizer, find_stop, stop_begun
 

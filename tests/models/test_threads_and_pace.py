@@ -6,10 +6,10 @@ from collections.abc import Callable, Iterator
 
 import pytest
 import torch
-from modelcompose_jupyter.models.engine.engine.pace import PrefillChunkSize
-from modelcompose_jupyter.models.engine.engine.threads import Threads, _Choice
 
-from modelcompose_jupyter.models.engine.engine import threads
+from modelcompose_jupyter.models.engine import threads
+from modelcompose_jupyter.models.engine.prefill_chunk import PrefillChunkSize
+from modelcompose_jupyter.models.engine.threads import Threads, _Choice
 
 COUNTS = [1, 2, 4]
 Cost = Callable[[int], float]

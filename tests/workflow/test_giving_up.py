@@ -8,10 +8,10 @@ from concurrent.futures import Future
 from typing import Any
 
 import pytest
-from modelcompose_jupyter.models.engine.engine.batch import Batch
 from standins.scripted import ScriptedModels
 
 from modelcompose_jupyter import LocalHost, load
+from modelcompose_jupyter.models.engine.scheduler import Scheduler
 from modelcompose_jupyter.workflow import component
 
 COMPONENT = """
@@ -32,17 +32,17 @@ class Stuck:
 
     def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
         self.reached, self.go_on = threading.Event(), threading.Event()
-        self._steps, self._step = 0, Batch.step
+        self._steps, self._step = 0, Scheduler.step
         stuck = self
 
-        def step(batch: Batch) -> None:
+        def step(batch: Scheduler) -> None:
             stuck._steps += 1
             if stuck._steps == 3:
                 stuck.reached.set()
                 assert stuck.go_on.wait(WAIT)
             stuck._step(batch)
 
-        monkeypatch.setattr(Batch, "step", step)
+        monkeypatch.setattr(Scheduler, "step", step)
         monkeypatch.setattr(component, "GIVE_UP_SECONDS", 0.2)
 
 
