@@ -29,9 +29,9 @@ from ..errors import ComposeError, ExpressionError, InputError, Where
 from ..models import Generation, GenerationResult, Lease, ModelSpec, Progress, Prompt
 from ..models.spec import AdapterSpec
 from ..models.weights.source import bundled, is_folder
+from .bounded_gather import bounded_gather
+from .concurrency_limiter import ConcurrencyLimiter, QueueProgress
 from .run import Run
-from .waiting import Gate, Waiting
-from .window import in_order
 
 GIVE_UP_SECONDS = 5.0
 """How long a call that is stopped waits for the token in flight. A model's thread may be in what
@@ -87,7 +87,7 @@ class Call:
     run: Run
     group: Hashable
     seed: int
-    waiting: Waiting
+    waiting: QueueProgress
     allowance: Allowance
     load_seconds: float = 0.0
     generations: list[dict[str, Any]] = field(default_factory=list)
@@ -123,7 +123,7 @@ class Calls:
 
     def __init__(self, models: Models) -> None:
         self._models = models
-        self._gates: WeakValueDictionary[Any, Gate] = WeakValueDictionary()
+        self._limiters: WeakValueDictionary[Any, ConcurrencyLimiter] = WeakValueDictionary()
 
     async def call(self, call: Call) -> Any:
         """The component's output: a text, or a list where several were asked for."""
@@ -134,7 +134,7 @@ class Calls:
         call.allowance.take(len(prompts) * sequences, _where(call))
         # By place, not by time: the same run again gives each prompt the same seed.
         first_seed = call.seed + (call.repeat or 0) * len(prompts)
-        gate = self._gate(call)
+        limiter = self._gate(call)
         with await self._acquire(call, _spec(call)) as lease:
 
             async def generate(number: int) -> list[str]:
@@ -143,9 +143,9 @@ class Calls:
                     seed = (first_seed + number) % (MAX_SEED + 1)
                     asked = asked.model_copy(update={"seed": seed})
                 stream = _Stream(call, number, sequences)
-                return await _generate(lease, prompts[number], asked, stream, call, gate)
+                return await _generate(lease, prompts[number], asked, stream, call, limiter)
 
-            texts = await in_order(len(prompts), generate, call.counts("prompt"))
+            texts = await bounded_gather(len(prompts), generate, call.counts("prompt"))
         outputs: list[Any] = [each if sequences > 1 else each[0] for each in texts]
         output = outputs if are_listed else outputs[0]
         if action.output is None:
@@ -153,13 +153,13 @@ class Calls:
         results = dict.fromkeys(("output", "result", "response"), output)
         return call.render(action.output, (*action.path, "output"), results)
 
-    def _gate(self, call: Call) -> Gate:
+    def _gate(self, call: Call) -> ConcurrencyLimiter:
         """What lets the requests of the call's component through, in whichever runs they are."""
         component = call.job.component
         if not component.max_concurrent_count:
-            return Gate(0)
+            return ConcurrencyLimiter(0)
         key = (call.document.hash, component.path)
-        return self._gates.setdefault(key, Gate(component.max_concurrent_count))
+        return self._limiters.setdefault(key, ConcurrencyLimiter(component.max_concurrent_count))
 
     async def _acquire(self, call: Call, spec: ModelSpec) -> Lease:
         started = time.monotonic()
@@ -237,7 +237,7 @@ async def _generate(
     parameters: GenerationParameters,
     stream: _Stream,
     call: Call,
-    gate: Gate,
+    limiter: ConcurrencyLimiter,
 ) -> list[str]:
     """The texts for a prompt.
 
@@ -245,7 +245,7 @@ async def _generate(
     """
     made = time.monotonic()
     with call.waiting.place() as on_queued:
-        async with gate.turn(on_queued, call.group):
+        async with limiter.turn(on_queued, call.group):
             waited = time.monotonic() - made
             generation = lease.generate(
                 prompt, parameters, stream.put, on_queued, owner=(call.group, call.run.id)

@@ -22,10 +22,10 @@ from ..document.fields import Integer, Strict
 from ..document.render import check_size
 from ..errors import ComposeError
 from ..redaction import get_logger, redact
+from .bounded_gather import bounded_gather, first_of
 from .component import Allowance, Call, Calls, count_progress, invalid, locating
+from .concurrency_limiter import QueueProgress
 from .run import Run, State
-from .waiting import Waiting
-from .window import first_of, in_order
 
 _log = get_logger(__name__)
 _SEEDS_OF_A_JOB = 2**20
@@ -125,7 +125,7 @@ class _Runner:
         self._started = time.monotonic()
         self._outputs: dict[str, dict[str, Any]] = {}
         self._ended = {job.id: asyncio.Event() for job in workflow.jobs}
-        self._waiting = {job.id: Waiting(run, job.id) for job in workflow.jobs}
+        self._waiting = {job.id: QueueProgress(run, job.id) for job in workflow.jobs}
         self._made: list[Call] = []
         self._allowance = allowance
         self._group = group
@@ -175,7 +175,7 @@ class _Runner:
     async def _repeated(self, job: Job) -> list[Any]:
         count = self._repeat_count(job)
         self._allowance.check(count, self._document.where((*job.path, "repeat_count")))
-        return await in_order(
+        return await bounded_gather(
             count,
             lambda index: self._called(job, {"index": index}, index),
             count_progress(self._run, job, "repeat"),

@@ -63,12 +63,12 @@ class Gates:
     """Prompts that are answered when their gate is opened."""
 
     def __init__(self) -> None:
-        self._gates: dict[str, threading.Event] = {}
+        self._limiters: dict[str, threading.Event] = {}
         self._lock = threading.Lock()
 
     def __getitem__(self, prompt: str) -> threading.Event:
         with self._lock:
-            return self._gates.setdefault(prompt, threading.Event())
+            return self._limiters.setdefault(prompt, threading.Event())
 
     def reply(self, prompt: str) -> list[str]:
         self[prompt].wait(30)

@@ -137,7 +137,7 @@ def test_jobs_that_wait_for_nothing_run_side_by_side(host: LocalHost) -> None:
     pending = flow.submit()
     assert models.started.acquire(timeout=30)
     assert models.started.acquire(timeout=30)  # the second stands while the first still does
-    models.gate.set()
+    models.limiter.set()
     assert pending.result(30) == {"x": "<a>", "y": "<b>"}
     both.close()
 

@@ -10,7 +10,7 @@ import pytest
 from standins.scripted import ScriptedModels
 
 from modelcompose_jupyter import LocalHost, Run, load
-from modelcompose_jupyter.workflow.waiting import Gate, Waiting
+from modelcompose_jupyter.workflow.concurrency_limiter import ConcurrencyLimiter, QueueProgress
 
 LIMITED = """
 component:
@@ -40,28 +40,28 @@ async def settle() -> None:
 class Visitor:
     """Somebody who goes through a gate, and leaves when told."""
 
-    def __init__(self, gate: Gate) -> None:
+    def __init__(self, limiter: ConcurrencyLimiter) -> None:
         self.told: list[int] = []
         self.inside = False
         self.leave = asyncio.Event()
-        self.task = asyncio.ensure_future(self._go(gate))
+        self.task = asyncio.ensure_future(self._go(limiter))
 
-    async def _go(self, gate: Gate) -> None:
-        async with gate.turn(self.told.append):
+    async def _go(self, limiter: ConcurrencyLimiter) -> None:
+        async with limiter.turn(self.told.append):
             self.inside = True
             await self.leave.wait()
         self.inside = False
 
 
-async def arrive(gate: Gate, count: int) -> list[Visitor]:
-    visitors = [Visitor(gate) for _ in range(count)]
+async def arrive(limiter: ConcurrencyLimiter, count: int) -> list[Visitor]:
+    visitors = [Visitor(limiter) for _ in range(count)]
     await settle()
     return visitors
 
 
 def test_a_gate_lets_through_in_order_of_arrival() -> None:
     async def main() -> None:
-        visitors = await arrive(Gate(2), 5)
+        visitors = await arrive(ConcurrencyLimiter(2), 5)
         assert [each.inside for each in visitors] == [True, True, False, False, False]
         assert [each.told for each in visitors] == [[], [], [1], [2], [3]]
         visitors[1].leave.set()
@@ -78,10 +78,10 @@ def test_a_gate_lets_through_in_order_of_arrival() -> None:
 
 def test_groups_take_turns_at_a_gate() -> None:
     async def main() -> None:
-        gate, order = Gate(1), []
+        limiter, order = ConcurrencyLimiter(1), []
 
         async def go(name: str) -> None:
-            async with gate.turn(lambda _: None, name[0]):
+            async with limiter.turn(lambda _: None, name[0]):
                 order.append(name)
                 await asyncio.sleep(0)
 
@@ -93,13 +93,13 @@ def test_groups_take_turns_at_a_gate() -> None:
 
 def test_of_very_many_who_wait_the_first_are_told_and_all_have_their_turn() -> None:
     async def main() -> None:
-        gate, told = Gate(1), Counter[int]()
+        limiter, told = ConcurrencyLimiter(1), Counter[int]()
 
         async def go(number: int) -> None:
             def hear(ahead: int) -> None:
                 told[number] += 1
 
-            async with gate.turn(hear):
+            async with limiter.turn(hear):
                 await asyncio.sleep(0)
 
         await asyncio.gather(*map(go, range(3000)))
@@ -111,7 +111,7 @@ def test_of_very_many_who_wait_the_first_are_told_and_all_have_their_turn() -> N
 
 def test_who_gives_up_waiting_makes_room_behind() -> None:
     async def main() -> None:
-        first, second, third, fourth = await arrive(Gate(1), 4)
+        first, second, third, fourth = await arrive(ConcurrencyLimiter(1), 4)
         second.task.cancel()
         await settle()
         assert (third.told, fourth.told) == ([2, 1], [3, 2])
@@ -128,9 +128,9 @@ def test_who_gives_up_waiting_makes_room_behind() -> None:
 
 def test_a_turn_that_comes_with_the_cancel_is_handed_on() -> None:
     async def main() -> None:
-        gate = Gate(1)
-        (first,) = await arrive(gate, 1)
-        second, third = await arrive(gate, 2)
+        limiter = ConcurrencyLimiter(1)
+        (first,) = await arrive(limiter, 1)
+        second, third = await arrive(limiter, 2)
         first.leave.set()
         while second.told[-1] != 0:
             await asyncio.sleep(0)
@@ -148,7 +148,7 @@ def test_a_turn_that_comes_with_the_cancel_is_handed_on() -> None:
 @pytest.mark.parametrize("size", [0, 3])
 def test_a_gate_without_a_limit_or_with_room_tells_nothing(size: int) -> None:
     async def main() -> None:
-        visitors = await arrive(Gate(size), 3)
+        visitors = await arrive(ConcurrencyLimiter(size), 3)
         assert all(each.inside and not each.told for each in visitors)
         for each in visitors:
             each.leave.set()
@@ -161,7 +161,7 @@ def test_a_job_says_the_least_of_its_requests_and_nothing_new_twice() -> None:
     run = Run("flow", {}, lambda: None)
 
     async def main() -> None:
-        waiting = Waiting(run, "job")
+        waiting = QueueProgress(run, "job")
         with waiting.place() as first, waiting.place() as second:
             first(4), second(5)
             await settle()
@@ -212,7 +212,7 @@ def test_a_component_limits_its_requests_of_all_runs() -> None:
     other = load(LIMITED.replace("count: 2", "count: 1"), host=host)
     assert other.run(prompt=["z"]).output == {"generated": ["<z>"]}
     assert models.prompts == ["a", "a", "z"]
-    models.gate.set()
+    models.limiter.set()
     assert first.result(30) == {"generated": ["<a>"] * 3}
     assert second.result(30) == {"generated": ["<x>", "<y>"]}
     assert models.prompts == ["a", "a", "z", "a", "x", "y"]
@@ -236,7 +236,7 @@ def test_a_run_that_is_stopped_while_it_waits_leaves_the_queue() -> None:
     second.cancel()
     assert second.wait(30)
     assert (second.state, first.done, third.done) == ("cancelled", False, False)
-    models.gate.set()
+    models.limiter.set()
     assert third.result(30) == {"generated": ["<c>"]}
     assert models.prompts == ["a", "c"]
     host.close()

@@ -12,7 +12,7 @@ IN_FLIGHT = 32
 T = TypeVar("T")
 
 
-async def in_order(
+async def bounded_gather(
     count: int, call: Callable[[int], Awaitable[T]], on_ended: Callable[[int, int], None]
 ) -> list[T]:
     """The results of ``call(0)`` to ``call(count - 1)``, in order; `IN_FLIGHT` run at a time.

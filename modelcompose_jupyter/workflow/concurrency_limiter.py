@@ -16,7 +16,7 @@ from ..models.engine.fair_queue import FairQueue
 from .run import Run
 
 
-class Gate:
+class ConcurrencyLimiter:
     """Lets so many through at a time; 0 lets all through.
 
     The others wait in the order in which they came; where they are of several groups, these take
@@ -90,7 +90,7 @@ class _Visitor:
         self.place = QueuePosition(on_queued)
 
 
-class Waiting:
+class QueueProgress:
     """Says how many requests are ahead of those of a job, as the run's progress.
 
     That is the least of those who wait, and 0 as soon as one of them has its turn.
