@@ -30,7 +30,7 @@ from ..errors import ComposeError, DocumentError, UsageError
 from ..hosts import Place
 from ..questions import Questions
 from ..server.handler import status_of
-from ..server.wire import Body, failure, parse_body
+from ..server.schemas import Body, failure, parse_body
 from ..widgets.snippets import as_curl, examples
 from .hosts import HostError, Hosts
 

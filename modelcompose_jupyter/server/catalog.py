@@ -10,7 +10,7 @@ from typing import NamedTuple
 from ..document import Component, Document, Workflow, load_document
 from ..errors import DocumentError, InputError, did_you_mean, shortened
 from ..redaction import get_logger
-from .wire import DocumentText
+from .schemas import DocumentText
 
 log = get_logger(__name__)
 

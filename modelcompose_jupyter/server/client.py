@@ -30,7 +30,7 @@ from ..redaction import get_logger, redact, remember
 from ..workflow import Run, State
 from .access import is_loopback
 from .announcement import Announcement
-from .wire import (
+from .schemas import (
     DocumentKey,
     DocumentText,
     ErrorDetails,

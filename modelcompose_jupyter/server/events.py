@@ -11,8 +11,8 @@ from typing import Any
 from ..errors import UsageError
 from ..workflow import Event, Run
 from .access import Caller
+from .schemas import event_data, failure, public_event
 from .tasks import BATCH, Task, batches
-from .wire import event_data, failure, public_event
 
 HEARTBEAT_SECONDS = 10.0
 _RETRY_MILLISECONDS = 1000

@@ -38,7 +38,7 @@ from .access import AccessError, Caller
 from .bodies import FORMS, read_form, read_json
 from .connections import Connection
 from .events import as_json
-from .wire import failure, parse_body
+from .schemas import failure, parse_body
 
 if TYPE_CHECKING:
     from .service import Server

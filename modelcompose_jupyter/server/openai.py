@@ -21,7 +21,7 @@ from ..workflow import Event, Run, State
 from .access import Caller
 from .events import HEARTBEAT_SECONDS, as_json, message
 from .handler import Call, Reply, Route, Stream, status_of
-from .openai_wire import (
+from .openai_schemas import (
     INPUTS,
     Asked,
     ChatRequest,

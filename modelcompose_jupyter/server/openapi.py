@@ -10,7 +10,7 @@ from pydantic import BaseModel, TypeAdapter
 
 from .. import __version__
 from .handler import Route
-from .wire import Failure
+from .schemas import Failure
 
 _REFERENCES = "#/components/schemas/{model}"
 

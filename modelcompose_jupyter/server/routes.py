@@ -17,8 +17,7 @@ from .access import Caller
 from .catalog import Served
 from .events import resume_point, run_events, run_text
 from .handler import Call, Reply, Route, Stream, status_of
-from .tasks import Task, Terms, ended
-from .wire import (
+from .schemas import (
     DocumentKey,
     DocumentText,
     Failure,
@@ -34,6 +33,7 @@ from .wire import (
     public_state,
     task_state,
 )
+from .tasks import Task, Terms, ended
 
 _CANCEL_SECONDS = 10.0
 

@@ -27,8 +27,8 @@ from modelcompose_jupyter.server.access import Access
 from modelcompose_jupyter.server.announcement import announced
 from modelcompose_jupyter.server.catalog import DocumentFile
 from modelcompose_jupyter.server.client import RemoteHost
+from modelcompose_jupyter.server.schemas import TaskState
 from modelcompose_jupyter.server.service import Server, Settings
-from modelcompose_jupyter.server.wire import TaskState
 
 from .conftest import COMPONENT, MANY, STORY, Serve, held
 

@@ -23,7 +23,7 @@ from ..document.parameters import MAX_SEED
 from ..document.types import ConversionError, Message, message, show
 from ..errors import ComposeError, UsageError, did_you_mean
 from ..folders import without_folders
-from .wire import Answer, Body
+from .schemas import Answer, Body
 
 _MAX_CHOICES = 256
 _MAX_STOPS = 16
