@@ -47,7 +47,7 @@ from playwright.async_api import Browser, Error, Page, async_playwright
 
 from modelcompose_jupyter import LocalHost, Workflow
 from modelcompose_jupyter.document import load_document
-from modelcompose_jupyter.server.announcement import Announcement, read
+from modelcompose_jupyter.server.server_info import ServerInfo, read
 from modelcompose_jupyter.up.asking import ask
 
 DOCUMENT = """\
@@ -136,7 +136,7 @@ class Service:
     url: str
     voila: psutil.Process
     host: list[psutil.Process]
-    announcement: Announcement | None
+    server_info: ServerInfo | None
 
     def kernels(self) -> list[psutil.Process]:
         return self.voila.children()
@@ -159,9 +159,9 @@ class Service:
 
     def runs_in_flight(self) -> int | None:
         """How many runs the host has that have not ended; None where there is no host to ask."""
-        if self.announcement is None:
+        if self.server_info is None:
             return None
-        tasks = ask(self.announcement, "GET", "/tasks")
+        tasks = ask(self.server_info, "GET", "/tasks")
         return sum(each["status"] not in _ENDED for each in tasks)
 
 
@@ -229,14 +229,14 @@ def _tell_log(command: str, log: str) -> None:
 
 
 def _service(url: str, process: psutil.Process, runtime: Path) -> Service:
-    announcements = [read(each) for each in runtime.glob("modelcompose-*.json")]
-    if not announcements:
+    server_infos = [read(each) for each in runtime.glob("modelcompose-*.json")]
+    if not server_infos:
         return Service(url, process, [], None)
-    (announcement,) = announcements
-    assert announcement is not None
-    host = psutil.Process(announcement.pid)
+    (server_info,) = server_infos
+    assert server_info is not None
+    host = psutil.Process(server_info.pid)
     (voila,) = {*process.children()} - {host}
-    return Service(url, voila, [process, host], announcement)
+    return Service(url, voila, [process, host], server_info)
 
 
 @contextlib.contextmanager

@@ -17,8 +17,8 @@ from .host import Host, LocalHost, local_host
 from .workflow import Run
 
 if TYPE_CHECKING:
-    from .server.announcement import Announcement
     from .server.client import RemoteHost
+    from .server.server_info import ServerInfo
     from .server.service import Server
 
 HOST_VARIABLE = "MODELCOMPOSE_HOST"
@@ -94,18 +94,18 @@ def host_for(document: Document) -> Host:
 
 
 def _named(path: str) -> RemoteHost:
-    from .server.announcement import read
     from .server.client import RemoteHost
+    from .server.server_info import read
 
-    announcement = read(Path(path))
-    if announcement is None or not announcement.alive:
+    server_info = read(Path(path))
+    if server_info is None or not server_info.alive:
         raise ComposeError(
             "the host that runs the workflows is gone",
             hint="Start it again: model-compose up",
             code="host_gone",
         )
     # As a guest: who sets the variable, for a page's visitors say, need not hand on what is theirs.
-    return RemoteHost(announcement.url, announcement.client_token, announcement)
+    return RemoteHost(server_info.url, server_info.client_token, server_info)
 
 
 def _serving(document: Document) -> RemoteHost | None:
@@ -114,16 +114,16 @@ def _serving(document: Document) -> RemoteHost | None:
         return None  # this process is a host itself
     path = document.source.folder / Path(document.source.file).name
     same_file: RemoteHost | None = None
-    for announcement in others():
-        if announcement.version != _version():
+    for server_info in others():
+        if server_info.version != _version():
             continue
-        host = _host_of(announcement)
+        host = _host_of(server_info)
         try:
             if host.serves(document):
                 return host
         except ComposeError:  # it has just ended, or does not answer
             continue
-        if announcement.document is not None and Path(announcement.document) == path.resolve():
+        if server_info.document is not None and Path(server_info.document) == path.resolve():
             same_file = same_file or host  # takes the file as it is now, on the model it has
     return same_file
 
@@ -134,20 +134,20 @@ def _version() -> str:
     return __version__
 
 
-def others() -> list[Announcement]:
+def others() -> list[ServerInfo]:
     """The servers of this user's other processes, the newest first."""
-    from .server.announcement import announced
+    from .server.server_info import running_servers
 
-    return [each for each in announced() if each.pid != os.getpid()]
+    return [each for each in running_servers() if each.pid != os.getpid()]
 
 
-def _host_of(announcement: Announcement) -> RemoteHost:
+def _host_of(server_info: ServerInfo) -> RemoteHost:
     from .server.client import RemoteHost
 
-    known = _remote.get(announcement.id)
+    known = _remote.get(server_info.id)
     if known is None or known.closed:
-        known = RemoteHost(announcement.url, announcement.token, announcement)
-        _remote[announcement.id] = known
+        known = RemoteHost(server_info.url, server_info.token, server_info)
+        _remote[server_info.id] = known
     return known
 
 

@@ -10,8 +10,8 @@ from pathlib import Path
 import pytest
 
 from modelcompose_jupyter.run_files import RunFiles
-from modelcompose_jupyter.server.announcement import Announcement, announced, own_start, read
 from modelcompose_jupyter.server.logs import configure
+from modelcompose_jupyter.server.server_info import ServerInfo, own_start, read, running_servers
 from modelcompose_jupyter.up.__main__ import LogFile
 
 if os.name != "posix":
@@ -32,8 +32,8 @@ def shared(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
     os.umask(before)
 
 
-def announcement(id: str = "mine") -> Announcement:
-    return Announcement(id, "http://127.0.0.1:1/api", "t", os.getpid(), own_start(), "title", "1")
+def server_info(id: str = "mine") -> ServerInfo:
+    return ServerInfo(id, "http://127.0.0.1:1/api", "t", os.getpid(), own_start(), "title", "1")
 
 
 def modes(folder: Path) -> dict[str, int]:
@@ -48,7 +48,7 @@ def test_what_is_written_is_for_this_user_alone(
 ) -> None:
     monkeypatch.setenv("JUPYTER_RUNTIME_DIR", str(shared / "made" / "runtime"))
     monkeypatch.setattr("tempfile.tempdir", str(shared))
-    announcement().publish()
+    server_info().publish()
     log = LogFile(shared / "made" / "runtime" / "x.log")
     log.maxBytes = 40
     for _ in range(4):
@@ -82,7 +82,7 @@ def test_files_of_somebody_else_are_neither_written_nor_believed(shared: Path) -
     os.chown(shared, SOMEBODY, SOMEBODY)
     theirs = shared / "x.log"
     theirs.write_text("theirs")
-    announcement().publish()
+    server_info().publish()
     forged = shared / "modelcompose-forged.json"
     forged.write_text((shared / "modelcompose-mine.json").read_text().replace("mine", "forged"))
     forged.chmod(0o600)
@@ -91,13 +91,13 @@ def test_files_of_somebody_else_are_neither_written_nor_believed(shared: Path) -
     with pytest.raises(OSError):
         LogFile(theirs)
     assert theirs.read_text() == "theirs"
-    assert [each.id for each in announced()] == ["mine"]
+    assert [each.id for each in running_servers()] == ["mine"]
 
 
 def test_an_announcement_is_no_link(shared: Path, tmp_path: Path) -> None:
-    announcement().publish()
+    server_info().publish()
     path = shared / "modelcompose-mine.json"
     path.rename(tmp_path / "elsewhere.json")
     path.symlink_to(tmp_path / "elsewhere.json")
     assert read(tmp_path / "elsewhere.json") is not None
-    assert read(path) is None and announced() == []
+    assert read(path) is None and running_servers() == []

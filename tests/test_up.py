@@ -88,7 +88,7 @@ class Terminal:
         ports = ("--port=0", "--webui-port=0" if page else "--no-webui")
         return Service(self, self.start("up", *ports, *arguments), page)
 
-    def announcements(self) -> list[dict[str, Any]]:
+    def server_infos(self) -> list[dict[str, Any]]:
         return [json.loads(path.read_text()) for path in self.runtime.glob("modelcompose-*.json")]
 
     def left(self) -> list[str]:
@@ -112,9 +112,9 @@ class Service:
         self.process = process
         self.api = self._said("API", process)
         self.page = self._said("Page", process) if page else ""
-        (self.announcement,) = terminal.announcements()
+        (self.server_info,) = terminal.server_infos()
         self.supervisor = psutil.Process(process.pid)
-        self.host = psutil.Process(self.announcement["pid"])
+        self.host = psutil.Process(self.server_info["pid"])
         self.children = self.supervisor.children(recursive=True)
 
     @staticmethod
@@ -192,7 +192,7 @@ def test_the_api_the_page_and_the_command_use_one_host(terminal: Terminal) -> No
 
     done = terminal.call("run", "--input", '{"prompt": "Two"}')
     assert json.loads(done.stdout)["generated"].startswith("Two")
-    _, tasks = ask(f"{service.api}/tasks", token=service.announcement["token"])
+    _, tasks = ask(f"{service.api}/tasks", token=service.server_info["token"])
     assert [each["input"]["prompt"] for each in json.loads(tasks)] == ["Two", "Once"]
 
     code, stderr = service.end(signal.SIGINT)
@@ -296,7 +296,7 @@ def test_children_end_when_up_is_killed(terminal: Terminal) -> None:
 
 def test_a_host_that_is_asked_to_end_ends_all(terminal: Terminal) -> None:
     service = terminal.up()
-    token = service.announcement["token"]
+    token = service.server_info["token"]
     assert ask(f"{service.api}/shutdown", {}, token)[0] == 202
     assert service.end() == (0, "")
     service = terminal.up()
@@ -373,7 +373,7 @@ def test_what_is_not_up_is_status_1(terminal: Terminal, command: str) -> None:
 def test_down_leaves_what_up_did_not_start(terminal: Terminal) -> None:
     service = terminal.up()
     path = next(terminal.runtime.glob("modelcompose-*.json"))
-    path.write_text(json.dumps({**service.announcement, "supervisor": None}))
+    path.write_text(json.dumps({**service.server_info, "supervisor": None}))
     done = terminal.call("down")
     assert done.returncode == 1
     assert "which 'up' did not start" in done.stderr
@@ -419,7 +419,7 @@ def test_what_is_up_already_is_said_with_its_urls(terminal: Terminal, detached: 
     done = terminal.call("up", "--port=0", "--webui-port=0", *detached)
     assert (done.returncode, done.stdout) == (1, "")
     assert "is up already" in done.stderr
-    assert service.announcement["url"] in done.stderr
+    assert service.server_info["url"] in done.stderr
     assert service.page in done.stderr
     assert not has_ended(service.host)
 
@@ -448,7 +448,7 @@ def test_an_address_for_others_needs_the_token_that_is_made(terminal: Terminal) 
     service = Service(terminal, process, page=True)
     (path,) = terminal.runtime.glob("modelcompose-*.json")
     assert path.stat().st_mode & 0o777 == 0o600
-    token = service.announcement["client_token"]
+    token = service.server_info["client_token"]
     assert ask(f"{service.api}/workflows")[0] == 401
     assert ask(f"{service.api}/workflows", token="guessed-wrong")[0] == 401
     assert ask(f"{service.api}/workflows", token=token)[0] == 200
@@ -508,7 +508,7 @@ def test_run_uses_the_host_and_imports_no_torch(terminal: Terminal) -> None:
     assert "modelcompose_jupyter.cli" in imported
     assert imported.isdisjoint({"torch", "transformers", "IPython", "ipywidgets"})
     assert terminal.call("run", "--local", "-i", "prompt=Once").returncode == 0
-    _, tasks = ask(f"{service.api}/tasks", token=service.announcement["token"])
+    _, tasks = ask(f"{service.api}/tasks", token=service.server_info["token"])
     assert len(json.loads(tasks)) == 1
 
 
@@ -532,7 +532,7 @@ def test_ctrl_c_stops_the_run_over_there(
     assert process.returncode == 130
     assert "stopped after" in stderr
     assert "Traceback" not in stderr
-    _, tasks = ask(f"{service.api}/tasks", token=service.announcement["token"])
+    _, tasks = ask(f"{service.api}/tasks", token=service.server_info["token"])
     assert [each["status"] for each in json.loads(tasks)] == ["cancelled"]
 
 

@@ -13,7 +13,7 @@ from ..errors import ComposeError
 from .group import document_path, file_option, main
 
 if TYPE_CHECKING:
-    from ..server.announcement import Announcement
+    from ..server.server_info import ServerInfo
     from ..up.plan import Plan
     from ..up.running import Status
 
@@ -116,7 +116,7 @@ def up(
         _tell(plan)
         return
 
-    def on_ready(_: Announcement) -> None:
+    def on_ready(_: ServerInfo) -> None:
         _tell(plan)
         if sys.stderr.isatty():
             _say("Ctrl-C ends it.")
@@ -134,7 +134,7 @@ def _tell(plan: Plan) -> None:
     who = " and ".join(
         name for name, token in (("API", plan.token), ("page", plan.page_token)) if token
     )
-    where = plan.token_from or f"'client_token' in {plan.announcement}"
+    where = plan.token_from or f"'client_token' in {plan.server_info}"
     _say(f"The {who} can only be used with the token: {where}.")
 
 
@@ -155,7 +155,7 @@ def down(file: str | None, everything: bool) -> None:
         _say(f"ended {each.document}")
 
 
-def _others(found: list[Announcement]) -> str | None:
+def _others(found: list[ServerInfo]) -> str | None:
     if not found:
         return None
     return f"It is served by the process {found[0].pid}, which 'up' did not start."

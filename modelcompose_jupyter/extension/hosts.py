@@ -15,7 +15,7 @@ from tornado.web import HTTPError
 
 from ..document import load_document
 from ..errors import ComposeError
-from ..server.announcement import Announcement, announced
+from ..server.server_info import ServerInfo, running_servers
 from .kernel import kernel_arguments, serve_code
 
 if TYPE_CHECKING:
@@ -49,7 +49,7 @@ class Hosts:
         self._kernels = app.kernel_manager
         self._sessions = app.session_manager
         self._contents = app.contents_manager
-        self._starting: dict[str, asyncio.Task[Announcement]] = {}
+        self._starting: dict[str, asyncio.Task[ServerInfo]] = {}
         self.client = httpx.AsyncClient(
             # A run may say nothing for as long as it takes.
             timeout=httpx.Timeout(None, connect=_CONNECT_SECONDS),
@@ -59,26 +59,26 @@ class Hosts:
 
     # Finding
 
-    def find(self, id: str) -> Announcement:
+    def find(self, id: str) -> ServerInfo:
         """A host by its id, or by that of its kernel, which it keeps when it is restarted.
 
         Raises:
             HostError: there is none.
         """
-        for each in announced():
+        for each in running_servers():
             if id in (each.id, each.kernel_id):
                 return each
         raise HostError(
             404, "there is no such host", hint="See /modelcompose/hosts.", code="unknown_host"
         )
 
-    def only(self) -> Announcement:
+    def only(self) -> ServerInfo:
         """The one host that runs.
 
         Raises:
             HostError: there is none, or more than one.
         """
-        found = announced()
+        found = running_servers()
         if len(found) == 1:
             return found[0]
         if not found:
@@ -95,15 +95,15 @@ class Hosts:
             code="ambiguous",
         )
 
-    def serving(self, file: Path) -> Announcement | None:
+    def serving(self, file: Path) -> ServerInfo | None:
         """The host that serves a file, if one does."""
-        return next((each for each in announced() if each.document == str(file)), None)
+        return next((each for each in running_servers() if each.document == str(file)), None)
 
     async def all(self) -> list[dict[str, Any]]:
         """All hosts, described; the newest first."""
-        return await asyncio.gather(*map(self.describe, announced()))
+        return await asyncio.gather(*map(self.describe, running_servers()))
 
-    async def describe(self, host: Announcement) -> dict[str, Any]:
+    async def describe(self, host: ServerInfo) -> dict[str, Any]:
         """What there is to know of a host without its address and tokens."""
         return {
             "id": host.id,
@@ -117,7 +117,7 @@ class Hosts:
             "webui": host.webui,
         }
 
-    def _path_below_root(self, host: Announcement) -> str | None:
+    def _path_below_root(self, host: ServerInfo) -> str | None:
         """The document's path as the contents API has it, if it is among its files."""
         root = getattr(self._contents, "root_dir", None)
         if host.document is None or not root:
@@ -125,7 +125,7 @@ class Hosts:
         path, folder = Path(host.document), Path(root).resolve()
         return path.relative_to(folder).as_posix() if path.is_relative_to(folder) else None
 
-    async def _state(self, host: Announcement) -> str:
+    async def _state(self, host: ServerInfo) -> str:
         """``ready``, ``ending``, or ``unreachable``."""
         try:
             answer = await self._ask(host, "GET", "/health")
@@ -133,7 +133,7 @@ class Hosts:
             return "unreachable"
         return "ready" if answer.is_success else "ending"
 
-    async def _ask(self, host: Announcement, method: str, path: str) -> httpx.Response:
+    async def _ask(self, host: ServerInfo, method: str, path: str) -> httpx.Response:
         return await self.client.request(
             method,
             host.url + path,
@@ -146,7 +146,7 @@ class Hosts:
 
     async def start(
         self, path: str, kernel_name: str = NATIVE_KERNEL_NAME
-    ) -> tuple[Announcement, bool]:
+    ) -> tuple[ServerInfo, bool]:
         """The host that serves a document: the one that runs, or else a new one.
 
         It is started to its end even if the caller goes away.
@@ -169,7 +169,7 @@ class Hosts:
             task = asyncio.create_task(self._started(path, file, kernel_name))
             self._starting[file] = task
             task.add_done_callback(lambda _: self._starting.pop(file))
-        before = {each.id for each in announced()}
+        before = {each.id for each in running_servers()}
         host = await asyncio.shield(task)
         return host, not waits and host.id not in before
 
@@ -198,7 +198,7 @@ class Hosts:
         api_path = model["path"].strip("/")
         return api_path, str(Path(to_os_path(api_path, root)).resolve())
 
-    async def _started(self, path: str, file: str, kernel_name: str) -> Announcement:
+    async def _started(self, path: str, file: str, kernel_name: str) -> ServerInfo:
         await asyncio.to_thread(load_document, Path(file), name=path)  # says what is wrong with it
         if (host := self.serving(Path(file))) is not None:
             return host  # which serves the file as it is, also when it was edited
@@ -230,7 +230,7 @@ class Hosts:
             ) from error
         return str(id)
 
-    async def _when_ready(self, kernel_id: str, file: str) -> Announcement:
+    async def _when_ready(self, kernel_id: str, file: str) -> ServerInfo:
         """A kernel's host when it serves.
 
         A kernel answers once it has done what it was started with. Where it has announced nothing
@@ -296,8 +296,8 @@ class Hosts:
         return True
 
 
-def _of_kernel(kernel_id: str) -> Announcement | None:
-    return next((each for each in announced() if each.kernel_id == kernel_id), None)
+def _of_kernel(kernel_id: str) -> ServerInfo | None:
+    return next((each for each in running_servers() if each.kernel_id == kernel_id), None)
 
 
 def gone() -> HostError:

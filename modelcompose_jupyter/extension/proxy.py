@@ -17,7 +17,7 @@ from tornado.http1connection import HTTP1Connection
 from tornado.iostream import StreamClosedError
 
 from ..errors import ComposeError, UsageError
-from ..server.announcement import Announcement
+from ..server.server_info import ServerInfo
 from ..server.service import Settings
 from .handlers import RESOURCE, HostsHandler
 from .hosts import HostError, Hosts, gone
@@ -71,7 +71,7 @@ class ProxyHandler(HostsHandler):
         if self._exchanging is not None:
             self._exchanging.cancel()
 
-    def _headers_for(self, host: Announcement) -> dict[str, str]:
+    def _headers_for(self, host: ServerInfo) -> dict[str, str]:
         given = self.request.headers
         headers = {name: given[name] for name in _ASKED if name in given}
         for name, value in headers.items():
@@ -117,7 +117,7 @@ class ProxyHandler(HostsHandler):
             connection.stream.close()
 
 
-def _target(host: Announcement, segments: Sequence[str], query: str) -> str:
+def _target(host: ServerInfo, segments: Sequence[str], query: str) -> str:
     """Where a request goes to: below the run API, or among the routes of OpenAI's clients.
 
     Raises:

@@ -29,7 +29,6 @@ from ..models import MemoryUse, ModelInfo
 from ..redaction import get_logger, redact, remember
 from ..workflow import Run, State
 from .access import is_loopback
-from .announcement import Announcement
 from .schemas import (
     DocumentKey,
     DocumentText,
@@ -40,6 +39,7 @@ from .schemas import (
     WorkflowSummary,
     state_of,
 )
+from .server_info import ServerInfo
 
 CLIENT_THREAD_NAME = "modelcompose-client"
 # How long a run goes on while its connection is broken, and for how long it is tried again.
@@ -114,10 +114,10 @@ class RemoteHost:
     """
 
     def __init__(
-        self, url: str, token: str | None = None, announcement: Announcement | None = None
+        self, url: str, token: str | None = None, server_info: ServerInfo | None = None
     ) -> None:
         self.url = url.rstrip("/")
-        self.announcement = announcement
+        self.server_info = server_info
         self.closed = False
         self.token = token
         remember(token)
@@ -133,7 +133,7 @@ class RemoteHost:
         self._following: set[asyncio.Task[None]] = set()
 
     def __repr__(self) -> str:
-        title = f" ({self.announcement.title})" if self.announcement else ""
+        title = f" ({self.server_info.title})" if self.server_info else ""
         return f"{redact(self.url)}{title}"
 
     # What every host can do
@@ -268,8 +268,12 @@ class RemoteHost:
     @property
     def wants_token(self) -> bool:
         """Whether clients must present a token there."""
-        announced = self.announcement
-        return self.token is not None if announced is None else bool(announced.client_token)
+        running_servers = self.server_info
+        return (
+            self.token is not None
+            if running_servers is None
+            else bool(running_servers.client_token)
+        )
 
     def serves(self, document: Document) -> bool:
         """Whether it serves a document.
@@ -349,12 +353,12 @@ class RemoteHost:
 
     def _check_there(self) -> None:
         """Before anything is sent: the port of a host that is gone may be another program's."""
-        if self.announcement is not None and not self.announcement.stands:
+        if self.server_info is not None and not self.server_info.stands:
             raise self._gone()
 
     def _gone(self, error: Exception | None = None) -> ComposeError:
         if isinstance(error, httpx.ConnectError) or (
-            self.announcement is not None and not self.announcement.stands
+            self.server_info is not None and not self.server_info.stands
         ):
             self.closed = True  # the next call looks for another one
         return ComposeError(

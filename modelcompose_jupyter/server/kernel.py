@@ -73,7 +73,7 @@ def serve_document(
     base_path: str | None = None,
     token: str | None = None,
     limits: Mapping[str, Any] | None = None,
-    **announcement: Any,
+    **server_info: Any,
 ) -> Server:
     """Serve a document's workflows on this process's host.
 
@@ -101,7 +101,7 @@ def serve_document(
         "title": document.name or ", ".join(titles) or Path(path).name,
         "document": str(Path(path).resolve()),
         "kernel_id": _kernel_id(),
-        **announcement,
+        **server_info,
     }
     access = Access(address or controller.host, token, controller.origins)
     host = local_host()

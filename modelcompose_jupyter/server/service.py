@@ -24,7 +24,6 @@ from .. import __version__
 from ..errors import ComposeError, UsageError
 from ..host import LocalHost
 from .access import Access
-from .announcement import Announcement, own_start
 from .catalog import Catalog, Documents
 from .connections import (
     BACKLOG,
@@ -42,6 +41,7 @@ from .metrics import METRICS_ROUTE, Metrics
 from .observer import Observer, observe
 from .openai import OPENAI_ROUTES
 from .routes import ROUTES
+from .server_info import ServerInfo, own_start
 from .tasks import Tasks
 
 SERVER_THREAD_NAME = "modelcompose-server"
@@ -86,7 +86,7 @@ class Server:
         catalog: gives what is served, whenever somebody asks.
         access: who may call.
         settings: how it behaves.
-        announcement: what its file says besides; see `Announcement`.
+        announcement: what its file says besides; see `ServerInfo`.
 
     Attributes:
         port: that it listens at, once it does.
@@ -100,7 +100,7 @@ class Server:
         catalog: Callable[[], Catalog],
         access: Access | None = None,
         settings: Settings | None = None,
-        **announcement: Any,
+        **server_info: Any,
     ) -> None:
         self.host = host
         self.documents = Documents(catalog)
@@ -113,8 +113,8 @@ class Server:
         self.routes: list[Route] = [*ROUTES, METRICS_ROUTE, *OPENAI_ROUTES]
         self.port = self.settings.port
         self.closing = False
-        self.announcement: Announcement | None = None
-        self._announced = {"id": secrets.token_hex(6), "title": "workflows", **announcement}
+        self.server_info: ServerInfo | None = None
+        self._announced = {"id": secrets.token_hex(6), "title": "workflows", **server_info}
         self._observers: list[Observer] = [self.metrics, Logger()]
         self._unobserve: Callable[[], None] | None = None
         self._ended = threading.Event()
@@ -147,7 +147,7 @@ class Server:
     def announce(self, **changes: Any) -> None:
         """Write the file that others find this server by; ``changes`` are told from now on."""
         self._announced |= changes
-        self.announcement = Announcement(
+        self.server_info = ServerInfo(
             url=self.url,
             token=self.access.owner_token,
             client_token=self.access.token,
@@ -156,7 +156,7 @@ class Server:
             version=__version__,
             **self._announced,
         )
-        self.announcement.publish()
+        self.server_info.publish()
 
     def _bind(self) -> list[socket.socket]:
         address, port = self.access.host, self.settings.port
@@ -246,8 +246,8 @@ class Server:
         """Stop to listen, end the runs of callers, and withdraw the file. Idempotent."""
         atexit.unregister(self.close)
         self._ended.set()
-        if self.announcement is not None:
-            self.announcement.withdraw()
+        if self.server_info is not None:
+            self.server_info.withdraw()
         if self._loop is not None and self._thread is not None:
             with contextlib.suppress(RuntimeError):  # ended already
                 self._loop.call_soon_threadsafe(self._end.set)

@@ -9,7 +9,7 @@ import urllib.request
 from typing import Any
 
 from ..errors import ComposeError
-from ..server.announcement import Announcement
+from ..server.server_info import ServerInfo
 
 _SECONDS = 5.0
 
@@ -17,7 +17,7 @@ _SECONDS = 5.0
 _opener = urllib.request.build_opener(urllib.request.ProxyHandler({}))
 
 
-def ask(announcement: Announcement, method: str, path: str) -> Any:
+def ask(server_info: ServerInfo, method: str, path: str) -> Any:
     """The answer to a request, as its owner.
 
     Args:
@@ -29,10 +29,10 @@ def ask(announcement: Announcement, method: str, path: str) -> Any:
         ComposeError: it does not answer, or says no.
     """
     request = urllib.request.Request(
-        announcement.url + path,
+        server_info.url + path,
         data=b"{}" if method == "POST" else None,
         headers={
-            "Authorization": f"Bearer {announcement.token}",
+            "Authorization": f"Bearer {server_info.token}",
             "Content-Type": "application/json",
         },
         method=method,
@@ -42,7 +42,7 @@ def ask(announcement: Announcement, method: str, path: str) -> Any:
             return json.load(response)
     except (OSError, http.client.HTTPException, ValueError):
         raise ComposeError(
-            f"the host at {announcement.url} does not answer", code="host_gone"
+            f"the host at {server_info.url} does not answer", code="host_gone"
         ) from None
 
 

@@ -18,7 +18,7 @@ from ..document import Document
 from ..encoding import EncodingError, decode
 from ..errors import ComposeError, UsageError
 from ..server.access import TOKEN_VARIABLE, is_loopback
-from ..server.announcement import announced, path_of, runtime_folder
+from ..server.server_info import path_of, running_servers, runtime_folder
 
 _ANYWHERE = ("", "0.0.0.0", "::")
 _SHORTEST_TOKEN = 8
@@ -98,7 +98,7 @@ class Plan:
         return self.page.url if self.page else None
 
     @property
-    def announcement(self) -> Path:
+    def server_info(self) -> Path:
         """The file that tells where the host is, once it serves."""
         return path_of(self.id)
 
@@ -116,7 +116,7 @@ class Plan:
                 f"the API and the page cannot both have port {self.api.port}",
                 hint="Choose others with --port and --webui-port.",
             )
-        for each in announced():
+        for each in running_servers():
             if each.document == self.document and each.supervisor is not None:
                 page = f", page {each.webui}" if each.webui else ""
                 raise ComposeError(
@@ -278,7 +278,7 @@ def _answers(host: str, port: int) -> bool:
 
 def _holder(ports: set[int]) -> str | None:
     """What to do about ports that another document of this user has."""
-    for each in announced():
+    for each in running_servers():
         urls = [each.url, each.webui or ""]
         if any(f":{port}" in url.split("/")[2] for url in urls if url for port in ports):
             if each.supervisor is None:

@@ -17,7 +17,7 @@ import psutil
 
 from ..errors import ComposeError
 from ..private import make_folder, open_for_writing
-from ..server.announcement import Announcement, announced, read
+from ..server.server_info import ServerInfo, read, running_servers
 from .asking import ask
 from .child import apart, end_all, wait_for
 from .plan import Plan, log_path
@@ -29,13 +29,13 @@ _SHOWN_LINES = 30
 _ENDED = ("completed", "failed", "cancelled")
 
 
-def found(document: Path | None) -> list[Announcement]:
+def found(document: Path | None) -> list[ServerInfo]:
     """The servers of this user that serve a document; all of them if None. The newest first."""
     path = None if document is None else str(document.resolve())
-    return [each for each in announced() if path is None or each.document == path]
+    return [each for each in running_servers() if path is None or each.document == path]
 
 
-def start_detached(plan: Plan) -> Announcement:
+def start_detached(plan: Plan) -> ServerInfo:
     """Start a supervisor that stays when this process ends, and wait until all is ready.
 
     Raises:
@@ -53,9 +53,9 @@ def start_detached(plan: Plan) -> Announcement:
         with contextlib.suppress(BrokenPipeError), supervisor.stdin as stdin:
             stdin.write(plan.to_json())
         while supervisor.poll() is None:
-            announcement = read(plan.announcement)
-            if announcement is not None and is_ready(announcement):
-                return announcement
+            server_info = read(plan.server_info)
+            if server_info is not None and is_ready(server_info):
+                return server_info
             with contextlib.suppress(subprocess.TimeoutExpired):
                 supervisor.wait(_TICK)
     except BaseException:
@@ -97,39 +97,39 @@ class Status:
     log: str | None
 
 
-def status_of(announcement: Announcement) -> Status:
+def status_of(server_info: ServerInfo) -> Status:
     """Look at a server."""
     answers = True
     tasks: list[Any] = []
     models: list[Any] = []
     try:
-        tasks = ask(announcement, "GET", "/tasks")
-        models = ask(announcement, "GET", "/models")["models"]
+        tasks = ask(server_info, "GET", "/tasks")
+        models = ask(server_info, "GET", "/models")["models"]
     except ComposeError:
         answers = False
     return Status(
-        title=announcement.title,
-        document=announcement.document,
-        api=announcement.url,
-        page=announcement.webui,
-        pid=announcement.pid,
-        supervisor=announcement.supervisor,
-        uptime=round(time.time() - announcement.started, 1),
+        title=server_info.title,
+        document=server_info.document,
+        api=server_info.url,
+        page=server_info.webui,
+        pid=server_info.pid,
+        supervisor=server_info.supervisor,
+        uptime=round(time.time() - server_info.started, 1),
         answers=answers,
         runs=sum(each["status"] not in _ENDED for each in tasks),
         models=[
             {key: each[key] for key in ("id", "source", "device", "state", "memory_bytes")}
             for each in models
         ],
-        log=announcement.log,
+        log=server_info.log,
     )
 
 
-def end(announcement: Announcement) -> None:
+def end(server_info: ServerInfo) -> None:
     """End what an `up` started, and wait until all of it has ended."""
-    processes = _family(announcement)
+    processes = _family(server_info)
     try:
-        ask(announcement, "POST", "/shutdown")
+        ask(server_info, "POST", "/shutdown")
     except ComposeError:  # it hangs; its supervisor does not wait for ever
         for each in processes[:1]:
             with contextlib.suppress(psutil.Error):
@@ -139,13 +139,13 @@ def end(announcement: Announcement) -> None:
         with contextlib.suppress(psutil.Error):
             each.terminate()
     end_all(alive)
-    announcement.withdraw()
+    server_info.withdraw()
 
 
-def _family(announcement: Announcement) -> list[psutil.Process]:
+def _family(server_info: ServerInfo) -> list[psutil.Process]:
     """The supervisor, and all that it has started."""
     with contextlib.suppress(psutil.Error):
-        supervisor = psutil.Process(announcement.supervisor)
+        supervisor = psutil.Process(server_info.supervisor)
         return [supervisor, *supervisor.children(recursive=True)]
     return []
 

@@ -16,8 +16,8 @@ from ..errors import ComposeError
 from ..hosts import HOST_VARIABLE
 from ..private import make_folder
 from ..server.access import TOKEN_VARIABLE
-from ..server.announcement import Announcement, read
 from ..server.kernel import kernel_arguments
+from ..server.server_info import ServerInfo, read
 from .asking import answers, ask
 from .child import Child, Sink, end_all
 from .plan import Plan
@@ -46,7 +46,7 @@ class Supervisor:
         self._signals: queue.SimpleQueue[int] = queue.SimpleQueue()
         self._ending = False
 
-    def run(self, on_ready: Callable[[Announcement], None] | None = None) -> int:
+    def run(self, on_ready: Callable[[ServerInfo], None] | None = None) -> int:
         """Start all, and look after it to its end.
 
         Args:
@@ -66,7 +66,7 @@ class Supervisor:
                 self._ending = True
                 self._end()
 
-    def _look_after(self, on_ready: Callable[[Announcement], None] | None) -> int:
+    def _look_after(self, on_ready: Callable[[ServerInfo], None] | None) -> int:
         deadline = time.monotonic() + _START_SECONDS
         ready = False
         while True:
@@ -80,11 +80,11 @@ class Supervisor:
                 raise child.failure()
             if ready:
                 continue
-            announcement = read(self._plan.announcement)
-            if announcement is not None and is_ready(announcement):
+            server_info = read(self._plan.server_info)
+            if server_info is not None and is_ready(server_info):
                 ready = True
                 if on_ready is not None:
-                    on_ready(announcement)
+                    on_ready(server_info)
             elif time.monotonic() > deadline:
                 raise ComposeError(
                     f"nothing answers after {_START_SECONDS:.0f} seconds", code="not_ready"
@@ -125,7 +125,7 @@ class Supervisor:
             *(f"--ip={plan.page.host}", f"--port={plan.page.port}", f"--parent={os.getpid()}"),
         ]
         environment = _environment(plan.page_token)
-        environment[HOST_VARIABLE] = str(plan.announcement)
+        environment[HOST_VARIABLE] = str(plan.server_info)
         self._page = Child("page", page, environment, self._hand_on_page)
 
     def _hand_on_page(self, line: str) -> None:
@@ -143,16 +143,16 @@ class Supervisor:
         if self._host is not None:
             self._host.end(_HOST_SECONDS)
         end_all(started)
-        for path in (self._plan.announcement, self._plan.connection_file):
+        for path in (self._plan.server_info, self._plan.connection_file):
             with contextlib.suppress(OSError):
                 path.unlink(missing_ok=True)
 
     def _ask_to_end(self, host: Child) -> None:
         """Let the host end its runs and withdraw its file; before it serves there are none."""
-        announcement = read(self._plan.announcement)
-        if host.status is None and announcement is not None:
+        server_info = read(self._plan.server_info)
+        if host.status is None and server_info is not None:
             with contextlib.suppress(ComposeError):
-                ask(announcement, "POST", "/shutdown")
+                ask(server_info, "POST", "/shutdown")
                 return
         host.terminate()
 
@@ -180,12 +180,12 @@ class Supervisor:
         self._signals.put(number)  # which may be done in a signal's handler
 
 
-def is_ready(announcement: Announcement) -> bool:
+def is_ready(server_info: ServerInfo) -> bool:
     """Whether the host takes requests and its page, if it has one, answers."""
-    if announcement.webui is not None and not answers(announcement.webui):
+    if server_info.webui is not None and not answers(server_info.webui):
         return False
     try:
-        ask(announcement, "GET", "/health")
+        ask(server_info, "GET", "/health")
     except ComposeError:
         return False
     return True

@@ -457,7 +457,7 @@ class Run:
         last event stays. Everything else stays as it is, and what stays keeps its number.
         """
         last = {_subject(event): event.number for event in self._events}
-        announced: set[Any] = set()
+        running_servers: set[Any] = set()
         kept = []
         for event in self._events:
             subject = _subject(event)
@@ -465,9 +465,9 @@ class Run:
             if event.type == "text":
                 if is_last:
                     kept.append(self._whole(event))
-                elif subject not in announced:
+                elif subject not in running_servers:
                     kept.append(replace(event, data={**event.data, "offset": 0, "text": ""}))
-                announced.add(subject)
+                running_servers.add(subject)
             elif is_last:
                 kept.append(event)
         self._events = kept

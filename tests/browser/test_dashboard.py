@@ -261,8 +261,8 @@ def hosted(folder: Path, document: str, *options: str) -> Iterator[tuple[LocalHo
     catalog = Catalog.of(load_document(document))
     server = HostServer(host, lambda: catalog, settings=Settings(port=0)).start()
     try:
-        assert server.announcement is not None
-        named = str(server.announcement.path)
+        assert server.server_info is not None
+        named = str(server.server_info.path)
         with dashboard(folder, document, *options, MODELCOMPOSE_HOST=named) as page:
             yield host, page
     finally:

@@ -29,7 +29,7 @@ def test_a_visitor_runs_the_workflow_on_the_host(
         panel.start("Once upon a time in a distant galaxy")
         expect(panel.status).to_contain_text("seed", timeout=SECONDS * 1000)
         _, tasks = ask(
-            f"{service.api}/tasks?include_output=true", token=service.announcement["token"]
+            f"{service.api}/tasks?include_output=true", token=service.server_info["token"]
         )
         (task,) = json.loads(tasks)
         assert task["status"] == "completed"

@@ -16,8 +16,8 @@ from standins.scripted import ScriptedModels
 from modelcompose_jupyter import ComposeError
 from modelcompose_jupyter.folders import without_folders
 from modelcompose_jupyter.server.access import Access, is_loopback
-from modelcompose_jupyter.server.announcement import announced, read
 from modelcompose_jupyter.server.logs import JsonFormatter
+from modelcompose_jupyter.server.server_info import read, running_servers
 from modelcompose_jupyter.server.service import Server
 
 from .conftest import Client, Serve, held, raw_request
@@ -202,12 +202,12 @@ def test_the_file_is_for_this_user_alone(serve: Serve, runtime: Path) -> None:
 
     if os.name == "posix":
         assert stat.S_IMODE(path.stat().st_mode) == 0o600
-    (found,) = announced()
+    (found,) = running_servers()
     assert (found.url, found.title, found.client_token) == (server.url, "mine", "secret")
     assert "secret" not in repr(found) and found.token not in repr(found)
     server.close()
     assert not path.exists()
-    assert announced() == []
+    assert running_servers() == []
 
 
 @pytest.mark.skipif(os.name != "posix", reason="modes are POSIX's")
@@ -218,7 +218,7 @@ def test_files_that_others_could_have_written_are_not_believed(
     path.chmod(0o644)
 
     assert read(path) is None
-    assert announced() == []
+    assert running_servers() == []
 
 
 @pytest.mark.parametrize(
@@ -230,7 +230,7 @@ def test_broken_files_are_passed_over(server: Server, runtime: Path, content: st
     broken.write_text(content)
     broken.chmod(0o600)
 
-    assert [each.url for each in announced()] == [server.url]
+    assert [each.url for each in running_servers()] == [server.url]
 
 
 @pytest.mark.parametrize(
@@ -255,7 +255,7 @@ def test_files_with_values_of_other_kinds_are_passed_over(
     broken.write_text(json.dumps({**json.loads(path.read_text()), "id": "broken", **changes}))
     broken.chmod(0o600)
 
-    assert [each.url for each in announced()] == [server.url]
+    assert [each.url for each in running_servers()] == [server.url]
 
 
 def test_a_copy_of_a_file_is_no_other_server(server: Server, runtime: Path) -> None:
@@ -264,7 +264,7 @@ def test_a_copy_of_a_file_is_no_other_server(server: Server, runtime: Path) -> N
     copy.write_text(path.read_text().replace(server.url, "http://127.0.0.1:1/api"))
     copy.chmod(0o600)
 
-    assert [each.url for each in announced()] == [server.url]
+    assert [each.url for each in running_servers()] == [server.url]
     assert path.exists()
 
 
@@ -273,34 +273,34 @@ def test_what_is_no_file_is_not_read(server: Server, runtime: Path) -> None:
     os.mkfifo(runtime / "modelcompose-pipe.json", 0o600)
     (runtime / "modelcompose-folder.json").mkdir(0o700)
 
-    assert [each.url for each in announced()] == [server.url]
+    assert [each.url for each in running_servers()] == [server.url]
 
 
 def test_a_file_may_begin_with_a_mark(server: Server, runtime: Path) -> None:
     (path,) = runtime.glob("modelcompose-*.json")
     path.write_bytes(BOM_UTF8 + path.read_bytes())
 
-    assert [each.url for each in announced()] == [server.url]
+    assert [each.url for each in running_servers()] == [server.url]
 
 
 def test_a_file_that_was_withdrawn_stands_no_more(server: Server) -> None:
-    assert server.announcement is not None
-    assert server.announcement.stands
+    assert server.server_info is not None
+    assert server.server_info.stands
 
     server.close()
 
-    assert server.announcement.alive  # its process goes on
-    assert not server.announcement.stands
+    assert server.server_info.alive  # its process goes on
+    assert not server.server_info.stands
 
 
 def test_files_of_dead_processes_are_removed(server: Server, runtime: Path) -> None:
     (path,) = runtime.glob("modelcompose-*.json")
-    assert server.announcement is not None
+    assert server.server_info is not None
     dead = runtime / "modelcompose-dead.json"
-    dead.write_text(path.read_text().replace(str(server.announcement.started), "1.5"))
+    dead.write_text(path.read_text().replace(str(server.server_info.started), "1.5"))
     dead.chmod(0o600)
 
-    assert len(announced()) == 1
+    assert len(running_servers()) == 1
     assert not dead.exists()
 
 

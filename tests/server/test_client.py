@@ -24,10 +24,10 @@ from modelcompose_jupyter import ComposeError, InputError, LocalHost, hosts, loa
 from modelcompose_jupyter.document import load_document
 from modelcompose_jupyter.server import client
 from modelcompose_jupyter.server.access import Access
-from modelcompose_jupyter.server.announcement import announced
 from modelcompose_jupyter.server.catalog import DocumentFile
 from modelcompose_jupyter.server.client import RemoteHost
 from modelcompose_jupyter.server.schemas import TaskState
+from modelcompose_jupyter.server.server_info import running_servers
 from modelcompose_jupyter.server.service import Server, Settings
 
 from .conftest import COMPONENT, MANY, STORY, Serve, held
@@ -47,8 +47,8 @@ def forget() -> Iterator[None]:
 @pytest.fixture
 def remote(server: Server) -> Iterator[RemoteHost]:
     """The server's host, as its owner sees it."""
-    assert server.announcement is not None
-    remote = RemoteHost(server.url, server.access.owner_token, server.announcement)
+    assert server.server_info is not None
+    remote = RemoteHost(server.url, server.access.owner_token, server.server_info)
     yield remote
     remote.close(10)
 
@@ -399,7 +399,7 @@ def test_a_host_that_is_gone_is_said_so_and_the_next_call_starts_again(tmp_path:
     assert run.text.startswith("Once")
     assert isinstance(story.host, LocalHost)
     assert story(prompt="A fox")["generated"].startswith("A fox")
-    assert announced() == []
+    assert running_servers() == []
 
 
 def test_a_host_that_went_before_it_was_asked_is_not_missed(serve: Serve) -> None:
@@ -419,7 +419,7 @@ def test_the_port_of_a_host_that_died_is_not_spoken_to(tmp_path: Path) -> None:
     path = tmp_path / "model-compose.yml"
     path.write_text(STORY.replace("  text:", "  min_output_length: 300\n  text:"))
     process = _host_process(path)
-    (found,) = announced()
+    (found,) = running_servers()
     remote = RemoteHost(found.url, found.token, found)
     story = load(path, host=remote)
     run = story.submit(prompt="Once upon a time")
@@ -779,7 +779,7 @@ def test_the_environment_can_name_the_host(tmp_path: Path, monkeypatch: pytest.M
     path.write_text(STORY)
     process = _host_process(path)
     try:
-        (found,) = announced()
+        (found,) = running_servers()
         monkeypatch.setenv(hosts.HOST_VARIABLE, str(found.path))
         guest = load(STORY)
         assert isinstance(guest.host, RemoteHost)
@@ -805,7 +805,7 @@ def test_this_process_serves_and_runs_its_own(serve: Serve, host: LocalHost) -> 
     assert hosts.place_of(load_document(STORY), "__workflow__") == (server.url, None, None)
     assert hosts.stop_serving()
     assert not hosts.stop_serving()
-    assert announced() == []
+    assert running_servers() == []
 
 
 def _server(host: LocalHost, port: int = 0) -> Server:
@@ -835,9 +835,9 @@ def test_connecting_in_vain_leaves_the_runs_of_a_known_host(
 ) -> None:
     held(models, "a")
     run = load(STORY, host=remote).submit(prompt="a")
-    assert server.announcement is not None
-    monkeypatch.setattr(hosts, "others", lambda: [server.announcement])
-    monkeypatch.setitem(hosts._remote, server.announcement.id, remote)
+    assert server.server_info is not None
+    monkeypatch.setattr(hosts, "others", lambda: [server.server_info])
+    monkeypatch.setitem(hosts._remote, server.server_info.id, remote)
 
     def slow() -> None:
         raise ComposeError("it does not answer", code="host_gone")

@@ -28,8 +28,8 @@ from browser.servers import serve as jupyter_server
 from standins.scripted import ScriptedModels
 
 from modelcompose_jupyter.document import load_document
-from modelcompose_jupyter.server.announcement import Announcement, own_start
 from modelcompose_jupyter.server.handler import Seen
+from modelcompose_jupyter.server.server_info import ServerInfo, own_start
 from modelcompose_jupyter.server.service import Server, Settings
 from modelcompose_jupyter.workflow import Run
 
@@ -195,8 +195,8 @@ def error_of(answer: httpx.Response, status: int) -> dict[str, Any]:
 
 
 def id_of(server: Server) -> str:
-    assert server.announcement is not None
-    return server.announcement.id
+    assert server.server_info is not None
+    return server.server_info.id
 
 
 # Who may ask
@@ -223,8 +223,8 @@ def test_nothing_is_answered_without_a_login(
     for headers in ({}, {"Authorization": "token wrong"}):
         answer = httpx.request(method, url, headers=headers, json={}, trust_env=False)
         assert answer.status_code == 403
-    assert server.announcement is not None
-    tokens = {"Authorization": f"Bearer {server.announcement.token}"}  # is none of Jupyter's
+    assert server.server_info is not None
+    tokens = {"Authorization": f"Bearer {server.server_info.token}"}  # is none of Jupyter's
     assert httpx.request(method, url, headers=tokens, trust_env=False).status_code == 403
     assert models.prompts == []
 
@@ -440,8 +440,8 @@ def test_jupyters_own_tokens_and_cookies_stay_with_jupyter(
 
     assert got.status_code == 200 and "host=cookie" not in str(got.headers)
     ((headers, uri),) = asked
-    assert server.announcement is not None
-    assert headers["Authorization"] == f"Bearer {server.announcement.token}"
+    assert server.server_info is not None
+    assert headers["Authorization"] == f"Bearer {server.server_info.token}"
     assert not headers.keys() & {"Cookie", "Referer", "Origin", "X-Forwarded-For"}
     assert uri == "/api/tasks?include_output=true"
 
@@ -629,7 +629,7 @@ def test_a_body_has_a_limit(jupyter: Jupyter, server: Server) -> None:
 
 
 def test_a_host_that_does_not_answer_is_said_to_be_gone(jupyter: Jupyter) -> None:
-    dead = Announcement(
+    dead = ServerInfo(
         id="dead",
         url=f"http://127.0.0.1:{free_port()}/api",
         token="token",
@@ -724,13 +724,13 @@ def test_two_who_start_the_same_get_the_same(jupyter: Jupyter) -> None:
 def test_its_api_is_closed_to_others_on_this_computer(jupyter: Jupyter) -> None:
     jupyter.start("story.yml")
     (file,) = jupyter.files
-    announced = json.loads(file.read_text())
+    running_servers = json.loads(file.read_text())
 
-    assert announced["url"].startswith("http://127.0.0.1:")
-    refused = httpx.get(f"{announced['url']}/workflows", trust_env=False)
+    assert running_servers["url"].startswith("http://127.0.0.1:")
+    refused = httpx.get(f"{running_servers['url']}/workflows", trust_env=False)
     assert refused.status_code == 401
-    arguments = psutil.Process(announced["pid"]).cmdline()
-    assert not any(announced[key] in " ".join(arguments) for key in ("token", "client_token"))
+    arguments = psutil.Process(running_servers["pid"]).cmdline()
+    assert not any(running_servers[key] in " ".join(arguments) for key in ("token", "client_token"))
 
 
 def test_what_cannot_be_served_is_said_before_anything_starts(jupyter: Jupyter) -> None:
@@ -865,10 +865,10 @@ def test_a_kernel_whose_host_was_asked_to_end_stays_empty(jupyter: Jupyter) -> N
     """A Jupyter server starts kernels anew that end by themselves."""
     host = jupyter.start("story.yml")
     (file,) = jupyter.files
-    announced = json.loads(file.read_text())
+    running_servers = json.loads(file.read_text())
 
-    owner = {"Authorization": f"Bearer {announced['token']}"}
-    httpx.post(f"{announced['url']}/shutdown", json={}, headers=owner, trust_env=False)
+    owner = {"Authorization": f"Bearer {running_servers['token']}"}
+    httpx.post(f"{running_servers['url']}/shutdown", json={}, headers=owner, trust_env=False)
 
     until(lambda: not file.exists())
     assert [each["id"] for each in jupyter.api("kernels")] == [host["kernel_id"]]

@@ -27,7 +27,7 @@ _ID = re.compile(r"[\w-]{1,100}", re.ASCII)  # it stands in paths and addresses
 
 
 @dataclass(frozen=True)
-class Announcement:
+class ServerInfo:
     """A server that runs on this computer, as its file tells of it.
 
     Attributes:
@@ -111,25 +111,25 @@ def own_start() -> float:
     return float(psutil.Process().create_time())
 
 
-def announced() -> list[Announcement]:
+def running_servers() -> list[ServerInfo]:
     """The servers of this user that run, the newest first. Files of dead ones are removed.
 
     A file that has another name than that of its server is a copy, and passed over.
     """
     found = []
     for path in sorted(runtime_folder().glob(f"{_PREFIX}*.json")):
-        announcement = read(path)
-        if announcement is None:
+        server_info = read(path)
+        if server_info is None:
             continue
-        if not announcement.alive:
+        if not server_info.alive:
             with contextlib.suppress(OSError):
                 path.unlink(missing_ok=True)
-        elif path == announcement.path:
-            found.append(announcement)
+        elif path == server_info.path:
+            found.append(server_info)
     return sorted(found, key=lambda each: each.started, reverse=True)
 
 
-def read(path: Path) -> Announcement | None:
+def read(path: Path) -> ServerInfo | None:
     """The announcement in a file; None where it is none, or could be somebody else's."""
     try:
         content = private.read(path, _MAX_BYTES)
@@ -142,8 +142,8 @@ def read(path: Path) -> Announcement | None:
 
 
 @functools.cache
-def _reader() -> TypeAdapter[Announcement]:
-    return TypeAdapter(Announcement)
+def _reader() -> TypeAdapter[ServerInfo]:
+    return TypeAdapter(ServerInfo)
 
 
 def runtime_folder() -> Path:
