@@ -27,7 +27,7 @@ import click
 import psutil
 from peers import machine, report, weights
 from peers.processes import PEERS, Peer, PeerError, PeerProcess, environment
-from peers.protocol import Settings
+from peers.protocol import ServerSettings
 from peers.work import ONE_STREAM, WORK, Work, disturbance
 
 _HERE = Path(__file__).parent
@@ -50,9 +50,11 @@ class Bench:
     def model(self) -> Path:
         return weights.folder_of(self.shape, self.precision, self.folder)
 
-    def settings(self, peer: Peer) -> Settings:
+    def settings(self, peer: Peer) -> ServerSettings:
         cache = self.folder / "peers" / f"{peer.script}-{self.shape}-{self.precision}"
-        return Settings(self.model, self.precision, self.threads, self.device, cache, peer.options)
+        return ServerSettings(
+            self.model, self.precision, self.threads, self.device, cache, peer.options
+        )
 
 
 @contextmanager

@@ -29,7 +29,7 @@ import psutil
 from modelcompose_jupyter import LocalHost, Workflow
 from modelcompose_jupyter.document import Document, load_document
 from modelcompose_jupyter.server.catalog import Catalog
-from modelcompose_jupyter.server.service import Server, Settings
+from modelcompose_jupyter.server.server import Server, ServerSettings
 
 DOCUMENT = """\
 component:
@@ -50,7 +50,7 @@ def serving() -> Iterator[tuple[Server, Document]]:
     host = LocalHost()
     host.limit(max_runs=1000)
     catalog = Catalog.of(document)
-    server = Server(host, lambda: catalog, settings=Settings(port=0)).start()
+    server = Server(host, lambda: catalog, settings=ServerSettings(port=0)).start()
     try:
         yield server, document
     finally:

@@ -18,8 +18,8 @@ from .workflow import Run
 
 if TYPE_CHECKING:
     from .server.client import RemoteHost
+    from .server.server import Server
     from .server.server_info import ServerInfo
-    from .server.service import Server
 
 HOST_VARIABLE = "MODELCOMPOSE_HOST"
 """The environment variable that names the announcement of the host to use, and no other, as its

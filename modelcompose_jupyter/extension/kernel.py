@@ -18,7 +18,7 @@ from ..server.kernel import serve_document
 from ..server.logs import configure
 
 if TYPE_CHECKING:
-    from ..server.service import Server
+    from ..server.server import Server
     from ..workflow import Run
 
 # Jupyter heeds the state that a kernel tells of itself where it follows from such a message.

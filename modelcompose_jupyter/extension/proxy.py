@@ -17,12 +17,12 @@ from tornado.http1connection import HTTP1Connection
 from tornado.iostream import StreamClosedError
 
 from ..errors import ComposeError, UsageError
+from ..server.server import ServerSettings
 from ..server.server_info import ServerInfo
-from ..server.service import Settings
 from .handlers import RESOURCE, HostsHandler
 from .hosts import HostError, Hosts, gone
 
-_MAX_BODY = Settings().max_body
+_MAX_BODY = ServerSettings().max_body
 _MAX_FIELDS = 1000  # of a query, as a host itself has it
 _ASKED = ("Accept", "Content-Type", "Last-Event-ID")
 _ANSWERED = ("Content-Type", "Content-Length", "Cache-Control", "Retry-After", "X-Accel-Buffering")

@@ -11,7 +11,7 @@ from ..errors import ComposeError, UsageError, did_you_mean
 from ..host import SERVING_LIMITS, LocalHost, local_host
 from ..server.access import Access
 from ..server.catalog import Catalog, Served
-from ..server.service import Server, Settings
+from ..server.server import Server, ServerSettings
 from .records import this_notebook
 from .table import Table, models_table
 
@@ -66,7 +66,7 @@ def serve(
             local_host(),
             catalog,
             Access(str(settings["host"]), line.inputs.get("token"), settings["origins"]),
-            Settings(port=_port(settings["port"]), base_path=str(settings["base_path"])),
+            ServerSettings(port=_port(settings["port"]), base_path=str(settings["base_path"])),
             title=notebook.name if notebook else "a notebook",
         )
     )

@@ -41,7 +41,7 @@ from .events import as_json
 from .schemas import failure, parse_body
 
 if TYPE_CHECKING:
-    from .service import Server
+    from .server import Server
 
 log = get_logger(__name__)
 
@@ -64,7 +64,7 @@ _STATUS_OF_CODE = {
 
 
 @dataclass(frozen=True)
-class Reply:
+class ApiResponse:
     """An answer that is complete.
 
     ``result`` is the run whose result it hands over to whom it is owed, where it does.
@@ -86,7 +86,7 @@ class Stream:
 
 
 @dataclass
-class Call:
+class ApiRequest:
     """A request that has passed the checks, as a route's function gets it."""
 
     server: Server
@@ -114,7 +114,7 @@ class Call:
 
 
 @dataclass(frozen=True)
-class Seen:
+class RequestRecord:
     """A request that is over.
 
     Attributes:
@@ -157,7 +157,7 @@ class Route:
 
     method: str
     path: str
-    run: Callable[[Call], Awaitable[Reply | Stream]]
+    run: Callable[[ApiRequest], Awaitable[ApiResponse | Stream]]
     summary: str
     body: type[BaseModel] | None = None
     forms: bool = False
@@ -187,7 +187,7 @@ class ApiHandler(RequestHandler):
         self._routes = routes
         self._received = bytearray()
         self._caller = Caller.GUEST
-        self._call: Call | None = None
+        self._call: ApiRequest | None = None
         self._gone = asyncio.Event()
         self._began = time.monotonic()
         self._seen = False
@@ -368,7 +368,7 @@ class ApiHandler(RequestHandler):
     async def _answer(self, **path: str) -> None:
         try:
             route = self._route()
-            self._call = call = Call(
+            self._call = call = ApiRequest(
                 server=self._server,
                 caller=self._caller,
                 path=path,
@@ -455,7 +455,7 @@ class ApiHandler(RequestHandler):
         await asyncio.wait_for(self.flush(), self._server.settings.write_seconds)
         self._server.hold(self._connection, 0)
 
-    def _begin_reply(self, reply: Reply) -> int:
+    def _begin_reply(self, reply: ApiResponse) -> int:
         """Put an answer together; `_end` follows when it is on its way. Returns its bytes."""
         if self._finished or self._gone.is_set():
             raise StreamClosedError
@@ -510,7 +510,7 @@ class ApiHandler(RequestHandler):
         if status == HTTPStatus.UNAUTHORIZED:
             headers["WWW-Authenticate"] = 'Bearer realm="model-compose"'
         with contextlib.suppress(StreamClosedError):  # nobody is there to hear of it
-            self._begin_reply(Reply(explain(known, status, public), status, headers))
+            self._begin_reply(ApiResponse(explain(known, status, public), status, headers))
             self._end(None)
 
     def send_error(self, status_code: int = 500, **kwargs: Any) -> None:
@@ -537,7 +537,7 @@ class ApiHandler(RequestHandler):
             return
         self._seen = True
         self._server.saw_request(
-            Seen(
+            RequestRecord(
                 method=self.request.method or "",
                 route=self._template(),
                 status=self.get_status(),

@@ -21,7 +21,7 @@ from ..host import SERVING_LIMITS, local_host
 from .access import TOKEN_VARIABLE, Access
 from .catalog import DocumentFile
 from .logs import configure
-from .service import Server, Settings
+from .server import Server, ServerSettings
 
 _END_SECONDS = 10.0
 _LOOK_SECONDS = 0.25  # for whether the parent is there
@@ -92,7 +92,7 @@ def serve_document(
     """
     catalog = DocumentFile(Path(path))
     document, controller = catalog.document, catalog.document.controller
-    settings = Settings(
+    settings = ServerSettings(
         port=controller.port if port is None else port,
         base_path=controller.base_path if base_path is None else base_path,
     )

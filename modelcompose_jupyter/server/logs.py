@@ -18,7 +18,7 @@ from typing import IO, Any
 from ..errors import UsageError
 from ..redaction import get_logger
 from ..workflow import Run, State
-from .handler import Seen
+from .handler import RequestRecord
 
 _ROOT = "modelcompose_jupyter"
 log = get_logger(f"{_ROOT}.server")
@@ -100,7 +100,7 @@ def configure(
     return undo
 
 
-def tell(event: str, level: int = logging.INFO, **facts: Any) -> None:
+def log_event(event: str, level: int = logging.INFO, **facts: Any) -> None:
     """Log an event with its facts; those that are None are left out."""
     if log.isEnabledFor(level):
         given = {name: value for name, value in facts.items() if value is not None}
@@ -113,12 +113,12 @@ class Logger:
     def run_began(self, run: Run) -> None:
         if log.isEnabledFor(logging.INFO):
             prompts = {"input": run.input} if _Options.log_prompts else {}
-            tell("run began", run=run.id, workflow=run.workflow, **prompts)
+            log_event("run began", run=run.id, workflow=run.workflow, **prompts)
 
     def run_ended(self, run: Run, seconds: float) -> None:
         level = logging.WARNING if run.state is State.FAILED else logging.INFO
         if log.isEnabledFor(level):
-            tell(
+            log_event(
                 "run ended",
                 level,
                 run=run.id,
@@ -132,9 +132,9 @@ class Logger:
                 text=run.text if _Options.log_prompts else None,
             )
 
-    def request(self, seen: Seen) -> None:
+    def request(self, seen: RequestRecord) -> None:
         if log.isEnabledFor(logging.INFO):
-            tell(
+            log_event(
                 "request",
                 method=seen.method,
                 route=seen.route,

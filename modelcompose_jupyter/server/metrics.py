@@ -17,7 +17,7 @@ from prometheus_client.registry import Collector
 
 from ..host import LocalHost
 from ..workflow import Run, State
-from .handler import Call, Reply, Route, Seen
+from .handler import ApiRequest, ApiResponse, RequestRecord, Route
 
 CONTENT_TYPE = "text/plain; version=0.0.4"
 CLIENT_LEFT = 499
@@ -97,7 +97,7 @@ class Metrics:
         if "load" in timings and _waited_for_load(run):
             self._load.observe(timings["load"])
 
-    def request(self, seen: Seen) -> None:
+    def request(self, seen: RequestRecord) -> None:
         route = seen.route or _OTHER
         method = seen.method if seen.method in _METHODS else _OTHER
         status = CLIENT_LEFT if seen.left else seen.status
@@ -186,9 +186,9 @@ def _gauge(
     return family
 
 
-async def show_metrics(call: Call) -> Reply:
+async def show_metrics(call: ApiRequest) -> ApiResponse:
     text = await asyncio.to_thread(call.server.metrics.text)
-    return Reply(text, content_type=CONTENT_TYPE)
+    return ApiResponse(text, content_type=CONTENT_TYPE)
 
 
 METRICS_ROUTE = Route(

@@ -9,7 +9,7 @@ from typing import Protocol
 
 from ..host import LocalHost
 from ..workflow import Run
-from .handler import Seen
+from .handler import RequestRecord
 
 
 class Observer(Protocol):
@@ -21,7 +21,7 @@ class Observer(Protocol):
     def run_ended(self, run: Run, seconds: float) -> None:
         """A run has ended, so long after it was submitted. On the host's thread."""
 
-    def request(self, seen: Seen) -> None:
+    def request(self, seen: RequestRecord) -> None:
         """A request is over. On the server's thread."""
 
 

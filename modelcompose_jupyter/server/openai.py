@@ -20,7 +20,7 @@ from ..redaction import redact
 from ..workflow import Event, Run, State
 from .access import Caller
 from .events import HEARTBEAT_SECONDS, as_json, message
-from .handler import Call, Reply, Route, Stream, status_of
+from .handler import ApiRequest, ApiResponse, Route, Stream, status_of
 from .openai_schemas import (
     INPUTS,
     Asked,
@@ -41,7 +41,7 @@ _STARTED = int(time.time())
 # Which models there are
 
 
-def _models(call: Call) -> dict[str, tuple[Document, Component]]:
+def _models(call: ApiRequest) -> dict[str, tuple[Document, Component]]:
     """The components that can be spoken to, by the ids of their models; of several the first."""
     found: dict[str, tuple[Document, Component]] = {}
     for document, component in call.server.documents.catalog.components:
@@ -104,13 +104,13 @@ def _document(
     return replace(document, components=(spoken,), workflows=(made,))
 
 
-async def openai_models(call: Call) -> Reply:
-    return Reply({"object": "list", "data": [_model(id) for id in _models(call)]})
+async def openai_models(call: ApiRequest) -> ApiResponse:
+    return ApiResponse({"object": "list", "data": [_model(id) for id in _models(call)]})
 
 
-async def openai_model(call: Call) -> Reply:
+async def openai_model(call: ApiRequest) -> ApiResponse:
     _find(call, call.path["model"])
-    return Reply(_model(call.path["model"]))
+    return ApiResponse(_model(call.path["model"]))
 
 
 def _model(id: str) -> dict[str, Any]:
@@ -118,7 +118,7 @@ def _model(id: str) -> dict[str, Any]:
     return {"id": id, "object": "model", "created": _STARTED, "owned_by": owner}
 
 
-def _find(call: Call, id: str) -> tuple[Document, Component]:
+def _find(call: ApiRequest, id: str) -> tuple[Document, Component]:
     known = _models(call)
     if id not in known:
         names = ", ".join(f"'{name}'" for name in known)
@@ -174,7 +174,7 @@ _CHAT = _Shape(
 _REASONS = {"eos": "stop", "stop": "stop", "length": "length"}
 
 
-async def completions(call: Call) -> Reply | Stream:
+async def completions(call: ApiRequest) -> ApiResponse | Stream:
     asked: CompletionRequest = call.body
     parameters = {"include_prompt": False, **asked.parameters()}
     prompts = asked.prompts()
@@ -188,7 +188,7 @@ async def completions(call: Call) -> Reply | Stream:
     return await _answered(call, asked, _TEXT, document, values, len(prompts) * asked.choices)
 
 
-async def chat_completions(call: Call) -> Reply | Stream:
+async def chat_completions(call: ApiRequest) -> ApiResponse | Stream:
     asked: ChatRequest = call.body
     messages = asked.conversation()
     parameters = asked.parameters()
@@ -204,13 +204,13 @@ async def chat_completions(call: Call) -> Reply | Stream:
 
 
 async def _answered(
-    call: Call,
+    call: ApiRequest,
     asked: Asked,
     shape: _Shape,
     document: Document,
     values: dict[str, Any],
     choices: int,
-) -> Reply | Stream:
+) -> ApiResponse | Stream:
     """The answer to a request, by a run that ends when its client leaves."""
     terms = Terms(call.server.tasks, call.caller, linger=0.0)
     try:
@@ -243,7 +243,9 @@ def _refusal(error: InputError, shape: _Shape) -> Refused:
 class _Completion:
     """A run as the answer to a request."""
 
-    def __init__(self, call: Call, asked: Asked, shape: _Shape, run: Run, choices: int) -> None:
+    def __init__(
+        self, call: ApiRequest, asked: Asked, shape: _Shape, run: Run, choices: int
+    ) -> None:
         self._call = call
         self._asked = asked
         self._shape = shape
@@ -251,10 +253,10 @@ class _Completion:
         self._choices = choices
         self._created = int(time.time())
 
-    async def whole(self) -> Reply:
+    async def whole(self) -> ApiResponse:
         """All of it, when the run has ended."""
         if not await self._call.until_gone(ended(self._run)):
-            return Reply()
+            return ApiResponse()
         if self._run.state is not State.COMPLETED:
             return self._failed()
         reasons = _reasons(self._run)
@@ -263,9 +265,9 @@ class _Completion:
             for stream, text in sorted(self._run.streams.items())
         ]
         body = {**self._head(self._shape.object), "choices": choices, "usage": self._usage()}
-        return Reply(body, result=self._run)
+        return ApiResponse(body, result=self._run)
 
-    async def stream(self, watch: contextlib.ExitStack) -> Reply | Stream:
+    async def stream(self, watch: contextlib.ExitStack) -> ApiResponse | Stream:
         """A stream, once there is something to stream: what fails before has a status.
 
         ``watch`` is left when the stream ends.
@@ -280,7 +282,7 @@ class _Completion:
                     return
 
         if not await self._call.until_gone(begin()):
-            return Reply()
+            return ApiResponse()
         if self._run.done and self._run.state is not State.COMPLETED:
             return self._failed()
         return Stream(self._chunks(first, source, watch.pop_all()), result=self._run)
@@ -353,11 +355,11 @@ class _Completion:
             "prompt_tokens_details": {"cached_tokens": usage["reused"]},
         }
 
-    def _failed(self) -> Reply:
+    def _failed(self) -> ApiResponse:
         status, body = self._error()
         # Clients try again by themselves; the same request would fail the same way.
         headers = {"x-should-retry": "false"} if status >= 500 else {}
-        return Reply(body, status, headers, result=self._run)
+        return ApiResponse(body, status, headers, result=self._run)
 
     def _error(self) -> tuple[int, Any]:
         error = self._run.error or ComposeError("the run failed", code="internal")

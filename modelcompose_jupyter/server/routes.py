@@ -16,7 +16,7 @@ from ..workflow import Run, State
 from .access import Caller
 from .catalog import Served
 from .events import resume_point, run_events, run_text
-from .handler import Call, Reply, Route, Stream, status_of
+from .handler import ApiRequest, ApiResponse, Route, Stream, status_of
 from .schemas import (
     DocumentKey,
     DocumentText,
@@ -38,27 +38,29 @@ from .tasks import Task, Terms, ended
 _CANCEL_SECONDS = 10.0
 
 
-async def health(call: Call) -> Reply:
+async def health(call: ApiRequest) -> ApiResponse:
     if call.server.closing:
-        return Reply({"status": "shutting_down"}, 503)
-    return Reply({"status": "ok"})
+        return ApiResponse({"status": "shutting_down"}, 503)
+    return ApiResponse({"status": "ok"})
 
 
-async def list_workflows(call: Call) -> Reply:
+async def list_workflows(call: ApiRequest) -> ApiResponse:
     catalog = call.server.documents.catalog
     full = _flag(call, "include_schema")
-    return Reply([_described(call, id, each, full=full) for id, each in catalog.workflows.items()])
+    return ApiResponse(
+        [_described(call, id, each, full=full) for id, each in catalog.workflows.items()]
+    )
 
 
-async def workflow_schema(call: Call) -> Reply:
+async def workflow_schema(call: ApiRequest) -> ApiResponse:
     catalog = call.server.documents.catalog
     id = call.path["workflow_id"]
     served = catalog.find(id)
     name = next(each for each, known in catalog.workflows.items() if known is served)
-    return Reply(_described(call, name, served, full=True))
+    return ApiResponse(_described(call, name, served, full=True))
 
 
-def _described(call: Call, id: str, served: Served, *, full: bool) -> dict[str, Any]:
+def _described(call: ApiRequest, id: str, served: Served, *, full: bool) -> dict[str, Any]:
     """What is said of a workflow, to who asks; in full with its inputs and outputs."""
     workflow, is_guest = served.workflow, call.caller is not Caller.OWNER
     keys = ("title", "description") if full else ("title",)
@@ -71,7 +73,7 @@ def _described(call: Call, id: str, served: Served, *, full: bool) -> dict[str, 
     return {**said, **(types.for_guests() if is_guest else types).to_dict()}
 
 
-async def run_workflow(call: Call) -> Reply | Stream:
+async def run_workflow(call: ApiRequest) -> ApiResponse | Stream:
     request: RunRequest = call.body
     server = call.server
     streams = request.stream or "text/event-stream" in call.headers.get("Accept", "")
@@ -85,7 +87,7 @@ async def run_workflow(call: Call) -> Reply | Stream:
         return Stream(_watched(call, task, _events_of(task, call, request)), result=run)
     with server.tasks.watching(task):
         if waits and not await call.until_gone(ended(run)):
-            return Reply()
+            return ApiResponse()
     if not waits:
         return _later(_state(call, task))
     if request.output_only:
@@ -93,12 +95,12 @@ async def run_workflow(call: Call) -> Reply | Stream:
     return _state(call, task, status=_status_of(run))
 
 
-def _later(reply: Reply) -> Reply:
+def _later(reply: ApiResponse) -> ApiResponse:
     """An answer to who does not wait, and comes for the result though it may be in here already."""
     return dataclasses.replace(reply, result=None)
 
 
-async def _submitted(call: Call, request: RunRequest, terms: Terms) -> Run:
+async def _submitted(call: ApiRequest, request: RunRequest, terms: Terms) -> Run:
     host, metadata = call.server.host, request.metadata
     if request.rerun_of is not None:
         first = await call.server.tasks.find(request.rerun_of, call.caller)
@@ -115,14 +117,14 @@ async def _submitted(call: Call, request: RunRequest, terms: Terms) -> Run:
     )
 
 
-def _input(call: Call, served: Served, given: Any) -> Any:
+def _input(call: ApiRequest, served: Served, given: Any) -> Any:
     """The inputs of a run; guests give values of the document as these are shown to them."""
     if call.caller is Caller.OWNER or not any(HIDDEN in text for text in texts_of(given)):
         return given
     return signature(served.document, served.workflow).from_guests(given)
 
 
-def _chosen(call: Call, request: RunRequest) -> Served:
+def _chosen(call: ApiRequest, request: RunRequest) -> Served:
     documents = call.server.documents
     if request.document is None:
         return documents.catalog.find(request.workflow_id)
@@ -132,13 +134,13 @@ def _chosen(call: Call, request: RunRequest) -> Served:
     return Served(document, document.workflow(request.workflow_id))
 
 
-def _events_of(task: Task, call: Call, request: RunRequest) -> AsyncIterator[str]:
+def _events_of(task: Task, call: ApiRequest, request: RunRequest) -> AsyncIterator[str]:
     if request.output_only:
         return run_text(task, call.caller)
     return run_events(task, call.caller, -1)
 
 
-def _watched(call: Call, task: Task, events: AsyncIterator[str]) -> AsyncIterator[str]:
+def _watched(call: ApiRequest, task: Task, events: AsyncIterator[str]) -> AsyncIterator[str]:
     """Events, with their reader counted among those who watch from now on."""
     watch = contextlib.ExitStack()
     watch.enter_context(call.server.tasks.watching(task))
@@ -155,45 +157,45 @@ def _status_of(run: Run) -> int:
     return status_of(run.error) if run.state is State.FAILED and run.error else 200
 
 
-def _state(call: Call, task: Task, status: int = 200) -> Reply:
+def _state(call: ApiRequest, task: Task, status: int = 200) -> ApiResponse:
     run = task.run
     result = task.result_for(call.caller)  # first: what is read after the end is complete
     state = task_state(run, task.terms.session_id)
     if call.caller is Caller.OWNER:
         told = {**state, "input": run.input, "record": run.record}
-        return Reply(told, status, result=result)
-    return Reply(public_state(state), status, result=result)
+        return ApiResponse(told, status, result=result)
+    return ApiResponse(public_state(state), status, result=result)
 
 
-def _output_only(call: Call, task: Task) -> Reply:
+def _output_only(call: ApiRequest, task: Task) -> ApiResponse:
     run, result = task.run, task.result_for(call.caller)
     if run.state is State.COMPLETED:
-        return Reply(run.output, result=result)
+        return ApiResponse(run.output, result=result)
     if run.state is State.FAILED and run.error is not None:
         error = failure(run.error, public=call.caller is not Caller.OWNER)
-        return Reply(error, _status_of(run), result=result)
+        return ApiResponse(error, _status_of(run), result=result)
     return _state(call, task, 409 if run.done else 202)
 
 
-async def list_tasks(call: Call) -> Reply:
+async def list_tasks(call: ApiRequest) -> ApiResponse:
     states = []
     async for task in call.server.tasks.visible(call.caller, call.query.get("session_id")):
         state = _state(call, task).data
         state.pop("text", None)
         states.append(state if _flag(call, "include_output") else _without_output(state))
-    return Reply(states)
+    return ApiResponse(states)
 
 
 def _without_output(state: dict[str, Any]) -> dict[str, Any]:
     return {key: value for key, value in state.items() if key != "output"}
 
 
-async def get_task(call: Call) -> Reply:
+async def get_task(call: ApiRequest) -> ApiResponse:
     task = await _task(call)
     return _output_only(call, task) if _flag(call, "output_only") else _state(call, task)
 
 
-async def cancel_task(call: Call) -> Reply:
+async def cancel_task(call: ApiRequest) -> ApiResponse:
     task = await _task(call)
     if task.run.done:
         verb = "was" if task.run.state is State.CANCELLED else "has"
@@ -206,60 +208,60 @@ async def cancel_task(call: Call) -> Reply:
     return _state(call, task)
 
 
-async def task_events(call: Call) -> Reply | Stream:
+async def task_events(call: ApiRequest) -> ApiResponse | Stream:
     task = await _task(call)
     after = resume_point(task.run, call.headers.get("Last-Event-ID"), call.query.get("after"))
     if task.run.done and after == task.run.last_event:
         # What tells a browser's EventSource not to come again.
-        return Reply(status=204, result=task.result_for(call.caller))
+        return ApiResponse(status=204, result=task.result_for(call.caller))
     result = task.run if task.terms.caller is call.caller else None
     return Stream(_watched(call, task, run_events(task, call.caller, after)), result=result)
 
 
-async def _task(call: Call) -> Task:
+async def _task(call: ApiRequest) -> Task:
     task = await call.server.tasks.find(call.path["task_id"], call.caller)
     call.run = task.run.id
     return task
 
 
-async def list_models(call: Call) -> Reply:
+async def list_models(call: ApiRequest) -> ApiResponse:
     host = call.server.host
     models = [dataclasses.asdict(each) for each in host.models()]
     if call.caller is not Caller.OWNER:
         models = [public_model(each) for each in models]
     memory = await asyncio.to_thread(host.memory)
-    return Reply({"models": models, "memory": dataclasses.asdict(memory)})
+    return ApiResponse({"models": models, "memory": dataclasses.asdict(memory)})
 
 
-async def unload_models(call: Call) -> Reply:
+async def unload_models(call: ApiRequest) -> ApiResponse:
     unloaded = await asyncio.to_thread(call.server.host.unload, call.body.name)
-    return Reply([dataclasses.asdict(each) for each in unloaded])
+    return ApiResponse([dataclasses.asdict(each) for each in unloaded])
 
 
-async def bring_document(call: Call) -> Reply:
+async def bring_document(call: ApiRequest) -> ApiResponse:
     documents = call.server.documents
     document = await asyncio.to_thread(documents.bring, call.body)
-    return Reply({"key": document.key, "served": documents.serves(document.key)})
+    return ApiResponse({"key": document.key, "served": documents.serves(document.key)})
 
 
-async def get_document(call: Call) -> Reply:
+async def get_document(call: ApiRequest) -> ApiResponse:
     documents = call.server.documents
     document = documents.find(call.path["key"])
-    return Reply({"key": document.key, "served": documents.serves(document.key)})
+    return ApiResponse({"key": document.key, "served": documents.serves(document.key)})
 
 
-async def shut_down(call: Call) -> Reply:
+async def shut_down(call: ApiRequest) -> ApiResponse:
     call.server.ask_to_end()
-    return Reply({"status": "shutting_down"}, 202)
+    return ApiResponse({"status": "shutting_down"}, 202)
 
 
-async def openapi(call: Call) -> Reply:
+async def openapi(call: ApiRequest) -> ApiResponse:
     from .openapi import openapi_document
 
-    return Reply(openapi_document(call.server.routes, call.server.settings.base_path))
+    return ApiResponse(openapi_document(call.server.routes, call.server.settings.base_path))
 
 
-def _flag(call: Call, name: str) -> bool:
+def _flag(call: ApiRequest, name: str) -> bool:
     return call.query.get(name, "").lower() in ("true", "1", "yes")
 
 

@@ -18,8 +18,8 @@ from playwright.sync_api import Browser, Page, expect
 from modelcompose_jupyter import LocalHost
 from modelcompose_jupyter.document import load_document
 from modelcompose_jupyter.server.catalog import Catalog
-from modelcompose_jupyter.server.service import Server as HostServer
-from modelcompose_jupyter.server.service import Settings
+from modelcompose_jupyter.server.server import Server as HostServer
+from modelcompose_jupyter.server.server import ServerSettings
 from modelcompose_jupyter.workflow import State
 
 from .pages import SECONDS, Voila, leave
@@ -259,7 +259,7 @@ def hosted(folder: Path, document: str, *options: str) -> Iterator[tuple[LocalHo
     """A host that serves a document, and its page, which has runs done there."""
     host = LocalHost()
     catalog = Catalog.of(load_document(document))
-    server = HostServer(host, lambda: catalog, settings=Settings(port=0)).start()
+    server = HostServer(host, lambda: catalog, settings=ServerSettings(port=0)).start()
     try:
         assert server.server_info is not None
         named = str(server.server_info.path)

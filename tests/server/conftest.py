@@ -17,7 +17,7 @@ from modelcompose_jupyter import LocalHost
 from modelcompose_jupyter.document import load_document
 from modelcompose_jupyter.server.access import Access
 from modelcompose_jupyter.server.catalog import Catalog
-from modelcompose_jupyter.server.service import Server, Settings
+from modelcompose_jupyter.server.server import Server, ServerSettings
 
 COMPONENT = """
 component:
@@ -87,14 +87,18 @@ def serve(host: LocalHost) -> Iterator[Serve]:
     def serve(
         text: str = STORY,
         access: Access | None = None,
-        settings: Settings | None = None,
+        settings: ServerSettings | None = None,
         on: LocalHost | None = None,
         catalog: Callable[[], Catalog] | None = None,
         **facts: Any,
     ) -> Server:
         fixed = Catalog.of(load_document(text))
         server = Server(
-            on or host, catalog or (lambda: fixed), access, settings or Settings(port=0), **facts
+            on or host,
+            catalog or (lambda: fixed),
+            access,
+            settings or ServerSettings(port=0),
+            **facts,
         ).start()
         started.append(server)
         return server

@@ -17,8 +17,8 @@ from modelcompose_jupyter import ComposeError
 from modelcompose_jupyter.folders import without_folders
 from modelcompose_jupyter.server.access import Access, is_loopback
 from modelcompose_jupyter.server.logs import JsonFormatter
+from modelcompose_jupyter.server.server import Server
 from modelcompose_jupyter.server.server_info import read, running_servers
-from modelcompose_jupyter.server.service import Server
 
 from .conftest import Client, Serve, held, raw_request
 from .test_api import error_of

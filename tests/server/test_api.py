@@ -16,7 +16,7 @@ from standins.scripted import ScriptedModels
 from modelcompose_jupyter import LocalHost, ModelError, run_store
 from modelcompose_jupyter.document import load_document
 from modelcompose_jupyter.server import routes, tasks
-from modelcompose_jupyter.server.service import Server, Settings
+from modelcompose_jupyter.server.server import Server, ServerSettings
 
 from .conftest import COMPONENT, MANY, Client, Serve, held, raw_request
 
@@ -172,7 +172,7 @@ def test_health_models_and_openapi(client: Client) -> None:
 
 @pytest.mark.parametrize("base_path", ["", "/", "deep/er/", "/api"])
 def test_the_base_path_is_what_was_asked_for(serve: Serve, base_path: str) -> None:
-    server = serve(settings=Settings(port=0, base_path=base_path))
+    server = serve(settings=ServerSettings(port=0, base_path=base_path))
 
     with Client(server) as client:
         assert client.get("/health").status_code == 200
@@ -386,7 +386,7 @@ def test_values_within_the_bounds_are_taken(client: Client) -> None:
 
 
 def test_bodies_beyond_the_limit_are_refused_before_they_are_read(serve: Serve) -> None:
-    with Client(serve(settings=Settings(port=0, max_body=1000))) as client:
+    with Client(serve(settings=ServerSettings(port=0, max_body=1000))) as client:
         assert error_of(client.run("x" * 2000), 413)["code"] == "too_large"
         chunks = (b"x" * 500 for _ in range(10))
         headers = {"Content-Type": "application/json"}
@@ -516,7 +516,7 @@ def test_a_busy_port_is_a_clear_error(server: Server, serve: Serve) -> None:
     port = int(server.origin.rpartition(":")[2])
 
     with pytest.raises(Exception, match=f"port {port} of 127.0.0.1 is taken"):
-        serve(settings=Settings(port=port))
+        serve(settings=ServerSettings(port=port))
 
 
 # Documents of the owner

@@ -27,8 +27,8 @@ from modelcompose_jupyter.server.access import Access
 from modelcompose_jupyter.server.catalog import DocumentFile
 from modelcompose_jupyter.server.client import RemoteHost
 from modelcompose_jupyter.server.schemas import TaskState
+from modelcompose_jupyter.server.server import Server, ServerSettings
 from modelcompose_jupyter.server.server_info import running_servers
-from modelcompose_jupyter.server.service import Server, Settings
 
 from .conftest import COMPONENT, MANY, STORY, Serve, held
 
@@ -812,7 +812,7 @@ def _server(host: LocalHost, port: int = 0) -> Server:
     from modelcompose_jupyter.server.catalog import Catalog
 
     catalog = Catalog.of(load_document(STORY))
-    return Server(host, lambda: catalog, settings=Settings(port=port))
+    return Server(host, lambda: catalog, settings=ServerSettings(port=port))
 
 
 def test_a_server_that_cannot_start_leaves_the_one_that_serves(

@@ -13,7 +13,7 @@ import pytest
 from standins.scripted import ScriptedModels
 
 from modelcompose_jupyter.server import handler
-from modelcompose_jupyter.server.service import Server, Settings
+from modelcompose_jupyter.server.server import Server, ServerSettings
 
 from .conftest import Client, Serve, held, raw_request
 
@@ -64,7 +64,7 @@ def until(condition: Callable[[], bool]) -> None:
 def test_the_oldest_of_what_was_half_sent_gives_way(
     serve: Serve, connect: Callable[..., socket.socket], sent: bytes
 ) -> None:
-    server = serve(settings=Settings(port=0, max_connections=3, reserved_connections=0))
+    server = serve(settings=ServerSettings(port=0, max_connections=3, reserved_connections=0))
     with Client(server) as kept:  # idle, which stays while there are others
         assert kept.get("/health").status_code == 200
         oldest, younger = (connect(server, sent) for _ in range(2))
@@ -79,7 +79,7 @@ def test_the_oldest_of_what_was_half_sent_gives_way(
 def test_a_silent_one_gives_way_before_half_a_request(
     serve: Serve, connect: Callable[..., socket.socket]
 ) -> None:
-    server = serve(settings=Settings(port=0, max_connections=3, reserved_connections=0))
+    server = serve(settings=ServerSettings(port=0, max_connections=3, reserved_connections=0))
     half, silent, other = connect(server, HALF_A_HEADER), connect(server), connect(server, HEALTH)
     assert b"200 OK" in other.recv(1000)
 
@@ -103,7 +103,7 @@ def test_where_no_token_is_asked_for_no_body_is_read(
 def test_the_longest_idle_one_gives_way(
     serve: Serve, connect: Callable[..., socket.socket]
 ) -> None:
-    server = serve(settings=Settings(port=0, max_connections=3, reserved_connections=0))
+    server = serve(settings=ServerSettings(port=0, max_connections=3, reserved_connections=0))
     first, second, third = (connect(server) for _ in range(3))
     for each in (second, first, third, second):
         each.sendall(HEALTH)
@@ -118,7 +118,7 @@ def test_the_longest_idle_one_gives_way(
 def test_a_flood_of_half_sent_headers_keeps_nobody_out(
     serve: Serve, connect: Callable[..., socket.socket]
 ) -> None:
-    server = serve(settings=Settings(port=0, max_connections=30))
+    server = serve(settings=ServerSettings(port=0, max_connections=30))
     with Client(server) as client:
         for _ in range(4):
             for _ in range(20):
@@ -130,7 +130,7 @@ def test_a_flood_of_half_sent_headers_keeps_nobody_out(
 
 def test_the_owner_gets_in_whatever_guests_hold(serve: Serve, models: ScriptedModels) -> None:
     held(models, "a")
-    server = serve(settings=Settings(port=0, max_connections=6, reserved_connections=3))
+    server = serve(settings=ServerSettings(port=0, max_connections=6, reserved_connections=3))
     body = {"input": {"prompt": "a"}, "stream": True}
     with contextlib.ExitStack() as stack:
         for _ in range(3):
@@ -154,7 +154,7 @@ def test_the_owner_gets_in_whatever_guests_hold(serve: Serve, models: ScriptedMo
 def test_of_guests_the_body_that_has_been_coming_for_longest_gives_way(
     serve: Serve, connect: Callable[..., socket.socket]
 ) -> None:
-    server = serve(settings=Settings(port=0, max_connections=6, reserved_connections=3))
+    server = serve(settings=ServerSettings(port=0, max_connections=6, reserved_connections=3))
     oldest, *younger = (connect(server, HALF_A_BODY) for _ in range(3))
     until(lambda: len(server._http._admitted) == 3)
 
@@ -167,7 +167,7 @@ def test_of_guests_the_body_that_has_been_coming_for_longest_gives_way(
 def test_a_header_has_its_time_from_its_first_byte(
     serve: Serve, connect: Callable[..., socket.socket]
 ) -> None:
-    server = serve(settings=Settings(port=0, header_seconds=0.5))
+    server = serve(settings=ServerSettings(port=0, header_seconds=0.5))
     idle, begun = connect(server, HEALTH), connect(server, HEALTH)
     for each in (idle, begun):
         assert b"200 OK" in each.recv(1000)
@@ -187,7 +187,7 @@ def test_a_header_has_its_time_from_its_first_byte(
 def test_half_a_body_and_an_idle_connection_do_not_stay(
     serve: Serve, connect: Callable[..., socket.socket]
 ) -> None:
-    server = serve(settings=Settings(port=0, idle_seconds=0.2, body_seconds=0.2))
+    server = serve(settings=ServerSettings(port=0, idle_seconds=0.2, body_seconds=0.2))
     for sent in (HALF_A_BODY, HEALTH):
         until_closed(connect(server, sent))
 
@@ -195,7 +195,7 @@ def test_half_a_body_and_an_idle_connection_do_not_stay(
 def test_bodies_that_do_not_come_whole_are_kept_within_bounds(
     serve: Serve, connect: Callable[..., socket.socket]
 ) -> None:
-    server = serve(settings=Settings(port=0, max_held=2**20))
+    server = serve(settings=ServerSettings(port=0, max_held=2**20))
     part = POST + b"Content-Length: 2000000\r\n\r\n" + b"a" * 700_000
     both = [connect(server, part) for _ in range(2)]
 
@@ -230,7 +230,7 @@ def test_answers_that_nobody_takes_are_kept_within_bounds(
     serve: Serve, models: ScriptedModels
 ) -> None:
     models.reply = lambda prompt: [prompt * 16_000_000]
-    server = serve(settings=Settings(port=0, max_held=24_000_000))
+    server = serve(settings=ServerSettings(port=0, max_held=24_000_000))
     body: Any = {"input": {"prompt": "a"}}
     with raw_request(server, "POST", "/workflows/runs", body) as first:
         until(

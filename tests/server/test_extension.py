@@ -28,9 +28,9 @@ from browser.servers import serve as jupyter_server
 from standins.scripted import ScriptedModels
 
 from modelcompose_jupyter.document import load_document
-from modelcompose_jupyter.server.handler import Seen
+from modelcompose_jupyter.server.handler import RequestRecord
+from modelcompose_jupyter.server.server import Server, ServerSettings
 from modelcompose_jupyter.server.server_info import ServerInfo, own_start
-from modelcompose_jupyter.server.service import Server, Settings
 from modelcompose_jupyter.workflow import Run
 
 from .conftest import MANY, STORY, Serve, held
@@ -564,7 +564,7 @@ class _Requests:
 
     def run_ended(self, run: Run, seconds: float) -> None: ...
 
-    def request(self, seen: Seen) -> None:
+    def request(self, seen: RequestRecord) -> None:
         self._seen[seen.route] += 1
 
 
@@ -623,7 +623,7 @@ def test_what_ends_lines_goes_on_in_no_path(jupyter: Jupyter, server: Server, li
 
 
 def test_a_body_has_a_limit(jupyter: Jupyter, server: Server) -> None:
-    body = {"input": {"prompt": "a" * Settings().max_body}}
+    body = {"input": {"prompt": "a" * ServerSettings().max_body}}
     answer = jupyter.post(f"hosts/{id_of(server)}/workflows/runs", body)
     assert error_of(answer, 413)["code"] == "too_large"
 

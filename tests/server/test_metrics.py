@@ -12,7 +12,7 @@ from modelcompose_jupyter import LocalHost
 from modelcompose_jupyter.document import load_document
 from modelcompose_jupyter.server.access import Access
 from modelcompose_jupyter.server.metrics import Metrics
-from modelcompose_jupyter.server.service import Settings
+from modelcompose_jupyter.server.server import ServerSettings
 
 from .conftest import MANY, STORY, Client, Serve, raw_request
 
@@ -151,7 +151,7 @@ def test_a_client_that_left_has_a_status_of_its_own(
     serve: Serve, models: ScriptedModels, host: LocalHost
 ) -> None:
     models.hold = ("a",)
-    server = serve(settings=Settings(port=0, base_path="/base"))
+    server = serve(settings=ServerSettings(port=0, base_path="/base"))
     body = {"input": {"prompt": "a"}, "stream": True}
     with raw_request(server, "POST", "/workflows/runs", body):
         assert models.started.acquire(timeout=30)

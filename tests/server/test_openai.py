@@ -22,7 +22,7 @@ from standins.scripted import ScriptedModels
 from modelcompose_jupyter import LocalHost, ModelError
 from modelcompose_jupyter.server import openai as routes
 from modelcompose_jupyter.server.access import Access
-from modelcompose_jupyter.server.service import Server, Settings
+from modelcompose_jupyter.server.server import Server, ServerSettings
 from modelcompose_jupyter.workflow import Run
 
 from .conftest import COMPONENT, Serve, raw_request
@@ -684,7 +684,7 @@ def test_a_model_that_fails_is_a_server_error_that_is_not_tried_again(
 
 
 def test_a_body_that_is_no_json_or_too_large(serve: Serve) -> None:
-    server = serve(settings=Settings(port=0, max_body=100))
+    server = serve(settings=ServerSettings(port=0, max_body=100))
     url = f"{server.origin}/v1/completions"
 
     for answer, status in (
@@ -746,7 +746,7 @@ def test_a_client_that_leaves_ends_its_run(
 ) -> None:
     models.hold = ("a",)
     runs = runs_of(host)
-    server = serve(settings=Settings(port=0, base_path=""))
+    server = serve(settings=ServerSettings(port=0, base_path=""))
     body = {"model": STORYTELLER, "prompt": "a", "stream": stream}
 
     with raw_request(server, "POST", "/v1/completions", body) as connection:
@@ -767,7 +767,7 @@ def test_a_client_that_leaves_while_it_waits_ends_its_run(
     models.hold = ("first",)
     runs = runs_of(host)
     text = COMPONENT + "  max_concurrent_count: 1\n"
-    server = serve(text, settings=Settings(port=0, base_path=""))
+    server = serve(text, settings=ServerSettings(port=0, base_path=""))
     with client_of(server) as client:
         first = client.completions.create(model=STORYTELLER, prompt="first", stream=True)
         assert runs.get(timeout=30).state == "running"

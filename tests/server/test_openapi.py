@@ -23,7 +23,7 @@ from standins.scripted import ScriptedModels
 from modelcompose_jupyter import LocalHost
 from modelcompose_jupyter.document import load_document
 from modelcompose_jupyter.server.catalog import Catalog
-from modelcompose_jupyter.server.service import Server, Settings
+from modelcompose_jupyter.server.server import Server, ServerSettings
 
 from .conftest import MANY, Client
 
@@ -43,7 +43,7 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
     host = LocalHost(ScriptedModels())  # type: ignore[arg-type]
     host.limit(max_runs=1000)
     catalog = Catalog.of(load_document(MANY))
-    server = Server(host, lambda: catalog, settings=Settings(port=0)).start()
+    server = Server(host, lambda: catalog, settings=ServerSettings(port=0)).start()
     yield server
     server.close()
     host.close()

@@ -10,7 +10,7 @@ import pytest
 from standins.scripted import ScriptedModels
 
 from modelcompose_jupyter.server.access import Access
-from modelcompose_jupyter.server.service import Server, Settings
+from modelcompose_jupyter.server.server import Server, ServerSettings
 
 from .conftest import Client, Serve
 
@@ -134,7 +134,7 @@ def test_what_is_behind_a_wrong_token_is_not_read(serve: Serve) -> None:
 
 
 def test_nobody_is_told_to_go_on_who_is_refused(serve: Serve) -> None:
-    server = serve(settings=Settings(port=0, max_body=10))
+    server = serve(settings=ServerSettings(port=0, max_body=10))
 
     (answer,) = exchanged(server, POST + length(RUN) + b"Expect: 100-continue\r\n\r\n" + RUN)
 

@@ -16,7 +16,7 @@ from modelcompose_jupyter import LocalHost, ModelError
 from modelcompose_jupyter.server import events
 from modelcompose_jupyter.server.access import Caller
 from modelcompose_jupyter.server.events import run_events
-from modelcompose_jupyter.server.service import Server, Settings
+from modelcompose_jupyter.server.server import Server, ServerSettings
 from modelcompose_jupyter.server.tasks import Task, Tasks, Terms
 from modelcompose_jupyter.workflow import Run
 
@@ -225,7 +225,7 @@ def test_silence_is_filled_with_heartbeats(
 
 
 def test_a_reader_that_does_not_read_is_let_go(serve: Serve, models: ScriptedModels) -> None:
-    server = serve(settings=Settings(port=0, write_seconds=0.2))
+    server = serve(settings=ServerSettings(port=0, write_seconds=0.2))
     models.reply = lambda prompt: ["x" * 1_000_000] * 40
     body = {"input": {"prompt": "a"}, "stream": True}
 

@@ -35,7 +35,7 @@ from .connections import (
     Connection,
     GuardedServer,
 )
-from .handler import ApiHandler, NotFound, Route, Seen, pattern
+from .handler import ApiHandler, NotFound, RequestRecord, Route, pattern
 from .logs import Logger, tell
 from .metrics import METRICS_ROUTE, Metrics
 from .observer import Observer, observe
@@ -50,7 +50,7 @@ _CHUNKED_BODIES = 8  # at once; few clients send such, and theirs are there in a
 
 
 @dataclass(frozen=True)
-class Settings:
+class ServerSettings:
     """How a server behaves.
 
     Attributes:
@@ -99,13 +99,13 @@ class Server:
         host: LocalHost,
         catalog: Callable[[], Catalog],
         access: Access | None = None,
-        settings: Settings | None = None,
+        settings: ServerSettings | None = None,
         **server_info: Any,
     ) -> None:
         self.host = host
         self.documents = Documents(catalog)
         self.access = access or Access("127.0.0.1")
-        self.settings = settings or Settings()
+        self.settings = settings or ServerSettings()
         self.settings = replace(self.settings, base_path=_normal(self.settings.base_path))
         self.tasks = Tasks(host)
         self.chunked = asyncio.Semaphore(_CHUNKED_BODIES)
@@ -270,7 +270,7 @@ class Server:
         assert self._http is not None
         self._http.hold(connection, size)
 
-    def saw_request(self, seen: Seen) -> None:
+    def saw_request(self, seen: RequestRecord) -> None:
         """Note a request that is over."""
         for each in self._observers:
             each.request(seen)
