@@ -21,7 +21,7 @@ from typing import Any
 import psutil
 import pytest
 
-from modelcompose_jupyter.up.running import follow
+from modelcompose_jupyter.up.lifecycle import follow
 
 COMMAND = [sys.executable, "-m", "modelcompose_jupyter.cli"]
 ROOT = Path(__file__).parent.parent

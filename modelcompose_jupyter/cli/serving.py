@@ -14,8 +14,8 @@ from .group import document_path, file_option, main
 
 if TYPE_CHECKING:
     from ..server.server_info import ServerInfo
-    from ..up.plan import Plan
-    from ..up.running import Status
+    from ..up.launch_config import LaunchConfig
+    from ..up.lifecycle import Status
 
 _GB = 10**9
 _port = click.IntRange(0, 65535)
@@ -87,8 +87,8 @@ def up(
     'model-compose down' ends it. Models are loaded when they are first used.
     """
     from ..document import load_document
-    from ..up.plan import make_plan
-    from ..up.running import start_detached
+    from ..up.launch_config import launch_config
+    from ..up.lifecycle import start_detached
     from ..up.supervisor import Supervisor
 
     path = document_path(file)
@@ -105,7 +105,7 @@ def up(
         "idle_timeout": idle_timeout,
     }
     log_level = "INFO" if verbose or detach else "WARNING"
-    plan = make_plan(
+    plan = launch_config(
         path, document, webui=not no_webui, limits=limits, log_level=log_level, **options
     )
     plan.check()
@@ -124,7 +124,7 @@ def up(
     sys.exit(Supervisor(plan, _say).run(on_ready))
 
 
-def _tell(plan: Plan) -> None:
+def _tell(plan: LaunchConfig) -> None:
     """Say where everything is."""
     click.echo(f"API   {plan.api_url}")
     if plan.page_url is not None:
@@ -143,15 +143,15 @@ def _tell(plan: Plan) -> None:
 @all_option
 def down(file: str | None, everything: bool) -> None:
     """End what 'up' started, with all that belongs to it."""
-    from ..up import running
+    from ..up import lifecycle
 
     document = None if everything else document_path(file)
-    found = running.found(document)
+    found = lifecycle.found(document)
     started = [each for each in found if each.supervisor is not None]
     if not started:
         raise _not_up(document, _others(found))
     for each in started:
-        running.end(each)
+        lifecycle.end(each)
         _say(f"ended {each.document}")
 
 
@@ -170,11 +170,11 @@ def status(file: str | None, everything: bool) -> None:
     JSON where standard output is no terminal.
     """
     from ..progress import as_text
-    from ..up import running
-    from ..up.plan import log_path
+    from ..up import lifecycle
+    from ..up.launch_config import log_path
 
     document = None if everything else document_path(file)
-    found = [running.status_of(each) for each in running.found(document)]
+    found = [lifecycle.status_of(each) for each in lifecycle.found(document)]
     if not found:
         crashed = document is not None and log_path(document).exists()
         hint = "It did not end well: model-compose logs" if crashed else None
@@ -216,18 +216,18 @@ def _described(status: Status) -> str:
 @click.option("--follow", is_flag=True, help="Go on with what comes, until it ends or Ctrl-C.")
 def logs(file: str | None, lines: int, follow: bool) -> None:
     """Print the log of what 'up -d' started."""
-    from ..up import running
-    from ..up.plan import log_path
+    from ..up import lifecycle
+    from ..up.launch_config import log_path
 
     document = document_path(file)
     path = log_path(document)
     if not path.exists():
-        where = "the terminal of its 'up' has it" if running.found(document) else "it is not up"
+        where = "the terminal of its 'up' has it" if lifecycle.found(document) else "it is not up"
         raise ComposeError(f"there is no log of {document}: {where}", code="no_log")
     if not follow:
-        click.echo("".join(f"{line}\n" for line in running.last_lines(path, lines)), nl=False)
+        click.echo("".join(f"{line}\n" for line in lifecycle.last_lines(path, lines)), nl=False)
         return
-    for line in running.follow(path, lines, lambda: bool(running.found(document))):
+    for line in lifecycle.follow(path, lines, lambda: bool(lifecycle.found(document))):
         click.echo(line)
 
 

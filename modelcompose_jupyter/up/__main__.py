@@ -14,7 +14,7 @@ from pathlib import Path
 
 from ..errors import ComposeError
 from ..private import open_for_writing
-from .plan import Plan, log_path
+from .launch_config import LaunchConfig, log_path
 from .supervisor import Supervisor
 
 _LOG_BYTES = 10 * 2**20
@@ -44,7 +44,7 @@ class LogFile(logging.handlers.RotatingFileHandler):
 
 def main() -> None:
     """The detached supervisor. The log goes where nothing is wrong."""
-    plan = Plan.from_json(sys.stdin.read())
+    plan = LaunchConfig.from_json(sys.stdin.read())
     path = log_path(plan.document)
     log = LogFile(path)
     try:

@@ -18,9 +18,9 @@ from ..private import make_folder
 from ..server.access import TOKEN_VARIABLE
 from ..server.kernel import kernel_arguments
 from ..server.server_info import ServerInfo, read
-from .asking import answers, ask
+from .api_client import answers, ask
 from .child import Child, Sink, end_all
-from .plan import Plan
+from .launch_config import LaunchConfig
 
 _TICK = 0.1
 _START_SECONDS = 120.0
@@ -37,7 +37,7 @@ class Supervisor:
         log: where these are kept, if they are.
     """
 
-    def __init__(self, plan: Plan, sink: Sink, log: Path | None = None) -> None:
+    def __init__(self, plan: LaunchConfig, sink: Sink, log: Path | None = None) -> None:
         self._plan = plan
         self._sink = sink
         self._log = log

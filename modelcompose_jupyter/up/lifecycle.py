@@ -18,9 +18,9 @@ import psutil
 from ..errors import ComposeError
 from ..private import make_folder, open_for_writing
 from ..server.server_info import ServerInfo, read, running_servers
-from .asking import ask
+from .api_client import ask
 from .child import apart, end_all, wait_for
-from .plan import Plan, log_path
+from .launch_config import LaunchConfig, log_path
 from .supervisor import is_ready
 
 _TICK = 0.1
@@ -35,7 +35,7 @@ def found(document: Path | None) -> list[ServerInfo]:
     return [each for each in running_servers() if path is None or each.document == path]
 
 
-def start_detached(plan: Plan) -> ServerInfo:
+def start_detached(plan: LaunchConfig) -> ServerInfo:
     """Start a supervisor that stays when this process ends, and wait until all is ready.
 
     Raises:

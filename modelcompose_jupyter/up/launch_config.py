@@ -48,7 +48,7 @@ class Address:
 
 
 @dataclass(frozen=True)
-class Plan:
+class LaunchConfig:
     """All that a supervisor needs to know.
 
     Attributes:
@@ -83,7 +83,7 @@ class Plan:
         return json.dumps(dataclasses.asdict(self))
 
     @classmethod
-    def from_json(cls, text: str) -> Plan:
+    def from_json(cls, text: str) -> LaunchConfig:
         data = json.loads(text)
         page = Address(**data["page"]) if data["page"] else None
         return cls(**{**data, "api": Address(**data["api"]), "page": page})
@@ -166,7 +166,7 @@ def given_token(file: str | None) -> tuple[str | None, str | None]:
     return token, origin
 
 
-def make_plan(
+def launch_config(
     path: Path,
     document: Document,
     *,
@@ -178,7 +178,7 @@ def make_plan(
     webui: bool = True,
     token_file: str | None = None,
     **others: Any,
-) -> Plan:
+) -> LaunchConfig:
     """What to start for a document; what is not said is as the document has it.
 
     Args:
@@ -206,7 +206,7 @@ def make_plan(
     is_public = api.is_public or (page is not None and page.is_public)
     made = secrets.token_urlsafe(32) if token is None and is_public else None
     titles = [each.title or each.id for each in document.workflows if not each.private]
-    return Plan(
+    return LaunchConfig(
         document=str(path.resolve()),
         title=document.name or ", ".join(titles),
         api=api,
