@@ -20,7 +20,7 @@ from collections.abc import Callable, Mapping
 from types import EllipsisType
 from typing import Any, Protocol
 
-from .document import Document, Workflow, plain, signature
+from .document import Document, Workflow, signature
 from .document.expression import is_template
 from .document.parameters import MAX_SEED
 from .errors import ComposeError, InputError, ModelError

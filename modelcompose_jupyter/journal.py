@@ -18,7 +18,6 @@ from pathlib import Path
 from queue import Empty, SimpleQueue
 from typing import Any
 
-from .document import plain
 from .errors import ComposeError, InputError, UsageError, did_you_mean
 
 JOURNAL_THREAD_NAME = "modelcompose-journal"

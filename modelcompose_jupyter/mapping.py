@@ -18,7 +18,6 @@ from os import PathLike
 from queue import Empty, SimpleQueue
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from .document import plain
 from .errors import ComposeError, InputError, RunCancelled
 from .journal import open_journal
 from .rows import RowInputs, row_source

@@ -13,12 +13,12 @@ from .compiler import compile_document
 from .document import Action, Component, Controller, Document, Job, Workflow
 from .expression import parse
 from .parameters import GenerationParameters
-from .plain import plain
 from .reader import Source, read
+from .references import BrokenExpression, references
 from .render import render
 from .schema import json_schema, own_keys
 from .signature import Input, Output, Signature, signature
-from .uses import Flaw, uses
+from .to_plain import plain
 from .validator import explain, validate
 
 __all__ = [
@@ -78,8 +78,8 @@ def load_document(
 def _report_broken_expressions(source: Source) -> None:
     """What can be said of the expressions of a document that is too wrong to go on with."""
     data = own_keys(source.data) if isinstance(source.data, dict) else source.data
-    for use in uses(data):
-        if isinstance(use, Flaw):
+    for use in references(data):
+        if isinstance(use, BrokenExpression):
             error = use.error
             source.report(error.message, use.path, hint=error.hint, within=error.expression)
 

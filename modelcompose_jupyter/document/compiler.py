@@ -22,8 +22,8 @@ from .expression import Expression, Key, is_template, parse
 from .fields import OPERATORS, Strict
 from .parameters import GenerationParameters
 from .reader import MAX_PROBLEMS, Path, Source
+from .references import BrokenExpression, Reference, references
 from .render import render
-from .uses import Flaw, Use, uses
 from .validator import Validated
 
 KNOWN_SOURCES = (
@@ -77,7 +77,7 @@ class _Compiler:
         self._by_id: dict[tuple[str, Path], dict[str, Any]] = {}
         self._lost = {path[-1] for path in spoiled if path}
         self._spoiled_within = {path[:-1] for path in spoiled if path}
-        self._uses: dict[Path, list[Use]] = {}
+        self._uses: dict[Path, list[Reference]] = {}
         self._used = 0
 
     def document(self) -> Document:
@@ -205,9 +205,9 @@ class _Compiler:
             for template in component.tokens:
                 for text in _literals(template):
                     remember(text)
-                for use in uses(template):
-                    if isinstance(use, Use) and use.expression.source == "env":
-                        remember(self._environment.get(use.expression.keys[0]))
+                for reference in references(template):
+                    if isinstance(reference, Reference) and reference.expression.source == "env":
+                        remember(self._environment.get(reference.expression.keys[0]))
 
     def _note_unused_keys(self, written: Strict, path: Path) -> None:
         for key, reason in schema.without_effect(type(written)).items():
@@ -480,7 +480,7 @@ class _Compiler:
         """Whether a job's input mapping holds what its action cannot do without."""
         key = job.action.text_path
         if key not in self._uses:
-            self._uses[key] = list(action_uses(job))
+            self._uses[key] = list(action_references(job))
         before, self._used = self._used, self._used + len(self._uses[key])
         if before <= MAX_USES < self._used:
             self._problem(
@@ -493,12 +493,12 @@ class _Compiler:
             return
         if not isinstance(job.input, Mapping) or OPERATORS & job.input.keys():
             return
-        for use in self._uses[key]:
-            keys = use.expression.keys
-            missing = use.expression.source == "input" and keys and keys[0] not in job.input
-            if missing and use.demands and not use.fallback_of:
+        for reference in self._uses[key]:
+            keys = reference.expression.keys
+            missing = reference.expression.source == "input" and keys and keys[0] not in job.input
+            if missing and reference.demands and not reference.fallback_of:
                 self._problem(
-                    f"the job gives no '{shortened(keys[0])}', which {use.expression} needs",
+                    f"the job gives no '{shortened(keys[0])}', which {reference.expression} needs",
                     (*job.path, "input"),
                     key=True,
                     hint=did_you_mean(keys[0], job.input)
@@ -526,36 +526,36 @@ class _Compiler:
     ) -> list[str]:
         """Report what is wrong with a template's expressions; returns the jobs that it uses."""
         used: list[str] = []
-        for use in uses(template, path):
-            if isinstance(use, Flaw):
-                self._report(use.error, use.path)
+        for reference in references(template, path):
+            if isinstance(reference, BrokenExpression):
+                self._report(reference.error, reference.path)
                 continue
-            source = use.expression.source
-            if source not in (*sources, *use.local):
-                self._unknown_source(use, (*sources, *sorted(use.local)))
+            source = reference.expression.source
+            if source not in (*sources, *reference.local):
+                self._unknown_source(reference, (*sources, *sorted(reference.local)))
             elif source == "jobs":
-                used += self._used_job(use, jobs)
+                used += self._used_job(reference, jobs)
             elif source == "env":
-                self._read_environment(use)
+                self._read_environment(reference)
         return used
 
     def _report(self, error: ExpressionError, path: Path) -> None:
         self._problem(error.message, path, hint=error.hint, within=error.expression)
 
-    def _unknown_source(self, use: Use, sources: tuple[str, ...]) -> None:
-        name, text = shortened(use.expression.source), use.expression.text
+    def _unknown_source(self, reference: Reference, sources: tuple[str, ...]) -> None:
+        name, text = shortened(reference.expression.source), reference.expression.text
         if name in KNOWN_SOURCES:
-            message, hint = f"'{name}' is not available here, in {use.expression}", None
+            message, hint = f"'{name}' is not available here, in {reference.expression}", None
         else:
-            message = f"unknown source '{name}' in {use.expression}"
+            message = f"unknown source '{name}' in {reference.expression}"
             hint = did_you_mean(name, sources)
         if name == "index":
             hint = "It exists in the input of a job with 'repeat_count'."
         hint = hint or f"Available here: {', '.join(sources)}."
-        self._problem(message, use.path, hint=hint, within=text)
+        self._problem(message, reference.path, hint=hint, within=text)
 
-    def _used_job(self, use: Use, jobs: Collection[str]) -> Iterator[str]:
-        expression = use.expression
+    def _used_job(self, reference: Reference, jobs: Collection[str]) -> Iterator[str]:
+        expression = reference.expression
         name = expression.keys[0] if expression.keys else None
         if name is None or (name not in jobs and not self._is_known_badly("job")):
             what = (
@@ -564,33 +564,35 @@ class _Compiler:
                 else "a job is named, as jobs.ID.output"
             )
             hint = did_you_mean(name or "", jobs) or f"There is {listed(jobs) or 'no other'}."
-            self._problem(f"{what}, in {expression}", use.path, hint=hint, within=expression.text)
+            self._problem(
+                f"{what}, in {expression}", reference.path, hint=hint, within=expression.text
+            )
         elif len(expression.path) < 2 or expression.path[1] != Key("output"):
             self._problem(
                 f"of a job only its output is known, in {expression}",
-                use.path,
+                reference.path,
                 hint=f"Write ${{jobs.{name}.output}}.",
                 within=expression.text,
             )
         else:
             yield name
 
-    def _read_environment(self, use: Use) -> None:
-        expression = use.expression
+    def _read_environment(self, reference: Reference) -> None:
+        expression = reference.expression
         name = expression.keys[0] if len(expression.keys) == len(expression.path) == 1 else None
         if name is None:
             self._problem(
                 f"name one variable in {expression}",
-                use.path,
+                reference.path,
                 hint="Write ${env.NAME}.",
                 within=expression.text,
             )
         elif name in self._environ:
             self._environment[name] = self._environ[name]
-        elif expression.default is None and not any(map(self._is_set, use.fallback_of)):
+        elif expression.default is None and not any(map(self._is_set, reference.fallback_of)):
             self._problem(
                 f"the environment variable {shortened(name)} is not set, for {expression}",
-                use.path,
+                reference.path,
                 hint=f"Set it, or give a default: ${{env.{shortened(name)} | …}}.",
                 within=expression.text,
             )
@@ -699,8 +701,8 @@ def _is_of_environment(template: Any) -> bool:
     """Whether the environment alone decides a template's value."""
     if not is_template(template):
         return False
-    found = [use for use in uses(template) if isinstance(use, Use)]
-    return all(use.expression.source == "env" for use in found)
+    found = [reference for reference in references(template) if isinstance(reference, Reference)]
+    return all(reference.expression.source == "env" for reference in found)
 
 
 def _literals(template: Any) -> Iterator[str]:
@@ -721,7 +723,7 @@ _MISSING_ACTION = Action("__missing__", (), "", {}, {})
 _MISSING_COMPONENT = Component("__missing__", (), {}, {}, (_MISSING_ACTION,))
 
 
-def action_uses(job: Job) -> Iterator[Use]:
+def action_references(job: Job) -> Iterator[Reference]:
     """The uses of expressions in what a job calls: prompt, parameters, model."""
     templates = [(job.action.text, job.action.text_path)]
     templates += [
@@ -733,6 +735,6 @@ def action_uses(job: Job) -> Iterator[Use]:
     ]
     templates.append((job.action.output, (*job.action.path, "output")))
     for template, path in templates:
-        for use in uses(template, path):
-            if isinstance(use, Use):
-                yield use
+        for reference in references(template, path):
+            if isinstance(reference, Reference):
+                yield reference

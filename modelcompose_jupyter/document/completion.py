@@ -21,9 +21,9 @@ from . import schema
 from .fields import TemplateOr
 from .outline import LONGEST_EXPRESSION, Ends, Node, Outline, Place
 from .parameters import PARAMETER_NAMES, GenerationParameters
+from .references import Reference, references
 from .schema import Component, JobFields, ModelSettings, ModelSource
 from .types import TYPE_NAMES, ConversionError, Type, check_type
-from .uses import Use, uses
 
 ModelNames = Callable[[str], Iterable[str]]
 """Gives the models that what is typed may stand for, as they are written in a document."""
@@ -433,8 +433,8 @@ def _uses(text: str) -> tuple[tuple[str, str], ...]:
     start = text.find("${")
     while start >= 0:
         end = ends.closed_at(start, len(text)) or start + 2
-        for use in uses(text[start:end]):
-            if isinstance(use, Use) and use.expression.keys:
+        for use in references(text[start:end]):
+            if isinstance(use, Reference) and use.expression.keys:
                 found.append((use.expression.source, use.expression.keys[0]))
         start = text.find("${", end)
     return tuple(found)

@@ -10,15 +10,15 @@ from typing import Any
 from ..errors import ExpressionError, InputError, Where, did_you_mean, listed, shortened
 from ..folders import public
 from ..redaction import MASK, texts_of
-from .compiler import action_uses
+from .compiler import action_references
 from .document import Action, Document, Job, Workflow
 from .expression import Expression, Key, parse
 from .fields import OPERATORS
 from .parameters import PARAMETER_NAMES, GenerationParameters
 from .reader import Path
+from .references import Reference, references
 from .render import render
 from .types import ConversionError, Message, Type, convert
-from .uses import Use, uses
 
 _INTEGERS = (
     "top_k", "num_beams", "num_return_sequences", "min_output_length", "max_output_length",
@@ -118,7 +118,7 @@ class Signature:
     inputs: tuple[Input, ...]
     outputs: tuple[Output, ...]
     open: bool
-    _uses: tuple[Use, ...] = field(repr=False, default=())
+    _uses: tuple[Reference, ...] = field(repr=False, default=())
     _document: Document | None = field(repr=False, default=None, compare=False)
 
     def to_dict(self) -> dict[str, Any]:
@@ -220,12 +220,14 @@ class Signature:
             )
 
     def _check_required(self, values: Mapping[str, Any]) -> None:
-        missing: dict[str, Use] = {}
-        for use in self._uses:
-            keys = use.expression.keys
-            needed = use.demands and all(_is_missing(e, values) for e in use.fallback_of)
-            if needed and keys and _is_missing(use.expression, values):
-                missing.setdefault(".".join(keys), use)
+        missing: dict[str, Reference] = {}
+        for reference in self._uses:
+            keys = reference.expression.keys
+            needed = reference.demands and all(
+                _is_missing(e, values) for e in reference.fallback_of
+            )
+            if needed and keys and _is_missing(reference.expression, values):
+                missing.setdefault(".".join(keys), reference)
         if not missing:
             return
         quoted = [f"'{shortened(name)}'" for name in missing]
@@ -240,66 +242,66 @@ class Signature:
 
     def _messages(self, values: Mapping[str, Any]) -> Iterator[tuple[str, list[Message]]]:
         """The conversations among the inputs, each as its messages."""
-        first = {use.expression.keys[0]: use for use in reversed(self._uses)}
+        first = {reference.expression.keys[0]: reference for reference in reversed(self._uses)}
         for name in self.conversations:
             if values.get(name) is not None:
                 with self._naming(name, first[name]):
                     yield name, convert(values[name], _MESSAGES)
 
     @contextmanager
-    def _naming(self, name: str, use: Use) -> Iterator[None]:
+    def _naming(self, name: str, reference: Reference) -> Iterator[None]:
         """Turn a conversion's error into one that names the input, and where it is used."""
         try:
             yield
         except ConversionError as error:
             raise InputError(
-                f"input '{name}': {error}", hint=error.hint, where=self._where(use)
+                f"input '{name}': {error}", hint=error.hint, where=self._where(reference)
             ) from None
 
     def _check_types(self, values: Mapping[str, Any]) -> None:
         by_name = {each.name: each for each in self.inputs}
         checked: set[tuple[str, Type]] = set()
-        for use in self._uses:
-            path = use.expression.path
+        for reference in self._uses:
+            path = reference.expression.path
             name = path[0].name if len(path) == 1 and isinstance(path[0], Key) else None
-            if name is None or use.fallback_of or not use.always:
+            if name is None or reference.fallback_of or not reference.always:
                 continue
-            type_ = use.expression.type or (by_name[name].type if use.whole else None)
+            type_ = reference.expression.type or (by_name[name].type if reference.whole else None)
             value = values.get(name)
             if type_ is None or value is None or (value == "" and type_.empty_is_missing):
                 continue
             if (name, type_) in checked:
                 continue
             checked.add((name, type_))
-            with self._naming(name, use):
+            with self._naming(name, reference):
                 convert(value, type_)
 
-    def _where(self, use: Use) -> Where | None:
+    def _where(self, reference: Reference) -> Where | None:
         if self._document is None:
             return None
-        return self._document.where(use.path, within=use.expression.text)
+        return self._document.where(reference.path, within=reference.expression.text)
 
 
 def signature(document: Document, workflow: Workflow) -> Signature:
     """What a workflow takes and gives."""
     found = sorted(_input_uses(workflow), key=lambda pair: _position(document, pair[0]))
     inputs: dict[str, Input] = {}
-    for use, expected in found:
-        if use.expression.keys:
-            each = _input(use, expected)
+    for reference, expected in found:
+        if reference.expression.keys:
+            each = _input(reference, expected)
             known = inputs.get(each.name)
             inputs[each.name] = each if known is None else _merged(known, each)
     return Signature(
         inputs=tuple(inputs.values()),
         outputs=tuple(_outputs(workflow)),
-        open=any(not use.expression.path for use, _ in found),
-        _uses=tuple(use for use, _ in found if use.expression.keys),
+        open=any(not reference.expression.path for reference, _ in found),
+        _uses=tuple(reference for reference, _ in found if reference.expression.keys),
         _document=document,
     )
 
 
-def _position(document: Document, use: Use) -> int:
-    span = document.source.values.get(use.path)
+def _position(document: Document, reference: Reference) -> int:
+    span = document.source.values.get(reference.path)
     return span.start if span is not None else 0
 
 
@@ -313,34 +315,36 @@ def _is_missing(expression: Expression, values: Mapping[str, Any]) -> bool:
     return found is None
 
 
-def _input_uses(workflow: Workflow) -> Iterator[tuple[Use, Type | None]]:
+def _input_uses(workflow: Workflow) -> Iterator[tuple[Reference, Type | None]]:
     """The uses of the workflow's input, each with the type that its place expects."""
     for job in workflow.jobs:
         yield from _job_uses(job)
     yield from _of_input(workflow.output, (*workflow.path, "output"), None)
 
 
-def _job_uses(job: Job) -> Iterator[tuple[Use, Type | None]]:
+def _job_uses(job: Job) -> Iterator[tuple[Reference, Type | None]]:
     conversation = _conversation_path(job.action)
     inner = [
-        (use, _MESSAGES if use.path == conversation else _place_type(use))
-        for use in action_uses(job)
+        (reference, _MESSAGES if reference.path == conversation else _place_type(reference))
+        for reference in action_references(job)
     ]
-    inner = [(use, type_) for use, type_ in inner if use.expression.source == "input"]
+    inner = [
+        (reference, type_) for reference, type_ in inner if reference.expression.source == "input"
+    ]
     if _passes_through(job.input):
         yield from inner
     elif isinstance(job.input, Mapping):
         types = {
-            use.expression.keys[0]: _type_of(use, type_)
-            for use, type_ in inner
-            if use.expression.keys
+            reference.expression.keys[0]: _type_of(reference, type_)
+            for reference, type_ in inner
+            if reference.expression.keys
         }
         given = {(name,) for name in job.input}
         for key, template in job.input.items():
             if key == "..." and _passes_through(template):
-                for use, type_ in inner:
-                    if use.expression.keys[:1] not in given:
-                        yield use, type_
+                for reference, type_ in inner:
+                    if reference.expression.keys[:1] not in given:
+                        yield reference, type_
             else:
                 yield from _of_input(template, (*job.path, "input", key), types.get(key))
     else:
@@ -369,19 +373,21 @@ def _passes_through(template: Any) -> bool:
     return only is not None and only.source == "input" and not only.path
 
 
-def _of_input(template: Any, path: Any, expected: Type | None) -> Iterator[tuple[Use, Type | None]]:
-    for use in uses(template, path):
-        if isinstance(use, Use) and use.expression.source == "input":
-            yield use, expected
+def _of_input(
+    template: Any, path: Any, expected: Type | None
+) -> Iterator[tuple[Reference, Type | None]]:
+    for reference in references(template, path):
+        if isinstance(reference, Reference) and reference.expression.source == "input":
+            yield reference, expected
 
 
-def _place_name(use: Use) -> str:
+def _place_name(reference: Reference) -> str:
     """The key that a use stands under."""
-    return next((step for step in reversed(use.path) if isinstance(step, str)), "")
+    return next((step for step in reversed(reference.path) if isinstance(step, str)), "")
 
 
-def _place_type(use: Use) -> Type | None:
-    name = _place_name(use)
+def _place_type(reference: Reference) -> Type | None:
+    name = _place_name(reference)
     if name in _INTEGERS:
         return Type("integer")
     if name in _NUMBERS:
@@ -391,15 +397,15 @@ def _place_type(use: Use) -> Type | None:
     return Type("boolean") if name in _BOOLEANS else None
 
 
-def _type_of(use: Use, expected: Type | None) -> Type:
-    path = use.expression.path
+def _type_of(reference: Reference, expected: Type | None) -> Type:
+    path = reference.expression.path
     if len(path) > 1:
         return Type("object") if isinstance(path[1], Key) else Type("list")
-    if expected == _MESSAGES and use.whole and _may_hold_messages(use.expression.type):
+    if expected == _MESSAGES and reference.whole and _may_hold_messages(reference.expression.type):
         return expected
-    if use.expression.type is not None:
-        return use.expression.type
-    return expected if expected not in (None, _MESSAGES) and use.whole else _TEXT
+    if reference.expression.type is not None:
+        return reference.expression.type
+    return expected if expected not in (None, _MESSAGES) and reference.whole else _TEXT
 
 
 def _may_hold_messages(type_: Type | None) -> bool:
@@ -408,11 +414,11 @@ def _may_hold_messages(type_: Type | None) -> bool:
     return type_.name in ("messages", "list", "json")
 
 
-def _input(use: Use, expected: Type | None) -> Input:
-    expression = use.expression
+def _input(reference: Reference, expected: Type | None) -> Input:
+    expression = reference.expression
     default = None
-    type_ = _type_of(use, expected)
-    secret = _place_name(use) == "token"
+    type_ = _type_of(reference, expected)
+    secret = _place_name(reference) == "token"
     if secret:
         type_ = _TEXT  # whose options may be tokens
     if len(expression.path) == 1 and expression.default is not None and not secret:
@@ -420,10 +426,12 @@ def _input(use: Use, expected: Type | None) -> Input:
     return Input(
         name=expression.keys[0],
         type=type_,
-        required=use.demands and not use.fallback_of,
+        required=reference.demands and not reference.fallback_of,
         default=default,
         notes=dict(expression.notes),
-        parameter=name if use.whole and (name := _place_name(use)) in PARAMETER_NAMES else None,
+        parameter=name
+        if reference.whole and (name := _place_name(reference)) in PARAMETER_NAMES
+        else None,
         secret=secret,
     )
 

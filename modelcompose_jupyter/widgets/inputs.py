@@ -12,7 +12,7 @@ import ipywidgets
 from ..document import Input, Signature
 from ..document import types as values
 from ..document.parameters import SLIDER_RANGES
-from ..document.plain import plain
+from ..document.to_plain import plain
 from ..document.types import Message
 from ..encoding import without_mark
 from ..errors import InputError, did_you_mean

@@ -22,9 +22,9 @@ from pydantic import ValidationError
 from ..document import Document, GenerationParameters, Job, explain, render
 from ..document import types as values
 from ..document.parameters import MAX_SEED
+from ..document.references import Reference, uses
 from ..document.schema import ModelSettings, ModelSource, PeftAdapter
 from ..document.types import Message
-from ..document.uses import Use, uses
 from ..errors import ComposeError, ExpressionError, InputError, Where
 from ..models import Generation, GenerationResult, Lease, ModelSpec, Progress, Prompt
 from ..models.spec import AdapterSpec
@@ -398,7 +398,9 @@ def invalid(
 
 def _is_of_environment(template: Any) -> bool:
     """Whether the environment has a part in a template's value."""
-    return any(isinstance(use, Use) and use.expression.source == "env" for use in uses(template))
+    return any(
+        isinstance(use, Reference) and use.expression.source == "env" for use in uses(template)
+    )
 
 
 @contextmanager

@@ -10,7 +10,7 @@ from openai.types.chat import ChatCompletionMessage
 
 from modelcompose_jupyter.document import json_schema, load_document, signature
 from modelcompose_jupyter.document.completion import complete
-from modelcompose_jupyter.document.plain import plain
+from modelcompose_jupyter.document.to_plain import plain
 from modelcompose_jupyter.document.types import ConversionError, Type, convert, messages
 from modelcompose_jupyter.errors import InputError
 

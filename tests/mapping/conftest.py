@@ -13,7 +13,7 @@ import pytest
 
 from modelcompose_jupyter import Host, InputError, LocalHost, Run, load
 from modelcompose_jupyter.callable import Workflow
-from modelcompose_jupyter.document import Document, plain
+from modelcompose_jupyter.document import Document
 
 BODY = """\
 component:

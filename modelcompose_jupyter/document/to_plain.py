@@ -12,7 +12,7 @@ from pydantic import BaseModel
 from ..errors import InputError
 
 
-def plain(value: Any) -> Any:
+def to_plain(value: Any) -> Any:
     """A copy of an input, with arrays and numbers of NumPy and pandas, paths, pydantic's objects
     (a client's message, say) and the like as Python's own values. What has no plain form is left
     as it is.
@@ -21,20 +21,20 @@ def plain(value: Any) -> Any:
         InputError: it is nested too deeply, or holds text that is not valid Unicode.
     """
     try:
-        return _plain(value)
+        return _to_plain(value)
     except RecursionError:
         raise InputError("the input is nested too deeply, or holds itself") from None
 
 
-def _plain(value: Any) -> Any:
+def _to_plain(value: Any) -> Any:
     if isinstance(value, str):
         return _unicode(value)
     if isinstance(value, Mapping):
-        return {_plain(key): _plain(entry) for key, entry in value.items()}
+        return {_to_plain(key): _to_plain(entry) for key, entry in value.items()}
     if isinstance(value, list | tuple):
-        return [_plain(element) for element in value]
+        return [_to_plain(element) for element in value]
     if isinstance(value, BaseModel):
-        return _plain(value.model_dump())
+        return _to_plain(value.model_dump())
     if hasattr(value, "dtype") and hasattr(value, "tolist"):
         return value.tolist()
     if isinstance(value, os.PathLike):

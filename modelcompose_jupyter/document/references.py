@@ -16,7 +16,7 @@ _MAX_FLAWS = 20  # in one text; who has that many has seen enough of them
 
 
 @dataclass(frozen=True)
-class Use:
+class Reference:
     """One expression in a template.
 
     Attributes:
@@ -41,14 +41,14 @@ class Use:
 
 
 @dataclass(frozen=True)
-class Flaw:
+class BrokenExpression:
     """A part of a template that cannot be rendered, whatever the context."""
 
     error: ExpressionError
     path: Path
 
 
-def uses(template: Any, path: Path = ()) -> Iterator[Use | Flaw]:
+def references(template: Any, path: Path = ()) -> Iterator[Reference | BrokenExpression]:
     """Walk a template; flaws come in the place where they stand."""
     yield from _Walker().walk(template, path)
 
@@ -64,7 +64,7 @@ class _Walker:
     def _inside(self) -> _Walker:
         return _Walker(self._always, self._local | {"item", "index"})
 
-    def walk(self, template: Any, path: Path) -> Iterator[Use | Flaw]:
+    def walk(self, template: Any, path: Path) -> Iterator[Reference | BrokenExpression]:
         if isinstance(template, str):
             if "${" in template:
                 yield from self._text(template, path)
@@ -76,9 +76,9 @@ class _Walker:
             try:
                 yield from self._mapping(template, path)
             except ExpressionError as error:
-                yield Flaw(error, path)
+                yield BrokenExpression(error, path)
 
-    def _text(self, template: str, path: Path) -> Iterator[Use | Flaw]:
+    def _text(self, template: str, path: Path) -> Iterator[Reference | BrokenExpression]:
         rest = template
         for _ in range(_MAX_FLAWS):
             try:
@@ -86,32 +86,36 @@ class _Walker:
                 return
             except ExpressionError as error:
                 yield from self._good_text(rest[: error.offset], path)
-                yield Flaw(error, path)
+                yield BrokenExpression(error, path)
                 end = grammar.expression_end(rest, error.offset) or len(rest)
                 rest = rest[end:]
 
-    def _good_text(self, template: str, path: Path) -> Iterator[Use | Flaw]:
+    def _good_text(self, template: str, path: Path) -> Iterator[Reference | BrokenExpression]:
         text = grammar.parse(template)
         for expression in text.expressions:
             whole = text.only is not None
-            yield from self._expression(Use(expression, path, self._always, (), self._local, whole))
+            yield from self._expression(
+                Reference(expression, path, self._always, (), self._local, whole)
+            )
 
-    def _expression(self, use: Use) -> Iterator[Use | Flaw]:
-        yield use
+    def _expression(self, reference: Reference) -> Iterator[Reference | BrokenExpression]:
+        yield reference
         try:
-            render.check_default(use.expression)
+            render.check_default(reference.expression)
         except ExpressionError as error:
-            yield Flaw(error, use.path)
-        for inner in use.expression.subscripts():
-            yield from self._expression(replace(use, expression=inner, whole=False))
-        if use.expression.default is not None:
-            chain = (*use.fallback_of, use.expression)
-            for inner in use.expression.default.text.expressions:
+            yield BrokenExpression(error, reference.path)
+        for inner in reference.expression.subscripts():
+            yield from self._expression(replace(reference, expression=inner, whole=False))
+        if reference.expression.default is not None:
+            chain = (*reference.fallback_of, reference.expression)
+            for inner in reference.expression.default.text.expressions:
                 yield from self._expression(
-                    replace(use, expression=inner, fallback_of=chain, whole=False)
+                    replace(reference, expression=inner, fallback_of=chain, whole=False)
                 )
 
-    def _mapping(self, template: Mapping[Any, Any], path: Path) -> Iterator[Use | Flaw]:
+    def _mapping(
+        self, template: Mapping[Any, Any], path: Path
+    ) -> Iterator[Reference | BrokenExpression]:
         if "+" in template:
             render.stands_alone(template, "+")
         for operator in ("*", "|"):
@@ -126,7 +130,7 @@ class _Walker:
 
     def _elements(
         self, template: Mapping[Any, Any], operator: str, path: Path
-    ) -> Iterator[Use | Flaw]:
+    ) -> Iterator[Reference | BrokenExpression]:
         source, where = render.elements_and_filter(template[operator])
         yield from self.walk(source, (*path, operator))
         inside = self._inside()
@@ -134,14 +138,14 @@ class _Walker:
             yield from inside._condition(where, (*path, operator, "where"))
         yield from inside._mapping(render.body_of(template, operator), path)
 
-    def _conditions(self, conditions: Any, path: Path) -> Iterator[Use | Flaw]:
+    def _conditions(self, conditions: Any, path: Path) -> Iterator[Reference | BrokenExpression]:
         if not isinstance(conditions, list):
             yield from self._branches(conditions, path)
             return
         for index, condition in enumerate(conditions):
             yield from self._branches(condition, (*path, index))
 
-    def _condition(self, condition: Any, path: Path) -> Iterator[Use | Flaw]:
+    def _condition(self, condition: Any, path: Path) -> Iterator[Reference | BrokenExpression]:
         """A condition on elements, which may be made of others."""
         if isinstance(condition, Mapping) and len(condition) == 1:
             ((word, inner),) = condition.items()
@@ -154,7 +158,7 @@ class _Walker:
                 return
         yield from self._branches(condition, path)
 
-    def _branches(self, condition: Any, path: Path) -> Iterator[Use | Flaw]:
+    def _branches(self, condition: Any, path: Path) -> Iterator[Reference | BrokenExpression]:
         render.check_condition(condition)
         for key, entry in condition.items():
             walker = self._sometimes() if key in ("if_true", "if_false") else self
