@@ -48,11 +48,11 @@ def page(path: str | os.PathLike[str] | None = None, *, headings: bool = True) -
         return failure(error)
 
 
-def following_page(path: str) -> VBox:
+def live_preview(path: str) -> VBox:
     """The page of a document that is being written; see `following`."""
-    from .following import FollowingPage
+    from .live_preview import LivePreview
 
-    return FollowingPage(Path(path), os.environ.get("QUERY_STRING", ""))
+    return LivePreview(Path(path), os.environ.get("QUERY_STRING", ""))
 
 
 def stop_runs() -> None:

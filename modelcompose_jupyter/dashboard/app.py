@@ -34,7 +34,15 @@ from ..server.connections import BACKLOG, GuardedServer
 from . import DOCUMENT_VARIABLE
 from .kernels import ThisInterpreter, VisitorKernels
 from .login import TokenIdentity, with_own_form
-from .one_page import EXTENSIONS, NOTEBOOK, POLICY, TEMPLATES, OnePage, check_opened, titled
+from .page_notebook import (
+    EXTENSIONS,
+    NOTEBOOK,
+    POLICY,
+    TEMPLATES,
+    PageNotebook,
+    check_opened,
+    titled,
+)
 
 # Seconds. Who leaves says so; only who is cut off is waited for, some time.
 _START_SECONDS = 120
@@ -115,7 +123,7 @@ class Dashboard(Voila):
 
     def init_settings(self) -> dict[str, Any]:
         settings: dict[str, Any] = super().init_settings()
-        self.contents_manager = OnePage(parent=self)
+        self.contents_manager = PageNotebook(parent=self)
         settings["contents_manager"] = self.contents_manager
         settings["jinja2_env"] = with_own_form(settings["jinja2_env"])
         settings["log_function"] = _log_failure

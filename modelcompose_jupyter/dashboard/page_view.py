@@ -21,7 +21,7 @@ from ..errors import ComposeError, InputError
 from ..widgets import inputs as fields
 from ..widgets.panel import Panel
 from ..widgets.snippets import as_curl, examples
-from .query import Query
+from .url_params import UrlParams
 
 _FOLDER = Path(__file__).parent
 
@@ -53,7 +53,7 @@ class PageView(ipywidgets.VBox):
         unfolded: bool = False,
         before: Mapping[str, Panel] | None = None,
     ) -> None:
-        asked = Query(query)
+        asked = UrlParams(query)
         public = {each.id: each for each in document.workflows if not each.private}
         if not public:
             raise InputError(

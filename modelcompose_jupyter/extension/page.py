@@ -15,13 +15,13 @@ from voila.configuration import VoilaConfiguration
 from voila.paths import collect_template_paths
 from voila.tornado.handler import TornadoVoilaHandler
 
-from ..dashboard import following_page
-from ..dashboard.one_page import (
+from ..dashboard import live_preview
+from ..dashboard.page_notebook import (
     EXTENSIONS,
     NOTEBOOK,
     POLICY,
     TEMPLATES,
-    OnePage,
+    PageNotebook,
     check_opened,
     titled,
 )
@@ -40,13 +40,13 @@ class PageHandler(TornadoVoilaHandler):
     """
 
     auth_resource = RESOURCE
-    _own_contents: OnePage | None = None
+    _own_contents: PageNotebook | None = None
     _kernels: _PageKernels | None = None
 
     def initialize(self, hosts: Hosts, **options: Any) -> None:
         super().initialize(**options)
         self._hosts = hosts
-        self._own_contents = OnePage(parent=self.contents_manager)
+        self._own_contents = PageNotebook(parent=self.contents_manager)
         self._kernels = _PageKernels(self.kernel_manager)
         self.document: str
 
@@ -140,7 +140,7 @@ def _about(handler: PageHandler, notebook: Any, cwd: str) -> Any:
     """The notebook as the page of the document that was asked for."""
     (cell,) = notebook.cells
     cell.source = (
-        f"from {following_page.__module__} import {following_page.__name__}\n"
-        f"{following_page.__name__}({handler.document!r})"
+        f"from {live_preview.__module__} import {live_preview.__name__}\n"
+        f"{live_preview.__name__}({handler.document!r})"
     )
     return titled(notebook, Path(handler.document))

@@ -15,7 +15,7 @@ from widgets.conftest import painted, wait_until
 
 from modelcompose_jupyter import load
 from modelcompose_jupyter.dashboard import page
-from modelcompose_jupyter.dashboard.following import FollowingPage
+from modelcompose_jupyter.dashboard.live_preview import LivePreview
 from modelcompose_jupyter.dashboard.page_view import About, PageView
 from modelcompose_jupyter.errors import UsageError
 from modelcompose_jupyter.models.weights.source import bundled
@@ -303,7 +303,7 @@ def test_a_missing_document_is_told(document: Any) -> None:
     assert "story.yml: cannot read it: no such file" in texts(page())
 
 
-@pytest.mark.parametrize("call", ["page()", "following_page('{path}')"])
+@pytest.mark.parametrize("call", ["page()", "live_preview('{path}')"])
 def test_the_kernel_of_a_page_is_thin(document: Any, tmp_path: Path, call: str) -> None:
     path = document(query="prompt=Once")
     with kernel(tmp_path, MODELCOMPOSE_DOCUMENT=str(path), QUERY_STRING="prompt=Once") as shell:
@@ -319,7 +319,7 @@ def test_the_kernel_of_a_page_is_thin(document: Any, tmp_path: Path, call: str) 
 
 def test_a_page_follows_its_document_and_keeps_what_was_entered(document: Any) -> None:
     path = document()
-    page = FollowingPage(path)
+    page = LivePreview(path)
     listener, shown = page.children
     assert (listener.title, list(shown.panels)) == ("Tell a <story>", ["__workflow__"])
     first = shown.panels["__workflow__"]

@@ -19,12 +19,12 @@ from .page_view import PageView, failure
 class Listener(anywidget.AnyWidget):
     """Hears the page around this one, and writes its heading."""
 
-    _esm = Path(__file__).parent / "following.js"
+    _esm = Path(__file__).parent / "live_preview.js"
 
     title = traitlets.Unicode(help="What the page is called.").tag(sync=True)
 
 
-class FollowingPage(ipywidgets.VBox):
+class LivePreview(ipywidgets.VBox):
     """A document's page, with what was entered kept where the document still asks for it.
 
     Args:

@@ -16,7 +16,7 @@ _MAX_FIELDS = 100
 _APPLICATIONS_OWN = ("theme", "template", "token")
 
 
-class Query:
+class UrlParams:
     """The query, and in ``notes`` an error for each part of it that could not be used.
 
     Args:

@@ -48,7 +48,7 @@ def check_opened(headers: Mapping[str, str], *, by_others: bool = True) -> None:
         raise web.HTTPError(403, "pages of other origins cannot open this one")
 
 
-class OnePage(LargeFileManager):
+class PageNotebook(LargeFileManager):
     """Reads the notebook, which is the package's own and has no outputs to distrust."""
 
     def __init__(self, **options: Any) -> None:
