@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 
-def in_order(widget: Any) -> None:
+def pin_subshell(widget: Any) -> None:
     """Have messages to a widget, and to those in it, handled in the order in which they were sent.
 
     A page names the subshell that is to handle what it says, the same for all of its widgets.
@@ -15,6 +15,6 @@ def in_order(widget: Any) -> None:
     loaded again, whose earlier subshell is gone. Here the page has its way.
     """
     for child in getattr(widget, "children", ()):
-        in_order(child)
+        pin_subshell(child)
     if hasattr(widget.comm, "_reply_subshell_for"):
         widget.comm._reply_subshell_for = lambda _, named: named

@@ -11,7 +11,7 @@ from ..document.types import Message
 from ..errors import InputError
 from ..workflow import Run, State
 from .outputs import markdown
-from .painter import painter
+from .update_thread import update_thread
 
 
 class Conversation(ipywidgets.Textarea):
@@ -99,7 +99,7 @@ class Conversation(ipywidgets.Textarea):
     def _show(self, turns: list[Message], run: Run | None = None) -> None:
         with self._lock:
             self._turns, self._run = list(turns), run
-        painter.soon(self.paint)
+        update_thread.soon(self.paint)
 
     def paint(self) -> None:
         """Show the conversation as it is now. On the painter's thread."""

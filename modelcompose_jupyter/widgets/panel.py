@@ -22,10 +22,10 @@ from ..errors import ComposeError, InputError, UsageError
 from ..progress import as_text, ending
 from ..workflow import Run, Runnable
 from . import inputs as fields
-from .comms import in_order
+from .comms import pin_subshell
 from .run_view import RunView
-from .saved import SavedRun
 from .snippets import as_curl, as_python
+from .static_output import StaticOutput
 
 _KEPT_RUNS = 20
 _LABEL_LENGTH = 40
@@ -64,7 +64,7 @@ class Panel(ipywidgets.VBox):
         self.inputs = fields.Inputs(workflow.signature, values or {})
         self._name = name
         self._runs: OrderedDict[str, Run] = OrderedDict()
-        self._saved = SavedRun(
+        self._saved = StaticOutput(
             workflow.signature.outputs,
             workflow.signature.conversations,
             for_guests=workflow.for_guests,
@@ -96,7 +96,7 @@ class Panel(ipywidgets.VBox):
         parts = [*history, self._view, *form] if history else [*form, self._view]
         super().__init__([*_header(workflow), *parts])
         for each in (self, *self._switches):
-            in_order(each)
+            pin_subshell(each)
         self.add_class("modelcompose-panel")
 
     def _controls(self) -> ipywidgets.Box:

@@ -19,7 +19,7 @@ from ..folders import public
 from ..progress import WAITING_PHASES, ProgressMeter, status_line
 from ..workflow import Event, Run, State
 from .outputs import parts
-from .painter import PAINTER_THREAD_NAME, painter
+from .update_thread import UPDATE_THREAD_NAME, update_thread
 
 _FOLDER = Path(__file__).parent
 _IDLE = "idle"
@@ -109,21 +109,21 @@ class RunView(AnyWidget):
         return public(data) if self._for_guests else data
 
     def _changed(self) -> None:
-        painter.soon(self._paint)
+        update_thread.soon(self._paint)
 
     def _texts(self) -> list[str]:
         return list(self._run.streams.values()) if self._run is not None else []
 
     def _received(self, _: Any, content: Mapping[str, Any], __: Any) -> None:
         if content.get("type") == "resync":
-            painter.soon(self._send_texts)
+            update_thread.soon(self._send_texts)
         elif self._on_message is not None:
             self._on_message(content)
 
     # On the painter's thread
 
     def _paint(self) -> None:
-        assert threading.current_thread().name == PAINTER_THREAD_NAME
+        assert threading.current_thread().name == UPDATE_THREAD_NAME
         if self.comm is None:  # closed meanwhile
             return
         try:

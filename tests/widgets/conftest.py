@@ -6,7 +6,7 @@ import threading
 from collections.abc import Callable
 from typing import Any
 
-from modelcompose_jupyter.widgets.painter import painter
+from modelcompose_jupyter.widgets.update_thread import update_thread
 
 
 def wait_until(widget: Any, holds: Callable[[], bool]) -> None:
@@ -30,5 +30,5 @@ def painted() -> None:
     """Wait until the painter has done what it was asked for until now."""
     for _ in range(2):  # a paint may ask for another one
         done = threading.Event()
-        painter.soon(done.set)
+        update_thread.soon(done.set)
         assert done.wait(30)

@@ -13,7 +13,7 @@ from modelcompose_jupyter.document.types import Message
 from modelcompose_jupyter.widgets.conversation import Conversation
 from modelcompose_jupyter.widgets.inputs import Inputs, entered, read, write
 from modelcompose_jupyter.widgets.panel import Panel
-from modelcompose_jupyter.widgets.saved import bundle
+from modelcompose_jupyter.widgets.static_output import bundle
 
 from .conftest import painted, wait_until
 

@@ -9,8 +9,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from modelcompose_jupyter.errors import InputError
-from modelcompose_jupyter.widgets.painter import PAINTER_THREAD_NAME, Painter
 from modelcompose_jupyter.widgets.run_view import RunView, _Painting, _Shown, labels
+from modelcompose_jupyter.widgets.update_thread import UPDATE_THREAD_NAME, UpdateThread
 from modelcompose_jupyter.workflow import Run, State
 
 from .conftest import painted, wait_until
@@ -92,7 +92,7 @@ def test_headings_say_only_what_differs() -> None:
 
 
 def test_paints_are_joined_and_run_on_one_thread() -> None:
-    painter = Painter()
+    update_thread = UpdateThread()
     names: list[str] = []
     inside, go_on, done = threading.Event(), threading.Event(), threading.Event()
 
@@ -103,25 +103,25 @@ def test_paints_are_joined_and_run_on_one_thread() -> None:
     def paint() -> None:
         names.append(threading.current_thread().name)
 
-    painter.soon(first)
+    update_thread.soon(first)
     assert inside.wait(30)
     for _ in range(100):
-        painter.soon(paint)
-    painter.soon(done.set)
+        update_thread.soon(paint)
+    update_thread.soon(done.set)
     go_on.set()
     assert done.wait(30)
-    assert names == [PAINTER_THREAD_NAME]
+    assert names == [UPDATE_THREAD_NAME]
 
 
 def test_a_paint_that_fails_ends_nothing() -> None:
-    painter = Painter()
+    update_thread = UpdateThread()
     done = threading.Event()
 
     def broken() -> None:
         raise RuntimeError
 
-    painter.soon(broken)
-    painter.soon(done.set)
+    update_thread.soon(broken)
+    update_thread.soon(done.set)
     assert done.wait(30)
 
 

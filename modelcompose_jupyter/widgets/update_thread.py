@@ -12,13 +12,13 @@ from collections.abc import Callable
 
 from ..redaction import get_logger
 
-PAINTER_THREAD_NAME = "modelcompose-painter"
+UPDATE_THREAD_NAME = "modelcompose-updates"
 _SECONDS_BETWEEN = 0.05
 
 _log = get_logger(__name__)
 
 
-class Painter:
+class UpdateThread:
     """Calls back what was asked for, soon, each once however often it was asked for."""
 
     def __init__(self) -> None:
@@ -32,7 +32,7 @@ class Painter:
             self._wanted[paint] = None
             if self._thread is None or not self._thread.is_alive():
                 self._thread = threading.Thread(
-                    target=self._main, name=PAINTER_THREAD_NAME, daemon=True
+                    target=self._main, name=UPDATE_THREAD_NAME, daemon=True
                 )
                 self._thread.start()
             self._changed.notify()
@@ -52,4 +52,4 @@ class Painter:
             pause.wait(_SECONDS_BETWEEN)
 
 
-painter = Painter()
+update_thread = UpdateThread()

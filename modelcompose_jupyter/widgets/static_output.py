@@ -20,7 +20,7 @@ from .conversation import turns_html
 from .outputs import Part, parts, preformatted
 
 
-class SavedRun:
+class StaticOutput:
     """The output that keeps a run in the notebook.
 
     Args:
