@@ -69,20 +69,20 @@ def __dir__() -> list[str]:
 
 def load_ipython_extension(shell: Any) -> None:
     """``%load_ext modelcompose_jupyter``: ``%%compose``, ``%compose``, and answers to editors."""
-    from .notebook import completer, lab
+    from .notebook import completer, lab_backend
     from .notebook.magics import ComposeMagics
 
     shell.register_magics(ComposeMagics)
     completer.register(shell)
-    lab.register(shell)
+    lab_backend.register(shell)
 
 
 def unload_ipython_extension(shell: Any) -> None:
     """``%unload_ext modelcompose_jupyter``: takes them back. Workflows and models stay."""
-    from .notebook import completer, lab
+    from .notebook import completer, lab_backend
 
     completer.unregister(shell)
-    lab.unregister(shell)
+    lab_backend.unregister(shell)
     for magics in shell.magics_manager.magics.values():
         magics.pop("compose", None)
 

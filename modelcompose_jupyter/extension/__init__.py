@@ -50,7 +50,7 @@ def _load_jupyter_server_extension(app: ServerApp) -> None:
 def _tell_lab(app: ServerApp) -> None:
     """Let JupyterLab know, in its page, that there is somebody to ask; and let it ask kernels as
     often as it likes without their counting as busy."""
-    from ..notebook.lab import REPLY, REQUEST
+    from ..notebook.lab_backend import REPLY, REQUEST
 
     untracked = getattr(app.kernel_manager, "untracked_message_types", [])
     untracked += [each for each in (REQUEST, REPLY) if each not in untracked]

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from ..callable import Workflow
     from ..host import Host
     from ..models import ModelInfo
-    from .line import Line
+    from .magic_args import Line
 
 _SETTINGS = ("port", "host", "base_path", "token")
 
