@@ -17,9 +17,9 @@ from typing import TYPE_CHECKING, Any
 from .diagram import Diagram, diagram
 from .document import Document, Input, Output, Signature, load_document, signature
 from .errors import ComposeError, InputError
-from .folders import public_source, without_folders
 from .host import Host, check
-from .hosts import host_for, is_page
+from .host_selection import host_for, is_page
+from .path_redaction import public_source, without_folders
 from .redaction import is_masked, redact
 from .widgets.snippets import as_python, is_keyword
 from .workflow import Feed, Run

@@ -18,7 +18,7 @@ from statistics import fmean
 from typing import Any, Literal
 
 from .document import Document, Job, Workflow, parse, signature
-from .folders import public_source, without_folders
+from .path_redaction import public_source, without_folders
 from .redaction import redact
 
 Edge = tuple[int, int]

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from itertools import islice
 from typing import Any
 
-from .folders import last_name, without_folders
+from .path_redaction import last_name, without_folders
 from .redaction import redact, redacted
 
 

@@ -7,7 +7,7 @@ import sys
 from dataclasses import dataclass
 from typing import Any
 
-from .units import duration, size
+from .formatting import duration, size
 from .workflow import Event, Run, State
 
 WAITING_PHASES = ("download", "load", "queue")

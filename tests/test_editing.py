@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 from seed import blocks
 
-from modelcompose_jupyter.editing import LONGEST, check, complete
+from modelcompose_jupyter.language_service import LONGEST, check, complete
 
 ROOT = Path(__file__).parent.parent
 SETTINGS = json.loads((ROOT / "labextension" / "schema" / "plugin.json").read_text())

@@ -13,7 +13,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 import modelcompose_jupyter
-from modelcompose_jupyter.folders import last_name, public_source, remember, without_folders
+from modelcompose_jupyter.path_redaction import last_name, public_source, remember, without_folders
 
 SECRET = "zq"  # in every folder of the paths below, and in nothing else
 SOURCES = Path(modelcompose_jupyter.__file__).parent

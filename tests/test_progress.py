@@ -7,6 +7,7 @@ from typing import Any
 import pytest
 
 from modelcompose_jupyter.errors import InputError
+from modelcompose_jupyter.formatting import duration
 from modelcompose_jupyter.progress import (
     Progress,
     ProgressMeter,
@@ -14,7 +15,6 @@ from modelcompose_jupyter.progress import (
     says_only,
     status_line,
 )
-from modelcompose_jupyter.units import duration
 from modelcompose_jupyter.workflow import Event, Run, State
 
 GB = 10**9

@@ -9,15 +9,15 @@ from typing import Any
 
 import pytest
 
+from modelcompose_jupyter.background_worker import MOST_WAITING, THREAD_NAME, BackgroundWorker
 from modelcompose_jupyter.errors import ComposeError
-from modelcompose_jupyter.questions import MOST_WAITING, THREAD_NAME, Questions
 
 
 class Held:
     """Questions of which the first is held, and what was answered, in order."""
 
     def __init__(self) -> None:
-        self.questions = Questions()
+        self.questions = BackgroundWorker()
         self.gate = threading.Event()
         self.answered: list[Any] = []
         began = threading.Event()
@@ -80,7 +80,7 @@ def test_no_more_wait_than_may(held: Held) -> None:
 
 
 def test_what_goes_wrong_is_for_who_asked() -> None:
-    questions = Questions()
+    questions = BackgroundWorker()
     with pytest.raises(ZeroDivisionError):
         questions.ask(lambda: 1 / 0).result(60)
     assert questions.ask(lambda: 2).result(60) == 2

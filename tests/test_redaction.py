@@ -15,9 +15,9 @@ import modelcompose_jupyter
 from modelcompose_jupyter import ComposeError, load, redaction
 from modelcompose_jupyter.document import load_document
 from modelcompose_jupyter.document.reader import read
-from modelcompose_jupyter.editing import check
 from modelcompose_jupyter.errors import DocumentError, ModelError, Problem, UsageError, Where
 from modelcompose_jupyter.host import LocalHost
+from modelcompose_jupyter.language_service import check
 from modelcompose_jupyter.models import Lease, ModelSpec
 from modelcompose_jupyter.redaction import (
     MASK,

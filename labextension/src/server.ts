@@ -22,7 +22,7 @@ export class ServerPart {
 
   private constructor(private readonly _settings: ServerConnection.ISettings) {}
 
-  /** Ask about a text; see `editing.py` for what is answered. */
+  /** Ask about a text; see `language_service.py` for what is answered. */
   ask(question: 'check' | 'complete' | 'curl', data: object): Promise<JSONValue> {
     return this._request('POST', 'ask', { question, root: this._root, ...data });
   }

@@ -44,9 +44,9 @@ def schema(workflow: str | None, file: str | None, document: bool) -> None:
 @main.command()
 def models() -> None:
     """List the models on this computer: those of the package, and those downloaded."""
+    from ..formatting import size
     from ..models import installed
     from ..progress import as_text
-    from ..units import size
 
     found = installed()
     if not sys.stdout.isatty():

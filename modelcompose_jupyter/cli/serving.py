@@ -189,7 +189,7 @@ def status(file: str | None, everything: bool) -> None:
 
 
 def _described(status: Status) -> str:
-    from ..units import duration, size
+    from ..formatting import duration, size
 
     models = ", ".join(
         f"{each['source']} ({size(each['memory_bytes'] or 0)})" for each in status.models

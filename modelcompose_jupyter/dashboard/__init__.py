@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from ..errors import ComposeError, UsageError
-from ..folders import without_folders
+from ..path_redaction import without_folders
 
 if TYPE_CHECKING:
     from ipywidgets import VBox
@@ -57,7 +57,7 @@ def live_preview(path: str) -> VBox:
 
 def stop_runs() -> None:
     """Stop what this process has running, here and on other hosts: nobody looks at it."""
-    from ..hosts import own_runs
+    from ..host_selection import own_runs
 
     for run in own_runs():
         run.cancel()

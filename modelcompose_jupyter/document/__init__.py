@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from ..errors import DocumentError, Problem, shared_comparisons
-from ..folders import remember as remember_folder
+from ..path_redaction import remember as remember_folder
 from .compiler import compile_document
 from .document import Action, Component, Controller, Document, Job, Workflow
 from .expression import parse

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field, replace
 from typing import Any
 
 from ..errors import ExpressionError, InputError, Where, did_you_mean, listed, shortened
-from ..folders import public
+from ..path_redaction import public
 from ..redaction import MASK, texts_of
 from .compiler import action_references
 from .document import Action, Document, Job, Workflow

@@ -21,7 +21,7 @@ def _load_jupyter_server_extension(app: ServerApp) -> None:
     from jupyter_core.paths import jupyter_path
     from jupyter_server.utils import url_path_join
 
-    from ..questions import Questions
+    from ..background_worker import BackgroundWorker
     from .handlers import AskHandler, HostHandler, HostListHandler
     from .hosts import Hosts
     from .page import PageHandler, page_options
@@ -34,7 +34,7 @@ def _load_jupyter_server_extension(app: ServerApp) -> None:
         (rf"{root}/hosts/([^/]+)/?", HostHandler, shared),
         (rf"{root}/hosts/([^/]+)/.+", ProxyHandler, shared),
         (rf"{root}/api/.+", ProxyHandler, shared),
-        (rf"{root}/ask", AskHandler, {**shared, "questions": Questions()}),
+        (rf"{root}/ask", AskHandler, {**shared, "questions": BackgroundWorker()}),
         (rf"{root}/pages/(.+)", PageHandler, {**shared, **page_options(app)}),
     ]
     app.web_app.add_handlers(".*$", handlers)  # type: ignore[no-untyped-call]

@@ -23,12 +23,12 @@ from jupyter_server.utils import url_path_join
 from pydantic import Field
 from tornado import web
 
-from .. import editing
+from .. import language_service
+from ..background_worker import BackgroundWorker
 from ..document import load_document, signature
 from ..encoding import EncodingError, decode
 from ..errors import ComposeError, DocumentError, UsageError
-from ..hosts import Place
-from ..questions import Questions
+from ..host_selection import Place
 from ..server.handler import status_of
 from ..server.schemas import Body, failure, parse_body
 from ..widgets.snippets import as_curl, examples
@@ -147,7 +147,7 @@ class AskHandler(HostsHandler):
     overtaken by a newer one about the same file, is not answered.
     """
 
-    def initialize(self, hosts: Hosts, questions: Questions) -> None:  # type: ignore[override]
+    def initialize(self, hosts: Hosts, questions: BackgroundWorker) -> None:  # type: ignore[override]
         super().initialize(hosts)
         self._questions = questions
         self._asked: Future[Any] | None = None
@@ -167,9 +167,9 @@ class AskHandler(HostsHandler):
         file = await self._file(asked.path)
         folder = file and file.parent
         if asked.question == "check":
-            await self._tell(asked, lambda: editing.check(asked.text, folder=folder))
+            await self._tell(asked, lambda: language_service.check(asked.text, folder=folder))
         elif asked.question == "complete":
-            await self._tell(asked, lambda: editing.complete(asked.text, asked.cursor))
+            await self._tell(asked, lambda: language_service.complete(asked.text, asked.cursor))
         else:
             host = self.hosts.serving(file) if file is not None else None
             url = url_path_join(asked.root, "hosts", host.id) if host else None

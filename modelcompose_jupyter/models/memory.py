@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from ..errors import ModelError
-from ..units import size
+from ..formatting import size
 
 _HEADROOM = 0.05
 _OUT_OF_MEMORY = ("out of memory", "not enough memory", "can't allocate memory")

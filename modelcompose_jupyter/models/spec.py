@@ -6,7 +6,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Literal
 
-from ..folders import remember
+from ..path_redaction import remember
 
 
 @dataclass(frozen=True)

@@ -117,7 +117,7 @@ class ComposeCompleter:
             return [(name, "workflow") for name in self._workflows()]
         if kind in ("ID", "MODEL"):
             from ..host import local_host
-            from ..hosts import own_runs
+            from ..host_selection import own_runs
 
             # Of other hosts their runs alone, which are known here: completion asks no network.
             found = own_runs() if kind == "ID" else local_host().models()
@@ -133,7 +133,7 @@ class ComposeCompleter:
 
 def _in_document(text: str, cursor: int) -> _Answer:
     from ..document.completion import complete
-    from ..editing import LONGEST
+    from ..language_service import LONGEST
 
     if len(text) > LONGEST:
         return _Answer("", [])
@@ -152,8 +152,8 @@ def _inputs(document: str) -> tuple[str, ...]:
     """The inputs of a cell's document; of a broken or long one, those that its expressions name."""
     from ..document import load_document, signature
     from ..document.completion import input_names
-    from ..editing import LONGEST
     from ..errors import ComposeError
+    from ..language_service import LONGEST
 
     if len(document) > LONGEST:
         return ()

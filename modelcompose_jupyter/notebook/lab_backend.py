@@ -19,8 +19,8 @@ from concurrent.futures import Future
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
+from ..background_worker import BackgroundWorker
 from ..errors import ComposeError, UsageError
-from ..questions import Questions
 from ..redaction import get_logger
 
 if TYPE_CHECKING:
@@ -37,7 +37,7 @@ _log = get_logger(__name__)
 
 _LOOK_SECONDS = 1.0
 _TAKE_TIME = ("check", "curl")  # as long as a document is
-_HOSTS = "modelcompose_jupyter.hosts"
+_HOSTS = "modelcompose_jupyter.host_selection"
 
 
 def register(shell: Any) -> None:
@@ -63,7 +63,7 @@ class KernelPart:
 
         self._shell = shell
         self._status = Status()
-        self._questions = Questions()
+        self._questions = BackgroundWorker()
         self._closed = threading.Event()
         self._thread: threading.Thread | None = None
         # Not opened towards pages: one without the extension would complain of it.
@@ -119,7 +119,7 @@ class KernelPart:
     # Questions
 
     def _on_check(self, data: Mapping[str, Any]) -> Any:
-        from ..editing import check
+        from ..language_service import check
 
         return check(str(data["text"]))
 
@@ -132,7 +132,7 @@ class KernelPart:
 
     def _on_stop(self, data: Mapping[str, Any]) -> Any:
         """Stop this notebook's runs; their ids."""
-        from ..hosts import own_runs
+        from ..host_selection import own_runs
 
         going = [run for run in own_runs() if not run.done]
         for run in going:

@@ -217,7 +217,7 @@ class ComposeMagics(Magics):
         return Table(["name", "title", "inputs", "last run"], rows, "No workflows yet.")
 
     def _runs(self, line: str) -> Any:
-        from ..hosts import own_runs
+        from ..host_selection import own_runs
         from .table import runs_table
 
         self._no_words(line, "runs")
@@ -236,7 +236,7 @@ class ComposeMagics(Magics):
     def _again(self, id: str, notebook: Path | None) -> tuple[Run, dict[str, Any]]:
         """A run started again, and the record of the first."""
         from ..errors import InputError
-        from ..hosts import host_of
+        from ..host_selection import host_of
         from .records import find_record, this_notebook
 
         reason: str | None = None
@@ -269,7 +269,7 @@ class ComposeMagics(Magics):
         )
 
     def _stop(self, line: str) -> None:
-        from ..hosts import host_of, own_runs
+        from ..host_selection import host_of, own_runs
 
         words = self._parse(line).words
         id = _one_word(words, "stop") if words else ""

@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterator, Mapping
 from getpass import getpass
 from typing import TYPE_CHECKING, Any
 
-from .. import hosts
+from .. import host_selection
 from ..errors import ComposeError, UsageError, did_you_mean
 from ..host import SERVING_LIMITS, LocalHost, local_host
 from ..server.access import Access
@@ -40,7 +40,9 @@ def serve(
         UsageError: there is nothing to serve, or the port is taken.
     """
     if line.words == ["off"]:
-        return "nothing is served any more" if hosts.stop_serving() else "nothing was served"
+        return (
+            "nothing is served any more" if host_selection.stop_serving() else "nothing was served"
+        )
     for key in line.inputs.keys() - set(_SETTINGS):
         hint = did_you_mean(key, _SETTINGS) or f"Known here: {', '.join(_SETTINGS)}."
         raise UsageError(f"'%compose serve' has no '{key}'", hint=hint)
@@ -57,11 +59,11 @@ def serve(
         raise UsageError("there is no workflow to serve yet", hint="Declare one: %%compose story")
     settings = {**vars(flows[0].document.controller), **line.inputs}
     notebook = this_notebook()
-    before = hosts.serving()
+    before = host_selection.serving()
     # The notebook's own runs know no other limit: a map of it waits for room.
     limits = ("max_runs", "max_generations")
     local_host().limit(**{limit: SERVING_LIMITS[limit] for limit in limits})
-    server = hosts.serve(
+    server = host_selection.serve(
         Server(
             local_host(),
             catalog,
@@ -95,18 +97,18 @@ def connect(line: Line) -> None:
         line: a URL and a ``token``, or neither, or ``off``.
     """
     if line.words == ["off"]:
-        hosts.disconnect()
+        host_selection.disconnect()
         print("workflows run where they ran before")  # noqa: T201
         return
     url = line.words[0] if line.words else None
     token = line.inputs.get("token")
     try:
-        host = hosts.connect(url, token)
+        host = host_selection.connect(url, token)
     except ComposeError as error:
         if error.code != "unauthorized" or token is not None:
             raise
         # Asked for, so that it does not stand in the notebook.
-        host = hosts.connect(url, getpass("Token: "))
+        host = host_selection.connect(url, getpass("Token: "))
     print(f"workflows run on {host.url} now")  # noqa: T201
 
 
@@ -135,7 +137,7 @@ def unload(name: str | None) -> None:
 
 def _reached() -> Iterator[tuple[Host, list[ModelInfo]]]:
     """The hosts that this notebook has to do with, and their models; not those that are gone."""
-    for host in hosts.in_use():
+    for host in host_selection.in_use():
         try:
             yield host, host.models()
         except ComposeError as error:

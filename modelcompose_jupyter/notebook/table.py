@@ -6,8 +6,8 @@ from collections.abc import Sequence
 from html import escape
 
 from ..document.types import show
+from ..formatting import duration, size
 from ..models import MemoryUse, ModelInfo
-from ..units import duration, size
 from ..workflow import Run
 
 

@@ -22,7 +22,7 @@ from ..document import GenerationParameters, explain
 from ..document.parameters import MAX_SEED
 from ..document.types import ConversionError, Message, message, show
 from ..errors import ComposeError, UsageError, did_you_mean
-from ..folders import without_folders
+from ..path_redaction import without_folders
 from .schemas import Answer, Body
 
 _MAX_CHOICES = 256

@@ -10,7 +10,7 @@ from typing import Any
 
 from ..document import signature
 from ..errors import ComposeError
-from ..folders import HIDDEN, public
+from ..path_redaction import HIDDEN, public
 from ..redaction import texts_of
 from ..workflow import Run, State
 from .access import Caller

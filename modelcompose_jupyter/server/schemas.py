@@ -16,7 +16,7 @@ from pydantic_core import PydanticCustomError
 
 from ..document import Document, explain, load_document
 from ..errors import ComposeError, UsageError, did_you_mean, shortened
-from ..folders import last_name, public, public_source
+from ..path_redaction import last_name, public, public_source
 from ..workflow import Event, Run, State
 
 TaskStatus = Literal["pending", "processing", "completed", "failed", "cancelled"]

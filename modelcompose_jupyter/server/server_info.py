@@ -18,7 +18,7 @@ from pathlib import Path
 import psutil
 from pydantic import TypeAdapter
 
-from .. import private
+from .. import private_files
 from ..encoding import decode
 
 _PREFIX = "modelcompose-"
@@ -84,9 +84,9 @@ class ServerInfo:
     def publish(self) -> None:
         """Write the file, whole or not at all."""
         folder = runtime_folder()
-        private.make_folder(folder)
+        private_files.make_folder(folder)
         fresh = folder / f".{_PREFIX}{self.id}.{os.getpid()}.{time.monotonic_ns()}.tmp"
-        descriptor = private.open_for_writing(fresh)
+        descriptor = private_files.open_for_writing(fresh)
         try:
             with os.fdopen(descriptor, "w", encoding="utf-8") as file:
                 json.dump(dataclasses.asdict(self), file)
@@ -132,7 +132,7 @@ def running_servers() -> list[ServerInfo]:
 def read(path: Path) -> ServerInfo | None:
     """The announcement in a file; None where it is none, or could be somebody else's."""
     try:
-        content = private.read(path, _MAX_BYTES)
+        content = private_files.read(path, _MAX_BYTES)
         if content is None:
             return None
         found = _reader().validate_json(decode(content), strict=True)

@@ -13,7 +13,7 @@ from io import TextIOWrapper
 from pathlib import Path
 
 from ..errors import ComposeError
-from ..private import open_for_writing
+from ..private_files import open_for_writing
 from .launch_config import LaunchConfig, log_path
 from .supervisor import Supervisor
 

@@ -16,7 +16,7 @@ from typing import Any
 import psutil
 
 from ..errors import ComposeError
-from ..private import make_folder, open_for_writing
+from ..private_files import make_folder, open_for_writing
 from ..server.server_info import ServerInfo, read, running_servers
 from .api_client import ask
 from .child import apart, end_all, wait_for

@@ -13,8 +13,8 @@ from pathlib import Path
 from types import FrameType
 
 from ..errors import ComposeError
-from ..hosts import HOST_VARIABLE
-from ..private import make_folder
+from ..host_selection import HOST_VARIABLE
+from ..private_files import make_folder
 from ..server.access import TOKEN_VARIABLE
 from ..server.kernel import kernel_arguments
 from ..server.server_info import ServerInfo, read

@@ -15,7 +15,7 @@ import traitlets
 from anywidget import AnyWidget
 
 from ..document import Output
-from ..folders import public
+from ..path_redaction import public
 from ..progress import WAITING_PHASES, ProgressMeter, status_line
 from ..workflow import Event, Run, State
 from .outputs import parts

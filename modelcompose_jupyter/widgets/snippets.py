@@ -9,7 +9,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from ..document import Document, Signature
-from ..hosts import Place, place_of
+from ..host_selection import Place, place_of
 from ..redaction import without_secrets
 
 

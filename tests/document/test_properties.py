@@ -17,8 +17,8 @@ from modelcompose_jupyter.document import json_schema, load_document, parse, ren
 from modelcompose_jupyter.document.completion import input_names
 from modelcompose_jupyter.document.parameters import PARAMETER_NAMES
 from modelcompose_jupyter.document.reader import MAX_PROBLEMS, read_text
-from modelcompose_jupyter.editing import check, complete
 from modelcompose_jupyter.errors import LONGEST_MESSAGE, DocumentError, ExpressionError
+from modelcompose_jupyter.language_service import check, complete
 
 SEEDS = Path(__file__).parent.parent / "seed"
 PIECES = [

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 from standins.kernel import Kernel, kernel
 
-from modelcompose_jupyter.editing import LONGEST
+from modelcompose_jupyter.language_service import LONGEST
 from modelcompose_jupyter.models.weights.installed import suggested
 
 COMPONENT = """\

@@ -14,7 +14,7 @@ import pytest
 from standins.scripted import ScriptedModels
 
 from modelcompose_jupyter import ComposeError
-from modelcompose_jupyter.folders import without_folders
+from modelcompose_jupyter.path_redaction import without_folders
 from modelcompose_jupyter.server.access import Access, is_loopback
 from modelcompose_jupyter.server.logs import JsonFormatter
 from modelcompose_jupyter.server.server import Server

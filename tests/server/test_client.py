@@ -20,7 +20,7 @@ import httpx
 import pytest
 from standins.scripted import ScriptedModels
 
-from modelcompose_jupyter import ComposeError, InputError, LocalHost, hosts, load
+from modelcompose_jupyter import ComposeError, InputError, LocalHost, host_selection, load
 from modelcompose_jupyter.document import load_document
 from modelcompose_jupyter.server import client
 from modelcompose_jupyter.server.access import Access
@@ -37,11 +37,11 @@ from .conftest import COMPONENT, MANY, STORY, Serve, held
 def forget() -> Iterator[None]:
     """Each test decides anew which host runs what."""
     yield
-    hosts.disconnect()
-    hosts.stop_serving()
-    for each in hosts.in_use():
+    host_selection.disconnect()
+    host_selection.stop_serving()
+    for each in host_selection.in_use():
         each.close(10)
-    hosts._after_fork()
+    host_selection._after_fork()
 
 
 @pytest.fixture
@@ -404,7 +404,9 @@ def test_a_host_that_is_gone_is_said_so_and_the_next_call_starts_again(tmp_path:
 
 def test_a_host_that_went_before_it_was_asked_is_not_missed(serve: Serve) -> None:
     server = serve()
-    hosts._chosen[load_document(STORY).key] = RemoteHost(server.url, server.access.owner_token)
+    host_selection._chosen[load_document(STORY).key] = RemoteHost(
+        server.url, server.access.owner_token
+    )
     story = load(STORY)
     assert isinstance(story.host, RemoteHost)
     server.close()
@@ -627,9 +629,9 @@ def test_connecting_to_another_program_fails(stranger: Stranger) -> None:
     stranger.answer = (200, b'{"status": "ok"}')
 
     with pytest.raises(ComposeError, match="is no host"):
-        hosts.connect(stranger.url)
+        host_selection.connect(stranger.url)
     with pytest.raises(ComposeError, match="is no URL"):
-        hosts.connect("http://localhost:port")
+        host_selection.connect("http://localhost:port")
 
 
 STARTED = 'id: 0\nevent: state\ndata: {"state": "running"}\n\n'
@@ -746,11 +748,11 @@ def test_a_document_that_is_served_runs_there_by_itself(tmp_path: Path) -> None:
         assert there(prompt="A fox")["generated"].startswith("A fox")
         assert [model.source for model in there.host.models()] == ["bundled:storyteller"]
         assert elsewhere.host.models() == []
-        (known,) = hosts.others()
-        hosts.connect()
+        (known,) = host_selection.others()
+        host_selection.connect()
         assert elsewhere.host is there.host
         assert elsewhere(prompt="A fox")["generated"].startswith("A fox")
-        hosts.disconnect()
+        host_selection.disconnect()
         assert isinstance(elsewhere.host, LocalHost)
         assert known.pid == process.pid
     finally:
@@ -780,7 +782,7 @@ def test_the_environment_can_name_the_host(tmp_path: Path, monkeypatch: pytest.M
     process = _host_process(path)
     try:
         (found,) = running_servers()
-        monkeypatch.setenv(hosts.HOST_VARIABLE, str(found.path))
+        monkeypatch.setenv(host_selection.HOST_VARIABLE, str(found.path))
         guest = load(STORY)
         assert isinstance(guest.host, RemoteHost)
         assert guest(prompt="A fox")["generated"].startswith("A fox")
@@ -792,19 +794,19 @@ def test_the_environment_can_name_the_host(tmp_path: Path, monkeypatch: pytest.M
     finally:
         process.kill()
         process.wait()
-    hosts._chosen.clear()
+    host_selection._chosen.clear()
     with pytest.raises(ComposeError, match="the host that runs the workflows is gone"):
         _ = load(COMPONENT).host
 
 
 def test_this_process_serves_and_runs_its_own(serve: Serve, host: LocalHost) -> None:
-    server = hosts.serve(_server(host))
+    server = host_selection.serve(_server(host))
 
     assert isinstance(load(STORY).host, LocalHost)
-    assert hosts.serving() is server
-    assert hosts.place_of(load_document(STORY), "__workflow__") == (server.url, None, None)
-    assert hosts.stop_serving()
-    assert not hosts.stop_serving()
+    assert host_selection.serving() is server
+    assert host_selection.place_of(load_document(STORY), "__workflow__") == (server.url, None, None)
+    assert host_selection.stop_serving()
+    assert not host_selection.stop_serving()
     assert running_servers() == []
 
 
@@ -819,13 +821,13 @@ def test_a_server_that_cannot_start_leaves_the_one_that_serves(
     serve: Serve, host: LocalHost
 ) -> None:
     taken = serve()
-    first = hosts.serve(_server(host))
+    first = host_selection.serve(_server(host))
 
     with pytest.raises(ComposeError, match="is taken"):
-        hosts.serve(_server(host, taken.port))
+        host_selection.serve(_server(host, taken.port))
 
-    assert hosts.serving() is first
-    again = hosts.serve(_server(host, first.port))
+    assert host_selection.serving() is first
+    again = host_selection.serve(_server(host, first.port))
     assert again.port == first.port
     assert not first.running
 
@@ -837,14 +839,14 @@ def test_connecting_in_vain_leaves_the_runs_of_a_known_host(
     run = load(STORY, host=remote).submit(prompt="a")
     assert server.server_info is not None
     monkeypatch.setattr(hosts, "others", lambda: [server.server_info])
-    monkeypatch.setitem(hosts._remote, server.server_info.id, remote)
+    monkeypatch.setitem(host_selection._remote, server.server_info.id, remote)
 
     def slow() -> None:
         raise ComposeError("it does not answer", code="host_gone")
 
     monkeypatch.setattr(remote, "check", slow)
     with pytest.raises(ComposeError, match="no host answers"):
-        hosts.connect()
+        host_selection.connect()
 
     assert not run.done
     run.cancel()
@@ -852,7 +854,7 @@ def test_connecting_in_vain_leaves_the_runs_of_a_known_host(
 
 def test_there_is_nobody_to_connect_to() -> None:
     with pytest.raises(ComposeError, match="no other host of yours"):
-        hosts.connect()
+        host_selection.connect()
 
 
 def test_a_page_that_is_open_goes_on_when_its_document_is_edited(

@@ -21,8 +21,8 @@ from typing import TYPE_CHECKING, Any
 from urllib.parse import quote
 
 from ...errors import ComposeError, ModelError
+from ...formatting import size
 from ...redaction import remember
-from ...units import size
 from ..spec import Abandoned, ModelSpec, Progress, Report
 from . import file_kinds, files, hub_errors, hub_http
 from .library_logging import SilentBar, quiet

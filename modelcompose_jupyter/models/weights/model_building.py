@@ -18,7 +18,7 @@ from torch.overrides import TorchFunctionMode
 from torch.utils._device import _device_constructors
 
 from ...errors import ModelError
-from ...units import size
+from ...formatting import size
 from .. import memory
 
 StillWanted = Callable[[], None]

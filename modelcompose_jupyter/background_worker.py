@@ -2,7 +2,7 @@
 
 A Jupyter server's loop and a kernel's control channel ask here what editors want to know of a text.
 
-The thread ``modelcompose-questions`` answers; it lives while there are questions.
+The thread ``modelcompose-worker`` answers; it lives while there are questions.
 """
 
 from __future__ import annotations
@@ -14,12 +14,12 @@ from typing import Any
 
 from .errors import ComposeError
 
-THREAD_NAME = "modelcompose-questions"
+THREAD_NAME = "modelcompose-worker"
 MOST_WAITING = 32
 """Questions that wait at a time: many more than a user's open editors ask at once."""
 
 
-class Questions:
+class BackgroundWorker:
     """What is asked, in the order in which it is answered."""
 
     def __init__(self) -> None:
