@@ -23,7 +23,7 @@ def _load_jupyter_server_extension(app: ServerApp) -> None:
 
     from ..background_worker import BackgroundWorker
     from .handlers import AskHandler, HostHandler, HostListHandler
-    from .hosts import Hosts
+    from .host_manager import Hosts
     from .page import PageHandler, page_options
     from .proxy import ProxyHandler
 

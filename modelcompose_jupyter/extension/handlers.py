@@ -32,7 +32,7 @@ from ..host_selection import Place
 from ..server.handler import status_of
 from ..server.schemas import Body, failure, parse_body
 from ..widgets.snippets import as_curl, examples
-from .hosts import HostError, Hosts
+from .host_manager import HostError, Hosts
 
 RESOURCE = "modelcompose"
 """What Jupyter's authorizer is asked about."""

@@ -27,7 +27,7 @@ from ..dashboard.page_notebook import (
 )
 from ..errors import DocumentError
 from .handlers import RESOURCE
-from .hosts import HostError, Hosts
+from .host_manager import HostError, Hosts
 
 _CONNECT_SECONDS = 60.0
 

@@ -20,7 +20,7 @@ from ..errors import ComposeError, UsageError
 from ..server.server import ServerSettings
 from ..server.server_info import ServerInfo
 from .handlers import RESOURCE, HostsHandler
-from .hosts import HostError, Hosts, gone
+from .host_manager import HostError, Hosts, gone
 
 _MAX_BODY = ServerSettings().max_body
 _MAX_FIELDS = 1000  # of a query, as a host itself has it
