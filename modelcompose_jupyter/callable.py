@@ -25,7 +25,7 @@ from .widgets.snippets import as_python, is_keyword
 from .workflow import Feed, Run
 
 if TYPE_CHECKING:
-    from .mapping import RowStream
+    from .mapping.row_stream import RowStream
     from .widgets.panel import Panel
 
 _STOP_SECONDS = 10.0
@@ -242,7 +242,7 @@ class Workflow:
         Rows are read only as fast as others end, and nothing is kept of those that were handed
         out. Leaving the loop, or ``close()``, stops what is in flight.
         """
-        from .mapping import RowStream
+        from .mapping.row_stream import RowStream
 
         if not isinstance(input, Mapping | None):
             raise InputError("inputs for all rows must be a mapping", hint="Or give them by name.")

@@ -21,8 +21,8 @@ from standins.scripted import ScriptedModels
 from modelcompose_jupyter import ComposeError, InputError, LocalHost, load
 from modelcompose_jupyter.callable import Workflow
 from modelcompose_jupyter.errors import UsageError
-from modelcompose_jupyter.journal import JOURNAL_THREAD_NAME, Journal
-from modelcompose_jupyter.mapping import MAP_THREAD_NAME
+from modelcompose_jupyter.mapping.journal import JOURNAL_THREAD_NAME, Journal
+from modelcompose_jupyter.mapping.row_stream import MAP_THREAD_NAME
 
 from .conftest import BODY, InstantHost, environment, instant, rows_that_raise, until
 

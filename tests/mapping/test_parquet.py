@@ -111,7 +111,7 @@ def test_a_map_that_was_closed_is_gone_on_with(tmp_path: Path) -> None:
 def test_more_rows_than_are_written_at_a_time(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("modelcompose_jupyter.journal._PARQUET_ROWS", 7)
+    monkeypatch.setattr("modelcompose_jupyter.mapping.journal._PARQUET_ROWS", 7)
     path = tmp_path / "out.parquet"
     rows = [str(number) for number in range(50)]
     # The type changes where another portion of rows begins.

@@ -14,7 +14,7 @@ from standins.scripted import ScriptedModels
 
 from modelcompose_jupyter import ComposeError, InputError, LocalHost, Run, RunCancelled, load
 from modelcompose_jupyter.callable import Workflow
-from modelcompose_jupyter.mapping import IN_FLIGHT, Row
+from modelcompose_jupyter.mapping.row_stream import IN_FLIGHT, Row
 
 from .conftest import BODY, Gates, instant, rows_that_raise
 

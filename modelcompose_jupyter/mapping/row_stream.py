@@ -18,12 +18,12 @@ from os import PathLike
 from queue import Empty, SimpleQueue
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from .errors import ComposeError, InputError, RunCancelled
+from ..errors import ComposeError, InputError, RunCancelled
 from .journal import open_journal
 from .rows import RowInputs, row_source
 
 if TYPE_CHECKING:
-    from .workflow import Run, Runnable
+    from ..workflow import Run, Runnable
 
 IN_FLIGHT = 32
 _BUSY_SECONDS = 0.1

@@ -18,7 +18,7 @@ from pathlib import Path
 from queue import Empty, SimpleQueue
 from typing import Any
 
-from .errors import ComposeError, InputError, UsageError, did_you_mean
+from ..errors import ComposeError, InputError, UsageError, did_you_mean
 
 JOURNAL_THREAD_NAME = "modelcompose-journal"
 _SUFFIXES = (".jsonl", ".parquet")

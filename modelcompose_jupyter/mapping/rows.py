@@ -9,9 +9,9 @@ from dataclasses import dataclass
 from functools import partial
 from typing import Any
 
-from .document import Signature
-from .encoding import without_mark
-from .errors import InputError, did_you_mean, nearest
+from ..document import Signature
+from ..encoding import without_mark
+from ..errors import InputError, did_you_mean, nearest
 
 _NAMES_SHOWN = 10
 
