@@ -18,7 +18,7 @@ from .references import BrokenExpression, references
 from .render import render
 from .schema import json_schema, own_keys
 from .signature import Input, Output, Signature, signature
-from .to_plain import plain
+from .to_plain import to_plain
 from .validator import explain, validate
 
 __all__ = [
@@ -36,9 +36,9 @@ __all__ = [
     "json_schema",
     "load_document",
     "parse",
-    "plain",
     "render",
     "signature",
+    "to_plain",
 ]
 
 

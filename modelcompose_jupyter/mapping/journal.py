@@ -18,6 +18,7 @@ from pathlib import Path
 from queue import Empty, SimpleQueue
 from typing import Any
 
+from ..document.to_plain import to_plain
 from ..errors import ComposeError, InputError, UsageError, did_you_mean
 
 JOURNAL_THREAD_NAME = "modelcompose-journal"
@@ -137,7 +138,7 @@ class Journal:
     def _read(self, index: int, inputs: Any) -> Line:
         self._reader.seek(self._places[index])
         line: Line = json.loads(self._reader.readline())
-        before, now = line["input"], plain(inputs)
+        before, now = line["input"], to_plain(inputs)
         if _canonical(before) != _canonical(now):
             raise InputError(
                 f"row {index} of {self.path} was done with another input",

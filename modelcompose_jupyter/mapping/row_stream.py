@@ -18,6 +18,7 @@ from os import PathLike
 from queue import Empty, SimpleQueue
 from typing import TYPE_CHECKING, Any, NamedTuple
 
+from ..document.to_plain import to_plain
 from ..errors import ComposeError, InputError, RunCancelled
 from .journal import open_journal
 from .rows import RowInputs, row_source
@@ -355,7 +356,7 @@ class _Flight:
 
 def _plain_or_none(inputs: Any) -> Any:
     try:
-        return plain(inputs)
+        return to_plain(inputs)
     except InputError:
         return None
 

@@ -36,7 +36,7 @@ from .connections import (
     GuardedServer,
 )
 from .handler import ApiHandler, NotFound, RequestRecord, Route, pattern
-from .logs import Logger, tell
+from .logs import Logger, log_event
 from .metrics import METRICS_ROUTE, Metrics
 from .observer import Observer, observe
 from .openai import OPENAI_ROUTES
@@ -140,7 +140,7 @@ class Server:
         started.wait()
         atexit.register(self.close)
         self._unobserve = observe(self.host, self._observers)
-        tell("server started", url=self.url)
+        log_event("server started", url=self.url)
         self.announce()
         return self
 
@@ -256,7 +256,7 @@ class Server:
         unobserve, self._unobserve = self._unobserve, None
         if unobserve is not None:
             unobserve()
-            tell("server ended", url=self.url)
+            log_event("server ended", url=self.url)
 
     # What handlers tell
 

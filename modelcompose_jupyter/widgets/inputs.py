@@ -12,7 +12,7 @@ import ipywidgets
 from ..document import Input, Signature
 from ..document import types as values
 from ..document.parameters import SLIDER_RANGES
-from ..document.to_plain import plain
+from ..document.to_plain import to_plain
 from ..document.types import Message
 from ..encoding import without_mark
 from ..errors import InputError, did_you_mean
@@ -148,7 +148,7 @@ def _converted(each: Input, value: Any) -> Any:
     if value == "" and each.type.empty_is_missing:
         return None
     try:
-        return values.convert(plain(value), each.type)
+        return values.convert(to_plain(value), each.type)
     except values.ConversionError as error:
         raise InputError(f"input '{each.name}': {error}") from None
 

@@ -22,7 +22,7 @@ from pydantic import ValidationError
 from ..document import Document, GenerationParameters, Job, explain, render
 from ..document import types as values
 from ..document.parameters import MAX_SEED
-from ..document.references import Reference, uses
+from ..document.references import Reference, references
 from ..document.schema import ModelSettings, ModelSource, PeftAdapter
 from ..document.types import Message
 from ..errors import ComposeError, ExpressionError, InputError, Where
@@ -399,7 +399,8 @@ def invalid(
 def _is_of_environment(template: Any) -> bool:
     """Whether the environment has a part in a template's value."""
     return any(
-        isinstance(use, Reference) and use.expression.source == "env" for use in uses(template)
+        isinstance(each, Reference) and each.expression.source == "env"
+        for each in references(template)
     )
 
 

@@ -10,7 +10,7 @@ from openai.types.chat import ChatCompletionMessage
 
 from modelcompose_jupyter.document import json_schema, load_document, signature
 from modelcompose_jupyter.document.completion import complete
-from modelcompose_jupyter.document.to_plain import plain
+from modelcompose_jupyter.document.to_plain import to_plain
 from modelcompose_jupyter.document.types import ConversionError, Type, convert, messages
 from modelcompose_jupyter.errors import InputError
 
@@ -268,7 +268,7 @@ def test_a_developer_is_the_system():
 
 def test_an_answer_of_openais_client_is_a_message_as_it_is():
     reply = ChatCompletionMessage(role="assistant", content=None, annotations=[])
-    given = plain({"m": [USER, reply, USER]})
+    given = to_plain({"m": [USER, reply, USER]})
     assert signed("messages: ${input.m}").check(given)["m"][1] == {
         "role": "assistant", "content": "",
     }  # fmt: skip

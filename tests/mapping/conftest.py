@@ -14,6 +14,7 @@ import pytest
 from modelcompose_jupyter import Host, InputError, LocalHost, Run, load
 from modelcompose_jupyter.callable import Workflow
 from modelcompose_jupyter.document import Document
+from modelcompose_jupyter.document.to_plain import to_plain
 
 BODY = """\
 component:
@@ -39,7 +40,7 @@ class InstantHost:
     def submit(
         self, document: Document, workflow: str | None = None, input: Any = None, **_: Any
     ) -> Run:
-        input = plain(input)
+        input = to_plain(input)
         self.submitted.append(input)
         run = Run(str(workflow), input, cancel=lambda: None, id=f"run-{next(self._numbers)}")
         record = {"run": run.id, "workflow": workflow, "document": document.hash}

@@ -838,7 +838,7 @@ def test_connecting_in_vain_leaves_the_runs_of_a_known_host(
     held(models, "a")
     run = load(STORY, host=remote).submit(prompt="a")
     assert server.server_info is not None
-    monkeypatch.setattr(hosts, "others", lambda: [server.server_info])
+    monkeypatch.setattr(host_selection, "others", lambda: [server.server_info])
     monkeypatch.setitem(host_selection._remote, server.server_info.id, remote)
 
     def slow() -> None:

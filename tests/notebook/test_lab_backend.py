@@ -61,7 +61,8 @@ def test_pages_find_the_kernels_half_once_it_is_loaded(tmp_path: Path) -> None:
         assert len(started.comms("modelcompose")) == 1
         started.run("%reload_ext modelcompose_jupyter")
         assert len(started.comms("modelcompose")) == 1
-        loaded = "sorted({'torch', 'modelcompose_jupyter.host_selection'} & __import__('sys').modules.keys())"
+        parts = "{'torch', 'modelcompose_jupyter.host_selection'}"
+        loaded = f"sorted({parts} & __import__('sys').modules.keys())"
         assert answer(started, "status")["models"] == []
         assert started.value(loaded) == "[]"  # a look costs nothing
         started.run("%unload_ext modelcompose_jupyter")
