@@ -5,6 +5,8 @@ from __future__ import annotations
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
+from ._version import __version__ as __version__
+
 if TYPE_CHECKING:
     from .callable import Workflow, load
     from .errors import (
@@ -19,7 +21,6 @@ if TYPE_CHECKING:
     from .server.client import RemoteHost
     from .workflow import Event, Run, State
 
-__version__ = "0.1.0"
 
 _MODULES = {
     "callable": ("Workflow", "load"),

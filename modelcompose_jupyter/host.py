@@ -12,7 +12,6 @@ import asyncio
 import atexit
 import contextlib
 import os
-import secrets
 import sys
 import threading
 import time
@@ -22,12 +21,12 @@ from typing import Any, Protocol
 
 from .document import Document, Workflow, signature
 from .document.expression import is_template
-from .document.parameters import MAX_SEED
 from .document.to_plain import to_plain
 from .errors import ComposeError, InputError, ModelError
 from .models import MemoryUse, ModelCache, ModelInfo
 from .redaction import get_logger
 from .run_store import RunStore
+from .seeds import MAX_SEED, draw_seed
 from .workflow import Run, State, run_workflow
 from .workflow.component import Calls
 
@@ -145,7 +144,7 @@ class LocalHost:
         """
         chosen, values = check(document, workflow, input, seed)
         if seed is None:
-            seed = secrets.randbelow(2**31)  # small enough to count up from, exact in JavaScript
+            seed = draw_seed()
         return self._start(document, chosen, values, seed, owed_to, metadata, is_guest)
 
     def _start(

@@ -11,6 +11,7 @@ import time
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
+from ._version import __version__
 from .document import Document
 from .errors import ComposeError, InputError, UsageError
 from .host import Host, LocalHost, local_host
@@ -115,7 +116,7 @@ def _serving(document: Document) -> RemoteHost | None:
     path = document.source.folder / Path(document.source.file).name
     same_file: RemoteHost | None = None
     for server_info in others():
-        if server_info.version != _version():
+        if server_info.version != __version__:
             continue
         host = _host_of(server_info)
         try:
@@ -126,12 +127,6 @@ def _serving(document: Document) -> RemoteHost | None:
         if server_info.document is not None and Path(server_info.document) == path.resolve():
             same_file = same_file or host  # takes the file as it is now, on the model it has
     return same_file
-
-
-def _version() -> str:
-    from . import __version__
-
-    return __version__
 
 
 def others() -> list[ServerInfo]:

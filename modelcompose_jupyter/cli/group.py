@@ -11,7 +11,7 @@ from typing import Any, TextIO
 
 import click
 
-from .. import __version__
+from .._version import __version__
 from ..errors import ComposeError, DocumentError, ExpressionError, InputError, UsageError
 
 _DEFAULT_FILES = ("model-compose.yml", "model-compose.yaml")

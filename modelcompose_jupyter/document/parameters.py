@@ -7,6 +7,7 @@ from typing import Annotated, Any, Literal
 from pydantic import BeforeValidator, Field, model_validator
 from pydantic_core import PydanticCustomError
 
+from ..seeds import MAX_SEED
 from . import types
 from .fields import (
     SWITCH,
@@ -20,7 +21,6 @@ from .fields import (
     converting,
 )
 
-MAX_SEED = 2**63 - 1
 MAX_STOPS = 64
 """OpenAI's interface takes 4, people's lists reach a dozen. All are looked for after each token."""
 MAX_STOP_LENGTH = 256

@@ -19,10 +19,10 @@ from pydantic import (
 )
 
 from ..document import GenerationParameters, explain
-from ..document.parameters import MAX_SEED
 from ..document.types import ConversionError, Message, message, show
 from ..errors import ComposeError, UsageError, did_you_mean
 from ..path_redaction import without_folders
+from ..seeds import MAX_SEED
 from .schemas import Answer, Body
 
 _MAX_CHOICES = 256

@@ -8,7 +8,7 @@ from typing import Any
 
 from pydantic import BaseModel, TypeAdapter
 
-from .. import __version__
+from .._version import __version__
 from .handler import Route
 from .schemas import Failure
 

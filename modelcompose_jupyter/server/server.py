@@ -20,7 +20,7 @@ from typing import Any
 from tornado.netutil import bind_sockets
 from tornado.web import Application
 
-from .. import __version__
+from .._version import __version__
 from ..errors import ComposeError, UsageError
 from ..host import LocalHost
 from .access import Access

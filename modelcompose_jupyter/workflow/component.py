@@ -21,7 +21,6 @@ from pydantic import ValidationError
 
 from ..document import Document, GenerationParameters, Job, explain, render
 from ..document import types as values
-from ..document.parameters import MAX_SEED
 from ..document.references import Reference, references
 from ..document.schema import ModelSettings, ModelSource, PeftAdapter
 from ..document.types import Message
@@ -29,6 +28,7 @@ from ..errors import ComposeError, ExpressionError, InputError, Where
 from ..models import Generation, GenerationResult, Lease, ModelSpec, Progress, Prompt
 from ..models.spec import AdapterSpec
 from ..models.weights.source import bundled, is_folder
+from ..seeds import MAX_SEED
 from .bounded_gather import bounded_gather
 from .concurrency_limiter import ConcurrencyLimiter, QueueProgress
 from .run import Run

@@ -28,8 +28,8 @@ from modelcompose_jupyter import (
 )
 from modelcompose_jupyter.callable import Workflow
 from modelcompose_jupyter.document import load_document
-from modelcompose_jupyter.document.parameters import MAX_SEED
 from modelcompose_jupyter.host import HOST_THREAD_NAME
+from modelcompose_jupyter.seeds import MAX_SEED
 from modelcompose_jupyter.workflow.bounded_gather import IN_FLIGHT
 
 COMPONENT = """

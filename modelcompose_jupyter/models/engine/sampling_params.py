@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import secrets
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
@@ -10,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 from ...document.parameters import GenerationParameters
 from ...document.types import Message
 from ...errors import InputError
+from ...seeds import draw_seed
 from ..generation import Prompt, unwatched
 from ..tokenization import chat
 from ..tokenization.chat_template import Check
@@ -71,8 +71,8 @@ def resolve(
 
 
 def seed_of(asked: GenerationParameters) -> int:
-    """The seed of a request; if it has none a new one below 2**32, exact in JavaScript too."""
-    return asked.seed if asked.seed is not None else secrets.randbelow(2**32)
+    """The seed of a request; if it has none a new one."""
+    return asked.seed if asked.seed is not None else draw_seed()
 
 
 class _Resolver:
