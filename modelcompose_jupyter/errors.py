@@ -288,6 +288,8 @@ LONGEST_MESSAGE = 4000
 
 _MARGIN = 1000  # characters at a cut that are not shown: part of a secret is not known as one
 _LONGEST_NAME = 100
+_LONGEST_TEXT = 10_000  # of a library's error that is looked at
+_LONGEST_LINE = 500  # libraries quote what is wrong, however long it is
 _MOST_NAMED = 20  # names in one sentence
 _MOST_COMPARED = 10_000  # names in one check of a document: less than a second in the worst case
 
@@ -298,6 +300,15 @@ def _told(text: str) -> str:
         return redact(text)
     shown = redact(text[: LONGEST_MESSAGE + _MARGIN])
     return f"{shown[: min(LONGEST_MESSAGE, max(0, len(shown) - _MARGIN))]}…"
+
+
+def one_line(error: BaseException) -> str:
+    """The first line of a library's error, with the next where it leads to it; or its kind."""
+    lines = [line.strip() for line in str(error)[:_LONGEST_TEXT].splitlines() if line.strip()]
+    if not lines:
+        return type(error).__name__
+    text = " ".join(lines[:2]) if lines[0].endswith(":") else lines[0]
+    return text if len(text) <= _LONGEST_LINE else f"{text[:_LONGEST_LINE]}…"
 
 
 def shortened(name: str, longest: int = _LONGEST_NAME) -> str:

@@ -23,7 +23,7 @@ _LINE_BREAK = re.compile(r"\r\n?|\n")
 _WORD = re.compile(r"\w+|\S")
 
 
-def check(
+def diagnostics(
     text: str, *, folder: Path | None = None, environ: Mapping[str, str] | None = None
 ) -> list[dict[str, Any]] | None:
     """What is wrong with a text, and what of it has no effect.

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 from seed import blocks
 
-from modelcompose_jupyter.language_service import LONGEST, check, complete
+from modelcompose_jupyter.language_service import LONGEST, complete, diagnostics
 
 ROOT = Path(__file__).parent.parent
 SETTINGS = json.loads((ROOT / "labextension" / "schema" / "plugin.json").read_text())
@@ -26,7 +26,7 @@ component:
 def marked(text: str) -> list[tuple[str, str]]:
     """What a browser would underline, and as what."""
     units = text.encode("utf-16-le")
-    found: list[dict[str, Any]] = check(text) or []
+    found: list[dict[str, Any]] = diagnostics(text) or []
     return [
         (units[2 * each["from"] : 2 * each["to"]].decode("utf-16-le"), each["severity"])
         for each in found
@@ -35,7 +35,7 @@ def marked(text: str) -> list[tuple[str, str]]:
 
 def test_what_is_right_has_no_problems() -> None:
     for text in (DOCUMENT, blocks.SEED_INSTRUCTION, blocks.SEED_TEMPLATE):
-        assert check(text) == check(f"%%compose story\n{text}") == []
+        assert diagnostics(text) == diagnostics(f"%%compose story\n{text}") == []
 
 
 @pytest.mark.parametrize(
@@ -55,11 +55,11 @@ def test_the_offending_characters_are_found(above: str, was: str, written: str, 
 
 @pytest.mark.parametrize("template", TEMPLATES, ids=lambda each: str(each["name"]))
 def test_templates_of_jupyterlab_are_right(template: dict[str, str]) -> None:
-    assert check(template["text"]) == []
+    assert diagnostics(template["text"]) == []
 
 
 def test_hints_come_along() -> None:
-    (problem,) = check(DOCUMENT.replace("model: b", "modle: b")) or []
+    (problem,) = diagnostics(DOCUMENT.replace("model: b", "modle: b")) or []
     assert "Did you mean 'model'?" in problem["hint"]
 
 
@@ -78,24 +78,24 @@ def test_the_magics_own_line_is_checked_too() -> None:
     assert marked(f"%%compose story --rum\n{DOCUMENT}") == [(" story --rum", "error")]
     assert marked(f"%%compose a 'b\n{DOCUMENT}")[0][1] == "error"
     # What Python would have to compute is not computed.
-    assert check(f"%%compose story x:=1/0\n{DOCUMENT}") == []
+    assert diagnostics(f"%%compose story x:=1/0\n{DOCUMENT}") == []
 
 
 def test_nothing_is_said_of_what_is_too_long() -> None:
-    assert check("#" * (LONGEST + 1)) is None
+    assert diagnostics("#" * (LONGEST + 1)) is None
     assert complete("#" * (LONGEST + 1), 3)["items"] == []
 
 
 @pytest.mark.parametrize("text", ["", "\n", "%%compose", "%%compose\n", "%%composer\n", "\ud83d"])
 def test_every_text_has_an_answer(text: str) -> None:
-    for each in check(text) or []:
+    for each in diagnostics(text) or []:
         assert 0 <= each["from"] <= each["to"] <= len(text)
 
 
 def test_environment_variables_are_those_of_the_asker() -> None:
     text = DOCUMENT.replace("bundled:storyteller", "${env.WHICH}")
-    assert check(text, environ={})
-    assert check(text, environ={"WHICH": "bundled:storyteller"}) == []
+    assert diagnostics(text, environ={})
+    assert diagnostics(text, environ={"WHICH": "bundled:storyteller"}) == []
 
 
 def test_completion_counts_as_browsers_do() -> None:

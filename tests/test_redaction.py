@@ -17,7 +17,7 @@ from modelcompose_jupyter.document import load_document
 from modelcompose_jupyter.document.reader import read
 from modelcompose_jupyter.errors import DocumentError, ModelError, Problem, UsageError, Where
 from modelcompose_jupyter.host import LocalHost
-from modelcompose_jupyter.language_service import check
+from modelcompose_jupyter.language_service import diagnostics
 from modelcompose_jupyter.models import Lease, ModelSpec
 from modelcompose_jupyter.redaction import (
     MASK,
@@ -383,4 +383,4 @@ def test_a_token_of_a_known_kind_is_shown_nowhere_wherever_it_is_written(
     assert error.problems
     places = [f"{each.where} {each.where.keys} {each.where.to_dict()}" for each in error.problems]
     assert token not in f"{error} {error.to_dict()} {places}"
-    assert token not in str(check(written.format(token)))
+    assert token not in str(diagnostics(written.format(token)))

@@ -167,7 +167,7 @@ class AskHandler(HostsHandler):
         file = await self._file(asked.path)
         folder = file and file.parent
         if asked.question == "check":
-            await self._tell(asked, lambda: language_service.check(asked.text, folder=folder))
+            await self._tell(asked, lambda: language_service.diagnostics(asked.text, folder=folder))
         elif asked.question == "complete":
             await self._tell(asked, lambda: language_service.complete(asked.text, asked.cursor))
         else:

@@ -18,6 +18,7 @@ from ..document.parameters import GenerationParameters
 from ..errors import ComposeError, ModelError, did_you_mean, shortened
 from . import memory
 from .engine.engine import Engine
+from .engine.native.build import compile_ahead
 from .generation import Generation, OnQueued, OnText, Owner, Prompt
 from .spec import Abandoned, ModelInfo, ModelSpec, Progress
 from .weights import source
@@ -406,6 +407,8 @@ class _Entry:
             raise Abandoned
         self._cache._make_room(plan.size.peak, plan.device)
         self.memory_bytes = plan.size.kept
+        if plan.device == "cpu":
+            compile_ahead()
         return loader.load(plan, self._report)
 
     def _report(self, progress: Progress) -> None:

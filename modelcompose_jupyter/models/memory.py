@@ -47,7 +47,7 @@ def is_short(needed: int, device: str) -> bool:
     return needed * (1 + _HEADROOM) > available(device)
 
 
-def check(model: str, needed: int, device: str) -> None:
+def check_available(model: str, needed: int, device: str) -> None:
     """Refuse a load that would end in the kernel being killed."""
     if not is_short(needed, device):
         return

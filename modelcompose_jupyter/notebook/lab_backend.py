@@ -119,9 +119,9 @@ class KernelPart:
     # Questions
 
     def _on_check(self, data: Mapping[str, Any]) -> Any:
-        from ..language_service import check
+        from ..language_service import diagnostics
 
-        return check(str(data["text"]))
+        return diagnostics(str(data["text"]))
 
     def _on_status(self, data: Mapping[str, Any]) -> Any:
         """The status now, and the ``comm`` by which the page is told when it changes."""

@@ -24,7 +24,7 @@ from pydantic import BaseModel, NonNegativeInt, TypeAdapter
 
 from ..document import Document, signature
 from ..errors import ComposeError, InputError, UsageError
-from ..host import check
+from ..host import check_input
 from ..models import MemoryUse, ModelInfo
 from ..redaction import get_logger, redact, remember
 from ..workflow import Run, State
@@ -153,7 +153,7 @@ class RemoteHost:
             ComposeError: the host is gone (``host_gone``), closed or busy, or may not run the
                 document; or what answers is no host (``bad_answer``).
         """
-        chosen, values = check(document, workflow, input, seed)
+        chosen, values = check_input(document, workflow, input, seed)
         body = {"document": document.key, "workflow_id": chosen.id, "input": values, "seed": seed}
         shown, _ = signature(document, chosen).masked(values)
         try:

@@ -18,7 +18,7 @@ from modelcompose_jupyter.document.completion import input_names
 from modelcompose_jupyter.document.parameters import PARAMETER_NAMES
 from modelcompose_jupyter.document.reader import MAX_PROBLEMS, read_text
 from modelcompose_jupyter.errors import LONGEST_MESSAGE, DocumentError, ExpressionError
-from modelcompose_jupyter.language_service import check, complete
+from modelcompose_jupyter.language_service import complete, diagnostics
 
 SEEDS = Path(__file__).parent.parent / "seed"
 PIECES = [
@@ -167,7 +167,7 @@ class Work:
 def test_what_is_asked_of_any_document_is_answered_within_its_size(text: str, part: float) -> None:
     cursor = round(part * len(text))
     with Work(200_000 + 1000 * len(text)):
-        found = check(text)
+        found = diagnostics(text)
         offered = complete(text, cursor)
         names = input_names(text)
     assert found is not None and len(found) <= MAX_PROBLEMS + 1

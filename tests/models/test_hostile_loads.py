@@ -100,9 +100,9 @@ def test_what_the_weights_cannot_have_is_said_with_both_numbers(
 )
 def test_what_real_models_have_is_possible(values: dict[str, Any]) -> None:
     few = files.Weights(100_000_000, 300, 50_000_000, 100_000_000, "bfloat16")
-    config_checks.check(Path(CONFIG), values, few)  # raises nothing
+    config_checks.check_config(Path(CONFIG), values, few)  # raises nothing
     with pytest.raises(ModelError, match="is true, and it is no number"):
-        config_checks.check(Path(CONFIG), {**values, "num_hidden_layers": True}, few)
+        config_checks.check_config(Path(CONFIG), {**values, "num_hidden_layers": True}, few)
 
 
 @pytest.mark.parametrize(

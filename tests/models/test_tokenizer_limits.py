@@ -62,7 +62,7 @@ ALPHABETS = {
 
 def refused(tokenizer: Any) -> str:
     with pytest.raises(ModelError, match="the tokenizer of it ") as caught:
-        tokenizer_limits.check(tokenizer, "the tokenizer of it")
+        tokenizer_limits.check_tokenizer(tokenizer, "the tokenizer of it")
     assert caught.value.code == "corrupt_model"
     return caught.value.message
 
@@ -78,7 +78,7 @@ def test_normalizers_that_grow_a_text_are_refused(name: str) -> None:
 def test_steps_that_do_not_meet_grow_a_text_once(name: str) -> None:
     tokenizer = tiny_models.tokenizer()
     tokenizer.backend_tokenizer.normalizer = MARKS[name]
-    tokenizer_limits.check(tokenizer, "it")
+    tokenizer_limits.check_tokenizer(tokenizer, "it")
     assert tokenizer("1 <2\n\u0300")["input_ids"]
 
 
@@ -87,7 +87,7 @@ def test_alphabets_without_an_unknown_token_are_read(name: str) -> None:
     backend = Tokenizer(ALPHABETS[name])
     backend.pre_tokenizer = pre_tokenizers.Split("", "isolated")
     tokenizer = PreTrainedTokenizerFast(tokenizer_object=backend)
-    tokenizer_limits.check(tokenizer, "it")
+    tokenizer_limits.check_tokenizer(tokenizer, "it")
     assert len(tokenizer("GATTACA")["input_ids"]) == 7
 
 
@@ -146,7 +146,7 @@ def test_a_table_of_characters_may_not_grow_them() -> None:
 @pytest.mark.parametrize("kind", KINDS)
 def test_tokenizers_as_models_have_them_pass(kind: str) -> None:
     tokenizer = tokenizer_of(kind)
-    tokenizer_limits.check(tokenizer, "it")
+    tokenizer_limits.check_tokenizer(tokenizer, "it")
     assert tokenizer("once")["input_ids"]
 
 
@@ -171,7 +171,7 @@ def test_padding_and_truncation_of_the_file_are_off(tmp_path: Path) -> None:
         }  # fmt: skip
 
     tokenizer = AutoTokenizer.from_pretrained(changed(tmp_path, change))
-    tokenizer_limits.check(tokenizer, "it")
+    tokenizer_limits.check_tokenizer(tokenizer, "it")
     assert tokenizer.backend_tokenizer.padding is None
     assert tokenizer.backend_tokenizer.truncation is None
 

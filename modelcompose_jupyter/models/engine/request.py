@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from ...document.parameters import GenerationParameters
-from ...errors import ComposeError, ModelError
+from ...errors import ComposeError, ModelError, one_line
 from .. import memory
 from ..generation import (
     Cancelled,
@@ -22,7 +22,6 @@ from ..generation import (
     Prompt,
     QueuePosition,
 )
-from ..weights.loader import one_line
 from .sampling_params import SamplingParams, seed_of
 from .stream import Stream
 

@@ -38,7 +38,7 @@ _PROBE = "Hello, World! 1 + 22 = 23\n\tNaïve café — 옛날 옛적에 🦊  e
 _SEVERAL = ("normalizers", "pretokenizers", "processors", "decoders")
 
 
-def check(tokenizer: Any, name: str) -> None:
+def check_tokenizer(tokenizer: Any, name: str) -> None:
     """Look at a tokenizer that has been loaded, and switch off that it pads or cuts by itself.
 
     Args:

@@ -44,7 +44,7 @@ _NO_SWITCHES = {"num_hidden_layers", "num_layers", "n_layer", "n_layers", "hidde
 _WORD = re.compile(r"[a-z]+")
 
 
-def check(path: Path, config: Any, weights: Weights) -> None:
+def check_config(path: Path, config: Any, weights: Weights) -> None:
     """Look through a config, and those in it, for numbers that the weights cannot have.
 
     Args:

@@ -202,7 +202,7 @@ class Download:
 
         hub_errors.check_endpoint()
         with hub_http.get(self._listing_url(), self.spec.token) as response:
-            hub_http.check(response)
+            hub_http.check_response(response)
             try:
                 listing = hub_http.read_json(response, hub_http.LISTING, self._still_wanted)
                 info = ModelInfo(**listing)
@@ -478,7 +478,7 @@ class _Transfer:
         with hub_http.get(self.url, self.download.spec.token, headers) as response:
             if have and not self._goes_on(response, have):
                 return
-            hub_http.check(response)
+            hub_http.check_response(response)
             self._check_content(response)
             resumed = response.status_code == 206
             # Unbuffered: what has arrived is on disk, whatever becomes of this process.

@@ -59,7 +59,7 @@ def get(url: str, token: str | None, headers: Mapping[str, str] | None = None) -
     raise TooManyRedirects
 
 
-def check(response: Any) -> None:
+def check_response(response: Any) -> None:
     """Raise the client's error for an answer that is no success. What it says is not read."""
     from huggingface_hub.utils import hf_raise_for_status
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import pickle
-import threading
 from collections.abc import Callable, Collection, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass, field, replace
@@ -14,9 +13,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ...encoding import without_mark
-from ...errors import ComposeError, ModelError, shortened
+from ...errors import ComposeError, ModelError, one_line, shortened
 from .. import memory
-from ..engine.native.build import kernels
 from ..spec import Abandoned, ModelSpec, Progress, Report
 from ..tokenization import chat, tokenizer_limits
 from ..tokenization.detokenizer import Decoder
@@ -37,8 +35,6 @@ _CONTEXT_NAMES = (
     "max_decoder_position_embeddings",
     "max_sequence_length",
 )
-_LONGEST_TEXT = 10_000
-_LONGEST_LINE = 500  # libraries quote what is wrong, however long it is
 
 
 @dataclass(frozen=True)
@@ -197,9 +193,7 @@ def load(plan: LoadPlan, report: Report) -> LoadedModel:
         progress = replace(progress, done=done, total=total)
         report(progress)
 
-    memory.check(spec.source, plan.size.peak, plan.device)
-    if plan.device == "cpu":  # compiled while the weights are read
-        threading.Thread(target=kernels, name="modelcompose-kernels", daemon=True).start()
+    memory.check_available(spec.source, plan.size.peak, plan.device)
     quietly = quiet("transformers", "huggingface_hub", "peft", on_step=on_step)
     with quietly, _explained(spec, plan.device):
         tokenizer = _tokenizer(spec, folder)
@@ -371,7 +365,7 @@ def _config(spec: ModelSpec, folder: Path, weights: files.Weights) -> PreTrained
     files.check_documents(folder)
     path = folder / files.CONFIG
     raw = files.read_json(path)
-    config_checks.check(path, raw, weights)
+    config_checks.check_config(path, raw, weights)
     kind = raw.get("model_type") if isinstance(raw, dict) else None
     known = isinstance(kind, str) and kind in CONFIG_MAPPING
     if not known and isinstance(raw, dict) and raw.get("auto_map") and not spec.trust_remote_code:
@@ -518,7 +512,7 @@ def _tokenizer(spec: ModelSpec, folder: Path) -> PreTrainedTokenizerBase:
             " version of transformers.",
             code="corrupt_model",
         ) from None
-    tokenizer_limits.check(tokenizer, f"the tokenizer of {spec.source}")
+    tokenizer_limits.check_tokenizer(tokenizer, f"the tokenizer of {spec.source}")
     if isinstance(template := getattr(tokenizer, "chat_template", None), str):
         tokenizer.chat_template = without_mark(template)
     return tokenizer
@@ -644,12 +638,3 @@ def _load_error(spec: ModelSpec, device: str, error: BaseException, file: str) -
         hint="Its files may be damaged or made for another version of transformers.",
         code="load_failed",
     )
-
-
-def one_line(error: BaseException) -> str:
-    """The first line of an error, with the next where it leads to it; or its kind."""
-    lines = [line.strip() for line in str(error)[:_LONGEST_TEXT].splitlines() if line.strip()]
-    if not lines:
-        return type(error).__name__
-    text = " ".join(lines[:2]) if lines[0].endswith(":") else lines[0]
-    return text if len(text) <= _LONGEST_LINE else f"{text[:_LONGEST_LINE]}…"

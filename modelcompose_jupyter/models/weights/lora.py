@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from ...errors import ModelError
+from ...errors import ModelError, one_line
 from ..spec import AdapterSpec, ModelSpec, Report
 from ..tokenization import regex_safety
 from . import config_checks, file_kinds, files, hub
@@ -74,7 +74,7 @@ def resolve(spec: AdapterSpec, report: Report) -> Adapter:
     _check_patterns(folder / files.ADAPTER_CONFIG, config)
     found = files.adapter_weights(folder)
     if found[0].suffix == ".safetensors":
-        config_checks.check(folder / files.ADAPTER_CONFIG, config, files.read_weights(found))
+        config_checks.check_config(folder / files.ADAPTER_CONFIG, config, files.read_weights(found))
     return Adapter(spec, folder, config)
 
 
@@ -222,8 +222,6 @@ def _untie(model: Any, layers: Sequence[Any]) -> bool:
 
 
 def _explained(adapter: Adapter, error: Exception) -> ModelError:
-    from .loader import one_line
-
     text = str(error)
     if "size mismatch" in text:
         return _mismatch(adapter, "its shapes do not fit")

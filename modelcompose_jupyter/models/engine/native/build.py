@@ -47,6 +47,11 @@ def kernels() -> Kernels | None:
         return _load()
 
 
+def compile_ahead() -> None:
+    """Begin to compile the kernels on a thread of its own, while weights are read."""
+    threading.Thread(target=kernels, name="modelcompose-kernels", daemon=True).start()
+
+
 @functools.cache
 def _load() -> Kernels | None:
     compiler = shutil.which(os.environ.get("CC") or "cc")
