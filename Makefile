@@ -10,13 +10,17 @@ MODULES := labextension/node_modules/.yarn-state.yml
 MANIFESTS := labextension/package.json labextension/yarn.lock
 JLPM := cd labextension && PATH="$(abspath $(BIN)):$$PATH" jlpm
 
-.PHONY: help demo test test-labextension test-stop lint lint-labextension format clean node
+.PHONY: help demo test test-all test-labextension test-stop canary coverage lint \
+	lint-labextension format clean node
 
 help:
 	@echo "make demo       run the example workflow on the bundled model and print its text"
-	@echo "make test       install what the tests need and run them"
-	@echo "make test-stop  run those of Stop and interrupt on each ipykernel of IPYKERNELS"
-	@echo "make lint       check style and types"
+	@echo "make test       install what the tests need and run them, but for the slow ones"
+	@echo "make test-all   all tests, and all of the browser's"
+	@echo "make test-stop  those of Stop and interrupt on each ipykernel of IPYKERNELS"
+	@echo "make canary     what is taken for granted of other people's software"
+	@echo "make coverage   which lines the Python tests run"
+	@echo "make lint       check style, types, and that imports run one way"
 	@echo "make format     put the code into shape"
 	@echo "make clean      remove the virtual environment and caches"
 
@@ -50,9 +54,26 @@ demo: $(VENV)/installed
 		--input prompt="Once upon a time in a distant galaxy" --input seed:=7
 
 # Two at a time, but for pages: those keep browser, server and kernel busy by themselves.
+PYTEST := $(BIN)/python -m pytest
+PARALLEL := --numprocesses 2 --dist worksteal --ignore tests/browser
+
 test: $(VENV)/installed-dev $(if $(NODE),test-labextension)
-	$(BIN)/python -m pytest --numprocesses 2 --dist loadfile --ignore tests/browser
-	$(BIN)/python -m pytest tests/browser
+	$(PYTEST) $(PARALLEL) -m "not slow and not canary"
+	$(PYTEST) tests/browser -m "smoke and not canary"
+	@echo "Left out: what is marked slow, and what is not a smoke test in the browser (make test-all)."
+
+test-all: $(VENV)/installed-dev $(if $(NODE),test-labextension)
+	$(PYTEST) $(PARALLEL) -m "not canary"
+	$(PYTEST) tests/browser -m "not canary"
+
+canary: $(VENV)/installed-dev
+	$(PYTEST) -m canary
+
+coverage: $(VENV)/installed-dev
+	$(BIN)/coverage erase
+	$(BIN)/coverage run -m pytest $(PARALLEL) -m "not canary"
+	$(BIN)/coverage combine --quiet
+	$(BIN)/coverage report
 
 test-labextension: $(MODULES)
 	$(JLPM) test
@@ -66,6 +87,7 @@ lint: $(VENV)/installed-dev $(if $(NODE),lint-labextension)
 	$(BIN)/ruff check
 	$(BIN)/ruff format --check
 	$(BIN)/mypy
+	$(BIN)/lint-imports --no-logo
 
 lint-labextension: $(MODULES)
 	$(JLPM) lint
@@ -76,5 +98,5 @@ format: $(VENV)/installed-dev
 	$(BIN)/ruff format
 
 clean:
-	rm -rf $(VENV) .pytest_cache .mypy_cache .ruff_cache .hypothesis \
+	rm -rf $(VENV) .pytest_cache .mypy_cache .ruff_cache .hypothesis .import_linter_cache .coverage* \
 		labextension/node_modules labextension/lib modelcompose_jupyter/labextension

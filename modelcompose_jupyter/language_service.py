@@ -58,7 +58,7 @@ def _below_magic(text: str) -> str:
 
 
 def _on_magic_line(line: str, start: int, places: _Places) -> Iterator[dict[str, Any]]:
-    from .notebook.magic_args import CELL_FLAGS, parse_line
+    from .magic_args import CELL_FLAGS, parse_line
 
     try:
         parse_line(line[start:], CELL_FLAGS, lambda expression: None)

@@ -18,12 +18,12 @@ from IPython.core.completer import (
     context_matcher,
 )
 
-from .magic_args import CELL_FLAGS
+from ..magic_args import CELL_FLAGS
 from .magics import VERBS
 
 if TYPE_CHECKING:
     from ..callable import Workflow
-    from .magic_args import Line
+    from ..magic_args import Line
 
 _IDENTIFIER = "modelcompose_jupyter"
 _FIRST = 1000.0  # before IPython's own matchers, which need not work then
@@ -173,7 +173,7 @@ def _word_at_end(written: str, flags: Sequence[str]) -> tuple[Line, str] | None:
     None where no word can stand: in values, in quotes, behind what is wrong.
     """
     from ..errors import UsageError
-    from .magic_args import parse_line
+    from ..magic_args import parse_line
 
     typed = "" if written[-1:].isspace() else "".join(written.split()[-1:])
     before = written[: len(written) - len(typed)]

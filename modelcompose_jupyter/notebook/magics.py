@@ -13,13 +13,13 @@ from typing import TYPE_CHECKING, Any
 from IPython.core.magic import Magics, line_cell_magic, magics_class, no_var_expand
 from traitlets import Bool, Float, observe
 
-from .magic_args import CELL_FLAGS
+from ..magic_args import CELL_FLAGS
 
 if TYPE_CHECKING:
     from ..callable import Workflow
+    from ..magic_args import Line
     from ..widgets.panel import Panel
     from ..workflow import Run
-    from .magic_args import Line
 
 VERBS = {
     "run": ("NAME [key=text] [key:=python]", "run a workflow, or a file's"),
@@ -147,7 +147,7 @@ class ComposeMagics(Magics):
         Raises:
             ComposeError: what is wrong with it.
         """
-        from .magic_args import parse_line
+        from ..magic_args import parse_line
 
         # Looked at, not run: what Python would compute is left alone.
         parsed = parse_line(line.removeprefix("%%compose"), CELL_FLAGS, lambda expression: None)
@@ -156,7 +156,7 @@ class ComposeMagics(Magics):
         return workflow, self._panels.get(workflow.__name__) if shows else None
 
     def _parse(self, line: str, flags: tuple[str, ...] = ()) -> Line:
-        from .magic_args import parse_line
+        from ..magic_args import parse_line
 
         return parse_line(line, flags, self.shell.ev)
 

@@ -18,8 +18,8 @@ from .table import Table, models_table
 if TYPE_CHECKING:
     from ..callable import Workflow
     from ..host import Host
+    from ..magic_args import Line
     from ..models import ModelInfo
-    from .magic_args import Line
 
 _SETTINGS = ("port", "host", "base_path", "token")
 

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from modelcompose_jupyter.errors import UsageError
-from modelcompose_jupyter.notebook.magic_args import parse_line
+from modelcompose_jupyter.magic_args import parse_line
 
 
 def evaluate(expression: str) -> Any:

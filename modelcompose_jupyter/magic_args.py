@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from typing import Any
 
-from ..errors import UsageError, did_you_mean
+from .errors import UsageError, did_you_mean
 
 CELL_FLAGS = ("run", "no-panel")
 """What may stand on the line of ``%%compose``."""
