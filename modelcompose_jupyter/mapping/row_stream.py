@@ -26,9 +26,9 @@ from .rows import RowInputs, row_source
 if TYPE_CHECKING:
     from ..workflow import Run, Runnable
 
-IN_FLIGHT = 32
+MAX_IN_FLIGHT = 32
+"""Rows that are begun and not yet handed out, at most: more would only wait, and cost memory."""
 _BUSY_SECONDS = 0.1
-"""How many rows are begun and not yet handed out; more would only wait, and cost memory."""
 
 MAP_THREAD_NAME = "modelcompose-map"
 _TICK = 0.1  # seconds; waits are this long at most, so that an interrupt is never late
@@ -109,7 +109,7 @@ class RowStream(Iterator[Row]):
     def _next(self) -> Row:
         self._last = None
         while True:
-            has_slot = not self._exhausted and len(self._flights) < IN_FLIGHT
+            has_slot = not self._exhausted and len(self._flights) < MAX_IN_FLIGHT
             if has_slot:
                 restored = self._begin_next()
                 if restored is not None:

@@ -7,7 +7,7 @@ when a model is first asked for. Everything outside speaks to `ModelCache`.
 from .cache import Lease, ModelCache
 from .generation import Generation, GenerationResult, OnQueued, Prompt, QueuePosition, QueueUpdates
 from .memory import DeviceMemory, MemoryUse
-from .spec import ModelInfo, ModelSpec, Progress
+from .spec import LoadProgress, ModelInfo, ModelSpec
 from .weights.installed import InstalledModel, installed
 
 __all__ = [
@@ -16,12 +16,12 @@ __all__ = [
     "GenerationResult",
     "InstalledModel",
     "Lease",
+    "LoadProgress",
     "MemoryUse",
     "ModelCache",
     "ModelInfo",
     "ModelSpec",
     "OnQueued",
-    "Progress",
     "Prompt",
     "QueuePosition",
     "QueueUpdates",

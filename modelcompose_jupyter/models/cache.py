@@ -20,13 +20,13 @@ from . import memory
 from .engine.engine import Engine
 from .engine.native.build import compile_ahead
 from .generation import Generation, OnQueued, OnText, Owner, Prompt
-from .spec import Abandoned, ModelInfo, ModelSpec, Progress
+from .spec import Abandoned, LoadProgress, ModelInfo, ModelSpec
 from .weights import source
 
 if TYPE_CHECKING:
     from .weights.loader import LoadedModel
 
-OnProgress = Callable[[Progress], None]
+OnProgress = Callable[[LoadProgress], None]
 Infos = list[ModelInfo]
 
 _REPORT_EVERY = 0.05
@@ -411,7 +411,7 @@ class _Entry:
             compile_ahead()
         return loader.load(plan, self._report)
 
-    def _report(self, progress: Progress) -> None:
+    def _report(self, progress: LoadProgress) -> None:
         if self.abandoned.is_set():
             raise Abandoned
         now = time.monotonic()
@@ -453,7 +453,7 @@ class _Entry:
         )
 
 
-def _tell(waiter: _Waiter, progress: Progress) -> None:
+def _tell(waiter: _Waiter, progress: LoadProgress) -> None:
     """Progress is a courtesy: a listener that fails is not asked again, and fails nothing."""
     if waiter.on_progress is not None:
         try:

@@ -92,7 +92,7 @@ class ModelSpec:
 
 
 @dataclass(frozen=True)
-class Progress:
+class LoadProgress:
     """How far a download (bytes over all files) or a load (tensors) has come."""
 
     phase: Literal["download", "load"]
@@ -133,5 +133,5 @@ class Abandoned(Exception):
     """Nobody waits for this load any more. Never reaches a caller."""
 
 
-Report = Callable[[Progress], None]
+Report = Callable[[LoadProgress], None]
 """Tells the waiters how far a load is; raises `Abandoned` when there are none left."""

@@ -25,7 +25,7 @@ from ..document.references import Reference, references
 from ..document.schema import ModelSettings, ModelSource, PeftAdapter
 from ..document.types import Message
 from ..errors import ComposeError, ExpressionError, InputError, Where
-from ..models import Generation, GenerationResult, Lease, ModelSpec, Progress, Prompt
+from ..models import Generation, GenerationResult, Lease, LoadProgress, ModelSpec, Prompt
 from ..models.spec import AdapterSpec
 from ..models.weights.source import bundled, is_folder
 from ..seeds import MAX_SEED
@@ -164,7 +164,7 @@ class Calls:
     async def _acquire(self, call: Call, spec: ModelSpec) -> Lease:
         started = time.monotonic()
 
-        def report(progress: Progress) -> None:
+        def report(progress: LoadProgress) -> None:
             call.run.add("progress", {**vars(progress), "job": call.job.id})
 
         future = self._models.acquire(spec, report)

@@ -16,7 +16,7 @@ from standins import tiny_models
 
 from modelcompose_jupyter.document.parameters import GenerationParameters
 from modelcompose_jupyter.errors import ModelError
-from modelcompose_jupyter.models import ModelCache, ModelSpec, Progress
+from modelcompose_jupyter.models import LoadProgress, ModelCache, ModelSpec
 from modelcompose_jupyter.models.weights.loader import _usual_precision
 
 from .conftest import ask, done, eventually
@@ -42,7 +42,7 @@ def test_the_package_imports_nothing_heavy() -> None:
 
 
 def test_sixteen_ask_and_one_load_happens(cache: ModelCache, spec: ModelSpec) -> None:
-    progress: list[list[Progress]] = [[] for _ in range(16)]
+    progress: list[list[LoadProgress]] = [[] for _ in range(16)]
     start = threading.Barrier(16)
 
     def acquire(number: int) -> object:
@@ -160,7 +160,7 @@ def threads(cache: ModelCache) -> int:
 
 
 def test_load_progress_reaches_its_end(cache: ModelCache, spec: ModelSpec) -> None:
-    seen: list[Progress] = []
+    seen: list[LoadProgress] = []
     done(cache.acquire(spec, seen.append))
     last = seen[-1]
     assert (last.phase, last.unit, last.done) == ("load", "tensors", last.total)
@@ -170,7 +170,7 @@ def test_load_progress_reaches_its_end(cache: ModelCache, spec: ModelSpec) -> No
 def test_a_listener_of_progress_that_fails_fails_nothing(
     cache: ModelCache, spec: ModelSpec
 ) -> None:
-    def on_progress(progress: Progress) -> None:
+    def on_progress(progress: LoadProgress) -> None:
         raise RuntimeError("page is gone")
 
     assert done(cache.acquire(spec, on_progress)).info.state == "ready"

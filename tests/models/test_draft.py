@@ -11,7 +11,7 @@ import pytest
 from standins import tiny_models
 
 from modelcompose_jupyter.errors import ModelError
-from modelcompose_jupyter.models import ModelCache, ModelSpec, Progress
+from modelcompose_jupyter.models import LoadProgress, ModelCache, ModelSpec
 from modelcompose_jupyter.models.memory import LoadSize
 from modelcompose_jupyter.models.weights import loader, source
 
@@ -20,7 +20,7 @@ from .conftest import done
 FolderOf = Callable[[str], Path]
 
 
-def _ignore(_: Progress) -> None:
+def _ignore(_: LoadProgress) -> None:
     pass
 
 

@@ -20,7 +20,7 @@ from standins import tiny_models
 from standins.hub import Answer, HubStandIn
 
 from modelcompose_jupyter.errors import ModelError
-from modelcompose_jupyter.models import ModelCache, ModelSpec, Progress
+from modelcompose_jupyter.models import LoadProgress, ModelCache, ModelSpec
 from modelcompose_jupyter.models.spec import AdapterSpec
 from modelcompose_jupyter.models.weights import hub, hub_errors
 from modelcompose_jupyter.models.weights.installed import installed
@@ -66,7 +66,7 @@ def failure(cache: ModelCache, spec: ModelSpec) -> ModelError:
 def test_only_what_is_needed_is_downloaded_weights_last(
     repo: HubStandIn, cache: ModelCache
 ) -> None:
-    seen: list[Progress] = []
+    seen: list[LoadProgress] = []
     with done(cache.acquire(ModelSpec(REPO), seen.append)) as lease:
         assert ask(lease, max_output_length=3).usage["generated"] == 3
         assert len(lease.info.revision) == 40

@@ -17,7 +17,7 @@ from standins import tiny_models
 from standins.hub import HubStandIn
 
 from modelcompose_jupyter.errors import ModelError
-from modelcompose_jupyter.models import ModelCache, ModelSpec, Progress
+from modelcompose_jupyter.models import LoadProgress, ModelCache, ModelSpec
 from modelcompose_jupyter.models.spec import AdapterSpec
 from modelcompose_jupyter.models.weights import hub, loader, source
 
@@ -59,7 +59,7 @@ def load(spec: ModelSpec) -> loader.LoadedModel:
     return loader.load(plan, _ignore)
 
 
-def _ignore(_: Progress) -> None:
+def _ignore(_: LoadProgress) -> None:
     pass
 
 
@@ -205,7 +205,7 @@ def standin(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, lora: Path) -> Iter
 def test_from_the_hub_and_then_from_its_cache(
     standin: HubStandIn, cache: ModelCache, base: Path, lora: Path
 ) -> None:
-    seen: list[Progress] = []
+    seen: list[LoadProgress] = []
     spec = spec_of(base, adapter("owner/lora", revision="v1"))
     standin.cuts[WEIGHTS] = [1000]
     done(cache.acquire(spec, seen.append)).release()

@@ -15,7 +15,7 @@ from standins import tiny_models
 from torch import nn
 
 from modelcompose_jupyter.errors import ModelError
-from modelcompose_jupyter.models import ModelCache, ModelSpec, Progress
+from modelcompose_jupyter.models import LoadProgress, ModelCache, ModelSpec
 from modelcompose_jupyter.models.weights import loader, quantization, source
 from modelcompose_jupyter.models.weights.quantization import Int8Linear, quantize
 
@@ -33,7 +33,7 @@ def load(folder: Path, **options: Any) -> tuple[loader.LoadPlan, loader.LoadedMo
     return plan, loader.load(plan, _ignore)
 
 
-def _ignore(_: Progress) -> None:
+def _ignore(_: LoadProgress) -> None:
     pass
 
 

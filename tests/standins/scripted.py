@@ -11,10 +11,10 @@ from modelcompose_jupyter.document import GenerationParameters
 from modelcompose_jupyter.models import (
     Generation,
     GenerationResult,
+    LoadProgress,
     MemoryUse,
     ModelInfo,
     ModelSpec,
-    Progress,
 )
 from modelcompose_jupyter.models.memory import use
 
@@ -46,7 +46,7 @@ class ScriptedModels:
             future.set_exception(self.failure)
             return future
         if on_progress is not None:
-            on_progress(Progress("load", spec.source, 1, 1, "tensors", None))
+            on_progress(LoadProgress("load", spec.source, 1, 1, "tensors", None))
         self.leases += 1
         future.set_result(ScriptedLease(self))
         return future

@@ -23,7 +23,7 @@ from urllib.parse import quote
 from ...errors import ComposeError, ModelError
 from ...formatting import size
 from ...redaction import remember
-from ..spec import Abandoned, ModelSpec, Progress, Report
+from ..spec import Abandoned, LoadProgress, ModelSpec, Report
 from . import file_kinds, files, hub_errors, hub_http
 from .library_logging import SilentBar, quiet
 
@@ -224,7 +224,7 @@ class Download:
         return f"{constants.ENDPOINT}/api/models/{self.spec.source}{at}?blobs=true"
 
     def _still_wanted(self) -> None:
-        self.report(Progress("download", self.spec.source, 0, None, "B"))
+        self.report(LoadProgress("download", self.spec.source, 0, None, "B"))
 
     def _check(self, weights: list[str]) -> None:
         needed = [files.CONFIG, *weights]
@@ -259,7 +259,7 @@ class Download:
 
     def _advance(self, amount: int, name: str) -> None:
         self.done += amount
-        self.report(Progress("download", self.spec.source, self.done, self.total, "B", name))
+        self.report(LoadProgress("download", self.spec.source, self.done, self.total, "B", name))
 
     def _fetch(self, sibling: RepoSibling) -> None:
         """A file into the snapshot, unless it is there."""

@@ -15,14 +15,14 @@ from typing import TYPE_CHECKING, Any
 from ...encoding import without_mark
 from ...errors import ComposeError, ModelError, one_line, shortened
 from .. import memory
-from ..spec import Abandoned, ModelSpec, Progress, Report
+from ..spec import Abandoned, LoadProgress, ModelSpec, Report
 from ..tokenization import chat, tokenizer_limits
 from ..tokenization.detokenizer import Decoder
 from ..tokenization.prompt_tokens import PromptTokens
 from . import config_checks, files, generation_defaults, lora, optional_libraries
 from .library_logging import quiet
-from .lora import Adapter
-from .source import ModelSource, resolve
+from .lora import LoraAdapter
+from .source import ResolvedSource, resolve
 
 if TYPE_CHECKING:
     import torch
@@ -42,13 +42,13 @@ class LoadPlan:
     """A load that is decided and not done: everything that makes the weights what they are."""
 
     spec: ModelSpec
-    source: ModelSource
+    source: ResolvedSource
     config: PreTrainedConfig
     device: str
     precision: str
     weights: files.Weights
     report: Report = field(repr=False, compare=False)
-    adapters: tuple[Adapter, ...] = ()
+    adapters: tuple[LoraAdapter, ...] = ()
     draft: LoadPlan | None = None
 
     @property
@@ -143,7 +143,7 @@ def require(spec: ModelSpec) -> None:
             )
 
 
-def plan(spec: ModelSpec, source: ModelSource, report: Report) -> LoadPlan:
+def plan(spec: ModelSpec, source: ResolvedSource, report: Report) -> LoadPlan:
     """Decide how to load: which classes, where, at which precision, with what beside the model.
 
     Adapters and the draft model are fetched where they are not on this disk.
@@ -186,7 +186,7 @@ def load(plan: LoadPlan, report: Report) -> LoadedModel:
         Abandoned: from ``report``.
     """
     spec, folder = plan.spec, plan.source.folder
-    progress = Progress("load", spec.source, 0, None, "tensors")
+    progress = LoadProgress("load", spec.source, 0, None, "tensors")
 
     def on_step(done: int, total: int | None) -> None:
         nonlocal progress
@@ -268,7 +268,7 @@ def _empty(plan: LoadPlan) -> PreTrainedModel:
     """The model without its weights."""
     import torch
 
-    progress = Progress("load", plan.spec.source, 0, None, "tensors")
+    progress = LoadProgress("load", plan.spec.source, 0, None, "tensors")
     with _watched(plan, lambda: plan.report(progress)), torch.device("meta"):
         auto = _auto_class(plan.config)
         model: PreTrainedModel = auto.from_config(

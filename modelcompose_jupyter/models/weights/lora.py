@@ -26,7 +26,7 @@ _PATTERNS = (
 
 
 @dataclass(frozen=True)
-class Adapter:
+class LoraAdapter:
     """An adapter on this disk; ``config`` is what its file says of it."""
 
     spec: AdapterSpec
@@ -52,7 +52,7 @@ class Adapter:
         return files.read_weights([weights]).memory_bytes("float32")
 
 
-def resolve(spec: AdapterSpec, report: Report) -> Adapter:
+def resolve(spec: AdapterSpec, report: Report) -> LoraAdapter:
     """Find an adapter, downloading it if need be.
 
     Raises:
@@ -75,7 +75,7 @@ def resolve(spec: AdapterSpec, report: Report) -> Adapter:
     found = files.adapter_weights(folder)
     if found[0].suffix == ".safetensors":
         config_checks.check_config(folder / files.ADAPTER_CONFIG, config, files.read_weights(found))
-    return Adapter(spec, folder, config)
+    return LoraAdapter(spec, folder, config)
 
 
 def _check_patterns(path: Path, config: dict[str, Any]) -> None:
@@ -100,7 +100,7 @@ def _check_patterns(path: Path, config: dict[str, Any]) -> None:
                 )
 
 
-def merge(model: PreTrainedModel, adapters: Sequence[Adapter]) -> PreTrainedModel:
+def merge(model: PreTrainedModel, adapters: Sequence[LoraAdapter]) -> PreTrainedModel:
     """Add adapters to a model's weights, each by its factor. What comes back has plain layers.
 
     transformers must build no other model meanwhile.
@@ -152,7 +152,7 @@ def _is_complete(folder: Path) -> bool:
     return (folder / files.ADAPTER_CONFIG).is_file() and bool(files.adapter_weights(folder))
 
 
-def _check_combination(adapters: Sequence[Adapter]) -> None:
+def _check_combination(adapters: Sequence[LoraAdapter]) -> None:
     """What an adapter puts in place of weights can be neither weighted nor added to others'."""
     for adapter in adapters:
         whole = (
@@ -173,11 +173,11 @@ def _check_combination(adapters: Sequence[Adapter]) -> None:
             )
 
 
-def _named(adapters: Sequence[Adapter]) -> Iterator[tuple[Adapter, str]]:
+def _named(adapters: Sequence[LoraAdapter]) -> Iterator[tuple[LoraAdapter, str]]:
     return ((adapter, f"adapter{number}") for number, adapter in enumerate(adapters))
 
 
-def _wrapped(model: PreTrainedModel, adapters: Sequence[Adapter]) -> Any:
+def _wrapped(model: PreTrainedModel, adapters: Sequence[LoraAdapter]) -> Any:
     from peft import PeftConfig, PeftModel
 
     first, name = next(_named(adapters))
@@ -189,7 +189,7 @@ def _wrapped(model: PreTrainedModel, adapters: Sequence[Adapter]) -> Any:
         raise _explained(first, error) from None
 
 
-def _load(wrapped: Any, adapter: Adapter, name: str) -> None:
+def _load(wrapped: Any, adapter: LoraAdapter, name: str) -> None:
     try:
         found = wrapped.load_adapter(str(adapter.folder), name, torch_device="cpu")
     except Exception as error:
@@ -221,7 +221,7 @@ def _untie(model: Any, layers: Sequence[Any]) -> bool:
     return bool(tied)
 
 
-def _explained(adapter: Adapter, error: Exception) -> ModelError:
+def _explained(adapter: LoraAdapter, error: Exception) -> ModelError:
     text = str(error)
     if "size mismatch" in text:
         return _mismatch(adapter, "its shapes do not fit")
@@ -234,7 +234,7 @@ def _explained(adapter: Adapter, error: Exception) -> ModelError:
     )
 
 
-def _mismatch(adapter: Adapter, reason: str) -> ModelError:
+def _mismatch(adapter: LoraAdapter, reason: str) -> ModelError:
     base = adapter.config.get("base_model_name_or_path")
     return ModelError(
         f"the adapter {adapter.name} is for another model: {reason}",

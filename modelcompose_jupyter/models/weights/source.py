@@ -16,7 +16,7 @@ _BUNDLED = "bundled:"
 
 
 @dataclass(frozen=True)
-class ModelSource:
+class ResolvedSource:
     """A model on this disk; ``revision`` is its commit if it came from the Hub."""
 
     folder: Path
@@ -44,7 +44,7 @@ def folder_of(source: str) -> Path:
         ) from None
 
 
-def resolve(spec: ModelSpec, report: Report) -> ModelSource:
+def resolve(spec: ModelSpec, report: Report) -> ResolvedSource:
     """Find a model, downloading it if need be.
 
     Raises:
@@ -52,14 +52,14 @@ def resolve(spec: ModelSpec, report: Report) -> ModelSource:
         Abandoned: from ``report``.
     """
     if spec.source.startswith(_BUNDLED):
-        source = ModelSource(_bundled(spec.source.removeprefix(_BUNDLED)))
+        source = ResolvedSource(_bundled(spec.source.removeprefix(_BUNDLED)))
     elif is_folder(spec.source):
-        source = ModelSource(folder_of(spec.source))
+        source = ResolvedSource(folder_of(spec.source))
     else:
         from .hub import fetch
 
         folder = fetch(spec, report)
-        source = ModelSource(folder, revision=folder.name)
+        source = ResolvedSource(folder, revision=folder.name)
     files.check_folder(source.folder)
     return source
 
