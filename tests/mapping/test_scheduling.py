@@ -14,7 +14,7 @@ from standins.scripted import ScriptedModels
 
 from modelcompose_jupyter import ComposeError, InputError, LocalHost, Run, RunCancelled, load
 from modelcompose_jupyter.callable import Workflow
-from modelcompose_jupyter.mapping.row_stream import IN_FLIGHT, Row
+from modelcompose_jupyter.mapping.row_stream import MAX_IN_FLIGHT, Row
 
 from .conftest import BODY, Gates, instant, rows_that_raise
 
@@ -59,9 +59,9 @@ def test_many_rows_are_in_flight_and_no_more(flow: Workflow, models: ScriptedMod
 
     worker = threading.Thread(target=lambda: outputs.extend(flow.map(rows(), progress=False)))
     worker.start()
-    for _ in range(IN_FLIGHT):
+    for _ in range(MAX_IN_FLIGHT):
         assert models.started.acquire(timeout=30)
-    assert len(pulled) == IN_FLIGHT
+    assert len(pulled) == MAX_IN_FLIGHT
     models.gate.set()
     worker.join(60)
     assert outputs == [said(prompt) for prompt in prompts]
@@ -80,7 +80,7 @@ def test_a_generator_is_pulled_only_as_rows_are_handed_out() -> None:
     for _ in flow.imap(rows(), progress=False):
         handed += 1
     assert handed == 500
-    assert 1 <= most <= IN_FLIGHT
+    assert 1 <= most <= MAX_IN_FLIGHT
 
 
 def test_nothing_is_kept_of_rows_that_were_handed_out(flow: Workflow) -> None:
@@ -101,7 +101,7 @@ def test_nothing_is_kept_of_rows_that_were_handed_out(flow: Workflow) -> None:
         for row in flow.imap(rows(), progress=False):
             assert row.output == said(row.index)
             most = max(most, len(set(map(id, alive))))
-        assert 1 < most <= IN_FLIGHT + 1
+        assert 1 < most <= MAX_IN_FLIGHT + 1
     finally:
         gc.enable()
 
