@@ -18,7 +18,8 @@ class Conversation(ipywidgets.Textarea):
     """An area for the next message, which remembers what was said before.
 
     Its ``value`` is the text of the next message, which the kernel's threads write. What was said
-    is kept here, and looked up when somebody asks; the painter alone writes the widget with it.
+    is kept here, and looked up when somebody asks; the update thread alone writes the widget
+    with it.
 
     Args:
         name: of the input.
@@ -99,10 +100,10 @@ class Conversation(ipywidgets.Textarea):
     def _show(self, turns: list[Message], run: Run | None = None) -> None:
         with self._lock:
             self._turns, self._run = list(turns), run
-        update_thread.soon(self.paint)
+        update_thread.soon(self.update)
 
-    def paint(self) -> None:
-        """Show the conversation as it is now. On the painter's thread."""
+    def update(self) -> None:
+        """Show the conversation as it is now. On the update thread."""
         if self.history.comm is not None:
             self.history.value = turns_html(self.turns)
 

@@ -1,7 +1,7 @@
 """The panel of a workflow: its inputs, Run Workflow, Stop, and the run as it goes.
 
 Handlers run on the kernel's threads and only start or stop runs. What the panel shows is written
-on the painter's thread; what the user enters, on the kernel's.
+on the update thread; what the user enters, on the kernel's.
 """
 
 from __future__ import annotations
@@ -73,7 +73,7 @@ class Panel(ipywidgets.VBox):
             workflow.signature.outputs,
             snippets=self._snippets,
             on_message=self._received,
-            on_painted=self._painted,
+            on_updated=self._run_shown,
             for_guests=workflow.for_guests,
         )
         self._run_button = _button("Run Workflow", "primary", "Ctrl+Enter", self._on_run)
@@ -245,9 +245,9 @@ class Panel(ipywidgets.VBox):
             each.value = ""
         self._view.show(run)
 
-    # On the painter's thread
+    # On the update thread
 
-    def _painted(self, run: Run | None) -> None:
+    def _run_shown(self, run: Run | None) -> None:
         running = self._running
         self._run_button.disabled = running
         self._stop_button.disabled = not running
@@ -258,7 +258,7 @@ class Panel(ipywidgets.VBox):
         if run.id not in self._runs:
             self._runs[run.id] = run
             for each in self._conversations:
-                each.paint()
+                each.update()
             while len(self._runs) > _KEPT_RUNS:
                 self._runs.popitem(last=False)
             self._saved.keep(run)

@@ -1,6 +1,6 @@
 """The widget that shows a run: progress, its texts as they grow, its output, how it ended.
 
-Written by the painter's thread alone (see ``painter``); `show`, `fail` and `list_runs` may
+Written by the update thread alone (see `update_thread`); `show`, `fail` and `list_runs` may
 be called from any thread. The browser's side is ``run_view.js``, which says how texts travel.
 """
 
@@ -33,7 +33,7 @@ class RunView(AnyWidget):
         snippets: labels and texts to copy, for a run that has ended.
         on_message: called on a kernel's thread with what the browser says: ``run``, ``show``,
             ``gone`` (nobody looks any more).
-        on_painted: called on the painter's thread after every change, with the run in view.
+        on_updated: called on the update thread after every change, with the run in view.
         for_guests: whether messages are shown without this computer's folders.
     """
 
@@ -60,20 +60,20 @@ class RunView(AnyWidget):
         outputs: Sequence[Output] = (),
         snippets: Callable[[Run], list[tuple[str, str]]] = lambda _: [],
         on_message: Callable[[Mapping[str, Any]], None] | None = None,
-        on_painted: Callable[[Run | None], None] | None = None,
+        on_updated: Callable[[Run | None], None] | None = None,
         for_guests: bool = False,
     ) -> None:
         self._for_guests = for_guests
         self._lock = threading.Lock()
         self._output_types = tuple(outputs)
         self._on_message = on_message
-        self._on_painted = on_painted
+        self._on_updated = on_updated
         self._run: Run | None = None
         self._failure = ""
         self._listed: list[dict[str, str]] = []
         self._snippets = snippets
         self._unwatch: Callable[[], None] = lambda: None
-        self._painting = _Painting(None)
+        self._changes = _Changes(None)
         super().__init__()
         self.on_msg(self._received)
 
@@ -109,7 +109,7 @@ class RunView(AnyWidget):
         return public(data) if self._for_guests else data
 
     def _changed(self) -> None:
-        update_thread.soon(self._paint)
+        update_thread.soon(self._update_view)
 
     def _texts(self) -> list[str]:
         return list(self._run.streams.values()) if self._run is not None else []
@@ -120,36 +120,36 @@ class RunView(AnyWidget):
         elif self._on_message is not None:
             self._on_message(content)
 
-    # On the painter's thread
+    # On the update thread
 
-    def _paint(self) -> None:
+    def _update_view(self) -> None:
         assert threading.current_thread().name == UPDATE_THREAD_NAME
         if self.comm is None:  # closed meanwhile
             return
         try:
-            self._paint_changes()
+            self._update_traits()
         except Exception as error:
             # A defect of ours is seen where it happens, too.
             told = f"the run could not be shown: {type(error).__name__}: {error}"
             self.error = self._shown(told)
             raise
 
-    def _paint_changes(self) -> None:
+    def _update_traits(self) -> None:
         with self._lock:
             run = self._run
-        begins = run is not self._painting.run
+        begins = run is not self._changes.run
         if begins:
-            self._painting = _Painting(run)
-        had_ended = self._painting.ended
-        changes = self._painting.advance()
-        ends = self._painting.ended and not had_ended
+            self._changes = _Changes(run)
+        had_ended = self._changes.ended
+        changes = self._changes.advance()
+        ends = self._changes.ended and not had_ended
         with self.hold_sync():
             self.history = self._listed
             if run is not None and ends:
                 self._show_end(run)
-            elif run is not None and not self._painting.ended:
+            elif run is not None and not self._changes.ended:
                 self._show_going(run)
-            self.error = self._shown(self._failure or self._painting.error)
+            self.error = self._shown(self._failure or self._changes.error)
         if begins or ends:
             self._send_texts()
         elif changes:
@@ -158,26 +158,26 @@ class RunView(AnyWidget):
             with self._lock:
                 if self._run is run:  # another one may have taken its place meanwhile
                     self._unwatch()
-        if self._on_painted is not None:
-            self._on_painted(run)
+        if self._on_updated is not None:
+            self._on_updated(run)
 
     def _send_texts(self) -> None:
         if self.comm is not None:
             self.send_state("texts")
 
     def _show_going(self, run: Run) -> None:
-        painting = self._painting
+        changes = self._changes
         self.run_id = run.id
         self.ended = False
-        self.labels = painting.labels
-        self.progress = self._shown(painting.progress)
-        self.state = str(State.RUNNING if painting.started else State.QUEUED)
+        self.labels = changes.labels
+        self.progress = self._shown(changes.progress)
+        self.state = str(State.RUNNING if changes.started else State.QUEUED)
         self.outputs, self.status, self.warnings = [], "", []
 
     def _show_end(self, run: Run) -> None:
         self.run_id = run.id
         self.ended = True
-        self.labels = self._painting.labels
+        self.labels = self._changes.labels
         self.progress = {}
         self.state = str(run.state)
         self.status = self._shown(status_line(run))
@@ -186,11 +186,11 @@ class RunView(AnyWidget):
         self.snippets = [{"label": label, "text": text} for label, text in self._snippets(run)]
         if run.state is State.FAILED:
             assert run.error is not None
-            self._painting.error = run.error.shown(for_guests=self._for_guests)
+            self._changes.error = run.error.shown(for_guests=self._for_guests)
 
 
-class _Painting:
-    """How much of a run has been painted."""
+class _Changes:
+    """How much of a run has been shown."""
 
     def __init__(self, run: Run | None) -> None:
         self.run = run

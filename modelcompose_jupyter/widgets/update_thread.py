@@ -1,7 +1,7 @@
 """Owns the thread that writes what widgets show, so that each widget has one writer.
 
 Runs change on the threads of models and hosts; whoever wants to show that says `soon`, which costs
-those threads next to nothing. The painter's thread then does the work, for all widgets, at most
+those threads next to nothing. The update thread then does the work, for all widgets, at most
 20 times a second.
 """
 
@@ -26,10 +26,10 @@ class UpdateThread:
         self._changed = threading.Condition()
         self._thread: threading.Thread | None = None
 
-    def soon(self, paint: Callable[[], None]) -> None:
-        """Have ``paint`` called on the painter's thread. Any thread."""
+    def soon(self, update: Callable[[], None]) -> None:
+        """Have ``update`` called on the update thread. Any thread."""
         with self._changed:
-            self._wanted[paint] = None
+            self._wanted[update] = None
             if self._thread is None or not self._thread.is_alive():
                 self._thread = threading.Thread(
                     target=self._main, name=UPDATE_THREAD_NAME, daemon=True
@@ -43,12 +43,12 @@ class UpdateThread:
             with self._changed:
                 self._changed.wait_for(lambda: self._wanted)
                 wanted, self._wanted = list(self._wanted), {}
-            for paint in wanted:
+            for update in wanted:
                 try:
-                    paint()
+                    update()
                 except Exception:
-                    _log.exception("a widget could not be painted")
-            del wanted  # an idle painter keeps no widget
+                    _log.exception("a widget could not be updated")
+            del wanted  # while idle it keeps no widget
             pause.wait(_SECONDS_BETWEEN)
 
 

@@ -11,7 +11,7 @@ from typing import Any
 import ipywidgets
 import pytest
 from standins.kernel import kernel
-from widgets.conftest import painted, wait_until
+from widgets.conftest import updated, wait_until
 
 from modelcompose_jupyter import load
 from modelcompose_jupyter.dashboard import page
@@ -268,7 +268,7 @@ workflow:
     run.wait()
     wait_until(panel._view, lambda: panel._view.ended)
     panel._go_back(run.id)
-    painted()
+    updated()
     assert run.input["words"] == "/zq/one/b"
     after = states()
     for said in (before, after):

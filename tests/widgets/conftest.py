@@ -23,12 +23,12 @@ def wait_until(widget: Any, holds: Callable[[], bool]) -> None:
             assert changed.wait(30)
     finally:
         widget.unobserve(observed)
-    painted()
+    updated()
 
 
-def painted() -> None:
-    """Wait until the painter has done what it was asked for until now."""
-    for _ in range(2):  # a paint may ask for another one
+def updated() -> None:
+    """Wait until the update thread has done what it was asked for until now."""
+    for _ in range(2):  # an update may ask for another one
         done = threading.Event()
         update_thread.soon(done.set)
         assert done.wait(30)

@@ -15,7 +15,7 @@ from modelcompose_jupyter.widgets.inputs import Inputs, entered, read, write
 from modelcompose_jupyter.widgets.panel import Panel
 from modelcompose_jupyter.widgets.static_output import bundle
 
-from .conftest import painted, wait_until
+from .conftest import updated, wait_until
 
 CHAT = """
 component:
@@ -67,7 +67,7 @@ def held(panel: Panel, models: ScriptedModels, text: str) -> Any:
     panel.inputs.messages.value = text
     run = panel.submit()
     assert models.started.acquire(timeout=30)
-    painted()
+    updated()
     return run
 
 
@@ -174,7 +174,7 @@ def test_a_new_conversation_stops_the_old_one(panel: Panel, models: ScriptedMode
     ended(panel)
     assert run.state == "cancelled"
     assert conversation(panel).turns == []
-    painted()
+    updated()
     assert conversation(panel).history.value == ""
     say(panel, "Once more")
     assert models.prompts[-1] == [user("Once more")]

@@ -13,7 +13,7 @@ from modelcompose_jupyter import LocalHost, ModelError, load
 from modelcompose_jupyter.errors import UsageError
 from modelcompose_jupyter.widgets.panel import Panel
 
-from .conftest import painted, wait_until
+from .conftest import updated, wait_until
 
 TEXT = """
 workflow: {title: A <story>, description: It goes on.}
@@ -222,7 +222,7 @@ def test_a_closed_panel_runs_no_more_and_leaves_no_widget(host: LocalHost) -> No
     panel = load(TEXT, host=host).panel(prompt="Hello")
     run(panel)
     panel.close()
-    painted()
+    updated()
     assert set(_instances) == before
     with pytest.raises(UsageError, match="the panel is closed"):
         panel.submit()
@@ -312,13 +312,13 @@ def test_progress_of_a_load_and_of_repeats_is_shown(
     assert panel._view.progress == {}
 
 
-def test_a_closed_panel_is_painted_no_more(panel: Panel, models: ScriptedModels) -> None:
+def test_a_closed_panel_is_updated_no_more(panel: Panel, models: ScriptedModels) -> None:
     models.hold = ("Hello",)
     panel.inputs.prompt.value = "Hello"
     pending = panel.submit()
     assert models.started.acquire(timeout=30)
-    painted()
+    updated()
     panel.close()
     assert pending.wait(30)
-    painted()
+    updated()
     assert panel._view.ended is False

@@ -9,11 +9,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from modelcompose_jupyter.errors import InputError
-from modelcompose_jupyter.widgets.run_view import RunView, _Painting, _Shown, labels
+from modelcompose_jupyter.widgets.run_view import RunView, _Changes, _Shown, labels
 from modelcompose_jupyter.widgets.update_thread import UPDATE_THREAD_NAME, UpdateThread
 from modelcompose_jupyter.workflow import Run, State
 
-from .conftest import painted, wait_until
+from .conftest import updated, wait_until
 
 TEXTS = st.text(alphabet="ab\n한😀é", max_size=6)
 
@@ -49,35 +49,35 @@ def test_a_run_is_painted_whole_though_its_end_makes_it_compact(
     steps: list[tuple[int, int, str, bool]],
 ) -> None:
     run = Run("flow", {}, lambda: None)
-    painting, browser = _Painting(run), dict.fromkeys(range(3), b"")
+    changes, browser = _Changes(run), dict.fromkeys(range(3), b"")
 
-    def paint() -> None:
-        for index, start, put in painting.advance():
+    def update() -> None:
+        for index, start, put in changes.advance():
             assert start * 2 <= len(browser[index])
             browser[index] = browser[index][: start * 2] + units(put)
 
     for stream in range(3):
         run.add("text", {"stream": ("job", 0, 0, stream), "offset": 0, "text": ""})
-    for stream, back, piece, paints in steps:
+    for stream, back, piece, updates in steps:
         offset = max(0, len(run.streams["job", 0, 0, stream]) - back)
         run.add("text", {"stream": ("job", 0, 0, stream), "offset": offset, "text": piece})
-        if paints:
-            paint()
+        if updates:
+            update()
     run.add("state", {"state": State.COMPLETED})
-    paint()
-    assert painting.ended
+    update()
+    assert changes.ended
     assert list(browser.values()) == [units(text) for text in run.streams.values()]
 
 
 def test_a_place_in_the_queue_is_shown_until_the_turn_comes() -> None:
     run = Run("flow", {}, lambda: None)
-    painting = _Painting(run)
+    changes = _Changes(run)
     queue = {"phase": "queue", "job": "job", "unit": "requests", "total": 2}
     shown = []
     for done in range(3):
         run.add("progress", {**queue, "ahead": 2 - done, "done": done})
-        painting.advance()
-        shown.append(painting.progress)
+        changes.advance()
+        shown.append(changes.progress)
     assert shown == [
         {"text": "2 ahead in the queue", "share": 0.0},
         {"text": "1 ahead in the queue", "share": 0.5},
@@ -100,13 +100,13 @@ def test_paints_are_joined_and_run_on_one_thread() -> None:
         inside.set()
         assert go_on.wait(30)
 
-    def paint() -> None:
+    def update() -> None:
         names.append(threading.current_thread().name)
 
     update_thread.soon(first)
     assert inside.wait(30)
     for _ in range(100):
-        update_thread.soon(paint)
+        update_thread.soon(update)
     update_thread.soon(done.set)
     go_on.set()
     assert done.wait(30)
@@ -149,11 +149,11 @@ def say(run: Run, offset: int, text: str, **more: Any) -> None:
 def test_texts_are_appended_and_the_whole_is_sent_at_the_end() -> None:
     view, run = Sent(), a_run()
     view.show(run)
-    painted()
+    updated()
     view.sent.clear()
     for number in range(500):
         say(run, 2 * number, "ab")
-    painted()
+    updated()
     changes = [msg["content"]["changes"] for msg in view.sent if msg["method"] == "custom"]
     assert 0 < len(changes) < 100
     assert "".join(change[0][2] for change in changes) == "ab" * 500
@@ -168,11 +168,11 @@ def test_a_page_that_comes_late_gets_the_text_so_far_and_can_ask_again() -> None
     view, run = Sent(), a_run()
     view.show(run)
     say(run, 0, "Once")
-    painted()
+    updated()
     assert view.get_state()["texts"] == ["Once"]
     view.sent.clear()
     view._handle_custom_msg({"type": "resync"}, [])
-    painted()
+    updated()
     assert [msg["state"]["texts"] for msg in view.sent] == [["Once"]]
 
 
@@ -180,11 +180,11 @@ def test_what_a_run_says_after_its_view_shows_another_is_not_shown() -> None:
     view, first, second = Sent(), a_run(), a_run()
     view.show(first)
     say(first, 0, "first")
-    painted()
+    updated()
     view.show(second)
     say(first, 5, " more")
     say(second, 0, "second")
-    painted()
+    updated()
     assert view.get_state("texts") == {"texts": ["second"]}
     assert view.run_id == second.id
 
