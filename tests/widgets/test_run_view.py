@@ -45,7 +45,7 @@ def test_nothing_new_is_no_change() -> None:
 
 
 @given(st.lists(st.tuples(st.integers(0, 2), st.integers(0, 4), TEXTS, st.booleans())))
-def test_a_run_is_painted_whole_though_its_end_makes_it_compact(
+def test_a_run_is_shown_whole_though_its_end_makes_it_compact(
     steps: list[tuple[int, int, str, bool]],
 ) -> None:
     run = Run("flow", {}, lambda: None)
@@ -91,7 +91,7 @@ def test_headings_say_only_what_differs() -> None:
     assert labels([("a", 0, 0, 0), ("a", 1, 0, 0)]) == ["repeat 1", "repeat 2"]
 
 
-def test_paints_are_joined_and_run_on_one_thread() -> None:
+def test_updates_are_joined_and_run_on_one_thread() -> None:
     update_thread = UpdateThread()
     names: list[str] = []
     inside, go_on, done = threading.Event(), threading.Event(), threading.Event()
@@ -113,7 +113,7 @@ def test_paints_are_joined_and_run_on_one_thread() -> None:
     assert names == [UPDATE_THREAD_NAME]
 
 
-def test_a_paint_that_fails_ends_nothing() -> None:
+def test_an_update_that_fails_ends_nothing() -> None:
     update_thread = UpdateThread()
     done = threading.Event()
 
