@@ -20,19 +20,18 @@ from dataclasses import dataclass
 from typing import Any, TypeVar
 
 import httpx
-from pydantic import BaseModel, NonNegativeInt, TypeAdapter
+from pydantic import TypeAdapter
 
 from ..document import Document, signature
 from ..errors import ComposeError, InputError, UsageError
 from ..host import check
 from ..models import MemoryUse, ModelInfo
 from ..redaction import get_logger, redact, remember
-from ..workflow import Run, State
+from ..workflow import EVENT_DATA, Run, State
 from .access import is_loopback
 from .schemas import (
     DocumentKey,
     DocumentText,
-    ErrorDetails,
     Failure,
     Health,
     TaskState,
@@ -64,53 +63,13 @@ class _InMemory:
     memory: MemoryUse
 
 
-class _Summary(BaseModel):
-    usage: dict[str, int] = {}
-    parameters: dict[str, Any] = {}
-    warnings: list[str] = []
-    timings: dict[str, Any] = {}
-    record: dict[str, Any] = {}
-
-
-class _StateData(BaseModel):
-    state: State
-    summary: _Summary = _Summary()
-
-
-class _ProgressData(BaseModel):
-    phase: str
-    job: str | None = None
-    state: str | None = None
-
-
-class _TextData(BaseModel):
-    stream: list[str | int]
-    offset: NonNegativeInt
-    text: str
-    finish_reason: str | None = None
-
-
-class _ResultData(BaseModel):
-    output: Any
-
-
-_EVENTS: Mapping[str, type[BaseModel]] = {
-    "state": _StateData,
-    "progress": _ProgressData,
-    "text": _TextData,
-    "result": _ResultData,
-    "error": ErrorDetails,
-}
-"""What a Run needs of the data of an event, by its type; other types are passed over."""
-
-
 class RemoteHost:
     """A host in another process, reached over its run API.
 
     Args:
         url: of the run API, with its base path.
         token: the owner's or a client's; None where none is needed.
-        announcement: the file that it was found by, if it was.
+        server_info: the file that it was found by, if it was.
     """
 
     def __init__(
@@ -268,12 +227,8 @@ class RemoteHost:
     @property
     def wants_token(self) -> bool:
         """Whether clients must present a token there."""
-        running_servers = self.server_info
-        return (
-            self.token is not None
-            if running_servers is None
-            else bool(running_servers.client_token)
-        )
+        info = self.server_info
+        return self.token is not None if info is None else bool(info.client_token)
 
     def serves(self, document: Document) -> bool:
         """Whether it serves a document.
@@ -479,7 +434,7 @@ class RemoteHost:
                         if number <= last:
                             raise ValueError(f"event {number} follows event {last}")
                         last, broken = number, None
-                        if type in _EVENTS:
+                        if type in EVENT_DATA:  # others are passed over
                             data.pop("time", None)
                             run.add(type, data)
             except ComposeError as error:
@@ -571,8 +526,8 @@ def _error(data: Any) -> ComposeError:
 def _event(fields: Mapping[str, str]) -> tuple[int, str, dict[str, Any]]:
     """An event from its lines."""
     number, type, data = int(fields["id"]), fields["event"], json.loads(fields["data"])
-    if type in _EVENTS:
-        _read(_EVENTS[type], data)
+    if type in EVENT_DATA:
+        _read(EVENT_DATA[type], data)
     return number, type, data
 
 

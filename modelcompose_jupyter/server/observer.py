@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import threading
 import time
 from collections.abc import Callable, Sequence
 from typing import Protocol
@@ -30,18 +29,14 @@ def observe(host: LocalHost, observers: Sequence[Observer]) -> Callable[[], None
 
     def began(run: Run) -> None:
         submitted = time.monotonic()
-        once = threading.Lock()
 
-        def look() -> None:
-            if run.done and once.acquire(blocking=False):
-                leave()
-                seconds = time.monotonic() - submitted
-                for each in observers:
-                    each.run_ended(run, seconds)
+        def ended(run: Run) -> None:
+            seconds = time.monotonic() - submitted
+            for each in observers:
+                each.run_ended(run, seconds)
 
         for each in observers:
             each.run_began(run)
-        leave = run.watch(look)
-        look()  # a host that closes may have stopped it already
+        run.add_done_callback(ended)
 
     return host.observe(began)

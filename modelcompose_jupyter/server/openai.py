@@ -33,7 +33,7 @@ from .openai_schemas import (
     Refused,
     error_body,
 )
-from .tasks import Task, Terms, batches, ended
+from .tasks import Task, Terms, batches
 
 _STARTED = int(time.time())
 
@@ -255,7 +255,7 @@ class _Completion:
 
     async def whole(self) -> ApiResponse:
         """All of it, when the run has ended."""
-        if not await self._call.until_gone(ended(self._run)):
+        if not await self._call.until_gone(self._run.until_done()):
             return ApiResponse()
         if self._run.state is not State.COMPLETED:
             return self._failed()

@@ -33,7 +33,7 @@ from .schemas import (
     public_state,
     task_state,
 )
-from .tasks import Task, Terms, ended
+from .tasks import Task, Terms
 
 _CANCEL_SECONDS = 10.0
 
@@ -86,7 +86,7 @@ async def run_workflow(call: ApiRequest) -> ApiResponse | Stream:
     if streams:
         return Stream(_watched(call, task, _events_of(task, call, request)), result=run)
     with server.tasks.watching(task):
-        if waits and not await call.until_gone(ended(run)):
+        if waits and not await call.until_gone(run.until_done()):
             return ApiResponse()
     if not waits:
         return _later(_state(call, task))
@@ -203,8 +203,8 @@ async def cancel_task(call: ApiRequest) -> ApiResponse:
     task.run.cancel()
     if call.query.get("wait_for_completion", "true") in ("false", "0"):
         return _later(_state(call, task))
-    with contextlib.suppress(TimeoutError):  # a load that does not let go: it goes on to stop
-        await call.until_gone(asyncio.wait_for(ended(task.run), _CANCEL_SECONDS))
+    # A load may not let go so soon; it goes on to stop.
+    await call.until_gone(task.run.until_done(_CANCEL_SECONDS))
     return _state(call, task)
 
 

@@ -200,8 +200,3 @@ async def batches(
 
 def _has_more(run: Run, after: int) -> bool:
     return run.last_event > after or run.done
-
-
-async def ended(run: Run) -> None:
-    """Wait for the end of a run, which goes on though the wait be cancelled."""
-    await run.until(lambda: run.done)
