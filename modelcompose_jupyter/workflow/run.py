@@ -170,9 +170,14 @@ class Run:
 
         Of several texts, the reason of the one that was cut most: cancelled, length, stop, eos.
         """
-        with self._changed:
-            reasons = {stream.finish_reason for stream in self._streams.values()}
+        reasons = self.finish_reasons.values()
         return next((r for r in ("cancelled", "length", "stop", "eos") if r in reasons), None)
+
+    @property
+    def finish_reasons(self) -> dict[tuple[Any, ...], str | None]:
+        """Why each of `streams` ended; None of one that has not."""
+        with self._changed:
+            return {key: stream.finish_reason for key, stream in self._streams.items()}
 
     @property
     def usage(self) -> dict[str, int]:

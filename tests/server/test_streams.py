@@ -101,11 +101,11 @@ def test_who_comes_back_starts_the_wait_anew(server: Server, models: ScriptedMod
     async def watch_twice() -> None:
         tasks = Tasks(host)
         terms = Terms(tasks, Caller.GUEST, linger=3600)
-        with tasks.watching(Task(run, terms)):
+        with Task(run, terms).watching():
             assert terms.end is None
         for _ in range(2):
             timers.append(terms.end)
-            with tasks.watching(Task(run, terms)):
+            with Task(run, terms).watching():
                 assert terms.end is not None and terms.end.cancelled()
         timers.append(terms.end)
 
@@ -237,10 +237,10 @@ def test_a_reader_that_does_not_read_is_let_go(serve: Serve, models: ScriptedMod
         with Client(server) as other:
             assert other.run().status_code == 200  # nor do others
         for _ in range(600):
-            if server.tasks.watchers == 0:
+            if server.state.tasks.watchers == 0:
                 break
             threading.Event().wait(0.05)
-        assert server.tasks.watchers == 0
+        assert server.state.tasks.watchers == 0
 
 
 def test_those_who_are_far_behind_hold_nobody_up(host: LocalHost) -> None:
