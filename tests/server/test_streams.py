@@ -16,6 +16,7 @@ from modelcompose_jupyter import LocalHost, ModelError
 from modelcompose_jupyter.server import events
 from modelcompose_jupyter.server.access import Caller
 from modelcompose_jupyter.server.events import run_events
+from modelcompose_jupyter.server.http import EventStream
 from modelcompose_jupyter.server.server import Server, ServerSettings
 from modelcompose_jupyter.server.tasks import Task, Tasks, Terms
 from modelcompose_jupyter.workflow import Run
@@ -114,6 +115,26 @@ def test_who_comes_back_starts_the_wait_anew(server: Server, models: ScriptedMod
     assert len({id(each) for each in timers}) == 3
     assert not timers[-1].cancelled()
     run.cancel()
+
+
+def test_a_stream_that_nobody_begins_to_read_ends_its_run(
+    server: Server, models: ScriptedModels
+) -> None:
+    held(models, "a")
+    run = server.host.submit(server.documents.catalog.documents[0], None, {"prompt": "a"})
+
+    async def leave_at_once() -> None:
+        tasks = Tasks(server.host)
+        task = Task(run, Terms(tasks, Caller.GUEST, linger=0.0))
+        stream = EventStream(task, run_events(task, Caller.GUEST, -1))
+        assert tasks.watchers == 1
+        stream.close()
+        assert tasks.watchers == 0
+
+    asyncio.run(leave_at_once())
+
+    assert run.wait(30)
+    assert run.state == "cancelled"
 
 
 def test_errors_arrive_in_the_stream(client: Client, models: ScriptedModels) -> None:
