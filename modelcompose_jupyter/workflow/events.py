@@ -83,12 +83,12 @@ class ProgressData(BaseModel):
     phase: str
     job: str | None = None
     state: str | None = None
-    done: Any = None
-    total: Any = None
-    unit: Any = None
-    ahead: Any = None
-    model: Any = None
-    file: Any = None
+    done: int | None = None
+    total: int | None = None
+    unit: str | None = None
+    ahead: int | None = None
+    model: str | None = None
+    file: str | None = None
 
 
 class TextData(BaseModel):
@@ -116,7 +116,7 @@ class ResultData(BaseModel):
 class ErrorData(BaseModel):
     """What went wrong: `ComposeError.to_dict`."""
 
-    type: Any = None
+    type: str | None = None
     code: str
     message: str
     hint: str | None = None

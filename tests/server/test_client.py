@@ -656,6 +656,7 @@ ENDED = 'id: 9\nevent: state\ndata: {"state": "completed"}\n\n'
         'id: 1\nevent: text\ndata: {"text": "a", "offset": 0, "stream": [{}]}',
         'id: 1\nevent: progress\ndata: {"done": 1}',
         'id: 1\nevent: progress\ndata: {"phase": "load", "job": []}',
+        'id: 1\nevent: progress\ndata: {"phase": "load", "done": "many"}',
         "id: 1\nevent: result\ndata: {}",
         "id: 1\nevent: error\ndata: {}",
         'id: 1\nevent: error\ndata: {"code": "x", "message": 5}',
