@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any
 from .diagram import Diagram, diagram
 from .document import Document, Input, Output, Signature, load_document, signature
 from .errors import ComposeError, InputError
-from .host import Host, check_input
+from .host import Host, validate_run
 from .host_selection import host_for, is_page
 from .path_redaction import public_source, without_folders
 from .redaction import is_masked, redact
@@ -184,7 +184,7 @@ class Workflow:
         Raises:
             InputError: an input is missing, unknown or of the wrong type.
         """
-        _, values = check_input(self.document, self.id, _given(input, inputs), None)
+        _, values = validate_run(self.document, self.id, _given(input, inputs), None)
         return TextStream(_begin(lambda: self.start(values)))
 
     def map(

@@ -78,7 +78,7 @@ class Host(Protocol):
     def close(self, timeout: float | None = None) -> bool: ...
 
 
-def check_input(
+def validate_run(
     document: Document, workflow: str | None, input: Any, seed: int | None
 ) -> tuple[Workflow, Any]:
     """The workflow and the input, as plain data, of a run that can be started.
@@ -142,7 +142,7 @@ class LocalHost:
             InputError: no such workflow, or inputs or a seed that it cannot take.
             ComposeError: the host is closed, or busy with as many runs as it may have.
         """
-        chosen, values = check_input(document, workflow, input, seed)
+        chosen, values = validate_run(document, workflow, input, seed)
         if seed is None:
             seed = draw_seed()
         return self._start(document, chosen, values, seed, owed_to, metadata, is_guest)

@@ -180,7 +180,7 @@ def _checked(host: RemoteHost) -> RemoteHost:
     from .server.client import RemoteHost
 
     try:
-        host.check()
+        host.ping()
         return host
     except ComposeError as error:
         if host not in _remote.values():  # runs of this process may go on at one that it knows

@@ -155,13 +155,7 @@ class RunStore:
     ) -> None:
         """Take in a run that has not begun."""
         kept = Kept(run, document, seed, owed_to, given)
-
-        def look() -> None:  # on the thread that adds events
-            if run.done:
-                leave()
-                self._end(kept, run)
-
-        leave = run.watch(look)
+        run.add_done_callback(lambda run: self._end(kept, run))
         with self._lock:
             self._known[run.id] = self._going[run.id] = kept
             self._expire()

@@ -29,7 +29,7 @@ from ..document import load_document, signature
 from ..encoding import EncodingError, decode
 from ..errors import ComposeError, DocumentError, UsageError
 from ..host_selection import Place
-from ..server.handler import status_of
+from ..server.http import status_of
 from ..server.schemas import Body, failure, parse_body
 from ..widgets.snippets import as_curl, examples
 from .host_manager import HostError, Hosts

@@ -84,25 +84,19 @@ class _Activity:
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
-        self._going: set[str] = set()
+        self._going = 0
 
     def begun(self, run: Run) -> None:
         with self._lock:
-            self._going.add(run.id)
+            self._going += 1
             self._tell("busy")
+        run.add_done_callback(self._ended)
 
-        def look() -> None:
-            if run.done:
-                self._ended(run)
-
-        run.watch(look)
-
-    def _ended(self, run: Run) -> None:
+    def _ended(self, _: Run) -> None:
         with self._lock:
-            if run.id in self._going:
-                self._going.remove(run.id)
-                if not self._going:
-                    self._tell("idle")
+            self._going -= 1
+            if not self._going:
+                self._tell("idle")
 
     def _tell(self, state: str) -> None:
         from ipykernel.kernelapp import IPKernelApp

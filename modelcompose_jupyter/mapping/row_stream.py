@@ -275,14 +275,14 @@ class _Flight:
         except InputError as error:
             # Without its frames, which would keep their variables alive.
             self._refusal = error.with_traceback(None)
+            self.tell_if_ended()
         except Exception as error:
             fail(error)
         else:
-            self._leave = run.watch(self.tell_if_ended)
-            self._run = run  # from here on it can be told, stopped and left
+            self._run = run  # from here on it can be told and stopped
+            self._leave = run.add_done_callback(lambda _: self.tell_if_ended())
             if self._stopping.is_set():
                 run.cancel()
-        self.tell_if_ended()
 
     def _submitted(self, submit: Callable[[Any], Run]) -> Run:
         """The run; where the host has no room for it, others of many callers end first."""
@@ -298,8 +298,7 @@ class _Flight:
         """Whether it ended of its own accord."""
         if self._run is None:
             return self._refusal is not None
-        # Not `done`, which may be seen a moment before the error of a run that was cancelled.
-        if not self._run.wait(0):
+        if not self._run.done:
             return False
         return not (self._stopping.is_set() and isinstance(self._run.error, RunCancelled))
 
@@ -321,7 +320,7 @@ class _Flight:
             self._run.wait(seconds)
 
     def leave(self) -> None:
-        """Watch the run no more, so that neither holds the other any longer."""
+        """Hear of the run's end no more, so that neither holds the other any longer."""
         if self._leave is not None:
             self._leave()
             self._leave = None

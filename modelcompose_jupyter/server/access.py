@@ -89,7 +89,7 @@ class Access:
         """
         if self.token is not None and not is_loopback(self.host):
             return  # the names of this computer are not known; the token keeps pages away
-        name = _name(f"//{header}")
+        name = _host_name(f"//{header}")
         if not is_loopback(name) and name != self.host:
             raise AccessError(
                 403, "this server is not known by that name", hint="Use http://127.0.0.1."
@@ -126,7 +126,7 @@ class Access:
 
     def is_owner(self, authorization: str | None) -> bool:
         """Whether an ``Authorization`` header is the owner's."""
-        return _same(_presented(authorization), self.owner_token)
+        return _is_same_secret(_bearer_token(authorization), self.owner_token)
 
     def caller(self, authorization: str | None) -> Caller:
         """Who calls, by an ``Authorization`` header.
@@ -134,10 +134,10 @@ class Access:
         Raises:
             AccessError: 401.
         """
-        presented = _presented(authorization)
+        presented = _bearer_token(authorization)
         if self.is_owner(authorization):
             return Caller.OWNER
-        if self.token is None or _same(presented, self.token):
+        if self.token is None or _is_same_secret(presented, self.token):
             return Caller.GUEST
         raise AccessError(
             401,
@@ -146,7 +146,7 @@ class Access:
         )
 
 
-def _name(url: str) -> str:
+def _host_name(url: str) -> str:
     """The name in a URL; empty where it is none."""
     try:
         return urlsplit(url).hostname or ""
@@ -154,11 +154,11 @@ def _name(url: str) -> str:
         return ""
 
 
-def _presented(authorization: str | None) -> str:
+def _bearer_token(authorization: str | None) -> str:
     """The token in an ``Authorization`` header; empty where there is none."""
     scheme, _, given = (authorization or "").partition(" ")
     return given.strip() if scheme.lower() == "bearer" else ""
 
 
-def _same(given: str, expected: str) -> bool:
+def _is_same_secret(given: str, expected: str) -> bool:
     return secrets.compare_digest(given.encode("utf-8", "replace"), expected.encode())

@@ -7,12 +7,14 @@ from __future__ import annotations
 import json
 import math
 import re
+from codecs import BOM_UTF8
 from typing import Any
 
 from tornado.httputil import HTTPFile, HTTPInputError, parse_body_arguments
 
 from ..encoding import EncodingError, decode
 from ..errors import UsageError, shortened
+from .access import AccessError
 
 MAX_DEPTH = 50
 """Levels of values in values. Inputs of workflows have a handful."""
@@ -22,12 +24,43 @@ some thousands."""
 
 _MAX_DIGITS = 4000  # of an integer; Python itself reads few more
 
-FORMS = ("application/x-www-form-urlencoded", "multipart/form-data")
-"""The kinds of forms that are read; Tornado bounds their numbers of fields and parts."""
+_FORMS = ("application/x-www-form-urlencoded", "multipart/form-data")
 
 # What is between two marks of JSON's structure, strings with all that is in them, and the mark.
 # Nothing is tried twice, whatever the text.
 _MARKS = re.compile(r'(?:[^"\[\]{},]++|"(?:[^"\\]++|\\.)*+"?)*+([\[\]{},]|\Z)', re.DOTALL)
+
+
+def read_body(content_type: str, body: bytes, *, forms: bool, from_page: bool) -> Any:
+    """A body as plain data, by its Content-Type.
+
+    Args:
+        content_type: the header.
+        body: all of it.
+        forms: whether it may be a form instead of JSON.
+        from_page: whether a page in a browser sends it. Pages can send forms anywhere without being
+            asked, and JSON not, so theirs are not taken.
+
+    Raises:
+        AccessError: 415.
+        UsageError: it is not what its header says, or beyond the bounds.
+    """
+    kind = content_type.partition(";")[0].strip().lower()
+    if kind == "application/json" or kind.endswith("+json"):
+        return read_json(body)
+    if not forms or kind not in _FORMS or from_page:
+        kinds = "application/json" + (" or a form" if forms else "")
+        raise AccessError(
+            415, f"the body must be {kinds}", hint="Set 'Content-Type: application/json'."
+        )
+    # What curl -d says of everything.
+    if body.removeprefix(BOM_UTF8).lstrip().startswith(b"{"):
+        raise UsageError(
+            "the body is JSON, and its Content-Type says that it is a form",
+            hint="Send the header 'Content-Type: application/json'.",
+            code="invalid_request",
+        )
+    return read_form(content_type, body)
 
 
 def read_json(body: bytes) -> Any:
@@ -90,7 +123,8 @@ def _integer(text: str) -> int:
 
 
 def read_form(content_type: str, body: bytes) -> dict[str, Any]:
-    """A form as the JSON that it stands for: ``input[prompt]`` and ``input.prompt`` nest.
+    """A form as the JSON that it stands for: ``input[prompt]`` and ``input.prompt`` nest. Tornado
+    bounds the numbers of fields and parts.
 
     Raises:
         UsageError: it cannot be read, has files, or is beyond the bounds.

@@ -101,12 +101,12 @@ class DocumentFile:
 
     def __init__(self, path: Path) -> None:
         self._path = path
-        self._seen = self._look()
+        self._seen = self._stamp()
         self.document = load_document(path)
         self._catalog = Catalog.of(self.document)
 
     def __call__(self) -> Catalog:
-        now = self._look()
+        now = self._stamp()
         if now != self._seen:
             self._seen = now
             try:
@@ -116,7 +116,7 @@ class DocumentFile:
                 log.warning("the document is served as it was before an edit: %s", error)
         return self._catalog
 
-    def _look(self) -> tuple[int, int] | None:
+    def _stamp(self) -> tuple[int, int] | None:
         """What changes with the file; None while there is none, as editors save."""
         try:
             status = self._path.stat()

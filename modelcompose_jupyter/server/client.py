@@ -20,19 +20,18 @@ from dataclasses import dataclass
 from typing import Any, TypeVar
 
 import httpx
-from pydantic import BaseModel, NonNegativeInt, TypeAdapter
+from pydantic import TypeAdapter
 
 from ..document import Document, signature
 from ..errors import ComposeError, InputError, UsageError
-from ..host import check_input
+from ..host import validate_run
 from ..models import MemoryUse, ModelInfo
 from ..redaction import get_logger, redact, remember
-from ..workflow import Run, State
+from ..workflow import EVENT_DATA, Run, State
 from .access import is_loopback
 from .schemas import (
     DocumentKey,
     DocumentText,
-    ErrorDetails,
     Failure,
     Health,
     TaskState,
@@ -64,53 +63,13 @@ class _InMemory:
     memory: MemoryUse
 
 
-class _Summary(BaseModel):
-    usage: dict[str, int] = {}
-    parameters: dict[str, Any] = {}
-    warnings: list[str] = []
-    timings: dict[str, Any] = {}
-    record: dict[str, Any] = {}
-
-
-class _StateData(BaseModel):
-    state: State
-    summary: _Summary = _Summary()
-
-
-class _ProgressData(BaseModel):
-    phase: str
-    job: str | None = None
-    state: str | None = None
-
-
-class _TextData(BaseModel):
-    stream: list[str | int]
-    offset: NonNegativeInt
-    text: str
-    finish_reason: str | None = None
-
-
-class _ResultData(BaseModel):
-    output: Any
-
-
-_EVENTS: Mapping[str, type[BaseModel]] = {
-    "state": _StateData,
-    "progress": _ProgressData,
-    "text": _TextData,
-    "result": _ResultData,
-    "error": ErrorDetails,
-}
-"""What a Run needs of the data of an event, by its type; other types are passed over."""
-
-
 class RemoteHost:
     """A host in another process, reached over its run API.
 
     Args:
         url: of the run API, with its base path.
         token: the owner's or a client's; None where none is needed.
-        announcement: the file that it was found by, if it was.
+        server_info: the file that it was found by, if it was.
     """
 
     def __init__(
@@ -130,7 +89,7 @@ class RemoteHost:
         self._loop: asyncio.AbstractEventLoop | None = None
         self._thread: threading.Thread | None = None
         self._client: httpx.AsyncClient | None = None
-        self._following: set[asyncio.Task[None]] = set()
+        self._feeding: set[asyncio.Task[None]] = set()
 
     def __repr__(self) -> str:
         title = f" ({self.server_info.title})" if self.server_info else ""
@@ -153,16 +112,16 @@ class RemoteHost:
             ComposeError: the host is gone (``host_gone``), closed or busy, or may not run the
                 document; or what answers is no host (``bad_answer``).
         """
-        chosen, values = check_input(document, workflow, input, seed)
+        chosen, values = validate_run(document, workflow, input, seed)
         body = {"document": document.key, "workflow_id": chosen.id, "input": values, "seed": seed}
         shown, _ = signature(document, chosen).masked(values)
         try:
-            return self._started(chosen.id, shown, body)
+            return self._submit_body(chosen.id, shown, body)
         except InputError as error:
             if error.code != "unknown_document":
                 raise
         self._bring(document)
-        return self._started(chosen.id, shown, body)
+        return self._submit_body(chosen.id, shown, body)
 
     def _bring(self, document: Document) -> None:
         try:
@@ -176,7 +135,7 @@ class RemoteHost:
                 code="unknown_document",
             ) from None
 
-    def _started(self, workflow: str, shown: Any, body: Mapping[str, Any]) -> Run:
+    def _submit_body(self, workflow: str, shown: Any, body: Mapping[str, Any]) -> Run:
         """A run that is asked for; ``shown`` is its input as it may be shown."""
         given = {key: value for key, value in body.items() if value is not None}
         asked = {
@@ -186,7 +145,7 @@ class RemoteHost:
             "session_id": self._session,
         }
         state = self._ask(TaskState, "POST", "/workflows/runs", asked)
-        run = self._followed(state, workflow, shown)
+        run = self._mirrored(state, workflow, shown)
         self._own.add(run.id)
         return run
 
@@ -197,13 +156,13 @@ class RemoteHost:
             InputError: there is no such run.
         """
         first = self.run(id)
-        return self._started(first.workflow, first.input, {"rerun_of": first.id})
+        return self._submit_body(first.workflow, first.input, {"rerun_of": first.id})
 
     def runs(self) -> list[Run]:
         """The runs that it knows and this caller may see, the newest first."""
         path = f"/tasks?include_output=true&session_id={self._session}"
         states = self._ask(list[TaskState], "GET", path)
-        return [self._known(state) for state in states]
+        return [self._run_from(state) for state in states]
 
     def own_runs(self) -> list[Run]:
         """The runs that this process started there, the newest first."""
@@ -218,7 +177,7 @@ class RemoteHost:
         """
         if len(id) == _ID_LENGTH and id.isalnum() and id.isascii():
             try:
-                return self._known(self._ask(TaskState, "GET", f"/tasks/{id}"))
+                return self._run_from(self._ask(TaskState, "GET", f"/tasks/{id}"))
             except InputError as error:
                 if error.code != "unknown_run":
                     raise
@@ -268,12 +227,8 @@ class RemoteHost:
     @property
     def wants_token(self) -> bool:
         """Whether clients must present a token there."""
-        running_servers = self.server_info
-        return (
-            self.token is not None
-            if running_servers is None
-            else bool(running_servers.client_token)
-        )
+        info = self.server_info
+        return self.token is not None if info is None else bool(info.client_token)
 
     def serves(self, document: Document) -> bool:
         """Whether it serves a document.
@@ -287,7 +242,7 @@ class RemoteHost:
         except InputError:
             return False
 
-    def check(self) -> None:
+    def ping(self) -> None:
         """Raise ComposeError where no host answers, or the token is wrong."""
         self._ask(Health, "GET", "/health", seconds=_SOON_SECONDS)
         self._ask(list[WorkflowSummary], "GET", "/workflows", seconds=_SOON_SECONDS)
@@ -311,15 +266,15 @@ class RemoteHost:
         Raises:
             ComposeError: what the host says is wrong, ``host_gone``, or ``bad_answer``.
         """
-        future = self._soon(self._answer(kind, method, path, body, seconds))
+        future = self._schedule(self._answer(kind, method, path, body, seconds))
         try:
             while not future.done():
                 if self._ended:
-                    raise self._was_closed()
+                    raise self._host_closed()
                 wait([future], _TICK)
             return future.result()
         except CancelledError:
-            raise self._was_closed() from None
+            raise self._host_closed() from None
         except BaseException:
             future.cancel()
             raise
@@ -333,30 +288,30 @@ class RemoteHost:
         seconds: float = _READ_SECONDS,
     ) -> T:
         assert self._client is not None
-        self._check_there()
+        self._check_still_there()
         url = self.url + path
         try:
             response = await self._client.request(method, url, json=body, timeout=seconds)
         except httpx.HTTPError as error:
-            raise self._gone(error) from None
+            raise self._host_gone(error) from None
         try:
             data = json.loads(response.content)
             if response.is_success:
-                return _read(kind, data)
-            failure = _error(data)
+                return _validated(kind, data)
+            failure = _error_of(data)
         except (ValueError, RecursionError):
             if response.status_code in _OF_GATEWAYS:
-                raise self._gone() from None
+                raise self._host_gone() from None
             asked = f"{method} {path.partition('?')[0]}"
-            raise self._no_host(f"{asked} gave status {response.status_code}") from None
+            raise self._bad_answer(f"{asked} gave status {response.status_code}") from None
         raise failure
 
-    def _check_there(self) -> None:
+    def _check_still_there(self) -> None:
         """Before anything is sent: the port of a host that is gone may be another program's."""
         if self.server_info is not None and not self.server_info.stands:
-            raise self._gone()
+            raise self._host_gone()
 
-    def _gone(self, error: Exception | None = None) -> ComposeError:
+    def _host_gone(self, error: Exception | None = None) -> ComposeError:
         if isinstance(error, httpx.ConnectError) or (
             self.server_info is not None and not self.server_info.stands
         ):
@@ -367,14 +322,14 @@ class RemoteHost:
             code="host_gone",
         )
 
-    def _no_host(self, reason: str) -> ComposeError:
+    def _bad_answer(self, reason: str) -> ComposeError:
         return ComposeError(
             f"what answers at {self.url} is no host, or one of another version: {reason}",
             hint="Use the URL that 'model-compose up' or '%compose serve' says.",
             code="bad_answer",
         )
 
-    def _was_closed(self) -> ComposeError:
+    def _host_closed(self) -> ComposeError:
         return ComposeError(
             f"the connection to the host at {self.url} is closed",
             hint="Connect to it again.",
@@ -386,7 +341,7 @@ class RemoteHost:
         """Whether it is a copy in a child: its thread is not here, and its lock may be held."""
         return os.getpid() != self._pid
 
-    def _soon(self, work: Coroutine[Any, Any, T]) -> Future[T]:
+    def _schedule(self, work: Coroutine[Any, Any, T]) -> Future[T]:
         try:
             return asyncio.run_coroutine_threadsafe(work, self._running_loop())
         except BaseException:
@@ -402,7 +357,7 @@ class RemoteHost:
             )
         with self._lock:
             if self._ended:
-                raise self._was_closed()
+                raise self._host_closed()
             if self._loop is None:
                 self._client = self._new_client()
                 loop = asyncio.new_event_loop()
@@ -428,7 +383,7 @@ class RemoteHost:
 
     # Runs
 
-    def _followed(self, state: TaskState, workflow: str, values: Any) -> Run:
+    def _mirrored(self, state: TaskState, workflow: str, values: Any) -> Run:
         """A run of over there as a run here, which grows as that one does."""
         id = state.task_id
         run = Run(
@@ -442,33 +397,33 @@ class RemoteHost:
             self._runs[id] = run
             while len(self._runs) > _KEPT_RUNS:
                 self._own.discard(self._runs.popitem(last=False)[0])
-        self._soon(self._start_following(run))
+        self._schedule(self._start_feeding(run))
         return run
 
-    def _known(self, state: TaskState) -> Run:
+    def _run_from(self, state: TaskState) -> Run:
         """A run from its state: the one of this process where it has one."""
         known = self._runs.get(state.task_id)
         if known is not None:
             return known
         if not state_of(state.status).is_final:
-            return self._followed(state, state.workflow_id, (state.model_extra or {}).get("input"))
+            return self._mirrored(state, state.workflow_id, (state.model_extra or {}).get("input"))
         return _ended_run(state)
 
     def _cancel(self, id: str) -> None:
         with contextlib.suppress(ComposeError):  # closed: what was to be stopped was stopped
-            self._soon(self._stop(id))
+            self._schedule(self._stop(id))
 
     async def _stop(self, id: str) -> None:
         with contextlib.suppress(ComposeError):  # it has ended, or the host is gone
             path = f"/tasks/{id}/cancel?wait_for_completion=false"
             await self._answer(TaskState, "POST", path)
 
-    async def _start_following(self, run: Run) -> None:
-        task = asyncio.get_running_loop().create_task(self._follow(run))
-        self._following.add(task)
-        task.add_done_callback(self._following.discard)
+    async def _start_feeding(self, run: Run) -> None:
+        task = asyncio.get_running_loop().create_task(self._feed(run))
+        self._feeding.add(task)
+        task.add_done_callback(self._feeding.discard)
 
-    async def _follow(self, run: Run) -> None:
+    async def _feed(self, run: Run) -> None:
         """Feed a run from its stream; a broken connection is made again where it broke."""
         last = -1
         broken: float | None = None
@@ -479,27 +434,27 @@ class RemoteHost:
                         if number <= last:
                             raise ValueError(f"event {number} follows event {last}")
                         last, broken = number, None
-                        if type in _EVENTS:
+                        if type in EVENT_DATA:  # others are passed over
                             data.pop("time", None)
                             run.add(type, data)
             except ComposeError as error:
-                self._lose(run, error)
+                self._fail(run, error)
                 return
             except httpx.HTTPError:
                 pass
             except Exception:  # whatever it sends, the run here ends
                 _log.debug("the events of run %s cannot be read", run.id, exc_info=True)
-                self._lose(run, self._no_host("its events cannot be read"))
+                self._fail(run, self._bad_answer("its events cannot be read"))
                 return
             if run.done:
                 return
             broken = broken or time.monotonic()
             if time.monotonic() - broken > _LINGER_SECONDS:
-                self._lose(run, self._gone(httpx.ConnectError("")))
+                self._fail(run, self._host_gone(httpx.ConnectError("")))
                 return
             await asyncio.sleep(_TICK)
 
-    def _lose(self, run: Run, error: ComposeError) -> None:
+    def _fail(self, run: Run, error: ComposeError) -> None:
         run.add("error", error.to_dict())
         run.add("state", {"state": State.FAILED})
 
@@ -511,16 +466,16 @@ class RemoteHost:
             KeyError, ValueError, RecursionError: what comes is no event.
         """
         assert self._client is not None
-        self._check_there()
+        self._check_still_there()
         headers = {} if after < 0 else {"Last-Event-ID": str(after)}
         url = f"{self.url}/tasks/{id}/events"
         async with self._client.stream("GET", url, headers=headers) as response:
             if response.status_code == 204:
                 return
             if response.status_code == 410:  # the host is there, and says what became of the run
-                raise _error(json.loads(await response.aread()))
+                raise _error_of(json.loads(await response.aread()))
             if response.status_code != 200:
-                raise self._gone()
+                raise self._host_gone()
             if not response.headers.get("Content-Type", "").startswith("text/event-stream"):
                 raise ValueError("no stream of events")
             fields: dict[str, str] = {}
@@ -535,7 +490,7 @@ class RemoteHost:
     async def _end(self) -> None:
         """Stop this client's runs and leave the loop with nothing to do."""
         stops = [asyncio.ensure_future(self._stop(e.id)) for e in self.own_runs() if not e.done]
-        asking = asyncio.all_tasks() - {asyncio.current_task(), *self._following}
+        asking = asyncio.all_tasks() - {asyncio.current_task(), *self._feeding}
         if asking or stops:
             await asyncio.wait({*asking, *stops}, timeout=_STOP_SECONDS)
         left = asyncio.all_tasks() - {asyncio.current_task()}
@@ -559,35 +514,35 @@ async def _lines(response: httpx.Response) -> AsyncGenerator[str]:
             begun = [other]
 
 
-def _error(data: Any) -> ComposeError:
+def _error_of(data: Any) -> ComposeError:
     """The error of an answer that is one.
 
     Raises:
         ValueError: it is something else.
     """
-    return ComposeError.from_dict(_read(Failure, data).error.model_dump())
+    return ComposeError.from_dict(_validated(Failure, data).error.model_dump())
 
 
 def _event(fields: Mapping[str, str]) -> tuple[int, str, dict[str, Any]]:
     """An event from its lines."""
     number, type, data = int(fields["id"]), fields["event"], json.loads(fields["data"])
-    if type in _EVENTS:
-        _read(_EVENTS[type], data)
+    if type in EVENT_DATA:
+        _validated(EVENT_DATA[type], data)
     return number, type, data
 
 
 @functools.cache
-def _reader(kind: Any) -> TypeAdapter[Any]:
+def _adapter(kind: Any) -> TypeAdapter[Any]:
     return TypeAdapter(kind)
 
 
-def _read(kind: type[T], data: Any) -> T:
+def _validated(kind: type[T], data: Any) -> T:
     """Plain data as what it should be.
 
     Raises:
         ValueError: it is something else.
     """
-    read: T = _reader(kind).validate_python(data)  # type: ignore[arg-type]
+    read: T = _adapter(kind).validate_python(data)  # type: ignore[arg-type]
     return read
 
 

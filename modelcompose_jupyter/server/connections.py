@@ -7,9 +7,10 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import select
 import socket
 import sys
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from enum import Enum, auto
 from typing import Any
 
@@ -21,7 +22,7 @@ from tornado.httputil import (
     RequestStartLine,
     ResponseStartLine,
 )
-from tornado.ioloop import IOLoop
+from tornado.ioloop import IOLoop, PeriodicCallback
 from tornado.iostream import IOStream
 
 HEADER_SECONDS = 10.0
@@ -42,6 +43,7 @@ _ACCEPTED = 16  # in a turn of the loop; Tornado takes 128, and who is connected
 _GRACE_SECONDS = 0.25  # that a client has for its request, however many others come
 _SILENT_SECONDS = 0.1  # that one has who says nothing: requests come right behind connections
 _ROOM_SECONDS = 0.02  # until there is looked for room again
+_HANGUP_MILLISECONDS = 1000  # between looks for a client that has gone
 _OTHER_FILES = 128  # of models, kernels' sockets and the like
 
 
@@ -88,6 +90,35 @@ class Connection(IOStream):
         with contextlib.suppress(OSError):
             return bool(self.socket.recv(1, socket.MSG_PEEK))
         return False
+
+    def admit(self, is_owner: bool) -> bool:
+        """Whether its request is taken on; see `GuardedServer.admit`."""
+        return self._server.admit(self, is_owner)
+
+    def hold(self, size: int) -> None:
+        """Note how many bytes are kept for it; see `GuardedServer.hold`."""
+        self._server.hold(self, size)
+
+    @contextlib.contextmanager
+    def closing_on_hangup(self) -> Iterator[None]:
+        """Close it where the client goes while it waits, though it sent something behind its
+        request, after which Tornado reads no more and hears nothing of the end."""
+        if not hasattr(select, "POLLRDHUP") or self.closed():
+            yield
+            return
+        poll = select.poll()
+        poll.register(self.fileno(), select.POLLRDHUP)
+
+        def look() -> None:
+            if not self.closed() and poll.poll(0):
+                self.close()
+
+        looking = PeriodicCallback(look, _HANGUP_MILLISECONDS)
+        looking.start()
+        try:
+            yield
+        finally:
+            looking.stop()
 
     def read_from_fd(self, buf: bytearray | memoryview) -> int | None:
         count = super().read_from_fd(buf)
@@ -231,7 +262,7 @@ class GuardedServer(HTTPServer):
                 self._move(connection, Phase.SENDING, self.header_seconds)
             else:
                 self._move(connection, Phase.IDLE, self._idle_seconds)
-        return _Request(super().start_request(server_conn, request_conn), connection, self)
+        return _RequestDelegate(super().start_request(server_conn, request_conn), connection, self)
 
     @property
     def _is_full(self) -> bool:
@@ -289,7 +320,7 @@ def _had_time(connection: Connection) -> bool:
     return passed >= _GRACE_SECONDS
 
 
-class _Request(HTTPMessageDelegate):
+class _RequestDelegate(HTTPMessageDelegate):
     """A request as it comes; says so to the server, and passes it on."""
 
     def __init__(

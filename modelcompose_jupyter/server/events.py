@@ -15,6 +15,8 @@ from .schemas import event_data, failure, public_event
 from .tasks import BATCH, Task, batches
 
 HEARTBEAT_SECONDS = 10.0
+HEARTBEAT = ": still here\n\n"
+"""A comment, which readers pass over."""
 _RETRY_MILLISECONDS = 1000
 
 
@@ -53,20 +55,20 @@ async def run_events(
     task: Task, caller: Caller, after: int, heartbeat: float = HEARTBEAT_SECONDS
 ) -> AsyncIterator[str]:
     """A run's events beyond number ``after``, until it has ended."""
-    shown = event_data if caller is Caller.OWNER else public_event
+    data_of = event_data if caller is Caller.OWNER else public_event
     yield f"retry: {_RETRY_MILLISECONDS}\n\n"
     async for events in batches(task.run, after, heartbeat):
         if len(events) < BATCH:
-            yield _written(events, shown) or ": still here\n\n"
+            yield _messages(events, data_of) or HEARTBEAT
             continue
         async with task.terms.tasks.turn:  # who joins late does not hold up the others
-            written = _written(events, shown)
+            messages = _messages(events, data_of)
             await asyncio.sleep(0)
-        yield written
+        yield messages
 
 
-def _written(events: list[Event], shown: Callable[[Event], dict[str, Any]]) -> str:
-    return "".join(message(as_json(shown(each)), each.type, each.number) for each in events)
+def _messages(events: list[Event], data_of: Callable[[Event], dict[str, Any]]) -> str:
+    return "".join(message(as_json(data_of(each)), each.type, each.number) for each in events)
 
 
 async def run_text(
@@ -80,7 +82,7 @@ async def run_text(
         if piece:
             yield message(piece)
         elif not events:
-            yield ": still here\n\n"
+            yield HEARTBEAT
     if run.error is not None:
         body: Mapping[str, Any] = failure(run.error, public=caller is not Caller.OWNER)
         yield message(as_json(body), "error")

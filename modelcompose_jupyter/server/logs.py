@@ -18,7 +18,7 @@ from typing import IO, Any
 from ..errors import UsageError
 from ..redaction import get_logger
 from ..workflow import Run, State
-from .handler import RequestRecord
+from .observer import RequestRecord
 
 _ROOT = "modelcompose_jupyter"
 log = get_logger(f"{_ROOT}.server")
@@ -132,15 +132,15 @@ class Logger:
                 text=run.text if _Options.log_prompts else None,
             )
 
-    def request(self, seen: RequestRecord) -> None:
+    def request_ended(self, record: RequestRecord) -> None:
         if log.isEnabledFor(logging.INFO):
             log_event(
                 "request",
-                method=seen.method,
-                route=seen.route,
-                status=seen.status,
-                left=seen.left or None,
-                ms=round(seen.seconds * 1000, 1),
-                caller=seen.caller.name.lower(),
-                run=seen.run,
+                method=record.method,
+                route=record.route,
+                status=record.status,
+                left=record.disconnected or None,
+                ms=round(record.seconds * 1000, 1),
+                caller=record.caller.name.lower(),
+                run=record.run_id,
             )

@@ -6,7 +6,6 @@ in memory is looked up when the metrics are asked for.
 
 from __future__ import annotations
 
-import asyncio
 from collections import Counter as Tally
 from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
@@ -17,7 +16,7 @@ from prometheus_client.registry import Collector
 
 from ..host import LocalHost
 from ..workflow import Run, State
-from .handler import ApiRequest, ApiResponse, RequestRecord, Route
+from .observer import RequestRecord
 
 CONTENT_TYPE = "text/plain; version=0.0.4"
 CLIENT_LEFT = 499
@@ -56,53 +55,55 @@ class Metrics:
             " requests, and generated.",
             "kind",
         )
-        self._queue = histogram(
+        self._queue_seconds = histogram(
             "queue_seconds", "Time for which a run's first request waited for its model.", _WAITS
         )
-        self._first_token = histogram(
+        self._first_token_seconds = histogram(
             "first_token_seconds", "Time from a run's first request to its first token.", _WAITS
         )
-        self._token = histogram(
+        self._token_seconds = histogram(
             "token_seconds", "Time for a token, a run's mean over its tokens.", _TOKENS
         )
-        self._run = histogram("run_seconds", "Time from submitting a run to its end.", _RUNS)
-        self._load = histogram(
+        self._run_seconds = histogram(
+            "run_seconds", "Time from submitting a run to its end.", _RUNS
+        )
+        self._load_seconds = histogram(
             "model_load_seconds", "Time for which a run waited until its model was loaded.", _LOADS
         )
         self._requests = counter(
             "http_requests", "Requests by route; those whose client left have status 499.",
             "route", "method", "status",
         )  # fmt: skip
-        self._request = histogram(
+        self._request_seconds = histogram(
             "http_request_seconds", "Time to the end of the answer, streams included.", _WAITS,
             "route", "method",
         )  # fmt: skip
         self._rejected = counter("rejected", "Requests refused because the host was busy.")
-        registry.register(_Now(host))
+        registry.register(_CurrentGauges(host))
 
     def run_began(self, run: Run) -> None:
         """Nothing: runs that go on are counted when somebody asks."""
 
     def run_ended(self, run: Run, seconds: float) -> None:
         self._runs.labels(self._bounded(run.workflow), str(run.state)).inc()
-        self._run.observe(seconds)
+        self._run_seconds.observe(seconds)
         usage, timings = run.usage, run.timings
         for kind, count in usage.items():
             self._tokens.labels(kind).inc(count)
         if usage["generated"]:
-            self._queue.observe(timings["queue"])
-            self._first_token.observe(timings["first_token"])
+            self._queue_seconds.observe(timings["queue"])
+            self._first_token_seconds.observe(timings["first_token"])
             if rate := timings["tokens_per_second"]:
-                self._token.observe(1 / rate)
+                self._token_seconds.observe(1 / rate)
         if "load" in timings and _waited_for_load(run):
-            self._load.observe(timings["load"])
+            self._load_seconds.observe(timings["load"])
 
-    def request(self, seen: RequestRecord) -> None:
-        route = seen.route or _OTHER
-        method = seen.method if seen.method in _METHODS else _OTHER
-        status = CLIENT_LEFT if seen.left else seen.status
+    def request_ended(self, record: RequestRecord) -> None:
+        route = record.route or _OTHER
+        method = record.method if record.method in _METHODS else _OTHER
+        status = CLIENT_LEFT if record.disconnected else record.status
         self._requests.labels(route, method, str(status)).inc()
-        self._request.labels(route, method).observe(seen.seconds)
+        self._request_seconds.labels(route, method).observe(record.seconds)
         if status == 429:
             self._rejected.inc()
 
@@ -126,7 +127,7 @@ def _waited_for_load(run: Run) -> bool:
     )
 
 
-class _Now(Collector):
+class _CurrentGauges(Collector):
     """What there is at the moment: runs that go on, models, memory."""
 
     def __init__(self, host: LocalHost) -> None:
@@ -184,13 +185,3 @@ def _gauge(
         if value is not None:
             family.add_metric(key, value)
     return family
-
-
-async def show_metrics(call: ApiRequest) -> ApiResponse:
-    text = await asyncio.to_thread(call.server.metrics.text)
-    return ApiResponse(text, content_type=CONTENT_TYPE)
-
-
-METRICS_ROUTE = Route(
-    "GET", "/metrics", show_metrics, "Metrics for Prometheus", answers={200: "text/plain"}
-)

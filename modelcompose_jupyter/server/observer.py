@@ -2,14 +2,37 @@
 
 from __future__ import annotations
 
-import threading
 import time
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from typing import Protocol
 
 from ..host import LocalHost
 from ..workflow import Run
-from .handler import RequestRecord
+from .access import Caller
+
+
+@dataclass(frozen=True)
+class RequestRecord:
+    """A request that is over.
+
+    Attributes:
+        method: of HTTP.
+        route: its path with ``{names}`` in place of values; None where there is no such path.
+        status: that was answered.
+        seconds: from its first line to the end of the answer.
+        caller: who it was; a guest where it was refused.
+        run_id: of the run that it was about, if it was about one.
+        disconnected: whether the client went before the answer ended.
+    """
+
+    method: str
+    route: str | None
+    status: int
+    seconds: float
+    caller: Caller
+    run_id: str | None
+    disconnected: bool
 
 
 class Observer(Protocol):
@@ -21,7 +44,7 @@ class Observer(Protocol):
     def run_ended(self, run: Run, seconds: float) -> None:
         """A run has ended, so long after it was submitted. On the host's thread."""
 
-    def request(self, seen: RequestRecord) -> None:
+    def request_ended(self, record: RequestRecord) -> None:
         """A request is over. On the server's thread."""
 
 
@@ -30,18 +53,14 @@ def observe(host: LocalHost, observers: Sequence[Observer]) -> Callable[[], None
 
     def began(run: Run) -> None:
         submitted = time.monotonic()
-        once = threading.Lock()
 
-        def look() -> None:
-            if run.done and once.acquire(blocking=False):
-                leave()
-                seconds = time.monotonic() - submitted
-                for each in observers:
-                    each.run_ended(run, seconds)
+        def ended(run: Run) -> None:
+            seconds = time.monotonic() - submitted
+            for each in observers:
+                each.run_ended(run, seconds)
 
         for each in observers:
             each.run_began(run)
-        leave = run.watch(look)
-        look()  # a host that closes may have stopped it already
+        run.add_done_callback(ended)
 
     return host.observe(began)

@@ -6,7 +6,6 @@ component's settings of the model and its limit hold. It is a run like any other
 
 from __future__ import annotations
 
-import contextlib
 import time
 from collections.abc import AsyncIterator, Callable, Mapping
 from dataclasses import dataclass, replace
@@ -17,23 +16,22 @@ from ..document.types import show
 from ..errors import ComposeError, ExpressionError, InputError, did_you_mean
 from ..models.weights.source import is_folder
 from ..redaction import redact
-from ..workflow import Event, Run, State
-from .access import Caller
-from .events import HEARTBEAT_SECONDS, as_json, message
-from .handler import ApiRequest, ApiResponse, Route, Stream, status_of
+from ..workflow import Event, State
+from .events import HEARTBEAT, HEARTBEAT_SECONDS, as_json, message
+from .http import ApiRequest, ApiResponse, EventStream, Route, status_of
 from .openai_schemas import (
     INPUTS,
-    Asked,
+    BaseCompletionRequest,
     ChatRequest,
     Completion,
     CompletionRequest,
+    InvalidRequestError,
     Model,
     ModelList,
     OpenAIFailure,
-    Refused,
     error_body,
 )
-from .tasks import Task, Terms, batches, ended
+from .tasks import Task, Terms, batches
 
 _STARTED = int(time.time())
 
@@ -41,10 +39,10 @@ _STARTED = int(time.time())
 # Which models there are
 
 
-def _models(call: ApiRequest) -> dict[str, tuple[Document, Component]]:
+def _models(request: ApiRequest) -> dict[str, tuple[Document, Component]]:
     """The components that can be spoken to, by the ids of their models; of several the first."""
     found: dict[str, tuple[Document, Component]] = {}
-    for document, component in call.server.documents.catalog.components:
+    for document, component in request.state.documents.catalog.components:
         id = _model_id(document, component)
         if id is not None:
             found.setdefault(id, (document, component))
@@ -53,7 +51,7 @@ def _models(call: ApiRequest) -> dict[str, tuple[Document, Component]]:
 
 def _model_id(document: Document, component: Component) -> str | None:
     """What a component's model is called; None if only a run's input tells which it is."""
-    used = signature(document, _document(document, component, "", {}).workflows[0])
+    used = signature(document, _without_templates(document, component, "", {}).workflows[0])
     if used.open or any(each.required or each.name in INPUTS for each in used.inputs):
         return None
     context = {"input": {}, "env": document.environment, "context": {}}
@@ -69,7 +67,7 @@ def _model_id(document: Document, component: Component) -> str | None:
     return source
 
 
-def _document(
+def _without_templates(
     document: Document,
     component: Component,
     prompt: Any,
@@ -98,19 +96,19 @@ def _document(
         parameter_paths={name: (*path, name) for name in parameters},
         is_chat=is_chat,
     )
-    spoken = replace(component, actions=(action,), default=True)
-    job = Job(id="__job__", path=path, component=spoken, action=action)
-    made = Workflow(id=workflow, path=path, jobs=(job,), default=True)
-    return replace(document, components=(spoken,), workflows=(made,))
+    bare = replace(component, actions=(action,), default=True)
+    job = Job(id="__job__", path=path, component=bare, action=action)
+    flow = Workflow(id=workflow, path=path, jobs=(job,), default=True)
+    return replace(document, components=(bare,), workflows=(flow,))
 
 
-async def openai_models(call: ApiRequest) -> ApiResponse:
-    return ApiResponse({"object": "list", "data": [_model(id) for id in _models(call)]})
+async def openai_models(request: ApiRequest) -> ApiResponse:
+    return ApiResponse({"object": "list", "data": [_model(id) for id in _models(request)]})
 
 
-async def openai_model(call: ApiRequest) -> ApiResponse:
-    _find(call, call.path["model"])
-    return ApiResponse(_model(call.path["model"]))
+async def openai_model(request: ApiRequest) -> ApiResponse:
+    _find(request, request.path["model"])
+    return ApiResponse(_model(request.path["model"]))
 
 
 def _model(id: str) -> dict[str, Any]:
@@ -118,11 +116,11 @@ def _model(id: str) -> dict[str, Any]:
     return {"id": id, "object": "model", "created": _STARTED, "owned_by": owner}
 
 
-def _find(call: ApiRequest, id: str) -> tuple[Document, Component]:
-    known = _models(call)
+def _find(request: ApiRequest, id: str) -> tuple[Document, Component]:
+    known = _models(request)
     if id not in known:
         names = ", ".join(f"'{name}'" for name in known)
-        raise Refused(
+        raise InvalidRequestError(
             f"there is no model {show(id)}",
             param="model",
             hint=did_you_mean(id, known) or (f"There is {names}." if names else None),
@@ -135,7 +133,7 @@ def _find(call: ApiRequest, id: str) -> tuple[Document, Component]:
 
 
 @dataclass(frozen=True)
-class _Shape:
+class _Format:
     """How one of the two kinds of completion is written."""
 
     workflow: str
@@ -149,7 +147,7 @@ class _Shape:
     closing: Mapping[str, Any]
 
 
-_TEXT = _Shape(
+_TEXT = _Format(
     workflow="v1/completions",
     prefix="cmpl-",
     object="text_completion",
@@ -160,7 +158,7 @@ _TEXT = _Shape(
     opening=None,
     closing={"text": ""},
 )
-_CHAT = _Shape(
+_CHAT = _Format(
     workflow="v1/chat/completions",
     prefix="chatcmpl-",
     object="chat.completion",
@@ -174,153 +172,146 @@ _CHAT = _Shape(
 _REASONS = {"eos": "stop", "stop": "stop", "length": "length"}
 
 
-async def completions(call: ApiRequest) -> ApiResponse | Stream:
-    asked: CompletionRequest = call.body
-    parameters = {"include_prompt": False, **asked.parameters()}
-    prompts = asked.prompts()
-    document = _document(
-        *_find(call, asked.model),
+async def completions(request: ApiRequest) -> ApiResponse | EventStream:
+    body: CompletionRequest = request.body
+    parameters = {"include_prompt": False, **body.parameters()}
+    prompts = body.prompts()
+    document = _without_templates(
+        *_find(request, body.model),
         "${input.prompt as text[]}",
         parameters,
         workflow=_TEXT.workflow,
     )
     values = {"prompt": prompts, **parameters}
-    return await _answered(call, asked, _TEXT, document, values, len(prompts) * asked.choices)
+    return await _complete(request, _TEXT, document, values, len(prompts) * body.choices)
 
 
-async def chat_completions(call: ApiRequest) -> ApiResponse | Stream:
-    asked: ChatRequest = call.body
-    messages = asked.conversation()
-    parameters = asked.parameters()
-    document = _document(
-        *_find(call, asked.model),
+async def chat_completions(request: ApiRequest) -> ApiResponse | EventStream:
+    body: ChatRequest = request.body
+    messages = body.conversation()
+    parameters = body.parameters()
+    document = _without_templates(
+        *_find(request, body.model),
         "${input.messages}",
         parameters,
         workflow=_CHAT.workflow,
         is_chat=True,
     )
     values = {"messages": messages, **parameters}
-    return await _answered(call, asked, _CHAT, document, values, asked.choices)
+    return await _complete(request, _CHAT, document, values, body.choices)
 
 
-async def _answered(
-    call: ApiRequest,
-    asked: Asked,
-    shape: _Shape,
+async def _complete(
+    request: ApiRequest,
+    format: _Format,
     document: Document,
     values: dict[str, Any],
     choices: int,
-) -> ApiResponse | Stream:
+) -> ApiResponse | EventStream:
     """The answer to a request, by a run that ends when its client leaves."""
-    terms = Terms(call.server.tasks, call.caller, linger=0.0)
+    body: BaseCompletionRequest = request.body
+    terms = Terms(request.state.tasks, request.caller, linger=0.0)
     try:
-        run = call.server.host.submit(
+        run = request.state.host.submit(
             document,
             None,
             values,
-            seed=asked.own_seed(),
+            seed=body.own_seed(),
             owed_to=terms,
             is_guest=terms.is_guest,
         )
     except InputError as error:
-        raise _refusal(error, shape) from None
-    call.run = run.id
-    task = Task(run, terms)
-    completion = _Completion(call, asked, shape, run, choices)
-    with contextlib.ExitStack() as watch:
-        watch.enter_context(call.server.tasks.watching(task))
-        return await (completion.stream(watch) if asked.stream else completion.whole())
+        raise _as_invalid_request(error, format) from None
+    request.run_id = run.id
+    completion = _Completion(request, format, Task(run, terms), choices)
+    with completion.task.watching():
+        return await (completion.stream() if body.stream else completion.whole())
 
 
-def _refusal(error: InputError, shape: _Shape) -> Refused:
+def _as_invalid_request(error: InputError, format: _Format) -> InvalidRequestError:
     """An input's error as one of the request."""
     code, hint = error.code, error.hint
     if code == "prompt_too_long":
         code, hint = "context_length_exceeded", None  # the hint names what is not offered
-    return Refused(error.message, param=shape.param, hint=hint, code=code)
+    return InvalidRequestError(error.message, param=format.param, hint=hint, code=code)
 
 
 class _Completion:
     """A run as the answer to a request."""
 
-    def __init__(
-        self, call: ApiRequest, asked: Asked, shape: _Shape, run: Run, choices: int
-    ) -> None:
-        self._call = call
-        self._asked = asked
-        self._shape = shape
-        self._run = run
+    def __init__(self, request: ApiRequest, format: _Format, task: Task, choices: int) -> None:
+        self.task = task
+        self._request = request
+        self._body: BaseCompletionRequest = request.body
+        self._format = format
+        self._run = task.run
         self._choices = choices
         self._created = int(time.time())
 
     async def whole(self) -> ApiResponse:
         """All of it, when the run has ended."""
-        if not await self._call.until_gone(ended(self._run)):
+        if not await self._request.wait_unless_disconnected(self._run.until_done()):
             return ApiResponse()
         if self._run.state is not State.COMPLETED:
             return self._failed()
-        reasons = _reasons(self._run)
+        reasons = self._run.finish_reasons
         choices = [
-            self._choice(stream, self._shape.whole(text), reasons[stream])
+            self._choice(stream, self._format.whole(text), reasons[stream])
             for stream, text in sorted(self._run.streams.items())
         ]
-        body = {**self._head(self._shape.object), "choices": choices, "usage": self._usage()}
+        body = {**self._head(self._format.object), "choices": choices, "usage": self._usage()}
         return ApiResponse(body, result=self._run)
 
-    async def stream(self, watch: contextlib.ExitStack) -> ApiResponse | Stream:
-        """A stream, once there is something to stream: what fails before has a status.
-
-        ``watch`` is left when the stream ends.
-        """
+    async def stream(self) -> ApiResponse | EventStream:
+        """A stream, once there is something to stream: what fails before has a status."""
         source = batches(self._run, heartbeat=HEARTBEAT_SECONDS)
         first: list[Event] = []
 
         async def begin() -> None:
             async for events in source:
                 first.extend(events)
-                if not events or any(map(_says_something, events)):
+                if not events or any(map(_has_content, events)):
                     return
 
-        if not await self._call.until_gone(begin()):
+        if not await self._request.wait_unless_disconnected(begin()):
             return ApiResponse()
         if self._run.done and self._run.state is not State.COMPLETED:
             return self._failed()
-        return Stream(self._chunks(first, source, watch.pop_all()), result=self._run)
+        return EventStream(self.task, self._chunks(first, source), result=self._run)
 
     async def _chunks(
-        self, first: list[Event], source: AsyncIterator[list[Event]], watch: contextlib.ExitStack
+        self, first: list[Event], source: AsyncIterator[list[Event]]
     ) -> AsyncIterator[str]:
-        with watch:
-            reader = _Reader()
-            yield self._opening() + self._written(reader, first)
-            async for events in source:
-                yield self._written(reader, events) if events else ": still here\n\n"
-            if self._run.state is State.COMPLETED:
-                if self._asked.wants_usage:
-                    yield self._chunk([], usage=self._usage())
-            else:
-                yield message(as_json(self._error()[1]))
-            yield message("[DONE]")
+        pieces = _Pieces()
+        yield self._opening() + self._chunks_of(first, pieces)
+        async for events in source:
+            yield self._chunks_of(events, pieces) if events else HEARTBEAT
+        if self._run.state is State.COMPLETED:
+            if self._body.wants_usage:
+                yield self._chunk([], usage=self._usage())
+        else:
+            yield message(as_json(self._error()[1]))
+        yield message("[DONE]")
 
     def _opening(self) -> str:
-        opening = self._shape.opening
+        opening = self._format.opening
         if opening is None:
             return ""
         return "".join(
             self._chunk([self._choice((0, index), opening)]) for index in range(self._choices)
         )
 
-    def _written(self, reader: _Reader, events: list[Event]) -> str:
+    def _chunks_of(self, events: list[Event], pieces: _Pieces) -> str:
         chunks = []
         for event in events:
             if event.type != "text":
                 continue
-            stream, piece = tuple(event.data["stream"]), reader.fresh(event)
+            stream, piece = tuple(event.data["stream"]), pieces.fresh(event)
             if piece:
-                chunks.append(self._chunk([self._choice(stream, self._shape.piece(piece))]))
+                chunks.append(self._chunk([self._choice(stream, self._format.piece(piece))]))
             reason = event.data.get("finish_reason")
             if reason in _REASONS:
-                chunks.append(self._chunk([self._choice(stream, self._shape.closing, reason)]))
+                chunks.append(self._chunk([self._choice(stream, self._format.closing, reason)]))
         return "".join(chunks)
 
     def _choice(
@@ -328,22 +319,22 @@ class _Completion:
     ) -> dict[str, Any]:
         prompt, sequence = stream[-2:]
         return {
-            "index": prompt * self._asked.choices + sequence,
+            "index": prompt * self._body.choices + sequence,
             **body,
             "logprobs": None,
             "finish_reason": reason and _REASONS.get(reason, reason),
         }
 
     def _chunk(self, choices: list[Any], usage: Any = None) -> str:
-        data = {**self._head(self._shape.chunk_object), "choices": choices}
-        return message(as_json({**data, "usage": usage} if self._asked.wants_usage else data))
+        data = {**self._head(self._format.chunk_object), "choices": choices}
+        return message(as_json({**data, "usage": usage} if self._body.wants_usage else data))
 
     def _head(self, object: str) -> dict[str, Any]:
         return {
-            "id": self._shape.prefix + self._run.id,
+            "id": self._format.prefix + self._run.id,
             "object": object,
             "created": self._created,
-            "model": self._asked.model,
+            "model": self._body.model,
         }
 
     def _usage(self) -> dict[str, Any]:
@@ -364,58 +355,44 @@ class _Completion:
     def _error(self) -> tuple[int, Any]:
         error = self._run.error or ComposeError("the run failed", code="internal")
         if isinstance(error, InputError):
-            error = _refusal(error, self._shape)
+            error = _as_invalid_request(error, self._format)
         status = status_of(error)
-        return status, error_body(error, status, self._call.caller is not Caller.OWNER)
+        return status, error_body(error, status, self._request.is_guest)
 
 
-class _Reader:
-    """What a reader of several growing texts has of each."""
+class _Pieces:
+    """What a reader of several growing texts has yet to get of each."""
 
     def __init__(self) -> None:
-        self._shown: dict[tuple[Any, ...], int] = {}
+        self._lengths: dict[tuple[Any, ...], int] = {}
 
     def fresh(self, event: Event) -> str:
         """The part of a text event that is new; a run that ends tells its whole text again."""
         stream, offset = tuple(event.data["stream"]), event.data["offset"]
         text: str = event.data["text"]
-        shown = self._shown.get(stream, 0)
-        self._shown[stream] = max(shown, offset + len(text))
-        return text[max(0, shown - offset) :]
+        length = self._lengths.get(stream, 0)
+        self._lengths[stream] = max(length, offset + len(text))
+        return text[max(0, length - offset) :]
 
 
-def _says_something(event: Event) -> bool:
+def _has_content(event: Event) -> bool:
     return event.type == "text" and bool(event.data["text"] or "finish_reason" in event.data)
 
 
-def _reasons(run: Run) -> dict[tuple[Any, ...], str]:
-    """Why each text of a run ended."""
-    return {
-        tuple(event.data["stream"]): event.data["finish_reason"]
-        for event in run.events_so_far()
-        if event.type == "text" and "finish_reason" in event.data
-    }
-
-
-_FAILURES = {400: OpenAIFailure, 401: OpenAIFailure, 403: OpenAIFailure}
+_FAILURES = dict.fromkeys((400, 401, 403), OpenAIFailure)
 _COMPLETIONS = {
     200: Completion,
     **_FAILURES,
-    404: OpenAIFailure,
-    413: OpenAIFailure,
-    415: OpenAIFailure,
-    429: OpenAIFailure,
-    500: OpenAIFailure,
-    503: OpenAIFailure,
+    **dict.fromkeys((404, 413, 415, 429, 500, 503), OpenAIFailure),
 }
 
 OPENAI_ROUTES = [
     Route("GET", "/v1/models", openai_models, "The models that OpenAI's clients can use",
-          root=True, explain=error_body, answers={200: ModelList, **_FAILURES}),
+          root=True, error_body=error_body, answers={200: ModelList, **_FAILURES}),
     Route("GET", "/v1/models/{model}", openai_model, "One of these models",
-          root=True, explain=error_body, answers={200: Model, **_FAILURES, 404: OpenAIFailure}),
+          root=True, error_body=error_body, answers={200: Model, **_FAILURES, 404: OpenAIFailure}),
     Route("POST", "/v1/completions", completions, "Go on with a text", body=CompletionRequest,
-          root=True, explain=error_body, answers=_COMPLETIONS),
+          root=True, error_body=error_body, answers=_COMPLETIONS),
     Route("POST", "/v1/chat/completions", chat_completions, "Reply to a conversation",
-          body=ChatRequest, root=True, explain=error_body, answers=_COMPLETIONS),
+          body=ChatRequest, root=True, error_body=error_body, answers=_COMPLETIONS),
 ]  # fmt: skip

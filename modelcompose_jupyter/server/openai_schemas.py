@@ -82,7 +82,7 @@ _HARMLESS = {
 }
 
 
-class Refused(UsageError):
+class InvalidRequestError(UsageError):
     """A request that cannot be met as it is. ``param`` names what is wrong with it, if one does."""
 
     def __init__(
@@ -113,7 +113,7 @@ class StreamOptions(Body):
     include_obfuscation: bool | None = Field(None, description="Nothing is padded here.")
 
 
-class Asked(Body):
+class BaseCompletionRequest(Body):
     """What both kinds of completion have in common."""
 
     model_config = ConfigDict(extra="forbid", frozen=True, strict=True)
@@ -147,11 +147,11 @@ class Asked(Body):
     @classmethod
     def _checked(cls, data: Any, handler: ModelWrapValidatorHandler[Self]) -> Self:
         """Say which parameter is wrong, in the words of a caller that knows OpenAI's."""
-        given = _offered(data, cls.model_fields) if isinstance(data, dict) else data
+        given = _supported(data, cls.model_fields) if isinstance(data, dict) else data
         try:
             return handler(given)
         except ValidationError as error:
-            raise _wrong(error, {}, cls) from None
+            raise _invalid_request(error, {}, cls) from None
 
     @property
     def wants_usage(self) -> bool:
@@ -166,7 +166,7 @@ class Asked(Body):
         """The generation parameters that were given, by our names.
 
         Raises:
-            Refused: one is out of its range.
+            InvalidRequestError: one is out of its range.
         """
         written = {_NAMES[key]: key for key in _NAMES if getattr(self, key, None) is not None}
         given = {ours: getattr(self, key) for ours, key in written.items()}
@@ -176,10 +176,10 @@ class Asked(Body):
         try:
             GenerationParameters.model_validate(given, context={"rendered": True})
         except ValidationError as error:
-            raise _wrong(error, written) from None
+            raise _invalid_request(error, written) from None
         for name in ("temperature", "top_p"):
             if self.choices > 1 and getattr(self, name) == 0:
-                raise Refused(
+                raise InvalidRequestError(
                     f"'n' is {self.n}, and {name} 0 gives the same text each time", param="n"
                 )
         return given
@@ -187,7 +187,7 @@ class Asked(Body):
     def _stops(self) -> list[str]:
         stops = [self.stop] if isinstance(self.stop, str) else self.stop or []
         if len(stops) > _MAX_STOPS:
-            raise Refused(f"'stop' has more than {_MAX_STOPS} sequences", param="stop")
+            raise InvalidRequestError(f"'stop' has more than {_MAX_STOPS} sequences", param="stop")
         return [stop for stop in stops if stop]
 
     def own_seed(self) -> int | None:
@@ -195,7 +195,7 @@ class Asked(Body):
         return None if self.seed is None else self.seed % (MAX_SEED + 1)
 
 
-class CompletionRequest(Asked):
+class CompletionRequest(BaseCompletionRequest):
     """A text to go on with."""
 
     prompt: str | list[str] = Field(description="The text, or several.")
@@ -204,9 +204,9 @@ class CompletionRequest(Asked):
     def prompts(self) -> list[str]:
         prompts = [self.prompt] if isinstance(self.prompt, str) else self.prompt
         if not prompts:
-            raise Refused("'prompt' is empty: there is no text in it", param="prompt")
+            raise InvalidRequestError("'prompt' is empty: there is no text in it", param="prompt")
         if len(prompts) * self.choices > _MAX_CHOICES:
-            raise Refused(
+            raise InvalidRequestError(
                 f"{len(prompts)} prompts with {self.choices} choices each are too much at once",
                 param="prompt",
                 hint=f"{_MAX_CHOICES} choices are the most.",
@@ -214,7 +214,7 @@ class CompletionRequest(Asked):
         return prompts
 
 
-class ChatRequest(Asked):
+class ChatRequest(BaseCompletionRequest):
     """A conversation to reply to."""
 
     messages: list[dict[str, Any]] = Field(
@@ -242,31 +242,31 @@ class ChatRequest(Asked):
 
     def conversation(self) -> list[Message]:
         if not self.messages:
-            raise Refused("'messages' is empty", param="messages")
+            raise InvalidRequestError("'messages' is empty", param="messages")
         return [_message(each, f"messages[{at}]") for at, each in enumerate(self.messages)]
 
 
-def _offered(data: dict[str, Any], known: Mapping[str, Any]) -> dict[str, Any]:
+def _supported(data: dict[str, Any], known: Mapping[str, Any]) -> dict[str, Any]:
     """A body without what asks for nothing.
 
     Raises:
-        Refused: it asks for something that is not offered.
+        InvalidRequestError: it asks for something that is not offered.
     """
     for key, value in data.items():
         if key in known or key in _HARMLESS:
             continue
         if key not in _NOT_OFFERED:
             hint = did_you_mean(key, known) or "Leave it out."
-            raise Refused(f"there is no parameter '{key}'", param=key, hint=hint)
+            raise InvalidRequestError(f"there is no parameter '{key}'", param=key, hint=hint)
         if not _is_one_of(value, _NOT_OFFERED[key]):
-            raise Refused(
+            raise InvalidRequestError(
                 f"'{key}' is not offered here, and its value {show(value)} asks for it",
                 param=key,
                 hint="Leave it out.",
             )
     prompt = data.get("prompt")
     if isinstance(prompt, list) and any(isinstance(each, int | list) for each in prompt):
-        raise Refused(
+        raise InvalidRequestError(
             "prompts of tokens are not taken", param="prompt", hint="Send text, or a list of texts."
         )
     return {key: value for key, value in data.items() if key in known}
@@ -279,9 +279,9 @@ def _is_one_of(value: Any, known: tuple[Any, ...]) -> bool:
     )
 
 
-def _wrong(
+def _invalid_request(
     error: ValidationError, written: Mapping[str, str], model: type[BaseModel] | None = None
-) -> Refused:
+) -> InvalidRequestError:
     """The first finding of a validation.
 
     ``written`` has the caller's name for each of ours; of ``model``, where it is given, both ends
@@ -291,13 +291,13 @@ def _wrong(
     name = str(next(iter(details["loc"]), details.get("ctx", {}).get("key", "")))
     param = written.get(name, name)
     if details["type"] == "missing":
-        return Refused(f"'{param}' is missing", param=param)
+        return InvalidRequestError(f"'{param}' is missing", param=param)
     text, hint = explain(param, {**details})
     if details["type"] in ("greater_than_equal", "less_than_equal") and model is not None:
         low, high = _range(model, name)
         if high is not None:
             text = f"'{param}' must be from {low} to {high}, and it is {show(details['input'])}"
-    return Refused(text, param=param, hint=hint)
+    return InvalidRequestError(text, param=param, hint=hint)
 
 
 def _range(model: type[BaseModel], name: str) -> tuple[Any, Any]:
@@ -310,12 +310,12 @@ def _range(model: type[BaseModel], name: str) -> tuple[Any, Any]:
 
 def _message(given: Mapping[str, Any], param: str) -> Message:
     if not isinstance(given.get("content"), str | list | None):
-        raise Refused(f"{param}: the content must be text", param=f"{param}.content")
+        raise InvalidRequestError(f"{param}: the content must be text", param=f"{param}.content")
     try:
         return message(given)
     except ConversionError as error:
         param_of = param if error.key is None else f"{param}.{error.key}"
-        raise Refused(f"{param}: {error}", param=param_of, hint=error.hint) from None
+        raise InvalidRequestError(f"{param}: {error}", param=param_of, hint=error.hint) from None
 
 
 _CODES = {
@@ -326,13 +326,13 @@ _CODES = {
 }
 
 
-def error_body(error: ComposeError, status: int, public: bool) -> dict[str, Any]:
+def error_body(error: ComposeError, status: int, is_guest: bool) -> dict[str, Any]:
     """An error as OpenAI's clients expect it."""
     text = error.message if error.hint is None else f"{error.message}. {error.hint}"
     kind = "invalid_request_error" if status < 500 else "server_error"
     return {
         "error": {
-            "message": without_folders(text) if public else text,
+            "message": without_folders(text) if is_guest else text,
             "type": "rate_limit_error" if status == 429 else kind,
             "param": getattr(error, "param", None),
             "code": _CODES.get(error.code, error.code),

@@ -1,15 +1,18 @@
-"""The API as an OpenAPI document, made of the routes and of the models that they check with."""
+"""The API whole: all of its routes, and as an OpenAPI document made of them and their models."""
 
 from __future__ import annotations
 
 import re
 from collections.abc import Iterable
+from http import HTTPStatus
 from typing import Any
 
 from pydantic import BaseModel, TypeAdapter
 
 from .._version import __version__
-from .handler import Route
+from .http import ApiRequest, ApiResponse, Route
+from .openai import OPENAI_ROUTES
+from .routes import ROUTES
 from .schemas import Failure
 
 _REFERENCES = "#/components/schemas/{model}"
@@ -49,7 +52,7 @@ def _operation(route: Route, schemas: dict[str, Any]) -> dict[str, Any]:
     refused: dict[int, Any] = {403: Failure} if route.open else {401: Failure, 403: Failure}
     answers = {**refused, **route.answers}
     operation: dict[str, Any] = {
-        "operationId": route.run.__name__,
+        "operationId": route.endpoint.__name__,
         "summary": route.summary,
         "responses": {
             str(status): _response(status, answers[status], schemas) for status in sorted(answers)
@@ -70,8 +73,6 @@ def _operation(route: Route, schemas: dict[str, Any]) -> dict[str, Any]:
 
 
 def _response(status: int, model: Any, schemas: dict[str, Any]) -> dict[str, Any]:
-    from http import HTTPStatus
-
     described: dict[str, Any] = {"description": HTTPStatus(status).phrase}
     if isinstance(model, str):  # another kind of content
         return {**described, "content": {model: {"schema": {"type": "string"}}}}
@@ -89,3 +90,14 @@ def _schema(model: Any, schemas: dict[str, Any]) -> dict[str, Any]:
         return schema
     schemas[model.__name__] = schema
     return {"$ref": _REFERENCES.format(model=model.__name__)}
+
+
+async def openapi(request: ApiRequest) -> ApiResponse:
+    return ApiResponse(openapi_document(ALL_ROUTES, request.state.settings.base_path))
+
+
+ALL_ROUTES = [
+    *ROUTES,
+    Route("GET", "/openapi.json", openapi, "This API as OpenAPI", answers={200: dict[str, Any]}),
+    *OPENAI_ROUTES,
+]

@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import dataclasses
-from collections.abc import AsyncIterator
 from typing import Any
 
 from ..document import signature
@@ -13,10 +11,10 @@ from ..errors import ComposeError
 from ..path_redaction import HIDDEN, public
 from ..redaction import texts_of
 from ..workflow import Run, State
-from .access import Caller
 from .catalog import Served
 from .events import resume_point, run_events, run_text
-from .handler import ApiRequest, ApiResponse, Route, Stream, status_of
+from .http import ApiRequest, ApiResponse, EventStream, Route, status_of
+from .metrics import CONTENT_TYPE
 from .schemas import (
     DocumentKey,
     DocumentText,
@@ -33,236 +31,216 @@ from .schemas import (
     public_state,
     task_state,
 )
-from .tasks import Task, Terms, ended
+from .tasks import Task, Terms
 
 _CANCEL_SECONDS = 10.0
 
 
-async def health(call: ApiRequest) -> ApiResponse:
-    if call.server.closing:
+async def health(request: ApiRequest) -> ApiResponse:
+    if request.state.is_closing:
         return ApiResponse({"status": "shutting_down"}, 503)
     return ApiResponse({"status": "ok"})
 
 
-async def list_workflows(call: ApiRequest) -> ApiResponse:
-    catalog = call.server.documents.catalog
-    full = _flag(call, "include_schema")
+async def list_workflows(request: ApiRequest) -> ApiResponse:
+    catalog = request.state.documents.catalog
+    full = _flag(request, "include_schema")
     return ApiResponse(
-        [_described(call, id, each, full=full) for id, each in catalog.workflows.items()]
+        [_described(request, id, each, full=full) for id, each in catalog.workflows.items()]
     )
 
 
-async def workflow_schema(call: ApiRequest) -> ApiResponse:
-    catalog = call.server.documents.catalog
-    id = call.path["workflow_id"]
-    served = catalog.find(id)
-    name = next(each for each, known in catalog.workflows.items() if known is served)
-    return ApiResponse(_described(call, name, served, full=True))
+async def workflow_schema(request: ApiRequest) -> ApiResponse:
+    catalog = request.state.documents.catalog
+    served = catalog.find(request.path["workflow_id"])
+    id = next(id for id, each in catalog.workflows.items() if each is served)
+    return ApiResponse(_described(request, id, served, full=True))
 
 
-def _described(call: ApiRequest, id: str, served: Served, *, full: bool) -> dict[str, Any]:
+def _described(request: ApiRequest, id: str, served: Served, *, full: bool) -> dict[str, Any]:
     """What is said of a workflow, to who asks; in full with its inputs and outputs."""
-    workflow, is_guest = served.workflow, call.caller is not Caller.OWNER
+    workflow, is_guest = served.workflow, request.is_guest
     keys = ("title", "description") if full else ("title",)
     words = {key: text for key in keys if (text := getattr(workflow, key))}
-    default = {"default": True} if id == call.server.documents.catalog.default else {}
-    said = {"workflow_id": id, **(public(words) if is_guest else words), **default}
+    default = {"default": True} if id == request.state.documents.catalog.default else {}
+    described = {"workflow_id": id, **(public(words) if is_guest else words), **default}
     if not full:
-        return said
+        return described
     types = signature(served.document, workflow)
-    return {**said, **(types.for_guests() if is_guest else types).to_dict()}
+    return {**described, **(types.for_guests() if is_guest else types).to_dict()}
 
 
-async def run_workflow(call: ApiRequest) -> ApiResponse | Stream:
-    request: RunRequest = call.body
-    server = call.server
-    streams = request.stream or "text/event-stream" in call.headers.get("Accept", "")
-    waits = request.wait_for_completion and not streams
-    linger = 0.0 if request.linger is None and (waits or streams) else request.linger
-    terms = Terms(server.tasks, call.caller, linger, request.session_id)
-    run = await _submitted(call, request, terms)
-    call.run = run.id
+async def run_workflow(request: ApiRequest) -> ApiResponse | EventStream:
+    body: RunRequest = request.body
+    streams = body.stream or "text/event-stream" in request.headers.get("Accept", "")
+    waits = body.wait_for_completion and not streams
+    linger = 0.0 if body.linger is None and (waits or streams) else body.linger
+    terms = Terms(request.state.tasks, request.caller, linger, body.session_id)
+    run = await _submit(request, body, terms)
+    request.run_id = run.id
     task = Task(run, terms)
     if streams:
-        return Stream(_watched(call, task, _events_of(task, call, request)), result=run)
-    with server.tasks.watching(task):
-        if waits and not await call.until_gone(ended(run)):
+        caller = request.caller
+        events = run_text(task, caller) if body.output_only else run_events(task, caller, -1)
+        return EventStream(task, events, result=run)
+    with task.watching():
+        if waits and not await request.wait_unless_disconnected(run.until_done()):
             return ApiResponse()
     if not waits:
-        return _later(_state(call, task))
-    if request.output_only:
-        return _output_only(call, task)
-    return _state(call, task, status=_status_of(run))
+        return _without_result(_state(request, task))
+    if body.output_only:
+        return _output_only(request, task)
+    return _state(request, task, status=_status_of(run))
 
 
-def _later(reply: ApiResponse) -> ApiResponse:
+def _without_result(response: ApiResponse) -> ApiResponse:
     """An answer to who does not wait, and comes for the result though it may be in here already."""
-    return dataclasses.replace(reply, result=None)
+    return dataclasses.replace(response, result=None)
 
 
-async def _submitted(call: ApiRequest, request: RunRequest, terms: Terms) -> Run:
-    host, metadata = call.server.host, request.metadata
-    if request.rerun_of is not None:
-        first = await call.server.tasks.find(request.rerun_of, call.caller)
-        return host.rerun(first.run.id, owed_to=terms, metadata=metadata, is_guest=terms.is_guest)
-    document, workflow = served = _chosen(call, request)
+async def _submit(request: ApiRequest, body: RunRequest, terms: Terms) -> Run:
+    host = request.state.host
+    if body.rerun_of is not None:
+        first = await request.state.tasks.find(body.rerun_of, request.caller)
+        return host.rerun(
+            first.run.id, owed_to=terms, metadata=body.metadata, is_guest=terms.is_guest
+        )
+    served = _chosen(request, body)
     return host.submit(
-        document,
-        workflow.id,
-        _input(call, served, request.input),
-        seed=request.seed,
+        served.document,
+        served.workflow.id,
+        _input(request, served, body.input),
+        seed=body.seed,
         owed_to=terms,
-        metadata=metadata,
+        metadata=body.metadata,
         is_guest=terms.is_guest,
     )
 
 
-def _input(call: ApiRequest, served: Served, given: Any) -> Any:
+def _chosen(request: ApiRequest, body: RunRequest) -> Served:
+    """The workflow to run, of what the caller may run."""
+    documents = request.state.documents
+    if body.document is None:
+        return documents.catalog.find(body.workflow_id)
+    if request.is_guest:
+        return documents.offered(body.document).find(body.workflow_id)
+    document = documents.find(body.document)
+    return Served(document, document.workflow(body.workflow_id))
+
+
+def _input(request: ApiRequest, served: Served, given: Any) -> Any:
     """The inputs of a run; guests give values of the document as these are shown to them."""
-    if call.caller is Caller.OWNER or not any(HIDDEN in text for text in texts_of(given)):
+    if not request.is_guest or not any(HIDDEN in text for text in texts_of(given)):
         return given
     return signature(served.document, served.workflow).from_guests(given)
-
-
-def _chosen(call: ApiRequest, request: RunRequest) -> Served:
-    documents = call.server.documents
-    if request.document is None:
-        return documents.catalog.find(request.workflow_id)
-    if call.caller is not Caller.OWNER:
-        return documents.offered(request.document).find(request.workflow_id)
-    document = documents.find(request.document)
-    return Served(document, document.workflow(request.workflow_id))
-
-
-def _events_of(task: Task, call: ApiRequest, request: RunRequest) -> AsyncIterator[str]:
-    if request.output_only:
-        return run_text(task, call.caller)
-    return run_events(task, call.caller, -1)
-
-
-def _watched(call: ApiRequest, task: Task, events: AsyncIterator[str]) -> AsyncIterator[str]:
-    """Events, with their reader counted among those who watch from now on."""
-    watch = contextlib.ExitStack()
-    watch.enter_context(call.server.tasks.watching(task))
-
-    async def watched() -> AsyncIterator[str]:
-        with watch:
-            async for each in events:
-                yield each
-
-    return watched()
 
 
 def _status_of(run: Run) -> int:
     return status_of(run.error) if run.state is State.FAILED and run.error else 200
 
 
-def _state(call: ApiRequest, task: Task, status: int = 200) -> ApiResponse:
+def _state(request: ApiRequest, task: Task, status: int = 200) -> ApiResponse:
     run = task.run
-    result = task.result_for(call.caller)  # first: what is read after the end is complete
+    result = task.result_for(request.caller)  # first: what is read after the end is complete
     state = task_state(run, task.terms.session_id)
-    if call.caller is Caller.OWNER:
-        told = {**state, "input": run.input, "record": run.record}
-        return ApiResponse(told, status, result=result)
-    return ApiResponse(public_state(state), status, result=result)
+    if request.is_guest:
+        return ApiResponse(public_state(state), status, result=result)
+    return ApiResponse({**state, "input": run.input, "record": run.record}, status, result=result)
 
 
-def _output_only(call: ApiRequest, task: Task) -> ApiResponse:
-    run, result = task.run, task.result_for(call.caller)
+def _output_only(request: ApiRequest, task: Task) -> ApiResponse:
+    run, result = task.run, task.result_for(request.caller)
     if run.state is State.COMPLETED:
         return ApiResponse(run.output, result=result)
     if run.state is State.FAILED and run.error is not None:
-        error = failure(run.error, public=call.caller is not Caller.OWNER)
+        error = failure(run.error, public=request.is_guest)
         return ApiResponse(error, _status_of(run), result=result)
-    return _state(call, task, 409 if run.done else 202)
+    return _state(request, task, 409 if run.done else 202)
 
 
-async def list_tasks(call: ApiRequest) -> ApiResponse:
+async def list_tasks(request: ApiRequest) -> ApiResponse:
+    left_out = {"text"} if _flag(request, "include_output") else {"text", "output"}
     states = []
-    async for task in call.server.tasks.visible(call.caller, call.query.get("session_id")):
-        state = _state(call, task).data
-        state.pop("text", None)
-        states.append(state if _flag(call, "include_output") else _without_output(state))
+    async for task in request.state.tasks.visible(request.caller, request.query.get("session_id")):
+        state = _state(request, task).data
+        states.append({key: value for key, value in state.items() if key not in left_out})
     return ApiResponse(states)
 
 
-def _without_output(state: dict[str, Any]) -> dict[str, Any]:
-    return {key: value for key, value in state.items() if key != "output"}
+async def get_task(request: ApiRequest) -> ApiResponse:
+    task = await _task(request)
+    if _flag(request, "output_only"):
+        return _output_only(request, task)
+    return _state(request, task)
 
 
-async def get_task(call: ApiRequest) -> ApiResponse:
-    task = await _task(call)
-    return _output_only(call, task) if _flag(call, "output_only") else _state(call, task)
-
-
-async def cancel_task(call: ApiRequest) -> ApiResponse:
-    task = await _task(call)
+async def cancel_task(request: ApiRequest) -> ApiResponse:
+    task = await _task(request)
     if task.run.done:
         verb = "was" if task.run.state is State.CANCELLED else "has"
         raise ComposeError(f"the task {verb} {task.run.state} already", code="already_ended")
     task.run.cancel()
-    if call.query.get("wait_for_completion", "true") in ("false", "0"):
-        return _later(_state(call, task))
-    with contextlib.suppress(TimeoutError):  # a load that does not let go: it goes on to stop
-        await call.until_gone(asyncio.wait_for(ended(task.run), _CANCEL_SECONDS))
-    return _state(call, task)
+    if request.query.get("wait_for_completion", "true") in ("false", "0"):
+        return _without_result(_state(request, task))
+    # A load may not let go so soon; it goes on to stop.
+    await request.wait_unless_disconnected(task.run.until_done(_CANCEL_SECONDS))
+    return _state(request, task)
 
 
-async def task_events(call: ApiRequest) -> ApiResponse | Stream:
-    task = await _task(call)
-    after = resume_point(task.run, call.headers.get("Last-Event-ID"), call.query.get("after"))
+async def task_events(request: ApiRequest) -> ApiResponse | EventStream:
+    task = await _task(request)
+    after = resume_point(task.run, request.headers.get("Last-Event-ID"), request.query.get("after"))
     if task.run.done and after == task.run.last_event:
         # What tells a browser's EventSource not to come again.
-        return ApiResponse(status=204, result=task.result_for(call.caller))
-    result = task.run if task.terms.caller is call.caller else None
-    return Stream(_watched(call, task, run_events(task, call.caller, after)), result=result)
+        return ApiResponse(status=204, result=task.result_for(request.caller))
+    result = task.run if task.terms.caller is request.caller else None
+    return EventStream(task, run_events(task, request.caller, after), result=result)
 
 
-async def _task(call: ApiRequest) -> Task:
-    task = await call.server.tasks.find(call.path["task_id"], call.caller)
-    call.run = task.run.id
+async def _task(request: ApiRequest) -> Task:
+    task = await request.state.tasks.find(request.path["task_id"], request.caller)
+    request.run_id = task.run.id
     return task
 
 
-async def list_models(call: ApiRequest) -> ApiResponse:
-    host = call.server.host
+async def list_models(request: ApiRequest) -> ApiResponse:
+    host = request.state.host
     models = [dataclasses.asdict(each) for each in host.models()]
-    if call.caller is not Caller.OWNER:
+    if request.is_guest:
         models = [public_model(each) for each in models]
     memory = await asyncio.to_thread(host.memory)
     return ApiResponse({"models": models, "memory": dataclasses.asdict(memory)})
 
 
-async def unload_models(call: ApiRequest) -> ApiResponse:
-    unloaded = await asyncio.to_thread(call.server.host.unload, call.body.name)
+async def unload_models(request: ApiRequest) -> ApiResponse:
+    unloaded = await asyncio.to_thread(request.state.host.unload, request.body.name)
     return ApiResponse([dataclasses.asdict(each) for each in unloaded])
 
 
-async def bring_document(call: ApiRequest) -> ApiResponse:
-    documents = call.server.documents
-    document = await asyncio.to_thread(documents.bring, call.body)
+async def bring_document(request: ApiRequest) -> ApiResponse:
+    documents = request.state.documents
+    document = await asyncio.to_thread(documents.bring, request.body)
     return ApiResponse({"key": document.key, "served": documents.serves(document.key)})
 
 
-async def get_document(call: ApiRequest) -> ApiResponse:
-    documents = call.server.documents
-    document = documents.find(call.path["key"])
+async def get_document(request: ApiRequest) -> ApiResponse:
+    documents = request.state.documents
+    document = documents.find(request.path["key"])
     return ApiResponse({"key": document.key, "served": documents.serves(document.key)})
 
 
-async def shut_down(call: ApiRequest) -> ApiResponse:
-    call.server.ask_to_end()
+async def shut_down(request: ApiRequest) -> ApiResponse:
+    request.state.end_requested.set()
     return ApiResponse({"status": "shutting_down"}, 202)
 
 
-async def openapi(call: ApiRequest) -> ApiResponse:
-    from .openapi import openapi_document
+async def show_metrics(request: ApiRequest) -> ApiResponse:
+    text = await asyncio.to_thread(request.state.metrics.text)
+    return ApiResponse(text, content_type=CONTENT_TYPE)
 
-    return ApiResponse(openapi_document(call.server.routes, call.server.settings.base_path))
 
-
-def _flag(call: ApiRequest, name: str) -> bool:
-    return call.query.get(name, "").lower() in ("true", "1", "yes")
+def _flag(request: ApiRequest, name: str) -> bool:
+    return request.query.get(name, "").lower() in ("true", "1", "yes")
 
 
 _UNKNOWN = {404: Failure}
@@ -270,15 +248,8 @@ _NO_TASK = {404: Failure, 410: Failure}
 _RUNS = {
     200: TaskState,
     202: TaskState,
-    400: Failure,
-    **_NO_TASK,
     409: TaskState,
-    413: Failure,
-    415: Failure,
-    422: Failure,
-    429: Failure,
-    500: Failure,
-    503: Failure,
+    **dict.fromkeys((400, 404, 410, 413, 415, 422, 429, 500, 503), Failure),
 }
 
 ROUTES = [
@@ -311,5 +282,5 @@ ROUTES = [
     Route("GET", "/documents/{key}", get_document, "Whether a document is known", owner=True,
           answers={200: DocumentKey, **_UNKNOWN}),
     Route("POST", "/shutdown", shut_down, "End the server", owner=True, answers={202: Health}),
-    Route("GET", "/openapi.json", openapi, "This API as OpenAPI", answers={200: dict[str, Any]}),
+    Route("GET", "/metrics", show_metrics, "Metrics for Prometheus", answers={200: "text/plain"}),
 ]  # fmt: skip

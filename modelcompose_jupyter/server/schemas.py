@@ -269,14 +269,11 @@ def event_data(event: Event) -> dict[str, Any]:
 
 def public_error(data: Mapping[str, Any]) -> dict[str, Any]:
     """An error's data for guests: without folders."""
-    shown = {key: public(data.get(key)) for key in _SHOWN_OF_ERRORS}
+    words = {key: public(data.get(key)) for key in ("message", "hint")}
     where = data.get("where")
     if where is not None:  # neither the folder nor the line, which may hold more than the error
         where = {**where, "file": last_name(where["file"]), "snippet": None}
-    return {"type": data["type"], "code": data["code"], **shown, "where": where}
-
-
-_SHOWN_OF_ERRORS = ("message", "hint")
+    return {"type": data["type"], "code": data["code"], **words, "where": where}
 
 
 def public_event(event: Event) -> dict[str, Any]:
@@ -289,7 +286,7 @@ def public_event(event: Event) -> dict[str, Any]:
         return {**public(data), **model}
     if event.type == "state" and "summary" in data:
         summary = {key: value for key, value in data["summary"].items() if key != "record"}
-        data["summary"] = _said(summary)
+        data["summary"] = _with_public_values(summary)
     return data
 
 
@@ -303,11 +300,11 @@ def public_state(data: dict[str, Any]) -> dict[str, Any]:
     shown = dict(data)
     if "error" in data:
         shown["error"] = public_error(data["error"])
-    return _said(shown)
+    return _with_public_values(shown)
 
 
-def _said(data: Mapping[str, Any]) -> dict[str, Any]:
-    """What is said of a run, for guests: beside its texts."""
+def _with_public_values(data: Mapping[str, Any]) -> dict[str, Any]:
+    """What is told of a run beside its texts, for guests: without folders."""
     keys = ("warnings", "parameters")
     return {key: public(value) if key in keys else value for key, value in data.items()}
 

@@ -14,7 +14,7 @@ import secrets
 import socket
 import threading
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import Any
 
 from tornado.netutil import bind_sockets
@@ -25,57 +25,21 @@ from ..errors import ComposeError, UsageError
 from ..host import LocalHost
 from .access import Access
 from .catalog import Catalog, Documents
-from .connections import (
-    BACKLOG,
-    HEADER_SECONDS,
-    IDLE_SECONDS,
-    MAX_CONNECTIONS,
-    MAX_HELD_BYTES,
-    RESERVED_CONNECTIONS,
-    Connection,
-    GuardedServer,
-)
-from .handler import ApiHandler, NotFound, RequestRecord, Route, pattern
+from .connections import BACKLOG, GuardedServer
+from .handler import ApiHandler, NotFoundHandler
+from .http import Route, path_pattern
 from .logs import Logger, log_event
-from .metrics import METRICS_ROUTE, Metrics
-from .observer import Observer, observe
-from .openai import OPENAI_ROUTES
-from .routes import ROUTES
+from .metrics import Metrics
+from .observer import observe
+from .openapi import ALL_ROUTES
 from .server_info import ServerInfo, own_start
+from .state import ServerSettings, ServerState
 from .tasks import Tasks
+
+__all__ = ["SERVER_THREAD_NAME", "Server", "ServerSettings"]
 
 SERVER_THREAD_NAME = "modelcompose-server"
 _CLOSE_SECONDS = 5.0
-_CHUNKED_BODIES = 8  # at once; few clients send such, and theirs are there in a moment
-
-
-@dataclass(frozen=True)
-class ServerSettings:
-    """How a server behaves.
-
-    Attributes:
-        port: to listen at; 0 takes any that is free.
-        base_path: what the paths of the run API begin with.
-        max_body: bytes of a request's body.
-        max_connections: open at a time; see `GuardedServer` for what happens beyond.
-        reserved_connections: of those, that guests' requests leave to the owner's.
-        max_held: bytes of bodies and answers that are kept for guests.
-        header_seconds: in which the header of a request must have come.
-        idle_seconds: for which a connection may say nothing between requests.
-        body_seconds: in which a body must have come.
-        write_seconds: for which a reader may take nothing of a stream.
-    """
-
-    port: int = 8080
-    base_path: str = "/api"
-    max_body: int = 4 * 2**20
-    max_connections: int = MAX_CONNECTIONS
-    reserved_connections: int = RESERVED_CONNECTIONS
-    max_held: int = MAX_HELD_BYTES
-    header_seconds: float = HEADER_SECONDS
-    idle_seconds: float = IDLE_SECONDS
-    body_seconds: float = 60.0
-    write_seconds: float = 60.0
 
 
 class Server:
@@ -86,12 +50,11 @@ class Server:
         catalog: gives what is served, whenever somebody asks.
         access: who may call.
         settings: how it behaves.
-        announcement: what its file says besides; see `ServerInfo`.
+        server_info: what its file says besides; see `ServerInfo`.
 
     Attributes:
         port: that it listens at, once it does.
-        closing: whether it ends, and takes nothing new.
-        chunked: what guests' bodies in chunks take one of, while they come.
+        state: what its handlers share.
     """
 
     def __init__(
@@ -102,25 +65,40 @@ class Server:
         settings: ServerSettings | None = None,
         **server_info: Any,
     ) -> None:
-        self.host = host
-        self.documents = Documents(catalog)
-        self.access = access or Access("127.0.0.1")
-        self.settings = settings or ServerSettings()
-        self.settings = replace(self.settings, base_path=_normal(self.settings.base_path))
-        self.tasks = Tasks(host)
-        self.chunked = asyncio.Semaphore(_CHUNKED_BODIES)
-        self.metrics = Metrics(host)
-        self.routes: list[Route] = [*ROUTES, METRICS_ROUTE, *OPENAI_ROUTES]
-        self.port = self.settings.port
-        self.closing = False
+        settings = settings or ServerSettings()
+        metrics = Metrics(host)
+        self.state = ServerState(
+            host=host,
+            documents=Documents(catalog),
+            access=access or Access("127.0.0.1"),
+            settings=replace(settings, base_path=_normal(settings.base_path)),
+            tasks=Tasks(host),
+            metrics=metrics,
+            observers=[metrics, Logger()],
+        )
+        self.port = settings.port
         self.server_info: ServerInfo | None = None
         self._announced = {"id": secrets.token_hex(6), "title": "workflows", **server_info}
-        self._observers: list[Observer] = [self.metrics, Logger()]
         self._unobserve: Callable[[], None] | None = None
-        self._ended = threading.Event()
         self._loop: asyncio.AbstractEventLoop | None = None
         self._thread: threading.Thread | None = None
         self._http: GuardedServer | None = None
+
+    @property
+    def host(self) -> LocalHost:
+        return self.state.host
+
+    @property
+    def documents(self) -> Documents:
+        return self.state.documents
+
+    @property
+    def access(self) -> Access:
+        return self.state.access
+
+    @property
+    def settings(self) -> ServerSettings:
+        return self.state.settings
 
     # Starting and ending
 
@@ -139,7 +117,7 @@ class Server:
         self._thread.start()
         started.wait()
         atexit.register(self.close)
-        self._unobserve = observe(self.host, self._observers)
+        self._unobserve = observe(self.host, self.state.observers)
         log_event("server started", url=self.url)
         self.announce()
         return self
@@ -192,29 +170,29 @@ class Server:
         self._http.add_sockets(sockets)
         started.set()
         await self._end.wait()
-        self.closing = True
+        self.state.is_closing = True
         self._http.stop()
-        for task in self.tasks.going():
+        for task in self.state.tasks.going():
             task.run.add("error", _ended().to_dict())
             task.run.cancel()
         with contextlib.suppress(TimeoutError):  # so that those who watch see how it ends
-            await asyncio.wait_for(self.tasks.unwatched(), _CLOSE_SECONDS)
+            await asyncio.wait_for(self.state.tasks.unwatched(), _CLOSE_SECONDS)
         with contextlib.suppress(TimeoutError):
             await asyncio.wait_for(self._http.close_all_connections(), _CLOSE_SECONDS)
 
     def _application(self) -> Application:
         paths: dict[str, dict[str, Route]] = {}
-        for route in self.routes:
+        for route in ALL_ROUTES:
             path = route.full_path(self.settings.base_path)
             paths.setdefault(path, {})[route.method] = route
         handlers: list[Any] = [
-            (pattern(path), ApiHandler, {"server": self, "routes": routes})
+            (path_pattern(path), ApiHandler, {"state": self.state, "routes": routes})
             for path, routes in paths.items()
         ]
         return Application(
             handlers,
-            default_handler_class=NotFound,
-            default_handler_args={"server": self},
+            default_handler_class=NotFoundHandler,
+            default_handler_args={"state": self.state},
             log_function=lambda _: None,
         )
 
@@ -236,16 +214,16 @@ class Server:
 
     def ask_to_end(self) -> None:
         """End soon; what waits in `wait` goes on. Any thread."""
-        self._ended.set()
+        self.state.end_requested.set()
 
     def wait(self, timeout: float | None = None) -> bool:
         """Wait until somebody has asked the server to end; returns whether somebody has."""
-        return self._ended.wait(timeout)
+        return self.state.end_requested.wait(timeout)
 
     def close(self) -> None:
         """Stop to listen, end the runs of callers, and withdraw the file. Idempotent."""
         atexit.unregister(self.close)
-        self._ended.set()
+        self.state.end_requested.set()
         if self.server_info is not None:
             self.server_info.withdraw()
         if self._loop is not None and self._thread is not None:
@@ -257,23 +235,6 @@ class Server:
         if unobserve is not None:
             unobserve()
             log_event("server ended", url=self.url)
-
-    # What handlers tell
-
-    def admit(self, connection: Connection, is_owner: bool) -> bool:
-        """Whether a request is taken on; see `GuardedServer.admit`."""
-        assert self._http is not None
-        return self._http.admit(connection, is_owner)
-
-    def hold(self, connection: Connection, size: int) -> None:
-        """Note how many bytes are kept for a connection; see `GuardedServer.hold`."""
-        assert self._http is not None
-        self._http.hold(connection, size)
-
-    def saw_request(self, seen: RequestRecord) -> None:
-        """Note a request that is over."""
-        for each in self._observers:
-            each.request(seen)
 
 
 def _ended() -> ComposeError:

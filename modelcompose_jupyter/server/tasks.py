@@ -63,6 +63,33 @@ class Task:
         who asked for it. The owner may look at a guest's, who has yet to fetch it."""
         return self.run if self.run.done and self.terms.caller is caller else None
 
+    @contextlib.contextmanager
+    def watching(self) -> Iterator[None]:
+        """Somebody watches for as long as this is open; a run that nobody watches any more ends
+        after its time."""
+        terms, tasks = self.terms, self.terms.tasks
+        terms.watchers += 1
+        tasks.watchers += 1
+        if terms.end is not None:
+            terms.end.cancel()
+        try:
+            yield
+        finally:
+            terms.watchers -= 1
+            tasks.watchers -= 1
+            if not terms.watchers:
+                self._end_unwatched()
+
+    def _end_unwatched(self) -> None:
+        linger = self.terms.linger
+        if linger is None or self.run.done:
+            return
+        if linger == 0:
+            self.run.cancel()
+        else:  # which does not keep the run in memory for so long
+            run = weakref.ref(self.run)
+            self.terms.end = asyncio.get_running_loop().call_later(linger, _cancel, run)
+
 
 class Tasks:
     """The runs of a host.
@@ -144,32 +171,6 @@ class Tasks:
         while self.watchers:
             await asyncio.sleep(_LOOK_SECONDS)
 
-    @contextlib.contextmanager
-    def watching(self, task: Task) -> Iterator[None]:
-        """Somebody watches for as long as this is open; a run that nobody watches any more ends
-        after its time."""
-        terms = task.terms
-        terms.watchers += 1
-        self.watchers += 1
-        if terms.end is not None:
-            terms.end.cancel()
-        try:
-            yield
-        finally:
-            terms.watchers -= 1
-            self.watchers -= 1
-            self._left(task)
-
-    def _left(self, task: Task) -> None:
-        terms = task.terms
-        if terms.linger is None or terms.watchers or task.run.done:
-            return
-        if terms.linger == 0:
-            task.run.cancel()
-        else:  # which does not keep the run in memory for so long
-            run = weakref.ref(task.run)
-            terms.end = asyncio.get_running_loop().call_later(terms.linger, _cancel, run)
-
 
 def _cancel(reference: weakref.ref[Run]) -> None:
     run = reference()
@@ -200,8 +201,3 @@ async def batches(
 
 def _has_more(run: Run, after: int) -> bool:
     return run.last_event > after or run.done
-
-
-async def ended(run: Run) -> None:
-    """Wait for the end of a run, which goes on though the wait be cancelled."""
-    await run.until(lambda: run.done)

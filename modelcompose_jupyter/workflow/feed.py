@@ -7,8 +7,10 @@ from collections import deque
 from collections.abc import AsyncIterator, Callable, Iterator
 from typing import TYPE_CHECKING, TypeVar
 
+from .events import Event
+
 if TYPE_CHECKING:
-    from .run import Event, Run
+    from .run import Run
 
 T = TypeVar("T")
 _TICK = 0.1  # seconds; waits are this long at most, so that an interrupt is never late

@@ -1,7 +1,8 @@
 """The Run: one object that every surface observes.
 
 A run is what its events say. Whoever drives it adds events; state, text, result and error follow
-from them, so a run in another process is the same object fed from a stream.
+from them, so a run in another process is the same object fed from a stream. `events` has what they
+tell.
 """
 
 from __future__ import annotations
@@ -14,13 +15,13 @@ import threading
 import time
 import uuid
 from bisect import bisect_right
-from collections.abc import Callable, Collection, Generator, Mapping
-from dataclasses import dataclass, replace
-from enum import StrEnum
-from typing import Any, Literal
+from collections.abc import Callable, Collection, Generator, Iterable, Mapping
+from dataclasses import replace
+from typing import Any
 
 from ..errors import ComposeError, RunCancelled
 from ..redaction import get_logger, redacted, without, without_secrets
+from .events import Event, EventType, State
 from .feed import Feed
 
 METADATA_KEY = "modelcompose"
@@ -30,47 +31,8 @@ _log = get_logger(__name__)
 _TICK = 0.1  # seconds; waits are this long at most, so that an interrupt is never late
 
 
-class State(StrEnum):
-    """The states of a run; equal to their plain strings."""
-
-    QUEUED = "queued"
-    RUNNING = "running"
-    COMPLETED = "completed"
-    FAILED = "failed"
-    CANCELLED = "cancelled"
-
-    @property
-    def is_final(self) -> bool:
-        return self in (State.COMPLETED, State.FAILED, State.CANCELLED)
-
-
-EventType = Literal["state", "progress", "text", "result", "error"]
 # What is told of a run holds no credentials; its text and output are the user's own.
 _SAFE = {"state": without_secrets, "progress": redacted, "error": redacted}
-
-
-@dataclass(frozen=True)
-class Event:
-    """Something that happened in a run.
-
-    Attributes:
-        number: its place in the run's events, from 0. Those of a run that has ended have gaps,
-            where events were merged.
-        type: ``state``, ``progress``, ``text``, ``result`` or ``error``.
-        time: seconds since the epoch.
-        data: plain data:
-            state: ``state``, and in the last one the ``summary`` of the run;
-            progress: ``phase`` (download, load, queue, job, repeat, prompt), ``done``, ``total``,
-            ``unit`` and more: ``ahead`` in the queue's says how many requests must end first;
-            text: ``stream`` (job, repeat, prompt and sequence), ``offset``, ``text``, and in the
-            last one of a stream its ``finish_reason``;
-            result: ``output``; error: the error's ``code``, ``message``, ``hint``, ``where``.
-    """
-
-    number: int
-    type: EventType
-    time: float
-    data: Mapping[str, Any]
 
 
 def _number(event: Event) -> int:
@@ -100,7 +62,7 @@ def _bytes(value: Any) -> int:
     return total
 
 
-class _Stream:
+class _TextStream:
     """The growing text of one sequence."""
 
     def __init__(self) -> None:
@@ -158,6 +120,7 @@ class Run:
         self._events: list[Event] = []
         self._size = 0
         self._watchers: list[Callable[[], None]] = []
+        self._done_callbacks: list[Callable[[Run], object]] = []
         self._state = State.QUEUED
         self._output: Any = None
         self._error: ComposeError | None = None
@@ -165,7 +128,7 @@ class Run:
             "usage": {"prompt": 0, "reused": 0, "generated": 0},
             "parameters": dict(parameters or {}),
         }
-        self._streams: dict[tuple[Any, ...], _Stream] = {}
+        self._streams: dict[tuple[Any, ...], _TextStream] = {}
 
     # What it tells
 
@@ -207,9 +170,14 @@ class Run:
 
         Of several texts, the reason of the one that was cut most: cancelled, length, stop, eos.
         """
-        with self._changed:
-            reasons = {stream.finish_reason for stream in self._streams.values()}
+        reasons = self.finish_reasons.values()
         return next((r for r in ("cancelled", "length", "stop", "eos") if r in reasons), None)
+
+    @property
+    def finish_reasons(self) -> dict[tuple[Any, ...], str | None]:
+        """Why each of `streams` ended; None of one that has not."""
+        with self._changed:
+            return {key: stream.finish_reason for key, stream in self._streams.items()}
 
     @property
     def usage(self) -> dict[str, int]:
@@ -271,26 +239,11 @@ class Run:
 
     async def until(self, holds: Callable[[], bool], timeout: float | None = None) -> bool:
         """`wait_for` in a coroutine; the event loop goes on."""
-        loop = asyncio.get_running_loop()
-        heard = asyncio.Event()
-        rung = False
+        return await _until(holds, self.watch, timeout)
 
-        def ring() -> None:  # on the thread that adds events
-            nonlocal rung
-            if not rung and holds():  # once for all that come before it is heard
-                rung = True
-                with contextlib.suppress(RuntimeError):  # the loop has ended
-                    loop.call_soon_threadsafe(heard.set)
-
-        leave = self.watch(ring)
-        try:
-            if not holds():
-                with contextlib.suppress(TimeoutError):
-                    async with asyncio.timeout(timeout):
-                        await heard.wait()
-        finally:
-            leave()
-        return holds()
+    async def until_done(self, timeout: float | None = None) -> bool:
+        """`wait` in a coroutine; the run goes on though the coroutine be cancelled."""
+        return await _until(lambda: self.done, self.add_done_callback, timeout)
 
     def result(self, timeout: float | None = None) -> Any:
         """The output, when it has ended.
@@ -387,6 +340,31 @@ class Run:
         with self._changed, contextlib.suppress(ValueError):
             self._watchers.remove(callback)
 
+    def add_done_callback(self, callback: Callable[[Run], object]) -> Callable[[], None]:
+        """Call back once with the run when it has ended, on the thread that ends it, or at once if
+        it has; returns how to stop.
+
+        As with futures, callbacks are called in the order in which they were added, and one that
+        raises is logged and harms nothing. They come before watchers hear of the end.
+        """
+        with self._changed:
+            if not self.done:
+                self._done_callbacks.append(callback)
+                return lambda: self._remove_done_callback(callback)
+        self._call_done([callback])
+        return lambda: None
+
+    def _remove_done_callback(self, callback: Callable[[Run], object]) -> None:
+        with self._changed, contextlib.suppress(ValueError):
+            self._done_callbacks.remove(callback)
+
+    def _call_done(self, callbacks: Iterable[Callable[[Run], object]]) -> None:
+        for callback in callbacks:
+            try:
+                callback(self)
+            except Exception:
+                _log.exception("what was to be called at the end of run %s failed", self.id)
+
     def __await__(self) -> Generator[Any, None, Any]:
         return self._result_async().__await__()
 
@@ -399,7 +377,7 @@ class Run:
         # Short sleeps rather than one long wait: an interrupt of a cell that awaits is noticed
         # only when its event loop wakes up.
         try:
-            while not await self.until(lambda: self.done, _TICK / 4):
+            while not await self.until_done(_TICK / 4):
                 pass
         except asyncio.CancelledError:
             self.cancel()
@@ -425,6 +403,10 @@ class Run:
                 self._compact()
             self._changed.notify_all()
             watchers = list(self._watchers)
+            done_callbacks: list[Callable[[Run], object]] = []
+            if self._state.is_final:
+                done_callbacks, self._done_callbacks = self._done_callbacks, []
+        self._call_done(done_callbacks)
         for watcher in watchers:
             try:
                 watcher()
@@ -435,7 +417,7 @@ class Run:
     def _apply(self, event: Event) -> None:
         data = event.data
         if event.type == "text":
-            stream = self._streams.setdefault(tuple(data["stream"]), _Stream())
+            stream = self._streams.setdefault(tuple(data["stream"]), _TextStream())
             stream.put(data["offset"], data["text"])
             stream.finish_reason = data.get("finish_reason", stream.finish_reason)
         elif event.type == "result":
@@ -457,7 +439,7 @@ class Run:
         last event stays. Everything else stays as it is, and what stays keeps its number.
         """
         last = {_subject(event): event.number for event in self._events}
-        running_servers: set[Any] = set()
+        announced: set[Any] = set()
         kept = []
         for event in self._events:
             subject = _subject(event)
@@ -465,9 +447,9 @@ class Run:
             if event.type == "text":
                 if is_last:
                     kept.append(self._whole(event))
-                elif subject not in running_servers:
+                elif subject not in announced:
                     kept.append(replace(event, data={**event.data, "offset": 0, "text": ""}))
-                running_servers.add(subject)
+                announced.add(subject)
             elif is_last:
                 kept.append(event)
         self._events = kept
@@ -519,3 +501,32 @@ class Run:
         if self.error is not None and self.state is State.FAILED:
             parts.append(self.error.message)
         return f"<{' · '.join(parts)}>"
+
+
+async def _until(
+    holds: Callable[[], bool],
+    subscribe: Callable[[Callable[..., None]], Callable[[], None]],
+    timeout: float | None,
+) -> bool:
+    """Wait in a coroutine until something holds, which may change when ``subscribe`` calls back;
+    returns whether it does. Here alone an event of a run wakes an event loop."""
+    loop = asyncio.get_running_loop()
+    heard = asyncio.Event()
+    rung = False
+
+    def ring(*_: Run) -> None:  # on the thread that adds events
+        nonlocal rung
+        if not rung and holds():  # once for all that come before it is heard
+            rung = True
+            with contextlib.suppress(RuntimeError):  # the loop has ended
+                loop.call_soon_threadsafe(heard.set)
+
+    leave = subscribe(ring)
+    try:
+        if not holds():
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(timeout):
+                    await heard.wait()
+    finally:
+        leave()
+    return holds()

@@ -25,7 +25,8 @@ from ..redaction import get_logger, redact
 from .bounded_gather import bounded_gather, first_of
 from .component import Allowance, Call, Calls, count_progress, invalid, locating
 from .concurrency_limiter import QueueProgress
-from .run import Run, State
+from .events import State
+from .run import Run
 
 _log = get_logger(__name__)
 _SEEDS_OF_A_JOB = 2**20

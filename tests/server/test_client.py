@@ -106,7 +106,7 @@ def test_a_run_that_is_forgotten_before_it_was_seen_to_the_end_says_why(
     """As after a connection that was broken for long."""
     server.host.limit(run_ttl=0)
     id = load(STORY, host=server.host).run(prompt="a").id
-    run = remote._followed(TaskState(task_id=id, status="pending", workflow_id="a"), "a", {})
+    run = remote._mirrored(TaskState(task_id=id, status="pending", workflow_id="a"), "a", {})
     assert run.wait(30)
     assert (run.state, run.error and run.error.code) == ("failed", "gone")
     assert f"run {id} is forgotten: the time" in str(run.error)
@@ -129,7 +129,7 @@ def test_a_guest_runs_what_is_served(serve: Serve) -> None:
         load(COMPONENT, host=guest)(prompt="x")
     stranger = RemoteHost(server.url, "wrong")
     with pytest.raises(ComposeError, match="the token is wrong"):
-        stranger.check()
+        stranger.ping()
     guest.close()
     stranger.close()
 
@@ -188,7 +188,7 @@ def test_a_closed_connection_stays_closed(remote: RemoteHost, models: ScriptedMo
     run = story.submit(prompt="a")
     assert remote.close(10) and remote.close(10)
 
-    for use in (lambda: story.submit(prompt="b"), remote.runs, remote.models, remote.check):
+    for use in (lambda: story.submit(prompt="b"), remote.runs, remote.models, remote.ping):
         with pytest.raises(ComposeError) as raised:
             use()
         assert raised.value.code == "host_closed"
@@ -434,7 +434,7 @@ def test_the_port_of_a_host_that_died_is_not_spoken_to(tmp_path: Path) -> None:
         assert run.wait(60)
         assert run.error is not None
         assert run.error.code == "host_gone"
-        for use in (lambda: story.submit(prompt="private"), remote.check, remote.shut_down):
+        for use in (lambda: story.submit(prompt="private"), remote.ping, remote.shut_down):
             with pytest.raises(ComposeError, match="is gone or does not answer"):
                 use()
         with pytest.raises(BlockingIOError):
@@ -488,7 +488,7 @@ def test_something_else_that_answers_is_no_host() -> None:
         threading.Thread(target=answer, daemon=True).start()
         remote = RemoteHost(f"http://127.0.0.1:{other.getsockname()[1]}")
         with pytest.raises(ComposeError, match="is no host"):
-            remote.check()
+            remote.ping()
         remote.close(10)
 
 
@@ -582,7 +582,7 @@ def test_strange_answers_are_said_to_be_so(
 
     uses: list[Callable[[], Any]] = [
         lambda: story.submit(prompt="a"),
-        misled.check,
+        misled.ping,
         misled.models,
         misled.memory,
     ]
@@ -601,7 +601,7 @@ def test_a_redirect_is_not_followed(stranger: Stranger, misled: RemoteHost) -> N
     stranger.headers = {"Location": f"{stranger.url}/tasks/a/events"}
 
     with pytest.raises(ComposeError, match="is no host"):
-        misled.check()
+        misled.ping()
     assert stranger.streams == 0
 
 
@@ -622,7 +622,7 @@ def test_nothing_that_answers_behind_a_gateway_is_a_host_that_is_gone(
     stranger.answer = (502, b"<html>Bad Gateway</html>")
 
     with pytest.raises(ComposeError, match="is gone or does not answer"):
-        misled.check()
+        misled.ping()
 
 
 def test_connecting_to_another_program_fails(stranger: Stranger) -> None:
@@ -656,6 +656,7 @@ ENDED = 'id: 9\nevent: state\ndata: {"state": "completed"}\n\n'
         'id: 1\nevent: text\ndata: {"text": "a", "offset": 0, "stream": [{}]}',
         'id: 1\nevent: progress\ndata: {"done": 1}',
         'id: 1\nevent: progress\ndata: {"phase": "load", "job": []}',
+        'id: 1\nevent: progress\ndata: {"phase": "load", "done": "many"}',
         "id: 1\nevent: result\ndata: {}",
         "id: 1\nevent: error\ndata: {}",
         'id: 1\nevent: error\ndata: {"code": "x", "message": 5}',
@@ -710,7 +711,7 @@ def test_a_proxy_of_the_environment_has_no_part(
         monkeypatch.setenv(name, "http://127.0.0.1:1")
     remote = RemoteHost(server.url, server.access.owner_token)
 
-    remote.check()
+    remote.ping()
     remote.close(10)
 
 
@@ -844,7 +845,7 @@ def test_connecting_in_vain_leaves_the_runs_of_a_known_host(
     def slow() -> None:
         raise ComposeError("it does not answer", code="host_gone")
 
-    monkeypatch.setattr(remote, "check", slow)
+    monkeypatch.setattr(remote, "ping", slow)
     with pytest.raises(ComposeError, match="no host answers"):
         host_selection.connect()
 

@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 from standins.scripted import ScriptedModels
 
-from modelcompose_jupyter.server import handler
+from modelcompose_jupyter.server import request_body
 from modelcompose_jupyter.server.server import Server, ServerSettings
 
 from .conftest import Client, Serve, held, raw_request
@@ -208,7 +208,7 @@ def test_bodies_that_do_not_come_whole_are_kept_within_bounds(
 def test_few_bodies_in_chunks_are_taken_at_once(
     serve: Serve, connect: Callable[..., socket.socket], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(handler, "_CHUNKED_SECONDS", 0.2)
+    monkeypatch.setattr(request_body, "_CHUNKED_SECONDS", 0.2)
     server = serve()
     begun = [connect(server, CHUNKED + b"1\r\n{\r\n") for _ in range(8)]
     with Client(server) as guest, Client(server, server.access.owner_token) as owner:

@@ -28,7 +28,7 @@ from browser.servers import serve as jupyter_server
 from standins.scripted import ScriptedModels
 
 from modelcompose_jupyter.document import load_document
-from modelcompose_jupyter.server.handler import RequestRecord
+from modelcompose_jupyter.server.observer import RequestRecord
 from modelcompose_jupyter.server.server import Server, ServerSettings
 from modelcompose_jupyter.server.server_info import ServerInfo, own_start
 from modelcompose_jupyter.workflow import Run
@@ -458,8 +458,6 @@ def test_the_only_host_has_a_name_that_stays(jupyter: Jupyter, serve: Serve) -> 
 
 
 def test_clients_of_openai_are_at_home(jupyter: Jupyter, server: Server) -> None:
-    if not any(route.path == "/v1/models" for route in server.routes):
-        pytest.skip("the host does not speak it yet")
     models = jupyter.get(
         f"hosts/{id_of(server)}/v1/models", headers={"Authorization": f"Bearer {TOKEN}"}
     )
@@ -564,8 +562,8 @@ class _Requests:
 
     def run_ended(self, run: Run, seconds: float) -> None: ...
 
-    def request(self, seen: RequestRecord) -> None:
-        self._seen[seen.route] += 1
+    def request_ended(self, record: RequestRecord) -> None:
+        self._seen[record.route] += 1
 
 
 @pytest.mark.parametrize(
@@ -589,7 +587,7 @@ def test_a_host_gets_one_request_for_one(
     jupyter: Jupyter, server: Server, head: bytes, body: bytes
 ) -> None:
     seen = Counter[str | None]()
-    server._observers.append(_Requests(seen))
+    server.state.observers.append(_Requests(seen))
     address = urlsplit(jupyter.base)
     path = f"{address.path}modelcompose/hosts/{id_of(server)}/workflows/runs"
     lines = [
@@ -911,7 +909,7 @@ def test_the_package_names_its_extension_and_ships_what_activates_it() -> None:
 
 def test_a_jupyter_server_stays_without_torch(running: Jupyter) -> None:
     code = (
-        "import sys; from modelcompose_jupyter.extension import handlers, hosts, proxy; "
+        "import sys; from modelcompose_jupyter.extension import handlers, host_manager, proxy; "
         "print({'torch', 'transformers', 'ipywidgets'} & sys.modules.keys())"
     )
     import subprocess

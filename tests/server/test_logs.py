@@ -110,7 +110,7 @@ def test_prompts_and_texts_are_in_it_where_that_is_asked_for(
 def test_values_cannot_forge_lines(host: LocalHost, lines: Lines, stream: io.StringIO) -> None:
     evil = 'x"}\r\n{"event": "forged"}\x0b\x85\u2028\u2029'
 
-    logs.tell("told", path=evil, nested={evil: [evil]})
+    logs.log_event("told", path=evil, nested={evil: [evil]})
     logging.getLogger("modelcompose_jupyter.other").warning("a %s", evil)
 
     assert len(stream.getvalue().splitlines()) == 2
@@ -189,9 +189,9 @@ def test_a_file_is_added_to_and_is_its_owners_alone(tmp_path: Path) -> None:
     path = tmp_path / "log"
     for number in range(2):
         undo = logs.configure(path)
-        logs.tell("told", number=number)
+        logs.log_event("told", number=number)
         undo()
-        logs.tell("not told")
+        logs.log_event("not told")
 
     assert [json.loads(line)["number"] for line in path.read_text().splitlines()] == [0, 1]
     if os.name == "posix":

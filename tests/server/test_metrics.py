@@ -177,7 +177,7 @@ def test_runs_of_others_than_callers_count_too_until_the_server_ends(
 
     host.submit(load_document(STORY), input={"prompt": "a"}).result(30)
 
-    assert "modelcompose_run_seconds_count 1.0" in server.metrics.text()
+    assert "modelcompose_run_seconds_count 1.0" in server.state.metrics.text()
 
 
 def test_the_workflows_that_are_told_apart_are_few(host: LocalHost) -> None:

@@ -9,6 +9,7 @@ import socket
 import pytest
 from standins.scripted import ScriptedModels
 
+from modelcompose_jupyter.server import connections
 from modelcompose_jupyter.server.access import Access
 from modelcompose_jupyter.server.server import Server, ServerSettings
 
@@ -18,6 +19,13 @@ HIDDEN = b"GET /api/workflows/__default__/schema HTTP/1.1\r\nHost: localhost\r\n
 RUN = b'{"input": {"prompt": "a"}}'
 CHUNKS = b"%x\r\n%s\r\n0\r\n\r\n" % (len(RUN), RUN)
 POST = b"POST /api/workflows/runs HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\n"
+
+
+@pytest.fixture(autouse=True)
+def patient(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Clients here send no more at once, which is taken for a hang-up after a while: however slow
+    this computer is, that comes too late."""
+    monkeypatch.setattr(connections, "_HANGUP_MILLISECONDS", 3_600_000)
 
 
 def exchanged(server: Server, sent: bytes) -> list[bytes]:

@@ -16,6 +16,7 @@ from modelcompose_jupyter import LocalHost, ModelError
 from modelcompose_jupyter.server import events
 from modelcompose_jupyter.server.access import Caller
 from modelcompose_jupyter.server.events import run_events
+from modelcompose_jupyter.server.http import EventStream
 from modelcompose_jupyter.server.server import Server, ServerSettings
 from modelcompose_jupyter.server.tasks import Task, Tasks, Terms
 from modelcompose_jupyter.workflow import Run
@@ -101,11 +102,11 @@ def test_who_comes_back_starts_the_wait_anew(server: Server, models: ScriptedMod
     async def watch_twice() -> None:
         tasks = Tasks(host)
         terms = Terms(tasks, Caller.GUEST, linger=3600)
-        with tasks.watching(Task(run, terms)):
+        with Task(run, terms).watching():
             assert terms.end is None
         for _ in range(2):
             timers.append(terms.end)
-            with tasks.watching(Task(run, terms)):
+            with Task(run, terms).watching():
                 assert terms.end is not None and terms.end.cancelled()
         timers.append(terms.end)
 
@@ -114,6 +115,26 @@ def test_who_comes_back_starts_the_wait_anew(server: Server, models: ScriptedMod
     assert len({id(each) for each in timers}) == 3
     assert not timers[-1].cancelled()
     run.cancel()
+
+
+def test_a_stream_that_nobody_begins_to_read_ends_its_run(
+    server: Server, models: ScriptedModels
+) -> None:
+    held(models, "a")
+    run = server.host.submit(server.documents.catalog.documents[0], None, {"prompt": "a"})
+
+    async def leave_at_once() -> None:
+        tasks = Tasks(server.host)
+        task = Task(run, Terms(tasks, Caller.GUEST, linger=0.0))
+        stream = EventStream(task, run_events(task, Caller.GUEST, -1))
+        assert tasks.watchers == 1
+        stream.close()
+        assert tasks.watchers == 0
+
+    asyncio.run(leave_at_once())
+
+    assert run.wait(30)
+    assert run.state == "cancelled"
 
 
 def test_errors_arrive_in_the_stream(client: Client, models: ScriptedModels) -> None:
@@ -237,10 +258,10 @@ def test_a_reader_that_does_not_read_is_let_go(serve: Serve, models: ScriptedMod
         with Client(server) as other:
             assert other.run().status_code == 200  # nor do others
         for _ in range(600):
-            if server.tasks.watchers == 0:
+            if server.state.tasks.watchers == 0:
                 break
             threading.Event().wait(0.05)
-        assert server.tasks.watchers == 0
+        assert server.state.tasks.watchers == 0
 
 
 def test_those_who_are_far_behind_hold_nobody_up(host: LocalHost) -> None:

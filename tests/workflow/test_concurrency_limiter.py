@@ -212,7 +212,7 @@ def test_a_component_limits_its_requests_of_all_runs() -> None:
     other = load(LIMITED.replace("count: 2", "count: 1"), host=host)
     assert other.run(prompt=["z"]).output == {"generated": ["<z>"]}
     assert models.prompts == ["a", "a", "z"]
-    models.limiter.set()
+    models.gate.set()
     assert first.result(30) == {"generated": ["<a>"] * 3}
     assert second.result(30) == {"generated": ["<x>", "<y>"]}
     assert models.prompts == ["a", "a", "z", "a", "x", "y"]
@@ -236,7 +236,7 @@ def test_a_run_that_is_stopped_while_it_waits_leaves_the_queue() -> None:
     second.cancel()
     assert second.wait(30)
     assert (second.state, first.done, third.done) == ("cancelled", False, False)
-    models.limiter.set()
+    models.gate.set()
     assert third.result(30) == {"generated": ["<c>"]}
     assert models.prompts == ["a", "c"]
     host.close()

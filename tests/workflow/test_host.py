@@ -75,7 +75,7 @@ def test_a_watcher_that_fails_harms_nothing(host: LocalHost, models: ScriptedMod
         raise ZeroDivisionError
 
     leave = run.watch(fail)
-    models.limiter.set()
+    models.gate.set()
     assert run.result(30) == {"generated": "<a>"}
     assert calls == [1]
     leave()
@@ -177,7 +177,7 @@ def test_a_busy_host_says_so() -> None:
     assert caught.value.code == "busy"
     assert caught.value.hint == "Try again when one of them has ended, or stop one."
     assert len(host.runs()) == 2
-    models.limiter.set()
+    models.gate.set()
     for run in runs:
         run.result(30)
     assert flow(prompt="b") == {"generated": "<b>"}
@@ -241,7 +241,7 @@ def test_a_run_beyond_its_time_is_stopped_and_fails() -> None:
     )
     assert run.record["generations"][0]["finish_reasons"] == ["cancelled"]
     assert models.leases == 0
-    models.limiter.clear()
+    models.gate.clear()
     stopped = flow.submit(prompt="a")
     stopped.cancel()
     assert stopped.wait(30)
@@ -314,7 +314,7 @@ def test_a_run_that_ended_long_ago_is_forgotten(host: LocalHost, models: Scripte
     assert host.runs() == [going]
     with pytest.raises(InputError, match="is forgotten: the time for which results are kept"):
         host.run(ended.id)
-    models.limiter.set()
+    models.gate.set()
     going.result(30)
 
 

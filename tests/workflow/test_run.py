@@ -226,6 +226,70 @@ def test_watchers_are_called_until_they_leave(run: Run) -> None:
     assert seen == [2]
 
 
+def test_done_callbacks_are_called_once_in_order_and_before_watchers(run: Run) -> None:
+    calls: list[Any] = []
+    run.watch(lambda: calls.append(run.state) if run.done else None)
+    run.add_done_callback(lambda ended: calls.append((1, ended)))
+    run.add_done_callback(lambda ended: calls.append((2, ended)))
+    forget = run.add_done_callback(lambda ended: calls.append("forgotten"))
+    forget()
+    forget()
+    put(run, 0, 0, "x")
+    assert calls == []
+    end(run)
+    assert calls == [(1, run), (2, run), "completed"]
+    assert run._done_callbacks == []
+
+
+def test_a_done_callback_of_a_run_that_has_ended_is_called_at_once(run: Run) -> None:
+    end(run)
+    calls: list[Any] = []
+    run.add_done_callback(lambda ended: calls.append((ended, threading.current_thread())))()
+    assert calls == [(run, threading.current_thread())]
+
+
+def test_done_callbacks_are_called_on_the_thread_that_ends_the_run(run: Run) -> None:
+    calls: list[threading.Thread] = []
+    run.add_done_callback(lambda _: calls.append(threading.current_thread()))
+    ending = threading.Thread(target=end, args=[run])
+    ending.start()
+    ending.join(30)
+    assert calls == [ending]
+
+
+def test_a_done_callback_that_fails_is_logged_and_harms_nothing(
+    run: Run, caplog: pytest.LogCaptureFixture
+) -> None:
+    def fail(_: Run) -> None:
+        raise ZeroDivisionError
+
+    calls: list[Run] = []
+    run.add_done_callback(fail)
+    run.add_done_callback(calls.append)
+    end(run)
+    assert calls == [run]
+    run.add_done_callback(fail)  # nor at once
+    messages = [record.getMessage() for record in caplog.records]
+    assert len(messages) == 2 and all(run.id in message for message in messages)
+
+
+def test_who_waits_for_the_end_in_a_coroutine_may_go_without_stopping_the_run() -> None:
+    stopped: list[bool] = []
+    run = Run("flow", {}, cancel=lambda: stopped.append(True))
+
+    async def main() -> None:
+        assert not await run.until_done(0)
+        waiting = asyncio.ensure_future(run.until_done())
+        await asyncio.sleep(0)
+        waiting.cancel()
+        await asyncio.gather(waiting, return_exceptions=True)
+        assert run._done_callbacks == [] == stopped
+        threading.Thread(target=end, args=[run]).start()
+        assert await run.until_done(30)
+
+    asyncio.run(main())
+
+
 def progress(run: Run, phase: str, job: str, done: int) -> None:
     run.add("progress", {"phase": phase, "job": job, "done": done, "total": 9, "unit": "things"})
 

@@ -133,7 +133,7 @@ def test_what_is_fetched_before_it_is_known_to_have_ended_is_fetched(
     run = host.submit(DOCUMENT, None, {"prompt": "held"}, owed_to="them")
     host.run_store.fetched(run)
     assert host.run(run.id) is run
-    models.limiter.set()
+    models.gate.set()
     run.result(30)
     assert reason_of(host, run.id) == "newer ones have taken its place"
 
@@ -385,19 +385,19 @@ class Slow:
     """Data whose writing stands still until it may go on."""
 
     began = threading.Event()
-    limiter = threading.Event()
+    gate = threading.Event()
 
     def __reduce__(self) -> Any:
         Slow.began.set()
-        Slow.limiter.wait(30)
+        Slow.gate.wait(30)
         return (str, ())
 
 
 @pytest.fixture
 def slow() -> Iterator[dict[str, Any]]:
-    Slow.began, Slow.limiter = threading.Event(), threading.Event()
+    Slow.began, Slow.gate = threading.Event(), threading.Event()
     yield {"slow": Slow()}
-    Slow.limiter.set()
+    Slow.gate.set()
 
 
 @pytest.mark.usefixtures("tiny")
@@ -409,7 +409,7 @@ def test_what_is_fetched_while_it_is_written_stays_in_memory(
     assert ended(host, "others go on").output == {"generated": "<others go on>"}
     run = host.run(id)
     host.run_store.fetched(run)
-    Slow.limiter.set()
+    Slow.gate.set()
     next_one = owed(host)
     spilled(host, next_one)
     assert host.run(id) is run
@@ -423,7 +423,7 @@ def test_a_host_that_closes_while_a_result_is_written_leaves_nothing(
     id = owed(host, metadata=slow)
     assert Slow.began.wait(30)
     assert host.close(10)
-    Slow.limiter.set()
+    Slow.gate.set()
     threads = [t for t in threading.enumerate() if t.name == run_store.SPILL_THREAD_NAME]
     for thread in threads:
         thread.join(30)

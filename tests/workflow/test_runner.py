@@ -12,7 +12,7 @@ from standins.scripted import ScriptedModels
 
 from modelcompose_jupyter import InputError, LocalHost, ModelError, Run, RunCancelled, State, load
 from modelcompose_jupyter.errors import ComposeError
-from modelcompose_jupyter.workflow import Event
+from modelcompose_jupyter.workflow import EVENT_DATA, Event
 
 COMPONENT = """
 component:
@@ -38,6 +38,21 @@ def job_events(run: Run) -> list[tuple[str, str]]:
         for event in run.events()
         if event.type == "progress" and event.data["phase"] == "job"
     ]
+
+
+def test_events_have_the_shapes_that_are_written_down(
+    host: LocalHost, models: ScriptedModels
+) -> None:
+    """Each key of each event, however a run ends."""
+    runs = [run(host, "workflow: {repeat_count: 2}", prompt="a")]
+    models.failure = ModelError("none", code="load_failed")
+    runs.append(run(host, "", prompt="a"))
+    events = [event for each in runs for event in each.events()]
+    assert {event.type for event in events} == EVENT_DATA.keys()
+    for event in events:
+        shape = EVENT_DATA[event.type]
+        assert event.data.keys() <= shape.model_fields.keys()
+        shape.model_validate(event.data)
 
 
 def test_without_a_job_the_output_is_generated(host: LocalHost) -> None:
@@ -137,7 +152,7 @@ def test_jobs_that_wait_for_nothing_run_side_by_side(host: LocalHost) -> None:
     pending = flow.submit()
     assert models.started.acquire(timeout=30)
     assert models.started.acquire(timeout=30)  # the second stands while the first still does
-    models.limiter.set()
+    models.gate.set()
     assert pending.result(30) == {"x": "<a>", "y": "<b>"}
     both.close()
 

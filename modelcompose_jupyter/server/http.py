@@ -1,0 +1,173 @@
+"""Requests, answers and routes: what the functions of the API get and give."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import re
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from pydantic import BaseModel
+from tornado.httputil import HTTPInputError
+from tornado.web import HTTPError
+
+from ..errors import ComposeError, InputError, UsageError
+from ..workflow import Run
+from .access import AccessError, Caller
+from .schemas import failure
+from .state import ServerState
+from .tasks import Task
+
+_STATUS_OF_CODE = {
+    "busy": 429,
+    "unknown_workflow": 404,
+    "unknown_run": 404,
+    "unknown_document": 404,
+    "unknown_model": 404,
+    "not_found": 404,
+    "method_not_allowed": 405,
+    "already_ended": 409,
+    "gone": 410,
+    "in_use": 409,
+    "too_large": 413,
+    "unsupported_media_type": 415,
+    "host_closed": 503,
+    "overloaded": 503,
+}
+
+
+def status_of(error: ComposeError) -> int:
+    """The HTTP status that an error is answered with."""
+    if isinstance(error, AccessError):
+        return error.status
+    if error.code in _STATUS_OF_CODE:
+        return _STATUS_OF_CODE[error.code]
+    if isinstance(error, UsageError):
+        return 400
+    return 422 if isinstance(error, InputError) or error.code == "invalid_document" else 500
+
+
+def as_compose_error(error: Exception) -> ComposeError:
+    """What went wrong as an error that may be told: of a defect of ours nothing is."""
+    if isinstance(error, ComposeError):
+        return error
+    if isinstance(error, HTTPError | HTTPInputError):
+        return UsageError("the request cannot be understood", code="invalid_request")
+    return ComposeError("internal error", hint="The server's log says more.", code="internal")
+
+
+@dataclass
+class ApiRequest:
+    """A request that has passed the checks, as a route's function gets it."""
+
+    state: ServerState
+    caller: Caller
+    path: Mapping[str, str]
+    """What stands in place of the ``{names}`` of the route's path."""
+    query: Mapping[str, str]
+    headers: Mapping[str, str]
+    body: Any = None
+    """As the route's model, if it has one."""
+    disconnected: asyncio.Event = field(default_factory=asyncio.Event)
+    """Set when the client has closed the connection."""
+    run_id: str | None = None
+    """Of the run that it is about, for the log and the ``X-Task-Id`` header."""
+
+    @property
+    def is_guest(self) -> bool:
+        return self.caller is not Caller.OWNER
+
+    async def wait_unless_disconnected(self, work: Awaitable[Any]) -> bool:
+        """Wait for something, unless the client goes first; returns whether it stayed."""
+        tasks = [asyncio.ensure_future(work), asyncio.ensure_future(self.disconnected.wait())]
+        try:
+            await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
+            if tasks[0].done():
+                tasks[0].result()
+            return tasks[0].done()
+        finally:
+            for task in tasks:
+                task.cancel()
+
+
+@dataclass(frozen=True)
+class ApiResponse:
+    """An answer that is complete.
+
+    ``result`` is the run whose result it hands over to whom it is owed, where it does.
+    """
+
+    data: Any = None
+    status: int = 200
+    headers: Mapping[str, str] = field(default_factory=dict)
+    content_type: str = "application/json"
+    result: Run | None = None
+
+
+@dataclass(frozen=True)
+class EventStream:
+    """An answer that grows: a task as server-sent events.
+
+    Its reader is one of those who watch the task from when this is made until it is closed. With
+    its end it hands over a ``result``.
+    """
+
+    task: Task
+    events: AsyncIterator[str]
+    result: Run | None = None
+    _watch: contextlib.ExitStack = field(default_factory=contextlib.ExitStack, init=False)
+
+    def __post_init__(self) -> None:
+        self._watch.enter_context(self.task.watching())
+
+    def close(self) -> None:
+        """The reader has all, or has gone."""
+        self._watch.close()
+
+
+def api_error_body(error: ComposeError, _status: int, is_guest: bool) -> Any:
+    """The run API's body of an error."""
+    return failure(error, public=is_guest)
+
+
+@dataclass(frozen=True)
+class Route:
+    """One method of one path, and all that there is to say about it.
+
+    Args:
+        method: of HTTP.
+        path: with ``{names}``; below the base path unless ``root``.
+        endpoint: answers a request.
+        summary: one line for the OpenAPI document.
+        body: the model of its body, if it has one.
+        forms: whether the body may be a form instead of JSON.
+        query: what may stand in the query, with a description each.
+        answers: the model of the answer for each status; None where it is no JSON.
+        owner: whether it is the owner's alone.
+        open: whether it is answered without a token.
+        root: whether the path stands beside the base path, not below it.
+        error_body: makes the body of an error of the error, its status, and whether a guest asks.
+    """
+
+    method: str
+    path: str
+    endpoint: Callable[[ApiRequest], Awaitable[ApiResponse | EventStream]]
+    summary: str
+    body: type[BaseModel] | None = None
+    forms: bool = False
+    query: Mapping[str, str] = field(default_factory=dict)
+    answers: Mapping[int, Any] = field(default_factory=dict)
+    owner: bool = False
+    open: bool = False
+    root: bool = False
+    error_body: Callable[[ComposeError, int, bool], Any] = api_error_body
+
+    def full_path(self, base_path: str) -> str:
+        return self.path if self.root else base_path + self.path
+
+
+def path_pattern(path: str) -> str:
+    """A route's path as a regular expression."""
+    return re.sub(r"\\{(\w+)\\}", r"(?P<\1>[^/]+)", re.escape(path)) + "/?"

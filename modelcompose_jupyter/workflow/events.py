@@ -1,0 +1,133 @@
+"""Events of a run: what each type tells, as plain data.
+
+Whoever drives a run adds such data, and `Run` folds it. Clients of the run API check by these
+models what they are sent, before a run takes it in. Data may have more keys than a model names.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from enum import StrEnum
+from typing import Any, Literal
+
+from pydantic import BaseModel, NonNegativeInt
+
+EventType = Literal["state", "progress", "text", "result", "error"]
+
+
+class State(StrEnum):
+    """The states of a run; equal to their plain strings."""
+
+    QUEUED = "queued"
+    RUNNING = "running"
+    COMPLETED = "completed"
+    FAILED = "failed"
+    CANCELLED = "cancelled"
+
+    @property
+    def is_final(self) -> bool:
+        return self in (State.COMPLETED, State.FAILED, State.CANCELLED)
+
+
+@dataclass(frozen=True)
+class Event:
+    """Something that happened in a run.
+
+    Attributes:
+        number: its place in the run's events, from 0. Those of a run that has ended have gaps,
+            where events were merged.
+        type: which of `EVENT_DATA` its data is.
+        time: seconds since the epoch.
+        data: plain data; see `EVENT_DATA`.
+    """
+
+    number: int
+    type: EventType
+    time: float
+    data: Mapping[str, Any]
+
+
+class Summary(BaseModel):
+    """What a run says of itself when it has ended; see the properties of `Run`."""
+
+    usage: dict[str, int] = {}
+    parameters: dict[str, Any] = {}
+    warnings: list[str] = []
+    timings: dict[str, Any] = {}
+    record: dict[str, Any] = {}
+
+
+class StateData(BaseModel):
+    """The run is in another state. The last event of a run is one, with its summary."""
+
+    state: State
+    summary: Summary = Summary()
+
+
+class ProgressData(BaseModel):
+    """How far something is that takes time.
+
+    Attributes:
+        phase: ``download``, ``load``, ``queue``, ``job``, ``repeat`` or ``prompt``.
+        job: the id of the job that it is about.
+        state: of the job, where the phase is ``job``: ``started`` or ``completed``.
+        done: how many of ``total``, in ``unit``.
+        total: None where nobody knows.
+        unit: ``B``, ``tensors``, ``requests``, ``jobs``, ``repeats`` or ``prompts``.
+        ahead: in the queue, how many requests must end first.
+        model: the source of a model that is downloaded or loaded.
+        file: the file that is downloaded.
+    """
+
+    phase: str
+    job: str | None = None
+    state: str | None = None
+    done: int | None = None
+    total: int | None = None
+    unit: str | None = None
+    ahead: int | None = None
+    model: str | None = None
+    file: str | None = None
+
+
+class TextData(BaseModel):
+    """More of one of the texts, or its announcement, an empty one.
+
+    Attributes:
+        stream: which text: job, repeat, prompt and sequence.
+        offset: where it goes, in characters; what was there is replaced.
+        text: what has come.
+        finish_reason: in the last one of a stream, why it ended.
+    """
+
+    stream: list[str | int]
+    offset: NonNegativeInt
+    text: str
+    finish_reason: str | None = None
+
+
+class ResultData(BaseModel):
+    """The workflow's output."""
+
+    output: Any
+
+
+class ErrorData(BaseModel):
+    """What went wrong: `ComposeError.to_dict`."""
+
+    type: str | None = None
+    code: str
+    message: str
+    hint: str | None = None
+    where: dict[str, Any] | None = None
+
+
+EVENT_DATA: Mapping[str, type[BaseModel]] = {
+    "state": StateData,
+    "progress": ProgressData,
+    "text": TextData,
+    "result": ResultData,
+    "error": ErrorData,
+}
+"""The data of an event, by its type."""
