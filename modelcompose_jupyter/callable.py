@@ -22,7 +22,7 @@ from .host_selection import host_for, is_page
 from .path_redaction import public_source, without_folders
 from .redaction import is_masked, redact
 from .widgets.snippets import as_python, is_keyword
-from .workflow import Feed, Run
+from .workflow import EventIterator, Run
 
 if TYPE_CHECKING:
     from .mapping.row_stream import RowStream
@@ -350,7 +350,7 @@ class TextStream(Iterator[str], AsyncIterator[str]):
 
     def __init__(self, begun: Future[Run]) -> None:
         self._begun = begun
-        self._pieces: Feed[str] | None = None
+        self._pieces: EventIterator[str] | None = None
 
     @property
     def run(self) -> Run:
@@ -380,7 +380,7 @@ class TextStream(Iterator[str], AsyncIterator[str]):
             self.close()
             raise
 
-    def _of(self, run: Run) -> Feed[str]:
+    def _of(self, run: Run) -> EventIterator[str]:
         if self._pieces is None:
             self._pieces = run.stream()
         return self._pieces

@@ -1,7 +1,7 @@
 """Running workflows: the Run that every surface observes, and the runner that drives it."""
 
+from .event_iterator import EventIterator
 from .events import EVENT_DATA, Event, State
-from .feed import Feed
 from .run import METADATA_KEY, Run
 from .runnable import Runnable
 from .runner import run_workflow
@@ -10,7 +10,7 @@ __all__ = [
     "EVENT_DATA",
     "METADATA_KEY",
     "Event",
-    "Feed",
+    "EventIterator",
     "Run",
     "Runnable",
     "State",

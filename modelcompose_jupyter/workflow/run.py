@@ -21,8 +21,8 @@ from typing import Any
 
 from ..errors import ComposeError, RunCancelled
 from ..redaction import get_logger, redacted, without, without_secrets
+from .event_iterator import EventIterator
 from .events import Event, EventType, State
-from .feed import Feed
 
 METADATA_KEY = "modelcompose"
 """Where a notebook keeps a run's record, in the metadata of the output that shows it."""
@@ -259,12 +259,12 @@ class Run:
             raise self._error.with_traceback(None)
         return self._output
 
-    def events(self, after: int = -1) -> Feed[Event]:
+    def events(self, after: int = -1) -> EventIterator[Event]:
         """Every event beyond number ``after``, as they come, until the run has ended.
 
         This, `stream` and `follow` are for ``for`` and for ``async for``.
         """
-        return Feed(self, after, lambda event: event)
+        return EventIterator(self, after, lambda event: event)
 
     @property
     def last_event(self) -> int:
@@ -279,16 +279,16 @@ class Run:
             start = bisect_right(self._events, after, key=_number)
             return self._events[start : None if most is None else start + most]
 
-    def stream(self) -> Feed[str]:
+    def stream(self) -> EventIterator[str]:
         """The text as it comes; the pieces together are ``text``. Several texts come one after the
         other."""
         read = self._reader()
-        return Feed(self, -1, lambda event: read() if event.type == "text" else None)
+        return EventIterator(self, -1, lambda event: read() if event.type == "text" else None)
 
-    def follow(self) -> Feed[str | Event]:
+    def follow(self) -> EventIterator[str | Event]:
         """`stream`, with the events that are no text between the pieces."""
         read = self._reader()
-        return Feed(self, -1, lambda event: read() if event.type == "text" else event)
+        return EventIterator(self, -1, lambda event: read() if event.type == "text" else event)
 
     def _reader(self) -> Callable[[], str | None]:
         """Gives what there is of the text that it has not given yet, None for nothing."""

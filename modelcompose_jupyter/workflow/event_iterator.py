@@ -5,18 +5,31 @@ from __future__ import annotations
 import asyncio
 from collections import deque
 from collections.abc import AsyncIterator, Callable, Iterator
-from typing import TYPE_CHECKING, TypeVar
+from typing import Protocol, TypeVar
 
 from .events import Event
-
-if TYPE_CHECKING:
-    from .run import Run
 
 T = TypeVar("T")
 _TICK = 0.1  # seconds; waits are this long at most, so that an interrupt is never late
 
 
-class Feed(Iterator[T], AsyncIterator[T]):
+class EventSource(Protocol):
+    """What an iterator needs of a run."""
+
+    @property
+    def done(self) -> bool: ...
+
+    @property
+    def last_event(self) -> int: ...
+
+    def events_so_far(self, after: int) -> list[Event]: ...
+
+    def wait_for(self, holds: Callable[[], bool], timeout: float) -> bool: ...
+
+    async def until(self, holds: Callable[[], bool], timeout: float) -> bool: ...
+
+
+class EventIterator(Iterator[T], AsyncIterator[T]):
     """An iterator over a run from one of its events on, until the run has ended.
 
     ``for`` waits in short steps that an interrupt can end; ``async for`` never blocks its event
@@ -28,7 +41,7 @@ class Feed(Iterator[T], AsyncIterator[T]):
         read: gives what the reader gets of each event, None for nothing.
     """
 
-    def __init__(self, run: Run, after: int, read: Callable[[Event], T | None]) -> None:
+    def __init__(self, run: EventSource, after: int, read: Callable[[Event], T | None]) -> None:
         self._run = run
         self._after = after
         self._read = read
