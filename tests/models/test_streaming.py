@@ -5,7 +5,6 @@ from __future__ import annotations
 import threading
 from collections.abc import Callable
 from pathlib import Path
-from types import SimpleNamespace
 
 import pytest
 import torch
@@ -16,6 +15,7 @@ from standins.tokenizers_of_kinds import KINDS, tokenizer_of
 
 from modelcompose_jupyter.document.parameters import GenerationParameters
 from modelcompose_jupyter.models import Lease, ModelCache, ModelSpec
+from modelcompose_jupyter.models.engine.sampling_params import SamplingParams
 from modelcompose_jupyter.models.engine.stopping_criteria import StoppingCriteria
 from modelcompose_jupyter.models.engine.stream import Stream
 from modelcompose_jupyter.models.generation import QueuePosition
@@ -236,9 +236,9 @@ def test_cancel_ends_within_a_token(lease: Lease, beams: int) -> None:
 
 def test_tokens_after_the_end_are_not_taken() -> None:
     """On MPS generate() goes on for a step after the criterion ended a row."""
-    asked = SimpleNamespace(
-        prompt="", include_prompt=False, sequences=2, stops=[], max_new=9, warnings=[],
-        config=SimpleNamespace(num_beams=1),
+    asked = SamplingParams(
+        prompt="", tokens=[1], seed=1, stop_ids=frozenset({2}), max_new_tokens=9,
+        include_prompt=False, num_return_sequences=2,
     )  # fmt: skip
     stream = Stream(asked, None)
     watch = StoppingCriteria(asked, decode, [1], {2}, threading.Event(), stream, None, lambda: None)

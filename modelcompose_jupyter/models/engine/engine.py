@@ -265,6 +265,7 @@ class EngineLoop:
         counters: Counters,
     ) -> None:
         from .model_runner import unsupported_model
+        from .sampler import unsupported_options
         from .scheduler import Scheduler
 
         self._loaded = loaded
@@ -273,7 +274,7 @@ class EngineLoop:
         self._counters = counters
         self._generating = False
         self._scheduler: Scheduler | None = None
-        if unsupported_model(loaded.model) is None and not _asks_more(loaded.model):
+        if unsupported_model(loaded.model) is None and unsupported_options(loaded.model) is None:
             self._scheduler = Scheduler(loaded, model_info, deliver, MOST_SEQUENCES, counters)
 
     @property
@@ -319,7 +320,7 @@ class EngineLoop:
                     request.max_output_length,
                     request.check,
                 )
-                if params.max_new == 0:
+                if params.max_new_tokens == 0:
                     self._deliver(request, nothing_more(request, params, self._model_info))
                 else:
                     go(request, params)
@@ -342,13 +343,13 @@ class EngineLoop:
                 "draft_model and prompt_lookup have no effect: this runs through generate()"
             )
 
-        rows = max(params.config.num_beams, params.sequences)
+        rows = max(params.num_beams, params.num_return_sequences)
         steps = itertools.count(1)
 
         def between() -> None:
             if next(steps) % _LOOK_EVERY == 0:
                 memory.check_texts(rows, _LOOK_EVERY, self._loaded.model)
-            self._counters.tokens += params.sequences
+            self._counters.tokens += params.num_return_sequences
             self.step(next_request)
 
         # The prompt, once as it is read and once for each row.
@@ -359,12 +360,3 @@ class EngineLoop:
         finally:
             self._generating = False
         self._deliver(request, outcome)
-
-
-def _asks_more(model: Any) -> str | None:
-    """An option of the model's own that the sampler does not know, if there is one."""
-    from transformers import GenerationConfig
-
-    from .sampler import unsupported_config
-
-    return unsupported_config(model, GenerationConfig(num_beams=1))

@@ -99,9 +99,8 @@ def nothing_more(
 ) -> GenerationResult:
     """What came of a request for no token at all."""
     stream = Stream(params, request.on_text)
-    return result(
-        request, params, stream, ["length"] * params.sequences, {"generated": 0}, None, model_info
-    )
+    reasons = ["length"] * params.num_return_sequences
+    return result(request, params, stream, reasons, {"generated": 0}, None, model_info)
 
 
 def never_ran(

@@ -1,10 +1,10 @@
-"""From what a request asks to what generate() is told: defaults, limits, and what has no effect."""
+"""What a request asks, resolved for one model: defaults, limits, and what has no effect."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from ...document.parameters import GenerationParameters
 from ...document.types import Message
@@ -15,9 +15,6 @@ from ..tokenization import chat
 from ..tokenization.chat_template import Check
 from ..weights import generation_defaults
 from ..weights.loader import LoadedModel
-
-if TYPE_CHECKING:
-    from transformers import GenerationConfig
 
 UNLIMITED_OUTPUT = 4096
 """Most tokens of a model without a context limit, where a request does not say."""
@@ -33,22 +30,43 @@ _OF_CHATS = ("enable_thinking", "chat_template_kwargs")
 
 @dataclass(frozen=True)
 class SamplingParams:
-    """A request that is ready to run.
+    """What the model reads for a request, and how its tokens are chosen.
 
-    ``prompt`` is the text as it was used, a chat's as its template gave it; ``tokens`` what the
-    model reads of it, at least one. ``stop_ids`` are the tokens that end the text.
+    Options that are named as in generate() mean what they mean there. Each has a value: where
+    neither the request nor the model gives one, the one that changes nothing.
+
+    Attributes:
+        prompt: the text as it was used, a chat's as its template gave it.
+        tokens: those of the prompt, at least one.
+        seed: of the numbers that tokens are drawn with.
+        stop_ids: tokens that end a text.
+        stops: texts before which a text ends.
+        max_new_tokens: 0 asks for no token at all, which generate() cannot do.
+        min_length: counts the prompt; 0 where ``min_new_tokens`` takes its place.
+        parameters: the parameters as results report them, by the names of documents.
+        warnings: a sentence for each parameter that was changed or has no effect.
     """
 
     prompt: str
     tokens: list[int]
-    config: GenerationConfig
-    parameters: dict[str, Any]
-    sequences: int
     seed: int
-    stops: Sequence[str]
-    include_prompt: bool
-    max_new: int
     stop_ids: frozenset[int]
+    max_new_tokens: int
+    stops: Sequence[str] = ()
+    include_prompt: bool = True
+    num_return_sequences: int = 1
+    do_sample: bool = True
+    temperature: float = 1.0
+    top_k: int = 0
+    top_p: float = 1.0
+    min_p: float | None = None
+    repetition_penalty: float = 1.0
+    min_new_tokens: int = 0
+    min_length: int = 0
+    num_beams: int = 1
+    length_penalty: float = 1.0
+    early_stopping: bool | str = False
+    parameters: dict[str, Any] = field(default_factory=dict)
     warnings: list[str] = field(default_factory=list)
 
 
@@ -89,7 +107,7 @@ class _Resolver:
         self.limit = limit
         self.check = check
         self.warnings: list[str] = []
-        self.defaults: Any = loaded.model.generation_config
+        self.defaults = loaded.defaults
         self.beams = asked.num_beams or 1
         self.sample = self._samples()
         self.sequences = asked.num_return_sequences or 1
@@ -101,14 +119,15 @@ class _Resolver:
         self._check_sequences()
         longest = self._longest()
         shortest = self._shortest(longest)
+        min_new_tokens, min_length = self._minimum(longest, shortest)
         seed = seed_of(self.asked)
         include_prompt = self._include_prompt()
-        options = self._options()
+        options = {name: value for name, value in self._options().items() if value is not None}
         self._warn_without_effect()
         self.warnings += generation_defaults.warnings(self.loaded.left_out, self.beams)
         parameters = {
             "do_sample": self.sample,
-            **{name: value for name, value in options.items() if value is not None},
+            **options,
             "num_return_sequences": self.sequences,
             "min_output_length": shortest,
             "max_output_length": longest,
@@ -121,14 +140,17 @@ class _Resolver:
         return SamplingParams(
             prompt=self.prompt,
             tokens=self.tokens,
-            config=self._config(options, longest, shortest),
-            parameters={name: value for name, value in parameters.items() if value is not None},
-            sequences=self.sequences,
             seed=seed,
+            stop_ids=frozenset(self.stop_ids),
+            max_new_tokens=longest,
             stops=self._stops(),
             include_prompt=include_prompt,
-            max_new=longest,
-            stop_ids=frozenset(self.stop_ids),
+            num_return_sequences=self.sequences,
+            do_sample=self.sample,
+            min_new_tokens=min_new_tokens,
+            min_length=min_length,
+            **options,
+            parameters={name: value for name, value in parameters.items() if value is not None},
             warnings=self.warnings,
         )
 
@@ -157,7 +179,7 @@ class _Resolver:
         return False
 
     def _options(self) -> dict[str, Any]:
-        """The options of generate() by name; None is left to the model's generation_config."""
+        """Options of the choice as the request or the model gives them; None where neither does."""
         options: dict[str, Any] = {"repetition_penalty": self.asked.repetition_penalty}
         if self.sample:
             for name in _SAMPLING:
@@ -168,27 +190,17 @@ class _Resolver:
             options |= {name: getattr(self.asked, name) for name in _BEAMS}
         for name in ("repetition_penalty", "min_p", *_BEAMS):
             if name in options and options[name] is None:
-                options[name] = getattr(self.defaults, name, None)
-        whole = {"top_k", "num_beams", "early_stopping"}  # generate() refuses an int for the others
+                options[name] = getattr(self.defaults, name)
+        whole = {"top_k", "num_beams", "early_stopping"}  # generate() wants floats for the others
         return {
             name: float(value) if value is not None and name not in whole else value
             for name, value in options.items()
         }
 
-    def _config(self, options: dict[str, Any], longest: int, shortest: int | None) -> Any:
-        from transformers import GenerationConfig
-
-        least = self.defaults.min_length
-        return GenerationConfig(
-            **{name: value for name, value in options.items() if value is not None},
-            do_sample=self.sample,
-            num_return_sequences=self.sequences,
-            max_new_tokens=longest or None,  # generate() knows no 0, and is not asked for it
-            min_new_tokens=shortest,
-            min_length=min(least, longest) if least else None,
-            eos_token_id=sorted(self.stop_ids) or None,
-            return_dict_in_generate=False,
-        )
+    def _minimum(self, longest: int, shortest: int | None) -> tuple[int, int]:
+        """min_new_tokens and min_length; as in generate(), the first takes the second's place."""
+        new = self.defaults.min_new_tokens if shortest is None else shortest
+        return (0, min(self.defaults.min_length or 0, longest)) if new is None else (new, 0)
 
     def _warn_without_effect(self) -> None:
         names = [] if self.sample else [*_SAMPLING, "seed"]

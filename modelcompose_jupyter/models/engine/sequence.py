@@ -11,7 +11,7 @@ from ..tokenization.detokenizer import Detokenizer
 from ..weights.loader import LoadedModel
 from .kv_cache import Slot
 from .request import GenerationRequest, result
-from .sampler import RowState, Sampling, merged
+from .sampler import RowState
 from .sampling_params import SamplingParams
 from .speculation_throttle import SpeculationThrottle
 from .stream import Stream
@@ -59,7 +59,7 @@ class Sequence:
     @property
     def left(self) -> int:
         """How many tokens it may still generate."""
-        return self.group.params.max_new - self.row.position
+        return self.group.params.max_new_tokens - self.row.position
 
     @property
     def done(self) -> int:
@@ -80,7 +80,7 @@ class Sequence:
             self.reason = "eos"
         elif self.detokenizer.stopped:
             self.reason = "stop"
-        elif self.row.position >= self.group.params.max_new:
+        elif self.row.position >= self.group.params.max_new_tokens:
             self.reason = "length"
         if self.reason is not None:
             self.finish(self.reason)
@@ -106,16 +106,14 @@ class SequenceGroup:
         self.reused: int | None = None
         self._stream = Stream(params, request.on_text)
         self._first_token: float | None = None
-        config = merged(loaded.model, params.config)
-        sampling = Sampling.of(config, self.stop_ids, params.seed)
         self.sequences = [
             Sequence(
                 self,
                 number,
-                RowState(sampling, number, params.tokens),
+                RowState(params, number),
                 Detokenizer(loaded.decode, params.tokens, params.stops),
             )
-            for number in range(params.sequences)
+            for number in range(params.num_return_sequences)
         ]
 
     def show(self, number: int, text: str) -> None:

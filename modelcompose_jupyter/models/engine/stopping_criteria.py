@@ -37,7 +37,7 @@ class StoppingCriteria:
     ) -> None:
         self.stream = stream
         self.first_token: float | None = None
-        self.reasons = ["length"] * params.sequences
+        self.reasons = ["length"] * params.num_return_sequences
         self.generated = 0
         self._params = params
         self._decode = decode
@@ -47,8 +47,8 @@ class StoppingCriteria:
         self._draws = draws
         self._between = between
         self._rows = [Detokenizer(decode, prompt, params.stops) for _ in self.reasons]
-        self._ended = [False] * params.sequences
-        self._beams = params.config.num_beams > 1
+        self._ended = [False] * params.num_return_sequences
+        self._beams = params.num_beams > 1
         self._cancel_seen = False
 
     def __call__(self, input_ids: torch.Tensor, scores: Any = None, **_: Any) -> torch.Tensor:
@@ -80,7 +80,7 @@ class StoppingCriteria:
         elif self._cancel_seen:
             self.reasons[row] = "cancelled"
         self._ended[row] = (
-            self.reasons[row] != "length" or len(detokenizer.ids) >= self._params.max_new
+            self.reasons[row] != "length" or len(detokenizer.ids) >= self._params.max_new_tokens
         )
 
     def _stopped_beams(self, input_ids: torch.Tensor) -> list[bool]:

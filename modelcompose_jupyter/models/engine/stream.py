@@ -13,8 +13,8 @@ class Stream:
         self._on_text = on_text
         self._warnings = params.warnings
         self._prompt = params.prompt if params.include_prompt else ""
-        self._shown = [""] * params.sequences
-        for sequence in range(params.sequences) if self._prompt else ():
+        self._shown = [""] * params.num_return_sequences
+        for sequence in range(params.num_return_sequences) if self._prompt else ():
             self._tell(sequence, 0, self._prompt)
 
     def show(self, sequence: int, text: str) -> None:

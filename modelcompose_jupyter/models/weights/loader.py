@@ -22,6 +22,7 @@ from ..tokenization import chat, tokenizer_limits
 from ..tokenization.detokenizer import Decoder
 from ..tokenization.prompt_tokens import PromptTokens
 from . import config_checks, files, generation_defaults, lora, optional_libraries
+from .generation_defaults import GenerationDefaults
 from .library_logging import quiet
 from .lora import Adapter
 from .source import ModelSource, resolve
@@ -111,6 +112,12 @@ class LoadedModel:
         if ids is None:
             return set()
         return set(ids) if isinstance(ids, list) else {int(ids)}
+
+    @cached_property
+    def defaults(self) -> GenerationDefaults:
+        """Its generation_config's values for what a request leaves open."""
+        config: Any = self.model.generation_config
+        return GenerationDefaults.of(config)
 
     @cached_property
     def turn_end(self) -> set[int]:
