@@ -102,31 +102,32 @@ def test_a_listener_that_fails_fails_nothing(lease: Lease) -> None:
     assert "page is gone" in result.warnings[-1]
 
 
+def deltas_of(prompt: list[int], tokens: list[int]) -> tuple[list[str], str]:
+    """The text of each token, and the rest at the end."""
+    detokenizer = Detokenizer(decode, prompt, [])
+    return [detokenizer.push(token) for token in tokens], detokenizer.finish()
+
+
 @pytest.mark.parametrize("text", ["옛날 옛적에 작은 여우가", "a 👩‍🔬 and 🎉🦊", "é ü ñ, naïve"])
 def test_characters_are_shown_whole(text: str) -> None:
-    detokenizer = Detokenizer(decode, [], [])
-    shown = [detokenizer.push(token) for token in TOKENIZER(text)["input_ids"]]
-    assert all(text.startswith(part) for part in shown)
-    assert shown[-1] == detokenizer.finish() == text
+    deltas, rest = deltas_of([], TOKENIZER(text)["input_ids"])
+    assert "".join(deltas) == text
+    assert rest == ""
 
 
 @settings(max_examples=60, deadline=None)
 @given(st.text(max_size=40), st.text(max_size=20))
 def test_any_text_comes_out_as_it_went_in(prompt: str, text: str) -> None:
     before, after = TOKENIZER(prompt)["input_ids"], TOKENIZER(text)["input_ids"]
-    detokenizer = Detokenizer(decode, before, [])
-    for token in after:
-        detokenizer.push(token)
-    assert detokenizer.finish() == decode([*before, *after])[len(decode(before)) :]
+    deltas, rest = deltas_of(before, after)
+    assert "".join([*deltas, rest]) == decode([*before, *after])[len(decode(before)) :]
 
 
 @settings(max_examples=60, deadline=None)
 @given(st.lists(st.integers(0, len(TOKENIZER) - 1), max_size=40))
 def test_any_tokens_end_as_the_tokenizer_decodes_them(tokens: list[int]) -> None:
-    detokenizer = Detokenizer(decode, [], [])
-    for token in tokens:
-        detokenizer.push(token)
-    assert detokenizer.finish() == decode(tokens)
+    deltas, rest = deltas_of([], tokens)
+    assert "".join([*deltas, rest]) == decode(tokens)
 
 
 @settings(max_examples=60, deadline=None)
@@ -136,11 +137,13 @@ def test_nothing_of_a_stop_sequence_is_ever_shown(text: str, stops: list[str]) -
     end = next(ends, None)
     wanted = text if end is None else text[: find_stop(text[: end + 1], stops)]
     detokenizer = Detokenizer(lambda ids: "".join(map(chr, ids)), [], stops)
+    shown = ""
     for char in text:
-        assert wanted.startswith(detokenizer.push(ord(char)))
+        shown += detokenizer.push(ord(char))
+        assert wanted.startswith(shown)
         if detokenizer.stopped:
             break
-    assert detokenizer.finish() == wanted
+    assert shown + detokenizer.finish() == wanted
     assert detokenizer.stopped == (end is not None)
 
 

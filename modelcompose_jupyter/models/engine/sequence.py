@@ -72,10 +72,10 @@ class Sequence:
         return np.array(self.tokens[:-1])
 
     def take(self, token: int) -> None:
-        """The next token: text that is certain goes out, and the sequence may end."""
+        """Add the next token, pass on the text that is certain by now, and see whether it ends."""
         self.tokens.append(token)
         self.row.add(token)
-        self.group.show(self.number, self.detokenizer.push(token))
+        self.group.add_text(self.number, self.detokenizer.push(token))
         if token in self.group.stop_ids:
             self.reason = "eos"
         elif self.detokenizer.stopped:
@@ -86,9 +86,9 @@ class Sequence:
             self.finish(self.reason)
 
     def finish(self, reason: str) -> None:
-        """Show the text as it is at the end."""
+        """End the text, with what of it was held back."""
         self.reason = reason
-        self.group.show(self.number, self.detokenizer.finish())
+        self.group.add_text(self.number, self.detokenizer.finish())
         if self.detokenizer.stopped and reason == "length":
             self.reason = "stop"
 
@@ -116,11 +116,11 @@ class SequenceGroup:
             for number in range(params.num_return_sequences)
         ]
 
-    def show(self, number: int, text: str) -> None:
-        """The completion of a sequence so far."""
+    def add_text(self, number: int, delta: str) -> None:
+        """Add what is new of a sequence's text; nothing may be."""
         if self._first_token is None:
             self._first_token = time.monotonic()
-        self._stream.show(number, text)
+        self._stream.add(number, delta)
 
     @property
     def ended(self) -> bool:

@@ -47,6 +47,7 @@ class StoppingCriteria:
         self._draws = draws
         self._between = between
         self._rows = [Detokenizer(decode, prompt, params.stops) for _ in self.reasons]
+        self._lengths = [0] * params.num_return_sequences
         self._ended = [False] * params.num_return_sequences
         self._beams = params.num_beams > 1
         self._cancel_seen = False
@@ -72,7 +73,8 @@ class StoppingCriteria:
 
     def _take(self, row: int, token: int) -> None:
         detokenizer = self._rows[row]
-        self.stream.show(row, detokenizer.push(token))
+        self._lengths[row] += 1
+        self.stream.add(row, detokenizer.push(token))
         if token in self._stop_ids:
             self.reasons[row] = "eos"
         elif detokenizer.stopped:
@@ -80,7 +82,7 @@ class StoppingCriteria:
         elif self._cancel_seen:
             self.reasons[row] = "cancelled"
         self._ended[row] = (
-            self.reasons[row] != "length" or len(detokenizer.ids) >= self._params.max_new_tokens
+            self.reasons[row] != "length" or self._lengths[row] >= self._params.max_new_tokens
         )
 
     def _stopped_beams(self, input_ids: torch.Tensor) -> list[bool]:
@@ -93,24 +95,23 @@ class StoppingCriteria:
         return [find_stop(text, stops) is not None for text in texts]
 
     def finish(self, output: torch.Tensor) -> None:
-        """Show the final texts, and with beams settle which sequences there are."""
+        """End the texts; with beams, only now it is known which they are."""
         if self._beams:
             for row, tokens in enumerate(output[:, len(self._prompt) :].tolist()):
                 self._finish_beam(row, tokens)
             return
         for row, detokenizer in enumerate(self._rows):
-            self.stream.show(row, detokenizer.finish())
+            self.stream.add(row, detokenizer.finish())
             if detokenizer.stopped and self.reasons[row] == "length":
                 self.reasons[row] = "stop"
-            self.generated += len(detokenizer.ids)
+        self.generated = sum(self._lengths)
 
     def _finish_beam(self, row: int, tokens: list[int]) -> None:
         end = next((i + 1 for i, token in enumerate(tokens) if token in self._stop_ids), None)
         detokenizer = Detokenizer(self._decode, self._prompt, self._params.stops)
-        for token in tokens[:end]:
-            detokenizer.push(token)
+        deltas = [detokenizer.push(token) for token in tokens[:end]]
         self.generated += len(tokens[:end])
-        self.stream.show(row, detokenizer.finish())
+        self.stream.add(row, "".join([*deltas, detokenizer.finish()]))
         if detokenizer.stopped:
             self.reasons[row] = "stop"
         elif self._cancel_seen:
