@@ -579,7 +579,7 @@ def _submit(
 
 
 @pytest.mark.parametrize("architecture", ["t5", "blenderbot", "mamba"])
-def test_models_that_run_in_turn_give_the_same_among_others(
+def test_models_without_a_scheduler_give_the_same_among_others(
     architecture: str, lease_of: Callable[[str], Lease]
 ) -> None:
     lease = lease_of(architecture)

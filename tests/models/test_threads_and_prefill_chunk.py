@@ -153,40 +153,40 @@ def test_the_first_parts_are_small() -> None:
 
 
 def test_a_part_takes_about_one_and_a_half_steps_without_one() -> None:
-    pace = PrefillChunkSize()
+    size = PrefillChunkSize()
     for _ in range(100):
-        pace.took(4, 0, 0.010)
-        pace.took(4, pace.chunk(4), 0.010 + pace.chunk(4) * 0.0001)
-    assert pace.chunk(4) == pytest.approx(150, abs=5)
+        size.record(4, 0, 0.010)
+        size.record(4, size.chunk(4), 0.010 + size.chunk(4) * 0.0001)
+    assert size.chunk(4) == pytest.approx(150, abs=5)
 
 
 def test_where_nobody_waits_a_part_is_as_long_as_stop_may_take() -> None:
-    pace = PrefillChunkSize()
+    size = PrefillChunkSize()
     for _ in range(30):
-        pace.took(0, 100, 100 * 0.001)
-    assert pace.chunk(0) == pytest.approx(250, abs=2)
+        size.record(0, 100, 100 * 0.001)
+    assert size.chunk(0) == pytest.approx(250, abs=2)
 
 
 @pytest.mark.parametrize(("seconds", "tokens"), [(1e-7, 1024), (1.0, 8)])
 def test_parts_have_bounds(seconds: float, tokens: int) -> None:
-    pace = PrefillChunkSize()
-    pace.took(0, 100, 100 * seconds)
-    assert pace.chunk(0) == tokens
+    size = PrefillChunkSize()
+    size.record(0, 100, 100 * seconds)
+    assert size.chunk(0) == tokens
 
 
 def test_it_learns_anew() -> None:
-    pace = PrefillChunkSize()
+    size = PrefillChunkSize()
     for _ in range(30):
-        pace.took(0, 100, 100 * 0.001)
+        size.record(0, 100, 100 * 0.001)
     for _ in range(30):
-        pace.took(0, 100, 100 * 0.005)
-    assert pace.chunk(0) == pytest.approx(50, abs=2)
+        size.record(0, 100, 100 * 0.005)
+    assert size.chunk(0) == pytest.approx(50, abs=2)
 
 
 def test_ends_of_prompts_teach_nothing() -> None:
     """So few tokens that a step's own costs are most of it."""
-    pace = PrefillChunkSize()
-    pace.took(0, 100, 100 * 0.001)
-    before = pace.chunk(0)
-    pace.took(0, 3, 1.0)
-    assert pace.chunk(0) == before
+    size = PrefillChunkSize()
+    size.record(0, 100, 100 * 0.001)
+    before = size.chunk(0)
+    size.record(0, 3, 1.0)
+    assert size.chunk(0) == before

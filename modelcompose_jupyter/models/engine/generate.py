@@ -1,6 +1,7 @@
 """Requests that run through transformers' own generate(), one after the other.
 
-Beam search, architectures that cannot run in steps, and options that only generate() knows.
+These are beam search, and models that the scheduler cannot run: of other architectures, or with
+options that only generate() has.
 """
 
 from __future__ import annotations
@@ -25,9 +26,9 @@ def generate(
     model_info: dict[str, Any],
     between: Callable[[], None],
 ) -> GenerationResult:
-    """Carry out a request, on the thread that owns the model.
+    """Run a request, on the engine's thread.
 
-    ``between`` is called after each token, to let others take a step.
+    ``between`` is called after each token, for the scheduler's steps.
     """
     import torch
     from transformers import LogitsProcessorList, StoppingCriteriaList
@@ -39,7 +40,7 @@ def generate(
     stream = Stream(params, request.on_text)
     draws = SeededDraws(params.seed) if params.do_sample else None
     tokens = torch.tensor([params.tokens], device=loaded.device)
-    watch = StoppingCriteria(
+    criteria = StoppingCriteria(
         params,
         decode=loaded.decode,
         prompt=_before(loaded, params.tokens),
@@ -50,7 +51,7 @@ def generate(
         between=between,
     )
     if request.cancelled.is_set():
-        watch.reasons = ["cancelled"] * params.num_return_sequences
+        criteria.reasons = ["cancelled"] * params.num_return_sequences
     else:
         try:
             with quiet("transformers"):
@@ -59,14 +60,16 @@ def generate(
                     attention_mask=torch.ones_like(tokens),
                     generation_config=_config(params),
                     logits_processor=LogitsProcessorList([draws] if draws else []),
-                    stopping_criteria=StoppingCriteriaList([watch]),
+                    stopping_criteria=StoppingCriteriaList([criteria]),
                 )
         finally:
             if draws is not None:
                 draws.end()
-        watch.finish(output)
-    usage = {"generated": watch.generated}
-    return result(request, params, stream, watch.reasons, usage, watch.first_token, model_info)
+        criteria.finish(output)
+    usage = {"generated": criteria.generated}
+    return result(
+        request, params, stream, criteria.reasons, usage, criteria.first_token, model_info
+    )
 
 
 _OPTIONS = (

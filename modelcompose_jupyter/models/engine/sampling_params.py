@@ -17,13 +17,13 @@ from ..weights import generation_defaults
 from ..weights.loader import LoadedModel
 
 UNLIMITED_OUTPUT = 4096
-"""Most tokens of a model without a context limit, where a request does not say."""
+"""max_output_length of a model without a context limit, where the request has none."""
 
 _DEFAULTS = {"temperature": 0.7, "top_k": 50, "top_p": 0.9}
 _SAMPLING = ("temperature", "top_k", "top_p", "min_p")
 _GREEDY = {"temperature": 1e-30, "top_p": 0.0}
-"""Up to which value the likeliest token is all there is: scores that are divided by less are not
-finite."""
+"""Values up to which sampling is greedy. Scores that are divided by a temperature below that are
+not finite."""
 _BEAMS = ("length_penalty", "early_stopping")
 _OF_CHATS = ("enable_thinking", "chat_template_kwargs")
 
@@ -77,9 +77,11 @@ def resolve(
     max_output_length: int | None = None,
     check: Check = unwatched,
 ) -> SamplingParams:
-    """Decide how a request runs; ``max_output_length`` is the host's limit of it.
+    """Resolve a request for a model: tokenize its prompt, and decide each of its options.
 
-    ``check`` is called now and then, and ends it by what it raises.
+    Args:
+        max_output_length: the host's limit of the request's own.
+        check: called now and then, to end this early by an exception of its own.
 
     Raises:
         InputError: the prompt is empty or too long, or parameters contradict each other.
@@ -243,7 +245,7 @@ class _Resolver:
         return used, tokens
 
     def _most(self) -> int | None:
-        """The most tokens that a prompt may have."""
+        """Most tokens of a prompt."""
         context = self.loaded.context
         alone = self.loaded.encoder_decoder or self.asked.max_output_length == 0
         return None if context is None else context if alone else context - 1
@@ -265,7 +267,7 @@ class _Resolver:
             raise self._too_long(f"more than {self.loaded.context}")
 
     def _warn_of_unknown(self, tokens: list[int]) -> None:
-        """Say that the model does not read what its tokenizer has no tokens for."""
+        """Warn where the tokenizer has no tokens for parts of the prompt."""
         tokenizer = self.loaded.tokenizer
         unknown = tokenizer.unk_token_id
         if unknown in (tokenizer.eos_token_id, tokenizer.bos_token_id, tokenizer.pad_token_id):
@@ -394,7 +396,7 @@ class _Resolver:
         return tokens
 
     def _beginning(self, used: str) -> list[int]:
-        """What stands for a prompt of no tokens."""
+        """The tokens for a prompt of no tokens: the model's begin token."""
         if used.strip():
             raise InputError(
                 "the model's tokenizer has no tokens for the prompt: it knows no character of it",

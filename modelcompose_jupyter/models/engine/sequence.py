@@ -1,4 +1,4 @@
-"""One text that is being generated in steps."""
+"""Sequences that run in the scheduler, and the groups that they form."""
 
 from __future__ import annotations
 
@@ -18,14 +18,14 @@ from .stream import Stream
 
 
 class Sequence:
-    """One of a request's texts.
+    """One of the texts that a request asks for.
 
     Attributes:
         tokens: those of the prompt and those generated.
         prompt: the tokens of the prompt.
-        slot: where its keys and values are, of the first ``slot.length`` tokens; None while it
+        slot: where the keys and values of its first ``slot.length`` tokens are; None while it
             waits.
-        reason: why it ended, or None.
+        reason: its finish reason; None while it has not ended.
     """
 
     def __init__(
@@ -43,32 +43,32 @@ class Sequence:
 
     @property
     def age(self) -> tuple[float, int]:
-        """Smaller for those that came first."""
+        """Sorts sequences by arrival."""
         return self.group.request.made, self.number
 
     @property
-    def behind(self) -> int:
-        """How many tokens have no keys and values yet; the last one never has."""
-        return len(self.tokens) - self.done
-
-    @property
-    def standing(self) -> tuple[int, int]:
-        """What a step changes: how many tokens there are, and how many have keys and values."""
-        return len(self.tokens), self.done
-
-    @property
-    def left(self) -> int:
-        """How many tokens it may still generate."""
-        return self.group.params.max_new_tokens - self.row.position
-
-    @property
-    def done(self) -> int:
+    def computed(self) -> int:
         """How many tokens have keys and values."""
         return 0 if self.slot is None else self.slot.length
 
     @property
-    def known(self) -> np.ndarray:
-        """The tokens whose keys and values others may have: the last one tells the next."""
+    def uncomputed(self) -> int:
+        """How many tokens have none yet; the last one never has between steps."""
+        return len(self.tokens) - self.computed
+
+    @property
+    def progress(self) -> tuple[int, int]:
+        """What a step changes: how many tokens there are, and how many are computed."""
+        return len(self.tokens), self.computed
+
+    @property
+    def remaining(self) -> int:
+        """How many tokens it may still generate."""
+        return self.group.params.max_new_tokens - self.row.position
+
+    @property
+    def reusable(self) -> np.ndarray:
+        """The tokens whose keys and values may come from others: the last must be computed."""
         return np.array(self.tokens[:-1])
 
     def take(self, token: int) -> None:
@@ -94,7 +94,11 @@ class Sequence:
 
 
 class SequenceGroup:
-    """A request in the batch, and its sequences."""
+    """A request in the scheduler, and its sequences.
+
+    Attributes:
+        reused: how many tokens of its prompt were not computed; None before it runs.
+    """
 
     def __init__(
         self, loaded: LoadedModel, request: GenerationRequest, params: SamplingParams
@@ -128,7 +132,7 @@ class SequenceGroup:
         return all(sequence.reason is not None for sequence in self.sequences)
 
     def result(self, model_info: dict[str, Any]) -> Any:
-        """What came of it."""
+        """The request's result."""
         reasons = [sequence.reason or "cancelled" for sequence in self.sequences]
         usage = {
             "reused": self.reused or 0,

@@ -1,4 +1,4 @@
-"""What happens between two tokens of generate(): cancelling, stops, streaming, others' steps."""
+"""The stopping criteria of generate(), which also stream the text and let the scheduler step."""
 
 from __future__ import annotations
 
@@ -18,10 +18,14 @@ _BEAM_WINDOW = 16
 
 
 class StoppingCriteria:
-    """Called by generate() after each token of all rows.
+    """A `transformers.StoppingCriteria`, which generate() calls after each token of all rows.
 
-    Has what `transformers.StoppingCriteria` has. May be called again after it ended a row: on MPS
-    transformers notices the end a step later.
+    It may be called again after it ended a row: on MPS transformers notices the end a step later.
+
+    Attributes:
+        first_token: when the first token came, by the monotonic clock.
+        reasons: the finish reason of each row.
+        generated: tokens of all rows together, once `finish` was called.
     """
 
     def __init__(
@@ -53,7 +57,7 @@ class StoppingCriteria:
         self._cancel_seen = False
 
     def __call__(self, input_ids: torch.Tensor, scores: Any = None, **_: Any) -> torch.Tensor:
-        """Which rows have ended."""
+        """Which rows have ended, a bool for each."""
         if self._draws is not None:
             self._draws.end()
         self._between()

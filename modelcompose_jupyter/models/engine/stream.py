@@ -1,4 +1,4 @@
-"""The text of a request's sequences as the caller sees it."""
+"""The texts of a request as its caller gets them: streamed, and whole at the end."""
 
 from __future__ import annotations
 
