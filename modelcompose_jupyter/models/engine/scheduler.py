@@ -379,8 +379,8 @@ class Scheduler:
                 rows += each.rows()
         together = sum(len(slab.slots) for slab in slabs)
         spans = [(each.slot, each.length) for each in step[together:]]
-        reads_beside = len(tokens) > len(wanted) > 0  # a prompt, while others get tokens
-        with self._threads.chosen(len(tokens), urgent=reads_beside):
+        has_chunk = len(tokens) > len(wanted) > 0  # while others decode
+        with self._threads.chosen(len(tokens), without_trials=has_chunk):
             started = time.perf_counter()
             logits = self._model.forward(tokens, wanted or [len(tokens) - 1], slabs, spans)
             self._counters.forward_seconds += time.perf_counter() - started
