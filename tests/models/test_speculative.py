@@ -27,7 +27,7 @@ ASKED: list[dict[str, Any]] = [
 
 
 @pytest.mark.parametrize("asked", ASKED)
-def test_guesses_change_no_text(
+def test_speculation_changes_no_text(
     asked: dict[str, Any], folder_of: Callable[[str], Path], tmp_path: Path, cache: ModelCache
 ) -> None:
     folder = str(folder_of("llama"))

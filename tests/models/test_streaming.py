@@ -244,7 +244,7 @@ def test_tokens_after_the_end_are_not_taken() -> None:
         include_prompt=False, num_return_sequences=2,
     )  # fmt: skip
     stream = Stream(asked, None)
-    watch = StoppingCriteria(asked, decode, [1], {2}, threading.Event(), stream, None, lambda: None)
+    watch = StoppingCriteria(asked, decode, [1], threading.Event(), stream, None, lambda: None)
     ids = torch.tensor([[1], [1]])
     ended = []
     for step in ([40, 41], [2, 42], [50, 43], [51, 2], [52, 53]):

@@ -239,7 +239,7 @@ class Engine:
             generating = [
                 each for each in self._running if self._queue_for(each) is self._generate_queue
             ]
-            sequences = sum(each.rows for each in self._running if each not in generating)
+            sequences = sum(each.sequences for each in self._running if each not in generating)
             positions = [
                 *_positions(self._scheduler_queue, MOST_SEQUENCES - sequences),
                 *_positions(self._generate_queue, 1 - len(generating)),

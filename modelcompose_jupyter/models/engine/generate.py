@@ -44,7 +44,6 @@ def generate(
         params,
         decode=loaded.decode,
         prompt=_before(loaded, params.tokens),
-        stop_ids=params.stop_ids,
         cancelled=request.cancelled,
         stream=stream,
         draws=draws,

@@ -23,21 +23,23 @@ class PrefillChunkSize:
         self._decode_seconds: float | None = None  # of a step without a chunk
         self._token_seconds: float | None = None  # of a prompt's token in a chunk
 
-    def chunk(self, rows: int) -> int:
-        """Most tokens of prompts in a step in which ``rows`` sequences decode."""
+    def chunk(self, decoding: int) -> int:
+        """Most tokens of prompts in a step in which so many sequences decode."""
         if self._token_seconds is None:
-            return _FIRST if not rows else _LEAST
+            return _LEAST if decoding else _FIRST
         seconds = _ALONE_SECONDS
-        if rows:
-            seconds = _DECODE_STEPS * (self._decode_seconds or self._token_seconds * rows)
+        if decoding:
+            seconds = _DECODE_STEPS * (self._decode_seconds or self._token_seconds * decoding)
         return max(_LEAST, min(_MOST, int(seconds / self._token_seconds)))
 
-    def record(self, rows: int, prompt_tokens: int, seconds: float) -> None:
+    def record(self, decoding: int, prompt_tokens: int, seconds: float) -> None:
         """Take the time of a step into account."""
         if not prompt_tokens:
             self._decode_seconds = _average(self._decode_seconds, seconds)
         elif prompt_tokens >= _LEAST:
-            own = max(seconds - (self._decode_seconds or 0.0), seconds / 2) if rows else seconds
+            own = seconds
+            if decoding:
+                own = max(seconds - (self._decode_seconds or 0.0), seconds / 2)
             self._token_seconds = _average(self._token_seconds, own / prompt_tokens)
 
 

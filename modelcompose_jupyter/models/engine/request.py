@@ -51,8 +51,8 @@ class GenerationRequest:
     started: float | None = None
 
     @property
-    def rows(self) -> int:
-        """How many sequences it wants."""
+    def sequences(self) -> int:
+        """How many sequences it asks for."""
         return self.parameters.num_return_sequences or 1
 
     def begin(self) -> None:

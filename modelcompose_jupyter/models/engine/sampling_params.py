@@ -115,7 +115,7 @@ class _Resolver:
         self.sequences = asked.num_return_sequences or 1
         self.is_chat = not isinstance(prompt, str)
         self.prompt, self.tokens = self._tokenize(prompt)
-        self.stop_ids = loaded.stop_ids | (loaded.turn_end if self.is_chat else set())
+        self.stop_ids = loaded.stop_ids | (loaded.turn_end if self.is_chat else frozenset())
 
     def params(self) -> SamplingParams:
         self._check_sequences()
@@ -143,7 +143,7 @@ class _Resolver:
             prompt=self.prompt,
             tokens=self.tokens,
             seed=seed,
-            stop_ids=frozenset(self.stop_ids),
+            stop_ids=self.stop_ids,
             max_new_tokens=longest,
             stops=self._stops(),
             include_prompt=include_prompt,

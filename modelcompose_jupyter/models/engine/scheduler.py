@@ -352,8 +352,8 @@ class Scheduler:
             self._isolate(step, error)
             return
         chunks = [each.count for each in step if each.count > 1]
-        rows = len(step) - len(chunks)
-        self._chunk_size.record(rows, sum(chunks), time.perf_counter() - started)
+        decoding = len(step) - len(chunks)
+        self._chunk_size.record(decoding, sum(chunks), time.perf_counter() - started)
         self._take(step, sampled, chosen, finite)
 
     def _compute(

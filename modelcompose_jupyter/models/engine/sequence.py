@@ -76,7 +76,7 @@ class Sequence:
         self.tokens.append(token)
         self.row.add(token)
         self.group.add_text(self.number, self.detokenizer.push(token))
-        if token in self.group.stop_ids:
+        if token in self.group.params.stop_ids:
             self.reason = "eos"
         elif self.detokenizer.stopped:
             self.reason = "stop"
@@ -106,7 +106,6 @@ class SequenceGroup:
         self.request = request
         self.params = params
         self.prompt = np.array(params.tokens)
-        self.stop_ids = params.stop_ids
         self.reused: int | None = None
         self._stream = Stream(params, request.on_text)
         self._first_token: float | None = None

@@ -123,7 +123,8 @@ class DraftModel:
         active = []
         sampled = zip(sequences, chosen.tolist(), finite.tolist(), strict=True)
         for sequence, token, is_finite in sampled:
-            if is_finite and token < self._vocabulary and token not in sequence.group.stop_ids:
+            stop_ids = sequence.group.params.stop_ids
+            if is_finite and token < self._vocabulary and token not in stop_ids:
                 drafts[sequence].append(token)
                 rows[sequence] = rows[sequence].after([token])
                 active.append(sequence)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Set
+from collections.abc import Callable
 from threading import Event
 from typing import Any
 
@@ -33,7 +33,6 @@ class StoppingCriteria:
         params: SamplingParams,
         decode: Decode,
         prompt: list[int],
-        stop_ids: Set[int],
         cancelled: Event,
         stream: Stream,
         draws: SeededDraws | None,
@@ -46,7 +45,6 @@ class StoppingCriteria:
         self._params = params
         self._decode = decode
         self._prompt = prompt
-        self._stop_ids = stop_ids
         self._cancelled = cancelled
         self._draws = draws
         self._between = between
@@ -79,7 +77,7 @@ class StoppingCriteria:
         detokenizer = self._rows[row]
         self._lengths[row] += 1
         self.stream.add(row, detokenizer.push(token))
-        if token in self._stop_ids:
+        if token in self._params.stop_ids:
             self.reasons[row] = "eos"
         elif detokenizer.stopped:
             self.reasons[row] = "stop"
@@ -111,7 +109,8 @@ class StoppingCriteria:
         self.generated = sum(self._lengths)
 
     def _finish_beam(self, row: int, tokens: list[int]) -> None:
-        end = next((i + 1 for i, token in enumerate(tokens) if token in self._stop_ids), None)
+        stop_ids = self._params.stop_ids
+        end = next((i + 1 for i, token in enumerate(tokens) if token in stop_ids), None)
         detokenizer = Detokenizer(self._decode, self._prompt, self._params.stops)
         deltas = [detokenizer.push(token) for token in tokens[:end]]
         self.generated += len(tokens[:end])

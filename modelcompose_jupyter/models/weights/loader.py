@@ -104,14 +104,14 @@ class LoadedModel:
         """Whether the prompt goes to an encoder and the text is a reply of its own."""
         return bool(self.model.config.is_encoder_decoder)
 
-    @property
-    def stop_ids(self) -> set[int]:
+    @cached_property
+    def stop_ids(self) -> frozenset[int]:
         """The tokens that end a text, by the generation_config, the config and the tokenizer."""
         generation_config: Any = self.model.generation_config
         ids = generation_config.eos_token_id
         if ids is None:
-            return set()
-        return set(ids) if isinstance(ids, list) else {int(ids)}
+            return frozenset()
+        return frozenset(ids if isinstance(ids, list) else [int(ids)])
 
     @cached_property
     def defaults(self) -> GenerationDefaults:
