@@ -40,8 +40,8 @@ class GenerationResult:
             excluded it, or the text is a reply: to the messages of a chat, or an encoder-decoder's.
         finish_reasons: one per sequence: ``eos``, ``stop``, ``length`` or ``cancelled``.
         usage: tokens: ``prompt``, ``reused`` (of the prompt, from earlier requests), ``generated``
-            (over all sequences, end tokens included); where the next tokens were guessed, how
-            many were ``draft_tokens`` and how many ``accepted_tokens``.
+            (over all sequences, end tokens included); with speculation also ``draft_tokens``
+            and, of these, ``accepted_tokens``.
         parameters: those really used; ``seed`` is always there.
         warnings: a sentence for each parameter that was changed or had no effect.
         timings: seconds since the request was made: ``queue``, ``first_token``, ``total``; and

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import pytest
@@ -10,7 +10,13 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from standins.tokenizers_of_kinds import KINDS, tokenizer_of
 
-from modelcompose_jupyter.models.tokenization.detokenizer import Decoder, Detokenizer
+from modelcompose_jupyter.models.tokenization import detokenizer as detokenizer_module
+from modelcompose_jupyter.models.tokenization.detokenizer import (
+    Decoder,
+    Detokenizer,
+    find_stop,
+    stop_begun,
+)
 
 LOSSLESS = ("byte-level", "byte-fallback")
 TEXTS = [
@@ -35,19 +41,16 @@ def tokens_of(kind: str, text: str) -> list[int]:
 
 
 def as_it_comes(kind: str, prompt: Sequence[int], tokens: Sequence[int], stops: Any = ()) -> str:
-    """The final text, once it is sure that nothing that was shown was taken back."""
+    """The whole text, of its deltas."""
     detokenizer = Detokenizer(Decoder(tokenizer_of(kind)), prompt, stops)
-    shown = ""
+    deltas = []
     for token in tokens:
-        text = detokenizer.push(token)
-        assert text.startswith(shown)
-        shown = text
+        deltas.append(detokenizer.push(token))
         if detokenizer.stopped:
             break
-    final = detokenizer.finish()
-    assert final.startswith(shown)
-    assert final == detokenizer.finish()
-    return final
+    deltas.append(detokenizer.finish())
+    assert detokenizer.finish() == ""
+    return "".join(deltas)
 
 
 def continued(kind: str, prompt: Sequence[int], tokens: Sequence[int]) -> str:
@@ -81,11 +84,21 @@ def test_every_cut_shows_whole_characters_alone(kind: str, prompt: str, text: st
 @pytest.mark.parametrize("kind", KINDS)
 @settings(max_examples=150, deadline=None)
 @given(data=st.data())
-def test_whatever_tokens_come_nothing_is_taken_back(kind: str, data: st.DataObject) -> None:
+def test_whatever_tokens_come_a_text_ends_before_its_first_stop(
+    kind: str, data: st.DataObject
+) -> None:
     ids = st.lists(st.integers(0, len(tokenizer_of(kind)) - 1), max_size=24)
     prompt, tokens = data.draw(ids), data.draw(ids)
-    as_it_comes(kind, prompt, tokens)
-    as_it_comes(kind, prompt, tokens, stops=data.draw(st.lists(st.text(min_size=1, max_size=3))))
+    whole = as_it_comes(kind, prompt, tokens)
+    parts = st.text(min_size=1, max_size=3)
+    if whole:
+        places = st.integers(0, len(whole) - 1)
+        parts |= places.flatmap(lambda at: st.just(whole[at : at + 3]))
+    stops = data.draw(st.lists(parts))
+    stopped = as_it_comes(kind, prompt, tokens, stops)
+    assert whole.startswith(stopped)
+    assert not any(stop in stopped for stop in stops)
+    assert (stopped == whole) == (find_stop(whole, stops) is None)
 
 
 @settings(max_examples=150, deadline=None)
@@ -143,15 +156,28 @@ def test_a_special_token_inside_a_character_is_not_seen() -> None:
         assert text.endswith("🦊")
 
 
-def test_a_token_costs_the_same_wherever_it_stands() -> None:
-    seen: list[int] = []
+def test_a_token_costs_the_same_wherever_it_stands(monkeypatch: pytest.MonkeyPatch) -> None:
+    decoded: list[int] = []  # tokens
+    searched: list[int] = []  # characters
     decoder = Decoder(tokenizer_of("byte-level"))
 
     def decode(ids: Sequence[int]) -> str:
-        seen.append(len(ids))
+        decoded.append(len(ids))
         return decoder(ids)
 
-    detokenizer = Detokenizer(decode, [], [])
-    for token in tokens_of("byte-level", "옛날 옛적에 " * 200):
-        detokenizer.push(token)
-    assert max(seen) < 20
+    def counted(search: Callable[..., Any]) -> Callable[..., Any]:
+        def counting(text: str, stops: Sequence[str]) -> Any:
+            searched.append(len(text))
+            return search(text, stops)
+
+        return counting
+
+    for search in (find_stop, stop_begun):
+        monkeypatch.setattr(detokenizer_module, search.__name__, counted(search))
+    text = "옛날 옛적에 " * 400
+    detokenizer = Detokenizer(decode, [], ["옛적에 여우", "늑대"])
+    deltas = [detokenizer.push(token) for token in tokens_of("byte-level", text)]
+    assert "".join([*deltas, detokenizer.finish()]) == text
+    assert max(decoded) < 20
+    assert max(searched) < 40
+    assert max(map(len, deltas)) < 10

@@ -586,7 +586,7 @@ def test_a_step_that_brings_nobody_further_fails_all(
     start: Start, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     model = start()
-    monkeypatch.setattr(Scheduler, "_compose", lambda self, guesses: ([], []))
+    monkeypatch.setattr(Scheduler, "_compose", lambda self, drafts: ([], []))
     monkeypatch.setattr(Scheduler, "_advance", lambda self, slabs, parts: None)
     for prompt in ("fox", LONG):
         assert failure(submit(model, prompt)).code == "run_failed"
@@ -704,11 +704,11 @@ def test_a_step_that_fails_as_a_whole_fails_its_texts_and_not_the_thread(
     engine = start()
     compose, calls = Scheduler._compose, []
 
-    def failing(batch: Scheduler, guesses: Any) -> Any:
-        calls.append(guesses)
+    def failing(scheduler: Scheduler, drafts: Any) -> Any:
+        calls.append(drafts)
         if len(calls) == 3:
             raise KeyboardInterrupt("not an Exception")
-        return compose(batch, guesses)
+        return compose(scheduler, drafts)
 
     monkeypatch.setattr(Scheduler, "_compose", failing)
     assert "KeyboardInterrupt" in failure(submit(engine, exactly=9)).message

@@ -236,7 +236,7 @@ class Arrival:
 
 
 class Asking:
-    """One request in a batch."""
+    """A request in a scheduler, and what came of it."""
 
     def __init__(self, asked: Ask, streamed: Deltas) -> None:
         prompt, parameters = asked
@@ -251,13 +251,13 @@ class Asking:
 
 
 class Driver:
-    """A batch, moved step by step on this thread."""
+    """A scheduler, whose steps are made on this thread."""
 
     def __init__(
         self, loaded: LoadedModel, before_step: Callable[[Scheduler], None] = _ignore
     ) -> None:
         self.loaded = loaded
-        self.batch = Scheduler(
+        self.scheduler = Scheduler(
             loaded, {"device": "cpu"}, self._deliver, most=64, counters=Counters()
         )
         self.before_step = before_step
@@ -269,13 +269,13 @@ class Driver:
         request = asking.request
         request.begin()
         self._open.append(asking)
-        self.batch.add(request, resolve(self.loaded, request.prompt, request.parameters))
-        asking.group = self.batch._groups[-1]
+        self.scheduler.add(request, resolve(self.loaded, request.prompt, request.parameters))
+        asking.group = self.scheduler._groups[-1]
         return asking
 
     def step(self) -> None:
-        self.before_step(self.batch)
-        self.batch.step()
+        self.before_step(self.scheduler)
+        self.scheduler.step()
         self.step_number += 1
         assert self.step_number < MOST_STEPS, "it does not end"
 
@@ -289,7 +289,7 @@ class Driver:
             made.append(self.add(ASKED[arrival.number]))
             if arrival.cancelled_after is not None:
                 cancels.append((self.step_number + arrival.cancelled_after, made[-1]))
-        while self.batch.busy:
+        while self.scheduler.busy:
             self._cancel(cancels)
             self.step()
         assert not self._open
@@ -315,11 +315,11 @@ class Driver:
 def check(twins: Twins, askings: Sequence[Asking]) -> None:
     """Each has what generate() gives, or if it was cancelled, a beginning of it."""
     for asking in askings:
-        wanted, result, job = twins.wanted(asking.asked), asking.outcome, asking.group
+        wanted, result, group = twins.wanted(asking.asked), asking.outcome, asking.group
         assert isinstance(result, GenerationResult), result
-        assert job is not None
-        prefix = len(job.prompt)
-        made = [sequence.tokens[prefix:] for sequence in job.sequences]
+        assert group is not None
+        prefix = len(group.prompt)
+        made = [sequence.tokens[prefix:] for sequence in group.sequences]
         assert result.usage["generated"] == sum(map(len, made))
         for number, (tokens, text, reason) in enumerate(
             zip(made, result.texts, result.finish_reasons, strict=True)
@@ -330,13 +330,13 @@ def check(twins: Twins, askings: Sequence[Asking]) -> None:
             if reason == "cancelled":
                 assert asking.request.cancelled.is_set()
                 assert text == twins.text(
-                    asking.asked[0], list(job.settings.tokens), tokens, asking.asked[1]
+                    asking.asked[0], list(group.params.tokens), tokens, asking.asked[1]
                 )
                 continue
             assert text == wanted.texts[number]
             if reason != "stop":
                 assert tokens == whole
-                assert reason == ("eos" if whole[-1] in job.stop_ids else "length")
+                assert reason == ("eos" if whole[-1] in group.params.stop_ids else "length")
 
 
 ARRIVALS = st.lists(
@@ -394,9 +394,9 @@ def test_who_had_to_wait_for_memory_goes_on_where_it_was(
     twins = twins_of("llama")
     waited: set[Any] = set()
 
-    def look(batch: Scheduler) -> None:
-        _check_budget(batch)
-        waited.update(each for each in batch._waiting if len(each.tokens) > len(each.prompt))
+    def look(scheduler: Scheduler) -> None:
+        _check_budget(scheduler)
+        waited.update(each for each in scheduler._waiting if len(each.tokens) > len(each.prompt))
 
     driver = Driver(twins.loaded(6 * 128 * _token_bytes(twins)), before_step=look)
     check(twins, driver.run([Arrival(number) for number in (0, 4, 7, 8, 10, 0, 4, 8)]))
@@ -415,10 +415,10 @@ def _token_bytes(twins: Twins) -> int:
     return 2 * config.num_hidden_layers * config.num_key_value_heads * config.head_dim * 4
 
 
-def _check_budget(batch: Scheduler) -> None:
-    cache = batch._cache
+def _check_budget(scheduler: Scheduler) -> None:
+    cache = scheduler._cache
     assert cache.budget is not None
-    assert cache.bytes + batch._prefixes.bytes <= cache.budget
+    assert cache.bytes + scheduler._prefixes.bytes <= cache.budget
 
 
 def test_texts_are_the_same_alone_and_among_others(twins_of: Callable[[str], Twins]) -> None:
@@ -579,7 +579,7 @@ def _submit(
 
 
 @pytest.mark.parametrize("architecture", ["t5", "blenderbot", "mamba"])
-def test_models_that_run_in_turn_give_the_same_among_others(
+def test_models_without_a_scheduler_give_the_same_among_others(
     architecture: str, lease_of: Callable[[str], Lease]
 ) -> None:
     lease = lease_of(architecture)

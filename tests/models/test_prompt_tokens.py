@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import random
 from pathlib import Path
 from types import SimpleNamespace
@@ -10,14 +11,17 @@ from typing import Any
 import pytest
 from standins import chat_templates, tiny_models
 from standins.tokenizers_of_kinds import KINDS, tokenizer_of
+from transformers import GenerationConfig
 
 from modelcompose_jupyter.document.parameters import GenerationParameters
 from modelcompose_jupyter.errors import InputError
+from modelcompose_jupyter.models.engine import sampling_params
 from modelcompose_jupyter.models.engine.sampling_params import SamplingParams, resolve
 from modelcompose_jupyter.models.generation import Cancelled
 from modelcompose_jupyter.models.tokenization.chat import text_of
 from modelcompose_jupyter.models.tokenization.detokenizer import Decoder
 from modelcompose_jupyter.models.tokenization.prompt_tokens import SLICE, PromptTokens
+from modelcompose_jupyter.models.weights.generation_defaults import GenerationDefaults
 
 STORY = "once upon a time there was small fox. did not it! 옛날 여우 🦊 \n\n x"
 WORDS = STORY.split(" ")
@@ -40,12 +44,10 @@ class Counted:
 
 def loaded(tokenizer: Any, context: int | None = 512) -> Any:
     """What settling needs of a model, without one."""
-    from transformers import GenerationConfig
-
     return SimpleNamespace(
         tokenizer=tokenizer, prompt_tokens=PromptTokens(tokenizer), decode=Decoder(tokenizer),
-        context=context, encoder_decoder=False, stop_sequences=[], stop_ids=set(), turn_end=set(),
-        left_out=(), model=SimpleNamespace(generation_config=GenerationConfig()),
+        context=context, encoder_decoder=False, stop_sequences=[], stop_ids=frozenset(),
+        turn_end=set(), left_out=(), defaults=GenerationDefaults.of(GenerationConfig()),
     )  # fmt: skip
 
 
@@ -73,7 +75,7 @@ def test_a_prompt_far_beyond_the_context_is_not_read(kind: str) -> None:
 
 @pytest.mark.parametrize("kind", KINDS)
 def test_the_part_that_is_read_has_the_tokens_of_the_whole(kind: str) -> None:
-    plain = tokenizer_of(kind)
+    plain = copy.deepcopy(tokenizer_of(kind))  # others have theirs without a side
     for seed in range(2):
         whole = text(8 * SLICE, seed)
         for side in ("right", "left"):
@@ -81,11 +83,8 @@ def test_the_part_that_is_read_has_the_tokens_of_the_whole(kind: str) -> None:
             plain.truncation_side = side
             limit = 700
             model = loaded(tokenizer, None)
-            try:
-                got = settled(model, whole, max_input_length=limit)
-                expected = plain(whole, truncation=True, max_length=limit)["input_ids"]
-            finally:
-                plain.truncation_side = "right"
+            got = settled(model, whole, max_input_length=limit)
+            expected = plain(whole, truncation=True, max_length=limit)["input_ids"]
             assert got.tokens == expected
             assert got.prompt and got.prompt in whole
             sliced = side == "right" or kind != "byte-fallback"
@@ -173,15 +172,13 @@ def test_a_chat_is_cut_as_turn_by_turn(chatting: Any) -> None:
 
 
 def test_a_long_chat_is_cut_in_few_steps(chatting: Any, monkeypatch: pytest.MonkeyPatch) -> None:
-    from modelcompose_jupyter.models.engine.engine import settings
-
     rendered: list[int] = []
 
     def counted(tokenizer: Any, messages: Any, *rest: Any) -> str:
         rendered.append(len(messages))
         return text_of(tokenizer, messages, *rest)
 
-    monkeypatch.setattr(settings.chat, "text_of", counted)
+    monkeypatch.setattr(sampling_params.chat, "text_of", counted)
     got = settled(loaded(chatting, 2000), chat(8_000), max_input_length=1000)
     assert 900 < len(got.tokens) <= 1000
     assert "the chat was cut from more than 1000 to" in got.warnings[0]
@@ -240,3 +237,29 @@ def test_each_word_of_a_long_chat_is_counted_once(
     messages = [{"role": "user", "content": f"a word {number}"} for number in range(1000)]
     assert text_of(chatting, messages).count("word") == 1000  # type: ignore[arg-type]
     assert added < 40 * 1000
+
+
+# What a request leaves open
+
+
+@pytest.mark.parametrize(
+    ("model_has", "asked", "wanted"),
+    [
+        ({}, {}, (1.0, None, 0, 0)),
+        ({"repetition_penalty": 2, "min_p": 0.1}, {}, (2.0, 0.1, 0, 0)),
+        ({"repetition_penalty": 2}, {"repetition_penalty": 1.5, "min_p": 0.2}, (1.5, 0.2, 0, 0)),
+        ({"min_length": 7}, {}, (1.0, None, 0, 7)),
+        ({"min_length": 100}, {}, (1.0, None, 0, 20)),
+        ({"min_length": 7, "min_new_tokens": 4}, {}, (1.0, None, 4, 0)),
+        ({"min_length": 7}, {"min_output_length": 3}, (1.0, None, 3, 0)),
+    ],
+)
+def test_what_a_request_leaves_open_is_as_the_model_says(
+    model_has: dict[str, Any], asked: dict[str, Any], wanted: tuple[Any, ...]
+) -> None:
+    model = loaded(tokenizer_of("byte-level"))
+    model.defaults = GenerationDefaults.of(GenerationConfig(**model_has))
+    params = settled(model, "once", max_output_length=20, **asked)
+    found = params.repetition_penalty, params.min_p, params.min_new_tokens, params.min_length
+    assert found == wanted
+    assert (params.temperature, params.top_k, params.top_p) == (0.7, 50, 0.9)

@@ -20,27 +20,19 @@ from transformers import GenerationConfig, StoppingCriteriaList
 
 from modelcompose_jupyter.models.engine import candidates
 from modelcompose_jupyter.models.engine.rng import SeededDraws, choose, draw, draws
-from modelcompose_jupyter.models.engine.sampler import (
-    NotFinite,
-    RowState,
-    Sampler,
-    Sampling,
-    merged,
-    unsupported_config,
-)
+from modelcompose_jupyter.models.engine.sampler import RowState, Sampler, unsupported_options
+from modelcompose_jupyter.models.engine.sampling_params import SamplingParams
 
 STOPS = (2, 5)
-DEFAULT = Sampling(
-    do_sample=True,
+DEFAULT = SamplingParams(
+    prompt="",
+    tokens=[1],
+    seed=11,
+    stop_ids=frozenset(STOPS),
+    max_new_tokens=1000,
     temperature=0.7,
     top_k=50,
     top_p=0.9,
-    min_p=None,
-    repetition_penalty=1.0,
-    min_new_tokens=0,
-    min_length=0,
-    stop_ids=frozenset(STOPS),
-    seed=11,
 )
 GREEDY = replace(DEFAULT, do_sample=False)
 MIXED = [
@@ -70,15 +62,22 @@ def model() -> Any:
     return tiny_models.make("llama")
 
 
-def config_of(sampling: Sampling) -> GenerationConfig:
-    options = {name: getattr(sampling, name) for name in OPTIONS}
-    lengths = {name: getattr(sampling, name) or None for name in ("min_new_tokens", "min_length")}
-    return GenerationConfig(**options, **lengths, eos_token_id=sorted(sampling.stop_ids))
+def config_of(params: SamplingParams) -> GenerationConfig:
+    options = {name: getattr(params, name) for name in OPTIONS}
+    lengths = {name: getattr(params, name) or None for name in ("min_new_tokens", "min_length")}
+    return GenerationConfig(**options, **lengths, eos_token_id=sorted(params.stop_ids))
 
 
-def reference(model: Any, scores: torch.Tensor, sampling: Sampling, tokens: list[int], new: int):
+def whole_config(model: Any, config: GenerationConfig) -> GenerationConfig:
+    """The config with what generate() takes for options that it leaves open."""
+    return model._prepare_generation_config(config)[0]
+
+
+def reference(
+    model: Any, scores: torch.Tensor, params: SamplingParams, tokens: list[int], new: int
+):
     """A row's scores [vocabulary] after transformers' processors; ``new`` tokens are generated."""
-    config = merged(model, config_of(sampling))
+    config = whole_config(model, config_of(params))
     model._prepare_special_tokens(config, True, device="cpu")
     ids = torch.tensor([tokens])
     processors = model._get_logits_processor(
@@ -91,19 +90,36 @@ def reference(model: Any, scores: torch.Tensor, sampling: Sampling, tokens: list
         return processors(ids, scores.unsqueeze(0).to(torch.float32, copy=True))[0]
 
 
-def row_of(sampling: Sampling, tokens: list[int], new: int, sequence: int = 0) -> RowState:
+def row_of(params: SamplingParams, tokens: list[int], new: int, sequence: int = 0) -> RowState:
     """A row with these tokens, the last ``new`` of them generated."""
-    row = RowState(sampling, sequence, tokens[: len(tokens) - new])
+    row = RowState(replace(params, tokens=tokens[: len(tokens) - new]), sequence)
     for token in tokens[len(tokens) - new :]:
         row.add(token)
     return row
 
 
+def chosen(sampler: Sampler, scores: torch.Tensor, rows: list[RowState]) -> list[int]:
+    """The token of each row; all scores are finite."""
+    tokens, finite = sampler.pick(scores, rows)
+    assert finite.all()
+    return tokens.tolist()
+
+
+def processed(sampler: Sampler, scores: torch.Tensor, rows: list[RowState]) -> torch.Tensor:
+    """The scores that tokens are chosen from over the whole vocabulary, [rows, vocabulary]."""
+    scores = sampler._before_warping(scores, rows)
+    result = torch.empty_like(scores)
+    for part in sampler._parts(rows):
+        theirs = scores[part.index]
+        result[part.index] = theirs if part.greedy else part.warp(theirs)
+    return result
+
+
 def expected_token(scores: torch.Tensor, row: RowState) -> int:
     """The token for processed scores [vocabulary], over the whole vocabulary in its order."""
-    if not row.sampling.do_sample:
+    if not row.params.do_sample:
         return int(scores.argmax())
-    number = draw(row.sampling.seed, row.sequence, row.position)
+    number = draw(row.params.seed, row.sequence, row.position)
     return int(choose(scores.softmax(-1).unsqueeze(0), [number]))
 
 
@@ -113,8 +129,11 @@ def some_scores(rows: int, vocabulary: int, seed: int, step: float = 0.0) -> tor
     return (scores / step).round() * step if step else scores
 
 
-samplings = st.builds(
-    Sampling,
+some_params = st.builds(
+    SamplingParams,
+    prompt=st.just(""),
+    tokens=st.just([1]),
+    max_new_tokens=st.just(1000),
     do_sample=st.sampled_from([True, True, True, False]),
     temperature=st.sampled_from([0.1, 0.7, 1.0, 1.3]) | st.floats(0.05, 5),
     top_k=st.sampled_from([0, 1, 2, 5, 50, 10_000]),
@@ -132,7 +151,7 @@ score = st.one_of(
 
 
 @st.composite
-def batches(draw_: Any) -> tuple[torch.Tensor, list[Sampling], list[tuple[list[int], int]]]:
+def batches(draw_: Any) -> tuple[torch.Tensor, list[SamplingParams], list[tuple[list[int], int]]]:
     """Scores [rows, vocabulary] with ties and -inf, and each row's settings and tokens."""
     vocabulary = draw_(st.integers(1, 40) | st.integers(40, 300))
     rows = draw_(st.integers(1, 4))
@@ -147,7 +166,7 @@ def batches(draw_: Any) -> tuple[torch.Tensor, list[Sampling], list[tuple[list[i
     tokens = st.lists(st.integers(0, vocabulary + 3), min_size=1, max_size=8)
     histories = [draw_(tokens) for _ in range(rows)]
     pasts = [(each, draw_(st.integers(0, len(each) - 1))) for each in histories]
-    return scores, [draw_(samplings) for _ in range(rows)], pasts
+    return scores, [draw_(some_params) for _ in range(rows)], pasts
 
 
 @settings(max_examples=300, deadline=None)
@@ -156,9 +175,9 @@ def test_scores_are_those_of_transformers_processors(batch: Any) -> None:
     scores, asked, pasts = batch
     model = _shared_model()
     rows = [row_of(each, *past) for each, past in zip(asked, pasts, strict=True)]
-    processed = Sampler(scores.shape[1], "cpu").processed(scores, rows)
+    mine = processed(Sampler(scores.shape[1], "cpu"), scores, rows)
     for place, (each, past) in enumerate(zip(asked, pasts, strict=True)):
-        assert torch.equal(processed[place], reference(model, scores[place], each, *past))
+        assert torch.equal(mine[place], reference(model, scores[place], each, *past))
 
 
 @settings(max_examples=300, deadline=None)
@@ -167,10 +186,10 @@ def test_tokens_are_chosen_from_those_scores(batch: Any, sequence: int) -> None:
     scores, asked, pasts = batch
     rows = [row_of(each, *past, sequence) for each, past in zip(asked, pasts, strict=True)]
     sampler = Sampler(scores.shape[1], "cpu")
-    processed = sampler.processed(scores, rows)
+    wanted = processed(sampler, scores, rows)
     tokens, finite = sampler.pick(scores, rows)
-    assert finite.tolist() == processed.amax(-1).isfinite().tolist()
-    for row, theirs, token, fine in zip(rows, processed, tokens.tolist(), finite, strict=True):
+    assert finite.tolist() == wanted.amax(-1).isfinite().tolist()
+    for row, theirs, token, fine in zip(rows, wanted, tokens.tolist(), finite, strict=True):
         assert token == (expected_token(theirs, row) if fine else 0)
 
 
@@ -186,23 +205,25 @@ def _shared_model() -> Any:
 @pytest.mark.parametrize("step", [0.0, 0.0625, 0.5])
 def test_the_short_way_ends_where_the_long_one_does(model: Any, step: float) -> None:
     """Scores of a real size; with steps there are equal ones at the ends of top_k and top_p."""
-    rows = [RowState(replace(DEFAULT, seed=seed), 0, [1]) for seed in range(40)]
+    rows = [RowState(replace(DEFAULT, seed=seed), 0) for seed in range(40)]
     sampler = Sampler(5000, "cpu")
     for position in range(5):
         scores = some_scores(len(rows), 5000, position, step)
-        tokens = sampler.choose(scores, rows).tolist()
+        tokens = chosen(sampler, scores, rows)
         for row, theirs, token in zip(rows, scores, tokens, strict=True):
-            processed = reference(model, theirs, row.sampling, [1, *[0] * position], position)
-            assert token == expected_token(processed, row)
+            wanted = reference(model, theirs, row.params, [1, *[0] * position], position)
+            assert token == expected_token(wanted, row)
             row.add(token)
 
 
-def same_as_alone(asked: list[Sampling], scores: torch.Tensor) -> bool:
+def same_as_alone(asked: list[SamplingParams], scores: torch.Tensor) -> bool:
     """Whether each row gets the token that its processed scores give over the whole vocabulary."""
-    rows = [RowState(each, place, [1]) for place, each in enumerate(asked)]
+    rows = [RowState(each, place) for place, each in enumerate(asked)]
     sampler = Sampler(scores.shape[1], "cpu")
-    tokens, processed = sampler.choose(scores, rows).tolist(), sampler.processed(scores, rows)
-    return tokens == [expected_token(*each) for each in zip(processed, rows, strict=True)]
+    wanted = processed(sampler, scores, rows)
+    return chosen(sampler, scores, rows) == [
+        expected_token(*each) for each in zip(wanted, rows, strict=True)
+    ]
 
 
 def test_as_many_equal_scores_as_there_are_may_be_the_last_of_top_k() -> None:
@@ -287,26 +308,26 @@ def test_a_number_that_points_where_rounding_decides() -> None:
         highest = scores.topk(top_k)
         first = int(highest.indices.min())
         # The score with which the first token's share is the number.
-        share = RowState(asked, 0, [1]).number
+        share = RowState(asked, 0).number
         others = highest.values.double().exp().sum() - scores[first].double().exp()
         score = (others * share / (1 - share)).log().float()
         batch = scores.repeat(16, 1)
         batch[:, first] = score * (1 + (torch.arange(16) - 8) * 2.0**-23)
-        rows = [RowState(asked, 0, [1]) for _ in batch]
+        rows = [RowState(asked, 0) for _ in batch]
         sampler = Sampler(405, "cpu")
-        processed = sampler.processed(batch, rows)
-        expected = [expected_token(*each) for each in zip(processed, rows, strict=True)]
+        wanted = processed(sampler, batch, rows)
+        expected = [expected_token(*each) for each in zip(wanted, rows, strict=True)]
         assert 0 < expected.count(first) < 16
-        assert sampler.choose(batch, rows).tolist() == expected
+        assert chosen(sampler, batch, rows) == expected
 
 
 def test_rows_without_top_p_lose_nothing_to_those_with_it(model: Any) -> None:
     scores = torch.full((2, 400), -1000.0)
     scores[:, [7, 8, 9]] = torch.tensor([10.0, -500.0, -600.0])
-    rows = [RowState(replace(DEFAULT, top_k=3, top_p=top_p), 0, [1]) for top_p in (1.0, 0.5)]
-    processed = Sampler(400, "cpu").processed(scores, rows)
-    for mine, theirs, row in zip(processed, scores, rows, strict=True):
-        assert torch.equal(mine, reference(model, theirs, row.sampling, [1], 0))
+    rows = [RowState(replace(DEFAULT, top_k=3, top_p=top_p), 0) for top_p in (1.0, 0.5)]
+    warped = processed(Sampler(400, "cpu"), scores, rows)
+    for mine, theirs, row in zip(warped, scores, rows, strict=True):
+        assert torch.equal(mine, reference(model, theirs, row.params, [1], 0))
 
 
 @pytest.mark.parametrize("top_p", [0.1 * tenth for tenth in range(1, 10)])
@@ -319,18 +340,18 @@ def test_top_p_that_ends_exactly_on_a_sum_keeps_what_transformers_keeps(
     scores[0, 20 : 20 + count] = 1.0
     sampler = Sampler(200, "cpu")
     for seed in range(12):
-        row = RowState(replace(asked, seed=seed), 0, [1])
-        processed = reference(model, scores[0], row.sampling, [1], 0)
-        assert sampler.choose(scores, [row]).tolist() == [expected_token(processed, row)]
+        row = RowState(replace(asked, seed=seed), 0)
+        wanted = reference(model, scores[0], row.params, [1], 0)
+        assert chosen(sampler, scores, [row]) == [expected_token(wanted, row)]
 
 
 def test_distinct_scores_need_no_say_in_how_equal_ones_are_sorted(model: Any) -> None:
     scores = some_scores(1, 3000, 1)
-    row = RowState(replace(DEFAULT, top_k=0), 0, [1])
-    config = merged(model, config_of(row.sampling))
+    row = RowState(replace(DEFAULT, top_k=0), 0)
+    config = whole_config(model, config_of(row.params))
     processors = model._get_logits_processor(config, input_ids_seq_length=1, device="cpu")
     theirs = processors(torch.tensor([[1]]), scores.clone())
-    assert torch.equal(Sampler(3000, "cpu").processed(scores, [row]), theirs)
+    assert torch.equal(processed(Sampler(3000, "cpu"), scores, [row]), theirs)
 
 
 @pytest.mark.parametrize("kind", [torch.float32, torch.bfloat16, torch.float16, torch.float64])
@@ -341,24 +362,22 @@ def test_a_row_is_the_same_alone_and_among_others(kind: torch.dtype) -> None:
     before = scores.clone()
     rows = [row_of(each, [3, 1, 4, 1, 5, 9], 2, at) for at, each in enumerate(asked)]
     together = Sampler(5000, "cpu")
-    tokens, processed = together.choose(scores, rows), together.processed(scores, rows)
-    chances = together.probabilities(scores, rows)
+    tokens, warped = chosen(together, scores, rows), processed(together, scores, rows)
     for at, each in enumerate(asked):
         alone, row = Sampler(5000, "cpu"), row_of(each, [3, 1, 4, 1, 5, 9], 2, at)
         mine = scores[at : at + 1]
-        assert torch.equal(alone.choose(mine, [row]), tokens[at : at + 1])
-        assert torch.equal(alone.processed(mine, [row])[0], processed[at])
-        assert torch.equal(alone.probabilities(mine, [row])[0], chances[at])
+        assert chosen(alone, mine, [row]) == tokens[at : at + 1]
+        assert torch.equal(processed(alone, mine, [row])[0], warped[at])
     assert torch.equal(scores, before)
 
 
 def test_a_sampler_follows_rows_that_come_and_go() -> None:
     sampler, scores = Sampler(400, "cpu"), some_scores(9, 400, 5)
-    rows = [RowState(each, 0, [1]) for each in MIXED]
-    tokens = sampler.choose(scores, rows).tolist()
+    rows = [RowState(each, 0) for each in MIXED]
+    tokens = chosen(sampler, scores, rows)
     for places in ([0], [3, 1], [1, 3], [8, 0, 4], list(range(9))):
-        some = sampler.choose(scores[places], [rows[place] for place in places])
-        assert some.tolist() == [tokens[place] for place in places]
+        some = chosen(sampler, scores[places], [rows[place] for place in places])
+        assert some == [tokens[place] for place in places]
 
 
 @pytest.mark.parametrize("step", [0.0, 0.25])
@@ -370,7 +389,7 @@ def test_a_sampler_follows_rows_that_come_and_go() -> None:
     ],
 )
 def test_generate_with_seeded_draws_gives_the_same_tokens(
-    model: Any, asked: Sampling, step: float
+    model: Any, asked: SamplingParams, step: float
 ) -> None:
     class Coarse(torch.nn.Module):
         def forward(self, hidden: torch.Tensor) -> torch.Tensor:
@@ -400,12 +419,14 @@ def test_generate_with_seeded_draws_gives_the_same_tokens(
     finally:
         draws_.end()
         model.lm_head = head
-    asked = Sampling.of(merged(model, config), STOPS, asked.seed)
-    rows = [RowState(asked, sequence, prompt) for sequence in range(3)]
+    # In generate() min_new_tokens takes the place of min_length.
+    least = 0 if asked.min_new_tokens else asked.min_length
+    asked = replace(asked, tokens=prompt, min_length=least)
+    rows = [RowState(asked, sequence) for sequence in range(3)]
     sampler = Sampler(output.logits[0].shape[1], "cpu")
     ended = [False] * 3
     for position, scores in enumerate(output.logits):
-        tokens = sampler.choose(scores, rows).tolist()
+        tokens = chosen(sampler, scores, rows)
         for place, (row, token) in enumerate(zip(rows, tokens, strict=True)):
             if not ended[place]:
                 assert token == output.sequences[place, len(prompt) + position]
@@ -416,18 +437,15 @@ def test_generate_with_seeded_draws_gives_the_same_tokens(
 
 @pytest.mark.parametrize("bad", [float("nan"), float("inf"), "all"])
 @pytest.mark.parametrize("asked", MIXED)
-def test_scores_that_are_not_finite_fail_their_row_alone(asked: Sampling, bad: Any) -> None:
+def test_scores_that_are_not_finite_fail_their_row_alone(asked: SamplingParams, bad: Any) -> None:
     scores = some_scores(4, 400, 2)
-    rows = [RowState(each, 0, [1]) for each in (DEFAULT, asked, GREEDY, asked)]
-    good = Sampler(400, "cpu").choose(scores, rows)
+    rows = [RowState(each, 0) for each in (DEFAULT, asked, GREEDY, asked)]
+    good = chosen(Sampler(400, "cpu"), scores, rows)
     scores[1, :] = -float("inf") if bad == "all" else scores[1]
     scores[1, 17] = scores[1, 17] if bad == "all" else bad
-    with pytest.raises(ArithmeticError, match=r"^the model's scores are not finite$") as caught:
-        Sampler(400, "cpu").choose(scores, rows)
-    assert isinstance(caught.value, NotFinite)
-    assert caught.value.rows == [1]
-    expected = [0 if place == 1 else token for place, token in enumerate(good.tolist())]
-    assert caught.value.tokens.tolist() == expected
+    tokens, finite = Sampler(400, "cpu").pick(scores, rows)
+    assert finite.tolist() == [True, False, True, True]
+    assert tokens.tolist() == [0 if place == 1 else token for place, token in enumerate(good)]
 
 
 def chi_square_p(counts: torch.Tensor, chances: torch.Tensor) -> float:
@@ -445,7 +463,7 @@ def chi_square_p(counts: torch.Tensor, chances: torch.Tensor) -> float:
     return float(torch.special.gammaincc(freedom, statistic / 2))
 
 
-def frequencies(asked: Sampling, scores: torch.Tensor, tokens: list[int]) -> torch.Tensor:
+def frequencies(asked: SamplingParams, scores: torch.Tensor, tokens: list[int]) -> torch.Tensor:
     """How often each token [vocabulary] comes in 40,000 draws of 400 rows."""
     rows = [
         row_of(replace(asked, seed=seed), tokens, 0, sequence)
@@ -456,7 +474,8 @@ def frequencies(asked: Sampling, scores: torch.Tensor, tokens: list[int]) -> tor
     for position in range(100):
         for row in rows:
             row.position = position
-        counts += torch.bincount(sampler.choose(batch, rows), minlength=len(scores))
+        tokens = torch.tensor(chosen(sampler, batch, rows))
+        counts += torch.bincount(tokens, minlength=len(scores))
     return counts
 
 
@@ -470,7 +489,7 @@ def frequencies(asked: Sampling, scores: torch.Tensor, tokens: list[int]) -> tor
         replace(DEFAULT, top_k=30, top_p=1.0, temperature=1.0, min_p=0.05, min_new_tokens=200),
     ],
 )
-def test_frequencies_are_the_processed_probabilities(model: Any, asked: Sampling) -> None:
+def test_frequencies_are_the_processed_probabilities(model: Any, asked: SamplingParams) -> None:
     """False alarms: one in a million settings, were the seeds not fixed."""
     scores, tokens = some_scores(1, 240, 8)[0] / 2, [3, 4, 5, 6]
     counts = frequencies(asked, scores, tokens)
@@ -479,30 +498,18 @@ def test_frequencies_are_the_processed_probabilities(model: Any, asked: Sampling
     assert chi_square_p(counts, reference(model, scores, other, tokens, 0).softmax(-1)) < 1e-6
 
 
-def test_probabilities_are_those_of_the_choice() -> None:
-    scores, rows = some_scores(9, 400, 4), [RowState(each, 0, [3, 1]) for each in MIXED]
-    sampler = Sampler(400, "cpu")
-    chances, tokens = sampler.probabilities(scores, rows), sampler.choose(scores, rows).tolist()
-    assert torch.allclose(chances.sum(-1), torch.ones(9))
-    for place, (row, token) in enumerate(zip(rows, tokens, strict=True)):
-        if row.sampling.do_sample:
-            assert int(choose(chances[place : place + 1], [row.number])) == token
-        else:
-            assert chances[place].nonzero().tolist() == [[token]]
-
-
 def test_numbers_ahead_are_those_drawn_one_by_one() -> None:
-    row = RowState(replace(DEFAULT, seed=2**63 - 1), 3, [1])
+    row = RowState(replace(DEFAULT, seed=2**63 - 1), 3)
     for position in [*range(130), 5, 1000, 999]:
         row.position = position
         assert row.number == draw(2**63 - 1, 3, position)
-    assert draws(4, 1, 7, 3, stream=2) == [draw(4, 1, 7 + more, stream=2) for more in range(3)]
+    assert draws(4, 1, 7, 3) == [draw(4, 1, 7 + more) for more in range(3)]
 
 
-def test_numbers_of_streams_sequences_positions_and_seeds_have_nothing_in_common() -> None:
-    numbers = [draw(*each) for each in itertools.product(range(5), repeat=4)]
+def test_numbers_of_sequences_positions_and_seeds_have_nothing_in_common() -> None:
+    numbers = [draw(*each) for each in itertools.product(range(8), repeat=3)]
     assert len(set(numbers)) == len(numbers)
-    pairs = torch.tensor([draws(9, 0, 0, 4000, stream) for stream in range(3)])
+    pairs = torch.tensor([draws(9, sequence, 0, 4000) for sequence in range(3)])
     apart = torch.corrcoef(pairs) - torch.eye(3)
     assert apart.abs().max() < 5 / 4000**0.5  # five standard deviations
 
@@ -517,11 +524,11 @@ def test_a_row_that_is_tried_ahead_stays_as_it_is() -> None:
     assert ahead.seen is not None
     assert sorted(row.seen.tolist()) == [1, 2, 3]
     assert sorted(ahead.seen.tolist()) == [1, 2, 3, 9]
-    assert RowState(DEFAULT, 0, [1, 2]).after([4]).seen is None
+    assert row_of(DEFAULT, [1, 2], 0).after([4]).seen is None
 
 
 def test_seen_tokens_are_kept_however_many_they_become() -> None:
-    row = RowState(replace(DEFAULT, repetition_penalty=1.5), 0, [0])
+    row = row_of(replace(DEFAULT, repetition_penalty=1.5), [0], 0)
     for token in range(1000):
         row.add(token % 700)
     assert row.seen is not None
@@ -530,7 +537,7 @@ def test_seen_tokens_are_kept_however_many_they_become() -> None:
 
 def test_scores_of_another_shape_are_refused() -> None:
     with pytest.raises(ValueError, match=r"scores \(1, 7\) of 2 rows"):
-        Sampler(7, "cpu").choose(torch.zeros(1, 7), [RowState(DEFAULT, 0, [1])] * 2)
+        Sampler(7, "cpu").pick(torch.zeros(1, 7), [RowState(DEFAULT, 0)] * 2)
 
 
 @pytest.mark.parametrize(
@@ -554,7 +561,6 @@ def test_scores_of_another_shape_are_refused() -> None:
         ("remove_invalid_values", True),
         ("renormalize_logits", True),
         ("watermarking_config", {"bias": 1.0}),
-        ("num_beams", 2),
         ("penalty_alpha", 0.6),
         ("prompt_lookup_num_tokens", 3),
         ("dola_layers", "low"),
@@ -565,9 +571,9 @@ def test_scores_of_another_shape_are_refused() -> None:
 @pytest.mark.filterwarnings("ignore")
 def test_options_that_the_sampler_does_not_know_are_named(option: str, value: Any) -> None:
     model = tiny_models.make("llama")
-    assert unsupported_config(model, GenerationConfig(do_sample=True, **{option: value})) == option
+    assert unsupported_options(model) is None
     setattr(model.generation_config, option, value)
-    assert unsupported_config(model, GenerationConfig(do_sample=True)) == option
+    assert unsupported_options(model) == option
 
 
 def test_only_processors_that_the_sampler_knows_come_of_supported_options() -> None:
@@ -581,8 +587,9 @@ def test_only_processors_that_the_sampler_knows_come_of_supported_options() -> N
     made = set()
     for name, value in itertools.product(vars(GenerationConfig()), (True, 0.5, 3, [3], [[3]])):
         try:
-            config = GenerationConfig(**{"do_sample": True, name: value})
-            whole = merged(model, config)
+            options = {"do_sample": True, "eos_token_id": 2, name: value}
+            model.generation_config = GenerationConfig(**options)
+            whole = whole_config(model, GenerationConfig())
             model._prepare_special_tokens(whole, True, device="cpu")
             processors = model._get_logits_processor(whole, input_ids_seq_length=1, device="cpu")
         except (TypeError, ValueError, AttributeError, RuntimeError, LookupError):
@@ -590,18 +597,15 @@ def test_only_processors_that_the_sampler_knows_come_of_supported_options() -> N
         kinds = {type(each).__name__ for each in processors}
         made |= kinds
         if kinds - known:
-            assert unsupported_config(model, config) == name
+            assert unsupported_options(model) == name
     assert known < made
 
 
-def test_supported_options_are_supported_and_taken_over() -> None:
+def test_supported_options_are_supported() -> None:
     model = tiny_models.make("smollm3")
     model.generation_config.update(min_new_tokens=4, repetition_penalty=1.2, max_length=99)
-    config = GenerationConfig(do_sample=True, top_k=0, top_p=0.8, num_return_sequences=2)
-    assert unsupported_config(model, config) is None
-    asked = Sampling.of(merged(model, config), [2], seed=5)
-    assert asked == Sampling(True, 1.0, 0, 0.8, None, 1.2, 4, 0, frozenset([2]), 5)
-    assert config.min_new_tokens is None
+    model.generation_config.update(do_sample=True, top_k=0, top_p=0.8, num_beams=3)
+    assert unsupported_options(model) is None
 
 
 def test_a_model_with_its_own_way_to_generate_is_not_for_the_sampler() -> None:
@@ -610,4 +614,4 @@ def test_a_model_with_its_own_way_to_generate_is_not_for_the_sampler() -> None:
             return super()._sample(*args, **options)
 
     own = Own(tiny_models.make("llama").config)
-    assert unsupported_config(own, GenerationConfig()) == "_sample"
+    assert unsupported_options(own) == "_sample"

@@ -27,7 +27,7 @@ ASKED: list[dict[str, Any]] = [
 
 
 @pytest.mark.parametrize("asked", ASKED)
-def test_guesses_change_no_text(
+def test_speculation_changes_no_text(
     asked: dict[str, Any], folder_of: Callable[[str], Path], tmp_path: Path, cache: ModelCache
 ) -> None:
     folder = str(folder_of("llama"))
@@ -51,7 +51,7 @@ def test_guesses_change_no_text(
         assert same["accepted_tokens"] == same["draft_tokens"] > 0
 
 
-def test_a_model_that_runs_in_turn_says_that_guesses_have_no_effect(
+def test_a_model_without_a_scheduler_says_that_drafts_have_no_effect(
     folder_of: Callable[[str], Path], cache: ModelCache
 ) -> None:
     with done(cache.acquire(ModelSpec(str(folder_of("mamba")), prompt_lookup=4))) as lease:
@@ -76,12 +76,12 @@ def test_a_text_goes_on_as_it_did_after_the_same_words() -> None:
     assert lookup.propose([text]) == [[4, 7, 1]]
 
 
-def test_where_guesses_fail_they_pause() -> None:
+def test_speculation_pauses_where_few_draft_tokens_are_accepted() -> None:
     throttle = SpeculationThrottle()
-    assert throttle.willing
-    throttle.learn(16, 1)
-    assert not any(throttle.willing for _ in range(32))
-    assert throttle.willing
-    throttle.learn(16, 12)
-    assert throttle.willing
+    assert throttle.allows()
+    throttle.record(16, 1)
+    assert not any(throttle.allows() for _ in range(32))
+    assert throttle.allows()
+    throttle.record(16, 12)
+    assert throttle.allows()
     assert (throttle.draft_tokens, throttle.accepted_tokens) == (32, 13)

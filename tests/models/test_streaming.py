@@ -5,7 +5,6 @@ from __future__ import annotations
 import threading
 from collections.abc import Callable
 from pathlib import Path
-from types import SimpleNamespace
 
 import pytest
 import torch
@@ -16,6 +15,7 @@ from standins.tokenizers_of_kinds import KINDS, tokenizer_of
 
 from modelcompose_jupyter.document.parameters import GenerationParameters
 from modelcompose_jupyter.models import Lease, ModelCache, ModelSpec
+from modelcompose_jupyter.models.engine.sampling_params import SamplingParams
 from modelcompose_jupyter.models.engine.stopping_criteria import StoppingCriteria
 from modelcompose_jupyter.models.engine.stream import Stream
 from modelcompose_jupyter.models.generation import QueuePosition
@@ -102,31 +102,32 @@ def test_a_listener_that_fails_fails_nothing(lease: Lease) -> None:
     assert "page is gone" in result.warnings[-1]
 
 
+def deltas_of(prompt: list[int], tokens: list[int]) -> tuple[list[str], str]:
+    """The text of each token, and the rest at the end."""
+    detokenizer = Detokenizer(decode, prompt, [])
+    return [detokenizer.push(token) for token in tokens], detokenizer.finish()
+
+
 @pytest.mark.parametrize("text", ["옛날 옛적에 작은 여우가", "a 👩‍🔬 and 🎉🦊", "é ü ñ, naïve"])
 def test_characters_are_shown_whole(text: str) -> None:
-    detokenizer = Detokenizer(decode, [], [])
-    shown = [detokenizer.push(token) for token in TOKENIZER(text)["input_ids"]]
-    assert all(text.startswith(part) for part in shown)
-    assert shown[-1] == detokenizer.finish() == text
+    deltas, rest = deltas_of([], TOKENIZER(text)["input_ids"])
+    assert "".join(deltas) == text
+    assert rest == ""
 
 
 @settings(max_examples=60, deadline=None)
 @given(st.text(max_size=40), st.text(max_size=20))
 def test_any_text_comes_out_as_it_went_in(prompt: str, text: str) -> None:
     before, after = TOKENIZER(prompt)["input_ids"], TOKENIZER(text)["input_ids"]
-    detokenizer = Detokenizer(decode, before, [])
-    for token in after:
-        detokenizer.push(token)
-    assert detokenizer.finish() == decode([*before, *after])[len(decode(before)) :]
+    deltas, rest = deltas_of(before, after)
+    assert "".join([*deltas, rest]) == decode([*before, *after])[len(decode(before)) :]
 
 
 @settings(max_examples=60, deadline=None)
 @given(st.lists(st.integers(0, len(TOKENIZER) - 1), max_size=40))
 def test_any_tokens_end_as_the_tokenizer_decodes_them(tokens: list[int]) -> None:
-    detokenizer = Detokenizer(decode, [], [])
-    for token in tokens:
-        detokenizer.push(token)
-    assert detokenizer.finish() == decode(tokens)
+    deltas, rest = deltas_of([], tokens)
+    assert "".join([*deltas, rest]) == decode(tokens)
 
 
 @settings(max_examples=60, deadline=None)
@@ -136,11 +137,13 @@ def test_nothing_of_a_stop_sequence_is_ever_shown(text: str, stops: list[str]) -
     end = next(ends, None)
     wanted = text if end is None else text[: find_stop(text[: end + 1], stops)]
     detokenizer = Detokenizer(lambda ids: "".join(map(chr, ids)), [], stops)
+    shown = ""
     for char in text:
-        assert wanted.startswith(detokenizer.push(ord(char)))
+        shown += detokenizer.push(ord(char))
+        assert wanted.startswith(shown)
         if detokenizer.stopped:
             break
-    assert detokenizer.finish() == wanted
+    assert shown + detokenizer.finish() == wanted
     assert detokenizer.stopped == (end is not None)
 
 
@@ -236,12 +239,12 @@ def test_cancel_ends_within_a_token(lease: Lease, beams: int) -> None:
 
 def test_tokens_after_the_end_are_not_taken() -> None:
     """On MPS generate() goes on for a step after the criterion ended a row."""
-    asked = SimpleNamespace(
-        prompt="", include_prompt=False, sequences=2, stops=[], max_new=9, warnings=[],
-        config=SimpleNamespace(num_beams=1),
+    asked = SamplingParams(
+        prompt="", tokens=[1], seed=1, stop_ids=frozenset({2}), max_new_tokens=9,
+        include_prompt=False, num_return_sequences=2,
     )  # fmt: skip
     stream = Stream(asked, None)
-    watch = StoppingCriteria(asked, decode, [1], {2}, threading.Event(), stream, None, lambda: None)
+    watch = StoppingCriteria(asked, decode, [1], threading.Event(), stream, None, lambda: None)
     ids = torch.tensor([[1], [1]])
     ended = []
     for step in ([40, 41], [2, 42], [50, 43], [51, 2], [52, 53]):

@@ -9,7 +9,7 @@ import torch
 
 from modelcompose_jupyter.models.engine import threads
 from modelcompose_jupyter.models.engine.prefill_chunk import PrefillChunkSize
-from modelcompose_jupyter.models.engine.threads import Threads, _Choice
+from modelcompose_jupyter.models.engine.threads import Threads, _Tuner
 
 COUNTS = [1, 2, 4]
 Cost = Callable[[int], float]
@@ -33,66 +33,66 @@ def busy(count: int) -> float:
     return {1: 20.0, 2: 80.0, 4: 150.0}[count]
 
 
-def run(choice: _Choice, cost: Cost, steps: int) -> list[int]:
+def run(tuner: _Tuner, cost: Cost, steps: int) -> list[int]:
     """The numbers of so many steps."""
     used = []
     for _ in range(steps):
-        count = choice.next()
-        choice.took(count, cost(count))
+        count = tuner.next()
+        tuner.record(count, cost(count))
         used.append(count)
     return used
 
 
 @pytest.mark.parametrize(("cost", "best"), [(idle, 2), (alone_best, 1), (most_best, 4), (busy, 1)])
 def test_it_settles_on_the_quickest(cost: Cost, best: int) -> None:
-    choice = _Choice(COUNTS)
-    run(choice, cost, 300)
-    used = run(choice, cost, 1000)
+    tuner = _Tuner(COUNTS)
+    run(tuner, cost, 300)
+    used = run(tuner, cost, 1000)
     assert used.count(best) > 970
 
 
 def test_it_follows_a_machine_that_becomes_busy_and_idle_again() -> None:
-    choice = _Choice(COUNTS)
-    run(choice, idle, 500)
-    first = run(choice, busy, 120)
+    tuner = _Tuner(COUNTS)
+    run(tuner, idle, 500)
+    first = run(tuner, busy, 120)
     assert first[60:].count(1) >= 55
     # Idle again: it has to find out by trying, the later the longer nothing came of it.
-    run(choice, idle, 2 * 120)
-    assert run(choice, idle, 100).count(2) > 90
+    run(tuner, idle, 2 * 120)
+    assert run(tuner, idle, 100).count(2) > 90
 
 
 def test_what_is_tried_in_vain_is_tried_seldom() -> None:
-    choice = _Choice(COUNTS)
-    run(choice, busy, 200)
-    run(choice, busy, 20_000)
-    used = run(choice, busy, 10_000)
+    tuner = _Tuner(COUNTS)
+    run(tuner, busy, 200)
+    run(tuner, busy, 20_000)
+    used = run(tuner, busy, 10_000)
     assert 0 < len(used) - used.count(1) <= 10
 
 
 def test_a_single_slow_step_changes_nothing_for_long() -> None:
-    choice = _Choice(COUNTS)
-    run(choice, idle, 500)
-    choice.took(choice.next(), 1000.0)
-    run(choice, idle, 100)
-    assert run(choice, idle, 200).count(2) > 180
+    tuner = _Tuner(COUNTS)
+    run(tuner, idle, 500)
+    tuner.record(tuner.next(), 1000.0)
+    run(tuner, idle, 100)
+    assert run(tuner, idle, 200).count(2) > 180
 
 
-def test_where_somebody_waits_none_is_tried_unless_the_machine_became_busy() -> None:
-    choice = _Choice(COUNTS)
-    run(choice, idle, 500)
+def test_without_trials_none_is_tried_unless_the_machine_became_busy() -> None:
+    tuner = _Tuner(COUNTS)
+    run(tuner, idle, 500)
     used = []
     for step in range(600):
-        count = choice.next(urgent=True)
-        choice.took(count, (idle if step < 300 else busy)(count))
+        count = tuner.next(without_trials=True)
+        tuner.record(count, (idle if step < 300 else busy)(count))
         used.append(count)
     assert set(used[:300]) == {2}
     assert used[400:].count(1) > 190
 
 
 def test_two_numbers() -> None:
-    choice = _Choice([1, 2])
-    assert set(run(choice, idle, 30)) == {1, 2}
-    assert run(choice, idle, 500).count(2) > 480
+    tuner = _Tuner([1, 2])
+    assert set(run(tuner, idle, 30)) == {1, 2}
+    assert run(tuner, idle, 500).count(2) > 480
 
 
 @pytest.fixture
@@ -153,40 +153,40 @@ def test_the_first_parts_are_small() -> None:
 
 
 def test_a_part_takes_about_one_and_a_half_steps_without_one() -> None:
-    pace = PrefillChunkSize()
+    size = PrefillChunkSize()
     for _ in range(100):
-        pace.took(4, 0, 0.010)
-        pace.took(4, pace.chunk(4), 0.010 + pace.chunk(4) * 0.0001)
-    assert pace.chunk(4) == pytest.approx(150, abs=5)
+        size.record(4, 0, 0.010)
+        size.record(4, size.chunk(4), 0.010 + size.chunk(4) * 0.0001)
+    assert size.chunk(4) == pytest.approx(150, abs=5)
 
 
 def test_where_nobody_waits_a_part_is_as_long_as_stop_may_take() -> None:
-    pace = PrefillChunkSize()
+    size = PrefillChunkSize()
     for _ in range(30):
-        pace.took(0, 100, 100 * 0.001)
-    assert pace.chunk(0) == pytest.approx(250, abs=2)
+        size.record(0, 100, 100 * 0.001)
+    assert size.chunk(0) == pytest.approx(250, abs=2)
 
 
 @pytest.mark.parametrize(("seconds", "tokens"), [(1e-7, 1024), (1.0, 8)])
 def test_parts_have_bounds(seconds: float, tokens: int) -> None:
-    pace = PrefillChunkSize()
-    pace.took(0, 100, 100 * seconds)
-    assert pace.chunk(0) == tokens
+    size = PrefillChunkSize()
+    size.record(0, 100, 100 * seconds)
+    assert size.chunk(0) == tokens
 
 
 def test_it_learns_anew() -> None:
-    pace = PrefillChunkSize()
+    size = PrefillChunkSize()
     for _ in range(30):
-        pace.took(0, 100, 100 * 0.001)
+        size.record(0, 100, 100 * 0.001)
     for _ in range(30):
-        pace.took(0, 100, 100 * 0.005)
-    assert pace.chunk(0) == pytest.approx(50, abs=2)
+        size.record(0, 100, 100 * 0.005)
+    assert size.chunk(0) == pytest.approx(50, abs=2)
 
 
 def test_ends_of_prompts_teach_nothing() -> None:
     """So few tokens that a step's own costs are most of it."""
-    pace = PrefillChunkSize()
-    pace.took(0, 100, 100 * 0.001)
-    before = pace.chunk(0)
-    pace.took(0, 3, 1.0)
-    assert pace.chunk(0) == before
+    size = PrefillChunkSize()
+    size.record(0, 100, 100 * 0.001)
+    before = size.chunk(0)
+    size.record(0, 3, 1.0)
+    assert size.chunk(0) == before

@@ -1,11 +1,11 @@
-"""Attention of a step: many sequences, each with its own past, in one pass through the model.
+"""Attention for a step of many sequences, each with keys and values of its own.
 
-The tokens of all sequences stand in one row, [1, tokens], so that everything else of the model
-works on them as they are. Only attention must know whose they are: that is the `Step`, which is in
-force on the thread that runs it. Without a step, attention is what transformers does itself.
+The tokens of all sequences are one input without padding, [1, tokens], on which every other part of
+the model works as it is. Attention alone must know which sequence a token belongs to. The `Step`
+says that; it is set for the thread that runs it. Without a step, attention is transformers' own.
 
-It is written out in matrix products that give a token the same bits however many others are there,
-where the processor's kernels do; the ready-made kernels do not.
+It is written out in matrix products, which give a token the same bits however many others there
+are, as far as the processor's kernels do. Ready-made attention kernels do not.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ class Unsupported(Exception):
 
 
 class Span:
-    """Tokens of one sequence, at places ``start`` to ``end`` of the step's row.
+    """Tokens of one sequence, from ``start`` to ``end`` of the step's tokens.
 
     The sequence has ``slot.length`` tokens before them.
     """
@@ -42,7 +42,7 @@ class Span:
 
 
 class Step:
-    """What one pass through the model works on.
+    """The sequences of one forward pass.
 
     Args:
         groups: rows that have one token each in this step, and how many; their tokens come first.
@@ -217,12 +217,12 @@ def current() -> Step | None:
 
 
 class StepCache:
-    """What a model sees as its cache during a step, which keeps keys and values itself."""
+    """The cache that a model is given during a step. The `Step` keeps keys and values itself."""
 
     def update(
         self, key: torch.Tensor, value: torch.Tensor, layer: int, *_: Any, **__: Any
     ) -> tuple[torch.Tensor, torch.Tensor]:
-        """The new ones alone; those before are the step's business."""
+        """Returns the new keys and values alone; attention finds the earlier ones in the step."""
         return key, value
 
     def get_seq_length(self, *_: Any, **__: Any) -> int:

@@ -1,9 +1,8 @@
-"""The choice among a row's highest scores alone, for rows with a top_k on a CPU.
+"""Sampling from a row's highest scores alone, for rows with a top_k on a CPU.
 
-It is the choice over the whole vocabulary at a small part of its cost. In NumPy, since for so few
-numbers what counts is what a call costs, and its calls cost less than torch's. It computes in
-float64 where transformers does in float32, so it knows how far off that can be; where that could
-change the token, it says so.
+It gives the token that sampling from the whole vocabulary gives, at a small part of the cost. It is
+in NumPy, whose calls cost less than torch's where numbers are so few. It computes in float64 where
+transformers computes in float32; where that difference could change the token, it says so.
 """
 
 from __future__ import annotations
@@ -16,7 +15,7 @@ import numpy as np
 import torch
 
 SPARE = 32
-"""Candidates beyond top_k, for scores that are equal to the last of it."""
+"""Candidates beyond top_k, in case their scores equal the lowest of the top_k."""
 
 _ULP = 2.0**-24
 """Relative error of one rounding to float32."""
@@ -27,12 +26,12 @@ _FEW_ULP = 16 * _ULP
 
 @dataclass(frozen=True)
 class Choice:
-    """What came of it: arrays [rows].
+    """The sampled tokens: arrays [rows].
 
     Attributes:
-        tokens: int64, of no meaning where ``finite`` or ``certain`` is False.
-        finite: whether the scores have a largest finite one.
-        certain: whether the whole vocabulary gives this token, too.
+        tokens: int64, without meaning where ``finite`` or ``certain`` is False.
+        finite: whether the highest score is finite.
+        certain: whether sampling from the whole vocabulary surely gives the same token.
     """
 
     tokens: np.ndarray
@@ -42,7 +41,7 @@ class Choice:
 
 @dataclass(frozen=True, eq=False)
 class Limits:
-    """What rows ask for, as columns [rows, 1]; ``most`` is the highest top_k.
+    """The sampling params of rows, as columns [rows, 1]; ``most`` is the highest top_k.
 
     ``top_p_rest`` (1 - top_p) and ``min_p`` are None where no row has such a limit; a row without
     one has there what limits nothing.
@@ -78,7 +77,7 @@ def choose(scores: torch.Tensor, limits: Limits, numbers: Sequence[float]) -> Ch
     """A token for each row of scores [rows, vocabulary] float32 on the CPU.
 
     Args:
-        numbers: in [0, 1), which choose.
+        numbers: the rows' random numbers in [0, 1).
     """
     every, row = scores.numpy(), limits.row
     vocabulary = every.shape[-1]

@@ -1,4 +1,4 @@
-"""What a model has done so far, in numbers that only grow."""
+"""Counters of an engine, which only grow."""
 
 from __future__ import annotations
 
@@ -11,9 +11,9 @@ class Counters:
 
     Attributes:
         tokens: generated, of all texts.
-        steps: of the batch.
+        steps: of the scheduler.
         step_seconds: that these took.
-        forward_seconds: the model's own part of that.
+        forward_seconds: of these, in the model's forward pass.
     """
 
     tokens: int = 0

@@ -1,8 +1,9 @@
-"""The engine of one model: requests come in from any thread, texts go out.
+"""The engine of one model: a thread that loads it, generates with it, and frees it when it ends.
 
-Owns a thread. The thread loads the model, is the only one that ever touches it, and takes the model
-with it when it ends. Requests run together in a batch, or by generate() in turn; the batch goes on
-between the tokens of those. Every other method may be called from any thread.
+Only that thread touches the model. The engine's methods may be called from any thread.
+
+Most requests run in the scheduler, many at once. Those that it cannot run go to transformers'
+generate(), one after the other, and the scheduler makes a step after each token of those.
 """
 
 from __future__ import annotations
@@ -39,12 +40,12 @@ Load = Callable[[], LoadedModel]
 OnLoaded = Callable[[LoadedModel | BaseException], None]
 
 MOST_QUEUED = 10_000
-_LOOK_EVERY = 32  # tokens of generate(), whose memory grows as it goes
+_CHECK_EVERY = 32  # tokens of generate(), whose memory grows as it goes
 MOST_SEQUENCES = 64
-"""So many run at once; more would make each of them slower than it makes all of them quicker."""
+"""Most sequences of a step. With more, each would lose more speed than all together gain."""
 
-Next = Callable[[bool], GenerationRequest | None]
-"""Gives the next request, of those that run in turn or of those that run in the batch."""
+NextRequest = Callable[[bool], GenerationRequest | None]
+"""``next_request(for_generate)``: the next one in generate()'s queue, or in the scheduler's."""
 
 
 class Engine:
@@ -54,10 +55,10 @@ class Engine:
         name: of the thread.
         load: gives the model; called once, on the thread.
         on_loaded: called on the thread with the model, or with what ``load`` raised. It must not
-            keep the model, and fills ``facts``.
+            keep the model, and fills ``model_info``.
 
     Attributes:
-        facts: what results say of the model.
+        model_info: what results say of the model.
         counters: what it has done so far.
     """
 
@@ -66,12 +67,11 @@ class Engine:
         self._replies = False
         self._load = load
         self._on_loaded = on_loaded
-        # Those that run in the batch, and those that run through generate() in turn.
-        self._queue: FairQueue[GenerationRequest] = FairQueue()
-        self._queue_in_turn: FairQueue[GenerationRequest] = FairQueue()
-        self._all_in_turn = False
+        self._scheduler_queue: FairQueue[GenerationRequest] = FairQueue()
+        self._generate_queue: FairQueue[GenerationRequest] = FairQueue()
+        self._has_scheduler = True
         self._updates = QueueUpdates()
-        self._untold = False  # whether places have changed since they were told
+        self._untold = False  # whether queue positions have changed since they were told
         self._running: list[GenerationRequest] = []
         self.counters = Counters()
         self._closed = False
@@ -90,7 +90,7 @@ class Engine:
     @property
     def queued(self) -> int:
         """How many requests wait."""
-        return len(self._queue) + len(self._queue_in_turn)
+        return len(self._scheduler_queue) + len(self._generate_queue)
 
     def submit(
         self,
@@ -102,11 +102,12 @@ class Engine:
         owner: Owner = (),
         prompt_lookup: int = 0,
     ) -> Generation:
-        """Queue a request; its ``max_output_length`` is bounded by this.
+        """Queue a request.
 
-        Owners take turns; where they are given as a group and an owner in it, groups do so first.
-
-        ``prompt_lookup`` is how many tokens are guessed from the text so far.
+        Args:
+            max_output_length: the host's limit of the request's own.
+            owner: the queue is round-robin between owners; see `FairQueue`.
+            prompt_lookup: most draft tokens for each step, from the text so far.
 
         Raises:
             ModelError: the model was unloaded, or too many requests wait.
@@ -130,7 +131,7 @@ class Engine:
             self._changed.notify()
         if len(queue) > QueueUpdates.MOST_TOLD:  # it is told more exactly when it is nearer
             request.position.tell(len(queue))
-        self._tell_places()
+        self._tell_positions()
         return generation
 
     def close(self, timeout: float | None = None) -> bool:
@@ -147,12 +148,13 @@ class Engine:
         return not self._thread.is_alive()
 
     def _queue_for(self, request: GenerationRequest) -> FairQueue[GenerationRequest]:
-        in_turn = self._all_in_turn or (request.parameters.num_beams or 1) > 1
-        return self._queue_in_turn if in_turn else self._queue
+        is_beam_search = (request.parameters.num_beams or 1) > 1
+        can_schedule = self._has_scheduler and not is_beam_search
+        return self._scheduler_queue if can_schedule else self._generate_queue
 
     def _cancel(self, generation: Generation) -> None:
         with self._changed:
-            waiting = [*self._queue, *self._queue_in_turn]
+            waiting = [*self._scheduler_queue, *self._generate_queue]
             queued = next((each for each in waiting if each.generation is generation), None)
             if queued is not None:
                 self._queue_for(queued).remove(queued)
@@ -160,61 +162,62 @@ class Engine:
                 if request.generation is generation:
                     request.cancelled.set()
         if queued is not None:
-            self._tell_places()
+            self._tell_positions()
             deliver(generation.future, never_ran(queued, self.model_info, self._replies))
 
     def _main(self) -> None:
         try:
             loaded = self._load()
-            work = EngineLoop(loaded, self.model_info, self._deliver, self.counters)
+            loop = EngineLoop(loaded, self.model_info, self._deliver, self.counters)
         except BaseException as error:
             self._on_loaded(bare(error))
             return
         self._replies = loaded.encoder_decoder
-        if not work.batches:
-            self._have_all_in_turn()
+        if not loop.has_scheduler:
+            self._requeue_for_generate()
         self._on_loaded(loaded)
         del loaded
-        while self._wait(work):
+        while self._wait(loop):
             try:
-                work.step(self._next)
+                loop.step(self._next_request)
             except BaseException as error:
-                self._fail_all(work, error)
+                self._fail_all(loop, error)
             if self._untold:
-                self._tell_places()
-        del work
+                self._tell_positions()
+        del loop
         memory.give_back()
 
-    def _fail_all(self, work: EngineLoop, error: BaseException) -> None:
+    def _fail_all(self, loop: EngineLoop, error: BaseException) -> None:
         """The last resort: nobody must wait for ever."""
-        work.fail_all(error)
+        loop.fail_all(error)
         for request in list(self._running):
             self._deliver(request, explain(error, self.model_info))
 
-    def _have_all_in_turn(self) -> None:
+    def _requeue_for_generate(self) -> None:
+        """Have all requests wait for generate(), those too that were queued before the load."""
         with self._changed:
-            self._all_in_turn = True
-            while self._queue:
-                request = self._queue.pop()
-                self._queue_in_turn.put(request, *request.owner)
+            self._has_scheduler = False
+            while self._scheduler_queue:
+                request = self._scheduler_queue.pop()
+                self._generate_queue.put(request, *request.owner)
 
-    def _wait(self, work: EngineLoop) -> bool:
-        """Until there is something to do; whether there will be."""
+    def _wait(self, loop: EngineLoop) -> bool:
+        """Wait until there is something to do; False where the engine was closed instead."""
         with self._changed:
-            self._changed.wait_for(lambda: work.busy or self.queued or self._closed)
-            return bool(work.busy or self.queued)
+            self._changed.wait_for(lambda: loop.busy or self.queued or self._closed)
+            return bool(loop.busy or self.queued)
 
-    def _next(self, in_turn: bool) -> GenerationRequest | None:
+    def _next_request(self, for_generate: bool) -> GenerationRequest | None:
         """Take the next request out of a queue."""
         assert threading.current_thread() is self._thread
-        queue = self._queue_in_turn if in_turn else self._queue
+        queue = self._generate_queue if for_generate else self._scheduler_queue
         with self._changed:
             if not queue:
                 return None
             request = queue.pop()
             self._running.append(request)
         request.begin()
-        self._tell_places()
+        self._tell_positions()
         return request
 
     def _deliver(
@@ -222,39 +225,40 @@ class Engine:
     ) -> None:
         with self._changed:
             self._running.remove(request)
-        self._tell_places()
+        self._tell_positions()
         # Only now: who sees the result may unload the model.
         deliver(request.generation.future, outcome)
 
-    def _tell_places(self) -> None:
-        """Tell those who wait how many must end first; not under the lock, which they may want."""
+    def _tell_positions(self) -> None:
+        """Tell queued requests how many must end first; not under the lock, which they may want."""
         self._untold = True
         if self._updates.pause:
             return
         self._untold = False
         with self._changed:
-            in_turn = [each for each in self._running if self._queue_for(each) is not self._queue]
-            rows = sum(each.rows for each in self._running if each not in in_turn)
-            places = [
-                *_places(self._queue, rows - MOST_SEQUENCES),
-                *_places(self._queue_in_turn, len(in_turn) - 1),
+            generating = [
+                each for each in self._running if self._queue_for(each) is self._generate_queue
             ]
-        for position, ahead in places:
+            sequences = sum(each.sequences for each in self._running if each not in generating)
+            positions = [
+                *_positions(self._scheduler_queue, MOST_SEQUENCES - sequences),
+                *_positions(self._generate_queue, 1 - len(generating)),
+            ]
+        for position, ahead in positions:
             position.tell(ahead)
-        self._updates.told(len(places))
+        self._updates.told(len(positions))
 
 
-def _places(queue: FairQueue[GenerationRequest], beyond: int) -> list[tuple[QueuePosition, int]]:
-    """How many must end before the first of a queue begin; ``beyond`` is how many run too many."""
+def _positions(queue: FairQueue[GenerationRequest], room: int) -> list[tuple[QueuePosition, int]]:
+    """How many must end before the first of a queue begin, where there is room for ``room``."""
     first = itertools.islice(queue, QueueUpdates.MOST_TOLD)
-    return [(each.position, max(0, beyond + number)) for number, each in enumerate(first, start=1)]
+    return [(each.position, max(0, number - room)) for number, each in enumerate(first, start=1)]
 
 
 class EngineLoop:
-    """What a model's thread does: steps of the batch, and generate() for what cannot run in steps.
+    """What an engine's thread does: steps of the scheduler, and generate() for all other requests.
 
-    Attributes:
-        batches: whether requests run in a batch at all.
+    ``has_scheduler`` is whether the model can run in one at all.
     """
 
     def __init__(
@@ -265,6 +269,7 @@ class EngineLoop:
         counters: Counters,
     ) -> None:
         from .model_runner import unsupported_model
+        from .sampler import unsupported_options
         from .scheduler import Scheduler
 
         self._loaded = loaded
@@ -273,20 +278,20 @@ class EngineLoop:
         self._counters = counters
         self._generating = False
         self._scheduler: Scheduler | None = None
-        if unsupported_model(loaded.model) is None and not _asks_more(loaded.model):
+        if unsupported_model(loaded.model) is None and unsupported_options(loaded.model) is None:
             self._scheduler = Scheduler(loaded, model_info, deliver, MOST_SEQUENCES, counters)
 
     @property
-    def batches(self) -> bool:
+    def has_scheduler(self) -> bool:
         return self._scheduler is not None
 
     @property
     def busy(self) -> bool:
-        """Whether a turn would do something without another request."""
+        """Whether a step would do something without another request."""
         return self._scheduler is not None and self._scheduler.busy
 
-    def step(self, next_request: Next) -> None:
-        """Take requests in and bring everybody a step further."""
+    def step(self, next_request: NextRequest) -> None:
+        """Admit requests, run one by generate() unless one runs, and make the scheduler's step."""
         while self._scheduler is not None and self._scheduler.has_room:
             request = next_request(False)
             if request is None:
@@ -300,7 +305,7 @@ class EngineLoop:
             self._scheduler.step()
 
     def fail_all(self, error: BaseException) -> None:
-        """End all that is under way with an error."""
+        """End all requests in the scheduler with an error."""
         if self._scheduler is not None:
             self._scheduler.fail_all(error)
 
@@ -319,7 +324,7 @@ class EngineLoop:
                     request.max_output_length,
                     request.check,
                 )
-                if params.max_new == 0:
+                if params.max_new_tokens == 0:
                     self._deliver(request, nothing_more(request, params, self._model_info))
                 else:
                     go(request, params)
@@ -333,7 +338,7 @@ class EngineLoop:
             self._deliver(request, outcome)
 
     def _generate(
-        self, request: GenerationRequest, params: SamplingParams, next_request: Next
+        self, request: GenerationRequest, params: SamplingParams, next_request: NextRequest
     ) -> None:
         from .generate import generate
 
@@ -342,13 +347,13 @@ class EngineLoop:
                 "draft_model and prompt_lookup have no effect: this runs through generate()"
             )
 
-        rows = max(params.config.num_beams, params.sequences)
+        rows = max(params.num_beams, params.num_return_sequences)
         steps = itertools.count(1)
 
         def between() -> None:
-            if next(steps) % _LOOK_EVERY == 0:
-                memory.check_texts(rows, _LOOK_EVERY, self._loaded.model)
-            self._counters.tokens += params.sequences
+            if next(steps) % _CHECK_EVERY == 0:
+                memory.check_texts(rows, _CHECK_EVERY, self._loaded.model)
+            self._counters.tokens += params.num_return_sequences
             self.step(next_request)
 
         # The prompt, once as it is read and once for each row.
@@ -359,12 +364,3 @@ class EngineLoop:
         finally:
             self._generating = False
         self._deliver(request, outcome)
-
-
-def _asks_more(model: Any) -> str | None:
-    """An option of the model's own that the sampler does not know, if there is one."""
-    from transformers import GenerationConfig
-
-    from .sampler import unsupported_config
-
-    return unsupported_config(model, GenerationConfig(num_beams=1))

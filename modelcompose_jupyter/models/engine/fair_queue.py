@@ -1,4 +1,4 @@
-"""A queue in which those who ask take turns, however much each of them asks."""
+"""A queue that is round-robin between owners, however many items each of them puts."""
 
 from __future__ import annotations
 
@@ -12,7 +12,8 @@ Item = TypeVar("Item")
 class FairQueue(Generic[Item]):
     """Round-robin between owners; first in, first out for each of them. Not safe between threads.
 
-    Owners may be of groups, which take turns first: an owner is then given as its group and itself.
+    Owners may be in groups. Then it is round-robin between groups, and between the owners of each;
+    an owner is given as its group and itself.
     """
 
     def __init__(self) -> None:
@@ -23,7 +24,7 @@ class FairQueue(Generic[Item]):
         return self._count
 
     def put(self, item: Item, owner: Hashable, *within: Hashable) -> None:
-        """Put an item behind those of its owner; of a group where there is something ``within``."""
+        """Put an item behind those of its owner; ``within`` is an owner in a group."""
         part = self._parts.setdefault(owner, FairQueue() if within else deque())
         if isinstance(part, FairQueue):
             part.put(item, *within)
@@ -32,7 +33,7 @@ class FairQueue(Generic[Item]):
         self._count += 1
 
     def pop(self) -> Item:
-        """Take the next item; its owner's turn comes again after everybody else's.
+        """Take the next item; its owner then goes behind all others.
 
         Raises:
             KeyError: there is none.

@@ -1,10 +1,10 @@
-"""Steps that are recorded once for a shape, and then replayed with one call.
+"""Decode steps that are recorded once for a shape, and then replayed with one call.
 
-A small model's step takes as long to launch, operation by operation, as to compute, and on a CPU
-holds Python's lock between its operations, so that a cell which computes slows it down. Steps that
-give each row of a slab one token always do the same: they are a function of tokens, positions, and
-the slab's memory. On a CPU that is traced, for all capacities; on a GPU it is a CUDA graph, which
-belongs to the memory with which it was recorded.
+A small model's step takes as long to launch, operation by operation, as to compute. On a CPU it
+also holds Python's lock between its operations, so that a cell which computes slows it down. A step
+that gives each row of some slabs one token always does the same: it is a function of tokens,
+positions, and the slabs' memory. On a CPU it is traced, for all capacities. On a GPU it becomes a
+CUDA graph, which belongs to the memory with which it was recorded.
 """
 
 from __future__ import annotations
@@ -20,24 +20,24 @@ from . import layers
 from .kv_cache import Rows, Slab
 
 Pass = Callable[[torch.Tensor, torch.Tensor, list[Rows]], torch.Tensor]
-"""From tokens [1, rows], positions [rows] and where the rows are to scores [rows, vocabulary]."""
+"""From tokens [1, rows], positions [rows] and the rows' memory to scores [rows, vocabulary]."""
 
 _SEEN = 32
-"""So often a shape must come before it is recorded: recording takes as long as a dozen steps, and
-saves a part of each."""
+"""How often a shape must come before it is recorded, which takes as long as a dozen steps."""
 _MOST = 32
+"""Most recordings that are kept; those that were not replayed for longest go."""
 
 
 class Recorder(Protocol):
     """How steps are recorded on a kind of device."""
 
     def key(self, slabs: Sequence[Slab]) -> tuple[int, ...]:
-        """Equal for steps that one recording serves."""
+        """The same for steps that one recording serves."""
 
     def record(
         self, function: Pass, tokens: torch.Tensor, positions: torch.Tensor, rows: list[Rows]
     ) -> Pass:
-        """What does the same as the function."""
+        """A replay, which does what the function does."""
 
 
 class DecodeGraphs:
@@ -51,7 +51,10 @@ class DecodeGraphs:
         self._recorded: OrderedDict[tuple[int, ...], Pass | None] = OrderedDict()
 
     def forward(self, tokens: Sequence[int], slabs: Sequence[Slab]) -> torch.Tensor | None:
-        """Scores of each used row of the slabs, [rows, vocabulary]; None if nothing is recorded."""
+        """Scores of each used row of the slabs, [rows, vocabulary].
+
+        None where the step is not recorded, or where a recording gave other bits than the step.
+        """
         key = self._recorder.key(slabs)
         if key not in self._recorded and not self._is_due(key):
             return None
@@ -117,7 +120,7 @@ def _inputs(
 
 
 def recorder_for(model: Any, device: torch.device) -> Recorder | None:
-    """What records a model's steps, where something does."""
+    """What records a model's steps on a device; None where nothing does."""
     if device.type == "cuda":
         return CudaGraphs()
     return Tracer(model) if device.type == "cpu" else None

@@ -1,9 +1,9 @@
-"""Keys and values of sequences: memory that grows with the tokens there are.
+"""KV cache: keys and values of sequences, in memory that grows with their tokens.
 
-Sequences of about the same length share a slab, whose rows one attention reads together. A slab has
-no holes: the last row moves into one that becomes free. A sequence that outgrows its slab moves to
-the next larger one. So beyond 128 tokens a row is less than half as much again as it needs, and
-moving costs little for each token.
+Sequences of about the same length are rows of one slab, which one attention reads together. A slab
+has no holes: its last row moves into one that becomes free. A sequence that outgrows its slab moves
+to the next larger one. So from 128 tokens on, less than a third of a row is unused, and moving
+costs little for each token.
 """
 
 from __future__ import annotations

@@ -1,8 +1,8 @@
-"""Faster modules in place of a model's own, which give the same.
+"""Faster modules that replace a model's own, with the same results.
 
-What a token costs is reading the weights, and the calls in between. So weights of the processor are
-packed once in the order in which its kernels read them, projections of the same input become one
-product, and a decoder layer of the common kind is written out in few operations.
+A token costs the reading of all weights, and the calls in between. So on a CPU weights are packed
+once, in the order in which kernels read them. Projections of the same input are fused to one
+product, and a decoder layer of the Llama kind is written out in few operations.
 """
 
 from __future__ import annotations
@@ -72,7 +72,7 @@ class Linear(nn.Module):
 
 
 class SideBySide:
-    """Projections of the same input that stay what they are, quantised ones say."""
+    """Projections of the same input that cannot be fused, because they are quantised, say."""
 
     def __init__(self, *parts: Any) -> None:
         self._parts = parts
@@ -323,7 +323,7 @@ def _replace_linears(module: nn.Module, make: MakeProduct) -> None:
 
 @contextmanager
 def packed_as(products: Sequence[Product], weights: Sequence[torch.Tensor]) -> Iterator[None]:
-    """Have products work with these weights, which are equal to theirs."""
+    """Have products compute with these packed weights, so that a trace has them as inputs."""
     own = [product.packed for product in products]
     try:
         for product, weight in zip(products, weights, strict=True):

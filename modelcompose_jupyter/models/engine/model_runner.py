@@ -1,4 +1,4 @@
-"""Models that many sequences share one pass of: which can, and the pass itself."""
+"""The model runner: one forward pass for the tokens of many sequences, and which models can."""
 
 from __future__ import annotations
 
@@ -36,11 +36,11 @@ ARCHITECTURES = frozenset(
 """Model types of which tests have shown that a step gives what the model itself gives."""
 
 _OWN_ATTENTION = {"gpt_neo", "codegen"}
-_ROTARY = {"default", "linear", "llama3", "yarn"}  # the others turn with the length of a batch
+_ROTARY = {"default", "linear", "llama3", "yarn"}  # others depend on the longest text of a batch
 
 
 def unsupported_model(model: Any) -> str | None:
-    """Why a model cannot run in steps, or None."""
+    """Why a model cannot run in the scheduler, or None."""
     config = model.config
     if config.is_encoder_decoder:
         return "it is an encoder-decoder"
@@ -58,7 +58,7 @@ def unsupported_model(model: Any) -> str | None:
 
 
 class ModelRunner:
-    """A model whose pass carries tokens of many sequences.
+    """Runs forward passes of a model with the tokens of many sequences.
 
     Only its engine's thread may use it. The model's modules are replaced by faster ones that give
     the same; it still works with generate().

@@ -1,40 +1,48 @@
-"""How much of a prompt a step takes, so that those who already get tokens hardly wait for it."""
+"""Chunked prefill: how many prompt tokens a step computes beside the sequences that decode.
+
+Large chunks read a prompt quickly, and make everybody else wait for their next token. So the size
+follows from how long steps have taken.
+"""
 
 from __future__ import annotations
 
 _FIRST = 128
+"""Tokens of the first chunk, before anything was measured, where no sequence decodes."""
 _LEAST = 8
 _MOST = 1024
-_STEPS = 1.5
-"""So many steps without one does a part of a prompt take where somebody gets tokens."""
+_DECODE_STEPS = 1.5
+"""How long a chunk may take while others decode, in steps without a chunk."""
 _ALONE_SECONDS = 0.25
-"""What a step takes at most where nobody gets tokens: so long does Stop take."""
+"""How long a chunk may take while none decodes. A step is not interrupted, so Stop waits for it."""
 
 
 class PrefillChunkSize:
-    """Learns what a step takes from those that were done."""
+    """The size of the next chunk, from the measured times of earlier steps."""
 
     def __init__(self) -> None:
-        self._row_step: float | None = None
-        self._prompt_token: float | None = None
+        self._decode_seconds: float | None = None  # of a step without a chunk
+        self._token_seconds: float | None = None  # of a prompt's token in a chunk
 
-    def chunk(self, rows: int) -> int:
-        """How many tokens of prompts the next step takes, beside one for each row."""
-        if self._prompt_token is None:
-            return _FIRST if not rows else _LEAST
+    def chunk(self, decoding: int) -> int:
+        """Most tokens of prompts in a step in which so many sequences decode."""
+        if self._token_seconds is None:
+            return _LEAST if decoding else _FIRST
         seconds = _ALONE_SECONDS
-        if rows:
-            seconds = _STEPS * (self._row_step or self._prompt_token * rows)
-        return max(_LEAST, min(_MOST, int(seconds / self._prompt_token)))
+        if decoding:
+            seconds = _DECODE_STEPS * (self._decode_seconds or self._token_seconds * decoding)
+        return max(_LEAST, min(_MOST, int(seconds / self._token_seconds)))
 
-    def took(self, rows: int, prompt_tokens: int, seconds: float) -> None:
-        """Learn from a step."""
+    def record(self, decoding: int, prompt_tokens: int, seconds: float) -> None:
+        """Take the time of a step into account."""
         if not prompt_tokens:
-            self._row_step = _mix(self._row_step, seconds)
+            self._decode_seconds = _average(self._decode_seconds, seconds)
         elif prompt_tokens >= _LEAST:
-            own = max(seconds - (self._row_step or 0.0), seconds / 2) if rows else seconds
-            self._prompt_token = _mix(self._prompt_token, own / prompt_tokens)
+            own = seconds
+            if decoding:
+                own = max(seconds - (self._decode_seconds or 0.0), seconds / 2)
+            self._token_seconds = _average(self._token_seconds, own / prompt_tokens)
 
 
-def _mix(known: float | None, new: float) -> float:
-    return new if known is None else 0.7 * known + 0.3 * new
+def _average(average: float | None, new: float) -> float:
+    """A moving average."""
+    return new if average is None else 0.7 * average + 0.3 * new

@@ -1,4 +1,4 @@
-"""Keys and values of earlier texts, for prompts that begin as they do."""
+"""Prefix cache: keys and values of earlier sequences, for prompts with the same first tokens."""
 
 from __future__ import annotations
 
@@ -15,9 +15,10 @@ _MOST = 256
 
 @dataclass(frozen=True, eq=False)
 class Prefix:
-    """``data`` is [layers, 2, heads, tokens, head size], of ``tokens`` from the beginning.
+    """The tokens of an earlier sequence, and their keys and values.
 
-    It may be a part of larger memory, all of which it keeps.
+    ``data`` is [layers, 2, heads, tokens, head size]. It may be a view, which keeps all of the
+    memory that it is a view of.
     """
 
     tokens: np.ndarray
@@ -29,14 +30,14 @@ class Prefix:
 
 
 def in_common(first: np.ndarray, second: np.ndarray) -> int:
-    """How many tokens two texts have in common at their beginning."""
+    """The length of the common prefix of two sequences of tokens."""
     length = min(len(first), len(second))
     differ = first[:length] != second[:length]
     return int(differ.argmax()) if differ.any() else length
 
 
 class PrefixCache:
-    """What was used least recently goes first, when there is more than ``limit`` bytes."""
+    """Evicts what was used least recently where it has more than ``limit`` bytes."""
 
     def __init__(self, limit: int) -> None:
         self.limit = limit
@@ -47,7 +48,7 @@ class PrefixCache:
         return len(self._prefixes)
 
     def find(self, tokens: np.ndarray) -> tuple[Prefix | None, int]:
-        """The text with the longest beginning in common, and how long that is."""
+        """The cached sequence with the longest common prefix, and the length of that."""
         best, longest = None, 0
         for key, prefix in self._prefixes.items():
             length = in_common(prefix.tokens, tokens)
@@ -59,7 +60,7 @@ class PrefixCache:
         return self._prefixes[best], longest
 
     def keep(self, tokens: np.ndarray, data: torch.Tensor, *, copy: bool = True) -> None:
-        """Keep a text's keys and values; those of its beginnings are let go.
+        """Keep a sequence's keys and values; those of its own prefixes are dropped.
 
         Args:
             copy: ``data`` is in use elsewhere; if not, it must not be from now on.
@@ -86,7 +87,7 @@ class PrefixCache:
             self.drop_oldest()
 
     def drop_oldest(self) -> bool:
-        """Let one go; whether there was one."""
+        """Drop the least recently used; whether there was one."""
         if not self._prefixes:
             return False
         self._drop(next(iter(self._prefixes)))

@@ -1,4 +1,4 @@
-"""A request as an engine knows it, and how it ends."""
+"""A request in an engine, and how it ends."""
 
 from __future__ import annotations
 
@@ -28,9 +28,13 @@ from .stream import Stream
 
 @dataclass(eq=False)
 class GenerationRequest:
-    """What is asked, by whom, and where it stands.
+    """What is asked, by whom, and since when.
 
-    ``owner`` is who asks: owners take turns. ``settings`` and ``stream`` are there once it runs.
+    Attributes:
+        owner: who asks; queues are round-robin between owners.
+        max_output_length: the host's limit.
+        prompt_lookup: most draft tokens for each step; 0 is off.
+        made, started: by the monotonic clock; ``started`` is None while it is queued.
     """
 
     prompt: Prompt
@@ -46,23 +50,23 @@ class GenerationRequest:
     started: float | None = None
 
     @property
-    def rows(self) -> int:
-        """How many sequences it wants."""
+    def sequences(self) -> int:
+        """How many sequences it asks for."""
         return self.parameters.num_return_sequences or 1
 
     def begin(self) -> None:
-        """Its turn has come."""
+        """Note that it is out of the queue."""
         self.started = time.monotonic()
         self.position.tell(0)
 
     def check(self) -> None:
-        """Raise `Cancelled` where nobody wants it any more."""
+        """Raise `Cancelled` if it was cancelled."""
         if self.cancelled.is_set():
             raise Cancelled
 
 
 Deliver = Callable[[GenerationRequest, GenerationResult | ComposeError], None]
-"""Called once with what came of a request."""
+"""Called once for each request, with its result or its error."""
 
 
 def result(
@@ -74,7 +78,7 @@ def result(
     first_token: float | None,
     model_info: dict[str, Any],
 ) -> GenerationResult:
-    """What came of a request that ran."""
+    """The result of a request that ran."""
     ended = time.monotonic()
     started = request.started or ended
     return GenerationResult(
@@ -96,17 +100,16 @@ def result(
 def nothing_more(
     request: GenerationRequest, params: SamplingParams, model_info: dict[str, Any]
 ) -> GenerationResult:
-    """What came of a request for no token at all."""
+    """The result of a request for no token at all."""
     stream = Stream(params, request.on_text)
-    return result(
-        request, params, stream, ["length"] * params.sequences, {"generated": 0}, None, model_info
-    )
+    reasons = ["length"] * params.num_return_sequences
+    return result(request, params, stream, reasons, {"generated": 0}, None, model_info)
 
 
 def never_ran(
     request: GenerationRequest, model_info: dict[str, Any], replies: bool
 ) -> GenerationResult:
-    """What came of a request that was cancelled before anything was generated."""
+    """The result of a request that was cancelled before anything was generated."""
     asked = request.parameters
     prompt = request.prompt if isinstance(request.prompt, str) else ""
     text = "" if replies or asked.include_prompt is False else prompt
@@ -143,7 +146,7 @@ def bare(error: Any) -> Any:
 
 
 def explain(error: BaseException, model_info: dict[str, Any]) -> ComposeError:
-    """What went wrong in a request, in words for who made it."""
+    """An error in a request, as a message for who made it."""
     if isinstance(error, ComposeError):
         return error
     if memory.is_out_of_memory(error):

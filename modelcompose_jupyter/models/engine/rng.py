@@ -17,24 +17,20 @@ from torch.overrides import TorchFunctionMode
 _UNIT = 2.0**-53
 
 
-def _bits(seed: int, sequence: int, position: int, stream: int = 0, count: int = 1) -> Any:
+def _bits(seed: int, sequence: int, position: int, count: int = 1) -> Any:
     """Raw 64-bit numbers of ``count`` positions, an array of uint64."""
-    generator = np.random.Philox(key=seed, counter=[position, sequence, stream, 0])
+    generator = np.random.Philox(key=seed, counter=[position, sequence, 0, 0])
     return generator.random_raw(4 * count)[::4]  # the counter goes on after every fourth
 
 
-def draw(seed: int, sequence: int, position: int, stream: int = 0) -> float:
-    """The number in [0, 1) for the token at ``position`` (0 is the first generated one).
-
-    Stream 0 chooses the token. Whoever needs further numbers for the same token, say to accept or
-    reject what was guessed for it, takes other streams, below 2**64: all are independent.
-    """
-    return draws(seed, sequence, position, 1, stream)[0]
+def draw(seed: int, sequence: int, position: int) -> float:
+    """The number in [0, 1) for the token at ``position`` (0 is the first generated one)."""
+    return draws(seed, sequence, position, 1)[0]
 
 
-def draws(seed: int, sequence: int, position: int, count: int, stream: int = 0) -> list[float]:
+def draws(seed: int, sequence: int, position: int, count: int) -> list[float]:
     """What `draw` gives for ``count`` positions from ``position`` on."""
-    numbers = (_bits(seed, sequence, position, stream, count) >> np.uint64(11)) * _UNIT
+    numbers = (_bits(seed, sequence, position, count) >> np.uint64(11)) * _UNIT
     return cast("list[float]", numbers.tolist())
 
 

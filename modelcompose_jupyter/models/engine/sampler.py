@@ -1,11 +1,11 @@
-"""The next tokens of many sequences at once, each chosen as its own request asks.
+"""Batched sampling: one token for each row of scores, each as its own request's params say.
 
-A row's token is what transformers' processors and `sampling.choose` give for it alone, over the
-whole vocabulary in its order: it depends on the row's scores, its `Sampling`, and the number drawn
-for (seed, sequence, position), never on the rows beside it.
+A row's token is what transformers' logits processors and `rng.choose` give for that row alone, over
+the whole vocabulary in its order. So it depends on the row's scores, its `SamplingParams`, and the
+number drawn for (seed, sequence, position), and never on the other rows.
 
-On a CPU rows with a top_k go a shorter way, over the candidates alone (`candidates`); where that is
-not certain of the token, the row goes the long way.
+On a CPU, rows with a top_k are sampled from their highest scores alone (`candidates`). Where
+rounding could make that another token, the row is sampled from the whole vocabulary.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ import copy
 import itertools
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Self
+from typing import Any
 
 import numpy as np
 import torch
@@ -22,12 +22,10 @@ import torch
 from . import candidates
 from .candidates import Limits
 from .rng import choose, draws
-
-if TYPE_CHECKING:
-    from transformers import GenerationConfig
+from .sampling_params import SamplingParams
 
 _AHEAD = 64
-"""How many of a row's numbers are drawn at once: making the generator costs most."""
+"""How many of a row's random numbers are drawn at once: making the generator costs most."""
 
 _KNOWN = frozenset(
     {
@@ -43,111 +41,48 @@ _NO_MATTER = frozenset(
         *("compile_config", "disable_compile", "prefill_chunk_size", "continuous_batching_config"),
         *("output_attentions", "output_hidden_states", "output_scores", "output_logits"),
         *("return_dict_in_generate", "transformers_version"),
-        *("length_penalty", "early_stopping"),  # of beams
+        *("num_beams", "length_penalty", "early_stopping"),  # each request says how many beams
     }
 )
 
 
-class NotFinite(ArithmeticError):
-    """The model's scores of some rows have no largest finite one.
+def unsupported_options(model: Any) -> str | None:
+    """The name of an option of a model's generation_config that the sampler lacks, or None.
 
-    ``rows`` are their places in the batch; ``tokens`` [rows] int64 are those of all rows, of use
-    for the others.
-    """
-
-    def __init__(self, rows: list[int], tokens: torch.Tensor) -> None:
-        super().__init__("the model's scores are not finite")
-        self.rows = rows
-        self.tokens = tokens
-
-
-@dataclass(frozen=True)
-class Sampling:
-    """What one request asks of the choice of tokens; the options are those of generate().
-
-    ``top_k`` is 0 and ``top_p`` 1.0 where they limit nothing.
-    """
-
-    do_sample: bool
-    temperature: float
-    top_k: int
-    top_p: float
-    min_p: float | None
-    repetition_penalty: float
-    min_new_tokens: int
-    min_length: int
-    stop_ids: frozenset[int]
-    seed: int
-
-    @classmethod
-    def of(cls, config: GenerationConfig, stop_ids: Iterable[int], seed: int) -> Self:
-        """As a config says; what it leaves open is off, so it is one that `merged` has filled.
-
-        In generate() min_new_tokens, where it is given, takes the place of min_length.
-        """
-        shortest = config.min_length if config.min_new_tokens is None else 0
-        return cls(
-            do_sample=bool(config.do_sample),
-            temperature=1.0 if config.temperature is None else config.temperature,
-            top_k=config.top_k or 0,
-            top_p=1.0 if config.top_p is None else config.top_p,
-            min_p=config.min_p,
-            repetition_penalty=config.repetition_penalty or 1.0,
-            min_new_tokens=config.min_new_tokens or 0,
-            min_length=shortest or 0,
-            stop_ids=frozenset(stop_ids),
-            seed=seed,
-        )
-
-
-def merged(model: Any, config: GenerationConfig) -> Any:
-    """The config that generate() uses: where this one is None, the model's, then the usual."""
-    whole: Any = copy.deepcopy(config)
-    whole.update(**model.generation_config.to_dict(), defaults_only=True)
-    whole.update(**_usual(model), defaults_only=True)
-    return whole
-
-
-def unsupported_config(model: Any, config: GenerationConfig) -> str | None:
-    """The name of an option that is in force and that the sampler does not know, if there is one.
-
-    An option counts as in force where it is not what generate() takes if nothing is said, so those
-    that transformers will add count too. For a model whose class has its own way to generate, it is
-    the name of that method.
+    An option counts where it is in force: where it is not what generate() takes if nothing is said.
+    So those that transformers will add count too. For a model whose class has its own way to
+    generate, it is the name of that method.
     """
     from transformers import GenerationConfig, GenerationMixin
 
     for name in ("generate", "_sample", "_get_logits_processor"):
         if getattr(type(model), name) is not getattr(GenerationMixin, name):
             return name
-    whole, usual = vars(merged(model, config)), _usual(model)
+    usual = model.generation_config._get_default_generation_params()
     options: list[str] = [name for name in vars(GenerationConfig()) if not name.startswith("_")]
     for name in options:
-        value = whole[name]
+        value = getattr(model.generation_config, name, None)
         if name not in _KNOWN | _NO_MATTER and value is not None and value != usual.get(name):
             return name
     return None
 
 
-def _usual(model: Any) -> dict[str, Any]:
-    return dict(model.generation_config._get_default_generation_params())
-
-
 class RowState:
-    """One sequence that waits for its next token.
+    """What the sampler knows of one sequence: a row of its scores.
 
-    ``position`` is how many tokens it has generated, ``prompt_length`` how many stood before them,
-    ``sequence`` which of the request's sequences it is.
+    Attributes:
+        params: of the sequence's request.
+        sequence: which of the request's sequences it is, from 0.
+        position: how many tokens it has generated.
     """
 
-    __slots__ = ("_first", "_numbers", "_seen", "position", "prompt_length", "sampling", "sequence")
+    __slots__ = ("_first", "_numbers", "_seen", "params", "position", "sequence")
 
-    def __init__(self, sampling: Sampling, sequence: int, prompt: Sequence[int]) -> None:
-        self.sampling = sampling
+    def __init__(self, params: SamplingParams, sequence: int) -> None:
+        self.params = params
         self.sequence = sequence
-        self.prompt_length = len(prompt)
         self.position = 0
-        self._seen = _Seen(prompt) if sampling.repetition_penalty != 1.0 else None
+        self._seen = _Seen(params.tokens) if params.repetition_penalty != 1.0 else None
         self._first = 0
         self._numbers: list[float] = []
 
@@ -158,7 +93,7 @@ class RowState:
             self._seen.add(token)
 
     def after(self, tokens: Iterable[int]) -> RowState:
-        """This row as it would be after further tokens; it stays as it is."""
+        """A copy of this row, with further tokens."""
         row = copy.copy(self)
         row._seen = copy.copy(self._seen)
         for token in tokens:
@@ -167,28 +102,27 @@ class RowState:
 
     @property
     def number(self) -> float:
-        """The number in [0, 1) that chooses the next token, `sampling.draw`'s."""
+        """The random number in [0, 1) for the next token: `rng.draw`'s."""
         ahead = self.position - self._first
         if not 0 <= ahead < len(self._numbers):
             ahead, self._first = 0, self.position
-            self._numbers = draws(self.sampling.seed, self.sequence, self._first, _AHEAD)
+            self._numbers = draws(self.params.seed, self.sequence, self._first, _AHEAD)
         return self._numbers[ahead]
 
     @property
     def seen(self) -> torch.Tensor | None:
-        """The different tokens so far, int64 on the CPU; None where no penalty needs them."""
+        """The distinct tokens so far, int64 on the CPU; None where no penalty needs them."""
         return None if self._seen is None else self._seen.ids
 
     @property
     def must_go_on(self) -> bool:
         """Whether the sequence is too short to end with its next token."""
-        asked = self.sampling
-        length = self.prompt_length + self.position
-        return self.position < asked.min_new_tokens or length < asked.min_length
+        length = len(self.params.tokens) + self.position
+        return self.position < self.params.min_new_tokens or length < self.params.min_length
 
 
 class _Seen:
-    """Different tokens, in a tensor that has room for more."""
+    """A set of tokens, as a tensor with room for more."""
 
     def __init__(self, tokens: Iterable[int]) -> None:
         self._known = set(tokens)
@@ -222,19 +156,8 @@ class Sampler:
         self._device = torch.device(device)
         # MPS has no float64.
         self._home = torch.device("cpu") if self._device.type == "mps" else self._device
-        self._asked: list[Sampling] = []
-        self._kept: list[_Part] = []
-
-    def choose(self, logits: torch.Tensor, rows: Sequence[RowState]) -> torch.Tensor:
-        """The next token of each row, [rows] int64 on the device; waits for the device once.
-
-        Raises:
-            NotFinite: some rows have scores that are not finite; it has the others' tokens.
-        """
-        tokens, finite = self.pick(logits, rows)
-        if not finite.all():
-            raise NotFinite((~finite).nonzero().flatten().tolist(), tokens)
-        return tokens
+        self._params: list[SamplingParams] = []
+        self._cached: list[_Part] = []
 
     def pick(
         self, logits: torch.Tensor, rows: Sequence[RowState]
@@ -257,32 +180,6 @@ class Sampler:
                 )
         return tokens.where(finite, 0).to(self._device), finite.to(self._device)
 
-    def processed(self, logits: torch.Tensor, rows: Sequence[RowState]) -> torch.Tensor:
-        """The scores that the choice is made from, [rows, vocabulary] float32: transformers' own.
-
-        Where top_p ends among equal scores, those of the highest tokens stay.
-        """
-        scores = self._before_warping(logits, rows)
-        result = torch.empty_like(scores)
-        for part in self._parts(rows):
-            theirs = scores[part.index]
-            result[part.index] = theirs if part.greedy else part.warp(theirs)
-        return result.to(self._device)
-
-    def probabilities(self, logits: torch.Tensor, rows: Sequence[RowState]) -> torch.Tensor:
-        """The probability of each token to be chosen, [rows, vocabulary] float32.
-
-        Without sampling it is 1 for the token that `choose` gives.
-        """
-        scores = self.processed(logits, rows)
-        result = scores.softmax(-1)
-        for part in self._parts(rows):
-            if part.greedy:
-                index = part.index.to(scores.device, non_blocking=True)
-                best = scores[index].argmax(-1, keepdim=True)
-                result[index] = torch.zeros_like(result[index]).scatter(1, best, 1.0)
-        return result
-
     def _before_warping(self, logits: torch.Tensor, rows: Sequence[RowState]) -> torch.Tensor:
         """Scores in float32 with what holds without sampling too; a copy where that changes any."""
         if logits.shape != (len(rows), self._vocabulary):
@@ -304,7 +201,7 @@ class Sampler:
         known = [(place, ids[ids < self._vocabulary]) for place, ids in seen]
         counts = torch.tensor([len(ids) for _, ids in known])
         penalties = torch.tensor(
-            [rows[place].sampling.repetition_penalty for place, _ in known], dtype=torch.float32
+            [rows[place].params.repetition_penalty for place, _ in known], dtype=torch.float32
         )
         places = torch.tensor([place for place, _ in known])
         row = self._send(places.repeat_interleave(counts))
@@ -319,7 +216,7 @@ class Sampler:
         pairs = [
             (place, stop)
             for place in places
-            for stop in rows[place].sampling.stop_ids
+            for stop in rows[place].params.stop_ids
             if stop < self._vocabulary
         ]
         if pairs:
@@ -330,12 +227,12 @@ class Sampler:
         return tensor.to(self._home, non_blocking=True)
 
     def _parts(self, rows: Sequence[RowState]) -> list[_Part]:
-        """The rows by what is to be done with them; kept, since steps follow with the same rows."""
-        asked = [row.sampling for row in rows]
-        same = len(asked) == len(self._asked)
-        if not same or any(a is not b for a, b in zip(asked, self._asked, strict=True)):
-            self._asked, self._kept = asked, _parts(asked, self._vocabulary, self._home)
-        return self._kept
+        """The rows in parts that are sampled alike; cached, since steps mostly have equal rows."""
+        params = [row.params for row in rows]
+        same = len(params) == len(self._params)
+        if not same or any(a is not b for a, b in zip(params, self._params, strict=True)):
+            self._params, self._cached = params, _parts(params, self._vocabulary, self._home)
+        return self._cached
 
     def _pick(
         self, part: _Part, scores: torch.Tensor, rows: Sequence[RowState]
@@ -355,8 +252,8 @@ class Sampler:
         tokens, finite = torch.from_numpy(choice.tokens), torch.from_numpy(choice.finite)
         if not choice.certain.all():
             again = torch.from_numpy(choice.finite & ~choice.certain).nonzero().flatten()
-            asked = [part.asked[place] for place in again.tolist()]
-            for rest in _parts(asked, self._vocabulary, self._home, shorten=False):
+            params = [part.params[place] for place in again.tolist()]
+            for rest in _parts(params, self._vocabulary, self._home, shorten=False):
                 at = again[rest.index]
                 theirs = [numbers[place] for place in at.tolist()]
                 tokens[at], finite[at] = _pick_long(rest, scores[at], theirs)
@@ -380,14 +277,17 @@ def _pick_long(
 
 @dataclass(frozen=True, eq=False)
 class _Part:
-    """Rows of a batch with which the same is to be done; their values as columns [rows, 1].
+    """Rows that are sampled alike, and their params as columns [rows, 1].
 
-    ``limits`` are those of rows that go the short way.
+    Attributes:
+        places: of the rows in the step; ``index`` is the same as a tensor.
+        limits: of rows that are sampled from their highest scores alone, else None.
+        most: the highest top_k; 0 where none of the rows has one.
     """
 
     places: list[int]
     index: torch.Tensor
-    asked: list[Sampling]
+    params: list[SamplingParams]
     greedy: bool
     limits: Limits | None
     most: int
@@ -438,17 +338,18 @@ def _above_min_p(scores: torch.Tensor, min_p: torch.Tensor) -> torch.Tensor:
 
 
 def _parts(
-    asked: list[Sampling], vocabulary: int, device: torch.device, shorten: bool = True
+    params: list[SamplingParams], vocabulary: int, device: torch.device, shorten: bool = True
 ) -> list[_Part]:
-    """Rows in parts, so that none does what only others need.
+    """Divide rows into parts, so that no row pays for an option that only others have.
 
-    Short parts are the exception: over few candidates it costs less to do all for all at once. A
-    CPU goes the long way with a row at a time, which then stays in its cache.
+    Rows that are sampled from few candidates are one part whatever their options are: there, one
+    call for all costs least. On a CPU, rows that are sampled from the whole vocabulary are a part
+    each, whose scores then stay in the processor's cache.
     """
     cpu = device.type == "cpu"
 
     def kind(place: int) -> tuple[int, ...]:
-        each = asked[place]
+        each = params[place]
         if not each.do_sample:
             return (True, False)
         if cpu and shorten and each.top_k > 0 and 4 * each.top_k <= vocabulary:
@@ -457,16 +358,16 @@ def _parts(
             return (False, False, place)
         return (False, False, each.top_k > 0, each.top_p < 1.0, bool(each.min_p))
 
-    groups = itertools.groupby(sorted(range(len(asked)), key=kind), key=kind)
+    groups = itertools.groupby(sorted(range(len(params)), key=kind), key=kind)
     return [
-        _part(list(places), asked, vocabulary, device, greedy=bool(greedy), short=bool(short))
+        _part(list(places), params, vocabulary, device, greedy=bool(greedy), short=bool(short))
         for (greedy, short, *_), places in groups
     ]
 
 
 def _part(
     places: list[int],
-    asked: list[Sampling],
+    params: list[SamplingParams],
     vocabulary: int,
     device: torch.device,
     *,
@@ -476,7 +377,7 @@ def _part(
     def column(values: list[float], kind: torch.dtype = torch.float32) -> torch.Tensor:
         return torch.tensor(values, dtype=kind).unsqueeze(1).to(device, non_blocking=True)
 
-    mine = [asked[place] for place in places]
+    mine = [params[place] for place in places]
     limits = [min(each.top_k, vocabulary) for each in mine]
     temperature = column([each.temperature for each in mine])
     top_k = column(list(limits), torch.int64)
@@ -489,7 +390,7 @@ def _part(
     return _Part(
         places=places,
         index=torch.tensor(places).to(device, non_blocking=True),
-        asked=mine,
+        params=mine,
         greedy=greedy,
         limits=Limits.of(temperature, top_k, top_p_rest, min_p) if short else None,
         most=max(limits),

@@ -1,10 +1,10 @@
-"""From what a request asks to what generate() is told: defaults, limits, and what has no effect."""
+"""What a request asks, resolved for one model: defaults, limits, and what has no effect."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from ...document.parameters import GenerationParameters
 from ...document.types import Message
@@ -16,39 +16,57 @@ from ..tokenization.chat_template import Check
 from ..weights import generation_defaults
 from ..weights.loader import LoadedModel
 
-if TYPE_CHECKING:
-    from transformers import GenerationConfig
-
 UNLIMITED_OUTPUT = 4096
-"""Most tokens of a model without a context limit, where a request does not say."""
+"""max_output_length of a model without a context limit, where the request has none."""
 
 _DEFAULTS = {"temperature": 0.7, "top_k": 50, "top_p": 0.9}
 _SAMPLING = ("temperature", "top_k", "top_p", "min_p")
 _GREEDY = {"temperature": 1e-30, "top_p": 0.0}
-"""Up to which value the likeliest token is all there is: scores that are divided by less are not
-finite."""
+"""Values up to which sampling is greedy. Scores that are divided by a temperature below that are
+not finite."""
 _BEAMS = ("length_penalty", "early_stopping")
 _OF_CHATS = ("enable_thinking", "chat_template_kwargs")
 
 
 @dataclass(frozen=True)
 class SamplingParams:
-    """A request that is ready to run.
+    """What the model reads for a request, and how its tokens are chosen.
 
-    ``prompt`` is the text as it was used, a chat's as its template gave it; ``tokens`` what the
-    model reads of it, at least one. ``stop_ids`` are the tokens that end the text.
+    Options that are named as in generate() mean what they mean there. Each has a value: where
+    neither the request nor the model gives one, the one that changes nothing.
+
+    Attributes:
+        prompt: the text as it was used, a chat's as its template gave it.
+        tokens: those of the prompt, at least one.
+        seed: of the numbers that tokens are drawn with.
+        stop_ids: tokens that end a text.
+        stops: texts before which a text ends.
+        max_new_tokens: 0 asks for no token at all, which generate() cannot do.
+        min_length: counts the prompt; 0 where ``min_new_tokens`` takes its place.
+        parameters: the parameters as results report them, by the names of documents.
+        warnings: a sentence for each parameter that was changed or has no effect.
     """
 
     prompt: str
     tokens: list[int]
-    config: GenerationConfig
-    parameters: dict[str, Any]
-    sequences: int
     seed: int
-    stops: Sequence[str]
-    include_prompt: bool
-    max_new: int
     stop_ids: frozenset[int]
+    max_new_tokens: int
+    stops: Sequence[str] = ()
+    include_prompt: bool = True
+    num_return_sequences: int = 1
+    do_sample: bool = True
+    temperature: float = 1.0
+    top_k: int = 0
+    top_p: float = 1.0
+    min_p: float | None = None
+    repetition_penalty: float = 1.0
+    min_new_tokens: int = 0
+    min_length: int = 0
+    num_beams: int = 1
+    length_penalty: float = 1.0
+    early_stopping: bool | str = False
+    parameters: dict[str, Any] = field(default_factory=dict)
     warnings: list[str] = field(default_factory=list)
 
 
@@ -59,9 +77,11 @@ def resolve(
     max_output_length: int | None = None,
     check: Check = unwatched,
 ) -> SamplingParams:
-    """Decide how a request runs; ``max_output_length`` is the host's limit of it.
+    """Resolve a request for a model: tokenize its prompt, and decide each of its options.
 
-    ``check`` is called now and then, and ends it by what it raises.
+    Args:
+        max_output_length: the host's limit of the request's own.
+        check: called now and then, to end this early by an exception of its own.
 
     Raises:
         InputError: the prompt is empty or too long, or parameters contradict each other.
@@ -89,26 +109,27 @@ class _Resolver:
         self.limit = limit
         self.check = check
         self.warnings: list[str] = []
-        self.defaults: Any = loaded.model.generation_config
+        self.defaults = loaded.defaults
         self.beams = asked.num_beams or 1
         self.sample = self._samples()
         self.sequences = asked.num_return_sequences or 1
         self.is_chat = not isinstance(prompt, str)
         self.prompt, self.tokens = self._tokenize(prompt)
-        self.stop_ids = loaded.stop_ids | (loaded.turn_end if self.is_chat else set())
+        self.stop_ids = loaded.stop_ids | (loaded.turn_end if self.is_chat else frozenset())
 
     def params(self) -> SamplingParams:
         self._check_sequences()
         longest = self._longest()
         shortest = self._shortest(longest)
+        min_new_tokens, min_length = self._minimum(longest, shortest)
         seed = seed_of(self.asked)
         include_prompt = self._include_prompt()
-        options = self._options()
+        options = {name: value for name, value in self._options().items() if value is not None}
         self._warn_without_effect()
         self.warnings += generation_defaults.warnings(self.loaded.left_out, self.beams)
         parameters = {
             "do_sample": self.sample,
-            **{name: value for name, value in options.items() if value is not None},
+            **options,
             "num_return_sequences": self.sequences,
             "min_output_length": shortest,
             "max_output_length": longest,
@@ -121,14 +142,17 @@ class _Resolver:
         return SamplingParams(
             prompt=self.prompt,
             tokens=self.tokens,
-            config=self._config(options, longest, shortest),
-            parameters={name: value for name, value in parameters.items() if value is not None},
-            sequences=self.sequences,
             seed=seed,
+            stop_ids=self.stop_ids,
+            max_new_tokens=longest,
             stops=self._stops(),
             include_prompt=include_prompt,
-            max_new=longest,
-            stop_ids=frozenset(self.stop_ids),
+            num_return_sequences=self.sequences,
+            do_sample=self.sample,
+            min_new_tokens=min_new_tokens,
+            min_length=min_length,
+            **options,
+            parameters={name: value for name, value in parameters.items() if value is not None},
             warnings=self.warnings,
         )
 
@@ -157,7 +181,7 @@ class _Resolver:
         return False
 
     def _options(self) -> dict[str, Any]:
-        """The options of generate() by name; None is left to the model's generation_config."""
+        """Options of the choice as the request or the model gives them; None where neither does."""
         options: dict[str, Any] = {"repetition_penalty": self.asked.repetition_penalty}
         if self.sample:
             for name in _SAMPLING:
@@ -168,27 +192,17 @@ class _Resolver:
             options |= {name: getattr(self.asked, name) for name in _BEAMS}
         for name in ("repetition_penalty", "min_p", *_BEAMS):
             if name in options and options[name] is None:
-                options[name] = getattr(self.defaults, name, None)
-        whole = {"top_k", "num_beams", "early_stopping"}  # generate() refuses an int for the others
+                options[name] = getattr(self.defaults, name)
+        whole = {"top_k", "num_beams", "early_stopping"}  # generate() wants floats for the others
         return {
             name: float(value) if value is not None and name not in whole else value
             for name, value in options.items()
         }
 
-    def _config(self, options: dict[str, Any], longest: int, shortest: int | None) -> Any:
-        from transformers import GenerationConfig
-
-        least = self.defaults.min_length
-        return GenerationConfig(
-            **{name: value for name, value in options.items() if value is not None},
-            do_sample=self.sample,
-            num_return_sequences=self.sequences,
-            max_new_tokens=longest or None,  # generate() knows no 0, and is not asked for it
-            min_new_tokens=shortest,
-            min_length=min(least, longest) if least else None,
-            eos_token_id=sorted(self.stop_ids) or None,
-            return_dict_in_generate=False,
-        )
+    def _minimum(self, longest: int, shortest: int | None) -> tuple[int, int]:
+        """min_new_tokens and min_length; as in generate(), the first takes the second's place."""
+        new = self.defaults.min_new_tokens if shortest is None else shortest
+        return (0, min(self.defaults.min_length or 0, longest)) if new is None else (new, 0)
 
     def _warn_without_effect(self) -> None:
         names = [] if self.sample else [*_SAMPLING, "seed"]
@@ -231,7 +245,7 @@ class _Resolver:
         return used, tokens
 
     def _most(self) -> int | None:
-        """The most tokens that a prompt may have."""
+        """Most tokens of a prompt."""
         context = self.loaded.context
         alone = self.loaded.encoder_decoder or self.asked.max_output_length == 0
         return None if context is None else context if alone else context - 1
@@ -253,7 +267,7 @@ class _Resolver:
             raise self._too_long(f"more than {self.loaded.context}")
 
     def _warn_of_unknown(self, tokens: list[int]) -> None:
-        """Say that the model does not read what its tokenizer has no tokens for."""
+        """Warn where the tokenizer has no tokens for parts of the prompt."""
         tokenizer = self.loaded.tokenizer
         unknown = tokenizer.unk_token_id
         if unknown in (tokenizer.eos_token_id, tokenizer.bos_token_id, tokenizer.pad_token_id):
@@ -382,7 +396,7 @@ class _Resolver:
         return tokens
 
     def _beginning(self, used: str) -> list[int]:
-        """What stands for a prompt of no tokens."""
+        """The tokens for a prompt of no tokens: the model's begin token."""
         if used.strip():
             raise InputError(
                 "the model's tokenizer has no tokens for the prompt: it knows no character of it",

@@ -1,7 +1,7 @@
-"""The texts that a model generates at the same time, step by step.
+"""Continuous batching: which sequences run, and what each step computes for them.
 
-Each step admits who waits, gives every running sequence its next token, goes on with prompts in
-chunks, and lets go who has ended. Of one thread.
+A step admits sequences that wait, computes a token for each that decodes and a chunk of the prompts
+that are read, and lets go of those that have ended. Only the engine's thread may use it.
 """
 
 from __future__ import annotations
@@ -29,8 +29,8 @@ from .sequence import Sequence, SequenceGroup
 from .speculative import DraftModel, PromptLookup, Proposer
 from .threads import Threads
 
-_MOST_KEPT = 1 << 30
-_SHARE_KEPT = 8
+_MOST_PREFIX_BYTES = 1 << 30
+_PREFIX_SHARE = 8  # of the memory that is free: one in so many bytes
 
 
 class Scheduler:
@@ -38,8 +38,8 @@ class Scheduler:
 
     Args:
         loaded: the model.
-        facts: what results say of it.
-        deliver: called with what came of each request.
+        model_info: what results say of it.
+        deliver: called with the result or the error of each request.
         most: how many sequences run at once.
         counters: of the model.
     """
@@ -62,9 +62,9 @@ class Scheduler:
         self._sampler = Sampler(self._model.vocabulary, loaded.device)
         self._threads = Threads(loaded.device)
         self._chunk_size = PrefillChunkSize()
-        self._prefixes = PrefixCache(_kept_bytes(loaded))
+        self._prefixes = PrefixCache(_prefix_bytes(loaded))
         self._draft = _draft(loaded, self._model.vocabulary)
-        self._lookup: dict[int, PromptLookup] = {}
+        self._lookups: dict[int, PromptLookup] = {}  # by their most draft tokens
         self._groups: list[SequenceGroup] = []
         self._waiting: list[Sequence] = []
         self._active: list[Sequence] = []
@@ -91,12 +91,12 @@ class Scheduler:
         self._waiting += group.sequences
 
     def step(self) -> None:
-        """Bring everybody one token, or one part of a prompt, further."""
+        """Compute one token for each running sequence, or a chunk of its prompt."""
         started = time.perf_counter()
         with torch.inference_mode():
             self._end_cancelled()
             self._end_finished()
-            before = {each: each.standing for each in self._active}
+            before = {each: each.progress for each in self._active}
             waiting = list(self._waiting)
             self._admit()
             self._make_room()
@@ -108,21 +108,21 @@ class Scheduler:
         self._counters.step_seconds += time.perf_counter() - started
 
     def _fail_stuck(self, before: dict[Sequence, tuple[int, int]], waiting: list[Sequence]) -> None:
-        """Fail those that a step brought no further, or the model's thread would never rest.
+        """Fail sequences without progress, or the model's thread would compute without an end.
 
-        Waiting is for those who have no place yet while somebody has or had, and for prompts of
-        which another is read first.
+        A prompt may wait for its next chunk while others have progress, and a sequence may wait for
+        room while there are others to make it.
         """
         began_idle = not before
-        stuck = [each for each in self._active if before.get(each) == each.standing]
+        stuck = [each for each in self._active if before.get(each) == each.progress]
         if len(stuck) < len(self._active):
-            stuck = [each for each in stuck if each.behind <= 1]
+            stuck = [each for each in stuck if each.uncomputed <= 1]
         elif began_idle and not self._active and self._waiting == waiting:
             stuck = waiting
         for sequence in stuck:
             self._fail(sequence.group, RuntimeError("nothing was computed for its text"))
 
-    # Who runs
+    # Which sequences run
 
     def _end_cancelled(self) -> None:
         for group in list(self._groups):
@@ -155,13 +155,13 @@ class Scheduler:
             self._deliver(group.request, explain(error, self._model_info))
 
     def fail_all(self, error: BaseException) -> None:
-        """End everything with an error."""
-        with torch.inference_mode():  # as the places that are given back were made
+        """End all requests with an error."""
+        with torch.inference_mode():  # as the tensors that are written were made
             for group in list(self._groups):
                 self._fail(group, error)
 
     def _leave(self, sequence: Sequence, keep: bool, clean: bool = False) -> None:
-        """Give a sequence's place to others; what it knows of its text may be kept for them."""
+        """Free a sequence's slot; with ``keep``, the prefix cache has its keys and values."""
         slot = sequence.slot
         assert slot is not None
         for proposer in self._proposers():
@@ -178,35 +178,35 @@ class Scheduler:
         self._crowded = False
 
     def _admit(self) -> None:
-        """Begin with those who wait, in order, as long as there is room."""
+        """Begin sequences that wait, in order, as long as there is room."""
         for sequence in list(self._waiting):
             if self._crowded or len(self._active) == self._most:
                 return
-            if self._is_coming(sequence):
+            if self._awaits_prefix(sequence):
                 continue
             if not self._begin(sequence):
                 return
             self._waiting.remove(sequence)
 
-    def _is_coming(self, sequence: Sequence) -> bool:
-        """Whether a running sequence is about to compute what this one could take from it."""
-        reading = [other for other in self._active if other.behind > 1]
+    def _awaits_prefix(self, sequence: Sequence) -> bool:
+        """Whether a prompt that is being read will give this one a longer prefix than there is."""
+        reading = [other for other in self._active if other.uncomputed > 1]
         if not reading:
             return False
-        tokens = sequence.known
+        tokens = sequence.reusable
         most = max(
             (
                 shared
                 for other in reading
-                if (shared := in_common(other.prompt, tokens)) > other.done
+                if (shared := in_common(other.prompt, tokens)) > other.computed
             ),
             default=0,
         )
         return most > 0 and most > self._prefixes.find(tokens)[1]
 
     def _begin(self, sequence: Sequence) -> bool:
-        """Give a sequence a place, with as much of its beginning as is known; whether it worked."""
-        data, length = self._find_beginning(sequence.known)
+        """Give a sequence a slot, with the longest prefix that is there; whether there is room."""
+        data, length = self._find_prefix(sequence.reusable)
         slot = self._open(len(sequence.tokens))
         if slot is None:
             if not self._active:
@@ -221,12 +221,12 @@ class Scheduler:
             sequence.group.reused = length
         return True
 
-    def _find_beginning(self, tokens: np.ndarray) -> tuple[torch.Tensor | None, int]:
-        """Keys and values of another text that begins like this one, and how much is the same."""
+    def _find_prefix(self, tokens: np.ndarray) -> tuple[torch.Tensor | None, int]:
+        """Keys and values of the sequence with the longest common prefix, and its length."""
         prefix, length = self._prefixes.find(tokens)
         data = prefix.data if prefix is not None else None
         for other in self._active:
-            shared = min(in_common(other.prompt, tokens), other.done)
+            shared = min(in_common(other.prompt, tokens), other.computed)
             if shared > length and other.slot is not None:
                 data, length = other.slot.data, shared
         return data, length
@@ -242,17 +242,17 @@ class Scheduler:
                     return None
 
     def _forget(self) -> bool:
-        """Let go of a text that is kept for others; whether there was one."""
+        """Evict a prefix; whether there was one."""
         found = self._prefixes.drop_oldest()
         self._cache.held = self._prefixes.bytes
         return found
 
     def _make_room(self) -> None:
-        """Room for the next token of each; where there is none the youngest ones wait."""
+        """Reserve room for the next token of each; where there is none, preempt the youngest."""
         coming = Counter(
             capacity_for(len(each.tokens))
             for each in self._active
-            if each.slot is not None and each.behind == 1 and self._must_move(each, each.slot)
+            if each.slot is not None and each.uncomputed == 1 and self._must_move(each, each.slot)
         )
         for capacity, count in coming.items():
             if count > 1:
@@ -263,17 +263,18 @@ class Scheduler:
                     self._reserve(sequence, sequence.slot)
                     break
                 except CacheFull:
-                    self._yield_memory()
+                    self._free_memory()
 
     def _must_move(self, sequence: Sequence, slot: Slot) -> bool:
         return self._cache.is_own(slot) or len(sequence.tokens) > slot.slab.capacity
 
     def _reserve(self, sequence: Sequence, slot: Slot) -> None:
-        if sequence.behind == 1:
+        if sequence.uncomputed == 1:
             self._cache.share(slot)
         self._cache.reserve(slot, len(sequence.tokens))
 
-    def _yield_memory(self) -> None:
+    def _free_memory(self) -> None:
+        """Evict a prefix, give back free rows, or preempt the youngest sequence."""
         if self._forget() or self._cache.trim():
             return
         youngest = max(self._active, key=lambda each: each.age)
@@ -287,24 +288,24 @@ class Scheduler:
     # The step
 
     def _propose(self) -> dict[Sequence, list[int]]:
-        """What may come next in sequences that get a token, where there is room to check it."""
-        by_source: dict[Proposer, list[Sequence]] = {}
+        """Draft tokens for sequences that decode, where there is room to verify them."""
+        by_proposer: dict[Proposer, list[Sequence]] = {}
         for sequence in self._active:
             proposer = self._proposer(sequence.group.request.prompt_lookup)
             if proposer is not None and self._may_speculate(sequence, proposer.most):
-                by_source.setdefault(proposer, []).append(sequence)
-        found = {}
-        for proposer, sequences in by_source.items():
+                by_proposer.setdefault(proposer, []).append(sequence)
+        drafts = {}
+        for proposer, sequences in by_proposer.items():
             for sequence, tokens in zip(sequences, proposer.propose(sequences), strict=True):
-                if kept := tokens[: sequence.left - 1]:
-                    found[sequence] = kept
-        return found
+                if draft := tokens[: sequence.remaining - 1]:
+                    drafts[sequence] = draft
+        return drafts
 
     def _may_speculate(self, sequence: Sequence, most: int) -> bool:
         slot = sequence.slot
-        if slot is None or sequence.behind > 1 or sequence.left < 2:
+        if slot is None or sequence.uncomputed > 1 or sequence.remaining < 2:
             return False
-        if not sequence.throttle.willing:
+        if not sequence.throttle.allows():
             return False
         try:
             self._cache.reserve(slot, len(sequence.tokens) + most)
@@ -315,116 +316,127 @@ class Scheduler:
     def _proposer(self, lookup: int) -> Proposer | None:
         if self._draft is not None or not lookup:
             return self._draft
-        return self._lookup.setdefault(lookup, PromptLookup(lookup))
+        return self._lookups.setdefault(lookup, PromptLookup(lookup))
 
     def _proposers(self) -> list[Proposer]:
-        return [*self._lookup.values(), *([] if self._draft is None else [self._draft])]
+        return [*self._lookups.values(), *([] if self._draft is None else [self._draft])]
 
     def _compose(
-        self, proposer: dict[Sequence, list[int]]
+        self, drafts: dict[Sequence, list[int]]
     ) -> tuple[list[Slab], list[ScheduledSequence]]:
-        """The slabs whose rows all get one token, and what each sequence has in the step."""
+        """The slabs of which each row gets one token, and what all sequences have in the step."""
         by_slot = {sequence.slot: sequence for sequence in self._active}
         together, alone = [], []
         for slab in self._cache.slabs:
             rows = [by_slot[slot] for slot in slab.slots]
-            if any(sequence in proposer for sequence in rows):
+            if any(sequence in drafts for sequence in rows):
                 alone += rows
             else:
                 together.append((slab, rows))
         own = [each for each in self._active if each.slot and self._cache.is_own(each.slot)]
-        alone += [sequence for sequence in own if sequence.behind == 1]
-        parts = [ScheduledSequence(sequence, 1) for _, rows in together for sequence in rows]
-        parts += [ScheduledSequence(sequence, 1, proposer.get(sequence, [])) for sequence in alone]
-        budget = self._chunk_size.chunk(len(parts))
+        alone += [sequence for sequence in own if sequence.uncomputed == 1]
+        step = [ScheduledSequence(sequence, 1) for _, rows in together for sequence in rows]
+        step += [ScheduledSequence(sequence, 1, drafts.get(sequence, [])) for sequence in alone]
+        budget = self._chunk_size.chunk(len(step))
         for sequence in own:
-            if sequence.behind > 1 and budget:
-                parts.append(ScheduledSequence(sequence, min(sequence.behind, budget)))
-                budget -= parts[-1].count
-        return [slab for slab, _ in together], parts
+            if sequence.uncomputed > 1 and budget:
+                step.append(ScheduledSequence(sequence, min(sequence.uncomputed, budget)))
+                budget -= step[-1].count
+        return [slab for slab, _ in together], step
 
-    def _advance(self, slabs: list[Slab], parts: list[ScheduledSequence]) -> None:
+    def _advance(self, slabs: list[Slab], step: list[ScheduledSequence]) -> None:
         started = time.perf_counter()
         try:
-            asked, chosen, finite = self._compute(slabs, parts)
+            sampled, chosen, finite = self._compute(slabs, step)
         except Exception as error:
-            self._isolate(parts, error)
+            self._isolate(step, error)
             return
-        prompts = [part.count for part in parts if part.count > 1]
-        rows = len(parts) - len(prompts)
-        self._chunk_size.took(rows, sum(prompts), time.perf_counter() - started)
-        self._take(parts, asked, chosen, finite)
+        chunks = [each.count for each in step if each.count > 1]
+        decoding = len(step) - len(chunks)
+        self._chunk_size.record(decoding, sum(chunks), time.perf_counter() - started)
+        self._take(step, sampled, chosen, finite)
 
     def _compute(
-        self, slabs: list[Slab], parts: list[ScheduledSequence]
+        self, slabs: list[Slab], step: list[ScheduledSequence]
     ) -> tuple[list[ScheduledSequence], list[int], list[bool]]:
-        """The parts that end a text so far, and for these the tokens that come next.
+        """The forward pass, and sampling.
 
-        The first parts are the rows of the slabs. A part with guesses has as many tokens more.
+        The first sequences of the step are the rows of the slabs.
+
+        Returns:
+            The sequences that are sampled, which are those with all their tokens in the step. Then
+            for each of these a token, and one more for each of its draft tokens, and whether the
+            scores were finite.
         """
         tokens: list[int] = []
         wanted: list[int] = []
-        asked, rows = [], []
-        for part in parts:
-            tokens += part.tokens
-            if part.is_last:
-                asked.append(part)
-                wanted += range(len(tokens) - 1 - len(part.draft), len(tokens))
-                rows += part.rows()
+        sampled, rows = [], []
+        for each in step:
+            tokens += each.tokens
+            if each.is_last:
+                sampled.append(each)
+                wanted += range(len(tokens) - 1 - len(each.draft), len(tokens))
+                rows += each.rows()
         together = sum(len(slab.slots) for slab in slabs)
-        spans = [(part.slot, part.length) for part in parts[together:]]
-        reads_beside = len(tokens) > len(wanted) > 0  # a prompt, while others get tokens
-        with self._threads.chosen(len(tokens), urgent=reads_beside):
+        spans = [(each.slot, each.length) for each in step[together:]]
+        has_chunk = len(tokens) > len(wanted) > 0  # while others decode
+        with self._threads.chosen(len(tokens), without_trials=has_chunk):
             started = time.perf_counter()
             logits = self._model.forward(tokens, wanted or [len(tokens) - 1], slabs, spans)
             self._counters.forward_seconds += time.perf_counter() - started
-            if not asked:
+            if not sampled:
                 return [], [], []
             chosen, finite = self._sampler.pick(logits, rows)
-        return asked, chosen.tolist(), finite.tolist()
+        return sampled, chosen.tolist(), finite.tolist()
 
     def _take(
         self,
-        parts: Iterable[ScheduledSequence],
-        asked: list[ScheduledSequence],
+        step: Iterable[ScheduledSequence],
+        sampled: list[ScheduledSequence],
         chosen: list[int],
         finite: list[bool],
     ) -> None:
-        for part in parts:
-            part.slot.length += part.count
+        for each in step:
+            each.slot.length += each.count
         place = 0
-        for part in asked:
-            end = place + 1 + len(part.draft)
-            if part.sequence.reason is None and part.sequence.slot is not None:
-                before = len(part.sequence.tokens)
+        for each in sampled:
+            sequence, end = each.sequence, place + 1 + len(each.draft)
+            if sequence.reason is None and sequence.slot is not None:
+                before = len(sequence.tokens)
                 try:
-                    part.take(chosen[place:end], finite[place:end])
+                    each.take(chosen[place:end], finite[place:end])
                 except Exception as error:
-                    self._fail(part.sequence.group, error)
-                self._counters.tokens += len(part.sequence.tokens) - before
+                    self._fail(sequence.group, error)
+                self._counters.tokens += len(sequence.tokens) - before
             place = end
 
-    def _isolate(self, parts: list[ScheduledSequence], error: Exception) -> None:
+    def _isolate(self, step: list[ScheduledSequence], error: Exception) -> None:
         """After an error: each sequence by itself, so that only those fail that cause it."""
         while self._forget():
             pass
         memory.give_back()
-        if len(parts) == 1:
-            self._fail(parts[0].sequence.group, error)
+        if len(step) == 1:
+            self._fail(step[0].sequence.group, error)
             return
-        for part in parts:
-            if part.sequence.slot is None:
+        for each in step:
+            if each.sequence.slot is None:
                 continue
             try:
-                computed = self._compute([], [part])
+                computed = self._compute([], [each])
             except Exception as own:
-                self._fail(part.sequence.group, own)
+                self._fail(each.sequence.group, own)
             else:
-                self._take([part], *computed)
+                self._take([each], *computed)
 
 
 class ScheduledSequence:
-    """What a sequence has in a step: its next tokens, and guesses at those after them."""
+    """A sequence in one step.
+
+    Attributes:
+        count: how many of its tokens are computed: one, or a chunk of its prompt.
+        draft: draft tokens after these.
+        is_last: whether no other tokens come before the one to sample.
+    """
 
     def __init__(self, sequence: Sequence, count: int, draft: list[int] | None = None) -> None:
         assert sequence.slot is not None
@@ -432,11 +444,11 @@ class ScheduledSequence:
         self.slot = sequence.slot
         self.count = count
         self.draft = draft or []
-        self.is_last = count == sequence.behind
+        self.is_last = count == sequence.uncomputed
 
     @property
     def length(self) -> int:
-        """How many tokens it has."""
+        """How many tokens it has in the step, draft tokens included."""
         return self.count + len(self.draft)
 
     @property
@@ -445,12 +457,12 @@ class ScheduledSequence:
         return [*self.sequence.tokens[start : start + self.count], *self.draft]
 
     def rows(self) -> list[RowState]:
-        """For the next token, and for the one after each guess."""
+        """Its rows for the sampler: for the next token, and for the one after each draft token."""
         row = self.sequence.row
         return [row, *(row.after(self.draft[:end]) for end in range(1, len(self.draft) + 1))]
 
     def take(self, chosen: list[int], finite: list[bool]) -> None:
-        """Take the next token, and for as long as guesses came true those after it."""
+        """Take the next token, and those after it as long as draft tokens are accepted."""
         accepted_tokens = 0
         for place, token in enumerate(chosen):
             if not finite[place]:
@@ -459,9 +471,9 @@ class ScheduledSequence:
             if self.sequence.reason is not None or self.draft[place : place + 1] != [token]:
                 break
             accepted_tokens += 1
-            self.slot.length += 1  # it was computed along with the guess
+            self.slot.length += 1  # the draft token's keys and values are there
         if self.draft:
-            self.sequence.throttle.learn(len(self.draft), accepted_tokens)
+            self.sequence.throttle.record(len(self.draft), accepted_tokens)
 
 
 def _draft(loaded: LoadedModel, vocabulary: int) -> DraftModel | None:
@@ -470,11 +482,11 @@ def _draft(loaded: LoadedModel, vocabulary: int) -> DraftModel | None:
     return DraftModel(loaded.draft, vocabulary, loaded.cache_budget)
 
 
-def _kept_bytes(loaded: LoadedModel) -> int:
-    """How much of earlier texts is kept."""
+def _prefix_bytes(loaded: LoadedModel) -> int:
+    """The limit of the prefix cache."""
     if loaded.cache_budget is not None:
         return loaded.cache_budget // 2
-    return min(_MOST_KEPT, memory.available(str(loaded.device)) // _SHARE_KEPT)
+    return min(_MOST_PREFIX_BYTES, memory.available(str(loaded.device)) // _PREFIX_SHARE)
 
 
 def _too_large(model_info: dict[str, Any]) -> ComposeError:

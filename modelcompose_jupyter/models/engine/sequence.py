@@ -1,4 +1,4 @@
-"""One text that is being generated in steps."""
+"""Sequences that run in the scheduler, and the groups that they form."""
 
 from __future__ import annotations
 
@@ -11,21 +11,21 @@ from ..tokenization.detokenizer import Detokenizer
 from ..weights.loader import LoadedModel
 from .kv_cache import Slot
 from .request import GenerationRequest, result
-from .sampler import RowState, Sampling, merged
+from .sampler import RowState
 from .sampling_params import SamplingParams
 from .speculation_throttle import SpeculationThrottle
 from .stream import Stream
 
 
 class Sequence:
-    """One of a request's texts.
+    """One of the texts that a request asks for.
 
     Attributes:
         tokens: those of the prompt and those generated.
         prompt: the tokens of the prompt.
-        slot: where its keys and values are, of the first ``slot.length`` tokens; None while it
+        slot: where the keys and values of its first ``slot.length`` tokens are; None while it
             waits.
-        reason: why it ended, or None.
+        reason: its finish reason; None while it has not ended.
     """
 
     def __init__(
@@ -43,58 +43,62 @@ class Sequence:
 
     @property
     def age(self) -> tuple[float, int]:
-        """Smaller for those that came first."""
+        """Sorts sequences by arrival."""
         return self.group.request.made, self.number
 
     @property
-    def behind(self) -> int:
-        """How many tokens have no keys and values yet; the last one never has."""
-        return len(self.tokens) - self.done
-
-    @property
-    def standing(self) -> tuple[int, int]:
-        """What a step changes: how many tokens there are, and how many have keys and values."""
-        return len(self.tokens), self.done
-
-    @property
-    def left(self) -> int:
-        """How many tokens it may still generate."""
-        return self.group.params.max_new - self.row.position
-
-    @property
-    def done(self) -> int:
+    def computed(self) -> int:
         """How many tokens have keys and values."""
         return 0 if self.slot is None else self.slot.length
 
     @property
-    def known(self) -> np.ndarray:
-        """The tokens whose keys and values others may have: the last one tells the next."""
+    def uncomputed(self) -> int:
+        """How many tokens have none yet; the last one never has between steps."""
+        return len(self.tokens) - self.computed
+
+    @property
+    def progress(self) -> tuple[int, int]:
+        """What a step changes: how many tokens there are, and how many are computed."""
+        return len(self.tokens), self.computed
+
+    @property
+    def remaining(self) -> int:
+        """How many tokens it may still generate."""
+        return self.group.params.max_new_tokens - self.row.position
+
+    @property
+    def reusable(self) -> np.ndarray:
+        """The tokens whose keys and values may come from others: the last must be computed."""
         return np.array(self.tokens[:-1])
 
     def take(self, token: int) -> None:
-        """The next token: text that is certain goes out, and the sequence may end."""
+        """Add the next token, pass on the text that is certain by now, and see whether it ends."""
         self.tokens.append(token)
         self.row.add(token)
-        self.group.show(self.number, self.detokenizer.push(token))
-        if token in self.group.stop_ids:
+        self.group.add_text(self.number, self.detokenizer.push(token))
+        if token in self.group.params.stop_ids:
             self.reason = "eos"
         elif self.detokenizer.stopped:
             self.reason = "stop"
-        elif self.row.position >= self.group.params.max_new:
+        elif self.row.position >= self.group.params.max_new_tokens:
             self.reason = "length"
         if self.reason is not None:
             self.finish(self.reason)
 
     def finish(self, reason: str) -> None:
-        """Show the text as it is at the end."""
+        """End the text, with what of it was held back."""
         self.reason = reason
-        self.group.show(self.number, self.detokenizer.finish())
+        self.group.add_text(self.number, self.detokenizer.finish())
         if self.detokenizer.stopped and reason == "length":
             self.reason = "stop"
 
 
 class SequenceGroup:
-    """A request in the batch, and its sequences."""
+    """A request in the scheduler, and its sequences.
+
+    Attributes:
+        reused: how many tokens of its prompt were not computed; None before it runs.
+    """
 
     def __init__(
         self, loaded: LoadedModel, request: GenerationRequest, params: SamplingParams
@@ -102,27 +106,24 @@ class SequenceGroup:
         self.request = request
         self.params = params
         self.prompt = np.array(params.tokens)
-        self.stop_ids = params.stop_ids
         self.reused: int | None = None
         self._stream = Stream(params, request.on_text)
         self._first_token: float | None = None
-        config = merged(loaded.model, params.config)
-        sampling = Sampling.of(config, self.stop_ids, params.seed)
         self.sequences = [
             Sequence(
                 self,
                 number,
-                RowState(sampling, number, params.tokens),
+                RowState(params, number),
                 Detokenizer(loaded.decode, params.tokens, params.stops),
             )
-            for number in range(params.sequences)
+            for number in range(params.num_return_sequences)
         ]
 
-    def show(self, number: int, text: str) -> None:
-        """The completion of a sequence so far."""
+    def add_text(self, number: int, delta: str) -> None:
+        """Add what is new of a sequence's text; nothing may be."""
         if self._first_token is None:
             self._first_token = time.monotonic()
-        self._stream.show(number, text)
+        self._stream.add(number, delta)
 
     @property
     def ended(self) -> bool:
@@ -130,7 +131,7 @@ class SequenceGroup:
         return all(sequence.reason is not None for sequence in self.sequences)
 
     def result(self, model_info: dict[str, Any]) -> Any:
-        """What came of it."""
+        """The request's result."""
         reasons = [sequence.reason or "cancelled" for sequence in self.sequences]
         usage = {
             "reused": self.reused or 0,

@@ -1,35 +1,41 @@
-"""Whether guessing the next tokens of a text pays."""
+"""Whether speculation pays for a sequence."""
 
 from __future__ import annotations
 
-_TRIED = 16
-_PAUSE = 32
+_WINDOW = 16
+"""Draft tokens over which the acceptance rate is taken."""
+_LEAST_ACCEPTED = 1 / 4
+_PAUSE = 32  # steps
 
 
 class SpeculationThrottle:
-    """Where few guesses come true, guessing pauses for a while."""
+    """Pauses speculation for a while where few draft tokens are accepted.
+
+    Attributes:
+        draft_tokens, accepted_tokens: all so far.
+    """
 
     def __init__(self) -> None:
         self.draft_tokens = 0
         self.accepted_tokens = 0
-        self._recent = (0, 0)
+        self._recent_draft = 0
+        self._recent_accepted = 0
         self._pause = 0
 
-    @property
-    def willing(self) -> bool:
-        """Asked once for each step."""
+    def allows(self) -> bool:
+        """Whether to speculate in this step; to be asked once for each."""
         if self._pause:
             self._pause -= 1
             return False
         return True
 
-    def learn(self, draft_tokens: int, accepted_tokens: int) -> None:
-        """How a guess did."""
+    def record(self, draft_tokens: int, accepted_tokens: int) -> None:
+        """Count the draft tokens of a step."""
         self.draft_tokens += draft_tokens
         self.accepted_tokens += accepted_tokens
-        tried, right = self._recent[0] + draft_tokens, self._recent[1] + accepted_tokens
-        if tried >= _TRIED:
-            if right * 4 < tried:
+        self._recent_draft += draft_tokens
+        self._recent_accepted += accepted_tokens
+        if self._recent_draft >= _WINDOW:
+            if self._recent_accepted < _LEAST_ACCEPTED * self._recent_draft:
                 self._pause = _PAUSE
-            tried = right = 0
-        self._recent = tried, right
+            self._recent_draft = self._recent_accepted = 0

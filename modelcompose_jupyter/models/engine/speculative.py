@@ -1,8 +1,9 @@
-"""Guesses at the next tokens, which the model checks several at a time.
+"""Speculative decoding: draft tokens, of which the model verifies several in one step.
 
-A guess never changes a text. The model chooses each token from its own scores with the number that
-is drawn for that position, as it would without; where the guess is the same token, the next one has
-been computed already. So greedy texts are equal, and drawn ones too, to the token.
+Drafts never change a text. The model samples each token from its own scores, with the random number
+of that position, as it does without drafts. Where that is the draft token, the draft is accepted,
+and the scores for the next position are there already. So nothing is sampled by rejection, and
+texts are the same to the token, with sampling too.
 """
 
 from __future__ import annotations
@@ -17,50 +18,52 @@ from .sampler import RowState, Sampler
 from .sequence import Sequence
 
 _LONGEST = 4
-"""Tokens that a text must have in common with an earlier place for that to be looked up."""
+"""The last tokens that are looked up in the text before: this many at most."""
 _SHORTEST = 2
-_DRAFTED = 4
+_MODEL_DRAFT = 4
+"""Draft tokens for each step of a draft model."""
 
 
 class Proposer(Protocol):
-    """Where guesses come from."""
+    """Proposes draft tokens."""
 
     most: int
-    """How many tokens are guessed at most."""
+    """Most draft tokens for a sequence in a step."""
 
     def propose(self, sequences: abc.Sequence[Sequence]) -> list[list[int]]:
-        """The tokens that may come next in each."""
+        """Draft tokens for each sequence; there may be none."""
 
     def forget(self, sequence: Sequence) -> None:
-        """A sequence has ended."""
+        """Free what is kept for a sequence, which has ended."""
 
 
 class PromptLookup:
-    """Guesses that a text goes on as it did where it had its last words before."""
+    """Prompt lookup: where the last tokens stood before, what followed them is the draft."""
 
     def __init__(self, tokens: int) -> None:
         self.most = tokens
-        self._places: dict[Sequence, _Places] = {}
+        self._ngrams: dict[Sequence, _NGrams] = {}
 
     def propose(self, sequences: abc.Sequence[Sequence]) -> list[list[int]]:
-        guesses = []
+        drafts = []
         for sequence in sequences:
-            places = self._places.setdefault(sequence, _Places())
-            guesses.append(places.following(sequence.tokens, self.most))
-        return guesses
+            ngrams = self._ngrams.setdefault(sequence, _NGrams())
+            drafts.append(ngrams.following(sequence.tokens, self.most))
+        return drafts
 
     def forget(self, sequence: Sequence) -> None:
-        self._places.pop(sequence, None)
+        self._ngrams.pop(sequence, None)
 
 
-class _Places:
-    """Where a text's runs of tokens ended last."""
+class _NGrams:
+    """Where in a text each n-gram ended last."""
 
     def __init__(self) -> None:
         self._ends: dict[tuple[int, ...], int] = {}
         self._read = 0
 
     def following(self, tokens: list[int], most: int) -> list[int]:
+        """What followed the longest n-gram at the end of the tokens when it came before."""
         for end in range(self._read, len(tokens)):
             for length in range(_SHORTEST, min(_LONGEST, end) + 1):
                 self._ends[tuple(tokens[end - length : end])] = end
@@ -73,78 +76,78 @@ class _Places:
 
 
 class DraftModel:
-    """Guesses what a smaller model would choose, with the same random numbers."""
+    """A smaller model, which generates the draft with the same random numbers."""
 
     def __init__(self, loaded: LoadedModel, vocabulary: int, budget: int | None) -> None:
-        self.most = _DRAFTED
+        self.most = _MODEL_DRAFT
         self._model = ModelRunner(loaded, budget)
         self._sampler = Sampler(self._model.vocabulary, loaded.device)
         self._vocabulary = vocabulary
         self._slots: dict[Sequence, Slot] = {}
-        self._texts: dict[Sequence, list[int]] = {}
+        self._computed: dict[Sequence, list[int]] = {}  # the tokens in the slot
 
     def propose(self, sequences: abc.Sequence[Sequence]) -> list[list[int]]:
-        guesses: dict[Sequence, list[int]] = {each: [] for each in sequences}
-        going_on = [each for each in sequences if self._has_place(each)]
-        rows = {each: each.row for each in going_on}
+        drafts: dict[Sequence, list[int]] = {each: [] for each in sequences}
+        active = [each for each in sequences if self._has_room(each)]
+        rows = {each: each.row for each in active}
         for _ in range(self.most):
-            going_on = self._extend(going_on, guesses, rows)
-            if not going_on:
+            active = self._extend(active, drafts, rows)
+            if not active:
                 break
-        return [guesses[each] for each in sequences]
+        return [drafts[each] for each in sequences]
 
     def _extend(
         self,
         sequences: list[Sequence],
-        guesses: dict[Sequence, list[int]],
+        drafts: dict[Sequence, list[int]],
         rows: dict[Sequence, RowState],
     ) -> list[Sequence]:
-        """One more token for each; those to go on with."""
+        """One more draft token for each; returns the sequences whose drafts may still grow."""
         tokens: list[int] = []
         spans, wanted = [], []
         for sequence in sequences:
             slot = self._slots[sequence]
-            text = [*sequence.tokens, *guesses[sequence]]
-            new = text[slot.length :]
+            computed = [*sequence.tokens, *drafts[sequence]]
+            new = computed[slot.length :]
             tokens += new
             spans.append((slot, len(new)))
             wanted.append(len(tokens) - 1)
-            self._texts[sequence] = text
+            self._computed[sequence] = computed
         if not spans:
             return []
         logits = self._model.forward(tokens, wanted, (), spans)
         chosen, finite = self._sampler.pick(logits, [rows[each] for each in sequences])
         for (slot, count), sequence in zip(spans, sequences, strict=True):
             slot.length += count
-            assert slot.length == len(self._texts[sequence])
-        kept = []
-        pairs = zip(sequences, chosen.tolist(), finite.tolist(), strict=True)
-        for sequence, token, good in pairs:
-            if good and token < self._vocabulary and token not in sequence.group.stop_ids:
-                guesses[sequence].append(token)
+            assert slot.length == len(self._computed[sequence])
+        active = []
+        sampled = zip(sequences, chosen.tolist(), finite.tolist(), strict=True)
+        for sequence, token, is_finite in sampled:
+            stop_ids = sequence.group.params.stop_ids
+            if is_finite and token < self._vocabulary and token not in stop_ids:
+                drafts[sequence].append(token)
                 rows[sequence] = rows[sequence].after([token])
-                kept.append(sequence)
-        return kept
+                active.append(sequence)
+        return active
 
-    def _has_place(self, sequence: Sequence) -> bool:
-        """Have a slot with what is still true of the text; whether there is room for one."""
+    def _has_room(self, sequence: Sequence) -> bool:
+        """Open a slot, or take back rejected draft tokens; whether there is room for a draft."""
         try:
             slot = self._slots.get(sequence)
             if slot is None:
                 slot = self._slots[sequence] = self._model.cache.open(len(sequence.tokens))
-                self._texts[sequence] = []
-            known, text = self._texts[sequence], sequence.tokens
-            limit = min(slot.length, len(text) - 1)
-            start = max(0, limit - self.most - 1)  # before that nothing was guessed
-            agreed = next((i for i in range(start, limit) if known[i] != text[i]), limit)
-            slot.length = agreed
-            self._model.cache.reserve(slot, len(text) + self.most)
+                self._computed[sequence] = []
+            computed, tokens = self._computed[sequence], sequence.tokens
+            limit = min(slot.length, len(tokens) - 1)
+            start = max(0, limit - self.most - 1)  # before that, none were draft tokens
+            slot.length = next((i for i in range(start, limit) if computed[i] != tokens[i]), limit)
+            self._model.cache.reserve(slot, len(tokens) + self.most)
         except CacheFull:
             return False
         return True
 
     def forget(self, sequence: Sequence) -> None:
         slot = self._slots.pop(sequence, None)
-        self._texts.pop(sequence, None)
+        self._computed.pop(sequence, None)
         if slot is not None:
             self._model.cache.close(slot)

@@ -1,9 +1,9 @@
-"""What happens between two tokens of generate(): cancelling, stops, streaming, others' steps."""
+"""The stopping criteria of generate(), which also stream the text and let the scheduler step."""
 
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Set
+from collections.abc import Callable
 from threading import Event
 from typing import Any
 
@@ -18,10 +18,14 @@ _BEAM_WINDOW = 16
 
 
 class StoppingCriteria:
-    """Called by generate() after each token of all rows.
+    """A `transformers.StoppingCriteria`, which generate() calls after each token of all rows.
 
-    Has what `transformers.StoppingCriteria` has. May be called again after it ended a row: on MPS
-    transformers notices the end a step later.
+    It may be called again after it ended a row: on MPS transformers notices the end a step later.
+
+    Attributes:
+        first_token: when the first token came, by the monotonic clock.
+        reasons: the finish reason of each row.
+        generated: tokens of all rows together, once `finish` was called.
     """
 
     def __init__(
@@ -29,7 +33,6 @@ class StoppingCriteria:
         params: SamplingParams,
         decode: Decode,
         prompt: list[int],
-        stop_ids: Set[int],
         cancelled: Event,
         stream: Stream,
         draws: SeededDraws | None,
@@ -37,22 +40,22 @@ class StoppingCriteria:
     ) -> None:
         self.stream = stream
         self.first_token: float | None = None
-        self.reasons = ["length"] * params.sequences
+        self.reasons = ["length"] * params.num_return_sequences
         self.generated = 0
         self._params = params
         self._decode = decode
         self._prompt = prompt
-        self._stop_ids = stop_ids
         self._cancelled = cancelled
         self._draws = draws
         self._between = between
         self._rows = [Detokenizer(decode, prompt, params.stops) for _ in self.reasons]
-        self._ended = [False] * params.sequences
-        self._beams = params.config.num_beams > 1
+        self._lengths = [0] * params.num_return_sequences
+        self._ended = [False] * params.num_return_sequences
+        self._beams = params.num_beams > 1
         self._cancel_seen = False
 
     def __call__(self, input_ids: torch.Tensor, scores: Any = None, **_: Any) -> torch.Tensor:
-        """Which rows have ended."""
+        """Which rows have ended, a bool for each."""
         if self._draws is not None:
             self._draws.end()
         self._between()
@@ -72,15 +75,16 @@ class StoppingCriteria:
 
     def _take(self, row: int, token: int) -> None:
         detokenizer = self._rows[row]
-        self.stream.show(row, detokenizer.push(token))
-        if token in self._stop_ids:
+        self._lengths[row] += 1
+        self.stream.add(row, detokenizer.push(token))
+        if token in self._params.stop_ids:
             self.reasons[row] = "eos"
         elif detokenizer.stopped:
             self.reasons[row] = "stop"
         elif self._cancel_seen:
             self.reasons[row] = "cancelled"
         self._ended[row] = (
-            self.reasons[row] != "length" or len(detokenizer.ids) >= self._params.max_new
+            self.reasons[row] != "length" or self._lengths[row] >= self._params.max_new_tokens
         )
 
     def _stopped_beams(self, input_ids: torch.Tensor) -> list[bool]:
@@ -93,24 +97,24 @@ class StoppingCriteria:
         return [find_stop(text, stops) is not None for text in texts]
 
     def finish(self, output: torch.Tensor) -> None:
-        """Show the final texts, and with beams settle which sequences there are."""
+        """End the texts; with beams, only now it is known which they are."""
         if self._beams:
             for row, tokens in enumerate(output[:, len(self._prompt) :].tolist()):
                 self._finish_beam(row, tokens)
             return
         for row, detokenizer in enumerate(self._rows):
-            self.stream.show(row, detokenizer.finish())
+            self.stream.add(row, detokenizer.finish())
             if detokenizer.stopped and self.reasons[row] == "length":
                 self.reasons[row] = "stop"
-            self.generated += len(detokenizer.ids)
+        self.generated = sum(self._lengths)
 
     def _finish_beam(self, row: int, tokens: list[int]) -> None:
-        end = next((i + 1 for i, token in enumerate(tokens) if token in self._stop_ids), None)
+        stop_ids = self._params.stop_ids
+        end = next((i + 1 for i, token in enumerate(tokens) if token in stop_ids), None)
         detokenizer = Detokenizer(self._decode, self._prompt, self._params.stops)
-        for token in tokens[:end]:
-            detokenizer.push(token)
+        deltas = [detokenizer.push(token) for token in tokens[:end]]
         self.generated += len(tokens[:end])
-        self.stream.show(row, detokenizer.finish())
+        self.stream.add(row, "".join([*deltas, detokenizer.finish()]))
         if detokenizer.stopped:
             self.reasons[row] = "stop"
         elif self._cancel_seen:

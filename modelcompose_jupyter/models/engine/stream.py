@@ -1,4 +1,4 @@
-"""The text of a request's sequences as the caller sees it."""
+"""The texts of a request as its caller gets them: streamed, and whole at the end."""
 
 from __future__ import annotations
 
@@ -7,26 +7,29 @@ from .sampling_params import SamplingParams
 
 
 class Stream:
-    """The text of each sequence as the caller sees it; tells the caller what changes."""
+    """Collects the deltas of each sequence's text, and passes them on to the caller."""
 
     def __init__(self, params: SamplingParams, on_text: OnText | None) -> None:
         self._on_text = on_text
         self._warnings = params.warnings
-        self._prompt = params.prompt if params.include_prompt else ""
-        self._shown = [""] * params.sequences
-        for sequence in range(params.sequences) if self._prompt else ():
-            self._tell(sequence, 0, self._prompt)
+        self._deltas: list[list[str]] = [[] for _ in range(params.num_return_sequences)]
+        self._lengths = [0] * params.num_return_sequences
+        if params.include_prompt:
+            for sequence in range(params.num_return_sequences):
+                self.add(sequence, params.prompt)
 
-    def show(self, sequence: int, text: str) -> None:
-        """Make this the completion of a sequence, which begins with what was shown before."""
-        shown = self._shown[sequence]
-        if len(text) > len(shown):
-            self._shown[sequence] = text
-            self._tell(sequence, len(self._prompt) + len(shown), text[len(shown) :])
+    def add(self, sequence: int, delta: str) -> None:
+        """Add what is new of a sequence's text."""
+        if not delta:
+            return
+        offset = self._lengths[sequence]
+        self._deltas[sequence].append(delta)
+        self._lengths[sequence] += len(delta)
+        self._tell(sequence, offset, delta)
 
     def texts(self) -> list[str]:
         """The whole texts."""
-        return [self._prompt + shown for shown in self._shown]
+        return ["".join(deltas) for deltas in self._deltas]
 
     def _tell(self, sequence: int, offset: int, text: str) -> None:
         if self._on_text is None:

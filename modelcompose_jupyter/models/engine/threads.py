@@ -1,8 +1,8 @@
-"""How many threads a step computes with: as many as are quickest now.
+"""Tunes how many threads a step computes with, from the times of the steps themselves.
 
-Two threads beat one on an idle machine, and wait for each other on a busy one, where a step can
-take ten times as long. So the steps themselves are timed, and now and then another number is tried.
-The number changes no result: kernels divide their outputs among threads, not their sums.
+Two threads beat one on an idle machine. On a busy one they wait for each other, and a step can take
+ten times as long. So now and then a step is a trial of another number. The number changes no
+result: kernels divide their outputs among threads, not their sums.
 """
 
 from __future__ import annotations
@@ -15,78 +15,81 @@ from statistics import median
 
 import torch
 
-_TRY_EVERY = 24
-_TRY_SELDOM = 1536
+_SHORTEST_INTERVAL = 24
+"""Steps between trials; twice as many after each that was in vain, up to the longest."""
+_LONGEST_INTERVAL = 1536
 _SLOWER = 1.5
+"""Steps that take so much longer than the baseline show that the machine became busy."""
 _DRIFT = 1.01
-_KEPT = 5
+_WINDOW = 5
+"""Step times of which the median counts."""
 
 
-class _Choice:
-    """The number for steps of about one size, found by trying its neighbours."""
+class _Tuner:
+    """Finds the number for steps of about one size, by trials of the next lower and higher."""
 
     def __init__(self, counts: list[int]) -> None:
         self._counts = counts
-        self._seconds: dict[int, deque[float]] = {count: deque(maxlen=_KEPT) for count in counts}
+        self._seconds: dict[int, deque[float]] = {count: deque(maxlen=_WINDOW) for count in counts}
         self._best = counts[-1]
-        self._usual = float("inf")
+        self._baseline = float("inf")
         self._steps = 0
-        self._patience = _TRY_EVERY
-        self._next_up = False
-        self._alarmed = False
-        self._tried: int | None = None
+        self._interval = _SHORTEST_INTERVAL
+        self._upwards = False
+        self._is_slower = False
+        self._trial: int | None = None
 
-    def next(self, urgent: bool = False) -> int:
-        """The number for the next step: the best one, or one that is tried.
+    def next(self, without_trials: bool = False) -> int:
+        """The number for the next step: the best one, or that of a trial.
 
-        Where somebody waits (``urgent``) none is tried unless the machine became busy.
+        ``without_trials`` has none unless the machine became busy.
         """
-        if self._tried is not None:
-            return self._tried
-        self._steps += not urgent
-        is_due = self._alarmed or self._steps >= self._patience
+        if self._trial is not None:
+            return self._trial
+        self._steps += not without_trials
+        is_due = self._is_slower or self._steps >= self._interval
         if not is_due or not self._seconds[self._best]:
             return self._best
-        self._steps, self._alarmed = 0, False
+        self._steps, self._is_slower = 0, False
         place = self._counts.index(self._best)
-        self._next_up = not self._next_up
-        neighbours = [place + 1, place - 1] if self._next_up else [place - 1, place + 1]
+        self._upwards = not self._upwards
+        neighbours = [place + 1, place - 1] if self._upwards else [place - 1, place + 1]
         there = [each for each in neighbours if 0 <= each < len(self._counts)]
-        self._tried = self._counts[there[0]]
-        self._seconds[self._tried].clear()
-        return self._tried
+        self._trial = self._counts[there[0]]
+        self._seconds[self._trial].clear()
+        return self._trial
 
-    def took(self, count: int, seconds: float) -> None:
-        """Learn from a step."""
+    def record(self, count: int, seconds: float) -> None:
+        """Take the time of a step into account."""
         self._seconds[count].append(seconds)
-        if count == self._tried:
+        if count == self._trial:
             self._judge(count)
         elif count == self._best:
-            self._notice()
+            self._watch_baseline()
 
     def _judge(self, tried: int) -> None:
-        """After the first step of a trial, whether to go on; after the second, whether to stay."""
+        """Give up a trial that was slower; after two steps that were not, stay with its number."""
         times = self._seconds[tried]
         if max(times) >= median(self._seconds[self._best]):
-            self._tried = None  # in vain: try less often
-            self._patience = min(2 * self._patience, _TRY_SELDOM)
+            self._trial = None
+            self._interval = min(2 * self._interval, _LONGEST_INTERVAL)
         elif len(times) > 1:
-            self._best, self._tried = tried, None
-            self._patience, self._usual = _TRY_EVERY, median(times)
+            self._best, self._trial = tried, None
+            self._interval, self._baseline = _SHORTEST_INTERVAL, median(times)
 
-    def _notice(self) -> None:
-        """Where steps take longer than they did, the machine became busy: look again soon."""
+    def _watch_baseline(self) -> None:
+        """Make a trial due where steps became much slower: then the machine became busy."""
         now = median(self._seconds[self._best])
-        if now > _SLOWER * self._usual:
-            self._patience = _TRY_EVERY
-            self._alarmed = True
-            self._usual = now
-        # Steps of a longer text take longer, and the machine is no busier for it.
-        self._usual = min(_DRIFT * self._usual, now)
+        if now > _SLOWER * self._baseline:
+            self._interval = _SHORTEST_INTERVAL
+            self._is_slower = True
+            self._baseline = now
+        # It rises slowly, since steps of longer texts take longer.
+        self._baseline = min(_DRIFT * self._baseline, now)
 
 
 class Threads:
-    """Sets the number for the steps of the thread that uses it."""
+    """Sets torch's number of threads for each step. Only the engine's thread may use it."""
 
     def __init__(self, device: torch.device) -> None:
         most = torch.get_num_threads() if device.type == "cpu" else 1
@@ -94,24 +97,24 @@ class Threads:
         while counts[0] > 1:
             counts.insert(0, counts[0] // 2)
         self._counts = counts
-        self._choices: dict[int, _Choice] = {}
+        self._tuners: dict[int, _Tuner] = {}
 
     @contextmanager
-    def chosen(self, tokens: int, urgent: bool = False) -> Iterator[None]:
-        """Compute a step of so many tokens with the number that is best for it.
+    def chosen(self, tokens: int, without_trials: bool = False) -> Iterator[None]:
+        """The context of a step of so many tokens, which is timed.
 
         Args:
-            urgent: others wait for it longer than usual anyway, so it is no time to try.
+            without_trials: this step makes others wait anyway, so it is no time to try.
         """
         if len(self._counts) == 1:
             yield
             return
-        choice = self._choices.setdefault(tokens.bit_length(), _Choice(self._counts))
-        count = choice.next(urgent)
+        tuner = self._tuners.setdefault(tokens.bit_length(), _Tuner(self._counts))
+        count = tuner.next(without_trials)
         started = time.perf_counter()
         torch.set_num_threads(count)
         try:
             yield
         finally:
             torch.set_num_threads(self._counts[-1])  # threads of others begin with what it is
-        choice.took(count, (time.perf_counter() - started) / tokens)
+        tuner.record(count, (time.perf_counter() - started) / tokens)

@@ -139,9 +139,9 @@ def _byte_alphabet() -> dict[str, int]:
 _BYTES = _byte_alphabet()
 
 
-def find_stop(text: str, stops: Sequence[str], start: int = 0) -> int | None:
+def find_stop(text: str, stops: Sequence[str]) -> int | None:
     """Where the first stop sequence in ``text`` begins, or None."""
-    places = [place for stop in stops if (place := text.find(stop, start)) >= 0]
+    places = [place for stop in stops if (place := text.find(stop)) >= 0]
     return min(places, default=None)
 
 
@@ -155,10 +155,14 @@ def stop_begun(text: str, stops: Sequence[str]) -> int:
 
 
 class Detokenizer:
-    """The text of one sequence, as it grows.
+    """Incremental detokenizer of one sequence: tokens in, deltas of its text out.
 
     A token is decoded with a few before it, which decide how it is joined to them and hold the
-    first bytes of its character, so it costs the same wherever it stands.
+    first bytes of its character. Of the text, only what may be the beginning of a stop sequence is
+    held back. So a token costs the same wherever it stands.
+
+    Attributes:
+        stopped: whether a stop sequence has ended the text.
 
     Args:
         decode: of the tokenizer.
@@ -170,8 +174,7 @@ class Detokenizer:
         self._decode = decode
         self._joined = decode.joined if isinstance(decode, Decoder) else ()
         self._stops = stops
-        self._text = ""
-        self.ids: list[int] = []
+        self._held = ""  # certain, but perhaps the beginning of a stop sequence
         self.stopped = False
         # The last tokens, and what of their text is the prompt's or taken already.
         self._window: list[int] = []
@@ -185,8 +188,9 @@ class Detokenizer:
             length *= 2
 
     def push(self, token: int) -> str:
-        """Add a token; returns the whole text that may be shown by now."""
-        self.ids.append(token)
+        """Add a token; returns what may be shown of the text by now and was not before."""
+        if self.stopped:
+            return ""
         self._window.append(token)
         decoded = self._decode(self._window)
         if not decoded.startswith(self._taken):  # joined to the prompt, which is shown already
@@ -195,15 +199,17 @@ class Detokenizer:
         self._take(self._certain(decoded))
         if len(self._window) >= 2 * _CONTEXT:
             self._move(decoded)
-        if self.stopped:
-            return self._text
-        return self._text[: len(self._text) - stop_begun(self._text, self._stops)]
+        held = 0 if self.stopped else stop_begun(self._held, self._stops)
+        return self._release(len(self._held) - held)
 
     def finish(self) -> str:
-        """The final text, up to a stop sequence."""
-        decoded = self._decode(self._window)
-        self._take(decoded)
-        return self._text
+        """The rest of the text, up to a stop sequence; no token comes after it."""
+        self._take(self._decode(self._window))
+        return self._release(len(self._held))
+
+    def _release(self, length: int) -> str:
+        delta, self._held = self._held[:length], self._held[length:]
+        return delta
 
     def _certain(self, decoded: str) -> str:
         """The text of the window as far as further tokens cannot change it."""
@@ -215,12 +221,11 @@ class Detokenizer:
         """Add what is new and certain in the text of the window, unless the text has ended."""
         if self.stopped or len(certain) <= len(self._taken):
             return
-        searched = len(self._text)
-        self._text += certain[len(self._taken) :]
+        self._held += certain[len(self._taken) :]
         self._taken = certain
-        stop = find_stop(self._text, self._stops, max(0, searched - self._longest_stop))
+        stop = find_stop(self._held, self._stops)
         if stop is not None:
-            self._text, self.stopped = self._text[:stop], True
+            self._held, self.stopped = self._held[:stop], True
 
     def _move(self, decoded: str) -> None:
         """Leave the oldest tokens out of the window, as long as some text is before the next."""
@@ -230,7 +235,3 @@ class Detokenizer:
         taken = text.removesuffix(pending)
         if text.endswith(pending) and (taken or len(self._window) > _LONGEST_CONTEXT):
             self._window, self._taken = window, taken
-
-    @property
-    def _longest_stop(self) -> int:
-        return max(map(len, self._stops), default=0)

@@ -9,9 +9,9 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Self
 
 from ...errors import shortened
 from . import files
@@ -49,6 +49,27 @@ class LeftOut:
     def concerns(self, beams: int) -> bool:
         """Whether a run would have used it, where nothing else was asked."""
         return {"all": True, "beam": beams == 1, "beams": beams > 1}[self.runs]
+
+
+@dataclass(frozen=True)
+class GenerationDefaults:
+    """What a model's generation_config gives for the options that a request leaves open.
+
+    The names are those of generate(); None is what the model leaves open as well.
+    """
+
+    min_p: float | None
+    repetition_penalty: float | None
+    length_penalty: float | None
+    early_stopping: bool | str | None
+    min_length: int | None
+    min_new_tokens: int | None
+    bos_token_id: int | None
+    decoder_start_token_id: int | list[int] | None
+
+    @classmethod
+    def of(cls, config: GenerationConfig) -> Self:
+        return cls(**{each.name: getattr(config, each.name) for each in fields(cls)})
 
 
 def warnings(left_out: Sequence[LeftOut], beams: int) -> list[str]:

@@ -20,6 +20,7 @@ from ..tokenization import chat, tokenizer_limits
 from ..tokenization.detokenizer import Decoder
 from ..tokenization.prompt_tokens import PromptTokens
 from . import config_checks, files, generation_defaults, lora, optional_libraries
+from .generation_defaults import GenerationDefaults
 from .library_logging import quiet
 from .lora import LoraAdapter
 from .source import ResolvedSource, resolve
@@ -99,14 +100,20 @@ class LoadedModel:
         """Whether the prompt goes to an encoder and the text is a reply of its own."""
         return bool(self.model.config.is_encoder_decoder)
 
-    @property
-    def stop_ids(self) -> set[int]:
+    @cached_property
+    def stop_ids(self) -> frozenset[int]:
         """The tokens that end a text, by the generation_config, the config and the tokenizer."""
         generation_config: Any = self.model.generation_config
         ids = generation_config.eos_token_id
         if ids is None:
-            return set()
-        return set(ids) if isinstance(ids, list) else {int(ids)}
+            return frozenset()
+        return frozenset(ids if isinstance(ids, list) else [int(ids)])
+
+    @cached_property
+    def defaults(self) -> GenerationDefaults:
+        """Its generation_config's values for what a request leaves open."""
+        config: Any = self.model.generation_config
+        return GenerationDefaults.of(config)
 
     @cached_property
     def turn_end(self) -> set[int]:
