@@ -9,9 +9,10 @@ from pathlib import Path
 
 import pytest
 
+from modelcompose_jupyter.processes import own_start
 from modelcompose_jupyter.run_files import RunFiles
 from modelcompose_jupyter.server.logs import configure
-from modelcompose_jupyter.server.server_info import ServerInfo, own_start, read, running_servers
+from modelcompose_jupyter.server.server_info import ServerInfo, read, running_servers
 from modelcompose_jupyter.up.__main__ import LogFile
 
 if os.name != "posix":

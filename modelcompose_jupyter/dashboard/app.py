@@ -7,7 +7,6 @@ on standard error when it listens, and little else. The exit status is 1 where i
 
 from __future__ import annotations
 
-import contextlib
 import logging
 import os
 import re
@@ -16,7 +15,6 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, ClassVar
 
-import psutil
 from jupyter_server.utils import url_path_join
 from tornado import web
 from tornado.ioloop import IOLoop, PeriodicCallback
@@ -29,6 +27,7 @@ from voila.tornado.handler import TornadoVoilaHandler
 from .._version import __version__
 from ..encoding import EncodingError, decode
 from ..errors import ComposeError, UsageError
+from ..processes import find_process, is_alive
 from ..server.access import TOKEN_VARIABLE, is_loopback
 from ..server.connections import BACKLOG, GuardedServer
 from . import DOCUMENT_VARIABLE
@@ -184,17 +183,11 @@ class Dashboard(Voila):
         """End when the parent has ended, also when it was killed and could say nothing."""
         if not self.parent_pid:
             return None
-        try:
-            parent = psutil.Process(self.parent_pid)
-        except psutil.NoSuchProcess:
-            self.ioloop.add_callback(self.ioloop.stop)
-            return None
+        parent = find_process(self.parent_pid)
 
         def look() -> None:
-            with contextlib.suppress(psutil.NoSuchProcess):
-                if parent.is_running() and parent.status() != psutil.STATUS_ZOMBIE:
-                    return
-            self.ioloop.stop()
+            if not is_alive(parent):
+                self.ioloop.stop()
 
         watch = PeriodicCallback(look, _PARENT_SECONDS * 1000)
         watch.start()

@@ -5,19 +5,17 @@ It is an ordinary IPython kernel, so it can be listed, interrupted and looked in
 
 from __future__ import annotations
 
-import contextlib
 import os
 import signal
 import sys
 import threading
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-import psutil
-
 from ..errors import ComposeError
 from ..host import SERVING_LIMITS, local_host
+from ..processes import find_process, is_alive
 from .access import TOKEN_VARIABLE, Access
 from .catalog import DocumentFile
 from .logs import configure
@@ -122,8 +120,8 @@ def _end_with(server: Server, parent: int | None) -> None:
     """End the kernel when its server was asked to end, or when the parent has ended."""
     from ipykernel.kernelapp import IPKernelApp
 
-    lives = _lives(parent)
-    while lives() and not server.wait(_LOOK_SECONDS):
+    process = None if parent is None else find_process(parent)
+    while (parent is None or is_alive(process)) and not server.wait(_LOOK_SECONDS):
         pass
     server.close()
     app = IPKernelApp.instance()
@@ -133,20 +131,3 @@ def _end_with(server: Server, parent: int | None) -> None:
     # A load or something else in the kernel does not let go.
     app.cleanup_connection_file()
     os._exit(0)
-
-
-def _lives(pid: int | None) -> Callable[[], bool]:
-    """Tells whether a process still runs, whatever becomes of its pid; None always does."""
-    if pid is None:
-        return lambda: True
-    try:
-        process = psutil.Process(pid)
-    except psutil.NoSuchProcess:
-        return lambda: False
-
-    def lives() -> bool:
-        with contextlib.suppress(psutil.NoSuchProcess):
-            return process.is_running() and process.status() != psutil.STATUS_ZOMBIE
-        return False
-
-    return lives

@@ -23,6 +23,7 @@ from tornado.web import Application
 from .._version import __version__
 from ..errors import ComposeError, UsageError
 from ..host import LocalHost
+from ..processes import own_start
 from .access import Access
 from .catalog import Catalog, Documents
 from .connections import (
@@ -41,7 +42,7 @@ from .metrics import METRICS_ROUTE, Metrics
 from .observer import Observer, observe
 from .openai import OPENAI_ROUTES
 from .routes import ROUTES
-from .server_info import ServerInfo, own_start
+from .server_info import ServerInfo
 from .tasks import Tasks
 
 SERVER_THREAD_NAME = "modelcompose-server"

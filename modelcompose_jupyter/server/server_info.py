@@ -15,11 +15,11 @@ import time
 from dataclasses import dataclass, field
 from pathlib import Path
 
-import psutil
 from pydantic import TypeAdapter
 
 from .. import private_files
 from ..encoding import decode
+from ..processes import find_process, is_alive
 
 _PREFIX = "modelcompose-"
 _MAX_BYTES = 2**20
@@ -67,11 +67,7 @@ class ServerInfo:
     @property
     def alive(self) -> bool:
         """Whether the process that wrote it still runs."""
-        with contextlib.suppress(psutil.Error, ValueError, OverflowError):  # no such pid can be
-            process = psutil.Process(self.pid)
-            is_same = abs(process.create_time() - self.started) < 1
-            return is_same and process.status() != psutil.STATUS_ZOMBIE
-        return False
+        return is_alive(find_process(self.pid, self.started))
 
     @property
     def stands(self) -> bool:
@@ -104,11 +100,6 @@ class ServerInfo:
 def path_of(id: str) -> Path:
     """Where the announcement of a server is."""
     return runtime_folder() / f"{_PREFIX}{id}.json"
-
-
-def own_start() -> float:
-    """When this process started, in seconds since the epoch."""
-    return float(psutil.Process().create_time())
 
 
 def running_servers() -> list[ServerInfo]:

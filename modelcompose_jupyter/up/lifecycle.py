@@ -13,13 +13,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import psutil
-
 from ..errors import ComposeError
 from ..private_files import make_folder, open_for_writing
+from ..processes import descendants, end_all, find_process, terminate, wait_for_exit
 from ..server.server_info import ServerInfo, read, running_servers
 from .api_client import ask
-from .child import apart, end_all, wait_for
+from .child import apart
 from .launch_config import LaunchConfig, log_path
 from .supervisor import is_ready
 
@@ -127,27 +126,18 @@ def status_of(server_info: ServerInfo) -> Status:
 
 def end(server_info: ServerInfo) -> None:
     """End what an `up` started, and wait until all of it has ended."""
-    processes = _family(server_info)
+    assert server_info.supervisor is not None
+    found = find_process(server_info.supervisor)
+    supervisor = [] if found is None else [found]
+    processes = [*supervisor, *descendants(found)]
     try:
         ask(server_info, "POST", "/shutdown")
     except ComposeError:  # it hangs; its supervisor does not wait for ever
-        for each in processes[:1]:
-            with contextlib.suppress(psutil.Error):
-                each.terminate()
-    alive = wait_for(processes, _END_SECONDS)
-    for each in alive:
-        with contextlib.suppress(psutil.Error):
-            each.terminate()
+        terminate(supervisor)
+    alive = wait_for_exit(processes, _END_SECONDS)
+    terminate(alive)
     end_all(alive)
     server_info.withdraw()
-
-
-def _family(server_info: ServerInfo) -> list[psutil.Process]:
-    """The supervisor, and all that it has started."""
-    with contextlib.suppress(psutil.Error):
-        supervisor = psutil.Process(server_info.supervisor)
-        return [supervisor, *supervisor.children(recursive=True)]
-    return []
 
 
 def last_lines(path: Path, count: int) -> list[str]:

@@ -15,11 +15,12 @@ from types import FrameType
 from ..errors import ComposeError
 from ..host_selection import HOST_VARIABLE
 from ..private_files import make_folder
+from ..processes import descendants, end_all, find_process
 from ..server.access import TOKEN_VARIABLE
 from ..server.kernel import kernel_arguments
 from ..server.server_info import ServerInfo, read
 from .api_client import answers, ask
-from .child import Child, Sink, end_all
+from .child import Child, Sink
 from .launch_config import LaunchConfig
 
 _TICK = 0.1
@@ -133,7 +134,8 @@ class Supervisor:
             self._sink(line)
 
     def _end(self) -> None:
-        started = [each for child in self._children for each in child.descendants()]
+        processes = [find_process(child.pid) for child in self._children]
+        started = [each for process in processes for each in descendants(process)]
         if self._page is not None:
             self._page.terminate()
         if self._host is not None:

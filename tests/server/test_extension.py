@@ -28,9 +28,10 @@ from browser.servers import serve as jupyter_server
 from standins.scripted import ScriptedModels
 
 from modelcompose_jupyter.document import load_document
+from modelcompose_jupyter.processes import own_start
 from modelcompose_jupyter.server.handler import RequestRecord
 from modelcompose_jupyter.server.server import Server, ServerSettings
-from modelcompose_jupyter.server.server_info import ServerInfo, own_start
+from modelcompose_jupyter.server.server_info import ServerInfo
 from modelcompose_jupyter.workflow import Run
 
 from .conftest import MANY, STORY, Serve, held
