@@ -143,10 +143,11 @@ def _tell(plan: LaunchConfig) -> None:
 @all_option
 def down(file: str | None, everything: bool) -> None:
     """End what 'up' started, with all that belongs to it."""
+    from ..server.server_info import find_servers
     from ..up import lifecycle
 
     document = None if everything else document_path(file)
-    found = lifecycle.found(document)
+    found = find_servers(document=document)
     started = [each for each in found if each.supervisor is not None]
     if not started:
         raise _not_up(document, _others(found))
@@ -170,11 +171,12 @@ def status(file: str | None, everything: bool) -> None:
     JSON where standard output is no terminal.
     """
     from ..progress import as_text
+    from ..server.server_info import find_servers
     from ..up import lifecycle
     from ..up.launch_config import log_path
 
     document = None if everything else document_path(file)
-    found = [lifecycle.status_of(each) for each in lifecycle.found(document)]
+    found = [lifecycle.status_of(each) for each in find_servers(document=document)]
     if not found:
         crashed = document is not None and log_path(document).exists()
         hint = "It did not end well: model-compose logs" if crashed else None
@@ -216,18 +218,20 @@ def _described(status: Status) -> str:
 @click.option("--follow", is_flag=True, help="Go on with what comes, until it ends or Ctrl-C.")
 def logs(file: str | None, lines: int, follow: bool) -> None:
     """Print the log of what 'up -d' started."""
+    from ..server.server_info import find_servers
     from ..up import lifecycle
     from ..up.launch_config import log_path
 
     document = document_path(file)
     path = log_path(document)
     if not path.exists():
-        where = "the terminal of its 'up' has it" if lifecycle.found(document) else "it is not up"
+        is_up = bool(find_servers(document=document))
+        where = "the terminal of its 'up' has it" if is_up else "it is not up"
         raise ComposeError(f"there is no log of {document}: {where}", code="no_log")
     if not follow:
         click.echo("".join(f"{line}\n" for line in lifecycle.last_lines(path, lines)), nl=False)
         return
-    for line in lifecycle.follow(path, lines, lambda: bool(lifecycle.found(document))):
+    for line in lifecycle.follow(path, lines, lambda: bool(find_servers(document=document))):
         click.echo(line)
 
 

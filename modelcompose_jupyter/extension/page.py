@@ -27,7 +27,7 @@ from ..dashboard.page_notebook import (
 )
 from ..errors import DocumentError
 from .handlers import RESOURCE
-from .host_manager import HostError, Hosts
+from .host_manager import HostError, HostManager
 
 _CONNECT_SECONDS = 60.0
 
@@ -43,7 +43,7 @@ class PageHandler(TornadoVoilaHandler):
     _own_contents: PageNotebook | None = None
     _kernels: _PageKernels | None = None
 
-    def initialize(self, hosts: Hosts, **options: Any) -> None:
+    def initialize(self, hosts: HostManager, **options: Any) -> None:
         super().initialize(**options)
         self._hosts = hosts
         self._own_contents = PageNotebook(parent=self.contents_manager)

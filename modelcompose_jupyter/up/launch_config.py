@@ -18,7 +18,7 @@ from ..document import Document
 from ..encoding import EncodingError, decode
 from ..errors import ComposeError, UsageError
 from ..server.access import TOKEN_VARIABLE, is_loopback
-from ..server.server_info import path_of, running_servers, runtime_folder
+from ..server.server_info import find_servers, path_of, runtime_folder
 
 _ANYWHERE = ("", "0.0.0.0", "::")
 _SHORTEST_TOKEN = 8
@@ -63,7 +63,7 @@ class LaunchConfig:
         limits: of the host; see `LocalHost.limit`.
         log_level: the least that the log says.
         log_prompts: whether inputs and texts are in the log.
-        id: of the host's announcement.
+        id: of the host's server.
     """
 
     document: str
@@ -116,8 +116,8 @@ class LaunchConfig:
                 f"the API and the page cannot both have port {self.api.port}",
                 hint="Choose others with --port and --webui-port.",
             )
-        for each in running_servers():
-            if each.document == self.document and each.supervisor is not None:
+        for each in find_servers(document=self.document):
+            if each.supervisor is not None:
                 page = f", page {each.webui}" if each.webui else ""
                 raise ComposeError(
                     f"{Path(self.document).name} is up already: API {each.url}{page}",
@@ -278,10 +278,8 @@ def _answers(host: str, port: int) -> bool:
 
 def _holder(ports: set[int]) -> str | None:
     """What to do about ports that another document of this user has."""
-    for each in running_servers():
-        urls = [each.url, each.webui or ""]
-        if any(f":{port}" in url.split("/")[2] for url in urls if url for port in ports):
-            if each.supervisor is None:
-                return f"{each.title} is served there, by the process {each.pid}."
-            return f"{each.document} is up there; 'model-compose down -f {each.document}' ends it."
+    for each in (server for port in ports for server in find_servers(port=port)):
+        if each.supervisor is None:
+            return f"{each.title} is served there, by the process {each.pid}."
+        return f"{each.document} is up there; 'model-compose down -f {each.document}' ends it."
     return None

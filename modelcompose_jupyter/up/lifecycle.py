@@ -1,4 +1,4 @@
-"""What is up: finding it, looking at it, starting it detached, ending it."""
+"""What is up: looking at it, starting it detached, ending it."""
 
 from __future__ import annotations
 
@@ -16,8 +16,8 @@ from typing import Any
 from ..errors import ComposeError
 from ..private_files import make_folder, open_for_writing
 from ..processes import descendants, end_all, find_process, terminate, wait_for_exit
-from ..server.server_info import ServerInfo, read, running_servers
-from .api_client import ask
+from ..server.api_client import ask
+from ..server.server_info import ServerInfo, read
 from .child import apart
 from .launch_config import LaunchConfig, log_path
 from .supervisor import is_ready
@@ -26,12 +26,6 @@ _TICK = 0.1
 _END_SECONDS = 35.0  # more than a supervisor takes that has to kill
 _SHOWN_LINES = 30
 _ENDED = ("completed", "failed", "cancelled")
-
-
-def found(document: Path | None) -> list[ServerInfo]:
-    """The servers of this user that serve a document; all of them if None. The newest first."""
-    path = None if document is None else str(document.resolve())
-    return [each for each in running_servers() if path is None or each.document == path]
 
 
 def start_detached(plan: LaunchConfig) -> ServerInfo:

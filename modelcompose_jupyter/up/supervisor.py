@@ -17,9 +17,9 @@ from ..host_selection import HOST_VARIABLE
 from ..private_files import make_folder
 from ..processes import descendants, end_all, find_process
 from ..server.access import TOKEN_VARIABLE
+from ..server.api_client import answers, ask
 from ..server.kernel import kernel_arguments
 from ..server.server_info import ServerInfo, read
-from .api_client import answers, ask
 from .child import Child, Sink
 from .launch_config import LaunchConfig
 
