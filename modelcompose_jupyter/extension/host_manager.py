@@ -15,8 +15,8 @@ from tornado.web import HTTPError
 from ..document import load_document
 from ..errors import ComposeError
 from ..server.api_client import ask
+from ..server.kernel import managed_kernel_arguments, serve_code
 from ..server.server_info import ServerInfo, find_servers
-from .kernel import kernel_arguments, serve_code
 
 if TYPE_CHECKING:
     from jupyter_server.serverapp import ServerApp
@@ -190,7 +190,7 @@ class HostManager:
             raise
 
     async def _new_kernel(self, path: str, file: str, kernel_name: str) -> str:
-        arguments = kernel_arguments(file)
+        arguments = managed_kernel_arguments(file)
         try:
             id = await ensure_async(
                 self._kernels.start_kernel(

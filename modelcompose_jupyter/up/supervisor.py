@@ -18,7 +18,7 @@ from ..private_files import make_folder
 from ..processes import descendants, end_all, find_process
 from ..server.access import TOKEN_VARIABLE
 from ..server.api_client import answers, ask
-from ..server.kernel import kernel_arguments
+from ..server.kernel import dedicated_kernel_arguments
 from ..server.server_info import ServerInfo, read
 from .child import Child, Sink
 from .launch_config import LaunchConfig
@@ -116,7 +116,7 @@ class Supervisor:
         make_folder(plan.connection_file.parent)
         kernel = [
             *(sys.executable, "-m", "ipykernel_launcher", "-f", str(plan.connection_file)),
-            *kernel_arguments(**options),
+            *dedicated_kernel_arguments(**options),
         ]
         self._host = Child("host", kernel, _environment(plan.token), self._sink)
         if plan.page is None:
