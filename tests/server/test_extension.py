@@ -912,7 +912,7 @@ def test_the_package_names_its_extension_and_ships_what_activates_it() -> None:
 
 def test_a_jupyter_server_stays_without_torch(running: Jupyter) -> None:
     code = (
-        "import sys; from modelcompose_jupyter.extension import handlers, hosts, proxy; "
+        "import sys; from modelcompose_jupyter.extension import handlers, host_manager, proxy; "
         "print({'torch', 'transformers', 'ipywidgets'} & sys.modules.keys())"
     )
     import subprocess
