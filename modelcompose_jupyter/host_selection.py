@@ -244,7 +244,7 @@ def serve(server: Server) -> Server:
     same port.
 
     Raises:
-        UsageError: the port is taken.
+        ComposeError: the port is taken.
     """
     global _server
     with _lock:

@@ -18,7 +18,6 @@ from typing import Any, ClassVar
 from jupyter_server.utils import url_path_join
 from tornado import web
 from tornado.ioloop import IOLoop, PeriodicCallback
-from tornado.netutil import bind_sockets
 from traitlets import Float, Integer, Unicode, validate
 from traitlets.config import Config
 from voila.app import Voila
@@ -29,7 +28,8 @@ from ..encoding import EncodingError, decode
 from ..errors import ComposeError, UsageError
 from ..processes import find_process, is_alive
 from ..server.access import TOKEN_VARIABLE, is_loopback
-from ..server.connections import BACKLOG, GuardedServer
+from ..server.connections import GuardedServer
+from ..server.ports import bind
 from . import DOCUMENT_VARIABLE
 from .kernels import ThisInterpreter, VisitorKernels
 from .login import TokenIdentity, with_own_form
@@ -156,13 +156,10 @@ class Dashboard(Voila):
     def listen(self) -> None:
         """Listen at this port and no other, and serve until a signal or the parent's end."""
         try:
-            sockets = bind_sockets(self.port, self.ip, backlog=BACKLOG)
-        except OSError as error:
+            sockets = bind(self.ip, self.port)
+        except ComposeError:
             self.stop()
-            raise ComposeError(
-                f"cannot listen at {self.ip}:{self.port}: {(error.strerror or str(error)).lower()}",
-                hint="Choose another port with --port.",
-            ) from None
+            raise
         self.set_trait("port", sockets[0].getsockname()[1])
         server = GuardedServer(self.app, max_body_size=_MAX_BODY, body_timeout=_BODY_SECONDS)
         server.add_sockets(sockets)

@@ -142,7 +142,8 @@ def serve_document(
 
     Raises:
         DocumentError: all that is wrong with the document.
-        UsageError: the port is taken, or the address needs a token.
+        UsageError: the address needs a token.
+        ComposeError: the port is taken.
     """
     catalog = DocumentFile(Path(path))
     document, controller = catalog.document, catalog.document.controller
