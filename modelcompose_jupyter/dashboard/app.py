@@ -33,11 +33,12 @@ from ..server.ports import bind
 from . import DOCUMENT_VARIABLE
 from .kernels import ThisInterpreter, VisitorKernels
 from .login import TokenIdentity, with_own_form
+from .page_handler import PageHandler
 from .page_notebook import (
-    EXTENSIONS,
     NOTEBOOK,
     POLICY,
     TEMPLATES,
+    VOILA_OPTIONS,
     PageNotebook,
     check_opened,
     titled,
@@ -145,7 +146,7 @@ class Dashboard(Voila):
         handlers: list[Any] = []
         for pattern, handler, *options in super().init_handlers():
             if handler is TornadoVoilaHandler:
-                handlers.append((root, _PageHandler, *options))
+                handlers.append((root, _VisitorPageHandler, *options))
             elif "/voila/files/" not in pattern:
                 below = pattern if pattern.startswith(root) else url_path_join(root, pattern)
                 handlers.append((below, handler, *options))
@@ -191,27 +192,19 @@ class Dashboard(Voila):
         return watch
 
 
-class _PageHandler(TornadoVoilaHandler):
-    """The page. Its cookie is what a page that is left proves itself with, to end its kernel."""
+class _VisitorPageHandler(PageHandler):
+    """The page, for as many visitors as there may be at a time."""
 
-    kernel_id: str | None = None
+    @property
+    def connect_seconds(self) -> float:  # type: ignore[override]
+        return float(self.kernel_manager.connect_seconds)
 
     @web.authenticated
     async def get(self, path: str | None = None) -> None:
-        self._check_visitor()
-        _ = self.xsrf_token  # sets the cookie
-        await super().get(path)
-
-    def _check_visitor(self) -> None:
-        """Start no kernel for what no visitor opened, and no more than there may be."""
         check_opened(self.request.headers)
         if len(self.kernel_manager.list_kernel_ids()) >= self.kernel_manager.max_visitors:
             raise web.HTTPError(503, "there are as many visitors as there may be; try again later")
-
-    def on_finish(self) -> None:
-        super().on_finish()
-        if self.kernel_id is not None:
-            self.kernel_manager.expect_page(self.kernel_id)
+        await self.answer_page()
 
 
 def _defaults() -> Config:
@@ -227,10 +220,7 @@ def _defaults() -> Config:
                 "identity_provider_class": TokenIdentity,
             },
             "VoilaConfiguration": {
-                "template": "modelcompose",
-                "theme": "system",
-                "allow_template_override": "NO",
-                "extension_allowlist": list(EXTENSIONS),
+                **VOILA_OPTIONS,
                 "file_allowlist": [],
                 "kernel_spec_manager_class": ThisInterpreter,
                 "multi_kernel_manager_class": VisitorKernels,

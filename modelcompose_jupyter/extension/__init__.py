@@ -24,7 +24,7 @@ def _load_jupyter_server_extension(app: ServerApp) -> None:
     from ..background_worker import BackgroundWorker
     from .handlers import AskHandler, HostHandler, HostListHandler
     from .host_manager import HostManager
-    from .page import PageHandler, page_options
+    from .page import DocumentPageHandler, page_options
     from .proxy import ProxyHandler, http_client
 
     shared = {"hosts": HostManager(app)}
@@ -36,7 +36,7 @@ def _load_jupyter_server_extension(app: ServerApp) -> None:
         (rf"{root}/hosts/([^/]+)/.+", ProxyHandler, proxied),
         (rf"{root}/api/.+", ProxyHandler, proxied),
         (rf"{root}/ask", AskHandler, {**shared, "questions": BackgroundWorker()}),
-        (rf"{root}/pages/(.+)", PageHandler, {**shared, **page_options(app)}),
+        (rf"{root}/pages/(.+)", DocumentPageHandler, {**shared, **page_options(app)}),
     ]
     app.web_app.add_handlers(".*$", handlers)  # type: ignore[no-untyped-call]
     _tell_lab(app)
