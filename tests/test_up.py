@@ -21,7 +21,7 @@ from typing import Any
 import psutil
 import pytest
 
-from modelcompose_jupyter.up.lifecycle import follow
+from modelcompose_jupyter.up.lifecycle import follow_log
 
 COMMAND = [sys.executable, "-m", "modelcompose_jupyter.cli"]
 ROOT = Path(__file__).parent.parent
@@ -347,7 +347,7 @@ def test_a_log_is_followed_when_it_is_set_aside(tmp_path: Path) -> None:
     log = tmp_path / "log"
     log.write_text("a\nb\nc\n")
     written = [True]
-    lines = follow(log, 2, lambda: written[0])
+    lines = follow_log(log, 2, lambda: written[0])
     assert [next(lines), next(lines)] == ["b", "c"]
     with log.open("a") as file:
         file.write("d\nhal")

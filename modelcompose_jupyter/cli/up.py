@@ -105,36 +105,36 @@ def up(
         "idle_timeout": idle_timeout,
     }
     log_level = "INFO" if verbose or detach else "WARNING"
-    plan = launch_config(
+    config = launch_config(
         path, document, webui=not no_webui, limits=limits, log_level=log_level, **options
     )
-    plan.check()
+    config.check()
     if sys.stderr.isatty():
-        _say(f"starting {plan.title} …")
+        _say(f"starting {config.title} …")
     if detach:
-        start_detached(plan)
-        _tell(plan)
+        start_detached(config)
+        _tell(config)
         return
 
     def on_ready(_: ServerInfo) -> None:
-        _tell(plan)
+        _tell(config)
         if sys.stderr.isatty():
             _say("Ctrl-C ends it.")
 
-    sys.exit(Supervisor(plan, _say).run(on_ready))
+    sys.exit(Supervisor(config, _say).run(on_ready))
 
 
-def _tell(plan: LaunchConfig) -> None:
+def _tell(config: LaunchConfig) -> None:
     """Say where everything is."""
-    click.echo(f"API   {plan.api_url}")
-    if plan.page_url is not None:
-        click.echo(f"Page  {plan.page_url}")
-    if plan.token is None and plan.page_token is None:
+    click.echo(f"API   {config.api_url}")
+    if config.page_url is not None:
+        click.echo(f"Page  {config.page_url}")
+    if config.token is None and config.page_token is None:
         return
     who = " and ".join(
-        name for name, token in (("API", plan.token), ("page", plan.page_token)) if token
+        name for name, token in (("API", config.token), ("page", config.page_token)) if token
     )
-    where = plan.token_from or f"'client_token' in {plan.server_info}"
+    where = config.token_from or f"'client_token' in {config.server_info_path}"
     _say(f"The {who} can only be used with the token: {where}.")
 
 
@@ -176,7 +176,7 @@ def status(file: str | None, everything: bool) -> None:
     from ..up.launch_config import log_path
 
     document = None if everything else document_path(file)
-    found = [lifecycle.status_of(each) for each in find_servers(document=document)]
+    found = [lifecycle.server_status(each) for each in find_servers(document=document)]
     if not found:
         crashed = document is not None and log_path(document).exists()
         hint = "It did not end well: model-compose logs" if crashed else None
@@ -231,7 +231,7 @@ def logs(file: str | None, lines: int, follow: bool) -> None:
     if not follow:
         click.echo("".join(f"{line}\n" for line in lifecycle.last_lines(path, lines)), nl=False)
         return
-    for line in lifecycle.follow(path, lines, lambda: bool(find_servers(document=document))):
+    for line in lifecycle.follow_log(path, lines, lambda: bool(find_servers(document=document))):
         click.echo(line)
 
 

@@ -163,8 +163,8 @@ class KernelPart:
 
     def _on_serve(self, data: Mapping[str, Any]) -> Any:
         """Serve the notebook's workflows; a sentence that says where."""
+        from .hosts import serve
         from .magic_args import Line
-        from .serving import serve
 
         return serve(Line(), self._magics.workflow, self._magics.workflows)
 

@@ -99,7 +99,7 @@ class LaunchConfig:
         return self.page.url if self.page else None
 
     @property
-    def server_info(self) -> Path:
+    def server_info_path(self) -> Path:
         """The file that tells where the host is, once it serves."""
         return path_of(self.id)
 

@@ -28,13 +28,13 @@ _SHOWN_LINES = 30
 _ENDED = ("completed", "failed", "cancelled")
 
 
-def start_detached(plan: LaunchConfig) -> ServerInfo:
+def start_detached(config: LaunchConfig) -> ServerInfo:
     """Start a supervisor that stays when this process ends, and wait until all is ready.
 
     Raises:
         ComposeError: it did not get ready; what it said is on standard error, and it has ended.
     """
-    path = log_path(plan.document)
+    path = log_path(config.document)
     descriptor = _log(path)
     command = [sys.executable, "-m", "modelcompose_jupyter.up"]
     with open(descriptor, "wb") as log:  # noqa: PTH123 - not a path
@@ -44,9 +44,9 @@ def start_detached(plan: LaunchConfig) -> ServerInfo:
     try:
         assert supervisor.stdin is not None
         with contextlib.suppress(BrokenPipeError), supervisor.stdin as stdin:
-            stdin.write(plan.to_json())
+            stdin.write(config.to_json())
         while supervisor.poll() is None:
-            server_info = read(plan.server_info)
+            server_info = read(config.server_info_path)
             if server_info is not None and is_ready(server_info):
                 return server_info
             with contextlib.suppress(subprocess.TimeoutExpired):
@@ -57,7 +57,7 @@ def start_detached(plan: LaunchConfig) -> ServerInfo:
         raise
     for line in last_lines(path, _SHOWN_LINES):
         sys.stderr.write(line + "\n")
-    raise ComposeError(f"{Path(plan.document).name} is not up", hint=f"The log is {path}.")
+    raise ComposeError(f"{Path(config.document).name} is not up", hint=f"The log is {path}.")
 
 
 def _log(path: Path) -> int:
@@ -90,7 +90,7 @@ class Status:
     log: str | None
 
 
-def status_of(server_info: ServerInfo) -> Status:
+def server_status(server_info: ServerInfo) -> Status:
     """Look at a server."""
     answers = True
     tasks: list[Any] = []
@@ -140,7 +140,7 @@ def last_lines(path: Path, count: int) -> list[str]:
         return [line.rstrip("\n") for line in deque(file, count)]
 
 
-def follow(path: Path, count: int, goes_on: Callable[[], bool]) -> Iterator[str]:
+def follow_log(path: Path, count: int, goes_on: Callable[[], bool]) -> Iterator[str]:
     """The last lines of a log, and those that come, until nobody writes it any more.
 
     Args:
