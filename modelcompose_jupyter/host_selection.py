@@ -34,7 +34,7 @@ _chosen: dict[str, LocalHost | RemoteHost] = {}
 _server: Server | None = None
 
 
-class Place(NamedTuple):
+class Endpoint(NamedTuple):
     """Where the run API has a workflow.
 
     Attributes:
@@ -48,7 +48,7 @@ class Place(NamedTuple):
     token: str | None = None
 
 
-def place_of(document: Document, workflow: str) -> Place:
+def endpoint_of(document: Document, workflow: str) -> Endpoint:
     """Where a workflow can be called: at this process's server if it serves it, at the host that
     runs the document, or else where the document says."""
     from .server.access import TOKEN_VARIABLE
@@ -59,13 +59,13 @@ def place_of(document: Document, workflow: str) -> Place:
         for id, each in catalog.workflows.items():
             if each.document.key == document.key and each.workflow.id == workflow:
                 name = None if id == catalog.default else id
-                return Place(server.url, name, TOKEN_VARIABLE if server.access.token else None)
+                return Endpoint(server.url, name, TOKEN_VARIABLE if server.access.token else None)
     host = _connected or _chosen.get(document.key)
     controller = document.controller
     url, token = f"http://localhost:{controller.port}{controller.base_path}", None
     if host is not None and not isinstance(host, LocalHost):
         url, token = host.url, TOKEN_VARIABLE if host.wants_token else None
-    return Place(url, workflow if len(document.workflows) > 1 else None, token)
+    return Endpoint(url, workflow if len(document.workflows) > 1 else None, token)
 
 
 def is_page() -> bool:

@@ -28,7 +28,7 @@ from ..background_worker import BackgroundWorker
 from ..document import load_document, signature
 from ..encoding import EncodingError, decode
 from ..errors import ComposeError, DocumentError, UsageError
-from ..host_selection import Place
+from ..host_selection import Endpoint
 from ..server.handler import status_of
 from ..server.schemas import Body, failure, parse_body
 from ..server.server_info import find_servers
@@ -204,5 +204,5 @@ def _curl(text: str, folder: Path | None, url: str | None) -> str:
     """A command that runs a document: on the host with this address, or where it says itself."""
     document = load_document(f"{text}\n", folder=folder)
     workflow = document.default_workflow
-    place = None if url is None else Place(url, None, "JUPYTER_TOKEN")
-    return as_curl(document, workflow.id, examples(signature(document, workflow)), place)
+    endpoint = None if url is None else Endpoint(url, None, "JUPYTER_TOKEN")
+    return as_curl(document, workflow.id, examples(signature(document, workflow)), endpoint)
