@@ -63,7 +63,7 @@ class Workflow:
 
     @property
     def host(self) -> Host:
-        """Where it runs: see `hosts.host_for`."""
+        """Where it runs: see `host_selection.host_for`."""
         return self._host if self._host is not None else host_for(self.document)
 
     @property

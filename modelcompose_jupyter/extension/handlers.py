@@ -49,7 +49,7 @@ class StartRequest(Body):
 
 
 class Question(Body):
-    """What an editor asks about a text; see `editing`."""
+    """What an editor asks about a text; see `language_service`."""
 
     question: Literal["check", "complete", "curl"]
     text: str = Field(description="A document; to be checked, it may be a cell of ``%%compose``.")

@@ -804,11 +804,8 @@ def test_this_process_serves_and_runs_its_own(serve: Serve, host: LocalHost) -> 
 
     assert isinstance(load(STORY).host, LocalHost)
     assert host_selection.serving() is server
-    assert host_selection.endpoint_of(load_document(STORY), "__workflow__") == (
-        server.url,
-        None,
-        None,
-    )
+    endpoint = host_selection.endpoint_of(load_document(STORY), "__workflow__")
+    assert endpoint == (server.url, None, None)
     assert host_selection.stop_serving()
     assert not host_selection.stop_serving()
     assert find_servers() == []
