@@ -47,8 +47,8 @@ from playwright.async_api import Browser, Error, Page, async_playwright
 
 from modelcompose_jupyter import LocalHost, Workflow
 from modelcompose_jupyter.document import load_document
+from modelcompose_jupyter.server.api_client import ask
 from modelcompose_jupyter.server.server_info import ServerInfo, read
-from modelcompose_jupyter.up.api_client import ask
 
 DOCUMENT = """\
 component:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import inspect
 import threading
 from collections.abc import AsyncIterator, Callable, Collection, Container, Iterator, Mapping
@@ -17,6 +16,7 @@ from typing import TYPE_CHECKING, Any
 from .diagram import Diagram, diagram
 from .document import Document, Input, Output, Signature, load_document, signature
 from .errors import ComposeError, InputError
+from .foreground import stop
 from .host import Host, validate_run
 from .host_selection import host_for, is_page
 from .path_redaction import public_source, without_folders
@@ -27,8 +27,6 @@ from .workflow import EventIterator, Run
 if TYPE_CHECKING:
     from .mapping.row_stream import RowStream
     from .widgets.panel import Panel
-
-_STOP_SECONDS = 10.0
 
 
 class Workflow:
@@ -65,7 +63,7 @@ class Workflow:
 
     @property
     def host(self) -> Host:
-        """Where it runs: see `hosts.host_for`."""
+        """Where it runs: see `host_selection.host_for`."""
         return self._host if self._host is not None else host_for(self.document)
 
     @property
@@ -459,23 +457,6 @@ def load(
         InputError: there is no such workflow.
     """
     return Workflow(load_document(source), workflow, host)
-
-
-def stop(run: Run, error: BaseException) -> None:
-    """Stop a run that ``error`` interrupted, and have IPython say so in a line."""
-    interrupted = True
-    while interrupted:  # who presses twice does not get in the way of the first
-        try:
-            run.cancel()
-            interrupted = False
-        except KeyboardInterrupt:
-            continue
-    with contextlib.suppress(KeyboardInterrupt):
-        run.wait(_STOP_SECONDS)
-    if isinstance(error, KeyboardInterrupt):
-        tokens = run.usage.get("generated", 0)
-        line = f"KeyboardInterrupt: run {run.id} was stopped after {tokens} tokens"
-        error._render_traceback_ = lambda: [line]  # type: ignore[attr-defined]
 
 
 # How a workflow shows itself to Python's own tools

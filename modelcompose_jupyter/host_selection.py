@@ -23,8 +23,7 @@ if TYPE_CHECKING:
     from .server.server_info import ServerInfo
 
 HOST_VARIABLE = "MODELCOMPOSE_HOST"
-"""The environment variable that names the announcement of the host to use, and no other, as its
-guest."""
+"""The environment variable that names the file of the server to use, and no other, as its guest."""
 
 _PAGE_VARIABLE, _PAGE_SERVER = "SERVER_SOFTWARE", "voila/"
 
@@ -35,7 +34,7 @@ _chosen: dict[str, LocalHost | RemoteHost] = {}
 _server: Server | None = None
 
 
-class Place(NamedTuple):
+class Endpoint(NamedTuple):
     """Where the run API has a workflow.
 
     Attributes:
@@ -49,7 +48,7 @@ class Place(NamedTuple):
     token: str | None = None
 
 
-def place_of(document: Document, workflow: str) -> Place:
+def endpoint_of(document: Document, workflow: str) -> Endpoint:
     """Where a workflow can be called: at this process's server if it serves it, at the host that
     runs the document, or else where the document says."""
     from .server.access import TOKEN_VARIABLE
@@ -60,13 +59,13 @@ def place_of(document: Document, workflow: str) -> Place:
         for id, each in catalog.workflows.items():
             if each.document.key == document.key and each.workflow.id == workflow:
                 name = None if id == catalog.default else id
-                return Place(server.url, name, TOKEN_VARIABLE if server.access.token else None)
+                return Endpoint(server.url, name, TOKEN_VARIABLE if server.access.token else None)
     host = _connected or _chosen.get(document.key)
     controller = document.controller
     url, token = f"http://localhost:{controller.port}{controller.base_path}", None
     if host is not None and not isinstance(host, LocalHost):
         url, token = host.url, TOKEN_VARIABLE if host.wants_token else None
-    return Place(url, workflow if len(document.workflows) > 1 else None, token)
+    return Endpoint(url, workflow if len(document.workflows) > 1 else None, token)
 
 
 def is_page() -> bool:
@@ -111,11 +110,13 @@ def _named(path: str) -> RemoteHost:
 
 def _serving(document: Document) -> RemoteHost | None:
     """Another program of this user that serves the document, or an earlier state of its file."""
+    from .server.server_info import find_servers
+
     if _server is not None:
         return None  # this process is a host itself
     path = document.source.folder / Path(document.source.file).name
     same_file: RemoteHost | None = None
-    for server_info in others():
+    for server_info in find_servers(other_processes=True):
         if server_info.version != __version__:
             continue
         host = _host_of(server_info)
@@ -127,13 +128,6 @@ def _serving(document: Document) -> RemoteHost | None:
         if server_info.document is not None and Path(server_info.document) == path.resolve():
             same_file = same_file or host  # takes the file as it is now, on the model it has
     return same_file
-
-
-def others() -> list[ServerInfo]:
-    """The servers of this user's other processes, the newest first."""
-    from .server.server_info import running_servers
-
-    return [each for each in running_servers() if each.pid != os.getpid()]
 
 
 def _host_of(server_info: ServerInfo) -> RemoteHost:
@@ -158,10 +152,11 @@ def connect(url: str | None = None, token: str | None = None) -> RemoteHost:
         UsageError: no other program of this user serves anything.
     """
     from .server.client import RemoteHost
+    from .server.server_info import find_servers
 
     global _connected
     with _lock:
-        found = [each for each in others() if url is None or each.url == url.rstrip("/")]
+        found = find_servers(url=url, other_processes=True)
         if found:
             host = _host_of(found[0])
         elif url is not None:
@@ -249,7 +244,7 @@ def serve(server: Server) -> Server:
     same port.
 
     Raises:
-        UsageError: the port is taken.
+        ComposeError: the port is taken.
     """
     global _server
     with _lock:

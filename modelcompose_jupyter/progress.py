@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import sys
 from dataclasses import dataclass
 from typing import Any
 
@@ -72,20 +71,6 @@ class ProgressMeter:
             if total:
                 parts.append(f"{duration((total - done) / rate)} left")
         return " · ".join(parts)
-
-
-class TerminalLine:
-    """One line on standard error that changes in place; an empty one wipes it."""
-
-    def __init__(self) -> None:
-        self._shown = ""
-
-    def show(self, text: str | None) -> None:
-        """Show a text; None leaves what is there."""
-        if text is not None and text != self._shown:
-            sys.stderr.write(f"\r{text.ljust(len(self._shown))}\r{text}")
-            sys.stderr.flush()
-            self._shown = text
 
 
 def ending(run: Run) -> str:

@@ -26,11 +26,9 @@ from modelcompose_jupyter import (
     LocalHost,
     ModelError,
     Run,
-    State,
     Workflow,
     load,
 )
-from modelcompose_jupyter.callable import stop
 
 STORY = """\
 workflow:
@@ -261,24 +259,6 @@ def test_all_workflows_of_a_document_can_be_had(host: LocalHost) -> None:
     assert list(workflows) == ["one", "two"]
     assert workflows["two"].title == "Second"
     assert workflows["two"].run().workflow == "two"
-
-
-def test_a_second_interrupt_does_not_keep_a_run_from_being_stopped() -> None:
-    pressed: list[str] = []
-
-    def cancel() -> None:
-        pressed.append("")
-        if len(pressed) == 1:
-            raise KeyboardInterrupt
-        run.add("state", {"state": State.CANCELLED})
-
-    run = Run("w", {}, cancel)
-    error = KeyboardInterrupt()
-    stop(run, error)
-    assert run.state == State.CANCELLED
-    assert error._render_traceback_() == [  # type: ignore[attr-defined]
-        f"KeyboardInterrupt: run {run.id} was stopped after 0 tokens"
-    ]
 
 
 # In coroutines

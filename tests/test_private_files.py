@@ -9,9 +9,10 @@ from pathlib import Path
 
 import pytest
 
+from modelcompose_jupyter.processes import own_start
 from modelcompose_jupyter.run_files import RunFiles
 from modelcompose_jupyter.server.logs import configure
-from modelcompose_jupyter.server.server_info import ServerInfo, own_start, read, running_servers
+from modelcompose_jupyter.server.server_info import ServerInfo, find_servers, read
 from modelcompose_jupyter.up.__main__ import LogFile
 
 if os.name != "posix":
@@ -91,7 +92,7 @@ def test_files_of_somebody_else_are_neither_written_nor_believed(shared: Path) -
     with pytest.raises(OSError):
         LogFile(theirs)
     assert theirs.read_text() == "theirs"
-    assert [each.id for each in running_servers()] == ["mine"]
+    assert [each.id for each in find_servers()] == ["mine"]
 
 
 def test_an_announcement_is_no_link(shared: Path, tmp_path: Path) -> None:
@@ -100,4 +101,4 @@ def test_an_announcement_is_no_link(shared: Path, tmp_path: Path) -> None:
     path.rename(tmp_path / "elsewhere.json")
     path.symlink_to(tmp_path / "elsewhere.json")
     assert read(tmp_path / "elsewhere.json") is not None
-    assert read(path) is None and running_servers() == []
+    assert read(path) is None and find_servers() == []

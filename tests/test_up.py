@@ -21,7 +21,7 @@ from typing import Any
 import psutil
 import pytest
 
-from modelcompose_jupyter.up.lifecycle import follow
+from modelcompose_jupyter.up.lifecycle import follow_log
 
 COMMAND = [sys.executable, "-m", "modelcompose_jupyter.cli"]
 ROOT = Path(__file__).parent.parent
@@ -347,7 +347,7 @@ def test_a_log_is_followed_when_it_is_set_aside(tmp_path: Path) -> None:
     log = tmp_path / "log"
     log.write_text("a\nb\nc\n")
     written = [True]
-    lines = follow(log, 2, lambda: written[0])
+    lines = follow_log(log, 2, lambda: written[0])
     assert [next(lines), next(lines)] == ["b", "c"]
     with log.open("a") as file:
         file.write("d\nhal")
@@ -385,8 +385,9 @@ def test_busy_ports_are_all_said_before_anything_starts(terminal: Terminal) -> N
         ports = [each.getsockname()[1] for each in (api, page)]
         done = terminal.call("up", f"--port={ports[0]}", f"--webui-port={ports[1]}")
     assert (done.returncode, done.stdout) == (1, "")
-    assert f"the API cannot listen at 127.0.0.1:{ports[0]}: address already in use" in done.stderr
-    assert f"the page cannot listen at 127.0.0.1:{ports[1]}" in done.stderr
+    api, page = (f"port {port} of 127.0.0.1 is taken" for port in ports)
+    assert done.stderr.startswith(f"API: {api}; page: {page}\n")
+    assert "--webui-port" in done.stderr
     assert terminal.left() == []
 
 

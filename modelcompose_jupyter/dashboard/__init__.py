@@ -49,7 +49,7 @@ def page(path: str | os.PathLike[str] | None = None, *, headings: bool = True) -
 
 
 def live_preview(path: str) -> VBox:
-    """The page of a document that is being written; see `following`."""
+    """The page of a document that is being written; see `LivePreview`."""
     from .live_preview import LivePreview
 
     return LivePreview(Path(path), os.environ.get("QUERY_STRING", ""))

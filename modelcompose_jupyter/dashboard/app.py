@@ -7,7 +7,6 @@ on standard error when it listens, and little else. The exit status is 1 where i
 
 from __future__ import annotations
 
-import contextlib
 import logging
 import os
 import re
@@ -16,11 +15,9 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, ClassVar
 
-import psutil
 from jupyter_server.utils import url_path_join
 from tornado import web
 from tornado.ioloop import IOLoop, PeriodicCallback
-from tornado.netutil import bind_sockets
 from traitlets import Float, Integer, Unicode, validate
 from traitlets.config import Config
 from voila.app import Voila
@@ -29,16 +26,19 @@ from voila.tornado.handler import TornadoVoilaHandler
 from .._version import __version__
 from ..encoding import EncodingError, decode
 from ..errors import ComposeError, UsageError
+from ..processes import find_process, is_alive
 from ..server.access import TOKEN_VARIABLE, is_loopback
-from ..server.connections import BACKLOG, GuardedServer
+from ..server.connections import GuardedServer
+from ..server.ports import bind
 from . import DOCUMENT_VARIABLE
 from .kernels import ThisInterpreter, VisitorKernels
 from .login import TokenIdentity, with_own_form
+from .page_handler import PageHandler
 from .page_notebook import (
-    EXTENSIONS,
     NOTEBOOK,
     POLICY,
     TEMPLATES,
+    VOILA_OPTIONS,
     PageNotebook,
     check_opened,
     titled,
@@ -146,7 +146,7 @@ class Dashboard(Voila):
         handlers: list[Any] = []
         for pattern, handler, *options in super().init_handlers():
             if handler is TornadoVoilaHandler:
-                handlers.append((root, _PageHandler, *options))
+                handlers.append((root, _VisitorPageHandler, *options))
             elif "/voila/files/" not in pattern:
                 below = pattern if pattern.startswith(root) else url_path_join(root, pattern)
                 handlers.append((below, handler, *options))
@@ -157,13 +157,10 @@ class Dashboard(Voila):
     def listen(self) -> None:
         """Listen at this port and no other, and serve until a signal or the parent's end."""
         try:
-            sockets = bind_sockets(self.port, self.ip, backlog=BACKLOG)
-        except OSError as error:
+            sockets = bind(self.ip, self.port)
+        except ComposeError:
             self.stop()
-            raise ComposeError(
-                f"cannot listen at {self.ip}:{self.port}: {(error.strerror or str(error)).lower()}",
-                hint="Choose another port with --port.",
-            ) from None
+            raise
         self.set_trait("port", sockets[0].getsockname()[1])
         server = GuardedServer(self.app, max_body_size=_MAX_BODY, body_timeout=_BODY_SECONDS)
         server.add_sockets(sockets)
@@ -184,44 +181,30 @@ class Dashboard(Voila):
         """End when the parent has ended, also when it was killed and could say nothing."""
         if not self.parent_pid:
             return None
-        try:
-            parent = psutil.Process(self.parent_pid)
-        except psutil.NoSuchProcess:
-            self.ioloop.add_callback(self.ioloop.stop)
-            return None
+        parent = find_process(self.parent_pid)
 
         def look() -> None:
-            with contextlib.suppress(psutil.NoSuchProcess):
-                if parent.is_running() and parent.status() != psutil.STATUS_ZOMBIE:
-                    return
-            self.ioloop.stop()
+            if not is_alive(parent):
+                self.ioloop.stop()
 
         watch = PeriodicCallback(look, _PARENT_SECONDS * 1000)
         watch.start()
         return watch
 
 
-class _PageHandler(TornadoVoilaHandler):
-    """The page. Its cookie is what a page that is left proves itself with, to end its kernel."""
+class _VisitorPageHandler(PageHandler):
+    """The page, for as many visitors as there may be at a time."""
 
-    kernel_id: str | None = None
+    @property
+    def connect_seconds(self) -> float:  # type: ignore[override]
+        return float(self.kernel_manager.connect_seconds)
 
     @web.authenticated
     async def get(self, path: str | None = None) -> None:
-        self._check_visitor()
-        _ = self.xsrf_token  # sets the cookie
-        await super().get(path)
-
-    def _check_visitor(self) -> None:
-        """Start no kernel for what no visitor opened, and no more than there may be."""
         check_opened(self.request.headers)
         if len(self.kernel_manager.list_kernel_ids()) >= self.kernel_manager.max_visitors:
             raise web.HTTPError(503, "there are as many visitors as there may be; try again later")
-
-    def on_finish(self) -> None:
-        super().on_finish()
-        if self.kernel_id is not None:
-            self.kernel_manager.expect_page(self.kernel_id)
+        await self.answer_page()
 
 
 def _defaults() -> Config:
@@ -237,10 +220,7 @@ def _defaults() -> Config:
                 "identity_provider_class": TokenIdentity,
             },
             "VoilaConfiguration": {
-                "template": "modelcompose",
-                "theme": "system",
-                "allow_template_override": "NO",
-                "extension_allowlist": list(EXTENSIONS),
+                **VOILA_OPTIONS,
                 "file_allowlist": [],
                 "kernel_spec_manager_class": ThisInterpreter,
                 "multi_kernel_manager_class": VisitorKernels,

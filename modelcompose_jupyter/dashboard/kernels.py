@@ -7,7 +7,6 @@ import sys
 from typing import Any
 
 from jupyter_client.kernelspec import KernelSpec, KernelSpecManager
-from jupyter_server import CallContext
 from jupyter_server.services.kernels.kernelmanager import AsyncMappingKernelManager
 from tornado.ioloop import IOLoop
 from traitlets import Float, Integer
@@ -41,8 +40,10 @@ class ThisInterpreter(KernelSpecManager):
 
 
 class VisitorKernels(AsyncMappingKernelManager):
-    """Ends the kernels of those who ask for the page and do not open it, as programs do, and the
-    runs of those who have gone without a word: others wait for these.
+    """Stops the runs of visitors who have gone without a word: others wait for these.
+
+    Kernels of those who ask for the page and do not open it, as programs do, end by the page's
+    handler, after `connect_seconds`.
     """
 
     connect_seconds = Float(60.0, help="Seconds that a page has to connect to its kernel.").tag(
@@ -56,18 +57,6 @@ class VisitorKernels(AsyncMappingKernelManager):
     def __init__(self, **options: Any) -> None:
         super().__init__(**options)  # type: ignore[no-untyped-call]
         self._lost: dict[str, object] = {}  # what will stop the runs, by the kernel
-
-    async def start_kernel(self, **options: Any) -> str:  # type: ignore[override]
-        kernel_id = str(await super().start_kernel(**options))
-        handler = CallContext.get(CallContext.JUPYTER_HANDLER)
-        if handler is not None:
-            handler.kernel_id = kernel_id  # of the page that it answers with
-        return kernel_id
-
-    def expect_page(self, kernel_id: str) -> None:
-        """Begin to wait for the page of a kernel to connect."""
-        loop: Any = IOLoop.current()
-        loop.call_later(self.connect_seconds, self._end_unless_connected, kernel_id)
 
     def notify_connect(self, kernel_id: str) -> None:
         super().notify_connect(kernel_id)  # type: ignore[no-untyped-call]
@@ -97,7 +86,3 @@ class VisitorKernels(AsyncMappingKernelManager):
                 await client.execute(_STOP_RUNS, silent=True, reply=True, timeout=_REPLY_SECONDS)
         finally:
             client.stop_channels()
-
-    async def _end_unless_connected(self, kernel_id: str) -> None:
-        if kernel_id in self and not self._kernel_connections.get(kernel_id):
-            await self.shutdown_kernel(kernel_id)  # type: ignore[no-untyped-call]

@@ -17,12 +17,18 @@ NOTEBOOK = Path(__file__).parent / "served" / "page.ipynb"
 TEMPLATES = Path(__file__).parent / "share" / "jupyter"
 """Where the template is, also where its copy among Jupyter's data is not there."""
 
-EXTENSIONS = (
-    "anywidget",
-    "@jupyter-widgets/jupyterlab-manager",
-    "@voila-dashboards/widgets-manager8",
-)
-"""The frontend extensions that draw widgets; a user's others have nothing to do in a page."""
+VOILA_OPTIONS: Mapping[str, Any] = {
+    "template": "modelcompose",
+    "theme": "system",
+    "allow_template_override": "NO",
+    # Those that draw widgets; a user's others have nothing to do in a page.
+    "extension_allowlist": [
+        "anywidget",
+        "@jupyter-widgets/jupyterlab-manager",
+        "@voila-dashboards/widgets-manager8",
+    ],
+}
+"""How Voila is configured for a page."""
 
 POLICY = (
     "default-src 'self' data: blob: 'unsafe-inline' 'unsafe-eval'; "

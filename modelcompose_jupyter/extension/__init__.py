@@ -23,19 +23,20 @@ def _load_jupyter_server_extension(app: ServerApp) -> None:
 
     from ..background_worker import BackgroundWorker
     from .handlers import AskHandler, HostHandler, HostListHandler
-    from .host_manager import Hosts
-    from .page import PageHandler, page_options
-    from .proxy import ProxyHandler
+    from .host_manager import HostManager
+    from .page import DocumentPageHandler, page_options
+    from .proxy import ProxyHandler, http_client
 
-    shared = {"hosts": Hosts(app)}
+    shared = {"hosts": HostManager(app)}
+    proxied = {**shared, "client": http_client()}
     root = url_path_join(app.base_url, "modelcompose")
     handlers = [
         (rf"{root}/hosts/?", HostListHandler, shared),
         (rf"{root}/hosts/([^/]+)/?", HostHandler, shared),
-        (rf"{root}/hosts/([^/]+)/.+", ProxyHandler, shared),
-        (rf"{root}/api/.+", ProxyHandler, shared),
+        (rf"{root}/hosts/([^/]+)/.+", ProxyHandler, proxied),
+        (rf"{root}/api/.+", ProxyHandler, proxied),
         (rf"{root}/ask", AskHandler, {**shared, "questions": BackgroundWorker()}),
-        (rf"{root}/pages/(.+)", PageHandler, {**shared, **page_options(app)}),
+        (rf"{root}/pages/(.+)", DocumentPageHandler, {**shared, **page_options(app)}),
     ]
     app.web_app.add_handlers(".*$", handlers)  # type: ignore[no-untyped-call]
     _tell_lab(app)

@@ -28,11 +28,12 @@ from ..background_worker import BackgroundWorker
 from ..document import load_document, signature
 from ..encoding import EncodingError, decode
 from ..errors import ComposeError, DocumentError, UsageError
-from ..host_selection import Place
+from ..host_selection import Endpoint
 from ..server.http import status_of
 from ..server.schemas import Body, failure, parse_body
+from ..server.server_info import find_servers
 from ..widgets.snippets import as_curl, examples
-from .host_manager import HostError, Hosts
+from .host_manager import HostError, HostManager
 
 RESOURCE = "modelcompose"
 """What Jupyter's authorizer is asked about."""
@@ -48,7 +49,7 @@ class StartRequest(Body):
 
 
 class Question(Body):
-    """What an editor asks about a text; see `editing`."""
+    """What an editor asks about a text; see `language_service`."""
 
     question: Literal["check", "complete", "curl"]
     text: str = Field(description="A document; to be checked, it may be a cell of ``%%compose``.")
@@ -62,7 +63,7 @@ class HostsHandler(APIHandler):
 
     auth_resource = RESOURCE
 
-    def initialize(self, hosts: Hosts) -> None:
+    def initialize(self, hosts: HostManager) -> None:
         self.hosts = hosts
 
     async def _answer(self, work: Awaitable[None]) -> None:
@@ -147,7 +148,7 @@ class AskHandler(HostsHandler):
     overtaken by a newer one about the same file, is not answered.
     """
 
-    def initialize(self, hosts: Hosts, questions: BackgroundWorker) -> None:  # type: ignore[override]
+    def initialize(self, hosts: HostManager, questions: BackgroundWorker) -> None:  # type: ignore[override]
         super().initialize(hosts)
         self._questions = questions
         self._asked: Future[Any] | None = None
@@ -171,8 +172,8 @@ class AskHandler(HostsHandler):
         elif asked.question == "complete":
             await self._tell(asked, lambda: language_service.complete(asked.text, asked.cursor))
         else:
-            host = self.hosts.serving(file) if file is not None else None
-            url = url_path_join(asked.root, "hosts", host.id) if host else None
+            found = [] if file is None else find_servers(document=file)
+            url = url_path_join(asked.root, "hosts", found[0].id) if found else None
             await self._tell(asked, lambda: _curl(asked.text, folder, url))
 
     async def _tell(self, asked: Question, answer: Callable[[], Any]) -> None:
@@ -203,5 +204,5 @@ def _curl(text: str, folder: Path | None, url: str | None) -> str:
     """A command that runs a document: on the host with this address, or where it says itself."""
     document = load_document(f"{text}\n", folder=folder)
     workflow = document.default_workflow
-    place = None if url is None else Place(url, None, "JUPYTER_TOKEN")
-    return as_curl(document, workflow.id, examples(signature(document, workflow)), place)
+    endpoint = None if url is None else Endpoint(url, None, "JUPYTER_TOKEN")
+    return as_curl(document, workflow.id, examples(signature(document, workflow)), endpoint)

@@ -6,7 +6,6 @@ import asyncio
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import httpx
 from jupyter_client.kernelspec import NATIVE_KERNEL_NAME, NoSuchKernel
 from jupyter_core.utils import ensure_async
 from jupyter_server.gateway.gateway_client import GatewayClient
@@ -15,17 +14,15 @@ from tornado.web import HTTPError
 
 from ..document import load_document
 from ..errors import ComposeError
-from ..server.server_info import ServerInfo, running_servers
-from .kernel import kernel_arguments, serve_code
+from ..server.api_client import ask
+from ..server.kernel import managed_kernel_arguments, serve_code
+from ..server.server_info import ServerInfo, find_servers
 
 if TYPE_CHECKING:
     from jupyter_server.serverapp import ServerApp
 
 SESSION_TYPE = "modelcompose"
 """The type of the sessions by which Jupyter shows the hosts that it runs."""
-
-_CONNECT_SECONDS = 5.0
-_ANSWER_SECONDS = 5.0
 
 
 class HostError(ComposeError):
@@ -36,8 +33,8 @@ class HostError(ComposeError):
         self.status = status
 
 
-class Hosts:
-    """The hosts that are announced on this computer, and how to start more.
+class HostManager:
+    """Finds this user's hosts on this computer, starts more of them, and ends them.
 
     Used on the Jupyter server's loop alone.
 
@@ -50,12 +47,6 @@ class Hosts:
         self._sessions = app.session_manager
         self._contents = app.contents_manager
         self._starting: dict[str, asyncio.Task[ServerInfo]] = {}
-        self.client = httpx.AsyncClient(
-            # A run may say nothing for as long as it takes.
-            timeout=httpx.Timeout(None, connect=_CONNECT_SECONDS),
-            limits=httpx.Limits(max_connections=None, max_keepalive_connections=20),
-            trust_env=False,  # a proxy has nothing to do with this computer
-        )
 
     # Finding
 
@@ -65,9 +56,8 @@ class Hosts:
         Raises:
             HostError: there is none.
         """
-        for each in running_servers():
-            if id in (each.id, each.kernel_id):
-                return each
+        if found := find_servers(id=id):
+            return found[0]
         raise HostError(
             404, "there is no such host", hint="See /modelcompose/hosts.", code="unknown_host"
         )
@@ -78,7 +68,7 @@ class Hosts:
         Raises:
             HostError: there is none, or more than one.
         """
-        found = running_servers()
+        found = find_servers()
         if len(found) == 1:
             return found[0]
         if not found:
@@ -95,13 +85,9 @@ class Hosts:
             code="ambiguous",
         )
 
-    def serving(self, file: Path) -> ServerInfo | None:
-        """The host that serves a file, if one does."""
-        return next((each for each in running_servers() if each.document == str(file)), None)
-
     async def all(self) -> list[dict[str, Any]]:
         """All hosts, described; the newest first."""
-        return await asyncio.gather(*map(self.describe, running_servers()))
+        return await asyncio.gather(*map(self.describe, find_servers()))
 
     async def describe(self, host: ServerInfo) -> dict[str, Any]:
         """What there is to know of a host without its address and tokens."""
@@ -128,19 +114,10 @@ class Hosts:
     async def _state(self, host: ServerInfo) -> str:
         """``ready``, ``ending``, or ``unreachable``."""
         try:
-            answer = await self._ask(host, "GET", "/health")
-        except httpx.HTTPError:
-            return "unreachable"
-        return "ready" if answer.is_success else "ending"
-
-    async def _ask(self, host: ServerInfo, method: str, path: str) -> httpx.Response:
-        return await self.client.request(
-            method,
-            host.url + path,
-            headers={"Authorization": f"Bearer {host.token}"},
-            json={} if method == "POST" else None,
-            timeout=_ANSWER_SECONDS,
-        )
+            await asyncio.to_thread(ask, host, "GET", "/health")
+        except ComposeError as error:
+            return "ending" if error.code == "refused" else "unreachable"
+        return "ready"
 
     # Starting
 
@@ -169,7 +146,7 @@ class Hosts:
             task = asyncio.create_task(self._started(path, file, kernel_name))
             self._starting[file] = task
             task.add_done_callback(lambda _: self._starting.pop(file))
-        before = {each.id for each in running_servers()}
+        before = {each.id for each in find_servers()}
         host = await asyncio.shield(task)
         return host, not waits and host.id not in before
 
@@ -200,8 +177,8 @@ class Hosts:
 
     async def _started(self, path: str, file: str, kernel_name: str) -> ServerInfo:
         await asyncio.to_thread(load_document, Path(file), name=path)  # says what is wrong with it
-        if (host := self.serving(Path(file))) is not None:
-            return host  # which serves the file as it is, also when it was edited
+        if found := find_servers(document=file):
+            return found[0]  # which serves the file as it is, also when it was edited
         await self._end_session(path=path, type=SESSION_TYPE)  # one that does not serve any more
         kernel_id = await self._new_kernel(path, file, kernel_name)
         try:
@@ -213,7 +190,7 @@ class Hosts:
             raise
 
     async def _new_kernel(self, path: str, file: str, kernel_name: str) -> str:
-        arguments = kernel_arguments(file)
+        arguments = managed_kernel_arguments(file)
         try:
             id = await ensure_async(
                 self._kernels.start_kernel(
@@ -233,15 +210,15 @@ class Hosts:
     async def _when_ready(self, kernel_id: str, file: str) -> ServerInfo:
         """A kernel's host when it serves.
 
-        A kernel answers once it has done what it was started with. Where it has announced nothing
-        by then, it is told to serve again, and answers why it cannot.
+        A kernel answers once it has done what it was started with. Where none is found by then,
+        it is told to serve again, and answers why it cannot.
         """
         client = self._kernels.get_kernel(kernel_id).client()
         client.start_channels()
         try:
             await client.wait_for_ready(timeout=self._kernels.kernel_info_timeout)
-            if (host := _of_kernel(kernel_id)) is not None:
-                return host
+            if found := find_servers(id=kernel_id):
+                return found[0]
             reply = await client.execute(
                 serve_code(file),
                 store_history=False,
@@ -257,8 +234,8 @@ class Hosts:
             ) from None
         finally:
             client.stop_channels()
-        if (host := _of_kernel(kernel_id)) is not None:
-            return host
+        if found := find_servers(id=kernel_id):
+            return found[0]
         content = reply["content"]
         raise HostError(
             500,
@@ -279,11 +256,11 @@ class Hosts:
         if host.kernel_id and await self._end_session(kernel_id=host.kernel_id, type=SESSION_TYPE):
             return True
         try:
-            answer = await self._ask(host, "POST", "/shutdown")
-        except httpx.HTTPError:
-            raise gone() from None
-        if not answer.is_success:
-            raise HostError(502, "the host does not want to end", code="bad_gateway")
+            await asyncio.to_thread(ask, host, "POST", "/shutdown")
+        except ComposeError as error:
+            if error.code != "refused":
+                raise gone() from None
+            raise HostError(502, "the host does not want to end", code="bad_gateway") from None
         return False
 
     async def _end_session(self, **columns: str) -> bool:
@@ -294,10 +271,6 @@ class Hosts:
             return False
         await self._sessions.delete_session(session["id"])
         return True
-
-
-def _of_kernel(kernel_id: str) -> ServerInfo | None:
-    return next((each for each in running_servers() if each.kernel_id == kernel_id), None)
 
 
 def gone() -> HostError:

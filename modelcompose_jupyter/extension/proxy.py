@@ -1,6 +1,6 @@
 """The run API of a host, behind a Jupyter server: requests go there with its owner's token.
 
-A host is reached by its announcement alone. Of a request, the path below the host's own, the query,
+A host is reached by its server info alone. Of a request, the path below the host's own, the query,
 the body and a few headers go on; of an answer, its status, its body as it comes, and a few headers.
 """
 
@@ -20,8 +20,9 @@ from ..errors import ComposeError, UsageError
 from ..server.server import ServerSettings
 from ..server.server_info import ServerInfo
 from .handlers import RESOURCE, HostsHandler
-from .host_manager import HostError, Hosts, gone
+from .host_manager import HostError, HostManager, gone
 
+_CONNECT_SECONDS = 5.0
 _MAX_BODY = ServerSettings().max_body
 _MAX_FIELDS = 1000  # of a query, as a host itself has it
 _ASKED = ("Accept", "Content-Type", "Last-Event-ID")
@@ -29,11 +30,22 @@ _ANSWERED = ("Content-Type", "Content-Length", "Cache-Control", "Retry-After", "
 _OF_JUPYTER = ("token", "_xsrf", "no_track_activity")  # in a query, and nobody else's business
 
 
+def http_client() -> httpx.AsyncClient:
+    """What requests to hosts are sent with; of one event loop."""
+    return httpx.AsyncClient(
+        # A run may say nothing for as long as it takes.
+        timeout=httpx.Timeout(None, connect=_CONNECT_SECONDS),
+        limits=httpx.Limits(max_connections=None, max_keepalive_connections=20),
+        trust_env=False,  # a proxy has nothing to do with this computer
+    )
+
+
 class ProxyHandler(HostsHandler):
     """Everything below a host, or below ``api`` where only one runs."""
 
-    def initialize(self, hosts: Hosts) -> None:
+    def initialize(self, hosts: HostManager, client: httpx.AsyncClient) -> None:  # type: ignore[override]
         super().initialize(hosts)
+        self._client = client
         self._exchanging: asyncio.Task[None] | None = None
         self._gone = False
 
@@ -80,12 +92,11 @@ class ProxyHandler(HostsHandler):
         return headers | {"Accept-Encoding": "identity", "Authorization": f"Bearer {host.token}"}
 
     async def _exchange(self, url: str, headers: Mapping[str, str]) -> None:
-        client = self.hosts.client
-        request = client.build_request(
+        request = self._client.build_request(
             self.request.method or "GET", url, content=self.request.body, headers=headers
         )
         try:
-            answer = await client.send(request, stream=True)
+            answer = await self._client.send(request, stream=True)
             try:
                 await self._give(answer)
             finally:

@@ -8,8 +8,8 @@ import time
 from IPython import get_ipython
 from IPython.display import DisplayHandle, Pretty, display
 
-from ..callable import stop
-from ..progress import ProgressMeter, TerminalLine, as_text, says_only, status_line
+from .. import foreground
+from ..progress import as_text, says_only, status_line
 from ..workflow import METADATA_KEY, Run
 
 _PROGRESS_SECONDS = 0.2
@@ -22,29 +22,9 @@ def follow(run: Run) -> None:
         ComposeError: what went wrong.
         KeyboardInterrupt: the kernel was interrupted; the run has stopped.
     """
-    progress = _progress_line()
-    meter = ProgressMeter()
-    streamed = False
-    try:
-        for piece in run.follow():
-            progress.show("" if isinstance(piece, str) else meter.waiting(piece))
-            if isinstance(piece, str):
-                streamed = True
-                sys.stdout.write(piece)
-    except BaseException as error:
-        stop(run, error)
-        raise
-    finally:
-        progress.show("")
-        if streamed:
-            sys.stdout.write("\n")
-        sys.stdout.flush()
-    if run.error is not None:
-        raise run.error
-    _conclude(run)
-
-
-def _conclude(run: Run) -> None:
+    # Outputs that change exist only where there is a kernel.
+    line = CellLine() if hasattr(get_ipython(), "kernel") else foreground.TerminalLine()
+    foreground.follow(run, line=line, write=sys.stdout.write)
     if not says_only(run.output, run.text):
         print(as_text(run.output))  # noqa: T201
     status = {"text/plain": f"[{status_line(run)}]"}
@@ -53,8 +33,10 @@ def _conclude(run: Run) -> None:
         print(f"warning: {warning}")  # noqa: T201
 
 
-class _CellLine:
-    """One line of a notebook's cell that changes in place, a few times a second."""
+class CellLine:
+    """A progress line of a notebook's cell, written a few times a second."""
+
+    is_among_text = False
 
     def __init__(self) -> None:
         self._handle: DisplayHandle | None = None
@@ -74,8 +56,3 @@ class _CellLine:
         elif text is not None and now - self._shown >= _PROGRESS_SECONDS:
             self._handle.update(Pretty(text))
             self._shown = now
-
-
-def _progress_line() -> _CellLine | TerminalLine:
-    """The line for this shell: outputs that change exist only where there is a kernel."""
-    return _CellLine() if hasattr(get_ipython(), "kernel") else TerminalLine()

@@ -164,7 +164,7 @@ class KernelPart:
     def _on_serve(self, data: Mapping[str, Any]) -> Any:
         """Serve the notebook's workflows; a sentence that says where."""
         from ..magic_args import Line
-        from .serving import serve
+        from .hosts import serve
 
         return serve(Line(), self._magics.workflow, self._magics.workflows)
 

@@ -282,24 +282,24 @@ class ComposeMagics(Magics):
             print("nothing runs")  # noqa: T201
 
     def _models(self, line: str) -> Any:
-        from .serving import models
+        from .hosts import models
 
         self._no_words(line, "models")
         return models()
 
     def _unload(self, line: str) -> None:
-        from .serving import unload
+        from .hosts import unload
 
         words = self._parse(line).words
         unload(_one_word(words, "unload") if words else None)
 
     def _serve(self, line: str) -> None:
-        from .serving import serve
+        from .hosts import serve
 
         print(serve(self._parse(line), self.workflow, self.workflows))  # noqa: T201
 
     def _connect(self, line: str) -> None:
-        from .serving import connect
+        from .hosts import connect
 
         parsed = self._parse(line)
         if len(parsed.words) > 1 or parsed.inputs.keys() - {"token"}:

@@ -1,48 +1,79 @@
-"""A kernel that is there to serve a document: started by `up`, or by a Jupyter server.
+"""A kernel that serves a document: started by `up`, or by a Jupyter server.
 
 It is an ordinary IPython kernel, so it can be listed, interrupted and looked into as any other.
+There are two kinds:
+
+- A *dedicated* kernel, which `up` starts, is there to serve and for nothing else: it ends when its
+  server is asked to end, and with its parent.
+- A *managed* kernel belongs to a Jupyter server, which starts, shows, restarts and culls it. It
+  stays when it cannot serve, or has been asked to end serving: a Jupyter server starts kernels anew
+  that end by themselves. Runs make it busy, so that it is not culled under them.
 """
 
 from __future__ import annotations
 
-import contextlib
 import os
+import secrets
 import signal
 import sys
 import threading
 from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Any
-
-import psutil
+from typing import TYPE_CHECKING, Any
 
 from ..errors import ComposeError
 from ..host import SERVING_LIMITS, local_host
+from ..processes import find_process, is_alive
 from .access import TOKEN_VARIABLE, Access
 from .catalog import DocumentFile
 from .logs import configure
 from .server import Server, ServerSettings
 
+if TYPE_CHECKING:
+    from ..workflow import Run
+
 _END_SECONDS = 10.0
-_LOOK_SECONDS = 0.25  # for whether the parent is there
+_PARENT_SECONDS = 0.25  # between looks for whether the parent is alive
+# Jupyter heeds the state that a kernel tells of itself where it follows from such a message.
+_CAUSE = "modelcompose_run"
+
+_managed_server: Server | None = None
 
 
-def kernel_arguments(**options: Any) -> list[str]:
-    """The arguments for ``ipykernel_launcher`` that make a kernel serve.
+# Starting a kernel
+
+
+def dedicated_kernel_arguments(**options: Any) -> list[str]:
+    """The arguments for ``ipykernel_launcher`` that make a kernel serve, and do nothing else.
 
     Args:
-        options: those of `run_in_kernel`, as plain data. A token has no place among them.
+        options: those of `serve_dedicated`, as plain data. A token has no place among them.
     """
-    code = f"from {__name__} import run_in_kernel; run_in_kernel({options!r})"
+    code = f"from {__name__} import serve_dedicated; serve_dedicated({options!r})"
+    return [*_arguments(code), "--HistoryManager.enabled=False", "--log-level=ERROR"]
+
+
+def managed_kernel_arguments(path: str) -> list[str]:
+    """The arguments for ``ipykernel_launcher`` that make a Jupyter server's kernel serve."""
+    return _arguments(serve_code(path))
+
+
+def serve_code(path: str) -> str:
+    """The code that makes a managed kernel serve a document; it raises what is wrong."""
+    return f"from {__name__} import serve_managed; serve_managed({path!r})"
+
+
+def _arguments(code: str) -> list[str]:
     return [
         f"--IPKernelApp.exec_lines={[code]!r}",
         "--IPKernelApp.capture_fd_output=False",  # so that the log is where it is looked for
-        "--HistoryManager.enabled=False",
-        "--log-level=ERROR",
     ]
 
 
-def run_in_kernel(options: dict[str, Any]) -> None:
+# In the kernel
+
+
+def serve_dedicated(options: dict[str, Any]) -> None:
     """Serve, from within a kernel that begins; what is wrong ends the kernel with status 2.
 
     The server, and with it the kernel, ends when it is asked to, at SIGTERM, and with its parent.
@@ -60,9 +91,32 @@ def run_in_kernel(options: dict[str, Any]) -> None:
         print(error, file=sys.__stderr__, flush=True)
         os._exit(2)
     signal.signal(signal.SIGTERM, lambda *_: server.ask_to_end())
-    threading.Thread(
-        target=_end_with, args=(server, parent), name="modelcompose-end", daemon=True
-    ).start()
+    _close_when_asked(server, parent, then=_end_kernel)
+
+
+def serve_managed(path: str) -> None:
+    """Serve a document from within this kernel, for this user's own programs. Idempotent.
+
+    Raises:
+        ComposeError: why it cannot be served.
+    """
+    global _managed_server
+    if _managed_server is not None and _managed_server.running:
+        return
+    _managed_server = serve_document(
+        path,
+        address="127.0.0.1",
+        port=0,
+        base_path="/api",
+        # Others on this computer can reach the port; only the server's file tells its token.
+        token=secrets.token_urlsafe(32),
+    )
+    configure(sys.__stderr__, "WARNING")
+    local_host().observe(_Activity().begun)
+    _close_when_asked(_managed_server)
+    if threading.current_thread() is threading.main_thread() and os.name == "posix":
+        # In order: without this, nothing that is registered for the end would be done.
+        signal.signal(signal.SIGTERM, lambda *_: sys.exit(128 + signal.SIGTERM))
 
 
 def serve_document(
@@ -84,11 +138,12 @@ def serve_document(
         base_path: of the run API; the document's if None.
         token: what clients must present, which only loopback may do without.
         limits: of the host, in place of `SERVING_LIMITS`; see `LocalHost.limit`.
-        announcement: what the server's file says besides.
+        server_info: what the server's file says besides.
 
     Raises:
         DocumentError: all that is wrong with the document.
-        UsageError: the port is taken, or the address needs a token.
+        UsageError: the address needs a token.
+        ComposeError: the port is taken.
     """
     catalog = DocumentFile(Path(path))
     document, controller = catalog.document, catalog.document.controller
@@ -118,16 +173,35 @@ def _kernel_id() -> str | None:
     return Path(IPKernelApp.instance().connection_file).stem.removeprefix("kernel-")
 
 
-def _end_with(server: Server, parent: int | None) -> None:
-    """End the kernel when its server was asked to end, or when the parent has ended."""
+def _close_when_asked(
+    server: Server, parent: int | None = None, then: Callable[[bool], None] | None = None
+) -> None:
+    """Close a server, and let go of the models, when it was asked to end or its parent has ended.
+
+    Args:
+        server: whom a thread waits for.
+        parent: the pid of a process to end with, if there is one.
+        then: is called afterwards with whether all of the host let go.
+    """
+
+    def close() -> None:
+        process = None if parent is None else find_process(parent)
+        seconds = None if parent is None else _PARENT_SECONDS
+        while not server.wait(seconds) and is_alive(process):
+            pass
+        server.close()
+        has_closed = server.host.close(_END_SECONDS)
+        if then is not None:
+            then(has_closed)
+
+    threading.Thread(target=close, name="modelcompose-end", daemon=True).start()
+
+
+def _end_kernel(has_closed: bool) -> None:
     from ipykernel.kernelapp import IPKernelApp
 
-    lives = _lives(parent)
-    while lives() and not server.wait(_LOOK_SECONDS):
-        pass
-    server.close()
     app = IPKernelApp.instance()
-    if server.host.close(_END_SECONDS):
+    if has_closed:
         app.io_loop.add_callback(app.io_loop.stop)
         threading.Event().wait(_END_SECONDS)
     # A load or something else in the kernel does not let go.
@@ -135,18 +209,32 @@ def _end_with(server: Server, parent: int | None) -> None:
     os._exit(0)
 
 
-def _lives(pid: int | None) -> Callable[[], bool]:
-    """Tells whether a process still runs, whatever becomes of its pid; None always does."""
-    if pid is None:
-        return lambda: True
-    try:
-        process = psutil.Process(pid)
-    except psutil.NoSuchProcess:
-        return lambda: False
+class _Activity:
+    """Tells the Jupyter server that the kernel is busy while runs go."""
 
-    def lives() -> bool:
-        with contextlib.suppress(psutil.NoSuchProcess):
-            return process.is_running() and process.status() != psutil.STATUS_ZOMBIE
-        return False
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._going = 0
 
-    return lives
+    def begun(self, run: Run) -> None:
+        with self._lock:
+            self._going += 1
+            self._tell("busy")
+        run.add_done_callback(self._ended)
+
+    def _ended(self, _: Run) -> None:
+        with self._lock:
+            self._going -= 1
+            if not self._going:
+                self._tell("idle")
+
+    def _tell(self, state: str) -> None:
+        from ipykernel.kernelapp import IPKernelApp
+
+        kernel = IPKernelApp.instance().kernel
+        kernel.session.send(
+            kernel.iopub_socket,
+            "status",
+            {"execution_state": state},
+            parent={"header": {"msg_type": _CAUSE}},
+        )

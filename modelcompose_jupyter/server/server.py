@@ -17,22 +17,23 @@ from collections.abc import Callable
 from dataclasses import replace
 from typing import Any
 
-from tornado.netutil import bind_sockets
 from tornado.web import Application
 
 from .._version import __version__
-from ..errors import ComposeError, UsageError
+from ..errors import ComposeError
 from ..host import LocalHost
+from ..processes import own_start
 from .access import Access
 from .catalog import Catalog, Documents
-from .connections import BACKLOG, GuardedServer
+from .connections import GuardedServer
 from .handler import ApiHandler, NotFoundHandler
 from .http import Route, path_pattern
 from .logs import Logger, log_event
 from .metrics import Metrics
 from .observer import observe
 from .openapi import ALL_ROUTES
-from .server_info import ServerInfo, own_start
+from .ports import bind
+from .server_info import ServerInfo
 from .state import ServerSettings, ServerState
 from .tasks import Tasks
 
@@ -106,9 +107,9 @@ class Server:
         """Listen, and tell this user's other programs; returns the server itself.
 
         Raises:
-            UsageError: the port is taken, or the address is none of this computer's.
+            ComposeError: the port is taken, or the address is none of this computer's.
         """
-        sockets = self._bind()
+        sockets = bind(self.access.host, self.settings.port)
         self.port = sockets[0].getsockname()[1]
         started = threading.Event()
         self._thread = threading.Thread(
@@ -135,20 +136,6 @@ class Server:
             **self._announced,
         )
         self.server_info.publish()
-
-    def _bind(self) -> list[socket.socket]:
-        address, port = self.access.host, self.settings.port
-        try:
-            if port == 0:  # one number for all the addresses that the name has
-                return bind_sockets(0, address, family=socket.AF_INET, backlog=BACKLOG)
-            return bind_sockets(port, address, backlog=BACKLOG)
-        except OSError as error:
-            reason = "is taken" if error.errno in _TAKEN else f"cannot be used: {error.strerror}"
-            raise UsageError(
-                f"port {port} of {address} {reason}",
-                hint="Choose another port, or end what listens there.",
-                code="port_taken",
-            ) from None
 
     def _serve(self, sockets: list[socket.socket], started: threading.Event) -> None:
         asyncio.run(self._main(sockets, started))
@@ -243,9 +230,6 @@ def _ended() -> ComposeError:
         hint="Run it again: another host is looked for, or this process runs it itself.",
         code="host_gone",
     )
-
-
-_TAKEN = (98, 48, 10048, 10013)  # EADDRINUSE of Linux, macOS and Windows; and Windows' refusal
 
 
 def _normal(base_path: str) -> str:

@@ -1,6 +1,6 @@
-"""How this user's programs find a server: a file in Jupyter's runtime folder that only they read.
+"""The registry of this user's servers: a file for each in Jupyter's runtime folder.
 
-The file holds the owner's token, so its mode is 0600, and it goes when the server ends.
+A file holds the owner's token, so its mode is 0600, and it goes when the server ends.
 """
 
 from __future__ import annotations
@@ -14,12 +14,13 @@ import re
 import time
 from dataclasses import dataclass, field
 from pathlib import Path
+from urllib.parse import urlsplit
 
-import psutil
 from pydantic import TypeAdapter
 
 from .. import private_files
 from ..encoding import decode
+from ..processes import find_process, is_alive
 
 _PREFIX = "modelcompose-"
 _MAX_BYTES = 2**20
@@ -65,13 +66,14 @@ class ServerInfo:
         return path_of(self.id)
 
     @property
+    def ports(self) -> set[int | None]:
+        """Those that its run API and its page listen at."""
+        return {urlsplit(each).port for each in (self.url, self.webui) if each}
+
+    @property
     def alive(self) -> bool:
         """Whether the process that wrote it still runs."""
-        with contextlib.suppress(psutil.Error, ValueError, OverflowError):  # no such pid can be
-            process = psutil.Process(self.pid)
-            is_same = abs(process.create_time() - self.started) < 1
-            return is_same and process.status() != psutil.STATUS_ZOMBIE
-        return False
+        return is_alive(find_process(self.pid, self.started))
 
     @property
     def stands(self) -> bool:
@@ -102,20 +104,43 @@ class ServerInfo:
 
 
 def path_of(id: str) -> Path:
-    """Where the announcement of a server is."""
+    """Where the file of a server is."""
     return runtime_folder() / f"{_PREFIX}{id}.json"
 
 
-def own_start() -> float:
-    """When this process started, in seconds since the epoch."""
-    return float(psutil.Process().create_time())
+def find_servers(
+    *,
+    id: str | None = None,
+    document: str | os.PathLike[str] | None = None,
+    url: str | None = None,
+    port: int | None = None,
+    other_processes: bool = False,
+) -> list[ServerInfo]:
+    """The servers of this user that run, the newest first; all of them, or those that are meant.
 
+    Files of dead ones are removed. A file that has another name than that of its server is a copy,
+    and passed over.
 
-def running_servers() -> list[ServerInfo]:
-    """The servers of this user that run, the newest first. Files of dead ones are removed.
-
-    A file that has another name than that of its server is a copy, and passed over.
+    Args:
+        id: the server's, or that of its kernel, which the kernel keeps when it is restarted.
+        document: the path of the file that it serves.
+        url: of its run API.
+        port: that its run API or its page listens at.
+        other_processes: whether the server of this process is left out.
     """
+    path = None if document is None else str(Path(document).resolve())
+    return [
+        each
+        for each in _running_servers()
+        if (id is None or id in (each.id, each.kernel_id))
+        and (path is None or each.document == path)
+        and (url is None or each.url == url.rstrip("/"))
+        and (port is None or port in each.ports)
+        and not (other_processes and each.pid == os.getpid())
+    ]
+
+
+def _running_servers() -> list[ServerInfo]:
     found = []
     for path in sorted(runtime_folder().glob(f"{_PREFIX}*.json")):
         server_info = read(path)
@@ -130,7 +155,7 @@ def running_servers() -> list[ServerInfo]:
 
 
 def read(path: Path) -> ServerInfo | None:
-    """The announcement in a file; None where it is none, or could be somebody else's."""
+    """What a file tells of a server; None where it is no such file, or could be somebody else's."""
     try:
         content = private_files.read(path, _MAX_BYTES)
         if content is None:

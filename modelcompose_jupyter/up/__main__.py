@@ -1,6 +1,6 @@
 """``python -m modelcompose_jupyter.up``: the supervisor of `up -d`.
 
-It reads its plan as JSON from standard input, and keeps a log.
+It reads its launch configuration as JSON from standard input, and keeps a log.
 """
 
 from __future__ import annotations
@@ -44,11 +44,11 @@ class LogFile(logging.handlers.RotatingFileHandler):
 
 def main() -> None:
     """The detached supervisor. The log goes where nothing is wrong."""
-    plan = LaunchConfig.from_json(sys.stdin.read())
-    path = log_path(plan.document)
+    config = LaunchConfig.from_json(sys.stdin.read())
+    path = log_path(config.document)
     log = LogFile(path)
     try:
-        status = Supervisor(plan, log.take, path).run()
+        status = Supervisor(config, log.take, path).run()
     except ComposeError as error:
         for line in error.lines():
             log.take(line)

@@ -7,17 +7,12 @@ import signal
 import subprocess
 import sys
 import threading
-import time
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
-
-import psutil
 
 from ..errors import ComposeError
 
-_TICK = 0.05
 _RELAY_SECONDS = 1.0
-_LEFT_SECONDS = 3.0
 
 Sink = Callable[[str], None]
 """Takes a line of a log. Any thread."""
@@ -100,11 +95,9 @@ class Child:
             self.process.wait()
         self._relay.join(_RELAY_SECONDS)
 
-    def descendants(self) -> list[psutil.Process]:
-        """All processes that it has started, and these have."""
-        with contextlib.suppress(psutil.Error):
-            return psutil.Process(self.process.pid).children(recursive=True)
-        return []
+    @property
+    def pid(self) -> int:
+        return self.process.pid
 
 
 def apart() -> dict[str, Any]:
@@ -112,32 +105,6 @@ def apart() -> dict[str, Any]:
     if sys.platform == "win32":
         return {"creationflags": subprocess.CREATE_NEW_PROCESS_GROUP | subprocess.CREATE_NO_WINDOW}
     return {"start_new_session": True}
-
-
-def wait_for(processes: Iterable[psutil.Process], seconds: float) -> list[psutil.Process]:
-    """Wait for processes to end; returns those that have not after so many seconds."""
-    deadline = time.monotonic() + seconds
-    alive = [each for each in processes if _runs(each)]
-    while alive and time.monotonic() < deadline:
-        time.sleep(_TICK)
-        alive = [each for each in alive if _runs(each)]
-    return alive
-
-
-def end_all(processes: Iterable[psutil.Process]) -> None:
-    """Wait for processes to end, and kill those that do not."""
-    alive = wait_for(processes, _LEFT_SECONDS)
-    for each in alive:
-        with contextlib.suppress(psutil.Error):
-            each.kill()
-    wait_for(alive, _LEFT_SECONDS)
-
-
-def _runs(process: psutil.Process) -> bool:
-    """Whether a process has not ended. Not every system's first process buries the dead."""
-    with contextlib.suppress(psutil.Error):
-        return process.is_running() and process.status() != psutil.STATUS_ZOMBIE
-    return False
 
 
 def _signal_name(number: int) -> str:

@@ -9,7 +9,7 @@ import json
 import os
 import secrets
 import socket
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -18,7 +18,8 @@ from ..document import Document
 from ..encoding import EncodingError, decode
 from ..errors import ComposeError, UsageError
 from ..server.access import TOKEN_VARIABLE, is_loopback
-from ..server.server_info import path_of, running_servers, runtime_folder
+from ..server.ports import try_bind
+from ..server.server_info import find_servers, path_of, runtime_folder
 
 _ANYWHERE = ("", "0.0.0.0", "::")
 _SHORTEST_TOKEN = 8
@@ -63,7 +64,7 @@ class LaunchConfig:
         limits: of the host; see `LocalHost.limit`.
         log_level: the least that the log says.
         log_prompts: whether inputs and texts are in the log.
-        id: of the host's announcement.
+        id: of the host's server.
     """
 
     document: str
@@ -98,7 +99,7 @@ class LaunchConfig:
         return self.page.url if self.page else None
 
     @property
-    def server_info(self) -> Path:
+    def server_info_path(self) -> Path:
         """The file that tells where the host is, once it serves."""
         return path_of(self.id)
 
@@ -109,15 +110,13 @@ class LaunchConfig:
 
     def check(self) -> None:
         """Raise ComposeError where the document is up already, or a port is taken."""
-        addresses = [("API", self.api), ("page", self.page)]
-        wanted = [(name, address) for name, address in addresses if address is not None]
         if self.page is not None and self.page.port == self.api.port:
             raise UsageError(
                 f"the API and the page cannot both have port {self.api.port}",
                 hint="Choose others with --port and --webui-port.",
             )
-        for each in running_servers():
-            if each.document == self.document and each.supervisor is not None:
+        for each in find_servers(document=self.document):
+            if each.supervisor is not None:
                 page = f", page {each.webui}" if each.webui else ""
                 raise ComposeError(
                     f"{Path(self.document).name} is up already: API {each.url}{page}",
@@ -125,15 +124,18 @@ class LaunchConfig:
                     "'model-compose status'.",
                     code="already_up",
                 )
-        troubles = [(name, each, _trouble(each)) for name, each in wanted]
-        taken = [(name, each, why) for name, each, why in troubles if why]
+        taken: dict[int, str] = {}
+        for name, address in (("API", self.api), ("page", self.page)):
+            if address is None:
+                continue
+            try:
+                try_bind(address.host, address.port)
+            except ComposeError as error:
+                taken[address.port] = f"{name}: {error.message}"
         if taken:
             raise ComposeError(
-                "; ".join(
-                    f"the {name} cannot listen at {each.host}:{each.port}: {why}"
-                    for name, each, why in taken
-                ),
-                hint=(_holder({each.port for _, each, _ in taken}) or "End what listens there.")
+                "; ".join(taken.values()),
+                hint=(_holder(taken) or "End what listens there.")
                 + " Or choose others with --port and --webui-port; 0 is any that is free.",
                 code="port_taken",
             )
@@ -191,17 +193,17 @@ def launch_config(
         base_path: what the paths of the run API begin with.
         webui: whether there is a page.
         token_file: the file that holds the token.
-        others: of `Plan`.
+        others: of `LaunchConfig`.
 
     Raises:
         UsageError: the token cannot be read.
     """
     controller = document.controller
-    api = _free(Address(host or controller.host, controller.port if port is None else port))
+    api = _with_port(host or controller.host, controller.port if port is None else port)
     page = None
     if webui:
         port = controller.webui_port if webui_port is None else webui_port
-        page = _free(Address(webui_host or controller.webui_host, port))
+        page = _with_port(webui_host or controller.webui_host, port)
     token, origin = given_token(token_file)
     is_public = api.is_public or (page is not None and page.is_public)
     made = secrets.token_urlsafe(32) if token is None and is_public else None
@@ -227,47 +229,9 @@ def log_path(document: str | os.PathLike[str]) -> Path:
     return runtime_folder() / f"modelcompose-{path.stem}-{digest}.log"
 
 
-def _free(address: Address) -> Address:
-    """The address with a port that is free, where it says any."""
-    if address.port:
-        return address
-    for listener in _listeners(address):
-        with listener:
-            return Address(address.host, listener.getsockname()[1])
-    return address
-
-
-def _trouble(address: Address) -> str | None:
-    """Why an address cannot be listened at, if it cannot."""
-    try:
-        for listener in _listeners(address):
-            listener.close()
-    except OSError as error:
-        return (error.strerror or str(error)).lower()
-    return None
-
-
-def _listeners(address: Address) -> Iterator[socket.socket]:
-    """A socket bound to each address that a name has.
-
-    Raises:
-        OSError: one of them cannot be had.
-    """
-    found = socket.getaddrinfo(
-        address.host or None, address.port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE
-    )
-    for family, kind, protocol, _, name in dict.fromkeys(found):
-        listener = socket.socket(family, kind, protocol)
-        try:
-            if os.name != "nt":  # where it would let two have the same
-                listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-            if family == socket.AF_INET6:
-                listener.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)
-            listener.bind(name)
-        except OSError:
-            listener.close()
-            raise
-        yield listener
+def _with_port(host: str, port: int) -> Address:
+    """Where to listen, with a port that is free where any will do."""
+    return Address(host, port or try_bind(host, 0))
 
 
 def _answers(host: str, port: int) -> bool:
@@ -276,12 +240,10 @@ def _answers(host: str, port: int) -> bool:
     return False
 
 
-def _holder(ports: set[int]) -> str | None:
+def _holder(ports: Iterable[int]) -> str | None:
     """What to do about ports that another document of this user has."""
-    for each in running_servers():
-        urls = [each.url, each.webui or ""]
-        if any(f":{port}" in url.split("/")[2] for url in urls if url for port in ports):
-            if each.supervisor is None:
-                return f"{each.title} is served there, by the process {each.pid}."
-            return f"{each.document} is up there; 'model-compose down -f {each.document}' ends it."
+    for each in (server for port in ports for server in find_servers(port=port)):
+        if each.supervisor is None:
+            return f"{each.title} is served there, by the process {each.pid}."
+        return f"{each.document} is up there; 'model-compose down -f {each.document}' ends it."
     return None

@@ -1,4 +1,4 @@
-"""What is up: finding it, looking at it, starting it detached, ending it."""
+"""What is up: looking at it, starting it detached, ending it."""
 
 from __future__ import annotations
 
@@ -13,13 +13,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import psutil
-
 from ..errors import ComposeError
 from ..private_files import make_folder, open_for_writing
-from ..server.server_info import ServerInfo, read, running_servers
-from .api_client import ask
-from .child import apart, end_all, wait_for
+from ..processes import descendants, end_all, find_process, terminate, wait_for_exit
+from ..server.api_client import ask
+from ..server.server_info import ServerInfo, read
+from .child import apart
 from .launch_config import LaunchConfig, log_path
 from .supervisor import is_ready
 
@@ -29,19 +28,13 @@ _SHOWN_LINES = 30
 _ENDED = ("completed", "failed", "cancelled")
 
 
-def found(document: Path | None) -> list[ServerInfo]:
-    """The servers of this user that serve a document; all of them if None. The newest first."""
-    path = None if document is None else str(document.resolve())
-    return [each for each in running_servers() if path is None or each.document == path]
-
-
-def start_detached(plan: LaunchConfig) -> ServerInfo:
+def start_detached(config: LaunchConfig) -> ServerInfo:
     """Start a supervisor that stays when this process ends, and wait until all is ready.
 
     Raises:
         ComposeError: it did not get ready; what it said is on standard error, and it has ended.
     """
-    path = log_path(plan.document)
+    path = log_path(config.document)
     descriptor = _log(path)
     command = [sys.executable, "-m", "modelcompose_jupyter.up"]
     with open(descriptor, "wb") as log:  # noqa: PTH123 - not a path
@@ -51,9 +44,9 @@ def start_detached(plan: LaunchConfig) -> ServerInfo:
     try:
         assert supervisor.stdin is not None
         with contextlib.suppress(BrokenPipeError), supervisor.stdin as stdin:
-            stdin.write(plan.to_json())
+            stdin.write(config.to_json())
         while supervisor.poll() is None:
-            server_info = read(plan.server_info)
+            server_info = read(config.server_info_path)
             if server_info is not None and is_ready(server_info):
                 return server_info
             with contextlib.suppress(subprocess.TimeoutExpired):
@@ -64,7 +57,7 @@ def start_detached(plan: LaunchConfig) -> ServerInfo:
         raise
     for line in last_lines(path, _SHOWN_LINES):
         sys.stderr.write(line + "\n")
-    raise ComposeError(f"{Path(plan.document).name} is not up", hint=f"The log is {path}.")
+    raise ComposeError(f"{Path(config.document).name} is not up", hint=f"The log is {path}.")
 
 
 def _log(path: Path) -> int:
@@ -97,7 +90,7 @@ class Status:
     log: str | None
 
 
-def status_of(server_info: ServerInfo) -> Status:
+def server_status(server_info: ServerInfo) -> Status:
     """Look at a server."""
     answers = True
     tasks: list[Any] = []
@@ -127,27 +120,18 @@ def status_of(server_info: ServerInfo) -> Status:
 
 def end(server_info: ServerInfo) -> None:
     """End what an `up` started, and wait until all of it has ended."""
-    processes = _family(server_info)
+    assert server_info.supervisor is not None
+    found = find_process(server_info.supervisor)
+    supervisor = [] if found is None else [found]
+    processes = [*supervisor, *descendants(found)]
     try:
         ask(server_info, "POST", "/shutdown")
     except ComposeError:  # it hangs; its supervisor does not wait for ever
-        for each in processes[:1]:
-            with contextlib.suppress(psutil.Error):
-                each.terminate()
-    alive = wait_for(processes, _END_SECONDS)
-    for each in alive:
-        with contextlib.suppress(psutil.Error):
-            each.terminate()
+        terminate(supervisor)
+    alive = wait_for_exit(processes, _END_SECONDS)
+    terminate(alive)
     end_all(alive)
     server_info.withdraw()
-
-
-def _family(server_info: ServerInfo) -> list[psutil.Process]:
-    """The supervisor, and all that it has started."""
-    with contextlib.suppress(psutil.Error):
-        supervisor = psutil.Process(server_info.supervisor)
-        return [supervisor, *supervisor.children(recursive=True)]
-    return []
 
 
 def last_lines(path: Path, count: int) -> list[str]:
@@ -156,7 +140,7 @@ def last_lines(path: Path, count: int) -> list[str]:
         return [line.rstrip("\n") for line in deque(file, count)]
 
 
-def follow(path: Path, count: int, goes_on: Callable[[], bool]) -> Iterator[str]:
+def follow_log(path: Path, count: int, goes_on: Callable[[], bool]) -> Iterator[str]:
     """The last lines of a log, and those that come, until nobody writes it any more.
 
     Args:

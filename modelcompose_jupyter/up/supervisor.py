@@ -15,11 +15,12 @@ from types import FrameType
 from ..errors import ComposeError
 from ..host_selection import HOST_VARIABLE
 from ..private_files import make_folder
+from ..processes import descendants, end_all, find_process
 from ..server.access import TOKEN_VARIABLE
-from ..server.kernel import kernel_arguments
+from ..server.api_client import answers, ask
+from ..server.kernel import dedicated_kernel_arguments
 from ..server.server_info import ServerInfo, read
-from .api_client import answers, ask
-from .child import Child, Sink, end_all
+from .child import Child, Sink
 from .launch_config import LaunchConfig
 
 _TICK = 0.1
@@ -29,16 +30,16 @@ _PAGE_SECONDS = 5.0
 
 
 class Supervisor:
-    """Runs a plan. One use, on the main thread.
+    """Starts what a launch configuration says, and ends all of it. One use, on the main thread.
 
     Args:
-        plan: what to start.
+        config: what to start.
         sink: takes the lines of the log.
         log: where these are kept, if they are.
     """
 
-    def __init__(self, plan: LaunchConfig, sink: Sink, log: Path | None = None) -> None:
-        self._plan = plan
+    def __init__(self, config: LaunchConfig, sink: Sink, log: Path | None = None) -> None:
+        self._config = config
         self._sink = sink
         self._log = log
         self._host: Child | None = None
@@ -80,7 +81,7 @@ class Supervisor:
                 raise child.failure()
             if ready:
                 continue
-            server_info = read(self._plan.server_info)
+            server_info = read(self._config.server_info_path)
             if server_info is not None and is_ready(server_info):
                 ready = True
                 if on_ready is not None:
@@ -97,35 +98,35 @@ class Supervisor:
         return [each for each in (self._host, self._page) if each is not None]
 
     def _start(self) -> None:
-        plan = self._plan
+        config = self._config
         options = {
-            "path": plan.document,
-            "address": plan.api.host,
-            "port": plan.api.port,
-            "base_path": plan.base_path,
-            "limits": dict(plan.limits),
+            "path": config.document,
+            "address": config.api.host,
+            "port": config.api.port,
+            "base_path": config.base_path,
+            "limits": dict(config.limits),
             "parent": os.getpid(),
-            "log_level": plan.log_level,
-            "log_prompts": plan.log_prompts,
-            "id": plan.id,
+            "log_level": config.log_level,
+            "log_prompts": config.log_prompts,
+            "id": config.id,
             "supervisor": os.getpid(),
-            "webui": plan.page_url,
+            "webui": config.page_url,
             "log": str(self._log) if self._log else None,
         }
-        make_folder(plan.connection_file.parent)
+        make_folder(config.connection_file.parent)
         kernel = [
-            *(sys.executable, "-m", "ipykernel_launcher", "-f", str(plan.connection_file)),
-            *kernel_arguments(**options),
+            *(sys.executable, "-m", "ipykernel_launcher", "-f", str(config.connection_file)),
+            *dedicated_kernel_arguments(**options),
         ]
-        self._host = Child("host", kernel, _environment(plan.token), self._sink)
-        if plan.page is None:
+        self._host = Child("host", kernel, _environment(config.token), self._sink)
+        if config.page is None:
             return
         page = [
-            *(sys.executable, "-m", "modelcompose_jupyter.dashboard", plan.document),
-            *(f"--ip={plan.page.host}", f"--port={plan.page.port}", f"--parent={os.getpid()}"),
+            *(sys.executable, "-m", "modelcompose_jupyter.dashboard", config.document),
+            *(f"--ip={config.page.host}", f"--port={config.page.port}", f"--parent={os.getpid()}"),
         ]
-        environment = _environment(plan.page_token)
-        environment[HOST_VARIABLE] = str(plan.server_info)
+        environment = _environment(config.page_token)
+        environment[HOST_VARIABLE] = str(config.server_info_path)
         self._page = Child("page", page, environment, self._hand_on_page)
 
     def _hand_on_page(self, line: str) -> None:
@@ -133,7 +134,8 @@ class Supervisor:
             self._sink(line)
 
     def _end(self) -> None:
-        started = [each for child in self._children for each in child.descendants()]
+        processes = [find_process(child.pid) for child in self._children]
+        started = [each for process in processes for each in descendants(process)]
         if self._page is not None:
             self._page.terminate()
         if self._host is not None:
@@ -143,13 +145,13 @@ class Supervisor:
         if self._host is not None:
             self._host.end(_HOST_SECONDS)
         end_all(started)
-        for path in (self._plan.server_info, self._plan.connection_file):
+        for path in (self._config.server_info_path, self._config.connection_file):
             with contextlib.suppress(OSError):
                 path.unlink(missing_ok=True)
 
     def _ask_to_end(self, host: Child) -> None:
         """Let the host end its runs and withdraw its file; before it serves there are none."""
-        server_info = read(self._plan.server_info)
+        server_info = read(self._config.server_info_path)
         if host.status is None and server_info is not None:
             with contextlib.suppress(ComposeError):
                 ask(server_info, "POST", "/shutdown")

@@ -9,7 +9,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from ..document import Document, Signature
-from ..host_selection import Place, place_of
+from ..host_selection import Endpoint, endpoint_of
 from ..redaction import without_secrets
 
 
@@ -32,20 +32,20 @@ def as_python(name: str, values: Mapping[str, Any]) -> str:
 
 
 def as_curl(
-    document: Document, workflow: str, values: Mapping[str, Any], place: Place | None = None
+    document: Document, workflow: str, values: Mapping[str, Any], endpoint: Endpoint | None = None
 ) -> str:
     """A request to the run API for a workflow by id, where it is served or would be.
 
-    ``place`` says where; what this process knows if None.
+    ``endpoint`` says where; what this process knows if None.
     """
-    place = place or place_of(document, workflow)
+    endpoint = endpoint or endpoint_of(document, workflow)
     body: dict[str, Any] = {"input": without_secrets(values)}
-    if place.workflow is not None:
-        body["workflow_id"] = place.workflow
+    if endpoint.workflow is not None:
+        body["workflow_id"] = endpoint.workflow
     # Never the token itself: commands are shown, and shared.
-    token = f'  -H "Authorization: Bearer ${place.token}" \\\n' if place.token else ""
+    token = f'  -H "Authorization: Bearer ${endpoint.token}" \\\n' if endpoint.token else ""
     return (
-        f"curl -X POST {shlex.quote(place.url + '/workflows/runs')} \\\n"
+        f"curl -X POST {shlex.quote(endpoint.url + '/workflows/runs')} \\\n"
         f"{token}"
         '  -H "Content-Type: application/json" \\\n'
         f"  -d {shlex.quote(json.dumps(body, ensure_ascii=False, default=str))}"

@@ -298,7 +298,7 @@ def test_a_run_of_an_earlier_kernel_can_be_run_again(shell: Kernel, tmp_path: Pa
         unknown = fresh.run("%compose rerun zzzz")
         assert "there is no run 'zzzz' in" in error_text(unknown)
         fresh.run("run = drawn.run(prompt='Once', length=3)")
-        fresh.run("from modelcompose_jupyter import hosts; hosts.local_host().limit(run_ttl=0)")
+        fresh.run("from modelcompose_jupyter import local_host; local_host().limit(run_ttl=0)")
         forgotten = fresh.run(f"%compose rerun {fresh.value('run.id')[1:-1]}")
         assert "is forgotten: the time" in error_text(forgotten)
         again = fresh.run(f"%compose rerun {record['run']}")

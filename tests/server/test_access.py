@@ -18,7 +18,7 @@ from modelcompose_jupyter.path_redaction import without_folders
 from modelcompose_jupyter.server.access import Access, is_loopback
 from modelcompose_jupyter.server.logs import JsonFormatter
 from modelcompose_jupyter.server.server import Server
-from modelcompose_jupyter.server.server_info import read, running_servers
+from modelcompose_jupyter.server.server_info import find_servers, read
 
 from .conftest import Client, Serve, held, raw_request
 from .test_api import error_of
@@ -202,12 +202,30 @@ def test_the_file_is_for_this_user_alone(serve: Serve, runtime: Path) -> None:
 
     if os.name == "posix":
         assert stat.S_IMODE(path.stat().st_mode) == 0o600
-    (found,) = running_servers()
+    (found,) = find_servers()
     assert (found.url, found.title, found.client_token) == (server.url, "mine", "secret")
     assert "secret" not in repr(found) and found.token not in repr(found)
     server.close()
     assert not path.exists()
-    assert running_servers() == []
+    assert find_servers() == []
+
+
+def test_servers_are_found_by_what_they_serve_and_where(serve: Serve, tmp_path: Path) -> None:
+    document = tmp_path / "story.yml"
+    facts = {"document": str(document.resolve()), "kernel_id": "kernel"}
+    server = serve(webui="http://localhost:18081", **facts)
+    other = serve()
+    assert server.server_info is not None and other.server_info is not None
+
+    def urls(**wanted: Any) -> list[str]:
+        return sorted(each.url for each in find_servers(**wanted))
+
+    assert urls() == sorted([server.url, other.url])
+    assert urls(document=document) == urls(document=tmp_path / "." / "story.yml") == [server.url]
+    assert urls(id=server.server_info.id) == urls(id="kernel") == [server.url]
+    assert urls(port=server.port) == urls(port=18081) == urls(url=f"{server.url}/") == [server.url]
+    assert urls(port=1808) == urls(port=int(str(server.port)[:-1])) == []
+    assert urls(id=server.server_info.id, port=other.port) == urls(other_processes=True) == []
 
 
 @pytest.mark.skipif(os.name != "posix", reason="modes are POSIX's")
@@ -218,7 +236,7 @@ def test_files_that_others_could_have_written_are_not_believed(
     path.chmod(0o644)
 
     assert read(path) is None
-    assert running_servers() == []
+    assert find_servers() == []
 
 
 @pytest.mark.parametrize(
@@ -230,7 +248,7 @@ def test_broken_files_are_passed_over(server: Server, runtime: Path, content: st
     broken.write_text(content)
     broken.chmod(0o600)
 
-    assert [each.url for each in running_servers()] == [server.url]
+    assert [each.url for each in find_servers()] == [server.url]
 
 
 @pytest.mark.parametrize(
@@ -255,7 +273,7 @@ def test_files_with_values_of_other_kinds_are_passed_over(
     broken.write_text(json.dumps({**json.loads(path.read_text()), "id": "broken", **changes}))
     broken.chmod(0o600)
 
-    assert [each.url for each in running_servers()] == [server.url]
+    assert [each.url for each in find_servers()] == [server.url]
 
 
 def test_a_copy_of_a_file_is_no_other_server(server: Server, runtime: Path) -> None:
@@ -264,7 +282,7 @@ def test_a_copy_of_a_file_is_no_other_server(server: Server, runtime: Path) -> N
     copy.write_text(path.read_text().replace(server.url, "http://127.0.0.1:1/api"))
     copy.chmod(0o600)
 
-    assert [each.url for each in running_servers()] == [server.url]
+    assert [each.url for each in find_servers()] == [server.url]
     assert path.exists()
 
 
@@ -273,14 +291,14 @@ def test_what_is_no_file_is_not_read(server: Server, runtime: Path) -> None:
     os.mkfifo(runtime / "modelcompose-pipe.json", 0o600)
     (runtime / "modelcompose-folder.json").mkdir(0o700)
 
-    assert [each.url for each in running_servers()] == [server.url]
+    assert [each.url for each in find_servers()] == [server.url]
 
 
 def test_a_file_may_begin_with_a_mark(server: Server, runtime: Path) -> None:
     (path,) = runtime.glob("modelcompose-*.json")
     path.write_bytes(BOM_UTF8 + path.read_bytes())
 
-    assert [each.url for each in running_servers()] == [server.url]
+    assert [each.url for each in find_servers()] == [server.url]
 
 
 def test_a_file_that_was_withdrawn_stands_no_more(server: Server) -> None:
@@ -300,7 +318,7 @@ def test_files_of_dead_processes_are_removed(server: Server, runtime: Path) -> N
     dead.write_text(path.read_text().replace(str(server.server_info.started), "1.5"))
     dead.chmod(0o600)
 
-    assert len(running_servers()) == 1
+    assert len(find_servers()) == 1
     assert not dead.exists()
 
 

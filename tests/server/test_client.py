@@ -28,7 +28,7 @@ from modelcompose_jupyter.server.catalog import DocumentFile
 from modelcompose_jupyter.server.client import RemoteHost
 from modelcompose_jupyter.server.schemas import TaskState
 from modelcompose_jupyter.server.server import Server, ServerSettings
-from modelcompose_jupyter.server.server_info import running_servers
+from modelcompose_jupyter.server.server_info import find_servers
 
 from .conftest import COMPONENT, MANY, STORY, Serve, held
 
@@ -399,7 +399,7 @@ def test_a_host_that_is_gone_is_said_so_and_the_next_call_starts_again(tmp_path:
     assert run.text.startswith("Once")
     assert isinstance(story.host, LocalHost)
     assert story(prompt="A fox")["generated"].startswith("A fox")
-    assert running_servers() == []
+    assert find_servers() == []
 
 
 def test_a_host_that_went_before_it_was_asked_is_not_missed(serve: Serve) -> None:
@@ -421,7 +421,7 @@ def test_the_port_of_a_host_that_died_is_not_spoken_to(tmp_path: Path) -> None:
     path = tmp_path / "model-compose.yml"
     path.write_text(STORY.replace("  text:", "  min_output_length: 300\n  text:"))
     process = _host_process(path)
-    (found,) = running_servers()
+    (found,) = find_servers()
     remote = RemoteHost(found.url, found.token, found)
     story = load(path, host=remote)
     run = story.submit(prompt="Once upon a time")
@@ -749,7 +749,7 @@ def test_a_document_that_is_served_runs_there_by_itself(tmp_path: Path) -> None:
         assert there(prompt="A fox")["generated"].startswith("A fox")
         assert [model.source for model in there.host.models()] == ["bundled:storyteller"]
         assert elsewhere.host.models() == []
-        (known,) = host_selection.others()
+        (known,) = find_servers(other_processes=True)
         host_selection.connect()
         assert elsewhere.host is there.host
         assert elsewhere(prompt="A fox")["generated"].startswith("A fox")
@@ -782,7 +782,7 @@ def test_the_environment_can_name_the_host(tmp_path: Path, monkeypatch: pytest.M
     path.write_text(STORY)
     process = _host_process(path)
     try:
-        (found,) = running_servers()
+        (found,) = find_servers()
         monkeypatch.setenv(host_selection.HOST_VARIABLE, str(found.path))
         guest = load(STORY)
         assert isinstance(guest.host, RemoteHost)
@@ -805,10 +805,11 @@ def test_this_process_serves_and_runs_its_own(serve: Serve, host: LocalHost) -> 
 
     assert isinstance(load(STORY).host, LocalHost)
     assert host_selection.serving() is server
-    assert host_selection.place_of(load_document(STORY), "__workflow__") == (server.url, None, None)
+    endpoint = host_selection.endpoint_of(load_document(STORY), "__workflow__")
+    assert endpoint == (server.url, None, None)
     assert host_selection.stop_serving()
     assert not host_selection.stop_serving()
-    assert running_servers() == []
+    assert find_servers() == []
 
 
 def _server(host: LocalHost, port: int = 0) -> Server:
@@ -839,7 +840,9 @@ def test_connecting_in_vain_leaves_the_runs_of_a_known_host(
     held(models, "a")
     run = load(STORY, host=remote).submit(prompt="a")
     assert server.server_info is not None
-    monkeypatch.setattr(host_selection, "others", lambda: [server.server_info])
+    monkeypatch.setattr(
+        "modelcompose_jupyter.server.server_info.find_servers", lambda **_: [server.server_info]
+    )
     monkeypatch.setitem(host_selection._remote, server.server_info.id, remote)
 
     def slow() -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -164,12 +165,13 @@ def test_the_kernel_of_a_page_that_nobody_opens_ends(
 ) -> None:
     (tmp_path / "impatient.py").write_text(
         "import modelcompose_jupyter.extension.page as page\n"
-        "page._CONNECT_SECONDS = 0.1\n"
+        "page.DocumentPageHandler.connect_seconds = 0.1\n"
         "_load_jupyter_server_extension = lambda app: None\n"
         "_jupyter_server_extension_points = lambda: [{'module': 'impatient'}]\n"
     )
     both = "{'voila.server_extension': True, 'impatient': True}"
-    jupyter = start("/", f"--ServerApp.jpserver_extensions={both}", PYTHONPATH=str(tmp_path))
+    paths = os.pathsep.join(filter(None, [str(tmp_path), os.environ.get("PYTHONPATH")]))
+    jupyter = start("/", f"--ServerApp.jpserver_extensions={both}", PYTHONPATH=paths)
     monkeypatch.setenv("JUPYTER_RUNTIME_DIR", str(jupyter.runtime))
     (jupyter.root / "story.yml").write_text(STORY)
     assert jupyter.get("pages/story.yml").status_code == 200

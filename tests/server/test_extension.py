@@ -28,9 +28,10 @@ from browser.servers import serve as jupyter_server
 from standins.scripted import ScriptedModels
 
 from modelcompose_jupyter.document import load_document
+from modelcompose_jupyter.processes import own_start
 from modelcompose_jupyter.server.observer import RequestRecord
 from modelcompose_jupyter.server.server import Server, ServerSettings
-from modelcompose_jupyter.server.server_info import ServerInfo, own_start
+from modelcompose_jupyter.server.server_info import ServerInfo
 from modelcompose_jupyter.workflow import Run
 
 from .conftest import MANY, STORY, Serve, held
@@ -722,13 +723,13 @@ def test_two_who_start_the_same_get_the_same(jupyter: Jupyter) -> None:
 def test_its_api_is_closed_to_others_on_this_computer(jupyter: Jupyter) -> None:
     jupyter.start("story.yml")
     (file,) = jupyter.files
-    running_servers = json.loads(file.read_text())
+    server_info = json.loads(file.read_text())
 
-    assert running_servers["url"].startswith("http://127.0.0.1:")
-    refused = httpx.get(f"{running_servers['url']}/workflows", trust_env=False)
+    assert server_info["url"].startswith("http://127.0.0.1:")
+    refused = httpx.get(f"{server_info['url']}/workflows", trust_env=False)
     assert refused.status_code == 401
-    arguments = psutil.Process(running_servers["pid"]).cmdline()
-    assert not any(running_servers[key] in " ".join(arguments) for key in ("token", "client_token"))
+    arguments = psutil.Process(server_info["pid"]).cmdline()
+    assert not any(server_info[key] in " ".join(arguments) for key in ("token", "client_token"))
 
 
 def test_what_cannot_be_served_is_said_before_anything_starts(jupyter: Jupyter) -> None:
@@ -863,10 +864,10 @@ def test_a_kernel_whose_host_was_asked_to_end_stays_empty(jupyter: Jupyter) -> N
     """A Jupyter server starts kernels anew that end by themselves."""
     host = jupyter.start("story.yml")
     (file,) = jupyter.files
-    running_servers = json.loads(file.read_text())
+    server_info = json.loads(file.read_text())
 
-    owner = {"Authorization": f"Bearer {running_servers['token']}"}
-    httpx.post(f"{running_servers['url']}/shutdown", json={}, headers=owner, trust_env=False)
+    owner = {"Authorization": f"Bearer {server_info['token']}"}
+    httpx.post(f"{server_info['url']}/shutdown", json={}, headers=owner, trust_env=False)
 
     until(lambda: not file.exists())
     assert [each["id"] for each in jupyter.api("kernels")] == [host["kernel_id"]]

@@ -105,36 +105,36 @@ def up(
         "idle_timeout": idle_timeout,
     }
     log_level = "INFO" if verbose or detach else "WARNING"
-    plan = launch_config(
+    config = launch_config(
         path, document, webui=not no_webui, limits=limits, log_level=log_level, **options
     )
-    plan.check()
+    config.check()
     if sys.stderr.isatty():
-        _say(f"starting {plan.title} …")
+        _say(f"starting {config.title} …")
     if detach:
-        start_detached(plan)
-        _tell(plan)
+        start_detached(config)
+        _tell(config)
         return
 
     def on_ready(_: ServerInfo) -> None:
-        _tell(plan)
+        _tell(config)
         if sys.stderr.isatty():
             _say("Ctrl-C ends it.")
 
-    sys.exit(Supervisor(plan, _say).run(on_ready))
+    sys.exit(Supervisor(config, _say).run(on_ready))
 
 
-def _tell(plan: LaunchConfig) -> None:
+def _tell(config: LaunchConfig) -> None:
     """Say where everything is."""
-    click.echo(f"API   {plan.api_url}")
-    if plan.page_url is not None:
-        click.echo(f"Page  {plan.page_url}")
-    if plan.token is None and plan.page_token is None:
+    click.echo(f"API   {config.api_url}")
+    if config.page_url is not None:
+        click.echo(f"Page  {config.page_url}")
+    if config.token is None and config.page_token is None:
         return
     who = " and ".join(
-        name for name, token in (("API", plan.token), ("page", plan.page_token)) if token
+        name for name, token in (("API", config.token), ("page", config.page_token)) if token
     )
-    where = plan.token_from or f"'client_token' in {plan.server_info}"
+    where = config.token_from or f"'client_token' in {config.server_info_path}"
     _say(f"The {who} can only be used with the token: {where}.")
 
 
@@ -143,10 +143,11 @@ def _tell(plan: LaunchConfig) -> None:
 @all_option
 def down(file: str | None, everything: bool) -> None:
     """End what 'up' started, with all that belongs to it."""
+    from ..server.server_info import find_servers
     from ..up import lifecycle
 
     document = None if everything else document_path(file)
-    found = lifecycle.found(document)
+    found = find_servers(document=document)
     started = [each for each in found if each.supervisor is not None]
     if not started:
         raise _not_up(document, _others(found))
@@ -170,11 +171,12 @@ def status(file: str | None, everything: bool) -> None:
     JSON where standard output is no terminal.
     """
     from ..progress import as_text
+    from ..server.server_info import find_servers
     from ..up import lifecycle
     from ..up.launch_config import log_path
 
     document = None if everything else document_path(file)
-    found = [lifecycle.status_of(each) for each in lifecycle.found(document)]
+    found = [lifecycle.server_status(each) for each in find_servers(document=document)]
     if not found:
         crashed = document is not None and log_path(document).exists()
         hint = "It did not end well: model-compose logs" if crashed else None
@@ -216,18 +218,20 @@ def _described(status: Status) -> str:
 @click.option("--follow", is_flag=True, help="Go on with what comes, until it ends or Ctrl-C.")
 def logs(file: str | None, lines: int, follow: bool) -> None:
     """Print the log of what 'up -d' started."""
+    from ..server.server_info import find_servers
     from ..up import lifecycle
     from ..up.launch_config import log_path
 
     document = document_path(file)
     path = log_path(document)
     if not path.exists():
-        where = "the terminal of its 'up' has it" if lifecycle.found(document) else "it is not up"
+        is_up = bool(find_servers(document=document))
+        where = "the terminal of its 'up' has it" if is_up else "it is not up"
         raise ComposeError(f"there is no log of {document}: {where}", code="no_log")
     if not follow:
         click.echo("".join(f"{line}\n" for line in lifecycle.last_lines(path, lines)), nl=False)
         return
-    for line in lifecycle.follow(path, lines, lambda: bool(lifecycle.found(document))):
+    for line in lifecycle.follow_log(path, lines, lambda: bool(find_servers(document=document))):
         click.echo(line)
 
 

@@ -1,4 +1,8 @@
-"""Asking a server that its announcement tells of, in a moment and without a thread."""
+"""Short questions to a server of this user, asked in one request.
+
+They need neither a thread nor httpx, which takes long to import. What goes on for longer
+is asked by a `RemoteHost`, which keeps its connections and follows runs.
+"""
 
 from __future__ import annotations
 
@@ -9,7 +13,7 @@ import urllib.request
 from typing import Any
 
 from ..errors import ComposeError
-from ..server.server_info import ServerInfo
+from .server_info import ServerInfo
 
 _SECONDS = 5.0
 
@@ -18,18 +22,19 @@ _opener = urllib.request.build_opener(urllib.request.ProxyHandler({}))
 
 
 def ask(server_info: ServerInfo, method: str, path: str) -> Any:
-    """The answer to a request, as its owner.
+    """The answer to a request of the server's owner.
 
     Args:
-        announcement: tells of the server.
+        server_info: the server to ask.
         method: of HTTP.
         path: below the base path of its run API.
 
     Raises:
-        ComposeError: it does not answer, or says no.
+        ComposeError: it says no (``refused``), or does not answer (``host_gone``).
     """
+    url = server_info.url
     request = urllib.request.Request(
-        server_info.url + path,
+        url + path,
         data=b"{}" if method == "POST" else None,
         headers={
             "Authorization": f"Bearer {server_info.token}",
@@ -40,10 +45,12 @@ def ask(server_info: ServerInfo, method: str, path: str) -> Any:
     try:
         with _opener.open(request, timeout=_SECONDS) as response:
             return json.load(response)
+    except urllib.error.HTTPError as error:
+        with error:
+            message = f"the host at {url} answers with status {error.code}"
+        raise ComposeError(message, code="refused") from None
     except (OSError, http.client.HTTPException, ValueError):
-        raise ComposeError(
-            f"the host at {server_info.url} does not answer", code="host_gone"
-        ) from None
+        raise ComposeError(f"the host at {url} does not answer", code="host_gone") from None
 
 
 def answers(url: str) -> bool:

@@ -37,7 +37,8 @@ def serve(
         workflows: gives those of the notebook, by their names.
 
     Raises:
-        UsageError: there is nothing to serve, or the port is taken.
+        UsageError: there is nothing to serve.
+        ComposeError: the port is taken.
     """
     if line.words == ["off"]:
         return (

@@ -17,7 +17,6 @@ from .group import document_path, file_option, main
 
 if TYPE_CHECKING:
     from ..callable import Workflow
-    from ..workflow import Run
 
 _STOP_SECONDS = 2.0
 
@@ -70,47 +69,31 @@ def run(
 
 
 def _run(flow: Workflow, values: dict[str, Any], *, stream: bool, target: Path | None) -> None:
+    from ..foreground import TerminalLine, follow
     from ..progress import as_text, status_line
 
     current = flow.submit(values)
-    shows_progress = sys.stderr.isatty()
+    line = TerminalLine() if sys.stderr.isatty() else None
+    write = _print_piece if stream else None
     try:
-        _follow(current, stream=stream, progress=shows_progress)
-    except BaseException:
-        current.cancel()
-        current.wait(_STOP_SECONDS)
+        follow(current, line=line, write=write, stop_seconds=_STOP_SECONDS)
+    except (KeyboardInterrupt, OSError):
         tokens = current.usage.get("generated", 0)
         click.echo(f"\nstopped after {tokens} tokens", err=True)
         raise
-    if current.error is not None:
-        raise current.error
     if target is not None:
         _write(target, as_text(current.output) + "\n")
     elif not stream:
         click.echo(as_text(current.output))
     for warning in current.warnings:
         click.echo(f"warning: {warning}", err=True)
-    if shows_progress:
+    if line is not None:
         click.echo(f"[{status_line(current)}]", err=True)
 
 
-def _follow(current: Run, *, stream: bool, progress: bool) -> None:
-    from ..progress import ProgressMeter, TerminalLine
-
-    line = TerminalLine() if progress else None
-    meter = ProgressMeter()
-    streamed = False
-    for piece in current.follow():
-        if line is not None and not streamed:  # it would be written over a text that has begun
-            line.show("" if isinstance(piece, str) else meter.waiting(piece))
-        if stream and isinstance(piece, str):
-            streamed = True
-            sys.stdout.write(piece)
-            sys.stdout.flush()
-    if line is not None:
-        line.show("")
-    if streamed:
-        click.echo()
+def _print_piece(text: str) -> None:
+    sys.stdout.write(text)
+    sys.stdout.flush()
 
 
 def _inputs(given: tuple[str, ...]) -> dict[str, Any]:

@@ -1,0 +1,30 @@
+"""``validate``: a document is checked, without running anything."""
+
+from __future__ import annotations
+
+from collections.abc import Sized
+
+import click
+
+from .group import document_path, file_option, main
+
+
+@main.command()
+@file_option
+def validate(file: str | None) -> None:
+    """Check a document and say all that is wrong with it."""
+    from ..document import load_document
+
+    path = document_path(file)
+    document = load_document(path)
+    for warning in document.warnings:
+        click.echo(f"warning: {warning}", err=True)
+    click.echo(
+        f"{path} is valid: {_count(document.components, 'component')}, "
+        f"{_count(document.workflows, 'workflow')}",
+        err=True,
+    )
+
+
+def _count(things: Sized, noun: str) -> str:
+    return f"{len(things)} {noun}{'' if len(things) == 1 else 's'}"

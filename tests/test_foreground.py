@@ -1,0 +1,106 @@
+"""Following a run in the foreground: its progress, its text, its end, and interrupts."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import pytest
+
+from modelcompose_jupyter import InputError, Run, State
+from modelcompose_jupyter.foreground import follow, stop
+
+
+class Line:
+    """A progress line that hands on what it shows, in ``<>``."""
+
+    def __init__(self, take: Callable[[str], object], *, is_among_text: bool) -> None:
+        self.is_among_text = is_among_text
+        self._take = take
+
+    def show(self, text: str | None) -> None:
+        if text is not None:
+            self._take(f"<{text}>")
+
+
+def tell(run: Run, number: int, text: str) -> None:
+    """One more text, which waits for its turn first."""
+    run.add("progress", {"phase": "queue", "total": 1, "done": 0, "unit": "requests", "ahead": 1})
+    stream = {"stream": ("job", number, 0, 0), "offset": 0}
+    run.add("text", {**stream, "text": text, "finish_reason": "eos"})
+
+
+@pytest.mark.parametrize("is_among_text", [False, True])
+def test_progress_is_shown_and_not_over_the_text(is_among_text: bool) -> None:
+    run = Run("w", {}, lambda: None)
+    tell(run, 0, "Once")
+    shown: list[str] = []
+
+    def write(text: str) -> None:
+        shown.append(text)
+        if text == "Once":
+            tell(run, 1, "Twice")
+            run.add("state", {"state": State.COMPLETED})
+
+    follow(run, line=Line(shown.append, is_among_text=is_among_text), write=write)
+
+    turn = "<1 ahead in the queue>"
+    later = [] if is_among_text else [turn, "<>"]
+    assert shown == [turn, "<>", "Once", *later, "\n\nTwice", "<>", "\n"]
+
+
+def test_progress_goes_on_where_no_text_is_written() -> None:
+    run = Run("w", {}, lambda: None)
+    tell(run, 0, "Once")
+    shown: list[str] = []
+
+    def take(text: str) -> None:
+        shown.append(text)
+        if len(shown) == 2:
+            tell(run, 1, "Twice")
+            run.add("state", {"state": State.COMPLETED})
+
+    follow(run, line=Line(take, is_among_text=True))
+
+    turn = "<1 ahead in the queue>"
+    assert shown == [turn, "<>", turn, "<>", "<>"]
+
+
+def test_what_went_wrong_is_raised_behind_the_text() -> None:
+    run = Run("w", {}, lambda: None)
+    tell(run, 0, "Once")
+    run.add("error", InputError("the prompt is too long").to_dict())
+    run.add("state", {"state": State.FAILED})
+    written: list[str] = []
+    with pytest.raises(InputError, match="too long"):
+        follow(run, write=written.append)
+    assert written[-1] == "\n"
+
+
+@pytest.mark.parametrize("error", [KeyboardInterrupt, BrokenPipeError])
+def test_what_breaks_the_wait_stops_the_run(error: type[BaseException]) -> None:
+    def write(_: str) -> None:
+        raise error
+
+    run = Run("w", {}, lambda: run.add("state", {"state": State.CANCELLED}))
+    tell(run, 0, "Once")
+    with pytest.raises(error):
+        follow(run, write=write)
+    assert run.state == State.CANCELLED
+
+
+def test_a_second_interrupt_does_not_keep_a_run_from_being_stopped() -> None:
+    pressed: list[str] = []
+
+    def cancel() -> None:
+        pressed.append("")
+        if len(pressed) == 1:
+            raise KeyboardInterrupt
+        run.add("state", {"state": State.CANCELLED})
+
+    run = Run("w", {}, cancel)
+    error = KeyboardInterrupt()
+    stop(run, error)
+    assert run.state == State.CANCELLED
+    assert error._render_traceback_() == [  # type: ignore[attr-defined]
+        f"KeyboardInterrupt: run {run.id} was stopped after 0 tokens"
+    ]
