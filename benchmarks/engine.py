@@ -27,7 +27,7 @@ import click
 import psutil
 from peers import machine, report, weights
 from peers.processes import PEERS, Peer, PeerError, PeerProcess, environment
-from peers.protocol import ServerSettings
+from peers.protocol import PeerSettings
 from peers.work import ONE_STREAM, WORK, Work, disturbance
 
 _HERE = Path(__file__).parent
@@ -50,9 +50,9 @@ class Bench:
     def model(self) -> Path:
         return weights.folder_of(self.shape, self.precision, self.folder)
 
-    def settings(self, peer: Peer) -> ServerSettings:
+    def settings(self, peer: Peer) -> PeerSettings:
         cache = self.folder / "peers" / f"{peer.script}-{self.shape}-{self.precision}"
-        return ServerSettings(
+        return PeerSettings(
             self.model, self.precision, self.threads, self.device, cache, peer.options
         )
 

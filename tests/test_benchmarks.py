@@ -23,7 +23,7 @@ sys.path.append(str(BENCHMARKS))
 
 import attacks  # noqa: E402
 from peers import processes, report, weights, work  # noqa: E402
-from peers.protocol import BlockingEngine, Request, ServerSettings, SteppingEngine, Timeline  # noqa: E402
+from peers.protocol import BlockingEngine, PeerSettings, Request, SteppingEngine, Timeline  # noqa: E402
 
 
 class Clock:
@@ -41,7 +41,7 @@ class Counting(SteppingEngine):
         self._clock = clock
         self._left: dict[int, int] = {}
 
-    def load(self, settings: ServerSettings) -> dict[str, Any]:
+    def load(self, settings: PeerSettings) -> dict[str, Any]:
         return {}
 
     def add(self, number: int, request: Request) -> None:
@@ -61,7 +61,7 @@ class Batches(BlockingEngine):
         self._clock = clock
         self.sizes: list[int] = []
 
-    def load(self, settings: ServerSettings) -> dict[str, Any]:
+    def load(self, settings: PeerSettings) -> dict[str, Any]:
         return {}
 
     def generate(self, requests: Sequence[Request], on_token: Callable[[int, int], None]) -> None:
@@ -198,7 +198,7 @@ def test_the_bytes_of_a_step_are_the_weights_and_the_cache(model: Path) -> None:
 
 def test_a_peer_generates_and_is_stopped_while_it_is_not_asked(model: Path, tmp_path: Path) -> None:
     peer = processes.PEERS["static-batch"]
-    settings = ServerSettings(model, "float32", 1, "cpu", tmp_path, {})
+    settings = PeerSettings(model, "float32", 1, "cpu", tmp_path, {})
     process = processes.PeerProcess(peer, Path(sys.executable), settings)
     try:
         assert states(process) == {psutil.STATUS_STOPPED}
@@ -244,7 +244,7 @@ def states(process: processes.PeerProcess) -> set[str]:
 
 
 def test_a_peer_that_cannot_load_says_why(tmp_path: Path) -> None:
-    settings = ServerSettings(tmp_path / "none", "float32", 1, "cpu", tmp_path, {})
+    settings = PeerSettings(tmp_path / "none", "float32", 1, "cpu", tmp_path, {})
     with pytest.raises(processes.PeerError, match="none"):
         processes.PeerProcess(processes.PEERS["generate"], Path(sys.executable), settings)
     assert not [c for c in psutil.Process(os.getpid()).children() if c.is_running()]

@@ -15,7 +15,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from peers.protocol import CallingEngine, Request, ServerSettings, Timeline, die_with_parent
+from peers.protocol import CallingEngine, PeerSettings, Request, Timeline, die_with_parent
 
 _START_SECONDS = 300
 _RUN_SECONDS = 1800
@@ -26,16 +26,16 @@ class HttpEngine(CallingEngine):
     """Serves a document with a command; each request is a run that is waited for."""
 
     @abstractmethod
-    def document(self, settings: ServerSettings, port: int) -> dict[str, Any]:
+    def document(self, settings: PeerSettings, port: int) -> dict[str, Any]:
         """What is served, with the API at ``/api`` of that port."""
 
     @abstractmethod
     def command(self, file: Path, port: int) -> Sequence[str]: ...
 
     @abstractmethod
-    def environment(self, settings: ServerSettings) -> dict[str, str]: ...
+    def environment(self, settings: PeerSettings) -> dict[str, str]: ...
 
-    def start(self, settings: ServerSettings) -> None:
+    def start(self, settings: PeerSettings) -> None:
         """Start the server, and wait until it answers.
 
         Raises:

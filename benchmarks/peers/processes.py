@@ -15,7 +15,7 @@ from typing import Any, Literal
 
 import psutil
 
-from .protocol import Request, ServerSettings
+from .protocol import PeerSettings, Request
 
 _HERE = Path(__file__).parent
 _INSTALLED = "installed.txt"
@@ -125,7 +125,7 @@ class PeerProcess:
         PeerError: it does not load.
     """
 
-    def __init__(self, peer: Peer, python: Path, settings: ServerSettings) -> None:
+    def __init__(self, peer: Peer, python: Path, settings: PeerSettings) -> None:
         settings.cache.mkdir(parents=True, exist_ok=True)
         self.peer = peer
         self._log = settings.cache / f"{peer.name}.log"

@@ -53,7 +53,7 @@ class Request:
 
 
 @dataclass(frozen=True)
-class ServerSettings:
+class PeerSettings:
     """How a peer loads: ``precision`` is ``float32`` or ``bfloat16``, ``cache`` a folder of its own
     that is kept between runs (for conversions), ``options`` those of this peer alone."""
 
@@ -195,7 +195,7 @@ class Engine(ABC):
     """A peer. ``load`` returns facts worth telling, versions among them."""
 
     @abstractmethod
-    def load(self, settings: ServerSettings) -> dict[str, Any]: ...
+    def load(self, settings: PeerSettings) -> dict[str, Any]: ...
 
     @abstractmethod
     def run(self, timeline: Timeline) -> None:
@@ -301,7 +301,7 @@ def serve(engine: Engine) -> None:
 
 def _answer(engine: Engine, message: dict[str, Any]) -> Any:
     if message["do"] == "load":
-        settings = ServerSettings(
+        settings = PeerSettings(
             **{**message["settings"], **{name: Path(message["settings"][name]) for name in _PATHS}}
         )
         return engine.load(settings)

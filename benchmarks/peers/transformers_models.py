@@ -11,12 +11,12 @@ import transformers
 from transformers import AutoModelForCausalLM, GenerationConfig, StoppingCriteria
 from transformers.utils import logging
 
-from peers.protocol import Request, ServerSettings
+from peers.protocol import PeerSettings, Request
 
 _TRIAL = Request([1] * 32, "", 24)
 
 
-def load(settings: ServerSettings, **options: Any) -> Any:
+def load(settings: PeerSettings, **options: Any) -> Any:
     """A causal model in the precision that was asked for, on its device."""
     logging.set_verbosity_error()
     torch.set_num_threads(settings.threads)

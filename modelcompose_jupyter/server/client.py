@@ -247,10 +247,6 @@ class RemoteHost:
         self._ask(Health, "GET", "/health", seconds=_SOON_SECONDS)
         self._ask(list[WorkflowSummary], "GET", "/workflows", seconds=_SOON_SECONDS)
 
-    def shut_down(self) -> None:
-        """End the host's server, and with it the process if it is there for that alone."""
-        self._ask(Health, "POST", "/shutdown", {})
-
     # Asking
 
     def _ask(

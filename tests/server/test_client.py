@@ -434,7 +434,7 @@ def test_the_port_of_a_host_that_died_is_not_spoken_to(tmp_path: Path) -> None:
         assert run.wait(60)
         assert run.error is not None
         assert run.error.code == "host_gone"
-        for use in (lambda: story.submit(prompt="private"), remote.ping, remote.shut_down):
+        for use in (lambda: story.submit(prompt="private"), remote.ping, remote.models):
             with pytest.raises(ComposeError, match="is gone or does not answer"):
                 use()
         with pytest.raises(BlockingIOError):

@@ -8,7 +8,7 @@ from typing import Any
 
 import torch
 from peers import transformers_models
-from peers.protocol import CallingEngine, Request, ServerSettings, Timeline, serve
+from peers.protocol import CallingEngine, PeerSettings, Request, Timeline, serve
 from transformers import ContinuousBatchingConfig, GenerationConfig
 
 _PAGE = 256
@@ -19,7 +19,7 @@ _ATTENTION = ("sdpa", "paged|eager")
 class ContinuousBatching(CallingEngine):
     """Takes the most likely token at every temperature: it has one setting for all requests."""
 
-    def load(self, settings: ServerSettings) -> dict[str, Any]:
+    def load(self, settings: PeerSettings) -> dict[str, Any]:
         taken = {}
         for attention in _ATTENTION:
             self._start(settings, attention)
@@ -39,7 +39,7 @@ class ContinuousBatching(CallingEngine):
             streaming=True,
         )
 
-    def _start(self, settings: ServerSettings, attention: str) -> None:
+    def _start(self, settings: PeerSettings, attention: str) -> None:
         model = transformers_models.load(settings, attn_implementation=attention)
         self._manager = model.init_continuous_batching(
             generation_config=GenerationConfig(do_sample=False, eos_token_id=-1, pad_token_id=0),

@@ -17,7 +17,7 @@ import llama_cpp
 import numpy as np
 
 from peers.llama_cpp.convert import convert
-from peers.protocol import Request, ServerSettings, SteppingEngine, serve
+from peers.protocol import PeerSettings, Request, SteppingEngine, serve
 
 _SLOTS = 16
 _SLOT_TOKENS = 4352
@@ -45,7 +45,7 @@ class Slot:
 
 
 class LlamaCpp(SteppingEngine):
-    def load(self, settings: ServerSettings) -> dict[str, Any]:
+    def load(self, settings: PeerSettings) -> dict[str, Any]:
         llama_cpp.llama_backend_init()
         file = settings.cache / "model.gguf"
         if not file.exists():

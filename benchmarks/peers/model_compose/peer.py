@@ -10,16 +10,16 @@ from pathlib import Path
 from typing import Any
 
 from peers.http_clients import HttpEngine
-from peers.protocol import ServerSettings, serve
+from peers.protocol import PeerSettings, serve
 
 
 class ModelCompose(HttpEngine):
-    def load(self, settings: ServerSettings) -> dict[str, Any]:
+    def load(self, settings: PeerSettings) -> dict[str, Any]:
         self.start(settings)
         versions = {name: metadata.version(name) for name in ("torch", "transformers")}
         return {"version": metadata.version("model-compose"), **versions}
 
-    def document(self, settings: ServerSettings, port: int) -> dict[str, Any]:
+    def document(self, settings: PeerSettings, port: int) -> dict[str, Any]:
         component = {
             "id": "generator",
             "type": "model",
@@ -47,7 +47,7 @@ class ModelCompose(HttpEngine):
     def command(self, file: Path, port: int) -> Sequence[str]:
         return [str(Path(sys.executable).parent / "model-compose"), "-f", str(file), "up"]
 
-    def environment(self, settings: ServerSettings) -> dict[str, str]:
+    def environment(self, settings: PeerSettings) -> dict[str, str]:
         # It installs what is missing without asking; here nothing may be.
         return {**os.environ, "PIP_NO_INDEX": "1"}
 

@@ -18,13 +18,13 @@ from openvino_genai import (
     StreamingStatus,
     TokenizedInputs,
 )
-from peers.protocol import BlockingEngine, Engine, Request, ServerSettings, SteppingEngine, serve
+from peers.protocol import BlockingEngine, Engine, PeerSettings, Request, SteppingEngine, serve
 
 _HINTS = {"bfloat16": "bf16", "float32": "f32"}
 _CACHE_GB = 2
 
 
-def converted(settings: ServerSettings) -> Path:
+def converted(settings: PeerSettings) -> Path:
     """The model in OpenVINO's form, converted where it is not there yet."""
     folder = settings.cache / "converted"
     if not (folder / "complete").exists():
@@ -47,7 +47,7 @@ def _as_stored(precision: str) -> Any:
     return OVConfig(dtype={"bfloat16": "bf16", "float32": "fp32"}[precision])
 
 
-def _properties(settings: ServerSettings) -> dict[str, Any]:
+def _properties(settings: PeerSettings) -> dict[str, Any]:
     return {
         "INFERENCE_PRECISION_HINT": _HINTS[settings.precision],
         "INFERENCE_NUM_THREADS": settings.threads,
@@ -89,7 +89,7 @@ class _Streamer(StreamerBase):  # type: ignore[misc]
 
 
 class OneByOne(BlockingEngine):
-    def load(self, settings: ServerSettings) -> dict[str, Any]:
+    def load(self, settings: PeerSettings) -> dict[str, Any]:
         self._pipeline = LLMPipeline(
             str(converted(settings)), settings.device.upper(), **_properties(settings)
         )
@@ -104,7 +104,7 @@ class OneByOne(BlockingEngine):
 
 
 class ContinuousBatching(SteppingEngine):
-    def load(self, settings: ServerSettings) -> dict[str, Any]:
+    def load(self, settings: PeerSettings) -> dict[str, Any]:
         scheduler = SchedulerConfig()
         scheduler.cache_size = _CACHE_GB
         scheduler.enable_prefix_caching = True
@@ -141,7 +141,7 @@ _ENGINES: dict[str, type[Engine]] = {"llm": OneByOne, "continuous-batching": Con
 class Chosen(Engine):
     """The pipeline that the settings name."""
 
-    def load(self, settings: ServerSettings) -> dict[str, Any]:
+    def load(self, settings: PeerSettings) -> dict[str, Any]:
         self._engine = _ENGINES[settings.options["pipeline"]]()
         return self._engine.load(settings)
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from typing import Any
 
-from peers.protocol import CallingEngine, Request, ServerSettings, Timeline, serve
+from peers.protocol import CallingEngine, PeerSettings, Request, Timeline, serve
 from tokenizers import Tokenizer
 
 from modelcompose_jupyter import __version__
@@ -14,7 +14,7 @@ from modelcompose_jupyter.models import Generation, ModelCache, ModelSpec
 
 
 class Ours(CallingEngine):
-    def load(self, settings: ServerSettings) -> dict[str, Any]:
+    def load(self, settings: PeerSettings) -> dict[str, Any]:
         if not settings.options.get("native", True):
             os.environ["MODELCOMPOSE_NATIVE"] = "0"
         spec = ModelSpec(str(settings.folder), precision=settings.precision, device=settings.device)

@@ -9,17 +9,17 @@ from pathlib import Path
 from typing import Any
 
 from peers.http_clients import HttpEngine
-from peers.protocol import ServerSettings, serve
+from peers.protocol import PeerSettings, serve
 
 from modelcompose_jupyter import __version__
 
 
 class OursHttp(HttpEngine):
-    def load(self, settings: ServerSettings) -> dict[str, Any]:
+    def load(self, settings: PeerSettings) -> dict[str, Any]:
         self.start(settings)
         return {"version": __version__}
 
-    def document(self, settings: ServerSettings, port: int) -> dict[str, Any]:
+    def document(self, settings: PeerSettings, port: int) -> dict[str, Any]:
         return {
             "component": {
                 "type": "model",
@@ -40,7 +40,7 @@ class OursHttp(HttpEngine):
         up = [sys.executable, "-m", "modelcompose_jupyter.cli", "up", "--no-webui"]
         return [*up, "--file", str(file), "--port", str(port)]
 
-    def environment(self, settings: ServerSettings) -> dict[str, str]:
+    def environment(self, settings: PeerSettings) -> dict[str, str]:
         return {**os.environ, "JUPYTER_RUNTIME_DIR": str(settings.cache / "runtime")}
 
 

@@ -7,13 +7,13 @@ from typing import Any
 
 import torch
 from peers import transformers_models
-from peers.protocol import BlockingEngine, Request, ServerSettings, serve
+from peers.protocol import BlockingEngine, PeerSettings, Request, serve
 
 
 class StaticBatch(BlockingEngine):
     batches = True
 
-    def load(self, settings: ServerSettings) -> dict[str, Any]:
+    def load(self, settings: PeerSettings) -> dict[str, Any]:
         self._model = transformers_models.load(settings)
         self._most_threads = settings.threads
         self.settle()
