@@ -20,7 +20,6 @@ from types import EllipsisType
 from typing import Any, Protocol
 
 from .document import Document, Workflow, signature
-from .document.expression import is_template
 from .document.to_plain import to_plain
 from .errors import ComposeError, InputError, ModelError
 from .models import MemoryUse, ModelCache, ModelInfo
@@ -196,13 +195,14 @@ class LocalHost:
                 with contextlib.suppress(RuntimeError):  # the loop has ended, and with it the run
                     loop.call_soon_threadsafe(stop)
 
-        seed = workflow.jobs[0].action.parameters.get("seed", first_seed)
+        written = workflow.jobs[0].action.parameters.get("seed")
+        seed = first_seed if written is None else written.value
         shown, hidden = signature(document, workflow).masked(values)
         run = Run(
             workflow.id,
             shown,
             cancel,
-            parameters={} if is_template(seed) else {"seed": seed},
+            parameters={} if isinstance(seed, str) else {"seed": seed},
             metadata=metadata,
             secrets=hidden,
         )

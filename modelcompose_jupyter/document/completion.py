@@ -21,8 +21,9 @@ from . import schema
 from .fields import TemplateOr
 from .outline import LONGEST_EXPRESSION, Ends, Node, Outline, Place
 from .parameters import PARAMETER_NAMES, GenerationParameters
-from .references import Reference, references
+from .references import references
 from .schema import Component, JobFields, ModelSettings, ModelSource
+from .templates import parse_template
 from .types import TYPE_NAMES, ConversionError, Type, check_type
 
 ModelNames = Callable[[str], Iterable[str]]
@@ -421,20 +422,20 @@ def _ids(mappings: Iterable[Node]) -> list[str]:
 
 def _names(texts: Iterable[str], source: str) -> list[str]:
     """The names that expressions take from a source, each once."""
-    found = (use for text in texts if "${" in text for use in _uses(text))
+    found = (each for text in texts if "${" in text for each in _named(text))
     return list(dict.fromkeys(name for of, name in found if of == source))
 
 
 @lru_cache(maxsize=1024)
-def _uses(text: str) -> tuple[tuple[str, str], ...]:
+def _named(text: str) -> tuple[tuple[str, str], ...]:
     """Source and first name of each expression in a text."""
     found: list[tuple[str, str]] = []
     ends = Ends(text)
     start = text.find("${")
     while start >= 0:
         end = ends.closed_at(start, len(text)) or start + 2
-        for use in references(text[start:end]):
-            if isinstance(use, Reference) and use.expression.keys:
-                found.append((use.expression.source, use.expression.keys[0]))
+        for reference in references(parse_template(text[start:end])):
+            if reference.expression.keys:
+                found.append((reference.expression.source, reference.expression.keys[0]))
         start = text.find("${", end)
     return tuple(found)

@@ -11,8 +11,7 @@ from typing import Any
 
 from ..errors import InputError, Problem, Where, did_you_mean, listed, shortened
 from .reader import Path, Source
-
-Template = Any
+from .templates import Template
 
 
 @dataclass(frozen=True)
@@ -28,9 +27,7 @@ class Action:
     path: Path
     text: Template
     parameters: dict[str, Template]
-    parameter_paths: dict[str, Path]
-    output: Template = None
-    text_path: Path = ()
+    output: Template | None = None
     is_chat: bool = False
 
 
@@ -41,16 +38,15 @@ class Component:
     id: str
     path: Path
     model: dict[str, Template] = field(repr=False)  # which has the Hub's tokens
-    model_paths: dict[str, Path]
     actions: tuple[Action, ...]
     default: bool = False
     max_concurrent_count: int = 0
 
     @property
-    def tokens(self) -> list[Template]:
-        """The templates of its Hub tokens, those of its adapters too."""
-        found: list[Template] = []
-        rest: list[Any] = [self.model]
+    def tokens(self) -> list[Any]:
+        """Its Hub tokens as they are written, those of its adapters too."""
+        found: list[Any] = []
+        rest: list[Any] = [self._written]
         while rest:
             each = rest.pop()
             if isinstance(each, Mapping):
@@ -61,10 +57,15 @@ class Component:
         return found
 
     @property
+    def _written(self) -> dict[str, Any]:
+        return {key: template.value for key, template in self.model.items()}
+
+    @property
     def sources(self) -> list[str]:
-        """Where its model, its draft model and its adapters come from, as templates."""
-        sources = [self.model["source"], self.model.get("draft_model", "")]
-        for adapter in self.model.get("peft_adapters", ()):
+        """Where its model, its draft model and its adapters come from, as they are written."""
+        written = self._written
+        sources = [written["source"], written.get("draft_model", "")]
+        for adapter in written.get("peft_adapters", ()):
             model = adapter["model"]
             # A path in the long form need not begin with a dot.
             sources += [f"./{model.get('path')}"] if isinstance(model, Mapping) else [model]
@@ -79,9 +80,9 @@ class Job:
     path: Path
     component: Component
     action: Action
-    input: Template = None
-    output: Template = None
-    repeat_count: Template = None
+    input: Template | None = None
+    output: Template | None = None
+    repeat_count: Template | None = None
     depends_on: tuple[str, ...] = ()
 
 
@@ -94,7 +95,7 @@ class Workflow:
     jobs: tuple[Job, ...]
     title: str | None = None
     description: str | None = None
-    output: Template = None
+    output: Template | None = None
     default: bool = False
     private: bool = False
 

@@ -22,6 +22,7 @@ from pydantic_core import CoreSchema, PydanticCustomError, core_schema
 
 from . import types
 from .expression import is_template
+from .templates import OPERATORS
 
 
 class Strict(BaseModel):
@@ -158,9 +159,6 @@ Prompt = Annotated[
         }
     ),
 ]
-
-
-OPERATORS = frozenset(("...", "?", "*", "|", "+"))
 
 
 def _message_shape(value: Any) -> str:

@@ -10,14 +10,14 @@ from typing import Any
 from ..errors import ExpressionError, InputError, Where, did_you_mean, listed, shortened
 from ..path_redaction import public
 from ..redaction import MASK, texts_of
-from .compiler import action_references
+from .compiler import called_references
 from .document import Action, Document, Job, Workflow
-from .expression import Expression, Key, parse
-from .fields import OPERATORS
+from .expression import Expression, Key
 from .parameters import PARAMETER_NAMES, GenerationParameters
 from .reader import Path
 from .references import Reference, references
 from .render import render
+from .templates import OPERATORS, ListTemplate, MappingTemplate, Template
 from .types import ConversionError, Message, Type, convert
 
 _INTEGERS = (
@@ -118,7 +118,7 @@ class Signature:
     inputs: tuple[Input, ...]
     outputs: tuple[Output, ...]
     open: bool
-    _uses: tuple[Reference, ...] = field(repr=False, default=())
+    _references: tuple[Reference, ...] = field(repr=False, default=())
     _document: Document | None = field(repr=False, default=None, compare=False)
 
     def to_dict(self) -> dict[str, Any]:
@@ -221,7 +221,7 @@ class Signature:
 
     def _check_required(self, values: Mapping[str, Any]) -> None:
         missing: dict[str, Reference] = {}
-        for reference in self._uses:
+        for reference in self._references:
             keys = reference.expression.keys
             needed = reference.demands and all(
                 _is_missing(e, values) for e in reference.fallback_of
@@ -242,7 +242,7 @@ class Signature:
 
     def _messages(self, values: Mapping[str, Any]) -> Iterator[tuple[str, list[Message]]]:
         """The conversations among the inputs, each as its messages."""
-        first = {reference.expression.keys[0]: reference for reference in reversed(self._uses)}
+        first = {each.expression.keys[0]: each for each in reversed(self._references)}
         for name in self.conversations:
             if values.get(name) is not None:
                 with self._naming(name, first[name]):
@@ -261,7 +261,7 @@ class Signature:
     def _check_types(self, values: Mapping[str, Any]) -> None:
         by_name = {each.name: each for each in self.inputs}
         checked: set[tuple[str, Type]] = set()
-        for reference in self._uses:
+        for reference in self._references:
             path = reference.expression.path
             name = path[0].name if len(path) == 1 and isinstance(path[0], Key) else None
             if name is None or reference.fallback_of or not reference.always:
@@ -284,7 +284,7 @@ class Signature:
 
 def signature(document: Document, workflow: Workflow) -> Signature:
     """What a workflow takes and gives."""
-    found = sorted(_input_uses(workflow), key=lambda pair: _position(document, pair[0]))
+    found = sorted(_input_references(workflow), key=lambda pair: _position(document, pair[0]))
     inputs: dict[str, Input] = {}
     for reference, expected in found:
         if reference.expression.keys:
@@ -295,7 +295,7 @@ def signature(document: Document, workflow: Workflow) -> Signature:
         inputs=tuple(inputs.values()),
         outputs=tuple(_outputs(workflow)),
         open=any(not reference.expression.path for reference, _ in found),
-        _uses=tuple(reference for reference, _ in found if reference.expression.keys),
+        _references=tuple(reference for reference, _ in found if reference.expression.keys),
         _document=document,
     )
 
@@ -315,74 +315,66 @@ def _is_missing(expression: Expression, values: Mapping[str, Any]) -> bool:
     return found is None
 
 
-def _input_uses(workflow: Workflow) -> Iterator[tuple[Reference, Type | None]]:
-    """The uses of the workflow's input, each with the type that its place expects."""
+def _input_references(workflow: Workflow) -> Iterator[tuple[Reference, Type | None]]:
+    """The references to the workflow's input, each with the type that its place expects."""
     for job in workflow.jobs:
-        yield from _job_uses(job)
-    yield from _of_input(workflow.output, (*workflow.path, "output"), None)
+        yield from _job_references(job)
+    yield from _of_input(workflow.output, None)
 
 
-def _job_uses(job: Job) -> Iterator[tuple[Reference, Type | None]]:
+def _job_references(job: Job) -> Iterator[tuple[Reference, Type | None]]:
     conversation = _conversation_path(job.action)
     inner = [
         (reference, _MESSAGES if reference.path == conversation else _place_type(reference))
-        for reference in action_references(job)
+        for reference in called_references(job)
+        if reference.expression.source == "input"
     ]
-    inner = [
-        (reference, type_) for reference, type_ in inner if reference.expression.source == "input"
-    ]
-    if _passes_through(job.input):
+    if job.input is None or _passes_through(job.input):
         yield from inner
-    elif isinstance(job.input, Mapping):
+    elif isinstance(job.input, MappingTemplate):
         types = {
             reference.expression.keys[0]: _type_of(reference, type_)
             for reference, type_ in inner
             if reference.expression.keys
         }
-        given = {(name,) for name in job.input}
-        for key, template in job.input.items():
+        given = {(name,) for name in job.input.entries}
+        for key, template in job.input.entries.items():
             if key == "..." and _passes_through(template):
                 for reference, type_ in inner:
                     if reference.expression.keys[:1] not in given:
                         yield reference, type_
             else:
-                yield from _of_input(template, (*job.path, "input", key), types.get(key))
+                yield from _of_input(template, types.get(key))
     else:
-        yield from _of_input(job.input, (*job.path, "input"), None)
-    repeat_type = Type("integer")
-    yield from _of_input(job.repeat_count, (*job.path, "repeat_count"), repeat_type)
-    yield from _of_input(job.output, (*job.path, "output"), None)
+        yield from _of_input(job.input, None)
+    yield from _of_input(job.repeat_count, Type("integer"))
+    yield from _of_input(job.output, None)
 
 
 def _conversation_path(action: Action) -> Path | None:
     """Where an expression is all that a chat has to answer: its messages, or the last of them."""
     if not action.is_chat:
         return None
-    return (
-        (*action.text_path, len(action.text) - 1)
-        if isinstance(action.text, list)
-        else action.text_path
-    )
+    text = action.text
+    return text.elements[-1].path if isinstance(text, ListTemplate) else text.path
 
 
-def _passes_through(template: Any) -> bool:
-    """Whether a job's input is the workflow's input as it is."""
-    if template is None:
-        return True
-    only = parse(template).only if isinstance(template, str) else None
+def _passes_through(template: Template) -> bool:
+    """Whether a template gives the workflow's input as it is."""
+    only = template.only
     return only is not None and only.source == "input" and not only.path
 
 
 def _of_input(
-    template: Any, path: Any, expected: Type | None
+    template: Template | None, expected: Type | None
 ) -> Iterator[tuple[Reference, Type | None]]:
-    for reference in references(template, path):
-        if isinstance(reference, Reference) and reference.expression.source == "input":
+    for reference in references(template):
+        if reference.expression.source == "input":
             yield reference, expected
 
 
 def _place_name(reference: Reference) -> str:
-    """The key that a use stands under."""
+    """The key that a reference stands under."""
     return next((step for step in reversed(reference.path) if isinstance(step, str)), "")
 
 
@@ -469,31 +461,33 @@ def _outputs(workflow: Workflow) -> Iterator[Output]:
     job = last[0] if last else None
     template = workflow.output if workflow.output is not None or job is None else job.output
     value = _value_type(job)
-    if not isinstance(template, Mapping) or OPERATORS & template.keys():
+    if not isinstance(template, MappingTemplate) or OPERATORS & template.entries.keys():
         yield Output(None, _result_type(template, value))
         return
-    for key, entry in template.items():
+    for key, entry in template.entries.items():
         yield Output(str(key), _result_type(entry, value))
 
 
 def _value_type(job: Job | None) -> Type:
     """The type of ``${output}``."""
-    several = job is not None and (
+    if job is None:
+        return _TEXT
+    sequences = job.action.parameters.get("num_return_sequences")
+    several = (
         job.repeat_count is not None
-        or (isinstance(job.action.text, list) and not job.action.is_chat)
-        or job.action.parameters.get("num_return_sequences", 1) != 1
+        or (isinstance(job.action.text, ListTemplate) and not job.action.is_chat)
+        or (sequences is not None and sequences.value != 1)
     )
     return Type("text", is_list=several)
 
 
-def _result_type(template: Any, value: Type) -> Type:
+def _result_type(template: Template | None, value: Type) -> Type:
+    """The type of an output, where that of ``${output}`` is ``value``."""
     if template is None:
         return value
-    if not isinstance(template, str):
-        return Type("json")
-    only = parse(template).only
+    only = template.only
     if only is None:
-        return _TEXT
+        return _TEXT if isinstance(template.value, str) else Type("json")
     if only.type is not None:
         return only.type
     return value if only.source == "output" and not only.path else Type("json")

@@ -109,7 +109,7 @@ GROWING: dict[str, Callable[[int], str]] = {
 def lines_run(call: Callable[[], Any]) -> int:
     """How many lines of Python a call runs, each turn of a loop counted, with nothing known."""
     count = 0
-    for known in (expression._parse_short, expression._parse_long, completion._uses):
+    for known in (expression._parse_short, expression._parse_long, completion._named):
         known.cache_clear()
 
     def trace(frame: FrameType, event: str, argument: Any) -> Any:

@@ -262,7 +262,7 @@ def test_a_developer_is_the_system():
     asked = [{"role": "developer", "content": "Be brief"}, USER]
     assert signed("messages: ${input.m}").check({"m": asked}) == {"m": system}
     document = chat("messages:\n  - {role: developer, content: Be brief}\n  - Hello")
-    assert messages(document.components[0].actions[0].text) == system
+    assert messages(document.components[0].actions[0].text.value) == system
     jsonschema.validate(document.source.data, json_schema())
 
 

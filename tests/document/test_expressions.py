@@ -8,7 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from modelcompose_jupyter.document import parse, render
+from modelcompose_jupyter.document import render
+from modelcompose_jupyter.document.expression import parse
 from modelcompose_jupyter.errors import ExpressionError
 
 CONFORMANCE = json.loads(Path(__file__).with_name("expressions.json").read_text("utf-8"))
