@@ -75,7 +75,7 @@ class Call:
 
     ``group`` is who asks: groups take turns at a model. ``repeat`` is its place among the job's
     repeats, or None. ``seed`` is that of the job's first generation where the document gives none.
-    ``waiting`` says how many requests are ahead, and ``allowance`` how many texts the run may have.
+    ``queue_progress`` says how many requests are ahead, ``allowance`` how many texts it may have.
     ``generations`` holds a mapping with ``stream`` and ``result`` for each prompt, in the order in
     which they ended.
     """
@@ -87,7 +87,7 @@ class Call:
     run: Run
     group: Hashable
     seed: int
-    waiting: QueueProgress
+    queue_progress: QueueProgress
     allowance: Allowance
     load_seconds: float = 0.0
     generations: list[dict[str, Any]] = field(default_factory=list)
@@ -134,7 +134,7 @@ class Calls:
         call.allowance.take(len(prompts) * sequences, _where(call))
         # By place, not by time: the same run again gives each prompt the same seed.
         first_seed = call.seed + (call.repeat or 0) * len(prompts)
-        limiter = self._gate(call)
+        limiter = self._limiter(call)
         with await self._acquire(call, _spec(call)) as lease:
 
             async def generate(number: int) -> list[str]:
@@ -153,7 +153,7 @@ class Calls:
         results = dict.fromkeys(("output", "result", "response"), output)
         return call.render(action.output, results)
 
-    def _gate(self, call: Call) -> ConcurrencyLimiter:
+    def _limiter(self, call: Call) -> ConcurrencyLimiter:
         """What lets the requests of the call's component through, in whichever runs they are."""
         component = call.job.component
         if not component.max_concurrent_count:
@@ -244,7 +244,7 @@ async def _generate(
     Stopped within a token when the call is cancelled, and in any case in `GIVE_UP_SECONDS`.
     """
     made = time.monotonic()
-    with call.waiting.place() as on_queued:
+    with call.queue_progress.position() as on_queued:
         async with limiter.turn(on_queued, call.group):
             waited = time.monotonic() - made
             generation = lease.generate(
@@ -268,7 +268,7 @@ async def _generate(
 
 
 def _keep(generation: Generation, stream: _Stream, call: Call, waited: float) -> None:
-    """Note what a generation came to, if it came to anything, after the seconds at the gate."""
+    """Note what a generation came to, if it came to anything, after the seconds at the limiter."""
     future = generation.future
     if future.done() and future.exception() is None:
         result = future.result()

@@ -125,7 +125,7 @@ class _Runner:
         self._started = time.monotonic()
         self._outputs: dict[str, dict[str, Any]] = {}
         self._ended = {job.id: asyncio.Event() for job in workflow.jobs}
-        self._waiting = {job.id: QueueProgress(run, job.id) for job in workflow.jobs}
+        self._queue_progress = {job.id: QueueProgress(run, job.id) for job in workflow.jobs}
         self._made: list[Call] = []
         self._allowance = allowance
         self._group = group
@@ -199,7 +199,7 @@ class _Runner:
             self._run,
             self._group,
             self._seeds[job.id],
-            self._waiting[job.id],
+            self._queue_progress[job.id],
             self._allowance,
         )
         self._made.append(call)

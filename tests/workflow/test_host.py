@@ -30,7 +30,7 @@ from modelcompose_jupyter.callable import Workflow
 from modelcompose_jupyter.document import load_document
 from modelcompose_jupyter.host import HOST_THREAD_NAME
 from modelcompose_jupyter.seeds import MAX_SEED
-from modelcompose_jupyter.workflow.bounded_gather import IN_FLIGHT
+from modelcompose_jupyter.workflow.bounded_gather import MAX_CONCURRENT_CALLS
 
 COMPONENT = """
 component:
@@ -46,9 +46,9 @@ def test_only_a_window_of_many_repeats_is_in_flight() -> None:
     models = ScriptedModels(hold=("a",))
     host = LocalHost(models)  # type: ignore[arg-type]
     pending = load(BATCH, host=host).submit(prompt="a", count=10**9)
-    for _ in range(IN_FLIGHT):
+    for _ in range(MAX_CONCURRENT_CALLS):
         assert models.started.acquire(timeout=30)
-    assert len(models.prompts) == IN_FLIGHT
+    assert len(models.prompts) == MAX_CONCURRENT_CALLS
     pending.cancel()
     assert pending.wait(30)
     assert pending.state == "cancelled"
@@ -58,7 +58,7 @@ def test_only_a_window_of_many_repeats_is_in_flight() -> None:
 
 def test_a_long_list_of_prompts_keeps_its_order(host: LocalHost) -> None:
     flow = load(COMPONENT.replace("as text", "as list"), host=host)
-    prompts = [str(number) for number in range(IN_FLIGHT * 4)]
+    prompts = [str(number) for number in range(MAX_CONCURRENT_CALLS * 4)]
     run = flow.run(prompt=prompts)
     assert run.output == {"generated": [f"<{prompt}>" for prompt in prompts]}
     assert run.text == "\n\n".join(run.output["generated"])
@@ -75,7 +75,7 @@ def test_a_watcher_that_fails_harms_nothing(host: LocalHost, models: ScriptedMod
         raise ZeroDivisionError
 
     leave = run.watch(fail)
-    models.limiter.set()
+    models.gate.set()
     assert run.result(30) == {"generated": "<a>"}
     assert calls == [1]
     leave()
@@ -177,7 +177,7 @@ def test_a_busy_host_says_so() -> None:
     assert caught.value.code == "busy"
     assert caught.value.hint == "Try again when one of them has ended, or stop one."
     assert len(host.runs()) == 2
-    models.limiter.set()
+    models.gate.set()
     for run in runs:
         run.result(30)
     assert flow(prompt="b") == {"generated": "<b>"}
@@ -241,7 +241,7 @@ def test_a_run_beyond_its_time_is_stopped_and_fails() -> None:
     )
     assert run.record["generations"][0]["finish_reasons"] == ["cancelled"]
     assert models.leases == 0
-    models.limiter.clear()
+    models.gate.clear()
     stopped = flow.submit(prompt="a")
     stopped.cancel()
     assert stopped.wait(30)
@@ -314,7 +314,7 @@ def test_a_run_that_ended_long_ago_is_forgotten(host: LocalHost, models: Scripte
     assert host.runs() == [going]
     with pytest.raises(InputError, match="is forgotten: the time for which results are kept"):
         host.run(ended.id)
-    models.limiter.set()
+    models.gate.set()
     going.result(30)
 
 

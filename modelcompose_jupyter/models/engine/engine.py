@@ -71,7 +71,7 @@ class Engine:
         self._queue_in_turn: FairQueue[GenerationRequest] = FairQueue()
         self._all_in_turn = False
         self._updates = QueueUpdates()
-        self._untold = False  # whether places have changed since they were told
+        self._untold = False  # whether positions have changed since they were told
         self._running: list[GenerationRequest] = []
         self.counters = Counters()
         self._closed = False
@@ -235,19 +235,11 @@ class Engine:
         with self._changed:
             in_turn = [each for each in self._running if self._queue_for(each) is not self._queue]
             rows = sum(each.rows for each in self._running if each not in in_turn)
-            places = [
-                *_places(self._queue, rows - MOST_SEQUENCES),
-                *_places(self._queue_in_turn, len(in_turn) - 1),
+            positions = [
+                *QueueUpdates.positions(self._queue, MOST_SEQUENCES - rows),
+                *QueueUpdates.positions(self._queue_in_turn, 1 - len(in_turn)),
             ]
-        for position, ahead in places:
-            position.tell(ahead)
-        self._updates.told(len(places))
-
-
-def _places(queue: FairQueue[GenerationRequest], beyond: int) -> list[tuple[QueuePosition, int]]:
-    """How many must end before the first of a queue begin; ``beyond`` is how many run too many."""
-    first = itertools.islice(queue, QueueUpdates.MOST_TOLD)
-    return [(each.position, max(0, beyond + number)) for number, each in enumerate(first, start=1)]
+        self._updates.tell(positions)
 
 
 class EngineLoop:
