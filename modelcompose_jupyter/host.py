@@ -86,7 +86,7 @@ def check(
         InputError: no such workflow, or inputs or a seed that it cannot take.
     """
     chosen = document.workflow(workflow)
-    values = signature(document, chosen).check(to_plain({} if input is None else input))
+    values = signature(document, chosen).validate(to_plain({} if input is None else input))
     is_seed = isinstance(seed, int) and not isinstance(seed, bool) and 0 <= seed <= MAX_SEED
     if seed is not None and not is_seed:
         raise InputError(f"the seed must be an integer from 0 to {MAX_SEED}, and it is {seed}")

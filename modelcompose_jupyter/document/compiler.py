@@ -7,6 +7,7 @@ twice, references, cycles, and expressions that use what is not there.
 from __future__ import annotations
 
 import graphlib
+import itertools
 import re
 from collections.abc import Collection, Iterable, Iterator, Mapping
 from dataclasses import replace
@@ -21,7 +22,7 @@ from .document import Action, Component, Controller, Document, Job, Workflow, ch
 from .expression import Expression, Key, parse
 from .fields import Strict
 from .parameters import GenerationParameters
-from .reader import MAX_PROBLEMS, Path, Source
+from .reader import MAX_PROBLEMS, KeyPath, Source
 from .references import BrokenExpression, Reference, findings, references
 from .render import render
 from .templates import OPERATORS, MappingTemplate, Template, TextTemplate, parse_template
@@ -30,18 +31,14 @@ from .validator import Validated
 KNOWN_SOURCES = (
     "input", "env", "jobs", "output", "result", "response", "item", "index", "context", "error"
 )  # fmt: skip
-_JOB_KEYS = ("component", "action", "input", "output", "repeat_count", "depends_on")
-_ADAPTER_KEYS = ("type", "host", "port", "base_path", "origins", "websocket")
-_MODEL_KEYS = (
-    "revision", "token", "cache_dir", "local_files_only", "precision", "device",
-    "trust_remote_code", "quantization", "peft_adapters", "draft_model", "prompt_lookup",
-    "cache_budget",
-)  # fmt: skip
+_JOB_KEYS = tuple(schema.JobFields.model_fields)
+_MODEL_KEYS = tuple(schema.ModelSettings.model_fields)
+_FETCH_KEYS = tuple(key for key in _MODEL_KEYS if key in schema.ModelSource.model_fields)
 _DEFAULT = "__default__"
 MAX_CALLED_REFERENCES = 100_000
 """How often the jobs of a document may use the expressions of what they call, all together."""
 _MOST_IN_CYCLE = 10  # jobs of a cycle that are named
-_PROMPT_KEYS = ("text", "prompt", "messages")
+_PROMPT_KEYS = tuple(itertools.chain(*schema.PROMPT_KEYS.values()))
 _MISSING_PROMPT = {
     "text-generation": ("the prompt", "Write 'text: ${input.prompt as text}', say."),
     "chat-completion": ("the conversation", "Write 'messages: ${input.messages}', say."),
@@ -63,7 +60,7 @@ class _Compiler:
         self,
         source: Source,
         compose: schema.Compose,
-        spoiled: set[Path],
+        spoiled: set[KeyPath],
         environ: Mapping[str, str],
     ) -> None:
         self._source = source
@@ -74,11 +71,11 @@ class _Compiler:
         self._warnings: list[Problem] = []
         self._components: tuple[Component, ...] = ()
         self._default_component: Component | None = None
-        self._default_actions: dict[Path, Action | None] = {}
-        self._by_id: dict[tuple[str, Path], dict[str, Any]] = {}
+        self._default_actions: dict[KeyPath, Action | None] = {}
+        self._by_id: dict[tuple[str, KeyPath], dict[str, Any]] = {}
         self._lost = {path[-1] for path in spoiled if path}
         self._spoiled_within = {path[:-1] for path in spoiled if path}
-        self._called: dict[Path, list[Reference]] = {}
+        self._called: dict[KeyPath, list[Reference]] = {}
         self._called_count = 0
 
     def document(self) -> Document:
@@ -109,7 +106,7 @@ class _Compiler:
     def _problem(
         self,
         message: str,
-        path: Path,
+        path: KeyPath,
         *,
         key: bool = False,
         hint: str | None = None,
@@ -117,11 +114,11 @@ class _Compiler:
     ) -> None:
         self._source.report(message, path, key=key, hint=hint, within=within)
 
-    def _warn(self, message: str, path: Path, *, key: bool = False) -> None:
+    def _warn(self, message: str, path: KeyPath, *, key: bool = False) -> None:
         if len(self._warnings) < MAX_PROBLEMS:
             self._warnings.append(Problem(message, self._source.where(path, key=key)))
 
-    def _is_spoiled(self, path: Path, *keys: str) -> bool:
+    def _is_spoiled(self, path: KeyPath, *keys: str) -> bool:
         """Whether one of a mapping's keys was wrong, so that what it lacks is no new problem."""
         return any((*path, key) in self._spoiled for key in keys)
 
@@ -129,7 +126,7 @@ class _Compiler:
         """Whether ids of these kinds may have been lost with something that was wrong."""
         return not self._lost.isdisjoint(("id", *kinds, *(f"{kind}s" for kind in kinds)))
 
-    def _exclude(self, path: Path, first: str, second: str, hint: str) -> None:
+    def _exclude(self, path: KeyPath, first: str, second: str, hint: str) -> None:
         place = self._source.where((*path, first), key=True).line
         also = f" (line {place})" if place else ""
         self._problem(
@@ -138,7 +135,7 @@ class _Compiler:
 
     # Forms
 
-    def _listed(self, model: Any, one: str, many: str, path: Path) -> list[tuple[Any, Path]]:
+    def _listed(self, model: Any, one: str, many: str, path: KeyPath) -> list[tuple[Any, KeyPath]]:
         """What a singular or a plural key holds, with the path of each element."""
         single, several = getattr(model, one), getattr(model, many)
         if single is not None and several is not None:
@@ -150,7 +147,7 @@ class _Compiler:
             return [(several[0], (*path, many))]
         return [(element, (*path, many, index)) for index, element in enumerate(several)]
 
-    def _raw(self, path: Path) -> Any:
+    def _raw(self, path: KeyPath) -> Any:
         data = self._source.data
         for step in path:
             data = data[step]
@@ -175,7 +172,7 @@ class _Compiler:
 
     # Components and actions
 
-    def _component(self, written: schema.Component, path: Path) -> Component:
+    def _component(self, written: schema.Component, path: KeyPath) -> Component:
         self._note_unused_keys(written, path)
         model = self._model(written, path)
         found = self._listed(written, "action", "actions", path)
@@ -188,7 +185,7 @@ class _Compiler:
         else:
             actions = [self._action(written, path, written, path)]
         for template in model.values():
-            self._check(template, ("input", "env", "context"))
+            self._check_references(template, ("input", "env", "context"))
         return Component(
             id=written.id or "__component__",
             path=path,
@@ -209,12 +206,12 @@ class _Compiler:
                     if reference.expression.source == "env":
                         remember(self._environment.get(reference.expression.keys[0]))
 
-    def _note_unused_keys(self, written: Strict, path: Path) -> None:
+    def _note_unused_keys(self, written: Strict, path: KeyPath) -> None:
         for key, reason in schema.without_effect(type(written)).items():
             if key in written.model_fields_set:
                 self._warn(f"'{key}' has no effect: {reason}", (*path, key), key=True)
 
-    def _model(self, written: schema.Component, path: Path) -> dict[str, Template]:
+    def _model(self, written: schema.Component, path: KeyPath) -> dict[str, Template]:
         model: dict[str, Template] = {}
         for key in _MODEL_KEYS:
             if getattr(written, key) is not None:
@@ -226,7 +223,7 @@ class _Compiler:
         at = (*path, "model")
         model["source"] = parse_template(self._source_of(written.model, at), at)
         if isinstance(written.model, schema.ModelSource):
-            for key in _MODEL_KEYS[:4]:
+            for key in _FETCH_KEYS:
                 value = getattr(written.model, key)
                 if value is None:
                     continue
@@ -235,7 +232,7 @@ class _Compiler:
                 model[key] = parse_template(value, (*at, key))
         return model
 
-    def _source_of(self, model: schema.ModelSource | str, at: Path) -> str:
+    def _source_of(self, model: schema.ModelSource | str, at: KeyPath) -> str:
         if isinstance(model, str):
             return model
         given = model.given
@@ -246,11 +243,11 @@ class _Compiler:
     def _action(
         self,
         written: schema.ActionFields,
-        path: Path,
+        path: KeyPath,
         component: schema.Component,
-        component_path: Path,
+        component_path: KeyPath,
     ) -> Action:
-        levels: list[tuple[schema.ActionFields, Path]] = [(component, component_path)]
+        levels: list[tuple[schema.ActionFields, KeyPath]] = [(component, component_path)]
         if written is not component:
             self._note_unused_keys(written, path)
             levels.append((written, path))
@@ -266,30 +263,32 @@ class _Compiler:
         if is_chat and said is not None:
             said = self._raw((*path, key))
         text = parse_template("" if said is None else said, (*path, key))
-        self._check(text, ("input", "env", "context"))
+        self._check_references(text, ("input", "env", "context"))
         for name, template in parameters.items():
             before = self._source.found
-            self._check(template, ("input", "env", "context"))
+            self._check_references(template, ("input", "env", "context"))
             if self._source.found == before and _is_of_environment(template):
                 self._fixed(GenerationParameters, name, template)
         output = _optional(written.output, (*path, "output"))
         results = ("input", "env", "context", "output", "result", "response")
-        self._check(output, results)
+        self._check_references(output, results)
+        in_full = written if isinstance(written, schema.Action) else schema.Action()
         return Action(
-            id=(written.id if isinstance(written, schema.Action) else None) or "__action__",
+            id=in_full.id or "__action__",
             path=path,
             text=text,
             parameters=parameters,
             output=output,
             is_chat=is_chat,
+            default=bool(in_full.default),
         )
 
     def _prompt_key(
         self,
         written: schema.ActionFields,
-        path: Path,
+        path: KeyPath,
         component: schema.Component,
-        component_path: Path,
+        component_path: KeyPath,
     ) -> str:
         """The key that holds what an action says to the model, given or missing."""
         keys = schema.PROMPT_KEYS[component.task]
@@ -310,9 +309,9 @@ class _Compiler:
             self._problem(f"'{keys[0]}' is missing: {what}", path, hint=hint)
         return next((key for key in given if key in keys or not knows_task), keys[0])
 
-    def _parameters(self, levels: list[tuple[schema.ActionFields, Path]]) -> dict[str, Template]:
+    def _parameters(self, levels: list[tuple[schema.ActionFields, KeyPath]]) -> dict[str, Template]:
         parameters: dict[str, Template] = {}
-        groups: list[tuple[GenerationParameters, Path]] = []
+        groups: list[tuple[GenerationParameters, KeyPath]] = []
         for fields, path in levels:
             groups.append((fields, path))
             if fields.params is not None:
@@ -326,7 +325,7 @@ class _Compiler:
         self._check_together(parameters)
         return parameters
 
-    def _given_twice(self, name: str, first: Path, second: Path) -> None:
+    def _given_twice(self, name: str, first: KeyPath, second: KeyPath) -> None:
         line = self._source.where(first, key=True).line
         also = f", first on line {line}" if line else ""
         self._problem(f"'{name}' is given twice{also}", second, key=True, hint="Keep one of them.")
@@ -344,7 +343,7 @@ class _Compiler:
 
     # Workflows and jobs
 
-    def _workflow(self, written: schema.Workflow, path: Path) -> Workflow:
+    def _workflow(self, written: schema.Workflow, path: KeyPath) -> Workflow:
         flat = [key for key in _JOB_KEYS if getattr(written, key) is not None]
         found = self._listed(written, "job", "jobs", path)
         output, output_path = None, (*path, "output")
@@ -364,7 +363,7 @@ class _Compiler:
         names = {job.id: None for job in unique}
         if found:
             jobs_sources = ("input", "env", "jobs", "output", "context")
-            self._check(output, jobs_sources, jobs=names)
+            self._check_references(output, jobs_sources, jobs=names)
         jobs_checked = tuple(self._connected(job, names) for job in unique)
         self._check_cycles(jobs_checked)
         return Workflow(
@@ -378,7 +377,7 @@ class _Compiler:
             private=bool(written.private),
         )
 
-    def _job(self, written: schema.JobFields, path: Path) -> Job:
+    def _job(self, written: schema.JobFields, path: KeyPath) -> Job:
         component = self._job_component(written, path)
         return Job(
             id=(written.id if isinstance(written, schema.Job) else None) or "__job__",
@@ -391,7 +390,7 @@ class _Compiler:
             depends_on=tuple(written.depends_on or ()),
         )
 
-    def _job_component(self, written: schema.JobFields, path: Path) -> Component:
+    def _job_component(self, written: schema.JobFields, path: KeyPath) -> Component:
         at = (*path, "component")
         if isinstance(written.component, schema.Component):
             return self._component(written.component, at)
@@ -405,7 +404,7 @@ class _Compiler:
             chosen = self._referred(written.component, self._components, "component", (), at)
         return chosen or _MISSING_COMPONENT
 
-    def _job_action(self, written: schema.JobFields, path: Path, component: Component) -> Action:
+    def _job_action(self, written: schema.JobFields, path: KeyPath, component: Component) -> Action:
         if component is _MISSING_COMPONENT:
             return _MISSING_ACTION
         if written.action in (None, _DEFAULT):
@@ -421,11 +420,12 @@ class _Compiler:
 
     def _default_action(self, component: Component) -> Action | None:
         if component.path not in self._default_actions:
-            chosen = choose_default([_Defaulted(a, self._raw(a.path)) for a in component.actions])
-            self._default_actions[component.path] = None if chosen is None else chosen.action
+            self._default_actions[component.path] = choose_default(component.actions)
         return self._default_actions[component.path]
 
-    def _referred(self, name: str, known: Iterable[Any], kind: str, owner: Path, path: Path) -> Any:
+    def _referred(
+        self, name: str, known: Iterable[Any], kind: str, owner: KeyPath, path: KeyPath
+    ) -> Any:
         """The element with an id, of those of a kind that stand at ``owner``."""
         if (kind, owner) not in self._by_id:
             self._by_id[kind, owner] = {element.id: element for element in known}
@@ -444,7 +444,7 @@ class _Compiler:
 
     def _connected(self, job: Job, names: Mapping[str, None]) -> Job:
         """The job, waiting for those it names and for those whose output it uses."""
-        others = _Others(names, job.id)
+        others = _OtherJobs(names, job.id)
         for index, name in enumerate(job.depends_on):
             if name not in others and not self._is_known_badly("job"):
                 at = (*job.path, "depends_on")
@@ -459,9 +459,9 @@ class _Compiler:
         repeats = ("index",) if job.repeat_count is not None else ()
         base = ("input", "env", "jobs", "context")
         used = [
-            *self._check(job.input, (*base, *repeats), jobs=others),
-            *self._check(job.repeat_count, base, jobs=others),
-            *self._check(job.output, (*base, "output"), jobs=others),
+            *self._check_references(job.input, (*base, *repeats), jobs=others),
+            *self._check_references(job.repeat_count, base, jobs=others),
+            *self._check_references(job.output, (*base, "output"), jobs=others),
         ]
         if job.component is not _MISSING_COMPONENT and job.action is not _MISSING_ACTION:
             self._check_provided(job)
@@ -508,14 +508,14 @@ class _Compiler:
             cycle = list(reversed(error.args[1]))
             path = next(job.path for job in jobs if job.id == cycle[0])
             self._problem(
-                f"these jobs wait for each other: {' → '.join(_ends(cycle))}",
+                f"these jobs wait for each other: {' → '.join(_shortened_cycle(cycle))}",
                 path,
                 hint="None of them can ever start. Take away one of the links.",
             )
 
     # Expressions
 
-    def _check(
+    def _check_references(
         self, template: Template | None, sources: tuple[str, ...], jobs: Collection[str] = ()
     ) -> list[str]:
         """Report what is wrong with a template's expressions; returns the jobs that it uses."""
@@ -533,7 +533,7 @@ class _Compiler:
                 self._read_environment(reference)
         return used
 
-    def _report(self, error: ExpressionError, path: Path) -> None:
+    def _report(self, error: ExpressionError, path: KeyPath) -> None:
         self._problem(error.message, path, hint=error.hint, within=error.expression)
 
     def _unknown_source(self, reference: Reference, sources: tuple[str, ...]) -> None:
@@ -601,11 +601,11 @@ class _Compiler:
         written = self._compose.controller
         if written is None:
             return Controller()
-        path: Path = ("controller",)
+        path: KeyPath = ("controller",)
         found = self._listed(written, "adapter", "adapters", path)
         if found:
             form = "adapter" if written.adapter is not None else "adapters"
-            for key in _ADAPTER_KEYS:
+            for key in schema.Adapter.model_fields:
                 if getattr(written, key) is not None:
                     self._exclude(path, form, key, f"Move it into '{form}'.")
         if len(found) > 1:
@@ -621,7 +621,7 @@ class _Compiler:
                 self._serving(written.webui, (*path, "webui"), key, f"webui_{key}", values)
         return Controller(**values)
 
-    def _origins(self, written: Iterable[str], path: Path) -> Iterator[str]:
+    def _origins(self, written: Iterable[str], path: KeyPath) -> Iterator[str]:
         """Each origin that is named; model-compose takes several in one text, with commas."""
         for text in written:
             for origin in filter(None, map(str.strip, text.split(","))):
@@ -636,11 +636,11 @@ class _Compiler:
                     yield origin
 
     def _serving(
-        self, written: Any, path: Path, key: str, name: str, values: dict[str, Any]
+        self, written: Any, path: KeyPath, key: str, name: str, values: dict[str, Any]
     ) -> None:
         template = _optional(getattr(written, key), (*path, key))
         before = self._source.found
-        self._check(template, ("env",))
+        self._check_references(template, ("env",))
         if template is None or self._source.found > before:
             return
         if (value := self._fixed(schema.Api, key, template)) is not None:
@@ -660,7 +660,7 @@ class _Compiler:
         return None
 
 
-class _Others(Collection[str]):
+class _OtherJobs(Collection[str]):
     """The ids of the jobs of a workflow but for one."""
 
     def __init__(self, names: Mapping[str, None], own: str) -> None:
@@ -676,21 +676,13 @@ class _Others(Collection[str]):
         return len(self._names) - (self._own in self._names)
 
 
-def _ends(cycle: list[str]) -> list[str]:
-    """The jobs of a cycle; of a long one those at its ends."""
+def _shortened_cycle(cycle: list[str]) -> list[str]:
+    """The jobs of a cycle; of a long one the first and the last."""
     half = _MOST_IN_CYCLE // 2
     return cycle if len(cycle) <= _MOST_IN_CYCLE + 1 else [*cycle[:half], "…", *cycle[-half:]]
 
 
-class _Defaulted:
-    """An action with its ``default`` mark, as it was written."""
-
-    def __init__(self, action: Action, raw: Any) -> None:
-        self.action = action
-        self.default = isinstance(raw, Mapping) and raw.get("default") is True
-
-
-def _optional(value: Any, path: Path) -> Template | None:
+def _optional(value: Any, path: KeyPath) -> Template | None:
     """The template under a key, or None where none was written."""
     return None if value is None else parse_template(value, path)
 

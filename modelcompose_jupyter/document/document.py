@@ -10,7 +10,7 @@ from functools import cached_property
 from typing import Any
 
 from ..errors import InputError, Problem, Where, did_you_mean, listed, shortened
-from .reader import Path, Source
+from .reader import KeyPath, Source
 from .templates import Template
 
 
@@ -24,11 +24,12 @@ class Action:
     """
 
     id: str
-    path: Path
+    path: KeyPath
     text: Template
     parameters: dict[str, Template]
     output: Template | None = None
     is_chat: bool = False
+    default: bool = False
 
 
 @dataclass(frozen=True)
@@ -36,7 +37,7 @@ class Component:
     """A model, and the actions that call it. ``model`` maps the model's settings to templates."""
 
     id: str
-    path: Path
+    path: KeyPath
     model: dict[str, Template] = field(repr=False)  # which has the Hub's tokens
     actions: tuple[Action, ...]
     default: bool = False
@@ -77,7 +78,7 @@ class Job:
     """One step of a workflow; ``input`` is None where the whole input goes through."""
 
     id: str
-    path: Path
+    path: KeyPath
     component: Component
     action: Action
     input: Template | None = None
@@ -91,7 +92,7 @@ class Workflow:
     """Jobs, and what becomes of their outputs."""
 
     id: str
-    path: Path
+    path: KeyPath
     jobs: tuple[Job, ...]
     title: str | None = None
     description: str | None = None
@@ -175,7 +176,7 @@ class Document:
             code="unknown_workflow",
         )
 
-    def where(self, path: Path, *, within: str | None = None) -> Where:
+    def where(self, path: KeyPath, *, within: str | None = None) -> Where:
         """The place of a value, for an error that comes up when it is rendered."""
         return self.source.where(path, within=within)
 

@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 
 from ..errors import ExpressionError
 from .expression import Expression, Text
-from .reader import Path
+from .reader import KeyPath
 from .render import check_default
 from .templates import (
     BRANCHES,
@@ -39,7 +39,7 @@ class Reference:
     """
 
     expression: Expression
-    path: Path
+    path: KeyPath
     always: bool = True
     fallback_of: tuple[Expression, ...] = ()
     local: frozenset[str] = frozenset()
@@ -56,7 +56,7 @@ class BrokenExpression:
     """A part of a template that cannot be rendered, whatever the context."""
 
     error: ExpressionError
-    path: Path
+    path: KeyPath
 
 
 _LOCAL = frozenset(("item", "index"))
@@ -115,7 +115,7 @@ def _parts(template: Template) -> Iterable[Template]:
 
 
 def _expressions(
-    text: Text, path: Path, always: bool, local: frozenset[str]
+    text: Text, path: KeyPath, always: bool, local: frozenset[str]
 ) -> Iterator[Reference | BrokenExpression]:
     whole = text.only is not None
     for expression in text.expressions:

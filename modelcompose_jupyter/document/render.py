@@ -67,7 +67,7 @@ def render(template: Any, context: Mapping[str, Any]) -> Any:
     """
     try:
         parsed = parse_template(template)
-        value = _Renderer(context, _Allowance()).render(parsed)
+        value = _Renderer(context, _Budget()).render(parsed)
     except RecursionError:
         raise ExpressionError("there is no end to the nesting", expression="the template") from None
     if value is _NOTHING:
@@ -78,11 +78,11 @@ def render(template: Any, context: Mapping[str, Any]) -> Any:
 
 def check_size(value: Any, expression: str) -> None:
     """Raise ExpressionError where a value is larger than `MAX_VALUE`; it names the expression."""
-    if size(value, MAX_VALUE, _PART) > MAX_VALUE:
+    if text_size(value, MAX_VALUE, _PART) > MAX_VALUE:
         raise _too_large(f"the value has more than {MAX_VALUE:,} characters", expression)
 
 
-def size(value: Any, most: int, part: int = 16) -> int:
+def text_size(value: Any, most: int, part: int = 16) -> int:
     """Characters of a value written out, more or less; beyond ``most`` nothing is counted.
 
     Each part of it, be it a key and its value or an element, takes ``part`` beside its text.
@@ -141,7 +141,7 @@ def _written_out(pattern: str) -> int:
     return sum(map(sum, groups))
 
 
-class _Allowance:
+class _Budget:
     """How much may still be made for one value."""
 
     def __init__(self) -> None:
@@ -178,16 +178,16 @@ class _Allowance:
     def convert(self, value: Any, type_: Type, expression: Expression) -> None:
         """What converting a value takes: texts stay as they are, and all else is made anew."""
         if not (isinstance(value, str) and type_.name in _AS_THEY_ARE and not type_.is_list):
-            self.write(size(value, MAX_TEXT), expression.text)
+            self.write(text_size(value, MAX_TEXT), expression.text)
 
 
 class _Renderer:
-    def __init__(self, context: Mapping[str, Any], allowance: _Allowance) -> None:
+    def __init__(self, context: Mapping[str, Any], budget: _Budget) -> None:
         self._context = context
-        self._allowance = allowance
+        self._budget = budget
 
     def render(self, template: Template) -> Any:
-        self._allowance.step()
+        self._budget.step()
         match template:
             case Constant():
                 return template.value
@@ -215,15 +215,15 @@ class _Renderer:
         return "".join(map(self._written, template.parts))
 
     def _written(self, part: str | Expression) -> str:
-        self._allowance.step()
+        self._budget.step()
         if isinstance(part, str):
-            self._allowance.write(len(part), part)
+            self._budget.write(len(part), part)
             return part
         value = self.evaluate(part)
         if value is None:
             return ""
-        written = len(value) if isinstance(value, str) else size(value, MAX_TEXT)
-        self._allowance.write(written, part.text)
+        written = len(value) if isinstance(value, str) else text_size(value, MAX_TEXT)
+        self._budget.write(written, part.text)
         with _naming(part):
             return text(value)
 
@@ -241,7 +241,7 @@ class _Renderer:
         return value if type_ is None else self._converted(value, type_, expression)
 
     def _converted(self, value: Any, type_: Type, expression: Expression) -> Any:
-        self._allowance.convert(value, type_, expression)
+        self._budget.convert(value, type_, expression)
         with _naming(expression):
             return convert(value, type_)
 
@@ -250,7 +250,7 @@ class _Renderer:
         type_ = expression.type
         literal = not default.quoted and not default.text.expressions
         if literal and (type_ is None or type_.is_list or type_.name not in _TEXTUAL):
-            self._allowance.write(len(value), expression.text)
+            self._budget.write(len(value), expression.text)
             value = _literal(value)
         return value if type_ is None else self._converted(value, type_, expression)
 
@@ -285,7 +285,7 @@ class _Renderer:
             if isinstance(segment, Each):
                 if not isinstance(value, list | tuple):
                     return None
-                self._allowance.step(len(value))
+                self._budget.step(len(value))
                 rest = path[position + 1 :]
                 return [self._follow(element, rest) for element in value]
             value = self._step(value, segment)
@@ -298,7 +298,7 @@ class _Renderer:
             if not isinstance(value, list | tuple):
                 return None
             taken = list(value[segment.start : segment.stop])
-            self._allowance.step(len(taken))
+            self._budget.step(len(taken))
             return taken
         key: Any = segment.name if isinstance(segment, Key) else None
         if isinstance(segment, Index):
@@ -323,7 +323,7 @@ class _Renderer:
                         f"'...' in a list needs a list, and {show(value)} is none",
                         expression=element.source.value,
                     )
-                self._allowance.step(len(value or ()))
+                self._budget.step(len(value or ()))
                 result += value or []
             elif (value := self.render(element)) is not _NOTHING:
                 result.append(value)
@@ -351,7 +351,7 @@ class _Renderer:
                 f"'{operator}' beside other keys needs a mapping, and {show(value)} is none",
                 expression=show(entry.value),
             )
-        self._allowance.step(len(value))
+        self._budget.step(len(value))
         result.update(value)
 
     def _join(self, source: Template) -> Any:
@@ -362,9 +362,9 @@ class _Renderer:
         if not values:
             return None
         if all(isinstance(value, str) for value in values):
-            self._allowance.write(sum(map(len, values)), show(source.value))
+            self._budget.write(sum(map(len, values)), show(source.value))
             return "".join(values)
-        self._allowance.step(
+        self._budget.step(
             sum(len(value) for value in values if isinstance(value, Mapping | list | tuple))
         )
         if all(isinstance(value, Mapping) for value in values):
@@ -399,8 +399,8 @@ class _Renderer:
                 expression=show(loop.source.value),
             )
         for index, item in enumerate(values):
-            self._allowance.step()
-            inner = _ItemRenderer(self._context, self._allowance, item, index)
+            self._budget.step()
+            inner = _ItemRenderer(self._context, self._budget, item, index)
             if loop.where is None or inner.holds(loop.where):
                 yield inner
 
@@ -429,10 +429,10 @@ class _Renderer:
         raise AssertionError(condition)
 
     def _compare(self, left: Any, operator: str, right: Any, shown: Template) -> bool:
-        self._allowance.step(_length(left) + _length(right))
+        self._budget.step(_length(left) + _length(right))
         try:
             if operator == "match":
-                return self._allowance.match(text(right), text(left))
+                return self._budget.match(text(right), text(left))
             return _COMPARISONS[operator](left, right)
         except (TypeError, ConversionError):
             message = f"'{operator}' cannot compare {show(left)} with {show(right)}"
@@ -451,10 +451,8 @@ def _length(value: Any) -> int:
 class _ItemRenderer(_Renderer):
     """A renderer inside `*` or `|`, where `item` and `index` are sources too."""
 
-    def __init__(
-        self, context: Mapping[str, Any], allowance: _Allowance, item: Any, index: int
-    ) -> None:
-        super().__init__({**context, "item": item, "index": index}, allowance)
+    def __init__(self, context: Mapping[str, Any], budget: _Budget, item: Any, index: int) -> None:
+        super().__init__({**context, "item": item, "index": index}, budget)
         self.item = item
 
     def value(self, template: Template) -> Any:
@@ -482,7 +480,7 @@ def _naming(expression: Expression) -> Iterator[None]:
 def check_default(expression: Expression) -> None:
     """Raise ExpressionError where a default without expressions is not of the type beside it."""
     if expression.default is not None and not expression.default.text.expressions:
-        _Renderer({}, _Allowance())._default(expression, expression.default)
+        _Renderer({}, _Budget())._default(expression, expression.default)
 
 
 def _literal(written: Any) -> Any:

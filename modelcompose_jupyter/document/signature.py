@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
+from functools import cache
 from typing import Any
 
 from ..errors import ExpressionError, InputError, Where, did_you_mean, listed, shortened
@@ -13,19 +14,16 @@ from ..redaction import MASK, texts_of
 from .compiler import called_references
 from .document import Action, Document, Job, Workflow
 from .expression import Expression, Key
-from .parameters import PARAMETER_NAMES, GenerationParameters
-from .reader import Path
+from .fields import Boolean, Integer, Number, TemplateOr
+from .parameters import PARAMETER_NAMES, GenerationParameters, TemplateVariables
+from .reader import KeyPath
 from .references import Reference, references
 from .render import render
+from .schema import JobFields, ModelSettings, PeftAdapter
+from .schema import metadata as metadata_of
 from .templates import OPERATORS, ListTemplate, MappingTemplate, Template
 from .types import ConversionError, Message, Type, convert
 
-_INTEGERS = (
-    "top_k", "num_beams", "num_return_sequences", "min_output_length", "max_output_length",
-    "max_input_length", "seed", "repeat_count",
-)  # fmt: skip
-_BOOLEANS = ("do_sample", "include_prompt", "local_files_only", "enable_thinking")
-_NUMBERS = ("temperature", "top_p", "min_p", "repetition_penalty", "length_penalty", "weight")
 _TEXT = Type("text")
 _MESSAGES = Type("messages")
 
@@ -164,7 +162,7 @@ class Signature:
         """The names of inputs that are the whole of what a chat answers, turn after turn."""
         return tuple(each.name for each in self.inputs if each.type == _MESSAGES)
 
-    def check(self, values: Any) -> Any:
+    def validate(self, values: Any) -> Any:
         """The inputs as the workflow gets them: as they are, but conversations as messages.
 
         Raises:
@@ -176,7 +174,7 @@ class Signature:
             raise InputError(
                 "the input must be a mapping", hint=f"For example {{{self._example()}}}."
             )
-        self.check_known(values)
+        self.check_names(values)
         self._check_required(values)
         self._check_secrets(values)
         values = {**values, **dict(self._messages(values))}
@@ -205,7 +203,7 @@ class Signature:
     def _example(self) -> str:
         return ", ".join(f'"{each.name}": …' for each in self.inputs[:2])
 
-    def check_known(self, values: Mapping[str, Any]) -> None:
+    def check_names(self, values: Mapping[str, Any]) -> None:
         """Raise InputError where the workflow has no input of such a name."""
         if self.open:
             return
@@ -323,16 +321,16 @@ def _input_references(workflow: Workflow) -> Iterator[tuple[Reference, Type | No
 
 
 def _job_references(job: Job) -> Iterator[tuple[Reference, Type | None]]:
-    conversation = _conversation_path(job.action)
+    conversation, types = _conversation_path(job.action), _types_of_keys()
     inner = [
-        (reference, _MESSAGES if reference.path == conversation else _place_type(reference))
+        (reference, _MESSAGES if reference.path == conversation else types.get(_key_of(reference)))
         for reference in called_references(job)
         if reference.expression.source == "input"
     ]
     if job.input is None or _passes_through(job.input):
         yield from inner
     elif isinstance(job.input, MappingTemplate):
-        types = {
+        called = {
             reference.expression.keys[0]: _type_of(reference, type_)
             for reference, type_ in inner
             if reference.expression.keys
@@ -344,14 +342,14 @@ def _job_references(job: Job) -> Iterator[tuple[Reference, Type | None]]:
                     if reference.expression.keys[:1] not in given:
                         yield reference, type_
             else:
-                yield from _of_input(template, types.get(key))
+                yield from _of_input(template, called.get(key))
     else:
         yield from _of_input(job.input, None)
     yield from _of_input(job.repeat_count, Type("integer"))
     yield from _of_input(job.output, None)
 
 
-def _conversation_path(action: Action) -> Path | None:
+def _conversation_path(action: Action) -> KeyPath | None:
     """Where an expression is all that a chat has to answer: its messages, or the last of them."""
     if not action.is_chat:
         return None
@@ -373,20 +371,26 @@ def _of_input(
             yield reference, expected
 
 
-def _place_name(reference: Reference) -> str:
+def _key_of(reference: Reference) -> str:
     """The key that a reference stands under."""
     return next((step for step in reversed(reference.path) if isinstance(step, str)), "")
 
 
-def _place_type(reference: Reference) -> Type | None:
-    name = _place_name(reference)
-    if name in _INTEGERS:
-        return Type("integer")
-    if name in _NUMBERS:
-        return Type("number")
-    if name == "chat_template_kwargs":
-        return Type("object")
-    return Type("boolean") if name in _BOOLEANS else None
+@cache
+def _types_of_keys() -> dict[str, Type]:
+    """The types that keys of the schema expect of their templates' values, by the keys' names."""
+    kinds: dict[str, Any] = {
+        "integer": Integer, "number": Number, "boolean": Boolean, "object": TemplateVariables,
+    }  # fmt: skip
+    found: dict[str, Type] = {}
+    for model in (GenerationParameters, ModelSettings, PeftAdapter, JobFields):
+        for name, info in model.model_fields.items():
+            metadata = metadata_of(info)
+            takes_template = any(isinstance(each, TemplateOr) for each in metadata)
+            for kind, annotated in kinds.items():
+                if takes_template and annotated.__metadata__[0] in metadata:
+                    found[name] = Type(kind)
+    return found
 
 
 def _type_of(reference: Reference, expected: Type | None) -> Type:
@@ -410,7 +414,7 @@ def _input(reference: Reference, expected: Type | None) -> Input:
     expression = reference.expression
     default = None
     type_ = _type_of(reference, expected)
-    secret = _place_name(reference) == "token"
+    secret = _key_of(reference) == "token"
     if secret:
         type_ = _TEXT  # whose options may be tokens
     if len(expression.path) == 1 and expression.default is not None and not secret:
@@ -422,7 +426,7 @@ def _input(reference: Reference, expected: Type | None) -> Input:
         default=default,
         notes=dict(expression.notes),
         parameter=name
-        if reference.whole and (name := _place_name(reference)) in PARAMETER_NAMES
+        if reference.whole and (name := _key_of(reference)) in PARAMETER_NAMES
         else None,
         secret=secret,
     )

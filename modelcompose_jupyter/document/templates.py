@@ -26,7 +26,7 @@ from typing import Any
 from ..errors import ExpressionError, did_you_mean
 from . import expression as grammar
 from .expression import Expression, Text
-from .reader import Path
+from .reader import KeyPath
 from .types import show
 
 OPERATORS = frozenset(("...", "?", "*", "|", "+"))
@@ -48,7 +48,7 @@ class Template:
     """
 
     value: Any
-    path: Path
+    path: KeyPath
 
     def __str__(self) -> str:
         """As it was written."""
@@ -154,7 +154,7 @@ class Invalid(Template):
         return next(piece for piece in self.pieces if isinstance(piece, ExpressionError))
 
 
-def parse_template(value: Any, path: Path = ()) -> Template:
+def parse_template(value: Any, path: KeyPath = ()) -> Template:
     """Parse a value; what is wrong in it is `Invalid` where it stands.
 
     Args:
@@ -174,7 +174,7 @@ def parse_template(value: Any, path: Path = ()) -> Template:
     return Constant(value, path)
 
 
-def _text(value: str, path: Path) -> TextTemplate | Invalid:
+def _text(value: str, path: KeyPath) -> TextTemplate | Invalid:
     try:
         return TextTemplate(value, path, grammar.parse(value))
     except ExpressionError:
@@ -194,7 +194,7 @@ def _pieces(rest: str) -> Iterator[Text | ExpressionError]:
             rest = rest[end:]
 
 
-def _elements(values: list[Any] | tuple[Any, ...], path: Path) -> Iterator[Template]:
+def _elements(values: list[Any] | tuple[Any, ...], path: KeyPath) -> Iterator[Template]:
     for index, value in enumerate(values):
         at = (*path, index)
         if isinstance(value, str) and value.startswith("...${"):
@@ -208,7 +208,7 @@ def _elements(values: list[Any] | tuple[Any, ...], path: Path) -> Iterator[Templ
         yield parse_template(value, at)
 
 
-def _mapping(value: Mapping[Any, Any], path: Path) -> Template:
+def _mapping(value: Mapping[Any, Any], path: KeyPath) -> Template:
     if "+" in value:
         if len(value) == 1:
             return Join(value, path, parse_template(value["+"], (*path, "+")))
@@ -220,7 +220,7 @@ def _mapping(value: Mapping[Any, Any], path: Path) -> Template:
     return _plain_mapping(value, path)
 
 
-def _plain_mapping(value: Mapping[Any, Any], path: Path) -> MappingTemplate:
+def _plain_mapping(value: Mapping[Any, Any], path: KeyPath) -> MappingTemplate:
     entries = {
         key: _conditional(entry, (*path, key), path)
         if key == "?"
@@ -230,7 +230,7 @@ def _plain_mapping(value: Mapping[Any, Any], path: Path) -> MappingTemplate:
     return MappingTemplate(value, path, entries)
 
 
-def _loop(operator: str, value: Mapping[Any, Any], path: Path) -> Loop:
+def _loop(operator: str, value: Mapping[Any, Any], path: KeyPath) -> Loop:
     source, where, at = value[operator], None, (*path, operator)
     if isinstance(source, Mapping) and "input" in source and set(source) <= {"input", "where"}:
         source, where = source["input"], source.get("where")
@@ -244,7 +244,9 @@ def _loop(operator: str, value: Mapping[Any, Any], path: Path) -> Loop:
     )
 
 
-def _body(operator: str, value: Mapping[Any, Any], path: Path) -> MappingTemplate | Invalid | None:
+def _body(
+    operator: str, value: Mapping[Any, Any], path: KeyPath
+) -> MappingTemplate | Invalid | None:
     """What stands beside `*` or `|`: the template for each element."""
     body = {key: entry for key, entry in value.items() if key != operator}
     if other := next((each for each in ("*", "|") if each in body), None):
@@ -254,7 +256,7 @@ def _body(operator: str, value: Mapping[Any, Any], path: Path) -> MappingTemplat
     return _plain_mapping(body, path) if body else None
 
 
-def _conditional(value: Any, path: Path, owner: Path) -> Conditional:
+def _conditional(value: Any, path: KeyPath, owner: KeyPath) -> Conditional:
     if isinstance(value, list | tuple):
         conditions = [_condition(each, (*path, at), owner) for at, each in enumerate(value)]
     else:
@@ -262,7 +264,7 @@ def _conditional(value: Any, path: Path, owner: Path) -> Conditional:
     return Conditional(value, path, tuple(conditions))
 
 
-def _filter(value: Any, path: Path, owner: Path) -> Template:
+def _filter(value: Any, path: KeyPath, owner: KeyPath) -> Template:
     if isinstance(value, Mapping) and len(value) == 1:
         ((word, inner),) = value.items()
         at = (*path, word)
@@ -274,7 +276,7 @@ def _filter(value: Any, path: Path, owner: Path) -> Template:
     return _condition(value, path, owner)
 
 
-def _condition(value: Any, path: Path, owner: Path) -> Comparison | Invalid:
+def _condition(value: Any, path: KeyPath, owner: KeyPath) -> Comparison | Invalid:
     """A comparison; what is wrong with it is said of the mapping with its operator, the owner."""
     if not isinstance(value, Mapping) or "input" not in value:
         message = "a condition is a mapping with 'input', 'operator' and 'value'"
@@ -297,6 +299,6 @@ def _condition(value: Any, path: Path, owner: Path) -> Comparison | Invalid:
     return Comparison(value, path, operator, entries)
 
 
-def _invalid(message: str, value: Any, path: Path, hint: str | None = None) -> Invalid:
+def _invalid(message: str, value: Any, path: KeyPath, hint: str | None = None) -> Invalid:
     written = show(dict(value) if isinstance(value, Mapping) else value)
     return Invalid(value, path, (ExpressionError(message, expression=written, hint=hint),))

@@ -619,13 +619,13 @@ def test_origins_that_may_call_are_named_one_by_one(adapter):
     ],
 )
 def test_sizes(written, bytes):
-    assert types.size(written) == bytes
+    assert types.byte_size(written) == bytes
 
 
 @pytest.mark.parametrize("wrong", ["", "GB", "2 parsecs", "1e400", True, None, "9" * 400 + "TB"])
 def test_what_is_no_size(wrong):
     with pytest.raises(types.ConversionError, match="is not a size such as 2GB"):
-        types.size(wrong)
+        types.byte_size(wrong)
 
 
 @pytest.mark.parametrize(
@@ -633,7 +633,7 @@ def test_what_is_no_size(wrong):
     [(True, 8), (False, 0), ("true", 8), ("no", 0), (1, 1), ("1", 1), (0, 0), ("12", 12)],
 )
 def test_numbers_of_tokens_to_look_up(written, tokens):
-    assert types.lookup(written) == tokens
+    assert types.lookup_tokens(written) == tokens
 
 
 def test_an_adapters_keys_without_effect_are_said(component):

@@ -225,8 +225,7 @@ def test_an_expression_knows_what_it_is_made_of():
     assert only.source == "input"
     assert only.keys == ("a", "b")
     assert str(only.type) == "number"
-    assert only.note("min") == "0"
-    assert only.note("description") == "How (much)"
+    assert only.notes == (("min", "0"), ("description", "How (much)"))
     assert only.text.endswith("(much))}")
 
 

@@ -91,8 +91,8 @@ def test_notes_describe_an_input():
 
 def test_a_workflow_that_uses_its_input_as_a_whole_takes_any_key():
     open_one = signed("${input as json}")
-    open_one.check({"anything": 1})
-    open_one.check("text")
+    open_one.validate({"anything": 1})
+    open_one.validate("text")
     assert open_one.open
     assert not signed("${input.a}").open
 
@@ -115,7 +115,7 @@ def test_a_workflow_that_uses_its_input_as_a_whole_takes_any_key():
 )
 def test_values_that_the_workflow_cannot_take(text, values, message):
     with pytest.raises(InputError) as caught:
-        signed(text).check(values)
+        signed(text).validate(values)
     assert caught.value.message == message
 
 
@@ -132,14 +132,14 @@ def test_values_that_the_workflow_cannot_take(text, values, message):
     ],
 )
 def test_values_that_it_can_take(text, values):
-    assert signed(text).check(values) == values
+    assert signed(text).validate(values) == values
 
 
 def test_hints_name_what_was_meant():
     with pytest.raises(InputError) as caught:
-        signed("${input.prompt}").check({"promt": "x"})
+        signed("${input.prompt}").validate({"promt": "x"})
     assert caught.value.hint == "Did you mean 'prompt'?"
     with pytest.raises(InputError) as caught:
-        signed("${input.prompt}").check({})
+        signed("${input.prompt}").validate({})
     assert caught.value.hint == 'Give prompt="…".'
     assert caught.value.where.keys == "component.text"
