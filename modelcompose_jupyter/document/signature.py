@@ -21,7 +21,7 @@ from .references import Reference, references
 from .render import render
 from .schema import JobFields, ModelSettings, PeftAdapter
 from .schema import metadata as metadata_of
-from .templates import OPERATORS, ListTemplate, MappingTemplate, Template
+from .templates import OPERATORS, ListTemplate, Loop, MappingTemplate, Template
 from .types import ConversionError, Message, Type, convert
 
 _TEXT = Type("text")
@@ -343,6 +343,9 @@ def _job_references(job: Job) -> Iterator[tuple[Reference, Type | None]]:
                         yield reference, type_
             else:
                 yield from _of_input(template, called.get(key))
+    elif isinstance(job.input, Loop):  # whose elements are what the component gets
+        for reference, _ in _of_input(job.input, None):
+            yield replace(reference, local=frozenset()), None
     else:
         yield from _of_input(job.input, None)
     yield from _of_input(job.repeat_count, Type("integer"))

@@ -53,8 +53,12 @@ def test_inputs_are_read_off_the_expressions(text, keys, expected):
         ({"input": {"a": "fixed", "k": 5}}, []),
         ({"input": {"a": "${index}", "k": 5}, "repeat_count": "${input.count | 3}"},
          ["count: integer = 3"]),
+        ({"input": {"*": "${input.list}", "a": "${input.topic}"}},
+         ["list: text (required)", "topic: text (required)"]),
+        ({"input": {"?": {"input": "${input.c}", "if_true": {"a": "${input.x}", "k": 1}}}},
+         ["c: text (required)", "x: text"]),
     ],
-    ids=range(5),
+    ids=range(7),
 )  # fmt: skip
 def test_inputs_pass_through_a_job(workflow, expected):
     assert inputs("${input.a as text}", workflow, top_k="${input.k}") == expected

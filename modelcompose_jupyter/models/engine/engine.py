@@ -71,7 +71,7 @@ class Engine:
         self._queue_in_turn: FairQueue[GenerationRequest] = FairQueue()
         self._all_in_turn = False
         self._updates = QueueUpdates()
-        self._untold = False  # whether positions have changed since they were told
+        self._untold = False  # whether queue positions have changed since they were told
         self._running: list[GenerationRequest] = []
         self.counters = Counters()
         self._closed = False
