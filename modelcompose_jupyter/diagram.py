@@ -17,7 +17,7 @@ from html import escape
 from statistics import fmean
 from typing import Any, Literal
 
-from .document import Document, Job, Workflow, parse, signature
+from .document import Document, Job, Template, Workflow, signature
 from .path_redaction import public_source, without_folders
 from .redaction import redact
 
@@ -172,9 +172,9 @@ def _model(job: Job, for_guests: bool) -> str:
     return _clean(public_source(source) if for_guests else source)
 
 
-def _brief(template: Any) -> str:
+def _brief(template: Template) -> str:
     """A template, without type and default where it is one plain expression."""
-    only = parse(template).only if isinstance(template, str) else None
+    only = template.only
     if only is None or len(only.keys) < len(only.path):
         return str(template)
     return f"${{{'.'.join((only.source, *only.keys))}}}"

@@ -20,7 +20,6 @@ from types import EllipsisType
 from typing import Any, Protocol
 
 from .document import Document, Workflow, signature
-from .document.expression import is_template
 from .document.to_plain import to_plain
 from .errors import ComposeError, InputError, ModelError
 from .models import MemoryUse, ModelCache, ModelInfo
@@ -87,7 +86,7 @@ def validate_run(
         InputError: no such workflow, or inputs or a seed that it cannot take.
     """
     chosen = document.workflow(workflow)
-    values = signature(document, chosen).check(to_plain({} if input is None else input))
+    values = signature(document, chosen).validate(to_plain({} if input is None else input))
     is_seed = isinstance(seed, int) and not isinstance(seed, bool) and 0 <= seed <= MAX_SEED
     if seed is not None and not is_seed:
         raise InputError(f"the seed must be an integer from 0 to {MAX_SEED}, and it is {seed}")
@@ -196,13 +195,14 @@ class LocalHost:
                 with contextlib.suppress(RuntimeError):  # the loop has ended, and with it the run
                     loop.call_soon_threadsafe(stop)
 
-        seed = workflow.jobs[0].action.parameters.get("seed", first_seed)
+        written = workflow.jobs[0].action.parameters.get("seed")
+        seed = first_seed if written is None else written.value
         shown, hidden = signature(document, workflow).masked(values)
         run = Run(
             workflow.id,
             shown,
             cancel,
-            parameters={} if is_template(seed) else {"seed": seed},
+            parameters={} if isinstance(seed, str) else {"seed": seed},
             metadata=metadata,
             secrets=hidden,
         )

@@ -177,7 +177,7 @@ def test_the_example_is_a_call_that_the_workflow_takes(text: str) -> None:
 
     example = (flow.__doc__ or "").rpartition("Example:\n")[2].splitlines()[0].strip()
     assert eval(example, {"workflow": called}) == ""
-    flow.signature.check(given[0])
+    flow.signature.validate(given[0])
 
 
 def test_the_example_has_the_workflows_own_name() -> None:

@@ -11,13 +11,13 @@ from ..errors import DocumentError, Problem, shared_comparisons
 from ..path_redaction import remember as remember_folder
 from .compiler import compile_document
 from .document import Action, Component, Controller, Document, Job, Workflow
-from .expression import parse
 from .parameters import GenerationParameters
 from .reader import Source, read
-from .references import BrokenExpression, references
+from .references import BrokenExpression, findings
 from .render import render
 from .schema import json_schema, own_keys
 from .signature import Input, Output, Signature, signature
+from .templates import Template, parse_template
 from .to_plain import to_plain
 from .validator import explain, validate
 
@@ -31,11 +31,12 @@ __all__ = [
     "Job",
     "Output",
     "Signature",
+    "Template",
     "Workflow",
     "explain",
     "json_schema",
     "load_document",
-    "parse",
+    "parse_template",
     "render",
     "signature",
     "to_plain",
@@ -78,10 +79,10 @@ def load_document(
 def _report_broken_expressions(source: Source) -> None:
     """What can be said of the expressions of a document that is too wrong to go on with."""
     data = own_keys(source.data) if isinstance(source.data, dict) else source.data
-    for use in references(data):
-        if isinstance(use, BrokenExpression):
-            error = use.error
-            source.report(error.message, use.path, hint=error.hint, within=error.expression)
+    for found in findings(parse_template(data)):
+        if isinstance(found, BrokenExpression):
+            error = found.error
+            source.report(error.message, found.path, hint=error.hint, within=error.expression)
 
 
 def _in_order(source: Source) -> list[Problem]:

@@ -7,6 +7,7 @@ twice, references, cycles, and expressions that use what is not there.
 from __future__ import annotations
 
 import graphlib
+import itertools
 import re
 from collections.abc import Collection, Iterable, Iterator, Mapping
 from dataclasses import replace
@@ -18,29 +19,26 @@ from ..errors import ExpressionError, Problem, did_you_mean, listed, shortened
 from ..redaction import remember, remember_variables
 from . import schema
 from .document import Action, Component, Controller, Document, Job, Workflow, choose_default
-from .expression import Expression, Key, is_template, parse
-from .fields import OPERATORS, Strict
+from .expression import Expression, Key, parse
+from .fields import Strict
 from .parameters import GenerationParameters
-from .reader import MAX_PROBLEMS, Path, Source
-from .references import BrokenExpression, Reference, references
+from .reader import MAX_PROBLEMS, KeyPath, Source
+from .references import BrokenExpression, Reference, findings, references
 from .render import render
+from .templates import OPERATORS, MappingTemplate, Template, TextTemplate, parse_template
 from .validator import Validated
 
 KNOWN_SOURCES = (
     "input", "env", "jobs", "output", "result", "response", "item", "index", "context", "error"
 )  # fmt: skip
-_JOB_KEYS = ("component", "action", "input", "output", "repeat_count", "depends_on")
-_ADAPTER_KEYS = ("type", "host", "port", "base_path", "origins", "websocket")
-_MODEL_KEYS = (
-    "revision", "token", "cache_dir", "local_files_only", "precision", "device",
-    "trust_remote_code", "quantization", "peft_adapters", "draft_model", "prompt_lookup",
-    "cache_budget",
-)  # fmt: skip
+_JOB_KEYS = tuple(schema.JobFields.model_fields)
+_MODEL_KEYS = tuple(schema.ModelSettings.model_fields)
+_FETCH_KEYS = tuple(key for key in _MODEL_KEYS if key in schema.ModelSource.model_fields)
 _DEFAULT = "__default__"
-MAX_USES = 100_000
+MAX_CALLED_REFERENCES = 100_000
 """How often the jobs of a document may use the expressions of what they call, all together."""
 _MOST_IN_CYCLE = 10  # jobs of a cycle that are named
-_PROMPT_KEYS = ("text", "prompt", "messages")
+_PROMPT_KEYS = tuple(itertools.chain(*schema.PROMPT_KEYS.values()))
 _MISSING_PROMPT = {
     "text-generation": ("the prompt", "Write 'text: ${input.prompt as text}', say."),
     "chat-completion": ("the conversation", "Write 'messages: ${input.messages}', say."),
@@ -62,7 +60,7 @@ class _Compiler:
         self,
         source: Source,
         compose: schema.Compose,
-        spoiled: set[Path],
+        spoiled: set[KeyPath],
         environ: Mapping[str, str],
     ) -> None:
         self._source = source
@@ -73,12 +71,12 @@ class _Compiler:
         self._warnings: list[Problem] = []
         self._components: tuple[Component, ...] = ()
         self._default_component: Component | None = None
-        self._default_actions: dict[Path, Action | None] = {}
-        self._by_id: dict[tuple[str, Path], dict[str, Any]] = {}
+        self._default_actions: dict[KeyPath, Action | None] = {}
+        self._by_id: dict[tuple[str, KeyPath], dict[str, Any]] = {}
         self._lost = {path[-1] for path in spoiled if path}
         self._spoiled_within = {path[:-1] for path in spoiled if path}
-        self._uses: dict[Path, list[Reference]] = {}
-        self._used = 0
+        self._called: dict[KeyPath, list[Reference]] = {}
+        self._called_count = 0
 
     def document(self) -> Document:
         compose = self._compose
@@ -108,7 +106,7 @@ class _Compiler:
     def _problem(
         self,
         message: str,
-        path: Path,
+        path: KeyPath,
         *,
         key: bool = False,
         hint: str | None = None,
@@ -116,11 +114,11 @@ class _Compiler:
     ) -> None:
         self._source.report(message, path, key=key, hint=hint, within=within)
 
-    def _warn(self, message: str, path: Path, *, key: bool = False) -> None:
+    def _warn(self, message: str, path: KeyPath, *, key: bool = False) -> None:
         if len(self._warnings) < MAX_PROBLEMS:
             self._warnings.append(Problem(message, self._source.where(path, key=key)))
 
-    def _is_spoiled(self, path: Path, *keys: str) -> bool:
+    def _is_spoiled(self, path: KeyPath, *keys: str) -> bool:
         """Whether one of a mapping's keys was wrong, so that what it lacks is no new problem."""
         return any((*path, key) in self._spoiled for key in keys)
 
@@ -128,7 +126,7 @@ class _Compiler:
         """Whether ids of these kinds may have been lost with something that was wrong."""
         return not self._lost.isdisjoint(("id", *kinds, *(f"{kind}s" for kind in kinds)))
 
-    def _exclude(self, path: Path, first: str, second: str, hint: str) -> None:
+    def _exclude(self, path: KeyPath, first: str, second: str, hint: str) -> None:
         place = self._source.where((*path, first), key=True).line
         also = f" (line {place})" if place else ""
         self._problem(
@@ -137,7 +135,7 @@ class _Compiler:
 
     # Forms
 
-    def _listed(self, model: Any, one: str, many: str, path: Path) -> list[tuple[Any, Path]]:
+    def _listed(self, model: Any, one: str, many: str, path: KeyPath) -> list[tuple[Any, KeyPath]]:
         """What a singular or a plural key holds, with the path of each element."""
         single, several = getattr(model, one), getattr(model, many)
         if single is not None and several is not None:
@@ -149,7 +147,7 @@ class _Compiler:
             return [(several[0], (*path, many))]
         return [(element, (*path, many, index)) for index, element in enumerate(several)]
 
-    def _raw(self, path: Path) -> Any:
+    def _raw(self, path: KeyPath) -> Any:
         data = self._source.data
         for step in path:
             data = data[step]
@@ -174,9 +172,9 @@ class _Compiler:
 
     # Components and actions
 
-    def _component(self, written: schema.Component, path: Path) -> Component:
+    def _component(self, written: schema.Component, path: KeyPath) -> Component:
         self._note_unused_keys(written, path)
-        model, model_paths = self._model(written, path)
+        model = self._model(written, path)
         found = self._listed(written, "action", "actions", path)
         if found:
             for key in (*_PROMPT_KEYS, "output"):
@@ -186,13 +184,12 @@ class _Compiler:
             actions = [self._action(action, at, written, path) for action, at in found]
         else:
             actions = [self._action(written, path, written, path)]
-        for key, template in model.items():
-            self._check(template, model_paths[key], ("input", "env", "context"))
+        for template in model.values():
+            self._check_references(template, ("input", "env", "context"))
         return Component(
             id=written.id or "__component__",
             path=path,
             model=model,
-            model_paths=model_paths,
             actions=self._unique(actions, "action"),
             default=bool(written.default),
             max_concurrent_count=written.max_concurrent_count or 0,
@@ -202,45 +199,40 @@ class _Compiler:
         """Keep tokens, written out or of the environment, out of all messages from now on."""
         remember_variables(self._environment)
         for component in self._components:
-            for template in component.tokens:
-                for text in _literals(template):
+            for written in component.tokens:
+                for text in _literals(written):
                     remember(text)
-                for reference in references(template):
-                    if isinstance(reference, Reference) and reference.expression.source == "env":
+                for reference in references(parse_template(written)):
+                    if reference.expression.source == "env":
                         remember(self._environment.get(reference.expression.keys[0]))
 
-    def _note_unused_keys(self, written: Strict, path: Path) -> None:
+    def _note_unused_keys(self, written: Strict, path: KeyPath) -> None:
         for key, reason in schema.without_effect(type(written)).items():
             if key in written.model_fields_set:
                 self._warn(f"'{key}' has no effect: {reason}", (*path, key), key=True)
 
-    def _model(
-        self, written: schema.Component, path: Path
-    ) -> tuple[dict[str, Any], dict[str, Path]]:
-        model: dict[str, Any] = {}
-        paths: dict[str, Path] = {}
+    def _model(self, written: schema.Component, path: KeyPath) -> dict[str, Template]:
+        model: dict[str, Template] = {}
         for key in _MODEL_KEYS:
             if getattr(written, key) is not None:
-                model[key], paths[key] = self._raw((*path, key)), (*path, key)
+                model[key] = parse_template(self._raw((*path, key)), (*path, key))
         for index, adapter in enumerate(written.peft_adapters or ()):
             at = (*path, "peft_adapters", index)
             self._note_unused_keys(adapter, at)
             self._source_of(adapter.model, (*at, "model"))
-        paths["source"] = at = (*path, "model")
-        if isinstance(written.model, str):
-            model["source"] = written.model
-            return model, paths
-        model["source"] = self._source_of(written.model, at)
-        for key in _MODEL_KEYS[:4]:
-            value = getattr(written.model, key)
-            if value is None:
-                continue
-            if key in model:
-                self._given_twice(key, paths[key], (*at, key))
-            model[key], paths[key] = value, (*at, key)
-        return model, paths
+        at = (*path, "model")
+        model["source"] = parse_template(self._source_of(written.model, at), at)
+        if isinstance(written.model, schema.ModelSource):
+            for key in _FETCH_KEYS:
+                value = getattr(written.model, key)
+                if value is None:
+                    continue
+                if key in model:
+                    self._given_twice(key, model[key].path, (*at, key))
+                model[key] = parse_template(value, (*at, key))
+        return model
 
-    def _source_of(self, model: schema.ModelSource | str, at: Path) -> str:
+    def _source_of(self, model: schema.ModelSource | str, at: KeyPath) -> str:
         if isinstance(model, str):
             return model
         given = model.given
@@ -251,50 +243,52 @@ class _Compiler:
     def _action(
         self,
         written: schema.ActionFields,
-        path: Path,
+        path: KeyPath,
         component: schema.Component,
-        component_path: Path,
+        component_path: KeyPath,
     ) -> Action:
-        levels: list[tuple[schema.ActionFields, Path]] = [(component, component_path)]
+        levels: list[tuple[schema.ActionFields, KeyPath]] = [(component, component_path)]
         if written is not component:
             self._note_unused_keys(written, path)
             levels.append((written, path))
-        parameters, parameter_paths = self._parameters(levels)
+        parameters = self._parameters(levels)
         key = self._prompt_key(written, path, component, component_path)
         is_chat = key == "messages"
-        if is_chat and parameters.get("include_prompt", False) is not False:
+        include_prompt = parameters.get("include_prompt")
+        if is_chat and include_prompt is not None and include_prompt.value is not False:
             hint = "What a chat gives is the reply alone. Leave this line out."
-            at = parameter_paths["include_prompt"]
+            at = include_prompt.path
             self._problem("a chat cannot include its prompt", at, key=True, hint=hint)
-        text_path = (*path, key)
-        text = getattr(written, key)
-        if is_chat and text is not None:
-            text = self._raw(text_path)
-        self._check(text, text_path, ("input", "env", "context"))
+        said = getattr(written, key)
+        if is_chat and said is not None:
+            said = self._raw((*path, key))
+        text = parse_template("" if said is None else said, (*path, key))
+        self._check_references(text, ("input", "env", "context"))
         for name, template in parameters.items():
             before = self._source.found
-            self._check(template, parameter_paths[name], ("input", "env", "context"))
+            self._check_references(template, ("input", "env", "context"))
             if self._source.found == before and _is_of_environment(template):
-                self._fixed(GenerationParameters, name, template, parameter_paths[name])
+                self._fixed(GenerationParameters, name, template)
+        output = _optional(written.output, (*path, "output"))
         results = ("input", "env", "context", "output", "result", "response")
-        self._check(written.output, (*path, "output"), results)
+        self._check_references(output, results)
+        in_full = written if isinstance(written, schema.Action) else schema.Action()
         return Action(
-            id=(written.id if isinstance(written, schema.Action) else None) or "__action__",
+            id=in_full.id or "__action__",
             path=path,
-            text="" if text is None else text,
+            text=text,
             parameters=parameters,
-            parameter_paths=parameter_paths,
-            output=written.output,
-            text_path=text_path,
+            output=output,
             is_chat=is_chat,
+            default=bool(in_full.default),
         )
 
     def _prompt_key(
         self,
         written: schema.ActionFields,
-        path: Path,
+        path: KeyPath,
         component: schema.Component,
-        component_path: Path,
+        component_path: KeyPath,
     ) -> str:
         """The key that holds what an action says to the model, given or missing."""
         keys = schema.PROMPT_KEYS[component.task]
@@ -315,12 +309,9 @@ class _Compiler:
             self._problem(f"'{keys[0]}' is missing: {what}", path, hint=hint)
         return next((key for key in given if key in keys or not knows_task), keys[0])
 
-    def _parameters(
-        self, levels: list[tuple[schema.ActionFields, Path]]
-    ) -> tuple[dict[str, Any], dict[str, Path]]:
-        values: dict[str, Any] = {}
-        paths: dict[str, Path] = {}
-        groups: list[tuple[GenerationParameters, Path]] = []
+    def _parameters(self, levels: list[tuple[schema.ActionFields, KeyPath]]) -> dict[str, Template]:
+        parameters: dict[str, Template] = {}
+        groups: list[tuple[GenerationParameters, KeyPath]] = []
         for fields, path in levels:
             groups.append((fields, path))
             if fields.params is not None:
@@ -328,31 +319,31 @@ class _Compiler:
         for group, path in groups:
             for name, value in group.given().items():
                 at = (*path, name)
-                if name in values:
-                    self._given_twice(name, paths[name], at)
-                values[name], paths[name] = value, at
-        self._check_together(values, paths)
-        return values, paths
+                if name in parameters:
+                    self._given_twice(name, parameters[name].path, at)
+                parameters[name] = parse_template(value, at)
+        self._check_together(parameters)
+        return parameters
 
-    def _given_twice(self, name: str, first: Path, second: Path) -> None:
+    def _given_twice(self, name: str, first: KeyPath, second: KeyPath) -> None:
         line = self._source.where(first, key=True).line
         also = f", first on line {line}" if line else ""
         self._problem(f"'{name}' is given twice{also}", second, key=True, hint="Keep one of them.")
 
-    def _check_together(self, values: dict[str, Any], paths: dict[str, Path]) -> None:
+    def _check_together(self, parameters: dict[str, Template]) -> None:
         try:
-            GenerationParameters.model_validate(values)
+            GenerationParameters.model_validate({k: each.value for k, each in parameters.items()})
         except ValidationError as error:
             for details in error.errors():
                 if details["type"] == "together" and not self._reported(details["msg"]):
-                    self._problem(details["msg"], paths[details["ctx"]["key"]])
+                    self._problem(details["msg"], parameters[details["ctx"]["key"]].path)
 
     def _reported(self, message: str) -> bool:
         return any(problem.message == message for problem in self._source.problems)
 
     # Workflows and jobs
 
-    def _workflow(self, written: schema.Workflow, path: Path) -> Workflow:
+    def _workflow(self, written: schema.Workflow, path: KeyPath) -> Workflow:
         flat = [key for key in _JOB_KEYS if getattr(written, key) is not None]
         found = self._listed(written, "job", "jobs", path)
         output, output_path = None, (*path, "output")
@@ -361,18 +352,18 @@ class _Compiler:
             for key in flat:
                 if key != "output":
                     self._exclude(path, form, key, f"Move it into '{form}'.")
-            output = written.output
+            output = _optional(written.output, output_path)
             jobs = [self._job(job, at) for job, at in found]
         else:
             jobs = [self._job(written, path)]
             action = jobs[0].action
             if not flat and action.output is None:
-                output = {"generated": "${output}"}
+                output = parse_template({"generated": "${output}"}, output_path)
         unique = self._unique(jobs, "job")
         names = {job.id: None for job in unique}
         if found:
             jobs_sources = ("input", "env", "jobs", "output", "context")
-            self._check(output, output_path, jobs_sources, jobs=names)
+            self._check_references(output, jobs_sources, jobs=names)
         jobs_checked = tuple(self._connected(job, names) for job in unique)
         self._check_cycles(jobs_checked)
         return Workflow(
@@ -386,20 +377,20 @@ class _Compiler:
             private=bool(written.private),
         )
 
-    def _job(self, written: schema.JobFields, path: Path) -> Job:
+    def _job(self, written: schema.JobFields, path: KeyPath) -> Job:
         component = self._job_component(written, path)
         return Job(
             id=(written.id if isinstance(written, schema.Job) else None) or "__job__",
             path=path,
             component=component,
             action=self._job_action(written, path, component),
-            input=written.input,
-            output=written.output,
-            repeat_count=written.repeat_count,
+            input=_optional(written.input, (*path, "input")),
+            output=_optional(written.output, (*path, "output")),
+            repeat_count=_optional(written.repeat_count, (*path, "repeat_count")),
             depends_on=tuple(written.depends_on or ()),
         )
 
-    def _job_component(self, written: schema.JobFields, path: Path) -> Component:
+    def _job_component(self, written: schema.JobFields, path: KeyPath) -> Component:
         at = (*path, "component")
         if isinstance(written.component, schema.Component):
             return self._component(written.component, at)
@@ -413,7 +404,7 @@ class _Compiler:
             chosen = self._referred(written.component, self._components, "component", (), at)
         return chosen or _MISSING_COMPONENT
 
-    def _job_action(self, written: schema.JobFields, path: Path, component: Component) -> Action:
+    def _job_action(self, written: schema.JobFields, path: KeyPath, component: Component) -> Action:
         if component is _MISSING_COMPONENT:
             return _MISSING_ACTION
         if written.action in (None, _DEFAULT):
@@ -429,11 +420,12 @@ class _Compiler:
 
     def _default_action(self, component: Component) -> Action | None:
         if component.path not in self._default_actions:
-            chosen = choose_default([_Defaulted(a, self._raw(a.path)) for a in component.actions])
-            self._default_actions[component.path] = None if chosen is None else chosen.action
+            self._default_actions[component.path] = choose_default(component.actions)
         return self._default_actions[component.path]
 
-    def _referred(self, name: str, known: Iterable[Any], kind: str, owner: Path, path: Path) -> Any:
+    def _referred(
+        self, name: str, known: Iterable[Any], kind: str, owner: KeyPath, path: KeyPath
+    ) -> Any:
         """The element with an id, of those of a kind that stand at ``owner``."""
         if (kind, owner) not in self._by_id:
             self._by_id[kind, owner] = {element.id: element for element in known}
@@ -452,7 +444,7 @@ class _Compiler:
 
     def _connected(self, job: Job, names: Mapping[str, None]) -> Job:
         """The job, waiting for those it names and for those whose output it uses."""
-        others = _Others(names, job.id)
+        others = _OtherJobs(names, job.id)
         for index, name in enumerate(job.depends_on):
             if name not in others and not self._is_known_badly("job"):
                 at = (*job.path, "depends_on")
@@ -467,9 +459,9 @@ class _Compiler:
         repeats = ("index",) if job.repeat_count is not None else ()
         base = ("input", "env", "jobs", "context")
         used = [
-            *self._check(job.input, (*job.path, "input"), (*base, *repeats), jobs=others),
-            *self._check(job.repeat_count, (*job.path, "repeat_count"), base, jobs=others),
-            *self._check(job.output, (*job.path, "output"), (*base, "output"), jobs=others),
+            *self._check_references(job.input, (*base, *repeats), jobs=others),
+            *self._check_references(job.repeat_count, base, jobs=others),
+            *self._check_references(job.output, (*base, "output"), jobs=others),
         ]
         if job.component is not _MISSING_COMPONENT and job.action is not _MISSING_ACTION:
             self._check_provided(job)
@@ -478,30 +470,32 @@ class _Compiler:
 
     def _check_provided(self, job: Job) -> None:
         """Whether a job's input mapping holds what its action cannot do without."""
-        key = job.action.text_path
-        if key not in self._uses:
-            self._uses[key] = list(action_references(job))
-        before, self._used = self._used, self._used + len(self._uses[key])
-        if before <= MAX_USES < self._used:
+        key = job.action.text.path
+        if key not in self._called:
+            self._called[key] = list(called_references(job))
+        before = self._called_count
+        self._called_count += len(self._called[key])
+        if before <= MAX_CALLED_REFERENCES < self._called_count:
             self._problem(
-                f"the jobs down to this one use more than {MAX_USES:,} expressions of what they"
-                " call",
+                f"the jobs down to this one use more than {MAX_CALLED_REFERENCES:,} expressions of"
+                " what they call",
                 job.path,
                 hint="Write fewer jobs, or fewer expressions in their prompt.",
             )
-        if self._used > MAX_USES:
+        if self._called_count > MAX_CALLED_REFERENCES:
             return
-        if not isinstance(job.input, Mapping) or OPERATORS & job.input.keys():
+        if not isinstance(job.input, MappingTemplate) or OPERATORS & job.input.entries.keys():
             return
-        for reference in self._uses[key]:
+        given = job.input.entries
+        for reference in self._called[key]:
             keys = reference.expression.keys
-            missing = reference.expression.source == "input" and keys and keys[0] not in job.input
+            missing = reference.expression.source == "input" and keys and keys[0] not in given
             if missing and reference.demands and not reference.fallback_of:
                 self._problem(
                     f"the job gives no '{shortened(keys[0])}', which {reference.expression} needs",
                     (*job.path, "input"),
                     key=True,
-                    hint=did_you_mean(keys[0], job.input)
+                    hint=did_you_mean(keys[0], given)
                     or f"Add '{shortened(keys[0])}:' to the input.",
                 )
 
@@ -514,19 +508,19 @@ class _Compiler:
             cycle = list(reversed(error.args[1]))
             path = next(job.path for job in jobs if job.id == cycle[0])
             self._problem(
-                f"these jobs wait for each other: {' → '.join(_ends(cycle))}",
+                f"these jobs wait for each other: {' → '.join(_shortened_cycle(cycle))}",
                 path,
                 hint="None of them can ever start. Take away one of the links.",
             )
 
     # Expressions
 
-    def _check(
-        self, template: Any, path: Path, sources: tuple[str, ...], jobs: Collection[str] = ()
+    def _check_references(
+        self, template: Template | None, sources: tuple[str, ...], jobs: Collection[str] = ()
     ) -> list[str]:
         """Report what is wrong with a template's expressions; returns the jobs that it uses."""
         used: list[str] = []
-        for reference in references(template, path):
+        for reference in findings(template):
             if isinstance(reference, BrokenExpression):
                 self._report(reference.error, reference.path)
                 continue
@@ -539,7 +533,7 @@ class _Compiler:
                 self._read_environment(reference)
         return used
 
-    def _report(self, error: ExpressionError, path: Path) -> None:
+    def _report(self, error: ExpressionError, path: KeyPath) -> None:
         self._problem(error.message, path, hint=error.hint, within=error.expression)
 
     def _unknown_source(self, reference: Reference, sources: tuple[str, ...]) -> None:
@@ -607,11 +601,11 @@ class _Compiler:
         written = self._compose.controller
         if written is None:
             return Controller()
-        path: Path = ("controller",)
+        path: KeyPath = ("controller",)
         found = self._listed(written, "adapter", "adapters", path)
         if found:
             form = "adapter" if written.adapter is not None else "adapters"
-            for key in _ADAPTER_KEYS:
+            for key in schema.Adapter.model_fields:
                 if getattr(written, key) is not None:
                     self._exclude(path, form, key, f"Move it into '{form}'.")
         if len(found) > 1:
@@ -627,7 +621,7 @@ class _Compiler:
                 self._serving(written.webui, (*path, "webui"), key, f"webui_{key}", values)
         return Controller(**values)
 
-    def _origins(self, written: Iterable[str], path: Path) -> Iterator[str]:
+    def _origins(self, written: Iterable[str], path: KeyPath) -> Iterator[str]:
         """Each origin that is named; model-compose takes several in one text, with commas."""
         for text in written:
             for origin in filter(None, map(str.strip, text.split(","))):
@@ -642,32 +636,31 @@ class _Compiler:
                     yield origin
 
     def _serving(
-        self, written: Any, path: Path, key: str, name: str, values: dict[str, Any]
+        self, written: Any, path: KeyPath, key: str, name: str, values: dict[str, Any]
     ) -> None:
-        if (template := getattr(written, key)) is None:
-            return
-        path = (*path, key)
+        template = _optional(getattr(written, key), (*path, key))
         before = self._source.found
-        self._check(template, path, ("env",))
-        if self._source.found > before:
+        self._check_references(template, ("env",))
+        if template is None or self._source.found > before:
             return
-        if (value := self._fixed(schema.Api, key, template, path)) is not None:
+        if (value := self._fixed(schema.Api, key, template)) is not None:
             values[name] = value
 
-    def _fixed(self, model: type[Strict], key: str, template: Any, path: Path) -> Any:
+    def _fixed(self, model: type[Strict], key: str, template: Template) -> Any:
         """A value that only the environment decides, which is not shown: it may be a secret."""
         try:
             value = render(template, {"env": self._environment})
             checked = model.model_validate({key: value}, context={"rendered": True})
             return getattr(checked, key)
         except ExpressionError as error:
-            self._report(error, path)
+            self._report(error, template.path)
         except ValidationError:
-            self._problem(f"'{key}' cannot be what {shortened(str(template))} gives", path)
+            written = shortened(str(template))
+            self._problem(f"'{key}' cannot be what {written} gives", template.path)
         return None
 
 
-class _Others(Collection[str]):
+class _OtherJobs(Collection[str]):
     """The ids of the jobs of a workflow but for one."""
 
     def __init__(self, names: Mapping[str, None], own: str) -> None:
@@ -683,26 +676,22 @@ class _Others(Collection[str]):
         return len(self._names) - (self._own in self._names)
 
 
-def _ends(cycle: list[str]) -> list[str]:
-    """The jobs of a cycle; of a long one those at its ends."""
+def _shortened_cycle(cycle: list[str]) -> list[str]:
+    """The jobs of a cycle; of a long one the first and the last."""
     half = _MOST_IN_CYCLE // 2
     return cycle if len(cycle) <= _MOST_IN_CYCLE + 1 else [*cycle[:half], "…", *cycle[-half:]]
 
 
-class _Defaulted:
-    """An action with its ``default`` mark, as it was written."""
-
-    def __init__(self, action: Action, raw: Any) -> None:
-        self.action = action
-        self.default = isinstance(raw, Mapping) and raw.get("default") is True
+def _optional(value: Any, path: KeyPath) -> Template | None:
+    """The template under a key, or None where none was written."""
+    return None if value is None else parse_template(value, path)
 
 
-def _is_of_environment(template: Any) -> bool:
+def _is_of_environment(template: Template) -> bool:
     """Whether the environment alone decides a template's value."""
-    if not is_template(template):
-        return False
-    found = [reference for reference in references(template) if isinstance(reference, Reference)]
-    return all(reference.expression.source == "env" for reference in found)
+    return isinstance(template, TextTemplate) and all(
+        reference.expression.source == "env" for reference in references(template)
+    )
 
 
 def _literals(template: Any) -> Iterator[str]:
@@ -719,22 +708,13 @@ def _literals(template: Any) -> Iterator[str]:
                 texts.append(part.default.text)
 
 
-_MISSING_ACTION = Action("__missing__", (), "", {}, {})
-_MISSING_COMPONENT = Component("__missing__", (), {}, {}, (_MISSING_ACTION,))
+_MISSING_ACTION = Action("__missing__", (), parse_template(""), {})
+_MISSING_COMPONENT = Component("__missing__", (), {}, (_MISSING_ACTION,))
 
 
-def action_references(job: Job) -> Iterator[Reference]:
-    """The uses of expressions in what a job calls: prompt, parameters, model."""
-    templates = [(job.action.text, job.action.text_path)]
-    templates += [
-        (template, job.action.parameter_paths[name])
-        for name, template in job.action.parameters.items()
-    ]
-    templates += [
-        (template, job.component.model_paths[key]) for key, template in job.component.model.items()
-    ]
-    templates.append((job.action.output, (*job.action.path, "output")))
-    for template, path in templates:
-        for reference in references(template, path):
-            if isinstance(reference, Reference):
-                yield reference
+def called_references(job: Job) -> Iterator[Reference]:
+    """The references of what a job calls: prompt, parameters, model, output of the action."""
+    action = job.action
+    templates = (action.text, *action.parameters.values(), *job.component.model.values())
+    for template in (*templates, action.output):
+        yield from references(template)

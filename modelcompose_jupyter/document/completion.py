@@ -19,10 +19,11 @@ from pydantic import BaseModel
 
 from . import schema
 from .fields import TemplateOr
-from .outline import LONGEST_EXPRESSION, Ends, Node, Outline, Place
+from .outline import LONGEST_EXPRESSION, CursorContext, ExpressionEnds, Node, Outline
 from .parameters import PARAMETER_NAMES, GenerationParameters
-from .references import Reference, references
+from .references import references
 from .schema import Component, JobFields, ModelSettings, ModelSource
+from .templates import parse_template
 from .types import TYPE_NAMES, ConversionError, Type, check_type
 
 ModelNames = Callable[[str], Iterable[str]]
@@ -95,8 +96,8 @@ def _fields(model: type[BaseModel]) -> dict[str, _Field]:
     fields = {name: _field(name, info) for name, info in model.model_fields.items()}
 
     def rank(name: str) -> tuple[bool, int]:
-        place = _COMMON.index(name) if name in _COMMON else len(_COMMON)
-        return not fields[name].required, place
+        index = _COMMON.index(name) if name in _COMMON else len(_COMMON)
+        return not fields[name].required, index
 
     return {name: fields[name] for name in sorted(fields, key=rank)}
 
@@ -104,11 +105,10 @@ def _fields(model: type[BaseModel]) -> dict[str, _Field]:
 def _field(name: str, info: Any) -> _Field:
     found = list(schema.parts(info.annotation))
     models = schema.models_in(info.annotation)
-    metadata = [each for part in found for each in getattr(part, "__metadata__", ())]
     values = [str(value) for value in info.examples or ()]
     values += [v for part in found if get_origin(part) is Literal for v in part.__args__]
     values += ["true", "false"] if bool in found else []
-    is_template = any(isinstance(each, TemplateOr) for each in (*info.metadata, *metadata))
+    is_template = any(isinstance(each, TemplateOr) for each in schema.metadata(info))
     return _Field(
         required=info.is_required(),
         model=models[0] if models else None,
@@ -170,19 +170,19 @@ class _Completer:
         self._outline = Outline(text, cursor)
 
     def complete(self) -> Completions:
-        place = self._outline.place
-        spot = _spot(place.path) if place is not None else None
-        if place is None or spot is None or self._is_before_word():
+        context = self._outline.context
+        spot = _spot(context.path) if context is not None else None
+        if context is None or spot is None or self._is_before_word():
             return Completions(self._cursor)
-        begin = max(place.start, self._cursor - LONGEST_EXPRESSION)
+        begin = max(context.start, self._cursor - LONGEST_EXPRESSION)
         expression = _open_expression(self._text[begin : self._cursor])
         if expression is not None:
-            return self._in_expression(place, spot, begin + expression)
-        quoted = self._text[place.start : self._cursor].startswith(("'", '"'))
-        start = place.start + quoted
-        keys = () if quoted else self._keys(place, spot)
+            return self._in_expression(context, spot, begin + expression)
+        quoted = self._text[context.start : self._cursor].startswith(("'", '"'))
+        start = context.start + quoted
+        keys = () if quoted else self._keys(context, spot)
         return self._fitting(
-            start, [*keys, *self._values(place, spot, self._text[start : self._cursor])]
+            start, [*keys, *self._values(context, spot, self._text[start : self._cursor])]
         )
 
     def _is_before_word(self) -> bool:
@@ -202,16 +202,16 @@ class _Completer:
 
     # Keys
 
-    def _keys(self, place: Place, spot: _Spot) -> Iterator[Completion]:
+    def _keys(self, context: CursorContext, spot: _Spot) -> Iterator[Completion]:
         following = self._text[self._cursor :].partition("\n")[0].strip()[:1]
-        if not place.takes_key or spot.model is None or following not in ("", ":", "#", ",", "}"):
+        if not context.takes_key or spot.model is None or following not in ("", ":", "#", ",", "}"):
             return
-        others = [node for node in place.node.children if node is not place.word]
+        others = [node for node in context.node.children if node is not context.word]
         given = {node.key for node in others if node.kind == "key"}
         hidden = {*given, *schema.excluded(spot.model, given), *schema.without_effect(spot.model)}
-        hidden |= _parameters_beside(place, spot.model) | _not_of_task(place, spot.model)
-        is_list = place.node is spot.key and spot.field is not None and spot.field.is_list
-        dash = "- " if is_list and not given and not place.node.is_flow else ""
+        hidden |= _parameters_beside(context, spot.model) | _not_of_task(context, spot.model)
+        is_list = context.node is spot.key and spot.field is not None and spot.field.is_list
+        dash = "- " if is_list and not given and not context.node.is_flow else ""
         for name, field in _fields(spot.model).items():
             if name not in hidden:
                 colon = "" if following == ":" else ": " if field.is_plain else ":"
@@ -219,22 +219,22 @@ class _Completer:
 
     # Values
 
-    def _values(self, place: Place, spot: _Spot, typed: str) -> Iterator[Completion]:
+    def _values(self, context: CursorContext, spot: _Spot, typed: str) -> Iterator[Completion]:
         if not (spot.field and spot.key and spot.owner and spot.mapping and spot.is_direct):
             return
-        others = [node for node in place.node.children if node is not place.word]
+        others = [node for node in context.node.children if node is not context.word]
         if any(node.kind == "key" for node in others):
             return  # it is a mapping already
         for value in spot.field.values:
             yield Completion(value, "value")
         if issubclass(spot.owner, JobFields):
-            yield from self._references(place, spot.key, spot.mapping)
+            yield from self._references(context, spot.key, spot.mapping)
         elif spot.owner is ModelSource or (spot.owner is Component and spot.key.key == "model"):
             yield from self._model_names(spot.key.key, typed)
         elif spot.owner is Component and spot.key.key == "draft_model":
             yield from self._model_names("model", typed)
 
-    def _references(self, place: Place, key: Node, job: Node) -> Iterator[Completion]:
+    def _references(self, context: CursorContext, key: Node, job: Node) -> Iterator[Completion]:
         """The ids that a key of a job may name."""
         if key.key == "component":
             for name in _ids(_listed(self._outline.root, "component")):
@@ -244,8 +244,8 @@ class _Completer:
                 yield Completion(name, "action")
         elif key.key == "depends_on":
             nodes = [node for element in key.children for node in (element, *element.children)]
-            listed = {node.plain for node in nodes if node not in (place.node, place.word)}
-            for name in self._other_jobs(place):
+            listed = {node.plain for node in nodes if node not in (context.node, context.word)}
+            for name in self._other_jobs(context):
                 if name not in listed:
                     yield Completion(name, "job")
 
@@ -259,11 +259,12 @@ class _Completer:
             components = [each for each in components if _ids([each]) == [named.plain]]
         return [name for each in components for name in _ids(_listed(each, "action"))]
 
-    def _other_jobs(self, place: Place) -> list[str]:
-        """The ids of the jobs of the same workflow that a place is not part of."""
-        workflows = [each for each in _listed(self._outline.root, "workflow") if each in place.path]
+    def _other_jobs(self, context: CursorContext) -> list[str]:
+        """The ids of the jobs of the same workflow that the cursor is not in."""
+        workflows = _listed(self._outline.root, "workflow")
+        workflows = [each for each in workflows if each in context.path]
         jobs = [job for workflow in workflows for job in _listed(workflow, "job")]
-        return _ids(job for job in jobs if job not in place.path)
+        return _ids(job for job in jobs if job not in context.path)
 
     def _model_names(self, key: str, typed: str) -> Iterator[Completion]:
         """Models, as the key of their long form wants them."""
@@ -276,7 +277,7 @@ class _Completer:
 
     # Expressions
 
-    def _in_expression(self, place: Place, spot: _Spot, start: int) -> Completions:
+    def _in_expression(self, context: CursorContext, spot: _Spot, start: int) -> Completions:
         """What may stand at the cursor in the expression that starts at an index."""
         inner = self._text[start + 2 : self._cursor]
         found = _PATH.match(inner)
@@ -290,15 +291,15 @@ class _Completer:
         elif not rest:
             bracket = path.rfind("[") + 1 if path.rfind("[") > path.rfind("]") else 0
             *names, typed = path[bracket:].lstrip().split(".")
-            items = self._in_path(place, spot, names, start)
+            items = self._in_path(context, spot, names, start)
         return self._fitting(self._cursor - len(typed), items)
 
     def _in_path(
-        self, place: Place, spot: _Spot, names: list[str], start: int
+        self, context: CursorContext, spot: _Spot, names: list[str], start: int
     ) -> Iterator[Completion]:
         """What may follow the names at the start of a path."""
         if not names:
-            for name in self._sources(place, spot):
+            for name in self._sources(context, spot):
                 yield Completion(name, "source")
         elif names == ["input"]:
             inputs = [node for job in self._jobs() if (node := job.child("input")) is not None]
@@ -310,22 +311,22 @@ class _Completer:
                 yield Completion(name, "variable")
         elif names == ["jobs"]:
             output = "" if self._text.startswith(".", self._cursor) else ".output"
-            for name in self._other_jobs(place):
+            for name in self._other_jobs(context):
                 yield Completion(name + output, "job")
         elif names[0] == "jobs" and len(names) == 2:
             yield Completion("output", "job")
 
-    def _sources(self, place: Place, spot: _Spot) -> list[str]:
-        """The sources that the checker knows at a place, the likeliest first."""
+    def _sources(self, context: CursorContext, spot: _Spot) -> list[str]:
+        """The sources that the checker knows there, the likeliest first."""
         if not (spot.field and spot.key and spot.owner and spot.field.takes_template):
             return []
         key = spot.key.key
-        local = ["item", "index"] if _is_in_operator(place.path, spot.key) else []
+        local = ["item", "index"] if _is_in_operator(context.path, spot.key) else []
         if issubclass(spot.owner, JobFields):
             found = ["output"] if key == "output" else []
             if key == "input" and spot.mapping and spot.mapping.child("repeat_count"):
                 found.append("index")
-            jobs = ["jobs"] if self._other_jobs(place) else []
+            jobs = ["jobs"] if self._other_jobs(context) else []
             return [*local, *found, "input", *jobs, "env", "context"]
         holders = (
             GenerationParameters, schema.Message, ModelSettings, ModelSource, schema.PeftAdapter,
@@ -345,7 +346,7 @@ class _Completer:
         for node in self._outline.nodes:
             if node.value_start <= expression < node.end:
                 yield self._text[node.value_start : expression]
-                end = Ends(self._text).closed_at(expression, node.end) or self._cursor
+                end = ExpressionEnds(self._text).closed_at(expression, node.end) or self._cursor
                 yield self._text[end : node.end]
             else:
                 yield node.value
@@ -353,7 +354,7 @@ class _Completer:
 
 def _open_expression(before: str) -> int | None:
     """Where the innermost expression begins that is not closed, or None."""
-    found, ends = None, Ends(before)
+    found, ends = None, ExpressionEnds(before)
     start = before.find("${")
     while start >= 0:
         end = start + 2
@@ -386,25 +387,27 @@ def _is_in_operator(path: tuple[Node, ...], template: Node) -> bool:
     return False
 
 
-def _parameters_beside(place: Place, model: type[BaseModel]) -> set[str]:
-    """The generation parameters that would be given twice if they were given at a place."""
+def _parameters_beside(context: CursorContext, model: type[BaseModel]) -> set[str]:
+    """The generation parameters that would be given twice if they were given there."""
     if not issubclass(model, GenerationParameters):
         return set()
-    holder = place.path[-2] if model is GenerationParameters else place.node
+    holder = context.path[-2] if model is GenerationParameters else context.node
     levels = [holder, *_listed(holder, "action")]
     levels += [
-        above for above, each in itertools.pairwise(place.path) if each.key in ("action", "actions")
+        above
+        for above, each in itertools.pairwise(context.path)
+        if each.key in ("action", "actions")
     ]
     groups = [*levels, *(params for each in levels if (params := each.child("params")))]
-    nodes = [node for group in groups for node in group.children if node is not place.word]
+    nodes = [node for group in groups for node in group.children if node is not context.word]
     return {node.key for node in nodes}.intersection(PARAMETER_NAMES)
 
 
-def _not_of_task(place: Place, model: type[BaseModel]) -> set[str]:
-    """The keys that have no meaning at a place for the task of the component around it."""
+def _not_of_task(context: CursorContext, model: type[BaseModel]) -> set[str]:
+    """The keys that have no meaning for the task of the component around the cursor."""
     if not issubclass(model, GenerationParameters):
         return set()
-    tasks = [task for each in reversed(place.path) if (task := each.child("task"))]
+    tasks = [task for each in reversed(context.path) if (task := each.child("task"))]
     return set(schema.NOT_OF_TASK.get(tasks[0].plain or "", ())) if tasks else set()
 
 
@@ -421,20 +424,20 @@ def _ids(mappings: Iterable[Node]) -> list[str]:
 
 def _names(texts: Iterable[str], source: str) -> list[str]:
     """The names that expressions take from a source, each once."""
-    found = (use for text in texts if "${" in text for use in _uses(text))
+    found = (each for text in texts if "${" in text for each in _named(text))
     return list(dict.fromkeys(name for of, name in found if of == source))
 
 
 @lru_cache(maxsize=1024)
-def _uses(text: str) -> tuple[tuple[str, str], ...]:
+def _named(text: str) -> tuple[tuple[str, str], ...]:
     """Source and first name of each expression in a text."""
     found: list[tuple[str, str]] = []
-    ends = Ends(text)
+    ends = ExpressionEnds(text)
     start = text.find("${")
     while start >= 0:
         end = ends.closed_at(start, len(text)) or start + 2
-        for use in references(text[start:end]):
-            if isinstance(use, Reference) and use.expression.keys:
-                found.append((use.expression.source, use.expression.keys[0]))
+        for reference in references(parse_template(text[start:end])):
+            if reference.expression.keys:
+                found.append((reference.expression.source, reference.expression.keys[0]))
         start = text.find("${", end)
     return tuple(found)

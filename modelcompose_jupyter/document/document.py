@@ -10,9 +10,8 @@ from functools import cached_property
 from typing import Any
 
 from ..errors import InputError, Problem, Where, did_you_mean, listed, shortened
-from .reader import Path, Source
-
-Template = Any
+from .reader import KeyPath, Source
+from .templates import Template
 
 
 @dataclass(frozen=True)
@@ -25,13 +24,12 @@ class Action:
     """
 
     id: str
-    path: Path
+    path: KeyPath
     text: Template
     parameters: dict[str, Template]
-    parameter_paths: dict[str, Path]
-    output: Template = None
-    text_path: Path = ()
+    output: Template | None = None
     is_chat: bool = False
+    default: bool = False
 
 
 @dataclass(frozen=True)
@@ -39,18 +37,17 @@ class Component:
     """A model, and the actions that call it. ``model`` maps the model's settings to templates."""
 
     id: str
-    path: Path
+    path: KeyPath
     model: dict[str, Template] = field(repr=False)  # which has the Hub's tokens
-    model_paths: dict[str, Path]
     actions: tuple[Action, ...]
     default: bool = False
     max_concurrent_count: int = 0
 
     @property
-    def tokens(self) -> list[Template]:
-        """The templates of its Hub tokens, those of its adapters too."""
-        found: list[Template] = []
-        rest: list[Any] = [self.model]
+    def tokens(self) -> list[Any]:
+        """Its Hub tokens as they are written, those of its adapters too."""
+        found: list[Any] = []
+        rest: list[Any] = [self._written]
         while rest:
             each = rest.pop()
             if isinstance(each, Mapping):
@@ -61,10 +58,15 @@ class Component:
         return found
 
     @property
+    def _written(self) -> dict[str, Any]:
+        return {key: template.value for key, template in self.model.items()}
+
+    @property
     def sources(self) -> list[str]:
-        """Where its model, its draft model and its adapters come from, as templates."""
-        sources = [self.model["source"], self.model.get("draft_model", "")]
-        for adapter in self.model.get("peft_adapters", ()):
+        """Where its model, its draft model and its adapters come from, as they are written."""
+        written = self._written
+        sources = [written["source"], written.get("draft_model", "")]
+        for adapter in written.get("peft_adapters", ()):
             model = adapter["model"]
             # A path in the long form need not begin with a dot.
             sources += [f"./{model.get('path')}"] if isinstance(model, Mapping) else [model]
@@ -76,12 +78,12 @@ class Job:
     """One step of a workflow; ``input`` is None where the whole input goes through."""
 
     id: str
-    path: Path
+    path: KeyPath
     component: Component
     action: Action
-    input: Template = None
-    output: Template = None
-    repeat_count: Template = None
+    input: Template | None = None
+    output: Template | None = None
+    repeat_count: Template | None = None
     depends_on: tuple[str, ...] = ()
 
 
@@ -90,11 +92,11 @@ class Workflow:
     """Jobs, and what becomes of their outputs."""
 
     id: str
-    path: Path
+    path: KeyPath
     jobs: tuple[Job, ...]
     title: str | None = None
     description: str | None = None
-    output: Template = None
+    output: Template | None = None
     default: bool = False
     private: bool = False
 
@@ -174,7 +176,7 @@ class Document:
             code="unknown_workflow",
         )
 
-    def where(self, path: Path, *, within: str | None = None) -> Where:
+    def where(self, path: KeyPath, *, within: str | None = None) -> Where:
         """The place of a value, for an error that comes up when it is rendered."""
         return self.source.where(path, within=within)
 

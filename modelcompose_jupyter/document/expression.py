@@ -84,9 +84,6 @@ class Expression:
         """The text as messages show it."""
         return shortened(self.text, 200)
 
-    def note(self, name: str) -> str | None:
-        return dict(self.notes).get(name)
-
     @property
     def keys(self) -> tuple[str, ...]:
         """The names at the start of the path, up to the first subscript that is not a name."""

@@ -22,6 +22,7 @@ from pydantic_core import CoreSchema, PydanticCustomError, core_schema
 
 from . import types
 from .expression import is_template
+from .templates import OPERATORS
 
 
 class Strict(BaseModel):
@@ -122,8 +123,10 @@ SWITCH = _Written({"enum": [0, 1]}, {"type": "string", "pattern": rf"^\s*({_SWIT
 Number = Annotated[float, converting(types.number), _DIGITS]
 Integer = Annotated[int, converting(types.integer), _DIGITS]
 Boolean = Annotated[bool, converting(types.boolean), SWITCH]
-Size = Annotated[int, converting(types.size), _Written({"type": "number"}), _DIGITS]
-Lookup = Annotated[int, converting(types.lookup), _Written({"type": "boolean"}), SWITCH, _DIGITS]
+Size = Annotated[int, converting(types.byte_size), _Written({"type": "number"}), _DIGITS]
+Lookup = Annotated[
+    int, converting(types.lookup_tokens), _Written({"type": "boolean"}), SWITCH, _DIGITS
+]
 FilledText = Annotated[str, converting(_filled_text), Field(min_length=1)]
 Texts = Annotated[list[FilledText], Field(min_length=1), OneOrMore()]
 Identifier = Annotated[FilledText, Field(max_length=200)]
@@ -158,9 +161,6 @@ Prompt = Annotated[
         }
     ),
 ]
-
-
-OPERATORS = frozenset(("...", "?", "*", "|", "+"))
 
 
 def _message_shape(value: Any) -> str:

@@ -87,8 +87,8 @@ class Node:
 
 
 @dataclass(frozen=True)
-class Place:
-    """Where a cursor stands.
+class CursorContext:
+    """What a cursor stands in.
 
     Attributes:
         path: from the root down to the node whose content is written there: a key at its value,
@@ -109,12 +109,12 @@ class Place:
 
 
 class Outline:
-    """The outline of a text, and the place of a cursor in it.
+    """The outline of a text, and what a cursor stands in.
 
     Attributes:
         root: holds the nodes of the document's top level.
         nodes: all nodes but those of flow collections, in the order of the text.
-        place: where the cursor stands; None where nothing can be written, as in a comment.
+        context: what the cursor stands in; None where nothing can be written, as in a comment.
     """
 
     def __init__(self, text: str, cursor: int) -> None:
@@ -123,13 +123,13 @@ class Outline:
         self._text = text
         self._cursor = cursor
         self._open = [self.root]
-        self._ends = Ends(text)
+        self._ends = ExpressionEnds(text)
         for line in _LINE.finditer(text):
             self._line(*line.span(1))
-        self.place = self._find()
+        self.context = self._find()
         for node in self.nodes:
             if node.is_flow and not node.children:
-                _Flow((node,), node.end, self._ends).read()
+                _FlowReader((node,), node.end, self._ends).read()
 
     # Reading
 
@@ -232,20 +232,20 @@ class Outline:
 
     # The cursor
 
-    def _find(self) -> Place | None:
+    def _find(self) -> CursorContext | None:
         cursor, text = self._cursor, self._text
         line = max(text.rfind("\n", 0, cursor), text.rfind("\r", 0, cursor)) + 1
         path = self._path()
         if len(path) > 1 and path[-1].start >= line:
-            return self._place_on_line(path, line)
+            return self._context_on_line(path, line)
         column = self._skip(line, cursor) - line
         while path[-1].column >= column:
             path = path[:-1]
         if path[-1].filled:
-            return self._place_in_value(path)
+            return self._context_in_value(path)
         if text[line:cursor].strip():
             return None
-        return Place(path, cursor, self._fits(path[-1], column))
+        return CursorContext(path, cursor, self._fits(path[-1], column))
 
     def _path(self) -> tuple[Node, ...]:
         """From the root down, the last nodes that begin before the cursor."""
@@ -258,25 +258,25 @@ class Outline:
             path.append(children[index - 1])
         return tuple(path)
 
-    def _place_on_line(self, path: tuple[Node, ...], line: int) -> Place | None:
-        """The place behind the first character of a node that begins on the cursor's line."""
+    def _context_on_line(self, path: tuple[Node, ...], line: int) -> CursorContext | None:
+        """The context behind the first character of a node that begins on the cursor's line."""
         cursor, text, node = self._cursor, self._text, path[-1]
         if "#" in text[node.end : cursor]:
             return None
         if node.kind == "word" or cursor <= node.colon:
-            return Place(path[:-1], node.start, self._fits(path[-2], node.column), node)
+            return CursorContext(path[:-1], node.start, self._fits(path[-2], node.column), node)
         if node.filled and cursor >= node.value_start:
-            return self._place_in_value(path)
+            return self._context_in_value(path)
         if node.filled or text[cursor - 1] not in " \t":
             return None
         takes_key = node.kind == "element" and self._fits(node, cursor - line)
-        return Place(path, cursor, takes_key)
+        return CursorContext(path, cursor, takes_key)
 
-    def _place_in_value(self, path: tuple[Node, ...]) -> Place | None:
+    def _context_in_value(self, path: tuple[Node, ...]) -> CursorContext | None:
         node = path[-1]
         if node.is_flow:
-            return _Flow(path, max(node.end, self._cursor), self._ends, self._cursor).read()
-        return Place(path, node.value_start, takes_key=False)
+            return _FlowReader(path, max(node.end, self._cursor), self._ends, self._cursor).read()
+        return CursorContext(path, node.value_start, takes_key=False)
 
     @staticmethod
     def _fits(parent: Node, column: int) -> bool:
@@ -285,7 +285,7 @@ class Outline:
         return not others or others[0].column == column
 
 
-class Ends:
+class ExpressionEnds:
     """Where the expressions of a text end.
 
     What is read for those that are not closed is bounded by the text's length; beyond that, all
@@ -305,10 +305,12 @@ class Ends:
         return None if end is None else start + end
 
 
-class _Flow:
+class _FlowReader:
     """Reads ``{…}`` and ``[…]`` into children of the node that holds them, the last of a path."""
 
-    def __init__(self, path: tuple[Node, ...], stop: int, ends: Ends, cursor: int = -1) -> None:
+    def __init__(
+        self, path: tuple[Node, ...], stop: int, ends: ExpressionEnds, cursor: int = -1
+    ) -> None:
         *self._above, node = path
         self._text = node.text
         self._ends = ends
@@ -318,19 +320,19 @@ class _Flow:
         self._entry: Node | None = None
         self._is_fresh = True  # nothing stands yet where a key or a value is expected
 
-    def read(self) -> Place | None:
-        """Read all of it; gives the place of the cursor if that stands within."""
+    def read(self) -> CursorContext | None:
+        """Read all of it; gives the context of the cursor if that stands within."""
         self._at += 1
-        place, is_ahead = None, self._cursor >= self._at
+        context, is_ahead = None, self._cursor >= self._at
         while self._open and self._at < self._stop:
             if is_ahead and self._at >= self._cursor:
-                place, is_ahead = self._place(), False
+                context, is_ahead = self._context(), False
             self._step()
         if self._open and is_ahead:
-            place = self._place()
+            context = self._context()
         for node in self._open:
             node.end = self._stop
-        return place
+        return context
 
     def _step(self) -> None:
         at, char = self._at, self._text[self._at]
@@ -398,15 +400,15 @@ class _Flow:
         self._entry.value_start = self._entry.end = at + 1
         self._is_fresh = True
 
-    def _place(self) -> Place | None:
-        """The place of the cursor, when all that stands before it has been read."""
+    def _context(self) -> CursorContext | None:
+        """The context of the cursor, when all that stands before it has been read."""
         path, entry = (*self._above, *self._open), self._entry
         if entry is None:
-            return Place(path, self._cursor, self._in_mapping)
+            return CursorContext(path, self._cursor, self._in_mapping)
         if entry.kind == "word":
-            return Place(path, entry.start, True, entry)
+            return CursorContext(path, entry.start, True, entry)
         if entry.filled or entry.kind == "element":
-            return Place((*path, entry), entry.value_start, takes_key=False)
+            return CursorContext((*path, entry), entry.value_start, takes_key=False)
         if self._text[self._cursor - 1] == ":":
             return None
-        return Place((*path, entry), self._cursor, takes_key=False)
+        return CursorContext((*path, entry), self._cursor, takes_key=False)

@@ -14,7 +14,7 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from functools import cached_property
-from pathlib import Path as FilePath
+from pathlib import Path
 from typing import Any, ClassVar, NoReturn
 
 import yaml
@@ -38,7 +38,8 @@ MAX_PROBLEMS = 100
 _MAX_BYTES = 4 * (MAX_CHARACTERS + 1)  # in UTF-32, with a byte order mark
 _MAX_LINE, _MARGIN = 2000, 1000  # characters of a line that a problem holds, and around these
 
-Path = tuple[str | int, ...]
+KeyPath = tuple[str | int, ...]
+"""The keys and indexes that lead to a value of a document."""
 
 
 @dataclass(frozen=True)
@@ -59,11 +60,11 @@ class Source:
     """
 
     file: str
-    folder: FilePath
+    folder: Path
     data: Any = None
     text: str | None = None
-    keys: dict[Path, Span] = field(default_factory=dict)
-    values: dict[Path, Span] = field(default_factory=dict)
+    keys: dict[KeyPath, Span] = field(default_factory=dict)
+    values: dict[KeyPath, Span] = field(default_factory=dict)
     problems: list[Problem] = field(default_factory=list)
     found: int = 0
     _known: set[int] = field(default_factory=set)
@@ -71,7 +72,7 @@ class Source:
     def report(
         self,
         message: str,
-        path: Path,
+        path: KeyPath,
         *,
         key: bool = False,
         hint: str | None = None,
@@ -96,7 +97,7 @@ class Source:
         """On which line of the text a character stands, counted from 1."""
         return bisect_right(self._line_starts, index)
 
-    def where(self, path: Path, *, key: bool = False, within: str | None = None) -> Where:
+    def where(self, path: KeyPath, *, key: bool = False, within: str | None = None) -> Where:
         """The place of a value, of its key, or of a piece of text within the value."""
         spans = self.keys if key else self.values
         known = path
@@ -109,7 +110,7 @@ class Source:
             span = Span(found, found + len(within))
         return self._where_at(span.start, path, span.end)
 
-    def _where_at(self, index: int, path: Path = (), end: int | None = None) -> Where:
+    def _where_at(self, index: int, path: KeyPath = (), end: int | None = None) -> Where:
         assert self.text is not None
         index = min(index, len(self.text))
         number = self.line_of(index)
@@ -125,7 +126,7 @@ class Source:
             self.file, path, number, index - start + 1, shown, end_column, begin - start + 1
         )
 
-    def _shown(self, start: int, index: int, stop: int, path: Path) -> tuple[int, str]:
+    def _shown(self, start: int, index: int, stop: int, path: KeyPath) -> tuple[int, str]:
         """A line without secrets, or a piece of a long one around an index, and where it begins.
 
         A piece is cut out of a larger one, since part of a secret is not known as one.
@@ -151,7 +152,7 @@ class Source:
         return DocumentError([Problem(message, self._where_at(index), hint)])
 
 
-def _secret_from(line: str, column: int, path: Path) -> int | None:
+def _secret_from(line: str, column: int, path: KeyPath) -> int | None:
     """From which index on a line is a part of a secret, for a place in the document."""
     key = next((step for step in path if is_secret_key(step)), None)
     if key is None or line[column : column + MAX_KEY + 1].lstrip("\"'").startswith(str(key)):
@@ -159,7 +160,7 @@ def _secret_from(line: str, column: int, path: Path) -> int | None:
     return column
 
 
-def read(source: str | bytes | FilePath | Mapping[str, Any], *, name: str | None = None) -> Source:
+def read(source: str | bytes | Path | Mapping[str, Any], *, name: str | None = None) -> Source:
     """Read a document from a path, from YAML text, also as bytes, or from a mapping.
 
     A string is YAML text when it has a line break or a ``:`` followed by white space or its end,
@@ -170,17 +171,17 @@ def read(source: str | bytes | FilePath | Mapping[str, Any], *, name: str | None
         DocumentError: the file cannot be read, or the text is no YAML or is too large.
     """
     if isinstance(source, Mapping):
-        given = Source(name or "<mapping>", FilePath.cwd())
-        given.data = _Copy(given).copy(source, ())
+        given = Source(name or "<mapping>", Path.cwd())
+        given.data = _MappingReader(given).copy(source, ())
         remember_in_data(given.data)
         return given
     if isinstance(source, bytes):
-        return _read_bytes(source, name or "<text>", FilePath.cwd())
+        return _read_bytes(source, name or "<text>", Path.cwd())
     if isinstance(source, str) and _is_yaml(source):
-        return read_text(source, name or "<text>", FilePath.cwd())
+        return read_text(source, name or "<text>", Path.cwd())
     file = name or str(source)
     try:
-        path = FilePath(source).expanduser()
+        path = Path(source).expanduser()
         file = name or str(path)
         with path.open("rb") as stream:
             data = stream.read(_MAX_BYTES + 1)
@@ -190,7 +191,7 @@ def read(source: str | bytes | FilePath | Mapping[str, Any], *, name: str | None
     return _read_bytes(data, file, path.resolve().parent)
 
 
-def _read_bytes(data: bytes, file: str, folder: FilePath) -> Source:
+def _read_bytes(data: bytes, file: str, folder: Path) -> Source:
     if len(data) > _MAX_BYTES:
         message = f"a document has at most {MAX_CHARACTERS:,} characters, and this one has more"
         raise DocumentError([Problem(message, Where(file))])
@@ -209,14 +210,14 @@ def _is_yaml(text: str) -> bool:
 _YAML = re.compile(r"[\r\n]|:[ \t]|:\s*\Z|\A\s*\{.*\}\s*\Z")
 
 
-class _Copy:
-    """Copies a mapping that was given, as plain data within the bounds of a text."""
+class _MappingReader:
+    """Reads a mapping that was given: a copy as plain data, within the bounds of a text."""
 
     def __init__(self, source: Source) -> None:
         self._source = source
         self._nodes = self._characters = 0
 
-    def copy(self, value: Any, path: Path) -> Any:
+    def copy(self, value: Any, path: KeyPath) -> Any:
         self._nodes += 1
         if self._nodes > MAX_NODES:
             self._fail(f"it has more than {MAX_NODES:,} values", ())
@@ -233,14 +234,14 @@ class _Copy:
             self._fail(f"a value of type '{type(value).__name__}' is not allowed", path, hint)
         return value
 
-    def _key(self, key: Any, path: Path) -> str:
+    def _key(self, key: Any, path: KeyPath) -> str:
         if not isinstance(key, str):
             self._fail(f"a key must be text, and {show(key)} is not", path)
         if len(key) > MAX_KEY:
             self._fail(_LONG_KEY, path)
         return self._text(key, path)
 
-    def _text(self, text: str, path: Path) -> str:
+    def _text(self, text: str, path: KeyPath) -> str:
         self._characters += len(text)
         if self._characters > MAX_CHARACTERS:
             self._fail(f"its texts have more than {MAX_CHARACTERS:,} characters", path[:1])
@@ -249,7 +250,7 @@ class _Copy:
         except UnicodeDecodeError:
             self._fail(_HALF, path)
 
-    def _fail(self, message: str, path: Path, hint: str | None = None) -> NoReturn:
+    def _fail(self, message: str, path: KeyPath, hint: str | None = None) -> NoReturn:
         raise DocumentError([Problem(message, Where(self._source.file, path), hint)])
 
 
@@ -264,7 +265,7 @@ def _characters(text: str) -> str:
     return text.encode("utf-16-le", "surrogatepass").decode("utf-16-le")
 
 
-def read_text(text: str, file: str, folder: FilePath) -> Source:
+def read_text(text: str, file: str, folder: Path) -> Source:
     """Read YAML text; ``file`` names it in errors."""
     text = without_mark(text)
     source = Source(file, folder, text=text)
@@ -281,7 +282,7 @@ def read_text(text: str, file: str, folder: FilePath) -> Source:
     if failure is not None:  # raised here, it does not carry the parser's, which has the line
         raise failure
     if root is not None:
-        source.data = _Builder(source).build(root, ())
+        source.data = _Constructor(source).build(root, ())
         remember_in_data(source.data)
     return source
 
@@ -345,7 +346,7 @@ class _Loader(Scanner):
     def __init__(self, text: str) -> None:
         super().__init__(text)
         self._depth = 0
-        self._window: _Window | None = None
+        self._extent: _ScalarExtent | None = None
 
     def compose_node(self, parent: Any, index: Any) -> Any:
         self._depth += 1
@@ -389,9 +390,9 @@ class _Loader(Scanner):
         if not self.buffer.startswith("${", self.pointer):
             return None
         indent = None if self.flow_level else self.indent
-        if self._window is None or not self._window.holds(self.pointer, indent):
-            self._window = _Window(self.buffer, self.pointer, indent)
-        end = self._window.expression_end(self.pointer)
+        if self._extent is None or not self._extent.holds(self.pointer, indent):
+            self._extent = _ScalarExtent(self.buffer, self.pointer, indent)
+        end = self._extent.expression_end(self.pointer)
         if end is None:
             return None
         written = self.buffer[self.pointer : end]
@@ -409,7 +410,7 @@ def _plain(ends: str) -> re.Pattern[str]:
 _PLAIN = {False: _plain(""), True: _plain(r",\[\]{}")}  # outside of brackets, and within
 
 
-class _Window:
+class _ScalarExtent:
     """The text in which the expressions of a plain scalar may stand.
 
     In block context that is up to the first line that is indented too little to belong to it.
@@ -463,8 +464,8 @@ _TAGS = "tag:yaml.org,2002:"
 _MAX_READ = f"{MAX_CHARACTERS:,} characters"
 
 
-class _Builder:
-    """Turns composed nodes into plain data, noting positions and problems in the source."""
+class _Constructor:
+    """Constructs plain data of YAML nodes, noting positions and problems in the source."""
 
     def __init__(self, source: Source) -> None:
         self._source = source
@@ -481,7 +482,7 @@ class _Builder:
                 f"it has more than {bound} once its aliases are expanded", node.start_mark.index
             )
 
-    def build(self, node: yaml.Node, path: Path) -> Any:
+    def build(self, node: yaml.Node, path: KeyPath) -> Any:
         self._count(node)
         if len(path) > MAX_DEPTH:
             raise self._source.fail(
@@ -507,7 +508,7 @@ class _Builder:
         yield
         self._unfinished.remove(node)
 
-    def _mapping(self, node: yaml.MappingNode, path: Path) -> dict[Any, Any]:
+    def _mapping(self, node: yaml.MappingNode, path: KeyPath) -> dict[Any, Any]:
         result: dict[Any, Any] = {}
         merged: dict[Any, Any] = {}
         seen: dict[Any, yaml.Node] = {}
@@ -528,7 +529,7 @@ class _Builder:
             result[key] = self.build(value_node, (*path, key))
         return {**merged, **result}
 
-    def _key(self, node: yaml.Node, path: Path) -> Any:
+    def _key(self, node: yaml.Node, path: KeyPath) -> Any:
         if not isinstance(node, yaml.ScalarNode):
             raise self._source.fail("a key must be text", node.start_mark.index)
         if len(node.value) > MAX_KEY:
@@ -537,7 +538,7 @@ class _Builder:
         # A key is always text, so that `on:` and `1:` are the words that they look like.
         return self._characters(node, path)
 
-    def _duplicate(self, key: Any, first: yaml.Node, second: yaml.Node, path: Path) -> None:
+    def _duplicate(self, key: Any, first: yaml.Node, second: yaml.Node, path: KeyPath) -> None:
         spans = [Span(each.start_mark.index, each.end_mark.index) for each in (first, second)]
         lines = " and ".join(f"line {self._source.line_of(span.start)}" for span in spans)
         self._source.report(
@@ -547,7 +548,7 @@ class _Builder:
             hint=f"Keep one of the two '{key}' lines; put '#' before the other.",
         )
 
-    def _merged(self, node: yaml.Node, path: Path) -> dict[Any, Any]:
+    def _merged(self, node: yaml.Node, path: KeyPath) -> dict[Any, Any]:
         nodes = node.value if isinstance(node, yaml.SequenceNode) else [node]
         result: dict[Any, Any] = {}
         for each in reversed(nodes):
@@ -558,11 +559,11 @@ class _Builder:
                 result |= self._mapping(each, path)
         return result
 
-    def _unknown_tag(self, node: yaml.Node, path: Path) -> None:
+    def _unknown_tag(self, node: yaml.Node, path: KeyPath) -> None:
         tag = node.tag.replace(_TAGS, "!!")
         self._source.report(f"tag '{tag}' is not known here", path)
 
-    def _characters(self, node: yaml.ScalarNode, path: Path) -> str:
+    def _characters(self, node: yaml.ScalarNode, path: KeyPath) -> str:
         try:
             return _characters(node.value)
         except UnicodeDecodeError:
@@ -570,7 +571,7 @@ class _Builder:
             self._source.report(_HALF, path, at=Span(start, start))
             return "\ufffd"
 
-    def _scalar(self, node: yaml.ScalarNode, path: Path) -> Any:
+    def _scalar(self, node: yaml.ScalarNode, path: KeyPath) -> Any:
         kind, value = node.tag.removeprefix(_TAGS), self._characters(node, path)
         try:
             return _SCALARS[kind](value)

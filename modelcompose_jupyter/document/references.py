@@ -1,18 +1,29 @@
-"""Every expression in a template, with what a checker or a form needs to know of each."""
+"""Every expression of a template, with what a checker or a form needs to know of each."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, replace
-from typing import Any
 
 from ..errors import ExpressionError
-from . import expression as grammar
-from . import render
-from .expression import Expression
-from .reader import Path
-
-_MAX_FLAWS = 20  # in one text; who has that many has seen enough of them
+from .expression import Expression, Text
+from .reader import KeyPath
+from .render import check_default
+from .templates import (
+    BRANCHES,
+    Combination,
+    Comparison,
+    Conditional,
+    Constant,
+    Invalid,
+    Join,
+    ListTemplate,
+    Loop,
+    MappingTemplate,
+    Spread,
+    Template,
+    TextTemplate,
+)
 
 
 @dataclass(frozen=True)
@@ -28,7 +39,7 @@ class Reference:
     """
 
     expression: Expression
-    path: Path
+    path: KeyPath
     always: bool = True
     fallback_of: tuple[Expression, ...] = ()
     local: frozenset[str] = frozenset()
@@ -45,121 +56,85 @@ class BrokenExpression:
     """A part of a template that cannot be rendered, whatever the context."""
 
     error: ExpressionError
-    path: Path
+    path: KeyPath
 
 
-def references(template: Any, path: Path = ()) -> Iterator[Reference | BrokenExpression]:
-    """Walk a template; flaws come in the place where they stand."""
-    yield from _Walker().walk(template, path)
+_LOCAL = frozenset(("item", "index"))
 
 
-class _Walker:
-    def __init__(self, always: bool = True, local: frozenset[str] = frozenset()) -> None:
-        self._always = always
-        self._local = local
+def references(template: Template | None) -> Iterator[Reference]:
+    """The expressions of a template that can be rendered, in the order of the document."""
+    return (each for each in findings(template) if isinstance(each, Reference))
 
-    def _sometimes(self) -> _Walker:
-        return _Walker(False, self._local)
 
-    def _inside(self) -> _Walker:
-        return _Walker(self._always, self._local | {"item", "index"})
+def findings(template: Template | None) -> Iterator[Reference | BrokenExpression]:
+    """The expressions of a template, and what is wrong with it, each in its place."""
+    return iter(()) if template is None else _walk(template, True, frozenset())
 
-    def walk(self, template: Any, path: Path) -> Iterator[Reference | BrokenExpression]:
-        if isinstance(template, str):
-            if "${" in template:
-                yield from self._text(template, path)
-        elif isinstance(template, list | tuple):
-            for index, element in enumerate(template):
-                spread = render.spread_of(element) if isinstance(element, str) else None
-                yield from self.walk(spread or element, (*path, index))
-        elif isinstance(template, Mapping):
-            try:
-                yield from self._mapping(template, path)
-            except ExpressionError as error:
-                yield BrokenExpression(error, path)
 
-    def _text(self, template: str, path: Path) -> Iterator[Reference | BrokenExpression]:
-        rest = template
-        for _ in range(_MAX_FLAWS):
-            try:
-                yield from self._good_text(rest, path)
-                return
-            except ExpressionError as error:
-                yield from self._good_text(rest[: error.offset], path)
-                yield BrokenExpression(error, path)
-                end = grammar.expression_end(rest, error.offset) or len(rest)
-                rest = rest[end:]
+def _walk(
+    template: Template, always: bool, local: frozenset[str]
+) -> Iterator[Reference | BrokenExpression]:
+    match template:
+        case Constant():
+            pass
+        case TextTemplate(text=text):
+            yield from _expressions(text, template.path, always, local)
+        case Invalid(pieces=pieces):
+            for piece in pieces:
+                if isinstance(piece, Text):
+                    yield from _expressions(piece, template.path, always, local)
+                else:
+                    yield BrokenExpression(piece, template.path)
+        case Comparison(entries=entries):
+            for key, entry in entries.items():
+                yield from _walk(entry, always and key not in BRANCHES, local)
+        case Loop(source=source, where=where, body=body):
+            yield from _walk(source, always, local)
+            for inner in (where, body):
+                if inner is not None:
+                    yield from _walk(inner, always, local | _LOCAL)
+        case _:
+            for part in _parts(template):
+                if not isinstance(part, Constant):
+                    yield from _walk(part, always, local)
 
-    def _good_text(self, template: str, path: Path) -> Iterator[Reference | BrokenExpression]:
-        text = grammar.parse(template)
-        for expression in text.expressions:
-            whole = text.only is not None
-            yield from self._expression(
-                Reference(expression, path, self._always, (), self._local, whole)
+
+def _parts(template: Template) -> Iterable[Template]:
+    """What a template is made of that is evaluated whenever it is."""
+    match template:
+        case MappingTemplate(entries=entries):
+            return entries.values()
+        case ListTemplate(elements=parts) | Conditional(conditions=parts):
+            return parts
+        case Combination(filters=parts):
+            return parts
+        case Spread(source=source) | Join(source=source):
+            return (source,)
+    return ()
+
+
+def _expressions(
+    text: Text, path: KeyPath, always: bool, local: frozenset[str]
+) -> Iterator[Reference | BrokenExpression]:
+    whole = text.only is not None
+    for expression in text.expressions:
+        yield from _expression(Reference(expression, path, always, (), local, whole))
+
+
+def _expression(reference: Reference) -> Iterator[Reference | BrokenExpression]:
+    """An expression, what is wrong with its default, and those inside it: in path and default."""
+    yield reference
+    expression = reference.expression
+    try:
+        check_default(expression)
+    except ExpressionError as error:
+        yield BrokenExpression(error, reference.path)
+    for inner in expression.subscripts():
+        yield from _expression(replace(reference, expression=inner, whole=False))
+    if expression.default is not None:
+        chain = (*reference.fallback_of, expression)
+        for inner in expression.default.text.expressions:
+            yield from _expression(
+                replace(reference, expression=inner, fallback_of=chain, whole=False)
             )
-
-    def _expression(self, reference: Reference) -> Iterator[Reference | BrokenExpression]:
-        yield reference
-        try:
-            render.check_default(reference.expression)
-        except ExpressionError as error:
-            yield BrokenExpression(error, reference.path)
-        for inner in reference.expression.subscripts():
-            yield from self._expression(replace(reference, expression=inner, whole=False))
-        if reference.expression.default is not None:
-            chain = (*reference.fallback_of, reference.expression)
-            for inner in reference.expression.default.text.expressions:
-                yield from self._expression(
-                    replace(reference, expression=inner, fallback_of=chain, whole=False)
-                )
-
-    def _mapping(
-        self, template: Mapping[Any, Any], path: Path
-    ) -> Iterator[Reference | BrokenExpression]:
-        if "+" in template:
-            render.stands_alone(template, "+")
-        for operator in ("*", "|"):
-            if operator in template:
-                yield from self._elements(template, operator, path)
-                return
-        for key, entry in template.items():
-            if key == "?":
-                yield from self._conditions(entry, (*path, key))
-            else:
-                yield from self.walk(entry, (*path, key))
-
-    def _elements(
-        self, template: Mapping[Any, Any], operator: str, path: Path
-    ) -> Iterator[Reference | BrokenExpression]:
-        source, where = render.elements_and_filter(template[operator])
-        yield from self.walk(source, (*path, operator))
-        inside = self._inside()
-        if where is not None:
-            yield from inside._condition(where, (*path, operator, "where"))
-        yield from inside._mapping(render.body_of(template, operator), path)
-
-    def _conditions(self, conditions: Any, path: Path) -> Iterator[Reference | BrokenExpression]:
-        if not isinstance(conditions, list):
-            yield from self._branches(conditions, path)
-            return
-        for index, condition in enumerate(conditions):
-            yield from self._branches(condition, (*path, index))
-
-    def _condition(self, condition: Any, path: Path) -> Iterator[Reference | BrokenExpression]:
-        """A condition on elements, which may be made of others."""
-        if isinstance(condition, Mapping) and len(condition) == 1:
-            ((word, inner),) = condition.items()
-            if word == "not":
-                yield from self._condition(inner, (*path, word))
-                return
-            if word in ("all", "any") and isinstance(inner, list):
-                for index, each in enumerate(inner):
-                    yield from self._condition(each, (*path, word, index))
-                return
-        yield from self._branches(condition, path)
-
-    def _branches(self, condition: Any, path: Path) -> Iterator[Reference | BrokenExpression]:
-        render.check_condition(condition)
-        for key, entry in condition.items():
-            walker = self._sometimes() if key in ("if_true", "if_false") else self
-            yield from walker.walk(entry, (*path, key))

@@ -1,32 +1,37 @@
 """Rendering: a template and a context of sources in, a value out.
 
-A template is any value: text with expressions, a list, a mapping (with the operators below), or a
-plain value. Values that come from the context are never rendered again.
-
-    {"...": m, k: v}     the entries of a mapping, in the place where they stand
-    ["...${list}", v]    the elements of a list
-    {"?": condition}     the branch of the first condition that has one; without one, nothing
-    {"+": [a, b]}        texts, lists or mappings joined
-    {"*": list, ...t}    the template `t` for each element, as `item` and `index`
-    {"|": list, ...t}    each value of `t` for each element: a mapping of lists
-
-Templates and inputs come from different people, and a short template can ask for a value of any
-size, so what is made of both is bounded; see `MAX_TEXT`, `MAX_VALUE` and `MAX_STEPS`.
+Values that come from the context are never rendered again. Templates and inputs come from
+different people, and a short template can ask for a value of any size, so what is made of both is
+bounded; see `MAX_TEXT`, `MAX_VALUE` and `MAX_STEPS`.
 """
 
 from __future__ import annotations
 
 import re
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any
 
 import regex
 
 from ..errors import ExpressionError, did_you_mean
-from . import expression as grammar
-from .expression import Default, Each, Expression, Index, Key, Segment, Slice
+from .expression import Default, Each, Expression, Index, Key, Segment, Slice, Text
+from .templates import (
+    Combination,
+    Comparison,
+    Conditional,
+    Constant,
+    Invalid,
+    Join,
+    ListTemplate,
+    Loop,
+    MappingTemplate,
+    Spread,
+    Template,
+    TextTemplate,
+    parse_template,
+)
 from .types import ConversionError, Type, convert, parse_json, show, text
 
 MAX_TEXT = 2**25
@@ -52,29 +57,32 @@ _TEXTUAL = {*_AS_THEY_ARE, "base64"}
 
 
 def render(template: Any, context: Mapping[str, Any]) -> Any:
-    """Render ``template``; the sources are exactly the keys of ``context``.
+    """Render a template, or a value that is parsed as one.
+
+    The sources are exactly the keys of ``context``.
 
     Raises:
         ExpressionError: an expression cannot be read, names no source, or has a value of another
             type than it says. The error names the expression.
     """
     try:
-        value = _Renderer(context, _Allowance()).render(template)
+        parsed = parse_template(template)
+        value = _Renderer(context, _Budget()).render(parsed)
     except RecursionError:
         raise ExpressionError("there is no end to the nesting", expression="the template") from None
     if value is _NOTHING:
         return None
-    check_size(value, show(template))
+    check_size(value, show(parsed.value))
     return value
 
 
 def check_size(value: Any, expression: str) -> None:
     """Raise ExpressionError where a value is larger than `MAX_VALUE`; it names the expression."""
-    if size(value, MAX_VALUE, _PART) > MAX_VALUE:
+    if text_size(value, MAX_VALUE, _PART) > MAX_VALUE:
         raise _too_large(f"the value has more than {MAX_VALUE:,} characters", expression)
 
 
-def size(value: Any, most: int, part: int = 16) -> int:
+def text_size(value: Any, most: int, part: int = 16) -> int:
     """Characters of a value written out, more or less; beyond ``most`` nothing is counted.
 
     Each part of it, be it a key and its value or an element, takes ``part`` beside its text.
@@ -133,7 +141,7 @@ def _written_out(pattern: str) -> int:
     return sum(map(sum, groups))
 
 
-class _Allowance:
+class _Budget:
     """How much may still be made for one value."""
 
     def __init__(self) -> None:
@@ -170,50 +178,52 @@ class _Allowance:
     def convert(self, value: Any, type_: Type, expression: Expression) -> None:
         """What converting a value takes: texts stay as they are, and all else is made anew."""
         if not (isinstance(value, str) and type_.name in _AS_THEY_ARE and not type_.is_list):
-            self.write(size(value, MAX_TEXT), expression.text)
-
-
-def spread_of(element: Any) -> str | None:
-    """The expression of a list element ``"...${list}"``, or None for any other element."""
-    if isinstance(element, str) and element.startswith("...${"):
-        body = element[3:]
-        if grammar.parse(body).only is not None:
-            return body
-    return None
+            self.write(text_size(value, MAX_TEXT), expression.text)
 
 
 class _Renderer:
-    def __init__(self, context: Mapping[str, Any], allowance: _Allowance) -> None:
+    def __init__(self, context: Mapping[str, Any], budget: _Budget) -> None:
         self._context = context
-        self._allowance = allowance
+        self._budget = budget
 
-    def render(self, template: Any) -> Any:
-        self._allowance.step()
-        if isinstance(template, str):
-            return self._text(grammar.parse(template)) if "${" in template else template
-        if isinstance(template, list | tuple):
-            return self._list(template)
-        if isinstance(template, Mapping):
-            return self._mapping(template)
-        return template
+    def render(self, template: Template) -> Any:
+        self._budget.step()
+        match template:
+            case Constant():
+                return template.value
+            case TextTemplate():
+                return self._text(template.text)
+            case MappingTemplate():
+                return self._mapping(template.entries)
+            case ListTemplate():
+                return self._list(template.elements)
+            case Loop():
+                return self._loop(template)
+            case Join():
+                return self._join(template.source)
+            case Conditional():
+                return self._branch(template.conditions)
+            case Invalid():
+                raise template.error
+        raise AssertionError(template)
 
     # Text and expressions
 
-    def _text(self, template: grammar.Text) -> Any:
+    def _text(self, template: Text) -> Any:
         if template.only is not None:
             return self.evaluate(template.only)
         return "".join(map(self._written, template.parts))
 
     def _written(self, part: str | Expression) -> str:
-        self._allowance.step()
+        self._budget.step()
         if isinstance(part, str):
-            self._allowance.write(len(part), part)
+            self._budget.write(len(part), part)
             return part
         value = self.evaluate(part)
         if value is None:
             return ""
-        written = len(value) if isinstance(value, str) else size(value, MAX_TEXT)
-        self._allowance.write(written, part.text)
+        written = len(value) if isinstance(value, str) else text_size(value, MAX_TEXT)
+        self._budget.write(written, part.text)
         with _naming(part):
             return text(value)
 
@@ -231,7 +241,7 @@ class _Renderer:
         return value if type_ is None else self._converted(value, type_, expression)
 
     def _converted(self, value: Any, type_: Type, expression: Expression) -> Any:
-        self._allowance.convert(value, type_, expression)
+        self._budget.convert(value, type_, expression)
         with _naming(expression):
             return convert(value, type_)
 
@@ -240,7 +250,7 @@ class _Renderer:
         type_ = expression.type
         literal = not default.quoted and not default.text.expressions
         if literal and (type_ is None or type_.is_list or type_.name not in _TEXTUAL):
-            self._allowance.write(len(value), expression.text)
+            self._budget.write(len(value), expression.text)
             value = _literal(value)
         return value if type_ is None else self._converted(value, type_, expression)
 
@@ -275,7 +285,7 @@ class _Renderer:
             if isinstance(segment, Each):
                 if not isinstance(value, list | tuple):
                     return None
-                self._allowance.step(len(value))
+                self._budget.step(len(value))
                 rest = path[position + 1 :]
                 return [self._follow(element, rest) for element in value]
             value = self._step(value, segment)
@@ -288,7 +298,7 @@ class _Renderer:
             if not isinstance(value, list | tuple):
                 return None
             taken = list(value[segment.start : segment.stop])
-            self._allowance.step(len(taken))
+            self._budget.step(len(taken))
             return taken
         key: Any = segment.name if isinstance(segment, Key) else None
         if isinstance(segment, Index):
@@ -303,71 +313,58 @@ class _Renderer:
 
     # Lists and mappings
 
-    def _list(self, template: list[Any] | tuple[Any, ...]) -> list[Any]:
+    def _list(self, elements: tuple[Template, ...]) -> list[Any]:
         result: list[Any] = []
-        for element in template:
-            if (spread := spread_of(element)) is not None:
-                value = self.render(spread)
+        for element in elements:
+            if isinstance(element, Spread):
+                value = self.render(element.source)
                 if value is not None and not isinstance(value, list | tuple):
                     raise ExpressionError(
                         f"'...' in a list needs a list, and {show(value)} is none",
-                        expression=spread,
+                        expression=element.source.value,
                     )
-                self._allowance.step(len(value or ()))
+                self._budget.step(len(value or ()))
                 result += value or []
             elif (value := self.render(element)) is not _NOTHING:
                 result.append(value)
         return result
 
-    def _mapping(self, template: Mapping[Any, Any]) -> Any:
-        if "+" in template:
-            return self._join(template)
-        if "*" in template:
-            return self._map(template)
-        if "|" in template:
-            return self._split(template)
+    def _mapping(self, entries: Mapping[Any, Template]) -> Any:
+        if len(entries) == 1 and "?" in entries:
+            return self.render(entries["?"])
         result: dict[Any, Any] = {}
-        for key, entry in template.items():
-            if key == "...":
-                entries = self._entries(entry, "...")
-                self._allowance.step(len(entries))
-                result.update(entries)
-            elif key == "?":
-                branch = self._branch(entry)
-                if len(template) == 1:
-                    return branch
-                if branch is not _NOTHING:
-                    result.update(self._entries_of(branch, entry, "?"))
-            elif (value := self.render(entry)) is not _NOTHING:
+        for key, entry in entries.items():
+            value = self.render(entry)
+            if value is _NOTHING:
+                continue
+            if key in ("...", "?"):
+                self._merge(result, value, key, entry)
+            else:
                 result[key] = value
         return result
 
-    def _entries(self, template: Any, operator: str) -> Mapping[Any, Any]:
-        return self._entries_of(self.render(template), template, operator)
-
-    @staticmethod
-    def _entries_of(value: Any, template: Any, operator: str) -> Mapping[Any, Any]:
+    def _merge(self, result: dict[Any, Any], value: Any, operator: str, entry: Template) -> None:
         if value is None:
-            return {}
+            return
         if not isinstance(value, Mapping):
             raise ExpressionError(
                 f"'{operator}' beside other keys needs a mapping, and {show(value)} is none",
-                expression=show(template),
+                expression=show(entry.value),
             )
-        return value
+        self._budget.step(len(value))
+        result.update(value)
 
-    def _join(self, template: Mapping[Any, Any]) -> Any:
-        stands_alone(template, "+")
-        rendered = self.render(template["+"])
+    def _join(self, source: Template) -> Any:
+        rendered = self.render(source)
         if not isinstance(rendered, list):
-            raise ExpressionError("'+' needs a list", expression=show(template["+"]))
+            raise ExpressionError("'+' needs a list", expression=show(source.value))
         values = [value for value in rendered if value is not None]
         if not values:
             return None
         if all(isinstance(value, str) for value in values):
-            self._allowance.write(sum(map(len, values)), show(template["+"]))
+            self._budget.write(sum(map(len, values)), show(source.value))
             return "".join(values)
-        self._allowance.step(
+        self._budget.step(
             sum(len(value) for value in values if isinstance(value, Mapping | list | tuple))
         )
         if all(isinstance(value, Mapping) for value in values):
@@ -375,78 +372,73 @@ class _Renderer:
         if all(isinstance(value, list | tuple) for value in values):
             return [element for value in values for element in value]
         raise ExpressionError(
-            "'+' joins texts, lists or mappings, all of one kind", expression=show(template["+"])
+            "'+' joins texts, lists or mappings, all of one kind", expression=show(source.value)
         )
 
-    def _map(self, template: Mapping[Any, Any]) -> list[Any]:
-        body = body_of(template, "*")
-        results = []
-        for inner in self._elements(template["*"], "*"):
-            value = inner.render(body) if body else inner.item
-            if value is not _NOTHING:
-                results.append(value)
-        return results
+    def _loop(self, loop: Loop) -> Any:
+        body = loop.body
+        if isinstance(body, Invalid):
+            raise body.error
+        elements = self._elements(loop)
+        if loop.operator == "|" and body is not None:
+            inners = list(elements)
+            return {
+                key: [inner.value(entry) for inner in inners] for key, entry in body.entries.items()
+            }
+        made = (inner.item if body is None else inner.render(body) for inner in elements)
+        return [value for value in made if value is not _NOTHING]
 
-    def _split(self, template: Mapping[Any, Any]) -> dict[Any, list[Any]]:
-        body = body_of(template, "|")
-        if not body:
-            raise ExpressionError(
-                "'|' needs a template beside it, a key for each list",
-                expression=show(dict(template)),
-            )
-        elements = list(self._elements(template["|"], "|"))
-        return {key: [inner.value(entry) for inner in elements] for key, entry in body.items()}
-
-    def _elements(self, operand: Any, operator: str) -> Iterator[_ItemRenderer]:
-        source, where = elements_and_filter(operand)
-        values = self.render(source)
+    def _elements(self, loop: Loop) -> Iterator[_ItemRenderer]:
+        """A renderer for each element of the list that the filter lets through."""
+        values = self.render(loop.source)
         if values is None:
             return
         if not isinstance(values, list | tuple):
             raise ExpressionError(
-                f"'{operator}' needs a list, and {show(values)} is none", expression=show(source)
+                f"'{loop.operator}' needs a list, and {show(values)} is none",
+                expression=show(loop.source.value),
             )
         for index, item in enumerate(values):
-            self._allowance.step()
-            inner = _ItemRenderer(self._context, self._allowance, item, index)
-            if where is None or inner.holds(where):
+            self._budget.step()
+            inner = _ItemRenderer(self._context, self._budget, item, index)
+            if loop.where is None or inner.holds(loop.where):
                 yield inner
 
     # Conditions
 
-    def _branch(self, conditions: Any) -> Any:
-        for condition in conditions if isinstance(conditions, list | tuple) else [conditions]:
-            check_condition(condition)
+    def _branch(self, conditions: Iterable[Comparison | Invalid]) -> Any:
+        for condition in conditions:
             branch = "if_true" if self.holds(condition) else "if_false"
-            if branch in condition:
-                return self.render(condition[branch])
+            assert isinstance(condition, Comparison)
+            if branch in condition.entries:
+                return self.render(condition.entries[branch])
         return _NOTHING
 
-    def holds(self, condition: Any) -> bool:
-        if isinstance(condition, Mapping) and len(condition) == 1:
-            ((word, inner),) = condition.items()
-            if word == "not":
+    def holds(self, condition: Template) -> bool:
+        match condition:
+            case Combination(word="not", filters=(inner,)):
                 return not self.holds(inner)
-            if word in ("all", "any") and isinstance(inner, list | tuple):
-                return (all if word == "all" else any)(self.holds(each) for each in inner)
-        check_condition(condition)
-        name = condition.get("operator", "eq")
-        left, right = self.render(condition["input"]), self.render(condition.get("value"))
-        self._allowance.step(_length(left) + _length(right))
+            case Combination(word=word, filters=filters):
+                return (all if word == "all" else any)(map(self.holds, filters))
+            case Invalid(error=error):
+                raise error
+            case Comparison(operator=operator, entries=entries):
+                left = self.render(entries["input"])
+                right = self.render(entries["value"]) if "value" in entries else None
+                return self._compare(left, operator, right, entries["input"])
+        raise AssertionError(condition)
+
+    def _compare(self, left: Any, operator: str, right: Any, shown: Template) -> bool:
+        self._budget.step(_length(left) + _length(right))
         try:
-            if name == "match":
-                return self._allowance.match(text(right), text(left))
-            return _COMPARISONS[name](left, right)
+            if operator == "match":
+                return self._budget.match(text(right), text(left))
+            return _COMPARISONS[operator](left, right)
         except (TypeError, ConversionError):
-            raise ExpressionError(
-                f"'{name}' cannot compare {show(left)} with {show(right)}",
-                expression=show(condition["input"]),
-            ) from None
+            message = f"'{operator}' cannot compare {show(left)} with {show(right)}"
         except regex.error as error:
-            raise ExpressionError(
-                f"{show(right)} is not a regular expression: {error}",
-                expression=show(condition["input"]),
-            ) from None
+            message = f"{show(right)} is not a regular expression: {error}"
+        raise ExpressionError(message, expression=show(shown.value))
 
 
 def _length(value: Any) -> int:
@@ -459,13 +451,11 @@ def _length(value: Any) -> int:
 class _ItemRenderer(_Renderer):
     """A renderer inside `*` or `|`, where `item` and `index` are sources too."""
 
-    def __init__(
-        self, context: Mapping[str, Any], allowance: _Allowance, item: Any, index: int
-    ) -> None:
-        super().__init__({**context, "item": item, "index": index}, allowance)
+    def __init__(self, context: Mapping[str, Any], budget: _Budget, item: Any, index: int) -> None:
+        super().__init__({**context, "item": item, "index": index}, budget)
         self.item = item
 
-    def value(self, template: Any) -> Any:
+    def value(self, template: Template) -> Any:
         value = self.render(template)
         return None if value is _NOTHING else value
 
@@ -490,7 +480,7 @@ def _naming(expression: Expression) -> Iterator[None]:
 def check_default(expression: Expression) -> None:
     """Raise ExpressionError where a default without expressions is not of the type beside it."""
     if expression.default is not None and not expression.default.text.expressions:
-        _Renderer({}, _Allowance())._default(expression, expression.default)
+        _Renderer({}, _Budget())._default(expression, expression.default)
 
 
 def _literal(written: Any) -> Any:
@@ -499,59 +489,6 @@ def _literal(written: Any) -> Any:
         return parse_json(written)
     except ConversionError:
         return written
-
-
-def elements_and_filter(operand: Any) -> tuple[Any, Any]:
-    """What `*` and `|` go through: the list's template, and the condition on its elements."""
-    if isinstance(operand, Mapping) and "input" in operand and set(operand) <= {"input", "where"}:
-        return operand["input"], operand.get("where")
-    return operand, None
-
-
-def body_of(template: Mapping[Any, Any], operator: str) -> dict[Any, Any]:
-    """What stands beside `*` or `|`: the template for each element."""
-    body = {key: entry for key, entry in template.items() if key != operator}
-    for other in ("+", "*", "|"):
-        if other in body:
-            raise ExpressionError(
-                f"'{operator}' and '{other}' cannot stand side by side",
-                expression=show(dict(template)),
-            )
-    return body
-
-
-def stands_alone(template: Mapping[Any, Any], operator: str) -> None:
-    """Raise ExpressionError where something is beside an operator that bears nothing beside it."""
-    if len(template) > 1:
-        other = next(key for key in template if key != operator)
-        raise ExpressionError(
-            f"'{operator}' stands alone, and '{other}' is beside it",
-            expression=show(dict(template)),
-        )
-
-
-def check_condition(condition: Any) -> None:
-    """Raise ExpressionError where something is no condition, or has an unknown key or operator."""
-    known = {"input", "operator", "value", "if_true", "if_false"}
-    if not isinstance(condition, Mapping) or "input" not in condition:
-        raise ExpressionError(
-            "a condition is a mapping with 'input', 'operator' and 'value'",
-            expression=show(condition),
-        )
-    for key in condition:
-        if key not in known:
-            raise ExpressionError(
-                f"a condition has no key '{key}'",
-                expression=show(dict(condition)),
-                hint=did_you_mean(str(key), known),
-            )
-    name = condition.get("operator", "eq")
-    if not isinstance(name, str) or name not in _OPERATORS:
-        raise ExpressionError(
-            f"a condition has no operator '{name}'",
-            expression=show(dict(condition)),
-            hint=did_you_mean(str(name), _OPERATORS) or f"Operators are {', '.join(_OPERATORS)}.",
-        )
 
 
 _COMPARISONS: dict[str, Callable[[Any, Any], bool]] = {
@@ -566,4 +503,3 @@ _COMPARISONS: dict[str, Callable[[Any, Any], bool]] = {
     "starts-with": lambda left, right: text(left).startswith(text(right)),
     "ends-with": lambda left, right: text(left).endswith(text(right)),
 }
-_OPERATORS = (*_COMPARISONS, "match")

@@ -8,6 +8,7 @@ from collections.abc import Collection, Iterator
 from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, Field
+from pydantic.fields import FieldInfo
 
 from .fields import (
     BY_MESSAGE_SHAPE,
@@ -29,6 +30,7 @@ from .fields import (
     TextField,
 )
 from .parameters import GenerationParameters
+from .types import Role
 
 Template = Any
 Port = Annotated[Integer, Field(ge=1, le=65535), TemplateOr()]
@@ -54,7 +56,7 @@ ADAPTER_NO_EFFECT = {
 class Message(Strict):
     """One message of a chat."""
 
-    role: Annotated[Literal["system", "developer", "user", "assistant"], TemplateOr()] = Field(
+    role: Annotated[Role, TemplateOr()] = Field(
         description="Who speaks; 'developer' is another name of 'system'."
     )
     content: Template = Field(description="What is said.")
@@ -363,6 +365,12 @@ def parts(annotation: Any) -> Iterator[Any]:
     yield annotation
     for argument in getattr(annotation, "__args__", ()):
         yield from parts(argument)
+
+
+def metadata(field: FieldInfo) -> list[Any]:
+    """What a field's annotation says beside its types: how values are converted and bounded."""
+    found = [getattr(part, "__metadata__", ()) for part in parts(field.annotation)]
+    return [each for group in (field.metadata, *found) for each in group]
 
 
 def models_in(annotation: Any) -> list[type[BaseModel]]:

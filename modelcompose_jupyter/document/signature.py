@@ -5,27 +5,25 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
+from functools import cache
 from typing import Any
 
 from ..errors import ExpressionError, InputError, Where, did_you_mean, listed, shortened
 from ..path_redaction import public
 from ..redaction import MASK, texts_of
-from .compiler import action_references
+from .compiler import called_references
 from .document import Action, Document, Job, Workflow
-from .expression import Expression, Key, parse
-from .fields import OPERATORS
-from .parameters import PARAMETER_NAMES, GenerationParameters
-from .reader import Path
+from .expression import Expression, Key
+from .fields import Boolean, Integer, Number, TemplateOr
+from .parameters import PARAMETER_NAMES, GenerationParameters, TemplateVariables
+from .reader import KeyPath
 from .references import Reference, references
 from .render import render
+from .schema import JobFields, ModelSettings, PeftAdapter
+from .schema import metadata as metadata_of
+from .templates import OPERATORS, ListTemplate, Loop, MappingTemplate, Template
 from .types import ConversionError, Message, Type, convert
 
-_INTEGERS = (
-    "top_k", "num_beams", "num_return_sequences", "min_output_length", "max_output_length",
-    "max_input_length", "seed", "repeat_count",
-)  # fmt: skip
-_BOOLEANS = ("do_sample", "include_prompt", "local_files_only", "enable_thinking")
-_NUMBERS = ("temperature", "top_p", "min_p", "repetition_penalty", "length_penalty", "weight")
 _TEXT = Type("text")
 _MESSAGES = Type("messages")
 
@@ -118,7 +116,7 @@ class Signature:
     inputs: tuple[Input, ...]
     outputs: tuple[Output, ...]
     open: bool
-    _uses: tuple[Reference, ...] = field(repr=False, default=())
+    _references: tuple[Reference, ...] = field(repr=False, default=())
     _document: Document | None = field(repr=False, default=None, compare=False)
 
     def to_dict(self) -> dict[str, Any]:
@@ -164,7 +162,7 @@ class Signature:
         """The names of inputs that are the whole of what a chat answers, turn after turn."""
         return tuple(each.name for each in self.inputs if each.type == _MESSAGES)
 
-    def check(self, values: Any) -> Any:
+    def validate(self, values: Any) -> Any:
         """The inputs as the workflow gets them: as they are, but conversations as messages.
 
         Raises:
@@ -176,7 +174,7 @@ class Signature:
             raise InputError(
                 "the input must be a mapping", hint=f"For example {{{self._example()}}}."
             )
-        self.check_known(values)
+        self.check_names(values)
         self._check_required(values)
         self._check_secrets(values)
         values = {**values, **dict(self._messages(values))}
@@ -205,7 +203,7 @@ class Signature:
     def _example(self) -> str:
         return ", ".join(f'"{each.name}": …' for each in self.inputs[:2])
 
-    def check_known(self, values: Mapping[str, Any]) -> None:
+    def check_names(self, values: Mapping[str, Any]) -> None:
         """Raise InputError where the workflow has no input of such a name."""
         if self.open:
             return
@@ -221,7 +219,7 @@ class Signature:
 
     def _check_required(self, values: Mapping[str, Any]) -> None:
         missing: dict[str, Reference] = {}
-        for reference in self._uses:
+        for reference in self._references:
             keys = reference.expression.keys
             needed = reference.demands and all(
                 _is_missing(e, values) for e in reference.fallback_of
@@ -242,7 +240,7 @@ class Signature:
 
     def _messages(self, values: Mapping[str, Any]) -> Iterator[tuple[str, list[Message]]]:
         """The conversations among the inputs, each as its messages."""
-        first = {reference.expression.keys[0]: reference for reference in reversed(self._uses)}
+        first = {each.expression.keys[0]: each for each in reversed(self._references)}
         for name in self.conversations:
             if values.get(name) is not None:
                 with self._naming(name, first[name]):
@@ -261,7 +259,7 @@ class Signature:
     def _check_types(self, values: Mapping[str, Any]) -> None:
         by_name = {each.name: each for each in self.inputs}
         checked: set[tuple[str, Type]] = set()
-        for reference in self._uses:
+        for reference in self._references:
             path = reference.expression.path
             name = path[0].name if len(path) == 1 and isinstance(path[0], Key) else None
             if name is None or reference.fallback_of or not reference.always:
@@ -284,7 +282,7 @@ class Signature:
 
 def signature(document: Document, workflow: Workflow) -> Signature:
     """What a workflow takes and gives."""
-    found = sorted(_input_uses(workflow), key=lambda pair: _position(document, pair[0]))
+    found = sorted(_input_references(workflow), key=lambda pair: _position(document, pair[0]))
     inputs: dict[str, Input] = {}
     for reference, expected in found:
         if reference.expression.keys:
@@ -295,7 +293,7 @@ def signature(document: Document, workflow: Workflow) -> Signature:
         inputs=tuple(inputs.values()),
         outputs=tuple(_outputs(workflow)),
         open=any(not reference.expression.path for reference, _ in found),
-        _uses=tuple(reference for reference, _ in found if reference.expression.keys),
+        _references=tuple(reference for reference, _ in found if reference.expression.keys),
         _document=document,
     )
 
@@ -315,86 +313,87 @@ def _is_missing(expression: Expression, values: Mapping[str, Any]) -> bool:
     return found is None
 
 
-def _input_uses(workflow: Workflow) -> Iterator[tuple[Reference, Type | None]]:
-    """The uses of the workflow's input, each with the type that its place expects."""
+def _input_references(workflow: Workflow) -> Iterator[tuple[Reference, Type | None]]:
+    """The references to the workflow's input, each with the type that its place expects."""
     for job in workflow.jobs:
-        yield from _job_uses(job)
-    yield from _of_input(workflow.output, (*workflow.path, "output"), None)
+        yield from _job_references(job)
+    yield from _of_input(workflow.output, None)
 
 
-def _job_uses(job: Job) -> Iterator[tuple[Reference, Type | None]]:
-    conversation = _conversation_path(job.action)
+def _job_references(job: Job) -> Iterator[tuple[Reference, Type | None]]:
+    conversation, types = _conversation_path(job.action), _types_of_keys()
     inner = [
-        (reference, _MESSAGES if reference.path == conversation else _place_type(reference))
-        for reference in action_references(job)
+        (reference, _MESSAGES if reference.path == conversation else types.get(_key_of(reference)))
+        for reference in called_references(job)
+        if reference.expression.source == "input"
     ]
-    inner = [
-        (reference, type_) for reference, type_ in inner if reference.expression.source == "input"
-    ]
-    if _passes_through(job.input):
+    if job.input is None or _passes_through(job.input):
         yield from inner
-    elif isinstance(job.input, Mapping):
-        types = {
+    elif isinstance(job.input, MappingTemplate):
+        called = {
             reference.expression.keys[0]: _type_of(reference, type_)
             for reference, type_ in inner
             if reference.expression.keys
         }
-        given = {(name,) for name in job.input}
-        for key, template in job.input.items():
+        given = {(name,) for name in job.input.entries}
+        for key, template in job.input.entries.items():
             if key == "..." and _passes_through(template):
                 for reference, type_ in inner:
                     if reference.expression.keys[:1] not in given:
                         yield reference, type_
             else:
-                yield from _of_input(template, (*job.path, "input", key), types.get(key))
+                yield from _of_input(template, called.get(key))
+    elif isinstance(job.input, Loop):  # whose elements are what the component gets
+        for reference, _ in _of_input(job.input, None):
+            yield replace(reference, local=frozenset()), None
     else:
-        yield from _of_input(job.input, (*job.path, "input"), None)
-    repeat_type = Type("integer")
-    yield from _of_input(job.repeat_count, (*job.path, "repeat_count"), repeat_type)
-    yield from _of_input(job.output, (*job.path, "output"), None)
+        yield from _of_input(job.input, None)
+    yield from _of_input(job.repeat_count, Type("integer"))
+    yield from _of_input(job.output, None)
 
 
-def _conversation_path(action: Action) -> Path | None:
+def _conversation_path(action: Action) -> KeyPath | None:
     """Where an expression is all that a chat has to answer: its messages, or the last of them."""
     if not action.is_chat:
         return None
-    return (
-        (*action.text_path, len(action.text) - 1)
-        if isinstance(action.text, list)
-        else action.text_path
-    )
+    text = action.text
+    return text.elements[-1].path if isinstance(text, ListTemplate) else text.path
 
 
-def _passes_through(template: Any) -> bool:
-    """Whether a job's input is the workflow's input as it is."""
-    if template is None:
-        return True
-    only = parse(template).only if isinstance(template, str) else None
+def _passes_through(template: Template) -> bool:
+    """Whether a template gives the workflow's input as it is."""
+    only = template.only
     return only is not None and only.source == "input" and not only.path
 
 
 def _of_input(
-    template: Any, path: Any, expected: Type | None
+    template: Template | None, expected: Type | None
 ) -> Iterator[tuple[Reference, Type | None]]:
-    for reference in references(template, path):
-        if isinstance(reference, Reference) and reference.expression.source == "input":
+    for reference in references(template):
+        if reference.expression.source == "input":
             yield reference, expected
 
 
-def _place_name(reference: Reference) -> str:
-    """The key that a use stands under."""
+def _key_of(reference: Reference) -> str:
+    """The key that a reference stands under."""
     return next((step for step in reversed(reference.path) if isinstance(step, str)), "")
 
 
-def _place_type(reference: Reference) -> Type | None:
-    name = _place_name(reference)
-    if name in _INTEGERS:
-        return Type("integer")
-    if name in _NUMBERS:
-        return Type("number")
-    if name == "chat_template_kwargs":
-        return Type("object")
-    return Type("boolean") if name in _BOOLEANS else None
+@cache
+def _types_of_keys() -> dict[str, Type]:
+    """The types that keys of the schema expect of their templates' values, by the keys' names."""
+    kinds: dict[str, Any] = {
+        "integer": Integer, "number": Number, "boolean": Boolean, "object": TemplateVariables,
+    }  # fmt: skip
+    found: dict[str, Type] = {}
+    for model in (GenerationParameters, ModelSettings, PeftAdapter, JobFields):
+        for name, info in model.model_fields.items():
+            metadata = metadata_of(info)
+            takes_template = any(isinstance(each, TemplateOr) for each in metadata)
+            for kind, annotated in kinds.items():
+                if takes_template and annotated.__metadata__[0] in metadata:
+                    found[name] = Type(kind)
+    return found
 
 
 def _type_of(reference: Reference, expected: Type | None) -> Type:
@@ -418,7 +417,7 @@ def _input(reference: Reference, expected: Type | None) -> Input:
     expression = reference.expression
     default = None
     type_ = _type_of(reference, expected)
-    secret = _place_name(reference) == "token"
+    secret = _key_of(reference) == "token"
     if secret:
         type_ = _TEXT  # whose options may be tokens
     if len(expression.path) == 1 and expression.default is not None and not secret:
@@ -430,7 +429,7 @@ def _input(reference: Reference, expected: Type | None) -> Input:
         default=default,
         notes=dict(expression.notes),
         parameter=name
-        if reference.whole and (name := _place_name(reference)) in PARAMETER_NAMES
+        if reference.whole and (name := _key_of(reference)) in PARAMETER_NAMES
         else None,
         secret=secret,
     )
@@ -469,31 +468,33 @@ def _outputs(workflow: Workflow) -> Iterator[Output]:
     job = last[0] if last else None
     template = workflow.output if workflow.output is not None or job is None else job.output
     value = _value_type(job)
-    if not isinstance(template, Mapping) or OPERATORS & template.keys():
+    if not isinstance(template, MappingTemplate) or OPERATORS & template.entries.keys():
         yield Output(None, _result_type(template, value))
         return
-    for key, entry in template.items():
+    for key, entry in template.entries.items():
         yield Output(str(key), _result_type(entry, value))
 
 
 def _value_type(job: Job | None) -> Type:
     """The type of ``${output}``."""
-    several = job is not None and (
+    if job is None:
+        return _TEXT
+    sequences = job.action.parameters.get("num_return_sequences")
+    several = (
         job.repeat_count is not None
-        or (isinstance(job.action.text, list) and not job.action.is_chat)
-        or job.action.parameters.get("num_return_sequences", 1) != 1
+        or (isinstance(job.action.text, ListTemplate) and not job.action.is_chat)
+        or (sequences is not None and sequences.value != 1)
     )
     return Type("text", is_list=several)
 
 
-def _result_type(template: Any, value: Type) -> Type:
+def _result_type(template: Template | None, value: Type) -> Type:
+    """The type of an output, where that of ``${output}`` is ``value``."""
     if template is None:
         return value
-    if not isinstance(template, str):
-        return Type("json")
-    only = parse(template).only
+    only = template.only
     if only is None:
-        return _TEXT
+        return _TEXT if isinstance(template.value, str) else Type("json")
     if only.type is not None:
         return only.type
     return value if only.source == "output" and not only.path else Type("json")

@@ -13,7 +13,7 @@ import re
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Any, TypedDict
+from typing import Any, Literal, TypedDict, get_args
 
 from ..encoding import without_mark
 from ..errors import did_you_mean, listed
@@ -38,7 +38,8 @@ class Message(TypedDict):
     content: str
 
 
-ROLES = ("system", "developer", "user", "assistant")
+Role = Literal["system", "developer", "user", "assistant"]
+ROLES: tuple[str, ...] = get_args(Role)
 """Who speaks; ``developer`` is another name of ``system``."""
 MAX_OPTIONS = 1000
 """What a type may have after its slash: many times what anyone chooses from."""
@@ -57,6 +58,11 @@ class Type:
     def __str__(self) -> str:
         options = "/" + ",".join(self.options) if self.options else ""
         return f"{self.name}{'[]' if self.is_list else ''}{options}"
+
+    @property
+    def holds_list(self) -> bool:
+        """Whether values are lists, of one type or of any."""
+        return self.is_list or self.name == "list"
 
     @property
     def element(self) -> Type:
@@ -193,7 +199,7 @@ _SIZE = re.compile(r"\s*(\d+(?:\.\d+)?)\s*(?:([kMGT])(i?))?B\s*", re.IGNORECASE)
 _POWERS = {"k": 1, "m": 2, "g": 3, "t": 4}
 
 
-def size(value: Any) -> int:
+def byte_size(value: Any) -> int:
     """Bytes from a number of gigabytes, or from a text with a unit: ``2``, ``500MB``, ``1.5 GiB``.
 
     Units with an ``i`` count in 1024, the others in 1000.
@@ -209,7 +215,7 @@ def size(value: Any) -> int:
         raise ConversionError(f"{show(value)} is not a size such as 2GB") from None
 
 
-def lookup(value: Any) -> int:
+def lookup_tokens(value: Any) -> int:
     """A number of tokens to look up, from one or from a switch; 0 is off."""
     if isinstance(value, int | float) and not isinstance(value, bool):
         return integer(value)

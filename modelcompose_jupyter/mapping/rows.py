@@ -37,7 +37,7 @@ class RowInputs:
         choices = (self._asked, self._required, self._names)
         self._plain = next((each[0] for each in choices if len(each) == 1), None)
         try:
-            signature.check(shared)
+            signature.validate(shared)
         except InputError as error:
             if error.code == "unknown_input":  # others may be right once a row's own are there
                 raise

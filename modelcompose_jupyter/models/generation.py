@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import itertools
 import threading
 import time
-from collections.abc import Callable, Hashable
+from collections.abc import Callable, Hashable, Iterable
 from concurrent.futures import Future
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Protocol
 
 from ..document.types import Message
 
@@ -83,37 +84,11 @@ class Generation:
         self._cancel(self)
 
 
-class QueueUpdates:
-    """How often those who wait are told their places: less often, the more of them there are.
-
-    Each end of a request moves all who wait behind it, so telling each at once would take a time
-    that grows with their square.
-    """
-
-    MOST_TOLD = 256
-    """Of those who wait the first; the others hear when it is soon their turn."""
-    _AT_ONCE = 32
-    _SECONDS_EACH = 0.001
-
-    def __init__(self) -> None:
-        self._next = 0.0
-
-    @property
-    def pause(self) -> float:
-        """Seconds until they may be told again; 0 is now."""
-        return max(0.0, self._next - time.monotonic())
-
-    def told(self, count: int) -> None:
-        """Note that so many were told."""
-        if count > self._AT_ONCE:
-            self._next = time.monotonic() + count * self._SECONDS_EACH
-
-
 class QueuePosition:
-    """A request's place in a queue, as its caller was told.
+    """How many requests must end before a queued one starts, as its caller was told.
 
-    Places are looked up under the queue's lock and told after it, by several threads at once. A
-    place only falls, so one that comes late is seen to be old.
+    Positions are computed under the queue's lock and told after it, by several threads at once. A
+    position only falls, so one that comes late is seen to be old.
     """
 
     def __init__(self, on_queued: OnQueued | None) -> None:
@@ -134,3 +109,48 @@ class QueuePosition:
                     self._on_queued(ahead)
                 except Exception:  # a listener that fails is not told again, and fails nothing
                     self._on_queued = None
+
+
+class Queued(Protocol):
+    """What stands in a queue whose positions are told."""
+
+    position: QueuePosition
+
+
+class QueueUpdates:
+    """Tells requests their positions in a queue: less often, the more of them there are.
+
+    Each end of a request moves all that are behind it, so telling each at once would take a time
+    that grows with their square.
+    """
+
+    MOST_TOLD = 256
+    """Of those who wait the first; the others hear when it is soon their turn."""
+    _AT_ONCE = 32
+    _SECONDS_EACH = 0.001
+
+    def __init__(self) -> None:
+        self._next = 0.0
+
+    @property
+    def pause(self) -> float:
+        """Seconds until they may be told again; 0 is now."""
+        return max(0.0, self._next - time.monotonic())
+
+    @classmethod
+    def positions(cls, queue: Iterable[Queued], room: int = 0) -> list[tuple[QueuePosition, int]]:
+        """Of the first of a queue, how many must end before each starts.
+
+        Args:
+            queue: in the order in which they start.
+            room: how many could start at once; below 0, how many run that are too many.
+        """
+        first = itertools.islice(queue, cls.MOST_TOLD)
+        return [(each.position, max(0, number - room)) for number, each in enumerate(first, 1)]
+
+    def tell(self, positions: list[tuple[QueuePosition, int]]) -> None:
+        """Tell each its position."""
+        for position, ahead in positions:
+            position.tell(ahead)
+        if len(positions) > self._AT_ONCE:
+            self._next = time.monotonic() + len(positions) * self._SECONDS_EACH

@@ -11,7 +11,16 @@ from collections.abc import AsyncIterator, Callable, Mapping
 from dataclasses import dataclass, replace
 from typing import Any
 
-from ..document import Action, Component, Document, Job, Workflow, render, signature
+from ..document import (
+    Action,
+    Component,
+    Document,
+    Job,
+    Workflow,
+    parse_template,
+    render,
+    signature,
+)
 from ..document.types import show
 from ..errors import ComposeError, ExpressionError, InputError, did_you_mean
 from ..models.weights.source import is_folder
@@ -90,10 +99,10 @@ def _without_templates(
     action = Action(
         id="__action__",
         path=path,
-        text=prompt,
-        text_path=(*path, "messages" if is_chat else "prompt"),
-        parameters={name: f"${{input.{name}}}" for name in parameters},
-        parameter_paths={name: (*path, name) for name in parameters},
+        text=parse_template(prompt, (*path, "messages" if is_chat else "prompt")),
+        parameters={
+            name: parse_template(f"${{input.{name}}}", (*path, name)) for name in parameters
+        },
         is_chat=is_chat,
     )
     bare = replace(component, actions=(action,), default=True)

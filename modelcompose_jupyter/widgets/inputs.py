@@ -34,7 +34,7 @@ class Inputs:
     def __init__(self, signature: Signature, given: Mapping[str, Any]) -> None:
         self._inputs = {each.name: each for each in signature.inputs}
         self._widgets = {name: widget_for(each) for name, each in self._inputs.items()}
-        signature.check_known(given)
+        signature.check_names(given)
         _fill(self, {name: given[name] for name in given if name in self._inputs})
 
     def __setattr__(self, name: str, value: Any) -> None:
@@ -123,7 +123,7 @@ def enter(inputs: Inputs, name: str, texts: Sequence[str]) -> None:
         listed = f"Inputs are {', '.join(known)}." if known else "The workflow takes no input."
         raise InputError(f"there is no input '{name}'", hint=did_you_mean(name, known) or listed)
     each = inputs._inputs[name]
-    takes_list = each.type.is_list or each.type.name == "list"
+    takes_list = each.type.holds_list
     text = "\n".join(texts) if takes_list else texts[-1]
     _fill(inputs, {name: _value(each, text)})
 
@@ -172,7 +172,7 @@ def _is_line(value: Any) -> bool:
 def _value(each: Input, value: Any) -> Any:
     if not isinstance(value, str):
         return value
-    if each.type.is_list or each.type.name == "list":
+    if each.type.holds_list:
         return _list(each.name, value)
     if each.type.name in ("object", "json"):
         return _json(each.name, value) if value.strip() else None
@@ -214,9 +214,8 @@ def _bare_widget(each: Input) -> Any:
     is_text = isinstance(default, str)
     if type_.name == "messages" and not type_.is_list:
         return Conversation(each.name, default or [])
-    if type_.is_list or type_.name in ("list", "object", "json"):
-        lines = type_.is_list or type_.name == "list"
-        hint = "one a line, or a JSON list" if lines else "JSON"
+    if type_.holds_list or type_.name in ("object", "json"):
+        hint = "one a line, or a JSON list" if type_.holds_list else "JSON"
         return _field(ipywidgets.Textarea, _as_typed(default), placeholder=hint)
     if type_.name == "select":
         empty = [] if each.required or default is not None else [("", None)]

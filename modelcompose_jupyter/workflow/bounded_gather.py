@@ -6,7 +6,7 @@ import asyncio
 from collections.abc import Awaitable, Callable
 from typing import TypeVar
 
-IN_FLIGHT = 32
+MAX_CONCURRENT_CALLS = 32
 """How many calls of one job run at a time; more would only wait, and cost memory meanwhile."""
 
 T = TypeVar("T")
@@ -15,7 +15,9 @@ T = TypeVar("T")
 async def bounded_gather(
     count: int, call: Callable[[int], Awaitable[T]], on_ended: Callable[[int, int], None]
 ) -> list[T]:
-    """The results of ``call(0)`` to ``call(count - 1)``, in order; `IN_FLIGHT` run at a time.
+    """The results of ``call(0)`` to ``call(count - 1)``, in order.
+
+    `MAX_CONCURRENT_CALLS` run at a time.
 
     ``on_ended(done, count)`` is called whenever one has ended. The first that fails ends the
     others, and its error is raised.
@@ -30,7 +32,7 @@ async def bounded_gather(
 
     try:
         async with asyncio.TaskGroup() as group:
-            for _ in range(min(count, IN_FLIGHT)):
+            for _ in range(min(count, MAX_CONCURRENT_CALLS)):
                 group.create_task(work())
     except BaseExceptionGroup as errors:
         raise first_of(errors) from None

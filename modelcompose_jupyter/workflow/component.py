@@ -19,9 +19,9 @@ from weakref import WeakValueDictionary
 
 from pydantic import ValidationError
 
-from ..document import Document, GenerationParameters, Job, explain, render
+from ..document import Document, GenerationParameters, Job, Template, explain, render
 from ..document import types as values
-from ..document.references import Reference, references
+from ..document.references import references
 from ..document.schema import ModelSettings, ModelSource, PeftAdapter
 from ..document.types import Message
 from ..errors import ComposeError, ExpressionError, InputError, Where
@@ -75,7 +75,7 @@ class Call:
 
     ``group`` is who asks: groups take turns at a model. ``repeat`` is its place among the job's
     repeats, or None. ``seed`` is that of the job's first generation where the document gives none.
-    ``waiting`` says how many requests are ahead, and ``allowance`` how many texts the run may have.
+    ``queue_progress`` says how many requests are ahead, ``allowance`` how many texts it may have.
     ``generations`` holds a mapping with ``stream`` and ``result`` for each prompt, in the order in
     which they ended.
     """
@@ -87,7 +87,7 @@ class Call:
     run: Run
     group: Hashable
     seed: int
-    waiting: QueueProgress
+    queue_progress: QueueProgress
     allowance: Allowance
     load_seconds: float = 0.0
     generations: list[dict[str, Any]] = field(default_factory=list)
@@ -96,14 +96,14 @@ class Call:
         """What tells the run how many of several calls have ended."""
         return count_progress(self.run, self.job, phase)
 
-    def render(self, template: Any, path: Any, extra: Mapping[str, Any] | None = None) -> Any:
+    def render(self, template: Template, extra: Mapping[str, Any] | None = None) -> Any:
         context = {
             "input": self.input,
             "env": self.document.environment,
             "context": {"run_id": self.run.id, "task_id": self.run.id},
             **(extra or {}),
         }
-        with locating(self.document, path):
+        with locating(self.document, template.path):
             return render(template, context)
 
 
@@ -134,7 +134,7 @@ class Calls:
         call.allowance.take(len(prompts) * sequences, _where(call))
         # By place, not by time: the same run again gives each prompt the same seed.
         first_seed = call.seed + (call.repeat or 0) * len(prompts)
-        limiter = self._gate(call)
+        limiter = self._limiter(call)
         with await self._acquire(call, _spec(call)) as lease:
 
             async def generate(number: int) -> list[str]:
@@ -151,9 +151,9 @@ class Calls:
         if action.output is None:
             return output
         results = dict.fromkeys(("output", "result", "response"), output)
-        return call.render(action.output, (*action.path, "output"), results)
+        return call.render(action.output, results)
 
-    def _gate(self, call: Call) -> ConcurrencyLimiter:
+    def _limiter(self, call: Call) -> ConcurrencyLimiter:
         """What lets the requests of the call's component through, in whichever runs they are."""
         component = call.job.component
         if not component.max_concurrent_count:
@@ -179,7 +179,7 @@ class Calls:
             error = copy.copy(failure)  # the failure is that of all who waited for the model
             if error.code in _NOT_THERE:
                 error.hint = _meant(spec.source, call.document.source.folder) or error.hint
-            where = call.document.where(call.job.component.model_paths["source"])
+            where = call.document.where(call.job.component.model["source"].path)
             raise error.at(where) from None
         call.load_seconds = time.monotonic() - started
         return lease
@@ -244,7 +244,7 @@ async def _generate(
     Stopped within a token when the call is cancelled, and in any case in `GIVE_UP_SECONDS`.
     """
     made = time.monotonic()
-    with call.waiting.place() as on_queued:
+    with call.queue_progress.position() as on_queued:
         async with limiter.turn(on_queued, call.group):
             waited = time.monotonic() - made
             generation = lease.generate(
@@ -268,7 +268,7 @@ async def _generate(
 
 
 def _keep(generation: Generation, stream: _Stream, call: Call, waited: float) -> None:
-    """Note what a generation came to, if it came to anything, after the seconds at the gate."""
+    """Note what a generation came to, if it came to anything, after the seconds at the limiter."""
     future = generation.future
     if future.done() and future.exception() is None:
         result = future.result()
@@ -283,7 +283,7 @@ def _keep(generation: Generation, stream: _Stream, call: Call, waited: float) ->
 def _prompts(call: Call) -> tuple[list[Prompt], bool]:
     """What the model is asked, and whether a list of prompts was given: then so is the output."""
     action = call.job.action
-    value = call.render(action.text, action.text_path)
+    value = call.render(action.text)
     if action.is_chat:
         return [_messages(value, call)], False
     if not isinstance(value, list):
@@ -314,42 +314,34 @@ def _prompt(value: Any, call: Call) -> str:
 
 
 def _where(call: Call) -> Any:
-    return call.document.where(call.job.action.text_path)
+    return call.document.where(call.job.action.text.path)
 
 
 def _parameters(call: Call) -> GenerationParameters:
     action = call.job.action
-    given = {
-        name: call.render(template, action.parameter_paths[name])
-        for name, template in action.parameters.items()
-    }
+    given = {name: call.render(template) for name, template in action.parameters.items()}
     try:
         return GenerationParameters.model_validate(given, context={"rendered": True})
     except ValidationError as error:
         details = error.errors()[0]
         name = str(next(iter(details["loc"]), details.get("ctx", {}).get("key")))
-        path = action.parameter_paths[name]
-        raise invalid(error, name, action.parameters[name], call.document, path) from None
+        raise invalid(error, name, action.parameters[name], call.document) from None
 
 
 def _spec(call: Call) -> ModelSpec:
     component = call.job.component
-    given = {
-        key: call.render(template, component.model_paths[key])
-        for key, template in component.model.items()
-    }
+    given = {key: call.render(template) for key, template in component.model.items()}
     source = given.pop("source")
     if not isinstance(source, str) or not source:
         raise InputError(
             "no model is named: its value is " + ("empty" if source == "" else values.show(source)),
-            where=call.document.where(component.model_paths["source"]),
+            where=call.document.where(component.model["source"].path),
         )
     try:
         settings = ModelSettings.model_validate(given, context={"rendered": True})
     except ValidationError as error:
         key = str(error.errors()[0]["loc"][0])
-        path = component.model_paths[key]
-        raise invalid(error, key, component.model[key], call.document, path) from None
+        raise invalid(error, key, component.model[key], call.document) from None
     folder = call.document.source.folder
     given = settings.model_dump(exclude_none=True, exclude={"peft_adapters"})
     if given.get("quantization") == "none":
@@ -384,7 +376,7 @@ def _absolute(source: str, folder: Path) -> str:
 
 
 def invalid(
-    error: ValidationError, name: str, template: Any, document: Document, path: Any
+    error: ValidationError, name: str, template: Template, document: Document
 ) -> InputError:
     """The error for a rendered value that a key cannot have.
 
@@ -393,15 +385,12 @@ def invalid(
     message, hint = explain(name, error.errors()[0])
     if _is_of_environment(template) or name == "token":
         message, hint = f"'{name}' cannot be what {template} gives", None
-    return InputError(message, hint=hint, where=document.where(path))
+    return InputError(message, hint=hint, where=document.where(template.path))
 
 
-def _is_of_environment(template: Any) -> bool:
+def _is_of_environment(template: Template) -> bool:
     """Whether the environment has a part in a template's value."""
-    return any(
-        isinstance(each, Reference) and each.expression.source == "env"
-        for each in references(template)
-    )
+    return any(each.expression.source == "env" for each in references(template))
 
 
 @contextmanager

@@ -1,4 +1,4 @@
-"""Waiting for one's turn: a component's limit, and how many are ahead as the run says it.
+"""A component's limit of requests at once, and their queue positions as a run's progress.
 
 Everything here is on the host's event loop, except for what says so.
 """
@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import itertools
 import math
 from collections.abc import AsyncIterator, Hashable, Iterator
 
@@ -17,57 +16,57 @@ from .run import Run
 
 
 class ConcurrencyLimiter:
-    """Lets so many through at a time; 0 lets all through.
+    """A fair semaphore: lets so many through at a time; 0 lets all through.
 
-    The others wait in the order in which they came; where they are of several groups, these take
-    turns.
+    The others wait in the order in which they came, round-robin between their groups, and are told
+    their positions.
     """
 
     def __init__(self, size: int) -> None:
         self._free = size or math.inf
-        self._queue: FairQueue[_Visitor] = FairQueue()
+        self._waiters: FairQueue[_Waiter] = FairQueue()
         self._updates = QueueUpdates()
         self._telling: asyncio.TimerHandle | None = None
 
     @contextlib.asynccontextmanager
     async def turn(self, on_queued: OnQueued, group: Hashable = None) -> AsyncIterator[None]:
         """Wait for a turn, and hold it; who waits is told how many must end first, then 0."""
-        await self._enter(on_queued, group)
+        await self._acquire(on_queued, group)
         try:
             yield
         finally:
-            self._leave()
+            self._release()
 
-    async def _enter(self, on_queued: OnQueued, group: Hashable) -> None:
+    async def _acquire(self, on_queued: OnQueued, group: Hashable) -> None:
         if self._free:
             self._free -= 1
             return
-        visitor = _Visitor(on_queued)
-        self._queue.put(visitor, group)
-        visitor.place.tell(len(self._queue))
+        waiter = _Waiter(on_queued)
+        self._waiters.put(waiter, group)
+        waiter.position.tell(len(self._waiters))
         self._tell()
         try:
-            await visitor.turn
+            await waiter.turn
         except asyncio.CancelledError:
-            if visitor.turn.cancelled():
-                self._queue.remove(visitor)
+            if waiter.turn.cancelled():
+                self._waiters.remove(waiter)
                 self._tell()
             else:  # its turn came in the same moment
-                self._leave()
+                self._release()
             raise
 
-    def _leave(self) -> None:
-        while self._queue:
-            visitor = self._queue.pop()
-            if not visitor.turn.done():  # else who waited has just given up
-                visitor.turn.set_result(None)
-                visitor.place.tell(0)
+    def _release(self) -> None:
+        while self._waiters:
+            waiter = self._waiters.pop()
+            if not waiter.turn.done():  # else who waited has just given up
+                waiter.turn.set_result(None)
+                waiter.position.tell(0)
                 self._tell()
                 return
         self._free += 1
 
     def _tell(self) -> None:
-        """Tell those who wait how many must end first, now or soon."""
+        """Tell those who wait their positions, now or soon."""
         if self._telling is not None:
             return
         if pause := self._updates.pause:
@@ -77,23 +76,19 @@ class ConcurrencyLimiter:
 
     def _tell_now(self) -> None:
         self._telling = None
-        count = 0
-        for visitor in itertools.islice(self._queue, QueueUpdates.MOST_TOLD):
-            count += 1
-            visitor.place.tell(count)
-        self._updates.told(count)
+        self._updates.tell(QueueUpdates.positions(self._waiters))
 
 
-class _Visitor:
+class _Waiter:
     def __init__(self, on_queued: OnQueued) -> None:
         self.turn: asyncio.Future[None] = asyncio.get_running_loop().create_future()
-        self.place = QueuePosition(on_queued)
+        self.position = QueuePosition(on_queued)
 
 
 class QueueProgress:
-    """Says how many requests are ahead of those of a job, as the run's progress.
+    """Says the queue position of a job as the run's progress.
 
-    That is the least of those who wait, and 0 as soon as one of them has its turn.
+    It is the least of its requests', and 0 as soon as one of them has its turn.
     """
 
     def __init__(self, run: Run, job: str) -> None:
@@ -103,8 +98,8 @@ class QueueProgress:
         self._said = self._most = 0
 
     @contextlib.contextmanager
-    def place(self) -> Iterator[OnQueued]:
-        """A place for one request; gives what any thread may tell how many are ahead of it."""
+    def position(self) -> Iterator[OnQueued]:
+        """The position of one request, while it lasts; gives what any thread may tell it."""
         request, loop = object(), asyncio.get_running_loop()
 
         def on_queued(ahead: int) -> None:

@@ -17,7 +17,7 @@ from typing import Annotated, Any
 
 from pydantic import Field, ValidationError
 
-from ..document import Document, Job, Workflow, render
+from ..document import Document, Job, Template, Workflow, render
 from ..document.fields import Integer, Strict
 from ..document.render import check_size
 from ..errors import ComposeError
@@ -126,7 +126,7 @@ class _Runner:
         self._started = time.monotonic()
         self._outputs: dict[str, dict[str, Any]] = {}
         self._ended = {job.id: asyncio.Event() for job in workflow.jobs}
-        self._waiting = {job.id: QueueProgress(run, job.id) for job in workflow.jobs}
+        self._queue_progress = {job.id: QueueProgress(run, job.id) for job in workflow.jobs}
         self._made: list[Call] = []
         self._allowance = allowance
         self._group = group
@@ -150,51 +150,48 @@ class _Runner:
         last = self._workflow.last_jobs
         outputs = {job.id: self._outputs[job.id]["output"] for job in last}
         value = outputs[last[0].id] if len(last) == 1 else outputs
-        path = (*self._workflow.path, "output")
-        if self._workflow.output is None:
-            if len(last) > 1:  # what the jobs pass on may be the same
-                with locating(self._document, path):
-                    check_size(value, "the outputs of the last jobs")
-            return value
-        return self._render(self._workflow.output, path, {"output": value})
+        if self._workflow.output is not None:
+            return self._render(self._workflow.output, {"output": value})
+        if len(last) > 1:  # what the jobs pass on may be the same
+            with locating(self._document, (*self._workflow.path, "output")):
+                check_size(value, "the outputs of the last jobs")
+        return value
 
     async def _job(self, job: Job) -> None:
         for name in job.depends_on:
             await self._ended[name].wait()
         self._progress(job, "started")
         value = (
-            await self._repeated(job)
-            if job.repeat_count is not None
-            else (await self._called(job, {}, None))
+            await self._called(job, {}, None)
+            if job.repeat_count is None
+            else await self._repeated(job, job.repeat_count)
         )
         if job.output is not None:
-            value = self._render(job.output, (*job.path, "output"), {"output": value})
+            value = self._render(job.output, {"output": value})
         self._outputs[job.id] = {"output": value}
         self._progress(job, "completed")
         self._ended[job.id].set()
 
-    async def _repeated(self, job: Job) -> list[Any]:
-        count = self._repeat_count(job)
-        self._allowance.check(count, self._document.where((*job.path, "repeat_count")))
+    async def _repeated(self, job: Job, repeat_count: Template) -> list[Any]:
+        count = self._count(repeat_count)
+        self._allowance.check(count, self._document.where(repeat_count.path))
         return await bounded_gather(
             count,
             lambda index: self._called(job, {"index": index}, index),
             count_progress(self._run, job, "repeat"),
         )
 
-    def _repeat_count(self, job: Job) -> int:
-        path = (*job.path, "repeat_count")
-        value = self._render(job.repeat_count, path, {})
+    def _count(self, repeat_count: Template) -> int:
+        value = self._render(repeat_count, {})
         try:
             return _Repeat.model_validate({"repeat_count": value}).repeat_count
         except ValidationError as error:
-            template = job.repeat_count
-            raise invalid(error, "repeat_count", template, self._document, path) from None
+            raise invalid(error, "repeat_count", repeat_count, self._document) from None
 
     async def _called(self, job: Job, extra: Mapping[str, Any], repeat: int | None) -> Any:
         value = self._input
         if job.input is not None:
-            value = self._render(job.input, (*job.path, "input"), extra)
+            value = self._render(job.input, extra)
         call = Call(
             self._document,
             job,
@@ -203,13 +200,13 @@ class _Runner:
             self._run,
             self._group,
             self._seeds[job.id],
-            self._waiting[job.id],
+            self._queue_progress[job.id],
             self._allowance,
         )
         self._made.append(call)
         return await self._calls.call(call)
 
-    def _render(self, template: Any, path: Any, extra: Mapping[str, Any]) -> Any:
+    def _render(self, template: Template, extra: Mapping[str, Any]) -> Any:
         context = {
             "input": self._input,
             "env": self._document.environment,
@@ -217,7 +214,7 @@ class _Runner:
             "context": {"run_id": self._run.id, "task_id": self._run.id},
             **extra,
         }
-        with locating(self._document, path):
+        with locating(self._document, template.path):
             return render(template, context)
 
     def _progress(self, job: Job, state: str) -> None:

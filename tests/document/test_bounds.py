@@ -22,7 +22,7 @@ from modelcompose_jupyter.document import (
 )
 from modelcompose_jupyter.document.completion import complete
 from modelcompose_jupyter.document.reader import MAX_CHARACTERS, MAX_KEY, MAX_PROBLEMS
-from modelcompose_jupyter.document.render import size
+from modelcompose_jupyter.document.render import text_size
 from modelcompose_jupyter.errors import (
     LONGEST_MESSAGE,
     ComposeError,
@@ -109,7 +109,7 @@ GROWING: dict[str, Callable[[int], str]] = {
 def lines_run(call: Callable[[], Any]) -> int:
     """How many lines of Python a call runs, each turn of a loop counted, with nothing known."""
     count = 0
-    for known in (expression._parse_short, expression._parse_long, completion._uses):
+    for known in (expression._parse_short, expression._parse_long, completion._named):
         known.cache_clear()
 
     def trace(frame: FrameType, event: str, argument: Any) -> Any:
@@ -277,14 +277,14 @@ def test_inputs_are_looked_up_and_converted_once_for_each_type() -> None:
     )
     taken = signature(document, document.workflow())
     given = {**dict.fromkeys(names, "x"), "big": f"[{'1,' * 1000}1]"}
-    assert taken.check(given)["big"] == given["big"]
+    assert taken.validate(given)["big"] == given["big"]
     unknown = {**given, **{f"x{number}": 1 for number in range(50_000)}}
-    few = lines_run(lambda: taken.check(given))
+    few = lines_run(lambda: taken.validate(given))
     with pytest.raises(InputError, match="there is no input 'x0'") as caught:
-        taken.check(unknown)
+        taken.validate(unknown)
     assert len(str(caught.value)) < 500
     assert few < 100 * len(names)
-    assert lines_run(lambda: taken.check_known(unknown)) < 50 * len(names)
+    assert lines_run(lambda: taken.check_names(unknown)) < 50 * len(names)
 
 
 def test_values_are_shown_without_being_written_out() -> None:
@@ -395,5 +395,5 @@ def test_large_values_are_not_too_large() -> None:
 
 
 def test_what_is_counted_of_a_value_ends_at_the_bound() -> None:
-    assert size({"a": ["xy", None]}, 1000, part=10) == 4 * 10 + 3
-    assert lines_run(lambda: size([["x"] * 10**6] * 10**6, 1000)) < 100
+    assert text_size({"a": ["xy", None]}, 1000, part=10) == 4 * 10 + 3
+    assert lines_run(lambda: text_size([["x"] * 10**6] * 10**6, 1000)) < 100

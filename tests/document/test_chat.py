@@ -167,7 +167,7 @@ def test_several_replies_are_several_outputs():
 )
 def test_an_input_becomes_messages(type_, given, expected):
     found = signed(f"messages: ${{input.m{type_}}}\ntemperature: ${{input.t | 1}}")
-    assert found.check({"m": given, "t": 2}) == {"m": expected, "t": 2}
+    assert found.validate({"m": given, "t": 2}) == {"m": expected, "t": 2}
 
 
 @pytest.mark.parametrize(
@@ -213,7 +213,7 @@ def test_an_input_becomes_messages(type_, given, expected):
 )  # fmt: skip
 def test_an_input_that_is_no_conversation(given, message, hint):
     with pytest.raises(InputError) as caught:
-        signed("messages: ${input.m as json}").check({"m": given})
+        signed("messages: ${input.m as json}").validate({"m": given})
     assert caught.value.message == f"input 'm': {message}"
     assert caught.value.hint == hint
     assert caught.value.where.keys == "component.messages"
@@ -252,24 +252,24 @@ NOTHING = {
 def test_messages_as_clients_send_them_back(given, said):
     found = signed("messages: ${input.m}")
     expected = {"role": given["role"], "content": said}
-    assert found.check({"m": [USER, given, USER]}) == {"m": [USER, expected, USER]}
-    assert found.check({"m": json.dumps([USER, given])}) == {"m": [USER, expected]}
+    assert found.validate({"m": [USER, given, USER]}) == {"m": [USER, expected, USER]}
+    assert found.validate({"m": json.dumps([USER, given])}) == {"m": [USER, expected]}
     assert messages([USER, [given]]) == [USER, expected]
 
 
 def test_a_developer_is_the_system():
     system = [{"role": "system", "content": "Be brief"}, USER]
     asked = [{"role": "developer", "content": "Be brief"}, USER]
-    assert signed("messages: ${input.m}").check({"m": asked}) == {"m": system}
+    assert signed("messages: ${input.m}").validate({"m": asked}) == {"m": system}
     document = chat("messages:\n  - {role: developer, content: Be brief}\n  - Hello")
-    assert messages(document.components[0].actions[0].text) == system
+    assert messages(document.components[0].actions[0].text.value) == system
     jsonschema.validate(document.source.data, json_schema())
 
 
 def test_an_answer_of_openais_client_is_a_message_as_it_is():
     reply = ChatCompletionMessage(role="assistant", content=None, annotations=[])
     given = to_plain({"m": [USER, reply, USER]})
-    assert signed("messages: ${input.m}").check(given)["m"][1] == {
+    assert signed("messages: ${input.m}").validate(given)["m"][1] == {
         "role": "assistant", "content": "",
     }  # fmt: skip
 

@@ -26,6 +26,11 @@ COMPONENT = {
 }
 
 
+def written(templates):
+    """Templates by name, as they are written."""
+    return {name: template.value for name, template in templates.items()}
+
+
 def jobs_of(document, workflow=None):
     return {job.id: job for job in document.workflow(workflow).jobs}
 
@@ -35,7 +40,7 @@ def jobs_of(document, workflow=None):
 
 def test_the_parameters_block_fits_into_a_component(component):
     (found,) = component("text: hi\n" + SEED_PARAMETERS).components
-    assert found.actions[0].parameters == {
+    assert written(found.actions[0].parameters) == {
         "max_output_length": 32768,
         "temperature": 0.7,
         "top_p": 0.9,
@@ -72,7 +77,7 @@ def test_the_batch_block_is_a_workflow_of_a_named_component():
     text = SEED_BATCH + SEED_TUNED.replace("component:\n", "component:\n  id: text-generator\n")
     job = jobs_of(load_document(text))["generate-multiple"]
     assert job.component.id == "text-generator"
-    assert job.repeat_count == "${input.batch_size}"
+    assert job.repeat_count.value == "${input.batch_size}"
 
 
 # Forms
@@ -104,8 +109,8 @@ def test_all_forms_mean_the_same(document):
     if "component" not in document and "components" not in document:
         document = {"component": {**COMPONENT, "id": "other", "text": "no"}, **document}
     (job,) = load_document(document).workflow().jobs
-    assert job.action.text == COMPONENT["text"]
-    assert job.component.model["source"] == "bundled:storyteller"
+    assert job.action.text.value == COMPONENT["text"]
+    assert job.component.model["source"].value == "bundled:storyteller"
     assert (job.input, job.repeat_count, job.depends_on) == (None, None, ())
 
 
@@ -121,7 +126,8 @@ def test_all_forms_mean_the_same(document):
 )
 def test_what_the_workflow_gives(workflow, output):
     document = load_document({"component": COMPONENT, "workflow": workflow})
-    assert document.workflow().output == output
+    found = document.workflow().output
+    assert (found and found.value) == output
 
 
 def test_an_action_with_an_output_of_its_own_is_not_wrapped():
@@ -134,7 +140,7 @@ def test_parameters_come_from_every_level(component):
         "top_k: 1\nparams: {top_p: 0.5}\naction:\n  text: hi\n  seed: 2\n  params: {num_beams: 3}"
     )
     parameters = document.components[0].actions[0].parameters
-    assert parameters == {"top_k": 1, "top_p": 0.5, "seed": 2, "num_beams": 3}
+    assert written(parameters) == {"top_k": 1, "top_p": 0.5, "seed": 2, "num_beams": 3}
 
 
 @pytest.mark.parametrize(
@@ -145,7 +151,7 @@ def test_parameters_come_from_every_level(component):
     ],
 )
 def test_the_long_form_of_a_model(model):
-    assert load_document(both(model=model)).components[0].model == {
+    assert written(load_document(both(model=model)).components[0].model) == {
         "source": "a/b",
         "revision": "v1",
     }
@@ -161,7 +167,7 @@ def test_the_long_form_of_a_model(model):
     ],
 )
 def test_where_a_model_comes_from(model, source):
-    assert load_document(both(model=model)).components[0].model["source"] == source
+    assert load_document(both(model=model)).components[0].model["source"].value == source
 
 
 def test_the_default_among_several():
@@ -181,11 +187,8 @@ def test_the_default_among_several():
     )  # fmt: skip
     assert document.workflow().id == "two"
     assert document.workflow("__default__").id == "two"
-    assert [jobs_of(document, name)["__job__"].action.text for name in ("one", "two", "three")] == [
-        COMPONENT["text"],
-        "2",
-        "1",
-    ]
+    called = [jobs_of(document, name)["__job__"].action for name in ("one", "two", "three")]
+    assert [action.text.value for action in called] == [COMPONENT["text"], "2", "1"]
 
 
 def test_a_workflow_that_is_not_there():
@@ -469,6 +472,8 @@ def test_a_key_under_another_name_is_not_also_missing(problems):
         ({"output": "${result}"}, "'result' is not available here, in ${result}"),
         ({"output": {"*": "${output}", "x": "${itme}"}}, "unknown source 'itme' in ${itme}"),
         ({"output": {"?": {"not": {"input": 1}}}}, "a condition is a mapping with"),
+        ({"output": {"|": "${output}"}}, "'|' needs a template beside it"),
+        ({"output": ["...${output", "${output}"]}, "it is never closed in ${output"),
         ({"hook": {}}, "'hook' is not supported"),
     ],
     ids=lambda value: str(value)[:40],
@@ -502,7 +507,18 @@ def test_items_are_sources_inside_operators(component):
 def test_expressions_in_keys_are_text():
     given = {"${nosuch}": "x", "prompt": "y"}
     document = load_document({"component": COMPONENT, "workflow": {"input": given}})
-    assert jobs_of(document)["__job__"].input == given
+    assert jobs_of(document)["__job__"].input.value == given
+
+
+def test_every_wrong_part_of_a_template_is_reported_where_it_stands(problems):
+    condition = {"input": 1, "operater": "gt"}
+    output = {"a": ["x", "...${output"], "b": {"?": condition, "c": "${nosuch}"}}
+    found = problems(both(output=output))
+    assert [(each.where.keys, each.message.partition(" in ")[0]) for each in found] == [
+        ("component.output.a[1]", "it is never closed"),
+        ("component.output.b", "a condition has no key 'operater'"),
+        ("component.output.b.c", "unknown source 'nosuch'"),
+    ]
 
 
 def test_every_wrong_expression_of_a_text_is_reported(wrong_lines):
@@ -603,13 +619,13 @@ def test_origins_that_may_call_are_named_one_by_one(adapter):
     ],
 )
 def test_sizes(written, bytes):
-    assert types.size(written) == bytes
+    assert types.byte_size(written) == bytes
 
 
 @pytest.mark.parametrize("wrong", ["", "GB", "2 parsecs", "1e400", True, None, "9" * 400 + "TB"])
 def test_what_is_no_size(wrong):
     with pytest.raises(types.ConversionError, match="is not a size such as 2GB"):
-        types.size(wrong)
+        types.byte_size(wrong)
 
 
 @pytest.mark.parametrize(
@@ -617,7 +633,7 @@ def test_what_is_no_size(wrong):
     [(True, 8), (False, 0), ("true", 8), ("no", 0), (1, 1), ("1", 1), (0, 0), ("12", 12)],
 )
 def test_numbers_of_tokens_to_look_up(written, tokens):
-    assert types.lookup(written) == tokens
+    assert types.lookup_tokens(written) == tokens
 
 
 def test_an_adapters_keys_without_effect_are_said(component):

@@ -8,7 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from modelcompose_jupyter.document import parse, render
+from modelcompose_jupyter.document import render
+from modelcompose_jupyter.document.expression import parse
 from modelcompose_jupyter.errors import ExpressionError
 
 CONFORMANCE = json.loads(Path(__file__).with_name("expressions.json").read_text("utf-8"))
@@ -224,8 +225,7 @@ def test_an_expression_knows_what_it_is_made_of():
     assert only.source == "input"
     assert only.keys == ("a", "b")
     assert str(only.type) == "number"
-    assert only.note("min") == "0"
-    assert only.note("description") == "How (much)"
+    assert only.notes == (("min", "0"), ("description", "How (much)"))
     assert only.text.endswith("(much))}")
 
 

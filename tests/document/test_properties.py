@@ -13,8 +13,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from modelcompose_jupyter.document import json_schema, load_document, parse, render
+from modelcompose_jupyter.document import json_schema, load_document, render
 from modelcompose_jupyter.document.completion import input_names
+from modelcompose_jupyter.document.expression import parse
 from modelcompose_jupyter.document.parameters import PARAMETER_NAMES
 from modelcompose_jupyter.document.reader import MAX_PROBLEMS, read_text
 from modelcompose_jupyter.errors import LONGEST_MESSAGE, DocumentError, ExpressionError

@@ -53,8 +53,12 @@ def test_inputs_are_read_off_the_expressions(text, keys, expected):
         ({"input": {"a": "fixed", "k": 5}}, []),
         ({"input": {"a": "${index}", "k": 5}, "repeat_count": "${input.count | 3}"},
          ["count: integer = 3"]),
+        ({"input": {"*": "${input.list}", "a": "${input.topic}"}},
+         ["list: text (required)", "topic: text (required)"]),
+        ({"input": {"?": {"input": "${input.c}", "if_true": {"a": "${input.x}", "k": 1}}}},
+         ["c: text (required)", "x: text"]),
     ],
-    ids=range(5),
+    ids=range(7),
 )  # fmt: skip
 def test_inputs_pass_through_a_job(workflow, expected):
     assert inputs("${input.a as text}", workflow, top_k="${input.k}") == expected
@@ -91,8 +95,8 @@ def test_notes_describe_an_input():
 
 def test_a_workflow_that_uses_its_input_as_a_whole_takes_any_key():
     open_one = signed("${input as json}")
-    open_one.check({"anything": 1})
-    open_one.check("text")
+    open_one.validate({"anything": 1})
+    open_one.validate("text")
     assert open_one.open
     assert not signed("${input.a}").open
 
@@ -115,7 +119,7 @@ def test_a_workflow_that_uses_its_input_as_a_whole_takes_any_key():
 )
 def test_values_that_the_workflow_cannot_take(text, values, message):
     with pytest.raises(InputError) as caught:
-        signed(text).check(values)
+        signed(text).validate(values)
     assert caught.value.message == message
 
 
@@ -132,14 +136,14 @@ def test_values_that_the_workflow_cannot_take(text, values, message):
     ],
 )
 def test_values_that_it_can_take(text, values):
-    assert signed(text).check(values) == values
+    assert signed(text).validate(values) == values
 
 
 def test_hints_name_what_was_meant():
     with pytest.raises(InputError) as caught:
-        signed("${input.prompt}").check({"promt": "x"})
+        signed("${input.prompt}").validate({"promt": "x"})
     assert caught.value.hint == "Did you mean 'prompt'?"
     with pytest.raises(InputError) as caught:
-        signed("${input.prompt}").check({})
+        signed("${input.prompt}").validate({})
     assert caught.value.hint == 'Give prompt="…".'
     assert caught.value.where.keys == "component.text"

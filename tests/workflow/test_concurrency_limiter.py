@@ -23,7 +23,7 @@ component:
 
 
 def ahead(run: Run) -> list[int]:
-    """What a run says of its place, one after the other."""
+    """What a run says of its position, one after the other."""
     return [
         event.data["ahead"]
         for event in run.events_so_far()
@@ -38,7 +38,7 @@ async def settle() -> None:
 
 
 class Visitor:
-    """Somebody who goes through a gate, and leaves when told."""
+    """Somebody who goes through a limiter, and leaves when told."""
 
     def __init__(self, limiter: ConcurrencyLimiter) -> None:
         self.told: list[int] = []
@@ -59,7 +59,7 @@ async def arrive(limiter: ConcurrencyLimiter, count: int) -> list[Visitor]:
     return visitors
 
 
-def test_a_gate_lets_through_in_order_of_arrival() -> None:
+def test_a_limiter_lets_through_in_order_of_arrival() -> None:
     async def main() -> None:
         visitors = await arrive(ConcurrencyLimiter(2), 5)
         assert [each.inside for each in visitors] == [True, True, False, False, False]
@@ -76,7 +76,7 @@ def test_a_gate_lets_through_in_order_of_arrival() -> None:
     asyncio.run(main())
 
 
-def test_groups_take_turns_at_a_gate() -> None:
+def test_groups_take_turns_at_a_limiter() -> None:
     async def main() -> None:
         limiter, order = ConcurrencyLimiter(1), []
 
@@ -146,7 +146,7 @@ def test_a_turn_that_comes_with_the_cancel_is_handed_on() -> None:
 
 
 @pytest.mark.parametrize("size", [0, 3])
-def test_a_gate_without_a_limit_or_with_room_tells_nothing(size: int) -> None:
+def test_a_limiter_without_a_limit_or_with_room_tells_nothing(size: int) -> None:
     async def main() -> None:
         visitors = await arrive(ConcurrencyLimiter(size), 3)
         assert all(each.inside and not each.told for each in visitors)
@@ -162,7 +162,7 @@ def test_a_job_says_the_least_of_its_requests_and_nothing_new_twice() -> None:
 
     async def main() -> None:
         waiting = QueueProgress(run, "job")
-        with waiting.place() as first, waiting.place() as second:
+        with waiting.position() as first, waiting.position() as second:
             first(4), second(5)
             await settle()
             first(3), second(4), second(4)
@@ -170,7 +170,7 @@ def test_a_job_says_the_least_of_its_requests_and_nothing_new_twice() -> None:
             first(0), second(1)
             await settle()
         await settle()
-        with waiting.place() as third:
+        with waiting.position() as third:
             third(2)
             await settle()
             third(1)
@@ -183,7 +183,7 @@ def test_a_job_says_the_least_of_its_requests_and_nothing_new_twice() -> None:
 
 
 class Watched:
-    """The runs of a host, and what each has said of its place."""
+    """The runs of a host, and what each has said of its position."""
 
     def __init__(self, host: LocalHost) -> None:
         self.ahead: dict[str, list[int]] = {}

@@ -30,7 +30,7 @@ from modelcompose_jupyter.callable import Workflow
 from modelcompose_jupyter.document import load_document
 from modelcompose_jupyter.host import HOST_THREAD_NAME
 from modelcompose_jupyter.seeds import MAX_SEED
-from modelcompose_jupyter.workflow.bounded_gather import IN_FLIGHT
+from modelcompose_jupyter.workflow.bounded_gather import MAX_CONCURRENT_CALLS
 
 COMPONENT = """
 component:
@@ -46,9 +46,9 @@ def test_only_a_window_of_many_repeats_is_in_flight() -> None:
     models = ScriptedModels(hold=("a",))
     host = LocalHost(models)  # type: ignore[arg-type]
     pending = load(BATCH, host=host).submit(prompt="a", count=10**9)
-    for _ in range(IN_FLIGHT):
+    for _ in range(MAX_CONCURRENT_CALLS):
         assert models.started.acquire(timeout=30)
-    assert len(models.prompts) == IN_FLIGHT
+    assert len(models.prompts) == MAX_CONCURRENT_CALLS
     pending.cancel()
     assert pending.wait(30)
     assert pending.state == "cancelled"
@@ -58,7 +58,7 @@ def test_only_a_window_of_many_repeats_is_in_flight() -> None:
 
 def test_a_long_list_of_prompts_keeps_its_order(host: LocalHost) -> None:
     flow = load(COMPONENT.replace("as text", "as list"), host=host)
-    prompts = [str(number) for number in range(IN_FLIGHT * 4)]
+    prompts = [str(number) for number in range(MAX_CONCURRENT_CALLS * 4)]
     run = flow.run(prompt=prompts)
     assert run.output == {"generated": [f"<{prompt}>" for prompt in prompts]}
     assert run.text == "\n\n".join(run.output["generated"])

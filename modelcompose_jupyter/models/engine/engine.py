@@ -241,18 +241,10 @@ class Engine:
             ]
             sequences = sum(each.sequences for each in self._running if each not in generating)
             positions = [
-                *_positions(self._scheduler_queue, MOST_SEQUENCES - sequences),
-                *_positions(self._generate_queue, 1 - len(generating)),
+                *QueueUpdates.positions(self._scheduler_queue, MOST_SEQUENCES - sequences),
+                *QueueUpdates.positions(self._generate_queue, 1 - len(generating)),
             ]
-        for position, ahead in positions:
-            position.tell(ahead)
-        self._updates.told(len(positions))
-
-
-def _positions(queue: FairQueue[GenerationRequest], room: int) -> list[tuple[QueuePosition, int]]:
-    """How many must end before the first of a queue begin, where there is room for ``room``."""
-    first = itertools.islice(queue, QueueUpdates.MOST_TOLD)
-    return [(each.position, max(0, number - room)) for number, each in enumerate(first, start=1)]
+        self._updates.tell(positions)
 
 
 class EngineLoop:
