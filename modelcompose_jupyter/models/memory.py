@@ -51,10 +51,16 @@ def check_available(model: str, needed: int, device: str) -> None:
     """Refuse a load that would end in the kernel being killed."""
     if not is_short(needed, device):
         return
-    free = available(device)
-    raise ModelError(
-        f"{model} needs {size(needed)} of memory for its weights, {size(free)} are free"
-        f" on {device}",
+    raise out_of_memory(
+        f"{model} needs {size(needed)} of memory for its weights, {size(available(device))} are"
+        f" free on {device}"
+    )
+
+
+def out_of_memory(message: str) -> ModelError:
+    """The error for a model that has no room."""
+    return ModelError(
+        message,
         hint="Unload other models, take a smaller one, or set precision: bfloat16 or"
         " quantization: int8.",
         code="out_of_memory",

@@ -52,14 +52,8 @@ def fetch(spec: ModelSpec, report: Report) -> Path:
 @contextmanager
 def access(spec: ModelSpec) -> Iterator[None]:
     """Use the Hub's client for a repository: in silence, its errors in words of our own."""
-    try:
-        from huggingface_hub.utils import validate_repo_id
-    except ImportError:
-        raise ModelError(
-            "huggingface_hub is not installed",
-            hint="Run: pip install huggingface_hub",
-            code="not_installed",
-        ) from None
+    from huggingface_hub.utils import validate_repo_id
+
     with quiet("huggingface_hub"):
         try:
             validate_repo_id(spec.source)

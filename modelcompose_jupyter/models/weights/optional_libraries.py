@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from ...errors import ModelError, causes, shortened
+from ..spec import ModelSpec
 
 _QUANTISED = {
     "gptq": ("gptqmodel", "optimum"),
@@ -121,17 +122,18 @@ def not_installed(what: str, projects: Iterable[str], otherwise: str = "") -> Mo
     )
 
 
-def check_quantised(source: str, config: Any, device: str) -> str | None:
-    """How a model's weights are quantised, if they are.
+def check_quantised(spec: ModelSpec, config: Any, device: str) -> str | None:
+    """How a model's weights are quantised as they are stored, if they are.
 
     Args:
-        source: what messages call the model.
-        config: its config.
+        spec: what is asked for.
+        config: the model's.
         device: where it shall run.
 
     Raises:
-        ModelError: in a way that cannot be read here.
+        ModelError: in a way that cannot be read here, or it is asked to be quantised again.
     """
+    source = spec.source
     if _is_mlx(getattr(config, "quantization", None)):
         raise ModelError(
             f"{source} is an MLX model: its weights are packed for Apple's MLX",
@@ -156,6 +158,13 @@ def check_quantised(source: str, config: Any, device: str) -> str | None:
     if lacking := [project for project in _QUANTISED.get(method, ()) if not has(project)]:
         raise not_installed(what, lacking, otherwise)
     _check_environment(what, method, settings, device, otherwise)
+    if spec.quantization is not None:
+        raise ModelError(
+            f"{source} is quantised already ({method}), so it cannot be by quantization:"
+            f" {spec.quantization}",
+            hint="Leave out quantization, or take the repository that is not quantised.",
+            code="unsupported_format",
+        )
     return method
 
 

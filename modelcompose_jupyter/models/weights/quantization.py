@@ -6,7 +6,6 @@ multiplies by them, since torchao without a compiler widens a layer's weights fo
 
 from __future__ import annotations
 
-import logging
 from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
@@ -176,14 +175,3 @@ def _quantized(rows: torch.Tensor, dtype: torch.dtype) -> tuple[torch.Tensor, to
         eps=torch.finfo(torch.float32).eps, scale_dtype=dtype, zero_point_dtype=torch.int8,
     )  # fmt: skip
     return quantize_affine(rows, block, scale.float(), zero, torch.int8, **bounds), scale.flatten()
-
-
-def silence() -> None:
-    """Keep what torchao says on its import off the screens of quiet threads.
-
-    transformers and peft import it wherever it is installed, for models of any kind.
-    """
-    from .library_logging import _allows
-
-    for name in ("torchao", "torch.utils._pytree"):
-        logging.getLogger(name).addFilter(_allows)
