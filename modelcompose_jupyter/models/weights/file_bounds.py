@@ -13,7 +13,7 @@ from itertools import accumulate
 from pathlib import Path
 from typing import Any
 
-from ...encoding import decode
+from ...encoding import EncodingError, decode
 
 _WINDOW = 1 << 20  # bytes looked at together, so that looking takes no memory to speak of
 _LONGEST_NUMBER = 100
@@ -66,6 +66,10 @@ class OutOfBounds(ValueError):
     """A file holds more than it may; says what, and how much that would be."""
 
 
+class BrokenFile(ValueError):
+    """A file is not what its format says; says how."""
+
+
 def read_bytes(path: Path, bounds: Bounds) -> bytes:
     """A file's content.
 
@@ -73,7 +77,7 @@ def read_bytes(path: Path, bounds: Bounds) -> bytes:
         OutOfBounds: it is longer than it may be, or no file of the disk at all.
         OSError: it cannot be read.
     """
-    size = check_size(path, bounds)
+    size = checked_size(path, bounds)
     with path.open("rb") as file:
         data = file.read(size + 1)
     if len(data) > size:
@@ -81,7 +85,7 @@ def read_bytes(path: Path, bounds: Bounds) -> bytes:
     return data
 
 
-def check_size(path: Path, bounds: Bounds) -> int:
+def checked_size(path: Path, bounds: Bounds) -> int:
     """The bytes of a file; `OutOfBounds` where they are too many, or it is a pipe or a device."""
     size = path.stat().st_size
     if not path.is_file():
@@ -90,25 +94,21 @@ def check_size(path: Path, bounds: Bounds) -> int:
     return size
 
 
-def read_json(path: Path, bounds: Bounds) -> Any:
-    """A JSON file's content as plain data.
+def parse_json(data: bytes, bounds: Bounds) -> Any:
+    """JSON as plain data.
 
     Raises:
         OutOfBounds: it holds more than it may.
-        ValueError: it is no JSON, or no text.
-        OSError: it cannot be read.
+        BrokenFile: it is no JSON, or no text.
     """
-    return parse_json(read_bytes(path, bounds), bounds)
-
-
-def parse_json(data: bytes, bounds: Bounds) -> Any:
-    """JSON as plain data; see `read_json`."""
-    text = decode(data)
-    check_json(text.encode("utf-8", "surrogatepass"), bounds)
     try:
+        text = decode(data)
+        check_json(text.encode("utf-8", "surrogatepass"), bounds)
         return json.loads(text)
     except RecursionError:  # of a reader whose own bound is less
         raise OutOfBounds("its lists and mappings are nested too deep") from None
+    except (json.JSONDecodeError, EncodingError) as error:
+        raise BrokenFile(f"it is not readable JSON: {error}") from None
 
 
 def check_json(data: bytes, bounds: Bounds) -> None:

@@ -13,7 +13,7 @@ from typing import Any
 from ...encoding import has_mark
 from ...errors import ModelError, shortened
 from . import file_bounds, file_kinds, safetensors_header
-from .file_bounds import Bounds
+from .file_bounds import Bounds, BrokenFile, OutOfBounds
 
 CONFIG = "config.json"
 _TOKENIZER = (
@@ -119,13 +119,25 @@ def _is_shard(name: Any) -> bool:
 
 
 def read_json(path: Path) -> Any:
-    """The content of a JSON file; a `ModelError` where it is broken, or of no sane size."""
+    """The content of a JSON file; a `ModelError` where it is damaged, or of no sane size."""
+    bounds = _bounds_of(path.name)
+    with _checked(path):
+        return file_bounds.parse_json(file_bounds.read_bytes(path, bounds), bounds)
+
+
+@contextmanager
+def _checked(path: Path) -> Iterator[None]:
+    """Turn what is wrong with the content of a file into a `ModelError`."""
     try:
-        return file_bounds.read_json(path, _bounds_of(path.name))
-    except file_bounds.OutOfBounds as error:
-        raise _too_much(path, error) from None
-    except (ValueError, OSError) as error:
-        raise _corrupt(path, f"it is not readable JSON: {error}") from None
+        yield
+    except BrokenFile as error:
+        raise _corrupt(path, str(error)) from None
+    except OutOfBounds as error:
+        raise ModelError(
+            f"the model file {path} is not read: {error}",
+            hint="No model is known that has such a file. Take it from where it was published.",
+            code="corrupt_model",
+        ) from None
 
 
 def _bounds_of(name: str) -> Bounds:
@@ -140,12 +152,9 @@ def _bounds_of(name: str) -> Bounds:
 
 def check_size(name: str, size: int) -> None:
     """Raise a `ModelError` for a file of a repository, not weights, that is longer than any's."""
-    if name.endswith(_NUMBERS):
-        return
-    try:
-        _bounds_of(name).check(size)
-    except file_bounds.OutOfBounds as error:
-        raise _too_much(Path(name), error) from None
+    if not name.endswith(_NUMBERS):
+        with _checked(Path(name)):
+            _bounds_of(name).check(size)
 
 
 def check_documents(folder: Path) -> None:
@@ -166,9 +175,9 @@ def check_documents(folder: Path) -> None:
 
 def _check_document(path: Path) -> None:
     limits = _bounds_of(path.name)
-    try:
+    with _checked(path):
         if path.suffix != ".json":
-            file_bounds.check_size(path, limits)
+            file_bounds.checked_size(path, limits)
             return
         data = file_bounds.read_bytes(path, limits)
         if has_mark(data):
@@ -178,8 +187,6 @@ def _check_document(path: Path) -> None:
                 code="corrupt_model",
             )
         file_bounds.check_json(data, limits)
-    except file_bounds.OutOfBounds as error:
-        raise _too_much(path, error) from None
 
 
 def folder_weights(folder: Path) -> list[Path]:
@@ -334,7 +341,10 @@ def read_weights(paths: Iterable[Path]) -> Weights:
         ModelError: a file is broken or was cut short, or would take more memory than it has bytes.
         Exception: what torch raises for pickles that are damaged, or hold more than numbers.
     """
-    found = [_pickled(path) if path.suffix != ".safetensors" else _stored(path) for path in paths]
+    found = []
+    for path in paths:
+        with _checked(path):
+            found.append(_stored(path) if path.suffix == ".safetensors" else _pickled(path))
     return Weights(
         sum(each.size for each in found),
         sum(each.tensors for each in found),
@@ -345,10 +355,7 @@ def read_weights(paths: Iterable[Path]) -> Weights:
 
 
 def _stored(path: Path) -> Weights:
-    try:
-        tensors = safetensors_header.read(path)
-    except safetensors_header.BrokenHeader as error:
-        raise _corrupt(path, str(error)) from None
+    tensors = safetensors_header.read(path)
     floats = [each for each in tensors if each.dtype in _FLOATS]
     return Weights(
         sum(each.size for each in tensors),
@@ -362,10 +369,7 @@ def _stored(path: Path) -> Weights:
 def _pickled(path: Path) -> Weights:
     from . import pickles
 
-    try:
-        tensors, precision = pickles.read(path)
-    except pickles.BrokenPickle as error:
-        raise _corrupt(path, str(error)) from None
+    tensors, precision = pickles.read(path)
     return Weights(path.stat().st_size, tensors, 0, 0, precision)
 
 
@@ -375,14 +379,6 @@ def _corrupt(path: Path, reason: str) -> ModelError:
     return ModelError(  # resolved: in the Hub's cache the content is elsewhere than the name
         f"the model file {path.resolve()} is damaged: {reason}",
         hint="Delete the file and run again to fetch it anew, or copy it again.",
-        code="corrupt_model",
-    )
-
-
-def _too_much(path: Path, error: file_bounds.OutOfBounds) -> ModelError:
-    return ModelError(
-        f"the model file {path} is not read: {error}",
-        hint="No model is known that has such a file. Take it from where it was published.",
         code="corrupt_model",
     )
 

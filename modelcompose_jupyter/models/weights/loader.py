@@ -202,9 +202,12 @@ def load(plan: LoadPlan, report: Report) -> LoadedModel:
         parameters = model.num_parameters()
         with _watched(plan, lambda: report(progress), alone=False):
             if spec.quantization is not None:
-                _quantize(model, plan.device)
+                from . import quantization
+
+                quantization.quantize(model, plan.device)
+                memory.give_back()
             model = model.to(plan.device).eval()
-        loaded = replace(_finish(plan, model, tokenizer, parameters), left_out=left_out)
+        loaded = _finish(plan, model, tokenizer, parameters, left_out)
     if plan.draft is None:
         return loaded
     draft = load(plan.draft, report)
@@ -218,7 +221,7 @@ def _watched(
     from . import model_building
 
     stored = plan.weights.size + sum(adapter.memory_bytes for adapter in plan.adapters)
-    how = model_building.building if alone else model_building.bounded
+    how = model_building.building if alone else model_building.Bounded
     return how(plan.spec.source, still_wanted, plan.weights.tensors, stored)
 
 
@@ -252,13 +255,6 @@ def _empty(plan: LoadPlan) -> PreTrainedModel:
         )
     model.tie_weights()
     return model
-
-
-def _quantize(model: PreTrainedModel, device: str) -> None:
-    from . import quantization
-
-    quantization.quantize(model, device)
-    memory.give_back()
 
 
 def _check_vocabulary(plan: LoadPlan, draft: LoadPlan, tokenizer: PreTrainedTokenizerBase) -> None:
@@ -335,7 +331,11 @@ def _shape(size: Any) -> str:
 
 
 def _finish(
-    plan: LoadPlan, model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, parameters: int
+    plan: LoadPlan,
+    model: PreTrainedModel,
+    tokenizer: PreTrainedTokenizerBase,
+    parameters: int,
+    left_out: Sequence[generation_defaults.LeftOut],
 ) -> LoadedModel:
     """Settle what generate() would take from the model: lengths and stops come with a request."""
     own: Any = model.generation_config
@@ -345,7 +345,9 @@ def _finish(
     for name in ("eos_token_id", "bos_token_id"):
         if getattr(own, name) is None:
             setattr(own, name, getattr(text_config, name, None))
-    own.eos_token_id = _ends(plan.spec, own.eos_token_id, tokenizer)
+    own.eos_token_id = generation_defaults.end_tokens(
+        plan.spec.source, own.eos_token_id, tokenizer.eos_token_id
+    )
     if own.pad_token_id is None:
         own.pad_token_id = tokenizer.pad_token_id
     weights = {p.data_ptr(): p for p in [*model.parameters(), *model.buffers()]}.values()
@@ -359,23 +361,5 @@ def _finish(
         memory_bytes=sum(w.numel() * w.element_size() for w in weights),
         stop_sequences=[stops] if isinstance(stops, str) else list(stops),
         cache_budget=plan.spec.cache_budget,
+        left_out=left_out,
     )
-
-
-def _ends(spec: ModelSpec, named: Any, tokenizer: PreTrainedTokenizerBase) -> list[int] | None:
-    """The tokens that end a text: those that the configuration names, and the tokenizer's own.
-
-    Fine-tuned models often have the end of a turn in their tokenizer alone.
-    """
-    ends = generation_defaults.ends(named)
-    if len(ends) > generation_defaults.MOST_ENDS:
-        raise ModelError(
-            f"the eos_token_id of {spec.source} in its {files.CONFIG} has {len(ends)} tokens, and"
-            f" {generation_defaults.MOST_ENDS} at most are heeded",
-            hint="Have it name the tokens that end a text alone.",
-            code="load_failed",
-        )
-    own = tokenizer.eos_token_id
-    if own is not None and own not in ends:
-        ends.append(own)
-    return ends or None

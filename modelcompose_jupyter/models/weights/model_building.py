@@ -10,7 +10,7 @@ import math
 import threading
 import time
 from collections.abc import Callable, Iterator
-from contextlib import AbstractContextManager, contextmanager
+from contextlib import contextmanager
 from typing import Any
 
 import torch
@@ -40,20 +40,18 @@ _LARGE = 1 << 20  # numbers; a result is weighed before it is computed where it 
 
 @contextmanager
 def building(model: str, still_wanted: StillWanted, tensors: int, weights: int) -> Iterator[None]:
-    """Have this thread alone build a model, `bounded`. Who waits for that can be given up, too."""
+    """Have this thread alone build a model, `Bounded`. Who waits for that can be given up, too."""
     while not _lock.acquire(timeout=_LOOK_SECONDS):
         still_wanted()
     try:
         still_wanted()
-        with bounded(model, still_wanted, tensors, weights):
+        with Bounded(model, still_wanted, tensors, weights):
             yield
     finally:
         _lock.release()
 
 
-def bounded(
-    model: str, still_wanted: StillWanted, tensors: int, weights: int
-) -> AbstractContextManager[Any]:
+class Bounded(TorchFunctionMode):
     """`Abandoned` and bounds in each call of this thread that makes a tensor.
 
     Args:
@@ -67,10 +65,7 @@ def bounded(
             files can be the reason of.
         Abandoned: from ``still_wanted``.
     """
-    return _Bounded(model, still_wanted, tensors, weights)
 
-
-class _Bounded(TorchFunctionMode):
     def __init__(self, model: str, still_wanted: StillWanted, tensors: int, weights: int) -> None:
         super().__init__()
         self._model = model
