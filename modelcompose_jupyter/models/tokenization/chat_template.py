@@ -1,4 +1,4 @@
-"""Chat templates: programs by whoever made the model, run within bounds.
+"""Chat templates: Jinja programs by whoever made the model, rendered within bounds.
 
 A template is rendered as transformers' ``apply_chat_template`` renders it, with the filters and the
 methods that chats need and no others. What it does is counted on the way, in steps and in bytes,
@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import json
 import re
-import threading
 from collections.abc import (
     Callable,
     ItemsView,
@@ -21,6 +20,7 @@ from collections.abc import (
     ValuesView,
 )
 from collections.abc import Set as AbstractSet
+from contextvars import ContextVar
 from datetime import datetime
 from functools import lru_cache, wraps
 from itertools import chain
@@ -157,7 +157,7 @@ def render(
     template = compiled(source)
     said = [{key: each[key] for key in each if each[key] is not None} for each in messages]
     meter = _Meter(check)
-    _active.meter, before = meter, getattr(_active, "meter", None)
+    active = _active.set(meter)
     try:
         for value in (said, variables):
             meter.weigh(value)
@@ -171,7 +171,7 @@ def render(
     except (RecursionError, MemoryError) as error:
         raise TemplateLimit(f"calls itself too deeply ({type(error).__name__})") from None
     finally:
-        _active.meter = before
+        _active.reset(active)
 
 
 @lru_cache(maxsize=16)
@@ -199,15 +199,15 @@ def compiled(source: str) -> Any:
         raise TemplateLimit(f"is nested too deeply ({type(error).__name__})") from None
 
 
-_active = threading.local()
+_active: ContextVar[_Meter] = ContextVar("meter")
 
 
 def _meter() -> _Meter:
     """That of the rendering on this thread."""
-    meter: _Meter | None = getattr(_active, "meter", None)
-    if meter is None:  # while a template is compiled: nothing is computed then
-        raise nodes.Impossible
-    return meter
+    try:
+        return _active.get()
+    except LookupError:  # while a template is compiled: nothing is computed then
+        raise nodes.Impossible from None
 
 
 class _Meter:

@@ -41,15 +41,13 @@ _SMALL = (
     "chat_template.json",
 )
 _WEIGHTS = ("model.safetensors", "pytorch_model.bin")
-_NUMBERS = (".safetensors", ".bin")
+_WEIGHT_SUFFIXES = (".safetensors", ".bin")
 ADAPTER_CONFIG = "adapter_config.json"
 ADAPTER_WEIGHTS = ("adapter_model.safetensors", "adapter_model.bin")
-_POINTER = b"version https://git-lfs.github.com/spec/"
-_FLOATS = {"F64": "float64", "F32": "float32", "F16": "float16", "BF16": "bfloat16"}
+_LFS_POINTER = b"version https://git-lfs.github.com/spec/"
+_PRECISIONS = {"F64": "float64", "F32": "float32", "F16": "float16", "BF16": "bfloat16"}
 WIDTHS = {"float32": 4, "float16": 2, "bfloat16": 2}
 """Bytes of a number, by precision."""
-
-
 _SHARD = re.compile(r"(?!\.\.?$)[^/\\:]{1,255}")
 
 
@@ -152,7 +150,7 @@ def _bounds_of(name: str) -> Bounds:
 
 def check_size(name: str, size: int) -> None:
     """Raise a `ModelError` for a file of a repository, not weights, that is longer than any's."""
-    if not name.endswith(_NUMBERS):
+    if not name.endswith(_WEIGHT_SUFFIXES):
         with _checked(Path(name)):
             _bounds_of(name).check(size)
 
@@ -284,7 +282,7 @@ def _check_fetched(paths: Iterable[Path]) -> None:
 
 def _is_pointer(path: Path) -> bool:
     with path.open("rb") as file:
-        return file.read(len(_POINTER)) == _POINTER
+        return file.read(len(_LFS_POINTER)) == _LFS_POINTER
 
 
 def _pointer(path: Path) -> ModelError:
@@ -310,23 +308,14 @@ def check_adapter(folder: Path) -> None:
     with _readable(folder):
         _check_is_folder(folder, "adapter's folder")
         if not (folder / ADAPTER_CONFIG).is_file():
-            lacks = incomplete_adapter(what, f"it has no {ADAPTER_CONFIG}")
+            lacks = file_kinds.incomplete_adapter(what, f"it has no {ADAPTER_CONFIG}")
             raise file_kinds.other_than_adapter(what, file_kinds.names_of(folder)) or lacks
         weights = adapter_weights(folder)
         if not weights:
-            raise incomplete_adapter(what, f"it has no {ADAPTER_WEIGHTS[0]}")
+            raise file_kinds.incomplete_adapter(what, f"it has no {ADAPTER_WEIGHTS[0]}")
         _check_fetched([folder / ADAPTER_CONFIG, *weights])
         if weights[0].suffix == ".safetensors":  # others are read by torch alone
             read_weights(weights)
-
-
-def incomplete_adapter(what: str, reason: str) -> ModelError:
-    """The error for a folder or repository that lacks what an adapter needs."""
-    return ModelError(
-        f"{what} is not a whole adapter: {reason}",
-        hint="It must hold what save_pretrained() of a peft model wrote.",
-        code="incomplete_model",
-    )
 
 
 def weights(folder: Path) -> Weights:
@@ -356,13 +345,13 @@ def read_weights(paths: Iterable[Path]) -> Weights:
 
 def _stored(path: Path) -> Weights:
     tensors = safetensors_header.read(path)
-    floats = [each for each in tensors if each.dtype in _FLOATS]
+    floats = [each for each in tensors if each.dtype in _PRECISIONS]
     return Weights(
         sum(each.size for each in tensors),
         sum(each.size > 0 for each in tensors),
         sum(each.elements for each in floats),
         sum(each.size for each in floats),
-        _FLOATS[floats[0].dtype] if floats else None,
+        _PRECISIONS[floats[0].dtype] if floats else None,
     )
 
 
@@ -384,8 +373,5 @@ def _corrupt(path: Path, reason: str) -> ModelError:
 
 
 def _incomplete(folder: Path, reason: str) -> ModelError:
-    return ModelError(
-        f"the folder {folder} is not a whole model: {reason}",
-        hint="It must hold what save_pretrained() of a model and of its tokenizer wrote.",
-        code="incomplete_model",
-    )
+    hint = "It must hold what save_pretrained() of a model and of its tokenizer wrote."
+    return file_kinds.incomplete(f"the folder {folder}", reason, hint=hint)

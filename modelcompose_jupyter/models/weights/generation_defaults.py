@@ -1,8 +1,8 @@
-"""What a model's own settings ask of generation, as far as it can be given.
+"""A model's generation_config.json: its own defaults of generation, as far as they can be used.
 
-generation_config.json is written by strangers: for code that is not here, for other versions of
-transformers, by hand. What generate() could not run with is left out, and a run that would have
-used it says so; every other option stays as it is.
+Strangers write it: for code that is not here, for other versions of transformers, by hand. What
+generate() could not run with is left out, and a run that would have used it says so; every other
+option stays as it is.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ _LONGEST_END = 10_000
 _LARGEST_COUNT = 2**31 - 1
 _MOST_BEAMS = 256  # as in a document
 _MOST_PHRASES = 10_000
-"""Of tokens that are to be kept out, or in; each is looked for at each step."""
+"""Of bad_words_ids and sequence_bias; each is looked for at each step."""
 
 
 @dataclass(frozen=True)

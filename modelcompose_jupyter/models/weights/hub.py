@@ -242,11 +242,8 @@ class Download:
         if other is not None:
             raise other
         reason = f"{missing[0]} is missing" if missing else "it has no weights for transformers"
-        raise ModelError(
-            f"{what} is not a whole model: {reason}",
-            hint="Choose a repository with config.json and model.safetensors.",
-            code="incomplete_model",
-        )
+        hint = "Choose a repository with config.json and model.safetensors."
+        raise file_kinds.incomplete(what, reason, hint=hint)
 
     def _read(self, name: str) -> Any:
         """The content of a small JSON file of the repository."""

@@ -25,6 +25,15 @@ def explained(spec: ModelSpec, device: str, file: str = "config.json or weights"
         raise _explanation(spec, device, error, file) from None
 
 
+def not_of_its_weights(message: str) -> ModelError:
+    """The error for a config.json and weights of which one is another model's."""
+    return ModelError(
+        message,
+        hint="Both must come from the same save_pretrained(): copy or fetch them anew.",
+        code="incomplete_model",
+    )
+
+
 def is_panic(error: BaseException) -> bool:
     """Whether a library in Rust gave up: its PanicException is a BaseException alone."""
     return type(error).__name__ == "PanicException"

@@ -1,4 +1,4 @@
-"""From a folder to a model in memory."""
+"""Loading: from the files of a model in a folder to its weights and tokenizer in memory."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from . import files, generation_defaults, lora, optional_libraries
 from .architectures import auto_class, context_length, read_config
 from .devices import choose_device, stored_precision, usual_precision
 from .library_logging import quiet
-from .load_errors import explained
+from .load_errors import explained, not_of_its_weights
 from .lora import LoraAdapter
 from .source import ResolvedSource, resolve
 from .tokenizer import load_tokenizer
@@ -217,7 +217,10 @@ def load(plan: LoadPlan, report: Report) -> LoadedModel:
 def _watched(
     plan: LoadPlan, still_wanted: Callable[[], None], alone: bool = True
 ) -> AbstractContextManager[Any]:
-    """Make tensors for a plan: ``alone`` as transformers must, in what its files account for."""
+    """Bound the tensors that are made for a plan by what its files can be the reason of.
+
+    ``alone``: no other model is built meanwhile, which transformers needs.
+    """
     from . import model_building
 
     stored = plan.weights.size + sum(adapter.memory_bytes for adapter in plan.adapters)
@@ -226,7 +229,10 @@ def _watched(
 
 
 def _size(plan: LoadPlan) -> memory.LoadSize:
-    """What one model takes. What is quantised on a device of its own is never whole there."""
+    """What one model takes.
+
+    On an accelerator linear layers are quantised one by one, so they are never all there as stored.
+    """
     spec = plan.spec
     whole = plan.weights.memory_bytes(plan.precision)
     merging = sum(adapter.memory_bytes for adapter in plan.adapters)
@@ -258,7 +264,10 @@ def _empty(plan: LoadPlan) -> PreTrainedModel:
 
 
 def _check_vocabulary(plan: LoadPlan, draft: LoadPlan, tokenizer: PreTrainedTokenizerBase) -> None:
-    """Both must mean the same by each token; embeddings may be padded to different lengths."""
+    """Raise a `ModelError` where a draft model has another vocabulary than its model.
+
+    The lengths of the embeddings say nothing: they may be padded differently.
+    """
     other = load_tokenizer(draft.spec, draft.source.folder)
     if tokenizer.get_vocab() == other.get_vocab():
         return
@@ -319,10 +328,8 @@ def _check_shapes(
     name, found, expected = min(mismatched, key=lambda each: places.get(each[0], len(places)))
     shapes = f"{_shape(found)}, {_shape(expected)} expected"
     others = f" (and {len(mismatched) - 1} more)" if len(mismatched) > 1 else ""
-    raise ModelError(
-        f"the weights of {spec.source} do not fit config.json: {name} is {shapes}{others}",
-        hint="Both must come from the same save_pretrained(): copy or fetch them anew.",
-        code="incomplete_model",
+    raise not_of_its_weights(
+        f"the weights of {spec.source} do not fit config.json: {name} is {shapes}{others}"
     )
 
 

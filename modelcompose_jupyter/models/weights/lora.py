@@ -141,7 +141,7 @@ class _Download(hub.Download):
             return [files.ADAPTER_CONFIG, *weights]
         what = f"the repository {self.spec.source}"
         lacks = files.ADAPTER_WEIGHTS[0] if not weights else files.ADAPTER_CONFIG
-        raise file_kinds.other_than_adapter(what, self.files) or files.incomplete_adapter(
+        raise file_kinds.other_than_adapter(what, self.files) or file_kinds.incomplete_adapter(
             what, f"it has no {lacks}"
         )
 

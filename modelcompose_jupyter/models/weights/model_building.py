@@ -1,7 +1,7 @@
-"""Building models one at a time, each of which can be given up and takes only what it may.
+"""Building models in transformers and peft: one at a time, within bounds, and so that it can end.
 
-transformers and peft build what a model's files ask for, and ask nobody meanwhile. All they build
-is tensors, though, and torch lets whoever wants to look at each call that makes one.
+The libraries build whatever a model's files ask for and cannot be cancelled. But all that they
+build is tensors, and a `TorchFunctionMode` sees each call that makes one.
 """
 
 from __future__ import annotations
@@ -20,6 +20,7 @@ from torch.utils._device import _device_constructors
 from ...errors import ModelError
 from ...formatting import size
 from .. import memory
+from .load_errors import not_of_its_weights
 
 StillWanted = Callable[[], None]
 """Raises `Abandoned` where nobody waits for a load any more."""
@@ -107,11 +108,7 @@ class Bounded(TorchFunctionMode):
         return self._error(f"asks for {size(needed)}, where its weights take {size(self._weights)}")
 
     def _error(self, what: str) -> ModelError:
-        return ModelError(
-            f"{self._model} cannot be what its config.json says: it {what}",
-            hint="config.json and the weights must come from the same save_pretrained().",
-            code="incomplete_model",
-        )
+        return not_of_its_weights(f"{self._model} cannot be what its config.json says: it {what}")
 
 
 _LIKE = frozenset(

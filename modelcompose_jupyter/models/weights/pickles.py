@@ -1,10 +1,10 @@
-"""What a file of pickled weights holds, before its numbers are read."""
+"""What a pickle of weights (``.bin``) holds, looked at before its numbers are read."""
 
 from __future__ import annotations
 
 import zipfile
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 from .file_bounds import BrokenFile
 
@@ -13,15 +13,10 @@ _MOST_SHARED = 4
 """How many times over the numbers of a file may be used: embeddings are, as a head, say."""
 
 
-class Contents(NamedTuple):
-    """How many tensors have numbers, and the precision of the first of floating point numbers."""
+def read(path: Path) -> tuple[int, str | None]:
+    """How many tensors of a file have numbers, and the precision of the first of floating point.
 
-    tensors: int
-    precision: str | None
-
-
-def read(path: Path) -> Contents:
-    """What is in a file. Its numbers stay on the disk, where its format allows that.
+    The numbers stay on the disk, where the format allows that.
 
     Raises:
         BrokenFile: it would take far more memory than its own size.
@@ -43,9 +38,7 @@ def read(path: Path) -> Contents:
     if total > _MOST_SHARED * size:
         raise BrokenFile(f"its tensors take {total} bytes, and it has {size}")
     first = next((each.dtype for each in tensors if each.is_floating_point()), None)
-    return Contents(
-        sum(each.numel() > 0 for each in tensors), first and str(first).removeprefix("torch.")
-    )
+    return sum(each.numel() > 0 for each in tensors), first and str(first).removeprefix("torch.")
 
 
 def _check_archive(path: Path, size: int) -> None:

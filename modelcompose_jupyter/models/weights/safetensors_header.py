@@ -22,8 +22,8 @@ _BITS = {
     "I32": 32, "U32": 32, "F32": 32, "C64": 64, "F64": 64, "I64": 64, "U64": 64,
 }  # fmt: skip
 _LARGEST = 1 << 63
-# An entry is read by itself, so that no more is ever built than one tensor's few numbers. No inner
-# braces, and no lists in the lists, are in one.
+# A tensor's entry is parsed by itself, so that no more is ever built than its few numbers. It has
+# no braces inside its own, and no lists in lists.
 _ENTRY = re.compile(rb'\s*"([^"]*+)"\s*:\s*(\{[^{}]{0,4000}\})\s*')
 _METADATA = re.compile(
     rb'\s*"__metadata__"\s*:\s*(?:null|'
