@@ -84,7 +84,8 @@ _OVER_ITEMS = {
     "sort", "sum", "unique",
 }  # fmt: skip
 _COPYING = {"dictsort", "groupby", "sort"}  # keep a copy of each text to compare it
-_OF_ONE = {"e", "escape", "format", "indent", "replace", "string", "title", "trim"}
+# Filters that make a text of what they are given, a list say
+_WRITING = {"e", "escape", "format", "indent", "replace", "string", "title", "trim"}
 # Methods of texts: those that look for a text, those that fill up to a width, and others
 _SEARCHES = {
     "count", "find", "index", "lstrip", "partition", "replace", "rfind", "rindex", "rpartition",
@@ -161,13 +162,8 @@ def render(
     try:
         for value in (said, variables):
             meter.weigh(value)
-        text: str = template.render(
-            **{
-                "messages": said, "tools": None, "documents": None,
-                "add_generation_prompt": True, **variables,
-            }
-        )  # fmt: skip
-        return text
+        given = {"messages": said, "tools": None, "documents": None, "add_generation_prompt": True}
+        return str(template.render({**given, **variables}))
     except (RecursionError, MemoryError) as error:
         raise TemplateLimit(f"calls itself too deeply ({type(error).__name__})") from None
     finally:
@@ -727,7 +723,7 @@ def _ready(
 ) -> tuple[tuple[Any, ...], dict[str, Any]]:
     """The arguments of a filter, looked at."""
     value, rest = given[0], given[1:]
-    if name in _OF_ONE:
+    if name in _WRITING:
         meter.write(value)
     if name in _OVER_ITEMS or name == "attr":
         _check_attributes(name, rest, named)

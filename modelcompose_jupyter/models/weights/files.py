@@ -17,29 +17,14 @@ from .file_bounds import Bounds, BrokenFile, OutOfBounds
 
 CONFIG = "config.json"
 _TOKENIZER = (
-    "tokenizer.json",
-    "tokenizer_config.json",
-    "tokenizer.model",
-    "vocab.json",
-    "vocab.txt",
-    "vocab.bpe",
-    "spiece.model",
-    "sentencepiece.bpe.model",
-    "source.spm",
-    "*.tiktoken",
+    "tokenizer.json", "tokenizer_config.json", "tokenizer.model", "vocab.json", "vocab.txt",
+    "vocab.bpe", "spiece.model", "sentencepiece.bpe.model", "source.spm", "*.tiktoken",
     "tekken.json",
-)
+)  # fmt: skip
 _SMALL = (
-    CONFIG,
-    "generation_config.json",
-    *_TOKENIZER,
-    "special_tokens_map.json",
-    "added_tokens.json",
-    "merges.txt",
-    "target.spm",
-    "chat_template.jinja",
-    "chat_template.json",
-)
+    CONFIG, "generation_config.json", *_TOKENIZER, "special_tokens_map.json", "added_tokens.json",
+    "merges.txt", "target.spm", "chat_template.jinja", "chat_template.json",
+)  # fmt: skip
 _WEIGHTS = ("model.safetensors", "pytorch_model.bin")
 _WEIGHT_SUFFIXES = (".safetensors", ".bin")
 ADAPTER_CONFIG = "adapter_config.json"
@@ -303,7 +288,7 @@ def adapter_weights(folder: Path) -> list[Path]:
 
 
 def check_adapter(folder: Path) -> None:
-    """Raise a `ModelError` that says what a folder lacks to be an adapter, or is broken."""
+    """Raise a `ModelError` that says what a folder lacks to be an adapter."""
     what = f"the folder {folder}"
     with _readable(folder):
         _check_is_folder(folder, "adapter's folder")
@@ -314,8 +299,6 @@ def check_adapter(folder: Path) -> None:
         if not weights:
             raise file_kinds.incomplete_adapter(what, f"it has no {ADAPTER_WEIGHTS[0]}")
         _check_fetched([folder / ADAPTER_CONFIG, *weights])
-        if weights[0].suffix == ".safetensors":  # others are read by torch alone
-            read_weights(weights)
 
 
 def weights(folder: Path) -> Weights:

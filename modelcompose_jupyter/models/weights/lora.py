@@ -27,11 +27,16 @@ _PATTERNS = (
 
 @dataclass(frozen=True)
 class LoraAdapter:
-    """An adapter on this disk; ``config`` is what its file says of it."""
+    """An adapter on this disk.
+
+    ``config`` is its adapter_config.json; ``memory_bytes`` is what its weights take while they are
+    merged, in float32.
+    """
 
     spec: AdapterSpec
     folder: Path
     config: dict[str, Any]
+    memory_bytes: int
 
     @property
     def name(self) -> str:
@@ -42,14 +47,6 @@ class LoraAdapter:
     def key(self) -> tuple[str, float]:
         """Equal for two that add the same to the weights."""
         return str(self.folder), self.spec.weight
-
-    @property
-    def memory_bytes(self) -> int:
-        """What its numbers take while it is merged, in float32."""
-        (weights,) = files.adapter_weights(self.folder)
-        if weights.suffix != ".safetensors":
-            return 2 * weights.stat().st_size
-        return files.read_weights([weights]).memory_bytes("float32")
 
 
 def resolve(spec: AdapterSpec, report: Report) -> LoraAdapter:
@@ -72,10 +69,12 @@ def resolve(spec: AdapterSpec, report: Report) -> LoraAdapter:
             code="not_lora",
         )
     _check_patterns(folder / files.ADAPTER_CONFIG, config)
-    found = files.adapter_weights(folder)
-    if found[0].suffix == ".safetensors":
-        config_checks.check_config(folder / files.ADAPTER_CONFIG, config, files.read_weights(found))
-    return LoraAdapter(spec, folder, config)
+    (path,) = files.adapter_weights(folder)
+    if path.suffix != ".safetensors":  # torch alone reads others
+        return LoraAdapter(spec, folder, config, 2 * path.stat().st_size)
+    weights = files.read_weights([path])
+    config_checks.check_config(folder / files.ADAPTER_CONFIG, config, weights)
+    return LoraAdapter(spec, folder, config, weights.memory_bytes("float32"))
 
 
 def _check_patterns(path: Path, config: dict[str, Any]) -> None:
