@@ -19,7 +19,7 @@ _OUT_OF_MEMORY = ("out of memory", "not enough memory", "can't allocate memory")
 
 @dataclass(frozen=True)
 class LoadSize:
-    """Bytes that a model takes on its device while it is loaded, and when it is."""
+    """Bytes that a model takes on its device: ``peak`` while it is loaded, ``kept`` afterwards."""
 
     peak: int
     kept: int
@@ -70,7 +70,8 @@ def out_of_memory(message: str) -> ModelError:
 def check_texts(rows: int, tokens: int, model: Any) -> None:
     """Refuse texts whose keys and values would end in the process being killed.
 
-    ``rows`` texts of so many ``tokens`` more each; of a model whose shape is not known, nothing is.
+    For ``rows`` texts of so many ``tokens`` more each. Where the config does not tell the shape of
+    keys and values, nothing is refused.
     """
     config = model.config.get_text_config()
 

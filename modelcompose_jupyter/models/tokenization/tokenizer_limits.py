@@ -1,7 +1,7 @@
-"""What a tokenizer may do: it is a program of its model's author, of steps that can grow a text.
+"""Bounds on what a tokenizer makes of a text: its author chose the steps, which can grow it.
 
-Its steps are looked at once, when it has been loaded: none may make much more of a text than there
-is. Regular expressions are not looked into: their library gives up one that tries too much at a
+They are looked at once, when it has been loaded: all together may make a text longer only within a
+bound. Regular expressions are not looked into: their library gives up one that tries too much at a
 place of a text, which is an error of the request. One that tries nearly as much at each place takes
 hundredths of a second for each character; requests are cancelled between slices of a long text.
 """

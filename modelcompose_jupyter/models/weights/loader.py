@@ -21,6 +21,7 @@ from .devices import choose_device, stored_precision, usual_precision
 from .library_logging import quiet
 from .load_errors import explained, not_of_its_weights
 from .lora import LoraAdapter
+from .prequantized import check_prequantized
 from .source import ResolvedSource, resolve
 from .tokenizer import load_tokenizer
 
@@ -156,7 +157,7 @@ def plan(spec: ModelSpec, source: ResolvedSource, report: Report) -> LoadPlan:
     with quiet("transformers", "huggingface_hub"), explained(spec, device):
         weights = files.weights(source.folder)
         config = read_config(spec, source.folder, weights)
-        method = optional_libraries.check_quantised(spec, config, device)
+        method = check_prequantized(spec, config, device)
         precision = spec.precision
         if precision == "auto":
             stored = stored_precision(config, weights)
