@@ -115,7 +115,6 @@ def _proxy() -> str | None:
 def explain(spec: ModelSpec, root: Path, error: Exception) -> ModelError:
     """What a user can do about an error of the Hub's client or of the disk."""
     from huggingface_hub import errors
-    from huggingface_hub.utils import HFValidationError
 
     cause: BaseException = error
     if isinstance(error, errors.LocalEntryNotFoundError) and error.__cause__ is not None:
@@ -123,7 +122,7 @@ def explain(spec: ModelSpec, root: Path, error: Exception) -> ModelError:
     match cause:
         case errors.OfflineModeIsEnabled():
             return not_cached(spec)
-        case HFValidationError():
+        case errors.HFValidationError():
             return ModelError(
                 f"'{spec.source}' is not the name of a model",
                 hint="Give owner/name of the Hub, a folder that begins with ./ or /, or"
