@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     from .weights.loader import LoadedModel
 
 OnProgress = Callable[[LoadProgress], None]
-Infos = list[ModelInfo]
+Infos = list[ModelInfo]  # `list` is a method of ModelCache
 
 _REPORT_EVERY = 0.05
 # Who stops a run to start another, with a slider moved say, goes on with the load of the first.
@@ -260,7 +260,7 @@ class ModelCache:
             self._later(entry, self.idle_timeout, self._expire)
 
     def _later(self, entry: _Entry, seconds: float, action: Callable[[_Entry], None]) -> None:
-        """Have something done to an entry, in place of what was to be done before."""
+        """Set the timer of an entry, which has one at most."""
         if entry.timer is not None:
             entry.timer.cancel()
         entry.timer = threading.Timer(seconds, action, [entry])

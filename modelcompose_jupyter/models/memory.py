@@ -19,7 +19,7 @@ _OUT_OF_MEMORY = ("out of memory", "not enough memory", "can't allocate memory")
 
 @dataclass(frozen=True)
 class LoadSize:
-    """Bytes that a model takes on its device while it is loaded, and when it is."""
+    """Bytes that a model takes on its device: ``peak`` while it is loaded, ``kept`` afterwards."""
 
     peak: int
     kept: int
@@ -51,10 +51,16 @@ def check_available(model: str, needed: int, device: str) -> None:
     """Refuse a load that would end in the kernel being killed."""
     if not is_short(needed, device):
         return
-    free = available(device)
-    raise ModelError(
-        f"{model} needs {size(needed)} of memory for its weights, {size(free)} are free"
-        f" on {device}",
+    raise out_of_memory(
+        f"{model} needs {size(needed)} of memory for its weights, {size(available(device))} are"
+        f" free on {device}"
+    )
+
+
+def out_of_memory(message: str) -> ModelError:
+    """The error for a model that has no room."""
+    return ModelError(
+        message,
         hint="Unload other models, take a smaller one, or set precision: bfloat16 or"
         " quantization: int8.",
         code="out_of_memory",
@@ -64,7 +70,8 @@ def check_available(model: str, needed: int, device: str) -> None:
 def check_texts(rows: int, tokens: int, model: Any) -> None:
     """Refuse texts whose keys and values would end in the process being killed.
 
-    ``rows`` texts of so many ``tokens`` more each; of a model whose shape is not known, nothing is.
+    For ``rows`` texts of so many ``tokens`` more each. Where the config does not tell the shape of
+    keys and values, nothing is refused.
     """
     config = model.config.get_text_config()
 

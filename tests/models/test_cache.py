@@ -17,7 +17,7 @@ from standins import tiny_models
 from modelcompose_jupyter.document.parameters import GenerationParameters
 from modelcompose_jupyter.errors import ModelError
 from modelcompose_jupyter.models import LoadProgress, ModelCache, ModelSpec
-from modelcompose_jupyter.models.weights.loader import _usual_precision
+from modelcompose_jupyter.models.weights.devices import usual_precision
 
 from .conftest import ask, done, eventually
 
@@ -141,9 +141,9 @@ def test_whoever_asks_for_a_precision_gets_it(cache: ModelCache, tmp_path: Path)
 
 
 def test_an_accelerator_takes_float16_as_it_is() -> None:
-    stored = [_usual_precision("float16", device) for device in ("cpu", "cuda:0", "mps")]
+    stored = [usual_precision("float16", device) for device in ("cpu", "cuda:0", "mps")]
     assert stored == ["bfloat16", "float16", "float16"]
-    assert _usual_precision("float32", "cpu") == "float32"
+    assert usual_precision("float32", "cpu") == "float32"
 
 
 def test_a_draft_model_in_float16_is_as_its_model(cache: ModelCache, tmp_path: Path) -> None:

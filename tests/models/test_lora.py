@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import shutil
+import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -321,7 +322,7 @@ def test_an_adapter_of_another_kind(base: Path, tmp_path: Path) -> None:
 
 
 def test_without_the_library(base: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(loader, "find_spec", lambda _: None)
+    monkeypatch.setitem(sys.modules, "peft", None)
     with pytest.raises(ModelError) as caught:
         loader.require(spec_of(base, adapter("owner/lora")))
     assert caught.value.code == "not_installed"

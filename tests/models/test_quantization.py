@@ -165,7 +165,7 @@ def test_other_precisions_are_other_models(cache: ModelCache, folder_of: FolderO
 
 
 def test_without_the_library(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(loader, "find_spec", lambda _: None)
+    monkeypatch.setitem(sys.modules, "torchao", None)
     with pytest.raises(ModelError) as caught:
         loader.require(ModelSpec("bundled:storyteller", quantization="int8"))
     assert caught.value.code == "not_installed"

@@ -5,7 +5,7 @@ from __future__ import annotations
 import html
 import re
 from collections import Counter
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from itertools import islice
 from typing import Any
@@ -148,15 +148,13 @@ class _Template:
     def text(self, messages: Sequence[Message]) -> str:
         """The conversation as the model reads it, with all that is said in it."""
         form, own = self._form(messages)
-        text = self._render([form(each) for each in messages])
+        text = self._render(_in_form(messages, form))
         self._check_words(messages, text, own)
         return text
 
-    def _form(
-        self, messages: Sequence[Message]
-    ) -> tuple[Callable[[Message], Mapping[str, Any]], str]:
-        """How the template takes the content of messages, as a text or as a list of parts; and what
-        it writes around it.
+    def _form(self, messages: Sequence[Message]) -> tuple[tuple[bool, bool], str]:
+        """How the template takes the content of messages (see `_FORMS`), and what it writes around
+        it.
 
         It is found out with words of our own in place of what is said, since a template that reads
         the other form fails seldom: mostly it leaves out the content.
@@ -166,9 +164,9 @@ class _Template:
             for place, each in enumerate(messages)
         ]
         lost: Message | None = None
-        for form in (_as_text, _as_parts, _system_as_text, _others_as_text):
+        for form in _FORMS:
             try:
-                text = self._render([form(each) for each in marked]).casefold()
+                text = self._render(_in_form(marked, form)).casefold()
             except TemplateLimit:
                 raise
             except ComposeError:
@@ -184,7 +182,7 @@ class _Template:
             lost = lost or missing[0]
         if lost is not None:
             raise _lost(lost["role"])
-        return _as_text, ""  # which fails, and says why
+        return _FORMS[0], ""  # which fails, and says why
 
     def _check_words(self, messages: Sequence[Message], text: str, own: str) -> None:
         """Raise InputError where words of the user's, or the system's, are not in the text.
@@ -261,20 +259,17 @@ class _Template:
             ) from None
 
 
-def _as_text(message: Message) -> Mapping[str, Any]:
-    return message
+_FORMS = ((False, False), (True, True), (False, True), (True, False))
+"""Whether the content of the system's messages, and of others', is a list of parts and no text."""
 
 
-def _as_parts(message: Message) -> Mapping[str, Any]:
-    return {**message, "content": [{"type": "text", "text": message["content"]}]}
-
-
-def _system_as_text(message: Message) -> Mapping[str, Any]:
-    return _as_text(message) if message["role"] == "system" else _as_parts(message)
-
-
-def _others_as_text(message: Message) -> Mapping[str, Any]:
-    return _as_parts(message) if message["role"] == "system" else _as_text(message)
+def _in_form(messages: Sequence[Message], form: tuple[bool, bool]) -> list[Mapping[str, Any]]:
+    return [
+        {**each, "content": [{"type": "text", "text": each["content"]}]}
+        if form[each["role"] != "system"]
+        else each
+        for each in messages
+    ]
 
 
 def _mark(place: int) -> str:

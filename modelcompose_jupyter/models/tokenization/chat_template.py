@@ -1,4 +1,4 @@
-"""Chat templates: programs by whoever made the model, run within bounds.
+"""Chat templates: Jinja programs by whoever made the model, rendered within bounds.
 
 A template is rendered as transformers' ``apply_chat_template`` renders it, with the filters and the
 methods that chats need and no others. What it does is counted on the way, in steps and in bytes,
@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import json
 import re
-import threading
 from collections.abc import (
     Callable,
     ItemsView,
@@ -21,6 +20,7 @@ from collections.abc import (
     ValuesView,
 )
 from collections.abc import Set as AbstractSet
+from contextvars import ContextVar
 from datetime import datetime
 from functools import lru_cache, wraps
 from itertools import chain
@@ -42,6 +42,7 @@ from jinja2.sandbox import (
     SandboxedFormatter,
 )
 from jinja2.utils import Namespace
+from jinja2.visitor import NodeTransformer
 from markupsafe import Markup
 
 from ...errors import ModelError
@@ -71,62 +72,43 @@ _STEP = 1024
 _LOOK_EVERY = 256
 _ITEM = 64  # bytes, about, of one item of a list with what it holds
 
-_FILTERS = frozenset(
-    (
-        "abs", "attr", "capitalize", "count", "d", "default", "dictsort", "e", "escape", "first",
-        "float", "format", "groupby", "indent", "int", "items", "join", "last", "length", "list",
-        "lower", "map", "max", "min", "reject", "rejectattr", "replace", "reverse", "round", "safe",
-        "select", "selectattr", "sort", "string", "sum", "title", "tojson", "trim", "unique",
-        "upper",
-    )
-)  # fmt: skip
+_FILTERS = {
+    "abs", "attr", "capitalize", "count", "d", "default", "dictsort", "e", "escape", "first",
+    "float", "format", "groupby", "indent", "int", "items", "join", "last", "length", "list",
+    "lower", "map", "max", "min", "reject", "rejectattr", "replace", "reverse", "round", "safe",
+    "select", "selectattr", "sort", "string", "sum", "title", "tojson", "trim", "unique", "upper",
+}  # fmt: skip
 # Filters that go through all items, which are counted as they come
-_OVER_ITEMS = frozenset(
-    (
-        "groupby", "join", "list", "map", "max", "min", "reject", "rejectattr", "select",
-        "selectattr", "sort", "sum", "unique",
-    )
-)  # fmt: skip
-_COPYING = frozenset(("dictsort", "groupby", "sort"))  # keep a copy of each text to compare it
-_OF_ONE = frozenset(("e", "escape", "format", "indent", "replace", "string", "title", "trim"))
+_OVER_ITEMS = {
+    "groupby", "join", "list", "map", "max", "min", "reject", "rejectattr", "select", "selectattr",
+    "sort", "sum", "unique",
+}  # fmt: skip
+_COPYING = {"dictsort", "groupby", "sort"}  # keep a copy of each text to compare it
+# Filters that make a text of what they are given, a list say
+_WRITING = {"e", "escape", "format", "indent", "replace", "string", "title", "trim"}
 # Methods of texts: those that look for a text, those that fill up to a width, and others
-_SEARCHES = frozenset(
-    (
-        "count", "find", "index", "lstrip", "partition", "replace", "rfind", "rindex", "rpartition",
-        "rsplit", "rstrip", "split", "strip",
-    )
-)  # fmt: skip
-_WIDE = frozenset(("center", "ljust", "rjust", "zfill"))
-_SHORT = frozenset(("endswith", "removeprefix", "removesuffix", "startswith"))
-_OF_TEXTS = (
-    _SEARCHES | _WIDE | _SHORT | {each for each in dir(str) if each.startswith("is")}
-    | {
-        "capitalize", "casefold", "format", "join", "lower", "splitlines", "swapcase", "title",
-        "upper",
-    }
-)  # fmt: skip
-_OF_CONTAINERS = frozenset(
-    ("copy", "count", "get", "index", "items", "keys", "values", "grouper", "list")
-)
+_SEARCHES = {
+    "count", "find", "index", "lstrip", "partition", "replace", "rfind", "rindex", "rpartition",
+    "rsplit", "rstrip", "split", "strip",
+}  # fmt: skip
+_WIDE = {"center", "ljust", "rjust", "zfill"}
+_SHORT = {"endswith", "removeprefix", "removesuffix", "startswith"}
+_OF_TEXTS = _SEARCHES | _WIDE | _SHORT | {each for each in dir(str) if each.startswith("is")} | {
+    "capitalize", "casefold", "format", "join", "lower", "splitlines", "swapcase", "title", "upper",
+}  # fmt: skip
+_OF_CONTAINERS = {"copy", "count", "get", "index", "items", "keys", "values", "grouper", "list"}
 # What costs the same however large its arguments are; the cost of others is that of their size.
-_SHALLOW = (
-    frozenset(
-        (
-            "length", "count", "first", "last", "items", "reverse", "default", "d", "attr", "safe",
-            "defined", "undefined", "string", "mapping", "sequence", "iterable", "none", "number",
-            "boolean", "true", "false", "sameas", "integer", "float", "callable",
-        )
-    )
-    | _OVER_ITEMS
-)  # fmt: skip
+_SHALLOW = _OVER_ITEMS | {
+    "length", "count", "first", "last", "items", "reverse", "default", "d", "attr", "safe",
+    "defined", "undefined", "string", "mapping", "sequence", "iterable", "none", "number",
+    "boolean", "true", "false", "sameas", "integer", "float", "callable",
+}  # fmt: skip
 _WIDTHS = re.compile(r"\d+")
 _REPR = re.compile(r"%(\([^)]*\))?[^a-zA-Z%]*[ar]")
-_PLAIN = frozenset((int, float, bool, type(None)))
+_PLAIN = {int, float, bool, type(None)}
 _VIEWS = (range, AbstractSet, ValuesView)  # whose items are made when they are asked for
 _CONTAINERS = (list, tuple, Mapping, *_VIEWS)
-_FOREIGN = (
-    nodes.Block, nodes.Extends, nodes.FromImport, nodes.Import, nodes.Include,
-)  # fmt: skip
+_FOREIGN = (nodes.Block, nodes.Extends, nodes.FromImport, nodes.Import, nodes.Include)
 
 Check = Callable[[], None]
 """Called now and then; raises where nobody wants the result any more."""
@@ -176,21 +158,16 @@ def render(
     template = compiled(source)
     said = [{key: each[key] for key in each if each[key] is not None} for each in messages]
     meter = _Meter(check)
-    _active.meter, before = meter, getattr(_active, "meter", None)
+    active = _active.set(meter)
     try:
         for value in (said, variables):
             meter.weigh(value)
-        text: str = template.render(
-            **{
-                "messages": said, "tools": None, "documents": None,
-                "add_generation_prompt": True, **variables,
-            }
-        )  # fmt: skip
-        return text
+        given = {"messages": said, "tools": None, "documents": None, "add_generation_prompt": True}
+        return str(template.render({**given, **variables}))
     except (RecursionError, MemoryError) as error:
         raise TemplateLimit(f"calls itself too deeply ({type(error).__name__})") from None
     finally:
-        _active.meter = before
+        _active.reset(active)
 
 
 @lru_cache(maxsize=16)
@@ -212,20 +189,21 @@ def compiled(source: str) -> Any:
         names |= {each.name for each in parsed.find_all(nodes.Macro)}
         if len(names) > MOST_NAMES:
             raise TemplateLimit(f"sets {len(names)} names, and {MOST_NAMES} are the limit")
+        _Instrument().visit(parsed)
         return environment.from_string(parsed)
     except (RecursionError, MemoryError, SyntaxError) as error:
         raise TemplateLimit(f"is nested too deeply ({type(error).__name__})") from None
 
 
-_active = threading.local()
+_active: ContextVar[_Meter] = ContextVar("meter")
 
 
 def _meter() -> _Meter:
     """That of the rendering on this thread."""
-    meter: _Meter | None = getattr(_active, "meter", None)
-    if meter is None:  # while a template is compiled: nothing is computed then
-        raise nodes.Impossible
-    return meter
+    try:
+        return _active.get()
+    except LookupError:  # while a template is compiled: nothing is computed then
+        raise nodes.Impossible from None
 
 
 class _Meter:
@@ -426,9 +404,8 @@ class _EscapeFormatter(_Formatter, SandboxedEscapeFormatter):
 
 
 class _Code(CodeGenerator):
-    """Compiles templates so that they tell the environment what they do."""
+    """Compiles templates so that they count their blocks, up to a length of code."""
 
-    environment: _Environment
     _written = 0
 
     def blockvisit(self, nodes: Iterable[nodes.Node], frame: Frame) -> None:
@@ -441,81 +418,39 @@ class _Code(CodeGenerator):
             raise TemplateLimit(f"is compiled into more than {MOST_CODE} characters")
         super().write(x)
 
-    def signature(self, node: Any, frame: Frame, extra_kwargs: Any = None) -> None:
-        if node.dyn_args is not None:
-            node.dyn_args = _called("spread", node.dyn_args)
-        super().signature(node, frame, extra_kwargs)
 
-    def visit_Compare(self, node: nodes.Compare, frame: Frame) -> None:  # noqa: N802
-        if not isinstance(node.expr, nodes.Const):
-            node.expr = _called("looked_at", node.expr)
-        super().visit_Compare(node, frame)
+class _Instrument(NodeTransformer):
+    """Changes a parsed template so that it tells its environment what it makes and looks at."""
 
-    def visit_For(self, node: nodes.For, frame: Frame) -> None:  # noqa: N802
-        if node.test is not None:  # which is evaluated where no block may follow
-            step = nodes.Call(nodes.EnvironmentAttribute("step"), [], [], None, None)
-            node.test = nodes.And(step, node.test)
-            node.test.set_lineno(node.lineno)
-        super().visit_For(node, frame)
-
-    def visit_Concat(self, node: nodes.Concat, frame: Frame) -> None:  # noqa: N802
-        self.write("environment.take(")
-        joined = nodes.Concat([_measured(each) for each in node.nodes])
-        joined.set_lineno(node.lineno)
-        super().visit_Concat(joined, frame)
-        self.write(")")
-
-    def visit_Operand(self, node: nodes.Operand, frame: Frame) -> None:  # noqa: N802
-        operator = node.op
-        self.write(f" {_OPERATORS[operator]} ")
-        if isinstance(node.expr, nodes.Const):
-            self.visit(node.expr, frame)
-            return
-        self.write("environment.looked_at(")
-        self.visit(node.expr, frame)
-        self.write(")")
-
-    def visit_Getitem(self, node: nodes.Getitem, frame: Frame) -> None:  # noqa: N802
-        if not isinstance(node.arg, nodes.Slice):
-            super().visit_Getitem(node, frame)
-            return
-        self.write("environment.take(")
-        super().visit_Getitem(node, frame)
-        self.write(")")
-
-    def visit_List(self, node: nodes.List, frame: Frame) -> None:  # noqa: N802
-        self._container(super().visit_List, node, frame)
-
-    def visit_Dict(self, node: nodes.Dict, frame: Frame) -> None:  # noqa: N802
-        self._container(super().visit_Dict, node, frame)
-
-    def visit_Tuple(self, node: nodes.Tuple, frame: Frame) -> None:  # noqa: N802
-        if node.ctx == "store":
-            super().visit_Tuple(node, frame)
-        else:
-            self._container(super().visit_Tuple, node, frame)
-
-    def _container(self, write: Callable[[Any, Frame], None], node: Any, frame: Frame) -> None:
-        self.write("environment.take(")
-        write(node, frame)
-        self.write(")")
+    def visit(self, node: nodes.Node, *_: Any, **__: Any) -> nodes.Node:
+        self.generic_visit(node)
+        match node:
+            case nodes.List() | nodes.Dict() | nodes.Getitem(arg=nodes.Slice()):
+                return _called("take", node)
+            case nodes.Tuple() if node.ctx != "store":
+                return _called("take", node)
+            case nodes.Concat():
+                node.nodes = [_unless_constant("written", each) for each in node.nodes]
+                return _called("take", node)
+            case nodes.Compare() | nodes.Operand():
+                node.expr = _unless_constant("looked_at", node.expr)
+            case nodes.For(test=nodes.Expr() as test):  # where no block may follow
+                node.test = nodes.And(_called("step"), test).set_lineno(node.lineno)
+            case nodes.Call() | nodes.Filter() | nodes.Test() if node.dyn_args is not None:
+                node.dyn_args = _called("spread", node.dyn_args)
+        return node
 
 
-def _measured(node: nodes.Expr) -> nodes.Expr:
-    """An operand of ``~``: what is written of it is bounded first."""
-    return node if isinstance(node, nodes.Const) else _called("written", node)
+def _unless_constant(name: str, node: nodes.Expr) -> nodes.Expr:
+    return node if isinstance(node, nodes.Const) else _called(name, node)
 
 
-def _called(name: str, node: nodes.Expr) -> nodes.Call:
-    call = nodes.Call(nodes.EnvironmentAttribute(name), [node], [], None, None)
-    call.set_lineno(node.lineno)
+def _called(name: str, *given: nodes.Expr) -> nodes.Call:
+    """A call of a method of the environment, with the line of what is given to it."""
+    call = nodes.Call(nodes.EnvironmentAttribute(name), list(given), [], None, None)
+    for each in given:
+        call.set_lineno(each.lineno)
     return call
-
-
-_OPERATORS = {
-    "eq": "==", "ne": "!=", "gt": ">", "gteq": ">=", "lt": "<", "lteq": "<=",
-    "in": "in", "notin": "not in",
-}  # fmt: skip
 
 
 class _Generation(Extension):
@@ -788,7 +723,7 @@ def _ready(
 ) -> tuple[tuple[Any, ...], dict[str, Any]]:
     """The arguments of a filter, looked at."""
     value, rest = given[0], given[1:]
-    if name in _OF_ONE:
+    if name in _WRITING:
         meter.write(value)
     if name in _OVER_ITEMS or name == "attr":
         _check_attributes(name, rest, named)

@@ -29,6 +29,7 @@ _BLANK = re.compile(r"\s(?=\S)")
 _KEEPS_ALL = {"Prepend", "Replace", "ByteLevel"}
 _COMPOSES = {"NFC", "NFKC"}
 _SPLITS = {"ByteLevel", "Digits", "Metaspace", "Split"}
+_SEQUENCES = ("normalizers", "pretokenizers", "processors", "decoders")
 
 
 class PromptTokens:
@@ -86,16 +87,17 @@ class PromptTokens:
     @cached_property
     def _longest(self) -> int | None:
         """The most characters that a token stands for; None where characters may have no token."""
-        parts = _parts(self._tokenizer)
-        if parts is None:
+        backend: Any = getattr(self._tokenizer, "backend_tokenizer", None)
+        if backend is None or type(backend.model).__name__ != "BPE":
             return None
-        normal = flat(parts["normalizer"], "normalizers")
-        split = flat(parts["pre_tokenizer"], "pretokenizers")
+        normal, split = steps_of(backend.normalizer), steps_of(backend.pre_tokenizer)
         kinds, before = ({each["type"] for each in steps} for steps in (normal, split))
         names = self._tokenizer.get_vocab()
-        bytes_alone = parts["byte_fallback"] and all(f"<0x{b:02X}>" in names for b in range(256))
         # Each byte has a token of its own, at least: none is left out, no unknown ones are joined.
-        if not (("ByteLevel" in before | kinds and parts["unknown"] is None) or bytes_alone):
+        if not (
+            ("ByteLevel" in before | kinds and backend.model.unk_token is None)
+            or (backend.model.byte_fallback and all(f"<0x{b:02X}>" in names for b in range(256)))
+        ):
             return None
         if not kinds <= _KEEPS_ALL | _COMPOSES or not before <= _SPLITS:
             return None
@@ -136,32 +138,17 @@ def _blank(text: str, first: int, last: int) -> int:
     return found.start() if found else last
 
 
-def _parts(tokenizer: Any) -> dict[str, Any] | None:
-    """What a fast tokenizer does before its model, as plain data; None for others."""
-    backend: Any = getattr(tokenizer, "backend_tokenizer", None)
-    if backend is None or type(backend.model).__name__ != "BPE":
-        return None
-    return {
-        "normalizer": state(backend.normalizer),
-        "pre_tokenizer": state(backend.pre_tokenizer),
-        "byte_fallback": backend.model.byte_fallback,
-        "unknown": backend.model.unk_token,
-    }
+def steps_of(part: Any) -> list[dict[str, Any]]:
+    """The steps of a part of a fast tokenizer, its normalizer say, as they stand in tokenizer.json.
 
-
-def state(part: Any) -> Any:
-    """A part of a fast tokenizer as it stands in tokenizer.json; None where there is none."""
-    return None if part is None else json.loads(part.__getstate__())
-
-
-def flat(part: Any, several: str) -> list[dict[str, Any]]:
-    """The steps of a part, those of sequences among them, which have them as ``several``."""
+    Those of sequences are among them, in their order; none where there is no such part.
+    """
     steps: list[dict[str, Any]] = []
-    left = [part] if part else []
+    left = [] if part is None else [json.loads(part.__getstate__())]
     while left:
         step = left.pop(0)
         if step.get("type") == "Sequence":
-            left = [*step[several], *left]
+            left = [*next(step[key] for key in _SEQUENCES if key in step), *left]
         else:
             steps.append(step)
     return steps

@@ -1,7 +1,7 @@
-"""Regular expressions of strangers: how long they may take.
+"""Whether a stranger's regular expression is quick, or backtracks without an end.
 
-Python's `re` tries all ways in which a text may match, keeps everyone else waiting meanwhile, and
-cannot be stopped. So a pattern is looked at before it is used.
+Python's `re` tries all ways in which a text may match, holds the GIL meanwhile, and cannot be
+stopped. So a pattern is looked at before it is used.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
-"""What a tokenizer may do: it is a program of its model's author, of steps that can grow a text.
+"""Bounds on what a tokenizer makes of a text: its author chose the steps, which can grow it.
 
-Its steps are looked at once, when it has been loaded: none may make much more of a text than there
-is. Regular expressions are not looked into: their library gives up one that tries too much at a
+They are looked at once, when it has been loaded: all together may make a text longer only within a
+bound. Regular expressions are not looked into: their library gives up one that tries too much at a
 place of a text, which is an error of the request. One that tries nearly as much at each place takes
 hundredths of a second for each character; requests are cancelled between slices of a long text.
 """
@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from ...errors import ModelError
-from .prompt_tokens import flat, state
+from .prompt_tokens import steps_of
 
 MOST_GROWTH = 64
 """Bytes that all steps may make of one byte; ▁ for a blank is three, and Unicode's longest
@@ -35,7 +35,6 @@ LONGEST_WORD = 1_000
 LONGEST_PATTERN = 20_000
 """Characters of a regular expression; the longest that models have are below 2,000."""
 _PROBE = "Hello, World! 1 + 22 = 23\n\tNaïve café — 옛날 옛적에 🦊  end."
-_SEVERAL = ("normalizers", "pretokenizers", "processors", "decoders")
 
 
 def check_tokenizer(tokenizer: Any, name: str) -> None:
@@ -56,7 +55,7 @@ def check_tokenizer(tokenizer: Any, name: str) -> None:
         backend.no_padding()
         backend.no_truncation()
         for part in ("normalizer", "pre_tokenizer", "post_processor", "decoder"):
-            _check_part(name, part.replace("_", "-"), state(getattr(backend, part)))
+            _check_part(name, part.replace("_", "-"), steps_of(getattr(backend, part)))
         _check_model(name, backend)
     try:
         count = len(tokenizer(_PROBE)["input_ids"])
@@ -69,9 +68,7 @@ def check_tokenizer(tokenizer: Any, name: str) -> None:
         raise _beyond(name, f"makes {count} tokens of a text of {len(_PROBE)} characters", most)
 
 
-def _check_part(name: str, part: str, content: Any) -> None:
-    several = next((key for key in _SEVERAL if content and key in content), _SEVERAL[0])
-    steps = flat(content, several)
+def _check_part(name: str, part: str, steps: Sequence[dict[str, Any]]) -> None:
     if len(steps) > MOST_STEPS:
         raise _beyond(name, f"has a {part} of {len(steps)} steps", MOST_STEPS)
     replaced = sum(len(each) for step in steps for each in _replacement(step) or ())

@@ -1,7 +1,7 @@
-"""Whether a config can be that of the weights beside it.
+"""Numbers in config.json that the weights beside it cannot have.
 
-Libraries make lists as long, and modules as many, as config.json says, before they look at any
-weights. So what it says is held against them first.
+transformers makes as many modules, and tensors as large, as config.json says before it looks at any
+weights. So its numbers are compared with the weights first.
 """
 
 from __future__ import annotations
@@ -14,6 +14,7 @@ from typing import Any
 
 from ...errors import ModelError, shortened
 from .files import Weights
+from .load_errors import not_of_its_weights
 
 _FEW_PARTS = 1024
 """Layers that are never too many: models have some hundreds at most."""
@@ -25,6 +26,8 @@ _MOST_LABELS = 100_000
 """Of a classifier, whatever the weights: ImageNet has 21,841. They become dictionaries of texts."""
 _FOR_A_BYTE = 8  # lengths may be this many for each byte of the weights: packed, some bits each
 
+# What a number counts, by the words of its key: modules, lengths of tensors, positions in a text.
+# Those with a word of the fourth set are of none of these.
 _OF_PARTS = {"layer", "layers", "block", "blocks", "depth", "depths", "stage",
              "stages", "types", "type", "codebooks", "group", "groups"}  # fmt: skip
 _OF_SIZES = {"size", "sizes", "dim", "dims", "hidden", "width", "head", "heads", "model", "embd",
@@ -104,9 +107,6 @@ def _numbers(config: Any) -> Iterator[tuple[str, float]]:
 def _impossible(path: Path, name: str, value: float, reason: str) -> ModelError:
     number = f"{value:,}" if isinstance(value, int) else f"{value:g}"
     said = str(value).lower() if isinstance(value, bool) else number
-    return ModelError(
-        f"{path} cannot be that of the weights beside it: {shortened(name)} is {said},"
-        f" and {reason}",
-        hint="Both must come from the same save_pretrained(): copy or fetch them anew.",
-        code="incomplete_model",
+    return not_of_its_weights(
+        f"{path} cannot be that of the weights beside it: {shortened(name)} is {said}, and {reason}"
     )

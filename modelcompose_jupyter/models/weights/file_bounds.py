@@ -1,7 +1,7 @@
-"""How much a file of a stranger may hold, and reading no more of it than that.
+"""Bounds on JSON files that strangers wrote, checked before they are parsed.
 
 A few kilobytes of JSON can make gigabytes of lists, or nest so deep that a parser ends its process.
-So what a file may hold is counted in its bytes, before anything is built of them.
+So values and nesting are counted in the bytes, before anything is built of them.
 """
 
 from __future__ import annotations
@@ -13,17 +13,17 @@ from itertools import accumulate
 from pathlib import Path
 from typing import Any
 
-from ...encoding import decode
+from ...encoding import EncodingError, decode
 
 _WINDOW = 1 << 20  # bytes looked at together, so that looking takes no memory to speak of
 _LONGEST_NUMBER = 100
 _NUMBER = re.compile(rb"[-+.0-9eE]{%d}" % (_LONGEST_NUMBER + 1))
-_HALF = re.compile(  # of a character that takes two escapes
+_LONE_SURROGATE = re.compile(  # an escape that is half of a character without the other half
     rb"\\u[dD][89abAB][0-9a-fA-F]{2}(?!\\u[dD][c-fC-F])"
     rb"|(?<!\\u[dD][89abAB][0-9a-fA-F]{2})\\u[dD][c-fC-F]"
 )
-_STEPS = {ord("["): 1, ord("{"): 1, ord("]"): -1, ord("}"): -1}
-_OTHERS = bytes(set(range(256)) - set(_STEPS))
+_DEPTH_STEPS = {ord("["): 1, ord("{"): 1, ord("]"): -1, ord("}"): -1}
+_NO_BRACKETS = bytes(set(range(256)) - set(_DEPTH_STEPS))
 _MIB = 1 << 20
 
 
@@ -66,6 +66,10 @@ class OutOfBounds(ValueError):
     """A file holds more than it may; says what, and how much that would be."""
 
 
+class BrokenFile(ValueError):
+    """A file is not what its format says; says how."""
+
+
 def read_bytes(path: Path, bounds: Bounds) -> bytes:
     """A file's content.
 
@@ -73,7 +77,7 @@ def read_bytes(path: Path, bounds: Bounds) -> bytes:
         OutOfBounds: it is longer than it may be, or no file of the disk at all.
         OSError: it cannot be read.
     """
-    size = check_size(path, bounds)
+    size = checked_size(path, bounds)
     with path.open("rb") as file:
         data = file.read(size + 1)
     if len(data) > size:
@@ -81,7 +85,7 @@ def read_bytes(path: Path, bounds: Bounds) -> bytes:
     return data
 
 
-def check_size(path: Path, bounds: Bounds) -> int:
+def checked_size(path: Path, bounds: Bounds) -> int:
     """The bytes of a file; `OutOfBounds` where they are too many, or it is a pipe or a device."""
     size = path.stat().st_size
     if not path.is_file():
@@ -90,52 +94,48 @@ def check_size(path: Path, bounds: Bounds) -> int:
     return size
 
 
-def read_json(path: Path, bounds: Bounds) -> Any:
-    """A JSON file's content as plain data.
+def parse_json(data: bytes, bounds: Bounds) -> Any:
+    """JSON as plain data.
 
     Raises:
         OutOfBounds: it holds more than it may.
-        ValueError: it is no JSON, or no text.
-        OSError: it cannot be read.
+        BrokenFile: it is no JSON, or no text.
     """
-    return parse_json(read_bytes(path, bounds), bounds)
-
-
-def parse_json(data: bytes, bounds: Bounds) -> Any:
-    """JSON as plain data; see `read_json`."""
-    text = decode(data)
-    check_json(text.encode("utf-8", "surrogatepass"), bounds)
     try:
+        text = decode(data)
+        check_json(text.encode("utf-8", "surrogatepass"), bounds)
         return json.loads(text)
     except RecursionError:  # of a reader whose own bound is less
         raise OutOfBounds("its lists and mappings are nested too deep") from None
+    except (json.JSONDecodeError, EncodingError) as error:
+        raise BrokenFile(f"it is not readable JSON: {error}") from None
 
 
 def check_json(data: bytes, bounds: Bounds) -> None:
     """Raise `OutOfBounds` for JSON in UTF-8 of more values, levels or digits than may be.
 
     Takes time and memory in proportion to the text alone, whatever is in it. Values are counted by
-    the signs around them, those in texts too: a few too many, never too few.
+    commas and opening brackets, those inside strings too: a few too many, never too few.
     """
     bounds.check(len(data), sum(data.count(sign) for sign in (b",", b"[", b"{")))
     plain = without_escapes(data)
-    if _HALF.search(plain):
+    if _LONE_SURROGATE.search(plain):
         raise OutOfBounds("it has half a character, which no text has")
-    outside = _outside_texts(plain)
+    outside = _outside_strings(plain)
     if found := _NUMBER.search(outside):
         length = len(found[0])
         raise OutOfBounds(f"it has a number of {length} digits or more")
-    steps = map(_STEPS.__getitem__, outside.translate(None, _OTHERS))
+    steps = map(_DEPTH_STEPS.__getitem__, outside.translate(None, _NO_BRACKETS))
     bounds.check(0, 0, max(accumulate(steps), default=0))
 
 
 def without_escapes(data: bytes) -> bytes:
-    """JSON of the same length in which each ``"`` begins or ends a text."""
+    """JSON of the same length in which each ``"`` begins or ends a string."""
     return data.replace(rb"\\", b"__").replace(rb"\"", b"__")
 
 
-def _outside_texts(plain: bytes) -> bytes:
-    """What of JSON without escapes is in none of its texts."""
+def _outside_strings(plain: bytes) -> bytes:
+    """JSON without escapes, less what is inside its strings."""
     kept: list[bytes] = []
     inside = 0
     for start in range(0, len(plain), _WINDOW):

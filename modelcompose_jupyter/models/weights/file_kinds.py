@@ -1,4 +1,4 @@
-"""What a folder or a repository is that is no model for transformers, told by its files' names."""
+"""What a folder or repository is that is no model for transformers, by the names of its files."""
 
 from __future__ import annotations
 
@@ -11,8 +11,8 @@ from ...errors import ComposeError, ModelError
 
 _CONFIG = "config.json"
 _ADAPTER = "adapter_config.json"
-_OWN = ("model.safetensors", "pytorch_model.bin", ".index.json")
-_NUMBERS = (".safetensors", ".bin", ".pt", ".pth")
+_OF_TRANSFORMERS = ("model.safetensors", "pytorch_model.bin", ".index.json")
+_WEIGHTS = (".safetensors", ".bin", ".pt", ".pth")
 _OF_TRAINING = ("training_args.bin", "optimizer.", "scheduler.", "rng_state", "scaler.")
 _FORMATS = {
     ".gguf": "GGUF",
@@ -79,13 +79,13 @@ def other_than_model(
     if inner and _CONFIG not in names:
         return _inside(what, inner)
     roots = [name for name in names if "/" not in name]
-    if any(name.endswith(_OWN) for name in roots):
+    if any(name.endswith(_OF_TRANSFORMERS) for name in roots):
         return None
     if formats := _formats(names):
         return _unsupported(f"{what} has only {' and '.join(formats)} files")
-    numbers = [n for n in roots if n.endswith(_NUMBERS) and not n.startswith(_OF_TRAINING)]
-    if numbers:
-        return _unsupported(f"{what} has its weights under another name, {numbers[0]}")
+    weights = [n for n in roots if n.endswith(_WEIGHTS) and not n.startswith(_OF_TRAINING)]
+    if weights:
+        return _unsupported(f"{what} has its weights under another name, {weights[0]}")
     if any(name.endswith(_DATA) for name in names):
         return ModelError(
             f"{what} is a data set, not a model", hint="Name a model.", code="not_a_model"
@@ -102,6 +102,17 @@ def other_than_adapter(what: str, names: Collection[str]) -> ModelError | None:
         hint=f"Name it as 'model'; under peft_adapters stands what peft saved, with {_ADAPTER}.",
         code="not_an_adapter",
     )
+
+
+def incomplete(what: str, reason: str, *, hint: str, kind: str = "model") -> ModelError:
+    """The error for a folder or repository that lacks what a model, or an adapter, needs."""
+    return ModelError(f"{what} is not a whole {kind}: {reason}", hint=hint, code="incomplete_model")
+
+
+def incomplete_adapter(what: str, reason: str) -> ModelError:
+    """The error for a folder or repository that lacks what an adapter needs."""
+    hint = "It must hold what save_pretrained() of a peft model wrote."
+    return incomplete(what, reason, hint=hint, kind="adapter")
 
 
 def model_and_adapter(what: str) -> ModelError:

@@ -13,43 +13,26 @@ from typing import Any
 from ...encoding import has_mark
 from ...errors import ModelError, shortened
 from . import file_bounds, file_kinds, safetensors_header
-from .file_bounds import Bounds
+from .file_bounds import Bounds, BrokenFile, OutOfBounds
 
 CONFIG = "config.json"
 _TOKENIZER = (
-    "tokenizer.json",
-    "tokenizer_config.json",
-    "tokenizer.model",
-    "vocab.json",
-    "vocab.txt",
-    "vocab.bpe",
-    "spiece.model",
-    "sentencepiece.bpe.model",
-    "source.spm",
-    "*.tiktoken",
+    "tokenizer.json", "tokenizer_config.json", "tokenizer.model", "vocab.json", "vocab.txt",
+    "vocab.bpe", "spiece.model", "sentencepiece.bpe.model", "source.spm", "*.tiktoken",
     "tekken.json",
-)
+)  # fmt: skip
 _SMALL = (
-    CONFIG,
-    "generation_config.json",
-    *_TOKENIZER,
-    "special_tokens_map.json",
-    "added_tokens.json",
-    "merges.txt",
-    "target.spm",
-    "chat_template.jinja",
-    "chat_template.json",
-)
+    CONFIG, "generation_config.json", *_TOKENIZER, "special_tokens_map.json", "added_tokens.json",
+    "merges.txt", "target.spm", "chat_template.jinja", "chat_template.json",
+)  # fmt: skip
 _WEIGHTS = ("model.safetensors", "pytorch_model.bin")
-_NUMBERS = (".safetensors", ".bin")
+_WEIGHT_SUFFIXES = (".safetensors", ".bin")
 ADAPTER_CONFIG = "adapter_config.json"
 ADAPTER_WEIGHTS = ("adapter_model.safetensors", "adapter_model.bin")
-_POINTER = b"version https://git-lfs.github.com/spec/"
-_FLOATS = {"F64": "float64", "F32": "float32", "F16": "float16", "BF16": "bfloat16"}
+_LFS_POINTER = b"version https://git-lfs.github.com/spec/"
+_PRECISIONS = {"F64": "float64", "F32": "float32", "F16": "float16", "BF16": "bfloat16"}
 WIDTHS = {"float32": 4, "float16": 2, "bfloat16": 2}
 """Bytes of a number, by precision."""
-
-
 _SHARD = re.compile(r"(?!\.\.?$)[^/\\:]{1,255}")
 
 
@@ -119,13 +102,25 @@ def _is_shard(name: Any) -> bool:
 
 
 def read_json(path: Path) -> Any:
-    """The content of a JSON file; a `ModelError` where it is broken, or of no sane size."""
+    """The content of a JSON file; a `ModelError` where it is damaged, or of no sane size."""
+    bounds = _bounds_of(path.name)
+    with _checked(path):
+        return file_bounds.parse_json(file_bounds.read_bytes(path, bounds), bounds)
+
+
+@contextmanager
+def _checked(path: Path) -> Iterator[None]:
+    """Turn what is wrong with the content of a file into a `ModelError`."""
     try:
-        return file_bounds.read_json(path, _bounds_of(path.name))
-    except file_bounds.OutOfBounds as error:
-        raise _too_much(path, error) from None
-    except (ValueError, OSError) as error:
-        raise _corrupt(path, f"it is not readable JSON: {error}") from None
+        yield
+    except BrokenFile as error:
+        raise _corrupt(path, str(error)) from None
+    except OutOfBounds as error:
+        raise ModelError(
+            f"the model file {path} is not read: {error}",
+            hint="No model is known that has such a file. Take it from where it was published.",
+            code="corrupt_model",
+        ) from None
 
 
 def _bounds_of(name: str) -> Bounds:
@@ -140,12 +135,9 @@ def _bounds_of(name: str) -> Bounds:
 
 def check_size(name: str, size: int) -> None:
     """Raise a `ModelError` for a file of a repository, not weights, that is longer than any's."""
-    if name.endswith(_NUMBERS):
-        return
-    try:
-        _bounds_of(name).check(size)
-    except file_bounds.OutOfBounds as error:
-        raise _too_much(Path(name), error) from None
+    if not name.endswith(_WEIGHT_SUFFIXES):
+        with _checked(Path(name)):
+            _bounds_of(name).check(size)
 
 
 def check_documents(folder: Path) -> None:
@@ -166,9 +158,9 @@ def check_documents(folder: Path) -> None:
 
 def _check_document(path: Path) -> None:
     limits = _bounds_of(path.name)
-    try:
+    with _checked(path):
         if path.suffix != ".json":
-            file_bounds.check_size(path, limits)
+            file_bounds.checked_size(path, limits)
             return
         data = file_bounds.read_bytes(path, limits)
         if has_mark(data):
@@ -178,8 +170,6 @@ def _check_document(path: Path) -> None:
                 code="corrupt_model",
             )
         file_bounds.check_json(data, limits)
-    except file_bounds.OutOfBounds as error:
-        raise _too_much(path, error) from None
 
 
 def folder_weights(folder: Path) -> list[Path]:
@@ -277,7 +267,7 @@ def _check_fetched(paths: Iterable[Path]) -> None:
 
 def _is_pointer(path: Path) -> bool:
     with path.open("rb") as file:
-        return file.read(len(_POINTER)) == _POINTER
+        return file.read(len(_LFS_POINTER)) == _LFS_POINTER
 
 
 def _pointer(path: Path) -> ModelError:
@@ -298,28 +288,17 @@ def adapter_weights(folder: Path) -> list[Path]:
 
 
 def check_adapter(folder: Path) -> None:
-    """Raise a `ModelError` that says what a folder lacks to be an adapter, or is broken."""
+    """Raise a `ModelError` that says what a folder lacks to be an adapter."""
     what = f"the folder {folder}"
     with _readable(folder):
         _check_is_folder(folder, "adapter's folder")
         if not (folder / ADAPTER_CONFIG).is_file():
-            lacks = incomplete_adapter(what, f"it has no {ADAPTER_CONFIG}")
+            lacks = file_kinds.incomplete_adapter(what, f"it has no {ADAPTER_CONFIG}")
             raise file_kinds.other_than_adapter(what, file_kinds.names_of(folder)) or lacks
         weights = adapter_weights(folder)
         if not weights:
-            raise incomplete_adapter(what, f"it has no {ADAPTER_WEIGHTS[0]}")
+            raise file_kinds.incomplete_adapter(what, f"it has no {ADAPTER_WEIGHTS[0]}")
         _check_fetched([folder / ADAPTER_CONFIG, *weights])
-        if weights[0].suffix == ".safetensors":  # others are read by torch alone
-            read_weights(weights)
-
-
-def incomplete_adapter(what: str, reason: str) -> ModelError:
-    """The error for a folder or repository that lacks what an adapter needs."""
-    return ModelError(
-        f"{what} is not a whole adapter: {reason}",
-        hint="It must hold what save_pretrained() of a peft model wrote.",
-        code="incomplete_model",
-    )
 
 
 def weights(folder: Path) -> Weights:
@@ -334,7 +313,10 @@ def read_weights(paths: Iterable[Path]) -> Weights:
         ModelError: a file is broken or was cut short, or would take more memory than it has bytes.
         Exception: what torch raises for pickles that are damaged, or hold more than numbers.
     """
-    found = [_pickled(path) if path.suffix != ".safetensors" else _stored(path) for path in paths]
+    found = []
+    for path in paths:
+        with _checked(path):
+            found.append(_stored(path) if path.suffix == ".safetensors" else _pickled(path))
     return Weights(
         sum(each.size for each in found),
         sum(each.tensors for each in found),
@@ -345,27 +327,21 @@ def read_weights(paths: Iterable[Path]) -> Weights:
 
 
 def _stored(path: Path) -> Weights:
-    try:
-        tensors = safetensors_header.read(path)
-    except safetensors_header.BrokenHeader as error:
-        raise _corrupt(path, str(error)) from None
-    floats = [each for each in tensors if each.dtype in _FLOATS]
+    tensors = safetensors_header.read(path)
+    floats = [each for each in tensors if each.dtype in _PRECISIONS]
     return Weights(
         sum(each.size for each in tensors),
         sum(each.size > 0 for each in tensors),
         sum(each.elements for each in floats),
         sum(each.size for each in floats),
-        _FLOATS[floats[0].dtype] if floats else None,
+        _PRECISIONS[floats[0].dtype] if floats else None,
     )
 
 
 def _pickled(path: Path) -> Weights:
     from . import pickles
 
-    try:
-        tensors, precision = pickles.read(path)
-    except pickles.BrokenPickle as error:
-        raise _corrupt(path, str(error)) from None
+    tensors, precision = pickles.read(path)
     return Weights(path.stat().st_size, tensors, 0, 0, precision)
 
 
@@ -379,17 +355,6 @@ def _corrupt(path: Path, reason: str) -> ModelError:
     )
 
 
-def _too_much(path: Path, error: file_bounds.OutOfBounds) -> ModelError:
-    return ModelError(
-        f"the model file {path} is not read: {error}",
-        hint="No model is known that has such a file. Take it from where it was published.",
-        code="corrupt_model",
-    )
-
-
 def _incomplete(folder: Path, reason: str) -> ModelError:
-    return ModelError(
-        f"the folder {folder} is not a whole model: {reason}",
-        hint="It must hold what save_pretrained() of a model and of its tokenizer wrote.",
-        code="incomplete_model",
-    )
+    hint = "It must hold what save_pretrained() of a model and of its tokenizer wrote."
+    return file_kinds.incomplete(f"the folder {folder}", reason, hint=hint)

@@ -1,8 +1,8 @@
-"""What a model's own settings ask of generation, as far as it can be given.
+"""A model's generation_config.json: its own defaults of generation, as far as they can be used.
 
-generation_config.json is written by strangers: for code that is not here, for other versions of
-transformers, by hand. What generate() could not run with is left out, and a run that would have
-used it says so; every other option stays as it is.
+Strangers write it: for code that is not here, for other versions of transformers, by hand. What
+generate() could not run with is left out, and a run that would have used it says so; every other
+option stays as it is.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self
 
-from ...errors import shortened
+from ...errors import ModelError, shortened
 from . import files
 
 if TYPE_CHECKING:
@@ -32,7 +32,7 @@ _LONGEST_END = 10_000
 _LARGEST_COUNT = 2**31 - 1
 _MOST_BEAMS = 256  # as in a document
 _MOST_PHRASES = 10_000
-"""Of tokens that are to be kept out, or in; each is looked for at each step."""
+"""Of bad_words_ids and sequence_bias; each is looked for at each step."""
 
 
 @dataclass(frozen=True)
@@ -89,9 +89,30 @@ def _listed(names: list[str]) -> str:
     return ", ".join(names[:_MOST_NAMES]) + (f" and {more} more" if more > 0 else "")
 
 
-def ends(named: Any) -> list[int]:
-    """The tokens that end a text by a config, which may name one, several, or what is none."""
-    return [each for each in (named if isinstance(named, list) else [named]) if _count(each, None)]
+def end_tokens(source: str, named: Any, own: int | None) -> list[int] | None:
+    """The tokens that end a text: those that the configuration names, and the tokenizer's own.
+
+    Fine-tuned models often have the end of a turn in their tokenizer alone.
+
+    Args:
+        source: what messages call the model.
+        named: ``eos_token_id`` of its configuration: one, several, or what is none.
+        own: the tokenizer's.
+
+    Raises:
+        ModelError: there are more of them than are looked for.
+    """
+    ends = [each for each in (named if isinstance(named, list) else [named]) if _count(each, None)]
+    if len(ends) > MOST_ENDS:
+        raise ModelError(
+            f"the eos_token_id of {source} in its {files.CONFIG} has {len(ends)} tokens, and"
+            f" {MOST_ENDS} at most are heeded",
+            hint="Have it name the tokens that end a text alone.",
+            code="load_failed",
+        )
+    if own is not None and own not in ends:
+        ends.append(own)
+    return ends or None
 
 
 def read(folder: Path, config: PreTrainedConfig) -> tuple[GenerationConfig, list[LeftOut]]:
@@ -113,7 +134,7 @@ def read(folder: Path, config: PreTrainedConfig) -> tuple[GenerationConfig, list
         known = vars(GenerationConfig())
         content = {name: value for name, value in content.items() if name in known}
     vocabulary = getattr(config.get_text_config(decoder=True), "vocab_size", None)
-    kept, left_out = _sorted(content, vocabulary if isinstance(vocabulary, int) else None)
+    kept, left_out = _split(content, vocabulary if isinstance(vocabulary, int) else None)
     if config.is_encoder_decoder and kept.pop("guidance_scale", 1) != 1:
         left_out.append(LeftOut("guidance_scale", _OF_ITS_OWN))
     if (folder / "custom_generate" / "generate.py").is_file():
@@ -122,9 +143,7 @@ def read(folder: Path, config: PreTrainedConfig) -> tuple[GenerationConfig, list
     return GenerationConfig(**options), left_out
 
 
-def _sorted(
-    content: dict[str, Any], vocabulary: int | None
-) -> tuple[dict[str, Any], list[LeftOut]]:
+def _split(content: dict[str, Any], vocabulary: int | None) -> tuple[dict[str, Any], list[LeftOut]]:
     kept: dict[str, Any] = {}
     left_out: list[LeftOut] = []
     for name, value in content.items():
@@ -182,10 +201,6 @@ def _count(value: Any, _: int | None) -> bool:
     return type(value) is int and 0 <= value <= _LARGEST_COUNT
 
 
-def _beams(value: Any, _: int | None) -> bool:
-    return _count(value, None) and value <= _MOST_BEAMS
-
-
 def _flag(value: Any, _: int | None) -> bool:
     return isinstance(value, bool)
 
@@ -194,44 +209,31 @@ def _id(value: Any, vocabulary: int | None) -> bool:
     return _count(value, None) and (vocabulary is None or value < vocabulary)
 
 
-def _ids(value: Any, vocabulary: int | None) -> bool:
-    return isinstance(value, list) and bool(value) and all(_id(each, vocabulary) for each in value)
+def _each(check: Check, most: float = math.inf) -> Check:
+    """A list of one value or more, up to ``most``."""
+    return lambda value, vocabulary: (
+        isinstance(value, list)
+        and 0 < len(value) <= most
+        and all(check(each, vocabulary) for each in value)
+    )
+
+
+def _pair(first: Check, second: Check) -> Check:
+    """A list of two values."""
+    return lambda value, vocabulary: (
+        isinstance(value, list)
+        and len(value) == 2
+        and first(value[0], vocabulary)
+        and second(value[1], vocabulary)
+    )
 
 
 def _id_or_ids(value: Any, vocabulary: int | None) -> bool:
-    few = not isinstance(value, list) or len(value) <= MOST_ENDS
-    return few and (_id(value, vocabulary) or _ids(value, vocabulary))
+    return _id(value, vocabulary) or _each(_id, MOST_ENDS)(value, vocabulary)
 
 
-def _phrases(value: Any, vocabulary: int | None) -> bool:
-    return (
-        isinstance(value, list)
-        and 0 < len(value) <= _MOST_PHRASES
-        and all(_ids(each, vocabulary) for each in value)
-    )
-
-
-def _biases(value: Any, vocabulary: int | None) -> bool:
-    return (
-        isinstance(value, list)
-        and 0 < len(value) <= _MOST_PHRASES
-        and all(
-            isinstance(each, list)
-            and len(each) == 2
-            and _ids(each[0], vocabulary)
-            and isinstance(each[1], float)
-            for each in value
-        )
-    )
-
-
-def _decay(value: Any, _: int | None) -> bool:
-    return (
-        isinstance(value, list)
-        and len(value) == 2
-        and _count(value[0], None)
-        and _number(0, above=True)(value[1], None)
-    )
+def _float(value: Any, _: int | None) -> bool:
+    return isinstance(value, float)
 
 
 def _texts(value: Any, _: int | None) -> bool:
@@ -266,7 +268,7 @@ def _watermark(value: Any, _: int | None) -> bool:
 
 _KINDS: dict[str, Check] = {
     "do_sample": _flag,
-    "num_beams": _beams,
+    "num_beams": lambda value, _: _count(value, None) and value <= _MOST_BEAMS,
     "temperature": _number(0),
     "top_k": _count,
     "top_p": _number(0, 1),
@@ -285,13 +287,13 @@ _KINDS: dict[str, Check] = {
     "min_new_tokens": _count,
     "max_time": _number(0, above=True),
     "stop_strings": _texts,
-    "bad_words_ids": _phrases,
-    "sequence_bias": _biases,
+    "bad_words_ids": _each(_each(_id), _MOST_PHRASES),
+    "sequence_bias": _each(_pair(_each(_id), _float), _MOST_PHRASES),
     "suppress_tokens": _tokens,
     "begin_suppress_tokens": _tokens,
     "forced_bos_token_id": _id,
     "forced_eos_token_id": _id_or_ids,
-    "exponential_decay_length_penalty": _decay,
+    "exponential_decay_length_penalty": _pair(_count, _number(0, above=True)),
     "remove_invalid_values": _flag,
     "renormalize_logits": _flag,
     "guidance_scale": _number(0),
@@ -322,16 +324,12 @@ _CUSTOM: dict[str, tuple[tuple[Any, ...], str]] = {
 }
 """Options that need more than generate() has: values that ask nothing, and who would use them."""
 
-_OURS = frozenset(
-    {
-        *("max_length", "max_new_tokens", "num_return_sequences", "return_dict_in_generate"),
-        *("output_attentions", "output_hidden_states", "output_scores", "output_logits"),
-        *("cache_config", "max_cache_len", "compile_config", "disable_compile"),
-        *("prefill_chunk_size", "continuous_batching_config"),
-        *("is_assistant", "num_assistant_tokens", "num_assistant_tokens_schedule"),
-        *("assistant_confidence_threshold", "max_matching_ngram_size"),
-        *("assistant_lookbehind", "target_lookbehind"),
-        "transformers_version",
-    }
-)
+_OURS = {
+    "max_length", "max_new_tokens", "num_return_sequences", "return_dict_in_generate",
+    "output_attentions", "output_hidden_states", "output_scores", "output_logits",
+    "cache_config", "max_cache_len", "compile_config", "disable_compile", "prefill_chunk_size",
+    "continuous_batching_config", "is_assistant", "num_assistant_tokens",
+    "num_assistant_tokens_schedule", "assistant_confidence_threshold", "max_matching_ngram_size",
+    "assistant_lookbehind", "target_lookbehind", "transformers_version",
+}  # fmt: skip
 """What a run decides itself, and what changes no text."""

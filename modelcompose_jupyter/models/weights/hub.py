@@ -14,8 +14,9 @@ import re
 import shutil
 import stat
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager, suppress
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from urllib.parse import quote
@@ -29,7 +30,6 @@ from .library_logging import SilentBar, quiet
 
 if TYPE_CHECKING:
     from filelock import BaseFileLock
-    from huggingface_hub.hf_api import ModelInfo, RepoSibling
 
 _CHUNK = 1 << 20
 _LONGEST_REFERENCE = 1000  # bytes; a commit has 40
@@ -40,51 +40,8 @@ RETRY_WAITS = (0.5, 1.0, 2.0, 4.0)
 
 
 def fetch(spec: ModelSpec, report: Report) -> Path:
-    """The snapshot folder of a repository; its name is the commit.
-
-    If the cache has everything that is needed, the network is not touched and nothing is written.
-    """
-    with access(spec):
-        folder = cached(spec, lambda folder: files.is_complete(folder, spec.trust_remote_code))
-        return folder or Download(spec, report).run()
-
-
-@contextmanager
-def access(spec: ModelSpec) -> Iterator[None]:
-    """Use the Hub's client for a repository: in silence, its errors in words of our own."""
-    try:
-        from huggingface_hub.utils import validate_repo_id
-    except ImportError:
-        raise ModelError(
-            "huggingface_hub is not installed",
-            hint="Run: pip install huggingface_hub",
-            code="not_installed",
-        ) from None
-    with quiet("huggingface_hub"):
-        try:
-            validate_repo_id(spec.source)
-            yield
-        except (ComposeError, Abandoned):
-            raise
-        except Exception as error:
-            raise hub_errors.explain(spec, _root(spec), error) from None
-
-
-def cached(spec: ModelSpec, is_complete: Callable[[Path], bool]) -> Path | None:
-    """The snapshot in the cache that a revision stands for; None where it is not complete."""
-    repository = _repository(spec)
-    revision = spec.revision or "main"
-    try:
-        commit = _noted(repository / "refs" / revision) or revision
-        folder = repository / "snapshots" / commit
-        if folder.name != commit or not folder.is_dir() or not is_complete(folder):
-            return None
-        _check_links(spec, repository, folder)
-        return folder
-    except OSError as error:
-        if error.errno == errno.ENAMETOOLONG:
-            return None  # no such revision; or what is written will say so
-        raise hub_errors.disk_error(spec, _root(spec), error, "read") from None
+    """The snapshot folder of a model's repository; see `Download.fetch`."""
+    return Download(spec, report).fetch()
 
 
 def _noted(reference: Path) -> str | None:
@@ -94,27 +51,6 @@ def _noted(reference: Path) -> str | None:
     with reference.open("rb") as file:
         commit = file.read(_LONGEST_REFERENCE).decode("utf-8", "replace").strip()
     return commit if _COMMIT.fullmatch(commit) else None
-
-
-def _check_links(spec: ModelSpec, repository: Path, folder: Path) -> None:
-    """Raise a `ModelError` where links of another user's lead out of a cache that several share.
-
-    Those of this user's own, and root's, may lead to another disk.
-    """
-    if not hasattr(os, "getuid"):
-        return
-    inside = repository.resolve()
-    for path in (folder, *folder.iterdir()):
-        if path.resolve().is_relative_to(inside):
-            continue
-        for link in (repository / "snapshots", folder, path, repository / "blobs", _target(path)):
-            if link.is_symlink() and link.lstat().st_uid not in (0, os.getuid()):
-                raise ModelError(
-                    f"the cache of {spec.source} leads out of its folder by a link of another"
-                    f" user's: {link}",
-                    hint="Delete the link and run again, or set HF_HOME to a folder of your own.",
-                    code="cache_unusable",
-                )
 
 
 def _target(path: Path) -> Path:
@@ -135,8 +71,30 @@ def _root(spec: ModelSpec) -> Path:
         ) from None
 
 
-def _repository(spec: ModelSpec) -> Path:
-    return _root(spec) / f"models--{spec.source.replace('/', '--')}"
+@dataclass(frozen=True)
+class _RemoteFile:
+    """A file of a repository, as a listing has it.
+
+    Attributes:
+        name: with the folders in the repository.
+        size: in bytes; 0 where a mirror does not say.
+        checksum: what its content is called in the cache: its SHA-256, or Git's name of small ones.
+            None where the listing does not say enough to check it.
+    """
+
+    name: str
+    size: int
+    checksum: str | None
+
+
+def _remote_file(entry: Any) -> _RemoteFile:
+    """What an entry of a listing says; any error where it is none, or leads out of a folder."""
+    name, size, lfs = entry["rfilename"], entry.get("size"), entry.get("lfs")
+    if not _is_inside(name) or not (size is None or (type(size) is int and size >= 0)):
+        raise ValueError
+    checksum = entry.get("blobId") if lfs is None else lfs["sha256"]
+    is_one = isinstance(checksum, str) and _BLOB.fullmatch(checksum) and size is not None
+    return _RemoteFile(name, size or 0, checksum if is_one else None)
 
 
 class Download:
@@ -149,72 +107,120 @@ class Download:
         self.spec = spec
         self.report = report
         self.root = _root(spec)
-        self.repository = _repository(spec)
+        self.repository = self.root / f"models--{spec.source.replace('/', '--')}"
         self.commit = ""
-        self.siblings: dict[str, RepoSibling] = {}
+        self.files: dict[str, _RemoteFile] = {}
         self.done = 0
         self.total: int | None = None
 
-    def run(self) -> Path:
-        """Fetch what is lacking; the snapshot's folder.
+    def fetch(self) -> Path:
+        """The snapshot folder; its name is the commit. What is lacking in the cache is downloaded.
+
+        If the cache has everything that is needed, the network is not touched and nothing is
+        written. The Hub's client is silent meanwhile.
 
         Raises:
             ModelError: downloads are switched off, or what goes wrong with one.
             Abandoned: from ``report``.
         """
-        self._check_online()
+        from huggingface_hub.utils import validate_repo_id
+
+        with quiet("huggingface_hub"):
+            try:
+                validate_repo_id(self.spec.source)
+                return self._cached() or self._download()
+            except (ComposeError, Abandoned):
+                raise
+            except Exception as error:
+                raise hub_errors.explain(self.spec, self.root, error) from None
+
+    def _cached(self) -> Path | None:
+        """The snapshot in the cache that the revision stands for; None where it is not whole."""
+        revision = self.spec.revision or "main"
+        try:
+            commit = _noted(self.repository / "refs" / revision) or revision
+            folder = self.repository / "snapshots" / commit
+            if folder.name != commit or not folder.is_dir() or not self._is_complete(folder):
+                return None
+            self._check_links(folder)
+            return folder
+        except OSError as error:
+            if error.errno == errno.ENAMETOOLONG:
+                return None  # no such revision; or what is written will say so
+            raise hub_errors.disk_error(self.spec, self.root, error, "read") from None
+
+    def _is_complete(self, folder: Path) -> bool:
+        """Whether a snapshot has all files that are needed."""
+        return files.is_complete(folder, self.spec.trust_remote_code)
+
+    def _check_links(self, folder: Path) -> None:
+        """Raise a `ModelError` where another user's links lead out of a cache that several share.
+
+        Those of this user's own, and root's, may lead to another disk.
+        """
+        if not hasattr(os, "getuid"):
+            return
+        repository = self.repository
+        inside = repository.resolve()
+        for path in (folder, *folder.iterdir()):
+            if path.resolve().is_relative_to(inside):
+                continue
+            ways = (repository / "snapshots", folder, path, repository / "blobs", _target(path))
+            for link in ways:
+                if link.is_symlink() and link.lstat().st_uid not in (0, os.getuid()):
+                    raise ModelError(
+                        f"the cache of {self.spec.source} leads out of its folder by a link of"
+                        f" another user's: {link}",
+                        hint="Delete the link and run again, or set HF_HOME to a folder of your"
+                        " own.",
+                        code="cache_unusable",
+                    )
+
+    def _download(self) -> Path:
+        from huggingface_hub import constants
+
+        if self.spec.local_files_only or constants.is_offline_mode():
+            raise hub_errors.not_cached(self.spec)
         _check_token(self.spec)
-        info = self._info()
-        self.commit = str(info.sha)
-        self.siblings = {sibling.rfilename: sibling for sibling in info.siblings or []}
-        names = self._names()
-        self.total = sum(self.siblings[name].size or 0 for name in names)
-        self._check_disk(names)
+        self.commit, listed = self._listing()
+        self.files = {file.name: file for file in listed}
+        needed = [self.files[name] for name in self._names()]
+        self.total = sum(file.size for file in needed)
+        self._check_disk(needed)
         self.done = 0
-        for name in names:
-            self._fetch(self.siblings[name])
+        for file in needed:
+            self._fetch(file)
         with suppress(OSError):  # the next time it is looked up again
             self._remember_revision()
         return self._snapshot
 
     def _names(self) -> list[str]:
         """The files that are needed, in the order in which they are fetched."""
-        index = files.weight_index(self.siblings)
+        index = files.weight_index(self.files)
         if index is not None:
-            self._fetch(self.siblings[index])
-        weights = files.weight_files(self.siblings, self._snapshot)
+            self._fetch(self.files[index])
+        weights = files.weight_files(self.files, self._snapshot)
         self._check(weights)
-        small = files.small_files(self.siblings, self.spec.trust_remote_code)
+        small = files.small_files(self.files, self.spec.trust_remote_code)
         return [*([index] if index else []), *small, *weights]
 
     @property
     def _snapshot(self) -> Path:
         return self.repository / "snapshots" / self.commit
 
-    def _check_online(self) -> None:
-        from huggingface_hub import constants
-
-        if self.spec.local_files_only or constants.is_offline_mode():
-            raise hub_errors.not_cached(self.spec)
-
-    def _info(self) -> ModelInfo:
-        from huggingface_hub.hf_api import ModelInfo
-
+    def _listing(self) -> tuple[str, list[_RemoteFile]]:
+        """The commit that the revision is now, and the files in it."""
         hub_errors.check_endpoint()
         with hub_http.get(self._listing_url(), self.spec.token) as response:
             hub_http.check_response(response)
             try:
                 listing = hub_http.read_json(response, hub_http.LISTING, self._still_wanted)
-                info = ModelInfo(**listing)
-            except (ValueError, KeyError, TypeError, AttributeError, RecursionError):
-                raise hub_errors.not_the_hub(self.spec, "sends no listing of files") from None
-        sane = all(
-            _is_inside(each.rfilename) and (each.size is None or _is_count(each.size))
-            for each in info.siblings or []
-        )
-        if not _COMMIT.fullmatch(str(info.sha)) or info.siblings is None or not sane:
-            raise hub_errors.not_the_hub(self.spec, "sends no listing of files")
-        return info
+                commit, siblings = listing["sha"], map(_remote_file, listing["siblings"])
+                if _COMMIT.fullmatch(commit):
+                    return commit, list(siblings)
+            except (ValueError, KeyError, TypeError, AttributeError):
+                pass
+        raise hub_errors.not_the_hub(self.spec, "sends no listing of files")
 
     def _listing_url(self) -> str:
         from huggingface_hub import constants
@@ -228,66 +234,62 @@ class Download:
 
     def _check(self, weights: list[str]) -> None:
         needed = [files.CONFIG, *weights]
-        missing = [name for name in needed if name not in self.siblings]
-        if not missing and weights and not file_kinds.is_embedder(self.siblings):
+        missing = [name for name in needed if name not in self.files]
+        if not missing and weights and not file_kinds.is_embedder(self.files):
             return
         what = f"the repository {self.spec.source}"
-        other = file_kinds.other_than_model(what, self.siblings, self._read)
+        other = file_kinds.other_than_model(what, self.files, self._read)
         if other is not None:
             raise other
         reason = f"{missing[0]} is missing" if missing else "it has no weights for transformers"
-        raise ModelError(
-            f"{what} is not a whole model: {reason}",
-            hint="Choose a repository with config.json and model.safetensors.",
-            code="incomplete_model",
-        )
+        hint = "Choose a repository with config.json and model.safetensors."
+        raise file_kinds.incomplete(what, reason, hint=hint)
 
     def _read(self, name: str) -> Any:
         """The content of a small JSON file of the repository."""
-        self._fetch(self.siblings[name])
+        self._fetch(self.files[name])
         return files.read_json(self._snapshot / name)
 
-    def _check_disk(self, names: list[str]) -> None:
-        siblings = [self.siblings[name] for name in names]
-        lacking = [each for each in siblings if not (self._snapshot / each.rfilename).exists()]
-        needed = sum((each.size or 0) - _size(self._partial(each)) for each in lacking)
+    def _check_disk(self, needed: list[_RemoteFile]) -> None:
+        lacking = [file for file in needed if not (self._snapshot / file.name).exists()]
+        room = sum(file.size - _size(self._partial(file)) for file in lacking)
         there = next(path for path in (self.repository, *self.repository.parents) if path.exists())
         free = shutil.disk_usage(there).free
-        if needed > free:
-            numbers = f"{size(needed)} are needed, {size(free)} are free"
+        if room > free:
+            numbers = f"{size(room)} are needed, {size(free)} are free"
             raise hub_errors.disk_full(self.spec, self.root, numbers)
 
     def _advance(self, amount: int, name: str) -> None:
         self.done += amount
         self.report(LoadProgress("download", self.spec.source, self.done, self.total, "B", name))
 
-    def _fetch(self, sibling: RepoSibling) -> None:
+    def _fetch(self, file: _RemoteFile) -> None:
         """A file into the snapshot, unless it is there."""
         before = self.done
-        files.check_size(sibling.rfilename, sibling.size or 0)
-        self._advance(0, sibling.rfilename)
-        if not (self._snapshot / sibling.rfilename).exists():
-            if _checksum(sibling) is None:
-                self._take(sibling)
+        files.check_size(file.name, file.size)
+        self._advance(0, file.name)
+        if not (self._snapshot / file.name).exists():
+            if file.checksum is None:
+                self._take(file.name)
             else:
-                self._store(sibling)
+                self._store(file)
         self.done = before
-        self._advance(sibling.size or 0, sibling.rfilename)
+        self._advance(file.size, file.name)
 
-    def _store(self, sibling: RepoSibling) -> None:
-        partial, blob = self._partial(sibling), self._blob(sibling)
-        with self._lock(sibling):
+    def _store(self, file: _RemoteFile) -> None:
+        partial, blob = self._partial(file), self._blob(file)
+        with self._lock(file.name):
             fresh = not blob.exists()
             if fresh:
-                _Transfer(self, sibling, partial).run()
+                _Transfer(self, file, partial).run()
                 partial.replace(blob)
-            _link(blob, self._snapshot / sibling.rfilename, fresh)
+            _link(blob, self._snapshot / file.name, fresh)
 
-    def _take(self, sibling: RepoSibling) -> None:
+    def _take(self, name: str) -> None:
         """A file through the client: of a mirror that does not say what is in it."""
         from huggingface_hub import hf_hub_download
 
-        name, still_wanted = sibling.rfilename, self._still_wanted
+        still_wanted = self._still_wanted
 
         class Bar(SilentBar):
             def update(self, amount: float | None = 1) -> None:
@@ -305,18 +307,18 @@ class Download:
             tqdm_class=Bar,
         )
 
-    def _blob(self, sibling: RepoSibling) -> Path:
-        return self.repository / "blobs" / str(_checksum(sibling))
+    def _blob(self, file: _RemoteFile) -> Path:
+        return self.repository / "blobs" / str(file.checksum)
 
-    def _partial(self, sibling: RepoSibling) -> Path:
-        return self._blob(sibling).with_suffix(".modelcompose.incomplete")
+    def _partial(self, file: _RemoteFile) -> Path:
+        return self._blob(file).with_suffix(".modelcompose.incomplete")
 
     @contextmanager
-    def _lock(self, sibling: RepoSibling) -> Iterator[None]:
+    def _lock(self, name: str) -> Iterator[None]:
         """Only one process transfers files of a repository; the others wait for it."""
         from filelock import FileLock, Timeout
 
-        folder = self._blob(sibling).parent
+        folder = self.repository / "blobs"
         folder.mkdir(parents=True, exist_ok=True)
         lock: BaseFileLock = FileLock(folder / ".modelcompose.lock")
         while True:
@@ -324,7 +326,7 @@ class Download:
                 lock.acquire(timeout=0.5)
                 break
             except Timeout:
-                self._advance(0, sibling.rfilename)
+                self._advance(0, name)
         try:
             yield
         finally:
@@ -373,16 +375,6 @@ def _check_token(spec: ModelSpec) -> None:
     )
 
 
-def _checksum(sibling: RepoSibling) -> str | None:
-    """What a file's content is called in the cache: its SHA-256, or Git's name of small ones.
-
-    None where the listing does not say enough to check it.
-    """
-    known = sibling.blob_id if sibling.lfs is None else sibling.lfs.sha256
-    is_one = isinstance(known, str) and _BLOB.fullmatch(known)
-    return str(known) if is_one and sibling.size is not None else None
-
-
 def _is_inside(name: Any) -> bool:
     """Whether a listed name is that of a file in the repository: it becomes a path here."""
     return (
@@ -391,10 +383,6 @@ def _is_inside(name: Any) -> bool:
         and ":" not in name
         and name.isprintable()
     )
-
-
-def _is_count(value: Any) -> bool:
-    return type(value) is int and value >= 0
 
 
 def _size(path: Path) -> int:
@@ -420,13 +408,13 @@ def _link(blob: Path, name: Path, fresh: bool) -> None:
 class _Transfer:
     """One file on its way to disk; what has arrived stays when it breaks off."""
 
-    def __init__(self, download: Download, sibling: RepoSibling, path: Path) -> None:
+    def __init__(self, download: Download, file: _RemoteFile, path: Path) -> None:
         from huggingface_hub import hf_hub_url
 
         self.download = download
-        self.name = sibling.rfilename
-        self.size = int(sibling.size or 0)
-        self.checksum = str(_checksum(sibling))
+        self.name = file.name
+        self.size = file.size
+        self.checksum = str(file.checksum)
         self.path = path
         self.start = download.done
         self.url = hf_hub_url(download.spec.source, self.name, revision=download.commit)
@@ -449,7 +437,7 @@ class _Transfer:
                 failures = 0
                 continue
             if failures == len(RETRY_WAITS):
-                raise _broken_off(self.download, self.name, reason)
+                raise self._broken_off(reason)
             self._wait(RETRY_WAITS[failures])
             failures += 1
         self._verify()
@@ -538,11 +526,11 @@ class _Transfer:
                 code="corrupt_model",
             )
 
-
-def _broken_off(download: Download, name: str, reason: str) -> ModelError:
-    return ModelError(
-        f"the download of {name} of {download.spec.source} broke off at"
-        f" {size(download.done)} of {size(download.total or 0)}: {reason}",
-        hint="Run again to resume it.",
-        code="download_failed",
-    )
+    def _broken_off(self, reason: str) -> ModelError:
+        download = self.download
+        return ModelError(
+            f"the download of {self.name} of {download.spec.source} broke off at"
+            f" {size(download.done)} of {size(download.total or 0)}: {reason}",
+            hint="Run again to resume it.",
+            code="download_failed",
+        )

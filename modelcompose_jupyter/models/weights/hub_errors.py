@@ -53,6 +53,20 @@ _STATUSES = {
     504: "gets no answer from behind it in time",
     511: "asks for a login to the network",
 }
+_NO_ANSWER = (
+    ({"ProxyError"}, "the proxy refuses"),
+    ({"ConnectionRefusedError"}, "the connection is refused"),
+    ({"TimeoutException", "TimeoutError"}, "it does not answer in time"),
+    ({"TooManyRedirects"}, "it redirects in a circle"),
+    ({"LocalRedirect"}, "it redirects to an address of this computer or its network"),
+    ({"UnsupportedProtocol", "InvalidURL"}, "it redirects to what is no address on the web"),
+    (
+        {"RemoteProtocolError", "LocalProtocolError", "DecodingError"},
+        "it breaks off, or does not speak HTTP",
+    ),
+    ({"ConnectError"}, "no connection comes about"),
+)
+"""Why there was no answer, by the classes of the error; the first that is known is told."""
 
 
 def check_endpoint() -> None:
@@ -101,7 +115,6 @@ def _proxy() -> str | None:
 def explain(spec: ModelSpec, root: Path, error: Exception) -> ModelError:
     """What a user can do about an error of the Hub's client or of the disk."""
     from huggingface_hub import errors
-    from huggingface_hub.utils import HFValidationError
 
     cause: BaseException = error
     if isinstance(error, errors.LocalEntryNotFoundError) and error.__cause__ is not None:
@@ -109,37 +122,15 @@ def explain(spec: ModelSpec, root: Path, error: Exception) -> ModelError:
     match cause:
         case errors.OfflineModeIsEnabled():
             return not_cached(spec)
-        case HFValidationError():
+        case errors.HFValidationError():
             return ModelError(
                 f"'{spec.source}' is not the name of a model",
                 hint="Give owner/name of the Hub, a folder that begins with ./ or /, or"
                 " bundled:storyteller.",
                 code="model_not_found",
             )
-        case errors.HfHubHTTPError():
-            return _answered(spec, cause)
-        case errors.FileMetadataError():
-            return not_the_hub(spec, "leaves out what a file of the Hub has")
-        case errors.HTTPError():
-            return _unreachable(spec, cause)
-        case OSError() if cause.errno is not None:
-            return disk_error(spec, root, cause)
-        case _ if _kinds(cause) & {"InvalidURL", "TooManyRedirects", "LocalRedirect"}:
-            return _unreachable(spec, cause)
-    return ModelError(
-        f"{spec.source} could not be downloaded ({type(cause).__name__})",
-        hint="Run again to resume the download.",
-        code="download_failed",
-    )
-
-
-def _answered(spec: ModelSpec, error: Any) -> ModelError:
-    """An answer that is no success, told apart by what the Hub's client makes of it."""
-    from huggingface_hub import errors
-
-    if is_page(error.response):
-        return refused(spec, error.response)
-    match error:
+        case errors.HfHubHTTPError() if is_page(cause.response):
+            return refused(spec, cause.response)
         case errors.GatedRepoError():
             return ModelError(
                 f"{spec.source} is gated: its owner must grant access",
@@ -166,7 +157,21 @@ def _answered(spec: ModelSpec, error: Any) -> ModelError:
                 hint="Choose another model.",
                 code="access_denied",
             )
-    return refused(spec, error.response)
+        case errors.HfHubHTTPError():
+            return refused(spec, cause.response)
+        case errors.FileMetadataError():
+            return not_the_hub(spec, "leaves out what a file of the Hub has")
+        case errors.HTTPError():
+            return _unreachable(spec, cause)
+        case OSError() if cause.errno is not None:
+            return disk_error(spec, root, cause)
+        case _ if _kinds(cause) & {"InvalidURL", "TooManyRedirects", "LocalRedirect"}:
+            return _unreachable(spec, cause)
+    return ModelError(
+        f"{spec.source} could not be downloaded ({type(cause).__name__})",
+        hint="Run again to resume the download.",
+        code="download_failed",
+    )
 
 
 def refused(spec: ModelSpec, response: Any) -> ModelError:
@@ -294,23 +299,9 @@ def reason(error: BaseException) -> str:
         if isinstance(each, socket.gaierror):
             return "its name is not known"
     kinds = _kinds(error)
-    if "ProxyError" in kinds:
-        return "the proxy refuses"
-    if "ConnectionRefusedError" in kinds:
-        return "the connection is refused"
-    if kinds & {"TimeoutException", "TimeoutError"}:
-        return "it does not answer in time"
-    if "TooManyRedirects" in kinds:
-        return "it redirects in a circle"
-    if "LocalRedirect" in kinds:
-        return "it redirects to an address of this computer or its network"
-    if kinds & {"UnsupportedProtocol", "InvalidURL"}:
-        return "it redirects to what is no address on the web"
-    if kinds & {"RemoteProtocolError", "LocalProtocolError", "DecodingError"}:
-        return "it breaks off, or does not speak HTTP"
-    if "ConnectError" in kinds:
-        return "no connection comes about"
-    return "the connection was closed"
+    return next(
+        (words for names, words in _NO_ANSWER if kinds & names), "the connection was closed"
+    )
 
 
 def _certificate(error: BaseException) -> str | None:

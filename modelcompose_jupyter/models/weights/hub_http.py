@@ -84,7 +84,7 @@ def read_json(response: Any, bounds: Bounds, still_wanted: Callable[[], None]) -
 
     Raises:
         OutOfBounds: it is larger than may be, or packed although that was not asked for.
-        ValueError: it is no JSON.
+        BrokenFile: it is no JSON.
     """
     if response.headers.get("Content-Encoding", "identity").lower() != "identity":
         raise OutOfBounds("it is packed")

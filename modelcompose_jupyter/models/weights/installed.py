@@ -9,7 +9,6 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
-from typing import Any
 
 from ...errors import ModelError
 from . import files, source
@@ -35,32 +34,38 @@ class InstalledModel:
 
 def installed() -> list[InstalledModel]:
     """The models on this computer, the bundled ones first. Asks no network."""
-    return [*_bundled(), *_downloaded()]
+    found: list[tuple[str, str | None, Path]]
+    found = [(f"bundled:{name}", None, folder) for name, folder in source.bundled().items()]
+    found += [(name, folder.name, folder) for name, folder in _downloaded(_hub_cache())]
+    return [InstalledModel(name, revision, _size(folder)) for name, revision, folder in found]
 
 
-def _bundled() -> Iterator[InstalledModel]:
-    for name, folder in source.bundled().items():
-        size = sum(path.stat().st_size for path in folder.iterdir() if path.is_file())
-        yield InstalledModel(f"bundled:{name}", None, size)
+def _size(folder: Path) -> int:
+    """Bytes of the files in a folder; what several names lead to counts once."""
+    contents = {path.resolve() for path in folder.rglob("*") if path.is_file()}
+    return sum(path.stat().st_size for path in contents)
 
 
-def _downloaded() -> Iterator[InstalledModel]:
+def _hub_cache() -> Path:
+    from huggingface_hub import constants
+
+    return Path(constants.HF_HUB_CACHE)
+
+
+def _downloaded(cache: Path) -> Iterator[tuple[str, Path]]:
+    """The snapshots in the Hub's cache that have all their files, with the names of the models."""
+    prefix = "models--"
+    for repository in sorted(cache.glob(f"{prefix}*")):
+        for snapshot in sorted(repository.glob("snapshots/*")):
+            if _is_whole(snapshot):
+                yield repository.name[len(prefix) :].replace("--", "/"), snapshot
+
+
+def _is_whole(snapshot: Path) -> bool:
     try:
-        from huggingface_hub import scan_cache_dir
-        from huggingface_hub.errors import CacheNotFound
-    except ImportError:
-        return
-    try:
-        repositories: Any = scan_cache_dir(_hub_cache()).repos
-    except (CacheNotFound, OSError, ValueError):  # no folder, or one that cannot be read
-        return
-    for repository in sorted(repositories, key=lambda each: each.repo_id):
-        for revision in sorted(repository.revisions, key=lambda each: each.commit_hash):
-            is_model = repository.repo_type == "model"
-            if is_model and _is_whole(revision.snapshot_path):
-                yield InstalledModel(
-                    repository.repo_id, revision.commit_hash, revision.size_on_disk
-                )
+        return files.is_complete(snapshot, code=False)
+    except (OSError, ModelError):
+        return False
 
 
 def suggested(typed: str) -> list[str]:
@@ -71,7 +76,7 @@ def suggested(typed: str) -> list[str]:
     every few seconds.
     """
     names = [f"bundled:{name}" for name in source.bundled()]
-    names += _whole_repositories(_hub_cache(), int(time.monotonic() / _MEMO_SECONDS))
+    names += _downloaded_names(_hub_cache(), int(time.monotonic() / _MEMO_SECONDS))
     start = typed.lower()
     fitting = [
         name
@@ -81,35 +86,10 @@ def suggested(typed: str) -> list[str]:
     return [*fitting, *_folders(typed)]
 
 
-def _hub_cache() -> Path | None:
-    try:
-        from huggingface_hub import constants
-    except ImportError:
-        return None
-    return Path(constants.HF_HUB_CACHE)
-
-
 @lru_cache(maxsize=1)
-def _whole_repositories(cache: Path | None, moment: int) -> list[str]:
-    """The models of a cache that are there with all their files; looked up once in a moment."""
-    folders = sorted(cache.glob("models--*")) if cache is not None else []
-    prefix = len("models--")
-    return [folder.name[prefix:].replace("--", "/") for folder in folders if _has_whole(folder)]
-
-
-def _has_whole(repository: Path) -> bool:
-    try:
-        snapshots = list((repository / "snapshots").iterdir())
-    except OSError:
-        return False
-    return any(_is_whole(snapshot) for snapshot in snapshots)
-
-
-def _is_whole(snapshot: Path) -> bool:
-    try:
-        return files.is_complete(snapshot, code=False)
-    except (OSError, ModelError):
-        return False
+def _downloaded_names(cache: Path, moment: int) -> list[str]:
+    """The models in the Hub's cache; looked up once in a moment."""
+    return list(dict.fromkeys(name for name, _ in _downloaded(cache)))
 
 
 def _folders(typed: str) -> list[str]:

@@ -56,11 +56,17 @@ def _allows(record: logging.LogRecord) -> bool:
 
 
 def _hook_transformers() -> None:
-    """Send the bars of quiet threads to `SilentBar`. transformers has one hook for all threads."""
+    """Send the bars of quiet threads to `SilentBar`. transformers has one hook for all threads.
+
+    What torchao says on its import is kept from the screen, too: transformers and peft import it
+    wherever it is installed, for models of any kind.
+    """
     global _hooked
     with _install_lock:
         if _hooked:
             return
+        for name in ("torchao", "torch.utils._pytree"):
+            logging.getLogger(name).addFilter(_allows)
         from transformers.utils.logging import set_tqdm_hook
 
         previous: Any = None

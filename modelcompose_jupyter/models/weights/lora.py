@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ...errors import ModelError, one_line
-from ..spec import AdapterSpec, ModelSpec, Report
+from ..spec import AdapterSpec, Report
 from ..tokenization import regex_safety
 from . import config_checks, file_kinds, files, hub
 from .source import folder_of, is_folder
@@ -27,11 +27,16 @@ _PATTERNS = (
 
 @dataclass(frozen=True)
 class LoraAdapter:
-    """An adapter on this disk; ``config`` is what its file says of it."""
+    """An adapter on this disk.
+
+    ``config`` is its adapter_config.json; ``memory_bytes`` is what its weights take while they are
+    merged, in float32.
+    """
 
     spec: AdapterSpec
     folder: Path
     config: dict[str, Any]
+    memory_bytes: int
 
     @property
     def name(self) -> str:
@@ -43,14 +48,6 @@ class LoraAdapter:
         """Equal for two that add the same to the weights."""
         return str(self.folder), self.spec.weight
 
-    @property
-    def memory_bytes(self) -> int:
-        """What its numbers take while it is merged, in float32."""
-        (weights,) = files.adapter_weights(self.folder)
-        if weights.suffix != ".safetensors":
-            return 2 * weights.stat().st_size
-        return files.read_weights([weights]).memory_bytes("float32")
-
 
 def resolve(spec: AdapterSpec, report: Report) -> LoraAdapter:
     """Find an adapter, downloading it if need be.
@@ -60,7 +57,7 @@ def resolve(spec: AdapterSpec, report: Report) -> LoraAdapter:
         Abandoned: from ``report``.
     """
     source = spec.model.source
-    folder = folder_of(source) if is_folder(source) else _fetch(spec.model, report)
+    folder = folder_of(source) if is_folder(source) else _Download(spec.model, report).fetch()
     files.check_adapter(folder)
     files.check_documents(folder)
     config = files.read_json(folder / files.ADAPTER_CONFIG)
@@ -72,10 +69,12 @@ def resolve(spec: AdapterSpec, report: Report) -> LoraAdapter:
             code="not_lora",
         )
     _check_patterns(folder / files.ADAPTER_CONFIG, config)
-    found = files.adapter_weights(folder)
-    if found[0].suffix == ".safetensors":
-        config_checks.check_config(folder / files.ADAPTER_CONFIG, config, files.read_weights(found))
-    return LoraAdapter(spec, folder, config)
+    (path,) = files.adapter_weights(folder)
+    if path.suffix != ".safetensors":  # torch alone reads others
+        return LoraAdapter(spec, folder, config, 2 * path.stat().st_size)
+    weights = files.read_weights([path])
+    config_checks.check_config(folder / files.ADAPTER_CONFIG, config, weights)
+    return LoraAdapter(spec, folder, config, weights.memory_bytes("float32"))
 
 
 def _check_patterns(path: Path, config: dict[str, Any]) -> None:
@@ -85,19 +84,18 @@ def _check_patterns(path: Path, config: dict[str, Any]) -> None:
         for pattern in [value] if isinstance(value, str) else value or ():
             if not isinstance(pattern, str):
                 continue
-            if len(pattern) > regex_safety.LONGEST:
-                raise ModelError(
-                    f"{path} is not used: its {name} has a pattern that is too long:"
-                    f" {len(pattern)} characters, and {regex_safety.LONGEST} is the most",
-                    hint="Write the names of the layers as a list.",
-                    code="corrupt_model",
-                )
-            if not regex_safety.is_quick(pattern):
-                raise ModelError(
-                    f"{path} is not used: its {name} has a pattern that may take for ever to match",
-                    hint="Write the names of the layers, or a pattern without repeats in repeats.",
-                    code="corrupt_model",
-                )
+            most = regex_safety.LONGEST
+            if len(pattern) > most:
+                what = f"is too long: {len(pattern)} characters, and {most} is the most"
+            elif not regex_safety.is_quick(pattern):
+                what = "may take for ever to match"
+            else:
+                continue
+            raise ModelError(
+                f"{path} is not used: its {name} has a pattern that {what}",
+                hint="Write the names of the layers, or a pattern without repeats in repeats.",
+                code="corrupt_model",
+            )
 
 
 def merge(model: PreTrainedModel, adapters: Sequence[LoraAdapter]) -> PreTrainedModel:
@@ -108,13 +106,15 @@ def merge(model: PreTrainedModel, adapters: Sequence[LoraAdapter]) -> PreTrained
     Raises:
         ModelError: an adapter is damaged, or for another model, or cannot be weighted or combined.
     """
+    from peft.tuners.lora import LoraLayer
+
     _check_combination(adapters)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         wrapped = _wrapped(model, adapters)
         for adapter, name in _named(adapters):
             _load(wrapped, adapter, name)
-        layers = list(_lora_layers(wrapped))
+        layers = [layer for layer in wrapped.modules() if isinstance(layer, LoraLayer)]
         for adapter, name in _named(adapters):
             for layer in layers:
                 layer.set_scale(name, adapter.spec.weight)
@@ -131,39 +131,30 @@ def merge(model: PreTrainedModel, adapters: Sequence[LoraAdapter]) -> PreTrained
 class _Download(hub.Download):
     """An adapter's two files on their way into the Hub's cache."""
 
+    def _is_complete(self, folder: Path) -> bool:
+        return (folder / files.ADAPTER_CONFIG).is_file() and bool(files.adapter_weights(folder))
+
     def _names(self) -> list[str]:
-        weights = [name for name in files.ADAPTER_WEIGHTS if name in self.siblings][:1]
-        if files.ADAPTER_CONFIG in self.siblings and weights:
+        weights = [name for name in files.ADAPTER_WEIGHTS if name in self.files][:1]
+        if files.ADAPTER_CONFIG in self.files and weights:
             return [files.ADAPTER_CONFIG, *weights]
         what = f"the repository {self.spec.source}"
         lacks = files.ADAPTER_WEIGHTS[0] if not weights else files.ADAPTER_CONFIG
-        raise file_kinds.other_than_adapter(what, self.siblings) or files.incomplete_adapter(
+        raise file_kinds.other_than_adapter(what, self.files) or file_kinds.incomplete_adapter(
             what, f"it has no {lacks}"
         )
-
-
-def _fetch(spec: ModelSpec, report: Report) -> Path:
-    """The snapshot folder of an adapter's repository; no network where it is in the cache."""
-    with hub.access(spec):
-        return hub.cached(spec, _is_complete) or _Download(spec, report).run()
-
-
-def _is_complete(folder: Path) -> bool:
-    return (folder / files.ADAPTER_CONFIG).is_file() and bool(files.adapter_weights(folder))
 
 
 def _check_combination(adapters: Sequence[LoraAdapter]) -> None:
     """What an adapter puts in place of weights can be neither weighted nor added to others'."""
     for adapter in adapters:
-        whole = (
-            "modules_to_save"
-            if adapter.config.get("modules_to_save")
-            else "bias"
-            if adapter.config.get("bias", "none") != "none"
-            else "use_dora"
-            if adapter.config.get("use_dora")
-            else None
-        )
+        config = adapter.config
+        replaced = {
+            "modules_to_save": config.get("modules_to_save"),
+            "bias": config.get("bias", "none") != "none",
+            "use_dora": config.get("use_dora"),
+        }
+        whole = next((name for name, is_so in replaced.items() if is_so), None)
         if whole and (len(adapters) > 1 or adapter.spec.weight != 1):
             raise ModelError(
                 f"the adapter {adapter.name} replaces weights (it was trained with {whole}), so it"
@@ -196,12 +187,6 @@ def _load(wrapped: Any, adapter: LoraAdapter, name: str) -> None:
         raise _explained(adapter, error) from None
     if wrong := [*found.missing_keys, *found.unexpected_keys]:
         raise _mismatch(adapter, f"{len(wrong)} of its weights have no counterpart")
-
-
-def _lora_layers(wrapped: Any) -> Iterator[Any]:
-    from peft.tuners.lora import LoraLayer
-
-    return (module for module in wrapped.modules() if isinstance(module, LoraLayer))
 
 
 def _untie(model: Any, layers: Sequence[Any]) -> bool:

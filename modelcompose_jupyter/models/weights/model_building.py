@@ -1,7 +1,7 @@
-"""Building models one at a time, each of which can be given up and takes only what it may.
+"""Building models in transformers and peft: one at a time, within bounds, and so that it can end.
 
-transformers and peft build what a model's files ask for, and ask nobody meanwhile. All they build
-is tensors, though, and torch lets whoever wants to look at each call that makes one.
+The libraries build whatever a model's files ask for and cannot be cancelled. But all that they
+build is tensors, and a `TorchFunctionMode` sees each call that makes one.
 """
 
 from __future__ import annotations
@@ -10,7 +10,7 @@ import math
 import threading
 import time
 from collections.abc import Callable, Iterator
-from contextlib import AbstractContextManager, contextmanager
+from contextlib import contextmanager
 from typing import Any
 
 import torch
@@ -20,6 +20,7 @@ from torch.utils._device import _device_constructors
 from ...errors import ModelError
 from ...formatting import size
 from .. import memory
+from .load_errors import not_of_its_weights
 
 StillWanted = Callable[[], None]
 """Raises `Abandoned` where nobody waits for a load any more."""
@@ -40,20 +41,18 @@ _LARGE = 1 << 20  # numbers; a result is weighed before it is computed where it 
 
 @contextmanager
 def building(model: str, still_wanted: StillWanted, tensors: int, weights: int) -> Iterator[None]:
-    """Have this thread alone build a model, `bounded`. Who waits for that can be given up, too."""
+    """Have this thread alone build a model, `Bounded`. Who waits for that can be given up, too."""
     while not _lock.acquire(timeout=_LOOK_SECONDS):
         still_wanted()
     try:
         still_wanted()
-        with bounded(model, still_wanted, tensors, weights):
+        with Bounded(model, still_wanted, tensors, weights):
             yield
     finally:
         _lock.release()
 
 
-def bounded(
-    model: str, still_wanted: StillWanted, tensors: int, weights: int
-) -> AbstractContextManager[Any]:
+class Bounded(TorchFunctionMode):
     """`Abandoned` and bounds in each call of this thread that makes a tensor.
 
     Args:
@@ -67,10 +66,7 @@ def bounded(
             files can be the reason of.
         Abandoned: from ``still_wanted``.
     """
-    return _Bounded(model, still_wanted, tensors, weights)
 
-
-class _Bounded(TorchFunctionMode):
     def __init__(self, model: str, still_wanted: StillWanted, tensors: int, weights: int) -> None:
         super().__init__()
         self._model = model
@@ -112,11 +108,7 @@ class _Bounded(TorchFunctionMode):
         return self._error(f"asks for {size(needed)}, where its weights take {size(self._weights)}")
 
     def _error(self, what: str) -> ModelError:
-        return ModelError(
-            f"{self._model} cannot be what its config.json says: it {what}",
-            hint="config.json and the weights must come from the same save_pretrained().",
-            code="incomplete_model",
-        )
+        return not_of_its_weights(f"{self._model} cannot be what its config.json says: it {what}")
 
 
 _LIKE = frozenset(

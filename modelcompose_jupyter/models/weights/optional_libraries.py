@@ -2,35 +2,12 @@
 
 from __future__ import annotations
 
-import copy
 import re
 from collections.abc import Iterable
 from importlib.util import find_spec
 from pathlib import Path
-from typing import Any
 
-from ...errors import ModelError, causes, shortened
-
-_QUANTISED = {
-    "gptq": ("gptqmodel", "optimum"),
-    "awq": ("gptqmodel",),
-    "bitsandbytes": ("bitsandbytes",),
-    "compressed-tensors": ("compressed-tensors",),
-    "hqq": ("hqq",),
-    "eetq": ("kernels",),
-    "quanto": ("optimum-quanto",),
-    "aqlm": ("aqlm",),
-    "torchao": ("torchao",),
-    "auto-round": ("auto-round",),
-    "vptq": ("vptq",),
-    "spqr": ("spqr_quant",),
-    "higgs": ("flute-kernel",),
-    "quark": ("amd-quark",),
-    "fp_quant": ("fp_quant",),
-    "fouroversix": ("fouroversix",),
-    "sinq": ("sinq",),
-}
-"""What each way to quantise needs, as PyPI calls it."""
+from ...errors import ModelError, causes
 
 _MODULES = {
     "optimum-quanto": "optimum.quanto",
@@ -68,6 +45,11 @@ def has(project: str) -> bool:
         return False
 
 
+def lacking(projects: Iterable[str]) -> list[str]:
+    """Those of some libraries that are not installed."""
+    return [project for project in projects if not has(project)]
+
+
 def missing(error: BaseException) -> list[str]:
     """The libraries whose lack an error tells of, as PyPI calls them."""
     for each in causes(error):
@@ -91,17 +73,14 @@ def of_tokenizer(folder: Path) -> list[str]:
     """The libraries that reading a tokenizer's files takes and that are not installed."""
     if (folder / "tokenizer.json").is_file():
         return []
-    wanted: list[str] = []
     for path in sorted(folder.iterdir()):
         if path.suffix == ".tiktoken" or (path.name in _SENTENCEPIECE and _is_tiktoken(path)):
-            wanted = ["tiktoken"]
-        elif path.name in _SENTENCEPIECE:
-            wanted = ["sentencepiece", "protobuf"]
-        elif path.name == "tekken.json":
-            wanted = ["mistral-common"]
-        if wanted:
-            break
-    return [project for project in wanted if not has(project)]
+            return lacking(["tiktoken"])
+        if path.name in _SENTENCEPIECE:
+            return lacking(["sentencepiece", "protobuf"])
+        if path.name == "tekken.json":
+            return lacking(["mistral-common"])
+    return []
 
 
 def _is_tiktoken(path: Path) -> bool:
@@ -119,91 +98,3 @@ def not_installed(what: str, projects: Iterable[str], otherwise: str = "") -> Mo
         hint=f"Run: pip install {' '.join(listed)}{otherwise}",
         code="not_installed",
     )
-
-
-def check_quantised(source: str, config: Any, device: str) -> str | None:
-    """How a model's weights are quantised, if they are.
-
-    Args:
-        source: what messages call the model.
-        config: its config.
-        device: where it shall run.
-
-    Raises:
-        ModelError: in a way that cannot be read here.
-    """
-    if _is_mlx(getattr(config, "quantization", None)):
-        raise ModelError(
-            f"{source} is an MLX model: its weights are packed for Apple's MLX",
-            hint="Take the repository that it was made from.",
-            code="unsupported_format",
-        )
-    text_config = config.get_text_config(decoder=True)
-    settings = getattr(config, "quantization_config", None) or getattr(
-        text_config, "quantization_config", None
-    )
-    if not isinstance(settings, dict):
-        return None
-    method = _method(settings)
-    if method is None:
-        raise ModelError(
-            f"{source} is quantised, and its config.json does not say how (quant_method)",
-            hint=_UNQUANTISED,
-            code="unsupported_format",
-        )
-    what = f"{source} is quantised with {method}, which"
-    otherwise = f". Or: {_UNQUANTISED}"
-    if lacking := [project for project in _QUANTISED.get(method, ()) if not has(project)]:
-        raise not_installed(what, lacking, otherwise)
-    _check_environment(what, method, settings, device, otherwise)
-    return method
-
-
-_UNQUANTISED = "Take the repository of the model that is not quantised."
-
-
-def _check_environment(what: str, method: str, settings: Any, device: str, otherwise: str) -> None:
-    """Ask transformers, which knows of further libraries, versions and devices."""
-    import torch
-    import transformers
-    from transformers.quantizers.auto import AUTO_QUANTIZATION_CONFIG_MAPPING, AutoHfQuantizer
-
-    known = {str(name) for name in AUTO_QUANTIZATION_CONFIG_MAPPING}
-    if not known & {method, f"{method}_4bit"}:
-        raise ModelError(
-            f"{what} transformers {transformers.__version__} does not know",
-            hint=f"Run: pip install --upgrade transformers{otherwise}",
-            code="unsupported_format",
-        )
-    try:
-        quantizer: Any = AutoHfQuantizer.from_config(copy.deepcopy(settings), pre_quantized=True)
-        quantizer.validate_environment(device_map=None, dtype=torch.float32, weights_only=True)
-    except Exception as error:
-        found = missing(error)
-        if lacking := [project for project in found if not has(project)]:
-            raise not_installed(what, lacking, otherwise) from None
-        if found:
-            raise ModelError(
-                f"{what} needs another version of {found[0]} than is installed",
-                hint=f"Run: pip install --upgrade {found[0]}{otherwise}",
-                code="not_installed",
-            ) from None
-        if device == "cpu" and re.search(r"\b(GPU|CUDA|XPU|MPS|compute capability)\b", str(error)):
-            raise ModelError(
-                f"{what} does not run on a CPU", hint=_UNQUANTISED, code="device_unavailable"
-            ) from None
-        text = " ".join(str(error).split())
-        raise ModelError(
-            f"{what} cannot be read here: {text}", hint=_UNQUANTISED, code="unsupported_format"
-        ) from None
-
-
-def _method(settings: dict[str, Any]) -> str | None:
-    if settings.get("load_in_4bit") or settings.get("load_in_8bit"):
-        return "bitsandbytes"
-    method = settings.get("quant_method")
-    return shortened(str(method)) if method else None
-
-
-def _is_mlx(settings: Any) -> bool:
-    return isinstance(settings, dict) and "bits" in settings and "group_size" in settings

@@ -1,32 +1,25 @@
-"""What a file of pickled weights holds, before its numbers are read."""
+"""What a pickle of weights (``.bin``) holds, looked at before its numbers are read."""
 
 from __future__ import annotations
 
 import zipfile
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
+
+from .file_bounds import BrokenFile
 
 _LONGEST_PICKLE = 128 << 20  # bytes beside the numbers: 100 or so for each tensor
 _MOST_SHARED = 4
 """How many times over the numbers of a file may be used: embeddings are, as a head, say."""
 
 
-class Contents(NamedTuple):
-    """How many tensors have numbers, and the precision of the first of floating point numbers."""
+def read(path: Path) -> tuple[int, str | None]:
+    """How many tensors of a file have numbers, and the precision of the first of floating point.
 
-    tensors: int
-    precision: str | None
-
-
-class BrokenPickle(ValueError):
-    """A file makes more of itself than it holds; says how."""
-
-
-def read(path: Path) -> Contents:
-    """What is in a file. Its numbers stay on the disk, where its format allows that.
+    The numbers stay on the disk, where the format allows that.
 
     Raises:
-        BrokenPickle: it would take far more memory than its own size.
+        BrokenFile: it would take far more memory than its own size.
         Exception: what torch raises for files that are damaged, or hold more than numbers.
     """
     import torch
@@ -40,24 +33,22 @@ def read(path: Path) -> Contents:
     for tensor in tensors:
         needed = tensor.numel() * tensor.element_size()
         if tensor.layout is not torch.strided or needed > tensor.untyped_storage().nbytes():
-            raise BrokenPickle("one of its tensors has more numbers than are stored")
+            raise BrokenFile("one of its tensors has more numbers than are stored")
         total += needed
     if total > _MOST_SHARED * size:
-        raise BrokenPickle(f"its tensors take {total} bytes, and it has {size}")
+        raise BrokenFile(f"its tensors take {total} bytes, and it has {size}")
     first = next((each.dtype for each in tensors if each.is_floating_point()), None)
-    return Contents(
-        sum(each.numel() > 0 for each in tensors), first and str(first).removeprefix("torch.")
-    )
+    return sum(each.numel() > 0 for each in tensors), first and str(first).removeprefix("torch.")
 
 
 def _check_archive(path: Path, size: int) -> None:
-    """Raise a `BrokenPickle` for an archive that expands: torch writes them as they are."""
+    """Raise a `BrokenFile` for an archive that expands: torch writes them as they are."""
     if not zipfile.is_zipfile(path):
         return
     with zipfile.ZipFile(path) as archive:
         entries = archive.infolist()
     expanded = sum(entry.file_size for entry in entries)
     if expanded > size:
-        raise BrokenPickle(f"it has {size} bytes and would expand to {expanded}")
+        raise BrokenFile(f"it has {size} bytes and would expand to {expanded}")
     if any(e.filename.endswith(".pkl") and e.file_size > _LONGEST_PICKLE for e in entries):
-        raise BrokenPickle(f"more than {_LONGEST_PICKLE} bytes in it are no numbers")
+        raise BrokenFile(f"more than {_LONGEST_PICKLE} bytes in it are no numbers")

@@ -6,7 +6,6 @@ multiplies by them, since torchao without a compiler widens a layer's weights fo
 
 from __future__ import annotations
 
-import logging
 from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
@@ -15,12 +14,13 @@ import torch
 from torch import nn
 from torch.nn import functional
 
-# The CPU's kernel reads each row of weights, of which this must divide the length, once for each
-# few rows of its input; beyond so many rows it is quicker to widen the weights once.
 _ALIGNMENT = 32
+"""Of in_features, for torch's kernel on the CPU."""
 _MOST_ROWS = 16
-# Numbers that are quantised at once, which bounds what doing so takes.
+"""Of the input, for that kernel: it reads all weights once for each few rows. Beyond these it is
+quicker to widen the weights once."""
 _AT_ONCE = 1 << 20
+"""Numbers that are quantised together, which bounds the memory that it takes."""
 
 
 class Int8Linear(nn.Module):
@@ -139,11 +139,12 @@ def _linears(model: nn.Module) -> Iterator[tuple[nn.Module, str, Any]]:
 
 
 def _is_linear(module: nn.Module) -> bool:
-    """Subclasses of Linear may do more than multiply; GPT-2's layers lie on their side."""
+    """Whether a layer multiplies by a matrix and no more, as subclasses of Linear may do."""
     return type(module) is nn.Linear or _is_transposed(module)
 
 
 def _is_transposed(module: nn.Module) -> bool:
+    """Whether it is GPT-2's Conv1D, whose weights are (in_features, out_features)."""
     from transformers.pytorch_utils import Conv1D
 
     return type(module) is Conv1D
@@ -176,14 +177,3 @@ def _quantized(rows: torch.Tensor, dtype: torch.dtype) -> tuple[torch.Tensor, to
         eps=torch.finfo(torch.float32).eps, scale_dtype=dtype, zero_point_dtype=torch.int8,
     )  # fmt: skip
     return quantize_affine(rows, block, scale.float(), zero, torch.int8, **bounds), scale.flatten()
-
-
-def silence() -> None:
-    """Keep what torchao says on its import off the screens of quiet threads.
-
-    transformers and peft import it wherever it is installed, for models of any kind.
-    """
-    from .library_logging import _allows
-
-    for name in ("torchao", "torch.utils._pytree"):
-        logging.getLogger(name).addFilter(_allows)

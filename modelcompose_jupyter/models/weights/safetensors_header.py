@@ -10,7 +10,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from .file_bounds import without_escapes
+from .file_bounds import BrokenFile, without_escapes
 
 LONGEST_HEADER = 100_000_000
 """Bytes, as in the format's own library; a mixture of experts with 100,000 tensors takes 13 MB."""
@@ -22,8 +22,8 @@ _BITS = {
     "I32": 32, "U32": 32, "F32": 32, "C64": 64, "F64": 64, "I64": 64, "U64": 64,
 }  # fmt: skip
 _LARGEST = 1 << 63
-# An entry is read by itself, so that no more is ever built than one tensor's few numbers. No inner
-# braces, and no lists in the lists, are in one.
+# A tensor's entry is parsed by itself, so that no more is ever built than its few numbers. It has
+# no braces inside its own, and no lists in lists.
 _ENTRY = re.compile(rb'\s*"([^"]*+)"\s*:\s*(\{[^{}]{0,4000}\})\s*')
 _METADATA = re.compile(
     rb'\s*"__metadata__"\s*:\s*(?:null|'
@@ -40,17 +40,13 @@ class Tensor(NamedTuple):
     size: int
 
 
-class BrokenHeader(ValueError):
-    """A header is none, or does not fit its file; says why."""
-
-
 def read(path: Path) -> list[Tensor]:
     """The tensors of a file, in the order of its header.
 
     Takes no more memory than the header and the list of tensors do, whatever is in it.
 
     Raises:
-        BrokenHeader: it is none; its tensors overlap, leave holes, or end elsewhere than the file.
+        BrokenFile: there is none; its tensors overlap, leave holes, or end elsewhere than the file.
         OSError: the file cannot be read.
     """
     size = path.stat().st_size
@@ -58,9 +54,9 @@ def read(path: Path) -> list[Tensor]:
         start = file.read(8)
         length = struct.unpack("<Q", start)[0] if len(start) == 8 else size
         if length + 8 > size:
-            raise BrokenHeader("its header is broken")
+            raise BrokenFile("its header is broken")
         if length > LONGEST_HEADER:
-            raise BrokenHeader(
+            raise BrokenFile(
                 f"its header has {length} bytes, and {LONGEST_HEADER} at most are read"
             )
         header = file.read(length)
@@ -71,10 +67,10 @@ def read(path: Path) -> list[Tensor]:
         tensors.append(tensor)
         spans.append((begin, begin + tensor.size))
         if len(tensors) > MOST_TENSORS:
-            raise BrokenHeader(f"it has more than {MOST_TENSORS} tensors")
+            raise BrokenFile(f"it has more than {MOST_TENSORS} tensors")
     end = _end(spans)
     if 8 + length + end != size:
-        raise BrokenHeader(f"it has {size} bytes and should have {8 + length + end}")
+        raise BrokenFile(f"it has {size} bytes and should have {8 + length + end}")
     return tensors
 
 
@@ -85,23 +81,23 @@ def _entries(header: bytes) -> Iterator[bytes]:
     position = len(plain) - len(plain.lstrip()) + 1
     last = len(plain) - 1
     if last < 1 or plain[position - 1 : position] != b"{" or plain[last:] != b"}":
-        raise BrokenHeader("its header is broken")
+        raise BrokenFile("its header is broken")
     while position < last:
         metadata = _METADATA.match(plain, position)
         found = metadata or _ENTRY.match(plain, position)
         if found is None:
             if plain[position:last].isspace() and plain[position - 1] == ord("{"):
                 return
-            raise BrokenHeader("its header is broken")
+            raise BrokenFile("its header is broken")
         if metadata is None:
             if (name := header[found.start(1) : found.end(1)]) in names:
-                raise BrokenHeader("two of its tensors have the same name")
+                raise BrokenFile("two of its tensors have the same name")
             names.add(name)
             yield header[found.start(2) : found.end(2)]
         position = found.end()
         if position < last:
             if plain[position] != ord(","):
-                raise BrokenHeader("its header is broken")
+                raise BrokenFile("its header is broken")
             position += 1
 
 
@@ -109,19 +105,19 @@ def _tensor(entry: bytes) -> tuple[Tensor, int]:
     """A tensor, and where its numbers begin."""
     try:
         if _NESTED.search(entry):
-            raise BrokenHeader("its header is broken")
+            raise BrokenFile("its header is broken")
         said = json.loads(entry)
         dtype, shape, (begin, end) = said["dtype"], said["shape"], said["data_offsets"]
     except (ValueError, KeyError, TypeError):
-        raise BrokenHeader("its header is broken") from None
+        raise BrokenFile("its header is broken") from None
     if not isinstance(dtype, str) or not isinstance(shape, list):
-        raise BrokenHeader("its header is broken")
+        raise BrokenFile("its header is broken")
     if not all(map(_is_length, (*shape, begin, end))) or end < begin:
-        raise BrokenHeader("its header has lengths that are none")
+        raise BrokenFile("its header has lengths that are none")
     elements = math.prod(shape)
     bits = _BITS.get(dtype)  # of those that newer versions add, only the bytes are known
     if bits is not None and elements * bits != 8 * (end - begin):
-        raise BrokenHeader(
+        raise BrokenFile(
             f"a tensor of {elements} numbers in {dtype} has {end - begin} bytes in its header"
         )
     return Tensor(dtype, elements, end - begin), begin
@@ -138,6 +134,6 @@ def _end(spans: list[tuple[int, int]]) -> int:
     for begin, after in spans:
         if begin != end:
             what = "overlap" if begin < end else "leave bytes between them"
-            raise BrokenHeader(f"its tensors {what}")
+            raise BrokenFile(f"its tensors {what}")
         end = after
     return end
