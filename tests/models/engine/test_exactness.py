@@ -33,7 +33,7 @@ from modelcompose_jupyter.models.tokenization.detokenizer import find_stop
 from modelcompose_jupyter.models.weights import loader, source
 from modelcompose_jupyter.models.weights.loader import LoadedModel
 
-from .conftest import Deltas, ask, done
+from ..conftest import Deltas, ask, done
 
 CONTEXT = 400
 MOST_STEPS = 5000

@@ -18,7 +18,7 @@ from modelcompose_jupyter.models import ModelCache, ModelSpec
 from modelcompose_jupyter.models.weights import file_bounds, hub_http
 from modelcompose_jupyter.models.weights import hub as hub_module
 
-from .conftest import done, eventually, peak
+from ..conftest import done, eventually, peak
 
 FolderOf = Callable[[str], Path]
 REPO = "me/model"

@@ -25,7 +25,7 @@ from modelcompose_jupyter.models.spec import AdapterSpec
 from modelcompose_jupyter.models.weights import hub, hub_errors
 from modelcompose_jupyter.models.weights.installed import installed
 
-from .conftest import ask, done, eventually, without_privileges
+from ..conftest import ask, done, eventually, without_privileges
 
 REPO = "HuggingFaceTB/SmolLM3-3B"
 WEIGHTS = "model.safetensors"
@@ -335,7 +335,7 @@ cache.close()
     output = subprocess.run(
         [sys.executable, "-c", code],
         env=repo.environment(tmp_path / "home") | {"OMP_NUM_THREADS": "1"},
-        cwd=Path(__file__).parents[2],
+        cwd=Path(__file__).parents[3],
         capture_output=True,
         text=True,
         timeout=120,
@@ -1368,7 +1368,7 @@ print(error.code, '|', error)
 """
     output = subprocess.run(
         [sys.executable, "-c", code],
-        cwd=Path(__file__).parents[2],
+        cwd=Path(__file__).parents[3],
         capture_output=True,
         text=True,
         timeout=120,

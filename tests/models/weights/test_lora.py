@@ -21,7 +21,7 @@ from modelcompose_jupyter.models import ModelCache, ModelSpec, Progress
 from modelcompose_jupyter.models.spec import AdapterSpec
 from modelcompose_jupyter.models.weights import hub, loader, source
 
-from .conftest import done
+from ..conftest import done
 
 FolderOf = Callable[[str], Path]
 WEIGHTS = "adapter_model.safetensors"

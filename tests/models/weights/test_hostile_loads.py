@@ -33,7 +33,7 @@ from modelcompose_jupyter.models.tokenization import regex_safety
 from modelcompose_jupyter.models.weights import config_checks, files
 from modelcompose_jupyter.models.weights.model_building import building
 
-from .conftest import ask, done, eventually
+from ..conftest import ask, done, eventually
 
 FolderOf = Callable[[str], Path]
 CONFIG = "config.json"

@@ -19,7 +19,7 @@ from modelcompose_jupyter.errors import ModelError
 from modelcompose_jupyter.models import ModelCache, ModelSpec
 from modelcompose_jupyter.models.weights import file_bounds, files, safetensors_header
 
-from .conftest import done, peak
+from ..conftest import done, peak
 
 FolderOf = Callable[[str], Path]
 MIB = 1 << 20
