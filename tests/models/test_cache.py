@@ -354,7 +354,9 @@ assert len(kept) == 25
 
 
 @pytest.mark.parametrize(
-    ("settings", "held"), [([], (90, 700)), (["int8"], (25, 100))], ids=["", "int8"]
+    ("settings", "held"),
+    [([], (90, 700)), pytest.param(["int8"], (25, 100), marks=pytest.mark.slow)],
+    ids=["", "int8"],
 )
 def test_unloading_gives_the_memory_back(
     tmp_path: Path, settings: list[str], held: tuple[int, int]
