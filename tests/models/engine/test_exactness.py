@@ -207,27 +207,32 @@ def _ignore(_: object) -> None:
     pass
 
 
-@pytest.fixture(params=["in C", "on torch"])
+@pytest.fixture(autouse=True)
 def steps(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
-    """With the kernels in C, and as it is without a compiler."""
-    if request.param == "on torch":
+    """With the kernels in C, or as it is without a compiler."""
+    if getattr(request, "param", None) == "on torch":
         monkeypatch.setenv("MODELCOMPOSE_NATIVE", "0")
+
+
+BOTH = pytest.mark.parametrize("steps", ["in C", "on torch"], indirect=True)
 
 
 def _both(names: Iterable[str], quick: Container[str] | None = None) -> pytest.MarkDecorator:
     """A test of models by name, each with its steps in C, where it has kernels, and on torch.
 
-    Those that are not among the ``quick`` ones are slow.
+    Slow are those that are not among the ``quick`` ones, and of a variant with kernels the second.
     """
+
+    def case(name: str, steps: str) -> Any:
+        second = name in VARIANTS and steps == "on torch" and not name.startswith(ON_TORCH)
+        is_slow = second or (quick is not None and name not in quick)
+        return pytest.param(name, steps, marks=pytest.mark.slow if is_slow else ())
+
     return pytest.mark.parametrize(
         ("name", "steps"),
         [
-            pytest.param(
-                name, steps, marks=() if quick is None or name in quick else pytest.mark.slow
-            )
-            for name in names
-            for steps in ("in C", "on torch")
-            if steps == "on torch" or not name.startswith(ON_TORCH)
+            *(case(name, "in C") for name in names if not name.startswith(ON_TORCH)),
+            *(case(name, "on torch") for name in names),
         ],
         indirect=["steps"],
     )
@@ -381,7 +386,7 @@ SOME = [Arrival(0), Arrival(1, 3), Arrival(5), Arrival(8, 2), Arrival(9), Arriva
 
 
 @_both([*OPTIONS, *VARIANTS])
-def test_everybody_at_once(name: str, steps: None, twins_of: Callable[[str], Twins]) -> None:
+def test_everybody_at_once(name: str, twins_of: Callable[[str], Twins]) -> None:
     twins = twins_of(name)
     driver = Driver(twins.loaded())
     check(twins, driver.run(EVERYBODY if name in OPTIONS else SOME))
@@ -398,14 +403,12 @@ def _result(asking: Asking) -> GenerationResult:
 @_both(OPTIONS, quick=("gemma3_text", "gpt2"))
 @settings(max_examples=3, deadline=None)
 @given(arrivals=ARRIVALS)
-def test_any_arrival(
-    name: str, steps: None, twins_of: Callable[[str], Twins], arrivals: list[Arrival]
-) -> None:
+def test_any_arrival(name: str, twins_of: Callable[[str], Twins], arrivals: list[Arrival]) -> None:
     twins = twins_of(name)
     check(twins, Driver(twins.loaded()).run(arrivals))
 
 
-@pytest.mark.usefixtures("steps")
+@BOTH
 @settings(max_examples=10, deadline=None)
 @given(arrivals=ARRIVALS, slabs=st.integers(5, 12))
 def test_any_arrival_where_memory_is_short(
@@ -418,7 +421,7 @@ def test_any_arrival_where_memory_is_short(
     check(twins, driver.run(arrivals))
 
 
-@pytest.mark.usefixtures("steps")
+@BOTH
 def test_who_had_to_wait_for_memory_goes_on_where_it_was(
     twins_of: Callable[[str], Twins],
 ) -> None:
@@ -434,7 +437,7 @@ def test_who_had_to_wait_for_memory_goes_on_where_it_was(
     assert len(waited) > 1
 
 
-@pytest.mark.usefixtures("steps")
+@BOTH
 def test_rows_that_are_free_are_no_reason_to_fail(twins_of: Callable[[str], Twins]) -> None:
     """Each would fit by itself; the row that one left to wait is room for the other."""
     twins = twins_of("llama")
@@ -453,7 +456,7 @@ def _check_budget(batch: Scheduler) -> None:
     assert cache.bytes + batch._prefixes.bytes <= cache.budget
 
 
-@pytest.mark.usefixtures("steps")
+@BOTH
 def test_texts_are_the_same_alone_and_among_others(twins_of: Callable[[str], Twins]) -> None:
     """Seeds of several sequences and of one, with and without top_k."""
     twins = twins_of("llama")
@@ -475,7 +478,7 @@ def _where(together: list[Asking], number: int) -> list[Asking]:
 
 @_both([*OPTIONS, *VARIANTS])
 def test_a_model_that_was_made_faster_still_generates_the_same(
-    name: str, steps: None, twins_of: Callable[[str], Twins]
+    name: str, twins_of: Callable[[str], Twins]
 ) -> None:
     twins = twins_of(name)
     loaded = twins.loaded()
@@ -488,7 +491,7 @@ def test_a_model_that_was_made_faster_still_generates_the_same(
         assert ours.tolist() == theirs.tolist()
 
 
-@pytest.mark.usefixtures("steps")
+@BOTH
 def test_a_pass_gives_the_scores_of_the_model(twins_of: Callable[[str], Twins]) -> None:
     """Beside the tokens, which forgive: scores as near as rounding."""
     for name in OPTIONS:
@@ -530,7 +533,7 @@ def test_every_architecture_that_runs_in_steps_is_tried() -> None:
         assert layers.are_known(model) != name.startswith(ON_TORCH), name
 
 
-@pytest.mark.usefixtures("steps")
+@BOTH
 def test_what_is_not_finite_stays_with_the_text_where_it_came_up(
     twins_of: Callable[[str], Twins],
 ) -> None:
@@ -568,7 +571,7 @@ def cache() -> Iterator[ModelCache]:
     cache.close()
 
 
-@pytest.mark.usefixtures("steps")
+@BOTH
 def test_beams_and_others_at_the_same_time(
     twins_of: Callable[[str], Twins], cache: ModelCache
 ) -> None:
@@ -630,7 +633,7 @@ def test_models_that_run_in_turn_give_the_same_among_others(
     assert [done(future).texts for future in futures] == alone * 2
 
 
-@pytest.mark.usefixtures("steps")
+@BOTH
 def test_reused_beginnings_change_nothing(
     twins_of: Callable[[str], Twins], cache: ModelCache
 ) -> None:

@@ -13,6 +13,7 @@ from standins.tokenizers_of_kinds import KINDS, tokenizer_of
 
 from modelcompose_jupyter.document.parameters import GenerationParameters
 from modelcompose_jupyter.errors import InputError
+from modelcompose_jupyter.models.engine import sampling_params
 from modelcompose_jupyter.models.engine.sampling_params import SamplingParams, resolve
 from modelcompose_jupyter.models.generation import Cancelled
 from modelcompose_jupyter.models.tokenization.chat import text_of
@@ -173,7 +174,6 @@ def test_a_chat_is_cut_as_turn_by_turn(chatting: Any) -> None:
 
 
 def test_a_long_chat_is_cut_in_few_steps(chatting: Any, monkeypatch: pytest.MonkeyPatch) -> None:
-    from modelcompose_jupyter.models.engine.engine import settings
 
     rendered: list[int] = []
 
@@ -181,7 +181,7 @@ def test_a_long_chat_is_cut_in_few_steps(chatting: Any, monkeypatch: pytest.Monk
         rendered.append(len(messages))
         return text_of(tokenizer, messages, *rest)
 
-    monkeypatch.setattr(settings.chat, "text_of", counted)
+    monkeypatch.setattr(sampling_params.chat, "text_of", counted)
     got = settled(loaded(chatting, 2000), chat(8_000), max_input_length=1000)
     assert 900 < len(got.tokens) <= 1000
     assert "the chat was cut from more than 1000 to" in got.warnings[0]

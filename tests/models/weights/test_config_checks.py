@@ -8,9 +8,10 @@ from typing import Any
 import pytest
 
 from modelcompose_jupyter.errors import ModelError
-from modelcompose_jupyter.models import ModelCache
+from modelcompose_jupyter.models import ModelCache, ModelSpec
 from modelcompose_jupyter.models.weights import config_checks, files
 
+from ..conftest import done
 from .conftest import CONFIG, change, failure
 
 IMPOSSIBLE: dict[str, Any] = {
@@ -78,7 +79,9 @@ def test_values_of_other_types_are_errors_of_the_model(
 ) -> None:
     change(folder, **values)
     (folder / "generation_config.json").unlink()
-    error = failure(cache, folder)
+    with pytest.raises(ModelError) as caught:
+        done(cache.acquire(ModelSpec(str(folder))))
+    error = caught.value
     assert error.code in ("load_failed", "unknown_architecture", "incomplete_model")
     assert CONFIG in error.message or "architecture" in error.message
     assert len(error.message) < 2000
