@@ -341,6 +341,7 @@ for precision in ("float32", "bfloat16"):  # what the libraries need once and ke
     use(large, precision, kept)
     cache.unload()
 memory.give_back()
+gc.freeze()  # no collection from here on goes through what is imported
 before = process.memory_full_info()
 for precision in ("float32", "bfloat16", "float32"):
     during = use(large, precision, kept)
