@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ctypes
+import gc
 import os
 import sys
 import time
@@ -26,6 +27,22 @@ WAIT = 60
 Ask = Callable[..., GenerationResult]
 
 
+def freeze() -> None:
+    """Take what is there now out of the garbage collector's sight.
+
+    Each load collects garbage twice, which goes through all objects of torch and transformers, and
+    takes ten times as long as the rest of the load of a tiny model.
+    """
+    gc.collect()
+    gc.freeze()
+
+
+@pytest.fixture(scope="module", autouse=True)
+def frozen() -> None:
+    """What was imported so far is frozen before a module's first test."""
+    freeze()
+
+
 @pytest.fixture(scope="session")
 def folder_of(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], Path]:
     """The folder of a tiny model by architecture, made when it is first asked for."""
@@ -35,6 +52,8 @@ def folder_of(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], Path]
         if architecture not in folders:
             folder = tmp_path_factory.mktemp("models") / architecture
             folders[architecture] = tiny_models.save(folder, architecture)
+            if len(folders) == 1:
+                freeze()  # making it imported transformers
         return folders[architecture]
 
     return folder_of

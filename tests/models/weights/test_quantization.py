@@ -19,7 +19,7 @@ from modelcompose_jupyter.models import LoadProgress, ModelCache, ModelSpec
 from modelcompose_jupyter.models.weights import loader, quantization, source
 from modelcompose_jupyter.models.weights.quantization import Int8Linear, quantize
 
-from .conftest import done
+from ..conftest import done
 
 FolderOf = Callable[[str], Path]
 TOKENS = torch.arange(5, 35)[None]

@@ -15,7 +15,7 @@ from modelcompose_jupyter.models import LoadProgress, ModelCache, ModelSpec
 from modelcompose_jupyter.models.memory import LoadSize
 from modelcompose_jupyter.models.weights import loader, source
 
-from .conftest import done
+from ..conftest import done
 
 FolderOf = Callable[[str], Path]
 

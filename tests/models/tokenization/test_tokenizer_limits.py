@@ -18,7 +18,7 @@ from modelcompose_jupyter.errors import ModelError
 from modelcompose_jupyter.models import ModelCache, ModelSpec
 from modelcompose_jupyter.models.tokenization import tokenizer_limits
 
-from .conftest import ask, done
+from ..conftest import ask, done
 
 LONG = "b" * 100_000
 

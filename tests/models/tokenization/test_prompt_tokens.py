@@ -200,7 +200,7 @@ def test_a_chat_that_cannot_fit_is_refused_before_its_template_runs(chatting: An
 def test_a_request_that_is_cancelled_while_it_is_settled_ends(tmp_path: Path) -> None:
     from modelcompose_jupyter.models import ModelCache, ModelSpec
 
-    from .conftest import eventually
+    from ..conftest import eventually
     from .test_chat import MARKS, saved
 
     slow = "{% for a in range(99999) %}{% for b in range(99999) %}{% endfor %}{% endfor %}" + MARKS

@@ -27,7 +27,7 @@ from modelcompose_jupyter.models.tokenization.detokenizer import Decoder
 from modelcompose_jupyter.models.weights import loader, source
 from modelcompose_jupyter.models.weights.loader import LoadedModel
 
-from .conftest import done, eventually
+from ..conftest import done, eventually
 
 FolderOf = Callable[[str], Path]
 Start = Callable[..., Engine]

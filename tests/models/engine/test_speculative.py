@@ -13,7 +13,7 @@ from modelcompose_jupyter.models import ModelCache, ModelSpec
 from modelcompose_jupyter.models.engine.speculation_throttle import SpeculationThrottle
 from modelcompose_jupyter.models.engine.speculative import PromptLookup
 
-from .conftest import ask, done
+from ..conftest import ask, done
 
 PROMPT = "Once upon a time there was a fox. Once upon a time there was a"
 ASKED: list[dict[str, Any]] = [

@@ -21,7 +21,7 @@ from modelcompose_jupyter.models.engine.stream import Stream
 from modelcompose_jupyter.models.generation import QueuePosition
 from modelcompose_jupyter.models.tokenization.detokenizer import Detokenizer, find_stop, stop_begun
 
-from .conftest import Deltas, ask, done
+from ..conftest import Deltas, ask, done
 
 LeaseOf = Callable[[str], Lease]
 TOKENIZER = tiny_models.tokenizer()

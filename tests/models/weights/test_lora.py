@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import shutil
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -20,11 +20,12 @@ from standins.hub import HubStandIn
 from modelcompose_jupyter.errors import ModelError
 from modelcompose_jupyter.models import LoadProgress, ModelCache, ModelSpec
 from modelcompose_jupyter.models.spec import AdapterSpec
+from modelcompose_jupyter.models.tokenization import regex_safety
 from modelcompose_jupyter.models.weights import hub, loader, source
 
-from .conftest import done
+from ..conftest import done
+from .conftest import FolderOf, Spoil, change
 
-FolderOf = Callable[[str], Path]
 WEIGHTS = "adapter_model.safetensors"
 PROJECTIONS = ("q_proj", "v_proj")
 
@@ -298,7 +299,7 @@ def _unknown_layers(folder: Path) -> None:
     ids=lambda value: value.__name__[1:] if callable(value) else "",
 )
 def test_spoiled_adapters(
-    spoil: Callable[[Path], None], code: str, words: str, base: Path, lora: Path, tmp_path: Path
+    spoil: Spoil, code: str, words: str, base: Path, lora: Path, tmp_path: Path
 ) -> None:
     folder = shutil.copytree(lora, tmp_path / "a")
     spoil(folder)
@@ -327,3 +328,37 @@ def test_without_the_library(base: Path, monkeypatch: pytest.MonkeyPatch) -> Non
         loader.require(spec_of(base, adapter("owner/lora")))
     assert caught.value.code == "not_installed"
     assert "pip install 'modelcompose-jupyter[lora]'" in (caught.value.hint or "")
+
+
+@pytest.mark.parametrize(
+    "values",
+    [
+        {"target_modules": "(.*)*x"},
+        {"rank_pattern": {"(.*)*x": 4}},
+        {"modules_to_save": ["(.*)*x"]},
+        {"target_modules": "x" * 100_001},
+        {"r": 10**12},
+        {"r": 10**6},
+        {"r": "a"},
+        {"r": -1},
+        {"lora_alpha": [1]},
+        {"layers_to_transform": [10**30], "layers_pattern": 5},
+        {"layer_replication": [[0, 10**6]]},
+        {"target_modules": {"a": [1]}},
+        {"task_type": 5},
+    ],
+    ids=lambda values: str(values)[:60],
+)
+def test_an_adapters_config_is_bounded(
+    values: dict[str, Any], folder: Path, cache: ModelCache, tmp_path: Path
+) -> None:
+    adapter = tmp_path / "adapter"
+    base: Any = tiny_models.make("llama")
+    get_peft_model(base, LoraConfig(target_modules=["q_proj"])).save_pretrained(adapter)
+    change(adapter, "adapter_config.json", **values)
+    spec = ModelSpec(str(folder), adapters=(AdapterSpec(ModelSpec(str(adapter))),))
+    with pytest.raises(ModelError) as caught:
+        done(cache.acquire(spec))
+    assert "adapter" in caught.value.message
+    if len(str(values)) > regex_safety.LONGEST:
+        assert "is too long: 100001 characters" in caught.value.message

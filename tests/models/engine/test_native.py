@@ -103,7 +103,14 @@ def test_steps_give_the_scores_of_the_model(name: str) -> None:
 
 
 @pytest.mark.skipif(platform.machine() != "x86_64", reason="its processors are others")
-@pytest.mark.parametrize("level", ["x86-64", "x86-64-v3", "x86-64-v4"])
+@pytest.mark.parametrize(
+    "level",
+    [
+        "x86-64",
+        pytest.param("x86-64-v3", marks=pytest.mark.slow),
+        pytest.param("x86-64-v4", marks=pytest.mark.slow),
+    ],
+)
 def test_smaller_processors_compute_the_same(
     level: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -125,8 +132,15 @@ def test_smaller_processors_compute_the_same(
         assert (scores[0] - scores[1]).abs().max() < precision * scores[0].std()
 
 
-@pytest.mark.parametrize("kind", KINDS, ids=str)
-@pytest.mark.parametrize("name", MODELS)
+@pytest.mark.parametrize(
+    ("name", "kind"),
+    [  # each model in one of them, and in the other where there is time
+        pytest.param(name, kind, marks=() if place % 2 == number % 2 else pytest.mark.slow)
+        for place, name in enumerate(MODELS)
+        for number, kind in enumerate(KINDS)
+    ],
+    ids=str,
+)
 def test_a_token_gets_the_same_bits_in_any_company(name: str, kind: torch.dtype) -> None:
     """Alone, among others, with as many threads as you like, read in one part or in several."""
     model = made(name, kind)
@@ -417,7 +431,7 @@ def test_without_a_place_of_its_own_steps_run_on_torch(
 def test_the_sources_are_clean(tmp_path: Path) -> None:
     source = Path(build.__file__).parent / "kernels.c"
     for options in (["-march=native"], ["-march=x86-64-v3"], []):
-        command = ["cc", "-Wall", "-Wextra", "-Werror", *build._FLAGS, *options, str(source)]
+        command = ["cc", "-Wall", "-Wextra", "-Werror", *build._FLAGS, "-O1", *options, str(source)]
         found = subprocess.run([*command, "-o", str(tmp_path / "k.so"), "-lm"], capture_output=True)
         assert not found.stderr
 

@@ -21,7 +21,7 @@ from modelcompose_jupyter.models import GenerationResult, Lease, ModelCache, Mod
 from modelcompose_jupyter.models.tokenization.chat import _special as special_tokens
 from modelcompose_jupyter.models.tokenization.chat import later_turns, text_of, turn_end
 
-from .conftest import Deltas, ask, done
+from ..conftest import Deltas, ask, done
 
 # As llama's: it writes the begin token itself, and wants the turns in order.
 TURNS = (

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import copy
 import threading
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Container, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -17,6 +17,7 @@ from standins import tiny_models
 
 from modelcompose_jupyter.document.parameters import GenerationParameters
 from modelcompose_jupyter.models import GenerationResult, Lease, ModelCache, ModelSpec
+from modelcompose_jupyter.models.engine import layers
 from modelcompose_jupyter.models.engine.counters import Counters
 from modelcompose_jupyter.models.engine.model_runner import (
     ARCHITECTURES,
@@ -33,7 +34,7 @@ from modelcompose_jupyter.models.tokenization.detokenizer import find_stop
 from modelcompose_jupyter.models.weights import loader, source
 from modelcompose_jupyter.models.weights.loader import LoadedModel
 
-from .conftest import Deltas, ask, done
+from ..conftest import Deltas, ask, done
 
 CONTEXT = 400
 MOST_STEPS = 5000
@@ -103,6 +104,10 @@ VARIANTS: dict[str, tuple[str, dict[str, Any]]] = {
         },
     ),
 }
+
+
+ON_TORCH = ("codegen", "gpt")
+"""What names of those begin with that have no kernels in C."""
 
 
 @dataclass(frozen=True)
@@ -202,11 +207,35 @@ def _ignore(_: object) -> None:
     pass
 
 
-@pytest.fixture(autouse=True, params=["in C", "on torch"])
+@pytest.fixture(autouse=True)
 def steps(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
-    """With the kernels in C, where the model is one for them, and as it is without a compiler."""
-    if request.param == "on torch":
+    """With the kernels in C, or as it is without a compiler."""
+    if getattr(request, "param", None) == "on torch":
         monkeypatch.setenv("MODELCOMPOSE_NATIVE", "0")
+
+
+BOTH = pytest.mark.parametrize("steps", ["in C", "on torch"], indirect=True)
+
+
+def _both(names: Iterable[str], quick: Container[str] | None = None) -> pytest.MarkDecorator:
+    """A test of models by name, each with its steps in C, where it has kernels, and on torch.
+
+    Slow are those that are not among the ``quick`` ones, and of a variant with kernels the second.
+    """
+
+    def case(name: str, steps: str) -> Any:
+        second = name in VARIANTS and steps == "on torch" and not name.startswith(ON_TORCH)
+        is_slow = second or (quick is not None and name not in quick)
+        return pytest.param(name, steps, marks=pytest.mark.slow if is_slow else ())
+
+    return pytest.mark.parametrize(
+        ("name", "steps"),
+        [
+            *(case(name, "in C") for name in names if not name.startswith(ON_TORCH)),
+            *(case(name, "on torch") for name in names),
+        ],
+        indirect=["steps"],
+    )
 
 
 @pytest.fixture(scope="module")
@@ -349,11 +378,14 @@ ARRIVALS = st.lists(
     min_size=3,
     max_size=9,
 )
-EVERYBODY = [Arrival(number, gap=number % 3) for number in [*range(len(ASKED)), 9, 2]]
-SOME = [Arrival(0), Arrival(1, 3), Arrival(5), Arrival(8, 2), Arrival(9)]
+EVERYBODY = [
+    *(Arrival(number, gap=number % 3) for number in [*range(len(ASKED)), 9, 2]),
+    Arrival(1, cancelled_after=25),
+]
+SOME = [Arrival(0), Arrival(1, 3), Arrival(5), Arrival(8, 2), Arrival(9), Arrival(4, 0, 20)]
 
 
-@pytest.mark.parametrize("name", [*OPTIONS, *VARIANTS])
+@_both([*OPTIONS, *VARIANTS])
 def test_everybody_at_once(name: str, twins_of: Callable[[str], Twins]) -> None:
     twins = twins_of(name)
     driver = Driver(twins.loaded())
@@ -368,7 +400,7 @@ def _result(asking: Asking) -> GenerationResult:
     return asking.outcome
 
 
-@pytest.mark.parametrize("name", OPTIONS)
+@_both(OPTIONS, quick=("gemma3_text", "gpt2"))
 @settings(max_examples=3, deadline=None)
 @given(arrivals=ARRIVALS)
 def test_any_arrival(name: str, twins_of: Callable[[str], Twins], arrivals: list[Arrival]) -> None:
@@ -376,6 +408,7 @@ def test_any_arrival(name: str, twins_of: Callable[[str], Twins], arrivals: list
     check(twins, Driver(twins.loaded()).run(arrivals))
 
 
+@BOTH
 @settings(max_examples=10, deadline=None)
 @given(arrivals=ARRIVALS, slabs=st.integers(5, 12))
 def test_any_arrival_where_memory_is_short(
@@ -388,6 +421,7 @@ def test_any_arrival_where_memory_is_short(
     check(twins, driver.run(arrivals))
 
 
+@BOTH
 def test_who_had_to_wait_for_memory_goes_on_where_it_was(
     twins_of: Callable[[str], Twins],
 ) -> None:
@@ -403,6 +437,7 @@ def test_who_had_to_wait_for_memory_goes_on_where_it_was(
     assert len(waited) > 1
 
 
+@BOTH
 def test_rows_that_are_free_are_no_reason_to_fail(twins_of: Callable[[str], Twins]) -> None:
     """Each would fit by itself; the row that one left to wait is room for the other."""
     twins = twins_of("llama")
@@ -421,6 +456,7 @@ def _check_budget(scheduler: Scheduler) -> None:
     assert cache.bytes + scheduler._prefixes.bytes <= cache.budget
 
 
+@BOTH
 def test_texts_are_the_same_alone_and_among_others(twins_of: Callable[[str], Twins]) -> None:
     """Seeds of several sequences and of one, with and without top_k."""
     twins = twins_of("llama")
@@ -440,7 +476,7 @@ def _where(together: list[Asking], number: int) -> list[Asking]:
     ]
 
 
-@pytest.mark.parametrize("name", [*OPTIONS, *VARIANTS])
+@_both([*OPTIONS, *VARIANTS])
 def test_a_model_that_was_made_faster_still_generates_the_same(
     name: str, twins_of: Callable[[str], Twins]
 ) -> None:
@@ -455,6 +491,7 @@ def test_a_model_that_was_made_faster_still_generates_the_same(
         assert ours.tolist() == theirs.tolist()
 
 
+@BOTH
 def test_a_pass_gives_the_scores_of_the_model(twins_of: Callable[[str], Twins]) -> None:
     """Beside the tokens, which forgive: scores as near as rounding."""
     for name in OPTIONS:
@@ -489,12 +526,14 @@ def test_what_cannot_run_in_steps_is_known(architecture: str, options: dict[str,
 
 def test_every_architecture_that_runs_in_steps_is_tried() -> None:
     assert set(OPTIONS) == ARCHITECTURES
-    for architecture, options in [*OPTIONS.values(), *VARIANTS.values()]:
+    for name, (architecture, options) in {**OPTIONS, **VARIANTS}.items():
         model = tiny_models.make(architecture, **options)
         assert model.config.model_type in ARCHITECTURES
         assert unsupported_model(model) is None
+        assert layers.are_known(model) != name.startswith(ON_TORCH), name
 
 
+@BOTH
 def test_what_is_not_finite_stays_with_the_text_where_it_came_up(
     twins_of: Callable[[str], Twins],
 ) -> None:
@@ -532,6 +571,7 @@ def cache() -> Iterator[ModelCache]:
     cache.close()
 
 
+@BOTH
 def test_beams_and_others_at_the_same_time(
     twins_of: Callable[[str], Twins], cache: ModelCache
 ) -> None:
@@ -593,6 +633,7 @@ def test_models_without_a_scheduler_give_the_same_among_others(
     assert [done(future).texts for future in futures] == alone * 2
 
 
+@BOTH
 def test_reused_beginnings_change_nothing(
     twins_of: Callable[[str], Twins], cache: ModelCache
 ) -> None:
