@@ -33,6 +33,11 @@ class TextBlock {
     }
   }
 
+  /** Leaves a heading that says so already as it is, with a selection in it and its layout. */
+  name(label) {
+    if (this.label.textContent !== label) this.label.textContent = label;
+  }
+
   #shorten(count) {
     const last = this.body.lastChild;
     const removed = Math.min(count, last.length);
@@ -84,7 +89,7 @@ class TextList {
   }
 
   name(labels) {
-    this.blocks.forEach((block, index) => (block.label.textContent = labels[index] ?? ""));
+    this.blocks.forEach((block, index) => block.name(labels[index] ?? ""));
   }
 
   follow() {

@@ -221,6 +221,7 @@ text => {
     getSelection().addRange(range);
 }
 """
+SELECT_ALL = "element => getSelection().selectAllChildren(element)"
 SELECTED = "String(getSelection())"
 
 
@@ -236,6 +237,9 @@ def test_reading_is_not_disturbed_by_what_comes(lab: Lab) -> None:
     page.wait_for_function(HIGHER, arg=height + 300)
     assert panel.text.evaluate("e => e.scrollTop") == 10
     assert page.evaluate(SELECTED) == "Once upon"
+    panel.text.get_by_role("heading", name="repeat 1", exact=True).evaluate(SELECT_ALL)
+    page.wait_for_function(HIGHER, arg=panel.text.evaluate("e => e.scrollHeight") + 100)
+    assert page.evaluate(SELECTED) == "repeat 1"
     page.evaluate("getSelection().removeAllRanges()")
     height = panel.text.evaluate(SCROLL, -1)
     page.wait_for_function(HIGHER, arg=height + 100)
