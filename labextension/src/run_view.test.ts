@@ -167,7 +167,7 @@ describe('texts', () => {
   it('are asked for once where something was lost, until the whole has come', async () => {
     const { model, el } = opened();
     model.text([0, 0, 'Once']);
-    model.text([0, 9, ' a time']);
+    model.text([0, 5, 'upon a time']);
     model.text([0, 16, ' in'], [0, 19, ' a']);
     expect(model.sent).toEqual([{ type: 'resync' }]);
     expect(texts(el)).toEqual(['Once']);
@@ -201,10 +201,11 @@ describe('texts', () => {
 
   it('are all there in a view that comes late, and in each view', () => {
     const { model, el, show } = opened({ texts: ['Once'] });
-    model.text([0, 4, ' upon']);
+    model.text([0, 4, ' up']);
+    model.text([0, 5, 'at']);
     const late = show();
-    model.text([0, 9, ' a time']);
-    expect([texts(el), texts(late.el)]).toEqual([['Once upon a time'], ['Once upon a time']]);
+    model.text([0, 7, ' a time']);
+    expect([texts(el), texts(late.el)]).toEqual([['Once at a time'], ['Once at a time']]);
   });
 
   it('are no markup', () => {
@@ -237,6 +238,15 @@ describe('texts', () => {
     expect(headings(el)).toEqual(['repeat 1', 'repeat 2']);
     model.text([2, 0, 'c']);
     expect(headings(el)).toEqual(['repeat 1', 'repeat 2', 'repeat 3']);
+  });
+
+  it('leave a heading that says so already as it is, with a selection in it', async () => {
+    const { model, el } = opened({ labels: ['repeat 1', 'repeat 2'], texts: ['a', 'b'] });
+    document.getSelection()?.selectAllChildren(query(el, 'h4'));
+    model.text([0, 1, 'c'], [1, 1, 'd']);
+    await model.set({ labels: ['repeat 1', 'other'] });
+    expect(String(document.getSelection())).toBe('repeat 1');
+    expect(headings(el)).toEqual(['repeat 1', 'other']);
   });
 });
 
