@@ -19,12 +19,20 @@ from pathlib import Path
 from typing import TypeVar
 
 import pytest
-from playwright.sync_api import Browser, BrowserContext, Page, ViewportSize, expect, sync_playwright
+from playwright.sync_api import (
+    Browser,
+    BrowserContext,
+    Error,
+    Page,
+    ViewportSize,
+    expect,
+    sync_playwright,
+)
 from standins.ipykernels import kernelspec
 
 import modelcompose_jupyter
 
-from .pages import Jupyter, Lab, Notebook7, SharedPage, Voila, leave
+from .pages import SECONDS, Jupyter, Lab, Notebook7, SharedPage, Voila, leave
 from .recorder import Recorder
 from .servers import Server, free_port, serve
 from .traffic import Traffic
@@ -42,7 +50,7 @@ LABEXTENSION = PACKAGE / "labextension"
 # No page may depend on the network, and none does by accident.
 LOOPBACK_ONLY = "--host-resolver-rules=MAP * ~NOTFOUND, EXCLUDE 127.0.0.1, EXCLUDE localhost"
 
-expect.set_options(timeout=30_000)
+expect.set_options(timeout=SECONDS * 1000)
 
 
 def chromium() -> str:
@@ -215,6 +223,7 @@ def _in_hand(recorder: Recorder, page: Page, node: pytest.Item) -> Iterator[None
 def profile(browser: Browser) -> Iterator[BrowserContext]:
     """The browser's profile for pages of Voila, which keeps files of the last page, not cookies."""
     context = browser.new_context()
+    context.set_default_timeout(SECONDS * 1000)
     yield context
     context.close()
 
@@ -239,6 +248,7 @@ def page(
 def _shared_page(browser: Browser, recorder: Recorder) -> Iterator[SharedPage]:
     """A page of JupyterLab, in a profile of its own."""
     context = browser.new_context()
+    context.set_default_timeout(SECONDS * 1000)
     shared = SharedPage(context, recorder.watch)
     yield shared
     shared.discard()
@@ -279,8 +289,12 @@ def _opener(
         yield application
     if request.node.stash.get(FAILED, False):
         shared.discard()
-    else:
+        return
+    try:
         application.close()
+    except Error:
+        shared.discard()
+        raise
 
 
 @pytest.fixture

@@ -5,7 +5,7 @@ as the applications agree; its ``page`` is Playwright's.
 
 JupyterLab is loaded once, and each test has a new notebook in it. A kernel goes on from test to
 test, in Lab and in Notebook 7: after a test it is as one that has just started, but for the
-libraries that it has imported. ``fresh`` is for tests that need one that has not.
+libraries that it has imported. Of a test that failed, nothing goes on.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from urllib.parse import urlencode
 from uuid import uuid4
 
 import nbformat
-from playwright.sync_api import BrowserContext, Error, Locator, Page, expect
+from playwright.sync_api import BrowserContext, Error, Locator, Page
 
 from .servers import Server
 
@@ -37,11 +37,8 @@ _LOADED = """async () => {
     await window.jupyterapp.restored;
 }"""
 
-# The theme of another page may have come by the settings only now.
-_OPEN = """async ([path, theme, fresh]) => {
-    const { commands, serviceManager, shell } = window.jupyterapp;
-    const session = await serviceManager.sessions.findByPath(path);
-    if (session && fresh) await serviceManager.sessions.shutdown(session.id);
+_OPEN = """async ([path, theme]) => {
+    const { commands, shell } = window.jupyterapp;
     if (document.body.dataset.jpThemeName !== theme)
         await commands.execute('apputils:change-theme', { theme });
     const opened = await commands.execute('docmanager:open', { path, factory: 'Notebook' });
@@ -106,6 +103,7 @@ _RESET = """async ([path, code]) => {
         const asked = session.kernel.requestExecute({ code, silent: true, store_history: false });
         const reply = await Promise.race([asked.done, late]);
         session.dispose();
+        if (reply?.content.status === 'error') throw new Error(reply.content.traceback.join('\\n'));
         return reply?.content.status === 'ok';
     };
     const opened = [...shell.widgets('main')].filter(each => each.context);
@@ -191,11 +189,6 @@ class NotebookPage:
         """Wait until the kernel is idle: what is asked of it before that, a cell's error drops."""
         evaluate(self.page, _READY, [self._served, True])
 
-    def theme(self, name: str) -> None:
-        """Change to a theme of the application's, such as ``JupyterLab Dark``."""
-        self.command("apputils:change-theme", {"theme": name})
-        expect(self.page.locator("body")).to_have_attribute("data-jp-theme-name", name)
-
     def command(
         self, name: str, options: Mapping[str, Any] | None = None, *, wait: bool = True
     ) -> None:
@@ -236,8 +229,9 @@ class SharedPage:
         if self._page is not None:
             with suppress(Error):  # it may be what is broken
                 evaluate(self._page, _SHUT_DOWN)
-            self._page.close()
-            self._page = None
+        for each in self._context.pages:
+            each.close()
+        self._page = None
 
 
 def write_notebook(path: Path, cells: Sequence[str | Path], kernelspec: str) -> None:
@@ -268,18 +262,18 @@ class Jupyter(ABC):
         self._kernelspec = kernelspec
         self._path = f"{kernelspec}/notebook.ipynb"
 
-    def open(self, *cells: str, theme: Theme = "light", fresh: bool = False) -> NotebookPage:
-        """Open a notebook of these cells; ``fresh`` is with a kernel that has just started."""
+    def open(self, *cells: str, theme: Theme = "light") -> NotebookPage:
+        """Open a notebook of these cells."""
         self._server.check()
         file = self.root / self._path
         write_notebook(file, cells, self._kernelspec)
         self._page.bring_to_front()
-        self._open(_LAB_THEMES[theme], fresh)
+        self._open(_LAB_THEMES[theme])
         evaluate(self._page, _READY, [self._path, True])
         return NotebookPage(self._page, file, self._path, self._url)
 
     @abstractmethod
-    def _open(self, theme: str, fresh: bool) -> None:
+    def _open(self, theme: str) -> None:
         """Show the notebook's file."""
 
     @abstractmethod
@@ -295,11 +289,11 @@ class Jupyter(ABC):
 class Lab(Jupyter):
     """JupyterLab."""
 
-    def _open(self, theme: str, fresh: bool) -> None:
+    def _open(self, theme: str) -> None:
         if self._page.url == "about:blank":
             self._page.goto(f"{self._server.url}/lab/workspaces/{uuid4().hex}")
             evaluate(self._page, _LOADED)
-        evaluate(self._page, _OPEN, [self._path, theme, fresh])
+        evaluate(self._page, _OPEN, [self._path, theme])
 
     def _url(self) -> str:
         # In a workspace that was there before, Lab would open again what was open then.
@@ -309,8 +303,8 @@ class Lab(Jupyter):
 class Notebook7(Jupyter):
     """Notebook 7, whose pages have one notebook each."""
 
-    def _open(self, theme: str, fresh: bool) -> None:
-        assert (theme, fresh) == (_LAB_THEMES["light"], False), "not needed so far"
+    def _open(self, theme: str) -> None:
+        assert theme == _LAB_THEMES["light"], "no test needs another so far"
         self._page.goto(self._url())
         evaluate(self._page, _LOADED)
 
@@ -336,7 +330,7 @@ class Voila:
         options = urlencode({"theme": theme, "template": template})
         path = file.relative_to(self._server.folder).as_posix()
         url = f"{self._server.url}/voila/render/{path}?{options}"
-        with self._page.expect_websocket(timeout=SECONDS * 1000):  # its kernel's
-            self._page.goto(url, timeout=SECONDS * 1000)
+        with self._page.expect_websocket():  # its kernel's
+            self._page.goto(url)
         self._page.wait_for_function(_SHOWN)
         return VoilaPage(self._page)

@@ -116,7 +116,7 @@ def several(host: LocalHost, tmp_path_factory: pytest.TempPathFactory) -> Iterat
 
 def visit(page: Page, url: str) -> Panel:
     """Open a page and wait until it can be used; its panel, or that of the open tab."""
-    page.goto(url, timeout=SECONDS * 1000)
+    page.goto(url)
     panel = Panel(page.locator(".modelcompose-panel:visible"))
     expect(page.locator("#mc-loading")).to_have_count(0)
     return panel
@@ -392,7 +392,7 @@ def test_plain_voila_ends_the_kernel_of_a_page_in_the_template_that_is_left(
         *("--template=modelcompose", "--Voila.ip=127.0.0.1"),
     ]
     with serve(command, port, folder, jupyter_environment) as server:
-        page.goto(server.url, timeout=SECONDS * 1000)
+        page.goto(server.url)
         expect(page.get_by_role("button", name="Run Workflow").first).to_be_visible()
         (kernel,) = kernels(server)
         page.goto("about:blank")

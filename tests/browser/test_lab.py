@@ -251,7 +251,7 @@ def test_a_host_is_seen_and_shut_down(lab: Lab) -> None:
     open_file(page, lab, "model-compose.yml")
     execute(page, "modelcompose:serve")
     expect(page.locator(".jp-toast-message, .Toastify__toast-body").last).to_contain_text(
-        re.compile(r"is served at http://127\.0\.0\.1:\d+/modelcompose/hosts/"), timeout=60_000
+        re.compile(r"is served at http://127\.0\.0\.1:\d+/modelcompose/hosts/")
     )
     execute(page, "running:show-panel")
     row = page.locator(".modelcompose-host").filter(has_text="A story")

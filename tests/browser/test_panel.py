@@ -163,11 +163,12 @@ def test_cancel_and_a_cleared_output_stop_the_run(application: Jupyter) -> None:
     opened.page.evaluate("window.jupyterapp.shell.currentWidget.content.activeCellIndex = 1")
     opened.command("notebook:clear-cell-output")
     expect(panel.root).to_have_count(0)
-    for _ in range(SECONDS):  # short cells: one that waits would keep the kernel from hearing of it
+    # Short cells: one that waits would keep the kernel from hearing of it.
+    for _ in range(5 * SECONDS):
         opened.run(3)
         if "running" not in opened.output(3).inner_text():
             break
-        opened.page.wait_for_timeout(1000)
+        opened.page.wait_for_timeout(200)
     expect(opened.output(3)).to_have_text("cancelled True\n")
 
 

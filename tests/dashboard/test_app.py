@@ -304,14 +304,17 @@ def test_a_token_may_come_from_the_environment(tmp_path: Path) -> None:
         assert "MODELCOMPOSE_TOKEN" not in kernels(server)[0].environ()
 
 
+def run(folder: Path, *options: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [*COMMAND, *options], cwd=folder, capture_output=True, text=True, timeout=SECONDS
+    )
+
+
 def test_a_busy_port_is_an_error_and_no_other_is_taken(tmp_path: Path) -> None:
     (tmp_path / "story.yml").write_text(DOCUMENT)
     with socket.create_server(("127.0.0.1", 0)) as busy:
         port = busy.getsockname()[1]
-        command = [*COMMAND, "story.yml", f"--port={port}"]
-        done = subprocess.run(
-            command, cwd=tmp_path, capture_output=True, text=True, timeout=SECONDS
-        )
+        done = run(tmp_path, "story.yml", f"--port={port}")
     assert done.returncode == 1
     assert done.stderr.startswith(f"cannot listen at 127.0.0.1:{port}: ")
     assert "--port" in done.stderr
