@@ -45,7 +45,7 @@ component:
   task: text-generation
   model: bundled:storyteller
   text: ${input.prompt as text}
-  max_output_length: 5
+  max_output_length: ${input.length as integer | 5}
 workflows:
   - id: story
     title: Tell a story
@@ -54,6 +54,9 @@ workflows:
   - id: letter
     title: Write a letter
     job: {}
+  - id: novel
+    title: Write a novel
+    job: {repeat_count: 2000}
   - id: secret
     title: A secret
     private: true
@@ -206,7 +209,9 @@ def test_an_address_fills_in_the_inputs_and_wrong_values_are_a_note(
 def test_several_workflows_are_tabs(several: Server, page: Page, errors: list[str]) -> None:
     visit(page, several.url)
     expect(page.get_by_role("heading", level=1)).to_have_text("A desk for writers")
-    expect(page.get_by_role("tab")).to_have_text(["Tell a story", "Write a letter"])
+    expect(page.get_by_role("tab")).to_have_text(
+        ["Tell a story", "Write a letter", "Write a novel"]
+    )
     page.get_by_role("tab", name="Write a letter").click()
     panel = Panel(page.locator(".modelcompose-panel:visible"))
     panel.start("Dear friend")
@@ -214,10 +219,16 @@ def test_several_workflows_are_tabs(several: Server, page: Page, errors: list[st
     assert not errors
 
 
-def test_an_address_opens_a_workflow(several: Server, page: Page) -> None:
-    panel = visit(page, f"{several.url}/?workflow=letter&prompt=Dear%20friend")
-    expect(page.get_by_role("tab", selected=True)).to_have_text("Write a letter")
+@pytest.mark.smoke
+def test_an_address_opens_a_workflow_which_its_visitor_stops(several: Server, page: Page) -> None:
+    panel = visit(page, f"{several.url}/?workflow=novel&prompt=Dear%20friend&length=400")
+    expect(page.get_by_role("tab", selected=True)).to_have_text("Write a novel")
     expect(panel.prompt).to_have_value("Dear friend")
+    panel.run.click()
+    panel.grows()
+    panel.stop.click()
+    panel.is_in("cancelled")
+    expect(panel.texts.first).to_have_text(re.compile("^Dear friend"))
 
 
 @pytest.mark.viewport(400, 800)
@@ -276,7 +287,6 @@ def test_the_kernel_ends_when_its_visitor_leaves(one: Server, page: Page) -> Non
     assert "XSRF" not in one.log.read_text()
 
 
-@pytest.mark.smoke
 def test_the_run_of_who_is_cut_off_is_stopped_and_of_who_is_back_goes_on(
     tmp_path: Path, browser: Browser, page: Page, host: LocalHost
 ) -> None:
