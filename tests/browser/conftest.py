@@ -1,28 +1,29 @@
 """A real browser, and the applications that it opens notebooks in.
 
-Servers and browser live as long as the tests of this folder run; page, folder and kernel are new
-for each test. Without Chromium the tests are skipped, or fail where MODELCOMPOSE_BROWSER=required.
+Servers, browser and the page of JupyterLab live as long as the tests of this folder run, and
+kernels of notebooks as long as no test fails; notebooks are new for each test, and so are the pages
+of Voila. Without Chromium the tests are skipped, or fail where MODELCOMPOSE_BROWSER=required.
 """
 
 from __future__ import annotations
 
+import json
 import os
 import re
 import shutil
 import signal
 import sys
-from collections.abc import Iterator
-from contextlib import AbstractContextManager
+from collections.abc import Generator, Iterator
+from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
-from urllib.parse import urlsplit
+from typing import TypeVar
 
 import pytest
 from playwright.sync_api import (
     Browser,
-    ConsoleMessage,
+    BrowserContext,
     Error,
     Page,
-    Request,
     ViewportSize,
     expect,
     sync_playwright,
@@ -31,11 +32,15 @@ from standins.ipykernels import kernelspec
 
 import modelcompose_jupyter
 
-from .pages import Jupyter, Lab, Notebook7, Voila, leave
+from .pages import SECONDS, Jupyter, Lab, Notebook7, SharedPage, Voila, leave
+from .recorder import Recorder
 from .servers import Server, free_port, serve
 from .traffic import Traffic
 
 VIEWPORT = (1100, 800)
+FAILED = pytest.StashKey[bool]()
+
+_Application = TypeVar("_Application", bound=Jupyter)
 
 # Where Jupyter finds the package's own template and extension, also where it is not installed.
 PACKAGE = Path(modelcompose_jupyter.__file__).parent
@@ -45,14 +50,7 @@ LABEXTENSION = PACKAGE / "labextension"
 # No page may depend on the network, and none does by accident.
 LOOPBACK_ONLY = "--host-resolver-rules=MAP * ~NOTFOUND, EXCLUDE 127.0.0.1, EXCLUDE localhost"
 
-# Notebook 7.6 says this by itself, of every notebook or now and then.
-NOTEBOOK_7_NOISE = re.compile(
-    r"Cannot read properties of undefined \(reading 'schema'\)"
-    r"|Command 'filebrowser:open-path' not registered\."
-    r"|Could not restore the debugger state"
-)
-
-expect.set_options(timeout=30_000)
+expect.set_options(timeout=SECONDS * 1000)
 
 
 def chromium() -> str:
@@ -88,15 +86,13 @@ def browser() -> Iterator[Browser]:
 
 
 @pytest.fixture(scope="package")
-def settings(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Where JupyterLab and Notebook 7 keep a user's settings."""
-    return tmp_path_factory.mktemp("settings")
-
-
-@pytest.fixture(scope="package")
-def jupyter_environment(tmp_path_factory: pytest.TempPathFactory, settings: Path) -> dict[str, str]:
+def jupyter_environment(tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
     """What Jupyter and IPython have in a user's home, all new."""
     home = tmp_path_factory.mktemp("home")
+    settings = home / "settings" / "@jupyterlab" / "apputils-extension"
+    settings.mkdir(parents=True)
+    quiet = {"fetchNews": "false", "checkForUpdates": False}
+    (settings / "notification.jupyterlab-settings").write_text(json.dumps(quiet))
     shared = tmp_path_factory.mktemp("shared")
     if LABEXTENSION.exists():
         shutil.copytree(LABEXTENSION, shared / "labextensions" / "modelcompose-jupyter")
@@ -107,7 +103,7 @@ def jupyter_environment(tmp_path_factory: pytest.TempPathFactory, settings: Path
         # What was there are kernels on other versions of ipykernel.
         "JUPYTER_PATH": os.pathsep.join([str(TEMPLATES), str(shared), os.environ["JUPYTER_PATH"]]),
         "JUPYTER_RUNTIME_DIR": str(home / "runtime"),
-        "JUPYTERLAB_SETTINGS_DIR": str(settings),
+        "JUPYTERLAB_SETTINGS_DIR": str(home / "settings"),
         "JUPYTERLAB_WORKSPACES_DIR": str(home / "workspaces"),
     }
 
@@ -173,89 +169,173 @@ def voila_server(
         yield server
 
 
+@pytest.fixture(scope="package")
+def recorder() -> Recorder:
+    return Recorder()
+
+
 @pytest.fixture
-def errors() -> list[str]:
+def errors(recorder: Recorder) -> list[str]:
     """What went wrong in the page by itself: uncaught errors, and errors in its console."""
-    return []
+    return recorder.errors
 
 
 @pytest.fixture
-def elsewhere() -> list[str]:
+def elsewhere(recorder: Recorder) -> list[str]:
     """URLs that the page asked other hosts for (and did not get)."""
-    return []
+    return recorder.elsewhere
 
 
 @pytest.fixture
-def traffic() -> Traffic:
+def traffic(recorder: Recorder) -> Traffic:
     """The messages between the page and its kernels."""
-    return Traffic()
+    return recorder.traffic
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_makereport(
+    item: pytest.Item, call: pytest.CallInfo[None]
+) -> Generator[None, pytest.TestReport, pytest.TestReport]:
+    """Keep of each test whether it has failed."""
+    report = yield
+    item.stash[FAILED] = item.stash.get(FAILED, False) or report.failed
+    return report
+
+
+@contextmanager
+def _in_hand(recorder: Recorder, page: Page, node: pytest.Item) -> Iterator[None]:
+    """A page is a test's: as large as its ``viewport`` marker says, and recorded.
+
+    Where $SHOTS names a folder, a picture of how the test left the page is kept there.
+    """
+    marker = node.get_closest_marker("viewport")
+    width, height = marker.args if marker else VIEWPORT
+    page.set_viewport_size(ViewportSize(width=width, height=height))
+    recorder.begin(page)
+    yield
+    recorder.end()
+    if (folder := os.environ.get("SHOTS")) and not page.is_closed():
+        name = re.sub(r"[^\w.-]+", "-", node.name).strip("-")
+        page.screenshot(path=Path(folder) / f"{name}.png")
+
+
+@pytest.fixture(scope="package")
+def profile(browser: Browser) -> Iterator[BrowserContext]:
+    """The browser's profile for pages of Voila, which keeps files of the last page, not cookies."""
+    context = browser.new_context()
+    context.set_default_timeout(SECONDS * 1000)
+    yield context
+    context.close()
 
 
 @pytest.fixture
 def page(
-    browser: Browser,
-    request: pytest.FixtureRequest,
-    errors: list[str],
-    elsewhere: list[str],
-    traffic: Traffic,
+    profile: BrowserContext, request: pytest.FixtureRequest, recorder: Recorder
 ) -> Iterator[Page]:
-    """An empty page of a new browser profile, as large as the test's ``viewport`` marker says.
-
-    Where $SHOTS names a folder, a picture of how the test left the page is kept there.
-    """
-    marker = request.node.get_closest_marker("viewport")
-    width, height = marker.args if marker else VIEWPORT
-    context = browser.new_context(viewport=ViewportSize(width=width, height=height))
-    page = context.new_page()
-
-    def on_error(error: Error) -> None:
-        if not NOTEBOOK_7_NOISE.search(error.message):
-            errors.append(f"{error.message}\n{error.stack}")
-
-    def on_console(message: ConsoleMessage) -> None:
-        place = message.location["url"]
-        noise = NOTEBOOK_7_NOISE.search(message.text) or not _is_here(place)
-        if message.type == "error" and not noise:
-            errors.append(f"{message.text} ({place})")
-
-    def on_request(asked: Request) -> None:
-        if not _is_here(asked.url):
-            elsewhere.append(asked.url)
-
-    page.on("pageerror", on_error)
-    page.on("console", on_console)
-    page.on("request", on_request)
-    traffic.watch(page)
-    yield page
-    if folder := os.environ.get("SHOTS"):
-        name = re.sub(r"[^\w.-]+", "-", request.node.name).strip("-")
-        page.screenshot(path=Path(folder) / f"{name}.png")
+    """An empty page."""
+    page = profile.new_page()
+    recorder.watch(page)
+    with _in_hand(recorder, page, request.node):
+        yield page
     leave(page)
+    for each in profile.pages:
+        each.close()
+    profile.clear_cookies()
+    profile.clear_permissions()
+
+
+@contextmanager
+def _shared_page(browser: Browser, recorder: Recorder) -> Iterator[SharedPage]:
+    """A page of JupyterLab, in a profile of its own."""
+    context = browser.new_context()
+    context.set_default_timeout(SECONDS * 1000)
+    shared = SharedPage(context, recorder.watch)
+    yield shared
+    shared.discard()
     context.close()
 
 
-def _is_here(url: str) -> bool:
-    """Whether a URL asks no other host."""
-    parts = urlsplit(url)
-    return parts.scheme not in ("http", "https") or parts.hostname in ("127.0.0.1", "localhost")
+@pytest.fixture(scope="package")
+def lab_page(browser: Browser, recorder: Recorder) -> Iterator[SharedPage]:
+    with _shared_page(browser, recorder) as shared:
+        yield shared
+
+
+@pytest.fixture(scope="package")
+def bare_lab_page(browser: Browser, recorder: Recorder) -> Iterator[SharedPage]:
+    with _shared_page(browser, recorder) as shared:
+        yield shared
+
+
+@pytest.fixture(scope="package")
+def notebook7_page(browser: Browser, recorder: Recorder) -> Iterator[SharedPage]:
+    with _shared_page(browser, recorder) as shared:
+        yield shared
+
+
+@contextmanager
+def _opener(
+    kind: type[_Application],
+    server: Server,
+    shared: SharedPage,
+    request: pytest.FixtureRequest,
+    recorder: Recorder,
+    ipykernel: str,
+) -> Iterator[_Application]:
+    """Opens notebooks for a test; of one that failed, nothing is left for the next."""
+    page = shared.get()
+    application = kind(server, page, kernelspec(ipykernel))
+    with _in_hand(recorder, page, request.node):
+        yield application
+    if request.node.stash.get(FAILED, False):
+        shared.discard()
+        return
+    try:
+        application.close()
+    except Error:
+        shared.discard()
+        raise
 
 
 @pytest.fixture
-def lab(jupyter_server: Server, page: Page, ipykernel: str, settings: Path) -> Lab:
+def lab(
+    jupyter_server: Server,
+    lab_page: SharedPage,
+    request: pytest.FixtureRequest,
+    recorder: Recorder,
+    ipykernel: str,
+) -> Iterator[Lab]:
     """JupyterLab, with kernels on the wanted ipykernel."""
-    return Lab(jupyter_server, page, kernelspec(ipykernel), settings)
+    with _opener(Lab, jupyter_server, lab_page, request, recorder, ipykernel) as lab:
+        yield lab
 
 
 @pytest.fixture
-def bare_lab(bare_server: Server, page: Page, ipykernel: str, settings: Path) -> Lab:
+def bare_lab(
+    bare_server: Server,
+    bare_lab_page: SharedPage,
+    request: pytest.FixtureRequest,
+    recorder: Recorder,
+    ipykernel: str,
+) -> Iterator[Lab]:
     """JupyterLab on a server that has not its half of the package."""
-    return Lab(bare_server, page, kernelspec(ipykernel), settings)
+    with _opener(Lab, bare_server, bare_lab_page, request, recorder, ipykernel) as lab:
+        yield lab
 
 
 @pytest.fixture
-def notebook7(jupyter_server: Server, page: Page, ipykernel: str, settings: Path) -> Notebook7:
+def notebook7(
+    jupyter_server: Server,
+    notebook7_page: SharedPage,
+    request: pytest.FixtureRequest,
+    recorder: Recorder,
+    ipykernel: str,
+) -> Iterator[Notebook7]:
     """Notebook 7, with kernels on the wanted ipykernel."""
-    return Notebook7(jupyter_server, page, kernelspec(ipykernel), settings)
+    with _opener(
+        Notebook7, jupyter_server, notebook7_page, request, recorder, ipykernel
+    ) as notebook7:
+        yield notebook7
 
 
 @pytest.fixture

@@ -2,23 +2,26 @@
 
 ``Lab``, ``Notebook7`` and ``Voila`` open them. What ``open`` returns has the same interface as far
 as the applications agree; its ``page`` is Playwright's.
+
+JupyterLab is loaded once, and each test has a new notebook in it. A kernel goes on from test to
+test, in Lab and in Notebook 7: after a test it is as one that has just started, but for the
+libraries that it has imported. Of a test that failed, nothing goes on.
 """
 
 from __future__ import annotations
 
 import itertools
-import json
-import shutil
 import tempfile
 from abc import ABC, abstractmethod
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import Any, Literal
 from urllib.parse import urlencode
 from uuid import uuid4
 
 import nbformat
-from playwright.sync_api import Locator, Page, expect
+from playwright.sync_api import BrowserContext, Error, Locator, Page
 
 from .servers import Server
 
@@ -29,16 +32,30 @@ Theme = Literal["light", "dark"]
 
 _LAB_THEMES: dict[Theme, str] = {"light": "JupyterLab Light", "dark": "JupyterLab Dark"}
 
-_READY = """async path => {
+_LOADED = """async () => {
+    while (!window.jupyterapp) await new Promise(resolve => setTimeout(resolve, 20));
+    await window.jupyterapp.restored;
+}"""
+
+_OPEN = """async ([path, theme]) => {
+    const { commands, shell } = window.jupyterapp;
+    if (document.body.dataset.jpThemeName !== theme)
+        await commands.execute('apputils:change-theme', { theme });
+    const opened = await commands.execute('docmanager:open', { path, factory: 'Notebook' });
+    for (const each of [...shell.widgets('main')]) if (each !== opened) each.dispose();
+    shell.activateById(opened.id);
+    shell.collapseLeft();
+}"""
+
+_READY = """async ([path, idle]) => {
     const until = async condition => {
         while (!condition()) await new Promise(resolve => setTimeout(resolve, 20));
     };
-    await until(() => window.jupyterapp);
     const app = window.jupyterapp;
-    await app.restored;
     await until(() => app.shell.currentWidget?.context?.path === path);
     const { context, sessionContext } = app.shell.currentWidget;
     await context.ready;
+    if (!idle) return;
     await sessionContext.ready;
     await until(() => sessionContext.session?.kernel?.status === 'idle');
 }"""
@@ -55,6 +72,46 @@ _COMMAND = """async ([name, options, wait]) => {
 }"""
 
 _RESTART = "() => window.jupyterapp.shell.currentWidget.sessionContext.session.kernel.restart()"
+
+# Makes a kernel as good as new: no workflow, run, model, widget or name is left.
+_FORGET = """
+import sys
+
+def forget(shell):
+    package = "modelcompose_jupyter"
+    if package in shell.extension_manager.loaded:
+        shell.extension_manager.unload_extension(package)
+    selection = sys.modules.get(f"{package}.host_selection")
+    if selection is not None:
+        selection.stop_serving()
+        selection.disconnect()
+        for host in selection.in_use():
+            host.close()
+    if "ipywidgets" in sys.modules:
+        sys.modules["ipywidgets"].Widget.close_all()
+    shell.reset(new_session=True)
+
+forget(get_ipython())
+"""
+
+# A kernel that cannot forget is ended, and so are those that serve files of the test.
+_RESET = """async ([path, code]) => {
+    const { serviceManager: { sessions }, shell } = window.jupyterapp;
+    const forgets = async model => {
+        const session = sessions.connectTo({ model });
+        const late = new Promise(resolve => setTimeout(resolve, 20_000));
+        const asked = session.kernel.requestExecute({ code, silent: true, store_history: false });
+        const reply = await Promise.race([asked.done, late]);
+        session.dispose();
+        if (reply?.content.status === 'error') throw new Error(reply.content.traceback.join('\\n'));
+        return reply?.content.status === 'ok';
+    };
+    const opened = [...shell.widgets('main')].filter(each => each.context);
+    await sessions.refreshRunning();
+    for (const model of [...sessions.running()])
+        if (model.path !== path || !await forgets(model)) await sessions.shutdown(model.id);
+    for (const each of opened) each.dispose();
+}"""
 
 _SHUT_DOWN = "() => window.jupyterapp?.serviceManager.sessions.shutdownAll()"
 
@@ -85,10 +142,11 @@ class NotebookPage:
     ``file`` is where it is kept.
     """
 
-    def __init__(self, page: Page, file: Path, served: str) -> None:
+    def __init__(self, page: Page, file: Path, served: str, url: Callable[[], str]) -> None:
         self.page = page
         self.file = file
         self._served = served
+        self._url = url
 
     def cell(self, index: int) -> Locator:
         return self.page.locator(".jp-Notebook .jp-Cell").nth(index)
@@ -106,10 +164,14 @@ class NotebookPage:
         """Run the cells in order, up to the first that fails."""
         self.command("notebook:run-all-cells", wait=wait)
 
-    def reload(self) -> None:
-        """Load the page anew; its kernel stays, or a new one starts if there is none."""
-        self.page.reload()
-        evaluate(self.page, _READY, self._served)
+    def reload(self, *, idle: bool = True) -> None:
+        """Load the page anew; its kernel stays, or a new one starts if there is none.
+
+        Its kernel is ``idle`` then, unless a cell may still run.
+        """
+        self.page.goto(self._url())
+        evaluate(self.page, _LOADED)
+        evaluate(self.page, _READY, [self._served, idle])
 
     def restart(self) -> None:
         """Restart the kernel, which forgets everything."""
@@ -125,12 +187,7 @@ class NotebookPage:
 
     def idle(self) -> None:
         """Wait until the kernel is idle: what is asked of it before that, a cell's error drops."""
-        evaluate(self.page, _READY, self._served)
-
-    def theme(self, name: str) -> None:
-        """Change to a theme of the application's, such as ``JupyterLab Dark``."""
-        self.command("apputils:change-theme", {"theme": name})
-        expect(self.page.locator("body")).to_have_attribute("data-jp-theme-name", name)
+        evaluate(self.page, _READY, [self._served, True])
 
     def command(
         self, name: str, options: Mapping[str, Any] | None = None, *, wait: bool = True
@@ -153,99 +210,127 @@ class VoilaPage:
         """Nothing to do: Voila has run them."""
 
 
-class _Application:
-    """Writes notebooks into ``folder``, below its server's ``root``, and opens them in the page."""
+class SharedPage:
+    """A page that tests have one after the other: new where the one before it was lost."""
+
+    def __init__(self, context: BrowserContext, watch: Callable[[Page], None]) -> None:
+        self._context = context
+        self._watch = watch
+        self._page: Page | None = None
+
+    def get(self) -> Page:
+        if self._page is None or self._page.is_closed():
+            self._page = self._context.new_page()
+            self._watch(self._page)
+        return self._page
+
+    def discard(self) -> None:
+        """Have the next test begin with a new page, and with new kernels."""
+        if self._page is not None:
+            with suppress(Error):  # it may be what is broken
+                evaluate(self._page, _SHUT_DOWN)
+        for each in self._context.pages:
+            each.close()
+        self._page = None
+
+
+def write_notebook(path: Path, cells: Sequence[str | Path], kernelspec: str) -> None:
+    """Write the cells, or a copy of a notebook, to a file."""
+    v4 = nbformat.v4
+    if isinstance(cells[0], Path):
+        notebook = nbformat.read(cells[0], as_version=4)  # type: ignore[no-untyped-call]
+    else:
+        notebook = v4.new_notebook(cells=[*map(v4.new_code_cell, cells)])  # type: ignore[no-untyped-call]
+    names = {"name": kernelspec, "display_name": kernelspec}
+    notebook.metadata["kernelspec"] = {**names, "language": "python"}
+    path.parent.mkdir(exist_ok=True)
+    nbformat.write(notebook, path)  # type: ignore[no-untyped-call]
+
+
+class Jupyter(ABC):
+    """What JupyterLab and Notebook 7 have in common, which is nearly all.
+
+    ``folder`` is for a test's own files, below the server's ``root``. The notebook is one file for
+    all tests, so that the kernel of the last one is still its kernel.
+    """
 
     def __init__(self, server: Server, page: Page, kernelspec: str) -> None:
-        self.folder = Path(tempfile.mkdtemp(dir=server.folder))
         self.root = server.folder
+        self.folder = Path(tempfile.mkdtemp(dir=server.folder))
         self._server = server
         self._page = page
         self._kernelspec = kernelspec
-        self._numbers = itertools.count()
+        self._path = f"{kernelspec}/notebook.ipynb"
 
-    def _write(self, cells: Sequence[str | Path]) -> str:
-        """Write the cells, or a copy of a notebook, to a new file; return its path for the URL."""
+    def open(self, *cells: str, theme: Theme = "light") -> NotebookPage:
+        """Open a notebook of these cells."""
         self._server.check()
-        v4 = nbformat.v4
-        if isinstance(cells[0], Path):
-            notebook = nbformat.read(cells[0], as_version=4)  # type: ignore[no-untyped-call]
-        else:
-            notebook = v4.new_notebook(cells=[*map(v4.new_code_cell, cells)])  # type: ignore[no-untyped-call]
-        notebook.metadata["kernelspec"] = {
-            "name": self._kernelspec,
-            "display_name": self._kernelspec,
-            "language": "python",
-        }
-        path = self.folder / f"notebook-{next(self._numbers)}.ipynb"
-        nbformat.write(notebook, path)  # type: ignore[no-untyped-call]
-        return path.relative_to(self._server.folder).as_posix()
-
-
-class Jupyter(_Application, ABC):
-    """What JupyterLab and Notebook 7 have in common, which is nearly all."""
-
-    def __init__(self, server: Server, page: Page, kernelspec: str, settings: Path) -> None:
-        super().__init__(server, page, kernelspec)
-        self._settings = settings
-
-    def open(
-        self,
-        *cells: str | Path,
-        theme: Theme = "light",
-        own: Mapping[str, Any] | None = None,
-    ) -> NotebookPage:
-        """Open a notebook of these cells, or a copy of this existing one, with a new kernel.
-
-        ``own`` is what the user has set of the package's settings.
-        """
-        self._write_settings({"themes": {"theme": _LAB_THEMES[theme]}})
-        if own is not None:
-            folder = self._settings / "modelcompose-jupyter"
-            folder.mkdir()
-            (folder / "plugin.jupyterlab-settings").write_text(json.dumps(own))
-        path = self._write(cells)
-        self._page.goto(f"{self._server.url}/{self._address(path)}")
-        evaluate(self._page, _READY, path)
-        return NotebookPage(self._page, self._server.folder / path, path)
+        file = self.root / self._path
+        write_notebook(file, cells, self._kernelspec)
+        self._page.bring_to_front()
+        self._open(_LAB_THEMES[theme])
+        evaluate(self._page, _READY, [self._path, True])
+        return NotebookPage(self._page, file, self._path, self._url)
 
     @abstractmethod
-    def _address(self, notebook: str) -> str:
-        """The part of the URL after the host."""
+    def _open(self, theme: str) -> None:
+        """Show the notebook's file."""
 
-    def _write_settings(self, settings: Mapping[str, Mapping[str, Any]]) -> None:
-        """Start from the applications' defaults: they keep what the page before has changed."""
-        quiet = {"notification": {"fetchNews": "false", "checkForUpdates": False}}
-        shutil.rmtree(self._settings, ignore_errors=True)
-        folder = self._settings / "@jupyterlab" / "apputils-extension"
-        folder.mkdir(parents=True)
-        for plugin, values in {**quiet, **settings}.items():
-            (folder / f"{plugin}.jupyterlab-settings").write_text(json.dumps(values))
+    @abstractmethod
+    def _url(self) -> str:
+        """Where a page begins with the notebook."""
+
+    def close(self) -> None:
+        """Close what is open, and have the kernel forget the test."""
+        self._page.context.clear_permissions()
+        evaluate(self._page, _RESET, [self._path, _FORGET])
 
 
 class Lab(Jupyter):
     """JupyterLab."""
 
-    def _address(self, notebook: str) -> str:
+    def _open(self, theme: str) -> None:
+        if self._page.url == "about:blank":
+            self._page.goto(f"{self._server.url}/lab/workspaces/{uuid4().hex}")
+            evaluate(self._page, _LOADED)
+        evaluate(self._page, _OPEN, [self._path, theme])
+
+    def _url(self) -> str:
         # In a workspace that was there before, Lab would open again what was open then.
-        return f"lab/workspaces/{uuid4().hex}/tree/{notebook}"
+        return f"{self._server.url}/lab/workspaces/{uuid4().hex}/tree/{self._path}"
 
 
 class Notebook7(Jupyter):
-    """Notebook 7."""
+    """Notebook 7, whose pages have one notebook each."""
 
-    def _address(self, notebook: str) -> str:
-        return f"notebooks/{notebook}"
+    def _open(self, theme: str) -> None:
+        assert theme == _LAB_THEMES["light"], "no test needs another so far"
+        self._page.goto(self._url())
+        evaluate(self._page, _LOADED)
+
+    def _url(self) -> str:
+        return f"{self._server.url}/notebooks/{self._path}"
 
 
-class Voila(_Application):
-    """Voila, serving a folder of notebooks."""
+class Voila:
+    """Voila, serving ``folder``, in which the notebooks are written."""
+
+    def __init__(self, server: Server, page: Page, kernelspec: str) -> None:
+        self.folder = Path(tempfile.mkdtemp(dir=server.folder))
+        self._server = server
+        self._page = page
+        self._kernelspec = kernelspec
+        self._numbers = itertools.count()
 
     def open(self, *cells: str | Path, theme: Theme = "light", template: str = "lab") -> VoilaPage:
         """Open a notebook of these cells, or a copy of this existing one, with a new kernel."""
+        self._server.check()
+        file = self.folder / f"notebook-{next(self._numbers)}.ipynb"
+        write_notebook(file, cells, self._kernelspec)
         options = urlencode({"theme": theme, "template": template})
-        url = f"{self._server.url}/voila/render/{self._write(cells)}?{options}"
-        with self._page.expect_websocket(timeout=SECONDS * 1000):  # its kernel's
-            self._page.goto(url, timeout=SECONDS * 1000)
+        path = file.relative_to(self._server.folder).as_posix()
+        url = f"{self._server.url}/voila/render/{path}?{options}"
+        with self._page.expect_websocket():  # its kernel's
+            self._page.goto(url)
         self._page.wait_for_function(_SHOWN)
         return VoilaPage(self._page)

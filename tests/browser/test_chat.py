@@ -7,8 +7,8 @@ import re
 import pytest
 from playwright.sync_api import Locator, expect
 
-from .pages import Jupyter, NotebookPage, Theme, Voila, VoilaPage
-from .test_panel import CUT_OFF, LOAD, brightness
+from .pages import Jupyter, Lab, NotebookPage, Voila, VoilaPage
+from .test_panel import LOAD
 
 CHAT = """\
 %%compose chat
@@ -33,8 +33,8 @@ ENDLESS = CHAT.replace("component:", "  repeat_count: 500\ncomponent:").replace(
 class Chat:
     """What a person finds in the panel of a chat."""
 
-    def __init__(self, opened: NotebookPage | VoilaPage) -> None:
-        self.root = opened.output(1).locator(".modelcompose-panel")
+    def __init__(self, opened: NotebookPage | VoilaPage, cell: int = 1) -> None:
+        self.root = opened.output(cell).locator(".modelcompose-panel")
         self.message = self.root.get_by_label("messages *")
         self.run = self.root.get_by_role("button", name="Run Workflow")
         self.anew = self.root.get_by_role("button", name="New conversation")
@@ -53,15 +53,18 @@ class Chat:
 
 
 def opened_chat(
-    application: Jupyter | Voila, cell: str = CHAT, theme: Theme = "light"
+    application: Jupyter | Voila, cell: str = CHAT
 ) -> tuple[NotebookPage | VoilaPage, Chat]:
-    opened = application.open(LOAD, cell, theme=theme)
+    opened = application.open(LOAD, cell)
     if isinstance(opened, NotebookPage):
         opened.run(0)
         opened.run(1)
     return opened, Chat(opened)
 
 
+@pytest.mark.parametrize(
+    "application", [pytest.param("lab", marks=pytest.mark.smoke), "voila"], indirect=True
+)
 def test_turns_join_the_conversation(
     application: Jupyter | Voila, errors: list[str], elsewhere: list[str]
 ) -> None:
@@ -94,31 +97,11 @@ def test_turns_join_the_conversation(
 
 
 @pytest.mark.stop
-def test_a_reply_that_is_stopped_stays(application: Jupyter | Voila) -> None:
-    _, chat = opened_chat(application, ENDLESS)
+def test_a_reply_that_is_stopped_stays(lab: Lab) -> None:
+    _, chat = opened_chat(lab, ENDLESS)
     chat.say("Tell me a story about a fox.")
     expect(chat.turns).to_have_count(1)
     expect(chat.text).to_have_text(re.compile(r"[\s\S]{20}"))
     chat.root.get_by_role("button", name="Stop").click()
     expect(chat.turns).to_have_count(2)
     expect(chat.turn(1, "assistant")).to_have_text(re.compile(r"Assistant\s*\w+"))
-
-
-@pytest.mark.viewport(400, 900)
-@pytest.mark.parametrize("theme", ["light", "dark"])
-@pytest.mark.parametrize("application", ["lab", "voila"], indirect=True)
-def test_a_chat_fits_a_narrow_page_in_the_pages_colours(
-    application: Jupyter | Voila, theme: Theme
-) -> None:
-    opened, chat = opened_chat(application, theme=theme)
-    if isinstance(opened, NotebookPage):
-        opened.command("application:toggle-left-area")
-    chat.say("Tell me a story about a fox.")
-    expect(chat.turns).to_have_count(2)
-    assert chat.root.evaluate(CUT_OFF) == []
-    box = chat.root.bounding_box()
-    assert box is not None
-    assert box["x"] + box["width"] <= 400
-    style = "e => [getComputedStyle(e).backgroundColor, getComputedStyle(e).color]"
-    background, colour = map(brightness, chat.turns.first.evaluate(style))
-    assert (background < colour) == (theme == "dark")

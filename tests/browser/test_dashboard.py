@@ -45,7 +45,7 @@ component:
   task: text-generation
   model: bundled:storyteller
   text: ${input.prompt as text}
-  max_output_length: 5
+  max_output_length: ${input.length as integer | 5}
 workflows:
   - id: story
     title: Tell a story
@@ -54,6 +54,9 @@ workflows:
   - id: letter
     title: Write a letter
     job: {}
+  - id: novel
+    title: Write a novel
+    job: {repeat_count: 2000}
   - id: secret
     title: A secret
     private: true
@@ -81,23 +84,59 @@ SAYS_NOTHING = WITHOUT % '["beforeunload", "pagehide"]'  # as a browser that is 
 
 
 @pytest.fixture(scope="module")
-def one(browser: object, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
-    with dashboard(tmp_path_factory.mktemp("one"), ONE) as server:
+def host(browser: object) -> Iterator[LocalHost]:
+    """Where the runs of visitors are done, so that only one process has to load a model."""
+    host = LocalHost()
+    yield host
+    host.close()
+
+
+@contextmanager
+def hosted(host: LocalHost, folder: Path, document: str, *options: str) -> Iterator[Server]:
+    """The page of a document, which has runs done by a host."""
+    catalog = Catalog.of(load_document(document))
+    server = HostServer(host, lambda: catalog, settings=ServerSettings(port=0)).start()
+    try:
+        assert server.server_info is not None
+        named = str(server.server_info.path)
+        with dashboard(folder, document, *options, MODELCOMPOSE_HOST=named) as page:
+            yield page
+    finally:
+        server.close()
+
+
+@pytest.fixture(scope="module")
+def one(host: LocalHost, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
+    with hosted(host, tmp_path_factory.mktemp("one"), ONE) as server:
         yield server
 
 
 @pytest.fixture(scope="module")
-def several(browser: object, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
-    with dashboard(tmp_path_factory.mktemp("several"), SEVERAL) as server:
+def several(host: LocalHost, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
+    with hosted(host, tmp_path_factory.mktemp("several"), SEVERAL) as server:
         yield server
 
 
 def visit(page: Page, url: str) -> Panel:
     """Open a page and wait until it can be used; its panel, or that of the open tab."""
-    page.goto(url, timeout=SECONDS * 1000)
+    page.goto(url)
     panel = Panel(page.locator(".modelcompose-panel:visible"))
     expect(page.locator("#mc-loading")).to_have_count(0)
     return panel
+
+
+@contextmanager
+def new_kernel(server: Server) -> Iterator[list[psutil.Process]]:
+    """The one kernel that the server starts meanwhile: those of earlier visitors may still end."""
+    before = {*kernels(server)}
+    started: list[psutil.Process] = []
+    yield started
+    started += {*kernels(server)} - before
+    assert len(started) == 1
+
+
+def ends(kernel: psutil.Process) -> bool:
+    return not psutil.wait_procs([kernel], timeout=SECONDS)[1]
 
 
 def ground(page: Page) -> int:
@@ -106,6 +145,7 @@ def ground(page: Page) -> int:
     return sum(map(int, re.findall(r"\d+", colour)[:3]))
 
 
+@pytest.mark.smoke
 def test_a_visitor_enters_a_prompt_and_gets_its_text(
     one: Server, page: Page, errors: list[str], elsewhere: list[str]
 ) -> None:
@@ -165,10 +205,13 @@ def test_an_address_fills_in_the_inputs_and_wrong_values_are_a_note(
     assert not errors
 
 
+@pytest.mark.smoke
 def test_several_workflows_are_tabs(several: Server, page: Page, errors: list[str]) -> None:
     visit(page, several.url)
     expect(page.get_by_role("heading", level=1)).to_have_text("A desk for writers")
-    expect(page.get_by_role("tab")).to_have_text(["Tell a story", "Write a letter"])
+    expect(page.get_by_role("tab")).to_have_text(
+        ["Tell a story", "Write a letter", "Write a novel"]
+    )
     page.get_by_role("tab", name="Write a letter").click()
     panel = Panel(page.locator(".modelcompose-panel:visible"))
     panel.start("Dear friend")
@@ -176,14 +219,20 @@ def test_several_workflows_are_tabs(several: Server, page: Page, errors: list[st
     assert not errors
 
 
-def test_an_address_opens_a_workflow(several: Server, page: Page) -> None:
-    panel = visit(page, f"{several.url}/?workflow=letter&prompt=Dear%20friend")
-    expect(page.get_by_role("tab", selected=True)).to_have_text("Write a letter")
+@pytest.mark.smoke
+def test_an_address_opens_a_workflow_which_its_visitor_stops(several: Server, page: Page) -> None:
+    panel = visit(page, f"{several.url}/?workflow=novel&prompt=Dear%20friend&length=400")
+    expect(page.get_by_role("tab", selected=True)).to_have_text("Write a novel")
     expect(panel.prompt).to_have_value("Dear friend")
+    panel.run.click()
+    panel.grows()
+    panel.stop.click()
+    panel.is_in("cancelled")
+    expect(panel.texts.first).to_have_text(re.compile("^Dear friend"))
 
 
 @pytest.mark.viewport(400, 800)
-@pytest.mark.parametrize("address", ["one", "several"])
+@pytest.mark.parametrize("address", [pytest.param("one", marks=pytest.mark.smoke), "several"])
 def test_a_phone_shows_all_of_it(address: str, request: pytest.FixtureRequest, page: Page) -> None:
     server = request.getfixturevalue(address)
     panel = visit(page, f"{server.url}/?tone=sad")
@@ -196,6 +245,7 @@ def test_a_phone_shows_all_of_it(address: str, request: pytest.FixtureRequest, p
     assert box is not None and box["height"] >= 28
 
 
+@pytest.mark.smoke
 def test_the_page_is_dark_where_the_system_is_and_follows_it(one: Server, page: Page) -> None:
     page.emulate_media(color_scheme="dark")
     visit(page, one.url)
@@ -228,59 +278,26 @@ def test_whoever_serves_the_page_can_ask_for_dark_and_for_light(
         leave(page)
 
 
-def test_the_kernel_ends_when_its_visitor_leaves(tmp_path: Path, page: Page) -> None:
-    with dashboard(tmp_path, ONE) as server:
-        visit(page, server.url)
-        (kernel,) = kernels(server)
-        leave(page)
-        assert not psutil.wait_procs([kernel], timeout=SECONDS)[1]
-        assert "XSRF" not in server.log.read_text()
-
-
-def test_a_kernel_ends_whose_page_is_lost_and_none_whose_page_is_open(
-    tmp_path: Path, page: Page
-) -> None:
-    soon = [f"--MappingKernelManager.cull_{name}=1" for name in ("idle_timeout", "interval")]
-    with dashboard(tmp_path, ONE, *soon) as server:
-        panel = visit(page, server.url)
-        (kept,) = kernels(server)
-        other = page.context.new_page()
-        other.add_init_script(SAYS_NOTHING)
-        visit(other, server.url)
-        (lost,) = {*kernels(server)} - {kept}
-        other.close()
-        assert not psutil.wait_procs([lost], timeout=SECONDS)[1]
-        panel.start("Once")  # whose kernel has been idle for longer
-        leave(page)
-
-
-@contextmanager
-def hosted(folder: Path, document: str, *options: str) -> Iterator[tuple[LocalHost, Server]]:
-    """A host that serves a document, and its page, which has runs done there."""
-    host = LocalHost()
-    catalog = Catalog.of(load_document(document))
-    server = HostServer(host, lambda: catalog, settings=ServerSettings(port=0)).start()
-    try:
-        assert server.server_info is not None
-        named = str(server.server_info.path)
-        with dashboard(folder, document, *options, MODELCOMPOSE_HOST=named) as page:
-            yield host, page
-    finally:
-        server.close()
-        host.close()
+@pytest.mark.smoke
+def test_the_kernel_ends_when_its_visitor_leaves(one: Server, page: Page) -> None:
+    with new_kernel(one) as started:
+        visit(page, one.url)
+    leave(page)
+    assert ends(*started)
+    assert "XSRF" not in one.log.read_text()
 
 
 def test_the_run_of_who_is_cut_off_is_stopped_and_of_who_is_back_goes_on(
-    tmp_path: Path, browser: Browser, page: Page
+    tmp_path: Path, browser: Browser, page: Page, host: LocalHost
 ) -> None:
     page.add_init_script(KEEP_SOCKETS)
-    with hosted(tmp_path, LONG, "--VisitorKernels.lost_seconds=3") as (host, server):
+    with hosted(host, tmp_path, LONG, "--VisitorKernels.lost_seconds=3") as server:
         panel = visit(page, server.url)
         panel.start("A dragon")
         context = browser.new_context()
         context.add_init_script(SAYS_NOTHING)
         visit(context.new_page(), server.url).start("An owl")
-        stopped, kept = host.runs()
+        stopped, kept = host.runs()[:2]
         with page.expect_websocket():  # a new one
             page.evaluate("sockets.forEach(each => each.close())")
         context.close()  # later
@@ -294,32 +311,41 @@ def test_the_run_of_who_is_cut_off_is_stopped_and_of_who_is_back_goes_on(
         leave(page)
 
 
-def test_a_visitor_who_leaves_without_a_word_before_is_heard(tmp_path: Path, page: Page) -> None:
+def test_a_visitor_who_leaves_without_a_word_before_is_heard(one: Server, page: Page) -> None:
     page.add_init_script(LIKE_A_PHONE)
-    with dashboard(tmp_path, ONE) as server:
-        visit(page, server.url)
-        (kernel,) = kernels(server)
-        page.goto("about:blank")
-        assert not psutil.wait_procs([kernel], timeout=SECONDS)[1]
+    with new_kernel(one) as started:
+        visit(page, one.url)
+    page.goto("about:blank")
+    assert ends(*started)
 
 
-def test_visitors_have_kernels_of_their_own(tmp_path: Path, page: Page) -> None:
+def test_visitors_have_kernels_of_their_own(one: Server, page: Page) -> None:
+    with new_kernel(one) as of_first:
+        first = visit(page, f"{one.url}/?prompt=A%20dragon")
+    other = page.context.new_page()
+    with new_kernel(one) as of_second:
+        second = visit(other, f"{one.url}/?prompt=An%20owl")
+    expect(first.prompt).to_have_value("A dragon")
+    expect(second.prompt).to_have_value("An owl")
+    leave(other)
+    assert ends(*of_second)
+    first.run.click()
+    first.is_in("completed")
+    assert of_first[0].is_running()
+
+
+def test_a_page_runs_its_workflow_by_itself_where_no_host_is_named(
+    tmp_path: Path, page: Page
+) -> None:
     with dashboard(tmp_path, ONE) as server:
-        first = visit(page, f"{server.url}/?prompt=A%20dragon")
-        other = page.context.new_page()
-        second = visit(other, f"{server.url}/?prompt=An%20owl")
-        assert len(kernels(server)) == 2
-        expect(first.prompt).to_have_value("A dragon")
-        expect(second.prompt).to_have_value("An owl")
-        leave(other)
-        other.close()
-        first.run.click()
-        first.is_in("completed")
+        panel = visit(page, server.url)
+        panel.start("Once upon a time")
+        panel.is_in("completed")
         leave(page)
 
 
-def test_a_page_says_that_its_kernel_is_gone(tmp_path: Path, page: Page) -> None:
-    with dashboard(tmp_path, ONE) as server:
+def test_a_page_says_that_its_kernel_is_gone(tmp_path: Path, page: Page, host: LocalHost) -> None:
+    with hosted(host, tmp_path, ONE) as server:
         visit(page, server.url)
         lost = page.get_by_text("This page has lost its connection.")
         expect(lost).to_be_hidden()
@@ -333,16 +359,17 @@ def test_a_page_says_that_its_kernel_is_gone(tmp_path: Path, page: Page) -> None
         expect(lost).to_be_visible()
 
 
-def test_a_wrong_document_is_told_on_the_page(
-    tmp_path: Path, page: Page, errors: list[str]
-) -> None:
-    with dashboard(tmp_path, ONE.replace("temperature:", "temprature:")) as server:
-        page.goto(server.url)
+def test_a_wrong_document_is_told_on_the_page(one: Server, page: Page, errors: list[str]) -> None:
+    document = one.folder / "story.yml"
+    document.write_text(ONE.replace("temperature:", "temprature:"))
+    try:
+        page.goto(one.url)
         told = page.get_by_role("alert").filter(has_text="temprature")
         expect(told).to_contain_text("story.yml:7:3")
         expect(told).to_contain_text("Did you mean 'temperature'?")
-        assert str(server.folder) not in page.content()
-        leave(page)
+        assert str(one.folder) not in page.content()
+    finally:
+        document.write_text(ONE)
     assert not errors
 
 
@@ -375,8 +402,8 @@ def test_plain_voila_ends_the_kernel_of_a_page_in_the_template_that_is_left(
         *("--template=modelcompose", "--Voila.ip=127.0.0.1"),
     ]
     with serve(command, port, folder, jupyter_environment) as server:
-        page.goto(server.url, timeout=SECONDS * 1000)
+        page.goto(server.url)
         expect(page.get_by_role("button", name="Run Workflow").first).to_be_visible()
         (kernel,) = kernels(server)
         page.goto("about:blank")
-        assert not psutil.wait_procs([kernel], timeout=SECONDS)[1]
+        assert ends(kernel)

@@ -16,7 +16,6 @@ PYTHON = "import os\nfor name in os.environ: print(name)"
 DOCUMENT = STORY.partition("\n")[2]
 # Holds the kernel's main thread until its run is stopped.
 BLOCKS = STORY.replace("%%compose story", "%%compose story --run prompt=Once")
-THEMES = pytest.mark.parametrize("theme", ["light", "dark"])
 
 # The words of an editor that are tokens, with what the theme's colours say of them.
 _TOKENS = """content => {
@@ -118,7 +117,7 @@ def end(row: Locator, what: str) -> None:
 # Cells
 
 
-@THEMES
+@pytest.mark.parametrize("theme", [pytest.param("light", marks=pytest.mark.smoke), "dark"])
 def test_workflow_cells_are_yaml_and_others_are_not(lab: Lab, theme: Theme) -> None:
     opened = lab.open(STORY, PYTHON, theme=theme)
     story, python = cell(opened, 0), cell(opened, 1)
@@ -164,9 +163,9 @@ def test_yaml_is_indented_and_commented_as_such(lab: Lab) -> None:
     assert python.lines[0] == "# import os"
 
 
-@THEMES
-def test_what_is_wrong_is_marked_while_one_types(lab: Lab, theme: Theme) -> None:
-    opened = lab.open(LOAD, f"%%compose story\n{DOCUMENT}", BLOCKS, theme=theme)
+@pytest.mark.smoke
+def test_what_is_wrong_is_marked_while_one_types(lab: Lab) -> None:
+    opened = lab.open(LOAD, f"%%compose story\n{DOCUMENT}", BLOCKS)
     editor = cell(opened, 1)
     # Nobody but the server can be asked yet.
     editor.type_at_end("  temprature: 7")
@@ -189,10 +188,10 @@ def test_what_is_wrong_is_marked_while_one_types(lab: Lab, theme: Theme) -> None
 # What runs
 
 
-@THEMES
+@pytest.mark.smoke
 @pytest.mark.stop
-def test_runs_are_seen_and_stopped_while_a_cell_blocks(lab: Lab, theme: Theme) -> None:
-    opened = lab.open(LOAD, BLOCKS, PYTHON, theme=theme)
+def test_runs_are_seen_and_stopped_while_a_cell_blocks(lab: Lab) -> None:
+    opened = lab.open(LOAD, BLOCKS, PYTHON, theme="dark")
     page = opened.page
     stop = page.get_by_role("button", name="Stop runs")
     status = page.locator(".modelcompose-status")
@@ -223,7 +222,7 @@ def test_a_page_that_is_loaded_again_stops_what_blocks(lab: Lab) -> None:
     opened.run_all(wait=False)
     stop = opened.page.get_by_role("button", name="Stop runs")
     expect(stop).to_be_enabled()
-    opened.page.reload()
+    opened.reload(idle=False)
     expect(stop).to_be_enabled()
     expect(opened.page.locator(".modelcompose-status")).to_contain_text("tokens/s")
     stop.click()
@@ -252,7 +251,7 @@ def test_a_host_is_seen_and_shut_down(lab: Lab) -> None:
     open_file(page, lab, "model-compose.yml")
     execute(page, "modelcompose:serve")
     expect(page.locator(".jp-toast-message, .Toastify__toast-body").last).to_contain_text(
-        re.compile(r"is served at http://127\.0\.0\.1:\d+/modelcompose/hosts/"), timeout=60_000
+        re.compile(r"is served at http://127\.0\.0\.1:\d+/modelcompose/hosts/")
     )
     execute(page, "running:show-panel")
     row = page.locator(".modelcompose-host").filter(has_text="A story")
@@ -280,6 +279,7 @@ def clipboard(page: Page) -> str:
     return str(page.evaluate("() => navigator.clipboard.readText()"))
 
 
+@pytest.mark.smoke
 def test_a_workflow_cell_is_inserted_run_and_copied(lab: Lab) -> None:
     opened = lab.open(PYTHON)
     page = opened.page
@@ -310,10 +310,10 @@ def test_a_workflow_cell_is_inserted_run_and_copied(lab: Lab) -> None:
     assert clipboard(page).startswith("curl -X POST http://localhost:8080/api/workflows/runs")
 
 
-@THEMES
+@pytest.mark.smoke
 @pytest.mark.viewport(1500, 900)
-def test_a_new_file_is_edited_beside_its_preview(lab: Lab, theme: Theme) -> None:
-    opened = lab.open(PYTHON, theme=theme)
+def test_a_new_file_is_edited_beside_its_preview(lab: Lab) -> None:
+    opened = lab.open(PYTHON, theme="dark")
     page = opened.page
     execute(page, "launcher:create")
     page.locator(".jp-LauncherCard", has_text="Compose Workflow").click()
@@ -412,8 +412,10 @@ def test_each_feature_can_be_switched_off(lab: Lab) -> None:
         "status",
         "commands",
     ]
-    opened = lab.open(LOAD, BLOCKS, PYTHON, own=dict.fromkeys(features, False))
+    opened = lab.open(LOAD, BLOCKS, PYTHON)
     page = opened.page
+    page.evaluate(_SAVE, dict.fromkeys(features, False))
+    opened.reload()
     cell(opened, 1).is_python()
     opened.run(0)
     opened.run(1, wait=False)
@@ -424,10 +426,12 @@ def test_each_feature_can_be_switched_off(lab: Lab) -> None:
     expect(page.locator(".modelcompose-model")).to_have_count(0)
     assert page.evaluate(_SHOWN_COMMANDS) == []
     page.evaluate(_SAVE, {})
-    page.reload()
+    opened.reload(idle=False)
     cell(opened, 1).is_yaml()
     expect(page.get_by_role("button", name="Stop runs")).to_be_enabled()
     expect(page.locator(".modelcompose-status")).to_be_visible()
     execute(page, "running:show-panel")
     expect(page.locator(".modelcompose-model")).to_be_visible()
     assert "modelcompose:stop" in page.evaluate(_SHOWN_COMMANDS)
+    execute(page, "modelcompose:stop")
+    opened.idle()

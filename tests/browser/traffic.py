@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
 from jupyter_server.services.kernels.connection.base import deserialize_msg_from_ws_v1
-from playwright.sync_api import Page, WebSocket
+from playwright.sync_api import WebSocket
 
 _CHANNELS = re.compile(r"/api/kernels/[^/]+/channels\b")
 
@@ -26,7 +26,7 @@ class Frame:
 
 
 class Traffic:
-    """Records the messages on all kernel connections that a page opens from now on.
+    """Records the messages on the connections to kernels that it is told of.
 
     Playwright tells of frames while a test is inside one of its calls; whatever came before the
     change of the page that a test has waited for is here.
@@ -35,16 +35,16 @@ class Traffic:
     def __init__(self) -> None:
         self.frames: list[Frame] = []
 
-    def watch(self, page: Page) -> None:
-        page.on("websocket", self._connect)
+    def connect(self, websocket: WebSocket, wanted: Callable[[], bool]) -> None:
+        """Record a connection, if it is one to a kernel, for as long as it is wanted."""
 
-    def _connect(self, websocket: WebSocket) -> None:
+        def add(payload: str | bytes, *, sent: bool) -> None:
+            if wanted():
+                self.frames.append(_decode(payload, sent))
+
         if _CHANNELS.search(websocket.url):
-            websocket.on("framesent", lambda payload: self._add(payload, sent=True))
-            websocket.on("framereceived", lambda payload: self._add(payload, sent=False))
-
-    def _add(self, payload: str | bytes, *, sent: bool) -> None:
-        self.frames.append(_decode(payload, sent))
+            websocket.on("framesent", lambda payload: add(payload, sent=True))
+            websocket.on("framereceived", lambda payload: add(payload, sent=False))
 
     def clear(self) -> None:
         """Forget all messages so far."""

@@ -20,7 +20,8 @@ import pytest
 from browser.servers import Server
 from tornado.websocket import WebSocketClientConnection, websocket_connect
 
-from modelcompose_jupyter.dashboard.app import Dashboard
+from modelcompose_jupyter.dashboard import DOCUMENT_VARIABLE
+from modelcompose_jupyter.dashboard.app import Dashboard, main
 from modelcompose_jupyter.server.connections import MAX_CONNECTIONS
 
 from .serving import COMMAND, dashboard, kernels
@@ -146,34 +147,50 @@ def test_no_kernel_starts_for_what_nobody_opened(server: Server) -> None:
     assert get(server.url, **link, **{"Sec-Fetch-Dest": "document"}).status_code == 200
 
 
-def test_a_page_that_answers_keeps_its_connection(tmp_path: Path) -> None:
-    with dashboard(tmp_path, DOCUMENT, "--Dashboard.ping_seconds=0.3") as server:
-        kernel = kernel_of(get(server.url))
-        url = f"{server.url}/api/kernels/{kernel}/channels".replace("http", "ws", 1)
+def channels_of(server: Server, page: httpx.Response) -> str:
+    """The URL of the WebSocket of a page."""
+    url = server.url.replace("http", "ws", 1)
+    return f"{url}/api/kernels/{kernel_of(page)}/channels"
 
-        async def pings() -> int:
-            page = await websocket_connect(url)
-            heard = asyncio.Semaphore(0)
-            page.on_ping = lambda _: heard.release()
+
+def test_a_page_that_answers_keeps_its_connection_and_one_that_is_lost_no_kernel(
+    tmp_path: Path,
+) -> None:
+    options = [f"--MappingKernelManager.cull_{name}" for name in ("idle_timeout=5", "interval=1")]
+    with dashboard(tmp_path, DOCUMENT, "--Dashboard.ping_seconds=1", *options) as server:
+
+        async def visit() -> WebSocketClientConnection:
+            page = await asyncio.to_thread(get, server.url)
+            return await websocket_connect(channels_of(server, page))
+
+        async def pings_until_the_other_has_ended() -> int:
+            page = await visit()
+            (kept,) = kernels(server)
+            pinged = asyncio.Semaphore(0)
+            page.on_ping = lambda _: pinged.release()
             closed = asyncio.ensure_future(_closed(page))
+            other = await visit()
+            (lost,) = {*kernels(server)} - {kept}
+            other.close()
             count = 0
-            while count < 5:
-                ping = asyncio.ensure_future(heard.acquire())
+            while lost.is_running() or count < 5:
+                ping = asyncio.ensure_future(pinged.acquire())
                 done, _ = await asyncio.wait(
                     [ping, closed], timeout=SECONDS, return_when=asyncio.FIRST_COMPLETED
                 )
                 if ping not in done:
                     break
                 count += 1
+            assert kept.is_running()  # which has been idle for longer
             page.close()
             return count
 
-        assert asyncio.run(pings()) == 5
+        assert asyncio.run(pings_until_the_other_has_ended()) >= 5
 
 
 def test_a_visitor_runs_no_code(server: Server, tmp_path: Path) -> None:
     """Of what a kernel can be asked, a page's passes on what widgets need, on any channel."""
-    url = f"{server.url}/api/kernels/{kernel_of(get(server.url))}/channels"
+    url = channels_of(server, get(server.url))
     mark = tmp_path / "ran"
     code = f"open({str(mark)!r}, 'w')"
     asked = [
@@ -187,7 +204,7 @@ def test_a_visitor_runs_no_code(server: Server, tmp_path: Path) -> None:
     ]
 
     async def replies() -> set[str]:
-        page = await websocket_connect(url.replace("http", "ws", 1))
+        page = await websocket_connect(url)
         last = [("kernel_info_request", {})]  # answered when all before it has been looked at
         for channel in ("control", "shell"):
             for kind, content in [*asked, *last]:
@@ -230,9 +247,9 @@ def test_only_the_page_itself_can_end_its_kernel(server: Server) -> None:
         assert client.get(f"{server.url}/api/kernels/{kernel}").status_code == 404
 
 
-def test_a_document_is_read_anew_for_each_visitor(tmp_path: Path) -> None:
-    with dashboard(tmp_path, DOCUMENT) as server:
-        document = server.folder / "story.yml"
+def test_a_document_is_read_anew_for_each_visitor(server: Server) -> None:
+    document = server.folder / "story.yml"
+    try:
         document.write_text(DOCUMENT.replace("Tell a story", "Now & then"), encoding="utf-8")
         assert "<h1>Now &amp; then</h1>" in get(server.url).text
         hostile = '"</title></h1><img src=x onerror=alert(1)>\\u202e"'
@@ -240,9 +257,11 @@ def test_a_document_is_read_anew_for_each_visitor(tmp_path: Path) -> None:
         page = get(server.url).text
         assert "&lt;img src=x onerror=alert(1)&gt;" in page and "<img src=x" not in page
         document.write_text("component: [", encoding="utf-8")
-        page = get(server.url)
-        assert page.status_code == 200
-        assert "<h1>Workflows</h1>" in page.text
+        answer = get(server.url)
+        assert answer.status_code == 200
+        assert "<h1>Workflows</h1>" in answer.text
+    finally:
+        document.write_text(DOCUMENT, encoding="utf-8")
 
 
 def test_kernels_of_pages_that_nobody_opens_end(tmp_path: Path) -> None:
@@ -311,12 +330,26 @@ def test_a_busy_port_is_an_error_and_no_other_is_taken(tmp_path: Path) -> None:
         (["story.yml", "--token-file=nothing"], "cannot read the token's file"),
     ],
 )
-def test_bad_use_is_told_in_a_sentence(tmp_path: Path, options: list[str], message: str) -> None:
+def test_bad_use_is_told_in_a_sentence(
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+    options: list[str],
+    message: str,
+) -> None:
     (tmp_path / "story.yml").write_text(DOCUMENT)
-    done = run(tmp_path, *options)
-    assert done.returncode == 2
-    assert message in done.stderr
-    assert "Traceback" not in done.stderr
+    monkeypatch.chdir(tmp_path)
+    for name in ("JUPYTER_PATH", DOCUMENT_VARIABLE):  # which it sets
+        monkeypatch.setenv(name, "")
+    try:
+        with pytest.raises(SystemExit) as ended:
+            main(options)
+    finally:
+        Dashboard.clear_instance()
+    assert ended.value.code == 2
+    said = capsys.readouterr().err
+    assert message in said
+    assert len(said.splitlines()) <= 2, "a sentence and a hint"
 
 
 def test_it_ends_with_the_process_that_started_it_and_so_do_its_kernels(tmp_path: Path) -> None:
