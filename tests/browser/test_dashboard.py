@@ -245,7 +245,6 @@ def test_a_phone_shows_all_of_it(address: str, request: pytest.FixtureRequest, p
     assert box is not None and box["height"] >= 28
 
 
-@pytest.mark.smoke
 def test_the_page_is_dark_where_the_system_is_and_follows_it(one: Server, page: Page) -> None:
     page.emulate_media(color_scheme="dark")
     visit(page, one.url)
@@ -278,7 +277,6 @@ def test_whoever_serves_the_page_can_ask_for_dark_and_for_light(
         leave(page)
 
 
-@pytest.mark.smoke
 def test_the_kernel_ends_when_its_visitor_leaves(one: Server, page: Page) -> None:
     with new_kernel(one) as started:
         visit(page, one.url)

@@ -37,6 +37,11 @@ _SHOWN_COMMANDS = """() => {
         each => each.startsWith('modelcompose:') && commands.isVisible(each));
 }"""
 
+# What it opens is not for who asks: it may be too much to be sent.
+_EDIT = """async path => {
+    await window.jupyterapp.commands.execute('docmanager:open', { path, factory: 'Editor' });
+}"""
+
 _SAVE = """async settings => {
     const { serviceManager } = window.jupyterapp;
     await serviceManager.settings.save('modelcompose-jupyter:plugin', JSON.stringify(settings));
@@ -266,10 +271,7 @@ def test_a_host_is_seen_and_shut_down(lab: Lab) -> None:
 def open_file(page: Page, lab: Lab, name: str) -> Editor:
     """Open a file beside the notebook."""
     path = (lab.folder / name).relative_to(lab.root).as_posix()
-    page.evaluate(
-        "path => window.jupyterapp.commands.execute('docmanager:open', {path, factory: 'Editor'})",
-        path,
-    )
+    page.evaluate(_EDIT, path)
     editor = file(page)
     expect(editor.content).to_be_visible()
     return editor
