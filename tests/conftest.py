@@ -14,6 +14,8 @@ from standins import ipykernels
 from standins.scripted import ScriptedModels
 
 from modelcompose_jupyter import LocalHost
+from modelcompose_jupyter.host_selection import HOST_VARIABLE
+from modelcompose_jupyter.server.access import TOKEN_VARIABLE
 
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 os.environ["HF_HOME"] = tempfile.mkdtemp(prefix="modelcompose-hf-")
@@ -21,6 +23,8 @@ os.environ["TOKENIZERS_PARALLELISM"] = "false"
 # Nothing that runs on this computer is found, and nothing of a test stays.
 os.environ["JUPYTER_RUNTIME_DIR"] = tempfile.mkdtemp(prefix="modelcompose-runtime-")
 os.environ["JUPYTER_PATH"] = str(ipykernels.FOLDER)
+for name in (HOST_VARIABLE, TOKEN_VARIABLE):
+    os.environ.pop(name, None)
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:

@@ -7,6 +7,7 @@ import os
 import subprocess
 import sys
 from pathlib import Path
+from unittest.mock import patch
 
 from click.testing import CliRunner, Result
 
@@ -34,11 +35,12 @@ class Terminal:
 
         What it raises and does not handle is raised here. Which hosts it found is forgotten.
         """
-        runner = CliRunner(charset, env=self.environment, catch_exceptions=False)
-        with contextlib.chdir(self.folder):
-            result = runner.invoke(main, arguments, input=stdin)
-        forget_hosts()
-        return result
+        runner = CliRunner(charset, catch_exceptions=False)
+        with contextlib.chdir(self.folder), patch.dict(os.environ, self.environment):
+            try:
+                return runner.invoke(main, arguments, input=stdin)
+            finally:
+                forget_hosts()
 
     def start(self, *arguments: str) -> subprocess.Popen[str]:
         """A process that runs a command. It is killed when the terminal is closed."""
