@@ -11,6 +11,7 @@ from collections.abc import Iterator
 
 import pytest
 from standins import ipykernels
+from standins.kernel import KernelIn, kernels
 from standins.scripted import ScriptedModels
 
 from modelcompose_jupyter import LocalHost
@@ -48,6 +49,17 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
 def ipykernel(request: pytest.FixtureRequest) -> str:
     """The version of ipykernel for the kernels of a test: the installed one, or each asked for."""
     return str(request.param)
+
+
+@pytest.fixture(scope="session")
+def kernel_in(tmp_path_factory: pytest.TempPathFactory) -> Iterator[KernelIn]:
+    """``kernel_in(folder, ipykernel)``: a kernel without names, extension and hosts of before.
+
+    There is one for each version; a test that uses it ends the use of those before. A fresh one,
+    which has imported nothing, is `standins.kernel.kernel`.
+    """
+    with kernels(tmp_path_factory.mktemp("kernel")) as kernel_in:
+        yield kernel_in
 
 
 @pytest.fixture
