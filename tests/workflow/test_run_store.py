@@ -17,7 +17,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from standins.processes import environment
 from standins.scripted import ScriptedModels
+from standins.waiting import until
 
 from modelcompose_jupyter import ComposeError, InputError, LocalHost, ModelError, Run, run_store
 from modelcompose_jupyter.document import load_document
@@ -57,15 +59,6 @@ def ended(host: LocalHost, prompt: str = "a", **options: Any) -> Run:
 def owed(host: LocalHost, prompt: str = "a", **options: Any) -> str:
     """The id of a run that somebody will come for, and whom nobody here holds."""
     return ended(host, prompt, owed_to="them", **options).id
-
-
-def until(holds: Callable[[], Any]) -> None:
-    """Wait for what another thread does."""
-    for _ in range(3000):
-        if holds():
-            return
-        threading.Event().wait(0.01)
-    raise AssertionError("it never came to be")
 
 
 def files(folder: Path) -> list[Path]:
@@ -133,7 +126,7 @@ def test_what_is_fetched_before_it_is_known_to_have_ended_is_fetched(
     run = host.submit(DOCUMENT, None, {"prompt": "held"}, owed_to="them")
     host.run_store.fetched(run)
     assert host.run(run.id) is run
-    models.limiter.set()
+    models.gate.set()
     run.result(30)
     assert reason_of(host, run.id) == "newer ones have taken its place"
 
@@ -385,19 +378,19 @@ class Slow:
     """Data whose writing stands still until it may go on."""
 
     began = threading.Event()
-    limiter = threading.Event()
+    gate = threading.Event()
 
     def __reduce__(self) -> Any:
         Slow.began.set()
-        Slow.limiter.wait(30)
+        Slow.gate.wait(30)
         return (str, ())
 
 
 @pytest.fixture
 def slow() -> Iterator[dict[str, Any]]:
-    Slow.began, Slow.limiter = threading.Event(), threading.Event()
+    Slow.began, Slow.gate = threading.Event(), threading.Event()
     yield {"slow": Slow()}
-    Slow.limiter.set()
+    Slow.gate.set()
 
 
 @pytest.mark.usefixtures("tiny")
@@ -409,7 +402,7 @@ def test_what_is_fetched_while_it_is_written_stays_in_memory(
     assert ended(host, "others go on").output == {"generated": "<others go on>"}
     run = host.run(id)
     host.run_store.fetched(run)
-    Slow.limiter.set()
+    Slow.gate.set()
     next_one = owed(host)
     spilled(host, next_one)
     assert host.run(id) is run
@@ -423,7 +416,7 @@ def test_a_host_that_closes_while_a_result_is_written_leaves_nothing(
     id = owed(host, metadata=slow)
     assert Slow.began.wait(30)
     assert host.close(10)
-    Slow.limiter.set()
+    Slow.gate.set()
     threads = [t for t in threading.enumerate() if t.name == run_store.SPILL_THREAD_NAME]
     for thread in threads:
         thread.join(30)
@@ -460,8 +453,8 @@ def test_many_ask_while_runs_come_and_go(host: LocalHost, folder: Path) -> None:
 
 SCRIPT = """
 import sys, time
-sys.path.insert(0, {tests!r})
 from standins.scripted import ScriptedModels
+from standins.waiting import until
 from modelcompose_jupyter import LocalHost, run_store
 from modelcompose_jupyter.document import load_document
 run_store.OWED_BYTES = 0
@@ -469,18 +462,17 @@ host = LocalHost(ScriptedModels())
 run = host.submit(load_document({text!r}), None, {{"prompt": "a"}}, owed_to="them")
 run.wait(30)
 kept = host.run_store.find(run.id)
-while kept._run is not None:
-    time.sleep(0.01)
+until(lambda: kept._run is None)
 print("there", flush=True)
 """
 
 
 def _process(folder: Path, then: str) -> subprocess.Popen[str]:
-    tests = str(Path(__file__).parents[1])
-    script = SCRIPT.format(tests=tests, text=DOCUMENT.source.text) + then
-    environment = {**os.environ, "TMPDIR": str(folder), "TEMP": str(folder)}
     process = subprocess.Popen(
-        [sys.executable, "-c", script], stdout=subprocess.PIPE, text=True, env=environment
+        [sys.executable, "-c", SCRIPT.format(text=DOCUMENT.source.text) + then],
+        stdout=subprocess.PIPE,
+        text=True,
+        env={**environment(), "TMPDIR": str(folder), "TEMP": str(folder)},
     )
     assert process.stdout is not None and process.stdout.readline() == "there\n"
     return process
