@@ -8,9 +8,11 @@ from pathlib import Path
 
 import httpx
 import pytest
+from standins.processes import python_path
+from standins.waiting import until
 
 from .conftest import STORY
-from .test_extension import Jupyter, Start, error_of, runtime, start, until
+from .test_extension import Jupyter, Start, error_of, runtime, start
 
 __all__ = ["runtime", "start"]  # fixtures
 
@@ -169,7 +171,9 @@ def test_the_kernel_of_a_page_that_nobody_opens_ends(
         "_jupyter_server_extension_points = lambda: [{'module': 'impatient'}]\n"
     )
     both = "{'voila.server_extension': True, 'impatient': True}"
-    jupyter = start("/", f"--ServerApp.jpserver_extensions={both}", PYTHONPATH=str(tmp_path))
+    jupyter = start(
+        "/", f"--ServerApp.jpserver_extensions={both}", PYTHONPATH=python_path(tmp_path)
+    )
     monkeypatch.setenv("JUPYTER_RUNTIME_DIR", str(jupyter.runtime))
     (jupyter.root / "story.yml").write_text(STORY)
     assert jupyter.get("pages/story.yml").status_code == 200

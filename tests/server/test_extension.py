@@ -24,6 +24,7 @@ import psutil
 import pytest
 from browser.servers import free_port
 from browser.servers import serve as jupyter_server
+from standins.processes import python_path
 from standins.scripted import ScriptedModels
 from standins.waiting import until
 
@@ -176,12 +177,8 @@ def with_authorizer(start: Start, tmp_path_factory: pytest.TempPathFactory) -> J
     folder = tmp_path_factory.mktemp("authorizer")
     (folder / "read_only.py").write_text(READ_ONLY)
     return start(
-        "/", "--ServerApp.authorizer_class=read_only.ReadOnly", PYTHONPATH=_python_path(folder)
+        "/", "--ServerApp.authorizer_class=read_only.ReadOnly", PYTHONPATH=python_path(folder)
     )
-
-
-def _python_path(folder: Path) -> str:
-    return os.pathsep.join([str(folder), os.environ.get("PYTHONPATH", "")])
 
 
 @pytest.fixture

@@ -6,7 +6,11 @@ import os
 from pathlib import Path
 
 
+def python_path(folder: Path) -> str:
+    """A PYTHONPATH on which a folder comes before what is on this process's."""
+    return os.pathsep.join(filter(None, [str(folder), os.environ.get("PYTHONPATH")]))
+
+
 def environment() -> dict[str, str]:
     """The variables for such a process: it finds what these tests find."""
-    paths = [str(Path(__file__).parents[1]), os.environ.get("PYTHONPATH", "")]
-    return {**os.environ, "PYTHONPATH": os.pathsep.join(paths)}
+    return {**os.environ, "PYTHONPATH": python_path(Path(__file__).parents[1])}
