@@ -11,9 +11,12 @@ from collections.abc import Iterator
 
 import pytest
 from standins import ipykernels
+from standins.kernel import KernelIn, kernels
 from standins.scripted import ScriptedModels
 
 from modelcompose_jupyter import LocalHost
+from modelcompose_jupyter.host_selection import HOST_VARIABLE
+from modelcompose_jupyter.server.access import TOKEN_VARIABLE
 
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 os.environ["HF_HOME"] = tempfile.mkdtemp(prefix="modelcompose-hf-")
@@ -21,6 +24,8 @@ os.environ["TOKENIZERS_PARALLELISM"] = "false"
 # Nothing that runs on this computer is found, and nothing of a test stays.
 os.environ["JUPYTER_RUNTIME_DIR"] = tempfile.mkdtemp(prefix="modelcompose-runtime-")
 os.environ["JUPYTER_PATH"] = str(ipykernels.FOLDER)
+for name in (HOST_VARIABLE, TOKEN_VARIABLE):
+    os.environ.pop(name, None)
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
@@ -44,6 +49,17 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
 def ipykernel(request: pytest.FixtureRequest) -> str:
     """The version of ipykernel for the kernels of a test: the installed one, or each asked for."""
     return str(request.param)
+
+
+@pytest.fixture(scope="session")
+def kernel_in(tmp_path_factory: pytest.TempPathFactory) -> Iterator[KernelIn]:
+    """``kernel_in(folder, ipykernel)``: a kernel without names, extension and hosts of before.
+
+    There is one for each version; a test that uses it ends the use of those before. A fresh one,
+    which has imported nothing, is `standins.kernel.kernel`.
+    """
+    with kernels(tmp_path_factory.mktemp("kernel")) as kernel_in:
+        yield kernel_in
 
 
 @pytest.fixture

@@ -250,9 +250,12 @@ def test_a_peer_that_cannot_load_says_why(tmp_path: Path) -> None:
     assert not [c for c in psutil.Process(os.getpid()).children() if c.is_running()]
 
 
-def test_no_honest_request_fails_beside_an_attack() -> None:
+@pytest.mark.parametrize(
+    "kinds", [("slots",), pytest.param(("headers", "forms", "slots"), marks=pytest.mark.slow)]
+)
+def test_no_honest_request_fails_beside_an_attack(kinds: tuple[str, ...]) -> None:
     with attacks.hosting("nobody", max_queue=32) as host:
-        for attack in ("headers", "forms", "slots"):  # the last fills it
+        for attack in kinds:  # the last fills it
             told = attacks.measure(attack, host, clients=10, seconds=1)
 
             for who in ("owner", "guest"):

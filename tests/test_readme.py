@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import os
 import re
-import subprocess
-import sys
+import shlex
 from pathlib import Path
 
 import pytest
-from standins.kernel import kernel
+from standins.kernel import KernelIn
+from standins.terminal import Terminal
 
 from modelcompose_jupyter import DocumentError
 from modelcompose_jupyter.document import load_document
@@ -34,11 +33,11 @@ CELL = next(block for block in blocks("yaml") if block.startswith("%%compose"))
     ],
     ids=["readme", "guide"],
 )
-def test_the_notebook_examples_run(cells: list[str]) -> None:
-    with kernel(ROOT, OMP_NUM_THREADS="1") as shell:
-        for code in cells:
-            cell = shell.run(code)
-            assert cell.status == "ok", f"{code}\n{cell.error}"
+def test_the_notebook_examples_run(cells: list[str], kernel_in: KernelIn) -> None:
+    shell = kernel_in(ROOT)
+    for code in cells:
+        cell = shell.run(code)
+        assert cell.status == "ok", f"{code}\n{cell.error}"
 
 
 def test_the_guide_has_what_it_says_of_the_same_again() -> None:
@@ -53,17 +52,17 @@ def test_the_error_example_is_what_the_mistake_gives() -> None:
 
 
 def test_the_terminal_examples_run() -> None:
+    """Each in this process, where all is imported."""
     script = next(block for block in blocks("bash") if block.startswith("cd notebooks"))
-    path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
-    done = subprocess.run(
-        ["bash", "-e", "-c", script],
-        cwd=ROOT,
-        env={**os.environ, "PATH": path},
-        capture_output=True,
-        text=True,
-    )
-    assert done.returncode == 0, done.stderr
-    assert "Once upon a time in a distant galaxy" in done.stdout
+    (_, folder), *commands = [shlex.split(each, comments=True) for each in script.splitlines()]
+    terminal = Terminal(ROOT / folder)
+    printed = ""
+    for program, *arguments in commands:
+        assert program == "model-compose"
+        done = terminal.call(*arguments)
+        assert done.exit_code == 0, done.stderr
+        printed += done.stdout
+    assert "Once upon a time in a distant galaxy" in printed
 
 
 def test_both_set_up_commands_exist() -> None:

@@ -8,8 +8,6 @@ from __future__ import annotations
 
 import json
 import shutil
-import subprocess
-import sys
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -17,17 +15,17 @@ import pytest
 from standins import tiny_models
 from standins.hub import HubStandIn
 from standins.kernel import kernel
+from standins.terminal import Terminal
+
+from modelcompose_jupyter import load
+from modelcompose_jupyter.host import local_host
+from modelcompose_jupyter.models.weights import hub as transfers
 
 PROMPT = "Once upon a time in a distant galaxy"
 MODEL = "HuggingFaceTB/SmolLM3-3B"
 SEED = Path(__file__).parent / "seed"
 FORMS = ("flat.yml", "nested.yml")
-
-FROM_PYTHON = """
-import json, modelcompose_jupyter as m
-flow = m.load({file!r})
-print(json.dumps(flow(prompt={prompt!r})))
-"""
+RUN = ("--input", json.dumps({"prompt": PROMPT}))
 
 
 @pytest.fixture(scope="module")
@@ -38,39 +36,22 @@ def weights(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture
-def hub(weights: Path) -> Iterator[HubStandIn]:
-    with HubStandIn() as hub:
+def hub(weights: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[HubStandIn]:
+    """A Hub that this process asks, with a cache that is empty."""
+    monkeypatch.setattr(transfers, "RETRY_WAITS", (0.0, 0.0))
+    with HubStandIn() as hub, hub.client(tmp_path / "hf" / "hub"):
         hub.add(MODEL, weights)
         yield hub
+        local_host().unload()
 
 
 @pytest.fixture
-def folder(tmp_path: Path) -> Path:
+def terminal(tmp_path: Path) -> Terminal:
+    folder = tmp_path / "folder"
+    folder.mkdir()
     for form in FORMS:
-        shutil.copy(SEED / form, tmp_path)
-    return tmp_path
-
-
-def from_terminal(
-    folder: Path, form: str, environment: dict[str, str]
-) -> subprocess.CompletedProcess[str]:
-    given = json.dumps({"prompt": PROMPT})
-    return subprocess.run(
-        [sys.executable, "-m", "modelcompose_jupyter.cli", "run", "-f", form, "--input", given],
-        cwd=folder,
-        env=environment,
-        capture_output=True,
-        text=True,
-    )
-
-
-def from_python(folder: Path, form: str, environment: dict[str, str]) -> str:
-    script = FROM_PYTHON.format(file=form, prompt=PROMPT)
-    done = subprocess.run(
-        [sys.executable, "-c", script], cwd=folder, env=environment, capture_output=True, text=True
-    )
-    assert done.returncode == 0, done.stderr
-    return done.stdout
+        shutil.copy(SEED / form, folder)
+    return Terminal(folder)
 
 
 def continues(output: str) -> bool:
@@ -80,26 +61,26 @@ def continues(output: str) -> bool:
 
 
 def test_it_runs_from_everywhere_and_then_without_a_network(
-    hub: HubStandIn, folder: Path, tmp_path: Path
+    hub: HubStandIn, terminal: Terminal, tmp_path: Path
 ) -> None:
-    environment = hub.environment(tmp_path / "hf")
-    first = from_terminal(folder, "flat.yml", environment)
-    assert first.returncode == 0, first.stderr
+    first = terminal.call("run", "-f", "flat.yml", *RUN)
+    assert first.exit_code == 0, first.stderr
     assert continues(first.stdout)
     weights = [name for name in hub.fetched() if name.endswith(".safetensors")]
     assert weights == ["model.safetensors"]
 
     hub.stop()
     asked = len(hub.requests)
-    second = from_terminal(folder, "nested.yml", environment)
-    assert second.returncode == 0, second.stderr
+    local_host().unload()
+    second = terminal.call("run", "-f", "nested.yml", *RUN)
+    assert second.exit_code == 0, second.stderr
     assert continues(second.stdout)
     for form in FORMS:
-        assert continues(from_python(folder, form, environment))
-    with kernel(folder, **environment) as shell:
+        assert continues(json.dumps(load(terminal.folder / form)(prompt=PROMPT)))
+    with kernel(terminal.folder, **hub.environment(tmp_path / "hf")) as shell:
         shell.run("%load_ext modelcompose_jupyter")
         for form in FORMS:
-            body = (folder / form).read_text()
+            body = (terminal.folder / form).read_text()
             cell = shell.run(f"%%compose story --run prompt='{PROMPT}'\n{body}")
             assert cell.status == "ok", cell.error
             assert cell.stdout.startswith(PROMPT)
@@ -110,18 +91,17 @@ def test_it_runs_from_everywhere_and_then_without_a_network(
 
 
 def test_a_download_that_was_cut_goes_on_where_it_stopped(
-    hub: HubStandIn, folder: Path, tmp_path: Path
+    hub: HubStandIn, terminal: Terminal
 ) -> None:
-    environment = hub.environment(tmp_path / "hf")
     hub.cuts["model.safetensors"] = [20_000] + [0] * 50
-    broken = from_terminal(folder, "flat.yml", environment)
-    assert broken.returncode == 1
+    broken = terminal.call("run", "-f", "flat.yml", *RUN)
+    assert broken.exit_code == 1
     assert "flat.yml:16:10: " in broken.stderr
     assert MODEL in broken.stderr
 
     hub.cuts.clear()
     tried = len(hub.ranges("model.safetensors"))
-    resumed = from_terminal(folder, "flat.yml", environment)
-    assert resumed.returncode == 0, resumed.stderr
+    resumed = terminal.call("run", "-f", "flat.yml", *RUN)
+    assert resumed.exit_code == 0, resumed.stderr
     assert continues(resumed.stdout)
     assert hub.ranges("model.safetensors")[tried:] == ["bytes=20000-"]

@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import itertools
-import os
 import threading
 from collections.abc import Callable, Iterator
-from pathlib import Path
 from typing import Any
 
 import pytest
+from standins.waiting import until
 
 from modelcompose_jupyter import Host, InputError, LocalHost, Run, load
 from modelcompose_jupyter.callable import Workflow
@@ -74,21 +73,6 @@ class Gates:
     def reply(self, prompt: str) -> list[str]:
         self[prompt].wait(30)
         return [f"<{prompt}>"]
-
-
-def environment() -> dict[str, str]:
-    """For another process of Python that uses the same package and these stand-ins."""
-    paths = [str(Path(__file__).parents[1]), os.environ.get("PYTHONPATH", "")]
-    return {**os.environ, "PYTHONPATH": os.pathsep.join(paths)}
-
-
-def until(holds: Callable[[], bool]) -> None:
-    """Wait for what other threads bring about; it fails after 30 seconds."""
-    for _ in range(3000):
-        if holds():
-            return
-        threading.Event().wait(0.01)
-    raise AssertionError("it did not come to that in 30 seconds")
 
 
 def rows_that_raise(host: Host, error: BaseException) -> Iterator[str]:

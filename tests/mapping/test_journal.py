@@ -16,7 +16,9 @@ import pandas
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from standins.processes import environment
 from standins.scripted import ScriptedModels
+from standins.waiting import until
 
 from modelcompose_jupyter import ComposeError, InputError, LocalHost, load
 from modelcompose_jupyter.callable import Workflow
@@ -24,7 +26,7 @@ from modelcompose_jupyter.errors import UsageError
 from modelcompose_jupyter.mapping.journal import JOURNAL_THREAD_NAME, Journal
 from modelcompose_jupyter.mapping.row_stream import MAP_THREAD_NAME
 
-from .conftest import BODY, InstantHost, environment, instant, rows_that_raise, until
+from .conftest import BODY, InstantHost, instant, rows_that_raise
 
 VALUES = st.recursive(
     st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False) | st.text(),
@@ -442,7 +444,9 @@ def test_no_thread_is_left(flow: Workflow, tmp_path: Path) -> None:
 def test_a_script_may_end_with_an_iterator_open(tmp_path: Path) -> None:
     script = f"""
 from modelcompose_jupyter import LocalHost, load
+from standins.processes import environment
 from standins.scripted import ScriptedModels
+from standins.waiting import until
 
 flow = load({BODY!r}, host=LocalHost(ScriptedModels(hold=("held",))))
 stream = flow.imap(["held", "go"], save_to="out.jsonl", progress=False)

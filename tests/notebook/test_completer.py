@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from standins.kernel import Kernel, kernel
+from standins.kernel import Kernel, KernelIn, kernel
 
 from modelcompose_jupyter.language_service import LONGEST
 from modelcompose_jupyter.models.weights.installed import suggested
@@ -188,32 +188,32 @@ def test_completing_imports_neither_torch_nor_more_of_the_hubs_client(shell: Ker
     assert shell.value(f"[m for m in {heavy} if m in __import__('sys').modules]") == "[]"
 
 
-def test_loading_twice_and_unloading(folder: Path) -> None:
+def test_loading_twice_and_unloading(folder: Path, kernel_in: KernelIn) -> None:
     count = "len(get_ipython().Completer.custom_matchers)"
-    with kernel(folder) as fresh:
-        for magic in ("load_ext", "reload_ext", "load_ext"):
-            fresh.run(f"%{magic} modelcompose_jupyter")
-        fresh.run("import modelcompose_jupyter as m; m.load_ipython_extension(get_ipython())")
-        assert fresh.value(count) == "1"
-        assert matches(fresh, "%%compose\ncomponent:\n  temper▮") == ["temperature: "]
-        fresh.run("%unload_ext modelcompose_jupyter")
-        assert fresh.value(count) == "0"
-        assert matches(fresh, "%%compose\ncomponent:\n  temper▮") == []
-        assert "`%compose` not found" in fresh.run("%compose list").stderr
-        fresh.run("%load_ext modelcompose_jupyter")
-        assert matches(fresh, "%compose unl▮") == ["unload"]
+    fresh = kernel_in(folder)
+    for magic in ("load_ext", "reload_ext", "load_ext"):
+        fresh.run(f"%{magic} modelcompose_jupyter")
+    fresh.run("import modelcompose_jupyter as m; m.load_ipython_extension(get_ipython())")
+    assert fresh.value(count) == "1"
+    assert matches(fresh, "%%compose\ncomponent:\n  temper▮") == ["temperature: "]
+    fresh.run("%unload_ext modelcompose_jupyter")
+    assert fresh.value(count) == "0"
+    assert matches(fresh, "%%compose\ncomponent:\n  temper▮") == []
+    assert "`%compose` not found" in fresh.run("%compose list").stderr
+    fresh.run("%load_ext modelcompose_jupyter")
+    assert matches(fresh, "%compose unl▮") == ["unload"]
 
 
-def test_runs_and_models_in_memory(folder: Path) -> None:
-    with kernel(folder) as fresh:
-        fresh.run("%load_ext modelcompose_jupyter")
-        assert matches(fresh, "%compose rerun ▮") == []
-        ran = fresh.run(f"%%compose told --run prompt=Once\n{COMPONENT}  max_output_length: 2\n")
-        assert ran.status == "ok"
-        assert repr(matches(fresh, "%compose rerun ▮")) == fresh.value("[told.last_run.id]")
-        assert repr(matches(fresh, "%compose unload ▮")) == fresh.value(
-            "[each.id for each in told.host.models()]"
-        )
+def test_runs_and_models_in_memory(folder: Path, kernel_in: KernelIn) -> None:
+    fresh = kernel_in(folder)
+    fresh.run("%load_ext modelcompose_jupyter")
+    assert matches(fresh, "%compose rerun ▮") == []
+    ran = fresh.run(f"%%compose told --run prompt=Once\n{COMPONENT}  max_output_length: 2\n")
+    assert ran.status == "ok"
+    assert repr(matches(fresh, "%compose rerun ▮")) == fresh.value("[told.last_run.id]")
+    assert repr(matches(fresh, "%compose unload ▮")) == fresh.value(
+        "[each.id for each in told.host.models()]"
+    )
 
 
 def test_a_cache_that_is_not_there(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
@@ -222,4 +222,5 @@ def test_a_cache_that_is_not_there(monkeypatch: pytest.MonkeyPatch, tmp_path: Pa
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr(constants, "HF_HUB_CACHE", str(tmp_path / "nosuch"))
     assert suggested("") == ["bundled:storyteller"]
-    assert suggested("\x00") == suggested("~nobody/") == []
+    monkeypatch.setenv("HOME", str(tmp_path / "nosuch"))
+    assert suggested("\x00") == suggested("~/") == suggested("~no.such.user/") == []

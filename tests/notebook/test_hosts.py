@@ -3,13 +3,11 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
-from contextlib import AbstractContextManager
 from pathlib import Path
 
 import httpx
 import pytest
-from standins.kernel import Cell, Kernel, kernel
+from standins.kernel import Cell, Kernel, KernelIn, kernel
 
 DECLARE = """%%compose story
 component:
@@ -28,20 +26,9 @@ LONG = (
 
 
 @pytest.fixture
-def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """A folder for notebooks whose kernels find each other and nobody else."""
-    monkeypatch.setenv("JUPYTER_RUNTIME_DIR", str(tmp_path / "runtime"))
-    return tmp_path
-
-
-@pytest.fixture
-def shell(folder: Path) -> Iterator[Kernel]:
-    with notebook(folder) as started:
-        yield started
-
-
-def notebook(folder: Path) -> AbstractContextManager[Kernel]:
-    return kernel(folder)
+def shell(tmp_path: Path, kernel_in: KernelIn) -> Kernel:
+    """A notebook's kernel; those that a test starts besides find it, and nobody else."""
+    return kernel_in(tmp_path)
 
 
 def declared(shell: Kernel, *cells: str) -> None:
@@ -138,11 +125,11 @@ def test_addresses_and_ports_are_checked(shell: Kernel) -> None:
     assert run(url_of(secret), input={"prompt": "x"}).status_code == 401
 
 
-def test_another_notebook_uses_the_model_that_is_there(folder: Path, shell: Kernel) -> None:
+def test_another_notebook_uses_the_model_that_is_there(tmp_path: Path, shell: Kernel) -> None:
     declared(shell, DECLARE)
     url = url_of(shell.run("%compose serve port:=0"))
     expected = shell.value("story(prompt='A fox')")
-    with notebook(folder) as other:
+    with kernel(tmp_path) as other:
         declared(other, DECLARE, OTHER)
 
         assert other.value("story(prompt='A fox')") == expected
@@ -172,10 +159,10 @@ def test_another_notebook_uses_the_model_that_is_there(folder: Path, shell: Kern
     assert shell.value("modelcompose_jupyter.local_host().models()") == "[]"
 
 
-def test_an_interrupt_stops_the_run_over_there(folder: Path, shell: Kernel) -> None:
+def test_an_interrupt_stops_the_run_over_there(tmp_path: Path, shell: Kernel) -> None:
     declared(shell, LONG)
     shell.run("%compose serve port:=0")
-    with notebook(folder) as other:
+    with kernel(tmp_path) as other:
         declared(other, LONG)
         interrupted = []
 
@@ -194,27 +181,26 @@ def test_an_interrupt_stops_the_run_over_there(folder: Path, shell: Kernel) -> N
     assert shell.value("str(run.state)") == "'cancelled'"
 
 
-def test_a_kernel_that_dies_frees_its_runs(folder: Path, shell: Kernel) -> None:
+def test_a_kernel_that_dies_frees_its_runs(tmp_path: Path, shell: Kernel) -> None:
     declared(shell, LONG)
     shell.run("%compose serve port:=0")
-    other = notebook(folder)
-    with other as started:
-        declared(started, LONG)
-        started.run("run = long.submit(prompt='Once')\nnext(run.stream())")
-        started._manager.shutdown_kernel(now=True)
+    with kernel(tmp_path) as other:
+        declared(other, LONG)
+        other.run("run = long.submit(prompt='Once')\nnext(run.stream())")
+        other._manager.shutdown_kernel(now=True)
         shell.run("run = modelcompose_jupyter.local_host().runs()[0]; run.wait(60)")
     assert shell.value("str(run.state)") == "'cancelled'"
 
 
 def test_when_the_serving_notebook_restarts_the_next_call_runs_here(
-    folder: Path, shell: Kernel
+    tmp_path: Path, shell: Kernel
 ) -> None:
-    declared(shell, DECLARE)
-    url = url_of(shell.run("%compose serve port:=0"))
-    with notebook(folder) as other:
+    with kernel(tmp_path) as other:
         declared(other, DECLARE)
-        assert url in other.value("repr(story.host)")
-        shell.run("%compose serve off")
+        url = url_of(other.run("%compose serve port:=0"))
+        declared(shell, DECLARE)
+        assert url in shell.value("repr(story.host)")
+        other.run("%compose serve off")
 
-        assert "A fox" in other.value("story(prompt='A fox')")
-        assert url not in other.value("repr(story.host)")
+        assert "A fox" in shell.value("story(prompt='A fox')")
+        assert url not in shell.value("repr(story.host)")

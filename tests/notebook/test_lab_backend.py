@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
 from browser.servers import free_port
-from standins.kernel import Kernel, kernel
+from standins.kernel import Kernel, KernelIn, kernel
 
 LOAD = "%load_ext modelcompose_jupyter"
 STORY = """\
@@ -29,10 +29,12 @@ Until = Callable[[Callable[[dict[str, Any]], bool]], dict[str, Any]]
 
 
 @pytest.fixture(scope="module")
-def started(tmp_path_factory: pytest.TempPathFactory, ipykernel: str) -> Iterator[Kernel]:
-    with kernel(tmp_path_factory.mktemp("lab"), ipykernel=ipykernel) as started:
-        started.run(LOAD)
-        yield started
+def started(
+    tmp_path_factory: pytest.TempPathFactory, kernel_in: KernelIn, ipykernel: str
+) -> Kernel:
+    started = kernel_in(tmp_path_factory.mktemp("lab"), ipykernel)
+    started.run(LOAD)
+    return started
 
 
 def answer(kernel: Kernel, question: str, **data: Any) -> Any:

@@ -5,13 +5,13 @@ from __future__ import annotations
 import gc
 import json
 import select
-import threading
 import tracemalloc
 from collections.abc import Callable
 from typing import Any
 
 import pytest
 from standins.scripted import ScriptedModels
+from standins.waiting import until
 
 from modelcompose_jupyter import LocalHost, ModelError, run_store
 from modelcompose_jupyter.document import load_document
@@ -553,15 +553,6 @@ def test_only_the_owner_unloads_and_ends(owner: Client, client: Client) -> None:
 
 
 # What is kept, and what is forgotten
-
-
-def until(holds: Callable[[], Any]) -> None:
-    """Wait for what another thread does."""
-    for _ in range(3000):
-        if holds():
-            return
-        threading.Event().wait(0.01)
-    raise AssertionError("it never came to be")
 
 
 def polled(client: Client, prompt: str = "a", **body: Any) -> str:

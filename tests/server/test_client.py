@@ -12,13 +12,16 @@ import subprocess
 import sys
 import threading
 from collections.abc import Callable, Iterator
+from dataclasses import dataclass
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
 
 import httpx
 import pytest
+from standins.processes import environment
 from standins.scripted import ScriptedModels
+from standins.terminal import forget_hosts
 
 from modelcompose_jupyter import ComposeError, InputError, LocalHost, host_selection, load
 from modelcompose_jupyter.document import load_document
@@ -28,7 +31,7 @@ from modelcompose_jupyter.server.catalog import DocumentFile
 from modelcompose_jupyter.server.client import RemoteHost
 from modelcompose_jupyter.server.schemas import TaskState
 from modelcompose_jupyter.server.server import Server, ServerSettings
-from modelcompose_jupyter.server.server_info import find_servers
+from modelcompose_jupyter.server.server_info import ServerInfo, find_servers
 
 from .conftest import COMPONENT, MANY, STORY, Serve, held
 
@@ -37,11 +40,9 @@ from .conftest import COMPONENT, MANY, STORY, Serve, held
 def forget() -> Iterator[None]:
     """Each test decides anew which host runs what."""
     yield
-    host_selection.disconnect()
-    host_selection.stop_serving()
     for each in host_selection.in_use():
         each.close(10)
-    host_selection._after_fork()
+    forget_hosts()
 
 
 @pytest.fixture
@@ -380,23 +381,58 @@ def test_a_stream_survives_a_broken_connection(
     remote.close(10)
 
 
-def test_a_host_that_is_gone_is_said_so_and_the_next_call_starts_again(tmp_path: Path) -> None:
+def _host_process(path: Path, runtime: Path, models: str = "None") -> subprocess.Popen[str]:
+    """Another process that serves a document; returns when it does.
+
+    Args:
+        path: the document.
+        runtime: the folder in which it is announced.
+        models: what it generates with, as an expression; None is real models.
+    """
+    path.write_text(STORY)
+    process = subprocess.Popen(
+        [sys.executable, "-c", _SERVE.format(models=models, path=str(path))],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        text=True,
+        env={**environment(), "JUPYTER_RUNTIME_DIR": str(runtime)},
+    )
+    assert process.stdout is not None
+    assert process.stdout.readline().startswith("http")
+    return process
+
+
+_SERVE = """
+import sys
+from standins.scripted import ScriptedModels
+from modelcompose_jupyter import host
+from modelcompose_jupyter.server.kernel import serve_document
+
+host._local_host = host.LocalHost({models})
+print(serve_document({path!r}, port=0).url, flush=True)
+sys.stdin.read()
+"""
+_HOLDING = "ScriptedModels(hold=('Once',))"
+
+
+def test_a_host_that_is_gone_is_said_so_and_the_next_call_starts_again(
+    tmp_path: Path, runtime: Path
+) -> None:
     path = tmp_path / "model-compose.yml"
-    path.write_text(STORY.replace("  text:", "  min_output_length: 300\n  text:"))
-    process = _host_process(path)
+    process = _host_process(path, runtime, _HOLDING)
     story = load(path)
     assert isinstance(story.host, RemoteHost)
-    run = story.submit(prompt="Once upon a time")
+    run = story.submit(prompt="Once")
     for _ in run.stream():
         break
 
     process.kill()
-    process.wait()
+    process.communicate()
 
     assert run.wait(60)
     assert run.error is not None
     assert run.error.code == "host_gone"
-    assert run.text.startswith("Once")
+    assert run.text == "<Once>"
     assert isinstance(story.host, LocalHost)
     assert story(prompt="A fox")["generated"].startswith("A fox")
     assert find_servers() == []
@@ -416,19 +452,18 @@ def test_a_host_that_went_before_it_was_asked_is_not_missed(serve: Serve) -> Non
 
 
 @pytest.mark.skipif(os.name != "posix", reason="ports are used again at once")
-def test_the_port_of_a_host_that_died_is_not_spoken_to(tmp_path: Path) -> None:
+def test_the_port_of_a_host_that_died_is_not_spoken_to(tmp_path: Path, runtime: Path) -> None:
     """Whoever listens there now would get its token, prompts and documents."""
     path = tmp_path / "model-compose.yml"
-    path.write_text(STORY.replace("  text:", "  min_output_length: 300\n  text:"))
-    process = _host_process(path)
+    process = _host_process(path, runtime, _HOLDING)
     (found,) = find_servers()
     remote = RemoteHost(found.url, found.token, found)
     story = load(path, host=remote)
-    run = story.submit(prompt="Once upon a time")
+    run = story.submit(prompt="Once")
     next(run.stream())
 
     process.kill()
-    process.wait()
+    process.communicate()
 
     with _listener(found.url) as other:
         assert run.wait(60)
@@ -718,86 +753,85 @@ def test_a_proxy_of_the_environment_has_no_part(
 # Which host
 
 
-def _host_process(path: Path) -> subprocess.Popen[str]:
-    """Another process that serves a document; returns when it does."""
-    code = (
-        "import sys; from modelcompose_jupyter.server.kernel import serve_document;"
-        f"s = serve_document({str(path)!r}, port=0); print(s.url, flush=True); sys.stdin.read()"
-    )
-    process = subprocess.Popen(
-        [sys.executable, "-c", code],
-        stdin=subprocess.PIPE,
-        stdout=subprocess.PIPE,
-        text=True,
-        env={**os.environ},
-    )
-    assert process.stdout is not None
-    assert process.stdout.readline().startswith("http")
-    return process
+@dataclass
+class Elsewhere:
+    """Another process that serves a document."""
+
+    path: Path
+    runtime: Path
+    process: subprocess.Popen[str]
 
 
-def test_a_document_that_is_served_runs_there_by_itself(tmp_path: Path) -> None:
-    path = tmp_path / "model-compose.yml"
-    path.write_text(STORY)
-    process = _host_process(path)
-    try:
-        there, same, elsewhere = load(path), load(STORY), load(COMPONENT)
-
-        assert isinstance(there.host, RemoteHost)
-        assert same.host is there.host
-        assert isinstance(elsewhere.host, LocalHost)
-        assert there(prompt="A fox")["generated"].startswith("A fox")
-        assert [model.source for model in there.host.models()] == ["bundled:storyteller"]
-        assert elsewhere.host.models() == []
-        (known,) = find_servers(other_processes=True)
-        host_selection.connect()
-        assert elsewhere.host is there.host
-        assert elsewhere(prompt="A fox")["generated"].startswith("A fox")
-        host_selection.disconnect()
-        assert isinstance(elsewhere.host, LocalHost)
-        assert known.pid == process.pid
-    finally:
-        process.kill()
-        process.wait()
+@pytest.fixture(scope="module")
+def host_process(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Elsewhere]:
+    folder = tmp_path_factory.mktemp("elsewhere")
+    path, runtime = folder / "model-compose.yml", folder / "runtime"
+    process = _host_process(path, runtime)
+    yield Elsewhere(path, runtime, process)
+    process.kill()
+    process.communicate()
 
 
-def test_a_file_that_was_edited_runs_there_as_it_is_now(tmp_path: Path) -> None:
-    path = tmp_path / "model-compose.yml"
-    path.write_text(STORY)
-    process = _host_process(path)
-    try:
-        path.write_text(STORY.replace("  text:", "  max_output_length: 3\n  text:"))
-        edited = load(path)
-
-        assert isinstance(edited.host, RemoteHost)
-        assert edited.host.serves(edited.document)
-        assert edited.run(prompt="A fox").usage["generated"] == 3
-    finally:
-        process.kill()
-        process.wait()
+@pytest.fixture
+def elsewhere(host_process: Elsewhere, monkeypatch: pytest.MonkeyPatch) -> Iterator[Elsewhere]:
+    """A process that serves STORY on the bundled model, where this one looks for others."""
+    monkeypatch.setenv("JUPYTER_RUNTIME_DIR", str(host_process.runtime))
+    yield host_process
+    host_process.path.write_text(STORY)
 
 
-def test_the_environment_can_name_the_host(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    path = tmp_path / "model-compose.yml"
-    path.write_text(STORY)
-    process = _host_process(path)
-    try:
-        (found,) = find_servers()
-        monkeypatch.setenv(host_selection.HOST_VARIABLE, str(found.path))
-        guest = load(STORY)
-        assert isinstance(guest.host, RemoteHost)
-        assert guest(prompt="A fox")["generated"].startswith("A fox")
-        assert [run.id for run in guest.host.runs()] == [guest.last_run.id]
-        with pytest.raises(ComposeError, match="does not serve this document"):
-            load(COMPONENT)(prompt="A fox")
-        with pytest.raises(ComposeError):
-            guest.host.unload()
-    finally:
-        process.kill()
-        process.wait()
-    host_selection._chosen.clear()
-    with pytest.raises(ComposeError, match="the host that runs the workflows is gone"):
-        _ = load(COMPONENT).host
+def test_a_document_that_is_served_runs_there_by_itself(elsewhere: Elsewhere) -> None:
+    there, same, other = load(elsewhere.path), load(STORY), load(COMPONENT)
+
+    assert isinstance(there.host, RemoteHost)
+    assert same.host is there.host
+    assert isinstance(other.host, LocalHost)
+    assert there(prompt="A fox")["generated"].startswith("A fox")
+    assert [model.source for model in there.host.models()] == ["bundled:storyteller"]
+    assert other.host.models() == []
+    (known,) = find_servers(other_processes=True)
+    host_selection.connect()
+    assert other.host is there.host
+    assert other(prompt="A fox")["generated"].startswith("A fox")
+    host_selection.disconnect()
+    assert isinstance(other.host, LocalHost)
+    assert known.pid == elsewhere.process.pid
+
+
+def test_a_file_that_was_edited_runs_there_as_it_is_now(elsewhere: Elsewhere) -> None:
+    elsewhere.path.write_text(STORY.replace("  text:", "  max_output_length: 3\n  text:"))
+    edited = load(elsewhere.path)
+
+    assert isinstance(edited.host, RemoteHost)
+    assert edited.host.serves(edited.document)
+    assert edited.run(prompt="A fox").usage["generated"] == 3
+
+
+def test_the_environment_can_name_the_host(
+    elsewhere: Elsewhere, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (found,) = find_servers()
+    monkeypatch.setenv(host_selection.HOST_VARIABLE, str(found.path))
+    guest = load(STORY)
+    assert isinstance(guest.host, RemoteHost)
+    run = guest.run(prompt="A fox")
+    assert run.text.startswith("A fox")
+    assert [each.id for each in guest.host.runs()] == [run.id]
+    with pytest.raises(ComposeError, match="does not serve this document"):
+        load(COMPONENT)(prompt="A fox")
+    with pytest.raises(ComposeError):
+        guest.host.unload()
+
+
+def test_a_host_that_the_environment_names_may_be_gone(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    gone = ServerInfo("gone", "http://127.0.0.1:9/api", "t", os.getpid(), 0.0, "t", "0")
+    gone.publish()  # by a process that had the same pid
+    for path in (gone.path, tmp_path / "nowhere.json"):
+        monkeypatch.setenv(host_selection.HOST_VARIABLE, str(path))
+        with pytest.raises(ComposeError, match="the host that runs the workflows is gone"):
+            _ = load(COMPONENT).host
 
 
 def test_this_process_serves_and_runs_its_own(serve: Serve, host: LocalHost) -> None:

@@ -11,6 +11,7 @@ from typing import Any
 
 import pytest
 from standins.scripted import ScriptedModels
+from standins.waiting import until
 
 from modelcompose_jupyter.server import request_body
 from modelcompose_jupyter.server.server import Server, ServerSettings
@@ -50,14 +51,6 @@ def until_closed(connection: socket.socket) -> int:
         while piece := connection.recv(65536):
             count += len(piece)
     return count
-
-
-def until(condition: Callable[[], bool]) -> None:
-    for _ in range(1200):
-        if condition():
-            return
-        threading.Event().wait(0.05)
-    raise AssertionError("it did not come to pass")
 
 
 @pytest.mark.parametrize("sent", [b"", HALF_A_HEADER, HALF_A_BODY, CHUNKED + b"1\r\na\r\n"])

@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import httpx
 import pytest
+from standins.processes import python_path
+from standins.waiting import until
 
 from .conftest import STORY
-from .test_extension import Jupyter, Start, error_of, runtime, start, until
+from .test_extension import Jupyter, Start, error_of, runtime, start
 
 __all__ = ["runtime", "start"]  # fixtures
 
@@ -170,8 +171,9 @@ def test_the_kernel_of_a_page_that_nobody_opens_ends(
         "_jupyter_server_extension_points = lambda: [{'module': 'impatient'}]\n"
     )
     both = "{'voila.server_extension': True, 'impatient': True}"
-    paths = os.pathsep.join(filter(None, [str(tmp_path), os.environ.get("PYTHONPATH")]))
-    jupyter = start("/", f"--ServerApp.jpserver_extensions={both}", PYTHONPATH=paths)
+    jupyter = start(
+        "/", f"--ServerApp.jpserver_extensions={both}", PYTHONPATH=python_path(tmp_path)
+    )
     monkeypatch.setenv("JUPYTER_RUNTIME_DIR", str(jupyter.runtime))
     (jupyter.root / "story.yml").write_text(STORY)
     assert jupyter.get("pages/story.yml").status_code == 200

@@ -10,7 +10,6 @@ import signal
 import socket
 import sys
 import threading
-import time
 from collections import Counter
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -25,7 +24,9 @@ import psutil
 import pytest
 from browser.servers import free_port
 from browser.servers import serve as jupyter_server
+from standins.processes import python_path
 from standins.scripted import ScriptedModels
+from standins.waiting import until
 
 from modelcompose_jupyter.document import load_document
 from modelcompose_jupyter.processes import own_start
@@ -48,13 +49,18 @@ component:
 workflow:
   repeat_count: 5000
 """
-READ_ONLY = """
+READ_ONLY = '''
+from pathlib import Path
+
 from jupyter_server.auth.authorizer import Authorizer
 
 class ReadOnly(Authorizer):
+    """Lets only read what is of modelcompose, once there is a file of that name."""
+
     def is_authorized(self, handler, user, action, resource):
-        return resource != "modelcompose" or action == "read"
-"""
+        is_read_only = resource == "modelcompose" and Path("read-only").exists()
+        return action == "read" or not is_read_only
+'''
 
 
 @dataclass
@@ -166,6 +172,16 @@ def running(start: Start) -> Jupyter:
     return start("/user/ann/")
 
 
+@pytest.fixture(scope="module")
+def with_authorizer(start: Start, tmp_path_factory: pytest.TempPathFactory) -> Jupyter:
+    """A server at the root, with an authorizer."""
+    folder = tmp_path_factory.mktemp("authorizer")
+    (folder / "read_only.py").write_text(READ_ONLY)
+    return start(
+        "/", "--ServerApp.authorizer_class=read_only.ReadOnly", PYTHONPATH=python_path(folder)
+    )
+
+
 @pytest.fixture
 def jupyter(running: Jupyter) -> Iterator[Jupyter]:
     """That server, without hosts at the beginning and at the end."""
@@ -178,15 +194,6 @@ def runtime(running: Jupyter, monkeypatch: pytest.MonkeyPatch) -> Path:
     """Servers of this process are announced where the Jupyter server looks."""
     monkeypatch.setenv("JUPYTER_RUNTIME_DIR", str(running.runtime))
     return running.runtime
-
-
-def until(condition: Callable[[], Any]) -> Any:
-    """What a condition gives once it is true."""
-    deadline = time.monotonic() + SECONDS
-    while not (value := condition()):
-        assert time.monotonic() < deadline, "it did not come to pass"
-        time.sleep(0.05)
-    return value
 
 
 def error_of(answer: httpx.Response, status: int) -> dict[str, Any]:
@@ -251,16 +258,13 @@ def test_a_page_needs_jupyters_xsrf_token_beside_its_cookie(
 
 
 def test_jupyters_authorizer_is_asked(
-    start: Start,
+    with_authorizer: Jupyter,
     serve: Serve,
-    tmp_path: Path,
     models: ScriptedModels,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    (tmp_path / "read_only.py").write_text(READ_ONLY)
-    jupyter = start(
-        "/", "--ServerApp.authorizer_class=read_only.ReadOnly", PYTHONPATH=str(tmp_path)
-    )
+    jupyter = with_authorizer
+    (jupyter.root / "read-only").touch()
     monkeypatch.setenv("JUPYTER_RUNTIME_DIR", str(jupyter.runtime))
     server = serve()
     host = f"hosts/{id_of(server)}"
@@ -271,6 +275,7 @@ def test_jupyters_authorizer_is_asked(
     assert jupyter.post("hosts", {"path": "story.yml"}).status_code == 403
     assert jupyter.delete(host).status_code == 403
     assert models.prompts == [] and not server.wait(0)
+    (jupyter.root / "read-only").unlink()
 
 
 # The run API, passed on
@@ -605,8 +610,7 @@ def test_a_host_gets_one_request_for_one(
 
     assert not server.wait(0)  # nobody has asked it to end
     assert jupyter.get(f"hosts/{id_of(server)}/workflows").status_code == 200
-    while "/api/workflows" not in seen:  # it is counted when it has been answered
-        time.sleep(0.01)
+    until(lambda: "/api/workflows" in seen)  # it is counted when it has been answered
     runs = seen.pop("/api/workflows/runs", 0)  # one that was left may end later
     assert (seen, runs <= 1) == ({"/api/workflows": 1}, True)
 
@@ -877,9 +881,9 @@ def test_a_kernel_whose_host_was_asked_to_end_stays_empty(jupyter: Jupyter) -> N
 
 
 def test_a_host_runs_without_a_base_url_too(
-    start: Start, monkeypatch: pytest.MonkeyPatch, models: ScriptedModels
+    with_authorizer: Jupyter,
 ) -> None:
-    jupyter = start("/")
+    jupyter = with_authorizer
     host = jupyter.start("story.yml")
     assert jupyter.get(f"hosts/{host['id']}/health").json() == {"status": "ok"}
     assert jupyter.delete(f"hosts/{host['id']}").status_code == 204

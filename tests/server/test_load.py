@@ -37,16 +37,16 @@ workflows:
     output: ${output}
 """
 )
-CLIENTS, EACH = 100, 30
 RUNS = "/workflows/runs"
 
 
 class Caller:
     """A client that submits runs of all kinds, and comes for the results when all others have."""
 
-    def __init__(self, http: httpx.AsyncClient, name: str) -> None:
+    def __init__(self, http: httpx.AsyncClient, name: str, runs: int) -> None:
         self.http = http
         self.name = name
+        self.runs = runs
         self.polled: list[tuple[str, str, Any]] = []  # id, and the status and output expected
         self.wrong: list[Any] = []
 
@@ -55,7 +55,7 @@ class Caller:
             *(self.poll, self.poll_several, self.poll_failing, self.poll_repeated, self.wait),
             *(self.wait_for_output, self.stream, self.cancel, self.complete, self.again),
         ]
-        for number in range(EACH):
+        for number in range(self.runs):
             await kinds[number % len(kinds)](f"{self.name}-{number}")
 
     async def ask(self, body: dict[str, Any], path: str = RUNS) -> httpx.Response:
@@ -128,10 +128,19 @@ class Caller:
             self.check(state.get("output"), output)
 
 
+@pytest.mark.parametrize(
+    ("clients", "runs"), [(20, 20), pytest.param(100, 30, marks=pytest.mark.slow)]
+)
 def test_no_result_is_lost_among_many(
-    serve: Serve, host: LocalHost, models: ScriptedModels, monkeypatch: pytest.MonkeyPatch
+    serve: Serve,
+    host: LocalHost,
+    models: ScriptedModels,
+    monkeypatch: pytest.MonkeyPatch,
+    clients: int,
+    runs: int,
 ) -> None:
-    monkeypatch.setattr(run_store, "OWED_BYTES", 4 * 2**20)  # of about four times as much
+    # Of about four times as much.
+    monkeypatch.setattr(run_store, "OWED_BYTES", clients * runs * 1400)
     models.hold = ("held",)
     host.limit(**SERVING_LIMITS)
     server = serve(FLOWS)
@@ -139,11 +148,11 @@ def test_no_result_is_lost_among_many(
     async def all_of_them() -> list[Caller]:
         async with contextlib.AsyncExitStack() as stack:
             callers = []
-            for number in range(CLIENTS):
+            for number in range(clients):
                 http = httpx.AsyncClient(
                     base_url=server.url, timeout=60, trust_env=False, verify=False
                 )
-                callers.append(Caller(await stack.enter_async_context(http), str(number)))
+                callers.append(Caller(await stack.enter_async_context(http), str(number), runs))
             await asyncio.gather(*(each.submit() for each in callers))
             await asyncio.gather(*(each.fetch() for each in callers))
             return callers
@@ -153,5 +162,5 @@ def test_no_result_is_lost_among_many(
     wrong = [each for caller in callers for each in caller.wrong]
     assert (len(wrong), wrong[:3]) == (0, [])
     statuses = Counter(status for caller in callers for _, status, _ in caller.polled)
-    assert statuses.total() == CLIENTS * EACH * 6 // 10
-    assert statuses["failed"] == statuses["cancelled"] == CLIENTS * EACH // 10
+    assert statuses.total() == clients * runs * 6 // 10
+    assert statuses["failed"] == statuses["cancelled"] == clients * runs // 10

@@ -4,18 +4,17 @@ from __future__ import annotations
 
 import asyncio
 import json
-import os
 import queue
 import re
-import subprocess
-import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import httpx
+import llm.cli
 import openai
 import pytest
+from click.testing import CliRunner
 from openai import AsyncOpenAI, OpenAI
 from standins.scripted import ScriptedModels
 
@@ -806,12 +805,11 @@ def test_llm_speaks_to_it(real: Server, tmp_path: Path) -> None:
             ]
         )
     )
-    environment = {**os.environ, "LLM_USER_PATH": str(tmp_path)}
+    runner = CliRunner(env={"LLM_USER_PATH": str(tmp_path)}, catch_exceptions=False)
 
     def said(*arguments: str) -> str:
-        command = [sys.executable, "-m", "llm", *arguments, "--key", "any"]
-        done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=120)
-        assert done.returncode == 0, done.stderr
+        done = runner.invoke(llm.cli.cli, [*arguments, "--key", "any"])
+        assert done.exit_code == 0, done.stderr
         return done.stdout.strip()
 
     asked = ["-o", "seed", "7", "-o", "max_tokens", "8"]

@@ -60,7 +60,8 @@ def api(server: Server) -> Any:
     return schemathesis.openapi.from_dict(document)
 
 
-def test_no_request_makes_it_fail(server: Server, api: Any) -> None:
+@pytest.mark.parametrize("examples", [3, pytest.param(12, marks=pytest.mark.slow)])
+def test_no_request_makes_it_fail(server: Server, api: Any, examples: int) -> None:
     """For each operation: requests that its schema allows, and some that it does not."""
     headers = {"Authorization": f"Bearer {server.access.owner_token}"}
     tried = 0
@@ -72,7 +73,7 @@ def test_no_request_makes_it_fail(server: Server, api: Any) -> None:
         for mode in GenerationMode:
             cases = operation.as_strategy(generation_mode=mode)
 
-            @settings(max_examples=12, deadline=None, suppress_health_check=list(HealthCheck))
+            @settings(max_examples=examples, deadline=None, suppress_health_check=list(HealthCheck))
             @given(case=cases)
             def holds(case: schemathesis.Case) -> None:
                 case.call_and_validate(

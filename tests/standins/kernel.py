@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -14,6 +14,21 @@ from jupyter_client.manager import start_new_kernel
 from .ipykernels import INSTALLED, kernelspec
 
 CELL_SECONDS = 120
+
+_RESET = """
+import os, sys
+os.chdir({folder!r})
+get_ipython().extension_manager.unload_extension("modelcompose_jupyter")
+if "ipywidgets" in sys.modules:
+    sys.modules["ipywidgets"].Widget.close_all()
+if "modelcompose_jupyter.host_selection" in sys.modules:
+    hosts = sys.modules["modelcompose_jupyter.host_selection"]
+    hosts.stop_serving()
+    for host in hosts.in_use():
+        host.close(10)
+    hosts._after_fork()
+get_ipython().reset()
+"""
 
 
 @dataclass
@@ -68,6 +83,11 @@ class Kernel:
             if reply["parent_header"].get("msg_id") == request:
                 cell.status = reply["content"]["status"]
                 return cell
+
+    def reset(self, folder: Path) -> None:
+        """Begin anew in a folder: without names, extension, widgets and hosts of before."""
+        cell = self.run(_RESET.format(folder=str(folder)))
+        assert cell.status == "ok", cell.error
 
     def value(self, expression: str) -> str:
         """The repr of an expression's value."""
@@ -171,3 +191,24 @@ def kernel(folder: Path, *, ipykernel: str = INSTALLED, **environment: str) -> I
     finally:
         client.stop_channels()
         manager.shutdown_kernel(now=True)
+
+
+KernelIn = Callable[..., Kernel]
+"""``kernel_in(folder, ipykernel)`` gives a kernel that has just been reset."""
+
+
+@contextmanager
+def kernels(folder: Path) -> Iterator[KernelIn]:
+    """Kernels that stay, one for each version of ipykernel: what one has imported is there."""
+    with ExitStack() as stack:
+        started: dict[str, Kernel] = {}
+
+        def kernel_in(folder: Path, ipykernel: str = INSTALLED) -> Kernel:
+            if ipykernel not in started:
+                new = kernel(first, ipykernel=ipykernel)
+                started[ipykernel] = stack.enter_context(new)
+            started[ipykernel].reset(folder)
+            return started[ipykernel]
+
+        first = folder
+        yield kernel_in

@@ -417,7 +417,9 @@ EXITS = {
 }
 
 
-@pytest.mark.parametrize("name", EXITS)
+@pytest.mark.parametrize(
+    "name", ["loading", pytest.param("generating", marks=pytest.mark.slow), "failing"]
+)
 def test_a_process_may_end_while_a_run_goes_on(name: str) -> None:
     script = (
         "from modelcompose_jupyter import load\n"

@@ -17,7 +17,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from standins.processes import environment
 from standins.scripted import ScriptedModels
+from standins.waiting import until
 
 from modelcompose_jupyter import ComposeError, InputError, LocalHost, ModelError, Run, run_store
 from modelcompose_jupyter.document import load_document
@@ -57,15 +59,6 @@ def ended(host: LocalHost, prompt: str = "a", **options: Any) -> Run:
 def owed(host: LocalHost, prompt: str = "a", **options: Any) -> str:
     """The id of a run that somebody will come for, and whom nobody here holds."""
     return ended(host, prompt, owed_to="them", **options).id
-
-
-def until(holds: Callable[[], Any]) -> None:
-    """Wait for what another thread does."""
-    for _ in range(3000):
-        if holds():
-            return
-        threading.Event().wait(0.01)
-    raise AssertionError("it never came to be")
 
 
 def files(folder: Path) -> list[Path]:
@@ -460,8 +453,8 @@ def test_many_ask_while_runs_come_and_go(host: LocalHost, folder: Path) -> None:
 
 SCRIPT = """
 import sys, time
-sys.path.insert(0, {tests!r})
 from standins.scripted import ScriptedModels
+from standins.waiting import until
 from modelcompose_jupyter import LocalHost, run_store
 from modelcompose_jupyter.document import load_document
 run_store.OWED_BYTES = 0
@@ -469,18 +462,17 @@ host = LocalHost(ScriptedModels())
 run = host.submit(load_document({text!r}), None, {{"prompt": "a"}}, owed_to="them")
 run.wait(30)
 kept = host.run_store.find(run.id)
-while kept._run is not None:
-    time.sleep(0.01)
+until(lambda: kept._run is None)
 print("there", flush=True)
 """
 
 
 def _process(folder: Path, then: str) -> subprocess.Popen[str]:
-    tests = str(Path(__file__).parents[1])
-    script = SCRIPT.format(tests=tests, text=DOCUMENT.source.text) + then
-    environment = {**os.environ, "TMPDIR": str(folder), "TEMP": str(folder)}
     process = subprocess.Popen(
-        [sys.executable, "-c", script], stdout=subprocess.PIPE, text=True, env=environment
+        [sys.executable, "-c", SCRIPT.format(text=DOCUMENT.source.text) + then],
+        stdout=subprocess.PIPE,
+        text=True,
+        env={**environment(), "TMPDIR": str(folder), "TEMP": str(folder)},
     )
     assert process.stdout is not None and process.stdout.readline() == "there\n"
     return process
