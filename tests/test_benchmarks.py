@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import os
 import random
 import subprocess
 import sys
@@ -225,8 +224,8 @@ from pathlib import Path
 sys.path.append({str(BENCHMARKS)!r})
 import attacks  # noqa: E402
 from peers import processes
-from peers.protocol import Settings
-settings = Settings(Path({str(model)!r}), "float32", 1, "cpu", Path({str(tmp_path)!r}), {{}})
+from peers.protocol import PeerSettings
+settings = PeerSettings(Path({str(model)!r}), "float32", 1, "cpu", Path({str(tmp_path)!r}), {{}})
 peer = processes.PeerProcess(processes.PEERS["static-batch"], Path(sys.executable), settings)
 print(peer._process.pid, flush=True)
 os.kill(os.getpid(), 9)
@@ -244,10 +243,11 @@ def states(process: processes.PeerProcess) -> set[str]:
 
 
 def test_a_peer_that_cannot_load_says_why(tmp_path: Path) -> None:
+    before = psutil.Process().children()
     settings = PeerSettings(tmp_path / "none", "float32", 1, "cpu", tmp_path, {})
     with pytest.raises(processes.PeerError, match="none"):
         processes.PeerProcess(processes.PEERS["generate"], Path(sys.executable), settings)
-    assert not [c for c in psutil.Process(os.getpid()).children() if c.is_running()]
+    assert not [each for each in psutil.Process().children() if each not in before]
 
 
 @pytest.mark.parametrize(

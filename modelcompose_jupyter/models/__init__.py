@@ -5,8 +5,9 @@ when a model is first asked for. Everything outside speaks to `ModelCache`.
 """
 
 from .cache import Lease, ModelCache
-from .generation import Generation, GenerationResult, OnQueued, Prompt, QueuePosition, QueueUpdates
+from .generation import Generation, GenerationResult, Prompt
 from .memory import DeviceMemory, MemoryUse
+from .request_queue import OnQueued, QueuePosition, QueueUpdates
 from .spec import LoadProgress, ModelInfo, ModelSpec
 from .weights.installed import InstalledModel, installed
 

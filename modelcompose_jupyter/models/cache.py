@@ -19,7 +19,8 @@ from ..errors import ComposeError, ModelError, did_you_mean, shortened
 from . import memory
 from .engine.engine import Engine
 from .engine.native.build import compile_ahead
-from .generation import Generation, OnQueued, OnText, Owner, Prompt
+from .generation import Generation, OnText, Owner, Prompt
+from .request_queue import OnQueued
 from .spec import Abandoned, LoadProgress, ModelInfo, ModelSpec
 from .weights import source
 

@@ -2,13 +2,10 @@
 
 from __future__ import annotations
 
-import itertools
-import threading
-import time
-from collections.abc import Callable, Hashable, Iterable
+from collections.abc import Callable, Hashable
 from concurrent.futures import Future
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Any
 
 from ..document.types import Message
 
@@ -24,12 +21,6 @@ for a request that never ran, on that of who cancels it.
 
 Owner = tuple[Hashable, ...]
 """Who asks: a group and somebody in it, or somebody alone."""
-
-OnQueued = Callable[[int], None]
-"""``on_queued(ahead)``: so many requests must end before this one starts, which it does at 0.
-
-Called when the request must wait, and whenever that falls. On any thread, one call at a time.
-"""
 
 
 @dataclass(frozen=True)
@@ -82,75 +73,3 @@ class Generation:
     def cancel(self) -> None:
         """End the request: at once if it is queued, within a token if it runs. Any thread."""
         self._cancel(self)
-
-
-class QueuePosition:
-    """How many requests must end before a queued one starts, as its caller was told.
-
-    Positions are computed under the queue's lock and told after it, by several threads at once. A
-    position only falls, so one that comes late is seen to be old.
-    """
-
-    def __init__(self, on_queued: OnQueued | None) -> None:
-        self._on_queued = on_queued
-        self._lock = threading.Lock()
-        self._told: int | None = None
-
-    def tell(self, ahead: int) -> None:
-        """Say that so many requests must end first, if that is news. Any thread."""
-        with self._lock:
-            told = self._told
-            if told is not None and ahead >= told:
-                return
-            self._told = ahead
-            never_waits = told is None and ahead == 0
-            if self._on_queued is not None and not never_waits:
-                try:
-                    self._on_queued(ahead)
-                except Exception:  # a listener that fails is not told again, and fails nothing
-                    self._on_queued = None
-
-
-class Queued(Protocol):
-    """What stands in a queue whose positions are told."""
-
-    position: QueuePosition
-
-
-class QueueUpdates:
-    """Tells requests their positions in a queue: less often, the more of them there are.
-
-    Each end of a request moves all that are behind it, so telling each at once would take a time
-    that grows with their square.
-    """
-
-    MOST_TOLD = 256
-    """Of those who wait the first; the others hear when it is soon their turn."""
-    _AT_ONCE = 32
-    _SECONDS_EACH = 0.001
-
-    def __init__(self) -> None:
-        self._next = 0.0
-
-    @property
-    def pause(self) -> float:
-        """Seconds until they may be told again; 0 is now."""
-        return max(0.0, self._next - time.monotonic())
-
-    @classmethod
-    def positions(cls, queue: Iterable[Queued], room: int = 0) -> list[tuple[QueuePosition, int]]:
-        """Of the first of a queue, how many must end before each starts.
-
-        Args:
-            queue: in the order in which they start.
-            room: how many could start at once; below 0, how many run that are too many.
-        """
-        first = itertools.islice(queue, cls.MOST_TOLD)
-        return [(each.position, max(0, number - room)) for number, each in enumerate(first, 1)]
-
-    def tell(self, positions: list[tuple[QueuePosition, int]]) -> None:
-        """Tell each its position."""
-        for position, ahead in positions:
-            position.tell(ahead)
-        if len(positions) > self._AT_ONCE:
-            self._next = time.monotonic() + len(positions) * self._SECONDS_EACH

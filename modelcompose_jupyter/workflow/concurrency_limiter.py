@@ -11,7 +11,7 @@ import math
 from collections.abc import AsyncIterator, Hashable, Iterator
 
 from ..models import OnQueued, QueuePosition, QueueUpdates
-from ..models.engine.fair_queue import FairQueue
+from ..models.request_queue import FairQueue
 from .run import Run
 
 

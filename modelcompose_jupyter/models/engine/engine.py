@@ -20,16 +20,13 @@ from ..generation import (
     Cancelled,
     Generation,
     GenerationResult,
-    OnQueued,
     OnText,
     Owner,
     Prompt,
-    QueuePosition,
-    QueueUpdates,
 )
+from ..request_queue import FairQueue, OnQueued, QueuePosition, QueueUpdates
 from ..weights.loader import LoadedModel
 from .counters import Counters
-from .fair_queue import FairQueue
 from .request import GenerationRequest, bare, deliver, explain, never_ran, nothing_more
 
 if TYPE_CHECKING:

@@ -10,7 +10,7 @@ import torch
 
 from . import attention, layers
 from .attention import Step, StepCache, Unsupported
-from .graphs import DecodeGraphs, recorder_for
+from .decode_graphs import DecodeGraphs, recorder_for
 from .kv_cache import KVCache, Layout, Rows, Slab, Slot
 from .native import model as native
 from .native.product import NativeProduct

@@ -20,8 +20,8 @@ from ..generation import (
     OnText,
     Owner,
     Prompt,
-    QueuePosition,
 )
+from ..request_queue import QueuePosition
 from .sampling_params import SamplingParams, seed_of
 from .stream import Stream
 

@@ -27,7 +27,7 @@ from .sampler import RowState, Sampler
 from .sampling_params import SamplingParams
 from .sequence import Sequence, SequenceGroup
 from .speculative import DraftModel, PromptLookup, Proposer
-from .threads import Threads
+from .thread_tuner import Threads
 
 _MOST_PREFIX_BYTES = 1 << 30
 _PREFIX_SHARE = 8  # of the memory that is free: one in so many bytes

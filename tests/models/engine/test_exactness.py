@@ -29,7 +29,8 @@ from modelcompose_jupyter.models.engine.rng import SeededDraws
 from modelcompose_jupyter.models.engine.sampling_params import resolve
 from modelcompose_jupyter.models.engine.scheduler import Scheduler
 from modelcompose_jupyter.models.engine.sequence import SequenceGroup
-from modelcompose_jupyter.models.generation import Generation, QueuePosition
+from modelcompose_jupyter.models.generation import Generation
+from modelcompose_jupyter.models.request_queue import QueuePosition
 from modelcompose_jupyter.models.tokenization.detokenizer import find_stop
 from modelcompose_jupyter.models.weights import loader, source
 from modelcompose_jupyter.models.weights.loader import LoadedModel

@@ -18,7 +18,7 @@ from modelcompose_jupyter.models import Lease, ModelCache, ModelSpec
 from modelcompose_jupyter.models.engine.sampling_params import SamplingParams
 from modelcompose_jupyter.models.engine.stopping_criteria import StoppingCriteria
 from modelcompose_jupyter.models.engine.stream import Stream
-from modelcompose_jupyter.models.generation import QueuePosition
+from modelcompose_jupyter.models.request_queue import QueuePosition
 from modelcompose_jupyter.models.tokenization.detokenizer import Detokenizer, find_stop, stop_begun
 
 from ..conftest import Deltas, ask, done

@@ -7,9 +7,9 @@ from collections.abc import Callable, Iterator
 import pytest
 import torch
 
-from modelcompose_jupyter.models.engine import threads
+from modelcompose_jupyter.models.engine import thread_tuner
 from modelcompose_jupyter.models.engine.prefill_chunk import PrefillChunkSize
-from modelcompose_jupyter.models.engine.threads import Threads, _Tuner
+from modelcompose_jupyter.models.engine.thread_tuner import Threads, _Tuner
 
 COUNTS = [1, 2, 4]
 Cost = Callable[[int], float]
@@ -122,7 +122,7 @@ def test_steps_of_different_sizes_have_numbers_of_their_own(
 ) -> None:
     """Small ones are quickest alone, large ones together."""
     now = [0.0]
-    monkeypatch.setattr(threads.time, "perf_counter", lambda: now[0])
+    monkeypatch.setattr(thread_tuner.time, "perf_counter", lambda: now[0])
     chosen = Threads(torch.device("cpu"))
 
     def step(tokens: int) -> int:

@@ -8,7 +8,7 @@ import pytest
 import torch
 from standins import tiny_models
 
-from modelcompose_jupyter.models.engine import graphs
+from modelcompose_jupyter.models.engine import decode_graphs
 from modelcompose_jupyter.models.engine.kv_cache import Slot
 from modelcompose_jupyter.models.engine.model_runner import ARCHITECTURES, ModelRunner
 
@@ -26,7 +26,7 @@ def prefilled(model: ModelRunner, prompt: list[int]) -> Slot:
 def test_replayed_steps_give_what_steps_give(
     architecture: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(graphs, "_SEEN", 3)
+    monkeypatch.setattr(decode_graphs, "_SEEN", 3)
     monkeypatch.setenv("MODELCOMPOSE_NATIVE", "0")
     plain, graphed = (
         ModelRunner(

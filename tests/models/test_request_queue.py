@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from modelcompose_jupyter.models.engine.fair_queue import FairQueue
+from modelcompose_jupyter.models.request_queue import FairQueue
 
 Step = tuple[str, int]
 STEPS = st.lists(
