@@ -44,7 +44,7 @@ import httpx
 import psutil
 
 from modelcompose_jupyter.models.weights.source import bundled
-from modelcompose_jupyter.server.kernel import serve_document
+from modelcompose_jupyter.server.serving_kernel import serve_document
 
 DOCUMENT = """\
 components:

@@ -16,11 +16,11 @@ from typing import TYPE_CHECKING, Any
 from .diagram import Diagram, diagram
 from .document import Document, Input, Output, Signature, load_document, signature
 from .errors import ComposeError, InputError
-from .foreground import stop
 from .host import Host, validate_run
 from .host_selection import host_for, is_page
 from .path_redaction import public_source, without_folders
 from .redaction import is_masked, redact
+from .run_follower import stop
 from .widgets.snippets import as_python, is_keyword
 from .workflow import EventIterator, Run
 

@@ -17,7 +17,7 @@ from typing import Any, NamedTuple
 from .document import Document
 from .errors import InputError
 from .redaction import get_logger
-from .run_files import RunFiles, remove_abandoned
+from .run_spill import RunFiles, remove_abandoned
 from .workflow import Run
 
 SPILL_THREAD_NAME = "modelcompose-spill"

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from modelcompose_jupyter.processes import own_start
-from modelcompose_jupyter.run_files import RunFiles
+from modelcompose_jupyter.run_spill import RunFiles
 from modelcompose_jupyter.server.logs import configure
 from modelcompose_jupyter.server.server_info import ServerInfo, find_servers, read
 from modelcompose_jupyter.up.__main__ import LogFile

@@ -11,8 +11,8 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from ..encoding import EncodingError, decode, without_mark
 from ..errors import UsageError
+from ..text_encoding import EncodingError, decode, without_mark
 from .group import document_path, file_option, main
 
 if TYPE_CHECKING:
@@ -69,8 +69,8 @@ def run(
 
 
 def _run(flow: Workflow, values: dict[str, Any], *, stream: bool, target: Path | None) -> None:
-    from ..foreground import TerminalLine, follow
     from ..progress import as_text, status_line
+    from ..run_follower import TerminalLine, follow
 
     current = flow.submit(values)
     line = TerminalLine() if sys.stderr.isatty() else None

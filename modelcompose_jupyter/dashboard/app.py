@@ -24,12 +24,12 @@ from voila.app import Voila
 from voila.tornado.handler import TornadoVoilaHandler
 
 from .._version import __version__
-from ..encoding import EncodingError, decode
 from ..errors import ComposeError, UsageError
 from ..processes import find_process, is_alive
 from ..server.access import TOKEN_VARIABLE, is_loopback
 from ..server.connections import GuardedServer
 from ..server.ports import bind
+from ..text_encoding import EncodingError, decode
 from . import DOCUMENT_VARIABLE
 from .kernels import ThisInterpreter, VisitorKernels
 from .login import TokenIdentity, with_own_form

@@ -19,9 +19,9 @@ from typing import Any, ClassVar, NoReturn
 
 import yaml
 
-from ..encoding import EncodingError, decode, unmarked, without_mark
 from ..errors import DocumentError, Problem, Where
 from ..redaction import MASK, is_secret_key, redact_line, remember_in_data, remember_in_text
+from ..text_encoding import EncodingError, decode, unmarked, without_mark
 from .expression import read_to_end
 from .scanner import Scanner
 from .types import show

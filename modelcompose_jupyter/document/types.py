@@ -15,8 +15,8 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import Any, Literal, TypedDict, get_args
 
-from ..encoding import without_mark
 from ..errors import did_you_mean, listed
+from ..text_encoding import without_mark
 
 
 class ConversionError(ValueError):

@@ -26,12 +26,12 @@ from tornado import web
 from .. import language_service
 from ..background_worker import BackgroundWorker
 from ..document import load_document, signature
-from ..encoding import EncodingError, decode
 from ..errors import ComposeError, DocumentError, UsageError
 from ..host_selection import Endpoint
 from ..server.http import status_of
 from ..server.schemas import Body, failure, parse_body
 from ..server.server_info import find_servers
+from ..text_encoding import EncodingError, decode
 from ..widgets.snippets import as_curl, examples
 from .host_manager import HostError, HostManager
 

@@ -15,8 +15,8 @@ from tornado.web import HTTPError
 from ..document import load_document
 from ..errors import ComposeError
 from ..server.api_client import ask
-from ..server.kernel import managed_kernel_arguments, serve_code
 from ..server.server_info import ServerInfo, find_servers
+from ..server.serving_kernel import managed_kernel_arguments, serve_code
 
 if TYPE_CHECKING:
     from jupyter_server.serverapp import ServerApp

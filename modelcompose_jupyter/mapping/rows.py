@@ -10,8 +10,8 @@ from functools import partial
 from typing import Any
 
 from ..document import Signature
-from ..encoding import without_mark
 from ..errors import InputError, did_you_mean, nearest
+from ..text_encoding import without_mark
 
 _NAMES_SHOWN = 10
 

@@ -8,7 +8,7 @@ import time
 from IPython import get_ipython
 from IPython.display import DisplayHandle, Pretty, display
 
-from .. import foreground
+from .. import run_follower
 from ..progress import as_text, says_only, status_line
 from ..workflow import METADATA_KEY, Run
 
@@ -23,8 +23,8 @@ def follow(run: Run) -> None:
         KeyboardInterrupt: the kernel was interrupted; the run has stopped.
     """
     # Outputs that change exist only where there is a kernel.
-    line = CellLine() if hasattr(get_ipython(), "kernel") else foreground.TerminalLine()
-    foreground.follow(run, line=line, write=sys.stdout.write)
+    line = CellLine() if hasattr(get_ipython(), "kernel") else run_follower.TerminalLine()
+    run_follower.follow(run, line=line, write=sys.stdout.write)
     if not says_only(run.output, run.text):
         print(as_text(run.output))  # noqa: T201
     status = {"text/plain": f"[{status_line(run)}]"}

@@ -8,8 +8,8 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from ..encoding import decode
 from ..errors import InputError
+from ..text_encoding import decode
 from ..workflow import METADATA_KEY
 
 

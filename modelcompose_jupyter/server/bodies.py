@@ -12,8 +12,8 @@ from typing import Any
 
 from tornado.httputil import HTTPFile, HTTPInputError, parse_body_arguments
 
-from ..encoding import EncodingError, decode
 from ..errors import UsageError, shortened
+from ..text_encoding import EncodingError, decode
 from .access import AccessError
 
 MAX_DEPTH = 50

@@ -19,8 +19,8 @@ from urllib.parse import urlsplit
 from pydantic import TypeAdapter
 
 from .. import private_files
-from ..encoding import decode
 from ..processes import find_process, is_alive
+from ..text_encoding import decode
 
 _PREFIX = "modelcompose-"
 _MAX_BYTES = 2**20

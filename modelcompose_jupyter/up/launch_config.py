@@ -15,11 +15,11 @@ from pathlib import Path
 from typing import Any
 
 from ..document import Document
-from ..encoding import EncodingError, decode
 from ..errors import ComposeError, UsageError
 from ..server.access import TOKEN_VARIABLE, is_loopback
 from ..server.ports import try_bind
 from ..server.server_info import find_servers, path_of, runtime_folder
+from ..text_encoding import EncodingError, decode
 
 _ANYWHERE = ("", "0.0.0.0", "::")
 _SHORTEST_TOKEN = 8

@@ -18,8 +18,8 @@ from ..private_files import make_folder
 from ..processes import descendants, end_all, find_process
 from ..server.access import TOKEN_VARIABLE
 from ..server.api_client import answers, ask
-from ..server.kernel import dedicated_kernel_arguments
 from ..server.server_info import ServerInfo, read
+from ..server.serving_kernel import dedicated_kernel_arguments
 from .child import Child, Sink
 from .launch_config import LaunchConfig
 

@@ -14,9 +14,9 @@ from ..document import types as values
 from ..document.parameters import SLIDER_RANGES
 from ..document.to_plain import to_plain
 from ..document.types import Message
-from ..encoding import without_mark
 from ..errors import InputError, did_you_mean
 from ..redaction import MASK
+from ..text_encoding import without_mark
 from .conversation import Conversation
 
 

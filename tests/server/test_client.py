@@ -406,7 +406,7 @@ _SERVE = """
 import sys
 from standins.scripted import ScriptedModels
 from modelcompose_jupyter import host
-from modelcompose_jupyter.server.kernel import serve_document
+from modelcompose_jupyter.server.serving_kernel import serve_document
 
 host._local_host = host.LocalHost({models})
 print(serve_document({path!r}, port=0).url, flush=True)

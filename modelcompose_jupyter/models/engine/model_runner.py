@@ -13,7 +13,7 @@ from .attention import Step, StepCache, Unsupported
 from .decode_graphs import DecodeGraphs, recorder_for
 from .kv_cache import KVCache, Layout, Rows, Slab, Slot
 from .native import model as native
-from .native.product import NativeProduct
+from .native.linear import NativeProduct
 
 if TYPE_CHECKING:
     from ..weights.loader import LoadedModel

@@ -4,7 +4,7 @@ A row's token is what transformers' logits processors and `rng.choose` give for 
 the whole vocabulary in its order. So it depends on the row's scores, its `SamplingParams`, and the
 number drawn for (seed, sequence, position), and never on the other rows.
 
-On a CPU, rows with a top_k are sampled from their highest scores alone (`candidates`). Where
+On a CPU, rows with a top_k are sampled from their highest scores alone (`top_k_sampling`). Where
 rounding could make that another token, the row is sampled from the whole vocabulary.
 """
 
@@ -19,10 +19,10 @@ from typing import Any
 import numpy as np
 import torch
 
-from . import candidates
-from .candidates import Limits
+from . import top_k_sampling
 from .rng import choose, draws
 from .sampling_params import SamplingParams
+from .top_k_sampling import Limits
 
 _AHEAD = 64
 """How many of a row's random numbers are drawn at once: making the generator costs most."""
@@ -248,7 +248,7 @@ class Sampler:
     def _pick_short(
         self, part: _Part, limits: Limits, scores: torch.Tensor, numbers: list[float]
     ) -> tuple[torch.Tensor, torch.Tensor]:
-        choice = candidates.choose(scores, limits, numbers)
+        choice = top_k_sampling.choose(scores, limits, numbers)
         tokens, finite = torch.from_numpy(choice.tokens), torch.from_numpy(choice.finite)
         if not choice.certain.all():
             again = torch.from_numpy(choice.finite & ~choice.certain).nonzero().flatten()

@@ -13,7 +13,7 @@ from itertools import accumulate
 from pathlib import Path
 from typing import Any
 
-from ...encoding import EncodingError, decode
+from ...text_encoding import EncodingError, decode
 
 _WINDOW = 1 << 20  # bytes looked at together, so that looking takes no memory to speak of
 _LONGEST_NUMBER = 100

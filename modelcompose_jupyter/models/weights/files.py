@@ -10,8 +10,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from ...encoding import has_mark
 from ...errors import ModelError, shortened
+from ...text_encoding import has_mark
 from . import file_bounds, file_kinds, safetensors_header
 from .file_bounds import Bounds, BrokenFile, OutOfBounds
 

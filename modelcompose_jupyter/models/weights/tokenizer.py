@@ -5,8 +5,8 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from ...encoding import without_mark
 from ...errors import ModelError, one_line
+from ...text_encoding import without_mark
 from ..spec import ModelSpec
 from ..tokenization.tokenizer_limits import check_tokenizer
 from . import optional_libraries

@@ -24,8 +24,8 @@ from modelcompose_jupyter.models import ModelSpec
 from modelcompose_jupyter.models.engine.kv_cache import Slot
 from modelcompose_jupyter.models.engine.model_runner import ModelRunner
 from modelcompose_jupyter.models.engine.native import build, structures
+from modelcompose_jupyter.models.engine.native.linear import NativeProduct
 from modelcompose_jupyter.models.engine.native.model import NativeModel, unsupported_layers
-from modelcompose_jupyter.models.engine.native.product import NativeProduct
 from modelcompose_jupyter.models.weights import loader, source
 
 pytestmark = pytest.mark.skipif(shutil.which("cc") is None, reason="there is no C compiler")

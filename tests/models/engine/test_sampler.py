@@ -18,7 +18,7 @@ from standins import tiny_models
 from torch.overrides import TorchFunctionMode
 from transformers import GenerationConfig, StoppingCriteriaList
 
-from modelcompose_jupyter.models.engine import candidates
+from modelcompose_jupyter.models.engine import top_k_sampling
 from modelcompose_jupyter.models.engine.rng import SeededDraws, choose, draw, draws
 from modelcompose_jupyter.models.engine.sampler import RowState, Sampler, unsupported_options
 from modelcompose_jupyter.models.engine.sampling_params import SamplingParams
@@ -248,8 +248,8 @@ def test_top_p_that_ends_where_rounding_decides() -> None:
 def certain(scores: torch.Tensor, number: float, **asked: float) -> bool:
     """Whether the short way is certain of the token for scores [vocabulary]."""
     asked = {"temperature": 1.0, "top_k": 3, "top_p_rest": -1.0, "min_p": 0.0, **asked}
-    limits = candidates.Limits.of(**{name: torch.tensor([[asked[name]]]) for name in asked})
-    choice = candidates.choose(scores.unsqueeze(0), limits, [number])
+    limits = top_k_sampling.Limits.of(**{name: torch.tensor([[asked[name]]]) for name in asked})
+    choice = top_k_sampling.choose(scores.unsqueeze(0), limits, [number])
     assert choice.finite.all()
     return bool(choice.certain)
 

@@ -13,7 +13,7 @@ from torch import nn
 from ..kv_cache import Slab, Slot
 from ..layers import Norm
 from .build import kernels
-from .product import KINDS
+from .linear import KINDS
 from .structures import TOKEN, LayerStruct, ModelStruct
 
 _ACTIVATIONS = {"SiLUActivation": 0, "SiLU": 0, "GELUTanh": 1, "PytorchGELUTanh": 1}

@@ -7,7 +7,7 @@ from collections.abc import Callable
 import pytest
 
 from modelcompose_jupyter import InputError, Run, State
-from modelcompose_jupyter.foreground import follow, stop
+from modelcompose_jupyter.run_follower import follow, stop
 
 
 class Line:
