@@ -1,0 +1,1 @@
+"""Workflow.map: many rows through a workflow, and their results in a file."""

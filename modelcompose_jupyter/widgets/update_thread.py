@@ -1,8 +1,7 @@
-"""Owns the thread that writes what widgets show, so that each widget has one writer.
+"""The one thread on which widgets are updated, since a widget bears one writer.
 
-Runs change on the threads of models and hosts; whoever wants to show that says `soon`, which costs
-those threads next to nothing. The update thread then does the work, for all widgets, at most
-20 times a second.
+Runs change on the threads of models and hosts. There, `soon` only notes that a widget is to be
+updated; this thread does it, for all widgets, at most 20 times a second.
 """
 
 from __future__ import annotations
@@ -19,7 +18,10 @@ _log = get_logger(__name__)
 
 
 class UpdateThread:
-    """Calls back what was asked for, soon, each once however often it was asked for."""
+    """Runs callbacks soon, on a thread of its own.
+
+    One that is asked for again before it has run runs once.
+    """
 
     def __init__(self) -> None:
         self._wanted: dict[Callable[[], None], None] = {}

@@ -1,0 +1,1 @@
+"""Where a model comes from: found, downloaded, checked, and loaded into memory."""
