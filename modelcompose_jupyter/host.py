@@ -27,7 +27,7 @@ from .redaction import get_logger
 from .run_store import RunStore
 from .seeds import MAX_SEED, draw_seed
 from .workflow import Run, State, run_workflow
-from .workflow.component import Calls
+from .workflow.component import ComponentCaller
 
 HOST_THREAD_NAME = "modelcompose-host"
 SERVING_LIMITS: Mapping[str, Any] = {
@@ -102,7 +102,7 @@ class LocalHost:
 
     def __init__(self, cache: ModelCache | None = None) -> None:
         self._cache = cache or ModelCache()
-        self._calls = Calls(self._cache)
+        self._calls = ComponentCaller(self._cache)
         self._lock = threading.Lock()
         self._loop: asyncio.AbstractEventLoop | None = None
         self._thread: threading.Thread | None = None

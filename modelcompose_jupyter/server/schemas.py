@@ -87,7 +87,7 @@ class RunRequest(Body):
 
 
 class DocumentText(Body):
-    """A document that a client brings along: the owner's notebooks run theirs on this server's host."""
+    """A document that a client brings along, to run it on this server's host."""
 
     text: str | None = Field(None, description="Its YAML.")
     data: dict[str, Any] | None = Field(None, description="A mapping in place of the YAML.")

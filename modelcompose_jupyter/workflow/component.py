@@ -1,6 +1,6 @@
 """Calling a component: its templates rendered, its model asked, its texts handed on.
 
-``Calls`` knows the kinds of components. There is one kind, a model that generates text, from a
+``ComponentCaller`` knows the kinds of components. There is one kind, a model that generates text, from a
 prompt or as a reply to the messages of a chat.
 """
 
@@ -70,7 +70,7 @@ class Models(Protocol):
 
 
 @dataclass
-class Call:
+class ComponentCall:
     """One call of a job's component, and what it produced.
 
     ``group`` is who asks: groups take turns at a model. ``repeat`` is its place among the job's
@@ -118,14 +118,14 @@ def count_progress(run: Run, job: Job, phase: str) -> Callable[[int, int], None]
     return report
 
 
-class Calls:
+class ComponentCaller:
     """Calls components on the models that a host holds."""
 
     def __init__(self, models: Models) -> None:
         self._models = models
         self._limiters: WeakValueDictionary[Any, ConcurrencyLimiter] = WeakValueDictionary()
 
-    async def call(self, call: Call) -> Any:
+    async def call(self, call: ComponentCall) -> Any:
         """The component's output: a text, or a list where several were asked for."""
         action = call.job.action
         prompts, are_listed = _prompts(call)
@@ -153,7 +153,7 @@ class Calls:
         results = dict.fromkeys(("output", "result", "response"), output)
         return call.render(action.output, results)
 
-    def _limiter(self, call: Call) -> ConcurrencyLimiter:
+    def _limiter(self, call: ComponentCall) -> ConcurrencyLimiter:
         """What lets the requests of the call's component through, in whichever runs they are."""
         component = call.job.component
         if not component.max_concurrent_count:
@@ -161,7 +161,7 @@ class Calls:
         key = (call.document.hash, component.path)
         return self._limiters.setdefault(key, ConcurrencyLimiter(component.max_concurrent_count))
 
-    async def _acquire(self, call: Call, spec: ModelSpec) -> Lease:
+    async def _acquire(self, call: ComponentCall, spec: ModelSpec) -> Lease:
         started = time.monotonic()
 
         def report(progress: LoadProgress) -> None:
@@ -199,7 +199,7 @@ def _meant(source: str, folder: Path) -> str | None:
 class _Stream:
     """The events of one prompt's texts. Announced before any comes, so that they are in order."""
 
-    def __init__(self, call: Call, number: int, sequences: int) -> None:
+    def __init__(self, call: ComponentCall, number: int, sequences: int) -> None:
         self._run = call.run
         self.key = (call.job.id, call.repeat or 0, number)
         self._lengths = [0] * sequences
@@ -236,7 +236,7 @@ async def _generate(
     prompt: Prompt,
     parameters: GenerationParameters,
     stream: _Stream,
-    call: Call,
+    call: ComponentCall,
     limiter: ConcurrencyLimiter,
 ) -> list[str]:
     """The texts for a prompt.
@@ -267,7 +267,7 @@ async def _generate(
     return result.texts
 
 
-def _keep(generation: Generation, stream: _Stream, call: Call, waited: float) -> None:
+def _keep(generation: Generation, stream: _Stream, call: ComponentCall, waited: float) -> None:
     """Note what a generation came to, if it came to anything, after the seconds at the limiter."""
     future = generation.future
     if future.done() and future.exception() is None:
@@ -280,7 +280,7 @@ def _keep(generation: Generation, stream: _Stream, call: Call, waited: float) ->
         stream.finish(result)
 
 
-def _prompts(call: Call) -> tuple[list[Prompt], bool]:
+def _prompts(call: ComponentCall) -> tuple[list[Prompt], bool]:
     """What the model is asked, and whether a list of prompts was given: then so is the output."""
     action = call.job.action
     value = call.render(action.text)
@@ -293,7 +293,7 @@ def _prompts(call: Call) -> tuple[list[Prompt], bool]:
     return [_prompt(each, call) for each in value], True
 
 
-def _messages(value: Any, call: Call) -> list[Message]:
+def _messages(value: Any, call: ComponentCall) -> list[Message]:
     try:
         return values.messages(value)
     except values.ConversionError as error:
@@ -303,7 +303,7 @@ def _messages(value: Any, call: Call) -> list[Message]:
         raise InputError(message, hint=hint, where=_where(call)) from None
 
 
-def _prompt(value: Any, call: Call) -> str:
+def _prompt(value: Any, call: ComponentCall) -> str:
     if value is None:
         raise InputError(
             "there is no prompt: its value is null",
@@ -313,11 +313,11 @@ def _prompt(value: Any, call: Call) -> str:
     return values.text(value)
 
 
-def _where(call: Call) -> Any:
+def _where(call: ComponentCall) -> Any:
     return call.document.where(call.job.action.text.path)
 
 
-def _parameters(call: Call) -> GenerationParameters:
+def _parameters(call: ComponentCall) -> GenerationParameters:
     action = call.job.action
     given = {name: call.render(template) for name, template in action.parameters.items()}
     try:
@@ -328,7 +328,7 @@ def _parameters(call: Call) -> GenerationParameters:
         raise invalid(error, name, action.parameters[name], call.document) from None
 
 
-def _spec(call: Call) -> ModelSpec:
+def _spec(call: ComponentCall) -> ModelSpec:
     component = call.job.component
     given = {key: call.render(template) for key, template in component.model.items()}
     source = given.pop("source")

@@ -23,7 +23,7 @@ from ..document.render import check_size
 from ..errors import ComposeError
 from ..redaction import get_logger, redact
 from .bounded_gather import bounded_gather, first_of
-from .component import Allowance, Call, Calls, count_progress, invalid, locating
+from .component import Allowance, ComponentCall, ComponentCaller, count_progress, invalid, locating
 from .concurrency_limiter import QueueProgress
 from .events import State
 from .run import Run
@@ -41,7 +41,7 @@ async def run_workflow(
     workflow: Workflow,
     input: Any,
     run: Run,
-    calls: Calls,
+    calls: ComponentCaller,
     seed: int,
     max_seconds: float | None = None,
     max_generations: int | None = None,
@@ -113,7 +113,7 @@ class _Runner:
         workflow: Workflow,
         input: Any,
         run: Run,
-        calls: Calls,
+        calls: ComponentCaller,
         seed: int,
         allowance: Allowance,
         group: Hashable,
@@ -127,7 +127,7 @@ class _Runner:
         self._outputs: dict[str, dict[str, Any]] = {}
         self._ended = {job.id: asyncio.Event() for job in workflow.jobs}
         self._queue_progress = {job.id: QueueProgress(run, job.id) for job in workflow.jobs}
-        self._made: list[Call] = []
+        self._made: list[ComponentCall] = []
         self._allowance = allowance
         self._group = group
         self._seeds = {
@@ -192,7 +192,7 @@ class _Runner:
         value = self._input
         if job.input is not None:
             value = self._render(job.input, extra)
-        call = Call(
+        call = ComponentCall(
             self._document,
             job,
             value,
