@@ -1,7 +1,7 @@
 """Calling a component: its templates rendered, its model asked, its texts handed on.
 
-``ComponentCaller`` knows the kinds of components. There is one kind, a model that generates text, from a
-prompt or as a reply to the messages of a chat.
+There is one kind of component, a model that generates text: from a prompt, or as a reply to the
+messages of a chat.
 """
 
 from __future__ import annotations
