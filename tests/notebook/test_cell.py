@@ -134,7 +134,7 @@ def announce(flow):
     "Print GROWS from a thread as soon as the run of a blocking cell has more than its prompts."
     def watch():
         for _ in range(6000):
-            if flow.last_run is not None and flow.last_run.text.replace("Once", ""):
+            if flow.last_run is not None and flow.last_run.text.replace("Once", "").strip():
                 print("GROWS", flush=True)
                 return
             threading.Event().wait(0.01)

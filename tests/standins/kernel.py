@@ -190,7 +190,8 @@ def kernel(folder: Path, *, ipykernel: str = INSTALLED, **environment: str) -> I
         yield Kernel(manager, client)
     finally:
         client.stop_channels()
-        manager.shutdown_kernel(now=True)
+        # One whose coverage is measured ends by itself, and writes what it ran.
+        manager.shutdown_kernel(now="COVERAGE_PROCESS_CONFIG" not in os.environ)
 
 
 KernelIn = Callable[..., Kernel]

@@ -365,19 +365,8 @@ def save(
     vectors: bool = False,
     **options: Any,
 ) -> Path:
-    """Write a tiny model into ``folder``; ``shards`` is a size like ``50KB`` to split it at.
-
-    Not while the package builds one, even one that was given up: for that, transformers changes
-    what the whole process makes of a model.
-    """
-    from modelcompose_jupyter.models.weights import model_building
-
-    held = model_building._lock.acquire(timeout=5)  # tests may have a load that never ends
-    try:
-        model = make(architecture, seed, vectors=vectors, **options)
-    finally:
-        if held:
-            model_building._lock.release()
+    """Write a tiny model into ``folder``; ``shards`` is a size like ``50KB`` to split it at."""
+    model = make(architecture, seed, vectors=vectors, **options)
     for name, value in (generation or {}).items():
         setattr(model.generation_config, name, value)
     model.save_pretrained(folder, **({"max_shard_size": shards} if shards else {}))
