@@ -73,14 +73,20 @@ def follow(
                 has_text = True
     except BaseException as error:
         stop(run, error, stop_seconds)
+        with contextlib.suppress(OSError, ValueError):  # whoever read it may have gone as well
+            _end(line, write if has_text else None)
         raise
-    finally:
-        if line is not None:
-            line.show("")
-        if write is not None and has_text:
-            write("\n")
+    _end(line, write if has_text else None)
     if run.error is not None:
-        raise run.error
+        raise run.error.with_traceback(None)
+
+
+def _end(line: ProgressLine | None, write: Callable[[str], object] | None) -> None:
+    """Wipe the progress line, and end the line of the text."""
+    if line is not None:
+        line.show("")
+    if write is not None:
+        write("\n")
 
 
 def stop(run: Run, error: BaseException, seconds: float = STOP_SECONDS) -> None:

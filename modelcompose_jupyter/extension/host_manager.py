@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -47,6 +48,8 @@ class HostManager:
         self._sessions = app.session_manager
         self._contents = app.contents_manager
         self._starting: dict[str, asyncio.Task[ServerInfo]] = {}
+        # Of its own: hosts that do not answer hold up nothing else that the server does.
+        self._threads = ThreadPoolExecutor(32, thread_name_prefix="modelcompose-ask")
 
     # Finding
 
@@ -114,10 +117,15 @@ class HostManager:
     async def _state(self, host: ServerInfo) -> str:
         """``ready``, ``ending``, or ``unreachable``."""
         try:
-            await asyncio.to_thread(ask, host, "GET", "/health")
+            await self._ask(host, "GET", "/health")
         except ComposeError as error:
             return "ending" if error.code == "refused" else "unreachable"
         return "ready"
+
+    async def _ask(self, host: ServerInfo, method: str, path: str) -> Any:
+        """`ask`, beside the server's loop."""
+        loop = asyncio.get_running_loop()
+        return await loop.run_in_executor(self._threads, ask, host, method, path)
 
     # Starting
 
@@ -256,7 +264,7 @@ class HostManager:
         if host.kernel_id and await self._end_session(kernel_id=host.kernel_id, type=SESSION_TYPE):
             return True
         try:
-            await asyncio.to_thread(ask, host, "POST", "/shutdown")
+            await self._ask(host, "POST", "/shutdown")
         except ComposeError as error:
             if error.code != "refused":
                 raise gone() from None

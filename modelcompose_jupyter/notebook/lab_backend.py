@@ -149,7 +149,7 @@ class KernelPart:
         _, panel = self._in_cell(str(data["text"]))
         if panel is not None:
             # It may have to ask another host, and a Stop must be heard meanwhile.
-            threading.Thread(target=panel.press_run, daemon=True).start()
+            threading.Thread(target=panel.press_run, name="modelcompose-press", daemon=True).start()
         return panel is not None
 
     def _on_curl(self, data: Mapping[str, Any]) -> Any:

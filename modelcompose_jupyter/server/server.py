@@ -79,7 +79,7 @@ class Server:
         )
         self.port = settings.port
         self.server_info: ServerInfo | None = None
-        self._announced = {"id": secrets.token_hex(6), "title": "workflows", **server_info}
+        self._published = {"id": secrets.token_hex(6), "title": "workflows", **server_info}
         self._unobserve: Callable[[], None] | None = None
         self._loop: asyncio.AbstractEventLoop | None = None
         self._thread: threading.Thread | None = None
@@ -120,12 +120,12 @@ class Server:
         atexit.register(self.close)
         self._unobserve = observe(self.host, self.state.observers)
         log_event("server started", url=self.url)
-        self.announce()
+        self.publish()
         return self
 
-    def announce(self, **changes: Any) -> None:
+    def publish(self, **changes: Any) -> None:
         """Write the file that others find this server by; ``changes`` are told from now on."""
-        self._announced |= changes
+        self._published |= changes
         self.server_info = ServerInfo(
             url=self.url,
             token=self.access.owner_token,
@@ -133,7 +133,7 @@ class Server:
             pid=os.getpid(),
             started=own_start(),
             version=__version__,
-            **self._announced,
+            **self._published,
         )
         self.server_info.publish()
 

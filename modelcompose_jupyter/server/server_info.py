@@ -161,6 +161,7 @@ def read(path: Path) -> ServerInfo | None:
         if content is None:
             return None
         found = _reader().validate_json(decode(content), strict=True)
+        _ = found.ports  # raises where a URL is none
         return found if _ID.fullmatch(found.id) else None
     except (OSError, ValueError):
         return None
