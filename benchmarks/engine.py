@@ -165,7 +165,7 @@ def measure(
         series.warm_up(processes)
         for round in range(rounds):
             series.run(processes, round)
-        model_info = {process.peer.name: process.model_info for process in processes}
+        facts = {process.peer.name: process.facts for process in processes}
     lines = report.lines(series.rows)
     bandwidth = report.Spread.of(series.bandwidths)
     click.echo(report.table(lines, {**missing, **series.failures}))
@@ -187,7 +187,7 @@ def measure(
         "device": bench.device,
         "rounds": rounds,
         "at_most_tokens": tokens,
-        "peers": {name: {"title": PEERS[name].title, **told} for name, told in model_info.items()},
+        "peers": {name: {"title": PEERS[name].title, **told} for name, told in facts.items()},
         "missing": {**missing, **series.failures},
         "least_bytes": series.least_bytes,
         "bandwidths": series.bandwidths,
