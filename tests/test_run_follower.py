@@ -88,6 +88,21 @@ def test_what_breaks_the_wait_stops_the_run(error: type[BaseException]) -> None:
     assert run.state == State.CANCELLED
 
 
+def test_an_interrupt_is_told_though_the_reader_has_gone_too() -> None:
+    """As where Ctrl-C ends all programs of a pipe."""
+    run = Run("w", {}, lambda: run.add("state", {"state": State.CANCELLED}))
+    tell(run, 0, "Once")
+    tell(run, 1, "Twice")
+
+    def write(text: str) -> None:
+        if text != "Once":
+            raise KeyboardInterrupt if "Twice" in text else BrokenPipeError
+
+    with pytest.raises(KeyboardInterrupt):
+        follow(run, write=write)
+    assert run.state == State.CANCELLED
+
+
 def test_a_second_interrupt_does_not_keep_a_run_from_being_stopped() -> None:
     pressed: list[str] = []
 

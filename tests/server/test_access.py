@@ -261,6 +261,8 @@ def test_broken_files_are_passed_over(server: Server, runtime: Path, content: st
         {"started": "now"},
         {"started": float("nan")},
         {"url": None},
+        {"url": "http://127.0.0.1:99999/api"},
+        {"webui": "http://[::1/"},
         {"client_token": 5},
         {"title": ["x"]},
     ],
