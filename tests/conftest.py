@@ -6,6 +6,7 @@ Here is also what tests of several folders share.
 from __future__ import annotations
 
 import os
+import signal
 import tempfile
 from collections.abc import Iterator
 
@@ -26,6 +27,9 @@ os.environ["JUPYTER_RUNTIME_DIR"] = tempfile.mkdtemp(prefix="modelcompose-runtim
 os.environ["JUPYTER_PATH"] = str(ipykernels.FOLDER)
 for name in (HOST_VARIABLE, TOKEN_VARIABLE):
     os.environ.pop(name, None)
+# What a shell starts in the background ignores Ctrl-C, and so would all that tests start.
+if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
