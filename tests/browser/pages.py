@@ -268,8 +268,13 @@ class Jupyter(ABC):
         file = self.root / self._path
         write_notebook(file, cells, self._kernelspec)
         self._page.bring_to_front()
-        self._open(_LAB_THEMES[theme])
-        evaluate(self._page, _READY, [self._path, True])
+        try:
+            self._open(_LAB_THEMES[theme])
+            evaluate(self._page, _READY, [self._path, True])
+        except Error:  # JupyterLab did not get over how the last notebook was closed
+            self._page.goto("about:blank")
+            self._open(_LAB_THEMES[theme])
+            evaluate(self._page, _READY, [self._path, True])
         return NotebookPage(self._page, file, self._path, self._url)
 
     @abstractmethod
