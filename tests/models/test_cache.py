@@ -356,7 +356,7 @@ assert len(kept) == 25
 
 @pytest.mark.parametrize(
     ("settings", "held"),
-    [([], (90, 700)), pytest.param(["int8"], (25, 100), marks=pytest.mark.slow)],
+    [([], (60, 700)), pytest.param(["int8"], (15, 100), marks=pytest.mark.slow)],
     ids=["", "int8"],
 )
 def test_unloading_gives_the_memory_back(
@@ -365,7 +365,8 @@ def test_unloading_gives_the_memory_back(
     """What callers keep (handles, results, errors, infos) must not keep the weights.
 
     In a process of its own, whose memory nothing else has stretched before. The weights take 57 MiB
-    in int8, 113 in bfloat16: more than what allocators keep for a while, some 30.
+    in int8, 113 in bfloat16: more than what allocators keep for a while, some 40, before a load
+    (so that less than the weights is seen to be held) or after it.
     """
     large = tiny_models.save(
         tmp_path / "large", hidden_size=768, intermediate_size=3072, num_hidden_layers=6
