@@ -15,9 +15,9 @@ import { IStatusBar } from '@jupyterlab/statusbar';
 import type { IDisposable } from '@lumino/disposable';
 import { Commands, commands } from './commands';
 import { Core, ICore, PLUGIN } from './core';
-import { registerEditing } from './editing';
+import { registerEditorExtensions } from './editor_extensions';
 import { FileCompleter } from './files';
-import { Models } from './running';
+import { Models } from './running_panel';
 import { previewButton, StatusItem, stopButton } from './status';
 
 // Of JupyterLab everything is optional: an application that lacks a part lacks what stands in it.
@@ -53,7 +53,7 @@ const editing: JupyterFrontEndPlugin<void> = {
     languages: IEditorLanguageRegistry | null
   ) => {
     if (extensions && languages) {
-      registerEditing(core, extensions, languages);
+      registerEditorExtensions(core, extensions, languages);
     }
   }
 };

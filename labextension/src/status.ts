@@ -6,9 +6,9 @@ import { type ISignal, Signal } from '@lumino/signaling';
 import { Widget } from '@lumino/widgets';
 
 import { type Core, FILE_NAME } from './core';
+import { formatBytes, modelSummary } from './format';
 import { workflowIcon } from './icons';
 import type { IStatus } from './kernels';
-import { facts, size } from './units';
 
 /** Stop a notebook's runs, also while a cell blocks. */
 export async function stop(core: Core, panel: NotebookPanel | null): Promise<void> {
@@ -107,9 +107,9 @@ export class StatusItem extends Widget {
     const names = models.length > 1 ? `${models.length} models` : (models[0]?.id ?? '');
     const loading = models.some(each => each.state === 'loading');
     const speed = runs.length && rate !== null ? `${rate.toFixed(1)} tokens/s` : '';
-    const parts = [names, total ? size(total) : '', loading ? 'loading' : speed];
+    const parts = [names, total ? formatBytes(total) : '', loading ? 'loading' : speed];
     this.node.textContent = parts.filter(Boolean).join(' · ');
-    this.node.title = models.map(each => `${each.source}: ${facts(each)}`).join('\n');
+    this.node.title = models.map(each => `${each.source}: ${modelSummary(each)}`).join('\n');
     this._changed.emit();
   }
 

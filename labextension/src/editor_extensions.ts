@@ -15,7 +15,7 @@ import { MIME_TYPE } from './files';
 import { composeCell, composeFile } from './language';
 
 /** Make cells and files of workflows YAML, and mark in them what is wrong. */
-export function registerEditing(
+export function registerEditorExtensions(
   core: Core,
   extensions: IEditorExtensionRegistry,
   languages: IEditorLanguageRegistry

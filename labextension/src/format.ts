@@ -1,7 +1,7 @@
 import type { IModel } from './kernels';
 
 /** Bytes for people, as the kernel writes them. */
-export function size(bytes: number): string {
+export function formatBytes(bytes: number): string {
   const units = ['B', 'kB', 'MB', 'GB', 'TB'];
   let unit = 0;
   while (bytes >= 1000 && unit < units.length - 1) {
@@ -12,8 +12,8 @@ export function size(bytes: number): string {
 }
 
 /** What a model takes, where it is, and what it does. */
-export function facts(model: IModel): string {
-  const memory = model.memory_bytes === null ? '' : size(model.memory_bytes);
+export function modelSummary(model: IModel): string {
+  const memory = model.memory_bytes === null ? '' : formatBytes(model.memory_bytes);
   const doing =
     model.state === 'loading' ? 'loading' : model.running ? `${model.running} running` : '';
   return [memory, model.device, doing].filter(Boolean).join(' · ');

@@ -6,10 +6,10 @@ import { Poll } from '@lumino/polling';
 import { type ISignal, Signal } from '@lumino/signaling';
 
 import type { Core } from './core';
+import { formatBytes, modelSummary } from './format';
 import { modelIcon, workflowIcon } from './icons';
 import type { IModel, KernelPart } from './kernels';
 import type { IHost, ServerPart } from './server';
-import { facts, size } from './units';
 
 const POLL_SECONDS = 10;
 
@@ -115,7 +115,7 @@ export class Models implements IRunningSessions.IManager {
       className: 'modelcompose-host',
       icon: () => icon,
       label: () => label,
-      detail: () => (total ? size(total) : '')
+      detail: () => (total ? formatBytes(total) : '')
     };
   }
 
@@ -125,8 +125,8 @@ export class Models implements IRunningSessions.IManager {
       className: 'modelcompose-model',
       icon: () => modelIcon,
       label: () => model.id,
-      labelTitle: () => `${model.source}: ${facts(model)}`,
-      detail: () => facts(model),
+      labelTitle: () => `${model.source}: ${modelSummary(model)}`,
+      detail: () => modelSummary(model),
       unload,
       shutdown: () => void this._do(unload())
     };
