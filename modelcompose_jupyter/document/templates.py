@@ -190,7 +190,7 @@ def _pieces(rest: str) -> Iterator[Text | ExpressionError]:
         except ExpressionError as error:
             yield grammar.parse(rest[: error.offset])
             yield error
-            end = grammar.expression_end(rest, error.offset) or len(rest)
+            end = grammar.read_to_end(rest, error.offset)[0] or len(rest)
             rest = rest[end:]
 
 
