@@ -81,8 +81,7 @@ def _report_broken_expressions(source: Source) -> None:
     data = own_keys(source.data) if isinstance(source.data, dict) else source.data
     for found in findings(parse_template(data)):
         if isinstance(found, BrokenExpression):
-            error = found.error
-            source.report(error.message, found.path, hint=error.hint, within=error.expression)
+            source.report_error(found.error, found.path)
 
 
 def _in_order(source: Source) -> list[Problem]:

@@ -64,6 +64,7 @@ class _Compiler:
         environ: Mapping[str, str],
     ) -> None:
         self._source = source
+        self._problem = source.report
         self._compose = compose
         self._spoiled = spoiled
         self._environ = environ
@@ -80,14 +81,14 @@ class _Compiler:
 
     def document(self) -> Document:
         compose = self._compose
-        found = self._listed(compose, "component", "components", ())
+        found = self._listed(compose, "component", ())
         if not found and not self._is_spoiled((), "component", "components"):
             self._problem("'component' is missing", (), hint="It names the model and its prompt.")
         components = (self._component(model, path) for model, path in found)
         self._components = self._unique(components, "component")
         self._default_component = choose_default(self._components)
         self._remember_secrets()
-        written = self._listed(compose, "workflow", "workflows", ())
+        written = self._listed(compose, "workflow", ())
         workflows = [self._workflow(model, path) for model, path in written]
         if not written and found:
             workflows = [self._workflow(schema.Workflow(), ())]
@@ -102,17 +103,6 @@ class _Compiler:
         )
 
     # Reporting
-
-    def _problem(
-        self,
-        message: str,
-        path: KeyPath,
-        *,
-        key: bool = False,
-        hint: str | None = None,
-        within: str | None = None,
-    ) -> None:
-        self._source.report(message, path, key=key, hint=hint, within=within)
 
     def _warn(self, message: str, path: KeyPath, *, key: bool = False) -> None:
         if len(self._warnings) < MAX_PROBLEMS:
@@ -135,11 +125,21 @@ class _Compiler:
 
     # Forms
 
-    def _listed(self, model: Any, one: str, many: str, path: KeyPath) -> list[tuple[Any, KeyPath]]:
-        """What a singular or a plural key holds, with the path of each element."""
+    def _listed(
+        self, model: Any, one: str, path: KeyPath, flat: Iterable[str] = ()
+    ) -> list[tuple[Any, KeyPath]]:
+        """What a key or its plural holds, with the path of each element.
+
+        ``flat`` are the keys of an only element, which cannot stand beside them.
+        """
+        many = f"{one}s"
         single, several = getattr(model, one), getattr(model, many)
         if single is not None and several is not None:
             self._exclude(path, one, many, f"Move the one under '{one}' into '{many}'.")
+        form = one if single is not None else many
+        for key in flat if getattr(model, form) is not None else ():
+            if getattr(model, key) is not None:
+                self._exclude(path, form, key, f"Move it into '{form}'.")
         if several is None:
             return [] if single is None else [(single, (*path, one))]
         raw = self._raw((*path, many))
@@ -175,15 +175,8 @@ class _Compiler:
     def _component(self, written: schema.Component, path: KeyPath) -> Component:
         self._note_unused_keys(written, path)
         model = self._model(written, path)
-        found = self._listed(written, "action", "actions", path)
-        if found:
-            for key in (*_PROMPT_KEYS, "output"):
-                if getattr(written, key) is not None:
-                    form = "action" if written.action is not None else "actions"
-                    self._exclude(path, form, key, f"Move it into '{form}'.")
-            actions = [self._action(action, at, written, path) for action, at in found]
-        else:
-            actions = [self._action(written, path, written, path)]
+        found = self._listed(written, "action", path, (*_PROMPT_KEYS, "output"))
+        actions = [self._action(each, at, written, path) for each, at in found or [(written, path)]]
         for template in model.values():
             self._check_references(template, ("input", "env", "context"))
         return Component(
@@ -247,10 +240,10 @@ class _Compiler:
         component: schema.Component,
         component_path: KeyPath,
     ) -> Action:
-        levels: list[tuple[schema.ActionFields, KeyPath]] = [(component, component_path)]
+        levels: list[tuple[KeyPath, schema.ActionFields]] = [(component_path, component)]
         if written is not component:
             self._note_unused_keys(written, path)
-            levels.append((written, path))
+            levels.append((path, written))
         parameters = self._parameters(levels)
         key = self._prompt_key(written, path, component, component_path)
         is_chat = key == "messages"
@@ -309,16 +302,14 @@ class _Compiler:
             self._problem(f"'{keys[0]}' is missing: {what}", path, hint=hint)
         return next((key for key in given if key in keys or not knows_task), keys[0])
 
-    def _parameters(self, levels: list[tuple[schema.ActionFields, KeyPath]]) -> dict[str, Template]:
+    def _parameters(self, levels: list[tuple[KeyPath, schema.ActionFields]]) -> dict[str, Template]:
         parameters: dict[str, Template] = {}
-        groups: list[tuple[GenerationParameters, KeyPath]] = []
-        for fields, path in levels:
-            groups.append((fields, path))
-            if fields.params is not None:
-                groups.append((fields.params, (*path, "params")))
-        for group, path in groups:
-            for name, value in group.given().items():
-                at = (*path, name)
+        for path, fields in levels:
+            nested = {} if fields.params is None else fields.params.given()
+            given = [((*path, name), value) for name, value in fields.given().items()]
+            given += [((*path, "params", name), value) for name, value in nested.items()]
+            for at, value in given:
+                name = str(at[-1])
                 if name in parameters:
                     self._given_twice(name, parameters[name].path, at)
                 parameters[name] = parse_template(value, at)
@@ -335,30 +326,21 @@ class _Compiler:
             GenerationParameters.model_validate({k: each.value for k, each in parameters.items()})
         except ValidationError as error:
             for details in error.errors():
-                if details["type"] == "together" and not self._reported(details["msg"]):
-                    self._problem(details["msg"], parameters[details["ctx"]["key"]].path)
-
-    def _reported(self, message: str) -> bool:
-        return any(problem.message == message for problem in self._source.problems)
+                message = details["msg"]
+                known = any(problem.message == message for problem in self._source.problems)
+                if details["type"] == "together" and not known:
+                    self._problem(message, parameters[details["ctx"]["key"]].path)
 
     # Workflows and jobs
 
     def _workflow(self, written: schema.Workflow, path: KeyPath) -> Workflow:
-        flat = [key for key in _JOB_KEYS if getattr(written, key) is not None]
-        found = self._listed(written, "job", "jobs", path)
+        found = self._listed(written, "job", path, (key for key in _JOB_KEYS if key != "output"))
         output, output_path = None, (*path, "output")
+        jobs = [self._job(job, at) for job, at in found or [(written, path)]]
         if found:
-            form = "job" if written.job is not None else "jobs"
-            for key in flat:
-                if key != "output":
-                    self._exclude(path, form, key, f"Move it into '{form}'.")
             output = _optional(written.output, output_path)
-            jobs = [self._job(job, at) for job, at in found]
-        else:
-            jobs = [self._job(written, path)]
-            action = jobs[0].action
-            if not flat and action.output is None:
-                output = parse_template({"generated": "${output}"}, output_path)
+        elif jobs[0].action.output is None and all(getattr(written, k) is None for k in _JOB_KEYS):
+            output = parse_template({"generated": "${output}"}, output_path)
         unique = self._unique(jobs, "job")
         names = {job.id: None for job in unique}
         if found:
@@ -448,14 +430,10 @@ class _Compiler:
         for index, name in enumerate(job.depends_on):
             if name not in others and not self._is_known_badly("job"):
                 at = (*job.path, "depends_on")
-                raw = self._raw(at)
-                at = (*at, index) if isinstance(raw, list) else at
-                what = (
-                    "a job cannot wait for itself"
-                    if name == job.id
-                    else f"there is no job '{name}'"
-                )
-                self._problem(what, at, hint=did_you_mean(name, others))
+                at = (*at, index) if isinstance(self._raw(at), list) else at
+                itself = "a job cannot wait for itself" if name == job.id else None
+                hint = did_you_mean(name, others)
+                self._problem(itself or f"there is no job '{name}'", at, hint=hint)
         repeats = ("index",) if job.repeat_count is not None else ()
         base = ("input", "env", "jobs", "context")
         used = [
@@ -522,7 +500,7 @@ class _Compiler:
         used: list[str] = []
         for reference in findings(template):
             if isinstance(reference, BrokenExpression):
-                self._report(reference.error, reference.path)
+                self._source.report_error(reference.error, reference.path)
                 continue
             source = reference.expression.source
             if source not in (*sources, *reference.local):
@@ -533,41 +511,33 @@ class _Compiler:
                 self._read_environment(reference)
         return used
 
-    def _report(self, error: ExpressionError, path: KeyPath) -> None:
-        self._problem(error.message, path, hint=error.hint, within=error.expression)
+    def _misused(self, reference: Reference, message: str, hint: str) -> None:
+        within = reference.expression.text
+        self._problem(message, reference.path, hint=hint, within=within)
 
     def _unknown_source(self, reference: Reference, sources: tuple[str, ...]) -> None:
-        name, text = shortened(reference.expression.source), reference.expression.text
+        name, hint = shortened(reference.expression.source), None
         if name in KNOWN_SOURCES:
-            message, hint = f"'{name}' is not available here, in {reference.expression}", None
+            message = f"'{name}' is not available here, in {reference.expression}"
         else:
             message = f"unknown source '{name}' in {reference.expression}"
             hint = did_you_mean(name, sources)
         if name == "index":
             hint = "It exists in the input of a job with 'repeat_count'."
-        hint = hint or f"Available here: {', '.join(sources)}."
-        self._problem(message, reference.path, hint=hint, within=text)
+        self._misused(reference, message, hint or f"Available here: {', '.join(sources)}.")
 
     def _used_job(self, reference: Reference, jobs: Collection[str]) -> Iterator[str]:
         expression = reference.expression
         name = expression.keys[0] if expression.keys else None
         if name is None or (name not in jobs and not self._is_known_badly("job")):
-            what = (
-                f"there is no other job '{shortened(name)}'"
-                if name
-                else "a job is named, as jobs.ID.output"
-            )
+            what = "a job is named, as jobs.ID.output"
+            if name:
+                what = f"there is no other job '{shortened(name)}'"
             hint = did_you_mean(name or "", jobs) or f"There is {listed(jobs) or 'no other'}."
-            self._problem(
-                f"{what}, in {expression}", reference.path, hint=hint, within=expression.text
-            )
+            self._misused(reference, f"{what}, in {expression}", hint)
         elif len(expression.path) < 2 or expression.path[1] != Key("output"):
-            self._problem(
-                f"of a job only its output is known, in {expression}",
-                reference.path,
-                hint=f"Write ${{jobs.{name}.output}}.",
-                within=expression.text,
-            )
+            message = f"of a job only its output is known, in {expression}"
+            self._misused(reference, message, f"Write ${{jobs.{name}.output}}.")
         else:
             yield name
 
@@ -575,21 +545,13 @@ class _Compiler:
         expression = reference.expression
         name = expression.keys[0] if len(expression.keys) == len(expression.path) == 1 else None
         if name is None:
-            self._problem(
-                f"name one variable in {expression}",
-                reference.path,
-                hint="Write ${env.NAME}.",
-                within=expression.text,
-            )
+            self._misused(reference, f"name one variable in {expression}", "Write ${env.NAME}.")
         elif name in self._environ:
             self._environment[name] = self._environ[name]
         elif expression.default is None and not any(map(self._is_set, reference.fallback_of)):
-            self._problem(
-                f"the environment variable {shortened(name)} is not set, for {expression}",
-                reference.path,
-                hint=f"Set it, or give a default: ${{env.{shortened(name)} | …}}.",
-                within=expression.text,
-            )
+            name = shortened(name)
+            message = f"the environment variable {name} is not set, for {expression}"
+            self._misused(reference, message, f"Set it, or give a default: ${{env.{name} | …}}.")
 
     def _is_set(self, expression: Expression) -> bool:
         """Whether an expression is a variable that is set, so that its default is not needed."""
@@ -602,24 +564,17 @@ class _Compiler:
         if written is None:
             return Controller()
         path: KeyPath = ("controller",)
-        found = self._listed(written, "adapter", "adapters", path)
-        if found:
-            form = "adapter" if written.adapter is not None else "adapters"
-            for key in schema.Adapter.model_fields:
-                if getattr(written, key) is not None:
-                    self._exclude(path, form, key, f"Move it into '{form}'.")
+        found = self._listed(written, "adapter", path, schema.Adapter.model_fields)
         if len(found) > 1:
             self._problem("one adapter is enough: the run API", found[1][1])
         adapter, at = found[0] if found else (written, path)
-        values: dict[str, Any] = {}
-        for key in ("host", "port", "base_path"):
-            self._serving(adapter, at, key, key, values)
-        self._serving(adapter, at, "origins", "origins", values)
-        values["origins"] = tuple(self._origins(values.get("origins", ()), (*at, "origins")))
+        values = {key: self._serving(adapter, at, key) for key in schema.Api.model_fields}
+        values["origins"] = tuple(self._origins(values["origins"] or (), (*at, "origins")))
         if written.webui is not None:
-            for key in ("host", "port"):
-                self._serving(written.webui, (*path, "webui"), key, f"webui_{key}", values)
-        return Controller(**values)
+            for key in schema.Address.model_fields:
+                at = (*path, "webui")
+                values[f"webui_{key}"] = self._serving(written.webui, at, key)
+        return Controller(**{key: value for key, value in values.items() if value is not None})
 
     def _origins(self, written: Iterable[str], path: KeyPath) -> Iterator[str]:
         """Each origin that is named; model-compose takes several in one text, with commas."""
@@ -635,16 +590,13 @@ class _Compiler:
                 else:
                     yield origin
 
-    def _serving(
-        self, written: Any, path: KeyPath, key: str, name: str, values: dict[str, Any]
-    ) -> None:
+    def _serving(self, written: Any, path: KeyPath, key: str) -> Any:
         template = _optional(getattr(written, key), (*path, key))
         before = self._source.found
         self._check_references(template, ("env",))
         if template is None or self._source.found > before:
-            return
-        if (value := self._fixed(schema.Api, key, template)) is not None:
-            values[name] = value
+            return None
+        return self._fixed(schema.Api, key, template)
 
     def _fixed(self, model: type[Strict], key: str, template: Template) -> Any:
         """A value that only the environment decides, which is not shown: it may be a secret."""
@@ -653,7 +605,7 @@ class _Compiler:
             checked = model.model_validate({key: value}, context={"rendered": True})
             return getattr(checked, key)
         except ExpressionError as error:
-            self._report(error, template.path)
+            self._source.report_error(error, template.path)
         except ValidationError:
             written = shortened(str(template))
             self._problem(f"'{key}' cannot be what {written} gives", template.path)

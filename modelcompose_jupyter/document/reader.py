@@ -19,7 +19,7 @@ from typing import Any, ClassVar, NoReturn
 
 import yaml
 
-from ..errors import DocumentError, Problem, Where
+from ..errors import DocumentError, ExpressionError, Problem, Where
 from ..redaction import MASK, is_secret_key, redact_line, remember_in_data, remember_in_text
 from ..text_encoding import EncodingError, decode, unmarked, without_mark
 from .expression import read_to_end
@@ -92,6 +92,10 @@ class Source:
                 else self._where_at(at.start, path, at.end)
             )
             self.problems.append(Problem(message, where, hint))
+
+    def report_error(self, error: ExpressionError, path: KeyPath) -> None:
+        """Note what is wrong with an expression within a value."""
+        self.report(error.message, path, hint=error.hint, within=error.expression)
 
     def line_of(self, index: int) -> int:
         """On which line of the text a character stands, counted from 1."""
