@@ -228,26 +228,25 @@ class _Completer:
         for value in spot.field.values:
             yield Completion(value, "value")
         if issubclass(spot.owner, JobFields):
-            yield from self._references(context, spot.key, spot.mapping)
+            kind = "job" if spot.key.key == "depends_on" else spot.key.key
+            for name in self._references(context, spot.key, spot.mapping):
+                yield Completion(name, kind)
         elif spot.owner is ModelSource or (spot.owner is Component and spot.key.key == "model"):
             yield from self._model_names(spot.key.key, typed)
         elif spot.owner is Component and spot.key.key == "draft_model":
             yield from self._model_names("model", typed)
 
-    def _references(self, context: CursorContext, key: Node, job: Node) -> Iterator[Completion]:
+    def _references(self, context: CursorContext, key: Node, job: Node) -> list[str]:
         """The ids that a key of a job may name."""
         if key.key == "component":
-            for name in _ids(_listed(self._outline.root, "component")):
-                yield Completion(name, "component")
-        elif key.key == "action":
-            for name in self._actions(job):
-                yield Completion(name, "action")
-        elif key.key == "depends_on":
-            nodes = [node for element in key.children for node in (element, *element.children)]
-            listed = {node.plain for node in nodes if node not in (context.node, context.word)}
-            for name in self._other_jobs(context):
-                if name not in listed:
-                    yield Completion(name, "job")
+            return _ids(_listed(self._outline.root, "component"))
+        if key.key == "action":
+            return self._actions(job)
+        if key.key != "depends_on":
+            return []
+        nodes = [node for element in key.children for node in (element, *element.children)]
+        listed = {node.plain for node in nodes if node not in (context.node, context.word)}
+        return [name for name in self._other_jobs(context) if name not in listed]
 
     def _actions(self, job: Node) -> list[str]:
         """The ids of the actions that a job may call."""
@@ -298,23 +297,25 @@ class _Completer:
         self, context: CursorContext, spot: _Spot, names: list[str], start: int
     ) -> Iterator[Completion]:
         """What may follow the names at the start of a path."""
+        found: Iterable[str] = ()
+        kind = "job"
         if not names:
-            for name in self._sources(context, spot):
-                yield Completion(name, "source")
+            kind, found = "source", self._sources(context, spot)
         elif names == ["input"]:
-            inputs = [node for job in self._jobs() if (node := job.child("input")) is not None]
-            passed = [node.key for input_ in inputs for node in input_.children]
-            for name in (*_names(self._texts(start), "input"), *filter(None, passed)):
-                yield Completion(name, "input")
+            workflows = _listed(self._outline.root, "workflow")
+            jobs = [job for each in workflows for job in (each, *_listed(each, "job"))]
+            inputs = [node for job in jobs if (node := job.child("input")) is not None]
+            passed = [node.key for input_ in inputs for node in input_.children if node.key]
+            kind, found = "input", [*_names(self._texts(start), "input"), *passed]
         elif names == ["env"]:
-            for name in (*_names(self._texts(start), "env"), *sorted(self._environ)):
-                yield Completion(name, "variable")
+            kind = "variable"
+            found = [*_names(self._texts(start), "env"), *sorted(self._environ)]
         elif names == ["jobs"]:
             output = "" if self._text.startswith(".", self._cursor) else ".output"
-            for name in self._other_jobs(context):
-                yield Completion(name + output, "job")
+            found = [name + output for name in self._other_jobs(context)]
         elif names[0] == "jobs" and len(names) == 2:
-            yield Completion("output", "job")
+            found = ["output"]
+        return (Completion(name, kind) for name in found)
 
     def _sources(self, context: CursorContext, spot: _Spot) -> list[str]:
         """The sources that the checker knows there, the likeliest first."""
@@ -335,11 +336,6 @@ class _Completer:
             found = ["output", "result", "response"] if key == "output" else []
             return [*local, *found, "input", "env", "context"]
         return ["env"]
-
-    def _jobs(self) -> list[Node]:
-        """The mappings that hold jobs' keys."""
-        workflows = _listed(self._outline.root, "workflow")
-        return [job for each in workflows for job in (each, *_listed(each, "job"))]
 
     def _texts(self, expression: int) -> Iterator[str]:
         """The values of the document without the expression that is being written."""
