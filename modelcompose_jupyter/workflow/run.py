@@ -15,13 +15,21 @@ import threading
 import time
 import uuid
 from bisect import bisect_right
-from collections.abc import Callable, Collection, Generator, Iterable, Mapping
+from collections import deque
+from collections.abc import (
+    AsyncIterator,
+    Callable,
+    Collection,
+    Generator,
+    Iterable,
+    Iterator,
+    Mapping,
+)
 from dataclasses import replace
-from typing import Any
+from typing import Any, TypeVar
 
 from ..errors import ComposeError, RunCancelled
 from ..redaction import get_logger, redacted, without, without_secrets
-from .event_iterator import EventIterator
 from .events import Event, EventType, State
 
 METADATA_KEY = "modelcompose"
@@ -30,13 +38,10 @@ METADATA_KEY = "modelcompose"
 _log = get_logger(__name__)
 _TICK = 0.1  # seconds; waits are this long at most, so that an interrupt is never late
 
-
 # What is told of a run holds no credentials; its text and output are the user's own.
 _SAFE = {"state": without_secrets, "progress": redacted, "error": redacted}
 
-
-def _number(event: Event) -> int:
-    return event.number
+T = TypeVar("T")
 
 
 def _subject(event: Event) -> Any:
@@ -276,7 +281,7 @@ class Run:
         """The events beyond number ``after`` that there are, the first ``most`` of them; does not
         wait."""
         with self._changed:
-            start = bisect_right(self._events, after, key=_number)
+            start = bisect_right(self._events, after, key=lambda event: event.number)
             return self._events[start : None if most is None else start + most]
 
     def stream(self) -> EventIterator[str]:
@@ -334,11 +339,11 @@ class Run:
         """
         with self._changed:
             self._watchers.append(callback)
-        return lambda: self._leave(callback)
+        return lambda: self._remove(self._watchers, callback)
 
-    def _leave(self, callback: Callable[[], None]) -> None:
+    def _remove(self, callbacks: list[T], callback: T) -> None:
         with self._changed, contextlib.suppress(ValueError):
-            self._watchers.remove(callback)
+            callbacks.remove(callback)
 
     def add_done_callback(self, callback: Callable[[Run], object]) -> Callable[[], None]:
         """Call back once with the run when it has ended, on the thread that ends it, or at once if
@@ -350,13 +355,9 @@ class Run:
         with self._changed:
             if not self.done:
                 self._done_callbacks.append(callback)
-                return lambda: self._remove_done_callback(callback)
+                return lambda: self._remove(self._done_callbacks, callback)
         self._call_done([callback])
         return lambda: None
-
-    def _remove_done_callback(self, callback: Callable[[Run], object]) -> None:
-        with self._changed, contextlib.suppress(ValueError):
-            self._done_callbacks.remove(callback)
 
     def _call_done(self, callbacks: Iterable[Callable[[Run], object]]) -> None:
         for callback in callbacks:
@@ -366,10 +367,7 @@ class Run:
                 _log.exception("what was to be called at the end of run %s failed", self.id)
 
     def __await__(self) -> Generator[Any, None, Any]:
-        return self._result_async().__await__()
-
-    async def _result_async(self) -> Any:
-        await self.ended()
+        yield from self.ended().__await__()
         return self.result()
 
     async def ended(self) -> None:
@@ -412,7 +410,7 @@ class Run:
                 watcher()
             except Exception:
                 _log.exception("a watcher of run %s failed and is not called again", self.id)
-                self._leave(watcher)
+                self._remove(self._watchers, watcher)
 
     def _apply(self, event: Event) -> None:
         data = event.data
@@ -530,3 +528,60 @@ async def _until(
     finally:
         leave()
     return holds()
+
+
+class EventIterator(Iterator[T], AsyncIterator[T]):
+    """An iterator over a run from one of its events on, until the run has ended.
+
+    ``for`` waits in short steps that an interrupt can end; ``async for`` never blocks its event
+    loop. Of one reader; leaving a loop does nothing to the run, and another one goes on from there.
+
+    Args:
+        run: whom to listen to.
+        after: the number of the last event that the reader has.
+        read: gives what the reader gets of each event, None for nothing.
+    """
+
+    def __init__(self, run: Run, after: int, read: Callable[[Event], T | None]) -> None:
+        self._run = run
+        self._after = after
+        self._read = read
+        self._fresh: deque[Event] = deque()
+        self._over = False
+
+    def __next__(self) -> T:
+        while (item := self._item()) is None:
+            if self._over:
+                raise StopIteration
+            self._run.wait_for(self._has_more, _TICK)
+        return item
+
+    async def __anext__(self) -> T:
+        # However much there is: others of the loop have their turn, and a cancel is heard.
+        await asyncio.sleep(0)
+        while (item := self._item()) is None:
+            if self._over:
+                raise StopAsyncIteration
+            await self._run.until(self._has_more, _TICK)
+        return item
+
+    def _has_more(self) -> bool:
+        return self._run.last_event > self._after or self._run.done
+
+    def _item(self) -> T | None:
+        """What comes next; None where nothing has come yet, or nothing will."""
+        while self._fresh or self._look():
+            item = self._read(self._fresh.popleft())
+            if item is not None:
+                return item
+        return None
+
+    def _look(self) -> bool:
+        """Take in what has happened; whether anything has."""
+        ended = self._run.done  # before looking: nothing comes after it
+        self._fresh.extend(self._run.events_so_far(self._after))
+        if self._fresh:
+            self._after = self._fresh[-1].number
+        else:
+            self._over = ended
+        return bool(self._fresh)
