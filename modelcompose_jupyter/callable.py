@@ -57,7 +57,8 @@ class Workflow:
         self.last_run: Run | None = None
         self.last_map: list[Any] | None = None
         # What IPython's ?, its completion, help() and ipywidgets.interact look at.
-        self.__name__ = name or _python_name(self.id)
+        is_name = is_keyword(self.id) and not self.id.startswith("__")
+        self.__name__ = name or (self.id if is_name else "workflow")
         self.__signature__ = _python_signature(self._signature)
         self.__doc__ = _documentation(self)
 
@@ -306,18 +307,12 @@ class Workflow:
         self, include: Container[str] | None = None, exclude: Container[str] | None = None
     ) -> dict[str, str]:
         picture = self.diagram
-        bundle = {
-            **picture._repr_mimebundle_(),
-            "text/plain": repr(self),
-            "text/html": self._html(picture),
-        }
+        bundle = picture._repr_mimebundle_()
+        bundle |= {"text/plain": repr(self), "text/html": self._html(picture)}
         # A picture alone would hide the inputs where it is preferred to HTML.
         del bundle["image/svg+xml"]
-        return {
-            kind: data
-            for kind, data in bundle.items()
-            if (include is None or kind in include) and (exclude is None or kind not in exclude)
-        }
+        wanted = bundle.keys() if include is None else include
+        return {k: v for k, v in bundle.items() if k in wanted and k not in (exclude or ())}
 
     def _html(self, picture: Diagram) -> str:
         models = ", ".join(f"<code>{escape(model)}</code>" for model in self._models)
@@ -460,10 +455,6 @@ def load(
 
 
 # How a workflow shows itself to Python's own tools
-
-
-def _python_name(id_: str) -> str:
-    return id_ if is_keyword(id_) and not id_.startswith("__") else "workflow"
 
 
 def _python_signature(described: Signature) -> inspect.Signature:

@@ -135,35 +135,33 @@ class ComposeError(Exception):
 
     def lines(self) -> list[str]:
         """The whole message, a line each."""
-        place = f"{self.where}: " if self.where else ""
-        lines = [f"{place}{self.message}"]
-        if self.where:
-            lines += self.where.excerpt()
-        if self.hint:
-            lines.append(f"  {self.hint}")
-        return lines
+        return _lines(self)
 
     def __str__(self) -> str:
         return "\n".join(self.lines())
 
     def shown(self, *, for_guests: bool) -> str:
         """The whole message; for guests without the document's line and this computer's folders."""
-        return "\n".join(_for_guests(self)) if for_guests else str(self)
+        if not for_guests:
+            return str(self)
+        parts = self.problems if isinstance(self, DocumentError) else [self]
+        return "\n".join(line for each in parts for line in _lines(each, for_guests=True))
 
     def _render_traceback_(self) -> list[str]:
         """IPython's hook for errors that show themselves: the paragraph, without a traceback."""
         return f"{type(self).__name__}: {self}".splitlines()
 
 
-def _for_guests(error: ComposeError) -> list[str]:
-    parts = error.problems if isinstance(error, DocumentError) else [error]
-    lines = []
-    for each in parts:
-        where = each.where and dataclasses.replace(each.where, file=last_name(each.where.file))
-        place = f"{where}: " if where else ""
-        lines += [f"{place}{without_folders(each.message)}"]
-        lines += [f"  {without_folders(each.hint)}"] if each.hint else []
-    return lines
+def _lines(wrong: ComposeError | Problem, *, for_guests: bool = False) -> list[str]:
+    """What an error or a problem says: where it is, what is wrong, the line, what to do."""
+    message, hint, where, excerpt = wrong.message, wrong.hint, wrong.where, list[str]()
+    if for_guests:
+        message, hint = without_folders(message), hint and without_folders(hint)
+        where = where and dataclasses.replace(where, file=last_name(where.file))
+    elif where:
+        excerpt = where.excerpt()
+    place = f"{where}: " if where else ""
+    return [f"{place}{message}", *excerpt, *([f"  {hint}"] if hint else [])]
 
 
 def _where(data: Any) -> Where | None:
@@ -204,7 +202,7 @@ class Problem:
         return f"{self.where}: {self.message}"
 
     def lines(self) -> list[str]:
-        return [str(self), *self.where.excerpt()] + ([f"  {self.hint}"] if self.hint else [])
+        return _lines(self)
 
 
 class DocumentError(ComposeError):

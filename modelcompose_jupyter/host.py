@@ -142,20 +142,7 @@ class LocalHost:
             ComposeError: the host is closed, or busy with as many runs as it may have.
         """
         chosen, values = validate_run(document, workflow, input, seed)
-        if seed is None:
-            seed = draw_seed()
-        return self._start(document, chosen, values, seed, owed_to, metadata, is_guest)
-
-    def _start(
-        self,
-        document: Document,
-        workflow: Workflow,
-        values: Any,
-        first_seed: int,
-        owed_to: Any,
-        metadata: Mapping[str, Any] | None,
-        is_guest: bool,
-    ) -> Run:
+        first_seed = draw_seed() if seed is None else seed
         loop: asyncio.AbstractEventLoop | None = None
         tasks: list[asyncio.Task[None]] = []
         seconds = self._max_run_seconds
@@ -167,7 +154,7 @@ class LocalHost:
                 return
             running = run_workflow(
                 document,
-                workflow,
+                chosen,
                 values,
                 run,
                 self._calls,
@@ -195,14 +182,14 @@ class LocalHost:
                 with contextlib.suppress(RuntimeError):  # the loop has ended, and with it the run
                     loop.call_soon_threadsafe(stop)
 
-        written = workflow.jobs[0].action.parameters.get("seed")
-        seed = first_seed if written is None else written.value
-        shown, hidden = signature(document, workflow).masked(values)
+        written = chosen.jobs[0].action.parameters.get("seed")
+        known = first_seed if written is None else written.value
+        shown, hidden = signature(document, chosen).masked(values)
         run = Run(
-            workflow.id,
+            chosen.id,
             shown,
             cancel,
-            parameters={} if isinstance(seed, str) else {"seed": seed},
+            parameters={} if isinstance(known, str) else {"seed": known},
             metadata=metadata,
             secrets=hidden,
         )
@@ -363,22 +350,18 @@ class LocalHost:
             run_ttl: seconds after which a run that has ended is forgotten; None keeps it as long
                 as there is room; see `RunStore`.
         """
-        if memory_budget is not ...:
-            self._cache.memory_budget = memory_budget
-        if idle_timeout is not ...:
-            self._cache.idle_timeout = idle_timeout
-        if cache_budget is not ...:
-            self._cache.cache_budget = cache_budget
-        if max_output_length is not ...:
-            self._cache.max_output_length = max_output_length
-        if max_run_seconds is not ...:
-            self._max_run_seconds = max_run_seconds
-        if max_runs is not ...:
-            self._max_runs = max_runs
-        if max_generations is not ...:
-            self._max_generations = max_generations
-        if run_ttl is not ...:
-            self.run_store.ttl = run_ttl
+        for owner, name, value in (
+            (self._cache, "memory_budget", memory_budget),
+            (self._cache, "idle_timeout", idle_timeout),
+            (self._cache, "cache_budget", cache_budget),
+            (self._cache, "max_output_length", max_output_length),
+            (self, "_max_run_seconds", max_run_seconds),
+            (self, "_max_runs", max_runs),
+            (self, "_max_generations", max_generations),
+            (self.run_store, "ttl", run_ttl),
+        ):
+            if value is not ...:
+                setattr(owner, name, value)
 
     def unload(self, name: str | None = None) -> list[ModelInfo]:
         """Give back the memory of a model, or of all that no run uses.

@@ -24,16 +24,8 @@ from ..document.references import references
 from ..document.schema import ModelSettings, ModelSource, PeftAdapter
 from ..document.types import Message
 from ..errors import ComposeError, ExpressionError, InputError, Where
-from ..models import (
-    Generation,
-    GenerationResult,
-    Lease,
-    LoadProgress,
-    ModelCache,
-    ModelSpec,
-    Prompt,
-)
-from ..models.spec import AdapterSpec
+from ..models import Generation, GenerationResult, Lease, LoadProgress, ModelCache, Prompt
+from ..models.spec import AdapterSpec, ModelSpec
 from ..models.weights.source import bundled, is_folder
 from ..seeds import MAX_SEED
 from .bounded_gather import bounded_gather
@@ -142,9 +134,8 @@ class ComponentCaller:
                 stream = _Stream(call, number, sequences)
                 return await _generate(lease, prompts[number], asked, stream, call, limiter)
 
-            texts = await bounded_gather(
-                len(prompts), generate, count_progress(call.run, call.job, "prompt")
-            )
+            on_ended = count_progress(call.run, call.job, "prompt")
+            texts = await bounded_gather(len(prompts), generate, on_ended)
         outputs: list[Any] = [each if sequences > 1 else each[0] for each in texts]
         output = outputs if are_listed else outputs[0]
         if action.output is None:
