@@ -53,13 +53,13 @@ class Workflow:
         self._workflow = document.workflow(workflow)
         self._host = host
         self._own_signature = own = signature(document, self._workflow)
-        self._signature = own.for_guests() if self.for_guests else own
+        self.signature: Signature = own.for_guests() if self.for_guests else own
         self.last_run: Run | None = None
         self.last_map: list[Any] | None = None
         # What IPython's ?, its completion, help() and ipywidgets.interact look at.
         is_name = is_keyword(self.id) and not self.id.startswith("__")
         self.__name__ = name or (self.id if is_name else "workflow")
-        self.__signature__ = _python_signature(self._signature)
+        self.__signature__ = _python_signature(self.signature)
         self.__doc__ = _documentation(self)
 
     @property
@@ -91,17 +91,13 @@ class Workflow:
         }
 
     @property
-    def signature(self) -> Signature:
-        return self._signature
-
-    @property
     def inputs(self) -> dict[str, Input]:
         """The inputs by name, in the document's order."""
-        return {each.name: each for each in self._signature.inputs}
+        return {each.name: each for each in self.signature.inputs}
 
     @property
     def outputs(self) -> tuple[Output, ...]:
-        return self._signature.outputs
+        return self.signature.outputs
 
     @property
     def diagram(self) -> Diagram:
@@ -112,7 +108,7 @@ class Workflow:
         """Id, title, description, inputs and outputs as plain data."""
         data = {"workflow_id": self.id, "title": self.title, "description": self.description}
         given = {key: value for key, value in data.items() if value is not None}
-        return {**given, **self._signature.to_dict()}
+        return {**given, **self.signature.to_dict()}
 
     def submit(self, input: Any = None, /, **inputs: Any) -> Run:
         """Start a run and return it at once.
@@ -299,7 +295,7 @@ class Workflow:
         if self.description:
             lines.append(f"  {self.description}")
         lines.append(f"  model: {', '.join(self._models)}")
-        for label, entries in (("inputs", self._signature.inputs), ("outputs", self.outputs)):
+        for label, entries in (("inputs", self.signature.inputs), ("outputs", self.outputs)):
             lines.append(f"  {label}: {', '.join(map(str, entries)) or 'none'}")
         return "\n".join([*lines, "", indent(self.diagram.text, "  ")])
 
@@ -324,7 +320,7 @@ class Workflow:
             f"<td {left}>{escape(str(each.type))}</td>"
             f"<td {left}>{escape(_default(each))}</td>"
             f"<td {left}>{escape(each.help or '')}</td></tr>"
-            for each in self._signature.inputs
+            for each in self.signature.inputs
         )
         table = f"<table><thead><tr>{head}</tr></thead><tbody>{rows}</tbody></table>"
         outputs = ", ".join(f"<code>{escape(str(each))}</code>" for each in self.outputs)
@@ -402,11 +398,14 @@ def _begin(start: Callable[[], Run]) -> Future[Run]:
         except BaseException as error:
             begun.set_exception(error)
 
-    if _has_event_loop():
-        threading.Thread(target=begin, name="modelcompose-begin", daemon=True).start()
-    else:
+    try:
+        asyncio.get_running_loop()
+    except RuntimeError:  # there is none
         begin()
-        begun.result()  # raises at the call
+    else:
+        threading.Thread(target=begin, name="modelcompose-begin", daemon=True).start()
+        return begun
+    begun.result()  # raises at the call
     return begun
 
 
@@ -418,15 +417,6 @@ def _stop(begun: Future[Run]) -> None:
             begun.result().cancel()
 
     begun.add_done_callback(cancel)
-
-
-def _has_event_loop() -> bool:
-    """Whether a loop runs in this thread."""
-    try:
-        asyncio.get_running_loop()
-    except RuntimeError:
-        return False
-    return True
 
 
 def _given(input: Any, inputs: Mapping[str, Any]) -> Any:

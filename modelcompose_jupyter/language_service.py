@@ -40,7 +40,9 @@ def diagnostics(
     if len(text) > LONGEST:
         return None
     magic = _MAGIC.match(text)
-    line, document = (text.partition("\n")[0], _below_magic(text)) if magic else ("", text)
+    line, _, below = text.partition("\n")
+    # In a cell's document an empty line stands for the magic's, so that lines keep their numbers.
+    document = f"\n{below}" if magic else text
     places = _Places(text)
     found = [] if magic is None else list(_on_magic_line(line, magic.end(), places))
     try:
@@ -50,11 +52,6 @@ def diagnostics(
     except DocumentError as error:
         return [*found, *(places.problem(each, "error") for each in error.problems)]
     return [*found, *(places.problem(each, "warning") for each in loaded.warnings)]
-
-
-def _below_magic(text: str) -> str:
-    """A cell's document. An empty line stands for the magic's, so that lines keep their numbers."""
-    return "\n" + text.partition("\n")[2]
 
 
 def _on_magic_line(line: str, start: int, places: _Places) -> Iterator[dict[str, Any]]:

@@ -158,7 +158,7 @@ class RunStore:
         run.add_done_callback(lambda run: self._end(kept, run))
         with self._lock:
             self._known[run.id] = self._going[run.id] = kept
-            self._expire()
+            self.expire()
             if owed_to is not None and not self._has_tidied:
                 self._spill_soon()
 
@@ -190,7 +190,7 @@ class RunStore:
         return taken
 
     def _make_room(self) -> None:
-        self._expire()
+        self.expire()
         while len(self._settled) > KEPT_RUNS or self._settled.bytes > KEPT_BYTES:
             self._forget(self._settled.oldest(), Reason.REPLACED)
         while self._spilled.bytes > SPILLED_BYTES:
@@ -203,17 +203,11 @@ class RunStore:
     def expire(self) -> None:
         """Forget the runs whose time is over."""
         with self._lock:
-            self._expire()
-
-    def _expire(self) -> None:
-        if self.ttl is None:
-            return
-        ended_until = time.monotonic() - self.ttl
-        while self._ended:
-            kept = next(iter(self._ended.values()))
-            if kept._ended_at > ended_until:
-                return
-            self._forget(kept, Reason.EXPIRED)
+            while self.ttl is not None and self._ended:
+                kept = next(iter(self._ended.values()))
+                if kept._ended_at > time.monotonic() - self.ttl:
+                    return
+                self._forget(kept, Reason.EXPIRED)
 
     def _forget(self, kept: Kept | None, reason: Reason) -> None:
         assert kept is not None
@@ -288,16 +282,13 @@ class RunStore:
                 if kept.id in self._known:
                     _log.warning("the result of run %s cannot be read: %s", kept.id, error)
                     self._forget(kept, Reason.NO_DISK)
-                raise self._gone(kept).error() from None
+                forgotten = Forgotten(kept.id, kept.owed_to, Reason.NO_ROOM)
+                raise self._forgotten.get(kept.id, forgotten).error() from None
         with self._lock:
             run = kept.in_memory  # somebody else was faster: it stays one object
             if run is None:
                 run, kept._seen = read, weakref.ref(read)
             return run
-
-    def _gone(self, kept: Kept) -> Forgotten:
-        known = self._forgotten.get(kept.id)
-        return known or Forgotten(kept.id, kept.owed_to, Reason.NO_ROOM)
 
     def close(self) -> None:
         """Remove what is on the disk. Idempotent."""
@@ -312,7 +303,7 @@ class RunStore:
     def find(self, id: str) -> Kept | Forgotten | None:
         """A run by its id: what is known of it, or why nothing is any more; None of others."""
         with self._lock:
-            self._expire()
+            self.expire()
             return self._known.get(id) or self._forgotten.get(id)
 
     def named(self, beginning: str) -> Kept:
@@ -335,7 +326,7 @@ class RunStore:
     def known(self) -> list[Kept]:
         """The runs that are known, the newest first."""
         with self._lock:
-            self._expire()
+            self.expire()
             return list(reversed(self._known.values()))
 
     def going(self) -> list[Run]:

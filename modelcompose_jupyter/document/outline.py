@@ -65,10 +65,6 @@ class Node:
     def is_flow(self) -> bool:
         return self.filled and self.text.startswith(("{", "["), self.value_start)
 
-    @property
-    def is_block_text(self) -> bool:
-        return self.filled and self.text.startswith(("|", ">"), self.value_start)
-
     def add(self, child: Node) -> None:
         if isinstance(self.children, list):
             self.children.append(child)
@@ -139,7 +135,8 @@ class Outline:
             return
         index = self._owner(at - start, dash=self._is_dash(at, stop))
         owner = self._open[index]
-        if self._text[at] == "#" and not owner.is_block_text:
+        is_text = owner.filled and self._text.startswith(("|", ">"), owner.value_start)
+        if self._text[at] == "#" and not is_text:
             return
         del self._open[index + 1 :]
         if owner.filled:

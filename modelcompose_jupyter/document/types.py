@@ -229,10 +229,6 @@ def lookup_tokens(value: Any) -> int:
         ) from None
 
 
-def json_value(value: Any) -> Any:
-    return parse_json(value) if isinstance(value, str) else value
-
-
 def _decoded(value: Any, kind: type | tuple[type, ...], name: str) -> Any:
     """A value, or the JSON of one, that must be a list or an object."""
     decoded = value
@@ -426,7 +422,7 @@ _CONVERTERS: dict[str, Callable[[Any, Type], Any]] = {
     "boolean": lambda value, _: boolean(value),
     "list": lambda value, _: _list(value),
     "object": _object,
-    "json": lambda value, _: json_value(value),
+    "json": lambda value, _: parse_json(value) if isinstance(value, str) else value,
     "messages": lambda value, _: _conversation(value),
     "base64": lambda value, _: _base64(value),
     "select": _select,

@@ -68,7 +68,8 @@ class RowInputs:
         Raises:
             InputError: there is none, or none for an input that every row needs.
         """
-        found = [each for each in table if isinstance(each, str) and self._takes(_name(each))]
+        texts = (each for each in table if isinstance(each, str))
+        found = [each for each in texts if self._open or _name(each) in self._names]
         names = list(map(_name, found))
         lacking = [name for name in self._asked if name not in names]
         if lacking or not found:
@@ -84,9 +85,6 @@ class RowInputs:
             twice = next(name for name in names if names.count(name) > 1)
             raise InputError(f"the table has several columns '{twice}'")
         return found
-
-    def _takes(self, name: str) -> bool:
-        return self._open or name in self._names
 
 
 def _name(key: Any) -> Any:
