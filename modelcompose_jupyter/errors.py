@@ -9,7 +9,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from contextvars import ContextVar
 from dataclasses import dataclass
-from itertools import islice
+from itertools import islice, repeat
 from typing import Any
 
 from .path_redaction import last_name, without_folders
@@ -321,19 +321,8 @@ def listed(names: Iterable[str]) -> str:
     return f"{shown}, …" if len(first) > _MOST_NAMED else shown
 
 
-class _Comparisons:
-    """How many names may still be compared."""
-
-    def __init__(self) -> None:
-        self.left = _MOST_COMPARED
-
-    def take(self, names: Iterable[str]) -> list[str]:
-        taken = list(islice(names, self.left))
-        self.left -= len(taken)
-        return taken
-
-
-_comparisons: ContextVar[_Comparisons | None] = ContextVar("comparisons", default=None)
+# Gives something for each name that may still be compared.
+_comparisons: ContextVar[Iterator[None] | None] = ContextVar("comparisons", default=None)
 
 
 @contextmanager
@@ -342,7 +331,7 @@ def shared_comparisons() -> Iterator[None]:
 
     Beyond it there is no suggestion. Outside, each has a bound of its own.
     """
-    token = _comparisons.set(_Comparisons())
+    token = _comparisons.set(repeat(None, _MOST_COMPARED))
     try:
         yield
     finally:
@@ -363,6 +352,6 @@ def nearest(word: str, known: Iterable[str]) -> str | None:
     """
     if len(word) > _LONGEST_NAME:
         return None
-    comparisons = _comparisons.get() or _Comparisons()
-    names = [name for name in comparisons.take(known) if len(name) <= _LONGEST_NAME]
+    left = _comparisons.get() or repeat(None, _MOST_COMPARED)
+    names = [name for name, _ in zip(known, left, strict=False) if len(name) <= _LONGEST_NAME]
     return next(iter(difflib.get_close_matches(word, names, n=1, cutoff=0.6)), None)

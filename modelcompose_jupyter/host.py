@@ -1,7 +1,5 @@
 """The host: a process that holds models and runs workflows. ``LocalHost`` is this one.
 
-A panel, a command or a dashboard speaks to a Host and never knows which kind it has.
-
 The thread ``modelcompose-host`` belongs to a LocalHost: it runs the event loop on which runs are
 driven. Models generate on threads of their own.
 """
@@ -49,7 +47,7 @@ _log = get_logger(__name__)
 
 
 class Host(Protocol):
-    """What every host can do. One that is ``closed`` does it no more."""
+    """What every host can do, and all that surfaces know of it, unless it is ``closed``."""
 
     closed: bool
 
@@ -94,11 +92,7 @@ def validate_run(
 
 
 class LocalHost:
-    """This process: models are loaded here, once, and stay until they are unloaded.
-
-    Attributes:
-        run_store: the runs that are known, and where their results are.
-    """
+    """This process: models are loaded here, once, and stay until they are unloaded."""
 
     def __init__(self, cache: ModelCache | None = None) -> None:
         self._cache = cache or ModelCache()
@@ -290,11 +284,7 @@ class LocalHost:
     ) -> Run:
         """Run again what a run was given: document, workflow, input and seed.
 
-        Args:
-            id: of the run, or the beginning of it.
-            owed_to: for whom the new run's result is; see `submit`.
-            metadata: of the new run.
-            is_guest: whether a guest asks; see `submit`.
+        Its id may be the beginning of it; what else is given is of the new run, as in `submit`.
 
         Raises:
             InputError: there is no such run, or it is forgotten.
@@ -364,13 +354,8 @@ class LocalHost:
                 setattr(owner, name, value)
 
     def unload(self, name: str | None = None) -> list[ModelInfo]:
-        """Give back the memory of a model, or of all that no run uses.
-
-        Args:
-            name: a model's id or source; None is all.
-
-        Returns:
-            The models that were unloaded.
+        """Give back the memory of a model, by its id or source, or of all that no run uses; returns
+        those that were unloaded.
 
         Raises:
             ModelError: there is none of that name, or a run uses it.
@@ -378,11 +363,8 @@ class LocalHost:
         return self._cache.unload(name)
 
     def close(self, timeout: float | None = None) -> bool:
-        """Stop all runs, unload all models and end the host's threads. Idempotent.
-
-        Returns:
-            Whether all of that was done within ``timeout`` seconds; None waits for ever.
-        """
+        """Stop all runs, unload all models and end the host's threads; returns whether that was
+        done within ``timeout`` seconds. None waits for ever. Idempotent."""
         with self._lock:
             self.closed = True
             loop, thread = self._loop, self._thread

@@ -26,16 +26,10 @@ _WORD = re.compile(r"\w+|\S")
 def diagnostics(
     text: str, *, folder: Path | None = None, environ: Mapping[str, str] | None = None
 ) -> list[dict[str, Any]] | None:
-    """What is wrong with a text, and what of it has no effect.
+    """What is wrong with a text, and what of it has no effect; None where it is too long.
 
-    Args:
-        text: a document or a cell.
-        folder: where relative models are; the current one if None.
-        environ: the environment that ``${env.NAME}`` reads; the process's own if None.
-
-    Returns:
-        For each problem ``from``, ``to``, ``severity`` (error or warning), ``message``, ``hint``;
-        None where the text is too long.
+    Of each problem ``from``, ``to``, ``severity`` (error or warning), ``message`` and ``hint``. The
+    folder and the environment are those of `load_document`.
     """
     if len(text) > LONGEST:
         return None
@@ -65,11 +59,9 @@ def _on_magic_line(line: str, start: int, places: _Places) -> Iterator[dict[str,
 
 
 def complete(text: str, cursor: int) -> dict[str, Any]:
-    """What may stand at a place of a document.
+    """What may stand at a place of a document: ``items``, each with ``text`` and ``kind``.
 
-    Returns:
-        ``start``, from where to the cursor the text is replaced, and ``items``, each with ``text``
-        and ``kind``.
+    They replace the text from ``start`` to the cursor.
     """
     from .models.weights.installed import suggested
 

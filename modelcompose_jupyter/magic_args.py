@@ -25,12 +25,8 @@ class Line:
 
 
 def parse_line(line: str, flags: Iterable[str], evaluate: Callable[[str], Any]) -> Line:
-    """Take a magic's line apart.
-
-    Args:
-        line: the text behind the magic's name.
-        flags: the flags that are known, without their dashes.
-        evaluate: gives the value of a Python expression.
+    """Take apart what stands behind a magic's name. Flags are known without their dashes, and
+    ``evaluate`` gives the value of a Python expression.
 
     Raises:
         UsageError: an unknown flag, a quote that is not closed, or no name before ``=``.

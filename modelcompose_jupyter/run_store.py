@@ -1,4 +1,4 @@
-"""Which runs a host knows: those that go on, the last that ended, and what is still to be fetched.
+"""Which runs a host knows, and for how long.
 
 The thread ``modelcompose-spill`` belongs to a RunStore, while there is something for it to do: it
 moves results that nobody has fetched yet from memory to the disk.
@@ -47,15 +47,10 @@ class Reason(Enum):
 
 
 class Kept:
-    """A run that is known, and what it takes to start it again.
+    """A run that is known, and what it takes to start it again: document, seed and input.
 
-    Attributes:
-        id: the run's.
-        document: it ran.
-        seed: its first.
-        owed_to: for whom its result is; None where nobody has to come for it.
-        given: its input, where that of the run is not all of it.
-        size: bytes in memory that its input and events take, or took; see `Run.size`.
+    ``owed_to`` is for whom its result is; None where nobody has to come for it. ``given`` is its
+    input where that of the run is not all of it, and ``size`` that of the run when it has ended.
     """
 
     def __init__(
@@ -120,17 +115,13 @@ class _Shelf:
 
 
 class RunStore:
-    """Which runs are known, for how long, and where their results are. Any thread.
+    """The runs that are known, and where their results are. Any thread.
 
     A run that goes on is known. One that has ended and is not owed to anybody, or has been fetched,
     stays in memory while it is among the last of these (`KEPT_RUNS`, `KEPT_BYTES`). One that is
     owed and has not been fetched stays until its time is over, in memory or, the oldest, on the
     disk; the oldest go where those are too many or too large. Each step takes the same time however
-    many runs there are.
-
-    Attributes:
-        ttl: seconds for which a run is known after its end at most; None is as long as there is
-            room.
+    many runs there are. After ``ttl`` seconds, unless None, any run that has ended is forgotten.
     """
 
     def __init__(self) -> None:

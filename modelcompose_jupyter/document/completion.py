@@ -62,14 +62,7 @@ def complete(
     models: ModelNames = lambda typed: (),
     environ: Mapping[str, str] = os.environ,
 ) -> Completions:
-    """What may stand at a cursor.
-
-    Args:
-        text: the document as it is.
-        cursor: an index in it.
-        models: gives the models that are known.
-        environ: the environment whose variables are offered.
-    """
+    """What may stand at a cursor, an index in the text, of models and variables too."""
     return _Completer(text, cursor, models, environ).complete()
 
 
@@ -172,7 +165,9 @@ class _Completer:
     def complete(self) -> Completions:
         context = self._outline.context
         spot = _spot(context.path) if context is not None else None
-        if context is None or spot is None or self._is_before_word():
+        # A word that follows at once would run into what is accepted.
+        is_before_word = re.match(r"[\w-]", self._text[self._cursor : self._cursor + 1])
+        if context is None or spot is None or is_before_word:
             return Completions(self._cursor)
         begin = max(context.start, self._cursor - LONGEST_EXPRESSION)
         expression = _open_expression(self._text[begin : self._cursor])
@@ -184,11 +179,6 @@ class _Completer:
         return self._fitting(
             start, [*keys, *self._values(context, spot, self._text[start : self._cursor])]
         )
-
-    def _is_before_word(self) -> bool:
-        """Whether a word follows at once, which would run into what is accepted."""
-        following = self._text[self._cursor : self._cursor + 1]
-        return following.isalnum() or following in ("_", "-")
 
     def _fitting(self, start: int, items: Iterable[Completion]) -> Completions:
         """Those that go on from what is typed; models were chosen by that already."""

@@ -57,13 +57,11 @@ _TEXTUAL = {*_AS_THEY_ARE, "base64"}
 
 
 def render(template: Any, context: Mapping[str, Any]) -> Any:
-    """Render a template, or a value that is parsed as one.
-
-    The sources are exactly the keys of ``context``.
+    """Render a template, or a value that is parsed as one; ``context`` has its sources.
 
     Raises:
-        ExpressionError: an expression cannot be read, names no source, or has a value of another
-            type than it says. The error names the expression.
+        ExpressionError: an expression, which it names, cannot be read, names no source, or has a
+            value of another type than it says.
     """
     try:
         parsed = parse_template(template)

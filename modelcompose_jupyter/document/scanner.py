@@ -61,12 +61,6 @@ class Scanner(yaml.SafeLoader):
         if found := _NEVER.search(data):
             self._refuse(found)
 
-    def _check_quoted(self) -> None:
-        """Some characters may stand in quotes alone, as in JSON."""
-        for found in _IN_QUOTES.finditer(self.buffer):
-            if bisect(self._quoted, found.start()) % 2 == 0:
-                self._refuse(found)
-
     def _refuse(self, found: re.Match[str]) -> NoReturn:
         raise ReaderError(self.name, found.start(), ord(found[0]), "unicode", "not allowed")
 
@@ -145,7 +139,9 @@ class Scanner(yaml.SafeLoader):
         self._fail("found character '\\t' that cannot start any token", mark)
 
     def fetch_stream_end(self) -> None:
-        self._check_quoted()
+        for found in _IN_QUOTES.finditer(self.buffer):  # which may stand in quotes, as in JSON
+            if bisect(self._quoted, found.start()) % 2 == 0:
+                self._refuse(found)
         super().fetch_stream_end()
 
     def fetch_more_tokens(self) -> None:

@@ -259,11 +259,7 @@ def _object(value: Any, type_: Type) -> dict[str, Any]:
 
 
 def messages(value: Any) -> list[Message]:
-    """What a value says as messages: one, a text (a user's), or a list of these and of such lists.
-
-    Raises:
-        ConversionError: something in it is no message, or there is none.
-    """
+    """What a value says as messages: a message, a user's text, or a list of these and of lists."""
     several = list(_apart(value))
     found: list[Message] = []
     for number, each in enumerate(several, start=1):
@@ -301,9 +297,6 @@ def message(value: Any) -> Message:
 
     Clients send back what they were answered, here or elsewhere: keys that ask for nothing are left
     out, and an assistant may have said nothing.
-
-    Raises:
-        ConversionError: it is no message, or has more than text.
     """
     if isinstance(value, str):
         return {"role": "user", "content": value}
@@ -318,8 +311,12 @@ def message(value: Any) -> Message:
             "role",
         )
     for key, given in value.items():
-        if not (_is_nothing(given) or _may_have(role, key, given)):
-            raise _too_much(str(key))
+        if _is_nothing(given) or _may_have(role, key, given):
+            continue
+        if key in _OF_OTHERS:
+            raise ConversionError(f"'{key}' of a message is not supported", _ONLY_TEXT, key)
+        hint = did_you_mean(str(key), ("role", "content")) or "It has a role and a content."
+        raise ConversionError(f"a message has no '{key}'", hint, str(key))
     said = _said(role, value.get("content"))
     return {
         "role": "system" if role == "developer" else role,
@@ -338,13 +335,6 @@ def _may_have(role: str, key: Any, value: Any) -> bool:
     if key == "refusal":
         return role == "assistant" and isinstance(value, str)
     return key in ("role", "content")
-
-
-def _too_much(key: str) -> ConversionError:
-    if key in _OF_OTHERS:
-        return ConversionError(f"'{key}' of a message is not supported", _ONLY_TEXT, key)
-    hint = did_you_mean(key, ("role", "content")) or "It has a role and a content."
-    return ConversionError(f"a message has no '{key}'", hint, key)
 
 
 def _said(role: str, content: Any) -> str:

@@ -31,12 +31,7 @@ Entry = tuple[Callable[[], Line], Callable[[], None]]
 
 
 def open_journal(path: str | os.PathLike[str], workflow: str, document: str) -> Journal:
-    """The journal for a file of results, which is begun or gone on with.
-
-    Args:
-        path: a file that ends in ``.jsonl`` or ``.parquet``.
-        workflow: the id of the workflow that gives the results.
-        document: the hash of its document.
+    """The journal for a file of results of a workflow (its id) of a document (its hash).
 
     Raises:
         UsageError: the file cannot be written, or holds something else.
@@ -56,11 +51,8 @@ def open_journal(path: str | os.PathLike[str], workflow: str, document: str) -> 
 class Journal:
     """A file with a JSON line for each row that ended, with its output or its error.
 
-    The newest line of a row counts. Only one journal at a time may have a file.
-
-    Attributes:
-        path: the file that the user named.
-        error: why nothing is written any more; None while all is well.
+    The newest line of a row counts. Only one journal at a time may have a file, the ``path`` that
+    the user named. ``error`` is why nothing is written any more; None while all is well.
     """
 
     def __init__(
@@ -146,11 +138,8 @@ class Journal:
     def add(self, line: Callable[[], Line], written: Callable[[], None]) -> None:
         """Write a line soon, and call back when it is durable, or when `error` says why not.
 
-        Both are called on the journal's thread. May be called from any thread; never blocks.
-
-        Args:
-            line: gives ``index``, ``input``, ``output`` or ``error``, and ``record``.
-            written: is told.
+        Both are called on the journal's thread. The line has ``index``, ``input``, ``output`` or
+        ``error``, and ``record``. May be called from any thread; never blocks.
         """
         self._queue.put((line, written))
 

@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from ..document.to_plain import to_plain
 from ..errors import ComposeError, InputError, RunCancelled
-from .journal import open_journal
+from .journal import Journal, open_journal
 from .rows import RowInputs, row_source
 
 if TYPE_CHECKING:
@@ -58,10 +58,7 @@ class RowStream(Iterator[Row]):
     ) -> None:
         """Get ready to run; nothing runs before the first row is asked for.
 
-        Raises:
-            InputError: rows or inputs that the workflow cannot take, or that a row of the file
-                did not have.
-            UsageError: the file cannot be written, or holds something else.
+        Raises InputError and UsageError as `Workflow.map` does.
         """
         self._closed = True  # until there is something to close
         self._submit = workflow.start
@@ -75,11 +72,9 @@ class RowStream(Iterator[Row]):
         self._last: Row | None = None
         self._ended = 0
         self._left: list[Row] = []
-        self._journal = (
-            open_journal(save_to, workflow.id, workflow.document.hash)
-            if save_to is not None
-            else None
-        )
+        self._journal: Journal | None = None
+        if save_to is not None:
+            self._journal = open_journal(save_to, workflow.id, workflow.document.hash)
         try:
             self._check_restored()
             self._progress = _Progress(workflow.title, self._source.count, shown=progress)
@@ -241,10 +236,8 @@ class RowStream(Iterator[Row]):
             flight.leave()
 
     def _how_far(self) -> str:
-        count = self._source.count
-        ended = f"{self._ended} row{'' if self._ended == 1 else 's'}"
-        if count is not None:
-            ended = f"{self._ended} of {count} rows"
+        of = "" if self._source.count is None else f" of {self._source.count}"
+        ended = f"{self._ended}{of} row{'' if self._ended == 1 and not of else 's'}"
         text = f"the map was stopped after {ended}"
         if self._journal is None:
             return text
@@ -328,7 +321,7 @@ class _Flight:
     @property
     def row(self) -> Row:
         """Once it has ended."""
-        return Row(self.index, self._output if self._error is None else self._error)
+        return Row(self.index, self._error or self._output)
 
     @property
     def tokens(self) -> int:

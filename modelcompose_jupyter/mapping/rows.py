@@ -17,15 +17,7 @@ _NAMES_SHOWN = 10
 
 
 class RowInputs:
-    """How rows give a workflow its inputs.
-
-    Args:
-        signature: what the workflow takes.
-        shared: inputs that hold for all rows; a row's own win.
-
-    Raises:
-        InputError: the workflow does not have one of the shared inputs.
-    """
+    """How rows give a workflow its inputs, beside those that all of them share; a row's own win."""
 
     def __init__(self, signature: Signature, shared: Mapping[str, Any]) -> None:
         self._names = [each.name for each in signature.inputs]
@@ -63,11 +55,7 @@ class RowInputs:
         )
 
     def columns(self, table: Sequence[Any]) -> list[str]:
-        """The columns of a table that are inputs.
-
-        Raises:
-            InputError: there is none, or none for an input that every row needs.
-        """
+        """The columns of a table that are inputs; at least those that every row needs."""
         texts = (each for each in table if isinstance(each, str))
         found = [each for each in texts if self._open or _name(each) in self._names]
         names = list(map(_name, found))

@@ -94,14 +94,9 @@ class Run:
     When it ends its events are made compact (see `_compact`): whoever has read those up to a number
     comes to the same text, output and state by those beyond it, before and after that.
 
-    Attributes:
-        id: a unique name.
-        workflow: the id of the workflow.
-        input: what it was given.
-        metadata: what whoever submitted it says of it, which changes nothing; None if nothing.
-
-    What is told of a run holds no credentials. ``input`` is as it may be shown, and ``secrets`` are
-    texts of the whole input that may not.
+    ``workflow`` is the id of the workflow, and ``metadata`` what whoever submitted the run says of
+    it, which changes nothing. What is told of a run holds no credentials: ``input`` is as it may be
+    shown, and ``secrets`` are texts of the whole input that may not.
     """
 
     def __init__(
@@ -307,15 +302,8 @@ class Run:
         return read
 
     def fresh_text(self, position: int, shown: int) -> tuple[str, int, int]:
-        """What `stream` gives next to a reader that stands at a character of a text.
-
-        Args:
-            position: which of the texts, from 0.
-            shown: how many of its characters the reader has.
-
-        Returns:
-            The piece, and the reader's new position and shown.
-        """
+        """What `stream` gives next to a reader that has so many characters of the text at a
+        position, from 0; and its new position, and how many of that it has then."""
         pieces = []
         with self._changed:
             streams = list(self._streams.values())
@@ -535,11 +523,8 @@ class EventIterator(Iterator[T], AsyncIterator[T]):
 
     ``for`` waits in short steps that an interrupt can end; ``async for`` never blocks its event
     loop. Of one reader; leaving a loop does nothing to the run, and another one goes on from there.
-
-    Args:
-        run: whom to listen to.
-        after: the number of the last event that the reader has.
-        read: gives what the reader gets of each event, None for nothing.
+    ``after`` is the number of the last event that the reader has, and ``read`` gives what it gets
+    of each event, None for nothing.
     """
 
     def __init__(self, run: Run, after: int, read: Callable[[Event], T | None]) -> None:

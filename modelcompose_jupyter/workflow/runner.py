@@ -58,17 +58,10 @@ async def run_workflow(
 ) -> None:
     """Run a workflow to its end, whatever that is; never raises.
 
-    Args:
-        document: where the workflow comes from.
-        workflow: what to run.
-        input: that has been checked; the run's own is as it may be shown.
-        run: takes the events.
-        calls: calls components on the host's models.
-        seed: the first generation's where the document gives none; repeats and prompts count up
-            from it, and each job has a range of its own.
-        max_seconds: after which it is stopped and fails; None is never.
-        max_generations: texts that it may generate before it fails; None is any number.
-        group: who asks; requests of one group take turns with those of others.
+    The input has been checked; that of the run, which takes the events, is as it may be shown.
+    ``seed`` is the first generation's where the document gives none: repeats and prompts count up
+    from it, and each job has a range of its own. After ``max_seconds``, or where it asks for more
+    than ``max_generations``, it fails. Requests of one group take turns with those of others.
     """
     runner = _Runner(document, workflow, input, run, calls, seed, Allowance(max_generations), group)
     try:
