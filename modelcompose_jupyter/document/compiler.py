@@ -37,7 +37,7 @@ _FETCH_KEYS = tuple(key for key in _MODEL_KEYS if key in schema.ModelSource.mode
 _DEFAULT = "__default__"
 MAX_CALLED_REFERENCES = 100_000
 """How often the jobs of a document may use the expressions of what they call, all together."""
-_MOST_IN_CYCLE = 10  # jobs of a cycle that are named
+_MOST_IN_CYCLE = 10  # jobs of a cycle that are named: the first and the last
 _PROMPT_KEYS = tuple(itertools.chain(*schema.PROMPT_KEYS.values()))
 _MISSING_PROMPT = {
     "text-generation": ("the prompt", "Write 'text: ${input.prompt as text}', say."),
@@ -112,16 +112,15 @@ class _Compiler:
         """Whether one of a mapping's keys was wrong, so that what it lacks is no new problem."""
         return any((*path, key) in self._spoiled for key in keys)
 
-    def _is_known_badly(self, *kinds: str) -> bool:
-        """Whether ids of these kinds may have been lost with something that was wrong."""
-        return not self._lost.isdisjoint(("id", *kinds, *(f"{kind}s" for kind in kinds)))
+    def _is_known_badly(self, kind: str) -> bool:
+        """Whether ids of this kind may have been lost with something that was wrong."""
+        return not self._lost.isdisjoint(("id", kind, f"{kind}s"))
 
     def _exclude(self, path: KeyPath, first: str, second: str, hint: str) -> None:
         place = self._source.where((*path, first), key=True).line
         also = f" (line {place})" if place else ""
-        self._problem(
-            f"'{second}' cannot stand beside '{first}'{also}", (*path, second), key=True, hint=hint
-        )
+        message = f"'{second}' cannot stand beside '{first}'{also}"
+        self._problem(message, (*path, second), key=True, hint=hint)
 
     # Forms
 
@@ -289,12 +288,8 @@ class _Compiler:
         given = [key for key in _PROMPT_KEYS if getattr(written, key) is not None]
         for key in given if knows_task else ():
             if key not in keys:
-                self._problem(
-                    f"'{key}' does not go with task {component.task}",
-                    (*path, key),
-                    key=True,
-                    hint=_INSTEAD[component.task],
-                )
+                message = f"'{key}' does not go with task {component.task}"
+                self._problem(message, (*path, key), key=True, hint=_INSTEAD[component.task])
         if {"text", "prompt"}.issubset(given) and "text" in keys:
             self._exclude(path, "text", "prompt", "They mean the same: keep one.")
         if not given and not self._is_spoiled(path, *_PROMPT_KEYS, "action", "actions"):
@@ -390,15 +385,15 @@ class _Compiler:
         if component is _MISSING_COMPONENT:
             return _MISSING_ACTION
         if written.action in (None, _DEFAULT):
-            action = self._default_action(component)
-            if action is not None:
-                return action
-            hint = f"Name one of {self._ids(component.actions)}, or mark one 'default: true'."
-            self._problem(f"the job names none of the actions of '{component.id}'", path, hint=hint)
-            return _MISSING_ACTION
-        at = (*path, "action")
-        referred = self._referred(written.action, component.actions, "action", component.path, at)
-        return referred or _MISSING_ACTION
+            chosen = self._default_action(component)
+            if chosen is None:
+                message = f"the job names none of the actions of '{component.id}'"
+                hint = f"Name one of {self._ids(component.actions)}, or mark one 'default: true'."
+                self._problem(message, path, hint=hint)
+        else:
+            at, known = (*path, "action"), component.actions
+            chosen = self._referred(written.action, known, "action", component.path, at)
+        return chosen or _MISSING_ACTION
 
     def _default_action(self, component: Component) -> Action | None:
         if component.path not in self._default_actions:
@@ -454,12 +449,9 @@ class _Compiler:
         before = self._called_count
         self._called_count += len(self._called[key])
         if before <= MAX_CALLED_REFERENCES < self._called_count:
-            self._problem(
-                f"the jobs down to this one use more than {MAX_CALLED_REFERENCES:,} expressions of"
-                " what they call",
-                job.path,
-                hint="Write fewer jobs, or fewer expressions in their prompt.",
-            )
+            many = f"more than {MAX_CALLED_REFERENCES:,} expressions of what they call"
+            hint = "Write fewer jobs, or fewer expressions in their prompt."
+            self._problem(f"the jobs down to this one use {many}", job.path, hint=hint)
         if self._called_count > MAX_CALLED_REFERENCES:
             return
         if not isinstance(job.input, MappingTemplate) or OPERATORS & job.input.entries.keys():
@@ -469,13 +461,10 @@ class _Compiler:
             keys = reference.expression.keys
             missing = reference.expression.source == "input" and keys and keys[0] not in given
             if missing and reference.demands and not reference.fallback_of:
-                self._problem(
-                    f"the job gives no '{shortened(keys[0])}', which {reference.expression} needs",
-                    (*job.path, "input"),
-                    key=True,
-                    hint=did_you_mean(keys[0], given)
-                    or f"Add '{shortened(keys[0])}:' to the input.",
-                )
+                name = shortened(keys[0])
+                message = f"the job gives no '{name}', which {reference.expression} needs"
+                hint = did_you_mean(keys[0], given) or f"Add '{name}:' to the input."
+                self._problem(message, (*job.path, "input"), key=True, hint=hint)
 
     def _check_cycles(self, jobs: tuple[Job, ...]) -> None:
         names = {job.id for job in jobs}
@@ -485,11 +474,11 @@ class _Compiler:
         except graphlib.CycleError as error:
             cycle = list(reversed(error.args[1]))
             path = next(job.path for job in jobs if job.id == cycle[0])
-            self._problem(
-                f"these jobs wait for each other: {' → '.join(_shortened_cycle(cycle))}",
-                path,
-                hint="None of them can ever start. Take away one of the links.",
-            )
+            half = _MOST_IN_CYCLE // 2
+            long = len(cycle) > _MOST_IN_CYCLE + 1
+            shown = " → ".join([*cycle[:half], "…", *cycle[-half:]] if long else cycle)
+            hint = "None of them can ever start. Take away one of the links."
+            self._problem(f"these jobs wait for each other: {shown}", path, hint=hint)
 
     # Expressions
 
@@ -626,12 +615,6 @@ class _OtherJobs(Collection[str]):
 
     def __len__(self) -> int:
         return len(self._names) - (self._own in self._names)
-
-
-def _shortened_cycle(cycle: list[str]) -> list[str]:
-    """The jobs of a cycle; of a long one the first and the last."""
-    half = _MOST_IN_CYCLE // 2
-    return cycle if len(cycle) <= _MOST_IN_CYCLE + 1 else [*cycle[:half], "…", *cycle[-half:]]
 
 
 def _optional(value: Any, path: KeyPath) -> Template | None:

@@ -16,7 +16,7 @@ from .document import Action, Document, Job, Workflow
 from .expression import Expression, Key
 from .fields import Boolean, Integer, Number, TemplateOr
 from .parameters import PARAMETER_NAMES, GenerationParameters, TemplateVariables
-from .reader import KeyPath
+from .reader import KeyPath, Span
 from .references import Reference, references
 from .render import render
 from .schema import JobFields, ModelSettings, PeftAdapter
@@ -274,7 +274,8 @@ def signature(document: Document, workflow: Workflow) -> Signature:
     """What a workflow takes and gives."""
     pairs = [pair for job in workflow.jobs for pair in _job_references(job)]
     pairs += _of_input(workflow.output, None)
-    found = sorted(pairs, key=lambda pair: _position(document, pair[0]))
+    spans, nowhere = document.source.values, Span(0, 0)
+    found = sorted(pairs, key=lambda pair: spans.get(pair[0].path, nowhere).start)
     inputs: dict[str, Input] = {}
     for reference, expected in found:
         if reference.expression.keys:
@@ -288,11 +289,6 @@ def signature(document: Document, workflow: Workflow) -> Signature:
         _references=tuple(reference for reference, _ in found if reference.expression.keys),
         _document=document,
     )
-
-
-def _position(document: Document, reference: Reference) -> int:
-    span = document.source.values.get(reference.path)
-    return span.start if span is not None else 0
 
 
 def _is_missing(expression: Expression, values: Mapping[str, Any]) -> bool:

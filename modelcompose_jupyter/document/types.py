@@ -64,10 +64,6 @@ class Type:
         """Whether values are lists, of one type or of any."""
         return self.is_list or self.name == "list"
 
-    @property
-    def element(self) -> Type:
-        return Type(self.name, self.options)
-
     @cached_property
     def choices(self) -> frozenset[str]:
         """What a select lets choose, to look it up."""
@@ -451,6 +447,6 @@ def convert(value: Any, type_: Type) -> Any:
     if value is None:
         return None
     if type_.is_list:
-        kind = type_.element
+        kind = Type(type_.name, type_.options)
         return [convert(element, kind) for element in _list(value)]
     return _CONVERTERS[type_.name](value, type_)

@@ -8,6 +8,7 @@ whatever thread ends it.
 
 from __future__ import annotations
 
+import contextlib
 import sys
 import threading
 import time
@@ -114,7 +115,11 @@ class RowStream(Iterator[Row]):
             flight = self._next_ended(wait=not has_slot)
             self._check_saved()
             if flight is not None:
-                return self._hand_out(flight)
+                row = self._note(flight.row)
+                del self._flights[flight.index]
+                flight.leave()
+                self._progress.add(row.output, tokens=flight.tokens)
+                return row
 
     def _begin_next(self) -> Row | None:
         """Begin a row, if there is one. A row that is done already is returned instead."""
@@ -154,13 +159,6 @@ class RowStream(Iterator[Row]):
     def _check_saved(self) -> None:
         if self._journal is not None and self._journal.error is not None:
             raise self._journal.error
-
-    def _hand_out(self, flight: _Flight) -> Row:
-        row = self._note(flight.row)
-        del self._flights[flight.index]
-        flight.leave()
-        self._progress.add(row.output, tokens=flight.tokens)
-        return row
 
     def _note(self, row: Row) -> Row:
         self._last = row
@@ -337,20 +335,15 @@ class _Flight:
 
     def line(self) -> dict[str, Any]:
         """The row as a journal's line."""
-        error = self._error
+        error, inputs = self._error, None
+        with contextlib.suppress(InputError):
+            inputs = to_plain(self._inputs) if self._run is None else self._run.input
         return {
             "index": self.index,
-            "input": _plain_or_none(self._inputs) if self._run is None else self._run.input,
+            "input": inputs,
             **({"output": self._output} if error is None else {"error": error.to_dict()}),
             "record": {} if self._run is None else self._run.record,
         }
-
-
-def _plain_or_none(inputs: Any) -> Any:
-    try:
-        return to_plain(inputs)
-    except InputError:
-        return None
 
 
 class _Progress:
