@@ -7,13 +7,14 @@ units, as browsers count, in the text as the editor has it.
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 from .document import load_document
 from .document.completion import complete as complete_document
 from .errors import DocumentError, Problem, UsageError, Where
+from .magic_args import CELL_FLAGS, parse_line
 
 LONGEST = 100_000
 """Characters; a longer text is not looked at, since that would take longer than typing."""
@@ -33,12 +34,18 @@ def diagnostics(
     """
     if len(text) > LONGEST:
         return None
+    found: list[dict[str, Any]] = []
     magic = _MAGIC.match(text)
     line, _, below = text.partition("\n")
     # In a cell's document an empty line stands for the magic's, so that lines keep their numbers.
     document = f"\n{below}" if magic else text
     places = _Places(text)
-    found = [] if magic is None else list(_on_magic_line(line, magic.end(), places))
+    if magic:
+        try:
+            parse_line(line[magic.end() :], CELL_FLAGS, lambda expression: None)
+        except UsageError as error:
+            where = Where("cell", (), 1, magic.end() + 1, line, len(line) + 1)
+            found.append(places.problem(Problem(error.message, where, error.hint), "error"))
     try:
         loaded = load_document(
             f"{document}\n", name="cell" if magic else "document", folder=folder, environ=environ
@@ -46,16 +53,6 @@ def diagnostics(
     except DocumentError as error:
         return [*found, *(places.problem(each, "error") for each in error.problems)]
     return [*found, *(places.problem(each, "warning") for each in loaded.warnings)]
-
-
-def _on_magic_line(line: str, start: int, places: _Places) -> Iterator[dict[str, Any]]:
-    from .magic_args import CELL_FLAGS, parse_line
-
-    try:
-        parse_line(line[start:], CELL_FLAGS, lambda expression: None)
-    except UsageError as error:
-        where = Where("cell", (), 1, start + 1, line, len(line) + 1)
-        yield places.problem(Problem(error.message, where, error.hint), "error")
 
 
 def complete(text: str, cursor: int) -> dict[str, Any]:

@@ -255,11 +255,7 @@ class RunStore:
             del run
 
     def load(self, kept: Kept) -> Run:
-        """A run, from the disk where it is there. May wait for the disk.
-
-        Raises:
-            InputError: it is forgotten.
-        """
+        """A run, from the disk where it is there; InputError where it is forgotten meanwhile."""
         run = kept.in_memory
         if run is not None:
             return run

@@ -199,7 +199,8 @@ class _Completer:
         others = [node for node in context.node.children if node is not context.word]
         given = {node.key for node in others if node.kind == "key"}
         hidden = {*given, *schema.excluded(spot.model, given), *schema.without_effect(spot.model)}
-        hidden |= _parameters_beside(context, spot.model) | _not_of_task(context, spot.model)
+        if issubclass(spot.model, GenerationParameters):
+            hidden |= _parameters_beside(context, spot.model) | _not_of_task(context)
         is_list = context.node is spot.key and spot.field is not None and spot.field.is_list
         dash = "- " if is_list and not given and not context.node.is_flow else ""
         for name, field in _fields(spot.model).items():
@@ -375,8 +376,6 @@ def _is_in_operator(path: tuple[Node, ...], template: Node) -> bool:
 
 def _parameters_beside(context: CursorContext, model: type[BaseModel]) -> set[str]:
     """The generation parameters that would be given twice if they were given there."""
-    if not issubclass(model, GenerationParameters):
-        return set()
     holder = context.path[-2] if model is GenerationParameters else context.node
     levels = [holder, *_listed(holder, "action")]
     levels += [
@@ -389,10 +388,8 @@ def _parameters_beside(context: CursorContext, model: type[BaseModel]) -> set[st
     return {node.key for node in nodes}.intersection(PARAMETER_NAMES)
 
 
-def _not_of_task(context: CursorContext, model: type[BaseModel]) -> set[str]:
+def _not_of_task(context: CursorContext) -> set[str]:
     """The keys that have no meaning for the task of the component around the cursor."""
-    if not issubclass(model, GenerationParameters):
-        return set()
     tasks = [task for each in reversed(context.path) if (task := each.child("task"))]
     return set(schema.NOT_OF_TASK.get(tasks[0].plain or "", ())) if tasks else set()
 

@@ -327,22 +327,17 @@ class _Renderer:
             value = self.render(entry)
             if value is _NOTHING:
                 continue
-            if key in ("...", "?"):
-                self._merge(result, value, key, entry)
-            else:
+            if key not in ("...", "?"):
                 result[key] = value
+            elif value is not None:
+                if not isinstance(value, Mapping):
+                    raise ExpressionError(
+                        f"'{key}' beside other keys needs a mapping, and {show(value)} is none",
+                        expression=show(entry.value),
+                    )
+                self._budget.step(len(value))
+                result.update(value)
         return result
-
-    def _merge(self, result: dict[Any, Any], value: Any, operator: str, entry: Template) -> None:
-        if value is None:
-            return
-        if not isinstance(value, Mapping):
-            raise ExpressionError(
-                f"'{operator}' beside other keys needs a mapping, and {show(value)} is none",
-                expression=show(entry.value),
-            )
-        self._budget.step(len(value))
-        result.update(value)
 
     def _join(self, source: Template) -> Any:
         rendered = self.render(source)

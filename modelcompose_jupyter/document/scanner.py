@@ -111,14 +111,11 @@ class Scanner(yaml.SafeLoader):
             if not self.flow_level:
                 self.allow_simple_key = True
         if not self.flow_level and self.peek() != _END:
-            self._check_leading_tab()
-
-    def _check_leading_tab(self) -> None:
-        """What stands in a block is indented with spaces; tabs may follow them."""
-        start, tab = self._white_before(self.pointer)
-        at_line = start == 0 or self.buffer[start - 1] in _BREAKS
-        if at_line and 0 <= tab <= start + self.indent:
-            self._fail_at_tab(tab)
+            # What stands in a block is indented with spaces; tabs may follow them.
+            start, tab = self._white_before(self.pointer)
+            at_line = start == 0 or self.buffer[start - 1] in _BREAKS
+            if at_line and 0 <= tab <= start + self.indent:
+                self._fail_at_tab(tab)
 
     def _check_tab_before(self, index: int) -> None:
         """Before an entry of a block, white space is indentation."""

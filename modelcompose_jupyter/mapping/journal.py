@@ -203,11 +203,8 @@ class ParquetJournal(Journal):
         super().__init__(path, workflow, document, lines=lines)
 
     def close(self) -> None:
-        """Write what was added, and all of it as the Parquet file.
-
-        Raises:
-            ComposeError: that file cannot be written; the lines beside it stay.
-        """
+        """Write what was added, and all of it as the Parquet file; ComposeError where that file
+        cannot be written: then the lines beside it stay."""
         super().close()
         try:
             _pack(self._lines, self.path.resolve())

@@ -112,7 +112,11 @@ class RowStream(Iterator[Row]):
                     return restored
             elif not self._flights:
                 raise StopIteration
-            flight = self._next_ended(wait=not has_slot)
+            flight: _Flight | Exception | None = None
+            with contextlib.suppress(Empty):
+                flight = self._ready.get(not has_slot, _TICK)
+            if isinstance(flight, Exception):
+                raise flight
             self._check_saved()
             if flight is not None:
                 row = self._note(flight.row)
@@ -147,15 +151,6 @@ class RowStream(Iterator[Row]):
             return ready
         return lambda flight: journal.add(flight.line, partial(ready, flight))
 
-    def _next_ended(self, *, wait: bool) -> _Flight | None:
-        try:
-            ended = self._ready.get(wait, _TICK)
-        except Empty:
-            return None
-        if isinstance(ended, Exception):
-            raise ended
-        return ended
-
     def _check_saved(self) -> None:
         if self._journal is not None and self._journal.error is not None:
             raise self._journal.error
@@ -188,11 +183,8 @@ class RowStream(Iterator[Row]):
         return self._source.result(outputs)
 
     def close(self) -> None:
-        """Stop what is in flight; what has ended is kept in the file, if there is one.
-
-        Raises:
-            ComposeError: the file could not be written.
-        """
+        """Stop what is in flight; what has ended is kept in the file, if there is one: ComposeError
+        where it could not be written."""
         if not self._closed:
             self._stop(None)
             self._check_saved()

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import sys
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence, Sized
+from contextlib import suppress
 from dataclasses import dataclass
 from functools import partial
 from typing import Any
@@ -108,11 +109,7 @@ class RowSource:
 
 
 def row_source(rows: Any, inputs: RowInputs) -> RowSource:
-    """Take rows as what they are. Libraries of tables are only asked where they are in use.
-
-    Raises:
-        InputError: they are no rows, or none of a table's columns is an input.
-    """
+    """Take rows as what they are. Libraries of tables are only asked where they are in use."""
     makers = {"pandas": _pandas_source, "polars": _polars_source, "datasets": _datasets_source}
     for name, make in makers.items():
         library = sys.modules.get(name)
@@ -148,7 +145,14 @@ def _records(columns: Mapping[str, Iterable[Any]]) -> Iterator[Any]:
 
 
 def _polars_source(polars: Any, rows: Any, inputs: RowInputs) -> RowSource | None:
-    series = partial(_polars_series, polars)
+    def series(outputs: list[Any]) -> Any:
+        """Of the type that holds the outputs as they are: of any object, if need be."""
+        with suppress(polars.exceptions.PolarsError, TypeError, ValueError, OverflowError):
+            found = polars.Series("output", outputs)
+            if found.to_list() == outputs:
+                return found
+        return polars.Series("output", outputs, dtype=polars.Object)
+
     if isinstance(rows, polars.Series):
         table = rows.to_frame()  # whose rows are Python's own values, lists too
         return RowSource(lambda: (_given_value(v) for (v,) in table.iter_rows()), len(rows), series)
@@ -156,17 +160,6 @@ def _polars_source(polars: Any, rows: Any, inputs: RowInputs) -> RowSource | Non
         table = rows.select(inputs.columns(rows.columns))
         return RowSource(lambda: map(_given, table.iter_rows(named=True)), len(rows), series)
     return None
-
-
-def _polars_series(polars: Any, outputs: list[Any]) -> Any:
-    """A Series of the type that holds the outputs as they are: of any object, if need be."""
-    try:
-        series = polars.Series("output", outputs)
-        if series.to_list() == outputs:
-            return series
-    except (polars.exceptions.PolarsError, TypeError, ValueError, OverflowError):
-        pass
-    return polars.Series("output", outputs, dtype=polars.Object)
 
 
 def _datasets_source(datasets: Any, rows: Any, inputs: RowInputs) -> RowSource | None:

@@ -89,11 +89,7 @@ async def run_workflow(
 
 @contextlib.asynccontextmanager
 async def _limited(seconds: float | None) -> AsyncIterator[None]:
-    """Stop what is inside after so many seconds.
-
-    Raises:
-        ComposeError: it was stopped, with the code ``timeout``.
-    """
+    """Stop what is inside after so many seconds, with a ComposeError of the code ``timeout``."""
     timeout = asyncio.timeout(seconds)
     try:
         async with timeout:
