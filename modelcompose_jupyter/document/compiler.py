@@ -52,21 +52,14 @@ _INSTEAD = {
 def compile_document(source: Source, checked: Validated, environ: Mapping[str, str]) -> Document:
     """The document in its normal form; the source gets what else is wrong with it."""
     assert checked.compose is not None
-    return _Compiler(source, checked.compose, checked.spoiled, environ).document()
+    return _Compiler(source, checked, environ).document(checked.compose)
 
 
 class _Compiler:
-    def __init__(
-        self,
-        source: Source,
-        compose: schema.Compose,
-        spoiled: set[KeyPath],
-        environ: Mapping[str, str],
-    ) -> None:
+    def __init__(self, source: Source, checked: Validated, environ: Mapping[str, str]) -> None:
         self._source = source
         self._problem = source.report
-        self._compose = compose
-        self._spoiled = spoiled
+        self._spoiled = checked.spoiled
         self._environ = environ
         self._environment: dict[str, str] = {}
         self._warnings: list[Problem] = []
@@ -74,13 +67,12 @@ class _Compiler:
         self._default_component: Component | None = None
         self._default_actions: dict[KeyPath, Action | None] = {}
         self._by_id: dict[tuple[str, KeyPath], dict[str, Any]] = {}
-        self._lost = {path[-1] for path in spoiled if path}
-        self._spoiled_within = {path[:-1] for path in spoiled if path}
+        self._lost = {path[-1] for path in self._spoiled if path}
+        self._spoiled_within = {path[:-1] for path in self._spoiled if path}
         self._called: dict[KeyPath, list[Reference]] = {}
         self._called_count = 0
 
-    def document(self) -> Document:
-        compose = self._compose
+    def document(self, compose: schema.Compose) -> Document:
         found = self._listed(compose, "component", ())
         if not found and not self._is_spoiled((), "component", "components"):
             self._problem("'component' is missing", (), hint="It names the model and its prompt.")
@@ -96,7 +88,7 @@ class _Compiler:
             source=self._source,
             components=self._components,
             workflows=self._unique(workflows, "workflow"),
-            controller=self._controller(),
+            controller=self._controller(compose.controller),
             environment=self._environment,
             warnings=tuple(self._warnings),
             name=compose.name,
@@ -548,8 +540,7 @@ class _Compiler:
 
     # Serving
 
-    def _controller(self) -> Controller:
-        written = self._compose.controller
+    def _controller(self, written: schema.Controller | None) -> Controller:
         if written is None:
             return Controller()
         path: KeyPath = ("controller",)

@@ -140,8 +140,7 @@ def _spot(path: tuple[Node, ...]) -> _Spot | None:
         if each.kind == "element" and spot.field is not None and spot.field.is_list:
             continue
         if spot.model is None:
-            is_template = spot.field is not None and spot.field.takes_template
-            if not is_template:
+            if spot.field is None or not spot.field.takes_template:
                 return None
             spot = dataclasses.replace(spot, is_direct=False)
         elif each.kind == "key" and each.key in _fields(spot.model):

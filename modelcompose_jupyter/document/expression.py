@@ -32,6 +32,7 @@ _CLOSING = re.compile(r"[ \t\r\n]*(?:\}|@\()")  # nothing but notes may follow
 _WORD = re.compile(r"\w*")
 _OPTIONS = re.compile(r"(?:(?!@\()[^|}])*")
 _INTEGER = re.compile(r"-?\d*")
+_BRACE = re.compile(r"[{}]")
 _SLASHES = re.compile(r"\\+")
 _ESCAPES = {"n": "\n", "t": "\t", "r": "\r", "b": "\b", "f": "\f"}
 _MAX_NESTING = 20
@@ -152,13 +153,10 @@ def read_to_end(text: str, start: int) -> tuple[int | None, int]:
 
 def _matching_brace(text: str, start: int, stop: int) -> int | None:
     depth = 0
-    for position in range(start + 1, min(stop, len(text))):
-        if text[position] == "{":
-            depth += 1
-        elif text[position] == "}":
-            depth -= 1
-            if depth == 0:
-                return position + 1
+    for brace in _BRACE.finditer(text, start + 1, stop):
+        depth += 1 if brace[0] == "{" else -1
+        if depth == 0:
+            return brace.end()
     return None
 
 

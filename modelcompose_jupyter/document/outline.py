@@ -342,12 +342,12 @@ class _FlowReader:
             holder = self._entry or self._begin(at)
             holder.value_start, holder.filled = at, True
             self._open.append(holder)
-            self._next_entry()
+            self._entry, self._is_fresh = None, True
         elif char in "}]":
             self._entry, self._is_fresh = self._open.pop(), False
             self._entry.end = self._at
         elif char == ",":
-            self._next_entry()
+            self._entry, self._is_fresh = None, True
         elif char == ":" and self._makes_key(at):
             self._make_key(at)
         else:
@@ -370,9 +370,6 @@ class _FlowReader:
     def _find(self, mark: str, at: int) -> int:
         found = self._text.find(mark, at, self._stop)
         return self._stop if found < 0 else found
-
-    def _next_entry(self) -> None:
-        self._entry, self._is_fresh = None, True
 
     @property
     def _in_mapping(self) -> bool:

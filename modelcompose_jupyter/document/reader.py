@@ -543,10 +543,10 @@ class _Constructor:
     def _scalar(self, node: yaml.ScalarNode, path: KeyPath) -> Any:
         kind, value = node.tag.removeprefix(_TAGS), self._characters(node, path)
         try:
-            return _SCALARS[kind](value)
-        except KeyError:
+            if kind in _SCALARS:
+                return _SCALARS[kind](value)
             self._unknown_tag(node, path)
-        except ValueError:
+        except (KeyError, ValueError):
             what = "true or false" if kind == "bool" else "a number that fits"
             self._source.report(f"'{value[:40]}' is not {what}", path)
         return value
@@ -562,15 +562,9 @@ def _integer(value: str) -> int:
     return number
 
 
-def _boolean(value: str) -> bool:
-    if value.lower() not in ("true", "false"):
-        raise ValueError("another word")
-    return value.lower() == "true"
-
-
 _SCALARS: dict[str, Any] = {
     "null": lambda value: None,
-    "bool": _boolean,
+    "bool": lambda value: {"true": True, "false": False}[value.lower()],
     "int": _integer,
     "float": lambda value: float(value.lower().replace(".inf", "inf").replace(".nan", "nan")),
     "str": lambda value: value,

@@ -92,17 +92,6 @@ def _is_json_integer(text: str) -> bool:
     return re.fullmatch(r"\s*-?[0-9]+\s*", text) is not None
 
 
-def json_text(value: Any) -> str:
-    """A value as JSON, in the way that it appears inside text."""
-    try:
-        return json.dumps(value, ensure_ascii=False, allow_nan=False)
-    except RecursionError:
-        raise ConversionError("a value is nested too deeply for JSON") from None
-    except (TypeError, ValueError):
-        # Sets and objects, NaN, a list in itself, an integer of thousands of digits.
-        raise ConversionError(f"{show(value)} cannot be written as JSON") from None
-
-
 def parse_json(text: str) -> Any:
     """JSON, without the NaN and infinities that Python's reader lets through."""
     try:
@@ -126,23 +115,27 @@ def show(value: Any, limit: int = 60) -> str:
             if len(text) > limit:
                 break
     except (TypeError, ValueError, RecursionError):
-        text = _named(value)
+        try:
+            text = repr(value)
+        except (ValueError, RecursionError):
+            text = f"a very large {type(value).__name__}"
     return text if len(text) <= limit else text[: limit - 1] + "…"
 
 
 _SHOWING = json.JSONEncoder(ensure_ascii=False)
 
 
-def _named(value: Any) -> str:
-    """A value that JSON cannot show: its repr, or what it is where even that has none."""
-    try:
-        return repr(value)
-    except (ValueError, RecursionError):
-        return f"a very large {type(value).__name__}"
-
-
 def text(value: Any) -> str:
-    return value if isinstance(value, str) else json_text(value)
+    """Text as it is, and any other value as JSON."""
+    if isinstance(value, str):
+        return value
+    try:
+        return json.dumps(value, ensure_ascii=False, allow_nan=False)
+    except RecursionError:
+        raise ConversionError("a value is nested too deeply for JSON") from None
+    except (TypeError, ValueError):
+        # Sets and objects, NaN, a list in itself, an integer of thousands of digits.
+        raise ConversionError(f"{show(value)} cannot be written as JSON") from None
 
 
 def number(value: Any) -> float:

@@ -95,8 +95,10 @@ class Run:
     comes to the same text, output and state by those beyond it, before and after that.
 
     ``workflow`` is the id of the workflow, and ``metadata`` what whoever submitted the run says of
-    it, which changes nothing. What is told of a run holds no credentials: ``input`` is as it may be
-    shown, and ``secrets`` are texts of the whole input that may not.
+    it, which changes nothing. ``output`` and ``error`` are None until there is one; ``size`` is
+    what the input, metadata and events take in bytes, about, counted when it has ended. What is
+    told of a run holds no credentials: ``input`` is as it may be shown, and ``secrets`` are texts
+    of the whole input that may not.
     """
 
     def __init__(
@@ -118,12 +120,12 @@ class Run:
         self._request_cancel = cancel
         self._changed = threading.Condition()
         self._events: list[Event] = []
-        self._size = 0
+        self.size = 0
         self._watchers: list[Callable[[], None]] = []
         self._done_callbacks: list[Callable[[Run], object]] = []
-        self._state = State.QUEUED
-        self._output: Any = None
-        self._error: ComposeError | None = None
+        self.state = State.QUEUED
+        self.output: Any = None
+        self.error: ComposeError | None = None
         self._summary: dict[str, Any] = {
             "usage": {"prompt": 0, "reused": 0, "generated": 0},
             "parameters": dict(parameters or {}),
@@ -133,31 +135,13 @@ class Run:
     # What it tells
 
     @property
-    def state(self) -> State:
-        return self._state
-
-    @property
     def done(self) -> bool:
-        return self._state.is_final
+        return self.state.is_final
 
     @property
     def ended_at(self) -> float | None:
         """When it ended, in seconds since the epoch; None until then."""
         return self._events[-1].time if self.done else None
-
-    @property
-    def size(self) -> int:
-        """Bytes that its input, metadata and events take, about, counted when it has ended."""
-        return self._size
-
-    @property
-    def output(self) -> Any:
-        """The workflow's output; None until it has completed."""
-        return self._output
-
-    @property
-    def error(self) -> ComposeError | None:
-        return self._error
 
     @property
     def text(self) -> str:
@@ -254,10 +238,10 @@ class Run:
         """
         if not self.wait(timeout):
             raise TimeoutError(f"run {self.id} has not ended in {timeout} s")
-        if self._error is not None:
+        if self.error is not None:
             # Without the frames of earlier raises, which would keep their variables alive.
-            raise self._error.with_traceback(None)
-        return self._output
+            raise self.error.with_traceback(None)
+        return self.output
 
     def events(self, after: int = -1) -> EventIterator[Event]:
         """Every event beyond number ``after``, as they come, until the run has ended.
@@ -385,12 +369,12 @@ class Run:
             event = Event(self.last_event + 1, type, time.time(), shown)
             self._events.append(event)
             self._apply(event)
-            if self._state.is_final:
+            if self.state.is_final:
                 self._compact()
             self._changed.notify_all()
             watchers = list(self._watchers)
             done_callbacks: list[Callable[[Run], object]] = []
-            if self._state.is_final:
+            if self.state.is_final:
                 done_callbacks, self._done_callbacks = self._done_callbacks, []
         self._call_done(done_callbacks)
         for watcher in watchers:
@@ -407,15 +391,15 @@ class Run:
             stream.put(data["offset"], data["text"])
             stream.finish_reason = data.get("finish_reason", stream.finish_reason)
         elif event.type == "result":
-            self._output = data["output"]
+            self.output = data["output"]
         elif event.type == "error":
-            self._error = ComposeError.from_dict(dict(data))
+            self.error = ComposeError.from_dict(dict(data))
         elif event.type == "state":
             self._summary |= data.get("summary", {})
             state = State(data["state"])
-            if state is State.CANCELLED and self._error is None:
-                self._error = RunCancelled(f"run {self.id} was stopped")
-            self._state = state  # last: who sees the end sees all of it
+            if state is State.CANCELLED and self.error is None:
+                self.error = RunCancelled(f"run {self.id} was stopped")
+            self.state = state  # last: who sees the end sees all of it
 
     def _compact(self) -> None:
         """Keep of the events what still says something.
@@ -432,7 +416,11 @@ class Run:
             is_last = last[subject] == event.number
             if event.type == "text":
                 if is_last:
-                    kept.append(self._whole(event))
+                    stream = self._streams[tuple(event.data["stream"])]
+                    data = {"stream": event.data["stream"], "offset": 0, "text": stream.text}
+                    if stream.finish_reason is not None:
+                        data["finish_reason"] = stream.finish_reason
+                    kept.append(replace(event, data=data))
                 elif subject not in announced:
                     kept.append(replace(event, data={**event.data, "offset": 0, "text": ""}))
                 announced.add(subject)
@@ -440,7 +428,7 @@ class Run:
                 kept.append(event)
         self._events = kept
         given = _bytes(self.input) + _bytes(self.metadata)
-        self._size = given + sum(_bytes(event.data) for event in kept)
+        self.size = given + sum(_bytes(event.data) for event in kept)
 
     def saved(self) -> dict[str, Any]:
         """What `restored` makes it of again, when it has ended: plain data and events."""
@@ -461,15 +449,8 @@ class Run:
         run = cls(saved["workflow"], saved["input"], lambda: None, **given)
         for event in saved["events"]:
             run._apply(event)
-        run._events, run._size = list(saved["events"]), saved["size"]
+        run._events, run.size = list(saved["events"]), saved["size"]
         return run
-
-    def _whole(self, last: Event) -> Event:
-        stream = self._streams[tuple(last.data["stream"])]
-        data = {"stream": last.data["stream"], "offset": 0, "text": stream.text}
-        if stream.finish_reason is not None:
-            data["finish_reason"] = stream.finish_reason
-        return replace(last, data=data)
 
     def _repr_mimebundle_(self, **_: Any) -> tuple[dict[str, str], dict[str, Any]]:
         """IPython's hook: in a notebook, the record stays with the output that shows a run."""
