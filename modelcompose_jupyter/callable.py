@@ -7,6 +7,7 @@ import inspect
 import threading
 from collections.abc import AsyncIterator, Callable, Collection, Container, Iterator, Mapping
 from concurrent.futures import Future
+from functools import cached_property
 from html import escape
 from os import PathLike
 from pathlib import Path
@@ -339,7 +340,6 @@ class TextStream(Iterator[str], AsyncIterator[str]):
 
     def __init__(self, begun: Future[Run]) -> None:
         self._begun = begun
-        self._pieces: EventIterator[str] | None = None
 
     @property
     def run(self) -> Run:
@@ -349,7 +349,7 @@ class TextStream(Iterator[str], AsyncIterator[str]):
     def __next__(self) -> str:
         run = self.run
         try:
-            return next(self._of(run))
+            return next(self._pieces)
         except StopIteration:
             run.result()
             raise
@@ -361,7 +361,7 @@ class TextStream(Iterator[str], AsyncIterator[str]):
         try:
             run = await asyncio.wrap_future(self._begun)
             try:
-                return await anext(self._of(run))
+                return await anext(self._pieces)
             except StopAsyncIteration:
                 run.result()
                 raise
@@ -369,10 +369,9 @@ class TextStream(Iterator[str], AsyncIterator[str]):
             self.close()
             raise
 
-    def _of(self, run: Run) -> EventIterator[str]:
-        if self._pieces is None:
-            self._pieces = run.stream()
-        return self._pieces
+    @cached_property
+    def _pieces(self) -> EventIterator[str]:
+        return self.run.stream()
 
     def close(self) -> None:
         """Stop the run."""

@@ -125,8 +125,8 @@ class ComposeError(Exception):
             value = data.get(key)
             return value if isinstance(value, str) and value else None
 
-        kinds: dict[str | None, type[ComposeError]] = {kind.__name__: kind for kind in _PLAIN_KINDS}
-        return kinds.get(text("type"), ComposeError)(
+        kind: type[ComposeError] = _PLAIN_KINDS.get(text("type") or "", ComposeError)
+        return kind(
             text("message") or "something went wrong, and nobody says what",
             hint=text("hint"),
             where=_where(data.get("where")),
@@ -267,7 +267,7 @@ class RunCancelled(ComposeError):
     code = "cancelled"
 
 
-_PLAIN_KINDS = (InputError, ModelError, RunCancelled, UsageError)
+_PLAIN_KINDS = {each.__name__: each for each in (InputError, ModelError, RunCancelled, UsageError)}
 
 
 def causes(error: BaseException | None) -> Iterator[BaseException]:

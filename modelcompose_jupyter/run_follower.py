@@ -83,13 +83,10 @@ def _end(line: ProgressLine | None, write: Callable[[str], object] | None) -> No
 
 def stop(run: Run, error: BaseException, seconds: float = STOP_SECONDS) -> None:
     """Stop a run that ``error`` interrupted, and have IPython say so in a line."""
-    interrupted = True
-    while interrupted:  # who presses twice does not get in the way of the first
-        try:
+    while True:  # who presses twice does not get in the way of the first
+        with contextlib.suppress(KeyboardInterrupt):
             run.cancel()
-            interrupted = False
-        except KeyboardInterrupt:
-            continue
+            break
     with contextlib.suppress(KeyboardInterrupt):
         run.wait(seconds)
     if isinstance(error, KeyboardInterrupt):

@@ -53,9 +53,7 @@ class Kept:
     input where that of the run is not all of it, and ``size`` that of the run when it has ended.
     """
 
-    def __init__(
-        self, run: Run, document: Document, seed: int, owed_to: Any, given: Any = None
-    ) -> None:
+    def __init__(self, run: Run, document: Document, seed: int, owed_to: Any, given: Any) -> None:
         self.id = run.id
         self.document = document
         self.seed = seed

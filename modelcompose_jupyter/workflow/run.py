@@ -369,13 +369,12 @@ class Run:
             event = Event(self.last_event + 1, type, time.time(), shown)
             self._events.append(event)
             self._apply(event)
-            if self.state.is_final:
-                self._compact()
-            self._changed.notify_all()
             watchers = list(self._watchers)
             done_callbacks: list[Callable[[Run], object]] = []
             if self.state.is_final:
+                self._compact()
                 done_callbacks, self._done_callbacks = self._done_callbacks, []
+            self._changed.notify_all()
         self._call_done(done_callbacks)
         for watcher in watchers:
             try:

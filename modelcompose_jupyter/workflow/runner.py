@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import hashlib
 import importlib.metadata
 import itertools
 import platform
@@ -19,6 +18,7 @@ from typing import Annotated, Any
 from pydantic import Field, ValidationError
 
 from ..document import Document, Job, Template, Workflow
+from ..document.document import digest
 from ..document.fields import Integer, Strict
 from ..document.render import check_size
 from ..errors import ComposeError
@@ -242,16 +242,11 @@ def _generation_record(generation: Mapping[str, Any]) -> dict[str, Any]:
         "stream": list(generation["stream"]),
         "model": dict(result.model),
         "parameters": dict(result.parameters),
-        "texts": [_digest(text) for text in result.texts],
+        "texts": [digest(text) for text in result.texts],
         "finish_reasons": list(result.finish_reasons),
         "usage": dict(result.usage),
         "timings": dict(result.timings),
     }
-
-
-def _digest(text: str) -> str:
-    """What tells whether another run gave the same text."""
-    return "sha256:" + hashlib.sha256(text.encode("utf-8", "surrogatepass")).hexdigest()
 
 
 def _versions() -> dict[str, str]:
