@@ -172,9 +172,9 @@ class Journal:
     def _append(self, entries: list[Entry]) -> None:
         """Write lines, which one wait for the disk makes durable together."""
         try:
-            lines = [line() for line, _ in entries]
+            lines = (line() for line, _ in entries)
             # A row that never ran has no record of its own, and comes from somewhere all the same.
-            whole = [{**line, "record": {**line["record"], **self._origin}} for line in lines]
+            whole = ({**line, "record": {**line["record"], **self._origin}} for line in lines)
             data = b"".join(map(_encoded, whole))
             while data:
                 data = data[self._file.write(data) :]
