@@ -1,8 +1,7 @@
 """Questions that take time to answer, one after another, beside whoever must not wait for them.
 
-A Jupyter server's loop and a kernel's control channel ask here what editors want to know of a text.
-
-The thread ``modelcompose-worker`` answers; it lives while there are questions.
+A Jupyter server's loop and a kernel's control channel ask here what editors want to know of a text;
+the thread ``modelcompose-worker`` answers.
 """
 
 from __future__ import annotations
@@ -28,15 +27,10 @@ class BackgroundWorker:
         self._is_answering = False
 
     def ask(self, answer: Callable[[], Any], *, about: Hashable = None) -> Future[Any]:
-        """Have a question answered when it is its turn.
+        """Have a question answered when it is its turn; who cancels it before that is not asked.
 
-        Args:
-            answer: gives the answer, or raises, on this module's thread.
-            about: what the question is about; an earlier one about the same that still waits is
-                cancelled. None is about nothing else.
-
-        Returns:
-            The answer to come. Who cancels it before its turn is asked no more.
+        ``answer`` gives the answer, or raises, on this module's thread. An earlier question that is
+        ``about`` the same and still waits is cancelled; None is about nothing else.
 
         Raises:
             ComposeError: too many questions wait, with the code ``busy``.

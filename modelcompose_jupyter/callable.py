@@ -7,6 +7,7 @@ import inspect
 import threading
 from collections.abc import AsyncIterator, Callable, Collection, Container, Iterator, Mapping
 from concurrent.futures import Future
+from functools import cached_property
 from html import escape
 from os import PathLike
 from pathlib import Path
@@ -53,12 +54,13 @@ class Workflow:
         self._workflow = document.workflow(workflow)
         self._host = host
         self._own_signature = own = signature(document, self._workflow)
-        self._signature = own.for_guests() if self.for_guests else own
+        self.signature: Signature = own.for_guests() if self.for_guests else own
         self.last_run: Run | None = None
         self.last_map: list[Any] | None = None
         # What IPython's ?, its completion, help() and ipywidgets.interact look at.
-        self.__name__ = name or _python_name(self.id)
-        self.__signature__ = _python_signature(self._signature)
+        is_name = is_keyword(self.id) and not self.id.startswith("__")
+        self.__name__ = name or (self.id if is_name else "workflow")
+        self.__signature__ = _python_signature(self.signature)
         self.__doc__ = _documentation(self)
 
     @property
@@ -90,17 +92,13 @@ class Workflow:
         }
 
     @property
-    def signature(self) -> Signature:
-        return self._signature
-
-    @property
     def inputs(self) -> dict[str, Input]:
         """The inputs by name, in the document's order."""
-        return {each.name: each for each in self._signature.inputs}
+        return {each.name: each for each in self.signature.inputs}
 
     @property
     def outputs(self) -> tuple[Output, ...]:
-        return self._signature.outputs
+        return self.signature.outputs
 
     @property
     def diagram(self) -> Diagram:
@@ -111,7 +109,7 @@ class Workflow:
         """Id, title, description, inputs and outputs as plain data."""
         data = {"workflow_id": self.id, "title": self.title, "description": self.description}
         given = {key: value for key, value in data.items() if value is not None}
-        return {**given, **self._signature.to_dict()}
+        return {**given, **self.signature.to_dict()}
 
     def submit(self, input: Any = None, /, **inputs: Any) -> Run:
         """Start a run and return it at once.
@@ -298,7 +296,7 @@ class Workflow:
         if self.description:
             lines.append(f"  {self.description}")
         lines.append(f"  model: {', '.join(self._models)}")
-        for label, entries in (("inputs", self._signature.inputs), ("outputs", self.outputs)):
+        for label, entries in (("inputs", self.signature.inputs), ("outputs", self.outputs)):
             lines.append(f"  {label}: {', '.join(map(str, entries)) or 'none'}")
         return "\n".join([*lines, "", indent(self.diagram.text, "  ")])
 
@@ -306,18 +304,12 @@ class Workflow:
         self, include: Container[str] | None = None, exclude: Container[str] | None = None
     ) -> dict[str, str]:
         picture = self.diagram
-        bundle = {
-            **picture._repr_mimebundle_(),
-            "text/plain": repr(self),
-            "text/html": self._html(picture),
-        }
+        bundle = picture._repr_mimebundle_()
+        bundle |= {"text/plain": repr(self), "text/html": self._html(picture)}
         # A picture alone would hide the inputs where it is preferred to HTML.
         del bundle["image/svg+xml"]
-        return {
-            kind: data
-            for kind, data in bundle.items()
-            if (include is None or kind in include) and (exclude is None or kind not in exclude)
-        }
+        wanted = bundle.keys() if include is None else include
+        return {k: v for k, v in bundle.items() if k in wanted and k not in (exclude or ())}
 
     def _html(self, picture: Diagram) -> str:
         models = ", ".join(f"<code>{escape(model)}</code>" for model in self._models)
@@ -329,7 +321,7 @@ class Workflow:
             f"<td {left}>{escape(str(each.type))}</td>"
             f"<td {left}>{escape(_default(each))}</td>"
             f"<td {left}>{escape(each.help or '')}</td></tr>"
-            for each in self._signature.inputs
+            for each in self.signature.inputs
         )
         table = f"<table><thead><tr>{head}</tr></thead><tbody>{rows}</tbody></table>"
         outputs = ", ".join(f"<code>{escape(str(each))}</code>" for each in self.outputs)
@@ -348,7 +340,6 @@ class TextStream(Iterator[str], AsyncIterator[str]):
 
     def __init__(self, begun: Future[Run]) -> None:
         self._begun = begun
-        self._pieces: EventIterator[str] | None = None
 
     @property
     def run(self) -> Run:
@@ -358,7 +349,7 @@ class TextStream(Iterator[str], AsyncIterator[str]):
     def __next__(self) -> str:
         run = self.run
         try:
-            return next(self._of(run))
+            return next(self._pieces)
         except StopIteration:
             run.result()
             raise
@@ -370,7 +361,7 @@ class TextStream(Iterator[str], AsyncIterator[str]):
         try:
             run = await asyncio.wrap_future(self._begun)
             try:
-                return await anext(self._of(run))
+                return await anext(self._pieces)
             except StopAsyncIteration:
                 run.result()
                 raise
@@ -378,10 +369,9 @@ class TextStream(Iterator[str], AsyncIterator[str]):
             self.close()
             raise
 
-    def _of(self, run: Run) -> EventIterator[str]:
-        if self._pieces is None:
-            self._pieces = run.stream()
-        return self._pieces
+    @cached_property
+    def _pieces(self) -> EventIterator[str]:
+        return self.run.stream()
 
     def close(self) -> None:
         """Stop the run."""
@@ -407,11 +397,14 @@ def _begin(start: Callable[[], Run]) -> Future[Run]:
         except BaseException as error:
             begun.set_exception(error)
 
-    if _has_event_loop():
-        threading.Thread(target=begin, name="modelcompose-begin", daemon=True).start()
-    else:
+    try:
+        asyncio.get_running_loop()
+    except RuntimeError:  # there is none
         begin()
-        begun.result()  # raises at the call
+    else:
+        threading.Thread(target=begin, name="modelcompose-begin", daemon=True).start()
+        return begun
+    begun.result()  # raises at the call
     return begun
 
 
@@ -423,15 +416,6 @@ def _stop(begun: Future[Run]) -> None:
             begun.result().cancel()
 
     begun.add_done_callback(cancel)
-
-
-def _has_event_loop() -> bool:
-    """Whether a loop runs in this thread."""
-    try:
-        asyncio.get_running_loop()
-    except RuntimeError:
-        return False
-    return True
 
 
 def _given(input: Any, inputs: Mapping[str, Any]) -> Any:
@@ -460,10 +444,6 @@ def load(
 
 
 # How a workflow shows itself to Python's own tools
-
-
-def _python_name(id_: str) -> str:
-    return id_ if is_keyword(id_) and not id_.startswith("__") else "workflow"
 
 
 def _python_signature(described: Signature) -> inspect.Signature:

@@ -38,10 +38,7 @@ def diagram(document: Document, workflow: Workflow, *, for_guests: bool = False)
     described = signature(document, workflow)
     inputs = [_clean(each.name) for each in described.inputs] + ["…"] * described.open
     outputs = [_clean(each.name or str(each.type)) for each in described.outputs]
-    first, last = (
-        Node("input", "Input", tuple(inputs)),
-        Node("output", "Output", tuple(outputs)),
-    )
+    first, last = Node("input", "Input", tuple(inputs)), Node("output", "Output", tuple(outputs))
     if len(workflow.jobs) > MAX_JOBS:
         models = dict.fromkeys(_model(job, for_guests) for job in workflow.jobs)
         together = Node("job", f"{len(workflow.jobs):,} jobs", tuple(models))
@@ -162,9 +159,8 @@ def _job_node(job: Job, for_guests: bool) -> Node:
     named = [each for each in (job.id, job.component.id) if not each.startswith("__")]
     count = "" if job.repeat_count is None else _brief(job.repeat_count)
     repeats = count and f"× {_clean(without_folders(count) if for_guests else count)}"
-    return Node(
-        "job", _clean(named[0] if named else "Default"), (_model(job, for_guests),), repeats
-    )
+    label = _clean(named[0] if named else "Default")
+    return Node("job", label, (_model(job, for_guests),), repeats)
 
 
 def _model(job: Job, for_guests: bool) -> str:
@@ -239,9 +235,9 @@ def _cut(text: str, columns: int) -> str:
     return "".join(char for char, end in zip(text, ends, strict=True) if end < columns) + "…"
 
 
-def _heading(node: Node) -> list[str]:
+def _heading(node: Node, columns: int = _LABEL) -> list[str]:
     """The label, and the repeats if there are any, as a box shows them."""
-    return [_cut(each, _LABEL) for each in (node.label, node.repeats) if each]
+    return [_cut(each, columns) for each in (node.label, node.repeats) if each]
 
 
 def _rows(node: Node) -> list[str]:
@@ -259,9 +255,8 @@ def _words(nodes: Iterator[Node]) -> Iterator[str]:
         details = [_cut(each, _WORD) for each in node.details]
         if node.kind == "job":
             shown = [] if node.details[0] == model else [f"[{details[0]}]"]
-            named = [_cut(each, _WORD) for each in (node.label, node.repeats) if each]
             model = node.details[0]
-            yield " ".join([*named, *shown])
+            yield " ".join([*_heading(node, _WORD), *shown])
         else:
             yield f"{node.kind}({', '.join(details)})"
 
@@ -444,11 +439,9 @@ def _drawn(node: Node, box: tuple[float, float, float, float]) -> str:
     heading, rows = _heading(node), _rows(node)
     whole = [*filter(None, (node.label, node.repeats)), *node.details]
     tooltip = "\n".join(whole) if [*heading, *rows] != whole else ""
-    spans = [escape(heading[0])]
-    spans += [
-        f'<tspan font-weight="400" {_paint(fill="accent")}>{escape(each)}</tspan>'
-        for each in heading[1:]
-    ]
+    first, *others = map(escape, heading)
+    lighter = f'<tspan font-weight="400" {_paint(fill="accent")}>'
+    spans = [first, *(f"{lighter}{each}</tspan>" for each in others)]
     lines = [
         "<g>" + (f"<title>{escape(tooltip)}</title>" if tooltip else ""),
         *_shapes(node, box),

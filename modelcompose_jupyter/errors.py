@@ -9,7 +9,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from contextvars import ContextVar
 from dataclasses import dataclass
-from itertools import islice
+from itertools import islice, repeat
 from typing import Any
 
 from .path_redaction import last_name, without_folders
@@ -125,8 +125,8 @@ class ComposeError(Exception):
             value = data.get(key)
             return value if isinstance(value, str) and value else None
 
-        kinds: dict[str | None, type[ComposeError]] = {kind.__name__: kind for kind in _PLAIN_KINDS}
-        return kinds.get(text("type"), ComposeError)(
+        kind: type[ComposeError] = _PLAIN_KINDS.get(text("type") or "", ComposeError)
+        return kind(
             text("message") or "something went wrong, and nobody says what",
             hint=text("hint"),
             where=_where(data.get("where")),
@@ -135,35 +135,33 @@ class ComposeError(Exception):
 
     def lines(self) -> list[str]:
         """The whole message, a line each."""
-        place = f"{self.where}: " if self.where else ""
-        lines = [f"{place}{self.message}"]
-        if self.where:
-            lines += self.where.excerpt()
-        if self.hint:
-            lines.append(f"  {self.hint}")
-        return lines
+        return _lines(self)
 
     def __str__(self) -> str:
         return "\n".join(self.lines())
 
     def shown(self, *, for_guests: bool) -> str:
         """The whole message; for guests without the document's line and this computer's folders."""
-        return "\n".join(_for_guests(self)) if for_guests else str(self)
+        if not for_guests:
+            return str(self)
+        parts = self.problems if isinstance(self, DocumentError) else [self]
+        return "\n".join(line for each in parts for line in _lines(each, for_guests=True))
 
     def _render_traceback_(self) -> list[str]:
         """IPython's hook for errors that show themselves: the paragraph, without a traceback."""
         return f"{type(self).__name__}: {self}".splitlines()
 
 
-def _for_guests(error: ComposeError) -> list[str]:
-    parts = error.problems if isinstance(error, DocumentError) else [error]
-    lines = []
-    for each in parts:
-        where = each.where and dataclasses.replace(each.where, file=last_name(each.where.file))
-        place = f"{where}: " if where else ""
-        lines += [f"{place}{without_folders(each.message)}"]
-        lines += [f"  {without_folders(each.hint)}"] if each.hint else []
-    return lines
+def _lines(wrong: ComposeError | Problem, *, for_guests: bool = False) -> list[str]:
+    """What an error or a problem says: where it is, what is wrong, the line, what to do."""
+    message, hint, where, excerpt = wrong.message, wrong.hint, wrong.where, list[str]()
+    if for_guests:
+        message, hint = without_folders(message), hint and without_folders(hint)
+        where = where and dataclasses.replace(where, file=last_name(where.file))
+    elif where:
+        excerpt = where.excerpt()
+    place = f"{where}: " if where else ""
+    return [f"{place}{message}", *excerpt, *([f"  {hint}"] if hint else [])]
 
 
 def _where(data: Any) -> Where | None:
@@ -204,7 +202,7 @@ class Problem:
         return f"{self.where}: {self.message}"
 
     def lines(self) -> list[str]:
-        return [str(self), *self.where.excerpt()] + ([f"  {self.hint}"] if self.hint else [])
+        return _lines(self)
 
 
 class DocumentError(ComposeError):
@@ -269,7 +267,7 @@ class RunCancelled(ComposeError):
     code = "cancelled"
 
 
-_PLAIN_KINDS = (InputError, ModelError, RunCancelled, UsageError)
+_PLAIN_KINDS = {each.__name__: each for each in (InputError, ModelError, RunCancelled, UsageError)}
 
 
 def causes(error: BaseException | None) -> Iterator[BaseException]:
@@ -323,19 +321,8 @@ def listed(names: Iterable[str]) -> str:
     return f"{shown}, …" if len(first) > _MOST_NAMED else shown
 
 
-class _Comparisons:
-    """How many names may still be compared."""
-
-    def __init__(self) -> None:
-        self.left = _MOST_COMPARED
-
-    def take(self, names: Iterable[str]) -> list[str]:
-        taken = list(islice(names, self.left))
-        self.left -= len(taken)
-        return taken
-
-
-_comparisons: ContextVar[_Comparisons | None] = ContextVar("comparisons", default=None)
+# Gives something for each name that may still be compared.
+_comparisons: ContextVar[Iterator[None] | None] = ContextVar("comparisons", default=None)
 
 
 @contextmanager
@@ -344,7 +331,7 @@ def shared_comparisons() -> Iterator[None]:
 
     Beyond it there is no suggestion. Outside, each has a bound of its own.
     """
-    token = _comparisons.set(_Comparisons())
+    token = _comparisons.set(repeat(None, _MOST_COMPARED))
     try:
         yield
     finally:
@@ -365,6 +352,6 @@ def nearest(word: str, known: Iterable[str]) -> str | None:
     """
     if len(word) > _LONGEST_NAME:
         return None
-    comparisons = _comparisons.get() or _Comparisons()
-    names = [name for name in comparisons.take(known) if len(name) <= _LONGEST_NAME]
+    left = _comparisons.get() or repeat(None, _MOST_COMPARED)
+    names = [name for name, _ in zip(known, left, strict=False) if len(name) <= _LONGEST_NAME]
     return next(iter(difflib.get_close_matches(word, names, n=1, cutoff=0.6)), None)

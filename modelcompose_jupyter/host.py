@@ -1,7 +1,5 @@
 """The host: a process that holds models and runs workflows. ``LocalHost`` is this one.
 
-A panel, a command or a dashboard speaks to a Host and never knows which kind it has.
-
 The thread ``modelcompose-host`` belongs to a LocalHost: it runs the event loop on which runs are
 driven. Models generate on threads of their own.
 """
@@ -49,7 +47,7 @@ _log = get_logger(__name__)
 
 
 class Host(Protocol):
-    """What every host can do. One that is ``closed`` does it no more."""
+    """What every host can do, and all that surfaces know of it, unless it is ``closed``."""
 
     closed: bool
 
@@ -94,11 +92,7 @@ def validate_run(
 
 
 class LocalHost:
-    """This process: models are loaded here, once, and stay until they are unloaded.
-
-    Attributes:
-        run_store: the runs that are known, and where their results are.
-    """
+    """This process: models are loaded here, once, and stay until they are unloaded."""
 
     def __init__(self, cache: ModelCache | None = None) -> None:
         self._cache = cache or ModelCache()
@@ -142,20 +136,7 @@ class LocalHost:
             ComposeError: the host is closed, or busy with as many runs as it may have.
         """
         chosen, values = validate_run(document, workflow, input, seed)
-        if seed is None:
-            seed = draw_seed()
-        return self._start(document, chosen, values, seed, owed_to, metadata, is_guest)
-
-    def _start(
-        self,
-        document: Document,
-        workflow: Workflow,
-        values: Any,
-        first_seed: int,
-        owed_to: Any,
-        metadata: Mapping[str, Any] | None,
-        is_guest: bool,
-    ) -> Run:
+        first_seed = draw_seed() if seed is None else seed
         loop: asyncio.AbstractEventLoop | None = None
         tasks: list[asyncio.Task[None]] = []
         seconds = self._max_run_seconds
@@ -167,7 +148,7 @@ class LocalHost:
                 return
             running = run_workflow(
                 document,
-                workflow,
+                chosen,
                 values,
                 run,
                 self._calls,
@@ -195,14 +176,14 @@ class LocalHost:
                 with contextlib.suppress(RuntimeError):  # the loop has ended, and with it the run
                     loop.call_soon_threadsafe(stop)
 
-        written = workflow.jobs[0].action.parameters.get("seed")
-        seed = first_seed if written is None else written.value
-        shown, hidden = signature(document, workflow).masked(values)
+        written = chosen.jobs[0].action.parameters.get("seed")
+        known = first_seed if written is None else written.value
+        shown, hidden = signature(document, chosen).masked(values)
         run = Run(
-            workflow.id,
+            chosen.id,
             shown,
             cancel,
-            parameters={} if isinstance(seed, str) else {"seed": seed},
+            parameters={} if isinstance(known, str) else {"seed": known},
             metadata=metadata,
             secrets=hidden,
         )
@@ -303,11 +284,7 @@ class LocalHost:
     ) -> Run:
         """Run again what a run was given: document, workflow, input and seed.
 
-        Args:
-            id: of the run, or the beginning of it.
-            owed_to: for whom the new run's result is; see `submit`.
-            metadata: of the new run.
-            is_guest: whether a guest asks; see `submit`.
+        Its id may be the beginning of it; what else is given is of the new run, as in `submit`.
 
         Raises:
             InputError: there is no such run, or it is forgotten.
@@ -363,31 +340,22 @@ class LocalHost:
             run_ttl: seconds after which a run that has ended is forgotten; None keeps it as long
                 as there is room; see `RunStore`.
         """
-        if memory_budget is not ...:
-            self._cache.memory_budget = memory_budget
-        if idle_timeout is not ...:
-            self._cache.idle_timeout = idle_timeout
-        if cache_budget is not ...:
-            self._cache.cache_budget = cache_budget
-        if max_output_length is not ...:
-            self._cache.max_output_length = max_output_length
-        if max_run_seconds is not ...:
-            self._max_run_seconds = max_run_seconds
-        if max_runs is not ...:
-            self._max_runs = max_runs
-        if max_generations is not ...:
-            self._max_generations = max_generations
-        if run_ttl is not ...:
-            self.run_store.ttl = run_ttl
+        for owner, name, value in (
+            (self._cache, "memory_budget", memory_budget),
+            (self._cache, "idle_timeout", idle_timeout),
+            (self._cache, "cache_budget", cache_budget),
+            (self._cache, "max_output_length", max_output_length),
+            (self, "_max_run_seconds", max_run_seconds),
+            (self, "_max_runs", max_runs),
+            (self, "_max_generations", max_generations),
+            (self.run_store, "ttl", run_ttl),
+        ):
+            if value is not ...:
+                setattr(owner, name, value)
 
     def unload(self, name: str | None = None) -> list[ModelInfo]:
-        """Give back the memory of a model, or of all that no run uses.
-
-        Args:
-            name: a model's id or source; None is all.
-
-        Returns:
-            The models that were unloaded.
+        """Give back the memory of a model, by its id or source, or of all that no run uses; returns
+        those that were unloaded.
 
         Raises:
             ModelError: there is none of that name, or a run uses it.
@@ -395,11 +363,8 @@ class LocalHost:
         return self._cache.unload(name)
 
     def close(self, timeout: float | None = None) -> bool:
-        """Stop all runs, unload all models and end the host's threads. Idempotent.
-
-        Returns:
-            Whether all of that was done within ``timeout`` seconds; None waits for ever.
-        """
+        """Stop all runs, unload all models and end the host's threads; returns whether that was
+        done within ``timeout`` seconds. None waits for ever. Idempotent."""
         with self._lock:
             self.closed = True
             loop, thread = self._loop, self._thread

@@ -35,12 +35,9 @@ _server: Server | None = None
 
 
 class Endpoint(NamedTuple):
-    """Where the run API has a workflow.
+    """Where the run API has a workflow, which is named there unless it is the default one.
 
-    Attributes:
-        url: of the API.
-        workflow: the id to name there; None where it is the default one.
-        token: the environment variable that is to hold what callers must present, if anything.
+    ``token`` is the environment variable that is to hold what callers must present, if anything.
     """
 
     url: str

@@ -7,13 +7,14 @@ units, as browsers count, in the text as the editor has it.
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 from .document import load_document
 from .document.completion import complete as complete_document
 from .errors import DocumentError, Problem, UsageError, Where
+from .magic_args import CELL_FLAGS, parse_line
 
 LONGEST = 100_000
 """Characters; a longer text is not looked at, since that would take longer than typing."""
@@ -26,23 +27,25 @@ _WORD = re.compile(r"\w+|\S")
 def diagnostics(
     text: str, *, folder: Path | None = None, environ: Mapping[str, str] | None = None
 ) -> list[dict[str, Any]] | None:
-    """What is wrong with a text, and what of it has no effect.
+    """What is wrong with a text, and what of it has no effect; None where it is too long.
 
-    Args:
-        text: a document or a cell.
-        folder: where relative models are; the current one if None.
-        environ: the environment that ``${env.NAME}`` reads; the process's own if None.
-
-    Returns:
-        For each problem ``from``, ``to``, ``severity`` (error or warning), ``message``, ``hint``;
-        None where the text is too long.
+    Of each problem ``from``, ``to``, ``severity`` (error or warning), ``message`` and ``hint``. The
+    folder and the environment are those of `load_document`.
     """
     if len(text) > LONGEST:
         return None
+    found: list[dict[str, Any]] = []
     magic = _MAGIC.match(text)
-    line, document = (text.partition("\n")[0], _below_magic(text)) if magic else ("", text)
+    line, _, below = text.partition("\n")
+    # In a cell's document an empty line stands for the magic's, so that lines keep their numbers.
+    document = f"\n{below}" if magic else text
     places = _Places(text)
-    found = [] if magic is None else list(_on_magic_line(line, magic.end(), places))
+    if magic:
+        try:
+            parse_line(line[magic.end() :], CELL_FLAGS, lambda expression: None)
+        except UsageError as error:
+            where = Where("cell", (), 1, magic.end() + 1, line, len(line) + 1)
+            found.append(places.problem(Problem(error.message, where, error.hint), "error"))
     try:
         loaded = load_document(
             f"{document}\n", name="cell" if magic else "document", folder=folder, environ=environ
@@ -52,27 +55,10 @@ def diagnostics(
     return [*found, *(places.problem(each, "warning") for each in loaded.warnings)]
 
 
-def _below_magic(text: str) -> str:
-    """A cell's document. An empty line stands for the magic's, so that lines keep their numbers."""
-    return "\n" + text.partition("\n")[2]
-
-
-def _on_magic_line(line: str, start: int, places: _Places) -> Iterator[dict[str, Any]]:
-    from .magic_args import CELL_FLAGS, parse_line
-
-    try:
-        parse_line(line[start:], CELL_FLAGS, lambda expression: None)
-    except UsageError as error:
-        where = Where("cell", (), 1, start + 1, line, len(line) + 1)
-        yield places.problem(Problem(error.message, where, error.hint), "error")
-
-
 def complete(text: str, cursor: int) -> dict[str, Any]:
-    """What may stand at a place of a document.
+    """What may stand at a place of a document: ``items``, each with ``text`` and ``kind``.
 
-    Returns:
-        ``start``, from where to the cursor the text is replaced, and ``items``, each with ``text``
-        and ``kind``.
+    They replace the text from ``start`` to the cursor.
     """
     from .models.weights.installed import suggested
 

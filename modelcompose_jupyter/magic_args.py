@@ -25,12 +25,8 @@ class Line:
 
 
 def parse_line(line: str, flags: Iterable[str], evaluate: Callable[[str], Any]) -> Line:
-    """Take a magic's line apart.
-
-    Args:
-        line: the text behind the magic's name.
-        flags: the flags that are known, without their dashes.
-        evaluate: gives the value of a Python expression.
+    """Take apart what stands behind a magic's name. Flags are known without their dashes, and
+    ``evaluate`` gives the value of a Python expression.
 
     Raises:
         UsageError: an unknown flag, a quote that is not closed, or no name before ``=``.
@@ -47,17 +43,13 @@ def parse_line(line: str, flags: Iterable[str], evaluate: Callable[[str], Any]) 
             result.flags.add(flag)
         elif not equals:
             result.words.append(_unquoted(piece))
+        elif name in ("", ":"):
+            raise UsageError(f"there is no name before '=' in '{piece}'")
         elif name.endswith(":"):
-            result.inputs[_name(name[:-1], piece)] = evaluate(value)
+            result.inputs[name[:-1]] = evaluate(value)
         else:
-            result.inputs[_name(name, piece)] = _unquoted(value)
+            result.inputs[name] = _unquoted(value)
     return result
-
-
-def _name(name: str, piece: str) -> str:
-    if not name:
-        raise UsageError(f"there is no name before '=' in '{piece}'")
-    return name
 
 
 def _split(line: str) -> list[str]:

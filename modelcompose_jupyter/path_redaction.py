@@ -123,18 +123,14 @@ def without_folders(text: str) -> str:
         return text
     with _lock:
         folders = [*_remembered.values()]
-    folders += _own(os.environ.get("HOME", ""), tempfile.gettempdir(), _working_folder())
+    working_folder = ""
+    with contextlib.suppress(OSError):  # it was removed
+        working_folder = str(Path.cwd())
+    folders += _own(os.environ.get("HOME", ""), tempfile.gettempdir(), working_folder)
     for each in sorted(folders, key=lambda folder: len(folder.path), reverse=True):
         text = each.hidden(text)
     text = _QUOTED.sub(lambda found: HIDDEN + last_name(found[0]), text)
     return _PATH.sub(lambda found: found["address"] or HIDDEN, text)
-
-
-def _working_folder() -> str:
-    try:
-        return str(Path.cwd())
-    except OSError:  # it was removed
-        return ""
 
 
 def public(data: Any) -> Any:

@@ -16,11 +16,7 @@ _NO_LINK = getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_NONBLOCK", 0) | getattr
 
 
 def make_folder(path: Path) -> None:
-    """Make a folder, and those above it, for this user alone. One that is there stays as it is.
-
-    Raises:
-        OSError: it cannot be made.
-    """
+    """Make a folder, and those above it, for this user alone. One that is there stays as it is."""
     for each in (*reversed(path.parents), path):
         if not each.is_dir():
             each.mkdir(mode=0o700, exist_ok=True)
@@ -50,10 +46,7 @@ def open_for_writing(path: Path, *, append: bool = False) -> int:
 
 def read(path: Path, limit: int) -> bytes | None:
     """The bytes of a file that only this user could read and write; None where others could, where
-    it is a link or no plain file, or larger than ``limit`` bytes.
-
-    Raises:
-        OSError: it cannot be read.
+    it is a link or no plain file, or larger than ``limit`` bytes. OSError where it cannot be read.
     """
     descriptor = os.open(path, os.O_RDONLY | _NO_LINK)
     with os.fdopen(descriptor, "rb") as file:

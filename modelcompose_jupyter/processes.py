@@ -18,12 +18,8 @@ _CLOCK_SECONDS = 1.0  # by which two programs may differ over when a process sta
 
 
 def find_process(pid: int, started: float | None = None) -> psutil.Process | None:
-    """The process that has a pid; None where there is none, or no such pid can be.
-
-    Args:
-        pid: of the process.
-        started: when it started, in seconds since the epoch; None where that does not matter.
-    """
+    """The process that has a pid and, where that matters, started at a time in seconds since the
+    epoch; None where there is none."""
     with contextlib.suppress(psutil.Error, ValueError, OverflowError):
         process = psutil.Process(pid)
         if started is None or abs(process.create_time() - started) < _CLOCK_SECONDS:

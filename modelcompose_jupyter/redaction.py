@@ -220,7 +220,9 @@ def redact(text: str) -> str:
     text = _QUERY_PERHAPS.sub(lambda found: _masked_if(_is_secret(found[2]), found), text)
     text = _COOKIE.sub(rf"\1{MASK}", text)
     text = _HEADER.sub(lambda found: _masked_if(_is_secret(found[2]), found), text)
-    text = _ASSIGNED.sub(_unassigned, text)
+    text = _ASSIGNED.sub(
+        lambda found: _masked_if(_is_secret(found[3]) and is_secret_key(found[2]), found), text
+    )
     text = _PEM.sub(rf"\1{MASK}", text)
     return _KINDS.sub(lambda found: MASK if _is_token(found[0]) else found[0], text)
 
@@ -233,10 +235,6 @@ def _is_token(word: str) -> bool:
 
 def _masked_if(is_secret: bool, found: re.Match[str]) -> str:
     return f"{found[1]}{MASK}" if is_secret else found[0]
-
-
-def _unassigned(found: re.Match[str]) -> str:
-    return _masked_if(_is_secret(found[3]) and is_secret_key(found[2]), found)
 
 
 def _is_secret(value: str) -> bool:
@@ -300,17 +298,13 @@ def is_masked(data: Any) -> bool:
 
 
 def _without_secrets(text: str) -> str:
-    pattern = _known()
-    return pattern.sub(MASK, text) if pattern is not None else text
-
-
-def _known() -> re.Pattern[str] | None:
-    """What finds all that is known to be a secret."""
+    """A text without all that is known to be a secret."""
     global _pattern, _is_new
     if _is_new:
         with _lock:
             _pattern, _is_new = _pattern_of([*_secrets, *_of_documents]), False
-    return _pattern
+    pattern = _pattern
+    return pattern.sub(MASK, text) if pattern is not None else text
 
 
 def each_text(data: Any, change: Callable[[str], str]) -> Any:

@@ -36,7 +36,6 @@ class TerminalLine:
         self._shown = ""
 
     def show(self, text: str | None) -> None:
-        """Show a text; an empty one wipes the line, None leaves what is there."""
         if text is not None and text != self._shown:
             sys.stderr.write(f"\r{text.ljust(len(self._shown))}\r{text}")
             sys.stderr.flush()
@@ -50,17 +49,10 @@ def follow(
     write: Callable[[str], object] | None = None,
     stop_seconds: float = STOP_SECONDS,
 ) -> None:
-    """Wait until a run has ended, and show it meanwhile.
+    """Wait until a run has ended; an interrupt stops it. What went wrong is raised.
 
-    Args:
-        run: to wait for.
-        line: shows what the run waits for: a model on its way, or its turn.
-        write: takes the text as it comes, and a line's end behind it.
-        stop_seconds: for how long the run is waited for once it was interrupted.
-
-    Raises:
-        ComposeError: what went wrong.
-        KeyboardInterrupt: the wait was interrupted; the run has been stopped.
+    ``line`` shows what it waits for meanwhile: a model on its way, or its turn. ``write`` takes the
+    text as it comes, and a line's end behind it.
     """
     meter = ProgressMeter()
     has_text = False
@@ -91,13 +83,10 @@ def _end(line: ProgressLine | None, write: Callable[[str], object] | None) -> No
 
 def stop(run: Run, error: BaseException, seconds: float = STOP_SECONDS) -> None:
     """Stop a run that ``error`` interrupted, and have IPython say so in a line."""
-    interrupted = True
-    while interrupted:  # who presses twice does not get in the way of the first
-        try:
+    while True:  # who presses twice does not get in the way of the first
+        with contextlib.suppress(KeyboardInterrupt):
             run.cancel()
-            interrupted = False
-        except KeyboardInterrupt:
-            continue
+            break
     with contextlib.suppress(KeyboardInterrupt):
         run.wait(seconds)
     if isinstance(error, KeyboardInterrupt):

@@ -32,11 +32,7 @@ class RunFiles:
         self._closed = False
 
     def write(self, name: str, value: Any) -> int:
-        """Keep a value; returns the bytes that it takes.
-
-        Raises:
-            OSError: the disk is full, or cannot be written for another reason.
-        """
+        """Keep a value; returns the bytes that it takes."""
         path = self._made() / name
         # Nobody else can write there, so what is read is what was written, to the last tuple.
         descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
@@ -52,11 +48,7 @@ class RunFiles:
                 self._remove_folder()
 
     def read(self, name: str) -> Any:
-        """A value.
-
-        Raises:
-            OSError, EOFError, pickle.UnpicklingError: it is not there, or not whole.
-        """
+        """A value; raises whatever `pickle` does where it is not there, or not whole."""
         if self._folder is None:
             raise FileNotFoundError(name)
         return pickle.loads((self._folder / name).read_bytes())

@@ -1,4 +1,4 @@
-"""Which runs a host knows: those that go on, the last that ended, and what is still to be fetched.
+"""Which runs a host knows, and for how long.
 
 The thread ``modelcompose-spill`` belongs to a RunStore, while there is something for it to do: it
 moves results that nobody has fetched yet from memory to the disk.
@@ -47,20 +47,13 @@ class Reason(Enum):
 
 
 class Kept:
-    """A run that is known, and what it takes to start it again.
+    """A run that is known, and what it takes to start it again: document, seed and input.
 
-    Attributes:
-        id: the run's.
-        document: it ran.
-        seed: its first.
-        owed_to: for whom its result is; None where nobody has to come for it.
-        given: its input, where that of the run is not all of it.
-        size: bytes in memory that its input and events take, or took; see `Run.size`.
+    ``owed_to`` is for whom its result is; None where nobody has to come for it. ``given`` is its
+    input where that of the run is not all of it, and ``size`` that of the run when it has ended.
     """
 
-    def __init__(
-        self, run: Run, document: Document, seed: int, owed_to: Any, given: Any = None
-    ) -> None:
+    def __init__(self, run: Run, document: Document, seed: int, owed_to: Any, given: Any) -> None:
         self.id = run.id
         self.document = document
         self.seed = seed
@@ -120,17 +113,13 @@ class _Shelf:
 
 
 class RunStore:
-    """Which runs are known, for how long, and where their results are. Any thread.
+    """The runs that are known, and where their results are. Any thread.
 
     A run that goes on is known. One that has ended and is not owed to anybody, or has been fetched,
     stays in memory while it is among the last of these (`KEPT_RUNS`, `KEPT_BYTES`). One that is
     owed and has not been fetched stays until its time is over, in memory or, the oldest, on the
     disk; the oldest go where those are too many or too large. Each step takes the same time however
-    many runs there are.
-
-    Attributes:
-        ttl: seconds for which a run is known after its end at most; None is as long as there is
-            room.
+    many runs there are. After ``ttl`` seconds, unless None, any run that has ended is forgotten.
     """
 
     def __init__(self) -> None:
@@ -158,7 +147,7 @@ class RunStore:
         run.add_done_callback(lambda run: self._end(kept, run))
         with self._lock:
             self._known[run.id] = self._going[run.id] = kept
-            self._expire()
+            self.expire()
             if owed_to is not None and not self._has_tidied:
                 self._spill_soon()
 
@@ -190,7 +179,7 @@ class RunStore:
         return taken
 
     def _make_room(self) -> None:
-        self._expire()
+        self.expire()
         while len(self._settled) > KEPT_RUNS or self._settled.bytes > KEPT_BYTES:
             self._forget(self._settled.oldest(), Reason.REPLACED)
         while self._spilled.bytes > SPILLED_BYTES:
@@ -203,17 +192,11 @@ class RunStore:
     def expire(self) -> None:
         """Forget the runs whose time is over."""
         with self._lock:
-            self._expire()
-
-    def _expire(self) -> None:
-        if self.ttl is None:
-            return
-        ended_until = time.monotonic() - self.ttl
-        while self._ended:
-            kept = next(iter(self._ended.values()))
-            if kept._ended_at > ended_until:
-                return
-            self._forget(kept, Reason.EXPIRED)
+            while self.ttl is not None and self._ended:
+                kept = next(iter(self._ended.values()))
+                if kept._ended_at > time.monotonic() - self.ttl:
+                    return
+                self._forget(kept, Reason.EXPIRED)
 
     def _forget(self, kept: Kept | None, reason: Reason) -> None:
         assert kept is not None
@@ -270,11 +253,7 @@ class RunStore:
             del run
 
     def load(self, kept: Kept) -> Run:
-        """A run, from the disk where it is there. May wait for the disk.
-
-        Raises:
-            InputError: it is forgotten.
-        """
+        """A run, from the disk where it is there; InputError where it is forgotten meanwhile."""
         run = kept.in_memory
         if run is not None:
             return run
@@ -288,16 +267,13 @@ class RunStore:
                 if kept.id in self._known:
                     _log.warning("the result of run %s cannot be read: %s", kept.id, error)
                     self._forget(kept, Reason.NO_DISK)
-                raise self._gone(kept).error() from None
+                forgotten = Forgotten(kept.id, kept.owed_to, Reason.NO_ROOM)
+                raise self._forgotten.get(kept.id, forgotten).error() from None
         with self._lock:
             run = kept.in_memory  # somebody else was faster: it stays one object
             if run is None:
                 run, kept._seen = read, weakref.ref(read)
             return run
-
-    def _gone(self, kept: Kept) -> Forgotten:
-        known = self._forgotten.get(kept.id)
-        return known or Forgotten(kept.id, kept.owed_to, Reason.NO_ROOM)
 
     def close(self) -> None:
         """Remove what is on the disk. Idempotent."""
@@ -312,7 +288,7 @@ class RunStore:
     def find(self, id: str) -> Kept | Forgotten | None:
         """A run by its id: what is known of it, or why nothing is any more; None of others."""
         with self._lock:
-            self._expire()
+            self.expire()
             return self._known.get(id) or self._forgotten.get(id)
 
     def named(self, beginning: str) -> Kept:
@@ -335,7 +311,7 @@ class RunStore:
     def known(self) -> list[Kept]:
         """The runs that are known, the newest first."""
         with self._lock:
-            self._expire()
+            self.expire()
             return list(reversed(self._known.values()))
 
     def going(self) -> list[Run]:

@@ -67,22 +67,16 @@ def load_document(
             found.folder = folder
         remember_folder(found.folder)
         checked = validate(found)
-        if checked.compose is None:
-            _report_broken_expressions(found)
+        if checked.compose is None:  # what can be said of expressions is said all the same
+            data = own_keys(found.data) if isinstance(found.data, dict) else found.data
+            for each in findings(parse_template(data)):
+                if isinstance(each, BrokenExpression):
+                    found.report_error(each.error, each.path)
         else:
             document = compile_document(found, checked, os.environ if environ is None else environ)
             if not found.problems:
                 return document
     raise DocumentError(_in_order(found))
-
-
-def _report_broken_expressions(source: Source) -> None:
-    """What can be said of the expressions of a document that is too wrong to go on with."""
-    data = own_keys(source.data) if isinstance(source.data, dict) else source.data
-    for found in findings(parse_template(data)):
-        if isinstance(found, BrokenExpression):
-            error = found.error
-            source.report(error.message, found.path, hint=error.hint, within=error.expression)
 
 
 def _in_order(source: Source) -> list[Problem]:

@@ -37,7 +37,7 @@ _FETCH_KEYS = tuple(key for key in _MODEL_KEYS if key in schema.ModelSource.mode
 _DEFAULT = "__default__"
 MAX_CALLED_REFERENCES = 100_000
 """How often the jobs of a document may use the expressions of what they call, all together."""
-_MOST_IN_CYCLE = 10  # jobs of a cycle that are named
+_MOST_IN_CYCLE = 10  # jobs of a cycle that are named: the first and the last
 _PROMPT_KEYS = tuple(itertools.chain(*schema.PROMPT_KEYS.values()))
 _MISSING_PROMPT = {
     "text-generation": ("the prompt", "Write 'text: ${input.prompt as text}', say."),
@@ -52,20 +52,14 @@ _INSTEAD = {
 def compile_document(source: Source, checked: Validated, environ: Mapping[str, str]) -> Document:
     """The document in its normal form; the source gets what else is wrong with it."""
     assert checked.compose is not None
-    return _Compiler(source, checked.compose, checked.spoiled, environ).document()
+    return _Compiler(source, checked, environ).document(checked.compose)
 
 
 class _Compiler:
-    def __init__(
-        self,
-        source: Source,
-        compose: schema.Compose,
-        spoiled: set[KeyPath],
-        environ: Mapping[str, str],
-    ) -> None:
+    def __init__(self, source: Source, checked: Validated, environ: Mapping[str, str]) -> None:
         self._source = source
-        self._compose = compose
-        self._spoiled = spoiled
+        self._problem = source.report
+        self._spoiled = checked.spoiled
         self._environ = environ
         self._environment: dict[str, str] = {}
         self._warnings: list[Problem] = []
@@ -73,21 +67,20 @@ class _Compiler:
         self._default_component: Component | None = None
         self._default_actions: dict[KeyPath, Action | None] = {}
         self._by_id: dict[tuple[str, KeyPath], dict[str, Any]] = {}
-        self._lost = {path[-1] for path in spoiled if path}
-        self._spoiled_within = {path[:-1] for path in spoiled if path}
+        self._lost = {path[-1] for path in self._spoiled if path}
+        self._spoiled_within = {path[:-1] for path in self._spoiled if path}
         self._called: dict[KeyPath, list[Reference]] = {}
         self._called_count = 0
 
-    def document(self) -> Document:
-        compose = self._compose
-        found = self._listed(compose, "component", "components", ())
+    def document(self, compose: schema.Compose) -> Document:
+        found = self._listed(compose, "component", ())
         if not found and not self._is_spoiled((), "component", "components"):
             self._problem("'component' is missing", (), hint="It names the model and its prompt.")
         components = (self._component(model, path) for model, path in found)
         self._components = self._unique(components, "component")
         self._default_component = choose_default(self._components)
         self._remember_secrets()
-        written = self._listed(compose, "workflow", "workflows", ())
+        written = self._listed(compose, "workflow", ())
         workflows = [self._workflow(model, path) for model, path in written]
         if not written and found:
             workflows = [self._workflow(schema.Workflow(), ())]
@@ -95,24 +88,13 @@ class _Compiler:
             source=self._source,
             components=self._components,
             workflows=self._unique(workflows, "workflow"),
-            controller=self._controller(),
+            controller=self._controller(compose.controller),
             environment=self._environment,
             warnings=tuple(self._warnings),
             name=compose.name,
         )
 
     # Reporting
-
-    def _problem(
-        self,
-        message: str,
-        path: KeyPath,
-        *,
-        key: bool = False,
-        hint: str | None = None,
-        within: str | None = None,
-    ) -> None:
-        self._source.report(message, path, key=key, hint=hint, within=within)
 
     def _warn(self, message: str, path: KeyPath, *, key: bool = False) -> None:
         if len(self._warnings) < MAX_PROBLEMS:
@@ -122,24 +104,33 @@ class _Compiler:
         """Whether one of a mapping's keys was wrong, so that what it lacks is no new problem."""
         return any((*path, key) in self._spoiled for key in keys)
 
-    def _is_known_badly(self, *kinds: str) -> bool:
-        """Whether ids of these kinds may have been lost with something that was wrong."""
-        return not self._lost.isdisjoint(("id", *kinds, *(f"{kind}s" for kind in kinds)))
+    def _is_known_badly(self, kind: str) -> bool:
+        """Whether ids of this kind may have been lost with something that was wrong."""
+        return not self._lost.isdisjoint(("id", kind, f"{kind}s"))
 
     def _exclude(self, path: KeyPath, first: str, second: str, hint: str) -> None:
         place = self._source.where((*path, first), key=True).line
         also = f" (line {place})" if place else ""
-        self._problem(
-            f"'{second}' cannot stand beside '{first}'{also}", (*path, second), key=True, hint=hint
-        )
+        message = f"'{second}' cannot stand beside '{first}'{also}"
+        self._problem(message, (*path, second), key=True, hint=hint)
 
     # Forms
 
-    def _listed(self, model: Any, one: str, many: str, path: KeyPath) -> list[tuple[Any, KeyPath]]:
-        """What a singular or a plural key holds, with the path of each element."""
+    def _listed(
+        self, model: Any, one: str, path: KeyPath, flat: Iterable[str] = ()
+    ) -> list[tuple[Any, KeyPath]]:
+        """What a key or its plural holds, with the path of each element.
+
+        ``flat`` are the keys of an only element, which cannot stand beside them.
+        """
+        many = f"{one}s"
         single, several = getattr(model, one), getattr(model, many)
         if single is not None and several is not None:
             self._exclude(path, one, many, f"Move the one under '{one}' into '{many}'.")
+        form = one if single is not None else many
+        for key in flat if getattr(model, form) is not None else ():
+            if getattr(model, key) is not None:
+                self._exclude(path, form, key, f"Move it into '{form}'.")
         if several is None:
             return [] if single is None else [(single, (*path, one))]
         raw = self._raw((*path, many))
@@ -175,15 +166,8 @@ class _Compiler:
     def _component(self, written: schema.Component, path: KeyPath) -> Component:
         self._note_unused_keys(written, path)
         model = self._model(written, path)
-        found = self._listed(written, "action", "actions", path)
-        if found:
-            for key in (*_PROMPT_KEYS, "output"):
-                if getattr(written, key) is not None:
-                    form = "action" if written.action is not None else "actions"
-                    self._exclude(path, form, key, f"Move it into '{form}'.")
-            actions = [self._action(action, at, written, path) for action, at in found]
-        else:
-            actions = [self._action(written, path, written, path)]
+        found = self._listed(written, "action", path, (*_PROMPT_KEYS, "output"))
+        actions = [self._action(each, at, written, path) for each, at in found or [(written, path)]]
         for template in model.values():
             self._check_references(template, ("input", "env", "context"))
         return Component(
@@ -247,10 +231,10 @@ class _Compiler:
         component: schema.Component,
         component_path: KeyPath,
     ) -> Action:
-        levels: list[tuple[schema.ActionFields, KeyPath]] = [(component, component_path)]
+        levels: list[tuple[KeyPath, schema.ActionFields]] = [(component_path, component)]
         if written is not component:
             self._note_unused_keys(written, path)
-            levels.append((written, path))
+            levels.append((path, written))
         parameters = self._parameters(levels)
         key = self._prompt_key(written, path, component, component_path)
         is_chat = key == "messages"
@@ -296,12 +280,8 @@ class _Compiler:
         given = [key for key in _PROMPT_KEYS if getattr(written, key) is not None]
         for key in given if knows_task else ():
             if key not in keys:
-                self._problem(
-                    f"'{key}' does not go with task {component.task}",
-                    (*path, key),
-                    key=True,
-                    hint=_INSTEAD[component.task],
-                )
+                message = f"'{key}' does not go with task {component.task}"
+                self._problem(message, (*path, key), key=True, hint=_INSTEAD[component.task])
         if {"text", "prompt"}.issubset(given) and "text" in keys:
             self._exclude(path, "text", "prompt", "They mean the same: keep one.")
         if not given and not self._is_spoiled(path, *_PROMPT_KEYS, "action", "actions"):
@@ -309,16 +289,14 @@ class _Compiler:
             self._problem(f"'{keys[0]}' is missing: {what}", path, hint=hint)
         return next((key for key in given if key in keys or not knows_task), keys[0])
 
-    def _parameters(self, levels: list[tuple[schema.ActionFields, KeyPath]]) -> dict[str, Template]:
+    def _parameters(self, levels: list[tuple[KeyPath, schema.ActionFields]]) -> dict[str, Template]:
         parameters: dict[str, Template] = {}
-        groups: list[tuple[GenerationParameters, KeyPath]] = []
-        for fields, path in levels:
-            groups.append((fields, path))
-            if fields.params is not None:
-                groups.append((fields.params, (*path, "params")))
-        for group, path in groups:
-            for name, value in group.given().items():
-                at = (*path, name)
+        for path, fields in levels:
+            nested = {} if fields.params is None else fields.params.given()
+            given = [((*path, name), value) for name, value in fields.given().items()]
+            given += [((*path, "params", name), value) for name, value in nested.items()]
+            for at, value in given:
+                name = str(at[-1])
                 if name in parameters:
                     self._given_twice(name, parameters[name].path, at)
                 parameters[name] = parse_template(value, at)
@@ -335,30 +313,21 @@ class _Compiler:
             GenerationParameters.model_validate({k: each.value for k, each in parameters.items()})
         except ValidationError as error:
             for details in error.errors():
-                if details["type"] == "together" and not self._reported(details["msg"]):
-                    self._problem(details["msg"], parameters[details["ctx"]["key"]].path)
-
-    def _reported(self, message: str) -> bool:
-        return any(problem.message == message for problem in self._source.problems)
+                message = details["msg"]
+                known = any(problem.message == message for problem in self._source.problems)
+                if details["type"] == "together" and not known:
+                    self._problem(message, parameters[details["ctx"]["key"]].path)
 
     # Workflows and jobs
 
     def _workflow(self, written: schema.Workflow, path: KeyPath) -> Workflow:
-        flat = [key for key in _JOB_KEYS if getattr(written, key) is not None]
-        found = self._listed(written, "job", "jobs", path)
+        found = self._listed(written, "job", path, (key for key in _JOB_KEYS if key != "output"))
         output, output_path = None, (*path, "output")
+        jobs = [self._job(job, at) for job, at in found or [(written, path)]]
         if found:
-            form = "job" if written.job is not None else "jobs"
-            for key in flat:
-                if key != "output":
-                    self._exclude(path, form, key, f"Move it into '{form}'.")
             output = _optional(written.output, output_path)
-            jobs = [self._job(job, at) for job, at in found]
-        else:
-            jobs = [self._job(written, path)]
-            action = jobs[0].action
-            if not flat and action.output is None:
-                output = parse_template({"generated": "${output}"}, output_path)
+        elif jobs[0].action.output is None and all(getattr(written, k) is None for k in _JOB_KEYS):
+            output = parse_template({"generated": "${output}"}, output_path)
         unique = self._unique(jobs, "job")
         names = {job.id: None for job in unique}
         if found:
@@ -408,15 +377,15 @@ class _Compiler:
         if component is _MISSING_COMPONENT:
             return _MISSING_ACTION
         if written.action in (None, _DEFAULT):
-            action = self._default_action(component)
-            if action is not None:
-                return action
-            hint = f"Name one of {self._ids(component.actions)}, or mark one 'default: true'."
-            self._problem(f"the job names none of the actions of '{component.id}'", path, hint=hint)
-            return _MISSING_ACTION
-        at = (*path, "action")
-        referred = self._referred(written.action, component.actions, "action", component.path, at)
-        return referred or _MISSING_ACTION
+            chosen = self._default_action(component)
+            if chosen is None:
+                message = f"the job names none of the actions of '{component.id}'"
+                hint = f"Name one of {self._ids(component.actions)}, or mark one 'default: true'."
+                self._problem(message, path, hint=hint)
+        else:
+            at, known = (*path, "action"), component.actions
+            chosen = self._referred(written.action, known, "action", component.path, at)
+        return chosen or _MISSING_ACTION
 
     def _default_action(self, component: Component) -> Action | None:
         if component.path not in self._default_actions:
@@ -448,14 +417,10 @@ class _Compiler:
         for index, name in enumerate(job.depends_on):
             if name not in others and not self._is_known_badly("job"):
                 at = (*job.path, "depends_on")
-                raw = self._raw(at)
-                at = (*at, index) if isinstance(raw, list) else at
-                what = (
-                    "a job cannot wait for itself"
-                    if name == job.id
-                    else f"there is no job '{name}'"
-                )
-                self._problem(what, at, hint=did_you_mean(name, others))
+                at = (*at, index) if isinstance(self._raw(at), list) else at
+                itself = "a job cannot wait for itself" if name == job.id else None
+                hint = did_you_mean(name, others)
+                self._problem(itself or f"there is no job '{name}'", at, hint=hint)
         repeats = ("index",) if job.repeat_count is not None else ()
         base = ("input", "env", "jobs", "context")
         used = [
@@ -476,12 +441,9 @@ class _Compiler:
         before = self._called_count
         self._called_count += len(self._called[key])
         if before <= MAX_CALLED_REFERENCES < self._called_count:
-            self._problem(
-                f"the jobs down to this one use more than {MAX_CALLED_REFERENCES:,} expressions of"
-                " what they call",
-                job.path,
-                hint="Write fewer jobs, or fewer expressions in their prompt.",
-            )
+            many = f"more than {MAX_CALLED_REFERENCES:,} expressions of what they call"
+            hint = "Write fewer jobs, or fewer expressions in their prompt."
+            self._problem(f"the jobs down to this one use {many}", job.path, hint=hint)
         if self._called_count > MAX_CALLED_REFERENCES:
             return
         if not isinstance(job.input, MappingTemplate) or OPERATORS & job.input.entries.keys():
@@ -491,13 +453,10 @@ class _Compiler:
             keys = reference.expression.keys
             missing = reference.expression.source == "input" and keys and keys[0] not in given
             if missing and reference.demands and not reference.fallback_of:
-                self._problem(
-                    f"the job gives no '{shortened(keys[0])}', which {reference.expression} needs",
-                    (*job.path, "input"),
-                    key=True,
-                    hint=did_you_mean(keys[0], given)
-                    or f"Add '{shortened(keys[0])}:' to the input.",
-                )
+                name = shortened(keys[0])
+                message = f"the job gives no '{name}', which {reference.expression} needs"
+                hint = did_you_mean(keys[0], given) or f"Add '{name}:' to the input."
+                self._problem(message, (*job.path, "input"), key=True, hint=hint)
 
     def _check_cycles(self, jobs: tuple[Job, ...]) -> None:
         names = {job.id for job in jobs}
@@ -507,11 +466,11 @@ class _Compiler:
         except graphlib.CycleError as error:
             cycle = list(reversed(error.args[1]))
             path = next(job.path for job in jobs if job.id == cycle[0])
-            self._problem(
-                f"these jobs wait for each other: {' → '.join(_shortened_cycle(cycle))}",
-                path,
-                hint="None of them can ever start. Take away one of the links.",
-            )
+            half = _MOST_IN_CYCLE // 2
+            long = len(cycle) > _MOST_IN_CYCLE + 1
+            shown = " → ".join([*cycle[:half], "…", *cycle[-half:]] if long else cycle)
+            hint = "None of them can ever start. Take away one of the links."
+            self._problem(f"these jobs wait for each other: {shown}", path, hint=hint)
 
     # Expressions
 
@@ -522,7 +481,7 @@ class _Compiler:
         used: list[str] = []
         for reference in findings(template):
             if isinstance(reference, BrokenExpression):
-                self._report(reference.error, reference.path)
+                self._source.report_error(reference.error, reference.path)
                 continue
             source = reference.expression.source
             if source not in (*sources, *reference.local):
@@ -533,41 +492,33 @@ class _Compiler:
                 self._read_environment(reference)
         return used
 
-    def _report(self, error: ExpressionError, path: KeyPath) -> None:
-        self._problem(error.message, path, hint=error.hint, within=error.expression)
+    def _misused(self, reference: Reference, message: str, hint: str) -> None:
+        within = reference.expression.text
+        self._problem(message, reference.path, hint=hint, within=within)
 
     def _unknown_source(self, reference: Reference, sources: tuple[str, ...]) -> None:
-        name, text = shortened(reference.expression.source), reference.expression.text
+        name, hint = shortened(reference.expression.source), None
         if name in KNOWN_SOURCES:
-            message, hint = f"'{name}' is not available here, in {reference.expression}", None
+            message = f"'{name}' is not available here, in {reference.expression}"
         else:
             message = f"unknown source '{name}' in {reference.expression}"
             hint = did_you_mean(name, sources)
         if name == "index":
             hint = "It exists in the input of a job with 'repeat_count'."
-        hint = hint or f"Available here: {', '.join(sources)}."
-        self._problem(message, reference.path, hint=hint, within=text)
+        self._misused(reference, message, hint or f"Available here: {', '.join(sources)}.")
 
     def _used_job(self, reference: Reference, jobs: Collection[str]) -> Iterator[str]:
         expression = reference.expression
         name = expression.keys[0] if expression.keys else None
         if name is None or (name not in jobs and not self._is_known_badly("job")):
-            what = (
-                f"there is no other job '{shortened(name)}'"
-                if name
-                else "a job is named, as jobs.ID.output"
-            )
+            what = "a job is named, as jobs.ID.output"
+            if name:
+                what = f"there is no other job '{shortened(name)}'"
             hint = did_you_mean(name or "", jobs) or f"There is {listed(jobs) or 'no other'}."
-            self._problem(
-                f"{what}, in {expression}", reference.path, hint=hint, within=expression.text
-            )
+            self._misused(reference, f"{what}, in {expression}", hint)
         elif len(expression.path) < 2 or expression.path[1] != Key("output"):
-            self._problem(
-                f"of a job only its output is known, in {expression}",
-                reference.path,
-                hint=f"Write ${{jobs.{name}.output}}.",
-                within=expression.text,
-            )
+            message = f"of a job only its output is known, in {expression}"
+            self._misused(reference, message, f"Write ${{jobs.{name}.output}}.")
         else:
             yield name
 
@@ -575,21 +526,13 @@ class _Compiler:
         expression = reference.expression
         name = expression.keys[0] if len(expression.keys) == len(expression.path) == 1 else None
         if name is None:
-            self._problem(
-                f"name one variable in {expression}",
-                reference.path,
-                hint="Write ${env.NAME}.",
-                within=expression.text,
-            )
+            self._misused(reference, f"name one variable in {expression}", "Write ${env.NAME}.")
         elif name in self._environ:
             self._environment[name] = self._environ[name]
         elif expression.default is None and not any(map(self._is_set, reference.fallback_of)):
-            self._problem(
-                f"the environment variable {shortened(name)} is not set, for {expression}",
-                reference.path,
-                hint=f"Set it, or give a default: ${{env.{shortened(name)} | …}}.",
-                within=expression.text,
-            )
+            name = shortened(name)
+            message = f"the environment variable {name} is not set, for {expression}"
+            self._misused(reference, message, f"Set it, or give a default: ${{env.{name} | …}}.")
 
     def _is_set(self, expression: Expression) -> bool:
         """Whether an expression is a variable that is set, so that its default is not needed."""
@@ -597,29 +540,21 @@ class _Compiler:
 
     # Serving
 
-    def _controller(self) -> Controller:
-        written = self._compose.controller
+    def _controller(self, written: schema.Controller | None) -> Controller:
         if written is None:
             return Controller()
         path: KeyPath = ("controller",)
-        found = self._listed(written, "adapter", "adapters", path)
-        if found:
-            form = "adapter" if written.adapter is not None else "adapters"
-            for key in schema.Adapter.model_fields:
-                if getattr(written, key) is not None:
-                    self._exclude(path, form, key, f"Move it into '{form}'.")
+        found = self._listed(written, "adapter", path, schema.Adapter.model_fields)
         if len(found) > 1:
             self._problem("one adapter is enough: the run API", found[1][1])
         adapter, at = found[0] if found else (written, path)
-        values: dict[str, Any] = {}
-        for key in ("host", "port", "base_path"):
-            self._serving(adapter, at, key, key, values)
-        self._serving(adapter, at, "origins", "origins", values)
-        values["origins"] = tuple(self._origins(values.get("origins", ()), (*at, "origins")))
+        values = {key: self._serving(adapter, at, key) for key in schema.Api.model_fields}
+        values["origins"] = tuple(self._origins(values["origins"] or (), (*at, "origins")))
         if written.webui is not None:
-            for key in ("host", "port"):
-                self._serving(written.webui, (*path, "webui"), key, f"webui_{key}", values)
-        return Controller(**values)
+            for key in schema.Address.model_fields:
+                at = (*path, "webui")
+                values[f"webui_{key}"] = self._serving(written.webui, at, key)
+        return Controller(**{key: value for key, value in values.items() if value is not None})
 
     def _origins(self, written: Iterable[str], path: KeyPath) -> Iterator[str]:
         """Each origin that is named; model-compose takes several in one text, with commas."""
@@ -635,16 +570,13 @@ class _Compiler:
                 else:
                     yield origin
 
-    def _serving(
-        self, written: Any, path: KeyPath, key: str, name: str, values: dict[str, Any]
-    ) -> None:
+    def _serving(self, written: Any, path: KeyPath, key: str) -> Any:
         template = _optional(getattr(written, key), (*path, key))
         before = self._source.found
         self._check_references(template, ("env",))
         if template is None or self._source.found > before:
-            return
-        if (value := self._fixed(schema.Api, key, template)) is not None:
-            values[name] = value
+            return None
+        return self._fixed(schema.Api, key, template)
 
     def _fixed(self, model: type[Strict], key: str, template: Template) -> Any:
         """A value that only the environment decides, which is not shown: it may be a secret."""
@@ -653,7 +585,7 @@ class _Compiler:
             checked = model.model_validate({key: value}, context={"rendered": True})
             return getattr(checked, key)
         except ExpressionError as error:
-            self._report(error, template.path)
+            self._source.report_error(error, template.path)
         except ValidationError:
             written = shortened(str(template))
             self._problem(f"'{key}' cannot be what {written} gives", template.path)
@@ -674,12 +606,6 @@ class _OtherJobs(Collection[str]):
 
     def __len__(self) -> int:
         return len(self._names) - (self._own in self._names)
-
-
-def _shortened_cycle(cycle: list[str]) -> list[str]:
-    """The jobs of a cycle; of a long one the first and the last."""
-    half = _MOST_IN_CYCLE // 2
-    return cycle if len(cycle) <= _MOST_IN_CYCLE + 1 else [*cycle[:half], "…", *cycle[-half:]]
 
 
 def _optional(value: Any, path: KeyPath) -> Template | None:

@@ -62,14 +62,7 @@ def complete(
     models: ModelNames = lambda typed: (),
     environ: Mapping[str, str] = os.environ,
 ) -> Completions:
-    """What may stand at a cursor.
-
-    Args:
-        text: the document as it is.
-        cursor: an index in it.
-        models: gives the models that are known.
-        environ: the environment whose variables are offered.
-    """
+    """What may stand at a cursor, an index in the text, of models and variables too."""
     return _Completer(text, cursor, models, environ).complete()
 
 
@@ -147,8 +140,7 @@ def _spot(path: tuple[Node, ...]) -> _Spot | None:
         if each.kind == "element" and spot.field is not None and spot.field.is_list:
             continue
         if spot.model is None:
-            is_template = spot.field is not None and spot.field.takes_template
-            if not is_template:
+            if spot.field is None or not spot.field.takes_template:
                 return None
             spot = dataclasses.replace(spot, is_direct=False)
         elif each.kind == "key" and each.key in _fields(spot.model):
@@ -172,7 +164,9 @@ class _Completer:
     def complete(self) -> Completions:
         context = self._outline.context
         spot = _spot(context.path) if context is not None else None
-        if context is None or spot is None or self._is_before_word():
+        # A word that follows at once would run into what is accepted.
+        is_before_word = re.match(r"[\w-]", self._text[self._cursor : self._cursor + 1])
+        if context is None or spot is None or is_before_word:
             return Completions(self._cursor)
         begin = max(context.start, self._cursor - LONGEST_EXPRESSION)
         expression = _open_expression(self._text[begin : self._cursor])
@@ -184,11 +178,6 @@ class _Completer:
         return self._fitting(
             start, [*keys, *self._values(context, spot, self._text[start : self._cursor])]
         )
-
-    def _is_before_word(self) -> bool:
-        """Whether a word follows at once, which would run into what is accepted."""
-        following = self._text[self._cursor : self._cursor + 1]
-        return following.isalnum() or following in ("_", "-")
 
     def _fitting(self, start: int, items: Iterable[Completion]) -> Completions:
         """Those that go on from what is typed; models were chosen by that already."""
@@ -209,7 +198,8 @@ class _Completer:
         others = [node for node in context.node.children if node is not context.word]
         given = {node.key for node in others if node.kind == "key"}
         hidden = {*given, *schema.excluded(spot.model, given), *schema.without_effect(spot.model)}
-        hidden |= _parameters_beside(context, spot.model) | _not_of_task(context, spot.model)
+        if issubclass(spot.model, GenerationParameters):
+            hidden |= _parameters_beside(context, spot.model) | _not_of_task(context)
         is_list = context.node is spot.key and spot.field is not None and spot.field.is_list
         dash = "- " if is_list and not given and not context.node.is_flow else ""
         for name, field in _fields(spot.model).items():
@@ -228,26 +218,25 @@ class _Completer:
         for value in spot.field.values:
             yield Completion(value, "value")
         if issubclass(spot.owner, JobFields):
-            yield from self._references(context, spot.key, spot.mapping)
+            kind = "job" if spot.key.key == "depends_on" else spot.key.key
+            for name in self._references(context, spot.key, spot.mapping):
+                yield Completion(name, kind)
         elif spot.owner is ModelSource or (spot.owner is Component and spot.key.key == "model"):
             yield from self._model_names(spot.key.key, typed)
         elif spot.owner is Component and spot.key.key == "draft_model":
             yield from self._model_names("model", typed)
 
-    def _references(self, context: CursorContext, key: Node, job: Node) -> Iterator[Completion]:
+    def _references(self, context: CursorContext, key: Node, job: Node) -> list[str]:
         """The ids that a key of a job may name."""
         if key.key == "component":
-            for name in _ids(_listed(self._outline.root, "component")):
-                yield Completion(name, "component")
-        elif key.key == "action":
-            for name in self._actions(job):
-                yield Completion(name, "action")
-        elif key.key == "depends_on":
-            nodes = [node for element in key.children for node in (element, *element.children)]
-            listed = {node.plain for node in nodes if node not in (context.node, context.word)}
-            for name in self._other_jobs(context):
-                if name not in listed:
-                    yield Completion(name, "job")
+            return _ids(_listed(self._outline.root, "component"))
+        if key.key == "action":
+            return self._actions(job)
+        if key.key != "depends_on":
+            return []
+        nodes = [node for element in key.children for node in (element, *element.children)]
+        listed = {node.plain for node in nodes if node not in (context.node, context.word)}
+        return [name for name in self._other_jobs(context) if name not in listed]
 
     def _actions(self, job: Node) -> list[str]:
         """The ids of the actions that a job may call."""
@@ -298,23 +287,25 @@ class _Completer:
         self, context: CursorContext, spot: _Spot, names: list[str], start: int
     ) -> Iterator[Completion]:
         """What may follow the names at the start of a path."""
+        found: Iterable[str] = ()
+        kind = "job"
         if not names:
-            for name in self._sources(context, spot):
-                yield Completion(name, "source")
+            kind, found = "source", self._sources(context, spot)
         elif names == ["input"]:
-            inputs = [node for job in self._jobs() if (node := job.child("input")) is not None]
-            passed = [node.key for input_ in inputs for node in input_.children]
-            for name in (*_names(self._texts(start), "input"), *filter(None, passed)):
-                yield Completion(name, "input")
+            workflows = _listed(self._outline.root, "workflow")
+            jobs = [job for each in workflows for job in (each, *_listed(each, "job"))]
+            inputs = [node for job in jobs if (node := job.child("input")) is not None]
+            passed = [node.key for input_ in inputs for node in input_.children if node.key]
+            kind, found = "input", [*_names(self._texts(start), "input"), *passed]
         elif names == ["env"]:
-            for name in (*_names(self._texts(start), "env"), *sorted(self._environ)):
-                yield Completion(name, "variable")
+            kind = "variable"
+            found = [*_names(self._texts(start), "env"), *sorted(self._environ)]
         elif names == ["jobs"]:
             output = "" if self._text.startswith(".", self._cursor) else ".output"
-            for name in self._other_jobs(context):
-                yield Completion(name + output, "job")
+            found = [name + output for name in self._other_jobs(context)]
         elif names[0] == "jobs" and len(names) == 2:
-            yield Completion("output", "job")
+            found = ["output"]
+        return (Completion(name, kind) for name in found)
 
     def _sources(self, context: CursorContext, spot: _Spot) -> list[str]:
         """The sources that the checker knows there, the likeliest first."""
@@ -335,11 +326,6 @@ class _Completer:
             found = ["output", "result", "response"] if key == "output" else []
             return [*local, *found, "input", "env", "context"]
         return ["env"]
-
-    def _jobs(self) -> list[Node]:
-        """The mappings that hold jobs' keys."""
-        workflows = _listed(self._outline.root, "workflow")
-        return [job for each in workflows for job in (each, *_listed(each, "job"))]
 
     def _texts(self, expression: int) -> Iterator[str]:
         """The values of the document without the expression that is being written."""
@@ -389,8 +375,6 @@ def _is_in_operator(path: tuple[Node, ...], template: Node) -> bool:
 
 def _parameters_beside(context: CursorContext, model: type[BaseModel]) -> set[str]:
     """The generation parameters that would be given twice if they were given there."""
-    if not issubclass(model, GenerationParameters):
-        return set()
     holder = context.path[-2] if model is GenerationParameters else context.node
     levels = [holder, *_listed(holder, "action")]
     levels += [
@@ -403,10 +387,8 @@ def _parameters_beside(context: CursorContext, model: type[BaseModel]) -> set[st
     return {node.key for node in nodes}.intersection(PARAMETER_NAMES)
 
 
-def _not_of_task(context: CursorContext, model: type[BaseModel]) -> set[str]:
+def _not_of_task(context: CursorContext) -> set[str]:
     """The keys that have no meaning for the task of the component around the cursor."""
-    if not issubclass(model, GenerationParameters):
-        return set()
     tasks = [task for each in reversed(context.path) if (task := each.child("task"))]
     return set(schema.NOT_OF_TASK.get(tasks[0].plain or "", ())) if tasks else set()
 

@@ -138,8 +138,7 @@ class Document:
     @cached_property
     def hash(self) -> str:
         """A digest of what the document says, whatever its layout and comments."""
-        text = json.dumps(self.source.data, sort_keys=True, ensure_ascii=False, default=str)
-        return "sha256:" + hashlib.sha256(text.encode()).hexdigest()
+        return digest(json.dumps(self.source.data, sort_keys=True, ensure_ascii=False, default=str))
 
     @cached_property
     def key(self) -> str:
@@ -148,8 +147,7 @@ class Document:
         sources = [source for component in self.components for source in component.sources]
         beside = any(each.startswith((".", "$")) for each in sources)
         parts = [self.hash, dict(self.environment), str(self.source.folder) if beside else None]
-        text = json.dumps(parts, sort_keys=True, ensure_ascii=False)
-        return "sha256:" + hashlib.sha256(text.encode()).hexdigest()
+        return digest(json.dumps(parts, sort_keys=True, ensure_ascii=False))
 
     @property
     def default_workflow(self) -> Workflow:
@@ -179,6 +177,11 @@ class Document:
     def where(self, path: KeyPath, *, within: str | None = None) -> Where:
         """The place of a value, for an error that comes up when it is rendered."""
         return self.source.where(path, within=within)
+
+
+def digest(text: str) -> str:
+    """What tells whether another text is the same."""
+    return "sha256:" + hashlib.sha256(text.encode("utf-8", "surrogatepass")).hexdigest()
 
 
 def choose_default(candidates: Any) -> Any:

@@ -16,15 +16,24 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Iterator
+from collections.abc import Iterable
 from dataclasses import dataclass
 from functools import lru_cache
-from typing import Any, NoReturn
+from itertools import groupby
+from typing import NoReturn
 
 from ..errors import ExpressionError, did_you_mean, shortened
 from .types import TYPE_NAMES, ConversionError, Type, check_type
 
 _SPACES = " \t\r\n"
+_BLANKS = re.compile(r"[ \t\r\n]*")
+_AS = re.compile(r"as[ \t\r\n]+")
+_CLOSING = re.compile(r"[ \t\r\n]*(?:\}|@\()")  # nothing but notes may follow
+_WORD = re.compile(r"\w*")
+_OPTIONS = re.compile(r"(?:(?!@\()[^|}])*")
+_INTEGER = re.compile(r"-?\d*")
+_BRACE = re.compile(r"[{}]")
+_SLASHES = re.compile(r"\\+")
 _ESCAPES = {"n": "\n", "t": "\t", "r": "\r", "b": "\b", "f": "\f"}
 _MAX_NESTING = 20
 _MAX_SHOWN = 2000  # characters of a wrong expression that its error holds
@@ -94,12 +103,6 @@ class Expression:
             names.append(segment.name)
         return tuple(names)
 
-    def subscripts(self) -> Iterator[Expression]:
-        """The expressions inside its own path."""
-        for segment in self.path:
-            if isinstance(segment, Index) and isinstance(segment.value, Expression):
-                yield segment.value
-
 
 @dataclass(frozen=True)
 class Text:
@@ -119,11 +122,6 @@ class Text:
         return None
 
 
-def is_template(value: Any) -> bool:
-    """Whether a value is text with an expression in it."""
-    return isinstance(value, str) and "${" in value
-
-
 def parse(text: str) -> Text:
     """Parse text; raises ExpressionError, which names the expression and carries its offset."""
     return _parse_short(text) if len(text) <= _MAX_SHORT else _parse_long(text)
@@ -139,15 +137,10 @@ _parse_short = lru_cache(maxsize=4096)(_parse)
 _parse_long = lru_cache(maxsize=16)(_parse)
 
 
-def expression_end(text: str, start: int) -> int | None:
-    """Where the expression that starts at ``start`` ends, or None where it never does."""
-    return read_to_end(text, start)[0]
-
-
 def read_to_end(text: str, start: int) -> tuple[int | None, int]:
     """Where the expression at ``start`` ends, and how many characters were read in vain for it.
 
-    One that breaks the grammar ends at its matching brace.
+    One that breaks the grammar ends at its matching brace, or has no end (None).
     """
     parser = _Parser(text, start)
     try:
@@ -160,13 +153,10 @@ def read_to_end(text: str, start: int) -> tuple[int | None, int]:
 
 def _matching_brace(text: str, start: int, stop: int) -> int | None:
     depth = 0
-    for position in range(start + 1, min(stop, len(text))):
-        if text[position] == "{":
-            depth += 1
-        elif text[position] == "}":
-            depth -= 1
-            if depth == 0:
-                return position + 1
+    for brace in _BRACE.finditer(text, start + 1, stop):
+        depth += 1 if brace[0] == "{" else -1
+        if depth == 0:
+            return brace.end()
     return None
 
 
@@ -182,30 +172,24 @@ class _Parser:
         self._read: dict[int, Expression] = {}
 
     def text(self) -> tuple[str | Expression, ...]:
-        parts = _Parts()
+        pieces = []
         while self.position < len(self.source):
-            self._text_step(parts)
-        return parts.finish()
+            pieces.append(self._piece())
+        return _joined(pieces)
 
-    def _text_step(self, parts: _Parts) -> None:
-        """Take one expression, or one run of ordinary characters."""
+    def _piece(self) -> str | Expression:
+        """Take one expression, one ordinary character or a run of backslashes."""
         if self._at("${"):
-            parts.add(self.expression())
-        elif self._at("\\"):
-            run = self.position
-            while self._at("\\"):
-                self.position += 1
-            slashes = self.position - run
-            if not self._at("${"):
-                parts.add("\\" * slashes)
-                return
-            parts.add("\\" * (slashes // 2))
-            if slashes % 2:
-                parts.add("${")
-                self.position += 2
-        else:
-            parts.add(self.source[self.position])
+            return self.expression()
+        slashes = self._take(_SLASHES)
+        if not slashes:
             self.position += 1
+            return self.source[self.position - 1]
+        if not self._at("${"):
+            return slashes
+        half, is_text = divmod(len(slashes), 2)
+        self.position += 2 * is_text
+        return "\\" * half + "${" * is_text
 
     def expression(self) -> Expression:
         start = self.position
@@ -220,7 +204,7 @@ class _Parser:
         source = self._name("a source such as 'input'")
         path = self._path()
         spaced = self._skip()
-        type_ = self._type() if spaced and self._word("as") else None
+        type_ = self._type() if spaced and self._take(_AS) else None
         notes = self._notes()
         default = None
         if self._at("|"):
@@ -252,7 +236,9 @@ class _Parser:
                 self._skip()
                 path.append(self._subscript())
                 self._skip()
-                self._expect("]")
+                if not self._at("]"):
+                    self._unexpected("']'")
+                self.position += 1
             else:
                 return tuple(path)
 
@@ -287,21 +273,14 @@ class _Parser:
 
     def _integer(self) -> int | None:
         start = self.position
-        if self._at("-"):
-            self.position += 1
-        while self._peek().isdecimal():
-            self.position += 1
-        digits = self.source[start : self.position]
+        digits = self._take(_INTEGER)
         if digits == "-" or len(digits) > 18:
             self.position = start
             self._unexpected("a whole number")
         return int(digits) if digits else None
 
     def _type(self) -> Type:
-        start = self.position
-        while self._peek().isalnum() or self._at("_"):
-            self.position += 1
-        name = self.source[start : self.position]
+        name = self._take(_WORD)
         if name not in TYPE_NAMES:
             hint = did_you_mean(name, TYPE_NAMES) or f"Types are {', '.join(TYPE_NAMES)}."
             self._fail(f"unknown type '{name or self._peek()}'", hint=hint)
@@ -311,11 +290,7 @@ class _Parser:
         options: tuple[str, ...] = ()
         if self._at("/"):
             self.position += 1
-            start = self.position
-            while self._peek() not in "|}" and not self._at("@("):
-                self.position += 1
-            written = self.source[start : self.position]
-            options = tuple(option.strip() for option in written.split(","))
+            options = tuple(option.strip() for option in self._take(_OPTIONS).split(","))
         type_ = Type(name, options, is_list)
         try:
             check_type(type_)
@@ -368,23 +343,17 @@ class _Parser:
 
     def _closes(self, position: int) -> bool:
         """Whether nothing but notes and the closing brace may follow ``position``."""
-        while position < len(self.source) and self.source[position] in _SPACES:
-            position += 1
-        return self.source.startswith(("}", "@("), position)
+        return _CLOSING.match(self.source, position) is not None
 
     def _raw_text(self) -> Text:
-        parts, depth = _Parts(), 0
-        while True:
+        pieces, depth = [], 0
+        while depth or not (self._at("}") or self._at_note()):
             char = self._peek()
             if not char:
                 self._fail("it is never closed", hint="An expression ends with '}'.")
-            if depth == 0 and (char == "}" or self._at_note()):
-                return Text(parts.finish(stripped=True))
-            if char == "{":
-                depth += 1
-            elif char == "}":
-                depth -= 1
-            self._text_step(parts)
+            depth += (char == "{") - (char == "}")
+            pieces.append(self._piece())
+        return Text(_joined(pieces, stripped=True))
 
     def _at_note(self) -> bool:
         return self._at("@(") and self.source[self.position - 1] in _SPACES + "|"
@@ -393,23 +362,23 @@ class _Parser:
         """A quoted default, or None where more than it stands before the closing brace."""
         quote = self._peek()
         self.position += 1
-        parts = _Parts()
+        pieces: list[str | Expression] = []
         while not self._at(quote) or self._at("''"):
             char = self._peek()
             if not char:
                 return None
             if quote == "'" and self._at("''"):
-                parts.add("'")
+                pieces.append("'")
                 self.position += 2
             elif quote == '"' and char == "\\" and not self._at("\\${"):
-                parts.add(self._escape())
+                pieces.append(self._escape())
             else:
-                self._text_step(parts)
+                pieces.append(self._piece())
         self.position += 1
         if not self._closes(self.position):
             return None
         self._skip()
-        return Text(parts.finish())
+        return Text(_joined(pieces))
 
     def _escape(self) -> str:
         """A backslash and what it stands for in double quotes; unknown ones stay as they are."""
@@ -450,23 +419,15 @@ class _Parser:
     def _at(self, text: str) -> bool:
         return self.source.startswith(text, self.position)
 
-    def _word(self, word: str) -> bool:
-        end = self.position + len(word)
-        if self._at(word) and self.source[end : end + 1] in tuple(_SPACES):
-            self.position = end
-            return self._skip()
-        return False
+    def _take(self, pattern: re.Pattern[str]) -> str:
+        """The text here that a pattern matches, which is passed by."""
+        found = pattern.match(self.source, self.position)
+        taken = found[0] if found else ""
+        self.position += len(taken)
+        return taken
 
     def _skip(self) -> bool:
-        start = self.position
-        while self._peek() and self._peek() in _SPACES:
-            self.position += 1
-        return self.position > start
-
-    def _expect(self, char: str) -> None:
-        if not self._at(char):
-            self._unexpected(f"'{char}'")
-        self.position += 1
+        return bool(self._take(_BLANKS))
 
     def _unexpected(self, expected: str) -> NoReturn:
         if not self._peek():
@@ -482,27 +443,16 @@ class _Parser:
         raise ExpressionError(message, expression=text, hint=hint, offset=start)
 
 
-class _Parts:
-    """Collects the parts of a text, joining neighbouring characters."""
-
-    def __init__(self) -> None:
-        self._parts: list[str | Expression] = []
-        self._characters: list[str] = []
-
-    def add(self, part: str | Expression) -> None:
-        if isinstance(part, str):
-            self._characters.append(part)
-            return
-        self._flush()
-        self._parts.append(part)
-
-    def _flush(self) -> None:
-        if text := "".join(self._characters):
-            self._parts.append(text)
-        self._characters.clear()
-
-    def finish(self, *, stripped: bool = False) -> tuple[str | Expression, ...]:
-        self._flush()
-        if stripped and self._parts and isinstance(self._parts[-1], str):
-            self._parts[-1] = self._parts[-1].rstrip(_SPACES)
-        return tuple(part for part in self._parts if part != "")
+def _joined(
+    pieces: Iterable[str | Expression], *, stripped: bool = False
+) -> tuple[str | Expression, ...]:
+    """The parts of a text, neighbouring characters as one; ``stripped`` of blanks at its end."""
+    parts: list[str | Expression] = []
+    for is_text, group in groupby(pieces, lambda piece: isinstance(piece, str)):
+        if is_text:
+            parts.append("".join(map(str, group)))
+        else:
+            parts += group
+    if stripped and parts and isinstance(parts[-1], str):
+        parts[-1] = parts[-1].rstrip(_SPACES)
+    return tuple(part for part in parts if part != "")

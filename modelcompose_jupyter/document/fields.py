@@ -21,7 +21,6 @@ from pydantic.json_schema import JsonSchemaValue
 from pydantic_core import CoreSchema, PydanticCustomError, core_schema
 
 from . import types
-from .expression import is_template
 from .templates import OPERATORS
 
 
@@ -103,8 +102,9 @@ class TemplateOr:
         inner = handler(source)
 
         def validate(value: Any, check: Callable[[Any], Any], info: ValidationInfo) -> Any:
+            is_template = isinstance(value, str) and "${" in value
             rendered = (info.context or {}).get("rendered", False)
-            return value if is_template(value) and not rendered else check(value)
+            return value if is_template and not rendered else check(value)
 
         return core_schema.with_info_wrap_validator_function(validate, inner, ref=None)
 

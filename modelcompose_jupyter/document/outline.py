@@ -65,10 +65,6 @@ class Node:
     def is_flow(self) -> bool:
         return self.filled and self.text.startswith(("{", "["), self.value_start)
 
-    @property
-    def is_block_text(self) -> bool:
-        return self.filled and self.text.startswith(("|", ">"), self.value_start)
-
     def add(self, child: Node) -> None:
         if isinstance(self.children, list):
             self.children.append(child)
@@ -139,7 +135,8 @@ class Outline:
             return
         index = self._owner(at - start, dash=self._is_dash(at, stop))
         owner = self._open[index]
-        if self._text[at] == "#" and not owner.is_block_text:
+        is_text = owner.filled and self._text.startswith(("|", ">"), owner.value_start)
+        if self._text[at] == "#" and not is_text:
             return
         del self._open[index + 1 :]
         if owner.filled:
@@ -345,12 +342,12 @@ class _FlowReader:
             holder = self._entry or self._begin(at)
             holder.value_start, holder.filled = at, True
             self._open.append(holder)
-            self._next_entry()
+            self._entry, self._is_fresh = None, True
         elif char in "}]":
             self._entry, self._is_fresh = self._open.pop(), False
             self._entry.end = self._at
         elif char == ",":
-            self._next_entry()
+            self._entry, self._is_fresh = None, True
         elif char == ":" and self._makes_key(at):
             self._make_key(at)
         else:
@@ -373,9 +370,6 @@ class _FlowReader:
     def _find(self, mark: str, at: int) -> int:
         found = self._text.find(mark, at, self._stop)
         return self._stop if found < 0 else found
-
-    def _next_entry(self) -> None:
-        self._entry, self._is_fresh = None, True
 
     @property
     def _in_mapping(self) -> bool:

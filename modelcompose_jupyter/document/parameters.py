@@ -180,7 +180,7 @@ class GenerationParameters(Strict):
     )
 
     @model_validator(mode="after")
-    def _thinking_is_said_once(self) -> GenerationParameters:
+    def _values_agree(self) -> GenerationParameters:
         variables: Any = self.chat_template_kwargs  # or a template of them
         named = isinstance(variables, dict) and "enable_thinking" in variables
         if named and self.enable_thinking is not None:
@@ -188,6 +188,13 @@ class GenerationParameters(Strict):
                 "together",
                 "'enable_thinking' stands in 'chat_template_kwargs' and beside it",
                 {"key": "enable_thinking"},
+            )
+        shortest, longest = self.min_output_length, self.max_output_length
+        if isinstance(shortest, int) and isinstance(longest, int) and shortest > longest:
+            raise PydanticCustomError(
+                "together",
+                "min_output_length {shortest} is above max_output_length {longest}",
+                {"key": "min_output_length", "shortest": shortest, "longest": longest},
             )
         return self
 
@@ -197,17 +204,6 @@ class GenerationParameters(Strict):
         thinking = self.enable_thinking
         switch = {} if thinking is None else {"enable_thinking": thinking}
         return {**(self.chat_template_kwargs or {}), **switch}
-
-    @model_validator(mode="after")
-    def _lengths_agree(self) -> GenerationParameters:
-        shortest, longest = self.min_output_length, self.max_output_length
-        if isinstance(shortest, int) and isinstance(longest, int) and shortest > longest:
-            raise PydanticCustomError(
-                "together",
-                "min_output_length {shortest} is above max_output_length {longest}",
-                {"key": "min_output_length", "shortest": shortest, "longest": longest},
-            )
-        return self
 
     def given(self) -> dict[str, Any]:
         """The parameters that were given, by name."""

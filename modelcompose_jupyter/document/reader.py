@@ -19,7 +19,7 @@ from typing import Any, ClassVar, NoReturn
 
 import yaml
 
-from ..errors import DocumentError, Problem, Where
+from ..errors import DocumentError, ExpressionError, Problem, Where
 from ..redaction import MASK, is_secret_key, redact_line, remember_in_data, remember_in_text
 from ..text_encoding import EncodingError, decode, unmarked, without_mark
 from .expression import read_to_end
@@ -92,6 +92,10 @@ class Source:
                 else self._where_at(at.start, path, at.end)
             )
             self.problems.append(Problem(message, where, hint))
+
+    def report_error(self, error: ExpressionError, path: KeyPath) -> None:
+        """Note what is wrong with an expression within a value."""
+        self.report(error.message, path, hint=error.hint, within=error.expression)
 
     def line_of(self, index: int) -> int:
         """On which line of the text a character stands, counted from 1."""
@@ -177,7 +181,7 @@ def read(source: str | bytes | Path | Mapping[str, Any], *, name: str | None = N
         return given
     if isinstance(source, bytes):
         return _read_bytes(source, name or "<text>", Path.cwd())
-    if isinstance(source, str) and _is_yaml(source):
+    if isinstance(source, str) and _is_yaml(without_mark(source)):
         return read_text(source, name or "<text>", Path.cwd())
     file = name or str(source)
     try:
@@ -203,7 +207,6 @@ def _read_bytes(data: bytes, file: str, folder: Path) -> Source:
 
 
 def _is_yaml(text: str) -> bool:
-    text = without_mark(text)
     return _YAML.search(text) is not None or not text.strip()
 
 
@@ -222,7 +225,7 @@ class _MappingReader:
         if self._nodes > MAX_NODES:
             self._fail(f"it has more than {MAX_NODES:,} values", ())
         if len(path) > MAX_DEPTH:
-            self._fail(f"it is nested more than {MAX_DEPTH} deep", path[:1])
+            self._fail(_TOO_DEEP, path[:1])
         if isinstance(value, Mapping):
             return {self._key(key, path): self.copy(at, (*path, key)) for key, at in value.items()}
         if isinstance(value, list | tuple):
@@ -254,6 +257,7 @@ class _MappingReader:
         raise DocumentError([Problem(message, Where(self._source.file, path), hint)])
 
 
+_TOO_DEEP = f"it is nested more than {MAX_DEPTH} deep"
 _LONG_KEY = f"a key has at most {MAX_KEY:,} characters, and this one has more"
 _HALF = "it has half of a surrogate pair, which is no character"
 
@@ -275,9 +279,8 @@ def read_text(text: str, file: str, folder: Path) -> Source:
     remember_in_text(text)
     root = failure = None
     try:
-        loader = _Loader(text)
-        root = loader.get_single_node()
-    except (yaml.YAMLError, _TooDeep) as error:
+        root = _Loader(source, text).get_single_node()
+    except yaml.YAMLError as error:
         failure = _syntax_error(source, error)
     if failure is not None:  # raised here, it does not carry the parser's, which has the line
         raise failure
@@ -287,21 +290,13 @@ def read_text(text: str, file: str, folder: Path) -> Source:
     return source
 
 
-def _code(character: Any) -> int:
-    return character if isinstance(character, int) else ord(character)
-
-
 # What the parser says, what we say where that is clearer, and what to do.
 _SYNTAX: tuple[tuple[str, str | None, str | None], ...] = (
     ("found another document", "a second document begins here, and a file holds one", None),
     ("second occurrence", "an anchor of this name stands above already", None),
     ("unexpected end of stream", "a quoted text is never closed", None),
     ("undefined alias", None, "An anchor '&name' stands before its aliases '*name'."),
-    (
-        "unknown escape",
-        None,
-        "In double quotes a backslash is written twice.",
-    ),
+    ("unknown escape", None, "In double quotes a backslash is written twice."),
     ("expected ',' or", None, "A '[' or '{' before this place is not closed, or a ',' is missing."),
     ("could not find expected ':'", None, "This line, or the one above, lacks its ':'."),
     ("mapping values", None, "Text with ': ' in it needs quotes; or a line above lacks its ':'."),
@@ -313,12 +308,10 @@ _SYNTAX: tuple[tuple[str, str | None, str | None], ...] = (
 
 
 def _syntax_error(source: Source, error: Exception) -> DocumentError:
-    if isinstance(error, _TooDeep):
-        return source.fail(f"it is nested more than {MAX_DEPTH} deep", error.index)
     if isinstance(error, yaml.reader.ReaderError):
         if other := unmarked(source.text or ""):
             return source.fail(other, error.position, EncodingError.hint)
-        code = f"U+{_code(error.character):04X}"
+        code = f"U+{error.character:04X}"
         return source.fail(f"character {code} is not allowed in YAML", error.position)
     assert isinstance(error, yaml.MarkedYAMLError)
     message = error.problem or "it cannot be read"
@@ -333,18 +326,14 @@ def _syntax_error(source: Source, error: Exception) -> DocumentError:
     return source.fail(f"not YAML: {message}", index, hint)
 
 
-class _TooDeep(Exception):
-    def __init__(self, index: int) -> None:
-        self.index = index
-
-
 class _Loader(Scanner):
     """PyYAML's parser and composer with our scanner, plain scalars, numbers and depth limit."""
 
     yaml_implicit_resolvers: ClassVar[Any] = {}  # type: ignore[misc]
 
-    def __init__(self, text: str) -> None:
+    def __init__(self, source: Source, text: str) -> None:
         super().__init__(text)
+        self._source = source
         self._depth = 0
         self._extent: _ScalarExtent | None = None
 
@@ -352,7 +341,7 @@ class _Loader(Scanner):
         self._depth += 1
         event = self.peek_event()  # type: ignore[no-untyped-call]
         if self._depth > MAX_DEPTH:
-            raise _TooDeep(event.start_mark.index)
+            raise self._source.fail(_TOO_DEEP, event.start_mark.index)
         if isinstance(event, yaml.ScalarEvent) and event.tag == "!":
             event.implicit = (False, True)  # it says that this is text
         node = super().compose_node(parent, index)
@@ -364,26 +353,18 @@ class _Loader(Scanner):
         start = end = self.get_mark()
         chunks: list[str] = []
         spaces: list[str] = []
-        while True:
-            piece = self._expression_piece() or self._plain_piece()
-            if not piece:
-                break
+        plain = _PLAIN[self.flow_level > 0]
+        while piece := self._expression_piece() or self._take(plain):
             self.allow_simple_key = False
             chunks += [*spaces, piece]
             end = self.get_mark()
             spaces = []
-            if self._plain_goes_on():
+            if plain.match(self.buffer, self.pointer):
                 continue
             spaces = self.scan_plain_spaces(self.indent + 1, start)
             if not spaces or self.peek() == "#":
                 break
         return yaml.ScalarToken("".join(chunks), True, start, end)
-
-    def _plain_goes_on(self) -> bool:
-        return bool(_PLAIN[self.flow_level > 0].match(self.buffer, self.pointer))
-
-    def _plain_piece(self) -> str:
-        return self._take(_PLAIN[self.flow_level > 0])
 
     def _expression_piece(self) -> str | None:
         """The expression that starts here, with its lines folded as YAML folds them."""
@@ -440,28 +421,19 @@ class _ScalarExtent:
         return None if end is None else end + self._start
 
 
-def _add_resolvers() -> None:
-    for tag, pattern, first in (
-        ("null", r"~|null|Null|NULL|", ["~", "n", "N", ""]),
-        ("bool", r"true|True|TRUE|false|False|FALSE", list("tTfF")),
-        ("int", r"[-+]?[0-9]+|0o[0-7]+|0x[0-9a-fA-F]+", list("-+0123456789")),
-        (
-            "float",
-            r"[-+]?(?:\.[0-9]+|[0-9]+(?:\.[0-9]*)?)(?:[eE][-+]?[0-9]+)?|[-+]?\.(?:inf|Inf|INF)|\.(?:nan|NaN|NAN)",
-            list("-+0123456789."),
-        ),
-        ("merge", r"<<", ["<"]),
-    ):
-        _Loader.add_implicit_resolver(
-            f"tag:yaml.org,2002:{tag}", re.compile(rf"^(?:{pattern})\Z"), first
-        )
-
-
-_add_resolvers()
-
-
 _TAGS = "tag:yaml.org,2002:"
-_MAX_READ = f"{MAX_CHARACTERS:,} characters"
+_FLOAT = (
+    r"[-+]?(?:\.[0-9]+|[0-9]+(?:\.[0-9]*)?)(?:[eE][-+]?[0-9]+)?"
+    r"|[-+]?\.(?:inf|Inf|INF)|\.(?:nan|NaN|NAN)"
+)
+for _tag, _pattern, _first in (
+    ("null", r"~|null|Null|NULL|", ["~", "n", "N", ""]),
+    ("bool", r"true|True|TRUE|false|False|FALSE", list("tTfF")),
+    ("int", r"[-+]?[0-9]+|0o[0-7]+|0x[0-9a-fA-F]+", list("-+0123456789")),
+    ("float", _FLOAT, list("-+0123456789.")),
+    ("merge", r"<<", ["<"]),
+):
+    _Loader.add_implicit_resolver(_TAGS + _tag, re.compile(rf"^(?:{_pattern})\Z"), _first)
 
 
 class _Constructor:
@@ -477,18 +449,19 @@ class _Constructor:
         self._nodes += 1
         self._read += len(node.value) if isinstance(node, yaml.ScalarNode) else 0
         if self._nodes > MAX_NODES or self._read > MAX_CHARACTERS:
-            bound = f"{MAX_NODES:,} values" if self._nodes > MAX_NODES else _MAX_READ
-            raise self._source.fail(
-                f"it has more than {bound} once its aliases are expanded", node.start_mark.index
-            )
+            bound = f"{MAX_CHARACTERS:,} characters"
+            if self._nodes > MAX_NODES:
+                bound = f"{MAX_NODES:,} values"
+            self._fail(f"it has more than {bound} once its aliases are expanded", node)
+
+    def _fail(self, message: str, node: yaml.Node) -> NoReturn:
+        raise self._source.fail(message, node.start_mark.index)
 
     def build(self, node: yaml.Node, path: KeyPath) -> Any:
         self._count(node)
         if len(path) > MAX_DEPTH:
-            raise self._source.fail(
-                f"it is nested more than {MAX_DEPTH} deep", node.start_mark.index
-            )
-        self._source.values[path] = Span(node.start_mark.index, node.end_mark.index)
+            self._fail(_TOO_DEEP, node)
+        self._source.values[path] = _span(node)
         if isinstance(node, yaml.ScalarNode):
             return self._scalar(node, path)
         if not node.tag.endswith((":map", ":seq")):
@@ -501,9 +474,7 @@ class _Constructor:
     @contextmanager
     def _inside(self, node: yaml.Node) -> Iterator[None]:
         if node in self._unfinished:
-            raise self._source.fail(
-                "this anchor has an alias of itself inside", node.start_mark.index
-            )
+            self._fail("this anchor has an alias of itself inside", node)
         self._unfinished.add(node)
         yield
         self._unfinished.remove(node)
@@ -523,23 +494,21 @@ class _Constructor:
             if key in seen:
                 self._duplicate(key, seen[key], key_node, path)
             seen[key] = key_node
-            self._source.keys[(*path, key)] = Span(
-                key_node.start_mark.index, key_node.end_mark.index
-            )
+            self._source.keys[(*path, key)] = _span(key_node)
             result[key] = self.build(value_node, (*path, key))
         return {**merged, **result}
 
     def _key(self, node: yaml.Node, path: KeyPath) -> Any:
         if not isinstance(node, yaml.ScalarNode):
-            raise self._source.fail("a key must be text", node.start_mark.index)
+            self._fail("a key must be text", node)
         if len(node.value) > MAX_KEY:
-            raise self._source.fail(_LONG_KEY, node.start_mark.index)
+            self._fail(_LONG_KEY, node)
         self._read += len(node.value)
         # A key is always text, so that `on:` and `1:` are the words that they look like.
         return self._characters(node, path)
 
     def _duplicate(self, key: Any, first: yaml.Node, second: yaml.Node, path: KeyPath) -> None:
-        spans = [Span(each.start_mark.index, each.end_mark.index) for each in (first, second)]
+        spans = [_span(first), _span(second)]
         lines = " and ".join(f"line {self._source.line_of(span.start)}" for span in spans)
         self._source.report(
             f"key '{key}' stands twice in one mapping, on {lines}",
@@ -553,7 +522,7 @@ class _Constructor:
         result: dict[Any, Any] = {}
         for each in reversed(nodes):
             if not isinstance(each, yaml.MappingNode):
-                raise self._source.fail("'<<' needs a mapping", each.start_mark.index)
+                self._fail("'<<' needs a mapping", each)
             self._count(each)
             with self._inside(each):
                 result |= self._mapping(each, path)
@@ -574,13 +543,17 @@ class _Constructor:
     def _scalar(self, node: yaml.ScalarNode, path: KeyPath) -> Any:
         kind, value = node.tag.removeprefix(_TAGS), self._characters(node, path)
         try:
-            return _SCALARS[kind](value)
-        except KeyError:
+            if kind in _SCALARS:
+                return _SCALARS[kind](value)
             self._unknown_tag(node, path)
-        except ValueError:
+        except (KeyError, ValueError):
             what = "true or false" if kind == "bool" else "a number that fits"
             self._source.report(f"'{value[:40]}' is not {what}", path)
         return value
+
+
+def _span(node: yaml.Node) -> Span:
+    return Span(node.start_mark.index, node.end_mark.index)
 
 
 def _integer(value: str) -> int:
@@ -589,15 +562,9 @@ def _integer(value: str) -> int:
     return number
 
 
-def _boolean(value: str) -> bool:
-    if value.lower() not in ("true", "false"):
-        raise ValueError("another word")
-    return value.lower() == "true"
-
-
 _SCALARS: dict[str, Any] = {
     "null": lambda value: None,
-    "bool": _boolean,
+    "bool": lambda value: {"true": True, "false": False}[value.lower()],
     "int": _integer,
     "float": lambda value: float(value.lower().replace(".inf", "inf").replace(".nan", "nan")),
     "str": lambda value: value,

@@ -6,7 +6,7 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, replace
 
 from ..errors import ExpressionError
-from .expression import Expression, Text
+from .expression import Expression, Index, Text
 from .reader import KeyPath
 from .render import check_default
 from .templates import (
@@ -75,9 +75,8 @@ def findings(template: Template | None) -> Iterator[Reference | BrokenExpression
 def _walk(
     template: Template, always: bool, local: frozenset[str]
 ) -> Iterator[Reference | BrokenExpression]:
+    parts: Iterable[Template] = ()
     match template:
-        case Constant():
-            pass
         case TextTemplate(text=text):
             yield from _expressions(text, template.path, always, local)
         case Invalid(pieces=pieces):
@@ -94,24 +93,17 @@ def _walk(
             for inner in (where, body):
                 if inner is not None:
                     yield from _walk(inner, always, local | _LOCAL)
-        case _:
-            for part in _parts(template):
-                if not isinstance(part, Constant):
-                    yield from _walk(part, always, local)
-
-
-def _parts(template: Template) -> Iterable[Template]:
-    """What a template is made of that is evaluated whenever it is."""
-    match template:
         case MappingTemplate(entries=entries):
-            return entries.values()
+            parts = entries.values()
         case ListTemplate(elements=parts) | Conditional(conditions=parts):
-            return parts
+            pass
         case Combination(filters=parts):
-            return parts
+            pass
         case Spread(source=source) | Join(source=source):
-            return (source,)
-    return ()
+            parts = (source,)
+    for part in parts:
+        if not isinstance(part, Constant):
+            yield from _walk(part, always, local)
 
 
 def _expressions(
@@ -130,8 +122,9 @@ def _expression(reference: Reference) -> Iterator[Reference | BrokenExpression]:
         check_default(expression)
     except ExpressionError as error:
         yield BrokenExpression(error, reference.path)
-    for inner in expression.subscripts():
-        yield from _expression(replace(reference, expression=inner, whole=False))
+    for segment in expression.path:
+        if isinstance(segment, Index) and isinstance(segment.value, Expression):
+            yield from _expression(replace(reference, expression=segment.value, whole=False))
     if expression.default is not None:
         chain = (*reference.fallback_of, expression)
         for inner in expression.default.text.expressions:

@@ -10,7 +10,7 @@ from __future__ import annotations
 import re
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from typing import Any
 
 import regex
@@ -57,13 +57,11 @@ _TEXTUAL = {*_AS_THEY_ARE, "base64"}
 
 
 def render(template: Any, context: Mapping[str, Any]) -> Any:
-    """Render a template, or a value that is parsed as one.
-
-    The sources are exactly the keys of ``context``.
+    """Render a template, or a value that is parsed as one; ``context`` has its sources.
 
     Raises:
-        ExpressionError: an expression cannot be read, names no source, or has a value of another
-            type than it says. The error names the expression.
+        ExpressionError: an expression, which it names, cannot be read, names no source, or has a
+            value of another type than it says.
     """
     try:
         parsed = parse_template(template)
@@ -251,7 +249,8 @@ class _Renderer:
         literal = not default.quoted and not default.text.expressions
         if literal and (type_ is None or type_.is_list or type_.name not in _TEXTUAL):
             self._budget.write(len(value), expression.text)
-            value = _literal(value)
+            with suppress(ConversionError):  # else it is no JSON, but its text
+                value = parse_json(value)
         return value if type_ is None else self._converted(value, type_, expression)
 
     def lookup(self, expression: Expression) -> Any:
@@ -263,22 +262,15 @@ class _Renderer:
                 expression=expression.text,
                 hint=hint or f"Sources here are {', '.join(self._context) or 'none'}.",
             )
-        root = self._context[expression.source]
-        if expression.source == "jobs" and expression.path:
-            self._check_job(expression, root)
-        return self._follow(root, expression.path)
-
-    @staticmethod
-    def _check_job(expression: Expression, jobs: Any) -> None:
-        first = expression.path[0]
-        if not isinstance(jobs, Mapping):
-            return
-        if isinstance(first, Key) and first.name not in jobs:
+        root, names = self._context[expression.source], expression.keys
+        is_job = expression.source == "jobs" and isinstance(root, Mapping)
+        if is_job and names and names[0] not in root:
             raise ExpressionError(
-                f"there is no job '{first.name}' with an output here",
+                f"there is no job '{names[0]}' with an output here",
                 expression=expression.text,
-                hint=did_you_mean(first.name, jobs),
+                hint=did_you_mean(names[0], root),
             )
+        return self._follow(root, expression.path)
 
     def _follow(self, value: Any, path: tuple[Segment, ...]) -> Any:
         for position, segment in enumerate(path):
@@ -293,18 +285,16 @@ class _Renderer:
                 return None
         return value
 
-    def _step(self, value: Any, segment: Segment) -> Any:
+    def _step(self, value: Any, segment: Key | Index | Slice) -> Any:
         if isinstance(segment, Slice):
             if not isinstance(value, list | tuple):
                 return None
             taken = list(value[segment.start : segment.stop])
             self._budget.step(len(taken))
             return taken
-        key: Any = segment.name if isinstance(segment, Key) else None
-        if isinstance(segment, Index):
-            key = segment.value
-            if isinstance(key, Expression):
-                key = self.evaluate(key)
+        key: Any = segment.name if isinstance(segment, Key) else segment.value
+        if isinstance(key, Expression):
+            key = self.evaluate(key)
         if isinstance(value, Mapping):
             return value.get(key) if isinstance(key, str) else None
         if isinstance(value, list | tuple) and isinstance(key, int) and not isinstance(key, bool):
@@ -337,22 +327,17 @@ class _Renderer:
             value = self.render(entry)
             if value is _NOTHING:
                 continue
-            if key in ("...", "?"):
-                self._merge(result, value, key, entry)
-            else:
+            if key not in ("...", "?"):
                 result[key] = value
+            elif value is not None:
+                if not isinstance(value, Mapping):
+                    raise ExpressionError(
+                        f"'{key}' beside other keys needs a mapping, and {show(value)} is none",
+                        expression=show(entry.value),
+                    )
+                self._budget.step(len(value))
+                result.update(value)
         return result
-
-    def _merge(self, result: dict[Any, Any], value: Any, operator: str, entry: Template) -> None:
-        if value is None:
-            return
-        if not isinstance(value, Mapping):
-            raise ExpressionError(
-                f"'{operator}' beside other keys needs a mapping, and {show(value)} is none",
-                expression=show(entry.value),
-            )
-        self._budget.step(len(value))
-        result.update(value)
 
     def _join(self, source: Template) -> Any:
         rendered = self.render(source)
@@ -481,14 +466,6 @@ def check_default(expression: Expression) -> None:
     """Raise ExpressionError where a default without expressions is not of the type beside it."""
     if expression.default is not None and not expression.default.text.expressions:
         _Renderer({}, _Budget())._default(expression, expression.default)
-
-
-def _literal(written: Any) -> Any:
-    """An unquoted default: the JSON value that it is, else its text."""
-    try:
-        return parse_json(written)
-    except ConversionError:
-        return written
 
 
 _COMPARISONS: dict[str, Callable[[Any, Any], bool]] = {

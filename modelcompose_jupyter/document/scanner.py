@@ -61,12 +61,6 @@ class Scanner(yaml.SafeLoader):
         if found := _NEVER.search(data):
             self._refuse(found)
 
-    def _check_quoted(self) -> None:
-        """Some characters may stand in quotes alone, as in JSON."""
-        for found in _IN_QUOTES.finditer(self.buffer):
-            if bisect(self._quoted, found.start()) % 2 == 0:
-                self._refuse(found)
-
     def _refuse(self, found: re.Match[str]) -> NoReturn:
         raise ReaderError(self.name, found.start(), ord(found[0]), "unicode", "not allowed")
 
@@ -117,14 +111,11 @@ class Scanner(yaml.SafeLoader):
             if not self.flow_level:
                 self.allow_simple_key = True
         if not self.flow_level and self.peek() != _END:
-            self._check_leading_tab()
-
-    def _check_leading_tab(self) -> None:
-        """What stands in a block is indented with spaces; tabs may follow them."""
-        start, tab = self._white_before(self.pointer)
-        at_line = start == 0 or self.buffer[start - 1] in _BREAKS
-        if at_line and 0 <= tab <= start + self.indent:
-            self._fail_at_tab(tab)
+            # What stands in a block is indented with spaces; tabs may follow them.
+            start, tab = self._white_before(self.pointer)
+            at_line = start == 0 or self.buffer[start - 1] in _BREAKS
+            if at_line and 0 <= tab <= start + self.indent:
+                self._fail_at_tab(tab)
 
     def _check_tab_before(self, index: int) -> None:
         """Before an entry of a block, white space is indentation."""
@@ -145,7 +136,9 @@ class Scanner(yaml.SafeLoader):
         self._fail("found character '\\t' that cannot start any token", mark)
 
     def fetch_stream_end(self) -> None:
-        self._check_quoted()
+        for found in _IN_QUOTES.finditer(self.buffer):  # which may stand in quotes, as in JSON
+            if bisect(self._quoted, found.start()) % 2 == 0:
+                self._refuse(found)
         super().fetch_stream_end()
 
     def fetch_more_tokens(self) -> None:

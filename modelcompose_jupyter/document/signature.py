@@ -16,7 +16,7 @@ from .document import Action, Document, Job, Workflow
 from .expression import Expression, Key
 from .fields import Boolean, Integer, Number, TemplateOr
 from .parameters import PARAMETER_NAMES, GenerationParameters, TemplateVariables
-from .reader import KeyPath
+from .reader import KeyPath, Span
 from .references import Reference, references
 from .render import render
 from .schema import JobFields, ModelSettings, PeftAdapter
@@ -116,8 +116,8 @@ class Signature:
     inputs: tuple[Input, ...]
     outputs: tuple[Output, ...]
     open: bool
-    _references: tuple[Reference, ...] = field(repr=False, default=())
-    _document: Document | None = field(repr=False, default=None, compare=False)
+    _references: tuple[Reference, ...] = field(repr=False)
+    _document: Document = field(repr=False, compare=False)
 
     def to_dict(self) -> dict[str, Any]:
         """The signature as plain data, with the keys that model-compose's API has."""
@@ -171,22 +171,17 @@ class Signature:
         if not isinstance(values, Mapping):
             if self.open:
                 return values
-            raise InputError(
-                "the input must be a mapping", hint=f"For example {{{self._example()}}}."
-            )
+            example = ", ".join(f'"{each.name}": …' for each in self.inputs[:2])
+            raise InputError("the input must be a mapping", hint=f"For example {{{example}}}.")
         self.check_names(values)
         self._check_required(values)
-        self._check_secrets(values)
+        for name, value in self._secrets(values).items():
+            if not isinstance(value, str | Mapping):
+                what = f"input '{name}' is a token, which is a text"
+                raise InputError(what, hint="Put it in quotes.")
         values = {**values, **dict(self._messages(values))}
         self._check_types(values)
         return values
-
-    def _check_secrets(self, values: Mapping[str, Any]) -> None:
-        for name, value in self._secrets(values).items():
-            if not isinstance(value, str | Mapping):
-                raise InputError(
-                    f"input '{name}' is a token, which is a text", hint="Put it in quotes."
-                )
 
     def _secrets(self, values: Any) -> dict[str, Any]:
         """The inputs that hold a token."""
@@ -199,9 +194,6 @@ class Signature:
         """The inputs as they may be shown, and the texts in them that may not."""
         found = self._secrets(values)
         return ({**values, **dict.fromkeys(found, MASK)} if found else values), texts_of(found)
-
-    def _example(self) -> str:
-        return ", ".join(f'"{each.name}": …' for each in self.inputs[:2])
 
     def check_names(self, values: Mapping[str, Any]) -> None:
         """Raise InputError where the workflow has no input of such a name."""
@@ -274,15 +266,16 @@ class Signature:
             with self._naming(name, reference):
                 convert(value, type_)
 
-    def _where(self, reference: Reference) -> Where | None:
-        if self._document is None:
-            return None
+    def _where(self, reference: Reference) -> Where:
         return self._document.where(reference.path, within=reference.expression.text)
 
 
 def signature(document: Document, workflow: Workflow) -> Signature:
     """What a workflow takes and gives."""
-    found = sorted(_input_references(workflow), key=lambda pair: _position(document, pair[0]))
+    pairs = [pair for job in workflow.jobs for pair in _job_references(job)]
+    pairs += _of_input(workflow.output, None)
+    spans, nowhere = document.source.values, Span(0, 0)
+    found = sorted(pairs, key=lambda pair: spans.get(pair[0].path, nowhere).start)
     inputs: dict[str, Input] = {}
     for reference, expected in found:
         if reference.expression.keys:
@@ -298,11 +291,6 @@ def signature(document: Document, workflow: Workflow) -> Signature:
     )
 
 
-def _position(document: Document, reference: Reference) -> int:
-    span = document.source.values.get(reference.path)
-    return span.start if span is not None else 0
-
-
 def _is_missing(expression: Expression, values: Mapping[str, Any]) -> bool:
     """Whether the workflow's input has nothing at an expression's path."""
     if expression.source != "input":
@@ -313,14 +301,8 @@ def _is_missing(expression: Expression, values: Mapping[str, Any]) -> bool:
     return found is None
 
 
-def _input_references(workflow: Workflow) -> Iterator[tuple[Reference, Type | None]]:
-    """The references to the workflow's input, each with the type that its place expects."""
-    for job in workflow.jobs:
-        yield from _job_references(job)
-    yield from _of_input(workflow.output, None)
-
-
 def _job_references(job: Job) -> Iterator[tuple[Reference, Type | None]]:
+    """A job's references to the workflow's input, each with the type that its place expects."""
     conversation, types = _conversation_path(job.action), _types_of_keys()
     inner = [
         (reference, _MESSAGES if reference.path == conversation else types.get(_key_of(reference)))
@@ -415,22 +397,17 @@ def _may_hold_messages(type_: Type | None) -> bool:
 
 def _input(reference: Reference, expected: Type | None) -> Input:
     expression = reference.expression
-    default = None
-    type_ = _type_of(reference, expected)
-    secret = _key_of(reference) == "token"
-    if secret:
-        type_ = _TEXT  # whose options may be tokens
-    if len(expression.path) == 1 and expression.default is not None and not secret:
-        default = _known_default(expression, type_)
+    key = _key_of(reference)
+    secret = key == "token"  # which the options of a type may be, too
+    type_ = _TEXT if secret else _type_of(reference, expected)
+    has_default = len(expression.path) == 1 and not secret
     return Input(
         name=expression.keys[0],
         type=type_,
         required=reference.demands and not reference.fallback_of,
-        default=default,
+        default=_known_default(expression, type_) if has_default else None,
         notes=dict(expression.notes),
-        parameter=name
-        if reference.whole and (name := _key_of(reference)) in PARAMETER_NAMES
-        else None,
+        parameter=key if reference.whole and key in PARAMETER_NAMES else None,
         secret=secret,
     )
 

@@ -40,18 +40,15 @@ _MAX_ERRORS = 20  # in one text; who has that many has seen enough of them
 
 @dataclass(slots=True)
 class Template:
-    """A node of the tree. Nothing changes one; to be frozen would take seven times as long to make.
+    """A node of the tree: its value as it was written, and where it stands in the document.
 
-    Attributes:
-        value: as it was written.
-        path: where it stands in the document.
+    Nothing changes one; to be frozen would take seven times as long to make.
     """
 
     value: Any
     path: KeyPath
 
     def __str__(self) -> str:
-        """As it was written."""
         return str(self.value)
 
     @property
@@ -105,14 +102,7 @@ class Join(Template):
 
 @dataclass(slots=True)
 class Loop(Template):
-    """``*`` and ``|``: a template for each element of a list.
-
-    Attributes:
-        operator: which of the two it is.
-        source: the list.
-        where: the filter of its elements, or None.
-        body: what is made of each; None where it is the element itself.
-    """
+    """``*`` or ``|``: the body, or the element itself, for each that the filter lets through."""
 
     operator: str
     source: Template
@@ -155,12 +145,7 @@ class Invalid(Template):
 
 
 def parse_template(value: Any, path: KeyPath = ()) -> Template:
-    """Parse a value; what is wrong in it is `Invalid` where it stands.
-
-    Args:
-        value: as it was written; a template is returned as it is.
-        path: where it stands in the document.
-    """
+    """Parse a value, unless it is a template; what is wrong in it is `Invalid` where it stands."""
     if isinstance(value, Template):
         return value
     if isinstance(value, str):
@@ -190,7 +175,7 @@ def _pieces(rest: str) -> Iterator[Text | ExpressionError]:
         except ExpressionError as error:
             yield grammar.parse(rest[: error.offset])
             yield error
-            end = grammar.expression_end(rest, error.offset) or len(rest)
+            end = grammar.read_to_end(rest, error.offset)[0] or len(rest)
             rest = rest[end:]
 
 

@@ -64,10 +64,6 @@ class Type:
         """Whether values are lists, of one type or of any."""
         return self.is_list or self.name == "list"
 
-    @property
-    def element(self) -> Type:
-        return Type(self.name, self.options)
-
     @cached_property
     def choices(self) -> frozenset[str]:
         """What a select lets choose, to look it up."""
@@ -96,17 +92,6 @@ def _is_json_integer(text: str) -> bool:
     return re.fullmatch(r"\s*-?[0-9]+\s*", text) is not None
 
 
-def json_text(value: Any) -> str:
-    """A value as JSON, in the way that it appears inside text."""
-    try:
-        return json.dumps(value, ensure_ascii=False, allow_nan=False)
-    except RecursionError:
-        raise ConversionError("a value is nested too deeply for JSON") from None
-    except (TypeError, ValueError):
-        # Sets and objects, NaN, a list in itself, an integer of thousands of digits.
-        raise ConversionError(f"{show(value)} cannot be written as JSON") from None
-
-
 def parse_json(text: str) -> Any:
     """JSON, without the NaN and infinities that Python's reader lets through."""
     try:
@@ -130,23 +115,27 @@ def show(value: Any, limit: int = 60) -> str:
             if len(text) > limit:
                 break
     except (TypeError, ValueError, RecursionError):
-        text = _named(value)
+        try:
+            text = repr(value)
+        except (ValueError, RecursionError):
+            text = f"a very large {type(value).__name__}"
     return text if len(text) <= limit else text[: limit - 1] + "…"
 
 
 _SHOWING = json.JSONEncoder(ensure_ascii=False)
 
 
-def _named(value: Any) -> str:
-    """A value that JSON cannot show: its repr, or what it is where even that has none."""
-    try:
-        return repr(value)
-    except (ValueError, RecursionError):
-        return f"a very large {type(value).__name__}"
-
-
 def text(value: Any) -> str:
-    return value if isinstance(value, str) else json_text(value)
+    """Text as it is, and any other value as JSON."""
+    if isinstance(value, str):
+        return value
+    try:
+        return json.dumps(value, ensure_ascii=False, allow_nan=False)
+    except RecursionError:
+        raise ConversionError("a value is nested too deeply for JSON") from None
+    except (TypeError, ValueError):
+        # Sets and objects, NaN, a list in itself, an integer of thousands of digits.
+        raise ConversionError(f"{show(value)} cannot be written as JSON") from None
 
 
 def number(value: Any) -> float:
@@ -229,10 +218,6 @@ def lookup_tokens(value: Any) -> int:
         ) from None
 
 
-def json_value(value: Any) -> Any:
-    return parse_json(value) if isinstance(value, str) else value
-
-
 def _decoded(value: Any, kind: type | tuple[type, ...], name: str) -> Any:
     """A value, or the JSON of one, that must be a list or an object."""
     decoded = value
@@ -263,11 +248,7 @@ def _object(value: Any, type_: Type) -> dict[str, Any]:
 
 
 def messages(value: Any) -> list[Message]:
-    """What a value says as messages: one, a text (a user's), or a list of these and of such lists.
-
-    Raises:
-        ConversionError: something in it is no message, or there is none.
-    """
+    """What a value says as messages: a message, a user's text, or a list of these and of lists."""
     several = list(_apart(value))
     found: list[Message] = []
     for number, each in enumerate(several, start=1):
@@ -305,9 +286,6 @@ def message(value: Any) -> Message:
 
     Clients send back what they were answered, here or elsewhere: keys that ask for nothing are left
     out, and an assistant may have said nothing.
-
-    Raises:
-        ConversionError: it is no message, or has more than text.
     """
     if isinstance(value, str):
         return {"role": "user", "content": value}
@@ -322,8 +300,12 @@ def message(value: Any) -> Message:
             "role",
         )
     for key, given in value.items():
-        if not (_is_nothing(given) or _may_have(role, key, given)):
-            raise _too_much(str(key))
+        if _is_nothing(given) or _may_have(role, key, given):
+            continue
+        if key in _OF_OTHERS:
+            raise ConversionError(f"'{key}' of a message is not supported", _ONLY_TEXT, key)
+        hint = did_you_mean(str(key), ("role", "content")) or "It has a role and a content."
+        raise ConversionError(f"a message has no '{key}'", hint, str(key))
     said = _said(role, value.get("content"))
     return {
         "role": "system" if role == "developer" else role,
@@ -342,13 +324,6 @@ def _may_have(role: str, key: Any, value: Any) -> bool:
     if key == "refusal":
         return role == "assistant" and isinstance(value, str)
     return key in ("role", "content")
-
-
-def _too_much(key: str) -> ConversionError:
-    if key in _OF_OTHERS:
-        return ConversionError(f"'{key}' of a message is not supported", _ONLY_TEXT, key)
-    hint = did_you_mean(key, ("role", "content")) or "It has a role and a content."
-    return ConversionError(f"a message has no '{key}'", hint, key)
 
 
 def _said(role: str, content: Any) -> str:
@@ -426,7 +401,7 @@ _CONVERTERS: dict[str, Callable[[Any, Type], Any]] = {
     "boolean": lambda value, _: boolean(value),
     "list": lambda value, _: _list(value),
     "object": _object,
-    "json": lambda value, _: json_value(value),
+    "json": lambda value, _: parse_json(value) if isinstance(value, str) else value,
     "messages": lambda value, _: _conversation(value),
     "base64": lambda value, _: _base64(value),
     "select": _select,
@@ -465,6 +440,6 @@ def convert(value: Any, type_: Type) -> Any:
     if value is None:
         return None
     if type_.is_list:
-        kind = type_.element
+        kind = Type(type_.name, type_.options)
         return [convert(element, kind) for element in _list(value)]
     return _CONVERTERS[type_.name](value, type_)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from functools import lru_cache
@@ -53,12 +54,8 @@ _LIMITS = {
 
 # What stands in for a required key that is missing or wrong, so that the rest can be checked.
 _STAND_INS = {
-    "type": "model",
-    "task": "text-generation",
-    "model": "?",
-    "role": "user",
-    "content": "",
-}
+    "type": "model", "task": "text-generation", "model": "?", "role": "user", "content": "",
+}  # fmt: skip
 _LISTS = ("components", "actions", "workflows", "jobs", "adapters", "peft_adapters")
 
 
@@ -80,8 +77,7 @@ def validate(source: Source) -> Validated:
     if not isinstance(source.data, Mapping):
         found = "is empty" if source.data is None else f"holds {show(source.data)}"
         hint = "It begins with 'component:' and 'workflow:'."
-        message = f"a document is a mapping, and this one {found}"
-        source.report(message, (), hint=hint)
+        source.report(f"a document is a mapping, and this one {found}", (), hint=hint)
         return Validated()
     data = own_keys(_copied(source.data))
     result = Validated()
@@ -146,13 +142,11 @@ def _raw_path(data: Any, location: tuple[str | int, ...]) -> KeyPath:
 
 
 def _remove(data: Any, path: KeyPath) -> None:
-    for step in path[:-1]:
-        try:
+    with contextlib.suppress(KeyError, IndexError, TypeError):  # it is taken away already
+        for step in path[:-1]:
             data = data[step]
-        except (KeyError, IndexError, TypeError):
-            return
-    if path and isinstance(data, dict):
-        data.pop(path[-1], None)
+        if path and isinstance(data, dict):
+            data.pop(path[-1], None)
 
 
 def _report(source: Source, path: KeyPath, details: dict[str, Any]) -> None:
@@ -176,9 +170,8 @@ def explain(key: str, details: Mapping[str, Any]) -> tuple[str, str | None]:
         name, words = _LIMITS[kind]
         message = f"'{key}' must be {words} {context[name]}, and it is {value}"
     elif kind == "literal_error":
-        expected = [
-            word.strip(" '") for word in context["expected"].replace(" or ", ",").split(",")
-        ]
+        words = context["expected"].replace(" or ", ",").split(",")
+        expected = [word.strip(" '") for word in words]
         message = f"'{key}' cannot be {value}"
         hint = did_you_mean(str(details["input"]), expected) or f"It is {' or '.join(expected)}."
         if key in ("type", "task", "driver"):

@@ -31,12 +31,7 @@ Entry = tuple[Callable[[], Line], Callable[[], None]]
 
 
 def open_journal(path: str | os.PathLike[str], workflow: str, document: str) -> Journal:
-    """The journal for a file of results, which is begun or gone on with.
-
-    Args:
-        path: a file that ends in ``.jsonl`` or ``.parquet``.
-        workflow: the id of the workflow that gives the results.
-        document: the hash of its document.
+    """The journal for a file of results of a workflow (its id) of a document (its hash).
 
     Raises:
         UsageError: the file cannot be written, or holds something else.
@@ -56,11 +51,8 @@ def open_journal(path: str | os.PathLike[str], workflow: str, document: str) -> 
 class Journal:
     """A file with a JSON line for each row that ended, with its output or its error.
 
-    The newest line of a row counts. Only one journal at a time may have a file.
-
-    Attributes:
-        path: the file that the user named.
-        error: why nothing is written any more; None while all is well.
+    The newest line of a row counts. Only one journal at a time may have a file, the ``path`` that
+    the user named. ``error`` is why nothing is written any more; None while all is well.
     """
 
     def __init__(
@@ -121,21 +113,14 @@ class Journal:
         """Whether a row is done, and was not restored yet."""
         return index in self._places
 
-    def check(self, index: int, inputs: Any) -> None:
-        """Raise InputError if a row that is done had other inputs."""
-        self._read(index, inputs)
-
     def restore(self, index: int, inputs: Any) -> Any:
-        """The output of a row that is done.
-
-        Raises:
-            InputError: the row had other inputs.
-        """
-        output = self._read(index, inputs)["output"]
+        """The output of a row that is done; raises InputError as `check` does."""
+        output = self.check(index, inputs)["output"]
         del self._places[index]
         return output
 
-    def _read(self, index: int, inputs: Any) -> Line:
+    def check(self, index: int, inputs: Any) -> Line:
+        """The line of a row that is done; raises InputError where it had other inputs."""
         self._reader.seek(self._places[index])
         line: Line = json.loads(self._reader.readline())
         before, now = line["input"], to_plain(inputs)
@@ -153,11 +138,8 @@ class Journal:
     def add(self, line: Callable[[], Line], written: Callable[[], None]) -> None:
         """Write a line soon, and call back when it is durable, or when `error` says why not.
 
-        Both are called on the journal's thread. May be called from any thread; never blocks.
-
-        Args:
-            line: gives ``index``, ``input``, ``output`` or ``error``, and ``record``.
-            written: is told.
+        Both are called on the journal's thread. The line has ``index``, ``input``, ``output`` or
+        ``error``, and ``record``. May be called from any thread; never blocks.
         """
         self._queue.put((line, written))
 
@@ -190,7 +172,10 @@ class Journal:
     def _append(self, entries: list[Entry]) -> None:
         """Write lines, which one wait for the disk makes durable together."""
         try:
-            data = b"".join(_encoded(self._with_origin(line())) for line, _ in entries)
+            lines = (line() for line, _ in entries)
+            # A row that never ran has no record of its own, and comes from somewhere all the same.
+            whole = ({**line, "record": {**line["record"], **self._origin}} for line in lines)
+            data = b"".join(map(_encoded, whole))
             while data:
                 data = data[self._file.write(data) :]
             os.fsync(self._file.fileno())
@@ -200,10 +185,6 @@ class Journal:
                 hint="What was written stays; when there is a remedy, run it again to go on.",
                 code="not_saved",
             )
-
-    def _with_origin(self, line: Line) -> Line:
-        """A row that never ran has no record of its own, and comes from somewhere all the same."""
-        return {**line, "record": {**line["record"], **self._origin}}
 
 
 class ParquetJournal(Journal):
@@ -222,11 +203,8 @@ class ParquetJournal(Journal):
         super().__init__(path, workflow, document, lines=lines)
 
     def close(self) -> None:
-        """Write what was added, and all of it as the Parquet file.
-
-        Raises:
-            ComposeError: that file cannot be written; the lines beside it stay.
-        """
+        """Write what was added, and all of it as the Parquet file; ComposeError where that file
+        cannot be written: then the lines beside it stay."""
         super().close()
         try:
             _pack(self._lines, self.path.resolve())
@@ -355,15 +333,10 @@ def _pack(lines: Path, target: Path) -> None:
         marks = {"encoding": "json"} if type_ is None else None
         fields.append(pyarrow.field(name, type_ or pyarrow.string(), metadata=marks))
     schema = pyarrow.schema(fields)
-    fresh = target.with_name(f".{target.name}.{os.getpid()}.tmp")
-    try:
-        with parquet.ParquetWriter(fresh, schema) as writer:
-            for chunk in _chunks(_at(lines, places)):
-                columns = [_column(pyarrow, field, chunk) for field in schema]
-                writer.write_table(pyarrow.table(columns, schema=schema))
-        _replace(fresh, target)
-    finally:
-        fresh.unlink(missing_ok=True)
+    with _replacing(target) as fresh, parquet.ParquetWriter(fresh, schema) as writer:
+        for chunk in _chunks(_at(lines, places)):
+            columns = [_column(pyarrow, field, chunk) for field in schema]
+            writer.write_table(pyarrow.table(columns, schema=schema))
 
 
 def _newest(lines: Path) -> list[int]:
@@ -429,22 +402,22 @@ def _column(pyarrow: Any, field: Any, lines: list[Line]) -> Any:
 def _unpack(path: Path, lines: Path, origin: Mapping[str, str]) -> None:
     """Write the rows of a Parquet file as lines, whole or not."""
     pyarrow, parquet = _parquet()
-    fresh = lines.with_name(f".{lines.name}.{os.getpid()}.tmp")
     try:
-        with parquet.ParquetFile(path) as table, fresh.open("wb") as file:
+        with (
+            _replacing(lines) as fresh,
+            parquet.ParquetFile(path) as table,
+            fresh.open("wb") as file,
+        ):
             for batch in table.iter_batches(batch_size=_PARQUET_ROWS):
                 for line in _lines_of(batch):
                     _check_origin(line["record"], origin, path)
                     file.write(_encoded(line))
-        _replace(fresh, lines)
     except (pyarrow.ArrowException, LookupError, AttributeError, TypeError, ValueError):
         raise UsageError(
             f"{path} holds no results of rows", hint="Save to another file, or remove this one."
         ) from None
     except OSError as error:
         raise UsageError(_unwritable(path, error)) from None
-    finally:
-        fresh.unlink(missing_ok=True)
 
 
 def _lines_of(batch: Any) -> Iterator[Line]:
@@ -459,9 +432,15 @@ def _lines_of(batch: Any) -> Iterator[Line]:
         yield {key: data[key] for key in ("index", "input", ended, "record")}
 
 
-def _replace(fresh: Path, target: Path) -> None:
-    """Put a new file in the place of another, durably."""
-    with fresh.open("rb+") as file:
-        os.fsync(file.fileno())
-    fresh.replace(target)
-    _sync_folder(target.parent)
+@contextlib.contextmanager
+def _replacing(target: Path) -> Iterator[Path]:
+    """A new file, which takes the place of another durably, once it has been written whole."""
+    fresh = target.with_name(f".{target.name}.{os.getpid()}.tmp")
+    try:
+        yield fresh
+        with fresh.open("rb+") as file:
+            os.fsync(file.fileno())
+        fresh.replace(target)
+        _sync_folder(target.parent)
+    finally:
+        fresh.unlink(missing_ok=True)

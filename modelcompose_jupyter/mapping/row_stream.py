@@ -8,6 +8,7 @@ whatever thread ends it.
 
 from __future__ import annotations
 
+import contextlib
 import sys
 import threading
 import time
@@ -20,7 +21,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from ..document.to_plain import to_plain
 from ..errors import ComposeError, InputError, RunCancelled
-from .journal import open_journal
+from .journal import Journal, open_journal
 from .rows import RowInputs, row_source
 
 if TYPE_CHECKING:
@@ -58,10 +59,7 @@ class RowStream(Iterator[Row]):
     ) -> None:
         """Get ready to run; nothing runs before the first row is asked for.
 
-        Raises:
-            InputError: rows or inputs that the workflow cannot take, or that a row of the file
-                did not have.
-            UsageError: the file cannot be written, or holds something else.
+        Raises InputError and UsageError as `Workflow.map` does.
         """
         self._closed = True  # until there is something to close
         self._submit = workflow.start
@@ -75,11 +73,9 @@ class RowStream(Iterator[Row]):
         self._last: Row | None = None
         self._ended = 0
         self._left: list[Row] = []
-        self._journal = (
-            open_journal(save_to, workflow.id, workflow.document.hash)
-            if save_to is not None
-            else None
-        )
+        self._journal: Journal | None = None
+        if save_to is not None:
+            self._journal = open_journal(save_to, workflow.id, workflow.document.hash)
         try:
             self._check_restored()
             self._progress = _Progress(workflow.title, self._source.count, shown=progress)
@@ -116,10 +112,18 @@ class RowStream(Iterator[Row]):
                     return restored
             elif not self._flights:
                 raise StopIteration
-            flight = self._next_ended(wait=not has_slot)
+            flight: _Flight | Exception | None = None
+            with contextlib.suppress(Empty):
+                flight = self._ready.get(not has_slot, _TICK)
+            if isinstance(flight, Exception):
+                raise flight
             self._check_saved()
             if flight is not None:
-                return self._hand_out(flight)
+                row = self._note(flight.row)
+                del self._flights[flight.index]
+                flight.leave()
+                self._progress.add(row.output, tokens=flight.tokens)
+                return row
 
     def _begin_next(self) -> Row | None:
         """Begin a row, if there is one. A row that is done already is returned instead."""
@@ -147,25 +151,9 @@ class RowStream(Iterator[Row]):
             return ready
         return lambda flight: journal.add(flight.line, partial(ready, flight))
 
-    def _next_ended(self, *, wait: bool) -> _Flight | None:
-        try:
-            ended = self._ready.get(wait, _TICK)
-        except Empty:
-            return None
-        if isinstance(ended, Exception):
-            raise ended
-        return ended
-
     def _check_saved(self) -> None:
         if self._journal is not None and self._journal.error is not None:
             raise self._journal.error
-
-    def _hand_out(self, flight: _Flight) -> Row:
-        row = self._note(flight.row)
-        del self._flights[flight.index]
-        flight.leave()
-        self._progress.add(row.output, tokens=flight.tokens)
-        return row
 
     def _note(self, row: Row) -> Row:
         self._last = row
@@ -195,11 +183,8 @@ class RowStream(Iterator[Row]):
         return self._source.result(outputs)
 
     def close(self) -> None:
-        """Stop what is in flight; what has ended is kept in the file, if there is one.
-
-        Raises:
-            ComposeError: the file could not be written.
-        """
+        """Stop what is in flight; what has ended is kept in the file, if there is one: ComposeError
+        where it could not be written."""
         if not self._closed:
             self._stop(None)
             self._check_saved()
@@ -241,10 +226,8 @@ class RowStream(Iterator[Row]):
             flight.leave()
 
     def _how_far(self) -> str:
-        count = self._source.count
-        ended = f"{self._ended} row{'' if self._ended == 1 else 's'}"
-        if count is not None:
-            ended = f"{self._ended} of {count} rows"
+        of = "" if self._source.count is None else f" of {self._source.count}"
+        ended = f"{self._ended}{of} row{'' if self._ended == 1 and not of else 's'}"
         text = f"the map was stopped after {ended}"
         if self._journal is None:
             return text
@@ -328,7 +311,7 @@ class _Flight:
     @property
     def row(self) -> Row:
         """Once it has ended."""
-        return Row(self.index, self._output if self._error is None else self._error)
+        return Row(self.index, self._error or self._output)
 
     @property
     def tokens(self) -> int:
@@ -344,20 +327,15 @@ class _Flight:
 
     def line(self) -> dict[str, Any]:
         """The row as a journal's line."""
-        error = self._error
+        error, inputs = self._error, None
+        with contextlib.suppress(InputError):
+            inputs = to_plain(self._inputs) if self._run is None else self._run.input
         return {
             "index": self.index,
-            "input": _plain_or_none(self._inputs) if self._run is None else self._run.input,
+            "input": inputs,
             **({"output": self._output} if error is None else {"error": error.to_dict()}),
             "record": {} if self._run is None else self._run.record,
         }
-
-
-def _plain_or_none(inputs: Any) -> Any:
-    try:
-        return to_plain(inputs)
-    except InputError:
-        return None
 
 
 class _Progress:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import sys
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence, Sized
+from contextlib import suppress
 from dataclasses import dataclass
 from functools import partial
 from typing import Any
@@ -17,15 +18,7 @@ _NAMES_SHOWN = 10
 
 
 class RowInputs:
-    """How rows give a workflow its inputs.
-
-    Args:
-        signature: what the workflow takes.
-        shared: inputs that hold for all rows; a row's own win.
-
-    Raises:
-        InputError: the workflow does not have one of the shared inputs.
-    """
+    """How rows give a workflow its inputs, beside those that all of them share; a row's own win."""
 
     def __init__(self, signature: Signature, shared: Mapping[str, Any]) -> None:
         self._names = [each.name for each in signature.inputs]
@@ -63,12 +56,9 @@ class RowInputs:
         )
 
     def columns(self, table: Sequence[Any]) -> list[str]:
-        """The columns of a table that are inputs.
-
-        Raises:
-            InputError: there is none, or none for an input that every row needs.
-        """
-        found = [each for each in table if isinstance(each, str) and self._takes(_name(each))]
+        """The columns of a table that are inputs; at least those that every row needs."""
+        texts = (each for each in table if isinstance(each, str))
+        found = [each for each in texts if self._open or _name(each) in self._names]
         names = list(map(_name, found))
         lacking = [name for name in self._asked if name not in names]
         if lacking or not found:
@@ -84,9 +74,6 @@ class RowInputs:
             twice = next(name for name in names if names.count(name) > 1)
             raise InputError(f"the table has several columns '{twice}'")
         return found
-
-    def _takes(self, name: str) -> bool:
-        return self._open or name in self._names
 
 
 def _name(key: Any) -> Any:
@@ -122,11 +109,7 @@ class RowSource:
 
 
 def row_source(rows: Any, inputs: RowInputs) -> RowSource:
-    """Take rows as what they are. Libraries of tables are only asked where they are in use.
-
-    Raises:
-        InputError: they are no rows, or none of a table's columns is an input.
-    """
+    """Take rows as what they are. Libraries of tables are only asked where they are in use."""
     makers = {"pandas": _pandas_source, "polars": _polars_source, "datasets": _datasets_source}
     for name, make in makers.items():
         library = sys.modules.get(name)
@@ -162,7 +145,14 @@ def _records(columns: Mapping[str, Iterable[Any]]) -> Iterator[Any]:
 
 
 def _polars_source(polars: Any, rows: Any, inputs: RowInputs) -> RowSource | None:
-    series = partial(_polars_series, polars)
+    def series(outputs: list[Any]) -> Any:
+        """Of the type that holds the outputs as they are: of any object, if need be."""
+        with suppress(polars.exceptions.PolarsError, TypeError, ValueError, OverflowError):
+            found = polars.Series("output", outputs)
+            if found.to_list() == outputs:
+                return found
+        return polars.Series("output", outputs, dtype=polars.Object)
+
     if isinstance(rows, polars.Series):
         table = rows.to_frame()  # whose rows are Python's own values, lists too
         return RowSource(lambda: (_given_value(v) for (v,) in table.iter_rows()), len(rows), series)
@@ -170,17 +160,6 @@ def _polars_source(polars: Any, rows: Any, inputs: RowInputs) -> RowSource | Non
         table = rows.select(inputs.columns(rows.columns))
         return RowSource(lambda: map(_given, table.iter_rows(named=True)), len(rows), series)
     return None
-
-
-def _polars_series(polars: Any, outputs: list[Any]) -> Any:
-    """A Series of the type that holds the outputs as they are: of any object, if need be."""
-    try:
-        series = polars.Series("output", outputs)
-        if series.to_list() == outputs:
-            return series
-    except (polars.exceptions.PolarsError, TypeError, ValueError, OverflowError):
-        pass
-    return polars.Series("output", outputs, dtype=polars.Object)
 
 
 def _datasets_source(datasets: Any, rows: Any, inputs: RowInputs) -> RowSource | None:

@@ -1,8 +1,7 @@
 """Running workflows: the Run that every surface observes, and the runner that drives it."""
 
-from .event_iterator import EventIterator
 from .events import EVENT_DATA, Event, State
-from .run import METADATA_KEY, Run
+from .run import METADATA_KEY, EventIterator, Run
 from .runnable import Runnable
 from .runner import run_workflow
 

@@ -15,13 +15,9 @@ T = TypeVar("T")
 async def bounded_gather(
     count: int, call: Callable[[int], Awaitable[T]], on_ended: Callable[[int, int], None]
 ) -> list[T]:
-    """The results of ``call(0)`` to ``call(count - 1)``, in order.
-
-    `MAX_CONCURRENT_CALLS` run at a time.
-
-    ``on_ended(done, count)`` is called whenever one has ended. The first that fails ends the
-    others, and its error is raised.
-    """
+    """The results of ``call(0)`` to ``call(count - 1)``, in order; `MAX_CONCURRENT_CALLS` run at a
+    time. ``on_ended(done, count)`` is called whenever one has ended. The first that fails ends the
+    others, and its error is raised."""
     results: dict[int, T] = {}
     indexes = iter(range(count))
 

@@ -10,11 +10,10 @@ import asyncio
 import copy
 import time
 from collections.abc import Callable, Hashable, Iterator, Mapping
-from concurrent.futures import Future
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any
 from weakref import WeakValueDictionary
 
 from pydantic import ValidationError
@@ -25,8 +24,8 @@ from ..document.references import references
 from ..document.schema import ModelSettings, ModelSource, PeftAdapter
 from ..document.types import Message
 from ..errors import ComposeError, ExpressionError, InputError, Where
-from ..models import Generation, GenerationResult, Lease, LoadProgress, ModelSpec, Prompt
-from ..models.spec import AdapterSpec
+from ..models import Generation, GenerationResult, Lease, LoadProgress, ModelCache, Prompt
+from ..models.spec import AdapterSpec, ModelSpec
 from ..models.weights.source import bundled, is_folder
 from ..seeds import MAX_SEED
 from .bounded_gather import bounded_gather
@@ -63,12 +62,6 @@ class Allowance:
         self._taken += count
 
 
-class Models(Protocol):
-    """What a call needs of the host's models."""
-
-    def acquire(self, spec: ModelSpec, on_progress: Any = None) -> Future[Lease]: ...
-
-
 @dataclass
 class ComponentCall:
     """One call of a job's component, and what it produced.
@@ -92,19 +85,15 @@ class ComponentCall:
     load_seconds: float = 0.0
     generations: list[dict[str, Any]] = field(default_factory=list)
 
-    def counts(self, phase: str) -> Callable[[int, int], None]:
-        """What tells the run how many of several calls have ended."""
-        return count_progress(self.run, self.job, phase)
-
     def render(self, template: Template, extra: Mapping[str, Any] | None = None) -> Any:
-        context = {
-            "input": self.input,
-            "env": self.document.environment,
-            "context": {"run_id": self.run.id, "task_id": self.run.id},
-            **(extra or {}),
-        }
-        with locating(self.document, template.path):
-            return render(template, context)
+        return render_in(self.run, self.document, template, {"input": self.input, **(extra or {})})
+
+
+def render_in(run: Run, document: Document, template: Template, sources: Mapping[str, Any]) -> Any:
+    """The value of a document's template in a run, whose own sources are there too."""
+    own = {"env": document.environment, "context": {"run_id": run.id, "task_id": run.id}}
+    with locating(document, template.path):
+        return render(template, {**own, **sources})
 
 
 def count_progress(run: Run, job: Job, phase: str) -> Callable[[int, int], None]:
@@ -121,7 +110,7 @@ def count_progress(run: Run, job: Job, phase: str) -> Callable[[int, int], None]
 class ComponentCaller:
     """Calls components on the models that a host holds."""
 
-    def __init__(self, models: Models) -> None:
+    def __init__(self, models: ModelCache) -> None:
         self._models = models
         self._limiters: WeakValueDictionary[Any, ConcurrencyLimiter] = WeakValueDictionary()
 
@@ -145,7 +134,8 @@ class ComponentCaller:
                 stream = _Stream(call, number, sequences)
                 return await _generate(lease, prompts[number], asked, stream, call, limiter)
 
-            texts = await bounded_gather(len(prompts), generate, call.counts("prompt"))
+            on_ended = count_progress(call.run, call.job, "prompt")
+            texts = await bounded_gather(len(prompts), generate, on_ended)
         outputs: list[Any] = [each if sequences > 1 else each[0] for each in texts]
         output = outputs if are_listed else outputs[0]
         if action.output is None:
@@ -209,26 +199,23 @@ class _Stream:
 
     def put(self, sequence: int, offset: int, text: str) -> None:
         """What has come of a text. On any thread."""
-        if self._given_up:
-            return
-        self._lengths[sequence] = offset + len(text)
-        stream = (*self.key, sequence)
-        self._run.add("text", {"stream": stream, "offset": offset, "text": text})
+        if not self._given_up:
+            self._lengths[sequence] = offset + len(text)
+            self._add(sequence, offset, text)
 
     def give_up(self) -> None:
         """End the texts as they are; what comes later is dropped."""
         self._given_up = True
         for sequence, length in enumerate(self._lengths):
-            stream = (*self.key, sequence)
-            data = {"stream": stream, "offset": length, "text": "", "finish_reason": "cancelled"}
-            self._run.add("text", data)
+            self._add(sequence, length, "", finish_reason="cancelled")
 
     def finish(self, result: GenerationResult) -> None:
         for sequence, reason in enumerate(result.finish_reasons):
-            stream = (*self.key, sequence)
-            offset = len(result.texts[sequence])
-            data = {"stream": stream, "offset": offset, "text": "", "finish_reason": reason}
-            self._run.add("text", data)
+            self._add(sequence, len(result.texts[sequence]), "", finish_reason=reason)
+
+    def _add(self, sequence: int, offset: int, text: str, **end: Any) -> None:
+        stream = (*self.key, sequence)
+        self._run.add("text", {"stream": stream, "offset": offset, "text": text, **end})
 
 
 async def _generate(

@@ -32,14 +32,10 @@ class State(StrEnum):
 
 @dataclass(frozen=True)
 class Event:
-    """Something that happened in a run.
+    """Something that happened in a run, with a time in seconds since the epoch, and plain data.
 
-    Attributes:
-        number: its place in the run's events, from 0. Those of a run that has ended have gaps,
-            where events were merged.
-        type: which of `EVENT_DATA` its data is.
-        time: seconds since the epoch.
-        data: plain data; see `EVENT_DATA`.
+    `EVENT_DATA` has what the data of each type is. Numbers count from 0; those of a run that has
+    ended have gaps, where events were merged.
     """
 
     number: int

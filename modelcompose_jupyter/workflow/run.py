@@ -15,13 +15,21 @@ import threading
 import time
 import uuid
 from bisect import bisect_right
-from collections.abc import Callable, Collection, Generator, Iterable, Mapping
+from collections import deque
+from collections.abc import (
+    AsyncIterator,
+    Callable,
+    Collection,
+    Generator,
+    Iterable,
+    Iterator,
+    Mapping,
+)
 from dataclasses import replace
-from typing import Any
+from typing import Any, TypeVar
 
 from ..errors import ComposeError, RunCancelled
 from ..redaction import get_logger, redacted, without, without_secrets
-from .event_iterator import EventIterator
 from .events import Event, EventType, State
 
 METADATA_KEY = "modelcompose"
@@ -30,13 +38,10 @@ METADATA_KEY = "modelcompose"
 _log = get_logger(__name__)
 _TICK = 0.1  # seconds; waits are this long at most, so that an interrupt is never late
 
-
 # What is told of a run holds no credentials; its text and output are the user's own.
 _SAFE = {"state": without_secrets, "progress": redacted, "error": redacted}
 
-
-def _number(event: Event) -> int:
-    return event.number
+T = TypeVar("T")
 
 
 def _subject(event: Event) -> Any:
@@ -89,14 +94,11 @@ class Run:
     When it ends its events are made compact (see `_compact`): whoever has read those up to a number
     comes to the same text, output and state by those beyond it, before and after that.
 
-    Attributes:
-        id: a unique name.
-        workflow: the id of the workflow.
-        input: what it was given.
-        metadata: what whoever submitted it says of it, which changes nothing; None if nothing.
-
-    What is told of a run holds no credentials. ``input`` is as it may be shown, and ``secrets`` are
-    texts of the whole input that may not.
+    ``workflow`` is the id of the workflow, and ``metadata`` what whoever submitted the run says of
+    it, which changes nothing. ``output`` and ``error`` are None until there is one; ``size`` is
+    what the input, metadata and events take in bytes, about, counted when it has ended. What is
+    told of a run holds no credentials: ``input`` is as it may be shown, and ``secrets`` are texts
+    of the whole input that may not.
     """
 
     def __init__(
@@ -118,12 +120,12 @@ class Run:
         self._request_cancel = cancel
         self._changed = threading.Condition()
         self._events: list[Event] = []
-        self._size = 0
+        self.size = 0
         self._watchers: list[Callable[[], None]] = []
         self._done_callbacks: list[Callable[[Run], object]] = []
-        self._state = State.QUEUED
-        self._output: Any = None
-        self._error: ComposeError | None = None
+        self.state = State.QUEUED
+        self.output: Any = None
+        self.error: ComposeError | None = None
         self._summary: dict[str, Any] = {
             "usage": {"prompt": 0, "reused": 0, "generated": 0},
             "parameters": dict(parameters or {}),
@@ -133,31 +135,13 @@ class Run:
     # What it tells
 
     @property
-    def state(self) -> State:
-        return self._state
-
-    @property
     def done(self) -> bool:
-        return self._state.is_final
+        return self.state.is_final
 
     @property
     def ended_at(self) -> float | None:
         """When it ended, in seconds since the epoch; None until then."""
         return self._events[-1].time if self.done else None
-
-    @property
-    def size(self) -> int:
-        """Bytes that its input, metadata and events take, about, counted when it has ended."""
-        return self._size
-
-    @property
-    def output(self) -> Any:
-        """The workflow's output; None until it has completed."""
-        return self._output
-
-    @property
-    def error(self) -> ComposeError | None:
-        return self._error
 
     @property
     def text(self) -> str:
@@ -254,10 +238,10 @@ class Run:
         """
         if not self.wait(timeout):
             raise TimeoutError(f"run {self.id} has not ended in {timeout} s")
-        if self._error is not None:
+        if self.error is not None:
             # Without the frames of earlier raises, which would keep their variables alive.
-            raise self._error.with_traceback(None)
-        return self._output
+            raise self.error.with_traceback(None)
+        return self.output
 
     def events(self, after: int = -1) -> EventIterator[Event]:
         """Every event beyond number ``after``, as they come, until the run has ended.
@@ -276,7 +260,7 @@ class Run:
         """The events beyond number ``after`` that there are, the first ``most`` of them; does not
         wait."""
         with self._changed:
-            start = bisect_right(self._events, after, key=_number)
+            start = bisect_right(self._events, after, key=lambda event: event.number)
             return self._events[start : None if most is None else start + most]
 
     def stream(self) -> EventIterator[str]:
@@ -302,15 +286,8 @@ class Run:
         return read
 
     def fresh_text(self, position: int, shown: int) -> tuple[str, int, int]:
-        """What `stream` gives next to a reader that stands at a character of a text.
-
-        Args:
-            position: which of the texts, from 0.
-            shown: how many of its characters the reader has.
-
-        Returns:
-            The piece, and the reader's new position and shown.
-        """
+        """What `stream` gives next to a reader that has so many characters of the text at a
+        position, from 0; and its new position, and how many of that it has then."""
         pieces = []
         with self._changed:
             streams = list(self._streams.values())
@@ -334,11 +311,11 @@ class Run:
         """
         with self._changed:
             self._watchers.append(callback)
-        return lambda: self._leave(callback)
+        return lambda: self._remove(self._watchers, callback)
 
-    def _leave(self, callback: Callable[[], None]) -> None:
+    def _remove(self, callbacks: list[T], callback: T) -> None:
         with self._changed, contextlib.suppress(ValueError):
-            self._watchers.remove(callback)
+            callbacks.remove(callback)
 
     def add_done_callback(self, callback: Callable[[Run], object]) -> Callable[[], None]:
         """Call back once with the run when it has ended, on the thread that ends it, or at once if
@@ -350,13 +327,9 @@ class Run:
         with self._changed:
             if not self.done:
                 self._done_callbacks.append(callback)
-                return lambda: self._remove_done_callback(callback)
+                return lambda: self._remove(self._done_callbacks, callback)
         self._call_done([callback])
         return lambda: None
-
-    def _remove_done_callback(self, callback: Callable[[Run], object]) -> None:
-        with self._changed, contextlib.suppress(ValueError):
-            self._done_callbacks.remove(callback)
 
     def _call_done(self, callbacks: Iterable[Callable[[Run], object]]) -> None:
         for callback in callbacks:
@@ -366,10 +339,7 @@ class Run:
                 _log.exception("what was to be called at the end of run %s failed", self.id)
 
     def __await__(self) -> Generator[Any, None, Any]:
-        return self._result_async().__await__()
-
-    async def _result_async(self) -> Any:
-        await self.ended()
+        yield from self.ended().__await__()
         return self.result()
 
     async def ended(self) -> None:
@@ -399,20 +369,19 @@ class Run:
             event = Event(self.last_event + 1, type, time.time(), shown)
             self._events.append(event)
             self._apply(event)
-            if self._state.is_final:
-                self._compact()
-            self._changed.notify_all()
             watchers = list(self._watchers)
             done_callbacks: list[Callable[[Run], object]] = []
-            if self._state.is_final:
+            if self.state.is_final:
+                self._compact()
                 done_callbacks, self._done_callbacks = self._done_callbacks, []
+            self._changed.notify_all()
         self._call_done(done_callbacks)
         for watcher in watchers:
             try:
                 watcher()
             except Exception:
                 _log.exception("a watcher of run %s failed and is not called again", self.id)
-                self._leave(watcher)
+                self._remove(self._watchers, watcher)
 
     def _apply(self, event: Event) -> None:
         data = event.data
@@ -421,15 +390,15 @@ class Run:
             stream.put(data["offset"], data["text"])
             stream.finish_reason = data.get("finish_reason", stream.finish_reason)
         elif event.type == "result":
-            self._output = data["output"]
+            self.output = data["output"]
         elif event.type == "error":
-            self._error = ComposeError.from_dict(dict(data))
+            self.error = ComposeError.from_dict(dict(data))
         elif event.type == "state":
             self._summary |= data.get("summary", {})
             state = State(data["state"])
-            if state is State.CANCELLED and self._error is None:
-                self._error = RunCancelled(f"run {self.id} was stopped")
-            self._state = state  # last: who sees the end sees all of it
+            if state is State.CANCELLED and self.error is None:
+                self.error = RunCancelled(f"run {self.id} was stopped")
+            self.state = state  # last: who sees the end sees all of it
 
     def _compact(self) -> None:
         """Keep of the events what still says something.
@@ -446,7 +415,11 @@ class Run:
             is_last = last[subject] == event.number
             if event.type == "text":
                 if is_last:
-                    kept.append(self._whole(event))
+                    stream = self._streams[tuple(event.data["stream"])]
+                    data = {"stream": event.data["stream"], "offset": 0, "text": stream.text}
+                    if stream.finish_reason is not None:
+                        data["finish_reason"] = stream.finish_reason
+                    kept.append(replace(event, data=data))
                 elif subject not in announced:
                     kept.append(replace(event, data={**event.data, "offset": 0, "text": ""}))
                 announced.add(subject)
@@ -454,7 +427,7 @@ class Run:
                 kept.append(event)
         self._events = kept
         given = _bytes(self.input) + _bytes(self.metadata)
-        self._size = given + sum(_bytes(event.data) for event in kept)
+        self.size = given + sum(_bytes(event.data) for event in kept)
 
     def saved(self) -> dict[str, Any]:
         """What `restored` makes it of again, when it has ended: plain data and events."""
@@ -475,15 +448,8 @@ class Run:
         run = cls(saved["workflow"], saved["input"], lambda: None, **given)
         for event in saved["events"]:
             run._apply(event)
-        run._events, run._size = list(saved["events"]), saved["size"]
+        run._events, run.size = list(saved["events"]), saved["size"]
         return run
-
-    def _whole(self, last: Event) -> Event:
-        stream = self._streams[tuple(last.data["stream"])]
-        data = {"stream": last.data["stream"], "offset": 0, "text": stream.text}
-        if stream.finish_reason is not None:
-            data["finish_reason"] = stream.finish_reason
-        return replace(last, data=data)
 
     def _repr_mimebundle_(self, **_: Any) -> tuple[dict[str, str], dict[str, Any]]:
         """IPython's hook: in a notebook, the record stays with the output that shows a run."""
@@ -530,3 +496,57 @@ async def _until(
     finally:
         leave()
     return holds()
+
+
+class EventIterator(Iterator[T], AsyncIterator[T]):
+    """An iterator over a run from one of its events on, until the run has ended.
+
+    ``for`` waits in short steps that an interrupt can end; ``async for`` never blocks its event
+    loop. Of one reader; leaving a loop does nothing to the run, and another one goes on from there.
+    ``after`` is the number of the last event that the reader has, and ``read`` gives what it gets
+    of each event, None for nothing.
+    """
+
+    def __init__(self, run: Run, after: int, read: Callable[[Event], T | None]) -> None:
+        self._run = run
+        self._after = after
+        self._read = read
+        self._fresh: deque[Event] = deque()
+        self._over = False
+
+    def __next__(self) -> T:
+        while (item := self._item()) is None:
+            if self._over:
+                raise StopIteration
+            self._run.wait_for(self._has_more, _TICK)
+        return item
+
+    async def __anext__(self) -> T:
+        # However much there is: others of the loop have their turn, and a cancel is heard.
+        await asyncio.sleep(0)
+        while (item := self._item()) is None:
+            if self._over:
+                raise StopAsyncIteration
+            await self._run.until(self._has_more, _TICK)
+        return item
+
+    def _has_more(self) -> bool:
+        return self._run.last_event > self._after or self._run.done
+
+    def _item(self) -> T | None:
+        """What comes next; None where nothing has come yet, or nothing will."""
+        while self._fresh or self._look():
+            item = self._read(self._fresh.popleft())
+            if item is not None:
+                return item
+        return None
+
+    def _look(self) -> bool:
+        """Take in what has happened; whether anything has."""
+        ended = self._run.done  # before looking: nothing comes after it
+        self._fresh.extend(self._run.events_so_far(self._after))
+        if self._fresh:
+            self._after = self._fresh[-1].number
+        else:
+            self._over = ended
+        return bool(self._fresh)

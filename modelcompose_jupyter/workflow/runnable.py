@@ -37,7 +37,5 @@ class Runnable(Protocol):
         """Start a run with all inputs as one value, and return it at once.
 
         ``seed`` is that of the first generation, where the document gives none; drawn if None.
-
-        Raises:
-            InputError: an input is missing, unknown or of the wrong type.
+        InputError where an input is missing, unknown or of the wrong type.
         """

@@ -7,23 +7,32 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import hashlib
 import importlib.metadata
 import itertools
 import platform
 import time
 from collections.abc import AsyncIterator, Hashable, Mapping
+from dataclasses import dataclass
 from typing import Annotated, Any
 
 from pydantic import Field, ValidationError
 
-from ..document import Document, Job, Template, Workflow, render
+from ..document import Document, Job, Template, Workflow
+from ..document.document import digest
 from ..document.fields import Integer, Strict
 from ..document.render import check_size
 from ..errors import ComposeError
 from ..redaction import get_logger, redact
 from .bounded_gather import bounded_gather, first_of
-from .component import Allowance, ComponentCall, ComponentCaller, count_progress, invalid, locating
+from .component import (
+    Allowance,
+    ComponentCall,
+    ComponentCaller,
+    count_progress,
+    invalid,
+    locating,
+    render_in,
+)
 from .concurrency_limiter import QueueProgress
 from .events import State
 from .run import Run
@@ -49,17 +58,10 @@ async def run_workflow(
 ) -> None:
     """Run a workflow to its end, whatever that is; never raises.
 
-    Args:
-        document: where the workflow comes from.
-        workflow: what to run.
-        input: that has been checked; the run's own is as it may be shown.
-        run: takes the events.
-        calls: calls components on the host's models.
-        seed: the first generation's where the document gives none; repeats and prompts count up
-            from it, and each job has a range of its own.
-        max_seconds: after which it is stopped and fails; None is never.
-        max_generations: texts that it may generate before it fails; None is any number.
-        group: who asks; requests of one group take turns with those of others.
+    The input has been checked; that of the run, which takes the events, is as it may be shown.
+    ``seed`` is the first generation's where the document gives none: repeats and prompts count up
+    from it, and each job has a range of its own. After ``max_seconds``, or where it asks for more
+    than ``max_generations``, it fails. Requests of one group take turns with those of others.
     """
     runner = _Runner(document, workflow, input, run, calls, seed, Allowance(max_generations), group)
     try:
@@ -87,11 +89,7 @@ async def run_workflow(
 
 @contextlib.asynccontextmanager
 async def _limited(seconds: float | None) -> AsyncIterator[None]:
-    """Stop what is inside after so many seconds.
-
-    Raises:
-        ComposeError: it was stopped, with the code ``timeout``.
-    """
+    """Stop what is inside after so many seconds, with a ComposeError of the code ``timeout``."""
     timeout = asyncio.timeout(seconds)
     try:
         async with timeout:
@@ -106,34 +104,25 @@ async def _limited(seconds: float | None) -> AsyncIterator[None]:
         ) from None
 
 
+@dataclass
 class _Runner:
-    def __init__(
-        self,
-        document: Document,
-        workflow: Workflow,
-        input: Any,
-        run: Run,
-        calls: ComponentCaller,
-        seed: int,
-        allowance: Allowance,
-        group: Hashable,
-    ) -> None:
-        self._document = document
-        self._workflow = workflow
-        self._input = input
-        self._run = run
-        self._calls = calls
+    _document: Document
+    _workflow: Workflow
+    _input: Any
+    _run: Run
+    _calls: ComponentCaller
+    _seed: int
+    _allowance: Allowance
+    _group: Hashable
+
+    def __post_init__(self) -> None:
+        jobs = self._workflow.jobs
         self._started = time.monotonic()
         self._outputs: dict[str, dict[str, Any]] = {}
-        self._ended = {job.id: asyncio.Event() for job in workflow.jobs}
-        self._queue_progress = {job.id: QueueProgress(run, job.id) for job in workflow.jobs}
+        self._ended = {job.id: asyncio.Event() for job in jobs}
+        self._queue_progress = {job.id: QueueProgress(self._run, job.id) for job in jobs}
         self._made: list[ComponentCall] = []
-        self._allowance = allowance
-        self._group = group
-        self._seeds = {
-            job.id: seed + number * _SEEDS_OF_A_JOB for number, job in enumerate(workflow.jobs)
-        }
-        self._seed = seed
+        self._seeds = {job.id: self._seed + n * _SEEDS_OF_A_JOB for n, job in enumerate(jobs)}
 
     async def output(self) -> Any:
         """Run all jobs; the workflow's output.
@@ -161,11 +150,10 @@ class _Runner:
         for name in job.depends_on:
             await self._ended[name].wait()
         self._progress(job, "started")
-        value = (
-            await self._called(job, {}, None)
-            if job.repeat_count is None
-            else await self._repeated(job, job.repeat_count)
-        )
+        if job.repeat_count is None:
+            value = await self._called(job, None)
+        else:
+            value = await self._repeated(job, job.repeat_count)
         if job.output is not None:
             value = self._render(job.output, {"output": value})
         self._outputs[job.id] = {"output": value}
@@ -173,25 +161,22 @@ class _Runner:
         self._ended[job.id].set()
 
     async def _repeated(self, job: Job, repeat_count: Template) -> list[Any]:
-        count = self._count(repeat_count)
+        value = self._render(repeat_count, {})
+        try:
+            count = _Repeat.model_validate({"repeat_count": value}).repeat_count
+        except ValidationError as error:
+            raise invalid(error, "repeat_count", repeat_count, self._document) from None
         self._allowance.check(count, self._document.where(repeat_count.path))
         return await bounded_gather(
             count,
-            lambda index: self._called(job, {"index": index}, index),
+            lambda index: self._called(job, index),
             count_progress(self._run, job, "repeat"),
         )
 
-    def _count(self, repeat_count: Template) -> int:
-        value = self._render(repeat_count, {})
-        try:
-            return _Repeat.model_validate({"repeat_count": value}).repeat_count
-        except ValidationError as error:
-            raise invalid(error, "repeat_count", repeat_count, self._document) from None
-
-    async def _called(self, job: Job, extra: Mapping[str, Any], repeat: int | None) -> Any:
+    async def _called(self, job: Job, repeat: int | None) -> Any:
         value = self._input
         if job.input is not None:
-            value = self._render(job.input, extra)
+            value = self._render(job.input, {} if repeat is None else {"index": repeat})
         call = ComponentCall(
             self._document,
             job,
@@ -207,19 +192,11 @@ class _Runner:
         return await self._calls.call(call)
 
     def _render(self, template: Template, extra: Mapping[str, Any]) -> Any:
-        context = {
-            "input": self._input,
-            "env": self._document.environment,
-            "jobs": self._outputs,
-            "context": {"run_id": self._run.id, "task_id": self._run.id},
-            **extra,
-        }
-        with locating(self._document, template.path):
-            return render(template, context)
+        sources = {"input": self._input, "jobs": self._outputs, **extra}
+        return render_in(self._run, self._document, template, sources)
 
     def _progress(self, job: Job, state: str) -> None:
-        done = len(self._outputs)
-        total = len(self._workflow.jobs)
+        done, total = len(self._outputs), len(self._workflow.jobs)
         data = {"phase": "job", "job": job.id, "state": state, "done": done, "total": total}
         self._run.add("progress", {**data, "unit": "jobs"})
 
@@ -265,16 +242,11 @@ def _generation_record(generation: Mapping[str, Any]) -> dict[str, Any]:
         "stream": list(generation["stream"]),
         "model": dict(result.model),
         "parameters": dict(result.parameters),
-        "texts": [_digest(text) for text in result.texts],
+        "texts": [digest(text) for text in result.texts],
         "finish_reasons": list(result.finish_reasons),
         "usage": dict(result.usage),
         "timings": dict(result.timings),
     }
-
-
-def _digest(text: str) -> str:
-    """What tells whether another run gave the same text."""
-    return "sha256:" + hashlib.sha256(text.encode("utf-8", "surrogatepass")).hexdigest()
 
 
 def _versions() -> dict[str, str]:
