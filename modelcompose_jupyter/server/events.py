@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 import re
-from collections.abc import AsyncIterator, Callable, Mapping
+from collections.abc import AsyncGenerator, Callable, Mapping
 from typing import Any
 
 from ..errors import UsageError
@@ -53,7 +53,7 @@ def resume_point(run: Run, header: str | None, query: str | None) -> int:
 
 async def run_events(
     task: Task, caller: Caller, after: int, heartbeat: float = HEARTBEAT_SECONDS
-) -> AsyncIterator[str]:
+) -> AsyncGenerator[str]:
     """A run's events beyond number ``after``, until it has ended."""
     data_of = event_data if caller is Caller.OWNER else public_event
     yield f"retry: {_RETRY_MILLISECONDS}\n\n"
@@ -73,7 +73,7 @@ def _messages(events: list[Event], data_of: Callable[[Event], dict[str, Any]]) -
 
 async def run_text(
     task: Task, caller: Caller, heartbeat: float = HEARTBEAT_SECONDS
-) -> AsyncIterator[str]:
+) -> AsyncGenerator[str]:
     """A run's text alone, piece by piece, and an ``error`` event where it fails."""
     run = task.run
     position = shown = 0

@@ -9,9 +9,8 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import inspect
 import time
-from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Mapping
+from collections.abc import Awaitable, Mapping
 from http import HTTPStatus
 from typing import Any
 
@@ -55,7 +54,7 @@ class ApiHandler(RequestHandler):
         self._body = RequestBody(self.request.headers, self._connection, state)
         self._caller = Caller.GUEST
         self._api_request: ApiRequest | None = None
-        self._disconnected = asyncio.Event()
+        self._disconnected = asyncio.get_running_loop().create_future()
         self._began = time.monotonic()
         self._is_recorded = False
 
@@ -122,7 +121,8 @@ class ApiHandler(RequestHandler):
 
     def _check_room(self) -> None:
         is_owner = self._state.access.is_owner(self.request.headers.get("Authorization"))
-        if not self._connection.admit(is_owner):
+        connection = self._connection
+        if not connection.server.admit(connection, is_owner):
             raise ComposeError(
                 "the server answers as many requests as it may",
                 hint="Try again when one of them has ended.",
@@ -169,7 +169,7 @@ class ApiHandler(RequestHandler):
             if request.run_id is not None:  # a stream does not tell it otherwise
                 self.set_header("X-Task-Id", request.run_id)
             if isinstance(answer, EventStream):
-                await self._write_stream(answer)
+                await self._write_stream(request, answer)
             else:
                 await self._flush(self._write_response(answer))
                 self._end(answer.result)
@@ -199,7 +199,7 @@ class ApiHandler(RequestHandler):
         Returns:
             Its bytes.
         """
-        if self._finished or self._disconnected.is_set():
+        if self._finished or self._disconnected.done():
             raise StreamClosedError
         self.set_status(response.status)
         for name, value in response.headers.items():
@@ -213,21 +213,19 @@ class ApiHandler(RequestHandler):
         self.write(body)
         return len(body)
 
-    async def _write_stream(self, stream: EventStream) -> None:
+    async def _write_stream(self, request: ApiRequest, stream: EventStream) -> None:
         self.set_header("Content-Type", "text/event-stream; charset=utf-8")
         self.set_header("Cache-Control", "no-cache")
         self.set_header("X-Accel-Buffering", "no")
-        events = stream.events
         with contextlib.closing(stream):
-            try:
-                async with contextlib.aclosing(_until_set(self._disconnected, events)) as coming:
-                    async for each in coming:
-                        written = _utf8(each)
-                        self.write(written)
-                        await self._flush(len(written))
-            finally:
-                if inspect.isasyncgen(events):
-                    await events.aclose()
+            async with contextlib.aclosing(stream.events) as events:
+                while True:
+                    event = await request.unless_disconnected(anext(events, None))
+                    if event is None:
+                        break
+                    written = _utf8(event)
+                    self.write(written)
+                    await self._flush(len(written))
         self._end(stream.result)
 
     async def _flush(self, size: int) -> None:
@@ -236,9 +234,10 @@ class ApiHandler(RequestHandler):
         Raises:
             TimeoutError: it has not for too long, and is not there any more.
         """
-        self._connection.hold(size)
+        connection = self._connection
+        connection.server.hold(connection, size)
         await asyncio.wait_for(self.flush(), self._state.settings.write_seconds)
-        self._connection.hold(0)
+        connection.server.hold(connection, 0)
 
     def _end(self, result: Run | None) -> None:
         """End an answer that is written; the result in it has come to whom it is owed.
@@ -246,7 +245,7 @@ class ApiHandler(RequestHandler):
         Tornado tells of a client that goes until the answer has ended, so what is written and what
         is taken are held apart until then.
         """
-        if self._finished or self._disconnected.is_set():
+        if self._finished or self._disconnected.done():
             return
         self.finish()
         if result is not None and self.request.method != "HEAD":
@@ -299,7 +298,8 @@ class ApiHandler(RequestHandler):
     # The end
 
     def on_connection_close(self) -> None:
-        self._disconnected.set()
+        if not self._disconnected.done():
+            self._disconnected.set_result(None)
         self._body.drop()
         self.on_finish()
 
@@ -315,7 +315,7 @@ class ApiHandler(RequestHandler):
             seconds=time.monotonic() - self._began,
             caller=self._caller,
             run_id=self._api_request.run_id if self._api_request else None,
-            disconnected=self._disconnected.is_set(),
+            disconnected=self._disconnected.done(),
         )
         for each in self._state.observers:
             each.request_ended(record)
@@ -338,25 +338,6 @@ class NotFoundHandler(ApiHandler):
             hint="openapi.json, below the base path, has all paths.",
             code="not_found",
         )
-
-
-async def _until_set(end: asyncio.Event, events: AsyncIterator[str]) -> AsyncGenerator[str]:
-    """Events as they come, until ``end`` is set, though none may come for long."""
-    ending = asyncio.ensure_future(end.wait())
-    try:
-        while not end.is_set():
-            coming = asyncio.ensure_future(anext(events, None))
-            await asyncio.wait([coming, ending], return_when=asyncio.FIRST_COMPLETED)
-            if not coming.done():
-                coming.cancel()
-                await asyncio.gather(coming, return_exceptions=True)
-                return
-            event = coming.result()
-            if event is None:
-                return
-            yield event
-    finally:
-        ending.cancel()
 
 
 def _utf8(text: str) -> bytes:

@@ -7,7 +7,8 @@ component's settings of the model and its limit hold. It is a run like any other
 from __future__ import annotations
 
 import time
-from collections.abc import AsyncIterator, Callable, Mapping
+from collections import defaultdict
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Iterable, Mapping
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -60,12 +61,13 @@ def _models(request: ApiRequest) -> dict[str, tuple[Document, Component]]:
 
 def _model_id(document: Document, component: Component) -> str | None:
     """What a component's model is called; None if only a run's input tells which it is."""
-    used = signature(document, _without_templates(document, component, "", {}).workflows[0])
+    used = signature(document, _without_templates(document, component, None, ()).workflows[0])
     if used.open or any(each.required or each.name in INPUTS for each in used.inputs):
         return None
-    context = {"input": {}, "env": document.environment, "context": {}}
     try:
-        source = render(component.model["source"], context)
+        source = render(
+            component.model["source"], {"input": {}, "env": document.environment, "context": {}}
+        )
     except ExpressionError:
         return None
     if not isinstance(source, str) or not source:
@@ -77,36 +79,26 @@ def _model_id(document: Document, component: Component) -> str | None:
 
 
 def _without_templates(
-    document: Document,
-    component: Component,
-    prompt: Any,
-    parameters: Mapping[str, Any],
-    *,
-    workflow: str = "v1",
-    is_chat: bool = False,
+    document: Document, component: Component, format: _Format | None, parameters: Iterable[str]
 ) -> Document:
     """A document of one workflow, which speaks to one component's model without templates.
 
-    Args:
-        document: the component's.
-        component: whose model it is.
-        prompt: the template of the prompt or the messages.
-        parameters: those that the workflow takes as inputs of the same names.
-        workflow: the id of the workflow.
-        is_chat: whether ``prompt`` is that of messages.
+    It takes what ``format`` is to go on with, and the parameters, as inputs of these names.
     """
     path = component.path
+    param, prompt = (format.param, format.prompt) if format else ("prompt", "")
     action = Action(
         id="__action__",
         path=path,
-        text=parse_template(prompt, (*path, "messages" if is_chat else "prompt")),
+        text=parse_template(prompt, (*path, param)),
         parameters={
             name: parse_template(f"${{input.{name}}}", (*path, name)) for name in parameters
         },
-        is_chat=is_chat,
+        is_chat=format is _CHAT,
     )
     bare = replace(component, actions=(action,), default=True)
     job = Job(id="__job__", path=path, component=bare, action=action)
+    workflow = format.workflow if format else "v1"
     flow = Workflow(id=workflow, path=path, jobs=(job,), default=True)
     return replace(document, components=(bare,), workflows=(flow,))
 
@@ -143,36 +135,39 @@ def _find(request: ApiRequest, id: str) -> tuple[Document, Component]:
 
 @dataclass(frozen=True)
 class _Format:
-    """How one of the two kinds of completion is written."""
+    """One of the two kinds of completion: what it goes on with, and how it is written."""
 
     workflow: str
+    param: str
+    prompt: str
     prefix: str
     object: str
     chunk_object: str
-    param: str
     whole: Callable[[str], dict[str, Any]]
     piece: Callable[[str], dict[str, Any]]
-    opening: Mapping[str, Any] | None
+    opening: Mapping[str, Any]
     closing: Mapping[str, Any]
 
 
 _TEXT = _Format(
     workflow="v1/completions",
+    param="prompt",
+    prompt="${input.prompt as text[]}",
     prefix="cmpl-",
     object="text_completion",
     chunk_object="text_completion",
-    param="prompt",
     whole=lambda text: {"text": text},
     piece=lambda text: {"text": text},
-    opening=None,
+    opening={},
     closing={"text": ""},
 )
 _CHAT = _Format(
     workflow="v1/chat/completions",
+    param="messages",
+    prompt="${input.messages}",
     prefix="chatcmpl-",
     object="chat.completion",
     chunk_object="chat.completion.chunk",
-    param="messages",
     whole=lambda text: {"message": {"role": "assistant", "content": text, "refusal": None}},
     piece=lambda text: {"delta": {"content": text}},
     opening={"delta": {"role": "assistant", "content": ""}},
@@ -185,46 +180,27 @@ async def completions(request: ApiRequest) -> ApiResponse | EventStream:
     body: CompletionRequest = request.body
     parameters = {"include_prompt": False, **body.parameters()}
     prompts = body.prompts()
-    document = _without_templates(
-        *_find(request, body.model),
-        "${input.prompt as text[]}",
-        parameters,
-        workflow=_TEXT.workflow,
-    )
-    values = {"prompt": prompts, **parameters}
-    return await _complete(request, _TEXT, document, values, len(prompts) * body.choices)
+    return await _complete(request, _TEXT, prompts, parameters, len(prompts) * body.choices)
 
 
 async def chat_completions(request: ApiRequest) -> ApiResponse | EventStream:
     body: ChatRequest = request.body
     messages = body.conversation()
-    parameters = body.parameters()
-    document = _without_templates(
-        *_find(request, body.model),
-        "${input.messages}",
-        parameters,
-        workflow=_CHAT.workflow,
-        is_chat=True,
-    )
-    values = {"messages": messages, **parameters}
-    return await _complete(request, _CHAT, document, values, body.choices)
+    return await _complete(request, _CHAT, messages, body.parameters(), body.choices)
 
 
 async def _complete(
-    request: ApiRequest,
-    format: _Format,
-    document: Document,
-    values: dict[str, Any],
-    choices: int,
+    request: ApiRequest, format: _Format, given: Any, parameters: dict[str, Any], choices: int
 ) -> ApiResponse | EventStream:
     """The answer to a request, by a run that ends when its client leaves."""
     body: BaseCompletionRequest = request.body
+    document = _without_templates(*_find(request, body.model), format, parameters)
     terms = Terms(request.state.tasks, request.caller, linger=0.0)
     try:
         run = request.state.host.submit(
             document,
             None,
-            values,
+            {format.param: given, **parameters},
             seed=body.own_seed(),
             owed_to=terms,
             is_guest=terms.is_guest,
@@ -256,10 +232,11 @@ class _Completion:
         self._run = task.run
         self._choices = choices
         self._created = int(time.time())
+        self._streamed: defaultdict[tuple[Any, ...], int] = defaultdict(int)  # lengths of texts
 
     async def whole(self) -> ApiResponse:
         """All of it, when the run has ended."""
-        if not await self._request.wait_unless_disconnected(self._run.until_done()):
+        if not await self._request.unless_disconnected(self._run.until_done()):
             return ApiResponse()
         if self._run.state is not State.COMPLETED:
             return self._failed()
@@ -276,13 +253,14 @@ class _Completion:
         source = batches(self._run, heartbeat=HEARTBEAT_SECONDS)
         first: list[Event] = []
 
-        async def begin() -> None:
+        async def begin() -> bool:
             async for events in source:
                 first.extend(events)
                 if not events or any(map(_has_content, events)):
-                    return
+                    break
+            return True
 
-        if not await self._request.wait_unless_disconnected(begin()):
+        if not await self._request.unless_disconnected(begin()):
             return ApiResponse()
         if self._run.done and self._run.state is not State.COMPLETED:
             return self._failed()
@@ -290,11 +268,10 @@ class _Completion:
 
     async def _chunks(
         self, first: list[Event], source: AsyncIterator[list[Event]]
-    ) -> AsyncIterator[str]:
-        pieces = _Pieces()
-        yield self._opening() + self._chunks_of(first, pieces)
+    ) -> AsyncGenerator[str]:
+        yield self._opening() + self._chunks_of(first)
         async for events in source:
-            yield self._chunks_of(events, pieces) if events else HEARTBEAT
+            yield self._chunks_of(events) if events else HEARTBEAT
         if self._run.state is State.COMPLETED:
             if self._body.wants_usage:
                 yield self._chunk([], usage=self._usage())
@@ -304,18 +281,18 @@ class _Completion:
 
     def _opening(self) -> str:
         opening = self._format.opening
-        if opening is None:
-            return ""
-        return "".join(
-            self._chunk([self._choice((0, index), opening)]) for index in range(self._choices)
-        )
+        indexes = range(self._choices if opening else 0)
+        return "".join(self._chunk([self._choice((0, index), opening)]) for index in indexes)
 
-    def _chunks_of(self, events: list[Event], pieces: _Pieces) -> str:
+    def _chunks_of(self, events: list[Event]) -> str:
         chunks = []
         for event in events:
             if event.type != "text":
                 continue
-            stream, piece = tuple(event.data["stream"]), pieces.fresh(event)
+            stream = tuple(event.data["stream"])
+            # A run that ends tells its whole text again.
+            piece = event.data["text"][max(0, self._streamed[stream] - event.data["offset"]) :]
+            self._streamed[stream] += len(piece)
             if piece:
                 chunks.append(self._chunk([self._choice(stream, self._format.piece(piece))]))
             reason = event.data.get("finish_reason")
@@ -367,21 +344,6 @@ class _Completion:
             error = _as_invalid_request(error, self._format)
         status = status_of(error)
         return status, error_body(error, status, self._request.is_guest)
-
-
-class _Pieces:
-    """What a reader of several growing texts has yet to get of each."""
-
-    def __init__(self) -> None:
-        self._lengths: dict[tuple[Any, ...], int] = {}
-
-    def fresh(self, event: Event) -> str:
-        """The part of a text event that is new; a run that ends tells its whole text again."""
-        stream, offset = tuple(event.data["stream"]), event.data["offset"]
-        text: str = event.data["text"]
-        length = self._lengths.get(stream, 0)
-        self._lengths[stream] = max(length, offset + len(text))
-        return text[max(0, length - offset) :]
 
 
 def _has_content(event: Event) -> bool:

@@ -104,7 +104,7 @@ class RequestBody:
         """
         self._check_size(len(self._received) + len(chunk))
         self._received += chunk
-        self._connection.hold(len(self._received))
+        self._connection.server.hold(self._connection, len(self._received))
         return self._wait_for_turn() if len(self._received) > _LARGE_BODY else None
 
     async def _wait_for_turn(self) -> None:
@@ -134,7 +134,7 @@ class RequestBody:
         else:  # others are answered meanwhile
             body = await asyncio.to_thread(self._parsed, model, forms)
         self._received.clear()
-        self._connection.hold(0)
+        self._connection.server.hold(self._connection, 0)
         return body
 
     def _parsed(self, model: type[BaseModel], forms: bool) -> Any:

@@ -84,7 +84,7 @@ async def run_workflow(request: ApiRequest) -> ApiResponse | EventStream:
         events = run_text(task, caller) if body.output_only else run_events(task, caller, -1)
         return EventStream(task, events, result=run)
     with task.watching():
-        if waits and not await request.wait_unless_disconnected(run.until_done()):
+        if waits and not await request.unless_disconnected(run.until_done()):
             return ApiResponse()
     if not waits:
         return _without_result(_state(request, task))
@@ -183,7 +183,7 @@ async def cancel_task(request: ApiRequest) -> ApiResponse:
     if request.query.get("wait_for_completion", "true") in ("false", "0"):
         return _without_result(_state(request, task))
     # A load may not let go so soon; it goes on to stop.
-    await request.wait_unless_disconnected(task.run.until_done(_CANCEL_SECONDS))
+    await request.unless_disconnected(task.run.until_done(_CANCEL_SECONDS))
     return _state(request, task)
 
 

@@ -145,11 +145,7 @@ class Server:
         self._end = asyncio.Event()
         self._http = GuardedServer(
             self._application(),
-            max_connections=self.settings.max_connections,
-            reserved=self.settings.reserved_connections,
-            max_held=self.settings.max_held,
-            header_seconds=self.settings.header_seconds,
-            idle_seconds=self.settings.idle_seconds,
+            limits=self.settings,
             chunk_size=16384,
             max_body_size=2**40,  # the handler says no, with an answer
             body_timeout=self.settings.body_seconds,
