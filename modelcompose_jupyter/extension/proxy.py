@@ -52,12 +52,12 @@ class ProxyHandler(HostsHandler):
     @web.authenticated
     @authorized("read", resource=RESOURCE)
     async def get(self, id: str | None = None) -> None:
-        await self._answer(self._pass_on(id))
+        await self._pass_on(id)
 
     @web.authenticated
     @authorized("execute", resource=RESOURCE)
     async def post(self, id: str | None = None) -> None:
-        await self._answer(self._pass_on(id))
+        await self._pass_on(id)
 
     async def _pass_on(self, id: str | None) -> None:
         host = self.hosts.only() if id is None else self.hosts.find(id)
