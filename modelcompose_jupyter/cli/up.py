@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -15,7 +14,6 @@ from .group import document_path, file_option, main
 if TYPE_CHECKING:
     from ..server.server_info import ServerInfo
     from ..up.launch_config import LaunchConfig
-    from ..up.lifecycle import Status
 
 _GB = 10**9
 _port = click.IntRange(0, 65535)
@@ -184,28 +182,27 @@ def status(file: str | None, everything: bool) -> None:
     if sys.stdout.isatty():
         click.echo("\n\n".join(_described(each) for each in found))
     else:
-        data = [dataclasses.asdict(each) for each in found]
-        click.echo(as_text(data if everything else data[0]))
-    if not any(each.answers for each in found):
+        click.echo(as_text(found if everything else found[0]))
+    if not any(each["answers"] for each in found):
         raise ComposeError("it does not answer", code="host_gone")
 
 
-def _described(status: Status) -> str:
+def _described(status: dict[str, Any]) -> str:
     from ..formatting import duration, size
 
     models = ", ".join(
-        f"{each['source']} ({size(each['memory_bytes'] or 0)})" for each in status.models
+        f"{each['source']} ({size(each['memory_bytes'] or 0)})" for each in status["models"]
     )
     rows = {
-        "Title": status.title,
-        "API": status.api,
-        "Page": status.page,
-        "Document": status.document,
-        "Process": str(status.pid),
-        "Up for": duration(status.uptime),
-        "Runs": f"{status.runs} in flight" if status.answers else "does not answer",
+        "Title": status["title"],
+        "API": status["api"],
+        "Page": status["page"],
+        "Document": status["document"],
+        "Process": status["pid"],
+        "Up for": duration(status["uptime"]),
+        "Runs": f"{status['runs']} in flight" if status["answers"] else "does not answer",
         "Models": models or "none in memory",
-        "Log": status.log,
+        "Log": status["log"],
     }
     return "\n".join(f"{name:<10}{value}" for name, value in rows.items() if value)
 

@@ -54,33 +54,21 @@ class Child:
             with contextlib.suppress(OSError, ValueError):
                 sink(line.decode("utf-8", "replace").rstrip("\r\n"))
 
-    @property
-    def status(self) -> int | None:
-        """Its exit status, that of a signal negative; None while it runs."""
-        return self.process.poll()
-
     def failure(self) -> ComposeError:
         """Why it has ended, once what it had to say has been handed on."""
         self._relay.join(_RELAY_SECONDS)  # its own children may hold the pipe for longer
         status = self.process.wait()
         hint = "What it said last is above this."
-        if status >= 0:
-            how = f"ended with status {status}"
-        else:
-            how = f"was ended by {_signal_name(-status)}"
-            if _signal_name(-status) == "SIGKILL":
+        how = f"ended with status {status}"
+        if status < 0:
+            try:
+                name = signal.Signals(-status).name
+            except ValueError:
+                name = f"signal {-status}"
+            how = f"was ended by {name}"
+            if name == "SIGKILL":
                 hint = "Was the memory full? The system's log may tell."
         return ComposeError(f"the {self.name} {how}", hint=hint, code="child_ended")
-
-    def terminate(self) -> None:
-        """Ask it to end."""
-        with contextlib.suppress(OSError):
-            self.process.terminate()
-
-    def kill(self) -> None:
-        """End it at once."""
-        with contextlib.suppress(OSError):
-            self.process.kill()
 
     def end(self, seconds: float) -> None:
         """Wait until it has ended, as it was asked to.
@@ -91,13 +79,9 @@ class Child:
         try:
             self.process.wait(seconds)
         except subprocess.TimeoutExpired:
-            self.kill()
+            self.process.kill()
             self.process.wait()
         self._relay.join(_RELAY_SECONDS)
-
-    @property
-    def pid(self) -> int:
-        return self.process.pid
 
 
 def apart() -> dict[str, Any]:
@@ -105,10 +89,3 @@ def apart() -> dict[str, Any]:
     if sys.platform == "win32":
         return {"creationflags": subprocess.CREATE_NEW_PROCESS_GROUP | subprocess.CREATE_NO_WINDOW}
     return {"start_new_session": True}
-
-
-def _signal_name(number: int) -> str:
-    try:
-        return signal.Signals(number).name
-    except ValueError:
-        return f"signal {number}"

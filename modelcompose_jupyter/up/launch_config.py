@@ -14,6 +14,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from pydantic import TypeAdapter
+
 from ..document import Document
 from ..errors import ComposeError, UsageError
 from ..server.access import TOKEN_VARIABLE, is_loopback
@@ -85,9 +87,7 @@ class LaunchConfig:
 
     @classmethod
     def from_json(cls, text: str) -> LaunchConfig:
-        data = json.loads(text)
-        page = Address(**data["page"]) if data["page"] else None
-        return cls(**{**data, "api": Address(**data["api"]), "page": page})
+        return TypeAdapter(cls).validate_json(text)
 
     @property
     def api_url(self) -> str:
