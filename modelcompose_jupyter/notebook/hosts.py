@@ -118,7 +118,7 @@ def models() -> Table:
     return models_table([(_place(host), models, host.memory()) for host, models in _reached()])
 
 
-def unload(name: str | None) -> None:
+def unload(name: str | None = None) -> None:
     """Give back a model's memory, wherever it is.
 
     Args:
