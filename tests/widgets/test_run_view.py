@@ -199,7 +199,13 @@ def test_a_run_that_begins_while_another_ends_is_shown_to_its_end() -> None:
             began.set()
         return []
 
-    view = RunView(snippets=in_the_midst_of_the_end)
+    view = RunView(
+        (),
+        for_guests=False,
+        snippets=in_the_midst_of_the_end,
+        on_message=lambda _: None,
+        on_updated=lambda _: None,
+    )
     view.show(first)
     first.add("error", InputError("it failed").to_dict())
     first.add("state", {"state": State.FAILED, "summary": {}})
