@@ -91,7 +91,7 @@ class HostsHandler(APIHandler):
         if not isinstance(error, ComposeError):
             super().write_error(status_code, **kwargs)
             return
-        body = failure(error, public=False)
+        body = failure(error, is_guest=False)
         if isinstance(error, DocumentError):
             body["error"]["problems"] = [dataclasses.asdict(each) for each in error.problems]
         self._reply(body, error.status if isinstance(error, HostError) else status_of(error))

@@ -30,13 +30,13 @@ from ..redaction import get_logger, redact, remember
 from ..workflow import EVENT_DATA, Run, State
 from .access import is_loopback
 from .schemas import (
+    STATES,
     DocumentKey,
     DocumentText,
     Failure,
     Health,
     TaskState,
     WorkflowSummary,
-    state_of,
 )
 from .server_info import ServerInfo
 
@@ -401,7 +401,7 @@ class RemoteHost:
         known = self._runs.get(state.task_id)
         if known is not None:
             return known
-        if not state_of(state.status).is_final:
+        if not STATES[state.status].is_final:
             return self._mirrored(state, state.workflow_id, (state.model_extra or {}).get("input"))
         return _ended_run(state)
 
@@ -554,5 +554,5 @@ def _ended_run(state: TaskState) -> Run:
         run.add("error", data["error"])
     keys = ("usage", "parameters", "warnings", "timings", "record")
     summary = {key: data[key] for key in keys if key in data}
-    run.add("state", {"state": state_of(state.status), "summary": summary})
+    run.add("state", {"state": STATES[state.status], "summary": summary})
     return run

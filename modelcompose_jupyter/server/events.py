@@ -84,5 +84,5 @@ async def run_text(
         elif not events:
             yield HEARTBEAT
     if run.error is not None:
-        body: Mapping[str, Any] = failure(run.error, public=caller is not Caller.OWNER)
+        body: Mapping[str, Any] = failure(run.error, caller is not Caller.OWNER)
         yield message(as_json(body), "error")

@@ -24,17 +24,10 @@ from ..workflow import Run
 from .access import AccessError, Caller
 from .connections import Connection
 from .events import as_json
-from .http import (
-    ApiRequest,
-    ApiResponse,
-    EventStream,
-    Route,
-    api_error_body,
-    as_compose_error,
-    status_of,
-)
+from .http import ApiRequest, ApiResponse, EventStream, Route, as_compose_error, status_of
 from .observer import RequestRecord
 from .request_body import RequestBody
+from .schemas import failure
 from .state import ServerState
 
 log = get_logger(__name__)
@@ -269,15 +262,12 @@ class ApiHandler(RequestHandler):
         headers = {"Retry-After": "1"} if told.code in _TRY_AGAIN else {}
         if status == HTTPStatus.UNAUTHORIZED:
             headers["WWW-Authenticate"] = 'Bearer realm="model-compose"'
-        body = self._error_body(told, status)
+        route = self._routes.get(self.request.method or "")
+        error_body = failure if route is None else route.error_body
+        body = error_body(told, self._caller is not Caller.OWNER)
         with contextlib.suppress(StreamClosedError):  # nobody is there to hear of it
             self._write_response(ApiResponse(body, status, headers))
             self._end(None)
-
-    def _error_body(self, error: ComposeError, status: int) -> Any:
-        route = self._routes.get(self.request.method or "")
-        make = api_error_body if route is None else route.error_body
-        return make(error, status, self._caller is not Caller.OWNER)
 
     def send_error(self, status_code: int = 500, **kwargs: Any) -> None:
         """Answer with an error; one that has begun ends, as all do when the server does."""
@@ -308,9 +298,10 @@ class ApiHandler(RequestHandler):
         if self._is_recorded:
             return
         self._is_recorded = True
+        base_path = self._state.settings.base_path
         record = RequestRecord(
             method=self.request.method or "",
-            route=self._path_template(),
+            route=next((each.full_path(base_path) for each in self._routes.values()), None),
             status=self.get_status(),
             seconds=time.monotonic() - self._began,
             caller=self._caller,
@@ -319,11 +310,6 @@ class ApiHandler(RequestHandler):
         )
         for each in self._state.observers:
             each.request_ended(record)
-
-    def _path_template(self) -> str | None:
-        """The path that all its routes have."""
-        base = self._state.settings.base_path
-        return next((each.full_path(base) for each in self._routes.values()), None)
 
 
 class NotFoundHandler(ApiHandler):

@@ -130,11 +130,6 @@ class EventStream:
         self._watch.close()
 
 
-def api_error_body(error: ComposeError, _status: int, is_guest: bool) -> Any:
-    """The run API's body of an error."""
-    return failure(error, public=is_guest)
-
-
 @dataclass(frozen=True)
 class Route:
     """One method of one path, and all that there is to say about it.
@@ -151,7 +146,7 @@ class Route:
         owner: whether it is the owner's alone.
         open: whether it is answered without a token.
         root: whether the path stands beside the base path, not below it.
-        error_body: makes the body of an error of the error, its status, and whether a guest asks.
+        error_body: makes the body of an error, of it and of whether a guest asks.
     """
 
     method: str
@@ -165,7 +160,7 @@ class Route:
     owner: bool = False
     open: bool = False
     root: bool = False
-    error_body: Callable[[ComposeError, int, bool], Any] = api_error_body
+    error_body: Callable[[ComposeError, bool], Any] = failure
 
     def full_path(self, base_path: str) -> str:
         return self.path if self.root else base_path + self.path

@@ -276,7 +276,7 @@ class _Completion:
             if self._body.wants_usage:
                 yield self._chunk([], usage=self._usage())
         else:
-            yield message(as_json(self._error()[1]))
+            yield message(as_json(error_body(self._error(), self._request.is_guest)))
         yield message("[DONE]")
 
     def _opening(self) -> str:
@@ -333,17 +333,16 @@ class _Completion:
         }
 
     def _failed(self) -> ApiResponse:
-        status, body = self._error()
+        error = self._error()
+        status = status_of(error)
         # Clients try again by themselves; the same request would fail the same way.
         headers = {"x-should-retry": "false"} if status >= 500 else {}
+        body = error_body(error, self._request.is_guest)
         return ApiResponse(body, status, headers, result=self._run)
 
-    def _error(self) -> tuple[int, Any]:
+    def _error(self) -> ComposeError:
         error = self._run.error or ComposeError("the run failed", code="internal")
-        if isinstance(error, InputError):
-            error = _as_invalid_request(error, self._format)
-        status = status_of(error)
-        return status, error_body(error, status, self._request.is_guest)
+        return _as_invalid_request(error, self._format) if isinstance(error, InputError) else error
 
 
 def _has_content(event: Event) -> bool:

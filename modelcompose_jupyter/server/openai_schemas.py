@@ -23,6 +23,7 @@ from ..document.types import ConversionError, Message, message, show
 from ..errors import ComposeError, UsageError, did_you_mean
 from ..path_redaction import without_folders
 from ..seeds import MAX_SEED
+from .http import status_of
 from .schemas import Answer, Body
 
 _MAX_CHOICES = 256
@@ -326,9 +327,10 @@ _CODES = {
 }
 
 
-def error_body(error: ComposeError, status: int, is_guest: bool) -> dict[str, Any]:
+def error_body(error: ComposeError, is_guest: bool) -> dict[str, Any]:
     """An error as OpenAI's clients expect it."""
     text = error.message if error.hint is None else f"{error.message}. {error.hint}"
+    status = status_of(error)
     kind = "invalid_request_error" if status < 500 else "server_error"
     return {
         "error": {

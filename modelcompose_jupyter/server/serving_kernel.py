@@ -90,7 +90,7 @@ def serve_dedicated(options: dict[str, Any]) -> None:
     except ComposeError as error:
         print(error, file=sys.__stderr__, flush=True)
         os._exit(2)
-    signal.signal(signal.SIGTERM, lambda *_: server.ask_to_end())
+    signal.signal(signal.SIGTERM, lambda *_: server.state.end_requested.set())
     _close_when_asked(server, parent, then=_end_kernel)
 
 
