@@ -52,10 +52,11 @@ _STARTED = int(time.time())
 def _models(request: ApiRequest) -> dict[str, tuple[Document, Component]]:
     """The components that can be spoken to, by the ids of their models; of several the first."""
     found: dict[str, tuple[Document, Component]] = {}
-    for document, component in request.state.documents.catalog.components:
-        id = _model_id(document, component)
-        if id is not None:
-            found.setdefault(id, (document, component))
+    for document in request.state.documents.catalog.documents:
+        for component in document.components:
+            id = _model_id(document, component)
+            if id is not None:
+                found.setdefault(id, (document, component))
     return found
 
 
