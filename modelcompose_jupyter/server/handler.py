@@ -84,13 +84,7 @@ class ApiHandler(RequestHandler):
         access, headers = self._state.access, self.request.headers
         access.check_host(self.request.host)
         origin = headers.get("Origin")
-        access.check_origin(
-            self.request.method or "",
-            self.request.host,
-            origin,
-            headers.get("Sec-Fetch-Site"),
-            headers.get("Sec-Fetch-Mode"),
-        )
+        access.check_origin(self.request.method or "", self.request.host, headers)
         if origin in access.origins:
             self.set_header("Access-Control-Allow-Origin", str(origin))
             self.set_header("Access-Control-Expose-Headers", "X-Task-Id, Retry-After")
@@ -107,9 +101,9 @@ class ApiHandler(RequestHandler):
         self._caller = access.caller(headers.get("Authorization"))
         if route.owner and self._caller is not Caller.OWNER:
             raise AccessError(
-                403,
                 "only this user's own programs may do that",
                 hint="They find the token in Jupyter's runtime folder.",
+                code="forbidden",
             )
 
     def _check_room(self) -> None:

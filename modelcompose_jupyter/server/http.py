@@ -15,7 +15,7 @@ from tornado.web import HTTPError
 
 from ..errors import ComposeError, InputError, UsageError
 from ..workflow import Run
-from .access import AccessError, Caller
+from .access import Caller
 from .schemas import failure
 from .state import ServerState
 from .tasks import Task
@@ -23,6 +23,8 @@ from .tasks import Task
 T = TypeVar("T")
 
 _STATUS_OF_CODE = {
+    "unauthorized": 401,
+    "forbidden": 403,
     "busy": 429,
     "unknown_workflow": 404,
     "unknown_run": 404,
@@ -42,8 +44,6 @@ _STATUS_OF_CODE = {
 
 def status_of(error: ComposeError) -> int:
     """The HTTP status that an error is answered with."""
-    if isinstance(error, AccessError):
-        return error.status
     if error.code in _STATUS_OF_CODE:
         return _STATUS_OF_CODE[error.code]
     if isinstance(error, UsageError):
