@@ -292,10 +292,8 @@ def public_model(data: Mapping[str, Any]) -> dict[str, Any]:
 
 def public_state(data: dict[str, Any]) -> dict[str, Any]:
     """A task's state for guests: without folders."""
-    shown = dict(data)
-    if "error" in data:
-        shown["error"] = public_error(data["error"])
-    return _with_public_values(shown)
+    error = {"error": public_error(data["error"])} if "error" in data else {}
+    return _with_public_values({**data, **error})
 
 
 def _with_public_values(data: Mapping[str, Any]) -> dict[str, Any]:
