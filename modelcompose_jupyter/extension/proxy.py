@@ -60,7 +60,7 @@ class ProxyHandler(HostsHandler):
         await self._pass_on(id)
 
     async def _pass_on(self, id: str | None) -> None:
-        host = self.hosts.only() if id is None else self.hosts.find(id)
+        host = self.hosts.find(id)
         own = 2 if id is None else 3  # modelcompose/api, modelcompose/hosts/ID
         segments = self.request.path.removeprefix(self.base_url).split("/")[own:]
         url = _target(host, segments, self.request.query)
