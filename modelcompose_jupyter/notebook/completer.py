@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Sequence
+from contextlib import suppress
 from functools import lru_cache
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -157,14 +158,12 @@ def _inputs(document: str) -> tuple[str, ...]:
 
     if len(document) > LONGEST:
         return ()
-    if len(document) > _LONGEST_READ:
-        return tuple(input_names(document))
-    try:
-        loaded = load_document("\n" + document)
-        inputs = signature(loaded, loaded.default_workflow).inputs
-    except ComposeError:
-        return tuple(input_names(document))
-    return tuple(each.name for each in inputs)
+    if len(document) <= _LONGEST_READ:
+        with suppress(ComposeError):
+            loaded = load_document("\n" + document)
+            inputs = signature(loaded, loaded.default_workflow).inputs
+            return tuple(each.name for each in inputs)
+    return tuple(input_names(document))
 
 
 def _word_at_end(written: str, flags: Sequence[str]) -> tuple[Line, str] | None:

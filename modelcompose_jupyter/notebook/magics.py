@@ -139,17 +139,14 @@ class ComposeMagics(Magics):
         self._panels[name] = Panel(workflow, values, name=name, live=live)
         return self._panels[name]
 
-    def in_cell(self, line: str, cell: str) -> tuple[Workflow, Panel | None]:
+    def in_cell(self, text: str) -> tuple[Workflow, Panel | None]:
         """The workflow of a cell as it is written, and the panel that it showed when it last ran;
         None where it shows none, or runs by itself.
-
-        Args:
-            line: the magic's own, with its name.
-            cell: what is below it.
 
         Raises:
             ComposeError: what is wrong with it.
         """
+        line, _, cell = text.partition("\n")
         # Looked at, not run: what Python would compute is left alone.
         parsed = parse_line(line.removeprefix("%%compose"), CELL_FLAGS, lambda expression: None)
         workflow, _ = _declared(parsed, cell)
@@ -340,20 +337,17 @@ def _declared(parsed: Line, cell: str) -> tuple[Workflow, str | None]:
     from ..callable import Workflow
     from ..document import load_document
 
-    name = _binding(parsed.words)
-    # The magic's own line is the first of the cell, so an empty one keeps the lines' numbers.
-    return Workflow(load_document("\n" + cell, name="cell"), name=name), name
-
-
-def _binding(words: list[str]) -> str | None:
+    words = parsed.words
     if len(words) > 1:
         raise UsageError(
             f"one name is enough, and there are {len(words)}: {' '.join(words)}",
             hint="Inputs are key=text; text with spaces stands in quotes.",
         )
-    if words and (not words[0].isidentifier() or keyword.iskeyword(words[0])):
-        raise UsageError(f"'{words[0]}' is no Python name", hint="Write %%compose story, say.")
-    return words[0] if words else None
+    name = words[0] if words else None
+    if name is not None and (not name.isidentifier() or keyword.iskeyword(name)):
+        raise UsageError(f"'{name}' is no Python name", hint="Write %%compose story, say.")
+    # The magic's own line is the first of the cell, so an empty one keeps the lines' numbers.
+    return Workflow(load_document("\n" + cell, name="cell"), name=name), name
 
 
 def _usage(verb: str) -> UsageError:
