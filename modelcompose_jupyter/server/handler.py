@@ -37,7 +37,7 @@ _TRY_AGAIN = ("busy", "overloaded")  # codes of errors that pass
 
 @stream_request_body
 class ApiHandler(RequestHandler):
-    """All methods of one path."""
+    """All methods of one path; a path without any is none."""
 
     SUPPORTED_METHODS = ("GET", "HEAD", "POST", "DELETE", "PATCH", "PUT", "OPTIONS")
 
@@ -70,8 +70,7 @@ class ApiHandler(RequestHandler):
         try:
             self._check_access()
             self._check_room()
-            self._body.check_content_length()
-            await self._body.wait_for_chunked()
+            await self._body.wait_to_begin()
         except Exception as error:
             self._refuse(error)
 
@@ -117,6 +116,12 @@ class ApiHandler(RequestHandler):
             )
 
     def _route(self) -> Route:
+        if not self._routes:
+            raise ComposeError(
+                "there is nothing at this path",
+                hint="openapi.json, below the base path, has all paths.",
+                code="not_found",
+            )
         method = "GET" if self.request.method == "HEAD" else self.request.method or ""
         if method not in self._routes:
             allowed = ", ".join(self._routes)
@@ -304,20 +309,6 @@ class ApiHandler(RequestHandler):
         )
         for each in self._state.observers:
             each.request_ended(record)
-
-
-class NotFoundHandler(ApiHandler):
-    """Every path that there is not."""
-
-    def initialize(self, state: ServerState) -> None:  # type: ignore[override]
-        super().initialize(state, {})
-
-    def _route(self) -> Route:
-        raise ComposeError(
-            "there is nothing at this path",
-            hint="openapi.json, below the base path, has all paths.",
-            code="not_found",
-        )
 
 
 def _utf8(text: str) -> bytes:

@@ -26,7 +26,7 @@ from ..processes import own_start
 from .access import Access
 from .catalog import Catalog, Documents
 from .connections import GuardedServer
-from .handler import ApiHandler, NotFoundHandler
+from .handler import ApiHandler
 from .http import Route, path_pattern
 from .logs import Logger, log_event
 from .metrics import Metrics
@@ -76,7 +76,9 @@ class Server:
         self.host = host
         self.documents = Documents(catalog)
         self.access = access or Access("127.0.0.1")
-        self.settings = replace(settings, base_path=_normal(settings.base_path))
+        # With a slash before it and none behind.
+        base_path = f"/{settings.base_path.strip('/')}".rstrip("/")
+        self.settings = replace(settings, base_path=base_path)
         self.state = ServerState(
             host=host,
             documents=self.documents,
@@ -165,8 +167,8 @@ class Server:
         ]
         return Application(
             handlers,
-            default_handler_class=NotFoundHandler,
-            default_handler_args={"state": self.state},
+            default_handler_class=ApiHandler,
+            default_handler_args={"state": self.state, "routes": {}},
             log_function=lambda _: None,
         )
 
@@ -205,9 +207,3 @@ class Server:
         if unobserve is not None:
             unobserve()
             log_event("server ended", url=self.url)
-
-
-def _normal(base_path: str) -> str:
-    """A base path with a slash before it and none behind."""
-    path = "/" + base_path.strip("/")
-    return "" if path == "/" else path
