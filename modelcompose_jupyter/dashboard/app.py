@@ -128,10 +128,7 @@ class Dashboard(Voila):
         settings["contents_manager"] = self.contents_manager
         settings["jinja2_env"] = with_own_form(settings["jinja2_env"])
         settings["log_function"] = _log_failure
-        settings["headers"] = {
-            "Content-Security-Policy": POLICY,
-            "Referrer-Policy": "same-origin",
-        }
+        settings["headers"] = {"Content-Security-Policy": POLICY, "Referrer-Policy": "same-origin"}
         # The server looks before it has pinged: a timeout of one interval would cut off every page.
         settings["ws_ping_interval"] = self.ping_seconds * 1000
         settings["ws_ping_timeout"] = 3 * self.ping_seconds * 1000

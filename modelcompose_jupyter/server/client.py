@@ -29,15 +29,7 @@ from ..models import MemoryUse, ModelInfo
 from ..redaction import get_logger, redact, remember
 from ..workflow import EVENT_DATA, Run, State
 from .access import is_loopback
-from .schemas import (
-    STATES,
-    DocumentKey,
-    DocumentText,
-    Failure,
-    Health,
-    TaskState,
-    WorkflowSummary,
-)
+from .schemas import STATES, DocumentKey, DocumentText, Failure, Health, TaskState, WorkflowSummary
 from .server_info import ServerInfo
 
 CLIENT_THREAD_NAME = "modelcompose-client"
@@ -52,6 +44,7 @@ _KEPT_RUNS = 200
 _ID_LENGTH = 12  # of a whole one
 
 T = TypeVar("T")
+_adapter = cache(TypeAdapter)
 _log = get_logger(__name__)
 
 
@@ -513,11 +506,6 @@ def _event(fields: Mapping[str, str]) -> tuple[int, str, dict[str, Any]]:
     if type in EVENT_DATA:
         _validated(EVENT_DATA[type], data)
     return number, type, data
-
-
-@cache
-def _adapter(kind: Any) -> TypeAdapter[Any]:
-    return TypeAdapter(kind)
 
 
 def _validated(kind: type[T], data: Any) -> T:

@@ -93,7 +93,8 @@ class Metrics(Observer, Collector):
             self._first_token_seconds.observe(timings["first_token"])
             if rate := timings["tokens_per_second"]:
                 self._token_seconds.observe(1 / rate)
-        if "load" in timings and _waited_for_load(run):
+        phases = {e.data["phase"] for e in run.events_so_far() if e.type == "progress"}
+        if "load" in timings and not phases.isdisjoint(("download", "load")):  # it waited for it
             self._load_seconds.observe(timings["load"])
 
     def request_ended(self, record: RequestRecord) -> None:
@@ -143,13 +144,6 @@ class Metrics(Observer, Collector):
                 return _OTHER
             self._workflows.add(workflow)
         return workflow
-
-
-def _waited_for_load(run: Run) -> bool:
-    return any(
-        event.type == "progress" and event.data["phase"] in ("download", "load")
-        for event in run.events_so_far()
-    )
 
 
 def _gauge(

@@ -12,16 +12,7 @@ from collections.abc import AsyncGenerator, AsyncIterator, Callable, Iterable, M
 from dataclasses import dataclass, replace
 from typing import Any
 
-from ..document import (
-    Action,
-    Component,
-    Document,
-    Job,
-    Workflow,
-    parse_template,
-    render,
-    signature,
-)
+from ..document import Action, Component, Document, Job, Workflow, parse_template, render, signature
 from ..document.types import show
 from ..errors import ComposeError, ExpressionError, InputError, did_you_mean
 from ..models.weights.source import is_folder
@@ -257,7 +248,8 @@ class _Completion:
         async def begin() -> bool:
             async for events in source:
                 first.extend(events)
-                if not events or any(map(_has_content, events)):
+                says = (e for e in events if e.type == "text")
+                if not events or any(e.data["text"] or "finish_reason" in e.data for e in says):
                     break
             return True
 
@@ -344,10 +336,6 @@ class _Completion:
     def _error(self) -> ComposeError:
         error = self._run.error or ComposeError("the run failed", code="internal")
         return _as_invalid_request(error, self._format) if isinstance(error, InputError) else error
-
-
-def _has_content(event: Event) -> bool:
-    return event.type == "text" and bool(event.data["text"] or "finish_reason" in event.data)
 
 
 _FAILURES = dict.fromkeys((400, 401, 403), OpenAIFailure)

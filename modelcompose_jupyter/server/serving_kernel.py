@@ -132,10 +132,7 @@ def serve_document(
     """Serve a document's workflows on this process's host.
 
     Args:
-        path: the document.
-        address: to listen at; the document's if None.
-        port: to listen at; the document's if None.
-        base_path: of the run API; the document's if None.
+        path: the document, which says what of ``address``, ``port`` and ``base_path`` is None.
         token: what clients must present, which only loopback may do without.
         limits: of the host, in place of `SERVING_LIMITS`; see `LocalHost.limit`.
         server_info: what the server's file says besides.
@@ -176,13 +173,8 @@ def _kernel_id() -> str | None:
 def _close_when_asked(
     server: Server, parent: int | None = None, then: Callable[[bool], None] | None = None
 ) -> None:
-    """Close a server, and let go of the models, when it was asked to end or its parent has ended.
-
-    Args:
-        server: whom a thread waits for.
-        parent: the pid of a process to end with, if there is one.
-        then: is called afterwards with whether all of the host let go.
-    """
+    """Close a server, and let go of the models, when it was asked to end or its parent (a pid) has
+    ended. A thread waits for that, and then calls ``then`` with whether all let go."""
 
     def close() -> None:
         process = None if parent is None else find_process(parent)

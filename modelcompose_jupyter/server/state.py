@@ -41,15 +41,10 @@ class ServerSettings(ConnectionLimits):
 
 @dataclass
 class ServerState:
-    """What the handlers of one server share.
+    """See the module.
 
     Attributes:
-        host: runs the workflows.
         documents: what is served, and what the owner brought.
-        access: who may call.
-        settings: how the server behaves.
-        tasks: the host's runs, as callers see them.
-        metrics: what is counted.
         observers: who is told of each request that is over.
         chunked_bodies: what guests' bodies in chunks take one of, while they come.
         end_requested: set by who asks the server to end; any thread.

@@ -19,16 +19,8 @@ Sink = Callable[[str], None]
 
 
 class Child:
-    """A process, what it says on standard error handed on line by line.
-
-    A thread of its own reads that. What it says on standard output is for nobody.
-
-    Args:
-        name: what people call it.
-        command: its arguments.
-        environment: its environment variables.
-        sink: takes its lines.
-    """
+    """A process with a name for people. What it says on standard error is handed on line by line,
+    by a thread of its own, to ``sink``; what it says on standard output is for nobody."""
 
     def __init__(
         self, name: str, command: Sequence[str], environment: Mapping[str, str], sink: Sink
@@ -71,11 +63,7 @@ class Child:
         return ComposeError(f"the {self.name} {how}", hint=hint, code="child_ended")
 
     def end(self, seconds: float) -> None:
-        """Wait until it has ended, as it was asked to.
-
-        Args:
-            seconds: after which it is killed.
-        """
+        """Wait until it has ended, as it was asked to; it is killed after so many seconds."""
         try:
             self.process.wait(seconds)
         except subprocess.TimeoutExpired:

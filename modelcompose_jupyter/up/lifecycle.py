@@ -121,13 +121,8 @@ def last_lines(path: Path, count: int) -> list[str]:
 
 
 def follow_log(path: Path, count: int, goes_on: Callable[[], bool]) -> Iterator[str]:
-    """The last lines of a log, and those that come, until nobody writes it any more.
-
-    Args:
-        path: the log; it may be set aside for a new one at any time.
-        count: of lines to begin with.
-        goes_on: whether somebody still writes.
-    """
+    """The last lines of a log, and those that come while ``goes_on`` says that somebody writes it.
+    The log may be set aside for a new one at any time."""
     file = path.open(encoding="utf-8", errors="replace")
     try:
         yield from (line.rstrip("\n") for line in deque(file, count))

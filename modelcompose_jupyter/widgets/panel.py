@@ -12,6 +12,7 @@ from collections import OrderedDict
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from html import escape
+from itertools import pairwise
 from typing import Any
 
 import ipywidgets
@@ -43,10 +44,8 @@ class Panel(ipywidgets.VBox):
         live: whether a changed input starts a new run at once.
 
     Args:
-        workflow: what to run.
         name: what Python calls the workflow, for copying a run as Python.
         values: values to begin with, in place of the defaults.
-        live: see above.
     """
 
     def __init__(
@@ -170,11 +169,8 @@ class Panel(ipywidgets.VBox):
     # Handlers, on the kernel's threads
 
     def _guard(self, action: Callable[[], object], *, focus: bool = False) -> None:
-        """Errors of a handler are shown where the user looks: ipywidgets would swallow them.
-
-        Args:
-            focus: whether the cursor goes to the first field that is still to be filled in.
-        """
+        """Errors of a handler are shown where the user looks: ipywidgets would swallow them. With
+        ``focus`` the cursor goes to the first field that is still to be filled in."""
         try:
             action()
         except InputError as error:
@@ -252,10 +248,10 @@ class Panel(ipywidgets.VBox):
             while len(self._runs) > _KEPT_RUNS:
                 self._runs.popitem(last=False)
             self._saved.keep(run)
-            before = [None, *self._runs.values()]
+            given = [None, *map(self._input_of, self._runs.values())]
             labels = [
-                (r.id, _label(r, self._input_of(r), None if b is None else self._input_of(b)))
-                for r, b in zip(self._runs.values(), before, strict=False)
+                (each.id, _label(each, now, before))
+                for each, (before, now) in zip(self._runs.values(), pairwise(given), strict=True)
             ]
             self._view.list_runs(labels[::-1])
 
@@ -285,11 +281,8 @@ class Panel(ipywidgets.VBox):
 
 
 def _in_words(error: InputError, missing: Sequence[str]) -> str:
-    """What is wrong with the inputs, for those who see a form and not the document.
-
-    Args:
-        missing: the inputs that have to be filled in, if that is what is wrong.
-    """
+    """What is wrong with the inputs, or that some are ``missing``, for those who see a form and not
+    the document."""
     if not missing:
         return "\n".join(filter(None, [error.message, error.hint]))
     *others, last = missing
