@@ -18,7 +18,7 @@ from ..errors import ComposeError, ExpressionError, InputError, did_you_mean
 from ..models.weights.source import is_folder
 from ..redaction import redact
 from ..workflow import Event, State
-from .events import HEARTBEAT, HEARTBEAT_SECONDS, as_json, message
+from .events import HEARTBEAT, as_json, message
 from .http import ApiRequest, ApiResponse, EventStream, Route, status_of
 from .openai_schemas import (
     INPUTS,
@@ -242,7 +242,7 @@ class _Completion:
 
     async def stream(self) -> ApiResponse | EventStream:
         """A stream, once there is something to stream: what fails before has a status."""
-        source = batches(self._run, heartbeat=HEARTBEAT_SECONDS)
+        source = batches(self._run)
         first: list[Event] = []
 
         async def begin() -> bool:
