@@ -45,14 +45,11 @@ class _Answer(NamedTuple):
     files: bool = False  # whether IPython may add names of files
 
 
-class _Nothing(Sequence[Any]):
-    """No completions, but not empty: IPython heeds ``suppress`` only of who has completions."""
+class _Nothing(list[Any]):
+    """No completions, but a length: IPython heeds ``suppress`` only of who has completions."""
 
     def __len__(self) -> int:
         return 1
-
-    def __getitem__(self, index: Any) -> Any:
-        raise IndexError(index)
 
 
 def register(shell: Any) -> None:

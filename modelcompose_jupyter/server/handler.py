@@ -88,11 +88,8 @@ class ApiHandler(RequestHandler):
             self.set_header("Access-Control-Allow-Origin", str(origin))
             self.set_header("Access-Control-Expose-Headers", "X-Task-Id, Retry-After")
             self.set_header("Vary", "Origin")
-        if self.request.method == "OPTIONS":
-            self._body.check_absent()
-            return
-        route = self._route()
-        if route.open:
+        route = None if self.request.method == "OPTIONS" else self._route()
+        if route is None or route.open:
             self._body.check_absent()
             return
         if self._state.is_closing:
