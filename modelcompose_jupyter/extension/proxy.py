@@ -105,7 +105,10 @@ class ProxyHandler(HostsHandler):
         except httpx.HTTPError:
             if not self._headers_written:
                 raise gone() from None
-            self._break_off()
+            # So that what has come is not taken for the whole.
+            connection = self.request.connection
+            if isinstance(connection, HTTP1Connection):
+                connection.stream.close()
         except StreamClosedError:
             pass  # the client has gone
 
@@ -120,12 +123,6 @@ class ProxyHandler(HostsHandler):
             self.write(piece)
             await self.flush()
         self.finish(set_content_type=answer.headers.get("Content-Type", "application/json"))
-
-    def _break_off(self) -> None:
-        """End the connection, so that what has come is not taken for the whole."""
-        connection = self.request.connection
-        if isinstance(connection, HTTP1Connection):
-            connection.stream.close()
 
 
 def _target(host: ServerInfo, segments: Sequence[str], query: str) -> str:

@@ -81,7 +81,10 @@ class Access:
         """
         if self.token is not None and not is_loopback(self.host):
             return  # the names of this computer are not known; the token keeps pages away
-        name = _host_name(f"//{header}")
+        try:
+            name = urlsplit(f"//{header}").hostname or ""
+        except ValueError:
+            name = ""
         if not is_loopback(name) and name != self.host:
             raise AccessError(
                 "this server is not known by that name",
@@ -129,14 +132,6 @@ class Access:
             hint="Send 'Authorization: Bearer TOKEN'.",
             code="unauthorized",
         )
-
-
-def _host_name(url: str) -> str:
-    """The name in a URL; empty where it is none."""
-    try:
-        return urlsplit(url).hostname or ""
-    except ValueError:
-        return ""
 
 
 def _bearer_token(authorization: str | None) -> str:

@@ -90,11 +90,6 @@ class Connection(IOStream):
         super().__init__(socket, **options)
 
     @property
-    def has_unread(self) -> bool:
-        """Whether something has come that nobody has asked for yet: a next request."""
-        return self._read_buffer_size > 0
-
-    @property
     def has_waiting(self) -> bool:
         """Whether something has come to this computer that has not been read."""
         with contextlib.suppress(OSError):
@@ -244,7 +239,7 @@ class GuardedServer(HTTPServer):
         connection = request_conn.stream  # type: ignore[attr-defined]
         if connection.phase is Phase.ANSWERING:
             self._leave(connection)
-            if connection.has_unread:
+            if connection._read_buffer_size:  # a next request has come
                 self._move(connection, Phase.SENDING, self.limits.header_seconds)
             else:
                 self._move(connection, Phase.IDLE, self.limits.idle_seconds)

@@ -31,6 +31,11 @@ class JsonFormatter(logging.Formatter):
     come from ``extra={"facts": {…}}``.
     """
 
+    # UTC, to the millisecond: 2026-01-31T23:59:59.123Z.
+    converter = staticmethod(time.gmtime)
+    default_time_format = "%Y-%m-%dT%H:%M:%S"
+    default_msec_format = "%s.%03dZ"
+
     def format(self, record: logging.LogRecord) -> str:
         data: dict[str, Any] = {
             "time": self.formatTime(record),
@@ -42,11 +47,6 @@ class JsonFormatter(logging.Formatter):
         if record.exc_text:  # made, and redacted, by the logger
             data["traceback"] = record.exc_text
         return json.dumps(data, default=str)
-
-    def formatTime(self, record: logging.LogRecord, datefmt: str | None = None) -> str:  # noqa: N802 - logging's name
-        """UTC, to the millisecond: ``2026-01-31T23:59:59.123Z``."""
-        moment = time.strftime("%Y-%m-%dT%H:%M:%S", time.gmtime(record.created))
-        return f"{moment}.{int(record.msecs):03d}Z"
 
 
 class _Options:

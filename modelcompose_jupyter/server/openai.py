@@ -262,7 +262,10 @@ class _Completion:
     async def _chunks(
         self, first: list[Event], source: AsyncIterator[list[Event]]
     ) -> AsyncGenerator[str]:
-        yield self._opening() + self._chunks_of(first)
+        opening = self._format.opening
+        indexes = range(self._choices if opening else 0)
+        opened = (self._chunk([self._choice((0, index), opening)]) for index in indexes)
+        yield "".join(opened) + self._chunks_of(first)
         async for events in source:
             yield self._chunks_of(events) if events else HEARTBEAT
         if self._run.state is State.COMPLETED:
@@ -271,11 +274,6 @@ class _Completion:
         else:
             yield message(as_json(error_body(self._error(), self._request.is_guest)))
         yield message("[DONE]")
-
-    def _opening(self) -> str:
-        opening = self._format.opening
-        indexes = range(self._choices if opening else 0)
-        return "".join(self._chunk([self._choice((0, index), opening)]) for index in indexes)
 
     def _chunks_of(self, events: list[Event]) -> str:
         chunks = []
