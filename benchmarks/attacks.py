@@ -447,7 +447,7 @@ def main(names: tuple[str, ...], clients: int, seconds: float, max_queue: int, m
 
 
 def _host(document: str, max_queue: str) -> None:
-    server = serve_document(document, port=0, limits={"max_runs": int(max_queue)})
+    server = serve_document(document, limits={"max_runs": int(max_queue)})
     print(json.dumps({"url": server.url, "token": server.access.owner_token}), flush=True)
     server.wait()
 

@@ -168,7 +168,7 @@ def test_a_second_ctrl_c_does_not_wait(config: LaunchConfig) -> None:
     assert run(supervisor, lambda _: send(signal.SIGINT)) == 130
     thread.join()
     assert supervisor._host is not None
-    assert supervisor._host.status == -signal.SIGKILL
+    assert supervisor._host.process.poll() == -signal.SIGKILL
 
 
 @pytest.mark.parametrize("victim", ["host", "page"])
@@ -179,7 +179,7 @@ def test_a_child_that_is_killed_ends_the_other_and_is_named(
 
     def kill(_: ServerInfo) -> None:
         (child,) = [each for each in supervisor._children if each.name == victim]
-        child.kill()
+        child.process.kill()
 
     with pytest.raises(ComposeError, match=f"the {victim} was ended by SIGKILL") as caught:
         run(supervisor, kill)

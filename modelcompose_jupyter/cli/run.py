@@ -6,6 +6,7 @@ import json
 import os
 import shutil
 import sys
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -74,7 +75,7 @@ def _run(flow: Workflow, values: dict[str, Any], *, stream: bool, target: Path |
 
     current = flow.submit(values)
     line = TerminalLine() if sys.stderr.isatty() else None
-    write = _print_piece if stream else None
+    write = partial(print, end="", flush=True) if stream else None
     try:
         follow(current, line=line, write=write, stop_seconds=_STOP_SECONDS)
     except (KeyboardInterrupt, OSError):
@@ -89,11 +90,6 @@ def _run(flow: Workflow, values: dict[str, Any], *, stream: bool, target: Path |
         click.echo(f"warning: {warning}", err=True)
     if line is not None:
         click.echo(f"[{status_line(current)}]", err=True)
-
-
-def _print_piece(text: str) -> None:
-    sys.stdout.write(text)
-    sys.stdout.flush()
 
 
 def _inputs(given: tuple[str, ...]) -> dict[str, Any]:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -15,9 +14,12 @@ from .group import document_path, file_option, main
 if TYPE_CHECKING:
     from ..server.server_info import ServerInfo
     from ..up.launch_config import LaunchConfig
-    from ..up.lifecycle import Status
 
 _GB = 10**9
+_LIMITS = (
+    *("max_runs", "max_generations", "max_output_length", "max_run_seconds"),
+    *("memory_budget", "cache_budget", "idle_timeout"),
+)
 _port = click.IntRange(0, 65535)
 _positive = click.FloatRange(0, min_open=True)
 all_option = click.option("--all", "everything", is_flag=True, help="All of yours, not one.")
@@ -40,6 +42,7 @@ all_option = click.option("--all", "everything", is_flag=True, help="All of your
 )
 @click.option(
     "--max-queue",
+    "max_runs",
     type=click.IntRange(1),
     default=256,
     show_default=True,
@@ -52,9 +55,12 @@ all_option = click.option("--all", "everything", is_flag=True, help="All of your
     show_default=True,
     help="Texts that one run may generate.",
 )
-@click.option("--max-tokens", type=click.IntRange(1), help="Tokens of a text at most.")
+@click.option(
+    "--max-tokens", "max_output_length", type=click.IntRange(1), help="Tokens of a text at most."
+)
 @click.option(
     "--timeout",
+    "max_run_seconds",
     type=_positive,
     default=3600,
     show_default=True,
@@ -67,20 +73,7 @@ all_option = click.option("--all", "everything", is_flag=True, help="All of your
 )
 @click.option("--log-prompts", is_flag=True, help="Log inputs and texts, too.")
 @click.option("-v", "--verbose", is_flag=True, help="Log every request and run.")
-def up(
-    file: str | None,
-    no_webui: bool,
-    detach: bool,
-    max_queue: int,
-    max_generations: int,
-    max_tokens: int | None,
-    timeout: float,
-    memory_budget: float | None,
-    cache_budget: float | None,
-    idle_timeout: float | None,
-    verbose: bool,
-    **options: Any,
-) -> None:
+def up(file: str | None, no_webui: bool, detach: bool, verbose: bool, **options: Any) -> None:
     """Serve a document: an HTTP API, and a page with its workflows' forms.
 
     Prints where both are once they answer, and runs until Ctrl-C; with -d it returns then, and
@@ -95,15 +88,9 @@ def up(
     document = load_document(path)
     for warning in document.warnings:
         _say(f"warning: {warning}")
-    limits = {
-        "max_runs": max_queue,
-        "max_generations": max_generations,
-        "max_output_length": max_tokens,
-        "max_run_seconds": timeout,
-        "memory_budget": None if memory_budget is None else int(memory_budget * _GB),
-        "cache_budget": None if cache_budget is None else int(cache_budget * _GB),
-        "idle_timeout": idle_timeout,
-    }
+    limits = {name: options.pop(name) for name in _LIMITS}
+    for budget in ("memory_budget", "cache_budget"):
+        limits[budget] = limits[budget] and int(limits[budget] * _GB)
     log_level = "INFO" if verbose or detach else "WARNING"
     config = launch_config(
         path, document, webui=not no_webui, limits=limits, log_level=log_level, **options
@@ -129,13 +116,10 @@ def _tell(config: LaunchConfig) -> None:
     click.echo(f"API   {config.api_url}")
     if config.page_url is not None:
         click.echo(f"Page  {config.page_url}")
-    if config.token is None and config.page_token is None:
-        return
-    who = " and ".join(
-        name for name, token in (("API", config.token), ("page", config.page_token)) if token
-    )
-    where = config.token_from or f"'client_token' in {config.server_info_path}"
-    _say(f"The {who} can only be used with the token: {where}.")
+    tokens = {"API": config.token, "page": config.page_token}
+    if who := " and ".join(name for name, token in tokens.items() if token):
+        where = config.token_from or f"'client_token' in {config.server_info_path}"
+        _say(f"The {who} can only be used with the token: {where}.")
 
 
 @main.command()
@@ -150,16 +134,11 @@ def down(file: str | None, everything: bool) -> None:
     found = find_servers(document=document)
     started = [each for each in found if each.supervisor is not None]
     if not started:
-        raise _not_up(document, _others(found))
+        others = [f"It is served by the process {e.pid}, which 'up' did not start." for e in found]
+        raise _not_up(document, others[0] if others else None)
     for each in started:
         lifecycle.end(each)
         _say(f"ended {each.document}")
-
-
-def _others(found: list[ServerInfo]) -> str | None:
-    if not found:
-        return None
-    return f"It is served by the process {found[0].pid}, which 'up' did not start."
 
 
 @main.command()
@@ -184,28 +163,27 @@ def status(file: str | None, everything: bool) -> None:
     if sys.stdout.isatty():
         click.echo("\n\n".join(_described(each) for each in found))
     else:
-        data = [dataclasses.asdict(each) for each in found]
-        click.echo(as_text(data if everything else data[0]))
-    if not any(each.answers for each in found):
+        click.echo(as_text(found if everything else found[0]))
+    if not any(each["answers"] for each in found):
         raise ComposeError("it does not answer", code="host_gone")
 
 
-def _described(status: Status) -> str:
+def _described(status: dict[str, Any]) -> str:
     from ..formatting import duration, size
 
     models = ", ".join(
-        f"{each['source']} ({size(each['memory_bytes'] or 0)})" for each in status.models
+        f"{each['source']} ({size(each['memory_bytes'] or 0)})" for each in status["models"]
     )
     rows = {
-        "Title": status.title,
-        "API": status.api,
-        "Page": status.page,
-        "Document": status.document,
-        "Process": str(status.pid),
-        "Up for": duration(status.uptime),
-        "Runs": f"{status.runs} in flight" if status.answers else "does not answer",
+        "Title": status["title"],
+        "API": status["api"],
+        "Page": status["page"],
+        "Document": status["document"],
+        "Process": status["pid"],
+        "Up for": duration(status["uptime"]),
+        "Runs": f"{status['runs']} in flight" if status["answers"] else "does not answer",
         "Models": models or "none in memory",
-        "Log": status.log,
+        "Log": status["log"],
     }
     return "\n".join(f"{name:<10}{value}" for name, value in rows.items() if value)
 

@@ -27,7 +27,7 @@ from .._version import __version__
 from ..errors import ComposeError, UsageError
 from ..processes import find_process, is_alive
 from ..server.access import TOKEN_VARIABLE, is_loopback
-from ..server.connections import GuardedServer
+from ..server.connections import ConnectionLimits, GuardedServer
 from ..server.ports import bind
 from ..text_encoding import EncodingError, decode
 from . import DOCUMENT_VARIABLE
@@ -50,6 +50,7 @@ _LOST_SECONDS = 600
 _LOOK_SECONDS = 60
 _PARENT_SECONDS = 1.0
 _BODY_SECONDS = 60
+_LIMITS = ConnectionLimits(reserved_connections=0)
 _MAX_BODY = 2**20  # bytes: a page sends its login and its end; the rest goes by its WebSocket
 
 
@@ -127,10 +128,7 @@ class Dashboard(Voila):
         settings["contents_manager"] = self.contents_manager
         settings["jinja2_env"] = with_own_form(settings["jinja2_env"])
         settings["log_function"] = _log_failure
-        settings["headers"] = {
-            "Content-Security-Policy": POLICY,
-            "Referrer-Policy": "same-origin",
-        }
+        settings["headers"] = {"Content-Security-Policy": POLICY, "Referrer-Policy": "same-origin"}
         # The server looks before it has pinged: a timeout of one interval would cut off every page.
         settings["ws_ping_interval"] = self.ping_seconds * 1000
         settings["ws_ping_timeout"] = 3 * self.ping_seconds * 1000
@@ -162,7 +160,9 @@ class Dashboard(Voila):
             self.stop()
             raise
         self.set_trait("port", sockets[0].getsockname()[1])
-        server = GuardedServer(self.app, max_body_size=_MAX_BODY, body_timeout=_BODY_SECONDS)
+        server = GuardedServer(
+            self.app, limits=_LIMITS, max_body_size=_MAX_BODY, body_timeout=_BODY_SECONDS
+        )
         server.add_sockets(sockets)
         self.ioloop = IOLoop.current()
         parent = self._watch_parent()

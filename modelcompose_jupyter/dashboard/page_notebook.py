@@ -39,11 +39,7 @@ POLICY = (
 
 def check_opened(headers: Mapping[str, str], *, by_others: bool = True) -> None:
     """Start no kernel for what nobody opened: pages of other origins can have a browser ask for
-    this one as an image, say, as often as they like.
-
-    Args:
-        headers: of the request.
-        by_others: whether a link on a page of another origin may open it.
+    this one as an image, say, as often as they like. Their links may open it if ``by_others``.
 
     Raises:
         HTTPError: 403.

@@ -37,12 +37,8 @@ class UrlParams:
             )
 
     def choose(self, document: Document, workflows: Mapping[str, Workflow]) -> str:
-        """The id of the workflow that is meant: the default one, else the first, if none is named.
-
-        Args:
-            document: the document, for its default.
-            workflows: those to choose from; one at least.
-        """
+        """The id of that of the workflows, one at least, which is meant: the default one, else the
+        first, if none is named."""
         candidates = list(workflows.values())
         default: Workflow = choose_default(candidates) or candidates[0]
         if len(workflows) == 1:

@@ -11,7 +11,6 @@ from __future__ import annotations
 import asyncio
 import dataclasses
 import json
-from collections.abc import Awaitable, Callable
 from concurrent.futures import Future
 from pathlib import Path
 from typing import Any, Literal
@@ -66,12 +65,6 @@ class HostsHandler(APIHandler):
     def initialize(self, hosts: HostManager) -> None:
         self.hosts = hosts
 
-    async def _answer(self, work: Awaitable[None]) -> None:
-        try:
-            await work
-        except ComposeError as error:
-            self._fail(error)
-
     def _body(self, model: type[Body]) -> Any:
         """The request's body as its model.
 
@@ -93,11 +86,19 @@ class HostsHandler(APIHandler):
         self.set_status(status)
         self.finish(json.dumps(data))
 
-    def _fail(self, error: ComposeError) -> None:
-        body = failure(error, public=False)
+    def write_error(self, status_code: int, **kwargs: Any) -> None:
+        error = kwargs.get("exc_info", (None, None))[1]
+        if not isinstance(error, ComposeError):
+            super().write_error(status_code, **kwargs)
+            return
+        body = failure(error, is_guest=False)
         if isinstance(error, DocumentError):
             body["error"]["problems"] = [dataclasses.asdict(each) for each in error.problems]
         self._reply(body, error.status if isinstance(error, HostError) else status_of(error))
+
+    def log_exception(self, kind: Any, error: Any, traceback: Any) -> None:
+        if not isinstance(error, ComposeError):  # which are answers
+            super().log_exception(kind, error, traceback)
 
 
 class HostListHandler(HostsHandler):
@@ -111,9 +112,6 @@ class HostListHandler(HostsHandler):
     @web.authenticated
     @authorized("execute", resource=RESOURCE)
     async def post(self) -> None:
-        await self._answer(self._start())
-
-    async def _start(self) -> None:
         request: StartRequest = self._body(StartRequest)
         host, is_new = await self.hosts.start(request.path, request.kernel_name)
         self.set_header("Location", url_path_join(self.base_url, "modelcompose/hosts", host.id))
@@ -126,17 +124,11 @@ class HostHandler(HostsHandler):
     @web.authenticated
     @authorized("read", resource=RESOURCE)
     async def get(self, id: str) -> None:
-        await self._answer(self._describe(id))
-
-    async def _describe(self, id: str) -> None:
         self._reply(await self.hosts.describe(self.hosts.find(id)))
 
     @web.authenticated
     @authorized("execute", resource=RESOURCE)
     async def delete(self, id: str) -> None:
-        await self._answer(self._stop(id))
-
-    async def _stop(self, id: str) -> None:
         self.set_status(204 if await self.hosts.stop(id) else 202)
         self.finish()
 
@@ -161,27 +153,13 @@ class AskHandler(HostsHandler):
     @web.authenticated
     @authorized("execute", resource=RESOURCE)
     async def post(self) -> None:
-        await self._answer(self._look())
-
-    async def _look(self) -> None:
         asked: Question = self._body(Question)
         file = await self._file(asked.path)
-        folder = file and file.parent
-        if asked.question == "check":
-            await self._tell(asked, lambda: language_service.diagnostics(asked.text, folder=folder))
-        elif asked.question == "complete":
-            await self._tell(asked, lambda: language_service.complete(asked.text, asked.cursor))
-        else:
-            found = [] if file is None else find_servers(document=file)
-            url = url_path_join(asked.root, "hosts", found[0].id) if found else None
-            await self._tell(asked, lambda: _curl(asked.text, folder, url))
-
-    async def _tell(self, asked: Question, answer: Callable[[], Any]) -> None:
         # A notebook has many cells, each of which may be asked about.
         is_one_text = asked.path is not None and not asked.path.endswith(".ipynb")
         user = getattr(self.current_user, "username", None)
         about = (user, asked.path, asked.question) if is_one_text else None
-        self._asked = self._questions.ask(answer, about=about)
+        self._asked = self._questions.ask(lambda: _answer(asked, file), about=about)
         try:
             self._reply(await asyncio.wrap_future(self._asked))
         except asyncio.CancelledError:
@@ -200,9 +178,18 @@ class AskHandler(HostsHandler):
             return None
 
 
-def _curl(text: str, folder: Path | None, url: str | None) -> str:
-    """A command that runs a document: on the host with this address, or where it says itself."""
-    document = load_document(f"{text}\n", folder=folder)
-    workflow = document.default_workflow
-    endpoint = None if url is None else Endpoint(url, None, "JUPYTER_TOKEN")
+def _answer(asked: Question, file: Path | None) -> Any:
+    """The answer to a question about a text, which is that of a file if it is given."""
+    folder = file and file.parent
+    match asked.question:
+        case "check":
+            return language_service.diagnostics(asked.text, folder=folder)
+        case "complete":
+            return language_service.complete(asked.text, asked.cursor)
+    # A command that runs the document: on the host that serves its file, or where it says itself.
+    document = load_document(f"{asked.text}\n", folder=folder)
+    workflow, endpoint = document.default_workflow, None
+    if found := find_servers(document=file) if file else []:
+        url = url_path_join(asked.root, "hosts", found[0].id)
+        endpoint = Endpoint(url, None, "JUPYTER_TOKEN")
     return as_curl(document, workflow.id, examples(signature(document, workflow)), endpoint)

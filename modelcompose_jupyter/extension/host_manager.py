@@ -53,40 +53,28 @@ class HostManager:
 
     # Finding
 
-    def find(self, id: str) -> ServerInfo:
-        """A host by its id, or by that of its kernel, which it keeps when it is restarted.
+    def find(self, id: str | None) -> ServerInfo:
+        """A host by its id, or by that of its kernel, which it keeps when it is restarted; the one
+        that runs if None.
 
         Raises:
-            HostError: there is none.
+            HostError: there is none, or it is not clear which one is meant.
         """
-        if found := find_servers(id=id):
+        found = find_servers(id=id)
+        if found and (id is not None or len(found) == 1):
             return found[0]
-        raise HostError(
-            404, "there is no such host", hint="See /modelcompose/hosts.", code="unknown_host"
-        )
-
-    def only(self) -> ServerInfo:
-        """The one host that runs.
-
-        Raises:
-            HostError: there is none, or more than one.
-        """
-        found = find_servers()
-        if len(found) == 1:
-            return found[0]
-        if not found:
+        if found:
             raise HostError(
-                404,
-                "no host runs",
-                hint="Start one: POST a document's path to /modelcompose/hosts.",
-                code="unknown_host",
+                409,
+                f"{len(found)} hosts run, so one must be named",
+                hint="Use /modelcompose/hosts/ID; /modelcompose/hosts lists them.",
+                code="ambiguous",
             )
-        raise HostError(
-            409,
-            f"{len(found)} hosts run, so one must be named",
-            hint="Use /modelcompose/hosts/ID; /modelcompose/hosts lists them.",
-            code="ambiguous",
-        )
+        message, hint = "there is no such host", "See /modelcompose/hosts."
+        if id is None:
+            message = "no host runs"
+            hint = "Start one: POST a document's path to /modelcompose/hosts."
+        raise HostError(404, message, hint=hint, code="unknown_host")
 
     async def all(self) -> list[dict[str, Any]]:
         """All hosts, described; the newest first."""

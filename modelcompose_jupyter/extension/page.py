@@ -74,10 +74,7 @@ class DocumentPageHandler(PageHandler):
 def page_options(parent: Any) -> dict[str, Any]:
     """What `DocumentPageHandler` is to be initialized with, beside the hosts."""
     configuration = VoilaConfiguration(
-        parent=parent,
-        **VOILA_OPTIONS,
-        prelaunch_hook=_about,
-        page_config_hook=_with_own_mathjax,
+        parent=parent, **VOILA_OPTIONS, prelaunch_hook=_about, page_config_hook=_with_own_mathjax
     )
     roots = [str(TEMPLATES), *jupyter_path()]
     return {

@@ -52,15 +52,15 @@ class ProxyHandler(HostsHandler):
     @web.authenticated
     @authorized("read", resource=RESOURCE)
     async def get(self, id: str | None = None) -> None:
-        await self._answer(self._pass_on(id))
+        await self._pass_on(id)
 
     @web.authenticated
     @authorized("execute", resource=RESOURCE)
     async def post(self, id: str | None = None) -> None:
-        await self._answer(self._pass_on(id))
+        await self._pass_on(id)
 
     async def _pass_on(self, id: str | None) -> None:
-        host = self.hosts.only() if id is None else self.hosts.find(id)
+        host = self.hosts.find(id)
         own = 2 if id is None else 3  # modelcompose/api, modelcompose/hosts/ID
         segments = self.request.path.removeprefix(self.base_url).split("/")[own:]
         url = _target(host, segments, self.request.query)
@@ -105,7 +105,10 @@ class ProxyHandler(HostsHandler):
         except httpx.HTTPError:
             if not self._headers_written:
                 raise gone() from None
-            self._break_off()
+            # So that what has come is not taken for the whole.
+            connection = self.request.connection
+            if isinstance(connection, HTTP1Connection):
+                connection.stream.close()
         except StreamClosedError:
             pass  # the client has gone
 
@@ -120,12 +123,6 @@ class ProxyHandler(HostsHandler):
             self.write(piece)
             await self.flush()
         self.finish(set_content_type=answer.headers.get("Content-Type", "application/json"))
-
-    def _break_off(self) -> None:
-        """End the connection, so that what has come is not taken for the whole."""
-        connection = self.request.connection
-        if isinstance(connection, HTTP1Connection):
-            connection.stream.close()
 
 
 def _target(host: ServerInfo, segments: Sequence[str], query: str) -> str:

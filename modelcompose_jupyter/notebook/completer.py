@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Sequence
+from contextlib import suppress
 from functools import lru_cache
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -44,14 +45,11 @@ class _Answer(NamedTuple):
     files: bool = False  # whether IPython may add names of files
 
 
-class _Nothing(Sequence[Any]):
-    """No completions, but not empty: IPython heeds ``suppress`` only of who has completions."""
+class _Nothing(list[Any]):
+    """No completions, but a length: IPython heeds ``suppress`` only of who has completions."""
 
     def __len__(self) -> int:
         return 1
-
-    def __getitem__(self, index: Any) -> Any:
-        raise IndexError(index)
 
 
 def register(shell: Any) -> None:
@@ -157,14 +155,12 @@ def _inputs(document: str) -> tuple[str, ...]:
 
     if len(document) > LONGEST:
         return ()
-    if len(document) > _LONGEST_READ:
-        return tuple(input_names(document))
-    try:
-        loaded = load_document("\n" + document)
-        inputs = signature(loaded, loaded.default_workflow).inputs
-    except ComposeError:
-        return tuple(input_names(document))
-    return tuple(each.name for each in inputs)
+    if len(document) <= _LONGEST_READ:
+        with suppress(ComposeError):
+            loaded = load_document("\n" + document)
+            inputs = signature(loaded, loaded.default_workflow).inputs
+            return tuple(each.name for each in inputs)
+    return tuple(input_names(document))
 
 
 def _word_at_end(written: str, flags: Sequence[str]) -> tuple[Line, str] | None:

@@ -25,9 +25,7 @@ _SETTINGS = ("port", "host", "base_path", "token")
 
 
 def serve(
-    line: Line,
-    workflow: Callable[[str], Workflow],
-    workflows: Callable[[], Mapping[str, Workflow]],
+    line: Line, workflow: Callable[[str], Workflow], workflows: Callable[[], Mapping[str, Workflow]]
 ) -> str:
     """Offer workflows over HTTP, or stop to; says what is served now, and where.
 
@@ -50,7 +48,8 @@ def serve(
 
     def catalog() -> Catalog:
         """What is served now: a cell that is run again serves its new form."""
-        return Catalog({name: _served(flow) for name, flow in chosen().items()})
+        flows = chosen().items()
+        return Catalog({name: Served(f.document, f.document.workflow(f.id)) for name, f in flows})
 
     def chosen() -> Mapping[str, Workflow]:
         return {name: workflow(name) for name in line.words} if line.words else workflows()
@@ -87,16 +86,9 @@ def _port(value: Any) -> int:
     return port
 
 
-def _served(flow: Workflow) -> Served:
-    return Served(flow.document, flow.document.workflow(flow.id))
-
-
 def connect(line: Line) -> None:
-    """Run everything on another host from now on, or no longer.
-
-    Args:
-        line: a URL and a ``token``, or neither, or ``off``.
-    """
+    """Run everything on another host from now on, by its URL and ``token`` or neither; or no longer
+    where the line is ``off``."""
     if line.words == ["off"]:
         host_selection.disconnect()
         print("workflows run where they ran before")  # noqa: T201
@@ -118,13 +110,9 @@ def models() -> Table:
     return models_table([(_place(host), models, host.memory()) for host, models in _reached()])
 
 
-def unload(name: str | None) -> None:
-    """Give back a model's memory, wherever it is.
-
-    Args:
-        name: a model's id or source; None is all idle ones of this process. Other hosts have
-            other users, so theirs go by name alone.
-    """
+def unload(name: str | None = None) -> None:
+    """Give back the memory of a model by its id or source, wherever it is; None is all idle ones of
+    this process. Other hosts have other users, so theirs go by name alone."""
     chosen: list[Host] = [local_host()]
     if name is not None:  # where it is; else this process says what there is
         chosen = [h for h, models in _reached() if any(name in (m.id, m.source) for m in models)]

@@ -24,9 +24,7 @@ from ..errors import ComposeError, UsageError
 from ..redaction import get_logger
 
 if TYPE_CHECKING:
-    from ..callable import Workflow
     from ..host import Host
-    from ..widgets.panel import Panel
     from .magics import ComposeMagics
 
 REQUEST, REPLY = "modelcompose_request", "modelcompose_reply"
@@ -146,7 +144,7 @@ class KernelPart:
 
     def _on_run(self, data: Mapping[str, Any]) -> Any:
         """Press Run Workflow in a cell's panel; whether there is one."""
-        _, panel = self._in_cell(str(data["text"]))
+        _, panel = self._magics.in_cell(str(data["text"]))
         if panel is not None:
             # It may have to ask another host, and a Stop must be heard meanwhile.
             threading.Thread(target=panel.press_run, name="modelcompose-press", daemon=True).start()
@@ -157,7 +155,7 @@ class KernelPart:
         from ..widgets.inputs import read
         from ..widgets.snippets import as_curl, examples
 
-        workflow, panel = self._in_cell(str(data["text"]))
+        workflow, panel = self._magics.in_cell(str(data["text"]))
         values = examples(workflow.signature) | (read(panel.inputs) if panel else {})
         return as_curl(workflow.document, workflow.id, values)
 
@@ -167,10 +165,6 @@ class KernelPart:
         from .hosts import serve
 
         return serve(Line(), self._magics.workflow, self._magics.workflows)
-
-    def _in_cell(self, text: str) -> tuple[Workflow, Panel | None]:
-        """The workflow of a cell as it is written, and its panel as it was last run."""
-        return self._magics.in_cell(*text.split("\n", 1))
 
     @property
     def _magics(self) -> ComposeMagics:
@@ -233,14 +227,8 @@ class Status:
 
 
 def _model(info: Any) -> dict[str, Any]:
-    return {
-        "id": info.id,
-        "source": info.source,
-        "device": info.device,
-        "state": info.state,
-        "memory_bytes": info.memory_bytes,
-        "running": info.running + info.queued,
-    }
+    shown = ("id", "source", "device", "state", "memory_bytes")
+    return {key: getattr(info, key) for key in shown} | {"running": info.running + info.queued}
 
 
 def _counts(number: int, host: Host) -> Iterator[tuple[str, int]]:

@@ -7,13 +7,15 @@ from __future__ import annotations
 
 import builtins
 import keyword
+import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from IPython.core.magic import Magics, line_cell_magic, magics_class, no_var_expand
 from traitlets import Bool, Float, observe
 
-from ..magic_args import CELL_FLAGS
+from ..errors import InputError, UsageError, did_you_mean
+from ..magic_args import CELL_FLAGS, parse_line
 
 if TYPE_CHECKING:
     from ..callable import Workflow
@@ -38,6 +40,14 @@ VERBS = {
 }
 """What follows ``%compose``: for each verb its arguments, and what it does."""
 
+_WORDS = {
+    **dict.fromkeys(("run", "graph", "validate"), (1, 1)),
+    **dict.fromkeys(("connect", "stop", "unload", "schema"), (0, 1)),
+    **dict.fromkeys(("list", "runs", "models"), (0, 0)),
+    "rerun": (1, 2),
+}
+"""How many words a verb takes, at least and at most; those that are not here look themselves."""
+
 _HELP = """\
 %%compose [name] [key=text] [key:=python] [--run] [--no-panel]
     Declare the workflow of the cell's YAML, bind it to `name` and show its panel.
@@ -54,6 +64,10 @@ def _bytes(gigabytes: float | None) -> int | None:
     return None if gigabytes is None else int(gigabytes * 1e9)
 
 
+def _bound(about: str) -> Float:
+    return Float(None, allow_none=True, min=0, help=about).tag(config=True)
+
+
 @magics_class
 class ComposeMagics(Magics):
     """The magics of this package."""
@@ -62,25 +76,14 @@ class ComposeMagics(Magics):
     live = Bool(False, help="Whether panels begin with Live on: a changed input runs.").tag(
         config=True
     )
-    memory_budget = Float(
-        None,
-        allow_none=True,
-        min=0,
-        help="Gigabytes of weights to keep; idle models beyond it are unloaded. None: what fits.",
-    ).tag(config=True)
-    cache_budget = Float(
-        None,
-        allow_none=True,
-        min=0,
-        help="Gigabytes of keys and values (of running texts, and of earlier ones that are reused)"
-        " for each model that is loaded from now on. None: what is free.",
-    ).tag(config=True)
-    idle_timeout = Float(
-        None,
-        allow_none=True,
-        min=0,
-        help="Seconds after which an idle model is unloaded. None: never.",
-    ).tag(config=True)
+    memory_budget = _bound(
+        "Gigabytes of weights to keep; idle models beyond it are unloaded. None: what fits."
+    )
+    cache_budget = _bound(
+        "Gigabytes of keys and values (of running texts, and of earlier ones that are reused)"
+        " for each model that is loaded from now on. None: what is free."
+    )
+    idle_timeout = _bound("Seconds after which an idle model is unloaded. None: never.")
 
     def __init__(self, shell: Any) -> None:
         super().__init__(shell)
@@ -109,7 +112,7 @@ class ComposeMagics(Magics):
     def _declare(self, line: str, cell: str) -> Any:
         from .cell import follow
 
-        parsed = self._parse(line, CELL_FLAGS)
+        parsed = parse_line(line, CELL_FLAGS, self.shell.ev)
         workflow, name = _declared(parsed, cell)
         if name is not None:
             if hasattr(builtins, name):
@@ -136,53 +139,45 @@ class ComposeMagics(Magics):
         self._panels[name] = Panel(workflow, values, name=name, live=live)
         return self._panels[name]
 
-    def in_cell(self, line: str, cell: str) -> tuple[Workflow, Panel | None]:
+    def in_cell(self, text: str) -> tuple[Workflow, Panel | None]:
         """The workflow of a cell as it is written, and the panel that it showed when it last ran;
         None where it shows none, or runs by itself.
-
-        Args:
-            line: the magic's own, with its name.
-            cell: what is below it.
 
         Raises:
             ComposeError: what is wrong with it.
         """
-        from ..magic_args import parse_line
-
+        line, _, cell = text.partition("\n")
         # Looked at, not run: what Python would compute is left alone.
         parsed = parse_line(line.removeprefix("%%compose"), CELL_FLAGS, lambda expression: None)
         workflow, _ = _declared(parsed, cell)
         shows = not (parsed.inputs or parsed.flags)
         return workflow, self._panels.get(workflow.__name__) if shows else None
 
-    def _parse(self, line: str, flags: tuple[str, ...] = ()) -> Line:
-        from ..magic_args import parse_line
-
-        return parse_line(line, flags, self.shell.ev)
-
     # %compose
 
     def _command(self, line: str) -> Any:
-        from ..errors import UsageError, did_you_mean
-
         verb, _, rest = line.strip().partition(" ")
         verb = verb or "help"
         if verb not in VERBS:
             known = ", ".join(VERBS)
             hint = did_you_mean(verb, VERBS) or f"There are {known}. For a cell, write %%compose."
             raise UsageError(f"there is no '%compose {verb}'", hint=hint)
-        return getattr(self, f"_{verb}")(rest)
+        least, most = _WORDS.get(verb, (0, sys.maxsize))
+        if not most and rest.strip():
+            raise UsageError(f"'%compose {verb}' takes nothing more, and there is '{rest}'")
+        parsed = parse_line("" if verb == "help" else rest, (), self.shell.ev)
+        if not least <= len(parsed.words) <= most:
+            raise _usage(verb)
+        return getattr(self, f"_{verb}")(parsed)
 
-    def _run(self, line: str) -> None:
+    def _run(self, line: Line) -> None:
         from .cell import follow
 
-        parsed = self._parse(line)
-        follow(self.workflow(_one_word(parsed.words, "run")).submit(parsed.inputs))
+        follow(self.workflow(line.words[0]).submit(line.inputs))
 
     def workflow(self, name: str) -> Workflow:
         """The workflow that a name of the notebook is bound to, or that a file holds."""
         from ..callable import Workflow, load
-        from ..errors import UsageError, did_you_mean
 
         value = self.shell.user_ns.get(name)
         if isinstance(value, Workflow):
@@ -206,36 +201,31 @@ class ComposeMagics(Magics):
             if isinstance(value, Workflow) and not name.startswith("_")
         }
 
-    def _list(self, line: str) -> Any:
+    def _list(self, _: Line) -> Any:
         from .table import Table
 
-        self._no_words(line, "list")
         rows = [
             [name, flow.title or "", ", ".join(flow.inputs), flow.last_run or ""]
             for name, flow in self.workflows().items()
         ]
         return Table(["name", "title", "inputs", "last run"], rows, "No workflows yet.")
 
-    def _runs(self, line: str) -> Any:
+    def _runs(self, _: Line) -> Any:
         from ..host_selection import own_runs
         from .table import runs_table
 
-        self._no_words(line, "runs")
         return runs_table(own_runs())
 
-    def _rerun(self, line: str) -> None:
+    def _rerun(self, line: Line) -> None:
         from .cell import follow
 
-        words = self._parse(line).words
-        if len(words) not in (1, 2):
-            raise _usage("rerun")
-        run, record = self._again(words[0], Path(words[1]) if len(words) == 2 else None)
+        id, *notebook = line.words
+        run, record = self._again(id, Path(notebook[0]) if notebook else None)
         follow(run)
         _compare(record, run)
 
     def _again(self, id: str, notebook: Path | None) -> tuple[Run, dict[str, Any]]:
         """A run started again, and the record of the first."""
-        from ..errors import InputError
         from ..host_selection import host_of
         from .records import find_record, this_notebook
 
@@ -268,12 +258,10 @@ class ComposeMagics(Magics):
             code="other_document",
         )
 
-    def _stop(self, line: str) -> None:
+    def _stop(self, line: Line) -> None:
         from ..host_selection import host_of, own_runs
 
-        words = self._parse(line).words
-        id = _one_word(words, "stop") if words else ""
-        chosen = [host_of(id).run(id)] if words else own_runs()
+        chosen = [host_of(id).run(id) for id in line.words] or own_runs()
         going = [run for run in chosen if not run.done]
         for run in going:
             run.cancel()
@@ -281,64 +269,53 @@ class ComposeMagics(Magics):
         if not going:
             print("nothing runs")  # noqa: T201
 
-    def _models(self, line: str) -> Any:
+    def _models(self, _: Line) -> Any:
         from .hosts import models
 
-        self._no_words(line, "models")
         return models()
 
-    def _unload(self, line: str) -> None:
+    def _unload(self, line: Line) -> None:
         from .hosts import unload
 
-        words = self._parse(line).words
-        unload(_one_word(words, "unload") if words else None)
+        unload(*line.words)
 
-    def _serve(self, line: str) -> None:
+    def _serve(self, line: Line) -> None:
         from .hosts import serve
 
-        print(serve(self._parse(line), self.workflow, self.workflows))  # noqa: T201
+        print(serve(line, self.workflow, self.workflows))  # noqa: T201
 
-    def _connect(self, line: str) -> None:
+    def _connect(self, line: Line) -> None:
         from .hosts import connect
 
-        parsed = self._parse(line)
-        if len(parsed.words) > 1 or parsed.inputs.keys() - {"token"}:
+        if line.inputs.keys() - {"token"}:
             raise _usage("connect")
-        connect(parsed)
+        connect(line)
 
-    def _graph(self, line: str) -> Any:
-        return self.workflow(_one_word(self._parse(line).words, "graph")).diagram
+    def _graph(self, line: Line) -> Any:
+        return self.workflow(line.words[0]).diagram
 
-    def _validate(self, line: str) -> None:
+    def _validate(self, line: Line) -> None:
         from ..document import load_document
 
-        file = _one_word(self._parse(line).words, "validate")
+        (file,) = line.words
         document = load_document(file)
         names = ", ".join(workflow.title or workflow.id for workflow in document.workflows)
         print(f"{file} is valid: {names}")  # noqa: T201
         for warning in document.warnings:
             print(f"warning: {warning}")  # noqa: T201
 
-    def _schema(self, line: str) -> Any:
+    def _schema(self, line: Line) -> Any:
         from IPython.display import JSON
 
         from ..document import json_schema
 
-        words = self._parse(line).words
-        name = _one_word(words, "schema") if words else None
-        return JSON(self.workflow(name).describe() if name else json_schema())
+        return JSON(self.workflow(*line.words).describe() if line.words else json_schema())
 
-    def _help(self, line: str) -> None:
+    def _help(self, _: Line) -> None:
         usages = {f"%compose {verb} {usage}".strip(): does for verb, (usage, does) in VERBS.items()}
         width = max(map(len, usages))
         verbs = "\n".join(f"{usage.ljust(width)}   {does}" for usage, does in usages.items())
         print(_HELP.format(verbs=verbs))  # noqa: T201
-
-    def _no_words(self, line: str, verb: str) -> None:
-        from ..errors import UsageError
-
-        if line.strip():
-            raise UsageError(f"'%compose {verb}' takes nothing more, and there is '{line}'")
 
 
 def _compare(before: dict[str, Any], run: Run) -> None:
@@ -360,31 +337,18 @@ def _declared(parsed: Line, cell: str) -> tuple[Workflow, str | None]:
     from ..callable import Workflow
     from ..document import load_document
 
-    name = _binding(parsed.words)
-    # The magic's own line is the first of the cell, so an empty one keeps the lines' numbers.
-    return Workflow(load_document("\n" + cell, name="cell"), name=name), name
-
-
-def _binding(words: list[str]) -> str | None:
-    from ..errors import UsageError
-
+    words = parsed.words
     if len(words) > 1:
         raise UsageError(
             f"one name is enough, and there are {len(words)}: {' '.join(words)}",
             hint="Inputs are key=text; text with spaces stands in quotes.",
         )
-    if words and (not words[0].isidentifier() or keyword.iskeyword(words[0])):
-        raise UsageError(f"'{words[0]}' is no Python name", hint="Write %%compose story, say.")
-    return words[0] if words else None
+    name = words[0] if words else None
+    if name is not None and (not name.isidentifier() or keyword.iskeyword(name)):
+        raise UsageError(f"'{name}' is no Python name", hint="Write %%compose story, say.")
+    # The magic's own line is the first of the cell, so an empty one keeps the lines' numbers.
+    return Workflow(load_document("\n" + cell, name="cell"), name=name), name
 
 
-def _one_word(words: list[str], verb: str) -> str:
-    if len(words) != 1:
-        raise _usage(verb)
-    return words[0]
-
-
-def _usage(verb: str) -> Exception:
-    from ..errors import UsageError
-
+def _usage(verb: str) -> UsageError:
     return UsageError(f"usage: %compose {verb} {VERBS[verb][0]}")

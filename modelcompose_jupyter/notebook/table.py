@@ -18,11 +18,7 @@ class Table:
     """
 
     def __init__(
-        self,
-        headers: Sequence[str],
-        rows: Sequence[Sequence[object]],
-        empty: str,
-        note: str = "",
+        self, headers: Sequence[str], rows: Sequence[Sequence[object]], empty: str, note: str = ""
     ) -> None:
         self.headers = list(headers)
         self.rows = [[str(cell) for cell in row] for row in rows]
@@ -106,10 +102,7 @@ def _memory_note(place: str, memory: MemoryUse) -> str:
     lines = [f"{place}: {', '.join(parts)}; {size(memory.available)} are free"]
     for each in memory.devices:
         line = f"{each.device}: {size(each.allocated)} in use, {size(each.reserved)} reserved"
-        free = (
-            ""
-            if each.free is None or each.total is None
-            else (f"; {size(each.free)} of {size(each.total)} are free")
-        )
-        lines.append(line + free)
+        if each.free is not None and each.total is not None:
+            line += f"; {size(each.free)} of {size(each.total)} are free"
+        lines.append(line)
     return "\n".join(lines)

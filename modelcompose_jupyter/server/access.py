@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ipaddress
 import secrets
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from enum import IntEnum
 from urllib.parse import urlsplit
@@ -27,16 +28,7 @@ class Caller(IntEnum):
 
 
 class AccessError(ComposeError):
-    """A request that may not be answered. ``status`` is that of HTTP."""
-
-    code = "access_denied"
-
-    def __init__(self, status: int, message: str, *, hint: str | None = None) -> None:
-        super().__init__(message, hint=hint, code=_CODES[status])
-        self.status = status
-
-
-_CODES = {401: "unauthorized", 403: "forbidden", 415: "unsupported_media_type"}
+    """A request that may not be answered."""
 
 
 def is_loopback(host: str) -> bool:
@@ -85,43 +77,39 @@ class Access:
         """Refuse names that a foreign page made its own name point here under (DNS rebinding).
 
         Raises:
-            AccessError: 403.
+            AccessError: ``forbidden``.
         """
         if self.token is not None and not is_loopback(self.host):
             return  # the names of this computer are not known; the token keeps pages away
-        name = _host_name(f"//{header}")
+        try:
+            name = urlsplit(f"//{header}").hostname or ""
+        except ValueError:
+            name = ""
         if not is_loopback(name) and name != self.host:
             raise AccessError(
-                403, "this server is not known by that name", hint="Use http://127.0.0.1."
+                "this server is not known by that name",
+                hint="Use http://127.0.0.1.",
+                code="forbidden",
             )
 
-    def check_origin(
-        self, method: str, host: str, origin: str | None, site: str | None, mode: str | None
-    ) -> None:
-        """Refuse what a page of another origin sends.
-
-        Args:
-            method: of the request.
-            host: its ``Host`` header.
-            origin: its ``Origin`` header.
-            site: its ``Sec-Fetch-Site`` header.
-            mode: its ``Sec-Fetch-Mode`` header.
+    def check_origin(self, method: str, host: str, headers: Mapping[str, str]) -> None:
+        """Refuse what a page of another origin sends to the server that it calls ``host``.
 
         Raises:
-            AccessError: 403.
+            AccessError: ``forbidden``.
         """
+        origin = headers.get("Origin")
         if origin is not None:
-            own = origin in (f"http://{host}", f"https://{host}")
-            if own or origin in self.origins:
+            if origin in (f"http://{host}", f"https://{host}", *self.origins):
                 return
         else:
-            follows_link = method in ("GET", "HEAD") and mode == "navigate"
-            if site in (None, "same-origin", "none") or follows_link:
+            follows_link = method in ("GET", "HEAD") and headers.get("Sec-Fetch-Mode") == "navigate"
+            if headers.get("Sec-Fetch-Site") in (None, "same-origin", "none") or follows_link:
                 return
         raise AccessError(
-            403,
             "pages of other origins may not use this server",
             hint="Its owner can allow an origin with 'origins' in the controller.",
+            code="forbidden",
         )
 
     def is_owner(self, authorization: str | None) -> bool:
@@ -132,7 +120,7 @@ class Access:
         """Who calls, by an ``Authorization`` header.
 
         Raises:
-            AccessError: 401.
+            AccessError: ``unauthorized``.
         """
         presented = _bearer_token(authorization)
         if self.is_owner(authorization):
@@ -140,18 +128,10 @@ class Access:
         if self.token is None or _is_same_secret(presented, self.token):
             return Caller.GUEST
         raise AccessError(
-            401,
             "the token is wrong" if presented else "a token is needed",
             hint="Send 'Authorization: Bearer TOKEN'.",
+            code="unauthorized",
         )
-
-
-def _host_name(url: str) -> str:
-    """The name in a URL; empty where it is none."""
-    try:
-        return urlsplit(url).hostname or ""
-    except ValueError:
-        return ""
 
 
 def _bearer_token(authorization: str | None) -> str:

@@ -22,12 +22,7 @@ _opener = urllib.request.build_opener(urllib.request.ProxyHandler({}))
 
 
 def ask(server_info: ServerInfo, method: str, path: str) -> Any:
-    """The answer to a request of the server's owner.
-
-    Args:
-        server_info: the server to ask.
-        method: of HTTP.
-        path: below the base path of its run API.
+    """The answer to a request of the server's owner, to a path below its run API's base path.
 
     Raises:
         ComposeError: it says no (``refused``), or does not answer (``host_gone``).

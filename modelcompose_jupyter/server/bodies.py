@@ -42,7 +42,7 @@ def read_body(content_type: str, body: bytes, *, forms: bool, from_page: bool) -
             asked, and JSON not, so theirs are not taken.
 
     Raises:
-        AccessError: 415.
+        AccessError: ``unsupported_media_type``.
         UsageError: it is not what its header says, or beyond the bounds.
     """
     kind = content_type.partition(";")[0].strip().lower()
@@ -51,7 +51,9 @@ def read_body(content_type: str, body: bytes, *, forms: bool, from_page: bool) -
     if not forms or kind not in _FORMS or from_page:
         kinds = "application/json" + (" or a form" if forms else "")
         raise AccessError(
-            415, f"the body must be {kinds}", hint="Set 'Content-Type: application/json'."
+            f"the body must be {kinds}",
+            hint="Set 'Content-Type: application/json'.",
+            code="unsupported_media_type",
         )
     # What curl -d says of everything.
     if body.removeprefix(BOM_UTF8).lstrip().startswith(b"{"):

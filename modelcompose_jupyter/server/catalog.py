@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from collections import OrderedDict
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import NamedTuple
 
-from ..document import Component, Document, Workflow, load_document
+from ..document import Document, Workflow, load_document
 from ..errors import DocumentError, InputError, did_you_mean, shortened
 from ..redaction import get_logger
 from .schemas import DocumentText
@@ -39,25 +39,22 @@ class Catalog:
     @classmethod
     def of(cls, document: Document) -> Catalog:
         """The public workflows of a document."""
-        public = [each for each in document.workflows if not each.private]
-        default = next((each.id for each in public if each.default), None)
-        return cls({each.id: Served(document, each) for each in public}, default)
+        return cls._of(Served(document, each) for each in document.workflows if not each.private)
+
+    @classmethod
+    def _of(cls, parts: Iterable[Served]) -> Catalog:
+        """Workflows of one document, by the document's own ids."""
+        own = {each.workflow.id: each for each in parts}
+        return cls(own, next((id for id, each in own.items() if each.workflow.default), None))
 
     @property
     def documents(self) -> list[Document]:
         """The documents, each once."""
         return list({each.document.key: each.document for each in self.workflows.values()}.values())
 
-    @property
-    def components(self) -> list[tuple[Document, Component]]:
-        """The components of all documents."""
-        return [(each, component) for each in self.documents for component in each.components]
-
     def of_document(self, key: str) -> Catalog:
         """The part of it that is one document's, by the document's own ids."""
-        parts = [each for each in self.workflows.values() if each.document.key == key]
-        own = {each.workflow.id: each for each in parts}
-        return Catalog(own, next((id for id, each in own.items() if each.workflow.default), None))
+        return self._of(each for each in self.workflows.values() if each.document.key == key)
 
     def find(self, id: str) -> Served:
         """A workflow by its id; ``__default__`` is the default one.
@@ -101,20 +98,20 @@ class DocumentFile:
 
     def __init__(self, path: Path) -> None:
         self._path = path
-        self._seen = self._stamp()
-        self.document = load_document(path)
-        self._catalog = Catalog.of(self.document)
+        self._read()
 
     def __call__(self) -> Catalog:
-        now = self._stamp()
-        if now != self._seen:
-            self._seen = now
+        if self._stamp() != self._seen:
             try:
-                self.document = load_document(self._path)
-                self._catalog = Catalog.of(self.document)
+                self._read()
             except DocumentError as error:
                 log.warning("the document is served as it was before an edit: %s", error)
         return self._catalog
+
+    def _read(self) -> None:
+        self._seen = self._stamp()
+        self.document = load_document(self._path)
+        self._catalog = Catalog.of(self.document)
 
     def _stamp(self) -> tuple[int, int] | None:
         """What changes with the file; None while there is none, as editors save."""

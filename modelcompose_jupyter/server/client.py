@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import functools
 import json
 import os
 import secrets
@@ -17,6 +16,7 @@ from collections import OrderedDict
 from collections.abc import AsyncGenerator, Coroutine, Mapping
 from concurrent.futures import CancelledError, Future, wait
 from dataclasses import dataclass
+from functools import cache, partial
 from typing import Any, TypeVar
 
 import httpx
@@ -29,15 +29,7 @@ from ..models import MemoryUse, ModelInfo
 from ..redaction import get_logger, redact, remember
 from ..workflow import EVENT_DATA, Run, State
 from .access import is_loopback
-from .schemas import (
-    DocumentKey,
-    DocumentText,
-    Failure,
-    Health,
-    TaskState,
-    WorkflowSummary,
-    state_of,
-)
+from .schemas import STATES, DocumentKey, DocumentText, Failure, Health, TaskState, WorkflowSummary
 from .server_info import ServerInfo
 
 CLIENT_THREAD_NAME = "modelcompose-client"
@@ -52,6 +44,7 @@ _KEPT_RUNS = 200
 _ID_LENGTH = 12  # of a whole one
 
 T = TypeVar("T")
+_adapter = cache(TypeAdapter)
 _log = get_logger(__name__)
 
 
@@ -137,13 +130,9 @@ class RemoteHost:
 
     def _submit_body(self, workflow: str, shown: Any, body: Mapping[str, Any]) -> Run:
         """A run that is asked for; ``shown`` is its input as it may be shown."""
-        given = {key: value for key, value in body.items() if value is not None}
-        asked = {
-            **given,
-            "wait_for_completion": False,
-            "linger": _LINGER_SECONDS,
-            "session_id": self._session,
-        }
+        asked = {key: value for key, value in body.items() if value is not None}
+        asked |= {"wait_for_completion": False, "linger": _LINGER_SECONDS}
+        asked["session_id"] = self._session
         state = self._ask(TaskState, "POST", "/workflows/runs", asked)
         run = self._mirrored(state, workflow, shown)
         self._own.add(run.id)
@@ -382,26 +371,19 @@ class RemoteHost:
     def _mirrored(self, state: TaskState, workflow: str, values: Any) -> Run:
         """A run of over there as a run here, which grows as that one does."""
         id = state.task_id
-        run = Run(
-            workflow,
-            values,
-            lambda: self._cancel(id),
-            id=id,
-            parameters=state.parameters,
-        )
+        run = Run(workflow, values, partial(self._cancel, id), id=id, parameters=state.parameters)
         with self._lock:
             self._runs[id] = run
             while len(self._runs) > _KEPT_RUNS:
                 self._own.discard(self._runs.popitem(last=False)[0])
-        self._schedule(self._start_feeding(run))
+        self._schedule(self._feed(run))
         return run
 
     def _run_from(self, state: TaskState) -> Run:
         """A run from its state: the one of this process where it has one."""
-        known = self._runs.get(state.task_id)
-        if known is not None:
+        if known := self._runs.get(state.task_id):
             return known
-        if not state_of(state.status).is_final:
+        if not STATES[state.status].is_final:
             return self._mirrored(state, state.workflow_id, (state.model_extra or {}).get("input"))
         return _ended_run(state)
 
@@ -414,13 +396,12 @@ class RemoteHost:
             path = f"/tasks/{id}/cancel?wait_for_completion=false"
             await self._answer(TaskState, "POST", path)
 
-    async def _start_feeding(self, run: Run) -> None:
-        task = asyncio.get_running_loop().create_task(self._feed(run))
-        self._feeding.add(task)
-        task.add_done_callback(self._feeding.discard)
-
     async def _feed(self, run: Run) -> None:
         """Feed a run from its stream; a broken connection is made again where it broke."""
+        task = asyncio.current_task()
+        assert task is not None
+        self._feeding.add(task)
+        task.add_done_callback(self._feeding.discard)
         last = -1
         broken: float | None = None
         while True:
@@ -527,11 +508,6 @@ def _event(fields: Mapping[str, str]) -> tuple[int, str, dict[str, Any]]:
     return number, type, data
 
 
-@functools.cache
-def _adapter(kind: Any) -> TypeAdapter[Any]:
-    return TypeAdapter(kind)
-
-
 def _validated(kind: type[T], data: Any) -> T:
     """Plain data as what it should be.
 
@@ -546,13 +522,13 @@ def _ended_run(state: TaskState) -> Run:
     """A run that has ended, folded from its state."""
     data = state.model_dump(exclude_unset=True)
     run = Run(state.workflow_id, data.get("input"), lambda: None, id=state.task_id)
-    text = {"stream": ("", 0, 0, 0), "offset": 0, "text": state.text or ""}
-    run.add("text", {**text, "finish_reason": state.finish_reason})
+    text = {"text": state.text or "", "finish_reason": state.finish_reason}
+    run.add("text", {"stream": ("", 0, 0, 0), "offset": 0, **text})
     if "output" in data:
         run.add("result", {"output": state.output})
     if state.error is not None:
         run.add("error", data["error"])
     keys = ("usage", "parameters", "warnings", "timings", "record")
     summary = {key: data[key] for key in keys if key in data}
-    run.add("state", {"state": state_of(state.status), "summary": summary})
+    run.add("state", {"state": STATES[state.status], "summary": summary})
     return run

@@ -11,6 +11,7 @@ import select
 import socket
 import sys
 from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
 from enum import Enum, auto
 from typing import Any
 
@@ -25,18 +26,6 @@ from tornado.httputil import (
 from tornado.ioloop import IOLoop, PeriodicCallback
 from tornado.iostream import IOStream
 
-HEADER_SECONDS = 10.0
-"""From a connection's opening, or a request's first byte on one that is kept, to the end of the
-header. Clients send it in one piece; a slow line needs a second."""
-IDLE_SECONDS = 75.0
-"""For which a connection is kept between requests."""
-MAX_CONNECTIONS = 1024
-"""Open at a time. A page has six, a client of a library up to a hundred."""
-RESERVED_CONNECTIONS = 64
-"""Of those, that guests' requests which are being answered leave to others."""
-MAX_HELD_BYTES = 256 * 2**20
-"""Of bodies that have come and answers that are not taken yet, of all guests: 64 with the largest
-body there may be, and thousands with what people write."""
 BACKLOG = 1024
 """Connections that wait to be accepted; beyond, clients try again after a second."""
 _ACCEPTED = 16  # in a turn of the loop; Tornado takes 128, and who is connected waits for them all
@@ -45,6 +34,29 @@ _SILENT_SECONDS = 0.1  # that one has who says nothing: requests come right behi
 _ROOM_SECONDS = 0.02  # until there is looked for room again
 _HANGUP_MILLISECONDS = 1000  # between looks for a client that has gone
 _OTHER_FILES = 128  # of models, kernels' sockets and the like
+
+
+@dataclass(frozen=True, kw_only=True)
+class ConnectionLimits:
+    """What bounds the connections of a server.
+
+    Attributes:
+        max_connections: open at a time. A page has six, a client of a library up to a hundred.
+        reserved_connections: of those, that guests' requests which are being answered leave to
+            the owner's.
+        max_held: bytes of bodies that have come and answers that are not taken yet, of all
+            guests: 64 with the largest body there may be, and thousands with what people write.
+        header_seconds: from a connection's opening, or a request's first byte on one that is
+            kept, to the end of the header. Clients send it in one piece; a slow line needs a
+            second.
+        idle_seconds: for which a connection is kept between requests.
+    """
+
+    max_connections: int = 1024
+    reserved_connections: int = 64
+    max_held: int = 256 * 2**20
+    header_seconds: float = 10.0
+    idle_seconds: float = 75.0
 
 
 class Phase(Enum):
@@ -66,7 +78,6 @@ class Connection(IOStream):
         since: when that began, by the loop's clock.
         is_silent: whether nothing has come yet.
         is_owner: whether the request that it has is the owner's.
-        held: bytes that are kept for it.
     """
 
     def __init__(self, socket: socket.socket, server: GuardedServer, **options: Any) -> None:
@@ -74,15 +85,9 @@ class Connection(IOStream):
         self.is_silent = True
         self.since = 0.0
         self.is_owner = False
-        self.held = 0
         self.deadline: asyncio.TimerHandle | None = None
-        self._server = server
+        self.server = server
         super().__init__(socket, **options)
-
-    @property
-    def has_unread(self) -> bool:
-        """Whether something has come that nobody has asked for yet: a next request."""
-        return self._read_buffer_size > 0
 
     @property
     def has_waiting(self) -> bool:
@@ -90,14 +95,6 @@ class Connection(IOStream):
         with contextlib.suppress(OSError):
             return bool(self.socket.recv(1, socket.MSG_PEEK))
         return False
-
-    def admit(self, is_owner: bool) -> bool:
-        """Whether its request is taken on; see `GuardedServer.admit`."""
-        return self._server.admit(self, is_owner)
-
-    def hold(self, size: int) -> None:
-        """Note how many bytes are kept for it; see `GuardedServer.hold`."""
-        self._server.hold(self, size)
 
     @contextlib.contextmanager
     def closing_on_hangup(self) -> Iterator[None]:
@@ -124,12 +121,12 @@ class Connection(IOStream):
         count = super().read_from_fd(buf)
         self.is_silent = self.is_silent and not count
         if count and self.phase is Phase.IDLE:
-            self._server._move(self, Phase.SENDING, self._server.header_seconds)
+            self.server._move(self, Phase.SENDING, self.server.limits.header_seconds)
         return count
 
     def close_fd(self) -> None:
         super().close_fd()
-        self._server._forget(self)
+        self.server._forget(self)
 
 
 class _Listener(socket.socket):
@@ -164,37 +161,23 @@ class GuardedServer(HTTPServer):
     of guests leave room for the owner's: see `admit`.
 
     Args:
-        max_connections: open at a time.
-        reserved: of those, how many guests' answers leave to others.
-        max_held: bytes that are kept for guests; see `hold`.
-        header_seconds: in which the header of a request must have come.
-        idle_seconds: for which a connection may say nothing between requests.
+        limits: of its connections.
         options: of `HTTPServer`.
     """
 
-    def initialize(
-        self,
-        *args: Any,
-        max_connections: int = MAX_CONNECTIONS,
-        reserved: int = 0,
-        max_held: int = MAX_HELD_BYTES,
-        header_seconds: float = HEADER_SECONDS,
-        idle_seconds: float = IDLE_SECONDS,
-        **options: Any,
+    def initialize(  # type: ignore[override]
+        self, *args: Any, limits: ConnectionLimits, **options: Any
     ) -> None:
         # Tornado has one bound for both, which must not come before ours.
-        options["idle_connection_timeout"] = header_seconds + idle_seconds
+        options["idle_connection_timeout"] = limits.header_seconds + limits.idle_seconds
         super().initialize(*args, **options)
-        self.header_seconds = header_seconds
-        self._idle_seconds = idle_seconds
-        self._max = _possible(max_connections)
-        self._max_admitted = self._max - min(reserved, self._max // 2)
-        self._max_held = max_held
+        self.limits = limits
+        self._max = _possible(limits.max_connections)
+        self._max_admitted = self._max - min(limits.reserved_connections, self._max // 2)
         # Of each kind those first that have been of it for longest.
         self._open: dict[Phase, dict[Connection, None]] = {phase: {} for phase in Phase}
         self._admitted: set[Connection] = set()
-        self._holding: dict[Connection, None] = {}
-        self._held = 0
+        self._held: dict[Connection, int] = {}  # bytes; first what is kept for longest
 
     def add_sockets(self, sockets: Iterable[socket.socket]) -> None:
         listeners = [_Listener(fileno=each.detach()) for each in sockets]
@@ -227,14 +210,12 @@ class GuardedServer(HTTPServer):
         goes for which something has been kept for longest."""
         if connection.is_owner or connection.closed():
             return
-        self._held += size - connection.held
-        connection.held = size
         if size:
-            self._holding.setdefault(connection)
+            self._held[connection] = size
         else:
-            self._holding.pop(connection, None)
-        while self._held > self._max_held and len(self._holding) > 1:
-            next(iter(self._holding)).close()
+            self._held.pop(connection, None)
+        while len(self._held) > 1 and sum(self._held.values()) > self.limits.max_held:
+            next(iter(self._held)).close()
 
     # What connections tell
 
@@ -249,7 +230,7 @@ class GuardedServer(HTTPServer):
             max_buffer_size=self.max_buffer_size,
             read_chunk_size=self.read_chunk_size,
         )
-        self._move(connection, Phase.SENDING, self.header_seconds)
+        self._move(connection, Phase.SENDING, self.limits.header_seconds)
         super().handle_stream(connection, address)
 
     def start_request(
@@ -258,11 +239,11 @@ class GuardedServer(HTTPServer):
         connection = request_conn.stream  # type: ignore[attr-defined]
         if connection.phase is Phase.ANSWERING:
             self._leave(connection)
-            if connection.has_unread:
-                self._move(connection, Phase.SENDING, self.header_seconds)
+            if connection._read_buffer_size:  # a next request has come
+                self._move(connection, Phase.SENDING, self.limits.header_seconds)
             else:
-                self._move(connection, Phase.IDLE, self._idle_seconds)
-        return _RequestDelegate(super().start_request(server_conn, request_conn), connection, self)
+                self._move(connection, Phase.IDLE, self.limits.idle_seconds)
+        return _RequestDelegate(super().start_request(server_conn, request_conn), connection)
 
     @property
     def _is_full(self) -> bool:
@@ -291,10 +272,10 @@ class GuardedServer(HTTPServer):
     def _set_deadline(self, connection: Connection, seconds: float | None) -> None:
         if connection.deadline is not None:
             connection.deadline.cancel()
-        loop = asyncio.get_running_loop()
-        connection.deadline = (
-            None if seconds is None else loop.call_later(seconds, connection.close)
-        )
+            connection.deadline = None
+        if seconds is not None:
+            loop = asyncio.get_running_loop()
+            connection.deadline = loop.call_later(seconds, connection.close)
 
     def _leave(self, connection: Connection) -> None:
         """A request is over."""
@@ -303,11 +284,8 @@ class GuardedServer(HTTPServer):
         self._admitted.discard(connection)
 
     def _forget(self, connection: Connection) -> None:
-        if connection.deadline is not None:
-            connection.deadline.cancel()
-        self._held -= connection.held
-        connection.held = 0
-        self._holding.pop(connection, None)
+        self._set_deadline(connection, None)
+        self._held.pop(connection, None)
         self._admitted.discard(connection)
         self._open[connection.phase].pop(connection, None)
 
@@ -323,24 +301,21 @@ def _had_time(connection: Connection) -> bool:
 class _RequestDelegate(HTTPMessageDelegate):
     """A request as it comes; says so to the server, and passes it on."""
 
-    def __init__(
-        self, delegate: HTTPMessageDelegate, connection: Connection, server: GuardedServer
-    ) -> None:
+    def __init__(self, delegate: HTTPMessageDelegate, connection: Connection) -> None:
         self._delegate = delegate
         self._connection = connection
-        self._server = server
 
     def headers_received(
         self, start_line: RequestStartLine | ResponseStartLine, headers: HTTPHeaders
     ) -> Any:
-        self._server._set_deadline(self._connection, None)
+        self._connection.server._set_deadline(self._connection, None)
         return self._delegate.headers_received(start_line, headers)
 
     def data_received(self, chunk: bytes) -> Any:
         return self._delegate.data_received(chunk)
 
     def finish(self) -> None:
-        self._server._move(self._connection, Phase.ANSWERING)
+        self._connection.server._move(self._connection, Phase.ANSWERING)
         self._delegate.finish()
 
     def on_connection_close(self) -> None:

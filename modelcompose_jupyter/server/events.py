@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 import re
-from collections.abc import AsyncIterator, Callable, Mapping
+from collections.abc import AsyncGenerator, Callable, Mapping
 from typing import Any
 
 from ..errors import UsageError
@@ -14,7 +14,6 @@ from .access import Caller
 from .schemas import event_data, failure, public_event
 from .tasks import BATCH, Task, batches
 
-HEARTBEAT_SECONDS = 10.0
 HEARTBEAT = ": still here\n\n"
 """A comment, which readers pass over."""
 _RETRY_MILLISECONDS = 1000
@@ -51,13 +50,11 @@ def resume_point(run: Run, header: str | None, query: str | None) -> int:
     return int(given)
 
 
-async def run_events(
-    task: Task, caller: Caller, after: int, heartbeat: float = HEARTBEAT_SECONDS
-) -> AsyncIterator[str]:
+async def run_events(task: Task, caller: Caller, after: int) -> AsyncGenerator[str]:
     """A run's events beyond number ``after``, until it has ended."""
     data_of = event_data if caller is Caller.OWNER else public_event
     yield f"retry: {_RETRY_MILLISECONDS}\n\n"
-    async for events in batches(task.run, after, heartbeat):
+    async for events in batches(task.run, after):
         if len(events) < BATCH:
             yield _messages(events, data_of) or HEARTBEAT
             continue
@@ -71,18 +68,16 @@ def _messages(events: list[Event], data_of: Callable[[Event], dict[str, Any]]) -
     return "".join(message(as_json(data_of(each)), each.type, each.number) for each in events)
 
 
-async def run_text(
-    task: Task, caller: Caller, heartbeat: float = HEARTBEAT_SECONDS
-) -> AsyncIterator[str]:
+async def run_text(task: Task, caller: Caller) -> AsyncGenerator[str]:
     """A run's text alone, piece by piece, and an ``error`` event where it fails."""
     run = task.run
     position = shown = 0
-    async for events in batches(run, heartbeat=heartbeat):
+    async for events in batches(run):
         piece, position, shown = run.fresh_text(position, shown)
         if piece:
             yield message(piece)
         elif not events:
             yield HEARTBEAT
     if run.error is not None:
-        body: Mapping[str, Any] = failure(run.error, public=caller is not Caller.OWNER)
+        body: Mapping[str, Any] = failure(run.error, caller is not Caller.OWNER)
         yield message(as_json(body), "error")

@@ -9,9 +9,8 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import inspect
 import time
-from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Mapping
+from collections.abc import Awaitable, Mapping
 from http import HTTPStatus
 from typing import Any
 
@@ -25,17 +24,10 @@ from ..workflow import Run
 from .access import AccessError, Caller
 from .connections import Connection
 from .events import as_json
-from .http import (
-    ApiRequest,
-    ApiResponse,
-    EventStream,
-    Route,
-    api_error_body,
-    as_compose_error,
-    status_of,
-)
+from .http import ApiRequest, ApiResponse, EventStream, Route, as_compose_error, status_of
 from .observer import RequestRecord
 from .request_body import RequestBody
+from .schemas import failure
 from .state import ServerState
 
 log = get_logger(__name__)
@@ -45,7 +37,7 @@ _TRY_AGAIN = ("busy", "overloaded")  # codes of errors that pass
 
 @stream_request_body
 class ApiHandler(RequestHandler):
-    """All methods of one path."""
+    """All methods of one path; a path without any is none."""
 
     SUPPORTED_METHODS = ("GET", "HEAD", "POST", "DELETE", "PATCH", "PUT", "OPTIONS")
 
@@ -55,7 +47,7 @@ class ApiHandler(RequestHandler):
         self._body = RequestBody(self.request.headers, self._connection, state)
         self._caller = Caller.GUEST
         self._api_request: ApiRequest | None = None
-        self._disconnected = asyncio.Event()
+        self._disconnected = asyncio.get_running_loop().create_future()
         self._began = time.monotonic()
         self._is_recorded = False
 
@@ -78,8 +70,7 @@ class ApiHandler(RequestHandler):
         try:
             self._check_access()
             self._check_room()
-            self._body.check_content_length()
-            await self._body.wait_for_chunked()
+            await self._body.wait_to_begin()
         except Exception as error:
             self._refuse(error)
 
@@ -92,22 +83,13 @@ class ApiHandler(RequestHandler):
         access, headers = self._state.access, self.request.headers
         access.check_host(self.request.host)
         origin = headers.get("Origin")
-        access.check_origin(
-            self.request.method or "",
-            self.request.host,
-            origin,
-            headers.get("Sec-Fetch-Site"),
-            headers.get("Sec-Fetch-Mode"),
-        )
+        access.check_origin(self.request.method or "", self.request.host, headers)
         if origin in access.origins:
             self.set_header("Access-Control-Allow-Origin", str(origin))
             self.set_header("Access-Control-Expose-Headers", "X-Task-Id, Retry-After")
             self.set_header("Vary", "Origin")
-        if self.request.method == "OPTIONS":
-            self._body.check_absent()
-            return
-        route = self._route()
-        if route.open:
+        route = None if self.request.method == "OPTIONS" else self._route()
+        if route is None or route.open:
             self._body.check_absent()
             return
         if self._state.is_closing:
@@ -115,14 +97,15 @@ class ApiHandler(RequestHandler):
         self._caller = access.caller(headers.get("Authorization"))
         if route.owner and self._caller is not Caller.OWNER:
             raise AccessError(
-                403,
                 "only this user's own programs may do that",
                 hint="They find the token in Jupyter's runtime folder.",
+                code="forbidden",
             )
 
     def _check_room(self) -> None:
         is_owner = self._state.access.is_owner(self.request.headers.get("Authorization"))
-        if not self._connection.admit(is_owner):
+        connection = self._connection
+        if not connection.server.admit(connection, is_owner):
             raise ComposeError(
                 "the server answers as many requests as it may",
                 hint="Try again when one of them has ended.",
@@ -130,6 +113,12 @@ class ApiHandler(RequestHandler):
             )
 
     def _route(self) -> Route:
+        if not self._routes:
+            raise ComposeError(
+                "there is nothing at this path",
+                hint="openapi.json, below the base path, has all paths.",
+                code="not_found",
+            )
         method = "GET" if self.request.method == "HEAD" else self.request.method or ""
         if method not in self._routes:
             allowed = ", ".join(self._routes)
@@ -169,7 +158,7 @@ class ApiHandler(RequestHandler):
             if request.run_id is not None:  # a stream does not tell it otherwise
                 self.set_header("X-Task-Id", request.run_id)
             if isinstance(answer, EventStream):
-                await self._write_stream(answer)
+                await self._write_stream(request, answer)
             else:
                 await self._flush(self._write_response(answer))
                 self._end(answer.result)
@@ -199,7 +188,7 @@ class ApiHandler(RequestHandler):
         Returns:
             Its bytes.
         """
-        if self._finished or self._disconnected.is_set():
+        if self._finished or self._disconnected.done():
             raise StreamClosedError
         self.set_status(response.status)
         for name, value in response.headers.items():
@@ -213,21 +202,19 @@ class ApiHandler(RequestHandler):
         self.write(body)
         return len(body)
 
-    async def _write_stream(self, stream: EventStream) -> None:
+    async def _write_stream(self, request: ApiRequest, stream: EventStream) -> None:
         self.set_header("Content-Type", "text/event-stream; charset=utf-8")
         self.set_header("Cache-Control", "no-cache")
         self.set_header("X-Accel-Buffering", "no")
-        events = stream.events
         with contextlib.closing(stream):
-            try:
-                async with contextlib.aclosing(_until_set(self._disconnected, events)) as coming:
-                    async for each in coming:
-                        written = _utf8(each)
-                        self.write(written)
-                        await self._flush(len(written))
-            finally:
-                if inspect.isasyncgen(events):
-                    await events.aclose()
+            async with contextlib.aclosing(stream.events) as events:
+                while True:
+                    event = await request.unless_disconnected(anext(events, None))
+                    if event is None:
+                        break
+                    written = _utf8(event)
+                    self.write(written)
+                    await self._flush(len(written))
         self._end(stream.result)
 
     async def _flush(self, size: int) -> None:
@@ -236,9 +223,10 @@ class ApiHandler(RequestHandler):
         Raises:
             TimeoutError: it has not for too long, and is not there any more.
         """
-        self._connection.hold(size)
+        connection = self._connection
+        connection.server.hold(connection, size)
         await asyncio.wait_for(self.flush(), self._state.settings.write_seconds)
-        self._connection.hold(0)
+        connection.server.hold(connection, 0)
 
     def _end(self, result: Run | None) -> None:
         """End an answer that is written; the result in it has come to whom it is owed.
@@ -246,7 +234,7 @@ class ApiHandler(RequestHandler):
         Tornado tells of a client that goes until the answer has ended, so what is written and what
         is taken are held apart until then.
         """
-        if self._finished or self._disconnected.is_set():
+        if self._finished or self._disconnected.done():
             return
         self.finish()
         if result is not None and self.request.method != "HEAD":
@@ -270,15 +258,12 @@ class ApiHandler(RequestHandler):
         headers = {"Retry-After": "1"} if told.code in _TRY_AGAIN else {}
         if status == HTTPStatus.UNAUTHORIZED:
             headers["WWW-Authenticate"] = 'Bearer realm="model-compose"'
-        body = self._error_body(told, status)
+        route = self._routes.get(self.request.method or "")
+        error_body = failure if route is None else route.error_body
+        body = error_body(told, self._caller is not Caller.OWNER)
         with contextlib.suppress(StreamClosedError):  # nobody is there to hear of it
             self._write_response(ApiResponse(body, status, headers))
             self._end(None)
-
-    def _error_body(self, error: ComposeError, status: int) -> Any:
-        route = self._routes.get(self.request.method or "")
-        make = api_error_body if route is None else route.error_body
-        return make(error, status, self._caller is not Caller.OWNER)
 
     def send_error(self, status_code: int = 500, **kwargs: Any) -> None:
         """Answer with an error; one that has begun ends, as all do when the server does."""
@@ -299,7 +284,8 @@ class ApiHandler(RequestHandler):
     # The end
 
     def on_connection_close(self) -> None:
-        self._disconnected.set()
+        if not self._disconnected.done():
+            self._disconnected.set_result(None)
         self._body.drop()
         self.on_finish()
 
@@ -308,55 +294,18 @@ class ApiHandler(RequestHandler):
         if self._is_recorded:
             return
         self._is_recorded = True
+        base_path = self._state.settings.base_path
         record = RequestRecord(
             method=self.request.method or "",
-            route=self._path_template(),
+            route=next((each.full_path(base_path) for each in self._routes.values()), None),
             status=self.get_status(),
             seconds=time.monotonic() - self._began,
             caller=self._caller,
             run_id=self._api_request.run_id if self._api_request else None,
-            disconnected=self._disconnected.is_set(),
+            disconnected=self._disconnected.done(),
         )
         for each in self._state.observers:
             each.request_ended(record)
-
-    def _path_template(self) -> str | None:
-        """The path that all its routes have."""
-        base = self._state.settings.base_path
-        return next((each.full_path(base) for each in self._routes.values()), None)
-
-
-class NotFoundHandler(ApiHandler):
-    """Every path that there is not."""
-
-    def initialize(self, state: ServerState) -> None:  # type: ignore[override]
-        super().initialize(state, {})
-
-    def _route(self) -> Route:
-        raise ComposeError(
-            "there is nothing at this path",
-            hint="openapi.json, below the base path, has all paths.",
-            code="not_found",
-        )
-
-
-async def _until_set(end: asyncio.Event, events: AsyncIterator[str]) -> AsyncGenerator[str]:
-    """Events as they come, until ``end`` is set, though none may come for long."""
-    ending = asyncio.ensure_future(end.wait())
-    try:
-        while not end.is_set():
-            coming = asyncio.ensure_future(anext(events, None))
-            await asyncio.wait([coming, ending], return_when=asyncio.FIRST_COMPLETED)
-            if not coming.done():
-                coming.cancel()
-                await asyncio.gather(coming, return_exceptions=True)
-                return
-            event = coming.result()
-            if event is None:
-                return
-            yield event
-    finally:
-        ending.cancel()
 
 
 def _utf8(text: str) -> bytes:

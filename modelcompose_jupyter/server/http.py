@@ -5,9 +5,9 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import re
-from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
+from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, TypeVar
 
 from pydantic import BaseModel
 from tornado.httputil import HTTPInputError
@@ -15,12 +15,16 @@ from tornado.web import HTTPError
 
 from ..errors import ComposeError, InputError, UsageError
 from ..workflow import Run
-from .access import AccessError, Caller
+from .access import Caller
 from .schemas import failure
 from .state import ServerState
 from .tasks import Task
 
+T = TypeVar("T")
+
 _STATUS_OF_CODE = {
+    "unauthorized": 401,
+    "forbidden": 403,
     "busy": 429,
     "unknown_workflow": 404,
     "unknown_run": 404,
@@ -40,8 +44,6 @@ _STATUS_OF_CODE = {
 
 def status_of(error: ComposeError) -> int:
     """The HTTP status that an error is answered with."""
-    if isinstance(error, AccessError):
-        return error.status
     if error.code in _STATUS_OF_CODE:
         return _STATUS_OF_CODE[error.code]
     if isinstance(error, UsageError):
@@ -68,10 +70,10 @@ class ApiRequest:
     """What stands in place of the ``{names}`` of the route's path."""
     query: Mapping[str, str]
     headers: Mapping[str, str]
-    body: Any = None
+    body: Any
     """As the route's model, if it has one."""
-    disconnected: asyncio.Event = field(default_factory=asyncio.Event)
-    """Set when the client has closed the connection."""
+    disconnected: asyncio.Future[None]
+    """Done when the client has closed the connection."""
     run_id: str | None = None
     """Of the run that it is about, for the log and the ``X-Task-Id`` header."""
 
@@ -79,17 +81,18 @@ class ApiRequest:
     def is_guest(self) -> bool:
         return self.caller is not Caller.OWNER
 
-    async def wait_unless_disconnected(self, work: Awaitable[Any]) -> bool:
-        """Wait for something, unless the client goes first; returns whether it stayed."""
-        tasks = [asyncio.ensure_future(work), asyncio.ensure_future(self.disconnected.wait())]
+    async def unless_disconnected(self, work: Awaitable[T]) -> T | None:
+        """What something gives; None where the client goes first, and nothing is left of it."""
+        task = asyncio.ensure_future(work)
+        ends: list[asyncio.Future[Any]] = [task, self.disconnected]
         try:
-            await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
-            if tasks[0].done():
-                tasks[0].result()
-            return tasks[0].done()
+            await asyncio.wait(ends, return_when=asyncio.FIRST_COMPLETED)
+            if task.done():
+                return task.result()
         finally:
-            for task in tasks:
-                task.cancel()
+            task.cancel()
+        await asyncio.gather(task, return_exceptions=True)
+        return None
 
 
 @dataclass(frozen=True)
@@ -115,7 +118,7 @@ class EventStream:
     """
 
     task: Task
-    events: AsyncIterator[str]
+    events: AsyncGenerator[str]
     result: Run | None = None
     _watch: contextlib.ExitStack = field(default_factory=contextlib.ExitStack, init=False)
 
@@ -125,11 +128,6 @@ class EventStream:
     def close(self) -> None:
         """The reader has all, or has gone."""
         self._watch.close()
-
-
-def api_error_body(error: ComposeError, _status: int, is_guest: bool) -> Any:
-    """The run API's body of an error."""
-    return failure(error, public=is_guest)
 
 
 @dataclass(frozen=True)
@@ -148,7 +146,7 @@ class Route:
         owner: whether it is the owner's alone.
         open: whether it is answered without a token.
         root: whether the path stands beside the base path, not below it.
-        error_body: makes the body of an error of the error, its status, and whether a guest asks.
+        error_body: makes the body of an error, of it and of whether a guest asks.
     """
 
     method: str
@@ -162,7 +160,7 @@ class Route:
     owner: bool = False
     open: bool = False
     root: bool = False
-    error_body: Callable[[ComposeError, int, bool], Any] = api_error_body
+    error_body: Callable[[ComposeError, bool], Any] = failure
 
     def full_path(self, base_path: str) -> str:
         return self.path if self.root else base_path + self.path

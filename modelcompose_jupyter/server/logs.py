@@ -18,7 +18,7 @@ from typing import IO, Any
 from ..errors import UsageError
 from ..redaction import get_logger
 from ..workflow import Run, State
-from .observer import RequestRecord
+from .observer import Observer, RequestRecord
 
 _ROOT = "modelcompose_jupyter"
 log = get_logger(f"{_ROOT}.server")
@@ -31,6 +31,11 @@ class JsonFormatter(logging.Formatter):
     come from ``extra={"facts": {…}}``.
     """
 
+    # UTC, to the millisecond: 2026-01-31T23:59:59.123Z.
+    converter = staticmethod(time.gmtime)
+    default_time_format = "%Y-%m-%dT%H:%M:%S"
+    default_msec_format = "%s.%03dZ"
+
     def format(self, record: logging.LogRecord) -> str:
         data: dict[str, Any] = {
             "time": self.formatTime(record),
@@ -42,11 +47,6 @@ class JsonFormatter(logging.Formatter):
         if record.exc_text:  # made, and redacted, by the logger
             data["traceback"] = record.exc_text
         return json.dumps(data, default=str)
-
-    def formatTime(self, record: logging.LogRecord, datefmt: str | None = None) -> str:  # noqa: N802 - logging's name
-        """UTC, to the millisecond: ``2026-01-31T23:59:59.123Z``."""
-        moment = time.strftime("%Y-%m-%dT%H:%M:%S", time.gmtime(record.created))
-        return f"{moment}.{int(record.msecs):03d}Z"
 
 
 class _Options:
@@ -107,40 +107,36 @@ def log_event(event: str, level: int = logging.INFO, **facts: Any) -> None:
         log.log(level, event, extra={"facts": given})
 
 
-class Logger:
-    """Logs what an `Observer` is told."""
+class Logger(Observer):
+    """Logs what it is told."""
 
     def run_began(self, run: Run) -> None:
-        if log.isEnabledFor(logging.INFO):
-            prompts = {"input": run.input} if _Options.log_prompts else {}
-            log_event("run began", run=run.id, workflow=run.workflow, **prompts)
+        prompts = run.input if _Options.log_prompts else None
+        log_event("run began", run=run.id, workflow=run.workflow, input=prompts)
 
     def run_ended(self, run: Run, seconds: float) -> None:
-        level = logging.WARNING if run.state is State.FAILED else logging.INFO
-        if log.isEnabledFor(level):
-            log_event(
-                "run ended",
-                level,
-                run=run.id,
-                workflow=run.workflow,
-                state=str(run.state),
-                finish_reason=run.finish_reason,
-                tokens=run.usage,
-                seconds=round(seconds, 3),
-                error=run.error.code if run.error is not None else None,
-                warnings=len(run.warnings) or None,
-                text=run.text if _Options.log_prompts else None,
-            )
+        log_event(
+            "run ended",
+            logging.WARNING if run.state is State.FAILED else logging.INFO,
+            run=run.id,
+            workflow=run.workflow,
+            state=str(run.state),
+            finish_reason=run.finish_reason,
+            tokens=run.usage,
+            seconds=round(seconds, 3),
+            error=run.error.code if run.error is not None else None,
+            warnings=len(run.warnings) or None,
+            text=run.text if _Options.log_prompts else None,
+        )
 
     def request_ended(self, record: RequestRecord) -> None:
-        if log.isEnabledFor(logging.INFO):
-            log_event(
-                "request",
-                method=record.method,
-                route=record.route,
-                status=record.status,
-                left=record.disconnected or None,
-                ms=round(record.seconds * 1000, 1),
-                caller=record.caller.name.lower(),
-                run=record.run_id,
-            )
+        log_event(
+            "request",
+            method=record.method,
+            route=record.route,
+            status=record.status,
+            left=record.disconnected or None,
+            ms=round(record.seconds * 1000, 1),
+            caller=record.caller.name.lower(),
+            run=record.run_id,
+        )

@@ -7,7 +7,7 @@ in memory is looked up when the metrics are asked for.
 from __future__ import annotations
 
 from collections import Counter as Tally
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 from prometheus_client import CollectorRegistry, Counter, Histogram, generate_latest
@@ -16,7 +16,7 @@ from prometheus_client.registry import Collector
 
 from ..host import LocalHost
 from ..workflow import Run, State
-from .observer import RequestRecord
+from .observer import Observer, RequestRecord
 
 CONTENT_TYPE = "text/plain; version=0.0.4"
 CLIENT_LEFT = 499
@@ -33,10 +33,11 @@ _RUNS = (0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60, 120, 300, 600, 1800)
 _LOADS = (0.1, 0.5, 1, 2.5, 5, 10, 30, 60, 120, 300, 600, 1800)
 
 
-class Metrics:
+class Metrics(Observer, Collector):
     """Counts what happens at a host, whoever submits its runs, and at its server."""
 
     def __init__(self, host: LocalHost) -> None:
+        self._host = host
         self._registry = registry = CollectorRegistry()
         self._workflows: set[str] = set()
 
@@ -79,10 +80,7 @@ class Metrics:
             "route", "method",
         )  # fmt: skip
         self._rejected = counter("rejected", "Requests refused because the host was busy.")
-        registry.register(_CurrentGauges(host))
-
-    def run_began(self, run: Run) -> None:
-        """Nothing: runs that go on are counted when somebody asks."""
+        registry.register(self)
 
     def run_ended(self, run: Run, seconds: float) -> None:
         self._runs.labels(self._bounded(run.workflow), str(run.state)).inc()
@@ -95,7 +93,8 @@ class Metrics:
             self._first_token_seconds.observe(timings["first_token"])
             if rate := timings["tokens_per_second"]:
                 self._token_seconds.observe(1 / rate)
-        if "load" in timings and _waited_for_load(run):
+        phases = {e.data["phase"] for e in run.events_so_far() if e.type == "progress"}
+        if "load" in timings and not phases.isdisjoint(("download", "load")):  # it waited for it
             self._load_seconds.observe(timings["load"])
 
     def request_ended(self, record: RequestRecord) -> None:
@@ -111,6 +110,33 @@ class Metrics:
         """All of it in Prometheus' text format. Takes a while: it looks through the memory."""
         return generate_latest(self._registry).decode()
 
+    def collect(self) -> Iterator[GaugeMetricFamily]:
+        """What there is at the moment: runs that go on, models, memory."""
+        states = Tally(run.state for run in self._host.run_store.going())
+        going = (State.QUEUED, State.RUNNING)
+        models, memory = self._host.models(), self._host.memory()
+        yield _gauge("runs_in_flight", "Runs that have not ended.", ["state"],
+                     {(str(state),): states[state] for state in going})  # fmt: skip
+        yield _gauge("model_memory_bytes", "Memory of the weights of a model that is loaded.",
+                     ["model"],
+                     {(each.id,): each.memory_bytes for each in models if each.state == "ready"},
+                     )  # fmt: skip
+        yield _gauge("model_leases", "Holders of a model.", ["model"],
+                     {(each.id,): each.leases for each in models})  # fmt: skip
+        yield _gauge("model_requests", "Requests at a model.", ["model", "state"],
+                     {(each.id, "running"): each.running for each in models}
+                     | {(each.id, "queued"): each.queued for each in models})  # fmt: skip
+        yield _gauge("process_memory_bytes",
+                     "Memory of the process: resident, private (USS) and proportional (PSS).",
+                     ["kind"],
+                     {(kind,): getattr(memory, kind)
+                      for kind in ("resident", "private", "proportional")})  # fmt: skip
+        yield _gauge("device_memory_bytes", "Memory that the process holds of a device.",
+                     ["device", "kind"],
+                     {(each.device, kind): getattr(each, kind)
+                      for each in memory.devices for kind in ("allocated", "reserved")}
+                     )  # fmt: skip
+
     def _bounded(self, workflow: str) -> str:
         """A workflow's id while there are few; a notebook may run ever new ones."""
         if workflow not in self._workflows:
@@ -118,62 +144,6 @@ class Metrics:
                 return _OTHER
             self._workflows.add(workflow)
         return workflow
-
-
-def _waited_for_load(run: Run) -> bool:
-    return any(
-        event.type == "progress" and event.data["phase"] in ("download", "load")
-        for event in run.events_so_far()
-    )
-
-
-class _CurrentGauges(Collector):
-    """What there is at the moment: runs that go on, models, memory."""
-
-    def __init__(self, host: LocalHost) -> None:
-        self._host = host
-
-    def describe(self) -> Iterable[GaugeMetricFamily]:
-        return ()
-
-    def collect(self) -> Iterator[GaugeMetricFamily]:
-        states = Tally(run.state for run in self._host.run_store.going())
-        going = (State.QUEUED, State.RUNNING)
-        yield _gauge(
-            "runs_in_flight", "Runs that have not ended.", ["state"],
-            {(str(state),): states[state] for state in going},
-        )  # fmt: skip
-        models = self._host.models()
-        yield _gauge(
-            "model_memory_bytes", "Memory of the weights of a model that is loaded.", ["model"],
-            {(each.id,): each.memory_bytes for each in models if each.state == "ready"},
-        )  # fmt: skip
-        yield _gauge(
-            "model_leases", "Holders of a model.", ["model"],
-            {(each.id,): each.leases for each in models},
-        )  # fmt: skip
-        yield _gauge(
-            "model_requests", "Requests at a model.", ["model", "state"],
-            {(each.id, "running"): each.running for each in models}
-            | {(each.id, "queued"): each.queued for each in models},
-        )  # fmt: skip
-        memory = self._host.memory()
-        yield _gauge(
-            "process_memory_bytes",
-            "Memory of the process: resident, private (USS) and proportional (PSS).", ["kind"],
-            {
-                (kind,): getattr(memory, kind)
-                for kind in ("resident", "private", "proportional")
-            },
-        )  # fmt: skip
-        yield _gauge(
-            "device_memory_bytes", "Memory that the process holds of a device.",
-            ["device", "kind"],
-            {
-                (each.device, kind): getattr(each, kind)
-                for each in memory.devices for kind in ("allocated", "reserved")
-            },
-        )  # fmt: skip
 
 
 def _gauge(

@@ -5,7 +5,6 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Protocol
 
 from ..host import LocalHost
 from ..workflow import Run
@@ -35,8 +34,8 @@ class RequestRecord:
     disconnected: bool
 
 
-class Observer(Protocol):
-    """What is told; it must not wait for anything."""
+class Observer:
+    """Is told what happens; it must not wait for anything."""
 
     def run_began(self, run: Run) -> None:
         """A run was submitted. On the thread that submits."""

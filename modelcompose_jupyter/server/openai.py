@@ -7,26 +7,18 @@ component's settings of the model and its limit hold. It is a run like any other
 from __future__ import annotations
 
 import time
-from collections.abc import AsyncIterator, Callable, Mapping
+from collections import defaultdict
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Iterable, Mapping
 from dataclasses import dataclass, replace
 from typing import Any
 
-from ..document import (
-    Action,
-    Component,
-    Document,
-    Job,
-    Workflow,
-    parse_template,
-    render,
-    signature,
-)
+from ..document import Action, Component, Document, Job, Workflow, parse_template, render, signature
 from ..document.types import show
 from ..errors import ComposeError, ExpressionError, InputError, did_you_mean
 from ..models.weights.source import is_folder
 from ..redaction import redact
 from ..workflow import Event, State
-from .events import HEARTBEAT, HEARTBEAT_SECONDS, as_json, message
+from .events import HEARTBEAT, as_json, message
 from .http import ApiRequest, ApiResponse, EventStream, Route, status_of
 from .openai_schemas import (
     INPUTS,
@@ -51,21 +43,23 @@ _STARTED = int(time.time())
 def _models(request: ApiRequest) -> dict[str, tuple[Document, Component]]:
     """The components that can be spoken to, by the ids of their models; of several the first."""
     found: dict[str, tuple[Document, Component]] = {}
-    for document, component in request.state.documents.catalog.components:
-        id = _model_id(document, component)
-        if id is not None:
-            found.setdefault(id, (document, component))
+    for document in request.state.documents.catalog.documents:
+        for component in document.components:
+            id = _model_id(document, component)
+            if id is not None:
+                found.setdefault(id, (document, component))
     return found
 
 
 def _model_id(document: Document, component: Component) -> str | None:
     """What a component's model is called; None if only a run's input tells which it is."""
-    used = signature(document, _without_templates(document, component, "", {}).workflows[0])
+    used = signature(document, _without_templates(document, component, None, ()).workflows[0])
     if used.open or any(each.required or each.name in INPUTS for each in used.inputs):
         return None
-    context = {"input": {}, "env": document.environment, "context": {}}
     try:
-        source = render(component.model["source"], context)
+        source = render(
+            component.model["source"], {"input": {}, "env": document.environment, "context": {}}
+        )
     except ExpressionError:
         return None
     if not isinstance(source, str) or not source:
@@ -77,36 +71,26 @@ def _model_id(document: Document, component: Component) -> str | None:
 
 
 def _without_templates(
-    document: Document,
-    component: Component,
-    prompt: Any,
-    parameters: Mapping[str, Any],
-    *,
-    workflow: str = "v1",
-    is_chat: bool = False,
+    document: Document, component: Component, format: _Format | None, parameters: Iterable[str]
 ) -> Document:
     """A document of one workflow, which speaks to one component's model without templates.
 
-    Args:
-        document: the component's.
-        component: whose model it is.
-        prompt: the template of the prompt or the messages.
-        parameters: those that the workflow takes as inputs of the same names.
-        workflow: the id of the workflow.
-        is_chat: whether ``prompt`` is that of messages.
+    It takes what ``format`` is to go on with, and the parameters, as inputs of these names.
     """
     path = component.path
+    param, prompt = (format.param, format.prompt) if format else ("prompt", "")
     action = Action(
         id="__action__",
         path=path,
-        text=parse_template(prompt, (*path, "messages" if is_chat else "prompt")),
+        text=parse_template(prompt, (*path, param)),
         parameters={
             name: parse_template(f"${{input.{name}}}", (*path, name)) for name in parameters
         },
-        is_chat=is_chat,
+        is_chat=format is _CHAT,
     )
     bare = replace(component, actions=(action,), default=True)
     job = Job(id="__job__", path=path, component=bare, action=action)
+    workflow = format.workflow if format else "v1"
     flow = Workflow(id=workflow, path=path, jobs=(job,), default=True)
     return replace(document, components=(bare,), workflows=(flow,))
 
@@ -143,36 +127,39 @@ def _find(request: ApiRequest, id: str) -> tuple[Document, Component]:
 
 @dataclass(frozen=True)
 class _Format:
-    """How one of the two kinds of completion is written."""
+    """One of the two kinds of completion: what it goes on with, and how it is written."""
 
     workflow: str
+    param: str
+    prompt: str
     prefix: str
     object: str
     chunk_object: str
-    param: str
     whole: Callable[[str], dict[str, Any]]
     piece: Callable[[str], dict[str, Any]]
-    opening: Mapping[str, Any] | None
+    opening: Mapping[str, Any]
     closing: Mapping[str, Any]
 
 
 _TEXT = _Format(
     workflow="v1/completions",
+    param="prompt",
+    prompt="${input.prompt as text[]}",
     prefix="cmpl-",
     object="text_completion",
     chunk_object="text_completion",
-    param="prompt",
     whole=lambda text: {"text": text},
     piece=lambda text: {"text": text},
-    opening=None,
+    opening={},
     closing={"text": ""},
 )
 _CHAT = _Format(
     workflow="v1/chat/completions",
+    param="messages",
+    prompt="${input.messages}",
     prefix="chatcmpl-",
     object="chat.completion",
     chunk_object="chat.completion.chunk",
-    param="messages",
     whole=lambda text: {"message": {"role": "assistant", "content": text, "refusal": None}},
     piece=lambda text: {"delta": {"content": text}},
     opening={"delta": {"role": "assistant", "content": ""}},
@@ -185,46 +172,27 @@ async def completions(request: ApiRequest) -> ApiResponse | EventStream:
     body: CompletionRequest = request.body
     parameters = {"include_prompt": False, **body.parameters()}
     prompts = body.prompts()
-    document = _without_templates(
-        *_find(request, body.model),
-        "${input.prompt as text[]}",
-        parameters,
-        workflow=_TEXT.workflow,
-    )
-    values = {"prompt": prompts, **parameters}
-    return await _complete(request, _TEXT, document, values, len(prompts) * body.choices)
+    return await _complete(request, _TEXT, prompts, parameters, len(prompts) * body.choices)
 
 
 async def chat_completions(request: ApiRequest) -> ApiResponse | EventStream:
     body: ChatRequest = request.body
     messages = body.conversation()
-    parameters = body.parameters()
-    document = _without_templates(
-        *_find(request, body.model),
-        "${input.messages}",
-        parameters,
-        workflow=_CHAT.workflow,
-        is_chat=True,
-    )
-    values = {"messages": messages, **parameters}
-    return await _complete(request, _CHAT, document, values, body.choices)
+    return await _complete(request, _CHAT, messages, body.parameters(), body.choices)
 
 
 async def _complete(
-    request: ApiRequest,
-    format: _Format,
-    document: Document,
-    values: dict[str, Any],
-    choices: int,
+    request: ApiRequest, format: _Format, given: Any, parameters: dict[str, Any], choices: int
 ) -> ApiResponse | EventStream:
     """The answer to a request, by a run that ends when its client leaves."""
     body: BaseCompletionRequest = request.body
+    document = _without_templates(*_find(request, body.model), format, parameters)
     terms = Terms(request.state.tasks, request.caller, linger=0.0)
     try:
         run = request.state.host.submit(
             document,
             None,
-            values,
+            {format.param: given, **parameters},
             seed=body.own_seed(),
             owed_to=terms,
             is_guest=terms.is_guest,
@@ -256,10 +224,11 @@ class _Completion:
         self._run = task.run
         self._choices = choices
         self._created = int(time.time())
+        self._streamed: defaultdict[tuple[Any, ...], int] = defaultdict(int)  # lengths of texts
 
     async def whole(self) -> ApiResponse:
         """All of it, when the run has ended."""
-        if not await self._request.wait_unless_disconnected(self._run.until_done()):
+        if not await self._request.unless_disconnected(self._run.until_done()):
             return ApiResponse()
         if self._run.state is not State.COMPLETED:
             return self._failed()
@@ -273,16 +242,18 @@ class _Completion:
 
     async def stream(self) -> ApiResponse | EventStream:
         """A stream, once there is something to stream: what fails before has a status."""
-        source = batches(self._run, heartbeat=HEARTBEAT_SECONDS)
+        source = batches(self._run)
         first: list[Event] = []
 
-        async def begin() -> None:
+        async def begin() -> bool:
             async for events in source:
                 first.extend(events)
-                if not events or any(map(_has_content, events)):
-                    return
+                says = (e for e in events if e.type == "text")
+                if not events or any(e.data["text"] or "finish_reason" in e.data for e in says):
+                    break
+            return True
 
-        if not await self._request.wait_unless_disconnected(begin()):
+        if not await self._request.unless_disconnected(begin()):
             return ApiResponse()
         if self._run.done and self._run.state is not State.COMPLETED:
             return self._failed()
@@ -290,32 +261,29 @@ class _Completion:
 
     async def _chunks(
         self, first: list[Event], source: AsyncIterator[list[Event]]
-    ) -> AsyncIterator[str]:
-        pieces = _Pieces()
-        yield self._opening() + self._chunks_of(first, pieces)
+    ) -> AsyncGenerator[str]:
+        opening = self._format.opening
+        indexes = range(self._choices if opening else 0)
+        opened = (self._chunk([self._choice((0, index), opening)]) for index in indexes)
+        yield "".join(opened) + self._chunks_of(first)
         async for events in source:
-            yield self._chunks_of(events, pieces) if events else HEARTBEAT
+            yield self._chunks_of(events) if events else HEARTBEAT
         if self._run.state is State.COMPLETED:
             if self._body.wants_usage:
                 yield self._chunk([], usage=self._usage())
         else:
-            yield message(as_json(self._error()[1]))
+            yield message(as_json(error_body(self._error(), self._request.is_guest)))
         yield message("[DONE]")
 
-    def _opening(self) -> str:
-        opening = self._format.opening
-        if opening is None:
-            return ""
-        return "".join(
-            self._chunk([self._choice((0, index), opening)]) for index in range(self._choices)
-        )
-
-    def _chunks_of(self, events: list[Event], pieces: _Pieces) -> str:
+    def _chunks_of(self, events: list[Event]) -> str:
         chunks = []
         for event in events:
             if event.type != "text":
                 continue
-            stream, piece = tuple(event.data["stream"]), pieces.fresh(event)
+            stream = tuple(event.data["stream"])
+            # A run that ends tells its whole text again.
+            piece = event.data["text"][max(0, self._streamed[stream] - event.data["offset"]) :]
+            self._streamed[stream] += len(piece)
             if piece:
                 chunks.append(self._chunk([self._choice(stream, self._format.piece(piece))]))
             reason = event.data.get("finish_reason")
@@ -356,36 +324,16 @@ class _Completion:
         }
 
     def _failed(self) -> ApiResponse:
-        status, body = self._error()
+        error = self._error()
+        status = status_of(error)
         # Clients try again by themselves; the same request would fail the same way.
         headers = {"x-should-retry": "false"} if status >= 500 else {}
+        body = error_body(error, self._request.is_guest)
         return ApiResponse(body, status, headers, result=self._run)
 
-    def _error(self) -> tuple[int, Any]:
+    def _error(self) -> ComposeError:
         error = self._run.error or ComposeError("the run failed", code="internal")
-        if isinstance(error, InputError):
-            error = _as_invalid_request(error, self._format)
-        status = status_of(error)
-        return status, error_body(error, status, self._request.is_guest)
-
-
-class _Pieces:
-    """What a reader of several growing texts has yet to get of each."""
-
-    def __init__(self) -> None:
-        self._lengths: dict[tuple[Any, ...], int] = {}
-
-    def fresh(self, event: Event) -> str:
-        """The part of a text event that is new; a run that ends tells its whole text again."""
-        stream, offset = tuple(event.data["stream"]), event.data["offset"]
-        text: str = event.data["text"]
-        length = self._lengths.get(stream, 0)
-        self._lengths[stream] = max(length, offset + len(text))
-        return text[max(0, length - offset) :]
-
-
-def _has_content(event: Event) -> bool:
-    return event.type == "text" and bool(event.data["text"] or "finish_reason" in event.data)
+        return _as_invalid_request(error, self._format) if isinstance(error, InputError) else error
 
 
 _FAILURES = dict.fromkeys((400, 401, 403), OpenAIFailure)

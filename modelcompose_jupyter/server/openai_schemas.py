@@ -23,6 +23,7 @@ from ..document.types import ConversionError, Message, message, show
 from ..errors import ComposeError, UsageError, did_you_mean
 from ..path_redaction import without_folders
 from ..seeds import MAX_SEED
+from .http import status_of
 from .schemas import Answer, Body
 
 _MAX_CHOICES = 256
@@ -85,15 +86,10 @@ _HARMLESS = {
 class InvalidRequestError(UsageError):
     """A request that cannot be met as it is. ``param`` names what is wrong with it, if one does."""
 
-    def __init__(
-        self,
-        message: str,
-        *,
-        param: str | None = None,
-        hint: str | None = None,
-        code: str = "invalid_request",
-    ) -> None:
-        super().__init__(message, hint=hint, code=code)
+    code = "invalid_request"
+
+    def __init__(self, message: str, *, param: str | None = None, **details: Any) -> None:
+        super().__init__(message, **details)
         self.param = param
 
 
@@ -255,10 +251,12 @@ def _supported(data: dict[str, Any], known: Mapping[str, Any]) -> dict[str, Any]
     for key, value in data.items():
         if key in known or key in _HARMLESS:
             continue
-        if key not in _NOT_OFFERED:
+        nothing = _NOT_OFFERED.get(key)
+        if nothing is None:
             hint = did_you_mean(key, known) or "Leave it out."
             raise InvalidRequestError(f"there is no parameter '{key}'", param=key, hint=hint)
-        if not _is_one_of(value, _NOT_OFFERED[key]):
+        # False and 0 are different values.
+        if (value, isinstance(value, bool)) not in [(e, isinstance(e, bool)) for e in nothing]:
             raise InvalidRequestError(
                 f"'{key}' is not offered here, and its value {show(value)} asks for it",
                 param=key,
@@ -272,21 +270,11 @@ def _supported(data: dict[str, Any], known: Mapping[str, Any]) -> dict[str, Any]
     return {key: value for key, value in data.items() if key in known}
 
 
-def _is_one_of(value: Any, known: tuple[Any, ...]) -> bool:
-    """Whether a value is among these; False and 0 are different ones."""
-    return any(
-        value == each and isinstance(value, bool) == isinstance(each, bool) for each in known
-    )
-
-
 def _invalid_request(
     error: ValidationError, written: Mapping[str, str], model: type[BaseModel] | None = None
 ) -> InvalidRequestError:
-    """The first finding of a validation.
-
-    ``written`` has the caller's name for each of ours; of ``model``, where it is given, both ends
-    of a range are told.
-    """
+    """The first finding of a validation. ``written`` has the caller's name for each of ours; of a
+    ``model`` both ends of a range are told."""
     details = error.errors()[0]
     name = str(next(iter(details["loc"]), details.get("ctx", {}).get("key", "")))
     param = written.get(name, name)
@@ -326,9 +314,10 @@ _CODES = {
 }
 
 
-def error_body(error: ComposeError, status: int, is_guest: bool) -> dict[str, Any]:
+def error_body(error: ComposeError, is_guest: bool) -> dict[str, Any]:
     """An error as OpenAI's clients expect it."""
     text = error.message if error.hint is None else f"{error.message}. {error.hint}"
+    status = status_of(error)
     kind = "invalid_request_error" if status < 500 else "server_error"
     return {
         "error": {

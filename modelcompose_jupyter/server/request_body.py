@@ -39,22 +39,10 @@ class RequestBody:
     # Before anything of it is read
 
     def check_absent(self) -> None:
-        """Refuse a body where nobody is asked for a token: strangers send nothing that is read.
-
-        Raises:
-            UsageError: there is one.
-        """
+        """Raise UsageError where there is one although nobody is asked for a token: strangers send
+        nothing that is read."""
         if self._content_length() or self._is_chunked:
             raise UsageError("this takes no body", code="invalid_request")
-
-    def check_content_length(self) -> None:
-        """Refuse a body that says itself that it is too large.
-
-        Raises:
-            UsageError: its length is none.
-            ComposeError: ``too_large``.
-        """
-        self._check_size(self._content_length())
 
     def _content_length(self) -> int:
         try:
@@ -67,21 +55,23 @@ class RequestBody:
     def _check_size(self, size: int) -> None:
         if size > self._state.settings.max_body:
             raise ComposeError(
-                f"the body is larger than {self._state.settings.max_body:,} bytes",
-                code="too_large",
+                f"the body is larger than {self._state.settings.max_body:,} bytes", code="too_large"
             )
 
     @property
     def _is_chunked(self) -> bool:
         return "Transfer-Encoding" in self._headers
 
-    async def wait_for_chunked(self) -> None:
-        """Take a guest's body in chunks when few others are taken: each chunk, though it be a byte,
-        costs the loop as much as a whole body of a known length.
+    async def wait_to_begin(self) -> None:
+        """Wait until it is to be read: a guest's body in chunks when few others are taken. Each
+        chunk, though it be a byte, costs the loop as much as a whole body of a known length.
 
         Raises:
-            ComposeError: ``overloaded``, too many others are for too long.
+            UsageError: its length is none.
+            ComposeError: ``too_large``, as it says itself; or ``overloaded``, too many others in
+                chunks are taken for too long.
         """
+        self._check_size(self._content_length())
         if not self._is_chunked or self._connection.is_owner:
             return
         try:
@@ -104,7 +94,7 @@ class RequestBody:
         """
         self._check_size(len(self._received) + len(chunk))
         self._received += chunk
-        self._connection.hold(len(self._received))
+        self._connection.server.hold(self._connection, len(self._received))
         return self._wait_for_turn() if len(self._received) > _LARGE_BODY else None
 
     async def _wait_for_turn(self) -> None:
@@ -115,26 +105,21 @@ class RequestBody:
     # When all of it has come
 
     async def parse(self, model: type[BaseModel] | None, *, forms: bool) -> Any:
-        """The whole as a model; None where there is none.
-
-        Args:
-            model: of the body.
-            forms: whether it may be a form instead of JSON.
+        """The whole as a model, if there is one; it may be a form instead of JSON if ``forms``.
 
         Raises:
-            AccessError: 415.
+            AccessError: ``unsupported_media_type``.
             UsageError: it is something else than the model.
         """
         self.end()
+        is_large = len(self._received) > _LARGE_BODY
         body = None
-        if model is None:
-            pass
-        elif len(self._received) <= _LARGE_BODY:
-            body = self._parsed(model, forms)
-        else:  # others are answered meanwhile
+        if model is not None and is_large:  # others are answered meanwhile
             body = await asyncio.to_thread(self._parsed, model, forms)
+        elif model is not None:
+            body = self._parsed(model, forms)
         self._received.clear()
-        self._connection.hold(0)
+        self._connection.server.hold(self._connection, 0)
         return body
 
     def _parsed(self, model: type[BaseModel], forms: bool) -> Any:

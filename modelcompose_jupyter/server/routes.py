@@ -84,18 +84,13 @@ async def run_workflow(request: ApiRequest) -> ApiResponse | EventStream:
         events = run_text(task, caller) if body.output_only else run_events(task, caller, -1)
         return EventStream(task, events, result=run)
     with task.watching():
-        if waits and not await request.wait_unless_disconnected(run.until_done()):
+        if waits and not await request.unless_disconnected(run.until_done()):
             return ApiResponse()
     if not waits:
-        return _without_result(_state(request, task))
+        return _state(request, task, hands_over=False)
     if body.output_only:
         return _output_only(request, task)
     return _state(request, task, status=_status_of(run))
-
-
-def _without_result(response: ApiResponse) -> ApiResponse:
-    """An answer to who does not wait, and comes for the result though it may be in here already."""
-    return dataclasses.replace(response, result=None)
 
 
 async def _submit(request: ApiRequest, body: RunRequest, terms: Terms) -> Run:
@@ -139,9 +134,14 @@ def _status_of(run: Run) -> int:
     return status_of(run.error) if run.state is State.FAILED and run.error else 200
 
 
-def _state(request: ApiRequest, task: Task, status: int = 200) -> ApiResponse:
+def _state(
+    request: ApiRequest, task: Task, status: int = 200, *, hands_over: bool = True
+) -> ApiResponse:
+    """A task as it is now. Who does not wait comes for the result, though it may be in here: it is
+    not handed over."""
     run = task.run
-    result = task.result_for(request.caller)  # first: what is read after the end is complete
+    # First: what is read after the end is complete.
+    result = task.result_for(request.caller) if hands_over else None
     state = task_state(run, task.terms.session_id)
     if request.is_guest:
         return ApiResponse(public_state(state), status, result=result)
@@ -153,7 +153,7 @@ def _output_only(request: ApiRequest, task: Task) -> ApiResponse:
     if run.state is State.COMPLETED:
         return ApiResponse(run.output, result=result)
     if run.state is State.FAILED and run.error is not None:
-        error = failure(run.error, public=request.is_guest)
+        error = failure(run.error, request.is_guest)
         return ApiResponse(error, _status_of(run), result=result)
     return _state(request, task, 409 if run.done else 202)
 
@@ -181,9 +181,9 @@ async def cancel_task(request: ApiRequest) -> ApiResponse:
         raise ComposeError(f"the task {verb} {task.run.state} already", code="already_ended")
     task.run.cancel()
     if request.query.get("wait_for_completion", "true") in ("false", "0"):
-        return _without_result(_state(request, task))
+        return _state(request, task, hands_over=False)
     # A load may not let go so soon; it goes on to stop.
-    await request.wait_unless_disconnected(task.run.until_done(_CANCEL_SECONDS))
+    await request.unless_disconnected(task.run.until_done(_CANCEL_SECONDS))
     return _state(request, task)
 
 

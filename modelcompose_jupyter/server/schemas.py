@@ -28,7 +28,7 @@ _STATUS: dict[State, TaskStatus] = {
     State.FAILED: "failed",
     State.CANCELLED: "cancelled",
 }
-_STATES = {status: state for state, status in _STATUS.items()}
+STATES = {status: state for state, status in _STATUS.items()}
 _NOT_OFFERED = {
     "callback_url": "Poll /tasks/{id}, or follow /tasks/{id}/events.",
     "callback_headers": "Poll /tasks/{id}, or follow /tasks/{id}/events.",
@@ -257,13 +257,8 @@ def task_state(run: Run, session_id: str | None = None) -> dict[str, Any]:
     return given | ({"output": run.output} if state is State.COMPLETED else {})
 
 
-def state_of(status: str) -> State:
-    """The state of a run that has this status."""
-    return _STATES[status]  # type: ignore[index]
-
-
 def event_data(event: Event) -> dict[str, Any]:
-    """The data of a server-sent event: the event's own, and its time."""
+    """What is sent of an event: its data, and its time."""
     return {"time": event.time, **event.data}
 
 
@@ -297,10 +292,8 @@ def public_model(data: Mapping[str, Any]) -> dict[str, Any]:
 
 def public_state(data: dict[str, Any]) -> dict[str, Any]:
     """A task's state for guests: without folders."""
-    shown = dict(data)
-    if "error" in data:
-        shown["error"] = public_error(data["error"])
-    return _with_public_values(shown)
+    error = {"error": public_error(data["error"])} if "error" in data else {}
+    return _with_public_values({**data, **error})
 
 
 def _with_public_values(data: Mapping[str, Any]) -> dict[str, Any]:
@@ -309,8 +302,8 @@ def _with_public_values(data: Mapping[str, Any]) -> dict[str, Any]:
     return {key: public(value) if key in keys else value for key, value in data.items()}
 
 
-def failure(error: ComposeError, *, public: bool) -> dict[str, Any]:
+def failure(error: ComposeError, is_guest: bool) -> dict[str, Any]:
     """The body of an answer that is an error."""
     data = error.to_dict()
     own_words = isinstance(error, UsageError)  # which speak of the API's paths alone
-    return {"error": public_error(data) if public and not own_words else data}
+    return {"error": public_error(data) if is_guest and not own_words else data}

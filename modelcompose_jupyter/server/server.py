@@ -26,7 +26,7 @@ from ..processes import own_start
 from .access import Access
 from .catalog import Catalog, Documents
 from .connections import GuardedServer
-from .handler import ApiHandler, NotFoundHandler
+from .handler import ApiHandler
 from .http import Route, path_pattern
 from .logs import Logger, log_event
 from .metrics import Metrics
@@ -41,6 +41,11 @@ __all__ = ["SERVER_THREAD_NAME", "Server", "ServerSettings"]
 
 SERVER_THREAD_NAME = "modelcompose-server"
 _CLOSE_SECONDS = 5.0
+_ENDED = ComposeError(
+    "the host was ended while this ran",
+    hint="Run it again: another host is looked for, or this process runs it itself.",
+    code="host_gone",
+)
 
 
 class Server:
@@ -55,7 +60,7 @@ class Server:
 
     Attributes:
         port: that it listens at, once it does.
-        state: what its handlers share.
+        state: what its handlers share, some of which are attributes of the server as well.
     """
 
     def __init__(
@@ -68,11 +73,17 @@ class Server:
     ) -> None:
         settings = settings or ServerSettings()
         metrics = Metrics(host)
+        self.host = host
+        self.documents = Documents(catalog)
+        self.access = access or Access("127.0.0.1")
+        # With a slash before it and none behind.
+        base_path = f"/{settings.base_path.strip('/')}".rstrip("/")
+        self.settings = replace(settings, base_path=base_path)
         self.state = ServerState(
             host=host,
-            documents=Documents(catalog),
-            access=access or Access("127.0.0.1"),
-            settings=replace(settings, base_path=_normal(settings.base_path)),
+            documents=self.documents,
+            access=self.access,
+            settings=self.settings,
             tasks=Tasks(host),
             metrics=metrics,
             observers=[metrics, Logger()],
@@ -85,22 +96,6 @@ class Server:
         self._thread: threading.Thread | None = None
         self._http: GuardedServer | None = None
 
-    @property
-    def host(self) -> LocalHost:
-        return self.state.host
-
-    @property
-    def documents(self) -> Documents:
-        return self.state.documents
-
-    @property
-    def access(self) -> Access:
-        return self.state.access
-
-    @property
-    def settings(self) -> ServerSettings:
-        return self.state.settings
-
     # Starting and ending
 
     def start(self) -> Server:
@@ -112,8 +107,9 @@ class Server:
         sockets = bind(self.access.host, self.settings.port)
         self.port = sockets[0].getsockname()[1]
         started = threading.Event()
+        serving = self._serve(sockets, started)
         self._thread = threading.Thread(
-            target=self._serve, args=(sockets, started), name=SERVER_THREAD_NAME, daemon=True
+            target=asyncio.run, args=(serving,), name=SERVER_THREAD_NAME, daemon=True
         )
         self._thread.start()
         started.wait()
@@ -137,19 +133,12 @@ class Server:
         )
         self.server_info.publish()
 
-    def _serve(self, sockets: list[socket.socket], started: threading.Event) -> None:
-        asyncio.run(self._main(sockets, started))
-
-    async def _main(self, sockets: list[socket.socket], started: threading.Event) -> None:
+    async def _serve(self, sockets: list[socket.socket], started: threading.Event) -> None:
         self._loop = asyncio.get_running_loop()
         self._end = asyncio.Event()
         self._http = GuardedServer(
             self._application(),
-            max_connections=self.settings.max_connections,
-            reserved=self.settings.reserved_connections,
-            max_held=self.settings.max_held,
-            header_seconds=self.settings.header_seconds,
-            idle_seconds=self.settings.idle_seconds,
+            limits=self.settings,
             chunk_size=16384,
             max_body_size=2**40,  # the handler says no, with an answer
             body_timeout=self.settings.body_seconds,
@@ -160,7 +149,7 @@ class Server:
         self.state.is_closing = True
         self._http.stop()
         for task in self.state.tasks.going():
-            task.run.add("error", _ended().to_dict())
+            task.run.add("error", _ENDED.to_dict())
             task.run.cancel()
         with contextlib.suppress(TimeoutError):  # so that those who watch see how it ends
             await asyncio.wait_for(self.state.tasks.unwatched(), _CLOSE_SECONDS)
@@ -178,8 +167,8 @@ class Server:
         ]
         return Application(
             handlers,
-            default_handler_class=NotFoundHandler,
-            default_handler_args={"state": self.state},
+            default_handler_class=ApiHandler,
+            default_handler_args={"state": self.state, "routes": {}},
             log_function=lambda _: None,
         )
 
@@ -198,10 +187,6 @@ class Server:
     @property
     def running(self) -> bool:
         return self._thread is not None and self._thread.is_alive()
-
-    def ask_to_end(self) -> None:
-        """End soon; what waits in `wait` goes on. Any thread."""
-        self.state.end_requested.set()
 
     def wait(self, timeout: float | None = None) -> bool:
         """Wait until somebody has asked the server to end; returns whether somebody has."""
@@ -222,17 +207,3 @@ class Server:
         if unobserve is not None:
             unobserve()
             log_event("server ended", url=self.url)
-
-
-def _ended() -> ComposeError:
-    return ComposeError(
-        "the host was ended while this ran",
-        hint="Run it again: another host is looked for, or this process runs it itself.",
-        code="host_gone",
-    )
-
-
-def _normal(base_path: str) -> str:
-    """A base path with a slash before it and none behind."""
-    path = "/" + base_path.strip("/")
-    return "" if path == "/" else path

@@ -22,6 +22,7 @@ from .. import private_files
 from ..processes import find_process, is_alive
 from ..text_encoding import decode
 
+_adapter = functools.cache(TypeAdapter)
 _PREFIX = "modelcompose-"
 _MAX_BYTES = 2**20
 _ID = re.compile(r"[\w-]{1,100}", re.ASCII)  # it stands in paths and addresses
@@ -160,16 +161,11 @@ def read(path: Path) -> ServerInfo | None:
         content = private_files.read(path, _MAX_BYTES)
         if content is None:
             return None
-        found = _reader().validate_json(decode(content), strict=True)
+        found: ServerInfo = _adapter(ServerInfo).validate_json(decode(content), strict=True)
         _ = found.ports  # raises where a URL is none
         return found if _ID.fullmatch(found.id) else None
     except (OSError, ValueError):
         return None
-
-
-@functools.cache
-def _reader() -> TypeAdapter[ServerInfo]:
-    return TypeAdapter(ServerInfo)
 
 
 def runtime_folder() -> Path:

@@ -46,10 +46,9 @@ _managed_server: Server | None = None
 def dedicated_kernel_arguments(**options: Any) -> list[str]:
     """The arguments for ``ipykernel_launcher`` that make a kernel serve, and do nothing else.
 
-    Args:
-        options: those of `serve_dedicated`, as plain data. A token has no place among them.
+    The options are those of `serve_dedicated`, as plain data; a token has no place among them.
     """
-    code = f"from {__name__} import serve_dedicated; serve_dedicated({options!r})"
+    code = f"from {__name__} import serve_dedicated; serve_dedicated(**{options!r})"
     return [*_arguments(code), "--HistoryManager.enabled=False", "--log-level=ERROR"]
 
 
@@ -73,24 +72,19 @@ def _arguments(code: str) -> list[str]:
 # In the kernel
 
 
-def serve_dedicated(options: dict[str, Any]) -> None:
+def serve_dedicated(*, parent: int, log_level: str, log_prompts: bool, **options: Any) -> None:
     """Serve, from within a kernel that begins; what is wrong ends the kernel with status 2.
 
-    The server, and with it the kernel, ends when it is asked to, at SIGTERM, and with its parent.
-
-    Args:
-        options: those of `serve_document`; the ``parent`` to end with, as a pid, if it has one;
-            and for the log on standard error ``log_level`` and ``log_prompts``.
+    The server, and with it the kernel, ends when it is asked to, at SIGTERM, and with its parent (a
+    pid). The log goes to standard error. The other options are those of `serve_document`.
     """
-    parent = options.pop("parent", None)
-    log_level, log_prompts = options.pop("log_level", "WARNING"), options.pop("log_prompts", False)
     configure(sys.__stderr__, log_level, log_prompts)
     try:
         server = serve_document(token=os.environ.pop(TOKEN_VARIABLE, None), **options)
     except ComposeError as error:
         print(error, file=sys.__stderr__, flush=True)
         os._exit(2)
-    signal.signal(signal.SIGTERM, lambda *_: server.ask_to_end())
+    signal.signal(signal.SIGTERM, lambda *_: server.state.end_requested.set())
     _close_when_asked(server, parent, then=_end_kernel)
 
 
@@ -103,14 +97,8 @@ def serve_managed(path: str) -> None:
     global _managed_server
     if _managed_server is not None and _managed_server.running:
         return
-    _managed_server = serve_document(
-        path,
-        address="127.0.0.1",
-        port=0,
-        base_path="/api",
-        # Others on this computer can reach the port; only the server's file tells its token.
-        token=secrets.token_urlsafe(32),
-    )
+    # Others on this computer can reach the port; only the server's file tells its token.
+    _managed_server = serve_document(path, token=secrets.token_urlsafe(32))
     configure(sys.__stderr__, "WARNING")
     local_host().observe(_Activity().begun)
     _close_when_asked(_managed_server)
@@ -122,9 +110,9 @@ def serve_managed(path: str) -> None:
 def serve_document(
     path: str,
     *,
-    address: str | None = None,
-    port: int | None = None,
-    base_path: str | None = None,
+    address: str = "127.0.0.1",
+    port: int = 0,
+    base_path: str = "/api",
     token: str | None = None,
     limits: Mapping[str, Any] | None = None,
     **server_info: Any,
@@ -133,9 +121,9 @@ def serve_document(
 
     Args:
         path: the document.
-        address: to listen at; the document's if None.
-        port: to listen at; the document's if None.
-        base_path: of the run API; the document's if None.
+        address: to listen at.
+        port: to listen at; 0 is any that is free.
+        base_path: of the run API.
         token: what clients must present, which only loopback may do without.
         limits: of the host, in place of `SERVING_LIMITS`; see `LocalHost.limit`.
         server_info: what the server's file says besides.
@@ -146,11 +134,7 @@ def serve_document(
         ComposeError: the port is taken.
     """
     catalog = DocumentFile(Path(path))
-    document, controller = catalog.document, catalog.document.controller
-    settings = ServerSettings(
-        port=controller.port if port is None else port,
-        base_path=controller.base_path if base_path is None else base_path,
-    )
+    document = catalog.document
     titles = filter(None, (each.workflow.title for each in catalog().workflows.values()))
     facts = {
         "title": document.name or ", ".join(titles) or Path(path).name,
@@ -158,7 +142,8 @@ def serve_document(
         "kernel_id": _kernel_id(),
         **server_info,
     }
-    access = Access(address or controller.host, token, controller.origins)
+    access = Access(address, token, document.controller.origins)
+    settings = ServerSettings(port=port, base_path=base_path)
     host = local_host()
     host.limit(**{**SERVING_LIMITS, **(limits or {})})
     return Server(host, catalog, access, settings, **facts).start()
@@ -176,13 +161,8 @@ def _kernel_id() -> str | None:
 def _close_when_asked(
     server: Server, parent: int | None = None, then: Callable[[bool], None] | None = None
 ) -> None:
-    """Close a server, and let go of the models, when it was asked to end or its parent has ended.
-
-    Args:
-        server: whom a thread waits for.
-        parent: the pid of a process to end with, if there is one.
-        then: is called afterwards with whether all of the host let go.
-    """
+    """Close a server, and let go of the models, when it was asked to end or its parent (a pid) has
+    ended. A thread waits for that, and then calls ``then`` with whether all let go."""
 
     def close() -> None:
         process = None if parent is None else find_process(parent)

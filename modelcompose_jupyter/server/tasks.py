@@ -21,6 +21,7 @@ from .access import Caller
 BATCH = 200
 """Events that are read of a run at once, by each of those who watch it, however far behind."""
 
+_HEARTBEAT_SECONDS = 10.0
 _LOOK_SECONDS = 0.02
 _PAUSE_SECONDS = 0.015
 _LISTED = 1000
@@ -178,11 +179,9 @@ def _cancel(reference: weakref.ref[Run]) -> None:
         run.cancel()
 
 
-async def batches(
-    run: Run, after: int = -1, heartbeat: float | None = None
-) -> AsyncIterator[list[Event]]:
+async def batches(run: Run, after: int = -1) -> AsyncIterator[list[Event]]:
     """The events of a run beyond number ``after`` as they come, several at a time where they come
-    fast, `BATCH` at most. Where nothing happens for ``heartbeat`` seconds: an empty list.
+    fast, `BATCH` at most. Where nothing happens for `_HEARTBEAT_SECONDS`: an empty list.
     """
     while True:
         ended = run.done  # before looking: nothing comes after it
@@ -195,7 +194,7 @@ async def batches(
             await asyncio.sleep(0 if is_behind else _PAUSE_SECONDS)
         elif ended:
             return
-        elif not await run.until(partial(_has_more, run, after), heartbeat):
+        elif not await run.until(partial(_has_more, run, after), _HEARTBEAT_SECONDS):
             yield []
 
 

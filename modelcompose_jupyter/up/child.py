@@ -19,16 +19,8 @@ Sink = Callable[[str], None]
 
 
 class Child:
-    """A process, what it says on standard error handed on line by line.
-
-    A thread of its own reads that. What it says on standard output is for nobody.
-
-    Args:
-        name: what people call it.
-        command: its arguments.
-        environment: its environment variables.
-        sink: takes its lines.
-    """
+    """A process with a name for people. What it says on standard error is handed on line by line,
+    by a thread of its own, to ``sink``; what it says on standard output is for nobody."""
 
     def __init__(
         self, name: str, command: Sequence[str], environment: Mapping[str, str], sink: Sink
@@ -54,50 +46,30 @@ class Child:
             with contextlib.suppress(OSError, ValueError):
                 sink(line.decode("utf-8", "replace").rstrip("\r\n"))
 
-    @property
-    def status(self) -> int | None:
-        """Its exit status, that of a signal negative; None while it runs."""
-        return self.process.poll()
-
     def failure(self) -> ComposeError:
         """Why it has ended, once what it had to say has been handed on."""
         self._relay.join(_RELAY_SECONDS)  # its own children may hold the pipe for longer
         status = self.process.wait()
         hint = "What it said last is above this."
-        if status >= 0:
-            how = f"ended with status {status}"
-        else:
-            how = f"was ended by {_signal_name(-status)}"
-            if _signal_name(-status) == "SIGKILL":
+        how = f"ended with status {status}"
+        if status < 0:
+            try:
+                name = signal.Signals(-status).name
+            except ValueError:
+                name = f"signal {-status}"
+            how = f"was ended by {name}"
+            if name == "SIGKILL":
                 hint = "Was the memory full? The system's log may tell."
         return ComposeError(f"the {self.name} {how}", hint=hint, code="child_ended")
 
-    def terminate(self) -> None:
-        """Ask it to end."""
-        with contextlib.suppress(OSError):
-            self.process.terminate()
-
-    def kill(self) -> None:
-        """End it at once."""
-        with contextlib.suppress(OSError):
-            self.process.kill()
-
     def end(self, seconds: float) -> None:
-        """Wait until it has ended, as it was asked to.
-
-        Args:
-            seconds: after which it is killed.
-        """
+        """Wait until it has ended, as it was asked to; it is killed after so many seconds."""
         try:
             self.process.wait(seconds)
         except subprocess.TimeoutExpired:
-            self.kill()
+            self.process.kill()
             self.process.wait()
         self._relay.join(_RELAY_SECONDS)
-
-    @property
-    def pid(self) -> int:
-        return self.process.pid
 
 
 def apart() -> dict[str, Any]:
@@ -105,10 +77,3 @@ def apart() -> dict[str, Any]:
     if sys.platform == "win32":
         return {"creationflags": subprocess.CREATE_NEW_PROCESS_GROUP | subprocess.CREATE_NO_WINDOW}
     return {"start_new_session": True}
-
-
-def _signal_name(number: int) -> str:
-    try:
-        return signal.Signals(number).name
-    except ValueError:
-        return f"signal {number}"

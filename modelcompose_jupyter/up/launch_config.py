@@ -14,6 +14,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from pydantic import TypeAdapter
+
 from ..document import Document
 from ..errors import ComposeError, UsageError
 from ..server.access import TOKEN_VARIABLE, is_loopback
@@ -85,14 +87,11 @@ class LaunchConfig:
 
     @classmethod
     def from_json(cls, text: str) -> LaunchConfig:
-        data = json.loads(text)
-        page = Address(**data["page"]) if data["page"] else None
-        return cls(**{**data, "api": Address(**data["api"]), "page": page})
+        return TypeAdapter(cls).validate_json(text)
 
     @property
     def api_url(self) -> str:
-        path = self.base_path.strip("/")
-        return f"{self.api.url}/{path}" if path else self.api.url
+        return f"{self.api.url}/{self.base_path.strip('/')}".rstrip("/")
 
     @property
     def page_url(self) -> str | None:
@@ -142,10 +141,7 @@ class LaunchConfig:
 
 
 def given_token(file: str | None) -> tuple[str | None, str | None]:
-    """The token that the user gives, and where it is from.
-
-    Args:
-        file: that holds it; else the environment does, or nothing.
+    """The token that a file holds, else the environment or nothing, and where it is from.
 
     Raises:
         UsageError: it cannot be read, or is no token.
@@ -181,19 +177,8 @@ def launch_config(
     token_file: str | None = None,
     **others: Any,
 ) -> LaunchConfig:
-    """What to start for a document; what is not said is as the document has it.
-
-    Args:
-        path: where the document is.
-        document: the document.
-        host: the address of the run API.
-        port: its port; 0 is any that is free.
-        webui_host: the address of the page.
-        webui_port: its port.
-        base_path: what the paths of the run API begin with.
-        webui: whether there is a page.
-        token_file: the file that holds the token.
-        others: of `LaunchConfig`.
+    """What to start for a document; what is None is as the document has it, a port of 0 any that is
+    free. ``others`` are of `LaunchConfig`.
 
     Raises:
         UsageError: the token cannot be read.

@@ -9,7 +9,6 @@ import sys
 import time
 from collections import deque
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -73,25 +72,8 @@ def _log(path: Path) -> int:
         ) from None
 
 
-@dataclass(frozen=True)
-class Status:
-    """A server as it is now. ``models`` are those in memory, by source; ``uptime`` in seconds."""
-
-    title: str
-    document: str | None
-    api: str
-    page: str | None
-    pid: int
-    supervisor: int | None
-    uptime: float
-    answers: bool
-    runs: int
-    models: list[dict[str, Any]]
-    log: str | None
-
-
-def server_status(server_info: ServerInfo) -> Status:
-    """Look at a server."""
+def server_status(server_info: ServerInfo) -> dict[str, Any]:
+    """A server as it is now, as plain data: ``uptime`` in seconds, ``models`` those in memory."""
     answers = True
     tasks: list[Any] = []
     models: list[Any] = []
@@ -100,22 +82,20 @@ def server_status(server_info: ServerInfo) -> Status:
         models = ask(server_info, "GET", "/models")["models"]
     except ComposeError:
         answers = False
-    return Status(
-        title=server_info.title,
-        document=server_info.document,
-        api=server_info.url,
-        page=server_info.webui,
-        pid=server_info.pid,
-        supervisor=server_info.supervisor,
-        uptime=round(time.time() - server_info.started, 1),
-        answers=answers,
-        runs=sum(each["status"] not in _ENDED for each in tasks),
-        models=[
-            {key: each[key] for key in ("id", "source", "device", "state", "memory_bytes")}
-            for each in models
-        ],
-        log=server_info.log,
-    )
+    shown = ("id", "source", "device", "state", "memory_bytes")
+    return {
+        "title": server_info.title,
+        "document": server_info.document,
+        "api": server_info.url,
+        "page": server_info.webui,
+        "pid": server_info.pid,
+        "supervisor": server_info.supervisor,
+        "uptime": round(time.time() - server_info.started, 1),
+        "answers": answers,
+        "runs": sum(each["status"] not in _ENDED for each in tasks),
+        "models": [{key: each[key] for key in shown} for each in models],
+        "log": server_info.log,
+    }
 
 
 def end(server_info: ServerInfo) -> None:
@@ -141,13 +121,8 @@ def last_lines(path: Path, count: int) -> list[str]:
 
 
 def follow_log(path: Path, count: int, goes_on: Callable[[], bool]) -> Iterator[str]:
-    """The last lines of a log, and those that come, until nobody writes it any more.
-
-    Args:
-        path: the log; it may be set aside for a new one at any time.
-        count: of lines to begin with.
-        goes_on: whether somebody still writes.
-    """
+    """The last lines of a log, and those that come while ``goes_on`` says that somebody writes it.
+    The log may be set aside for a new one at any time."""
     file = path.open(encoding="utf-8", errors="replace")
     try:
         yield from (line.rstrip("\n") for line in deque(file, count))

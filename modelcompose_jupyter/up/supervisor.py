@@ -74,9 +74,10 @@ class Supervisor:
             with contextlib.suppress(queue.Empty):
                 return 128 + self._signals.get(timeout=_TICK)
             for child in self._children:
-                if child.status is None:
+                status = child.process.poll()
+                if status is None:
                     continue
-                if ready and child is self._host and child.status == 0:
+                if ready and child is self._host and status == 0:
                     return 0  # it was asked to
                 raise child.failure()
             if ready:
@@ -134,10 +135,10 @@ class Supervisor:
             self._sink(line)
 
     def _end(self) -> None:
-        processes = [find_process(child.pid) for child in self._children]
+        processes = [find_process(child.process.pid) for child in self._children]
         started = [each for process in processes for each in descendants(process)]
         if self._page is not None:
-            self._page.terminate()
+            self._page.process.terminate()
         if self._host is not None:
             self._ask_to_end(self._host)
         if self._page is not None:
@@ -152,11 +153,11 @@ class Supervisor:
     def _ask_to_end(self, host: Child) -> None:
         """Let the host end its runs and withdraw its file; before it serves there are none."""
         server_info = read(self._config.server_info_path)
-        if host.status is None and server_info is not None:
+        if host.process.poll() is None and server_info is not None:
             with contextlib.suppress(ComposeError):
                 ask(server_info, "POST", "/shutdown")
                 return
-        host.terminate()
+        host.process.terminate()
 
     # Signals
 
@@ -178,7 +179,7 @@ class Supervisor:
     def _on_signal(self, number: int, _: FrameType | None) -> None:
         if self._ending or not self._signals.empty():  # again: whoever sends it will not wait
             for child in self._children:
-                child.kill()
+                child.process.kill()
         self._signals.put(number)  # which may be done in a signal's handler
 
 

@@ -272,11 +272,11 @@ def rows(inputs: Inputs) -> list[Any]:
     """The inputs one below the other, each with its help."""
     found = []
     for name, each in inputs._inputs.items():
-        row = ipywidgets.VBox([inputs[name]])
-        row.add_class("modelcompose-input")
+        parts = [inputs[name]]
         if each.description:
-            note = ipywidgets.HTML(html.escape(each.description))
-            note.add_class("modelcompose-help")
-            row.children = (inputs[name], note)
+            parts.append(ipywidgets.HTML(html.escape(each.description)))
+            parts[-1].add_class("modelcompose-help")
+        row = ipywidgets.VBox(parts)
+        row.add_class("modelcompose-input")
         found.append(row)
     return found

@@ -30,12 +30,8 @@ class Part:
 
 
 def parts(run: Run, outputs: Sequence[Output]) -> list[Part]:
-    """The output of a run that has ended; empty where its texts have said it all.
-
-    Args:
-        run: the run.
-        outputs: the outputs of its workflow's signature.
-    """
+    """The output of a run that has ended, as the outputs of its workflow's signature say; empty
+    where its texts have said it all."""
     if run.output is None:
         return []
     entries = _entries(run.output, outputs)

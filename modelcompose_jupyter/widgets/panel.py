@@ -10,7 +10,9 @@ import threading
 import time
 from collections import OrderedDict
 from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from html import escape
+from itertools import pairwise
 from typing import Any
 
 import ipywidgets
@@ -42,10 +44,8 @@ class Panel(ipywidgets.VBox):
         live: whether a changed input starts a new run at once.
 
     Args:
-        workflow: what to run.
         name: what Python calls the workflow, for copying a run as Python.
         values: values to begin with, in place of the defaults.
-        live: see above.
     """
 
     def __init__(
@@ -64,28 +64,26 @@ class Panel(ipywidgets.VBox):
         self.inputs = fields.Inputs(workflow.signature, values or {})
         self._name = name
         self._runs: OrderedDict[str, Run] = OrderedDict()
-        self._saved = StaticOutput(
-            workflow.signature.outputs,
-            workflow.signature.conversations,
-            for_guests=workflow.for_guests,
-        )
+        self._saved = StaticOutput(workflow.signature)
         self._view = RunView(
             workflow.signature.outputs,
+            for_guests=workflow.for_guests,
             snippets=self._snippets,
             on_message=self._received,
             on_updated=self._run_shown,
-            for_guests=workflow.for_guests,
         )
-        self._run_button = _button("Run Workflow", "primary", "Ctrl+Enter", self._on_run)
+        self._run_button = _button("Run Workflow", "primary", "Ctrl+Enter", self.press_run)
         self._stop_button = _button(
-            "Stop", "", "Stop within a token; the text stays", self._on_stop
+            "Stop", "", "Stop within a token; the text stays", partial(self._guard, self.stop)
         )
         self._stop_button.disabled = True
         self._live = _switch("Live", live, "A changed input starts a new run at once")
         self._keep_seed = _switch(
             "Keep seed", False, "The next run draws as the one in view did, so only inputs differ"
         )
-        self._anew_button = _button("New conversation", "", "Forget what was said", self._on_anew)
+        self._anew_button = _button(
+            "New conversation", "", "Forget what was said", partial(self._guard, self._begin_anew)
+        )
         self._switches = (self._live, self._keep_seed, self._anew_button)
         self._conversations = fields.conversations(self.inputs)
         for each in self.inputs:
@@ -171,11 +169,8 @@ class Panel(ipywidgets.VBox):
     # Handlers, on the kernel's threads
 
     def _guard(self, action: Callable[[], object], *, focus: bool = False) -> None:
-        """Errors of a handler are shown where the user looks: ipywidgets would swallow them.
-
-        Args:
-            focus: whether the cursor goes to the first field that is still to be filled in.
-        """
+        """Errors of a handler are shown where the user looks: ipywidgets would swallow them. With
+        ``focus`` the cursor goes to the first field that is still to be filled in."""
         try:
             action()
         except InputError as error:
@@ -202,15 +197,6 @@ class Panel(ipywidgets.VBox):
     def press_run(self) -> None:
         """Do what the button does: what is wrong is shown in the panel."""
         self._guard(self.submit, focus=True)
-
-    def _on_run(self, _: Any) -> None:
-        self.press_run()
-
-    def _on_stop(self, _: Any) -> None:
-        self._guard(self.stop)
-
-    def _on_anew(self, _: Any) -> None:
-        self._guard(self._begin_anew)
 
     def _begin_anew(self) -> None:
         self.stop()
@@ -262,10 +248,10 @@ class Panel(ipywidgets.VBox):
             while len(self._runs) > _KEPT_RUNS:
                 self._runs.popitem(last=False)
             self._saved.keep(run)
-            before = [None, *self._runs.values()]
+            given = [None, *map(self._input_of, self._runs.values())]
             labels = [
-                (r.id, _label(r, self._input_of(r), None if b is None else self._input_of(b)))
-                for r, b in zip(self._runs.values(), before, strict=False)
+                (each.id, _label(each, now, before))
+                for each, (before, now) in zip(self._runs.values(), pairwise(given), strict=True)
             ]
             self._view.list_runs(labels[::-1])
 
@@ -287,18 +273,16 @@ class Panel(ipywidgets.VBox):
         types = ("text/plain", "text/html")
         formatted, _ = get_ipython().display_formatter.format(self.workflow, include=types)
         display({**super()._repr_mimebundle_(), **formatted}, raw=True)
-        self._saved.display()
+        if not self.workflow.for_guests:  # visitors of a page cannot save it
+            self._saved.display()
 
     def __repr__(self) -> str:
         return f"Panel of {self.workflow!r}"
 
 
 def _in_words(error: InputError, missing: Sequence[str]) -> str:
-    """What is wrong with the inputs, for those who see a form and not the document.
-
-    Args:
-        missing: the inputs that have to be filled in, if that is what is wrong.
-    """
+    """What is wrong with the inputs, or that some are ``missing``, for those who see a form and not
+    the document."""
     if not missing:
         return "\n".join(filter(None, [error.message, error.hint]))
     *others, last = missing
@@ -316,10 +300,10 @@ def _close(widget: Any) -> None:
     widget.close()
 
 
-def _button(label: str, style: str, tooltip: str, on_click: Callable[[Any], None]) -> Any:
+def _button(label: str, style: str, tooltip: str, action: Callable[[], None]) -> Any:
     button = ipywidgets.Button(description=label, button_style=style, tooltip=tooltip)
     button.layout.width = "auto"
-    button.on_click(on_click)
+    button.on_click(lambda _: action())
     return button
 
 
@@ -328,14 +312,11 @@ def _switch(label: str, value: bool, tooltip: str) -> Any:
 
 
 def _header(workflow: Runnable) -> list[Any]:
-    lines = []
-    if workflow.title:
-        lines.append(f"<h3>{escape(workflow.title)}</h3>")
-    if workflow.description:
-        lines.append(f"<p>{escape(workflow.description)}</p>")
-    if not lines:
+    texts = {"h3": workflow.title, "p": workflow.description}
+    html = "".join(f"<{tag}>{escape(text)}</{tag}>" for tag, text in texts.items() if text)
+    if not html:
         return []
-    header = ipywidgets.HTML("".join(lines))
+    header = ipywidgets.HTML(html)
     header.add_class("modelcompose-title")
     return [header]
 

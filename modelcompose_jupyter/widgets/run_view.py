@@ -30,11 +30,14 @@ class RunView(AnyWidget):
 
     Args:
         outputs: the outputs of the workflow's signature: how values are to be shown.
+        for_guests: whether messages are shown without this computer's folders.
         snippets: labels and texts to copy, for a run that has ended.
         on_message: called on a kernel's thread with what the browser says: ``run``, ``show``,
             ``gone`` (nobody looks any more).
         on_updated: called on the update thread after every change, with the run in view.
-        for_guests: whether messages are shown without this computer's folders.
+
+    Attributes:
+        run: the run in view.
     """
 
     _esm = _FOLDER / "run_view.js"
@@ -57,18 +60,19 @@ class RunView(AnyWidget):
 
     def __init__(
         self,
-        outputs: Sequence[Output] = (),
-        snippets: Callable[[Run], list[tuple[str, str]]] = lambda _: [],
-        on_message: Callable[[Mapping[str, Any]], None] | None = None,
-        on_updated: Callable[[Run | None], None] | None = None,
-        for_guests: bool = False,
+        outputs: Sequence[Output],
+        *,
+        for_guests: bool,
+        snippets: Callable[[Run], list[tuple[str, str]]],
+        on_message: Callable[[Mapping[str, Any]], None],
+        on_updated: Callable[[Run | None], None],
     ) -> None:
         self._for_guests = for_guests
         self._lock = threading.Lock()
-        self._output_types = tuple(outputs)
+        self._output_types = outputs
         self._on_message = on_message
         self._on_updated = on_updated
-        self._run: Run | None = None
+        self.run: Run | None = None
         self._failure = ""
         self._listed: list[dict[str, str]] = []
         self._snippets = snippets
@@ -77,16 +81,11 @@ class RunView(AnyWidget):
         super().__init__()
         self.on_msg(self._received)
 
-    @property
-    def run(self) -> Run | None:
-        """The run in view."""
-        return self._run
-
     def show(self, run: Run) -> None:
         """Show a run from now on."""
         with self._lock:
             self._unwatch()
-            self._run, self._failure = run, ""
+            self.run, self._failure = run, ""
             self._unwatch = run.watch(self._changed)
         self._changed()
 
@@ -112,12 +111,12 @@ class RunView(AnyWidget):
         update_thread.soon(self._update_view)
 
     def _texts(self) -> list[str]:
-        return list(self._run.streams.values()) if self._run is not None else []
+        return list(self.run.streams.values()) if self.run is not None else []
 
     def _received(self, _: Any, content: Mapping[str, Any], __: Any) -> None:
         if content.get("type") == "resync":
             update_thread.soon(self._send_texts)
-        elif self._on_message is not None:
+        else:
             self._on_message(content)
 
     # On the update thread
@@ -136,7 +135,7 @@ class RunView(AnyWidget):
 
     def _update_traits(self) -> None:
         with self._lock:
-            run = self._run
+            run = self.run
         begins = run is not self._changes.run
         if begins:
             self._changes = _Changes(run)
@@ -145,10 +144,8 @@ class RunView(AnyWidget):
         ends = self._changes.ended and not had_ended
         with self.hold_sync():
             self.history = self._listed
-            if run is not None and ends:
-                self._show_end(run)
-            elif run is not None and not self._changes.ended:
-                self._show_going(run)
+            if run is not None and (ends or not self._changes.ended):
+                self._show_state(run)
             self.error = self._shown(self._failure or self._changes.error)
         if begins or ends:
             self._send_texts()
@@ -156,37 +153,30 @@ class RunView(AnyWidget):
             self.send({"type": "text", "changes": changes})
         if ends:
             with self._lock:
-                if self._run is run:  # another one may have taken its place meanwhile
+                if self.run is run:  # another one may have taken its place meanwhile
                     self._unwatch()
-        if self._on_updated is not None:
-            self._on_updated(run)
+        self._on_updated(run)
 
     def _send_texts(self) -> None:
         if self.comm is not None:
             self.send_state("texts")
 
-    def _show_going(self, run: Run) -> None:
+    def _show_state(self, run: Run) -> None:
         changes = self._changes
-        self.run_id = run.id
-        self.ended = False
-        self.labels = changes.labels
-        self.progress = self._shown(changes.progress)
-        self.state = str(State.RUNNING if changes.started else State.QUEUED)
-        self.outputs, self.status, self.warnings = [], "", []
-
-    def _show_end(self, run: Run) -> None:
-        self.run_id = run.id
-        self.ended = True
-        self.labels = self._changes.labels
-        self.progress = {}
-        self.state = str(run.state)
+        self.run_id, self.ended, self.labels = run.id, changes.ended, changes.labels
+        if not changes.ended:
+            self.progress = self._shown(changes.progress)
+            self.state = str(State.RUNNING if changes.started else State.QUEUED)
+            self.outputs, self.status, self.warnings = [], "", []
+            return
+        self.progress, self.state = {}, str(run.state)
         self.status = self._shown(status_line(run))
         self.warnings = self._shown(run.warnings)
         self.outputs = [vars(part) for part in parts(run, self._output_types)]
         self.snippets = [{"label": label, "text": text} for label, text in self._snippets(run)]
         if run.state is State.FAILED:
             assert run.error is not None
-            self._changes.error = run.error.shown(for_guests=self._for_guests)
+            changes.error = run.error.shown(for_guests=self._for_guests)
 
 
 class _Changes:

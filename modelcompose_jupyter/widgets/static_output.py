@@ -7,13 +7,12 @@ widget to look at, with the text of the last run and its record.
 from __future__ import annotations
 
 import uuid
-from collections.abc import Sequence
 from html import escape
 from typing import Any
 
 from IPython.display import display
 
-from ..document import Output
+from ..document import Signature
 from ..progress import status_line
 from ..workflow import METADATA_KEY, Run
 from .conversation import turns_html
@@ -21,32 +20,16 @@ from .outputs import Part, parts, preformatted
 
 
 class StaticOutput:
-    """The output that keeps a run in the notebook.
+    """The output that keeps a run of a workflow, with this signature, in the notebook."""
 
-    Args:
-        outputs: the outputs of the workflow's signature.
-        conversations: the names of its inputs that are one; what was said is kept with the reply.
-        for_guests: whether nothing is kept: the notebook is a page, which its visitors cannot save.
-    """
-
-    def __init__(
-        self,
-        outputs: Sequence[Output],
-        conversations: Sequence[str] = (),
-        *,
-        for_guests: bool = False,
-    ) -> None:
-        self._for_guests = for_guests
-        self._outputs = tuple(outputs)
-        self._conversations = tuple(conversations)
+    def __init__(self, signature: Signature) -> None:
+        self._signature = signature
         self._display_id = uuid.uuid4().hex
         self._run: Run | None = None
         self._displayed = False
 
     def display(self) -> None:
         """Put the output into the cell that runs."""
-        if self._for_guests:
-            return
         self._displayed = True
         self._publish(update=False)
 
@@ -60,22 +43,21 @@ class StaticOutput:
         data = {"text/plain": "", "text/html": _html("")}
         metadata: dict[str, Any] = {}
         if self._run is not None:
-            data, metadata = bundle(self._run, self._outputs, self._conversations)
+            data, metadata = bundle(self._run, self._signature)
         display(data, metadata=metadata, raw=True, display_id=self._display_id, update=update)
 
 
-def bundle(
-    run: Run, outputs: Sequence[Output], conversations: Sequence[str] = ()
-) -> tuple[dict[str, str], dict[str, Any]]:
-    """A run that has ended as a MIME bundle, and its record as the metadata."""
-    found = parts(run, outputs) or [Part("", "text", run.text, preformatted(run.text))]
+def bundle(run: Run, signature: Signature) -> tuple[dict[str, str], dict[str, Any]]:
+    """A run that has ended as a MIME bundle, with its conversations, and its record as the
+    metadata."""
+    found = parts(run, signature.outputs) or [Part("", "text", run.text, preformatted(run.text))]
     plain = "\n\n".join(
         f"{part.label}:\n{part.text}" if part.label else part.text for part in found
     )
     html = "".join(
         (f"<h4>{escape(part.label)}</h4>" if part.label else "") + part.html for part in found
     )
-    for turns in (run.input.get(name) or [] for name in reversed(conversations)):
+    for turns in (run.input.get(name) or [] for name in reversed(signature.conversations)):
         said = "\n\n".join(f"{turn['role']}:\n{turn['content']}" for turn in turns)
         plain, html = f"{said}\n\nassistant:\n{plain}", turns_html(turns) + html
     status = f"[{status_line(run)}]"

@@ -22,7 +22,7 @@ from tornado.websocket import WebSocketClientConnection, websocket_connect
 
 from modelcompose_jupyter.dashboard import DOCUMENT_VARIABLE
 from modelcompose_jupyter.dashboard.app import Dashboard, main
-from modelcompose_jupyter.server.connections import MAX_CONNECTIONS
+from modelcompose_jupyter.server.connections import ConnectionLimits
 
 from .serving import COMMAND, dashboard, kernels
 
@@ -126,7 +126,7 @@ def test_half_sent_requests_keep_no_visitor_out(server: Server) -> None:
     with ExitStack() as stack:
         opened = [
             stack.enter_context(socket.create_connection(address, timeout=SECONDS))
-            for _ in range(MAX_CONNECTIONS + 20)
+            for _ in range(ConnectionLimits().max_connections + 20)
         ]
         for each in opened[:20] + opened[-20:]:
             with suppress(ConnectionError):  # closed already

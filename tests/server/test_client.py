@@ -409,7 +409,7 @@ from modelcompose_jupyter import host
 from modelcompose_jupyter.server.serving_kernel import serve_document
 
 host._local_host = host.LocalHost({models})
-print(serve_document({path!r}, port=0).url, flush=True)
+print(serve_document({path!r}).url, flush=True)
 sys.stdin.read()
 """
 _HOLDING = "ScriptedModels(hold=('Once',))"

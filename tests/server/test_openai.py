@@ -19,7 +19,7 @@ from openai import AsyncOpenAI, OpenAI
 from standins.scripted import ScriptedModels
 
 from modelcompose_jupyter import LocalHost, ModelError
-from modelcompose_jupyter.server import openai as routes
+from modelcompose_jupyter.server import tasks
 from modelcompose_jupyter.server.access import Access
 from modelcompose_jupyter.server.server import Server, ServerSettings
 from modelcompose_jupyter.workflow import Run
@@ -703,7 +703,7 @@ def test_a_body_that_is_no_json_or_too_large(serve: Serve) -> None:
 def test_a_stream_opens_though_its_text_is_long_in_coming(
     serve: Serve, models: ScriptedModels, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(routes, "HEARTBEAT_SECONDS", 0.05)
+    monkeypatch.setattr(tasks, "_HEARTBEAT_SECONDS", 0.05)
     models.reply = lambda prompt: ["", "at last"]
     models.hold = ("a",)
     with client_of(serve()) as client:

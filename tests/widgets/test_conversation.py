@@ -281,7 +281,7 @@ def test_a_notebook_keeps_what_was_said(panel: Panel) -> None:
     say(panel, "One")
     say(panel, "Two <b>")
     assert panel.run is not None
-    data, _ = bundle(panel.run, panel.workflow.signature.outputs, ["messages"])
+    data, _ = bundle(panel.run, panel.workflow.signature)
     assert data["text/plain"].startswith(
         "user:\nOne\n\nassistant:\nto One\n\nuser:\nTwo <b>\n\nassistant:\nto Two <b>\n[eos"
     )

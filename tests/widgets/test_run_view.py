@@ -17,6 +17,12 @@ from .conftest import updated, wait_until
 
 TEXTS = st.text(alphabet="ab\n한😀é", max_size=6)
 
+QUIET: dict[str, Any] = {
+    "for_guests": False,
+    "on_message": lambda _: None,
+    "on_updated": lambda _: None,
+}
+
 
 def units(text: str) -> bytes:
     return text.encode("utf-16-le")
@@ -130,7 +136,7 @@ class Sent(RunView):
 
     def __init__(self) -> None:
         self.sent: list[dict[str, Any]] = []
-        super().__init__()
+        super().__init__((), snippets=lambda _: [], **QUIET)
 
     def _send(self, msg: dict[str, Any], buffers: Any = None) -> None:
         self.sent.append(msg)
@@ -199,7 +205,7 @@ def test_a_run_that_begins_while_another_ends_is_shown_to_its_end() -> None:
             began.set()
         return []
 
-    view = RunView(snippets=in_the_midst_of_the_end)
+    view = RunView((), snippets=in_the_midst_of_the_end, **QUIET)
     view.show(first)
     first.add("error", InputError("it failed").to_dict())
     first.add("state", {"state": State.FAILED, "summary": {}})
