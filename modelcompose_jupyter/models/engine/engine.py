@@ -16,21 +16,16 @@ from typing import TYPE_CHECKING, Any
 from ...document.parameters import GenerationParameters
 from ...errors import ComposeError, ModelError
 from .. import memory
-from ..generation import (
-    Cancelled,
-    Generation,
-    GenerationResult,
-    OnText,
-    Owner,
-    Prompt,
-)
+from ..generation import Cancelled, Generation, GenerationResult, OnText, Owner, Prompt
 from ..request_queue import FairQueue, OnQueued, QueuePosition, QueueUpdates
+from ..weights.library_logging import quiet
 from ..weights.loader import LoadedModel
 from .counters import Counters
-from .request import GenerationRequest, bare, deliver, explain, never_ran, nothing_more
+from .generate import generate
+from .request import GenerationRequest, bare, deliver, explain, never_ran, without_tokens
+from .sampling_params import SamplingParams, resolve
 
 if TYPE_CHECKING:
-    from .sampling_params import SamplingParams
     from .scheduler import Scheduler
 
 Load = Callable[[], LoadedModel]
@@ -170,25 +165,22 @@ class Engine:
             self._on_loaded(bare(error))
             return
         self._replies = loaded.encoder_decoder
-        if not loop.has_scheduler:
+        if loop.scheduler is None:
             self._requeue_for_generate()
         self._on_loaded(loaded)
         del loaded
         while self._wait(loop):
             try:
                 loop.step(self._next_request)
-            except BaseException as error:
-                self._fail_all(loop, error)
+            except BaseException as error:  # the last resort: nobody must wait for ever
+                if loop.scheduler is not None:
+                    loop.scheduler.fail_all(error)
+                for request in list(self._running):
+                    self._deliver(request, explain(error, self.model_info))
             if self._untold:
                 self._tell_positions()
         del loop
         memory.give_back()
-
-    def _fail_all(self, loop: EngineLoop, error: BaseException) -> None:
-        """The last resort: nobody must wait for ever."""
-        loop.fail_all(error)
-        for request in list(self._running):
-            self._deliver(request, explain(error, self.model_info))
 
     def _requeue_for_generate(self) -> None:
         """Have all requests wait for generate(), those too that were queued before the load."""
@@ -247,7 +239,7 @@ class Engine:
 class EngineLoop:
     """What an engine's thread does: steps of the scheduler, and generate() for all other requests.
 
-    ``has_scheduler`` is whether the model can run in one at all.
+    ``scheduler`` is None where the model cannot run in one.
     """
 
     def __init__(
@@ -266,44 +258,32 @@ class EngineLoop:
         self._deliver = deliver
         self._counters = counters
         self._generating = False
-        self._scheduler: Scheduler | None = None
+        self.scheduler: Scheduler | None = None
         if unsupported_model(loaded.model) is None and unsupported_options(loaded.model) is None:
-            self._scheduler = Scheduler(loaded, model_info, deliver, MOST_SEQUENCES, counters)
-
-    @property
-    def has_scheduler(self) -> bool:
-        return self._scheduler is not None
+            self.scheduler = Scheduler(loaded, model_info, deliver, MOST_SEQUENCES, counters)
 
     @property
     def busy(self) -> bool:
         """Whether a step would do something without another request."""
-        return self._scheduler is not None and self._scheduler.busy
+        return self.scheduler is not None and self.scheduler.busy
 
     def step(self, next_request: NextRequest) -> None:
         """Admit requests, run one by generate() unless one runs, and make the scheduler's step."""
-        while self._scheduler is not None and self._scheduler.has_room:
+        while self.scheduler is not None and self.scheduler.has_room:
             request = next_request(False)
             if request is None:
                 break
-            self._attempt(request, self._scheduler.add)
+            self._attempt(request, self.scheduler.add)
         if not self._generating and (request := next_request(True)) is not None:
             self._attempt(
                 request, lambda request, params: self._generate(request, params, next_request)
             )
-        if self._scheduler is not None and self._scheduler.busy:
-            self._scheduler.step()
-
-    def fail_all(self, error: BaseException) -> None:
-        """End all requests in the scheduler with an error."""
-        if self._scheduler is not None:
-            self._scheduler.fail_all(error)
+        if self.scheduler is not None and self.scheduler.busy:
+            self.scheduler.step()
 
     def _attempt(
         self, request: GenerationRequest, go: Callable[[GenerationRequest, SamplingParams], None]
     ) -> None:
-        from ..weights.library_logging import quiet
-        from .sampling_params import resolve
-
         try:
             with quiet("transformers"):
                 params = resolve(
@@ -314,23 +294,22 @@ class EngineLoop:
                     request.check,
                 )
                 if params.max_new_tokens == 0:
-                    self._deliver(request, nothing_more(request, params, self._model_info))
+                    outcome = without_tokens(request, params, self._model_info, "length")
+                    self._deliver(request, outcome)
                 else:
                     go(request, params)
         except Cancelled:
             replies = self._loaded.encoder_decoder
             self._deliver(request, never_ran(request, self._model_info, replies))
         except BaseException as error:
-            outcome = explain(error, self._model_info)
-            if outcome.code == "out_of_memory":
+            explained = explain(error, self._model_info)
+            if explained.code == "out_of_memory":
                 memory.give_back()
-            self._deliver(request, outcome)
+            self._deliver(request, explained)
 
     def _generate(
         self, request: GenerationRequest, params: SamplingParams, next_request: NextRequest
     ) -> None:
-        from .generate import generate
-
         if self._loaded.draft is not None or request.prompt_lookup:
             params.warnings.append(
                 "draft_model and prompt_lookup have no effect: this runs through generate()"

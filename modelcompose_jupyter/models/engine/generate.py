@@ -10,6 +10,7 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 from ..generation import GenerationResult
+from ..weights.library_logging import quiet
 from ..weights.loader import LoadedModel
 from .request import GenerationRequest, result
 from .sampling_params import SamplingParams
@@ -33,7 +34,6 @@ def generate(
     import torch
     from transformers import LogitsProcessorList, StoppingCriteriaList
 
-    from ..weights.library_logging import quiet
     from .rng import SeededDraws
     from .stopping_criteria import StoppingCriteria
 

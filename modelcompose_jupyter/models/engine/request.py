@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import threading
 import time
 from collections.abc import Callable
@@ -13,14 +12,7 @@ from typing import Any
 from ...document.parameters import GenerationParameters
 from ...errors import ComposeError, ModelError, one_line
 from .. import memory
-from ..generation import (
-    Cancelled,
-    Generation,
-    GenerationResult,
-    OnText,
-    Owner,
-    Prompt,
-)
+from ..generation import Cancelled, Generation, GenerationResult, OnText, Owner, Prompt
 from ..request_queue import QueuePosition
 from .sampling_params import SamplingParams, seed_of
 from .stream import Stream
@@ -97,12 +89,12 @@ def result(
     )
 
 
-def nothing_more(
-    request: GenerationRequest, params: SamplingParams, model_info: dict[str, Any]
+def without_tokens(
+    request: GenerationRequest, params: SamplingParams, model_info: dict[str, Any], reason: str
 ) -> GenerationResult:
-    """The result of a request for no token at all."""
+    """The result of a request for which nothing was generated."""
     stream = Stream(params, request.on_text)
-    reasons = ["length"] * params.num_return_sequences
+    reasons = [reason] * params.num_return_sequences
     return result(request, params, stream, reasons, {"generated": 0}, None, model_info)
 
 
@@ -111,24 +103,18 @@ def never_ran(
 ) -> GenerationResult:
     """The result of a request that was cancelled before anything was generated."""
     asked = request.parameters
-    prompt = request.prompt if isinstance(request.prompt, str) else ""
-    text = "" if replies or asked.include_prompt is False else prompt
-    count = asked.num_return_sequences or 1
-    waited = time.monotonic() - request.made
-    on_text = request.on_text
-    if on_text is not None and text:
-        with contextlib.suppress(Exception):  # a listener that fails, fails nothing
-            for sequence in range(count):
-                on_text(sequence, 0, text)
-    return GenerationResult(
-        texts=[text] * count,
-        finish_reasons=["cancelled"] * count,
-        usage={"prompt": 0, "reused": 0, "generated": 0},
-        parameters={**asked.given(), "seed": seed_of(asked)},
-        warnings=[],
-        timings={"queue": waited, "first_token": waited, "total": waited, "tokens_per_second": 0.0},
-        model=dict(model_info),
+    seed = seed_of(asked)
+    params = SamplingParams(
+        prompt=request.prompt if isinstance(request.prompt, str) and not replies else "",
+        tokens=[],
+        seed=seed,
+        stop_ids=frozenset(),
+        max_new_tokens=0,
+        include_prompt=asked.include_prompt is not False,
+        num_return_sequences=request.sequences,
+        parameters={**asked.given(), "seed": seed},
     )
+    return without_tokens(request, params, model_info, "cancelled")
 
 
 def deliver(future: Future[GenerationResult], outcome: GenerationResult | ComposeError) -> None:
