@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from ..tokenization.detokenizer import Detokenizer
+from ..tokenization.detokenizer import Decoder, Detokenizer
 from ..weights.loader import LoadedModel
 from .kv_cache import Slot
 from .request import GenerationRequest, result
@@ -28,15 +28,14 @@ class Sequence:
         reason: its finish reason; None while it has not ended.
     """
 
-    def __init__(
-        self, group: SequenceGroup, number: int, row: RowState, detokenizer: Detokenizer
-    ) -> None:
+    def __init__(self, group: SequenceGroup, number: int, decode: Decoder) -> None:
+        params = group.params
         self.group = group
         self.number = number
-        self.row = row
-        self.detokenizer = detokenizer
+        self.row = RowState(params, number)
+        self.detokenizer = Detokenizer(decode, params.tokens, params.stops)
         self.prompt = group.prompt
-        self.tokens = list(group.params.tokens)
+        self.tokens = list(params.tokens)
         self.slot: Slot | None = None
         self.reason: str | None = None
         self.throttle = SpeculationThrottle()
@@ -109,15 +108,8 @@ class SequenceGroup:
         self.reused: int | None = None
         self._stream = Stream(params, request.on_text)
         self._first_token: float | None = None
-        self.sequences = [
-            Sequence(
-                self,
-                number,
-                RowState(params, number),
-                Detokenizer(loaded.decode, params.tokens, params.stops),
-            )
-            for number in range(params.num_return_sequences)
-        ]
+        count = params.num_return_sequences
+        self.sequences = [Sequence(self, number, loaded.decode) for number in range(count)]
 
     def add_text(self, number: int, delta: str) -> None:
         """Add what is new of a sequence's text; nothing may be."""

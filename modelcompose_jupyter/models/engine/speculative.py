@@ -91,9 +91,8 @@ class DraftModel:
         active = [each for each in sequences if self._has_room(each)]
         rows = {each: each.row for each in active}
         for _ in range(self.most):
-            active = self._extend(active, drafts, rows)
-            if not active:
-                break
+            if active:
+                active = self._extend(active, drafts, rows)
         return [drafts[each] for each in sequences]
 
     def _extend(
@@ -113,8 +112,6 @@ class DraftModel:
             spans.append((slot, len(new)))
             wanted.append(len(tokens) - 1)
             self._computed[sequence] = computed
-        if not spans:
-            return []
         logits = self._model.forward(tokens, wanted, (), spans)
         chosen, finite = self._sampler.pick(logits, [rows[each] for each in sequences])
         for (slot, count), sequence in zip(spans, sequences, strict=True):
