@@ -205,17 +205,15 @@ class _Resolver:
         return (0, min(self.defaults.min_length or 0, longest)) if new is None else (new, 0)
 
     def _warn_without_effect(self) -> None:
-        names = [] if self.sample else [*_SAMPLING, "seed"]
-        for name in names:
-            value = getattr(self.asked, name)
-            if value is not None and not self._is_greedy(name):
-                self.warnings.append(f"{name} has no effect without sampling")
-        for name in () if self.is_chat else _OF_CHATS:
-            if getattr(self.asked, name) is not None:
-                self.warnings.append(f"{name} has no effect: only chats have a template")
-        for name in _BEAMS if self.beams == 1 else ():
-            if getattr(self.asked, name) is not None:
-                self.warnings.append(f"{name} has no effect without num_beams above 1")
+        in_vain = {
+            " without sampling": () if self.sample else (*_SAMPLING, "seed"),
+            ": only chats have a template": () if self.is_chat else _OF_CHATS,
+            " without num_beams above 1": _BEAMS if self.beams == 1 else (),
+        }
+        for why, names in in_vain.items():
+            for name in names:
+                if getattr(self.asked, name) is not None and not self._is_greedy(name):
+                    self.warnings.append(f"{name} has no effect{why}")
         if self.beams > 1:
             self.warnings.append("with num_beams above 1 the text comes at the end, not in parts")
 
@@ -369,10 +367,7 @@ class _Resolver:
         """The part of the prompt that ``limit`` tokens hold, on the side the tokenizer keeps."""
         tokenizer = self.loaded.tokenizer
         encoded = tokenizer(
-            prompt,
-            truncation=True,
-            max_length=limit,
-            return_offsets_mapping=tokenizer.is_fast,
+            prompt, truncation=True, max_length=limit, return_offsets_mapping=tokenizer.is_fast
         )
         tokens = list(encoded["input_ids"])
         cut = self.loaded.decode.unfinished(tokens)  # a character of several tokens
@@ -390,10 +385,8 @@ class _Resolver:
         """Drop the begin token that the tokenizer adds to a prompt which spells it already."""
         tokenizer = self.loaded.tokenizer
         begin = tokenizer.bos_token
-        if begin and prompt.startswith(begin) and tokens[:2] == [tokenizer.bos_token_id] * 2:
-            again = f"{begin}{begin}"
-            return tokens if prompt.startswith(again) else tokens[1:]
-        return tokens
+        spelled = begin and prompt.startswith(begin) and not prompt.startswith(2 * begin)
+        return tokens[1:] if spelled and tokens[:2] == [tokenizer.bos_token_id] * 2 else tokens
 
     def _beginning(self, used: str) -> list[int]:
         """The tokens for a prompt of no tokens: the model's begin token."""
@@ -417,23 +410,21 @@ class _Resolver:
         return [int(begin)]
 
     def _longest(self) -> int:
-        longest = self._longest_of_model()
+        asked, context = self.asked.max_output_length, self.loaded.context
+        if context is None:
+            longest = UNLIMITED_OUTPUT if asked is None else asked
+        else:
+            left = context - (1 if self.loaded.encoder_decoder else len(self.tokens))
+            longest = left if asked is None else min(asked, left)
+            if asked is not None and asked > left:
+                self.warnings.append(
+                    f"max_output_length lowered: asked {asked}, {left} are left of the model's"
+                    f" context of {context}"
+                )
         if self.limit is None or longest <= self.limit:
             return longest
         self.warnings.append(f"max_output_length was lowered to {self.limit}, the host's limit")
         return self.limit
-
-    def _longest_of_model(self) -> int:
-        asked, context = self.asked.max_output_length, self.loaded.context
-        if context is None:
-            return UNLIMITED_OUTPUT if asked is None else asked
-        left = context - (1 if self.loaded.encoder_decoder else len(self.tokens))
-        if asked is not None and asked > left:
-            self.warnings.append(
-                f"max_output_length lowered: asked {asked}, {left} are left of the model's"
-                f" context of {context}"
-            )
-        return left if asked is None else min(asked, left)
 
     def _shortest(self, longest: int) -> int | None:
         asked = self.asked.min_output_length

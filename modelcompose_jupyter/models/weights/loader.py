@@ -18,7 +18,6 @@ from ..tokenization.prompt_tokens import PromptTokens
 from . import files, generation_defaults, lora, optional_libraries
 from .architectures import auto_class, context_length, read_config
 from .devices import choose_device, stored_precision, usual_precision
-from .generation_defaults import GenerationDefaults
 from .library_logging import quiet
 from .load_errors import explained, not_of_its_weights
 from .lora import LoraAdapter
@@ -94,20 +93,15 @@ class LoadedModel:
         """Whether the prompt goes to an encoder and the text is a reply of its own."""
         return bool(self.model.config.is_encoder_decoder)
 
+    @property
+    def defaults(self) -> GenerationConfig:
+        """Its values for what a request leaves open; None where it leaves that open as well."""
+        return self.model.generation_config
+
     @cached_property
     def stop_ids(self) -> frozenset[int]:
         """The tokens that end a text, by the generation_config, the config and the tokenizer."""
-        generation_config: Any = self.model.generation_config
-        ids = generation_config.eos_token_id
-        if ids is None:
-            return frozenset()
-        return frozenset(ids if isinstance(ids, list) else [int(ids)])
-
-    @cached_property
-    def defaults(self) -> GenerationDefaults:
-        """Its generation_config's values for what a request leaves open."""
-        config: Any = self.model.generation_config
-        return GenerationDefaults.of(config)
+        return frozenset(self.defaults.eos_token_id or ())
 
     @cached_property
     def turn_end(self) -> set[int]:
