@@ -56,9 +56,9 @@ def resolve(spec: ModelSpec, report: Report) -> ResolvedSource:
     elif is_folder(spec.source):
         source = ResolvedSource(folder_of(spec.source))
     else:
-        from .hub import fetch
+        from .hub import Download
 
-        folder = fetch(spec, report)
+        folder = Download(spec, report).fetch()
         source = ResolvedSource(folder, revision=folder.name)
     files.check_folder(source.folder)
     return source
