@@ -219,22 +219,18 @@ class _Template:
             r"/\w+", lambda found: "" if found.group() in self._source else found.group(), content
         )
 
-    def _written(self, messages: Sequence[Mapping[str, Any]]) -> str:
-        tokenizer = self._tokenizer
-        if _has_its_own_way(tokenizer):
-            return str(
-                tokenizer.apply_chat_template(
-                    list(messages), tokenize=False, add_generation_prompt=True, **self._variables
-                )
-            )
-        variables = {**tokenizer.special_tokens_map, **self._variables}
-        return chat_template.render(self._source, messages, variables, self._check)
-
     def _render(self, messages: Sequence[Mapping[str, Any]]) -> str:
         from jinja2 import TemplateError, TemplateSyntaxError
 
+        tokenizer = self._tokenizer
         try:
-            return self._written(messages)
+            if _has_its_own_way(tokenizer):
+                text = tokenizer.apply_chat_template(
+                    list(messages), tokenize=False, add_generation_prompt=True, **self._variables
+                )
+                return str(text)
+            variables = {**tokenizer.special_tokens_map, **self._variables}
+            return chat_template.render(self._source, messages, variables, self._check)
         except (ComposeError, Cancelled):
             raise
         except TemplateSyntaxError as error:

@@ -7,9 +7,10 @@ limit cuts is left out, and a text is the tokenizer's own decoding of its tokens
 from __future__ import annotations
 
 import codecs
-import json
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
+
+from .prompt_tokens import steps_of
 
 _REPLACEMENT = "\ufffd"
 _CONTEXT = 8
@@ -39,7 +40,9 @@ class Decoder:
         self._special = {id for id, token in added.items() if token.special}
         self._fallback = _fallback_bytes(tokenizer)
         self._of_byte = {byte: id for id, byte in self._fallback.items()}
-        self._byte_level = "ByteLevel" in _decoder_kinds(tokenizer)
+        backend: Any = getattr(tokenizer, "backend_tokenizer", None)
+        steps = steps_of(getattr(backend, "decoder", None))
+        self._byte_level = any(step["type"] == "ByteLevel" for step in steps)
         self.joined = _JOINED if getattr(tokenizer, "clean_up_tokenization_spaces", False) else ()
 
     def __call__(self, ids: Sequence[int]) -> str:
@@ -103,14 +106,6 @@ class Decoder:
             return None
         token = self._tokenizer.convert_ids_to_tokens(int(id))
         return bytes(_BYTES.get(character, 0) for character in token or "")
-
-
-def _decoder_kinds(tokenizer: Any) -> str:
-    """The description of a fast tokenizer's decoder, as JSON; empty for others."""
-    backend: Any = getattr(tokenizer, "backend_tokenizer", None)
-    if backend is None:
-        return ""
-    return json.dumps(json.loads(backend.to_str()).get("decoder"))
 
 
 def _fallback_bytes(tokenizer: Any) -> dict[int, int]:
