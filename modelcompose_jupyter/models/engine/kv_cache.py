@@ -52,10 +52,6 @@ def capacity_for(tokens: int) -> int:
     return capacity
 
 
-def _power_of_two(number: int) -> int:
-    return 1 << (number - 1).bit_length()
-
-
 @contextmanager
 def _full_when_out_of_memory() -> Iterator[None]:
     try:
@@ -135,12 +131,8 @@ class Slab(Rows):
         self.flat_values = [values.flatten(0, 1) for values in self.values]
 
     @property
-    def row_bytes(self) -> int:
-        return self.capacity * self.layout.token_bytes
-
-    @property
     def bytes(self) -> int:
-        return self.rows * self.row_bytes
+        return self.rows * self.capacity * self.layout.token_bytes
 
     def resize(self, rows: int) -> None:
         """Have this many rows; those in use stay."""
@@ -210,9 +202,9 @@ class KVCache:
         Raises:
             CacheFull: the budget is used up.
         """
-        slab = self._new_slab(capacity_for(tokens))
-        self._own.append(slab)
-        return self._take_row(slab)
+        slab = self._own_slab(capacity_for(tokens))
+        slab.slots.append(Slot(slab, 0))
+        return slab.slots[0]
 
     def reserve(self, slot: Slot, tokens: int) -> None:
         """Make room for so many tokens in all; the slot may move.
@@ -222,13 +214,8 @@ class KVCache:
         """
         if tokens <= slot.slab.capacity:
             return
-        capacity = capacity_for(tokens)
-        if slot.slab in self._own:
-            slab = self._new_slab(capacity)
-            self._own.append(slab)
-        else:
-            slab = self._shared_slab(capacity)
-        self._move(slot, slab)
+        make = self._own_slab if slot.slab in self._own else self._shared_slab
+        self._move(slot, make(capacity_for(tokens)))
 
     def share(self, slot: Slot) -> None:
         """Move a slot of its own to the others of its size, to be read with them.
@@ -251,7 +238,8 @@ class KVCache:
             return
         slab = self._shared.get(capacity)
         rows = 0 if slab is None else slab.rows
-        wanted = _power_of_two(count + (0 if slab is None else len(slab.slots)))
+        needed = count + (0 if slab is None else len(slab.slots))
+        wanted = 1 << (needed - 1).bit_length()  # a power of two
         if wanted <= rows:
             return
         try:
@@ -293,6 +281,10 @@ class KVCache:
         with _full_when_out_of_memory():
             return Slab(self.layout, capacity, masked=not self.apart)
 
+    def _own_slab(self, capacity: int) -> Slab:
+        self._own.append(slab := self._new_slab(capacity))
+        return slab
+
     def _check_room(self, capacity: int, more: int = 1, rows: int | None = None) -> None:
         """Room for ``more`` rows; ``rows`` is what is allocated for that, where old ones move."""
         row = capacity * self.layout.token_bytes
@@ -327,15 +319,8 @@ class KVCache:
                 slab.resize(slab.rows + more)
         return slab
 
-    @staticmethod
-    def _take_row(slab: Slab) -> Slot:
-        slot = Slot(slab, len(slab.slots))
-        slab.slots.append(slot)
-        return slot
-
     def _move(self, slot: Slot, slab: Slab) -> None:
-        before, row = slot.slab, slot.row
-        new_row = len(slab.slots)
+        before, row, new_row = slot.slab, slot.row, len(slab.slots)
         slab.data[:, :, new_row, :, : slot.length] = slot.data
         slab.slots.append(slot)
         slot.slab, slot.row = slab, new_row

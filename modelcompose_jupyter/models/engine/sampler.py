@@ -27,23 +27,18 @@ from .top_k_sampling import Limits
 _AHEAD = 64
 """How many of a row's random numbers are drawn at once: making the generator costs most."""
 
-_KNOWN = frozenset(
-    {
-        *("do_sample", "temperature", "top_k", "top_p", "min_p"),
-        *("repetition_penalty", "min_length", "min_new_tokens"),
-    }
-)
-_NO_MATTER = frozenset(
-    {
-        *("max_length", "max_new_tokens", "num_return_sequences"),
-        *("pad_token_id", "bos_token_id", "eos_token_id", "decoder_start_token_id"),
-        *("use_cache", "cache_implementation", "cache_config", "max_cache_len"),
-        *("compile_config", "disable_compile", "prefill_chunk_size", "continuous_batching_config"),
-        *("output_attentions", "output_hidden_states", "output_scores", "output_logits"),
-        *("return_dict_in_generate", "transformers_version"),
-        *("num_beams", "length_penalty", "early_stopping"),  # each request says how many beams
-    }
-)
+_SUPPORTED = {
+    *("do_sample", "temperature", "top_k", "top_p", "min_p"),
+    *("repetition_penalty", "min_length", "min_new_tokens"),
+    # What each request says, and what changes no token:
+    *("max_length", "max_new_tokens", "num_return_sequences"),
+    *("num_beams", "length_penalty", "early_stopping"),
+    *("pad_token_id", "bos_token_id", "eos_token_id", "decoder_start_token_id"),
+    *("use_cache", "cache_implementation", "cache_config", "max_cache_len"),
+    *("compile_config", "disable_compile", "prefill_chunk_size", "continuous_batching_config"),
+    *("output_attentions", "output_hidden_states", "output_scores", "output_logits"),
+    *("return_dict_in_generate", "transformers_version"),
+}
 
 
 def unsupported_options(model: Any) -> str | None:
@@ -59,11 +54,11 @@ def unsupported_options(model: Any) -> str | None:
         if getattr(type(model), name) is not getattr(GenerationMixin, name):
             return name
     usual = model.generation_config._get_default_generation_params()
-    options: list[str] = [name for name in vars(GenerationConfig()) if not name.startswith("_")]
-    for name in options:
+    for name in vars(GenerationConfig()):
         value = getattr(model.generation_config, name, None)
-        if name not in _KNOWN | _NO_MATTER and value is not None and value != usual.get(name):
-            return name
+        matters = name not in _SUPPORTED and not name.startswith("_")
+        if matters and value is not None and value != usual.get(name):
+            return str(name)
     return None
 
 
@@ -305,7 +300,9 @@ class _Part:
         if self.top_p_rest is not None:
             scores = _within_top_p(scores, self.top_p_rest)
         if self.min_p is not None:
-            scores = _above_min_p(scores, self.min_p)
+            probabilities = scores.softmax(-1)
+            least = self.min_p * probabilities.amax(-1, keepdim=True)
+            scores = scores.masked_fill(probabilities < least, -torch.inf)
         return scores
 
 
@@ -329,12 +326,6 @@ def _sorted(scores: torch.Tensor) -> torch.Tensor:
     if scores.device.type != "cpu":
         return scores.sort(-1).values
     return torch.from_numpy(np.sort(scores.numpy(), axis=-1))
-
-
-def _above_min_p(scores: torch.Tensor, min_p: torch.Tensor) -> torch.Tensor:
-    probabilities = scores.softmax(-1)
-    least = min_p * probabilities.amax(-1, keepdim=True)
-    return scores.masked_fill(probabilities < least, -torch.inf)
 
 
 def _parts(
