@@ -364,14 +364,8 @@ class _Entry:
     @property
     def idle(self) -> bool:
         """Whether it may be unloaded: ready, and neither leased nor at work."""
-        engine = self.engine
-        return (
-            self.state == "ready"
-            and not self.leases
-            and not self.waiters
-            and not engine.running
-            and not engine.queued
-        )
+        in_use = self.leases or self.waiters or self.engine.running or self.engine.queued
+        return self.state == "ready" and not in_use
 
     def info(self) -> ModelInfo:
         model_info = self.engine.model_info

@@ -301,11 +301,6 @@ def check_adapter(folder: Path) -> None:
         _check_fetched([folder / ADAPTER_CONFIG, *weights])
 
 
-def weights(folder: Path) -> Weights:
-    """What the weights of a folder hold; see `read_weights`."""
-    return read_weights(folder_weights(folder))
-
-
 def read_weights(paths: Iterable[Path]) -> Weights:
     """What files of weights hold. Reads what describes the numbers, not the numbers.
 

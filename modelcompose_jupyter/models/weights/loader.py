@@ -156,7 +156,7 @@ def plan(spec: ModelSpec, source: ResolvedSource, report: Report) -> LoadPlan:
     _settle_waiting_threads()
     device = choose_device(spec.device)
     with quiet("transformers", "huggingface_hub"), explained(spec, device):
-        weights = files.weights(source.folder)
+        weights = files.read_weights(files.folder_weights(source.folder))
         config = read_config(spec, source.folder, weights)
         method = check_prequantized(spec, config, device)
         precision = spec.precision

@@ -100,7 +100,7 @@ class Bounded(TorchFunctionMode):
         like = args[0] if func in _LIKE and args else None
         if like is not None and like.device.type == "meta" and "device" not in kwargs:
             return
-        self._filled += _bytes(func(*args, **{**kwargs, "device": "meta"}))
+        self._filled += func(*args, **{**kwargs, "device": "meta"}).nbytes
         if self._filled > self._most_filled:
             raise self._too_large(self._filled)
 
@@ -127,11 +127,6 @@ _FROM_DATA = frozenset({torch.tensor, torch.as_tensor, torch.asarray, torch.scal
 
 def _is_meta(device: Any) -> bool:
     return device is not None and torch.device(device).type == "meta"
-
-
-def _bytes(tensor: Any) -> int:
-    """What a tensor without data would take."""
-    return int(tensor.numel() * tensor.element_size())
 
 
 def _broadcast_bytes(args: Any) -> int:
