@@ -7,7 +7,7 @@ options that only generate() has.
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from ..generation import GenerationResult
 from ..weights.library_logging import quiet
@@ -24,7 +24,6 @@ def generate(
     loaded: LoadedModel,
     request: GenerationRequest,
     params: SamplingParams,
-    model_info: dict[str, Any],
     between: Callable[[], None],
 ) -> GenerationResult:
     """Run a request, on the engine's thread.
@@ -66,9 +65,7 @@ def generate(
                 draws.end()
         criteria.finish(output)
     usage = {"generated": criteria.generated}
-    return result(
-        request, params, stream, criteria.reasons, usage, criteria.first_token, model_info
-    )
+    return result(request, params, stream, criteria.reasons, usage, criteria.first_token)
 
 
 _OPTIONS = (

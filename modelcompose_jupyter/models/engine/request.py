@@ -26,6 +26,7 @@ class GenerationRequest:
         owner: who asks; queues are round-robin between owners.
         max_output_length: the host's limit.
         prompt_lookup: most draft tokens for each step; 0 is off.
+        model_info: what results say of the model.
         made, started: by the monotonic clock; ``started`` is None while it is queued.
     """
 
@@ -37,6 +38,7 @@ class GenerationRequest:
     owner: Owner
     max_output_length: int | None
     prompt_lookup: int = 0
+    model_info: dict[str, Any] = field(default_factory=dict)
     cancelled: threading.Event = field(default_factory=threading.Event)
     made: float = field(default_factory=time.monotonic)
     started: float | None = None
@@ -68,7 +70,6 @@ def result(
     reasons: list[str],
     usage: dict[str, int],
     first_token: float | None,
-    model_info: dict[str, Any],
 ) -> GenerationResult:
     """The result of a request that ran."""
     ended = time.monotonic()
@@ -85,22 +86,20 @@ def result(
             "total": ended - request.made,
             "tokens_per_second": usage["generated"] / max(ended - started, 1e-9),
         },
-        model=dict(model_info),
+        model=dict(request.model_info),
     )
 
 
 def without_tokens(
-    request: GenerationRequest, params: SamplingParams, model_info: dict[str, Any], reason: str
+    request: GenerationRequest, params: SamplingParams, reason: str
 ) -> GenerationResult:
     """The result of a request for which nothing was generated."""
     stream = Stream(params, request.on_text)
     reasons = [reason] * params.num_return_sequences
-    return result(request, params, stream, reasons, {"generated": 0}, None, model_info)
+    return result(request, params, stream, reasons, {"generated": 0}, None)
 
 
-def never_ran(
-    request: GenerationRequest, model_info: dict[str, Any], replies: bool
-) -> GenerationResult:
+def never_ran(request: GenerationRequest, replies: bool) -> GenerationResult:
     """The result of a request that was cancelled before anything was generated."""
     asked = request.parameters
     seed = seed_of(asked)
@@ -114,7 +113,7 @@ def never_ran(
         num_return_sequences=request.sequences,
         parameters={**asked.given(), "seed": seed},
     )
-    return without_tokens(request, params, model_info, "cancelled")
+    return without_tokens(request, params, "cancelled")
 
 
 def deliver(future: Future[GenerationResult], outcome: GenerationResult | ComposeError) -> None:
@@ -131,13 +130,13 @@ def bare(error: Any) -> Any:
     return error.with_traceback(None)
 
 
-def explain(error: BaseException, model_info: dict[str, Any]) -> ComposeError:
+def explain(error: BaseException, device: object) -> ComposeError:
     """An error in a request, as a message for who made it."""
     if isinstance(error, ComposeError):
         return error
     if memory.is_out_of_memory(error):
         return ModelError(
-            f"the run ran out of memory on {model_info.get('device')}; the model goes on",
+            f"the run ran out of memory on {device}; the model goes on",
             hint="Shorten the prompt, lower max_output_length, num_return_sequences or num_beams,"
             " or unload other models.",
             code="out_of_memory",

@@ -9,7 +9,6 @@ from __future__ import annotations
 import time
 from collections import Counter
 from itertools import islice
-from typing import Any
 
 import numpy as np
 import torch
@@ -38,22 +37,15 @@ class Scheduler:
 
     Args:
         loaded: the model.
-        model_info: what results say of it.
         deliver: called with the result or the error of each request.
         most: how many sequences run at once.
         counters: of the model.
     """
 
     def __init__(
-        self,
-        loaded: LoadedModel,
-        model_info: dict[str, Any],
-        deliver: Deliver,
-        most: int,
-        counters: Counters,
+        self, loaded: LoadedModel, deliver: Deliver, most: int, counters: Counters
     ) -> None:
         self._loaded = loaded
-        self._model_info = model_info
         self._deliver = deliver
         self._most = most
         self._model = ModelRunner(loaded, loaded.cache_budget)
@@ -139,7 +131,7 @@ class Scheduler:
         self._waiting = [each for each in self._waiting if each.reason is None]
         for group in [each for each in self._groups if each.ended]:
             self._groups.remove(group)
-            self._deliver(group.request, group.result(self._model_info))
+            self._deliver(group.request, group.result())
 
     def _fail(self, group: SequenceGroup, error: BaseException) -> None:
         for sequence in group.sequences:
@@ -148,7 +140,7 @@ class Scheduler:
         self._waiting = [each for each in self._waiting if each.group is not group]
         if group in self._groups:
             self._groups.remove(group)
-            self._deliver(group.request, explain(error, self._model_info))
+            self._deliver(group.request, explain(error, self._loaded.device))
 
     def fail_all(self, error: BaseException) -> None:
         """End all requests with an error."""
@@ -200,7 +192,7 @@ class Scheduler:
         slot = self._open(len(sequence.tokens))
         if slot is None:
             if not self._active:
-                self._fail(sequence.group, _too_large(self._model_info))
+                self._fail(sequence.group, _too_large(self._loaded.device))
             return False
         if data is not None:
             slot.length = length
@@ -266,7 +258,7 @@ class Scheduler:
             return
         youngest = max(self._active, key=lambda each: each.age)
         if len(self._active) == 1:
-            self._fail(youngest.group, _too_large(self._model_info))
+            self._fail(youngest.group, _too_large(self._loaded.device))
             return
         self._leave(youngest, keep=False)
         self._waiting.insert(0, youngest)
@@ -466,9 +458,9 @@ def _prefix_bytes(loaded: LoadedModel) -> int:
     return min(_MOST_PREFIX_BYTES, memory.available(str(loaded.device)) // _PREFIX_SHARE)
 
 
-def _too_large(model_info: dict[str, Any]) -> ComposeError:
+def _too_large(device: torch.device) -> ComposeError:
     return ModelError(
-        f"the text does not fit into the memory for keys and values on {model_info.get('device')}",
+        f"the text does not fit into the memory for keys and values on {device}",
         hint="Shorten the prompt, lower max_output_length, raise cache_budget,"
         " or unload other models.",
         code="out_of_memory",

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import time
-from typing import Any
 
 import numpy as np
 
+from ..generation import GenerationResult
 from ..tokenization.detokenizer import Decoder, Detokenizer
 from ..weights.loader import LoadedModel
 from .kv_cache import Slot
@@ -122,7 +122,7 @@ class SequenceGroup:
         """Whether all its sequences have."""
         return all(sequence.reason is not None for sequence in self.sequences)
 
-    def result(self, model_info: dict[str, Any]) -> Any:
+    def result(self) -> GenerationResult:
         """The request's result."""
         reasons = [sequence.reason or "cancelled" for sequence in self.sequences]
         usage = {
@@ -133,6 +133,4 @@ class SequenceGroup:
         if draft_tokens:
             accepted_tokens = sum(each.throttle.accepted_tokens for each in self.sequences)
             usage |= {"draft_tokens": draft_tokens, "accepted_tokens": accepted_tokens}
-        return result(
-            self.request, self.params, self._stream, reasons, usage, self._first_token, model_info
-        )
+        return result(self.request, self.params, self._stream, reasons, usage, self._first_token)
