@@ -16,7 +16,8 @@ from ..generation import Cancelled, unwatched
 from . import chat_template
 from .chat_template import Check, TemplateLimit
 
-_QUESTION, _REPLY = "zqquestionzq", "zqreplyzq"  # words that no template writes itself
+# Words that no template writes itself
+_QUESTION, _REPLY, _MARK = "zqquestionzq", "zqreplyzq", "zq{}xkzq"
 _MOST_WORDS = 200
 _SURE = 64
 """Characters from which on a message is not what a template writes by itself."""
@@ -160,7 +161,7 @@ class _Template:
         the other form fails seldom: mostly it leaves out the content.
         """
         marked: list[Message] = [
-            {"role": each["role"], "content": _mark(place) if each["content"].strip() else ""}
+            {**each, "content": _MARK.format(place) if each["content"].strip() else ""}
             for place, each in enumerate(messages)
         ]
         lost: Message | None = None
@@ -268,19 +269,14 @@ def _in_form(messages: Sequence[Message], form: tuple[bool, bool]) -> list[Mappi
     ]
 
 
-def _mark(place: int) -> str:
-    """A word that no template writes itself."""
-    return f"zq{place}xkzq"
-
-
-_MARK = re.compile(r"""(['"]text['"]: ['"])?zq(\d+)xkzq""")
+_MARKED = re.compile(r"""(['"]text['"]: ['"])?zq(\d+)xkzq""")
 _PARTS = re.compile(r"""['"]text['"]: ['"]""")
 
 
 def _read(text: str) -> tuple[set[int], bool]:
     """The places of the messages whose marks a template wrote, and not in a list of parts as Python
     or JSON has it; and whether there is no such list at all."""
-    found = [(int(each[2]), bool(each[1])) for each in _MARK.finditer(text)]
+    found = [(int(each[2]), bool(each[1])) for each in _MARKED.finditer(text)]
     listed = {place for place, is_listed in found if is_listed}
     return {place for place, _ in found} - listed, not _PARTS.search(text)
 

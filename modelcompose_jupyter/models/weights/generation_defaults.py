@@ -207,17 +207,13 @@ def _pair(first: Check, second: Check) -> Check:
     )
 
 
-def _id_or_ids(value: Any, vocabulary: int | None) -> bool:
-    return _id(value, vocabulary) or _each(_id, MOST_ENDS)(value, vocabulary)
+def _one_or_each(check: Check) -> Check:
+    each = _each(check, MOST_ENDS)
+    return lambda value, vocabulary: check(value, vocabulary) or each(value, vocabulary)
 
 
-def _texts(value: Any, _: int | None) -> bool:
-    texts = [value] if isinstance(value, str) else value
-    return (
-        isinstance(texts, list)
-        and len(texts) <= MOST_ENDS
-        and all(isinstance(each, str) and len(each) <= _LONGEST_END for each in texts)
-    )
+def _text(value: Any, _: int | None) -> bool:
+    return isinstance(value, str) and len(value) <= _LONGEST_END
 
 
 def _tokens(value: Any, vocabulary: int | None) -> bool:
@@ -261,13 +257,13 @@ _KINDS: dict[str, Check] = {
     "min_length": _count,
     "min_new_tokens": _count,
     "max_time": _number(0, above=True),
-    "stop_strings": _texts,
+    "stop_strings": _one_or_each(_text),
     "bad_words_ids": _each(_each(_id), _MOST_PHRASES),
     "sequence_bias": _each(_pair(_each(_id), _is(float)), _MOST_PHRASES),
     "suppress_tokens": _tokens,
     "begin_suppress_tokens": _tokens,
     "forced_bos_token_id": _id,
-    "forced_eos_token_id": _id_or_ids,
+    "forced_eos_token_id": _one_or_each(_id),
     "exponential_decay_length_penalty": _pair(_count, _number(0, above=True)),
     "remove_invalid_values": _is(bool),
     "renormalize_logits": _is(bool),
@@ -276,8 +272,8 @@ _KINDS: dict[str, Check] = {
     "use_cache": _is(bool),
     "pad_token_id": _id,
     "bos_token_id": _id,
-    "eos_token_id": lambda value, _: _id_or_ids(value, None),
-    "decoder_start_token_id": _id_or_ids,
+    "eos_token_id": lambda value, _: _one_or_each(_id)(value, None),
+    "decoder_start_token_id": _one_or_each(_id),
 }
 """The options that generate() computes by itself, and which values each of them may have."""
 

@@ -245,10 +245,8 @@ def _size(plan: LoadPlan) -> memory.LoadSize:
 
     with explained(spec, plan.device):
         empty = _empty(plan)
-    after = quantization.sizes(empty, plan.device, files.WIDTHS.get(plan.precision))
-    if on_cpu:
-        return memory.LoadSize(whole + max(merging, after.largest), after.kept)
-    return memory.LoadSize(after.kept + after.largest, after.kept)
+    kept, largest = quantization.sizes(empty, plan.device, files.WIDTHS.get(plan.precision))
+    return memory.LoadSize(whole + max(merging, largest) if on_cpu else kept + largest, kept)
 
 
 def _empty(plan: LoadPlan) -> PreTrainedModel:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import warnings
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -109,19 +109,19 @@ def merge(model: PreTrainedModel, adapters: Sequence[LoraAdapter]) -> PreTrained
     from peft.tuners.lora import LoraLayer
 
     _check_combination(adapters)
+    named = {f"adapter{number}": adapter for number, adapter in enumerate(adapters)}
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
-        wrapped = _wrapped(model, adapters)
-        for adapter, name in _named(adapters):
+        wrapped = _wrapped(model, *next(iter(named.items())))
+        for name, adapter in named.items():
             _load(wrapped, adapter, name)
         layers = [layer for layer in wrapped.modules() if isinstance(layer, LoraLayer)]
-        for adapter, name in _named(adapters):
+        for name, adapter in named.items():
             for layer in layers:
                 layer.set_scale(name, adapter.spec.weight)
         if _untie(wrapped, layers):
             model.config.tie_word_embeddings = False
-        names = [name for _, name in _named(adapters)]
-        merged: PreTrainedModel = wrapped.merge_and_unload(adapter_names=names)
+        merged: PreTrainedModel = wrapped.merge_and_unload(adapter_names=list(named))
     del wrapped, layers
     for attribute in ("peft_config", "_hf_peft_config_loaded"):
         merged.__dict__.pop(attribute, None)
@@ -164,14 +164,9 @@ def _check_combination(adapters: Sequence[LoraAdapter]) -> None:
             )
 
 
-def _named(adapters: Sequence[LoraAdapter]) -> Iterator[tuple[LoraAdapter, str]]:
-    return ((adapter, f"adapter{number}") for number, adapter in enumerate(adapters))
-
-
-def _wrapped(model: PreTrainedModel, adapters: Sequence[LoraAdapter]) -> Any:
+def _wrapped(model: PreTrainedModel, name: str, first: LoraAdapter) -> Any:
     from peft import PeftConfig, PeftModel
 
-    first, name = next(_named(adapters))
     try:
         config = PeftConfig.from_pretrained(str(first.folder))
         config.inference_mode = True

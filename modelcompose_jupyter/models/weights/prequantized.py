@@ -45,7 +45,8 @@ def check_prequantized(spec: ModelSpec, config: Any, device: str) -> str | None:
         ModelError: in a way that cannot be read here, or it is asked to be quantised again.
     """
     source = spec.source
-    if _is_mlx(getattr(config, "quantization", None)):
+    packed = getattr(config, "quantization", None)
+    if isinstance(packed, dict) and {"bits", "group_size"} <= packed.keys():
         raise ModelError(
             f"{source} is an MLX model: its weights are packed for Apple's MLX",
             hint="Take the repository that it was made from.",
@@ -118,7 +119,3 @@ def _method(settings: dict[str, Any]) -> str | None:
         return "bitsandbytes"
     method = settings.get("quant_method")
     return shortened(str(method)) if method else None
-
-
-def _is_mlx(settings: Any) -> bool:
-    return isinstance(settings, dict) and "bits" in settings and "group_size" in settings
