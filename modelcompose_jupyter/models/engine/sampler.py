@@ -13,7 +13,6 @@ from __future__ import annotations
 import copy
 import itertools
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -270,38 +269,56 @@ def _pick_long(
     return tokens, probabilities.amax(-1).isfinite()
 
 
-@dataclass(frozen=True, eq=False)
 class _Part:
     """Rows that are sampled alike, and their params as columns [rows, 1].
 
     Attributes:
         places: of the rows in the step; ``index`` is the same as a tensor.
         limits: of rows that are sampled from their highest scores alone, else None.
-        most: the highest top_k; 0 where none of the rows has one.
     """
 
-    places: list[int]
-    index: torch.Tensor
-    params: list[SamplingParams]
-    greedy: bool
-    limits: Limits | None
-    most: int
-    temperature: torch.Tensor
-    top_k: torch.Tensor
-    top_p_rest: torch.Tensor | None
-    min_p: torch.Tensor | None
+    def __init__(
+        self,
+        places: list[int],
+        params: list[SamplingParams],
+        vocabulary: int,
+        device: torch.device,
+        *,
+        greedy: bool,
+        short: bool,
+    ) -> None:
+        def column(values: Sequence[float], kind: torch.dtype = torch.float32) -> torch.Tensor:
+            return torch.tensor(values, dtype=kind).unsqueeze(1).to(device, non_blocking=True)
+
+        self.places = places
+        self.index = torch.tensor(places).to(device, non_blocking=True)
+        self.params = mine = [params[place] for place in places]
+        self.greedy = greedy
+        limits = [min(each.top_k, vocabulary) for each in mine]
+        self._most = max(limits)  # 0 where none of the rows has a top_k
+        self._top_k = column(limits, torch.int64)
+        self._temperature = column([each.temperature for each in mine])
+        self._top_p_rest = self._min_p = None
+        if any(each.top_p < 1.0 for each in mine):
+            # No sum is below -1, so that is no limit.
+            rest = [1 - each.top_p if each.top_p < 1.0 else -1.0 for each in mine]
+            self._top_p_rest = column(rest)
+        if any(each.min_p for each in mine):
+            self._min_p = column([each.min_p or 0.0 for each in mine])
+        columns = self._temperature, self._top_k, self._top_p_rest, self._min_p
+        self.limits = Limits.of(*columns) if short else None
 
     def warp(self, scores: torch.Tensor) -> torch.Tensor:
         """What sampling does to scores [rows, vocabulary], in transformers' order."""
-        scores = scores / self.temperature
-        if self.most:
-            last = scores.topk(self.most).values.gather(1, self.top_k - 1)
+        scores = scores / self._temperature
+        if self._most:
+            last = scores.topk(self._most).values.gather(1, self._top_k - 1)
             scores = scores.masked_fill(scores < last, -torch.inf)
-        if self.top_p_rest is not None:
-            scores = _within_top_p(scores, self.top_p_rest)
-        if self.min_p is not None:
+        if self._top_p_rest is not None:
+            scores = _within_top_p(scores, self._top_p_rest)
+        if self._min_p is not None:
             probabilities = scores.softmax(-1)
-            least = self.min_p * probabilities.amax(-1, keepdim=True)
+            least = self._min_p * probabilities.amax(-1, keepdim=True)
             scores = scores.masked_fill(probabilities < least, -torch.inf)
         return scores
 
@@ -351,42 +368,6 @@ def _parts(
 
     groups = itertools.groupby(sorted(range(len(params)), key=kind), key=kind)
     return [
-        _part(list(places), params, vocabulary, device, greedy=bool(greedy), short=bool(short))
+        _Part(list(places), params, vocabulary, device, greedy=bool(greedy), short=bool(short))
         for (greedy, short, *_), places in groups
     ]
-
-
-def _part(
-    places: list[int],
-    params: list[SamplingParams],
-    vocabulary: int,
-    device: torch.device,
-    *,
-    greedy: bool,
-    short: bool,
-) -> _Part:
-    def column(values: list[float], kind: torch.dtype = torch.float32) -> torch.Tensor:
-        return torch.tensor(values, dtype=kind).unsqueeze(1).to(device, non_blocking=True)
-
-    mine = [params[place] for place in places]
-    limits = [min(each.top_k, vocabulary) for each in mine]
-    temperature = column([each.temperature for each in mine])
-    top_k = column(list(limits), torch.int64)
-    top_p_rest = min_p = None
-    if any(each.top_p < 1.0 for each in mine):
-        # No sum is below -1, so that is no limit.
-        top_p_rest = column([1 - each.top_p if each.top_p < 1.0 else -1.0 for each in mine])
-    if any(each.min_p for each in mine):
-        min_p = column([each.min_p or 0.0 for each in mine])
-    return _Part(
-        places=places,
-        index=torch.tensor(places).to(device, non_blocking=True),
-        params=mine,
-        greedy=greedy,
-        limits=Limits.of(temperature, top_k, top_p_rest, min_p) if short else None,
-        most=max(limits),
-        temperature=temperature,
-        top_k=top_k,
-        top_p_rest=top_p_rest,
-        min_p=min_p,
-    )

@@ -113,6 +113,11 @@ class _Resolver:
         self.beams = asked.num_beams or 1
         self.sample = self._samples()
         self.sequences = asked.num_return_sequences or 1
+        alone = loaded.encoder_decoder or asked.max_output_length == 0
+        # Tokens of a prompt, and whether a longer one is cut to those or fewer:
+        self.most = loaded.context if alone or not loaded.context else loaded.context - 1
+        cut = asked.max_input_length
+        self.is_cut_to_fit = cut is not None and (self.most is None or cut <= self.most)
         self.is_chat = not isinstance(prompt, str)
         self.prompt, self.tokens = self._tokenize(prompt)
         self.stop_ids = loaded.stop_ids | (loaded.turn_end if self.is_chat else frozenset())
@@ -237,16 +242,9 @@ class _Resolver:
         self.check()
         self._warn_of_unknown(tokens)
         tokens = tokens or self._beginning(used)
-        most = self._most()
-        if most is not None and len(tokens) > most:
+        if self.most is not None and len(tokens) > self.most:
             raise self._too_long(str(len(tokens)), is_full=len(tokens) == self.loaded.context)
         return used, tokens
-
-    def _most(self) -> int | None:
-        """Most tokens of a prompt."""
-        context = self.loaded.context
-        alone = self.loaded.encoder_decoder or self.asked.max_output_length == 0
-        return None if context is None else context if alone else context - 1
 
     def _too_long(self, count: str, is_full: bool = False) -> InputError:
         return InputError(
@@ -260,8 +258,8 @@ class _Resolver:
 
     def _refuse_beyond(self, text: str) -> None:
         """Raise InputError for a text that surely has more tokens than the context."""
-        most = self._most()
-        if most is not None and self.loaded.prompt_tokens.is_beyond(text, most, self.check):
+        read = self.loaded.prompt_tokens
+        if self.most is not None and read.is_beyond(text, self.most, self.check):
             raise self._too_long(f"more than {self.loaded.context}")
 
     def _warn_of_unknown(self, tokens: list[int]) -> None:
@@ -278,8 +276,7 @@ class _Resolver:
 
     def _tokenize_text(self, prompt: str) -> tuple[str, list[int]]:
         limit, read = self.asked.max_input_length, self.loaded.prompt_tokens
-        most = self._most()
-        if limit is None or (most is not None and limit > most):
+        if not self.is_cut_to_fit:
             self._refuse_beyond(prompt)
         part = prompt if limit is None else read.readable(prompt, limit, self.check)
         tokens = read.encode(part)
@@ -294,20 +291,18 @@ class _Resolver:
     def _tokenize_chat(self, messages: list[Message]) -> tuple[str, list[int]]:
         """A chat that is too long loses its oldest turns: cut anywhere else it would be none."""
         limit, variables = self.asked.max_input_length, self.asked.template_variables
-        tokenizer, most = self.loaded.tokenizer, self._most()
+        tokenizer, read = self.loaded.tokenizer, self.loaded.prompt_tokens
         for name in chat.unread(tokenizer, variables):
             self.warnings.append(
                 f"{name} has no effect: the model's chat template has no such switch"
             )
-        if limit is None or (most is not None and limit > most):
-            least = chat.least_characters(messages)
-            if most is not None and self.loaded.prompt_tokens.cannot_fit(least, most):
-                raise self._too_long(f"more than {self.loaded.context}")
-            if limit is None:
-                text = chat.text_of(tokenizer, messages, variables, self.check)
-                self._refuse_beyond(text)
-                return text, self.loaded.prompt_tokens.encode(text, special=False)
-        assert limit is not None
+        least = chat.least_characters(messages)
+        if not self.is_cut_to_fit and self.most is not None and read.cannot_fit(least, self.most):
+            raise self._too_long(f"more than {self.loaded.context}")
+        if limit is None:
+            text = chat.text_of(tokenizer, messages, variables, self.check)
+            self._refuse_beyond(text)
+            return text, read.encode(text, special=False)
         fits, text, tokens = self._chat_within(messages, limit)
         if fits:
             return text, tokens

@@ -55,7 +55,9 @@ class Scheduler:
         self._threads = Threads(loaded.device)
         self._chunk_size = PrefillChunkSize()
         self._prefixes = PrefixCache(_prefix_bytes(loaded))
-        self._draft = _draft(loaded, self._model.vocabulary)
+        self._draft: DraftModel | None = None
+        if loaded.draft is not None and unsupported_model(loaded.draft.model) is None:
+            self._draft = DraftModel(loaded.draft, self._model.vocabulary, loaded.cache_budget)
         self._lookups: dict[int, PromptLookup] = {}  # by their most draft tokens
         self._groups: list[SequenceGroup] = []
         self._waiting: list[Sequence] = []
@@ -443,12 +445,6 @@ class ScheduledSequence:
             self.slot.length += 1  # the draft token's keys and values are there
         if self.draft:
             self.sequence.throttle.record(len(self.draft), accepted_tokens)
-
-
-def _draft(loaded: LoadedModel, vocabulary: int) -> DraftModel | None:
-    if loaded.draft is None or unsupported_model(loaded.draft.model) is not None:
-        return None
-    return DraftModel(loaded.draft, vocabulary, loaded.cache_budget)
 
 
 def _prefix_bytes(loaded: LoadedModel) -> int:

@@ -77,7 +77,12 @@ def other_than_model(
         return _no_text(f"{what} is a diffusers model, which makes images")
     inner = [str(PurePosixPath(name).parent) for name in names if name.endswith(f"/{_CONFIG}")]
     if inner and _CONFIG not in names:
-        return _inside(what, inner)
+        shown = ", ".join(inner[:3]) + (", …" if len(inner) > 3 else "")
+        return ModelError(
+            f"{what} is not a model: models are in folders in it ({shown})",
+            hint="Give the path of one of them.",
+            code="incomplete_model",
+        )
     roots = [name for name in names if "/" not in name]
     if any(name.endswith(_OF_TRANSFORMERS) for name in roots):
         return None
@@ -172,15 +177,6 @@ def _base(read: Callable[[str], Any]) -> str | None:
         return None  # what it is for is only a help
     base = content.get("base_model_name_or_path") if isinstance(content, dict) else None
     return base if isinstance(base, str) and base else None
-
-
-def _inside(what: str, folders: list[str]) -> ModelError:
-    shown = ", ".join(folders[:3]) + (", …" if len(folders) > 3 else "")
-    return ModelError(
-        f"{what} is not a model: models are in folders in it ({shown})",
-        hint="Give the path of one of them.",
-        code="incomplete_model",
-    )
 
 
 def _no_text(words: str) -> ModelError:
