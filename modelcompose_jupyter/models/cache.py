@@ -415,7 +415,11 @@ class _Entry:
             return
         self._reported = now
         for waiter in list(self.waiters):
-            _tell(waiter, progress)
+            if waiter.on_progress is not None:
+                try:
+                    waiter.on_progress(progress)
+                except Exception:  # a listener that fails is not asked again, and fails nothing
+                    waiter.on_progress = None
 
     def _on_loaded(self, outcome: LoadedModel | BaseException) -> None:
         """On the engine's thread."""
@@ -446,12 +450,3 @@ class _Entry:
             f" {type(error).__name__}: {shortened(str(error))}",
             code="load_failed",
         )
-
-
-def _tell(waiter: _Waiter, progress: LoadProgress) -> None:
-    """Progress is a courtesy: a listener that fails is not asked again, and fails nothing."""
-    if waiter.on_progress is not None:
-        try:
-            waiter.on_progress(progress)
-        except Exception:
-            waiter.on_progress = None

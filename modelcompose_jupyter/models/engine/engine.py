@@ -91,12 +91,7 @@ class Engine:
         owner: Owner = (),
         prompt_lookup: int = 0,
     ) -> Generation:
-        """Queue a request.
-
-        Args:
-            max_output_length: the host's limit of the request's own.
-            owner: the queue is round-robin between owners; see `FairQueue`.
-            prompt_lookup: most draft tokens for each step, from the text so far.
+        """Queue a `GenerationRequest`.
 
         Raises:
             ModelError: the model was unloaded, or too many requests wait.

@@ -166,6 +166,8 @@ class Slot:
 class KVCache:
     """The slabs of one model, within a budget of bytes, or if None what memory is free.
 
+    Where that is used up, `open`, `reserve` and `share` raise `CacheFull`; a slot is as it was.
+
     Args:
         apart: each sequence keeps a slab of its own, of which only what is there is read.
 
@@ -197,32 +199,20 @@ class KVCache:
         return [self._shared[each] for each in sorted(self._shared) if self._shared[each].slots]
 
     def open(self, tokens: int) -> Slot:
-        """A slot of its own with room for so many tokens, to prefill.
-
-        Raises:
-            CacheFull: the budget is used up.
-        """
+        """A slot of its own with room for so many tokens, to prefill."""
         slab = self._own_slab(capacity_for(tokens))
         slab.slots.append(Slot(slab, 0))
         return slab.slots[0]
 
     def reserve(self, slot: Slot, tokens: int) -> None:
-        """Make room for so many tokens in all; the slot may move.
-
-        Raises:
-            CacheFull: the budget is used up; the slot is as it was.
-        """
+        """Make room for so many tokens in all; the slot may move."""
         if tokens <= slot.slab.capacity:
             return
         make = self._own_slab if slot.slab in self._own else self._shared_slab
         self._move(slot, make(capacity_for(tokens)))
 
     def share(self, slot: Slot) -> None:
-        """Move a slot of its own to the others of its size, to be read with them.
-
-        Raises:
-            CacheFull: the budget is used up; the slot is as it was.
-        """
+        """Move a slot of its own to the others of its size, to be read with them."""
         slab = slot.slab
         if self.apart or slab not in self._own:
             return

@@ -36,10 +36,8 @@ class Scheduler:
     """The running and waiting sequences of a model.
 
     Args:
-        loaded: the model.
         deliver: called with the result or the error of each request.
         most: how many sequences run at once.
-        counters: of the model.
     """
 
     def __init__(

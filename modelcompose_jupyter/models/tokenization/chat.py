@@ -35,8 +35,6 @@ def text_of(
     It has all special tokens already: the template writes them.
 
     Args:
-        tokenizer: of the model.
-        messages: the conversation.
         variables: what else the template may read, ``enable_thinking`` say.
         check: raises where nobody wants the text any more.
 

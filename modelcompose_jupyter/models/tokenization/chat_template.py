@@ -132,8 +132,6 @@ def render(
     """The text of a chat, up to where the reply begins.
 
     Args:
-        source: the template's text.
-        messages: plain data.
         variables: plain data by name, special tokens among it.
         check: what it raises ends the rendering.
 
@@ -767,6 +765,4 @@ def _gathered(
     return (before, found), given
 
 
-@lru_cache(maxsize=1)
-def _environment() -> _Environment:
-    return _Environment()
+_environment = lru_cache(maxsize=1)(_Environment)

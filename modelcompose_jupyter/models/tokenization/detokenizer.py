@@ -26,9 +26,6 @@ Decode = Callable[[Sequence[int]], str]
 class Decoder:
     """The decoding of a tokenizer, without special tokens and an unfinished character at the end.
 
-    Args:
-        tokenizer: a `transformers.PreTrainedTokenizerBase`.
-
     Attributes:
         joined: what changes when it is whole; so its beginnings at the end of a text are uncertain.
     """
@@ -160,7 +157,6 @@ class Detokenizer:
         stopped: whether a stop sequence has ended the text.
 
     Args:
-        decode: of the tokenizer.
         prompt: the tokens before the first one.
         stops: the text ends before the first of these.
     """

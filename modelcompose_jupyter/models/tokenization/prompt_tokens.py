@@ -33,11 +33,7 @@ _SEQUENCES = ("normalizers", "pretokenizers", "processors", "decoders")
 
 
 class PromptTokens:
-    """What a tokenizer makes of prompts.
-
-    Args:
-        tokenizer: a `transformers.PreTrainedTokenizerBase`.
-    """
+    """What a `transformers.PreTrainedTokenizerBase` makes of prompts."""
 
     def __init__(self, tokenizer: Any) -> None:
         self._tokenizer = tokenizer

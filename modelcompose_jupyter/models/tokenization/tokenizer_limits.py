@@ -40,12 +40,7 @@ _PROBE = "Hello, World! 1 + 22 = 23\n\tNaïve café — 옛날 옛적에 🦊  e
 def check_tokenizer(tokenizer: Any, name: str) -> None:
     """Look at a tokenizer that has been loaded, and switch off that it pads or cuts by itself.
 
-    Args:
-        tokenizer: a `transformers.PreTrainedTokenizerBase`.
-        name: what it is called in errors.
-
-    Raises:
-        ModelError: it makes of a text what no model's does.
+    Raise a `ModelError`, with this name in it, where it makes of a text what no model's does.
     """
     backend: Any = getattr(tokenizer, "backend_tokenizer", None)
     longest = max(map(len, tokenizer.get_vocab()), default=0)

@@ -77,9 +77,6 @@ def end_tokens(source: str, named: Any, own: int | None) -> list[int] | None:
         source: what messages call the model.
         named: ``eos_token_id`` of its configuration: one, several, or what is none.
         own: the tokenizer's.
-
-    Raises:
-        ModelError: there are more of them than are looked for.
     """
     ends = [each for each in (named if isinstance(named, list) else [named]) if _count(each, None)]
     if len(ends) > MOST_ENDS:

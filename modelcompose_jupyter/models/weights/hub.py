@@ -202,8 +202,13 @@ class Download:
 
     def _listing(self) -> tuple[str, list[_RemoteFile]]:
         """The commit that the revision is now, and the files in it."""
+        from huggingface_hub import constants
+
         hub_errors.check_endpoint()
-        with hub_http.get(self._listing_url(), self.spec.token) as response:
+        revision = self.spec.revision
+        at = "" if revision is None else f"/revision/{quote(revision, safe='')}"
+        url = f"{constants.ENDPOINT}/api/models/{self.spec.source}{at}?blobs=true"
+        with hub_http.get(url, self.spec.token) as response:
             hub_http.check_response(response)
             try:
                 listing = hub_http.read_json(response, hub_http.LISTING, self._advance)
@@ -213,13 +218,6 @@ class Download:
             except (ValueError, KeyError, TypeError, AttributeError):
                 pass
         raise hub_errors.not_the_hub(self.spec, "sends no listing of files")
-
-    def _listing_url(self) -> str:
-        from huggingface_hub import constants
-
-        revision = self.spec.revision
-        at = "" if revision is None else f"/revision/{quote(revision, safe='')}"
-        return f"{constants.ENDPOINT}/api/models/{self.spec.source}{at}?blobs=true"
 
     def _check(self, weights: list[str]) -> None:
         needed = [files.CONFIG, *weights]

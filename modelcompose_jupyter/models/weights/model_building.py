@@ -95,7 +95,8 @@ class Bounded(TorchFunctionMode):
         self._made += 1
         if self._made > self._most_made:
             raise self._error(f"makes more than {self._most_made} tensors of {self._tensors}")
-        if func in _FROM_DATA or _is_meta(kwargs.get("device")):
+        device = kwargs.get("device")
+        if func in _FROM_DATA or (device is not None and torch.device(device).type == "meta"):
             return
         like = args[0] if func in _LIKE and args else None
         if like is not None and like.device.type == "meta" and "device" not in kwargs:
@@ -123,10 +124,6 @@ _COMBINE = frozenset(
     if hasattr(place, name)
 )  # fmt: skip
 _FROM_DATA = frozenset({torch.tensor, torch.as_tensor, torch.asarray, torch.scalar_tensor})
-
-
-def _is_meta(device: Any) -> bool:
-    return device is not None and torch.device(device).type == "meta"
 
 
 def _broadcast_bytes(args: Any) -> int:

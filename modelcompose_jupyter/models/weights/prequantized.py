@@ -36,11 +36,6 @@ _UNQUANTISED = "Take the repository of the model that is not quantised."
 def check_prequantized(spec: ModelSpec, config: Any, device: str) -> str | None:
     """How a model's weights are quantised as they are stored, if they are.
 
-    Args:
-        spec: what is asked for.
-        config: the model's.
-        device: where it shall run.
-
     Raises:
         ModelError: in a way that cannot be read here, or it is asked to be quantised again.
     """

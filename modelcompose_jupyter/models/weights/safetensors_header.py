@@ -129,9 +129,8 @@ def _is_length(value: Any) -> bool:
 
 def _end(spans: list[tuple[int, int]]) -> int:
     """Where the last tensor ends, each of which begins where another one does."""
-    spans.sort()
     end = 0
-    for begin, after in spans:
+    for begin, after in sorted(spans):
         if begin != end:
             what = "overlap" if begin < end else "leave bytes between them"
             raise BrokenFile(f"its tensors {what}")
