@@ -9,7 +9,7 @@ costs little for each token.
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 
 import torch
@@ -232,15 +232,13 @@ class KVCache:
         wanted = 1 << (needed - 1).bit_length()  # a power of two
         if wanted <= rows:
             return
-        try:
+        # Where there is none, they come one by one, as far as they can.
+        with suppress(CacheFull), _full_when_out_of_memory():
             self._check_room(capacity, wanted - rows, wanted)
-            with _full_when_out_of_memory():
-                if slab is None:
-                    self._shared[capacity] = Slab(self.layout, capacity, wanted)
-                else:
-                    slab.resize(wanted)
-        except CacheFull:
-            return  # they come one by one, as far as they can
+            if slab is None:
+                self._shared[capacity] = Slab(self.layout, capacity, wanted)
+            else:
+                slab.resize(wanted)
 
     def is_own(self, slot: Slot) -> bool:
         """Whether a slot is not shared yet."""

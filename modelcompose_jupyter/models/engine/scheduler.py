@@ -152,8 +152,9 @@ class Scheduler:
         """Free a sequence's slot; with ``keep``, the prefix cache has its keys and values."""
         slot = sequence.slot
         assert slot is not None
-        for proposer in self._proposers():
-            proposer.forget(sequence)
+        for proposer in (*self._lookups.values(), self._draft):
+            if proposer is not None:
+                proposer.forget(sequence)
         if keep and slot.length:
             tokens = np.array(sequence.tokens[: slot.length])
             self._prefixes.keep(tokens, slot.data, copy=not self._cache.apart)
@@ -296,9 +297,6 @@ class Scheduler:
         if self._draft is not None or not lookup:
             return self._draft
         return self._lookups.setdefault(lookup, PromptLookup(lookup))
-
-    def _proposers(self) -> list[Proposer]:
-        return [*self._lookups.values(), *([] if self._draft is None else [self._draft])]
 
     def _compose(
         self, drafts: dict[Sequence, list[int]]

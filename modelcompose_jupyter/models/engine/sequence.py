@@ -22,7 +22,6 @@ class Sequence:
 
     Attributes:
         tokens: those of the prompt and those generated.
-        prompt: the tokens of the prompt.
         slot: where the keys and values of its first ``slot.length`` tokens are; None while it
             waits.
         reason: its finish reason; None while it has not ended.

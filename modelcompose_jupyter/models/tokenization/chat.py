@@ -109,11 +109,7 @@ def least_characters(messages: Sequence[Message]) -> int:
 
 
 def _source(tokenizer: Any) -> str:
-    """The chat template of a tokenizer.
-
-    Raises:
-        ModelError: it has none, or several of which none is the default.
-    """
+    """A tokenizer's chat template; a `ModelError` where it has none, or several and no default."""
     template = getattr(tokenizer, "chat_template", None)
     if isinstance(template, Mapping):
         if "default" not in template:

@@ -46,16 +46,12 @@ class LeftOut:
     why: str
     runs: str = "all"
 
-    def concerns(self, beams: int) -> bool:
-        """Whether a run would have used it, where nothing else was asked."""
-        return {"all": True, "beam": beams == 1, "beams": beams > 1}[self.runs]
-
 
 def warnings(left_out: Sequence[LeftOut], beams: int) -> list[str]:
     """What a run says of the options that it lacks: a sentence for each reason."""
     names: dict[str, list[str]] = {}
     for each in left_out:
-        if each.concerns(beams):
+        if each.runs in ("all", "beams" if beams > 1 else "beam"):
             names.setdefault(each.why, []).append(shortened(" ".join(each.name.split()) or "''"))
     return [
         f"the model's {FILE} asks for {_listed(each)}; that is left out: {why}"
@@ -94,10 +90,8 @@ def end_tokens(source: str, named: Any, own: int | None) -> list[int] | None:
 def read(folder: Path, config: PreTrainedConfig) -> tuple[GenerationConfig, list[LeftOut]]:
     """A model's own settings of generation, and what of them is left out.
 
-    Where there is no file of them, old models have them in config.json.
-
-    Raises:
-        ModelError: the file is damaged.
+    Where there is no file of them, old models have them in config.json. A damaged one is a
+    `ModelError`.
     """
     from transformers import GenerationConfig
 

@@ -112,7 +112,6 @@ class Download:
 
         Raises:
             ModelError: downloads are switched off, or what goes wrong with one.
-            Abandoned: from ``report``.
         """
         from huggingface_hub.utils import validate_repo_id
 

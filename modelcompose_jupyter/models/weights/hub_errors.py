@@ -54,6 +54,8 @@ _STATUSES = {
     504: "gets no answer from behind it in time",
     511: "asks for a login to the network",
 }
+_CODES = dict.fromkeys((401, 403, 407, 451, 511), "access_denied")
+_CODES |= dict.fromkeys((404, 410), "model_not_found")
 _NO_HTTP = "it breaks off, or does not speak HTTP"
 _NO_ANSWER = (
     ({"ProxyError"}, "the proxy refuses"),
@@ -187,38 +189,35 @@ def refused(spec: ModelSpec, response: Any) -> ModelError:
     fallback = "has an error of its own" if status >= 500 else "refuses"
     says = _STATUSES.get(status, fallback)
     number = f"{status}, with a web page" if page else str(status)
-    code, hint = _advice(status, page, _seconds(response.headers.get("Retry-After")))
+    hint = _advice(status, page, _seconds(response.headers.get("Retry-After")))
+    code = _CODES.get(status, "download_failed")
     return ModelError(f"{place} {says} ({number}), for {spec.source}", hint=hint, code=code)
 
 
-def _advice(status: int, page: bool, wait: int | None) -> tuple[str, str]:
-    """The code and the next step for a status."""
+def _advice(status: int, page: bool, wait: int | None) -> str:
+    """The next step for a status."""
     mirror = "" if host() == _OFFICIAL else f" HF_ENDPOINT is set to {host()}."
     if status == 511 or (status == 401 and page):
-        return "access_denied", "Log in to the network or proxy with a browser, then run again."
+        return "Log in to the network or proxy with a browser, then run again."
     if status == 403 and page:
         return (
-            "access_denied",
             "A proxy or firewall seems to forbid it: ask who runs it to allow the host, or set"
-            f" HF_ENDPOINT to a mirror that is allowed.{mirror}",
+            f" HF_ENDPOINT to a mirror that is allowed.{mirror}"
         )
     if status in (401, 403):
-        return "access_denied", f"Check your token: run `hf auth login` or set HF_TOKEN.{mirror}"
+        return f"Check your token: run `hf auth login` or set HF_TOKEN.{mirror}"
     if status == 407:
-        return (
-            "access_denied",
-            "Put user and password into the proxy's address: HTTPS_PROXY=http://user:password@…",
-        )
+        return "Put user and password into the proxy's address: HTTPS_PROXY=http://user:password@…"
     if status in (404, 410):
         there = f" Or unset HF_ENDPOINT, to ask {_OFFICIAL}." if mirror else ""
-        return "model_not_found", f"Check the name of the model.{there}"
+        return f"Check the name of the model.{there}"
     if status == 451:
-        return "access_denied", "Choose another model."
+        return "Choose another model."
     if status in _MAY_PASS:
         when = f"in {wait} s" if wait else "in a while"
         token = " With a token more is allowed: set HF_TOKEN." if status == 429 else ""
-        return "download_failed", f"Run again {when}; what has arrived is kept.{token}{mirror}"
-    return "download_failed", f"Check HF_ENDPOINT and the proxy, then run again.{mirror}"
+        return f"Run again {when}; what has arrived is kept.{token}{mirror}"
+    return f"Check HF_ENDPOINT and the proxy, then run again.{mirror}"
 
 
 def _seconds(value: str | None) -> int | None:

@@ -120,11 +120,7 @@ class LoadedModel:
 
 
 def require(spec: ModelSpec) -> None:
-    """Check that the libraries are installed that a model needs.
-
-    Raises:
-        ModelError: one is not.
-    """
+    """Raise a `ModelError` where a library that the model needs is not installed."""
     wanted = [
         ("torch", True, "local models need it", "torch"),
         ("transformers", True, "local models need it", "transformers"),
@@ -151,7 +147,6 @@ def plan(spec: ModelSpec, source: ResolvedSource, report: Report) -> LoadPlan:
         ModelError: not a model for text generation, unknown to the installed transformers, needs
             trust_remote_code, damaged, or the device is not there; the same of its draft model, or
             what is wrong with an adapter.
-        Abandoned: from ``report``.
     """
     _settle_waiting_threads()
     device = choose_device(spec.device)
@@ -177,12 +172,7 @@ def plan(spec: ModelSpec, source: ResolvedSource, report: Report) -> LoadPlan:
 
 
 def load(plan: LoadPlan, report: Report) -> LoadedModel:
-    """Load weights and tokenizer.
-
-    Raises:
-        ModelError: not enough memory, damaged or incomplete files.
-        Abandoned: from ``report``.
-    """
+    """Load weights and tokenizer; a `ModelError` where files are damaged or memory is short."""
     spec, folder = plan.spec, plan.source.folder
     progress = LoadProgress("load", spec.source, 0, None, "tensors")
 

@@ -54,7 +54,6 @@ def resolve(spec: AdapterSpec, report: Report) -> LoraAdapter:
 
     Raises:
         ModelError: it does not exist, cannot be fetched, is not whole or is no LoRA.
-        Abandoned: from ``report``.
     """
     source = spec.model.source
     folder = folder_of(source) if is_folder(source) else _Download(spec.model, report).fetch()

@@ -64,7 +64,6 @@ class Bounded(TorchFunctionMode):
     Raises:
         ModelError: far more tensors are made, or far more memory is to be filled, than the model's
             files can be the reason of.
-        Abandoned: from ``still_wanted``.
     """
 
     def __init__(self, model: str, still_wanted: StillWanted, tensors: int, weights: int) -> None:

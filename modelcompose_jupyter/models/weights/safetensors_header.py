@@ -47,7 +47,6 @@ def read(path: Path) -> list[Tensor]:
 
     Raises:
         BrokenFile: there is none; its tensors overlap, leave holes, or end elsewhere than the file.
-        OSError: the file cannot be read.
     """
     size = path.stat().st_size
     with path.open("rb") as file:
