@@ -39,14 +39,9 @@ def generate(
     stream = Stream(params, request.on_text)
     draws = SeededDraws(params.seed) if params.do_sample else None
     tokens = torch.tensor([params.tokens], device=loaded.device)
+    before = _before(loaded, params.tokens)
     criteria = StoppingCriteria(
-        params,
-        decode=loaded.decode,
-        prompt=_before(loaded, params.tokens),
-        cancelled=request.cancelled,
-        stream=stream,
-        draws=draws,
-        between=between,
+        params, loaded.decode, before, request.cancelled, stream, draws, between
     )
     if request.cancelled.is_set():
         criteria.reasons = ["cancelled"] * params.num_return_sequences

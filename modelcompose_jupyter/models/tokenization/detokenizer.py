@@ -108,27 +108,19 @@ class Decoder:
 def _fallback_bytes(tokenizer: Any) -> dict[int, int]:
     """The tokens that stand for single bytes, as SentencePiece has them; empty where none do."""
     vocabulary = tokenizer.get_vocab()
-    names = {f"<0x{byte:02X}>": byte for byte in range(256)}
-    found = {vocabulary[name]: byte for name, byte in names.items() if name in vocabulary}
     letter = vocabulary.get("<0x41>")
     if letter is None or str(tokenizer.decode([letter])) != "A":
         return {}
-    return found
+    names = {f"<0x{byte:02X}>": byte for byte in range(256)}
+    return {vocabulary[name]: byte for name, byte in names.items() if name in vocabulary}
 
 
-def _byte_alphabet() -> dict[str, int]:
-    """The bytes by the characters that stand for them in byte-level vocabularies.
-
-    Bytes that are visible in Latin-1 stand for themselves, the others for characters from U+0100.
-    """
-    visible = {*range(0x21, 0x7F), *range(0xA1, 0xAD), *range(0xAE, 0x100)}
-    hidden = [byte for byte in range(256) if byte not in visible]
-    return {chr(byte): byte for byte in visible} | {
-        chr(0x100 + place): byte for place, byte in enumerate(hidden)
-    }
-
-
-_BYTES = _byte_alphabet()
+# Bytes that are visible in Latin-1 stand for themselves, the others for characters from U+0100.
+_VISIBLE = {*range(0x21, 0x7F), *range(0xA1, 0xAD), *range(0xAE, 0x100)}
+_HIDDEN = sorted({*range(256)} - _VISIBLE)
+_BYTES = {chr(byte): byte for byte in _VISIBLE}
+_BYTES |= {chr(0x100 + place): byte for place, byte in enumerate(_HIDDEN)}
+"""The bytes by the characters that stand for them in byte-level vocabularies."""
 
 
 def find_stop(text: str, stops: Sequence[str]) -> int | None:

@@ -98,26 +98,19 @@ def other_than_model(
     return None
 
 
-def other_than_adapter(what: str, names: Collection[str]) -> ModelError | None:
-    """The error for files that are a model, not an adapter; None where they merely lack some."""
-    if _ADAPTER in names or _CONFIG not in names:
-        return None
-    return ModelError(
-        f"{what} is a whole model, not an adapter",
-        hint=f"Name it as 'model'; under peft_adapters stands what peft saved, with {_ADAPTER}.",
-        code="not_an_adapter",
-    )
+def no_adapter(what: str, names: Collection[str], lacks: str) -> ModelError:
+    """The error for files that are a model, or lack one that an adapter needs."""
+    if _CONFIG in names and _ADAPTER not in names:
+        hint = f"Name it as 'model'; under peft_adapters stands what peft saved, with {_ADAPTER}."
+        what = f"{what} is a whole model, not an adapter"
+        return ModelError(what, hint=hint, code="not_an_adapter")
+    hint = "It must hold what save_pretrained() of a peft model wrote."
+    return incomplete(what, f"it has no {lacks}", hint=hint, kind="adapter")
 
 
 def incomplete(what: str, reason: str, *, hint: str, kind: str = "model") -> ModelError:
     """The error for a folder or repository that lacks what a model, or an adapter, needs."""
     return ModelError(f"{what} is not a whole {kind}: {reason}", hint=hint, code="incomplete_model")
-
-
-def incomplete_adapter(what: str, reason: str) -> ModelError:
-    """The error for a folder or repository that lacks what an adapter needs."""
-    hint = "It must hold what save_pretrained() of a peft model wrote."
-    return incomplete(what, reason, hint=hint, kind="adapter")
 
 
 def model_and_adapter(what: str) -> ModelError:

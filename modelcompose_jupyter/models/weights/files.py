@@ -290,11 +290,10 @@ def check_adapter(folder: Path) -> None:
     with _readable(folder):
         _check_is_folder(folder, "adapter's folder")
         if not (folder / ADAPTER_CONFIG).is_file():
-            lacks = file_kinds.incomplete_adapter(what, f"it has no {ADAPTER_CONFIG}")
-            raise file_kinds.other_than_adapter(what, file_kinds.names_of(folder)) or lacks
+            raise file_kinds.no_adapter(what, file_kinds.names_of(folder), ADAPTER_CONFIG)
         weights = adapter_weights(folder)
         if not weights:
-            raise file_kinds.incomplete_adapter(what, f"it has no {ADAPTER_WEIGHTS[0]}")
+            raise file_kinds.no_adapter(what, [ADAPTER_CONFIG], ADAPTER_WEIGHTS[0])
         _check_fetched([folder / ADAPTER_CONFIG, *weights])
 
 

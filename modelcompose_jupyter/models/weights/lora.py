@@ -137,11 +137,8 @@ class _Download(hub.Download):
         weights = [name for name in files.ADAPTER_WEIGHTS if name in self.files][:1]
         if files.ADAPTER_CONFIG in self.files and weights:
             return [files.ADAPTER_CONFIG, *weights]
-        what = f"the repository {self.spec.source}"
         lacks = files.ADAPTER_WEIGHTS[0] if not weights else files.ADAPTER_CONFIG
-        raise file_kinds.other_than_adapter(what, self.files) or file_kinds.incomplete_adapter(
-            what, f"it has no {lacks}"
-        )
+        raise file_kinds.no_adapter(f"the repository {self.spec.source}", self.files, lacks)
 
 
 def _check_combination(adapters: Sequence[LoraAdapter]) -> None:
