@@ -41,7 +41,6 @@ class Engine:
     """A model and the thread that owns it.
 
     Args:
-        name: of the thread.
         load: gives the model; called once, on the thread.
         on_loaded: called on the thread with the model, or with what ``load`` raised. It must not
             keep the model, and fills ``model_info``.

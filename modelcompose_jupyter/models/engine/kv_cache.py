@@ -247,16 +247,14 @@ class KVCache:
     def trim(self) -> bool:
         """Give back the rows that are free; whether there were any."""
         slabs = [slab for slab in self._shared.values() if len(slab.slots) < slab.rows]
-        try:
-            with _full_when_out_of_memory():
-                for slab in slabs:
-                    if slab.slots:
-                        slab.resize(len(slab.slots))
-                    else:
-                        del self._shared[slab.capacity]
-        except CacheFull:
-            return False
-        return bool(slabs)
+        with suppress(CacheFull), _full_when_out_of_memory():
+            for slab in slabs:
+                if slab.slots:
+                    slab.resize(len(slab.slots))
+                else:
+                    del self._shared[slab.capacity]
+            return bool(slabs)
+        return False
 
     def close(self, slot: Slot, clean: bool = False) -> None:
         """Give the row back; ``clean`` if there may be NaNs in it, which no mask keeps out."""

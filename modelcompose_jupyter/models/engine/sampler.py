@@ -65,7 +65,6 @@ class RowState:
     """What the sampler knows of one sequence: a row of its scores.
 
     Attributes:
-        params: of the sequence's request.
         sequence: which of the request's sequences it is, from 0.
         position: how many tokens it has generated.
     """

@@ -19,7 +19,8 @@ from ..weights.loader import LoadedModel
 UNLIMITED_OUTPUT = 4096
 """max_output_length of a model without a context limit, where the request has none."""
 
-_DEFAULTS = {"temperature": 0.7, "top_k": 50, "top_p": 0.9}
+_DEFAULTS = {"temperature": 0.7, "top_k": 50, "top_p": 0.9, "num_beams": 1}
+_NO_FLOATS = ("top_k", "num_beams", "early_stopping")
 _SAMPLING = ("temperature", "top_k", "top_p", "min_p")
 _GREEDY = {"temperature": 1e-30, "top_p": 0.0}
 """Values up to which sampling is greedy. Scores that are divided by a temperature below that are
@@ -129,7 +130,7 @@ class _Resolver:
         min_new_tokens, min_length = self._minimum(longest, shortest)
         seed = seed_of(self.asked)
         include_prompt = self._include_prompt()
-        options = {name: value for name, value in self._options().items() if value is not None}
+        options = self._options()
         self._warn_without_effect()
         self.warnings += generation_defaults.warnings(self.loaded.left_out, self.beams)
         parameters = {
@@ -186,23 +187,17 @@ class _Resolver:
         return False
 
     def _options(self) -> dict[str, Any]:
-        """Options of the choice as the request or the model gives them; None where neither does."""
-        options: dict[str, Any] = {"repetition_penalty": self.asked.repetition_penalty}
-        if self.sample:
-            for name in _SAMPLING:
-                value = getattr(self.asked, name)
-                options[name] = _DEFAULTS.get(name) if value is None else value
-        options["num_beams"] = self.beams
-        if self.beams > 1:
-            options |= {name: getattr(self.asked, name) for name in _BEAMS}
-        for name in ("repetition_penalty", "min_p", *_BEAMS):
-            if name in options and options[name] is None:
-                options[name] = getattr(self.defaults, name)
-        whole = {"top_k", "num_beams", "early_stopping"}  # generate() wants floats for the others
-        return {
-            name: float(value) if value is not None and name not in whole else value
-            for name, value in options.items()
-        }
+        """Options of the choice, as far as the request or the model gives them."""
+        names = ["repetition_penalty", *(_SAMPLING if self.sample else ()), "num_beams"]
+        names += _BEAMS if self.beams > 1 else ()
+        options: dict[str, Any] = {}
+        for name in names:
+            value = getattr(self.asked, name)
+            if value is None:
+                value = _DEFAULTS[name] if name in _DEFAULTS else getattr(self.defaults, name)
+            if value is not None:  # generate() wants floats
+                options[name] = value if name in _NO_FLOATS else float(value)
+        return options
 
     def _minimum(self, longest: int, shortest: int | None) -> tuple[int, int]:
         """min_new_tokens and min_length; as in generate(), the first takes the second's place."""

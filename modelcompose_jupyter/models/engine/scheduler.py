@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import time
 from collections import Counter
+from contextlib import suppress
 from itertools import islice
 
 import numpy as np
@@ -285,13 +286,11 @@ class Scheduler:
         slot = sequence.slot
         if slot is None or sequence.uncomputed > 1 or sequence.remaining < 2:
             return False
-        if not sequence.throttle.allows():  # which counts how often it is asked
-            return False
-        try:
-            self._cache.reserve(slot, len(sequence.tokens) + most)
-        except CacheFull:
-            return False
-        return True
+        if sequence.throttle.allows():  # which counts how often it is asked
+            with suppress(CacheFull):
+                self._cache.reserve(slot, len(sequence.tokens) + most)
+                return True
+        return False
 
     def _proposer(self, lookup: int) -> Proposer | None:
         if self._draft is not None or not lookup:

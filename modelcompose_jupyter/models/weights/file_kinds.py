@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Collection
+from contextlib import suppress
 from pathlib import Path, PurePosixPath
 from typing import Any
 
@@ -70,7 +71,7 @@ def other_than_model(
         read: gives the content of one of its JSON files.
     """
     if _ADAPTER in names:
-        return _adapter(what, _base(read))
+        return _adapter(what, read)
     if is_embedder(names):
         return _no_text(f"{what} is a sentence-transformers model, which gives embeddings")
     if "model_index.json" in names:
@@ -153,23 +154,18 @@ def _unsupported(words: str) -> ModelError:
     )
 
 
-def _adapter(what: str, base: str | None) -> ModelError:
-    of, whose = (f" for {base}", "that") if base else ("", "its")
-    there = f"model: {base}" if base else "the model that it was made for as 'model'"
+def _adapter(what: str, read: Callable[[str], Any]) -> ModelError:
+    of, whose, there = "", "its", "the model that it was made for as 'model'"
+    with suppress(ComposeError):  # what it is for is only a help
+        content = read(_ADAPTER)
+        base = content.get("base_model_name_or_path") if isinstance(content, dict) else None
+        if isinstance(base, str) and base:
+            of, whose, there = f" for {base}", "that", f"model: {base}"
     return ModelError(
         f"{what} is a LoRA adapter{of}: put it under peft_adapters of {whose} model",
         hint=f"Write {there}, and this under peft_adapters.",
         code="not_a_model",
     )
-
-
-def _base(read: Callable[[str], Any]) -> str | None:
-    try:
-        content = read(_ADAPTER)
-    except ComposeError:
-        return None  # what it is for is only a help
-    base = content.get("base_model_name_or_path") if isinstance(content, dict) else None
-    return base if isinstance(base, str) and base else None
 
 
 def _no_text(words: str) -> ModelError:

@@ -224,12 +224,10 @@ class Download:
         if not missing and weights and not file_kinds.is_embedder(self.files):
             return
         what = f"the repository {self.spec.source}"
-        other = file_kinds.other_than_model(what, self.files, self._read)
-        if other is not None:
-            raise other
         reason = f"{missing[0]} is missing" if missing else "it has no weights for transformers"
         hint = "Choose a repository with config.json and model.safetensors."
-        raise file_kinds.incomplete(what, reason, hint=hint)
+        other = file_kinds.other_than_model(what, self.files, self._read)
+        raise other or file_kinds.incomplete(what, reason, hint=hint)
 
     def _read(self, name: str) -> Any:
         """The content of a small JSON file of the repository."""
@@ -309,14 +307,12 @@ class Download:
         lock: BaseFileLock = FileLock(folder / ".modelcompose.lock")
         while True:
             try:
-                lock.acquire(timeout=0.5)
+                held = lock.acquire(timeout=0.5)
                 break
             except Timeout:
                 self._advance(name=name)
-        try:
+        with held:
             yield
-        finally:
-            lock.release()
 
     def _remember_revision(self) -> None:
         """Note which commit a branch or tag is, as the client does, for the next time."""

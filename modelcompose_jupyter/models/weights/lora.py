@@ -81,15 +81,11 @@ def _check_patterns(path: Path, config: dict[str, Any]) -> None:
     for name in _PATTERNS:
         value = config.get(name)
         for pattern in [value] if isinstance(value, str) else value or ():
-            if not isinstance(pattern, str):
+            if not isinstance(pattern, str) or regex_safety.is_quick(pattern):
                 continue
-            most = regex_safety.LONGEST
+            what, most = "may take for ever to match", regex_safety.LONGEST
             if len(pattern) > most:
                 what = f"is too long: {len(pattern)} characters, and {most} is the most"
-            elif not regex_safety.is_quick(pattern):
-                what = "may take for ever to match"
-            else:
-                continue
             raise ModelError(
                 f"{path} is not used: its {name} has a pattern that {what}",
                 hint="Write the names of the layers, or a pattern without repeats in repeats.",

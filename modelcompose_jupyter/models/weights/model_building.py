@@ -56,8 +56,6 @@ class Bounded(TorchFunctionMode):
     """`Abandoned` and bounds in each call of this thread that makes a tensor.
 
     Args:
-        model: what messages call it.
-        still_wanted: asked every now and then.
         tensors: how many there are in the model's files, those without numbers not among them.
         weights: bytes that they take as they are stored.
 
