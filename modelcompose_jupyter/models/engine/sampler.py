@@ -167,10 +167,8 @@ class Sampler:
             tokens = torch.empty(len(rows), dtype=torch.int64, device=self._home)
             finite = torch.empty(len(rows), dtype=torch.bool, device=self._home)
             for part in parts:
-                theirs = [rows[place] for place in part.places]
-                tokens[part.index], finite[part.index] = self._pick(
-                    part, scores[part.index], theirs
-                )
+                at, theirs = part.index, [rows[place] for place in part.places]
+                tokens[at], finite[at] = self._pick(part, scores[at], theirs)
         return tokens.where(finite, 0).to(self._device), finite.to(self._device)
 
     def _before_warping(self, logits: torch.Tensor, rows: Sequence[RowState]) -> torch.Tensor:

@@ -68,12 +68,11 @@ class LoadPlan:
 class LoadedModel:
     """A model in memory. Only its engine's thread may hold this.
 
-    ``context`` is the number of tokens that the model can attend to, None where it has no limit;
-    ``stop_sequences`` are those of its generation_config. ``precision`` is ``int8`` where linear
-    layers are quantised. ``memory_bytes`` counts the weights, those of the draft model too.
-    ``draft`` has the same vocabulary, though its logits may be longer or shorter by what pads them.
-    ``cache_budget`` is as the `ModelSpec` says. ``left_out`` is what the model's own settings ask
-    for and do not get.
+    ``context`` is the number of tokens that the model can attend to, None where it has no limit.
+    ``precision`` is ``int8`` where linear layers are quantised. ``memory_bytes`` counts the
+    weights, those of the draft model too. ``draft`` has the same vocabulary, though its logits may
+    be longer or shorter by what pads them. ``left_out`` is what the model's own settings ask for
+    and do not get.
     """
 
     model: PreTrainedModel
@@ -245,8 +244,7 @@ def _empty(plan: LoadPlan) -> PreTrainedModel:
 
     progress = LoadProgress("load", plan.spec.source, 0, None, "tensors")
     with _watched(plan, lambda: plan.report(progress)), torch.device("meta"):
-        auto = auto_class(plan.config)
-        model: PreTrainedModel = auto.from_config(
+        model: PreTrainedModel = auto_class(plan.config).from_config(
             plan.config, trust_remote_code=plan.spec.trust_remote_code
         )
     model.tie_weights()
@@ -283,6 +281,7 @@ def _settle_waiting_threads() -> None:
 
 def _model(plan: LoadPlan, generation: GenerationConfig) -> PreTrainedModel:
     spec, folder = plan.spec, plan.source.folder
+    model: PreTrainedModel
     model, info = auto_class(plan.config).from_pretrained(
         folder,
         config=plan.config,
@@ -304,8 +303,7 @@ def _model(plan: LoadPlan, generation: GenerationConfig) -> PreTrainedModel:
             hint=f"{type(model).__name__} needs them; were they saved from another kind of model?",
             code="incomplete_model",
         )
-    loaded: PreTrainedModel = model
-    return lora.merge(loaded, plan.adapters) if plan.adapters else loaded
+    return lora.merge(model, plan.adapters) if plan.adapters else model
 
 
 def _check_shapes(

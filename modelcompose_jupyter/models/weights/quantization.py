@@ -131,7 +131,7 @@ def _linears(model: nn.Module) -> Iterator[tuple[nn.Module, str, Any]]:
 
 
 def _is_linear(module: nn.Module) -> bool:
-    """Whether a layer multiplies by a matrix and no more, as subclasses of Linear may do."""
+    """Whether a layer multiplies by a matrix and no more; subclasses of Linear may do more."""
     return type(module) is nn.Linear or _is_transposed(module)
 
 
