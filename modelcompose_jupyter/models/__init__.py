@@ -6,25 +6,19 @@ when a model is first asked for. Everything outside speaks to `ModelCache`.
 
 from .cache import Lease, ModelCache
 from .generation import Generation, GenerationResult, Prompt
-from .memory import DeviceMemory, MemoryUse
-from .request_queue import OnQueued, QueuePosition, QueueUpdates
+from .memory import MemoryUse
 from .spec import LoadProgress, ModelInfo, ModelSpec
-from .weights.installed import InstalledModel, installed
+from .weights.installed import installed
 
 __all__ = [
-    "DeviceMemory",
     "Generation",
     "GenerationResult",
-    "InstalledModel",
     "Lease",
     "LoadProgress",
     "MemoryUse",
     "ModelCache",
     "ModelInfo",
     "ModelSpec",
-    "OnQueued",
     "Prompt",
-    "QueuePosition",
-    "QueueUpdates",
     "installed",
 ]

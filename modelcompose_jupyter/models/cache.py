@@ -364,14 +364,8 @@ class _Entry:
     @property
     def idle(self) -> bool:
         """Whether it may be unloaded: ready, and neither leased nor at work."""
-        engine = self.engine
-        return (
-            self.state == "ready"
-            and not self.leases
-            and not self.waiters
-            and not engine.running
-            and not engine.queued
-        )
+        in_use = self.leases or self.waiters or self.engine.running or self.engine.queued
+        return self.state == "ready" and not in_use
 
     def info(self) -> ModelInfo:
         model_info = self.engine.model_info
@@ -421,7 +415,11 @@ class _Entry:
             return
         self._reported = now
         for waiter in list(self.waiters):
-            _tell(waiter, progress)
+            if waiter.on_progress is not None:
+                try:
+                    waiter.on_progress(progress)
+                except Exception:  # a listener that fails is not asked again, and fails nothing
+                    waiter.on_progress = None
 
     def _on_loaded(self, outcome: LoadedModel | BaseException) -> None:
         """On the engine's thread."""
@@ -452,12 +450,3 @@ class _Entry:
             f" {type(error).__name__}: {shortened(str(error))}",
             code="load_failed",
         )
-
-
-def _tell(waiter: _Waiter, progress: LoadProgress) -> None:
-    """Progress is a courtesy: a listener that fails is not asked again, and fails nothing."""
-    if waiter.on_progress is not None:
-        try:
-            waiter.on_progress(progress)
-        except Exception:
-            waiter.on_progress = None

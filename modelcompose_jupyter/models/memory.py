@@ -49,12 +49,11 @@ def is_short(needed: int, device: str) -> bool:
 
 def check_available(model: str, needed: int, device: str) -> None:
     """Refuse a load that would end in the kernel being killed."""
-    if not is_short(needed, device):
-        return
-    raise out_of_memory(
-        f"{model} needs {size(needed)} of memory for its weights, {size(available(device))} are"
-        f" free on {device}"
-    )
+    if is_short(needed, device):
+        raise out_of_memory(
+            f"{model} needs {size(needed)} of memory for its weights, {size(available(device))} are"
+            f" free on {device}"
+        )
 
 
 def out_of_memory(message: str) -> ModelError:

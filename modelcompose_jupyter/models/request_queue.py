@@ -39,11 +39,7 @@ class FairQueue(Generic[Item]):
         self._count += 1
 
     def pop(self) -> Item:
-        """Take the next item; its owner then goes behind all others.
-
-        Raises:
-            KeyError: there is none.
-        """
+        """Take the next item, or raise a KeyError; its owner then goes behind all others."""
         owner, part = self._parts.popitem(last=False)
         item = part.pop() if isinstance(part, FairQueue) else part.popleft()
         if part:

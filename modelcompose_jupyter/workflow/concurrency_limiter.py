@@ -10,8 +10,7 @@ import contextlib
 import math
 from collections.abc import AsyncIterator, Hashable, Iterator
 
-from ..models import OnQueued, QueuePosition, QueueUpdates
-from ..models.request_queue import FairQueue
+from ..models.request_queue import FairQueue, OnQueued, QueuePosition, QueueUpdates
 from .run import Run
 
 

@@ -16,21 +16,16 @@ from typing import TYPE_CHECKING, Any
 from ...document.parameters import GenerationParameters
 from ...errors import ComposeError, ModelError
 from .. import memory
-from ..generation import (
-    Cancelled,
-    Generation,
-    GenerationResult,
-    OnText,
-    Owner,
-    Prompt,
-)
+from ..generation import Cancelled, Generation, GenerationResult, OnText, Owner, Prompt
 from ..request_queue import FairQueue, OnQueued, QueuePosition, QueueUpdates
+from ..weights.library_logging import quiet
 from ..weights.loader import LoadedModel
 from .counters import Counters
-from .request import GenerationRequest, bare, deliver, explain, never_ran, nothing_more
+from .generate import generate
+from .request import GenerationRequest, bare, deliver, explain, never_ran, without_tokens
+from .sampling_params import SamplingParams, resolve
 
 if TYPE_CHECKING:
-    from .sampling_params import SamplingParams
     from .scheduler import Scheduler
 
 Load = Callable[[], LoadedModel]
@@ -41,15 +36,11 @@ _CHECK_EVERY = 32  # tokens of generate(), whose memory grows as it goes
 MOST_SEQUENCES = 64
 """Most sequences of a step. With more, each would lose more speed than all together gain."""
 
-NextRequest = Callable[[bool], GenerationRequest | None]
-"""``next_request(for_generate)``: the next one in generate()'s queue, or in the scheduler's."""
-
 
 class Engine:
     """A model and the thread that owns it.
 
     Args:
-        name: of the thread.
         load: gives the model; called once, on the thread.
         on_loaded: called on the thread with the model, or with what ``load`` raised. It must not
             keep the model, and fills ``model_info``.
@@ -99,12 +90,7 @@ class Engine:
         owner: Owner = (),
         prompt_lookup: int = 0,
     ) -> Generation:
-        """Queue a request.
-
-        Args:
-            max_output_length: the host's limit of the request's own.
-            owner: the queue is round-robin between owners; see `FairQueue`.
-            prompt_lookup: most draft tokens for each step, from the text so far.
+        """Queue a `GenerationRequest`.
 
         Raises:
             ModelError: the model was unloaded, or too many requests wait.
@@ -112,7 +98,7 @@ class Engine:
         generation = Generation(self._cancel)
         request = GenerationRequest(
             prompt, parameters, on_text, generation, QueuePosition(on_queued),
-            owner or (generation,), max_output_length, prompt_lookup,
+            owner or (generation,), max_output_length, prompt_lookup, self.model_info,
         )  # fmt: skip
         with self._changed:
             if self._closed:
@@ -160,35 +146,32 @@ class Engine:
                     request.cancelled.set()
         if queued is not None:
             self._tell_positions()
-            deliver(generation.future, never_ran(queued, self.model_info, self._replies))
+            deliver(generation.future, never_ran(queued, self._replies))
 
     def _main(self) -> None:
         try:
             loaded = self._load()
-            loop = EngineLoop(loaded, self.model_info, self._deliver, self.counters)
+            loop = EngineLoop(self, loaded)
         except BaseException as error:
             self._on_loaded(bare(error))
             return
         self._replies = loaded.encoder_decoder
-        if not loop.has_scheduler:
+        if loop.scheduler is None:
             self._requeue_for_generate()
         self._on_loaded(loaded)
         del loaded
         while self._wait(loop):
             try:
-                loop.step(self._next_request)
-            except BaseException as error:
-                self._fail_all(loop, error)
+                loop.step()
+            except BaseException as error:  # the last resort: nobody must wait for ever
+                if loop.scheduler is not None:
+                    loop.scheduler.fail_all(error)
+                for request in list(self._running):
+                    self._deliver(request, explain(error, self.model_info.get("device")))
             if self._untold:
                 self._tell_positions()
         del loop
         memory.give_back()
-
-    def _fail_all(self, loop: EngineLoop, error: BaseException) -> None:
-        """The last resort: nobody must wait for ever."""
-        loop.fail_all(error)
-        for request in list(self._running):
-            self._deliver(request, explain(error, self.model_info))
 
     def _requeue_for_generate(self) -> None:
         """Have all requests wait for generate(), those too that were queued before the load."""
@@ -247,90 +230,61 @@ class Engine:
 class EngineLoop:
     """What an engine's thread does: steps of the scheduler, and generate() for all other requests.
 
-    ``has_scheduler`` is whether the model can run in one at all.
+    ``scheduler`` is None where the model cannot run in one.
     """
 
-    def __init__(
-        self,
-        loaded: LoadedModel,
-        model_info: dict[str, Any],
-        deliver: Callable[[GenerationRequest, GenerationResult | ComposeError], None],
-        counters: Counters,
-    ) -> None:
+    def __init__(self, engine: Engine, loaded: LoadedModel) -> None:
         from .model_runner import unsupported_model
         from .sampler import unsupported_options
         from .scheduler import Scheduler
 
+        self._engine = engine
+        self._deliver = engine._deliver
         self._loaded = loaded
-        self._model_info = model_info
-        self._deliver = deliver
-        self._counters = counters
         self._generating = False
-        self._scheduler: Scheduler | None = None
+        self.scheduler: Scheduler | None = None
         if unsupported_model(loaded.model) is None and unsupported_options(loaded.model) is None:
-            self._scheduler = Scheduler(loaded, model_info, deliver, MOST_SEQUENCES, counters)
-
-    @property
-    def has_scheduler(self) -> bool:
-        return self._scheduler is not None
+            self.scheduler = Scheduler(loaded, self._deliver, MOST_SEQUENCES, engine.counters)
 
     @property
     def busy(self) -> bool:
         """Whether a step would do something without another request."""
-        return self._scheduler is not None and self._scheduler.busy
+        return self.scheduler is not None and self.scheduler.busy
 
-    def step(self, next_request: NextRequest) -> None:
+    def step(self) -> None:
         """Admit requests, run one by generate() unless one runs, and make the scheduler's step."""
-        while self._scheduler is not None and self._scheduler.has_room:
-            request = next_request(False)
+        while self.scheduler is not None and self.scheduler.has_room:
+            request = self._engine._next_request(for_generate=False)
             if request is None:
                 break
-            self._attempt(request, self._scheduler.add)
-        if not self._generating and (request := next_request(True)) is not None:
-            self._attempt(
-                request, lambda request, params: self._generate(request, params, next_request)
-            )
-        if self._scheduler is not None and self._scheduler.busy:
-            self._scheduler.step()
-
-    def fail_all(self, error: BaseException) -> None:
-        """End all requests in the scheduler with an error."""
-        if self._scheduler is not None:
-            self._scheduler.fail_all(error)
+            self._attempt(request, self.scheduler.add)
+        if not self._generating:
+            request = self._engine._next_request(for_generate=True)
+            if request is not None:
+                self._attempt(request, self._generate)
+        if self.scheduler is not None and self.scheduler.busy:
+            self.scheduler.step()
 
     def _attempt(
         self, request: GenerationRequest, go: Callable[[GenerationRequest, SamplingParams], None]
     ) -> None:
-        from ..weights.library_logging import quiet
-        from .sampling_params import resolve
-
         try:
             with quiet("transformers"):
-                params = resolve(
-                    self._loaded,
-                    request.prompt,
-                    request.parameters,
-                    request.max_output_length,
-                    request.check,
-                )
+                asked, limit = request.parameters, request.max_output_length
+                params = resolve(self._loaded, request.prompt, asked, limit, request.check)
                 if params.max_new_tokens == 0:
-                    self._deliver(request, nothing_more(request, params, self._model_info))
+                    self._deliver(request, without_tokens(request, params, "length"))
                 else:
                     go(request, params)
         except Cancelled:
-            replies = self._loaded.encoder_decoder
-            self._deliver(request, never_ran(request, self._model_info, replies))
+            self._deliver(request, never_ran(request, self._loaded.encoder_decoder))
         except BaseException as error:
-            outcome = explain(error, self._model_info)
-            if outcome.code == "out_of_memory":
+            explained = explain(error, self._loaded.device)
+            if explained.code == "out_of_memory":
                 memory.give_back()
-            self._deliver(request, outcome)
+            self._deliver(request, explained)
 
-    def _generate(
-        self, request: GenerationRequest, params: SamplingParams, next_request: NextRequest
-    ) -> None:
-        from .generate import generate
-
+    def _generate(self, request: GenerationRequest, params: SamplingParams) -> None:
         if self._loaded.draft is not None or request.prompt_lookup:
             params.warnings.append(
                 "draft_model and prompt_lookup have no effect: this runs through generate()"
@@ -342,14 +296,14 @@ class EngineLoop:
         def between() -> None:
             if next(steps) % _CHECK_EVERY == 0:
                 memory.check_texts(rows, _CHECK_EVERY, self._loaded.model)
-            self._counters.tokens += params.num_return_sequences
-            self.step(next_request)
+            self._engine.counters.tokens += params.num_return_sequences
+            self.step()
 
         # The prompt, once as it is read and once for each row.
         memory.check_texts(rows + 1, len(params.tokens), self._loaded.model)
         self._generating = True
         try:
-            outcome = generate(self._loaded, request, params, self._model_info, between)
+            outcome = generate(self._loaded, request, params, between)
         finally:
             self._generating = False
         self._deliver(request, outcome)

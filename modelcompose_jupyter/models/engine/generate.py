@@ -7,9 +7,10 @@ options that only generate() has.
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from ..generation import GenerationResult
+from ..weights.library_logging import quiet
 from ..weights.loader import LoadedModel
 from .request import GenerationRequest, result
 from .sampling_params import SamplingParams
@@ -23,7 +24,6 @@ def generate(
     loaded: LoadedModel,
     request: GenerationRequest,
     params: SamplingParams,
-    model_info: dict[str, Any],
     between: Callable[[], None],
 ) -> GenerationResult:
     """Run a request, on the engine's thread.
@@ -33,21 +33,15 @@ def generate(
     import torch
     from transformers import LogitsProcessorList, StoppingCriteriaList
 
-    from ..weights.library_logging import quiet
     from .rng import SeededDraws
     from .stopping_criteria import StoppingCriteria
 
     stream = Stream(params, request.on_text)
     draws = SeededDraws(params.seed) if params.do_sample else None
     tokens = torch.tensor([params.tokens], device=loaded.device)
+    before = _before(loaded, params.tokens)
     criteria = StoppingCriteria(
-        params,
-        decode=loaded.decode,
-        prompt=_before(loaded, params.tokens),
-        cancelled=request.cancelled,
-        stream=stream,
-        draws=draws,
-        between=between,
+        params, loaded.decode, before, request.cancelled, stream, draws, between
     )
     if request.cancelled.is_set():
         criteria.reasons = ["cancelled"] * params.num_return_sequences
@@ -66,9 +60,7 @@ def generate(
                 draws.end()
         criteria.finish(output)
     usage = {"generated": criteria.generated}
-    return result(
-        request, params, stream, criteria.reasons, usage, criteria.first_token, model_info
-    )
+    return result(request, params, stream, criteria.reasons, usage, criteria.first_token)
 
 
 _OPTIONS = (

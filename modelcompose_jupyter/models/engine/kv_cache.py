@@ -9,7 +9,7 @@ costs little for each token.
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 
 import torch
@@ -50,10 +50,6 @@ def capacity_for(tokens: int) -> int:
             return half
         capacity *= 2
     return capacity
-
-
-def _power_of_two(number: int) -> int:
-    return 1 << (number - 1).bit_length()
 
 
 @contextmanager
@@ -135,12 +131,8 @@ class Slab(Rows):
         self.flat_values = [values.flatten(0, 1) for values in self.values]
 
     @property
-    def row_bytes(self) -> int:
-        return self.capacity * self.layout.token_bytes
-
-    @property
     def bytes(self) -> int:
-        return self.rows * self.row_bytes
+        return self.rows * self.capacity * self.layout.token_bytes
 
     def resize(self, rows: int) -> None:
         """Have this many rows; those in use stay."""
@@ -174,6 +166,8 @@ class Slot:
 class KVCache:
     """The slabs of one model, within a budget of bytes, or if None what memory is free.
 
+    Where that is used up, `open`, `reserve` and `share` raise `CacheFull`; a slot is as it was.
+
     Args:
         apart: each sequence keeps a slab of its own, of which only what is there is read.
 
@@ -205,37 +199,20 @@ class KVCache:
         return [self._shared[each] for each in sorted(self._shared) if self._shared[each].slots]
 
     def open(self, tokens: int) -> Slot:
-        """A slot of its own with room for so many tokens, to prefill.
-
-        Raises:
-            CacheFull: the budget is used up.
-        """
-        slab = self._new_slab(capacity_for(tokens))
-        self._own.append(slab)
-        return self._take_row(slab)
+        """A slot of its own with room for so many tokens, to prefill."""
+        slab = self._own_slab(capacity_for(tokens))
+        slab.slots.append(Slot(slab, 0))
+        return slab.slots[0]
 
     def reserve(self, slot: Slot, tokens: int) -> None:
-        """Make room for so many tokens in all; the slot may move.
-
-        Raises:
-            CacheFull: the budget is used up; the slot is as it was.
-        """
+        """Make room for so many tokens in all; the slot may move."""
         if tokens <= slot.slab.capacity:
             return
-        capacity = capacity_for(tokens)
-        if slot.slab in self._own:
-            slab = self._new_slab(capacity)
-            self._own.append(slab)
-        else:
-            slab = self._shared_slab(capacity)
-        self._move(slot, slab)
+        make = self._own_slab if slot.slab in self._own else self._shared_slab
+        self._move(slot, make(capacity_for(tokens)))
 
     def share(self, slot: Slot) -> None:
-        """Move a slot of its own to the others of its size, to be read with them.
-
-        Raises:
-            CacheFull: the budget is used up; the slot is as it was.
-        """
+        """Move a slot of its own to the others of its size, to be read with them."""
         slab = slot.slab
         if self.apart or slab not in self._own:
             return
@@ -251,18 +228,17 @@ class KVCache:
             return
         slab = self._shared.get(capacity)
         rows = 0 if slab is None else slab.rows
-        wanted = _power_of_two(count + (0 if slab is None else len(slab.slots)))
+        needed = count + (0 if slab is None else len(slab.slots))
+        wanted = 1 << (needed - 1).bit_length()  # a power of two
         if wanted <= rows:
             return
-        try:
+        # Where there is none, they come one by one, as far as they can.
+        with suppress(CacheFull), _full_when_out_of_memory():
             self._check_room(capacity, wanted - rows, wanted)
-            with _full_when_out_of_memory():
-                if slab is None:
-                    self._shared[capacity] = Slab(self.layout, capacity, wanted)
-                else:
-                    slab.resize(wanted)
-        except CacheFull:
-            return  # they come one by one, as far as they can
+            if slab is None:
+                self._shared[capacity] = Slab(self.layout, capacity, wanted)
+            else:
+                slab.resize(wanted)
 
     def is_own(self, slot: Slot) -> bool:
         """Whether a slot is not shared yet."""
@@ -271,16 +247,14 @@ class KVCache:
     def trim(self) -> bool:
         """Give back the rows that are free; whether there were any."""
         slabs = [slab for slab in self._shared.values() if len(slab.slots) < slab.rows]
-        try:
-            with _full_when_out_of_memory():
-                for slab in slabs:
-                    if slab.slots:
-                        slab.resize(len(slab.slots))
-                    else:
-                        del self._shared[slab.capacity]
-        except CacheFull:
-            return False
-        return bool(slabs)
+        with suppress(CacheFull), _full_when_out_of_memory():
+            for slab in slabs:
+                if slab.slots:
+                    slab.resize(len(slab.slots))
+                else:
+                    del self._shared[slab.capacity]
+            return bool(slabs)
+        return False
 
     def close(self, slot: Slot, clean: bool = False) -> None:
         """Give the row back; ``clean`` if there may be NaNs in it, which no mask keeps out."""
@@ -292,6 +266,10 @@ class KVCache:
         self._check_room(capacity)
         with _full_when_out_of_memory():
             return Slab(self.layout, capacity, masked=not self.apart)
+
+    def _own_slab(self, capacity: int) -> Slab:
+        self._own.append(slab := self._new_slab(capacity))
+        return slab
 
     def _check_room(self, capacity: int, more: int = 1, rows: int | None = None) -> None:
         """Room for ``more`` rows; ``rows`` is what is allocated for that, where old ones move."""
@@ -327,15 +305,8 @@ class KVCache:
                 slab.resize(slab.rows + more)
         return slab
 
-    @staticmethod
-    def _take_row(slab: Slab) -> Slot:
-        slot = Slot(slab, len(slab.slots))
-        slab.slots.append(slot)
-        return slot
-
     def _move(self, slot: Slot, slab: Slab) -> None:
-        before, row = slot.slab, slot.row
-        new_row = len(slab.slots)
+        before, row, new_row = slot.slab, slot.row, len(slab.slots)
         slab.data[:, :, new_row, :, : slot.length] = slot.data
         slab.slots.append(slot)
         slot.slab, slot.row = slab, new_row

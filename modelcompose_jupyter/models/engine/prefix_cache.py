@@ -42,7 +42,7 @@ class PrefixCache:
     def __init__(self, limit: int) -> None:
         self.limit = limit
         self.bytes = 0
-        self._prefixes: OrderedDict[int, Prefix] = OrderedDict()
+        self._prefixes: OrderedDict[Prefix, None] = OrderedDict()
 
     def __len__(self) -> int:
         return len(self._prefixes)
@@ -50,14 +50,13 @@ class PrefixCache:
     def find(self, tokens: np.ndarray) -> tuple[Prefix | None, int]:
         """The cached sequence with the longest common prefix, and the length of that."""
         best, longest = None, 0
-        for key, prefix in self._prefixes.items():
+        for prefix in self._prefixes:
             length = in_common(prefix.tokens, tokens)
             if length > longest:
-                best, longest = key, length
-        if best is None:
-            return None, 0
-        self._prefixes.move_to_end(best)
-        return self._prefixes[best], longest
+                best, longest = prefix, length
+        if best is not None:
+            self._prefixes.move_to_end(best)
+        return best, longest
 
     def keep(self, tokens: np.ndarray, data: torch.Tensor, *, copy: bool = True) -> None:
         """Keep a sequence's keys and values; those of its own prefixes are dropped.
@@ -68,20 +67,20 @@ class PrefixCache:
         size = data.nbytes if copy else data.untyped_storage().nbytes()
         if not len(tokens) or size > self.limit:
             return
-        for key, prefix in list(self._prefixes.items()):
+        for prefix in list(self._prefixes):
             shared = in_common(prefix.tokens, tokens)
             if shared == len(tokens):
-                self._prefixes.move_to_end(key)
+                self._prefixes.move_to_end(prefix)
                 return
             if shared == len(prefix.tokens):
-                self._drop(key)
+                self._drop(prefix)
         try:
             prefix = Prefix(tokens, data.clone() if copy else data)
         except Exception as error:
             if memory.is_out_of_memory(error):
                 return
             raise
-        self._prefixes[id(prefix)] = prefix
+        self._prefixes[prefix] = None
         self.bytes += prefix.bytes
         while self.bytes > self.limit or len(self._prefixes) > _MOST:
             self.drop_oldest()
@@ -93,5 +92,6 @@ class PrefixCache:
         self._drop(next(iter(self._prefixes)))
         return True
 
-    def _drop(self, key: int) -> None:
-        self.bytes -= self._prefixes.pop(key).bytes
+    def _drop(self, prefix: Prefix) -> None:
+        del self._prefixes[prefix]
+        self.bytes -= prefix.bytes

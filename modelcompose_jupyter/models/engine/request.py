@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import threading
 import time
 from collections.abc import Callable
@@ -13,14 +12,7 @@ from typing import Any
 from ...document.parameters import GenerationParameters
 from ...errors import ComposeError, ModelError, one_line
 from .. import memory
-from ..generation import (
-    Cancelled,
-    Generation,
-    GenerationResult,
-    OnText,
-    Owner,
-    Prompt,
-)
+from ..generation import Cancelled, Generation, GenerationResult, OnText, Owner, Prompt
 from ..request_queue import QueuePosition
 from .sampling_params import SamplingParams, seed_of
 from .stream import Stream
@@ -34,6 +26,7 @@ class GenerationRequest:
         owner: who asks; queues are round-robin between owners.
         max_output_length: the host's limit.
         prompt_lookup: most draft tokens for each step; 0 is off.
+        model_info: what results say of the model.
         made, started: by the monotonic clock; ``started`` is None while it is queued.
     """
 
@@ -45,6 +38,7 @@ class GenerationRequest:
     owner: Owner
     max_output_length: int | None
     prompt_lookup: int = 0
+    model_info: dict[str, Any] = field(default_factory=dict)
     cancelled: threading.Event = field(default_factory=threading.Event)
     made: float = field(default_factory=time.monotonic)
     started: float | None = None
@@ -76,7 +70,6 @@ def result(
     reasons: list[str],
     usage: dict[str, int],
     first_token: float | None,
-    model_info: dict[str, Any],
 ) -> GenerationResult:
     """The result of a request that ran."""
     ended = time.monotonic()
@@ -93,42 +86,34 @@ def result(
             "total": ended - request.made,
             "tokens_per_second": usage["generated"] / max(ended - started, 1e-9),
         },
-        model=dict(model_info),
+        model=dict(request.model_info),
     )
 
 
-def nothing_more(
-    request: GenerationRequest, params: SamplingParams, model_info: dict[str, Any]
+def without_tokens(
+    request: GenerationRequest, params: SamplingParams, reason: str
 ) -> GenerationResult:
-    """The result of a request for no token at all."""
+    """The result of a request for which nothing was generated."""
     stream = Stream(params, request.on_text)
-    reasons = ["length"] * params.num_return_sequences
-    return result(request, params, stream, reasons, {"generated": 0}, None, model_info)
+    reasons = [reason] * params.num_return_sequences
+    return result(request, params, stream, reasons, {"generated": 0}, None)
 
 
-def never_ran(
-    request: GenerationRequest, model_info: dict[str, Any], replies: bool
-) -> GenerationResult:
+def never_ran(request: GenerationRequest, replies: bool) -> GenerationResult:
     """The result of a request that was cancelled before anything was generated."""
     asked = request.parameters
-    prompt = request.prompt if isinstance(request.prompt, str) else ""
-    text = "" if replies or asked.include_prompt is False else prompt
-    count = asked.num_return_sequences or 1
-    waited = time.monotonic() - request.made
-    on_text = request.on_text
-    if on_text is not None and text:
-        with contextlib.suppress(Exception):  # a listener that fails, fails nothing
-            for sequence in range(count):
-                on_text(sequence, 0, text)
-    return GenerationResult(
-        texts=[text] * count,
-        finish_reasons=["cancelled"] * count,
-        usage={"prompt": 0, "reused": 0, "generated": 0},
-        parameters={**asked.given(), "seed": seed_of(asked)},
-        warnings=[],
-        timings={"queue": waited, "first_token": waited, "total": waited, "tokens_per_second": 0.0},
-        model=dict(model_info),
+    seed = seed_of(asked)
+    params = SamplingParams(
+        prompt=request.prompt if isinstance(request.prompt, str) and not replies else "",
+        tokens=[],
+        seed=seed,
+        stop_ids=frozenset(),
+        max_new_tokens=0,
+        include_prompt=asked.include_prompt is not False,
+        num_return_sequences=request.sequences,
+        parameters={**asked.given(), "seed": seed},
     )
+    return without_tokens(request, params, "cancelled")
 
 
 def deliver(future: Future[GenerationResult], outcome: GenerationResult | ComposeError) -> None:
@@ -145,13 +130,13 @@ def bare(error: Any) -> Any:
     return error.with_traceback(None)
 
 
-def explain(error: BaseException, model_info: dict[str, Any]) -> ComposeError:
+def explain(error: BaseException, device: object) -> ComposeError:
     """An error in a request, as a message for who made it."""
     if isinstance(error, ComposeError):
         return error
     if memory.is_out_of_memory(error):
         return ModelError(
-            f"the run ran out of memory on {model_info.get('device')}; the model goes on",
+            f"the run ran out of memory on {device}; the model goes on",
             hint="Shorten the prompt, lower max_output_length, num_return_sequences or num_beams,"
             " or unload other models.",
             code="out_of_memory",

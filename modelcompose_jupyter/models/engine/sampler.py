@@ -13,7 +13,6 @@ from __future__ import annotations
 import copy
 import itertools
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -27,23 +26,18 @@ from .top_k_sampling import Limits
 _AHEAD = 64
 """How many of a row's random numbers are drawn at once: making the generator costs most."""
 
-_KNOWN = frozenset(
-    {
-        *("do_sample", "temperature", "top_k", "top_p", "min_p"),
-        *("repetition_penalty", "min_length", "min_new_tokens"),
-    }
-)
-_NO_MATTER = frozenset(
-    {
-        *("max_length", "max_new_tokens", "num_return_sequences"),
-        *("pad_token_id", "bos_token_id", "eos_token_id", "decoder_start_token_id"),
-        *("use_cache", "cache_implementation", "cache_config", "max_cache_len"),
-        *("compile_config", "disable_compile", "prefill_chunk_size", "continuous_batching_config"),
-        *("output_attentions", "output_hidden_states", "output_scores", "output_logits"),
-        *("return_dict_in_generate", "transformers_version"),
-        *("num_beams", "length_penalty", "early_stopping"),  # each request says how many beams
-    }
-)
+_SUPPORTED = {
+    *("do_sample", "temperature", "top_k", "top_p", "min_p"),
+    *("repetition_penalty", "min_length", "min_new_tokens"),
+    # What each request says, and what changes no token:
+    *("max_length", "max_new_tokens", "num_return_sequences"),
+    *("num_beams", "length_penalty", "early_stopping"),
+    *("pad_token_id", "bos_token_id", "eos_token_id", "decoder_start_token_id"),
+    *("use_cache", "cache_implementation", "cache_config", "max_cache_len"),
+    *("compile_config", "disable_compile", "prefill_chunk_size", "continuous_batching_config"),
+    *("output_attentions", "output_hidden_states", "output_scores", "output_logits"),
+    *("return_dict_in_generate", "transformers_version"),
+}
 
 
 def unsupported_options(model: Any) -> str | None:
@@ -59,11 +53,11 @@ def unsupported_options(model: Any) -> str | None:
         if getattr(type(model), name) is not getattr(GenerationMixin, name):
             return name
     usual = model.generation_config._get_default_generation_params()
-    options: list[str] = [name for name in vars(GenerationConfig()) if not name.startswith("_")]
-    for name in options:
+    for name in vars(GenerationConfig()):
         value = getattr(model.generation_config, name, None)
-        if name not in _KNOWN | _NO_MATTER and value is not None and value != usual.get(name):
-            return name
+        matters = name not in _SUPPORTED and not name.startswith("_")
+        if matters and value is not None and value != usual.get(name):
+            return str(name)
     return None
 
 
@@ -71,7 +65,6 @@ class RowState:
     """What the sampler knows of one sequence: a row of its scores.
 
     Attributes:
-        params: of the sequence's request.
         sequence: which of the request's sequences it is, from 0.
         position: how many tokens it has generated.
     """
@@ -174,10 +167,8 @@ class Sampler:
             tokens = torch.empty(len(rows), dtype=torch.int64, device=self._home)
             finite = torch.empty(len(rows), dtype=torch.bool, device=self._home)
             for part in parts:
-                theirs = [rows[place] for place in part.places]
-                tokens[part.index], finite[part.index] = self._pick(
-                    part, scores[part.index], theirs
-                )
+                at, theirs = part.index, [rows[place] for place in part.places]
+                tokens[at], finite[at] = self._pick(part, scores[at], theirs)
         return tokens.where(finite, 0).to(self._device), finite.to(self._device)
 
     def _before_warping(self, logits: torch.Tensor, rows: Sequence[RowState]) -> torch.Tensor:
@@ -275,37 +266,57 @@ def _pick_long(
     return tokens, probabilities.amax(-1).isfinite()
 
 
-@dataclass(frozen=True, eq=False)
 class _Part:
     """Rows that are sampled alike, and their params as columns [rows, 1].
 
     Attributes:
         places: of the rows in the step; ``index`` is the same as a tensor.
         limits: of rows that are sampled from their highest scores alone, else None.
-        most: the highest top_k; 0 where none of the rows has one.
     """
 
-    places: list[int]
-    index: torch.Tensor
-    params: list[SamplingParams]
-    greedy: bool
-    limits: Limits | None
-    most: int
-    temperature: torch.Tensor
-    top_k: torch.Tensor
-    top_p_rest: torch.Tensor | None
-    min_p: torch.Tensor | None
+    def __init__(
+        self,
+        places: list[int],
+        params: list[SamplingParams],
+        vocabulary: int,
+        device: torch.device,
+        *,
+        greedy: bool,
+        short: bool,
+    ) -> None:
+        def column(values: Sequence[float], kind: torch.dtype = torch.float32) -> torch.Tensor:
+            return torch.tensor(values, dtype=kind).unsqueeze(1).to(device, non_blocking=True)
+
+        self.places = places
+        self.index = torch.tensor(places).to(device, non_blocking=True)
+        self.params = mine = [params[place] for place in places]
+        self.greedy = greedy
+        limits = [min(each.top_k, vocabulary) for each in mine]
+        self._most = max(limits)  # 0 where none of the rows has a top_k
+        self._top_k = column(limits, torch.int64)
+        self._temperature = column([each.temperature for each in mine])
+        self._top_p_rest = self._min_p = None
+        if any(each.top_p < 1.0 for each in mine):
+            # No sum is below -1, so that is no limit.
+            rest = [1 - each.top_p if each.top_p < 1.0 else -1.0 for each in mine]
+            self._top_p_rest = column(rest)
+        if any(each.min_p for each in mine):
+            self._min_p = column([each.min_p or 0.0 for each in mine])
+        columns = self._temperature, self._top_k, self._top_p_rest, self._min_p
+        self.limits = Limits.of(*columns) if short else None
 
     def warp(self, scores: torch.Tensor) -> torch.Tensor:
         """What sampling does to scores [rows, vocabulary], in transformers' order."""
-        scores = scores / self.temperature
-        if self.most:
-            last = scores.topk(self.most).values.gather(1, self.top_k - 1)
+        scores = scores / self._temperature
+        if self._most:
+            last = scores.topk(self._most).values.gather(1, self._top_k - 1)
             scores = scores.masked_fill(scores < last, -torch.inf)
-        if self.top_p_rest is not None:
-            scores = _within_top_p(scores, self.top_p_rest)
-        if self.min_p is not None:
-            scores = _above_min_p(scores, self.min_p)
+        if self._top_p_rest is not None:
+            scores = _within_top_p(scores, self._top_p_rest)
+        if self._min_p is not None:
+            probabilities = scores.softmax(-1)
+            least = self._min_p * probabilities.amax(-1, keepdim=True)
+            scores = scores.masked_fill(probabilities < least, -torch.inf)
         return scores
 
 
@@ -331,12 +342,6 @@ def _sorted(scores: torch.Tensor) -> torch.Tensor:
     return torch.from_numpy(np.sort(scores.numpy(), axis=-1))
 
 
-def _above_min_p(scores: torch.Tensor, min_p: torch.Tensor) -> torch.Tensor:
-    probabilities = scores.softmax(-1)
-    least = min_p * probabilities.amax(-1, keepdim=True)
-    return scores.masked_fill(probabilities < least, -torch.inf)
-
-
 def _parts(
     params: list[SamplingParams], vocabulary: int, device: torch.device, shorten: bool = True
 ) -> list[_Part]:
@@ -360,42 +365,6 @@ def _parts(
 
     groups = itertools.groupby(sorted(range(len(params)), key=kind), key=kind)
     return [
-        _part(list(places), params, vocabulary, device, greedy=bool(greedy), short=bool(short))
+        _Part(list(places), params, vocabulary, device, greedy=bool(greedy), short=bool(short))
         for (greedy, short, *_), places in groups
     ]
-
-
-def _part(
-    places: list[int],
-    params: list[SamplingParams],
-    vocabulary: int,
-    device: torch.device,
-    *,
-    greedy: bool,
-    short: bool,
-) -> _Part:
-    def column(values: list[float], kind: torch.dtype = torch.float32) -> torch.Tensor:
-        return torch.tensor(values, dtype=kind).unsqueeze(1).to(device, non_blocking=True)
-
-    mine = [params[place] for place in places]
-    limits = [min(each.top_k, vocabulary) for each in mine]
-    temperature = column([each.temperature for each in mine])
-    top_k = column(list(limits), torch.int64)
-    top_p_rest = min_p = None
-    if any(each.top_p < 1.0 for each in mine):
-        # No sum is below -1, so that is no limit.
-        top_p_rest = column([1 - each.top_p if each.top_p < 1.0 else -1.0 for each in mine])
-    if any(each.min_p for each in mine):
-        min_p = column([each.min_p or 0.0 for each in mine])
-    return _Part(
-        places=places,
-        index=torch.tensor(places).to(device, non_blocking=True),
-        params=mine,
-        greedy=greedy,
-        limits=Limits.of(temperature, top_k, top_p_rest, min_p) if short else None,
-        most=max(limits),
-        temperature=temperature,
-        top_k=top_k,
-        top_p_rest=top_p_rest,
-        min_p=min_p,
-    )

@@ -19,7 +19,8 @@ from ..weights.loader import LoadedModel
 UNLIMITED_OUTPUT = 4096
 """max_output_length of a model without a context limit, where the request has none."""
 
-_DEFAULTS = {"temperature": 0.7, "top_k": 50, "top_p": 0.9}
+_DEFAULTS = {"temperature": 0.7, "top_k": 50, "top_p": 0.9, "num_beams": 1}
+_NO_FLOATS = ("top_k", "num_beams", "early_stopping")
 _SAMPLING = ("temperature", "top_k", "top_p", "min_p")
 _GREEDY = {"temperature": 1e-30, "top_p": 0.0}
 """Values up to which sampling is greedy. Scores that are divided by a temperature below that are
@@ -113,6 +114,11 @@ class _Resolver:
         self.beams = asked.num_beams or 1
         self.sample = self._samples()
         self.sequences = asked.num_return_sequences or 1
+        alone = loaded.encoder_decoder or asked.max_output_length == 0
+        # Tokens of a prompt, and whether a longer one is cut to those or fewer:
+        self.most = loaded.context if alone or not loaded.context else loaded.context - 1
+        cut = asked.max_input_length
+        self.is_cut_to_fit = cut is not None and (self.most is None or cut <= self.most)
         self.is_chat = not isinstance(prompt, str)
         self.prompt, self.tokens = self._tokenize(prompt)
         self.stop_ids = loaded.stop_ids | (loaded.turn_end if self.is_chat else frozenset())
@@ -124,7 +130,7 @@ class _Resolver:
         min_new_tokens, min_length = self._minimum(longest, shortest)
         seed = seed_of(self.asked)
         include_prompt = self._include_prompt()
-        options = {name: value for name, value in self._options().items() if value is not None}
+        options = self._options()
         self._warn_without_effect()
         self.warnings += generation_defaults.warnings(self.loaded.left_out, self.beams)
         parameters = {
@@ -181,23 +187,17 @@ class _Resolver:
         return False
 
     def _options(self) -> dict[str, Any]:
-        """Options of the choice as the request or the model gives them; None where neither does."""
-        options: dict[str, Any] = {"repetition_penalty": self.asked.repetition_penalty}
-        if self.sample:
-            for name in _SAMPLING:
-                value = getattr(self.asked, name)
-                options[name] = _DEFAULTS.get(name) if value is None else value
-        options["num_beams"] = self.beams
-        if self.beams > 1:
-            options |= {name: getattr(self.asked, name) for name in _BEAMS}
-        for name in ("repetition_penalty", "min_p", *_BEAMS):
-            if name in options and options[name] is None:
-                options[name] = getattr(self.defaults, name)
-        whole = {"top_k", "num_beams", "early_stopping"}  # generate() wants floats for the others
-        return {
-            name: float(value) if value is not None and name not in whole else value
-            for name, value in options.items()
-        }
+        """Options of the choice, as far as the request or the model gives them."""
+        names = ["repetition_penalty", *(_SAMPLING if self.sample else ()), "num_beams"]
+        names += _BEAMS if self.beams > 1 else ()
+        options: dict[str, Any] = {}
+        for name in names:
+            value = getattr(self.asked, name)
+            if value is None:
+                value = _DEFAULTS[name] if name in _DEFAULTS else getattr(self.defaults, name)
+            if value is not None:  # generate() wants floats
+                options[name] = value if name in _NO_FLOATS else float(value)
+        return options
 
     def _minimum(self, longest: int, shortest: int | None) -> tuple[int, int]:
         """min_new_tokens and min_length; as in generate(), the first takes the second's place."""
@@ -205,17 +205,15 @@ class _Resolver:
         return (0, min(self.defaults.min_length or 0, longest)) if new is None else (new, 0)
 
     def _warn_without_effect(self) -> None:
-        names = [] if self.sample else [*_SAMPLING, "seed"]
-        for name in names:
-            value = getattr(self.asked, name)
-            if value is not None and not self._is_greedy(name):
-                self.warnings.append(f"{name} has no effect without sampling")
-        for name in () if self.is_chat else _OF_CHATS:
-            if getattr(self.asked, name) is not None:
-                self.warnings.append(f"{name} has no effect: only chats have a template")
-        for name in _BEAMS if self.beams == 1 else ():
-            if getattr(self.asked, name) is not None:
-                self.warnings.append(f"{name} has no effect without num_beams above 1")
+        in_vain = {
+            " without sampling": () if self.sample else (*_SAMPLING, "seed"),
+            ": only chats have a template": () if self.is_chat else _OF_CHATS,
+            " without num_beams above 1": _BEAMS if self.beams == 1 else (),
+        }
+        for why, names in in_vain.items():
+            for name in names:
+                if getattr(self.asked, name) is not None and not self._is_greedy(name):
+                    self.warnings.append(f"{name} has no effect{why}")
         if self.beams > 1:
             self.warnings.append("with num_beams above 1 the text comes at the end, not in parts")
 
@@ -239,16 +237,9 @@ class _Resolver:
         self.check()
         self._warn_of_unknown(tokens)
         tokens = tokens or self._beginning(used)
-        most = self._most()
-        if most is not None and len(tokens) > most:
+        if self.most is not None and len(tokens) > self.most:
             raise self._too_long(str(len(tokens)), is_full=len(tokens) == self.loaded.context)
         return used, tokens
-
-    def _most(self) -> int | None:
-        """Most tokens of a prompt."""
-        context = self.loaded.context
-        alone = self.loaded.encoder_decoder or self.asked.max_output_length == 0
-        return None if context is None else context if alone else context - 1
 
     def _too_long(self, count: str, is_full: bool = False) -> InputError:
         return InputError(
@@ -262,8 +253,8 @@ class _Resolver:
 
     def _refuse_beyond(self, text: str) -> None:
         """Raise InputError for a text that surely has more tokens than the context."""
-        most = self._most()
-        if most is not None and self.loaded.prompt_tokens.is_beyond(text, most, self.check):
+        read = self.loaded.prompt_tokens
+        if self.most is not None and read.is_beyond(text, self.most, self.check):
             raise self._too_long(f"more than {self.loaded.context}")
 
     def _warn_of_unknown(self, tokens: list[int]) -> None:
@@ -280,8 +271,7 @@ class _Resolver:
 
     def _tokenize_text(self, prompt: str) -> tuple[str, list[int]]:
         limit, read = self.asked.max_input_length, self.loaded.prompt_tokens
-        most = self._most()
-        if limit is None or (most is not None and limit > most):
+        if not self.is_cut_to_fit:
             self._refuse_beyond(prompt)
         part = prompt if limit is None else read.readable(prompt, limit, self.check)
         tokens = read.encode(part)
@@ -296,20 +286,18 @@ class _Resolver:
     def _tokenize_chat(self, messages: list[Message]) -> tuple[str, list[int]]:
         """A chat that is too long loses its oldest turns: cut anywhere else it would be none."""
         limit, variables = self.asked.max_input_length, self.asked.template_variables
-        tokenizer, most = self.loaded.tokenizer, self._most()
+        tokenizer, read = self.loaded.tokenizer, self.loaded.prompt_tokens
         for name in chat.unread(tokenizer, variables):
             self.warnings.append(
                 f"{name} has no effect: the model's chat template has no such switch"
             )
-        if limit is None or (most is not None and limit > most):
-            least = chat.least_characters(messages)
-            if most is not None and self.loaded.prompt_tokens.cannot_fit(least, most):
-                raise self._too_long(f"more than {self.loaded.context}")
-            if limit is None:
-                text = chat.text_of(tokenizer, messages, variables, self.check)
-                self._refuse_beyond(text)
-                return text, self.loaded.prompt_tokens.encode(text, special=False)
-        assert limit is not None
+        least = chat.least_characters(messages)
+        if not self.is_cut_to_fit and self.most is not None and read.cannot_fit(least, self.most):
+            raise self._too_long(f"more than {self.loaded.context}")
+        if limit is None:
+            text = chat.text_of(tokenizer, messages, variables, self.check)
+            self._refuse_beyond(text)
+            return text, read.encode(text, special=False)
         fits, text, tokens = self._chat_within(messages, limit)
         if fits:
             return text, tokens
@@ -369,10 +357,7 @@ class _Resolver:
         """The part of the prompt that ``limit`` tokens hold, on the side the tokenizer keeps."""
         tokenizer = self.loaded.tokenizer
         encoded = tokenizer(
-            prompt,
-            truncation=True,
-            max_length=limit,
-            return_offsets_mapping=tokenizer.is_fast,
+            prompt, truncation=True, max_length=limit, return_offsets_mapping=tokenizer.is_fast
         )
         tokens = list(encoded["input_ids"])
         cut = self.loaded.decode.unfinished(tokens)  # a character of several tokens
@@ -390,10 +375,8 @@ class _Resolver:
         """Drop the begin token that the tokenizer adds to a prompt which spells it already."""
         tokenizer = self.loaded.tokenizer
         begin = tokenizer.bos_token
-        if begin and prompt.startswith(begin) and tokens[:2] == [tokenizer.bos_token_id] * 2:
-            again = f"{begin}{begin}"
-            return tokens if prompt.startswith(again) else tokens[1:]
-        return tokens
+        spelled = begin and prompt.startswith(begin) and not prompt.startswith(2 * begin)
+        return tokens[1:] if spelled and tokens[:2] == [tokenizer.bos_token_id] * 2 else tokens
 
     def _beginning(self, used: str) -> list[int]:
         """The tokens for a prompt of no tokens: the model's begin token."""
@@ -417,23 +400,21 @@ class _Resolver:
         return [int(begin)]
 
     def _longest(self) -> int:
-        longest = self._longest_of_model()
+        asked, context = self.asked.max_output_length, self.loaded.context
+        if context is None:
+            longest = UNLIMITED_OUTPUT if asked is None else asked
+        else:
+            left = context - (1 if self.loaded.encoder_decoder else len(self.tokens))
+            longest = left if asked is None else min(asked, left)
+            if asked is not None and asked > left:
+                self.warnings.append(
+                    f"max_output_length lowered: asked {asked}, {left} are left of the model's"
+                    f" context of {context}"
+                )
         if self.limit is None or longest <= self.limit:
             return longest
         self.warnings.append(f"max_output_length was lowered to {self.limit}, the host's limit")
         return self.limit
-
-    def _longest_of_model(self) -> int:
-        asked, context = self.asked.max_output_length, self.loaded.context
-        if context is None:
-            return UNLIMITED_OUTPUT if asked is None else asked
-        left = context - (1 if self.loaded.encoder_decoder else len(self.tokens))
-        if asked is not None and asked > left:
-            self.warnings.append(
-                f"max_output_length lowered: asked {asked}, {left} are left of the model's"
-                f" context of {context}"
-            )
-        return left if asked is None else min(asked, left)
 
     def _shortest(self, longest: int) -> int | None:
         asked = self.asked.min_output_length

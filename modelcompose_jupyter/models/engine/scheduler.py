@@ -8,8 +8,8 @@ from __future__ import annotations
 
 import time
 from collections import Counter
-from collections.abc import Iterable
-from typing import Any
+from contextlib import suppress
+from itertools import islice
 
 import numpy as np
 import torch
@@ -37,23 +37,14 @@ class Scheduler:
     """The running and waiting sequences of a model.
 
     Args:
-        loaded: the model.
-        model_info: what results say of it.
         deliver: called with the result or the error of each request.
         most: how many sequences run at once.
-        counters: of the model.
     """
 
     def __init__(
-        self,
-        loaded: LoadedModel,
-        model_info: dict[str, Any],
-        deliver: Deliver,
-        most: int,
-        counters: Counters,
+        self, loaded: LoadedModel, deliver: Deliver, most: int, counters: Counters
     ) -> None:
         self._loaded = loaded
-        self._model_info = model_info
         self._deliver = deliver
         self._most = most
         self._model = ModelRunner(loaded, loaded.cache_budget)
@@ -63,7 +54,9 @@ class Scheduler:
         self._threads = Threads(loaded.device)
         self._chunk_size = PrefillChunkSize()
         self._prefixes = PrefixCache(_prefix_bytes(loaded))
-        self._draft = _draft(loaded, self._model.vocabulary)
+        self._draft: DraftModel | None = None
+        if loaded.draft is not None and unsupported_model(loaded.draft.model) is None:
+            self._draft = DraftModel(loaded.draft, self._model.vocabulary, loaded.cache_budget)
         self._lookups: dict[int, PromptLookup] = {}  # by their most draft tokens
         self._groups: list[SequenceGroup] = []
         self._waiting: list[Sequence] = []
@@ -125,17 +118,13 @@ class Scheduler:
     # Which sequences run
 
     def _end_cancelled(self) -> None:
-        for group in list(self._groups):
-            if group.request.cancelled.is_set():
-                self._finish(group, "cancelled")
-
-    def _finish(self, group: SequenceGroup, reason: str) -> None:
-        try:
-            for sequence in group.sequences:
-                if sequence.reason is None:
-                    sequence.finish(reason)
-        except Exception as error:  # tokens that are no text, say
-            self._fail(group, error)
+        for group in [each for each in self._groups if each.request.cancelled.is_set()]:
+            try:
+                for sequence in group.sequences:
+                    if sequence.reason is None:
+                        sequence.finish("cancelled")
+            except Exception as error:  # tokens that are no text, say
+                self._fail(group, error)
 
     def _end_finished(self) -> None:
         for sequence in [each for each in self._active if each.reason is not None]:
@@ -143,7 +132,7 @@ class Scheduler:
         self._waiting = [each for each in self._waiting if each.reason is None]
         for group in [each for each in self._groups if each.ended]:
             self._groups.remove(group)
-            self._deliver(group.request, group.result(self._model_info))
+            self._deliver(group.request, group.result())
 
     def _fail(self, group: SequenceGroup, error: BaseException) -> None:
         for sequence in group.sequences:
@@ -152,7 +141,7 @@ class Scheduler:
         self._waiting = [each for each in self._waiting if each.group is not group]
         if group in self._groups:
             self._groups.remove(group)
-            self._deliver(group.request, explain(error, self._model_info))
+            self._deliver(group.request, explain(error, self._loaded.device))
 
     def fail_all(self, error: BaseException) -> None:
         """End all requests with an error."""
@@ -164,8 +153,9 @@ class Scheduler:
         """Free a sequence's slot; with ``keep``, the prefix cache has its keys and values."""
         slot = sequence.slot
         assert slot is not None
-        for proposer in self._proposers():
-            proposer.forget(sequence)
+        for proposer in (*self._lookups.values(), self._draft):
+            if proposer is not None:
+                proposer.forget(sequence)
         if keep and slot.length:
             tokens = np.array(sequence.tokens[: slot.length])
             self._prefixes.keep(tokens, slot.data, copy=not self._cache.apart)
@@ -194,14 +184,8 @@ class Scheduler:
         if not reading:
             return False
         tokens = sequence.reusable
-        most = max(
-            (
-                shared
-                for other in reading
-                if (shared := in_common(other.prompt, tokens)) > other.computed
-            ),
-            default=0,
-        )
+        shared = [(in_common(other.prompt, tokens), other.computed) for other in reading]
+        most = max((length for length, computed in shared if length > computed), default=0)
         return most > 0 and most > self._prefixes.find(tokens)[1]
 
     def _begin(self, sequence: Sequence) -> bool:
@@ -210,7 +194,7 @@ class Scheduler:
         slot = self._open(len(sequence.tokens))
         if slot is None:
             if not self._active:
-                self._fail(sequence.group, _too_large(self._model_info))
+                self._fail(sequence.group, _too_large(self._loaded.device))
             return False
         if data is not None:
             slot.length = length
@@ -258,9 +242,11 @@ class Scheduler:
             if count > 1:
                 self._cache.expect(capacity, count)
         for sequence in sorted(self._active, key=lambda each: each.age):
-            while sequence.slot is not None and sequence.reason is None:
+            while (slot := sequence.slot) is not None and sequence.reason is None:
                 try:
-                    self._reserve(sequence, sequence.slot)
+                    if sequence.uncomputed == 1:
+                        self._cache.share(slot)
+                    self._cache.reserve(slot, len(sequence.tokens))
                     break
                 except CacheFull:
                     self._free_memory()
@@ -268,18 +254,13 @@ class Scheduler:
     def _must_move(self, sequence: Sequence, slot: Slot) -> bool:
         return self._cache.is_own(slot) or len(sequence.tokens) > slot.slab.capacity
 
-    def _reserve(self, sequence: Sequence, slot: Slot) -> None:
-        if sequence.uncomputed == 1:
-            self._cache.share(slot)
-        self._cache.reserve(slot, len(sequence.tokens))
-
     def _free_memory(self) -> None:
         """Evict a prefix, give back free rows, or preempt the youngest sequence."""
         if self._forget() or self._cache.trim():
             return
         youngest = max(self._active, key=lambda each: each.age)
         if len(self._active) == 1:
-            self._fail(youngest.group, _too_large(self._model_info))
+            self._fail(youngest.group, _too_large(self._loaded.device))
             return
         self._leave(youngest, keep=False)
         self._waiting.insert(0, youngest)
@@ -305,21 +286,16 @@ class Scheduler:
         slot = sequence.slot
         if slot is None or sequence.uncomputed > 1 or sequence.remaining < 2:
             return False
-        if not sequence.throttle.allows():
-            return False
-        try:
-            self._cache.reserve(slot, len(sequence.tokens) + most)
-        except CacheFull:
-            return False
-        return True
+        if sequence.throttle.allows():  # which counts how often it is asked
+            with suppress(CacheFull):
+                self._cache.reserve(slot, len(sequence.tokens) + most)
+                return True
+        return False
 
     def _proposer(self, lookup: int) -> Proposer | None:
         if self._draft is not None or not lookup:
             return self._draft
         return self._lookups.setdefault(lookup, PromptLookup(lookup))
-
-    def _proposers(self) -> list[Proposer]:
-        return [*self._lookups.values(), *([] if self._draft is None else [self._draft])]
 
     def _compose(
         self, drafts: dict[Sequence, list[int]]
@@ -347,34 +323,26 @@ class Scheduler:
     def _advance(self, slabs: list[Slab], step: list[ScheduledSequence]) -> None:
         started = time.perf_counter()
         try:
-            sampled, chosen, finite = self._compute(slabs, step)
+            self._compute(slabs, step)
         except Exception as error:
             self._isolate(step, error)
             return
         chunks = [each.count for each in step if each.count > 1]
         decoding = len(step) - len(chunks)
         self._chunk_size.record(decoding, sum(chunks), time.perf_counter() - started)
-        self._take(step, sampled, chosen, finite)
+        self._take(step)
 
-    def _compute(
-        self, slabs: list[Slab], step: list[ScheduledSequence]
-    ) -> tuple[list[ScheduledSequence], list[int], list[bool]]:
-        """The forward pass, and sampling.
+    def _compute(self, slabs: list[Slab], step: list[ScheduledSequence]) -> None:
+        """The forward pass, and sampling for those whose tokens are all in the step.
 
         The first sequences of the step are the rows of the slabs.
-
-        Returns:
-            The sequences that are sampled, which are those with all their tokens in the step. Then
-            for each of these a token, and one more for each of its draft tokens, and whether the
-            scores were finite.
         """
         tokens: list[int] = []
         wanted: list[int] = []
-        sampled, rows = [], []
+        rows: list[RowState] = []
         for each in step:
             tokens += each.tokens
             if each.is_last:
-                sampled.append(each)
                 wanted += range(len(tokens) - 1 - len(each.draft), len(tokens))
                 rows += each.rows()
         together = sum(len(slab.slots) for slab in slabs)
@@ -384,31 +352,26 @@ class Scheduler:
             started = time.perf_counter()
             logits = self._model.forward(tokens, wanted or [len(tokens) - 1], slabs, spans)
             self._counters.forward_seconds += time.perf_counter() - started
-            if not sampled:
-                return [], [], []
+            if not wanted:
+                return
             chosen, finite = self._sampler.pick(logits, rows)
-        return sampled, chosen.tolist(), finite.tolist()
+        sampled = zip(chosen.tolist(), finite.tolist(), strict=True)
+        for each in step:
+            if each.is_last:
+                each.sampled = list(islice(sampled, 1 + len(each.draft)))
 
-    def _take(
-        self,
-        step: Iterable[ScheduledSequence],
-        sampled: list[ScheduledSequence],
-        chosen: list[int],
-        finite: list[bool],
-    ) -> None:
+    def _take(self, step: list[ScheduledSequence]) -> None:
         for each in step:
             each.slot.length += each.count
-        place = 0
-        for each in sampled:
-            sequence, end = each.sequence, place + 1 + len(each.draft)
-            if sequence.reason is None and sequence.slot is not None:
+        for each in step:
+            sequence = each.sequence
+            if each.is_last and sequence.reason is None and sequence.slot is not None:
                 before = len(sequence.tokens)
                 try:
-                    each.take(chosen[place:end], finite[place:end])
+                    each.take()
                 except Exception as error:
                     self._fail(sequence.group, error)
                 self._counters.tokens += len(sequence.tokens) - before
-            place = end
 
     def _isolate(self, step: list[ScheduledSequence], error: Exception) -> None:
         """After an error: each sequence by itself, so that only those fail that cause it."""
@@ -422,11 +385,11 @@ class Scheduler:
             if each.sequence.slot is None:
                 continue
             try:
-                computed = self._compute([], [each])
+                self._compute([], [each])
             except Exception as own:
                 self._fail(each.sequence.group, own)
             else:
-                self._take([each], *computed)
+                self._take([each])
 
 
 class ScheduledSequence:
@@ -436,6 +399,8 @@ class ScheduledSequence:
         count: how many of its tokens are computed: one, or a chunk of its prompt.
         draft: draft tokens after these.
         is_last: whether no other tokens come before the one to sample.
+        sampled: the token after the last one and after each draft token, and whether the scores
+            for it were finite, once these are computed.
     """
 
     def __init__(self, sequence: Sequence, count: int, draft: list[int] | None = None) -> None:
@@ -445,6 +410,7 @@ class ScheduledSequence:
         self.count = count
         self.draft = draft or []
         self.is_last = count == sequence.uncomputed
+        self.sampled: list[tuple[int, bool]] = []
 
     @property
     def length(self) -> int:
@@ -461,11 +427,11 @@ class ScheduledSequence:
         row = self.sequence.row
         return [row, *(row.after(self.draft[:end]) for end in range(1, len(self.draft) + 1))]
 
-    def take(self, chosen: list[int], finite: list[bool]) -> None:
+    def take(self) -> None:
         """Take the next token, and those after it as long as draft tokens are accepted."""
         accepted_tokens = 0
-        for place, token in enumerate(chosen):
-            if not finite[place]:
+        for place, (token, is_finite) in enumerate(self.sampled):
+            if not is_finite:
                 raise ArithmeticError("the model's scores are not finite")
             self.sequence.take(token)
             if self.sequence.reason is not None or self.draft[place : place + 1] != [token]:
@@ -476,12 +442,6 @@ class ScheduledSequence:
             self.sequence.throttle.record(len(self.draft), accepted_tokens)
 
 
-def _draft(loaded: LoadedModel, vocabulary: int) -> DraftModel | None:
-    if loaded.draft is None or unsupported_model(loaded.draft.model) is not None:
-        return None
-    return DraftModel(loaded.draft, vocabulary, loaded.cache_budget)
-
-
 def _prefix_bytes(loaded: LoadedModel) -> int:
     """The limit of the prefix cache."""
     if loaded.cache_budget is not None:
@@ -489,9 +449,9 @@ def _prefix_bytes(loaded: LoadedModel) -> int:
     return min(_MOST_PREFIX_BYTES, memory.available(str(loaded.device)) // _PREFIX_SHARE)
 
 
-def _too_large(model_info: dict[str, Any]) -> ComposeError:
+def _too_large(device: torch.device) -> ComposeError:
     return ModelError(
-        f"the text does not fit into the memory for keys and values on {model_info.get('device')}",
+        f"the text does not fit into the memory for keys and values on {device}",
         hint="Shorten the prompt, lower max_output_length, raise cache_budget,"
         " or unload other models.",
         code="out_of_memory",

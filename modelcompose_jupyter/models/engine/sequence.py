@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import time
-from typing import Any
 
 import numpy as np
 
-from ..tokenization.detokenizer import Detokenizer
+from ..generation import GenerationResult
+from ..tokenization.detokenizer import Decoder, Detokenizer
 from ..weights.loader import LoadedModel
 from .kv_cache import Slot
 from .request import GenerationRequest, result
@@ -22,21 +22,19 @@ class Sequence:
 
     Attributes:
         tokens: those of the prompt and those generated.
-        prompt: the tokens of the prompt.
         slot: where the keys and values of its first ``slot.length`` tokens are; None while it
             waits.
         reason: its finish reason; None while it has not ended.
     """
 
-    def __init__(
-        self, group: SequenceGroup, number: int, row: RowState, detokenizer: Detokenizer
-    ) -> None:
+    def __init__(self, group: SequenceGroup, number: int, decode: Decoder) -> None:
+        params = group.params
         self.group = group
         self.number = number
-        self.row = row
-        self.detokenizer = detokenizer
+        self.row = RowState(params, number)
+        self.detokenizer = Detokenizer(decode, params.tokens, params.stops)
         self.prompt = group.prompt
-        self.tokens = list(group.params.tokens)
+        self.tokens = list(params.tokens)
         self.slot: Slot | None = None
         self.reason: str | None = None
         self.throttle = SpeculationThrottle()
@@ -109,15 +107,8 @@ class SequenceGroup:
         self.reused: int | None = None
         self._stream = Stream(params, request.on_text)
         self._first_token: float | None = None
-        self.sequences = [
-            Sequence(
-                self,
-                number,
-                RowState(params, number),
-                Detokenizer(loaded.decode, params.tokens, params.stops),
-            )
-            for number in range(params.num_return_sequences)
-        ]
+        count = params.num_return_sequences
+        self.sequences = [Sequence(self, number, loaded.decode) for number in range(count)]
 
     def add_text(self, number: int, delta: str) -> None:
         """Add what is new of a sequence's text; nothing may be."""
@@ -130,7 +121,7 @@ class SequenceGroup:
         """Whether all its sequences have."""
         return all(sequence.reason is not None for sequence in self.sequences)
 
-    def result(self, model_info: dict[str, Any]) -> Any:
+    def result(self) -> GenerationResult:
         """The request's result."""
         reasons = [sequence.reason or "cancelled" for sequence in self.sequences]
         usage = {
@@ -141,6 +132,4 @@ class SequenceGroup:
         if draft_tokens:
             accepted_tokens = sum(each.throttle.accepted_tokens for each in self.sequences)
             usage |= {"draft_tokens": draft_tokens, "accepted_tokens": accepted_tokens}
-        return result(
-            self.request, self.params, self._stream, reasons, usage, self._first_token, model_info
-        )
+        return result(self.request, self.params, self._stream, reasons, usage, self._first_token)

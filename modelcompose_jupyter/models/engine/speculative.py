@@ -9,7 +9,6 @@ texts are the same to the token, with sampling too.
 from __future__ import annotations
 
 from collections import abc
-from typing import Protocol
 
 from ..weights.loader import LoadedModel
 from .kv_cache import CacheFull, Slot
@@ -24,34 +23,26 @@ _MODEL_DRAFT = 4
 """Draft tokens for each step of a draft model."""
 
 
-class Proposer(Protocol):
-    """Proposes draft tokens."""
-
-    most: int
-    """Most draft tokens for a sequence in a step."""
-
-    def propose(self, sequences: abc.Sequence[Sequence]) -> list[list[int]]:
-        """Draft tokens for each sequence; there may be none."""
-
-    def forget(self, sequence: Sequence) -> None:
-        """Free what is kept for a sequence, which has ended."""
-
-
 class PromptLookup:
-    """Prompt lookup: where the last tokens stood before, what followed them is the draft."""
+    """Prompt lookup: where the last tokens stood before, what followed them is the draft.
+
+    Attributes:
+        most: most draft tokens for a sequence in a step.
+    """
 
     def __init__(self, tokens: int) -> None:
         self.most = tokens
         self._ngrams: dict[Sequence, _NGrams] = {}
 
     def propose(self, sequences: abc.Sequence[Sequence]) -> list[list[int]]:
-        drafts = []
-        for sequence in sequences:
-            ngrams = self._ngrams.setdefault(sequence, _NGrams())
-            drafts.append(ngrams.following(sequence.tokens, self.most))
-        return drafts
+        """Draft tokens for each sequence; there may be none."""
+        return [
+            self._ngrams.setdefault(each, _NGrams()).following(each.tokens, self.most)
+            for each in sequences
+        ]
 
     def forget(self, sequence: Sequence) -> None:
+        """Free what is kept for a sequence, which has ended."""
         self._ngrams.pop(sequence, None)
 
 
@@ -91,9 +82,8 @@ class DraftModel:
         active = [each for each in sequences if self._has_room(each)]
         rows = {each: each.row for each in active}
         for _ in range(self.most):
-            active = self._extend(active, drafts, rows)
-            if not active:
-                break
+            if active:
+                active = self._extend(active, drafts, rows)
         return [drafts[each] for each in sequences]
 
     def _extend(
@@ -113,8 +103,6 @@ class DraftModel:
             spans.append((slot, len(new)))
             wanted.append(len(tokens) - 1)
             self._computed[sequence] = computed
-        if not spans:
-            return []
         logits = self._model.forward(tokens, wanted, (), spans)
         chosen, finite = self._sampler.pick(logits, [rows[each] for each in sequences])
         for (slot, count), sequence in zip(spans, sequences, strict=True):
@@ -151,3 +139,6 @@ class DraftModel:
         self._computed.pop(sequence, None)
         if slot is not None:
             self._model.cache.close(slot)
+
+
+Proposer = PromptLookup | DraftModel

@@ -62,16 +62,16 @@ class StoppingCriteria:
         if self.first_token is None:
             self.first_token = time.monotonic()
         self._cancel_seen = self._cancel_seen or self._cancelled.is_set()
-        ended = self._stopped_beams(input_ids) if self._beams else self._push(input_ids)
+        if self._beams:
+            ended = self._stopped_beams(input_ids)
+        else:
+            for row, token in enumerate(input_ids[:, -1].tolist()):
+                if not self._ended[row]:
+                    self._take(row, token)
+            ended = self._ended
         if self._cancel_seen:
             ended = [True] * len(ended)
         return torch.tensor(ended, device=input_ids.device)
-
-    def _push(self, input_ids: torch.Tensor) -> list[bool]:
-        for row, token in enumerate(input_ids[:, -1].tolist()):
-            if not self._ended[row]:
-                self._take(row, token)
-        return list(self._ended)
 
     def _take(self, row: int, token: int) -> None:
         detokenizer = self._rows[row]

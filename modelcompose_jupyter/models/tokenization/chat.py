@@ -16,7 +16,8 @@ from ..generation import Cancelled, unwatched
 from . import chat_template
 from .chat_template import Check, TemplateLimit
 
-_QUESTION, _REPLY = "zqquestionzq", "zqreplyzq"  # words that no template writes itself
+# Words that no template writes itself
+_QUESTION, _REPLY, _MARK = "zqquestionzq", "zqreplyzq", "zq{}xkzq"
 _MOST_WORDS = 200
 _SURE = 64
 """Characters from which on a message is not what a template writes by itself."""
@@ -34,8 +35,6 @@ def text_of(
     It has all special tokens already: the template writes them.
 
     Args:
-        tokenizer: of the model.
-        messages: the conversation.
         variables: what else the template may read, ``enable_thinking`` say.
         check: raises where nobody wants the text any more.
 
@@ -110,11 +109,7 @@ def least_characters(messages: Sequence[Message]) -> int:
 
 
 def _source(tokenizer: Any) -> str:
-    """The chat template of a tokenizer.
-
-    Raises:
-        ModelError: it has none, or several of which none is the default.
-    """
+    """A tokenizer's chat template; a `ModelError` where it has none, or several and no default."""
     template = getattr(tokenizer, "chat_template", None)
     if isinstance(template, Mapping):
         if "default" not in template:
@@ -160,7 +155,7 @@ class _Template:
         the other form fails seldom: mostly it leaves out the content.
         """
         marked: list[Message] = [
-            {"role": each["role"], "content": _mark(place) if each["content"].strip() else ""}
+            {**each, "content": _MARK.format(place) if each["content"].strip() else ""}
             for place, each in enumerate(messages)
         ]
         lost: Message | None = None
@@ -219,22 +214,18 @@ class _Template:
             r"/\w+", lambda found: "" if found.group() in self._source else found.group(), content
         )
 
-    def _written(self, messages: Sequence[Mapping[str, Any]]) -> str:
-        tokenizer = self._tokenizer
-        if _has_its_own_way(tokenizer):
-            return str(
-                tokenizer.apply_chat_template(
-                    list(messages), tokenize=False, add_generation_prompt=True, **self._variables
-                )
-            )
-        variables = {**tokenizer.special_tokens_map, **self._variables}
-        return chat_template.render(self._source, messages, variables, self._check)
-
     def _render(self, messages: Sequence[Mapping[str, Any]]) -> str:
         from jinja2 import TemplateError, TemplateSyntaxError
 
+        tokenizer = self._tokenizer
         try:
-            return self._written(messages)
+            if _has_its_own_way(tokenizer):
+                text = tokenizer.apply_chat_template(
+                    list(messages), tokenize=False, add_generation_prompt=True, **self._variables
+                )
+                return str(text)
+            variables = {**tokenizer.special_tokens_map, **self._variables}
+            return chat_template.render(self._source, messages, variables, self._check)
         except (ComposeError, Cancelled):
             raise
         except TemplateSyntaxError as error:
@@ -272,19 +263,14 @@ def _in_form(messages: Sequence[Message], form: tuple[bool, bool]) -> list[Mappi
     ]
 
 
-def _mark(place: int) -> str:
-    """A word that no template writes itself."""
-    return f"zq{place}xkzq"
-
-
-_MARK = re.compile(r"""(['"]text['"]: ['"])?zq(\d+)xkzq""")
+_MARKED = re.compile(r"""(['"]text['"]: ['"])?zq(\d+)xkzq""")
 _PARTS = re.compile(r"""['"]text['"]: ['"]""")
 
 
 def _read(text: str) -> tuple[set[int], bool]:
     """The places of the messages whose marks a template wrote, and not in a list of parts as Python
     or JSON has it; and whether there is no such list at all."""
-    found = [(int(each[2]), bool(each[1])) for each in _MARK.finditer(text)]
+    found = [(int(each[2]), bool(each[1])) for each in _MARKED.finditer(text)]
     listed = {place for place, is_listed in found if is_listed}
     return {place for place, _ in found} - listed, not _PARTS.search(text)
 

@@ -10,15 +10,7 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import (
-    Callable,
-    ItemsView,
-    Iterable,
-    Iterator,
-    Mapping,
-    Sequence,
-    ValuesView,
-)
+from collections.abc import Callable, ItemsView, Iterable, Iterator, Mapping, Sequence, ValuesView
 from collections.abc import Set as AbstractSet
 from contextvars import ContextVar
 from datetime import datetime
@@ -29,18 +21,13 @@ from time import monotonic
 from types import GeneratorType
 from typing import Any
 
-from jinja2 import TemplateError, nodes, pass_context
+from jinja2 import TemplateError, nodes, pass_context, sandbox
 from jinja2.compiler import CodeGenerator, Frame
 from jinja2.exceptions import SecurityError
 from jinja2.ext import Extension, LoopControlExtension
 from jinja2.filters import make_attrgetter
 from jinja2.parser import Parser
 from jinja2.runtime import Context, LoopContext, Macro, Undefined
-from jinja2.sandbox import (
-    ImmutableSandboxedEnvironment,
-    SandboxedEscapeFormatter,
-    SandboxedFormatter,
-)
 from jinja2.utils import Namespace
 from jinja2.visitor import NodeTransformer
 from markupsafe import Markup
@@ -145,8 +132,6 @@ def render(
     """The text of a chat, up to where the reply begins.
 
     Args:
-        source: the template's text.
-        messages: plain data.
         variables: plain data by name, special tokens among it.
         check: what it raises ends the rendering.
 
@@ -239,6 +224,11 @@ class _Meter:
         if characters > MOST_CHARACTERS:
             raise TemplateLimit(f"makes a value of more than {MOST_CHARACTERS} characters")
 
+    def expect_bits(self, bits: int) -> None:
+        """Look at the length that a whole number has, or is going to have."""
+        if bits > _MOST_BITS:
+            raise TemplateLimit("makes a number of too many digits")
+
     def made(self, value: Any) -> Any:
         """Count a value that was made; gives it back."""
         if isinstance(value, str):
@@ -249,8 +239,7 @@ class _Meter:
         elif isinstance(value, GeneratorType):
             return self.counted(value)
         elif isinstance(value, int):
-            if value.bit_length() > _MOST_BITS:
-                raise TemplateLimit("makes a number of too many digits")
+            self.expect_bits(value.bit_length())
         elif isinstance(value, _CONTAINERS):
             self.weigh(value)
             if not isinstance(value, _VIEWS):
@@ -341,14 +330,15 @@ class _Meter:
                 total += self.weigh(each)
             elif isinstance(each, str):
                 total += len(each)
-            elif isinstance(each, int) and each.bit_length() > _MOST_BITS:
-                raise TemplateLimit("makes a number of too many digits")
+            elif isinstance(each, int):
+                self.expect_bits(each.bit_length())
         self.step(1 + total // _STEP)
 
-    def write(self, value: Any) -> None:
-        """Look at a value that is going to be written."""
+    def written(self, value: Any) -> Any:
+        """Look at a value that is going to be written; gives it back."""
         if isinstance(value, _CONTAINERS):
             self.expect(self.weigh(value))
+        return value
 
     def replace(self, text: str, old: Any, new: Any) -> None:
         """Look at a replacement that is going to be made."""
@@ -380,26 +370,23 @@ def _of_format(meter: _Meter, pattern: str, given: Any) -> int:
     return len(pattern) + sum(widths) + each * times
 
 
-class _Formatter(SandboxedFormatter):
+class _Formatter(sandbox.SandboxedFormatter):
     """``str.format``, whose parts are counted as they come."""
 
-    def __init__(self, environment: Any, meter: _Meter, **options: Any) -> None:
-        super().__init__(environment, **options)
-        self._meter = meter
-        self._total = 0
+    _total = 0
 
     def format_field(self, value: Any, format_spec: str) -> Any:
+        meter = _meter()
         for width in _WIDTHS.findall(format_spec):
-            self._meter.expect(int(width) if len(width) < 10 else MOST_CHARACTERS + 1)
-        self._meter.write(value)
-        text = super().format_field(value, format_spec)
+            meter.expect(int(width) if len(width) < 10 else MOST_CHARACTERS + 1)
+        text = super().format_field(meter.written(value), format_spec)
         self._total += len(text)
-        self._meter.step()
-        self._meter.expect(self._total)
+        meter.step()
+        meter.expect(self._total)
         return text
 
 
-class _EscapeFormatter(_Formatter, SandboxedEscapeFormatter):
+class _EscapeFormatter(_Formatter, sandbox.SandboxedEscapeFormatter):
     pass
 
 
@@ -529,11 +516,11 @@ def _tojson(
     return "".join(pieces)
 
 
-class _Environment(ImmutableSandboxedEnvironment):
+class _Environment(sandbox.ImmutableSandboxedEnvironment):
     """The environment of chat templates; what it counts is that of the rendering on this thread."""
 
     code_generator_class = _Code
-    intercepted_binops = frozenset(ImmutableSandboxedEnvironment.default_binop_table)
+    intercepted_binops = frozenset(sandbox.ImmutableSandboxedEnvironment.default_binop_table)
 
     def __init__(self) -> None:
         super().__init__(
@@ -566,8 +553,7 @@ class _Environment(ImmutableSandboxedEnvironment):
 
     def written(self, value: Any) -> Any:
         """A value that will stand in a text."""
-        _meter().write(value)
-        return value
+        return _meter().written(value)
 
     def spread(self, items: Any) -> list[Any]:
         """Items that become arguments."""
@@ -618,8 +604,7 @@ class _Environment(ImmutableSandboxedEnvironment):
         elif operator == "+" and hasattr(left, "__len__") and hasattr(right, "__len__"):
             meter.expect(len(left) + len(right))
         elif operator == "**" and isinstance(left, int) and isinstance(right, int):
-            if left.bit_length() * abs(right) > _MOST_BITS:
-                raise TemplateLimit("makes a number of too many digits")
+            meter.expect_bits(left.bit_length() * abs(right))
         elif operator == "%" and isinstance(left, str):
             meter.expect(_of_format(meter, left, right))
         return meter.made(super().call_binop(context, operator, left, right))
@@ -650,12 +635,9 @@ class _Environment(ImmutableSandboxedEnvironment):
         kind: type[str] = type(text)
 
         def format(*given: Any, **names: Any) -> str:
-            meter = _meter()
-            formatter: _Formatter = (
-                _EscapeFormatter(self, meter, escape=text.escape)
-                if isinstance(text, Markup)
-                else _Formatter(self, meter)
-            )
+            formatter = _Formatter(self)
+            if isinstance(text, Markup):
+                formatter = _EscapeFormatter(self, escape=text.escape)
             return kind(formatter.vformat(text, given, names))
 
         return format
@@ -683,8 +665,7 @@ def _looked_through(
 
 def _check_product(meter: _Meter, left: Any, right: Any) -> None:
     if isinstance(left, int) and isinstance(right, int):
-        if left.bit_length() + right.bit_length() > _MOST_BITS:
-            raise TemplateLimit("makes a number of too many digits")
+        meter.expect_bits(left.bit_length() + right.bit_length())
         return
     for value, times in ((left, right), (right, left)):
         if isinstance(times, int) and hasattr(value, "__len__"):
@@ -695,8 +676,7 @@ def _check_product(meter: _Meter, left: Any, right: Any) -> None:
 @pass_context
 def _finalize(context: Context, value: Any) -> Any:
     """What is written. Asks for the context, so that nothing is computed in compiling."""
-    _meter().write(value)
-    return value
+    return _meter().written(value)
 
 
 def _bounded(name: str, function: Callable[..., Any]) -> Callable[..., Any]:
@@ -724,7 +704,7 @@ def _ready(
     """The arguments of a filter, looked at."""
     value, rest = given[0], given[1:]
     if name in _WRITING:
-        meter.write(value)
+        meter.written(value)
     if name in _OVER_ITEMS or name == "attr":
         _check_attributes(name, rest, named)
     if name in ("join", "sum"):
@@ -785,6 +765,4 @@ def _gathered(
     return (before, found), given
 
 
-@lru_cache(maxsize=1)
-def _environment() -> _Environment:
-    return _Environment()
+_environment = lru_cache(maxsize=1)(_Environment)

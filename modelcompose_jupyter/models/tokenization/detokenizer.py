@@ -7,9 +7,10 @@ limit cuts is left out, and a text is the tokenizer's own decoding of its tokens
 from __future__ import annotations
 
 import codecs
-import json
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
+
+from .prompt_tokens import steps_of
 
 _REPLACEMENT = "\ufffd"
 _CONTEXT = 8
@@ -25,9 +26,6 @@ Decode = Callable[[Sequence[int]], str]
 class Decoder:
     """The decoding of a tokenizer, without special tokens and an unfinished character at the end.
 
-    Args:
-        tokenizer: a `transformers.PreTrainedTokenizerBase`.
-
     Attributes:
         joined: what changes when it is whole; so its beginnings at the end of a text are uncertain.
     """
@@ -39,7 +37,9 @@ class Decoder:
         self._special = {id for id, token in added.items() if token.special}
         self._fallback = _fallback_bytes(tokenizer)
         self._of_byte = {byte: id for id, byte in self._fallback.items()}
-        self._byte_level = "ByteLevel" in _decoder_kinds(tokenizer)
+        backend: Any = getattr(tokenizer, "backend_tokenizer", None)
+        steps = steps_of(getattr(backend, "decoder", None))
+        self._byte_level = any(step["type"] == "ByteLevel" for step in steps)
         self.joined = _JOINED if getattr(tokenizer, "clean_up_tokenization_spaces", False) else ()
 
     def __call__(self, ids: Sequence[int]) -> str:
@@ -105,38 +105,22 @@ class Decoder:
         return bytes(_BYTES.get(character, 0) for character in token or "")
 
 
-def _decoder_kinds(tokenizer: Any) -> str:
-    """The description of a fast tokenizer's decoder, as JSON; empty for others."""
-    backend: Any = getattr(tokenizer, "backend_tokenizer", None)
-    if backend is None:
-        return ""
-    return json.dumps(json.loads(backend.to_str()).get("decoder"))
-
-
 def _fallback_bytes(tokenizer: Any) -> dict[int, int]:
     """The tokens that stand for single bytes, as SentencePiece has them; empty where none do."""
     vocabulary = tokenizer.get_vocab()
-    names = {f"<0x{byte:02X}>": byte for byte in range(256)}
-    found = {vocabulary[name]: byte for name, byte in names.items() if name in vocabulary}
     letter = vocabulary.get("<0x41>")
     if letter is None or str(tokenizer.decode([letter])) != "A":
         return {}
-    return found
+    names = {f"<0x{byte:02X}>": byte for byte in range(256)}
+    return {vocabulary[name]: byte for name, byte in names.items() if name in vocabulary}
 
 
-def _byte_alphabet() -> dict[str, int]:
-    """The bytes by the characters that stand for them in byte-level vocabularies.
-
-    Bytes that are visible in Latin-1 stand for themselves, the others for characters from U+0100.
-    """
-    visible = {*range(0x21, 0x7F), *range(0xA1, 0xAD), *range(0xAE, 0x100)}
-    hidden = [byte for byte in range(256) if byte not in visible]
-    return {chr(byte): byte for byte in visible} | {
-        chr(0x100 + place): byte for place, byte in enumerate(hidden)
-    }
-
-
-_BYTES = _byte_alphabet()
+# Bytes that are visible in Latin-1 stand for themselves, the others for characters from U+0100.
+_VISIBLE = {*range(0x21, 0x7F), *range(0xA1, 0xAD), *range(0xAE, 0x100)}
+_HIDDEN = sorted({*range(256)} - _VISIBLE)
+_BYTES = {chr(byte): byte for byte in _VISIBLE}
+_BYTES |= {chr(0x100 + place): byte for place, byte in enumerate(_HIDDEN)}
+"""The bytes by the characters that stand for them in byte-level vocabularies."""
 
 
 def find_stop(text: str, stops: Sequence[str]) -> int | None:
@@ -165,7 +149,6 @@ class Detokenizer:
         stopped: whether a stop sequence has ended the text.
 
     Args:
-        decode: of the tokenizer.
         prompt: the tokens before the first one.
         stops: the text ends before the first of these.
     """

@@ -33,14 +33,11 @@ _SEQUENCES = ("normalizers", "pretokenizers", "processors", "decoders")
 
 
 class PromptTokens:
-    """What a tokenizer makes of prompts.
-
-    Args:
-        tokenizer: a `transformers.PreTrainedTokenizerBase`.
-    """
+    """What a `transformers.PreTrainedTokenizerBase` makes of prompts."""
 
     def __init__(self, tokenizer: Any) -> None:
         self._tokenizer = tokenizer
+        self._backend: Any = getattr(tokenizer, "backend_tokenizer", None)
 
     def encode(self, text: str, special: bool = True) -> list[int]:
         """The tokens of a whole text, ``special`` with those that the tokenizer adds."""
@@ -72,8 +69,10 @@ class PromptTokens:
         """The part of a text that decides its first ``limit`` tokens, or the last ones where the
         tokenizer keeps these; the whole where that is not known."""
         backward = self._tokenizer.truncation_side == "left"
+        if len(text) <= 2 * SLICE or not self._tokenizer.is_fast:
+            return text
         # Without words, what is joined to what may hang on all before it.
-        if len(text) <= 2 * SLICE or not self._tokenizer.is_fast or (backward and not self._words):
+        if backward and (self._backend is None or self._backend.pre_tokenizer is None):
             return text
         count = used = 0
         for piece in _slices(text, backward):
@@ -87,7 +86,7 @@ class PromptTokens:
     @cached_property
     def _longest(self) -> int | None:
         """The most characters that a token stands for; None where characters may have no token."""
-        backend: Any = getattr(self._tokenizer, "backend_tokenizer", None)
+        backend = self._backend
         if backend is None or type(backend.model).__name__ != "BPE":
             return None
         normal, split = steps_of(backend.normalizer), steps_of(backend.pre_tokenizer)
@@ -108,12 +107,6 @@ class PromptTokens:
         ):
             return None
         return max(map(len, names), default=1) * (_COMPOSED if kinds & _COMPOSES else 1)
-
-    @cached_property
-    def _words(self) -> bool:
-        """Whether a text is split into words before it is made tokens."""
-        backend: Any = getattr(self._tokenizer, "backend_tokenizer", None)
-        return backend is not None and backend.pre_tokenizer is not None
 
 
 def _slices(text: str, backward: bool = False) -> Iterator[str]:

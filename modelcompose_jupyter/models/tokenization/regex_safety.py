@@ -24,14 +24,10 @@ def is_quick(pattern: str) -> bool:
     if len(pattern) > LONGEST:
         return False
     try:
-        parsed = _parser().parse(pattern)
+        parsed = re._parser.parse(pattern)  # type: ignore[attr-defined]
     except (re.error, RecursionError, OverflowError):
         return True  # whoever uses it says what is wrong
     return _ways(parsed, False) <= _MOST_WAYS
-
-
-def _parser() -> Any:
-    return re._parser  # type: ignore[attr-defined]
 
 
 def _ways(part: Any, repeated: bool) -> int:

@@ -40,17 +40,11 @@ _PROBE = "Hello, World! 1 + 22 = 23\n\tNaïve café — 옛날 옛적에 🦊  e
 def check_tokenizer(tokenizer: Any, name: str) -> None:
     """Look at a tokenizer that has been loaded, and switch off that it pads or cuts by itself.
 
-    Args:
-        tokenizer: a `transformers.PreTrainedTokenizerBase`.
-        name: what it is called in errors.
-
-    Raises:
-        ModelError: it makes of a text what no model's does.
+    Raise a `ModelError`, with this name in it, where it makes of a text what no model's does.
     """
     backend: Any = getattr(tokenizer, "backend_tokenizer", None)
     longest = max(map(len, tokenizer.get_vocab()), default=0)
-    if longest > LONGEST_TOKEN:
-        raise _beyond(name, f"has a token of {longest} characters", LONGEST_TOKEN)
+    _bound(name, "has a token of", longest, LONGEST_TOKEN, "characters")
     if backend is not None:
         backend.no_padding()
         backend.no_truncation()
@@ -64,24 +58,19 @@ def check_tokenizer(tokenizer: Any, name: str) -> None:
             raise
         return  # its alphabet may lack some of it, as those of proteins do; requests say so
     most = MOST_GROWTH * len(_PROBE.encode()) + MOST_ADDED
-    if count > most:
-        raise _beyond(name, f"makes {count} tokens of a text of {len(_PROBE)} characters", most)
+    _bound(name, "makes", count, most, f"tokens of a text of {len(_PROBE)} characters")
 
 
 def _check_part(name: str, part: str, steps: Sequence[dict[str, Any]]) -> None:
-    if len(steps) > MOST_STEPS:
-        raise _beyond(name, f"has a {part} of {len(steps)} steps", MOST_STEPS)
+    _bound(name, f"has a {part} of", len(steps), MOST_STEPS, "steps")
     replaced = sum(len(each) for step in steps for each in _replacement(step) or ())
-    if replaced > MOST_REPLACED:
-        raise _beyond(name, f"has a {part} that replaces {replaced} characters", MOST_REPLACED)
+    _bound(name, f"has a {part} that replaces", replaced, MOST_REPLACED, "characters")
     growth = _growth_of_all(steps)
-    if growth > MOST_GROWTH:
-        raise _beyond(name, f"has a {part} that makes {growth:.0f} bytes of one", MOST_GROWTH)
+    _bound(name, f"has a {part} that makes", growth, MOST_GROWTH, "bytes of one")
     for step in steps:
         pattern = step.get("pattern")
         expression = pattern.get("Regex", "") if isinstance(pattern, dict) else ""
-        if len(expression) > LONGEST_PATTERN:
-            raise _beyond(name, f"has a pattern of {len(expression)} characters", LONGEST_PATTERN)
+        _bound(name, "has a pattern of", len(expression), LONGEST_PATTERN, "characters")
         if step.get("type") == "TemplateProcessing":
             _check_template(name, step)
 
@@ -182,30 +171,27 @@ def _check_template(name: str, step: dict[str, Any]) -> None:
         else:
             token = step["special_tokens"].get(piece["SpecialToken"]["id"], {})
             added += len(token.get("ids", ()))
-    if added > MOST_ADDED:
-        raise _beyond(name, f"adds {added} special tokens to each text", MOST_ADDED)
-    if texts > 1:
-        raise _beyond(name, f"takes each text {texts} times", 1)
+    _bound(name, "adds", added, MOST_ADDED, "special tokens to each text")
+    _bound(name, "takes each text", texts, 1, "times")
 
 
 def _check_model(name: str, backend: Any) -> None:
     model = backend.model
     if type(model).__name__ == "Unigram":
         longest = max(map(len, backend.get_vocab(with_added_tokens=False)), default=0)
-        if longest > LONGEST_PIECE:
-            raise _beyond(name, f"has a piece of {longest} characters", LONGEST_PIECE)
+        _bound(name, "has a piece of", longest, LONGEST_PIECE, "characters")
     for key in ("continuing_subword_prefix", "end_of_word_suffix"):
         affix = getattr(model, key, None) or ""
-        if len(affix) > MOST_GROWTH:
-            raise _beyond(name, f"adds {len(affix)} characters to parts of words", MOST_GROWTH)
+        _bound(name, "adds", len(affix), MOST_GROWTH, "characters to parts of words")
     word = getattr(model, "max_input_chars_per_word", 0)
-    if word > LONGEST_WORD:
-        raise _beyond(name, f"looks up words of {word} characters", LONGEST_WORD)
+    _bound(name, "looks up words of", word, LONGEST_WORD, "characters")
 
 
-def _beyond(name: str, what: str, most: int) -> ModelError:
-    return ModelError(
-        f"{name} {what}, and {most} is the most",
-        hint="No model needs that: fetch its tokenizer.json anew, or choose another model.",
-        code="corrupt_model",
-    )
+def _bound(name: str, does: str, found: float, most: int, what: str) -> None:
+    """Raise a `ModelError` for more than the most."""
+    if found > most:
+        raise ModelError(
+            f"{name} {does} {found:.0f} {what}, and {most} is the most",
+            hint="No model needs that: fetch its tokenizer.json anew, or choose another model.",
+            code="corrupt_model",
+        )

@@ -30,7 +30,7 @@ def read_config(spec: ModelSpec, folder: Path, weights: files.Weights) -> PreTra
             transformers does not know its architecture, or that generates no text; or it needs
             Python code that comes with the model, and the spec does not trust that.
     """
-    from transformers import AutoConfig
+    from transformers import AutoConfig, __version__
     from transformers.models.auto.configuration_auto import CONFIG_MAPPING
 
     files.check_documents(folder)
@@ -41,7 +41,12 @@ def read_config(spec: ModelSpec, folder: Path, weights: files.Weights) -> PreTra
     kind = content.get("model_type")
     if not (isinstance(kind, str) and kind in CONFIG_MAPPING):
         if not content.get("auto_map"):
-            raise _unknown_architecture(spec, kind)
+            raise ModelError(
+                f"{spec.source} has the architecture '{shortened(str(kind))}', which transformers"
+                f" {__version__} does not know",
+                hint="Run: pip install --upgrade transformers, or choose another model.",
+                code="unknown_architecture",
+            )
         if not spec.trust_remote_code:
             raise ModelError(
                 f"{spec.source} needs Python code that comes with the model",
@@ -78,17 +83,6 @@ def context_length(config: PreTrainedConfig) -> int | None:
     text = config.get_text_config(decoder=True)
     lengths = (getattr(text, name, None) for name in _CONTEXT_NAMES)
     return next((each for each in lengths if isinstance(each, int) and each > 0), None)
-
-
-def _unknown_architecture(spec: ModelSpec, kind: Any) -> ModelError:
-    import transformers
-
-    return ModelError(
-        f"{spec.source} has the architecture '{shortened(str(kind))}', which transformers"
-        f" {transformers.__version__} does not know",
-        hint="Run: pip install --upgrade transformers, or choose another model.",
-        code="unknown_architecture",
-    )
 
 
 def _check_generates(spec: ModelSpec, config: PreTrainedConfig) -> None:

@@ -48,12 +48,7 @@ _WORD = re.compile(r"[a-z]+")
 
 
 def check_config(path: Path, config: Any, weights: Weights) -> None:
-    """Look through a config, and those in it, for numbers that the weights cannot have.
-
-    Args:
-        path: of the file that it stands in.
-        config: what that says.
-        weights: those beside it.
+    """Look through a config, and those in it, for numbers that the weights beside it cannot have.
 
     Raises:
         ModelError: more layers than there are tensors, a size beyond all numbers in the weights,

@@ -12,11 +12,7 @@ if TYPE_CHECKING:
 
 
 def choose_device(wanted: str) -> str:
-    """The name of a device that is there: ``cpu``, ``cuda:N`` or ``mps``.
-
-    Raises:
-        ModelError: the one that is wanted is not.
-    """
+    """The name of a device, ``cpu``, ``cuda:N`` or ``mps``; a `ModelError` where there is none."""
     import torch
 
     cuda = torch.cuda.device_count() if torch.cuda.is_available() else 0

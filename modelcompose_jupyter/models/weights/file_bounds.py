@@ -71,12 +71,7 @@ class BrokenFile(ValueError):
 
 
 def read_bytes(path: Path, bounds: Bounds) -> bytes:
-    """A file's content.
-
-    Raises:
-        OutOfBounds: it is longer than it may be, or no file of the disk at all.
-        OSError: it cannot be read.
-    """
+    """A file's content; `OutOfBounds` where it is longer than it may be, or a pipe or a device."""
     size = checked_size(path, bounds)
     with path.open("rb") as file:
         data = file.read(size + 1)
@@ -86,7 +81,7 @@ def read_bytes(path: Path, bounds: Bounds) -> bytes:
 
 
 def checked_size(path: Path, bounds: Bounds) -> int:
-    """The bytes of a file; `OutOfBounds` where they are too many, or it is a pipe or a device."""
+    """How many bytes a file has, with the same bounds."""
     size = path.stat().st_size
     if not path.is_file():
         raise OutOfBounds("it is not a file")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Collection
+from contextlib import suppress
 from pathlib import Path, PurePosixPath
 from typing import Any
 
@@ -70,14 +71,19 @@ def other_than_model(
         read: gives the content of one of its JSON files.
     """
     if _ADAPTER in names:
-        return _adapter(what, _base(read))
+        return _adapter(what, read)
     if is_embedder(names):
         return _no_text(f"{what} is a sentence-transformers model, which gives embeddings")
     if "model_index.json" in names:
         return _no_text(f"{what} is a diffusers model, which makes images")
     inner = [str(PurePosixPath(name).parent) for name in names if name.endswith(f"/{_CONFIG}")]
     if inner and _CONFIG not in names:
-        return _inside(what, inner)
+        shown = ", ".join(inner[:3]) + (", …" if len(inner) > 3 else "")
+        return ModelError(
+            f"{what} is not a model: models are in folders in it ({shown})",
+            hint="Give the path of one of them.",
+            code="incomplete_model",
+        )
     roots = [name for name in names if "/" not in name]
     if any(name.endswith(_OF_TRANSFORMERS) for name in roots):
         return None
@@ -93,26 +99,19 @@ def other_than_model(
     return None
 
 
-def other_than_adapter(what: str, names: Collection[str]) -> ModelError | None:
-    """The error for files that are a model, not an adapter; None where they merely lack some."""
-    if _ADAPTER in names or _CONFIG not in names:
-        return None
-    return ModelError(
-        f"{what} is a whole model, not an adapter",
-        hint=f"Name it as 'model'; under peft_adapters stands what peft saved, with {_ADAPTER}.",
-        code="not_an_adapter",
-    )
+def no_adapter(what: str, names: Collection[str], lacks: str) -> ModelError:
+    """The error for files that are a model, or lack one that an adapter needs."""
+    if _CONFIG in names and _ADAPTER not in names:
+        hint = f"Name it as 'model'; under peft_adapters stands what peft saved, with {_ADAPTER}."
+        what = f"{what} is a whole model, not an adapter"
+        return ModelError(what, hint=hint, code="not_an_adapter")
+    hint = "It must hold what save_pretrained() of a peft model wrote."
+    return incomplete(what, f"it has no {lacks}", hint=hint, kind="adapter")
 
 
 def incomplete(what: str, reason: str, *, hint: str, kind: str = "model") -> ModelError:
     """The error for a folder or repository that lacks what a model, or an adapter, needs."""
     return ModelError(f"{what} is not a whole {kind}: {reason}", hint=hint, code="incomplete_model")
-
-
-def incomplete_adapter(what: str, reason: str) -> ModelError:
-    """The error for a folder or repository that lacks what an adapter needs."""
-    hint = "It must hold what save_pretrained() of a peft model wrote."
-    return incomplete(what, reason, hint=hint, kind="adapter")
 
 
 def model_and_adapter(what: str) -> ModelError:
@@ -155,31 +154,17 @@ def _unsupported(words: str) -> ModelError:
     )
 
 
-def _adapter(what: str, base: str | None) -> ModelError:
-    of, whose = (f" for {base}", "that") if base else ("", "its")
-    there = f"model: {base}" if base else "the model that it was made for as 'model'"
+def _adapter(what: str, read: Callable[[str], Any]) -> ModelError:
+    of, whose, there = "", "its", "the model that it was made for as 'model'"
+    with suppress(ComposeError):  # what it is for is only a help
+        content = read(_ADAPTER)
+        base = content.get("base_model_name_or_path") if isinstance(content, dict) else None
+        if isinstance(base, str) and base:
+            of, whose, there = f" for {base}", "that", f"model: {base}"
     return ModelError(
         f"{what} is a LoRA adapter{of}: put it under peft_adapters of {whose} model",
         hint=f"Write {there}, and this under peft_adapters.",
         code="not_a_model",
-    )
-
-
-def _base(read: Callable[[str], Any]) -> str | None:
-    try:
-        content = read(_ADAPTER)
-    except ComposeError:
-        return None  # what it is for is only a help
-    base = content.get("base_model_name_or_path") if isinstance(content, dict) else None
-    return base if isinstance(base, str) and base else None
-
-
-def _inside(what: str, folders: list[str]) -> ModelError:
-    shown = ", ".join(folders[:3]) + (", …" if len(folders) > 3 else "")
-    return ModelError(
-        f"{what} is not a model: models are in folders in it ({shown})",
-        hint="Give the path of one of them.",
-        code="incomplete_model",
     )
 
 

@@ -12,7 +12,7 @@ from typing import Any
 
 from ...errors import ModelError, shortened
 from ...text_encoding import has_mark
-from . import file_bounds, file_kinds, safetensors_header
+from . import file_bounds, file_kinds, pickles, safetensors_header
 from .file_bounds import Bounds, BrokenFile, OutOfBounds
 
 CONFIG = "config.json"
@@ -80,11 +80,9 @@ def weight_index(names: Collection[str]) -> str | None:
 
 
 def weight_files(names: Collection[str], folder: Path) -> list[str]:
-    """The files of the weights; safetensors before pickles. Empty where there are none.
+    """Those of the names that are weights; safetensors before pickles. Empty where none are.
 
-    Args:
-        names: the files that there are.
-        folder: where the file that lists the shards is, if they have one.
+    The file that lists the shards, if they have one, is in the folder.
     """
     index = weight_index(names)
     if index is None:
@@ -143,9 +141,8 @@ def check_size(name: str, size: int) -> None:
 def check_documents(folder: Path) -> None:
     """Look at what libraries will read whole, in a folder of a model or an adapter.
 
-    Raises:
-        ModelError: a file holds more than any model's, or begins with a byte order mark, by which
-            libraries fail or skip it.
+    Raise a `ModelError` for more than any model's file holds, or for a byte order mark, by which
+    libraries fail or skip it.
     """
     names = [path.name for path in folder.iterdir()]
     wanted = {*small_files(names, code=False), weight_index(names) or "", ADAPTER_CONFIG}
@@ -293,17 +290,11 @@ def check_adapter(folder: Path) -> None:
     with _readable(folder):
         _check_is_folder(folder, "adapter's folder")
         if not (folder / ADAPTER_CONFIG).is_file():
-            lacks = file_kinds.incomplete_adapter(what, f"it has no {ADAPTER_CONFIG}")
-            raise file_kinds.other_than_adapter(what, file_kinds.names_of(folder)) or lacks
+            raise file_kinds.no_adapter(what, file_kinds.names_of(folder), ADAPTER_CONFIG)
         weights = adapter_weights(folder)
         if not weights:
-            raise file_kinds.incomplete_adapter(what, f"it has no {ADAPTER_WEIGHTS[0]}")
+            raise file_kinds.no_adapter(what, [ADAPTER_CONFIG], ADAPTER_WEIGHTS[0])
         _check_fetched([folder / ADAPTER_CONFIG, *weights])
-
-
-def weights(folder: Path) -> Weights:
-    """What the weights of a folder hold; see `read_weights`."""
-    return read_weights(folder_weights(folder))
 
 
 def read_weights(paths: Iterable[Path]) -> Weights:
@@ -316,7 +307,11 @@ def read_weights(paths: Iterable[Path]) -> Weights:
     found = []
     for path in paths:
         with _checked(path):
-            found.append(_stored(path) if path.suffix == ".safetensors" else _pickled(path))
+            if path.suffix == ".safetensors":
+                found.append(_stored(path))
+            else:
+                tensors, precision = pickles.read(path)
+                found.append(Weights(path.stat().st_size, tensors, 0, 0, precision))
     return Weights(
         sum(each.size for each in found),
         sum(each.tensors for each in found),
@@ -336,13 +331,6 @@ def _stored(path: Path) -> Weights:
         sum(each.size for each in floats),
         _PRECISIONS[floats[0].dtype] if floats else None,
     )
-
-
-def _pickled(path: Path) -> Weights:
-    from . import pickles
-
-    tensors, precision = pickles.read(path)
-    return Weights(path.stat().st_size, tensors, 0, 0, precision)
 
 
 def _corrupt(path: Path, reason: str) -> ModelError:

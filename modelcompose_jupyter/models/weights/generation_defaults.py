@@ -9,9 +9,9 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, fields
+from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Self
+from typing import TYPE_CHECKING, Any
 
 from ...errors import ModelError, shortened
 from . import files
@@ -46,37 +46,12 @@ class LeftOut:
     why: str
     runs: str = "all"
 
-    def concerns(self, beams: int) -> bool:
-        """Whether a run would have used it, where nothing else was asked."""
-        return {"all": True, "beam": beams == 1, "beams": beams > 1}[self.runs]
-
-
-@dataclass(frozen=True)
-class GenerationDefaults:
-    """What a model's generation_config gives for the options that a request leaves open.
-
-    The names are those of generate(); None is what the model leaves open as well.
-    """
-
-    min_p: float | None
-    repetition_penalty: float | None
-    length_penalty: float | None
-    early_stopping: bool | str | None
-    min_length: int | None
-    min_new_tokens: int | None
-    bos_token_id: int | None
-    decoder_start_token_id: int | list[int] | None
-
-    @classmethod
-    def of(cls, config: GenerationConfig) -> Self:
-        return cls(**{each.name: getattr(config, each.name) for each in fields(cls)})
-
 
 def warnings(left_out: Sequence[LeftOut], beams: int) -> list[str]:
     """What a run says of the options that it lacks: a sentence for each reason."""
     names: dict[str, list[str]] = {}
     for each in left_out:
-        if each.concerns(beams):
+        if each.runs in ("all", "beams" if beams > 1 else "beam"):
             names.setdefault(each.why, []).append(shortened(" ".join(each.name.split()) or "''"))
     return [
         f"the model's {FILE} asks for {_listed(each)}; that is left out: {why}"
@@ -98,9 +73,6 @@ def end_tokens(source: str, named: Any, own: int | None) -> list[int] | None:
         source: what messages call the model.
         named: ``eos_token_id`` of its configuration: one, several, or what is none.
         own: the tokenizer's.
-
-    Raises:
-        ModelError: there are more of them than are looked for.
     """
     ends = [each for each in (named if isinstance(named, list) else [named]) if _count(each, None)]
     if len(ends) > MOST_ENDS:
@@ -118,10 +90,8 @@ def end_tokens(source: str, named: Any, own: int | None) -> list[int] | None:
 def read(folder: Path, config: PreTrainedConfig) -> tuple[GenerationConfig, list[LeftOut]]:
     """A model's own settings of generation, and what of them is left out.
 
-    Where there is no file of them, old models have them in config.json.
-
-    Raises:
-        ModelError: the file is damaged.
+    Where there is no file of them, old models have them in config.json. A damaged one is a
+    `ModelError`.
     """
     from transformers import GenerationConfig
 
@@ -201,8 +171,8 @@ def _count(value: Any, _: int | None) -> bool:
     return type(value) is int and 0 <= value <= _LARGEST_COUNT
 
 
-def _flag(value: Any, _: int | None) -> bool:
-    return isinstance(value, bool)
+def _is(kind: type) -> Check:
+    return lambda value, _: isinstance(value, kind)
 
 
 def _id(value: Any, vocabulary: int | None) -> bool:
@@ -228,21 +198,13 @@ def _pair(first: Check, second: Check) -> Check:
     )
 
 
-def _id_or_ids(value: Any, vocabulary: int | None) -> bool:
-    return _id(value, vocabulary) or _each(_id, MOST_ENDS)(value, vocabulary)
+def _one_or_each(check: Check) -> Check:
+    each = _each(check, MOST_ENDS)
+    return lambda value, vocabulary: check(value, vocabulary) or each(value, vocabulary)
 
 
-def _float(value: Any, _: int | None) -> bool:
-    return isinstance(value, float)
-
-
-def _texts(value: Any, _: int | None) -> bool:
-    texts = [value] if isinstance(value, str) else value
-    return (
-        isinstance(texts, list)
-        and len(texts) <= MOST_ENDS
-        and all(isinstance(each, str) and len(each) <= _LONGEST_END for each in texts)
-    )
+def _text(value: Any, _: int | None) -> bool:
+    return isinstance(value, str) and len(value) <= _LONGEST_END
 
 
 def _tokens(value: Any, vocabulary: int | None) -> bool:
@@ -259,7 +221,7 @@ def _watermark(value: Any, _: int | None) -> bool:
         "bias": _number(),
         "hashing_key": _count,
         "context_width": _count,
-        "seeding_scheme": lambda each, _: isinstance(each, str),
+        "seeding_scheme": _is(str),
     }
     return isinstance(value, dict) and all(
         name in checks and checks[name](each, None) for name, each in value.items()
@@ -267,7 +229,7 @@ def _watermark(value: Any, _: int | None) -> bool:
 
 
 _KINDS: dict[str, Check] = {
-    "do_sample": _flag,
+    "do_sample": _is(bool),
     "num_beams": lambda value, _: _count(value, None) and value <= _MOST_BEAMS,
     "temperature": _number(0),
     "top_k": _count,
@@ -286,23 +248,23 @@ _KINDS: dict[str, Check] = {
     "min_length": _count,
     "min_new_tokens": _count,
     "max_time": _number(0, above=True),
-    "stop_strings": _texts,
+    "stop_strings": _one_or_each(_text),
     "bad_words_ids": _each(_each(_id), _MOST_PHRASES),
-    "sequence_bias": _each(_pair(_each(_id), _float), _MOST_PHRASES),
+    "sequence_bias": _each(_pair(_each(_id), _is(float)), _MOST_PHRASES),
     "suppress_tokens": _tokens,
     "begin_suppress_tokens": _tokens,
     "forced_bos_token_id": _id,
-    "forced_eos_token_id": _id_or_ids,
+    "forced_eos_token_id": _one_or_each(_id),
     "exponential_decay_length_penalty": _pair(_count, _number(0, above=True)),
-    "remove_invalid_values": _flag,
-    "renormalize_logits": _flag,
+    "remove_invalid_values": _is(bool),
+    "renormalize_logits": _is(bool),
     "guidance_scale": _number(0),
     "watermarking_config": _watermark,
-    "use_cache": _flag,
+    "use_cache": _is(bool),
     "pad_token_id": _id,
     "bos_token_id": _id,
-    "eos_token_id": lambda value, _: _id_or_ids(value, None),
-    "decoder_start_token_id": _id_or_ids,
+    "eos_token_id": lambda value, _: _one_or_each(_id)(value, None),
+    "decoder_start_token_id": _one_or_each(_id),
 }
 """The options that generate() computes by itself, and which values each of them may have."""
 

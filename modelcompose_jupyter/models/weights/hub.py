@@ -17,6 +17,7 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from urllib.parse import quote
@@ -39,11 +40,6 @@ RETRY_WAITS = (0.5, 1.0, 2.0, 4.0)
 """Seconds to wait before each further attempt after a transfer broke off without a byte."""
 
 
-def fetch(spec: ModelSpec, report: Report) -> Path:
-    """The snapshot folder of a model's repository; see `Download.fetch`."""
-    return Download(spec, report).fetch()
-
-
 def _noted(reference: Path) -> str | None:
     """The commit that a branch or tag was when it was last looked up."""
     if not reference.is_file():
@@ -51,11 +47,6 @@ def _noted(reference: Path) -> str | None:
     with reference.open("rb") as file:
         commit = file.read(_LONGEST_REFERENCE).decode("utf-8", "replace").strip()
     return commit if _COMMIT.fullmatch(commit) else None
-
-
-def _target(path: Path) -> Path:
-    """What a link says; the path itself where it is none."""
-    return Path(os.path.normpath(path.parent / path.readlink())) if path.is_symlink() else path
 
 
 def _root(spec: ModelSpec) -> Path:
@@ -121,7 +112,6 @@ class Download:
 
         Raises:
             ModelError: downloads are switched off, or what goes wrong with one.
-            Abandoned: from ``report``.
         """
         from huggingface_hub.utils import validate_repo_id
 
@@ -165,7 +155,9 @@ class Download:
         for path in (folder, *folder.iterdir()):
             if path.resolve().is_relative_to(inside):
                 continue
-            ways = (repository / "snapshots", folder, path, repository / "blobs", _target(path))
+            content = path.readlink() if path.is_symlink() else path.name
+            target = Path(os.path.normpath(path.parent / content))
+            ways = (repository / "snapshots", folder, path, repository / "blobs", target)
             for link in ways:
                 if link.is_symlink() and link.lstat().st_uid not in (0, os.getuid()):
                     raise ModelError(
@@ -185,9 +177,8 @@ class Download:
         self.commit, listed = self._listing()
         self.files = {file.name: file for file in listed}
         needed = [self.files[name] for name in self._names()]
-        self.total = sum(file.size for file in needed)
+        self.done, self.total = 0, sum(file.size for file in needed)
         self._check_disk(needed)
-        self.done = 0
         for file in needed:
             self._fetch(file)
         with suppress(OSError):  # the next time it is looked up again
@@ -210,11 +201,16 @@ class Download:
 
     def _listing(self) -> tuple[str, list[_RemoteFile]]:
         """The commit that the revision is now, and the files in it."""
+        from huggingface_hub import constants
+
         hub_errors.check_endpoint()
-        with hub_http.get(self._listing_url(), self.spec.token) as response:
+        revision = self.spec.revision
+        at = "" if revision is None else f"/revision/{quote(revision, safe='')}"
+        url = f"{constants.ENDPOINT}/api/models/{self.spec.source}{at}?blobs=true"
+        with hub_http.get(url, self.spec.token) as response:
             hub_http.check_response(response)
             try:
-                listing = hub_http.read_json(response, hub_http.LISTING, self._still_wanted)
+                listing = hub_http.read_json(response, hub_http.LISTING, self._advance)
                 commit, siblings = listing["sha"], map(_remote_file, listing["siblings"])
                 if _COMMIT.fullmatch(commit):
                     return commit, list(siblings)
@@ -222,28 +218,16 @@ class Download:
                 pass
         raise hub_errors.not_the_hub(self.spec, "sends no listing of files")
 
-    def _listing_url(self) -> str:
-        from huggingface_hub import constants
-
-        revision = self.spec.revision
-        at = "" if revision is None else f"/revision/{quote(revision, safe='')}"
-        return f"{constants.ENDPOINT}/api/models/{self.spec.source}{at}?blobs=true"
-
-    def _still_wanted(self) -> None:
-        self.report(LoadProgress("download", self.spec.source, 0, None, "B"))
-
     def _check(self, weights: list[str]) -> None:
         needed = [files.CONFIG, *weights]
         missing = [name for name in needed if name not in self.files]
         if not missing and weights and not file_kinds.is_embedder(self.files):
             return
         what = f"the repository {self.spec.source}"
-        other = file_kinds.other_than_model(what, self.files, self._read)
-        if other is not None:
-            raise other
         reason = f"{missing[0]} is missing" if missing else "it has no weights for transformers"
         hint = "Choose a repository with config.json and model.safetensors."
-        raise file_kinds.incomplete(what, reason, hint=hint)
+        other = file_kinds.other_than_model(what, self.files, self._read)
+        raise other or file_kinds.incomplete(what, reason, hint=hint)
 
     def _read(self, name: str) -> Any:
         """The content of a small JSON file of the repository."""
@@ -259,7 +243,7 @@ class Download:
             numbers = f"{size(room)} are needed, {size(free)} are free"
             raise hub_errors.disk_full(self.spec, self.root, numbers)
 
-    def _advance(self, amount: int, name: str) -> None:
+    def _advance(self, amount: int = 0, name: str | None = None) -> None:
         self.done += amount
         self.report(LoadProgress("download", self.spec.source, self.done, self.total, "B", name))
 
@@ -267,7 +251,7 @@ class Download:
         """A file into the snapshot, unless it is there."""
         before = self.done
         files.check_size(file.name, file.size)
-        self._advance(0, file.name)
+        self._advance(name=file.name)
         if not (self._snapshot / file.name).exists():
             if file.checksum is None:
                 self._take(file.name)
@@ -289,7 +273,7 @@ class Download:
         """A file through the client: of a mirror that does not say what is in it."""
         from huggingface_hub import hf_hub_download
 
-        still_wanted = self._still_wanted
+        still_wanted = partial(self._advance, name=name)
 
         class Bar(SilentBar):
             def update(self, amount: float | None = 1) -> None:
@@ -323,14 +307,12 @@ class Download:
         lock: BaseFileLock = FileLock(folder / ".modelcompose.lock")
         while True:
             try:
-                lock.acquire(timeout=0.5)
+                held = lock.acquire(timeout=0.5)
                 break
             except Timeout:
-                self._advance(0, name)
-        try:
+                self._advance(name=name)
+        with held:
             yield
-        finally:
-            lock.release()
 
     def _remember_revision(self) -> None:
         """Note which commit a branch or tag is, as the client does, for the next time."""
@@ -412,12 +394,10 @@ class _Transfer:
         from huggingface_hub import hf_hub_url
 
         self.download = download
-        self.name = file.name
-        self.size = file.size
-        self.checksum = str(file.checksum)
+        self.file = file
         self.path = path
         self.start = download.done
-        self.url = hf_hub_url(download.spec.source, self.name, revision=download.commit)
+        self.url = hf_hub_url(download.spec.source, file.name, revision=download.commit)
 
     def run(self) -> None:
         from huggingface_hub.errors import HTTPError
@@ -425,7 +405,7 @@ class _Transfer:
         self._check_partial()
         self._open("ab").close()
         failures = 0
-        while (before := self._have()) < self.size:
+        while (before := self._have()) < self.file.size:
             reason = "the connection was closed"
             try:
                 self._receive()
@@ -473,7 +453,7 @@ class _Transfer:
             with self._open("ab" if resumed else "wb") as file:
                 self._at(have if resumed else 0)
                 for chunk in response.iter_raw():
-                    if file.tell() + len(chunk) > self.size:
+                    if file.tell() + len(chunk) > self.file.size:
                         file.truncate(0)
                         raise self._other_content(response)
                     file.write(chunk)
@@ -492,18 +472,18 @@ class _Transfer:
         """A login page or another file in place of the content is not kept."""
         length = response.headers.get("Content-Length")
         whole = response.status_code == 200 and "Content-Encoding" not in response.headers
-        if hub_errors.is_page(response) or (whole and length and length != str(self.size)):
+        if hub_errors.is_page(response) or (whole and length and length != str(self.file.size)):
             raise self._other_content(response)
 
     def _other_content(self, response: Any) -> ModelError:
         what = "a web page" if hub_errors.is_page(response) else "something of another length"
         return hub_errors.not_the_hub(
-            self.download.spec, f"sends {what} in place of {self.name}", str(response.url)
+            self.download.spec, f"sends {what} in place of {self.file.name}", str(response.url)
         )
 
     def _at(self, position: int) -> None:
         self.download.done = self.start
-        self.download._advance(position, self.name)
+        self.download._advance(position, self.file.name)
 
     def _wait(self, seconds: float) -> None:
         end = time.monotonic() + seconds
@@ -512,16 +492,17 @@ class _Transfer:
             time.sleep(min(left, 0.2))
 
     def _verify(self) -> None:
-        large = len(self.checksum) == 64
-        digest = hashlib.sha256() if large else hashlib.sha1(b"blob %d\0" % self.size)
+        name, length, checksum = self.file.name, self.file.size, str(self.file.checksum)
+        large = len(checksum) == 64
+        digest = hashlib.sha256() if large else hashlib.sha1(b"blob %d\0" % length)
         with self.path.open("rb") as file:
             while chunk := file.read(_CHUNK):
                 digest.update(chunk)
-                self._at(self.size)
-        if digest.hexdigest() != self.checksum:
+                self._at(length)
+        if digest.hexdigest() != checksum:
             self.path.unlink()
             raise ModelError(
-                f"{self.name} of {self.download.spec.source} arrived damaged: its checksum differs",
+                f"{name} of {self.download.spec.source} arrived damaged: its checksum differs",
                 hint="Run again to download it anew.",
                 code="corrupt_model",
             )
@@ -529,7 +510,7 @@ class _Transfer:
     def _broken_off(self, reason: str) -> ModelError:
         download = self.download
         return ModelError(
-            f"the download of {self.name} of {download.spec.source} broke off at"
+            f"the download of {self.file.name} of {download.spec.source} broke off at"
             f" {size(download.done)} of {size(download.total or 0)}: {reason}",
             hint="Run again to resume it.",
             code="download_failed",

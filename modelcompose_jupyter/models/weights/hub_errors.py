@@ -23,6 +23,7 @@ from ..spec import ModelSpec
 
 _MAY_PASS = frozenset({408, 425, 429, 500, 502, 503, 504, 520, 521, 522, 523, 524, 529})
 """Statuses after which the same question may get an answer."""
+_LONGEST_WAIT = 10  # seconds that a server may ask for within a download
 
 _DISK = {
     errno.EROFS: "read-only file system",
@@ -53,6 +54,9 @@ _STATUSES = {
     504: "gets no answer from behind it in time",
     511: "asks for a login to the network",
 }
+_CODES = dict.fromkeys((401, 403, 407, 451, 511), "access_denied")
+_CODES |= dict.fromkeys((404, 410), "model_not_found")
+_NO_HTTP = "it breaks off, or does not speak HTTP"
 _NO_ANSWER = (
     ({"ProxyError"}, "the proxy refuses"),
     ({"ConnectionRefusedError"}, "the connection is refused"),
@@ -60,13 +64,14 @@ _NO_ANSWER = (
     ({"TooManyRedirects"}, "it redirects in a circle"),
     ({"LocalRedirect"}, "it redirects to an address of this computer or its network"),
     ({"UnsupportedProtocol", "InvalidURL"}, "it redirects to what is no address on the web"),
-    (
-        {"RemoteProtocolError", "LocalProtocolError", "DecodingError"},
-        "it breaks off, or does not speak HTTP",
-    ),
+    ({"RemoteProtocolError", "LocalProtocolError", "DecodingError"}, _NO_HTTP),
     ({"ConnectError"}, "no connection comes about"),
 )
 """Why there was no answer, by the classes of the error; the first that is known is told."""
+_EXPIRED = "its certificate has expired, or the clock here is wrong"
+_OF_ANOTHER = "its certificate is another host's"
+_CERTIFICATES = {9: _EXPIRED, 10: _EXPIRED, 62: _OF_ANOTHER, 64: _OF_ANOTHER}
+"""What is wrong with a certificate, by OpenSSL's number."""
 
 
 def check_endpoint() -> None:
@@ -184,41 +189,35 @@ def refused(spec: ModelSpec, response: Any) -> ModelError:
     fallback = "has an error of its own" if status >= 500 else "refuses"
     says = _STATUSES.get(status, fallback)
     number = f"{status}, with a web page" if page else str(status)
-    code, hint = _advice(status, page, _seconds(response.headers.get("Retry-After")))
+    hint = _advice(status, page, _seconds(response.headers.get("Retry-After")))
+    code = _CODES.get(status, "download_failed")
     return ModelError(f"{place} {says} ({number}), for {spec.source}", hint=hint, code=code)
 
 
-def _advice(status: int, page: bool, wait: int | None) -> tuple[str, str]:
-    """The code and the next step for a status."""
+def _advice(status: int, page: bool, wait: int | None) -> str:
+    """The next step for a status."""
     mirror = "" if host() == _OFFICIAL else f" HF_ENDPOINT is set to {host()}."
     if status == 511 or (status == 401 and page):
-        return "access_denied", "Log in to the network or proxy with a browser, then run again."
+        return "Log in to the network or proxy with a browser, then run again."
     if status == 403 and page:
         return (
-            "access_denied",
             "A proxy or firewall seems to forbid it: ask who runs it to allow the host, or set"
-            f" HF_ENDPOINT to a mirror that is allowed.{mirror}",
+            f" HF_ENDPOINT to a mirror that is allowed.{mirror}"
         )
     if status in (401, 403):
-        return (
-            "access_denied",
-            f"Check your token: run `hf auth login` or set HF_TOKEN.{mirror}",
-        )
+        return f"Check your token: run `hf auth login` or set HF_TOKEN.{mirror}"
     if status == 407:
-        return (
-            "access_denied",
-            "Put user and password into the proxy's address: HTTPS_PROXY=http://user:password@…",
-        )
+        return "Put user and password into the proxy's address: HTTPS_PROXY=http://user:password@…"
     if status in (404, 410):
         there = f" Or unset HF_ENDPOINT, to ask {_OFFICIAL}." if mirror else ""
-        return "model_not_found", f"Check the name of the model.{there}"
+        return f"Check the name of the model.{there}"
     if status == 451:
-        return "access_denied", "Choose another model."
+        return "Choose another model."
     if status in _MAY_PASS:
         when = f"in {wait} s" if wait else "in a while"
         token = " With a token more is allowed: set HF_TOKEN." if status == 429 else ""
-        return "download_failed", f"Run again {when}; what has arrived is kept.{token}{mirror}"
-    return "download_failed", f"Check HF_ENDPOINT and the proxy, then run again.{mirror}"
+        return f"Run again {when}; what has arrived is kept.{token}{mirror}"
+    return f"Check HF_ENDPOINT and the proxy, then run again.{mirror}"
 
 
 def _seconds(value: str | None) -> int | None:
@@ -272,16 +271,11 @@ def may_pass(error: BaseException) -> bool:
 
     if isinstance(error, HfHubHTTPError):
         response: Any = error.response
-        return response.status_code in _MAY_PASS and not _is_long(response)
+        wait = _seconds(response.headers.get("Retry-After")) or 0
+        return response.status_code in _MAY_PASS and wait <= _LONGEST_WAIT
     if any(isinstance(each, ssl.SSLError) for each in causes(error)):
         return False
     return bool(_kinds(error) & {"TimeoutException", "NetworkError", "RemoteProtocolError"})
-
-
-def _is_long(response: Any) -> bool:
-    """Whether a server asks for a longer wait than a download should make."""
-    wait = _seconds(response.headers.get("Retry-After"))
-    return wait is not None and wait > 10
 
 
 def reason(error: BaseException) -> str:
@@ -308,12 +302,8 @@ def _certificate(error: BaseException) -> str | None:
     """What is wrong with a host's certificate; None where that is not it."""
     for each in causes(error):
         if isinstance(each, ssl.SSLCertVerificationError):
-            code = getattr(each, "verify_code", 0)
-            if code in (9, 10):
-                return "its certificate has expired, or the clock here is wrong"
-            if code in (62, 64):
-                return "its certificate is another host's"
-            return "its certificate is not trusted here"
+            number = getattr(each, "verify_code", 0)
+            return _CERTIFICATES.get(number, "its certificate is not trusted here")
     return None
 
 

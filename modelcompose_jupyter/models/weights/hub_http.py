@@ -77,10 +77,7 @@ _OF_CONTENT = ("content-length", "content-encoding", "transfer-encoding")
 def read_json(response: Any, bounds: Bounds, still_wanted: Callable[[], None]) -> Any:
     """The content of an answer as plain data.
 
-    Args:
-        response: of `get`.
-        bounds: of it.
-        still_wanted: asked as it comes in, so that a slow one can be given up.
+    ``still_wanted`` is asked as it comes in, so that a slow one can be given up.
 
     Raises:
         OutOfBounds: it is larger than may be, or packed although that was not asked for.

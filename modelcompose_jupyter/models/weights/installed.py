@@ -57,15 +57,9 @@ def _downloaded(cache: Path) -> Iterator[tuple[str, Path]]:
     prefix = "models--"
     for repository in sorted(cache.glob(f"{prefix}*")):
         for snapshot in sorted(repository.glob("snapshots/*")):
-            if _is_whole(snapshot):
-                yield repository.name[len(prefix) :].replace("--", "/"), snapshot
-
-
-def _is_whole(snapshot: Path) -> bool:
-    try:
-        return files.is_complete(snapshot, code=False)
-    except (OSError, ModelError):
-        return False
+            with contextlib.suppress(OSError, ModelError):
+                if files.is_complete(snapshot, code=False):
+                    yield repository.name[len(prefix) :].replace("--", "/"), snapshot
 
 
 def suggested(typed: str) -> list[str]:

@@ -18,7 +18,6 @@ from ..tokenization.prompt_tokens import PromptTokens
 from . import files, generation_defaults, lora, optional_libraries
 from .architectures import auto_class, context_length, read_config
 from .devices import choose_device, stored_precision, usual_precision
-from .generation_defaults import GenerationDefaults
 from .library_logging import quiet
 from .load_errors import explained, not_of_its_weights
 from .lora import LoraAdapter
@@ -69,12 +68,11 @@ class LoadPlan:
 class LoadedModel:
     """A model in memory. Only its engine's thread may hold this.
 
-    ``context`` is the number of tokens that the model can attend to, None where it has no limit;
-    ``stop_sequences`` are those of its generation_config. ``precision`` is ``int8`` where linear
-    layers are quantised. ``memory_bytes`` counts the weights, those of the draft model too.
-    ``draft`` has the same vocabulary, though its logits may be longer or shorter by what pads them.
-    ``cache_budget`` is as the `ModelSpec` says. ``left_out`` is what the model's own settings ask
-    for and do not get.
+    ``context`` is the number of tokens that the model can attend to, None where it has no limit.
+    ``precision`` is ``int8`` where linear layers are quantised. ``memory_bytes`` counts the
+    weights, those of the draft model too. ``draft`` has the same vocabulary, though its logits may
+    be longer or shorter by what pads them. ``left_out`` is what the model's own settings ask for
+    and do not get.
     """
 
     model: PreTrainedModel
@@ -94,20 +92,15 @@ class LoadedModel:
         """Whether the prompt goes to an encoder and the text is a reply of its own."""
         return bool(self.model.config.is_encoder_decoder)
 
+    @property
+    def defaults(self) -> GenerationConfig:
+        """Its values for what a request leaves open; None where it leaves that open as well."""
+        return self.model.generation_config
+
     @cached_property
     def stop_ids(self) -> frozenset[int]:
         """The tokens that end a text, by the generation_config, the config and the tokenizer."""
-        generation_config: Any = self.model.generation_config
-        ids = generation_config.eos_token_id
-        if ids is None:
-            return frozenset()
-        return frozenset(ids if isinstance(ids, list) else [int(ids)])
-
-    @cached_property
-    def defaults(self) -> GenerationDefaults:
-        """Its generation_config's values for what a request leaves open."""
-        config: Any = self.model.generation_config
-        return GenerationDefaults.of(config)
+        return frozenset(self.defaults.eos_token_id or ())
 
     @cached_property
     def turn_end(self) -> set[int]:
@@ -126,11 +119,7 @@ class LoadedModel:
 
 
 def require(spec: ModelSpec) -> None:
-    """Check that the libraries are installed that a model needs.
-
-    Raises:
-        ModelError: one is not.
-    """
+    """Raise a `ModelError` where a library that the model needs is not installed."""
     wanted = [
         ("torch", True, "local models need it", "torch"),
         ("transformers", True, "local models need it", "transformers"),
@@ -157,12 +146,11 @@ def plan(spec: ModelSpec, source: ResolvedSource, report: Report) -> LoadPlan:
         ModelError: not a model for text generation, unknown to the installed transformers, needs
             trust_remote_code, damaged, or the device is not there; the same of its draft model, or
             what is wrong with an adapter.
-        Abandoned: from ``report``.
     """
     _settle_waiting_threads()
     device = choose_device(spec.device)
     with quiet("transformers", "huggingface_hub"), explained(spec, device):
-        weights = files.weights(source.folder)
+        weights = files.read_weights(files.folder_weights(source.folder))
         config = read_config(spec, source.folder, weights)
         method = check_prequantized(spec, config, device)
         precision = spec.precision
@@ -183,12 +171,7 @@ def plan(spec: ModelSpec, source: ResolvedSource, report: Report) -> LoadPlan:
 
 
 def load(plan: LoadPlan, report: Report) -> LoadedModel:
-    """Load weights and tokenizer.
-
-    Raises:
-        ModelError: not enough memory, damaged or incomplete files.
-        Abandoned: from ``report``.
-    """
+    """Load weights and tokenizer; a `ModelError` where files are damaged or memory is short."""
     spec, folder = plan.spec, plan.source.folder
     progress = LoadProgress("load", spec.source, 0, None, "tensors")
 
@@ -251,10 +234,8 @@ def _size(plan: LoadPlan) -> memory.LoadSize:
 
     with explained(spec, plan.device):
         empty = _empty(plan)
-    after = quantization.sizes(empty, plan.device, files.WIDTHS.get(plan.precision))
-    if on_cpu:
-        return memory.LoadSize(whole + max(merging, after.largest), after.kept)
-    return memory.LoadSize(after.kept + after.largest, after.kept)
+    kept, largest = quantization.sizes(empty, plan.device, files.WIDTHS.get(plan.precision))
+    return memory.LoadSize(whole + max(merging, largest) if on_cpu else kept + largest, kept)
 
 
 def _empty(plan: LoadPlan) -> PreTrainedModel:
@@ -263,8 +244,7 @@ def _empty(plan: LoadPlan) -> PreTrainedModel:
 
     progress = LoadProgress("load", plan.spec.source, 0, None, "tensors")
     with _watched(plan, lambda: plan.report(progress)), torch.device("meta"):
-        auto = auto_class(plan.config)
-        model: PreTrainedModel = auto.from_config(
+        model: PreTrainedModel = auto_class(plan.config).from_config(
             plan.config, trust_remote_code=plan.spec.trust_remote_code
         )
     model.tie_weights()
@@ -301,6 +281,7 @@ def _settle_waiting_threads() -> None:
 
 def _model(plan: LoadPlan, generation: GenerationConfig) -> PreTrainedModel:
     spec, folder = plan.spec, plan.source.folder
+    model: PreTrainedModel
     model, info = auto_class(plan.config).from_pretrained(
         folder,
         config=plan.config,
@@ -322,8 +303,7 @@ def _model(plan: LoadPlan, generation: GenerationConfig) -> PreTrainedModel:
             hint=f"{type(model).__name__} needs them; were they saved from another kind of model?",
             code="incomplete_model",
         )
-    loaded: PreTrainedModel = model
-    return lora.merge(loaded, plan.adapters) if plan.adapters else loaded
+    return lora.merge(model, plan.adapters) if plan.adapters else model
 
 
 def _check_shapes(

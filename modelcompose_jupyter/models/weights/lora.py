@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import warnings
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -54,7 +54,6 @@ def resolve(spec: AdapterSpec, report: Report) -> LoraAdapter:
 
     Raises:
         ModelError: it does not exist, cannot be fetched, is not whole or is no LoRA.
-        Abandoned: from ``report``.
     """
     source = spec.model.source
     folder = folder_of(source) if is_folder(source) else _Download(spec.model, report).fetch()
@@ -82,15 +81,11 @@ def _check_patterns(path: Path, config: dict[str, Any]) -> None:
     for name in _PATTERNS:
         value = config.get(name)
         for pattern in [value] if isinstance(value, str) else value or ():
-            if not isinstance(pattern, str):
+            if not isinstance(pattern, str) or regex_safety.is_quick(pattern):
                 continue
-            most = regex_safety.LONGEST
+            what, most = "may take for ever to match", regex_safety.LONGEST
             if len(pattern) > most:
                 what = f"is too long: {len(pattern)} characters, and {most} is the most"
-            elif not regex_safety.is_quick(pattern):
-                what = "may take for ever to match"
-            else:
-                continue
             raise ModelError(
                 f"{path} is not used: its {name} has a pattern that {what}",
                 hint="Write the names of the layers, or a pattern without repeats in repeats.",
@@ -109,19 +104,19 @@ def merge(model: PreTrainedModel, adapters: Sequence[LoraAdapter]) -> PreTrained
     from peft.tuners.lora import LoraLayer
 
     _check_combination(adapters)
+    named = {f"adapter{number}": adapter for number, adapter in enumerate(adapters)}
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
-        wrapped = _wrapped(model, adapters)
-        for adapter, name in _named(adapters):
+        wrapped = _wrapped(model, *next(iter(named.items())))
+        for name, adapter in named.items():
             _load(wrapped, adapter, name)
         layers = [layer for layer in wrapped.modules() if isinstance(layer, LoraLayer)]
-        for adapter, name in _named(adapters):
+        for name, adapter in named.items():
             for layer in layers:
                 layer.set_scale(name, adapter.spec.weight)
         if _untie(wrapped, layers):
             model.config.tie_word_embeddings = False
-        names = [name for _, name in _named(adapters)]
-        merged: PreTrainedModel = wrapped.merge_and_unload(adapter_names=names)
+        merged: PreTrainedModel = wrapped.merge_and_unload(adapter_names=list(named))
     del wrapped, layers
     for attribute in ("peft_config", "_hf_peft_config_loaded"):
         merged.__dict__.pop(attribute, None)
@@ -138,11 +133,8 @@ class _Download(hub.Download):
         weights = [name for name in files.ADAPTER_WEIGHTS if name in self.files][:1]
         if files.ADAPTER_CONFIG in self.files and weights:
             return [files.ADAPTER_CONFIG, *weights]
-        what = f"the repository {self.spec.source}"
         lacks = files.ADAPTER_WEIGHTS[0] if not weights else files.ADAPTER_CONFIG
-        raise file_kinds.other_than_adapter(what, self.files) or file_kinds.incomplete_adapter(
-            what, f"it has no {lacks}"
-        )
+        raise file_kinds.no_adapter(f"the repository {self.spec.source}", self.files, lacks)
 
 
 def _check_combination(adapters: Sequence[LoraAdapter]) -> None:
@@ -164,14 +156,9 @@ def _check_combination(adapters: Sequence[LoraAdapter]) -> None:
             )
 
 
-def _named(adapters: Sequence[LoraAdapter]) -> Iterator[tuple[LoraAdapter, str]]:
-    return ((adapter, f"adapter{number}") for number, adapter in enumerate(adapters))
-
-
-def _wrapped(model: PreTrainedModel, adapters: Sequence[LoraAdapter]) -> Any:
+def _wrapped(model: PreTrainedModel, name: str, first: LoraAdapter) -> Any:
     from peft import PeftConfig, PeftModel
 
-    first, name = next(_named(adapters))
     try:
         config = PeftConfig.from_pretrained(str(first.folder))
         config.inference_mode = True

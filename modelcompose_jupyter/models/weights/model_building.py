@@ -56,15 +56,12 @@ class Bounded(TorchFunctionMode):
     """`Abandoned` and bounds in each call of this thread that makes a tensor.
 
     Args:
-        model: what messages call it.
-        still_wanted: asked every now and then.
         tensors: how many there are in the model's files, those without numbers not among them.
         weights: bytes that they take as they are stored.
 
     Raises:
         ModelError: far more tensors are made, or far more memory is to be filled, than the model's
             files can be the reason of.
-        Abandoned: from ``still_wanted``.
     """
 
     def __init__(self, model: str, still_wanted: StillWanted, tensors: int, weights: int) -> None:
@@ -95,12 +92,13 @@ class Bounded(TorchFunctionMode):
         self._made += 1
         if self._made > self._most_made:
             raise self._error(f"makes more than {self._most_made} tensors of {self._tensors}")
-        if func in _FROM_DATA or _is_meta(kwargs.get("device")):
+        device = kwargs.get("device")
+        if func in _FROM_DATA or (device is not None and torch.device(device).type == "meta"):
             return
         like = args[0] if func in _LIKE and args else None
         if like is not None and like.device.type == "meta" and "device" not in kwargs:
             return
-        self._filled += _bytes(func(*args, **{**kwargs, "device": "meta"}))
+        self._filled += func(*args, **{**kwargs, "device": "meta"}).nbytes
         if self._filled > self._most_filled:
             raise self._too_large(self._filled)
 
@@ -123,15 +121,6 @@ _COMBINE = frozenset(
     if hasattr(place, name)
 )  # fmt: skip
 _FROM_DATA = frozenset({torch.tensor, torch.as_tensor, torch.asarray, torch.scalar_tensor})
-
-
-def _is_meta(device: Any) -> bool:
-    return device is not None and torch.device(device).type == "meta"
-
-
-def _bytes(tensor: Any) -> int:
-    """What a tensor without data would take."""
-    return int(tensor.numel() * tensor.element_size())
 
 
 def _broadcast_bytes(args: Any) -> int:

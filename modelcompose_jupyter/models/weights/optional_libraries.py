@@ -91,10 +91,9 @@ def _is_tiktoken(path: Path) -> bool:
 def not_installed(what: str, projects: Iterable[str], otherwise: str = "") -> ModelError:
     """The error for libraries that something needs; ``otherwise`` is what else can be done."""
     listed = list(projects)
-    plural = len(listed) > 1
+    library, are = ("libraries", "are") if len(listed) > 1 else ("library", "is")
     return ModelError(
-        f"{what} needs the {'libraries' if plural else 'library'} {' and '.join(listed)}, which"
-        f" {'are' if plural else 'is'} not installed",
+        f"{what} needs the {library} {' and '.join(listed)}, which {are} not installed",
         hint=f"Run: pip install {' '.join(listed)}{otherwise}",
         code="not_installed",
     )

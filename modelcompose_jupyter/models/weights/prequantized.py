@@ -36,16 +36,12 @@ _UNQUANTISED = "Take the repository of the model that is not quantised."
 def check_prequantized(spec: ModelSpec, config: Any, device: str) -> str | None:
     """How a model's weights are quantised as they are stored, if they are.
 
-    Args:
-        spec: what is asked for.
-        config: the model's.
-        device: where it shall run.
-
     Raises:
         ModelError: in a way that cannot be read here, or it is asked to be quantised again.
     """
     source = spec.source
-    if _is_mlx(getattr(config, "quantization", None)):
+    packed = getattr(config, "quantization", None)
+    if isinstance(packed, dict) and {"bits", "group_size"} <= packed.keys():
         raise ModelError(
             f"{source} is an MLX model: its weights are packed for Apple's MLX",
             hint="Take the repository that it was made from.",
@@ -55,8 +51,9 @@ def check_prequantized(spec: ModelSpec, config: Any, device: str) -> str | None:
     settings = next(filter(None, (getattr(c, "quantization_config", None) for c in configs)), None)
     if not isinstance(settings, dict):
         return None
-    method = _method(settings)
-    if method is None:
+    in_bits = settings.get("load_in_4bit") or settings.get("load_in_8bit")
+    method = "bitsandbytes" if in_bits else shortened(str(settings.get("quant_method") or ""))
+    if not method:
         raise ModelError(
             f"{source} is quantised, and its config.json does not say how (quant_method)",
             hint=_UNQUANTISED,
@@ -111,14 +108,3 @@ def _check_environment(what: str, method: str, settings: Any, device: str, other
         raise ModelError(
             f"{what} cannot be read here: {text}", hint=_UNQUANTISED, code="unsupported_format"
         ) from None
-
-
-def _method(settings: dict[str, Any]) -> str | None:
-    if settings.get("load_in_4bit") or settings.get("load_in_8bit"):
-        return "bitsandbytes"
-    method = settings.get("quant_method")
-    return shortened(str(method)) if method else None
-
-
-def _is_mlx(settings: Any) -> bool:
-    return isinstance(settings, dict) and "bits" in settings and "group_size" in settings

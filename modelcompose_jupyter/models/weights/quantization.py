@@ -7,7 +7,6 @@ multiplies by them, since torchao without a compiler widens a layer's weights fo
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
 from typing import Any
 
 import torch
@@ -71,14 +70,6 @@ class Int8Linear(nn.Module):
         return f"{self.in_features}, {self.out_features}, bias={self.bias is not None}"
 
 
-@dataclass(frozen=True)
-class Sizes:
-    """What a quantised model takes, in bytes, and its largest linear layer before it is one."""
-
-    kept: int
-    largest: int
-
-
 def quantize(model: nn.Module, device: str) -> None:
     """Put int8 layers in place of the linear ones, each made on the device, and free those.
 
@@ -98,8 +89,9 @@ def quantize(model: nn.Module, device: str) -> None:
             tensor.data = tensor.data.clone()
 
 
-def sizes(model: nn.Module, device: str, width: int | None) -> Sizes:
-    """What a model, which may be without data, will take when it is quantised.
+def sizes(model: nn.Module, device: str, width: int | None) -> tuple[int, int]:
+    """Bytes of a model, which may be without data, when it is quantised, and of its largest linear
+    layer before.
 
     Args:
         device: where its linear layers will be.
@@ -115,7 +107,7 @@ def sizes(model: nn.Module, device: str, width: int | None) -> Sizes:
     }
     other = sum(_bytes(each, width) for each in elsewhere.values())
     largest = max((_bytes(layer.weight, width) for layer in linears), default=0)
-    return Sizes(other + quantized, largest)
+    return other + quantized, largest
 
 
 def _int8_bytes(layer: Any, device: str, width: int | None) -> int:
@@ -139,7 +131,7 @@ def _linears(model: nn.Module) -> Iterator[tuple[nn.Module, str, Any]]:
 
 
 def _is_linear(module: nn.Module) -> bool:
-    """Whether a layer multiplies by a matrix and no more, as subclasses of Linear may do."""
+    """Whether a layer multiplies by a matrix and no more; subclasses of Linear may do more."""
     return type(module) is nn.Linear or _is_transposed(module)
 
 

@@ -47,7 +47,6 @@ def read(path: Path) -> list[Tensor]:
 
     Raises:
         BrokenFile: there is none; its tensors overlap, leave holes, or end elsewhere than the file.
-        OSError: the file cannot be read.
     """
     size = path.stat().st_size
     with path.open("rb") as file:
@@ -129,9 +128,8 @@ def _is_length(value: Any) -> bool:
 
 def _end(spans: list[tuple[int, int]]) -> int:
     """Where the last tensor ends, each of which begins where another one does."""
-    spans.sort()
     end = 0
-    for begin, after in spans:
+    for begin, after in sorted(spans):
         if begin != end:
             what = "overlap" if begin < end else "leave bytes between them"
             raise BrokenFile(f"its tensors {what}")

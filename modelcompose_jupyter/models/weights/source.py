@@ -29,11 +29,7 @@ def is_folder(source: str) -> bool:
 
 
 def folder_of(source: str) -> Path:
-    """The folder that a path means.
-
-    Raises:
-        ModelError: it can be none: nobody's home, links in a circle, a character without meaning.
-    """
+    """The folder that a path means; a `ModelError` for nobody's home, or links in a circle."""
     try:
         return Path(source).expanduser().resolve()
     except (OSError, RuntimeError, ValueError):
@@ -49,16 +45,15 @@ def resolve(spec: ModelSpec, report: Report) -> ResolvedSource:
 
     Raises:
         ModelError: it does not exist, cannot be fetched, or is not whole.
-        Abandoned: from ``report``.
     """
     if spec.source.startswith(_BUNDLED):
         source = ResolvedSource(_bundled(spec.source.removeprefix(_BUNDLED)))
     elif is_folder(spec.source):
         source = ResolvedSource(folder_of(spec.source))
     else:
-        from .hub import fetch
+        from .hub import Download
 
-        folder = fetch(spec, report)
+        folder = Download(spec, report).fetch()
         source = ResolvedSource(folder, revision=folder.name)
     files.check_folder(source.folder)
     return source

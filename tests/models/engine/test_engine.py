@@ -17,7 +17,7 @@ from standins import tiny_models
 from modelcompose_jupyter.document.parameters import GenerationParameters
 from modelcompose_jupyter.errors import InputError, ModelError
 from modelcompose_jupyter.models import Generation, GenerationResult, ModelSpec, memory
-from modelcompose_jupyter.models.engine import engine, prefill_chunk, sampling_params
+from modelcompose_jupyter.models.engine import engine, prefill_chunk
 from modelcompose_jupyter.models.engine.engine import Engine
 from modelcompose_jupyter.models.engine.kv_cache import KVCache, Slab
 from modelcompose_jupyter.models.engine.model_runner import ModelRunner
@@ -541,13 +541,13 @@ def test_a_text_for_which_nothing_is_computed_fails_alone(
     """Whatever the cause, the model's thread does not compute without an end."""
     model = start()
     alone = some_texts(model)
-    resolve = sampling_params.resolve
+    resolve = engine.resolve
 
     def settled(loaded: LoadedModel, prompt: Any, *rest: Any) -> SamplingParams:
         found = resolve(loaded, prompt, *rest)
         return replace(found, tokens=[]) if prompt == "nothing" else found
 
-    monkeypatch.setattr(sampling_params, "resolve", settled)
+    monkeypatch.setattr(engine, "resolve", settled)
     made: list[Generation] = []
 
     def fails() -> Generation:

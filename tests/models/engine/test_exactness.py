@@ -287,9 +287,7 @@ class Driver:
         self, loaded: LoadedModel, before_step: Callable[[Scheduler], None] = _ignore
     ) -> None:
         self.loaded = loaded
-        self.scheduler = Scheduler(
-            loaded, {"device": "cpu"}, self._deliver, most=64, counters=Counters()
-        )
+        self.scheduler = Scheduler(loaded, self._deliver, most=64, counters=Counters())
         self.before_step = before_step
         self.step_number = 0
         self._open: list[Asking] = []

@@ -21,7 +21,6 @@ from modelcompose_jupyter.models.generation import Cancelled
 from modelcompose_jupyter.models.tokenization.chat import text_of
 from modelcompose_jupyter.models.tokenization.detokenizer import Decoder
 from modelcompose_jupyter.models.tokenization.prompt_tokens import SLICE, PromptTokens
-from modelcompose_jupyter.models.weights.generation_defaults import GenerationDefaults
 
 STORY = "once upon a time there was small fox. did not it! 옛날 여우 🦊 \n\n x"
 WORDS = STORY.split(" ")
@@ -47,7 +46,7 @@ def loaded(tokenizer: Any, context: int | None = 512) -> Any:
     return SimpleNamespace(
         tokenizer=tokenizer, prompt_tokens=PromptTokens(tokenizer), decode=Decoder(tokenizer),
         context=context, encoder_decoder=False, stop_sequences=[], stop_ids=frozenset(),
-        turn_end=set(), left_out=(), defaults=GenerationDefaults.of(GenerationConfig()),
+        turn_end=set(), left_out=(), defaults=GenerationConfig(),
     )  # fmt: skip
 
 
@@ -258,7 +257,7 @@ def test_what_a_request_leaves_open_is_as_the_model_says(
     model_has: dict[str, Any], asked: dict[str, Any], wanted: tuple[Any, ...]
 ) -> None:
     model = loaded(tokenizer_of("byte-level"))
-    model.defaults = GenerationDefaults.of(GenerationConfig(**model_has))
+    model.defaults = GenerationConfig(**model_has)
     params = settled(model, "once", max_output_length=20, **asked)
     found = params.repetition_penalty, params.min_p, params.min_new_tokens, params.min_length
     assert found == wanted

@@ -218,7 +218,7 @@ def _snapshots(snapshot: Path) -> Path:
 
 
 def fetch() -> Path:
-    return hub.fetch(ModelSpec(REPO), lambda _: None)
+    return hub.Download(ModelSpec(REPO), lambda _: None).fetch()
 
 
 @AS_ROOT
