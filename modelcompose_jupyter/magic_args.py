@@ -16,7 +16,7 @@ _OPENING, _CLOSING = "([{", ")]}"
 
 
 @dataclass
-class Line:
+class MagicArgs:
     """A line taken apart. ``inputs`` maps names to values, ``flags`` holds what began with --."""
 
     words: list[str] = field(default_factory=list)
@@ -24,14 +24,14 @@ class Line:
     inputs: dict[str, Any] = field(default_factory=dict)
 
 
-def parse_line(line: str, flags: Iterable[str], evaluate: Callable[[str], Any]) -> Line:
+def parse_line(line: str, flags: Iterable[str], evaluate: Callable[[str], Any]) -> MagicArgs:
     """Take apart what stands behind a magic's name. Flags are known without their dashes, and
     ``evaluate`` gives the value of a Python expression.
 
     Raises:
         UsageError: an unknown flag, a quote that is not closed, or no name before ``=``.
     """
-    result = Line()
+    result = MagicArgs()
     for piece in _split(line):
         name, equals, value = piece.partition("=")
         if piece.startswith("--"):

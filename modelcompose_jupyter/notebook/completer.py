@@ -24,7 +24,7 @@ from .magics import VERBS
 
 if TYPE_CHECKING:
     from ..callable import Workflow
-    from ..magic_args import Line
+    from ..magic_args import MagicArgs
 
 _IDENTIFIER = "modelcompose_jupyter"
 _FIRST = 1000.0  # before IPython's own matchers, which need not work then
@@ -109,7 +109,7 @@ class ComposeCompleter:
         answer = _fitting(typed, self._named(kind, line))
         return answer._replace(files=kind in _FILE_KINDS and not answer.items)
 
-    def _named(self, kind: str, line: Line) -> Iterable[Item]:
+    def _named(self, kind: str, line: MagicArgs) -> Iterable[Item]:
         """What there is of a kind that a verb's usage names."""
         if kind == "NAME":
             return [(name, "workflow") for name in self._workflows()]
@@ -163,7 +163,7 @@ def _inputs(document: str) -> tuple[str, ...]:
     return tuple(input_names(document))
 
 
-def _word_at_end(written: str, flags: Sequence[str]) -> tuple[Line, str] | None:
+def _word_at_end(written: str, flags: Sequence[str]) -> tuple[MagicArgs, str] | None:
     """What stands on a magic's line before its last word, and that word, which may be empty.
 
     None where no word can stand: in values, in quotes, behind what is wrong.
@@ -181,7 +181,7 @@ def _word_at_end(written: str, flags: Sequence[str]) -> tuple[Line, str] | None:
         return None
 
 
-def _assignments(names: Iterable[str], line: Line) -> list[Item]:
+def _assignments(names: Iterable[str], line: MagicArgs) -> list[Item]:
     return [(f"{name}=", "input") for name in names if name not in line.inputs]
 
 

@@ -18,14 +18,16 @@ from .table import Table, models_table
 if TYPE_CHECKING:
     from ..callable import Workflow
     from ..host import Host
-    from ..magic_args import Line
+    from ..magic_args import MagicArgs
     from ..models import ModelInfo
 
 _SETTINGS = ("port", "host", "base_path", "token")
 
 
 def serve(
-    line: Line, workflow: Callable[[str], Workflow], workflows: Callable[[], Mapping[str, Workflow]]
+    line: MagicArgs,
+    workflow: Callable[[str], Workflow],
+    workflows: Callable[[], Mapping[str, Workflow]],
 ) -> str:
     """Offer workflows over HTTP, or stop to; says what is served now, and where.
 
@@ -86,7 +88,7 @@ def _port(value: Any) -> int:
     return port
 
 
-def connect(line: Line) -> None:
+def connect(line: MagicArgs) -> None:
     """Run everything on another host from now on, by its URL and ``token`` or neither; or no longer
     where the line is ``off``."""
     if line.words == ["off"]:

@@ -161,10 +161,10 @@ class KernelPart:
 
     def _on_serve(self, data: Mapping[str, Any]) -> Any:
         """Serve the notebook's workflows; a sentence that says where."""
-        from ..magic_args import Line
+        from ..magic_args import MagicArgs
         from .hosts import serve
 
-        return serve(Line(), self._magics.workflow, self._magics.workflows)
+        return serve(MagicArgs(), self._magics.workflow, self._magics.workflows)
 
     @property
     def _magics(self) -> ComposeMagics:

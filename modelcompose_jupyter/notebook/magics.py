@@ -19,7 +19,7 @@ from ..magic_args import CELL_FLAGS, parse_line
 
 if TYPE_CHECKING:
     from ..callable import Workflow
-    from ..magic_args import Line
+    from ..magic_args import MagicArgs
     from ..widgets.panel import Panel
     from ..workflow import Run
 
@@ -170,7 +170,7 @@ class ComposeMagics(Magics):
             raise _usage(verb)
         return getattr(self, f"_{verb}")(parsed)
 
-    def _run(self, line: Line) -> None:
+    def _run(self, line: MagicArgs) -> None:
         from .cell import follow
 
         follow(self.workflow(line.words[0]).submit(line.inputs))
@@ -201,7 +201,7 @@ class ComposeMagics(Magics):
             if isinstance(value, Workflow) and not name.startswith("_")
         }
 
-    def _list(self, _: Line) -> Any:
+    def _list(self, _: MagicArgs) -> Any:
         from .table import Table
 
         rows = [
@@ -210,13 +210,13 @@ class ComposeMagics(Magics):
         ]
         return Table(["name", "title", "inputs", "last run"], rows, "No workflows yet.")
 
-    def _runs(self, _: Line) -> Any:
+    def _runs(self, _: MagicArgs) -> Any:
         from ..host_selection import own_runs
         from .table import runs_table
 
         return runs_table(own_runs())
 
-    def _rerun(self, line: Line) -> None:
+    def _rerun(self, line: MagicArgs) -> None:
         from .cell import follow
 
         id, *notebook = line.words
@@ -258,7 +258,7 @@ class ComposeMagics(Magics):
             code="other_document",
         )
 
-    def _stop(self, line: Line) -> None:
+    def _stop(self, line: MagicArgs) -> None:
         from ..host_selection import host_of, own_runs
 
         chosen = [host_of(id).run(id) for id in line.words] or own_runs()
@@ -269,32 +269,32 @@ class ComposeMagics(Magics):
         if not going:
             print("nothing runs")  # noqa: T201
 
-    def _models(self, _: Line) -> Any:
+    def _models(self, _: MagicArgs) -> Any:
         from .hosts import models
 
         return models()
 
-    def _unload(self, line: Line) -> None:
+    def _unload(self, line: MagicArgs) -> None:
         from .hosts import unload
 
         unload(*line.words)
 
-    def _serve(self, line: Line) -> None:
+    def _serve(self, line: MagicArgs) -> None:
         from .hosts import serve
 
         print(serve(line, self.workflow, self.workflows))  # noqa: T201
 
-    def _connect(self, line: Line) -> None:
+    def _connect(self, line: MagicArgs) -> None:
         from .hosts import connect
 
         if line.inputs.keys() - {"token"}:
             raise _usage("connect")
         connect(line)
 
-    def _graph(self, line: Line) -> Any:
+    def _graph(self, line: MagicArgs) -> Any:
         return self.workflow(line.words[0]).diagram
 
-    def _validate(self, line: Line) -> None:
+    def _validate(self, line: MagicArgs) -> None:
         from ..document import load_document
 
         (file,) = line.words
@@ -304,14 +304,14 @@ class ComposeMagics(Magics):
         for warning in document.warnings:
             print(f"warning: {warning}")  # noqa: T201
 
-    def _schema(self, line: Line) -> Any:
+    def _schema(self, line: MagicArgs) -> Any:
         from IPython.display import JSON
 
         from ..document import json_schema
 
         return JSON(self.workflow(*line.words).describe() if line.words else json_schema())
 
-    def _help(self, _: Line) -> None:
+    def _help(self, _: MagicArgs) -> None:
         usages = {f"%compose {verb} {usage}".strip(): does for verb, (usage, does) in VERBS.items()}
         width = max(map(len, usages))
         verbs = "\n".join(f"{usage.ljust(width)}   {does}" for usage, does in usages.items())
@@ -332,7 +332,7 @@ def _compare(before: dict[str, Any], run: Run) -> None:
     print(f"warning: another text than run {before['run']}{why}")  # noqa: T201
 
 
-def _declared(parsed: Line, cell: str) -> tuple[Workflow, str | None]:
+def _declared(parsed: MagicArgs, cell: str) -> tuple[Workflow, str | None]:
     """The workflow of a cell, and the name that it is to be bound to."""
     from ..callable import Workflow
     from ..document import load_document
