@@ -13,7 +13,7 @@ import os
 import sys
 import threading
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Coroutine, Mapping
 from types import EllipsisType
 from typing import Any, Protocol
 
@@ -91,6 +91,47 @@ def validate_run(
     return chosen, values
 
 
+class _RunTask:
+    """The task that drives a run, on the host's loop.
+
+    Attributes:
+        run: set before it is started.
+        loop: None until there is one.
+    """
+
+    run: Run
+
+    def __init__(self, drive: Callable[[Run], Coroutine[Any, Any, None]]) -> None:
+        self.loop: asyncio.AbstractEventLoop | None = None
+        self._drive = drive
+        self._task: asyncio.Task[None] | None = None
+
+    def start(self) -> None:
+        """On the loop; a run that was stopped before does not begin."""
+        assert threading.current_thread().name == HOST_THREAD_NAME
+        if not self.run.done:
+            self._task = asyncio.get_running_loop().create_task(self._drive(self.run))
+            self._task.add_done_callback(self._conclude)
+
+    def cancel(self) -> None:
+        """Stop the run; from any thread."""
+        if self.loop is not None:
+            with contextlib.suppress(RuntimeError):  # the loop has ended, and with it the run
+                self.loop.call_soon_threadsafe(self._stop)
+
+    def _stop(self) -> None:
+        if self.run.state is State.QUEUED:
+            self.run.add("state", {"state": State.CANCELLED})
+        task, self._task = self._task, None
+        if task is not None:  # only once: a second cancel would not wait for the token in flight
+            task.cancel()
+
+    def _conclude(self, task: asyncio.Task[None]) -> None:
+        # A task that was cancelled before its first step has said nothing.
+        state = State.CANCELLED if task.cancelled() else State.FAILED
+        self.run.add("state", {"state": state})
+
+
 class LocalHost:
     """This process: models are loaded here, once, and stay until they are unloaded."""
 
@@ -137,65 +178,34 @@ class LocalHost:
         """
         chosen, values = validate_run(document, workflow, input, seed)
         first_seed = draw_seed() if seed is None else seed
-        loop: asyncio.AbstractEventLoop | None = None
-        tasks: list[asyncio.Task[None]] = []
         seconds = self._max_run_seconds
         generations = None if owed_to is None else self._max_generations
-
-        def start() -> None:
-            assert threading.current_thread().name == HOST_THREAD_NAME
-            if run.done:  # stopped before it began
-                return
-            running = run_workflow(
-                document,
-                chosen,
-                values,
-                run,
-                self._calls,
-                first_seed,
-                seconds,
-                generations,
-                group="guests" if is_guest else "owner",
+        group = "guests" if is_guest else "owner"
+        task = _RunTask(
+            lambda run: run_workflow(
+                document, chosen, values, run, self._calls, first_seed, seconds, generations, group
             )
-            task = asyncio.get_running_loop().create_task(running)
-            task.add_done_callback(conclude)
-            tasks.append(task)
-
-        def conclude(task: asyncio.Task[None]) -> None:
-            # A task that was cancelled before its first step has said nothing.
-            run.add("state", {"state": State.CANCELLED if task.cancelled() else State.FAILED})
-
-        def stop() -> None:
-            if run.state is State.QUEUED:
-                run.add("state", {"state": State.CANCELLED})
-            while tasks:  # only once: a second cancel would not wait for the token in flight
-                tasks.pop().cancel()
-
-        def cancel() -> None:
-            if loop is not None:
-                with contextlib.suppress(RuntimeError):  # the loop has ended, and with it the run
-                    loop.call_soon_threadsafe(stop)
-
+        )
         written = chosen.jobs[0].action.parameters.get("seed")
         known = first_seed if written is None else written.value
         shown, hidden = signature(document, chosen).masked(values)
-        run = Run(
+        task.run = run = Run(
             chosen.id,
             shown,
-            cancel,
+            task.cancel,
             parameters={} if isinstance(known, str) else {"seed": known},
             metadata=metadata,
             secrets=hidden,
         )
         try:
             with self._lock:
-                loop = self._running_loop()
+                task.loop = self._running_loop()
                 self._check_busy(is_guest)
                 given = values if hidden else None
                 self.run_store.add(run, document, first_seed, owed_to, given)
             self._tell_observers(run)
             with self._lock:
-                self._running_loop().call_soon_threadsafe(start)
+                self._running_loop().call_soon_threadsafe(task.start)
         except BaseException:
             run.cancel()  # an interrupt at any place: no run stays that never starts
             raise
