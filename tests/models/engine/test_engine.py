@@ -23,6 +23,7 @@ from modelcompose_jupyter.models.engine.kv_cache import KVCache, Slab
 from modelcompose_jupyter.models.engine.model_runner import ModelRunner
 from modelcompose_jupyter.models.engine.sampling_params import SamplingParams
 from modelcompose_jupyter.models.engine.scheduler import Scheduler
+from modelcompose_jupyter.models.request_queue import QueueUpdates
 from modelcompose_jupyter.models.tokenization.detokenizer import Decoder
 from modelcompose_jupyter.models.weights import loader, source
 from modelcompose_jupyter.models.weights.loader import LoadedModel
@@ -217,7 +218,7 @@ def test_of_very_many_who_wait_each_is_told_a_few_times(start: Start) -> None:
     for each in made:
         result(each)
     waited = [places for places in told if places]
-    assert len(waited) > 700
+    assert len(waited) >= 800 - QueueUpdates.MOST_TOLD  # the others may have run before
     assert {places[-1] for places in waited} == {0}
     assert sum(map(len, waited)) < 800 * 20  # and not a number for each request before
 
