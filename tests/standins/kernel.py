@@ -191,7 +191,8 @@ def kernel(folder: Path, *, ipykernel: str = INSTALLED, **environment: str) -> I
     finally:
         client.stop_channels()
         # One whose coverage is measured ends by itself, and writes what it ran.
-        manager.shutdown_kernel(now="COVERAGE_PROCESS_CONFIG" not in os.environ)
+        measured = "COVERAGE_PROCESS_CONFIG" in os.environ and manager.is_alive()
+        manager.shutdown_kernel(now=not measured)
 
 
 KernelIn = Callable[..., Kernel]
