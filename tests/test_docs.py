@@ -96,7 +96,7 @@ def test_the_example_of_a_known_beginning_prints_what_it_says(
 
 
 def test_the_page_names_every_architecture_that_runs_together() -> None:
-    from modelcompose_jupyter.models.engine.model_runner import ARCHITECTURES
+    from modelcompose_jupyter.models.engine.torch_runner import ARCHITECTURES
 
     generation = (DOCS / "generation.md").read_text("utf-8")
     row = next(line for line in generation.splitlines() if line.startswith("| Llama"))

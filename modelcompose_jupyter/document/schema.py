@@ -160,6 +160,10 @@ class ModelSettings(Strict):
         description="auto takes CUDA, then MPS, then the CPU; or cpu, cuda, cuda:1, mps.",
         examples=["auto", "cpu", "cuda", "mps"],
     )
+    driver: Annotated[Literal["native", "huggingface"], TemplateOr()] | None = Field(
+        None,
+        description="What computes: kernels in C, or transformers on torch; the first that can.",
+    )
     trust_remote_code: Boolean | None = Field(
         None, description="Run code from the model's repository. Only for sources you trust."
     )
@@ -194,7 +198,6 @@ class Component(ActionFields, ModelSettings):
     max_concurrent_count: Annotated[Integer, Field(ge=0)] | None = Field(
         None, description="How many requests run at once; 0 is no limit."
     )
-    driver: Literal["huggingface"] | None = None
     action: Action | None = None
     actions: Annotated[list[Action], Field(min_length=1), OneOrMore()] | None = None
     preload: Any = None

@@ -18,14 +18,13 @@ from ..document.parameters import GenerationParameters
 from ..errors import ComposeError, ModelError, did_you_mean, shortened
 from . import memory
 from .engine.engine import Engine
-from .engine.native.build import compile_ahead
 from .generation import Generation, OnText, Owner, Prompt
 from .request_queue import OnQueued
 from .spec import Abandoned, LoadProgress, ModelInfo, ModelSpec
 from .weights import source
 
 if TYPE_CHECKING:
-    from .weights.loader import LoadedModel
+    from .weights.loaded_model import LoadedModel
 
 OnProgress = Callable[[LoadProgress], None]
 Infos = list[ModelInfo]  # `list` is a method of ModelCache
@@ -375,6 +374,7 @@ class _Entry:
             revision=self._revision,
             device=model_info.get("device"),
             precision=model_info.get("precision"),
+            driver=model_info.get("driver"),
             state=self.state,
             class_name=model_info.get("class"),
             context=self._context,
@@ -392,7 +392,6 @@ class _Entry:
         from .weights import loader
 
         spec = self.spec
-        loader.require(spec)
         if spec.cache_budget is None:
             spec = replace(spec, cache_budget=self._cache.cache_budget)
         found = source.resolve(spec, self._report)
@@ -402,8 +401,6 @@ class _Entry:
             raise Abandoned
         self._cache._make_room(plan.size.peak, plan.device)
         self.memory_bytes = plan.size.kept
-        if plan.device == "cpu":
-            compile_ahead()
         return loader.load(plan, self._report)
 
     def _report(self, progress: LoadProgress) -> None:
@@ -433,9 +430,10 @@ class _Entry:
             {
                 "source": self.spec.source,
                 "revision": self._revision,
-                "device": str(outcome.device),
+                "device": outcome.device,
                 "precision": outcome.precision,
-                "class": type(outcome.model).__name__,
+                "driver": outcome.driver,
+                "class": outcome.class_name,
             }
         )
         self._cache._loaded(self)

@@ -38,7 +38,8 @@ class GenerationResult:
         warnings: a sentence for each parameter that was changed or had no effect.
         timings: seconds since the request was made: ``queue``, ``first_token``, ``total``; and
             ``tokens_per_second`` after the queue.
-        model: ``source``, ``revision``, ``device``, ``precision`` and ``class`` of the model.
+        model: ``source``, ``revision``, ``device``, ``precision``, ``driver`` and ``class`` of the
+            model.
     """
 
     texts: list[str]

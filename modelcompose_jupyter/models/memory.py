@@ -95,9 +95,8 @@ def check_texts(rows: int, tokens: int, model: Any) -> None:
 
 def is_out_of_memory(error: BaseException) -> bool:
     """Whether an error of torch, on any device, means that memory ran out."""
-    import torch
-
-    if isinstance(error, (MemoryError, torch.OutOfMemoryError)):
+    torch = _imported_torch()
+    if isinstance(error, MemoryError) or (torch and isinstance(error, torch.OutOfMemoryError)):
         return True
     return isinstance(error, RuntimeError) and any(
         sign in str(error).lower() for sign in _OUT_OF_MEMORY

@@ -8,6 +8,9 @@ from typing import Literal
 
 from ..path_redaction import remember
 
+Driver = Literal["native", "huggingface"]
+"""What computes: the kernels in C alone, or transformers on torch."""
+
 
 @dataclass(frozen=True)
 class AdapterSpec:
@@ -45,6 +48,8 @@ class ModelSpec:
         draft_model: the source of a smaller model of the same vocabulary, loaded beside this one.
         prompt_lookup: how many tokens to propose from the text so far; 0 is off. It makes no
             other model.
+        driver: ``native`` for steps in C alone, ``huggingface`` for transformers and torch; None
+            for the first where it can run the model, else the second.
         cache_budget: bytes of keys and values to keep; the cache's own if None. It makes no other
             model: of those who share one, the first decides.
     """
@@ -60,6 +65,7 @@ class ModelSpec:
     quantization: Literal["int8"] | None = None
     adapters: tuple[AdapterSpec, ...] = ()
     draft_model: str | None = None
+    driver: Driver | None = None
     prompt_lookup: int = field(default=0, compare=False)
     cache_budget: int | None = field(default=None, compare=False)
 
@@ -78,6 +84,7 @@ class ModelSpec:
             self.draft_model,
             precision=self.precision,
             device=self.device,
+            driver=self.driver,
             token=self.token,
             cache_dir=self.cache_dir,
             local_files_only=self.local_files_only,
@@ -117,6 +124,7 @@ class ModelInfo:
     revision: str | None
     device: str | None
     precision: str | None
+    driver: Driver | None
     state: Literal["loading", "ready"]
     class_name: str | None
     context: int | None

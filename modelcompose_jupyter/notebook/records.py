@@ -44,7 +44,7 @@ def differences(before: dict[str, Any], after: dict[str, Any]) -> list[str]:
     """What may have changed a text between two records of the same run: models and versions."""
     found = []
     for old, new in zip(before["generations"], after["generations"], strict=False):
-        for key in ("source", "revision", "device", "precision"):
+        for key in ("source", "revision", "device", "precision", "driver"):
             if old["model"].get(key) != new["model"].get(key):
                 found.append(f"{key} {old['model'].get(key)} → {new['model'].get(key)}")
     for name, version in before["versions"].items():

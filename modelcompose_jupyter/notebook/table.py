@@ -74,12 +74,13 @@ def _run_row(run: Run) -> list[object]:
 
 def models_table(hosts: Sequence[tuple[str, Sequence[ModelInfo], MemoryUse]]) -> Table:
     """Models in memory by host, and below them what the hosts' processes really hold."""
-    headers = ["id", "source", "device", "precision", "state", "weights", "in use"]
+    headers = ["id", "source", "device", "precision", "driver", "state", "weights", "in use"]
     rows: list[list[object]] = [
-        [m.id, m.source, m.device or "", m.precision or "", m.state, _weights(m), m.leases]
+        [m.id, m.source, *(each or "" for each in (m.device, m.precision, m.driver)),
+         m.state, _weights(m), m.leases]
         for _, models, _ in hosts
         for m in models
-    ]
+    ]  # fmt: skip
     if len(hosts) > 1:
         headers = ["host", *headers]
         places = [place for place, models, _ in hosts for _ in models]

@@ -41,6 +41,27 @@ def test_the_package_imports_nothing_heavy() -> None:
     assert output.stdout.strip() == "set()"
 
 
+def test_a_model_that_runs_in_c_needs_neither_torch_nor_transformers() -> None:
+    """Nor the client of the Hub, where it is on this disk: so its first text comes at once."""
+    code = """
+import sys
+from modelcompose_jupyter.document.parameters import GenerationParameters
+from modelcompose_jupyter.models import ModelCache, ModelSpec
+cache = ModelCache()
+with cache.acquire(ModelSpec("bundled:storyteller")).result() as lease:
+    for prompt in ("Once upon a time", [{"role": "user", "content": "A fox."}]):
+        for asked in ({}, {"do_sample": False, "repetition_penalty": 1.2}, {"top_k": 0}):
+            parameters = GenerationParameters(max_output_length=5, **asked)
+            assert lease.generate(prompt, parameters).future.result().usage["generated"] == 5
+cache.memory()
+cache.close()
+print({"torch", "transformers", "huggingface_hub"} & set(sys.modules))
+"""
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    assert done.stdout == "set()\n"
+
+
 def test_sixteen_ask_and_one_load_happens(cache: ModelCache, spec: ModelSpec) -> None:
     progress: list[list[LoadProgress]] = [[] for _ in range(16)]
     start = threading.Barrier(16)

@@ -23,7 +23,7 @@ from transformers import (
 from modelcompose_jupyter.document.parameters import GenerationParameters
 from modelcompose_jupyter.errors import InputError, ModelError
 from modelcompose_jupyter.models import Lease, ModelCache, ModelSpec
-from modelcompose_jupyter.models.engine.model_runner import ModelRunner
+from modelcompose_jupyter.models.engine.native_runner import NativeRunner
 from modelcompose_jupyter.models.engine.rng import draw
 
 from .conftest import Deltas, ask, done
@@ -410,6 +410,7 @@ def test_a_result_says_what_ran(lease: Lease) -> None:
         "revision": None,
         "device": "cpu",
         "precision": "float32",
+        "driver": "native",
         "class": "LlamaForCausalLM",
     }
     assert 0 <= result.usage["reused"] < result.usage["prompt"]
@@ -438,7 +439,7 @@ def test_running_out_of_memory_fails_one_request(
         torch.empty(2**62, dtype=torch.uint8)
 
     with monkeypatch.context() as patch:
-        patch.setattr(ModelRunner, "forward", run)
+        patch.setattr(NativeRunner, "forward", run)
         with pytest.raises(ModelError, match="ran out of memory on cpu") as caught:
             ask(lease)
     assert caught.value.code == "out_of_memory"

@@ -13,20 +13,18 @@ from __future__ import annotations
 import threading
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from typing import Any
+from typing import Any, cast
 
 import torch
 
-from .kv_cache import Rows, Slab, Slot
+from .kv_cache import Slot
+from .runner import Unsupported
+from .torch_slab import Rows, TorchSlab
 
 NAME = "modelcompose"
 """Under which transformers knows it, as an attention implementation."""
 
 _thread = threading.local()
-
-
-class Unsupported(Exception):
-    """A model's attention does what a step cannot."""
 
 
 class Span:
@@ -39,6 +37,11 @@ class Span:
         self.slot = slot
         self.start = start
         self.end = end
+
+    @property
+    def slab(self) -> TorchSlab:
+        """Where its keys and values are."""
+        return cast("TorchSlab", self.slot.slab)
 
 
 class Step:
@@ -69,14 +72,14 @@ class Step:
         for slot, count in spans:
             self._spans.append(Span(slot, place, place + count))
             place += count
-        rows = groups[0][0] if groups else spans[0][0].slab
+        rows = groups[0][0] if groups else self._spans[0].slab
         self._visible = rows.keys[0].new_zeros(())
         self._hidden = rows.keys[0].new_full((), float("-inf"))
         self._targets = self._find_targets()
         self._masks: dict[tuple[int, int | None], torch.Tensor] = {}
 
     @classmethod
-    def of(cls, slabs: Sequence[Slab], spans: Sequence[tuple[Slot, int]] = ()) -> Step:
+    def of(cls, slabs: Sequence[TorchSlab], spans: Sequence[tuple[Slot, int]] = ()) -> Step:
         """A step of one token for each used row of slabs, and of spans, after what they have."""
         positions = [slot.length for slab in slabs for slot in slab.slots]
         for slot, count in spans:
@@ -98,7 +101,7 @@ class Step:
             base = (row[:, None] * self._heads + head) * (rows.columns[-1] + 1)
             targets.append((rows, start, end, (base + self.positions[start:end, None]).flatten()))
         for span in self._spans:
-            slab = span.slot.slab
+            slab = span.slab
             base = (span.slot.row * self._heads + head) * slab.capacity
             places = base + self.positions[span.start : span.end, None]
             targets.append((slab, span.start, span.end, places.flatten()))
@@ -173,7 +176,7 @@ class Step:
         key = (span.start + len(self._groups), window)
         mask = self._masks.get(key)
         if mask is None:
-            mask = self._find_mask(span.start, span.end, span.slot.slab.columns, window)
+            mask = self._find_mask(span.start, span.end, span.slab.columns, window)
             mask = mask.repeat_interleave(groups, 0).unsqueeze(0)
             self._masks[key] = mask
         return mask

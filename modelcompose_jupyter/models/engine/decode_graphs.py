@@ -17,7 +17,7 @@ from typing import Any, Protocol
 import torch
 
 from . import layers
-from .kv_cache import Rows, Slab
+from .torch_slab import Rows, TorchSlab
 
 Pass = Callable[[torch.Tensor, torch.Tensor, list[Rows]], torch.Tensor]
 """From tokens [1, rows], positions [rows] and the rows' memory to scores [rows, vocabulary]."""
@@ -31,7 +31,7 @@ _MOST = 32
 class Recorder(Protocol):
     """How steps are recorded on a kind of device."""
 
-    def key(self, slabs: Sequence[Slab]) -> tuple[int, ...]:
+    def key(self, slabs: Sequence[TorchSlab]) -> tuple[int, ...]:
         """The same for steps that one recording serves."""
 
     def record(
@@ -50,7 +50,7 @@ class DecodeGraphs:
         self._checked: set[tuple[Any, ...]] = set()
         self._recorded: OrderedDict[tuple[int, ...], Pass | None] = OrderedDict()
 
-    def forward(self, tokens: Sequence[int], slabs: Sequence[Slab]) -> torch.Tensor | None:
+    def forward(self, tokens: Sequence[int], slabs: Sequence[TorchSlab]) -> torch.Tensor | None:
         """Scores of each used row of the slabs, [rows, vocabulary].
 
         None where the step is not recorded, or where a recording gave other bits than the step.
@@ -96,7 +96,7 @@ class DecodeGraphs:
 
 
 def _inputs(
-    tokens: Sequence[int], slabs: Sequence[Slab]
+    tokens: Sequence[int], slabs: Sequence[TorchSlab]
 ) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
     """Tokens [1, rows] and positions [rows] of all rows, and which of these are used.
 
@@ -134,7 +134,7 @@ class Tracer:
         self._products = layers.products(model)
         self._weights = [product.packed for product in self._products]
 
-    def key(self, slabs: Sequence[Slab]) -> tuple[int, ...]:
+    def key(self, slabs: Sequence[TorchSlab]) -> tuple[int, ...]:
         return tuple(slab.rows for slab in slabs)
 
     def record(
@@ -174,7 +174,7 @@ class CudaGraphs:
     def __init__(self) -> None:
         self._pool = torch.cuda.graph_pool_handle()
 
-    def key(self, slabs: Sequence[Slab]) -> tuple[int, ...]:
+    def key(self, slabs: Sequence[TorchSlab]) -> tuple[int, ...]:
         # Slabs come and go, and another one at the same address serves as well.
         return tuple(
             number for slab in slabs for number in (slab.data.data_ptr(), slab.rows, slab.capacity)

@@ -9,6 +9,7 @@ generate(), one after the other, and the scheduler makes a step after each token
 from __future__ import annotations
 
 import itertools
+import sys
 import threading
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
@@ -19,7 +20,7 @@ from .. import memory
 from ..generation import Cancelled, Generation, GenerationResult, OnText, Owner, Prompt
 from ..request_queue import FairQueue, OnQueued, QueuePosition, QueueUpdates
 from ..weights.library_logging import quiet
-from ..weights.loader import LoadedModel
+from ..weights.loaded_model import LoadedModel
 from .counters import Counters
 from .generate import generate
 from .request import GenerationRequest, bare, deliver, explain, never_ran, without_tokens
@@ -234,8 +235,7 @@ class EngineLoop:
     """
 
     def __init__(self, engine: Engine, loaded: LoadedModel) -> None:
-        from .model_runner import unsupported_model
-        from .sampler import unsupported_options
+        from .runner_selection import unsupported_model
         from .scheduler import Scheduler
 
         self._engine = engine
@@ -243,7 +243,7 @@ class EngineLoop:
         self._loaded = loaded
         self._generating = False
         self.scheduler: Scheduler | None = None
-        if unsupported_model(loaded.model) is None and unsupported_options(loaded.model) is None:
+        if unsupported_model(loaded) is None and not _has_other_options(loaded):
             self.scheduler = Scheduler(loaded, self._deliver, MOST_SEQUENCES, engine.counters)
 
     @property
@@ -269,7 +269,7 @@ class EngineLoop:
         self, request: GenerationRequest, go: Callable[[GenerationRequest, SamplingParams], None]
     ) -> None:
         try:
-            with quiet("transformers"):
+            with quiet(*({"transformers"} & sys.modules.keys())):  # else it says nothing
                 asked, limit = request.parameters, request.max_output_length
                 params = resolve(self._loaded, request.prompt, asked, limit, request.check)
                 if params.max_new_tokens == 0:
@@ -295,15 +295,25 @@ class EngineLoop:
 
         def between() -> None:
             if next(steps) % _CHECK_EVERY == 0:
-                memory.check_texts(rows, _CHECK_EVERY, self._loaded.model)
+                memory.check_texts(rows, _CHECK_EVERY, loaded.model)
             self._engine.counters.tokens += params.num_return_sequences
             self.step()
 
+        loaded = self._loaded.for_generate
         # The prompt, once as it is read and once for each row.
-        memory.check_texts(rows + 1, len(params.tokens), self._loaded.model)
+        memory.check_texts(rows + 1, len(params.tokens), loaded.model)
         self._generating = True
         try:
-            outcome = generate(self._loaded, request, params, between)
+            outcome = generate(loaded, request, params, between)
         finally:
             self._generating = False
         self._deliver(request, outcome)
+
+
+def _has_other_options(loaded: LoadedModel) -> bool:
+    """Whether a model's generation_config asks for what the sampler lacks."""
+    if loaded.model is None:
+        return False  # it would not have been loaded so
+    from .sampler import unsupported_options
+
+    return unsupported_options(loaded.model) is not None

@@ -7,11 +7,11 @@ options that only generate() has.
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from ..generation import GenerationResult
 from ..weights.library_logging import quiet
-from ..weights.loader import LoadedModel
+from ..weights.loaded_model import LoadedModel
 from .request import GenerationRequest, result
 from .sampling_params import SamplingParams
 from .stream import Stream
@@ -33,7 +33,7 @@ def generate(
     import torch
     from transformers import LogitsProcessorList, StoppingCriteriaList
 
-    from .rng import SeededDraws
+    from .seeded_draws import SeededDraws
     from .stopping_criteria import StoppingCriteria
 
     stream = Stream(params, request.on_text)
@@ -48,7 +48,8 @@ def generate(
     else:
         try:
             with quiet("transformers"):
-                output = loaded.model.generate(
+                model: Any = loaded.model
+                output = model.generate(
                     tokens,
                     attention_mask=torch.ones_like(tokens),
                     generation_config=_config(params),

@@ -8,11 +8,10 @@ costs little for each token.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
-
-import torch
+from typing import Any, Protocol
 
 from .. import memory
 
@@ -32,13 +31,28 @@ class Layout:
     layers: int
     heads: int
     head_size: int
-    dtype: torch.dtype
-    device: torch.device
+    itemsize: int
+    device: str
 
     @property
     def token_bytes(self) -> int:
         """Bytes of one token over all layers."""
-        return int(2 * self.layers * self.heads * self.head_size * self.dtype.itemsize)
+        return 2 * self.layers * self.heads * self.head_size * self.itemsize
+
+    def shape(self, rows: int, capacity: int) -> tuple[int, ...]:
+        """Of a slab's data."""
+        return (self.layers, 2, rows, self.heads, capacity, self.head_size)
+
+
+class Array(Protocol):
+    """Keys and values: a tensor of torch, or an array of NumPy."""
+
+    def __getitem__(self, place: Any) -> Any: ...
+    def __setitem__(self, place: Any, value: Any) -> None: ...
+
+
+MakeArray = Callable[[tuple[int, ...]], Array]
+MakeSlab = Callable[[int, int], "Slab"]
 
 
 def capacity_for(tokens: int) -> int:
@@ -62,73 +76,27 @@ def _full_when_out_of_memory() -> Iterator[None]:
         raise
 
 
-class Rows:
-    """Keys and values of rows of equal capacity, as attention sees them.
-
-    Attributes:
-        keys, values: of each layer, [rows * heads, capacity, head size].
-        flat_keys, flat_values: the same as [rows * heads * capacity, head size].
-        columns: the numbers from 0 to capacity - 1.
-        rows: how many there are.
-    """
-
-    keys: Sequence[torch.Tensor]
-    values: Sequence[torch.Tensor]
-    flat_keys: Sequence[torch.Tensor]
-    flat_values: Sequence[torch.Tensor]
-    columns: torch.Tensor
-    rows: int
-
-    def tensors(self) -> list[torch.Tensor]:
-        """All of it."""
-        views = (self.keys, self.values, self.flat_keys, self.flat_values)
-        return [self.columns, *(each for view in views for each in view)]
-
-    @classmethod
-    def of(cls, tensors: Sequence[torch.Tensor], rows: int) -> Rows:
-        """From what `tensors` gave."""
-        self = cls()
-        self.columns, self.rows = tensors[0], rows
-        layers = (len(tensors) - 1) // 4
-        views = [tensors[1 + start : 1 + start + layers] for start in range(0, 4 * layers, layers)]
-        self.keys, self.values, self.flat_keys, self.flat_values = views
-        return self
-
-
-class Slab(Rows):
+class Slab:
     """Rows that sequences share.
 
     Attributes:
         data: all of it, [layers, 2, rows, heads, capacity, head size].
+        rows: how many there are.
         slots: the slot of each row that is in use; the rows after them are free.
-        masked: whether what is not there yet is read as well, and hidden.
     """
 
-    def __init__(
-        self, layout: Layout, capacity: int, rows: int = 1, *, masked: bool = True
-    ) -> None:
+    data: Array
+
+    def __init__(self, layout: Layout, capacity: int, rows: int, make: MakeArray) -> None:
         self.layout = layout
         self.capacity = capacity
-        self.masked = masked
         self.slots: list[Slot] = []
-        self._allocate(rows)
+        self._make = make
+        self.allocate(rows)
 
-    def _allocate(self, rows: int) -> None:
-        layout = self.layout
-        # What is masked is multiplied by 0, which must not meet a NaN.
-        make = torch.zeros if self.masked else torch.empty
-        data = make(
-            (layout.layers, 2, rows, layout.heads, self.capacity, layout.head_size),
-            dtype=layout.dtype,
-            device=layout.device,
-        )
-        self.data, self.rows = data, rows
-        self.columns = torch.arange(self.capacity, device=layout.device)
-        joined = data.flatten(2, 3)
-        self.keys = [joined[layer, 0] for layer in range(layout.layers)]
-        self.values = [joined[layer, 1] for layer in range(layout.layers)]
-        self.flat_keys = [keys.flatten(0, 1) for keys in self.keys]
-        self.flat_values = [values.flatten(0, 1) for values in self.values]
+    def allocate(self, rows: int) -> None:
+        """Have other data, for so many rows."""
+        self.data, self.rows = self._make(self.layout.shape(rows, self.capacity)), rows
 
     @property
     def bytes(self) -> int:
@@ -137,7 +105,7 @@ class Slab(Rows):
     def resize(self, rows: int) -> None:
         """Have this many rows; those in use stay."""
         used, before = len(self.slots), self.data
-        self._allocate(rows)  # or leaves all as it was
+        self.allocate(rows)  # or leaves all as it was
         self.data[:, :, :used] = before[:, :, :used]
 
 
@@ -150,15 +118,15 @@ class Slot:
         self.length = 0
 
     @property
-    def data(self) -> torch.Tensor:
+    def data(self) -> Any:
         """[layers, 2, heads, length, head size]; a view."""
         return self.slab.data[:, :, self.row, :, : self.length]
 
-    def keys(self, layer: int) -> torch.Tensor:
+    def keys(self, layer: int) -> Any:
         """[heads, capacity, head size]; a view."""
         return self.slab.data[layer, 0, self.row]
 
-    def values(self, layer: int) -> torch.Tensor:
+    def values(self, layer: int) -> Any:
         """[heads, capacity, head size]; a view."""
         return self.slab.data[layer, 1, self.row]
 
@@ -169,15 +137,19 @@ class KVCache:
     Where that is used up, `open`, `reserve` and `share` raise `CacheFull`; a slot is as it was.
 
     Args:
+        slab: makes a slab of a capacity with so many rows.
         apart: each sequence keeps a slab of its own, of which only what is there is read.
 
     Attributes:
         held: bytes of the budget that others hold.
     """
 
-    def __init__(self, layout: Layout, budget: int | None = None, *, apart: bool = False) -> None:
+    def __init__(
+        self, layout: Layout, slab: MakeSlab, budget: int | None = None, *, apart: bool = False
+    ) -> None:
         self.layout = layout
         self.apart = apart
+        self._slab = slab
         self.budget = budget
         self.held = 0
         self._shared: dict[int, Slab] = {}
@@ -236,7 +208,7 @@ class KVCache:
         with suppress(CacheFull), _full_when_out_of_memory():
             self._check_room(capacity, wanted - rows, wanted)
             if slab is None:
-                self._shared[capacity] = Slab(self.layout, capacity, wanted)
+                self._shared[capacity] = self._slab(capacity, wanted)
             else:
                 slab.resize(wanted)
 
@@ -259,13 +231,17 @@ class KVCache:
     def close(self, slot: Slot, clean: bool = False) -> None:
         """Give the row back; ``clean`` if there may be NaNs in it, which no mask keeps out."""
         if clean:
-            slot.slab.data[:, :, slot.row].zero_()
+            slot.slab.data[:, :, slot.row] = 0
         self._leave(slot.slab, slot.row)
+
+    def held_by(self, slot: Slot) -> int:
+        """Bytes that are kept with a slot's keys and values when it is closed."""
+        return slot.slab.bytes if self.apart else slot.length * self.layout.token_bytes
 
     def _new_slab(self, capacity: int) -> Slab:
         self._check_room(capacity)
         with _full_when_out_of_memory():
-            return Slab(self.layout, capacity, masked=not self.apart)
+            return self._slab(capacity, 1)
 
     def _own_slab(self, capacity: int) -> Slab:
         self._own.append(slab := self._new_slab(capacity))
@@ -276,7 +252,7 @@ class KVCache:
         row = capacity * self.layout.token_bytes
         if self.budget is None:
             taken = (more if rows is None else rows) * row + self._untouched
-            full = memory.is_short(taken + _LEFT_FREE, str(self.layout.device))
+            full = memory.is_short(taken + _LEFT_FREE, self.layout.device)
         else:
             full = self.bytes + self.held + more * row > self.budget
         if full:
@@ -285,7 +261,7 @@ class KVCache:
     @property
     def _untouched(self) -> int:
         """Bytes of slabs that the system has promised and not given yet."""
-        slabs = (slab for slab in self._own if not slab.masked)
+        slabs = self._own if self.apart else []
         free = sum(slab.capacity - slab.slots[0].length for slab in slabs)
         return free * self.layout.token_bytes
 

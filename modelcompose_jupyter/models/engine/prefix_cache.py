@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections import OrderedDict
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
-import torch
 
 from .. import memory
+from .kv_cache import Array
 
 _MOST = 256
 
@@ -17,16 +18,14 @@ _MOST = 256
 class Prefix:
     """The tokens of an earlier sequence, and their keys and values.
 
-    ``data`` is [layers, 2, heads, tokens, head size]. It may be a view, which keeps all of the
-    memory that it is a view of.
+    Attributes:
+        data: [layers, 2, heads, tokens, head size].
+        bytes: what is kept with that, which may be a view of more.
     """
 
     tokens: np.ndarray
-    data: torch.Tensor
-
-    @property
-    def bytes(self) -> int:
-        return int(self.data.untyped_storage().nbytes())
+    data: Array
+    bytes: int
 
 
 def in_common(first: np.ndarray, second: np.ndarray) -> int:
@@ -58,13 +57,13 @@ class PrefixCache:
             self._prefixes.move_to_end(best)
         return best, longest
 
-    def keep(self, tokens: np.ndarray, data: torch.Tensor, *, copy: bool = True) -> None:
+    def keep(self, tokens: np.ndarray, size: int, take: Callable[[], Array]) -> None:
         """Keep a sequence's keys and values; those of its own prefixes are dropped.
 
         Args:
-            copy: ``data`` is in use elsewhere; if not, it must not be from now on.
+            size: bytes that they take.
+            take: gives them, to be used by nobody else from now on.
         """
-        size = data.nbytes if copy else data.untyped_storage().nbytes()
         if not len(tokens) or size > self.limit:
             return
         for prefix in list(self._prefixes):
@@ -75,7 +74,7 @@ class PrefixCache:
             if shared == len(prefix.tokens):
                 self._drop(prefix)
         try:
-            prefix = Prefix(tokens, data.clone() if copy else data)
+            prefix = Prefix(tokens, take(), size)
         except Exception as error:
             if memory.is_out_of_memory(error):
                 return

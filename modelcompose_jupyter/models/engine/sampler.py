@@ -10,7 +10,6 @@ rounding could make that another token, the row is sampled from the whole vocabu
 
 from __future__ import annotations
 
-import copy
 import itertools
 from collections.abc import Iterable, Sequence
 from typing import Any
@@ -19,12 +18,10 @@ import numpy as np
 import torch
 
 from . import top_k_sampling
-from .rng import choose, draws
+from .row_state import RowState
 from .sampling_params import SamplingParams
+from .seeded_draws import choose
 from .top_k_sampling import Limits
-
-_AHEAD = 64
-"""How many of a row's random numbers are drawn at once: making the generator costs most."""
 
 _SUPPORTED = {
     *("do_sample", "temperature", "top_k", "top_p", "min_p"),
@@ -59,82 +56,6 @@ def unsupported_options(model: Any) -> str | None:
         if matters and value is not None and value != usual.get(name):
             return str(name)
     return None
-
-
-class RowState:
-    """What the sampler knows of one sequence: a row of its scores.
-
-    Attributes:
-        sequence: which of the request's sequences it is, from 0.
-        position: how many tokens it has generated.
-    """
-
-    __slots__ = ("_first", "_numbers", "_seen", "params", "position", "sequence")
-
-    def __init__(self, params: SamplingParams, sequence: int) -> None:
-        self.params = params
-        self.sequence = sequence
-        self.position = 0
-        self._seen = _Seen(params.tokens) if params.repetition_penalty != 1.0 else None
-        self._first = 0
-        self._numbers: list[float] = []
-
-    def add(self, token: int) -> None:
-        """Take the token that was chosen."""
-        self.position += 1
-        if self._seen is not None:
-            self._seen.add(token)
-
-    def after(self, tokens: Iterable[int]) -> RowState:
-        """A copy of this row, with further tokens."""
-        row = copy.copy(self)
-        row._seen = copy.copy(self._seen)
-        for token in tokens:
-            row.add(token)
-        return row
-
-    @property
-    def number(self) -> float:
-        """The random number in [0, 1) for the next token: `rng.draw`'s."""
-        ahead = self.position - self._first
-        if not 0 <= ahead < len(self._numbers):
-            ahead, self._first = 0, self.position
-            self._numbers = draws(self.params.seed, self.sequence, self._first, _AHEAD)
-        return self._numbers[ahead]
-
-    @property
-    def seen(self) -> torch.Tensor | None:
-        """The distinct tokens so far, int64 on the CPU; None where no penalty needs them."""
-        return None if self._seen is None else self._seen.ids
-
-    @property
-    def must_go_on(self) -> bool:
-        """Whether the sequence is too short to end with its next token."""
-        length = len(self.params.tokens) + self.position
-        return self.position < self.params.min_new_tokens or length < self.params.min_length
-
-
-class _Seen:
-    """A set of tokens, as a tensor with room for more."""
-
-    def __init__(self, tokens: Iterable[int]) -> None:
-        self._known = set(tokens)
-        self._buffer = torch.tensor([*self._known, *[0] * _AHEAD])
-
-    def __copy__(self) -> _Seen:
-        return _Seen(self._known)
-
-    def add(self, token: int) -> None:
-        if token in self._known:
-            return
-        if len(self._known) == len(self._buffer):
-            self._buffer = torch.cat([self._buffer, torch.zeros_like(self._buffer)])
-        self._buffer[len(self._known)] = token
-        self._known.add(token)
-
-    @property
-    def ids(self) -> torch.Tensor:
-        return self._buffer[: len(self._known)]
 
 
 class Sampler:
@@ -176,7 +97,11 @@ class Sampler:
         if logits.shape != (len(rows), self._vocabulary):
             raise ValueError(f"scores {tuple(logits.shape)} of {len(rows)} rows")
         scores = logits.detach().to(self._home, torch.float32)
-        seen = [(place, row.seen) for place, row in enumerate(rows) if row.seen is not None]
+        seen = [
+            (place, torch.from_numpy(row.seen))
+            for place, row in enumerate(rows)
+            if row.seen is not None
+        ]
         going_on = [place for place, row in enumerate(rows) if row.must_go_on]
         if not (seen or going_on):
             return scores
@@ -239,7 +164,7 @@ class Sampler:
     def _pick_short(
         self, part: _Part, limits: Limits, scores: torch.Tensor, numbers: list[float]
     ) -> tuple[torch.Tensor, torch.Tensor]:
-        choice = top_k_sampling.choose(scores, limits, numbers)
+        choice = top_k_sampling.choose(scores.numpy(), limits, numbers)
         tokens, finite = torch.from_numpy(choice.tokens), torch.from_numpy(choice.finite)
         if not choice.certain.all():
             again = torch.from_numpy(choice.finite & ~choice.certain).nonzero().flatten()
@@ -302,8 +227,7 @@ class _Part:
             self._top_p_rest = column(rest)
         if any(each.min_p for each in mine):
             self._min_p = column([each.min_p or 0.0 for each in mine])
-        columns = self._temperature, self._top_k, self._top_p_rest, self._min_p
-        self.limits = Limits.of(*columns) if short else None
+        self.limits = Limits.of(mine, vocabulary) if short else None
 
     def warp(self, scores: torch.Tensor) -> torch.Tensor:
         """What sampling does to scores [rows, vocabulary], in transformers' order."""

@@ -14,7 +14,7 @@ from ..generation import Prompt, unwatched
 from ..tokenization import chat
 from ..tokenization.chat_template import Check
 from ..weights import generation_defaults
-from ..weights.loader import LoadedModel
+from ..weights.loaded_model import LoadedModel
 
 UNLIMITED_OUTPUT = 4096
 """max_output_length of a model without a context limit, where the request has none."""

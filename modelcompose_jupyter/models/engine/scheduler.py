@@ -12,18 +12,17 @@ from contextlib import suppress
 from itertools import islice
 
 import numpy as np
-import torch
 
 from ...errors import ComposeError, ModelError
 from .. import memory
-from ..weights.loader import LoadedModel
+from ..weights.loaded_model import LoadedModel
 from .counters import Counters
-from .kv_cache import CacheFull, Slab, Slot, capacity_for
-from .model_runner import ModelRunner, unsupported_model
+from .kv_cache import Array, CacheFull, Slab, Slot, capacity_for
 from .prefill_chunk import PrefillChunkSize
 from .prefix_cache import PrefixCache, in_common
 from .request import Deliver, GenerationRequest, explain
-from .sampler import RowState, Sampler
+from .row_state import RowState
+from .runner_selection import make_runner, unsupported_model
 from .sampling_params import SamplingParams
 from .sequence import Sequence, SequenceGroup
 from .speculative import DraftModel, PromptLookup, Proposer
@@ -47,16 +46,17 @@ class Scheduler:
         self._loaded = loaded
         self._deliver = deliver
         self._most = most
-        self._model = ModelRunner(loaded, loaded.cache_budget)
+        self._runner = make_runner(loaded)
         memory.give_back()  # what the weights took before they were packed
-        self._cache = self._model.cache
-        self._sampler = Sampler(self._model.vocabulary, loaded.device)
-        self._threads = Threads(loaded.device)
+        self._cache = self._runner.cache
+        self._sampler = self._runner.sampler()
+        self._threads = Threads(self._runner)
         self._chunk_size = PrefillChunkSize()
         self._prefixes = PrefixCache(_prefix_bytes(loaded))
         self._draft: DraftModel | None = None
-        if loaded.draft is not None and unsupported_model(loaded.draft.model) is None:
-            self._draft = DraftModel(loaded.draft, self._model.vocabulary, loaded.cache_budget)
+        if loaded.draft is not None and unsupported_model(loaded.draft) is None:
+            vocabulary = self._runner.vocabulary
+            self._draft = DraftModel(loaded.draft, vocabulary, loaded.cache_budget)
         self._lookups: dict[int, PromptLookup] = {}  # by their most draft tokens
         self._groups: list[SequenceGroup] = []
         self._waiting: list[Sequence] = []
@@ -77,7 +77,7 @@ class Scheduler:
     def add(self, request: GenerationRequest, params: SamplingParams) -> None:
         """Take a request in; its sequences begin with the next step."""
         if self._loaded.draft is not None and self._draft is None:
-            reason = unsupported_model(self._loaded.draft.model)
+            reason = unsupported_model(self._loaded.draft)
             params.warnings.append(f"draft_model has no effect: {reason}")
         group = SequenceGroup(self._loaded, request, params)
         self._groups.append(group)
@@ -86,7 +86,7 @@ class Scheduler:
     def step(self) -> None:
         """Compute one token for each running sequence, or a chunk of its prompt."""
         started = time.perf_counter()
-        with torch.inference_mode():
+        with self._runner.inference():
             self._end_cancelled()
             self._end_finished()
             before = {each: each.progress for each in self._active}
@@ -145,7 +145,7 @@ class Scheduler:
 
     def fail_all(self, error: BaseException) -> None:
         """End all requests with an error."""
-        with torch.inference_mode():  # as the tensors that are written were made
+        with self._runner.inference():  # as the tensors that are written were made
             for group in list(self._groups):
                 self._fail(group, error)
 
@@ -158,7 +158,9 @@ class Scheduler:
                 proposer.forget(sequence)
         if keep and slot.length:
             tokens = np.array(sequence.tokens[: slot.length])
-            self._prefixes.keep(tokens, slot.data, copy=not self._cache.apart)
+            self._prefixes.keep(
+                tokens, self._cache.held_by(slot), lambda: self._runner.kept(slot.data)
+            )
         self._cache.close(slot, clean)
         self._cache.held = self._prefixes.bytes
         while self._cache.is_over and self._forget():
@@ -198,14 +200,14 @@ class Scheduler:
             return False
         if data is not None:
             slot.length = length
-            slot.data.copy_(data[..., :length, :])
+            slot.data[...] = data[..., :length, :]
         sequence.slot = slot
         self._active.append(sequence)
         if sequence.group.reused is None:
             sequence.group.reused = length
         return True
 
-    def _find_prefix(self, tokens: np.ndarray) -> tuple[torch.Tensor | None, int]:
+    def _find_prefix(self, tokens: np.ndarray) -> tuple[Array | None, int]:
         """Keys and values of the sequence with the longest common prefix, and its length."""
         prefix, length = self._prefixes.find(tokens)
         data = prefix.data if prefix is not None else None
@@ -350,7 +352,7 @@ class Scheduler:
         has_chunk = len(tokens) > len(wanted) > 0  # while others decode
         with self._threads.chosen(len(tokens), without_trials=has_chunk):
             started = time.perf_counter()
-            logits = self._model.forward(tokens, wanted or [len(tokens) - 1], slabs, spans)
+            logits = self._runner.forward(tokens, wanted or [len(tokens) - 1], slabs, spans)
             self._counters.forward_seconds += time.perf_counter() - started
             if not wanted:
                 return
@@ -449,7 +451,7 @@ def _prefix_bytes(loaded: LoadedModel) -> int:
     return min(_MOST_PREFIX_BYTES, memory.available(str(loaded.device)) // _PREFIX_SHARE)
 
 
-def _too_large(device: torch.device) -> ComposeError:
+def _too_large(device: str) -> ComposeError:
     return ModelError(
         f"the text does not fit into the memory for keys and values on {device}",
         hint="Shorten the prompt, lower max_output_length, raise cache_budget,"

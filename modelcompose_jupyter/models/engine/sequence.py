@@ -8,10 +8,10 @@ import numpy as np
 
 from ..generation import GenerationResult
 from ..tokenization.detokenizer import Decoder, Detokenizer
-from ..weights.loader import LoadedModel
+from ..weights.loaded_model import LoadedModel
 from .kv_cache import Slot
 from .request import GenerationRequest, result
-from .sampler import RowState
+from .row_state import RowState
 from .sampling_params import SamplingParams
 from .speculation_throttle import SpeculationThrottle
 from .stream import Stream

@@ -9,11 +9,12 @@ texts are the same to the token, with sampling too.
 from __future__ import annotations
 
 from collections import abc
+from dataclasses import replace
 
-from ..weights.loader import LoadedModel
+from ..weights.loaded_model import LoadedModel
 from .kv_cache import CacheFull, Slot
-from .model_runner import ModelRunner
-from .sampler import RowState, Sampler
+from .row_state import RowState
+from .runner_selection import make_runner
 from .sequence import Sequence
 
 _LONGEST = 4
@@ -71,8 +72,8 @@ class DraftModel:
 
     def __init__(self, loaded: LoadedModel, vocabulary: int, budget: int | None) -> None:
         self.most = _MODEL_DRAFT
-        self._model = ModelRunner(loaded, budget)
-        self._sampler = Sampler(self._model.vocabulary, loaded.device)
+        self._runner = make_runner(replace(loaded, cache_budget=budget))
+        self._sampler = self._runner.sampler()
         self._vocabulary = vocabulary
         self._slots: dict[Sequence, Slot] = {}
         self._computed: dict[Sequence, list[int]] = {}  # the tokens in the slot
@@ -103,7 +104,7 @@ class DraftModel:
             spans.append((slot, len(new)))
             wanted.append(len(tokens) - 1)
             self._computed[sequence] = computed
-        logits = self._model.forward(tokens, wanted, (), spans)
+        logits = self._runner.forward(tokens, wanted, (), spans)
         chosen, finite = self._sampler.pick(logits, [rows[each] for each in sequences])
         for (slot, count), sequence in zip(spans, sequences, strict=True):
             slot.length += count
@@ -123,13 +124,13 @@ class DraftModel:
         try:
             slot = self._slots.get(sequence)
             if slot is None:
-                slot = self._slots[sequence] = self._model.cache.open(len(sequence.tokens))
+                slot = self._slots[sequence] = self._runner.cache.open(len(sequence.tokens))
                 self._computed[sequence] = []
             computed, tokens = self._computed[sequence], sequence.tokens
             limit = min(slot.length, len(tokens) - 1)
             start = max(0, limit - self.most - 1)  # before that, none were draft tokens
             slot.length = next((i for i in range(start, limit) if computed[i] != tokens[i]), limit)
-            self._model.cache.reserve(slot, len(tokens) + self.most)
+            self._runner.cache.reserve(slot, len(tokens) + self.most)
         except CacheFull:
             return False
         return True
@@ -138,7 +139,7 @@ class DraftModel:
         slot = self._slots.pop(sequence, None)
         self._computed.pop(sequence, None)
         if slot is not None:
-            self._model.cache.close(slot)
+            self._runner.cache.close(slot)
 
 
 Proposer = PromptLookup | DraftModel

@@ -10,8 +10,8 @@ from typing import Any
 import torch
 
 from ..tokenization.detokenizer import Decode, Detokenizer, find_stop
-from .rng import SeededDraws
 from .sampling_params import SamplingParams
+from .seeded_draws import SeededDraws
 from .stream import Stream
 
 _BEAM_WINDOW = 16

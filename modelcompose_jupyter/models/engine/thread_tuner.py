@@ -13,7 +13,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from statistics import median
 
-import torch
+from .runner import Runner
 
 _SHORTEST_INTERVAL = 24
 """Steps between trials; twice as many after each that was in vain, up to the longest."""
@@ -89,11 +89,11 @@ class _Tuner:
 
 
 class Threads:
-    """Sets torch's number of threads for each step. Only the engine's thread may use it."""
+    """Sets a runner's number of threads for each step. Only the engine's thread may use it."""
 
-    def __init__(self, device: torch.device) -> None:
-        most = torch.get_num_threads() if device.type == "cpu" else 1
-        counts = [most]
+    def __init__(self, runner: Runner) -> None:
+        self._runner = runner
+        counts = [runner.most_threads]
         while counts[0] > 1:
             counts.insert(0, counts[0] // 2)
         self._counts = counts
@@ -112,9 +112,9 @@ class Threads:
         tuner = self._tuners.setdefault(tokens.bit_length(), _Tuner(self._counts))
         count = tuner.next(without_trials)
         started = time.perf_counter()
-        torch.set_num_threads(count)
+        self._runner.threads = count
         try:
             yield
         finally:
-            torch.set_num_threads(self._counts[-1])  # threads of others begin with what it is
+            self._runner.threads = self._counts[-1]  # threads of others begin with what it is
         tuner.record(count, (time.perf_counter() - started) / tokens)

@@ -1,18 +1,20 @@
 """Sampling from a row's highest scores alone, for rows with a top_k on a CPU.
 
 It gives the token that sampling from the whole vocabulary gives, at a small part of the cost. It is
-in NumPy, whose calls cost less than torch's where numbers are so few. It computes in float64 where
-transformers computes in float32; where that difference could change the token, it says so.
+in NumPy, whose calls cost less than torch's where numbers are so few, and which needs no torch. It
+computes in float64 where transformers computes in float32; where that difference could change the
+token, it says so.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Self
+from typing import Any, Self
 
 import numpy as np
-import torch
+
+from .sampling_params import SamplingParams
 
 SPARE = 32
 """Candidates beyond top_k, in case their scores equal the lowest of the top_k."""
@@ -55,36 +57,41 @@ class Limits:
     row: np.ndarray
 
     @classmethod
-    def of(
-        cls,
-        temperature: torch.Tensor,
-        top_k: torch.Tensor,
-        top_p_rest: torch.Tensor | None,
-        min_p: torch.Tensor | None,
-    ) -> Self:
-        """From the same as tensors on the CPU."""
+    def of(cls, params: Sequence[SamplingParams], vocabulary: int) -> Self:
+        """Those of rows, each of which has a top_k."""
+        top_k = _column([min(each.top_k, vocabulary) for each in params], np.int64)
+        top_p_rest = min_p = None
+        if any(each.top_p < 1.0 for each in params):
+            # No sum is below -1, so that is no limit.
+            rests = [1 - each.top_p if each.top_p < 1.0 else -1.0 for each in params]
+            top_p_rest = _column(rests)
+        if any(each.min_p for each in params):
+            min_p = _column([each.min_p or 0.0 for each in params])
         return cls(
             most=int(top_k.max()),
-            temperature=temperature.numpy(),
-            top_k=top_k.numpy(),
-            top_p_rest=None if top_p_rest is None else top_p_rest.numpy(),
-            min_p=None if min_p is None else min_p.numpy(),
-            row=np.arange(len(top_k))[:, None],
+            temperature=_column([each.temperature for each in params]),
+            top_k=top_k,
+            top_p_rest=top_p_rest,
+            min_p=min_p,
+            row=np.arange(len(params))[:, None],
         )
 
 
-def choose(scores: torch.Tensor, limits: Limits, numbers: Sequence[float]) -> Choice:
-    """A token for each row of scores [rows, vocabulary] float32 on the CPU.
+def _column(values: Sequence[float], kind: Any = np.float32) -> np.ndarray:
+    return np.array(values, dtype=kind)[:, None]
+
+
+def choose(scores: np.ndarray, limits: Limits, numbers: Sequence[float]) -> Choice:
+    """A token for each row of scores, float32 [rows, vocabulary].
 
     Args:
         numbers: the rows' random numbers in [0, 1).
     """
-    every, row = scores.numpy(), limits.row
-    vocabulary = every.shape[-1]
+    row, vocabulary = limits.row, scores.shape[-1]
     width = min(limits.most + SPARE, vocabulary)
-    tokens = np.sort(every.argpartition(vocabulary - width)[:, vocabulary - width :])
+    tokens = np.sort(scores.argpartition(vocabulary - width)[:, vocabulary - width :])
     with np.errstate(over="ignore", invalid="ignore"):  # in rows that are not finite
-        values = every[row, tokens] / limits.temperature
+        values = scores[row, tokens] / limits.temperature
         # As transformers sorts: of equal scores, those of lower tokens come first.
         by_value = values.argsort(-1, kind="stable")
         ascending = values[row, by_value]

@@ -321,6 +321,16 @@ def read_weights(paths: Iterable[Path]) -> Weights:
     )
 
 
+def tensors(path: Path) -> list[safetensors_header.Tensor]:
+    """The tensors of a safetensors file.
+
+    Raises:
+        ModelError: it is damaged.
+    """
+    with _checked(path):
+        return safetensors_header.read(path)
+
+
 def _stored(path: Path) -> Weights:
     tensors = safetensors_header.read(path)
     floats = [each for each in tensors if each.dtype in _PRECISIONS]

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -113,12 +113,74 @@ def read(folder: Path, config: PreTrainedConfig) -> tuple[GenerationConfig, list
     return GenerationConfig(**options), left_out
 
 
+@dataclass(frozen=True)
+class OwnDefaults:
+    """What a model's own settings give for what a request leaves open, without transformers.
+
+    The names are those of generate(); None is what the model leaves open as well.
+    """
+
+    min_p: float | None = None
+    repetition_penalty: float | None = None
+    length_penalty: float | None = None
+    early_stopping: bool | str | None = None
+    min_length: int | None = None
+    min_new_tokens: int | None = None
+    bos_token_id: int | None = None
+    eos_token_id: int | list[int] | None = None
+    decoder_start_token_id: int | list[int] | None = None
+    stop_strings: str | list[str] | None = None
+
+    @property
+    def stop_sequences(self) -> list[str]:
+        """Texts before which a text ends."""
+        stops = self.stop_strings or []
+        return [stops] if isinstance(stops, str) else list(stops)
+
+
+_OF_THE_CHOICE = {
+    "do_sample", "temperature", "top_k", "top_p", "num_beams", "pad_token_id", "use_cache",
+    *(each.name for each in fields(OwnDefaults)),
+}  # fmt: skip
+"""What sampling heeds, and what changes no text."""
+
+
+def read_own(folder: Path, config: dict[str, Any], vocabulary: int) -> OwnDefaults | None:
+    """A model's own settings where sampling heeds them all; else None, and `read` has the word.
+
+    Args:
+        config: what config.json says, where old models have them.
+
+    Raises:
+        ModelError: the file is damaged.
+    """
+    path = folder / FILE
+    content = files.read_json(path) if path.is_file() else config
+    if not isinstance(content, dict) or (folder / "custom_generate").exists():
+        return None
+    if content is config:
+        content = {name: value for name, value in config.items() if name in {*_KINDS, *_CUSTOM}}
+    kept = {}
+    for name, value in content.items():
+        if _asks_nothing(name, value):
+            continue
+        if name not in _OF_THE_CHOICE or not _KINDS[name](value, vocabulary):
+            return None
+        kept[name] = value
+    return OwnDefaults(**{each.name: kept.get(each.name) for each in fields(OwnDefaults)})
+
+
+def _asks_nothing(name: str, value: Any) -> bool:
+    """Whether an option is none, or one that a run decides itself."""
+    is_none = value is None or value == [] or (value == -1 and name.endswith("_token_id"))
+    return is_none or name in _OURS or name.startswith("_")
+
+
 def _split(content: dict[str, Any], vocabulary: int | None) -> tuple[dict[str, Any], list[LeftOut]]:
     kept: dict[str, Any] = {}
     left_out: list[LeftOut] = []
     for name, value in content.items():
-        is_none = value is None or value == [] or (value == -1 and name.endswith("_token_id"))
-        if is_none or name in _OURS or name.startswith("_"):
+        if _asks_nothing(name, value):
             continue
         if name in _CUSTOM:
             nothing, runs = _CUSTOM[name]

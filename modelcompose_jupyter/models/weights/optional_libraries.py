@@ -8,6 +8,7 @@ from importlib.util import find_spec
 from pathlib import Path
 
 from ...errors import ModelError, causes
+from ..spec import ModelSpec
 
 _MODULES = {
     "optimum-quanto": "optimum.quanto",
@@ -97,3 +98,25 @@ def not_installed(what: str, projects: Iterable[str], otherwise: str = "") -> Mo
         hint=f"Run: pip install {' '.join(listed)}{otherwise}",
         code="not_installed",
     )
+
+
+def require(spec: ModelSpec) -> None:
+    """Check that the libraries are installed that a model needs on torch.
+
+    Raises:
+        ModelError: one is not.
+    """
+    wanted = [
+        ("torch", True, "local models need it", "torch"),
+        ("transformers", True, "local models need it", "transformers"),
+        ("torchao", spec.quantization is not None, "'quantization: int8' needs it",
+         "'modelcompose-jupyter[int8]'"),
+        ("peft", bool(spec.adapters), "'peft_adapters' needs it", "'modelcompose-jupyter[lora]'"),
+    ]  # fmt: skip
+    for library, is_needed, why, install in wanted:
+        if is_needed and not has(library):
+            raise ModelError(
+                f"{library} is not installed, and {why}",
+                hint=f"Run: pip install {install}",
+                code="not_installed",
+            )

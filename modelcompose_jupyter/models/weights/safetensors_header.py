@@ -33,11 +33,24 @@ _NESTED = re.compile(rb"\[[^\]]*\[|\d{20}")
 
 
 class Tensor(NamedTuple):
-    """What a header says of a tensor: its dtype as the format calls it, numbers, and bytes."""
+    """What a header says of a tensor.
 
+    Attributes:
+        dtype: as the format calls it.
+        begin: the place in the file where its numbers begin.
+        size: bytes.
+    """
+
+    name: str
     dtype: str
-    elements: int
+    shape: tuple[int, ...]
+    begin: int
     size: int
+
+    @property
+    def elements(self) -> int:
+        """How many numbers it has."""
+        return math.prod(self.shape)
 
 
 def read(path: Path) -> list[Tensor]:
@@ -60,21 +73,18 @@ def read(path: Path) -> list[Tensor]:
             )
         header = file.read(length)
     tensors: list[Tensor] = []
-    spans: list[tuple[int, int]] = []
-    for entry in _entries(header):
-        tensor, begin = _tensor(entry)
-        tensors.append(tensor)
-        spans.append((begin, begin + tensor.size))
+    for name, entry in _entries(header):
+        tensors.append(_tensor(name, entry, 8 + length))
         if len(tensors) > MOST_TENSORS:
             raise BrokenFile(f"it has more than {MOST_TENSORS} tensors")
-    end = _end(spans)
-    if 8 + length + end != size:
-        raise BrokenFile(f"it has {size} bytes and should have {8 + length + end}")
+    end = _end([(each.begin, each.begin + each.size) for each in tensors], 8 + length)
+    if end != size:
+        raise BrokenFile(f"it has {size} bytes and should have {end}")
     return tensors
 
 
-def _entries(header: bytes) -> Iterator[bytes]:
-    """What stands behind the name of each tensor."""
+def _entries(header: bytes) -> Iterator[tuple[bytes, bytes]]:
+    """The name of each tensor, with what stands behind it."""
     names: set[bytes] = set()
     plain = without_escapes(header).rstrip()
     position = len(plain) - len(plain.lstrip()) + 1
@@ -92,7 +102,7 @@ def _entries(header: bytes) -> Iterator[bytes]:
             if (name := header[found.start(1) : found.end(1)]) in names:
                 raise BrokenFile("two of its tensors have the same name")
             names.add(name)
-            yield header[found.start(2) : found.end(2)]
+            yield name, header[found.start(2) : found.end(2)]
         position = found.end()
         if position < last:
             if plain[position] != ord(","):
@@ -100,12 +110,12 @@ def _entries(header: bytes) -> Iterator[bytes]:
             position += 1
 
 
-def _tensor(entry: bytes) -> tuple[Tensor, int]:
-    """A tensor, and where its numbers begin."""
+def _tensor(quoted: bytes, entry: bytes, start: int) -> Tensor:
+    """A tensor by its entry; ``start`` is where in the file all numbers begin."""
     try:
         if _NESTED.search(entry):
             raise BrokenFile("its header is broken")
-        said = json.loads(entry)
+        name, said = json.loads(b'"%s"' % quoted), json.loads(entry)
         dtype, shape, (begin, end) = said["dtype"], said["shape"], said["data_offsets"]
     except (ValueError, KeyError, TypeError):
         raise BrokenFile("its header is broken") from None
@@ -113,22 +123,22 @@ def _tensor(entry: bytes) -> tuple[Tensor, int]:
         raise BrokenFile("its header is broken")
     if not all(map(_is_length, (*shape, begin, end))) or end < begin:
         raise BrokenFile("its header has lengths that are none")
-    elements = math.prod(shape)
+    tensor = Tensor(name, dtype, tuple(shape), start + begin, end - begin)
     bits = _BITS.get(dtype)  # of those that newer versions add, only the bytes are known
-    if bits is not None and elements * bits != 8 * (end - begin):
+    if bits is not None and tensor.elements * bits != 8 * tensor.size:
         raise BrokenFile(
-            f"a tensor of {elements} numbers in {dtype} has {end - begin} bytes in its header"
+            f"a tensor of {tensor.elements} numbers in {dtype} has {tensor.size} bytes in its"
+            " header"
         )
-    return Tensor(dtype, elements, end - begin), begin
+    return tensor
 
 
 def _is_length(value: Any) -> bool:
     return type(value) is int and 0 <= value < _LARGEST
 
 
-def _end(spans: list[tuple[int, int]]) -> int:
+def _end(spans: list[tuple[int, int]], end: int) -> int:
     """Where the last tensor ends, each of which begins where another one does."""
-    end = 0
     for begin, after in sorted(spans):
         if begin != end:
             what = "overlap" if begin < end else "leave bytes between them"

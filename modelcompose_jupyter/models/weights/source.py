@@ -9,7 +9,7 @@ from pathlib import Path
 
 from ...errors import ModelError, did_you_mean
 from ..spec import ModelSpec, Report
-from . import files
+from . import files, optional_libraries
 
 _FOLDER = re.compile(r"^([/\\~]|\.{1,2}([/\\]|$)|[A-Za-z]:[/\\])")
 _BUNDLED = "bundled:"
@@ -51,6 +51,12 @@ def resolve(spec: ModelSpec, report: Report) -> ResolvedSource:
     elif is_folder(spec.source):
         source = ResolvedSource(folder_of(spec.source))
     else:
+        if not optional_libraries.has("huggingface_hub"):
+            raise ModelError(
+                "huggingface_hub is not installed, and models of the Hub need it",
+                hint="Run: pip install huggingface_hub",
+                code="not_installed",
+            )
         from .hub import Download
 
         folder = Download(spec, report).fetch()

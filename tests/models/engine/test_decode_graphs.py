@@ -2,18 +2,16 @@
 
 from __future__ import annotations
 
-from types import SimpleNamespace
-
 import pytest
 import torch
 from standins import tiny_models
 
 from modelcompose_jupyter.models.engine import decode_graphs
 from modelcompose_jupyter.models.engine.kv_cache import Slot
-from modelcompose_jupyter.models.engine.model_runner import ARCHITECTURES, ModelRunner
+from modelcompose_jupyter.models.engine.torch_runner import ARCHITECTURES, TorchRunner
 
 
-def prefilled(model: ModelRunner, prompt: list[int]) -> Slot:
+def prefilled(model: TorchRunner, prompt: list[int]) -> Slot:
     slot = model.cache.open(len(prompt) + 1)
     model.forward(prompt, [len(prompt) - 1], (), [(slot, len(prompt))])
     slot.length = len(prompt)
@@ -27,12 +25,8 @@ def test_replayed_steps_give_what_steps_give(
     architecture: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(decode_graphs, "_SEEN", 3)
-    monkeypatch.setenv("MODELCOMPOSE_NATIVE", "0")
     plain, graphed = (
-        ModelRunner(
-            SimpleNamespace(model=tiny_models.make(architecture), device=torch.device("cpu"))  # type: ignore[arg-type]
-        )
-        for _ in range(2)
+        TorchRunner(tiny_models.make(architecture), torch.device("cpu"), None) for _ in range(2)
     )
     plain._graphs = None
     assert graphed._graphs is not None

@@ -20,13 +20,13 @@ from modelcompose_jupyter.models import Generation, GenerationResult, ModelSpec,
 from modelcompose_jupyter.models.engine import engine, prefill_chunk
 from modelcompose_jupyter.models.engine.engine import Engine
 from modelcompose_jupyter.models.engine.kv_cache import KVCache, Slab
-from modelcompose_jupyter.models.engine.model_runner import ModelRunner
+from modelcompose_jupyter.models.engine.native_runner import NativeRunner
 from modelcompose_jupyter.models.engine.sampling_params import SamplingParams
 from modelcompose_jupyter.models.engine.scheduler import Scheduler
 from modelcompose_jupyter.models.request_queue import QueueUpdates
 from modelcompose_jupyter.models.tokenization.detokenizer import Decoder
-from modelcompose_jupyter.models.weights import loader, source
-from modelcompose_jupyter.models.weights.loader import LoadedModel
+from modelcompose_jupyter.models.weights import loader, source, torch_loader
+from modelcompose_jupyter.models.weights.loaded_model import LoadedModel
 
 from ..conftest import done, eventually
 
@@ -41,8 +41,9 @@ def load(
     folder: Path, change: Callable[[Any], None] | None = None, budget: int | None = None
 ) -> LoadedModel:
     spec = ModelSpec(str(folder), cache_budget=budget)
-    plan = loader.plan(spec, source.resolve(spec, _ignore), _ignore)
-    loaded = loader.load(plan, _ignore)
+    how: Any = loader if change is None else torch_loader
+    plan = how.plan(spec, source.resolve(spec, _ignore), _ignore)
+    loaded: LoadedModel = how.load(plan, _ignore)
     if change is not None:
         with torch.no_grad():
             change(loaded.model)
@@ -446,14 +447,14 @@ def test_memory_that_runs_out_in_a_step_fails_one_alone(
     alone = some_texts(model)
     (token,) = tiny_models.tokenizer()("Q")["input_ids"]
     assert not any("Q" in text for (text,) in alone)
-    forward = ModelRunner.forward
+    forward = NativeRunner.forward
 
-    def run(self: ModelRunner, tokens: list[int], *rest: Any) -> torch.Tensor:
+    def run(self: NativeRunner, tokens: list[int], *rest: Any) -> torch.Tensor:
         if token in tokens:
             torch.empty(2**62, dtype=torch.uint8)
         return forward(self, tokens, *rest)
 
-    monkeypatch.setattr(ModelRunner, "forward", run)
+    monkeypatch.setattr(NativeRunner, "forward", run)
     made: list[Generation] = []
 
     def fails() -> Generation:
@@ -489,14 +490,14 @@ def test_memory_for_keys_and_values_that_runs_out_fails_one_alone(
 ) -> None:
     model = start()
     alone = some_texts(model)
-    allocate = Slab._allocate
+    allocate = Slab.allocate
 
     def run(self: Slab, rows: int) -> None:
         if self.capacity > 64:
             torch.empty(2**62, dtype=torch.uint8)
         allocate(self, rows)
 
-    monkeypatch.setattr(Slab, "_allocate", run)
+    monkeypatch.setattr(Slab, "allocate", run)
     made: list[Generation] = []
 
     def fails(prompt: str, exactly: int) -> Generation:
@@ -680,13 +681,13 @@ def test_the_sequences_of_a_request_share_its_prompt(
     """The prompt's tokens go through the model once."""
     model = start()
     counted: list[int] = []
-    forward = ModelRunner.forward
+    forward = NativeRunner.forward
 
-    def run(self: ModelRunner, tokens: list[int], *rest: Any) -> torch.Tensor:
+    def run(self: NativeRunner, tokens: list[int], *rest: Any) -> torch.Tensor:
         counted.append(len(tokens))
         return forward(self, tokens, *rest)
 
-    monkeypatch.setattr(ModelRunner, "forward", run)
+    monkeypatch.setattr(NativeRunner, "forward", run)
     found = result(submit(model, LONG, num_return_sequences=4, exactly=3))
     assert found.usage["reused"] == 0
     assert sum(counted) <= found.usage["prompt"] + 3 + 4 * 3

@@ -19,21 +19,18 @@ from modelcompose_jupyter.document.parameters import GenerationParameters
 from modelcompose_jupyter.models import GenerationResult, Lease, ModelCache, ModelSpec
 from modelcompose_jupyter.models.engine import layers
 from modelcompose_jupyter.models.engine.counters import Counters
-from modelcompose_jupyter.models.engine.model_runner import (
-    ARCHITECTURES,
-    ModelRunner,
-    unsupported_model,
-)
 from modelcompose_jupyter.models.engine.request import GenerationRequest
-from modelcompose_jupyter.models.engine.rng import SeededDraws
+from modelcompose_jupyter.models.engine.runner_selection import make_runner
 from modelcompose_jupyter.models.engine.sampling_params import resolve
 from modelcompose_jupyter.models.engine.scheduler import Scheduler
+from modelcompose_jupyter.models.engine.seeded_draws import SeededDraws
 from modelcompose_jupyter.models.engine.sequence import SequenceGroup
+from modelcompose_jupyter.models.engine.torch_runner import ARCHITECTURES, unsupported_model
 from modelcompose_jupyter.models.generation import Generation
 from modelcompose_jupyter.models.request_queue import QueuePosition
 from modelcompose_jupyter.models.tokenization.detokenizer import find_stop
-from modelcompose_jupyter.models.weights import loader, source
-from modelcompose_jupyter.models.weights.loader import LoadedModel
+from modelcompose_jupyter.models.weights import loader, source, torch_loader
+from modelcompose_jupyter.models.weights.loaded_model import LoadedModel
 
 from ..conftest import Deltas, ask, done
 
@@ -124,12 +121,19 @@ class Twins:
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
-        self._loaded = _load(folder)
-        self.pristine = _load(folder).model
+        self._loaded = _load(torch_loader, folder)
+        self.pristine: Any = _load(torch_loader, folder).model
         self._known: dict[str, Wanted] = {}
 
     def loaded(self, budget: int | None = None) -> LoadedModel:
-        """A copy, as it comes from the loader."""
+        """A copy, as it comes from the loader: on the runtime that the model gets."""
+        loaded = _load(loader, self.folder)
+        if loaded.decoder is not None:
+            return replace(loaded, cache_budget=budget)
+        return self.in_torch(budget)
+
+    def in_torch(self, budget: int | None = None) -> LoadedModel:
+        """A copy, as transformers loads it."""
         model = copy.deepcopy(self._loaded.model)
         return replace(self._loaded, model=model, cache_budget=budget)
 
@@ -198,10 +202,11 @@ class _Between:
         return torch.zeros(len(input_ids), dtype=torch.bool)
 
 
-def _load(folder: Path) -> LoadedModel:
+def _load(how: Any, folder: Path) -> LoadedModel:
     spec = ModelSpec(str(folder))
-    plan = loader.plan(spec, source.resolve(spec, _ignore), _ignore)
-    return loader.load(plan, _ignore)
+    plan = how.plan(spec, source.resolve(spec, _ignore), _ignore)
+    loaded: LoadedModel = how.load(plan, _ignore)
+    return loaded
 
 
 def _ignore(_: object) -> None:
@@ -480,8 +485,9 @@ def test_a_model_that_was_made_faster_still_generates_the_same(
     name: str, twins_of: Callable[[str], Twins]
 ) -> None:
     twins = twins_of(name)
-    loaded = twins.loaded()
-    model = ModelRunner(loaded).model
+    loaded = twins.in_torch()
+    make_runner(loaded)
+    model: Any = loaded.model
     inputs = torch.tensor([loaded.tokenizer("Once upon a time")["input_ids"]])
     options = {"attention_mask": torch.ones_like(inputs), "max_new_tokens": 40}
     for each in ({"num_beams": 3, "num_return_sequences": 2}, {"num_beams": 1}):
@@ -496,7 +502,7 @@ def test_a_pass_gives_the_scores_of_the_model(twins_of: Callable[[str], Twins]) 
     for name in OPTIONS:
         twins = twins_of(name)
         loaded = twins.loaded()
-        model = ModelRunner(loaded)
+        model = make_runner(loaded)
         tokens = loaded.tokenizer(STORY)["input_ids"]
         slot = model.cache.open(len(tokens))
         with torch.inference_mode():
@@ -506,7 +512,7 @@ def test_a_pass_gives_the_scores_of_the_model(twins_of: Callable[[str], Twins]) 
                 found.append(model.forward(part, range(len(part)), (), [(slot, len(part))]))
                 slot.length += len(part)
             wanted = twins.pristine(torch.tensor([tokens])).logits[0]
-        error = (torch.cat(found) - wanted).abs().max() / wanted.std()
+        error = (torch.cat(list(map(torch.as_tensor, found))) - wanted).abs().max() / wanted.std()
         assert error < 1e-4, name
 
 
@@ -543,9 +549,10 @@ def test_what_is_not_finite_stays_with_the_text_where_it_came_up(
     theirs = {token for each in beside for token in _all_tokens(twins, each)}
     token = next(each for each in twins.wanted(long).tokens[0][4:] if each not in theirs)
 
-    loaded = twins.loaded()
+    loaded = twins.in_torch()
+    model: Any = loaded.model
     with torch.no_grad():
-        loaded.model.get_input_embeddings().weight[token] = torch.nan
+        model.get_input_embeddings().weight[token] = torch.nan
     driver = Driver(loaded)
     first = [driver.add(each) for each in (long, *beside[:2])]
     while first[0].outcome is None:

@@ -17,8 +17,15 @@ from modelcompose_jupyter.models.engine.kv_cache import (
     Slot,
     capacity_for,
 )
+from modelcompose_jupyter.models.engine.torch_slab import TorchSlab
 
-LAYOUT = Layout(layers=2, heads=2, head_size=1, dtype=torch.float32, device=torch.device("cpu"))
+LAYOUT = Layout(layers=2, heads=2, head_size=1, itemsize=4, device="cpu")
+
+
+def slab(capacity: int, rows: int) -> TorchSlab:
+    return TorchSlab(LAYOUT, capacity, rows, torch.float32)
+
+
 SLAB = 64 * LAYOUT.token_bytes
 Step = tuple[str, int, int]
 STEPS = st.lists(
@@ -36,7 +43,7 @@ class Books:
     """A cache, and beside it what each slot should hold."""
 
     def __init__(self, budget: int | None) -> None:
-        self.cache = KVCache(LAYOUT, budget)
+        self.cache = KVCache(LAYOUT, slab, budget)
         self.held: dict[Slot, torch.Tensor] = {}
         self._written = 0
 
@@ -124,7 +131,7 @@ def test_slots_keep_what_they_hold(steps: list[Step], slabs: int | None) -> None
 
 
 def test_those_of_a_size_share_a_slab() -> None:
-    cache = KVCache(LAYOUT)
+    cache = KVCache(LAYOUT, slab)
     slots = [cache.open(tokens) for tokens in (10, 100, 20, 64)]
     assert cache.slabs == []
     for slot in slots:
@@ -161,7 +168,7 @@ def test_what_is_not_finite_can_be_cleaned_away() -> None:
 
 
 def test_a_full_slab_doubles_and_an_empty_one_shrinks() -> None:
-    cache = KVCache(LAYOUT)
+    cache = KVCache(LAYOUT, slab)
     slots = [cache.open(1) for _ in range(9)]
     rows = []
     for slot in slots:
@@ -175,14 +182,14 @@ def test_a_full_slab_doubles_and_an_empty_one_shrinks() -> None:
 
 
 def test_where_the_budget_has_no_room_to_double_one_row_is_added() -> None:
-    cache = KVCache(LAYOUT, 6 * SLAB)
+    cache = KVCache(LAYOUT, slab, 6 * SLAB)
     for _ in range(5):
         cache.share(cache.open(1))
     assert (cache.slabs[0].rows, len(cache.slabs[0].slots)) == (5, 5)
 
 
 def test_what_others_hold_counts() -> None:
-    cache = KVCache(LAYOUT, 2 * SLAB)
+    cache = KVCache(LAYOUT, slab, 2 * SLAB)
     cache.held = SLAB + 1
     with pytest.raises(CacheFull):
         cache.open(1)
@@ -202,7 +209,7 @@ def test_without_a_budget_the_memory_of_the_device_counts(monkeypatch: pytest.Mo
         return needed > 2 * SLAB + left
 
     monkeypatch.setattr(kv_cache.memory, "is_short", is_short)
-    cache = KVCache(LAYOUT)
+    cache = KVCache(LAYOUT, slab)
     for _ in range(2):
         cache.share(cache.open(64))
     with pytest.raises(CacheFull):
@@ -222,7 +229,7 @@ def test_capacities() -> None:
 
 
 def test_room_that_nobody_came_for_is_given_back_and_takes_no_part() -> None:
-    cache = KVCache(LAYOUT, 10**9)
+    cache = KVCache(LAYOUT, slab, 10**9)
     cache.expect(128, 3)
     assert cache.bytes == 4 * 128 * LAYOUT.token_bytes
     assert cache.slabs == []

@@ -20,7 +20,8 @@ def data_of(tokens: list[int]) -> torch.Tensor:
 
 
 def keep(cache: PrefixCache, *tokens: int) -> None:
-    cache.keep(np.array(tokens), data_of(list(tokens)))
+    data = data_of(list(tokens))
+    cache.keep(np.array(tokens), data.nbytes, lambda: data)
 
 
 def find(cache: PrefixCache, *tokens: int) -> tuple[list[int] | None, int]:
@@ -40,15 +41,19 @@ def test_the_longest_beginning_is_found() -> None:
     assert find(cache) == (None, 0)
 
 
-def test_a_copy_is_kept() -> None:
+def test_what_is_kept_is_counted() -> None:
     cache = PrefixCache(1000)
-    data = data_of([1, 2])
-    cache.keep(np.array([1, 2]), data)
-    data.zero_()
+    keep(cache, 1, 2)
     prefix, _ = cache.find(np.array([1]))
     assert prefix is not None
-    assert torch.equal(prefix.data, data_of([1, 2]))
+    assert torch.equal(torch.as_tensor(prefix.data), data_of([1, 2]))
     assert prefix.bytes == 2 * TOKEN_BYTES == cache.bytes
+
+
+def test_what_is_too_large_is_not_taken() -> None:
+    cache = PrefixCache(7)
+    cache.keep(np.array([1]), 8, lambda: pytest.fail("it was taken"))
+    assert find(cache, 1) == (None, 0)
 
 
 def test_a_longer_text_takes_the_place_of_its_beginnings() -> None:

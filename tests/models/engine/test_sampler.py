@@ -10,6 +10,7 @@ import itertools
 from dataclasses import replace
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 from hypothesis import given, settings
@@ -19,9 +20,12 @@ from torch.overrides import TorchFunctionMode
 from transformers import GenerationConfig, StoppingCriteriaList
 
 from modelcompose_jupyter.models.engine import top_k_sampling
-from modelcompose_jupyter.models.engine.rng import SeededDraws, choose, draw, draws
-from modelcompose_jupyter.models.engine.sampler import RowState, Sampler, unsupported_options
+from modelcompose_jupyter.models.engine.native_sampler import NativeSampler
+from modelcompose_jupyter.models.engine.rng import draw, draws
+from modelcompose_jupyter.models.engine.row_state import RowState
+from modelcompose_jupyter.models.engine.sampler import Sampler, unsupported_options
 from modelcompose_jupyter.models.engine.sampling_params import SamplingParams
+from modelcompose_jupyter.models.engine.seeded_draws import SeededDraws, choose
 
 STOPS = (2, 5)
 DEFAULT = SamplingParams(
@@ -193,6 +197,49 @@ def test_tokens_are_chosen_from_those_scores(batch: Any, sequence: int) -> None:
         assert token == (expected_token(theirs, row) if fine else 0)
 
 
+def in_numpy(scores: torch.Tensor, rows: list[RowState]) -> tuple[list[int], list[bool]]:
+    """What the sampler without torch chooses."""
+    tokens, finite = NativeSampler(scores.shape[1]).pick(scores.float().numpy().copy(), rows)
+    return tokens.tolist(), finite.tolist()
+
+
+def is_clear(scores: torch.Tensor, row: RowState) -> bool:
+    """Whether rounding decides nothing, where top_p and min_p end for processed scores."""
+    params = row.params
+    limited = scores.double() / params.temperature
+    if params.top_k:
+        last = limited.sort(descending=True).values[min(params.top_k, len(limited)) - 1]
+        limited = limited.where(limited >= last, -torch.inf)
+    shares = limited.softmax(-1)
+    sums, least = shares.sort().values.cumsum(-1), (params.min_p or 0.0) * shares.max()
+    edges = [(sums - (1 - params.top_p)).abs().min(), (shares - least).abs().min()]
+    chosen = (shares.cumsum(-1) - row.number).abs().min()
+    return all(edge > 1e-5 for edge in edges) and bool(chosen > 1e-5)
+
+
+@settings(max_examples=300, deadline=None)
+@given(batches(), st.integers(0, 5))
+def test_without_torch_tokens_are_the_same(batch: Any, sequence: int) -> None:
+    scores, asked, pasts = batch
+    rows = [row_of(each, *past, sequence) for each, past in zip(asked, pasts, strict=True)]
+    sampler = Sampler(scores.shape[1], "cpu")
+    tokens, finite = sampler.pick(scores, rows)
+    before = sampler._before_warping(scores, rows)
+    mine, is_finite = in_numpy(scores, rows)
+    assert is_finite == finite.tolist()
+    for place, row in enumerate(rows):
+        if not finite[place] or not row.params.do_sample or is_clear(before[place], row):
+            assert mine[place] == tokens[place]
+
+
+@pytest.mark.parametrize("step", [0.0, 0.0625])
+def test_without_torch_tokens_of_large_vocabularies_are_the_same(step: float) -> None:
+    for seed in range(20):
+        scores = some_scores(len(MIXED), 50_000, seed, step)
+        rows = [row_of(replace(each, seed=seed), [3, 1, 4], 1, seed) for each in MIXED]
+        assert in_numpy(scores, rows)[0] == chosen(Sampler(50_000, "cpu"), scores, rows)
+
+
 _MODELS: list[Any] = []
 
 
@@ -248,8 +295,12 @@ def test_top_p_that_ends_where_rounding_decides() -> None:
 def certain(scores: torch.Tensor, number: float, **asked: float) -> bool:
     """Whether the short way is certain of the token for scores [vocabulary]."""
     asked = {"temperature": 1.0, "top_k": 3, "top_p_rest": -1.0, "min_p": 0.0, **asked}
-    limits = top_k_sampling.Limits.of(**{name: torch.tensor([[asked[name]]]) for name in asked})
-    choice = top_k_sampling.choose(scores.unsqueeze(0), limits, [number])
+    kinds = {"top_k": np.int64}
+    columns = {
+        name: np.array([[each]], kinds.get(name, np.float32)) for name, each in asked.items()
+    }
+    limits = top_k_sampling.Limits(most=int(asked["top_k"]), row=np.array([[0]]), **columns)
+    choice = top_k_sampling.choose(scores.unsqueeze(0).numpy(), limits, [number])
     assert choice.finite.all()
     return bool(choice.certain)
 

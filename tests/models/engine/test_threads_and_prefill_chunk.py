@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
+from types import SimpleNamespace
+from typing import Any
 
 import pytest
-import torch
 
 from modelcompose_jupyter.models.engine import thread_tuner
 from modelcompose_jupyter.models.engine.prefill_chunk import PrefillChunkSize
@@ -95,39 +96,38 @@ def test_two_numbers() -> None:
     assert run(tuner, idle, 500).count(2) > 480
 
 
-@pytest.fixture
-def four_threads() -> Iterator[None]:
-    before = torch.get_num_threads()
-    torch.set_num_threads(4)
-    yield
-    torch.set_num_threads(before)
+def runner(most: int) -> Any:
+    """Of a runner, only its numbers of threads."""
+    return SimpleNamespace(most_threads=most, threads=most)
 
 
-def test_the_number_is_in_force_during_a_step_alone(four_threads: None) -> None:
-    chosen = Threads(torch.device("cpu"))
+def test_the_number_is_in_force_during_a_step_alone() -> None:
+    four = runner(4)
+    chosen = Threads(four)
     seen = set()
     for _ in range(60):
         with chosen.chosen(3):
-            seen.add(torch.get_num_threads())
-        assert torch.get_num_threads() == 4
+            seen.add(four.threads)
+        assert four.threads == 4
     assert seen <= {1, 2, 4}
     assert len(seen) > 1
     with pytest.raises(ValueError, match="step"), chosen.chosen(3):
         raise ValueError("step")
-    assert torch.get_num_threads() == 4
+    assert four.threads == 4
 
 
 def test_steps_of_different_sizes_have_numbers_of_their_own(
-    four_threads: None, monkeypatch: pytest.MonkeyPatch
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     """Small ones are quickest alone, large ones together."""
     now = [0.0]
     monkeypatch.setattr(thread_tuner.time, "perf_counter", lambda: now[0])
-    chosen = Threads(torch.device("cpu"))
+    four = runner(4)
+    chosen = Threads(four)
 
     def step(tokens: int) -> int:
         with chosen.chosen(tokens):
-            count = torch.get_num_threads()
+            count = four.threads
             now[0] += alone_best(count) if tokens == 1 else most_best(count)
         return count
 
@@ -138,10 +138,10 @@ def test_steps_of_different_sizes_have_numbers_of_their_own(
     assert large.count(4) > 95
 
 
-def test_on_another_device_the_number_stays() -> None:
-    before = torch.get_num_threads()
-    with Threads(torch.device("meta")).chosen(3):
-        assert torch.get_num_threads() == before
+def test_where_there_is_one_thread_there_is_nothing_to_choose() -> None:
+    one = runner(1)
+    with Threads(one).chosen(3):
+        assert one.threads == 1
 
 
 # How much of a prompt a step takes

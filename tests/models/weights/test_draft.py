@@ -13,7 +13,8 @@ from standins import tiny_models
 from modelcompose_jupyter.errors import ModelError
 from modelcompose_jupyter.models import LoadProgress, ModelCache, ModelSpec
 from modelcompose_jupyter.models.memory import LoadSize
-from modelcompose_jupyter.models.weights import loader, source
+from modelcompose_jupyter.models.weights import loader, source, torch_loader
+from modelcompose_jupyter.models.weights.torch_loader import TorchPlan
 
 from ..conftest import done
 
@@ -24,8 +25,8 @@ def _ignore(_: LoadProgress) -> None:
     pass
 
 
-def plan_of(spec: ModelSpec) -> loader.LoadPlan:
-    return loader.plan(spec, source.resolve(spec, _ignore), _ignore)
+def plan_of(spec: ModelSpec) -> TorchPlan:
+    return torch_loader.plan(spec, source.resolve(spec, _ignore), _ignore)
 
 
 @pytest.fixture(scope="module")
@@ -38,12 +39,12 @@ def test_it_is_loaded_beside_the_model(folder_of: FolderOf, small: Path) -> None
     spec = ModelSpec(str(folder_of("llama")), precision="bfloat16", draft_model=str(small))
     plan = plan_of(spec)
     models: list[str] = []
-    loaded = loader.load(plan, lambda progress: models.append(progress.model))
+    loaded = torch_loader.load(plan, lambda progress: models.append(progress.model))
     draft = loaded.draft
     assert draft is not None
     assert (draft.precision, draft.device) == ("bfloat16", loaded.device)
     assert draft.model.config.num_hidden_layers == 1
-    alone = loader.load(plan_of(ModelSpec(spec.source, precision="bfloat16")), _ignore)
+    alone = torch_loader.load(plan_of(ModelSpec(spec.source, precision="bfloat16")), _ignore)
     assert loaded.memory_bytes == alone.memory_bytes + draft.memory_bytes
     assert alone.draft is None
     assert plan.key != replace(plan, draft=None).key
@@ -94,7 +95,7 @@ def test_a_padded_embedding_is_the_same_vocabulary(folder_of: FolderOf, tmp_path
     padded.save_pretrained(tmp_path / "padded")
     tiny_models.tokenizer().save_pretrained(tmp_path / "padded")
     spec = ModelSpec(str(folder_of("llama")), draft_model=str(tmp_path / "padded"))
-    draft = loader.load(plan_of(spec), _ignore).draft
+    draft = torch_loader.load(plan_of(spec), _ignore).draft
     assert draft is not None and draft.model.config.vocab_size == vocabulary + 24
 
 
@@ -111,7 +112,7 @@ def test_what_makes_no_other_model(cache: ModelCache, folder_of: FolderOf) -> No
 
 def test_a_spec_reaches_the_loaded_model(folder_of: FolderOf) -> None:
     spec = ModelSpec(str(folder_of("llama")), cache_budget=123)
-    loaded = loader.load(plan_of(spec), _ignore)
+    loaded = torch_loader.load(plan_of(spec), _ignore)
     assert loaded.cache_budget == 123
 
 

@@ -21,7 +21,8 @@ from modelcompose_jupyter.errors import ModelError
 from modelcompose_jupyter.models import LoadProgress, ModelCache, ModelSpec
 from modelcompose_jupyter.models.spec import AdapterSpec
 from modelcompose_jupyter.models.tokenization import regex_safety
-from modelcompose_jupyter.models.weights import hub, loader, source
+from modelcompose_jupyter.models.weights import hub, optional_libraries, source, torch_loader
+from modelcompose_jupyter.models.weights.loaded_model import LoadedModel
 
 from ..conftest import done
 from .conftest import FolderOf, Spoil, change
@@ -56,9 +57,9 @@ def adapter(folder: Path | str, weight: float = 1.0, **options: Any) -> AdapterS
     return AdapterSpec(ModelSpec(str(folder), **options), weight)
 
 
-def load(spec: ModelSpec) -> loader.LoadedModel:
-    plan = loader.plan(spec, source.resolve(spec, _ignore), _ignore)
-    return loader.load(plan, _ignore)
+def load(spec: ModelSpec) -> LoadedModel:
+    plan = torch_loader.plan(spec, source.resolve(spec, _ignore), _ignore)
+    return torch_loader.load(plan, _ignore)
 
 
 def _ignore(_: LoadProgress) -> None:
@@ -325,7 +326,7 @@ def test_an_adapter_of_another_kind(base: Path, tmp_path: Path) -> None:
 def test_without_the_library(base: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "peft", None)
     with pytest.raises(ModelError) as caught:
-        loader.require(spec_of(base, adapter("owner/lora")))
+        optional_libraries.require(spec_of(base, adapter("owner/lora")))
     assert caught.value.code == "not_installed"
     assert "pip install 'modelcompose-jupyter[lora]'" in (caught.value.hint or "")
 

@@ -101,12 +101,16 @@ def test_libraries_of_own_code(folder: Path, cache: ModelCache) -> None:
 
 @pytest.mark.parametrize("missing", ["torch", "transformers", "huggingface_hub"])
 def test_a_library_that_is_not_installed(missing: str, tmp_path: Path) -> None:
-    source = "me/model" if missing == "huggingface_hub" else "bundled:storyteller"
+    asked = (
+        "'me/model'"
+        if missing == "huggingface_hub"
+        else "'bundled:storyteller', quantization='int8'"
+    )
     code = f"""
 import sys
 sys.modules[{missing!r}] = None
 from modelcompose_jupyter.models import ModelCache, ModelSpec
-error = ModelCache().acquire(ModelSpec({source!r})).exception(60)
+error = ModelCache().acquire(ModelSpec({asked})).exception(60)
 print(error.code, '|', error)
 """
     output = subprocess.run(

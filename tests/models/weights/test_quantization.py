@@ -16,8 +16,15 @@ from torch import nn
 
 from modelcompose_jupyter.errors import ModelError
 from modelcompose_jupyter.models import LoadProgress, ModelCache, ModelSpec
-from modelcompose_jupyter.models.weights import loader, quantization, source
+from modelcompose_jupyter.models.weights import (
+    optional_libraries,
+    quantization,
+    source,
+    torch_loader,
+)
+from modelcompose_jupyter.models.weights.loaded_model import LoadedModel
 from modelcompose_jupyter.models.weights.quantization import Int8Linear, quantize
+from modelcompose_jupyter.models.weights.torch_loader import TorchPlan
 
 from ..conftest import done
 
@@ -27,10 +34,10 @@ TOKENS = torch.arange(5, 35)[None]
 CLOSE = 0.1
 
 
-def load(folder: Path, **options: Any) -> tuple[loader.LoadPlan, loader.LoadedModel]:
+def load(folder: Path, **options: Any) -> tuple[TorchPlan, LoadedModel]:
     spec = ModelSpec(str(folder), **options)
-    plan = loader.plan(spec, source.resolve(spec, _ignore), _ignore)
-    return plan, loader.load(plan, _ignore)
+    plan = torch_loader.plan(spec, source.resolve(spec, _ignore), _ignore)
+    return plan, torch_loader.load(plan, _ignore)
 
 
 def _ignore(_: LoadProgress) -> None:
@@ -167,7 +174,7 @@ def test_other_precisions_are_other_models(cache: ModelCache, folder_of: FolderO
 def test_without_the_library(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "torchao", None)
     with pytest.raises(ModelError) as caught:
-        loader.require(ModelSpec("bundled:storyteller", quantization="int8"))
+        optional_libraries.require(ModelSpec("bundled:storyteller", quantization="int8"))
     assert caught.value.code == "not_installed"
     assert "pip install 'modelcompose-jupyter[int8]'" in (caught.value.hint or "")
 

@@ -9,28 +9,32 @@ import shlex
 import shutil
 import subprocess
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from standins import tiny_models
 
-from modelcompose_jupyter.models import ModelSpec
+from modelcompose_jupyter.models import ModelSpec, disk_cache
 from modelcompose_jupyter.models.engine.kv_cache import Slot
-from modelcompose_jupyter.models.engine.model_runner import ModelRunner
-from modelcompose_jupyter.models.engine.native import build, structures
-from modelcompose_jupyter.models.engine.native.linear import NativeProduct
-from modelcompose_jupyter.models.engine.native.model import NativeModel, unsupported_layers
+from modelcompose_jupyter.models.engine.native_layers import NativeProduct, unsupported_layers
+from modelcompose_jupyter.models.engine.native_runner import NativeRunner
+from modelcompose_jupyter.models.engine.runner import Runner
+from modelcompose_jupyter.models.engine.torch_runner import TorchRunner, torch_runner
+from modelcompose_jupyter.models.native import build, structures
+from modelcompose_jupyter.models.native.variants import FLAGS, VARIANTS, Variant, suitable
 from modelcompose_jupyter.models.weights import loader, source
 
 pytestmark = pytest.mark.skipif(shutil.which("cc") is None, reason="there is no C compiler")
 
 KINDS = (torch.float32, torch.bfloat16)
+NAMES = ["x86-64-v4-bf16", "x86-64-v4", "x86-64-v3", "x86-64-v2"]
 MODELS: dict[str, tuple[str, dict[str, Any]]] = {
     "gemma3": ("gemma3_text", {}),
     "llama": ("llama", {}),
@@ -50,16 +54,21 @@ PROMPTS = [[5 + number * step % 80 for number in range(length)] for step, length
            ((1, 3), (3, 40), (7, 70), (11, 1), (13, 100), (17, 240))]  # fmt: skip
 
 
-def made(name: str, kind: torch.dtype = torch.float32) -> ModelRunner:
+def runner_of(model: Any) -> Runner:
+    """The runner of a model of transformers."""
+    loaded: Any = SimpleNamespace(model=model, device="cpu", cache_budget=None)
+    return torch_runner(loaded)
+
+
+def made(name: str, kind: torch.dtype = torch.float32) -> NativeRunner:
     """A model whose steps run in C."""
     architecture, options = MODELS[name]
-    model = tiny_models.make(architecture, **options).to(kind)
-    batched = ModelRunner(SimpleNamespace(model=model, device=torch.device("cpu")))  # type: ignore[arg-type]
-    assert batched._native is not None
-    return batched
+    runner = runner_of(tiny_models.make(architecture, **options).to(kind))
+    assert isinstance(runner, NativeRunner)
+    return runner
 
 
-def read(model: ModelRunner, prompt: list[int]) -> Slot:
+def read(model: Runner, prompt: list[int]) -> Slot:
     """A slot with a prompt."""
     slot = model.cache.open(len(prompt) + 50)
     model.forward(prompt, [len(prompt) - 1], (), [(slot, len(prompt))])
@@ -82,7 +91,7 @@ def test_steps_run_in_c_where_no_precision_is_asked_for(stored: str, tmp_path: P
     spec = ModelSpec(asked, device="cpu")
     plan = loader.plan(spec, source.resolve(spec, lambda _: None), lambda _: None)
     loaded = loader.load(plan, lambda _: None)
-    assert isinstance(ModelRunner(loaded)._native, NativeModel)
+    assert loaded.decoder is not None
     assert loaded.precision == ("float32" if stored == "float32" else "bfloat16")
 
 
@@ -99,7 +108,7 @@ def test_steps_give_the_scores_of_the_model(name: str) -> None:
         found.append(model.forward(tokens[start:end], range(count), (), [(slot, count)]))
         slot.length = end
     wanted = pristine(torch.tensor([tokens])).logits[0]
-    assert (torch.cat(found) - wanted).abs().max() < 1e-4 * wanted.std()
+    assert np.abs(np.concatenate(found) - wanted.numpy()).max() < 1e-4 * wanted.std()
 
 
 @pytest.mark.skipif(platform.machine() != "x86_64", reason="its processors are others")
@@ -129,7 +138,7 @@ def test_smaller_processors_compute_the_same(
             spans = [(slot, 1 + place) for place, slot in enumerate(slots)]
             tokens = list(range(5, 5 + sum(count for _, count in spans)))
             scores.append(model.forward(tokens, range(len(tokens)), (), spans))
-        assert (scores[0] - scores[1]).abs().max() < precision * scores[0].std()
+        assert np.abs(scores[0] - scores[1]).max() < precision * scores[0].std()
 
 
 @pytest.mark.parametrize(
@@ -146,27 +155,23 @@ def test_a_token_gets_the_same_bits_in_any_company(name: str, kind: torch.dtype)
     model = made(name, kind)
     together = [read(model, prompt) for prompt in PROMPTS]
     alone = []
-    threads = torch.get_num_threads()
-    try:
-        for number, prompt in enumerate(PROMPTS):
-            torch.set_num_threads(1 + number % 3)
-            slot = model.cache.open(len(prompt) + 50)
-            for token in prompt:
-                model.forward([token], [0], (), [(slot, 1)])
-                slot.length += 1
-            alone.append(slot)
-        for step in range(5):
-            torch.set_num_threads(1 + step % 2)
-            tokens = [7 * step + number + 3 for number in range(len(PROMPTS))]
-            scores = model.forward(tokens, range(len(tokens)), (), [(s, 1) for s in together])
-            for place, slot in enumerate(alone):
-                torch.set_num_threads(1 + (step + place) % 2)
-                own = model.forward([tokens[place]], [0], (), [(slot, 1)])
-                assert torch.equal(own[0], scores[place])
-            for slot in (*together, *alone):
-                slot.length += 1
-    finally:
-        torch.set_num_threads(threads)
+    for number, prompt in enumerate(PROMPTS):
+        model.threads = 1 + number % 3
+        slot = model.cache.open(len(prompt) + 50)
+        for token in prompt:
+            model.forward([token], [0], (), [(slot, 1)])
+            slot.length += 1
+        alone.append(slot)
+    for step in range(5):
+        model.threads = 1 + step % 2
+        tokens = [7 * step + number + 3 for number in range(len(PROMPTS))]
+        scores = model.forward(tokens, range(len(tokens)), (), [(s, 1) for s in together])
+        for place, slot in enumerate(alone):
+            model.threads = 1 + (step + place) % 2
+            own = model.forward([tokens[place]], [0], (), [(slot, 1)])
+            assert np.array_equal(own[0], scores[place])
+        for slot in (*together, *alone):
+            slot.length += 1
 
 
 @settings(max_examples=60, deadline=None)
@@ -219,10 +224,70 @@ def test_a_token_that_there_is_not_is_refused() -> None:
 def test_other_models_run_on_torch(options: dict[str, Any], reason: str) -> None:
     model = tiny_models.make("llama", **options)
     assert unsupported_layers(model) == reason
-    batched = ModelRunner(SimpleNamespace(model=model, device=torch.device("cpu")))  # type: ignore[arg-type]
-    assert batched._native is None
-    slot = batched.cache.open(3)
-    assert batched.forward([3, 4], [1], (), [(slot, 2)]).isfinite().all()
+    runner = runner_of(model)
+    assert isinstance(runner, TorchRunner)
+    slot = runner.cache.open(3)
+    assert runner.forward([3, 4], [1], (), [(slot, 2)]).isfinite().all()
+
+
+# For other processors
+
+CHECK = Path(__file__).parent / "check.c"
+NATIVE = Path(build.__file__).parent
+
+
+def compiled(compiler: str, flags: Sequence[str], to: Path, *more: str) -> Path:
+    command = [compiler, *(each for each in FLAGS if each != "-shared"), *flags, f"-I{NATIVE}"]
+    done = subprocess.run(
+        [*command, str(CHECK), "-o", str(to), "-lm", *more], capture_output=True, text=True
+    )
+    assert done.returncode == 0, done.stderr
+    return to
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("compiler", ["cc", "clang"])
+@pytest.mark.parametrize("variant", VARIANTS, ids=lambda each: each.name)
+def test_kernels_of_all_variants_compute_right(
+    variant: Variant, compiler: str, tmp_path: Path
+) -> None:
+    """By themselves, so that other machines' can be run under an emulator."""
+    command: list[str] = []
+    static: list[str] = []
+    if variant.machine != platform.machine():
+        compiler, static = f"{variant.machine}-linux-gnu-gcc", ["-static"]
+        command = [f"qemu-{variant.machine}"]
+    elif variant not in suitable(build._processor().split()):
+        pytest.skip("this processor is a smaller one")
+    for needed in (compiler, *command):
+        if shutil.which(needed) is None:
+            pytest.skip(f"there is no {needed}")
+    made = compiled(compiler, variant.flags, tmp_path / "check", *static)
+    done = subprocess.run([*command, str(made)], capture_output=True, text=True)
+    assert (done.returncode, done.stdout) == (0, "550 products, 0 differences\n")
+
+
+def test_the_best_variant_that_a_processor_has_is_chosen(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    there = [each.name for each in suitable(build._processor().split())]
+    if platform.machine() == "x86_64":
+        assert there == [name for name in NAMES if name in there]
+        old = ["sse4_2", "ssse3", "popcnt", "cx16"]
+        assert [each.name for each in suitable(old, "x86_64")] == ["x86-64-v2"]
+        assert suitable(["sse2"], "x86_64") == []
+    assert suitable(["avx2"], "riscv64") == []
+    monkeypatch.setattr(build, "_PREBUILT", tmp_path)
+    assert build._prebuilt() is None
+    for each in suitable(build._processor().split()):
+        (tmp_path / each.file).write_bytes(b"no library")
+        assert build._prebuilt() is None  # and what is none is passed over
+    last = suitable(build._processor().split())[-1]
+    command = ["cc", *FLAGS, "-O1", *last.flags, str(NATIVE / "kernels.c")]
+    subprocess.run([*command, "-o", str(tmp_path / last.file), "-lm"], check=True)
+    library = build._prebuilt()
+    assert library is not None
+    assert library._name == str(tmp_path / last.file)
 
 
 # Compiling
@@ -230,7 +295,7 @@ def test_other_models_run_on_torch(options: dict[str, Any], reason: str) -> None
 LOAD = """
 import logging, sys
 logging.basicConfig(level=logging.INFO, stream=sys.stdout, format="%(message)s")
-from modelcompose_jupyter.models.engine.native.build import kernels
+from modelcompose_jupyter.models.native.build import kernels
 print("there" if kernels() else "none")
 """
 
@@ -361,8 +426,8 @@ def kept(environment: Path, content: bytes) -> Path:
 
 
 def is_trusted(file: Path) -> bool:
-    folder = build._folder()
-    return folder is not None and build._is_private(folder / file.name)
+    folder = disk_cache.folder()
+    return folder is not None and disk_cache.is_private(folder / file.name)
 
 
 @AS_ROOT

@@ -20,9 +20,9 @@ class ProductStruct(ctypes.Structure):
 
 class LayerStruct(ctypes.Structure):
     _fields_ = (
-        ("qkv", ProductStruct),
+        ("qkv", ProductStruct * 3),
         ("output", ProductStruct),
-        ("gate_up", ProductStruct),
+        ("gate_up", ProductStruct * 2),
         ("down", ProductStruct),
         ("before_attention", _POINTER),
         ("after_attention", _POINTER),

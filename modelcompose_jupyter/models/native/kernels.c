@@ -4,28 +4,33 @@
  * nothing between two products leaves the processor's cache. Attention reads the keys that there are.
  */
 #include "native.h"
+#include "pool.h"
 
 #include <math.h>
-#include <omp.h>
 #include <stdlib.h>
 #include <string.h>
 
-/* So many rows are multiplied at once, so that all sums stay in registers: TILE_ROWS with one block of
- * outputs, WIDE_ROWS with two. */
+/* So many rows are multiplied at once, so that all sums stay in registers: DOT_ROWS with DOT_OUTPUTS
+ * weights; of values in attention TILE_ROWS with one block of columns, WIDE_ROWS with two. */
+#define DOT_OUTPUTS 4
 #if defined(__AVX512F__)
 #define LANES 16
+#define DOT_ROWS 6
 #define TILE_ROWS 12
 #define WIDE_ROWS 12
 #elif defined(__AVX2__)
 #define LANES 8
+#define DOT_ROWS 2
 #define TILE_ROWS 6
 #define WIDE_ROWS 3
 #elif defined(__aarch64__)
 #define LANES 4
+#define DOT_ROWS 4
 #define TILE_ROWS 6
 #define WIDE_ROWS 3
 #else
 #define LANES 4
+#define DOT_ROWS 2
 #define TILE_ROWS 3
 #define WIDE_ROWS 1
 #endif
@@ -39,14 +44,13 @@
 #define HAS_DOT 0
 #endif
 
-/* Weights are packed in blocks of so many outputs. */
+/* Values are packed in blocks of so many columns. */
 #define BLOCK 16
 #define VECTORS (BLOCK / LANES)
 #define LINE 64 /* bytes of the cache */
-/* So many keys, and so many values, are packed for the queries that share them. */
-#define KEYS (2 * BLOCK)
+/* So many values are packed for the queries that share them. */
 #define VALUES 64
-/* So many rows are multiplied with one panel of weights before the next is read. */
+/* So many rows are multiplied with some weights before the next are read. */
 #define ROWS_AT_ONCE 96
 /* So many queries share keys and values that were packed once. */
 #define QUERIES 24
@@ -80,6 +84,33 @@ static inline uint16_t to_bfloat16(float value) {
     memcpy(&bits, &value, sizeof bits);
     uint32_t rounded = (bits + 0x7fff + ((bits >> 16) & 1)) >> 16;
     return (bits & 0x7fffffff) > 0x7f800000 ? 0x7fc0 : (uint16_t)rounded; /* not a number stays so */
+}
+
+static inline float from_float16(uint16_t stored) {
+    const uint32_t sign = (uint32_t)(stored & 0x8000) << 16, rest = stored & 0x7fff;
+    uint32_t bits = sign | ((rest << 13) + (rest >= 0x7c00 ? 0x70000000 : 0x38000000));
+    float value;
+    if (rest < 0x400) { /* less than the least that has a leading one */
+        value = rest * 0x1p-24f;
+        return sign ? -value : value;
+    }
+    memcpy(&value, &bits, sizeof value);
+    return value;
+}
+
+/* The sum of all lanes, always in the same order. */
+static inline float sum_of(vector values) {
+#if LANES == 16
+    values += __builtin_shufflevector(values, values, 8, 9, 10, 11, 12, 13, 14, 15, 0, 1, 2, 3, 4, 5, 6, 7);
+    values += __builtin_shufflevector(values, values, 4, 5, 6, 7, 0, 1, 2, 3, 4, 5, 6, 7, 0, 1, 2, 3);
+    values += __builtin_shufflevector(values, values, 2, 3, 0, 1, 2, 3, 0, 1, 2, 3, 0, 1, 2, 3, 0, 1);
+#elif LANES == 8
+    values += __builtin_shufflevector(values, values, 4, 5, 6, 7, 0, 1, 2, 3);
+    values += __builtin_shufflevector(values, values, 2, 3, 0, 1, 2, 3, 0, 1);
+#else
+    values += __builtin_shufflevector(values, values, 2, 3, 0, 1);
+#endif
+    return values[0] + values[1];
 }
 
 /* e to the power of x, to about the precision of float32; vectorises, as the library's need not. */
@@ -128,47 +159,6 @@ static float soften(float *scores, int64_t first, int64_t begin, int64_t end, in
     return sum;
 }
 
-/* Rows and columns of LANES words each change places. */
-static inline void transpose(words *rows) {
-    for (int step = 1; step < LANES; step *= 2) {
-        words low, high;
-        for (int lane = 0; lane < LANES; lane++) {
-            low[lane] = lane & step ? LANES + lane - step : lane;
-            high[lane] = lane & step ? LANES + lane : lane + step;
-        }
-        for (int row = 0; row < LANES; row++)
-            if (!(row & step)) {
-                const words one = rows[row], other = rows[row + step];
-                rows[row] = __builtin_shuffle(one, other, low);
-                rows[row + step] = __builtin_shuffle(one, other, high);
-            }
-    }
-}
-
-/* Rows [count, size] of words, `stride` words apart, as columns of [size, BLOCK]; rows that there
- * are not are 0. */
-static void pack_columns(const uint32_t *from, int64_t count, int64_t stride, int64_t size,
-                         uint32_t *packed) {
-    for (int64_t row = 0; row < BLOCK; row += LANES) {
-        int64_t at = 0;
-        for (; at + LANES <= size; at += LANES) {
-            words square[LANES];
-            for (int each = 0; each < LANES; each++) {
-                square[each] = (words){0};
-                if (row + each < count)
-                    memcpy(&square[each], from + (row + each) * stride + at, sizeof(words));
-            }
-            transpose(square);
-            for (int each = 0; each < LANES; each++)
-                memcpy(packed + (at + each) * BLOCK + row, &square[each], sizeof(words));
-        }
-        for (; at < size; at++)
-            for (int each = 0; each < LANES; each++)
-                packed[at * BLOCK + row + each] =
-                    row + each < count ? from[(row + each) * stride + at] : 0;
-    }
-}
-
 static inline float activate(int64_t activation, float x) {
     if (activation == SILU)
         return x / (1.0f + exponential(-x));
@@ -176,15 +166,13 @@ static inline float activate(int64_t activation, float x) {
     return x / (1.0f + exponential(-2.0f * inner)); /* x (1 + tanh(inner)) / 2 */
 }
 
-/* The range of `count` things that is this thread's. */
-static inline void share(int64_t count, int64_t *from, int64_t *to) {
-    int64_t thread = omp_get_thread_num(), threads = omp_get_num_threads();
-    *from = count * thread / threads;
-    *to = count * (thread + 1) / threads;
-}
+/* Operands of so many numbers, whole steps. */
+#define PADDED(size) (((size) + STEP - 1) / STEP * STEP)
 
 #define NUMBER float
 #define OPERAND float
+#define SPLIT 0 /* whether even and odd inputs of a step stand apart among operands */
+#define STEP LANES
 #define NAMED(name) name##_float32
 #define READ(x) (x)
 #define WRITE(x) (x)
@@ -199,9 +187,12 @@ static inline void share(int64_t count, int64_t *from, int64_t *to) {
 #if HAS_DOT
 #define OPERAND uint16_t
 #define WRITE_OPERAND(x) to_bfloat16(x)
+#define SPLIT 0
 #else
 #define OPERAND float
+#define SPLIT 1
 #define WRITE_OPERAND(x) from_bfloat16(to_bfloat16(x))
 #endif
 #define PAIRED 1
+#define STEP (2 * LANES)
 #include "step.h"

@@ -8,7 +8,7 @@
 
 #include <stdint.h>
 
-/* A linear layer: weights [outputs, inputs] as `pack` lays them out, and a bias [outputs] or NULL. */
+/* A linear layer: weights [outputs, inputs], and a bias [outputs] or NULL. */
 struct product {
     const void *weights;
     const void *bias;
@@ -18,7 +18,7 @@ struct product {
 
 /* A decoder layer. Norms are float32 weights, or NULL where there is none. */
 struct layer {
-    struct product qkv, output, gate_up, down;
+    struct product qkv[3], output, gate_up[2], down;
     const float *before_attention, *after_attention; /* [hidden] */
     const float *before_mlp, *after_mlp;
     const float *query_norm, *key_norm; /* [head size] */
@@ -28,6 +28,9 @@ struct layer {
 };
 
 enum activation { SILU, GELU_TANH };
+
+/* Kinds of numbers, as files have them. */
+enum number { FLOAT32, BFLOAT16, FLOAT16 };
 
 struct model {
     const void *embedding; /* [vocabulary, hidden] */

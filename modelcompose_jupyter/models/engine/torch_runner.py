@@ -1,22 +1,23 @@
-"""The model runner: one forward pass for the tokens of many sequences, and which models can."""
+"""Steps in torch, or in C for a model that torch has loaded; and which models can have them."""
 
 from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any
+from contextlib import AbstractContextManager
+from typing import Any, cast
 
 import torch
 
-from . import attention, layers
-from .attention import Step, StepCache, Unsupported
+from ..weights.loaded_model import LoadedModel
+from . import attention, layers, native_layers
+from .attention import Step, StepCache
 from .decode_graphs import DecodeGraphs, recorder_for
-from .kv_cache import KVCache, Layout, Rows, Slab, Slot
-from .native import model as native
-from .native.linear import NativeProduct
-
-if TYPE_CHECKING:
-    from ..weights.loader import LoadedModel
+from .kv_cache import KVCache, Layout, Slab, Slot
+from .native_runner import NativeRunner
+from .runner import Runner, Unsupported
+from .sampler import Sampler
+from .torch_slab import Rows, TorchSlab
 
 ARCHITECTURES = frozenset(
     {
@@ -57,37 +58,66 @@ def unsupported_model(model: Any) -> str | None:
     return None
 
 
-class ModelRunner:
-    """Runs forward passes of a model with the tokens of many sequences.
+def torch_runner(loaded: LoadedModel) -> Runner:
+    """A runner for a model of transformers.
 
-    Only its engine's thread may use it. The model's modules are replaced by faster ones that give
-    the same; it still works with generate().
+    Its modules are replaced by faster ones that give the same; it still works with generate().
 
     Raises:
-        Unsupported: the model cannot.
+        Unsupported: the scheduler cannot run it.
     """
+    model: Any = loaded.model
+    reason = unsupported_model(model)
+    if reason is not None:
+        raise Unsupported(reason)
+    if layers.are_known(model) and native_layers.unsupported_layers(model) is None:
+        _adapt(model)
+        return NativeRunner(native_layers.parts(model), loaded.cache_budget, owner=model)
+    return TorchRunner(model, torch.device(loaded.device), loaded.cache_budget)
 
-    def __init__(self, loaded: LoadedModel, budget: int | None = None) -> None:
-        reason = unsupported_model(loaded.model)
-        if reason is not None:
-            raise Unsupported(reason)
-        self.model: Any = loaded.model
-        self.device = loaded.device
+
+class TorchRunner:
+    """A `Runner` on torch."""
+
+    def __init__(self, model: Any, device: torch.device, budget: int | None) -> None:
+        self.model = model.requires_grad_(False)
+        self.device = device
         self._past = StepCache()
-        self.vocabulary = int(self.model.get_output_embeddings().weight.shape[0])
-        self.model.requires_grad_(False)
-        self._native = self._graphs = None
-        in_c = layers.are_known(self.model) and native.unsupported_layers(self.model) is None
-        self.cache = KVCache(_layout(self.model, loaded.device), budget, apart=in_c)
-        _adapt(self.model)
-        if in_c:
-            layers.optimise(self.model, NativeProduct)
-            self._native = native.NativeModel(self.model)
-            return
-        layers.optimise(self.model)
-        recorder = recorder_for(self.model, self.device)
-        if recorder is not None:
-            self._graphs = DecodeGraphs(self._pass, recorder)
+        self.vocabulary = int(model.get_output_embeddings().weight.shape[0])
+        layout = _layout(model, device)
+        self.cache = KVCache(
+            layout,
+            lambda capacity, rows: TorchSlab(layout, capacity, rows, model.dtype),
+            budget,
+        )
+        self.most_threads = torch.get_num_threads() if device.type == "cpu" else 1
+        _adapt(model)
+        layers.optimise(model)
+        recorder = recorder_for(model, device)
+        self._graphs = None if recorder is None else DecodeGraphs(self._pass, recorder)
+
+    @property
+    def threads(self) -> int:
+        """How many compute."""
+        return int(torch.get_num_threads())
+
+    @threads.setter
+    def threads(self, count: int) -> None:
+        torch.set_num_threads(count)
+
+    def sampler(self) -> Sampler:
+        """See `Runner.sampler`."""
+        return Sampler(self.vocabulary, self.device)
+
+    def kept(self, data: Any) -> torch.Tensor:
+        """See `Runner.kept`: a copy, since the rows of a slab are used again."""
+        copy: torch.Tensor = data.clone()
+        return copy
+
+    def inference(self) -> AbstractContextManager[Any]:
+        """See `Runner.inference`."""
+        context: AbstractContextManager[Any] = torch.inference_mode()
+        return context
 
     def forward(
         self,
@@ -96,23 +126,13 @@ class ModelRunner:
         slabs: Sequence[Slab] = (),
         spans: Sequence[tuple[Slot, int]] = (),
     ) -> torch.Tensor:
-        """One step, in inference mode. The slots' lengths stay as they are.
-
-        Args:
-            tokens: first one for each row of each slab, then those of the spans.
-            wanted: which of the tokens the next ones are asked of.
-            slabs, spans: see `Step`.
-
-        Returns:
-            Scores of the next token, [wanted, vocabulary].
-        """
-        if self._native is not None:
-            return self._native.forward(tokens, wanted, slabs, spans)
+        """See `Runner.forward`."""
+        theirs = cast("Sequence[TorchSlab]", slabs)
         if self._graphs is not None and not spans:
-            logits = self._graphs.forward(tokens, slabs)
+            logits = self._graphs.forward(tokens, theirs)
             if logits is not None:
                 return logits
-        step = Step.of(slabs, spans)
+        step = Step.of(theirs, spans)
         given = torch.tensor([tokens], device=self.device)
         if len(wanted) == len(tokens):
             return self._run(given, step)
@@ -148,8 +168,8 @@ def _layout(model: Any, device: torch.device) -> Layout:
         layers=config.num_hidden_layers,
         heads=getattr(config, "num_key_value_heads", None) or heads,
         head_size=getattr(config, "head_dim", None) or config.hidden_size // heads,
-        dtype=model.dtype,
-        device=device,
+        itemsize=model.dtype.itemsize,
+        device=str(device),
     )
 
 

@@ -1,0 +1,106 @@
+"""What is made once and kept on the disk for later processes: kernels, tokenizers.
+
+What is loaded from there runs as this user, or decides what a model reads. So it is kept only where
+nobody else can have put it: in a folder of this user's that nobody else may write, below folders
+that only root may change. Files are written whole or not at all.
+"""
+
+from __future__ import annotations
+
+import os
+import stat
+import tempfile
+from contextlib import suppress
+from pathlib import Path
+
+from ..redaction import get_logger
+
+_FOR_OTHERS = stat.S_IWGRP | stat.S_IWOTH
+
+log = get_logger(__name__)
+
+
+def folder() -> Path | None:
+    """Where it is kept; None where others could change what is there."""
+    cache = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
+    try:
+        folder = cache.resolve() / "modelcompose"
+        _make(folder)
+        if folder.lstat().st_uid == os.getuid():
+            folder.chmod(0o700, follow_symlinks=False)
+    except (OSError, NotImplementedError, RuntimeError) as error:
+        log.info("nothing is kept in %s: %s", cache, error)
+        return None
+    if not is_private(folder) or not is_guarded(folder):
+        log.info("nothing is kept in %s: others may write there", folder)
+        return None
+    return folder
+
+
+def find(name: str) -> bytes | None:
+    """The content of a file that was kept, which counts as used; None where there is none."""
+    where = folder()
+    if where is None or not is_private(where / name):
+        return None
+    try:
+        content = (where / name).read_bytes()
+    except OSError:
+        return None
+    with suppress(OSError):
+        os.utime(where / name)
+    return content
+
+
+def keep(name: str, content: bytes, most: int) -> None:
+    """Keep a file, where that is possible.
+
+    Args:
+        name: what stands before its first hyphen is its kind.
+        most: how many of its kind stay, those that were used last.
+    """
+    where = folder()
+    if where is None:
+        return
+    try:
+        with tempfile.TemporaryDirectory(dir=where) as made:
+            (Path(made) / name).write_bytes(content)
+            (Path(made) / name).chmod(0o600)
+            (Path(made) / name).replace(where / name)
+        of_its_kind = where.glob(f"{name.partition('-')[0]}-*")
+        for old in sorted(of_its_kind, key=lambda path: path.stat().st_mtime)[:-most]:
+            old.unlink(missing_ok=True)
+    except OSError as error:
+        log.info("%s is not kept: %s", name, error)
+
+
+def _make(folder: Path) -> None:
+    """A folder and those above it, for this user alone whatever the umask is."""
+    if not folder.parent.exists():
+        _make(folder.parent)
+    folder.mkdir(mode=0o700, exist_ok=True)
+
+
+def is_private(path: Path) -> bool:
+    """Whether a file or folder is there, no link, this user's, and nobody else may write it."""
+    try:
+        found = path.lstat()
+    except FileNotFoundError:
+        return False
+    return (
+        not stat.S_ISLNK(found.st_mode)
+        and found.st_uid == os.getuid()
+        and not found.st_mode & _FOR_OTHERS
+    )
+
+
+def is_guarded(folder: Path) -> bool:
+    """Whether nobody but this user and root can put another folder in the place of this one.
+
+    Of the path without links: in folders that others may write, the sticky bit keeps them from it.
+    """
+    for parent in folder.parents:
+        found = parent.lstat()
+        open_to_others = found.st_mode & _FOR_OTHERS and not found.st_mode & stat.S_ISVTX
+        if found.st_uid not in (0, os.getuid()) or open_to_others:
+            return False
+    return True

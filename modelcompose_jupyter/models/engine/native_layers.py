@@ -1,0 +1,155 @@
+"""A model of transformers as a decoder in C, of the same weights."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import torch
+from torch import nn
+
+from ..native.build import kernels
+from ..native.decoder import Layer, Parts, Rotations
+from ..native.linear import Linear
+from ..native.numbers import Kind
+from . import layers
+from .layers import Norm
+
+KINDS: dict[torch.dtype, Kind] = {torch.float32: "float32", torch.bfloat16: "bfloat16"}
+_ACTIVATIONS = {
+    "SiLUActivation": "silu", "SiLU": "silu",
+    "GELUTanh": "gelu_tanh", "PytorchGELUTanh": "gelu_tanh",
+}  # fmt: skip
+_USUAL = "default"
+
+
+def unsupported_layers(model: Any) -> str | None:
+    """Why steps of a model cannot run in C, or None. Of those whose layers can be replaced."""
+    config = model.config
+    if kernels() is None:
+        return "there are no kernels"
+    if model.device.type != "cpu" or model.dtype not in KINDS:
+        return f"{model.dtype} on {model.device.type} is not supported"
+    if any(type(each.data) is not torch.Tensor for each in model.parameters()):
+        return "its weights are quantised"
+    if any(each.dtype != model.dtype for each in model.parameters()):
+        return "its weights are of several types"
+    if getattr(config, "final_logit_softcapping", None):
+        return "its scores are capped"
+    layer = model.base_model.layers[0]
+    if type(_activation(layer.mlp)).__name__ not in _ACTIVATIONS:
+        return "its activation is another one"
+    inputs = (m.in_features for m in model.modules() if isinstance(m, nn.Linear))
+    if any(each % 2 for each in inputs) or layer.self_attn.head_dim % 2:
+        return "its sizes are odd"
+    return None
+
+
+def _activation(mlp: Any) -> Any:
+    return getattr(mlp, "act_fn", None) or mlp.activation_fn
+
+
+class NativeProduct:
+    """A linear layer in C, as `layers.Product` is one.
+
+    Args:
+        weight: [out, in].
+        bias: [out], or None.
+    """
+
+    def __init__(self, weight: torch.Tensor, bias: torch.Tensor | None) -> None:
+        self.out_features, self._inputs = weight.shape
+        self.linear = Linear(
+            _array(weight), None if bias is None else _array(bias), KINDS[weight.dtype]
+        )
+
+    def __call__(self, input: torch.Tensor) -> torch.Tensor:
+        return self._run(input, input.new_empty((*input.shape[:-1], self.out_features)), add=False)
+
+    def added(self, input: torch.Tensor, to: torch.Tensor) -> torch.Tensor:
+        """The product of the input, added to a tensor of its shape."""
+        return self._run(input, to.clone(memory_format=torch.contiguous_format), add=True)
+
+    def _run(self, input: torch.Tensor, out: torch.Tensor, add: bool) -> torch.Tensor:
+        input = input.contiguous()
+        self.linear.run(
+            input.data_ptr(), input.numel() // self._inputs, out.data_ptr(),
+            add=add, threads=torch.get_num_threads(),
+        )  # fmt: skip
+        return out
+
+
+def _array(tensor: torch.Tensor) -> np.ndarray:
+    """A tensor as an array of the same memory; the bits of bfloat16 as uint16."""
+    tensor = tensor.detach().contiguous()
+    if tensor.dtype is torch.bfloat16:
+        tensor = tensor.view(torch.uint16)
+    array: np.ndarray = tensor.numpy()
+    return array
+
+
+def parts(model: Any) -> Parts:
+    """A model as a decoder in C. Its modules are replaced by such that use the same weights."""
+    layers.optimise(model.requires_grad_(False), NativeProduct)
+    inner = model.base_model
+    embedding, first = inner.embed_tokens, inner.layers[0]
+    scale = torch.as_tensor(getattr(embedding, "embed_scale", 1.0), dtype=model.dtype)
+    names = _rotation_names(inner)
+    return Parts(
+        kind=KINDS[model.dtype],
+        embedding=_array(embedding.weight),
+        layers=[_layer(each, name) for each, name in zip(inner.layers, names, strict=True)],
+        norm=_norm(Norm(inner.norm)),
+        head=model.get_output_embeddings().product.linear,
+        query_heads=first.query_heads,
+        key_heads=first.key_heads,
+        head_size=first.head_dim,
+        activation=_ACTIVATIONS[type(first.activation).__name__],
+        epsilon=first.input_layernorm.epsilon,
+        embedding_scale=float(scale),
+        rotations=lambda positions: {
+            name: _rotations(inner, name, positions) for name in set(names)
+        },
+    )
+
+
+def _layer(layer: Any, rotation: str) -> Layer:
+    around = layer.norms_around
+    before_mlp = layer.pre_feedforward_layernorm if around else layer.post_attention_layernorm
+    size, inner = layer.head_dim, layer.gate_up.out_features // 2
+    queries, keys = layer.query_heads * size, layer.key_heads * size
+    return Layer(
+        qkv=layer.qkv.linear.parts(queries, keys, keys),
+        output=layer.output.linear,
+        gate_up=layer.gate_up.linear.parts(inner, inner),
+        down=layer.down.linear,
+        before_attention=_norm(layer.input_layernorm),
+        before_mlp=_norm(before_mlp),
+        after_attention=_norm(layer.post_attention_layernorm) if around else None,
+        after_mlp=_norm(layer.post_feedforward_layernorm) if around else None,
+        query_norm=None if layer.query_norm is None else _norm(layer.query_norm),
+        key_norm=None if layer.key_norm is None else _norm(layer.key_norm),
+        window=layer.sliding_window or 0,
+        scaling=layer.scaling,
+        rotation=rotation if layer.use_rope else None,
+    )
+
+
+def _norm(norm: Norm) -> np.ndarray:
+    return _array(norm.weight.float())
+
+
+def _rotation_names(inner: Any) -> list[str]:
+    """By which rotation each layer turns."""
+    if hasattr(inner.rotary_emb.rotary, "layer_types"):
+        return list(inner.config.layer_types)
+    return [_USUAL] * len(inner.layers)
+
+
+def _rotations(inner: Any, name: str, positions: int) -> Rotations:
+    """Cosines and sines as the model rounds them."""
+    like = inner.embed_tokens.weight[:0]
+    options = {} if name == _USUAL else {"layer_type": name}
+    both = inner.rotary_emb.rotary(like, position_ids=torch.arange(positions)[None], **options)
+    cosines, sines = (_array(each[0, :, : each.shape[-1] // 2].float()) for each in both)
+    return cosines, sines

@@ -1,0 +1,94 @@
+"""Sampling without torch: one token for each row of scores, in NumPy.
+
+It follows `sampler`, and gives the same tokens but where rounding to float32 decides what top_p or
+min_p leave: it computes in float64 there, and such a token has hardly any probability.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+
+from . import top_k_sampling
+from .row_state import RowState
+from .sampling_params import SamplingParams
+from .top_k_sampling import Limits
+
+
+class NativeSampler:
+    """Chooses the tokens of a step for a model with ``vocabulary`` output scores; of one thread."""
+
+    def __init__(self, vocabulary: int) -> None:
+        self._vocabulary = vocabulary
+
+    def pick(self, scores: np.ndarray, rows: Sequence[RowState]) -> tuple[np.ndarray, np.ndarray]:
+        """The next token of each row, [rows] int64, and whether its scores are finite, [rows] bool.
+
+        Where they are not the token is 0.
+
+        Args:
+            scores: float32 [rows, vocabulary]; they may be changed.
+        """
+        if scores.shape != (len(rows), self._vocabulary):
+            raise ValueError(f"scores {scores.shape} of {len(rows)} rows")
+        for row, own in zip(rows, scores, strict=True):
+            self._adjust(row, own)
+        tokens = scores.argmax(-1)
+        finite = np.isfinite(scores[np.arange(len(rows)), tokens])
+        sampled = [place for place, row in enumerate(rows) if row.params.do_sample]
+        short = [place for place in sampled if self._is_short(rows[place].params)]
+        if short:
+            tokens[short], certain = self._pick_short(scores[short], [rows[each] for each in short])
+            short = [place for place, sure in zip(short, certain, strict=True) if sure]
+        for place in sampled:
+            if place not in short and finite[place]:
+                tokens[place] = _pick_long(scores[place], rows[place])
+        return np.where(finite, tokens, 0), finite
+
+    def _adjust(self, row: RowState, scores: np.ndarray) -> None:
+        """What holds without sampling too, in a row's scores [vocabulary]."""
+        seen = row.seen
+        if seen is not None:
+            seen = seen[seen < self._vocabulary]
+            penalty, own = np.float32(row.params.repetition_penalty), scores[seen]
+            scores[seen] = np.where(own < 0, own * penalty, own / penalty)
+        if row.must_go_on:
+            stops = [stop for stop in row.params.stop_ids if stop < self._vocabulary]
+            scores[stops] = -np.inf
+
+    def _is_short(self, params: SamplingParams) -> bool:
+        """Whether a row is sampled from its highest scores alone."""
+        return params.top_k > 0 and 4 * params.top_k <= self._vocabulary
+
+    def _pick_short(
+        self, scores: np.ndarray, rows: Sequence[RowState]
+    ) -> tuple[np.ndarray, np.ndarray]:
+        """Tokens, and whether they are certain."""
+        limits = Limits.of([row.params for row in rows], self._vocabulary)
+        choice = top_k_sampling.choose(scores, limits, [row.number for row in rows])
+        return choice.tokens, choice.certain
+
+
+def _pick_long(scores: np.ndarray, row: RowState) -> int:
+    """A token from the whole vocabulary, as transformers' warpers limit it."""
+    params, scores = row.params, scores / np.float32(row.params.temperature)
+    if 0 < params.top_k < len(scores):
+        last = np.partition(scores, len(scores) - params.top_k)[len(scores) - params.top_k]
+        scores[scores < last] = -np.inf
+    if params.top_p < 1.0:
+        order = scores.argsort(kind="stable")
+        sums = _shares(scores[order]).cumsum()
+        removed = np.count_nonzero(sums[:-1] <= (1 - params.top_p) * sums[-1])
+        scores[order[:removed]] = -np.inf
+    if params.min_p:
+        shares = _shares(scores)
+        scores[shares < params.min_p * shares.max()] = -np.inf
+    sums = _shares(scores).cumsum()
+    return int(np.searchsorted(sums, row.number * sums[-1], side="right"))
+
+
+def _shares(scores: np.ndarray) -> np.ndarray:
+    """Probabilities but for a factor, in float64."""
+    shares: np.ndarray = np.exp(scores - scores.max(), dtype=np.float64)
+    return shares

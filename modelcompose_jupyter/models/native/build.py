@@ -1,0 +1,146 @@
+"""The kernels for this machine's processor: those of the wheel, or compiled here and kept.
+
+Where the `disk_cache` has no place for them, they are compiled for this process alone.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import functools
+import hashlib
+import os
+import platform
+import shutil
+import subprocess
+import sys
+import tempfile
+import threading
+from collections.abc import Sequence
+from pathlib import Path
+
+from ...redaction import get_logger
+from .. import disk_cache
+from .numbers import COMPUTED
+from .variants import FLAGS, suitable
+
+_FLAGS = (*FLAGS, "-march=native")
+_PREBUILT = Path(__file__).parent / "prebuilt"
+"""What the wheel has brought."""
+_SECONDS = 120
+
+Kernels = ctypes.CDLL
+"""The compiled functions; a call lets other threads run Python meanwhile."""
+
+log = get_logger(__name__)
+_compiling = threading.Lock()  # who asks meanwhile waits, and does not compile as well
+
+
+def kernels() -> Kernels | None:
+    """The kernels, compiled where none are there yet; None where that cannot be.
+
+    ``MODELCOMPOSE_NATIVE=0`` in the environment does without.
+    """
+    if os.environ.get("MODELCOMPOSE_NATIVE") == "0" or sys.platform != "linux":
+        return None
+    with _compiling:
+        return _load()
+
+
+@functools.cache
+def _load() -> Kernels | None:
+    return _prebuilt() or _compiled()
+
+
+def _prebuilt() -> Kernels | None:
+    """Those of the wheel, of the best variant that this processor runs."""
+    for variant in suitable(_processor().split()):
+        if (path := _PREBUILT / variant.file).is_file():
+            try:
+                return _checked(ctypes.CDLL(str(path)))
+            except (OSError, AttributeError) as error:  # of another libc, say
+                log.info("the kernels of the wheel cannot be used: %s", error)
+    return None
+
+
+def _compiled() -> Kernels | None:
+    compiler = shutil.which(os.environ.get("CC") or "cc")
+    name = f"kernels-{_key(sorted(Path(__file__).parent.glob('*.[ch]')))}.so"
+    try:
+        folder = disk_cache.folder()
+        built = None if folder is None else folder / name
+        if built is not None and disk_cache.is_private(built):
+            return _checked(ctypes.CDLL(str(built)))
+        if compiler is None:
+            log.info("no C compiler: steps run on torch alone")
+            return None
+        if built is None:
+            return _for_this_process(compiler, name)
+        _compile(compiler, built)
+        return _checked(ctypes.CDLL(str(built)))
+    except (OSError, subprocess.SubprocessError, AttributeError) as error:
+        log.warning("the kernels cannot be compiled, steps run on torch alone: %s", error)
+        return None
+
+
+def _for_this_process(compiler: str, name: str) -> Kernels | None:
+    """The kernels from a folder that goes again; they stay in memory."""
+    with tempfile.TemporaryDirectory(prefix="modelcompose-") as made:  # of mode 0700
+        folder = Path(made).resolve()
+        if not disk_cache.is_guarded(folder):
+            log.warning("others may write to %s: steps run on torch alone", folder.parent)
+            return None
+        _compile(compiler, folder / name)
+        return _checked(ctypes.CDLL(str(folder / name)))
+
+
+def _key(sources: list[Path]) -> str:
+    """Another one for other sources, flags, and processors: a home can be that of many machines."""
+    key = hashlib.sha256(repr((_FLAGS, platform.machine(), _processor())).encode())
+    for source in sources:
+        key.update(source.read_bytes())
+    return key.hexdigest()[:16]
+
+
+def _processor() -> str:
+    """What the processor can do."""
+    lines = Path("/proc/cpuinfo").read_text().splitlines()
+    return next((line for line in lines if line.startswith(("flags", "Features"))), "")
+
+
+def _compile(compiler: str, to: Path) -> None:
+    source = Path(__file__).parent / "kernels.c"
+    with tempfile.TemporaryDirectory(dir=to.parent) as folder:
+        made = Path(folder) / to.name
+        subprocess.run(
+            [compiler, *_FLAGS, str(source), "-o", str(made), "-lm"],
+            check=True,
+            capture_output=True,
+            timeout=_SECONDS,
+        )
+        made.chmod(0o700)
+        made.replace(to)  # whole or not at all, also where two compile at once
+
+
+def _checked(library: Kernels) -> Kernels:
+    """With the types of its functions, which also shows that they are there."""
+    pointer, number, count = ctypes.c_void_p, ctypes.c_int64, ctypes.c_int
+    types: dict[str, tuple[object, Sequence[object]]] = {
+        "pool_make": (pointer, []),
+        "pool_end": (None, [pointer]),
+    }
+    for kind in COMPUTED:
+        types |= {
+            f"convert_{kind}": (None, [pointer, count, pointer, number, number, pointer]),
+            f"linear_{kind}": (
+                None,
+                [pointer, count, pointer, pointer, number, pointer, number, count, pointer],
+            ),
+            f"step_{kind}": (
+                count,
+                [pointer, count, pointer, pointer, number, pointer, number, pointer],
+            ),
+        }
+    for name, (result, arguments) in types.items():
+        function = getattr(library, name)
+        function.restype, function.argtypes = result, arguments
+    return library

@@ -1,0 +1,668 @@
+/* The kernels for one kind of NUMBER; kernels.c includes this once for each.
+ *
+ * An OPERAND is what a product takes: the same numbers, as its instructions want them.
+ * PAIRED: two inputs after another of the same output lie side by side in packed weights.
+ */
+
+struct NAMED(conversion) {
+    const void *from;
+    int64_t kind, count;
+    NUMBER *to;
+};
+
+static void NAMED(convert_part)(struct team *team, void *given) {
+    const struct NAMED(conversion) *task = given;
+    int64_t first, last;
+    share(team, task->count, &first, &last);
+    for (int64_t each = first; each < last; each++)
+        task->to[each] = WRITE(task->kind == FLOAT32    ? ((const float *)task->from)[each]
+                               : task->kind == BFLOAT16 ? from_bfloat16(((const uint16_t *)task->from)[each])
+                                                        : from_float16(((const uint16_t *)task->from)[each]));
+}
+
+/* `count` numbers of a kind as NUMBERs. */
+void NAMED(convert)(struct pool *pool, int threads, const void *from, int64_t kind, int64_t count,
+                    NUMBER *to) {
+    pool_run(pool, threads, NAMED(convert_part), &(struct NAMED(conversion)){from, kind, count, to});
+}
+
+/* Where a number of a row stands among the operands of `dots`. */
+static inline int64_t NAMED(place)(int64_t each) {
+#if SPLIT
+    return each / STEP * STEP + each % 2 * LANES + each % STEP / 2;
+#else
+    return each;
+#endif
+}
+
+/* Operands of a row that `dots` takes: what is beyond `size` is 0. */
+static inline void NAMED(end_row)(OPERAND *row, int64_t size) {
+    for (int64_t each = size; each < PADDED(size); each++)
+        row[NAMED(place)(each)] = 0;
+}
+
+/* STEP numbers of each of `outputs` weights times those of each of `rows` inputs, added to sums. */
+static inline __attribute__((always_inline)) void NAMED(dot_step)(
+    const int rows, const int outputs, const OPERAND *input, int64_t stride, const NUMBER *weights,
+    int64_t weights_stride, vector sum[DOT_ROWS][DOT_OUTPUTS]) {
+#if HAS_DOT && PAIRED
+    __m512bh each[DOT_ROWS];
+    for (int row = 0; row < rows; row++)
+        each[row] = (__m512bh)_mm512_loadu_si512(input + row * stride);
+    for (int output = 0; output < outputs; output++) {
+        const __m512bh weight = (__m512bh)_mm512_loadu_si512(weights + output * weights_stride);
+        for (int row = 0; row < rows; row++)
+            sum[row][output] =
+                (vector)_mm512_dpbf16_ps((__m512)sum[row][output], each[row], weight);
+    }
+#elif SPLIT
+    for (int output = 0; output < outputs; output++) {
+        integers both;
+        memcpy(&both, weights + output * weights_stride, sizeof both);
+        const vector even = (vector)(both << 16), odd = (vector)(both & -65536);
+        for (int row = 0; row < rows; row++) {
+            sum[row][output] += even * load(input + row * stride);
+            sum[row][output] += odd * load(input + row * stride + LANES);
+        }
+    }
+#else
+    for (int output = 0; output < outputs; output++) {
+        const vector weight = load(weights + output * weights_stride);
+        for (int row = 0; row < rows; row++)
+            sum[row][output] += weight * load(input + row * stride);
+    }
+#endif
+}
+
+/* `rows` inputs times `outputs` weights, [size] each, into sums [rows, DOT_OUTPUTS]. Both are
+ * constants where it is called, so that all sums stay in registers. Fetches what is read next
+ * meanwhile. */
+static inline __attribute__((always_inline)) void NAMED(dot)(
+    const int rows, const int outputs, const OPERAND *input, int64_t stride, int64_t size,
+    const NUMBER *weights, int64_t weights_stride, float *restrict sums, const NUMBER *ahead) {
+    vector sum[DOT_ROWS][DOT_OUTPUTS];
+    for (int row = 0; row < rows; row++)
+        for (int output = 0; output < outputs; output++)
+            sum[row][output] = (vector){0};
+    int64_t at = 0;
+    for (; at + STEP <= size; at += STEP) {
+        for (int output = 0; output < outputs; output++)
+            __builtin_prefetch(ahead + output * weights_stride + at, 0, 3);
+        NAMED(dot_step)(rows, outputs, input + at, stride, weights + at, weights_stride, sum);
+    }
+    if (at < size) {
+        NUMBER rest[DOT_OUTPUTS * STEP] = {0};
+        for (int output = 0; output < outputs; output++)
+            memcpy(rest + output * STEP, weights + output * weights_stride + at,
+                   (size - at) * sizeof *rest);
+        NAMED(dot_step)(rows, outputs, input + at, stride, rest, STEP, sum);
+    }
+    for (int row = 0; row < rows; row++)
+        for (int output = 0; output < outputs; output++)
+            sums[row * DOT_OUTPUTS + output] = sum_of(sum[row][output]);
+}
+
+#define WITH_ROWS(rows)                                                                            \
+    case rows:                                                                                     \
+        if (outputs == DOT_OUTPUTS)                                                                \
+            NAMED(dot)(rows, DOT_OUTPUTS, input, stride, size, weights, weights_stride, sums, ahead); \
+        else                                                                                       \
+            for (int64_t output = 0; output < outputs; output++)                                   \
+                NAMED(dot)(rows, 1, input, stride, size, weights + output * weights_stride,        \
+                           weights_stride, sums + output, ahead);                                  \
+        break;
+
+/* Any number of rows times `outputs`, DOT_OUTPUTS at most, into sums [rows, DOT_OUTPUTS]. A sum
+ * does not depend on which others are computed. */
+static void NAMED(dots)(int64_t rows, int64_t outputs, const OPERAND *input, int64_t stride,
+                        int64_t size, const NUMBER *weights, int64_t weights_stride, float *sums,
+                        const NUMBER *ahead) {
+    for (int64_t done = 0; done < rows;) {
+        const int64_t now = smaller(DOT_ROWS, rows - done);
+        switch (now) {
+            WITH_ROWS(1)
+            WITH_ROWS(2)
+#if DOT_ROWS > 2
+            WITH_ROWS(3)
+            WITH_ROWS(4)
+#endif
+#if DOT_ROWS > 4
+            WITH_ROWS(5)
+            WITH_ROWS(6)
+#endif
+        }
+        done += now, input += now * stride, sums += now * DOT_OUTPUTS, ahead = weights;
+    }
+}
+#undef WITH_ROWS
+
+/* `rows` times `blocks` outputs, into sums [rows, BLOCK or more], `sums_stride` apart. Both are
+ * constants where it is called, so that all sums stay in registers. Fetches what is read next
+ * meanwhile. */
+static inline __attribute__((always_inline)) void NAMED(multiply)(
+    const int rows, const int blocks, const OPERAND *input, int64_t stride, int64_t inputs,
+    const NUMBER *weights, float *restrict sums, int64_t sums_stride, const char *ahead,
+    int64_t ahead_stride) {
+    vector sum[TILE_ROWS][2 * VECTORS];
+    for (int row = 0; row < rows; row++)
+        for (int place = 0; place < blocks * VECTORS; place++)
+            sum[row][place] = (vector){0};
+#if PAIRED
+    for (int64_t pair = 0; pair < inputs / 2; pair++)
+        for (int block = 0; block < blocks; block++) {
+            const NUMBER *at = weights + block * BLOCK * inputs + pair * BLOCK * 2;
+            __builtin_prefetch(ahead + pair * ahead_stride + block * LINE, 0, 3);
+#if HAS_DOT
+            __m512bh both = (__m512bh)_mm512_loadu_si512(at);
+            for (int row = 0; row < rows; row++) {
+                int32_t two;
+                memcpy(&two, input + row * stride + 2 * pair, sizeof two);
+                sum[row][block] = (vector)_mm512_dpbf16_ps(
+                    (__m512)sum[row][block], (__m512bh)_mm512_set1_epi32(two), both);
+            }
+#else
+            for (int which = 0; which < 2; which++) {
+                vector weight[VECTORS];
+                for (int place = 0; place < VECTORS; place++) {
+                    integers both;
+                    memcpy(&both, at + place * LANES * 2, sizeof both);
+                    weight[place] = (vector)(which ? both & -65536 : both << 16);
+                }
+                for (int row = 0; row < rows; row++) {
+                    const vector one = all_of(input[row * stride + 2 * pair + which]);
+                    for (int place = 0; place < VECTORS; place++)
+                        sum[row][block * VECTORS + place] += weight[place] * one;
+                }
+            }
+#endif
+        }
+#else
+    for (int64_t each = 0; each < inputs; each++)
+        for (int block = 0; block < blocks; block++) {
+            const NUMBER *at = weights + block * BLOCK * inputs + each * BLOCK;
+            __builtin_prefetch(ahead + each * ahead_stride + block * LINE, 0, 3);
+            vector weight[VECTORS];
+            for (int place = 0; place < VECTORS; place++)
+                weight[place] = load(at + place * LANES);
+            for (int row = 0; row < rows; row++) {
+                const vector one = all_of(input[row * stride + each]);
+                for (int place = 0; place < VECTORS; place++)
+                    sum[row][block * VECTORS + place] += weight[place] * one;
+            }
+        }
+#endif
+    for (int row = 0; row < rows; row++)
+        for (int place = 0; place < blocks * VECTORS; place++)
+            store(sums + row * sums_stride + place * LANES, sum[row][place]);
+}
+
+#define WITH_ROWS(rows)                                                                            \
+    case rows:                                                                                     \
+        if (rows <= WIDE_ROWS && blocks == 2)                                                      \
+            NAMED(multiply)(rows, 2, input, stride, inputs, weights, sums, 2 * BLOCK, ahead,       \
+                            ahead_stride);                                                         \
+        else                                                                                       \
+            for (int64_t block = 0; block < blocks; block++)                                       \
+                NAMED(multiply)(rows, 1, input, stride, inputs, weights + block * BLOCK * inputs,  \
+                                sums + block * BLOCK, blocks * BLOCK, ahead + block * LINE,        \
+                                ahead_stride);                                                     \
+        break;
+
+/* `rows`, TILE_ROWS at most, times `blocks` outputs, 1 or 2, into sums [rows, blocks * BLOCK]. */
+static void NAMED(tile)(int64_t rows, int64_t blocks, const OPERAND *input, int64_t stride,
+                        int64_t inputs, const NUMBER *weights, float *sums, const char *ahead,
+                        int64_t ahead_stride) {
+    switch (rows) {
+        WITH_ROWS(1)
+        WITH_ROWS(2)
+        WITH_ROWS(3)
+#if TILE_ROWS > 3
+        WITH_ROWS(4)
+        WITH_ROWS(5)
+        WITH_ROWS(6)
+#endif
+#if TILE_ROWS > 6
+        WITH_ROWS(7)
+        WITH_ROWS(8)
+        WITH_ROWS(9)
+        WITH_ROWS(10)
+        WITH_ROWS(11)
+        WITH_ROWS(12)
+#endif
+    }
+}
+#undef WITH_ROWS
+
+/* The same for any number of rows, in tiles of equal size as far as possible. All of what is read
+ * next, from `ahead` on, `ahead_stride` bytes for each line of a block, is fetched meanwhile. */
+static void NAMED(tiles)(int64_t rows, int64_t blocks, const OPERAND *input, int64_t stride,
+                         int64_t inputs, const NUMBER *weights, float *sums, const char *ahead,
+                         int64_t ahead_stride) {
+    const int64_t tiles = (rows + TILE_ROWS - 1) / TILE_ROWS;
+    const int64_t bytes = ahead_stride * inputs / (1 + PAIRED);
+    for (int64_t tile = 0; tile < tiles; tile++) {
+        const int64_t from = rows * tile / tiles, to = rows * (tile + 1) / tiles;
+        NAMED(tile)(to - from, blocks, input + from * stride, stride, inputs, weights,
+                    sums + from * blocks * BLOCK, ahead + bytes * tile / tiles,
+                    ahead_stride / tiles);
+    }
+}
+
+/* What becomes of the sums of a product. */
+struct NAMED(target) {
+    NUMBER *numbers; /* [rows, ...], rows `stride` apart */
+    int64_t stride;
+    int add;       /* to what is there */
+    float *scores; /* or float32 instead, rounded as a NUMBER is */
+};
+
+/* This thread's part of input [rows, inputs] times weights. */
+static void NAMED(product)(struct team *team, const struct product *product, const OPERAND *input, int64_t rows,
+                           struct NAMED(target) to) {
+    const NUMBER *weights = product->weights, *bias = product->bias;
+    const int64_t inputs = product->inputs, outputs = product->outputs;
+    float sums[ROWS_AT_ONCE * DOT_OUTPUTS];
+    int64_t first, last;
+    share(team, (outputs + DOT_OUTPUTS - 1) / DOT_OUTPUTS, &first, &last);
+    for (int64_t from = 0; from < rows; from += ROWS_AT_ONCE) {
+        const int64_t count = smaller(ROWS_AT_ONCE, rows - from);
+        for (int64_t output = first * DOT_OUTPUTS; output < smaller(last * DOT_OUTPUTS, outputs);
+             output += DOT_OUTPUTS) {
+            const int64_t width = smaller(DOT_OUTPUTS, outputs - output);
+            const NUMBER *own = weights + output * inputs;
+            NAMED(dots)(count, width, input + from * PADDED(inputs), PADDED(inputs), inputs, own,
+                        inputs, sums, own + DOT_OUTPUTS * inputs);
+            for (int64_t row = 0; row < count; row++) {
+                float *sum = sums + row * DOT_OUTPUTS;
+                const int64_t place = (from + row) * to.stride + output;
+                if (bias)
+                    for (int64_t each = 0; each < width; each++)
+                        sum[each] += READ(bias[output + each]);
+                if (to.scores)
+                    for (int64_t each = 0; each < width; each++)
+                        to.scores[place + each] = READ(WRITE(sum[each]));
+                else if (to.add)
+                    for (int64_t each = 0; each < width; each++)
+                        to.numbers[place + each] = WRITE(READ(to.numbers[place + each]) + sum[each]);
+                else
+                    for (int64_t each = 0; each < width; each++)
+                        to.numbers[place + each] = WRITE(sum[each]);
+            }
+        }
+    }
+}
+
+struct NAMED(product_task) {
+    const struct product *product;
+    const NUMBER *input;
+    int64_t rows;
+    struct NAMED(target) to;
+    OPERAND *operands;
+};
+
+static void NAMED(linear_part)(struct team *team, void *given) {
+    const struct NAMED(product_task) *task = given;
+    const int64_t size = task->product->inputs;
+    int64_t first, last;
+    share(team, task->rows, &first, &last);
+    for (int64_t row = first; row < last; row++) {
+        OPERAND *own = task->operands + row * PADDED(size);
+        for (int64_t each = 0; each < size; each++)
+            own[NAMED(place)(each)] = WRITE_OPERAND(READ(task->input[row * size + each]));
+        NAMED(end_row)(own, size);
+    }
+    barrier(team);
+    NAMED(product)(team, task->product, task->operands, task->rows, task->to);
+}
+
+/* A product by itself, of numbers [rows, inputs] to outputs in rows `stride` apart; `operands` has
+ * room for [rows, inputs] of float32 and 64 more in each row. */
+void NAMED(linear)(struct pool *pool, int threads, const struct product *product,
+                   const NUMBER *input, int64_t rows, NUMBER *outputs, int64_t stride, int add,
+                   OPERAND *operands) {
+    pool_run(pool, threads, NAMED(linear_part),
+             &(struct NAMED(product_task)){
+                 product, input, rows, {outputs, stride, add, NULL}, operands});
+}
+
+static float NAMED(inverse_root)(const NUMBER *row, int64_t size, float epsilon) {
+    float squares = 0;
+#pragma omp simd reduction(+ : squares)
+    for (int64_t each = 0; each < size; each++)
+        squares += READ(row[each]) * READ(row[each]);
+    return 1.0f / sqrtf(squares / size + epsilon);
+}
+
+static void NAMED(normalise)(const NUMBER *row, const float *weight, int64_t size, float epsilon,
+                             OPERAND *out) {
+    const float factor = NAMED(inverse_root)(row, size, epsilon);
+    for (int64_t each = 0; each < size; each++)
+        out[NAMED(place)(each)] = WRITE_OPERAND(READ(row[each]) * factor * weight[each]);
+    NAMED(end_row)(out, size);
+}
+
+static void NAMED(add_normalised)(const NUMBER *row, const float *weight, int64_t size,
+                                  float epsilon, NUMBER *to) {
+    const float factor = NAMED(inverse_root)(row, size, epsilon);
+    for (int64_t each = 0; each < size; each++)
+        to[each] = WRITE(READ(to[each]) + READ(WRITE(READ(row[each]) * factor * weight[each])));
+}
+
+/* Normalise a head and turn it by its position, in place. */
+static void NAMED(turn)(const struct model *model, const struct layer *layer, const float *norm,
+                        int64_t position, NUMBER *head) {
+    if (norm) {
+        const float factor = NAMED(inverse_root)(head, model->head_size, model->epsilon);
+        for (int64_t each = 0; each < model->head_size; each++)
+            head[each] = WRITE(READ(head[each]) * factor * norm[each]);
+    }
+    if (!layer->cosines)
+        return;
+    const int64_t half = model->rotary_size / 2;
+    const float *cosine = layer->cosines + position * half, *sine = layer->sines + position * half;
+    for (int64_t each = 0; each < half; each++) {
+        const float first = READ(head[each]), second = READ(head[half + each]);
+        head[each] = WRITE(first * cosine[each] - second * sine[each]);
+        head[half + each] = WRITE(second * cosine[each] + first * sine[each]);
+    }
+}
+
+/* Queries, keys and values of a token in `qkv`: turn them, and keep keys and values. */
+static void NAMED(prepare)(const struct model *model, const struct layer *layer, int64_t number,
+                           const struct token *token, NUMBER *qkv) {
+    const int64_t size = model->head_size;
+    NUMBER *key = qkv + model->query_heads * size, *value = key + model->key_heads * size;
+    NUMBER *row = (NUMBER *)token->row + number * token->layer_size;
+    for (int64_t head = 0; head < model->query_heads; head++)
+        NAMED(turn)(model, layer, layer->query_norm, token->position, qkv + head * size);
+    for (int64_t head = 0; head < model->key_heads; head++) {
+        NAMED(turn)(model, layer, layer->key_norm, token->position, key + head * size);
+        NUMBER *to = row + head * token->head_stride + token->position * size;
+        memcpy(to, key + head * size, size * sizeof(NUMBER));
+        memcpy(to + token->to_values, value + head * size, size * sizeof(NUMBER));
+    }
+}
+
+/* Values [count, size] as blocks of BLOCK columns; those that there are not, up to VALUES, are 0. */
+static void NAMED(pack_values)(const NUMBER *values, int64_t count, int64_t size, NUMBER *packed) {
+    const NUMBER nothing[BLOCK] = {0};
+    NUMBER some[2][BLOCK];
+    for (int64_t column = 0; column < size; column += BLOCK)
+        for (int64_t at = 0; at < VALUES; at += 1 + PAIRED, packed += BLOCK * (1 + PAIRED)) {
+            const NUMBER *rows[2] = {nothing, nothing};
+            for (int64_t each = 0; each < 1 + PAIRED && at + each < count; each++) {
+                rows[each] = values + (at + each) * size + column;
+                if (column + BLOCK > size) {
+                    memcpy(some[each], nothing, sizeof nothing);
+                    memcpy(some[each], rows[each], (size - column) * sizeof(NUMBER));
+                    rows[each] = some[each];
+                }
+            }
+#if PAIRED
+            for (int64_t lane = 0; lane < BLOCK; lane += LANES) {
+                halves first, second;
+                memcpy(&first, rows[0] + lane, sizeof first);
+                memcpy(&second, rows[1] + lane, sizeof second);
+                const words both = __builtin_convertvector(first, words) |
+                                   __builtin_convertvector(second, words) << 16;
+                memcpy(packed + 2 * lane, &both, sizeof both);
+            }
+#else
+            memcpy(packed, rows[0], BLOCK * sizeof(NUMBER));
+#endif
+        }
+}
+
+/* Attention of `count` tokens of a sequence, one after the other, for one head of keys and `group`
+ * queries of each, QUERIES at most. `scratch` is of `scratch_size`. */
+static void NAMED(attend)(const struct model *model, const struct layer *layer, int64_t number,
+                          const struct token *tokens, int64_t count, int64_t head, int64_t query,
+                          int64_t group, const NUMBER *qkv, OPERAND *attended, float *scratch) {
+    const int64_t size = model->head_size, rows = count * group;
+    const int64_t all = model->query_heads, width = (all + 2 * model->key_heads) * size;
+    const int64_t end = tokens[count - 1].position + 1, window = layer->window;
+    const int64_t seen = window && window <= tokens->position ? tokens->position - window + 1 : 0;
+    const int64_t first = seen / VALUES * VALUES, last = (end + VALUES - 1) / VALUES * VALUES;
+    const int64_t stride = last - first, padded = (size + BLOCK - 1) / BLOCK * BLOCK;
+    const NUMBER *keys =
+        (NUMBER *)tokens->row + number * tokens->layer_size + head * tokens->head_stride;
+    const NUMBER *values = keys + tokens->to_values;
+    float *scores = scratch, *outs = scores + QUERIES * stride;
+    float *sums = outs + QUERIES * padded, *totals = sums + QUERIES * 2 * BLOCK;
+    OPERAND *queries = (OPERAND *)(totals + QUERIES), *shares = queries + QUERIES * PADDED(size);
+    NUMBER *packed = (NUMBER *)(shares + QUERIES * stride);
+    query += head * (all / model->key_heads);
+    for (int64_t row = 0; row < rows; row++) {
+        const NUMBER *own = qkv + row / group * width + (query + row % group) * size;
+        for (int64_t each = 0; each < size; each++)
+            queries[row * PADDED(size) + NAMED(place)(each)] = WRITE_OPERAND(READ(own[each]));
+        NAMED(end_row)(queries + row * PADDED(size), size);
+    }
+    for (int64_t at = first; at < end; at += DOT_OUTPUTS) {
+        const int64_t there = smaller(DOT_OUTPUTS, end - at);
+        NAMED(dots)(rows, there, queries, PADDED(size), size, keys + at * size, size, sums,
+                    keys + (at + DOT_OUTPUTS) * size);
+        for (int64_t row = 0; row < rows; row++)
+            for (int64_t each = 0; each < there; each++)
+                scores[row * stride + at - first + each] =
+                    sums[row * DOT_OUTPUTS + each] * layer->scaling;
+    }
+    for (int64_t row = 0; row < rows; row++) {
+        const int64_t until = tokens[row / group].position + 1 - first;
+        const int64_t from = window && window < until + first ? until - window : 0;
+        float *score = scores + row * stride;
+        totals[row] = soften(score, 0, from, until, stride);
+        for (int64_t at = 0; at < stride; at++)
+            shares[row * stride + at] = WRITE_OPERAND(score[at]);
+    }
+    memset(outs, 0, rows * padded * sizeof *outs);
+    for (int64_t at = first; at < end; at += VALUES) {
+        NAMED(pack_values)(values + at * size, smaller(VALUES, end - at), size, packed);
+        for (int64_t column = 0; column < padded; column += 2 * BLOCK) {
+            const int64_t blocks = column + BLOCK < padded ? 2 : 1;
+            NAMED(tiles)(rows, blocks, shares + at - first, stride, VALUES, packed + column * VALUES,
+                         sums, (const char *)packed, 0);
+            for (int64_t row = 0; row < rows; row++)
+                for (int64_t each = 0; each < blocks * BLOCK; each++)
+                    outs[row * padded + column + each] += sums[row * blocks * BLOCK + each];
+        }
+    }
+    for (int64_t row = 0; row < rows; row++) {
+        OPERAND *to = attended + row / group * PADDED(all * size);
+        const int64_t start = (query + row % group) * size;
+        for (int64_t each = 0; each < size; each++)
+            to[NAMED(place)(start + each)] = WRITE_OPERAND(outs[row * padded + each] / totals[row]);
+    }
+}
+
+/* Bytes for `attend` to work in, for a position and those before it. */
+static int64_t NAMED(scratch_size)(const struct model *model, int64_t position) {
+    const int64_t longest = position + 2 * VALUES, size = model->head_size + BLOCK;
+    const int64_t floats = QUERIES * (longest + size + 2 * BLOCK + 1);
+    const int64_t operands = QUERIES * (PADDED(size) + longest), numbers = VALUES * size;
+    return (floats * sizeof(float) + operands * sizeof(OPERAND) + numbers * sizeof(NUMBER) + 63) /
+           64 * 64;
+}
+
+/* Add a product to `hidden`, normalised first where the model does. */
+static void NAMED(add)(struct team *team, const struct model *model, const struct product *product,
+                       const OPERAND *input, int64_t count, const float *norm, NUMBER *apart,
+                       NUMBER *hidden) {
+    const int64_t size = model->hidden;
+    NAMED(product)(team, product, input, count,
+                   (struct NAMED(target)){norm ? apart : hidden, size, !norm, NULL});
+    barrier(team);
+    if (!norm)
+        return;
+    int64_t first, last;
+    share(team, count, &first, &last);
+    for (int64_t row = first; row < last; row++)
+        NAMED(add_normalised)(apart + row * size, norm, size, model->epsilon, hidden + row * size);
+    barrier(team);
+}
+
+struct NAMED(step_task) {
+    const struct model *model;
+    const struct token *tokens;
+    int64_t count;
+    const int64_t *wanted;
+    int64_t wanted_count;
+    float *scores;
+    NUMBER *hidden, *qkv, *gate_up, *apart;
+    OPERAND *operands;
+    char *scratch; /* `scratch_size` bytes for each thread */
+    int64_t scratch_size;
+    const int64_t *starts; /* of pieces: tokens of a sequence that attend together */
+    int64_t pieces;
+};
+
+/* Rows of hidden numbers, normalised, become operands; each thread does its share of the rows. */
+static void NAMED(normalise_rows)(struct team *team, const struct NAMED(step_task) *task,
+                                  const int64_t *rows, int64_t count, const float *norm) {
+    const int64_t size = task->model->hidden;
+    int64_t first, last;
+    share(team, count, &first, &last);
+    for (int64_t row = first; row < last; row++)
+        NAMED(normalise)(task->hidden + (rows ? rows[row] : row) * size, norm, size,
+                         task->model->epsilon, task->operands + row * PADDED(size));
+    barrier(team);
+}
+
+static void NAMED(attend_all)(struct team *team, const struct NAMED(step_task) *task,
+                              int64_t number) {
+    const struct model *model = task->model;
+    const struct layer *layer = model->layers + number;
+    const int64_t head = model->head_size, attended = model->query_heads * head;
+    const int64_t width = attended + 2 * model->key_heads * head;
+    const int64_t group = model->query_heads / model->key_heads;
+    float *scratch = (float *)(task->scratch + team->thread * task->scratch_size);
+    int64_t first, last;
+    share(team, task->count, &first, &last);
+    for (int64_t row = first; row < last; row++) {
+        NAMED(prepare)(model, layer, number, task->tokens + row, task->qkv + row * width);
+        NAMED(end_row)(task->operands + row * PADDED(attended), attended);
+    }
+    barrier(team);
+    /* In turns: later tokens see more. */
+    for (int64_t item = team->thread; item < task->pieces * model->key_heads;
+         item += team->threads) {
+        const int64_t start = task->starts[item / model->key_heads];
+        const int64_t count = task->starts[item / model->key_heads + 1] - start;
+        for (int64_t query = 0; query < group; query += QUERIES)
+            NAMED(attend)(model, layer, number, task->tokens + start, count,
+                          item % model->key_heads, query, smaller(QUERIES, group - query),
+                          task->qkv + start * width, task->operands + start * PADDED(attended),
+                          scratch);
+    }
+    barrier(team);
+}
+
+static void NAMED(gate)(struct team *team, const struct NAMED(step_task) *task) {
+    const int64_t inner = task->model->intermediate, parts = (inner + 255) / 256;
+    int64_t first, last;
+    share(team, task->count * parts, &first, &last);
+    for (int64_t item = first; item < last; item++) {
+        const int64_t row = item / parts, from = item % parts * 256, to = smaller(inner, from + 256);
+        const NUMBER *gate = task->gate_up + row * 2 * inner, *up = gate + inner;
+        OPERAND *own = task->operands + row * PADDED(inner);
+        for (int64_t each = from; each < to; each++)
+            own[NAMED(place)(each)] =
+                WRITE_OPERAND(READ(WRITE(activate(task->model->activation, READ(gate[each])))) *
+                              READ(up[each]));
+        if (to == inner)
+            NAMED(end_row)(own, inner);
+    }
+    barrier(team);
+}
+
+static void NAMED(step_part)(struct team *team, void *given) {
+    const struct NAMED(step_task) *task = given;
+    const struct model *model = task->model;
+    const int64_t size = model->hidden, inner = model->intermediate, count = task->count;
+    const int64_t width = (model->query_heads + 2 * model->key_heads) * model->head_size;
+    int64_t first, last;
+    share(team, count, &first, &last);
+    for (int64_t row = first; row < last; row++) {
+        const NUMBER *from = (const NUMBER *)model->embedding + task->tokens[row].id * size;
+        for (int64_t each = 0; each < size; each++)
+            task->hidden[row * size + each] = WRITE(READ(from[each]) * model->embedding_scale);
+    }
+    barrier(team);
+    for (int64_t number = 0; number < model->layer_count; number++) {
+        const struct layer *layer = model->layers + number;
+        NAMED(normalise_rows)(team, task, NULL, count, layer->before_attention);
+        for (int part = 0, done = 0; part < 3; done += layer->qkv[part++].outputs)
+            NAMED(product)(team, layer->qkv + part, task->operands, count,
+                           (struct NAMED(target)){task->qkv + done, width, 0, NULL});
+        barrier(team);
+        NAMED(attend_all)(team, task, number);
+        NAMED(add)(team, model, &layer->output, task->operands, count, layer->after_attention,
+                   task->apart, task->hidden);
+        NAMED(normalise_rows)(team, task, NULL, count, layer->before_mlp);
+        for (int part = 0; part < 2; part++)
+            NAMED(product)(team, layer->gate_up + part, task->operands, count,
+                           (struct NAMED(target)){task->gate_up + part * inner, 2 * inner, 0, NULL});
+        barrier(team);
+        NAMED(gate)(team, task);
+        NAMED(add)(team, model, &layer->down, task->operands, count, layer->after_mlp, task->apart,
+                   task->hidden);
+    }
+    NAMED(normalise_rows)(team, task, task->wanted, task->wanted_count, model->norm);
+    NAMED(product)(team, &model->head, task->operands, task->wanted_count,
+                   (struct NAMED(target)){NULL, model->head.outputs, 0, task->scores});
+}
+
+/* One pass: scores [wanted, vocabulary] of what comes after these tokens.
+ *
+ * Tokens of a sequence come in order. `wanted` are their numbers, `wanted_count` of them.
+ * Returns 0, or 1 if there was no memory.
+ */
+int NAMED(step)(struct pool *pool, int threads, const struct model *model,
+                const struct token *tokens, int64_t count, const int64_t *wanted,
+                int64_t wanted_count, float *scores) {
+    const int64_t size = model->hidden, inner = model->intermediate;
+    const int64_t attended = model->query_heads * model->head_size;
+    const int64_t width = attended + 2 * model->key_heads * model->head_size;
+    int64_t widest = size > attended ? size : attended, longest = 0;
+    widest = widest > inner ? widest : inner; /* and rows of others are no further apart */
+    for (int64_t each = 0; each < count; each++)
+        longest = tokens[each].position > longest ? tokens[each].position : longest;
+    threads = pool_reach(pool, threads);
+    const int64_t scratch_size = NAMED(scratch_size)(model, longest);
+    int64_t *starts = malloc((count + 1) * sizeof *starts);
+    struct NAMED(step_task) task = {
+        .model = model, .tokens = tokens, .count = count,
+        .wanted = wanted, .wanted_count = wanted_count, .scores = scores,
+        .hidden = malloc(count * size * sizeof(NUMBER)),
+        .qkv = malloc(count * width * sizeof(NUMBER)),
+        .gate_up = malloc(count * 2 * inner * sizeof(NUMBER)),
+        .apart = malloc(count * size * sizeof(NUMBER)),
+        .operands = malloc(count * PADDED(widest) * sizeof(OPERAND)),
+        .scratch = aligned_alloc(64, threads * scratch_size), .scratch_size = scratch_size,
+        .starts = starts,
+    };
+    const int failed = !task.hidden || !task.qkv || !task.gate_up || !task.apart ||
+                       !task.operands || !task.scratch || !starts;
+    if (!failed) {
+        const int64_t most = QUERIES / (model->query_heads / model->key_heads);
+        for (int64_t each = 0; each < count; each++)
+            if (!each || tokens[each].row != tokens[each - 1].row ||
+                each - starts[task.pieces - 1] >= most)
+                starts[task.pieces++] = each;
+        starts[task.pieces] = count;
+        pool_run(pool, threads, NAMED(step_part), &task);
+    }
+    free(task.hidden), free(task.qkv), free(task.gate_up), free(task.apart);
+    free(task.operands), free(task.scratch), free(starts);
+    return failed;
+}
+
+#undef NUMBER
+#undef OPERAND
+#undef NAMED
+#undef READ
+#undef WRITE
+#undef WRITE_OPERAND
+#undef PAIRED
+#undef SPLIT
+#undef STEP

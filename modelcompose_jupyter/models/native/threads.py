@@ -1,0 +1,55 @@
+"""Threads that compute together."""
+
+from __future__ import annotations
+
+import os
+import threading
+import weakref
+from collections.abc import Iterator
+from contextlib import contextmanager
+from functools import cache
+
+import psutil
+
+from .build import kernels
+
+
+class ThreadPool:
+    """Threads for steps in C; they are made when they are needed, and end with this.
+
+    Attributes:
+        address: of the pool, in C. One thread may call with it at a time.
+    """
+
+    def __init__(self) -> None:
+        library = kernels()
+        assert library is not None
+        self.address = library.pool_make()
+        if not self.address:
+            raise MemoryError("no memory for threads")
+        # Not when the process ends: a step may be going on then.
+        weakref.finalize(self, library.pool_end, self.address).atexit = False
+
+
+@contextmanager
+def common_pool() -> Iterator[ThreadPool]:
+    """That of all who call now and then; theirs alone meanwhile."""
+    with _lock:
+        yield _common()
+
+
+_lock = threading.Lock()
+
+
+@cache
+def _common() -> ThreadPool:
+    return ThreadPool()
+
+
+def usual_threads() -> int:
+    """The number where nobody says: one for each core that this process may use."""
+    named = os.environ.get("OMP_NUM_THREADS", "").partition(",")[0]
+    if named.isdecimal() and int(named):
+        return int(named)
+    allowed = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
+    return max(1, min(psutil.cpu_count(logical=False) or 1, allowed or 1))

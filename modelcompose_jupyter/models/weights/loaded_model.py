@@ -1,0 +1,89 @@
+"""A model in memory, whoever loaded it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from typing import TYPE_CHECKING, Any
+
+from ..spec import Driver
+from ..tokenization import chat
+from ..tokenization.detokenizer import Decoder
+from ..tokenization.prompt_tokens import PromptTokens
+from .generation_defaults import LeftOut
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedModel
+
+    from ..native.decoder import Parts
+
+
+@dataclass(frozen=True)
+class LoadedModel:
+    """A model in memory. Only its engine's thread may hold this.
+
+    Attributes:
+        tokenizer: a `FastTokenizer`, or one of transformers.
+        precision: ``int8`` where linear layers are quantised.
+        class_name: that of its class in transformers.
+        context: how many tokens it can attend to, None where it has no limit.
+        memory_bytes: what the weights take, those of the draft model too.
+        stop_sequences: those of its generation_config.
+        defaults: what its generation_config gives for what a request leaves open, by the names of
+            generate(); None is what it leaves open as well.
+        model: of transformers; None for a decoder that runs in C alone.
+        decoder: that, or None.
+        whole: loads such a decoder with transformers, for what only generate() can do.
+        encoder_decoder: whether the prompt goes to an encoder and the text is a reply of its own.
+        draft: of the same vocabulary, though its scores may be more or fewer by what pads them.
+        cache_budget: as the `ModelSpec` says.
+        left_out: what the model's own settings ask for and do not get.
+    """
+
+    tokenizer: Any
+    device: str
+    precision: str
+    class_name: str
+    context: int | None
+    parameters: int
+    memory_bytes: int
+    stop_sequences: list[str]
+    defaults: Any
+    model: PreTrainedModel | None = None
+    decoder: Parts | None = None
+    whole: Callable[[], LoadedModel] | None = None
+    encoder_decoder: bool = False
+    draft: LoadedModel | None = None
+    cache_budget: int | None = None
+    left_out: Sequence[LeftOut] = ()
+
+    @property
+    def driver(self) -> Driver:
+        """What computes."""
+        return "huggingface" if self.decoder is None else "native"
+
+    @cached_property
+    def for_generate(self) -> LoadedModel:
+        """The same model in transformers; loaded when it is first asked for, and kept."""
+        return self if self.whole is None else self.whole()
+
+    @cached_property
+    def stop_ids(self) -> frozenset[int]:
+        """The tokens that end a text, by the generation_config, the config and the tokenizer."""
+        return frozenset(self.defaults.eos_token_id or ())
+
+    @cached_property
+    def turn_end(self) -> set[int]:
+        """The token that ends the reply in a chat, by the chat template; none where it has none."""
+        return chat.turn_end(self.tokenizer)
+
+    @cached_property
+    def prompt_tokens(self) -> PromptTokens:
+        """Gives prompts as tokens."""
+        return PromptTokens(self.tokenizer)
+
+    @cached_property
+    def decode(self) -> Decoder:
+        """Gives tokens as text, without special ones."""
+        return Decoder(self.tokenizer)

@@ -1,0 +1,453 @@
+"""Loading a decoder that runs in C: straight from its files, with neither torch nor transformers.
+
+Its weights stay where they are: the files are mapped, so a load reads them once if at all, all
+processes share them, and the system may evict them. Only numbers of another kind are converted.
+What is not known here, or damaged, is left to `torch_loader`, which knows more and says what is
+wrong.
+"""
+
+from __future__ import annotations
+
+import mmap
+import os
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import suppress
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from ...errors import ModelError
+from .. import memory
+from ..native import numbers
+from ..native.build import kernels
+from ..native.decoder import Layer, Parts
+from ..native.linear import Linear, converted
+from ..native.numbers import Kind
+from ..native.threads import usual_threads
+from ..spec import LoadProgress, ModelSpec, Report
+from . import (
+    config_checks,
+    decoder_config,
+    files,
+    generation_defaults,
+    optional_libraries,
+    tokenizer_snapshot,
+)
+from .decoder_config import DecoderConfig, Other
+from .generation_defaults import OwnDefaults
+from .library_logging import quiet
+from .load_errors import explained
+from .loaded_model import LoadedModel
+from .safetensors_header import Tensor
+from .source import ResolvedSource
+from .tokenizer import load_fast_tokenizer, load_tokenizer
+
+_KINDS: dict[str, Kind] = {"F32": "float32", "BF16": "bfloat16", "F16": "float16"}
+_WIDTHS = {"float32": 4, "bfloat16": 2}
+_POPULATE_READ = 22  # of Linux's madvise
+_ACCELERATORS = ("/dev/nvidiactl", "/dev/kfd", "/dev/dxg")
+
+
+@dataclass(frozen=True)
+class NativePlan:
+    """A load that is decided and not done.
+
+    Attributes:
+        found: the decoder on the disk.
+        device: ``cpu``.
+    """
+
+    spec: ModelSpec
+    source: ResolvedSource
+    found: DecoderFiles
+    defaults: OwnDefaults
+    device: str = "cpu"
+
+    @property
+    def key(self) -> tuple[object, ...]:
+        """Equal for two loads that would give the same weights."""
+        return ("native", str(self.source.folder), self.found.kind)
+
+    @property
+    def size(self) -> memory.LoadSize:
+        """What the load takes."""
+        kept = self.found.bytes
+        return memory.LoadSize(kept + self.found.largest_bytes, kept)
+
+
+def plan(spec: ModelSpec, source: ResolvedSource) -> NativePlan:
+    """Decide whether a model can be loaded so.
+
+    Raises:
+        Other: it cannot; says why.
+        ModelError: a file is damaged, or holds what no model's does.
+    """
+    reason = unsupported_spec(spec)
+    if reason is not None:
+        raise Other(reason)
+    folder = source.folder
+    files.check_documents(folder)
+    path = folder / files.CONFIG
+    content = files.read_json(path)
+    found = find(spec, folder, content)
+    config_checks.check_config(path, content, files.read_weights(files.folder_weights(folder)))
+    defaults = generation_defaults.read_own(folder, content, found.config.vocabulary)
+    if defaults is None:
+        raise Other(f"its {generation_defaults.FILE} asks for more than sampling")
+    return NativePlan(spec, source, found, defaults)
+
+
+def load(plan: NativePlan, report: Report) -> LoadedModel:
+    """Load weights and tokenizer.
+
+    Raises:
+        ModelError: not enough memory, or a tokenizer that is damaged.
+        Abandoned: from ``report``.
+    """
+    spec, found = plan.spec, plan.found
+    memory.check_available(spec.source, plan.size.peak, plan.device)
+    with explained(spec, plan.device):
+        tokenizer = _tokenizer(plan)
+        progress = LoadProgress("load", spec.source, 0, found.count, "tensors")
+        decoder = read(
+            found,
+            lambda done: report(replace(progress, done=done)),
+            usual_threads(),
+        )
+        report(replace(progress, done=found.count))
+    defaults, special = plan.defaults, found.config.special_tokens
+    ends = special["eos_token_id"] if defaults.eos_token_id is None else defaults.eos_token_id
+    begin = special["bos_token_id"] if defaults.bos_token_id is None else defaults.bos_token_id
+    return LoadedModel(
+        tokenizer=tokenizer,
+        device=plan.device,
+        precision=found.kind,
+        class_name=found.config.class_name,
+        context=found.config.context,
+        parameters=found.parameters,
+        memory_bytes=decoder.bytes,
+        stop_sequences=defaults.stop_sequences,
+        defaults=replace(
+            defaults,
+            bos_token_id=begin,
+            eos_token_id=generation_defaults.end_tokens(spec.source, ends, tokenizer.eos_token_id),
+        ),
+        decoder=decoder,
+        whole=lambda: _in_torch(plan, report),
+        cache_budget=spec.cache_budget,
+    )
+
+
+def _tokenizer(plan: NativePlan) -> Any:
+    """A `FastTokenizer`, or where there can be none the one of transformers."""
+    spec, folder = plan.spec, plan.source.folder
+    tokenizer = load_fast_tokenizer(spec.source, folder, plan.found.model_type)
+    if tokenizer is None:
+        tokenizer = tokenizer_snapshot.find(folder)
+    if tokenizer is not None:
+        return tokenizer
+    optional_libraries.require(spec)
+    with quiet("transformers", "huggingface_hub"):
+        whole = load_tokenizer(spec, folder)
+        tokenizer_snapshot.keep(folder, whole)
+    return whole
+
+
+def _in_torch(plan: NativePlan, report: Report) -> LoadedModel:
+    """The same model by transformers, for what only generate() can do."""
+    from . import torch_loader
+
+    spec = replace(plan.spec, driver="huggingface")
+    return torch_loader.load(torch_loader.plan(spec, plan.source, report), report)
+
+
+def unsupported_spec(spec: ModelSpec) -> str | None:
+    """What is asked for that only torch can do, or None."""
+    if spec.adapters:
+        return "adapters are merged"
+    if spec.draft_model is not None:
+        return "it has a draft model"
+    if spec.quantization is not None:
+        return "its weights are to be quantised"
+    if spec.device not in ("auto", "cpu"):
+        return f"it is for {spec.device}"
+    if spec.device == "auto" and any(map(_exists, _ACCELERATORS)):
+        return "there is an accelerator"
+    if spec.precision == "float16":
+        return "float16 has no kernels"
+    if kernels() is None:
+        return "there are no kernels"
+    return None
+
+
+def _exists(path: str) -> bool:
+    return Path(path).exists()
+
+
+@dataclass(frozen=True)
+class DecoderFiles:
+    """A decoder on the disk, whose tensors are those that its config asks for.
+
+    Attributes:
+        tensors: by name, each with the file that it is in.
+        kind: of the numbers that it is computed with.
+    """
+
+    model_type: str
+    config: DecoderConfig
+    tensors: Mapping[str, tuple[Path, Tensor]]
+    kind: Kind
+
+    @property
+    def count(self) -> int:
+        """How many tensors it has."""
+        return sum(1 for _ in _wanted(self.config))
+
+    @property
+    def parameters(self) -> int:
+        """How many numbers it has."""
+        return sum(self._tensor(name).elements for name, _ in _wanted(self.config))
+
+    @property
+    def bytes(self) -> int:
+        """What it takes once it is loaded."""
+        return self.parameters * _WIDTHS[self.kind]
+
+    @property
+    def largest_bytes(self) -> int:
+        """What its largest tensor takes on the disk."""
+        return max(tensor.size for _, tensor in self.tensors.values())
+
+    def _tensor(self, name: str) -> Tensor:
+        return self.tensors[name][1]
+
+
+def find(spec: ModelSpec, folder: Path, content: Any) -> DecoderFiles:
+    """The decoder in a folder, by what config.json says.
+
+    Raises:
+        Other: there is none that is known here.
+        ModelError: a file is damaged.
+    """
+    config = decoder_config.read(content)
+    paths = files.folder_weights(folder)
+    if any(path.suffix != ".safetensors" for path in paths):
+        raise Other("its weights are pickled")
+    tensors = {tensor.name: (path, tensor) for path in paths for tensor in files.tensors(path)}
+    dtypes = set()
+    for name, shape in _wanted(config):
+        if name not in tensors:
+            raise Other(f"it has no {name}")
+        tensor = tensors[name][1]
+        if tensor.shape != shape or tensor.dtype not in _KINDS:
+            raise Other(f"{name} is another one")
+        dtypes |= {tensor.dtype} if len(shape) > 1 else set()
+    if len(dtypes) > 1:
+        raise Other("its weights are of several types")
+    stored = _KINDS[dtypes.pop()]
+    precision = spec.precision if spec.precision != "auto" else config.precision or stored
+    kind = numbers.COMPUTED.get("bfloat16" if precision == "float16" else precision)
+    if kind is None:
+        raise Other(f"{precision} has no kernels")
+    return DecoderFiles(content["model_type"], config, tensors, kind)
+
+
+def _wanted(config: DecoderConfig) -> Iterator[tuple[str, tuple[int, ...]]]:
+    """The tensors of a decoder, with their shapes."""
+    hidden, inner, size = config.hidden, config.intermediate, config.head_size
+    queries, keys = config.query_heads * size, config.key_heads * size
+    yield "model.embed_tokens.weight", (config.vocabulary, hidden)
+    yield "model.norm.weight", (hidden,)
+    if not config.tied:
+        yield "lm_head.weight", (config.vocabulary, hidden)
+    shapes = {
+        "self_attn.q_proj": (queries, hidden), "self_attn.k_proj": (keys, hidden),
+        "self_attn.v_proj": (keys, hidden), "self_attn.o_proj": (hidden, queries),
+        "mlp.gate_proj": (inner, hidden), "mlp.up_proj": (inner, hidden),
+        "mlp.down_proj": (hidden, inner),
+    }  # fmt: skip
+    if config.fused:
+        shapes = {
+            "self_attn.qkv_proj": (queries + 2 * keys, hidden),
+            "self_attn.o_proj": (hidden, queries),
+            "mlp.gate_up_proj": (2 * inner, hidden),
+            "mlp.down_proj": (hidden, inner),
+        }
+    norms = {"input_layernorm": hidden, "post_attention_layernorm": hidden}
+    if config.norms_around:
+        norms |= {"pre_feedforward_layernorm": hidden, "post_feedforward_layernorm": hidden}
+    if config.query_norms:
+        norms |= {"self_attn.q_norm": size, "self_attn.k_norm": size}
+    for layer in range(config.layers):
+        for name, shape in shapes.items():
+            yield f"model.layers.{layer}.{name}.weight", shape
+            if name.rpartition(".")[2] in config.biases:
+                yield f"model.layers.{layer}.{name}.bias", shape[:1]
+        for name, width in norms.items():
+            yield f"model.layers.{layer}.{name}.weight", (width,)
+
+
+def read(found: DecoderFiles, progress: Callable[[int], None], threads: int) -> Parts:
+    """The parts of a decoder.
+
+    Args:
+        progress: called with how many tensors are read.
+        threads: how many convert.
+
+    Raises:
+        OSError: a file cannot be read.
+    """
+    opened = {path: _MappedFile(path) for path in {path for path, _ in found.tensors.values()}}
+    return _Reader(found, opened, progress, threads).parts()
+
+
+class _MappedFile:
+    """A file whose content is mapped, as long as anybody has an array of it."""
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+        self._file = path.open("rb")
+        self.content = mmap.mmap(self._file.fileno(), 0, access=mmap.ACCESS_READ)
+        self._before = self._state()
+
+    def _state(self) -> tuple[int, int]:
+        found = os.fstat(self._file.fileno())
+        return found.st_size, found.st_mtime_ns
+
+    def check(self) -> None:
+        """Raise a `ModelError` where somebody has written to the file since.
+
+        The weights would be others then or, where it became shorter, end the process.
+        """
+        if self._state() != self._before:
+            raise ModelError(
+                f"the weights in {self._path} were changed while the model was in memory",
+                hint="Unload the model, or run again: it is loaded anew then.",
+                code="model_changed",
+            )
+
+
+class _Reader:
+    def __init__(
+        self,
+        found: DecoderFiles,
+        opened: Mapping[Path, _MappedFile],
+        progress: Callable[[int], None],
+        threads: int,
+    ) -> None:
+        self._config = found.config
+        self._tensors = found.tensors
+        self._kind = found.kind
+        self._opened = opened
+        self._progress = progress
+        self._done = 0
+        self._threads = threads
+
+    def parts(self) -> Parts:
+        config = self._config
+        layers = [self._layer(number) for number in range(config.layers)]
+        embedding = self._numbers("model.embed_tokens.weight")
+        head = Linear(embedding, None, self._kind) if config.tied else self._linear("lm_head")
+        scale = np.array([config.embedding_scale], dtype=np.float32)
+        return Parts(
+            kind=self._kind,
+            embedding=embedding,
+            layers=layers,
+            norm=self._norm("model.norm"),
+            head=head,
+            query_heads=config.query_heads,
+            key_heads=config.key_heads,
+            head_size=config.head_size,
+            activation=config.activation,
+            epsilon=config.epsilon,
+            embedding_scale=float(numbers.rounded(scale, self._kind)[0]),
+            check=self._check,
+            rotations=lambda positions: {
+                name: each.table(positions, self._kind) for name, each in config.rotations.items()
+            },
+        )
+
+    def _check(self) -> None:
+        for file in self._opened.values():
+            file.check()
+
+    def _layer(self, number: int) -> Layer:
+        config = self._config
+        at = f"model.layers.{number}"
+        attention, mlp = f"{at}.self_attn", f"{at}.mlp"
+        size, inner = config.head_size, config.intermediate
+        if config.fused:
+            queries, keys = config.query_heads * size, config.key_heads * size
+            qkv = self._linear(f"{attention}.qkv_proj").parts(queries, keys, keys)
+            gate_up = self._linear(f"{mlp}.gate_up_proj").parts(inner, inner)
+        else:
+            qkv = [self._linear(f"{attention}.{name}_proj") for name in "qkv"]
+            gate_up = [self._linear(f"{mlp}.{name}_proj") for name in ("gate", "up")]
+        around = config.norms_around
+        before_mlp = "pre_feedforward_layernorm" if around else "post_attention_layernorm"
+        return Layer(
+            qkv=qkv,
+            output=self._linear(f"{attention}.o_proj"),
+            gate_up=gate_up,
+            down=self._linear(f"{mlp}.down_proj"),
+            before_attention=self._norm(f"{at}.input_layernorm"),
+            before_mlp=self._norm(f"{at}.{before_mlp}"),
+            after_attention=self._norm(f"{at}.post_attention_layernorm") if around else None,
+            after_mlp=self._norm(f"{at}.post_feedforward_layernorm") if around else None,
+            query_norm=self._norm(f"{attention}.q_norm") if config.query_norms else None,
+            key_norm=self._norm(f"{attention}.k_norm") if config.query_norms else None,
+            window=config.windows[number],
+            scaling=config.scaling,
+            rotation=config.layer_rotations[number],
+        )
+
+    def _linear(self, name: str) -> Linear:
+        has_bias = name.rpartition(".")[2] in self._config.biases
+        return Linear(
+            self._numbers(f"{name}.weight"),
+            self._numbers(f"{name}.bias") if has_bias else None,
+            self._kind,
+        )
+
+    def _norm(self, name: str) -> np.ndarray:
+        """The weights of a norm, as a model of this kind of numbers has them, in float32."""
+        own = numbers.as_float32(self._numbers(f"{name}.weight"), self._kind)
+        return np.ascontiguousarray(own + np.float32(self._config.norm_offset))
+
+    def _numbers(self, name: str) -> np.ndarray:
+        """A tensor: where it is in its file, or converted."""
+        self._progress(self._done)
+        self._done += 1
+        path, tensor = self._tensors[name]
+        kind = _KINDS[tensor.dtype]
+        content = self._opened[path].content
+        _read_ahead(content, tensor)
+        raw = np.frombuffer(content, np.uint8, tensor.size, tensor.begin)
+        if tensor.begin % numbers.dtype(kind).itemsize:
+            raw = raw.copy()  # to where numbers may begin
+        stored = raw.view(numbers.dtype(kind)).reshape(tensor.shape)
+        if kind == self._kind:
+            return stored
+        found = converted(stored, kind, self._kind, self._threads)
+        _let_go(content, tensor)
+        return found
+
+
+def _read_ahead(content: mmap.mmap, tensor: Tensor) -> None:
+    """Have a tensor in memory."""
+    start = tensor.begin // mmap.PAGESIZE * mmap.PAGESIZE
+    length = tensor.begin + tensor.size - start
+    for advice in (_POPULATE_READ, getattr(mmap, "MADV_WILLNEED", None)):
+        with suppress(OSError, AttributeError, TypeError):
+            content.madvise(advice, start, length)  # type: ignore[arg-type]
+            return
+
+
+def _let_go(content: mmap.mmap, tensor: Tensor) -> None:
+    """Have the pages of a tensor no longer count as this process's memory."""
+    start = -(-tensor.begin // mmap.PAGESIZE) * mmap.PAGESIZE
+    length = tensor.begin + tensor.size - start
+    if length > 0 and hasattr(mmap, "MADV_DONTNEED"):
+        content.madvise(mmap.MADV_DONTNEED, start, length)

@@ -1,0 +1,121 @@
+"""Decoders in C as users meet them: which models get them, and what happens to their files."""
+
+from __future__ import annotations
+
+import logging
+from pathlib import Path
+
+import psutil
+import pytest
+import torch
+from standins import tiny_models
+
+from modelcompose_jupyter.errors import ModelError
+from modelcompose_jupyter.models import ModelCache, ModelSpec
+
+from ..conftest import ask, done
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    return tiny_models.save(tmp_path / "m")
+
+
+def test_what_computes_is_known_and_can_be_chosen(cache: ModelCache, folder: Path) -> None:
+    texts = {}
+    for driver in (None, "native", "huggingface"):
+        with done(cache.acquire(ModelSpec(str(folder), driver=driver))) as lease:
+            found = ask(lease, "A fox", do_sample=False, max_output_length=20)
+            assert lease.info.driver == found.model["driver"] == (driver or "native")
+            texts[driver] = found.texts
+    assert texts[None] == texts["native"] == texts["huggingface"]
+
+
+def test_what_cannot_run_in_c_says_so(
+    cache: ModelCache, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    folder = tiny_models.save(tmp_path / "m", "gpt2")
+    with pytest.raises(ModelError, match="gpt2 has no kernels") as caught:
+        done(cache.acquire(ModelSpec(str(folder), driver="native")))
+    assert caught.value.code == "driver_unavailable"
+    with caplog.at_level(logging.INFO), done(cache.acquire(ModelSpec(str(folder)))) as lease:
+        assert lease.info.driver == "huggingface"
+    assert "gpt2 has no kernels" in caplog.text
+
+
+def test_without_kernels_models_run_on_torch(
+    cache: ModelCache, folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("MODELCOMPOSE_NATIVE", "0")
+    with done(cache.acquire(ModelSpec(str(folder)))) as lease:
+        assert lease.info.driver == "huggingface"
+
+
+def test_a_beam_search_is_done_by_transformers(cache: ModelCache, folder: Path) -> None:
+    asked = {"num_beams": 3, "do_sample": False, "max_output_length": 12}
+    texts = []
+    for driver in ("native", "huggingface"):
+        with done(cache.acquire(ModelSpec(str(folder), driver=driver))) as lease:
+            texts.append(ask(lease, "A fox", **asked).texts)
+            assert (
+                ask(lease, "A fox", do_sample=False, max_output_length=3).model["driver"] == driver
+            )
+    assert texts[0] == texts[1]
+
+
+def write_others(folder: Path) -> None:
+    """Other weights into the same file, as a training that goes on does."""
+    other = tiny_models.make(seed=99)
+    made = folder.with_name("other")
+    other.save_pretrained(made)
+    content = (made / "model.safetensors").read_bytes()
+    with (folder / "model.safetensors").open("r+b") as file:
+        file.truncate(0)
+        file.write(content)
+
+
+def test_files_that_are_written_to_fail_runs_and_are_loaded_anew(
+    cache: ModelCache, folder: Path
+) -> None:
+    """Weights are where the files are, which would be others' or end the process."""
+    spec = ModelSpec(str(folder))
+    with done(cache.acquire(spec)) as lease:
+        before = ask(lease, "A fox", do_sample=False, max_output_length=20).texts
+        write_others(folder)
+        with pytest.raises(
+            ModelError, match="were changed while the model was in memory"
+        ) as caught:
+            ask(lease, "A fox", do_sample=False, max_output_length=20)
+        assert caught.value.code == "model_changed"
+    with done(cache.acquire(spec)) as lease:
+        after = ask(lease, "A fox", do_sample=False, max_output_length=20).texts
+    assert after != before
+
+
+def test_files_that_are_replaced_change_nothing(cache: ModelCache, folder: Path) -> None:
+    with done(cache.acquire(ModelSpec(str(folder)))) as lease:
+        before = ask(lease, "A fox", do_sample=False, max_output_length=20).texts
+        (folder / "model.safetensors").rename(folder / "old")
+        tiny_models.make(seed=99).save_pretrained(folder)
+        assert ask(lease, "A fox", do_sample=False, max_output_length=20).texts == before
+
+
+def test_files_are_let_go_with_the_model(cache: ModelCache, folder: Path) -> None:
+    def mapped() -> bool:
+        maps = psutil.Process().memory_maps()
+        return any(each.path == str(folder / "model.safetensors") for each in maps)
+
+    with done(cache.acquire(ModelSpec(str(folder)))) as lease:
+        ask(lease, max_output_length=2)
+        assert mapped()
+    cache.unload()
+    assert not mapped()
+    assert str(folder / "model.safetensors") not in {f.path for f in psutil.Process().open_files()}
+
+
+def test_what_is_converted_lets_go_of_its_files(cache: ModelCache, tmp_path: Path) -> None:
+    folder = tiny_models.save(tmp_path / "m")
+    tiny_models.make().to(torch.float16).save_pretrained(folder)
+    with done(cache.acquire(ModelSpec(str(folder)))) as lease:
+        assert lease.info.precision == "bfloat16"
+        assert ask(lease, max_output_length=2).usage["generated"] == 2
