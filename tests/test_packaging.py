@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import platform
 import shutil
 import subprocess
 import sys
@@ -28,7 +29,7 @@ def copy(tree: Path, to: Path) -> Path:
 
 
 def build(
-    tree: Path, target: str, *, node: str = "", wanted: str = ""
+    tree: Path, target: str, *, node: str = "", wanted: str = "", kernels: str = "skip"
 ) -> subprocess.CompletedProcess[str]:
     """Build a tree's wheel or sdist where `node --version` says ``node``."""
     (tree / "bin").mkdir(exist_ok=True)
@@ -38,7 +39,12 @@ def build(
     return subprocess.run(
         [sys.executable, "-m", "hatchling", "build", "--target", target, "--directory", "out"],
         cwd=tree,
-        env={**os.environ, "PATH": path, "MODELCOMPOSE_LABEXTENSION": wanted},
+        env={
+            **os.environ,
+            "PATH": path,
+            "MODELCOMPOSE_LABEXTENSION": wanted,
+            "MODELCOMPOSE_KERNELS": kernels,
+        },
         capture_output=True,
         text=True,
     )
@@ -138,3 +144,30 @@ def test_there_is_one_version_and_one_name() -> None:
     built = Path(modelcompose_jupyter.__file__).parent / where["src"]
     assert built == (ROOT / "labextension" / manifest["jupyterlab"]["outputDir"]).resolve()
     assert where["dest"] == manifest["name"]
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(shutil.which("cc") is None, reason="there is no C compiler")
+def test_the_wheel_has_kernels_that_need_no_compiler(bare: Path, tmp_path: Path) -> None:
+    """For each kind of processors, and so it is for one system; without any it is for all."""
+    assert build(bare, "wheel", wanted="skip").returncode == 0
+    [wheel] = (bare / "out").glob("*.whl")
+    assert wheel.name.endswith("-py3-none-any.whl")
+    wheel.unlink()
+    done = build(bare, "wheel", wanted="skip", kernels="required")
+    assert done.returncode == 0, done.stderr
+    [wheel] = (bare / "out").glob("*.whl")
+    assert f"_{platform.machine()}.whl" in wheel.name
+    assert "-py3-none-manylinux_" in wheel.name
+    with ZipFile(wheel) as files:
+        files.extractall(tmp_path / "site")
+    code = (
+        "from modelcompose_jupyter.models.native import build; library = build.kernels();"
+        "print(library and library._name)"
+    )
+    env = {**os.environ, "PYTHONPATH": str(tmp_path / "site"), "CC": "/nowhere/cc",
+           "XDG_CACHE_HOME": str(tmp_path / "cache")}  # fmt: skip
+    found = subprocess.run(
+        [sys.executable, "-c", code], env=env, cwd=tmp_path, capture_output=True, text=True
+    )
+    assert f"{tmp_path}/site/modelcompose_jupyter/models/native/prebuilt/kernels-" in found.stdout
