@@ -15,7 +15,9 @@ from ..native.numbers import Kind
 from . import layers
 from .layers import Norm
 
-KINDS: dict[torch.dtype, Kind] = {torch.float32: "float32", torch.bfloat16: "bfloat16"}
+KINDS: dict[torch.dtype, Kind] = {
+    torch.float32: "float32", torch.bfloat16: "bfloat16", torch.float16: "float16",
+}  # fmt: skip
 _ACTIVATIONS = {
     "SiLUActivation": "silu", "SiLU": "silu",
     "GELUTanh": "gelu_tanh", "PytorchGELUTanh": "gelu_tanh",

@@ -20,7 +20,7 @@ from pathlib import Path
 
 from ...redaction import get_logger
 from .. import disk_cache
-from .numbers import COMPUTED
+from .numbers import KINDS
 from .variants import FLAGS, suitable
 
 _FLAGS = (*FLAGS, "-march=native")
@@ -128,7 +128,7 @@ def _checked(library: Kernels) -> Kernels:
         "pool_make": (pointer, []),
         "pool_end": (None, [pointer]),
     }
-    for kind in COMPUTED:
+    for kind in KINDS:
         types |= {
             f"convert_{kind}": (None, [pointer, count, pointer, number, number, pointer]),
             f"linear_{kind}": (

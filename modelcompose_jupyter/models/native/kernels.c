@@ -1,7 +1,7 @@
 /* A step of a decoder on a processor: everything between tokens and scores in one call.
  *
- * A token costs reading the weights. So they are packed once in the order in which they are read, and
- * nothing between two products leaves the processor's cache. Attention reads the keys that there are.
+ * A token costs reading the weights. So they are read in the order in which a file has them, once for
+ * all tokens of the step, and nothing between two products leaves the processor's cache.
  */
 #include "native.h"
 #include "pool.h"
@@ -35,8 +35,10 @@
 #define WIDE_ROWS 1
 #endif
 
-#if defined(__AVX512F__)
+#if defined(__F16C__)
 #include <immintrin.h>
+#elif defined(__aarch64__)
+#include <arm_neon.h>
 #endif
 #if defined(__AVX512BF16__) && defined(__AVX512F__)
 #define HAS_DOT 1
@@ -96,6 +98,35 @@ static inline float from_float16(uint16_t stored) {
     }
     memcpy(&value, &bits, sizeof value);
     return value;
+}
+
+static inline uint16_t to_float16(float value) {
+    uint32_t bits;
+    memcpy(&bits, &value, sizeof bits);
+    const uint16_t sign = bits >> 16 & 0x8000;
+    bits &= 0x7fffffff;
+    if (bits > 0x7f800000)
+        return 0x7e00; /* not a number stays so */
+    if (bits >= 0x477ff000)
+        return sign | 0x7c00; /* beyond the greatest: infinite */
+    if (bits < 0x38800000) /* less than the least that has a leading one */
+        return sign | (uint16_t)rintf(fabsf(value) * 0x1p24f);
+    return sign | (uint16_t)((bits - 0x38000000 + 0xfff + (bits >> 13 & 1)) >> 13);
+}
+
+static inline vector load_float16(const uint16_t *from) {
+#if defined(__AVX512F__)
+    return (vector)_mm512_cvtph_ps(_mm256_loadu_si256((const __m256i *)from));
+#elif defined(__AVX2__)
+    return (vector)_mm256_cvtph_ps(_mm_loadu_si128((const __m128i *)from));
+#elif defined(__aarch64__)
+    return (vector)vcvt_f32_f16(vreinterpret_f16_u16(vld1_u16(from)));
+#else
+    vector values;
+    for (int lane = 0; lane < LANES; lane++)
+        values[lane] = from_float16(from[lane]);
+    return values;
+#endif
 }
 
 /* The sum of all lanes, always in the same order. */
@@ -174,6 +205,7 @@ static inline float activate(int64_t activation, float x) {
 #define SPLIT 0 /* whether even and odd inputs of a step stand apart among operands */
 #define STEP LANES
 #define NAMED(name) name##_float32
+#define LOAD(x) load(x)
 #define READ(x) (x)
 #define WRITE(x) (x)
 #define WRITE_OPERAND(x) (x)
@@ -195,4 +227,16 @@ static inline float activate(int64_t activation, float x) {
 #endif
 #define PAIRED 1
 #define STEP (2 * LANES)
+#include "step.h"
+
+#define NUMBER uint16_t
+#define OPERAND float
+#define SPLIT 0
+#define STEP LANES
+#define NAMED(name) name##_float16
+#define LOAD(x) load_float16(x)
+#define READ(x) from_float16(x)
+#define WRITE(x) to_float16(x)
+#define WRITE_OPERAND(x) from_float16(to_float16(x))
+#define PAIRED 0
 #include "step.h"

@@ -1,6 +1,6 @@
 /* What the kernels take: mirrored by structures.py.
  *
- * A number is stored as float32 or bfloat16, as the weights are; sums are float32. What a token gets
+ * A number is stored as float32, bfloat16 or float16, as the weights are; sums are float32. What a token gets
  * does not depend on which other tokens are in the step, or on the number of threads.
  */
 #ifndef MODELCOMPOSE_NATIVE_H

@@ -9,8 +9,6 @@ import numpy as np
 Kind = Literal["float32", "bfloat16", "float16"]
 KINDS: dict[Kind, int] = {"float32": 0, "bfloat16": 1, "float16": 2}
 """As native.h numbers them."""
-COMPUTED: dict[str, Kind] = {"float32": "float32", "bfloat16": "bfloat16"}
-"""The kinds that there are kernels for."""
 
 
 def dtype(kind: Kind) -> np.dtype:

@@ -1,7 +1,8 @@
 /* The kernels for one kind of NUMBER; kernels.c includes this once for each.
  *
  * An OPERAND is what a product takes: the same numbers, as its instructions want them.
- * PAIRED: two inputs after another of the same output lie side by side in packed weights.
+ * PAIRED: values of attention are packed with two of the same column side by side, as `dots` of two
+ * numbers at once take them. Else LOAD gives as many numbers as there are lanes.
  */
 
 struct NAMED(conversion) {
@@ -67,7 +68,7 @@ static inline __attribute__((always_inline)) void NAMED(dot_step)(
     }
 #else
     for (int output = 0; output < outputs; output++) {
-        const vector weight = load(weights + output * weights_stride);
+        const vector weight = LOAD(weights + output * weights_stride);
         for (int row = 0; row < rows; row++)
             sum[row][output] += weight * load(input + row * stride);
     }
@@ -183,7 +184,7 @@ static inline __attribute__((always_inline)) void NAMED(multiply)(
             __builtin_prefetch(ahead + each * ahead_stride + block * LINE, 0, 3);
             vector weight[VECTORS];
             for (int place = 0; place < VECTORS; place++)
-                weight[place] = load(at + place * LANES);
+                weight[place] = LOAD(at + place * LANES);
             for (int row = 0; row < rows; row++) {
                 const vector one = all_of(input[row * stride + each]);
                 for (int place = 0; place < VECTORS; place++)
@@ -660,6 +661,7 @@ int NAMED(step)(struct pool *pool, int threads, const struct model *model,
 #undef NUMBER
 #undef OPERAND
 #undef NAMED
+#undef LOAD
 #undef READ
 #undef WRITE
 #undef WRITE_OPERAND

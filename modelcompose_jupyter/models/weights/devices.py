@@ -45,9 +45,9 @@ def stored_precision(config: PreTrainedConfig, weights: Weights) -> str:
 
 
 def usual_precision(stored: str, device: str) -> str:
-    """The precision at which weights run that nobody chose another one for: as stored.
+    """The precision at which weights run in torch that nobody chose another one for: as stored.
 
-    But float16 becomes bfloat16 on a CPU, which takes as much memory: float16 is slow there, and
-    neither the kernels in C nor torch's packed products take it.
+    But float16 becomes bfloat16 on a CPU, which takes as much memory: torch is slow at float16
+    there, and its packed products do not take it.
     """
     return "bfloat16" if (stored, device) == ("float16", "cpu") else stored

@@ -14,51 +14,63 @@ static float some(void) {
     return (float)(state >> 8) / (1 << 24) - 0.5f;
 }
 
-static float rounded(float value, int bfloat16) {
-    return bfloat16 ? from_bfloat16(to_bfloat16(value)) : value;
-}
-
 enum { ROWS = 13, OUTPUTS = 9, INPUTS = 150 };
 
-static int check(struct pool *pool, int bfloat16, int64_t rows, int64_t outputs, int64_t inputs) {
+static const char *const names[] = {"float32", "bfloat16", "float16"};
+static const double precisions[] = {1e-5, 0.03, 0.004};
+
+static float read_number(enum number kind, const void *from, int64_t at) {
+    return kind == FLOAT32    ? ((const float *)from)[at]
+           : kind == BFLOAT16 ? from_bfloat16(((const uint16_t *)from)[at])
+                              : from_float16(((const uint16_t *)from)[at]);
+}
+
+static void write_number(enum number kind, void *to, int64_t at, float value) {
+    if (kind == FLOAT32)
+        ((float *)to)[at] = value;
+    else
+        ((uint16_t *)to)[at] = kind == BFLOAT16 ? to_bfloat16(value) : to_float16(value);
+}
+
+static void linear(enum number kind, struct pool *pool, int threads, const struct product *product,
+                   const void *input, int64_t rows, void *outputs) {
+    static float operands[ROWS * (INPUTS + 64)];
+    if (kind == FLOAT32)
+        linear_float32(pool, threads, product, input, rows, outputs, product->outputs, 0, operands);
+    else if (kind == BFLOAT16)
+        linear_bfloat16(pool, threads, product, input, rows, outputs, product->outputs, 0,
+                        (void *)operands);
+    else
+        linear_float16(pool, threads, product, input, rows, outputs, product->outputs, 0, operands);
+}
+
+static int check(struct pool *pool, enum number kind, int64_t rows, int64_t outputs, int64_t inputs) {
     static float input[ROWS * INPUTS], weights[OUTPUTS * INPUTS], bias[OUTPUTS];
-    static uint16_t input16[ROWS * INPUTS], weights16[OUTPUTS * INPUTS], bias16[OUTPUTS];
-    static float all[ROWS * OUTPUTS], alone[OUTPUTS], operands[ROWS * (INPUTS + 64)];
-    static uint16_t all16[ROWS * OUTPUTS], alone16[OUTPUTS];
+    static float all[ROWS * OUTPUTS], alone[OUTPUTS];
     for (int64_t each = 0; each < rows * inputs; each++)
-        input16[each] = to_bfloat16(input[each] = rounded(some(), bfloat16));
+        write_number(kind, input, each, some());
     for (int64_t each = 0; each < outputs * inputs; each++)
-        weights16[each] = to_bfloat16(weights[each] = rounded(some(), bfloat16));
+        write_number(kind, weights, each, some());
     for (int64_t each = 0; each < outputs; each++)
-        bias16[each] = to_bfloat16(bias[each] = rounded(some(), bfloat16));
+        write_number(kind, bias, each, some());
     const struct product product = {weights, bias, outputs, inputs};
-    const struct product product16 = {weights16, bias16, outputs, inputs};
+    const int64_t row_size = inputs * (kind == FLOAT32 ? 4 : 2);
     int wrong = 0;
     for (int threads = 1; threads <= 3; threads++) {
-        if (bfloat16)
-            linear_bfloat16(pool, threads, &product16, input16, rows, all16, outputs, 0,
-                            (void *)operands);
-        else
-            linear_float32(pool, threads, &product, input, rows, all, outputs, 0, operands);
+        linear(kind, pool, threads, &product, input, rows, all);
         for (int64_t row = 0; row < rows; row++) {
-            if (bfloat16)
-                linear_bfloat16(pool, 1, &product16, input16 + row * inputs, 1, alone16, outputs, 0,
-                                (void *)operands);
-            else
-                linear_float32(pool, 1, &product, input + row * inputs, 1, alone, outputs, 0,
-                               operands);
+            linear(kind, pool, 1, &product, (const char *)input + row * row_size, 1, alone);
             for (int64_t output = 0; output < outputs; output++) {
-                double sum = bias[output];
+                double sum = read_number(kind, bias, output);
                 for (int64_t each = 0; each < inputs; each++)
-                    sum += (double)input[row * inputs + each] * weights[output * inputs + each];
-                const int64_t at = row * outputs + output;
-                const float found = bfloat16 ? from_bfloat16(all16[at]) : all[at];
-                const float lonely = bfloat16 ? from_bfloat16(alone16[output]) : alone[output];
+                    sum += (double)read_number(kind, input, row * inputs + each) *
+                           read_number(kind, weights, output * inputs + each);
+                const float found = read_number(kind, all, row * outputs + output);
+                const float lonely = read_number(kind, alone, output);
                 const double error = found > sum ? found - sum : sum - found;
-                if (memcmp(&found, &lonely, sizeof found) || !(error < (bfloat16 ? 0.03 : 1e-5))) {
-                    printf("%s [%d, %d, %d], %d threads: %.9g alone %.9g, is %.9g\n",
-                           bfloat16 ? "bfloat16" : "float32", (int)rows, (int)outputs, (int)inputs,
-                           threads, found, lonely, sum);
+                if (memcmp(&found, &lonely, sizeof found) || !(error < precisions[kind])) {
+                    printf("%s [%d, %d, %d], %d threads: %.9g alone %.9g, is %.9g\n", names[kind],
+                           (int)rows, (int)outputs, (int)inputs, threads, found, lonely, sum);
                     wrong++;
                 }
             }
@@ -67,27 +79,50 @@ static int check(struct pool *pool, int bfloat16, int64_t rows, int64_t outputs,
     return wrong;
 }
 
+/* Each number of 16 bits comes back as it was; lanes are read as single numbers are. */
 static int check_conversions(struct pool *pool) {
     int wrong = 0;
     for (uint32_t bits = 0; bits < 1 << 16; bits++) {
         const uint16_t stored = bits;
-        uint16_t again;
+        uint16_t again, lanes[LANES];
         float wide;
         convert_float32(pool, 2, &stored, BFLOAT16, 1, &wide);
         convert_bfloat16(pool, 2, &wide, FLOAT32, 1, &again);
         wrong += wide == wide ? again != stored : again != 0x7fc0;
+        convert_float32(pool, 2, &stored, FLOAT16, 1, &wide);
+        convert_float16(pool, 2, &wide, FLOAT32, 1, &again);
+        wrong += wide == wide ? again != stored : again != 0x7e00;
+        for (int lane = 0; lane < LANES; lane++)
+            lanes[lane] = stored;
+        const float last = load_float16(lanes)[LANES - 1];
+        wrong += wide == wide ? memcmp(&last, &wide, sizeof wide) != 0 : last == last;
     }
+    return wrong;
+}
+
+/* Numbers between two of float16 become the nearest, of two that are as near the even one. */
+static int check_rounding(void) {
+    int wrong = 0;
+    for (uint16_t bits = 0; bits < 0x7bff; bits++) {
+        const float low = from_float16(bits), high = from_float16(bits + 1);
+        const float middle = low + (high - low) / 2;
+        wrong += to_float16(middle) != bits + (bits & 1);
+        wrong += to_float16(nextafterf(middle, low)) != bits;
+        wrong += to_float16(-nextafterf(middle, high)) != (0x8000 | (bits + 1));
+    }
+    wrong += to_float16(nextafterf(65520.0f, 0)) != 0x7bff;
+    wrong += to_float16(65520.0f) != 0x7c00 || to_float16(-INFINITY) != 0xfc00;
     return wrong;
 }
 
 int main(void) {
     struct pool *pool = pool_make();
-    int wrong = check_conversions(pool), products = 0;
-    for (int bfloat16 = 0; bfloat16 < 2; bfloat16++)
+    int wrong = check_conversions(pool) + check_rounding(), products = 0;
+    for (enum number kind = FLOAT32; kind <= FLOAT16; kind++)
         for (int64_t rows = 1; rows <= ROWS; rows += 3)
             for (int64_t outputs = 1; outputs <= OUTPUTS; outputs += 2)
                 for (int64_t inputs = 2; inputs <= INPUTS; inputs += 14, products++)
-                    wrong += check(pool, bfloat16, rows, outputs, inputs);
+                    wrong += check(pool, kind, rows, outputs, inputs);
     pool_end(pool);
     printf("%d products, %d differences\n", products, wrong);
     return wrong != 0;

@@ -74,7 +74,7 @@ def native(folder: Path, **options: Any) -> NativePlan:
     return found
 
 
-@pytest.mark.parametrize("kind", ["float32", "bfloat16"])
+@pytest.mark.parametrize("kind", ["float32", "bfloat16", "float16"])
 @pytest.mark.parametrize("name", MODELS)
 def test_a_decoder_from_its_files_is_that_of_transformers(
     name: str, kind: str, tmp_path: Path
@@ -104,7 +104,9 @@ def test_a_decoder_from_its_files_is_that_of_transformers(
         if own.rotation is not None:
             tables = mine.decoder.rotations(300)[own.rotation]
             for one, two in zip(tables, wanted.rotations(300)[str(other.rotation)], strict=True):
-                np.testing.assert_allclose(one, two, atol=0.008 if kind == "bfloat16" else 5e-5)
+                np.testing.assert_allclose(
+                    one, two, atol={"bfloat16": 0.008, "float16": 0.001}.get(kind, 5e-5)
+                )
     for fact in ("context", "class_name", "device", "precision", "parameters", "stop_ids",
                  "stop_sequences", "encoder_decoder"):  # fmt: skip
         assert getattr(mine, fact) == getattr(theirs, fact), fact
@@ -135,7 +137,7 @@ def test_weights_are_rounded_as_torch_rounds_them(stored: torch.dtype, tmp_path:
     tiny_models.save(tmp_path)
     model = tiny_models.make().to(stored)
     model.save_pretrained(tmp_path)
-    for kind in ("float32", "bfloat16"):
+    for kind in ("float32", "bfloat16", "float16"):
         decoder = native_loader.load(native(tmp_path, precision=kind), _ignore).decoder
         assert decoder is not None
         weight = model.model.layers[0].mlp.down_proj.weight.to(getattr(torch, kind))
@@ -214,7 +216,7 @@ def test_other_files_are_left_to_transformers(change: Any, tmp_path: Path) -> No
 
 @pytest.mark.parametrize(
     "options",
-    [{"quantization": "int8"}, {"precision": "float16"}, {"draft_model": "bundled:storyteller"}],
+    [{"quantization": "int8"}, {"draft_model": "bundled:storyteller"}],
     ids=str,
 )
 def test_what_only_torch_can_do_is_done_there(options: dict[str, Any], tmp_path: Path) -> None:
