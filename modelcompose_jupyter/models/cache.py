@@ -354,6 +354,7 @@ class _Entry:
         self.abandoned = threading.Event()
         self.engine = Engine(f"model {id}", self._load, self._on_loaded)
         self.memory_bytes: int | None = None
+        self._mapped_bytes: int | None = None
         self._parameters: int | None = None
         self._context: int | None = None
         self._revision: str | None = None
@@ -380,6 +381,7 @@ class _Entry:
             context=self._context,
             parameters=self._parameters,
             memory_bytes=self.memory_bytes,
+            mapped_bytes=self._mapped_bytes,
             leases=self.leases,
             running=self.engine.running,
             queued=self.engine.queued,
@@ -423,7 +425,7 @@ class _Entry:
         if isinstance(outcome, BaseException):
             self._cache._failed(self, self._explained(outcome))
             return
-        self.memory_bytes = outcome.memory_bytes
+        self.memory_bytes, self._mapped_bytes = outcome.memory_bytes, outcome.mapped_bytes
         self._parameters = outcome.parameters
         self._context = outcome.context
         self.engine.model_info.update(

@@ -5,6 +5,8 @@ from __future__ import annotations
 import ctypes
 import gc
 import sys
+import threading
+import weakref
 from collections.abc import Iterator
 from contextlib import suppress
 from dataclasses import dataclass, field
@@ -29,8 +31,36 @@ class LoadSize:
         return LoadSize(max(self.peak, self.kept + other.peak), self.kept + other.kept)
 
 
+class MappedWeights:
+    """Weights in a mapped file, as long as this lives.
+
+    The system counts them as memory that is available, since it can read them again; but a model
+    reads all of them for each token.
+
+    Args:
+        bytes: so many, all in all.
+    """
+
+    _lock = threading.RLock()  # a finalizer may run at any place
+    _total = 0
+
+    def __init__(self, bytes: int) -> None:
+        self._count(bytes)
+        weakref.finalize(self, self._count, -bytes).atexit = False
+
+    @classmethod
+    def _count(cls, bytes: int) -> None:
+        with cls._lock:
+            cls._total += bytes
+
+    @classmethod
+    def total(cls) -> int:
+        """Bytes of all that live."""
+        return cls._total
+
+
 def available(device: str) -> int:
-    """Bytes that a new model can take on a device."""
+    """Bytes that a new model can take on a device, beside those that are there."""
     import psutil
 
     if device.startswith("cuda"):
@@ -39,21 +69,12 @@ def available(device: str) -> int:
         free, _ = torch.cuda.mem_get_info(device)
         idle = torch.cuda.memory_reserved(device) - torch.cuda.memory_allocated(device)
         return int(free + idle)
-    return int(psutil.virtual_memory().available)
+    return max(0, int(psutil.virtual_memory().available) - MappedWeights.total())
 
 
 def is_short(needed: int, device: str) -> bool:
     """Whether a device has no room for weights of this size."""
     return needed * (1 + _HEADROOM) > available(device)
-
-
-def check_available(model: str, needed: int, device: str) -> None:
-    """Refuse a load that would end in the kernel being killed."""
-    if is_short(needed, device):
-        raise out_of_memory(
-            f"{model} needs {size(needed)} of memory for its weights, {size(available(device))} are"
-            f" free on {device}"
-        )
 
 
 def out_of_memory(message: str) -> ModelError:

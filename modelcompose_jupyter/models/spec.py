@@ -35,8 +35,8 @@ class ModelSpec:
         source: a Hub id (``HuggingFaceTB/SmolLM3-3B``), a folder (begins with ``/``, ``./``,
             ``../``, ``~`` or a drive letter) or ``bundled:<name>``.
         revision: branch, tag or commit of a Hub repository; its main branch if None.
-        precision: ``auto`` (as stored; on a CPU bfloat16 in place of float16), ``float32``,
-            ``float16`` or ``bfloat16``.
+        precision: ``auto`` (as stored; with torch on a CPU bfloat16 in place of float16),
+            ``float32``, ``float16`` or ``bfloat16``.
         device: ``auto`` (CUDA, then MPS, then CPU), ``cpu``, ``cuda``, ``cuda:N`` or ``mps``.
         token: the Hub token, without the spaces and line ends around it; that of the environment or
             login if None or empty.
@@ -115,8 +115,9 @@ class ModelInfo:
     """A model of the cache at one moment.
 
     What is only known once it is loaded is None before. ``memory_bytes`` counts the weights,
-    ``generated`` the tokens since it was loaded; ``last_used`` is in seconds since the epoch,
-    ``context`` in tokens.
+    ``mapped_bytes`` those of them that lie in mapped files: other processes share them, and the
+    system may drop and read them again. ``generated`` counts the tokens since it was loaded;
+    ``last_used`` is in seconds since the epoch, ``context`` in tokens.
     """
 
     id: str
@@ -130,6 +131,7 @@ class ModelInfo:
     context: int | None
     parameters: int | None
     memory_bytes: int | None
+    mapped_bytes: int | None
     leases: int
     running: int
     queued: int

@@ -90,7 +90,9 @@ def models_table(hosts: Sequence[tuple[str, Sequence[ModelInfo], MemoryUse]]) ->
 
 
 def _weights(model: ModelInfo) -> str:
-    return "" if model.memory_bytes is None else size(model.memory_bytes)
+    if model.memory_bytes is None:
+        return ""
+    return size(model.memory_bytes) + (" (mapped)" if model.mapped_bytes else "")
 
 
 def _memory_note(place: str, memory: MemoryUse) -> str:

@@ -121,6 +121,10 @@ class Metrics(Observer, Collector):
                      ["model"],
                      {(each.id,): each.memory_bytes for each in models if each.state == "ready"},
                      )  # fmt: skip
+        yield _gauge("model_mapped_bytes", "What of these weights lies in mapped files.",
+                     ["model"],
+                     {(each.id,): each.mapped_bytes for each in models if each.state == "ready"},
+                     )  # fmt: skip
         yield _gauge("model_leases", "Holders of a model.", ["model"],
                      {(each.id,): each.leases for each in models})  # fmt: skip
         yield _gauge("model_requests", "Requests at a model.", ["model", "state"],

@@ -12,10 +12,12 @@ import itertools
 import sys
 import threading
 from collections.abc import Callable
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from ...document.parameters import GenerationParameters
 from ...errors import ComposeError, ModelError
+from ...redaction import get_logger
 from .. import memory
 from ..generation import Cancelled, Generation, GenerationResult, OnText, Owner, Prompt
 from ..request_queue import FairQueue, OnQueued, QueuePosition, QueueUpdates
@@ -24,6 +26,7 @@ from ..weights.loaded_model import LoadedModel
 from .counters import Counters
 from .generate import generate
 from .request import GenerationRequest, bare, deliver, explain, never_ran, without_tokens
+from .runner import Unsupported
 from .sampling_params import SamplingParams, resolve
 
 if TYPE_CHECKING:
@@ -31,6 +34,8 @@ if TYPE_CHECKING:
 
 Load = Callable[[], LoadedModel]
 OnLoaded = Callable[[LoadedModel | BaseException], None]
+
+log = get_logger(__name__)
 
 MOST_QUEUED = 10_000
 _CHECK_EVERY = 32  # tokens of generate(), whose memory grows as it goes
@@ -151,16 +156,14 @@ class Engine:
 
     def _main(self) -> None:
         try:
-            loaded = self._load()
-            loop = EngineLoop(self, loaded)
+            loop = self._begin()
         except BaseException as error:
             self._on_loaded(bare(error))
             return
-        self._replies = loaded.encoder_decoder
+        self._replies = loop.loaded.encoder_decoder
         if loop.scheduler is None:
             self._requeue_for_generate()
-        self._on_loaded(loaded)
-        del loaded
+        self._on_loaded(loop.loaded)
         while self._wait(loop):
             try:
                 loop.step()
@@ -173,6 +176,19 @@ class Engine:
                 self._tell_positions()
         del loop
         memory.give_back()
+
+    def _begin(self) -> EngineLoop:
+        """Load the model, and once more where its steps do not give what it itself gives."""
+        loaded = self._load()
+        try:
+            return EngineLoop(self, loaded)
+        except Unsupported as error:
+            reason, reload = str(error), loaded.reload
+        del loaded
+        memory.give_back()
+        assert reload is not None
+        log.warning("%s: requests run one by one, by generate(): %s", self._thread.name, reason)
+        return EngineLoop(self, replace(reload(), unbatched=reason))
 
     def _requeue_for_generate(self) -> None:
         """Have all requests wait for generate(), those too that were queued before the load."""
@@ -240,7 +256,7 @@ class EngineLoop:
 
         self._engine = engine
         self._deliver = engine._deliver
-        self._loaded = loaded
+        self.loaded = loaded
         self._generating = False
         self.scheduler: Scheduler | None = None
         if unsupported_model(loaded) is None and not _has_other_options(loaded):
@@ -271,21 +287,21 @@ class EngineLoop:
         try:
             with quiet(*({"transformers"} & sys.modules.keys())):  # else it says nothing
                 asked, limit = request.parameters, request.max_output_length
-                params = resolve(self._loaded, request.prompt, asked, limit, request.check)
+                params = resolve(self.loaded, request.prompt, asked, limit, request.check)
                 if params.max_new_tokens == 0:
                     self._deliver(request, without_tokens(request, params, "length"))
                 else:
                     go(request, params)
         except Cancelled:
-            self._deliver(request, never_ran(request, self._loaded.encoder_decoder))
+            self._deliver(request, never_ran(request, self.loaded.encoder_decoder))
         except BaseException as error:
-            explained = explain(error, self._loaded.device)
+            explained = explain(error, self.loaded.device)
             if explained.code == "out_of_memory":
                 memory.give_back()
             self._deliver(request, explained)
 
     def _generate(self, request: GenerationRequest, params: SamplingParams) -> None:
-        if self._loaded.draft is not None or request.prompt_lookup:
+        if self.loaded.draft is not None or request.prompt_lookup:
             params.warnings.append(
                 "draft_model and prompt_lookup have no effect: this runs through generate()"
             )
@@ -299,7 +315,7 @@ class EngineLoop:
             self._engine.counters.tokens += params.num_return_sequences
             self.step()
 
-        loaded = self._loaded.for_generate
+        loaded = self.loaded.for_generate
         # The prompt, once as it is read and once for each row.
         memory.check_texts(rows + 1, len(params.tokens), loaded.model)
         self._generating = True

@@ -23,8 +23,8 @@ def make_runner(loaded: LoadedModel) -> Runner:
 
 def unsupported_model(loaded: LoadedModel) -> str | None:
     """Why a model cannot run in the scheduler, or None."""
-    if loaded.decoder is not None:
-        return None
+    if loaded.decoder is not None or loaded.unbatched is not None:
+        return loaded.unbatched
     from .torch_runner import unsupported_model
 
     return unsupported_model(loaded.model)

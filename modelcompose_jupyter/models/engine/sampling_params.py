@@ -133,6 +133,8 @@ class _Resolver:
         options = self._options()
         self._warn_without_effect()
         self.warnings += generation_defaults.warnings(self.loaded.left_out, self.beams)
+        if self.loaded.unbatched is not None:
+            self.warnings.append(f"runs one by one, by generate(): {self.loaded.unbatched}")
         parameters = {
             "do_sample": self.sample,
             **options,

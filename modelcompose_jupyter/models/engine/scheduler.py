@@ -22,7 +22,8 @@ from .prefill_chunk import PrefillChunkSize
 from .prefix_cache import PrefixCache, in_common
 from .request import Deliver, GenerationRequest, explain
 from .row_state import RowState
-from .runner_selection import make_runner, unsupported_model
+from .runner import Unsupported
+from .runner_selection import make_runner
 from .sampling_params import SamplingParams
 from .sequence import Sequence, SequenceGroup
 from .speculative import DraftModel, PromptLookup, Proposer
@@ -54,9 +55,13 @@ class Scheduler:
         self._chunk_size = PrefillChunkSize()
         self._prefixes = PrefixCache(_prefix_bytes(loaded))
         self._draft: DraftModel | None = None
-        if loaded.draft is not None and unsupported_model(loaded.draft) is None:
+        self._no_draft: str | None = None
+        if loaded.draft is not None:
             vocabulary = self._runner.vocabulary
-            self._draft = DraftModel(loaded.draft, vocabulary, loaded.cache_budget)
+            try:
+                self._draft = DraftModel(loaded.draft, vocabulary, loaded.cache_budget)
+            except Unsupported as reason:
+                self._no_draft = str(reason)
         self._lookups: dict[int, PromptLookup] = {}  # by their most draft tokens
         self._groups: list[SequenceGroup] = []
         self._waiting: list[Sequence] = []
@@ -76,9 +81,8 @@ class Scheduler:
 
     def add(self, request: GenerationRequest, params: SamplingParams) -> None:
         """Take a request in; its sequences begin with the next step."""
-        if self._loaded.draft is not None and self._draft is None:
-            reason = unsupported_model(self._loaded.draft)
-            params.warnings.append(f"draft_model has no effect: {reason}")
+        if self._no_draft is not None:
+            params.warnings.append(f"draft_model has no effect: {self._no_draft}")
         group = SequenceGroup(self._loaded, request, params)
         self._groups.append(group)
         self._waiting += group.sequences

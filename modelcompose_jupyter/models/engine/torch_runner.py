@@ -17,6 +17,7 @@ from .kv_cache import KVCache, Layout, Slab, Slot
 from .native_runner import NativeRunner
 from .runner import Runner, Unsupported
 from .sampler import Sampler
+from .self_check import SelfCheck
 from .torch_slab import Rows, TorchSlab
 
 ARCHITECTURES = frozenset(
@@ -36,6 +37,7 @@ ARCHITECTURES = frozenset(
 )
 """Model types of which tests have shown that a step gives what the model itself gives."""
 
+_TESTED = {"cpu"}  # kinds of devices; on others each model is checked when it is loaded
 _OWN_ATTENTION = {"gpt_neo", "codegen"}
 _ROTARY = {"default", "linear", "llama3", "yarn"}  # others depend on the longest text of a batch
 
@@ -64,7 +66,8 @@ def torch_runner(loaded: LoadedModel) -> Runner:
     Its modules are replaced by faster ones that give the same; it still works with generate().
 
     Raises:
-        Unsupported: the scheduler cannot run it.
+        Unsupported: the scheduler cannot run it; after a check has failed, its modules are
+            replaced none the less.
     """
     model: Any = loaded.model
     reason = unsupported_model(model)
@@ -73,7 +76,12 @@ def torch_runner(loaded: LoadedModel) -> Runner:
     if layers.are_known(model) and native_layers.unsupported_layers(model) is None:
         _adapt(model)
         return NativeRunner(native_layers.parts(model), loaded.cache_budget, owner=model)
-    return TorchRunner(model, torch.device(loaded.device), loaded.cache_budget)
+    device = torch.device(loaded.device)
+    check = None if device.type in _TESTED else SelfCheck(model)
+    runner = TorchRunner(model, device, loaded.cache_budget)
+    if check is not None:
+        check.run(runner)
+    return runner
 
 
 class TorchRunner:

@@ -28,17 +28,19 @@ class LoadedModel:
         precision: ``int8`` where linear layers are quantised.
         class_name: that of its class in transformers.
         context: how many tokens it can attend to, None where it has no limit.
-        memory_bytes: what the weights take, those of the draft model too.
+        memory_bytes: what the weights take, those of the draft model too; ``mapped_bytes`` of it
+            in files, which other processes share, and the system may drop and read again.
         stop_sequences: those of its generation_config.
         defaults: what its generation_config gives for what a request leaves open, by the names of
             generate(); None is what it leaves open as well.
         model: of transformers; None for a decoder that runs in C alone.
         decoder: that, or None.
-        whole: loads such a decoder with transformers, for what only generate() can do.
+        reload: loads the model once more, with transformers, as nobody has changed it.
         encoder_decoder: whether the prompt goes to an encoder and the text is a reply of its own.
         draft: of the same vocabulary, though its scores may be more or fewer by what pads them.
         cache_budget: as the `ModelSpec` says.
         left_out: what the model's own settings ask for and do not get.
+        unbatched: why it runs through generate() alone although the scheduler knows its kind.
     """
 
     tokenizer: Any
@@ -50,13 +52,15 @@ class LoadedModel:
     memory_bytes: int
     stop_sequences: list[str]
     defaults: Any
+    mapped_bytes: int = 0
     model: PreTrainedModel | None = None
     decoder: Parts | None = None
-    whole: Callable[[], LoadedModel] | None = None
+    reload: Callable[[], LoadedModel] | None = None
     encoder_decoder: bool = False
     draft: LoadedModel | None = None
     cache_budget: int | None = None
     left_out: Sequence[LeftOut] = ()
+    unbatched: str | None = None
 
     @property
     def driver(self) -> Driver:
@@ -66,7 +70,10 @@ class LoadedModel:
     @cached_property
     def for_generate(self) -> LoadedModel:
         """The same model in transformers; loaded when it is first asked for, and kept."""
-        return self if self.whole is None else self.whole()
+        if self.decoder is None:
+            return self
+        assert self.reload is not None
+        return self.reload()
 
     @cached_property
     def stop_ids(self) -> frozenset[int]:

@@ -2,8 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import suppress
+from dataclasses import replace
+from typing import Any
+
 from ...errors import ModelError
+from ...formatting import size
 from ...redaction import get_logger
+from .. import memory
 from ..spec import ModelSpec, Report
 from . import native_loader, optional_libraries, torch_loader
 from .decoder_config import Other
@@ -40,16 +47,51 @@ def plan(spec: ModelSpec, source: ResolvedSource, report: Report) -> LoadPlan:
     return torch_loader.plan(spec, source, report)
 
 
-def load(plan: LoadPlan, report: Report) -> LoadedModel:
+def load(planned: LoadPlan, report: Report) -> LoadedModel:
     """Load weights and tokenizer.
 
     Raises:
         ModelError: not enough memory, damaged or incomplete files.
         Abandoned: from ``report``.
     """
-    if isinstance(plan, NativePlan):
-        return native_loader.load(plan, report)
-    return torch_loader.load(plan, report)
+    if memory.is_short(planned.size.peak, planned.device):
+        raise _no_room(planned, report)
+    if isinstance(planned, NativePlan):
+        loaded = native_loader.load(planned, report)
+    else:
+        loaded = torch_loader.load(planned, report)
+    in_torch = replace(planned.spec, driver="huggingface")
+    return replace(loaded, reload=lambda: load(plan(in_torch, planned.source, report), report))
+
+
+def _no_room(planned: LoadPlan, report: Report) -> ModelError:
+    """The error for a model that has no room, with what would have."""
+    needed, device = planned.size.peak, planned.device
+    hint = "Unload other models, or take a smaller one."
+    for setting, less in _smaller(planned, report):
+        if not memory.is_short(less, device):
+            hint = f"Set '{setting}': it needs {size(less)} then. Or unload other models."
+            break
+        hint = (
+            "Unload other models, or take a smaller one: even with"
+            f" '{setting}' this one needs {size(less)}."
+        )
+    return ModelError(
+        f"{planned.spec.source} needs {size(needed)} of memory for its weights,"
+        f" {size(memory.available(device))} are free on {device}",
+        hint=hint,
+        code="out_of_memory",
+    )
+
+
+def _smaller(planned: LoadPlan, report: Report) -> Iterator[tuple[str, int]]:
+    """What a document may say so that a model needs less, and how many bytes; the best first."""
+    options: dict[str, Any] = {"precision": "bfloat16", "quantization": "int8"}
+    for name, value in options.items():
+        with suppress(ModelError):
+            other = plan(replace(planned.spec, **{name: value}), planned.source, report)
+            if other.size.peak < planned.size.peak:
+                yield f"{name}: {value}", other.size.peak
 
 
 def _not_native(spec: ModelSpec, reason: Other) -> ModelError:

@@ -45,7 +45,6 @@ from .source import ResolvedSource
 from .tokenizer import load_fast_tokenizer, load_tokenizer
 
 _KINDS: dict[str, Kind] = {"F32": "float32", "BF16": "bfloat16", "F16": "float16"}
-_WIDTHS = {"float32": 4, "bfloat16": 2}
 _POPULATE_READ = 22  # of Linux's madvise
 _ACCELERATORS = ("/dev/nvidiactl", "/dev/kfd", "/dev/dxg")
 
@@ -74,7 +73,7 @@ class NativePlan:
     def size(self) -> memory.LoadSize:
         """What the load takes."""
         kept = self.found.bytes
-        return memory.LoadSize(kept + self.found.largest_bytes, kept)
+        return memory.LoadSize(kept if self.found.is_mapped else kept + self.found.largest, kept)
 
 
 def plan(spec: ModelSpec, source: ResolvedSource) -> NativePlan:
@@ -103,11 +102,10 @@ def load(plan: NativePlan, report: Report) -> LoadedModel:
     """Load weights and tokenizer.
 
     Raises:
-        ModelError: not enough memory, or a tokenizer that is damaged.
+        ModelError: a tokenizer that is damaged.
         Abandoned: from ``report``.
     """
     spec, found = plan.spec, plan.found
-    memory.check_available(spec.source, plan.size.peak, plan.device)
     with explained(spec, plan.device):
         tokenizer = _tokenizer(plan)
         progress = LoadProgress("load", spec.source, 0, found.count, "tensors")
@@ -128,6 +126,7 @@ def load(plan: NativePlan, report: Report) -> LoadedModel:
         context=found.config.context,
         parameters=found.parameters,
         memory_bytes=decoder.bytes,
+        mapped_bytes=decoder.bytes if found.is_mapped else 0,
         stop_sequences=defaults.stop_sequences,
         defaults=replace(
             defaults,
@@ -135,7 +134,6 @@ def load(plan: NativePlan, report: Report) -> LoadedModel:
             eos_token_id=generation_defaults.end_tokens(spec.source, ends, tokenizer.eos_token_id),
         ),
         decoder=decoder,
-        whole=lambda: _in_torch(plan, report),
         cache_budget=spec.cache_budget,
     )
 
@@ -155,14 +153,6 @@ def _tokenizer(plan: NativePlan) -> Any:
     return whole
 
 
-def _in_torch(plan: NativePlan, report: Report) -> LoadedModel:
-    """The same model by transformers, for what only generate() can do."""
-    from . import torch_loader
-
-    spec = replace(plan.spec, driver="huggingface")
-    return torch_loader.load(torch_loader.plan(spec, plan.source, report), report)
-
-
 def unsupported_spec(spec: ModelSpec) -> str | None:
     """What is asked for that only torch can do, or None."""
     if spec.adapters:
@@ -175,8 +165,6 @@ def unsupported_spec(spec: ModelSpec) -> str | None:
         return f"it is for {spec.device}"
     if spec.device == "auto" and any(map(_exists, _ACCELERATORS)):
         return "there is an accelerator"
-    if spec.precision == "float16":
-        return "float16 has no kernels"
     if kernels() is None:
         return "there are no kernels"
     return None
@@ -192,12 +180,14 @@ class DecoderFiles:
 
     Attributes:
         tensors: by name, each with the file that it is in.
+        stored: the kind of its weights in the files.
         kind: of the numbers that it is computed with.
     """
 
     model_type: str
     config: DecoderConfig
     tensors: Mapping[str, tuple[Path, Tensor]]
+    stored: Kind
     kind: Kind
 
     @property
@@ -213,11 +203,16 @@ class DecoderFiles:
     @property
     def bytes(self) -> int:
         """What it takes once it is loaded."""
-        return self.parameters * _WIDTHS[self.kind]
+        return self.parameters * numbers.dtype(self.kind).itemsize
 
     @property
-    def largest_bytes(self) -> int:
-        """What its largest tensor takes on the disk."""
+    def is_mapped(self) -> bool:
+        """Whether its weights stay in their files."""
+        return self.stored == self.kind
+
+    @property
+    def largest(self) -> int:
+        """Bytes of its largest tensor on the disk."""
         return max(tensor.size for _, tensor in self.tensors.values())
 
     def _tensor(self, name: str) -> Tensor:
@@ -248,10 +243,9 @@ def find(spec: ModelSpec, folder: Path, content: Any) -> DecoderFiles:
         raise Other("its weights are of several types")
     stored = _KINDS[dtypes.pop()]
     precision = spec.precision if spec.precision != "auto" else config.precision or stored
-    kind = numbers.COMPUTED.get("bfloat16" if precision == "float16" else precision)
-    if kind is None:
+    if precision not in numbers.KINDS:
         raise Other(f"{precision} has no kernels")
-    return DecoderFiles(content["model_type"], config, tensors, kind)
+    return DecoderFiles(content["model_type"], config, tensors, stored, precision)
 
 
 def _wanted(config: DecoderConfig) -> Iterator[tuple[str, tuple[int, ...]]]:
@@ -340,6 +334,7 @@ class _Reader:
         self._config = found.config
         self._tensors = found.tensors
         self._kind = found.kind
+        self._mapped = memory.MappedWeights(found.bytes if found.is_mapped else 0)
         self._opened = opened
         self._progress = progress
         self._done = 0

@@ -96,7 +96,7 @@ def plan(spec: ModelSpec, source: ResolvedSource, report: Report) -> TorchPlan:
 
 
 def load(plan: TorchPlan, report: Report) -> LoadedModel:
-    """Load weights and tokenizer; a `ModelError` where files are damaged or memory is short."""
+    """Load weights and tokenizer; a `ModelError` where files are damaged."""
     spec, folder = plan.spec, plan.source.folder
     progress = LoadProgress("load", spec.source, 0, None, "tensors")
 
@@ -105,7 +105,6 @@ def load(plan: TorchPlan, report: Report) -> LoadedModel:
         progress = replace(progress, done=done, total=total)
         report(progress)
 
-    memory.check_available(spec.source, plan.size.peak, plan.device)
     quietly = quiet("transformers", "huggingface_hub", "peft", on_step=on_step)
     with quietly, explained(spec, plan.device):
         tokenizer = load_tokenizer(spec, folder)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import re
 from pathlib import Path
 
 import psutil
@@ -11,7 +12,9 @@ import torch
 from standins import tiny_models
 
 from modelcompose_jupyter.errors import ModelError
-from modelcompose_jupyter.models import ModelCache, ModelSpec
+from modelcompose_jupyter.models import ModelCache, ModelSpec, memory
+from modelcompose_jupyter.models.spec import Driver
+from modelcompose_jupyter.notebook.table import models_table
 
 from ..conftest import ask, done
 
@@ -116,6 +119,40 @@ def test_files_are_let_go_with_the_model(cache: ModelCache, folder: Path) -> Non
 def test_what_is_converted_lets_go_of_its_files(cache: ModelCache, tmp_path: Path) -> None:
     folder = tiny_models.save(tmp_path / "m")
     tiny_models.make().to(torch.float16).save_pretrained(folder)
-    with done(cache.acquire(ModelSpec(str(folder)))) as lease:
+    with done(cache.acquire(ModelSpec(str(folder), precision="bfloat16"))) as lease:
         assert lease.info.precision == "bfloat16"
         assert ask(lease, max_output_length=2).usage["generated"] == 2
+
+
+def test_weights_in_mapped_files_are_not_free(cache: ModelCache, folder: Path) -> None:
+    """Though the system says so, since it could read them again."""
+    before = memory.MappedWeights.total()
+    with done(cache.acquire(ModelSpec(str(folder)))) as lease:
+        assert lease.info.mapped_bytes == lease.info.memory_bytes
+        assert memory.MappedWeights.total() == before + (lease.info.mapped_bytes or 0)
+        with done(cache.acquire(ModelSpec(str(folder), precision="bfloat16"))) as converted:
+            assert converted.info.mapped_bytes == 0
+            assert memory.MappedWeights.total() == before + (lease.info.mapped_bytes or 0)
+    cache.unload()
+    assert memory.MappedWeights.total() == before
+    assert "(mapped)" in repr(models_table([("here", [lease.info], cache.memory())]))
+
+
+@pytest.mark.parametrize(
+    ("driver", "free", "hint"),
+    [
+        ("native", 0.9, "Set 'precision: bfloat16': it needs .* then. Or unload other models."),
+        ("huggingface", 0.9, "Set 'precision: bfloat16'"),
+        ("native", 0.1, "or take a smaller one: even with 'precision: bfloat16' this one needs"),
+    ],
+)
+def test_a_model_that_has_no_room_is_told_what_would_have(
+    driver: Driver, free: float, hint: str,
+    cache: ModelCache, folder: Path, monkeypatch: pytest.MonkeyPatch,
+) -> None:  # fmt: skip
+    size = (folder / "model.safetensors").stat().st_size
+    monkeypatch.setattr(memory, "available", lambda _: int(free * size))
+    with pytest.raises(ModelError, match="of memory for its weights") as caught:
+        done(cache.acquire(ModelSpec(str(folder), driver=driver)))
+    assert caught.value.code == "out_of_memory"
+    assert re.search(hint, caught.value.hint or "")
