@@ -39,6 +39,25 @@ def _smollm2_135m() -> Any:
     return LlamaForCausalLM, config
 
 
+def _smollm2_1_7b() -> Any:
+    from transformers import LlamaConfig, LlamaForCausalLM
+
+    config = LlamaConfig(
+        vocab_size=_VOCABULARY,
+        hidden_size=2048,
+        intermediate_size=8192,
+        num_hidden_layers=24,
+        num_attention_heads=32,
+        num_key_value_heads=32,
+        max_position_embeddings=8192,
+        tie_word_embeddings=True,
+        rms_norm_eps=1e-5,
+        rope_parameters={"rope_type": "default", "rope_theta": 130000.0},
+        **_NO_ENDS,
+    )
+    return LlamaForCausalLM, config
+
+
 def _smollm3_3b() -> Any:
     from transformers import SmolLM3Config, SmolLM3ForCausalLM
 
@@ -59,7 +78,11 @@ def _smollm3_3b() -> Any:
 
 
 _NO_ENDS = {"bos_token_id": None, "eos_token_id": None, "pad_token_id": 0}
-_SHAPES = {"smollm2-135m": _smollm2_135m, "smollm3-3b": _smollm3_3b}
+_SHAPES = {
+    "smollm2-135m": _smollm2_135m,
+    "smollm2-1.7b": _smollm2_1_7b,
+    "smollm3-3b": _smollm3_3b,
+}
 BUNDLED = "storyteller"
 SHAPES = (*_SHAPES, BUNDLED)
 

@@ -116,17 +116,19 @@ def without_precision(folder: Path) -> Path:
     return folder
 
 
-@pytest.mark.parametrize("architecture", ["llama", "gpt2", "t5"])
-def test_weights_in_float16_become_bfloat16_on_a_cpu_and_results_say_so(
-    cache: ModelCache, tmp_path: Path, architecture: str
+@pytest.mark.parametrize(
+    ("architecture", "precision"), [("llama", "float16"), ("gpt2", "bfloat16"), ("t5", "bfloat16")]
+)
+def test_weights_in_float16_stay_so_in_c_and_become_bfloat16_in_torch_and_results_say_it(
+    cache: ModelCache, tmp_path: Path, architecture: str, precision: str
 ) -> None:
     source = str(in_float16(tmp_path / "m", architecture))
     lease = done(cache.acquire(ModelSpec(source, device="cpu")))
-    assert lease.info.precision == "bfloat16"
+    assert lease.info.precision == precision
     assert 0 <= lease.info.memory_bytes - 2 * lease.info.parameters < 1000
     result = ask(lease, do_sample=False, max_output_length=8)
-    assert result.model["precision"] == "bfloat16"
-    same = done(cache.acquire(ModelSpec(source, device="cpu", precision="bfloat16")))
+    assert result.model["precision"] == precision
+    same = done(cache.acquire(ModelSpec(source, device="cpu", precision=precision)))
     assert same.info.id == lease.info.id
 
 
@@ -136,7 +138,7 @@ def test_weights_in_float16_are_known_from_their_files_where_the_config_is_silen
 ) -> None:
     folder = without_precision(in_float16(tmp_path / "m", shards=shards))
     assert (len(list(folder.glob("*.safetensors"))) > 1) is (shards is not None)
-    assert done(cache.acquire(ModelSpec(str(folder)))).info.precision == "bfloat16"
+    assert done(cache.acquire(ModelSpec(str(folder)))).info.precision == "float16"
 
 
 def test_pickled_weights_in_float16_are_known_from_their_file(
@@ -155,10 +157,10 @@ def test_pickled_weights_in_float16_are_known_from_their_file(
 def test_whoever_asks_for_a_precision_gets_it(cache: ModelCache, tmp_path: Path) -> None:
     folder = in_float16(tmp_path / "m")
     told = {}
-    for precision in ("auto", "float16", "float32"):
+    for precision in ("auto", "bfloat16", "float32"):
         lease = done(cache.acquire(ModelSpec(str(folder), precision=precision)))
         told[lease.info.id] = ask(lease, max_output_length=2).model["precision"]
-    assert list(told.values()) == ["bfloat16", "float16", "float32"]
+    assert list(told.values()) == ["float16", "bfloat16", "float32"]
 
 
 def test_an_accelerator_takes_float16_as_it_is() -> None:

@@ -1,4 +1,4 @@
-"""From a folder with Llama's weights to a GGUF file in the same precision."""
+"""From a folder with weights of Llama or SmolLM3 to a GGUF file in the same precision."""
 
 from __future__ import annotations
 
@@ -11,6 +11,7 @@ import numpy as np
 from gguf import GGMLQuantizationType, GGUFWriter, LlamaFileType
 
 _TYPES: dict[str, Any] = {"F32": np.dtype("<f4"), "BF16": np.dtype("<u2")}
+_MODELS = ("llama", "smollm3")  # by the same names in GGUF; the same tensors
 _LAYER = {
     "input_layernorm": "attn_norm",
     "self_attn.q_proj": "attn_q",
@@ -29,13 +30,13 @@ def convert(folder: Path, precision: str, file: Path) -> None:
     """Write the model without a vocabulary: it is asked with tokens, and gives tokens.
 
     Raises:
-        ValueError: the model is no Llama, or its weights are stored in another precision.
+        ValueError: the model is another one, or its weights are stored in another precision.
     """
     config = json.loads((folder / "config.json").read_text("utf-8"))
-    if config["model_type"] != "llama":
-        raise ValueError(f"only Llama is converted, this is {config['model_type']}")
+    if config["model_type"] not in _MODELS:
+        raise ValueError(f"{config['model_type']} is not converted, only {', '.join(_MODELS)}")
     unfinished = file.with_suffix(".part")
-    writer = GGUFWriter(unfinished, "llama")
+    writer = GGUFWriter(unfinished, config["model_type"])
     _describe(writer, config, precision)
     for stored in sorted(folder.glob("*.safetensors")):
         for name, kind, values in _tensors(stored):

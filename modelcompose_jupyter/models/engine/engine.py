@@ -26,7 +26,6 @@ from ..weights.loaded_model import LoadedModel
 from .counters import Counters
 from .generate import generate
 from .request import GenerationRequest, bare, deliver, explain, never_ran, without_tokens
-from .runner import Unsupported
 from .sampling_params import SamplingParams, resolve
 
 if TYPE_CHECKING:
@@ -179,6 +178,8 @@ class Engine:
 
     def _begin(self) -> EngineLoop:
         """Load the model, and once more where its steps do not give what it itself gives."""
+        from .runner import Unsupported
+
         loaded = self._load()
         try:
             return EngineLoop(self, loaded)

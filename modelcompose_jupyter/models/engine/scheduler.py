@@ -48,7 +48,6 @@ class Scheduler:
         self._deliver = deliver
         self._most = most
         self._runner = make_runner(loaded)
-        memory.give_back()  # what the weights took before they were packed
         self._cache = self._runner.cache
         self._sampler = self._runner.sampler()
         self._threads = Threads(self._runner)

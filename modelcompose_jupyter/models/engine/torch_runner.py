@@ -9,6 +9,7 @@ from typing import Any, cast
 
 import torch
 
+from .. import memory
 from ..weights.loaded_model import LoadedModel
 from . import attention, layers, native_layers
 from .attention import Step, StepCache
@@ -73,12 +74,16 @@ def torch_runner(loaded: LoadedModel) -> Runner:
     reason = unsupported_model(model)
     if reason is not None:
         raise Unsupported(reason)
+    runner: Runner
+    check = None
     if layers.are_known(model) and native_layers.unsupported_layers(model) is None:
         _adapt(model)
-        return NativeRunner(native_layers.parts(model), loaded.cache_budget, owner=model)
-    device = torch.device(loaded.device)
-    check = None if device.type in _TESTED else SelfCheck(model)
-    runner = TorchRunner(model, device, loaded.cache_budget)
+        runner = NativeRunner(native_layers.parts(model), loaded.cache_budget, owner=model)
+    else:
+        device = torch.device(loaded.device)
+        check = None if device.type in _TESTED else SelfCheck(model)
+        runner = TorchRunner(model, device, loaded.cache_budget)
+    memory.give_back()  # what the weights took before they were packed
     if check is not None:
         check.run(runner)
     return runner

@@ -11,6 +11,7 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from .prompt_tokens import steps_of
+from .vocabulary import byte_tokens
 
 _REPLACEMENT = "\ufffd"
 _CONTEXT = 8
@@ -107,12 +108,11 @@ class Decoder:
 
 def _fallback_bytes(tokenizer: Any) -> dict[int, int]:
     """The tokens that stand for single bytes, as SentencePiece has them; empty where none do."""
-    vocabulary = tokenizer.get_vocab()
-    letter = vocabulary.get("<0x41>")
+    found = byte_tokens(tokenizer)
+    letter = found.get(ord("A"))
     if letter is None or str(tokenizer.decode([letter])) != "A":
         return {}
-    names = {f"<0x{byte:02X}>": byte for byte in range(256)}
-    return {vocabulary[name]: byte for name, byte in names.items() if name in vocabulary}
+    return {id: byte for byte, id in found.items()}
 
 
 # Bytes that are visible in Latin-1 stand for themselves, the others for characters from U+0100.

@@ -15,6 +15,7 @@ from typing import Any
 
 from ..generation import unwatched
 from .chat_template import Check
+from .vocabulary import byte_tokens, longest_token
 
 SLICE = 16_384
 """Characters that are tokenized at once while a text is counted: a few hundredths of a second."""
@@ -91,11 +92,10 @@ class PromptTokens:
             return None
         normal, split = steps_of(backend.normalizer), steps_of(backend.pre_tokenizer)
         kinds, before = ({each["type"] for each in steps} for steps in (normal, split))
-        names = self._tokenizer.get_vocab()
         # Each byte has a token of its own, at least: none is left out, no unknown ones are joined.
         if not (
             ("ByteLevel" in before | kinds and backend.model.unk_token is None)
-            or (backend.model.byte_fallback and all(f"<0x{b:02X}>" in names for b in range(256)))
+            or (backend.model.byte_fallback and len(byte_tokens(self._tokenizer)) == 256)
         ):
             return None
         if not kinds <= _KEEPS_ALL | _COMPOSES or not before <= _SPLITS:
@@ -106,7 +106,7 @@ class PromptTokens:
             token.lstrip or token.rstrip for token in self._tokenizer.added_tokens_decoder.values()
         ):
             return None
-        return max(map(len, names), default=1) * (_COMPOSED if kinds & _COMPOSES else 1)
+        return (longest_token(self._tokenizer) or 1) * (_COMPOSED if kinds & _COMPOSES else 1)
 
 
 def _slices(text: str, backward: bool = False) -> Iterator[str]:

@@ -15,6 +15,7 @@ from typing import Any
 
 from ...errors import ModelError
 from .prompt_tokens import steps_of
+from .vocabulary import longest_token
 
 MOST_GROWTH = 64
 """Bytes that all steps may make of one byte; ▁ for a blank is three, and Unicode's longest
@@ -43,8 +44,7 @@ def check_tokenizer(tokenizer: Any, name: str) -> None:
     Raise a `ModelError`, with this name in it, where it makes of a text what no model's does.
     """
     backend: Any = getattr(tokenizer, "backend_tokenizer", None)
-    longest = max(map(len, tokenizer.get_vocab()), default=0)
-    _bound(name, "has a token of", longest, LONGEST_TOKEN, "characters")
+    _bound(name, "has a token of", longest_token(tokenizer), LONGEST_TOKEN, "characters")
     if backend is not None:
         backend.no_padding()
         backend.no_truncation()

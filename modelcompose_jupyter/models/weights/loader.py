@@ -12,7 +12,7 @@ from ...formatting import size
 from ...redaction import get_logger
 from .. import memory
 from ..spec import ModelSpec, Report
-from . import native_loader, optional_libraries, torch_loader
+from . import files, native_loader, optional_libraries, torch_loader
 from .decoder_config import Other
 from .loaded_model import LoadedModel
 from .native_loader import NativePlan
@@ -44,6 +44,7 @@ def plan(spec: ModelSpec, source: ResolvedSource, report: Report) -> LoadPlan:
                 raise _not_native(spec, reason) from None
             log.info("%s runs on torch: %s", spec.source, reason)
     optional_libraries.require(spec)
+    files.read_ahead(source.folder)  # while that is imported which reads them
     return torch_loader.plan(spec, source, report)
 
 
