@@ -376,6 +376,7 @@ class _Entry:
             device=model_info.get("device"),
             precision=model_info.get("precision"),
             driver=model_info.get("driver"),
+            driver_reason=model_info.get("driver_reason"),
             state=self.state,
             class_name=model_info.get("class"),
             context=self._context,
@@ -435,6 +436,7 @@ class _Entry:
                 "device": outcome.device,
                 "precision": outcome.precision,
                 "driver": outcome.driver,
+                "driver_reason": outcome.driver_reason,
                 "class": outcome.class_name,
             }
         )

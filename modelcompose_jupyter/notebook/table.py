@@ -76,7 +76,7 @@ def models_table(hosts: Sequence[tuple[str, Sequence[ModelInfo], MemoryUse]]) ->
     """Models in memory by host, and below them what the hosts' processes really hold."""
     headers = ["id", "source", "device", "precision", "driver", "state", "weights", "in use"]
     rows: list[list[object]] = [
-        [m.id, m.source, *(each or "" for each in (m.device, m.precision, m.driver)),
+        [m.id, m.source, m.device or "", m.precision or "", _driver(m),
          m.state, _weights(m), m.leases]
         for _, models, _ in hosts
         for m in models
@@ -87,6 +87,11 @@ def models_table(hosts: Sequence[tuple[str, Sequence[ModelInfo], MemoryUse]]) ->
         rows = [[place, *row] for place, row in zip(places, rows, strict=True)]
     notes = [_memory_note(place, memory) for place, _, memory in hosts]
     return Table(headers, rows, "No models in memory.", "\n".join(notes))
+
+
+def _driver(model: ModelInfo) -> str:
+    reason = "" if model.driver_reason is None else f" ({model.driver_reason})"
+    return (model.driver or "") + reason
 
 
 def _weights(model: ModelInfo) -> str:

@@ -411,6 +411,7 @@ def test_a_result_says_what_ran(lease: Lease) -> None:
         "device": "cpu",
         "precision": "float32",
         "driver": "native",
+        "driver_reason": None,
         "class": "LlamaForCausalLM",
     }
     assert 0 <= result.usage["reused"] < result.usage["prompt"]

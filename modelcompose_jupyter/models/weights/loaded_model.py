@@ -40,6 +40,7 @@ class LoadedModel:
         draft: of the same vocabulary, though its scores may be more or fewer by what pads them.
         cache_budget: as the `ModelSpec` says.
         left_out: what the model's own settings ask for and do not get.
+        driver_reason: why it does not run in C, where that was not asked for.
         unbatched: why it runs through generate() alone although the scheduler knows its kind.
     """
 
@@ -61,6 +62,7 @@ class LoadedModel:
     cache_budget: int | None = None
     left_out: Sequence[LeftOut] = ()
     unbatched: str | None = None
+    driver_reason: str | None = None
 
     @property
     def driver(self) -> Driver:

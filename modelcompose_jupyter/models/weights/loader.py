@@ -36,16 +36,18 @@ def plan(spec: ModelSpec, source: ResolvedSource, report: Report) -> LoadPlan:
             of its draft model, or what is wrong with an adapter.
         Abandoned: from ``report``.
     """
+    reason = None
     if spec.driver != "huggingface":
         try:
             return native_loader.plan(spec, source)
-        except Other as reason:
+        except Other as other:
+            reason = str(other)
             if spec.driver == "native":
                 raise _not_native(spec, reason) from None
             log.info("%s runs on torch: %s", spec.source, reason)
     optional_libraries.require(spec)
     files.read_ahead(source.folder)  # while that is imported which reads them
-    return torch_loader.plan(spec, source, report)
+    return replace(torch_loader.plan(spec, source, report), reason=reason)
 
 
 def load(planned: LoadPlan, report: Report) -> LoadedModel:
@@ -95,7 +97,7 @@ def _smaller(planned: LoadPlan, report: Report) -> Iterator[tuple[str, int]]:
                 yield f"{name}: {value}", other.size.peak
 
 
-def _not_native(spec: ModelSpec, reason: Other) -> ModelError:
+def _not_native(spec: ModelSpec, reason: str) -> ModelError:
     return ModelError(
         f"{spec.source} cannot run with 'driver: native': {reason}",
         hint="Leave out 'driver', and it runs on torch.",

@@ -30,7 +30,11 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class TorchPlan:
-    """A load that is decided and not done: everything that makes the weights what they are."""
+    """A load that is decided and not done: everything that makes the weights what they are.
+
+    Attributes:
+        reason: why it is not done in C; None where nobody has asked.
+    """
 
     spec: ModelSpec
     source: ResolvedSource
@@ -41,6 +45,7 @@ class TorchPlan:
     report: Report = field(repr=False, compare=False)
     adapters: tuple[LoraAdapter, ...] = ()
     draft: TorchPlan | None = None
+    reason: str | None = None
 
     @property
     def key(self) -> tuple[object, ...]:
@@ -285,5 +290,6 @@ def _finish(
         defaults=own,
         encoder_decoder=bool(model.config.is_encoder_decoder),
         cache_budget=plan.spec.cache_budget,
+        driver_reason=plan.reason,
         left_out=left_out,
     )

@@ -43,7 +43,11 @@ def test_what_cannot_run_in_c_says_so(
     assert caught.value.code == "driver_unavailable"
     with caplog.at_level(logging.INFO), done(cache.acquire(ModelSpec(str(folder)))) as lease:
         assert lease.info.driver == "huggingface"
+        result = ask(lease, max_output_length=2)
+        table = models_table([("here", [lease.info], cache.memory())])
     assert "gpt2 has no kernels" in caplog.text
+    assert result.model["driver_reason"] == lease.info.driver_reason is not None
+    assert f"huggingface ({lease.info.driver_reason})" in repr(table)
 
 
 def test_without_kernels_models_run_on_torch(
