@@ -28,16 +28,21 @@ import psutil
 from peers import machine, report, weights
 from peers.processes import PEERS, Peer, PeerError, PeerProcess, environment
 from peers.protocol import PeerSettings
-from peers.work import ONE_STREAM, WORK, Work, disturbance
+from peers.work import ONE_STREAM, USUAL, WORK, Work, disturbance
 
 _HERE = Path(__file__).parent
+TEMPORARY = Path("/tmp/modelcompose-benchmark")
 _WARM_UP_TOKENS = 8
-_REFERENCE = "generate"
+_REFERENCES = ("generate", "static-batch")
 
 
 @dataclass(frozen=True)
 class Bench:
-    """Where and on what is measured."""
+    """Where and on what is measured.
+
+    Attributes:
+        patience: seconds that a peer may take to load, or to answer.
+    """
 
     shape: str
     precision: str
@@ -45,6 +50,7 @@ class Bench:
     device: str
     folder: Path
     venvs: Path
+    patience: float = 1800
 
     @property
     def model(self) -> Path:
@@ -70,7 +76,7 @@ def started(
             click.echo(f"loading {name}", err=True)
             try:
                 python = environment(peer, bench.venvs)
-                processes.append(PeerProcess(peer, python, bench.settings(peer)))
+                processes.append(PeerProcess(peer, python, bench.settings(peer), bench.patience))
             except PeerError as error:
                 missing[name] = str(error)
                 click.echo(f"  {error}", err=True)
@@ -105,10 +111,15 @@ class Rounds:
         self.least_bytes = weights.least_bytes(bench.model, bench.precision, tokens_held)
 
     def warm_up(self, processes: Sequence[PeerProcess]) -> None:
-        """Have each peer generate once."""
-        short = WORK[ONE_STREAM].shortened(_WARM_UP_TOKENS)
-        for process in processes:
-            self._try(process, short, round=-1)
+        """Have each peer generate once; on a GPU each item, since kernels and recordings of steps
+        are made when a shape comes first, or often."""
+        items = [WORK[ONE_STREAM].shortened(_WARM_UP_TOKENS)]
+        if self._bench.device != "cpu":
+            items += self.work
+        for item in items:
+            for process in processes:
+                if process.peer.kind == item.kind:
+                    self._try(process, item, round=-1)
 
     def run(self, processes: Sequence[PeerProcess], round: int) -> None:
         """One round: every item by every peer, in an order that turns with the rounds."""
@@ -154,30 +165,40 @@ class Rounds:
 
 
 def measure(
-    bench: Bench, names: Sequence[str], work: Sequence[Work], rounds: int, tokens: int | None
+    bench: Bench,
+    names: Sequence[str],
+    work: Sequence[Work],
+    rounds: int,
+    tokens: int | None,
+    until: float | None = None,
 ) -> dict[str, Any]:
-    """Measure, print the table as it is after the last round, and return all that there is."""
+    """Measure, print the table as it is after the last round, and return all that there is.
+
+    Args:
+        rounds: at most so many.
+        until: no round begins that would not end before this moment of ``time.monotonic()``, if
+            it takes as long as the longest one so far, or the warm-up.
+    """
     kinds = {item.kind for item in work}
     names = [name for name in names if PEERS[name].kind in kinds]
     described = machine.describe(bench.device)
     series = Rounds(bench, work, tokens)
     with started(bench, names) as (processes, missing):
+        began = time.monotonic()
         series.warm_up(processes)
-        for round in range(rounds):
-            series.run(processes, round)
+        done = _run(series, processes, rounds, until, time.monotonic() - began)
         facts = {process.peer.name: process.facts for process in processes}
     lines = report.lines(series.rows)
-    bandwidth = report.Spread.of(series.bandwidths)
     click.echo(report.table(lines, {**missing, **series.failures}))
     for name in series.left_out:
         click.echo(f"left out, the model's context is too short: {name}")
-    click.echo(
-        f"\none step of one stream reads {series.least_bytes / 1e6:.1f} MB at least; "
-        f"memory: {bandwidth.median / 1e9:.1f} GB/s "
-        f"({bandwidth.low / 1e9:.1f} to {bandwidth.high / 1e9:.1f})"
-    )
-    for name, rounds_alike in report.agreement(series.heads, _REFERENCE).items():
-        click.echo(f"{name}: the first token of one stream as {_REFERENCE}'s in {rounds_alike}")
+    click.echo(f"\none step of one stream reads {series.least_bytes / 1e6:.1f} MB at least")
+    if series.bandwidths:
+        speed = report.Spread.of([each / 1e9 for each in series.bandwidths])
+        click.echo(f"memory: {speed.median:.1f} GB/s ({speed.low:.1f} to {speed.high:.1f})")
+    reference = next((each for each in _REFERENCES if each in names), "")
+    for name, rounds_alike in report.agreement(series.heads, reference).items():
+        click.echo(f"{name}: the first token of one stream as {reference}'s in {rounds_alike}")
     _tell_overhead(series.counters)
     return {
         "measured": time.strftime("%Y-%m-%d"),
@@ -185,7 +206,7 @@ def measure(
         "model": {"shape": bench.shape, "precision": bench.precision, "seed": weights.SEED},
         "threads": bench.threads,
         "device": bench.device,
-        "rounds": rounds,
+        "rounds": done,
         "at_most_tokens": tokens,
         "peers": {name: {"title": PEERS[name].title, **told} for name, told in facts.items()},
         "missing": {**missing, **series.failures},
@@ -196,6 +217,23 @@ def measure(
         "first_tokens": series.heads,
         **report.as_json(lines, series.rows),
     }
+
+
+def _run(
+    series: Rounds,
+    processes: Sequence[PeerProcess],
+    rounds: int,
+    until: float | None,
+    longest: float,
+) -> int:
+    """How many rounds there was time for, if one takes so many seconds at first."""
+    for round in range(rounds):
+        began = time.monotonic()
+        if until is not None and began + longest > until:
+            return round
+        series.run(processes, round)
+        longest = max(longest, time.monotonic() - began)
+    return rounds
 
 
 def _tell_overhead(counters: Sequence[dict[str, Any]]) -> None:
@@ -235,9 +273,11 @@ def _names(known: Sequence[str]) -> Callable[[click.Context, click.Parameter, st
 
 
 def _options(command: Callable[..., None]) -> Callable[..., None]:
-    temporary = Path("/tmp/modelcompose-benchmark")
     for option in (
-        click.option("--work", callback=_names(list(WORK)), default="", help="All if unset."),
+        click.option(
+            "--work", callback=_names(list(WORK)), default=",".join(USUAL),
+            help=f"If unset, all but {', '.join(name for name in WORK if name not in USUAL)}.",
+        ),
         click.option("--rounds", default=5, show_default=True),
         click.option(
             "--precision", type=click.Choice(["bfloat16", "float32"]), default="bfloat16",
@@ -255,9 +295,9 @@ def _options(command: Callable[..., None]) -> Callable[..., None]:
             "--device", type=click.Choice(["cpu", "cuda"]), default="cpu", show_default=True
         ),
         click.option("--tokens", type=int, help="At most so many a text: a try, no measurement."),
-        click.option("--folder", type=Path, default=temporary, show_default=True,
+        click.option("--folder", type=Path, default=TEMPORARY, show_default=True,
                      help="Of models and conversions."),
-        click.option("--venvs", type=Path, default=temporary / "venvs", show_default=True,
+        click.option("--venvs", type=Path, default=TEMPORARY / "venvs", show_default=True,
                      help="Of the peers' environments, made when first used."),
     ):  # fmt: skip
         command = option(command)
@@ -313,7 +353,7 @@ def peer_command(name: str, **options: Any) -> None:
 
 @main.command()
 @click.argument("file", type=click.Path(exists=True, path_type=Path))
-@click.option("--venvs", type=Path, default=Path("/tmp/modelcompose-benchmark/venvs"))
+@click.option("--venvs", type=Path, default=TEMPORARY / "venvs")
 def plot(file: Path, venvs: Path) -> None:
     """Draw results again."""
     _draw(file, venvs)

@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import contextlib
+import json
+import os
 import random
 import subprocess
 import sys
 import threading
+import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
@@ -21,6 +24,7 @@ if not BENCHMARKS.exists():
 sys.path.append(str(BENCHMARKS))
 
 import attacks  # noqa: E402
+from on_gpu import cases, correctness  # noqa: E402
 from peers import processes, report, weights, work  # noqa: E402
 from peers.protocol import BlockingEngine, PeerSettings, Request, SteppingEngine, Timeline  # noqa: E402
 
@@ -248,6 +252,77 @@ def test_a_peer_that_cannot_load_says_why(tmp_path: Path) -> None:
     with pytest.raises(processes.PeerError, match="none"):
         processes.PeerProcess(processes.PEERS["generate"], Path(sys.executable), settings)
     assert not [each for each in psutil.Process().children() if each not in before]
+
+
+def settings_of(folder: Path) -> cases.Settings:
+    return cases.Settings(
+        "storyteller", "bfloat16", "cpu", threads=1, rounds=1, tokens=4, folder=folder
+    )
+
+
+def do_as_the_case_says(_: cases.Settings, case: str, __: float) -> cases.Told:
+    if case == "fails":
+        raise ValueError("no\nway")
+    if case == "crashes":
+        os._exit(3)
+    if case == "hangs":
+        time.sleep(600)
+    return {"summary": str(os.getpid())}
+
+
+def test_cases_that_fail_or_crash_leave_the_others_alone(tmp_path: Path) -> None:
+    names = ["right", "fails", "right too", "crashes", "right again"]
+    part = cases.Part("some", lambda _: names, do_as_the_case_says, share=1)
+    found = cases.run(part, settings_of(tmp_path), 90)
+    assert list(found) == names
+    assert [each.get("error") for each in found.values()] == [
+        None, "ValueError: no way", None, "its process ended with 3", None,
+    ]  # fmt: skip
+    assert "do_as_the_case_says" in found["fails"]["traceback"]
+    first, second, third = (found[name]["summary"] for name in names if "right" in name)
+    assert first == second != third
+
+
+def test_cases_that_hang_end_with_the_time_of_their_part(tmp_path: Path) -> None:
+    part = cases.Part("some", lambda _: ["hangs", "right"], do_as_the_case_says, share=1)
+    found = cases.run(part, settings_of(tmp_path), 2)
+    assert found["hangs"]["error"] == "no answer within 2 s"
+    assert found["right"] == {"error": cases.NO_TIME}
+
+
+@pytest.mark.parametrize("case", ["all architectures", "gpt_neo, float32", "storyteller, bfloat16"])
+def test_steps_are_checked_and_recorded(case: str, tmp_path: Path) -> None:
+    told = correctness.check_small(settings_of(tmp_path), case, 60)
+    assert "error" not in told
+    if "," in case:
+        steps = told["recorded_steps"]
+        assert steps["recordings"] >= 2
+        assert steps["equal"] == steps["replayed"] > 20
+        assert steps["equal_later"] > 0
+
+
+@pytest.mark.slow
+def test_all_parts_for_a_gpu_run_on_a_cpu(tmp_path: Path) -> None:
+    output = tmp_path / "results" / "gpu.json"
+    done = subprocess.run(
+        [
+            sys.executable, BENCHMARKS / "gpu.py", "--device", "cpu", "--shape", "storyteller",
+            "--parts", "machine,weights,shape,company,speed", "--tokens", "4", "--rounds", "1",
+            "--seconds", "250", "--folder", tmp_path, "--output", output,
+        ],
+        capture_output=True,
+        text=True,
+        check=False,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stdout + done.stderr
+    told = json.loads(output.read_text())
+    assert told["failed"] == []
+    assert set(told["parts"]) == {"machine", "weights", "shape", "company", "speed"}
+    for found in told["parts"]["company"].values():
+        assert found["equal"] == found["texts"]
+    lines = told["parts"]["speed"]["speed"]["lines"]
+    assert {line["work"] for line in lines} == {"one-stream", "64-streams"}
+    assert {line["peer"] for line in lines} == {"ours", "static-batch", "continuous-batching"}
 
 
 @pytest.mark.parametrize(

@@ -121,13 +121,19 @@ class PeerProcess:
 
     A stopped process does not spin, poll or answer: nothing of it disturbs the others.
 
+    Args:
+        patience: seconds that it may take to load, or to answer. It is ended where it takes longer.
+
     Raises:
         PeerError: it does not load.
     """
 
-    def __init__(self, peer: Peer, python: Path, settings: PeerSettings) -> None:
+    def __init__(
+        self, peer: Peer, python: Path, settings: PeerSettings, patience: float = 1800
+    ) -> None:
         settings.cache.mkdir(parents=True, exist_ok=True)
         self.peer = peer
+        self._patience = patience
         self._log = settings.cache / f"{peer.name}.log"
         with self._log.open("w", encoding="utf-8") as log:
             self._process = subprocess.Popen(
@@ -145,30 +151,28 @@ class PeerProcess:
         paths = {"folder": str(settings.folder), "cache": str(settings.cache)}
         try:
             told = {"do": "load", "settings": {**asdict(settings), **paths}}
-            self.facts: dict[str, Any] = self._ask(told, timeout=1800)
+            self.facts: dict[str, Any] = self._ask(told)
         except BaseException:
             self.close()
             raise
         self.pause()
 
-    def run(self, requests: list[Request], timeout: float = 1800) -> dict[str, Any]:
+    def run(self, requests: list[Request]) -> dict[str, Any]:
         """Carry out requests; returns ``requests``, a record for each, and ``counters``.
 
         Raises:
-            PeerError: it failed, or took longer than ``timeout`` seconds.
+            PeerError: it failed, or took too long.
         """
-        return self._awake(
-            {"do": "run", "requests": [asdict(request) for request in requests]}, timeout
-        )
+        return self._awake({"do": "run", "requests": [asdict(request) for request in requests]})
 
-    def settle(self, timeout: float = 600) -> None:
+    def settle(self) -> None:
         """Have it choose by trials again: what else the machine does has changed."""
-        self._awake({"do": "settle"}, timeout)
+        self._awake({"do": "settle"})
 
-    def _awake(self, message: dict[str, Any], timeout: float) -> dict[str, Any]:
+    def _awake(self, message: dict[str, Any]) -> dict[str, Any]:
         self.resume()
         try:
-            return self._ask(message, timeout)
+            return self._ask(message)
         finally:
             self.pause()
 
@@ -207,14 +211,15 @@ class PeerProcess:
             self._answers.put(line)
         self._answers.put("")
 
-    def _ask(self, message: dict[str, Any], timeout: float) -> dict[str, Any]:
+    def _ask(self, message: dict[str, Any]) -> dict[str, Any]:
         assert self._process.stdin is not None
         try:
             self._process.stdin.write(json.dumps(message) + "\n")
             self._process.stdin.flush()
-            line = self._answers.get(timeout=timeout)
+            line = self._answers.get(timeout=self._patience)
         except queue.Empty:
-            raise PeerError(f"no answer within {timeout:.0f} s") from None
+            self.close()  # or its answer to this would be taken for one to the next
+            raise PeerError(f"no answer within {self._patience:.0f} s") from None
         except BrokenPipeError:
             line = ""
         if not line:

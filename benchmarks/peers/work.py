@@ -193,12 +193,14 @@ def _arrivals(count: int, seconds: float) -> Work:
 ONE_STREAM = "one-stream"
 _ONE = Work(ONE_STREAM, "one stream, 32 to 128 tokens", [32], [_asked(128)], _STREAM)
 _SIXTEEN = _streams(16)
+_SIXTY_FOUR = _streams(64)  # for GPUs
 _ITEMS = (
     _ONE,
     _streams(4),
     _SIXTEEN,
     _sampled(_ONE),
     _sampled(_SIXTEEN),
+    _SIXTY_FOUR,
     _arrivals(16, 5.0),
     Work(
         "prompt-again",
@@ -244,6 +246,8 @@ _ITEMS = (
     ),
 )
 WORK = {work.name: work for work in _ITEMS}
+USUAL = tuple(name for name in WORK if name != _SIXTY_FOUR.name)
+"""What is measured unless it is said otherwise."""
 
 
 @contextmanager

@@ -1,0 +1,1 @@
+"""The parts of `gpu.py`: what is checked and measured on an accelerator."""
