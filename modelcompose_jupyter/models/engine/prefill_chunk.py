@@ -14,6 +14,8 @@ _DECODE_STEPS = 1.5
 """How long a chunk may take while others decode, in steps without a chunk."""
 _ALONE_SECONDS = 0.25
 """How long a chunk may take while none decodes. A step is not interrupted, so Stop waits for it."""
+_ALONE_STEPS = 4
+"""Or in steps without a chunk, of a model that takes long to read its weights for any of them."""
 
 
 class PrefillChunkSize:
@@ -21,15 +23,17 @@ class PrefillChunkSize:
 
     def __init__(self) -> None:
         self._decode_seconds: float | None = None  # of a step without a chunk
-        self._token_seconds: float | None = None  # of a prompt's token in a chunk
+        self._token_seconds: float | None = None  # that a prompt's token adds to a step
 
     def chunk(self, decoding: int) -> int:
         """Most tokens of prompts in a step in which so many sequences decode."""
         if self._token_seconds is None:
             return _LEAST if decoding else _FIRST
-        seconds = _ALONE_SECONDS
+        step = self._decode_seconds or 0.0
         if decoding:
-            seconds = _DECODE_STEPS * (self._decode_seconds or self._token_seconds * decoding)
+            seconds = _DECODE_STEPS * (step or self._token_seconds * decoding)
+        else:
+            seconds = max(_ALONE_SECONDS, _ALONE_STEPS * step) - step
         return max(_LEAST, min(_MOST, int(seconds / self._token_seconds)))
 
     def record(self, decoding: int, prompt_tokens: int, seconds: float) -> None:
@@ -37,9 +41,7 @@ class PrefillChunkSize:
         if not prompt_tokens:
             self._decode_seconds = _average(self._decode_seconds, seconds)
         elif prompt_tokens >= _LEAST:
-            own = seconds
-            if decoding:
-                own = max(seconds - (self._decode_seconds or 0.0), seconds / 2)
+            own = max(seconds - (self._decode_seconds or 0.0), seconds / 2)
             self._token_seconds = _average(self._token_seconds, own / prompt_tokens)
 
 

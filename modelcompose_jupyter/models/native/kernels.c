@@ -52,6 +52,10 @@
 #define LINE 64 /* bytes of the cache */
 /* So many values are packed for the queries that share them. */
 #define VALUES 64
+/* One row goes through weights one after the other: memory is quickest in order. Shorter vectors
+ * would wait for their sums, so they go through DOT_OUTPUTS side by side. */
+#define IN_TURN (LANES == 16)
+#define AHEAD 4096 /* numbers between what is read and what is fetched then */
 /* So many rows are multiplied with some weights before the next are read. */
 #define ROWS_AT_ONCE 96
 /* So many queries share keys and values that were packed once. */

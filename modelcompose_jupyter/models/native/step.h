@@ -105,12 +105,14 @@ static inline __attribute__((always_inline)) void NAMED(dot)(
 
 #define WITH_ROWS(rows)                                                                            \
     case rows:                                                                                     \
-        if (outputs == DOT_OUTPUTS)                                                                \
+        if (outputs == DOT_OUTPUTS && !(IN_TURN && rows == 1))                                     \
             NAMED(dot)(rows, DOT_OUTPUTS, input, stride, size, weights, weights_stride, sums, ahead); \
         else                                                                                       \
-            for (int64_t output = 0; output < outputs; output++)                                   \
-                NAMED(dot)(rows, 1, input, stride, size, weights + output * weights_stride,        \
-                           weights_stride, sums + output, ahead);                                  \
+            for (int64_t output = 0; output < outputs; output++) {                                 \
+                const NUMBER *own = weights + output * weights_stride;                             \
+                NAMED(dot)(rows, 1, input, stride, size, own, weights_stride, sums + output,       \
+                           own + AHEAD);                                                           \
+            }                                                                                      \
         break;
 
 /* Any number of rows times `outputs`, DOT_OUTPUTS at most, into sums [rows, DOT_OUTPUTS]. A sum

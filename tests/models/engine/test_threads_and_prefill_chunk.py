@@ -167,6 +167,15 @@ def test_where_nobody_waits_a_part_is_as_long_as_stop_may_take() -> None:
     assert size.chunk(0) == pytest.approx(250, abs=2)
 
 
+def test_of_a_large_model_a_part_takes_some_steps_without_one() -> None:
+    """Or most of its time would be spent on reading the weights again for each part."""
+    size = PrefillChunkSize()
+    for _ in range(30):
+        size.record(1, 0, 0.150)
+        size.record(0, size.chunk(0), 0.150 + size.chunk(0) * 0.010)
+    assert size.chunk(0) == pytest.approx(45, abs=1)
+
+
 @pytest.mark.parametrize(("seconds", "tokens"), [(1e-7, 1024), (1.0, 8)])
 def test_parts_have_bounds(seconds: float, tokens: int) -> None:
     size = PrefillChunkSize()
