@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from gguf import GGMLQuantizationType, GGUFWriter, LlamaFileType
+from gguf import GGMLQuantizationType, GGUFWriter, LlamaFileType, TokenType
 
 _TYPES: dict[str, Any] = {"F32": np.dtype("<f4"), "BF16": np.dtype("<u2")}
 _MODELS = ("llama", "smollm3")  # by the same names in GGUF; the same tensors
@@ -27,7 +27,7 @@ _OTHERS = {"embed_tokens": "token_embd", "norm": "output_norm", "lm_head": "outp
 
 
 def convert(folder: Path, precision: str, file: Path) -> None:
-    """Write the model without a vocabulary: it is asked with tokens, and gives tokens.
+    """Write the model, with its vocabulary, which is read with it.
 
     Raises:
         ValueError: the model is another one, or its weights are stored in another precision.
@@ -38,6 +38,7 @@ def convert(folder: Path, precision: str, file: Path) -> None:
     unfinished = file.with_suffix(".part")
     writer = GGUFWriter(unfinished, config["model_type"])
     _describe(writer, config, precision)
+    _add_vocabulary(writer, json.loads((folder / "tokenizer.json").read_text("utf-8")))
     for stored in sorted(folder.glob("*.safetensors")):
         for name, kind, values in _tensors(stored):
             _add(writer, config, name, kind, values, precision)
@@ -62,7 +63,18 @@ def _describe(writer: GGUFWriter, config: dict[str, Any], precision: str) -> Non
     writer.add_layer_norm_rms_eps(config["rms_norm_eps"])
     bf16 = precision == "bfloat16"
     writer.add_file_type(LlamaFileType.MOSTLY_BF16 if bf16 else LlamaFileType.ALL_F32)
-    writer.add_tokenizer_model("none")
+
+
+def _add_vocabulary(writer: GGUFWriter, tokenizer: dict[str, Any]) -> None:
+    vocabulary: dict[str, int] = tokenizer["model"]["vocab"]
+    special = {each["content"] for each in tokenizer["added_tokens"]}
+    tokens = sorted(vocabulary, key=vocabulary.__getitem__)
+    writer.add_tokenizer_model("gpt2")
+    writer.add_tokenizer_pre("gpt-2")
+    writer.add_token_list(tokens)
+    types = [TokenType.CONTROL if each in special else TokenType.NORMAL for each in tokens]
+    writer.add_token_types(types)
+    writer.add_token_merges([" ".join(each) for each in tokenizer["model"]["merges"]])
 
 
 def _tensors(file: Path) -> Iterator[tuple[str, str, Any]]:

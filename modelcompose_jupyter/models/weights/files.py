@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 import fnmatch
-import os
 import re
 from collections.abc import Collection, Iterable, Iterator
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -168,13 +167,6 @@ def _check_document(path: Path) -> None:
                 code="corrupt_model",
             )
         file_bounds.check_json(data, limits)
-
-
-def read_ahead(folder: Path) -> None:
-    """Have the system read a folder's weights into its cache meanwhile, as far as it likes to."""
-    for path in folder_weights(folder):
-        with suppress(OSError, AttributeError), path.open("rb") as file:
-            os.posix_fadvise(file.fileno(), 0, 0, os.POSIX_FADV_WILLNEED)
 
 
 def folder_weights(folder: Path) -> list[Path]:

@@ -16,6 +16,7 @@ from . import files, native_loader, optional_libraries, torch_loader
 from .decoder_config import Other
 from .loaded_model import LoadedModel
 from .native_loader import NativePlan
+from .read_ahead import ReadAhead
 from .source import ResolvedSource
 from .torch_loader import TorchPlan
 
@@ -46,7 +47,7 @@ def plan(spec: ModelSpec, source: ResolvedSource, report: Report) -> LoadPlan:
                 raise _not_native(spec, reason) from None
             log.info("%s runs on torch: %s", spec.source, reason)
     optional_libraries.require(spec)
-    files.read_ahead(source.folder)  # while that is imported which reads them
+    ReadAhead(files.folder_weights(source.folder)).start()  # while that is imported which loads
     return replace(torch_loader.plan(spec, source, report), reason=reason)
 
 

@@ -8,10 +8,10 @@ wrong.
 
 from __future__ import annotations
 
+import itertools
 import mmap
 import os
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -40,12 +40,13 @@ from .generation_defaults import OwnDefaults
 from .library_logging import quiet
 from .load_errors import explained
 from .loaded_model import LoadedModel
+from .read_ahead import ReadAhead
 from .safetensors_header import Tensor
 from .source import ResolvedSource
 from .tokenizer import load_fast_tokenizer, load_tokenizer
 
 _KINDS: dict[str, Kind] = {"F32": "float32", "BF16": "bfloat16", "F16": "float16"}
-_POPULATE_READ = 22  # of Linux's madvise
+_REPORT_SECONDS = 0.05
 _ACCELERATORS = ("/dev/nvidiactl", "/dev/kfd", "/dev/dxg")
 
 
@@ -106,14 +107,17 @@ def load(plan: NativePlan, report: Report) -> LoadedModel:
         Abandoned: from ``report``.
     """
     spec, found = plan.spec, plan.found
+    progress = LoadProgress("load", spec.source, 0, found.count, "tensors")
     with explained(spec, plan.device):
-        tokenizer = _tokenizer(plan)
-        progress = LoadProgress("load", spec.source, 0, found.count, "tensors")
-        decoder = read(
-            found,
-            lambda done: report(replace(progress, done=done)),
-            usual_threads(),
-        )
+        opened = {path: _MappedFile(path) for path in {path for path, _ in found.tensors.values()}}
+        count = itertools.count()
+        with ReadAhead(list(opened)) as ahead:
+            tokenizer = _tokenizer(plan)
+            decoder = _Reader(
+                found, opened, lambda: report(replace(progress, done=next(count)))
+            ).parts()
+            while found.is_mapped and not ahead.wait(_REPORT_SECONDS):
+                report(replace(progress, done=int(ahead.share * found.count)))
         report(replace(progress, done=found.count))
     defaults, special = plan.defaults, found.config.special_tokens
     ends = special["eos_token_id"] if defaults.eos_token_id is None else defaults.eos_token_id
@@ -283,20 +287,6 @@ def _wanted(config: DecoderConfig) -> Iterator[tuple[str, tuple[int, ...]]]:
             yield f"model.layers.{layer}.{name}.weight", (width,)
 
 
-def read(found: DecoderFiles, progress: Callable[[int], None], threads: int) -> Parts:
-    """The parts of a decoder.
-
-    Args:
-        progress: called with how many tensors are read.
-        threads: how many convert.
-
-    Raises:
-        OSError: a file cannot be read.
-    """
-    opened = {path: _MappedFile(path) for path in {path for path, _ in found.tensors.values()}}
-    return _Reader(found, opened, progress, threads).parts()
-
-
 class _MappedFile:
     """A file whose content is mapped, as long as anybody has an array of it."""
 
@@ -324,12 +314,13 @@ class _MappedFile:
 
 
 class _Reader:
+    """Makes the parts of a decoder; ``progress`` is called for each tensor that is converted."""
+
     def __init__(
         self,
         found: DecoderFiles,
         opened: Mapping[Path, _MappedFile],
-        progress: Callable[[int], None],
-        threads: int,
+        progress: Callable[[], None] = lambda: None,
     ) -> None:
         self._config = found.config
         self._tensors = found.tensors
@@ -337,8 +328,6 @@ class _Reader:
         self._mapped = memory.MappedWeights(found.bytes if found.is_mapped else 0)
         self._opened = opened
         self._progress = progress
-        self._done = 0
-        self._threads = threads
 
     def parts(self) -> Parts:
         config = self._config
@@ -413,31 +402,19 @@ class _Reader:
 
     def _numbers(self, name: str) -> np.ndarray:
         """A tensor: where it is in its file, or converted."""
-        self._progress(self._done)
-        self._done += 1
         path, tensor = self._tensors[name]
         kind = _KINDS[tensor.dtype]
         content = self._opened[path].content
-        _read_ahead(content, tensor)
         raw = np.frombuffer(content, np.uint8, tensor.size, tensor.begin)
         if tensor.begin % numbers.dtype(kind).itemsize:
             raw = raw.copy()  # to where numbers may begin
         stored = raw.view(numbers.dtype(kind)).reshape(tensor.shape)
         if kind == self._kind:
             return stored
-        found = converted(stored, kind, self._kind, self._threads)
+        self._progress()
+        found = converted(stored, kind, self._kind, usual_threads())
         _let_go(content, tensor)
         return found
-
-
-def _read_ahead(content: mmap.mmap, tensor: Tensor) -> None:
-    """Have a tensor in memory."""
-    start = tensor.begin // mmap.PAGESIZE * mmap.PAGESIZE
-    length = tensor.begin + tensor.size - start
-    for advice in (_POPULATE_READ, getattr(mmap, "MADV_WILLNEED", None)):
-        with suppress(OSError, AttributeError, TypeError):
-            content.madvise(advice, start, length)  # type: ignore[arg-type]
-            return
 
 
 def _let_go(content: mmap.mmap, tensor: Tensor) -> None:

@@ -2,19 +2,15 @@
 
 from __future__ import annotations
 
-import ctypes
 import json
-import mmap
-import os
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from modelcompose_jupyter.models import ModelCache
-from modelcompose_jupyter.models.weights import files
 
-from ..conftest import eventually, without_privileges
+from ..conftest import without_privileges
 from .conftest import POINTER, WEIGHTS, Spoil, failure, name_of, spoiled
 
 
@@ -174,29 +170,3 @@ def test_an_index_of_another_form(content: Any, folder: Path, cache: ModelCache)
     index = folder / f"{WEIGHTS}.index.json"
     index.write_text(json.dumps(content))
     assert index.name in failure(cache, folder).message
-
-
-@pytest.mark.skipif(not hasattr(os, "posix_fadvise"), reason="the system has no such call")
-def test_weights_are_read_ahead(tmp_path: Path) -> None:
-    """Into the system's cache, so that they are there when a load has imported what reads them."""
-    weights = tmp_path / WEIGHTS
-    with weights.open("wb") as file:
-        file.write(os.urandom(1 << 23))
-        file.flush()
-        os.fsync(file.fileno())
-        os.posix_fadvise(file.fileno(), 0, 0, os.POSIX_FADV_DONTNEED)
-    if _cached(weights) > 0.5:
-        pytest.skip("this file system keeps what it is asked to let go")
-    files.read_ahead(tmp_path)
-    eventually(lambda: _cached(weights) == 1)
-
-
-def _cached(path: Path) -> float:
-    """The share of a file that is in the system's cache."""
-    libc = ctypes.CDLL(None, use_errno=True)
-    with path.open("rb") as file, mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_COPY) as content:
-        view = (ctypes.c_char * len(content)).from_buffer(content)
-        pages = (ctypes.c_ubyte * -(-len(content) // mmap.PAGESIZE))()
-        assert libc.mincore(ctypes.byref(view), ctypes.c_size_t(len(content)), pages) == 0
-        del view
-        return sum(each & 1 for each in pages) / len(pages)

@@ -1,0 +1,61 @@
+"""Having files in the system's cache before they are used."""
+
+from __future__ import annotations
+
+import os
+import threading
+from collections.abc import Sequence
+from contextlib import suppress
+from pathlib import Path
+
+_AT_ONCE = 32 << 20  # bytes
+
+
+class ReadAhead:
+    """Reads files on a thread of its own, from `start` on, or as a context.
+
+    What is still unread when the context ends is left. Where a system cannot be asked for it,
+    nothing is read.
+    """
+
+    def __init__(self, paths: Sequence[Path]) -> None:
+        self._paths = paths
+        self._size = sum(path.stat().st_size for path in paths)
+        self._done = 0
+        self._stopped = threading.Event()
+        self._thread = threading.Thread(target=self._run, name="modelcompose-read", daemon=True)
+
+    def start(self) -> None:
+        """Read all of it."""
+        self._thread.start()
+
+    def __enter__(self) -> ReadAhead:
+        self.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._stopped.set()
+        self._thread.join()
+
+    @property
+    def share(self) -> float:
+        """How much of all is read, from 0 to 1."""
+        return self._done / max(1, self._size)
+
+    def wait(self, seconds: float) -> bool:
+        """Wait so long; whether all is read."""
+        self._thread.join(seconds)
+        return not self._thread.is_alive()
+
+    def _run(self) -> None:
+        with suppress(OSError, AttributeError):  # whoever reads the files will say what is wrong
+            for path in self._paths:
+                self._read(path)
+
+    def _read(self, path: Path) -> None:
+        with path.open("rb") as file:
+            for at in range(0, os.fstat(file.fileno()).st_size, _AT_ONCE):
+                if self._stopped.is_set():
+                    return
+                os.posix_fadvise(file.fileno(), at, _AT_ONCE, os.POSIX_FADV_WILLNEED)
+                self._done += _AT_ONCE
