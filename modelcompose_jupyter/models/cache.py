@@ -32,6 +32,7 @@ Infos = list[ModelInfo]  # `list` is a method of ModelCache
 _REPORT_EVERY = 0.05
 # Who stops a run to start another, with a slider moved say, goes on with the load of the first.
 _ABANDON_SECONDS = 1.0
+_BESIDE_WEIGHTS = 1 << 30  # bytes of keys and values that an idle model may hold as well
 
 
 class Lease:
@@ -296,14 +297,17 @@ class ModelCache:
         return True
 
     def _make_room(self, needed: int, device: str) -> None:
-        """Unload idle models until the budget and the device have room."""
+        """Unload idle models until the budget and the device have room, if that can be enough."""
         while True:
             with self._lock:
+                idle = [e for e in self._entries.values() if e.idle]
+                most = sum((e.memory_bytes or 0) + _BESIDE_WEIGHTS for e in idle)
+                if memory.is_short(needed - most, device):
+                    return
                 used = sum(e.memory_bytes or 0 for e in self._entries.values())
                 over = self.memory_budget is not None and used + needed > self.memory_budget
                 if not over and not memory.is_short(needed, device):
                     return
-                idle = [entry for entry in self._entries.values() if entry.idle]
                 if not idle:
                     return
                 oldest = min(idle, key=lambda entry: entry.last_used)

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 from .. import host_selection
 from ..errors import ComposeError, UsageError, did_you_mean
 from ..host import SERVING_LIMITS, LocalHost, local_host
+from ..models.weights.source import folder_of, is_folder
 from ..server.access import Access
 from ..server.catalog import Catalog, Served
 from ..server.server import Server, ServerSettings
@@ -116,6 +117,8 @@ def unload(name: str | None = None) -> None:
     """Give back the memory of a model by its id or source, wherever it is; None is all idle ones of
     this process. Other hosts have other users, so theirs go by name alone."""
     chosen: list[Host] = [local_host()]
+    if name is not None and is_folder(name):
+        name = str(folder_of(name))  # as models are called whose document names them so
     if name is not None:  # where it is; else this process says what there is
         chosen = [h for h, models in _reached() if any(name in (m.id, m.source) for m in models)]
     for host in chosen or [local_host()]:

@@ -16,7 +16,7 @@ from standins import tiny_models
 
 from modelcompose_jupyter.document.parameters import GenerationParameters
 from modelcompose_jupyter.errors import ModelError
-from modelcompose_jupyter.models import LoadProgress, ModelCache, ModelSpec
+from modelcompose_jupyter.models import LoadProgress, ModelCache, ModelSpec, memory
 from modelcompose_jupyter.models.weights.devices import usual_precision
 
 from .conftest import ask, done, eventually
@@ -289,6 +289,20 @@ def test_the_least_recently_used_idle_model_makes_room(folder_of: FolderOf) -> N
     done(cache.acquire(specs[2])).release()
     assert {info.id for info in cache.list()} == {"llama", "codegen"}
     cache.close()
+
+
+def test_for_a_load_that_cannot_succeed_nothing_is_unloaded(
+    cache: ModelCache, folder_of: FolderOf, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    done(cache.acquire(ModelSpec(str(folder_of("llama"))))).release()
+    monkeypatch.setattr(memory, "available", lambda _: -(1 << 40))
+    with pytest.raises(ModelError, match="of memory for its weights"):
+        done(cache.acquire(ModelSpec(str(folder_of("smollm3")))))
+    assert {info.id for info in cache.list()} == {"llama"}
+    monkeypatch.setattr(memory, "available", lambda _: -100)
+    with pytest.raises(ModelError, match="of memory for its weights"):
+        done(cache.acquire(ModelSpec(str(folder_of("smollm3")))))
+    assert cache.list() == []  # that might have been enough
 
 
 def test_a_leased_model_outlives_the_budget(folder_of: FolderOf) -> None:

@@ -46,6 +46,17 @@ def kernels() -> Kernels | None:
         return _load()
 
 
+def why_none() -> str:
+    """Why there are no kernels, where there are none."""
+    if os.environ.get("MODELCOMPOSE_NATIVE") == "0":
+        return "MODELCOMPOSE_NATIVE is 0"
+    if sys.platform != "linux":
+        return "kernels are for Linux"
+    if shutil.which(os.environ.get("CC") or "cc") is None:
+        return "there is no C compiler for kernels, as gcc"
+    return "the kernels cannot be compiled"
+
+
 @functools.cache
 def _load() -> Kernels | None:
     return _prebuilt() or _compiled()
@@ -71,15 +82,18 @@ def _compiled() -> Kernels | None:
         if built is not None and disk_cache.is_private(built):
             return _checked(ctypes.CDLL(str(built)))
         if compiler is None:
-            log.info("no C compiler: steps run on torch alone")
+            log.info("no C compiler: models run on torch")
             return None
         if built is None:
             return _for_this_process(compiler, name)
         _compile(compiler, built)
         return _checked(ctypes.CDLL(str(built)))
+    except subprocess.CalledProcessError as error:
+        said = (error.stderr or b"").decode(errors="replace").strip() or "nothing"
+        log.warning("the kernels cannot be compiled, models run on torch; cc says: %s", said)
     except (OSError, subprocess.SubprocessError, AttributeError) as error:
-        log.warning("the kernels cannot be compiled, steps run on torch alone: %s", error)
-        return None
+        log.warning("the kernels cannot be compiled, models run on torch: %s", error)
+    return None
 
 
 def _for_this_process(compiler: str, name: str) -> Kernels | None:

@@ -64,6 +64,8 @@ def load(planned: LoadPlan, report: Report) -> LoadedModel:
         loaded = native_loader.load(planned, report)
     else:
         loaded = torch_loader.load(planned, report)
+    if planned.spec.driver == "native":
+        return loaded
     in_torch = replace(planned.spec, driver="huggingface")
     return replace(loaded, reload=lambda: load(plan(in_torch, planned.source, report), report))
 
@@ -71,14 +73,14 @@ def load(planned: LoadPlan, report: Report) -> LoadedModel:
 def _no_room(planned: LoadPlan, report: Report) -> ModelError:
     """The error for a model that has no room, with what would have."""
     needed, device = planned.size.peak, planned.device
-    hint = "Unload other models, or take a smaller one."
+    hint = "Take a smaller model, or unload others."
     for setting, less in _smaller(planned, report):
         if not memory.is_short(less, device):
             hint = f"Set '{setting}': it needs {size(less)} then. Or unload other models."
             break
         hint = (
-            "Unload other models, or take a smaller one: even with"
-            f" '{setting}' this one needs {size(less)}."
+            f"Take a smaller model, or unload others: even with '{setting}' this one needs"
+            f" {size(less)}."
         )
     return ModelError(
         f"{planned.spec.source} needs {size(needed)} of memory for its weights,"

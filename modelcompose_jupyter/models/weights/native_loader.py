@@ -21,7 +21,7 @@ import numpy as np
 from ...errors import ModelError
 from .. import memory
 from ..native import numbers
-from ..native.build import kernels
+from ..native.build import kernels, why_none
 from ..native.decoder import Layer, Parts
 from ..native.linear import Linear, converted
 from ..native.numbers import Kind
@@ -170,7 +170,7 @@ def unsupported_spec(spec: ModelSpec) -> str | None:
     if spec.device == "auto" and any(map(_exists, _ACCELERATORS)):
         return "there is an accelerator"
     if kernels() is None:
-        return "there are no kernels"
+        return why_none()
     return None
 
 

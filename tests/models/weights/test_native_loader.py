@@ -13,6 +13,7 @@ from standins import tiny_models
 
 from modelcompose_jupyter.errors import ModelError
 from modelcompose_jupyter.models import ModelCache, ModelSpec, memory
+from modelcompose_jupyter.models.native import build
 from modelcompose_jupyter.models.spec import Driver
 from modelcompose_jupyter.notebook.table import models_table
 
@@ -61,13 +62,45 @@ def test_without_kernels_models_run_on_torch(
 def test_a_beam_search_is_done_by_transformers(cache: ModelCache, folder: Path) -> None:
     asked = {"num_beams": 3, "do_sample": False, "max_output_length": 12}
     texts = []
-    for driver in ("native", "huggingface"):
+    for driver in (None, "huggingface"):
         with done(cache.acquire(ModelSpec(str(folder), driver=driver))) as lease:
             texts.append(ask(lease, "A fox", **asked).texts)
-            assert (
-                ask(lease, "A fox", do_sample=False, max_output_length=3).model["driver"] == driver
-            )
     assert texts[0] == texts[1]
+
+
+def test_a_beam_search_says_what_did_it_and_is_refused_in_c_alone(
+    cache: ModelCache, folder: Path
+) -> None:
+    asked = {"num_beams": 2, "do_sample": False, "max_output_length": 3}
+    with done(cache.acquire(ModelSpec(str(folder)))) as lease:
+        found = ask(lease, "A fox", **asked).model
+        assert found["driver"] == "huggingface"
+        assert "beam search" in found["driver_reason"]
+        assert ask(lease, "A fox", max_output_length=3).model["driver"] == "native"
+    cache.unload()
+    with done(cache.acquire(ModelSpec(str(folder), driver="native"))) as lease:
+        with pytest.raises(ModelError, match="a beam search is done by transformers") as caught:
+            ask(lease, "A fox", **asked)
+        assert caught.value.code == "driver_unavailable"
+
+
+@pytest.mark.parametrize(
+    ("variable", "value", "reason"),
+    [
+        ("MODELCOMPOSE_NATIVE", "0", "MODELCOMPOSE_NATIVE is 0"),
+        ("CC", "no-such-compiler", "there is no C compiler"),
+        ("CC", "false", "the kernels cannot be compiled"),
+    ],
+)
+def test_where_there_are_no_kernels_the_reason_is_said(
+    variable: str, value: str, reason: str,
+    cache: ModelCache, folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch,
+) -> None:  # fmt: skip
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    monkeypatch.setenv(variable, value)
+    monkeypatch.setattr(build, "_load", build._load.__wrapped__)
+    with done(cache.acquire(ModelSpec(str(folder)))) as lease:
+        assert reason in (lease.info.driver_reason or "")
 
 
 def write_others(folder: Path) -> None:
@@ -147,7 +180,7 @@ def test_weights_in_mapped_files_are_not_free(cache: ModelCache, folder: Path) -
     [
         ("native", 0.9, "Set 'precision: bfloat16': it needs .* then. Or unload other models."),
         ("huggingface", 0.9, "Set 'precision: bfloat16'"),
-        ("native", 0.1, "or take a smaller one: even with 'precision: bfloat16' this one needs"),
+        ("native", 0.1, "or unload others: even with 'precision: bfloat16' this one needs"),
     ],
 )
 def test_a_model_that_has_no_room_is_told_what_would_have(
