@@ -8,7 +8,7 @@ import numpy as np
 import torch
 from torch import nn
 
-from ..native.build import kernels
+from ..native.build import kernels, why_none
 from ..native.decoder import Layer, Parts, Rotations
 from ..native.linear import Linear
 from ..native.numbers import Kind
@@ -29,7 +29,7 @@ def unsupported_layers(model: Any) -> str | None:
     """Why steps of a model cannot run in C, or None. Of those whose layers can be replaced."""
     config = model.config
     if kernels() is None:
-        return "there are no kernels"
+        return why_none()
     if model.device.type != "cpu" or model.dtype not in KINDS:
         return f"{model.dtype} on {model.device.type} is not supported"
     if any(type(each.data) is not torch.Tensor for each in model.parameters()):

@@ -11,6 +11,7 @@ import hashlib
 import os
 import platform
 import shutil
+import struct
 import subprocess
 import sys
 import tempfile
@@ -27,6 +28,8 @@ _FLAGS = (*FLAGS, "-march=native")
 _PREBUILT = Path(__file__).parent / "prebuilt"
 """What the wheel has brought."""
 _SECONDS = 120
+_ELF = struct.Struct("<40xQ10xHH2x")
+"""Of a library's header: where its sections are, which stand at its end, how wide, and how many."""
 
 Kernels = ctypes.CDLL
 """The compiled functions; a call lets other threads run Python meanwhile."""
@@ -79,7 +82,7 @@ def _compiled() -> Kernels | None:
     try:
         folder = disk_cache.folder()
         built = None if folder is None else folder / name
-        if built is not None and disk_cache.is_private(built):
+        if built is not None and disk_cache.is_private(built) and _is_whole(built):
             return _checked(ctypes.CDLL(str(built)))
         if compiler is None:
             log.info("no C compiler: models run on torch")
@@ -94,6 +97,17 @@ def _compiled() -> Kernels | None:
     except (OSError, subprocess.SubprocessError, AttributeError) as error:
         log.warning("the kernels cannot be compiled, models run on torch: %s", error)
     return None
+
+
+def _is_whole(library: Path) -> bool:
+    """Whether a file has all that its header says; one without would end the process."""
+    with library.open("rb") as file:
+        header = file.read(_ELF.size)
+        size = os.fstat(file.fileno()).st_size
+    if len(header) < _ELF.size or not header.startswith(b"\x7fELF"):
+        return False
+    sections, width, count = _ELF.unpack(header)
+    return bool(sections + width * count <= size)
 
 
 def _for_this_process(compiler: str, name: str) -> Kernels | None:

@@ -16,6 +16,7 @@ from .threads import ThreadPool
 
 ACTIVATIONS = {"silu": 0, "gelu_tanh": 1}
 _FIRST_POSITIONS = 512
+_LONGEST_WINDOW = 1 << 31
 
 Rotations = tuple[np.ndarray, np.ndarray]
 """Cosines and sines of positions, float32 [positions, rotary size / 2]."""
@@ -98,6 +99,7 @@ class Decoder:
         self._positions = 0
         self.vocabulary = len(parts.head.weights)
         self._known = len(parts.embedding)
+        _check(parts)
         self._layers = (LayerStruct * len(parts.layers))(*map(_layer, parts.layers))
         self._struct = self._model()
 
@@ -161,6 +163,16 @@ class Decoder:
                 cosines, sines = self._tables[layer.rotation]
                 struct.cosines, struct.sines = _address(cosines), _address(sines)
                 self._struct.rotary_size = 2 * cosines.shape[1]
+
+
+def _check(parts: Parts) -> None:
+    """Raise a ValueError for what a step would write or read beyond its memory with."""
+    for name, (cosines, _) in parts.rotations(1).items():
+        if not 0 < 2 * cosines.shape[1] <= parts.head_size:
+            raise ValueError(f"{name}: {2 * cosines.shape[1]} of {parts.head_size} numbers turn")
+    for layer in parts.layers:
+        if not 0 <= layer.window < _LONGEST_WINDOW:
+            raise ValueError(f"a window of {layer.window} tokens")
 
 
 def _layer(layer: Layer) -> LayerStruct:

@@ -46,10 +46,21 @@ def _common() -> ThreadPool:
     return ThreadPool()
 
 
+def _begin_anew() -> None:
+    """In a process that was forked off: another thread may have held the lock, and is not here."""
+    global _lock
+    _lock = threading.Lock()
+    _common.cache_clear()
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_begin_anew)
+
+
 def usual_threads() -> int:
     """The number where nobody says: one for each core that this process may use."""
     named = os.environ.get("OMP_NUM_THREADS", "").partition(",")[0]
     if named.isdecimal() and int(named):
-        return int(named)
+        return min(int(named), 4 * (os.cpu_count() or 1))
     allowed = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
     return max(1, min(psutil.cpu_count(logical=False) or 1, allowed or 1))

@@ -109,13 +109,16 @@ def load(plan: NativePlan, report: Report) -> LoadedModel:
     spec, found = plan.spec, plan.found
     progress = LoadProgress("load", spec.source, 0, found.count, "tensors")
     with explained(spec, plan.device):
-        opened = {path: _MappedFile(path) for path in {path for path, _ in found.tensors.values()}}
+        paths = {path for path, _ in found.tensors.values()}
+        opened = {path: _MappedFile(path, found.states[path]) for path in paths}
         count = itertools.count()
         with ReadAhead(list(opened)) as ahead:
             tokenizer = _tokenizer(plan)
             decoder = _Reader(
                 found, opened, lambda: report(replace(progress, done=next(count)))
             ).parts()
+            for each in opened.values():
+                each.check()
             while found.is_mapped and not ahead.wait(_REPORT_SECONDS):
                 report(replace(progress, done=int(ahead.share * found.count)))
         report(replace(progress, done=found.count))
@@ -184,6 +187,7 @@ class DecoderFiles:
 
     Attributes:
         tensors: by name, each with the file that it is in.
+        states: of the files when they were looked at.
         stored: the kind of its weights in the files.
         kind: of the numbers that it is computed with.
     """
@@ -191,6 +195,7 @@ class DecoderFiles:
     model_type: str
     config: DecoderConfig
     tensors: Mapping[str, tuple[Path, Tensor]]
+    states: Mapping[Path, tuple[int, ...]]
     stored: Kind
     kind: Kind
 
@@ -234,7 +239,10 @@ def find(spec: ModelSpec, folder: Path, content: Any) -> DecoderFiles:
     paths = files.folder_weights(folder)
     if any(path.suffix != ".safetensors" for path in paths):
         raise Other("its weights are pickled")
+    states = {path: _state(path.stat()) for path in paths}
     tensors = {tensor.name: (path, tensor) for path in paths for tensor in files.tensors(path)}
+    if "lm_head.weight" in tensors:  # transformers takes it, though config.json says otherwise
+        config = replace(config, tied=False)
     dtypes = set()
     for name, shape in _wanted(config):
         if name not in tensors:
@@ -247,9 +255,9 @@ def find(spec: ModelSpec, folder: Path, content: Any) -> DecoderFiles:
         raise Other("its weights are of several types")
     stored = _KINDS[dtypes.pop()]
     precision = spec.precision if spec.precision != "auto" else config.precision or stored
-    if precision not in numbers.KINDS:
+    if not isinstance(precision, str) or precision not in numbers.KINDS:
         raise Other(f"{precision} has no kernels")
-    return DecoderFiles(content["model_type"], config, tensors, stored, precision)
+    return DecoderFiles(content["model_type"], config, tensors, states, stored, precision)
 
 
 def _wanted(config: DecoderConfig) -> Iterator[tuple[str, tuple[int, ...]]]:
@@ -290,27 +298,28 @@ def _wanted(config: DecoderConfig) -> Iterator[tuple[str, tuple[int, ...]]]:
 class _MappedFile:
     """A file whose content is mapped, as long as anybody has an array of it."""
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: Path, before: tuple[int, ...]) -> None:
         self._path = path
+        self._before = before
         self._file = path.open("rb")
+        self.check()
         self.content = mmap.mmap(self._file.fileno(), 0, access=mmap.ACCESS_READ)
-        self._before = self._state()
-
-    def _state(self) -> tuple[int, int]:
-        found = os.fstat(self._file.fileno())
-        return found.st_size, found.st_mtime_ns
 
     def check(self) -> None:
         """Raise a `ModelError` where somebody has written to the file since.
 
         The weights would be others then or, where it became shorter, end the process.
         """
-        if self._state() != self._before:
+        if _state(os.fstat(self._file.fileno())) != self._before:
             raise ModelError(
                 f"the weights in {self._path} were changed while the model was in memory",
                 hint="Unload the model, or run again: it is loaded anew then.",
                 code="model_changed",
             )
+
+
+def _state(found: os.stat_result) -> tuple[int, ...]:
+    return found.st_ino, found.st_size, found.st_mtime_ns
 
 
 class _Reader:

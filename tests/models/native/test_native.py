@@ -27,7 +27,7 @@ from modelcompose_jupyter.models.engine.native_layers import NativeProduct, unsu
 from modelcompose_jupyter.models.engine.native_runner import NativeRunner
 from modelcompose_jupyter.models.engine.runner import Runner
 from modelcompose_jupyter.models.engine.torch_runner import TorchRunner, torch_runner
-from modelcompose_jupyter.models.native import build, structures
+from modelcompose_jupyter.models.native import build, structures, threads
 from modelcompose_jupyter.models.native.variants import FLAGS, VARIANTS, Variant, suitable
 from modelcompose_jupyter.models.weights import loader, source
 
@@ -537,3 +537,30 @@ def test_structures_are_as_large_as_in_c(tmp_path: Path) -> None:
         for each in (structures.ProductStruct, structures.LayerStruct, structures.ModelStruct)
     ]
     assert [int(each) for each in found.stdout.split()] == [*wanted, structures.TOKEN.itemsize]
+
+
+@pytest.mark.parametrize("size", [0, 4096, 100_000])
+def test_kernels_that_were_cut_off_are_compiled_anew(
+    size: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The system ends a process that loads such a library."""
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    assert build._compiled() is not None
+    (made,) = tmp_path.rglob("kernels-*.so")
+    whole = made.stat().st_size
+    other = made.with_name("copy")  # the library itself is in use
+    other.write_bytes(made.read_bytes()[:size])
+    other.chmod(0o700)
+    other.replace(made)
+    assert not build._is_whole(made)
+    assert build._compiled() is not None
+    assert made.stat().st_size == whole
+
+
+def test_a_forked_process_does_not_wait_for_a_lock_that_nobody_holds() -> None:
+    with threads.common_pool():
+        child = os.fork()
+        if not child:
+            with threads.common_pool():
+                os._exit(7)
+        assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 7

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import json
 import logging
 import re
 from pathlib import Path
+from typing import Any
 
 import psutil
 import pytest
@@ -15,6 +17,7 @@ from modelcompose_jupyter.errors import ModelError
 from modelcompose_jupyter.models import ModelCache, ModelSpec, memory
 from modelcompose_jupyter.models.native import build
 from modelcompose_jupyter.models.spec import Driver
+from modelcompose_jupyter.models.weights import native_loader, source
 from modelcompose_jupyter.notebook.table import models_table
 
 from ..conftest import ask, done
@@ -193,3 +196,56 @@ def test_a_model_that_has_no_room_is_told_what_would_have(
         done(cache.acquire(ModelSpec(str(folder), driver=driver)))
     assert caught.value.code == "out_of_memory"
     assert re.search(hint, caught.value.hint or "")
+
+
+def changed(folder: Path, **config: Any) -> str:
+    path = folder / "config.json"
+    path.write_text(json.dumps({**json.loads(path.read_text()), **config}))
+    return str(folder)
+
+
+@pytest.mark.parametrize("driver", ["native", "huggingface"])
+@pytest.mark.parametrize(
+    ("architecture", "config"),
+    [
+        (
+            "phi3",
+            {"rope_parameters": {
+                "rope_theta": 1e4, "rope_type": "default", "partial_rotary_factor": 4.0,
+            }},
+        ),
+        ("mistral", {"sliding_window": -(10**6)}),
+        ("mistral", {"sliding_window": 2**63}),
+    ],
+)  # fmt: skip
+def test_a_config_that_leads_beyond_the_memory_is_refused(
+    architecture: str, config: dict[str, Any], driver: Driver, cache: ModelCache, tmp_path: Path
+) -> None:
+    folder = tiny_models.save(tmp_path / "m", architecture)
+    with pytest.raises(ModelError) as caught:
+        spec = ModelSpec(changed(folder, **config), driver=driver)
+        with done(cache.acquire(spec)) as lease:
+            ask(lease, "A fox", max_output_length=40)
+    assert caught.value.code in ("load_failed", "incomplete_model", "run_failed")
+
+
+def test_a_head_of_its_own_is_taken_though_the_config_ties_it(
+    cache: ModelCache, folder: Path
+) -> None:
+    """As transformers does where both are in the files."""
+    changed(folder, tie_word_embeddings=True)
+    texts = []
+    for driver in ("native", "huggingface"):
+        with done(cache.acquire(ModelSpec(str(folder), driver=driver))) as lease:
+            texts.append(ask(lease, "A fox", do_sample=False, max_output_length=20).texts)
+    assert texts[0] == texts[1]
+
+
+def test_a_file_that_is_replaced_before_it_is_mapped_is_not_read(folder: Path) -> None:
+    """Its header may be longer, and all would be read from other places."""
+    spec = ModelSpec(str(folder))
+    plan = native_loader.plan(spec, source.resolve(spec, lambda _: None))
+    (folder / "model.safetensors").rename(folder / "old")
+    tiny_models.make(seed=99).save_pretrained(folder)
+    with pytest.raises(ModelError, match="were changed"):
+        native_loader.load(plan, lambda _: None)
