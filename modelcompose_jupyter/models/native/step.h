@@ -1,8 +1,8 @@
 /* The kernels for one kind of NUMBER; kernels.c includes this once for each.
  *
  * An OPERAND is what a product takes: the same numbers, as its instructions want them.
- * PAIRED: values of attention are packed with two of the same column side by side, as `dots` of two
- * numbers at once take them. Else LOAD gives as many numbers as there are lanes.
+ * PAIRED: `pack_values` puts two numbers of a column side by side, as `tiles` takes them then. Else
+ * both take what LOAD gives: as many numbers as there are lanes.
  */
 
 struct NAMED(conversion) {
