@@ -7,6 +7,7 @@ import random
 import re
 import string
 from collections.abc import Iterator
+from functools import partial
 from itertools import islice, product
 from pathlib import Path
 from typing import Any
@@ -20,39 +21,20 @@ _PAD = "<pad>"
 _WORD = re.compile(r" [a-z]+")
 
 
-def _smollm2_135m() -> Any:
+def _smollm2(hidden: int, inner: int, layers: int, heads: int, key_heads: int, theta: float) -> Any:
     from transformers import LlamaConfig, LlamaForCausalLM
 
     config = LlamaConfig(
         vocab_size=_VOCABULARY,
-        hidden_size=576,
-        intermediate_size=1536,
-        num_hidden_layers=30,
-        num_attention_heads=9,
-        num_key_value_heads=3,
+        hidden_size=hidden,
+        intermediate_size=inner,
+        num_hidden_layers=layers,
+        num_attention_heads=heads,
+        num_key_value_heads=key_heads,
         max_position_embeddings=8192,
         tie_word_embeddings=True,
         rms_norm_eps=1e-5,
-        rope_parameters={"rope_type": "default", "rope_theta": 100000.0},
-        **_NO_ENDS,
-    )
-    return LlamaForCausalLM, config
-
-
-def _smollm2_1_7b() -> Any:
-    from transformers import LlamaConfig, LlamaForCausalLM
-
-    config = LlamaConfig(
-        vocab_size=_VOCABULARY,
-        hidden_size=2048,
-        intermediate_size=8192,
-        num_hidden_layers=24,
-        num_attention_heads=32,
-        num_key_value_heads=32,
-        max_position_embeddings=8192,
-        tie_word_embeddings=True,
-        rms_norm_eps=1e-5,
-        rope_parameters={"rope_type": "default", "rope_theta": 130000.0},
+        rope_parameters={"rope_type": "default", "rope_theta": theta},
         **_NO_ENDS,
     )
     return LlamaForCausalLM, config
@@ -79,8 +61,8 @@ def _smollm3_3b() -> Any:
 
 _NO_ENDS = {"bos_token_id": None, "eos_token_id": None, "pad_token_id": 0}
 _SHAPES = {
-    "smollm2-135m": _smollm2_135m,
-    "smollm2-1.7b": _smollm2_1_7b,
+    "smollm2-135m": partial(_smollm2, 576, 1536, 30, 9, 3, 100000.0),
+    "smollm2-1.7b": partial(_smollm2, 2048, 8192, 24, 32, 32, 130000.0),
     "smollm3-3b": _smollm3_3b,
 }
 BUNDLED = "storyteller"
