@@ -42,6 +42,7 @@ class Lease:
         self._cache = cache
         self._entry = entry
         self._lookup = spec.prompt_lookup
+        self._driver = spec.driver
         self._released = False
 
     def __enter__(self) -> Lease:
@@ -72,10 +73,17 @@ class Lease:
         is an owner's only one.
 
         Raises:
-            ModelError: the lease was released, or too many requests wait.
+            ModelError: the lease was released, too many requests wait, or a beam search is asked
+                for where the driver is to be native.
         """
         if self._released:
             raise ModelError("the lease on the model was released", code="lease_released")
+        if self._driver == "native" and (parameters.num_beams or 1) > 1:
+            raise ModelError(
+                "a beam search is done by transformers, and 'driver: native' runs in C alone",
+                hint="Leave out 'driver', or 'num_beams'.",
+                code="driver_unavailable",
+            )
         limit = self._cache.max_output_length
         return self._entry.engine.submit(
             prompt, parameters, on_text, on_queued, limit, owner, self._lookup

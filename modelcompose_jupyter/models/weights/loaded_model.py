@@ -7,7 +7,6 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
-from ...errors import ModelError
 from ..spec import Driver
 from ..tokenization import chat
 from ..tokenization.detokenizer import Decoder
@@ -36,8 +35,7 @@ class LoadedModel:
             generate(); None is what it leaves open as well.
         model: of transformers; None for a decoder that runs in C alone.
         decoder: that, or None.
-        reload: loads the model once more, with transformers, as nobody has changed it; None where
-            it is to run in C alone.
+        reload: loads the model once more, with transformers, as nobody has changed it.
         encoder_decoder: whether the prompt goes to an encoder and the text is a reply of its own.
         draft: of the same vocabulary, though its scores may be more or fewer by what pads them.
         cache_budget: as the `ModelSpec` says.
@@ -73,19 +71,10 @@ class LoadedModel:
 
     @cached_property
     def for_generate(self) -> LoadedModel:
-        """The same model in transformers; loaded when it is first asked for, and kept.
-
-        Raises:
-            ModelError: it is to run in C alone, or cannot be loaded.
-        """
+        """The same model in transformers; loaded when it is first asked for, and kept."""
         if self.decoder is None:
             return self
-        if self.reload is None:
-            raise ModelError(
-                "a beam search is done by transformers, and 'driver: native' runs in C alone",
-                hint="Leave out 'driver', or 'num_beams'.",
-                code="driver_unavailable",
-            )
+        assert self.reload is not None
         return self.reload()
 
     @cached_property

@@ -64,8 +64,6 @@ def load(planned: LoadPlan, report: Report) -> LoadedModel:
         loaded = native_loader.load(planned, report)
     else:
         loaded = torch_loader.load(planned, report)
-    if planned.spec.driver == "native":
-        return loaded
     in_torch = replace(planned.spec, driver="huggingface")
     return replace(loaded, reload=lambda: load(plan(in_torch, planned.source, report), report))
 

@@ -80,11 +80,16 @@ def test_a_beam_search_says_what_did_it_and_is_refused_in_c_alone(
         assert found["driver"] == "huggingface"
         assert "beam search" in found["driver_reason"]
         assert ask(lease, "A fox", max_output_length=3).model["driver"] == "native"
-    cache.unload()
-    with done(cache.acquire(ModelSpec(str(folder), driver="native"))) as lease:
+    for order in (("native", None), (None, "native")):  # they share one model
+        cache.unload()
+        leases = {each: done(cache.acquire(ModelSpec(str(folder), driver=each))) for each in order}
+        assert len(cache.list()) == 1
         with pytest.raises(ModelError, match="a beam search is done by transformers") as caught:
-            ask(lease, "A fox", **asked)
+            ask(leases["native"], "A fox", **asked)
         assert caught.value.code == "driver_unavailable"
+        assert ask(leases[None], "A fox", **asked).model["driver"] == "huggingface"
+        for lease in leases.values():
+            lease.release()
 
 
 @pytest.mark.parametrize(
