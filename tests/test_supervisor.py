@@ -38,6 +38,8 @@ class Handler(http.server.BaseHTTPRequestHandler):
         self.wfile.write(b"{}")
 
     def do_POST(self):
+        # Ending with a body unread would reset the connection, and its answer be lost.
+        self.rfile.read(int(self.headers["Content-Length"]))
         if hangs:
             open(path + ".asked", "w").close()
             time.sleep(600)
