@@ -35,7 +35,7 @@
 #define WIDE_ROWS 1
 #endif
 
-#if defined(__F16C__)
+#if defined(__SSE2__)
 #include <immintrin.h>
 #elif defined(__aarch64__)
 #include <arm_neon.h>
@@ -58,6 +58,11 @@
 #define AHEAD 4096 /* numbers between what is read and what is fetched then */
 /* So many rows are multiplied with some weights before the next are read. */
 #define ROWS_AT_ONCE 96
+/* Of weights that are codes: so many are multiplied at once; bytes between what is read and what is
+ * fetched then; scales that are widened together. */
+#define CODED_OUTPUTS 2
+#define CODES_AHEAD 4096
+#define SCALES 128
 /* So many queries share keys and values that were packed once. */
 #define QUERIES 24
 
@@ -65,6 +70,8 @@ typedef float vector __attribute__((vector_size(4 * LANES)));
 typedef int32_t integers __attribute__((vector_size(4 * LANES)));
 typedef uint32_t words __attribute__((vector_size(4 * LANES)));
 typedef uint16_t halves __attribute__((vector_size(2 * LANES)));
+typedef int16_t shorts __attribute__((vector_size(2 * LANES)));
+typedef int8_t octets __attribute__((vector_size(LANES)));
 
 static inline vector load(const float *from) {
     vector values;
@@ -130,6 +137,44 @@ static inline vector load_float16(const uint16_t *from) {
     for (int lane = 0; lane < LANES; lane++)
         values[lane] = from_float16(from[lane]);
     return values;
+#endif
+}
+
+/* float16 [count] as float32, and up to LANES more. */
+static inline void widen(const uint16_t *from, int64_t count, float *to) {
+    int64_t each = 0;
+    for (; each + LANES <= count; each += LANES)
+        store(to + each, load_float16(from + each));
+    for (; each < count; each++)
+        to[each] = from_float16(from[each]);
+}
+
+/* The values of codes of 4 bits: themselves, and as bfloat16, twice. */
+struct values {
+    int8_t own[16];
+    uint16_t bfloat16[32];
+};
+
+/* The values of CODED codes in the lower halves of bytes, and of those in the upper ones. */
+static inline void look_up(const uint8_t *codes, const int8_t *values, int8_t *low, int8_t *high) {
+#if defined(__SSSE3__)
+    const __m128i table = _mm_loadu_si128((const __m128i *)values), mask = _mm_set1_epi8(15);
+    for (int at = 0; at < CODED; at += 16) {
+        const __m128i both = _mm_loadu_si128((const __m128i *)(codes + at));
+        _mm_storeu_si128((__m128i *)(low + at), _mm_shuffle_epi8(table, _mm_and_si128(both, mask)));
+        _mm_storeu_si128((__m128i *)(high + at),
+                         _mm_shuffle_epi8(table, _mm_and_si128(_mm_srli_epi16(both, 4), mask)));
+    }
+#elif defined(__aarch64__)
+    const int8x16_t table = vld1q_s8(values);
+    for (int at = 0; at < CODED; at += 16) {
+        const uint8x16_t both = vld1q_u8(codes + at);
+        vst1q_s8(low + at, vqtbl1q_s8(table, vandq_u8(both, vdupq_n_u8(15))));
+        vst1q_s8(high + at, vqtbl1q_s8(table, vshrq_n_u8(both, 4)));
+    }
+#else
+    for (int at = 0; at < CODED; at++)
+        low[at] = values[codes[at] & 15], high[at] = values[codes[at] >> 4];
 #endif
 }
 
@@ -200,6 +245,8 @@ static inline float activate(int64_t activation, float x) {
     float inner = 0.79788456f * (x + 0.044715f * x * x * x);
     return x / (1.0f + exponential(-2.0f * inner)); /* x (1 + tanh(inner)) / 2 */
 }
+
+#include "coding.h"
 
 /* Operands of so many numbers, whole steps. */
 #define PADDED(size) (((size) + STEP - 1) / STEP * STEP)

@@ -8,12 +8,22 @@
 
 #include <stdint.h>
 
+/* How weights are stored: as numbers; or as codes in blocks of CODED inputs with a scale for each.
+ * Codes of 8 bits are integers. Those of 4 bits are places in `values`; a byte has one of a block in
+ * its lower half, and that of the same place in the next block in its upper one. */
+enum form { NUMBERS, CODES_8, CODES_4 };
+
+#define CODED 32
+
 /* A linear layer: weights [outputs, inputs], and a bias [outputs] or NULL. */
 struct product {
     const void *weights;
     const void *bias;
+    const uint16_t *scales; /* float16 [outputs, inputs / CODED], or NULL */
+    const int8_t *values;   /* [16], or NULL */
     int64_t outputs;
     int64_t inputs;
+    int64_t form;
 };
 
 /* A decoder layer. Norms are float32 weights, or NULL where there is none. */

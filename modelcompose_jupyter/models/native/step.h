@@ -251,6 +251,8 @@ static void NAMED(tiles)(int64_t rows, int64_t blocks, const OPERAND *input, int
     }
 }
 
+#include "coded.h"
+
 /* What becomes of the sums of a product. */
 struct NAMED(target) {
     NUMBER *numbers; /* [rows, ...], rows `stride` apart */
@@ -265,6 +267,11 @@ static void NAMED(product)(struct team *team, const struct product *product, con
     const NUMBER *weights = product->weights, *bias = product->bias;
     const int64_t inputs = product->inputs, outputs = product->outputs;
     float sums[ROWS_AT_ONCE * DOT_OUTPUTS];
+    struct values values;
+    for (int each = 0; product->values && each < 32; each++) {
+        values.own[each % 16] = product->values[each % 16];
+        values.bfloat16[each] = to_bfloat16(product->values[each % 16]);
+    }
     int64_t first, last;
     share(team, (outputs + DOT_OUTPUTS - 1) / DOT_OUTPUTS, &first, &last);
     for (int64_t from = 0; from < rows; from += ROWS_AT_ONCE) {
@@ -272,9 +279,15 @@ static void NAMED(product)(struct team *team, const struct product *product, con
         for (int64_t output = first * DOT_OUTPUTS; output < smaller(last * DOT_OUTPUTS, outputs);
              output += DOT_OUTPUTS) {
             const int64_t width = smaller(DOT_OUTPUTS, outputs - output);
-            const NUMBER *own = weights + output * inputs;
-            NAMED(dots)(count, width, input + from * PADDED(inputs), PADDED(inputs), inputs, own,
-                        inputs, sums, own + DOT_OUTPUTS * inputs);
+            const OPERAND *own_input = input + from * PADDED(inputs);
+            if (product->form == NUMBERS) {
+                const NUMBER *own = weights + output * inputs;
+                NAMED(dots)(count, width, own_input, PADDED(inputs), inputs, own, inputs, sums,
+                            own + DOT_OUTPUTS * inputs);
+            } else {
+                NAMED(coded_dots)(count, width, own_input, PADDED(inputs), product, output, &values,
+                                  sums);
+            }
             for (int64_t row = 0; row < count; row++) {
                 float *sum = sums + row * DOT_OUTPUTS;
                 const int64_t place = (from + row) * to.stride + output;
