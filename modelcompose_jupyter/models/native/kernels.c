@@ -58,11 +58,6 @@
 #define AHEAD 4096 /* numbers between what is read and what is fetched then */
 /* So many rows are multiplied with some weights before the next are read. */
 #define ROWS_AT_ONCE 96
-/* Of weights that are codes: so many are multiplied at once; bytes between what is read and what is
- * fetched then; scales that are widened together. */
-#define CODED_OUTPUTS 2
-#define CODES_AHEAD 4096
-#define SCALES 128
 /* So many queries share keys and values that were packed once. */
 #define QUERIES 24
 
@@ -70,8 +65,6 @@ typedef float vector __attribute__((vector_size(4 * LANES)));
 typedef int32_t integers __attribute__((vector_size(4 * LANES)));
 typedef uint32_t words __attribute__((vector_size(4 * LANES)));
 typedef uint16_t halves __attribute__((vector_size(2 * LANES)));
-typedef int16_t shorts __attribute__((vector_size(2 * LANES)));
-typedef int8_t octets __attribute__((vector_size(LANES)));
 
 static inline vector load(const float *from) {
     vector values;
@@ -125,6 +118,13 @@ static inline uint16_t to_float16(float value) {
     return sign | (uint16_t)((bits - 0x38000000 + 0xfff + (bits >> 13 & 1)) >> 13);
 }
 
+/* A number of a kind, in float32. */
+static inline float read_number(const void *from, int64_t form, int64_t at) {
+    return form == FLOAT32    ? ((const float *)from)[at]
+           : form == BFLOAT16 ? from_bfloat16(((const uint16_t *)from)[at])
+                              : from_float16(((const uint16_t *)from)[at]);
+}
+
 static inline vector load_float16(const uint16_t *from) {
 #if defined(__AVX512F__)
     return (vector)_mm512_cvtph_ps(_mm256_loadu_si256((const __m256i *)from));
@@ -137,44 +137,6 @@ static inline vector load_float16(const uint16_t *from) {
     for (int lane = 0; lane < LANES; lane++)
         values[lane] = from_float16(from[lane]);
     return values;
-#endif
-}
-
-/* float16 [count] as float32, and up to LANES more. */
-static inline void widen(const uint16_t *from, int64_t count, float *to) {
-    int64_t each = 0;
-    for (; each + LANES <= count; each += LANES)
-        store(to + each, load_float16(from + each));
-    for (; each < count; each++)
-        to[each] = from_float16(from[each]);
-}
-
-/* The values of codes of 4 bits: themselves, and as bfloat16, twice. */
-struct values {
-    int8_t own[16];
-    uint16_t bfloat16[32];
-};
-
-/* The values of CODED codes in the lower halves of bytes, and of those in the upper ones. */
-static inline void look_up(const uint8_t *codes, const int8_t *values, int8_t *low, int8_t *high) {
-#if defined(__SSSE3__)
-    const __m128i table = _mm_loadu_si128((const __m128i *)values), mask = _mm_set1_epi8(15);
-    for (int at = 0; at < CODED; at += 16) {
-        const __m128i both = _mm_loadu_si128((const __m128i *)(codes + at));
-        _mm_storeu_si128((__m128i *)(low + at), _mm_shuffle_epi8(table, _mm_and_si128(both, mask)));
-        _mm_storeu_si128((__m128i *)(high + at),
-                         _mm_shuffle_epi8(table, _mm_and_si128(_mm_srli_epi16(both, 4), mask)));
-    }
-#elif defined(__aarch64__)
-    const int8x16_t table = vld1q_s8(values);
-    for (int at = 0; at < CODED; at += 16) {
-        const uint8x16_t both = vld1q_u8(codes + at);
-        vst1q_s8(low + at, vqtbl1q_s8(table, vandq_u8(both, vdupq_n_u8(15))));
-        vst1q_s8(high + at, vqtbl1q_s8(table, vshrq_n_u8(both, 4)));
-    }
-#else
-    for (int at = 0; at < CODED; at++)
-        low[at] = values[codes[at] & 15], high[at] = values[codes[at] >> 4];
 #endif
 }
 
@@ -246,10 +208,17 @@ static inline float activate(int64_t activation, float x) {
     return x / (1.0f + exponential(-2.0f * inner)); /* x (1 + tanh(inner)) / 2 */
 }
 
+#include "coded.h"
 #include "coding.h"
 
 /* Operands of so many numbers, whole steps. */
 #define PADDED(size) (((size) + STEP - 1) / STEP * STEP)
+
+/* Keys and values are kept as KEPT numbers: their functions are those for that kind. */
+#define CODES 0
+#define KEPT_NUMBER NUMBER
+#define KEPT NAMED
+#define WRITE_KEPT WRITE
 
 #define NUMBER float
 #define OPERAND float
@@ -289,5 +258,26 @@ static inline float activate(int64_t activation, float x) {
 #define READ(x) from_float16(x)
 #define WRITE(x) to_float16(x)
 #define WRITE_OPERAND(x) from_float16(to_float16(x))
+#define PAIRED 0
+#include "step.h"
+
+/* Weights that are codes. */
+#undef CODES
+#undef KEPT_NUMBER
+#undef KEPT
+#undef WRITE_KEPT
+#define CODES 1
+#define KEPT_NUMBER uint16_t
+#define KEPT(name) name##_float16
+#define WRITE_KEPT(x) to_float16(x)
+#define NUMBER float
+#define OPERAND float
+#define SPLIT 0
+#define STEP LANES
+#define NAMED(name) name##_codes
+#define LOAD(x) load(x)
+#define READ(x) (x)
+#define WRITE(x) (x)
+#define WRITE_OPERAND(x) (x)
 #define PAIRED 0
 #include "step.h"

@@ -11,7 +11,7 @@ from __future__ import annotations
 import itertools
 import mmap
 import os
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -20,8 +20,9 @@ import numpy as np
 
 from ...errors import ModelError
 from .. import memory
-from ..native import numbers
+from ..native import codes, numbers
 from ..native.build import kernels, why_none
+from ..native.codes import Codes, Form
 from ..native.decoder import Layer, Parts
 from ..native.linear import Linear, converted
 from ..native.numbers import Kind
@@ -40,6 +41,7 @@ from .generation_defaults import OwnDefaults
 from .library_logging import quiet
 from .load_errors import explained
 from .loaded_model import LoadedModel
+from .packed_weights import PackedWeights, Quantization, form_of
 from .read_ahead import ReadAhead
 from .safetensors_header import Tensor
 from .source import ResolvedSource
@@ -68,7 +70,7 @@ class NativePlan:
     @property
     def key(self) -> tuple[object, ...]:
         """Equal for two loads that would give the same weights."""
-        return ("native", str(self.source.folder), self.found.kind)
+        return ("native", str(self.source.folder), self.found.precision)
 
     @property
     def size(self) -> memory.LoadSize:
@@ -112,14 +114,18 @@ def load(plan: NativePlan, report: Report) -> LoadedModel:
         paths = {path for path, _ in found.tensors.values()}
         opened = {path: _MappedFile(path, found.states[path]) for path in paths}
         count = itertools.count()
-        with ReadAhead(list(opened)) as ahead:
+        packed = found.room()
+        with ReadAhead([packed.path] if packed and packed.path else list(opened)) as ahead:
             tokenizer = _tokenizer(plan)
             decoder = _Reader(
-                found, opened, lambda: report(replace(progress, done=next(count)))
+                found, opened, packed, lambda: report(replace(progress, done=next(count)))
             ).parts()
             for each in opened.values():
                 each.check()
-            while found.is_mapped and not ahead.wait(_REPORT_SECONDS):
+            if packed is not None:
+                packed.keep()
+            is_mapped = found.is_mapped if packed is None else packed.is_mapped
+            while is_mapped and not ahead.wait(_REPORT_SECONDS):
                 report(replace(progress, done=int(ahead.share * found.count)))
         report(replace(progress, done=found.count))
     defaults, special = plan.defaults, found.config.special_tokens
@@ -128,12 +134,12 @@ def load(plan: NativePlan, report: Report) -> LoadedModel:
     return LoadedModel(
         tokenizer=tokenizer,
         device=plan.device,
-        precision=found.kind,
+        precision=found.precision,
         class_name=found.config.class_name,
         context=found.config.context,
         parameters=found.parameters,
         memory_bytes=decoder.bytes,
-        mapped_bytes=decoder.bytes if found.is_mapped else 0,
+        mapped_bytes=decoder.bytes if is_mapped else 0,
         stop_sequences=defaults.stop_sequences,
         defaults=replace(
             defaults,
@@ -166,8 +172,6 @@ def unsupported_spec(spec: ModelSpec) -> str | None:
         return "adapters are merged"
     if spec.draft_model is not None:
         return "it has a draft model"
-    if spec.quantization is not None:
-        return "its weights are to be quantised"
     if spec.device not in ("auto", "cpu"):
         return f"it is for {spec.device}"
     if spec.device == "auto" and any(map(_exists, _ACCELERATORS)):
@@ -190,6 +194,7 @@ class DecoderFiles:
         states: of the files when they were looked at.
         stored: the kind of its weights in the files.
         kind: of the numbers that it is computed with.
+        quantization: of the weights of linear layers, which are made from those in the files.
     """
 
     model_type: str
@@ -198,6 +203,12 @@ class DecoderFiles:
     states: Mapping[Path, tuple[int, ...]]
     stored: Kind
     kind: Kind
+    quantization: Quantization | None
+
+    @property
+    def precision(self) -> str:
+        """What its weights are like once it is loaded."""
+        return self.quantization or self.kind
 
     @property
     def count(self) -> int:
@@ -211,18 +222,55 @@ class DecoderFiles:
 
     @property
     def bytes(self) -> int:
-        """What it takes once it is loaded."""
+        """What it takes once it is loaded.
+
+        Of an embedding that stays in its file beside codes, only the rows of tokens are read.
+        """
+        if self.quantization is not None:
+            return sum(self._piece_sizes().values())
         return self.parameters * numbers.dtype(self.kind).itemsize
 
     @property
     def is_mapped(self) -> bool:
         """Whether its weights stay in their files."""
-        return self.stored == self.kind
+        return self.quantization is None and self.stored == self.kind
 
     @property
     def largest(self) -> int:
         """Bytes of its largest tensor on the disk."""
         return max(tensor.size for _, tensor in self.tensors.values())
+
+    def room(self) -> PackedWeights | None:
+        """Room for its codes, where it has some."""
+        if self.quantization is None:
+            return None
+        files = [(str(path), state) for path, state in self.states.items()]
+        return PackedWeights(self._piece_sizes(), (files, self.model_type, self.quantization))
+
+    def _piece_sizes(self) -> dict[str, int]:
+        """Bytes of the codes of its linear layers, by name."""
+        return {
+            name: codes.size(outputs, inputs, form)
+            for name, outputs, inputs, form in self._pieces()
+        }
+
+    def _pieces(self) -> Iterator[tuple[str, int, int, Form]]:
+        """What has codes: a linear layer or, where several are one tensor, each of them."""
+        config = self.config
+        yield "lm_head", config.vocabulary, config.hidden, self.form("lm_head")
+        for name, shape in _wanted(config):
+            *_, part, kind = name.split(".")
+            if len(shape) != 2 or kind != "weight" or part in ("embed_tokens", "lm_head"):
+                continue
+            layer = name.removesuffix(f".{part}.weight")
+            for own, outputs in _parts(config, part, shape[0]):
+                yield f"{layer}.{own}", outputs, shape[1], self.form(f"{layer}.{own}")
+
+    def form(self, name: str) -> Form:
+        """How many bits the weights of a linear layer get."""
+        assert self.quantization is not None
+        number = name.split(".")[2] if "." in name else "0"
+        return form_of(name.rpartition(".")[2], int(number), self.config.layers, self.quantization)
 
     def _tensor(self, name: str) -> Tensor:
         return self.tensors[name][1]
@@ -255,9 +303,24 @@ def find(spec: ModelSpec, folder: Path, content: Any) -> DecoderFiles:
         raise Other("its weights are of several types")
     stored = _KINDS[dtypes.pop()]
     precision = spec.precision if spec.precision != "auto" else config.precision or stored
+    if spec.quantization is not None:
+        precision = "float32"
     if not isinstance(precision, str) or precision not in numbers.KINDS:
         raise Other(f"{precision} has no kernels")
-    return DecoderFiles(content["model_type"], config, tensors, states, stored, precision)
+    assert spec.quantization != "auto"
+    return DecoderFiles(
+        content["model_type"], config, tensors, states, stored, precision, spec.quantization
+    )
+
+
+def _parts(config: DecoderConfig, name: str, outputs: int) -> list[tuple[str, int]]:
+    """The linear layers that a tensor is, with their outputs."""
+    queries, keys = config.query_heads * config.head_size, config.key_heads * config.head_size
+    if name == "qkv_proj":
+        return [("q_proj", queries), ("k_proj", keys), ("v_proj", keys)]
+    if name == "gate_up_proj":
+        return [("gate_proj", config.intermediate), ("up_proj", config.intermediate)]
+    return [(name, outputs)]
 
 
 def _wanted(config: DecoderConfig) -> Iterator[tuple[str, tuple[int, ...]]]:
@@ -329,20 +392,27 @@ class _Reader:
         self,
         found: DecoderFiles,
         opened: Mapping[Path, _MappedFile],
+        packed: PackedWeights | None,
         progress: Callable[[], None] = lambda: None,
     ) -> None:
+        self._found = found
+        self._packed = packed
         self._config = found.config
         self._tensors = found.tensors
         self._kind = found.kind
-        self._mapped = memory.MappedWeights(found.bytes if found.is_mapped else 0)
+        is_mapped = found.is_mapped if packed is None else packed.is_mapped
+        self._mapped = memory.MappedWeights(found.bytes if is_mapped else 0)
         self._opened = opened
         self._progress = progress
 
     def parts(self) -> Parts:
         config = self._config
         layers = [self._layer(number) for number in range(config.layers)]
-        embedding = self._numbers("model.embed_tokens.weight")
-        head = Linear(embedding, None, self._kind) if config.tied else self._linear("lm_head")
+        embedding = self._embedding()
+        head = embedding
+        if not config.tied or self._packed is not None:
+            tensor = "model.embed_tokens" if config.tied else "lm_head"
+            (head,) = self._linears(tensor, ["lm_head"], [config.vocabulary])
         scale = np.array([config.embedding_scale], dtype=np.float32)
         return Parts(
             kind=self._kind,
@@ -370,21 +440,19 @@ class _Reader:
         config = self._config
         at = f"model.layers.{number}"
         attention, mlp = f"{at}.self_attn", f"{at}.mlp"
-        size, inner = config.head_size, config.intermediate
         if config.fused:
-            queries, keys = config.query_heads * size, config.key_heads * size
-            qkv = self._linear(f"{attention}.qkv_proj").parts(queries, keys, keys)
-            gate_up = self._linear(f"{mlp}.gate_up_proj").parts(inner, inner)
+            qkv = self._linear(f"{attention}.qkv_proj")
+            gate_up = self._linear(f"{mlp}.gate_up_proj")
         else:
-            qkv = [self._linear(f"{attention}.{name}_proj") for name in "qkv"]
-            gate_up = [self._linear(f"{mlp}.{name}_proj") for name in ("gate", "up")]
+            qkv = [self._linear(f"{attention}.{name}_proj")[0] for name in "qkv"]
+            gate_up = [self._linear(f"{mlp}.{name}_proj")[0] for name in ("gate", "up")]
         around = config.norms_around
         before_mlp = "pre_feedforward_layernorm" if around else "post_attention_layernorm"
         return Layer(
             qkv=qkv,
-            output=self._linear(f"{attention}.o_proj"),
+            output=self._linear(f"{attention}.o_proj")[0],
             gate_up=gate_up,
-            down=self._linear(f"{mlp}.down_proj"),
+            down=self._linear(f"{mlp}.down_proj")[0],
             before_attention=self._norm(f"{at}.input_layernorm"),
             before_mlp=self._norm(f"{at}.{before_mlp}"),
             after_attention=self._norm(f"{at}.post_attention_layernorm") if around else None,
@@ -396,13 +464,44 @@ class _Reader:
             rotation=config.layer_rotations[number],
         )
 
-    def _linear(self, name: str) -> Linear:
-        has_bias = name.rpartition(".")[2] in self._config.biases
-        return Linear(
-            self._numbers(f"{name}.weight"),
-            self._numbers(f"{name}.bias") if has_bias else None,
-            self._kind,
-        )
+    def _embedding(self) -> Linear:
+        """As its file has it where there are codes: only rows of tokens are read."""
+        name = "model.embed_tokens.weight"
+        if self._packed is None:
+            return Linear(self._numbers(name), None, self._kind)
+        stored, kind = self._stored(name)
+        return Linear(stored, None, kind)
+
+    def _linear(self, tensor: str) -> list[Linear]:
+        """The linear layers that a tensor is, one after the other."""
+        layer, _, name = tensor.rpartition(".")
+        shape = self._tensors[f"{tensor}.weight"][1].shape
+        parts = _parts(self._config, name, shape[0])
+        return self._linears(tensor, [f"{layer}.{own}" for own, _ in parts], [n for _, n in parts])
+
+    def _linears(self, tensor: str, names: Sequence[str], outputs: Sequence[int]) -> list[Linear]:
+        has_bias = tensor.rpartition(".")[2] in self._config.biases
+        bias = self._numbers(f"{tensor}.bias") if has_bias else None
+        if self._packed is None:
+            return Linear(self._numbers(f"{tensor}.weight"), bias, self._kind).parts(*outputs)
+        stored, kind = self._stored(f"{tensor}.weight")
+        parts = Linear(stored, bias, kind).parts(*outputs)
+        made = [
+            replace(each, weights=self._codes(name, each.weights, kind), kind=self._kind)
+            for name, each in zip(names, parts, strict=True)
+        ]
+        if not self._packed.is_filled:
+            self._let_go(f"{tensor}.weight")
+        return made
+
+    def _codes(self, name: str, weights: np.ndarray | Codes, kind: Kind) -> Codes:
+        assert self._packed is not None and not isinstance(weights, Codes)
+        form, room = self._found.form(name), self._packed.piece(name)
+        outputs, inputs = weights.shape
+        if self._packed.is_filled:
+            return codes.found(room, outputs, inputs, form)
+        self._progress()
+        return codes.coded(weights, kind, form, room, usual_threads())
 
     def _norm(self, name: str) -> np.ndarray:
         """The weights of a norm, as a model of this kind of numbers has them, in float32."""
@@ -411,24 +510,28 @@ class _Reader:
 
     def _numbers(self, name: str) -> np.ndarray:
         """A tensor: where it is in its file, or converted."""
+        stored, kind = self._stored(name)
+        if kind == self._kind:
+            return stored
+        self._progress()
+        found = converted(stored, kind, self._kind, usual_threads())
+        self._let_go(name)
+        return found
+
+    def _stored(self, name: str) -> tuple[np.ndarray, Kind]:
+        """A tensor as its file has it."""
         path, tensor = self._tensors[name]
         kind = _KINDS[tensor.dtype]
         content = self._opened[path].content
         raw = np.frombuffer(content, np.uint8, tensor.size, tensor.begin)
         if tensor.begin % numbers.dtype(kind).itemsize:
             raw = raw.copy()  # to where numbers may begin
-        stored = raw.view(numbers.dtype(kind)).reshape(tensor.shape)
-        if kind == self._kind:
-            return stored
-        self._progress()
-        found = converted(stored, kind, self._kind, usual_threads())
-        _let_go(content, tensor)
-        return found
+        return raw.view(numbers.dtype(kind)).reshape(tensor.shape), kind
 
-
-def _let_go(content: mmap.mmap, tensor: Tensor) -> None:
-    """Have the pages of a tensor no longer count as this process's memory."""
-    start = -(-tensor.begin // mmap.PAGESIZE) * mmap.PAGESIZE
-    length = tensor.begin + tensor.size - start
-    if length > 0 and hasattr(mmap, "MADV_DONTNEED"):
-        content.madvise(mmap.MADV_DONTNEED, start, length)
+    def _let_go(self, name: str) -> None:
+        """Have the pages of a tensor no longer count as this process's memory."""
+        path, tensor = self._tensors[name]
+        start = -(-tensor.begin // mmap.PAGESIZE) * mmap.PAGESIZE
+        length = tensor.begin + tensor.size - start
+        if length > 0 and hasattr(mmap, "MADV_DONTNEED"):
+            self._opened[path].content.madvise(mmap.MADV_DONTNEED, start, length)
