@@ -167,8 +167,10 @@ class ModelSettings(Strict):
     trust_remote_code: Boolean | None = Field(
         None, description="Run code from the model's repository. Only for sources you trust."
     )
-    quantization: Annotated[Literal["none", "int8"], TemplateOr()] | None = Field(
-        None, description="int8 keeps the weights of linear layers in 8 bits."
+    quantization: Annotated[Literal["none", "auto", "int8", "int4"], TemplateOr()] | None = Field(
+        None,
+        description="int8 or int4 keeps the weights of linear layers in 8 or 4 bits;"
+        " auto only where they would have no room.",
     )
     peft_adapters: list[PeftAdapter] | None = Field(
         None, description="LoRA adapters, added to the model's weights as it is loaded."

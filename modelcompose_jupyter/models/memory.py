@@ -82,7 +82,7 @@ def out_of_memory(message: str) -> ModelError:
     return ModelError(
         message,
         hint="Unload other models, take a smaller one, or set precision: bfloat16 or"
-        " quantization: int8.",
+        " quantization: auto.",
         code="out_of_memory",
     )
 

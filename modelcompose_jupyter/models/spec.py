@@ -11,6 +11,9 @@ from ..path_redaction import remember
 Driver = Literal["native", "huggingface"]
 """What computes: the kernels in C alone, or transformers on torch."""
 
+Quantization = Literal["int8", "int4"]
+"""How many bits most weights of linear layers have."""
+
 
 @dataclass(frozen=True)
 class AdapterSpec:
@@ -44,7 +47,7 @@ class ModelSpec:
         local_files_only: never ask the network.
         trust_remote_code: run Python code that comes with the model.
         quantization: ``int8`` or ``int4`` for linear layers whose weights are kept in 8 or 4 bits;
-            ``auto`` for what this computer's memory has room for; None as stored.
+            ``auto`` for the most bits that this computer's memory has room for; None as stored.
         adapters: LoRA adapters that are merged into the weights.
         draft_model: the source of a smaller model of the same vocabulary, loaded beside this one.
         prompt_lookup: how many tokens to propose from the text so far; 0 is off. It makes no
@@ -63,7 +66,7 @@ class ModelSpec:
     cache_dir: str | None = None
     local_files_only: bool = False
     trust_remote_code: bool = False
-    quantization: Literal["int8", "int4", "auto"] | None = None
+    quantization: Quantization | Literal["auto"] | None = None
     adapters: tuple[AdapterSpec, ...] = ()
     draft_model: str | None = None
     driver: Driver | None = None
@@ -75,6 +78,12 @@ class ModelSpec:
         for place in (self.source, self.draft_model, self.cache_dir):
             if place is not None:
                 remember(place)
+
+    @property
+    def settled_quantization(self) -> Quantization | None:
+        """``quantization`` where ``auto`` is decided, as it is in every plan."""
+        assert self.quantization != "auto"
+        return self.quantization
 
     @property
     def draft(self) -> ModelSpec | None:

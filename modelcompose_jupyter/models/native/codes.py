@@ -56,8 +56,9 @@ class Codes:
             found = self.values[np.stack([codes & 15, codes >> 4], axis=2)]
         found = found.reshape(groups, blocks, BLOCK // 2, GROUP, 2).transpose(0, 3, 1, 2, 4)
         factors = np.ascontiguousarray(scales).view(np.float16).astype(np.float32)
-        numbers = found.reshape(groups, GROUP, blocks, BLOCK) * factors.transpose(0, 2, 1)[..., None]
-        whole: np.ndarray = numbers.reshape(groups * GROUP, blocks * BLOCK)
+        factors = factors.transpose(0, 2, 1)[..., None]
+        whole: np.ndarray = found.reshape(*factors.shape[:-1], BLOCK) * factors
+        whole = whole.reshape(groups * GROUP, blocks * BLOCK)
         return whole[: self.outputs, : self.inputs]
 
 

@@ -5,13 +5,12 @@ from __future__ import annotations
 from collections.abc import Iterator
 from contextlib import suppress
 from dataclasses import replace
-from typing import Any
 
 from ...errors import ModelError
 from ...formatting import size
 from ...redaction import get_logger
 from .. import memory
-from ..spec import ModelSpec, Report
+from ..spec import ModelSpec, Quantization, Report
 from . import files, native_loader, optional_libraries, torch_loader
 from .decoder_config import Other
 from .loaded_model import LoadedModel
@@ -22,6 +21,9 @@ from .torch_loader import TorchPlan
 
 LoadPlan = NativePlan | TorchPlan
 """A load that is decided and not done: everything that makes the weights what they are."""
+
+_QUANTIZATIONS: tuple[Quantization, ...] = ("int8", "int4")
+"""The most bits first."""
 
 log = get_logger(__name__)
 
@@ -37,6 +39,8 @@ def plan(spec: ModelSpec, source: ResolvedSource, report: Report) -> LoadPlan:
             of its draft model, or what is wrong with an adapter.
         Abandoned: from ``report``.
     """
+    if spec.quantization == "auto":
+        return _with_room(spec, source, report)
     reason = None
     if spec.driver != "huggingface":
         try:
@@ -49,6 +53,17 @@ def plan(spec: ModelSpec, source: ResolvedSource, report: Report) -> LoadPlan:
     optional_libraries.require(spec)
     ReadAhead(files.folder_weights(source.folder)).start()  # while that is imported which loads
     return replace(torch_loader.plan(spec, source, report), reason=reason)
+
+
+def _with_room(spec: ModelSpec, source: ResolvedSource, report: Report) -> LoadPlan:
+    """The plan with the most bits for a weight that there is room for; else with the fewest."""
+    planned = plan(replace(spec, quantization=None), source, report)
+    for each in _QUANTIZATIONS:
+        if not memory.is_short(planned.size.peak, planned.device):
+            break
+        with suppress(ModelError):  # stored quantised, or on a device that has no such weights
+            planned = plan(replace(spec, quantization=each), source, report)
+    return planned
 
 
 def load(planned: LoadPlan, report: Report) -> LoadedModel:
@@ -90,12 +105,15 @@ def _no_room(planned: LoadPlan, report: Report) -> ModelError:
 
 def _smaller(planned: LoadPlan, report: Report) -> Iterator[tuple[str, int]]:
     """What a document may say so that a model needs less, and how many bytes; the best first."""
-    options: dict[str, Any] = {"precision": "bfloat16", "quantization": "int8"}
-    for name, value in options.items():
+    spec = planned.spec
+    options = {"precision: bfloat16": replace(spec, precision="bfloat16")}
+    for each in _QUANTIZATIONS:
+        options[f"quantization: {each}"] = replace(spec, quantization=each)
+    for setting, other in options.items():
         with suppress(ModelError):
-            other = plan(replace(planned.spec, **{name: value}), planned.source, report)
-            if other.size.peak < planned.size.peak:
-                yield f"{name}: {value}", other.size.peak
+            size = plan(other, planned.source, report).size.peak
+            if size < planned.size.peak:
+                yield setting, size
 
 
 def _not_native(spec: ModelSpec, reason: str) -> ModelError:

@@ -27,7 +27,7 @@ from ..native.decoder import Layer, Parts
 from ..native.linear import Linear, converted
 from ..native.numbers import Kind
 from ..native.threads import usual_threads
-from ..spec import LoadProgress, ModelSpec, Report
+from ..spec import LoadProgress, ModelSpec, Quantization, Report
 from . import (
     config_checks,
     decoder_config,
@@ -41,7 +41,7 @@ from .generation_defaults import OwnDefaults
 from .library_logging import quiet
 from .load_errors import explained
 from .loaded_model import LoadedModel
-from .packed_weights import PackedWeights, Quantization, form_of
+from .packed_weights import PackedWeights, form_of
 from .read_ahead import ReadAhead
 from .safetensors_header import Tensor
 from .source import ResolvedSource
@@ -307,10 +307,10 @@ def find(spec: ModelSpec, folder: Path, content: Any) -> DecoderFiles:
         precision = "float32"
     if not isinstance(precision, str) or precision not in numbers.KINDS:
         raise Other(f"{precision} has no kernels")
-    assert spec.quantization != "auto"
     return DecoderFiles(
-        content["model_type"], config, tensors, states, stored, precision, spec.quantization
-    )
+        content["model_type"], config, tensors, states, stored, precision,
+        spec.settled_quantization,
+    )  # fmt: skip
 
 
 def _parts(config: DecoderConfig, name: str, outputs: int) -> list[tuple[str, int]]:

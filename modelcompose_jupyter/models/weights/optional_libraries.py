@@ -109,8 +109,6 @@ def require(spec: ModelSpec) -> None:
     wanted = [
         ("torch", True, "local models need it", "torch"),
         ("transformers", True, "local models need it", "transformers"),
-        ("torchao", spec.quantization is not None, "'quantization: int8' needs it",
-         "'modelcompose-jupyter[int8]'"),
         ("peft", bool(spec.adapters), "'peft_adapters' needs it", "'modelcompose-jupyter[lora]'"),
     ]  # fmt: skip
     for library, is_needed, why, install in wanted:

@@ -6,7 +6,6 @@ import hashlib
 import mmap
 from collections.abc import Mapping
 from itertools import accumulate
-from typing import Literal
 
 import numpy as np
 
@@ -14,8 +13,7 @@ from ...redaction import get_logger
 from .. import disk_cache
 from ..native import codes
 from ..native.codes import Form
-
-Quantization = Literal["int8", "int4"]
+from ..spec import Quantization
 
 _KIND = "weights"
 _VERSION = 1

@@ -1,17 +1,26 @@
-"""Weights of linear layers in 8 bits.
+"""Weights of linear layers in 8 or 4 bits, of models that run on torch.
 
-torchao chooses the numbers: one scale for each output, symmetric. On the CPU torch's own kernel
-multiplies by them, since torchao without a compiler widens a layer's weights for each token.
+On a processor the kernels multiply by codes, as in models that run in C alone. Elsewhere, and where
+there are no kernels, weights have 8 bits and one scale for each output, and are widened.
 """
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
 from typing import Any
 
+import numpy as np
 import torch
 from torch import nn
 from torch.nn import functional
+
+from ..native import codes
+from ..native.build import kernels
+from ..native.codes import Form
+from ..native.linear import Linear
+from ..spec import Quantization
+from .packed_weights import form_of
 
 _ALIGNMENT = 32
 """Of in_features, for torch's kernel on the CPU."""
@@ -20,10 +29,57 @@ _MOST_ROWS = 16
 quicker to widen the weights once."""
 _AT_ONCE = 1 << 20
 """Numbers that are quantised together, which bounds the memory that it takes."""
+_NUMBER = re.compile(r"\.(\d+)\.")
+
+
+class CodedLinear(nn.Module):
+    """A linear layer on codes, on a processor. It computes in float32, whatever its input is.
+
+    Args:
+        weight: (out_features, in_features).
+        bias: (out_features,) or None.
+
+    Attributes:
+        records: of the codes, uint8.
+        dtype: that of the layer which this one is made from.
+    """
+
+    def __init__(self, weight: torch.Tensor, bias: Any, form: Form) -> None:
+        super().__init__()
+        self.out_features, self.in_features = weight.shape
+        self.dtype = weight.dtype
+        numbers = weight.float().contiguous().numpy()
+        room = np.empty(codes.size(self.out_features, self.in_features, form), np.uint8)
+        made = codes.coded(numbers, "float32", form, room, torch.get_num_threads())
+        self.records = nn.Parameter(torch.from_numpy(made.records), requires_grad=False)
+        self.bias = bias
+        wide = None if bias is None else bias.detach().float().numpy()
+        self._linear = Linear(made, wide, "float32")
+
+    @property
+    def weight(self) -> torch.Tensor:
+        """The weights as numbers again, for models that look at them; made for each that asks."""
+        assert isinstance(self._linear.weights, codes.Codes)
+        return torch.from_numpy(self._linear.weights.as_float32()).to(self.dtype)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        """(…, in_features) → (…, out_features), of the input's dtype."""
+        rows = x.detach().float().contiguous()
+        y = rows.new_empty((*x.shape[:-1], self.out_features))
+        self._linear.run(
+            rows.data_ptr(), rows.numel() // self.in_features, y.data_ptr(),
+            add=False, threads=torch.get_num_threads(),
+        )  # fmt: skip
+        return y.to(x.dtype)
+
+    def extra_repr(self) -> str:
+        return f"{self.in_features}, {self.out_features}, bias={self.bias is not None}"
 
 
 class Int8Linear(nn.Module):
-    """A linear layer with int8 weights. On the CPU it computes in bfloat16, whatever its input is.
+    """A linear layer with int8 weights, where there are no kernels for codes.
+
+    On the CPU it computes in bfloat16, whatever its input is.
 
     Attributes:
         quantized: int8 (out_features, in_features).
@@ -70,26 +126,41 @@ class Int8Linear(nn.Module):
         return f"{self.in_features}, {self.out_features}, bias={self.bias is not None}"
 
 
-def quantize(model: nn.Module, device: str) -> None:
-    """Put int8 layers in place of the linear ones, each made on the device, and free those.
+def can_be(quantization: Quantization, device: str) -> bool:
+    """Whether weights can be quantised so on a device."""
+    return quantization == "int8" or _has_kernels(device)
+
+
+def _has_kernels(device: str) -> bool:
+    return device == "cpu" and kernels() is not None
+
+
+def quantize(model: nn.Module, device: str, quantization: Quantization) -> None:
+    """Put quantised layers in place of the linear ones, each made on the device, and free those.
 
     Layers of other kinds stay where they are. A head that shares the embedding's weights gets its
-    own in 8 bits.
+    own.
     """
     # Of layers that stand in several places one is made.
-    made: dict[nn.Module, Int8Linear] = {}
+    made: dict[nn.Module, nn.Module] = {}
+    forms = _forms(model, quantization)
     for parent, name, layer in list(_linears(model)):
         if layer not in made:
-            made[layer] = _int8(layer, device)
+            if _has_kernels(device):
+                made[layer] = CodedLinear(_matrix(layer), layer.bias, forms[layer])
+            else:
+                made[layer] = _int8(layer, device)
             layer.weight = None  # the model's lists of tied weights may still hold the layer
         setattr(parent, name, made[layer])
     for tensor in (*model.parameters(), *model.buffers()):
-        if tensor.device.type == "cpu" and tensor.dtype != torch.int8:
+        if tensor.device.type == "cpu" and tensor.dtype not in (torch.int8, torch.uint8):
             # It may be a view of the mapped file, all of which it would keep in memory.
             tensor.data = tensor.data.clone()
 
 
-def sizes(model: nn.Module, device: str, width: int | None) -> tuple[int, int]:
+def sizes(
+    model: nn.Module, device: str, width: int | None, quantization: Quantization
+) -> tuple[int, int]:
     """Bytes of a model, which may be without data, when it is quantised, and of its largest linear
     layer before.
 
@@ -97,8 +168,8 @@ def sizes(model: nn.Module, device: str, width: int | None) -> tuple[int, int]:
         device: where its linear layers will be.
         width: bytes of a number in other layers; None is as they are.
     """
-    linears = {layer for _, _, layer in _linears(model)}
-    quantized = sum(_int8_bytes(layer, device, width) for layer in linears)
+    linears = _forms(model, quantization)
+    quantized = sum(_quantized_bytes(each, device, width, form) for each, form in linears.items())
     elsewhere = {
         id(parameter): parameter
         for module in model.modules()
@@ -110,11 +181,27 @@ def sizes(model: nn.Module, device: str, width: int | None) -> tuple[int, int]:
     return other + quantized, largest
 
 
-def _int8_bytes(layer: Any, device: str, width: int | None) -> int:
+def _quantized_bytes(layer: Any, device: str, width: int | None, form: Form) -> int:
     outputs, inputs = _matrix(layer).shape
-    scale = 2 if device == "cpu" else width or layer.weight.element_size()
     bias = 0 if layer.bias is None else _bytes(layer.bias, width)
+    if _has_kernels(device):
+        return codes.size(outputs, inputs, form) + bias
+    scale = 2 if device == "cpu" else width or layer.weight.element_size()
     return int(outputs * (inputs + scale) + bias)
+
+
+def _forms(model: nn.Module, quantization: Quantization) -> dict[nn.Module, Form]:
+    """The linear layers, and how many bits the weights of each get where there are kernels."""
+    found: dict[nn.Module, Form] = {}
+    config: Any = model.config
+    layers = getattr(config.get_text_config(decoder=True), "num_hidden_layers", 0)
+    head = model.get_output_embeddings() if hasattr(model, "get_output_embeddings") else None
+    for name, module in model.named_modules():
+        if _is_linear(module) and module not in found:
+            number = _NUMBER.search(name)
+            own = "lm_head" if module is head else name.rpartition(".")[2]
+            found[module] = form_of(own, int(number[1]) if number else 0, layers, quantization)
+    return found
 
 
 def _bytes(tensor: torch.Tensor, width: int | None) -> int:
@@ -160,12 +247,7 @@ def _int8(layer: Any, device: str) -> Int8Linear:
 
 def _quantized(rows: torch.Tensor, dtype: torch.dtype) -> tuple[torch.Tensor, torch.Tensor]:
     """Rows of weights in 8 bits, and the scale of each."""
-    from torchao.quantization import MappingType, choose_qparams_affine, quantize_affine
-
-    block = (1, rows.shape[1])
-    bounds = {"quant_min": -127, "quant_max": 127}
-    scale, zero = choose_qparams_affine(
-        rows, MappingType.SYMMETRIC, block, torch.int8, **bounds,
-        eps=torch.finfo(torch.float32).eps, scale_dtype=dtype, zero_point_dtype=torch.int8,
-    )  # fmt: skip
-    return quantize_affine(rows, block, scale.float(), zero, torch.int8, **bounds), scale.flatten()
+    scale = (rows.abs().amax(1) / 127).clamp(min=torch.finfo(torch.float32).tiny).to(dtype)
+    scale = torch.where(scale == 0, torch.ones_like(scale), scale)
+    quantized = (rows / scale.float()[:, None]).round().clamp(-127, 127)
+    return quantized.to(torch.int8), scale

@@ -87,6 +87,7 @@ def plan(spec: ModelSpec, source: ResolvedSource, report: Report) -> TorchPlan:
         if precision == "auto":
             stored = stored_precision(config, weights)
             precision = stored if method else usual_precision(stored, device)
+    _check_quantization(spec, device)
     merged = tuple(lora.resolve(each, report) for each in spec.adapters)
     wanted = spec.draft
     draft = None if wanted is None else plan(wanted, resolve(wanted, report), report)
@@ -121,10 +122,10 @@ def load(plan: TorchPlan, report: Report) -> LoadedModel:
             model = _model(plan, generation)
         parameters = model.num_parameters()
         with _watched(plan, lambda: report(progress), alone=False):
-            if spec.quantization is not None:
+            if (wanted := spec.settled_quantization) is not None:
                 from . import quantization
 
-                quantization.quantize(model, plan.device)
+                quantization.quantize(model, plan.device, wanted)
                 memory.give_back()
             model = model.to(plan.device).eval()
         loaded = _finish(plan, model, tokenizer, parameters, left_out)
@@ -157,13 +158,14 @@ def _size(plan: TorchPlan) -> memory.LoadSize:
     whole = plan.weights.memory_bytes(plan.precision)
     merging = sum(adapter.memory_bytes for adapter in plan.adapters)
     on_cpu = plan.device == "cpu"
-    if spec.quantization is None:
+    if (wanted := spec.settled_quantization) is None:
         return memory.LoadSize(whole + merging if on_cpu else whole, whole)
     from . import quantization
 
     with explained(spec, plan.device):
         empty = _empty(plan)
-    kept, largest = quantization.sizes(empty, plan.device, files.WIDTHS.get(plan.precision))
+    width = files.WIDTHS.get(plan.precision)
+    kept, largest = quantization.sizes(empty, plan.device, width, wanted)
     return memory.LoadSize(whole + max(merging, largest) if on_cpu else kept + largest, kept)
 
 
@@ -178,6 +180,19 @@ def _empty(plan: TorchPlan) -> PreTrainedModel:
         )
     model.tie_weights()
     return model
+
+
+def _check_quantization(spec: ModelSpec, device: str) -> None:
+    from . import quantization
+
+    wanted = spec.settled_quantization
+    if wanted is not None and not quantization.can_be(wanted, device):
+        raise ModelError(
+            f"'quantization: {spec.quantization}' is for processors with kernels in C, and"
+            f" {spec.source} is to run on {device}",
+            hint="Set 'quantization: int8' or, where there is none, a C compiler.",
+            code="unsupported_quantization",
+        )
 
 
 def _check_vocabulary(
