@@ -157,7 +157,7 @@ def _checked(library: Kernels) -> Kernels:
         "pool_end": (None, [pointer]),
         "code_weights": (
             None,
-            [pointer, count, pointer, number, number, number, number, pointer, pointer],
+            [pointer, count, pointer, number, number, number, number, pointer],
         ),
     }
     for kind in KINDS:

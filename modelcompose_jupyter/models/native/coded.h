@@ -21,20 +21,40 @@
 #define LARGEST 32767.0f
 
 typedef int16_t shorts __attribute__((vector_size(4 * LANES)));
+typedef int8_t octets __attribute__((vector_size(LANES)));
+typedef uint8_t naturals __attribute__((vector_size(LANES)));
 
 /* Rows of inputs as integers. */
 struct coded_rows {
     int16_t *codes; /* [rows, blocks, CODED] */
     float *scales;  /* [rows, blocks] */
+    float *totals;  /* [rows, blocks], of the numbers */
 };
 
 static inline int64_t blocks_of(int64_t inputs) { return (inputs + CODED - 1) / CODED; }
 
-static inline int64_t record_of(int64_t form) { return GROUP * (CODED * (form == CODES_4 ? 4 : 8) / 8 + 2); }
+/* Bytes of the codes of a record, of a record, of a header, and from a group to the next. */
+struct layout {
+    int64_t codes, record, header, step;
+};
+
+static inline struct layout layout_of(int64_t form, int64_t scaling, int64_t inputs) {
+    const int64_t blocks = blocks_of(inputs);
+    struct layout layout;
+    layout.codes = GROUP * CODED * (form == CODES_4 ? 4 : 8) / 8;
+    layout.record = layout.codes + (scaling == MINIMUM ? 4 : 2) * GROUP;
+    layout.header = 0;
+    if (scaling >= SUPER)
+        layout.header = (blocks + BLOCKS_IN_SUPER - 1) / BLOCKS_IN_SUPER * 4 * GROUP;
+    layout.step = layout.header + blocks * layout.record;
+    return layout;
+}
 
 /* Some numbers as the integers and the scale that stand for them; what is beyond `count` is 0. What is
  * not a number makes the scale none. */
-static inline void code_inputs(const float *from, int64_t count, int16_t *codes, float *scale) {
+static inline void code_inputs(const float *from, int64_t count, int16_t *codes, float *scale,
+                               float *total) {
+    int32_t sum = 0;
     float block[CODED] = {0}, greatest = 0, excess = 0;
     memcpy(block, from, count * sizeof *from);
 #pragma omp simd reduction(max : greatest) reduction(+ : excess)
@@ -44,11 +64,13 @@ static inline void code_inputs(const float *from, int64_t count, int16_t *codes,
     }
     *scale = greatest / LARGEST + excess;
     const float inverse = *scale > 0x1p-126f ? 1 / *scale : 0; /* less does not count */
-#pragma omp simd
+#pragma omp simd reduction(+ : sum)
     for (int each = 0; each < CODED; each++) {
         const float value = rintf(block[each] * inverse);
-        codes[each] = (int16_t)(value > LARGEST ? LARGEST : value > -LARGEST ? value : -LARGEST);
+        const int32_t code = value > LARGEST ? LARGEST : value > -LARGEST ? value : -LARGEST;
+        codes[each] = code, sum += code;
     }
+    *total = *scale * sum;
 }
 
 /* Sums of two products each, added. */
@@ -161,46 +183,92 @@ static inline __attribute__((always_inline)) void add_pair(
                 add_products(sum[row][group * PARTS + part], weights[part], two_inputs(input + row * stride));
 }
 
-/* `rows` inputs from `first` on times `groups` of outputs, `step` bytes apart, into sums [rows,
- * CODED_GROUPS * GROUP]. Constants where it is called, but for `first`, `records` and `step`. */
+/* Integers of 8 bits as floats. */
+static inline __attribute__((always_inline)) vector small_integers(const uint8_t *from, int is_signed) {
+    if (is_signed) {
+        octets values;
+        memcpy(&values, from, sizeof values);
+        return __builtin_convertvector(__builtin_convertvector(values, integers), vector);
+    }
+    naturals values;
+    memcpy(&values, from, sizeof values);
+    return __builtin_convertvector(__builtin_convertvector(values, integers), vector);
+}
+
+/* What the sum of a block, or half of one, is multiplied by, for a part of a group. */
+static inline __attribute__((always_inline)) vector factor_of(
+    const int scaling, const uint8_t *scales, const uint8_t *super, int half, int part) {
+    const int place = part * LANES;
+    if (scaling < SUPER)
+        return load_float16((const uint16_t *)scales + place);
+    return small_integers(scales + half * GROUP + place, scaling == HALVES) *
+           load_float16((const uint16_t *)super + place);
+}
+
+/* What is taken away for each unit of the inputs. */
+static inline __attribute__((always_inline)) vector minimum_of(const int scaling, const uint8_t *scales,
+                                                               const uint8_t *super, int part) {
+    const int place = GROUP + part * LANES;
+    if (scaling == MINIMUM)
+        return load_float16((const uint16_t *)scales + place);
+    return small_integers(scales + place, 0) * load_float16((const uint16_t *)super + place);
+}
+
+/* `rows` inputs from `first` on times `groups` of outputs into sums [rows, CODED_GROUPS * GROUP].
+ * Constants where it is called, but for `first` and `weights`, where the first of the groups begins. */
 static inline __attribute__((always_inline)) void coded_dot(
-    const int64_t form, const int rows, const int groups, const struct coded_rows *inputs, int64_t blocks, int64_t first,
-    const uint8_t *records, int64_t step, const struct values *values, float *restrict sums) {
-    const int64_t stride = blocks * CODED, record = record_of(form);
+    const int form, const int scaling, const int rows, const int groups, const struct coded_rows *inputs,
+    int64_t blocks, int64_t first, const uint8_t *weights, const struct values *values,
+    float *restrict sums) {
+    const int64_t stride = blocks * CODED;
+    const struct layout layout = layout_of(form, scaling, stride);
     const int16_t *input = inputs->codes + first * stride;
-    const float *scales = inputs->scales + first * blocks;
+    const float *scales = inputs->scales + first * blocks, *totals = inputs->totals + first * blocks;
+    const int halves = scaling == HALVES ? 2 : 1;
     vector sum[CODED_ROWS][CODED_GROUPS * PARTS];
     for (int row = 0; row < rows; row++)
         for (int place = 0; place < groups * PARTS; place++)
             sum[row][place] = (vector){0};
     for (int64_t block = 0; block < blocks; block++) {
-        const uint8_t *own = records + block * record;
-        integers exact[CODED_ROWS][CODED_GROUPS * PARTS];
-        for (int row = 0; row < rows; row++)
-            for (int place = 0; place < groups * PARTS; place++)
-                exact[row][place] = (integers){0};
+        const uint8_t *own = weights + layout.header + block * layout.record;
+        const uint8_t *super = weights + block / BLOCKS_IN_SUPER * 4 * GROUP;
         if (rows == 1 || first == 0)
-            for (int line = 0; line < record / LINE * groups; line++)
-                __builtin_prefetch(own + line % groups * step + CODES_AHEAD + line / groups * LINE, 0, 3);
-        for (int pair = 0; pair < (form == CODES_4 ? 8 : 16); pair++)
-            for (int group = 0; group < groups; group++) {
-                const uint8_t *codes = own + group * step + pair * 2 * GROUP;
-                shorts weights[PARTS], others[PARTS];
-                if (form == CODES_4) {
-                    look_up(codes, values, weights, others);
-                    add_pair(rows, group, input + block * CODED + 2 * pair + CODED / 2, stride, others, exact);
-                } else {
-                    for (int part = 0; part < PARTS; part++)
-                        weights[part] = wider((const int8_t *)codes + part * 2 * LANES);
-                }
-                add_pair(rows, group, input + block * CODED + 2 * pair, stride, weights, exact);
-            }
-        for (int place = 0; place < groups * PARTS; place++) {
-            const uint8_t *scale = own + place / PARTS * step + record - 2 * GROUP + place % PARTS * 2 * LANES;
-            const vector factor = load_float16((const uint16_t *)scale);
+            for (int line = 0; line < layout.record / LINE * groups; line++)
+                __builtin_prefetch(own + line % groups * layout.step + CODES_AHEAD + line / groups * LINE, 0, 3);
+        for (int half = 0; half < halves; half++) {
+            integers exact[CODED_ROWS][CODED_GROUPS * PARTS];
             for (int row = 0; row < rows; row++)
-                sum[row][place] += __builtin_convertvector(exact[row][place], vector) *
-                                   all_of(scales[row * blocks + block]) * factor;
+                for (int place = 0; place < groups * PARTS; place++)
+                    exact[row][place] = (integers){0};
+            const int pairs = (form == CODES_4 ? 8 : 16) / halves;
+            for (int pair = half * pairs; pair < (half + 1) * pairs; pair++)
+                for (int group = 0; group < groups; group++) {
+                    const uint8_t *codes = own + group * layout.step + pair * 2 * GROUP;
+                    const int16_t *at = input + block * CODED + 2 * pair;
+                    shorts some[PARTS], others[PARTS];
+                    if (form == CODES_4) {
+                        look_up(codes, values, some, others);
+                        add_pair(rows, group, at + CODED / 2, stride, others, exact);
+                    } else {
+                        for (int part = 0; part < PARTS; part++)
+                            some[part] = wider((const int8_t *)codes + part * 2 * LANES);
+                    }
+                    add_pair(rows, group, at, stride, some, exact);
+                }
+            for (int place = 0; place < groups * PARTS; place++) {
+                const int64_t group = place / PARTS * layout.step;
+                const vector factor = factor_of(scaling, own + group + layout.codes, super + group, half,
+                                                place % PARTS);
+                for (int row = 0; row < rows; row++)
+                    sum[row][place] += __builtin_convertvector(exact[row][place], vector) *
+                                       all_of(scales[row * blocks + block]) * factor;
+            }
+        }
+        for (int place = 0; (scaling == MINIMUM || scaling == SUPER) && place < groups * PARTS; place++) {
+            const int64_t group = place / PARTS * layout.step;
+            const vector minimum = minimum_of(scaling, own + group + layout.codes, super + group, place % PARTS);
+            for (int row = 0; row < rows; row++)
+                sum[row][place] -= minimum * all_of(totals[row * blocks + block]);
         }
     }
     for (int row = 0; row < rows; row++)
@@ -211,17 +279,21 @@ static inline __attribute__((always_inline)) void coded_dot(
 #define WITH_ROWS(rows)                                                                            \
     case rows:                                                                                     \
         if (rows > 1 && groups == CODED_GROUPS)                                                    \
-            coded_dot(form, rows, CODED_GROUPS, inputs, blocks, from, records, step, values, own);         \
+            coded_dot(form, scaling, rows, CODED_GROUPS, inputs, blocks, from, weights, values,    \
+                      own);                                                                        \
         else                                                                                       \
             for (int64_t group = 0; group < groups; group++)                                       \
-                coded_dot(form, rows, 1, inputs, blocks, from, records + group * step, step, values,       \
-                          own + group * GROUP);                                                    \
+                coded_dot(form, scaling, rows, 1, inputs, blocks, from, weights + group * step,    \
+                          values, own + group * GROUP);                                            \
         break;
 
 static inline __attribute__((always_inline)) void coded_dots_of(
-    const int64_t form, int64_t rows, int64_t groups, const struct coded_rows *inputs, int64_t blocks, int64_t first,
-    const uint8_t *records, int64_t step, const struct values *values, float *sums) {
-    const int64_t tiles = (rows + CODED_ROWS - 1) / CODED_ROWS;
+    const int form, const int scaling, int64_t rows, int64_t groups, const struct coded_rows *inputs,
+    int64_t first, const struct product *product, int64_t output, const struct values *values,
+    float *sums) {
+    const int64_t tiles = (rows + CODED_ROWS - 1) / CODED_ROWS, blocks = blocks_of(product->inputs);
+    const int64_t step = layout_of(form, scaling, product->inputs).step;
+    const uint8_t *weights = (const uint8_t *)product->weights + output / GROUP * step;
     for (int64_t tile = 0; tile < tiles; tile++) {
         const int64_t start = rows * tile / tiles, from = first + start;
         float *own = sums + start * CODED_GROUPS * GROUP;
@@ -248,12 +320,17 @@ static inline __attribute__((always_inline)) void coded_dots_of(
 static void coded_dots(int64_t rows, int64_t groups, const struct coded_rows *inputs, int64_t first,
                        const struct product *product, int64_t output, const struct values *values,
                        float *sums) {
-    const int64_t blocks = blocks_of(product->inputs), step = blocks * record_of(product->form);
-    const uint8_t *records = (const uint8_t *)product->weights + output / GROUP * step;
-    if (product->form == CODES_8)
-        coded_dots_of(CODES_8, rows, groups, inputs, blocks, first, records, step, values, sums);
-    else
-        coded_dots_of(CODES_4, rows, groups, inputs, blocks, first, records, step, values, sums);
+#define WITH(form_, scaling_)                                                                      \
+    if (product->form == form_ && product->scaling == scaling_)                                    \
+        coded_dots_of(form_, scaling_, rows, groups, inputs, first, product, output, values, sums);
+    WITH(CODES_8, SCALE)
+    WITH(CODES_8, MINIMUM)
+    WITH(CODES_8, SUPER)
+    WITH(CODES_8, HALVES)
+    WITH(CODES_4, SCALE)
+    WITH(CODES_4, MINIMUM)
+    WITH(CODES_4, SUPER)
+#undef WITH
 }
 
 static inline struct values values_of(const struct product *product) {
@@ -268,20 +345,36 @@ static inline struct values values_of(const struct product *product) {
 
 /* The weights of an output, as numbers. */
 static void read_weights(const struct product *product, int64_t output, float *to) {
-    const int64_t inputs = product->inputs, record = record_of(product->form);
-    if (product->form < CODES_8) {
+    const int64_t inputs = product->inputs, form = product->form, scaling = product->scaling;
+    if (form < CODES_8) {
         for (int64_t each = 0; each < inputs; each++)
-            to[each] = read_number(product->weights, product->form, output * inputs + each);
+            to[each] = read_number(product->weights, form, output * inputs + each);
         return;
     }
-    const uint8_t *own = (const uint8_t *)product->weights + output / GROUP * blocks_of(inputs) * record;
-    for (int64_t each = 0; each < inputs; each++) {
-        const uint8_t *codes = own + each / CODED * record;
-        const int64_t pair = each % CODED / 2, lane = output % GROUP * 2 + each % 2;
-        const uint8_t code = codes[(product->form == CODES_4 ? pair % 8 : pair) * 2 * GROUP + lane];
-        uint16_t scale;
-        memcpy(&scale, codes + record - 2 * GROUP + output % GROUP * 2, sizeof scale);
-        to[each] = (product->form == CODES_8 ? (int8_t)code : product->values[pair < 8 ? code & 15 : code >> 4]) *
-                   from_float16(scale);
+    const struct layout layout = layout_of(form, scaling, inputs);
+    const uint8_t *group = (const uint8_t *)product->weights + output / GROUP * layout.step;
+    const int64_t lane = output % GROUP;
+    for (int64_t block = 0; block < blocks_of(inputs); block++) {
+        const uint8_t *codes = group + layout.header + block * layout.record;
+        const uint8_t *scales = codes + layout.codes;
+        float factors[2], minimum = 0;
+        if (scaling < SUPER) {
+            factors[0] = factors[1] = read_number(scales, FLOAT16, lane);
+            minimum = scaling == MINIMUM ? read_number(scales, FLOAT16, GROUP + lane) : 0;
+        } else {
+            const uint8_t *super = group + block / BLOCKS_IN_SUPER * 4 * GROUP;
+            const float factor = read_number(super, FLOAT16, lane);
+            factors[0] = factor * (scaling == HALVES ? (int8_t)scales[lane] : scales[lane]);
+            factors[1] = scaling == HALVES ? factor * (int8_t)scales[GROUP + lane] : factors[0];
+            if (scaling == SUPER)
+                minimum = read_number(super, FLOAT16, GROUP + lane) * scales[GROUP + lane];
+        }
+        for (int64_t each = 0; each < smaller(CODED, inputs - block * CODED); each++) {
+            const int64_t pair = each / 2;
+            const uint8_t code = codes[(form == CODES_4 ? pair % 8 : pair) * 2 * GROUP + lane * 2 + each % 2];
+            const int8_t value = form == CODES_8 ? (int8_t)code
+                                                 : product->values[pair < 8 ? code & 15 : code >> 4];
+            to[block * CODED + each] = factors[pair / 8] * value - minimum;
+        }
     }
 }

@@ -1,12 +1,13 @@
-"""Weights of 8 and 4 bits: codes in blocks, with a scale for each block.
+"""Weights of 8 and 4 bits: codes in blocks, with scales for each block.
 
 They stand in records as native.h describes them: what the kernels read, in the order of reading.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import Literal
+from dataclasses import dataclass, field
+from enum import IntEnum
+from typing import NamedTuple
 
 import numpy as np
 
@@ -18,16 +19,66 @@ BLOCK = 32
 """Inputs that share a scale."""
 GROUP = 16
 """Outputs that stand side by side."""
+_BLOCKS_IN_SUPER = 8
 
-Form = Literal["int8", "int4"]
-FORMS: dict[Form, int] = {"int8": 3, "int4": 4}
-"""As native.h numbers them."""
-_BITS: dict[Form, int] = {"int8": 8, "int4": 4}
 
-VALUES = np.array(
-    [-127, -104, -83, -65, -49, -35, -22, -10, 1, 13, 25, 38, 53, 69, 89, 113], dtype=np.int8
-)
-"""Of codes of 4 bits, as GGUF's IQ4_NL has them: close where weights are frequent."""
+class Scaling(IntEnum):
+    """What a weight is, by the integer v that its code says; as native.h numbers them.
+
+    ``SCALE``: s v, with s in float16 for each block. ``MINIMUM``: s v - m, both in float16.
+    ``SUPER``: S s v - M m, with s and m of 8 bits for each block, S and M in float16 for eight.
+    ``HALVES``: S s v, with s of 8 bits, signed, for each half of a block.
+    """
+
+    SCALE = 0
+    MINIMUM = 1
+    SUPER = 2
+    HALVES = 3
+
+
+class Form(NamedTuple):
+    """How weights are stored as codes; ``bits`` is 8 or 4."""
+
+    bits: int
+    scaling: Scaling
+
+    @property
+    def number(self) -> int:
+        """As native.h numbers them."""
+        return 3 if self.bits == 8 else 4
+
+    @property
+    def codes(self) -> int:
+        """Bytes of the codes of a record."""
+        return GROUP * BLOCK * self.bits // 8
+
+    @property
+    def record(self) -> int:
+        """Bytes of a record: its codes and what they are scaled with."""
+        return self.codes + GROUP * (4 if self.scaling == Scaling.MINIMUM else 2)
+
+    def header(self, inputs: int) -> int:
+        """Bytes of what stands before the records of a group."""
+        supers = -(-_blocks(inputs) // _BLOCKS_IN_SUPER)
+        return 4 * GROUP * supers if self.scaling >= Scaling.SUPER else 0
+
+    def size(self, outputs: int, inputs: int) -> int:
+        """Bytes of weights."""
+        step = self.header(inputs) + _blocks(inputs) * self.record
+        return -(-outputs // GROUP) * step
+
+
+INT8 = Form(8, Scaling.SCALE)
+"""What numbers become in 8 bits."""
+INT4 = Form(4, Scaling.SUPER)
+"""What numbers become in 4 bits."""
+
+INTEGERS = np.arange(16, dtype=np.int8)
+"""The values of codes of 4 bits that are integers themselves."""
+
+
+def _blocks(inputs: int) -> int:
+    return -(-inputs // BLOCK)
 
 
 @dataclass(frozen=True, eq=False)
@@ -35,55 +86,92 @@ class Codes:
     """Weights [outputs, inputs] as codes.
 
     Attributes:
-        records: uint8 [groups, blocks, bytes of a record].
-        values: int8 [16], which codes of 4 bits are places in; None of 8 bits.
+        stored: uint8 [groups, bytes of a group].
+        values: int8 [16], which codes of 4 bits are places in.
     """
 
-    records: np.ndarray
+    stored: np.ndarray
     outputs: int
     inputs: int
     form: Form
-    values: np.ndarray | None = None
+    values: np.ndarray = field(default_factory=lambda: INTEGERS)
+
+    @property
+    def pairs(self) -> np.ndarray:
+        """The codes of two inputs each, or of two and two others, uint16 [groups, blocks, pairs,
+        GROUP]."""
+        return self._part(np.uint16, 0, self.form.codes // (2 * GROUP))
+
+    @property
+    def scales(self) -> np.ndarray:
+        """[groups, blocks, which, GROUP]: float16, or of 8 bits and unsigned with a header."""
+        dtype = np.uint8 if self.form.scaling >= Scaling.SUPER else np.float16
+        count = 1 if self.form.scaling == Scaling.SCALE else 2
+        return self._part(dtype, self.form.codes, count)
+
+    @property
+    def supers(self) -> np.ndarray:
+        """What the header has, float16 [groups, of how many blocks, which, GROUP]."""
+        count = self.form.header(self.inputs) // (4 * GROUP)
+        shape = (len(self.stored), count, 2, GROUP)
+        strides = (self.stored.strides[0], 4 * GROUP, 2 * GROUP, 2)
+        return np.ndarray(shape, np.float16, self.stored, 0, strides)
+
+    def _part(self, dtype: type, start: int, count: int) -> np.ndarray:
+        """Of each record, that from a byte on, [groups, blocks, count, GROUP]."""
+        width = np.dtype(dtype).itemsize
+        return np.ndarray(
+            (len(self.stored), _blocks(self.inputs), count, GROUP), dtype, self.stored,
+            self.form.header(self.inputs) + start,
+            (self.stored.strides[0], self.form.record, GROUP * width, width),
+        )  # fmt: skip
 
     def as_float32(self) -> np.ndarray:
         """What they stand for, [outputs, inputs]."""
-        groups, blocks, size = self.records.shape
-        codes, scales = np.split(self.records, [size - 2 * GROUP], axis=2)
-        if self.form == "int8":
+        codes = np.ascontiguousarray(self.pairs).view(np.uint8)
+        if self.form.bits == 8:
             found = codes.view(np.int8)
         else:
-            assert self.values is not None
-            found = self.values[np.stack([codes & 15, codes >> 4], axis=2)]
-        found = found.reshape(groups, blocks, BLOCK // 2, GROUP, 2).transpose(0, 3, 1, 2, 4)
-        factors = np.ascontiguousarray(scales).view(np.float16).astype(np.float32)
-        factors = factors.transpose(0, 2, 1)[..., None]
-        whole: np.ndarray = found.reshape(*factors.shape[:-1], BLOCK) * factors
-        whole = whole.reshape(groups * GROUP, blocks * BLOCK)
+            found = self.values[np.concatenate([codes & 15, codes >> 4], axis=2)]
+        groups, blocks = codes.shape[:2]
+        halves = found.reshape(groups, blocks, 2, BLOCK // 4, GROUP, 2).astype(np.float32)
+        factors, minima = self._factors()
+        wide = halves * factors[:, :, :, None, :, None]
+        if minima is not None:
+            wide -= minima[:, :, None, None, :, None]
+        whole: np.ndarray = wide.transpose(0, 4, 1, 2, 3, 5).reshape(groups * GROUP, -1)
         return whole[: self.outputs, : self.inputs]
 
+    def _factors(self) -> tuple[np.ndarray, np.ndarray | None]:
+        """What the halves of each block are multiplied by, float32 [groups, blocks, 2, GROUP], and
+        what is taken away then, [groups, blocks, GROUP]."""
+        scaling, scales = self.form.scaling, self.scales
+        if scaling == Scaling.HALVES:
+            scales = scales.view(np.int8)
+        scales = scales.astype(np.float32)
+        if scaling >= Scaling.SUPER:
+            supers = self.supers.astype(np.float32).repeat(_BLOCKS_IN_SUPER, axis=1)
+            supers = supers[:, : scales.shape[1]]
+            scales = scales * (supers[:, :, :1] if scaling == Scaling.HALVES else supers)
+        if scaling == Scaling.HALVES:
+            return scales, None
+        both = scales[:, :, [0, 0]]
+        return both, None if scaling == Scaling.SCALE else scales[:, :, 1]
 
-def shape(outputs: int, inputs: int, form: Form) -> tuple[int, int, int]:
-    """Of the records of such weights."""
-    return -(-outputs // GROUP), -(-inputs // BLOCK), GROUP * (BLOCK * _BITS[form] // 8 + 2)
 
-
-def size(outputs: int, inputs: int, form: Form) -> int:
-    """Bytes of such weights."""
-    groups, blocks, record = shape(outputs, inputs, form)
-    return groups * blocks * record
-
-
-def found(stored: np.ndarray, outputs: int, inputs: int, form: Form) -> Codes:
-    """Codes that are there, uint8 [`size`]."""
-    values = VALUES if form == "int4" else None
-    return Codes(stored.reshape(shape(outputs, inputs, form)), outputs, inputs, form, values)
+def found(
+    stored: np.ndarray, outputs: int, inputs: int, form: Form, values: np.ndarray = INTEGERS
+) -> Codes:
+    """Codes that are there, uint8 [`Form.size`]; or room for them."""
+    return Codes(stored.reshape(-(-outputs // GROUP), -1), outputs, inputs, form, values)
 
 
 def coded(weights: np.ndarray, kind: Kind, form: Form, room: np.ndarray, threads: int) -> Codes:
     """Weights [outputs, inputs] of a kind as the codes that come closest.
 
     Args:
-        room: uint8 [`size`], where they go.
+        form: `INT8` or `INT4`.
+        room: uint8 [`Form.size`], where they go.
     """
     made = found(room, weights.shape[0], weights.shape[1], form)
     library = kernels()
@@ -92,7 +180,6 @@ def coded(weights: np.ndarray, kind: Kind, form: Form, room: np.ndarray, threads
     with common_pool() as pool:
         library.code_weights(
             pool.address, threads, weights.ctypes.data, KINDS[kind], made.outputs, made.inputs,
-            FORMS[form], None if made.values is None else made.values.ctypes.data,
-            made.records.ctypes.data,
+            form.number, made.stored.ctypes.data,
         )  # fmt: skip
     return made

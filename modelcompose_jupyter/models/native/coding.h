@@ -3,12 +3,12 @@
  * The outputs of a group stand side by side in lanes, as they do in a record.
  */
 
-#define PLACES 16 /* of values of codes of 4 bits */
-/* So many scales are tried for a block of codes of 4 bits, on each side of the one that reaches. */
-#define TRIES 7
-
-typedef int8_t octets __attribute__((vector_size(LANES)));
-typedef int8_t many_octets __attribute__((vector_size(4 * LANES)));
+#define MOST 15.0f /* of codes of 4 bits */
+/* So many scales are tried for a block of codes of 4 bits, in such steps, from the first on. They are
+ * by how much the range of its numbers goes into MOST. */
+#define TRIES 12
+#define FIRST_TRY 14.0f
+#define TRY_STEP 0.15f
 
 /* A block of a group: numbers [CODED, GROUP], and integers that stand for them. */
 struct block {
@@ -39,41 +39,24 @@ static inline vector rounded_scale(vector scale) {
     return scale;
 }
 
-/* The integers that are nearest to the numbers times some factors, `least` to 127. */
-static inline void round_block(struct block *block, const struct lanes *factors, float least) {
+/* The nearest of the integers from `least` to `most`. */
+static inline vector rounded_between(vector value, float least, float most) {
+    value = chosen(value < most, value, all_of(most));
+    value = chosen(value > least, value, all_of(least));
+    return value + 0x1.8p23f - 0x1.8p23f; /* which leaves no room for a fraction */
+}
+
+/* The integers that are nearest to (number + offset) * factor. */
+static inline void round_block(struct block *block, const struct lanes *factors,
+                               const struct lanes *offsets, float least, float most) {
     for (int each = 0; each < CODED; each++)
         for (int part = 0; part < PARTS; part++) {
-            vector value = block->numbers[each][part] * factors->part[part];
-            value = chosen(value < 127, value, all_of(127));
-            value = chosen(value > least, value, all_of(least));
-            /* Adding this leaves no room for a fraction. */
-            const integers bits = (integers)(value + 0x1.8p23f) - 0x4b400000;
-            const octets narrow = __builtin_convertvector(bits, octets);
+            const vector value = (block->numbers[each][part] + offsets->part[part]) * factors->part[part];
+            const vector rounded = rounded_between(value, least, most);
+            const octets narrow =
+                __builtin_convertvector(__builtin_convertvector(rounded, integers), octets);
             memcpy(block->integers + each * GROUP + part * LANES, &narrow, sizeof narrow);
         }
-}
-
-/* Integers become places among the values that are nearest to them. */
-static inline void nearest_places(const int8_t *integers, const int8_t *values, int8_t *places) {
-    for (int at = 0; at < CODED * GROUP; at += sizeof(many_octets)) {
-        many_octets all, found = {0};
-        memcpy(&all, integers + at, sizeof all);
-        for (int place = 1; place < PLACES; place++)
-            found -= all > (int8_t)((values[place - 1] + values[place]) >> 1); /* rounded down */
-        memcpy(places + at, &found, sizeof found);
-    }
-}
-
-/* Integers become the values that are nearest to them. */
-static inline void nearest_values(int8_t *integers, const int8_t *values) {
-    for (int at = 0; at < CODED * GROUP; at += sizeof(many_octets)) {
-        many_octets all, found = values[0] - (many_octets){0};
-        memcpy(&all, integers + at, sizeof all);
-        for (int place = 1; place < PLACES; place++)
-            found += (all > (int8_t)((values[place - 1] + values[place]) >> 1)) &
-                     (int8_t)(values[place] - values[place - 1]);
-        memcpy(integers + at, &found, sizeof found);
-    }
 }
 
 static inline vector integers_of(const struct block *block, int each, int part) {
@@ -84,7 +67,7 @@ static inline vector integers_of(const struct block *block, int each, int part) 
 
 /* Codes of 8 bits: the greatest number reaches 127, or what is better by least squares. */
 static void code_8(struct block *block, struct lanes *scales) {
-    struct lanes inverses, best, errors = {{{0}}};
+    struct lanes inverses, best, errors = {{{0}}}, none = {{{0}}};
     for (int part = 0; part < PARTS; part++) {
         vector greatest = {0};
         for (int each = 0; each < CODED; each++)
@@ -104,7 +87,7 @@ static void code_8(struct block *block, struct lanes *scales) {
             }
         for (int part = 0; part < PARTS; part++)
             inverses.part[part] = inverse_of(scale.part[part]);
-        round_block(block, &inverses, -127);
+        round_block(block, &inverses, &none, -127, 127);
         for (int part = 0; part < PARTS; part++) {
             vector error = {0};
             for (int each = 0; each < CODED; each++) {
@@ -119,56 +102,53 @@ static void code_8(struct block *block, struct lanes *scales) {
     }
     for (int part = 0; part < PARTS; part++)
         inverses.part[part] = inverse_of(best.part[part]);
-    round_block(block, &inverses, -127);
+    round_block(block, &inverses, &none, -127, 127);
     *scales = best;
 }
 
-/* Codes of 4 bits: the scale whose error, weighted by the numbers' squares, is least. */
-static void code_4(struct block *block, const int8_t *values, struct lanes *scales) {
-    struct lanes furthest, most = {{{0}}}, factors;
+/* Codes of 4 bits: the scale and the minimum whose error is least, each minimum by least squares. */
+static void range_of(const struct block *block, struct lanes *scales, struct lanes *minima) {
     for (int part = 0; part < PARTS; part++) {
-        furthest.part[part] = (vector){0};
+        vector least = {0}, greatest = {0}, sum = {0}, squares = {0}, lowest;
+        vector best_scale = {0}, best_minimum = {0};
         for (int each = 0; each < CODED; each++) {
             const vector number = block->numbers[each][part];
-            furthest.part[part] = chosen(size_of(number) > size_of(furthest.part[part]), number,
-                                         furthest.part[part]);
+            least = chosen(number < least, number, least);
+            greatest = greater(number, greatest);
+            sum += number, squares += number * number;
         }
-        furthest.part[part] = inverse_of(furthest.part[part]);
-        scales->part[part] = (vector){0};
-    }
-    for (int try = -TRIES; try <= TRIES + 1; try++) {
-        const float reach = try <= TRIES ? values[0] + try : values[PLACES - 1];
-        for (int part = 0; part < PARTS; part++)
-            factors.part[part] = reach * furthest.part[part];
-        round_block(block, &factors, -128);
-        nearest_values(block->integers, values);
-        for (int part = 0; part < PARTS; part++) {
-            vector both = {0}, squares = {0};
+        lowest = squares;
+        for (int try = 0; try < TRIES; try++) {
+            const vector factor = (FIRST_TRY + TRY_STEP * try) * inverse_of(greatest - least);
+            vector codes = {0}, codes_squared = {0}, products = {0};
             for (int each = 0; each < CODED; each++) {
                 const vector number = block->numbers[each][part];
-                const vector product = number * integers_of(block, each, part);
-                both += number * number * product, squares += product * product;
+                const vector code = rounded_between((number - least) * factor, 0, MOST);
+                codes += code, codes_squared += code * code, products += code * number;
             }
-            const vector gain = both * both * inverse_of(squares);
-            const integers is_better = gain > most.part[part];
-            most.part[part] = chosen(is_better, gain, most.part[part]);
-            scales->part[part] =
-                chosen(is_better, both * inverse_of(squares), scales->part[part]);
+            const vector spread = inverse_of(CODED * codes_squared - codes * codes);
+            vector scale = (CODED * products - sum * codes) * spread;
+            vector minimum = (codes * products - codes_squared * sum) * spread;
+            const integers is_below = minimum < 0;
+            scale = chosen(is_below, products * inverse_of(codes_squared), scale);
+            minimum = chosen(is_below, (vector){0}, minimum);
+            const vector error = squares - 2 * (scale * products - minimum * sum) +
+                                 scale * scale * codes_squared - 2 * scale * minimum * codes +
+                                 CODED * minimum * minimum;
+            const integers is_better = (error < lowest) & (scale > 0);
+            lowest = chosen(is_better, error, lowest);
+            best_scale = chosen(is_better, scale, best_scale);
+            best_minimum = chosen(is_better, minimum, best_minimum);
         }
+        scales->part[part] = best_scale;
+        minima->part[part] = best_minimum;
     }
-    for (int part = 0; part < PARTS; part++) {
-        scales->part[part] = rounded_scale(scales->part[part]);
-        factors.part[part] = inverse_of(scales->part[part]);
-    }
-    round_block(block, &factors, -128);
-    nearest_places(block->integers, values, block->integers);
 }
 
 struct coding {
     const void *from; /* numbers [outputs, inputs] */
     int64_t kind, outputs, inputs, form;
-    const int8_t *values;
-    uint8_t *records;
+    uint8_t *to;
 };
 
 /* A block of a group as floats; what is beyond the weights is 0. */
@@ -192,39 +172,94 @@ static void read_block(const struct coding *task, int64_t output, int64_t input,
     }
 }
 
-static void code_part(struct team *team, void *given) {
-    const struct coding *task = given;
-    const int64_t blocks = blocks_of(task->inputs), record = record_of(task->form);
+static void write_float16(uint8_t *to, const struct lanes *numbers) {
+    for (int lane = 0; lane < GROUP; lane++) {
+        const uint16_t number = to_float16(numbers->part[lane / LANES][lane % LANES]);
+        memcpy(to + 2 * lane, &number, sizeof number);
+    }
+}
+
+/* Codes of 8 bits, each block scaled by itself. */
+static void code_group_8(const struct coding *task, int64_t output, uint8_t *to) {
+    const struct layout layout = layout_of(CODES_8, SCALE, task->inputs);
     struct block block;
     struct lanes scales;
-    int64_t first, last;
-    share(team, (task->outputs + GROUP - 1) / GROUP, &first, &last);
-    for (int64_t at = first * blocks; at < last * blocks; at++) {
-        uint8_t *to = task->records + at * record;
-        const int8_t *codes = block.integers;
-        read_block(task, at / blocks * GROUP, at % blocks * CODED, &block);
-        if (task->form == CODES_8) {
-            code_8(&block, &scales);
-            for (int each = 0; each < CODED; each++)
-                for (int lane = 0; lane < GROUP; lane++)
-                    to[each / 2 * 2 * GROUP + lane * 2 + each % 2] = codes[each * GROUP + lane];
-        } else {
-            code_4(&block, task->values, &scales);
+    for (int64_t at = 0; at < blocks_of(task->inputs); at++, to += layout.record) {
+        read_block(task, output, at * CODED, &block);
+        code_8(&block, &scales);
+        for (int each = 0; each < CODED; each++)
+            for (int lane = 0; lane < GROUP; lane++)
+                to[each / 2 * 2 * GROUP + lane * 2 + each % 2] = block.integers[each * GROUP + lane];
+        write_float16(to + layout.codes, &scales);
+    }
+}
+
+/* What stands for some positive numbers: unsigned integers of 8 bits, and what all are multiplied by. */
+static void code_scales(struct lanes *numbers, int64_t count, uint8_t *header, uint8_t *to,
+                        int64_t stride) {
+    struct lanes super, inverse;
+    for (int part = 0; part < PARTS; part++) {
+        vector greatest = {0};
+        for (int64_t each = 0; each < count; each++)
+            greatest = greater(numbers[each].part[part], greatest);
+        super.part[part] = rounded_scale(greatest / 255);
+        inverse.part[part] = inverse_of(super.part[part]);
+    }
+    write_float16(header, &super);
+    for (int64_t each = 0; each < count; each++)
+        for (int part = 0; part < PARTS; part++) {
+            const vector found =
+                rounded_between(numbers[each].part[part] * inverse.part[part], 0, 255);
+            numbers[each].part[part] = found * super.part[part];
+            const naturals narrow =
+                __builtin_convertvector(__builtin_convertvector(found, integers), naturals);
+            memcpy(to + each * stride + part * LANES, &narrow, sizeof narrow);
+        }
+}
+
+/* Codes of 4 bits, blocks scaled together. */
+static void code_group_4(const struct coding *task, int64_t output, uint8_t *to) {
+    const struct layout layout = layout_of(CODES_4, SUPER, task->inputs);
+    const int64_t blocks = blocks_of(task->inputs);
+    struct block block;
+    struct lanes scales[BLOCKS_IN_SUPER], minima[BLOCKS_IN_SUPER], factors;
+    for (int64_t first = 0; first < blocks; first += BLOCKS_IN_SUPER) {
+        const int64_t count = smaller(BLOCKS_IN_SUPER, blocks - first);
+        uint8_t *header = to + first / BLOCKS_IN_SUPER * 4 * GROUP;
+        uint8_t *records = to + layout.header + first * layout.record;
+        for (int64_t each = 0; each < count; each++) {
+            read_block(task, output, (first + each) * CODED, &block);
+            range_of(&block, scales + each, minima + each);
+        }
+        code_scales(scales, count, header, records + layout.codes, layout.record);
+        code_scales(minima, count, header + 2 * GROUP, records + layout.codes + GROUP, layout.record);
+        for (int64_t at = 0; at < count; at++, records += layout.record) {
+            for (int part = 0; part < PARTS; part++)
+                factors.part[part] = inverse_of(scales[at].part[part]);
+            read_block(task, output, (first + at) * CODED, &block);
+            round_block(&block, &factors, minima + at, 0, MOST);
             for (int each = 0; each < CODED / 2; each++)
                 for (int lane = 0; lane < GROUP; lane++)
-                    to[each / 2 * 2 * GROUP + lane * 2 + each % 2] =
-                        codes[each * GROUP + lane] | codes[(each + CODED / 2) * GROUP + lane] << 4;
-        }
-        for (int lane = 0; lane < GROUP; lane++) {
-            const uint16_t scale = to_float16(scales.part[lane / LANES][lane % LANES]);
-            memcpy(to + record - 2 * GROUP + 2 * lane, &scale, sizeof scale);
+                    records[each / 2 * 2 * GROUP + lane * 2 + each % 2] =
+                        block.integers[each * GROUP + lane] |
+                        block.integers[(each + CODED / 2) * GROUP + lane] << 4;
         }
     }
 }
 
-/* Numbers [outputs, inputs] as records. */
+static void code_part(struct team *team, void *given) {
+    const struct coding *task = given;
+    const int64_t scaling = task->form == CODES_8 ? SCALE : SUPER;
+    const int64_t step = layout_of(task->form, scaling, task->inputs).step;
+    int64_t first, last;
+    share(team, (task->outputs + GROUP - 1) / GROUP, &first, &last);
+    for (int64_t group = first; group < last; group++)
+        (task->form == CODES_8 ? code_group_8 : code_group_4)(task, group * GROUP, task->to + group * step);
+}
+
+/* Numbers [outputs, inputs] as codes: of 8 bits with SCALE; of 4 bits with SUPER, which are their own
+ * values. */
 void code_weights(struct pool *pool, int threads, const void *from, int64_t kind, int64_t outputs,
-                  int64_t inputs, int64_t form, const int8_t *values, uint8_t *records) {
-    pool_run(pool, threads, code_part,
-             &(struct coding){from, kind, outputs, inputs, form, values, records});
+                  int64_t inputs, int64_t form, uint8_t *to) {
+    pool_run(pool, threads, code_part, &(struct coding){from, kind, outputs, inputs, form, to});
 }

@@ -11,7 +11,7 @@ import numpy as np
 
 from . import numbers
 from .build import kernels
-from .codes import FORMS, Codes
+from .codes import Codes
 from .numbers import KINDS, Kind
 from .structures import ProductStruct
 from .threads import common_pool
@@ -35,7 +35,7 @@ class Linear:
     def struct(self) -> ProductStruct:
         """The layer, in C."""
         weights = self.weights
-        stored = weights.records if isinstance(weights, Codes) else weights
+        stored = weights.stored if isinstance(weights, Codes) else weights
         values = weights.values if isinstance(weights, Codes) else None
         assert stored.flags.c_contiguous
         return ProductStruct(
@@ -44,7 +44,8 @@ class Linear:
             values=None if values is None else values.ctypes.data,
             outputs=self.outputs,
             inputs=self.inputs,
-            form=FORMS[weights.form] if isinstance(weights, Codes) else KINDS[self.kind],
+            form=weights.form.number if isinstance(weights, Codes) else KINDS[self.kind],
+            scaling=weights.form.scaling if isinstance(weights, Codes) else 0,
         )
 
     @property
@@ -60,7 +61,7 @@ class Linear:
     @property
     def arrays(self) -> list[np.ndarray]:
         """All that it has in memory."""
-        stored = self.weights.records if isinstance(self.weights, Codes) else self.weights
+        stored = self.weights.stored if isinstance(self.weights, Codes) else self.weights
         return [stored] if self.bias is None else [stored, self.bias]
 
     def parts(self, *outputs: int) -> list[Linear]:

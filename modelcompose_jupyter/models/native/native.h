@@ -8,15 +8,29 @@
 
 #include <stdint.h>
 
-/* How weights are stored: as numbers, or as codes. Codes stand in records, each of a block of CODED
- * inputs of a GROUP of outputs: [groups, blocks], the last of both filled with zeros. First come the
- * codes, pairs of inputs side by side: [pairs, GROUP, 2]; then scales, float16 [GROUP].
- * Codes of 8 bits are integers. Those of 4 bits are places in `values`; a byte has one of the first
- * half of the pairs in its lower half, and that of the same place in the second in its upper one. */
+/* How weights are stored: as numbers; or as codes of 8 bits, which are integers, or of 4 bits, which
+ * are places in a table of values.
+ *
+ * Codes stand in records, one for a block of CODED inputs of a GROUP of outputs. First come the codes,
+ * pairs of inputs side by side: [pairs, GROUP, 2]. Of 4 bits a byte has a code of the first half of
+ * the pairs in its lower half, and that of the same place in the second in its upper one. Then comes
+ * what a block is scaled with, see below. A group is a header, if there is one, and its records. What
+ * is beyond outputs and inputs is zero.
+ */
 enum form { FLOAT32, BFLOAT16, FLOAT16, CODES_8, CODES_4 };
 
 #define CODED 32
 #define GROUP 16
+#define BLOCKS_IN_SUPER 8
+
+/* What a weight is, by the integer or value v that its code says:
+ * SCALE      s v             float16 s [GROUP]
+ * MINIMUM    s v - m         float16 s, m [GROUP]
+ * SUPER      S s v - M m     unsigned 8 bits s, m [GROUP]; float16 S, M [GROUP] in the header
+ * HALVES     S s v           signed 8 bits s [GROUP] of the first half of a block, and of the second;
+ *                            float16 S [GROUP] in the header, and as many without meaning
+ * A header has one entry for each BLOCKS_IN_SUPER blocks. */
+enum scaling { SCALE, MINIMUM, SUPER, HALVES };
 
 /* A linear layer: weights [outputs, inputs], and a bias [outputs] or NULL. */
 struct product {
@@ -26,6 +40,7 @@ struct product {
     int64_t outputs;
     int64_t inputs;
     int64_t form;
+    int64_t scaling; /* of codes */
 };
 
 /* A decoder layer. Norms are float32 weights, or NULL where there is none. */

@@ -260,11 +260,12 @@ struct NAMED(inputs) {
 /* Room for rows; `there` is what was got so far, 0 if there was no memory. */
 static int NAMED(make_inputs)(struct NAMED(inputs) *inputs, int64_t rows, int64_t widest) {
     inputs->operands = malloc(rows * PADDED(widest) * sizeof(OPERAND));
-    inputs->coded = (struct coded_rows){NULL, NULL};
+    inputs->coded = (struct coded_rows){NULL, NULL, NULL};
 #if CODES
     inputs->coded.codes = malloc(rows * blocks_of(widest) * CODED * sizeof(int16_t));
     inputs->coded.scales = malloc(rows * blocks_of(widest) * sizeof(float));
-    return inputs->operands && inputs->coded.codes && inputs->coded.scales;
+    inputs->coded.totals = malloc(rows * blocks_of(widest) * sizeof(float));
+    return inputs->operands && inputs->coded.codes && inputs->coded.scales && inputs->coded.totals;
 #else
     return inputs->operands != NULL;
 #endif
@@ -272,6 +273,7 @@ static int NAMED(make_inputs)(struct NAMED(inputs) *inputs, int64_t rows, int64_
 
 static void NAMED(free_inputs)(struct NAMED(inputs) *inputs) {
     free(inputs->operands), free(inputs->coded.codes), free(inputs->coded.scales);
+    free(inputs->coded.totals);
 }
 
 /* Operands of a row are there, from a column on, whose number is a multiple of CODED, to another. */
@@ -283,7 +285,8 @@ static inline void NAMED(end_inputs)(const struct NAMED(inputs) *inputs, int64_t
     for (; from < to; from += CODED) {
         const int64_t block = row * blocks_of(size) + from / CODED;
         code_inputs(inputs->operands + row * PADDED(size) + from, smaller(CODED, to - from),
-                    inputs->coded.codes + block * CODED, inputs->coded.scales + block);
+                    inputs->coded.codes + block * CODED, inputs->coded.scales + block,
+                    inputs->coded.totals + block);
     }
 #else
     (void)from;

@@ -17,6 +17,7 @@ class ProductStruct(ctypes.Structure):
         ("outputs", _NUMBER),
         ("inputs", _NUMBER),
         ("form", _NUMBER),
+        ("scaling", _NUMBER),
     )
 
 

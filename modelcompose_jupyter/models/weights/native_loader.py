@@ -249,10 +249,7 @@ class DecoderFiles:
 
     def _piece_sizes(self) -> dict[str, int]:
         """Bytes of the codes of its linear layers, by name."""
-        return {
-            name: codes.size(outputs, inputs, form)
-            for name, outputs, inputs, form in self._pieces()
-        }
+        return {name: form.size(outputs, inputs) for name, outputs, inputs, form in self._pieces()}
 
     def _pieces(self) -> Iterator[tuple[str, int, int, Form]]:
         """What has codes: a linear layer or, where several are one tensor, each of them."""

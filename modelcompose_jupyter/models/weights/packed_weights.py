@@ -11,8 +11,7 @@ import numpy as np
 
 from ...redaction import get_logger
 from .. import disk_cache
-from ..native import codes
-from ..native.codes import Form
+from ..native.codes import INT4, INT8, Form
 from ..spec import Quantization
 
 _KIND = "weights"
@@ -38,11 +37,11 @@ def form_of(name: str, layer: int, layers: int, quantization: Quantization) -> F
         name: ``lm_head``, or as in ``v_proj`` of the layer of this number.
     """
     if quantization == "int8" or name == "lm_head":
-        return "int8"
+        return INT8
     if name in ("v_proj", "down_proj"):
         ends = layer < layers // 8 or layer >= 7 * layers // 8
-        return "int8" if ends or (layer - layers // 8) % 3 == 2 else "int4"
-    return "int4"
+        return INT8 if ends or (layer - layers // 8) % 3 == 2 else INT4
+    return INT4
 
 
 class PackedWeights:
@@ -61,7 +60,7 @@ class PackedWeights:
     def __init__(self, sizes: Mapping[str, int], made_from: object) -> None:
         places = [0, *accumulate(map(_aligned, sizes.values()))]
         size = max(1, places.pop())
-        key = hashlib.sha256(repr((_VERSION, codes.VALUES.tolist(), made_from)).encode())
+        key = hashlib.sha256(repr((_VERSION, made_from)).encode())
         self._name = f"{_KIND}-{key.hexdigest()[:32]}"
         self._pieces = {
             name: (at, count) for (name, count), at in zip(sizes.items(), places, strict=True)

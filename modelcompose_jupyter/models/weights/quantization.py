@@ -40,7 +40,7 @@ class CodedLinear(nn.Module):
         bias: (out_features,) or None.
 
     Attributes:
-        records: of the codes, uint8.
+        stored: the codes, uint8.
         dtype: that of the layer which this one is made from.
     """
 
@@ -49,9 +49,9 @@ class CodedLinear(nn.Module):
         self.out_features, self.in_features = weight.shape
         self.dtype = weight.dtype
         numbers = weight.float().contiguous().numpy()
-        room = np.empty(codes.size(self.out_features, self.in_features, form), np.uint8)
+        room = np.empty(form.size(self.out_features, self.in_features), np.uint8)
         made = codes.coded(numbers, "float32", form, room, torch.get_num_threads())
-        self.records = nn.Parameter(torch.from_numpy(made.records), requires_grad=False)
+        self.stored = nn.Parameter(torch.from_numpy(made.stored), requires_grad=False)
         self.bias = bias
         wide = None if bias is None else bias.detach().float().numpy()
         self._linear = Linear(made, wide, "float32")
@@ -185,7 +185,7 @@ def _quantized_bytes(layer: Any, device: str, width: int | None, form: Form) -> 
     outputs, inputs = _matrix(layer).shape
     bias = 0 if layer.bias is None else _bytes(layer.bias, width)
     if _has_kernels(device):
-        return codes.size(outputs, inputs, form) + bias
+        return form.size(outputs, inputs) + bias
     scale = 2 if device == "cpu" else width or layer.weight.element_size()
     return int(outputs * (inputs + scale) + bias)
 
