@@ -2,9 +2,9 @@
 
     python scores.py MODEL_FOLDER PRECISION TYPES TEXTS_JSON OUT_FOLDER
 
-TYPES are names as in Q8_0,Q4_K_M, or F32 for a file that is not quantised; TEXTS_JSON holds lists of
-tokens. For each type OUT_FOLDER gets its file, and the scores as NAME.npy, float32 [tokens of all
-texts, vocabulary].
+TYPES are names as in Q8_0,Q4_K_M, or F32 for a file that is not quantised; TEXTS_JSON holds lists
+of tokens. For each type OUT_FOLDER gets its file, and the scores as NAME.npy, float32 [tokens of
+all texts, vocabulary].
 """
 
 from __future__ import annotations

@@ -29,19 +29,16 @@ log = get_logger(__name__)
 def form_of(name: str, layer: int, layers: int, quantization: Quantization) -> Form:
     """How many bits the weights of a linear layer get.
 
-    With 4 bits for most, those that are worth more have 8: the head, which gives the scores; and,
-    in layers at both ends and every third between, the values and what ends the MLP, which the
-    residual stream gets unscaled.
+    With 4 bits for most, those that are worth more have 8: the head, keys and values, which are
+    few; and what ends the MLP in the first and the last layers, where errors count most.
 
     Args:
         name: ``lm_head``, or as in ``v_proj`` of the layer of this number.
     """
-    if quantization == "int8" or name == "lm_head":
+    if quantization == "int8" or name in ("lm_head", "k_proj", "v_proj"):
         return INT8
-    if name in ("v_proj", "down_proj"):
-        ends = layer < layers // 8 or layer >= 7 * layers // 8
-        return INT8 if ends or (layer - layers // 8) % 3 == 2 else INT4
-    return INT4
+    at_ends = min(layer, layers - 1 - layer) < max(1, layers // 8)
+    return INT8 if name == "down_proj" and at_ends else INT4
 
 
 class PackedWeights:
