@@ -43,9 +43,13 @@ def plan(spec: ModelSpec, source: ResolvedSource, report: Report) -> LoadPlan:
             return native_loader.plan(spec, source)
         except Other as other:
             reason = str(other)
+            if source.parts:
+                raise _only_native(spec, reason) from None
             if spec.driver == "native":
                 raise _not_native(spec, reason) from None
             log.info("%s runs on torch: %s", spec.source, reason)
+    if source.parts:
+        raise _only_native(spec, "'driver: huggingface' is for transformers")
     optional_libraries.require(spec)
     ReadAhead(files.folder_weights(source.folder)).start()  # while that is imported which loads
     return replace(torch_loader.plan(spec, source, report), reason=reason)
@@ -65,7 +69,13 @@ def load(planned: LoadPlan, report: Report) -> LoadedModel:
     else:
         loaded = torch_loader.load(planned, report)
     in_torch = replace(planned.spec, driver="huggingface")
-    return replace(loaded, reload=lambda: load(plan(in_torch, planned.source, report), report))
+
+    def reload() -> LoadedModel:
+        if planned.source.parts:
+            raise _only_native(planned.spec, "a beam search is done by transformers")
+        return load(plan(in_torch, planned.source, report), report)
+
+    return replace(loaded, reload=reload)
 
 
 def _no_room(planned: LoadPlan, report: Report) -> ModelError:
@@ -96,6 +106,15 @@ def _smaller(planned: LoadPlan, report: Report) -> Iterator[tuple[str, int]]:
             other = plan(replace(planned.spec, **{name: value}), planned.source, report)
             if other.size.peak < planned.size.peak:
                 yield f"{name}: {value}", other.size.peak
+
+
+def _only_native(spec: ModelSpec, reason: str) -> ModelError:
+    """The error for what GGUF files cannot have, since they run in C alone."""
+    return ModelError(
+        f"{spec.source} is in GGUF, which runs in C on the processor alone: {reason}",
+        hint="Leave that out, or take the original repository, which runs on torch as well.",
+        code="driver_unavailable",
+    )
 
 
 def _not_native(spec: ModelSpec, reason: str) -> ModelError:

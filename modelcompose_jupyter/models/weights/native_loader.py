@@ -11,6 +11,7 @@ from __future__ import annotations
 import itertools
 import mmap
 import os
+from collections import Counter
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -37,6 +38,10 @@ from . import (
 )
 from .decoder_config import DecoderConfig, Other
 from .generation_defaults import OwnDefaults
+from .gguf import model as gguf_model
+from .gguf import tokenizer as gguf_tokenizer
+from .gguf.model import GgufModel
+from .gguf.weights import DecoderTensor, weights_of
 from .library_logging import quiet
 from .load_errors import explained
 from .loaded_model import LoadedModel
@@ -57,6 +62,7 @@ class NativePlan:
     Attributes:
         found: the decoder on the disk.
         device: ``cpu``.
+        gguf: what a GGUF file says; None where the model is a folder.
     """
 
     spec: ModelSpec
@@ -64,17 +70,18 @@ class NativePlan:
     found: DecoderFiles
     defaults: OwnDefaults
     device: str = "cpu"
+    gguf: GgufModel | None = None
 
     @property
     def key(self) -> tuple[object, ...]:
         """Equal for two loads that would give the same weights."""
-        return ("native", str(self.source.folder), self.found.kind)
+        return ("native", str(self.source.place), self.found.kind)
 
     @property
     def size(self) -> memory.LoadSize:
         """What the load takes."""
         kept = self.found.bytes
-        return memory.LoadSize(kept if self.found.is_mapped else kept + self.found.largest, kept)
+        return memory.LoadSize(kept + self.found.largest_converted, kept)
 
 
 def plan(spec: ModelSpec, source: ResolvedSource) -> NativePlan:
@@ -84,9 +91,11 @@ def plan(spec: ModelSpec, source: ResolvedSource) -> NativePlan:
         Other: it cannot; says why.
         ModelError: a file is damaged, or holds what no model's does.
     """
-    reason = unsupported_spec(spec)
+    reason = unsupported_spec(spec, source)
     if reason is not None:
         raise Other(reason)
+    if source.parts:
+        return _gguf_plan(spec, source)
     folder = source.folder
     files.check_documents(folder)
     path = folder / files.CONFIG
@@ -99,6 +108,14 @@ def plan(spec: ModelSpec, source: ResolvedSource) -> NativePlan:
     return NativePlan(spec, source, found, defaults)
 
 
+def _gguf_plan(spec: ModelSpec, source: ResolvedSource) -> NativePlan:
+    states = {path: _state(path.stat()) for path in source.parts}
+    model = gguf_model.read(source.parts)
+    config = model.config
+    found = _found(spec, config.model_type, config.decoder, model.tensors, states)
+    return NativePlan(spec, source, found, model.defaults, gguf=model)
+
+
 def load(plan: NativePlan, report: Report) -> LoadedModel:
     """Load weights and tokenizer.
 
@@ -108,12 +125,12 @@ def load(plan: NativePlan, report: Report) -> LoadedModel:
     """
     spec, found = plan.spec, plan.found
     progress = LoadProgress("load", spec.source, 0, found.count, "tensors")
-    with explained(spec, plan.device):
+    with explained(spec, plan.device, "config.json or weights" if plan.gguf is None else "file"):
         paths = {path for path, _ in found.tensors.values()}
         opened = {path: _MappedFile(path, found.states[path]) for path in paths}
         count = itertools.count()
         with ReadAhead(list(opened)) as ahead:
-            tokenizer = _tokenizer(plan)
+            tokenizer, own_ends = _tokenizer(plan)
             decoder = _Reader(
                 found, opened, lambda: report(replace(progress, done=next(count)))
             ).parts()
@@ -125,6 +142,8 @@ def load(plan: NativePlan, report: Report) -> LoadedModel:
     defaults, special = plan.defaults, found.config.special_tokens
     ends = special["eos_token_id"] if defaults.eos_token_id is None else defaults.eos_token_id
     begin = special["bos_token_id"] if defaults.bos_token_id is None else defaults.bos_token_id
+    if plan.gguf is not None:
+        ends, begin = own_ends, tokenizer.bos_token_id
     return LoadedModel(
         tokenizer=tokenizer,
         device=plan.device,
@@ -133,7 +152,7 @@ def load(plan: NativePlan, report: Report) -> LoadedModel:
         context=found.config.context,
         parameters=found.parameters,
         memory_bytes=decoder.bytes,
-        mapped_bytes=decoder.bytes if found.is_mapped else 0,
+        mapped_bytes=found.mapped_bytes,
         stop_sequences=defaults.stop_sequences,
         defaults=replace(
             defaults,
@@ -145,7 +164,18 @@ def load(plan: NativePlan, report: Report) -> LoadedModel:
     )
 
 
-def _tokenizer(plan: NativePlan) -> Any:
+def _tokenizer(plan: NativePlan) -> tuple[Any, list[int]]:
+    """A tokenizer, and the tokens that end a text where the same file says it."""
+    if plan.gguf is None:
+        return _tokenizer_of_folder(plan), []
+    rows = plan.found.config.vocabulary
+    with files.checked(plan.source.parts[0]):
+        return gguf_tokenizer.load(
+            plan.gguf.metadata, plan.found.model_type, rows, plan.spec.source
+        )
+
+
+def _tokenizer_of_folder(plan: NativePlan) -> Any:
     """A `FastTokenizer`, or where there can be none the one of transformers."""
     spec, folder = plan.spec, plan.source.folder
     tokenizer = load_fast_tokenizer(spec.source, folder, plan.found.model_type)
@@ -160,8 +190,11 @@ def _tokenizer(plan: NativePlan) -> Any:
     return whole
 
 
-def unsupported_spec(spec: ModelSpec) -> str | None:
-    """What is asked for that only torch can do, or None."""
+def unsupported_spec(spec: ModelSpec, source: ResolvedSource) -> str | None:
+    """What is asked for that only torch can do, or None.
+
+    torch does not read GGUF, so a machine with an accelerator runs that on the processor, too.
+    """
     if spec.adapters:
         return "adapters are merged"
     if spec.draft_model is not None:
@@ -170,7 +203,7 @@ def unsupported_spec(spec: ModelSpec) -> str | None:
         return "its weights are to be quantised"
     if spec.device not in ("auto", "cpu"):
         return f"it is for {spec.device}"
-    if spec.device == "auto" and any(map(_exists, _ACCELERATORS)):
+    if spec.device == "auto" and not source.parts and any(map(_exists, _ACCELERATORS)):
         return "there is an accelerator"
     if kernels() is None:
         return why_none()
@@ -188,15 +221,13 @@ class DecoderFiles:
     Attributes:
         tensors: by name, each with the file that it is in.
         states: of the files when they were looked at.
-        stored: the kind of its weights in the files.
         kind: of the numbers that it is computed with.
     """
 
     model_type: str
     config: DecoderConfig
-    tensors: Mapping[str, tuple[Path, Tensor]]
+    tensors: Mapping[str, tuple[Path, Tensor | DecoderTensor]]
     states: Mapping[Path, tuple[int, ...]]
-    stored: Kind
     kind: Kind
 
     @property
@@ -215,17 +246,33 @@ class DecoderFiles:
         return self.parameters * numbers.dtype(self.kind).itemsize
 
     @property
-    def is_mapped(self) -> bool:
-        """Whether its weights stay in their files."""
-        return self.stored == self.kind
+    def mapped_bytes(self) -> int:
+        """What stays in its files of that."""
+        return sum(each.size for each in self._all if _stays(each, self.kind))
 
     @property
-    def largest(self) -> int:
-        """Bytes of its largest tensor on the disk."""
-        return max(tensor.size for _, tensor in self.tensors.values())
+    def is_mapped(self) -> bool:
+        """Whether most of its weights stay in their files."""
+        return 2 * self.mapped_bytes > self.bytes
 
-    def _tensor(self, name: str) -> Tensor:
+    @property
+    def largest_converted(self) -> int:
+        """Bytes on the disk of the largest of its tensors that does not stay there."""
+        return max((each.size for each in self._all if not _stays(each, self.kind)), default=0)
+
+    @property
+    def _all(self) -> list[Tensor | DecoderTensor]:
+        return [self._tensor(name) for name, _ in _wanted(self.config)]
+
+    def _tensor(self, name: str) -> Tensor | DecoderTensor:
         return self.tensors[name][1]
+
+
+def _stays(tensor: Tensor | DecoderTensor, kind: Kind) -> bool:
+    """Whether a tensor's numbers are used where they are in the file."""
+    if isinstance(tensor, DecoderTensor):
+        return tensor.stays(kind)
+    return _KINDS[tensor.dtype] == kind
 
 
 def find(spec: ModelSpec, folder: Path, content: Any) -> DecoderFiles:
@@ -243,21 +290,46 @@ def find(spec: ModelSpec, folder: Path, content: Any) -> DecoderFiles:
     tensors = {tensor.name: (path, tensor) for path in paths for tensor in files.tensors(path)}
     if "lm_head.weight" in tensors:  # transformers takes it, though config.json says otherwise
         config = replace(config, tied=False)
-    dtypes = set()
+    return _found(spec, content["model_type"], config, tensors, states)
+
+
+def _found(
+    spec: ModelSpec,
+    model_type: str,
+    config: DecoderConfig,
+    tensors: Mapping[str, tuple[Path, Tensor | DecoderTensor]],
+    states: Mapping[Path, tuple[int, ...]],
+) -> DecoderFiles:
+    """A decoder of these tensors; `Other` where they are not those that its config asks for."""
+    matrices = []
     for name, shape in _wanted(config):
         if name not in tensors:
             raise Other(f"it has no {name}")
         tensor = tensors[name][1]
-        if tensor.shape != shape or tensor.dtype not in _KINDS:
+        if tensor.shape != shape:
             raise Other(f"{name} is another one")
-        dtypes |= {tensor.dtype} if len(shape) > 1 else set()
-    if len(dtypes) > 1:
-        raise Other("its weights are of several types")
-    stored = _KINDS[dtypes.pop()]
+        matrices += [tensor] if len(shape) > 1 else []
+    stored = _stored_kind(matrices)
     precision = spec.precision if spec.precision != "auto" else config.precision or stored
     if not isinstance(precision, str) or precision not in numbers.KINDS:
         raise Other(f"{precision} has no kernels")
-    return DecoderFiles(content["model_type"], config, tensors, states, stored, precision)
+    return DecoderFiles(model_type, config, tensors, states, precision)
+
+
+def _stored_kind(matrices: list[Tensor | DecoderTensor]) -> Kind:
+    """The kind of numbers that weights are, or best become."""
+    kinds: Counter[Kind] = Counter()
+    for each in matrices:
+        if isinstance(each, DecoderTensor):
+            # Codes have 8 bits at most, and so have numbers in bfloat16.
+            kinds[each.kind or "bfloat16"] += each.elements
+        elif each.dtype in _KINDS:
+            kinds[_KINDS[each.dtype]] += each.elements
+        else:
+            raise Other(f"{each.name} is another one")
+    if len(kinds) > 1 and not isinstance(matrices[0], DecoderTensor):
+        raise Other("its weights are of several types")
+    return kinds.most_common(1)[0][0]
 
 
 def _wanted(config: DecoderConfig) -> Iterator[tuple[str, tuple[int, ...]]]:
@@ -334,7 +406,7 @@ class _Reader:
         self._config = found.config
         self._tensors = found.tensors
         self._kind = found.kind
-        self._mapped = memory.MappedWeights(found.bytes if found.is_mapped else 0)
+        self._mapped = memory.MappedWeights(found.mapped_bytes)
         self._opened = opened
         self._progress = progress
 
@@ -406,15 +478,25 @@ class _Reader:
 
     def _norm(self, name: str) -> np.ndarray:
         """The weights of a norm, as a model of this kind of numbers has them, in float32."""
+        path, tensor = self._tensors[f"{name}.weight"]
+        if isinstance(tensor, DecoderTensor):  # it is float32 there, whatever the others are
+            raw = np.frombuffer(self._opened[path].content, np.uint8, tensor.size, tensor.begin)
+            return weights_of(tensor, raw, "float32")
         own = numbers.as_float32(self._numbers(f"{name}.weight"), self._kind)
         return np.ascontiguousarray(own + np.float32(self._config.norm_offset))
 
     def _numbers(self, name: str) -> np.ndarray:
         """A tensor: where it is in its file, or converted."""
         path, tensor = self._tensors[name]
-        kind = _KINDS[tensor.dtype]
         content = self._opened[path].content
         raw = np.frombuffer(content, np.uint8, tensor.size, tensor.begin)
+        if isinstance(tensor, DecoderTensor):
+            found = weights_of(tensor, raw, self._kind)
+            if not tensor.stays(self._kind):
+                self._progress()
+                _let_go(content, tensor)
+            return found
+        kind = _KINDS[tensor.dtype]
         if tensor.begin % numbers.dtype(kind).itemsize:
             raw = raw.copy()  # to where numbers may begin
         stored = raw.view(numbers.dtype(kind)).reshape(tensor.shape)
@@ -426,7 +508,7 @@ class _Reader:
         return found
 
 
-def _let_go(content: mmap.mmap, tensor: Tensor) -> None:
+def _let_go(content: mmap.mmap, tensor: Tensor | DecoderTensor) -> None:
     """Have the pages of a tensor no longer count as this process's memory."""
     start = -(-tensor.begin // mmap.PAGESIZE) * mmap.PAGESIZE
     length = tensor.begin + tensor.size - start
