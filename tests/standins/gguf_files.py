@@ -232,12 +232,13 @@ def random_blocks(shape: tuple[int, ...], type: str, seed: int = 0) -> np.ndarra
     draw = np.random.default_rng(seed)
     blocks = draw.integers(0, 256, (*shape[:-1], shape[-1] // block, size), np.uint8)
     scale = np.frombuffer(np.float16(0.002).tobytes(), np.uint8)
-    for place in _SCALES[type]:
+    for place in SCALES[type]:
         blocks[..., place : place + 2] = scale
     return blocks.reshape(*shape[:-1], -1)
 
 
-_SCALES = {
+SCALES = {
     "Q2_K": (80, 82), "Q3_K": (108,), "Q4_K": (0, 2), "Q5_K": (0, 2), "Q6_K": (208,),
     "IQ4_XS": (0,), "IQ4_NL": (0,),
 }  # fmt: skip
+"""Where the blocks of types that the package reads and does not write have their scales."""

@@ -16,7 +16,7 @@ import stat
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING, Any
@@ -103,6 +103,7 @@ class Download:
         self.spec = spec
         self.report = report
         self._parts = [] if file is None else parts_of(file)
+        self._named = spec if file is None else replace(spec, source=f"{spec.source}/{file}")
         self.root = _root(spec)
         self.repository = self.root / f"models--{spec.source.replace('/', '--')}"
         self.commit = ""
@@ -189,7 +190,7 @@ class Download:
         from huggingface_hub import constants
 
         if self.spec.local_files_only or constants.is_offline_mode():
-            raise hub_errors.not_cached(self.spec)
+            raise hub_errors.not_cached(self._named)
         _check_token(self.spec)
         self.commit, listed = self._listing()
         self.files = {file.name: file for file in listed}
@@ -271,7 +272,7 @@ class Download:
 
     def _advance(self, amount: int = 0, name: str | None = None) -> None:
         self.done += amount
-        self.report(LoadProgress("download", self.spec.source, self.done, self.total, "B", name))
+        self.report(LoadProgress("download", self._named.source, self.done, self.total, "B", name))
 
     def _fetch(self, file: _RemoteFile) -> None:
         """A file into the snapshot, unless it is there."""

@@ -146,7 +146,7 @@ class _Metadata:
         hidden, heads = self._size("embedding_length", shape[1]), self._size("attention.head_count")
         if hidden != shape[1]:
             raise BrokenFile("its embedding_length is not that of its tensors")
-        head_size = self._size("attention.key_length", hidden, usual=max(1, hidden // heads))
+        head_size = self._size("attention.key_length", usual=max(1, hidden // heads))
         layers = self._size("block_count", len(self._tensors))
         content: dict[str, Any] = {
             "model_type": model_type,

@@ -238,16 +238,15 @@ def _merges(vocabulary: _Vocabulary) -> list[tuple[str, str]]:
     known, scores, types = vocabulary.known, vocabulary.scores, vocabulary.types
     if not np.isfinite(scores).all():
         raise BrokenFile("its tokenizer.ggml.scores are no numbers")
-    found = []
-    for piece, id in known.items():
-        if types[id] not in (_NORMAL, _USER_DEFINED, _UNUSED):
-            continue
-        for place in range(1, len(piece)):
-            left, right = piece[:place], piece[place:]
-            if left in known and right in known:
-                found.append((-scores[id], -len(left), id, left, right))
-    found.sort()
-    return [(left, right) for *_, left, right in found]
+    kinds = (_NORMAL, _USER_DEFINED, _UNUSED)
+    pieces = [(scores[id], piece) for piece, id in known.items() if types[id] in kinds]
+    pieces.sort(key=lambda each: -each[0])
+    return [
+        (left, right)
+        for _, piece in pieces
+        for place in range(len(piece) - 1, 0, -1)
+        if (left := piece[:place]) in known and (right := piece[place:]) in known
+    ]
 
 
 def _around(vocabulary: _Vocabulary, begins: bool) -> Any:
