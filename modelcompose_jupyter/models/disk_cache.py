@@ -7,15 +7,21 @@ that only root may change. Files are written whole or not at all.
 
 from __future__ import annotations
 
+import fcntl
+import mmap
 import os
+import shutil
 import stat
 import tempfile
+import weakref
+from collections.abc import Iterator
 from contextlib import suppress
 from pathlib import Path
 
 from ..redaction import get_logger
 
 _FOR_OTHERS = stat.S_IWGRP | stat.S_IWOTH
+_UNFINISHED = "unfinished-"
 
 log = get_logger(__name__)
 
@@ -71,6 +77,93 @@ def keep(name: str, content: bytes, most: int) -> None:
             old.unlink(missing_ok=True)
     except OSError as error:
         log.info("%s is not kept: %s", name, error)
+
+
+class MappedFile:
+    """A file that was kept, whose content is mapped as long as anybody has an array of it.
+
+    Attributes:
+        content: its bytes.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        with path.open("rb") as file:
+            self.content = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)
+
+
+def find_mapped(name: str, size: int) -> MappedFile | None:
+    """A large file that was kept, which counts as used; None where there is none of that size."""
+    where = folder()
+    if where is None or not is_private(where / name):
+        return None
+    with suppress(OSError):
+        if (where / name).stat().st_size == size:
+            os.utime(where / name)
+            return MappedFile(where / name)
+    return None
+
+
+class UnfinishedFile:
+    """A large file that is being made: what is written to ``content`` is in it.
+
+    It is there for other processes once it is kept; else it goes with this object, or is cleared
+    away by the next one where the process was killed.
+
+    Raises:
+        OSError: there is no place for it.
+    """
+
+    def __init__(self, name: str, size: int, least_free: int) -> None:
+        where = folder()
+        if where is None:
+            raise OSError("there is no folder for it")
+        _clear_away(where)
+        if shutil.disk_usage(where).free - size < least_free:
+            raise OSError("the disk would be full")
+        self._name = name
+        self._folder = where
+        file, made = tempfile.mkstemp(dir=where, prefix=_UNFINISHED)
+        self._path = Path(made)
+        weakref.finalize(self, _discard, file, self._path)
+        fcntl.flock(file, fcntl.LOCK_EX)  # so that nobody clears it away
+        os.posix_fallocate(file, 0, size)  # else a full disk would end the process
+        self.content = mmap.mmap(file, size)
+
+    def keep(self, most: int) -> None:
+        """Have it found by its name from now on.
+
+        Args:
+            most: bytes of its kind that stay, those that were used last; this one does.
+        """
+        path = self._folder / self._name
+        with suppress(OSError):
+            self._path.rename(path)
+            of_its_kind = list(kept(self._name.partition("-")[0]))
+            for old in sorted(of_its_kind, key=lambda each: each.stat().st_mtime)[:-1]:
+                if old != path and sum(each.stat().st_size for each in of_its_kind) > most:
+                    old.unlink(missing_ok=True)
+                    of_its_kind.remove(old)
+
+
+def _discard(file: int, path: Path) -> None:
+    path.unlink(missing_ok=True)
+    os.close(file)
+
+
+def kept(kind: str) -> Iterator[Path]:
+    """The files of a kind that are kept: what stands before the first hyphen of their names."""
+    where = folder()
+    if where is not None:
+        yield from where.glob(f"{kind}-*")
+
+
+def _clear_away(where: Path) -> None:
+    """Remove what processes that were killed have left unfinished."""
+    for path in where.glob(f"{_UNFINISHED}*"):
+        with suppress(OSError), path.open("rb") as file:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            path.unlink()
 
 
 def _make(folder: Path) -> None:

@@ -43,7 +43,8 @@ class ModelSpec:
         cache_dir: where Hub files are kept; the Hub client's own place if None.
         local_files_only: never ask the network.
         trust_remote_code: run Python code that comes with the model.
-        quantization: ``int8`` for linear layers whose weights are kept in 8 bits; None as stored.
+        quantization: ``int8`` or ``int4`` for linear layers whose weights are kept in 8 or 4 bits;
+            ``auto`` for what this computer's memory has room for; None as stored.
         adapters: LoRA adapters that are merged into the weights.
         draft_model: the source of a smaller model of the same vocabulary, loaded beside this one.
         prompt_lookup: how many tokens to propose from the text so far; 0 is off. It makes no
@@ -62,7 +63,7 @@ class ModelSpec:
     cache_dir: str | None = None
     local_files_only: bool = False
     trust_remote_code: bool = False
-    quantization: Literal["int8"] | None = None
+    quantization: Literal["int8", "int4", "auto"] | None = None
     adapters: tuple[AdapterSpec, ...] = ()
     draft_model: str | None = None
     driver: Driver | None = None

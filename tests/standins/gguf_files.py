@@ -217,9 +217,14 @@ def swapped(weights: np.ndarray, heads: int) -> np.ndarray:
 
 
 def add_tensor(writer: gguf.GGUFWriter, name: str, weights: np.ndarray, type: str) -> None:
-    """Write a tensor, as a type if it has two dimensions."""
+    """Write a tensor, as a type if it has two dimensions.
+
+    Of types that the package cannot write it has codes at random.
+    """
     kind = GGMLQuantizationType[type]
-    if weights.ndim < 2 or kind == GGMLQuantizationType.F32:
+    if weights.ndim == 2 and type in SCALES:
+        writer.add_tensor(name, random_blocks(weights.shape, type, len(name)), raw_dtype=kind)
+    elif weights.ndim < 2 or kind == GGMLQuantizationType.F32:
         writer.add_tensor(name, np.ascontiguousarray(weights))
     else:
         writer.add_tensor(name, gguf.quants.quantize(weights, kind), raw_dtype=kind)

@@ -99,7 +99,7 @@ def parts(model: Any) -> Parts:
     names = _rotation_names(inner)
     return Parts(
         kind=KINDS[model.dtype],
-        embedding=_array(embedding.weight),
+        embedding=Linear(_array(embedding.weight), None, KINDS[model.dtype]),
         layers=[_layer(each, name) for each, name in zip(inner.layers, names, strict=True)],
         norm=_norm(Norm(inner.norm)),
         head=model.get_output_embeddings().product.linear,

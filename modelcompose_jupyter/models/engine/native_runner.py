@@ -28,7 +28,7 @@ class NativeRunner:
         self._owner = owner
         self._decoder = Decoder(parts)
         self.vocabulary = self._decoder.vocabulary
-        dtype = numbers.dtype(parts.kind)
+        dtype = numbers.dtype(parts.kept_kind)
         layout = Layout(
             layers=len(parts.layers),
             heads=parts.key_heads,

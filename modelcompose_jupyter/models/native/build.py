@@ -155,15 +155,20 @@ def _checked(library: Kernels) -> Kernels:
     types: dict[str, tuple[object, Sequence[object]]] = {
         "pool_make": (pointer, []),
         "pool_end": (None, [pointer]),
+        "code_weights": (
+            None,
+            [pointer, count, pointer, number, number, number, number, pointer, pointer],
+        ),
     }
     for kind in KINDS:
+        types[f"convert_{kind}"] = (None, [pointer, count, pointer, number, number, pointer])
+    for step in (*KINDS, "codes"):
         types |= {
-            f"convert_{kind}": (None, [pointer, count, pointer, number, number, pointer]),
-            f"linear_{kind}": (
-                None,
-                [pointer, count, pointer, pointer, number, pointer, number, count, pointer],
+            f"linear_{step}": (
+                count,
+                [pointer, count, pointer, pointer, number, pointer, number, count],
             ),
-            f"step_{kind}": (
+            f"step_{step}": (
                 count,
                 [pointer, count, pointer, pointer, number, pointer, number, pointer],
             ),

@@ -5,10 +5,12 @@ from __future__ import annotations
 import ctypes
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import chain
 
 import numpy as np
 
 from .build import kernels
+from .codes import Codes
 from .linear import Linear
 from .numbers import Kind
 from .structures import TOKEN, LayerStruct, ModelStruct, ProductStruct
@@ -54,14 +56,16 @@ class Parts:
     """What a decoder is made of.
 
     Attributes:
-        embedding: [vocabulary, hidden]; perhaps the weights of the head.
+        kind: of the numbers that it computes with.
+        embedding: [vocabulary, hidden], of any kind where there are codes; perhaps the weights of
+            the head.
         norm: the last one, float32 [hidden].
         rotations: gives by their names those of so many positions.
         check: raises where the weights are no more what they were.
     """
 
     kind: Kind
-    embedding: np.ndarray
+    embedding: Linear
     layers: Sequence[Layer]
     norm: np.ndarray
     head: Linear
@@ -75,15 +79,33 @@ class Parts:
     check: Callable[[], None] = lambda: None
 
     @property
+    def linears(self) -> list[Linear]:
+        """Those of its layers, and the head."""
+        layers = ([*each.qkv, each.output, *each.gate_up, each.down] for each in self.layers)
+        return [*chain.from_iterable(layers), self.head]
+
+    @property
+    def has_codes(self) -> bool:
+        """Whether weights are codes. What is between them is float32 then."""
+        return any(isinstance(each.weights, Codes) for each in self.linears)
+
+    @property
+    def kept_kind(self) -> Kind:
+        """Of the numbers that keys and values are kept as."""
+        return "float16" if self.has_codes else self.kind
+
+    @property
     def bytes(self) -> int:
-        """What the weights take."""
-        own = [self.embedding, self.norm]
-        linears = [self.head]
+        """What the weights take.
+
+        Of an embedding that is beside codes only the rows of tokens are read, so it does not count.
+        """
+        arrays = [self.norm]
         for layer in self.layers:
-            own += [each for each in vars(layer).values() if isinstance(each, np.ndarray)]
-            linears += [*layer.qkv, layer.output, *layer.gate_up, layer.down]
-        arrays = [*own, *(array for each in linears for array in (each.weights, each.bias))]
-        there = {each.ctypes.data: each for each in arrays if each is not None}
+            arrays += [each for each in vars(layer).values() if isinstance(each, np.ndarray)]
+        for linear in self.linears if self.has_codes else (self.embedding, *self.linears):
+            arrays += linear.arrays
+        there = {each.ctypes.data: each for each in arrays}
         return sum(each.nbytes for each in there.values())
 
 
@@ -93,12 +115,12 @@ class Decoder:
     def __init__(self, parts: Parts) -> None:
         library = kernels()
         assert library is not None
-        self._step = getattr(library, f"step_{parts.kind}")
+        self._step = getattr(library, f"step_{'codes' if parts.has_codes else parts.kind}")
         self._parts = parts
         self._pool = ThreadPool()
         self._positions = 0
-        self.vocabulary = len(parts.head.weights)
-        self._known = len(parts.embedding)
+        self.vocabulary = parts.head.outputs
+        self._known = parts.embedding.outputs
         _check(parts)
         self._layers = (LayerStruct * len(parts.layers))(*map(_layer, parts.layers))
         self._struct = self._model()
@@ -136,13 +158,13 @@ class Decoder:
     def _model(self) -> ModelStruct:
         parts = self._parts
         return ModelStruct(
-            embedding=_address(parts.embedding),
+            embedding=parts.embedding.struct,
             layers=self._layers,
             norm=_address(parts.norm),
             head=parts.head.struct,
             layer_count=len(self._layers),
-            hidden=parts.head.weights.shape[1],
-            intermediate=parts.layers[0].down.weights.shape[1],
+            hidden=parts.head.inputs,
+            intermediate=parts.layers[0].down.inputs,
             query_heads=parts.query_heads,
             key_heads=parts.key_heads,
             head_size=parts.head_size,

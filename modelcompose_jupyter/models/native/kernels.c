@@ -35,7 +35,7 @@
 #define WIDE_ROWS 1
 #endif
 
-#if defined(__F16C__)
+#if defined(__SSE2__)
 #include <immintrin.h>
 #elif defined(__aarch64__)
 #include <arm_neon.h>
@@ -116,6 +116,13 @@ static inline uint16_t to_float16(float value) {
     if (bits < 0x38800000) /* less than the least that has a leading one */
         return sign | (uint16_t)rintf(fabsf(value) * 0x1p24f);
     return sign | (uint16_t)((bits - 0x38000000 + 0xfff + (bits >> 13 & 1)) >> 13);
+}
+
+/* A number of a kind, in float32. */
+static inline float read_number(const void *from, int64_t form, int64_t at) {
+    return form == FLOAT32    ? ((const float *)from)[at]
+           : form == BFLOAT16 ? from_bfloat16(((const uint16_t *)from)[at])
+                              : from_float16(((const uint16_t *)from)[at]);
 }
 
 static inline vector load_float16(const uint16_t *from) {
@@ -201,8 +208,17 @@ static inline float activate(int64_t activation, float x) {
     return x / (1.0f + exponential(-2.0f * inner)); /* x (1 + tanh(inner)) / 2 */
 }
 
+#include "coded.h"
+#include "coding.h"
+
 /* Operands of so many numbers, whole steps. */
 #define PADDED(size) (((size) + STEP - 1) / STEP * STEP)
+
+/* Keys and values are kept as KEPT numbers: their functions are those for that kind. */
+#define CODES 0
+#define KEPT_NUMBER NUMBER
+#define KEPT NAMED
+#define WRITE_KEPT WRITE
 
 #define NUMBER float
 #define OPERAND float
@@ -242,5 +258,26 @@ static inline float activate(int64_t activation, float x) {
 #define READ(x) from_float16(x)
 #define WRITE(x) to_float16(x)
 #define WRITE_OPERAND(x) from_float16(to_float16(x))
+#define PAIRED 0
+#include "step.h"
+
+/* Weights that are codes. */
+#undef CODES
+#undef KEPT_NUMBER
+#undef KEPT
+#undef WRITE_KEPT
+#define CODES 1
+#define KEPT_NUMBER uint16_t
+#define KEPT(name) name##_float16
+#define WRITE_KEPT(x) to_float16(x)
+#define NUMBER float
+#define OPERAND float
+#define SPLIT 0
+#define STEP LANES
+#define NAMED(name) name##_codes
+#define LOAD(x) load(x)
+#define READ(x) (x)
+#define WRITE(x) (x)
+#define WRITE_OPERAND(x) (x)
 #define PAIRED 0
 #include "step.h"

@@ -1,4 +1,4 @@
-"""Linear layers, on weights as a file or a tensor has them."""
+"""Linear layers, on weights as a file or a tensor has them, or on codes."""
 
 from __future__ import annotations
 
@@ -11,6 +11,7 @@ import numpy as np
 
 from . import numbers
 from .build import kernels
+from .codes import FORMS, Codes
 from .numbers import KINDS, Kind
 from .structures import ProductStruct
 from .threads import common_pool
@@ -21,32 +22,53 @@ class Linear:
     """A linear layer.
 
     Attributes:
-        weights: [outputs, inputs], of `numbers.dtype`; perhaps a mapped file.
+        weights: [outputs, inputs], of `numbers.dtype`; perhaps a mapped file. Or codes.
         bias: [outputs], or None.
-        kind: of the numbers.
+        kind: of the numbers; of inputs, outputs and bias where weights are codes.
     """
 
-    weights: np.ndarray
+    weights: np.ndarray | Codes
     bias: np.ndarray | None
     kind: Kind
 
     @cached_property
     def struct(self) -> ProductStruct:
         """The layer, in C."""
-        assert self.weights.flags.c_contiguous
+        weights = self.weights
+        stored = weights.records if isinstance(weights, Codes) else weights
+        values = weights.values if isinstance(weights, Codes) else None
+        assert stored.flags.c_contiguous
         return ProductStruct(
-            self.weights.ctypes.data,
-            None if self.bias is None else self.bias.ctypes.data,
-            *self.weights.shape,
+            weights=stored.ctypes.data,
+            bias=None if self.bias is None else self.bias.ctypes.data,
+            values=None if values is None else values.ctypes.data,
+            outputs=self.outputs,
+            inputs=self.inputs,
+            form=FORMS[weights.form] if isinstance(weights, Codes) else KINDS[self.kind],
         )
 
     @property
-    def bytes(self) -> int:
-        """What it takes."""
-        return self.weights.nbytes + (0 if self.bias is None else self.bias.nbytes)
+    def outputs(self) -> int:
+        """How many numbers it gives."""
+        return self.weights.outputs if isinstance(self.weights, Codes) else self.weights.shape[0]
+
+    @property
+    def inputs(self) -> int:
+        """How many numbers it takes."""
+        return self.weights.inputs if isinstance(self.weights, Codes) else self.weights.shape[1]
+
+    @property
+    def arrays(self) -> list[np.ndarray]:
+        """All that it has in memory."""
+        stored = self.weights.records if isinstance(self.weights, Codes) else self.weights
+        return [stored] if self.bias is None else [stored, self.bias]
 
     def parts(self, *outputs: int) -> list[Linear]:
-        """The same as several layers, one after the other, of so many outputs each."""
+        """The same as several layers, one after the other, of so many outputs each.
+
+        Of weights that are numbers.
+        """
+        assert not isinstance(self.weights, Codes)
         ends = np.cumsum(outputs)
         return [
             Linear(
@@ -58,17 +80,19 @@ class Linear:
         ]
 
     def run(self, inputs: int, rows: int, outputs: int, *, add: bool, threads: int) -> None:
-        """Multiply numbers at an address, [rows, inputs], to others, [rows, outputs]."""
-        width, height = self.weights.shape[1], self.weights.shape[0]
-        operands = np.empty(rows * (width + _PADDING), dtype=np.float32)
+        """Multiply numbers at an address, [rows, inputs], to others, [rows, outputs].
+
+        Raises:
+            MemoryError: there is no memory for it.
+        """
+        kind = "codes" if isinstance(self.weights, Codes) else self.kind
         with common_pool() as pool:
-            getattr(kernels(), f"linear_{self.kind}")(
+            failed = getattr(kernels(), f"linear_{kind}")(
                 pool.address, threads, ctypes.addressof(self.struct), inputs, rows, outputs,
-                height, int(add), operands.ctypes.data,
+                self.outputs, int(add),
             )  # fmt: skip
-
-
-_PADDING = 64  # numbers of a row, at most
+        if failed:
+            raise MemoryError("no memory for a product")
 
 
 def converted(stored: np.ndarray, kind: Kind, to: Kind, threads: int) -> np.ndarray:

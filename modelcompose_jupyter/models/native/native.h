@@ -8,12 +8,24 @@
 
 #include <stdint.h>
 
+/* How weights are stored: as numbers, or as codes. Codes stand in records, each of a block of CODED
+ * inputs of a GROUP of outputs: [groups, blocks], the last of both filled with zeros. First come the
+ * codes, pairs of inputs side by side: [pairs, GROUP, 2]; then scales, float16 [GROUP].
+ * Codes of 8 bits are integers. Those of 4 bits are places in `values`; a byte has one of the first
+ * half of the pairs in its lower half, and that of the same place in the second in its upper one. */
+enum form { FLOAT32, BFLOAT16, FLOAT16, CODES_8, CODES_4 };
+
+#define CODED 32
+#define GROUP 16
+
 /* A linear layer: weights [outputs, inputs], and a bias [outputs] or NULL. */
 struct product {
     const void *weights;
     const void *bias;
+    const int8_t *values; /* [16], or NULL */
     int64_t outputs;
     int64_t inputs;
+    int64_t form;
 };
 
 /* A decoder layer. Norms are float32 weights, or NULL where there is none. */
@@ -29,11 +41,8 @@ struct layer {
 
 enum activation { SILU, GELU_TANH };
 
-/* Kinds of numbers, as files have them. */
-enum number { FLOAT32, BFLOAT16, FLOAT16 };
-
 struct model {
-    const void *embedding; /* [vocabulary, hidden] */
+    struct product embedding; /* [vocabulary, hidden] */
     const struct layer *layers;
     const float *norm;
     struct product head;

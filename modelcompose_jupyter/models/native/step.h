@@ -16,9 +16,7 @@ static void NAMED(convert_part)(struct team *team, void *given) {
     int64_t first, last;
     share(team, task->count, &first, &last);
     for (int64_t each = first; each < last; each++)
-        task->to[each] = WRITE(task->kind == FLOAT32    ? ((const float *)task->from)[each]
-                               : task->kind == BFLOAT16 ? from_bfloat16(((const uint16_t *)task->from)[each])
-                                                        : from_float16(((const uint16_t *)task->from)[each]));
+        task->to[each] = WRITE(read_number(task->from, task->kind, each));
 }
 
 /* `count` numbers of a kind as NUMBERs. */
@@ -139,6 +137,7 @@ static void NAMED(dots)(int64_t rows, int64_t outputs, const OPERAND *input, int
 }
 #undef WITH_ROWS
 
+#if !CODES
 /* `rows` times `blocks` outputs, into sums [rows, BLOCK or more], `sums_stride` apart. Both are
  * constants where it is called, so that all sums stay in registers. Fetches what is read next
  * meanwhile. */
@@ -250,6 +249,46 @@ static void NAMED(tiles)(int64_t rows, int64_t blocks, const OPERAND *input, int
                     ahead_stride / tiles);
     }
 }
+#endif
+
+/* What products take: rows of operands, PADDED apart. */
+struct NAMED(inputs) {
+    OPERAND *operands;
+    struct coded_rows coded; /* the same, for weights that are codes */
+};
+
+/* Room for rows; `there` is what was got so far, 0 if there was no memory. */
+static int NAMED(make_inputs)(struct NAMED(inputs) *inputs, int64_t rows, int64_t widest) {
+    inputs->operands = malloc(rows * PADDED(widest) * sizeof(OPERAND));
+    inputs->coded = (struct coded_rows){NULL, NULL};
+#if CODES
+    inputs->coded.codes = malloc(rows * blocks_of(widest) * CODED * sizeof(int16_t));
+    inputs->coded.scales = malloc(rows * blocks_of(widest) * sizeof(float));
+    return inputs->operands && inputs->coded.codes && inputs->coded.scales;
+#else
+    return inputs->operands != NULL;
+#endif
+}
+
+static void NAMED(free_inputs)(struct NAMED(inputs) *inputs) {
+    free(inputs->operands), free(inputs->coded.codes), free(inputs->coded.scales);
+}
+
+/* Operands of a row are there, from a column on, whose number is a multiple of CODED, to another. */
+static inline void NAMED(end_inputs)(const struct NAMED(inputs) *inputs, int64_t row, int64_t size,
+                                     int64_t from, int64_t to) {
+    if (to == size)
+        NAMED(end_row)(inputs->operands + row * PADDED(size), size);
+#if CODES
+    for (; from < to; from += CODED) {
+        const int64_t block = row * blocks_of(size) + from / CODED;
+        code_inputs(inputs->operands + row * PADDED(size) + from, smaller(CODED, to - from),
+                    inputs->coded.codes + block * CODED, inputs->coded.scales + block);
+    }
+#else
+    (void)from;
+#endif
+}
 
 /* What becomes of the sums of a product. */
 struct NAMED(target) {
@@ -259,11 +298,59 @@ struct NAMED(target) {
     float *scores; /* or float32 instead, rounded as a NUMBER is */
 };
 
+/* Sums of a row, for outputs from `output` on, go where they belong. */
+static inline void NAMED(deliver)(const struct product *product, int64_t row, int64_t output,
+                                  int64_t count, float *sum, const struct NAMED(target) *to) {
+    const NUMBER *bias = product->bias;
+    const int64_t place = row * to->stride + output;
+    if (bias)
+        for (int64_t each = 0; each < count; each++)
+            sum[each] += READ(bias[output + each]);
+    if (to->scores)
+        for (int64_t each = 0; each < count; each++)
+            to->scores[place + each] = READ(WRITE(sum[each]));
+    else if (to->add)
+        for (int64_t each = 0; each < count; each++)
+            to->numbers[place + each] = WRITE(READ(to->numbers[place + each]) + sum[each]);
+    else
+        for (int64_t each = 0; each < count; each++)
+            to->numbers[place + each] = WRITE(sum[each]);
+}
+
+#if CODES
+/* This thread's part of a product with codes. */
+static void coded_product(struct team *team, const struct product *product,
+                          const struct coded_rows *inputs, int64_t rows, struct NAMED(target) to) {
+    const int64_t width = CODED_GROUPS * GROUP, outputs = product->outputs;
+    const struct values values = values_of(product);
+    float sums[ROWS_AT_ONCE * CODED_GROUPS * GROUP];
+    int64_t first, last;
+    share(team, (outputs + width - 1) / width, &first, &last);
+    for (int64_t from = 0; from < rows; from += ROWS_AT_ONCE) {
+        const int64_t count = smaller(ROWS_AT_ONCE, rows - from);
+        for (int64_t output = first * width; output < smaller(last * width, outputs);
+             output += width) {
+            const int64_t there = smaller(width, outputs - output);
+            coded_dots(count, (there + GROUP - 1) / GROUP, inputs, from, product, output, &values, sums);
+            for (int64_t row = 0; row < count; row++)
+                NAMED(deliver)(product, from + row, output, there, sums + row * width, &to);
+        }
+    }
+}
+#endif
+
 /* This thread's part of input [rows, inputs] times weights. */
-static void NAMED(product)(struct team *team, const struct product *product, const OPERAND *input, int64_t rows,
+static void NAMED(product)(struct team *team, const struct product *product,
+                           const struct NAMED(inputs) *inputs, int64_t rows,
                            struct NAMED(target) to) {
-    const NUMBER *weights = product->weights, *bias = product->bias;
-    const int64_t inputs = product->inputs, outputs = product->outputs;
+#if CODES
+    if (product->form >= CODES_8) {
+        coded_product(team, product, &inputs->coded, rows, to);
+        return;
+    }
+#endif
+    const NUMBER *weights = product->weights;
+    const int64_t size = product->inputs, outputs = product->outputs;
     float sums[ROWS_AT_ONCE * DOT_OUTPUTS];
     int64_t first, last;
     share(team, (outputs + DOT_OUTPUTS - 1) / DOT_OUTPUTS, &first, &last);
@@ -272,25 +359,11 @@ static void NAMED(product)(struct team *team, const struct product *product, con
         for (int64_t output = first * DOT_OUTPUTS; output < smaller(last * DOT_OUTPUTS, outputs);
              output += DOT_OUTPUTS) {
             const int64_t width = smaller(DOT_OUTPUTS, outputs - output);
-            const NUMBER *own = weights + output * inputs;
-            NAMED(dots)(count, width, input + from * PADDED(inputs), PADDED(inputs), inputs, own,
-                        inputs, sums, own + DOT_OUTPUTS * inputs);
-            for (int64_t row = 0; row < count; row++) {
-                float *sum = sums + row * DOT_OUTPUTS;
-                const int64_t place = (from + row) * to.stride + output;
-                if (bias)
-                    for (int64_t each = 0; each < width; each++)
-                        sum[each] += READ(bias[output + each]);
-                if (to.scores)
-                    for (int64_t each = 0; each < width; each++)
-                        to.scores[place + each] = READ(WRITE(sum[each]));
-                else if (to.add)
-                    for (int64_t each = 0; each < width; each++)
-                        to.numbers[place + each] = WRITE(READ(to.numbers[place + each]) + sum[each]);
-                else
-                    for (int64_t each = 0; each < width; each++)
-                        to.numbers[place + each] = WRITE(sum[each]);
-            }
+            const NUMBER *own = weights + output * size;
+            NAMED(dots)(count, width, inputs->operands + from * PADDED(size), PADDED(size), size, own,
+                        size, sums, own + DOT_OUTPUTS * size);
+            for (int64_t row = 0; row < count; row++)
+                NAMED(deliver)(product, from + row, output, width, sums + row * DOT_OUTPUTS, &to);
         }
     }
 }
@@ -300,7 +373,7 @@ struct NAMED(product_task) {
     const NUMBER *input;
     int64_t rows;
     struct NAMED(target) to;
-    OPERAND *operands;
+    struct NAMED(inputs) inputs;
 };
 
 static void NAMED(linear_part)(struct team *team, void *given) {
@@ -309,23 +382,26 @@ static void NAMED(linear_part)(struct team *team, void *given) {
     int64_t first, last;
     share(team, task->rows, &first, &last);
     for (int64_t row = first; row < last; row++) {
-        OPERAND *own = task->operands + row * PADDED(size);
+        OPERAND *own = task->inputs.operands + row * PADDED(size);
         for (int64_t each = 0; each < size; each++)
             own[NAMED(place)(each)] = WRITE_OPERAND(READ(task->input[row * size + each]));
-        NAMED(end_row)(own, size);
+        NAMED(end_inputs)(&task->inputs, row, size, 0, size);
     }
     barrier(team);
-    NAMED(product)(team, task->product, task->operands, task->rows, task->to);
+    NAMED(product)(team, task->product, &task->inputs, task->rows, task->to);
 }
 
-/* A product by itself, of numbers [rows, inputs] to outputs in rows `stride` apart; `operands` has
- * room for [rows, inputs] of float32 and 64 more in each row. */
-void NAMED(linear)(struct pool *pool, int threads, const struct product *product,
-                   const NUMBER *input, int64_t rows, NUMBER *outputs, int64_t stride, int add,
-                   OPERAND *operands) {
-    pool_run(pool, threads, NAMED(linear_part),
-             &(struct NAMED(product_task)){
-                 product, input, rows, {outputs, stride, add, NULL}, operands});
+/* A product by itself, of numbers [rows, inputs] to outputs in rows `stride` apart. Returns 0, or 1 if
+ * there was no memory. */
+int NAMED(linear)(struct pool *pool, int threads, const struct product *product,
+                  const NUMBER *input, int64_t rows, NUMBER *outputs, int64_t stride, int add) {
+    struct NAMED(product_task) task = {
+        .product = product, .input = input, .rows = rows, .to = {outputs, stride, add, NULL}};
+    const int failed = !NAMED(make_inputs)(&task.inputs, rows, product->inputs);
+    if (!failed)
+        pool_run(pool, threads, NAMED(linear_part), &task);
+    NAMED(free_inputs)(&task.inputs);
+    return failed;
 }
 
 static float NAMED(inverse_root)(const NUMBER *row, int64_t size, float epsilon) {
@@ -341,7 +417,6 @@ static void NAMED(normalise)(const NUMBER *row, const float *weight, int64_t siz
     const float factor = NAMED(inverse_root)(row, size, epsilon);
     for (int64_t each = 0; each < size; each++)
         out[NAMED(place)(each)] = WRITE_OPERAND(READ(row[each]) * factor * weight[each]);
-    NAMED(end_row)(out, size);
 }
 
 static void NAMED(add_normalised)(const NUMBER *row, const float *weight, int64_t size,
@@ -375,17 +450,20 @@ static void NAMED(prepare)(const struct model *model, const struct layer *layer,
                            const struct token *token, NUMBER *qkv) {
     const int64_t size = model->head_size;
     NUMBER *key = qkv + model->query_heads * size, *value = key + model->key_heads * size;
-    NUMBER *row = (NUMBER *)token->row + number * token->layer_size;
+    KEPT_NUMBER *row = (KEPT_NUMBER *)token->row + number * token->layer_size;
     for (int64_t head = 0; head < model->query_heads; head++)
         NAMED(turn)(model, layer, layer->query_norm, token->position, qkv + head * size);
     for (int64_t head = 0; head < model->key_heads; head++) {
         NAMED(turn)(model, layer, layer->key_norm, token->position, key + head * size);
-        NUMBER *to = row + head * token->head_stride + token->position * size;
-        memcpy(to, key + head * size, size * sizeof(NUMBER));
-        memcpy(to + token->to_values, value + head * size, size * sizeof(NUMBER));
+        KEPT_NUMBER *to = row + head * token->head_stride + token->position * size;
+        for (int64_t each = 0; each < size; each++) {
+            to[each] = WRITE_KEPT(READ(key[head * size + each]));
+            to[each + token->to_values] = WRITE_KEPT(READ(value[head * size + each]));
+        }
     }
 }
 
+#if !CODES
 /* Values [count, size] as blocks of BLOCK columns; those that there are not, up to VALUES, are 0. */
 static void NAMED(pack_values)(const NUMBER *values, int64_t count, int64_t size, NUMBER *packed) {
     const NUMBER nothing[BLOCK] = {0};
@@ -415,6 +493,7 @@ static void NAMED(pack_values)(const NUMBER *values, int64_t count, int64_t size
 #endif
         }
 }
+#endif
 
 /* Attention of `count` tokens of a sequence, one after the other, for one head of keys and `group`
  * queries of each, QUERIES at most. `scratch` is of `scratch_size`. */
@@ -427,13 +506,13 @@ static void NAMED(attend)(const struct model *model, const struct layer *layer, 
     const int64_t seen = window && window <= tokens->position ? tokens->position - window + 1 : 0;
     const int64_t first = seen / VALUES * VALUES, last = (end + VALUES - 1) / VALUES * VALUES;
     const int64_t stride = last - first, padded = (size + BLOCK - 1) / BLOCK * BLOCK;
-    const NUMBER *keys =
-        (NUMBER *)tokens->row + number * tokens->layer_size + head * tokens->head_stride;
-    const NUMBER *values = keys + tokens->to_values;
+    const KEPT_NUMBER *keys =
+        (KEPT_NUMBER *)tokens->row + number * tokens->layer_size + head * tokens->head_stride;
+    const KEPT_NUMBER *values = keys + tokens->to_values;
     float *scores = scratch, *outs = scores + QUERIES * stride;
     float *sums = outs + QUERIES * padded, *totals = sums + QUERIES * 2 * BLOCK;
     OPERAND *queries = (OPERAND *)(totals + QUERIES), *shares = queries + QUERIES * PADDED(size);
-    NUMBER *packed = (NUMBER *)(shares + QUERIES * stride);
+    KEPT_NUMBER *packed = (KEPT_NUMBER *)(shares + QUERIES * stride);
     query += head * (all / model->key_heads);
     for (int64_t row = 0; row < rows; row++) {
         const NUMBER *own = qkv + row / group * width + (query + row % group) * size;
@@ -443,7 +522,7 @@ static void NAMED(attend)(const struct model *model, const struct layer *layer, 
     }
     for (int64_t at = first; at < end; at += DOT_OUTPUTS) {
         const int64_t there = smaller(DOT_OUTPUTS, end - at);
-        NAMED(dots)(rows, there, queries, PADDED(size), size, keys + at * size, size, sums,
+        KEPT(dots)(rows, there, queries, PADDED(size), size, keys + at * size, size, sums,
                     keys + (at + DOT_OUTPUTS) * size);
         for (int64_t row = 0; row < rows; row++)
             for (int64_t each = 0; each < there; each++)
@@ -460,10 +539,10 @@ static void NAMED(attend)(const struct model *model, const struct layer *layer, 
     }
     memset(outs, 0, rows * padded * sizeof *outs);
     for (int64_t at = first; at < end; at += VALUES) {
-        NAMED(pack_values)(values + at * size, smaller(VALUES, end - at), size, packed);
+        KEPT(pack_values)(values + at * size, smaller(VALUES, end - at), size, packed);
         for (int64_t column = 0; column < padded; column += 2 * BLOCK) {
             const int64_t blocks = column + BLOCK < padded ? 2 : 1;
-            NAMED(tiles)(rows, blocks, shares + at - first, stride, VALUES, packed + column * VALUES,
+            KEPT(tiles)(rows, blocks, shares + at - first, stride, VALUES, packed + column * VALUES,
                          sums, (const char *)packed, 0);
             for (int64_t row = 0; row < rows; row++)
                 for (int64_t each = 0; each < blocks * BLOCK; each++)
@@ -483,16 +562,16 @@ static int64_t NAMED(scratch_size)(const struct model *model, int64_t position) 
     const int64_t longest = position + 2 * VALUES, size = model->head_size + BLOCK;
     const int64_t floats = QUERIES * (longest + size + 2 * BLOCK + 1);
     const int64_t operands = QUERIES * (PADDED(size) + longest), numbers = VALUES * size;
-    return (floats * sizeof(float) + operands * sizeof(OPERAND) + numbers * sizeof(NUMBER) + 63) /
+    return (floats * sizeof(float) + operands * sizeof(OPERAND) + numbers * sizeof(KEPT_NUMBER) + 63) /
            64 * 64;
 }
 
 /* Add a product to `hidden`, normalised first where the model does. */
 static void NAMED(add)(struct team *team, const struct model *model, const struct product *product,
-                       const OPERAND *input, int64_t count, const float *norm, NUMBER *apart,
+                       const struct NAMED(inputs) *inputs, int64_t count, const float *norm, NUMBER *apart,
                        NUMBER *hidden) {
     const int64_t size = model->hidden;
-    NAMED(product)(team, product, input, count,
+    NAMED(product)(team, product, inputs, count,
                    (struct NAMED(target)){norm ? apart : hidden, size, !norm, NULL});
     barrier(team);
     if (!norm)
@@ -512,7 +591,7 @@ struct NAMED(step_task) {
     int64_t wanted_count;
     float *scores;
     NUMBER *hidden, *qkv, *gate_up, *apart;
-    OPERAND *operands;
+    struct NAMED(inputs) inputs;
     char *scratch; /* `scratch_size` bytes for each thread */
     int64_t scratch_size;
     const int64_t *starts; /* of pieces: tokens of a sequence that attend together */
@@ -525,9 +604,11 @@ static void NAMED(normalise_rows)(struct team *team, const struct NAMED(step_tas
     const int64_t size = task->model->hidden;
     int64_t first, last;
     share(team, count, &first, &last);
-    for (int64_t row = first; row < last; row++)
+    for (int64_t row = first; row < last; row++) {
         NAMED(normalise)(task->hidden + (rows ? rows[row] : row) * size, norm, size,
-                         task->model->epsilon, task->operands + row * PADDED(size));
+                         task->model->epsilon, task->inputs.operands + row * PADDED(size));
+        NAMED(end_inputs)(&task->inputs, row, size, 0, size);
+    }
     barrier(team);
 }
 
@@ -543,7 +624,7 @@ static void NAMED(attend_all)(struct team *team, const struct NAMED(step_task) *
     share(team, task->count, &first, &last);
     for (int64_t row = first; row < last; row++) {
         NAMED(prepare)(model, layer, number, task->tokens + row, task->qkv + row * width);
-        NAMED(end_row)(task->operands + row * PADDED(attended), attended);
+        NAMED(end_row)(task->inputs.operands + row * PADDED(attended), attended);
     }
     barrier(team);
     /* In turns: later tokens see more. */
@@ -554,10 +635,18 @@ static void NAMED(attend_all)(struct team *team, const struct NAMED(step_task) *
         for (int64_t query = 0; query < group; query += QUERIES)
             NAMED(attend)(model, layer, number, task->tokens + start, count,
                           item % model->key_heads, query, smaller(QUERIES, group - query),
-                          task->qkv + start * width, task->operands + start * PADDED(attended),
+                          task->qkv + start * width, task->inputs.operands + start * PADDED(attended),
                           scratch);
     }
     barrier(team);
+#if CODES
+    const int64_t blocks = blocks_of(attended);
+    share(team, task->count * blocks, &first, &last);
+    for (int64_t item = first; item < last; item++)
+        NAMED(end_inputs)(&task->inputs, item / blocks, attended, item % blocks * CODED,
+                          smaller(item % blocks * CODED + CODED, attended));
+    barrier(team);
+#endif
 }
 
 static void NAMED(gate)(struct team *team, const struct NAMED(step_task) *task) {
@@ -567,13 +656,12 @@ static void NAMED(gate)(struct team *team, const struct NAMED(step_task) *task) 
     for (int64_t item = first; item < last; item++) {
         const int64_t row = item / parts, from = item % parts * 256, to = smaller(inner, from + 256);
         const NUMBER *gate = task->gate_up + row * 2 * inner, *up = gate + inner;
-        OPERAND *own = task->operands + row * PADDED(inner);
+        OPERAND *own = task->inputs.operands + row * PADDED(inner);
         for (int64_t each = from; each < to; each++)
             own[NAMED(place)(each)] =
                 WRITE_OPERAND(READ(WRITE(activate(task->model->activation, READ(gate[each])))) *
                               READ(up[each]));
-        if (to == inner)
-            NAMED(end_row)(own, inner);
+        NAMED(end_inputs)(&task->inputs, row, inner, from, to);
     }
     barrier(team);
 }
@@ -586,32 +674,33 @@ static void NAMED(step_part)(struct team *team, void *given) {
     int64_t first, last;
     share(team, count, &first, &last);
     for (int64_t row = first; row < last; row++) {
-        const NUMBER *from = (const NUMBER *)model->embedding + task->tokens[row].id * size;
+        float *numbers = (float *)(task->scratch + team->thread * task->scratch_size);
+        read_weights(&model->embedding, task->tokens[row].id, numbers);
         for (int64_t each = 0; each < size; each++)
-            task->hidden[row * size + each] = WRITE(READ(from[each]) * model->embedding_scale);
+            task->hidden[row * size + each] = WRITE(numbers[each] * model->embedding_scale);
     }
     barrier(team);
     for (int64_t number = 0; number < model->layer_count; number++) {
         const struct layer *layer = model->layers + number;
         NAMED(normalise_rows)(team, task, NULL, count, layer->before_attention);
         for (int part = 0, done = 0; part < 3; done += layer->qkv[part++].outputs)
-            NAMED(product)(team, layer->qkv + part, task->operands, count,
+            NAMED(product)(team, layer->qkv + part, &task->inputs, count,
                            (struct NAMED(target)){task->qkv + done, width, 0, NULL});
         barrier(team);
         NAMED(attend_all)(team, task, number);
-        NAMED(add)(team, model, &layer->output, task->operands, count, layer->after_attention,
+        NAMED(add)(team, model, &layer->output, &task->inputs, count, layer->after_attention,
                    task->apart, task->hidden);
         NAMED(normalise_rows)(team, task, NULL, count, layer->before_mlp);
         for (int part = 0; part < 2; part++)
-            NAMED(product)(team, layer->gate_up + part, task->operands, count,
+            NAMED(product)(team, layer->gate_up + part, &task->inputs, count,
                            (struct NAMED(target)){task->gate_up + part * inner, 2 * inner, 0, NULL});
         barrier(team);
         NAMED(gate)(team, task);
-        NAMED(add)(team, model, &layer->down, task->operands, count, layer->after_mlp, task->apart,
+        NAMED(add)(team, model, &layer->down, &task->inputs, count, layer->after_mlp, task->apart,
                    task->hidden);
     }
     NAMED(normalise_rows)(team, task, task->wanted, task->wanted_count, model->norm);
-    NAMED(product)(team, &model->head, task->operands, task->wanted_count,
+    NAMED(product)(team, &model->head, &task->inputs, task->wanted_count,
                    (struct NAMED(target)){NULL, model->head.outputs, 0, task->scores});
 }
 
@@ -631,7 +720,9 @@ int NAMED(step)(struct pool *pool, int threads, const struct model *model,
     for (int64_t each = 0; each < count; each++)
         longest = tokens[each].position > longest ? tokens[each].position : longest;
     threads = pool_reach(pool, threads);
-    const int64_t scratch_size = NAMED(scratch_size)(model, longest);
+    const int64_t row_size = (size * sizeof(float) + 63) / 64 * 64;
+    const int64_t attention_size = NAMED(scratch_size)(model, longest);
+    const int64_t scratch_size = row_size > attention_size ? row_size : attention_size;
     int64_t *starts = malloc((count + 1) * sizeof *starts);
     struct NAMED(step_task) task = {
         .model = model, .tokens = tokens, .count = count,
@@ -640,12 +731,11 @@ int NAMED(step)(struct pool *pool, int threads, const struct model *model,
         .qkv = malloc(count * width * sizeof(NUMBER)),
         .gate_up = malloc(count * 2 * inner * sizeof(NUMBER)),
         .apart = malloc(count * size * sizeof(NUMBER)),
-        .operands = malloc(count * PADDED(widest) * sizeof(OPERAND)),
         .scratch = aligned_alloc(64, threads * scratch_size), .scratch_size = scratch_size,
         .starts = starts,
     };
-    const int failed = !task.hidden || !task.qkv || !task.gate_up || !task.apart ||
-                       !task.operands || !task.scratch || !starts;
+    const int failed = !NAMED(make_inputs)(&task.inputs, count, widest) || !task.hidden ||
+                       !task.qkv || !task.gate_up || !task.apart || !task.scratch || !starts;
     if (!failed) {
         const int64_t most = QUERIES / (model->query_heads / model->key_heads);
         for (int64_t each = 0; each < count; each++)
@@ -656,7 +746,7 @@ int NAMED(step)(struct pool *pool, int threads, const struct model *model,
         pool_run(pool, threads, NAMED(step_part), &task);
     }
     free(task.hidden), free(task.qkv), free(task.gate_up), free(task.apart);
-    free(task.operands), free(task.scratch), free(starts);
+    NAMED(free_inputs)(&task.inputs), free(task.scratch), free(starts);
     return failed;
 }
 

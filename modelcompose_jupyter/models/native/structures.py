@@ -13,8 +13,10 @@ class ProductStruct(ctypes.Structure):
     _fields_ = (
         ("weights", _POINTER),
         ("bias", _POINTER),
+        ("values", _POINTER),
         ("outputs", _NUMBER),
         ("inputs", _NUMBER),
+        ("form", _NUMBER),
     )
 
 
@@ -39,7 +41,7 @@ class LayerStruct(ctypes.Structure):
 
 class ModelStruct(ctypes.Structure):
     _fields_ = (
-        ("embedding", _POINTER),
+        ("embedding", ProductStruct),
         ("layers", ctypes.POINTER(LayerStruct)),
         ("norm", _POINTER),
         ("head", ProductStruct),

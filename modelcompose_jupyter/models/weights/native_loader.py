@@ -12,7 +12,7 @@ import itertools
 import mmap
 import os
 from collections import Counter
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -21,8 +21,9 @@ import numpy as np
 
 from ...errors import ModelError
 from .. import memory
-from ..native import numbers
+from ..native import codes, numbers
 from ..native.build import kernels, why_none
+from ..native.codes import Codes, Form
 from ..native.decoder import Layer, Parts
 from ..native.linear import Linear, converted
 from ..native.numbers import Kind
@@ -39,18 +40,21 @@ from . import (
 from .decoder_config import DecoderConfig, Other
 from .generation_defaults import OwnDefaults
 from .gguf import model as gguf_model
+from .gguf import repack
 from .gguf import tokenizer as gguf_tokenizer
 from .gguf.model import GgufModel
-from .gguf.weights import DecoderTensor, weights_of
+from .gguf.weights import DecoderTensor, blocks_of, weights_of
 from .library_logging import quiet
 from .load_errors import explained
 from .loaded_model import LoadedModel
+from .packed_weights import PackedWeights, Quantization, form_of
 from .read_ahead import ReadAhead
 from .safetensors_header import Tensor
 from .source import ResolvedSource
 from .tokenizer import load_fast_tokenizer, load_tokenizer
 
 _KINDS: dict[str, Kind] = {"F32": "float32", "BF16": "bfloat16", "F16": "float16"}
+_EMBEDDING = "model.embed_tokens"
 _REPORT_SECONDS = 0.05
 _ACCELERATORS = ("/dev/nvidiactl", "/dev/kfd", "/dev/dxg")
 
@@ -75,7 +79,7 @@ class NativePlan:
     @property
     def key(self) -> tuple[object, ...]:
         """Equal for two loads that would give the same weights."""
-        return ("native", str(self.source.place), self.found.kind)
+        return ("native", str(self.source.place), self.found.precision)
 
     @property
     def size(self) -> memory.LoadSize:
@@ -129,14 +133,18 @@ def load(plan: NativePlan, report: Report) -> LoadedModel:
         paths = {path for path, _ in found.tensors.values()}
         opened = {path: _MappedFile(path, found.states[path]) for path in paths}
         count = itertools.count()
-        with ReadAhead(list(opened)) as ahead:
+        packed = found.room()
+        with ReadAhead([packed.path] if packed and packed.path else list(opened)) as ahead:
             tokenizer, own_ends = _tokenizer(plan)
             decoder = _Reader(
-                found, opened, lambda: report(replace(progress, done=next(count)))
+                found, opened, packed, lambda: report(replace(progress, done=next(count)))
             ).parts()
             for each in opened.values():
                 each.check()
-            while found.is_mapped and not ahead.wait(_REPORT_SECONDS):
+            if packed is not None:
+                packed.keep()
+            is_mapped = found.is_mapped if packed is None else packed.is_mapped
+            while is_mapped and not ahead.wait(_REPORT_SECONDS):
                 report(replace(progress, done=int(ahead.share * found.count)))
         report(replace(progress, done=found.count))
     defaults, special = plan.defaults, found.config.special_tokens
@@ -147,12 +155,12 @@ def load(plan: NativePlan, report: Report) -> LoadedModel:
     return LoadedModel(
         tokenizer=tokenizer,
         device=plan.device,
-        precision=found.kind,
+        precision=found.precision,
         class_name=found.config.class_name,
         context=found.config.context,
         parameters=found.parameters,
         memory_bytes=decoder.bytes,
-        mapped_bytes=found.mapped_bytes,
+        mapped_bytes=found.mapped_bytes if packed is None else decoder.bytes if is_mapped else 0,
         stop_sequences=defaults.stop_sequences,
         defaults=replace(
             defaults,
@@ -199,8 +207,6 @@ def unsupported_spec(spec: ModelSpec, source: ResolvedSource) -> str | None:
         return "adapters are merged"
     if spec.draft_model is not None:
         return "it has a draft model"
-    if spec.quantization is not None:
-        return "its weights are to be quantised"
     if spec.device not in ("auto", "cpu"):
         return f"it is for {spec.device}"
     if spec.device == "auto" and not source.parts and any(map(_exists, _ACCELERATORS)):
@@ -222,6 +228,8 @@ class DecoderFiles:
         tensors: by name, each with the file that it is in.
         states: of the files when they were looked at.
         kind: of the numbers that it is computed with.
+        quantization: of the weights of linear layers, which are made from those in the files.
+        keeps_codes: whether codes that the files have are kept as they are.
     """
 
     model_type: str
@@ -229,6 +237,25 @@ class DecoderFiles:
     tensors: Mapping[str, tuple[Path, Tensor | DecoderTensor]]
     states: Mapping[Path, tuple[int, ...]]
     kind: Kind
+    quantization: Quantization | None
+    keeps_codes: bool = False
+
+    @property
+    def precision(self) -> str:
+        """What its weights are like once it is loaded; of codes, from which they came."""
+        if self.quantization is not None:
+            return self.quantization
+        became: dict[str, str] = {}
+        for name, shape in _wanted(self.config):
+            tensor = self._tensor(name)
+            if len(shape) == 2 and isinstance(tensor, DecoderTensor) and tensor.kind is None:
+                became[tensor.stored.type.name] = self.form(_linear_name(name)) or self.kind
+        return ", ".join(f"{own} ({stored})" for stored, own in became.items()) or self.kind
+
+    @property
+    def has_codes(self) -> bool:
+        """Whether weights of linear layers are codes."""
+        return self.quantization is not None or self.keeps_codes
 
     @property
     def count(self) -> int:
@@ -242,12 +269,25 @@ class DecoderFiles:
 
     @property
     def bytes(self) -> int:
-        """What it takes once it is loaded."""
-        return self.parameters * numbers.dtype(self.kind).itemsize
+        """What it takes once it is loaded.
+
+        Of an embedding that stays in its file beside codes, only the rows of tokens are read.
+        """
+        width = numbers.dtype(self.kind).itemsize
+        if not self.has_codes:
+            return self.parameters * width
+        beside = [
+            self._tensor(name).elements
+            for name, shape in _wanted(self.config)
+            if len(shape) == 2 and self.keeps_codes and self.form(_linear_name(name)) is None
+        ]
+        return sum(self._piece_sizes().values()) + width * sum(beside)
 
     @property
     def mapped_bytes(self) -> int:
         """What stays in its files of that."""
+        if self.has_codes:
+            return 0
         return sum(each.size for each in self._all if _stays(each, self.kind))
 
     @property
@@ -258,7 +298,60 @@ class DecoderFiles:
     @property
     def largest_converted(self) -> int:
         """Bytes on the disk of the largest of its tensors that does not stay there."""
-        return max((each.size for each in self._all if not _stays(each, self.kind)), default=0)
+        return max(
+            (each.size for each in self._all if self.has_codes or not _stays(each, self.kind)),
+            default=0,
+        )
+
+    def room(self) -> PackedWeights | None:
+        """Room for its codes, where it has some."""
+        if not self.has_codes:
+            return None
+        files = [(str(path), state) for path, state in self.states.items()]
+        how = self.quantization or "as stored"
+        return PackedWeights(self._piece_sizes(), (files, self.model_type, how))
+
+    def _piece_sizes(self) -> dict[str, int]:
+        """Bytes of the codes of its linear layers, by name."""
+        return {
+            name: codes.size(outputs, inputs, form)
+            for name, outputs, inputs, form in self._pieces()
+        }
+
+    def _pieces(self) -> Iterator[tuple[str, int, int, Form]]:
+        """What has codes: a linear layer or, where several are one tensor, each of them."""
+        config = self.config
+        if form := self.form("lm_head"):
+            yield "lm_head", config.vocabulary, config.hidden, form
+        if not config.tied and self.keeps_codes and (form := self.form(_EMBEDDING)):
+            yield _EMBEDDING, config.vocabulary, config.hidden, form
+        for name, shape in _wanted(config):
+            *_, part, kind = name.split(".")
+            if len(shape) != 2 or kind != "weight" or part in ("embed_tokens", "lm_head"):
+                continue
+            layer = name.removesuffix(f".{part}.weight")
+            for own, outputs in _parts(config, part, shape[0]):
+                if form := self.form(f"{layer}.{own}"):
+                    yield f"{layer}.{own}", outputs, shape[1], form
+
+    def form(self, name: str) -> Form | None:
+        """What the weights of a linear layer become; None where they are numbers."""
+        if self.quantization is None:
+            return self._stored_form(name) if self.keeps_codes else None
+        number = name.split(".")[2] if "." in name else "0"
+        return form_of(name.rpartition(".")[2], int(number), self.config.layers, self.quantization)
+
+    def _stored_form(self, name: str) -> Form | None:
+        """That of the codes in the file, whole or as a part of a tensor."""
+        layer, dot, part = name.rpartition(".")
+        whole = {"q_proj": "qkv_proj", "k_proj": "qkv_proj", "v_proj": "qkv_proj",
+                 "gate_proj": "gate_up_proj", "up_proj": "gate_up_proj"}  # fmt: skip
+        if name == "lm_head" and self.config.tied:
+            name = _EMBEDDING
+        elif f"{name}.weight" not in self.tensors:
+            name = f"{layer}{dot}{whole[part]}"
+        tensor = self._tensor(f"{name}.weight")
+        return tensor.form if isinstance(tensor, DecoderTensor) else None
 
     @property
     def _all(self) -> list[Tensor | DecoderTensor]:
@@ -266,6 +359,12 @@ class DecoderFiles:
 
     def _tensor(self, name: str) -> Tensor | DecoderTensor:
         return self.tensors[name][1]
+
+
+def _linear_name(tensor: str) -> str:
+    """The linear layer of a tensor, or the first of several."""
+    name = tensor.removesuffix(".weight")
+    return name.replace("qkv_proj", "q_proj").replace("gate_up_proj", "gate_proj")
 
 
 def _stays(tensor: Tensor | DecoderTensor, kind: Kind) -> bool:
@@ -308,28 +407,48 @@ def _found(
         tensor = tensors[name][1]
         if tensor.shape != shape:
             raise Other(f"{name} is another one")
+        if isinstance(tensor, Tensor) and tensor.dtype not in _KINDS:
+            raise Other(f"{name} is another one")
         matrices += [tensor] if len(shape) > 1 else []
-    stored = _stored_kind(matrices)
-    precision = spec.precision if spec.precision != "auto" else config.precision or stored
+    precision = spec.precision if spec.precision != "auto" else config.precision
+    keeps_codes = precision is None and spec.quantization is None and any(map(_has_form, matrices))
+    if spec.quantization is not None or keeps_codes:
+        precision = "float32"
+    precision = precision or _stored_kind(matrices)
     if not isinstance(precision, str) or precision not in numbers.KINDS:
         raise Other(f"{precision} has no kernels")
-    return DecoderFiles(model_type, config, tensors, states, precision)
+    assert spec.quantization != "auto"
+    return DecoderFiles(
+        model_type, config, tensors, states, precision, spec.quantization, keeps_codes
+    )
 
 
-def _stored_kind(matrices: list[Tensor | DecoderTensor]) -> Kind:
+def _has_form(tensor: Tensor | DecoderTensor) -> bool:
+    return isinstance(tensor, DecoderTensor) and tensor.form is not None
+
+
+def _stored_kind(matrices: Sequence[Tensor | DecoderTensor]) -> Kind:
     """The kind of numbers that weights are, or best become."""
     kinds: Counter[Kind] = Counter()
     for each in matrices:
         if isinstance(each, DecoderTensor):
             # Codes have 8 bits at most, and so have numbers in bfloat16.
             kinds[each.kind or "bfloat16"] += each.elements
-        elif each.dtype in _KINDS:
-            kinds[_KINDS[each.dtype]] += each.elements
         else:
-            raise Other(f"{each.name} is another one")
+            kinds[_KINDS[each.dtype]] += each.elements
     if len(kinds) > 1 and not isinstance(matrices[0], DecoderTensor):
         raise Other("its weights are of several types")
     return kinds.most_common(1)[0][0]
+
+
+def _parts(config: DecoderConfig, name: str, outputs: int) -> list[tuple[str, int]]:
+    """The linear layers that a tensor is, with their outputs."""
+    queries, keys = config.query_heads * config.head_size, config.key_heads * config.head_size
+    if name == "qkv_proj":
+        return [("q_proj", queries), ("k_proj", keys), ("v_proj", keys)]
+    if name == "gate_up_proj":
+        return [("gate_proj", config.intermediate), ("up_proj", config.intermediate)]
+    return [(name, outputs)]
 
 
 def _wanted(config: DecoderConfig) -> Iterator[tuple[str, tuple[int, ...]]]:
@@ -401,20 +520,29 @@ class _Reader:
         self,
         found: DecoderFiles,
         opened: Mapping[Path, _MappedFile],
+        packed: PackedWeights | None,
         progress: Callable[[], None] = lambda: None,
     ) -> None:
+        self._found = found
+        self._packed = packed
         self._config = found.config
         self._tensors = found.tensors
         self._kind = found.kind
-        self._mapped = memory.MappedWeights(found.mapped_bytes)
+        mapped = found.mapped_bytes
+        if packed is not None and packed.is_mapped:
+            mapped = found.bytes
+        self._mapped = memory.MappedWeights(mapped)
         self._opened = opened
         self._progress = progress
 
     def parts(self) -> Parts:
         config = self._config
         layers = [self._layer(number) for number in range(config.layers)]
-        embedding = self._numbers("model.embed_tokens.weight")
-        head = Linear(embedding, None, self._kind) if config.tied else self._linear("lm_head")
+        embedding = self._embedding()
+        head = embedding
+        if not config.tied or self._found.quantization is not None:
+            tensor = "model.embed_tokens" if config.tied else "lm_head"
+            (head,) = self._linears(tensor, ["lm_head"], [config.vocabulary])
         scale = np.array([config.embedding_scale], dtype=np.float32)
         return Parts(
             kind=self._kind,
@@ -442,21 +570,19 @@ class _Reader:
         config = self._config
         at = f"model.layers.{number}"
         attention, mlp = f"{at}.self_attn", f"{at}.mlp"
-        size, inner = config.head_size, config.intermediate
         if config.fused:
-            queries, keys = config.query_heads * size, config.key_heads * size
-            qkv = self._linear(f"{attention}.qkv_proj").parts(queries, keys, keys)
-            gate_up = self._linear(f"{mlp}.gate_up_proj").parts(inner, inner)
+            qkv = self._linear(f"{attention}.qkv_proj")
+            gate_up = self._linear(f"{mlp}.gate_up_proj")
         else:
-            qkv = [self._linear(f"{attention}.{name}_proj") for name in "qkv"]
-            gate_up = [self._linear(f"{mlp}.{name}_proj") for name in ("gate", "up")]
+            qkv = [self._linear(f"{attention}.{name}_proj")[0] for name in "qkv"]
+            gate_up = [self._linear(f"{mlp}.{name}_proj")[0] for name in ("gate", "up")]
         around = config.norms_around
         before_mlp = "pre_feedforward_layernorm" if around else "post_attention_layernorm"
         return Layer(
             qkv=qkv,
-            output=self._linear(f"{attention}.o_proj"),
+            output=self._linear(f"{attention}.o_proj")[0],
             gate_up=gate_up,
-            down=self._linear(f"{mlp}.down_proj"),
+            down=self._linear(f"{mlp}.down_proj")[0],
             before_attention=self._norm(f"{at}.input_layernorm"),
             before_mlp=self._norm(f"{at}.{before_mlp}"),
             after_attention=self._norm(f"{at}.post_attention_layernorm") if around else None,
@@ -468,49 +594,129 @@ class _Reader:
             rotation=config.layer_rotations[number],
         )
 
-    def _linear(self, name: str) -> Linear:
-        has_bias = name.rpartition(".")[2] in self._config.biases
-        return Linear(
-            self._numbers(f"{name}.weight"),
-            self._numbers(f"{name}.bias") if has_bias else None,
-            self._kind,
-        )
+    def _embedding(self) -> Linear:
+        """As its file has it where there are codes: only rows of tokens are read."""
+        name = f"{_EMBEDDING}.weight"
+        if self._found.keeps_codes:
+            piece = "lm_head" if self._config.tied else _EMBEDDING
+            return self._linears(_EMBEDDING, [piece], [self._config.vocabulary])[0]
+        if self._packed is None:
+            return Linear(self._numbers(name), None, self._kind)
+        tensor, raw = self._raw(name)
+        if isinstance(tensor, DecoderTensor):
+            kind = tensor.kind or "bfloat16"
+            return Linear(weights_of(tensor, raw, kind), None, kind)
+        stored, kind = self._stored(name)
+        return Linear(stored, None, kind)
+
+    def _linear(self, tensor: str) -> list[Linear]:
+        """The linear layers that a tensor is, one after the other."""
+        layer, _, name = tensor.rpartition(".")
+        shape = self._tensors[f"{tensor}.weight"][1].shape
+        parts = _parts(self._config, name, shape[0])
+        return self._linears(tensor, [f"{layer}.{own}" for own, _ in parts], [n for _, n in parts])
+
+    def _linears(self, tensor: str, names: Sequence[str], outputs: Sequence[int]) -> list[Linear]:
+        has_bias = tensor.rpartition(".")[2] in self._config.biases
+        bias = self._numbers(f"{tensor}.bias") if has_bias else None
+        if self._found.form(names[0]) is None:
+            return Linear(self._numbers(f"{tensor}.weight"), bias, self._kind).parts(*outputs)
+        if self._found.keeps_codes:
+            return self._repacked(tensor, bias, names, outputs)
+        assert self._packed is not None
+        stored, kind = self._stored(f"{tensor}.weight")
+        parts = Linear(stored, bias, kind).parts(*outputs)
+        made = [
+            replace(each, weights=self._codes(name, each.weights, kind), kind=self._kind)
+            for name, each in zip(names, parts, strict=True)
+        ]
+        if not self._packed.is_filled:
+            self._let_go(f"{tensor}.weight")
+        return made
+
+    def _repacked(
+        self, tensor: str, bias: np.ndarray | None, names: Sequence[str], outputs: Sequence[int]
+    ) -> list[Linear]:
+        """The linear layers that a tensor is, with the codes that the file has for it."""
+        assert self._packed is not None
+        stored, raw = self._raw(f"{tensor}.weight")
+        assert isinstance(stored, DecoderTensor)
+        type, inputs = stored.stored.type, stored.shape[1]
+        blocks = raw.reshape(stored.shape[0], -1, type.size)
+        if not repack.is_exact(type, blocks):
+            return Linear(weights_of(stored, raw, self._kind), bias, self._kind).parts(*outputs)
+        if not self._packed.is_filled:
+            blocks = blocks_of(stored, raw)
+        made, ends = [], np.cumsum(outputs)
+        for name, end, count in zip(names, ends, outputs, strict=True):
+            room = self._packed.piece(name)
+            if self._packed.is_filled:
+                weights = repack.found(type, count, inputs, room)
+            else:
+                self._progress()
+                weights = repack.repacked(type, blocks[end - count : end], room)
+            own = None if bias is None else bias[end - count : end]
+            made.append(Linear(weights, own, self._kind))
+        if not self._packed.is_filled:
+            self._let_go(f"{tensor}.weight")
+        return made
+
+    def _codes(self, name: str, weights: np.ndarray | Codes, kind: Kind) -> Codes:
+        assert self._packed is not None and not isinstance(weights, Codes)
+        form, room = self._found.form(name), self._packed.piece(name)
+        assert form is not None
+        outputs, inputs = weights.shape
+        if self._packed.is_filled:
+            return codes.found(room, outputs, inputs, form)
+        self._progress()
+        return codes.coded(weights, kind, form, room, usual_threads())
 
     def _norm(self, name: str) -> np.ndarray:
         """The weights of a norm, as a model of this kind of numbers has them, in float32."""
-        path, tensor = self._tensors[f"{name}.weight"]
+        tensor, raw = self._raw(f"{name}.weight")
         if isinstance(tensor, DecoderTensor):  # it is float32 there, whatever the others are
-            raw = np.frombuffer(self._opened[path].content, np.uint8, tensor.size, tensor.begin)
             return weights_of(tensor, raw, "float32")
         own = numbers.as_float32(self._numbers(f"{name}.weight"), self._kind)
         return np.ascontiguousarray(own + np.float32(self._config.norm_offset))
 
     def _numbers(self, name: str) -> np.ndarray:
         """A tensor: where it is in its file, or converted."""
-        path, tensor = self._tensors[name]
-        content = self._opened[path].content
-        raw = np.frombuffer(content, np.uint8, tensor.size, tensor.begin)
-        if isinstance(tensor, DecoderTensor):
-            found = weights_of(tensor, raw, self._kind)
-            if not tensor.stays(self._kind):
-                self._progress()
-                _let_go(content, tensor)
-            return found
-        kind = _KINDS[tensor.dtype]
-        if tensor.begin % numbers.dtype(kind).itemsize:
-            raw = raw.copy()  # to where numbers may begin
-        stored = raw.view(numbers.dtype(kind)).reshape(tensor.shape)
+        stored, kind = self._stored(name)
         if kind == self._kind:
+            if not _stays(self._tensors[name][1], kind):
+                self._let_go(name)
             return stored
         self._progress()
         found = converted(stored, kind, self._kind, usual_threads())
-        _let_go(content, tensor)
+        self._let_go(name)
         return found
 
+    def _stored(self, name: str) -> tuple[np.ndarray, Kind]:
+        """A tensor as its file has it."""
+        tensor, raw = self._raw(name)
+        if isinstance(tensor, DecoderTensor):
+            return self._made(tensor, raw), self._kind
+        kind = _KINDS[tensor.dtype]
+        if tensor.begin % numbers.dtype(kind).itemsize:
+            raw = raw.copy()  # to where numbers may begin
+        return raw.view(numbers.dtype(kind)).reshape(tensor.shape), kind
 
-def _let_go(content: mmap.mmap, tensor: Tensor | DecoderTensor) -> None:
-    """Have the pages of a tensor no longer count as this process's memory."""
-    start = -(-tensor.begin // mmap.PAGESIZE) * mmap.PAGESIZE
-    length = tensor.begin + tensor.size - start
-    if length > 0 and hasattr(mmap, "MADV_DONTNEED"):
-        content.madvise(mmap.MADV_DONTNEED, start, length)
+    def _made(self, tensor: DecoderTensor, raw: np.ndarray) -> np.ndarray:
+        found = weights_of(tensor, raw, self._kind)
+        if not tensor.stays(self._kind):
+            self._progress()
+        return found
+
+    def _raw(self, name: str) -> tuple[Tensor | DecoderTensor, np.ndarray]:
+        """A tensor, and its bytes."""
+        path, tensor = self._tensors[name]
+        content = self._opened[path].content
+        return tensor, np.frombuffer(content, np.uint8, tensor.size, tensor.begin)
+
+    def _let_go(self, name: str) -> None:
+        """Have the pages of a tensor no longer count as this process's memory."""
+        path, tensor = self._tensors[name]
+        start = -(-tensor.begin // mmap.PAGESIZE) * mmap.PAGESIZE
+        length = tensor.begin + tensor.size - start
+        if length > 0 and hasattr(mmap, "MADV_DONTNEED"):
+            self._opened[path].content.madvise(mmap.MADV_DONTNEED, start, length)

@@ -82,9 +82,14 @@ def _q4_1(blocks: Bytes) -> Floats:
     return _f16(blocks, 0) * _halves(blocks[:, 4:]).astype(np.float32) + _f16(blocks, 2)
 
 
+def five_bits(blocks: Bytes) -> npt.NDArray[np.int8]:
+    """The codes of blocks of Q5_0, uint8 [..., bytes], as what they stand for [..., 32]."""
+    codes = _halves(blocks[..., 6:]) | (_bits(blocks[..., 2:6], 32) << 4)
+    return codes.astype(np.int8) - np.int8(16)
+
+
 def _q5_0(blocks: Bytes) -> Floats:
-    codes = _halves(blocks[:, 6:]) | (_bits(blocks[:, 2:6], 32) << 4)
-    return _f16(blocks, 0) * (codes.astype(np.int8) - 16)
+    return _f16(blocks, 0) * five_bits(blocks)
 
 
 def _q5_1(blocks: Bytes) -> Floats:

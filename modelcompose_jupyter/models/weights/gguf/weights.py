@@ -11,12 +11,14 @@ import numpy as np
 
 from ....errors import ModelError
 from ...native import numbers
+from ...native.codes import Form
 from ...native.linear import room
 from ...native.numbers import Kind
 from ...native.threads import usual_threads
 from .config import ModelConfig
 from .container import Tensor
 from .dequantize import dequantized, is_known, unsupported
+from .repack import FORMS
 
 KINDS: dict[str, Kind] = {"F32": "float32", "BF16": "bfloat16", "F16": "float16"}
 """Of numbers, by the types that have them as they are."""
@@ -77,6 +79,11 @@ class DecoderTensor(NamedTuple):
         """Of its numbers, where the file has them as they are."""
         return KINDS.get(self.stored.type.name)
 
+    @property
+    def form(self) -> Form | None:
+        """What its codes become without loss; None where there is no such."""
+        return FORMS.get(self.stored.type.name) if len(self.shape) == 2 else None
+
     def stays(self, kind: Kind) -> bool:
         """Whether the numbers may be used where they are in the file."""
         width = numbers.dtype(kind).itemsize
@@ -120,6 +127,18 @@ def _name(name: str, model_type: str) -> str | None:
     number, part, end = found.groups()
     own = (_OF_A_LAYER | _OF_A_FAMILY.get(model_type, {})).get(part)
     return None if own is None else f"model.layers.{int(number)}.{own}.{end}"
+
+
+def blocks_of(tensor: DecoderTensor, raw: np.ndarray) -> np.ndarray:
+    """A matrix as it is stored, its rows in the order of the original model.
+
+    Args:
+        raw: its bytes, uint8 [size].
+
+    Returns:
+        uint8 [outputs, blocks, bytes of a block].
+    """
+    return _in_order(tensor, raw).reshape(tensor.shape[0], -1, tensor.stored.type.size)
 
 
 def weights_of(tensor: DecoderTensor, raw: np.ndarray, kind: Kind) -> np.ndarray:

@@ -107,7 +107,7 @@ def test_which_files_there_are_is_said_with_the_line_to_write(
 
 def test_what_gguf_does_not_have_is_said(cache: ModelCache, file: Path, tmp_path: Path) -> None:
     for options in (
-        {"driver": "huggingface"}, {"quantization": "int8"}, {"device": "cuda"},
+        {"driver": "huggingface"}, {"device": "cuda"},
         {"draft_model": "bundled:storyteller"},
         {"adapters": (AdapterSpec(ModelSpec("./adapter")),)},
     ):  # fmt: skip

@@ -15,10 +15,13 @@ from standins import gguf_files, tiny_models
 
 from modelcompose_jupyter.errors import ModelError
 from modelcompose_jupyter.models import ModelCache, ModelSpec
-from modelcompose_jupyter.models.native import numbers
+from modelcompose_jupyter.models.native import codes, numbers
+from modelcompose_jupyter.models.native.decoder import Decoder, Parts, token_array
 from modelcompose_jupyter.models.native.numbers import Kind
 from modelcompose_jupyter.models.weights import decoder_config, native_loader
+from modelcompose_jupyter.models.weights.gguf import container, repack
 from modelcompose_jupyter.models.weights.gguf import model as gguf_model
+from modelcompose_jupyter.models.weights.gguf.dequantize import dequantized
 from modelcompose_jupyter.models.weights.gguf.weights import weights_of
 from modelcompose_jupyter.models.weights.source import ResolvedSource
 
@@ -41,20 +44,8 @@ def wide(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture
-def typed(wide: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[[str], Path]:
+def typed(wide: Path, tmp_path: Path) -> Callable[[str], Path]:
     """Writes that model with matrices of a type."""
-
-    def add(writer: Any, name: str, weights: np.ndarray, type: str) -> None:
-        if weights.ndim == 2 and type in gguf_files.SCALES:
-            kind = gguf.GGMLQuantizationType[type]
-            writer.add_tensor(
-                name, gguf_files.random_blocks(weights.shape, type, len(name)), raw_dtype=kind
-            )
-        else:
-            plain(writer, name, weights, type)
-
-    plain = gguf_files.add_tensor
-    monkeypatch.setattr(gguf_files, "add_tensor", add)
     return lambda type: gguf_files.save(tmp_path / f"{type}.gguf", wide, type)
 
 
@@ -95,46 +86,144 @@ def test_weights_are_what_the_format_says(typed: Callable[[str], Path], type: st
         assert np.array_equal(rounded, numbers.rounded(theirs[name], "bfloat16")), name
 
 
+@pytest.mark.parametrize("type", ["Q8_0", "Q5_0", "Q4_0", "IQ4_NL", "MXFP4"])
+@pytest.mark.parametrize("outputs", [16, 40, 1])
+def test_codes_are_the_same_in_our_order(type: str, outputs: int) -> None:
+    (own,) = (each for each in container.TYPES.values() if each.name == type)
+    draw = np.random.default_rng(outputs)
+    blocks = draw.integers(0, 256, (outputs, 6, own.size), np.uint8)
+    if type == "MXFP4":
+        blocks[..., 0] = draw.integers(104, 144, blocks.shape[:2])
+    else:
+        scales = draw.normal(0, 0.01, blocks.shape[:2]).astype(np.float16)
+        blocks[..., :2] = scales[..., None].view(np.uint8)
+    assert repack.is_exact(own, blocks)
+    room = np.empty(codes.size(outputs, 192, repack.FORMS[type]), np.uint8)
+    made = repack.repacked(own, blocks, room)
+    expected = dequantized(own, blocks).reshape(outputs, 192)
+    assert np.array_equal(made.as_float32(), expected)
+    assert np.array_equal(repack.found(own, outputs, 192, room).as_float32(), expected)
+
+
+def test_scales_that_are_no_float16_are_not_rounded() -> None:
+    blocks = np.full((4, 2, 17), 60, np.uint8)  # 2 ** -68
+    assert not repack.is_exact(container.TYPES[39], blocks)
+
+
 @pytest.mark.parametrize(
-    ("type", "kind", "is_mapped"),
+    ("type", "precision", "mapped"),
     [("F32", "float32", True), ("F16", "float16", True), ("BF16", "bfloat16", True),
-     ("Q8_0", "bfloat16", False), ("Q6_K", "bfloat16", False)],
+     ("Q8_0", "int8 (Q8_0)", False), ("Q4_0", "int4 (Q4_0)", False),
+     ("MXFP4", "int4 (MXFP4)", False), ("Q6_K", "bfloat16 (Q6_K)", False)],
 )  # fmt: skip
-def test_numbers_stay_in_the_file_and_codes_widen(
-    typed: Callable[[str], Path], type: str, kind: str, is_mapped: bool, cache: ModelCache
+def test_what_becomes_of_weights_is_said(
+    typed: Callable[[str], Path], type: str, precision: str, mapped: bool, cache: ModelCache
 ) -> None:
     with done(cache.acquire(ModelSpec(str(typed(type))))) as lease:
         info = lease.info
-        assert (info.driver, info.precision) == ("native", kind)
-        # Of queries and keys rows change places, so they are copies; norms are float32 always.
-        share = info.mapped_bytes / info.memory_bytes
-        assert 0.75 < share < 0.95 if is_mapped else share == 0
+        assert (info.driver, info.precision) == ("native", precision)
+        if mapped:  # of queries and keys rows change places, so they are copies; norms are, too
+            assert 0.75 < info.mapped_bytes / info.memory_bytes < 0.95
+        if precision.startswith("int"):
+            bits = 9 if "int8" in precision else 5
+            assert info.memory_bytes < info.parameters * bits / 8
         assert ask(lease, max_output_length=5).usage["generated"] == 5
 
 
-@pytest.mark.parametrize("type", ["Q8_0", "Q4_K", "Q6_K", "MXFP4"])
-def test_texts_are_those_of_a_folder_with_the_same_weights(
-    typed: Callable[[str], Path], wide: Path, tmp_path: Path, cache: ModelCache, type: str
-) -> None:
+def with_the_same_weights(file: Path, original: Path, folder: Path) -> Path:
+    """A folder whose weights are what those of a file stand for."""
     import torch
     from safetensors.torch import load_file, save_file
     from transformers import AutoModelForCausalLM, AutoTokenizer
 
-    file = typed(type)
-    model = AutoModelForCausalLM.from_pretrained(wide)
-    model.save_pretrained(tmp_path / "same")
-    AutoTokenizer.from_pretrained(wide).save_pretrained(tmp_path / "same")
-    (stored,) = (tmp_path / "same").glob("*.safetensors")
+    AutoModelForCausalLM.from_pretrained(original).save_pretrained(folder)
+    AutoTokenizer.from_pretrained(original).save_pretrained(folder)
+    (stored,) = folder.glob("*.safetensors")
     content = np.fromfile(file, np.uint8)
     state = load_file(stored)
     for name, (_, each) in gguf_model.read([file]).tensors.items():
         raw = content[each.begin : each.begin + each.size]
         state[name] = torch.from_numpy(weights_of(each, raw, "float32").copy())
     save_file(state, stored, {"format": "pt"})
+    return folder
+
+
+@pytest.mark.parametrize("type", ["Q8_0", "Q4_K", "Q6_K", "MXFP4"])
+def test_texts_are_those_of_a_folder_with_the_same_weights(
+    typed: Callable[[str], Path], wide: Path, tmp_path: Path, cache: ModelCache, type: str
+) -> None:
+    file = typed(type)
+    folder = with_the_same_weights(file, wide, tmp_path / "same")
     for precision in ("float32", "bfloat16"):
         assert texts_of(cache, file, precision=precision) == texts_of(
-            cache, tmp_path / "same", precision=precision
+            cache, folder, precision=precision
         )
+
+
+@pytest.mark.parametrize("family", ["llama", "phi3", "gemma3_text"])
+@pytest.mark.parametrize("type", ["Q8_0", "Q5_0", "Q4_0", "IQ4_NL", "MXFP4"])
+def test_scores_of_codes_are_those_of_their_numbers(
+    tmp_path: Path, cache: ModelCache, family: str, type: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    options = {**FAMILIES[family], "hidden_size": 32}  # rows of blocks
+    folder = tiny_models.save(tmp_path / "m", family, **options)
+    file = gguf_files.save(tmp_path / f"{type}.gguf", folder, type)
+    found = {}
+    for precision in ("auto", "float32", "auto"):  # the second time the codes are kept already
+        spec = ModelSpec(str(file), precision=precision)
+        source = ResolvedSource(file.parent, parts=(file,))
+        plan = native_loader.plan(spec, source)
+        loaded = native_loader.load(plan, lambda _: None)
+        assert loaded.decoder is not None
+        assert loaded.decoder.has_codes == (precision == "auto")
+        found.setdefault(precision, []).append(scores_of(loaded.decoder))
+    assert np.array_equal(*found["auto"])
+    (exact,) = found["float32"]
+    # Inputs are rounded to 16 bits, and sums are in another order.
+    assert np.abs(found["auto"][0] - exact).max() < 2e-3 * np.abs(exact).max()
+
+
+def scores_of(parts: Parts) -> np.ndarray:
+    """Those of the next token at each place of a text."""
+    decoder = Decoder(parts)
+    ids = [5, 17, 200, 3, 3, 90, 41]
+    kept = numbers.dtype(parts.kept_kind)
+    layer = 2 * parts.key_heads * 16 * parts.head_size
+    slab = np.zeros(len(parts.layers) * layer, kept)
+    tokens = token_array(len(ids))
+    tokens["row"], tokens["layer_size"], tokens["to_values"] = slab.ctypes.data, layer, layer // 2
+    tokens["head_stride"] = 16 * parts.head_size
+    tokens["position"], tokens["id"] = np.arange(len(ids)), ids
+    return decoder.step(tokens, range(len(ids)), 1)
+
+
+def test_weights_that_are_no_codes_stand_beside_those_that_are(
+    wide: Path, tmp_path: Path, cache: ModelCache, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As llama.cpp writes files of 4 bits: with a head of 6."""
+
+    def add(writer: Any, name: str, weights: np.ndarray, type: str) -> None:
+        plain(writer, name, weights, "Q6_K" if name == "output.weight" else type)
+
+    plain = gguf_files.add_tensor
+    monkeypatch.setattr(gguf_files, "add_tensor", add)
+    file = gguf_files.save(tmp_path / "m.gguf", wide, "Q4_0")
+    folder = with_the_same_weights(file, wide, tmp_path / "same")
+    with done(cache.acquire(ModelSpec(str(file)))) as lease:
+        assert lease.info.precision == "int4 (Q4_0), float32 (Q6_K)"
+    assert texts_of(cache, file)[1] == texts_of(cache, folder, precision="float32")[1]
+
+
+def test_codes_may_be_made_of_weights_that_are_others(
+    typed: Callable[[str], Path], wide: Path, tmp_path: Path, cache: ModelCache
+) -> None:
+    file = typed("Q4_K")
+    folder = with_the_same_weights(file, wide, tmp_path / "same")
+    with done(cache.acquire(ModelSpec(str(file), quantization="int8"))) as lease:
+        assert lease.info.precision == "int8"
+    assert texts_of(cache, file, quantization="int8") == texts_of(
+        cache, folder, quantization="int8", precision="float32"
+    )
 
 
 def same_but(ours: decoder_config.DecoderConfig, theirs: decoder_config.DecoderConfig) -> None:

@@ -1,0 +1,287 @@
+/* Products with weights that are stored as codes; see `enum form` in native.h.
+ *
+ * Inputs become integers of 16 bits, in the same blocks. So the sum of a block is exact in any order,
+ * whatever the instructions; it is multiplied by both scales and added in float32, block after block.
+ * Outputs stand side by side in lanes, so nothing is ever summed across lanes.
+ */
+
+/* So many rows are multiplied with so many groups of outputs at once, so that sums stay in registers. */
+#if LANES == 16
+#define CODED_ROWS 8
+#define CODED_GROUPS 2
+#elif LANES == 8
+#define CODED_ROWS 4
+#define CODED_GROUPS 1
+#else
+#define CODED_ROWS 2
+#define CODED_GROUPS 1
+#endif
+#define PARTS (GROUP / LANES) /* vectors of a group */
+#define CODES_AHEAD 4096 /* bytes between what is read and what is fetched then */
+#define LARGEST 32767.0f
+
+typedef int16_t shorts __attribute__((vector_size(4 * LANES)));
+
+/* Rows of inputs as integers. */
+struct coded_rows {
+    int16_t *codes; /* [rows, blocks, CODED] */
+    float *scales;  /* [rows, blocks] */
+};
+
+static inline int64_t blocks_of(int64_t inputs) { return (inputs + CODED - 1) / CODED; }
+
+static inline int64_t record_of(int64_t form) { return GROUP * (CODED * (form == CODES_4 ? 4 : 8) / 8 + 2); }
+
+/* Some numbers as the integers and the scale that stand for them; what is beyond `count` is 0. What is
+ * not a number makes the scale none. */
+static inline void code_inputs(const float *from, int64_t count, int16_t *codes, float *scale) {
+    float block[CODED] = {0}, greatest = 0, excess = 0;
+    memcpy(block, from, count * sizeof *from);
+#pragma omp simd reduction(max : greatest) reduction(+ : excess)
+    for (int each = 0; each < CODED; each++) {
+        greatest = fabsf(block[each]) > greatest ? fabsf(block[each]) : greatest;
+        excess += block[each] * 0; /* infinite ones too are none then */
+    }
+    *scale = greatest / LARGEST + excess;
+    const float inverse = *scale > 0x1p-126f ? 1 / *scale : 0; /* less does not count */
+#pragma omp simd
+    for (int each = 0; each < CODED; each++) {
+        const float value = rintf(block[each] * inverse);
+        codes[each] = (int16_t)(value > LARGEST ? LARGEST : value > -LARGEST ? value : -LARGEST);
+    }
+}
+
+/* Sums of two products each, added. */
+static inline __attribute__((always_inline)) integers add_products(integers sum, shorts a, shorts b) {
+#if LANES == 16 && defined(__AVX512VNNI__)
+    return (integers)_mm512_dpwssd_epi32((__m512i)sum, (__m512i)a, (__m512i)b);
+#elif LANES == 16
+    return sum + (integers)_mm512_madd_epi16((__m512i)a, (__m512i)b);
+#elif LANES == 8 && defined(__AVXVNNI__)
+    return (integers)_mm256_dpwssd_avx_epi32((__m256i)sum, (__m256i)a, (__m256i)b);
+#elif LANES == 8
+    return sum + (integers)_mm256_madd_epi16((__m256i)a, (__m256i)b);
+#elif defined(__SSE2__)
+    return sum + (integers)_mm_madd_epi16((__m128i)a, (__m128i)b);
+#elif defined(__aarch64__)
+    const int16x8_t first = (int16x8_t)a, second = (int16x8_t)b;
+    return sum + (integers)vpaddq_s32(vmull_s16(vget_low_s16(first), vget_low_s16(second)),
+                                      vmull_high_s16(first, second));
+#else
+    const integers first = (integers)a, second = (integers)b;
+    return sum + (first << 16 >> 16) * (second << 16 >> 16) + (first >> 16) * (second >> 16);
+#endif
+}
+
+/* Two inputs, in all lanes. */
+static inline __attribute__((always_inline)) shorts two_inputs(const int16_t *codes) {
+    int32_t both;
+    memcpy(&both, codes, sizeof both);
+    return (shorts)(both - (integers){0});
+}
+
+/* Integers of 8 bits, wider. */
+static inline __attribute__((always_inline)) shorts wider(const int8_t *codes) {
+#if LANES == 16
+    return (shorts)_mm512_cvtepi8_epi16(_mm256_loadu_si256((const __m256i *)codes));
+#elif LANES == 8
+    return (shorts)_mm256_cvtepi8_epi16(_mm_loadu_si128((const __m128i *)codes));
+#elif defined(__SSE4_1__)
+    return (shorts)_mm_cvtepi8_epi16(_mm_loadl_epi64((const __m128i *)codes));
+#elif defined(__aarch64__)
+    return (shorts)vmovl_s8(vld1_s8(codes));
+#else
+    shorts values;
+    for (int each = 0; each < 2 * LANES; each++)
+        values[each] = codes[each];
+    return values;
+#endif
+}
+
+/* The values of codes of 4 bits. */
+struct values {
+    int8_t own[16];
+    int16_t wide[32]; /* twice */
+};
+
+/* A pair of inputs of a group from the lower halves of bytes, and one from the upper ones. */
+static inline __attribute__((always_inline)) void look_up(const uint8_t *codes, const struct values *values,
+                                                          shorts low[PARTS], shorts high[PARTS]) {
+#if LANES == 16
+    /* Only five bits say which of the 32 places is taken; the last of them is of no account. */
+    const __m512i both = _mm512_cvtepu8_epi16(_mm256_loadu_si256((const __m256i *)codes));
+    const __m512i table = _mm512_loadu_si512(values->wide);
+    low[0] = (shorts)_mm512_permutexvar_epi16(both, table);
+    high[0] = (shorts)_mm512_permutexvar_epi16(_mm512_srli_epi16(both, 4), table);
+#elif LANES == 8
+    const __m256i table = _mm256_broadcastsi128_si256(_mm_loadu_si128((const __m128i *)values->own));
+    const __m256i both = _mm256_loadu_si256((const __m256i *)codes), mask = _mm256_set1_epi8(15);
+    const __m256i lower = _mm256_shuffle_epi8(table, _mm256_and_si256(both, mask));
+    const __m256i upper = _mm256_shuffle_epi8(table, _mm256_and_si256(_mm256_srli_epi16(both, 4), mask));
+    low[0] = (shorts)_mm256_cvtepi8_epi16(_mm256_castsi256_si128(lower));
+    low[1] = (shorts)_mm256_cvtepi8_epi16(_mm256_extracti128_si256(lower, 1));
+    high[0] = (shorts)_mm256_cvtepi8_epi16(_mm256_castsi256_si128(upper));
+    high[1] = (shorts)_mm256_cvtepi8_epi16(_mm256_extracti128_si256(upper, 1));
+#elif defined(__SSE4_1__)
+    const __m128i table = _mm_loadu_si128((const __m128i *)values->own), mask = _mm_set1_epi8(15);
+    for (int half = 0; half < 2; half++) {
+        const __m128i both = _mm_loadu_si128((const __m128i *)codes + half);
+        const __m128i lower = _mm_shuffle_epi8(table, _mm_and_si128(both, mask));
+        const __m128i upper = _mm_shuffle_epi8(table, _mm_and_si128(_mm_srli_epi16(both, 4), mask));
+        low[2 * half] = (shorts)_mm_cvtepi8_epi16(lower);
+        low[2 * half + 1] = (shorts)_mm_cvtepi8_epi16(_mm_srli_si128(lower, 8));
+        high[2 * half] = (shorts)_mm_cvtepi8_epi16(upper);
+        high[2 * half + 1] = (shorts)_mm_cvtepi8_epi16(_mm_srli_si128(upper, 8));
+    }
+#elif defined(__aarch64__)
+    const int8x16_t table = vld1q_s8(values->own);
+    for (int half = 0; half < 2; half++) {
+        const uint8x16_t both = vld1q_u8(codes + 16 * half);
+        const int8x16_t lower = vqtbl1q_s8(table, vandq_u8(both, vdupq_n_u8(15)));
+        const int8x16_t upper = vqtbl1q_s8(table, vshrq_n_u8(both, 4));
+        low[2 * half] = (shorts)vmovl_s8(vget_low_s8(lower));
+        low[2 * half + 1] = (shorts)vmovl_high_s8(lower);
+        high[2 * half] = (shorts)vmovl_s8(vget_low_s8(upper));
+        high[2 * half + 1] = (shorts)vmovl_high_s8(upper);
+    }
+#else
+    for (int each = 0; each < 2 * GROUP; each++) {
+        low[each / (2 * LANES)][each % (2 * LANES)] = values->own[codes[each] & 15];
+        high[each / (2 * LANES)][each % (2 * LANES)] = values->own[codes[each] >> 4];
+    }
+#endif
+}
+
+static inline __attribute__((always_inline)) void add_pair(
+    const int rows, const int group, const int16_t *input, int64_t stride, const shorts weights[PARTS],
+    integers sum[CODED_ROWS][CODED_GROUPS * PARTS]) {
+    for (int row = 0; row < rows; row++)
+        for (int part = 0; part < PARTS; part++)
+            sum[row][group * PARTS + part] =
+                add_products(sum[row][group * PARTS + part], weights[part], two_inputs(input + row * stride));
+}
+
+/* `rows` inputs from `first` on times `groups` of outputs, `step` bytes apart, into sums [rows,
+ * CODED_GROUPS * GROUP]. Constants where it is called, but for `first`, `records` and `step`. */
+static inline __attribute__((always_inline)) void coded_dot(
+    const int64_t form, const int rows, const int groups, const struct coded_rows *inputs, int64_t blocks, int64_t first,
+    const uint8_t *records, int64_t step, const struct values *values, float *restrict sums) {
+    const int64_t stride = blocks * CODED, record = record_of(form);
+    const int16_t *input = inputs->codes + first * stride;
+    const float *scales = inputs->scales + first * blocks;
+    vector sum[CODED_ROWS][CODED_GROUPS * PARTS];
+    for (int row = 0; row < rows; row++)
+        for (int place = 0; place < groups * PARTS; place++)
+            sum[row][place] = (vector){0};
+    for (int64_t block = 0; block < blocks; block++) {
+        const uint8_t *own = records + block * record;
+        integers exact[CODED_ROWS][CODED_GROUPS * PARTS];
+        for (int row = 0; row < rows; row++)
+            for (int place = 0; place < groups * PARTS; place++)
+                exact[row][place] = (integers){0};
+        if (rows == 1 || first == 0)
+            for (int line = 0; line < record / LINE * groups; line++)
+                __builtin_prefetch(own + line % groups * step + CODES_AHEAD + line / groups * LINE, 0, 3);
+        for (int pair = 0; pair < (form == CODES_4 ? 8 : 16); pair++)
+            for (int group = 0; group < groups; group++) {
+                const uint8_t *codes = own + group * step + pair * 2 * GROUP;
+                shorts weights[PARTS], others[PARTS];
+                if (form == CODES_4) {
+                    look_up(codes, values, weights, others);
+                    add_pair(rows, group, input + block * CODED + 2 * pair + CODED / 2, stride, others, exact);
+                } else {
+                    for (int part = 0; part < PARTS; part++)
+                        weights[part] = wider((const int8_t *)codes + part * 2 * LANES);
+                }
+                add_pair(rows, group, input + block * CODED + 2 * pair, stride, weights, exact);
+            }
+        for (int place = 0; place < groups * PARTS; place++) {
+            const uint8_t *scale = own + place / PARTS * step + record - 2 * GROUP + place % PARTS * 2 * LANES;
+            const vector factor = load_float16((const uint16_t *)scale);
+            for (int row = 0; row < rows; row++)
+                sum[row][place] += __builtin_convertvector(exact[row][place], vector) *
+                                   all_of(scales[row * blocks + block]) * factor;
+        }
+    }
+    for (int row = 0; row < rows; row++)
+        for (int place = 0; place < groups * PARTS; place++)
+            store(sums + row * CODED_GROUPS * GROUP + place * LANES, sum[row][place]);
+}
+
+#define WITH_ROWS(rows)                                                                            \
+    case rows:                                                                                     \
+        if (rows > 1 && groups == CODED_GROUPS)                                                    \
+            coded_dot(form, rows, CODED_GROUPS, inputs, blocks, from, records, step, values, own);         \
+        else                                                                                       \
+            for (int64_t group = 0; group < groups; group++)                                       \
+                coded_dot(form, rows, 1, inputs, blocks, from, records + group * step, step, values,       \
+                          own + group * GROUP);                                                    \
+        break;
+
+static inline __attribute__((always_inline)) void coded_dots_of(
+    const int64_t form, int64_t rows, int64_t groups, const struct coded_rows *inputs, int64_t blocks, int64_t first,
+    const uint8_t *records, int64_t step, const struct values *values, float *sums) {
+    const int64_t tiles = (rows + CODED_ROWS - 1) / CODED_ROWS;
+    for (int64_t tile = 0; tile < tiles; tile++) {
+        const int64_t start = rows * tile / tiles, from = first + start;
+        float *own = sums + start * CODED_GROUPS * GROUP;
+        switch (rows * (tile + 1) / tiles - start) {
+            WITH_ROWS(1)
+            WITH_ROWS(2)
+#if CODED_ROWS > 2
+            WITH_ROWS(3)
+            WITH_ROWS(4)
+#endif
+#if CODED_ROWS > 4
+            WITH_ROWS(5)
+            WITH_ROWS(6)
+            WITH_ROWS(7)
+            WITH_ROWS(8)
+#endif
+        }
+    }
+}
+#undef WITH_ROWS
+
+/* `rows` inputs from `first` on times `groups` of outputs, CODED_GROUPS at most, from `output` on, into
+ * sums [rows, CODED_GROUPS * GROUP]. */
+static void coded_dots(int64_t rows, int64_t groups, const struct coded_rows *inputs, int64_t first,
+                       const struct product *product, int64_t output, const struct values *values,
+                       float *sums) {
+    const int64_t blocks = blocks_of(product->inputs), step = blocks * record_of(product->form);
+    const uint8_t *records = (const uint8_t *)product->weights + output / GROUP * step;
+    if (product->form == CODES_8)
+        coded_dots_of(CODES_8, rows, groups, inputs, blocks, first, records, step, values, sums);
+    else
+        coded_dots_of(CODES_4, rows, groups, inputs, blocks, first, records, step, values, sums);
+}
+
+static inline struct values values_of(const struct product *product) {
+    struct values values;
+    memset(&values, 0, sizeof values);
+    for (int each = 0; product->values && each < 32; each++) {
+        values.own[each % 16] = product->values[each % 16];
+        values.wide[each] = product->values[each % 16];
+    }
+    return values;
+}
+
+/* The weights of an output, as numbers. */
+static void read_weights(const struct product *product, int64_t output, float *to) {
+    const int64_t inputs = product->inputs, record = record_of(product->form);
+    if (product->form < CODES_8) {
+        for (int64_t each = 0; each < inputs; each++)
+            to[each] = read_number(product->weights, product->form, output * inputs + each);
+        return;
+    }
+    const uint8_t *own = (const uint8_t *)product->weights + output / GROUP * blocks_of(inputs) * record;
+    for (int64_t each = 0; each < inputs; each++) {
+        const uint8_t *codes = own + each / CODED * record;
+        const int64_t pair = each % CODED / 2, lane = output % GROUP * 2 + each % 2;
+        const uint8_t code = codes[(product->form == CODES_4 ? pair % 8 : pair) * 2 * GROUP + lane];
+        uint16_t scale;
+        memcpy(&scale, codes + record - 2 * GROUP + output % GROUP * 2, sizeof scale);
+        to[each] = (product->form == CODES_8 ? (int8_t)code : product->values[pair < 8 ? code & 15 : code >> 4]) *
+                   from_float16(scale);
+    }
+}
