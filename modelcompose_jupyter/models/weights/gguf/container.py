@@ -190,7 +190,7 @@ class _Header:
         length = self.number("<u8")
         if length > self.left or (longest is not None and length > longest):
             raise BrokenFile(f"it has a text of {length} bytes where there can be none")
-        return _decoded(self.take(length))
+        return _decoded([self.take(length)])[0]
 
     def value(self) -> Value:
         """The next value of a key."""
@@ -245,12 +245,12 @@ class _Header:
             found.append(data[position:end])
             position = end
         self.position = position
-        return [_decoded(each) for each in found]
+        return _decoded(found)
 
 
-def _decoded(data: bytes) -> str:
+def _decoded(found: list[bytes]) -> list[str]:
     try:
-        return data.decode()
+        return [each.decode() for each in found]
     except UnicodeDecodeError:
         raise BrokenFile("it has a text that is not UTF-8") from None
 

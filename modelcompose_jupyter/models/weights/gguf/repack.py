@@ -6,6 +6,7 @@ Nothing is rounded: the numbers that the codes stand for are those that the file
 from __future__ import annotations
 
 import numpy as np
+import numpy.typing as npt
 
 from ...native import codes
 from ...native.codes import BLOCK, GROUP, Codes, Form
@@ -45,11 +46,11 @@ def repacked(type: TensorType, blocks: Bytes, room: Bytes) -> Codes:
     for start in range(0, outputs, step):
         some = blocks[start : start + step]
         groups = -(-len(some) // GROUP)
-        records = made.records[start // GROUP : start // GROUP + groups]
-        width = records.shape[2] - 2 * GROUP
+        records = made.records[start // GROUP : start // GROUP + groups].view(np.uint16)
+        width = records.shape[2] - GROUP
         packed, scales = _codes(type, some), _scales(type, some)
-        _place(packed, records[..., :width].reshape(groups, count, -1, GROUP, 2))
-        _place(scales, records[..., width:].reshape(groups, count, 1, GROUP, 2))
+        _place(packed, records[..., :width].reshape(groups, count, -1, GROUP))
+        _place(scales, records[..., width:].reshape(groups, count, 1, GROUP))
     return made
 
 
@@ -60,18 +61,19 @@ def found(type: TensorType, outputs: int, inputs: int, room: Bytes) -> Codes:
     return Codes(records, outputs, inputs, form, _VALUES.get(type.name))
 
 
-def _place(rows: Bytes, to: Bytes) -> None:
+def _place(rows: Bytes, to: npt.NDArray[np.uint16]) -> None:
     """Pairs of bytes [outputs, blocks, 2 * pairs], side by side with those of other outputs.
 
     Args:
-        to: [groups, blocks, pairs, GROUP, 2]; outputs that there are not become 0.
+        to: [groups, blocks, pairs, GROUP]; outputs that there are not become 0.
     """
-    groups, count, pairs = to.shape[:3]
-    if len(rows) < groups * GROUP:
-        whole = np.zeros((groups * GROUP, *rows.shape[1:]), np.uint8)
-        whole[: len(rows)] = rows
-        rows = whole
-    to[...] = rows.reshape(groups, GROUP, count, pairs, 2).transpose(0, 2, 3, 1, 4)
+    groups, count, pairs, _ = to.shape
+    own = np.ascontiguousarray(rows).view(np.uint16)
+    if len(own) < groups * GROUP:
+        whole = np.zeros((groups * GROUP, count, pairs), np.uint16)
+        whole[: len(own)] = own
+        own = whole
+    to[...] = own.reshape(groups, GROUP, count, pairs).transpose(0, 2, 3, 1)
 
 
 def _codes(type: TensorType, blocks: Bytes) -> Bytes:

@@ -127,12 +127,11 @@ class _Vocabulary:
     @cached_property
     def known(self) -> dict[str, int]:
         """The numbers of the tokens, less those that fill up."""
-        found: dict[str, int] = {}
-        for id, (token, type) in enumerate(zip(self.tokens, self.types, strict=True)):
-            if type == _UNUSED and _PADDING.fullmatch(token):
-                continue
-            if found.setdefault(token, id) != id:
-                raise BrokenFile("two of its tokens are equal")
+        unused = [id for id, type in enumerate(self.types) if type == _UNUSED]
+        left_out = {id for id in unused if _PADDING.fullmatch(self.tokens[id])}
+        found = {token: id for id, token in enumerate(self.tokens) if id not in left_out}
+        if len(found) + len(left_out) != len(self.tokens):
+            raise BrokenFile("two of its tokens are equal")
         return found
 
     @property
@@ -186,7 +185,11 @@ def _byte_level(vocabulary: _Vocabulary, way: Way) -> Tokenizer:
     """As GPT-2's: bytes are written as characters, and merged."""
     from tokenizers import Tokenizer, decoders, models, normalizers, processors
 
-    merges = [_merge(each) for each in vocabulary.texts("merges")]
+    # Characters stand for bytes, the one for a blank too: it is between the two of a merge alone.
+    parted = [each.partition(" ") for each in vocabulary.texts("merges")]
+    merges = [(left, right) for left, _, right in parted]
+    if not all(map(all, merges)):
+        raise BrokenFile("one of its merges is none")
     backend = Tokenizer(models.BPE(vocabulary.known, merges, ignore_merges=way.whole_words))
     if way.composes:
         backend.normalizer = normalizers.NFC()
@@ -196,14 +199,6 @@ def _byte_level(vocabulary: _Vocabulary, way: Way) -> Tokenizer:
     own = processors.ByteLevel(trim_offsets=False)
     backend.post_processor = processors.Sequence([own, around]) if around else own
     return backend
-
-
-def _merge(text: str) -> tuple[str, str]:
-    """Two tokens with a blank between them; the first may begin with one."""
-    place = text.find(" ", 1)
-    if place < 0:
-        raise BrokenFile("one of its merges is none")
-    return text[:place], text[place + 1 :]
 
 
 def _sentencepiece(vocabulary: _Vocabulary) -> Tokenizer:

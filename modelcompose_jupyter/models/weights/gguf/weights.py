@@ -22,7 +22,7 @@ from .repack import FORMS
 
 KINDS: dict[str, Kind] = {"F32": "float32", "BF16": "bfloat16", "F16": "float16"}
 """Of numbers, by the types that have them as they are."""
-_AT_ONCE = 1 << 18  # numbers that a thread converts at once, so that they stay in its cache
+_AT_ONCE = 1 << 16  # numbers that a thread converts at once, so that they stay in its cache
 
 _OTHERS = {"token_embd": "model.embed_tokens", "output_norm": "model.norm", "output": "lm_head"}
 _OF_A_LAYER = {
