@@ -159,6 +159,7 @@ def _checked(library: Kernels) -> Kernels:
             None,
             [pointer, count, pointer, number, number, number, number, pointer, pointer],
         ),
+        "widen_blocks": (None, [pointer, count, pointer, number, number, number, pointer]),
     }
     for kind in KINDS:
         types[f"convert_{kind}"] = (None, [pointer, count, pointer, number, number, pointer])

@@ -210,6 +210,7 @@ static inline float activate(int64_t activation, float x) {
 
 #include "coded.h"
 #include "coding.h"
+#include "widening.h"
 
 /* Operands of so many numbers, whole steps. */
 #define PADDED(size) (((size) + STEP - 1) / STEP * STEP)

@@ -106,6 +106,21 @@ def converted(stored: np.ndarray, kind: Kind, to: Kind, threads: int) -> np.ndar
     return found
 
 
+def widened(blocks: np.ndarray, packed: int, to: Kind, threads: int) -> np.ndarray:
+    """Blocks of 256 weights, each uint8 [bytes], as numbers in memory of their own.
+
+    Args:
+        packed: the number of their type in GGUF, of those that are in widening.h.
+    """
+    found = room(256 * len(blocks), to)
+    with common_pool() as pool:
+        kernels().widen_blocks(  # type: ignore[union-attr]
+            pool.address, threads, blocks.ctypes.data, packed, len(blocks), KINDS[to],
+            found.ctypes.data,
+        )  # fmt: skip
+    return found
+
+
 def room(count: int, kind: Kind) -> np.ndarray:
     """So many numbers in memory of their own, which the system has back when they go."""
     dtype = numbers.dtype(kind)

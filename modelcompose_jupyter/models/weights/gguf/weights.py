@@ -11,8 +11,9 @@ import numpy as np
 
 from ....errors import ModelError
 from ...native import numbers
+from ...native.build import kernels
 from ...native.codes import Form
-from ...native.linear import room
+from ...native.linear import room, widened
 from ...native.numbers import Kind
 from ...native.threads import usual_threads
 from .config import ModelConfig
@@ -23,6 +24,9 @@ from .repack import FORMS
 KINDS: dict[str, Kind] = {"F32": "float32", "BF16": "bfloat16", "F16": "float16"}
 """Of numbers, by the types that have them as they are."""
 _AT_ONCE = 1 << 16  # numbers that a thread converts at once, so that they stay in its cache
+
+_IN_C = {"Q4_K": 12, "Q5_K": 13, "Q6_K": 14}
+"""Types that most files have for most weights, and that widen faster so."""
 
 _OTHERS = {"token_embd": "model.embed_tokens", "output_norm": "model.norm", "output": "lm_head"}
 _OF_A_LAYER = {
@@ -154,6 +158,8 @@ def weights_of(tensor: DecoderTensor, raw: np.ndarray, kind: Kind) -> np.ndarray
         return raw.view(numbers.dtype(kind)).reshape(tensor.shape)
     type = tensor.stored.type
     blocks = _in_order(tensor, raw).reshape(-1, type.size)
+    if type.name in _IN_C and kernels() is not None:
+        return widened(blocks, _IN_C[type.name], kind, usual_threads()).reshape(tensor.shape)
     found = room(tensor.elements, kind)
     step = max(1, _AT_ONCE // type.block)
 
