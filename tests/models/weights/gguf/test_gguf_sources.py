@@ -10,6 +10,8 @@ import pytest
 from standins import gguf_files
 from standins.hub import HubStandIn
 
+from modelcompose_jupyter import LocalHost
+from modelcompose_jupyter.document import load_document
 from modelcompose_jupyter.models import LoadProgress, ModelCache, ModelSpec
 from modelcompose_jupyter.models.spec import AdapterSpec
 from modelcompose_jupyter.models.weights import installed
@@ -81,6 +83,23 @@ def test_a_model_in_parts_is_fetched_whole_by_the_name_of_any(
     lone = first.with_name("renamed.gguf")
     shutil.copy(first, lone)
     assert "one of 3 parts" in failure(cache, ModelSpec(str(lone))).message
+
+
+def test_a_document_names_a_file_beside_it(file: Path) -> None:
+    texts = []
+    host = LocalHost()
+    for model in ("./tiny.gguf", "{path: ., file: tiny.gguf}", "{path: tiny.gguf}"):
+        text = (
+            f"component: {{type: model, task: text-generation, model: {model}, text: A fox,"
+            " seed: 3, max_output_length: 12}"
+        )
+        run = host.submit(load_document(text, folder=file.parent))
+        run.wait(60)
+        texts.append(run.text)
+        assert [each.source for each in host.models()] == [str(file)]
+    host.close()
+    assert texts[0]
+    assert len(set(texts)) == 1
 
 
 def test_which_files_there_are_is_said_with_the_line_to_write(
