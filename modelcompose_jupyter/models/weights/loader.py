@@ -68,12 +68,12 @@ def load(planned: LoadPlan, report: Report) -> LoadedModel:
         loaded = native_loader.load(planned, report)
     else:
         loaded = torch_loader.load(planned, report)
-    in_torch = replace(planned.spec, driver="huggingface")
+    spec, source = planned.spec, planned.source  # a plan may hold a whole vocabulary
 
     def reload() -> LoadedModel:
-        if planned.source.parts:
-            raise _only_native(planned.spec, "a beam search is done by transformers")
-        return load(plan(in_torch, planned.source, report), report)
+        if source.parts:
+            raise _only_native(spec, "a beam search is done by transformers")
+        return load(plan(replace(spec, driver="huggingface"), source, report), report)
 
     return replace(loaded, reload=reload)
 

@@ -38,6 +38,7 @@ from . import (
     tokenizer_snapshot,
 )
 from .decoder_config import DecoderConfig, Other
+from .file_bounds import BrokenFile
 from .generation_defaults import OwnDefaults
 from .gguf import model as gguf_model
 from .gguf import repack
@@ -116,7 +117,11 @@ def _gguf_plan(spec: ModelSpec, source: ResolvedSource) -> NativePlan:
     states = {path: _state(path.stat()) for path in source.parts}
     model = gguf_model.read(source.parts)
     config = model.config
-    found = _found(spec, config.model_type, config.decoder, model.tensors, states)
+    with files.checked(source.parts[0]):
+        try:
+            found = _found(spec, config.model_type, config.decoder, model.tensors, states)
+        except Other as other:
+            raise BrokenFile(str(other)) from None
     return NativePlan(spec, source, found, model.defaults, gguf=model)
 
 

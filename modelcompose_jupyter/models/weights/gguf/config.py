@@ -70,6 +70,9 @@ def read(
     architecture = metadata.get("general.architecture")
     if not isinstance(architecture, str):
         raise BrokenFile("it has no general.architecture")
+    kind = metadata.get("general.type", "model")
+    if kind != "model":
+        raise _not_a_model(str(kind))
     if architecture not in ARCHITECTURES:
         raise _unknown(architecture)
     found = _Metadata(metadata, architecture, tensors)
@@ -92,6 +95,14 @@ def read(
         decoder = _slowed(decoder, content, numbers_of(tensors[_FACTORS]))
     swapped = architecture in ("llama", "smollm3")
     return ModelConfig(content["model_type"], decoder, swapped)
+
+
+def _not_a_model(kind: str) -> ModelError:
+    return ModelError(
+        f"the GGUF file is no model: it says that it is of the type '{shortened(kind)}'",
+        hint="Name the file of the model. Adapters are read as peft writes them, in folders.",
+        code="not_a_model",
+    )
 
 
 def _unknown(architecture: str) -> ModelError:

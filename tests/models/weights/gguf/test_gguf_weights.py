@@ -308,6 +308,10 @@ def test_what_does_not_run_is_named(tmp_path: Path, folder_of: FolderOf) -> None
     error = saved(architecture)
     assert "of the architecture 'gpt2' do not run here" in error.message
     assert "llama, qwen2, qwen3, smollm3, phi3, gemma3" in (error.hint or "")
+    error = saved(lambda writer: writer.add_type("adapter"))
+    assert "is no model: it says that it is of the type 'adapter'" in error.message
+    error = saved(lambda writer: writer.tensors[0].pop("blk.1.ffn_up.weight"))
+    assert error.message.endswith("is damaged: it has no model.layers.1.mlp.up_proj.weight")
     error = saved(lambda writer: writer.add_expert_count(8))
     assert "asks for llama.expert_count" in error.message
     scaled = saved(lambda writer: writer.add_rope_scaling_type(gguf.RopeScalingType.YARN))
