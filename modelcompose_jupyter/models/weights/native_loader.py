@@ -416,16 +416,19 @@ def _found(
             raise Other(f"{name} is another one")
         matrices += [tensor] if len(shape) > 1 else []
     precision = spec.precision if spec.precision != "auto" else config.precision
-    keeps_codes = precision is None and spec.quantization is None and any(map(_has_form, matrices))
-    if spec.quantization is not None or keeps_codes:
-        precision = "float32"
+    is_free = precision is None and spec.quantization is None
     precision = precision or _stored_kind(matrices)
+    if spec.quantization is not None:
+        precision = "float32"
     if not isinstance(precision, str) or precision not in numbers.KINDS:
         raise Other(f"{precision} has no kernels")
     assert spec.quantization != "auto"
-    return DecoderFiles(
-        model_type, config, tensors, states, precision, spec.quantization, keeps_codes
-    )
+    found = DecoderFiles(model_type, config, tensors, states, precision, spec.quantization)
+    if not is_free or not any(map(_has_form, matrices)):
+        return found
+    # What is no code beside codes is float32. Where that is most, all take less as numbers.
+    with_codes = replace(found, kind="float32", keeps_codes=True)
+    return with_codes if with_codes.bytes < found.bytes else found
 
 
 def _has_form(tensor: Tensor | DecoderTensor) -> bool:

@@ -214,6 +214,20 @@ def test_weights_that_are_no_codes_stand_beside_those_that_are(
     assert texts_of(cache, file)[1] == texts_of(cache, folder, precision="float32")[1]
 
 
+def test_a_few_codes_among_others_are_numbers_too(
+    wide: Path, tmp_path: Path, cache: ModelCache, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def add(writer: Any, name: str, weights: np.ndarray, type: str) -> None:
+        plain(writer, name, weights, "Q8_0" if "attn" in name else type)
+
+    plain = gguf_files.add_tensor
+    monkeypatch.setattr(gguf_files, "add_tensor", add)
+    file = gguf_files.save(tmp_path / "m.gguf", wide, "Q4_K")
+    with done(cache.acquire(ModelSpec(str(file)))) as lease:
+        assert lease.info.precision == "bfloat16 (Q4_K), bfloat16 (Q8_0)"
+        assert lease.info.memory_bytes < 2.1 * lease.info.parameters
+
+
 def test_codes_may_be_made_of_weights_that_are_others(
     typed: Callable[[str], Path], wide: Path, tmp_path: Path, cache: ModelCache
 ) -> None:
