@@ -157,6 +157,22 @@ def test_a_file_that_changes_is_loaded_anew(
         assert ask(lease, max_output_length=20).texts != before
 
 
+def test_files_here_are_suggested(file: Path) -> None:
+    (file.parent / "mmproj-tiny.gguf").touch()
+    for number in (1, 2):
+        (file.parent / f"large-{number:05}-of-00002.gguf").touch()
+    typed = f"{file.parent}/"
+    assert installed.suggested(typed) == [f"{typed}large-00001-of-00002.gguf", f"{typed}tiny.gguf"]
+
+
+def test_without_kernels_it_says_so(
+    cache: ModelCache, file: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("MODELCOMPOSE_NATIVE", "0")
+    error = failure(cache, ModelSpec(str(file)))
+    assert error.message.endswith("in C on the processor alone: MODELCOMPOSE_NATIVE is 0")
+
+
 def test_a_pointer_of_git_lfs_is_named(cache: ModelCache, file: Path) -> None:
     file.write_text("version https://git-lfs.github.com/spec/v1\noid sha256:4d7a\nsize 12345\n")
     assert "is a Git LFS pointer" in failure(cache, ModelSpec(str(file))).message

@@ -300,6 +300,16 @@ def test_factors_that_follow_no_rule_are_taken_as_they_are(
     assert np.array_equal(after.frequencies, before.frequencies / factors)
 
 
+def test_settings_of_sampling_are_those_that_can_be(tmp_path: Path, folder_of: FolderOf) -> None:
+    def change(writer: Any) -> None:
+        writer.add_float32("general.sampling.penalty_repeat", 1.5)
+        writer.add_float32("general.sampling.min_p", 7.0)
+
+    file = gguf_files.save(tmp_path / "m.gguf", folder_of("llama"), change=change)
+    defaults = gguf_model.read([file]).defaults
+    assert (defaults.repetition_penalty, defaults.min_p) == (1.5, None)
+
+
 def refused(file: Path) -> ModelError:
     with pytest.raises(ModelError) as caught:
         spec = ModelSpec(str(file))
