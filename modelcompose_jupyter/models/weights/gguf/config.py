@@ -99,17 +99,16 @@ def read(
 
 def _not_a_model(kind: str) -> ModelError:
     return ModelError(
-        f"the GGUF file is no model: it says that it is of the type '{shortened(kind)}'",
+        f"the GGUF file is no model: it says that it is of the type {shortened(kind)!r}",
         hint="Name the file of the model. Adapters are read as peft writes them, in folders.",
         code="not_a_model",
     )
 
 
 def _unknown(architecture: str) -> ModelError:
-    shown = shortened(architecture)
     known = ", ".join(ARCHITECTURES)
     return ModelError(
-        f"GGUF files of the architecture '{shown}' do not run here",
+        f"GGUF files of the architecture {shortened(architecture)!r} do not run here",
         hint=did_you_mean(architecture, ARCHITECTURES)
         or f"These run: {known}. Others run from safetensors: name the original repository.",
         code="unsupported_format",
@@ -193,7 +192,9 @@ class _Metadata:
         kind = self._metadata.get(f"{self._architecture}.rope.scaling.type", "none")
         if not isinstance(kind, str):
             raise BrokenFile("its rope.scaling.type is no text")
-        if kind != "none":
+        if kind not in ("none", "linear"):
+            raise _unsupported(f"its positions are of another kind ({shortened(kind)!r})")
+        if kind == "linear":
             factor = self._number("rope.scaling.factor", usual=1.0)
             content["rope_scaling"] = {"rope_type": kind, "factor": factor}
         if {"rope_factors_long.weight", "rope_factors_short.weight"} & self._tensors.keys():

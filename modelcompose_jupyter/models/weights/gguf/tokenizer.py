@@ -68,7 +68,7 @@ def load(
         elif kind == "llama":
             backend = _sentencepiece(vocabulary)
         else:
-            raise _unknown(f"'{shortened(str(kind))}' is not known")
+            raise _unknown(f"its kind, {shortened(str(kind))!r}, is not known")
         _add_tokens(backend, vocabulary, model_type)
     except (ModelError, BrokenFile):
         raise
@@ -97,7 +97,7 @@ def _unknown(reason: str) -> ModelError:
 def _way(metadata: Mapping[str, Value]) -> Way:
     name = metadata.get("tokenizer.ggml.pre", "default")
     if not isinstance(name, str) or name not in WAYS:
-        raise _unknown(f"its way of words, '{shortened(str(name))}', is not known")
+        raise _unknown(f"its way of words, {shortened(str(name))!r}, is not known")
     return WAYS[name]
 
 

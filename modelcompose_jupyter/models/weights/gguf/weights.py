@@ -9,11 +9,11 @@ from typing import NamedTuple
 
 import numpy as np
 
-from ....errors import ModelError
+from ....errors import ModelError, shortened
 from ...native import numbers
 from ...native.build import kernels
 from ...native.codes import Form
-from ...native.linear import room, widened
+from ...native.linear import converted, room, widened
 from ...native.numbers import Kind
 from ...native.threads import usual_threads
 from .config import ModelConfig
@@ -44,7 +44,7 @@ _OF_A_FAMILY = {
         "post_ffw_norm": "post_feedforward_layernorm",
     },
 }
-_LAYER = re.compile(r"blk\.(\d{1,6})\.(\w+)\.(weight|bias)")
+_LAYER = re.compile(r"blk\.(0|[1-9]\d{0,5})\.(\w+)\.(weight|bias)")
 _IGNORED = re.compile(r"rope_freqs\.weight|(blk\.\d+\.)?attn_rot_embd\.(weight|inv_freq)")
 """Of the positions, which the config has."""
 
@@ -107,7 +107,8 @@ def tensors_of(config: ModelConfig, tensors: Mapping[str, Tensor]) -> dict[str, 
         own = _name(name, config.model_type)
         if own is None:
             raise ModelError(
-                f"the GGUF file has a tensor that {config.model_type} does not have: {name}",
+                f"the GGUF file has a tensor that {config.model_type} does not have:"
+                f" {shortened(name)!r}",
                 hint="Take the original repository, with model.safetensors beside config.json.",
                 code="unsupported_format",
             )
@@ -154,8 +155,15 @@ def weights_of(tensor: DecoderTensor, raw: np.ndarray, kind: Kind) -> np.ndarray
     Returns:
         An array of `numbers.dtype` of the kind, of the tensor's shape.
     """
-    if tensor.stays(kind):
-        return raw.view(numbers.dtype(kind)).reshape(tensor.shape)
+    if tensor.kind is not None:
+        dtype = numbers.dtype(tensor.kind)
+        own = _in_order(tensor, raw)
+        if tensor.begin % dtype.itemsize:
+            own = own.copy()  # to where numbers may begin
+        stored = own.view(dtype).reshape(tensor.shape)
+        if kind == tensor.kind:
+            return stored
+        return converted(stored, tensor.kind, kind, usual_threads())
     type = tensor.stored.type
     blocks = _in_order(tensor, raw).reshape(-1, type.size)
     if type.name in _IN_C and kernels() is not None:

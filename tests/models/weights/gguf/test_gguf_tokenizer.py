@@ -287,7 +287,7 @@ def test_a_vocabulary_that_is_not_known_is_named(
         file = gguf_files.save(tmp_path / "m.gguf", folder_of("llama"), change=change)
         return failure(cache, file).message
 
-    assert "'t5' is not known" in changed("model", "t5")
+    assert "its kind, 't5', is not known" in changed("model", "t5")
     assert "its way of words, 'kimi-k2', is not known" in changed("pre", "kimi-k2")
     assert "one of its merges is none" in changed("merges", ["ab"])
     assert "makes no tokenizer" in changed("merges", ["\u4e00 \u4e01"])

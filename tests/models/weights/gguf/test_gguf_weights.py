@@ -339,7 +339,7 @@ def test_what_does_not_run_is_named(tmp_path: Path, folder_of: FolderOf) -> None
     error = saved(lambda writer: writer.add_expert_count(8))
     assert "asks for llama.expert_count" in error.message
     scaled = saved(lambda writer: writer.add_rope_scaling_type(gguf.RopeScalingType.YARN))
-    assert "positions are of another kind (yarn)" in scaled.message
+    assert "positions are of another kind ('yarn')" in scaled.message
     extra = np.zeros((4, 4), np.float32)
     error = saved(lambda writer: writer.add_tensor("blk.0.attn_sinks.weight", extra))
-    assert "does not have: blk.0.attn_sinks.weight" in error.message
+    assert "does not have: 'blk.0.attn_sinks.weight'" in error.message
