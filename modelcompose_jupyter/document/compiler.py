@@ -222,7 +222,22 @@ class _Compiler:
         given = model.given
         if len(given) != 1 and at not in self._spoiled and at not in self._spoiled_within:
             self._problem("a model has exactly one of 'repository', 'path' and 'name'", at)
+        self._check_file(model, at)
         return next(iter(given), "")
+
+    def _check_file(self, model: schema.ModelSource, at: KeyPath) -> None:
+        """Report a file that is no model in GGUF, or that nothing is said to have."""
+        at = (*at, "file")
+        if model.file is None:
+            return
+        if model.name is not None:
+            self._problem("'file' is of a repository or a folder, not of a bundled model", at)
+        elif "$" not in model.file and not model.file.lower().endswith(".gguf"):
+            hint = "Other weights are found by themselves: leave this line out."
+            self._problem("'file' names a GGUF file, which ends in .gguf", at, hint=hint)
+        elif "/" not in (model.repository or "/") and "$" not in (model.repository or ""):
+            hint = "Write it as the Hub shows it: repository: owner/name."
+            self._problem("the repository of a GGUF file has an owner", at[:-1], hint=hint)
 
     def _action(
         self,

@@ -259,8 +259,10 @@ class _Completer:
         """Models, as the key of their long form wants them."""
         bundled = "bundled:"
         for name in self._models(f"{bundled}{typed}" if key == "name" else typed):
-            is_folder = name.startswith((".", "/", "~"))
-            kind = "name" if name.startswith(bundled) else "path" if is_folder else "repository"
+            is_path = name.startswith((".", "/", "~"))
+            kind = "name" if name.startswith(bundled) else "path" if is_path else "repository"
+            if kind == key == "repository":
+                name = "/".join(name.split("/")[:2])  # without a file in it
             if key in ("model", kind):
                 yield Completion(name if key == "model" else name.removeprefix(bundled), "model")
 

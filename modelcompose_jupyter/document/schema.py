@@ -107,7 +107,10 @@ class ModelSource(Strict):
 
     provider: Literal["huggingface", "local", "bundled"] | None = None
     repository: Text | None = Field(None, description="A repository id of the Hugging Face Hub.")
-    path: Text | None = Field(None, description="A folder with the model.")
+    path: Text | None = Field(None, description="A folder with the model, or a GGUF file.")
+    file: Text | None = Field(
+        None, description="The GGUF file of the repository or folder that is the model."
+    )
     name: Text | None = Field(None, description="A model that ships with the package.")
     revision: Text | None = None
     token: Text | None = None
@@ -120,7 +123,12 @@ class ModelSource(Strict):
         path = self.path
         if path and not path.startswith(("/", ".", "~", "$")):
             path = f"./{path}"
-        sources = (self.repository, path, self.name and f"bundled:{self.name}")
+        within = "" if self.file is None else f"/{self.file}"
+        sources = (
+            self.repository and f"{self.repository}{within}",
+            path and f"{path.rstrip('/') if within else path}{within}",
+            self.name and f"bundled:{self.name}",
+        )
         return [each for each in sources if each is not None]
 
 
@@ -314,7 +322,7 @@ _FORMS: dict[type[BaseModel], list[list[set[str]]]] = {
     Workflow: [[{"job"}, {"jobs"}, set(JobFields.model_fields) - {"output"}]],
     Component: [[{"action"}, {"actions"}, {"text", "prompt", "messages", "output"}]],
     ActionFields: [[{"text"}, {"prompt"}, {"messages"}]],
-    ModelSource: [[{"repository"}, {"path"}, {"name"}]],
+    ModelSource: [[{"repository"}, {"path"}, {"name"}], [{"file"}, {"name"}]],
 }
 
 

@@ -36,7 +36,8 @@ class ModelSpec:
 
     Attributes:
         source: a Hub id (``HuggingFaceTB/SmolLM3-3B``), a folder (begins with ``/``, ``./``,
-            ``../``, ``~`` or a drive letter) or ``bundled:<name>``.
+            ``../``, ``~`` or a drive letter), a GGUF file in either (``owner/name/file.gguf``,
+            ``./file.gguf``) or ``bundled:<name>``.
         revision: branch, tag or commit of a Hub repository; its main branch if None.
         precision: ``auto`` (as stored; with torch on a CPU bfloat16 in place of float16),
             ``float32``, ``float16`` or ``bfloat16``.

@@ -12,7 +12,7 @@ from seed.blocks import (
     SEED_TUNED,
 )
 
-from modelcompose_jupyter.document import load_document, signature, types
+from modelcompose_jupyter.document import load_document, render, signature, types
 from modelcompose_jupyter.document.document import Controller
 from modelcompose_jupyter.errors import DocumentError, InputError
 
@@ -163,11 +163,37 @@ def test_the_long_form_of_a_model(model):
         ({"path": "folder"}, "./folder"),
         ({"path": "/folder"}, "/folder"),
         ({"name": "storyteller"}, "bundled:storyteller"),
+        ({"repository": "a/b", "file": "x.gguf"}, "a/b/x.gguf"),
+        ({"repository": "a/b", "file": "more/x.GGUF"}, "a/b/more/x.GGUF"),
+        ({"path": "folder/", "file": "x.gguf"}, "./folder/x.gguf"),
+        ({"path": "./x.gguf"}, "./x.gguf"),
+        ("a/b/x.gguf", "a/b/x.gguf"),
         ("x" * 300, "x" * 300),
     ],
 )
 def test_where_a_model_comes_from(model, source):
     assert load_document(both(model=model)).components[0].model["source"].value == source
+
+
+@pytest.mark.parametrize(
+    ("model", "words"),
+    [
+        ({"name": "storyteller", "file": "x.gguf"}, "'file' is of a repository or a folder"),
+        ({"repository": "a/b", "file": "x.bin"}, "'file' names a GGUF file"),
+        ({"repository": "a", "file": "x.gguf"}, "the repository of a GGUF file has an owner"),
+        ({"file": "x.gguf"}, "exactly one of 'repository', 'path' and 'name'"),
+    ],
+)
+def test_a_file_that_no_model_has(model, words):
+    with pytest.raises(DocumentError, match=words):
+        load_document(both(model=model))
+
+
+def test_a_file_that_an_input_names():
+    model = {"repository": "${input.repository}", "file": "${input.name}-Q8_0.gguf"}
+    source = load_document(both(model=model)).components[0].model["source"]
+    given = {"repository": "a/b", "name": "x"}
+    assert render(str(source), {"input": given}) == "a/b/x-Q8_0.gguf"
 
 
 def test_the_default_among_several():

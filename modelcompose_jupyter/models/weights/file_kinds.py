@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Sequence
 from contextlib import suppress
 from pathlib import Path, PurePosixPath
 from typing import Any
 
-from ...errors import ComposeError, ModelError
+from ...errors import ComposeError, ModelError, did_you_mean
+from .gguf_names import models_among
 
 _CONFIG = "config.json"
 _ADAPTER = "adapter_config.json"
@@ -35,6 +36,7 @@ _FORMATS = {
 _ARCHIVES = (".zip", ".tar", ".gz", ".tgz", ".xz", ".bz2", ".zst", ".7z", ".rar")
 _DATA = (".parquet", ".arrow", ".csv", ".jsonl", ".tsv")
 _TRANSFORMERS = "Take the repository that has model.safetensors beside config.json."
+_MOST_SHOWN = 20
 _DEEPEST = 3
 _MOST_NAMES = 2000
 
@@ -61,12 +63,13 @@ def is_embedder(names: Collection[str]) -> bool:
 
 
 def other_than_model(
-    what: str, names: Collection[str], read: Callable[[str], Any]
+    what: str, source: str, names: Collection[str], read: Callable[[str], Any]
 ) -> ModelError | None:
     """The error for files that are something else; None where they are merely not whole.
 
     Args:
         what: the folder or repository, as the message calls it.
+        source: as a document does.
         names: of its files, with the folders in it.
         read: gives the content of one of its JSON files.
     """
@@ -87,6 +90,8 @@ def other_than_model(
     roots = [name for name in names if "/" not in name]
     if any(name.endswith(_OF_TRANSFORMERS) for name in roots):
         return None
+    if models := models_among(names):
+        return _which_gguf(what, source, models)
     if formats := _formats(names):
         return _unsupported(f"{what} has only {' and '.join(formats)} files")
     weights = [n for n in roots if n.endswith(_WEIGHTS) and not n.startswith(_OF_TRAINING)]
@@ -97,6 +102,29 @@ def other_than_model(
             f"{what} is a data set, not a model", hint="Name a model.", code="not_a_model"
         )
     return None
+
+
+def no_gguf(source: str, name: str, models: Sequence[str]) -> ModelError:
+    """The error for a GGUF file that a repository does not have.
+
+    Args:
+        source: the repository.
+        models: what it has of that kind.
+    """
+    hint = f"The repository has no GGUF files: write model: {source}, without one."
+    if models:
+        hint = did_you_mean(name, models) or f"Write model: {source}/{models[0]}, say."
+        hint += f" {_there(models)}"
+    return ModelError(
+        f"the repository {source} has no file {name}", hint=hint, code="model_not_found"
+    )
+
+
+def _there(models: Sequence[str]) -> str:
+    more = len(models) - _MOST_SHOWN
+    return f"There is: {', '.join(models[:_MOST_SHOWN])}" + (
+        f" and {more} more." if more > 0 else "."
+    )
 
 
 def no_adapter(what: str, names: Collection[str], lacks: str) -> ModelError:
@@ -134,7 +162,10 @@ def a_file(path: Path) -> ModelError:
         hint = f"Give the folder that it is in: {path.parent}"
     else:
         hint = "Give a folder that has config.json, model.safetensors and tokenizer.json."
-    if ending in _FORMATS:
+    if ending == ".gguf":  # as a model it is read
+        what = f"{path} is a GGUF file; an adapter is a folder"
+        hint = "Give the folder that save_pretrained() of a peft model wrote."
+    elif ending in _FORMATS:
         what += f". {_FORMATS[ending]} files are not supported"
         hint = _TRANSFORMERS
     return ModelError(what, hint=hint, code="not_a_folder")
@@ -146,6 +177,15 @@ def _formats(names: Collection[str]) -> list[str]:
         return ["OpenVINO"]
     found = {_FORMATS.get(PurePosixPath(name).suffix.lower()) for name in names}
     return sorted(each for each in found if each)
+
+
+def _which_gguf(what: str, source: str, models: Sequence[str]) -> ModelError:
+    """The error for files of which one is a model, where it is not said which."""
+    return ModelError(
+        f"{what} has only GGUF files, and which of them is the model is not said",
+        hint=f"Write model: {source}/{models[0]}, say. {_there(models)}",
+        code="unsupported_format",
+    )
 
 
 def _unsupported(words: str) -> ModelError:

@@ -26,7 +26,7 @@ _SMALL = (
     "merges.txt", "target.spm", "chat_template.jinja", "chat_template.json",
 )  # fmt: skip
 _WEIGHTS = ("model.safetensors", "pytorch_model.bin")
-_WEIGHT_SUFFIXES = (".safetensors", ".bin")
+_WEIGHT_SUFFIXES = (".safetensors", ".bin", ".gguf")
 ADAPTER_CONFIG = "adapter_config.json"
 ADAPTER_WEIGHTS = ("adapter_model.safetensors", "adapter_model.bin")
 _LFS_POINTER = b"version https://git-lfs.github.com/spec/"
@@ -102,12 +102,12 @@ def _is_shard(name: Any) -> bool:
 def read_json(path: Path) -> Any:
     """The content of a JSON file; a `ModelError` where it is damaged, or of no sane size."""
     bounds = _bounds_of(path.name)
-    with _checked(path):
+    with checked(path):
         return file_bounds.parse_json(file_bounds.read_bytes(path, bounds), bounds)
 
 
 @contextmanager
-def _checked(path: Path) -> Iterator[None]:
+def checked(path: Path) -> Iterator[None]:
     """Turn what is wrong with the content of a file into a `ModelError`."""
     try:
         yield
@@ -134,7 +134,7 @@ def _bounds_of(name: str) -> Bounds:
 def check_size(name: str, size: int) -> None:
     """Raise a `ModelError` for a file of a repository, not weights, that is longer than any's."""
     if not name.endswith(_WEIGHT_SUFFIXES):
-        with _checked(Path(name)):
+        with checked(Path(name)):
             _bounds_of(name).check(size)
 
 
@@ -155,7 +155,7 @@ def check_documents(folder: Path) -> None:
 
 def _check_document(path: Path) -> None:
     limits = _bounds_of(path.name)
-    with _checked(path):
+    with checked(path):
         if path.suffix != ".json":
             file_bounds.checked_size(path, limits)
             return
@@ -207,11 +207,13 @@ def check_folder(folder: Path) -> None:
     with _readable(folder):
         _check_is_folder(folder, "model folder")
         names = file_kinds.names_of(folder)
-        _check_fetched(folder / name for name in small_files(names, code=True))
+        check_fetched(folder / name for name in small_files(names, code=True))
         weights = folder_weights(folder)
         if CONFIG not in names or not weights or file_kinds.is_embedder(names):
             what = f"the folder {folder}"
-            other = file_kinds.other_than_model(what, names, lambda name: read_json(folder / name))
+            other = file_kinds.other_than_model(
+                what, str(folder), names, lambda name: read_json(folder / name)
+            )
             if other is not None:
                 raise other
         if CONFIG not in names:
@@ -222,7 +224,7 @@ def check_folder(folder: Path) -> None:
         if missing:
             more = f" (and {len(missing) - 1} more)" if len(missing) > 1 else ""
             raise _incomplete(folder, f"of the weights, {missing[0]}{more} is missing")
-        _check_fetched(weights)
+        check_fetched(weights)
         if not has_tokenizer(folder):
             raise _incomplete(folder, "it has no tokenizer (tokenizer.json)")
         if ADAPTER_CONFIG in names:
@@ -255,7 +257,7 @@ def _check_is_folder(folder: Path, what: str) -> None:
     )
 
 
-def _check_fetched(paths: Iterable[Path]) -> None:
+def check_fetched(paths: Iterable[Path]) -> None:
     """Raise a `ModelError` where Git LFS left a pointer in place of a file's content."""
     for path in paths:
         if path.is_file() and _is_pointer(path):
@@ -294,7 +296,7 @@ def check_adapter(folder: Path) -> None:
         weights = adapter_weights(folder)
         if not weights:
             raise file_kinds.no_adapter(what, [ADAPTER_CONFIG], ADAPTER_WEIGHTS[0])
-        _check_fetched([folder / ADAPTER_CONFIG, *weights])
+        check_fetched([folder / ADAPTER_CONFIG, *weights])
 
 
 def read_weights(paths: Iterable[Path]) -> Weights:
@@ -306,7 +308,7 @@ def read_weights(paths: Iterable[Path]) -> Weights:
     """
     found = []
     for path in paths:
-        with _checked(path):
+        with checked(path):
             if path.suffix == ".safetensors":
                 found.append(_stored(path))
             else:
@@ -327,7 +329,7 @@ def tensors(path: Path) -> list[safetensors_header.Tensor]:
     Raises:
         ModelError: it is damaged.
     """
-    with _checked(path):
+    with checked(path):
         return safetensors_header.read(path)
 
 

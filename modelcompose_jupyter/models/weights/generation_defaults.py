@@ -170,6 +170,11 @@ def read_own(folder: Path, config: dict[str, Any], vocabulary: int) -> OwnDefaul
     return OwnDefaults(**{each.name: kept.get(each.name) for each in fields(OwnDefaults)})
 
 
+def is_value(name: str, value: Any) -> bool:
+    """Whether an option of generate() may have this value."""
+    return value is not None and _KINDS[name](value, None)
+
+
 def _asks_nothing(name: str, value: Any) -> bool:
     """Whether an option is none, or one that a run decides itself."""
     is_none = value is None or value == [] or (value == -1 and name.endswith("_token_id"))

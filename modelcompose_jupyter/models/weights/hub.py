@@ -16,17 +16,18 @@ import stat
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING, Any
 from urllib.parse import quote
 
-from ...errors import ComposeError, ModelError
+from ...errors import ComposeError, ModelError, shortened
 from ...formatting import size
 from ...redaction import remember
 from ..spec import Abandoned, LoadProgress, ModelSpec, Report
 from . import file_kinds, files, hub_errors, hub_http
+from .gguf_names import models_among, parts_of
 from .library_logging import SilentBar, quiet
 
 if TYPE_CHECKING:
@@ -92,11 +93,17 @@ class Download:
     """One repository on its way into the cache: small files first, so that weights mean whole.
 
     Writes nothing that is there already, so that a cache may be read-only.
+
+    Args:
+        file: the GGUF file that is wanted alone, with the folders in the repository, or a part of
+            one; None for all that transformers needs.
     """
 
-    def __init__(self, spec: ModelSpec, report: Report) -> None:
+    def __init__(self, spec: ModelSpec, report: Report, file: str | None = None) -> None:
         self.spec = spec
         self.report = report
+        self._parts = [] if file is None else parts_of(file)
+        self._named = spec if file is None else replace(spec, source=f"{spec.source}/{file}")
         self.root = _root(spec)
         self.repository = self.root / f"models--{spec.source.replace('/', '--')}"
         self.commit = ""
@@ -118,6 +125,8 @@ class Download:
         with quiet("huggingface_hub"):
             try:
                 validate_repo_id(self.spec.source)
+                if not all(map(_is_inside, self._parts)):
+                    raise self._no_file([])
                 return self._cached() or self._download()
             except (ComposeError, Abandoned):
                 raise
@@ -141,6 +150,8 @@ class Download:
 
     def _is_complete(self, folder: Path) -> bool:
         """Whether a snapshot has all files that are needed."""
+        if self._parts:
+            return all((folder / part).is_file() for part in self._parts)
         return files.is_complete(folder, self.spec.trust_remote_code)
 
     def _check_links(self, folder: Path) -> None:
@@ -152,7 +163,7 @@ class Download:
             return
         repository = self.repository
         inside = repository.resolve()
-        for path in (folder, *folder.iterdir()):
+        for path in (folder, *self._entries(folder)):
             if path.resolve().is_relative_to(inside):
                 continue
             content = path.readlink() if path.is_symlink() else path.name
@@ -168,11 +179,18 @@ class Download:
                         code="cache_unusable",
                     )
 
+    def _entries(self, folder: Path) -> list[Path]:
+        """What of a snapshot is read: all in it, or the parts with the folders that they are in."""
+        if not self._parts:
+            return list(folder.iterdir())
+        names = (PurePosixPath(part) for part in self._parts)
+        return [folder / each for name in names for each in (*reversed(name.parents[:-1]), name)]
+
     def _download(self) -> Path:
         from huggingface_hub import constants
 
         if self.spec.local_files_only or constants.is_offline_mode():
-            raise hub_errors.not_cached(self.spec)
+            raise hub_errors.not_cached(self._named)
         _check_token(self.spec)
         self.commit, listed = self._listing()
         self.files = {file.name: file for file in listed}
@@ -187,6 +205,10 @@ class Download:
 
     def _names(self) -> list[str]:
         """The files that are needed, in the order in which they are fetched."""
+        if self._parts:
+            if any(part not in self.files for part in self._parts):
+                raise self._no_file(models_among(self.files))
+            return self._parts
         index = files.weight_index(self.files)
         if index is not None:
             self._fetch(self.files[index])
@@ -226,8 +248,13 @@ class Download:
         what = f"the repository {self.spec.source}"
         reason = f"{missing[0]} is missing" if missing else "it has no weights for transformers"
         hint = "Choose a repository with config.json and model.safetensors."
-        other = file_kinds.other_than_model(what, self.files, self._read)
+        other = file_kinds.other_than_model(what, self.spec.source, self.files, self._read)
         raise other or file_kinds.incomplete(what, reason, hint=hint)
+
+    def _no_file(self, models: list[str]) -> ModelError:
+        """The error for a file that the repository does not have."""
+        missing = [part for part in self._parts if part not in self.files]
+        return file_kinds.no_gguf(self.spec.source, shortened(missing[0]), models)
 
     def _read(self, name: str) -> Any:
         """The content of a small JSON file of the repository."""
@@ -245,7 +272,7 @@ class Download:
 
     def _advance(self, amount: int = 0, name: str | None = None) -> None:
         self.done += amount
-        self.report(LoadProgress("download", self.spec.source, self.done, self.total, "B", name))
+        self.report(LoadProgress("download", self._named.source, self.done, self.total, "B", name))
 
     def _fetch(self, file: _RemoteFile) -> None:
         """A file into the snapshot, unless it is there."""

@@ -12,6 +12,7 @@ from pathlib import Path
 
 from ...errors import ModelError
 from . import files, source
+from .gguf_names import is_gguf, models_among, parts_of
 
 _MEMO_SECONDS = 5.0
 _MOST_FOLDERS = 500
@@ -34,15 +35,19 @@ class InstalledModel:
 
 def installed() -> list[InstalledModel]:
     """The models on this computer, the bundled ones first. Asks no network."""
-    found: list[tuple[str, str | None, Path]]
-    found = [(f"bundled:{name}", None, folder) for name, folder in source.bundled().items()]
-    found += [(name, folder.name, folder) for name, folder in _downloaded(_hub_cache())]
-    return [InstalledModel(name, revision, _size(folder)) for name, revision, folder in found]
+    found: list[tuple[str, str | None, list[Path]]]
+    found = [
+        (f"bundled:{name}", None, list(folder.rglob("*")))
+        for name, folder in source.bundled().items()
+    ]
+    for name, folder, paths in _downloaded(_hub_cache()):
+        found.append((name, folder.name, paths))
+    return [InstalledModel(name, revision, _size(paths)) for name, revision, paths in found]
 
 
-def _size(folder: Path) -> int:
-    """Bytes of the files in a folder; what several names lead to counts once."""
-    contents = {path.resolve() for path in folder.rglob("*") if path.is_file()}
+def _size(paths: list[Path]) -> int:
+    """Bytes of files; what several names lead to counts once."""
+    contents = {path.resolve() for path in paths if path.is_file()}
     return sum(path.stat().st_size for path in contents)
 
 
@@ -52,14 +57,26 @@ def _hub_cache() -> Path:
     return Path(constants.HF_HUB_CACHE)
 
 
-def _downloaded(cache: Path) -> Iterator[tuple[str, Path]]:
-    """The snapshots in the Hub's cache that have all their files, with the names of the models."""
+def _downloaded(cache: Path) -> Iterator[tuple[str, Path, list[Path]]]:
+    """The models in the Hub's cache that have all their files: name, snapshot, files.
+
+    Each model in GGUF is one of its own.
+    """
     prefix = "models--"
     for repository in sorted(cache.glob(f"{prefix}*")):
         for snapshot in sorted(repository.glob("snapshots/*")):
+            name = repository.name[len(prefix) :].replace("--", "/")
+            paths: list[Path] = []
+            with contextlib.suppress(OSError):
+                paths = [path for path in snapshot.rglob("*") if path.is_file()]
             with contextlib.suppress(OSError, ModelError):
                 if files.is_complete(snapshot, code=False):
-                    yield repository.name[len(prefix) :].replace("--", "/"), snapshot
+                    own = [path for path in paths if not is_gguf(path.name)]
+                    yield name, snapshot, own
+            there = {path.relative_to(snapshot).as_posix() for path in paths}
+            for model in models_among(there):
+                if (parts := set(parts_of(model))) <= there:
+                    yield f"{name}/{model}", snapshot, [snapshot / part for part in parts]
 
 
 def suggested(typed: str) -> list[str]:
@@ -83,11 +100,11 @@ def suggested(typed: str) -> list[str]:
 @lru_cache(maxsize=1)
 def _downloaded_names(cache: Path, moment: int) -> list[str]:
     """The models in the Hub's cache; looked up once in a moment."""
-    return list(dict.fromkeys(name for name, _ in _downloaded(cache)))
+    return list(dict.fromkeys(name for name, *_ in _downloaded(cache)))
 
 
 def _folders(typed: str) -> list[str]:
-    """Folders of models that a path leads to, and those on the way there once it is begun."""
+    """Models that a path leads to, and the folders on the way there once it is begun."""
     if typed and not source.is_folder(typed):
         return []
     parent = typed[: typed.rfind("/") + 1] or "./"
@@ -98,7 +115,7 @@ def _folders(typed: str) -> list[str]:
             name = f"{parent}{path.name}"
             if not name.startswith(typed) or path.name.startswith("."):
                 continue
-            if (path / files.CONFIG).is_file():
+            if (path / files.CONFIG).is_file() or models_among([path.name]) == [path.name]:
                 folders.append(name)
             elif typed and path.is_dir():
                 folders.append(f"{name}/")

@@ -47,9 +47,13 @@ def plan(spec: ModelSpec, source: ResolvedSource, report: Report) -> LoadPlan:
             return native_loader.plan(spec, source)
         except Other as other:
             reason = str(other)
+            if source.parts:
+                raise _only_native(spec, reason) from None
             if spec.driver == "native":
                 raise _not_native(spec, reason) from None
             log.info("%s runs on torch: %s", spec.source, reason)
+    if source.parts:
+        raise _only_native(spec, "'driver: huggingface' is for transformers")
     optional_libraries.require(spec)
     ReadAhead(files.folder_weights(source.folder)).start()  # while that is imported which loads
     return replace(torch_loader.plan(spec, source, report), reason=reason)
@@ -79,8 +83,14 @@ def load(planned: LoadPlan, report: Report) -> LoadedModel:
         loaded = native_loader.load(planned, report)
     else:
         loaded = torch_loader.load(planned, report)
-    in_torch = replace(planned.spec, driver="huggingface")
-    return replace(loaded, reload=lambda: load(plan(in_torch, planned.source, report), report))
+    spec, source = planned.spec, planned.source  # a plan may hold a whole vocabulary
+
+    def reload() -> LoadedModel:
+        if source.parts:
+            raise _only_native(spec, "a beam search is done by transformers")
+        return load(plan(replace(spec, driver="huggingface"), source, report), report)
+
+    return replace(loaded, reload=reload)
 
 
 def _no_room(planned: LoadPlan, report: Report) -> ModelError:
@@ -114,6 +124,15 @@ def _smaller(planned: LoadPlan, report: Report) -> Iterator[tuple[str, int]]:
             size = plan(other, planned.source, report).size.peak
             if size < planned.size.peak:
                 yield setting, size
+
+
+def _only_native(spec: ModelSpec, reason: str) -> ModelError:
+    """The error for what GGUF files cannot have, since they run in C alone."""
+    return ModelError(
+        f"{spec.source} is in GGUF, which runs in C on the processor alone: {reason}",
+        hint="Leave that out, or take the original repository, which runs on torch as well.",
+        code="driver_unavailable",
+    )
 
 
 def _not_native(spec: ModelSpec, reason: str) -> ModelError:

@@ -11,6 +11,7 @@ from __future__ import annotations
 import itertools
 import mmap
 import os
+from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -37,7 +38,13 @@ from . import (
     tokenizer_snapshot,
 )
 from .decoder_config import DecoderConfig, Other
+from .file_bounds import BrokenFile
 from .generation_defaults import OwnDefaults
+from .gguf import model as gguf_model
+from .gguf import repack
+from .gguf import tokenizer as gguf_tokenizer
+from .gguf.model import GgufModel
+from .gguf.weights import DecoderTensor, blocks_of, weights_of
 from .library_logging import quiet
 from .load_errors import explained
 from .loaded_model import LoadedModel
@@ -48,6 +55,7 @@ from .source import ResolvedSource
 from .tokenizer import load_fast_tokenizer, load_tokenizer
 
 _KINDS: dict[str, Kind] = {"F32": "float32", "BF16": "bfloat16", "F16": "float16"}
+_EMBEDDING = "model.embed_tokens"
 _REPORT_SECONDS = 0.05
 _ACCELERATORS = ("/dev/nvidiactl", "/dev/kfd", "/dev/dxg")
 
@@ -59,6 +67,7 @@ class NativePlan:
     Attributes:
         found: the decoder on the disk.
         device: ``cpu``.
+        gguf: what a GGUF file says; None where the model is a folder.
     """
 
     spec: ModelSpec
@@ -66,17 +75,18 @@ class NativePlan:
     found: DecoderFiles
     defaults: OwnDefaults
     device: str = "cpu"
+    gguf: GgufModel | None = None
 
     @property
     def key(self) -> tuple[object, ...]:
         """Equal for two loads that would give the same weights."""
-        return ("native", str(self.source.folder), self.found.precision)
+        return ("native", str(self.source.place), self.found.precision)
 
     @property
     def size(self) -> memory.LoadSize:
         """What the load takes."""
         kept = self.found.bytes
-        return memory.LoadSize(kept if self.found.is_mapped else kept + self.found.largest, kept)
+        return memory.LoadSize(kept + self.found.largest_converted, kept)
 
 
 def plan(spec: ModelSpec, source: ResolvedSource) -> NativePlan:
@@ -86,9 +96,11 @@ def plan(spec: ModelSpec, source: ResolvedSource) -> NativePlan:
         Other: it cannot; says why.
         ModelError: a file is damaged, or holds what no model's does.
     """
-    reason = unsupported_spec(spec)
+    reason = unsupported_spec(spec, source)
     if reason is not None:
         raise Other(reason)
+    if source.parts:
+        return _gguf_plan(spec, source)
     folder = source.folder
     files.check_documents(folder)
     path = folder / files.CONFIG
@@ -101,6 +113,18 @@ def plan(spec: ModelSpec, source: ResolvedSource) -> NativePlan:
     return NativePlan(spec, source, found, defaults)
 
 
+def _gguf_plan(spec: ModelSpec, source: ResolvedSource) -> NativePlan:
+    states = {path: _state(path.stat()) for path in source.parts}
+    model = gguf_model.read(source.parts)
+    config = model.config
+    with files.checked(source.parts[0]):
+        try:
+            found = _found(spec, config.model_type, config.decoder, model.tensors, states)
+        except Other as other:
+            raise BrokenFile(str(other)) from None
+    return NativePlan(spec, source, found, model.defaults, gguf=model)
+
+
 def load(plan: NativePlan, report: Report) -> LoadedModel:
     """Load weights and tokenizer.
 
@@ -110,13 +134,13 @@ def load(plan: NativePlan, report: Report) -> LoadedModel:
     """
     spec, found = plan.spec, plan.found
     progress = LoadProgress("load", spec.source, 0, found.count, "tensors")
-    with explained(spec, plan.device):
+    with explained(spec, plan.device, "config.json or weights" if plan.gguf is None else "file"):
         paths = {path for path, _ in found.tensors.values()}
         opened = {path: _MappedFile(path, found.states[path]) for path in paths}
         count = itertools.count()
         packed = found.room()
         with ReadAhead([packed.path] if packed and packed.path else list(opened)) as ahead:
-            tokenizer = _tokenizer(plan)
+            tokenizer, own_ends = _tokenizer(plan)
             decoder = _Reader(
                 found, opened, packed, lambda: report(replace(progress, done=next(count)))
             ).parts()
@@ -131,6 +155,8 @@ def load(plan: NativePlan, report: Report) -> LoadedModel:
     defaults, special = plan.defaults, found.config.special_tokens
     ends = special["eos_token_id"] if defaults.eos_token_id is None else defaults.eos_token_id
     begin = special["bos_token_id"] if defaults.bos_token_id is None else defaults.bos_token_id
+    if plan.gguf is not None:
+        ends, begin = own_ends, tokenizer.bos_token_id
     return LoadedModel(
         tokenizer=tokenizer,
         device=plan.device,
@@ -139,7 +165,7 @@ def load(plan: NativePlan, report: Report) -> LoadedModel:
         context=found.config.context,
         parameters=found.parameters,
         memory_bytes=decoder.bytes,
-        mapped_bytes=decoder.bytes if is_mapped else 0,
+        mapped_bytes=found.mapped_bytes if packed is None else decoder.bytes if is_mapped else 0,
         stop_sequences=defaults.stop_sequences,
         defaults=replace(
             defaults,
@@ -151,7 +177,18 @@ def load(plan: NativePlan, report: Report) -> LoadedModel:
     )
 
 
-def _tokenizer(plan: NativePlan) -> Any:
+def _tokenizer(plan: NativePlan) -> tuple[Any, list[int]]:
+    """A tokenizer, and the tokens that end a text where the same file says it."""
+    if plan.gguf is None:
+        return _tokenizer_of_folder(plan), []
+    rows = plan.found.config.vocabulary
+    with files.checked(plan.source.parts[0]):
+        return gguf_tokenizer.load(
+            plan.gguf.metadata, plan.found.model_type, rows, plan.spec.source
+        )
+
+
+def _tokenizer_of_folder(plan: NativePlan) -> Any:
     """A `FastTokenizer`, or where there can be none the one of transformers."""
     spec, folder = plan.spec, plan.source.folder
     tokenizer = load_fast_tokenizer(spec.source, folder, plan.found.model_type)
@@ -166,15 +203,18 @@ def _tokenizer(plan: NativePlan) -> Any:
     return whole
 
 
-def unsupported_spec(spec: ModelSpec) -> str | None:
-    """What is asked for that only torch can do, or None."""
+def unsupported_spec(spec: ModelSpec, source: ResolvedSource) -> str | None:
+    """What is asked for that only torch can do, or None.
+
+    torch does not read GGUF, so a machine with an accelerator runs that on the processor, too.
+    """
     if spec.adapters:
         return "adapters are merged"
     if spec.draft_model is not None:
         return "it has a draft model"
     if spec.device not in ("auto", "cpu"):
         return f"it is for {spec.device}"
-    if spec.device == "auto" and any(map(_exists, _ACCELERATORS)):
+    if spec.device == "auto" and not source.parts and any(map(_exists, _ACCELERATORS)):
         return "there is an accelerator"
     if kernels() is None:
         return why_none()
@@ -192,23 +232,36 @@ class DecoderFiles:
     Attributes:
         tensors: by name, each with the file that it is in.
         states: of the files when they were looked at.
-        stored: the kind of its weights in the files.
         kind: of the numbers that it is computed with.
         quantization: of the weights of linear layers, which are made from those in the files.
+        keeps_codes: whether codes that the files have are kept as they are.
     """
 
     model_type: str
     config: DecoderConfig
-    tensors: Mapping[str, tuple[Path, Tensor]]
+    tensors: Mapping[str, tuple[Path, Tensor | DecoderTensor]]
     states: Mapping[Path, tuple[int, ...]]
-    stored: Kind
     kind: Kind
     quantization: Quantization | None
+    keeps_codes: bool = False
 
     @property
     def precision(self) -> str:
-        """What its weights are like once it is loaded."""
-        return self.quantization or self.kind
+        """What its weights are like once it is loaded; of codes, from which they came."""
+        if self.quantization is not None:
+            return self.quantization
+        became: dict[str, str] = {}
+        for name, shape in _wanted(self.config):
+            tensor = self._tensor(name)
+            if len(shape) == 2 and isinstance(tensor, DecoderTensor) and tensor.kind is None:
+                form = self.form(_linear_name(name))
+                became[tensor.stored.type.name] = f"int{form.bits}" if form else self.kind
+        return ", ".join(f"{own} ({stored})" for stored, own in became.items()) or self.kind
+
+    @property
+    def has_codes(self) -> bool:
+        """Whether weights of linear layers are codes."""
+        return self.quantization is not None or self.keeps_codes
 
     @property
     def count(self) -> int:
@@ -226,26 +279,43 @@ class DecoderFiles:
 
         Of an embedding that stays in its file beside codes, only the rows of tokens are read.
         """
-        if self.quantization is not None:
-            return sum(self._piece_sizes().values())
-        return self.parameters * numbers.dtype(self.kind).itemsize
+        width = numbers.dtype(self.kind).itemsize
+        if not self.has_codes:
+            return self.parameters * width
+        beside = [
+            self._tensor(name).elements
+            for name, shape in _wanted(self.config)
+            if len(shape) == 2 and self.keeps_codes and self.form(_linear_name(name)) is None
+        ]
+        return sum(self._piece_sizes().values()) + width * sum(beside)
+
+    @property
+    def mapped_bytes(self) -> int:
+        """What stays in its files of that."""
+        if self.has_codes:
+            return 0
+        return sum(each.size for each in self._all if _stays(each, self.kind))
 
     @property
     def is_mapped(self) -> bool:
-        """Whether its weights stay in their files."""
-        return self.quantization is None and self.stored == self.kind
+        """Whether most of its weights stay in their files."""
+        return 2 * self.mapped_bytes > self.bytes
 
     @property
-    def largest(self) -> int:
-        """Bytes of its largest tensor on the disk."""
-        return max(tensor.size for _, tensor in self.tensors.values())
+    def largest_converted(self) -> int:
+        """Bytes on the disk of the largest of its tensors that does not stay there."""
+        return max(
+            (each.size for each in self._all if self.has_codes or not _stays(each, self.kind)),
+            default=0,
+        )
 
     def room(self) -> PackedWeights | None:
         """Room for its codes, where it has some."""
-        if self.quantization is None:
+        if not self.has_codes:
             return None
         files = [(str(path), state) for path, state in self.states.items()]
-        return PackedWeights(self._piece_sizes(), (files, self.model_type, self.quantization))
+        how = self.quantization or "as stored"
+        return PackedWeights(self._piece_sizes(), (files, self.model_type, how))
 
     def _piece_sizes(self) -> dict[str, int]:
         """Bytes of the codes of its linear layers, by name."""
@@ -254,23 +324,57 @@ class DecoderFiles:
     def _pieces(self) -> Iterator[tuple[str, int, int, Form]]:
         """What has codes: a linear layer or, where several are one tensor, each of them."""
         config = self.config
-        yield "lm_head", config.vocabulary, config.hidden, self.form("lm_head")
+        if form := self.form("lm_head"):
+            yield "lm_head", config.vocabulary, config.hidden, form
+        if not config.tied and self.keeps_codes and (form := self.form(_EMBEDDING)):
+            yield _EMBEDDING, config.vocabulary, config.hidden, form
         for name, shape in _wanted(config):
             *_, part, kind = name.split(".")
             if len(shape) != 2 or kind != "weight" or part in ("embed_tokens", "lm_head"):
                 continue
             layer = name.removesuffix(f".{part}.weight")
             for own, outputs in _parts(config, part, shape[0]):
-                yield f"{layer}.{own}", outputs, shape[1], self.form(f"{layer}.{own}")
+                if form := self.form(f"{layer}.{own}"):
+                    yield f"{layer}.{own}", outputs, shape[1], form
 
-    def form(self, name: str) -> Form:
-        """How many bits the weights of a linear layer get."""
-        assert self.quantization is not None
+    def form(self, name: str) -> Form | None:
+        """What the weights of a linear layer become; None where they are numbers."""
+        if self.quantization is None:
+            return self._stored_form(name) if self.keeps_codes else None
         number = name.split(".")[2] if "." in name else "0"
         return form_of(name.rpartition(".")[2], int(number), self.config.layers, self.quantization)
 
-    def _tensor(self, name: str) -> Tensor:
+    def _stored_form(self, name: str) -> Form | None:
+        """That of the codes in the file, whole or as a part of a tensor."""
+        layer, dot, part = name.rpartition(".")
+        whole = {"q_proj": "qkv_proj", "k_proj": "qkv_proj", "v_proj": "qkv_proj",
+                 "gate_proj": "gate_up_proj", "up_proj": "gate_up_proj"}  # fmt: skip
+        if name == "lm_head" and self.config.tied:
+            name = _EMBEDDING
+        elif f"{name}.weight" not in self.tensors:
+            name = f"{layer}{dot}{whole[part]}"
+        tensor = self._tensor(f"{name}.weight")
+        return tensor.form if isinstance(tensor, DecoderTensor) else None
+
+    @property
+    def _all(self) -> list[Tensor | DecoderTensor]:
+        return [self._tensor(name) for name, _ in _wanted(self.config)]
+
+    def _tensor(self, name: str) -> Tensor | DecoderTensor:
         return self.tensors[name][1]
+
+
+def _linear_name(tensor: str) -> str:
+    """The linear layer of a tensor, or the first of several."""
+    name = tensor.removesuffix(".weight")
+    return name.replace("qkv_proj", "q_proj").replace("gate_up_proj", "gate_proj")
+
+
+def _stays(tensor: Tensor | DecoderTensor, kind: Kind) -> bool:
+    """Whether a tensor's numbers are used where they are in the file."""
+    if isinstance(tensor, DecoderTensor):
+        return tensor.stays(kind)
+    return _KINDS[tensor.dtype] == kind
 
 
 def find(spec: ModelSpec, folder: Path, content: Any) -> DecoderFiles:
@@ -288,26 +392,59 @@ def find(spec: ModelSpec, folder: Path, content: Any) -> DecoderFiles:
     tensors = {tensor.name: (path, tensor) for path in paths for tensor in files.tensors(path)}
     if "lm_head.weight" in tensors:  # transformers takes it, though config.json says otherwise
         config = replace(config, tied=False)
-    dtypes = set()
+    return _found(spec, content["model_type"], config, tensors, states)
+
+
+def _found(
+    spec: ModelSpec,
+    model_type: str,
+    config: DecoderConfig,
+    tensors: Mapping[str, tuple[Path, Tensor | DecoderTensor]],
+    states: Mapping[Path, tuple[int, ...]],
+) -> DecoderFiles:
+    """A decoder of these tensors; `Other` where they are not those that its config asks for."""
+    matrices = []
     for name, shape in _wanted(config):
         if name not in tensors:
             raise Other(f"it has no {name}")
         tensor = tensors[name][1]
-        if tensor.shape != shape or tensor.dtype not in _KINDS:
+        if tensor.shape != shape:
             raise Other(f"{name} is another one")
-        dtypes |= {tensor.dtype} if len(shape) > 1 else set()
-    if len(dtypes) > 1:
-        raise Other("its weights are of several types")
-    stored = _KINDS[dtypes.pop()]
-    precision = spec.precision if spec.precision != "auto" else config.precision or stored
+        if isinstance(tensor, Tensor) and tensor.dtype not in _KINDS:
+            raise Other(f"{name} is another one")
+        matrices += [tensor] if len(shape) > 1 else []
+    precision = spec.precision if spec.precision != "auto" else config.precision
+    is_free = precision is None and spec.quantization is None
+    precision = precision or _stored_kind(matrices)
     if spec.quantization is not None:
         precision = "float32"
     if not isinstance(precision, str) or precision not in numbers.KINDS:
         raise Other(f"{precision} has no kernels")
-    return DecoderFiles(
-        content["model_type"], config, tensors, states, stored, precision,
-        spec.settled_quantization,
-    )  # fmt: skip
+    quantization = spec.settled_quantization
+    found = DecoderFiles(model_type, config, tensors, states, precision, quantization)
+    if not is_free or not any(map(_has_form, matrices)):
+        return found
+    # What is no code beside codes is float32. Where that is most, all take less as numbers.
+    with_codes = replace(found, kind="float32", keeps_codes=True)
+    return with_codes if with_codes.bytes < found.bytes else found
+
+
+def _has_form(tensor: Tensor | DecoderTensor) -> bool:
+    return isinstance(tensor, DecoderTensor) and tensor.form is not None
+
+
+def _stored_kind(matrices: Sequence[Tensor | DecoderTensor]) -> Kind:
+    """The kind of numbers that weights are, or best become."""
+    kinds: Counter[Kind] = Counter()
+    for each in matrices:
+        if isinstance(each, DecoderTensor):
+            # Codes have 8 bits at most, and so have numbers in bfloat16.
+            kinds[each.kind or "bfloat16"] += each.elements
+        else:
+            kinds[_KINDS[each.dtype]] += each.elements
+    if len(kinds) > 1 and not isinstance(matrices[0], DecoderTensor):
+        raise Other("its weights are of several types")
+    return kinds.most_common(1)[0][0]
 
 
 def _parts(config: DecoderConfig, name: str, outputs: int) -> list[tuple[str, int]]:
@@ -397,8 +534,10 @@ class _Reader:
         self._config = found.config
         self._tensors = found.tensors
         self._kind = found.kind
-        is_mapped = found.is_mapped if packed is None else packed.is_mapped
-        self._mapped = memory.MappedWeights(found.bytes if is_mapped else 0)
+        mapped = found.mapped_bytes
+        if packed is not None and packed.is_mapped:
+            mapped = found.bytes
+        self._mapped = memory.MappedWeights(mapped)
         self._opened = opened
         self._progress = progress
 
@@ -407,7 +546,7 @@ class _Reader:
         layers = [self._layer(number) for number in range(config.layers)]
         embedding = self._embedding()
         head = embedding
-        if not config.tied or self._packed is not None:
+        if not config.tied or self._found.quantization is not None:
             tensor = "model.embed_tokens" if config.tied else "lm_head"
             (head,) = self._linears(tensor, ["lm_head"], [config.vocabulary])
         scale = np.array([config.embedding_scale], dtype=np.float32)
@@ -463,9 +602,16 @@ class _Reader:
 
     def _embedding(self) -> Linear:
         """As its file has it where there are codes: only rows of tokens are read."""
-        name = "model.embed_tokens.weight"
+        name = f"{_EMBEDDING}.weight"
+        if self._found.keeps_codes:
+            piece = "lm_head" if self._config.tied else _EMBEDDING
+            return self._linears(_EMBEDDING, [piece], [self._config.vocabulary])[0]
         if self._packed is None:
             return Linear(self._numbers(name), None, self._kind)
+        tensor, raw = self._raw(name)
+        if isinstance(tensor, DecoderTensor):
+            kind = tensor.kind or "bfloat16"
+            return Linear(weights_of(tensor, raw, kind), None, kind)
         stored, kind = self._stored(name)
         return Linear(stored, None, kind)
 
@@ -479,8 +625,11 @@ class _Reader:
     def _linears(self, tensor: str, names: Sequence[str], outputs: Sequence[int]) -> list[Linear]:
         has_bias = tensor.rpartition(".")[2] in self._config.biases
         bias = self._numbers(f"{tensor}.bias") if has_bias else None
-        if self._packed is None:
+        if self._found.form(names[0]) is None:
             return Linear(self._numbers(f"{tensor}.weight"), bias, self._kind).parts(*outputs)
+        if self._found.keeps_codes:
+            return self._repacked(tensor, bias, names, outputs)
+        assert self._packed is not None
         stored, kind = self._stored(f"{tensor}.weight")
         parts = Linear(stored, bias, kind).parts(*outputs)
         made = [
@@ -491,9 +640,37 @@ class _Reader:
             self._let_go(f"{tensor}.weight")
         return made
 
+    def _repacked(
+        self, tensor: str, bias: np.ndarray | None, names: Sequence[str], outputs: Sequence[int]
+    ) -> list[Linear]:
+        """The linear layers that a tensor is, with the codes that the file has for it."""
+        assert self._packed is not None
+        stored, raw = self._raw(f"{tensor}.weight")
+        assert isinstance(stored, DecoderTensor)
+        type, inputs = stored.stored.type, stored.shape[1]
+        blocks = raw.reshape(stored.shape[0], -1, type.size)
+        if not repack.is_exact(type, blocks):
+            return Linear(weights_of(stored, raw, self._kind), bias, self._kind).parts(*outputs)
+        if not self._packed.is_filled:
+            blocks = blocks_of(stored, raw)
+        made, ends = [], np.cumsum(outputs)
+        for name, end, count in zip(names, ends, outputs, strict=True):
+            room = self._packed.piece(name)
+            if self._packed.is_filled:
+                weights = repack.found(type, count, inputs, room)
+            else:
+                self._progress()
+                weights = repack.repacked(type, blocks[end - count : end], room)
+            own = None if bias is None else bias[end - count : end]
+            made.append(Linear(weights, own, self._kind))
+        if not self._packed.is_filled:
+            self._let_go(f"{tensor}.weight")
+        return made
+
     def _codes(self, name: str, weights: np.ndarray | Codes, kind: Kind) -> Codes:
         assert self._packed is not None and not isinstance(weights, Codes)
         form, room = self._found.form(name), self._packed.piece(name)
+        assert form is not None
         outputs, inputs = weights.shape
         if self._packed.is_filled:
             return codes.found(room, outputs, inputs, form)
@@ -502,6 +679,9 @@ class _Reader:
 
     def _norm(self, name: str) -> np.ndarray:
         """The weights of a norm, as a model of this kind of numbers has them, in float32."""
+        tensor, raw = self._raw(f"{name}.weight")
+        if isinstance(tensor, DecoderTensor):  # it is float32 there, whatever the others are
+            return weights_of(tensor, raw, "float32")
         own = numbers.as_float32(self._numbers(f"{name}.weight"), self._kind)
         return np.ascontiguousarray(own + np.float32(self._config.norm_offset))
 
@@ -509,6 +689,8 @@ class _Reader:
         """A tensor: where it is in its file, or converted."""
         stored, kind = self._stored(name)
         if kind == self._kind:
+            if not _stays(self._tensors[name][1], kind):
+                self._let_go(name)
             return stored
         self._progress()
         found = converted(stored, kind, self._kind, usual_threads())
@@ -517,13 +699,25 @@ class _Reader:
 
     def _stored(self, name: str) -> tuple[np.ndarray, Kind]:
         """A tensor as its file has it."""
-        path, tensor = self._tensors[name]
+        tensor, raw = self._raw(name)
+        if isinstance(tensor, DecoderTensor):
+            return self._made(tensor, raw), self._kind
         kind = _KINDS[tensor.dtype]
-        content = self._opened[path].content
-        raw = np.frombuffer(content, np.uint8, tensor.size, tensor.begin)
         if tensor.begin % numbers.dtype(kind).itemsize:
             raw = raw.copy()  # to where numbers may begin
         return raw.view(numbers.dtype(kind)).reshape(tensor.shape), kind
+
+    def _made(self, tensor: DecoderTensor, raw: np.ndarray) -> np.ndarray:
+        found = weights_of(tensor, raw, self._kind)
+        if not tensor.stays(self._kind):
+            self._progress()
+        return found
+
+    def _raw(self, name: str) -> tuple[Tensor | DecoderTensor, np.ndarray]:
+        """A tensor, and its bytes."""
+        path, tensor = self._tensors[name]
+        content = self._opened[path].content
+        return tensor, np.frombuffer(content, np.uint8, tensor.size, tensor.begin)
 
     def _let_go(self, name: str) -> None:
         """Have the pages of a tensor no longer count as this process's memory."""

@@ -1,15 +1,16 @@
-"""From what a user calls a model to the folder that holds it."""
+"""From what a user calls a model to the folder, or the GGUF file, that holds it."""
 
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from importlib import resources
 from pathlib import Path
 
 from ...errors import ModelError, did_you_mean
 from ..spec import ModelSpec, Report
 from . import files, optional_libraries
+from .gguf_names import is_gguf, parts_of, repository_and_file
 
 _FOLDER = re.compile(r"^([/\\~]|\.{1,2}([/\\]|$)|[A-Za-z]:[/\\])")
 _BUNDLED = "bundled:"
@@ -17,10 +18,22 @@ _BUNDLED = "bundled:"
 
 @dataclass(frozen=True)
 class ResolvedSource:
-    """A model on this disk; ``revision`` is its commit if it came from the Hub."""
+    """A model on this disk.
+
+    Attributes:
+        folder: that it is in.
+        revision: its commit if it came from the Hub.
+        parts: the GGUF file that it is, or all parts of it in order; empty for a folder.
+    """
 
     folder: Path
     revision: str | None = None
+    parts: tuple[Path, ...] = ()
+
+    @property
+    def place(self) -> Path:
+        """The folder, or the GGUF file."""
+        return self.parts[0] if self.parts else self.folder
 
 
 def is_folder(source: str) -> bool:
@@ -49,7 +62,10 @@ def resolve(spec: ModelSpec, report: Report) -> ResolvedSource:
     if spec.source.startswith(_BUNDLED):
         source = ResolvedSource(_bundled(spec.source.removeprefix(_BUNDLED)))
     elif is_folder(spec.source):
-        source = ResolvedSource(folder_of(spec.source))
+        path = folder_of(spec.source)
+        if is_gguf(path.name) and not path.is_dir():
+            return ResolvedSource(path.parent, parts=_local_parts(path))
+        source = ResolvedSource(path)
     else:
         if not optional_libraries.has("huggingface_hub"):
             raise ModelError(
@@ -59,10 +75,37 @@ def resolve(spec: ModelSpec, report: Report) -> ResolvedSource:
             )
         from .hub import Download
 
+        named = repository_and_file(spec.source)
+        if named is not None:
+            repository, file = named
+            folder = Download(replace(spec, source=repository), report, file).fetch()
+            parts = tuple(folder / part for part in parts_of(file))
+            return ResolvedSource(parts[0].parent, revision=folder.name, parts=parts)
         folder = Download(spec, report).fetch()
         source = ResolvedSource(folder, revision=folder.name)
     files.check_folder(source.folder)
     return source
+
+
+def _local_parts(path: Path) -> tuple[Path, ...]:
+    """A GGUF file, or all its parts; a `ModelError` where one is not there."""
+    parts = [path.with_name(name) for name in parts_of(path.name)]
+    missing = [each for each in parts if not each.is_file()]
+    if not missing:
+        files.check_fetched(parts)
+        return tuple(parts)
+    if len(parts) == 1 or len(missing) == len(parts):
+        raise ModelError(
+            f"the file {path} does not exist",
+            hint="Check the path. A name without ./ or / in front is looked for on the Hub.",
+            code="model_not_found",
+        )
+    more = f" (and {len(missing) - 1} more)" if len(missing) > 1 else ""
+    raise ModelError(
+        f"of the {len(parts)} parts of the model {path.name}, {missing[0].name}{more} is missing",
+        hint="Put all parts into the same folder.",
+        code="incomplete_model",
+    )
 
 
 def fingerprint(spec: ModelSpec) -> tuple[tuple[str, int, int], ...]:
@@ -71,6 +114,9 @@ def fingerprint(spec: ModelSpec) -> tuple[tuple[str, int, int], ...]:
         return ()
     try:
         folder = folder_of(spec.source)
+        if not folder.is_dir():
+            parts = [folder.with_name(name) for name in parts_of(folder.name)]
+            return tuple((p.name, p.stat().st_size, p.stat().st_mtime_ns) for p in parts)
         watched = [p for p in folder.iterdir() if p.suffix in {".safetensors", ".bin", ".json"}]
         return tuple(sorted((p.name, p.stat().st_size, p.stat().st_mtime_ns) for p in watched))
     except (OSError, ModelError):

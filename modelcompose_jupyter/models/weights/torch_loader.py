@@ -90,7 +90,7 @@ def plan(spec: ModelSpec, source: ResolvedSource, report: Report) -> TorchPlan:
     _check_quantization(spec, device)
     merged = tuple(lora.resolve(each, report) for each in spec.adapters)
     wanted = spec.draft
-    draft = None if wanted is None else plan(wanted, resolve(wanted, report), report)
+    draft = None if wanted is None else _draft_plan(wanted, report)
     if draft is not None and (draft.config.is_encoder_decoder or config.is_encoder_decoder):
         raise ModelError(
             f"{draft.spec.source} cannot draft for {spec.source}: an encoder-decoder model neither"
@@ -99,6 +99,17 @@ def plan(spec: ModelSpec, source: ResolvedSource, report: Report) -> TorchPlan:
             code="draft_mismatch",
         )
     return TorchPlan(spec, source, config, device, precision, weights, report, merged, draft)
+
+
+def _draft_plan(spec: ModelSpec, report: Report) -> TorchPlan:
+    source = resolve(spec, report)
+    if source.parts:
+        raise ModelError(
+            f"{spec.source} is in GGUF, and a draft model runs on torch, which does not read that",
+            hint="Name the original repository as draft_model, or leave it out.",
+            code="driver_unavailable",
+        )
+    return plan(spec, source, report)
 
 
 def load(plan: TorchPlan, report: Report) -> LoadedModel:

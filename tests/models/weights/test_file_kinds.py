@@ -141,7 +141,7 @@ def test_folders_of_other_kinds(
 
 @pytest.mark.parametrize(
     ("spoil", "hint"),
-    [(_adapter, "Write model: owner/base"), (_only("x.gguf"), "model.safetensors")],
+    [(_adapter, "Write model: owner/base"), (_only("x.gguf"), "/x.gguf, say. There is: x.gguf.")],
     ids=name_of,
 )
 def test_what_to_take_instead_is_said(
@@ -154,14 +154,14 @@ def test_what_to_take_instead_is_said(
 @pytest.mark.parametrize(
     ("name", "words", "hint"),
     [
-        ("x-Q4_K_M.gguf", "is a file; a model is a folder. GGUF files are not supported", "safet"),
+        ("x.ckpt", "is a file; a model is a folder. checkpoint files are not supported", "safet"),
         ("model.safetensors", "is a file; a model is a folder", "config.json"),
         ("pytorch_model.bin", "is a file", "config.json"),
         ("x.pt", "is a file", "config.json"),
         ("x.onnx", "ONNX files are not supported", "model.safetensors"),
         ("model.zip", "is a file", "Unpack"),
         ("model.tar.gz", "is a file", "Unpack"),
-        ("MODEL.GGUF", "GGUF", "model.safetensors"),
+        ("MODEL.ONNX", "ONNX", "model.safetensors"),
         ("noextension", "is a file", "config.json"),
     ],
 )
