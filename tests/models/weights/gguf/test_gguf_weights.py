@@ -15,7 +15,7 @@ from standins import gguf_files, tiny_models
 
 from modelcompose_jupyter.errors import ModelError
 from modelcompose_jupyter.models import ModelCache, ModelSpec
-from modelcompose_jupyter.models.native import codes, numbers
+from modelcompose_jupyter.models.native import numbers
 from modelcompose_jupyter.models.native.decoder import Decoder, Parts, token_array
 from modelcompose_jupyter.models.native.numbers import Kind
 from modelcompose_jupyter.models.weights import decoder_config, native_loader
