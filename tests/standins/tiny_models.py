@@ -123,6 +123,17 @@ def _codegen(vocabulary: int, **options: Any) -> Any:
     )  # fmt: skip
 
 
+def _gptj(vocabulary: int, **options: Any) -> Any:
+    from transformers import GPTJConfig, GPTJForCausalLM
+
+    return GPTJForCausalLM(
+        _config(
+            GPTJConfig, options, vocab_size=vocabulary,
+            n_embd=32, n_layer=2, n_head=4, rotary_dim=4, n_positions=CONTEXT,
+        )
+    )  # fmt: skip
+
+
 def _qwen2(vocabulary: int, **options: Any) -> Any:
     from transformers import Qwen2Config, Qwen2ForCausalLM
 
@@ -311,6 +322,7 @@ ARCHITECTURES: dict[str, Callable[..., Any]] = {
     "gpt2": _gpt2,
     "gpt_neo": _gpt_neo,
     "codegen": _codegen,
+    "gptj": _gptj,
     "qwen2": _qwen2,
     "qwen3": _qwen3,
     "gemma3_text": _gemma3,
@@ -322,7 +334,9 @@ ARCHITECTURES: dict[str, Callable[..., Any]] = {
     "mamba": _mamba,
 }
 ENCODER_DECODERS = {"blenderbot", "t5"}
-_CONTEXT_NAMES = {"gpt2": ("n_positions",), "codegen": ("n_positions", "n_ctx")}
+_CONTEXT_NAMES = {
+    "gpt2": ("n_positions",), "gptj": ("n_positions",), "codegen": ("n_positions", "n_ctx"),
+}  # fmt: skip
 
 
 def with_context(architecture: str, tokens: int) -> dict[str, Any]:

@@ -9,16 +9,15 @@ import torch
 from torch import nn
 
 from ..native.build import kernels, why_none
-from ..native.decoder import Layer, Parts, Rotations
 from ..native.linear import Linear
 from ..native.numbers import Kind
+from ..native.parts import Activation, Layer, Norm, Parts, Rotations
 from . import layers
-from .layers import Norm
 
 KINDS: dict[torch.dtype, Kind] = {
     torch.float32: "float32", torch.bfloat16: "bfloat16", torch.float16: "float16",
 }  # fmt: skip
-_ACTIVATIONS = {
+_ACTIVATIONS: dict[str, Activation] = {
     "SiLUActivation": "silu", "SiLU": "silu",
     "GELUTanh": "gelu_tanh", "PytorchGELUTanh": "gelu_tanh",
 }  # fmt: skip
@@ -101,7 +100,7 @@ def parts(model: Any) -> Parts:
         kind=KINDS[model.dtype],
         embedding=_array(embedding.weight),
         layers=[_layer(each, name) for each, name in zip(inner.layers, names, strict=True)],
-        norm=_norm(Norm(inner.norm)),
+        norm=_norm(layers.Norm(inner.norm)),
         head=model.get_output_embeddings().product.linear,
         query_heads=first.query_heads,
         key_heads=first.key_heads,
@@ -137,8 +136,8 @@ def _layer(layer: Any, rotation: str) -> Layer:
     )
 
 
-def _norm(norm: Norm) -> np.ndarray:
-    return _array(norm.weight.float())
+def _norm(norm: layers.Norm) -> Norm:
+    return Norm(_array(norm.weight.float()))
 
 
 def _rotation_names(inner: Any) -> list[str]:

@@ -1,7 +1,8 @@
 """Loading a decoder that runs in C: straight from its files, with neither torch nor transformers.
 
 Its weights stay where they are: the files are mapped, so a load reads them once if at all, all
-processes share them, and the system may evict them. Only numbers of another kind are converted.
+processes share them, and the system may evict them. Only numbers of another kind are converted, and
+weights that a file has the other way round are transposed.
 What is not known here, or damaged, is left to `torch_loader`, which knows more and says what is
 wrong.
 """
@@ -11,8 +12,9 @@ from __future__ import annotations
 import itertools
 import mmap
 import os
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -22,20 +24,23 @@ from ...errors import ModelError
 from .. import memory
 from ..native import numbers
 from ..native.build import kernels, why_none
-from ..native.decoder import Layer, Parts
-from ..native.linear import Linear, converted
+from ..native.linear import converted, transposed
 from ..native.numbers import Kind
+from ..native.parts import Parts
 from ..native.threads import usual_threads
 from ..spec import LoadProgress, ModelSpec, Report
 from . import (
     config_checks,
     decoder_config,
+    decoder_parts,
     files,
     generation_defaults,
     optional_libraries,
     tokenizer_snapshot,
 )
-from .decoder_config import DecoderConfig, Other
+from .config_reader import Other
+from .decoder_config import DecoderConfig
+from .decoder_parts import DecoderBuilder, DecoderTensor
 from .generation_defaults import OwnDefaults
 from .library_logging import quiet
 from .load_errors import explained
@@ -107,7 +112,8 @@ def load(plan: NativePlan, report: Report) -> LoadedModel:
         Abandoned: from ``report``.
     """
     spec, found = plan.spec, plan.found
-    progress = LoadProgress("load", spec.source, 0, found.count, "tensors")
+    total = len(found.wanted)
+    progress = LoadProgress("load", spec.source, 0, total, "tensors")
     with explained(spec, plan.device):
         paths = {path for path, _ in found.tensors.values()}
         opened = {path: _MappedFile(path, found.states[path]) for path in paths}
@@ -120,8 +126,8 @@ def load(plan: NativePlan, report: Report) -> LoadedModel:
             for each in opened.values():
                 each.check()
             while found.is_mapped and not ahead.wait(_REPORT_SECONDS):
-                report(replace(progress, done=int(ahead.share * found.count)))
-        report(replace(progress, done=found.count))
+                report(replace(progress, done=int(ahead.share * total)))
+        report(replace(progress, done=total))
     defaults, special = plan.defaults, found.config.special_tokens
     ends = special["eos_token_id"] if defaults.eos_token_id is None else defaults.eos_token_id
     begin = special["bos_token_id"] if defaults.bos_token_id is None else defaults.bos_token_id
@@ -133,7 +139,7 @@ def load(plan: NativePlan, report: Report) -> LoadedModel:
         context=found.config.context,
         parameters=found.parameters,
         memory_bytes=decoder.bytes,
-        mapped_bytes=decoder.bytes if found.is_mapped else 0,
+        mapped_bytes=decoder.bytes if found.is_mapped else found.mapped_bytes,
         stop_sequences=defaults.stop_sequences,
         defaults=replace(
             defaults,
@@ -199,15 +205,15 @@ class DecoderFiles:
     stored: Kind
     kind: Kind
 
-    @property
-    def count(self) -> int:
-        """How many tensors it has."""
-        return sum(1 for _ in _wanted(self.config))
+    @cached_property
+    def wanted(self) -> list[DecoderTensor]:
+        """The tensors that it has, of those in the files."""
+        return list(decoder_parts.tensors(self.config))
 
     @property
     def parameters(self) -> int:
         """How many numbers it has."""
-        return sum(self._tensor(name).elements for name, _ in _wanted(self.config))
+        return sum(self._tensor(each).elements for each in self.wanted)
 
     @property
     def bytes(self) -> int:
@@ -215,17 +221,24 @@ class DecoderFiles:
         return self.parameters * numbers.dtype(self.kind).itemsize
 
     @property
+    def mapped_bytes(self) -> int:
+        """What of that stays in the files."""
+        if self.stored != self.kind:
+            return 0
+        return sum(self._tensor(each).size for each in self.wanted if not each.transposed)
+
+    @property
     def is_mapped(self) -> bool:
-        """Whether its weights stay in their files."""
-        return self.stored == self.kind
+        """Whether all of its weights stay in their files."""
+        return self.mapped_bytes == self.bytes
 
     @property
     def largest(self) -> int:
         """Bytes of its largest tensor on the disk."""
-        return max(tensor.size for _, tensor in self.tensors.values())
+        return max(self._tensor(each).size for each in self.wanted)
 
-    def _tensor(self, name: str) -> Tensor:
-        return self.tensors[name][1]
+    def _tensor(self, wanted: DecoderTensor) -> Tensor:
+        return self.tensors[wanted.name][1]
 
 
 def find(spec: ModelSpec, folder: Path, content: Any) -> DecoderFiles:
@@ -241,10 +254,11 @@ def find(spec: ModelSpec, folder: Path, content: Any) -> DecoderFiles:
         raise Other("its weights are pickled")
     states = {path: _state(path.stat()) for path in paths}
     tensors = {tensor.name: (path, tensor) for path in paths for tensor in files.tensors(path)}
-    if "lm_head.weight" in tensors:  # transformers takes it, though config.json says otherwise
-        config = replace(config, tied=False)
+    config = replace(config, names=config.names.as_in(tensors))
+    if f"{config.names.heads[0]}.weight" in tensors:
+        config = replace(config, tied=False)  # transformers takes it, whatever config.json says
     dtypes = set()
-    for name, shape in _wanted(config):
+    for name, shape, _ in decoder_parts.tensors(config):
         if name not in tensors:
             raise Other(f"it has no {name}")
         tensor = tensors[name][1]
@@ -258,41 +272,6 @@ def find(spec: ModelSpec, folder: Path, content: Any) -> DecoderFiles:
     if not isinstance(precision, str) or precision not in numbers.KINDS:
         raise Other(f"{precision} has no kernels")
     return DecoderFiles(content["model_type"], config, tensors, states, stored, precision)
-
-
-def _wanted(config: DecoderConfig) -> Iterator[tuple[str, tuple[int, ...]]]:
-    """The tensors of a decoder, with their shapes."""
-    hidden, inner, size = config.hidden, config.intermediate, config.head_size
-    queries, keys = config.query_heads * size, config.key_heads * size
-    yield "model.embed_tokens.weight", (config.vocabulary, hidden)
-    yield "model.norm.weight", (hidden,)
-    if not config.tied:
-        yield "lm_head.weight", (config.vocabulary, hidden)
-    shapes = {
-        "self_attn.q_proj": (queries, hidden), "self_attn.k_proj": (keys, hidden),
-        "self_attn.v_proj": (keys, hidden), "self_attn.o_proj": (hidden, queries),
-        "mlp.gate_proj": (inner, hidden), "mlp.up_proj": (inner, hidden),
-        "mlp.down_proj": (hidden, inner),
-    }  # fmt: skip
-    if config.fused:
-        shapes = {
-            "self_attn.qkv_proj": (queries + 2 * keys, hidden),
-            "self_attn.o_proj": (hidden, queries),
-            "mlp.gate_up_proj": (2 * inner, hidden),
-            "mlp.down_proj": (hidden, inner),
-        }
-    norms = {"input_layernorm": hidden, "post_attention_layernorm": hidden}
-    if config.norms_around:
-        norms |= {"pre_feedforward_layernorm": hidden, "post_feedforward_layernorm": hidden}
-    if config.query_norms:
-        norms |= {"self_attn.q_norm": size, "self_attn.k_norm": size}
-    for layer in range(config.layers):
-        for name, shape in shapes.items():
-            yield f"model.layers.{layer}.{name}.weight", shape
-            if name.rpartition(".")[2] in config.biases:
-                yield f"model.layers.{layer}.{name}.bias", shape[:1]
-        for name, width in norms.items():
-            yield f"model.layers.{layer}.{name}.weight", (width,)
 
 
 class _MappedFile:
@@ -323,7 +302,7 @@ def _state(found: os.stat_result) -> tuple[int, ...]:
 
 
 class _Reader:
-    """Makes the parts of a decoder; ``progress`` is called for each tensor that is converted."""
+    """Reads the tensors of a decoder; ``progress`` is called for each that is copied."""
 
     def __init__(
         self,
@@ -331,97 +310,38 @@ class _Reader:
         opened: Mapping[Path, _MappedFile],
         progress: Callable[[], None] = lambda: None,
     ) -> None:
-        self._config = found.config
-        self._tensors = found.tensors
-        self._kind = found.kind
-        self._mapped = memory.MappedWeights(found.bytes if found.is_mapped else 0)
+        self._found = found
+        self._mapped = memory.MappedWeights(found.mapped_bytes)
         self._opened = opened
         self._progress = progress
+        self._transposed = {each.name for each in found.wanted if each.transposed}
 
     def parts(self) -> Parts:
-        config = self._config
-        layers = [self._layer(number) for number in range(config.layers)]
-        embedding = self._numbers("model.embed_tokens.weight")
-        head = Linear(embedding, None, self._kind) if config.tied else self._linear("lm_head")
-        scale = np.array([config.embedding_scale], dtype=np.float32)
-        return Parts(
-            kind=self._kind,
-            embedding=embedding,
-            layers=layers,
-            norm=self._norm("model.norm"),
-            head=head,
-            query_heads=config.query_heads,
-            key_heads=config.key_heads,
-            head_size=config.head_size,
-            activation=config.activation,
-            epsilon=config.epsilon,
-            embedding_scale=float(numbers.rounded(scale, self._kind)[0]),
-            check=self._check,
-            rotations=lambda positions: {
-                name: each.table(positions, self._kind) for name, each in config.rotations.items()
-            },
-        )
+        """All that the decoder is made of."""
+        found = self._found
+        return DecoderBuilder(found.config, found.kind, self._numbers, self._check).parts()
 
     def _check(self) -> None:
         for file in self._opened.values():
             file.check()
 
-    def _layer(self, number: int) -> Layer:
-        config = self._config
-        at = f"model.layers.{number}"
-        attention, mlp = f"{at}.self_attn", f"{at}.mlp"
-        size, inner = config.head_size, config.intermediate
-        if config.fused:
-            queries, keys = config.query_heads * size, config.key_heads * size
-            qkv = self._linear(f"{attention}.qkv_proj").parts(queries, keys, keys)
-            gate_up = self._linear(f"{mlp}.gate_up_proj").parts(inner, inner)
-        else:
-            qkv = [self._linear(f"{attention}.{name}_proj") for name in "qkv"]
-            gate_up = [self._linear(f"{mlp}.{name}_proj") for name in ("gate", "up")]
-        around = config.norms_around
-        before_mlp = "pre_feedforward_layernorm" if around else "post_attention_layernorm"
-        return Layer(
-            qkv=qkv,
-            output=self._linear(f"{attention}.o_proj"),
-            gate_up=gate_up,
-            down=self._linear(f"{mlp}.down_proj"),
-            before_attention=self._norm(f"{at}.input_layernorm"),
-            before_mlp=self._norm(f"{at}.{before_mlp}"),
-            after_attention=self._norm(f"{at}.post_attention_layernorm") if around else None,
-            after_mlp=self._norm(f"{at}.post_feedforward_layernorm") if around else None,
-            query_norm=self._norm(f"{attention}.q_norm") if config.query_norms else None,
-            key_norm=self._norm(f"{attention}.k_norm") if config.query_norms else None,
-            window=config.windows[number],
-            scaling=config.scaling,
-            rotation=config.layer_rotations[number],
-        )
-
-    def _linear(self, name: str) -> Linear:
-        has_bias = name.rpartition(".")[2] in self._config.biases
-        return Linear(
-            self._numbers(f"{name}.weight"),
-            self._numbers(f"{name}.bias") if has_bias else None,
-            self._kind,
-        )
-
-    def _norm(self, name: str) -> np.ndarray:
-        """The weights of a norm, as a model of this kind of numbers has them, in float32."""
-        own = numbers.as_float32(self._numbers(f"{name}.weight"), self._kind)
-        return np.ascontiguousarray(own + np.float32(self._config.norm_offset))
-
     def _numbers(self, name: str) -> np.ndarray:
-        """A tensor: where it is in its file, or converted."""
-        path, tensor = self._tensors[name]
-        kind = _KINDS[tensor.dtype]
+        """A tensor: where it is in its file, or converted, or transposed."""
+        path, tensor = self._found.tensors[name]
+        kind, wanted = _KINDS[tensor.dtype], self._found.kind
         content = self._opened[path].content
         raw = np.frombuffer(content, np.uint8, tensor.size, tensor.begin)
         if tensor.begin % numbers.dtype(kind).itemsize:
             raw = raw.copy()  # to where numbers may begin
         stored = raw.view(numbers.dtype(kind)).reshape(tensor.shape)
-        if kind == self._kind:
+        if kind == wanted and name not in self._transposed:
             return stored
         self._progress()
-        found = converted(stored, kind, self._kind, usual_threads())
+        found = stored
+        if kind != wanted:
+            found = converted(found, kind, wanted, usual_threads())
+        if name in self._transposed:
+            found = transposed(found, wanted)
         _let_go(content, tensor)
         return found
 

@@ -104,10 +104,6 @@ VARIANTS: dict[str, tuple[str, dict[str, Any]]] = {
 }
 
 
-ON_TORCH = ("codegen", "gpt")
-"""What names of those begin with that have no kernels in C."""
-
-
 @dataclass(frozen=True)
 class Wanted:
     """What generate() gives: the new tokens of each sequence, and whole texts up to a stop."""
@@ -224,20 +220,20 @@ BOTH = pytest.mark.parametrize("steps", ["in C", "on torch"], indirect=True)
 
 
 def _both(names: Iterable[str], quick: Container[str] | None = None) -> pytest.MarkDecorator:
-    """A test of models by name, each with its steps in C, where it has kernels, and on torch.
+    """A test of models by name, each with its steps in C and on torch.
 
-    Slow are those that are not among the ``quick`` ones, and of a variant with kernels the second.
+    Slow are those that are not among the ``quick`` ones, and of a variant the second.
     """
 
     def case(name: str, steps: str) -> Any:
-        second = name in VARIANTS and steps == "on torch" and not name.startswith(ON_TORCH)
+        second = name in VARIANTS and steps == "on torch"
         is_slow = second or (quick is not None and name not in quick)
         return pytest.param(name, steps, marks=pytest.mark.slow if is_slow else ())
 
     return pytest.mark.parametrize(
         ("name", "steps"),
         [
-            *(case(name, "in C") for name in names if not name.startswith(ON_TORCH)),
+            *(case(name, "in C") for name in names),
             *(case(name, "on torch") for name in names),
         ],
         indirect=["steps"],
@@ -535,7 +531,7 @@ def test_every_architecture_that_runs_in_steps_is_tried() -> None:
         model = tiny_models.make(architecture, **options)
         assert model.config.model_type in ARCHITECTURES
         assert unsupported_model(model) is None
-        assert layers.are_known(model) != name.startswith(ON_TORCH), name
+        assert layers.are_known(model) != name.startswith(("codegen", "gpt")), name
 
 
 @BOTH
