@@ -15,7 +15,7 @@ from ..native.parts import Rotations
 
 _SLIDING, _FULL = "sliding_attention", "full_attention"
 _USUAL = "default"
-_ROTATIONS = frozenset({"default", "linear", "llama3"})
+_ROTATIONS = frozenset({"default", "linear", "llama3", "yarn"})
 
 
 class Other(Exception):
@@ -88,6 +88,8 @@ class ConfigReader:
         """A window for each layer that slides, as ``layer_types`` says or, without, as given."""
         types = self.content.get("layer_types")
         if types is not None:
+            if not {*types} <= {_SLIDING, _FULL}:
+                raise Other("its layer_types are others")
             slides = [each == _SLIDING for each in types]
         return [int(window or 0) if slide else 0 for slide in slides]
 
@@ -139,7 +141,40 @@ class ConfigReader:
         elif kind == "llama3":
             original = given.get("original_max_position_embeddings")
             radians = _slowed(radians, given, original or self.content["max_position_embeddings"])
+        elif kind == "yarn":
+            return self._yarn(radians, base, given)
         return Rotation(radians)
+
+    def _yarn(self, radians: np.ndarray, base: float, given: Mapping[str, Any]) -> Rotation:
+        """Of YaRN: long waves are made longer, short ones are not, and scores become larger."""
+        if {"truncate"} & {*given} or "original_max_position_embeddings" in self.content:
+            raise Other("its positions are read in a way of their own")
+        context, factor = self.size("max_position_embeddings"), float(given["factor"])
+        original = float(given.get("original_max_position_embeddings") or context)
+        fast, slow = (given.get(name) or usual for name, usual in _YARN_ROTATIONS.items())
+        first, last = (
+            len(radians) * math.log(original / (turns * 2 * math.pi)) / math.log(base)
+            for turns in (fast, slow)
+        )
+        low, high = max(math.floor(first), 0), min(math.ceil(last), 2 * len(radians) - 1)
+        ramp = (np.arange(len(radians)) - low) / (high - low if high != low else 0.001)
+        share = np.clip(ramp, 0, 1).astype(np.float32)
+        mixed = radians / np.float32(factor) * share + radians * (1 - share)
+        scale = given.get("attention_factor")
+        if scale is None:
+            one, other = given.get("mscale"), given.get("mscale_all_dim")
+            scale = _yarn_scale(factor, 1.0)
+            if one and other:
+                scale = _yarn_scale(factor, one) / _yarn_scale(factor, other)
+        return Rotation(mixed.astype(np.float32), scale=float(scale))
+
+
+_YARN_ROTATIONS = {"beta_fast": 32, "beta_slow": 1}
+"""How often waves that stay, and those that are made longer, turn within the first context."""
+
+
+def _yarn_scale(factor: float, part: float) -> float:
+    return 1.0 if factor <= 1 else 0.1 * part * math.log(factor) + 1.0
 
 
 def frequencies(size: int, base: float) -> np.ndarray:

@@ -39,6 +39,7 @@ class DecoderConfig:
         transposed: whether files have weights of layers as [inputs, outputs].
         gated: whether the MLP has a gate.
         norm_offset: what is added to the weights of norms.
+        rounds_embedding_scale: whether that is rounded as the model's numbers are.
         whole_query_norms: whether norms of queries and keys are of all heads together.
 
     The others are those of `Parts` and `Layer`.
@@ -72,6 +73,7 @@ class DecoderConfig:
     rotary: Rotary = "halves"
     parallel: bool = False
     embedding_scale: float = 1.0
+    rounds_embedding_scale: bool = False
     residual_scale: float = 1.0
     score_scale: float = 1.0
     attention_cap: float = 0.0
@@ -189,5 +191,4 @@ _NOT_KNOWN: dict[str, tuple[Any, ...]] = {
     "is_encoder_decoder": (None, False),
     "add_cross_attention": (None, False),
     "reorder_and_upcast_attn": (None, False),
-    "auto_map": (None, {}),
 }

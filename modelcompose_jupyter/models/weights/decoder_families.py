@@ -20,6 +20,8 @@ _GPT_KEYS = {
     "max_position_embeddings": "n_positions", "intermediate_size": "n_inner",
     "hidden_act": "activation_function", "rms_norm_eps": "layer_norm_epsilon",
 }  # fmt: skip
+_GEMMA_NEEDS = ("head_dim", "query_pre_attn_scalar", "hidden_act", "num_key_value_heads")
+_SLIDING = "sliding_attention"
 _GPT_USUAL = {"hidden_act": "gelu_new", "rms_norm_eps": 1e-5}
 
 
@@ -123,14 +125,27 @@ def _windows_without_positions(reader: ConfigReader) -> list[int]:
     return reader.windows_where(slides, content.get("sliding_window"))
 
 
-def _windows_but_each(usual: int) -> Callable[[ConfigReader], list[int]]:
-    """In all layers but each so many-th."""
+def _windows_but_each(usual: int, key: str = "") -> Callable[[ConfigReader], list[int]]:
+    """In all layers but each so many-th; ``key`` has another number."""
 
     def windows(reader: ConfigReader) -> list[int]:
-        pattern = reader.content.get("sliding_window_pattern", usual)
-        slides = [bool((layer + 1) % pattern) for layer in range(reader.layers)]
+        slides = [True] * reader.layers
+        if reader.content.get("layer_types") is None:
+            pattern = reader.content.get(key, usual)
+            slides = [bool((layer + 1) % pattern) for layer in range(reader.layers)]
         return reader.windows_where(slides, reader.content.get("sliding_window", 4096))
 
+    return windows
+
+
+def _windows_of_exaone(reader: ConfigReader) -> list[int]:
+    """Of EXAONE 4: in all layers but each fourth, if there is a window at all."""
+    content = reader.content
+    if content.get("layer_types") is None and content.get("sliding_window", 4096) is None:
+        raise Other("which layers have a window is not said")
+    windows = _windows_but_each(4, "sliding_window_pattern")(reader)
+    if content.get("sliding_window", 4096) is None and _SLIDING in content["layer_types"]:
+        raise Other("its window has no length")
     return windows
 
 
@@ -183,6 +198,30 @@ def _neox_rotations(reader: ConfigReader, size: int, _: Sequence[int]) -> LayerR
     return replace(reader, theta=theta).rotations(size, part=content.get("rotary_pct", 0.25))
 
 
+def _olmo2_rotations(reader: ConfigReader, size: int, _: Sequence[int]) -> LayerRotations:
+    return _in_float32(reader.rotations(size))
+
+
+def _olmo3_rotations(reader: ConfigReader, size: int, windows: Sequence[int]) -> LayerRotations:
+    """Another one in layers with a window, which config.json's own key does not reach."""
+    theta = reader.content.get("rope_theta", reader.theta)
+    return _in_float32(reader.rotations_by_type(size, windows, theta, reader.theta))
+
+
+def _in_float32(rotations: LayerRotations) -> LayerRotations:
+    """Rotations that are not rounded as the model's numbers are."""
+    found, names = rotations
+    return {name: replace(each, exact=True) for name, each in found.items()}, names
+
+
+def _exaone4_rotations(reader: ConfigReader, size: int, windows: Sequence[int]) -> LayerRotations:
+    """In layers with a window alone, if there is one."""
+    found, names = reader.rotations(size)
+    if reader.content.get("sliding_window", 4096) is not None:
+        names = [name if window else None for name, window in zip(names, windows, strict=True)]
+    return found, names
+
+
 def _gptj_rotations(reader: ConfigReader, _: int, __: Sequence[int]) -> LayerRotations:
     """Of as many numbers of each head as it says."""
     size = reader.content.get("rotary_dim", 64)
@@ -207,7 +246,51 @@ def _gemma(reader: ConfigReader, _: int) -> Own:
         "scalings": [float(content["query_pre_attn_scalar"]) ** -0.5] * reader.layers,
         "norm_offset": 1.0,
         "embedding_scale": float(content["hidden_size"]) ** 0.5,
+        "rounds_embedding_scale": True,
+        "score_cap": float(content.get("final_logit_softcapping") or 0),
     }
+
+
+def _gemma2(reader: ConfigReader, head_size: int) -> Own:
+    content = reader.content
+    return {
+        **_gemma(reader, head_size),
+        "attention_cap": float(content.get("attn_logit_softcapping", 50.0) or 0),
+        "score_cap": float(content.get("final_logit_softcapping", 30.0) or 0),
+    }
+
+
+def _multiplied(reader: ConfigReader) -> Own:
+    content = reader.content
+    return {
+        "embedding_scale": float(content.get("embedding_multiplier", 1.0)),
+        "residual_scale": float(content.get("residual_multiplier", 1.0)),
+    }
+
+
+def _granite(reader: ConfigReader, _: int) -> Own:
+    content = reader.content
+    return {
+        **_multiplied(reader),
+        "scalings": [float(content.get("attention_multiplier", 1.0))] * reader.layers,
+        "score_scale": 1 / float(content.get("logits_scaling", 1.0)),
+    }
+
+
+def _hyperclovax(reader: ConfigReader, head_size: int) -> Own:
+    content = reader.content
+    around = content.get("use_post_norm", True)
+    scaling = content.get("attention_multiplier")
+    return {
+        **_multiplied(reader),
+        "names": tensor_names.HYPERCLOVAX if around else tensor_names.LLAMA,
+        "scalings": [head_size**-0.5 if scaling is None else float(scaling)] * reader.layers,
+        "score_scale": float(content.get("logits_scaling", 1.0)),
+    }
+
+
+def _whole_query_norms(_: ConfigReader, __: int) -> Own:
+    return {"whole_query_norms": True}
 
 
 def _gpt2(reader: ConfigReader, head_size: int) -> Own:
@@ -290,10 +373,57 @@ FAMILIES = {
         tied=True,
         keys={"hidden_act": "hidden_activation"},
         biases=_attention_biases,
-        windows=_windows_but_each(6),
+        windows=_windows_but_each(6, "sliding_window_pattern"),
         rotations=_gemma3_rotations,
-        needs=("head_dim", "query_pre_attn_scalar", "hidden_act", "num_key_value_heads"),
+        needs=_GEMMA_NEEDS,
+        knows=frozenset({"final_logit_softcapping"}),
         own=_gemma,
+    ),
+    "gemma2": Family(
+        "Gemma2ForCausalLM",
+        (2, 1, 0),
+        tensor_names.GEMMA2,
+        tied=True,
+        keys={"hidden_act": "hidden_activation"},
+        biases=_attention_biases,
+        windows=_windows_but_each(2),
+        needs=_GEMMA_NEEDS,
+        knows=frozenset({"final_logit_softcapping", "attn_logit_softcapping"}),
+        own=_gemma2,
+    ),
+    "granite": Family("GraniteForCausalLM", (1, 2, None), biases=_biases, own=_granite),
+    "hyperclovax": Family(
+        "HyperCLOVAXForCausalLM",
+        (1, 2, None),
+        tensor_names.HYPERCLOVAX,
+        biases=_biases,
+        own=_hyperclovax,
+    ),
+    "olmo2": Family(
+        "Olmo2ForCausalLM",
+        (None, 50_279, 1),
+        tensor_names.NORMS_AFTER,
+        biases=_attention_biases,
+        rotations=_olmo2_rotations,
+        own=_whole_query_norms,
+    ),
+    "olmo3": Family(
+        "Olmo3ForCausalLM",
+        (None, 50_279, 1),
+        tensor_names.NORMS_AFTER,
+        theta=500_000.0,
+        biases=_attention_biases,
+        windows=_windows_but_each(4),
+        rotations=_olmo3_rotations,
+        own=_whole_query_norms,
+    ),
+    "exaone4": Family(
+        "Exaone4ForCausalLM",
+        (0, 2, None),
+        tensor_names.NORMS_AFTER,
+        needs=("num_key_value_heads",),
+        windows=_windows_of_exaone,
+        rotations=_exaone4_rotations,
     ),
     "gpt2": Family(
         "GPT2LMHeadModel",

@@ -110,6 +110,8 @@ class DecoderBuilder:
         if names.positions is not None:
             positions = self._read(f"{names.prefix}{names.positions}.weight")
         scale = np.array([config.embedding_scale], dtype=np.float32)
+        if config.rounds_embedding_scale:
+            scale = numbers.rounded(scale, self._kind)
         return Parts(
             kind=self._kind,
             embedding=embedding,
@@ -124,7 +126,7 @@ class DecoderBuilder:
             activation=config.activation,
             epsilon=config.epsilon,
             rotary=config.rotary,
-            embedding_scale=float(numbers.rounded(scale, self._kind)[0]),
+            embedding_scale=float(scale[0]),
             residual_scale=config.residual_scale,
             score_scale=config.score_scale,
             attention_cap=config.attention_cap,

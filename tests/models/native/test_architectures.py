@@ -25,6 +25,9 @@ from modelcompose_jupyter.models.weights.config_reader import Other
 from modelcompose_jupyter.models.weights.loaded_model import LoadedModel
 from modelcompose_jupyter.models.weights.native_loader import NativePlan
 
+YARN = {
+    "rope_type": "yarn", "rope_theta": 1e4, "factor": 4.0, "original_max_position_embeddings": 32,
+}  # fmt: skip
 MODELS: dict[str, tuple[str, dict[str, Any]]] = {
     "gpt2": ("gpt2", {}),
     "gpt2 untied": ("gpt2", {"tie_word_embeddings": False, "n_inner": 48}),
@@ -65,6 +68,74 @@ MODELS: dict[str, tuple[str, dict[str, Any]]] = {
     "codegen tied": ("codegen", {"tie_word_embeddings": True, "n_inner": 48}),
     "gptj": ("gptj", {}),
     "gptj tied": ("gptj", {"tie_word_embeddings": True, "rotary_dim": 8, "n_head": 2}),
+    "gemma2": ("gemma2", {}),
+    "gemma2 untied": (
+        "gemma2",
+        {
+            "tie_word_embeddings": False,
+            "attention_bias": True,
+            "final_logit_softcapping": None,
+            "layer_types": ["full_attention", "sliding_attention"] * 2,
+        },
+    ),
+    "gemma2 uncapped": ("gemma2", {"attn_logit_softcapping": None}),
+    "gemma3 capped": ("gemma3_text", {"final_logit_softcapping": 4.0}),
+    "granite": ("granite", {}),
+    "granite tied": (
+        "granite",
+        {
+            "tie_word_embeddings": True,
+            "attention_bias": True,
+            "mlp_bias": True,
+            "residual_multiplier": 1.0,
+            "logits_scaling": 8,
+        },
+    ),
+    "hyperclovax": ("hyperclovax", {}),
+    "hyperclovax without norms after": (
+        "hyperclovax",
+        {
+            "use_post_norm": False,
+            "attention_multiplier": None,
+            "head_dim": 16,
+            "mlp_bias": True,
+            "attention_bias": True,
+            "tie_word_embeddings": True,
+        },
+    ),
+    "olmo2": ("olmo2", {}),
+    "olmo2 tied": (
+        "olmo2",
+        {"tie_word_embeddings": True, "attention_bias": True, "num_key_value_heads": 4},
+    ),
+    "olmo3": ("olmo3", {}),
+    "olmo3 yarn": ("olmo3", {"rope_parameters": {"full_attention": YARN}}),
+    "exaone4": ("exaone4", {}),
+    "exaone4 of full attention": (
+        "exaone4",
+        {
+            "sliding_window": None,
+            "layer_types": ["full_attention"] * 4,
+            "tie_word_embeddings": True,
+        },
+    ),
+    "llama yarn": ("llama", {"rope_parameters": YARN}),
+    "llama yarn scaled": (
+        "llama",
+        {
+            "head_dim": 32,
+            "rope_parameters": {**YARN, "mscale": 1.2, "mscale_all_dim": 0.8, "beta_fast": 8},
+        },
+    ),
+    "kanana": (
+        "llama",
+        {
+            "head_dim": 16,
+            "num_key_value_heads": 1,
+            "tie_word_embeddings": True,
+            "rope_parameters": {"rope_type": "default", "rope_theta": 5e5},
+        },
+    ),
 }
 TOKENS = [5 + 7 * number % 380 for number in range(100)]
 """More than `tiny_models.WINDOW`, and more than attention takes at once."""
@@ -243,10 +314,18 @@ def test_configs_as_older_models_have_them_are_read(tmp_path: Path) -> None:
         ("gpt_neo", {"attention_types": [[["global", "far"], 1]]}),
         ("gpt_neo", {"attention_layers": ["local", "local"]}),
         ("gpt_neox", {"head_dim": 16}), ("gpt_neox", {"rope_theta": 5.0}),
-        ("gpt_neox", {"rope_scaling": {"rope_type": "yarn", "factor": 2.0}}),
+        ("gpt_neox", {"rope_scaling": {"rope_type": "dynamic", "factor": 2.0}}),
         ("gpt_neox", {"rope_parameters": {"partial_rotary_factor": 0.01}}),
         ("codegen", {"n_head": 2}), ("codegen", {"rotary_dim": None}),
         ("gptj", {"rotary_dim": 0}),
+        ("exaone4", {"sliding_window": None}), ("exaone4", {"num_key_value_heads": None}),
+        ("exaone4", {"layer_types": None, "sliding_window": None}),
+        ("exaone4", {"layer_types": None, "sliding_window_pattern": "LLLG"}),
+        ("olmo3", {"layer_types": ["chunked_attention"] * 4}),
+        ("olmo2", {"final_logit_softcapping": 3.0}),
+        ("gemma2", {"use_bidirectional_attention": True}),
+        ("llama", {"rope_parameters": {**YARN, "truncate": False}}),
+        ("llama", {"rope_parameters": {"rope_type": "longrope", "factor": 2.0}}),
     ],
     ids=str,
 )  # fmt: skip
@@ -271,6 +350,25 @@ def test_weights_the_other_way_round_are_copied_and_the_rest_stays_in_its_file(
     weight = loaded.decoder.layers[1].down.weights
     stored = in_torch(folder, precision=kind).model.transformer.h[1].mlp.c_proj.weight
     assert np.array_equal(weight, native_layers._array(stored.t()))
+
+
+def test_code_that_comes_with_a_model_is_transformers_to_run_if_it_is_trusted(
+    tmp_path: Path,
+) -> None:
+    """Else transformers takes its own class, and so do the kernels."""
+    folder = tiny_models.save(tmp_path / "m", "hyperclovax")
+    wanted = scores_of(runner_of(in_c(folder)))
+    changed(folder, auto_map={"AutoModelForCausalLM": "modeling.HyperCLOVAXForCausalLM"})
+    assert np.array_equal(scores_of(runner_of(in_c(folder))), wanted)
+    spec = ModelSpec(str(folder), trust_remote_code=True)
+    with pytest.raises(Other, match="code of its own"):
+        native_loader.plan(spec, source.resolve(spec, _ignore))
+
+
+def test_a_way_to_keep_keys_and_values_is_no_reason_for_torch(tmp_path: Path) -> None:
+    """Gemma's settings ask for one, and each of them gives the same text."""
+    options: dict[str, Any] = {"generation": {"cache_implementation": "hybrid"}}
+    assert in_c(tiny_models.save(tmp_path / "m", "gemma2", **options)).decoder is not None
 
 
 # What would lead beyond the memory

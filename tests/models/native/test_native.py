@@ -39,10 +39,13 @@ KINDS = (torch.float32, torch.bfloat16, torch.float16)
 NAMES = ["x86-64-v4-bf16", "x86-64-v4", "x86-64-v3", "x86-64-v2"]
 MODELS: dict[str, tuple[str, dict[str, Any]]] = {
     "codegen": ("codegen", {"n_head": 8, "n_embd": 64}),
+    "exaone4": ("exaone4", {}),
+    "gemma2": ("gemma2", {}),
     "gemma3": ("gemma3_text", {}),
     "gpt2": ("gpt2", {}),
     "gpt_neo": ("gpt_neo", {}),
     "gpt_neox": ("gpt_neox", {}),
+    "hyperclovax": ("hyperclovax", {}),
     "llama": ("llama", {}),
     "llama of many queries": (
         "llama",
@@ -51,6 +54,7 @@ MODELS: dict[str, tuple[str, dict[str, Any]]] = {
     "llama of odd heads": ("llama", {"head_dim": 20}),
     "llama of wide heads": ("llama", {"head_dim": 80}),
     "mistral": ("mistral", {}),
+    "olmo2": ("olmo2", {}),
     "phi3": ("phi3", {}),
     "qwen2": ("qwen2", {}),
     "qwen3": ("qwen3", {}),

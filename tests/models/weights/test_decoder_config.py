@@ -153,11 +153,11 @@ def test_weights_are_rounded_as_torch_rounds_them(stored: torch.dtype, tmp_path:
     "changes",
     [
         {"model_type": "opt"}, {"hidden_act": "quick_gelu"}, {"intermediate_size": 63},
-        {"rope_parameters": {"rope_type": "yarn", "factor": 4.0, "rope_theta": 1e4}},
+        {"rope_parameters": {"rope_type": "dynamic", "factor": 4.0, "rope_theta": 1e4}},
         {"quantization_config": {"bits": 4}}, {"architectures": ["LlamaForTokenClassification"]},
         {"num_hidden_layers": None}, {"num_hidden_layers": -1}, {"vocab_size": "many"},
         {"rms_norm_eps": "small"}, {"layer_types": 5}, {"eos_token_id": "</s>"},
-        {"auto_map": {"AutoModel": "own.Model"}}, {"partial_rotary_factor": 0.5},
+        {"partial_rotary_factor": 0.5},
         {"final_logit_softcapping": 30.0}, {"num_key_value_heads": 3}, {"text_config": {}},
         {"rope_scaling": 5}, {"rope_scaling": {"rope_type": "llama3", "factor": "x"}},
     ],
