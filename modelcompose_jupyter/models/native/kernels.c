@@ -169,9 +169,17 @@ static inline float exponential(float x) {
 }
 
 static inline float highest_of(const float *values, int64_t begin, int64_t end) {
-    float highest = values[begin];
-#pragma omp simd reduction(max : highest)
-    for (int64_t at = begin; at < end; at++)
+    vector lanes = all_of(values[begin]);
+    int64_t at = begin;
+    for (; at + LANES <= end; at += LANES) {
+        const vector here = load(values + at);
+        const integers above = here > lanes;
+        lanes = (vector)((above & (integers)here) | (~above & (integers)lanes));
+    }
+    float highest = lanes[0];
+    for (int lane = 1; lane < LANES; lane++)
+        highest = lanes[lane] > highest ? lanes[lane] : highest;
+    for (; at < end; at++)
         highest = values[at] > highest ? values[at] : highest;
     return highest;
 }

@@ -15,6 +15,8 @@ from ..native.parts import Rotations
 
 _SLIDING, _FULL = "sliding_attention", "full_attention"
 _USUAL = "default"
+_MOST_LAYERS, _LARGEST_HEAD = 1 << 16, 1 << 16
+"""Bounds of what is made before config.json is held against the weights."""
 _ROTATIONS = frozenset({"default", "linear", "llama3", "yarn"})
 
 
@@ -67,6 +69,8 @@ class ConfigReader:
 
     def __post_init__(self) -> None:
         self.layers = self.size("num_hidden_layers")
+        if self.layers > _MOST_LAYERS:
+            raise Other("it has more layers than models have")
         self._check_lists()
 
     def size(self, name: str) -> int:
@@ -179,8 +183,8 @@ def _yarn_scale(factor: float, part: float) -> float:
 
 def frequencies(size: int, base: float) -> np.ndarray:
     """Radians for a position, of a part of a head of so many numbers: float32 [size / 2]."""
-    if size < 1:
-        raise Other("nothing of a head has positions")
+    if not 0 < size <= _LARGEST_HEAD:
+        raise Other("no part of a head has positions that is of a head's size")
     places = np.arange(0, size, 2, dtype=np.float32) / np.float32(size)
     return np.float32(1) / np.power(base, places.astype(np.float64)).astype(np.float32)
 

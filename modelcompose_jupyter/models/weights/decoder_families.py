@@ -152,9 +152,11 @@ def _windows_of_exaone(reader: ConfigReader) -> list[int]:
 def _windows_of_neo(reader: ConfigReader) -> list[int]:
     """Of GPT-Neo: in the layers that are local, as runs of layers are listed."""
     types = reader.content.get("attention_types") or [[["global", "local"], 12]]
-    kinds = [kind for run, count in types for _ in range(count) for kind in run]
-    if len(kinds) != reader.layers or not {*kinds} <= {"global", "local"}:
+    if sum(len(run) * count for run, count in types) != reader.layers:
         raise Other("its attention_types are not one for each layer")
+    kinds = [kind for run, count in types for kind in run * count]
+    if not {*kinds} <= {"global", "local"}:
+        raise Other("its attention_types are others")
     if reader.content.get("attention_layers") not in (None, kinds):
         raise Other("its attention_layers are others than its attention_types")
     window = reader.content.get("window_size", 256)
