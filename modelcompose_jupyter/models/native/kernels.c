@@ -60,8 +60,8 @@
 #define ROWS_AT_ONCE 96
 /* So many queries share keys and values that were packed once. */
 #define QUERIES 24
-/* So many outputs of an MLP's first half are activated at once. */
-#define GATED 256
+/* So many numbers are activated or capped at once. */
+#define AT_ONCE 256
 
 typedef float vector __attribute__((vector_size(4 * LANES)));
 typedef int32_t integers __attribute__((vector_size(4 * LANES)));

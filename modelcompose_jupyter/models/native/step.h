@@ -619,15 +619,15 @@ static void NAMED(products)(struct team *team, const struct NAMED(step_task) *ta
 
 /* Outputs of gate and up become operands: those of the first activated, times the second's. */
 static void NAMED(gate)(struct team *team, const struct NAMED(step_task) *task, int gated) {
-    const int64_t inner = task->model->intermediate, parts = (inner + GATED - 1) / GATED;
+    const int64_t inner = task->model->intermediate, parts = (inner + AT_ONCE - 1) / AT_ONCE;
     int64_t first, last;
     share(team, task->count * parts, &first, &last);
     for (int64_t item = first; item < last; item++) {
-        const int64_t row = item / parts, from = item % parts * GATED;
-        const int64_t count = smaller(GATED, inner - from);
+        const int64_t row = item / parts, from = item % parts * AT_ONCE;
+        const int64_t count = smaller(AT_ONCE, inner - from);
         const NUMBER *gate = task->gate_up + row * (1 + gated) * inner + from, *up = gate + inner;
         OPERAND *own = task->operands + row * PADDED(inner);
-        float active[GATED];
+        float active[AT_ONCE];
         for (int64_t each = 0; each < count; each++)
             active[each] = READ(gate[each]);
         activate(task->model->activation, active, count);
@@ -663,21 +663,25 @@ static void NAMED(embed)(struct team *team, const struct NAMED(step_task) *task)
     barrier(team);
 }
 
-/* Scale and cap the scores where the model does. */
+/* Scale and cap the scores where the model does; in parts that begin where they always do. */
 static void NAMED(finish)(struct team *team, const struct NAMED(step_task) *task) {
     const struct model *model = task->model;
+    const int64_t outputs = model->head.outputs, parts = (outputs + AT_ONCE - 1) / AT_ONCE;
     if (model->score_scale == 1 && !model->score_cap)
         return;
     int64_t first, last;
     barrier(team);
-    share(team, task->wanted_count * model->head.outputs, &first, &last);
-    float *scores = task->scores + first;
-    for (int64_t each = 0; each < last - first; each++)
-        scores[each] = READ(WRITE(scores[each] * model->score_scale));
-    if (model->score_cap)
-        soften_to(model->score_cap, scores, last - first);
-    for (int64_t each = 0; each < last - first; each++)
-        scores[each] = READ(WRITE(scores[each]));
+    share(team, task->wanted_count * parts, &first, &last);
+    for (int64_t item = first; item < last; item++) {
+        const int64_t from = item % parts * AT_ONCE, count = smaller(AT_ONCE, outputs - from);
+        float *scores = task->scores + item / parts * outputs + from;
+        for (int64_t each = 0; each < count; each++)
+            scores[each] = READ(WRITE(scores[each] * model->score_scale));
+        if (model->score_cap)
+            soften_to(model->score_cap, scores, count);
+        for (int64_t each = 0; each < count; each++)
+            scores[each] = READ(WRITE(scores[each]));
+    }
 }
 
 static void NAMED(step_part)(struct team *team, void *given) {

@@ -71,8 +71,8 @@ class Family:
         """config.json by the keys of Llama's, with what is usual where it leaves out."""
         renamed = {own: name for name, own in self.keys.items()}
         for name, own in self.keys.items():
-            if name in content and own in content and content[name] != content[own]:
-                raise Other(f"its config.json says {own} twice")
+            if name in content and content[name] != content.get(own):
+                raise Other(f"its config.json says {name} for {own}")
         return {**self.usual, **{renamed.get(name, name): content[name] for name in content}}
 
 

@@ -15,8 +15,10 @@ import torch
 from standins import tiny_models
 
 from modelcompose_jupyter.models import ModelSpec
-from modelcompose_jupyter.models.engine import native_layers
+from modelcompose_jupyter.models.engine import layers, native_layers
+from modelcompose_jupyter.models.engine.native_layers import unsupported_layers
 from modelcompose_jupyter.models.engine.native_runner import NativeRunner
+from modelcompose_jupyter.models.engine.torch_runner import torch_runner
 from modelcompose_jupyter.models.native.decoder import Decoder
 from modelcompose_jupyter.models.native.linear import Linear
 from modelcompose_jupyter.models.native.parts import Heads, Norm
@@ -204,6 +206,24 @@ def test_scores_are_those_of_transformers(folder: Path, kind: str) -> None:
     own = np.abs(found - right).mean()
     assert own < 1.1 * np.abs(theirs(tokens).logits[0].double().numpy() - right).mean()
     assert own < 0.05 * right.std()
+
+
+@pytest.mark.parametrize("kind", [torch.float32, torch.bfloat16], ids=str)
+def test_a_model_that_torch_has_loaded_has_the_same_scores(folder: Path, kind: torch.dtype) -> None:
+    """Pickled, say, or with adapters merged; and it generates as before. Only of models whose
+    layers are replaced torch computes the rotations."""
+    precision = str(kind).removeprefix("torch.")
+    wanted = scores_of(runner_of(in_c(folder, precision=precision)))
+    loaded = in_torch(folder, precision=precision)
+    tokens = torch.tensor([TOKENS[:8]])
+    options = {"attention_mask": torch.ones_like(tokens), "do_sample": False, "max_new_tokens": 5}
+    before = loaded.model.generate(tokens, **options)
+    replaced = layers.are_known(loaded.model) and not unsupported_layers(loaded.model)
+    runner = torch_runner(loaded)
+    assert isinstance(runner, NativeRunner)
+    found = scores_of(runner)
+    assert np.abs(found - wanted).max() <= (0.05 * wanted.std() if replaced else 0)
+    assert loaded.model.generate(tokens, **options).tolist() == before.tolist()
 
 
 def test_what_is_said_of_a_model_is_what_is_said_of_it_on_torch(folder: Path) -> None:
