@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+from collections.abc import Iterable
 from pathlib import Path
 
 import pytest
@@ -100,10 +101,24 @@ def test_the_page_names_every_architecture_that_runs_together() -> None:
 
     generation = (DOCS / "generation.md").read_text("utf-8")
     row = next(line for line in generation.splitlines() if line.startswith("| Llama"))
-    named = {
-        re.sub(r"\W", "", name.partition("(")[0]).lower() for name in row.split("|")[1].split(",")
-    }
-    assert named == {kind.removesuffix("_text").replace("_", "") for kind in ARCHITECTURES}
+    assert model_types(row.split("|")[1]) == plain(ARCHITECTURES)
+
+
+def test_the_page_names_every_architecture_that_has_kernels() -> None:
+    from modelcompose_jupyter.models.weights.decoder_families import FAMILIES
+
+    generation = (DOCS / "generation.md").read_text("utf-8")
+    listed = generation.partition("without torch and transformers: ")[2].partition(";")[0]
+    assert model_types(listed) == plain(FAMILIES)
+
+
+def model_types(listed: str) -> set[str]:
+    """Names of architectures in a list, as model types."""
+    return {re.sub(r"\W", "", name.partition("(")[0]).lower() for name in listed.split(",")}
+
+
+def plain(model_types: Iterable[str]) -> set[str]:
+    return {kind.removesuffix("_text").replace("_", "") for kind in model_types}
 
 
 def test_links_between_pages_lead_somewhere() -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import random
 import re
 import string
@@ -13,7 +14,8 @@ from pathlib import Path
 from typing import Any
 
 from modelcompose_jupyter.models import ModelSpec
-from modelcompose_jupyter.models.weights import source
+from modelcompose_jupyter.models.weights import decoder_config, decoder_parts, source
+from modelcompose_jupyter.models.weights.decoder_config import DecoderConfig
 
 SEED = 20
 _VOCABULARY = 49152
@@ -59,11 +61,18 @@ def _smollm3_3b() -> Any:
     return SmolLM3ForCausalLM, config
 
 
+def _gpt2_small() -> Any:
+    from transformers import GPT2Config, GPT2LMHeadModel
+
+    return GPT2LMHeadModel, GPT2Config(**_NO_ENDS)  # whose own sizes are these
+
+
 _NO_ENDS = {"bos_token_id": None, "eos_token_id": None, "pad_token_id": 0}
 _SHAPES = {
     "smollm2-135m": partial(_smollm2, 576, 1536, 30, 9, 3, 100000.0),
     "smollm2-1.7b": partial(_smollm2, 2048, 8192, 24, 32, 32, 130000.0),
     "smollm3-3b": _smollm3_3b,
+    "dialogpt-small": _gpt2_small,
 }
 BUNDLED = "storyteller"
 SHAPES = (*_SHAPES, BUNDLED)
@@ -159,34 +168,23 @@ class Prompts:
 
 def context_of(folder: Path) -> int:
     """How many tokens the model can attend to."""
-    config = json.loads((folder / "config.json").read_text("utf-8"))
-    return int(config["max_position_embeddings"])
+    return _config_of(folder).context
 
 
 def least_bytes(folder: Path, precision: str, tokens: int) -> int:
     """Bytes that one decode step of one stream reads at least.
 
     All weights once, the head among them (an embedding that is no head is a table: one row of it is
-    read), and the keys and values of ``tokens`` tokens.
+    read, as of positions), and the keys and values of ``tokens`` tokens.
     """
-    from safetensors import safe_open
-
-    config = json.loads((folder / "config.json").read_text("utf-8"))
-    size = {"float32": 4, "bfloat16": 2, "float16": 2}[precision]
-    numbers = 0
-    for file in folder.glob("*.safetensors"):
-        with safe_open(file, framework="np") as tensors:
-            for name in tensors.keys():  # noqa: SIM118
-                shape = tensors.get_slice(name).get_shape()
-                table = name.endswith("embed_tokens.weight") and not config["tie_word_embeddings"]
-                numbers += shape[-1] if table else _product(shape)
-    head_size = config.get("head_dim") or config["hidden_size"] // config["num_attention_heads"]
-    per_token = 2 * config["num_hidden_layers"] * config["num_key_value_heads"] * head_size
-    return size * (numbers + per_token * tokens)
+    config = _config_of(folder)
+    tables = [config.names.positions, None if config.tied else config.names.embedding]
+    are_tables = {f"{config.names.prefix}{name}.weight" for name in tables}
+    numbers = 2 * config.layers * config.keys * tokens
+    for tensor in decoder_parts.tensors(config):
+        numbers += tensor.shape[-1] if tensor.name in are_tables else math.prod(tensor.shape)
+    return numbers * {"float32": 4, "bfloat16": 2, "float16": 2}[precision]
 
 
-def _product(shape: list[int]) -> int:
-    result = 1
-    for length in shape:
-        result *= length
-    return result
+def _config_of(folder: Path) -> DecoderConfig:
+    return decoder_config.read(json.loads((folder / "config.json").read_text("utf-8")))

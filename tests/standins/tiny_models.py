@@ -123,6 +123,17 @@ def _codegen(vocabulary: int, **options: Any) -> Any:
     )  # fmt: skip
 
 
+def _gptj(vocabulary: int, **options: Any) -> Any:
+    from transformers import GPTJConfig, GPTJForCausalLM
+
+    return GPTJForCausalLM(
+        _config(
+            GPTJConfig, options, vocab_size=vocabulary,
+            n_embd=32, n_layer=2, n_head=4, rotary_dim=4, n_positions=CONTEXT,
+        )
+    )  # fmt: skip
+
+
 def _qwen2(vocabulary: int, **options: Any) -> Any:
     from transformers import Qwen2Config, Qwen2ForCausalLM
 
@@ -196,6 +207,22 @@ def _gpt_neox(vocabulary: int, **options: Any) -> Any:
             num_attention_heads=4, max_position_embeddings=CONTEXT,
         )
     )  # fmt: skip
+
+
+def _of_llama_kind(name: str, **own: Any) -> Callable[..., Any]:
+    """Makes models whose config has Llama's keys, and some of its ``own``."""
+
+    def make(vocabulary: int, **options: Any) -> Any:
+        import transformers
+
+        config = _config(
+            getattr(transformers, f"{name}Config"), options, **own, vocab_size=vocabulary,
+            hidden_size=32, intermediate_size=64, num_hidden_layers=4,
+            num_attention_heads=4, num_key_value_heads=2, max_position_embeddings=CONTEXT,
+        )  # fmt: skip
+        return getattr(transformers, f"{name}ForCausalLM")(config)
+
+    return make
 
 
 def _blenderbot(vocabulary: int, **options: Any) -> Any:
@@ -311,18 +338,46 @@ ARCHITECTURES: dict[str, Callable[..., Any]] = {
     "gpt2": _gpt2,
     "gpt_neo": _gpt_neo,
     "codegen": _codegen,
+    "gptj": _gptj,
     "qwen2": _qwen2,
     "qwen3": _qwen3,
     "gemma3_text": _gemma3,
     "mistral": _mistral,
     "phi3": _phi3,
     "gpt_neox": _gpt_neox,
+    "gemma2": _of_llama_kind(
+        "Gemma2",
+        head_dim=8,
+        query_pre_attn_scalar=12,
+        sliding_window=WINDOW,
+        attn_logit_softcapping=5.0,
+        final_logit_softcapping=4.0,
+    ),
+    "granite": _of_llama_kind(
+        "Granite",
+        embedding_multiplier=3.0,
+        attention_multiplier=0.2,
+        residual_multiplier=0.7,
+        logits_scaling=1.7,
+    ),
+    "hyperclovax": _of_llama_kind(
+        "HyperCLOVAX",
+        embedding_multiplier=3.0,
+        attention_multiplier=0.2,
+        residual_multiplier=0.7,
+        logits_scaling=0.6,
+    ),
+    "olmo2": _of_llama_kind("Olmo2"),
+    "olmo3": _of_llama_kind("Olmo3", sliding_window=WINDOW),
+    "exaone4": _of_llama_kind("Exaone4", sliding_window=WINDOW),
     "blenderbot": _blenderbot,
     "t5": _t5,
     "mamba": _mamba,
 }
 ENCODER_DECODERS = {"blenderbot", "t5"}
-_CONTEXT_NAMES = {"gpt2": ("n_positions",), "codegen": ("n_positions", "n_ctx")}
+_CONTEXT_NAMES = {
+    "gpt2": ("n_positions",), "gptj": ("n_positions",), "codegen": ("n_positions", "n_ctx"),
+}  # fmt: skip
 
 
 def with_context(architecture: str, tokens: int) -> dict[str, Any]:

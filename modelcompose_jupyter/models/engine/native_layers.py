@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -9,16 +11,20 @@ import torch
 from torch import nn
 
 from ..native.build import kernels, why_none
-from ..native.decoder import Layer, Parts, Rotations
+from ..native.codes import Codes
 from ..native.linear import Linear
 from ..native.numbers import Kind
+from ..native.parts import Activation, Layer, Norm, Parts, Rotations
+from ..weights import decoder_config, decoder_parts
+from ..weights.config_reader import Other
+from ..weights.decoder_config import DecoderConfig
+from ..weights.decoder_parts import LinearTensor
 from . import layers
-from .layers import Norm
 
 KINDS: dict[torch.dtype, Kind] = {
     torch.float32: "float32", torch.bfloat16: "bfloat16", torch.float16: "float16",
 }  # fmt: skip
-_ACTIVATIONS = {
+_ACTIVATIONS: dict[str, Activation] = {
     "SiLUActivation": "silu", "SiLU": "silu",
     "GELUTanh": "gelu_tanh", "PytorchGELUTanh": "gelu_tanh",
 }  # fmt: skip
@@ -28,14 +34,8 @@ _USUAL = "default"
 def unsupported_layers(model: Any) -> str | None:
     """Why steps of a model cannot run in C, or None. Of those whose layers can be replaced."""
     config = model.config
-    if kernels() is None:
-        return why_none()
-    if model.device.type != "cpu" or model.dtype not in KINDS:
-        return f"{model.dtype} on {model.device.type} is not supported"
-    if any(type(each.data) is not torch.Tensor for each in model.parameters()):
-        return "its weights are quantised"
-    if any(each.dtype != model.dtype for each in model.parameters()):
-        return "its weights are of several types"
+    if (reason := _unsupported_weights(model)) is not None:
+        return reason
     if getattr(config, "final_logit_softcapping", None):
         return "its scores are capped"
     layer = model.base_model.layers[0]
@@ -45,6 +45,92 @@ def unsupported_layers(model: Any) -> str | None:
     if any(each % 2 for each in inputs) or layer.self_attn.head_dim % 2:
         return "its sizes are odd"
     return None
+
+
+def _unsupported_weights(model: Any) -> str | None:
+    if kernels() is None:
+        return why_none()
+    if model.device.type != "cpu" or model.dtype not in KINDS:
+        return f"{model.dtype} on {model.device.type} is not supported"
+    if any(type(each.data) is not torch.Tensor for each in model.parameters()):
+        return "its weights are quantised"
+    if any(each.dtype != model.dtype for each in model.parameters()):
+        return "its weights are of several types"
+    return None
+
+
+def unsupported_family(model: Any) -> str | None:
+    """Why a model is not of a family that runs in C from its tensors as they are, or None."""
+    reason = _unsupported_weights(model)
+    try:
+        return reason if reason is not None else _check_tensors(model, _config(model))
+    except Other as error:
+        return str(error)
+
+
+def _config(model: Any) -> DecoderConfig:
+    """A model's config, as it would be in a file.
+
+    Raises:
+        Other: it is of no family that is known there, or of code that came with it.
+    """
+    config = decoder_config.read(json.loads(model.config.to_json_string()))
+    kind = type(model)
+    if kind.__name__ != config.class_name or not kind.__module__.startswith("transformers."):
+        raise Other("it is of another class")
+    return replace(config, names=config.names.as_in(model.state_dict()))
+
+
+def _check_tensors(model: Any, config: DecoderConfig) -> str | None:
+    there = model.state_dict()
+    for tensor in decoder_parts.tensors(config):
+        if tensor.name not in there or there[tensor.name].shape != tensor.shape:
+            return f"{tensor.name} is another one"
+    return None
+
+
+def family_parts(model: Any) -> Parts:
+    """A model as a decoder in C, of the same weights. It still works with generate().
+
+    Raises:
+        Other: it is not of those that `unsupported_family` says nothing of.
+    """
+    config = _config(model)
+    model.requires_grad_(False)
+    for tensor in decoder_parts.tensors(config):
+        if tensor.transposed:
+            weight = model.get_parameter(tensor.name)
+            weight.data = weight.data.t().contiguous().t()  # the module has the same memory
+    reader = _ModuleReader(model, config)
+    return decoder_parts.DecoderBuilder(config, KINDS[model.dtype], reader).parts()
+
+
+class _ModuleReader:
+    """Reads a model's own tensors; see `decoder_parts.Reader`."""
+
+    def __init__(self, model: Any, config: DecoderConfig) -> None:
+        self._model = model
+        self._there = model.state_dict()
+        self._config = config
+
+    def numbers(self, name: str) -> np.ndarray:
+        return _array(self._there[name])
+
+    def float32(self, name: str) -> np.ndarray:
+        return _array(self._there[name].float())
+
+    def embedding(self, name: str) -> Linear:
+        return Linear(self.numbers(name), None, KINDS[self._model.dtype])
+
+    def matrices(self, tensor: LinearTensor) -> list[np.ndarray | Codes]:
+        name = tensor.weight.name
+        if tensor.layer is None and self._config.tied:
+            name = self._config.table_name
+        if tensor.transposed:
+            whole = _array(self._model.get_parameter(name).data.t())
+        else:
+            whole = self.numbers(name)
+        return [whole[rows] for rows in tensor.rows]
 
 
 def _activation(mlp: Any) -> Any:
@@ -101,7 +187,7 @@ def parts(model: Any) -> Parts:
         kind=KINDS[model.dtype],
         embedding=Linear(_array(embedding.weight), None, KINDS[model.dtype]),
         layers=[_layer(each, name) for each, name in zip(inner.layers, names, strict=True)],
-        norm=_norm(Norm(inner.norm)),
+        norm=_norm(layers.Norm(inner.norm)),
         head=model.get_output_embeddings().product.linear,
         query_heads=first.query_heads,
         key_heads=first.key_heads,
@@ -137,8 +223,8 @@ def _layer(layer: Any, rotation: str) -> Layer:
     )
 
 
-def _norm(norm: Norm) -> np.ndarray:
-    return _array(norm.weight.float())
+def _norm(norm: layers.Norm) -> Norm:
+    return Norm(_array(norm.weight.float()))
 
 
 def _rotation_names(inner: Any) -> list[str]:

@@ -9,7 +9,8 @@ from typing import Any
 import numpy as np
 
 from ..native import numbers
-from ..native.decoder import Decoder, Parts, token_array
+from ..native.decoder import Decoder, token_array
+from ..native.parts import Parts
 from ..native.threads import usual_threads
 from .kv_cache import Array, KVCache, Layout, Slab, Slot
 from .native_sampler import NativeSampler

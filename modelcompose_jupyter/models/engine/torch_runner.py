@@ -46,6 +46,8 @@ _ROTARY = {"default", "linear", "llama3", "yarn"}  # others depend on the longes
 def unsupported_model(model: Any) -> str | None:
     """Why a model cannot run in the scheduler, or None."""
     config = model.config
+    if native_layers.unsupported_family(model) is None:
+        return None
     if config.is_encoder_decoder:
         return "it is an encoder-decoder"
     if config.model_type not in ARCHITECTURES:
@@ -79,6 +81,8 @@ def torch_runner(loaded: LoadedModel) -> Runner:
     if layers.are_known(model) and native_layers.unsupported_layers(model) is None:
         _adapt(model)
         runner = NativeRunner(native_layers.parts(model), loaded.cache_budget, owner=model)
+    elif native_layers.unsupported_family(model) is None:
+        runner = NativeRunner(native_layers.family_parts(model), loaded.cache_budget, owner=model)
     else:
         device = torch.device(loaded.device)
         check = None if device.type in _TESTED else SelfCheck(model)

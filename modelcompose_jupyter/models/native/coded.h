@@ -201,7 +201,7 @@ static inline __attribute__((always_inline)) vector factor_of(
     const int place = part * LANES;
     if (scaling < SUPER)
         return load_float16((const uint16_t *)scales + place);
-    return small_integers(scales + half * GROUP + place, scaling == HALVES) *
+    return small_integers(scales + half * GROUP + place, scaling == HALF_SCALES) *
            load_float16((const uint16_t *)super + place);
 }
 
@@ -224,7 +224,7 @@ static inline __attribute__((always_inline)) void coded_dot(
     const struct layout layout = layout_of(form, scaling, stride);
     const int16_t *input = inputs->codes + first * stride;
     const float *scales = inputs->scales + first * blocks, *totals = inputs->totals + first * blocks;
-    const int halves = scaling == HALVES ? 2 : 1;
+    const int halves = scaling == HALF_SCALES ? 2 : 1;
     vector sum[CODED_ROWS][CODED_GROUPS * PARTS];
     for (int row = 0; row < rows; row++)
         for (int place = 0; place < groups * PARTS; place++)
@@ -326,7 +326,7 @@ static void coded_dots(int64_t rows, int64_t groups, const struct coded_rows *in
     WITH(CODES_8, SCALE)
     WITH(CODES_8, MINIMUM)
     WITH(CODES_8, SUPER)
-    WITH(CODES_8, HALVES)
+    WITH(CODES_8, HALF_SCALES)
     WITH(CODES_4, SCALE)
     WITH(CODES_4, MINIMUM)
     WITH(CODES_4, SUPER)
@@ -364,8 +364,8 @@ static void read_weights(const struct product *product, int64_t output, float *t
         } else {
             const uint8_t *super = group + block / BLOCKS_IN_SUPER * 4 * GROUP;
             const float factor = read_number(super, FLOAT16, lane);
-            factors[0] = factor * (scaling == HALVES ? (int8_t)scales[lane] : scales[lane]);
-            factors[1] = scaling == HALVES ? factor * (int8_t)scales[GROUP + lane] : factors[0];
+            factors[0] = factor * (scaling == HALF_SCALES ? (int8_t)scales[lane] : scales[lane]);
+            factors[1] = scaling == HALF_SCALES ? factor * (int8_t)scales[GROUP + lane] : factors[0];
             if (scaling == SUPER)
                 minimum = read_number(super, FLOAT16, GROUP + lane) * scales[GROUP + lane];
         }

@@ -3,114 +3,31 @@
 from __future__ import annotations
 
 import ctypes
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
-from itertools import chain
+from collections.abc import Sequence
 
 import numpy as np
 
 from .build import kernels
-from .codes import Codes
-from .linear import Linear
-from .numbers import Kind
-from .structures import TOKEN, LayerStruct, ModelStruct, ProductStruct
+from .parts import ACTIVATIONS, NORMS, ROTARY, Heads, Layer, Norm, Parts, side_by_side
+from .structures import (
+    TOKEN,
+    HeadsStruct,
+    LayerStruct,
+    ModelStruct,
+    NormStruct,
+    ProductStruct,
+)
 from .threads import ThreadPool
 
-ACTIVATIONS = {"silu": 0, "gelu_tanh": 1}
 _FIRST_POSITIONS = 512
-_LONGEST_WINDOW = 1 << 31
-
-Rotations = tuple[np.ndarray, np.ndarray]
-"""Cosines and sines of positions, float32 [positions, rotary size / 2]."""
-
-
-@dataclass(frozen=True, eq=False)
-class Layer:
-    """A decoder layer. Norms are float32, or None where there is none.
-
-    Attributes:
-        qkv: queries, keys and values; ``gate_up`` the gate, and what it is for.
-        before_attention, after_attention, before_mlp, after_mlp: [hidden].
-        query_norm, key_norm: [head size].
-        window: how many tokens one sees, itself included; 0 is all.
-        rotation: the name of its rotation by position, None where there is none.
-    """
-
-    qkv: Sequence[Linear]
-    output: Linear
-    gate_up: Sequence[Linear]
-    down: Linear
-    before_attention: np.ndarray
-    before_mlp: np.ndarray
-    after_attention: np.ndarray | None
-    after_mlp: np.ndarray | None
-    query_norm: np.ndarray | None
-    key_norm: np.ndarray | None
-    window: int
-    scaling: float
-    rotation: str | None
-
-
-@dataclass(frozen=True, eq=False)
-class Parts:
-    """What a decoder is made of.
-
-    Attributes:
-        kind: of the numbers that it computes with.
-        embedding: [vocabulary, hidden], of any kind where there are codes; perhaps the weights of
-            the head.
-        norm: the last one, float32 [hidden].
-        rotations: gives by their names those of so many positions.
-        check: raises where the weights are no more what they were.
-    """
-
-    kind: Kind
-    embedding: Linear
-    layers: Sequence[Layer]
-    norm: np.ndarray
-    head: Linear
-    query_heads: int
-    key_heads: int
-    head_size: int
-    activation: str
-    epsilon: float
-    embedding_scale: float
-    rotations: Callable[[int], Mapping[str, Rotations]]
-    check: Callable[[], None] = lambda: None
-
-    @property
-    def linears(self) -> list[Linear]:
-        """Those of its layers, and the head."""
-        layers = ([*each.qkv, each.output, *each.gate_up, each.down] for each in self.layers)
-        return [*chain.from_iterable(layers), self.head]
-
-    @property
-    def has_codes(self) -> bool:
-        """Whether weights are codes. What is between them is float32 then."""
-        return any(isinstance(each.weights, Codes) for each in self.linears)
-
-    @property
-    def kept_kind(self) -> Kind:
-        """Of the numbers that keys and values are kept as."""
-        return "float16" if self.has_codes else self.kind
-
-    @property
-    def bytes(self) -> int:
-        """What the weights take.
-
-        Of an embedding that is beside codes only the rows of tokens are read, so it does not count.
-        """
-        arrays = [self.norm]
-        for layer in self.layers:
-            arrays += [each for each in vars(layer).values() if isinstance(each, np.ndarray)]
-        for linear in self.linears if self.has_codes else (self.embedding, *self.linears):
-            arrays += linear.arrays
-        there = {each.ctypes.data: each for each in arrays}
-        return sum(each.nbytes for each in there.values())
 
 
 class Decoder:
-    """Steps of a decoder; of one thread."""
+    """Steps of a decoder; of one thread.
+
+    Raises:
+        ValueError: its parts do not fit each other.
+    """
 
     def __init__(self, parts: Parts) -> None:
         library = kernels()
@@ -121,7 +38,8 @@ class Decoder:
         self._positions = 0
         self.vocabulary = parts.head.outputs
         self._known = parts.embedding.outputs
-        _check(parts)
+        self._places = None if parts.positions is None else len(parts.positions)
+        parts.verify()
         self._layers = (LayerStruct * len(parts.layers))(*map(_layer, parts.layers))
         self._struct = self._model()
 
@@ -137,14 +55,17 @@ class Decoder:
 
         Raises:
             Exception: from `Parts.check`.
-            IndexError: there is no such token.
+            IndexError: there is no such token, or no such position.
             MemoryError: there is no memory for it.
         """
         self._parts.check()
         ids = tokens["id"]
         if ids.min() < 0 or ids.max() >= self._known:
             raise IndexError(f"a token is not among the {self._known} that the model knows")
-        self._reach(int(tokens["position"].max()) + 1)
+        last = int(tokens["position"].max())
+        if self._places is not None and last >= self._places:
+            raise IndexError(f"a token is beyond the {self._places} positions of the model")
+        self._reach(last + 1)
         asked = np.array(wanted, dtype=np.int64)
         scores = np.empty((len(asked), self.vocabulary), dtype=np.float32)
         failed = self._step(
@@ -157,21 +78,32 @@ class Decoder:
 
     def _model(self) -> ModelStruct:
         parts = self._parts
+        heads = parts.heads or side_by_side(parts.query_heads, parts.key_heads, parts.head_size)
+        queries, keys, values = map(_heads, heads)
         return ModelStruct(
             embedding=parts.embedding.struct,
+            positions=_address(parts.positions),
             layers=self._layers,
-            norm=_address(parts.norm),
+            norm=_norm(parts.norm),
             head=parts.head.struct,
+            queries=queries,
+            keys=keys,
+            values=values,
             layer_count=len(self._layers),
             hidden=parts.head.inputs,
             intermediate=parts.layers[0].down.inputs,
             query_heads=parts.query_heads,
             key_heads=parts.key_heads,
             head_size=parts.head_size,
+            rotary=ROTARY[parts.rotary],
             rotary_size=0,
             activation=ACTIVATIONS[parts.activation],
             epsilon=parts.epsilon,
             embedding_scale=parts.embedding_scale,
+            residual_scale=parts.residual_scale,
+            score_scale=parts.score_scale,
+            attention_cap=parts.attention_cap,
+            score_cap=parts.score_cap,
         )
 
     def _reach(self, positions: int) -> None:
@@ -187,28 +119,28 @@ class Decoder:
                 self._struct.rotary_size = 2 * cosines.shape[1]
 
 
-def _check(parts: Parts) -> None:
-    """Raise a ValueError for what a step would write or read beyond its memory with."""
-    for name, (cosines, _) in parts.rotations(1).items():
-        if not 0 < 2 * cosines.shape[1] <= parts.head_size:
-            raise ValueError(f"{name}: {2 * cosines.shape[1]} of {parts.head_size} numbers turn")
-    for layer in parts.layers:
-        if not 0 <= layer.window < _LONGEST_WINDOW:
-            raise ValueError(f"a window of {layer.window} tokens")
-
-
 def _layer(layer: Layer) -> LayerStruct:
-    norms = ("before_attention", "after_attention", "before_mlp", "after_mlp", "query_norm",
-             "key_norm")  # fmt: skip
     return LayerStruct(
         qkv=(ProductStruct * 3)(*(each.struct for each in layer.qkv)),
         output=layer.output.struct,
         gate_up=(ProductStruct * 2)(*(each.struct for each in layer.gate_up)),
         down=layer.down.struct,
-        **{name: _address(getattr(layer, name)) for name in norms},
+        **{name: _norm(norm) for name, norm in layer.norms.items()},
+        parallel=layer.parallel,
         window=layer.window,
         scaling=layer.scaling,
     )
+
+
+def _norm(norm: Norm | None) -> NormStruct:
+    if norm is None:
+        return NormStruct()
+    weights, bias = _address(norm.weights), _address(norm.bias)
+    return NormStruct(weights, bias, len(norm.weights), NORMS[norm.kind])
+
+
+def _heads(heads: Heads) -> HeadsStruct:
+    return HeadsStruct(heads.first, heads.group, heads.stride)
 
 
 def _address(array: np.ndarray | None) -> int | None:

@@ -107,6 +107,13 @@ def converted(stored: np.ndarray, kind: Kind, to: Kind, threads: int) -> np.ndar
     return found
 
 
+def transposed(stored: np.ndarray, kind: Kind) -> np.ndarray:
+    """Numbers [rows, columns] as [columns, rows], in memory of their own."""
+    found = room(stored.size, kind).reshape(stored.shape[::-1])
+    found[...] = stored.T
+    return found
+
+
 def room(count: int, kind: Kind) -> np.ndarray:
     """So many numbers in memory of their own, which the system has back when they go."""
     dtype = numbers.dtype(kind)

@@ -27,10 +27,10 @@ enum form { FLOAT32, BFLOAT16, FLOAT16, CODES_8, CODES_4 };
  * SCALE      s v             float16 s [GROUP]
  * MINIMUM    s v - m         float16 s, m [GROUP]
  * SUPER      S s v - M m     unsigned 8 bits s, m [GROUP]; float16 S, M [GROUP] in the header
- * HALVES     S s v           signed 8 bits s [GROUP] of the first half of a block, and of the second;
+ * HALF_SCALES S s v           signed 8 bits s [GROUP] of the first half of a block, and of the second;
  *                            float16 S [GROUP] in the header, and as many without meaning
  * A header has one entry for each BLOCKS_IN_SUPER blocks. */
-enum scaling { SCALE, MINIMUM, SUPER, HALVES };
+enum scaling { SCALE, MINIMUM, SUPER, HALF_SCALES };
 
 /* A linear layer: weights [outputs, inputs], and a bias [outputs] or NULL. */
 struct product {
@@ -43,28 +43,58 @@ struct product {
     int64_t scaling; /* of codes */
 };
 
-/* A decoder layer. Norms are float32 weights, or NULL where there is none. */
+/* What numbers are divided by: their root mean square, or their deviation from the mean, which is
+ * taken off. */
+enum normalisation { ROOT_MEAN_SQUARE, DEVIATION };
+
+/* A norm of `size` numbers. */
+struct norm {
+    const float *weights; /* [size]; NULL: there is no norm */
+    const float *bias;    /* [size], or NULL */
+    int64_t size;
+    int64_t kind;
+};
+
+/* Attention and an MLP, each of which adds to the hidden numbers. What they take and what they add
+ * may be normalised. */
 struct layer {
-    struct product qkv[3], output, gate_up[2], down;
-    const float *before_attention, *after_attention; /* [hidden] */
-    const float *before_mlp, *after_mlp;
-    const float *query_norm, *key_norm; /* [head size] */
-    const float *cosines, *sines;       /* [positions, rotary size / 2]; NULL: no positions */
-    int64_t window;                     /* how many tokens one sees, itself included; 0: all */
+    struct product qkv[3];     /* their outputs stand side by side; the last ones may have none */
+    struct product output;
+    struct product gate_up[2]; /* outputs of the first are activated, then multiplied by the second's, if any */
+    struct product down;
+    struct norm before_attention, after_attention, before_mlp, after_mlp; /* of all hidden numbers */
+    struct norm query_norm, key_norm; /* of a head, or of all heads */
+    const float *cosines, *sines;     /* [positions, rotary size / 2]; NULL: nothing turns */
+    int64_t parallel; /* the MLP takes what attention takes; without a norm of its own, after its norm */
+    int64_t window;   /* how many tokens one sees, itself included; 0: all */
     float scaling;
 };
 
-enum activation { SILU, GELU_TANH };
+enum activation { SILU, GELU_TANH, GELU, RELU };
+
+/* Which numbers of a head turn together: one of each half, or neighbours. */
+enum rotary { HALVES, PAIRS };
+
+/* Where heads stand among the outputs of qkv: `group` of them side by side, then `stride` numbers on
+ * from where those began. */
+struct heads {
+    int64_t first, group, stride;
+};
 
 struct model {
     struct product embedding; /* [vocabulary, hidden] */
+    const void *positions; /* [positions, hidden], added to the embedding, or NULL */
     const struct layer *layers;
-    const float *norm;
+    struct norm norm;
     struct product head;
+    struct heads queries, keys, values;
     int64_t layer_count, hidden, intermediate;
-    int64_t query_heads, key_heads, head_size, rotary_size;
+    int64_t query_heads, key_heads, head_size;
+    int64_t rotary, rotary_size;
     int64_t activation;
-    float epsilon, embedding_scale;
+    float epsilon;
+    float embedding_scale, residual_scale, score_scale; /* 1: none; residuals are what a layer adds */
+    float attention_cap, score_cap; /* most that a score of attention, or of a token, can be; 0: any */
 };
 
 /* Where a token goes in a slab [layers, 2, rows, heads, capacity, head size]; in numbers. */

@@ -407,40 +407,76 @@ int NAMED(linear)(struct pool *pool, int threads, const struct product *product,
     return failed;
 }
 
-static float NAMED(inverse_root)(const NUMBER *row, int64_t size, float epsilon) {
-    float squares = 0;
+/* What normalising takes off a number and multiplies it by then. */
+struct NAMED(moments) {
+    float mean, factor;
+};
+
+static inline struct NAMED(moments) NAMED(moments)(const NUMBER *row, const struct norm *norm,
+                                                   float epsilon) {
+    const int64_t size = norm->size;
+    float mean = 0, squares = 0;
+    if (norm->kind == DEVIATION) {
+#pragma omp simd reduction(+ : mean)
+        for (int64_t each = 0; each < size; each++)
+            mean += READ(row[each]);
+        mean /= size;
 #pragma omp simd reduction(+ : squares)
-    for (int64_t each = 0; each < size; each++)
-        squares += READ(row[each]) * READ(row[each]);
-    return 1.0f / sqrtf(squares / size + epsilon);
-}
-
-static void NAMED(normalise)(const NUMBER *row, const float *weight, int64_t size, float epsilon,
-                             OPERAND *out) {
-    const float factor = NAMED(inverse_root)(row, size, epsilon);
-    for (int64_t each = 0; each < size; each++)
-        out[NAMED(place)(each)] = WRITE_OPERAND(READ(row[each]) * factor * weight[each]);
-}
-
-static void NAMED(add_normalised)(const NUMBER *row, const float *weight, int64_t size,
-                                  float epsilon, NUMBER *to) {
-    const float factor = NAMED(inverse_root)(row, size, epsilon);
-    for (int64_t each = 0; each < size; each++)
-        to[each] = WRITE(READ(to[each]) + READ(WRITE(READ(row[each]) * factor * weight[each])));
-}
-
-/* Normalise a head and turn it by its position, in place. */
-static void NAMED(turn)(const struct model *model, const struct layer *layer, const float *norm,
-                        int64_t position, NUMBER *head) {
-    if (norm) {
-        const float factor = NAMED(inverse_root)(head, model->head_size, model->epsilon);
-        for (int64_t each = 0; each < model->head_size; each++)
-            head[each] = WRITE(READ(head[each]) * factor * norm[each]);
+        for (int64_t each = 0; each < size; each++)
+            squares += (READ(row[each]) - mean) * (READ(row[each]) - mean);
+    } else {
+#pragma omp simd reduction(+ : squares)
+        for (int64_t each = 0; each < size; each++)
+            squares += READ(row[each]) * READ(row[each]);
     }
+    return (struct NAMED(moments)){mean, 1.0f / sqrtf(squares / size + epsilon)};
+}
+
+static inline float NAMED(normalised)(const NUMBER *row, const struct norm *norm,
+                                      struct NAMED(moments) moments, int64_t each) {
+    const float value = (READ(row[each]) - moments.mean) * moments.factor * norm->weights[each];
+    return norm->bias ? value + norm->bias[each] : value;
+}
+
+/* A row of `size` numbers becomes operands, normalised if there is a norm. */
+static void NAMED(normalise)(const NUMBER *row, const struct norm *norm, int64_t size, float epsilon,
+                             OPERAND *out) {
+    if (norm->weights) {
+        const struct NAMED(moments) moments = NAMED(moments)(row, norm, epsilon);
+        for (int64_t each = 0; each < size; each++)
+            out[NAMED(place)(each)] = WRITE_OPERAND(NAMED(normalised)(row, norm, moments, each));
+    } else {
+        for (int64_t each = 0; each < size; each++)
+            out[NAMED(place)(each)] = WRITE_OPERAND(READ(row[each]));
+    }
+}
+
+/* Numbers, normalised in place if there is a norm, as many at a time as it is of. */
+static void NAMED(normalise_here)(NUMBER *row, const struct norm *norm, int64_t size, float epsilon) {
+    if (!norm->weights)
+        return;
+    for (NUMBER *part = row; part < row + size; part += norm->size) {
+        const struct NAMED(moments) moments = NAMED(moments)(part, norm, epsilon);
+        for (int64_t each = 0; each < norm->size; each++)
+            part[each] = WRITE(NAMED(normalised)(part, norm, moments, each));
+    }
+}
+
+/* Turn a head by its position, in place. */
+static void NAMED(turn)(const struct model *model, const struct layer *layer, int64_t position,
+                        NUMBER *head) {
     if (!layer->cosines)
         return;
     const int64_t half = model->rotary_size / 2;
     const float *cosine = layer->cosines + position * half, *sine = layer->sines + position * half;
+    if (model->rotary == PAIRS) {
+        for (int64_t each = 0; each < half; each++) {
+            const float first = READ(head[2 * each]), second = READ(head[2 * each + 1]);
+            head[2 * each] = WRITE(first * cosine[each] - second * sine[each]);
+            head[2 * each + 1] = WRITE(second * cosine[each] + first * sine[each]);
+        }
+        return;
+    }
     for (int64_t each = 0; each < half; each++) {
         const float first = READ(head[each]), second = READ(head[half + each]);
         head[each] = WRITE(first * cosine[each] - second * sine[each]);
@@ -448,20 +484,25 @@ static void NAMED(turn)(const struct model *model, const struct layer *layer, co
     }
 }
 
-/* Queries, keys and values of a token in `qkv`: turn them, and keep keys and values. */
+/* Queries, keys and values of a token in `qkv`: normalise and turn them, and keep keys and values. */
 static void NAMED(prepare)(const struct model *model, const struct layer *layer, int64_t number,
                            const struct token *token, NUMBER *qkv) {
     const int64_t size = model->head_size;
-    NUMBER *key = qkv + model->query_heads * size, *value = key + model->key_heads * size;
     KEPT_NUMBER *row = (KEPT_NUMBER *)token->row + number * token->layer_size;
+    NAMED(normalise_here)(qkv + model->queries.first, &layer->query_norm, model->query_heads * size,
+                          model->epsilon);
+    NAMED(normalise_here)(qkv + model->keys.first, &layer->key_norm, model->key_heads * size,
+                          model->epsilon);
     for (int64_t head = 0; head < model->query_heads; head++)
-        NAMED(turn)(model, layer, layer->query_norm, token->position, qkv + head * size);
+        NAMED(turn)(model, layer, token->position, qkv + head_place(&model->queries, head, size));
     for (int64_t head = 0; head < model->key_heads; head++) {
-        NAMED(turn)(model, layer, layer->key_norm, token->position, key + head * size);
+        NUMBER *key = qkv + head_place(&model->keys, head, size);
+        const NUMBER *value = qkv + head_place(&model->values, head, size);
         KEPT_NUMBER *to = row + head * token->head_stride + token->position * size;
+        NAMED(turn)(model, layer, token->position, key);
         for (int64_t each = 0; each < size; each++) {
-            to[each] = WRITE_KEPT(READ(key[head * size + each]));
-            to[each + token->to_values] = WRITE_KEPT(READ(value[head * size + each]));
+            to[each] = WRITE_KEPT(READ(key[each]));
+            to[each + token->to_values] = WRITE_KEPT(READ(value[each]));
         }
     }
 }
@@ -518,7 +559,8 @@ static void NAMED(attend)(const struct model *model, const struct layer *layer, 
     KEPT_NUMBER *packed = (KEPT_NUMBER *)(shares + QUERIES * stride);
     query += head * (all / model->key_heads);
     for (int64_t row = 0; row < rows; row++) {
-        const NUMBER *own = qkv + row / group * width + (query + row % group) * size;
+        const NUMBER *own =
+            qkv + row / group * width + head_place(&model->queries, query + row % group, size);
         for (int64_t each = 0; each < size; each++)
             queries[row * PADDED(size) + NAMED(place)(each)] = WRITE_OPERAND(READ(own[each]));
         NAMED(end_row)(queries + row * PADDED(size), size);
@@ -536,6 +578,8 @@ static void NAMED(attend)(const struct model *model, const struct layer *layer, 
         const int64_t until = tokens[row / group].position + 1 - first;
         const int64_t from = window && window < until + first ? until - window : 0;
         float *score = scores + row * stride;
+        if (model->attention_cap)
+            soften_to(model->attention_cap, score + from, until - from);
         totals[row] = soften(score, 0, from, until, stride);
         for (int64_t at = 0; at < stride; at++)
             shares[row * stride + at] = WRITE_OPERAND(score[at]);
@@ -569,20 +613,25 @@ static int64_t NAMED(scratch_size)(const struct model *model, int64_t position) 
            64 * 64;
 }
 
-/* Add a product to `hidden`, normalised first where the model does. */
+/* Add a product to `hidden`, normalised and scaled first where the model does. */
 static void NAMED(add)(struct team *team, const struct model *model, const struct product *product,
-                       const struct NAMED(inputs) *inputs, int64_t count, const float *norm, NUMBER *apart,
-                       NUMBER *hidden) {
+                       const struct NAMED(inputs) *inputs, int64_t count, const struct norm *norm,
+                       NUMBER *apart, NUMBER *hidden) {
     const int64_t size = model->hidden;
+    const int direct = !norm->weights && model->residual_scale == 1;
     NAMED(product)(team, product, inputs, count,
-                   (struct NAMED(target)){norm ? apart : hidden, size, !norm, NULL});
+                   (struct NAMED(target)){direct ? hidden : apart, size, direct, NULL});
     barrier(team);
-    if (!norm)
+    if (direct)
         return;
     int64_t first, last;
     share(team, count, &first, &last);
-    for (int64_t row = first; row < last; row++)
-        NAMED(add_normalised)(apart + row * size, norm, size, model->epsilon, hidden + row * size);
+    for (int64_t row = first; row < last; row++) {
+        NUMBER *own = apart + row * size, *to = hidden + row * size;
+        NAMED(normalise_here)(own, norm, size, model->epsilon);
+        for (int64_t each = 0; each < size; each++)
+            to[each] = WRITE(READ(to[each]) + READ(WRITE(READ(own[each]) * model->residual_scale)));
+    }
     barrier(team);
 }
 
@@ -603,7 +652,7 @@ struct NAMED(step_task) {
 
 /* Rows of hidden numbers, normalised, become operands; each thread does its share of the rows. */
 static void NAMED(normalise_rows)(struct team *team, const struct NAMED(step_task) *task,
-                                  const int64_t *rows, int64_t count, const float *norm) {
+                                  const int64_t *rows, int64_t count, const struct norm *norm) {
     const int64_t size = task->model->hidden;
     int64_t first, last;
     share(team, count, &first, &last);
@@ -638,8 +687,8 @@ static void NAMED(attend_all)(struct team *team, const struct NAMED(step_task) *
         for (int64_t query = 0; query < group; query += QUERIES)
             NAMED(attend)(model, layer, number, task->tokens + start, count,
                           item % model->key_heads, query, smaller(QUERIES, group - query),
-                          task->qkv + start * width, task->inputs.operands + start * PADDED(attended),
-                          scratch);
+                          task->qkv + start * width,
+                          task->inputs.operands + start * PADDED(attended), scratch);
     }
     barrier(team);
 #if CODES
@@ -652,59 +701,115 @@ static void NAMED(attend_all)(struct team *team, const struct NAMED(step_task) *
 #endif
 }
 
-static void NAMED(gate)(struct team *team, const struct NAMED(step_task) *task) {
-    const int64_t inner = task->model->intermediate, parts = (inner + 255) / 256;
+/* Several products of the same operands, into rows of `to`: their outputs stand side by side. */
+static void NAMED(products)(struct team *team, const struct NAMED(step_task) *task,
+                            const struct product *products, int count, NUMBER *to, int64_t stride) {
+    for (; count--; to += products++->outputs)
+        NAMED(product)(team, products, &task->inputs, task->count,
+                       (struct NAMED(target)){to, stride, 0, NULL});
+}
+
+/* Outputs of gate and up become operands: those of the first activated, times the second's. */
+static void NAMED(gate)(struct team *team, const struct NAMED(step_task) *task, int gated) {
+    const int64_t inner = task->model->intermediate, parts = (inner + AT_ONCE - 1) / AT_ONCE;
     int64_t first, last;
     share(team, task->count * parts, &first, &last);
     for (int64_t item = first; item < last; item++) {
-        const int64_t row = item / parts, from = item % parts * 256, to = smaller(inner, from + 256);
-        const NUMBER *gate = task->gate_up + row * 2 * inner, *up = gate + inner;
+        const int64_t row = item / parts, from = item % parts * AT_ONCE;
+        const int64_t count = smaller(AT_ONCE, inner - from);
+        const NUMBER *gate = task->gate_up + row * (1 + gated) * inner + from, *up = gate + inner;
         OPERAND *own = task->inputs.operands + row * PADDED(inner);
-        for (int64_t each = from; each < to; each++)
-            own[NAMED(place)(each)] =
-                WRITE_OPERAND(READ(WRITE(activate(task->model->activation, READ(gate[each])))) *
-                              READ(up[each]));
-        NAMED(end_inputs)(&task->inputs, row, inner, from, to);
+        float active[AT_ONCE];
+        for (int64_t each = 0; each < count; each++)
+            active[each] = READ(gate[each]);
+        activate(task->model->activation, active, count);
+        if (gated)
+            for (int64_t each = 0; each < count; each++)
+                active[each] = READ(WRITE(active[each])) * READ(up[each]);
+        for (int64_t each = 0; each < count; each++)
+            own[NAMED(place)(from + each)] = WRITE_OPERAND(active[each]);
+        NAMED(end_inputs)(&task->inputs, row, inner, from, from + count);
     }
     barrier(team);
+}
+
+/* The hidden numbers of the tokens before the first layer. */
+static void NAMED(embed)(struct team *team, const struct NAMED(step_task) *task) {
+    const struct model *model = task->model;
+    const int64_t size = model->hidden;
+    int64_t first, last;
+    share(team, task->count, &first, &last);
+    for (int64_t row = first; row < last; row++) {
+        const struct token *token = task->tokens + row;
+        float *numbers = (float *)(task->scratch + team->thread * task->scratch_size);
+        NUMBER *to = task->hidden + row * size;
+        read_weights(&model->embedding, token->id, numbers);
+        for (int64_t each = 0; each < size; each++)
+            to[each] = WRITE(numbers[each] * model->embedding_scale);
+        if (model->positions) {
+            const NUMBER *place = (const NUMBER *)model->positions + token->position * size;
+            for (int64_t each = 0; each < size; each++)
+                to[each] = WRITE(READ(to[each]) + READ(place[each]));
+        }
+    }
+    barrier(team);
+}
+
+/* Scale and cap the scores where the model does; in parts that begin where they always do. */
+static void NAMED(finish)(struct team *team, const struct NAMED(step_task) *task) {
+    const struct model *model = task->model;
+    const int64_t outputs = model->head.outputs, parts = (outputs + AT_ONCE - 1) / AT_ONCE;
+    if (model->score_scale == 1 && !model->score_cap)
+        return;
+    int64_t first, last;
+    barrier(team);
+    share(team, task->wanted_count * parts, &first, &last);
+    for (int64_t item = first; item < last; item++) {
+        const int64_t from = item % parts * AT_ONCE, count = smaller(AT_ONCE, outputs - from);
+        float *scores = task->scores + item / parts * outputs + from;
+        for (int64_t each = 0; each < count; each++)
+            scores[each] = READ(WRITE(scores[each] * model->score_scale));
+        if (model->score_cap)
+            soften_to(model->score_cap, scores, count);
+        for (int64_t each = 0; each < count; each++)
+            scores[each] = READ(WRITE(scores[each]));
+    }
 }
 
 static void NAMED(step_part)(struct team *team, void *given) {
     const struct NAMED(step_task) *task = given;
     const struct model *model = task->model;
-    const int64_t size = model->hidden, inner = model->intermediate, count = task->count;
+    const int64_t inner = model->intermediate, count = task->count;
     const int64_t width = (model->query_heads + 2 * model->key_heads) * model->head_size;
-    int64_t first, last;
-    share(team, count, &first, &last);
-    for (int64_t row = first; row < last; row++) {
-        float *numbers = (float *)(task->scratch + team->thread * task->scratch_size);
-        read_weights(&model->embedding, task->tokens[row].id, numbers);
-        for (int64_t each = 0; each < size; each++)
-            task->hidden[row * size + each] = WRITE(numbers[each] * model->embedding_scale);
-    }
-    barrier(team);
+    NAMED(embed)(team, task);
     for (int64_t number = 0; number < model->layer_count; number++) {
         const struct layer *layer = model->layers + number;
-        NAMED(normalise_rows)(team, task, NULL, count, layer->before_attention);
-        for (int part = 0, done = 0; part < 3; done += layer->qkv[part++].outputs)
-            NAMED(product)(team, layer->qkv + part, &task->inputs, count,
-                           (struct NAMED(target)){task->qkv + done, width, 0, NULL});
+        const int gated = layer->gate_up[1].outputs != 0;
+        NAMED(normalise_rows)(team, task, NULL, count, &layer->before_attention);
+        NAMED(products)(team, task, layer->qkv, 3, task->qkv, width);
+        if (layer->parallel) {
+            barrier(team);
+            if (layer->before_mlp.weights)
+                NAMED(normalise_rows)(team, task, NULL, count, &layer->before_mlp);
+            NAMED(products)(team, task, layer->gate_up, 2, task->gate_up, (1 + gated) * inner);
+        }
         barrier(team);
         NAMED(attend_all)(team, task, number);
-        NAMED(add)(team, model, &layer->output, &task->inputs, count, layer->after_attention,
+        NAMED(add)(team, model, &layer->output, &task->inputs, count, &layer->after_attention,
                    task->apart, task->hidden);
-        NAMED(normalise_rows)(team, task, NULL, count, layer->before_mlp);
-        for (int part = 0; part < 2; part++)
-            NAMED(product)(team, layer->gate_up + part, &task->inputs, count,
-                           (struct NAMED(target)){task->gate_up + part * inner, 2 * inner, 0, NULL});
-        barrier(team);
-        NAMED(gate)(team, task);
-        NAMED(add)(team, model, &layer->down, &task->inputs, count, layer->after_mlp, task->apart,
+        if (!layer->parallel) {
+            NAMED(normalise_rows)(team, task, NULL, count, &layer->before_mlp);
+            NAMED(products)(team, task, layer->gate_up, 2, task->gate_up, (1 + gated) * inner);
+            barrier(team);
+        }
+        NAMED(gate)(team, task, gated);
+        NAMED(add)(team, model, &layer->down, &task->inputs, count, &layer->after_mlp, task->apart,
                    task->hidden);
     }
-    NAMED(normalise_rows)(team, task, task->wanted, task->wanted_count, model->norm);
+    NAMED(normalise_rows)(team, task, task->wanted, task->wanted_count, &model->norm);
     NAMED(product)(team, &model->head, &task->inputs, task->wanted_count,
                    (struct NAMED(target)){NULL, model->head.outputs, 0, task->scores});
+    NAMED(finish)(team, task);
 }
 
 /* One pass: scores [wanted, vocabulary] of what comes after these tokens.

@@ -21,41 +21,68 @@ class ProductStruct(ctypes.Structure):
     )
 
 
+class NormStruct(ctypes.Structure):
+    _fields_ = (
+        ("weights", _POINTER),
+        ("bias", _POINTER),
+        ("size", _NUMBER),
+        ("kind", _NUMBER),
+    )
+
+
 class LayerStruct(ctypes.Structure):
     _fields_ = (
         ("qkv", ProductStruct * 3),
         ("output", ProductStruct),
         ("gate_up", ProductStruct * 2),
         ("down", ProductStruct),
-        ("before_attention", _POINTER),
-        ("after_attention", _POINTER),
-        ("before_mlp", _POINTER),
-        ("after_mlp", _POINTER),
-        ("query_norm", _POINTER),
-        ("key_norm", _POINTER),
+        ("before_attention", NormStruct),
+        ("after_attention", NormStruct),
+        ("before_mlp", NormStruct),
+        ("after_mlp", NormStruct),
+        ("query_norm", NormStruct),
+        ("key_norm", NormStruct),
         ("cosines", _POINTER),
         ("sines", _POINTER),
+        ("parallel", _NUMBER),
         ("window", _NUMBER),
         ("scaling", _FLOAT),
+    )
+
+
+class HeadsStruct(ctypes.Structure):
+    _fields_ = (
+        ("first", _NUMBER),
+        ("group", _NUMBER),
+        ("stride", _NUMBER),
     )
 
 
 class ModelStruct(ctypes.Structure):
     _fields_ = (
         ("embedding", ProductStruct),
+        ("positions", _POINTER),
         ("layers", ctypes.POINTER(LayerStruct)),
-        ("norm", _POINTER),
+        ("norm", NormStruct),
         ("head", ProductStruct),
+        ("queries", HeadsStruct),
+        ("keys", HeadsStruct),
+        ("values", HeadsStruct),
         ("layer_count", _NUMBER),
         ("hidden", _NUMBER),
         ("intermediate", _NUMBER),
         ("query_heads", _NUMBER),
         ("key_heads", _NUMBER),
         ("head_size", _NUMBER),
+        ("rotary", _NUMBER),
         ("rotary_size", _NUMBER),
         ("activation", _NUMBER),
         ("epsilon", _FLOAT),
         ("embedding_scale", _FLOAT),
+        ("residual_scale", _FLOAT),
+        ("score_scale", _FLOAT),
+        ("attention_cap", _FLOAT),
+        ("score_cap", _FLOAT),
     )
 
 

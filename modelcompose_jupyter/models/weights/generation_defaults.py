@@ -143,6 +143,11 @@ _OF_THE_CHOICE = {
     *(each.name for each in fields(OwnDefaults)),
 }  # fmt: skip
 """What sampling heeds, and what changes no text."""
+_CACHES = {
+    "dynamic", "static", "hybrid", "hybrid_chunked", "sliding_window", "offloaded",
+    "offloaded_static", "offloaded_hybrid", "offloaded_hybrid_chunked",
+}  # fmt: skip
+"""Ways of transformers to keep keys and values, none of which changes a text."""
 
 
 def read_own(folder: Path, config: dict[str, Any], vocabulary: int) -> OwnDefaults | None:
@@ -162,7 +167,7 @@ def read_own(folder: Path, config: dict[str, Any], vocabulary: int) -> OwnDefaul
         content = {name: value for name, value in config.items() if name in {*_KINDS, *_CUSTOM}}
     kept = {}
     for name, value in content.items():
-        if _asks_nothing(name, value):
+        if _asks_nothing(name, value) or (name == "cache_implementation" and value in _CACHES):
             continue
         if name not in _OF_THE_CHOICE or not _KINDS[name](value, vocabulary):
             return None

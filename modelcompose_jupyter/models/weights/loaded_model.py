@@ -16,7 +16,7 @@ from .generation_defaults import LeftOut
 if TYPE_CHECKING:
     from transformers import PreTrainedModel
 
-    from ..native.decoder import Parts
+    from ..native.parts import Parts
 
 
 @dataclass(frozen=True)

@@ -12,7 +12,7 @@ from ...redaction import get_logger
 from .. import memory
 from ..spec import ModelSpec, Quantization, Report
 from . import files, native_loader, optional_libraries, torch_loader
-from .decoder_config import Other
+from .config_reader import Other
 from .loaded_model import LoadedModel
 from .native_loader import NativePlan
 from .read_ahead import ReadAhead

@@ -13,6 +13,7 @@ from ...redaction import get_logger
 from .. import disk_cache
 from ..native.codes import INT4, INT8, Form
 from ..spec import Quantization
+from .decoder_parts import Role
 
 _KIND = "weights"
 _VERSION = 1
@@ -26,19 +27,19 @@ _ALIGNMENT = 64
 log = get_logger(__name__)
 
 
-def form_of(name: str, layer: int, layers: int, quantization: Quantization) -> Form:
+def form_of(role: Role, layer: int | None, layers: int, quantization: Quantization) -> Form:
     """How many bits the weights of a linear layer get.
 
     With 4 bits for most, those that are worth more have 8: the head, keys and values, which are
     few; and what ends the MLP in the first and the last layers, where errors count most.
 
     Args:
-        name: ``lm_head``, or as in ``v_proj`` of the layer of this number.
+        layer: which of ``layers`` it is in; None for the head.
     """
-    if quantization == "int8" or name in ("lm_head", "k_proj", "v_proj"):
+    if quantization == "int8" or layer is None or role in ("keys", "values"):
         return INT8
     at_ends = min(layer, layers - 1 - layer) < max(1, layers // 8)
-    return INT8 if name == "down_proj" and at_ends else INT4
+    return INT8 if role == "down" and at_ends else INT4
 
 
 class PackedWeights:

@@ -20,6 +20,7 @@ from ..native.build import kernels
 from ..native.codes import Form
 from ..native.linear import Linear
 from ..spec import Quantization
+from .decoder_parts import Role
 from .packed_weights import form_of
 
 _ALIGNMENT = 32
@@ -30,6 +31,11 @@ quicker to widen the weights once."""
 _AT_ONCE = 1 << 20
 """Numbers that are quantised together, which bounds the memory that it takes."""
 _NUMBER = re.compile(r"\.(\d+)\.")
+_ROLES: dict[str, Role] = {
+    "k_proj": "keys", "v_proj": "values", "down_proj": "down", "fc2": "down", "fc_out": "down",
+    "dense_4h_to_h": "down",
+}  # fmt: skip
+"""Of modules by their names; those of others need no other bits."""
 
 
 class CodedLinear(nn.Module):
@@ -199,8 +205,9 @@ def _forms(model: nn.Module, quantization: Quantization) -> dict[nn.Module, Form
     for name, module in model.named_modules():
         if _is_linear(module) and module not in found:
             number = _NUMBER.search(name)
-            own = "lm_head" if module is head else name.rpartition(".")[2]
-            found[module] = form_of(own, int(number[1]) if number else 0, layers, quantization)
+            layer = None if module is head else int(number[1]) if number else 0
+            role = _ROLES.get(name.rpartition(".")[2], "output")
+            found[module] = form_of(role, layer, layers, quantization)
     return found
 
 

@@ -115,9 +115,73 @@ static int check_rounding(void) {
     return wrong;
 }
 
+/* Activations, and what bounds scores, are what they are in double precision. */
+static int check_activations(void) {
+    enum { COUNT = 4001 };
+    static float found[5][COUNT];
+    int wrong = 0;
+    for (int each = 0; each < COUNT; each++)
+        for (int kind = 0; kind < 5; kind++)
+            found[kind][each] = (each - 2000) / 100.0f;
+    for (int kind = SILU; kind <= RELU; kind++)
+        activate(kind, found[kind], COUNT);
+    soften_to(3.0f, found[4], COUNT);
+    for (int each = 0; each < COUNT; each++) {
+        const double x = (each - 2000) / 100.0f;
+        const double inner = sqrt(2 / 3.14159265358979323846) * (x + 0.044715 * x * x * x);
+        const double right[5] = {x / (1 + exp(-x)), x * (1 + tanh(inner)) / 2,
+                                 x * erfc(-x / sqrt(2)) / 2, x < 0 ? 0 : x, 3 * tanh(x / 3)};
+        for (int kind = 0; kind < 5; kind++)
+            if (!(fabs(found[kind][each] - right[kind]) <= 3e-7 * (fabs(x) + 0.01))) {
+                printf("activation %d of %g: %.9g, is %.9g\n", kind, x, found[kind][each], right[kind]);
+                wrong++;
+            }
+    }
+    float odd[] = {NAN, NAN, INFINITY};
+    activate(GELU, odd, 1), activate(RELU, odd + 1, 1), activate(GELU, odd + 2, 1);
+    wrong += odd[0] == odd[0] || odd[1] == odd[1] || odd[2] != INFINITY;
+    return wrong;
+}
+
+/* Norms are what they are in double precision, by part and as operands. */
+static int check_norms(void) {
+    enum { SIZE = 74, PARTS = 2 };
+    float weights[SIZE], bias[SIZE], row[SIZE * PARTS], operands[SIZE + 64];
+    int wrong = 0;
+    for (int kind = ROOT_MEAN_SQUARE; kind <= DEVIATION; kind++)
+        for (int64_t size = 2; size <= SIZE; size += 24) {
+            double right[SIZE * PARTS];
+            for (int64_t each = 0; each < size; each++)
+                weights[each] = 1 + some(), bias[each] = some();
+            for (int64_t each = 0; each < PARTS * size; each++)
+                row[each] = 3 + some();
+            for (int64_t part = 0; part < PARTS; part++) {
+                double mean = 0, squares = 0;
+                for (int64_t each = 0; each < size; each++)
+                    mean += kind == DEVIATION ? (double)row[part * size + each] / size : 0;
+                for (int64_t each = 0; each < size; each++)
+                    squares += pow(row[part * size + each] - mean, 2) / size;
+                for (int64_t each = 0; each < size; each++)
+                    right[part * size + each] =
+                        (row[part * size + each] - mean) / sqrt(squares + 1e-5) * weights[each] +
+                        (kind == DEVIATION ? bias[each] : 0);
+            }
+            const struct norm norm = {weights, kind == DEVIATION ? bias : NULL, size, kind};
+            normalise_float32(row, &norm, size, 1e-5f, operands);
+            normalise_here_float32(row, &norm, PARTS * size, 1e-5f);
+            for (int64_t each = 0; each < PARTS * size; each++)
+                wrong += !(fabs(row[each] - right[each]) < 3e-5) ||
+                         (each < size && !(fabs(operands[each] - right[each]) < 3e-5));
+        }
+    if (wrong)
+        printf("%d numbers of norms\n", wrong);
+    return wrong;
+}
+
 int main(void) {
     struct pool *pool = pool_make();
-    int wrong = check_conversions(pool) + check_rounding(), products = 0;
+    int wrong = check_conversions(pool) + check_rounding() + check_activations() + check_norms();
+    int products = 0;
     for (enum number kind = FLOAT32; kind <= FLOAT16; kind++)
         for (int64_t rows = 1; rows <= ROWS; rows += 3)
             for (int64_t outputs = 1; outputs <= OUTPUTS; outputs += 2)

@@ -9,6 +9,7 @@ import shlex
 import shutil
 import subprocess
 import sys
+import tempfile
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from types import SimpleNamespace
@@ -22,6 +23,7 @@ from hypothesis import strategies as st
 from standins import tiny_models
 
 from modelcompose_jupyter.models import ModelSpec, disk_cache
+from modelcompose_jupyter.models.engine import layers
 from modelcompose_jupyter.models.engine.kv_cache import Slot
 from modelcompose_jupyter.models.engine.native_layers import NativeProduct, unsupported_layers
 from modelcompose_jupyter.models.engine.native_runner import NativeRunner
@@ -29,14 +31,21 @@ from modelcompose_jupyter.models.engine.runner import Runner
 from modelcompose_jupyter.models.engine.torch_runner import TorchRunner, torch_runner
 from modelcompose_jupyter.models.native import build, structures, threads
 from modelcompose_jupyter.models.native.variants import FLAGS, VARIANTS, Variant, suitable
-from modelcompose_jupyter.models.weights import loader, source
+from modelcompose_jupyter.models.weights import loader, native_loader, source
 
 pytestmark = pytest.mark.skipif(shutil.which("cc") is None, reason="there is no C compiler")
 
 KINDS = (torch.float32, torch.bfloat16, torch.float16)
 NAMES = ["x86-64-v4-bf16", "x86-64-v4", "x86-64-v3", "x86-64-v2"]
 MODELS: dict[str, tuple[str, dict[str, Any]]] = {
+    "codegen": ("codegen", {"n_head": 8, "n_embd": 64}),
+    "exaone4": ("exaone4", {}),
+    "gemma2": ("gemma2", {}),
     "gemma3": ("gemma3_text", {}),
+    "gpt2": ("gpt2", {}),
+    "gpt_neo": ("gpt_neo", {}),
+    "gpt_neox": ("gpt_neox", {}),
+    "hyperclovax": ("hyperclovax", {}),
     "llama": ("llama", {}),
     "llama of many queries": (
         "llama",
@@ -45,6 +54,7 @@ MODELS: dict[str, tuple[str, dict[str, Any]]] = {
     "llama of odd heads": ("llama", {"head_dim": 20}),
     "llama of wide heads": ("llama", {"head_dim": 80}),
     "mistral": ("mistral", {}),
+    "olmo2": ("olmo2", {}),
     "phi3": ("phi3", {}),
     "qwen2": ("qwen2", {}),
     "qwen3": ("qwen3", {}),
@@ -63,9 +73,20 @@ def runner_of(model: Any) -> Runner:
 def made(name: str, kind: torch.dtype = torch.float32) -> NativeRunner:
     """A model whose steps run in C."""
     architecture, options = MODELS[name]
-    runner = runner_of(tiny_models.make(architecture, **options).to(kind))
-    assert isinstance(runner, NativeRunner)
-    return runner
+    options = {**tiny_models.with_context(architecture, 300), **options}
+    model = tiny_models.make(architecture, **options).to(kind)
+    if layers.are_known(model):
+        runner = runner_of(model)
+        assert isinstance(runner, NativeRunner)
+        return runner
+    with tempfile.TemporaryDirectory() as folder:
+        model.save_pretrained(folder)
+        tiny_models.tokenizer().save_pretrained(folder)
+        spec = ModelSpec(folder)
+        plan = native_loader.plan(spec, source.resolve(spec, lambda _: None))
+        decoder = native_loader.load(plan, lambda _: None).decoder
+    assert decoder is not None
+    return NativeRunner(decoder, None)
 
 
 def read(model: Runner, prompt: list[int]) -> Slot:
@@ -99,6 +120,7 @@ def test_steps_run_in_c_where_no_precision_is_asked_for(stored: str, tmp_path: P
 def test_steps_give_the_scores_of_the_model(name: str) -> None:
     model = made(name)
     architecture, options = MODELS[name]
+    options = {**tiny_models.with_context(architecture, 300), **options}
     pristine = tiny_models.make(architecture, **options)
     tokens = PROMPTS[4]
     slot = model.cache.open(len(tokens))
@@ -115,6 +137,7 @@ def test_steps_give_the_scores_of_the_model(name: str) -> None:
 def test_float16_gives_what_the_model_itself_gives_in_it(name: str) -> None:
     model, tokens = made(name, torch.float16), PROMPTS[3]
     architecture, options = MODELS[name]
+    options = {**tiny_models.with_context(architecture, 300), **options}
     pristine = tiny_models.make(architecture, **options).to(torch.float16)
     slot = model.cache.open(len(tokens))
     found = model.forward(tokens, range(len(tokens)), (), [(slot, len(tokens))])
@@ -228,7 +251,7 @@ def test_a_token_that_there_is_not_is_refused() -> None:
 @pytest.mark.parametrize(
     ("options", "reason"),
     [
-        ({"hidden_act": "gelu"}, "its activation is another one"),
+        ({"hidden_act": "quick_gelu"}, "its activation is another one"),
         ({"intermediate_size": 63}, "its sizes are odd"),
     ],
 )
@@ -524,18 +547,19 @@ def test_structures_are_as_large_as_in_c(tmp_path: Path) -> None:
     """native.h and structures.py say the same."""
     header = Path(build.__file__).parent / "native.h"
     program = tmp_path / "sizes.c"
-    names = ("product", "layer", "model", "token")
+    names = ("product", "norm", "heads", "layer", "model", "token")
     sizes = ", ".join(f"(int)sizeof(struct {name})" for name in names)
     program.write_text(
         f'#include <stdio.h>\n#include "{header}"\n'
-        f'int main(void) {{ printf("%d %d %d %d", {sizes}); return 0; }}'
+        f'int main(void) {{ printf("%d %d %d %d %d %d", {sizes}); return 0; }}'
     )
     subprocess.run(["cc", str(program), "-o", str(tmp_path / "sizes")], check=True)
     found = subprocess.run([str(tmp_path / "sizes")], capture_output=True, text=True, check=True)
-    wanted = [
-        ctypes.sizeof(each)
-        for each in (structures.ProductStruct, structures.LayerStruct, structures.ModelStruct)
-    ]
+    mine = (
+        structures.ProductStruct, structures.NormStruct, structures.HeadsStruct,
+        structures.LayerStruct, structures.ModelStruct,
+    )  # fmt: skip
+    wanted = [ctypes.sizeof(each) for each in mine]
     assert [int(each) for each in found.stdout.split()] == [*wanted, structures.TOKEN.itemsize]
 
 

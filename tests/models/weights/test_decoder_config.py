@@ -14,6 +14,7 @@ from standins import tiny_models
 from modelcompose_jupyter.models import ModelSpec
 from modelcompose_jupyter.models.engine import native_layers
 from modelcompose_jupyter.models.native.linear import Linear
+from modelcompose_jupyter.models.native.parts import Norm
 from modelcompose_jupyter.models.weights import (
     decoder_config,
     loader,
@@ -21,7 +22,7 @@ from modelcompose_jupyter.models.weights import (
     source,
     torch_loader,
 )
-from modelcompose_jupyter.models.weights.decoder_config import Other
+from modelcompose_jupyter.models.weights.config_reader import Other
 from modelcompose_jupyter.models.weights.native_loader import NativePlan
 
 LLAMA3 = {
@@ -121,7 +122,11 @@ def assert_same(one: Any, two: Any) -> None:
         assert one.kind == two.kind
         assert np.array_equal(one.weights, two.weights)
         assert_same(one.bias, two.bias)
-    elif isinstance(one, list):
+    elif isinstance(one, Norm):
+        assert_same(vars(one), vars(two))
+    elif isinstance(one, dict):
+        assert_same(list(one.items()), list(two.items()))
+    elif isinstance(one, list | tuple):
         for part, other in zip(one, two, strict=True):
             assert_same(part, other)
     elif isinstance(one, np.ndarray) and one.dtype == np.float32:
@@ -147,12 +152,12 @@ def test_weights_are_rounded_as_torch_rounds_them(stored: torch.dtype, tmp_path:
 @pytest.mark.parametrize(
     "changes",
     [
-        {"model_type": "gpt2"}, {"hidden_act": "gelu"}, {"intermediate_size": 63},
-        {"rope_parameters": {"rope_type": "yarn", "factor": 4.0, "rope_theta": 1e4}},
+        {"model_type": "opt"}, {"hidden_act": "quick_gelu"}, {"intermediate_size": 63},
+        {"rope_parameters": {"rope_type": "dynamic", "factor": 4.0, "rope_theta": 1e4}},
         {"quantization_config": {"bits": 4}}, {"architectures": ["LlamaForTokenClassification"]},
         {"num_hidden_layers": None}, {"num_hidden_layers": -1}, {"vocab_size": "many"},
         {"rms_norm_eps": "small"}, {"layer_types": 5}, {"eos_token_id": "</s>"},
-        {"auto_map": {"AutoModel": "own.Model"}}, {"partial_rotary_factor": 0.5},
+        {"partial_rotary_factor": 0.5},
         {"final_logit_softcapping": 30.0}, {"num_key_value_heads": 3}, {"text_config": {}},
         {"rope_scaling": 5}, {"rope_scaling": {"rope_type": "llama3", "factor": "x"}},
     ],

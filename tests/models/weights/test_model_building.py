@@ -111,22 +111,22 @@ def test_a_load_without_end_is_given_up_and_others_go_on(
 ) -> None:
     spec, began = endless
     # Made before: transformers leaves weights untied in the whole process while it loads a model.
-    gpt2, t5 = (ModelSpec(str(folder_of(name))) for name in ("gpt2", "t5"))
+    mamba, t5 = (ModelSpec(str(folder_of(name))) for name in ("mamba", "t5"))
     hostile = cache.acquire(spec)
     eventually(began.exists)
-    good = cache.acquire(gpt2)
+    good = cache.acquire(mamba)
     leaving = cache.acquire(t5)
     assert not good.done()
     # Who waits for its turn to build can be given up while the other one builds.
     assert leaving.cancel()
-    eventually(lambda: sources(cache) == [spec.source, gpt2.source])
+    eventually(lambda: sources(cache) == [spec.source, mamba.source])
     eventually(lambda: not any(each.name == "model t5" for each in threading.enumerate()))
     assert (hostile.done(), good.done()) == (False, False)
     # And who builds.
     assert hostile.cancel()
     with done(good) as lease:
         assert ask(lease, max_output_length=2).usage["generated"] == 2
-    assert sources(cache) == [gpt2.source]
+    assert sources(cache) == [mamba.source]
     eventually(lambda: not any(each.name == "model m" for each in threading.enumerate()))
     assert torch.get_default_dtype() == torch.float32
 

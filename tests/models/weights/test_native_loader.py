@@ -41,15 +41,15 @@ def test_what_computes_is_known_and_can_be_chosen(cache: ModelCache, folder: Pat
 def test_what_cannot_run_in_c_says_so(
     cache: ModelCache, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
-    folder = tiny_models.save(tmp_path / "m", "gpt2")
-    with pytest.raises(ModelError, match="gpt2 has no kernels") as caught:
+    folder = tiny_models.save(tmp_path / "m", "mamba")
+    with pytest.raises(ModelError, match="mamba has no kernels") as caught:
         done(cache.acquire(ModelSpec(str(folder), driver="native")))
     assert caught.value.code == "driver_unavailable"
     with caplog.at_level(logging.INFO), done(cache.acquire(ModelSpec(str(folder)))) as lease:
         assert lease.info.driver == "huggingface"
         result = ask(lease, max_output_length=2)
         table = models_table([("here", [lease.info], cache.memory())])
-    assert "gpt2 has no kernels" in caplog.text
+    assert "mamba has no kernels" in caplog.text
     assert result.model["driver_reason"] == lease.info.driver_reason is not None
     assert f"huggingface ({lease.info.driver_reason})" in repr(table)
 

@@ -15,7 +15,8 @@ import numpy as np
 
 from ....errors import ModelError, did_you_mean, shortened
 from .. import decoder_config
-from ..decoder_config import DecoderConfig, Other, Rotation
+from ..config_reader import Other, Rotation
+from ..decoder_config import DecoderConfig
 from ..file_bounds import BrokenFile
 from .container import Tensor, Value
 

@@ -15,7 +15,7 @@ from ..generation_defaults import OwnDefaults, is_value
 from . import config, container, weights
 from .container import Container, Tensor, Value
 from .dequantize import dequantized
-from .weights import DecoderTensor
+from .weights import GgufTensor
 
 _DEFAULTS = (("min_p", "min_p"), ("repetition_penalty", "penalty_repeat"))
 _LARGEST_READ = 1 << 20  # bytes of a tensor that is read while a load is planned
@@ -31,7 +31,7 @@ class GgufModel:
 
     metadata: Mapping[str, Value]
     config: config.ModelConfig
-    tensors: Mapping[str, tuple[Path, DecoderTensor]]
+    tensors: Mapping[str, tuple[Path, GgufTensor]]
 
     @property
     def defaults(self) -> OwnDefaults:

@@ -11,14 +11,14 @@ import numpy as np
 
 from ....errors import ModelError, shortened
 from ...native import numbers
-from ...native.codes import Form
+from ...native.codes import Codes, Form
 from ...native.linear import converted, room
 from ...native.numbers import Kind
 from ...native.threads import usual_threads
+from . import repack
 from .config import ModelConfig
 from .container import Tensor
 from .dequantize import dequantized, is_known, unsupported
-from .repack import FORMS
 
 KINDS: dict[str, Kind] = {"F32": "float32", "BF16": "bfloat16", "F16": "float16"}
 """Of numbers, by the types that have them as they are."""
@@ -45,7 +45,7 @@ _IGNORED = re.compile(r"rope_freqs\.weight|(blk\.\d+\.)?attn_rot_embd\.(weight|i
 """Of the positions, which the config has."""
 
 
-class DecoderTensor(NamedTuple):
+class GgufTensor(NamedTuple):
     """A tensor of a decoder.
 
     Attributes:
@@ -80,23 +80,54 @@ class DecoderTensor(NamedTuple):
         return KINDS.get(self.stored.type.name)
 
     @property
+    def type_name(self) -> str:
+        """What the format calls its type."""
+        return self.stored.type.name
+
+    @property
     def form(self) -> Form | None:
         """What its codes become without loss; None where there is no such."""
-        return FORMS.get(self.stored.type.name) if len(self.shape) == 2 else None
+        return repack.FORMS.get(self.stored.type.name) if len(self.shape) == 2 else None
 
     def stays(self, kind: Kind) -> bool:
         """Whether the numbers may be used where they are in the file."""
         width = numbers.dtype(kind).itemsize
         return self.kind == kind and not self.heads and self.begin % width == 0
 
+    def numbers(self, raw: np.ndarray, kind: Kind) -> np.ndarray:
+        """See `StoredTensor.numbers`."""
+        return weights_of(self, raw, kind)
 
-def tensors_of(config: ModelConfig, tensors: Mapping[str, Tensor]) -> dict[str, DecoderTensor]:
+    def float32(self, raw: np.ndarray, kind: Kind) -> np.ndarray:
+        """See `StoredTensor.float32`: norms are float32 there, whatever the others are."""
+        return weights_of(self, raw, "float32")
+
+    def has_exact_codes(self, raw: np.ndarray) -> bool:
+        """See `StoredTensor.has_exact_codes`."""
+        return self.form is not None and repack.is_exact(self.stored.type, self._blocks(raw))
+
+    def codes(self, raw: np.ndarray, rows: slice, room: np.ndarray) -> Codes:
+        """See `StoredTensor.codes`."""
+        blocks = self._blocks(_in_order(self, raw))
+        return repack.repacked(self.stored.type, blocks[rows], room)
+
+    def kept_codes(self, rows: slice, room: np.ndarray) -> Codes:
+        """See `StoredTensor.kept_codes`."""
+        outputs = rows.stop - rows.start
+        return repack.found(self.stored.type, outputs, self.shape[1], room)
+
+    def _blocks(self, raw: np.ndarray) -> np.ndarray:
+        """Its bytes as uint8 [outputs, blocks, bytes of a block]."""
+        return raw.reshape(self.shape[0], -1, self.stored.type.size)
+
+
+def tensors_of(config: ModelConfig, tensors: Mapping[str, Tensor]) -> dict[str, GgufTensor]:
     """The tensors of a decoder by the names of the original model's.
 
     Raises:
         ModelError: there is one that such a decoder does not have, or of a type that is not known.
     """
-    found: dict[str, DecoderTensor] = {}
+    found: dict[str, GgufTensor] = {}
     for name, tensor in tensors.items():
         if _IGNORED.fullmatch(name):
             continue
@@ -115,7 +146,7 @@ def tensors_of(config: ModelConfig, tensors: Mapping[str, Tensor]) -> dict[str, 
             heads = config.decoder.query_heads
         elif config.swapped and ".k_proj." in own:
             heads = config.decoder.key_heads
-        found[own] = DecoderTensor(tensor, heads)
+        found[own] = GgufTensor(tensor, heads)
     return found
 
 
@@ -130,19 +161,7 @@ def _name(name: str, model_type: str) -> str | None:
     return None if own is None else f"model.layers.{int(number)}.{own}.{end}"
 
 
-def blocks_of(tensor: DecoderTensor, raw: np.ndarray) -> np.ndarray:
-    """A matrix as it is stored, its rows in the order of the original model.
-
-    Args:
-        raw: its bytes, uint8 [size].
-
-    Returns:
-        uint8 [outputs, blocks, bytes of a block].
-    """
-    return _in_order(tensor, raw).reshape(tensor.shape[0], -1, tensor.stored.type.size)
-
-
-def weights_of(tensor: DecoderTensor, raw: np.ndarray, kind: Kind) -> np.ndarray:
+def weights_of(tensor: GgufTensor, raw: np.ndarray, kind: Kind) -> np.ndarray:
     """A tensor's numbers as a runtime has them: where they are, or made of what is there.
 
     Args:
@@ -180,7 +199,7 @@ def weights_of(tensor: DecoderTensor, raw: np.ndarray, kind: Kind) -> np.ndarray
     return found.reshape(tensor.shape)
 
 
-def _in_order(tensor: DecoderTensor, raw: np.ndarray) -> np.ndarray:
+def _in_order(tensor: GgufTensor, raw: np.ndarray) -> np.ndarray:
     """The bytes of a tensor, its rows in the order of the original model.
 
     There the two halves of a head turn together. In the file, where neighbours do, rows take

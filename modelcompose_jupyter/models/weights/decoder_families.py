@@ -1,0 +1,497 @@
+"""The families of decoders that run in C, and where each differs from Llama.
+
+Each says how its config.json is to be read where it leaves something out, as transformers' class
+for it does.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+from ..native.parts import Heads
+from . import tensor_names
+from .config_reader import ConfigReader, LayerRotations, Other, Rotation, frequencies
+from .tensor_names import TensorNames
+
+_GPT_KEYS = {
+    "hidden_size": "n_embd", "num_attention_heads": "n_head", "num_hidden_layers": "n_layer",
+    "max_position_embeddings": "n_positions", "intermediate_size": "n_inner",
+    "hidden_act": "activation_function", "rms_norm_eps": "layer_norm_epsilon",
+}  # fmt: skip
+_GEMMA_NEEDS = ("head_dim", "query_pre_attn_scalar", "hidden_act", "num_key_value_heads")
+_SLIDING = "sliding_attention"
+_GPT_USUAL = {"hidden_act": "gelu_new", "rms_norm_eps": 1e-5}
+
+
+def _no_windows(reader: ConfigReader) -> list[int]:
+    return [0] * reader.layers
+
+
+def _rotations(reader: ConfigReader, size: int, _: Sequence[int]) -> LayerRotations:
+    return reader.rotations(size)
+
+
+Own = Mapping[str, Any]
+"""Fields of a `DecoderConfig` where a family has others than Llama."""
+
+
+@dataclass(frozen=True)
+class Family:
+    """Where a family differs from the others, and what its file leaves out.
+
+    Attributes:
+        special_tokens: usual ones of bos, eos and pad.
+        keys: what its config.json calls what others call by the names of Llama's.
+        usual: values where config.json has none.
+        needs: keys without which nothing is known.
+        grouped: whether heads of keys, and the size of heads, are config.json's to say.
+        wider: how much larger than the hidden numbers its MLP is, where config.json leaves it out.
+        knows: keys that ask for what the kernels can do, and this family does.
+    """
+
+    class_name: str
+    special_tokens: tuple[int | None, int | None, int | None]
+    names: TensorNames = tensor_names.LLAMA
+    tied: bool = False
+    theta: float = 10_000.0
+    keys: Mapping[str, str] = field(default_factory=dict)
+    usual: Mapping[str, Any] = field(default_factory=dict)
+    needs: tuple[str, ...] = ()
+    grouped: bool = True
+    wider: int = 0
+    knows: frozenset[str] = frozenset()
+    biases: Callable[[Mapping[str, Any]], frozenset[str]] = lambda _: frozenset()
+    windows: Callable[[ConfigReader], list[int]] = _no_windows
+    rotations: Callable[[ConfigReader, int, Sequence[int]], LayerRotations] = _rotations
+    own: Callable[[ConfigReader, int], Own] = lambda _, __: {}
+
+    def canonical(self, content: Mapping[str, Any]) -> dict[str, Any]:
+        """config.json by the keys of Llama's, with what is usual where it leaves out."""
+        renamed = {own: name for name, own in self.keys.items()}
+        for name, own in self.keys.items():
+            if name in content and content[name] != content.get(own):
+                raise Other(f"its config.json says {name} for {own}")
+        return {**self.usual, **{renamed.get(name, name): content[name] for name in content}}
+
+
+_QKV = frozenset({"q_proj", "k_proj", "v_proj"})
+_ATTENTION = _QKV | {"o_proj"}
+_GPTJ_BIASES = frozenset({"fc_in", "fc_out", "lm_head"})
+_MLP = frozenset({"gate_proj", "up_proj", "down_proj"})
+
+
+def _biases(content: Mapping[str, Any]) -> frozenset[str]:
+    """By its switches."""
+    return _attention_biases(content) | (_MLP if content.get("mlp_bias") else frozenset())
+
+
+def _attention_biases(content: Mapping[str, Any]) -> frozenset[str]:
+    """By its switch; the MLP has none."""
+    return _ATTENTION if content.get("attention_bias") else frozenset()
+
+
+def _neox_biases(content: Mapping[str, Any]) -> frozenset[str]:
+    attention = {"query_key_value", "dense"} if content.get("attention_bias", True) else set()
+    return frozenset({"dense_h_to_4h", "dense_4h_to_h"} | attention)
+
+
+# Windows
+
+
+def _window_everywhere(usual: int | None) -> Callable[[ConfigReader], list[int]]:
+    def windows(reader: ConfigReader) -> list[int]:
+        window = reader.content.get("sliding_window", usual)
+        return [int(window or 0)] * reader.layers
+
+    return windows
+
+
+def _windows_by_switch(reader: ConfigReader) -> list[int]:
+    """Of Qwen: from some layer on, if they are switched on at all."""
+    content = reader.content
+    window = content.get("sliding_window", 4096) if content.get("use_sliding_window") else None
+    first = content.get("max_window_layers", 28)
+    slides = [window is not None and layer >= first for layer in range(reader.layers)]
+    return reader.windows_where(slides, window)
+
+
+def _windows_without_positions(reader: ConfigReader) -> list[int]:
+    """Of SmolLM3: in layers without positions, if they are switched on at all."""
+    content = reader.content
+    window = content.get("sliding_window") if content.get("use_sliding_window") else None
+    slides = [window is not None and not turns for turns in _smollm3_turning(reader)]
+    return reader.windows_where(slides, content.get("sliding_window"))
+
+
+def _windows_but_each(usual: int, key: str = "") -> Callable[[ConfigReader], list[int]]:
+    """In all layers but each so many-th; ``key`` has another number."""
+
+    def windows(reader: ConfigReader) -> list[int]:
+        slides = [True] * reader.layers
+        if reader.content.get("layer_types") is None:
+            pattern = reader.content.get(key, usual)
+            slides = [bool((layer + 1) % pattern) for layer in range(reader.layers)]
+        return reader.windows_where(slides, reader.content.get("sliding_window", 4096))
+
+    return windows
+
+
+def _windows_of_exaone(reader: ConfigReader) -> list[int]:
+    """Of EXAONE 4: in all layers but each fourth, if there is a window at all."""
+    content = reader.content
+    if content.get("layer_types") is None and content.get("sliding_window", 4096) is None:
+        raise Other("which layers have a window is not said")
+    windows = _windows_but_each(4, "sliding_window_pattern")(reader)
+    if content.get("sliding_window", 4096) is None and _SLIDING in content["layer_types"]:
+        raise Other("its window has no length")
+    return windows
+
+
+def _windows_of_neo(reader: ConfigReader) -> list[int]:
+    """Of GPT-Neo: in the layers that are local, as runs of layers are listed."""
+    types = reader.content.get("attention_types") or [[["global", "local"], 12]]
+    if sum(len(run) * count for run, count in types) != reader.layers:
+        raise Other("its attention_types are not one for each layer")
+    kinds = [kind for run, count in types for kind in run * count]
+    if not {*kinds} <= {"global", "local"}:
+        raise Other("its attention_types are others")
+    if reader.content.get("attention_layers") not in (None, kinds):
+        raise Other("its attention_layers are others than its attention_types")
+    window = reader.content.get("window_size", 256)
+    return [int(window) if kind == "local" else 0 for kind in kinds]
+
+
+# Rotations
+
+
+def _no_rotations(reader: ConfigReader, _: int, __: Sequence[int]) -> LayerRotations:
+    return {}, [None] * reader.layers
+
+
+def _smollm3_turning(reader: ConfigReader) -> list[bool]:
+    """Which layers of SmolLM3 have positions."""
+    given = reader.content.get("no_rope_layers")
+    if given is not None:
+        if len(given) != reader.layers:
+            raise Other("its no_rope_layers are not one for each layer")
+        return [bool(each) for each in given]
+    interval = reader.content.get("no_rope_layer_interval", 4)
+    return [(layer + 1) % interval != 0 for layer in range(reader.layers)]
+
+
+def _smollm3_rotations(reader: ConfigReader, size: int, _: Sequence[int]) -> LayerRotations:
+    found, names = reader.rotations(size)
+    return found, [
+        name if turns else None for name, turns in zip(names, _smollm3_turning(reader), strict=True)
+    ]
+
+
+def _phi3_rotations(reader: ConfigReader, size: int, _: Sequence[int]) -> LayerRotations:
+    return reader.rotations(size, part=1.0, kinds=("default",))
+
+
+def _neox_rotations(reader: ConfigReader, size: int, _: Sequence[int]) -> LayerRotations:
+    content = reader.content
+    if content.get("rope_theta") or content.get("partial_rotary_factor"):
+        raise Other("its positions are named as those of others")
+    theta = content.get("rotary_emb_base", reader.theta)
+    return replace(reader, theta=theta).rotations(size, part=content.get("rotary_pct", 0.25))
+
+
+def _olmo2_rotations(reader: ConfigReader, size: int, _: Sequence[int]) -> LayerRotations:
+    return _in_float32(reader.rotations(size))
+
+
+def _olmo3_rotations(reader: ConfigReader, size: int, windows: Sequence[int]) -> LayerRotations:
+    """Another one in layers with a window, which config.json's own key does not reach."""
+    theta = reader.content.get("rope_theta", reader.theta)
+    return _in_float32(reader.rotations_by_type(size, windows, theta, reader.theta))
+
+
+def _in_float32(rotations: LayerRotations) -> LayerRotations:
+    """Rotations that are not rounded as the model's numbers are."""
+    found, names = rotations
+    return {name: replace(each, exact=True) for name, each in found.items()}, names
+
+
+def _exaone4_rotations(reader: ConfigReader, size: int, windows: Sequence[int]) -> LayerRotations:
+    """In layers with a window alone, if there is one."""
+    found, names = reader.rotations(size)
+    if reader.content.get("sliding_window", 4096) is not None:
+        names = [name if window else None for name, window in zip(names, windows, strict=True)]
+    return found, names
+
+
+def _gptj_rotations(reader: ConfigReader, _: int, __: Sequence[int]) -> LayerRotations:
+    """Of as many numbers of each head as it says."""
+    size = reader.content.get("rotary_dim", 64)
+    if type(size) is not int:
+        raise Other("its rotary_dim is no size")
+    return {"rotary": Rotation(frequencies(size, reader.theta))}, ["rotary"] * reader.layers
+
+
+def _gemma3_rotations(reader: ConfigReader, size: int, windows: Sequence[int]) -> LayerRotations:
+    """Another one in layers with a window."""
+    content = reader.content
+    theta, local = content.get("rope_theta", 1e6), content.get("rope_local_base_freq", 1e4)
+    return reader.rotations_by_type(size, windows, theta, local)
+
+
+# What else families have of their own
+
+
+def _gemma(reader: ConfigReader, _: int) -> Own:
+    content = reader.content
+    return {
+        "scalings": [float(content["query_pre_attn_scalar"]) ** -0.5] * reader.layers,
+        "norm_offset": 1.0,
+        "embedding_scale": float(content["hidden_size"]) ** 0.5,
+        "rounds_embedding_scale": True,
+        "score_cap": float(content.get("final_logit_softcapping") or 0),
+    }
+
+
+def _gemma2(reader: ConfigReader, head_size: int) -> Own:
+    content = reader.content
+    return {
+        **_gemma(reader, head_size),
+        "attention_cap": float(content.get("attn_logit_softcapping", 50.0) or 0),
+        "score_cap": float(content.get("final_logit_softcapping", 30.0) or 0),
+    }
+
+
+def _multiplied(reader: ConfigReader) -> Own:
+    content = reader.content
+    return {
+        "embedding_scale": float(content.get("embedding_multiplier", 1.0)),
+        "residual_scale": float(content.get("residual_multiplier", 1.0)),
+    }
+
+
+def _granite(reader: ConfigReader, _: int) -> Own:
+    content = reader.content
+    return {
+        **_multiplied(reader),
+        "scalings": [float(content.get("attention_multiplier", 1.0))] * reader.layers,
+        "score_scale": 1 / float(content.get("logits_scaling", 1.0)),
+    }
+
+
+def _hyperclovax(reader: ConfigReader, head_size: int) -> Own:
+    content = reader.content
+    around = content.get("use_post_norm", True)
+    scaling = content.get("attention_multiplier")
+    return {
+        **_multiplied(reader),
+        "names": tensor_names.HYPERCLOVAX if around else tensor_names.LLAMA,
+        "scalings": [head_size**-0.5 if scaling is None else float(scaling)] * reader.layers,
+        "score_scale": float(content.get("logits_scaling", 1.0)),
+    }
+
+
+def _whole_query_norms(_: ConfigReader, __: int) -> Own:
+    return {"whole_query_norms": True}
+
+
+def _gpt2(reader: ConfigReader, head_size: int) -> Own:
+    content = reader.content
+    scaling = head_size**-0.5 if content.get("scale_attn_weights", True) else 1.0
+    by_layer = bool(content.get("scale_attn_by_inverse_layer_idx"))
+    return {
+        **_GPT,
+        "transposed": True,
+        "scalings": [scaling / (1 + layer * by_layer) for layer in range(reader.layers)],
+    }
+
+
+def _gpt_neo(reader: ConfigReader, _: int) -> Own:
+    return {**_GPT, "scalings": [1.0] * reader.layers}
+
+
+def _gpt_neox(reader: ConfigReader, head_size: int) -> Own:
+    """Queries, keys and values stand side by side for each head."""
+    return {
+        **_GPT,
+        "parallel": bool(reader.content.get("use_parallel_residual", True)),
+        "heads": tuple(Heads(part * head_size, 1, 3 * head_size) for part in range(3)),
+    }
+
+
+def _gptj(_: ConfigReader, __: int) -> Own:
+    return {**_GPT, "parallel": True, "rotary": "pairs"}
+
+
+def _codegen(reader: ConfigReader, head_size: int) -> Own:
+    """Queries, values and keys stand side by side for each quarter of the heads."""
+    heads = reader.size("num_attention_heads")
+    if heads % 4:
+        raise Other("its heads are no quarters")
+    width = heads // 4 * head_size
+    queries, values, keys = (Heads(part * width, heads // 4, 3 * width) for part in range(3))
+    return {**_gptj(reader, head_size), "heads": (queries, keys, values)}
+
+
+_GPT: Own = {"gated": False, "norm_kind": "layer"}
+
+FAMILIES = {
+    "llama": Family("LlamaForCausalLM", (1, 2, None), biases=_biases),
+    "mistral": Family("MistralForCausalLM", (1, 2, None), windows=_window_everywhere(4096)),
+    "qwen2": Family(
+        "Qwen2ForCausalLM",
+        (None, None, None),
+        biases=lambda _: _QKV,
+        windows=_windows_by_switch,
+    ),
+    "qwen3": Family(
+        "Qwen3ForCausalLM",
+        (None, None, None),
+        tensor_names.QUERY_NORMS,
+        biases=_attention_biases,
+        windows=_windows_by_switch,
+        needs=("head_dim",),
+    ),
+    "smollm3": Family(
+        "SmolLM3ForCausalLM",
+        (128_000, 128_001, 128_004),
+        tied=True,
+        theta=2_000_000.0,
+        biases=_biases,
+        windows=_windows_without_positions,
+        rotations=_smollm3_rotations,
+    ),
+    "phi3": Family(
+        "Phi3ForCausalLM",
+        (1, 32_000, 32_000),
+        tensor_names.PHI3,
+        windows=_window_everywhere(None),
+        rotations=_phi3_rotations,
+    ),
+    "gemma3_text": Family(
+        "Gemma3ForCausalLM",
+        (2, 1, 0),
+        tensor_names.GEMMA3,
+        tied=True,
+        keys={"hidden_act": "hidden_activation"},
+        biases=_attention_biases,
+        windows=_windows_but_each(6, "sliding_window_pattern"),
+        rotations=_gemma3_rotations,
+        needs=_GEMMA_NEEDS,
+        knows=frozenset({"final_logit_softcapping"}),
+        own=_gemma,
+    ),
+    "gemma2": Family(
+        "Gemma2ForCausalLM",
+        (2, 1, 0),
+        tensor_names.GEMMA2,
+        tied=True,
+        keys={"hidden_act": "hidden_activation"},
+        biases=_attention_biases,
+        windows=_windows_but_each(2),
+        needs=_GEMMA_NEEDS,
+        knows=frozenset({"final_logit_softcapping", "attn_logit_softcapping"}),
+        own=_gemma2,
+    ),
+    "granite": Family("GraniteForCausalLM", (1, 2, None), biases=_biases, own=_granite),
+    "hyperclovax": Family(
+        "HyperCLOVAXForCausalLM",
+        (1, 2, None),
+        tensor_names.HYPERCLOVAX,
+        biases=_biases,
+        own=_hyperclovax,
+    ),
+    "olmo2": Family(
+        "Olmo2ForCausalLM",
+        (None, 50_279, 1),
+        tensor_names.NORMS_AFTER,
+        biases=_attention_biases,
+        rotations=_olmo2_rotations,
+        own=_whole_query_norms,
+    ),
+    "olmo3": Family(
+        "Olmo3ForCausalLM",
+        (None, 50_279, 1),
+        tensor_names.NORMS_AFTER,
+        theta=500_000.0,
+        biases=_attention_biases,
+        windows=_windows_but_each(4),
+        rotations=_olmo3_rotations,
+        own=_whole_query_norms,
+    ),
+    "exaone4": Family(
+        "Exaone4ForCausalLM",
+        (0, 2, None),
+        tensor_names.NORMS_AFTER,
+        needs=("num_key_value_heads",),
+        windows=_windows_of_exaone,
+        rotations=_exaone4_rotations,
+    ),
+    "gpt2": Family(
+        "GPT2LMHeadModel",
+        (50_256, 50_256, None),
+        tensor_names.GPT2,
+        tied=True,
+        keys=_GPT_KEYS,
+        usual=_GPT_USUAL,
+        grouped=False,
+        wider=4,
+        biases=lambda _: frozenset({"c_attn", "c_proj", "c_fc"}),
+        rotations=_no_rotations,
+        own=_gpt2,
+    ),
+    "gpt_neo": Family(
+        "GPTNeoForCausalLM",
+        (50_256, 50_256, None),
+        tensor_names.GPT_NEO,
+        tied=True,
+        keys={
+            "num_attention_heads": "num_heads",
+            "num_hidden_layers": "num_layers",
+            "hidden_act": "activation_function",
+            "rms_norm_eps": "layer_norm_epsilon",
+        },
+        usual=_GPT_USUAL,
+        grouped=False,
+        wider=4,
+        biases=lambda _: frozenset({"out_proj", "c_proj", "c_fc"}),
+        windows=_windows_of_neo,
+        rotations=_no_rotations,
+        own=_gpt_neo,
+    ),
+    "gpt_neox": Family(
+        "GPTNeoXForCausalLM",
+        (0, 2, None),
+        tensor_names.GPT_NEOX,
+        keys={"rms_norm_eps": "layer_norm_eps"},
+        usual={"hidden_act": "gelu", "rms_norm_eps": 1e-5},
+        grouped=False,
+        biases=_neox_biases,
+        rotations=_neox_rotations,
+        own=_gpt_neox,
+    ),
+    "gptj": Family(
+        "GPTJForCausalLM",
+        (50_256, 50_256, None),
+        tensor_names.GPTJ,
+        keys=_GPT_KEYS,
+        usual=_GPT_USUAL,
+        grouped=False,
+        wider=4,
+        biases=lambda _: _GPTJ_BIASES,
+        rotations=_gptj_rotations,
+        own=_gptj,
+    ),
+    "codegen": Family(
+        "CodeGenForCausalLM",
+        (50_256, 50_256, None),
+        tensor_names.CODEGEN,
+        keys=_GPT_KEYS,
+        usual=_GPT_USUAL,
+        grouped=False,
+        wider=4,
+        biases=lambda _: _GPTJ_BIASES,
+        rotations=_gptj_rotations,
+        own=_codegen,
+    ),
+}  # fmt: skip

@@ -1,0 +1,273 @@
+"""The tensors that a decoder's config asks for, and the decoder in C that they make."""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Callable, Iterator, Sequence
+from typing import Literal, NamedTuple, Protocol
+
+import numpy as np
+
+from ..native import numbers
+from ..native.codes import Codes
+from ..native.linear import Linear
+from ..native.numbers import Kind
+from ..native.parts import LAYER_NORMS, Layer, Norm, Parts
+from .decoder_config import DecoderConfig
+
+Shape = tuple[int, ...]
+
+
+class DecoderTensor(NamedTuple):
+    """A tensor that a decoder has.
+
+    Attributes:
+        shape: as its file has it.
+        transposed: whether that is [inputs, outputs].
+    """
+
+    name: str
+    shape: Shape
+    transposed: bool = False
+
+
+Role = Literal["head", "qkv", "queries", "keys", "values", "output", "gate", "up", "inner", "down"]
+"""What a linear layer is for; ``qkv`` is queries, keys and values at once, ``inner`` what begins an
+MLP without a gate."""
+
+
+class LinearTensor(NamedTuple):
+    """A tensor that is the weights of linear layers, one after the other.
+
+    Attributes:
+        name: without ``.weight``.
+        roles: of the layers; ``outputs`` how many each has.
+        layer: the number of the decoder's layer; None for the head.
+    """
+
+    name: str
+    roles: tuple[Role, ...]
+    outputs: tuple[int, ...]
+    inputs: int
+    layer: int | None = None
+    transposed: bool = False
+
+    @property
+    def rows(self) -> list[slice]:
+        """Where the weights of each layer are."""
+        ends = itertools.accumulate(self.outputs)
+        return [slice(end - n, end) for end, n in zip(ends, self.outputs, strict=True)]
+
+    @property
+    def weight(self) -> DecoderTensor:
+        """The tensor."""
+        shape = (sum(self.outputs), self.inputs)
+        shape = shape[::-1] if self.transposed else shape
+        return DecoderTensor(f"{self.name}.weight", shape, self.transposed)
+
+
+def tensors(config: DecoderConfig) -> Iterator[DecoderTensor]:
+    """The tensors of a decoder."""
+    names, hidden = config.names, config.hidden
+    yield DecoderTensor(config.table_name, (config.vocabulary, hidden))
+    if names.positions is not None:
+        yield DecoderTensor(f"{names.prefix}{names.positions}.weight", (config.context, hidden))
+    yield from _norm(f"{names.prefix}{names.norm}", hidden, config)
+    for linear in linears(config):
+        if not (config.tied and linear.layer is None):
+            yield linear.weight
+        if _has_bias(linear.name, config):
+            yield DecoderTensor(f"{linear.name}.bias", (sum(linear.outputs),))
+    sizes = _norm_sizes(config)
+    for number in range(config.layers):
+        for part in LAYER_NORMS:
+            if (own := getattr(names, part)) is not None:
+                yield from _norm(names.of_layer(number, own), sizes[part], config)
+
+
+def linears(config: DecoderConfig) -> Iterator[LinearTensor]:
+    """The linear layers of a decoder, the head's first, though it may be tied."""
+    yield LinearTensor(config.names.heads[0], ("head",), (config.vocabulary,), config.hidden)
+    for number in range(config.layers):
+        attention = _attention(config, number)
+        yield from (*attention, *_mlp(config, number))
+
+
+def _attention(config: DecoderConfig, number: int) -> list[LinearTensor]:
+    """Of queries, keys and values, and what comes after them."""
+    names = config.names
+    outputs: tuple[int, ...] = (config.queries, config.keys, config.keys)
+    roles: tuple[Role, ...] = ("queries", "keys", "values")
+    if len(names.qkv) == 1 and config.heads is not None:  # heads of all three take turns
+        roles, outputs = ("qkv",), (sum(outputs),)
+    return [
+        *_shared(config, number, names.qkv, roles, outputs),
+        _of_layer(config, number, names.output, ("output",), (config.hidden,), config.queries),
+    ]
+
+
+def _mlp(config: DecoderConfig, number: int) -> list[LinearTensor]:
+    """What begins an MLP, and what ends it."""
+    names, inner = config.names, config.intermediate
+    roles: tuple[Role, ...] = ("gate", "up") if config.gated else ("inner",)
+    return [
+        *_shared(config, number, names.gate_up, roles, (inner,) * len(roles)),
+        _of_layer(config, number, names.down, ("down",), (config.hidden,), inner),
+    ]
+
+
+def _shared(
+    config: DecoderConfig,
+    number: int,
+    names: Sequence[str],
+    roles: tuple[Role, ...],
+    outputs: tuple[int, ...],
+) -> Iterator[LinearTensor]:
+    """Layers that take the hidden numbers, each a tensor of its own or all in one."""
+    count = len(roles) // len(names)
+    for at, name in enumerate(names):
+        own = slice(at * count, (at + 1) * count)
+        yield _of_layer(config, number, name, roles[own], outputs[own], config.hidden)
+
+
+def _of_layer(
+    config: DecoderConfig,
+    number: int,
+    name: str,
+    roles: tuple[Role, ...],
+    outputs: tuple[int, ...],
+    inputs: int,
+) -> LinearTensor:
+    whole = config.names.of_layer(number, name)
+    return LinearTensor(whole, roles, outputs, inputs, number, config.transposed)
+
+
+def _has_bias(name: str, config: DecoderConfig) -> bool:
+    return name.rpartition(".")[2] in config.biases
+
+
+def _norm(name: str, size: int, config: DecoderConfig) -> Iterator[DecoderTensor]:
+    yield DecoderTensor(f"{name}.weight", (size,))
+    if config.norm_kind == "layer":
+        yield DecoderTensor(f"{name}.bias", (size,))
+
+
+def _norm_sizes(config: DecoderConfig) -> dict[str, int]:
+    """How many numbers each norm of a layer is of."""
+    whole = config.whole_query_norms
+    return {
+        **dict.fromkeys(LAYER_NORMS, config.hidden),
+        "query_norm": config.queries if whole else config.head_size,
+        "key_norm": config.keys if whole else config.head_size,
+    }
+
+
+class Reader(Protocol):
+    """Gives what a decoder's tensors have."""
+
+    def numbers(self, name: str) -> np.ndarray:
+        """A tensor in the decoder's kind of numbers."""
+
+    def float32(self, name: str) -> np.ndarray:
+        """A tensor in float32, of numbers that the decoder's kind has."""
+
+    def embedding(self, name: str) -> Linear:
+        """The table of tokens, [vocabulary, hidden]."""
+
+    def matrices(self, tensor: LinearTensor) -> list[np.ndarray | Codes]:
+        """The weights of each of its layers; of a tied head those of the embedding."""
+
+
+class DecoderBuilder:
+    """Makes the parts of a decoder from its tensors.
+
+    Args:
+        kind: of the numbers that it computes with.
+        check: of `Parts`.
+    """
+
+    def __init__(
+        self,
+        config: DecoderConfig,
+        kind: Kind,
+        reader: Reader,
+        check: Callable[[], None] = lambda: None,
+    ) -> None:
+        self._config = config
+        self._kind = kind
+        self._reader = reader
+        self._check = check
+
+    def parts(self) -> Parts:
+        """All of them."""
+        config, names = self._config, self._config.names
+        head, *_ = linears(config)
+        layers = [self._layer(number) for number in range(config.layers)]
+        positions = None
+        if names.positions is not None:
+            positions = self._reader.numbers(f"{names.prefix}{names.positions}.weight")
+        scale = np.array([config.embedding_scale], dtype=np.float32)
+        if config.rounds_embedding_scale:
+            scale = numbers.rounded(scale, self._kind)
+        return Parts(
+            kind=self._kind,
+            embedding=self._reader.embedding(config.table_name),
+            positions=positions,
+            layers=layers,
+            norm=self._norm(f"{names.prefix}{names.norm}"),
+            head=self._linears(head)[0],
+            heads=config.heads,
+            query_heads=config.query_heads,
+            key_heads=config.key_heads,
+            head_size=config.head_size,
+            activation=config.activation,
+            epsilon=config.epsilon,
+            rotary=config.rotary,
+            embedding_scale=float(scale[0]),
+            residual_scale=config.residual_scale,
+            score_scale=config.score_scale,
+            attention_cap=config.attention_cap,
+            score_cap=config.score_cap,
+            check=self._check,
+            rotations=lambda positions: {
+                name: each.table(positions, self._kind) for name, each in config.rotations.items()
+            },
+        )
+
+    def _layer(self, number: int) -> Layer:
+        config, names = self._config, self._config.names
+        *qkv, output = _attention(config, number)
+        *gate_up, down = _mlp(config, number)
+        norms = {part: getattr(names, part) for part in LAYER_NORMS}
+        return Layer(
+            qkv=self._linears(*qkv),
+            output=self._linears(output)[0],
+            gate_up=self._linears(*gate_up),
+            down=self._linears(down)[0],
+            **{
+                part: None if name is None else self._norm(names.of_layer(number, name))
+                for part, name in norms.items()
+            },
+            parallel=config.parallel,
+            window=config.windows[number],
+            scaling=config.scalings[number],
+            rotation=config.layer_rotations[number],
+        )
+
+    def _linears(self, *tensors: LinearTensor) -> list[Linear]:
+        """The linear layers of some tensors, one after the other."""
+        found = []
+        for tensor in tensors:
+            bias = None
+            if _has_bias(tensor.name, self._config):
+                bias = self._reader.numbers(f"{tensor.name}.bias")
+            for each, rows in zip(self._reader.matrices(tensor), tensor.rows, strict=True):
+                found.append(Linear(each, None if bias is None else bias[rows], self._kind))
+        return found
+
+    def _norm(self, name: str) -> Norm:
+        """A norm, as a model of this kind of numbers has its weights, in float32."""
+        config = self._config
+        weights = self._reader.float32(f"{name}.weight") + np.float32(config.norm_offset)
+        bias = self._reader.float32(f"{name}.bias") if config.norm_kind == "layer" else None
+        return Norm(np.ascontiguousarray(weights), bias, config.norm_kind)
