@@ -95,17 +95,6 @@ def test_the_example_of_a_known_beginning_prints_what_it_says(
     assert capsys.readouterr().out == output + "\n"
 
 
-def test_the_page_names_every_architecture_that_runs_together() -> None:
-    from modelcompose_jupyter.models.engine.torch_runner import ARCHITECTURES
-
-    generation = (DOCS / "generation.md").read_text("utf-8")
-    row = next(line for line in generation.splitlines() if line.startswith("| Llama"))
-    named = {
-        re.sub(r"\W", "", name.partition("(")[0]).lower() for name in row.split("|")[1].split(",")
-    }
-    assert named == {kind.removesuffix("_text").replace("_", "") for kind in ARCHITECTURES}
-
-
 def test_links_between_pages_lead_somewhere() -> None:
     """Files that are there, and headings in them."""
 
