@@ -96,14 +96,6 @@ def test_the_example_of_a_known_beginning_prints_what_it_says(
     assert capsys.readouterr().out == output + "\n"
 
 
-def test_the_page_names_every_architecture_that_runs_together() -> None:
-    from modelcompose_jupyter.models.engine.torch_runner import ARCHITECTURES
-
-    generation = (DOCS / "generation.md").read_text("utf-8")
-    row = next(line for line in generation.splitlines() if line.startswith("| Llama"))
-    assert model_types(row.split("|")[1]) == plain(ARCHITECTURES)
-
-
 def test_the_page_names_every_architecture_that_has_kernels() -> None:
     from modelcompose_jupyter.models.weights.decoder_families import FAMILIES
 

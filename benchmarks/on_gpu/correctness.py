@@ -15,7 +15,6 @@ from . import small_models
 from .cases import Settings, Told
 
 PRECISIONS = ("float32", "bfloat16", "float16")
-_ALL_KNOWN = "all architectures"
 _PROMPTS = ([5, 9, 30], [*range(3, 60)], [7] * 20, [*range(20, 100)], [8, 4])
 _STEPS = 40
 """In which some texts outgrow their slab; after half of them one leaves."""
@@ -28,13 +27,11 @@ _SEEN = 3
 def small_cases(_: Settings) -> list[str]:
     """Each architecture and the bundled model, in each precision."""
     names = (*small_models.ARCHITECTURES, weights.BUNDLED)
-    return [_ALL_KNOWN, *(f"{name}, {each}" for name in names for each in PRECISIONS)]
+    return [f"{name}, {each}" for name in names for each in PRECISIONS]
 
 
 def check_small(settings: Settings, case: str, _: float) -> Told:
     """One of `small_cases`."""
-    if case == _ALL_KNOWN:
-        return _known()
     name, precision = case.split(", ")
     if name == weights.BUNDLED:
         return _check(_load(_bundled(), precision), settings.device)
@@ -51,14 +48,6 @@ def shape_cases(settings: Settings) -> list[str]:
 def check_shape(settings: Settings, case: str, _: float) -> Told:
     """One of `shape_cases`."""
     return _check(_load(settings.model, case.split(", ")[1]), settings.device)
-
-
-def _known() -> Told:
-    from modelcompose_jupyter.models.engine.torch_runner import ARCHITECTURES
-
-    if missing := ARCHITECTURES.difference(small_models.ARCHITECTURES):
-        return {"error": f"there is no small model of {', '.join(sorted(missing))}"}
-    return {"summary": f"{len(ARCHITECTURES)}, each has a small model"}
 
 
 def _bundled() -> Path:

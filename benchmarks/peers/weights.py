@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import json
 import math
 import random
 import re
 import string
+import sys
 from collections.abc import Iterator
 from functools import partial
 from itertools import islice, product
@@ -14,8 +14,8 @@ from pathlib import Path
 from typing import Any
 
 from modelcompose_jupyter.models import ModelSpec
-from modelcompose_jupyter.models.weights import decoder_config, decoder_parts, source
-from modelcompose_jupyter.models.weights.decoder_config import DecoderConfig
+from modelcompose_jupyter.models.weights import source
+from modelcompose_jupyter.models.weights.architectures import context_length
 
 SEED = 20
 _VOCABULARY = 49152
@@ -67,12 +67,41 @@ def _gpt2_small() -> Any:
     return GPT2LMHeadModel, GPT2Config(**_NO_ENDS)  # whose own sizes are these
 
 
+def _olmo2_1b() -> Any:
+    from transformers import Olmo2Config, Olmo2ForCausalLM
+
+    config = Olmo2Config(
+        vocab_size=100352,
+        hidden_size=2048,
+        intermediate_size=8192,
+        num_hidden_layers=16,
+        num_attention_heads=16,
+        num_key_value_heads=16,
+        max_position_embeddings=4096,
+        rms_norm_eps=1e-6,
+        rope_parameters={"rope_type": "default", "rope_theta": 500000.0},
+        **_NO_ENDS,
+    )
+    return Olmo2ForCausalLM, config
+
+
+def _bloom_560m() -> Any:
+    from transformers import BloomConfig, BloomForCausalLM
+
+    config = BloomConfig(
+        vocab_size=250880, hidden_size=1024, n_layer=24, n_head=16, use_cache=True, **_NO_ENDS
+    )
+    return BloomForCausalLM, config
+
+
 _NO_ENDS = {"bos_token_id": None, "eos_token_id": None, "pad_token_id": 0}
 _SHAPES = {
     "smollm2-135m": partial(_smollm2, 576, 1536, 30, 9, 3, 100000.0),
     "smollm2-1.7b": partial(_smollm2, 2048, 8192, 24, 32, 32, 130000.0),
     "smollm3-3b": _smollm3_3b,
     "dialogpt-small": _gpt2_small,
+    "olmo2-1b": _olmo2_1b,
+    "bloom-560m": _bloom_560m,
 }
 BUNDLED = "storyteller"
 SHAPES = (*_SHAPES, BUNDLED)
@@ -167,8 +196,14 @@ class Prompts:
 
 
 def context_of(folder: Path) -> int:
-    """How many tokens the model can attend to."""
-    return _config_of(folder).context
+    """How many tokens the model can attend to; more than any work has where there is no limit."""
+    return context_length(_config(folder)) or sys.maxsize
+
+
+def _config(folder: Path) -> Any:
+    from transformers import AutoConfig
+
+    return AutoConfig.from_pretrained(folder)
 
 
 def least_bytes(folder: Path, precision: str, tokens: int) -> int:
@@ -177,14 +212,20 @@ def least_bytes(folder: Path, precision: str, tokens: int) -> int:
     All weights once, the head among them (an embedding that is no head is a table: one row of it is
     read, as of positions), and the keys and values of ``tokens`` tokens.
     """
-    config = _config_of(folder)
-    tables = [config.names.positions, None if config.tied else config.names.embedding]
-    are_tables = {f"{config.names.prefix}{name}.weight" for name in tables}
-    numbers = 2 * config.layers * config.keys * tokens
-    for tensor in decoder_parts.tensors(config):
-        numbers += tensor.shape[-1] if tensor.name in are_tables else math.prod(tensor.shape)
-    return numbers * {"float32": 4, "bfloat16": 2, "float16": 2}[precision]
+    from safetensors import safe_open
 
-
-def _config_of(folder: Path) -> DecoderConfig:
-    return decoder_config.read(json.loads((folder / "config.json").read_text("utf-8")))
+    config = _config(folder)
+    size = {"float32": 4, "bfloat16": 2, "float16": 2}[precision]
+    numbers = 0
+    for file in folder.glob("*.safetensors"):
+        with safe_open(file, framework="np") as tensors:
+            for name in tensors.keys():  # noqa: SIM118
+                shape = tensors.get_slice(name).get_shape()
+                embeds = name.endswith("embed_tokens.weight") and not config.tie_word_embeddings
+                is_table = embeds or name.endswith("wpe.weight")
+                numbers += shape[-1] if is_table else math.prod(shape)
+    heads = config.num_attention_heads
+    head_size = getattr(config, "head_dim", None) or config.hidden_size // heads
+    key_heads = getattr(config, "num_key_value_heads", None) or heads
+    per_token = 2 * config.num_hidden_layers * key_heads * head_size
+    return size * (numbers + per_token * tokens)

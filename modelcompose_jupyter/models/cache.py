@@ -448,7 +448,7 @@ class _Entry:
                 "device": outcome.device,
                 "precision": outcome.precision,
                 "driver": outcome.driver,
-                "driver_reason": outcome.driver_reason,
+                "driver_reason": outcome.runs_as,
                 "class": outcome.class_name,
             }
         )

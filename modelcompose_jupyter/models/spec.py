@@ -128,8 +128,8 @@ class ModelInfo:
     What is only known once it is loaded is None before. ``memory_bytes`` counts the weights,
     ``mapped_bytes`` those of them that lie in mapped files: other processes share them, and the
     system may drop and read them again. ``generated`` counts the tokens since it was loaded;
-    ``driver_reason`` says why it does not run in C; ``last_used`` is in seconds since the epoch,
-    ``context`` in tokens.
+    ``driver_reason`` says why it does not run in C, or not with others; ``last_used`` is in
+    seconds since the epoch, ``context`` in tokens.
     """
 
     id: str

@@ -397,10 +397,11 @@ def test_copies_are_refused(lease: Lease) -> None:
 
 
 def test_a_model_without_a_context_limit(lease_of: LeaseOf) -> None:
-    for architecture in ("mamba", "t5"):
+    alone = "runs one by one, by generate(): it keeps something else than keys and values"
+    for architecture, warned in (("mamba", [alone]), ("t5", [])):
         assert lease_of(architecture).info.context is None
         result = ask(lease_of(architecture), "fox " * 60, max_output_length=200, do_sample=False)
-        assert result.warnings == []
+        assert [each.removesuffix(" of each token") for each in result.warnings] == warned
 
 
 def test_a_result_says_what_ran(lease: Lease) -> None:

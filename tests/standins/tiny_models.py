@@ -11,6 +11,8 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+from . import causal_models
+
 BOS, EOS, PAD = "<s>", "</s>", "<pad>"
 CONTEXT = 128
 WINDOW = 16
@@ -381,7 +383,9 @@ _CONTEXT_NAMES = {
 
 
 def with_context(architecture: str, tokens: int) -> dict[str, Any]:
-    """Options for a context of another length."""
+    """Options for a context of another length; those of `causal_models` have enough."""
+    if architecture not in ARCHITECTURES:
+        return {}
     names = _CONTEXT_NAMES.get(architecture, ("max_position_embeddings",))
     return dict.fromkeys(names, tokens)
 
@@ -391,13 +395,20 @@ def make(
 ) -> Any:
     """A model with random weights; ``options`` go to its config. Leaves torch's seed as it was.
 
+    What is not named above is made from transformers' defaults (`causal_models`).
+
     With ``vectors`` biases and the weights of norms, which are 0 and 1 at first, vary too.
     """
     import torch
 
     state = torch.random.get_rng_state()
     torch.manual_seed(seed)
-    model = {**ARCHITECTURES, **WITH_IMAGES}[architecture](len(tokenizer()), **options)
+    build = {**ARCHITECTURES, **WITH_IMAGES}.get(architecture)
+    vocabulary = len(tokenizer())
+    if build is None:
+        model = causal_models.make(architecture, vocabulary, **options)
+    else:
+        model = build(vocabulary, **options)
     with torch.no_grad():
         for name, weight in model.named_parameters():
             if weight.dim() > 1 and "conv" not in name:

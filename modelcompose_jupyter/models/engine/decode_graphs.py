@@ -15,6 +15,7 @@ from collections.abc import Callable, Sequence
 from typing import Any, Protocol
 
 import torch
+from torch.overrides import TorchFunctionMode
 
 from . import layers
 from .torch_slab import Rows, TorchSlab
@@ -85,6 +86,8 @@ class DecodeGraphs:
         self, tokens: torch.Tensor, positions: torch.Tensor, rows: list[Rows]
     ) -> Pass | None:
         try:
+            with _WithoutReading():
+                self._function(tokens, positions, rows)
             return self._recorder.record(self._function, tokens, positions, rows)
         except Exception:  # some operation cannot be, or this torch cannot: steps go on as they are
             return None
@@ -93,6 +96,28 @@ class DecodeGraphs:
         self._recorded[key] = replay
         while len(self._recorded) > _MOST:
             self._recorded.popitem(last=False)
+
+
+class _WithoutReading(TorchFunctionMode):
+    """Refuses to turn tensors into Python's values: what a pass does would depend on them.
+
+    A model of experts may compute those alone that were chosen now; a recording would have these
+    in any step.
+    """
+
+    _READS = frozenset(
+        {
+            *("item", "tolist", "numpy", "nonzero", "unique", "masked_select", "argwhere"),
+            *("__bool__", "__int__", "__float__", "__index__", "__contains__"),
+        }
+    )
+
+    def __torch_function__(
+        self, function: Any, types: Any, args: Any = (), kwargs: Any = None
+    ) -> Any:
+        if getattr(function, "__name__", "") in self._READS:
+            raise RuntimeError(f"the step reads values: {function.__name__}")
+        return function(*args, **(kwargs or {}))
 
 
 def _inputs(

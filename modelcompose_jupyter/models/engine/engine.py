@@ -177,19 +177,22 @@ class Engine:
         memory.give_back()
 
     def _begin(self) -> EngineLoop:
-        """Load the model, and once more where its steps do not give what it itself gives."""
+        """Load the model, and once more where it was changed for steps that it cannot have."""
         from .runner import Unsupported
 
         loaded = self._load()
         try:
             return EngineLoop(self, loaded)
         except Unsupported as error:
-            reason, reload = str(error), loaded.reload
-        del loaded
-        memory.give_back()
-        assert reload is not None
+            reason, is_changed = str(error), error.is_changed
         log.warning("%s: requests run one by one, by generate(): %s", self._thread.name, reason)
-        return EngineLoop(self, replace(reload(), unbatched=reason))
+        if is_changed:
+            reload = loaded.reload
+            del loaded
+            memory.give_back()
+            assert reload is not None
+            loaded = reload()
+        return EngineLoop(self, replace(loaded, unbatched=reason))
 
     def _requeue_for_generate(self) -> None:
         """Have all requests wait for generate(), those too that were queued before the load."""
@@ -252,7 +255,6 @@ class EngineLoop:
     """
 
     def __init__(self, engine: Engine, loaded: LoadedModel) -> None:
-        from .runner_selection import unsupported_model
         from .scheduler import Scheduler
 
         self._engine = engine
@@ -260,7 +262,8 @@ class EngineLoop:
         self.loaded = loaded
         self._generating = False
         self.scheduler: Scheduler | None = None
-        if unsupported_model(loaded) is None and not _has_other_options(loaded):
+        runs_alone = loaded.encoder_decoder or loaded.unbatched is not None
+        if not runs_alone and not _has_other_options(loaded):
             self.scheduler = Scheduler(loaded, self._deliver, MOST_SEQUENCES, engine.counters)
 
     @property

@@ -44,6 +44,11 @@ class Product:
         product: torch.Tensor = _linear(input, self.packed, self._bias, "none", [], "")
         return product
 
+    @property
+    def weight(self) -> torch.Tensor:
+        """[out, in]; made again where it is packed."""
+        return self._weight if self.packed is None else self.packed.to_dense()
+
     def added(self, input: torch.Tensor, to: torch.Tensor) -> torch.Tensor:
         """The product of the input, added to a tensor of its shape."""
         if self.packed is None:
@@ -66,6 +71,12 @@ class Linear(nn.Module):
     def __init__(self, part: Any, make: MakeProduct) -> None:
         super().__init__()
         self.product = _joined(make, part)
+
+    @property
+    def weight(self) -> torch.Tensor:
+        """[out, in]: some models look at it themselves."""
+        weight: torch.Tensor = self.product.weight
+        return weight
 
     def forward(self, input: torch.Tensor) -> torch.Tensor:
         return self.product(input)
@@ -223,9 +234,10 @@ class DecoderLayer(nn.Module):
         query, key = turned.split((queries, keys), 2)
         step = attention.current()
         if step is not None:
-            return step.attend(
-                self.layer_idx, query[0], key[0], value[0], self.scaling, self.sliding_window
-            ).unsqueeze(0)
+            out: torch.Tensor = step.attend(
+                self.layer_idx, query[0], key[0], value[0], self.scaling, mask
+            )
+            return out.unsqueeze(0)
         return self._attend_alone(query, key, value, mask, past, options)
 
     def _attend_alone(
@@ -238,10 +250,12 @@ class DecoderLayer(nn.Module):
         options: dict[str, Any],
     ) -> torch.Tensor:
         """In generate(): [sequences, tokens, heads, size]."""
+        from transformers.integrations.sdpa_attention import sdpa_attention_forward
+
         query, key, value = (each.transpose(1, 2) for each in (query, key, value))
         if past is not None:
             key, value = past.update(key, value, self.layer_idx)
-        out, _ = attention.interface(
+        out, _ = sdpa_attention_forward(
             self, query, key, value, mask,
             scaling=self.scaling, sliding_window=self.sliding_window, **options,
         )  # fmt: skip

@@ -66,4 +66,10 @@ class Runner(Protocol):
 
 
 class Unsupported(Exception):
-    """The scheduler cannot run a model; says why."""
+    """The scheduler cannot run a model; says why.
+
+    Attributes:
+        is_changed: whether the model's modules have been replaced already.
+    """
+
+    is_changed = False

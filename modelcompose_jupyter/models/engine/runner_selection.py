@@ -19,12 +19,3 @@ def make_runner(loaded: LoadedModel) -> Runner:
     from .torch_runner import torch_runner
 
     return torch_runner(loaded)
-
-
-def unsupported_model(loaded: LoadedModel) -> str | None:
-    """Why a model cannot run in the scheduler, or None."""
-    if loaded.decoder is not None or loaded.unbatched is not None:
-        return loaded.unbatched
-    from .torch_runner import unsupported_model
-
-    return unsupported_model(loaded.model)

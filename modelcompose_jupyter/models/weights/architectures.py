@@ -18,6 +18,7 @@ _CONTEXT_NAMES = (
     "max_target_positions",
     "max_decoder_position_embeddings",
     "max_sequence_length",
+    "max_seq_len",
 )
 _TEXT_TASKS = ("CausalLM", "ConditionalGeneration", "VisionText2Text")
 

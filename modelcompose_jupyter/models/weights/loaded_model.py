@@ -41,7 +41,7 @@ class LoadedModel:
         cache_budget: as the `ModelSpec` says.
         left_out: what the model's own settings ask for and do not get.
         driver_reason: why it does not run in C, where that was not asked for.
-        unbatched: why it runs through generate() alone although the scheduler knows its kind.
+        unbatched: why it runs through generate() alone: what a check of its steps has found.
     """
 
     tokenizer: Any
@@ -68,6 +68,12 @@ class LoadedModel:
     def driver(self) -> Driver:
         """What computes."""
         return "huggingface" if self.decoder is None else "native"
+
+    @property
+    def runs_as(self) -> str | None:
+        """Why it does not run in C, and why not with others; None where nothing is to be said."""
+        alone = None if self.unbatched is None else f"one request at a time: {self.unbatched}"
+        return "; ".join(filter(None, (self.driver_reason, alone))) or None
 
     @cached_property
     def for_generate(self) -> LoadedModel:

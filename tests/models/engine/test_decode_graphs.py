@@ -8,7 +8,7 @@ from standins import tiny_models
 
 from modelcompose_jupyter.models.engine import decode_graphs
 from modelcompose_jupyter.models.engine.kv_cache import Slot
-from modelcompose_jupyter.models.engine.torch_runner import ARCHITECTURES, TorchRunner
+from modelcompose_jupyter.models.engine.torch_runner import TorchRunner
 
 
 def prefilled(model: TorchRunner, prompt: list[int]) -> Slot:
@@ -19,7 +19,13 @@ def prefilled(model: TorchRunner, prompt: list[int]) -> Slot:
     return slot
 
 
-@pytest.mark.parametrize("architecture", sorted(ARCHITECTURES))
+ARCHITECTURES = (
+    *("llama", "smollm3", "gpt2", "gpt_neo", "codegen", "qwen2", "qwen3", "gemma3_text", "mistral"),
+    *("phi3", "gpt_neox", "gemma2", "gemma4_text", "mixtral", "olmo2"),
+)
+
+
+@pytest.mark.parametrize("architecture", ARCHITECTURES)
 @torch.inference_mode()
 def test_replayed_steps_give_what_steps_give(
     architecture: str, monkeypatch: pytest.MonkeyPatch
