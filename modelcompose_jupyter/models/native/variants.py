@@ -43,9 +43,16 @@ _V4 = _V3 | {"avx512f", "avx512bw", "avx512cd", "avx512dq", "avx512vl"}
 
 VARIANTS = (
     Variant(
-        "x86-64-v4-bf16", "x86_64", ("-march=x86-64-v4", "-mavx512bf16"), _V4 | {"avx512_bf16"}
+        "x86-64-v4-bf16",
+        "x86_64",
+        ("-march=x86-64-v4", "-mavx512bf16", "-mavx512vnni"),
+        _V4 | {"avx512_bf16", "avx512_vnni"},
+    ),
+    Variant(
+        "x86-64-v4-vnni", "x86_64", ("-march=x86-64-v4", "-mavx512vnni"), _V4 | {"avx512_vnni"}
     ),
     Variant("x86-64-v4", "x86_64", ("-march=x86-64-v4",), _V4),
+    Variant("x86-64-v3-vnni", "x86_64", ("-march=x86-64-v3", "-mavxvnni"), _V3 | {"avx_vnni"}),
     Variant("x86-64-v3", "x86_64", ("-march=x86-64-v3",), _V3),
     Variant("x86-64-v2", "x86_64", ("-march=x86-64-v2",), _V2),
     Variant("armv8-a", "aarch64", ("-march=armv8-a",)),

@@ -19,32 +19,29 @@ enum { ROWS = 13, OUTPUTS = 9, INPUTS = 150 };
 static const char *const names[] = {"float32", "bfloat16", "float16"};
 static const double precisions[] = {1e-5, 0.03, 0.004};
 
-static float read_number(enum number kind, const void *from, int64_t at) {
-    return kind == FLOAT32    ? ((const float *)from)[at]
-           : kind == BFLOAT16 ? from_bfloat16(((const uint16_t *)from)[at])
-                              : from_float16(((const uint16_t *)from)[at]);
-}
-
-static void write_number(enum number kind, void *to, int64_t at, float value) {
+static void write_number(enum form kind, void *to, int64_t at, float value) {
     if (kind == FLOAT32)
         ((float *)to)[at] = value;
     else
         ((uint16_t *)to)[at] = kind == BFLOAT16 ? to_bfloat16(value) : to_float16(value);
 }
 
-static void linear(enum number kind, struct pool *pool, int threads, const struct product *product,
+static void linear(enum form kind, struct pool *pool, int threads, const struct product *product,
                    const void *input, int64_t rows, void *outputs) {
-    static float operands[ROWS * (INPUTS + 64)];
+    int failed;
     if (kind == FLOAT32)
-        linear_float32(pool, threads, product, input, rows, outputs, product->outputs, 0, operands);
+        failed = linear_float32(pool, threads, product, input, rows, outputs, product->outputs, 0);
     else if (kind == BFLOAT16)
-        linear_bfloat16(pool, threads, product, input, rows, outputs, product->outputs, 0,
-                        (void *)operands);
+        failed = linear_bfloat16(pool, threads, product, input, rows, outputs, product->outputs, 0);
+    else if (kind == FLOAT16)
+        failed = linear_float16(pool, threads, product, input, rows, outputs, product->outputs, 0);
     else
-        linear_float16(pool, threads, product, input, rows, outputs, product->outputs, 0, operands);
+        failed = linear_codes(pool, threads, product, input, rows, outputs, product->outputs, 0);
+    if (failed)
+        printf("no memory\n"), exit(1);
 }
 
-static int check(struct pool *pool, enum number kind, int64_t rows, int64_t outputs, int64_t inputs) {
+static int check(struct pool *pool, enum form kind, int64_t rows, int64_t outputs, int64_t inputs) {
     static float input[ROWS * INPUTS], weights[OUTPUTS * INPUTS], bias[OUTPUTS];
     static float all[ROWS * OUTPUTS], alone[OUTPUTS];
     for (int64_t each = 0; each < rows * inputs; each++)
@@ -53,7 +50,7 @@ static int check(struct pool *pool, enum number kind, int64_t rows, int64_t outp
         write_number(kind, weights, each, some());
     for (int64_t each = 0; each < outputs; each++)
         write_number(kind, bias, each, some());
-    const struct product product = {weights, bias, outputs, inputs};
+    const struct product product = {weights, bias, NULL, outputs, inputs, kind, 0};
     const int64_t row_size = inputs * (kind == FLOAT32 ? 4 : 2);
     int wrong = 0;
     for (int threads = 1; threads <= 3; threads++) {
@@ -61,12 +58,12 @@ static int check(struct pool *pool, enum number kind, int64_t rows, int64_t outp
         for (int64_t row = 0; row < rows; row++) {
             linear(kind, pool, 1, &product, (const char *)input + row * row_size, 1, alone);
             for (int64_t output = 0; output < outputs; output++) {
-                double sum = read_number(kind, bias, output);
+                double sum = read_number(bias, kind, output);
                 for (int64_t each = 0; each < inputs; each++)
-                    sum += (double)read_number(kind, input, row * inputs + each) *
-                           read_number(kind, weights, output * inputs + each);
-                const float found = read_number(kind, all, row * outputs + output);
-                const float lonely = read_number(kind, alone, output);
+                    sum += (double)read_number(input, kind, row * inputs + each) *
+                           read_number(weights, kind, output * inputs + each);
+                const float found = read_number(all, kind, row * outputs + output);
+                const float lonely = read_number(alone, kind, output);
                 const double error = found > sum ? found - sum : sum - found;
                 if (memcmp(&found, &lonely, sizeof found) || !(error < precisions[kind])) {
                     printf("%s [%d, %d, %d], %d threads: %.9g alone %.9g, is %.9g\n", names[kind],
@@ -77,6 +74,82 @@ static int check(struct pool *pool, enum number kind, int64_t rows, int64_t outp
         }
     }
     return wrong;
+}
+
+enum { CODED_OUTPUTS = 39, LONGEST = 300 };
+static const int8_t values[16] = {-128, -90, -60, -41, -30, -19, -8, -1, 0, 7, 20, 31, 44, 70, 99, 127};
+
+/* Codes of any form, of random bytes but for numbers in float16, give the products of their numbers. */
+static int check_codes(struct pool *pool, int form, int scaling, int64_t rows, int64_t outputs,
+                       int64_t inputs) {
+    static float input[ROWS * LONGEST], bias[CODED_OUTPUTS], weights[LONGEST];
+    static float all[ROWS * CODED_OUTPUTS], alone[CODED_OUTPUTS];
+    const struct layout layout = layout_of(form, scaling, inputs);
+    const int64_t groups = (outputs + GROUP - 1) / GROUP;
+    uint8_t *codes = malloc(groups * layout.step);
+    for (int64_t at = 0; at < groups * layout.step; at++)
+        codes[at] = (state = state * 1664525u + 1013904223u) >> 24;
+    for (int64_t at = 0; at < groups * layout.step; at += 2) {
+        const int64_t in_group = at % layout.step, place = in_group - layout.header;
+        const int is_scale = scaling < SUPER && place % layout.record >= layout.codes;
+        const uint16_t number = to_float16(0.01f * some());
+        if (place < 0 || is_scale)
+            memcpy(codes + at, &number, sizeof number);
+    }
+    for (int64_t each = 0; each < rows * inputs; each++)
+        input[each] = some();
+    for (int64_t each = 0; each < outputs; each++)
+        bias[each] = some();
+    const struct product product = {codes, bias, values, outputs, inputs, form, scaling};
+    int wrong = 0;
+    for (int threads = 1; threads <= 3; threads++) {
+        linear(CODES_8, pool, threads, &product, input, rows, all);
+        for (int64_t row = 0; row < rows; row++) {
+            linear(CODES_8, pool, 1, &product, input + row * inputs, 1, alone);
+            for (int64_t output = 0; output < outputs; output++) {
+                double sum = bias[output], size = 0;
+                read_weights(&product, output, weights);
+                for (int64_t each = 0; each < inputs; each++) {
+                    sum += (double)input[row * inputs + each] * weights[each];
+                    size += fabs((double)weights[each]);
+                }
+                const float found = all[row * outputs + output], lonely = alone[output];
+                if (memcmp(&found, &lonely, sizeof found) || !(fabs(found - sum) < 3e-5 * (1 + size))) {
+                    printf("codes %d, %d [%d, %d, %d], %d threads: %.9g alone %.9g, is %.9g\n", form,
+                           scaling, (int)rows, (int)outputs, (int)inputs, threads, found, lonely, sum);
+                    wrong++;
+                }
+            }
+        }
+    }
+    free(codes);
+    return wrong;
+}
+
+/* Numbers become codes that are near. */
+static int check_coding(struct pool *pool, int form, int64_t outputs, int64_t inputs) {
+    static float numbers[CODED_OUTPUTS * LONGEST], found[LONGEST];
+    const int scaling = form == CODES_8 ? SCALE : SUPER;
+    const int64_t groups = (outputs + GROUP - 1) / GROUP;
+    static const int8_t places[16] = {0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15};
+    uint8_t *codes = malloc(groups * layout_of(form, scaling, inputs).step);
+    double error = 0, size = 0;
+    for (int64_t each = 0; each < outputs * inputs; each++)
+        numbers[each] = some();
+    code_weights(pool, 2, numbers, FLOAT32, outputs, inputs, form, codes);
+    const struct product product = {codes, NULL, places, outputs, inputs, form, scaling};
+    for (int64_t output = 0; output < outputs; output++) {
+        read_weights(&product, output, found);
+        for (int64_t each = 0; each < inputs; each++) {
+            error += pow(found[each] - numbers[output * inputs + each], 2);
+            size += pow(numbers[output * inputs + each], 2);
+        }
+    }
+    free(codes);
+    if (sqrt(error / size) < (form == CODES_8 ? 0.005 : 0.08))
+        return 0;
+    printf("codes %d [%d, %d] are off by %g\n", form, (int)outputs, (int)inputs, sqrt(error / size));
+    return 1;
 }
 
 /* Each number of 16 bits comes back as it was; lanes are read as single numbers are. */
@@ -145,17 +218,17 @@ static int check_activations(void) {
 
 /* Norms are what they are in double precision, by part and as operands. */
 static int check_norms(void) {
-    enum { SIZE = 74, PARTS = 2 };
-    float weights[SIZE], bias[SIZE], row[SIZE * PARTS], operands[SIZE + 64];
+    enum { SIZE = 74, TIMES = 2 };
+    float weights[SIZE], bias[SIZE], row[SIZE * TIMES], operands[SIZE + 64];
     int wrong = 0;
     for (int kind = ROOT_MEAN_SQUARE; kind <= DEVIATION; kind++)
         for (int64_t size = 2; size <= SIZE; size += 24) {
-            double right[SIZE * PARTS];
+            double right[SIZE * TIMES];
             for (int64_t each = 0; each < size; each++)
                 weights[each] = 1 + some(), bias[each] = some();
-            for (int64_t each = 0; each < PARTS * size; each++)
+            for (int64_t each = 0; each < TIMES * size; each++)
                 row[each] = 3 + some();
-            for (int64_t part = 0; part < PARTS; part++) {
+            for (int64_t part = 0; part < TIMES; part++) {
                 double mean = 0, squares = 0;
                 for (int64_t each = 0; each < size; each++)
                     mean += kind == DEVIATION ? (double)row[part * size + each] / size : 0;
@@ -168,8 +241,8 @@ static int check_norms(void) {
             }
             const struct norm norm = {weights, kind == DEVIATION ? bias : NULL, size, kind};
             normalise_float32(row, &norm, size, 1e-5f, operands);
-            normalise_here_float32(row, &norm, PARTS * size, 1e-5f);
-            for (int64_t each = 0; each < PARTS * size; each++)
+            normalise_here_float32(row, &norm, TIMES * size, 1e-5f);
+            for (int64_t each = 0; each < TIMES * size; each++)
                 wrong += !(fabs(row[each] - right[each]) < 3e-5) ||
                          (each < size && !(fabs(operands[each] - right[each]) < 3e-5));
         }
@@ -182,11 +255,20 @@ int main(void) {
     struct pool *pool = pool_make();
     int wrong = check_conversions(pool) + check_rounding() + check_activations() + check_norms();
     int products = 0;
-    for (enum number kind = FLOAT32; kind <= FLOAT16; kind++)
+    for (enum form kind = FLOAT32; kind <= FLOAT16; kind++)
         for (int64_t rows = 1; rows <= ROWS; rows += 3)
             for (int64_t outputs = 1; outputs <= OUTPUTS; outputs += 2)
                 for (int64_t inputs = 2; inputs <= INPUTS; inputs += 14, products++)
                     wrong += check(pool, kind, rows, outputs, inputs);
+    for (int form = CODES_8; form <= CODES_4; form++)
+        for (int64_t outputs = 1; outputs <= CODED_OUTPUTS; outputs += 19)
+            for (int64_t inputs = 2; inputs <= LONGEST; inputs += 74) {
+                wrong += check_coding(pool, form, outputs, inputs);
+                for (int scaling = SCALE; scaling <= HALF_SCALES; scaling++)
+                    for (int64_t rows = 1; rows <= ROWS; rows += 4, products++)
+                        if (form == CODES_8 || scaling != HALF_SCALES)
+                            wrong += check_codes(pool, form, scaling, rows, outputs, inputs);
+            }
     pool_end(pool);
     printf("%d products, %d differences\n", products, wrong);
     return wrong != 0;
