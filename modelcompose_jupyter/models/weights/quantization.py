@@ -199,9 +199,9 @@ def _quantized_bytes(layer: Any, device: str, width: int | None, form: Form) -> 
 def _forms(model: nn.Module, quantization: Quantization) -> dict[nn.Module, Form]:
     """The linear layers, and how many bits the weights of each get where there are kernels."""
     found: dict[nn.Module, Form] = {}
-    config: Any = model.config
-    layers = getattr(config.get_text_config(decoder=True), "num_hidden_layers", 0)
-    head = model.get_output_embeddings() if hasattr(model, "get_output_embeddings") else None
+    text: Any = model.config.get_text_config(decoder=True)
+    layers = getattr(text, "num_hidden_layers", 0)
+    head = model.get_output_embeddings()
     for name, module in model.named_modules():
         if _is_linear(module) and module not in found:
             number = _NUMBER.search(name)

@@ -420,7 +420,7 @@ def test_a_way_to_keep_keys_and_values_is_no_reason_for_torch(tmp_path: Path) ->
         ("layer", {"gate_up": [Linear(np.ones((128, 32), np.float32), np.ones(4, np.float32),
                                       "float32")]}),
     ],
-    ids=str,
+    ids=lambda each: each if isinstance(each, str) else next(iter(each)),
 )  # fmt: skip
 def test_parts_that_do_not_fit_are_refused(
     part: str, changes: dict[str, Any], tmp_path: Path

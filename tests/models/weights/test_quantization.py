@@ -1,4 +1,4 @@
-"""Linear layers in 8 bits: close to what they stand for, as small as they should be."""
+"""Linear layers of models on torch in few bits: close to what they stand for, and small."""
 
 from __future__ import annotations
 
@@ -16,14 +16,14 @@ from torch import nn
 
 from modelcompose_jupyter.errors import ModelError
 from modelcompose_jupyter.models import LoadProgress, ModelCache, ModelSpec
+from modelcompose_jupyter.models.native import codes
 from modelcompose_jupyter.models.weights import (
-    optional_libraries,
     quantization,
     source,
     torch_loader,
 )
 from modelcompose_jupyter.models.weights.loaded_model import LoadedModel
-from modelcompose_jupyter.models.weights.quantization import Int8Linear, quantize
+from modelcompose_jupyter.models.weights.quantization import CodedLinear, Int8Linear, quantize
 from modelcompose_jupyter.models.weights.torch_loader import TorchPlan
 
 from ..conftest import done
@@ -56,17 +56,69 @@ def difference(one: torch.Tensor, other: torch.Tensor) -> float:
     return float((one.float() - other.float()).norm() / other.float().norm())
 
 
-@pytest.mark.parametrize("precision", ["float32", "bfloat16", "float16"])
+@pytest.fixture
+def without_kernels(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("MODELCOMPOSE_NATIVE", "0")
+
+
 @pytest.mark.parametrize("architecture", tiny_models.ARCHITECTURES)
-def test_logits_are_close(folder_of: FolderOf, architecture: str, precision: str) -> None:
+@pytest.mark.parametrize(
+    ("how", "most"),
+    [({"quantization": "int8"}, 0.05), ({"quantization": "int4"}, 0.5),
+     ({"quantization": "int8", "precision": "bfloat16"}, CLOSE)],
+)  # fmt: skip
+def test_logits_are_close(
+    folder_of: FolderOf, architecture: str, how: dict[str, str], most: float
+) -> None:
+    folder = folder_of(architecture)
+    _, whole = load(folder, precision="float32")
+    _, small = load(folder, **{"precision": "float32", **how})
+    for length in (1, 7, 30):
+        found, expected = logits(small.model, length), logits(whole.model, length)
+        assert 0.0001 < difference(found, expected) < most
+    assert whole.parameters == small.parameters
+    assert small.precision == how["quantization"]
+
+
+@pytest.mark.usefixtures("without_kernels")
+@pytest.mark.parametrize("precision", ["float32", "bfloat16", "float16"])
+@pytest.mark.parametrize("architecture", ["llama", "gpt2", "t5", "mamba"])
+def test_logits_are_close_without_kernels(
+    folder_of: FolderOf, architecture: str, precision: str
+) -> None:
     folder = folder_of(architecture)
     _, whole = load(folder, precision="float32")
     _, small = load(folder, precision=precision, quantization="int8")
     for length in (1, 7, 30):
         found, expected = logits(small.model, length), logits(whole.model, length)
         assert 0.0005 < difference(found, expected) < CLOSE
-    assert whole.parameters == small.parameters
-    assert small.precision == "int8"
+
+
+@pytest.mark.usefixtures("without_kernels")
+def test_four_bits_need_kernels(folder_of: FolderOf) -> None:
+    with pytest.raises(ModelError, match="'quantization: int4' is for processors") as caught:
+        load(folder_of("llama"), quantization="int4")
+    assert caught.value.code == "unsupported_quantization"
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16, torch.float16])
+@pytest.mark.parametrize("shape", [(64, 48), (33, 96), (7, 31), (1, 1)])
+@pytest.mark.parametrize("rows", [(), (1,), (3, 5), (17,), (0,)])
+@pytest.mark.parametrize("form", [codes.INT8, codes.INT4])
+def test_codes_are_multiplied_by(
+    rows: tuple[int, ...], shape: tuple[int, int], dtype: torch.dtype, form: codes.Form
+) -> None:
+    weight = torch.randn(shape, generator=torch.Generator().manual_seed(1)).to(dtype)
+    bias = torch.randn(shape[0], generator=torch.Generator().manual_seed(2)).to(dtype)
+    layer = CodedLinear(weight, bias, form)
+    x = torch.randn(*rows, shape[1], generator=torch.Generator().manual_seed(3)).to(dtype)
+    with torch.inference_mode():
+        found = layer(x)
+    product = x.float() @ layer.weight.float().T
+    assert (found.shape, found.dtype, layer.weight.dtype) == (product.shape, dtype, dtype)
+    size = product.norm() + bias.float().norm()
+    assert (found.float() - product - bias.float()).abs().le(0.01 * size).all()
+    assert difference(layer.weight, weight) < (0.02 if form == codes.INT8 else 0.2)
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16, torch.float16])
@@ -109,11 +161,7 @@ def made(
 ) -> tuple[Int8Linear, torch.Tensor]:
     """A layer in 8 bits, and the weights that it was made from."""
     linear = nn.Linear(shape[1], shape[0], bias=bias, dtype=dtype)
-    weight = linear.weight.detach().clone()
-    holder = nn.Sequential(linear)
-    quantize(holder, "cpu")
-    assert isinstance(holder[0], Int8Linear)
-    return holder[0], weight
+    return quantization._int8(linear, "cpu"), linear.weight.detach().clone()
 
 
 @pytest.mark.parametrize(
@@ -122,23 +170,25 @@ def made(
 def test_all_linear_layers_and_no_others(folder_of: FolderOf, architecture: str, norm: str) -> None:
     model = load(folder_of(architecture), quantization="int8")[1].model
     kinds = {type(each).__name__ for each in model.modules()}
-    assert {"Embedding", norm, "Int8Linear"} <= kinds
+    assert {"Embedding", norm, "CodedLinear"} <= kinds
     assert kinds.isdisjoint({"Linear", "Conv1D"})
 
 
-def test_each_layer_goes_before_the_next_is_made(monkeypatch: pytest.MonkeyPatch) -> None:
-    layers = nn.Sequential(*(nn.Linear(8, 8) for _ in range(4)))
-    weights = [weakref.ref(layer.weight) for layer in layers]
+def test_each_layer_goes_before_the_next_is_made(
+    folder_of: FolderOf, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    model = load(folder_of("llama"))[1].model
+    weights = [weakref.ref(each.weight) for each in model.modules() if type(each) is nn.Linear]
     left = []
-    make = quantization._int8
 
-    def counted(layer: Any, device: str) -> Int8Linear:
-        left.append(sum(each() is not None for each in weights))
-        return make(layer, device)
+    class Counted(CodedLinear):
+        def __init__(self, weight: torch.Tensor, bias: Any, form: codes.Form) -> None:
+            left.append(sum(each() is not None for each in weights))
+            super().__init__(weight, bias, form)
 
-    monkeypatch.setattr(quantization, "_int8", counted)
-    quantize(layers, "cpu")
-    assert left == [4, 3, 2, 1]
+    monkeypatch.setattr(quantization, "CodedLinear", Counted)
+    quantize(model, "cpu", "int8")
+    assert left == list(range(len(weights), 0, -1))
 
 
 def test_a_tied_head_leaves_the_embedding_as_it_is(tmp_path: Path) -> None:
@@ -147,7 +197,7 @@ def test_a_tied_head_leaves_the_embedding_as_it_is(tmp_path: Path) -> None:
     plan, small = load(folder, quantization="int8")
     embedding = small.model.get_input_embeddings().weight
     assert torch.equal(embedding, whole.model.get_input_embeddings().weight)
-    assert isinstance(small.model.lm_head, Int8Linear)
+    assert isinstance(small.model.lm_head, CodedLinear)
     assert difference(logits(small.model), logits(whole.model)) < CLOSE
     assert plan.size.kept == small.memory_bytes
 
@@ -169,14 +219,6 @@ def test_other_precisions_are_other_models(cache: ModelCache, folder_of: FolderO
     assert [lease.info.precision for lease in leases] == ["float32", "int8"]
     sizes = [lease.info.memory_bytes or 0 for lease in leases]
     assert sizes[1] < 0.6 * sizes[0]
-
-
-def test_without_the_library(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setitem(sys.modules, "torchao", None)
-    with pytest.raises(ModelError) as caught:
-        optional_libraries.require(ModelSpec("bundled:storyteller", quantization="int8"))
-    assert caught.value.code == "not_installed"
-    assert "pip install 'modelcompose-jupyter[int8]'" in (caught.value.hint or "")
 
 
 def test_a_load_says_nothing_of_its_own() -> None:
