@@ -6,7 +6,7 @@
 On texts of the kind that the bundled model was trained on, which it has not seen. Each token's
 probabilities are compared with those of the model in float32, by transformers: the mean KL
 divergence, with its standard error over texts, that of the hundredth worst token, and how often
-the likeliest token is the same. `bits` are those of a weight of a linear layer, scales included.
+the likeliest token is the same.
 """
 
 from __future__ import annotations

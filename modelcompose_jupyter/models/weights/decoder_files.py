@@ -95,7 +95,8 @@ class DecoderFiles:
             for each in self.linears
             if self.form(each, each.roles[0]) is None
         ]
-        return sum(self.piece_sizes().values()) + width * sum(beside)
+        places = self.config.names.positions and self.config.context * self.config.hidden
+        return sum(self.piece_sizes().values()) + width * (sum(beside) + (places or 0))
 
     @property
     def mapped_bytes(self) -> int:

@@ -405,7 +405,7 @@ def test_a_way_to_keep_keys_and_values_is_no_reason_for_torch(tmp_path: Path) ->
         ("parts", {"heads": (Heads(-8, 4), Heads(32, 4), Heads(64, 4))}),
         ("parts", {"heads": (Heads(0, 0), Heads(32, 4), Heads(64, 4))}),
         ("parts", {"positions": np.zeros((10, 16), np.float32)}),
-        ("parts", {"embedding": np.zeros((10, 16), np.float32)}),
+        ("parts", {"embedding": Linear(np.zeros((10, 16), np.float32), None, "float32")}),
         ("parts", {"norm": Norm(np.ones(16, np.float32))}),
         ("parts", {"norm": Norm(np.ones(32, np.float32), np.ones(16, np.float32))}),
         ("parts", {"norm": Norm(np.ones(32))}),
