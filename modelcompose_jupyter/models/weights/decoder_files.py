@@ -174,7 +174,8 @@ def find(spec: ModelSpec, folder: Path, content: Any) -> DecoderFiles:
         ModelError: a file is damaged.
     """
     config = decoder_config.read(content)
-    if spec.trust_remote_code and content.get("auto_map"):
+    own_code = content.get("auto_map")
+    if own_code and (spec.trust_remote_code or not isinstance(own_code, dict)):
         raise Other("it comes with code of its own, which is trusted")
     paths = files.folder_weights(folder)
     if any(path.suffix != ".safetensors" for path in paths):

@@ -219,14 +219,9 @@ def test_other_files_are_left_to_transformers(change: Any, tmp_path: Path) -> No
         native_loader.plan(spec, source.resolve(spec, _ignore))
 
 
-@pytest.mark.parametrize(
-    "options",
-    [{"quantization": "int8"}, {"draft_model": "bundled:storyteller"}],
-    ids=str,
-)
-def test_what_only_torch_can_do_is_done_there(options: dict[str, Any], tmp_path: Path) -> None:
+def test_what_only_torch_can_do_is_done_there(tmp_path: Path) -> None:
     tiny_models.save(tmp_path)
-    spec = ModelSpec(str(tmp_path), **options)
+    spec = ModelSpec(str(tmp_path), draft_model="bundled:storyteller")
     with pytest.raises(Other):
         native_loader.plan(spec, source.resolve(spec, _ignore))
 

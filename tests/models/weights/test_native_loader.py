@@ -188,7 +188,7 @@ def test_weights_in_mapped_files_are_not_free(cache: ModelCache, folder: Path) -
     [
         ("native", 0.9, "Set 'precision: bfloat16': it needs .* then. Or unload other models."),
         ("huggingface", 0.9, "Set 'precision: bfloat16'"),
-        ("native", 0.1, "or unload others: even with 'precision: bfloat16' this one needs"),
+        ("native", 0.1, "or unload others: even with 'quantization: int4' this one needs"),
     ],
 )
 def test_a_model_that_has_no_room_is_told_what_would_have(

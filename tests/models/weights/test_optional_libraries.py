@@ -104,7 +104,7 @@ def test_a_library_that_is_not_installed(missing: str, tmp_path: Path) -> None:
     asked = (
         "'me/model'"
         if missing == "huggingface_hub"
-        else "'bundled:storyteller', quantization='int8'"
+        else "'bundled:storyteller', driver='huggingface'"
     )
     code = f"""
 import sys

@@ -218,7 +218,7 @@ def test_weights_that_are_no_codes_stand_beside_those_that_are(
     file = gguf_files.save(tmp_path / "m.gguf", wide, "Q4_0")
     folder = with_the_same_weights(file, wide, tmp_path / "same")
     with done(cache.acquire(ModelSpec(str(file)))) as lease:
-        assert lease.info.precision == "int4 (Q4_0), float32 (Q3_K)"
+        assert lease.info.precision == "float32 (Q3_K), int4 (Q4_0)"
     assert texts_of(cache, file)[1] == texts_of(cache, folder, precision="float32")[1]
 
 
