@@ -26,7 +26,7 @@ from typing import Any
 import click
 import psutil
 from peers import machine, report, weights
-from peers.processes import PEERS, Peer, PeerError, PeerProcess, environment
+from peers.processes import PEERS, USUAL_PEERS, Peer, PeerError, PeerProcess, environment
 from peers.protocol import PeerSettings
 from peers.work import ONE_STREAM, USUAL, WORK, Work, disturbance
 
@@ -154,7 +154,7 @@ class Rounds:
         figures = report.figures(item, answer["requests"])
         if item.name == ONE_STREAM:
             self.heads.setdefault(peer, {})[round] = answer["requests"][0]["head"]
-            if "token" in figures:
+            if "token" in figures and "quantization" not in PEERS[peer].options:
                 figures[report.LIMIT] = report.limit_share(
                     self.least_bytes, figures["token"], self.bandwidths[-1]
                 )
@@ -322,7 +322,10 @@ def main() -> None:
 
 
 @main.command()
-@click.option("--peers", "names", callback=_names(list(PEERS)), default="", help="All if unset.")
+@click.option(
+    "--peers", "names", callback=_names(list(PEERS)), default=",".join(USUAL_PEERS),
+    help="If unset, all but those whose weights have fewer bits.",
+)  # fmt: skip
 @click.option("--results", type=Path, default=_HERE / "results", show_default="benchmarks/results")
 @click.option("--name", default="engine", show_default=True, help="Of the files of results.")
 @_options

@@ -52,6 +52,25 @@ PEERS = {
             "modelcompose-jupyter, without a C compiler",
             options={"native": False},
         ),
+        *(
+            Peer(
+                f"ours-{bits}",
+                "ours",
+                f"modelcompose-jupyter, quantization: {bits}",
+                options={"quantization": bits},
+            )
+            for bits in ("int8", "int4")
+        ),
+        *(
+            Peer(
+                f"llama.cpp-{type.lower()}",
+                "llama_cpp",
+                f"llama.cpp, {type}",
+                options={"quantization": type},
+                build={"CMAKE_ARGS": "-DGGML_NATIVE=ON"},
+            )
+            for type in ("Q8_0", "Q4_K_M", "Q4_0")
+        ),
         Peer("generate", "generate", "transformers generate(), one by one"),
         Peer("static-batch", "static_batch", "transformers generate(), what waits as one batch"),
         Peer("continuous-batching", "continuous_batching", "transformers continuous batching"),
@@ -79,6 +98,7 @@ PEERS = {
         ),
     )
 }
+USUAL_PEERS = [name for name, peer in PEERS.items() if "quantization" not in peer.options]
 OURS = {"engine": "ours", "http": "ours-http"}
 
 
@@ -244,7 +264,8 @@ def _moves(process: psutil.Process) -> bool:
 def _variables(threads: int) -> dict[str, str]:
     return {
         **os.environ,
-        "PYTHONPATH": str(_HERE.parent),
+        # The package is that of this checkout, also where another one is installed.
+        "PYTHONPATH": os.pathsep.join([str(_HERE.parent), str(_HERE.parent.parent)]),
         "OMP_NUM_THREADS": str(threads),
         "HF_HUB_OFFLINE": "1",
         "TOKENIZERS_PARALLELISM": "false",

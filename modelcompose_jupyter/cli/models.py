@@ -10,12 +10,20 @@ from .group import main
 
 
 @main.command()
-def models() -> None:
+@click.option(
+    "--free", is_flag=True,
+    help="Remove weights that are kept in 8 and 4 bits. The next load makes them again.",
+)  # fmt: skip
+def models(free: bool) -> None:
     """List the models on this computer: those of the package, and those downloaded."""
     from ..formatting import size
     from ..models import installed
+    from ..models.weights import packed_weights
     from ..progress import as_text
 
+    if free:
+        click.echo(f"{size(packed_weights.discard())} of weights in 8 and 4 bits removed")
+        return
     found = installed()
     if not sys.stdout.isatty():
         click.echo(as_text([vars(model) for model in found]))
@@ -23,3 +31,7 @@ def models() -> None:
     width = max((len(model.source) for model in found), default=0)
     for model in found:
         click.echo(f"{model.source.ljust(width)}  {size(model.size_bytes)}")
+    if kept := packed_weights.kept_bytes():
+        click.echo(
+            f"\nkept in 8 and 4 bits: {size(kept)}; 'model-compose models --free' removes it"
+        )

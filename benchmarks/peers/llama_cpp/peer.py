@@ -17,6 +17,7 @@ import llama_cpp
 import numpy as np
 
 from peers.llama_cpp.convert import convert
+from peers.llama_cpp.quantise import quantised
 from peers.protocol import PeerSettings, Request, SteppingEngine, serve
 
 _SLOTS = 16
@@ -50,6 +51,8 @@ class LlamaCpp(SteppingEngine):
         file = settings.cache / "model.gguf"
         if not file.exists():
             convert(settings.folder, settings.precision, file)
+        if (type := settings.options.get("quantization")) is not None:
+            file = quantised(file, type)
         self._context = _context(file, settings.threads)
         self._memory = llama_cpp.llama_get_memory(self._context)
         self._vocabulary = llama_cpp.llama_vocab_n_tokens(

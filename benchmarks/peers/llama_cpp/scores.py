@@ -18,21 +18,7 @@ import llama_cpp
 import numpy as np
 
 from peers.llama_cpp.convert import convert
-
-
-def quantised(whole: Path, name: str) -> Path:
-    """The file of a type, made by llama.cpp as its own tool does without further options."""
-    file = whole.with_name(f"{name}.gguf")
-    if name == "F32":
-        return whole
-    options = llama_cpp.llama_model_quantize_default_params()
-    options.ftype = getattr(llama_cpp, f"LLAMA_FTYPE_MOSTLY_{name}")
-    failed = llama_cpp.llama_model_quantize(
-        str(whole).encode(), str(file).encode(), ctypes.byref(options)
-    )
-    if failed:
-        raise SystemExit(f"llama.cpp cannot make {name}")
-    return file
+from peers.llama_cpp.quantise import quantised
 
 
 def scores(file: Path, texts: list[list[int]]) -> np.ndarray:

@@ -17,7 +17,12 @@ class Ours(CallingEngine):
     def load(self, settings: PeerSettings) -> dict[str, Any]:
         if not settings.options.get("native", True):
             os.environ["MODELCOMPOSE_NATIVE"] = "0"
-        spec = ModelSpec(str(settings.folder), precision=settings.precision, device=settings.device)
+        spec = ModelSpec(
+            str(settings.folder),
+            precision=settings.precision,
+            device=settings.device,
+            quantization=settings.options.get("quantization"),
+        )
         self._tokenizer = Tokenizer.from_file(str(settings.folder / "tokenizer.json"))
         self._cache = ModelCache()
         self._lease = self._cache.acquire(spec).result()

@@ -93,5 +93,21 @@ class PackedWeights:
             self._unfinished.keep(_MOST)
 
 
+def kept_bytes() -> int:
+    """What all files that are kept take on the disk."""
+    return sum(path.stat().st_size for path in disk_cache.kept(_KIND))
+
+
+def discard() -> int:
+    """Remove all files that are kept, and say how many bytes they had.
+
+    Models in memory go on: their files are gone from the disk once they are unloaded.
+    """
+    freed = kept_bytes()
+    for path in disk_cache.kept(_KIND):
+        path.unlink(missing_ok=True)
+    return freed
+
+
 def _aligned(size: int) -> int:
     return -(-size // _ALIGNMENT) * _ALIGNMENT

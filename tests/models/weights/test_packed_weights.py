@@ -170,6 +170,16 @@ def test_files_that_were_used_last_stay(kept: Path, monkeypatch: pytest.MonkeyPa
     assert PackedWeights({"a": 2_000, "b": 1_000}, 4).is_filled
 
 
+def test_what_is_kept_is_known_and_removed(folder: Path, kept: Path) -> None:
+    assert packed_weights.kept_bytes() == 0
+    _, loaded = load(folder, quantization="int4")
+    size = packed_weights.kept_bytes()
+    assert size == sum(path.stat().st_size for path in kept.glob("weights-*")) > 0
+    assert packed_weights.discard() == size
+    assert packed_weights.kept_bytes() == 0
+    assert np.isfinite(scores_of(loaded, [1, 2])).all()  # what is in memory goes on
+
+
 def test_what_a_killed_process_left_is_cleared_away(kept: Path) -> None:
     code = (
         "import os\n"
