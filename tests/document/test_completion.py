@@ -273,7 +273,7 @@ def test_parameters_that_would_be_given_twice_are_left_out(marked: str) -> None:
         ("component:\n  task: te▮", ["text-generation"]),
         ("component:\n  precision: ▮", ["auto", "float32", "float16", "bfloat16"]),
         ("component:\n  device: c▮", ["cpu", "cuda"]),
-        ("component:\n  quantization: ▮", ["none", "int8"]),
+        ("component:\n  quantization: ▮", ["none", "auto", "int8", "int4"]),
         ("component:\n  draft_model: ▮", MODELS),
         ("component:\n  params: {do_sample: ▮}", ["true", "false"]),
         ("component:\n  early_stopping: ▮", ["never", "true", "false"]),

@@ -386,7 +386,7 @@ def test_the_range_of_each_parameter(problems, name, inside, outside):
         ("id: " + "x" * 201, "2:5 'id' must have at most 200 characters"),
         ("temprature: 1", "2:1 unknown key 'temprature'"),
         ("max_new_tokens: 1", "2:1 unknown key 'max_new_tokens'"),
-        ("quantization: int4", """2:15 'quantization' cannot be "int4\""""),
+        ("quantization: int3", """2:15 'quantization' cannot be "int3\""""),
         (
             "cache_budget: 2 parsecs",
             """2:15 'cache_budget': "2 parsecs" is not a size such as 2GB""",

@@ -292,7 +292,7 @@ def test_the_schema_is_one_itself():
         {"componnet": {}},
         {"component": {"type": "model", "task": "text-generation", "model": "m", "top_p": 7}},
         {"component": {"type": "model", "task": "text-generation", "model": "m", "text": 5}},
-        {"component": {**PLAIN, "quantization": "int4"}},
+        {"component": {**PLAIN, "quantization": "int3"}},
         {"component": {**PLAIN, "peft_adapters": [{"weight": 1}]}},
         {"component": {**PLAIN, "prompt_lookup": -1}},
         {"component": {**PLAIN, "cache_budget": "much"}},

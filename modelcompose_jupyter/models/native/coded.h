@@ -21,8 +21,6 @@
 #define LARGEST 32767.0f
 
 typedef int16_t shorts __attribute__((vector_size(4 * LANES)));
-typedef int8_t octets __attribute__((vector_size(LANES)));
-typedef uint8_t naturals __attribute__((vector_size(LANES)));
 
 /* Rows of inputs as integers. */
 struct coded_rows {
@@ -183,16 +181,53 @@ static inline __attribute__((always_inline)) void add_pair(
                 add_products(sum[row][group * PARTS + part], weights[part], two_inputs(input + row * stride));
 }
 
-/* Integers of 8 bits as floats. */
+/* Integers of 8 bits as floats. Compilers take lane by lane what they are not told. */
 static inline __attribute__((always_inline)) vector small_integers(const uint8_t *from, int is_signed) {
-    if (is_signed) {
-        octets values;
-        memcpy(&values, from, sizeof values);
-        return __builtin_convertvector(__builtin_convertvector(values, integers), vector);
-    }
-    naturals values;
-    memcpy(&values, from, sizeof values);
-    return __builtin_convertvector(__builtin_convertvector(values, integers), vector);
+#if LANES == 16
+    const __m128i values = _mm_loadu_si128((const __m128i *)from);
+    return (vector)_mm512_cvtepi32_ps(is_signed ? _mm512_cvtepi8_epi32(values)
+                                                : _mm512_cvtepu8_epi32(values));
+#elif LANES == 8
+    const __m128i values = _mm_loadl_epi64((const __m128i *)from);
+    return (vector)_mm256_cvtepi32_ps(is_signed ? _mm256_cvtepi8_epi32(values)
+                                                : _mm256_cvtepu8_epi32(values));
+#elif defined(__SSE4_1__)
+    int32_t four;
+    memcpy(&four, from, sizeof four);
+    const __m128i values = _mm_cvtsi32_si128(four);
+    return (vector)_mm_cvtepi32_ps(is_signed ? _mm_cvtepi8_epi32(values) : _mm_cvtepu8_epi32(values));
+#elif defined(__aarch64__)
+    uint32_t four;
+    memcpy(&four, from, sizeof four);
+    const uint8x8_t values = vcreate_u8(four);
+    if (is_signed)
+        return (vector)vcvtq_f32_s32(vmovl_s16(vget_low_s16(vmovl_s8(vreinterpret_s8_u8(values)))));
+    return (vector)vcvtq_f32_u32(vmovl_u16(vget_low_u16(vmovl_u8(values))));
+#else
+    vector values;
+    for (int lane = 0; lane < LANES; lane++)
+        values[lane] = is_signed ? (int8_t)from[lane] : from[lane];
+    return values;
+#endif
+}
+
+/* The other way round, of numbers from -128 to 255 that are integers. */
+static inline __attribute__((always_inline)) void store_small(uint8_t *to, vector values) {
+#if LANES == 16
+    _mm_storeu_si128((__m128i *)to, _mm512_cvtepi32_epi8(_mm512_cvtps_epi32((__m512)values)));
+#else
+    const integers wide = __builtin_convertvector(values, integers);
+#if LANES == 8
+    const __m256i places = _mm256_setr_epi8(0, 4, 8, 12, -1, -1, -1, -1, -1, -1, -1, -1, -1, -1, -1, -1, 0, 4, 8,
+                                            12, -1, -1, -1, -1, -1, -1, -1, -1, -1, -1, -1, -1);
+    const __m256i both = _mm256_shuffle_epi8((__m256i)wide, places);
+    const int32_t halves[2] = {_mm256_extract_epi32(both, 0), _mm256_extract_epi32(both, 4)};
+    memcpy(to, halves, sizeof halves);
+#else
+    for (int lane = 0; lane < LANES; lane++)
+        to[lane] = wide[lane];
+#endif
+#endif
 }
 
 /* What the sum of a block, or half of one, is multiplied by, for a part of a group. */

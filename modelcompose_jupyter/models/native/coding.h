@@ -52,17 +52,13 @@ static inline void round_block(struct block *block, const struct lanes *factors,
     for (int each = 0; each < CODED; each++)
         for (int part = 0; part < PARTS; part++) {
             const vector value = (block->numbers[each][part] + offsets->part[part]) * factors->part[part];
-            const vector rounded = rounded_between(value, least, most);
-            const octets narrow =
-                __builtin_convertvector(__builtin_convertvector(rounded, integers), octets);
-            memcpy(block->integers + each * GROUP + part * LANES, &narrow, sizeof narrow);
+            store_small((uint8_t *)block->integers + each * GROUP + part * LANES,
+                        rounded_between(value, least, most));
         }
 }
 
 static inline vector integers_of(const struct block *block, int each, int part) {
-    octets narrow;
-    memcpy(&narrow, block->integers + each * GROUP + part * LANES, sizeof narrow);
-    return __builtin_convertvector(__builtin_convertvector(narrow, integers), vector);
+    return small_integers((const uint8_t *)block->integers + each * GROUP + part * LANES, 1);
 }
 
 /* Codes of 8 bits: the greatest number reaches 127, or what is better by least squares. */
@@ -211,9 +207,7 @@ static void code_scales(struct lanes *numbers, int64_t count, uint8_t *header, u
             const vector found =
                 rounded_between(numbers[each].part[part] * inverse.part[part], 0, 255);
             numbers[each].part[part] = found * super.part[part];
-            const naturals narrow =
-                __builtin_convertvector(__builtin_convertvector(found, integers), naturals);
-            memcpy(to + each * stride + part * LANES, &narrow, sizeof narrow);
+            store_small(to + each * stride + part * LANES, found);
         }
 }
 
