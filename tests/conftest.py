@@ -8,7 +8,9 @@ from __future__ import annotations
 import os
 import signal
 import tempfile
+import time
 from collections.abc import Iterator
+from contextlib import suppress
 
 import pytest
 from standins import ipykernels
@@ -17,6 +19,7 @@ from standins.scripted import ScriptedModels
 
 from modelcompose_jupyter import LocalHost
 from modelcompose_jupyter.host_selection import HOST_VARIABLE
+from modelcompose_jupyter.models import disk_cache
 from modelcompose_jupyter.server.access import TOKEN_VARIABLE
 
 os.environ.setdefault("OMP_NUM_THREADS", "1")
@@ -30,6 +33,19 @@ for name in (HOST_VARIABLE, TOKEN_VARIABLE):
 # What a shell starts in the background ignores Ctrl-C, and so would all that tests start.
 if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
     signal.signal(signal.SIGINT, signal.default_int_handler)
+
+
+_SMALL = 50 << 20
+_STARTED = time.time()
+
+
+def pytest_sessionfinish() -> None:
+    """Remove what tiny models in few bits have left where kernels are kept, too."""
+    for path in disk_cache.kept("weights"):
+        with suppress(FileNotFoundError):
+            found = path.stat()
+            if found.st_ctime >= _STARTED and found.st_size < _SMALL:
+                path.unlink()
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
