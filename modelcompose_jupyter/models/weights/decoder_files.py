@@ -39,6 +39,7 @@ class DecoderFiles:
         kind: of the numbers that it is computed with.
         quantization: of the weights of linear layers, which are made from those in the files.
         keeps_codes: whether codes that the files have are kept as they are.
+        variant: what was added to its tensors.
     """
 
     model_type: str
@@ -48,6 +49,7 @@ class DecoderFiles:
     kind: Kind
     quantization: Quantization | None = None
     keeps_codes: bool = False
+    variant: tuple[object, ...] = ()
 
     @cached_property
     def wanted(self) -> list[DecoderTensor]:
@@ -122,7 +124,7 @@ class DecoderFiles:
             return None
         opened = [(str(path), state) for path, state in self.states.items()]
         how = self.quantization or "as stored"
-        return PackedWeights(self.piece_sizes(), (opened, self.model_type, how))
+        return PackedWeights(self.piece_sizes(), (opened, self.model_type, how, self.variant))
 
     def piece_sizes(self) -> dict[str, int]:
         """Bytes of the codes of its linear layers, by name."""

@@ -44,7 +44,7 @@ def plan(spec: ModelSpec, source: ResolvedSource, report: Report) -> LoadPlan:
     reason = None
     if spec.driver != "huggingface":
         try:
-            return native_loader.plan(spec, source)
+            return native_loader.plan(spec, source, report)
         except Other as other:
             reason = str(other)
             if source.parts:

@@ -22,9 +22,11 @@ from . import (
     decoder_files,
     files,
     generation_defaults,
+    lora,
     optional_libraries,
     tokenizer_snapshot,
 )
+from .adapted_tensors import adapted
 from .config_reader import Other
 from .decoder_files import DecoderFiles
 from .file_bounds import BrokenFile
@@ -64,7 +66,7 @@ class NativePlan:
     @property
     def key(self) -> tuple[object, ...]:
         """Equal for two loads that would give the same weights."""
-        return ("native", str(self.source.place), self.found.precision)
+        return ("native", str(self.source.place), self.found.precision, self.found.variant)
 
     @property
     def size(self) -> memory.LoadSize:
@@ -73,8 +75,8 @@ class NativePlan:
         return memory.LoadSize(kept + self.found.largest_converted, kept)
 
 
-def plan(spec: ModelSpec, source: ResolvedSource) -> NativePlan:
-    """Decide whether a model can be loaded so.
+def plan(spec: ModelSpec, source: ResolvedSource, report: Report = lambda _: None) -> NativePlan:
+    """Decide whether a model can be loaded so. Adapters that are not on this disk are fetched.
 
     Raises:
         Other: it cannot; says why.
@@ -90,6 +92,8 @@ def plan(spec: ModelSpec, source: ResolvedSource) -> NativePlan:
     path = folder / files.CONFIG
     content = files.read_json(path)
     found = decoder_files.find(spec, folder, content)
+    if spec.adapters:
+        found = adapted(found, [lora.resolve(each, report) for each in spec.adapters])
     config_checks.check_config(path, content, files.read_weights(files.folder_weights(folder)))
     defaults = generation_defaults.read_own(folder, content, found.config.vocabulary)
     if defaults is None:
@@ -192,8 +196,8 @@ def unsupported_spec(spec: ModelSpec, source: ResolvedSource) -> str | None:
 
     torch does not read GGUF, so a machine with an accelerator runs that on the processor, too.
     """
-    if spec.adapters:
-        return "adapters are merged"
+    if spec.adapters and source.parts:
+        return "adapters are for safetensors"
     if spec.draft_model is not None:
         return "it has a draft model"
     if spec.device not in ("auto", "cpu"):

@@ -9,6 +9,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 from peft import IA3Config, LoraConfig, PeftModel, get_peft_model
@@ -19,9 +20,18 @@ from standins.hub import HubStandIn
 
 from modelcompose_jupyter.errors import ModelError
 from modelcompose_jupyter.models import LoadProgress, ModelCache, ModelSpec
+from modelcompose_jupyter.models.engine import native_layers
+from modelcompose_jupyter.models.engine.native_runner import NativeRunner
 from modelcompose_jupyter.models.spec import AdapterSpec
 from modelcompose_jupyter.models.tokenization import regex_safety
-from modelcompose_jupyter.models.weights import hub, optional_libraries, source, torch_loader
+from modelcompose_jupyter.models.weights import (
+    hub,
+    native_loader,
+    optional_libraries,
+    source,
+    torch_loader,
+)
+from modelcompose_jupyter.models.weights.config_reader import Other
 from modelcompose_jupyter.models.weights.loaded_model import LoadedModel
 
 from ..conftest import done
@@ -121,6 +131,71 @@ def test_several_are_added_each_by_its_weight(base: Path, lora: Path, other: Pat
     loaded = load(spec_of(base, adapter(lora, 0.7), adapter(other, 0.4)))
     expected = unmerged(base, (lora, 0.7), (other, 0.4))
     assert torch.allclose(logits(loaded.model), expected, atol=1e-4)
+
+
+def in_c(spec: ModelSpec) -> LoadedModel:
+    plan = native_loader.plan(spec, source.resolve(spec, _ignore))
+    return native_loader.load(plan, _ignore)
+
+
+def scores(loaded: LoadedModel) -> torch.Tensor:
+    assert loaded.decoder is not None
+    runner = NativeRunner(loaded.decoder, None)
+    tokens = TOKENS[0].tolist()
+    spans = [(runner.cache.open(len(tokens)), len(tokens))]
+    return torch.tensor(runner.forward(tokens, range(len(tokens)), (), spans))[None]
+
+
+@pytest.mark.parametrize("architecture", ["llama", "gpt2", "smollm3", "phi3", "gpt_neox"])
+def test_in_c_they_are_added_while_weights_are_read(
+    folder_of: FolderOf, tmp_path: Path, architecture: str
+) -> None:
+    base = folder_of(architecture)
+    targets = {"gpt2": ["c_attn", "c_fc"], "phi3": ["qkv_proj", "o_proj"]}.get(
+        architecture, "all-linear"
+    )
+    one = save_adapter(tmp_path / "a", base, target_modules=targets)
+    two = save_adapter(tmp_path / "b", base, 2, target_modules=targets, r=2, use_rslora=True)
+    found = scores(in_c(spec_of(base, adapter(one, 0.7), adapter(two, -0.4))))
+    expected = unmerged(base, (one, 0.7), (two, -0.4))
+    assert torch.allclose(found, expected, atol=2e-4)
+
+
+@pytest.mark.parametrize("precision", ["bfloat16", "float16"])
+def test_in_c_they_give_what_peft_merges(base: Path, lora: Path, precision: str) -> None:
+    spec = spec_of(base, adapter(lora, 0.5), precision=precision)
+    layer = load(spec).model.model.layers[0].self_attn.q_proj.weight
+    own = in_c(spec).decoder
+    assert own is not None
+    assert np.array_equal(own.layers[0].qkv[0].weights, native_layers._array(layer))
+
+
+def test_in_c_weights_become_small_after_them(cache: ModelCache, base: Path, lora: Path) -> None:
+    merged = scores(in_c(spec_of(base, adapter(lora))))
+    for quantization, off in (("int8", 0.06), ("int4", 0.5)):
+        small = scores(in_c(spec_of(base, adapter(lora), quantization=quantization)))
+        assert 0 < (small - merged).norm() < off * merged.norm()
+    again = scores(in_c(spec_of(base, adapter(lora, 0.9), quantization="int4")))
+    assert not torch.equal(small, again)
+    with done(cache.acquire(spec_of(base, adapter(lora), quantization="int4"))) as lease:
+        assert (lease.info.driver, lease.info.precision) == ("native", "int4")
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        {"use_dora": True}, {"modules_to_save": ["lm_head"]}, {"rank_pattern": {"q_proj": 2}},
+        {"target_modules": ["embed_tokens"]}, {"target_modules": r".*\.(q|v)_proj"},
+        {"bias": "lora_only"},
+    ],
+    ids=lambda each: next(iter(each)),
+)  # fmt: skip
+def test_what_does_more_than_adding_is_merged_by_peft(
+    base: Path, tmp_path: Path, options: dict[str, Any]
+) -> None:
+    spec = spec_of(base, adapter(save_adapter(tmp_path / "a", base, **options)))
+    with pytest.raises(Other):
+        in_c(spec)
 
 
 def test_what_is_merged_has_plain_layers(base: Path, lora: Path) -> None:
