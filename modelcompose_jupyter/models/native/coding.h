@@ -65,10 +65,12 @@ static inline vector integers_of(const struct block *block, int each, int part) 
 static void code_8(struct block *block, struct lanes *scales) {
     struct lanes inverses, best, errors = {{{0}}}, none = {{{0}}};
     for (int part = 0; part < PARTS; part++) {
-        vector greatest = {0};
-        for (int each = 0; each < CODED; each++)
+        vector greatest = {0}, excess = {0};
+        for (int each = 0; each < CODED; each++) {
             greatest = greater(size_of(block->numbers[each][part]), greatest);
-        best.part[part] = rounded_scale(greatest / 127);
+            excess += block->numbers[each][part] * 0; /* what is no number makes the scale none */
+        }
+        best.part[part] = rounded_scale(greatest / 127 + excess);
     }
     for (int try = 0; try < 2; try++) {
         struct lanes scale = best;
@@ -106,12 +108,12 @@ static void code_8(struct block *block, struct lanes *scales) {
 static void range_of(const struct block *block, struct lanes *scales, struct lanes *minima) {
     for (int part = 0; part < PARTS; part++) {
         vector least = {0}, greatest = {0}, sum = {0}, squares = {0}, lowest;
-        vector best_scale = {0}, best_minimum = {0};
+        vector best_scale = {0}, best_minimum = {0}, excess = {0};
         for (int each = 0; each < CODED; each++) {
             const vector number = block->numbers[each][part];
             least = chosen(number < least, number, least);
             greatest = greater(number, greatest);
-            sum += number, squares += number * number;
+            sum += number, squares += number * number, excess += number * 0;
         }
         lowest = squares;
         for (int try = 0; try < TRIES; try++) {
@@ -136,7 +138,7 @@ static void range_of(const struct block *block, struct lanes *scales, struct lan
             best_scale = chosen(is_better, scale, best_scale);
             best_minimum = chosen(is_better, minimum, best_minimum);
         }
-        scales->part[part] = best_scale;
+        scales->part[part] = best_scale + excess; /* none, where there is what is no number */
         minima->part[part] = best_minimum;
     }
 }
@@ -195,10 +197,12 @@ static void code_scales(struct lanes *numbers, int64_t count, uint8_t *header, u
                         int64_t stride) {
     struct lanes super, inverse;
     for (int part = 0; part < PARTS; part++) {
-        vector greatest = {0};
-        for (int64_t each = 0; each < count; each++)
+        vector greatest = {0}, excess = {0};
+        for (int64_t each = 0; each < count; each++) {
             greatest = greater(numbers[each].part[part], greatest);
-        super.part[part] = rounded_scale(greatest / 255);
+            excess += numbers[each].part[part] * 0;
+        }
+        super.part[part] = rounded_scale(greatest / 255 + excess);
         inverse.part[part] = inverse_of(super.part[part]);
     }
     write_float16(header, &super);

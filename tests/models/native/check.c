@@ -145,7 +145,15 @@ static int check_coding(struct pool *pool, int form, int64_t outputs, int64_t in
             size += pow(numbers[output * inputs + each], 2);
         }
     }
+    numbers[inputs / 2] = NAN; /* stays none, and so does its block */
+    code_weights(pool, 2, numbers, FLOAT32, outputs, inputs, form, codes);
+    read_weights(&product, 0, found);
+    const int is_lost = found[inputs / 2] == found[inputs / 2];
     free(codes);
+    if (is_lost)
+        printf("codes %d [%d, %d] lose what is no number\n", form, (int)outputs, (int)inputs);
+    if (is_lost)
+        return 1;
     if (sqrt(error / size) < (form == CODES_8 ? 0.005 : 0.08))
         return 0;
     printf("codes %d [%d, %d] are off by %g\n", form, (int)outputs, (int)inputs, sqrt(error / size));
