@@ -125,7 +125,7 @@ class UnfinishedFile:
         self._folder = where
         file, made = tempfile.mkstemp(dir=where, prefix=_UNFINISHED)
         self._path = Path(made)
-        weakref.finalize(self, _discard, file, self._path)
+        weakref.finalize(self, _discard, file, self._path, os.getpid())
         fcntl.flock(file, fcntl.LOCK_EX)  # so that nobody clears it away
         os.posix_fallocate(file, 0, size)  # else a full disk would end the process
         self.content = mmap.mmap(file, size)
@@ -146,8 +146,9 @@ class UnfinishedFile:
                     of_its_kind.remove(old)
 
 
-def _discard(file: int, path: Path) -> None:
-    path.unlink(missing_ok=True)
+def _discard(file: int, path: Path, process: int) -> None:
+    if os.getpid() == process:  # not one that was forked off
+        path.unlink(missing_ok=True)
     os.close(file)
 
 
@@ -155,7 +156,18 @@ def kept(kind: str) -> Iterator[Path]:
     """The files of a kind that are kept: what stands before the first hyphen of their names."""
     where = folder()
     if where is not None:
-        yield from where.glob(f"{kind}-*")
+        yield from filter(_is_plain, where.glob(f"{kind}-*"))
+
+
+def _is_plain(path: Path) -> bool:
+    return path.is_file() and not path.is_symlink()
+
+
+def clear_away() -> None:
+    """Remove what processes that were killed have left unfinished."""
+    where = folder()
+    if where is not None:
+        _clear_away(where)
 
 
 def _clear_away(where: Path) -> None:

@@ -144,7 +144,8 @@ def explain(error: BaseException, device: object) -> ComposeError:
     if isinstance(error, ArithmeticError):
         return ModelError(
             f"the run failed: {one_line(error)}",
-            hint="Set precision: float32 or bfloat16; float16 overflows with some models.",
+            hint="Set precision: float32 or bfloat16, and no quantization: float16 overflows with"
+            " some models, and beside quantised weights keys and values are that.",
             code="run_failed",
         )
     return ModelError(

@@ -59,8 +59,11 @@ class SelfCheck:
 
     def __init__(self, model: Any) -> None:
         known = int(model.get_input_embeddings().weight.shape[0])
-        self._precision = _PRECISION.get(model.dtype, max(_PRECISION.values()))
-        self._alike = _ALIKE.get(model.dtype, max(_ALIKE.values()))
+        dtype = model.dtype
+        if any(each.dtype == torch.int8 for each in model.parameters()):
+            dtype = torch.bfloat16  # as such layers compute on a processor
+        self._precision = _PRECISION.get(dtype, max(_PRECISION.values()))
+        self._alike = _ALIKE.get(dtype, max(_ALIKE.values()))
         self._texts = [
             [(11 + 7 * place + 13 * number) % known for number in range(length)]
             for place, length in enumerate(_LENGTHS)

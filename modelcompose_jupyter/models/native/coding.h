@@ -115,7 +115,13 @@ static void range_of(const struct block *block, struct lanes *scales, struct lan
             greatest = greater(number, greatest);
             sum += number, squares += number * number, excess += number * 0;
         }
-        lowest = squares;
+        /* Without any search; it is all that there is where all codes are the same. */
+        best_scale = (greatest - least) / MOST, best_minimum = -least, lowest = (vector){0};
+        for (int each = 0; each < CODED; each++) {
+            const vector number = block->numbers[each][part] - least;
+            const vector code = rounded_between(number * inverse_of(best_scale), 0, MOST);
+            lowest += (number - code * best_scale) * (number - code * best_scale);
+        }
         for (int try = 0; try < TRIES; try++) {
             const vector factor = (FIRST_TRY + TRY_STEP * try) * inverse_of(greatest - least);
             vector codes = {0}, codes_squared = {0}, products = {0};

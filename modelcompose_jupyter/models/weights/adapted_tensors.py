@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -9,13 +10,14 @@ from typing import Any
 
 import numpy as np
 
+from ...errors import ModelError
 from ..native import numbers
 from ..native.codes import Codes, Form
 from ..native.numbers import Kind
 from . import decoder_parts, files
 from .config_reader import Other
 from .decoder_config import DecoderConfig
-from .decoder_files import DecoderFiles, state_of
+from .decoder_files import DecoderFiles, FileState, state_of
 from .decoder_parts import LinearTensor
 from .lora import LoraAdapter
 from .safetensors_header import Tensor
@@ -37,23 +39,32 @@ class Factors:
     """What an adapter adds to a tensor: a product of two small matrices.
 
     Attributes:
-        down: [rank, inputs]; ``up`` [outputs, rank]; with the file that they are in.
+        path: of the file that they are in, and its ``state`` when it was looked at.
+        down: [rank, inputs]; ``up`` [outputs, rank].
         scale: of their product.
     """
 
     path: Path
+    state: FileState
     down: Tensor
     up: Tensor
     scale: float
 
     def product(self) -> np.ndarray:
         """[outputs, inputs], float32."""
-        found: np.ndarray = self._read(self.up) @ self._read(self.down)
-        found *= np.float32(self.scale)
+        with np.errstate(all="ignore"):  # what is no number shows in the scores
+            found: np.ndarray = self._read(self.up) @ self._read(self.down)
+            found *= np.float32(self.scale)
         return found
 
     def _read(self, tensor: Tensor) -> np.ndarray:
         with self.path.open("rb") as file:
+            if state_of(os.fstat(file.fileno())) != self.state:
+                raise ModelError(
+                    f"the adapter in {self.path.parent} was changed while it was loaded",
+                    hint="Run again: it is loaded anew then.",
+                    code="model_changed",
+                )
             file.seek(tensor.begin)
             raw = np.frombuffer(file.read(tensor.size), np.uint8)
         return SafetensorsTensor(tensor).float32(raw, "float32")
@@ -130,8 +141,7 @@ def adapted(found: DecoderFiles, adapters: Sequence[LoraAdapter]) -> DecoderFile
     for name, all_ in added.items():
         path, stored = tensors[name]
         tensors[name] = path, AdaptedTensor(stored, all_)
-    paths = {each.path for all_ in added.values() for each in all_}
-    states = sorted((str(path), state_of(path.stat())) for path in paths)
+    states = sorted({(str(each.path), each.state) for all_ in added.values() for each in all_})
     return replace(found, tensors=tensors, variant=(*(each.key for each in adapters), *states))
 
 
@@ -141,6 +151,7 @@ def _factors(adapter: LoraAdapter, config: DecoderConfig) -> dict[str, Factors]:
     (path,) = files.adapter_weights(adapter.folder)
     if path.suffix != ".safetensors":
         raise Other(f"the adapter {adapter.name} is pickled")
+    state = state_of(path.stat())
     there = {each.name: each for each in files.tensors(path)}
     linears = {each.name: each for each in decoder_parts.linears(config)}
     found = {}
@@ -156,7 +167,7 @@ def _factors(adapter: LoraAdapter, config: DecoderConfig) -> dict[str, Factors]:
             raise Other(f"the adapter {adapter.name} is for layers of another size")
         if SafetensorsTensor(down).kind is None or SafetensorsTensor(up).kind is None:
             raise Other(f"the adapter {adapter.name} has numbers of other kinds")
-        found[linear.weight.name] = Factors(path, down, up, scale)
+        found[linear.weight.name] = Factors(path, state, down, up, scale)
     if there or not found:
         raise Other(f"the adapter {adapter.name} changes other things")
     return found

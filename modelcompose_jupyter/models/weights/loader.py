@@ -66,7 +66,8 @@ def _with_room(spec: ModelSpec, source: ResolvedSource, report: Report) -> LoadP
         if not memory.is_short(planned.size.peak, planned.device):
             break
         with suppress(ModelError):  # stored quantised, or on a device that has no such weights
-            planned = plan(replace(spec, quantization=each), source, report)
+            smaller = plan(replace(spec, quantization=each), source, report)
+            planned = min(planned, smaller, key=lambda each: each.size.peak)
     return planned
 
 

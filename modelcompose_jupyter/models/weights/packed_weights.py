@@ -103,6 +103,7 @@ def discard() -> int:
 
     Models in memory go on: their files are gone from the disk once they are unloaded.
     """
+    disk_cache.clear_away()
     freed = kept_bytes()
     for path in disk_cache.kept(_KIND):
         path.unlink(missing_ok=True)
