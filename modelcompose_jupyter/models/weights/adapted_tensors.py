@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +12,6 @@ import numpy as np
 
 from ...errors import ModelError
 from ..native import numbers
-from ..native.codes import Codes, Form
 from ..native.numbers import Kind
 from . import decoder_parts, files
 from .config_reader import Other
@@ -71,28 +70,11 @@ class Factors:
 
 
 @dataclass(frozen=True)
-class AdaptedTensor:
-    """A tensor to which something is added; see `StoredTensor`. It stays in no file."""
+class AdaptedTensor(StoredTensor):
+    """A tensor to which something is added. It stays in no file."""
 
     stored: StoredTensor
     added: Sequence[Factors]
-    form: Form | None = field(default=None, init=False)
-
-    @property
-    def shape(self) -> tuple[int, ...]:
-        return self.stored.shape
-
-    @property
-    def begin(self) -> int:
-        return self.stored.begin
-
-    @property
-    def size(self) -> int:
-        return self.stored.size
-
-    @property
-    def elements(self) -> int:
-        return self.stored.elements
 
     @property
     def kind(self) -> Kind | None:
@@ -111,18 +93,6 @@ class AdaptedTensor:
         for each in self.added:
             wide = numbers.rounded(wide + each.product(), kind)
         return numbers.converted(wide, "float32", kind)
-
-    def float32(self, raw: np.ndarray, kind: Kind) -> np.ndarray:
-        return numbers.as_float32(self.numbers(raw, kind), kind)
-
-    def has_exact_codes(self, raw: np.ndarray) -> bool:
-        return False
-
-    def codes(self, raw: np.ndarray, rows: slice, room: np.ndarray) -> Codes:
-        raise AssertionError("it has none")
-
-    def kept_codes(self, rows: slice, room: np.ndarray) -> Codes:
-        raise AssertionError("it has none")
 
 
 def adapted(found: DecoderFiles, adapters: Sequence[LoraAdapter]) -> DecoderFiles:

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Any
 
 import numpy as np
 
@@ -17,34 +18,30 @@ from .safetensors_header import Tensor
 _KINDS: dict[str, Kind] = {"F32": "float32", "BF16": "bfloat16", "F16": "float16"}
 
 
-class StoredTensor(Protocol):
-    """A tensor in a file: where it is, and what becomes of its bytes.
+class StoredTensor(ABC):
+    """A tensor in a file: where it is, and what becomes of its bytes. Here it has no codes.
 
     Attributes:
-        begin: its first byte in the file; ``size`` how many there are.
-        kind: of its numbers, where the file has them as they are; None for codes.
-        form: what its codes become without loss; None where there is no such.
-        type_name: what its format calls its type.
+        stored: as the file has it.
     """
 
-    @property
-    def shape(self) -> tuple[int, ...]: ...
-    @property
-    def begin(self) -> int: ...
-    @property
-    def size(self) -> int: ...
-    @property
-    def elements(self) -> int: ...
-    @property
-    def kind(self) -> Kind | None: ...
-    @property
-    def form(self) -> Form | None: ...
-    @property
-    def type_name(self) -> str: ...
+    stored: Any
 
+    @property
+    @abstractmethod
+    def kind(self) -> Kind | None:
+        """Of its numbers, where the file has them as they are; None for codes."""
+
+    @property
+    @abstractmethod
+    def type_name(self) -> str:
+        """What its format calls its type."""
+
+    @abstractmethod
     def stays(self, kind: Kind) -> bool:
         """Whether its numbers may be used where they are in the file."""
 
+    @abstractmethod
     def numbers(self, raw: np.ndarray, kind: Kind) -> np.ndarray:
         """Its numbers as a runtime has them, of its shape: a view of the bytes where it stays.
 
@@ -52,11 +49,42 @@ class StoredTensor(Protocol):
             raw: its bytes, uint8 [size].
         """
 
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """[outputs, inputs], of weights."""
+        found: tuple[int, ...] = self.stored.shape
+        return found
+
+    @property
+    def begin(self) -> int:
+        """Its first byte in the file."""
+        found: int = self.stored.begin
+        return found
+
+    @property
+    def size(self) -> int:
+        """Bytes in the file."""
+        found: int = self.stored.size
+        return found
+
+    @property
+    def elements(self) -> int:
+        """How many numbers it has."""
+        found: int = self.stored.elements
+        return found
+
+    @property
+    def form(self) -> Form | None:
+        """What its codes become without loss; None where there is no such."""
+        return None
+
     def float32(self, raw: np.ndarray, kind: Kind) -> np.ndarray:
         """Its numbers in float32, as a decoder of a kind has them."""
+        return np.ascontiguousarray(numbers.as_float32(self.numbers(raw, kind), kind))
 
     def has_exact_codes(self, raw: np.ndarray) -> bool:
         """Whether its codes have the form exactly, whatever they are scaled with."""
+        return False
 
     def codes(self, raw: np.ndarray, rows: slice, room: np.ndarray) -> Codes:
         """Some rows of its codes in the kernels' order.
@@ -64,14 +92,16 @@ class StoredTensor(Protocol):
         Args:
             room: uint8 [`Form.size`], where they go.
         """
+        raise AssertionError("it has none")
 
     def kept_codes(self, rows: slice, room: np.ndarray) -> Codes:
         """The same where they are there already."""
+        raise AssertionError("it has none")
 
 
 @dataclass(frozen=True)
-class SafetensorsTensor:
-    """A tensor of a safetensors file; see `StoredTensor`. It has no codes.
+class SafetensorsTensor(StoredTensor):
+    """A tensor of a safetensors file.
 
     Attributes:
         is_transposed: whether the file has it as [inputs, outputs].
@@ -79,24 +109,10 @@ class SafetensorsTensor:
 
     stored: Tensor
     is_transposed: bool = False
-    form: None = None
 
     @property
     def shape(self) -> tuple[int, ...]:
-        """[outputs, inputs], of weights."""
         return self.stored.shape[::-1] if self.is_transposed else self.stored.shape
-
-    @property
-    def begin(self) -> int:
-        return self.stored.begin
-
-    @property
-    def size(self) -> int:
-        return self.stored.size
-
-    @property
-    def elements(self) -> int:
-        return self.stored.elements
 
     @property
     def kind(self) -> Kind | None:
@@ -119,15 +135,3 @@ class SafetensorsTensor:
         if own != kind:
             found = converted(found, own, kind, usual_threads())
         return transposed(found, kind) if self.is_transposed else found
-
-    def float32(self, raw: np.ndarray, kind: Kind) -> np.ndarray:
-        return np.ascontiguousarray(numbers.as_float32(self.numbers(raw, kind), kind))
-
-    def has_exact_codes(self, raw: np.ndarray) -> bool:
-        return False
-
-    def codes(self, raw: np.ndarray, rows: slice, room: np.ndarray) -> Codes:
-        raise AssertionError("it has none")
-
-    def kept_codes(self, rows: slice, room: np.ndarray) -> Codes:
-        raise AssertionError("it has none")

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor
-from typing import NamedTuple
+from dataclasses import dataclass
 
 import numpy as np
 
@@ -15,6 +15,7 @@ from ...native.codes import Codes, Form
 from ...native.linear import converted, room
 from ...native.numbers import Kind
 from ...native.threads import usual_threads
+from ..stored_tensors import StoredTensor
 from . import repack
 from .config import ModelConfig
 from .container import Tensor
@@ -45,11 +46,11 @@ _IGNORED = re.compile(r"rope_freqs\.weight|(blk\.\d+\.)?attn_rot_embd\.(weight|i
 """Of the positions, which the config has."""
 
 
-class GgufTensor(NamedTuple):
+@dataclass(frozen=True)
+class GgufTensor(StoredTensor):
     """A tensor of a decoder.
 
     Attributes:
-        stored: as the file has it.
         heads: of how many its rows are to be put in another order; 0 for none.
     """
 
@@ -57,62 +58,36 @@ class GgufTensor(NamedTuple):
     heads: int = 0
 
     @property
-    def shape(self) -> tuple[int, ...]:
-        return self.stored.shape
-
-    @property
-    def begin(self) -> int:
-        return self.stored.begin
-
-    @property
-    def size(self) -> int:
-        """Bytes in the file."""
-        return self.stored.size
-
-    @property
-    def elements(self) -> int:
-        """How many numbers it has."""
-        return self.stored.elements
-
-    @property
     def kind(self) -> Kind | None:
-        """Of its numbers, where the file has them as they are."""
         return KINDS.get(self.stored.type.name)
 
     @property
     def type_name(self) -> str:
-        """What the format calls its type."""
         return self.stored.type.name
 
     @property
     def form(self) -> Form | None:
-        """What its codes become without loss; None where there is no such."""
         return repack.FORMS.get(self.stored.type.name) if len(self.shape) == 2 else None
 
     def stays(self, kind: Kind) -> bool:
-        """Whether the numbers may be used where they are in the file."""
         width = numbers.dtype(kind).itemsize
         return self.kind == kind and not self.heads and self.begin % width == 0
 
     def numbers(self, raw: np.ndarray, kind: Kind) -> np.ndarray:
-        """See `StoredTensor.numbers`."""
         return weights_of(self, raw, kind)
 
     def float32(self, raw: np.ndarray, kind: Kind) -> np.ndarray:
-        """See `StoredTensor.float32`: norms are float32 there, whatever the others are."""
+        """Norms are float32 in the file, whatever the others are."""
         return weights_of(self, raw, "float32")
 
     def has_exact_codes(self, raw: np.ndarray) -> bool:
-        """See `StoredTensor.has_exact_codes`."""
         return self.form is not None and repack.is_exact(self.stored.type, self._blocks(raw))
 
     def codes(self, raw: np.ndarray, rows: slice, room: np.ndarray) -> Codes:
-        """See `StoredTensor.codes`."""
         blocks = self._blocks(_in_order(self, raw))
         return repack.repacked(self.stored.type, blocks[rows], room)
 
     def kept_codes(self, rows: slice, room: np.ndarray) -> Codes:
-        """See `StoredTensor.kept_codes`."""
         outputs = rows.stop - rows.start
         return repack.found(self.stored.type, outputs, self.shape[1], room)
 
