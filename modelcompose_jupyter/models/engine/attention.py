@@ -22,9 +22,9 @@ from typing import Any, NamedTuple, Protocol, cast
 import torch
 from torch.nn import functional
 
-from .kv_cache import Layout, Slot
+from .kv_cache import Slot
 from .runner import Unsupported
-from .torch_slab import Rows, TorchSlab
+from .torch_slab import Rows, TensorLayout, TorchSlab
 
 _NAME = "modelcompose"
 """Under which transformers knows it, as an attention implementation."""
@@ -126,7 +126,7 @@ class Step:
         groups: Sequence[tuple[Rows, int]],
         spans: Sequence[tuple[Slot, int]],
         positions: torch.Tensor,
-        layout: Layout,
+        layout: TensorLayout,
     ) -> None:
         self.positions = positions
         self._heads, self._size = layout.heads, layout.head_size
@@ -151,7 +151,7 @@ class Step:
         positions = [slot.length for slab in slabs for slot in slab.slots]
         for slot, count in spans:
             positions += range(slot.length, slot.length + count)
-        layout = (slabs[0] if slabs else spans[0][0].slab).layout
+        layout = (slabs[0] if slabs else cast("TorchSlab", spans[0][0].slab)).layout
         return cls(
             [(slab, len(slab.slots)) for slab in slabs],
             spans,
@@ -234,7 +234,7 @@ class Step:
             part = _Part(number, start, end, end - start, rows.columns)
             parts.append(self._attend_part(part, query, found, scaling, mask, own, sizes))
         for number, span in enumerate(self._spans, len(self._groups)):
-            found = span.slot.keys(layer), span.slot.values(layer)
+            found = span.slab.attended(layer, span.slot.row)
             part = _Part(number, span.start, span.end, 1, span.slab.columns)
             parts.append(self._attend_part(part, query, found, scaling, mask, own, sizes))
         return parts[0] if len(parts) == 1 else torch.cat(parts)

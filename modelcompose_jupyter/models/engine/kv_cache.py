@@ -1,5 +1,7 @@
 """KV cache: keys and values of sequences, in memory that grows with their tokens.
 
+What they are like is the runner's to say: `torch_slab`, `native_slab`.
+
 Sequences of about the same length are rows of one slab, which one attention reads together. A slab
 has no holes: its last row moves into one that becomes free. A sequence that outgrows its slab moves
 to the next larger one. So from 128 tokens on, less than a third of a row is unused, and moving
@@ -8,9 +10,9 @@ costs little for each token.
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass
 from typing import Any, Protocol
 
 from .. import memory
@@ -24,34 +26,20 @@ class CacheFull(Exception):
     """The budget leaves no room for more tokens."""
 
 
-@dataclass(frozen=True)
-class Layout:
-    """What a token's keys and values are; the same in each layer."""
+class Layout(Protocol):
+    """What is kept of each token."""
 
-    layers: int
-    heads: int
-    head_size: int
-    itemsize: int
-    device: str
+    @property
+    def device(self) -> str:
+        """On which it is."""
 
     @property
     def token_bytes(self) -> int:
         """Bytes of one token over all layers."""
-        return 2 * self.layers * self.heads * self.head_size * self.itemsize
-
-    def shape(self, rows: int, capacity: int) -> tuple[int, ...]:
-        """Of a slab's data."""
-        return (self.layers, 2, rows, self.heads, capacity, self.head_size)
 
 
-class Array(Protocol):
-    """Keys and values: a tensor of torch, or an array of NumPy."""
-
-    def __getitem__(self, place: Any) -> Any: ...
-    def __setitem__(self, place: Any, value: Any) -> None: ...
-
-
-MakeArray = Callable[[tuple[int, ...]], Array]
+Kept = Any
+"""What a slot has, as its slab gives and takes it."""
 MakeSlab = Callable[[int, int], "Slab"]
 
 
@@ -76,37 +64,48 @@ def _full_when_out_of_memory() -> Iterator[None]:
         raise
 
 
-class Slab:
+class Slab(ABC):
     """Rows that sequences share.
 
     Attributes:
-        data: all of it, [layers, 2, rows, heads, capacity, head size].
         rows: how many there are.
         slots: the slot of each row that is in use; the rows after them are free.
     """
 
-    data: Array
+    layout: Layout
 
-    def __init__(self, layout: Layout, capacity: int, rows: int, make: MakeArray) -> None:
-        self.layout = layout
+    def __init__(self, capacity: int, rows: int) -> None:
         self.capacity = capacity
         self.slots: list[Slot] = []
-        self._make = make
         self.allocate(rows)
 
     def allocate(self, rows: int) -> None:
-        """Have other data, for so many rows."""
-        self.data, self.rows = self._make(self.layout.shape(rows, self.capacity)), rows
+        """Have other memory, for so many rows; or raise, and have what there was."""
+        self.rows = rows
+
+    @abstractmethod
+    def resize(self, rows: int) -> None:
+        """Have this many rows; those in use stay."""
+
+    @abstractmethod
+    def kept(self, row: int, length: int) -> Kept:
+        """What a row has of its first tokens; a view."""
+
+    @abstractmethod
+    def taken(self, row: int, length: int) -> Kept:
+        """The same, to be used once the row is free."""
+
+    @abstractmethod
+    def put(self, row: int, kept: Kept, length: int) -> None:
+        """Have the first tokens of what another slot has in a row."""
+
+    @abstractmethod
+    def clear(self, row: int) -> None:
+        """Have zeros in a row."""
 
     @property
     def bytes(self) -> int:
         return self.rows * self.capacity * self.layout.token_bytes
-
-    def resize(self, rows: int) -> None:
-        """Have this many rows; those in use stay."""
-        used, before = len(self.slots), self.data
-        self.allocate(rows)  # or leaves all as it was
-        self.data[:, :, :used] = before[:, :, :used]
 
 
 class Slot:
@@ -118,17 +117,18 @@ class Slot:
         self.length = 0
 
     @property
-    def data(self) -> Any:
-        """[layers, 2, heads, length, head size]; a view."""
-        return self.slab.data[:, :, self.row, :, : self.length]
+    def kept(self) -> Kept:
+        """What its slab has of it; a view."""
+        return self.slab.kept(self.row, self.length)
 
-    def keys(self, layer: int) -> Any:
-        """[heads, capacity, head size]; a view."""
-        return self.slab.data[layer, 0, self.row]
+    def take(self) -> Kept:
+        """The same, to be used once the slot is closed."""
+        return self.slab.taken(self.row, self.length)
 
-    def values(self, layer: int) -> Any:
-        """[heads, capacity, head size]; a view."""
-        return self.slab.data[layer, 1, self.row]
+    def begin(self, kept: Kept, length: int) -> None:
+        """Begin with the first tokens of what another slot has."""
+        self.slab.put(self.row, kept, length)
+        self.length = length
 
 
 class KVCache:
@@ -231,7 +231,7 @@ class KVCache:
     def close(self, slot: Slot, clean: bool = False) -> None:
         """Give the row back; ``clean`` if there may be NaNs in it, which no mask keeps out."""
         if clean:
-            slot.slab.data[:, :, slot.row] = 0
+            slot.slab.clear(slot.row)
         self._leave(slot.slab, slot.row)
 
     def held_by(self, slot: Slot) -> int:
@@ -283,7 +283,7 @@ class KVCache:
 
     def _move(self, slot: Slot, slab: Slab) -> None:
         before, row, new_row = slot.slab, slot.row, len(slab.slots)
-        slab.data[:, :, new_row, :, : slot.length] = slot.data
+        slab.put(new_row, slot.kept, slot.length)
         slab.slots.append(slot)
         slot.slab, slot.row = slab, new_row
         self._leave(before, row)
@@ -292,7 +292,7 @@ class KVCache:
         """Free a row, close the hole, and give back a slab that is mostly empty."""
         last = slab.slots.pop()
         if row < len(slab.slots):
-            slab.data[:, :, row, :, : last.length] = last.data
+            slab.put(row, last.kept, last.length)
             last.row = row
             slab.slots[row] = last
         if not slab.slots:

@@ -4,16 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from contextlib import AbstractContextManager, nullcontext
-from typing import Any
 
 import numpy as np
 
-from ..native import numbers
 from ..native.decoder import Decoder, token_array
 from ..native.parts import Parts
 from ..native.threads import usual_threads
-from .kv_cache import Array, KVCache, Layout, Slab, Slot
+from .kv_cache import KVCache, Slab, Slot
 from .native_sampler import NativeSampler
+from .native_slab import NativeSlab
 
 
 class NativeRunner:
@@ -29,21 +28,9 @@ class NativeRunner:
         self._owner = owner
         self._decoder = Decoder(parts)
         self.vocabulary = self._decoder.vocabulary
-        dtype = numbers.dtype(parts.kept_kind)
-        layout = Layout(
-            layers=len(parts.layers),
-            heads=parts.key_heads,
-            head_size=parts.head_size,
-            itemsize=dtype.itemsize,
-            device="cpu",
-        )
+        layout = parts.kept_layout
         self.cache = KVCache(
-            layout,
-            lambda capacity, rows: Slab(
-                layout, capacity, rows, lambda shape: np.empty(shape, dtype)
-            ),
-            budget,
-            apart=True,
+            layout, lambda capacity, rows: NativeSlab(layout, capacity, rows), budget, apart=True
         )
         self.most_threads = self.threads = usual_threads()
 
@@ -63,14 +50,10 @@ class NativeRunner:
         given = token_array(len(tokens))
         place = 0
         for slot, count in [*((slot, 1) for slab in slabs for slot in slab.slots), *spans]:
-            data: Any = slot.slab.data
-            layer, to_values, row, head, _, _ = data.strides
+            slab = slot.slab
+            assert isinstance(slab, NativeSlab)
             part = given[place : place + count]
-            part["row"] = data.ctypes.data + slot.row * row
-            for name, stride in (
-                ("layer_size", layer), ("to_values", to_values), ("head_stride", head),
-            ):  # fmt: skip
-                part[name] = stride // data.itemsize
+            part["kept"], part["capacity"] = slab.memory.ctypes.data, slab.capacity
             part["position"] = range(slot.length, slot.length + count)
             place += count
         given["id"] = tokens
@@ -79,10 +62,6 @@ class NativeRunner:
     def sampler(self) -> NativeSampler:
         """See `Runner.sampler`."""
         return NativeSampler(self.vocabulary)
-
-    def kept(self, data: Array) -> Array:
-        """See `Runner.kept`: each slot has a slab of its own, which nobody else gets."""
-        return data
 
     def inference(self) -> AbstractContextManager[None]:
         """See `Runner.inference`."""

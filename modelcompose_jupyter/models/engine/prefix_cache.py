@@ -9,7 +9,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from .. import memory
-from .kv_cache import Array
+from .kv_cache import Kept
 
 _MOST = 256
 
@@ -19,12 +19,12 @@ class Prefix:
     """The tokens of an earlier sequence, and their keys and values.
 
     Attributes:
-        data: [layers, 2, heads, tokens, head size].
+        kept: what a slot had.
         bytes: what is kept with that, which may be a view of more.
     """
 
     tokens: np.ndarray
-    data: Array
+    kept: Kept
     bytes: int
 
 
@@ -57,7 +57,7 @@ class PrefixCache:
             self._prefixes.move_to_end(best)
         return best, longest
 
-    def keep(self, tokens: np.ndarray, size: int, take: Callable[[], Array]) -> None:
+    def keep(self, tokens: np.ndarray, size: int, take: Callable[[], Kept]) -> None:
         """Keep a sequence's keys and values; those of its own prefixes are dropped.
 
         Args:

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from contextlib import AbstractContextManager
 from typing import Any, Protocol
 
-from .kv_cache import Array, KVCache, Slab, Slot
+from .kv_cache import KVCache, Slab, Slot
 from .row_state import RowState
 
 
@@ -57,9 +57,6 @@ class Runner(Protocol):
 
     def sampler(self) -> Sampler:
         """A new one, of such scores."""
-
-    def kept(self, data: Array) -> Array:
-        """Keys and values of a slot that is about to be closed, to be used after that."""
 
     def inference(self) -> AbstractContextManager[Any]:
         """The context in which all of this, and what the cache does, happens."""

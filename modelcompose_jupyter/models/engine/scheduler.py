@@ -17,7 +17,7 @@ from ...errors import ComposeError, ModelError
 from .. import memory
 from ..weights.loaded_model import LoadedModel
 from .counters import Counters
-from .kv_cache import Array, CacheFull, Slab, Slot, capacity_for
+from .kv_cache import CacheFull, Kept, Slab, Slot, capacity_for
 from .prefill_chunk import PrefillChunkSize
 from .prefix_cache import PrefixCache, in_common
 from .request import Deliver, GenerationRequest, explain
@@ -161,9 +161,7 @@ class Scheduler:
                 proposer.forget(sequence)
         if keep and slot.length:
             tokens = np.array(sequence.tokens[: slot.length])
-            self._prefixes.keep(
-                tokens, self._cache.held_by(slot), lambda: self._runner.kept(slot.data)
-            )
+            self._prefixes.keep(tokens, self._cache.held_by(slot), slot.take)
         self._cache.close(slot, clean)
         self._cache.held = self._prefixes.bytes
         while self._cache.is_over and self._forget():
@@ -195,30 +193,29 @@ class Scheduler:
 
     def _begin(self, sequence: Sequence) -> bool:
         """Give a sequence a slot, with the longest prefix that is there; whether there is room."""
-        data, length = self._find_prefix(sequence.reusable)
+        kept, length = self._find_prefix(sequence.reusable)
         slot = self._open(len(sequence.tokens))
         if slot is None:
             if not self._active:
                 self._fail(sequence.group, _too_large(self._loaded.device))
             return False
-        if data is not None:
-            slot.length = length
-            slot.data[...] = data[..., :length, :]
+        if kept is not None:
+            slot.begin(kept, length)
         sequence.slot = slot
         self._active.append(sequence)
         if sequence.group.reused is None:
             sequence.group.reused = length
         return True
 
-    def _find_prefix(self, tokens: np.ndarray) -> tuple[Array | None, int]:
+    def _find_prefix(self, tokens: np.ndarray) -> tuple[Kept | None, int]:
         """Keys and values of the sequence with the longest common prefix, and its length."""
         prefix, length = self._prefixes.find(tokens)
-        data = prefix.data if prefix is not None else None
+        kept = prefix.kept if prefix is not None else None
         for other in self._active:
             shared = min(in_common(other.prompt, tokens), other.computed)
             if shared > length and other.slot is not None:
-                data, length = other.slot.data, shared
-        return data, length
+                kept, length = other.slot.kept, shared
+        return kept, length
 
     # Memory
 

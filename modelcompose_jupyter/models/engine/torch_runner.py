@@ -16,13 +16,13 @@ from ..weights.loaded_model import LoadedModel
 from . import attention, layers, native_layers
 from .attention import CAUSAL, AnyStep, Mask, Step, StepCache
 from .decode_graphs import DecodeGraphs, recorder_for
-from .kv_cache import KVCache, Layout, Slab, Slot
+from .kv_cache import KVCache, Slab, Slot
 from .native_runner import NativeRunner
 from .padded_step import PaddedStep
 from .runner import Runner, Unsupported
 from .sampler import Sampler
 from .self_check import SelfCheck, failures_unsupported
-from .torch_slab import Rows, TorchSlab
+from .torch_slab import Rows, TensorLayout, TorchSlab
 
 _ROTARY_OF_LENGTH = ("dynamic", "longrope")
 """Kinds of rotary positions that depend on the longest text of a batch. Texts of a check are too
@@ -128,7 +128,7 @@ class TorchRunner:
         """
         self.is_padded = is_padded
         itemsize, dtype = self.model.dtype.itemsize, self.model.dtype
-        layout = self._probed.layout(is_padded, itemsize, str(self.device))
+        layout = self._layout = self._probed.layout(is_padded, itemsize, str(self.device))
         self.cache = KVCache(
             layout, lambda capacity, rows: TorchSlab(layout, capacity, rows, dtype), self._budget
         )
@@ -153,11 +153,6 @@ class TorchRunner:
     def sampler(self) -> Sampler:
         """See `Runner.sampler`."""
         return Sampler(self.vocabulary, self.device)
-
-    def kept(self, data: Any) -> torch.Tensor:
-        """See `Runner.kept`: a copy, since the rows of a slab are used again."""
-        copy: torch.Tensor = data.clone()
-        return copy
 
     def inference(self) -> AbstractContextManager[Any]:
         """See `Runner.inference`."""
@@ -187,7 +182,7 @@ class TorchRunner:
     def _pass(self, tokens: torch.Tensor, positions: torch.Tensor, rows: list[Rows]) -> Any:
         """One token for each row, used or not; a function of tensors, to be recorded."""
         groups = [(each, each.rows) for each in rows]
-        step = Step(groups, (), positions, self.cache.layout)
+        step = Step(groups, (), positions, self._layout)
         return self._call(step, self._past, tokens, positions.unsqueeze(0))[0]
 
     def _padded(
@@ -278,7 +273,7 @@ class Probe:
     def is_padded(self) -> bool:
         return not self._cached.keys() <= self._attended.keys()
 
-    def layout(self, is_padded: bool, itemsize: int, device: str) -> Layout:
+    def layout(self, is_padded: bool, itemsize: int, device: str) -> TensorLayout:
         """Of the keys and values that are kept: those in the cache, or those of attention.
 
         Raises:
@@ -291,7 +286,7 @@ class Probe:
         if any(heads % each for each, _ in found.values()):
             raise Unsupported("its layers have keys of different heads")
         sizes = [size for _, size in found.values()]
-        return Layout(max(found) + 1, heads, max(sizes), itemsize, device)
+        return TensorLayout(max(found) + 1, heads, max(sizes), itemsize, device)
 
 
 def _configs(model: Any) -> list[Any]:

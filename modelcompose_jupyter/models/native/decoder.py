@@ -41,6 +41,11 @@ class Decoder:
         self._places = None if parts.positions is None else len(parts.positions)
         parts.verify()
         self._layers = (LayerStruct * len(parts.layers))(*map(_layer, parts.layers))
+        record = parts.kept_record
+        width = parts.key_heads * record
+        for number, struct in enumerate(self._layers):
+            struct.keys_at, struct.values_at = 2 * number * width, (2 * number + 1) * width
+            struct.record = record
         self._struct = self._model()
 
     def step(self, tokens: np.ndarray, wanted: Sequence[int], threads: int) -> np.ndarray:

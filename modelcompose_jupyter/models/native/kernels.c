@@ -271,6 +271,12 @@ static inline int64_t head_place(const struct heads *heads, int64_t head, int64_
     return heads->first + head / heads->group * heads->stride + head % heads->group * size;
 }
 
+/* What a text keeps of a token for a head of a layer. */
+static inline void *kept_at(const struct token *token, int64_t place, int64_t head, int64_t position,
+                            int64_t record) {
+    return token->kept + token->capacity * place + (head * token->capacity + position) * record;
+}
+
 #include "coded.h"
 #include "coding.h"
 

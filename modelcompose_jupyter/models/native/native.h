@@ -68,6 +68,8 @@ struct layer {
     int64_t parallel; /* the MLP takes what attention takes; without a norm of its own, after its norm */
     int64_t window;   /* how many tokens one sees, itself included; 0: all */
     float scaling;
+    int64_t keys_at, values_at; /* where its keys and values are kept, in bytes for each token of room */
+    int64_t record;             /* bytes of a head's key or value */
 };
 
 enum activation { SILU, GELU_TANH, GELU, RELU };
@@ -97,12 +99,12 @@ struct model {
     float attention_cap, score_cap; /* most that a score of attention, or of a token, can be; 0: any */
 };
 
-/* Where a token goes in a slab [layers, 2, rows, heads, capacity, head size]; in numbers. */
+/* A token, and what is kept of its text: memory with room for `capacity` tokens, in which heads of keys
+ * and of values stand as [capacity, record], those of a layer from `capacity` times the layer's place
+ * on. */
 struct token {
-    void *row;          /* keys of layer 0, head 0, position 0 */
-    int64_t layer_size; /* from a layer to the next */
-    int64_t to_values;  /* from keys to values */
-    int64_t head_stride;
+    char *kept;
+    int64_t capacity;
     int64_t position;
     int64_t id;
 };

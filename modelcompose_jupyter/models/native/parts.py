@@ -8,7 +8,9 @@ from typing import Literal
 
 import numpy as np
 
+from . import numbers
 from .codes import Codes
+from .kept_layout import KeptLayout, Track
 from .linear import Linear
 from .numbers import Kind
 
@@ -177,6 +179,18 @@ class Parts:
     def kept_kind(self) -> Kind:
         """Of the numbers that keys and values are kept as."""
         return "float16" if self.has_codes else self.kind
+
+    @property
+    def kept_record(self) -> int:
+        """Bytes of a head's key or value."""
+        return self.head_size * numbers.dtype(self.kept_kind).itemsize
+
+    @property
+    def kept_layout(self) -> KeptLayout:
+        """What is kept of each token: for each layer keys of its heads, then values."""
+        return KeptLayout.of(
+            Track(self.key_heads, self.kept_record) for _ in self.layers for _ in range(2)
+        )
 
     @property
     def bytes(self) -> int:

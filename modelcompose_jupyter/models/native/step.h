@@ -485,10 +485,9 @@ static void NAMED(turn)(const struct model *model, const struct layer *layer, in
 }
 
 /* Queries, keys and values of a token in `qkv`: normalise and turn them, and keep keys and values. */
-static void NAMED(prepare)(const struct model *model, const struct layer *layer, int64_t number,
+static void NAMED(prepare)(const struct model *model, const struct layer *layer,
                            const struct token *token, NUMBER *qkv) {
     const int64_t size = model->head_size;
-    KEPT_NUMBER *row = (KEPT_NUMBER *)token->row + number * token->layer_size;
     NAMED(normalise_here)(qkv + model->queries.first, &layer->query_norm, model->query_heads * size,
                           model->epsilon);
     NAMED(normalise_here)(qkv + model->keys.first, &layer->key_norm, model->key_heads * size,
@@ -498,11 +497,12 @@ static void NAMED(prepare)(const struct model *model, const struct layer *layer,
     for (int64_t head = 0; head < model->key_heads; head++) {
         NUMBER *key = qkv + head_place(&model->keys, head, size);
         const NUMBER *value = qkv + head_place(&model->values, head, size);
-        KEPT_NUMBER *to = row + head * token->head_stride + token->position * size;
+        KEPT_NUMBER *to_key = kept_at(token, layer->keys_at, head, token->position, layer->record);
+        KEPT_NUMBER *to_value = kept_at(token, layer->values_at, head, token->position, layer->record);
         NAMED(turn)(model, layer, token->position, key);
         for (int64_t each = 0; each < size; each++) {
-            to[each] = WRITE_KEPT(READ(key[each]));
-            to[each + token->to_values] = WRITE_KEPT(READ(value[each]));
+            to_key[each] = WRITE_KEPT(READ(key[each]));
+            to_value[each] = WRITE_KEPT(READ(value[each]));
         }
     }
 }
@@ -541,7 +541,7 @@ static void NAMED(pack_values)(const NUMBER *values, int64_t count, int64_t size
 
 /* Attention of `count` tokens of a sequence, one after the other, for one head of keys and `group`
  * queries of each, QUERIES at most. `scratch` is of `scratch_size`. */
-static void NAMED(attend)(const struct model *model, const struct layer *layer, int64_t number,
+static void NAMED(attend)(const struct model *model, const struct layer *layer,
                           const struct token *tokens, int64_t count, int64_t head, int64_t query,
                           int64_t group, const NUMBER *qkv, OPERAND *attended, float *scratch) {
     const int64_t size = model->head_size, rows = count * group;
@@ -550,9 +550,8 @@ static void NAMED(attend)(const struct model *model, const struct layer *layer, 
     const int64_t seen = window && window <= tokens->position ? tokens->position - window + 1 : 0;
     const int64_t first = seen / VALUES * VALUES, last = (end + VALUES - 1) / VALUES * VALUES;
     const int64_t stride = last - first, padded = (size + BLOCK - 1) / BLOCK * BLOCK;
-    const KEPT_NUMBER *keys =
-        (KEPT_NUMBER *)tokens->row + number * tokens->layer_size + head * tokens->head_stride;
-    const KEPT_NUMBER *values = keys + tokens->to_values;
+    const KEPT_NUMBER *keys = kept_at(tokens, layer->keys_at, head, 0, layer->record);
+    const KEPT_NUMBER *values = kept_at(tokens, layer->values_at, head, 0, layer->record);
     float *scores = scratch, *outs = scores + QUERIES * stride;
     float *sums = outs + QUERIES * padded, *totals = sums + QUERIES * 2 * BLOCK;
     OPERAND *queries = (OPERAND *)(totals + QUERIES), *shares = queries + QUERIES * PADDED(size);
@@ -665,9 +664,8 @@ static void NAMED(normalise_rows)(struct team *team, const struct NAMED(step_tas
 }
 
 static void NAMED(attend_all)(struct team *team, const struct NAMED(step_task) *task,
-                              int64_t number) {
+                              const struct layer *layer) {
     const struct model *model = task->model;
-    const struct layer *layer = model->layers + number;
     const int64_t head = model->head_size, attended = model->query_heads * head;
     const int64_t width = attended + 2 * model->key_heads * head;
     const int64_t group = model->query_heads / model->key_heads;
@@ -675,7 +673,7 @@ static void NAMED(attend_all)(struct team *team, const struct NAMED(step_task) *
     int64_t first, last;
     share(team, task->count, &first, &last);
     for (int64_t row = first; row < last; row++) {
-        NAMED(prepare)(model, layer, number, task->tokens + row, task->qkv + row * width);
+        NAMED(prepare)(model, layer, task->tokens + row, task->qkv + row * width);
         NAMED(end_row)(task->inputs.operands + row * PADDED(attended), attended);
     }
     barrier(team);
@@ -685,7 +683,7 @@ static void NAMED(attend_all)(struct team *team, const struct NAMED(step_task) *
         const int64_t start = task->starts[item / model->key_heads];
         const int64_t count = task->starts[item / model->key_heads + 1] - start;
         for (int64_t query = 0; query < group; query += QUERIES)
-            NAMED(attend)(model, layer, number, task->tokens + start, count,
+            NAMED(attend)(model, layer, task->tokens + start, count,
                           item % model->key_heads, query, smaller(QUERIES, group - query),
                           task->qkv + start * width,
                           task->inputs.operands + start * PADDED(attended), scratch);
@@ -794,7 +792,7 @@ static void NAMED(step_part)(struct team *team, void *given) {
             NAMED(products)(team, task, layer->gate_up, 2, task->gate_up, (1 + gated) * inner);
         }
         barrier(team);
-        NAMED(attend_all)(team, task, number);
+        NAMED(attend_all)(team, task, layer);
         NAMED(add)(team, model, &layer->output, &task->inputs, count, &layer->after_attention,
                    task->apart, task->hidden);
         if (!layer->parallel) {
@@ -847,7 +845,7 @@ int NAMED(step)(struct pool *pool, int threads, const struct model *model,
     if (!failed) {
         const int64_t most = QUERIES / (model->query_heads / model->key_heads);
         for (int64_t each = 0; each < count; each++)
-            if (!each || tokens[each].row != tokens[each - 1].row ||
+            if (!each || tokens[each].kept != tokens[each - 1].kept ||
                 each - starts[task.pieces - 1] >= most)
                 starts[task.pieces++] = each;
         starts[task.pieces] = count;

@@ -47,6 +47,9 @@ class LayerStruct(ctypes.Structure):
         ("parallel", _NUMBER),
         ("window", _NUMBER),
         ("scaling", _FLOAT),
+        ("keys_at", _NUMBER),
+        ("values_at", _NUMBER),
+        ("record", _NUMBER),
     )
 
 
@@ -88,10 +91,8 @@ class ModelStruct(ctypes.Structure):
 
 TOKEN = np.dtype(
     [
-        ("row", np.uint64),
-        ("layer_size", np.int64),
-        ("to_values", np.int64),
-        ("head_stride", np.int64),
+        ("kept", np.uint64),
+        ("capacity", np.int64),
         ("position", np.int64),
         ("id", np.int64),
     ]

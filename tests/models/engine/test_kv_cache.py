@@ -13,13 +13,12 @@ from modelcompose_jupyter.models.engine import kv_cache
 from modelcompose_jupyter.models.engine.kv_cache import (
     CacheFull,
     KVCache,
-    Layout,
     Slot,
     capacity_for,
 )
-from modelcompose_jupyter.models.engine.torch_slab import TorchSlab
+from modelcompose_jupyter.models.engine.torch_slab import TensorLayout, TorchSlab
 
-LAYOUT = Layout(layers=2, heads=2, head_size=1, itemsize=4, device="cpu")
+LAYOUT = TensorLayout(layers=2, heads=2, head_size=1, itemsize=4, device="cpu")
 
 
 def slab(capacity: int, rows: int) -> TorchSlab:
@@ -73,10 +72,9 @@ class Books:
     def fill(self, slot: Slot, tokens: int) -> None:
         start, end = slot.length, min(slot.slab.capacity, slot.length + tokens)
         self._written += 1
-        slot.slab.data[:, :, slot.row, :, start:end] = torch.arange(8.0).view(2, 2, 2, 1, 1)
-        slot.slab.data[:, :, slot.row, :, start:end] += 100 * self._written
         slot.length = end
-        self.held[slot] = slot.data.clone()
+        slot.kept[:, :, :, start:] = torch.arange(8.0).view(2, 2, 2, 1, 1) + 100 * self._written
+        self.held[slot] = slot.kept.clone()
 
     def reserve(self, slot: Slot, tokens: int) -> None:
         own = self.cache.is_own(slot)
@@ -96,11 +94,13 @@ class Books:
     def check(self) -> None:
         cache = self.cache
         for slot, data in self.held.items():
-            assert torch.equal(slot.data, data)
+            assert torch.equal(slot.kept, data)
             assert slot.slab.slots[slot.row] is slot
             for layer in range(LAYOUT.layers):
-                assert torch.equal(slot.keys(layer)[:, : slot.length], data[layer, 0])
-                assert torch.equal(slot.values(layer)[:, : slot.length], data[layer, 1])
+                for attended, own in zip(
+                    slot.slab.attended(layer, slot.row), data[layer], strict=True
+                ):
+                    assert torch.equal(attended[:, : slot.length], own)
         slabs = {id(slot.slab): slot.slab for slot in self.held}
         for slab in slabs.values():
             # No holes: the rows in use are the first ones, and those that slots know of.
@@ -160,7 +160,7 @@ def test_what_is_not_finite_can_be_cleaned_away() -> None:
     slots = [books.open(tokens) for tokens in (50, 10, 20)]
     for slot in slots:
         books.share(slot, 0)
-    slots[0].data.fill_(torch.nan)
+    slots[0].kept.fill_(torch.nan)
     books.cache.close(slots[0], clean=True)
     del books.held[slots[0]]
     books.check()

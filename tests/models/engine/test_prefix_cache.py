@@ -46,7 +46,7 @@ def test_what_is_kept_is_counted() -> None:
     keep(cache, 1, 2)
     prefix, _ = cache.find(np.array([1]))
     assert prefix is not None
-    assert torch.equal(torch.as_tensor(prefix.data), data_of([1, 2]))
+    assert torch.equal(torch.as_tensor(prefix.kept), data_of([1, 2]))
     assert prefix.bytes == 2 * TOKEN_BYTES == cache.bytes
 
 

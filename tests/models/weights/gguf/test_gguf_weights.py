@@ -195,12 +195,9 @@ def scores_of(parts: Parts) -> np.ndarray:
     """Those of the next token at each place of a text."""
     decoder = Decoder(parts)
     ids = [5, 17, 200, 3, 3, 90, 41]
-    kept = numbers.dtype(parts.kept_kind)
-    layer = 2 * parts.key_heads * 16 * parts.head_size
-    slab = np.zeros(len(parts.layers) * layer, kept)
+    kept = np.zeros(16 * parts.kept_layout.token_bytes, np.uint8)
     tokens = token_array(len(ids))
-    tokens["row"], tokens["layer_size"], tokens["to_values"] = slab.ctypes.data, layer, layer // 2
-    tokens["head_stride"] = 16 * parts.head_size
+    tokens["kept"], tokens["capacity"] = kept.ctypes.data, 16
     tokens["position"], tokens["id"] = np.arange(len(ids)), ids
     return decoder.step(tokens, range(len(ids)), 1)
 
