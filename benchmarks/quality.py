@@ -56,8 +56,10 @@ def by_transformers(folder: str, texts: Sequence[list[int]]) -> np.ndarray:
         return np.concatenate([model(torch.tensor([text])).logits[0].numpy() for text in texts])
 
 
-def by_us(folder: str, quantization: Any, texts: Sequence[list[int]]) -> np.ndarray:
-    spec = ModelSpec(folder, driver="native", quantization=quantization)
+def by_us(
+    folder: str, texts: Sequence[list[int]], quantization: Any = None, cache: Any = None
+) -> np.ndarray:
+    spec = ModelSpec(folder, driver="native", quantization=quantization, cache_quantization=cache)
     planned = loader.plan(spec, ResolvedSource(Path(folder)), lambda progress: None)
     loaded = loader.load(planned, lambda progress: None)
     runner = NativeRunner(loaded.decoder, None)
@@ -93,7 +95,7 @@ def figures(
     error = np.std(of_texts) / len(of_texts) ** 0.5
     same = (wanted.argmax(-1) == found.argmax(-1)).mean()
     mean, worst = float(of_tokens.mean()), np.quantile(of_tokens, 0.99)
-    return mean, f"{name:<12} {mean:9.2e} ± {error:.1e}  {worst:9.2e}  {same:7.2%}"
+    return mean, f"{name:<16} {mean:9.2e} ± {error:.1e}  {worst:9.2e}  {same:7.2%}"
 
 
 @click.command()
@@ -112,13 +114,15 @@ def main(types: str, count: int, work: Path) -> None:
     lengths = [len(each) for each in texts]
     wanted = log_probabilities(by_transformers(folder, texts))
     found = {
-        "ours float32": by_us(folder, None, texts),
-        "ours int8": by_us(folder, "int8", texts),
-        "ours int4": by_us(folder, "int4", texts),
+        "ours float32": by_us(folder, texts),
+        "cache int8": by_us(folder, texts, cache="int8"),
+        "ours int8": by_us(folder, texts, "int8"),
+        "ours int4": by_us(folder, texts, "int4"),
+        "int4, cache int8": by_us(folder, texts, "int4", "int8"),
         **by_llama_cpp(folder, "float32", types, texts, work),
     }
     print(f"{sum(lengths)} tokens of {len(texts)} texts")
-    print(f"{'':<12} KL divergence         hundredth worst  same likeliest")
+    print(f"{'':<16} KL divergence         hundredth worst  same likeliest")
     means = {}
     for name, scores in found.items():
         means[name], line = figures(name, wanted, scores, lengths)

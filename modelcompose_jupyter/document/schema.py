@@ -192,6 +192,9 @@ class ModelSettings(Strict):
     cache_budget: Annotated[Size, Field(gt=0), TemplateOr()] | None = Field(
         None, description="Memory for keys and values: 2GB, 500MB, or gigabytes."
     )
+    cache_quantization: Annotated[Literal["none", "int8"], TemplateOr()] | None = Field(
+        None, description="int8 keeps keys and values in 8 bits: about half the memory."
+    )
 
 
 class Component(ActionFields, ModelSettings):

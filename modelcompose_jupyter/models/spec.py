@@ -12,6 +12,7 @@ Driver = Literal["native", "huggingface"]
 """What computes: the kernels in C alone, or transformers on torch."""
 
 Quantization = Literal["int8", "int4"]
+CacheQuantization = Literal["int8"]
 """How many bits most weights of linear layers have."""
 
 
@@ -49,6 +50,8 @@ class ModelSpec:
         trust_remote_code: run Python code that comes with the model.
         quantization: ``int8`` or ``int4`` for linear layers whose weights are kept in 8 or 4 bits;
             ``auto`` for the most bits that this computer's memory has room for; None as stored.
+        cache_quantization: ``int8`` for keys and values that are kept in 8 bits; None as the model
+            computes. In C alone.
         adapters: LoRA adapters that are merged into the weights.
         draft_model: the source of a smaller model of the same vocabulary, loaded beside this one.
         prompt_lookup: how many tokens to propose from the text so far; 0 is off. It makes no
@@ -68,6 +71,7 @@ class ModelSpec:
     local_files_only: bool = False
     trust_remote_code: bool = False
     quantization: Quantization | Literal["auto"] | None = None
+    cache_quantization: CacheQuantization | None = None
     adapters: tuple[AdapterSpec, ...] = ()
     draft_model: str | None = None
     driver: Driver | None = None

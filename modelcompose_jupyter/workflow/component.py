@@ -331,8 +331,9 @@ def _spec(call: ComponentCall) -> ModelSpec:
         raise invalid(error, key, component.model[key], call.document) from None
     folder = call.document.source.folder
     given = settings.model_dump(exclude_none=True, exclude={"peft_adapters"})
-    if given.get("quantization") == "none":
-        del given["quantization"]
+    for key in ("quantization", "cache_quantization"):
+        if given.get(key) == "none":
+            del given[key]
     if draft := given.pop("draft_model", None):
         given["draft_model"] = _absolute(draft, folder)
     adapters = tuple(_adapter(each, settings, folder) for each in settings.peft_adapters or ())

@@ -387,6 +387,7 @@ def test_the_range_of_each_parameter(problems, name, inside, outside):
         ("temprature: 1", "2:1 unknown key 'temprature'"),
         ("max_new_tokens: 1", "2:1 unknown key 'max_new_tokens'"),
         ("quantization: int3", """2:15 'quantization' cannot be "int3\""""),
+        ("cache_quantization: int4", """2:21 'cache_quantization' cannot be "int4\""""),
         (
             "cache_budget: 2 parsecs",
             """2:15 'cache_budget': "2 parsecs" is not a size such as 2GB""",

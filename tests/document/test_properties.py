@@ -236,6 +236,7 @@ components = st.fixed_dictionaries(
     {"type": st.just("model"), "task": st.just("text-generation"), "model": st.just("m")},
     optional={
         "quantization": LEAVES,
+        "cache_quantization": LEAVES,
         "draft_model": LEAVES,
         "prompt_lookup": LEAVES,
         "cache_budget": LEAVES | st.sampled_from(["2GB", "1.5 GiB", "0 B"]),

@@ -103,6 +103,7 @@ class Decoder:
             rotary=ROTARY[parts.rotary],
             rotary_size=0,
             activation=ACTIVATIONS[parts.activation],
+            keeps_codes=parts.keeps_codes,
             epsilon=parts.epsilon,
             embedding_scale=parts.embedding_scale,
             residual_scale=parts.residual_scale,

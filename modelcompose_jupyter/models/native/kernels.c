@@ -271,23 +271,22 @@ static inline int64_t head_place(const struct heads *heads, int64_t head, int64_
     return heads->first + head / heads->group * heads->stride + head % heads->group * size;
 }
 
-/* What a text keeps of a token for a head of a layer. */
-static inline void *kept_at(const struct token *token, int64_t place, int64_t head, int64_t position,
-                            int64_t record) {
-    return token->kept + token->capacity * place + (head * token->capacity + position) * record;
-}
-
 #include "coded.h"
 #include "coding.h"
+#include "kept.h"
 
 /* Operands of so many numbers, whole steps. */
 #define PADDED(size) (((size) + STEP - 1) / STEP * STEP)
 
-/* Keys and values are kept as KEPT numbers: their functions are those for that kind. */
+/* Keys and values are kept as KEPT numbers: their functions are those for that kind. From codes they
+ * become WIDE ones. */
 #define CODES 0
 #define KEPT_NUMBER NUMBER
 #define KEPT NAMED
 #define WRITE_KEPT WRITE
+#define WIDE_NUMBER NUMBER
+#define WIDE NAMED
+#define WRITE_WIDE WRITE
 
 #define NUMBER float
 #define OPERAND float
@@ -318,6 +317,12 @@ static inline void *kept_at(const struct token *token, int64_t place, int64_t he
 #define STEP (2 * LANES)
 #include "step.h"
 
+#undef WIDE_NUMBER
+#undef WIDE
+#undef WRITE_WIDE
+#define WIDE_NUMBER float
+#define WIDE(name) name##_float32
+#define WRITE_WIDE(x) (x)
 #define NUMBER uint16_t
 #define OPERAND float
 #define SPLIT 0

@@ -94,6 +94,7 @@ struct model {
     int64_t query_heads, key_heads, head_size;
     int64_t rotary, rotary_size;
     int64_t activation;
+    int64_t keeps_codes; /* whether keys and values are kept in 8 bits, see kept.h */
     float epsilon;
     float embedding_scale, residual_scale, score_scale; /* 1: none; residuals are what a layer adds */
     float attention_cap, score_cap; /* most that a score of attention, or of a token, can be; 0: any */

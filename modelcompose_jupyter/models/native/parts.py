@@ -8,7 +8,7 @@ from typing import Literal
 
 import numpy as np
 
-from . import numbers
+from . import codes, numbers
 from .codes import Codes
 from .kept_layout import KeptLayout, Track
 from .linear import Linear
@@ -141,6 +141,7 @@ class Parts:
         residual_scale: what a layer adds is multiplied by; ``score_scale`` the scores of tokens.
         attention_cap, score_cap: bounds that scores of attention, and of tokens, come near as a
             hyperbolic tangent does; 0 is none.
+        keeps_codes: whether keys and values are kept in 8 bits, in blocks with a scale.
         check: raises where the weights are no more what they were.
     """
 
@@ -163,6 +164,7 @@ class Parts:
     score_scale: float = 1.0
     attention_cap: float = 0.0
     score_cap: float = 0.0
+    keeps_codes: bool = False
     check: Callable[[], None] = lambda: None
 
     @property
@@ -177,12 +179,14 @@ class Parts:
 
     @property
     def kept_kind(self) -> Kind:
-        """Of the numbers that keys and values are kept as."""
+        """Of the numbers that keys and values are kept as, if they are no codes."""
         return "float16" if self.has_codes else self.kind
 
     @property
     def kept_record(self) -> int:
         """Bytes of a head's key or value."""
+        if self.keeps_codes:
+            return -(-self.head_size // 2) * 2 + 2 * -(-self.head_size // codes.BLOCK)
         return self.head_size * numbers.dtype(self.kept_kind).itemsize
 
     @property

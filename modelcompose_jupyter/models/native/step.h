@@ -484,9 +484,39 @@ static void NAMED(turn)(const struct model *model, const struct layer *layer, in
     }
 }
 
+/* A head's key or value becomes a record; `room` is for as many floats. */
+static inline void NAMED(keep)(const struct model *model, const NUMBER *numbers, void *record,
+                               float *room) {
+    const int64_t size = model->head_size;
+    if (model->keeps_codes) {
+        for (int64_t each = 0; each < size; each++)
+            room[each] = READ(numbers[each]);
+        code_head(room, size, record);
+    } else {
+        KEPT_NUMBER *to = record;
+        for (int64_t each = 0; each < size; each++)
+            to[each] = WRITE_KEPT(READ(numbers[each]));
+    }
+}
+
+/* Records of codes, one after the other, become numbers [count, size]. */
+static void NAMED(widen)(const void *records, int64_t record, int64_t count, int64_t size,
+                         WIDE_NUMBER *to) {
+    for (int64_t row = 0; row < count; row++, to += size) {
+        const int8_t *codes = (const int8_t *)records + row * record;
+        const uint16_t *scale = scales_of((void *)codes, size);
+        for (int64_t from = 0; from < size; from += CODED, scale++) {
+            const float factor = from_float16(*scale);
+            const int64_t end = smaller(from + CODED, size);
+            for (int64_t each = from; each < end; each++)
+                to[each] = WRITE_WIDE(codes[each] * factor);
+        }
+    }
+}
+
 /* Queries, keys and values of a token in `qkv`: normalise and turn them, and keep keys and values. */
 static void NAMED(prepare)(const struct model *model, const struct layer *layer,
-                           const struct token *token, NUMBER *qkv) {
+                           const struct token *token, NUMBER *qkv, float *room) {
     const int64_t size = model->head_size;
     NAMED(normalise_here)(qkv + model->queries.first, &layer->query_norm, model->query_heads * size,
                           model->epsilon);
@@ -497,13 +527,11 @@ static void NAMED(prepare)(const struct model *model, const struct layer *layer,
     for (int64_t head = 0; head < model->key_heads; head++) {
         NUMBER *key = qkv + head_place(&model->keys, head, size);
         const NUMBER *value = qkv + head_place(&model->values, head, size);
-        KEPT_NUMBER *to_key = kept_at(token, layer->keys_at, head, token->position, layer->record);
-        KEPT_NUMBER *to_value = kept_at(token, layer->values_at, head, token->position, layer->record);
-        NAMED(turn)(model, layer, token->position, key);
-        for (int64_t each = 0; each < size; each++) {
-            to_key[each] = WRITE_KEPT(READ(key[each]));
-            to_value[each] = WRITE_KEPT(READ(value[each]));
-        }
+        const int64_t position = token->position;
+        NAMED(turn)(model, layer, position, key);
+        NAMED(keep)(model, key, kept_at(token, layer->keys_at, head, position, layer->record), room);
+        NAMED(keep)(model, value, kept_at(token, layer->values_at, head, position, layer->record),
+                    room);
     }
 }
 
@@ -550,12 +578,13 @@ static void NAMED(attend)(const struct model *model, const struct layer *layer,
     const int64_t seen = window && window <= tokens->position ? tokens->position - window + 1 : 0;
     const int64_t first = seen / VALUES * VALUES, last = (end + VALUES - 1) / VALUES * VALUES;
     const int64_t stride = last - first, padded = (size + BLOCK - 1) / BLOCK * BLOCK;
-    const KEPT_NUMBER *keys = kept_at(tokens, layer->keys_at, head, 0, layer->record);
-    const KEPT_NUMBER *values = kept_at(tokens, layer->values_at, head, 0, layer->record);
+    const char *keys = kept_at(tokens, layer->keys_at, head, 0, layer->record);
+    const char *values = kept_at(tokens, layer->values_at, head, 0, layer->record);
     float *scores = scratch, *outs = scores + QUERIES * stride;
     float *sums = outs + QUERIES * padded, *totals = sums + QUERIES * 2 * BLOCK;
     OPERAND *queries = (OPERAND *)(totals + QUERIES), *shares = queries + QUERIES * PADDED(size);
-    KEPT_NUMBER *packed = (KEPT_NUMBER *)(shares + QUERIES * stride);
+    void *packed = shares + QUERIES * stride;
+    WIDE_NUMBER *wide = (WIDE_NUMBER *)((float *)packed + VALUES * (size + BLOCK));
     query += head * (all / model->key_heads);
     for (int64_t row = 0; row < rows; row++) {
         const NUMBER *own =
@@ -566,8 +595,14 @@ static void NAMED(attend)(const struct model *model, const struct layer *layer,
     }
     for (int64_t at = first; at < end; at += DOT_OUTPUTS) {
         const int64_t there = smaller(DOT_OUTPUTS, end - at);
-        KEPT(dots)(rows, there, queries, PADDED(size), size, keys + at * size, size, sums,
-                    keys + (at + DOT_OUTPUTS) * size);
+        if (model->keeps_codes) {
+            NAMED(widen)(keys + at * layer->record, layer->record, there, size, wide);
+            WIDE(dots)(rows, there, queries, PADDED(size), size, wide, size, sums, wide);
+        } else {
+            const KEPT_NUMBER *own = (const KEPT_NUMBER *)(keys + at * layer->record);
+            KEPT(dots)(rows, there, queries, PADDED(size), size, own, size, sums,
+                       own + DOT_OUTPUTS * size);
+        }
         for (int64_t row = 0; row < rows; row++)
             for (int64_t each = 0; each < there; each++)
                 scores[row * stride + at - first + each] =
@@ -585,11 +620,22 @@ static void NAMED(attend)(const struct model *model, const struct layer *layer,
     }
     memset(outs, 0, rows * padded * sizeof *outs);
     for (int64_t at = first; at < end; at += VALUES) {
-        KEPT(pack_values)(values + at * size, smaller(VALUES, end - at), size, packed);
+        const int64_t there = smaller(VALUES, end - at);
+        const void *own = values + at * layer->record;
+        if (model->keeps_codes) {
+            NAMED(widen)(own, layer->record, there, size, wide);
+            WIDE(pack_values)(wide, there, size, packed);
+        } else {
+            KEPT(pack_values)(own, there, size, packed);
+        }
         for (int64_t column = 0; column < padded; column += 2 * BLOCK) {
             const int64_t blocks = column + BLOCK < padded ? 2 : 1;
-            KEPT(tiles)(rows, blocks, shares + at - first, stride, VALUES, packed + column * VALUES,
-                         sums, (const char *)packed, 0);
+            if (model->keeps_codes)
+                WIDE(tiles)(rows, blocks, shares + at - first, stride, VALUES,
+                            (WIDE_NUMBER *)packed + column * VALUES, sums, packed, 0);
+            else
+                KEPT(tiles)(rows, blocks, shares + at - first, stride, VALUES,
+                            (KEPT_NUMBER *)packed + column * VALUES, sums, packed, 0);
             for (int64_t row = 0; row < rows; row++)
                 for (int64_t each = 0; each < blocks * BLOCK; each++)
                     outs[row * padded + column + each] += sums[row * blocks * BLOCK + each];
@@ -607,9 +653,9 @@ static void NAMED(attend)(const struct model *model, const struct layer *layer,
 static int64_t NAMED(scratch_size)(const struct model *model, int64_t position) {
     const int64_t longest = position + 2 * VALUES, size = model->head_size + BLOCK;
     const int64_t floats = QUERIES * (longest + size + 2 * BLOCK + 1);
-    const int64_t operands = QUERIES * (PADDED(size) + longest), numbers = VALUES * size;
-    return (floats * sizeof(float) + operands * sizeof(OPERAND) + numbers * sizeof(KEPT_NUMBER) + 63) /
-           64 * 64;
+    const int64_t operands = QUERIES * (PADDED(size) + longest), numbers = 2 * VALUES * size;
+    return (floats * sizeof(float) + operands * sizeof(OPERAND) + numbers * sizeof(float) + 63) / 64 *
+           64;
 }
 
 /* Add a product to `hidden`, normalised and scaled first where the model does. */
@@ -673,7 +719,8 @@ static void NAMED(attend_all)(struct team *team, const struct NAMED(step_task) *
     int64_t first, last;
     share(team, task->count, &first, &last);
     for (int64_t row = first; row < last; row++) {
-        NAMED(prepare)(model, layer, task->tokens + row, task->qkv + row * width);
+        NAMED(prepare)(model, layer, task->tokens + row, task->qkv + row * width,
+                       scratch);
         NAMED(end_row)(task->inputs.operands + row * PADDED(attended), attended);
     }
     barrier(team);

@@ -80,6 +80,7 @@ class ModelStruct(ctypes.Structure):
         ("rotary", _NUMBER),
         ("rotary_size", _NUMBER),
         ("activation", _NUMBER),
+        ("keeps_codes", _NUMBER),
         ("epsilon", _FLOAT),
         ("embedding_scale", _FLOAT),
         ("residual_scale", _FLOAT),

@@ -51,9 +51,13 @@ def plan(spec: ModelSpec, source: ResolvedSource, report: Report) -> LoadPlan:
                 raise _only_native(spec, reason) from None
             if spec.driver == "native":
                 raise _not_native(spec, reason) from None
+            if spec.cache_quantization is not None:
+                raise _keeps_numbers(spec, reason) from None
             log.info("%s runs on torch: %s", spec.source, reason)
     if source.parts:
         raise _only_native(spec, "'driver: huggingface' is for transformers")
+    if spec.cache_quantization is not None:
+        raise _keeps_numbers(spec, "'driver: huggingface' asks for it")
     optional_libraries.require(spec)
     ReadAhead(files.folder_weights(source.folder)).start()  # while that is imported which loads
     return replace(torch_loader.plan(spec, source, report), reason=reason)
@@ -89,7 +93,8 @@ def load(planned: LoadPlan, report: Report) -> LoadedModel:
     def reload() -> LoadedModel:
         if source.parts:
             raise _only_native(spec, "a beam search is done by transformers")
-        return load(plan(replace(spec, driver="huggingface"), source, report), report)
+        other = replace(spec, driver="huggingface", cache_quantization=None)
+        return load(plan(other, source, report), report)
 
     return replace(loaded, reload=reload)
 
@@ -132,6 +137,15 @@ def _only_native(spec: ModelSpec, reason: str) -> ModelError:
     return ModelError(
         f"{spec.source} is in GGUF, which runs in C on the processor alone: {reason}",
         hint="Leave that out, or take the original repository, which runs on torch as well.",
+        code="driver_unavailable",
+    )
+
+
+def _keeps_numbers(spec: ModelSpec, reason: str) -> ModelError:
+    return ModelError(
+        f"{spec.source} cannot have 'cache_quantization: {spec.cache_quantization}', which is for"
+        f" models that run in C: this one runs on torch, since {reason}",
+        hint="Leave it out.",
         code="driver_unavailable",
     )
 

@@ -66,7 +66,8 @@ class NativePlan:
     @property
     def key(self) -> tuple[object, ...]:
         """Equal for two loads that would give the same weights."""
-        return ("native", str(self.source.place), self.found.precision, self.found.variant)
+        found, kept = self.found, self.spec.cache_quantization
+        return ("native", str(self.source.place), found.precision, found.variant, kept)
 
     @property
     def size(self) -> memory.LoadSize:
@@ -131,7 +132,7 @@ def load(plan: NativePlan, report: Report) -> LoadedModel:
             tokenizer, own_ends = _tokenizer(plan)
             decoder = TensorReader(
                 found, opened, packed, lambda: report(replace(progress, done=next(count)))
-            ).parts()
+            ).parts(keeps_codes=spec.cache_quantization is not None)
             for each in opened.values():
                 each.check()
             if packed is not None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import mmap
 import os
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -69,9 +70,10 @@ class TensorReader:
         is_packed = packed is not None and packed.is_mapped
         self._mapped = memory.MappedWeights(found.bytes if is_packed else found.mapped_bytes)
 
-    def parts(self) -> Parts:
-        """All that the decoder is made of."""
-        return DecoderBuilder(self._found.config, self._kind, self, self._check).parts()
+    def parts(self, *, keeps_codes: bool = False) -> Parts:
+        """All that the decoder is made of; ``keeps_codes`` as `Parts` has it."""
+        builder = DecoderBuilder(self._found.config, self._kind, self, self._check)
+        return replace(builder.parts(), keeps_codes=keeps_codes)
 
     def _check(self) -> None:
         for file in self._opened.values():
