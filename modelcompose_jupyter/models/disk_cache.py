@@ -10,9 +10,11 @@ from __future__ import annotations
 import fcntl
 import mmap
 import os
+import re
 import shutil
 import stat
 import tempfile
+import threading
 import weakref
 from collections.abc import Iterator
 from contextlib import suppress
@@ -22,6 +24,9 @@ from ..redaction import get_logger
 
 _FOR_OTHERS = stat.S_IWGRP | stat.S_IWOTH
 _UNFINISHED = "unfinished-"
+_BOOT = Path("/proc/sys/kernel/random/boot_id")
+_UNFLUSHED = re.compile(r".*\.([0-9a-f]{8})")
+"""The names of files that may not be on the disk yet, with the boot in which they are whole."""
 
 log = get_logger(__name__)
 
@@ -95,13 +100,22 @@ class MappedFile:
 def find_mapped(name: str, size: int) -> MappedFile | None:
     """A large file that was kept, which counts as used; None where there is none of that size."""
     where = folder()
-    if where is None or not is_private(where / name):
-        return None
-    with suppress(OSError):
-        if (where / name).stat().st_size == size:
-            os.utime(where / name)
-            return MappedFile(where / name)
+    for each in () if where is None else (where / name, where / _until_flushed(name)):
+        with suppress(OSError):
+            if is_private(each) and each.stat().st_size == size:
+                os.utime(each)
+                return MappedFile(each)
     return None
+
+
+def _until_flushed(name: str) -> str:
+    """What a file is called until it is on the disk.
+
+    After a power cut it may hold anything, so it has the name of this boot, and counts in no other.
+    """
+    with suppress(OSError):
+        return f"{name}.{_BOOT.read_text()[:8]}"
+    return name
 
 
 class UnfinishedFile:
@@ -125,6 +139,7 @@ class UnfinishedFile:
         self._folder = where
         file, made = tempfile.mkstemp(dir=where, prefix=_UNFINISHED)
         self._path = Path(made)
+        self._file = file
         weakref.finalize(self, _discard, file, self._path, os.getpid())
         fcntl.flock(file, fcntl.LOCK_EX)  # so that nobody clears it away
         os.posix_fallocate(file, 0, size)  # else a full disk would end the process
@@ -136,7 +151,7 @@ class UnfinishedFile:
         Args:
             most: bytes of its kind that stay, those that were used last; this one does.
         """
-        path = self._folder / self._name
+        path = self._folder / _until_flushed(self._name)
         with suppress(OSError):
             self._path.rename(path)
             of_its_kind = list(kept(self._name.partition("-")[0]))
@@ -144,6 +159,20 @@ class UnfinishedFile:
                 if old != path and sum(each.stat().st_size for each in of_its_kind) > most:
                     old.unlink(missing_ok=True)
                     of_its_kind.remove(old)
+            flush = (os.dup(self._file), path, self._folder / self._name)
+            name = "modelcompose-flush"
+            threading.Thread(target=_flush, args=flush, name=name, daemon=True).start()
+
+
+def _flush(file: int, path: Path, to: Path) -> None:
+    """Have a file on the disk, and called so from then on."""
+    try:
+        os.fdatasync(file)
+        path.rename(to)
+    except OSError as error:
+        log.info("%s is not kept for good: %s", to, error)
+    finally:
+        os.close(file)
 
 
 def _discard(file: int, path: Path, process: int) -> None:
@@ -172,6 +201,9 @@ def clear_away() -> None:
 
 def _clear_away(where: Path) -> None:
     """Remove what processes that were killed have left unfinished."""
+    for path in where.glob("*-*.*"):
+        if _UNFLUSHED.fullmatch(path.name) and path.name != _until_flushed(path.stem):
+            path.unlink(missing_ok=True)
     for path in where.glob(f"{_UNFINISHED}*"):
         with suppress(OSError), path.open("rb") as file:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)

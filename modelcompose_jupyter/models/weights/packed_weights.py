@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import mmap
 from collections.abc import Mapping
+from contextlib import suppress
 from itertools import accumulate
 
 import numpy as np
@@ -95,7 +96,11 @@ class PackedWeights:
 
 def kept_bytes() -> int:
     """What all files that are kept take on the disk."""
-    return sum(path.stat().st_size for path in disk_cache.kept(_KIND))
+    found = 0
+    for path in disk_cache.kept(_KIND):
+        with suppress(FileNotFoundError):  # it has its other name by now
+            found += path.stat().st_size
+    return found
 
 
 def discard() -> int:

@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 import pytest
 from standins import tiny_models
+from standins.waiting import until
 
 from modelcompose_jupyter.document.parameters import GenerationParameters
 from modelcompose_jupyter.errors import ModelError
@@ -106,6 +107,7 @@ def test_a_division_of_a_prompt_changes_no_bit(folder: Path) -> None:
 
 def test_the_second_load_finds_what_the_first_made(folder: Path, kept: Path) -> None:
     _, first = load(folder, quantization="int4")
+    until(lambda: all(not each.suffix for each in kept.glob("weights-*")))
     (file,) = kept.glob("weights-*")
     state = file.stat()
     assert (state.st_mode & 0o777, state.st_nlink) == (0o600, 1)
@@ -178,6 +180,29 @@ def test_what_is_kept_is_known_and_removed(folder: Path, kept: Path) -> None:
     assert packed_weights.discard() == size
     assert packed_weights.kept_bytes() == 0
     assert np.isfinite(scores_of(loaded, [1, 2])).all()  # what is in memory goes on
+
+
+def test_what_was_not_flushed_counts_in_this_boot_alone(
+    kept: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(disk_cache, "_flush", lambda file, *_: os.close(file))
+    made = PackedWeights({"a": 100}, 1)
+    made.keep()
+    (file,) = kept.glob("weights-*")
+    assert file.suffix == f".{disk_cache._BOOT.read_text()[:8]}"
+    assert PackedWeights({"a": 100}, 1).is_filled
+    assert file.exists()
+    monkeypatch.setattr(disk_cache, "_BOOT", tmp_path / "boot")
+    (tmp_path / "boot").write_text("01234567-89ab")
+    assert not PackedWeights({"a": 100}, 1).is_filled
+    assert not file.exists()
+
+
+def test_a_file_has_its_name_once_it_is_flushed(kept: Path) -> None:
+    PackedWeights({"a": 100}, 1).keep()
+    until(lambda: all(not each.suffix for each in kept.glob("weights-*")))
+    assert len(list(kept.glob("weights-*"))) == 1
+    assert PackedWeights({"a": 100}, 1).is_filled
 
 
 def test_what_a_killed_process_left_is_cleared_away(kept: Path) -> None:
