@@ -100,7 +100,7 @@ class MappedFile:
 def find_mapped(name: str, size: int) -> MappedFile | None:
     """A large file that was kept, which counts as used; None where there is none of that size."""
     where = folder()
-    for each in () if where is None else (where / name, where / _until_flushed(name)):
+    for each in () if where is None else (where / _until_flushed(name), where / name):
         with suppress(OSError):
             if is_private(each) and each.stat().st_size == size:
                 os.utime(each)

@@ -110,8 +110,9 @@ def discard() -> int:
     """
     disk_cache.clear_away()
     freed = kept_bytes()
-    for path in disk_cache.kept(_KIND):
-        path.unlink(missing_ok=True)
+    while paths := list(disk_cache.kept(_KIND)):  # one may get its other name meanwhile
+        for path in paths:
+            path.unlink(missing_ok=True)
     return freed
 
 

@@ -40,6 +40,12 @@ def folder(tmp_path: Path) -> Path:
     return tiny_models.save(tmp_path / "m", **SIZES)
 
 
+def flushed(kept: Path) -> list[Path]:
+    """The files that are kept, once all are on the disk."""
+    until(lambda: all(not each.suffix for each in kept.glob("weights-*")))
+    return list(kept.glob("weights-*"))
+
+
 def load(folder: Path, **options: Any) -> Any:
     plan = native_loader.plan(ModelSpec(str(folder), **options), ResolvedSource(folder))
     return plan, native_loader.load(plan, lambda _: None)
@@ -107,8 +113,7 @@ def test_a_division_of_a_prompt_changes_no_bit(folder: Path) -> None:
 
 def test_the_second_load_finds_what_the_first_made(folder: Path, kept: Path) -> None:
     _, first = load(folder, quantization="int4")
-    until(lambda: all(not each.suffix for each in kept.glob("weights-*")))
-    (file,) = kept.glob("weights-*")
+    (file,) = flushed(kept)
     state = file.stat()
     assert (state.st_mode & 0o777, state.st_nlink) == (0o600, 1)
     _, second = load(folder, quantization="int4")
@@ -117,7 +122,7 @@ def test_the_second_load_finds_what_the_first_made(folder: Path, kept: Path) -> 
     tokens = [5, 6, 7]
     assert np.array_equal(scores_of(first, tokens), scores_of(second, tokens))
     load(folder, quantization="int8")
-    assert len(list(kept.glob("weights-*"))) == 2
+    assert len(flushed(kept)) == 2
 
 
 def test_other_files_are_other_weights(folder: Path, kept: Path, tmp_path: Path) -> None:
@@ -126,7 +131,7 @@ def test_other_files_are_other_weights(folder: Path, kept: Path, tmp_path: Path)
     shutil.copy(other / "model.safetensors", folder / "new")
     (folder / "new").rename(folder / "model.safetensors")
     _, second = load(folder, quantization="int8")
-    assert len(list(kept.glob("weights-*"))) == 2
+    assert len(flushed(kept)) == 2
     assert not np.array_equal(scores_of(first, [1, 2]), scores_of(second, [1, 2]))
 
 
@@ -149,7 +154,7 @@ def test_what_cannot_be_kept_is_in_memory(
 
 def test_a_file_of_another_size_is_made_anew(folder: Path, kept: Path) -> None:
     _, first = load(folder, quantization="int8")
-    (file,) = kept.glob("weights-*")
+    (file,) = flushed(kept)
     shorter = kept / "shorter"
     shorter.write_bytes(file.read_bytes()[:-100])
     shorter.chmod(0o600)
@@ -167,7 +172,7 @@ def test_files_that_were_used_last_stay(kept: Path, monkeypatch: pytest.MonkeyPa
         first = PackedWeights({"a": 2_000, "b": 1_000}, 0)
         assert first.is_filled
         assert (first.piece("a") == 0).all()
-    assert len(list(kept.glob("weights-*"))) == 3
+    assert len(flushed(kept)) == 3
     assert not PackedWeights({"a": 2_000, "b": 1_000}, 1).is_filled
     assert PackedWeights({"a": 2_000, "b": 1_000}, 4).is_filled
 
@@ -175,8 +180,8 @@ def test_files_that_were_used_last_stay(kept: Path, monkeypatch: pytest.MonkeyPa
 def test_what_is_kept_is_known_and_removed(folder: Path, kept: Path) -> None:
     assert packed_weights.kept_bytes() == 0
     _, loaded = load(folder, quantization="int4")
-    size = packed_weights.kept_bytes()
-    assert size == sum(path.stat().st_size for path in kept.glob("weights-*")) > 0
+    size = sum(path.stat().st_size for path in flushed(kept))
+    assert packed_weights.kept_bytes() == size > 0
     assert packed_weights.discard() == size
     assert packed_weights.kept_bytes() == 0
     assert np.isfinite(scores_of(loaded, [1, 2])).all()  # what is in memory goes on
@@ -200,8 +205,7 @@ def test_what_was_not_flushed_counts_in_this_boot_alone(
 
 def test_a_file_has_its_name_once_it_is_flushed(kept: Path) -> None:
     PackedWeights({"a": 100}, 1).keep()
-    until(lambda: all(not each.suffix for each in kept.glob("weights-*")))
-    assert len(list(kept.glob("weights-*"))) == 1
+    assert len(flushed(kept)) == 1
     assert PackedWeights({"a": 100}, 1).is_filled
 
 
@@ -219,7 +223,7 @@ def test_what_a_killed_process_left_is_cleared_away(kept: Path) -> None:
     assert len(list(kept.glob("unfinished-*"))) == 2
     mine.keep()
     other.keep()
-    assert len(list(kept.glob("weights-*"))) == 2
+    assert len(flushed(kept)) == 2
 
 
 def test_which_weights_get_how_many_bits() -> None:
