@@ -16,7 +16,6 @@ import stat
 import tempfile
 import threading
 import weakref
-from collections.abc import Iterator
 from contextlib import suppress
 from pathlib import Path
 
@@ -151,17 +150,23 @@ class UnfinishedFile:
         Args:
             most: bytes of its kind that stay, those that were used last; this one does.
         """
-        path = self._folder / _until_flushed(self._name)
+        path, to = (self._folder / each for each in (_until_flushed(self._name), self._name))
         with suppress(OSError):
             self._path.rename(path)
-            of_its_kind = list(kept(self._name.partition("-")[0]))
-            for old in sorted(of_its_kind, key=lambda each: each.stat().st_mtime)[:-1]:
-                if old != path and sum(each.stat().st_size for each in of_its_kind) > most:
-                    old.unlink(missing_ok=True)
-                    of_its_kind.remove(old)
-            flush = (os.dup(self._file), path, self._folder / self._name)
+            _remove_oldest(self._name.partition("-")[0], most, but={path, to})
+            flush = (os.dup(self._file), path, to)
             name = "modelcompose-flush"
             threading.Thread(target=_flush, args=flush, name=name, daemon=True).start()
+
+
+def _remove_oldest(kind: str, most: int, but: set[Path]) -> None:
+    """Have so many bytes of a kind at most, those that were used last."""
+    found = kept(kind)
+    size = sum(each.st_size for each in found.values())
+    for path in sorted(found, key=lambda each: found[each].st_mtime_ns):
+        if size > most and path not in but:
+            path.unlink(missing_ok=True)
+            size -= found[path].st_size
 
 
 def _flush(file: int, path: Path, to: Path) -> None:
@@ -181,15 +186,15 @@ def _discard(file: int, path: Path, process: int) -> None:
     os.close(file)
 
 
-def kept(kind: str) -> Iterator[Path]:
+def kept(kind: str) -> dict[Path, os.stat_result]:
     """The files of a kind that are kept: what stands before the first hyphen of their names."""
-    where = folder()
-    if where is not None:
-        yield from filter(_is_plain, where.glob(f"{kind}-*"))
-
-
-def _is_plain(path: Path) -> bool:
-    return path.is_file() and not path.is_symlink()
+    where, found = folder(), {}
+    for path in () if where is None else where.glob(f"{kind}-*"):
+        with suppress(FileNotFoundError):  # it has its other name by now, or is gone
+            state = path.lstat()
+            if stat.S_ISREG(state.st_mode):
+                found[path] = state
+    return found
 
 
 def clear_away() -> None:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import hashlib
 import mmap
 from collections.abc import Mapping
-from contextlib import suppress
 from itertools import accumulate
 
 import numpy as np
@@ -96,11 +95,7 @@ class PackedWeights:
 
 def kept_bytes() -> int:
     """What all files that are kept take on the disk."""
-    found = 0
-    for path in disk_cache.kept(_KIND):
-        with suppress(FileNotFoundError):  # it has its other name by now
-            found += path.stat().st_size
-    return found
+    return sum(each.st_size for each in disk_cache.kept(_KIND).values())
 
 
 def discard() -> int:
@@ -110,7 +105,7 @@ def discard() -> int:
     """
     disk_cache.clear_away()
     freed = kept_bytes()
-    while paths := list(disk_cache.kept(_KIND)):  # one may get its other name meanwhile
+    while paths := disk_cache.kept(_KIND):  # one may get its other name meanwhile
         for path in paths:
             path.unlink(missing_ok=True)
     return freed
