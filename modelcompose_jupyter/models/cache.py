@@ -309,11 +309,9 @@ class ModelCache:
         while True:
             with self._lock:
                 idle = [e for e in self._entries.values() if e.idle]
-                most = sum((e.memory_bytes or 0) + _BESIDE_WEIGHTS for e in idle)
-                if memory.is_short(needed - most, device):
+                if memory.is_short(needed - _freed_by(idle), device):
                     return
-                used = sum(e.memory_bytes or 0 for e in self._entries.values())
-                over = self.memory_budget is not None and used + needed > self.memory_budget
+                over = self._is_over(needed, self._entries.values())
                 if not over and not memory.is_short(needed, device):
                     return
                 if not idle:
@@ -321,6 +319,19 @@ class ModelCache:
                 oldest = min(idle, key=lambda entry: entry.last_used)
                 self._forget([oldest])
             oldest.engine.close()
+
+    def _can_make_room(self, needed: int, device: str) -> bool:
+        """Whether that can be enough."""
+        with self._lock:
+            idle = [e for e in self._entries.values() if e.idle]
+            if self._is_over(needed, set(self._entries.values()) - set(idle)):
+                return False
+            return not memory.is_short(needed - _freed_by(idle), device)
+
+    def _is_over(self, needed: int, entries: Iterable[_Entry]) -> bool:
+        """Whether so much is above the budget, beside some models."""
+        used = sum(entry.memory_bytes or 0 for entry in entries)
+        return self.memory_budget is not None and used + needed > self.memory_budget
 
     def _loaded(self, entry: _Entry) -> None:
         with self._lock:
@@ -340,6 +351,11 @@ class ModelCache:
         for waiter in waiters:
             if waiter.future.set_running_or_notify_cancel():
                 waiter.future.set_exception(error)
+
+
+def _freed_by(idle: Iterable[_Entry]) -> int:
+    """Bytes that are free once models are unloaded."""
+    return sum((entry.memory_bytes or 0) + _BESIDE_WEIGHTS for entry in idle)
 
 
 class _Waiter:
@@ -411,7 +427,7 @@ class _Entry:
             spec = replace(spec, cache_budget=self._cache.cache_budget)
         found = source.resolve(spec, self._report)
         self._revision = found.revision
-        plan = loader.plan(spec, found, self._report)
+        plan = loader.plan(spec, found, self._report, self._cache._can_make_room)
         if self._cache._share(self, (plan.key, self._fingerprint)):
             raise Abandoned
         self._cache._make_room(plan.size.peak, plan.device)

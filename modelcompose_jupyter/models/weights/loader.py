@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import suppress
 from dataclasses import replace
 
@@ -28,10 +28,23 @@ _QUANTIZATIONS: tuple[Quantization, ...] = ("int8", "int4")
 log = get_logger(__name__)
 
 
-def plan(spec: ModelSpec, source: ResolvedSource, report: Report) -> LoadPlan:
+HasRoom = Callable[[int, str], bool]
+"""Whether so many bytes can have room on a device."""
+
+
+def _has_room_now(needed: int, device: str) -> bool:
+    return not memory.is_short(needed, device)
+
+
+def plan(
+    spec: ModelSpec, source: ResolvedSource, report: Report, has_room: HasRoom = _has_room_now
+) -> LoadPlan:
     """Decide how to load: on which runtime, where, at which precision, with what beside the model.
 
     Adapters and the draft model are fetched where they are not on this disk.
+
+    Args:
+        has_room: decides ``quantization: auto``.
 
     Raises:
         ModelError: not a model for text generation, unknown to the installed transformers, needs
@@ -40,7 +53,7 @@ def plan(spec: ModelSpec, source: ResolvedSource, report: Report) -> LoadPlan:
         Abandoned: from ``report``.
     """
     if spec.quantization == "auto":
-        return _with_room(spec, source, report)
+        return _with_room(spec, source, report, has_room)
     reason = None
     if spec.driver != "huggingface":
         try:
@@ -63,11 +76,13 @@ def plan(spec: ModelSpec, source: ResolvedSource, report: Report) -> LoadPlan:
     return replace(torch_loader.plan(spec, source, report), reason=reason)
 
 
-def _with_room(spec: ModelSpec, source: ResolvedSource, report: Report) -> LoadPlan:
+def _with_room(
+    spec: ModelSpec, source: ResolvedSource, report: Report, has_room: HasRoom
+) -> LoadPlan:
     """The plan with the most bits for a weight that there is room for; else with the fewest."""
     planned = plan(replace(spec, quantization=None), source, report)
     for each in _QUANTIZATIONS:
-        if not memory.is_short(planned.size.peak, planned.device):
+        if has_room(planned.size.peak, planned.device):
             break
         with suppress(ModelError):  # stored quantised, or on a device that has no such weights
             smaller = plan(replace(spec, quantization=each), source, report)

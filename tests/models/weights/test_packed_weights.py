@@ -244,6 +244,31 @@ def test_auto_takes_what_has_room(
         assert lease.info.precision == (found or "float32")
 
 
+@pytest.mark.parametrize(
+    ("is_idle", "budget", "precision"),
+    [(True, None, "float32"), (False, None, "int8"), (True, 0.5, "int8")],
+)
+def test_auto_counts_on_what_idle_models_hold_and_keeps_to_the_budget(
+    is_idle: bool, budget: float | None, precision: str, cache: ModelCache, folder: Path,
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch,
+) -> None:  # fmt: skip
+    """So a model is not made small for one that is unloaded for it."""
+    needed = load(folder)[0].size.peak
+    cache.memory_budget = None if budget is None else int(budget * needed)
+    other = str(tiny_models.save(tmp_path / "other", **SIZES, seed=7))
+    with done(cache.acquire(ModelSpec(other))) as first:
+        if is_idle:
+            first.release()
+
+        def available(_: str) -> int:
+            others = (each for each in cache.list() if each.source == other)
+            return int(1.6 * needed) - sum(each.memory_bytes or 0 for each in others)
+
+        monkeypatch.setattr(memory, "available", available)
+        with done(cache.acquire(ModelSpec(str(folder), quantization="auto"))) as lease:
+            assert lease.info.precision == precision
+
+
 def test_auto_says_where_nothing_has_room(
     cache: ModelCache, folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
