@@ -122,7 +122,8 @@ class DecoderFiles:
         """Room for its codes, where it has some."""
         if not self.has_codes:
             return None
-        opened = [(str(path), state) for path, state in self.states.items()]
+        # Some programs write into a file and set back when that was, but not the time of that.
+        opened = [(str(path), path.stat().st_ctime_ns, *own) for path, own in self.states.items()]
         how = self.quantization or "as stored"
         return PackedWeights(self.piece_sizes(), (opened, self.model_type, how, self.variant))
 

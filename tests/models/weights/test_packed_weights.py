@@ -135,6 +135,22 @@ def test_other_files_are_other_weights(folder: Path, kept: Path, tmp_path: Path)
     assert not np.array_equal(scores_of(first, [1, 2]), scores_of(second, [1, 2]))
 
 
+def test_a_file_that_was_written_into_unseen_gives_other_weights(
+    folder: Path, kept: Path, tmp_path: Path
+) -> None:
+    file = folder / "model.safetensors"
+    before = file.stat()
+    _, first = load(folder, quantization="int8")
+    other = tiny_models.save(tmp_path / "other", **SIZES, seed=7) / file.name
+    content = other.read_bytes()
+    assert len(content) == before.st_size
+    file.write_bytes(content)
+    os.utime(file, ns=(before.st_atime_ns, before.st_mtime_ns))
+    assert (file.stat().st_ino, file.stat().st_mtime_ns) == (before.st_ino, before.st_mtime_ns)
+    _, second = load(folder, quantization="int8")
+    assert not np.array_equal(scores_of(first, [1, 2]), scores_of(second, [1, 2]))
+
+
 @pytest.mark.parametrize("reason", ["full", "open"])
 def test_what_cannot_be_kept_is_in_memory(
     reason: str, folder: Path, kept: Path, monkeypatch: pytest.MonkeyPatch
