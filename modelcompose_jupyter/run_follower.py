@@ -81,6 +81,11 @@ def _end(line: ProgressLine | None, write: Callable[[str], object] | None) -> No
         write("\n")
 
 
+def tokens_so_far(run: Run) -> str:
+    """After how many tokens a run was stopped; nothing while its model's thread is at work yet."""
+    return f" after {run.usage['generated']} tokens" if run.done else ""
+
+
 def stop(run: Run, error: BaseException, seconds: float = STOP_SECONDS) -> None:
     """Stop a run that ``error`` interrupted, and have IPython say so in a line."""
     while True:  # who presses twice does not get in the way of the first
@@ -90,6 +95,5 @@ def stop(run: Run, error: BaseException, seconds: float = STOP_SECONDS) -> None:
     with contextlib.suppress(KeyboardInterrupt):
         run.wait(seconds)
     if isinstance(error, KeyboardInterrupt):
-        tokens = run.usage.get("generated", 0)
-        shown = f"KeyboardInterrupt: run {run.id} was stopped after {tokens} tokens"
+        shown = f"KeyboardInterrupt: run {run.id} was stopped{tokens_so_far(run)}"
         error._render_traceback_ = lambda: [shown]  # type: ignore[attr-defined]

@@ -119,3 +119,12 @@ def test_a_second_interrupt_does_not_keep_a_run_from_being_stopped() -> None:
     assert error._render_traceback_() == [  # type: ignore[attr-defined]
         f"KeyboardInterrupt: run {run.id} was stopped after 0 tokens"
     ]
+
+
+def test_of_a_run_that_has_not_ended_yet_no_number_is_told() -> None:
+    run = Run("w", {}, lambda: None)
+    error = KeyboardInterrupt()
+    stop(run, error, 0.01)
+    assert error._render_traceback_() == [  # type: ignore[attr-defined]
+        f"KeyboardInterrupt: run {run.id} was stopped"
+    ]

@@ -71,7 +71,7 @@ def run(
 
 def _run(flow: Workflow, values: dict[str, Any], *, stream: bool, target: Path | None) -> None:
     from ..progress import as_text, status_line
-    from ..run_follower import TerminalLine, follow
+    from ..run_follower import TerminalLine, follow, tokens_so_far
 
     current = flow.submit(values)
     line = TerminalLine() if sys.stderr.isatty() else None
@@ -79,8 +79,7 @@ def _run(flow: Workflow, values: dict[str, Any], *, stream: bool, target: Path |
     try:
         follow(current, line=line, write=write, stop_seconds=_STOP_SECONDS)
     except (KeyboardInterrupt, OSError):
-        tokens = current.usage.get("generated", 0)
-        click.echo(f"\nstopped after {tokens} tokens", err=True)
+        click.echo(f"\nstopped{tokens_so_far(current)}", err=True)
         raise
     if target is not None:
         _write(target, as_text(current.output) + "\n")

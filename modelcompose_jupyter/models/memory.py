@@ -14,6 +14,7 @@ from typing import Any
 
 from ..errors import ModelError
 from ..formatting import size
+from . import control_groups
 
 _HEADROOM = 0.05
 _OUT_OF_MEMORY = ("out of memory", "not enough memory", "can't allocate memory")
@@ -61,15 +62,21 @@ class MappedWeights:
 
 def available(device: str) -> int:
     """Bytes that a new model can take on a device, beside those that are there."""
-    import psutil
-
     if device.startswith("cuda"):
         import torch
 
         free, _ = torch.cuda.mem_get_info(device)
         idle = torch.cuda.memory_reserved(device) - torch.cuda.memory_allocated(device)
         return int(free + idle)
-    return max(0, int(psutil.virtual_memory().available) - MappedWeights.total())
+    return max(0, _available() - MappedWeights.total())
+
+
+def _available() -> int:
+    """Bytes of main memory that the system, or the container, has for new programs."""
+    import psutil
+
+    own, all = control_groups.available(), int(psutil.virtual_memory().available)
+    return all if own is None else min(own, all)
 
 
 def is_short(needed: int, device: str) -> bool:
@@ -183,7 +190,7 @@ def use() -> MemoryUse:
         private=getattr(full, "uss", None),
         proportional=getattr(full, "pss", None),
         resident=process.memory_info().rss,
-        available=psutil.virtual_memory().available,
+        available=_available(),
         devices=list(_devices()),
     )
 
