@@ -35,7 +35,7 @@ if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
     signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
-_SMALL = 50 << 20
+_SMALL = 100 << 20
 _STARTED = time.time()
 
 
