@@ -362,6 +362,18 @@ ARCHITECTURES: dict[str, Callable[..., Any]] = {
         residual_multiplier=0.7,
         logits_scaling=1.7,
     ),
+    "granite4": _of_llama_kind(
+        "GraniteMoeHybrid",
+        shared_intermediate_size=48,
+        num_local_experts=0,
+        layer_types=["attention"] * 4,
+        position_embedding_type="rope",
+        mamba_n_heads=4,
+        embedding_multiplier=3.0,
+        attention_multiplier=0.2,
+        residual_multiplier=0.7,
+        logits_scaling=1.7,
+    ),
     "hyperclovax": _of_llama_kind(
         "HyperCLOVAX",
         embedding_multiplier=3.0,

@@ -19,7 +19,6 @@ _ACTIVATIONS: dict[str, Activation] = {
     "silu": "silu", "swish": "silu", "gelu": "gelu", "relu": "relu",
     "gelu_pytorch_tanh": "gelu_tanh", "gelu_new": "gelu_tanh", "gelu_fast": "gelu_tanh",
 }  # fmt: skip
-_INNER = "intermediate_size"
 _OF_GROUPED = ("num_key_value_heads", "head_dim")
 
 
@@ -30,6 +29,7 @@ class DecoderConfig:
     Attributes:
         class_name: that of its class in transformers.
         context: most positions.
+        inner: sizes of the MLP in each layer.
         scalings: what each layer multiplies products of queries and keys by.
         windows: how many tokens each layer sees, itself included; 0 is all.
         rotations: by their names; ``layer_rotations`` has one for each layer, None for none.
@@ -48,7 +48,6 @@ class DecoderConfig:
     class_name: str
     vocabulary: int
     hidden: int
-    intermediate: int
     layers: int
     query_heads: int
     key_heads: int
@@ -57,6 +56,7 @@ class DecoderConfig:
     activation: Activation
     epsilon: float
     tied: bool
+    inner: Sequence[int]
     scalings: Sequence[float]
     windows: Sequence[int]
     rotations: Mapping[str, Rotation]
@@ -122,7 +122,7 @@ def read(content: Any) -> DecoderConfig:
 def _read(content: Mapping[str, Any], family: Family) -> DecoderConfig:
     """The config of a decoder by the keys of Llama's."""
     for name in (*_NEEDED, *family.needs):
-        if content.get(name) is None and not (name == _INNER and family.wider):
+        if content.get(name) is None:
             raise Other(f"its config.json has no {name}")
     for name, nothing in _NOT_KNOWN.items():
         if content.get(name) not in nothing and name not in family.knows:
@@ -138,9 +138,8 @@ def _read(content: Mapping[str, Any], family: Family) -> DecoderConfig:
         key_heads = int(content.get("num_key_value_heads") or heads)
     elif hidden % heads or any(content.get(name) is not None for name in _OF_GROUPED):
         raise Other("its heads are of other sizes")
-    whole = content.get(_INNER) is not None
-    intermediate = reader.size(_INNER) if whole else family.wider * hidden
-    if hidden % 2 or intermediate % 2 or head_size % 2 or heads % key_heads:
+    inner = family.inner(reader)
+    if any(each % 2 for each in (hidden, head_size, *inner)) or heads % key_heads:
         raise Other("its sizes are odd")
     windows = family.windows(reader)
     rotations, layer_rotations = family.rotations(reader, head_size, windows)
@@ -153,7 +152,6 @@ def _read(content: Mapping[str, Any], family: Family) -> DecoderConfig:
         class_name=family.class_name,
         vocabulary=reader.size("vocab_size"),
         hidden=hidden,
-        intermediate=intermediate,
         layers=reader.layers,
         query_heads=heads,
         key_heads=key_heads,
@@ -162,6 +160,7 @@ def _read(content: Mapping[str, Any], family: Family) -> DecoderConfig:
         activation=_ACTIVATIONS[activation],
         epsilon=float(content["rms_norm_eps"]),
         tied=bool(content.get("tie_word_embeddings", family.tied)),
+        inner=inner,
         scalings=[head_size**-0.5] * reader.layers,
         windows=windows,
         rotations=rotations,
@@ -181,7 +180,7 @@ def _are_tokens(value: Any) -> bool:
 
 
 _NEEDED = (
-    "vocab_size", "hidden_size", _INNER, "num_hidden_layers", "num_attention_heads",
+    "vocab_size", "hidden_size", "num_hidden_layers", "num_attention_heads",
     "max_position_embeddings", "rms_norm_eps",
 )  # fmt: skip
 _OF_OTHERS = {

@@ -21,8 +21,12 @@ _GPT_KEYS = {
     "hidden_act": "activation_function", "rms_norm_eps": "layer_norm_epsilon",
 }  # fmt: skip
 _GEMMA_NEEDS = ("head_dim", "query_pre_attn_scalar", "hidden_act", "num_key_value_heads")
-_SLIDING = "sliding_attention"
+_SLIDING, _FULL = "sliding_attention", "full_attention"
 _GPT_USUAL = {"hidden_act": "gelu_new", "rms_norm_eps": 1e-5}
+
+
+def _inner_sizes(reader: ConfigReader) -> list[int]:
+    return [reader.size("intermediate_size")] * reader.layers
 
 
 def _no_windows(reader: ConfigReader) -> list[int]:
@@ -47,7 +51,7 @@ class Family:
         usual: values where config.json has none.
         needs: keys without which nothing is known.
         grouped: whether heads of keys, and the size of heads, are config.json's to say.
-        wider: how much larger than the hidden numbers its MLP is, where config.json leaves it out.
+        inner: sizes of the MLP in each layer.
         knows: keys that ask for what the kernels can do, and this family does.
     """
 
@@ -60,7 +64,7 @@ class Family:
     usual: Mapping[str, Any] = field(default_factory=dict)
     needs: tuple[str, ...] = ()
     grouped: bool = True
-    wider: int = 0
+    inner: Callable[[ConfigReader], list[int]] = _inner_sizes
     knows: frozenset[str] = frozenset()
     biases: Callable[[Mapping[str, Any]], frozenset[str]] = lambda _: frozenset()
     windows: Callable[[ConfigReader], list[int]] = _no_windows
@@ -95,6 +99,21 @@ def _attention_biases(content: Mapping[str, Any]) -> frozenset[str]:
 def _neox_biases(content: Mapping[str, Any]) -> frozenset[str]:
     attention = {"query_key_value", "dense"} if content.get("attention_bias", True) else set()
     return frozenset({"dense_h_to_4h", "dense_4h_to_h"} | attention)
+
+
+# Sizes of the MLP
+
+
+def _four_times(reader: ConfigReader) -> list[int]:
+    """Of GPT-2: as said, else by the size of the hidden numbers."""
+    if reader.content.get("intermediate_size") is not None:
+        return _inner_sizes(reader)
+    return [4 * reader.size("hidden_size")] * reader.layers
+
+
+def _shared_inner_sizes(reader: ConfigReader) -> list[int]:
+    """Of Granite 4: of the MLP that stands beside experts, where there are some."""
+    return [reader.size("shared_intermediate_size")] * reader.layers
 
 
 # Windows
@@ -210,6 +229,11 @@ def _olmo3_rotations(reader: ConfigReader, size: int, windows: Sequence[int]) ->
     return _in_float32(reader.rotations_by_type(size, windows, theta, reader.theta))
 
 
+def _granite4_rotations(reader: ConfigReader, size: int, _: Sequence[int]) -> LayerRotations:
+    has_positions = reader.content.get("position_embedding_type") == "rope"
+    return reader.rotations(size) if has_positions else _no_rotations(reader, size, _)
+
+
 def _in_float32(rotations: LayerRotations) -> LayerRotations:
     """Rotations that are not rounded as the model's numbers are."""
     found, names = rotations
@@ -277,6 +301,16 @@ def _granite(reader: ConfigReader, _: int) -> Own:
         "scalings": [float(content.get("attention_multiplier", 1.0))] * reader.layers,
         "score_scale": 1 / float(content.get("logits_scaling", 1.0)),
     }
+
+
+def _granite4(reader: ConfigReader, head_size: int) -> Own:
+    """Of Granite 4 without a state and without experts."""
+    content = reader.content
+    if content.get("num_local_experts", 8) != 0:
+        raise Other("it has experts")
+    if not {*(content.get("layer_types") or ["mamba"])} <= {"attention", _FULL}:
+        raise Other("its layers keep a state")
+    return _granite(reader, head_size)
 
 
 def _hyperclovax(reader: ConfigReader, head_size: int) -> Own:
@@ -394,6 +428,15 @@ FAMILIES = {
         own=_gemma2,
     ),
     "granite": Family("GraniteForCausalLM", (1, 2, None), biases=_biases, own=_granite),
+    "granitemoehybrid": Family(
+        "GraniteMoeHybridForCausalLM",
+        (1, 2, None),
+        tensor_names.GRANITE4,
+        inner=_shared_inner_sizes,
+        biases=_attention_biases,
+        rotations=_granite4_rotations,
+        own=_granite4,
+    ),
     "hyperclovax": Family(
         "HyperCLOVAXForCausalLM",
         (1, 2, None),
@@ -435,7 +478,7 @@ FAMILIES = {
         keys=_GPT_KEYS,
         usual=_GPT_USUAL,
         grouped=False,
-        wider=4,
+        inner=_four_times,
         biases=lambda _: frozenset({"c_attn", "c_proj", "c_fc"}),
         rotations=_no_rotations,
         own=_gpt2,
@@ -453,7 +496,7 @@ FAMILIES = {
         },
         usual=_GPT_USUAL,
         grouped=False,
-        wider=4,
+        inner=_four_times,
         biases=lambda _: frozenset({"out_proj", "c_proj", "c_fc"}),
         windows=_windows_of_neo,
         rotations=_no_rotations,
@@ -477,7 +520,7 @@ FAMILIES = {
         keys=_GPT_KEYS,
         usual=_GPT_USUAL,
         grouped=False,
-        wider=4,
+        inner=_four_times,
         biases=lambda _: _GPTJ_BIASES,
         rotations=_gptj_rotations,
         own=_gptj,
@@ -489,7 +532,7 @@ FAMILIES = {
         keys=_GPT_KEYS,
         usual=_GPT_USUAL,
         grouped=False,
-        wider=4,
+        inner=_four_times,
         biases=lambda _: _GPTJ_BIASES,
         rotations=_gptj_rotations,
         own=_codegen,

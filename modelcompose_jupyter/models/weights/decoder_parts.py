@@ -108,7 +108,7 @@ def _attention(config: DecoderConfig, number: int) -> list[LinearTensor]:
 
 def _mlp(config: DecoderConfig, number: int) -> list[LinearTensor]:
     """What begins an MLP, and what ends it."""
-    names, inner = config.names, config.intermediate
+    names, inner = config.names, config.inner[number]
     roles: tuple[Role, ...] = ("gate", "up") if config.gated else ("inner",)
     return [
         *_shared(config, number, names.gate_up, roles, (inner,) * len(roles)),

@@ -55,6 +55,7 @@ class TensorNames:
 
 LLAMA = TensorNames()
 PHI3 = replace(LLAMA, qkv=("self_attn.qkv_proj",), gate_up=("mlp.gate_up_proj",))
+GRANITE4 = replace(LLAMA, gate_up=("shared_mlp.input_linear",), down="shared_mlp.output_linear")
 QUERY_NORMS = replace(LLAMA, query_norm="self_attn.q_norm", key_norm="self_attn.k_norm")
 GEMMA2 = replace(
     LLAMA,

@@ -93,6 +93,11 @@ MODELS: dict[str, tuple[str, dict[str, Any]]] = {
             "logits_scaling": 8,
         },
     ),
+    "granite 4": ("granite4", {}),
+    "granite 4 without positions": (
+        "granite4",
+        {"position_embedding_type": "nope", "attention_bias": True, "tie_word_embeddings": True},
+    ),
     "hyperclovax": ("hyperclovax", {}),
     "hyperclovax without norms after": (
         "hyperclovax",
@@ -346,6 +351,9 @@ def test_configs_as_older_models_have_them_are_read(tmp_path: Path) -> None:
         ("exaone4", {"layer_types": None, "sliding_window_pattern": "LLLG"}),
         ("olmo3", {"layer_types": ["chunked_attention"] * 4}),
         ("olmo2", {"final_logit_softcapping": 3.0}),
+        ("granite4", {"num_local_experts": 4}), ("granite4", {"layer_types": None}),
+        ("granite4", {"layer_types": ["attention", "mamba"] * 2}),
+        ("granite4", {"shared_intermediate_size": 7}),
         ("gemma2", {"use_bidirectional_attention": True}),
         ("llama", {"rope_parameters": {**YARN, "truncate": False}}),
         ("llama", {"rope_parameters": {"rope_type": "longrope", "factor": 2.0}}),
