@@ -362,7 +362,7 @@ ARCHITECTURES: dict[str, Callable[..., Any]] = {
         residual_multiplier=0.7,
         logits_scaling=1.7,
     ),
-    "granite4": _of_llama_kind(
+    "granitemoehybrid": _of_llama_kind(
         "GraniteMoeHybrid",
         shared_intermediate_size=48,
         num_local_experts=0,
@@ -373,6 +373,11 @@ ARCHITECTURES: dict[str, Callable[..., Any]] = {
         attention_multiplier=0.2,
         residual_multiplier=0.7,
         logits_scaling=1.7,
+    ),
+    "lfm2": _of_llama_kind(
+        "Lfm2",
+        layer_types=["conv", "full_attention"] * 2,
+        block_multiple_of=8,
     ),
     "hyperclovax": _of_llama_kind(
         "HyperCLOVAX",

@@ -14,7 +14,7 @@ from ..native.build import kernels, why_none
 from ..native.codes import Codes
 from ..native.linear import Linear
 from ..native.numbers import Kind
-from ..native.parts import Activation, Layer, Norm, Parts, Rotations
+from ..native.parts import Activation, Attention, Layer, Norm, Parts, Rotations
 from ..weights import decoder_config, decoder_parts
 from ..weights.config_reader import Other
 from ..weights.decoder_config import DecoderConfig
@@ -189,9 +189,6 @@ def parts(model: Any) -> Parts:
         layers=[_layer(each, name) for each, name in zip(inner.layers, names, strict=True)],
         norm=_norm(layers.Norm(inner.norm)),
         head=model.get_output_embeddings().product.linear,
-        query_heads=first.query_heads,
-        key_heads=first.key_heads,
-        head_size=first.head_dim,
         activation=_ACTIVATIONS[type(first.activation).__name__],
         epsilon=first.input_layernorm.epsilon,
         embedding_scale=float(scale),
@@ -207,6 +204,7 @@ def _layer(layer: Any, rotation: str) -> Layer:
     size, inner = layer.head_dim, layer.gate_up.out_features // 2
     queries, keys = layer.query_heads * size, layer.key_heads * size
     return Layer(
+        mixer=Attention(layer.query_heads, layer.key_heads, size),
         qkv=layer.qkv.linear.parts(queries, keys, keys),
         output=layer.output.linear,
         gate_up=layer.gate_up.linear.parts(inner, inner),

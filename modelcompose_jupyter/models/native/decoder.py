@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import ctypes
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 
 from .build import kernels
-from .parts import ACTIVATIONS, NORMS, ROTARY, Heads, Layer, Norm, Parts, side_by_side
+from .parts import ACTIVATIONS, NORMS, ROTARY, Convolution, Heads, Layer, Norm, Parts
 from .structures import (
     TOKEN,
     HeadsStruct,
@@ -41,11 +42,11 @@ class Decoder:
         self._places = None if parts.positions is None else len(parts.positions)
         parts.verify()
         self._layers = (LayerStruct * len(parts.layers))(*map(_layer, parts.layers))
-        record = parts.kept_record
-        width = parts.key_heads * record
-        for number, struct in enumerate(self._layers):
-            struct.keys_at, struct.values_at = 2 * number * width, (2 * number + 1) * width
-            struct.record = record
+        at = 0
+        for struct, layer in zip(self._layers, parts.layers, strict=True):
+            keys, *_ = tracks = parts.tracks(layer)
+            struct.keys_at, struct.values_at, struct.record = at, at + keys.bytes, keys.record
+            at += sum(track.bytes for track in tracks)
         self._struct = self._model()
 
     def step(self, tokens: np.ndarray, wanted: Sequence[int], threads: int) -> np.ndarray:
@@ -83,25 +84,15 @@ class Decoder:
 
     def _model(self) -> ModelStruct:
         parts = self._parts
-        heads = parts.heads or side_by_side(parts.query_heads, parts.key_heads, parts.head_size)
-        queries, keys, values = map(_heads, heads)
         return ModelStruct(
             embedding=parts.embedding.struct,
             positions=_address(parts.positions),
             layers=self._layers,
             norm=_norm(parts.norm),
             head=parts.head.struct,
-            queries=queries,
-            keys=keys,
-            values=values,
             layer_count=len(self._layers),
             hidden=parts.head.inputs,
-            intermediate=parts.layers[0].down.inputs,
-            query_heads=parts.query_heads,
-            key_heads=parts.key_heads,
-            head_size=parts.head_size,
             rotary=ROTARY[parts.rotary],
-            rotary_size=0,
             activation=ACTIVATIONS[parts.activation],
             keeps_codes=parts.keeps_codes,
             epsilon=parts.epsilon,
@@ -122,11 +113,22 @@ class Decoder:
             if layer.rotation is not None:
                 cosines, sines = self._tables[layer.rotation]
                 struct.cosines, struct.sines = _address(cosines), _address(sines)
-                self._struct.rotary_size = 2 * cosines.shape[1]
+                struct.rotary_size = 2 * cosines.shape[1]
 
 
 def _layer(layer: Layer) -> LayerStruct:
+    mixer = layer.mixer
+    if isinstance(mixer, Convolution):
+        mixing: dict[str, Any] = {
+            "taps": len(mixer.kernel),
+            "kernel": _address(mixer.kernel),
+            "kernel_bias": _address(mixer.bias),
+        }
+    else:
+        queries, keys, values = map(_heads, layer.heads or mixer.side_by_side)
+        mixing = {**vars(mixer), "queries": queries, "keys": keys, "values": values}
     return LayerStruct(
+        **mixing,
         qkv=(ProductStruct * 3)(*(each.struct for each in layer.qkv)),
         output=layer.output.struct,
         gate_up=(ProductStruct * 2)(*(each.struct for each in layer.gate_up)),

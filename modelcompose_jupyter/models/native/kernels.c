@@ -80,6 +80,8 @@ static inline vector all_of(float value) { return value - (vector){0}; }
 
 static inline int64_t smaller(int64_t a, int64_t b) { return a < b ? a : b; }
 
+static inline int64_t larger(int64_t a, int64_t b) { return a > b ? a : b; }
+
 static inline float from_bfloat16(uint16_t stored) {
     uint32_t bits = (uint32_t)stored << 16;
     float value;
@@ -269,6 +271,11 @@ static void soften_to(float cap, float *values, int64_t count) {
 /* Where a head begins among the outputs of qkv. */
 static inline int64_t head_place(const struct heads *heads, int64_t head, int64_t size) {
     return heads->first + head / heads->group * heads->stride + head % heads->group * size;
+}
+
+/* How many outputs qkv has. */
+static inline int64_t qkv_width(const struct layer *layer) {
+    return layer->qkv[0].outputs + layer->qkv[1].outputs + layer->qkv[2].outputs;
 }
 
 #include "coded.h"

@@ -55,8 +55,14 @@ struct norm {
     int64_t kind;
 };
 
-/* Attention and an MLP, each of which adds to the hidden numbers. What they take and what they add
- * may be normalised. */
+/* Where heads stand among the outputs of qkv: `group` of them side by side, then `stride` numbers on
+ * from where those began. */
+struct heads {
+    int64_t first, group, stride;
+};
+
+/* Attention, or a convolution over the tokens of a text, and an MLP, each of which adds to the hidden
+ * numbers. What they take and what they add may be normalised. */
 struct layer {
     struct product qkv[3];     /* their outputs stand side by side; the last ones may have none */
     struct product output;
@@ -64,12 +70,17 @@ struct layer {
     struct product down;
     struct norm before_attention, after_attention, before_mlp, after_mlp; /* of all hidden numbers */
     struct norm query_norm, key_norm; /* of a head, or of all heads */
+    int64_t query_heads, key_heads, head_size;
+    struct heads queries, keys, values;
     const float *cosines, *sines;     /* [positions, rotary size / 2]; NULL: nothing turns */
+    int64_t rotary_size;
     int64_t parallel; /* the MLP takes what attention takes; without a norm of its own, after its norm */
     int64_t window;   /* how many tokens one sees, itself included; 0: all */
     float scaling;
+    int64_t taps; /* of a convolution in place of attention; 0: none */
+    const float *kernel, *kernel_bias; /* [taps, hidden], the newest last; [hidden], or NULL */
     int64_t keys_at, values_at; /* where its keys and values are kept, in bytes for each token of room */
-    int64_t record;             /* bytes of a head's key or value */
+    int64_t record;             /* bytes of a head's key or value; of what a convolution takes */
 };
 
 enum activation { SILU, GELU_TANH, GELU, RELU };
@@ -77,22 +88,14 @@ enum activation { SILU, GELU_TANH, GELU, RELU };
 /* Which numbers of a head turn together: one of each half, or neighbours. */
 enum rotary { HALVES, PAIRS };
 
-/* Where heads stand among the outputs of qkv: `group` of them side by side, then `stride` numbers on
- * from where those began. */
-struct heads {
-    int64_t first, group, stride;
-};
-
 struct model {
     struct product embedding; /* [vocabulary, hidden] */
     const void *positions; /* [positions, hidden], added to the embedding, or NULL */
     const struct layer *layers;
     struct norm norm;
     struct product head;
-    struct heads queries, keys, values;
-    int64_t layer_count, hidden, intermediate;
-    int64_t query_heads, key_heads, head_size;
-    int64_t rotary, rotary_size;
+    int64_t layer_count, hidden;
+    int64_t rotary;
     int64_t activation;
     int64_t keeps_codes; /* whether keys and values are kept in 8 bits, see kept.h */
     float epsilon;

@@ -66,21 +66,61 @@ QKVHeads = tuple[Heads, Heads, Heads]
 """Of queries, keys and values."""
 
 
-def side_by_side(queries: int, keys: int, size: int) -> QKVHeads:
-    """All heads of queries, then those of keys, then those of values."""
-    return (
-        Heads(0, queries),
-        Heads(queries * size, keys),
-        Heads((queries + keys) * size, keys),
-    )
+@dataclass(frozen=True)
+class Attention:
+    """The heads of a layer, of as many numbers each.
+
+    Attributes:
+        query_heads: a multiple of ``key_heads``; values have as many as keys.
+    """
+
+    query_heads: int
+    key_heads: int
+    head_size: int
+
+    @property
+    def queries(self) -> int:
+        """How many numbers those of a token are."""
+        return self.query_heads * self.head_size
+
+    @property
+    def keys(self) -> int:
+        """How many numbers those of a token are; values as many."""
+        return self.key_heads * self.head_size
+
+    @property
+    def side_by_side(self) -> QKVHeads:
+        """All heads of queries, then those of keys, then those of values."""
+        return (
+            Heads(0, self.query_heads),
+            Heads(self.queries, self.key_heads),
+            Heads(self.queries + self.keys, self.key_heads),
+        )
+
+
+@dataclass(frozen=True, eq=False)
+class Convolution:
+    """A short convolution over the tokens of a text, of each hidden number by itself.
+
+    Attributes:
+        kernel: float32 [taps, hidden]; the newest token's is the last.
+        bias: float32 [hidden], or None.
+    """
+
+    kernel: np.ndarray
+    bias: np.ndarray | None = None
 
 
 @dataclass(frozen=True, eq=False)
 class Layer:
-    """A decoder layer: attention and an MLP, each of which adds to the hidden numbers.
+    """A decoder layer: attention and an MLP, each of which adds to the hidden numbers. In place of
+    attention there may be a convolution.
 
     Attributes:
-        qkv: queries, keys and values: three layers, or fewer whose outputs are all of them.
+        mixer: what makes tokens of those before them: attention's heads, or a convolution.
+        qkv: queries, keys and values: three layers, or fewer whose outputs are all of them. Of a
+            convolution the gate of what goes in, the gate of what comes out, and what goes in.
+        heads: where those of queries, keys and values stand; None is side by side.
         gate_up: the first one's outputs are activated and multiplied by the second's, if there is
             a second one.
         before_attention, before_mlp: norms of what goes in, None where there is none.
@@ -93,6 +133,7 @@ class Layer:
         rotation: the name of its rotation by position, None where there is none.
     """
 
+    mixer: Attention | Convolution
     qkv: Sequence[Linear]
     output: Linear
     gate_up: Sequence[Linear]
@@ -106,6 +147,7 @@ class Layer:
     window: int
     scaling: float
     rotation: str | None
+    heads: QKVHeads | None = None
     parallel: bool = False
 
     @property
@@ -117,6 +159,15 @@ class Layer:
     def norms(self) -> dict[str, Norm | None]:
         """Its norms by their names here."""
         return {name: getattr(self, name) for name in LAYER_NORMS}
+
+    @property
+    def arrays(self) -> list[np.ndarray | None]:
+        """What it has beside linear layers."""
+        kernel = (self.mixer.kernel, self.mixer.bias) if isinstance(self.mixer, Convolution) else ()
+        return [
+            *(a for each in self.norms.values() if each for a in (each.weights, each.bias)),
+            *kernel,
+        ]
 
 
 LAYER_NORMS = (
@@ -134,7 +185,6 @@ class Parts:
             the head.
         positions: [context, hidden], which is added to it, or None.
         norm: the last one.
-        heads: where those of queries, keys and values stand; None is side by side.
         rotary: whether a rotation turns numbers of the two halves of its part of a head, or pairs
             of neighbours.
         rotations: gives by their names those of so many positions.
@@ -150,15 +200,11 @@ class Parts:
     layers: Sequence[Layer]
     norm: Norm
     head: Linear
-    query_heads: int
-    key_heads: int
-    head_size: int
     activation: Activation
     epsilon: float
     embedding_scale: float
     rotations: Callable[[int], Mapping[str, Rotations]]
     positions: np.ndarray | None = None
-    heads: QKVHeads | None = None
     rotary: Rotary = "halves"
     residual_scale: float = 1.0
     score_scale: float = 1.0
@@ -182,19 +228,22 @@ class Parts:
         """Of the numbers that keys and values are kept as, if they are no codes."""
         return "float16" if self.has_codes else self.kind
 
-    @property
-    def kept_record(self) -> int:
-        """Bytes of a head's key or value."""
+    def tracks(self, layer: Layer) -> list[Track]:
+        """What a layer keeps of each token: keys of its heads, then values; or what its convolution
+        takes."""
+        mixer = layer.mixer
+        if isinstance(mixer, Convolution):
+            return [Track(1, mixer.kernel.shape[1] * numbers.dtype(self.kind).itemsize)]
+        size = mixer.head_size
+        record = size * numbers.dtype(self.kept_kind).itemsize
         if self.keeps_codes:
-            return -(-self.head_size // 2) * 2 + 2 * -(-self.head_size // codes.BLOCK)
-        return self.head_size * numbers.dtype(self.kept_kind).itemsize
+            record = -(-size // 2) * 2 + 2 * -(-size // codes.BLOCK)
+        return [Track(mixer.key_heads, record)] * 2
 
     @property
     def kept_layout(self) -> KeptLayout:
-        """What is kept of each token: for each layer keys of its heads, then values."""
-        return KeptLayout.of(
-            Track(self.key_heads, self.kept_record) for _ in self.layers for _ in range(2)
-        )
+        """What is kept of each token, layer by layer."""
+        return KeptLayout.of(track for layer in self.layers for track in self.tracks(layer))
 
     @property
     def bytes(self) -> int:
@@ -202,8 +251,8 @@ class Parts:
 
         Of an embedding that is beside codes only the rows of tokens are read, so it does not count.
         """
-        norms = [self.norm, *(each for layer in self.layers for each in layer.norms.values())]
-        arrays = [a for norm in norms if norm is not None for a in (norm.weights, norm.bias)]
+        arrays = [a for layer in self.layers for a in layer.arrays]
+        arrays += [self.norm.weights, self.norm.bias]
         linears = self.linears if self.has_codes else [self.embedding, *self.linears]
         arrays += [self.positions, *(a for each in linears for a in each.arrays)]
         there = {each.ctypes.data: each for each in arrays if each is not None}
@@ -211,37 +260,26 @@ class Parts:
 
     def verify(self) -> None:
         """Raise a ValueError for what a step would write or read beyond its memory with."""
-        hidden, size = self.head.inputs, self.head_size
-        queries, keys = self.query_heads * size, self.key_heads * size
-        width, inner = queries + 2 * keys, self.layers[0].down.inputs
-        if self.query_heads < 1 or self.key_heads < 1 or self.query_heads % self.key_heads:
-            raise ValueError(f"{self.query_heads} heads of queries, and {self.key_heads} of keys")
-        plain = side_by_side(self.query_heads, self.key_heads, size)
-        counts = (self.query_heads, self.key_heads, self.key_heads)
-        for each, count in zip(self.heads or plain, counts, strict=True):
-            if min(each.first, each.stride) < 0 or each.group < 1 or each.end(count, size) > width:
-                raise ValueError(f"heads at {each}, of {width} numbers")
+        hidden = self.head.inputs
         tables = [self.embedding.inputs]
         if self.positions is not None:
             tables.append(self.positions.shape[1])
         if any(each != hidden for each in tables):
             raise ValueError(f"tables of {tables} numbers, not of {hidden}")
-        turning = {2 * cosines.shape[1] for cosines, _ in self.rotations(1).values()}
-        if len(turning) > 1 or not all(0 < each <= size for each in turning):
-            raise ValueError(f"{sorted(turning)} of {size} numbers turn")
         _verify_norm("norm", self.norm, (hidden,))
+        turning = {name: 2 * each[0].shape[1] for name, each in self.rotations(1).items()}
         for layer in self.layers:
+            inner = layer.down.inputs
             if not 0 <= layer.window < _LONGEST_WINDOW:
                 raise ValueError(f"a window of {layer.window} tokens")
             for name, norm in layer.norms.items():
-                sizes: tuple[int, ...] = (hidden,)
-                if name in ("query_norm", "key_norm"):
-                    whole = queries if name == "query_norm" else keys
-                    sizes = (size, whole) if self.heads in (None, plain) else ()
-                if norm is not None:
-                    _verify_norm(name, norm, sizes)
-            _verify_linears("qkv", layer.qkv, width, hidden, (1, 2, 3))
-            _verify_linears("output", [layer.output], hidden, queries)
+                if norm is not None and name not in _HEAD_NORMS:
+                    _verify_norm(name, norm, (hidden,))
+            if isinstance(layer.mixer, Convolution):
+                _verify_convolution(layer, layer.mixer, hidden)
+            else:
+                turns = 0 if layer.rotation is None else turning.get(layer.rotation, -1)
+                _verify_attention(layer, layer.mixer, turns, hidden)
             _verify_linears("gate_up", layer.gate_up, len(layer.gate_up) * inner, hidden, (1, 2))
             if any(each.outputs != inner for each in layer.gate_up):
                 raise ValueError(f"gate_up: not {inner} outputs")
@@ -249,6 +287,41 @@ class Parts:
 
 
 _LONGEST_WINDOW = 1 << 31
+_HEAD_NORMS = ("query_norm", "key_norm")
+
+
+def _verify_attention(layer: Layer, mixer: Attention, turns: int, hidden: int) -> None:
+    """Raise a ValueError where attention of a layer does not fit.
+
+    Args:
+        turns: how many numbers of a head do.
+    """
+    size = mixer.head_size
+    if not 0 < mixer.key_heads <= mixer.query_heads or mixer.query_heads % mixer.key_heads:
+        raise ValueError(f"{mixer.query_heads} heads of queries, and {mixer.key_heads} of keys")
+    if turns < 0 or turns > size:
+        raise ValueError(f"{turns} of {size} numbers turn")
+    width, plain = mixer.queries + 2 * mixer.keys, mixer.side_by_side
+    counts = (mixer.query_heads, mixer.key_heads, mixer.key_heads)
+    for each, count in zip(layer.heads or plain, counts, strict=True):
+        if min(each.first, each.stride) < 0 or each.group < 1 or each.end(count, size) > width:
+            raise ValueError(f"heads at {each}, of {width} numbers")
+    for name, whole in zip(_HEAD_NORMS, (mixer.queries, mixer.keys), strict=True):
+        if (norm := layer.norms[name]) is not None:
+            _verify_norm(name, norm, (size, whole) if layer.heads in (None, plain) else ())
+    _verify_linears("qkv", layer.qkv, width, hidden, (1, 2, 3))
+    _verify_linears("output", [layer.output], hidden, mixer.queries)
+
+
+def _verify_convolution(layer: Layer, mixer: Convolution, hidden: int) -> None:
+    """Raise a ValueError where the convolution of a layer does not fit."""
+    kernel, bias = mixer.kernel, mixer.bias
+    if kernel.dtype != np.float32 or kernel.shape != (max(1, len(kernel)), hidden):
+        raise ValueError(f"a kernel of {kernel.shape}, not of {hidden} numbers")
+    if bias is not None and (bias.dtype != np.float32 or bias.shape != (hidden,)):
+        raise ValueError(f"a kernel's bias of {bias.shape}, not of {hidden} numbers")
+    _verify_linears("qkv", layer.qkv, 3 * hidden, hidden)
+    _verify_linears("output", [layer.output], hidden, hidden)
 
 
 def _verify_norm(name: str, norm: Norm, sizes: Sequence[int]) -> None:

@@ -467,7 +467,7 @@ static void NAMED(turn)(const struct model *model, const struct layer *layer, in
                         NUMBER *head) {
     if (!layer->cosines)
         return;
-    const int64_t half = model->rotary_size / 2;
+    const int64_t half = layer->rotary_size / 2;
     const float *cosine = layer->cosines + position * half, *sine = layer->sines + position * half;
     if (model->rotary == PAIRS) {
         for (int64_t each = 0; each < half; each++) {
@@ -485,9 +485,9 @@ static void NAMED(turn)(const struct model *model, const struct layer *layer, in
 }
 
 /* A head's key or value becomes a record; `room` is for as many floats. */
-static inline void NAMED(keep)(const struct model *model, const NUMBER *numbers, void *record,
-                               float *room) {
-    const int64_t size = model->head_size;
+static inline void NAMED(keep)(const struct model *model, const struct layer *layer,
+                               const NUMBER *numbers, void *record, float *room) {
+    const int64_t size = layer->head_size;
     if (model->keeps_codes) {
         for (int64_t each = 0; each < size; each++)
             room[each] = READ(numbers[each]);
@@ -517,20 +517,20 @@ static void NAMED(widen)(const void *records, int64_t record, int64_t count, int
 /* Queries, keys and values of a token in `qkv`: normalise and turn them, and keep keys and values. */
 static void NAMED(prepare)(const struct model *model, const struct layer *layer,
                            const struct token *token, NUMBER *qkv, float *room) {
-    const int64_t size = model->head_size;
-    NAMED(normalise_here)(qkv + model->queries.first, &layer->query_norm, model->query_heads * size,
+    const int64_t size = layer->head_size;
+    NAMED(normalise_here)(qkv + layer->queries.first, &layer->query_norm, layer->query_heads * size,
                           model->epsilon);
-    NAMED(normalise_here)(qkv + model->keys.first, &layer->key_norm, model->key_heads * size,
+    NAMED(normalise_here)(qkv + layer->keys.first, &layer->key_norm, layer->key_heads * size,
                           model->epsilon);
-    for (int64_t head = 0; head < model->query_heads; head++)
-        NAMED(turn)(model, layer, token->position, qkv + head_place(&model->queries, head, size));
-    for (int64_t head = 0; head < model->key_heads; head++) {
-        NUMBER *key = qkv + head_place(&model->keys, head, size);
-        const NUMBER *value = qkv + head_place(&model->values, head, size);
+    for (int64_t head = 0; head < layer->query_heads; head++)
+        NAMED(turn)(model, layer, token->position, qkv + head_place(&layer->queries, head, size));
+    for (int64_t head = 0; head < layer->key_heads; head++) {
+        NUMBER *key = qkv + head_place(&layer->keys, head, size);
+        const NUMBER *value = qkv + head_place(&layer->values, head, size);
         const int64_t position = token->position;
         NAMED(turn)(model, layer, position, key);
-        NAMED(keep)(model, key, kept_at(token, layer->keys_at, head, position, layer->record), room);
-        NAMED(keep)(model, value, kept_at(token, layer->values_at, head, position, layer->record),
+        NAMED(keep)(model, layer, key, kept_at(token, layer->keys_at, head, position, layer->record), room);
+        NAMED(keep)(model, layer, value, kept_at(token, layer->values_at, head, position, layer->record),
                     room);
     }
 }
@@ -572,8 +572,8 @@ static void NAMED(pack_values)(const NUMBER *values, int64_t count, int64_t size
 static void NAMED(attend)(const struct model *model, const struct layer *layer,
                           const struct token *tokens, int64_t count, int64_t head, int64_t query,
                           int64_t group, const NUMBER *qkv, OPERAND *attended, float *scratch) {
-    const int64_t size = model->head_size, rows = count * group;
-    const int64_t all = model->query_heads, width = (all + 2 * model->key_heads) * size;
+    const int64_t size = layer->head_size, rows = count * group;
+    const int64_t all = layer->query_heads, width = qkv_width(layer);
     const int64_t end = tokens[count - 1].position + 1, window = layer->window;
     const int64_t seen = window && window <= tokens->position ? tokens->position - window + 1 : 0;
     const int64_t first = seen / VALUES * VALUES, last = (end + VALUES - 1) / VALUES * VALUES;
@@ -585,10 +585,10 @@ static void NAMED(attend)(const struct model *model, const struct layer *layer,
     OPERAND *queries = (OPERAND *)(totals + QUERIES), *shares = queries + QUERIES * PADDED(size);
     void *packed = shares + QUERIES * stride;
     WIDE_NUMBER *wide = (WIDE_NUMBER *)((float *)packed + VALUES * (size + BLOCK));
-    query += head * (all / model->key_heads);
+    query += head * (all / layer->key_heads);
     for (int64_t row = 0; row < rows; row++) {
         const NUMBER *own =
-            qkv + row / group * width + head_place(&model->queries, query + row % group, size);
+            qkv + row / group * width + head_place(&layer->queries, query + row % group, size);
         for (int64_t each = 0; each < size; each++)
             queries[row * PADDED(size) + NAMED(place)(each)] = WRITE_OPERAND(READ(own[each]));
         NAMED(end_row)(queries + row * PADDED(size), size);
@@ -649,9 +649,9 @@ static void NAMED(attend)(const struct model *model, const struct layer *layer,
     }
 }
 
-/* Bytes for `attend` to work in, for a position and those before it. */
-static int64_t NAMED(scratch_size)(const struct model *model, int64_t position) {
-    const int64_t longest = position + 2 * VALUES, size = model->head_size + BLOCK;
+/* Bytes for `attend` to work in, for heads of a size, a position and those before it. */
+static int64_t NAMED(scratch_size)(int64_t head_size, int64_t position) {
+    const int64_t longest = position + 2 * VALUES, size = head_size + BLOCK;
     const int64_t floats = QUERIES * (longest + size + 2 * BLOCK + 1);
     const int64_t operands = QUERIES * (PADDED(size) + longest), numbers = 2 * VALUES * size;
     return (floats * sizeof(float) + operands * sizeof(OPERAND) + numbers * sizeof(float) + 63) / 64 *
@@ -712,9 +712,8 @@ static void NAMED(normalise_rows)(struct team *team, const struct NAMED(step_tas
 static void NAMED(attend_all)(struct team *team, const struct NAMED(step_task) *task,
                               const struct layer *layer) {
     const struct model *model = task->model;
-    const int64_t head = model->head_size, attended = model->query_heads * head;
-    const int64_t width = attended + 2 * model->key_heads * head;
-    const int64_t group = model->query_heads / model->key_heads;
+    const int64_t attended = layer->query_heads * layer->head_size, width = qkv_width(layer);
+    const int64_t group = layer->query_heads / layer->key_heads;
     float *scratch = (float *)(task->scratch + team->thread * task->scratch_size);
     int64_t first, last;
     share(team, task->count, &first, &last);
@@ -725,13 +724,13 @@ static void NAMED(attend_all)(struct team *team, const struct NAMED(step_task) *
     }
     barrier(team);
     /* In turns: later tokens see more. */
-    for (int64_t item = team->thread; item < task->pieces * model->key_heads;
+    for (int64_t item = team->thread; item < task->pieces * layer->key_heads;
          item += team->threads) {
-        const int64_t start = task->starts[item / model->key_heads];
-        const int64_t count = task->starts[item / model->key_heads + 1] - start;
+        const int64_t start = task->starts[item / layer->key_heads];
+        const int64_t count = task->starts[item / layer->key_heads + 1] - start;
         for (int64_t query = 0; query < group; query += QUERIES)
             NAMED(attend)(model, layer, task->tokens + start, count,
-                          item % model->key_heads, query, smaller(QUERIES, group - query),
+                          item % layer->key_heads, query, smaller(QUERIES, group - query),
                           task->qkv + start * width,
                           task->inputs.operands + start * PADDED(attended), scratch);
     }
@@ -746,6 +745,8 @@ static void NAMED(attend_all)(struct team *team, const struct NAMED(step_task) *
 #endif
 }
 
+#include "convolution.h"
+
 /* Several products of the same operands, into rows of `to`: their outputs stand side by side. */
 static void NAMED(products)(struct team *team, const struct NAMED(step_task) *task,
                             const struct product *products, int count, NUMBER *to, int64_t stride) {
@@ -755,8 +756,10 @@ static void NAMED(products)(struct team *team, const struct NAMED(step_task) *ta
 }
 
 /* Outputs of gate and up become operands: those of the first activated, times the second's. */
-static void NAMED(gate)(struct team *team, const struct NAMED(step_task) *task, int gated) {
-    const int64_t inner = task->model->intermediate, parts = (inner + AT_ONCE - 1) / AT_ONCE;
+static void NAMED(gate)(struct team *team, const struct NAMED(step_task) *task,
+                        const struct layer *layer) {
+    const int gated = layer->gate_up[1].outputs != 0;
+    const int64_t inner = layer->down.inputs, parts = (inner + AT_ONCE - 1) / AT_ONCE;
     int64_t first, last;
     share(team, task->count * parts, &first, &last);
     for (int64_t item = first; item < last; item++) {
@@ -824,30 +827,32 @@ static void NAMED(finish)(struct team *team, const struct NAMED(step_task) *task
 static void NAMED(step_part)(struct team *team, void *given) {
     const struct NAMED(step_task) *task = given;
     const struct model *model = task->model;
-    const int64_t inner = model->intermediate, count = task->count;
-    const int64_t width = (model->query_heads + 2 * model->key_heads) * model->head_size;
+    const int64_t count = task->count;
     NAMED(embed)(team, task);
     for (int64_t number = 0; number < model->layer_count; number++) {
         const struct layer *layer = model->layers + number;
-        const int gated = layer->gate_up[1].outputs != 0;
+        const int64_t inner = layer->gate_up[0].outputs + layer->gate_up[1].outputs;
         NAMED(normalise_rows)(team, task, NULL, count, &layer->before_attention);
-        NAMED(products)(team, task, layer->qkv, 3, task->qkv, width);
+        NAMED(products)(team, task, layer->qkv, 3, task->qkv, qkv_width(layer));
         if (layer->parallel) {
             barrier(team);
             if (layer->before_mlp.weights)
                 NAMED(normalise_rows)(team, task, NULL, count, &layer->before_mlp);
-            NAMED(products)(team, task, layer->gate_up, 2, task->gate_up, (1 + gated) * inner);
+            NAMED(products)(team, task, layer->gate_up, 2, task->gate_up, inner);
         }
         barrier(team);
-        NAMED(attend_all)(team, task, layer);
+        if (layer->taps)
+            NAMED(convolve_all)(team, task, layer);
+        else
+            NAMED(attend_all)(team, task, layer);
         NAMED(add)(team, model, &layer->output, &task->inputs, count, &layer->after_attention,
                    task->apart, task->hidden);
         if (!layer->parallel) {
             NAMED(normalise_rows)(team, task, NULL, count, &layer->before_mlp);
-            NAMED(products)(team, task, layer->gate_up, 2, task->gate_up, (1 + gated) * inner);
+            NAMED(products)(team, task, layer->gate_up, 2, task->gate_up, inner);
             barrier(team);
         }
-        NAMED(gate)(team, task, gated);
+        NAMED(gate)(team, task, layer);
         NAMED(add)(team, model, &layer->down, &task->inputs, count, &layer->after_mlp, task->apart,
                    task->hidden);
     }
@@ -865,24 +870,29 @@ static void NAMED(step_part)(struct team *team, void *given) {
 int NAMED(step)(struct pool *pool, int threads, const struct model *model,
                 const struct token *tokens, int64_t count, const int64_t *wanted,
                 int64_t wanted_count, float *scores) {
-    const int64_t size = model->hidden, inner = model->intermediate;
-    const int64_t attended = model->query_heads * model->head_size;
-    const int64_t width = attended + 2 * model->key_heads * model->head_size;
-    int64_t widest = size > attended ? size : attended, longest = 0;
-    widest = widest > inner ? widest : inner; /* and rows of others are no further apart */
+    const int64_t size = model->hidden;
+    int64_t widest = size, width = 0, inner = 0, head_size = 0, most = QUERIES, longest = 0;
+    for (int64_t each = 0; each < model->layer_count; each++) {
+        const struct layer *layer = model->layers + each;
+        widest = larger(widest, larger(layer->output.inputs, layer->down.inputs));
+        width = larger(width, qkv_width(layer));
+        inner = larger(inner, layer->gate_up[0].outputs + layer->gate_up[1].outputs);
+        head_size = larger(head_size, layer->head_size);
+        if (layer->key_heads)
+            most = smaller(most, QUERIES / (layer->query_heads / layer->key_heads));
+    }
     for (int64_t each = 0; each < count; each++)
-        longest = tokens[each].position > longest ? tokens[each].position : longest;
+        longest = larger(longest, tokens[each].position);
     threads = pool_reach(pool, threads);
     const int64_t row_size = (size * sizeof(float) + 63) / 64 * 64;
-    const int64_t attention_size = NAMED(scratch_size)(model, longest);
-    const int64_t scratch_size = row_size > attention_size ? row_size : attention_size;
+    const int64_t scratch_size = larger(row_size, NAMED(scratch_size)(head_size, longest));
     int64_t *starts = malloc((count + 1) * sizeof *starts);
     struct NAMED(step_task) task = {
         .model = model, .tokens = tokens, .count = count,
         .wanted = wanted, .wanted_count = wanted_count, .scores = scores,
         .hidden = malloc(count * size * sizeof(NUMBER)),
         .qkv = malloc(count * width * sizeof(NUMBER)),
-        .gate_up = malloc(count * 2 * inner * sizeof(NUMBER)),
+        .gate_up = malloc(count * inner * sizeof(NUMBER)),
         .apart = malloc(count * size * sizeof(NUMBER)),
         .scratch = aligned_alloc(64, threads * scratch_size), .scratch_size = scratch_size,
         .starts = starts,
@@ -890,7 +900,6 @@ int NAMED(step)(struct pool *pool, int threads, const struct model *model,
     const int failed = !NAMED(make_inputs)(&task.inputs, count, widest) || !task.hidden ||
                        !task.qkv || !task.gate_up || !task.apart || !task.scratch || !starts;
     if (!failed) {
-        const int64_t most = QUERIES / (model->query_heads / model->key_heads);
         for (int64_t each = 0; each < count; each++)
             if (!each || tokens[each].kept != tokens[each - 1].kept ||
                 each - starts[task.pieces - 1] >= most)

@@ -30,6 +30,14 @@ class NormStruct(ctypes.Structure):
     )
 
 
+class HeadsStruct(ctypes.Structure):
+    _fields_ = (
+        ("first", _NUMBER),
+        ("group", _NUMBER),
+        ("stride", _NUMBER),
+    )
+
+
 class LayerStruct(ctypes.Structure):
     _fields_ = (
         ("qkv", ProductStruct * 3),
@@ -42,22 +50,24 @@ class LayerStruct(ctypes.Structure):
         ("after_mlp", NormStruct),
         ("query_norm", NormStruct),
         ("key_norm", NormStruct),
+        ("query_heads", _NUMBER),
+        ("key_heads", _NUMBER),
+        ("head_size", _NUMBER),
+        ("queries", HeadsStruct),
+        ("keys", HeadsStruct),
+        ("values", HeadsStruct),
         ("cosines", _POINTER),
         ("sines", _POINTER),
+        ("rotary_size", _NUMBER),
         ("parallel", _NUMBER),
         ("window", _NUMBER),
         ("scaling", _FLOAT),
+        ("taps", _NUMBER),
+        ("kernel", _POINTER),
+        ("kernel_bias", _POINTER),
         ("keys_at", _NUMBER),
         ("values_at", _NUMBER),
         ("record", _NUMBER),
-    )
-
-
-class HeadsStruct(ctypes.Structure):
-    _fields_ = (
-        ("first", _NUMBER),
-        ("group", _NUMBER),
-        ("stride", _NUMBER),
     )
 
 
@@ -68,17 +78,9 @@ class ModelStruct(ctypes.Structure):
         ("layers", ctypes.POINTER(LayerStruct)),
         ("norm", NormStruct),
         ("head", ProductStruct),
-        ("queries", HeadsStruct),
-        ("keys", HeadsStruct),
-        ("values", HeadsStruct),
         ("layer_count", _NUMBER),
         ("hidden", _NUMBER),
-        ("intermediate", _NUMBER),
-        ("query_heads", _NUMBER),
-        ("key_heads", _NUMBER),
-        ("head_size", _NUMBER),
         ("rotary", _NUMBER),
-        ("rotary_size", _NUMBER),
         ("activation", _NUMBER),
         ("keeps_codes", _NUMBER),
         ("epsilon", _FLOAT),

@@ -9,7 +9,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
-from ..native.parts import Activation, NormKind, QKVHeads, Rotary
+from ..native.parts import Activation, Attention, NormKind, QKVHeads, Rotary
 from . import tensor_names
 from .config_reader import ConfigReader, Other, Rotation
 from .decoder_families import FAMILIES, Family
@@ -29,6 +29,7 @@ class DecoderConfig:
     Attributes:
         class_name: that of its class in transformers.
         context: most positions.
+        attention: heads of each layer; None where it has a convolution in place of attention.
         inner: sizes of the MLP in each layer.
         scalings: what each layer multiplies products of queries and keys by.
         windows: how many tokens each layer sees, itself included; 0 is all.
@@ -40,6 +41,7 @@ class DecoderConfig:
         gated: whether the MLP has a gate.
         norm_offset: what is added to the weights of norms.
         rounds_embedding_scale: whether that is rounded as the model's numbers are.
+        taps: how many tokens a convolution sees.
         whole_query_norms: whether norms of queries and keys are of all heads together.
 
     The others are those of `Parts` and `Layer`.
@@ -49,13 +51,11 @@ class DecoderConfig:
     vocabulary: int
     hidden: int
     layers: int
-    query_heads: int
-    key_heads: int
-    head_size: int
     context: int
     activation: Activation
     epsilon: float
     tied: bool
+    attention: Sequence[Attention | None]
     inner: Sequence[int]
     scalings: Sequence[float]
     windows: Sequence[int]
@@ -70,6 +70,7 @@ class DecoderConfig:
     norm_offset: float = 0.0
     whole_query_norms: bool = False
     heads: QKVHeads | None = None
+    taps: int = 0
     rotary: Rotary = "halves"
     parallel: bool = False
     embedding_scale: float = 1.0
@@ -81,19 +82,9 @@ class DecoderConfig:
     precision: str | None = None
 
     @property
-    def queries(self) -> int:
-        """How many numbers those of a token are."""
-        return self.query_heads * self.head_size
-
-    @property
     def table_name(self) -> str:
         """The tensor of the embedding."""
         return f"{self.names.prefix}{self.names.embedding}.weight"
-
-    @property
-    def keys(self) -> int:
-        """How many numbers those of a token are; values as many."""
-        return self.key_heads * self.head_size
 
 
 def read(content: Any) -> DecoderConfig:
@@ -153,13 +144,11 @@ def _read(content: Mapping[str, Any], family: Family) -> DecoderConfig:
         vocabulary=reader.size("vocab_size"),
         hidden=hidden,
         layers=reader.layers,
-        query_heads=heads,
-        key_heads=key_heads,
-        head_size=head_size,
         context=reader.size("max_position_embeddings"),
         activation=_ACTIVATIONS[activation],
         epsilon=float(content["rms_norm_eps"]),
         tied=bool(content.get("tie_word_embeddings", family.tied)),
+        attention=[Attention(heads, key_heads, head_size)] * reader.layers,
         inner=inner,
         scalings=[head_size**-0.5] * reader.layers,
         windows=windows,
@@ -170,7 +159,7 @@ def _read(content: Mapping[str, Any], family: Family) -> DecoderConfig:
         biases=family.biases(content),
         precision=content.get("dtype") or content.get("torch_dtype"),
     )
-    return replace(config, **family.own(reader, config.head_size))
+    return replace(config, **family.own(reader, head_size))
 
 
 def _are_tokens(value: Any) -> bool:

@@ -10,7 +10,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
-from ..native.parts import Heads
+from ..native.parts import Attention, Heads
 from . import tensor_names
 from .config_reader import ConfigReader, LayerRotations, Other, Rotation, frequencies
 from .tensor_names import TensorNames
@@ -20,6 +20,7 @@ _GPT_KEYS = {
     "max_position_embeddings": "n_positions", "intermediate_size": "n_inner",
     "hidden_act": "activation_function", "rms_norm_eps": "layer_norm_epsilon",
 }  # fmt: skip
+_MOST_TAPS = 1 << 10
 _GEMMA_NEEDS = ("head_dim", "query_pre_attn_scalar", "hidden_act", "num_key_value_heads")
 _SLIDING, _FULL = "sliding_attention", "full_attention"
 _GPT_USUAL = {"hidden_act": "gelu_new", "rms_norm_eps": 1e-5}
@@ -83,6 +84,7 @@ class Family:
 _QKV = frozenset({"q_proj", "k_proj", "v_proj"})
 _ATTENTION = _QKV | {"o_proj"}
 _GPTJ_BIASES = frozenset({"fc_in", "fc_out", "lm_head"})
+_CONVOLUTION = frozenset({"conv.in_proj", "conv.conv", "conv.out_proj"})
 _MLP = frozenset({"gate_proj", "up_proj", "down_proj"})
 
 
@@ -94,6 +96,10 @@ def _biases(content: Mapping[str, Any]) -> frozenset[str]:
 def _attention_biases(content: Mapping[str, Any]) -> frozenset[str]:
     """By its switch; the MLP has none."""
     return _ATTENTION if content.get("attention_bias") else frozenset()
+
+
+def _lfm2_biases(content: Mapping[str, Any]) -> frozenset[str]:
+    return _CONVOLUTION if content.get("conv_bias") else frozenset()
 
 
 def _neox_biases(content: Mapping[str, Any]) -> frozenset[str]:
@@ -114,6 +120,20 @@ def _four_times(reader: ConfigReader) -> list[int]:
 def _shared_inner_sizes(reader: ConfigReader) -> list[int]:
     """Of Granite 4: of the MLP that stands beside experts, where there are some."""
     return [reader.size("shared_intermediate_size")] * reader.layers
+
+
+def _lfm2_inner_sizes(reader: ConfigReader) -> list[int]:
+    """Of LFM2: two thirds of what it says, in whole blocks."""
+    content = reader.content
+    size = content.get("block_ff_dim", content["intermediate_size"])
+    if content.get("block_auto_adjust_ff_dim", True):
+        size = int(2 * size / 3)
+        if (factor := content.get("block_ffn_dim_multiplier", 1.0)) is not None:
+            block = content.get("block_multiple_of", 256)
+            size = -(-int(factor * size) // block) * block
+    if type(size) is not int or size < 1:
+        raise Other("its MLP has no size")
+    return [size] * reader.layers
 
 
 # Windows
@@ -325,6 +345,31 @@ def _hyperclovax(reader: ConfigReader, head_size: int) -> Own:
     }
 
 
+def _lfm2(reader: ConfigReader, head_size: int) -> Own:
+    """Some layers have a convolution in place of attention."""
+    content = reader.content
+    heads = Attention(
+        reader.size("num_attention_heads"), reader.size("num_key_value_heads"), head_size
+    )
+    if (types := content.get("layer_types")) is not None:
+        if not {*types} <= {"conv", "attention", _FULL}:
+            raise Other("its layer_types are others")
+        attends = [each != "conv" for each in types]
+    else:
+        given = content.get("full_attn_idxs")
+        numbers = {*range(reader.layers)} if given is None else {*given}
+        attends = [each in numbers for each in range(reader.layers)]
+    taps = content.get("conv_L_cache", 3)
+    if type(taps) is not int or not 0 < taps <= _MOST_TAPS:
+        raise Other("its convolutions have no length")
+    return {
+        "attention": [heads if each else None for each in attends],
+        "taps": taps,
+        "activation": "silu",
+        "tied": bool(content.get("tie_embedding", content.get("tie_word_embeddings", True))),
+    }
+
+
 def _whole_query_norms(_: ConfigReader, __: int) -> Own:
     return {"whole_query_norms": True}
 
@@ -436,6 +481,18 @@ FAMILIES = {
         biases=_attention_biases,
         rotations=_granite4_rotations,
         own=_granite4,
+    ),
+    "lfm2": Family(
+        "Lfm2ForCausalLM",
+        (1, 2, 0),
+        tensor_names.LFM2,
+        theta=1_000_000.0,
+        keys={"rms_norm_eps": "norm_eps"},
+        usual={"rms_norm_eps": 1e-5},
+        needs=("num_key_value_heads",),
+        inner=_lfm2_inner_sizes,
+        biases=_lfm2_biases,
+        own=_lfm2,
     ),
     "hyperclovax": Family(
         "HyperCLOVAXForCausalLM",

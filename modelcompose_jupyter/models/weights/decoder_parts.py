@@ -12,7 +12,7 @@ from ..native import numbers
 from ..native.codes import Codes
 from ..native.linear import Linear
 from ..native.numbers import Kind
-from ..native.parts import LAYER_NORMS, Layer, Norm, Parts
+from ..native.parts import LAYER_NORMS, Attention, Convolution, Layer, Norm, Parts
 from .decoder_config import DecoderConfig
 
 Shape = tuple[int, ...]
@@ -32,8 +32,8 @@ class DecoderTensor(NamedTuple):
 
 
 Role = Literal["head", "qkv", "queries", "keys", "values", "output", "gate", "up", "inner", "down"]
-"""What a linear layer is for; ``qkv`` is queries, keys and values at once, ``inner`` what begins an
-MLP without a gate."""
+"""What a linear layer is for; ``qkv`` is queries, keys and values at once, or all that a
+convolution takes, ``inner`` what begins an MLP without a gate."""
 
 
 class LinearTensor(NamedTuple):
@@ -78,31 +78,39 @@ def tensors(config: DecoderConfig) -> Iterator[DecoderTensor]:
             yield linear.weight
         if _has_bias(linear.name, config):
             yield DecoderTensor(f"{linear.name}.bias", (sum(linear.outputs),))
-    sizes = _norm_sizes(config)
-    for number in range(config.layers):
-        for part in LAYER_NORMS:
-            if (own := getattr(names, part)) is not None:
-                yield from _norm(names.of_layer(number, own), sizes[part], config)
+    for number, attention in enumerate(config.attention):
+        for part, size in _norm_sizes(config, attention).items():
+            yield from _norm(names.of_layer(number, getattr(names, part)), size, config)
+        if attention is None:
+            kernel = names.of_layer(number, names.convolution)
+            yield DecoderTensor(f"{kernel}.weight", (hidden, 1, config.taps))
+            if _has_bias(kernel, config):
+                yield DecoderTensor(f"{kernel}.bias", (hidden,))
 
 
 def linears(config: DecoderConfig) -> Iterator[LinearTensor]:
     """The linear layers of a decoder, the head's first, though it may be tied."""
     yield LinearTensor(config.names.heads[0], ("head",), (config.vocabulary,), config.hidden)
     for number in range(config.layers):
-        attention = _attention(config, number)
-        yield from (*attention, *_mlp(config, number))
+        yield from (*_mixer(config, number), *_mlp(config, number))
 
 
-def _attention(config: DecoderConfig, number: int) -> list[LinearTensor]:
-    """Of queries, keys and values, and what comes after them."""
-    names = config.names
-    outputs: tuple[int, ...] = (config.queries, config.keys, config.keys)
+def _mixer(config: DecoderConfig, number: int) -> list[LinearTensor]:
+    """Of queries, keys and values, or of what a convolution takes, and what comes after them."""
+    names, hidden, attention = config.names, config.hidden, config.attention[number]
+    if attention is None:
+        ends = (hidden,)
+        return [
+            _of_layer(config, number, names.before_convolution, ("qkv",), (3 * hidden,), hidden),
+            _of_layer(config, number, names.after_convolution, ("output",), ends, hidden),
+        ]
+    outputs: tuple[int, ...] = (attention.queries, attention.keys, attention.keys)
     roles: tuple[Role, ...] = ("queries", "keys", "values")
     if len(names.qkv) == 1 and config.heads is not None:  # heads of all three take turns
         roles, outputs = ("qkv",), (sum(outputs),)
     return [
         *_shared(config, number, names.qkv, roles, outputs),
-        _of_layer(config, number, names.output, ("output",), (config.hidden,), config.queries),
+        _of_layer(config, number, names.output, ("output",), (hidden,), attention.queries),
     ]
 
 
@@ -143,7 +151,7 @@ def _of_layer(
 
 
 def _has_bias(name: str, config: DecoderConfig) -> bool:
-    return name.rpartition(".")[2] in config.biases
+    return any(f".{name}".endswith(f".{each}") for each in config.biases)
 
 
 def _norm(name: str, size: int, config: DecoderConfig) -> Iterator[DecoderTensor]:
@@ -152,14 +160,16 @@ def _norm(name: str, size: int, config: DecoderConfig) -> Iterator[DecoderTensor
         yield DecoderTensor(f"{name}.bias", (size,))
 
 
-def _norm_sizes(config: DecoderConfig) -> dict[str, int]:
-    """How many numbers each norm of a layer is of."""
-    whole = config.whole_query_norms
-    return {
-        **dict.fromkeys(LAYER_NORMS, config.hidden),
-        "query_norm": config.queries if whole else config.head_size,
-        "key_norm": config.keys if whole else config.head_size,
-    }
+def _norm_sizes(config: DecoderConfig, attention: Attention | None) -> dict[str, int]:
+    """How many numbers each norm is of that a layer has."""
+    sizes = dict.fromkeys(LAYER_NORMS, config.hidden)
+    for part in ("query_norm", "key_norm"):
+        del sizes[part]
+    if attention is not None:
+        whole = config.whole_query_norms
+        sizes["query_norm"] = attention.queries if whole else attention.head_size
+        sizes["key_norm"] = attention.keys if whole else attention.head_size
+    return {part: size for part, size in sizes.items() if getattr(config.names, part) is not None}
 
 
 class Reader(Protocol):
@@ -216,10 +226,6 @@ class DecoderBuilder:
             layers=layers,
             norm=self._norm(f"{names.prefix}{names.norm}"),
             head=self._linears(head)[0],
-            heads=config.heads,
-            query_heads=config.query_heads,
-            key_heads=config.key_heads,
-            head_size=config.head_size,
             activation=config.activation,
             epsilon=config.epsilon,
             rotary=config.rotary,
@@ -236,23 +242,33 @@ class DecoderBuilder:
 
     def _layer(self, number: int) -> Layer:
         config, names = self._config, self._config.names
-        *qkv, output = _attention(config, number)
+        *qkv, output = _mixer(config, number)
         *gate_up, down = _mlp(config, number)
-        norms = {part: getattr(names, part) for part in LAYER_NORMS}
+        attention = config.attention[number]
+        norms: dict[str, Norm | None] = dict.fromkeys(LAYER_NORMS)
+        for part in _norm_sizes(config, attention):
+            norms[part] = self._norm(names.of_layer(number, getattr(names, part)))
         return Layer(
+            mixer=self._convolution(number) if attention is None else attention,
             qkv=self._linears(*qkv),
             output=self._linears(output)[0],
             gate_up=self._linears(*gate_up),
             down=self._linears(down)[0],
-            **{
-                part: None if name is None else self._norm(names.of_layer(number, name))
-                for part, name in norms.items()
-            },
+            **norms,
+            heads=config.heads,
             parallel=config.parallel,
             window=config.windows[number],
             scaling=config.scalings[number],
             rotation=config.layer_rotations[number],
         )
+
+    def _convolution(self, number: int) -> Convolution:
+        name = self._config.names.of_layer(number, self._config.names.convolution)
+        kernel = self._reader.float32(f"{name}.weight")[:, 0].T
+        bias = None
+        if _has_bias(name, self._config):
+            bias = np.ascontiguousarray(self._reader.float32(f"{name}.bias"))
+        return Convolution(np.ascontiguousarray(kernel), bias)
 
     def _linears(self, *tensors: LinearTensor) -> list[Linear]:
         """The linear layers of some tensors, one after the other."""

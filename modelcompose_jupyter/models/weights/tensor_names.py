@@ -17,6 +17,8 @@ class TensorNames:
         heads: of the output layer: the first that a file has.
         layer: of a layer, with ``{}`` for its number; the names below come after it.
         qkv: of queries, keys and values: three, or one for all.
+        before_convolution: of what gives a convolution its input and both gates;
+            ``convolution`` of its kernel, ``after_convolution`` of what comes after it.
         gate_up: of the gate and what it is for: two, or one for both; or of an MLP without a gate.
     """
 
@@ -28,6 +30,9 @@ class TensorNames:
     layer: str = "layers.{}."
     qkv: tuple[str, ...] = ("self_attn.q_proj", "self_attn.k_proj", "self_attn.v_proj")
     output: str = "self_attn.o_proj"
+    before_convolution: str = "conv.in_proj"
+    convolution: str = "conv.conv"
+    after_convolution: str = "conv.out_proj"
     gate_up: tuple[str, ...] = ("mlp.gate_proj", "mlp.up_proj")
     down: str = "mlp.down_proj"
     before_attention: str | None = "input_layernorm"
@@ -56,6 +61,17 @@ class TensorNames:
 LLAMA = TensorNames()
 PHI3 = replace(LLAMA, qkv=("self_attn.qkv_proj",), gate_up=("mlp.gate_up_proj",))
 GRANITE4 = replace(LLAMA, gate_up=("shared_mlp.input_linear",), down="shared_mlp.output_linear")
+LFM2 = replace(
+    LLAMA,
+    norm="embedding_norm",
+    output="self_attn.out_proj",
+    gate_up=("feed_forward.w1", "feed_forward.w3"),
+    down="feed_forward.w2",
+    before_attention="operator_norm",
+    before_mlp="ffn_norm",
+    query_norm="self_attn.q_layernorm",
+    key_norm="self_attn.k_layernorm",
+)
 QUERY_NORMS = replace(LLAMA, query_norm="self_attn.q_norm", key_norm="self_attn.k_norm")
 GEMMA2 = replace(
     LLAMA,

@@ -21,7 +21,7 @@ from modelcompose_jupyter.models.engine.native_runner import NativeRunner
 from modelcompose_jupyter.models.engine.torch_runner import torch_runner
 from modelcompose_jupyter.models.native.decoder import Decoder
 from modelcompose_jupyter.models.native.linear import Linear
-from modelcompose_jupyter.models.native.parts import Heads, Norm
+from modelcompose_jupyter.models.native.parts import Attention, Convolution, Heads, Norm
 from modelcompose_jupyter.models.weights import loader, native_loader, source, torch_loader
 from modelcompose_jupyter.models.weights.config_reader import Other
 from modelcompose_jupyter.models.weights.loaded_model import LoadedModel
@@ -93,10 +93,22 @@ MODELS: dict[str, tuple[str, dict[str, Any]]] = {
             "logits_scaling": 8,
         },
     ),
-    "granite 4": ("granite4", {}),
+    "granite 4": ("granitemoehybrid", {}),
     "granite 4 without positions": (
-        "granite4",
+        "granitemoehybrid",
         {"position_embedding_type": "nope", "attention_bias": True, "tie_word_embeddings": True},
+    ),
+    "lfm2": ("lfm2", {}),
+    "lfm2 untied": (
+        "lfm2",
+        {
+            "tie_word_embeddings": False,
+            "conv_bias": True,
+            "conv_L_cache": 5,
+            "layer_types": None,
+            "full_attn_idxs": [1],
+            "block_auto_adjust_ff_dim": False,
+        },
     ),
     "hyperclovax": ("hyperclovax", {}),
     "hyperclovax without norms after": (
@@ -341,6 +353,9 @@ def test_configs_as_older_models_have_them_are_read(tmp_path: Path) -> None:
         ("gpt_neo", {"attention_types": [[["global"], -2], [["local"], 4]]}),
         ("gpt2", {"n_layer": 10**12}), ("llama", {"head_dim": 10**12}),
         ("gpt_neo", {"attention_layers": ["local", "local"]}),
+        ("lfm2", {"layer_types": ["conv", "mamba"] * 2}), ("lfm2", {"conv_L_cache": 0}),
+        ("lfm2", {"full_attn_idxs": 3, "layer_types": None}), ("lfm2", {"block_multiple_of": 0}),
+        ("lfm2", {"block_ffn_dim_multiplier": 1e400}), ("lfm2", {"num_key_value_heads": None}),
         ("gpt_neox", {"head_dim": 16}), ("gpt_neox", {"rope_theta": 5.0}),
         ("gpt_neox", {"rope_scaling": {"rope_type": "dynamic", "factor": 2.0}}),
         ("gpt_neox", {"rope_parameters": {"partial_rotary_factor": 0.01}}),
@@ -351,9 +366,9 @@ def test_configs_as_older_models_have_them_are_read(tmp_path: Path) -> None:
         ("exaone4", {"layer_types": None, "sliding_window_pattern": "LLLG"}),
         ("olmo3", {"layer_types": ["chunked_attention"] * 4}),
         ("olmo2", {"final_logit_softcapping": 3.0}),
-        ("granite4", {"num_local_experts": 4}), ("granite4", {"layer_types": None}),
-        ("granite4", {"layer_types": ["attention", "mamba"] * 2}),
-        ("granite4", {"shared_intermediate_size": 7}),
+        ("granitemoehybrid", {"num_local_experts": 4}), ("granitemoehybrid", {"layer_types": None}),
+        ("granitemoehybrid", {"layer_types": ["attention", "mamba"] * 2}),
+        ("granitemoehybrid", {"shared_intermediate_size": 7}),
         ("gemma2", {"use_bidirectional_attention": True}),
         ("llama", {"rope_parameters": {**YARN, "truncate": False}}),
         ("llama", {"rope_parameters": {"rope_type": "longrope", "factor": 2.0}}),
@@ -408,16 +423,19 @@ def test_a_way_to_keep_keys_and_values_is_no_reason_for_torch(tmp_path: Path) ->
 @pytest.mark.parametrize(
     ("part", "changes"),
     [
-        ("parts", {"query_heads": 3}), ("parts", {"key_heads": 0}), ("parts", {"head_size": 10}),
-        ("parts", {"heads": (Heads(0, 1, 24), Heads(8, 1, 28), Heads(16, 1, 24))}),
-        ("parts", {"heads": (Heads(-8, 4), Heads(32, 4), Heads(64, 4))}),
-        ("parts", {"heads": (Heads(0, 0), Heads(32, 4), Heads(64, 4))}),
+        ("layer", {"mixer": Attention(3, 4, 8)}), ("layer", {"mixer": Attention(4, 0, 8)}),
+        ("layer", {"mixer": Attention(4, 4, 10)}), ("layer", {"mixer": Attention(4, -4, 8)}),
+        ("layer", {"mixer": Convolution(np.ones((3, 32), np.float32), np.ones(8, np.float32))}),
+        ("layer", {"mixer": Convolution(np.ones((3, 16), np.float32))}),
+        ("layer", {"heads": (Heads(0, 1, 24), Heads(8, 1, 28), Heads(16, 1, 24))}),
+        ("layer", {"heads": (Heads(-8, 4), Heads(32, 4), Heads(64, 4))}),
+        ("layer", {"heads": (Heads(0, 0), Heads(32, 4), Heads(64, 4))}),
         ("parts", {"positions": np.zeros((10, 16), np.float32)}),
         ("parts", {"embedding": Linear(np.zeros((10, 16), np.float32), None, "float32")}),
         ("parts", {"norm": Norm(np.ones(16, np.float32))}),
         ("parts", {"norm": Norm(np.ones(32, np.float32), np.ones(16, np.float32))}),
         ("parts", {"norm": Norm(np.ones(32))}),
-        ("parts", {"rotations": lambda positions: {"x": (np.ones((positions, 9)),) * 2}}),
+        ("layer", {"rotation": "none"}), ("layer", {"rotation": "wide"}),
         ("layer", {"window": -1}), ("layer", {"window": 1 << 40}),
         ("layer", {"query_norm": Norm(np.ones(16, np.float32))}),
         ("layer", {"before_mlp": Norm(np.ones(8, np.float32))}),
@@ -435,6 +453,7 @@ def test_parts_that_do_not_fit_are_refused(
 ) -> None:
     parts = in_c(tiny_models.save(tmp_path / "m", "gpt2")).decoder
     assert parts is not None
+    parts = replace(parts, rotations=lambda positions: {"wide": (np.ones((positions, 9)),) * 2})
     Decoder(parts)
     if part == "layer":
         changes = {"layers": [parts.layers[0], replace(parts.layers[1], **changes)]}

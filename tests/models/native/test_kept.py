@@ -80,7 +80,7 @@ def test_a_record_is_codes_and_their_scales(head_size: int, tmp_path: Path) -> N
     parts = parts_of(tmp_path, precision="float32", head_dim=head_size)
     coded = replace(parts, keeps_codes=True)
     blocks = -(-head_size // 32)
-    assert coded.kept_record == head_size + 2 * blocks
+    assert coded.tracks(coded.layers[0])[0].record == head_size + 2 * blocks
     tracks = []
     for each in (parts, coded):
         slab = read(NativeRunner(each, None), [len(TOKENS)])[0].slab

@@ -103,6 +103,8 @@ def tensors_of(config: ModelConfig, tensors: Mapping[str, Tensor]) -> dict[str, 
         ModelError: there is one that such a decoder does not have, or of a type that is not known.
     """
     found: dict[str, GgufTensor] = {}
+    attention, *_ = config.decoder.attention
+    assert attention is not None
     for name, tensor in tensors.items():
         if _IGNORED.fullmatch(name):
             continue
@@ -118,9 +120,9 @@ def tensors_of(config: ModelConfig, tensors: Mapping[str, Tensor]) -> dict[str, 
             raise unsupported(tensor.type)
         heads = 0
         if config.swapped and ".q_proj." in own:
-            heads = config.decoder.query_heads
+            heads = attention.query_heads
         elif config.swapped and ".k_proj." in own:
-            heads = config.decoder.key_heads
+            heads = attention.key_heads
         found[own] = GgufTensor(tensor, heads)
     return found
 
