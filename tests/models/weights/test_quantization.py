@@ -64,7 +64,7 @@ def without_kernels(monkeypatch: pytest.MonkeyPatch) -> None:
 @pytest.mark.parametrize("architecture", tiny_models.ARCHITECTURES)
 @pytest.mark.parametrize(
     ("how", "most"),
-    [({"quantization": "int8"}, CLOSE), ({"quantization": "int4"}, 0.5),
+    [({"quantization": "int8"}, CLOSE), ({"quantization": "int4"}, 0.6),
      ({"quantization": "int8", "precision": "bfloat16"}, CLOSE)],
 )  # fmt: skip
 def test_logits_are_close(
