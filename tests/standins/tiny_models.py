@@ -433,6 +433,9 @@ def make(
         for weight in model.parameters() if vectors else ():
             if weight.dim() == 1:
                 weight.add_(torch.randn_like(weight), alpha=0.25)
+        for name, scale in model.named_buffers() if vectors else ():
+            if name.endswith("layer_scalar"):
+                scale.add_(torch.randn_like(scale), alpha=0.25)
     torch.random.set_rng_state(state)
     return model.float().eval()
 

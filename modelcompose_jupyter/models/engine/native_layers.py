@@ -122,6 +122,9 @@ class _ModuleReader:
     def embedding(self, name: str) -> Linear:
         return Linear(self.numbers(name), None, KINDS[self._model.dtype])
 
+    def rows(self, name: str) -> Linear:
+        return self.embedding(name)
+
     def matrices(self, tensor: LinearTensor) -> list[np.ndarray | Codes]:
         name = tensor.weight.name
         if tensor.layer is None and self._config.tied:
@@ -215,6 +218,7 @@ def _layer(layer: Any, rotation: str) -> Layer:
         after_mlp=_norm(layer.post_feedforward_layernorm) if around else None,
         query_norm=None if layer.query_norm is None else _norm(layer.query_norm),
         key_norm=None if layer.key_norm is None else _norm(layer.key_norm),
+        value_norm=None,
         window=layer.sliding_window or 0,
         scaling=layer.scaling,
         rotation=rotation if layer.use_rope else None,

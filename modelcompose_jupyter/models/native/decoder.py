@@ -9,10 +9,23 @@ from typing import Any
 import numpy as np
 
 from .build import kernels
-from .parts import ACTIVATIONS, NORMS, ROTARY, Convolution, Heads, Layer, Norm, Parts
+from .linear import Linear
+from .parts import (
+    ACTIVATIONS,
+    NORMS,
+    ROTARY,
+    Attention,
+    Convolution,
+    Heads,
+    Layer,
+    LayerInputs,
+    Norm,
+    Parts,
+)
 from .structures import (
     TOKEN,
     HeadsStruct,
+    LayerInputsStruct,
     LayerStruct,
     ModelStruct,
     NormStruct,
@@ -39,14 +52,12 @@ class Decoder:
         self._positions = 0
         self.vocabulary = parts.head.outputs
         self._known = parts.embedding.outputs
+        if parts.inputs is not None:
+            self._known = min(self._known, parts.inputs.table.outputs)
         self._places = None if parts.positions is None else len(parts.positions)
         parts.verify()
         self._layers = (LayerStruct * len(parts.layers))(*map(_layer, parts.layers))
-        at = 0
-        for struct, layer in zip(self._layers, parts.layers, strict=True):
-            keys, *_ = tracks = parts.tracks(layer)
-            struct.keys_at, struct.values_at, struct.record = at, at + keys.bytes, keys.record
-            at += sum(track.bytes for track in tracks)
+        self._place_kept()
         self._struct = self._model()
 
     def step(self, tokens: np.ndarray, wanted: Sequence[int], threads: int) -> np.ndarray:
@@ -87,6 +98,7 @@ class Decoder:
         return ModelStruct(
             embedding=parts.embedding.struct,
             positions=_address(parts.positions),
+            inputs=_inputs(parts.inputs),
             layers=self._layers,
             norm=_norm(parts.norm),
             head=parts.head.struct,
@@ -102,6 +114,21 @@ class Decoder:
             attention_cap=parts.attention_cap,
             score_cap=parts.score_cap,
         )
+
+    def _place_kept(self) -> None:
+        """Say of each layer where what it keeps, or reads of an earlier one, stands."""
+        at = 0
+        for struct, layer in zip(self._layers, self._parts.layers, strict=True):
+            shares = layer.mixer.shares if isinstance(layer.mixer, Attention) else None
+            if shares is not None:
+                other = self._layers[shares]
+                struct.keys_at, struct.values_at = other.keys_at, other.values_at
+                struct.record = other.record
+                continue
+            tracks = self._parts.tracks(layer)
+            struct.keys_at, struct.values_at = at, at + tracks[0].bytes
+            struct.record = tracks[0].record
+            at += sum(track.bytes for track in tracks)
 
     def _reach(self, positions: int) -> None:
         """Have the rotations of so many positions."""
@@ -126,7 +153,15 @@ def _layer(layer: Layer) -> LayerStruct:
         }
     else:
         queries, keys, values = map(_heads, layer.heads or mixer.side_by_side)
-        mixing = {**vars(mixer), "queries": queries, "keys": keys, "values": values}
+        mixing = {
+            "query_heads": mixer.query_heads,
+            "key_heads": mixer.key_heads,
+            "head_size": mixer.head_size,
+            "queries": queries,
+            "keys": keys,
+            "values": values,
+            "shares": mixer.shares is not None,
+        }
     return LayerStruct(
         **mixing,
         qkv=(ProductStruct * 3)(*(each.struct for each in layer.qkv)),
@@ -137,7 +172,27 @@ def _layer(layer: Layer) -> LayerStruct:
         parallel=layer.parallel,
         window=layer.window,
         scaling=layer.scaling,
+        input_gate=_product(layer.input_gate),
+        input_output=_product(layer.input_output),
+        output_scale=layer.output_scale,
     )
+
+
+def _inputs(inputs: LayerInputs | None) -> LayerInputsStruct:
+    if inputs is None:
+        return LayerInputsStruct()
+    return LayerInputsStruct(
+        table=inputs.table.struct,
+        projection=inputs.projection.struct,
+        norm=_norm(inputs.norm),
+        table_scale=inputs.table_scale,
+        projection_scale=inputs.projection_scale,
+        scale=inputs.scale,
+    )
+
+
+def _product(linear: Linear | None) -> ProductStruct:
+    return ProductStruct() if linear is None else linear.struct
 
 
 def _norm(norm: Norm | None) -> NormStruct:

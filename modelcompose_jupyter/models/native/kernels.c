@@ -273,6 +273,8 @@ static inline int64_t head_place(const struct heads *heads, int64_t head, int64_
     return heads->first + head / heads->group * heads->stride + head % heads->group * size;
 }
 
+static const struct norm none = {0};
+
 /* How many outputs qkv has. */
 static inline int64_t qkv_width(const struct layer *layer) {
     return layer->qkv[0].outputs + layer->qkv[1].outputs + layer->qkv[2].outputs;

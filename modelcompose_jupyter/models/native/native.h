@@ -70,6 +70,7 @@ struct layer {
     struct product down;
     struct norm before_attention, after_attention, before_mlp, after_mlp; /* of all hidden numbers */
     struct norm query_norm, key_norm; /* of a head, or of all heads */
+    struct norm value_norm;           /* of a head */
     int64_t query_heads, key_heads, head_size;
     struct heads queries, keys, values;
     const float *cosines, *sines;     /* [positions, rotary size / 2]; NULL: nothing turns */
@@ -77,6 +78,12 @@ struct layer {
     int64_t parallel; /* the MLP takes what attention takes; without a norm of its own, after its norm */
     int64_t window;   /* how many tokens one sees, itself included; 0: all */
     float scaling;
+    int64_t shares; /* whether it reads the keys and values that an earlier layer keeps, and has none */
+    /* At its end it may add what its own input lets through: outputs of the first, activated, times that
+     * input, are what the second takes. Without outputs: none. */
+    struct product input_gate, input_output;
+    struct norm after_input;
+    float output_scale; /* of all hidden numbers; 1: none */
     int64_t taps; /* of a convolution in place of attention; 0: none */
     const float *kernel, *kernel_bias; /* [taps, hidden], the newest last; [hidden], or NULL */
     int64_t keys_at, values_at; /* where its keys and values are kept, in bytes for each token of room */
@@ -88,9 +95,19 @@ enum activation { SILU, GELU_TANH, GELU, RELU };
 /* Which numbers of a head turn together: one of each half, or neighbours. */
 enum rotary { HALVES, PAIRS };
 
+/* What each layer gets of a token beside the hidden numbers, `norm.size` numbers: those of a row of a
+ * table, which the token has, and those of a product of its first hidden numbers, normalised. */
+struct layer_inputs {
+    struct product table;      /* [vocabulary, layers * size] */
+    struct product projection; /* without outputs: there are no such inputs */
+    struct norm norm;
+    float table_scale, projection_scale, scale; /* the last of their sum */
+};
+
 struct model {
     struct product embedding; /* [vocabulary, hidden] */
     const void *positions; /* [positions, hidden], added to the embedding, or NULL */
+    struct layer_inputs inputs;
     const struct layer *layers;
     struct norm norm;
     struct product head;

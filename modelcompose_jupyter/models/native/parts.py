@@ -72,11 +72,16 @@ class Attention:
 
     Attributes:
         query_heads: a multiple of ``key_heads``; values have as many as keys.
+        values_are_keys: whether what keys are before they are normalised and turned is what
+            values are.
+        shares: the number of an earlier layer whose keys and values it reads; it has none then.
     """
 
     query_heads: int
     key_heads: int
     head_size: int
+    values_are_keys: bool = False
+    shares: int | None = None
 
     @property
     def queries(self) -> int:
@@ -94,8 +99,14 @@ class Attention:
         return (
             Heads(0, self.query_heads),
             Heads(self.queries, self.key_heads),
-            Heads(self.queries + self.keys, self.key_heads),
+            Heads(self.queries + (0 if self.values_are_keys else self.keys), self.key_heads),
         )
+
+    @property
+    def width(self) -> int:
+        """How many numbers queries, keys and values of a token are that it has itself."""
+        own = 0 if self.shares is not None else 1 if self.values_are_keys else 2
+        return self.queries + own * self.keys
 
 
 @dataclass(frozen=True, eq=False)
@@ -125,7 +136,12 @@ class Layer:
             a second one.
         before_attention, before_mlp: norms of what goes in, None where there is none.
         after_attention, after_mlp: norms of what is added, or None.
-        query_norm, key_norm: of [head size], or of all heads; or None.
+        query_norm, key_norm: of [head size], or of all heads; or None. ``value_norm`` is of
+            [head size].
+        input_gate, input_output: linear layers to and from as many numbers as the layer gets of
+            each token by itself (`LayerInputs`); None where there are no such.
+        after_input: norm of what these add, or None.
+        output_scale: what the layer gives is multiplied by.
         parallel: whether the MLP takes what attention takes, not what it has added to; without a
             norm of its own it takes attention's.
         window: how many tokens one sees, itself included; 0 is all.
@@ -144,16 +160,22 @@ class Layer:
     after_mlp: Norm | None
     query_norm: Norm | None
     key_norm: Norm | None
+    value_norm: Norm | None
     window: int
     scaling: float
     rotation: str | None
     heads: QKVHeads | None = None
     parallel: bool = False
+    input_gate: Linear | None = None
+    input_output: Linear | None = None
+    after_input: Norm | None = None
+    output_scale: float = 1.0
 
     @property
     def linears(self) -> list[Linear]:
         """All of its linear layers."""
-        return [*self.qkv, self.output, *self.gate_up, self.down]
+        own = (self.input_gate, self.input_output)
+        return [*self.qkv, self.output, *self.gate_up, self.down, *(each for each in own if each)]
 
     @property
     def norms(self) -> dict[str, Norm | None]:
@@ -172,7 +194,29 @@ class Layer:
 
 LAYER_NORMS = (
     "before_attention", "after_attention", "before_mlp", "after_mlp", "query_norm", "key_norm",
+    "value_norm", "after_input",
 )  # fmt: skip
+HEAD_NORMS = ("query_norm", "key_norm", "value_norm")
+"""Those that are not of all hidden numbers."""
+
+
+@dataclass(frozen=True, eq=False)
+class LayerInputs:
+    """What each layer gets of a token beside the hidden numbers.
+
+    Attributes:
+        table: [vocabulary, layers * size], of any kind of numbers.
+        projection: of the first hidden numbers, to [layers * size].
+        norm: of [size], of what the projection gives.
+        table_scale, projection_scale: what both are multiplied by; ``scale`` their sum.
+    """
+
+    table: Linear
+    projection: Linear
+    norm: Norm
+    table_scale: float
+    projection_scale: float
+    scale: float
 
 
 @dataclass(frozen=True, eq=False)
@@ -185,6 +229,7 @@ class Parts:
             the head.
         positions: [context, hidden], which is added to it, or None.
         norm: the last one.
+        inputs: what layers get of each token by itself, or None.
         rotary: whether a rotation turns numbers of the two halves of its part of a head, or pairs
             of neighbours.
         rotations: gives by their names those of so many positions.
@@ -205,6 +250,7 @@ class Parts:
     embedding_scale: float
     rotations: Callable[[int], Mapping[str, Rotations]]
     positions: np.ndarray | None = None
+    inputs: LayerInputs | None = None
     rotary: Rotary = "halves"
     residual_scale: float = 1.0
     score_scale: float = 1.0
@@ -216,7 +262,8 @@ class Parts:
     @property
     def linears(self) -> list[Linear]:
         """Those of its layers, and the head."""
-        return [*(each for layer in self.layers for each in layer.linears), self.head]
+        found = [*(each for layer in self.layers for each in layer.linears), self.head]
+        return found if self.inputs is None else [*found, self.inputs.projection]
 
     @property
     def has_codes(self) -> bool:
@@ -230,10 +277,12 @@ class Parts:
 
     def tracks(self, layer: Layer) -> list[Track]:
         """What a layer keeps of each token: keys of its heads, then values; or what its convolution
-        takes."""
+        takes. Nothing, where it reads what an earlier layer keeps."""
         mixer = layer.mixer
         if isinstance(mixer, Convolution):
             return [Track(1, mixer.kernel.shape[1] * numbers.dtype(self.kind).itemsize)]
+        if mixer.shares is not None:
+            return []
         size = mixer.head_size
         record = size * numbers.dtype(self.kept_kind).itemsize
         if self.keeps_codes:
@@ -249,10 +298,13 @@ class Parts:
     def bytes(self) -> int:
         """What the weights take.
 
-        Of an embedding that is beside codes only the rows of tokens are read, so it does not count.
+        Of an embedding that is beside codes, and of the table of the layers' inputs, only the rows
+        of tokens are read, so they do not count.
         """
         arrays = [a for layer in self.layers for a in layer.arrays]
         arrays += [self.norm.weights, self.norm.bias]
+        if self.inputs is not None:
+            arrays += [self.inputs.norm.weights]
         linears = self.linears if self.has_codes else [self.embedding, *self.linears]
         arrays += [self.positions, *(a for each in linears for a in each.arrays)]
         there = {each.ctypes.data: each for each in arrays if each is not None}
@@ -268,18 +320,25 @@ class Parts:
             raise ValueError(f"tables of {tables} numbers, not of {hidden}")
         _verify_norm("norm", self.norm, (hidden,))
         turning = {name: 2 * each[0].shape[1] for name, each in self.rotations(1).items()}
-        for layer in self.layers:
+        inputs = 0 if self.inputs is None else len(self.inputs.norm.weights)
+        if self.inputs is not None:
+            _verify_inputs(self.inputs, inputs * len(self.layers), hidden)
+        for number, layer in enumerate(self.layers):
             inner = layer.down.inputs
             if not 0 <= layer.window < _LONGEST_WINDOW:
                 raise ValueError(f"a window of {layer.window} tokens")
             for name, norm in layer.norms.items():
-                if norm is not None and name not in _HEAD_NORMS:
+                if norm is not None and name not in HEAD_NORMS:
                     _verify_norm(name, norm, (hidden,))
             if isinstance(layer.mixer, Convolution):
                 _verify_convolution(layer, layer.mixer, hidden)
             else:
                 turns = 0 if layer.rotation is None else turning.get(layer.rotation, -1)
                 _verify_attention(layer, layer.mixer, turns, hidden)
+                _verify_sharing(layer.mixer, self.layers[:number])
+            if layer.input_gate is not None or layer.input_output is not None:
+                _verify_linears("input_gate", [layer.input_gate], inputs, hidden)
+                _verify_linears("input_output", [layer.input_output], hidden, inputs)
             _verify_linears("gate_up", layer.gate_up, len(layer.gate_up) * inner, hidden, (1, 2))
             if any(each.outputs != inner for each in layer.gate_up):
                 raise ValueError(f"gate_up: not {inner} outputs")
@@ -287,7 +346,27 @@ class Parts:
 
 
 _LONGEST_WINDOW = 1 << 31
-_HEAD_NORMS = ("query_norm", "key_norm")
+
+
+def _verify_inputs(inputs: LayerInputs, width: int, hidden: int) -> None:
+    """Raise a ValueError where what layers get of each token is not so many numbers."""
+    if inputs.table.inputs != width:
+        raise ValueError(f"a table of {inputs.table.inputs} numbers, not of {width}")
+    _verify_norm("inputs", inputs.norm, (len(inputs.norm.weights),))
+    _verify_linears("projection", [inputs.projection], width, hidden)
+
+
+def _verify_sharing(mixer: Attention, before: Sequence[Layer]) -> None:
+    """Raise a ValueError where the layer whose keys and values one reads has no such."""
+    if mixer.shares is None:
+        return
+    if not 0 <= mixer.shares < len(before):
+        raise ValueError(f"keys and values of layer {mixer.shares}, which does not come before")
+    other = before[mixer.shares].mixer
+    if not isinstance(other, Attention) or other.shares is not None:
+        raise ValueError(f"keys and values of layer {mixer.shares}, which has none")
+    if (other.key_heads, other.head_size) != (mixer.key_heads, mixer.head_size):
+        raise ValueError(f"keys and values of layer {mixer.shares}, which are others")
 
 
 def _verify_attention(layer: Layer, mixer: Attention, turns: int, hidden: int) -> None:
@@ -301,12 +380,13 @@ def _verify_attention(layer: Layer, mixer: Attention, turns: int, hidden: int) -
         raise ValueError(f"{mixer.query_heads} heads of queries, and {mixer.key_heads} of keys")
     if turns < 0 or turns > size:
         raise ValueError(f"{turns} of {size} numbers turn")
-    width, plain = mixer.queries + 2 * mixer.keys, mixer.side_by_side
+    width, plain = mixer.width, mixer.side_by_side
     counts = (mixer.query_heads, mixer.key_heads, mixer.key_heads)
-    for each, count in zip(layer.heads or plain, counts, strict=True):
+    own = 1 if mixer.shares is not None else 3
+    for each, count in list(zip(layer.heads or plain, counts, strict=True))[:own]:
         if min(each.first, each.stride) < 0 or each.group < 1 or each.end(count, size) > width:
             raise ValueError(f"heads at {each}, of {width} numbers")
-    for name, whole in zip(_HEAD_NORMS, (mixer.queries, mixer.keys), strict=True):
+    for name, whole in zip(HEAD_NORMS, (mixer.queries, mixer.keys, size), strict=True):
         if (norm := layer.norms[name]) is not None:
             _verify_norm(name, norm, (size, whole) if layer.heads in (None, plain) else ())
     _verify_linears("qkv", layer.qkv, width, hidden, (1, 2, 3))
@@ -335,13 +415,17 @@ def _verify_norm(name: str, norm: Norm, sizes: Sequence[int]) -> None:
 
 
 def _verify_linears(
-    name: str, linears: Sequence[Linear], outputs: int, inputs: int, counts: Sequence[int] = (1,)
+    name: str,
+    linears: Sequence[Linear | None],
+    outputs: int,
+    inputs: int,
+    counts: Sequence[int] = (1,),
 ) -> None:
     """Raise a ValueError where layers of the same input have other sizes, together."""
-    structs = linears
-    if len(linears) not in counts or sum(each.outputs for each in structs) != outputs:
-        raise ValueError(f"{name}: {[each.outputs for each in structs]}, not {outputs} outputs")
-    for linear in linears:
+    found = [each for each in linears if each is not None]
+    if len(found) not in counts or sum(each.outputs for each in found) != outputs:
+        raise ValueError(f"{name}: {[each.outputs for each in found]}, not {outputs} outputs")
+    for linear in found:
         if linear.inputs != inputs:
             raise ValueError(f"{name}: {linear.inputs} inputs, not {inputs}")
         if linear.bias is not None and linear.bias.shape != (linear.outputs,):

@@ -484,18 +484,21 @@ static void NAMED(turn)(const struct model *model, const struct layer *layer, in
     }
 }
 
-/* A head's key or value becomes a record; `room` is for as many floats. */
-static inline void NAMED(keep)(const struct model *model, const struct layer *layer,
-                               const NUMBER *numbers, void *record, float *room) {
-    const int64_t size = layer->head_size;
+/* A head's key or value becomes a record, normalised if there is a norm; `room` is for as many floats. */
+static inline void NAMED(keep)(const struct model *model, int64_t size, const NUMBER *numbers,
+                               const struct norm *norm, void *record, float *room) {
+    struct NAMED(moments) moments = {0};
+    if (norm->weights)
+        moments = NAMED(moments)(numbers, norm, model->epsilon);
+    for (int64_t each = 0; each < size; each++)
+        room[each] = READ(norm->weights ? WRITE(NAMED(normalised)(numbers, norm, moments, each))
+                                        : numbers[each]);
     if (model->keeps_codes) {
-        for (int64_t each = 0; each < size; each++)
-            room[each] = READ(numbers[each]);
         code_head(room, size, record);
     } else {
         KEPT_NUMBER *to = record;
         for (int64_t each = 0; each < size; each++)
-            to[each] = WRITE_KEPT(READ(numbers[each]));
+            to[each] = WRITE_KEPT(room[each]);
     }
 }
 
@@ -514,24 +517,27 @@ static void NAMED(widen)(const void *records, int64_t record, int64_t count, int
     }
 }
 
-/* Queries, keys and values of a token in `qkv`: normalise and turn them, and keep keys and values. */
+/* Queries, keys and values of a token in `qkv`: normalise and turn them, and keep keys and values,
+ * which may be the same before. */
 static void NAMED(prepare)(const struct model *model, const struct layer *layer,
                            const struct token *token, NUMBER *qkv, float *room) {
-    const int64_t size = layer->head_size;
+    const int64_t size = layer->head_size, position = token->position;
     NAMED(normalise_here)(qkv + layer->queries.first, &layer->query_norm, layer->query_heads * size,
                           model->epsilon);
+    for (int64_t head = 0; head < layer->query_heads; head++)
+        NAMED(turn)(model, layer, position, qkv + head_place(&layer->queries, head, size));
+    if (layer->shares)
+        return;
+    for (int64_t head = 0; head < layer->key_heads; head++)
+        NAMED(keep)(model, size, qkv + head_place(&layer->values, head, size), &layer->value_norm,
+                    kept_at(token, layer->values_at, head, position, layer->record), room);
     NAMED(normalise_here)(qkv + layer->keys.first, &layer->key_norm, layer->key_heads * size,
                           model->epsilon);
-    for (int64_t head = 0; head < layer->query_heads; head++)
-        NAMED(turn)(model, layer, token->position, qkv + head_place(&layer->queries, head, size));
     for (int64_t head = 0; head < layer->key_heads; head++) {
         NUMBER *key = qkv + head_place(&layer->keys, head, size);
-        const NUMBER *value = qkv + head_place(&layer->values, head, size);
-        const int64_t position = token->position;
         NAMED(turn)(model, layer, position, key);
-        NAMED(keep)(model, layer, key, kept_at(token, layer->keys_at, head, position, layer->record), room);
-        NAMED(keep)(model, layer, value, kept_at(token, layer->values_at, head, position, layer->record),
-                    room);
+        NAMED(keep)(model, size, key, &none,
+                    kept_at(token, layer->keys_at, head, position, layer->record), room);
     }
 }
 
@@ -658,12 +664,13 @@ static int64_t NAMED(scratch_size)(int64_t head_size, int64_t position) {
            64;
 }
 
-/* Add a product to `hidden`, normalised and scaled first where the model does. */
+/* Add a product to `hidden`, normalised and scaled first where the model does. All is multiplied by
+ * `scale` then. */
 static void NAMED(add)(struct team *team, const struct model *model, const struct product *product,
                        const struct NAMED(inputs) *inputs, int64_t count, const struct norm *norm,
-                       NUMBER *apart, NUMBER *hidden) {
+                       NUMBER *apart, NUMBER *hidden, float scale) {
     const int64_t size = model->hidden;
-    const int direct = !norm->weights && model->residual_scale == 1;
+    const int direct = !norm->weights && model->residual_scale == 1 && scale == 1;
     NAMED(product)(team, product, inputs, count,
                    (struct NAMED(target)){direct ? hidden : apart, size, direct, NULL});
     barrier(team);
@@ -674,8 +681,10 @@ static void NAMED(add)(struct team *team, const struct model *model, const struc
     for (int64_t row = first; row < last; row++) {
         NUMBER *own = apart + row * size, *to = hidden + row * size;
         NAMED(normalise_here)(own, norm, size, model->epsilon);
-        for (int64_t each = 0; each < size; each++)
-            to[each] = WRITE(READ(to[each]) + READ(WRITE(READ(own[each]) * model->residual_scale)));
+        for (int64_t each = 0; each < size; each++) {
+            const float added = READ(WRITE(READ(own[each]) * model->residual_scale));
+            to[each] = WRITE(READ(WRITE(READ(to[each]) + added)) * scale);
+        }
     }
     barrier(team);
 }
@@ -688,6 +697,7 @@ struct NAMED(step_task) {
     int64_t wanted_count;
     float *scores;
     NUMBER *hidden, *qkv, *gate_up, *apart;
+    NUMBER *layer_inputs; /* [tokens, layers * size] */
     struct NAMED(inputs) inputs;
     char *scratch; /* `scratch_size` bytes for each thread */
     int64_t scratch_size;
@@ -755,25 +765,27 @@ static void NAMED(products)(struct team *team, const struct NAMED(step_task) *ta
                        (struct NAMED(target)){to, stride, 0, NULL});
 }
 
-/* Outputs of gate and up become operands: those of the first activated, times the second's. */
-static void NAMED(gate)(struct team *team, const struct NAMED(step_task) *task,
-                        const struct layer *layer) {
-    const int gated = layer->gate_up[1].outputs != 0;
-    const int64_t inner = layer->down.inputs, parts = (inner + AT_ONCE - 1) / AT_ONCE;
+/* Rows of `inner` numbers become operands: activated, and times what they let through, if anything. */
+static void NAMED(gate)(struct team *team, const struct NAMED(step_task) *task, int64_t inner,
+                        const NUMBER *gates, int64_t stride, const NUMBER *through,
+                        int64_t through_stride) {
+    const int64_t parts = (inner + AT_ONCE - 1) / AT_ONCE;
     int64_t first, last;
     share(team, task->count * parts, &first, &last);
     for (int64_t item = first; item < last; item++) {
         const int64_t row = item / parts, from = item % parts * AT_ONCE;
         const int64_t count = smaller(AT_ONCE, inner - from);
-        const NUMBER *gate = task->gate_up + row * (1 + gated) * inner + from, *up = gate + inner;
+        const NUMBER *gate = gates + row * stride + from;
         OPERAND *own = task->inputs.operands + row * PADDED(inner);
         float active[AT_ONCE];
         for (int64_t each = 0; each < count; each++)
             active[each] = READ(gate[each]);
         activate(task->model->activation, active, count);
-        if (gated)
+        if (through) {
+            const NUMBER *input = through + row * through_stride + from;
             for (int64_t each = 0; each < count; each++)
-                active[each] = READ(WRITE(active[each])) * READ(up[each]);
+                active[each] = READ(WRITE(active[each])) * READ(input[each]);
+        }
         for (int64_t each = 0; each < count; each++)
             own[NAMED(place)(from + each)] = WRITE_OPERAND(active[each]);
         NAMED(end_inputs)(&task->inputs, row, inner, from, from + count);
@@ -798,6 +810,33 @@ static void NAMED(embed)(struct team *team, const struct NAMED(step_task) *task)
             const NUMBER *place = (const NUMBER *)model->positions + token->position * size;
             for (int64_t each = 0; each < size; each++)
                 to[each] = WRITE(READ(to[each]) + READ(place[each]));
+        }
+    }
+    barrier(team);
+}
+
+/* What layers get of the tokens beside the hidden numbers, if anything. */
+static void NAMED(make_layer_inputs)(struct team *team, const struct NAMED(step_task) *task) {
+    const struct layer_inputs *inputs = &task->model->inputs;
+    const int64_t all = inputs->projection.outputs;
+    if (!all)
+        return;
+    NAMED(normalise_rows)(team, task, NULL, task->count, &none);
+    NAMED(product)(team, &inputs->projection, &task->inputs, task->count,
+                   (struct NAMED(target)){task->layer_inputs, all, 0, NULL});
+    barrier(team);
+    int64_t first, last;
+    share(team, task->count, &first, &last);
+    for (int64_t row = first; row < last; row++) {
+        float *numbers = (float *)(task->scratch + team->thread * task->scratch_size);
+        NUMBER *own = task->layer_inputs + row * all;
+        read_weights(&inputs->table, task->tokens[row].id, numbers);
+        for (int64_t each = 0; each < all; each++)
+            own[each] = WRITE(READ(own[each]) * inputs->projection_scale);
+        NAMED(normalise_here)(own, &inputs->norm, all, task->model->epsilon);
+        for (int64_t each = 0; each < all; each++) {
+            const float entry = READ(WRITE(READ(WRITE(numbers[each])) * inputs->table_scale));
+            own[each] = WRITE(READ(WRITE(READ(own[each]) + entry)) * inputs->scale);
         }
     }
     barrier(team);
@@ -829,9 +868,11 @@ static void NAMED(step_part)(struct team *team, void *given) {
     const struct model *model = task->model;
     const int64_t count = task->count;
     NAMED(embed)(team, task);
+    NAMED(make_layer_inputs)(team, task);
     for (int64_t number = 0; number < model->layer_count; number++) {
         const struct layer *layer = model->layers + number;
         const int64_t inner = layer->gate_up[0].outputs + layer->gate_up[1].outputs;
+        const int64_t input = layer->input_gate.outputs;
         NAMED(normalise_rows)(team, task, NULL, count, &layer->before_attention);
         NAMED(products)(team, task, layer->qkv, 3, task->qkv, qkv_width(layer));
         if (layer->parallel) {
@@ -846,15 +887,25 @@ static void NAMED(step_part)(struct team *team, void *given) {
         else
             NAMED(attend_all)(team, task, layer);
         NAMED(add)(team, model, &layer->output, &task->inputs, count, &layer->after_attention,
-                   task->apart, task->hidden);
+                   task->apart, task->hidden, 1);
         if (!layer->parallel) {
             NAMED(normalise_rows)(team, task, NULL, count, &layer->before_mlp);
             NAMED(products)(team, task, layer->gate_up, 2, task->gate_up, inner);
             barrier(team);
         }
-        NAMED(gate)(team, task, layer);
+        NAMED(gate)(team, task, layer->down.inputs, task->gate_up, inner,
+                    layer->gate_up[1].outputs ? task->gate_up + layer->down.inputs : NULL, inner);
         NAMED(add)(team, model, &layer->down, &task->inputs, count, &layer->after_mlp, task->apart,
-                   task->hidden);
+                   task->hidden, input ? 1 : layer->output_scale);
+        if (!input)
+            continue;
+        NAMED(normalise_rows)(team, task, NULL, count, &none);
+        NAMED(products)(team, task, &layer->input_gate, 1, task->gate_up, input);
+        barrier(team);
+        NAMED(gate)(team, task, input, task->gate_up, input, task->layer_inputs + number * input,
+                    model->inputs.projection.outputs);
+        NAMED(add)(team, model, &layer->input_output, &task->inputs, count, &layer->after_input,
+                   task->apart, task->hidden, layer->output_scale);
     }
     NAMED(normalise_rows)(team, task, task->wanted, task->wanted_count, &model->norm);
     NAMED(product)(team, &model->head, &task->inputs, task->wanted_count,
@@ -877,6 +928,8 @@ int NAMED(step)(struct pool *pool, int threads, const struct model *model,
         widest = larger(widest, larger(layer->output.inputs, layer->down.inputs));
         width = larger(width, qkv_width(layer));
         inner = larger(inner, layer->gate_up[0].outputs + layer->gate_up[1].outputs);
+        inner = larger(inner, layer->input_gate.outputs);
+        widest = larger(widest, layer->input_gate.outputs);
         head_size = larger(head_size, layer->head_size);
         if (layer->key_heads)
             most = smaller(most, QUERIES / (layer->query_heads / layer->key_heads));
@@ -884,7 +937,8 @@ int NAMED(step)(struct pool *pool, int threads, const struct model *model,
     for (int64_t each = 0; each < count; each++)
         longest = larger(longest, tokens[each].position);
     threads = pool_reach(pool, threads);
-    const int64_t row_size = (size * sizeof(float) + 63) / 64 * 64;
+    const int64_t inputs = model->inputs.projection.outputs;
+    const int64_t row_size = (larger(size, inputs) * sizeof(float) + 63) / 64 * 64;
     const int64_t scratch_size = larger(row_size, NAMED(scratch_size)(head_size, longest));
     int64_t *starts = malloc((count + 1) * sizeof *starts);
     struct NAMED(step_task) task = {
@@ -894,11 +948,13 @@ int NAMED(step)(struct pool *pool, int threads, const struct model *model,
         .qkv = malloc(count * width * sizeof(NUMBER)),
         .gate_up = malloc(count * inner * sizeof(NUMBER)),
         .apart = malloc(count * size * sizeof(NUMBER)),
+        .layer_inputs = inputs ? malloc(count * inputs * sizeof(NUMBER)) : NULL,
         .scratch = aligned_alloc(64, threads * scratch_size), .scratch_size = scratch_size,
         .starts = starts,
     };
     const int failed = !NAMED(make_inputs)(&task.inputs, count, widest) || !task.hidden ||
-                       !task.qkv || !task.gate_up || !task.apart || !task.scratch || !starts;
+                       !task.qkv || !task.gate_up || !task.apart || !task.scratch || !starts ||
+                       (inputs && !task.layer_inputs);
     if (!failed) {
         for (int64_t each = 0; each < count; each++)
             if (!each || tokens[each].kept != tokens[each - 1].kept ||
@@ -908,7 +964,7 @@ int NAMED(step)(struct pool *pool, int threads, const struct model *model,
         pool_run(pool, threads, NAMED(step_part), &task);
     }
     free(task.hidden), free(task.qkv), free(task.gate_up), free(task.apart);
-    NAMED(free_inputs)(&task.inputs), free(task.scratch), free(starts);
+    NAMED(free_inputs)(&task.inputs), free(task.scratch), free(starts), free(task.layer_inputs);
     return failed;
 }
 

@@ -50,6 +50,7 @@ class LayerStruct(ctypes.Structure):
         ("after_mlp", NormStruct),
         ("query_norm", NormStruct),
         ("key_norm", NormStruct),
+        ("value_norm", NormStruct),
         ("query_heads", _NUMBER),
         ("key_heads", _NUMBER),
         ("head_size", _NUMBER),
@@ -62,6 +63,11 @@ class LayerStruct(ctypes.Structure):
         ("parallel", _NUMBER),
         ("window", _NUMBER),
         ("scaling", _FLOAT),
+        ("shares", _NUMBER),
+        ("input_gate", ProductStruct),
+        ("input_output", ProductStruct),
+        ("after_input", NormStruct),
+        ("output_scale", _FLOAT),
         ("taps", _NUMBER),
         ("kernel", _POINTER),
         ("kernel_bias", _POINTER),
@@ -71,10 +77,22 @@ class LayerStruct(ctypes.Structure):
     )
 
 
+class LayerInputsStruct(ctypes.Structure):
+    _fields_ = (
+        ("table", ProductStruct),
+        ("projection", ProductStruct),
+        ("norm", NormStruct),
+        ("table_scale", _FLOAT),
+        ("projection_scale", _FLOAT),
+        ("scale", _FLOAT),
+    )
+
+
 class ModelStruct(ctypes.Structure):
     _fields_ = (
         ("embedding", ProductStruct),
         ("positions", _POINTER),
+        ("inputs", LayerInputsStruct),
         ("layers", ctypes.POINTER(LayerStruct)),
         ("norm", NormStruct),
         ("head", ProductStruct),

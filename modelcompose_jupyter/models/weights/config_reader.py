@@ -108,7 +108,7 @@ class ConfigReader:
         """
         given = self.content.get("rope_scaling") or self.content.get("rope_parameters") or {}
         theta = self.content.get("rope_theta", self.theta)
-        rotation = self._rotation(given, head_size, theta, part, kinds)
+        rotation = self.rotation(given, head_size, theta, part, kinds)
         return {_USUAL: rotation}, [_USUAL] * self.layers
 
     def rotations_by_type(
@@ -118,12 +118,12 @@ class ConfigReader:
         given = self.content.get("rope_parameters") or {}
         whole = {**(given.get(_FULL) or {}), **(self.content.get("rope_scaling") or {})}
         rotations = {
-            _FULL: self._rotation(whole, head_size, theta),
-            _SLIDING: self._rotation(given.get(_SLIDING) or {}, head_size, local),
+            _FULL: self.rotation(whole, head_size, theta),
+            _SLIDING: self.rotation(given.get(_SLIDING) or {}, head_size, local),
         }
         return rotations, [_SLIDING if window else _FULL for window in windows]
 
-    def _rotation(
+    def rotation(
         self,
         given: Mapping[str, Any],
         head_size: int,
@@ -131,7 +131,10 @@ class ConfigReader:
         part: float | None = None,
         kinds: Container[str] = _ROTATIONS,
     ) -> Rotation:
+        """The one that is given, as ``rope_parameters`` has it; see `rotations`."""
         kind = given.get("rope_type", given.get("type", "default"))
+        if kind == "proportional":
+            return _proportional(given, head_size, theta)
         base = float(given.get("rope_theta") or theta)
         usual = self.content.get("partial_rotary_factor", part)
         turning = given.get("partial_rotary_factor", usual)
@@ -187,6 +190,16 @@ def frequencies(size: int, base: float) -> np.ndarray:
         raise Other("no part of a head has positions that is of a head's size")
     places = np.arange(0, size, 2, dtype=np.float32) / np.float32(size)
     return np.float32(1) / np.power(base, places.astype(np.float64)).astype(np.float32)
+
+
+def _proportional(given: Mapping[str, Any], head_size: int, base: float) -> Rotation:
+    """Of Gemma 4: a part of each head turns, as far apart as if all of it did."""
+    turning = int(given.get("partial_rotary_factor", 1.0) * head_size // 2)
+    radians = frequencies(head_size, base) / np.float32(given.get("factor", 1.0))
+    if not 0 <= turning <= len(radians):
+        raise Other("no part of a head has positions")
+    radians[turning:] = 0
+    return Rotation(radians)
 
 
 def _slowed(frequencies: np.ndarray, given: Mapping[str, Any], original: float) -> np.ndarray:

@@ -42,6 +42,9 @@ class DecoderConfig:
         norm_offset: what is added to the weights of norms.
         rounds_embedding_scale: whether that is rounded as the model's numbers are.
         taps: how many tokens a convolution sees.
+        normalises_values: whether values of a head are divided by their root mean square.
+        layer_input: how many numbers each layer gets of a token by itself; of so many tokens as
+            ``input_vocabulary``.
         whole_query_norms: whether norms of queries and keys are of all heads together.
 
     The others are those of `Parts` and `Layer`.
@@ -71,6 +74,9 @@ class DecoderConfig:
     whole_query_norms: bool = False
     heads: QKVHeads | None = None
     taps: int = 0
+    normalises_values: bool = False
+    layer_input: int = 0
+    input_vocabulary: int = 0
     rotary: Rotary = "halves"
     parallel: bool = False
     embedding_scale: float = 1.0
@@ -86,6 +92,11 @@ class DecoderConfig:
         """The tensor of the embedding."""
         return f"{self.names.prefix}{self.names.embedding}.weight"
 
+    @property
+    def input_table_name(self) -> str:
+        """The tensor of what layers get of each token."""
+        return f"{self.names.prefix}{self.names.input_table}.weight"
+
 
 def read(content: Any) -> DecoderConfig:
     """The config of a decoder by what config.json says.
@@ -98,16 +109,28 @@ def read(content: Any) -> DecoderConfig:
     kind = content.get("model_type")
     if not isinstance(kind, str) or kind not in FAMILIES:
         raise Other(f"the architecture {kind} has no kernels")
-    for name in content:
-        if name in _OF_OTHERS or name.startswith(("to_", "from_", "get_")):
-            raise Other(f"its config.json has {name}")
     family = FAMILIES[kind]
     if content.get("architectures") not in ([family.class_name], None):
         raise Other("it is of another class")
+    if family.text is not None:
+        content = _text_of(content, family.text)
+    for name in content:
+        if name in _OF_OTHERS or name.startswith(("to_", "from_", "get_")):
+            raise Other(f"its config.json has {name}")
     try:
         return _read(family.canonical(content), family)
     except (TypeError, ValueError, KeyError, ArithmeticError, AttributeError) as error:
         raise Other(f"its config.json is not as usual: {error!r}") from None
+
+
+def _text_of(content: Mapping[str, Any], kind: str) -> dict[str, Any]:
+    """The part of a config.json of images, sound and text that is about text."""
+    text = content.get("text_config")
+    if not isinstance(text, dict) or text.get("model_type", kind) != kind:
+        raise Other("its text_config is of another kind")
+    others = {name: content[name] for name in content if name in _OF_OTHERS - _OF_TOWERS}
+    whole = {name: content[name] for name in _OF_ALL if content.get(name) is not None}
+    return {**text, **others, **whole}
 
 
 def _read(content: Mapping[str, Any], family: Family) -> DecoderConfig:
@@ -177,6 +200,10 @@ _OF_OTHERS = {
     "audio_config", "decoder", "encoder", "attn_implementation", "_attn_implementation",
 }  # fmt: skip
 """Keys that only transformers knows what to do with."""
+_OF_TOWERS = {"text_config", "vision_config", "audio_config"}
+_OF_ALL = ("bos_token_id", "eos_token_id", "pad_token_id", "tie_word_embeddings", "dtype",
+           "torch_dtype")  # fmt: skip
+"""What is said of a model of images, sound and text as a whole."""
 _NOT_KNOWN: dict[str, tuple[Any, ...]] = {
     "final_logit_softcapping": (None,),
     "attn_logit_softcapping": (None,),

@@ -53,6 +53,7 @@ class Family:
         needs: keys without which nothing is known.
         grouped: whether heads of keys, and the size of heads, are config.json's to say.
         inner: sizes of the MLP in each layer.
+        text: the model type of the part that is about text, where a model has others, too.
         knows: keys that ask for what the kernels can do, and this family does.
     """
 
@@ -66,6 +67,7 @@ class Family:
     needs: tuple[str, ...] = ()
     grouped: bool = True
     inner: Callable[[ConfigReader], list[int]] = _inner_sizes
+    text: str | None = None
     knows: frozenset[str] = frozenset()
     biases: Callable[[Mapping[str, Any]], frozenset[str]] = lambda _: frozenset()
     windows: Callable[[ConfigReader], list[int]] = _no_windows
@@ -136,6 +138,13 @@ def _lfm2_inner_sizes(reader: ConfigReader) -> list[int]:
     return [size] * reader.layers
 
 
+def _gemma4_inner_sizes(reader: ConfigReader) -> list[int]:
+    """Of Gemma 4: perhaps twice as wide where keys and values are another layer's."""
+    wider = 2 if reader.content.get("use_double_wide_mlp") else 1
+    inner, first = reader.size("intermediate_size"), _first_that_shares(reader)
+    return [inner * (wider if layer >= first else 1) for layer in range(reader.layers)]
+
+
 # Windows
 
 
@@ -186,6 +195,16 @@ def _windows_of_exaone(reader: ConfigReader) -> list[int]:
     if content.get("sliding_window", 4096) is None and _SLIDING in content["layer_types"]:
         raise Other("its window has no length")
     return windows
+
+
+def _windows_of_gemma4(reader: ConfigReader) -> list[int]:
+    """Of Gemma 4: in all layers but each sixth; the last has none."""
+    if reader.content.get("layer_types") is None:
+        slides = [(layer + 1) % 6 != 0 for layer in range(reader.layers)]
+    else:
+        slides = [window != 0 for window in reader.windows_where([], 1)]
+    slides[-1] = False
+    return [reader.size("sliding_window") if slide else 0 for slide in slides]
 
 
 def _windows_of_neo(reader: ConfigReader) -> list[int]:
@@ -304,6 +323,90 @@ def _gemma2(reader: ConfigReader, head_size: int) -> Own:
         "attention_cap": float(content.get("attn_logit_softcapping", 50.0) or 0),
         "score_cap": float(content.get("final_logit_softcapping", 30.0) or 0),
     }
+
+
+def _first_that_shares(reader: ConfigReader) -> int:
+    """From which layer on Gemma 4's read keys and values of earlier ones."""
+    count = reader.content.get("num_kv_shared_layers") or 0
+    if type(count) is not int or not 0 <= count < reader.layers:
+        raise Other("its num_kv_shared_layers is no number of layers")
+    return reader.layers - count
+
+
+def _gemma4(reader: ConfigReader, _: int) -> Own:
+    content = reader.content
+    if content.get("enable_moe_block"):
+        raise Other("it has experts")
+    if content.get("use_bidirectional_attention") not in (None, False, "vision"):
+        raise Other("its tokens see those after them")
+    windows = _windows_of_gemma4(reader)
+    attention = _gemma4_attention(reader, windows)
+    names = [_SLIDING if window else _FULL for window in windows]
+    rotations: dict[str, Rotation] = {}
+    said = content.get("rope_parameters")
+    positions: Mapping[str, Any] = _GEMMA4_POSITIONS if said is None else said
+    for name in {*names}:
+        alike = [layer for layer in range(reader.layers) if names[layer] == name]
+        size, *others = {attention[layer].head_size for layer in alike}
+        if others:
+            raise Other("its heads differ in size where their positions are of one kind")
+        given = positions[name]
+        rotations[name] = reader.rotation(given, size, given["rope_theta"])
+    inputs = content.get("hidden_size_per_layer_input", 256) or 0
+    if type(inputs) is not int or inputs < 0 or inputs % 2:
+        raise Other("its hidden_size_per_layer_input is no size")
+    return {
+        "attention": attention,
+        "scalings": [1.0] * reader.layers,
+        "rotations": rotations,
+        "layer_rotations": names,
+        "normalises_values": True,
+        "layer_input": inputs,
+        "input_vocabulary": reader.size("vocab_size_per_layer_input") if inputs else 0,
+        "embedding_scale": float(content["hidden_size"]) ** 0.5,
+        "rounds_embedding_scale": True,
+        "score_cap": float(content.get("final_logit_softcapping") or 0),
+    }
+
+
+def _gemma4_attention(reader: ConfigReader, windows: Sequence[int]) -> list[Attention]:
+    """Of each layer: those without a window have heads of their own, and the last ones read keys
+    and values of the last one of their kind before them."""
+    content, first = reader.content, _first_that_shares(reader)
+    queries, one = reader.size("num_attention_heads"), bool(content.get("attention_k_eq_v"))
+    usual = {"num_key_value_heads": content["num_key_value_heads"], "head_dim": content["head_dim"]}
+    whole = {"head_dim": content.get("global_head_dim", 512)}
+    if one and (count := content.get("num_global_key_value_heads")) is not None:
+        whole["num_key_value_heads"] = count
+    layers = range(reader.layers)
+    own = content.get("per_layer_config")
+    if own is None:
+        own = {str(layer): whole for layer in layers if not windows[layer]}
+    found: list[Attention] = []
+    for layer in layers:
+        sizes = {**usual, **own.get(str(layer), {})}
+        if sizes.keys() != usual.keys():
+            raise Other("its layers differ in more than their heads")
+        heads, size = sizes["num_key_value_heads"], sizes["head_dim"]
+        if type(size) is not int or size < 1 or size % 2:
+            raise Other("its heads have no size")
+        if type(heads) is not int or heads < 1 or queries % heads:
+            raise Other("its heads are no groups")
+        shares = None
+        if layer >= first:
+            alike = [each for each in range(first) if bool(windows[each]) == bool(windows[layer])]
+            if not alike:
+                raise Other("no layer has the keys and values that another one reads")
+            shares = alike[-1]
+        values_are_keys = one and not windows[layer] and shares is None
+        found.append(Attention(queries, heads, size, values_are_keys, shares))
+    return found
+
+
+_GEMMA4_POSITIONS = {
+    _SLIDING: {"rope_type": "default", "rope_theta": 1e4},
+    _FULL: {"rope_type": "proportional", "partial_rotary_factor": 0.25, "rope_theta": 1e6},
+}
 
 
 def _multiplied(reader: ConfigReader) -> Own:
@@ -472,6 +575,20 @@ FAMILIES = {
         knows=frozenset({"final_logit_softcapping", "attn_logit_softcapping"}),
         own=_gemma2,
     ),
+    "gemma4_text": Family(
+        "Gemma4ForCausalLM",
+        (2, 1, 0),
+        tensor_names.GEMMA4,
+        tied=True,
+        keys={"hidden_act": "hidden_activation"},
+        inner=_gemma4_inner_sizes,
+        biases=_attention_biases,
+        windows=_windows_of_gemma4,
+        rotations=_no_rotations,
+        needs=("head_dim", "hidden_act", "num_key_value_heads"),
+        knows=frozenset({"final_logit_softcapping", "use_bidirectional_attention"}),
+        own=_gemma4,
+    ),
     "granite": Family("GraniteForCausalLM", (1, 2, None), biases=_biases, own=_granite),
     "granitemoehybrid": Family(
         "GraniteMoeHybridForCausalLM",
@@ -595,3 +712,9 @@ FAMILIES = {
         own=_codegen,
     ),
 }  # fmt: skip
+FAMILIES["gemma4"] = replace(
+    FAMILIES["gemma4_text"],
+    class_name="Gemma4ForConditionalGeneration",
+    names=replace(tensor_names.GEMMA4, prefix="model.language_model."),
+    text="gemma4_text",
+)

@@ -80,18 +80,20 @@ class DecoderFiles:
 
     @property
     def parameters(self) -> int:
-        """How many numbers it has."""
-        return sum(each.elements for each in self._all)
+        """How many numbers it has; factors at the ends of layers are no parameters."""
+        scales = self.config.layers if self.config.names.output_scale is not None else 0
+        return sum(each.elements for each in self._all) - scales
 
     @property
     def bytes(self) -> int:
         """What it takes once it is loaded.
 
-        Of an embedding that stays in its file beside codes, only the rows of tokens are read.
+        Of an embedding that stays in its file beside codes, and of the table of the layers'
+        inputs, only the rows of tokens are read.
         """
         width = numbers.dtype(self.kind).itemsize
         if not self.has_codes:
-            return self.parameters * width
+            return width * sum(each.elements for each in self._read)
         beside = [
             sum(each.outputs) * each.inputs
             for each in self.linears
@@ -105,7 +107,7 @@ class DecoderFiles:
         """What stays in its files of that."""
         if self.has_codes:
             return 0
-        return sum(each.size for each in self._all if each.stays(self.kind))
+        return sum(each.size for each in self._read if each.stays(self.kind))
 
     @property
     def is_mapped(self) -> bool:
@@ -115,7 +117,7 @@ class DecoderFiles:
     @property
     def largest_converted(self) -> int:
         """Bytes on the disk of the largest of its tensors that does not stay there."""
-        moved = (each for each in self._all if self.has_codes or not each.stays(self.kind))
+        moved = (each for each in self._read if self.has_codes or not each.stays(self.kind))
         return max((each.size for each in moved), default=0)
 
     def room(self) -> PackedWeights | None:
@@ -158,6 +160,12 @@ class DecoderFiles:
     @property
     def _table(self) -> StoredTensor:
         return self.tensors[self.config.table_name][1]
+
+    @property
+    def _read(self) -> list[StoredTensor]:
+        """Those that are read whole."""
+        table = self.config.input_table_name
+        return [self.tensors[each.name][1] for each in self.wanted if each.name != table]
 
     @property
     def _all(self) -> list[StoredTensor]:

@@ -12,7 +12,16 @@ from ..native import numbers
 from ..native.codes import Codes
 from ..native.linear import Linear
 from ..native.numbers import Kind
-from ..native.parts import LAYER_NORMS, Attention, Convolution, Layer, Norm, Parts
+from ..native.parts import (
+    HEAD_NORMS,
+    LAYER_NORMS,
+    Attention,
+    Convolution,
+    Layer,
+    LayerInputs,
+    Norm,
+    Parts,
+)
 from .decoder_config import DecoderConfig
 
 Shape = tuple[int, ...]
@@ -31,9 +40,12 @@ class DecoderTensor(NamedTuple):
     transposed: bool = False
 
 
-Role = Literal["head", "qkv", "queries", "keys", "values", "output", "gate", "up", "inner", "down"]
+Role = Literal[
+    "head", "qkv", "queries", "keys", "values", "output", "gate", "up", "inner", "down", "inputs"
+]
 """What a linear layer is for; ``qkv`` is queries, keys and values at once, or all that a
-convolution takes, ``inner`` what begins an MLP without a gate."""
+convolution takes, ``inner`` what begins an MLP without a gate, ``inputs`` what each layer gets of a
+token by itself."""
 
 
 class LinearTensor(NamedTuple):
@@ -78,9 +90,15 @@ def tensors(config: DecoderConfig) -> Iterator[DecoderTensor]:
             yield linear.weight
         if _has_bias(linear.name, config):
             yield DecoderTensor(f"{linear.name}.bias", (sum(linear.outputs),))
+    if config.layer_input:
+        width = config.layers * config.layer_input
+        yield DecoderTensor(config.input_table_name, (config.input_vocabulary, width))
+        yield from _norm(f"{names.prefix}{names.input_norm}", config.layer_input, config)
     for number, attention in enumerate(config.attention):
         for part, size in _norm_sizes(config, attention).items():
             yield from _norm(names.of_layer(number, getattr(names, part)), size, config)
+        if names.output_scale is not None:
+            yield DecoderTensor(names.of_layer(number, names.output_scale), (1,))
         if attention is None:
             kernel = names.of_layer(number, names.convolution)
             yield DecoderTensor(f"{kernel}.weight", (hidden, 1, config.taps))
@@ -92,7 +110,8 @@ def linears(config: DecoderConfig) -> Iterator[LinearTensor]:
     """The linear layers of a decoder, the head's first, though it may be tied."""
     yield LinearTensor(config.names.heads[0], ("head",), (config.vocabulary,), config.hidden)
     for number in range(config.layers):
-        yield from (*_mixer(config, number), *_mlp(config, number))
+        yield from (*_mixer(config, number), *_mlp(config, number), *_input(config, number))
+    yield from _projection(config)
 
 
 def _mixer(config: DecoderConfig, number: int) -> list[LinearTensor]:
@@ -104,12 +123,14 @@ def _mixer(config: DecoderConfig, number: int) -> list[LinearTensor]:
             _of_layer(config, number, names.before_convolution, ("qkv",), (3 * hidden,), hidden),
             _of_layer(config, number, names.after_convolution, ("output",), ends, hidden),
         ]
-    outputs: tuple[int, ...] = (attention.queries, attention.keys, attention.keys)
-    roles: tuple[Role, ...] = ("queries", "keys", "values")
+    own = 1 if attention.shares is not None else 2 if attention.values_are_keys else 3
+    outputs: tuple[int, ...] = (attention.queries, attention.keys, attention.keys)[:own]
+    three: tuple[Role, ...] = ("queries", "keys", "values")
+    roles = three[:own]
     if len(names.qkv) == 1 and config.heads is not None:  # heads of all three take turns
         roles, outputs = ("qkv",), (sum(outputs),)
     return [
-        *_shared(config, number, names.qkv, roles, outputs),
+        *_shared(config, number, names.qkv[:own], roles, outputs),
         _of_layer(config, number, names.output, ("output",), (hidden,), attention.queries),
     ]
 
@@ -122,6 +143,24 @@ def _mlp(config: DecoderConfig, number: int) -> list[LinearTensor]:
         *_shared(config, number, names.gate_up, roles, (inner,) * len(roles)),
         _of_layer(config, number, names.down, ("down",), (config.hidden,), inner),
     ]
+
+
+def _input(config: DecoderConfig, number: int) -> list[LinearTensor]:
+    """What takes and gives what a layer gets of a token by itself."""
+    names, hidden, size = config.names, config.hidden, config.layer_input
+    if not size:
+        return []
+    return [
+        _of_layer(config, number, names.input_gate, ("inputs",), (size,), hidden),
+        _of_layer(config, number, names.input_output, ("inputs",), (hidden,), size),
+    ]
+
+
+def _projection(config: DecoderConfig) -> list[LinearTensor]:
+    """What gives all layers their inputs; it counts as the first one's."""
+    width = config.layers * config.layer_input
+    name = f"{config.names.prefix}{config.names.input_projection}"
+    return [LinearTensor(name, ("inputs",), (width,), config.hidden, 0)] if width else []
 
 
 def _shared(
@@ -163,12 +202,16 @@ def _norm(name: str, size: int, config: DecoderConfig) -> Iterator[DecoderTensor
 def _norm_sizes(config: DecoderConfig, attention: Attention | None) -> dict[str, int]:
     """How many numbers each norm is of that a layer has."""
     sizes = dict.fromkeys(LAYER_NORMS, config.hidden)
-    for part in ("query_norm", "key_norm"):
+    for part in HEAD_NORMS:
         del sizes[part]
+    if not config.layer_input:
+        del sizes["after_input"]
     if attention is not None:
         whole = config.whole_query_norms
         sizes["query_norm"] = attention.queries if whole else attention.head_size
-        sizes["key_norm"] = attention.keys if whole else attention.head_size
+        if attention.shares is None:
+            sizes["key_norm"] = attention.keys if whole else attention.head_size
+            sizes["value_norm"] = attention.head_size
     return {part: size for part, size in sizes.items() if getattr(config.names, part) is not None}
 
 
@@ -183,6 +226,9 @@ class Reader(Protocol):
 
     def embedding(self, name: str) -> Linear:
         """The table of tokens, [vocabulary, hidden]."""
+
+    def rows(self, name: str) -> Linear:
+        """A table of which only rows of tokens are read, as its file has it."""
 
     def matrices(self, tensor: LinearTensor) -> list[np.ndarray | Codes]:
         """The weights of each of its layers; of a tied head those of the embedding."""
@@ -223,6 +269,7 @@ class DecoderBuilder:
             kind=self._kind,
             embedding=self._reader.embedding(config.table_name),
             positions=positions,
+            inputs=self._inputs(),
             layers=layers,
             norm=self._norm(f"{names.prefix}{names.norm}"),
             head=self._linears(head)[0],
@@ -248,6 +295,12 @@ class DecoderBuilder:
         norms: dict[str, Norm | None] = dict.fromkeys(LAYER_NORMS)
         for part in _norm_sizes(config, attention):
             norms[part] = self._norm(names.of_layer(number, getattr(names, part)))
+        if config.normalises_values and attention is not None and attention.shares is None:
+            norms["value_norm"] = Norm(np.ones(attention.head_size, np.float32))
+        input_gate, input_output = self._linears(*_input(config, number)) or (None, None)
+        scale = 1.0
+        if names.output_scale is not None:
+            scale = float(self._reader.float32(names.of_layer(number, names.output_scale))[0])
         return Layer(
             mixer=self._convolution(number) if attention is None else attention,
             qkv=self._linears(*qkv),
@@ -256,10 +309,27 @@ class DecoderBuilder:
             down=self._linears(down)[0],
             **norms,
             heads=config.heads,
+            input_gate=input_gate,
+            input_output=input_output,
+            output_scale=scale,
             parallel=config.parallel,
             window=config.windows[number],
             scaling=config.scalings[number],
             rotation=config.layer_rotations[number],
+        )
+
+    def _inputs(self) -> LayerInputs | None:
+        config, names = self._config, self._config.names
+        if not config.layer_input:
+            return None
+        scale = np.array([config.layer_input**0.5], dtype=np.float32)
+        return LayerInputs(
+            table=self._reader.rows(config.input_table_name),
+            projection=self._linears(*_projection(config))[0],
+            norm=self._norm(f"{names.prefix}{names.input_norm}"),
+            table_scale=float(numbers.rounded(scale, self._kind)[0]),
+            projection_scale=config.hidden**-0.5,
+            scale=2**-0.5,
         )
 
     def _convolution(self, number: int) -> Convolution:

@@ -19,6 +19,10 @@ class TensorNames:
         qkv: of queries, keys and values: three, or one for all.
         before_convolution: of what gives a convolution its input and both gates;
             ``convolution`` of its kernel, ``after_convolution`` of what comes after it.
+        input_table: of what each layer gets of a token by itself, as ``input_projection`` and
+            ``input_norm``; ``input_gate``, ``input_output`` and ``after_input`` of what a layer
+            makes of it.
+        output_scale: of what a layer's numbers are multiplied by at its end.
         gate_up: of the gate and what it is for: two, or one for both; or of an MLP without a gate.
     """
 
@@ -41,6 +45,14 @@ class TensorNames:
     after_mlp: str | None = None
     query_norm: str | None = None
     key_norm: str | None = None
+    value_norm: str | None = None
+    input_table: str = "embed_tokens_per_layer"
+    input_projection: str = "per_layer_model_projection"
+    input_norm: str = "per_layer_projection_norm"
+    input_gate: str = "per_layer_input_gate"
+    input_output: str = "per_layer_projection"
+    after_input: str | None = None
+    output_scale: str | None = None
 
     def of_layer(self, number: int, name: str) -> str:
         """The whole name of a part of a layer."""
@@ -80,6 +92,7 @@ GEMMA2 = replace(
     after_mlp="post_feedforward_layernorm",
 )
 GEMMA3 = replace(GEMMA2, query_norm="self_attn.q_norm", key_norm="self_attn.k_norm")
+GEMMA4 = replace(GEMMA3, after_input="post_per_layer_input_norm", output_scale="layer_scalar")
 NORMS_AFTER = replace(GEMMA3, before_attention=None, before_mlp=None)
 HYPERCLOVAX = replace(LLAMA, after_attention="post_norm1", after_mlp="post_norm2")
 GPT2 = TensorNames(

@@ -97,6 +97,10 @@ class TensorReader:
             piece = piece_name(self._found.linears[0], 0) if config.tied else name
             weights = self._kept(tensor, raw, slice(0, config.vocabulary), piece)
             return Linear(weights, None, self._kind)
+        return self.rows(name)
+
+    def rows(self, name: str) -> Linear:
+        tensor, raw = self._raw(name)
         kind = tensor.kind or "bfloat16"
         return Linear(tensor.numbers(raw, kind), None, kind)
 

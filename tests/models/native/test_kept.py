@@ -58,7 +58,7 @@ def read(runner: NativeRunner, counts: list[int]) -> tuple[Slot, np.ndarray]:
     ("architecture", "more"),
     [
         ("llama", {}), ("llama", {"head_dim": 20}), ("llama", {"head_dim": 96}),
-        ("gemma3_text", {}), ("gpt_neox", {}),
+        ("gemma3_text", {}), ("gpt_neox", {}), ("lfm2", {}), ("gemma4_text", {}),
     ],
 )  # fmt: skip
 def test_scores_are_near_and_the_same_however_a_prompt_is_divided(
@@ -80,13 +80,14 @@ def test_a_record_is_codes_and_their_scales(head_size: int, tmp_path: Path) -> N
     parts = parts_of(tmp_path, precision="float32", head_dim=head_size)
     coded = replace(parts, keeps_codes=True)
     blocks = -(-head_size // 32)
-    assert coded.tracks(coded.layers[0])[0].record == head_size + 2 * blocks
+    heads, record = coded.tracks(coded.layers[0])[0]
+    assert record == head_size + 2 * blocks
     tracks = []
     for each in (parts, coded):
         slab = read(NativeRunner(each, None), [len(TOKENS)])[0].slab
         assert isinstance(slab, NativeSlab)
         (track,) = slab._tracks()
-        tracks.append(track[: 2 * parts.key_heads, : len(TOKENS)])
+        tracks.append(track[: 2 * heads, : len(TOKENS)])
     wanted = np.ascontiguousarray(tracks[0]).view(np.float32)
     codes = tracks[1][..., :head_size].view(np.int8).astype(np.float32)
     scales = np.ascontiguousarray(tracks[1][..., head_size:]).view(np.float16).astype(np.float32)

@@ -63,6 +63,8 @@ def scores_of(loaded: Any, tokens: list[int]) -> np.ndarray:
     [
         ("llama", {"tie_word_embeddings": True}), ("llama", {"attention_bias": True}),
         ("qwen2", {}), ("phi3", {}), ("gemma3_text", {}), ("gpt2", {}), ("gpt_neox", {}),
+        ("lfm2", {"conv_bias": True}), ("granitemoehybrid", {}),
+        ("gemma4_text", {}), ("gemma4", {}),
     ],
 )  # fmt: skip
 def test_scores_are_near(
