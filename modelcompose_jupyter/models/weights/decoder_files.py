@@ -19,6 +19,7 @@ from .config_reader import Other
 from .decoder_config import DecoderConfig
 from .decoder_parts import DecoderTensor, LinearTensor, Role
 from .packed_weights import PackedWeights, form_of
+from .read_ahead import Span
 from .stored_tensors import SafetensorsTensor, StoredTensor
 
 FileState = tuple[int, ...]
@@ -93,7 +94,7 @@ class DecoderFiles:
         """
         width = numbers.dtype(self.kind).itemsize
         if not self.has_codes:
-            return width * sum(each.elements for each in self._read)
+            return width * sum(each.elements for _, each in self._read)
         beside = [
             sum(each.outputs) * each.inputs
             for each in self.linears
@@ -107,7 +108,7 @@ class DecoderFiles:
         """What stays in its files of that."""
         if self.has_codes:
             return 0
-        return sum(each.size for each in self._read if each.stays(self.kind))
+        return sum(each.size for _, each in self._read if each.stays(self.kind))
 
     @property
     def is_mapped(self) -> bool:
@@ -117,7 +118,7 @@ class DecoderFiles:
     @property
     def largest_converted(self) -> int:
         """Bytes on the disk of the largest of its tensors that does not stay there."""
-        moved = (each for each in self._read if self.has_codes or not each.stays(self.kind))
+        moved = (each for _, each in self._read if self.has_codes or not each.stays(self.kind))
         return max((each.size for each in moved), default=0)
 
     def room(self) -> PackedWeights | None:
@@ -162,10 +163,21 @@ class DecoderFiles:
         return self.tensors[self.config.table_name][1]
 
     @property
-    def _read(self) -> list[StoredTensor]:
-        """Those that are read whole."""
+    def spans(self) -> list[Span]:
+        """Where in the files what is read whole stands; what stands side by side is one."""
+        found: list[Span] = []
+        for path, tensor in sorted(self._read, key=lambda place: (place[0], place[1].begin)):
+            span = Span(path, tensor.begin, tensor.begin + tensor.size)
+            if found and found[-1].path == path and span.begin <= found[-1].end:
+                span = Span(path, found[-1].begin, max(span.end, found.pop().end))
+            found.append(span)
+        return found
+
+    @property
+    def _read(self) -> list[tuple[Path, StoredTensor]]:
+        """Those that are read whole, each with its file."""
         table = self.config.input_table_name
-        return [self.tensors[each.name][1] for each in self.wanted if each.name != table]
+        return [self.tensors[each.name] for each in self.wanted if each.name != table]
 
     @property
     def _all(self) -> list[StoredTensor]:

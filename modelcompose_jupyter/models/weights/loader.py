@@ -15,7 +15,7 @@ from . import files, native_loader, optional_libraries, torch_loader
 from .config_reader import Other
 from .loaded_model import LoadedModel
 from .native_loader import NativePlan
-from .read_ahead import ReadAhead
+from .read_ahead import ReadAhead, whole
 from .source import ResolvedSource
 from .torch_loader import TorchPlan
 
@@ -72,7 +72,9 @@ def plan(
     if spec.cache_quantization is not None:
         raise _keeps_numbers(spec, "'driver: huggingface' asks for it")
     optional_libraries.require(spec)
-    ReadAhead(files.folder_weights(source.folder)).start()  # while that is imported which loads
+    ReadAhead(
+        whole(files.folder_weights(source.folder))
+    ).start()  # while that is imported which loads
     return replace(torch_loader.plan(spec, source, report), reason=reason)
 
 

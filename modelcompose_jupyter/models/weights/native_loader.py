@@ -37,7 +37,7 @@ from .gguf.model import GgufModel
 from .library_logging import quiet
 from .load_errors import explained
 from .loaded_model import LoadedModel
-from .read_ahead import ReadAhead
+from .read_ahead import ReadAhead, whole
 from .source import ResolvedSource
 from .tensor_reader import MappedFile, TensorReader
 from .tokenizer import load_fast_tokenizer, load_tokenizer
@@ -128,7 +128,7 @@ def load(plan: NativePlan, report: Report) -> LoadedModel:
         opened = {path: MappedFile(path, found.states[path]) for path in paths}
         count = itertools.count()
         packed = found.room()
-        with ReadAhead([packed.path] if packed and packed.path else list(opened)) as ahead:
+        with ReadAhead(whole([packed.path]) if packed and packed.path else found.spans) as ahead:
             tokenizer, own_ends = _tokenizer(plan)
             decoder = TensorReader(
                 found, opened, packed, lambda: report(replace(progress, done=next(count)))

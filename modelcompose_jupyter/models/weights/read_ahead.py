@@ -4,23 +4,37 @@ from __future__ import annotations
 
 import os
 import threading
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from contextlib import suppress
 from pathlib import Path
+from typing import NamedTuple
 
 _AT_ONCE = 32 << 20  # bytes
 
 
+class Span(NamedTuple):
+    """Bytes of a file, from ``begin`` to ``end``."""
+
+    path: Path
+    begin: int
+    end: int
+
+
+def whole(paths: Iterable[Path]) -> list[Span]:
+    """All bytes of files."""
+    return [Span(path, 0, path.stat().st_size) for path in paths]
+
+
 class ReadAhead:
-    """Reads files on a thread of its own, from `start` on, or as a context.
+    """Reads parts of files on a thread of its own, from `start` on, or as a context.
 
     What is still unread when the context ends is left. Where a system cannot be asked for it,
     nothing is read.
     """
 
-    def __init__(self, paths: Sequence[Path]) -> None:
-        self._paths = paths
-        self._size = sum(path.stat().st_size for path in paths)
+    def __init__(self, spans: Sequence[Span]) -> None:
+        self._spans = spans
+        self._size = sum(span.end - span.begin for span in spans)
         self._done = 0
         self._stopped = threading.Event()
         self._thread = threading.Thread(target=self._run, name="modelcompose-read", daemon=True)
@@ -49,13 +63,14 @@ class ReadAhead:
 
     def _run(self) -> None:
         with suppress(OSError, AttributeError):  # whoever reads the files will say what is wrong
-            for path in self._paths:
-                self._read(path)
+            for span in self._spans:
+                self._read(span)
 
-    def _read(self, path: Path) -> None:
-        with path.open("rb") as file:
-            for at in range(0, os.fstat(file.fileno()).st_size, _AT_ONCE):
+    def _read(self, span: Span) -> None:
+        with span.path.open("rb") as file:
+            for at in range(span.begin, span.end, _AT_ONCE):
                 if self._stopped.is_set():
                     return
-                os.posix_fadvise(file.fileno(), at, _AT_ONCE, os.POSIX_FADV_WILLNEED)
-                self._done += _AT_ONCE
+                count = min(_AT_ONCE, span.end - at)
+                os.posix_fadvise(file.fileno(), at, count, os.POSIX_FADV_WILLNEED)
+                self._done += count

@@ -410,6 +410,30 @@ def test_heads_of_gemma_4_are_read_as_its_first_models_say_them(tmp_path: Path) 
     assert np.array_equal(scores_of(runner_of(in_c(folder))), wanted)
 
 
+def test_of_what_layers_get_of_a_token_only_its_rows_are_read(tmp_path: Path) -> None:
+    """The table stays in its file, in whatever numbers it is there."""
+    folder = tiny_models.save(tmp_path / "m", "gemma4_text", vocab_size_per_layer_input=4000)
+    for kind in ("float32", "bfloat16"):
+        spec = ModelSpec(str(folder), precision=kind)
+        plan = native_loader.plan(spec, source.resolve(spec, _ignore))
+        loaded = in_c(folder, precision=kind)
+        assert loaded.decoder is not None
+        assert loaded.decoder.inputs is not None
+        table = loaded.decoder.inputs.table
+        assert (table.kind, table.outputs, table.weights.flags.writeable) == (
+            "float32",
+            4000,
+            False,
+        )
+        size = plan.found.tensors[plan.found.config.input_table_name][1].size
+        assert size == 4 * table.outputs * table.inputs
+        factors = len(loaded.decoder.layers)
+        read = sum(end - begin for _, begin, end in plan.found.spans)
+        assert read == 4 * (loaded.parameters + factors) - size
+        assert loaded.memory_bytes < size
+        assert plan.size.peak < 2 * size
+
+
 def test_what_is_about_images_and_sound_is_left_out(tmp_path: Path) -> None:
     folder = tiny_models.save(tmp_path / "m", "gemma4")
     loaded = in_c(folder)

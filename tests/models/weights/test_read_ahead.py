@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from modelcompose_jupyter.models.weights.read_ahead import ReadAhead
+from modelcompose_jupyter.models.weights.read_ahead import ReadAhead, Span, whole
 
 from ..conftest import eventually
 
@@ -24,10 +24,17 @@ def test_files_are_read_into_the_cache_of_the_system(tmp_path: Path) -> None:
         os.posix_fadvise(file.fileno(), 0, 0, os.POSIX_FADV_DONTNEED)
     if _cached(weights) > 0.5:
         pytest.skip("this file system keeps what it is asked to let go")
-    with ReadAhead([weights]) as ahead:
+    with ReadAhead(whole([weights])) as ahead:
         eventually(lambda: ahead.wait(0.01))
         eventually(lambda: _cached(weights) == 1)
     assert ahead.share >= 1
+
+
+def test_a_part_of_a_file_is_read_alone(tmp_path: Path) -> None:
+    (weights := tmp_path / "weights").write_bytes(bytes(100))
+    with ReadAhead([Span(weights, 10, 30), Span(weights, 40, 50)]) as ahead:
+        eventually(lambda: ahead.wait(0.01))
+    assert (ahead.share, ahead._done) == (1, 30)
 
 
 def _cached(path: Path) -> float:
@@ -44,7 +51,7 @@ def _cached(path: Path) -> float:
 def test_what_is_unread_at_the_end_is_left(tmp_path: Path) -> None:
     """A load that nobody wants any more does not go on reading."""
     (weights := tmp_path / "weights").write_bytes(bytes(100))
-    ahead = ReadAhead([weights])
+    ahead = ReadAhead(whole([weights]))
     ahead._stopped.set()
     with ahead:
         eventually(lambda: ahead.wait(0.01))
@@ -53,7 +60,7 @@ def test_what_is_unread_at_the_end_is_left(tmp_path: Path) -> None:
 
 def test_a_file_that_has_gone_is_left_to_who_needs_it(tmp_path: Path) -> None:
     (weights := tmp_path / "weights").write_bytes(b"1")
-    ahead = ReadAhead([weights])
+    ahead = ReadAhead(whole([weights]))
     weights.unlink()
     with ahead:
         eventually(lambda: ahead.wait(0.01))
