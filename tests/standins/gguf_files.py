@@ -17,9 +17,14 @@ from gguf import GGMLQuantizationType, TokenType
 
 ARCHITECTURES = {
     "llama": "llama", "mistral": "llama", "qwen2": "qwen2", "qwen3": "qwen3", "smollm3": "smollm3",
-    "phi3": "phi3", "gemma3_text": "gemma3",
+    "phi3": "phi3", "gemma3_text": "gemma3", "lfm2": "lfm2",
 }  # fmt: skip
-_TOP = {"model.embed_tokens": "token_embd", "model.norm": "output_norm", "lm_head": "output"}
+_TOP = {
+    "model.embedding_norm": "token_embd_norm",
+    "model.embed_tokens": "token_embd",
+    "model.norm": "output_norm",
+    "lm_head": "output",
+}
 _LAYER = {
     "input_layernorm": "attn_norm", "post_attention_layernorm": "ffn_norm",
     "self_attn.q_proj": "attn_q", "self_attn.k_proj": "attn_k", "self_attn.v_proj": "attn_v",
@@ -27,6 +32,13 @@ _LAYER = {
     "self_attn.k_norm": "attn_k_norm", "self_attn.qkv_proj": "attn_qkv",
     "mlp.gate_proj": "ffn_gate", "mlp.up_proj": "ffn_up", "mlp.gate_up_proj": "ffn_up",
     "mlp.down_proj": "ffn_down",
+}  # fmt: skip
+_LFM2 = {
+    "operator_norm": "attn_norm", "ffn_norm": "ffn_norm", "self_attn.out_proj": "attn_output",
+    "self_attn.q_layernorm": "attn_q_norm", "self_attn.k_layernorm": "attn_k_norm",
+    "feed_forward.w1": "ffn_gate", "feed_forward.w3": "ffn_up", "feed_forward.w2": "ffn_down",
+    "conv.in_proj": "shortconv.in_proj", "conv.conv": "shortconv.conv",
+    "conv.out_proj": "shortconv.out_proj",
 }  # fmt: skip
 _GEMMA = {
     "post_attention_layernorm": "post_attention_norm", "pre_feedforward_layernorm": "ffn_norm",
@@ -82,10 +94,15 @@ def describe(writer: gguf.GGUFWriter, config: dict[str, Any]) -> None:
     writer.add_context_length(config["max_position_embeddings"])
     writer.add_embedding_length(config["hidden_size"])
     writer.add_block_count(config["num_hidden_layers"])
-    writer.add_feed_forward_length(config["intermediate_size"])
+    writer.add_feed_forward_length(_inner_size(config))
     writer.add_head_count(heads)
-    writer.add_head_count_kv(config["num_key_value_heads"])
-    writer.add_layer_norm_rms_eps(config["rms_norm_eps"])
+    if config["model_type"] == "lfm2":
+        kinds, count = config["layer_types"], config["num_key_value_heads"]
+        writer.add_head_count_kv([0 if each == "conv" else count for each in kinds])
+        writer.add_shortconv_l_cache(config["conv_L_cache"])
+    else:
+        writer.add_head_count_kv(config["num_key_value_heads"])
+    writer.add_layer_norm_rms_eps(config.get("norm_eps") or config["rms_norm_eps"])
     writer.add_key_length(size)
     writer.add_value_length(size)
     rope = config["rope_parameters"]
@@ -100,6 +117,15 @@ def describe(writer: gguf.GGUFWriter, config: dict[str, Any]) -> None:
         writer.add_tensor("rope_freqs.weight", _factors(rope, size))
     if config["model_type"] in ("phi3", "gemma3_text"):
         writer.add_sliding_window(config["sliding_window"] or 0)
+
+
+def _inner_size(config: dict[str, Any]) -> int:
+    """Of the MLP; of LFM2 two thirds of what is said, in whole blocks."""
+    size: int = config["intermediate_size"]
+    if not config.get("block_auto_adjust_ff_dim"):
+        return size
+    block = config["block_multiple_of"]
+    return -(-int(config["block_ffn_dim_multiplier"] * int(2 * size / 3)) // block) * block
 
 
 def _factors(rope: dict[str, Any], size: int) -> np.ndarray:
@@ -191,11 +217,13 @@ def tensors(folder: Path, config: dict[str, Any]) -> Iterator[tuple[str, np.ndar
     from safetensors.torch import load_file
 
     architecture = ARCHITECTURES[config["model_type"]]
-    names = _LAYER | (_GEMMA if architecture == "gemma3" else {})
+    names = _LAYER | {"gemma3": _GEMMA, "lfm2": _LFM2}.get(architecture, {})
     for stored in sorted(folder.glob("*.safetensors")):
         for name, values in load_file(stored).items():
             part, _, end = name.rpartition(".")
             weights = values.float().numpy()
+            if name.endswith("conv.conv.weight"):
+                weights = weights[:, 0]
             if architecture == "gemma3" and name.endswith("norm.weight"):
                 weights = weights + np.float32(1)
             if architecture in ("llama", "smollm3"):
@@ -222,6 +250,8 @@ def add_tensor(writer: gguf.GGUFWriter, name: str, weights: np.ndarray, type: st
     Of types that the package cannot write it has codes at random.
     """
     kind = GGMLQuantizationType[type]
+    if name.endswith("shortconv.conv.weight"):
+        kind, type = GGMLQuantizationType.F32, "F32"
     if weights.ndim == 2 and type in SCALES:
         writer.add_tensor(name, random_blocks(weights.shape, type, len(name)), raw_dtype=kind)
     elif weights.ndim < 2 or kind == GGMLQuantizationType.F32:

@@ -146,7 +146,9 @@ def scores(loaded: LoadedModel) -> torch.Tensor:
     return torch.tensor(runner.forward(tokens, range(len(tokens)), (), spans))[None]
 
 
-@pytest.mark.parametrize("architecture", ["llama", "gpt2", "smollm3", "phi3", "gpt_neox"])
+@pytest.mark.parametrize(
+    "architecture", ["llama", "gpt2", "smollm3", "phi3", "gpt_neox", "lfm2", "gemma4_text"]
+)
 def test_in_c_they_are_added_while_weights_are_read(
     folder_of: FolderOf, tmp_path: Path, architecture: str
 ) -> None:

@@ -22,10 +22,11 @@ from .container import Tensor, Value
 
 ARCHITECTURES = {
     "llama": "llama", "qwen2": "qwen2", "qwen3": "qwen3", "smollm3": "smollm3", "phi3": "phi3",
-    "gemma3": "gemma3_text",
+    "gemma3": "gemma3_text", "lfm2": "lfm2",
 }  # fmt: skip
 """Those that run, by their names in GGUF; and their ``model_type`` in config.json. Mistral's models
 are llama in GGUF."""
+_KEY_HEADS = "attention.head_count_kv"
 _EMBEDDING = "token_embd.weight"
 _FACTORS = "rope_freqs.weight"
 _MOST_POSITIONS = 1 << 30
@@ -166,7 +167,7 @@ class _Metadata:
             "intermediate_size": self._size("feed_forward_length"),
             "num_hidden_layers": layers,
             "num_attention_heads": heads,
-            "num_key_value_heads": self._size("attention.head_count_kv", usual=heads),
+            "num_key_value_heads": self._size(_KEY_HEADS, usual=heads, holes=model_type == "lfm2"),
             "head_dim": head_size,
             "max_position_embeddings": self._size("context_length", _MOST_POSITIONS),
             "rms_norm_eps": self._number("attention.layer_norm_rms_epsilon"),
@@ -180,6 +181,8 @@ class _Metadata:
         self._add_rotation(content, head_size)
         if model_type == "gemma3_text":
             self._add_gemma(content)
+        if model_type == "lfm2":
+            self._add_convolutions(content)
         return content
 
     def _add_window(self, content: dict[str, Any]) -> None:
@@ -200,6 +203,20 @@ class _Metadata:
             content["rope_scaling"] = {"rope_type": kind, "factor": factor}
         if {"rope_factors_long.weight", "rope_factors_short.weight"} & self._tensors.keys():
             raise _unsupported("its positions are of another kind (longrope)")
+
+    def _add_convolutions(self, content: dict[str, Any]) -> None:
+        """Of LFM2: a layer without heads of keys has a convolution."""
+        layers = content["num_hidden_layers"]
+        counts = self._metadata.get(f"{self._architecture}.{_KEY_HEADS}")
+        if isinstance(counts, np.ndarray):
+            if len(counts) != layers:
+                raise BrokenFile(f"its {_KEY_HEADS} are not one for each layer")
+            content["layer_types"] = ["full_attention" if each else "conv" for each in counts]
+        content |= {
+            "norm_eps": content.pop("rms_norm_eps"),
+            "conv_L_cache": self._size("shortconv.l_cache"),
+            "block_auto_adjust_ff_dim": False,
+        }
 
     def _add_gemma(self, content: dict[str, Any]) -> None:
         """What is the same in all files of Gemma 3, and not said in them."""
@@ -224,15 +241,24 @@ class _Metadata:
             content["layer_types"] = ["full_attention"] * layers
 
     def _size(
-        self, name: str, most: int | None = None, *, usual: int | None = None, least: int = 1
+        self,
+        name: str,
+        most: int | None = None,
+        *,
+        usual: int | None = None,
+        least: int = 1,
+        holes: bool = False,
     ) -> int:
         """A whole number of the file; a list of them stands for its layers and must be equal.
 
         Args:
             most: where it is None, as many as the largest tensor has numbers in a dimension.
             usual: where the file does not say; None where it must.
+            holes: whether a list may have zeros, for layers that have no such.
         """
         value = self._metadata.get(f"{self._architecture}.{name}", usual)
+        if holes and isinstance(value, np.ndarray):
+            value = value[value != 0]
         if isinstance(value, np.ndarray) and len(value) and (value == value[0]).all():
             value = value[0].item()
         elif isinstance(value, np.ndarray):

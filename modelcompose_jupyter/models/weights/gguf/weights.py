@@ -40,8 +40,18 @@ _OF_A_FAMILY = {
         "ffn_norm": "pre_feedforward_layernorm",
         "post_ffw_norm": "post_feedforward_layernorm",
     },
+    "lfm2": {
+        "attn_norm": "operator_norm", "ffn_norm": "ffn_norm", "attn_output": "self_attn.out_proj",
+        "attn_q_norm": "self_attn.q_layernorm", "attn_k_norm": "self_attn.k_layernorm",
+        "ffn_gate": "feed_forward.w1", "ffn_up": "feed_forward.w3", "ffn_down": "feed_forward.w2",
+        "shortconv.in_proj": "conv.in_proj", "shortconv.conv": "conv.conv",
+        "shortconv.out_proj": "conv.out_proj",
+    },
+}  # fmt: skip
+_OTHERS_OF_A_FAMILY = {
+    "lfm2": dict.fromkeys(("token_embd_norm", "output_norm"), "model.embedding_norm")
 }
-_LAYER = re.compile(r"blk\.(0|[1-9]\d{0,5})\.(\w+)\.(weight|bias)")
+_LAYER = re.compile(r"blk\.(0|[1-9]\d{0,5})\.(\w+(?:\.\w+)?)\.(weight|bias)")
 _IGNORED = re.compile(r"rope_freqs\.weight|(blk\.\d+\.)?attn_rot_embd\.(weight|inv_freq)")
 """Of the positions, which the config has."""
 
@@ -103,8 +113,7 @@ def tensors_of(config: ModelConfig, tensors: Mapping[str, Tensor]) -> dict[str, 
         ModelError: there is one that such a decoder does not have, or of a type that is not known.
     """
     found: dict[str, GgufTensor] = {}
-    attention, *_ = config.decoder.attention
-    assert attention is not None
+    heads = _swapped_heads(config)
     for name, tensor in tensors.items():
         if _IGNORED.fullmatch(name):
             continue
@@ -118,21 +127,28 @@ def tensors_of(config: ModelConfig, tensors: Mapping[str, Tensor]) -> dict[str, 
             )
         if not is_known(tensor.type):
             raise unsupported(tensor.type)
-        heads = 0
-        if config.swapped and ".q_proj." in own:
-            heads = attention.query_heads
-        elif config.swapped and ".k_proj." in own:
-            heads = attention.key_heads
-        found[own] = GgufTensor(tensor, heads)
+        if ".conv.conv." in own and len(tensor.shape) == 2:  # the original has [hidden, 1, taps]
+            tensor = tensor._replace(shape=(tensor.shape[0], 1, tensor.shape[1]))
+        part = own.split(".")[-2]
+        found[own] = GgufTensor(tensor, heads.get(part, 0))
     return found
+
+
+def _swapped_heads(config: ModelConfig) -> dict[str, int]:
+    """How many heads those linear layers have whose rows are to be put in another order."""
+    attention = config.decoder.attention[0]
+    if not config.swapped or attention is None:
+        return {}
+    return {"q_proj": attention.query_heads, "k_proj": attention.key_heads}
 
 
 def _name(name: str, model_type: str) -> str | None:
     """What the original model calls a tensor; None where it has no such."""
     found = _LAYER.fullmatch(name)
     if found is None:
-        parts, _, end = name.rpartition(".")
-        return f"{_OTHERS[parts]}.{end}" if parts in _OTHERS and end == "weight" else None
+        part, _, end = name.rpartition(".")
+        own = (_OTHERS | _OTHERS_OF_A_FAMILY.get(model_type, {})).get(part)
+        return f"{own}.{end}" if own is not None and end == "weight" else None
     number, part, end = found.groups()
     own = (_OF_A_LAYER | _OF_A_FAMILY.get(model_type, {})).get(part)
     return None if own is None else f"model.layers.{int(number)}.{own}.{end}"

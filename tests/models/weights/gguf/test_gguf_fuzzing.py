@@ -179,6 +179,8 @@ def test_files_that_are_damaged_at_random(tmp_path: Path) -> None:
     options = {"query_pre_attn_scalar": 8, "layer_types": None}
     gemma = tiny_models.save(tmp_path / "gemma", "gemma3_text", **{**sizes, **options})
     gguf_files.save(folder / "c.gguf", gemma, "Q4_0", scores=sentencepiece(gemma))
+    lfm2 = tiny_models.save(tmp_path / "lfm2", "lfm2", hidden_size=32, block_multiple_of=32)
+    gguf_files.save(folder / "d.gguf", lfm2, "Q8_0")
     count = int(os.environ.get("MODELCOMPOSE_EXAMPLES", 600))
     seed = os.environ.get("MODELCOMPOSE_SEED", "1")
     command = [sys.executable, __file__, str(folder), str(count), seed]

@@ -19,6 +19,7 @@ FAMILIES = {
     "qwen3": {},
     "smollm3": {},
     "phi3": {},
+    "lfm2": {"block_multiple_of": 256},
     "gemma3_text": {
         "query_pre_attn_scalar": 8, "layer_types": None, "num_hidden_layers": 7,
         "tie_word_embeddings": True,

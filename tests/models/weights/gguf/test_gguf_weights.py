@@ -166,7 +166,7 @@ def test_texts_are_those_of_a_folder_with_the_same_weights(
         )
 
 
-@pytest.mark.parametrize("family", ["llama", "phi3", "gemma3_text"])
+@pytest.mark.parametrize("family", ["llama", "phi3", "gemma3_text", "lfm2"])
 @pytest.mark.parametrize("type", sorted(repack.FORMS))
 def test_scores_of_codes_are_those_of_their_numbers(
     tmp_path: Path, cache: ModelCache, family: str, type: str, monkeypatch: pytest.MonkeyPatch
