@@ -275,6 +275,20 @@ static inline int64_t head_place(const struct heads *heads, int64_t head, int64_
 
 static const struct norm none = {0};
 
+/* Where pieces begin of tokens that attend together: of one text, each after the last, `most` at a time.
+ * Returns how many; `starts` has the end, too. */
+static int64_t find_pieces(const struct token *tokens, int64_t count, int64_t most, int64_t *starts) {
+    int64_t pieces = 0;
+    for (int64_t each = 0; each < count; each++) {
+        const struct token *token = tokens + each;
+        if (!each || token->kept != token[-1].kept || token->position < token[-1].position ||
+            each - starts[pieces - 1] >= most)
+            starts[pieces++] = each;
+    }
+    starts[pieces] = count;
+    return pieces;
+}
+
 /* How many outputs qkv has. */
 static inline int64_t qkv_width(const struct layer *layer) {
     return layer->qkv[0].outputs + layer->qkv[1].outputs + layer->qkv[2].outputs;

@@ -703,6 +703,8 @@ struct NAMED(step_task) {
     int64_t scratch_size;
     const int64_t *starts; /* of pieces: tokens of a sequence that attend together */
     int64_t pieces;
+    int64_t keeping; /* layers from this one on keep nothing */
+    const struct NAMED(step_task) *rest; /* so they compute the wanted tokens alone */
 };
 
 /* Rows of hidden numbers, normalised, become operands; each thread does its share of the rows. */
@@ -863,13 +865,32 @@ static void NAMED(finish)(struct team *team, const struct NAMED(step_task) *task
     }
 }
 
+/* Numbers of the wanted tokens become those of the rest of the step. */
+static void NAMED(take_wanted)(struct team *team, const struct NAMED(step_task) *task) {
+    const int64_t size = task->model->hidden, inputs = task->model->inputs.projection.outputs;
+    int64_t first, last;
+    share(team, task->wanted_count, &first, &last);
+    for (int64_t row = first; row < last; row++) {
+        const int64_t from = task->wanted[row];
+        memcpy(task->rest->hidden + row * size, task->hidden + from * size, size * sizeof(NUMBER));
+        if (inputs)
+            memcpy(task->rest->layer_inputs + row * inputs, task->layer_inputs + from * inputs,
+                   inputs * sizeof(NUMBER));
+    }
+    barrier(team);
+}
+
 static void NAMED(step_part)(struct team *team, void *given) {
     const struct NAMED(step_task) *task = given;
     const struct model *model = task->model;
-    const int64_t count = task->count;
+    int64_t count = task->count;
     NAMED(embed)(team, task);
     NAMED(make_layer_inputs)(team, task);
     for (int64_t number = 0; number < model->layer_count; number++) {
+        if (number == task->keeping) {
+            NAMED(take_wanted)(team, task);
+            task = task->rest, count = task->count;
+        }
         const struct layer *layer = model->layers + number;
         const int64_t inner = layer->gate_up[0].outputs + layer->gate_up[1].outputs;
         const int64_t input = layer->input_gate.outputs;
@@ -940,31 +961,41 @@ int NAMED(step)(struct pool *pool, int threads, const struct model *model,
     const int64_t inputs = model->inputs.projection.outputs;
     const int64_t row_size = (larger(size, inputs) * sizeof(float) + 63) / 64 * 64;
     const int64_t scratch_size = larger(row_size, NAMED(scratch_size)(head_size, longest));
-    int64_t *starts = malloc((count + 1) * sizeof *starts);
+    int64_t keeping = model->layer_count;
+    while (keeping && model->layers[keeping - 1].shares)
+        keeping--;
+    /* What follows the layers that keep something has as many rows as there are wanted tokens. */
+    const int64_t rest = keeping < model->layer_count ? wanted_count : 0;
+    int64_t *starts = malloc((count + rest + 2) * sizeof *starts);
+    struct token *rest_tokens = malloc((rest + 1) * sizeof *rest_tokens);
     struct NAMED(step_task) task = {
         .model = model, .tokens = tokens, .count = count,
         .wanted = wanted, .wanted_count = wanted_count, .scores = scores,
-        .hidden = malloc(count * size * sizeof(NUMBER)),
+        .hidden = malloc((count + rest) * size * sizeof(NUMBER)),
         .qkv = malloc(count * width * sizeof(NUMBER)),
         .gate_up = malloc(count * inner * sizeof(NUMBER)),
         .apart = malloc(count * size * sizeof(NUMBER)),
-        .layer_inputs = inputs ? malloc(count * inputs * sizeof(NUMBER)) : NULL,
+        .layer_inputs = inputs ? malloc((count + rest) * inputs * sizeof(NUMBER)) : NULL,
         .scratch = aligned_alloc(64, threads * scratch_size), .scratch_size = scratch_size,
-        .starts = starts,
+        .starts = starts, .keeping = keeping,
     };
     const int failed = !NAMED(make_inputs)(&task.inputs, count, widest) || !task.hidden ||
                        !task.qkv || !task.gate_up || !task.apart || !task.scratch || !starts ||
-                       (inputs && !task.layer_inputs);
+                       !rest_tokens || (inputs && !task.layer_inputs);
     if (!failed) {
-        for (int64_t each = 0; each < count; each++)
-            if (!each || tokens[each].kept != tokens[each - 1].kept ||
-                each - starts[task.pieces - 1] >= most)
-                starts[task.pieces++] = each;
-        starts[task.pieces] = count;
+        task.pieces = find_pieces(tokens, count, most, starts);
+        for (int64_t each = 0; each < rest; each++)
+            rest_tokens[each] = tokens[wanted[each]];
+        struct NAMED(step_task) after = task;
+        after.tokens = rest_tokens, after.count = rest, after.wanted = NULL;
+        after.hidden += count * size, after.starts += count + 1;
+        after.layer_inputs = inputs ? task.layer_inputs + count * inputs : NULL;
+        after.pieces = find_pieces(rest_tokens, rest, most, starts + count + 1);
+        task.rest = &after;
         pool_run(pool, threads, NAMED(step_part), &task);
     }
-    free(task.hidden), free(task.qkv), free(task.gate_up), free(task.apart);
-    NAMED(free_inputs)(&task.inputs), free(task.scratch), free(starts), free(task.layer_inputs);
+    free(task.hidden), free(task.qkv), free(task.gate_up), free(task.apart), free(task.layer_inputs);
+    NAMED(free_inputs)(&task.inputs), free(task.scratch), free(starts), free(rest_tokens);
     return failed;
 }
 

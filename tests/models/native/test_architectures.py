@@ -320,6 +320,21 @@ def test_a_text_goes_on_from_any_of_its_tokens(architecture: str, tmp_path: Path
             assert np.array_equal(rest, whole[length:60])
 
 
+@pytest.mark.parametrize("architecture", ["llama", "gemma4_text"])
+def test_scores_are_the_same_whichever_are_wanted(architecture: str, tmp_path: Path) -> None:
+    """Layers that keep nothing compute those alone."""
+    runner = runner_of(in_c(tiny_models.save(tmp_path / "m", architecture)))
+    whole = scores_of(runner, (100,))
+    first, second = runner.cache.open(100), runner.cache.open(100)
+    spans = [(first, 40), (second, 100)]
+    for wanted in ([], [139], [39, 139, 41, 0], [120, 40, 7, 39, 38]):
+        for runner.threads in (1, 2):
+            found = runner.forward([*TOKENS[:40], *TOKENS], wanted, (), spans)
+            assert np.array_equal(
+                found, whole[[each % 40 if each < 40 else each - 40 for each in wanted]]
+            )
+
+
 def test_a_token_beyond_the_positions_of_a_model_is_refused(tmp_path: Path) -> None:
     folder = tiny_models.save(tmp_path / "m", "gpt2", n_positions=40)
     runner = runner_of(in_c(folder))
