@@ -152,6 +152,43 @@ def test_a_ratio_is_taken_within_a_round_and_above_one_where_ours_is_better() ->
     assert openvino.advantage == report.Spread(3, 3, 3)
 
 
+def test_weights_in_few_bits_are_compared_with_ours_of_as_many_bits() -> None:
+    tokens = {
+        "ours": 60.0,
+        "ours-int8": 30.0,
+        "llama.cpp-q8_0": 45.0,
+        "openvino-int8": 15.0,
+        "openvino-int4": 20.0,
+        "openvino-cb": 90.0,
+    }
+    rows = [report.Row(0, "one-stream", peer, {"token": each}) for peer, each in tokens.items()]
+    found = {line.peer: line.advantage for line in report.lines(rows)}
+    assert {peer: spread and spread.median for peer, spread in found.items()} == {
+        "ours": None,
+        "ours-int8": 0.5,
+        "llama.cpp-q8_0": 1.5,
+        "openvino-int8": 0.5,
+        "openvino-int4": None,  # nothing of ours in 4 bits is there
+        "openvino-cb": 1.5,
+    }
+
+
+def test_each_peer_is_compared_with_one_of_ours_that_does_the_same_work() -> None:
+    for peer in processes.PEERS.values():
+        ours = processes.PEERS[peer.ours]
+        assert (ours.kind, ours.ours) in (("engine", "ours"), ("http", "ours-http"))
+        assert ours.kind == peer.kind
+    few = {name: peer.ours for name, peer in processes.PEERS.items() if peer.ours[-1].isdigit()}
+    assert few == {
+        "llama.cpp-q8_0": "ours-int8",
+        "llama.cpp-q4_k_m": "ours-int4",
+        "llama.cpp-q4_0": "ours-int4",
+        "openvino-int8": "ours-int8",
+        "openvino-int4": "ours-int4",
+    }
+    assert not {*few, *few.values()} & {*processes.USUAL_PEERS}
+
+
 def test_sampled_work_is_the_same_work_with_tokens_that_are_drawn() -> None:
     sampled = [item for item in work.WORK.values() if item.name.endswith("-sampled")]
     assert [len(item.requests) for item in sampled] == [1, 16]

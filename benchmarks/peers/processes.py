@@ -30,6 +30,7 @@ class Peer:
         script: the folder with its ``peer.py``, and ``requirements.txt`` where it has an
             environment of its own; else it runs in that of this process.
         kind: ``engine`` takes the requests themselves, ``http`` serves them.
+        ours: the peer of ours that it is compared with, which has weights of as many bits.
         options: what its script is told.
         build: environment variables for its installation.
     """
@@ -38,6 +39,7 @@ class Peer:
     script: str
     title: str
     kind: Literal["engine", "http"] = "engine"
+    ours: str = "ours"
     options: dict[str, Any] = field(default_factory=dict)
     build: dict[str, str] = field(default_factory=dict)
 
@@ -66,10 +68,21 @@ PEERS = {
                 f"llama.cpp-{type.lower()}",
                 "llama_cpp",
                 f"llama.cpp, {type}",
+                ours=f"ours-{bits}",
                 options={"quantization": type},
                 build={"CMAKE_ARGS": "-DGGML_NATIVE=ON"},
             )
-            for type in ("Q8_0", "Q4_K_M", "Q4_0")
+            for type, bits in (("Q8_0", "int8"), ("Q4_K_M", "int4"), ("Q4_0", "int4"))
+        ),
+        *(
+            Peer(
+                f"openvino-{bits}",
+                "openvino",
+                f"OpenVINO GenAI ContinuousBatchingPipeline, weights in {bits}",
+                ours=f"ours-{bits}",
+                options={"pipeline": "continuous-batching", "quantization": bits},
+            )
+            for bits in ("int8", "int4")
         ),
         Peer("generate", "generate", "transformers generate(), one by one"),
         Peer("static-batch", "static_batch", "transformers generate(), what waits as one batch"),
@@ -87,19 +100,22 @@ PEERS = {
             "llama.cpp, slots as its server has them",
             build={"CMAKE_ARGS": "-DGGML_NATIVE=ON"},
         ),
-        Peer("ours-http", "ours_http", "modelcompose-jupyter, run API", kind="http"),
-        Peer("model-compose", "model_compose", "model-compose", kind="http"),
+        Peer(
+            "ours-http", "ours_http", "modelcompose-jupyter, run API", kind="http", ours="ours-http"
+        ),
+        Peer("model-compose", "model_compose", "model-compose", kind="http", ours="ours-http"),
         Peer(
             "model-compose-serial",
             "model_compose",
             "model-compose, max_concurrent_count: 1",
             kind="http",
+            ours="ours-http",
             options={"max_concurrent_count": 1},
         ),
     )
 }
 USUAL_PEERS = [name for name, peer in PEERS.items() if "quantization" not in peer.options]
-OURS = {"engine": "ours", "http": "ours-http"}
+"""Those that are asked unless others are named: all but those with weights in fewer bits."""
 
 
 class PeerError(Exception):
@@ -243,15 +259,17 @@ class PeerProcess:
         except BrokenPipeError:
             line = ""
         if not line:
-            raise PeerError(f"ended: {self._last_words()}")
+            raise PeerError(f"ended: {last_words(self._log.read_text('utf-8', errors='replace'))}")
         answer = json.loads(line)
         if "error" in answer:
             raise PeerError(answer["error"])
         return dict(answer["ok"])
 
-    def _last_words(self) -> str:
-        lines = self._log.read_text("utf-8", errors="replace").split("\n")
-        return next((line for line in reversed(lines) if line.strip()), "without a word")[:300]
+
+def last_words(log: str) -> str:
+    """The last line of what a process printed that is not empty."""
+    lines = log.split("\n")
+    return next((line for line in reversed(lines) if line.strip()), "without a word")[:300]
 
 
 def _moves(process: psutil.Process) -> bool:

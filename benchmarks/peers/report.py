@@ -7,7 +7,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
-from .processes import OURS, PEERS
+from .processes import PEERS
 from .work import ONE_STREAM, WORK, Measure, Work
 
 LIMIT = "share of the memory's speed"
@@ -45,8 +45,8 @@ class Line:
 
     Attributes:
         figure: in the measure's unit.
-        advantage: how many times better ours is, each ratio taken within one round; above 1, ours
-            is. None for ours itself and where no round has both.
+        advantage: how many times better `Peer.ours` is, each ratio taken within one round; above 1,
+            ours is. None for ours itself and where no round has both.
     """
 
     work: str
@@ -96,11 +96,12 @@ def _line(rows: Sequence[Row], work: Work, measure: Measure, peer: str) -> Line 
     by_round = _by_round(rows, work.name, measure.name, peer)
     if not by_round:
         return None
-    ours = _by_round(rows, work.name, measure.name, OURS[work.kind])
+    compared = PEERS[peer].ours
+    ours = _by_round(rows, work.name, measure.name, compared)
     ratios = [
         value / ours[round] if measure.better == "lower" else ours[round] / value
         for round, value in by_round.items()
-        if round in ours and peer != OURS[work.kind]
+        if round in ours and peer != compared
     ]
     return Line(
         work.name,

@@ -190,6 +190,16 @@ def _arrivals(count: int, seconds: float) -> Work:
     )
 
 
+def _prompt(length: int) -> Work:
+    return Work(
+        f"prompt-{length}",
+        f"a prompt of {length:,} tokens",
+        [length],
+        [_asked(16)],
+        [_first_of(0, "first token")],
+    )
+
+
 ONE_STREAM = "one-stream"
 _ONE = Work(ONE_STREAM, "one stream, 32 to 128 tokens", [32], [_asked(128)], _STREAM)
 _SIXTEEN = _streams(16)
@@ -202,6 +212,8 @@ _ITEMS = (
     _sampled(_SIXTEEN),
     _SIXTY_FOUR,
     _arrivals(16, 5.0),
+    _prompt(512),
+    _prompt(4000),
     Work(
         "prompt-again",
         "a prompt of 1,500 tokens, then again with another temperature",

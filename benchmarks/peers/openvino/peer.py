@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -18,41 +17,18 @@ from openvino_genai import (
     StreamingStatus,
     TokenizedInputs,
 )
+
+from peers.openvino.model import converted, properties
 from peers.protocol import BlockingEngine, Engine, PeerSettings, Request, SteppingEngine, serve
 
-_HINTS = {"bfloat16": "bf16", "float32": "f32"}
 _CACHE_GB = 2
 
 
-def converted(settings: PeerSettings) -> Path:
-    """The model in OpenVINO's form, converted where it is not there yet."""
-    folder = settings.cache / "converted"
-    if not (folder / "complete").exists():
-        from optimum.exporters.openvino import main_export
-
-        main_export(
-            str(settings.folder),
-            output=folder,
-            task="text-generation-with-past",
-            stateful=True,
-            ov_config=_as_stored(settings.precision),
-        )
-        (folder / "complete").touch()
-    return folder
-
-
-def _as_stored(precision: str) -> Any:
-    from optimum.intel import OVConfig
-
-    return OVConfig(dtype={"bfloat16": "bf16", "float32": "fp32"}[precision])
-
-
-def _properties(settings: PeerSettings) -> dict[str, Any]:
-    return {
-        "INFERENCE_PRECISION_HINT": _HINTS[settings.precision],
-        "INFERENCE_NUM_THREADS": settings.threads,
-        "PERFORMANCE_HINT": "LATENCY",
-    }
+def _loading(settings: PeerSettings) -> tuple[str, dict[str, Any]]:
+    """The folder of the converted model, and what a pipeline of it is asked for."""
+    quantization = settings.options.get("quantization")
+    folder = converted(settings.folder, settings.precision, quantization, settings.cache)
+    return str(folder), properties(settings.precision, settings.threads)
 
 
 def _facts() -> dict[str, Any]:
@@ -90,9 +66,8 @@ class _Streamer(StreamerBase):  # type: ignore[misc]
 
 class OneByOne(BlockingEngine):
     def load(self, settings: PeerSettings) -> dict[str, Any]:
-        self._pipeline = LLMPipeline(
-            str(converted(settings)), settings.device.upper(), **_properties(settings)
-        )
+        folder, wanted = _loading(settings)
+        self._pipeline = LLMPipeline(folder, settings.device.upper(), **wanted)
         return _facts()
 
     def generate(self, requests: Sequence[Request], on_token: Callable[[int, int], None]) -> None:
@@ -108,8 +83,9 @@ class ContinuousBatching(SteppingEngine):
         scheduler = SchedulerConfig()
         scheduler.cache_size = _CACHE_GB
         scheduler.enable_prefix_caching = True
+        folder, wanted = _loading(settings)
         self._pipeline = ContinuousBatchingPipeline(
-            str(converted(settings)), scheduler, settings.device.upper(), _properties(settings)
+            folder, scheduler, settings.device.upper(), wanted
         )
         self._handles: dict[int, Any] = {}
         self._asked = 0
