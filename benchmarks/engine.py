@@ -14,7 +14,6 @@ from __future__ import annotations
 
 import json
 import signal
-import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator, Sequence
@@ -25,7 +24,7 @@ from typing import Any
 
 import click
 import psutil
-from peers import machine, report, weights
+from peers import machine, plots, report, weights
 from peers.processes import PEERS, USUAL_PEERS, Peer, PeerError, PeerProcess, environment
 from peers.protocol import PeerSettings
 from peers.work import ONE_STREAM, USUAL, WORK, Work, disturbance
@@ -363,12 +362,11 @@ def plot(file: Path, venvs: Path) -> None:
 
 
 def _draw(file: Path, venvs: Path) -> None:
+    picture = file.with_suffix(".svg")
     try:
-        python = environment(Peer("plot", "plot", "matplotlib"), venvs.resolve())
+        plots.draw("draw.py", json.loads(file.read_text("utf-8")), picture, venvs)
     except PeerError as error:
         raise click.ClickException(f"no plot: {error}") from None
-    picture = file.with_suffix(".svg")
-    subprocess.run([python, _HERE / "peers" / "plot" / "draw.py", file, picture], check=True)
     click.echo(f"{file}\n{picture}")
 
 

@@ -11,11 +11,14 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Sequence
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import psutil
 import pytest
+from click.testing import CliRunner
 from standins import tiny_models
 
 BENCHMARKS = Path(__file__).parent.parent / "benchmarks"
@@ -24,6 +27,7 @@ if not BENCHMARKS.exists():
 sys.path.append(str(BENCHMARKS))
 
 import attacks  # noqa: E402
+import quality  # noqa: E402
 from on_gpu import cases, correctness  # noqa: E402
 from peers import processes, report, weights, work  # noqa: E402
 from peers.protocol import BlockingEngine, PeerSettings, Request, SteppingEngine, Timeline  # noqa: E402
@@ -253,6 +257,85 @@ def test_a_peer_generates_and_is_stopped_while_it_is_not_asked(model: Path, tmp_
     assert first["times"] == sorted(first["times"])
     assert third["arrived"] >= first["times"][-1]
     assert not psutil.pid_exists(process._process.pid)
+
+
+def test_what_is_said_last_is_the_reason_why_a_process_ended() -> None:
+    assert processes.last_words("Traceback\nValueError: no\n \n") == "ValueError: no"
+    assert processes.last_words("\n") == "without a word"
+
+
+def test_a_change_is_the_divergence_of_probabilities() -> None:
+    wanted = np.log(np.array([[0.5, 0.5], [0.9, 0.1], [0.2, 0.8]]))
+    same = quality.Change.of("same", wanted, (wanted + 3).astype(np.float32), [2, 1])
+    assert same.divergence == pytest.approx(0, abs=1e-12)
+    assert same.same_likeliest == 1
+    other = np.log(np.array([[0.25, 0.75], [0.9, 0.1], [0.2, 0.8]]))
+    told = quality.Change.of("other", wanted, other, [2, 1])
+    first = 0.5 * np.log(0.5 / 0.25) + 0.5 * np.log(0.5 / 0.75)
+    assert told.divergence == pytest.approx(first / 3)
+    assert told.error == pytest.approx(first / 4 / 2**0.5)  # texts have first / 2 and 0
+    assert told.hundredth_worst == pytest.approx(0.98 * first)
+    assert told.same_likeliest == pytest.approx(2 / 3)
+
+
+def change(name: str, divergence: float) -> quality.Change:
+    return quality.Change(name, divergence, divergence / 10, 2 * divergence, 0.99)
+
+
+def test_divergences_are_compared_with_those_of_ours_of_as_many_bits() -> None:
+    told = {"ours": 5e-5, "ours-int8": 1e-4, "ours-int4": 3e-3, "llama.cpp, float32": 1e-9}
+    told |= {"llama.cpp": 1e-5, "openvino-int8": 2e-4, "llama.cpp-q4_0": 1e-2}
+    found = quality.ratios({name: change(name, each) for name, each in told.items()})
+    assert found == {
+        "openvino-int8": pytest.approx(0.5),
+        "llama.cpp-q4_0": pytest.approx(0.3),
+    }
+
+
+def test_a_point_has_the_speed_of_one_stream_and_the_divergence() -> None:
+    rows = [
+        report.Row(round, item, peer, {"token": each})
+        for peer, tokens in (("ours-int8", (4.0, 5.0, 8.0)), ("generate", (20.0, 20.0, 20.0)))
+        for round, each in enumerate(tokens)
+        for item in ("one-stream", "busy-core")
+    ]
+    formats = [change("ours-int8", 1e-4), change("ours-int8, cache int8", 2e-4)]
+    (point,) = quality.points(
+        report.as_json(report.lines(rows), rows)["lines"], [asdict(each) for each in formats]
+    )
+    assert point == {
+        "engine": "ours",
+        "format": "int8",
+        "speed": {
+            "low": pytest.approx(1000 / 6.5),
+            "median": pytest.approx(200),
+            "high": pytest.approx(1000 / 4.5),
+        },
+        "divergence": 1e-4,
+        "error": 1e-5,
+    }
+
+
+def test_a_plot_says_which_results_it_cannot_draw(tmp_path: Path) -> None:
+    formats = {"formats": [asdict(change("ours", 1e-4))]}
+    (tmp_path / "quality.json").write_text(json.dumps(formats))
+    for precision, reason in (("float32", "another precision"), ("bfloat16", "none of the")):
+        engine = tmp_path / "engine.json"
+        engine.write_text(json.dumps({"model": {"precision": precision}, "lines": []}))
+        line = ["plot", str(engine), "--quality", str(tmp_path / "quality.json")]
+        told = CliRunner().invoke(quality.main, line)
+        assert told.exit_code == 1
+        assert reason in told.output
+    assert not (tmp_path / "quality.svg").exists()
+
+
+def test_scores_of_a_peer_that_fails_are_missing_with_the_reason(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setattr(quality, "environment", lambda peer, venvs: Path(sys.executable))
+    scores = quality.by_peer("openvino-cb", {"openvino-int8": "int8"}, tmp_path, [[1]], tmp_path)
+    with pytest.raises(processes.PeerError, match=r"ended: ModuleNotFoundError: .*'openvino'"):
+        next(scores)
 
 
 @pytest.mark.skipif(

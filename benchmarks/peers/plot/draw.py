@@ -2,22 +2,14 @@
 
 from __future__ import annotations
 
-import json
-import sys
-from pathlib import Path
 from typing import Any
 
-import matplotlib
-
-matplotlib.use("svg")
-matplotlib.rcParams["svg.fonttype"] = "none"
-matplotlib.rcParams["svg.hashsalt"] = "engine"
-from matplotlib import pyplot  # noqa: E402
+from style import pyplot, save, title
 
 _ROW_INCHES = 0.22
 
 
-def draw(results: dict[str, Any], picture: Path) -> None:
+def draw(results: dict[str, Any]) -> Any:
     lines = [line for line in results["lines"] if line["advantage"] is not None]
     peers = list(dict.fromkeys(line["peer"] for line in lines))
     rows = list(dict.fromkeys((line["work"], line["measure"]) for line in lines))
@@ -40,9 +32,9 @@ def draw(results: dict[str, Any], picture: Path) -> None:
     axes.set_ylim(place, -1)
     axes.set_yticks([tick for tick, _ in ticks], [name for _, name in ticks])
     axes.set_xlabel("times that ours is better (right of 1) or worse; median and quartiles")
-    axes.set_title(_title(results), fontsize="medium")
+    axes.set_title(title(results), fontsize="medium")
     figure.legend(loc="outside lower center", ncols=3, frameon=False)
-    figure.savefig(picture, metadata={"Date": None})
+    return figure
 
 
 def _mark(axes: Any, place: float, spread: dict[str, float], color: str, label: str | None) -> None:
@@ -50,12 +42,4 @@ def _mark(axes: Any, place: float, spread: dict[str, float], color: str, label: 
     axes.plot([spread["median"]], [place], "o", color=color, markersize=5, label=label)
 
 
-def _title(results: dict[str, Any]) -> str:
-    model, machine = results["model"], results["machine"]
-    return (
-        f"{model['shape']}, {model['precision']}; {machine.get('gpu') or machine['processor']}, "
-        f"{results['threads']} threads, {results['rounds']} rounds"
-    )
-
-
-draw(json.loads(Path(sys.argv[1]).read_text("utf-8")), Path(sys.argv[2]))
+save(draw)
