@@ -37,6 +37,10 @@ class Layout(Protocol):
     def token_bytes(self) -> int:
         """Bytes of one token over all layers."""
 
+    @property
+    def state_bytes(self) -> int:
+        """Bytes of a text whatever its length: a state, which has seen all of its tokens."""
+
 
 Kept = Any
 """What a slot has, as its slab gives and takes it."""
@@ -62,6 +66,11 @@ def _full_when_out_of_memory() -> Iterator[None]:
         if memory.is_out_of_memory(error):
             raise CacheFull from None
         raise
+
+
+def row_bytes(layout: Layout, capacity: int) -> int:
+    """What a row takes with room for so many tokens."""
+    return capacity * layout.token_bytes + layout.state_bytes
 
 
 class Slab(ABC):
@@ -96,6 +105,10 @@ class Slab(ABC):
         """The same, to be used once the row is free."""
 
     @abstractmethod
+    def copied(self, row: int, length: int) -> Kept:
+        """The same, of which nothing changes any more."""
+
+    @abstractmethod
     def put(self, row: int, kept: Kept, length: int) -> None:
         """Have the first tokens of what another slot has in a row."""
 
@@ -105,7 +118,7 @@ class Slab(ABC):
 
     @property
     def bytes(self) -> int:
-        return self.rows * self.capacity * self.layout.token_bytes
+        return self.rows * row_bytes(self.layout, self.capacity)
 
 
 class Slot:
@@ -124,6 +137,10 @@ class Slot:
     def take(self) -> Kept:
         """The same, to be used once the slot is closed."""
         return self.slab.taken(self.row, self.length)
+
+    def copy(self) -> Kept:
+        """The same, of which nothing changes any more, while the slot goes on."""
+        return self.slab.copied(self.row, self.length)
 
     def begin(self, kept: Kept, length: int) -> None:
         """Begin with the first tokens of what another slot has."""
@@ -164,6 +181,11 @@ class KVCache:
     def is_over(self) -> bool:
         """Whether more is allocated and held than the budget allows."""
         return self.budget is not None and self.bytes + self.held > self.budget
+
+    @property
+    def cuts(self) -> bool:
+        """Whether what a slot has is that of its first tokens, too, however few. A state is not."""
+        return not self.layout.state_bytes
 
     @property
     def slabs(self) -> list[Slab]:
@@ -236,7 +258,13 @@ class KVCache:
 
     def held_by(self, slot: Slot) -> int:
         """Bytes that are kept with a slot's keys and values when it is closed."""
-        return slot.slab.bytes if self.apart else slot.length * self.layout.token_bytes
+        if self.apart:
+            return slot.slab.bytes
+        return slot.length * self.layout.token_bytes + self.layout.state_bytes
+
+    def copy_bytes(self, slot: Slot) -> int:
+        """Bytes of a copy of what a slot has."""
+        return row_bytes(self.layout, capacity_for(slot.length))
 
     def _new_slab(self, capacity: int) -> Slab:
         self._check_room(capacity)
@@ -249,7 +277,7 @@ class KVCache:
 
     def _check_room(self, capacity: int, more: int = 1, rows: int | None = None) -> None:
         """Room for ``more`` rows; ``rows`` is what is allocated for that, where old ones move."""
-        row = capacity * self.layout.token_bytes
+        row = row_bytes(self.layout, capacity)
         if self.budget is None:
             taken = (more if rows is None else rows) * row + self._untouched
             full = memory.is_short(taken + _LEFT_FREE, self.layout.device)
@@ -263,7 +291,8 @@ class KVCache:
         """Bytes of slabs that the system has promised and not given yet."""
         slabs = self._own if self.apart else []
         free = sum(slab.capacity - slab.slots[0].length for slab in slabs)
-        return free * self.layout.token_bytes
+        states = sum(not slab.slots[0].length for slab in slabs)
+        return free * self.layout.token_bytes + states * self.layout.state_bytes
 
     def _shared_slab(self, capacity: int) -> Slab:
         """The slab of this capacity, with a free row."""

@@ -42,16 +42,19 @@ class NativeRunner:
         spans: Sequence[tuple[Slot, int]] = (),
     ) -> np.ndarray:
         """See `Runner.forward`; the scores are float32."""
-        return self._decoder.step(self._tokens(tokens, slabs, spans), wanted, self.threads)
+        all_spans = [*((slot, 1) for slab in slabs for slot in slab.slots), *spans]
+        scores = self._decoder.step(self._tokens(tokens, all_spans), wanted, self.threads)
+        for slot, count in all_spans:
+            _slab_of(slot).seen = slot.length + count
+        return scores
 
-    def _tokens(
-        self, tokens: Sequence[int], slabs: Iterable[Slab], spans: Iterable[tuple[Slot, int]]
-    ) -> np.ndarray:
+    def _tokens(self, tokens: Sequence[int], spans: Iterable[tuple[Slot, int]]) -> np.ndarray:
         given = token_array(len(tokens))
         place = 0
-        for slot, count in [*((slot, 1) for slab in slabs for slot in slab.slots), *spans]:
-            slab = slot.slab
-            assert isinstance(slab, NativeSlab)
+        for slot, count in spans:
+            slab = _slab_of(slot)
+            if not self.cache.cuts and slot.length and slab.seen != slot.length:
+                raise RuntimeError(f"a state of {slab.seen} tokens is not that of {slot.length}")
             part = given[place : place + count]
             part["kept"], part["capacity"] = slab.memory.ctypes.data, slab.capacity
             part["position"] = range(slot.length, slot.length + count)
@@ -66,3 +69,8 @@ class NativeRunner:
     def inference(self) -> AbstractContextManager[None]:
         """See `Runner.inference`."""
         return nullcontext()
+
+
+def _slab_of(slot: Slot) -> NativeSlab:
+    assert isinstance(slot.slab, NativeSlab)
+    return slot.slab

@@ -7,7 +7,10 @@ from collections.abc import Iterator
 import numpy as np
 
 from ..native.kept_layout import KeptLayout
-from .kv_cache import Slab
+from .kv_cache import Slab, capacity_for
+
+_ALIGNMENT = 64
+"""Bytes that vectors are read by at once."""
 
 
 class NativeSlab(Slab):
@@ -15,7 +18,10 @@ class NativeSlab(Slab):
 
     Attributes:
         memory: uint8, as the layout has it.
+        seen: how many tokens its state has seen. It cannot be taken back, nor be cut.
     """
+
+    seen = 0
 
     def __init__(self, layout: KeptLayout, capacity: int, rows: int) -> None:
         self.layout: KeptLayout = layout
@@ -23,7 +29,10 @@ class NativeSlab(Slab):
 
     def allocate(self, rows: int) -> None:
         assert rows == 1, "each sequence has a slab of its own"
-        self.memory = np.empty(self.capacity * self.layout.token_bytes, np.uint8)
+        size = self.capacity * self.layout.token_bytes + self.layout.state_bytes
+        whole = np.empty(size + _ALIGNMENT, np.uint8)
+        start = -whole.ctypes.data % _ALIGNMENT
+        self.memory = whole[start : start + size]
         super().allocate(rows)
 
     def resize(self, rows: int) -> None:
@@ -36,12 +45,23 @@ class NativeSlab(Slab):
     def taken(self, row: int, length: int) -> NativeSlab:
         return self
 
+    def copied(self, row: int, length: int) -> NativeSlab:
+        copy = NativeSlab(self.layout, capacity_for(length), 1)
+        copy.put(0, self, length)
+        return copy
+
     def put(self, row: int, kept: NativeSlab, length: int) -> None:
         for own, other in zip(self._tracks(), kept._tracks(), strict=True):
             own[:, :length] = other[:, :length]
+        self._state[:] = kept._state
+        self.seen = kept.seen
 
     def clear(self, row: int) -> None:
         self.memory[:] = 0
+
+    @property
+    def _state(self) -> np.ndarray:
+        return self.memory[self.memory.nbytes - self.layout.state_bytes :]
 
     def _tracks(self) -> Iterator[np.ndarray]:
         """What each track has, [heads, capacity, record]."""

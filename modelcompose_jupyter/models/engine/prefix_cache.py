@@ -36,10 +36,15 @@ def in_common(first: np.ndarray, second: np.ndarray) -> int:
 
 
 class PrefixCache:
-    """Evicts what was used least recently where it has more than ``limit`` bytes."""
+    """Evicts what was used least recently where it has more than ``limit`` bytes.
 
-    def __init__(self, limit: int) -> None:
+    Args:
+        cuts: whether what is kept of a sequence serves for its beginnings, too.
+    """
+
+    def __init__(self, limit: int, cuts: bool = True) -> None:
         self.limit = limit
+        self._cuts = cuts
         self.bytes = 0
         self._prefixes: OrderedDict[Prefix, None] = OrderedDict()
 
@@ -47,18 +52,22 @@ class PrefixCache:
         return len(self._prefixes)
 
     def find(self, tokens: np.ndarray) -> tuple[Prefix | None, int]:
-        """The cached sequence with the longest common prefix, and the length of that."""
+        """The cached sequence with the longest common prefix, and the length of that.
+
+        Where none can be cut: that of which all is a prefix.
+        """
         best, longest = None, 0
         for prefix in self._prefixes:
             length = in_common(prefix.tokens, tokens)
-            if length > longest:
+            if length > longest and (self._cuts or length == len(prefix.tokens)):
                 best, longest = prefix, length
         if best is not None:
             self._prefixes.move_to_end(best)
         return best, longest
 
     def keep(self, tokens: np.ndarray, size: int, take: Callable[[], Kept]) -> None:
-        """Keep a sequence's keys and values; those of its own prefixes are dropped.
+        """Keep a sequence's keys and values; those of its own prefixes are dropped, if it serves
+        for them.
 
         Args:
             size: bytes that they take.
@@ -68,10 +77,10 @@ class PrefixCache:
             return
         for prefix in list(self._prefixes):
             shared = in_common(prefix.tokens, tokens)
-            if shared == len(tokens):
+            if shared == len(tokens) and (self._cuts or shared == len(prefix.tokens)):
                 self._prefixes.move_to_end(prefix)
                 return
-            if shared == len(prefix.tokens):
+            if shared == len(prefix.tokens) and self._cuts:
                 self._drop(prefix)
         try:
             prefix = Prefix(tokens, take(), size)

@@ -9,7 +9,8 @@ from __future__ import annotations
 import time
 from collections import Counter
 from contextlib import suppress
-from itertools import islice
+from itertools import accumulate, islice
+from typing import Any
 
 import numpy as np
 
@@ -52,10 +53,10 @@ class Scheduler:
         self._sampler = self._runner.sampler()
         self._threads = Threads(self._runner)
         self._chunk_size = PrefillChunkSize()
-        self._prefixes = PrefixCache(_prefix_bytes(loaded))
+        self._prefixes = PrefixCache(_prefix_bytes(loaded), self._cache.cuts)
         self._draft: DraftModel | None = None
-        self._no_draft: str | None = None
-        if loaded.draft is not None:
+        self._no_draft = None if self._cache.cuts else "the model keeps a state"
+        if loaded.draft is not None and self._cache.cuts:
             vocabulary = self._runner.vocabulary
             try:
                 self._draft = DraftModel(loaded.draft, vocabulary, loaded.cache_budget)
@@ -80,8 +81,10 @@ class Scheduler:
 
     def add(self, request: GenerationRequest, params: SamplingParams) -> None:
         """Take a request in; its sequences begin with the next step."""
-        if self._no_draft is not None:
+        if self._no_draft is not None and self._loaded.draft is not None:
             params.warnings.append(f"draft_model has no effect: {self._no_draft}")
+        if not self._cache.cuts and request.prompt_lookup:
+            params.warnings.append(f"prompt_lookup has no effect: {self._no_draft}")
         group = SequenceGroup(self._loaded, request, params)
         self._groups.append(group)
         self._waiting += group.sequences
@@ -160,15 +163,25 @@ class Scheduler:
             if proposer is not None:
                 proposer.forget(sequence)
         if keep and slot.length:
-            tokens = np.array(sequence.tokens[: slot.length])
-            self._prefixes.keep(tokens, self._cache.held_by(slot), slot.take)
+            self._prefixes.keep(sequence.known, self._cache.held_by(slot), slot.take)
         self._cache.close(slot, clean)
-        self._cache.held = self._prefixes.bytes
-        while self._cache.is_over and self._forget():
-            pass
+        self._hold_prefixes()
         sequence.slot = None
         self._active.remove(sequence)
         self._crowded = False
+
+    def _keep_prompt(self, sequence: Sequence) -> None:
+        """Keep the state at the end of a prompt, which has gone on when the sequence ends."""
+        slot = sequence.slot
+        if slot is not None and not self._cache.cuts and 0 < slot.length == sequence.reading_end:
+            self._prefixes.keep(sequence.known, self._cache.copy_bytes(slot), slot.copy)
+            self._hold_prefixes()
+
+    def _hold_prefixes(self) -> None:
+        """Count what the prefix cache has, and have it forget what there is no room for."""
+        self._cache.held = self._prefixes.bytes
+        while self._cache.is_over and self._forget():
+            pass
 
     def _admit(self) -> None:
         """Begin sequences that wait, in order, as long as there is room."""
@@ -187,9 +200,16 @@ class Scheduler:
         if not reading:
             return False
         tokens = sequence.reusable
-        shared = [(in_common(other.prompt, tokens), other.computed) for other in reading]
+        shared = [(self._coming(other, tokens), other.computed) for other in reading]
         most = max((length for length, computed in shared if length > computed), default=0)
         return most > 0 and most > self._prefixes.find(tokens)[1]
+
+    def _coming(self, other: Sequence, tokens: np.ndarray) -> int:
+        """How many of the tokens there will be from a sequence once its prompt is read."""
+        length = in_common(other.prompt, tokens)
+        if self._cache.cuts:
+            return length
+        return other.reading_end if length >= other.reading_end else 0
 
     def _begin(self, sequence: Sequence) -> bool:
         """Give a sequence a slot, with the longest prefix that is there; whether there is room."""
@@ -213,7 +233,8 @@ class Scheduler:
         kept = prefix.kept if prefix is not None else None
         for other in self._active:
             shared = min(in_common(other.prompt, tokens), other.computed)
-            if shared > length and other.slot is not None:
+            is_there = self._cache.cuts or shared == other.computed
+            if shared > length and is_there and other.slot is not None:
                 kept, length = other.slot.kept, shared
         return kept, length
 
@@ -295,6 +316,8 @@ class Scheduler:
         return False
 
     def _proposer(self, lookup: int) -> Proposer | None:
+        if not self._cache.cuts:
+            return None
         if self._draft is not None or not lookup:
             return self._draft
         return self._lookups.setdefault(lookup, PromptLookup(lookup))
@@ -318,8 +341,11 @@ class Scheduler:
         budget = self._chunk_size.chunk(len(step))
         for sequence in own:
             if sequence.uncomputed > 1 and budget:
-                step.append(ScheduledSequence(sequence, min(sequence.uncomputed, budget)))
-                budget -= step[-1].count
+                count = min(sequence.uncomputed, budget)
+                if not self._cache.cuts and sequence.computed < sequence.reading_end:
+                    count = min(count, sequence.reading_end - sequence.computed)
+                step.append(ScheduledSequence(sequence, count))
+                budget -= count
         return [slab for slab, _ in together], step
 
     def _advance(self, slabs: list[Slab], step: list[ScheduledSequence]) -> None:
@@ -337,16 +363,15 @@ class Scheduler:
     def _compute(self, slabs: list[Slab], step: list[ScheduledSequence]) -> None:
         """The forward pass, and sampling for those whose tokens are all in the step.
 
-        The first sequences of the step are the rows of the slabs.
+        The first sequences of the step are the rows of the slabs. An error is of the forward pass,
+        which has changed nothing then.
         """
         tokens: list[int] = []
         wanted: list[int] = []
-        rows: list[RowState] = []
         for each in step:
             tokens += each.tokens
             if each.is_last:
                 wanted += range(len(tokens) - 1 - len(each.draft), len(tokens))
-                rows += each.rows()
         together = sum(len(slab.slots) for slab in slabs)
         spans = [(each.slot, each.length) for each in step[together:]]
         has_chunk = len(tokens) > len(wanted) > 0  # while others decode
@@ -354,19 +379,34 @@ class Scheduler:
             started = time.perf_counter()
             logits = self._runner.forward(tokens, wanted or [len(tokens) - 1], slabs, spans)
             self._counters.forward_seconds += time.perf_counter() - started
-            if not wanted:
-                return
+            for each in step:
+                each.slot.length += each.count
+            if wanted:
+                self._sample([each for each in step if each.is_last], logits)
+
+    def _sample(self, step: list[ScheduledSequence], logits: Any) -> None:
+        """A token for each row of scores. After an error: each sequence by itself."""
+        try:
+            rows = [row for each in step for row in each.rows()]
             chosen, finite = self._sampler.pick(logits, rows)
+        except Exception as error:
+            self._give_back()
+            if len(step) == 1:
+                self._fail(step[0].sequence.group, error)
+                return
+            ends = accumulate(1 + len(each.draft) for each in step)
+            for each, end in zip(step, ends, strict=True):
+                if each.sequence.slot is not None:
+                    self._sample([each], logits[end - 1 - len(each.draft) : end])
+            return
         sampled = zip(chosen.tolist(), finite.tolist(), strict=True)
         for each in step:
-            if each.is_last:
-                each.sampled = list(islice(sampled, 1 + len(each.draft)))
+            each.sampled = list(islice(sampled, 1 + len(each.draft)))
 
     def _take(self, step: list[ScheduledSequence]) -> None:
         for each in step:
-            each.slot.length += each.count
-        for each in step:
             sequence = each.sequence
+            self._keep_prompt(sequence)
             if each.is_last and sequence.reason is None and sequence.slot is not None:
                 before = len(sequence.tokens)
                 try:
@@ -377,9 +417,7 @@ class Scheduler:
 
     def _isolate(self, step: list[ScheduledSequence], error: Exception) -> None:
         """After an error: each sequence by itself, so that only those fail that cause it."""
-        while self._forget():
-            pass
-        memory.give_back()
+        self._give_back()
         if len(step) == 1:
             self._fail(step[0].sequence.group, error)
             return
@@ -392,6 +430,12 @@ class Scheduler:
                 self._fail(each.sequence.group, own)
             else:
                 self._take([each])
+
+    def _give_back(self) -> None:
+        """Have as much memory as possible."""
+        while self._forget():
+            pass
+        memory.give_back()
 
 
 class ScheduledSequence:

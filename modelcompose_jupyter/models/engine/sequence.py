@@ -55,6 +55,16 @@ class Sequence:
         return len(self.tokens) - self.computed
 
     @property
+    def reading_end(self) -> int:
+        """How many tokens of its prompt have been read when the last one is left."""
+        return len(self.prompt) - 1
+
+    @property
+    def known(self) -> np.ndarray:
+        """The tokens that its slot has."""
+        return np.array(self.tokens[: self.computed])
+
+    @property
     def progress(self) -> tuple[int, int]:
         """What a step changes: how many tokens there are, and how many are computed."""
         return len(self.tokens), self.computed

@@ -14,6 +14,7 @@ from dataclasses import replace
 from ..weights.loaded_model import LoadedModel
 from .kv_cache import CacheFull, Slot
 from .row_state import RowState
+from .runner import Unsupported
 from .runner_selection import make_runner
 from .sequence import Sequence
 
@@ -68,11 +69,17 @@ class _NGrams:
 
 
 class DraftModel:
-    """A smaller model, which generates the draft with the same random numbers."""
+    """A smaller model, which generates the draft with the same random numbers.
+
+    Raises:
+        Unsupported: it cannot.
+    """
 
     def __init__(self, loaded: LoadedModel, vocabulary: int, budget: int | None) -> None:
         self.most = _MODEL_DRAFT
         self._runner = make_runner(replace(loaded, cache_budget=budget))
+        if not self._runner.cache.cuts:
+            raise Unsupported("it keeps a state, from which no draft token can be taken back")
         self._sampler = self._runner.sampler()
         self._vocabulary = vocabulary
         self._slots: dict[Sequence, Slot] = {}

@@ -19,6 +19,7 @@ class TensorLayout:
     head_size: int
     itemsize: int
     device: str
+    state_bytes: int = 0
 
     @property
     def token_bytes(self) -> int:
@@ -101,6 +102,9 @@ class TorchSlab(Slab, Rows):
         return self.data[:, :, row, :, :length]
 
     def taken(self, row: int, length: int) -> torch.Tensor:
+        return self.copied(row, length)
+
+    def copied(self, row: int, length: int) -> torch.Tensor:
         return self.kept(row, length).clone()
 
     def put(self, row: int, kept: torch.Tensor, length: int) -> None:

@@ -69,6 +69,20 @@ def test_a_longer_text_takes_the_place_of_its_beginnings() -> None:
     assert find(cache, 1, 2) == ([1, 2, 3], 2)
 
 
+def test_what_cannot_be_cut_serves_as_a_whole() -> None:
+    cache = PrefixCache(1000, cuts=False)
+    for tokens in ([1, 2], [1, 2, 3, 4], [1, 2, 3]):
+        keep(cache, *tokens)
+    assert len(cache) == 3
+    assert find(cache, 1, 2, 3, 5) == ([1, 2, 3], 3)
+    assert find(cache, 1, 2, 5) == ([1, 2], 2)
+    assert find(cache, 1, 3) == (None, 0)
+    assert find(cache, 1) == (None, 0)
+    assert find(cache, 1, 2, 3, 4) == ([1, 2, 3, 4], 4)
+    keep(cache, 1, 2)  # is there
+    assert (len(cache), cache.bytes) == (3, 9 * TOKEN_BYTES)
+
+
 def test_what_was_used_least_recently_goes_first() -> None:
     cache = PrefixCache(3 * TOKEN_BYTES)
     for token in (1, 2, 3):
