@@ -328,7 +328,25 @@ def _gemma3_images(vocabulary: int, **options: Any) -> Any:
     )  # fmt: skip
 
 
+def _qwen3_5(vocabulary: int, **options: Any) -> Any:
+    return _with_images(
+        "Qwen3_5",
+        _text(
+            vocabulary, "qwen3_5_text", head_dim=8, max_position_embeddings=512,
+            linear_num_key_heads=2, linear_num_value_heads=4, linear_key_head_dim=8,
+            linear_value_head_dim=8, layer_types=["linear_attention", "full_attention"],
+        ),
+        {
+            "depth": 1, "hidden_size": 32, "intermediate_size": 32, "num_heads": 2,
+            "out_hidden_size": 32, "patch_size": 4, "num_position_embeddings": 16,
+        },
+        image_token_id=3, video_token_id=4, vision_start_token_id=5, vision_end_token_id=6,
+        **options,
+    )  # fmt: skip
+
+
 WITH_IMAGES: dict[str, Callable[..., Any]] = {
+    "qwen3_5": _qwen3_5,
     "qwen2_5_vl": _qwen2_5_vl,
     "mistral3": _mistral3,
     "llava": _llava,

@@ -14,6 +14,7 @@ from .parts import (
     ACTIVATIONS,
     NORMS,
     ROTARY,
+    RULES,
     Attention,
     Convolution,
     Heads,
@@ -21,6 +22,7 @@ from .parts import (
     LayerInputs,
     Norm,
     Parts,
+    Recurrence,
 )
 from .structures import (
     TOKEN,
@@ -30,6 +32,7 @@ from .structures import (
     ModelStruct,
     NormStruct,
     ProductStruct,
+    RecurrenceStruct,
 )
 from .threads import ThreadPool
 
@@ -105,6 +108,7 @@ class Decoder:
             layer_count=len(self._layers),
             hidden=parts.head.inputs,
             rotary=ROTARY[parts.rotary],
+            state_at=parts.kept_layout.token_bytes,
             activation=ACTIVATIONS[parts.activation],
             keeps_codes=parts.keeps_codes,
             epsilon=parts.epsilon,
@@ -117,8 +121,12 @@ class Decoder:
 
     def _place_kept(self) -> None:
         """Say of each layer where what it keeps, or reads of an earlier one, stands."""
-        at = 0
+        at = state_at = 0
         for struct, layer in zip(self._layers, self._parts.layers, strict=True):
+            if isinstance(layer.mixer, Recurrence):
+                struct.recurrence.state_at = state_at
+                state_at += layer.state_bytes
+                continue
             shares = layer.mixer.shares if isinstance(layer.mixer, Attention) else None
             if shares is not None:
                 other = self._layers[shares]
@@ -151,6 +159,10 @@ def _layer(layer: Layer) -> LayerStruct:
             "kernel": _address(mixer.kernel),
             "kernel_bias": _address(mixer.bias),
         }
+    elif isinstance(mixer, Recurrence):
+        arrays = {name: _address(each) for name, each in mixer.arrays.items()}
+        sizes = {**vars(mixer.heads), **mixer.heads.places, "rule": RULES[mixer.heads.rule]}
+        mixing = {"recurrence": RecurrenceStruct(**sizes, **arrays)}
     else:
         queries, keys, values = map(_heads, layer.heads or mixer.side_by_side)
         mixing = {
@@ -162,9 +174,11 @@ def _layer(layer: Layer) -> LayerStruct:
             "values": values,
             "shares": mixer.shares is not None,
         }
+        if layer.gates is not None:
+            mixing["gates"] = _heads(layer.gates)
     return LayerStruct(
         **mixing,
-        qkv=(ProductStruct * 3)(*(each.struct for each in layer.qkv)),
+        qkv=(ProductStruct * 4)(*(each.struct for each in layer.qkv)),
         output=layer.output.struct,
         gate_up=(ProductStruct * 2)(*(each.struct for each in layer.gate_up)),
         down=layer.down.struct,

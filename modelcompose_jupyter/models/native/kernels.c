@@ -291,8 +291,11 @@ static int64_t find_pieces(const struct token *tokens, int64_t count, int64_t mo
 
 /* How many outputs qkv has. */
 static inline int64_t qkv_width(const struct layer *layer) {
-    return layer->qkv[0].outputs + layer->qkv[1].outputs + layer->qkv[2].outputs;
+    return layer->qkv[0].outputs + layer->qkv[1].outputs + layer->qkv[2].outputs +
+           layer->qkv[3].outputs;
 }
+
+#include "recurrent_state.h"
 
 #include "coded.h"
 #include "coding.h"

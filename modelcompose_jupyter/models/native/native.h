@@ -61,10 +61,31 @@ struct heads {
     int64_t first, group, stride;
 };
 
+/* How a token changes the state of a head: by what the state is off of its value (the gated delta rule),
+ * or by the value itself (Mamba 2). */
+enum rule { DELTA, SUM };
+
+/* A recurrence: queries, keys and values of a token go through a short convolution, then keys and
+ * values into a state that each text has, from which queries read; see recurrent_state.h. */
+struct recurrence {
+    int64_t key_heads, value_heads, key_size, value_size; /* no heads: the layer has none */
+    int64_t rule;
+    int64_t channels_at, gates_at, rates_at; /* where a token's stand among the outputs of qkv */
+    int64_t queries_at, keys_at, values_at;  /* where they stand among the channels */
+    int64_t taps;                 /* how many tokens the convolution sees */
+    const float *filter;          /* [taps, channels], the newest token's last */
+    const float *filter_bias;     /* [channels], or NULL */
+    const float *decay;           /* [value heads]: how fast a head forgets */
+    const float *bias;            /* [value heads], of that */
+    const float *skip;            /* [value heads]: how much of a value is added to what is read; or NULL */
+    const float *norm;            /* [value size] of each head; with SUM of all heads, [values] */
+    int64_t state_at;             /* where a text's state for the layer is, in bytes from its first */
+};
+
 /* Attention, or a convolution over the tokens of a text, and an MLP, each of which adds to the hidden
  * numbers. What they take and what they add may be normalised. */
 struct layer {
-    struct product qkv[3];     /* their outputs stand side by side; the last ones may have none */
+    struct product qkv[4];     /* their outputs stand side by side; the last ones may have none */
     struct product output;
     struct product gate_up[2]; /* outputs of the first are activated, then multiplied by the second's, if any */
     struct product down;
@@ -73,6 +94,7 @@ struct layer {
     struct norm value_norm;           /* of a head */
     int64_t query_heads, key_heads, head_size;
     struct heads queries, keys, values;
+    struct heads gates; /* of what attention gives for each query; without a group there are none */
     const float *cosines, *sines;     /* [positions, rotary size / 2]; NULL: nothing turns */
     int64_t rotary_size;
     int64_t parallel; /* the MLP takes what attention takes; without a norm of its own, after its norm */
@@ -86,6 +108,7 @@ struct layer {
     float output_scale; /* of all hidden numbers; 1: none */
     int64_t taps; /* of a convolution in place of attention; 0: none */
     const float *kernel, *kernel_bias; /* [taps, hidden], the newest last; [hidden], or NULL */
+    struct recurrence recurrence; /* in place of attention: qkv are its channels, gates and rates */
     int64_t keys_at, values_at; /* where its keys and values are kept, in bytes for each token of room */
     int64_t record;             /* bytes of a head's key or value; of what a convolution takes */
 };
@@ -113,6 +136,7 @@ struct model {
     struct product head;
     int64_t layer_count, hidden;
     int64_t rotary;
+    int64_t state_at; /* where states of a text begin, in bytes for each token of room */
     int64_t activation;
     int64_t keeps_codes; /* whether keys and values are kept in 8 bits, see kept.h */
     float epsilon;

@@ -122,16 +122,112 @@ class Convolution:
     bias: np.ndarray | None = None
 
 
+Rule = Literal["delta", "sum"]
+RULES: dict[Rule, int] = {"delta": 0, "sum": 1}
+"""As native.h numbers them."""
+_COLUMNS = 32
+"""Of a state that stand side by side; as in recurrent_state.h."""
+
+
+@dataclass(frozen=True)
+class RecurrentHeads:
+    """The heads of a recurrence.
+
+    Attributes:
+        value_heads: a multiple of ``key_heads``; queries have as many as keys, and their size.
+        taps: how many tokens its convolution sees.
+        rule: what a token adds to the state of a head: ``delta`` how much its value differs from
+            what the state says of its key (gated delta nets), ``sum`` the value (Mamba 2).
+    """
+
+    key_heads: int
+    value_heads: int
+    key_size: int
+    value_size: int
+    taps: int
+    rule: Rule = "delta"
+
+    @property
+    def values(self) -> int:
+        """How many numbers it gives."""
+        return self.value_heads * self.value_size
+
+    @property
+    def channels(self) -> int:
+        """How many go through the convolution: queries, keys and values."""
+        return 2 * self.key_heads * self.key_size + self.values
+
+    @property
+    def rates(self) -> int:
+        """How many of a token there are: of each head how much it forgets, and by the delta rule,
+        before these, how much it corrects."""
+        return self.value_heads * (2 if self.rule == "delta" else 1)
+
+    @property
+    def places(self) -> dict[str, int]:
+        """Where parts of a token stand, as in native.h."""
+        keys, values, channels = self.key_heads * self.key_size, self.values, self.channels
+        if self.rule == "delta":
+            outputs = {"channels_at": 0, "gates_at": channels, "rates_at": channels + values}
+            return {**outputs, "queries_at": 0, "keys_at": keys, "values_at": 2 * keys}
+        outputs = {"gates_at": 0, "channels_at": values, "rates_at": values + channels}
+        return {**outputs, "values_at": 0, "keys_at": values, "queries_at": values + keys}
+
+    @property
+    def norm_size(self) -> int:
+        """How many weights its norm has: for a head, or for all."""
+        return self.value_size if self.rule == "delta" else self.values
+
+    @property
+    def state_bytes(self) -> int:
+        """What a text has of it, float32: last inputs of the convolution, and each head's state."""
+        columns = -(-self.value_size // _COLUMNS) * _COLUMNS
+        states = self.value_heads * self.key_size * columns
+        return 4 * ((self.taps - 1) * self.channels + states)
+
+
+@dataclass(frozen=True, eq=False)
+class Recurrence:
+    """A recurrence: keys and values of tokens go into a state of constant size.
+
+    Attributes:
+        filter: of its convolution, float32 [taps, channels]; the newest token's is the last.
+        filter_bias: float32 [channels], or None.
+        decay: how fast each head forgets, float32 [value heads].
+        bias: of what that is multiplied by, float32 [value heads].
+        skip: how much of a value is added to what a head reads out, float32 [value heads], or None.
+        norm: weights for what heads read out, float32 [`RecurrentHeads.norm_size`].
+    """
+
+    heads: RecurrentHeads
+    filter: np.ndarray
+    decay: np.ndarray
+    bias: np.ndarray
+    norm: np.ndarray
+    filter_bias: np.ndarray | None = None
+    skip: np.ndarray | None = None
+
+    @property
+    def arrays(self) -> dict[str, np.ndarray | None]:
+        """All that it has in memory."""
+        names = ("filter", "filter_bias", "decay", "bias", "skip", "norm")
+        return {name: getattr(self, name) for name in names}
+
+
 @dataclass(frozen=True, eq=False)
 class Layer:
     """A decoder layer: attention and an MLP, each of which adds to the hidden numbers. In place of
-    attention there may be a convolution.
+    attention there may be a convolution, or a recurrence.
 
     Attributes:
-        mixer: what makes tokens of those before them: attention's heads, or a convolution.
+        mixer: what makes tokens of those before them: attention's heads, a convolution, a
+            recurrence.
         qkv: queries, keys and values: three layers, or fewer whose outputs are all of them. Of a
-            convolution the gate of what goes in, the gate of what comes out, and what goes in.
+            convolution the gate of what goes in, the gate of what comes out, and what goes in. Of a
+            recurrence its channels, a gate for each value, and rates of each head of values, as
+            `RecurrentHeads.places` says.
         heads: where those of queries, keys and values stand; None is side by side.
+        gates: where the gates of what attention gives stand, as queries do; None: there are none.
         gate_up: the first one's outputs are activated and multiplied by the second's, if there is
             a second one.
         before_attention, before_mlp: norms of what goes in, None where there is none.
@@ -149,7 +245,7 @@ class Layer:
         rotation: the name of its rotation by position, None where there is none.
     """
 
-    mixer: Attention | Convolution
+    mixer: Attention | Convolution | Recurrence
     qkv: Sequence[Linear]
     output: Linear
     gate_up: Sequence[Linear]
@@ -165,6 +261,7 @@ class Layer:
     scaling: float
     rotation: str | None
     heads: QKVHeads | None = None
+    gates: Heads | None = None
     parallel: bool = False
     input_gate: Linear | None = None
     input_output: Linear | None = None
@@ -185,11 +282,20 @@ class Layer:
     @property
     def arrays(self) -> list[np.ndarray | None]:
         """What it has beside linear layers."""
-        kernel = (self.mixer.kernel, self.mixer.bias) if isinstance(self.mixer, Convolution) else ()
+        mixer, own = self.mixer, list[np.ndarray | None]()
+        if isinstance(mixer, Convolution):
+            own = [mixer.kernel, mixer.bias]
+        elif isinstance(mixer, Recurrence):
+            own = [*mixer.arrays.values()]
         return [
             *(a for each in self.norms.values() if each for a in (each.weights, each.bias)),
-            *kernel,
+            *own,
         ]
+
+    @property
+    def state_bytes(self) -> int:
+        """What a text has of it, however many tokens there are."""
+        return self.mixer.heads.state_bytes if isinstance(self.mixer, Recurrence) else 0
 
 
 LAYER_NORMS = (
@@ -277,8 +383,10 @@ class Parts:
 
     def tracks(self, layer: Layer) -> list[Track]:
         """What a layer keeps of each token: keys of its heads, then values; or what its convolution
-        takes. Nothing, where it reads what an earlier layer keeps."""
+        takes. Nothing, where it reads what an earlier layer keeps, or has a state."""
         mixer = layer.mixer
+        if isinstance(mixer, Recurrence):
+            return []
         if isinstance(mixer, Convolution):
             return [Track(1, mixer.kernel.shape[1] * numbers.dtype(self.kind).itemsize)]
         if mixer.shares is not None:
@@ -291,8 +399,11 @@ class Parts:
 
     @property
     def kept_layout(self) -> KeptLayout:
-        """What is kept of each token, layer by layer."""
-        return KeptLayout.of(track for layer in self.layers for track in self.tracks(layer))
+        """What is kept of each token, layer by layer, and the states of all layers."""
+        return KeptLayout.of(
+            (track for layer in self.layers for track in self.tracks(layer)),
+            sum(layer.state_bytes for layer in self.layers),
+        )
 
     @property
     def bytes(self) -> int:
@@ -332,6 +443,8 @@ class Parts:
                     _verify_norm(name, norm, (hidden,))
             if isinstance(layer.mixer, Convolution):
                 _verify_convolution(layer, layer.mixer, hidden)
+            elif isinstance(layer.mixer, Recurrence):
+                _verify_recurrence(layer, layer.mixer, hidden)
             else:
                 turns = 0 if layer.rotation is None else turning.get(layer.rotation, -1)
                 _verify_attention(layer, layer.mixer, turns, hidden)
@@ -383,12 +496,16 @@ def _verify_attention(layer: Layer, mixer: Attention, turns: int, hidden: int) -
     width, plain = mixer.width, mixer.side_by_side
     counts = (mixer.query_heads, mixer.key_heads, mixer.key_heads)
     own = 1 if mixer.shares is not None else 3
-    for each, count in list(zip(layer.heads or plain, counts, strict=True))[:own]:
+    placed = list(zip(layer.heads or plain, counts, strict=True))[:own]
+    if layer.gates is not None:
+        width += mixer.queries
+        placed.append((layer.gates, mixer.query_heads))
+    for each, count in placed:
         if min(each.first, each.stride) < 0 or each.group < 1 or each.end(count, size) > width:
             raise ValueError(f"heads at {each}, of {width} numbers")
     for name, whole in zip(HEAD_NORMS, (mixer.queries, mixer.keys, size), strict=True):
         if (norm := layer.norms[name]) is not None:
-            _verify_norm(name, norm, (size, whole) if layer.heads in (None, plain) else ())
+            _verify_norm(name, norm, (size, whole) if layer.heads in (None, plain) else (size,))
     _verify_linears("qkv", layer.qkv, width, hidden, (1, 2, 3))
     _verify_linears("output", [layer.output], hidden, mixer.queries)
 
@@ -402,6 +519,24 @@ def _verify_convolution(layer: Layer, mixer: Convolution, hidden: int) -> None:
         raise ValueError(f"a kernel's bias of {bias.shape}, not of {hidden} numbers")
     _verify_linears("qkv", layer.qkv, 3 * hidden, hidden)
     _verify_linears("output", [layer.output], hidden, hidden)
+
+
+def _verify_recurrence(layer: Layer, net: Recurrence, hidden: int) -> None:
+    """Raise a ValueError where the recurrence of a layer does not fit."""
+    heads = net.heads
+    sizes = (heads.key_heads, heads.value_heads, heads.key_size, heads.value_size, heads.taps)
+    if min(sizes) < 1 or heads.value_heads % heads.key_heads or heads.key_size % 2:
+        raise ValueError(f"a recurrence of {heads}")
+    channels, counts, size = (heads.channels,), (heads.value_heads,), (heads.norm_size,)
+    shapes = ((heads.taps, heads.channels), channels, counts, counts, counts, size)
+    for (name, array), shape in zip(net.arrays.items(), shapes, strict=True):
+        if array is None and name in ("filter_bias", "skip"):
+            continue
+        if array is None or array.shape != shape or array.dtype != np.float32:
+            raise ValueError(f"{name} of a recurrence is not {shape}")
+    outputs = heads.channels + heads.values + heads.rates
+    _verify_linears("qkv", layer.qkv, outputs, hidden, (1, 2, 3, 4))
+    _verify_linears("output", [layer.output], hidden, heads.values)
 
 
 def _verify_norm(name: str, norm: Norm, sizes: Sequence[int]) -> None:

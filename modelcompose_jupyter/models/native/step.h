@@ -462,6 +462,16 @@ static void NAMED(normalise_here)(NUMBER *row, const struct norm *norm, int64_t 
     }
 }
 
+/* Heads, normalised in place if there is a norm: each by itself, or all together where it is of all. */
+static void NAMED(normalise_heads)(const struct heads *heads, int64_t count, int64_t size,
+                                   const struct norm *norm, float epsilon, NUMBER *qkv) {
+    if (norm->size != size)
+        NAMED(normalise_here)(qkv + heads->first, norm, count * size, epsilon);
+    else
+        for (int64_t head = 0; head < count; head++)
+            NAMED(normalise_here)(qkv + head_place(heads, head, size), norm, size, epsilon);
+}
+
 /* Turn a head by its position, in place. */
 static void NAMED(turn)(const struct model *model, const struct layer *layer, int64_t position,
                         NUMBER *head) {
@@ -522,8 +532,8 @@ static void NAMED(widen)(const void *records, int64_t record, int64_t count, int
 static void NAMED(prepare)(const struct model *model, const struct layer *layer,
                            const struct token *token, NUMBER *qkv, float *room) {
     const int64_t size = layer->head_size, position = token->position;
-    NAMED(normalise_here)(qkv + layer->queries.first, &layer->query_norm, layer->query_heads * size,
-                          model->epsilon);
+    NAMED(normalise_heads)(&layer->queries, layer->query_heads, size, &layer->query_norm,
+                           model->epsilon, qkv);
     for (int64_t head = 0; head < layer->query_heads; head++)
         NAMED(turn)(model, layer, position, qkv + head_place(&layer->queries, head, size));
     if (layer->shares)
@@ -531,8 +541,8 @@ static void NAMED(prepare)(const struct model *model, const struct layer *layer,
     for (int64_t head = 0; head < layer->key_heads; head++)
         NAMED(keep)(model, size, qkv + head_place(&layer->values, head, size), &layer->value_norm,
                     kept_at(token, layer->values_at, head, position, layer->record), room);
-    NAMED(normalise_here)(qkv + layer->keys.first, &layer->key_norm, layer->key_heads * size,
-                          model->epsilon);
+    NAMED(normalise_heads)(&layer->keys, layer->key_heads, size, &layer->key_norm, model->epsilon,
+                           qkv);
     for (int64_t head = 0; head < layer->key_heads; head++) {
         NUMBER *key = qkv + head_place(&layer->keys, head, size);
         NAMED(turn)(model, layer, position, key);
@@ -650,8 +660,17 @@ static void NAMED(attend)(const struct model *model, const struct layer *layer,
     for (int64_t row = 0; row < rows; row++) {
         OPERAND *to = attended + row / group * PADDED(all * size);
         const int64_t start = (query + row % group) * size;
+        float *out = outs + row * padded;
         for (int64_t each = 0; each < size; each++)
-            to[NAMED(place)(start + each)] = WRITE_OPERAND(outs[row * padded + each] / totals[row]);
+            out[each] /= totals[row];
+        if (layer->gates.group) {
+            const NUMBER *gates =
+                qkv + row / group * width + head_place(&layer->gates, query + row % group, size);
+            for (int64_t each = 0; each < size; each++)
+                out[each] /= 1.0f + exponential(-READ(gates[each]));
+        }
+        for (int64_t each = 0; each < size; each++)
+            to[NAMED(place)(start + each)] = WRITE_OPERAND(out[each]);
     }
 }
 
@@ -705,6 +724,10 @@ struct NAMED(step_task) {
     int64_t pieces;
     int64_t keeping; /* layers from this one on keep nothing */
     const struct NAMED(step_task) *rest; /* so they compute the wanted tokens alone */
+    const int64_t *text_starts; /* all tokens of a text, one text after the other */
+    int64_t texts;
+    const int64_t *text_of; /* where a token's text starts */
+    float *channels;        /* of recurrences */
 };
 
 /* Rows of hidden numbers, normalised, become operands; each thread does its share of the rows. */
@@ -719,6 +742,21 @@ static void NAMED(normalise_rows)(struct team *team, const struct NAMED(step_tas
         NAMED(end_inputs)(&task->inputs, row, size, 0, size);
     }
     barrier(team);
+}
+
+/* Operands of all rows are there, `size` of each. */
+static void NAMED(end_all)(struct team *team, const struct NAMED(step_task) *task, int64_t size) {
+#if CODES
+    const int64_t blocks = blocks_of(size);
+    int64_t first, last;
+    share(team, task->count * blocks, &first, &last);
+    for (int64_t item = first; item < last; item++)
+        NAMED(end_inputs)(&task->inputs, item / blocks, size, item % blocks * CODED,
+                          smaller(item % blocks * CODED + CODED, size));
+    barrier(team);
+#else
+    (void)team, (void)task, (void)size;
+#endif
 }
 
 static void NAMED(attend_all)(struct team *team, const struct NAMED(step_task) *task,
@@ -747,17 +785,11 @@ static void NAMED(attend_all)(struct team *team, const struct NAMED(step_task) *
                           task->inputs.operands + start * PADDED(attended), scratch);
     }
     barrier(team);
-#if CODES
-    const int64_t blocks = blocks_of(attended);
-    share(team, task->count * blocks, &first, &last);
-    for (int64_t item = first; item < last; item++)
-        NAMED(end_inputs)(&task->inputs, item / blocks, attended, item % blocks * CODED,
-                          smaller(item % blocks * CODED + CODED, attended));
-    barrier(team);
-#endif
+    NAMED(end_all)(team, task, attended);
 }
 
 #include "convolution.h"
+#include "recurrence.h"
 
 /* Several products of the same operands, into rows of `to`: their outputs stand side by side. */
 static void NAMED(products)(struct team *team, const struct NAMED(step_task) *task,
@@ -895,7 +927,7 @@ static void NAMED(step_part)(struct team *team, void *given) {
         const int64_t inner = layer->gate_up[0].outputs + layer->gate_up[1].outputs;
         const int64_t input = layer->input_gate.outputs;
         NAMED(normalise_rows)(team, task, NULL, count, &layer->before_attention);
-        NAMED(products)(team, task, layer->qkv, 3, task->qkv, qkv_width(layer));
+        NAMED(products)(team, task, layer->qkv, 4, task->qkv, qkv_width(layer));
         if (layer->parallel) {
             barrier(team);
             if (layer->before_mlp.weights)
@@ -905,6 +937,8 @@ static void NAMED(step_part)(struct team *team, void *given) {
         barrier(team);
         if (layer->taps)
             NAMED(convolve_all)(team, task, layer);
+        else if (layer->recurrence.value_heads)
+            NAMED(recur_all)(team, task, layer);
         else
             NAMED(attend_all)(team, task, layer);
         NAMED(add)(team, model, &layer->output, &task->inputs, count, &layer->after_attention,
@@ -944,6 +978,7 @@ int NAMED(step)(struct pool *pool, int threads, const struct model *model,
                 int64_t wanted_count, float *scores) {
     const int64_t size = model->hidden;
     int64_t widest = size, width = 0, inner = 0, head_size = 0, most = QUERIES, longest = 0;
+    int64_t channels = 0;
     for (int64_t each = 0; each < model->layer_count; each++) {
         const struct layer *layer = model->layers + each;
         widest = larger(widest, larger(layer->output.inputs, layer->down.inputs));
@@ -952,6 +987,7 @@ int NAMED(step)(struct pool *pool, int threads, const struct model *model,
         inner = larger(inner, layer->input_gate.outputs);
         widest = larger(widest, layer->input_gate.outputs);
         head_size = larger(head_size, layer->head_size);
+        channels = larger(channels, prepared_width(&layer->recurrence));
         if (layer->key_heads)
             most = smaller(most, QUERIES / (layer->query_heads / layer->key_heads));
     }
@@ -967,6 +1003,7 @@ int NAMED(step)(struct pool *pool, int threads, const struct model *model,
     /* What follows the layers that keep something has as many rows as there are wanted tokens. */
     const int64_t rest = keeping < model->layer_count ? wanted_count : 0;
     int64_t *starts = malloc((count + rest + 2) * sizeof *starts);
+    int64_t *text_starts = malloc((2 * count + 1) * sizeof *text_starts);
     struct token *rest_tokens = malloc((rest + 1) * sizeof *rest_tokens);
     struct NAMED(step_task) task = {
         .model = model, .tokens = tokens, .count = count,
@@ -978,12 +1015,19 @@ int NAMED(step)(struct pool *pool, int threads, const struct model *model,
         .layer_inputs = inputs ? malloc((count + rest) * inputs * sizeof(NUMBER)) : NULL,
         .scratch = aligned_alloc(64, threads * scratch_size), .scratch_size = scratch_size,
         .starts = starts, .keeping = keeping,
+        .text_starts = text_starts, .text_of = text_starts + count + 1,
+        .channels = malloc(larger(1, count * channels) * sizeof(float)),
     };
     const int failed = !NAMED(make_inputs)(&task.inputs, count, widest) || !task.hidden ||
                        !task.qkv || !task.gate_up || !task.apart || !task.scratch || !starts ||
-                       !rest_tokens || (inputs && !task.layer_inputs);
+                       !text_starts || !rest_tokens || !task.channels ||
+                       (inputs && !task.layer_inputs);
     if (!failed) {
         task.pieces = find_pieces(tokens, count, most, starts);
+        task.texts = find_pieces(tokens, count, count, text_starts);
+        for (int64_t text = 0; text < task.texts; text++)
+            for (int64_t each = text_starts[text]; each < text_starts[text + 1]; each++)
+                text_starts[count + 1 + each] = text_starts[text];
         for (int64_t each = 0; each < rest; each++)
             rest_tokens[each] = tokens[wanted[each]];
         struct NAMED(step_task) after = task;
@@ -996,6 +1040,7 @@ int NAMED(step)(struct pool *pool, int threads, const struct model *model,
     }
     free(task.hidden), free(task.qkv), free(task.gate_up), free(task.apart), free(task.layer_inputs);
     NAMED(free_inputs)(&task.inputs), free(task.scratch), free(starts), free(rest_tokens);
+    free(text_starts), free(task.channels);
     return failed;
 }
 

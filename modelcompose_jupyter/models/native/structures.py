@@ -38,9 +38,33 @@ class HeadsStruct(ctypes.Structure):
     )
 
 
+class RecurrenceStruct(ctypes.Structure):
+    _fields_ = (
+        ("key_heads", _NUMBER),
+        ("value_heads", _NUMBER),
+        ("key_size", _NUMBER),
+        ("value_size", _NUMBER),
+        ("rule", _NUMBER),
+        ("channels_at", _NUMBER),
+        ("gates_at", _NUMBER),
+        ("rates_at", _NUMBER),
+        ("queries_at", _NUMBER),
+        ("keys_at", _NUMBER),
+        ("values_at", _NUMBER),
+        ("taps", _NUMBER),
+        ("filter", _POINTER),
+        ("filter_bias", _POINTER),
+        ("decay", _POINTER),
+        ("bias", _POINTER),
+        ("skip", _POINTER),
+        ("norm", _POINTER),
+        ("state_at", _NUMBER),
+    )
+
+
 class LayerStruct(ctypes.Structure):
     _fields_ = (
-        ("qkv", ProductStruct * 3),
+        ("qkv", ProductStruct * 4),
         ("output", ProductStruct),
         ("gate_up", ProductStruct * 2),
         ("down", ProductStruct),
@@ -57,6 +81,7 @@ class LayerStruct(ctypes.Structure):
         ("queries", HeadsStruct),
         ("keys", HeadsStruct),
         ("values", HeadsStruct),
+        ("gates", HeadsStruct),
         ("cosines", _POINTER),
         ("sines", _POINTER),
         ("rotary_size", _NUMBER),
@@ -71,6 +96,7 @@ class LayerStruct(ctypes.Structure):
         ("taps", _NUMBER),
         ("kernel", _POINTER),
         ("kernel_bias", _POINTER),
+        ("recurrence", RecurrenceStruct),
         ("keys_at", _NUMBER),
         ("values_at", _NUMBER),
         ("record", _NUMBER),
@@ -99,6 +125,7 @@ class ModelStruct(ctypes.Structure):
         ("layer_count", _NUMBER),
         ("hidden", _NUMBER),
         ("rotary", _NUMBER),
+        ("state_at", _NUMBER),
         ("activation", _NUMBER),
         ("keeps_codes", _NUMBER),
         ("epsilon", _FLOAT),

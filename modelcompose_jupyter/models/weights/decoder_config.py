@@ -9,7 +9,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
-from ..native.parts import Activation, Attention, NormKind, QKVHeads, Rotary
+from ..native.parts import Activation, Attention, Heads, NormKind, QKVHeads, RecurrentHeads, Rotary
 from . import tensor_names
 from .config_reader import ConfigReader, Other, Rotation
 from .decoder_families import FAMILIES, Family
@@ -29,7 +29,7 @@ class DecoderConfig:
     Attributes:
         class_name: that of its class in transformers.
         context: most positions.
-        attention: heads of each layer; None where it has a convolution in place of attention.
+        attention: heads of each layer, or of its recurrence; None where it has a convolution.
         inner: sizes of the MLP in each layer.
         scalings: what each layer multiplies products of queries and keys by.
         windows: how many tokens each layer sees, itself included; 0 is all.
@@ -58,7 +58,7 @@ class DecoderConfig:
     activation: Activation
     epsilon: float
     tied: bool
-    attention: Sequence[Attention | None]
+    attention: Sequence[Attention | RecurrentHeads | None]
     inner: Sequence[int]
     scalings: Sequence[float]
     windows: Sequence[int]
@@ -73,6 +73,7 @@ class DecoderConfig:
     norm_offset: float = 0.0
     whole_query_norms: bool = False
     heads: QKVHeads | None = None
+    gates: Heads | None = None
     taps: int = 0
     normalises_values: bool = False
     layer_input: int = 0
@@ -110,10 +111,10 @@ def read(content: Any) -> DecoderConfig:
     if not isinstance(kind, str) or kind not in FAMILIES:
         raise Other(f"the architecture {kind} has no kernels")
     family = FAMILIES[kind]
-    if content.get("architectures") not in ([family.class_name], None):
+    if content.get("architectures") not in ([family.architecture or family.class_name], None):
         raise Other("it is of another class")
     if family.text is not None:
-        content = _text_of(content, family.text)
+        content = _text_of(content, family)
     for name in content:
         if name in _OF_OTHERS or name.startswith(("to_", "from_", "get_")):
             raise Other(f"its config.json has {name}")
@@ -123,13 +124,15 @@ def read(content: Any) -> DecoderConfig:
         raise Other(f"its config.json is not as usual: {error!r}") from None
 
 
-def _text_of(content: Mapping[str, Any], kind: str) -> dict[str, Any]:
+def _text_of(content: Mapping[str, Any], family: Family) -> dict[str, Any]:
     """The part of a config.json of images, sound and text that is about text."""
     text = content.get("text_config")
-    if not isinstance(text, dict) or text.get("model_type", kind) != kind:
+    if not isinstance(text, dict) or text.get("model_type", family.text) != family.text:
         raise Other("its text_config is of another kind")
     others = {name: content[name] for name in content if name in _OF_OTHERS - _OF_TOWERS}
     whole = {name: content[name] for name in _OF_ALL if content.get(name) is not None}
+    if family.architecture is not None:  # of which transformers takes the part alone
+        return {**whole, **text, **others}
     return {**text, **others, **whole}
 
 

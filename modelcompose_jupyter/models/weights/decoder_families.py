@@ -8,9 +8,10 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from math import inf
 from typing import Any
 
-from ..native.parts import Attention, Heads
+from ..native.parts import Attention, Heads, RecurrentHeads
 from . import tensor_names
 from .config_reader import ConfigReader, LayerRotations, Other, Rotation, frequencies
 from .tensor_names import TensorNames
@@ -22,7 +23,7 @@ _GPT_KEYS = {
 }  # fmt: skip
 _MOST_TAPS = 1 << 10
 _GEMMA_NEEDS = ("head_dim", "query_pre_attn_scalar", "hidden_act", "num_key_value_heads")
-_SLIDING, _FULL = "sliding_attention", "full_attention"
+_SLIDING, _FULL, _LINEAR = "sliding_attention", "full_attention", "linear_attention"
 _GPT_USUAL = {"hidden_act": "gelu_new", "rms_norm_eps": 1e-5}
 
 
@@ -54,6 +55,8 @@ class Family:
         grouped: whether heads of keys, and the size of heads, are config.json's to say.
         inner: sizes of the MLP in each layer.
         text: the model type of the part that is about text, where a model has others, too.
+        architecture: the class that its config.json names, where transformers makes another one of
+            that part.
         knows: keys that ask for what the kernels can do, and this family does.
     """
 
@@ -68,6 +71,7 @@ class Family:
     grouped: bool = True
     inner: Callable[[ConfigReader], list[int]] = _inner_sizes
     text: str | None = None
+    architecture: str | None = None
     knows: frozenset[str] = frozenset()
     biases: Callable[[Mapping[str, Any]], frozenset[str]] = lambda _: frozenset()
     windows: Callable[[ConfigReader], list[int]] = _no_windows
@@ -102,6 +106,13 @@ def _attention_biases(content: Mapping[str, Any]) -> frozenset[str]:
 
 def _lfm2_biases(content: Mapping[str, Any]) -> frozenset[str]:
     return _CONVOLUTION if content.get("conv_bias") else frozenset()
+
+
+def _granite4_biases(content: Mapping[str, Any]) -> frozenset[str]:
+    found = _attention_biases(content)
+    if content.get("mamba_conv_bias", True):
+        found |= {"mamba.conv1d"}
+    return found | {"mamba.in_proj", "mamba.out_proj"} if content.get("mamba_proj_bias") else found
 
 
 def _neox_biases(content: Mapping[str, Any]) -> frozenset[str]:
@@ -244,6 +255,11 @@ def _smollm3_rotations(reader: ConfigReader, size: int, _: Sequence[int]) -> Lay
     return found, [
         name if turns else None for name, turns in zip(names, _smollm3_turning(reader), strict=True)
     ]
+
+
+def _qwen3_5_rotations(reader: ConfigReader, size: int, _: Sequence[int]) -> LayerRotations:
+    """Positions in images differ by direction; those in texts do not."""
+    return reader.rotations(size, part=0.25)
 
 
 def _phi3_rotations(reader: ConfigReader, size: int, _: Sequence[int]) -> LayerRotations:
@@ -427,13 +443,46 @@ def _granite(reader: ConfigReader, _: int) -> Own:
 
 
 def _granite4(reader: ConfigReader, head_size: int) -> Own:
-    """Of Granite 4 without a state and without experts."""
+    """Of Granite 4 without experts. Layers without attention are those of Mamba 2."""
     content = reader.content
     if content.get("num_local_experts", 8) != 0:
         raise Other("it has experts")
-    if not {*(content.get("layer_types") or ["mamba"])} <= {"attention", _FULL}:
-        raise Other("its layers keep a state")
-    return _granite(reader, head_size)
+    types = content.get("layer_types") or [_LINEAR] * reader.layers
+    if not {*types} <= {"attention", _FULL, "mamba", _LINEAR}:
+        raise Other("its layer_types are others")
+    attends = [each in ("attention", _FULL) for each in types]
+    key_heads = content.get("num_key_value_heads") or reader.size("num_attention_heads")
+    attention = Attention(reader.size("num_attention_heads"), int(key_heads), head_size)
+    heads: list[Attention | RecurrentHeads] = [attention] * reader.layers
+    if not all(attends):
+        mamba = _mamba2(reader)
+        heads = [attention if each else mamba for each in attends]
+    return {**_granite(reader, head_size), "attention": heads}
+
+
+_NO_LIMITS = ([0.0, inf], [0.0, {"__float__": "Infinity"}])
+"""As Python writes infinity in JSON, and as transformers does."""
+
+
+def _mamba2(reader: ConfigReader) -> RecurrentHeads:
+    content, hidden = reader.content, reader.size("hidden_size")
+    count, inner = reader.size("mamba_n_heads"), int(content.get("mamba_expand", 2) * hidden)
+    size = content.get("mamba_d_head", "auto")
+    if content.get("time_step_limit", _NO_LIMITS[0]) not in _NO_LIMITS:
+        raise Other("its time steps are limited")
+    if inner % count or size not in ("auto", inner // count):
+        raise Other("its heads are of other sizes")
+    mamba = RecurrentHeads(
+        key_heads=reader.size("mamba_n_groups"),
+        value_heads=count,
+        key_size=reader.size("mamba_d_state"),
+        value_size=inner // count,
+        taps=reader.size("mamba_d_conv"),
+        rule="sum",
+    )
+    if mamba.value_heads % mamba.key_heads or mamba.key_size % 2 or mamba.values % 2:
+        raise Other("its sizes are odd")
+    return mamba
 
 
 def _hyperclovax(reader: ConfigReader, head_size: int) -> Own:
@@ -470,6 +519,39 @@ def _lfm2(reader: ConfigReader, head_size: int) -> Own:
         "taps": taps,
         "activation": "silu",
         "tied": bool(content.get("tie_embedding", content.get("tie_word_embeddings", True))),
+    }
+
+
+def _qwen3_5(reader: ConfigReader, head_size: int) -> Own:
+    """Most layers have a gated delta net. In others heads of queries stand beside their gates."""
+    if reader.content.get("attn_output_gate", True) is not True:
+        raise Other("its attention has no gates")
+    heads = Attention(
+        reader.size("num_attention_heads"), reader.size("num_key_value_heads"), head_size
+    )
+    nets = RecurrentHeads(
+        key_heads=reader.size("linear_num_key_heads"),
+        value_heads=reader.size("linear_num_value_heads"),
+        key_size=reader.size("linear_key_head_dim"),
+        value_size=reader.size("linear_value_head_dim"),
+        taps=reader.size("linear_conv_kernel_dim"),
+    )
+    if nets.value_heads % nets.key_heads or nets.key_size % 2 or nets.values % 2:
+        raise Other("its sizes are odd")
+    if (types := reader.content.get("layer_types")) is None:
+        interval = reader.content.get("full_attention_interval", 4)
+        types = [_LINEAR if (n + 1) % interval else _FULL for n in range(reader.layers)]
+    if not {*types} <= {_LINEAR, _FULL}:
+        raise Other("its layer_types are others")
+    return {
+        "norm_offset": 1.0,
+        "attention": [nets if each == _LINEAR else heads for each in types],
+        "gates": Heads(head_size, 1, 2 * head_size),
+        "heads": (
+            Heads(0, 1, 2 * head_size),
+            Heads(2 * heads.queries, heads.key_heads),
+            Heads(2 * heads.queries + heads.keys, heads.key_heads),
+        ),
     }
 
 
@@ -534,6 +616,18 @@ FAMILIES = {
         windows=_windows_by_switch,
         needs=("head_dim",),
     ),
+    "qwen3_5_text": Family(
+        "Qwen3_5ForCausalLM",
+        (None, None, None),
+        tensor_names.QUERY_NORMS,
+        needs=(
+            "head_dim", "num_key_value_heads", "linear_num_key_heads", "linear_num_value_heads",
+            "linear_key_head_dim", "linear_value_head_dim", "linear_conv_kernel_dim",
+        ),
+        biases=_attention_biases,
+        rotations=_qwen3_5_rotations,
+        own=_qwen3_5,
+    ),
     "smollm3": Family(
         "SmolLM3ForCausalLM",
         (128_000, 128_001, 128_004),
@@ -595,7 +689,7 @@ FAMILIES = {
         (1, 2, None),
         tensor_names.GRANITE4,
         inner=_shared_inner_sizes,
-        biases=_attention_biases,
+        biases=_granite4_biases,
         rotations=_granite4_rotations,
         own=_granite4,
     ),
@@ -717,4 +811,10 @@ FAMILIES["gemma4"] = replace(
     class_name="Gemma4ForConditionalGeneration",
     names=replace(tensor_names.GEMMA4, prefix="model.language_model."),
     text="gemma4_text",
+)
+FAMILIES["qwen3_5"] = replace(
+    FAMILIES["qwen3_5_text"],
+    architecture="Qwen3_5ForConditionalGeneration",
+    names=replace(tensor_names.QUERY_NORMS, prefix="model.language_model."),
+    text="qwen3_5_text",
 )

@@ -21,6 +21,8 @@ from ..native.parts import (
     LayerInputs,
     Norm,
     Parts,
+    Recurrence,
+    RecurrentHeads,
 )
 from .decoder_config import DecoderConfig
 
@@ -41,11 +43,22 @@ class DecoderTensor(NamedTuple):
 
 
 Role = Literal[
-    "head", "qkv", "queries", "keys", "values", "output", "gate", "up", "inner", "down", "inputs"
+    "head",
+    "qkv",
+    "queries",
+    "keys",
+    "values",
+    "output",
+    "gate",
+    "up",
+    "inner",
+    "down",
+    "inputs",
+    "rates",
 ]
 """What a linear layer is for; ``qkv`` is queries, keys and values at once, or all that a
 convolution takes, ``inner`` what begins an MLP without a gate, ``inputs`` what each layer gets of a
-token by itself."""
+token by itself, ``rates`` those of a recurrence."""
 
 
 class LinearTensor(NamedTuple):
@@ -99,6 +112,8 @@ def tensors(config: DecoderConfig) -> Iterator[DecoderTensor]:
             yield from _norm(names.of_layer(number, getattr(names, part)), size, config)
         if names.output_scale is not None:
             yield DecoderTensor(names.of_layer(number, names.output_scale), (1,))
+        if isinstance(attention, RecurrentHeads):
+            yield from _recurrence(names.of_layer(number, names.recurrence), attention, config)
         if attention is None:
             kernel = names.of_layer(number, names.convolution)
             yield DecoderTensor(f"{kernel}.weight", (hidden, 1, config.taps))
@@ -115,8 +130,11 @@ def linears(config: DecoderConfig) -> Iterator[LinearTensor]:
 
 
 def _mixer(config: DecoderConfig, number: int) -> list[LinearTensor]:
-    """Of queries, keys and values, or of what a convolution takes, and what comes after them."""
+    """Of queries, keys and values, or of what a convolution or a recurrence takes, and what comes
+    after them."""
     names, hidden, attention = config.names, config.hidden, config.attention[number]
+    if isinstance(attention, RecurrentHeads):
+        return _around_recurrence(config, number, attention)
     if attention is None:
         ends = (hidden,)
         return [
@@ -124,7 +142,8 @@ def _mixer(config: DecoderConfig, number: int) -> list[LinearTensor]:
             _of_layer(config, number, names.after_convolution, ("output",), ends, hidden),
         ]
     own = 1 if attention.shares is not None else 2 if attention.values_are_keys else 3
-    outputs: tuple[int, ...] = (attention.queries, attention.keys, attention.keys)[:own]
+    queries = attention.queries * (1 if config.gates is None else 2)
+    outputs: tuple[int, ...] = (queries, attention.keys, attention.keys)[:own]
     three: tuple[Role, ...] = ("queries", "keys", "values")
     roles = three[:own]
     if len(names.qkv) == 1 and config.heads is not None:  # heads of all three take turns
@@ -133,6 +152,25 @@ def _mixer(config: DecoderConfig, number: int) -> list[LinearTensor]:
         *_shared(config, number, names.qkv[:own], roles, outputs),
         _of_layer(config, number, names.output, ("output",), (hidden,), attention.queries),
     ]
+
+
+def _around_recurrence(
+    config: DecoderConfig, number: int, heads: RecurrentHeads
+) -> list[LinearTensor]:
+    """Of channels, gates and rates, and what comes after them."""
+    first, hidden, each = config.names.recurrence, config.hidden, heads.value_heads
+    parts: dict[str, tuple[tuple[Role, ...], tuple[int, ...]]] = {
+        "in_proj_qkv": (("qkv",), (heads.channels,)), "in_proj_z": (("gate",), (heads.values,)),
+        "in_proj_b": (("rates",), (each,)), "in_proj_a": (("rates",), (each,)),
+    }  # fmt: skip
+    if heads.rule == "sum":
+        outputs = (heads.values, heads.channels, heads.rates)
+        parts = {"in_proj": (("gate", "qkv", "rates"), outputs)}
+    before = [
+        _of_layer(config, number, f"{first}{name}", *part, hidden) for name, part in parts.items()
+    ]
+    after = _of_layer(config, number, f"{first}out_proj", ("output",), (hidden,), heads.values)
+    return [*before, after]
 
 
 def _mlp(config: DecoderConfig, number: int) -> list[LinearTensor]:
@@ -199,14 +237,25 @@ def _norm(name: str, size: int, config: DecoderConfig) -> Iterator[DecoderTensor
         yield DecoderTensor(f"{name}.bias", (size,))
 
 
-def _norm_sizes(config: DecoderConfig, attention: Attention | None) -> dict[str, int]:
+def _recurrence(name: str, heads: RecurrentHeads, config: DecoderConfig) -> Iterator[DecoderTensor]:
+    yield DecoderTensor(f"{name}conv1d.weight", (heads.channels, 1, heads.taps))
+    if _has_bias(f"{name}conv1d", config):
+        yield DecoderTensor(f"{name}conv1d.bias", (heads.channels,))
+    for each in ("A_log", "dt_bias") if heads.rule == "delta" else ("A_log", "dt_bias", "D"):
+        yield DecoderTensor(f"{name}{each}", (heads.value_heads,))
+    yield DecoderTensor(f"{name}norm.weight", (heads.norm_size,))
+
+
+def _norm_sizes(
+    config: DecoderConfig, attention: Attention | RecurrentHeads | None
+) -> dict[str, int]:
     """How many numbers each norm is of that a layer has."""
     sizes = dict.fromkeys(LAYER_NORMS, config.hidden)
     for part in HEAD_NORMS:
         del sizes[part]
     if not config.layer_input:
         del sizes["after_input"]
-    if attention is not None:
+    if isinstance(attention, Attention):
         whole = config.whole_query_norms
         sizes["query_norm"] = attention.queries if whole else attention.head_size
         if attention.shares is None:
@@ -295,20 +344,25 @@ class DecoderBuilder:
         norms: dict[str, Norm | None] = dict.fromkeys(LAYER_NORMS)
         for part in _norm_sizes(config, attention):
             norms[part] = self._norm(names.of_layer(number, getattr(names, part)))
-        if config.normalises_values and attention is not None and attention.shares is None:
+        if (
+            config.normalises_values
+            and isinstance(attention, Attention)
+            and attention.shares is None
+        ):
             norms["value_norm"] = Norm(np.ones(attention.head_size, np.float32))
         input_gate, input_output = self._linears(*_input(config, number)) or (None, None)
         scale = 1.0
         if names.output_scale is not None:
             scale = float(self._reader.float32(names.of_layer(number, names.output_scale))[0])
         return Layer(
-            mixer=self._convolution(number) if attention is None else attention,
+            mixer=self._mixer(number),
             qkv=self._linears(*qkv),
             output=self._linears(output)[0],
             gate_up=self._linears(*gate_up),
             down=self._linears(down)[0],
             **norms,
             heads=config.heads,
+            gates=config.gates,
             input_gate=input_gate,
             input_output=input_output,
             output_scale=scale,
@@ -330,6 +384,34 @@ class DecoderBuilder:
             table_scale=float(numbers.rounded(scale, self._kind)[0]),
             projection_scale=config.hidden**-0.5,
             scale=2**-0.5,
+        )
+
+    def _mixer(self, number: int) -> Attention | Convolution | Recurrence:
+        attention = self._config.attention[number]
+        if isinstance(attention, Attention):
+            return attention
+        if attention is None:
+            return self._convolution(number)
+        return self._recurrence(number, attention)
+
+    def _recurrence(self, number: int, heads: RecurrentHeads) -> Recurrence:
+        names = self._config.names
+        name = names.of_layer(number, names.recurrence)
+
+        def vector(own: str) -> np.ndarray:
+            return np.ascontiguousarray(self._reader.float32(f"{name}{own}"))
+
+        has_bias = _has_bias(f"{name}conv1d", self._config)
+        with np.errstate(over="ignore"):  # what is infinite shows in the scores
+            decay = np.exp(vector("A_log"))
+        return Recurrence(
+            heads=heads,
+            filter=np.ascontiguousarray(vector("conv1d.weight")[:, 0].T),
+            filter_bias=vector("conv1d.bias") if has_bias else None,
+            decay=decay,
+            bias=vector("dt_bias"),
+            skip=vector("D") if heads.rule == "sum" else None,
+            norm=vector("norm.weight"),
         )
 
     def _convolution(self, number: int) -> Convolution:

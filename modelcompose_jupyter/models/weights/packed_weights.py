@@ -30,14 +30,14 @@ log = get_logger(__name__)
 def form_of(role: Role, layer: int | None, layers: int, quantization: Quantization) -> Form:
     """How many bits the weights of a linear layer get.
 
-    With 4 bits for most, those that are worth more have 8: the head; keys and values, and what
-    layers get of a token by itself, which are few; and what ends the MLP in the first and the
+    With 4 bits for most, those that are worth more have 8: the head; keys and values, what layers
+    get of a token by itself, and rates, which are few; and what ends the MLP in the first and the
     last layers, where errors count most.
 
     Args:
         layer: which of ``layers`` it is in; None for the head.
     """
-    if quantization == "int8" or layer is None or role in ("keys", "values", "inputs"):
+    if quantization == "int8" or layer is None or role in ("keys", "values", "inputs", "rates"):
         return INT8
     at_ends = min(layer, layers - 1 - layer) < max(1, layers // 8)
     return INT8 if role == "down" and at_ends else INT4

@@ -23,6 +23,7 @@ class TensorNames:
             ``input_norm``; ``input_gate``, ``input_output`` and ``after_input`` of what a layer
             makes of it.
         output_scale: of what a layer's numbers are multiplied by at its end.
+        recurrence: before those of a recurrence.
         gate_up: of the gate and what it is for: two, or one for both; or of an MLP without a gate.
     """
 
@@ -37,6 +38,7 @@ class TensorNames:
     before_convolution: str = "conv.in_proj"
     convolution: str = "conv.conv"
     after_convolution: str = "conv.out_proj"
+    recurrence: str = "linear_attn."
     gate_up: tuple[str, ...] = ("mlp.gate_proj", "mlp.up_proj")
     down: str = "mlp.down_proj"
     before_attention: str | None = "input_layernorm"
@@ -72,7 +74,12 @@ class TensorNames:
 
 LLAMA = TensorNames()
 PHI3 = replace(LLAMA, qkv=("self_attn.qkv_proj",), gate_up=("mlp.gate_up_proj",))
-GRANITE4 = replace(LLAMA, gate_up=("shared_mlp.input_linear",), down="shared_mlp.output_linear")
+GRANITE4 = replace(
+    LLAMA,
+    gate_up=("shared_mlp.input_linear",),
+    down="shared_mlp.output_linear",
+    recurrence="mamba.",
+)
 LFM2 = replace(
     LLAMA,
     norm="embedding_norm",

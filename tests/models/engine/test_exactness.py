@@ -66,7 +66,7 @@ ASKED: Sequence[Ask] = (
 )
 
 RECURRENT = {"mamba"}
-ONLY_IN_C = {"lfm2"}
+ONLY_IN_C = {"lfm2", "qwen3_5", "qwen3_5_text", "granite 4 with states"}
 """On torch they keep a state, and run one by one."""
 LLAMAS = {"llama", "smollm3", "mistral", "phi3", "qwen2", "qwen3", "gemma3_text"}
 OTHERS = [
@@ -95,6 +95,10 @@ VARIANTS: dict[str, tuple[str, dict[str, Any]]] = {
     "gpt_neox in turn": (
         "gpt_neox",
         {"use_parallel_residual": False, "attention_bias": False},
+    ),
+    "granite 4 with states": (
+        "granitemoehybrid",
+        {"layer_types": ["mamba", "attention"] * 2, "logits_scaling": 0.3},
     ),
     "llama biased": ("llama", {"attention_bias": True, "mlp_bias": True, "head_dim": 16}),
     "llama tied": ("llama", {"tie_word_embeddings": True, "num_key_value_heads": 4}),

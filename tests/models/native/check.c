@@ -259,9 +259,45 @@ static int check_norms(void) {
     return wrong;
 }
 
+/* Tokens at a block of columns of a state are what they are in double precision. */
+static int check_state(int64_t rule) {
+    enum { SIZE = 66, TOKENS = 20 };
+    static float state[SIZE * COLUMNS], query[SIZE], key[SIZE], values[COLUMNS];
+    static double right[SIZE * COLUMNS];
+    int wrong = 0;
+    for (int64_t size = 2; size <= SIZE; size += 32) {
+        for (int64_t each = 0; each < size * COLUMNS; each++)
+            right[each] = state[each] = some();
+        for (int token = 0; token < TOKENS; token++) {
+            const float kept = 0.75f + some() / 2, rate = 0.5f + some();
+            double given[COLUMNS];
+            for (int64_t row = 0; row < size; row++)
+                query[row] = some(), key[row] = some() / sqrtf(size);
+            for (int column = 0; column < COLUMNS; column++)
+                given[column] = values[column] = some();
+            update_state(rule, state, size, query, key, kept, rate, values);
+            for (int column = 0; column < COLUMNS; column++) {
+                double said = 0, out = 0;
+                for (int64_t row = 0; rule == DELTA && row < size; row++)
+                    said += right[row * COLUMNS + column] * kept * key[row];
+                for (int64_t row = 0; row < size; row++) {
+                    double *at = right + row * COLUMNS + column;
+                    *at = *at * kept + key[row] * rate * (given[column] - said);
+                    out += *at * query[row];
+                }
+                wrong += !(fabs(values[column] - out) < 3e-5);
+            }
+        }
+    }
+    if (wrong)
+        printf("%d numbers of states by rule %d\n", wrong, (int)rule);
+    return wrong;
+}
+
 int main(void) {
     struct pool *pool = pool_make();
-    int wrong = check_conversions(pool) + check_rounding() + check_activations() + check_norms();
+    int wrong = check_conversions(pool) + check_rounding() + check_activations() + check_norms() +
+                check_state(DELTA) + check_state(SUM);
     int products = 0;
     for (enum form kind = FLOAT32; kind <= FLOAT16; kind++)
         for (int64_t rows = 1; rows <= ROWS; rows += 3)

@@ -13,6 +13,7 @@ import pytest
 import safetensors.torch
 import torch
 from standins import tiny_models
+from transformers.models.qwen3_5 import modeling_qwen3_5
 
 from modelcompose_jupyter.models import ModelSpec
 from modelcompose_jupyter.models.engine import layers, native_layers
@@ -21,8 +22,21 @@ from modelcompose_jupyter.models.engine.native_runner import NativeRunner
 from modelcompose_jupyter.models.engine.torch_runner import torch_runner
 from modelcompose_jupyter.models.native.decoder import Decoder
 from modelcompose_jupyter.models.native.linear import Linear
-from modelcompose_jupyter.models.native.parts import Attention, Convolution, Heads, Norm
-from modelcompose_jupyter.models.weights import loader, native_loader, source, torch_loader
+from modelcompose_jupyter.models.native.parts import (
+    Attention,
+    Convolution,
+    Heads,
+    Norm,
+    Recurrence,
+    RecurrentHeads,
+)
+from modelcompose_jupyter.models.weights import (
+    decoder_config,
+    loader,
+    native_loader,
+    source,
+    torch_loader,
+)
 from modelcompose_jupyter.models.weights.config_reader import Other
 from modelcompose_jupyter.models.weights.loaded_model import LoadedModel
 from modelcompose_jupyter.models.weights.native_loader import NativePlan
@@ -98,6 +112,28 @@ MODELS: dict[str, tuple[str, dict[str, Any]]] = {
         "granitemoehybrid",
         {"position_embedding_type": "nope", "attention_bias": True, "tie_word_embeddings": True},
     ),
+    "granite 4 with states": (
+        "granitemoehybrid",
+        {
+            "layer_types": ["mamba", "attention", "mamba", "mamba"],
+            "position_embedding_type": "nope",
+            "mamba_d_state": 16,
+        },
+    ),
+    "granite 4 with states of other sizes": (
+        "granitemoehybrid",
+        {
+            "layer_types": ["attention", "mamba", "mamba", "attention"],
+            "mamba_n_heads": 6,
+            "mamba_d_head": 16,
+            "mamba_expand": 3,
+            "mamba_n_groups": 2,
+            "mamba_d_state": 10,
+            "mamba_d_conv": 3,
+            "mamba_conv_bias": False,
+            "mamba_proj_bias": True,
+        },
+    ),
     "lfm2": ("lfm2", {}),
     "lfm2 untied": (
         "lfm2",
@@ -160,6 +196,23 @@ MODELS: dict[str, tuple[str, dict[str, Any]]] = {
             "tie_word_embeddings": True,
         },
     ),
+    "qwen3_5": ("qwen3_5_text", {}),
+    "qwen3_5 of other sizes": (
+        "qwen3_5_text",
+        {
+            "num_hidden_layers": 5,
+            "layer_types": None,
+            "tie_word_embeddings": True,
+            "attention_bias": True,
+            "linear_num_key_heads": 1,
+            "linear_num_value_heads": 3,
+            "linear_key_head_dim": 12,
+            "linear_value_head_dim": 40,
+            "linear_conv_kernel_dim": 3,
+            "partial_rotary_factor": 0.5,
+        },
+    ),
+    "qwen3_5 of one tap": ("qwen3_5_text", {"linear_conv_kernel_dim": 1, "head_dim": 16}),
     "llama yarn": ("llama", {"rope_parameters": YARN}),
     "llama yarn scaled": (
         "llama",
@@ -186,6 +239,13 @@ TOKENS = [5 + 7 * number % 380 for number in range(100)]
 def inference() -> Iterator[None]:
     with torch.inference_mode():
         yield
+
+
+@pytest.fixture(autouse=True)
+def delta_rule(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The delta rule token by token, which rounds less than transformers' chunks do."""
+    rule = modeling_qwen3_5.torch_recurrent_gated_delta_rule
+    monkeypatch.setattr(modeling_qwen3_5, "torch_chunk_gated_delta_rule", rule)
 
 
 def _ignore(_: object) -> None:
@@ -383,6 +443,44 @@ def test_files_that_were_written_without_the_head_are_read(
     assert loaded.parameters == in_torch(folder).parameters
 
 
+@pytest.mark.parametrize("tied", [False, True])
+def test_a_model_that_reads_images_is_read_for_its_text(tied: bool, tmp_path: Path) -> None:
+    """What it has for images, and for drafts, stays where it is."""
+    model = tiny_models.make("qwen3_5", vectors=True)
+    if tied:
+        model.lm_head.weight = model.model.language_model.embed_tokens.weight
+        model.config.tie_word_embeddings = model.config.text_config.tie_word_embeddings = True
+    model.save_pretrained(tmp_path)
+    tiny_models.tokenizer().save_pretrained(tmp_path)
+    renamed(tmp_path, lambda name: name, **{"mtp.layers.0.mlp.up_proj.weight": torch.ones(4, 4)})
+    loaded = in_c(tmp_path)
+    found = scores_of(runner_of(loaded))
+    wanted = model(torch.tensor([TOKENS])).logits[0].numpy()
+    assert np.abs(found - wanted).max() < 1e-4 * wanted.std()
+    theirs = in_torch(tmp_path)
+    assert loaded.class_name == theirs.class_name == "Qwen3_5ForCausalLM"
+    assert loaded.parameters == theirs.parameters
+    assert np.array_equal(scores_of(torch_runner(theirs)), found)  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"text_config": None}, {"text_config": {"model_type": "qwen3_5_moe_text"}},
+        {"architectures": ["Qwen3_5ForSequenceClassification"]}, {"quantization_config": {}},
+    ],
+    ids=str,
+)  # fmt: skip
+def test_models_that_read_images_and_are_others_are_left_to_transformers(
+    changes: dict[str, Any], tmp_path: Path
+) -> None:
+    folder = tiny_models.save(tmp_path / "m", "qwen3_5")
+    content = json.loads((folder / "config.json").read_text())
+    assert decoder_config.read(content).layers == 2
+    with pytest.raises(Other):
+        decoder_config.read({**content, **changes})
+
+
 def test_the_head_of_a_newer_file_is_found(tmp_path: Path) -> None:
     folder = tiny_models.save(tmp_path / "m", "gpt_neox")
     wanted = scores_of(runner_of(in_c(folder)))
@@ -499,8 +597,23 @@ def test_what_is_about_images_and_sound_is_left_out(tmp_path: Path) -> None:
         ("olmo2", {"final_logit_softcapping": 3.0}),
         ("granitemoehybrid", {"num_local_experts": 4}), ("granitemoehybrid", {"layer_types": None}),
         ("granitemoehybrid", {"layer_types": ["attention", "mamba"] * 2}),
+        ("granitemoehybrid", {"layer_types": ["conv"] * 4}),
+        *(
+            ("granitemoehybrid", {"layer_types": ["attention", "mamba"] * 2, **each})
+            for each in (
+                {"mamba_d_head": 8}, {"time_step_limit": [0.0, 1.0]}, {"mamba_n_groups": 3},
+                {"mamba_d_state": 7}, {"mamba_n_heads": "many"}, {"mamba_expand": 0},
+            )
+        ),
         ("granitemoehybrid", {"shared_intermediate_size": 7}),
         ("gemma2", {"use_bidirectional_attention": True}),
+        ("qwen3_5_text", {"layer_types": ["conv"] * 4}),
+        ("qwen3_5_text", {"attn_output_gate": False}),
+        ("qwen3_5_text", {"linear_num_key_heads": 3}), ("qwen3_5_text", {"linear_key_head_dim": 7}),
+        ("qwen3_5_text", {"linear_conv_kernel_dim": 0}),
+        ("qwen3_5_text", {"linear_conv_kernel_dim": 5}),
+        ("qwen3_5_text", {"layer_types": None, "full_attention_interval": 0}),
+        ("qwen3_5_text", {"linear_value_head_dim": None}),
         ("llama", {"rope_parameters": {**YARN, "truncate": False}}),
         ("llama", {"rope_parameters": {"rope_type": "longrope", "factor": 2.0}}),
     ],
@@ -549,6 +662,31 @@ def test_a_way_to_keep_keys_and_values_is_no_reason_for_torch(tmp_path: Path) ->
 
 
 # What would lead beyond the memory
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"heads": RecurrentHeads(2, 4, 8, 16, 4)}, {"heads": RecurrentHeads(4, 4, 8, 8, 4)},
+        {"heads": RecurrentHeads(2, 3, 8, 8, 4)}, {"heads": RecurrentHeads(0, 4, 8, 8, 4)},
+        {"heads": RecurrentHeads(2, 4, 7, 8, 4)}, {"heads": RecurrentHeads(2, 4, 8, 8, 0)},
+        {"filter": np.ones((3, 64), np.float32)}, {"filter": np.ones((4, 64))},
+        {"decay": np.ones(2, np.float32)}, {"bias": np.ones(4)},
+        {"norm": np.ones(32, np.float32)},
+    ],
+    ids=lambda changes: next(iter(changes)),
+)  # fmt: skip
+def test_recurrences_that_do_not_fit_are_refused(changes: dict[str, Any], tmp_path: Path) -> None:
+    parts = in_c(tiny_models.save(tmp_path / "m", "qwen3_5_text")).decoder
+    assert parts is not None
+    Decoder(parts)
+    net, gated = parts.layers[0], parts.layers[1]
+    assert isinstance(net.mixer, Recurrence)
+    with pytest.raises(ValueError, match=r"\w"):
+        Decoder(replace(parts, layers=[replace(net, mixer=replace(net.mixer, **changes))]))
+    for gates in (None, Heads(8, 1, 40), Heads(-1, 1, 16)):
+        with pytest.raises(ValueError, match=r"\w"):
+            Decoder(replace(parts, layers=[replace(gated, gates=gates)]))
 
 
 @pytest.mark.parametrize(

@@ -60,6 +60,7 @@ MODELS: dict[str, tuple[str, dict[str, Any]]] = {
     "phi3": ("phi3", {}),
     "qwen2": ("qwen2", {}),
     "qwen3": ("qwen3", {}),
+    "qwen3_5": ("qwen3_5_text", {"linear_value_head_dim": 40}),
     "smollm3": ("smollm3", {}),
 }
 PROMPTS = [[5 + number * step % 80 for number in range(length)] for step, length in

@@ -248,7 +248,7 @@ def test_which_weights_get_how_many_bits() -> None:
     assert form_of("queries", 3, 8, "int8") == INT8
     assert form_of("head", None, 8, "int4") == INT8
     assert [form_of("down", each, 8, "int4") for each in range(8)] == [INT8, *[INT4] * 6, INT8]
-    assert {form_of(each, 4, 8, "int4") for each in ("keys", "values")} == {INT8}
+    assert {form_of(each, 4, 8, "int4") for each in ("keys", "values", "rates")} == {INT8}
     assert {form_of(each, 4, 8, "int4") for each in ("queries", "gate", "qkv")} == {INT4}
 
 

@@ -14,6 +14,7 @@ from ...native import numbers
 from ...native.codes import Codes, Form
 from ...native.linear import converted, room
 from ...native.numbers import Kind
+from ...native.parts import Attention
 from ...native.threads import usual_threads
 from ..stored_tensors import StoredTensor
 from . import repack
@@ -137,7 +138,7 @@ def tensors_of(config: ModelConfig, tensors: Mapping[str, Tensor]) -> dict[str, 
 def _swapped_heads(config: ModelConfig) -> dict[str, int]:
     """How many heads those linear layers have whose rows are to be put in another order."""
     attention = config.decoder.attention[0]
-    if not config.swapped or attention is None:
+    if not config.swapped or not isinstance(attention, Attention):
         return {}
     return {"q_proj": attention.query_heads, "k_proj": attention.key_heads}
 
