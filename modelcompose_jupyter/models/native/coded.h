@@ -40,7 +40,7 @@ static inline struct layout layout_of(int64_t form, int64_t scaling, int64_t inp
     const int64_t blocks = blocks_of(inputs);
     struct layout layout;
     layout.codes = GROUP * CODED * (form == CODES_4 ? 4 : 8) / 8;
-    layout.record = layout.codes + (scaling == MINIMUM ? 4 : 2) * GROUP;
+    layout.record = layout.codes + (scaling == MINIMUM ? 4 : scaling == ZERO_POINT ? 3 : 2) * GROUP;
     layout.header = 0;
     if (scaling >= SUPER)
         layout.header = (blocks + BLOCKS_IN_SUPER - 1) / BLOCKS_IN_SUPER * 4 * GROUP;
@@ -246,6 +246,9 @@ static inline __attribute__((always_inline)) vector minimum_of(const int scaling
     const int place = GROUP + part * LANES;
     if (scaling == MINIMUM)
         return load_float16((const uint16_t *)scales + place);
+    if (scaling == ZERO_POINT)
+        return small_integers(scales + GROUP + place, 1) *
+               load_float16((const uint16_t *)scales + place - GROUP);
     return small_integers(scales + place, 0) * load_float16((const uint16_t *)super + place);
 }
 
@@ -260,6 +263,7 @@ static inline __attribute__((always_inline)) void coded_dot(
     const int16_t *input = inputs->codes + first * stride;
     const float *scales = inputs->scales + first * blocks, *totals = inputs->totals + first * blocks;
     const int halves = scaling == HALF_SCALES ? 2 : 1;
+    const int has_minimum = scaling != SCALE && scaling != HALF_SCALES;
     vector sum[CODED_ROWS][CODED_GROUPS * PARTS];
     for (int row = 0; row < rows; row++)
         for (int place = 0; place < groups * PARTS; place++)
@@ -299,7 +303,7 @@ static inline __attribute__((always_inline)) void coded_dot(
                                        all_of(scales[row * blocks + block]) * factor;
             }
         }
-        for (int place = 0; (scaling == MINIMUM || scaling == SUPER) && place < groups * PARTS; place++) {
+        for (int place = 0; has_minimum && place < groups * PARTS; place++) {
             const int64_t group = place / PARTS * layout.step;
             const vector minimum = minimum_of(scaling, own + group + layout.codes, super + group, place % PARTS);
             for (int row = 0; row < rows; row++)
@@ -360,10 +364,12 @@ static void coded_dots(int64_t rows, int64_t groups, const struct coded_rows *in
         coded_dots_of(form_, scaling_, rows, groups, inputs, first, product, output, values, sums);
     WITH(CODES_8, SCALE)
     WITH(CODES_8, MINIMUM)
+    WITH(CODES_8, ZERO_POINT)
     WITH(CODES_8, SUPER)
     WITH(CODES_8, HALF_SCALES)
     WITH(CODES_4, SCALE)
     WITH(CODES_4, MINIMUM)
+    WITH(CODES_4, ZERO_POINT)
     WITH(CODES_4, SUPER)
 #undef WITH
 }
@@ -395,7 +401,10 @@ static void read_weights(const struct product *product, int64_t output, float *t
         float factors[2], minimum = 0;
         if (scaling < SUPER) {
             factors[0] = factors[1] = read_number(scales, FLOAT16, lane);
-            minimum = scaling == MINIMUM ? read_number(scales, FLOAT16, GROUP + lane) : 0;
+            if (scaling == MINIMUM)
+                minimum = read_number(scales, FLOAT16, GROUP + lane);
+            else if (scaling == ZERO_POINT)
+                minimum = factors[0] * (int8_t)scales[2 * GROUP + lane];
         } else {
             const uint8_t *super = group + block / BLOCKS_IN_SUPER * 4 * GROUP;
             const float factor = read_number(super, FLOAT16, lane);

@@ -10,6 +10,7 @@ from enum import IntEnum
 from typing import NamedTuple
 
 import numpy as np
+import numpy.typing as npt
 
 from .build import kernels
 from .numbers import KINDS, Kind
@@ -26,14 +27,16 @@ class Scaling(IntEnum):
     """What a weight is, by the integer v that its code says; as native.h numbers them.
 
     ``SCALE``: s v, with s in float16 for each block. ``MINIMUM``: s v - m, both in float16.
+    ``ZERO_POINT``: s (v - z), with s in float16 and z of 8 bits, signed.
     ``SUPER``: S s v - M m, with s and m of 8 bits for each block, S and M in float16 for eight.
     ``HALVES``: S s v, with s of 8 bits, signed, for each half of a block.
     """
 
     SCALE = 0
     MINIMUM = 1
-    SUPER = 2
-    HALVES = 3
+    ZERO_POINT = 2
+    SUPER = 3
+    HALVES = 4
 
 
 class Form(NamedTuple):
@@ -55,7 +58,8 @@ class Form(NamedTuple):
     @property
     def record(self) -> int:
         """Bytes of a record: its codes and what they are scaled with."""
-        return self.codes + GROUP * (4 if self.scaling == Scaling.MINIMUM else 2)
+        widths = {Scaling.MINIMUM: 4, Scaling.ZERO_POINT: 3}
+        return self.codes + GROUP * widths.get(self.scaling, 2)
 
     def header(self, inputs: int) -> int:
         """Bytes of what stands before the records of a group."""
@@ -106,8 +110,13 @@ class Codes:
     def scales(self) -> np.ndarray:
         """[groups, blocks, which, GROUP]: float16, or of 8 bits and unsigned with a header."""
         dtype = np.uint8 if self.form.scaling >= Scaling.SUPER else np.float16
-        count = 1 if self.form.scaling == Scaling.SCALE else 2
+        count = 1 if self.form.scaling in (Scaling.SCALE, Scaling.ZERO_POINT) else 2
         return self._part(dtype, self.form.codes, count)
+
+    @property
+    def zero_points(self) -> np.ndarray:
+        """Of `Scaling.ZERO_POINT`, int8 [groups, blocks, 1, GROUP]."""
+        return self._part(np.int8, self.form.codes + 2 * GROUP, 1)
 
     @property
     def supers(self) -> np.ndarray:
@@ -156,6 +165,8 @@ class Codes:
         if scaling == Scaling.HALVES:
             return scales, None
         both = scales[:, :, [0, 0]]
+        if scaling == Scaling.ZERO_POINT:
+            return both, scales[:, :, 0] * self.zero_points[:, :, 0]
         return both, None if scaling == Scaling.SCALE else scales[:, :, 1]
 
 
@@ -164,6 +175,21 @@ def found(
 ) -> Codes:
     """Codes that are there, uint8 [`Form.size`]; or room for them."""
     return Codes(stored.reshape(-(-outputs // GROUP), -1), outputs, inputs, form, values)
+
+
+def place(rows: np.ndarray, to: npt.NDArray[np.generic]) -> None:
+    """Something of outputs, side by side with that of others, as `Codes` has it.
+
+    Args:
+        rows: [outputs, blocks, which].
+        to: [groups, blocks, which, GROUP]; outputs that there are not become 0.
+    """
+    groups, count, pairs, _ = to.shape
+    if len(rows) < groups * GROUP:
+        whole = np.zeros((groups * GROUP, count, pairs), rows.dtype)
+        whole[: len(rows)] = rows
+        rows = whole
+    to[...] = rows.reshape(groups, GROUP, count, pairs).transpose(0, 2, 3, 1)
 
 
 def coded(weights: np.ndarray, kind: Kind, form: Form, room: np.ndarray, threads: int) -> Codes:

@@ -144,6 +144,12 @@ static inline vector load_float16(const uint16_t *from) {
 #endif
 }
 
+static inline vector load_bfloat16(const uint16_t *from) {
+    halves some;
+    memcpy(&some, from, sizeof some);
+    return (vector)(__builtin_convertvector(some, words) << 16);
+}
+
 /* The sum of all lanes, always in the same order. */
 static inline float sum_of(vector values) {
 #if LANES == 16
@@ -361,7 +367,22 @@ static inline int64_t qkv_width(const struct layer *layer) {
 #define PAIRED 0
 #include "step.h"
 
-/* Weights that are codes. */
+/* Weights that are codes; and beside them such as stay in bfloat16, or float16 as above. */
+#define NUMBER uint16_t
+#define OPERAND float
+#define SPLIT 0
+#define STEP LANES
+#define NAMED(name) name##_wider
+#define LOAD(x) load_bfloat16(x)
+#define PAIRED 0
+#include "dots.h"
+#undef NUMBER
+#undef OPERAND
+#undef SPLIT
+#undef STEP
+#undef NAMED
+#undef LOAD
+#undef PAIRED
 #undef CODES
 #undef KEPT_NUMBER
 #undef KEPT

@@ -22,7 +22,8 @@ class Linear:
     """A linear layer.
 
     Attributes:
-        weights: [outputs, inputs], of `numbers.dtype`; perhaps a mapped file. Or codes.
+        weights: [outputs, inputs], of `numbers.dtype`; perhaps a mapped file. Or codes, beside
+            which they may be of another kind.
         bias: [outputs], or None.
         kind: of the numbers; of inputs, outputs and bias where weights are codes.
     """
@@ -44,7 +45,9 @@ class Linear:
             values=None if values is None else values.ctypes.data,
             outputs=self.outputs,
             inputs=self.inputs,
-            form=weights.form.number if isinstance(weights, Codes) else KINDS[self.kind],
+            form=weights.form.number
+            if isinstance(weights, Codes)
+            else KINDS[numbers.kind_of(weights)],
             scaling=weights.form.scaling if isinstance(weights, Codes) else 0,
         )
 

@@ -1,7 +1,8 @@
 /* What the kernels take: mirrored by structures.py.
  *
- * A number is stored as float32, bfloat16 or float16, as the weights are; sums are float32. What a token gets
- * does not depend on which other tokens are in the step, or on the number of threads.
+ * A number is stored as float32, bfloat16 or float16, as the weights are; sums are float32. Beside weights
+ * that are codes, others are of any of these kinds, and all else is float32. What a token gets does not
+ * depend on which other tokens are in the step, or on the number of threads.
  */
 #ifndef MODELCOMPOSE_NATIVE_H
 #define MODELCOMPOSE_NATIVE_H
@@ -26,11 +27,12 @@ enum form { FLOAT32, BFLOAT16, FLOAT16, CODES_8, CODES_4 };
 /* What a weight is, by the integer or value v that its code says:
  * SCALE      s v             float16 s [GROUP]
  * MINIMUM    s v - m         float16 s, m [GROUP]
+ * ZERO_POINT s (v - z)       float16 s [GROUP]; signed 8 bits z [GROUP]
  * SUPER      S s v - M m     unsigned 8 bits s, m [GROUP]; float16 S, M [GROUP] in the header
  * HALF_SCALES S s v           signed 8 bits s [GROUP] of the first half of a block, and of the second;
  *                            float16 S [GROUP] in the header, and as many without meaning
  * A header has one entry for each BLOCKS_IN_SUPER blocks. */
-enum scaling { SCALE, MINIMUM, SUPER, HALF_SCALES };
+enum scaling { SCALE, MINIMUM, ZERO_POINT, SUPER, HALF_SCALES };
 
 /* A linear layer: weights [outputs, inputs], and a bias [outputs] or NULL. */
 struct product {

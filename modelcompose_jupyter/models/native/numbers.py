@@ -16,6 +16,11 @@ def dtype(kind: Kind) -> np.dtype:
     return np.dtype({"float32": np.float32, "bfloat16": np.uint16, "float16": np.float16}[kind])
 
 
+def kind_of(array: np.ndarray) -> Kind:
+    """The kind of an array of such numbers."""
+    return next(kind for kind in KINDS if dtype(kind) == array.dtype)
+
+
 def as_float32(numbers: np.ndarray, kind: Kind) -> np.ndarray:
     """The same numbers in float32."""
     if kind == "bfloat16":

@@ -76,6 +76,36 @@ static int check(struct pool *pool, enum form kind, int64_t rows, int64_t output
     return wrong;
 }
 
+/* Weights of any kind that stand beside codes. */
+static int check_beside(struct pool *pool, enum form kind, int64_t rows, int64_t outputs, int64_t inputs) {
+    static float input[ROWS * INPUTS], weights[OUTPUTS * INPUTS], bias[OUTPUTS];
+    static float all[ROWS * OUTPUTS], alone[OUTPUTS];
+    for (int64_t each = 0; each < rows * inputs; each++)
+        input[each] = some();
+    for (int64_t each = 0; each < outputs * inputs; each++)
+        write_number(kind, weights, each, some());
+    for (int64_t each = 0; each < outputs; each++)
+        bias[each] = some();
+    const struct product product = {weights, bias, NULL, outputs, inputs, kind, 0};
+    int wrong = 0;
+    linear(CODES_8, pool, 2, &product, input, rows, all);
+    for (int64_t row = 0; row < rows; row++) {
+        linear(CODES_8, pool, 1, &product, input + row * inputs, 1, alone);
+        for (int64_t output = 0; output < outputs; output++) {
+            double sum = bias[output];
+            for (int64_t each = 0; each < inputs; each++)
+                sum += (double)input[row * inputs + each] * read_number(weights, kind, output * inputs + each);
+            const float found = all[row * outputs + output];
+            if (memcmp(&found, &alone[output], sizeof found) || !(fabs(found - sum) < 1e-5)) {
+                printf("%s beside codes [%d, %d, %d]: %.9g alone %.9g, is %.9g\n", names[kind], (int)rows,
+                       (int)outputs, (int)inputs, found, alone[output], sum);
+                wrong++;
+            }
+        }
+    }
+    return wrong;
+}
+
 enum { CODED_OUTPUTS = 39, LONGEST = 300 };
 static const int8_t values[16] = {-128, -90, -60, -41, -30, -19, -8, -1, 0, 7, 20, 31, 44, 70, 99, 127};
 
@@ -91,7 +121,9 @@ static int check_codes(struct pool *pool, int form, int scaling, int64_t rows, i
         codes[at] = (state = state * 1664525u + 1013904223u) >> 24;
     for (int64_t at = 0; at < groups * layout.step; at += 2) {
         const int64_t in_group = at % layout.step, place = in_group - layout.header;
-        const int is_scale = scaling < SUPER && place % layout.record >= layout.codes;
+        const int64_t after_codes = place % layout.record - layout.codes;
+        const int is_scale =
+            scaling < SUPER && after_codes >= 0 && !(scaling == ZERO_POINT && after_codes >= 2 * GROUP);
         const uint16_t number = to_float16(0.01f * some());
         if (place < 0 || is_scale)
             memcpy(codes + at, &number, sizeof number);
@@ -303,7 +335,8 @@ int main(void) {
         for (int64_t rows = 1; rows <= ROWS; rows += 3)
             for (int64_t outputs = 1; outputs <= OUTPUTS; outputs += 2)
                 for (int64_t inputs = 2; inputs <= INPUTS; inputs += 14, products++)
-                    wrong += check(pool, kind, rows, outputs, inputs);
+                    wrong += check(pool, kind, rows, outputs, inputs) +
+                             check_beside(pool, kind, rows, outputs, inputs);
     for (int form = CODES_8; form <= CODES_4; form++)
         for (int64_t outputs = 1; outputs <= CODED_OUTPUTS; outputs += 19)
             for (int64_t inputs = 2; inputs <= LONGEST; inputs += 74) {

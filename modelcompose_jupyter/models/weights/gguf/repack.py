@@ -10,7 +10,6 @@ from collections.abc import Callable
 from typing import NamedTuple
 
 import numpy as np
-import numpy.typing as npt
 
 from ...native import codes
 from ...native.codes import BLOCK, GROUP, INTEGERS, Codes, Form, Scaling
@@ -161,10 +160,10 @@ def repacked(type: TensorType, blocks: Bytes, room: Bytes) -> Codes:
         content = _TYPES[type.name].read(blocks[start : start + step])
         groups = slice(start // GROUP, -(-(start + step) // GROUP))
         packed = np.ascontiguousarray(content.codes).view(np.uint16)
-        _place(packed, made.pairs[groups])
-        _place(content.scales, made.scales[groups])
+        codes.place(packed, made.pairs[groups])
+        codes.place(content.scales, made.scales[groups])
         if content.supers is not None:
-            _place(content.supers, made.supers[groups])
+            codes.place(content.supers, made.supers[groups])
     return made
 
 
@@ -172,17 +171,3 @@ def found(type: TensorType, outputs: int, inputs: int, room: Bytes) -> Codes:
     """Codes that are there, of such weights."""
     own = _TYPES[type.name]
     return codes.found(room, outputs, inputs, own.form, own.values)
-
-
-def _place(rows: np.ndarray, to: npt.NDArray[np.generic]) -> None:
-    """Something of outputs [outputs, blocks, which], side by side with that of others.
-
-    Args:
-        to: [groups, blocks, which, GROUP]; outputs that there are not become 0.
-    """
-    groups, count, pairs, _ = to.shape
-    if len(rows) < groups * GROUP:
-        whole = np.zeros((groups * GROUP, count, pairs), rows.dtype)
-        whole[: len(rows)] = rows
-        rows = whole
-    to[...] = rows.reshape(groups, GROUP, count, pairs).transpose(0, 2, 3, 1)
