@@ -2,25 +2,21 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from ...errors import ModelError
 from ..native import numbers
 from ..native.numbers import Kind
 from . import decoder_parts, files
 from .config_reader import Other
 from .decoder_config import DecoderConfig
-from .decoder_files import DecoderFiles, FileState, state_of
+from .decoder_files import DecoderFiles
 from .decoder_parts import LinearTensor
 from .lora import LoraAdapter
-from .safetensors_header import Tensor
-from .stored_tensors import SafetensorsTensor, StoredTensor
+from .stored_tensors import FileTensor, SafetensorsTensor, StoredTensor, state_of
 
 _PREFIX = "base_model.model."
 _INERT = frozenset({
@@ -38,35 +34,20 @@ class Factors:
     """What an adapter adds to a tensor: a product of two small matrices.
 
     Attributes:
-        path: of the file that they are in, and its ``state`` when it was looked at.
         down: [rank, inputs]; ``up`` [outputs, rank].
         scale: of their product.
     """
 
-    path: Path
-    state: FileState
-    down: Tensor
-    up: Tensor
+    down: FileTensor
+    up: FileTensor
     scale: float
 
     def product(self) -> np.ndarray:
         """[outputs, inputs], float32."""
         with np.errstate(all="ignore"):  # what is no number shows in the scores
-            found: np.ndarray = self._read(self.up) @ self._read(self.down)
+            found: np.ndarray = self.up.float32() @ self.down.float32()
             found *= np.float32(self.scale)
         return found
-
-    def _read(self, tensor: Tensor) -> np.ndarray:
-        with self.path.open("rb") as file:
-            if state_of(os.fstat(file.fileno())) != self.state:
-                raise ModelError(
-                    f"the adapter in {self.path.parent} was changed while it was loaded",
-                    hint="Run again: it is loaded anew then.",
-                    code="model_changed",
-                )
-            file.seek(tensor.begin)
-            raw = np.frombuffer(file.read(tensor.size), np.uint8)
-        return SafetensorsTensor(tensor).float32(raw, "float32")
 
 
 @dataclass(frozen=True)
@@ -111,7 +92,8 @@ def adapted(found: DecoderFiles, adapters: Sequence[LoraAdapter]) -> DecoderFile
     for name, all_ in added.items():
         path, stored = tensors[name]
         tensors[name] = path, AdaptedTensor(stored, all_)
-    states = sorted({(str(each.path), each.state) for all_ in added.values() for each in all_})
+    opened = {each.up.path: each.up.state for all_ in added.values() for each in all_}
+    states = sorted((str(path), state) for path, state in opened.items())
     return replace(found, tensors=tensors, variant=(*(each.key for each in adapters), *states))
 
 
@@ -137,7 +119,8 @@ def _factors(adapter: LoraAdapter, config: DecoderConfig) -> dict[str, Factors]:
             raise Other(f"the adapter {adapter.name} is for layers of another size")
         if SafetensorsTensor(down).kind is None or SafetensorsTensor(up).kind is None:
             raise Other(f"the adapter {adapter.name} has numbers of other kinds")
-        found[linear.weight.name] = Factors(path, state, down, up, scale)
+        down_there, up_there = (FileTensor(path, state, each) for each in (down, up))
+        found[linear.weight.name] = Factors(down_there, up_there, scale)
     if there or not found:
         raise Other(f"the adapter {adapter.name} changes other things")
     return found

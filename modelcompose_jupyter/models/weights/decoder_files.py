@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -19,15 +18,10 @@ from .config_reader import Other
 from .decoder_config import DecoderConfig
 from .decoder_parts import DecoderTensor, LinearTensor, Role
 from .packed_weights import PackedWeights, form_of
+from .quantized import layers
+from .quantized import settings as quantized_settings
 from .read_ahead import Span
-from .stored_tensors import SafetensorsTensor, StoredTensor
-
-FileState = tuple[int, ...]
-
-
-def state_of(found: os.stat_result) -> FileState:
-    """What changes where a file is written to or replaced."""
-    return found.st_ino, found.st_size, found.st_mtime_ns
+from .stored_tensors import FileState, SafetensorsTensor, StoredTensor, state_of
 
 
 @dataclass(frozen=True)
@@ -67,12 +61,12 @@ class DecoderFiles:
         """What its weights are like once it is loaded; of codes, from which they came."""
         if self.quantization is not None:
             return self.quantization
-        became: dict[str, str] = {}
+        became: dict[tuple[str, str], None] = {}
         for linear in self.linears:
             tensor, form = self.tensor_of(linear), self.form(linear, linear.roles[0])
             if tensor.kind is None:
-                became[tensor.type_name] = f"int{form.bits}" if form else self.kind
-        return ", ".join(f"{own} ({stored})" for stored, own in became.items()) or self.kind
+                became[f"int{form.bits}" if form else self.kind, tensor.type_name] = None
+        return ", ".join(f"{own} ({stored})" for own, stored in became) or self.kind
 
     @property
     def has_codes(self) -> bool:
@@ -96,12 +90,12 @@ class DecoderFiles:
         if not self.has_codes:
             return width * sum(each.elements for _, each in self._read)
         beside = [
-            sum(each.outputs) * each.inputs
+            tensor.elements * numbers.dtype(self.kind_of(tensor)).itemsize
             for each in self.linears
-            if self.form(each, each.roles[0]) is None
+            if self.form(each, each.roles[0]) is None and (tensor := self.tensor_of(each))
         ]
         places = self.config.names.positions and self.config.context * self.config.hidden
-        return sum(self.piece_sizes().values()) + width * (sum(beside) + (places or 0))
+        return sum(self.piece_sizes().values()) + sum(beside) + width * (places or 0)
 
     @property
     def mapped_bytes(self) -> int:
@@ -152,6 +146,10 @@ class DecoderFiles:
             return form_of(role, linear.layer, self.config.layers, self.quantization)
         return self.tensor_of(linear).form if self.keeps_codes else None
 
+    def kind_of(self, tensor: StoredTensor) -> Kind:
+        """Of the weights of a linear layer that are numbers; beside codes they stay as they are."""
+        return tensor.kind or self.kind if self.has_codes else self.kind
+
     def tensor_of(self, linear: LinearTensor) -> StoredTensor:
         """The tensor of linear layers; of a tied head the embedding."""
         if linear.layer is None and self.config.tied:
@@ -196,6 +194,9 @@ def find(spec: ModelSpec, folder: Path, content: Any) -> DecoderFiles:
         Other: there is none that is known here.
         ModelError: a file is damaged.
     """
+    settings = quantized_settings.read(content) if isinstance(content, dict) else None
+    if settings is not None:
+        content = {key: content[key] for key in content if key not in quantized_settings.KEYS}
     config = decoder_config.read(content)
     own_code = content.get("auto_map")
     if own_code and (spec.trust_remote_code or not isinstance(own_code, dict)):
@@ -205,14 +206,17 @@ def find(spec: ModelSpec, folder: Path, content: Any) -> DecoderFiles:
         raise Other("its weights are pickled")
     states = {path: state_of(path.stat()) for path in paths}
     there = {tensor.name: (path, tensor) for path in paths for tensor in files.tensors(path)}
-    config = replace(config, names=config.names.as_in(there))
-    if f"{config.names.heads[0]}.weight" in there:
+    quantized = {} if settings is None else layers.weights_of(settings, there, states)
+    names = config.names.as_in(there.keys() | quantized.keys())
+    config = replace(config, names=names)
+    if f"{config.names.heads[0]}.weight" in there.keys() | quantized.keys():
         config = replace(config, tied=False)  # transformers takes it, whatever config.json says
     turned = {each.name for each in decoder_parts.tensors(config) if each.transposed}
-    tensors = {
+    tensors: dict[str, tuple[Path, StoredTensor]] = {
         name: (path, SafetensorsTensor(tensor, name in turned))
         for name, (path, tensor) in there.items()
     }
+    tensors |= quantized
     return of(spec, content["model_type"], config, tensors, states)
 
 
@@ -240,7 +244,7 @@ def of(
         matrices += [tensor] if len(shape) > 1 else []
     quantization = spec.settled_quantization
     precision = spec.precision if spec.precision != "auto" else config.precision
-    is_free = precision is None and quantization is None
+    is_free = spec.precision == "auto" and quantization is None and not spec.adapters
     precision = precision or _stored_kind(matrices)
     if quantization is not None:
         precision = "float32"
@@ -249,7 +253,7 @@ def of(
     found = DecoderFiles(model_type, config, tensors, states, precision, quantization)
     if not is_free or all(each.form is None for each in matrices):
         return found
-    # What is no code beside codes is float32. Where that is most, all take less as numbers.
+    # What becomes numbers beside codes is float32. Where that is most, all take less as numbers.
     with_codes = replace(found, kind="float32", keeps_codes=True)
     return with_codes if with_codes.bytes < found.bytes else found
 
@@ -260,6 +264,6 @@ def _stored_kind(matrices: Sequence[StoredTensor]) -> Kind:
     for each in matrices:
         # Codes have 8 bits at most, and so have numbers in bfloat16.
         kinds[each.kind or "bfloat16"] += each.elements
-    if len(kinds) > 1 and isinstance(matrices[0], SafetensorsTensor):
+    if len(kinds) > 1 and all(isinstance(each, SafetensorsTensor) for each in matrices):
         raise Other("its weights are of several types")
     return kinds.most_common(1)[0][0]

@@ -72,10 +72,9 @@ def plan(
     if spec.cache_quantization is not None:
         raise _keeps_numbers(spec, "'driver: huggingface' asks for it")
     optional_libraries.require(spec)
-    ReadAhead(
-        whole(files.folder_weights(source.folder))
-    ).start()  # while that is imported which loads
-    return replace(torch_loader.plan(spec, source, report), reason=reason)
+    paths = files.folder_weights(source.folder)
+    ReadAhead(whole(paths)).start()  # while that is imported which loads
+    return torch_loader.plan(spec, source, report, reason)
 
 
 def _with_room(

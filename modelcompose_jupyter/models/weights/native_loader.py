@@ -39,6 +39,7 @@ from .load_errors import explained
 from .loaded_model import LoadedModel
 from .read_ahead import ReadAhead, whole
 from .source import ResolvedSource
+from .stored_tensors import state_of
 from .tensor_reader import MappedFile, TensorReader
 from .tokenizer import load_fast_tokenizer, load_tokenizer
 
@@ -103,7 +104,7 @@ def plan(spec: ModelSpec, source: ResolvedSource, report: Report = lambda _: Non
 
 
 def _gguf_plan(spec: ModelSpec, source: ResolvedSource) -> NativePlan:
-    states = {path: decoder_files.state_of(path.stat()) for path in source.parts}
+    states = {path: state_of(path.stat()) for path in source.parts}
     model = gguf_model.read(source.parts)
     config = model.config
     with files.checked(source.parts[0]):

@@ -30,11 +30,19 @@ _LIBRARIES = {
     "sinq": ("sinq",),
 }
 """The libraries that each method needs, as PyPI calls them."""
-_UNQUANTISED = "Take the repository of the model that is not quantised."
+_UNQUANTISED = (
+    "Take the repository of the model that is not quantised, with 'quantization: int4' if it is to"
+    " be small."
+)
 
 
-def check_prequantized(spec: ModelSpec, config: Any, device: str) -> str | None:
+def check_prequantized(
+    spec: ModelSpec, config: Any, device: str, reason: str | None = None
+) -> str | None:
     """How a model's weights are quantised as they are stored, if they are.
+
+    Args:
+        reason: why it does not run in C; None where nobody has asked.
 
     Raises:
         ModelError: in a way that cannot be read here, or it is asked to be quantised again.
@@ -59,7 +67,8 @@ def check_prequantized(spec: ModelSpec, config: Any, device: str) -> str | None:
             hint=_UNQUANTISED,
             code="unsupported_format",
         )
-    what = f"{source} is quantised with {method}, which"
+    not_in_c = f" and does not run in C ({reason})" if reason else ""
+    what = f"{source} is quantised with {method}{not_in_c}, which"
     otherwise = f". Or: {_UNQUANTISED}"
     if lacking := optional_libraries.lacking(_LIBRARIES.get(method, ())):
         raise optional_libraries.not_installed(what, lacking, otherwise)

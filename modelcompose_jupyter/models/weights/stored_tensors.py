@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
+import os
 from abc import ABC, abstractmethod
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 
+from ...errors import ModelError
 from ..native import numbers
 from ..native.codes import Codes, Form
 from ..native.linear import converted, transposed
@@ -15,7 +20,13 @@ from ..native.numbers import Kind
 from ..native.threads import usual_threads
 from .safetensors_header import Tensor
 
+FileState = tuple[int, ...]
 _KINDS: dict[str, Kind] = {"F32": "float32", "BF16": "bfloat16", "F16": "float16"}
+
+
+def state_of(found: os.stat_result) -> FileState:
+    """What changes where a file is written to or replaced."""
+    return found.st_ino, found.st_size, found.st_mtime_ns
 
 
 class StoredTensor(ABC):
@@ -135,3 +146,51 @@ class SafetensorsTensor(StoredTensor):
         if own != kind:
             found = converted(found, own, kind, usual_threads())
         return transposed(found, kind) if self.is_transposed else found
+
+
+@dataclass(frozen=True)
+class FileTensor:
+    """A small tensor that is read by itself.
+
+    Attributes:
+        path: of the safetensors file that it is in, and its ``state`` when it was looked at.
+    """
+
+    path: Path
+    state: FileState
+    stored: Tensor
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """Of the tensor."""
+        return self.stored.shape
+
+    def read(self) -> np.ndarray:
+        """Its bytes, uint8 [size].
+
+        Raises:
+            ModelError: the file has been written to since.
+        """
+        with self.path.open("rb") as file:
+            if state_of(os.fstat(file.fileno())) != self.state:
+                raise ModelError(
+                    f"{self.path} was changed while it was loaded",
+                    hint="Run again: it is loaded anew then.",
+                    code="model_changed",
+                )
+            file.seek(self.stored.begin)
+            return np.frombuffer(file.read(self.stored.size), np.uint8)
+
+    def float32(self) -> np.ndarray:
+        """Its numbers in float32."""
+        return SafetensorsTensor(self.stored).float32(self.read(), "float32")
+
+
+def in_parts(work: Callable[[int], None], starts: range) -> None:
+    """Do the parts of some work, by where they begin, on the usual number of threads."""
+    if len(starts) <= 1:
+        for start in starts:
+            work(start)
+        return
+    with ThreadPoolExecutor(usual_threads()) as pool:
+        list(pool.map(work, starts))

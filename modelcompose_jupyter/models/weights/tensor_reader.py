@@ -18,10 +18,10 @@ from ..native.linear import Linear
 from ..native.numbers import Kind
 from ..native.parts import Parts
 from ..native.threads import usual_threads
-from .decoder_files import DecoderFiles, FileState, piece_name, state_of
+from .decoder_files import DecoderFiles, piece_name
 from .decoder_parts import DecoderBuilder, LinearTensor
 from .packed_weights import PackedWeights
-from .stored_tensors import StoredTensor
+from .stored_tensors import FileState, StoredTensor, state_of
 
 
 class MappedFile:
@@ -81,7 +81,7 @@ class TensorReader:
 
     def numbers(self, name: str) -> np.ndarray:
         tensor, raw = self._raw(name)
-        return self._numbers(tensor, raw, name)
+        return self._numbers(tensor, raw, name, self._kind)
 
     def float32(self, name: str) -> np.ndarray:
         tensor, raw = self._raw(name)
@@ -91,7 +91,7 @@ class TensorReader:
         """As its file has it where there are codes: only rows of tokens are read."""
         tensor, raw = self._raw(name)
         if not self._found.has_codes:
-            return Linear(self._numbers(tensor, raw, name), None, self._kind)
+            return Linear(self._numbers(tensor, raw, name, self._kind), None, self._kind)
         if self._found.keeps_codes and tensor.form is not None and tensor.has_exact_codes(raw):
             config = self._found.config
             piece = piece_name(self._found.linears[0], 0) if config.tied else name
@@ -111,7 +111,7 @@ class TensorReader:
         stored, raw = self._raw(name)
         forms = [found.form(tensor, role) for role in tensor.roles]
         if None in forms or (found.keeps_codes and not stored.has_exact_codes(raw)):
-            whole = self._numbers(stored, raw, name)
+            whole = self._numbers(stored, raw, name, found.kind_of(stored))
             return [whole[rows] for rows in tensor.rows]
         pieces = [piece_name(tensor, number) for number in range(len(forms))]
         if found.keeps_codes:
@@ -150,10 +150,10 @@ class TensorReader:
         self._progress()
         return tensor.codes(raw, rows, room)
 
-    def _numbers(self, tensor: StoredTensor, raw: np.ndarray, name: str) -> np.ndarray:
-        """Where they are in the file, or of this kind in memory of their own."""
-        found = tensor.numbers(raw, self._kind)
-        if not tensor.stays(self._kind):
+    def _numbers(self, tensor: StoredTensor, raw: np.ndarray, name: str, kind: Kind) -> np.ndarray:
+        """Where they are in the file, or of a kind in memory of their own."""
+        found = tensor.numbers(raw, kind)
+        if not tensor.stays(kind):
             self._progress()
             self._let_go(name)
         return found

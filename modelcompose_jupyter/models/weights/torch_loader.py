@@ -66,10 +66,15 @@ class TorchPlan:
         return size.followed_by(self.draft.size) if self.draft else size
 
 
-def plan(spec: ModelSpec, source: ResolvedSource, report: Report) -> TorchPlan:
+def plan(
+    spec: ModelSpec, source: ResolvedSource, report: Report, reason: str | None = None
+) -> TorchPlan:
     """Decide how to load: which classes, where, at which precision, with what beside the model.
 
     Adapters and the draft model are fetched where they are not on this disk.
+
+    Args:
+        reason: why it is not done in C; None where nobody has asked.
 
     Raises:
         ModelError: not a model for text generation, unknown to the installed transformers, needs
@@ -82,7 +87,7 @@ def plan(spec: ModelSpec, source: ResolvedSource, report: Report) -> TorchPlan:
     with quiet("transformers", "huggingface_hub"), explained(spec, device):
         weights = files.read_weights(files.folder_weights(source.folder))
         config = read_config(spec, source.folder, weights)
-        method = check_prequantized(spec, config, device)
+        method = check_prequantized(spec, config, device, reason)
         precision = spec.precision
         if precision == "auto":
             stored = stored_precision(config, weights)
@@ -98,7 +103,9 @@ def plan(spec: ModelSpec, source: ResolvedSource, report: Report) -> TorchPlan:
             hint="Leave out draft_model.",
             code="draft_mismatch",
         )
-    return TorchPlan(spec, source, config, device, precision, weights, report, merged, draft)
+    return TorchPlan(
+        spec, source, config, device, precision, weights, report, merged, draft, reason
+    )
 
 
 def _draft_plan(spec: ModelSpec, report: Report) -> TorchPlan:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 
 import numpy as np
@@ -16,7 +15,7 @@ from ...native.linear import converted, room
 from ...native.numbers import Kind
 from ...native.parts import Attention
 from ...native.threads import usual_threads
-from ..stored_tensors import StoredTensor
+from ..stored_tensors import StoredTensor, in_parts
 from . import repack
 from .config import ModelConfig
 from .container import Tensor
@@ -184,12 +183,7 @@ def weights_of(tensor: GgufTensor, raw: np.ndarray, kind: Kind) -> np.ndarray:
             first = start * type.block
             found[first : first + len(wide)] = numbers.converted(wide, "float32", kind)
 
-    starts = range(0, len(blocks), step)
-    if len(starts) == 1:
-        convert(0)
-    else:
-        with ThreadPoolExecutor(usual_threads()) as pool:
-            list(pool.map(convert, starts))
+    in_parts(convert, range(0, len(blocks), step))
     return found.reshape(tensor.shape)
 
 

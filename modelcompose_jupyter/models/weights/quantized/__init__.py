@@ -1,0 +1,1 @@
+"""Repositories whose weights are stored quantised: by GPTQ, AWQ and others."""
