@@ -117,8 +117,9 @@ def _awq(parts: _Parts, path: Path, tensor: Tensor) -> StoredTensor:
     groups = _groups(scales.stored, 0, inputs)
     _check(scales.stored, "", (groups, outputs))
     zeros = parts.find("qzeros")
-    if zeros is not None:
-        _check(zeros.stored, "I32", (groups, words))
+    if zeros is None:
+        raise BrokenFile(f"it has no {parts.layer}qzeros")
+    _check(zeros.stored, "I32", (groups, words))
     return AwqTensor(
         path, tensor, (outputs, inputs), settings.method, settings.bits, groups, scales, zeros
     )
@@ -190,6 +191,7 @@ def _fp8(parts: _Parts, tensor: Tensor) -> StoredTensor:
     scales = parts.scales("weight_scale", "weight_scale_inv")
     count = scales.stored.elements
     high, wide = parts.settings.block or (outputs if count == 1 else 1, inputs)
+    high, wide = min(high, outputs), min(wide, inputs)
     _check(scales.stored, "", *_shapes(-(-outputs // high), -(-inputs // wide)))
     return Fp8Tensor(tensor, "FP8", scales, (high, wide))
 

@@ -70,7 +70,7 @@ def _gptq(given: Mapping[str, Any]) -> Settings:
 
 def _awq(given: Mapping[str, Any]) -> Settings:
     bits, version = given.get("bits"), str(given.get("version") or "gemm")
-    if bits != 4:
+    if type(bits) is not int or bits != 4:
         raise Other(f"its weights are quantised to {shortened(str(bits))} bits by AWQ")
     if version.lower() != "gemm":
         raise Other(f"its weights are AWQ's in the version {shortened(version)}")

@@ -104,8 +104,9 @@ class QuantizedTensor(StoredTensor):
             wide = self._values(self._codes(raw, rows)).astype(np.float32)
             if zeros is not None:
                 wide -= zeros[rows][:, groups]
-            wide *= scales[rows][:, groups]
-            found[rows] = numbers.converted(wide, "float32", kind)
+            with np.errstate(over="ignore"):  # a damaged file may have scales that are too large
+                wide *= scales[rows][:, groups]
+                found[rows] = numbers.converted(wide, "float32", kind)
 
         in_parts(convert, range(0, outputs, step))
         return found
@@ -180,11 +181,7 @@ class QuantizedTensor(StoredTensor):
 
     def _checked_scales(self) -> np.ndarray:
         """float32 [outputs, groups]."""
-        scales = self._scales()
-        with files.checked(self.scales.path):
-            if not np.isfinite(scales).all():
-                raise BrokenFile(f"its {self.scales.stored.name} has scales that are no numbers")
-        return scales
+        return _finite(self.scales, self._scales())
 
     def _checked_zeros(self) -> np.ndarray | None:
         """int8 [outputs, groups], less the middle of the codes; None where all are in it."""
@@ -330,18 +327,26 @@ class Fp8Tensor(StoredTensor):
     def numbers(self, raw: np.ndarray, kind: Kind) -> np.ndarray:
         outputs, inputs = self.shape
         high, wide = self.block
-        scales = self.scales.float32().reshape(-1, -(-inputs // wide))
+        scales = _finite(self.scales, self.scales.float32()).reshape(-1, -(-inputs // wide))
         found = room_of(self.elements, kind).reshape(self.shape)
         step = max(1, _AT_ONCE // inputs)
 
         def convert(start: int) -> None:
             rows = slice(start, min(start + step, outputs))
             own = scales[np.arange(outputs)[rows] // high].repeat(wide, axis=1)[:, :inputs]
-            values = _E4M3[raw.reshape(self.shape)[rows]]
-            found[rows] = numbers.converted(values * own, "float32", kind)
+            with np.errstate(all="ignore"):  # a damaged file may have what is no number
+                values = _E4M3[raw.reshape(self.shape)[rows]] * own
+                found[rows] = numbers.converted(values, "float32", kind)
 
         in_parts(convert, range(0, outputs, step))
         return found
+
+
+def _finite(tensor: FileTensor, scales: np.ndarray) -> np.ndarray:
+    with files.checked(tensor.path):
+        if not np.isfinite(scales).all():
+            raise BrokenFile(f"its {tensor.stored.name} has scales that are no numbers")
+    return scales
 
 
 def _e4m3() -> np.ndarray:

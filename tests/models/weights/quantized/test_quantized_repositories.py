@@ -62,6 +62,7 @@ NUMBERS = {
     "pack shuffled": replace(PACK, shuffled=True),
     "fp8": FP8,
     "fp8 blocks": replace(FP8, block=(48, 40), scale="F32"),
+    "fp8 large blocks": replace(FP8, block=(16, 1 << 30)),
 }
 """Those that become numbers."""
 SIZES = {"hidden_size": 64, "intermediate_size": 128, "num_hidden_layers": 1}
@@ -285,6 +286,7 @@ def edit(folder: Path, change: Callable[[dict[str, Any]], None]) -> None:
         ({"bits": 3}, "its weights are quantised to 3 bits by GPTQ"),
         ({"bits": [4]}, "bits by GPTQ"),
         ({"checkpoint_format": "marlin"}, "its weights are GPTQ's in the format marlin"),
+        ({"quant_method": "awq", "bits": 4.0}, "quantised to 4.0 bits by AWQ"),
         ({"quant_method": "awq", "version": "gemv"}, "its weights are AWQ's in the version gemv"),
         ({"quant_method": "aqlm"}, "its weights are quantised with aqlm"),
         ({"quant_method": ["gptq"]}, "its weights are quantised with"),
@@ -360,6 +362,7 @@ def _put(end: str, value: float, *place: int) -> Callable[[dict[str, Any]], None
         (GPTQ, _put("scales", float("nan"), 1, 2), "scales has scales that are no numbers"),
         (replace(GPTQ, symmetric=False), _no("qzeros"), "has no model.layers.0.mlp.down_proj.qz"),
         (replace(GPTQ, bits=8), _cut("qweight", 0), "qweight is no matrix"),
+        (AWQ, _no("qzeros"), "has no model.layers.0.mlp.down_proj.qzeros"),
         (AWQ, _cut("scales", 3), "scales is not of groups of 128 inputs"),
         (AWQ, _cut("qzeros", 2, 1), "qzeros is not 4×8"),
         (AWQ, _put("scales", float("inf"), 1, 2), "scales has scales that are no numbers"),
@@ -371,6 +374,7 @@ def _put(end: str, value: float, *place: int) -> Callable[[dict[str, Any]], None
         (PACK, _cut("weight_scale", 3, 1), "weight_scale is not of groups of 128 inputs"),
         (INT8, _cut("weight_scale", 2), "weight_scale is not 64×"),
         (FP8, _cut("weight_scale", 2), "weight_scale is not 64×1"),
+        (FP8, _put("weight_scale", float("nan"), 3), "has scales that are no numbers"),
         (Format("mxfp4"), _cut("weight_scale", 2), "weight_scale is not 64×4"),
         (Format("mxfp4"), _put("weight_scale", 255, 1, 2), "has scales that are no numbers"),
     ],
