@@ -21,8 +21,12 @@ class Span(NamedTuple):
 
 
 def whole(paths: Iterable[Path]) -> list[Span]:
-    """All bytes of files."""
-    return [Span(path, 0, path.stat().st_size) for path in paths]
+    """All bytes of files; of one that has another name by now, as kept ones get, none."""
+    found = []
+    for path in paths:
+        with suppress(OSError):
+            found.append(Span(path, 0, path.stat().st_size))
+    return found
 
 
 class ReadAhead:

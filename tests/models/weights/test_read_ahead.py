@@ -65,3 +65,7 @@ def test_a_file_that_has_gone_is_left_to_who_needs_it(tmp_path: Path) -> None:
     with ahead:
         eventually(lambda: ahead.wait(0.01))
     assert ahead.share == 0
+
+
+def test_of_a_file_that_has_another_name_by_now_nothing_is_read(tmp_path: Path) -> None:
+    assert whole([tmp_path / "gone"]) == []
