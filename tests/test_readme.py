@@ -10,7 +10,7 @@ import pytest
 from standins.kernel import KernelIn
 from standins.terminal import Terminal
 
-from modelcompose_jupyter import DocumentError
+from modelcompose_jupyter import DocumentError, load
 from modelcompose_jupyter.document import load_document
 
 ROOT = Path(__file__).parent.parent
@@ -63,6 +63,16 @@ def test_the_terminal_examples_run() -> None:
         assert done.exit_code == 0, done.stderr
         printed += done.stdout
     assert "Once upon a time in a distant galaxy" in printed
+
+
+def test_the_document_that_makes_a_model_fit_is_one() -> None:
+    """And runs as it stands, with a model that is here."""
+    (document,) = [each for each in blocks("yaml") if "quantization: int4" in each]
+    assert load_document(document, environ={}).workflows
+    workflow = load(document.replace("HuggingFaceTB/SmolLM3-3B", "bundled:storyteller"))
+    run = workflow.submit(prompt="Once upon a time")
+    run.wait()
+    assert run.record["generations"][0]["model"]["precision"] == "int4"
 
 
 def test_both_set_up_commands_exist() -> None:

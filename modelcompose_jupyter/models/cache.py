@@ -463,6 +463,7 @@ class _Entry:
                 "revision": self._revision,
                 "device": outcome.device,
                 "precision": outcome.precision,
+                "cache_quantization": self.spec.cache_quantization,
                 "driver": outcome.driver,
                 "driver_reason": outcome.runs_as,
                 "class": outcome.class_name,

@@ -411,6 +411,7 @@ def test_a_result_says_what_ran(lease: Lease) -> None:
         "revision": None,
         "device": "cpu",
         "precision": "float32",
+        "cache_quantization": None,
         "driver": "native",
         "driver_reason": None,
         "class": "LlamaForCausalLM",

@@ -323,7 +323,7 @@ class EngineLoop:
         if loaded is not self.loaded:
             reason = "a beam search is done by transformers"
             own = {"driver": loaded.driver, "driver_reason": reason, "precision": loaded.precision}
-            request.model_info = {**request.model_info, **own}
+            request.model_info = {**request.model_info, **own, "cache_quantization": None}
         # The prompt, once as it is read and once for each row.
         memory.check_texts(rows + 1, len(params.tokens), loaded.model)
         self._generating = True

@@ -124,6 +124,10 @@ def test_texts_are_the_same_in_company_and_after_a_prefix_that_was_kept(
         results = [done(each.future) for each in handles]
         assert [each.texts for each in results] == alone
         assert results[-1].usage["reused"] > 0
+        assert results[-1].model["cache_quantization"] == "int8"
+        beams = GenerationParameters(max_output_length=5, num_beams=2)
+        result = done(lease.generate("A fox", beams).future)
+        assert (result.model["driver"], result.model["cache_quantization"]) == ("huggingface", None)
 
 
 @pytest.mark.parametrize(
