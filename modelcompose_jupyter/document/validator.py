@@ -37,7 +37,21 @@ _OTHER_NAMES = {
     "lora": "peft_adapters",
     "loras": "peft_adapters",
     "scale": "weight",
+    "load_in_4bit": "quantization",
+    "load_in_8bit": "quantization",
+    "quantization_config": "quantization",
+    "kv_cache_dtype": "cache_quantization",
+    "cache_implementation": "cache_quantization",
 }
+_VALUES_ELSEWHERE = {
+    ("precision", "int8"): "Write 'quantization: int8'.",
+    ("precision", "int4"): "Write 'quantization: int4'.",
+    ("quantization", "4"): "Write 'quantization: int4'.",
+    ("quantization", "8"): "Write 'quantization: int8'.",
+    ("quantization", "nf4"): "Write 'quantization: int4'.",
+    ("quantization", "fp8"): "Write 'quantization: int8'.",
+}
+"""What people write for a key who know other tools, and where it belongs."""
 _NOT_OFFERED = {
     **dict.fromkeys(("listener", "listeners", "gateway", "gateways"), "Listeners and gateways"),
     **dict.fromkeys(("system", "systems", "tracer", "tracers"), "Systems and tracers"),
@@ -173,7 +187,9 @@ def explain(key: str, details: Mapping[str, Any]) -> tuple[str, str | None]:
         words = context["expected"].replace(" or ", ",").split(",")
         expected = [word.strip(" '") for word in words]
         message = f"'{key}' cannot be {value}"
-        hint = did_you_mean(str(details["input"]), expected) or f"It is {' or '.join(expected)}."
+        given = str(details["input"])
+        hint = _VALUES_ELSEWHERE.get((key, given)) or did_you_mean(given, expected)
+        hint = hint or f"It is {' or '.join(expected)}."
         if key in ("type", "task", "driver"):
             hint += f" Other {key}s of model-compose do not run here."
     elif kind in ("model_type", "dict_type", "model_attributes_type"):

@@ -190,7 +190,7 @@ def use() -> MemoryUse:
         private=getattr(full, "uss", None),
         proportional=getattr(full, "pss", None),
         resident=process.memory_info().rss,
-        available=_available(),
+        available=available("cpu"),
         devices=list(_devices()),
     )
 

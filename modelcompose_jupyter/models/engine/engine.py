@@ -310,6 +310,10 @@ class EngineLoop:
                 "draft_model and prompt_lookup have no effect: this runs through generate()"
             )
 
+        if request.model_info.get("cache_quantization") is not None:
+            params.warnings.append(
+                "cache_quantization has no effect: this runs through generate(), on torch"
+            )
         rows = max(params.num_beams, params.num_return_sequences)
         steps = itertools.count(1)
 

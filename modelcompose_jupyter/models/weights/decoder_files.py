@@ -111,9 +111,15 @@ class DecoderFiles:
 
     @property
     def largest_converted(self) -> int:
-        """Bytes on the disk of the largest of its tensors that does not stay there."""
-        moved = (each for _, each in self._read if self.has_codes or not each.stays(self.kind))
-        return max((each.size for each in moved), default=0)
+        """Bytes of the largest of its tensors that is copied while something is made of it."""
+        sizes = [0]
+        for _, tensor in self._read:
+            # Codes are made from numbers where these are in the file, or from its codes in parts.
+            kind = (tensor.kind or "float32") if self.quantization else self.kind
+            is_kept = self.keeps_codes and tensor.form is not None
+            if not is_kept and not tensor.stays(kind):
+                sizes.append(tensor.elements * numbers.dtype(kind).itemsize)
+        return max(sizes)
 
     def room(self) -> PackedWeights | None:
         """Room for its codes, where it has some."""

@@ -69,7 +69,7 @@ def check_prequantized(
         )
     not_in_c = f" and does not run in C ({reason})" if reason else ""
     what = f"{source} is quantised with {method}{not_in_c}, which"
-    otherwise = f". Or: {_UNQUANTISED}"
+    otherwise = f". Or {_UNQUANTISED[0].lower()}{_UNQUANTISED[1:]}"
     if lacking := optional_libraries.lacking(_LIBRARIES.get(method, ())):
         raise optional_libraries.not_installed(what, lacking, otherwise)
     _check_environment(what, method, settings, device, otherwise)

@@ -50,7 +50,7 @@ def weights_of(
         with files.checked(path):
             found[f"{layer}.weight"] = path, make(parts, path, tensor)
     if not found:
-        raise Other(f"its config.json says {settings.method}, and its weights are others")
+        raise Other(f"its config.json says {settings.method}, and no weights are in its form")
     return found
 
 
