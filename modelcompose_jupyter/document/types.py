@@ -189,7 +189,7 @@ _POWERS = {"k": 1, "m": 2, "g": 3, "t": 4}
 
 
 def byte_size(value: Any) -> int:
-    """Bytes from a number of gigabytes, or from a text with a unit: ``2``, ``500MB``, ``2G``, ``1.5 GiB``.
+    """Bytes from a number of gigabytes, or from a text with a unit: ``2``, ``500MB``, ``1.5 GiB``.
 
     Units with an ``i`` count in 1024, the others in 1000.
     """
