@@ -99,11 +99,16 @@ class MappedFile:
 def find_mapped(name: str, size: int) -> MappedFile | None:
     """A large file that was kept, which counts as used; None where there is none of that size."""
     where = folder()
-    for each in () if where is None else (where / _until_flushed(name), where / name):
+    if where is None:
+        return None
+    for path in (where / _until_flushed(name), where / name):
         with suppress(OSError):
-            if is_private(each) and each.stat().st_size == size:
-                os.utime(each)
-                return MappedFile(each)
+            if is_private(path) and path.stat().st_size == size:
+                os.utime(path)
+                found = MappedFile(path)
+                if path.name != name:  # who made it may have ended before it was on the disk
+                    _flush_later(os.open(path, os.O_RDONLY), path, where / name)
+                return found
     return None
 
 
@@ -152,11 +157,21 @@ class UnfinishedFile:
         """
         path, to = (self._folder / each for each in (_until_flushed(self._name), self._name))
         with suppress(OSError):
-            self._path.rename(path)
-            _remove_oldest(self._name.partition("-")[0], most, but={path, to})
-            flush = (os.dup(self._file), path, to)
-            name = "modelcompose-flush"
-            threading.Thread(target=_flush, args=flush, name=name, daemon=True).start()
+            if _named(self._path, path):
+                _remove_oldest(self._name.partition("-")[0], most, but={path, to})
+                _flush_later(os.dup(self._file), path, to)
+
+
+def _named(made: Path, path: Path) -> bool:
+    """Give a file its name, unless another process's has it already; whether it has."""
+    try:
+        path.hardlink_to(made)
+    except FileExistsError:
+        return False
+    except OSError:  # a file system without such links
+        made.rename(path)
+    made.unlink(missing_ok=True)
+    return True
 
 
 def _remove_oldest(kind: str, most: int, but: set[Path]) -> None:
@@ -169,11 +184,18 @@ def _remove_oldest(kind: str, most: int, but: set[Path]) -> None:
             size -= found[path].st_size
 
 
+def _flush_later(file: int, path: Path, to: Path) -> None:
+    flush = (file, path, to)
+    name = "modelcompose-flush"
+    threading.Thread(target=_flush, args=flush, name=name, daemon=True).start()
+
+
 def _flush(file: int, path: Path, to: Path) -> None:
     """Have a file on the disk, and called so from then on."""
     try:
         os.fdatasync(file)
-        path.rename(to)
+        if os.path.samestat(os.fstat(file), path.stat()):  # and no other one has come there
+            path.rename(to)
     except OSError as error:
         log.info("%s is not kept for good: %s", to, error)
     finally:

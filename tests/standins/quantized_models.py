@@ -89,7 +89,10 @@ def save(
 
 def settings(format: Format) -> dict[str, Any]:
     """What config.json says of a format."""
-    weights = {"num_bits": format.bits, "type": "int", "symmetric": format.symmetric}
+    weights: dict[str, Any] = {
+        "num_bits": format.bits, "type": "int", "symmetric": format.symmetric,
+        "actorder": "group" if format.shuffled else None,
+    }  # fmt: skip
     compressed = {
         "quant_method": "compressed-tensors", "quantization_status": "compressed",
         "ignore": ["lm_head"], "config_groups": {"group_0": {"weights": weights}},

@@ -140,6 +140,8 @@ class ConfigReader:
         turning = given.get("partial_rotary_factor", usual)
         if turning not in (None, 1, 1.0) and part is None:
             raise Other("a part of each head has positions")
+        if turning is not None and not 0 < turning <= 1:
+            raise Other("no part of a head has positions")
         radians = frequencies(int(head_size * (1.0 if turning is None else turning)), base)
         if kind not in kinds:
             raise Other(f"its positions are of another kind ({kind})")

@@ -398,6 +398,7 @@ def _gemma4_attention(reader: ConfigReader, windows: Sequence[int]) -> list[Atte
     own = content.get("per_layer_config")
     if own is None:
         own = {str(layer): whole for layer in layers if not windows[layer]}
+    keeping = {bool(windows[layer]): layer for layer in range(first)}
     found: list[Attention] = []
     for layer in layers:
         sizes = {**usual, **own.get(str(layer), {})}
@@ -410,10 +411,9 @@ def _gemma4_attention(reader: ConfigReader, windows: Sequence[int]) -> list[Atte
             raise Other("its heads are no groups")
         shares = None
         if layer >= first:
-            alike = [each for each in range(first) if bool(windows[each]) == bool(windows[layer])]
-            if not alike:
+            shares = keeping.get(bool(windows[layer]))
+            if shares is None:
                 raise Other("no layer has the keys and values that another one reads")
-            shares = alike[-1]
         values_are_keys = one and not windows[layer] and shares is None
         found.append(Attention(queries, heads, size, values_are_keys, shares))
     return found

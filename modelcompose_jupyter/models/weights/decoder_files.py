@@ -20,6 +20,7 @@ from .decoder_parts import DecoderTensor, LinearTensor, Role
 from .packed_weights import PackedWeights, form_of
 from .quantized import layers
 from .quantized import settings as quantized_settings
+from .quantized.settings import Settings
 from .read_ahead import Span
 from .stored_tensors import FileState, SafetensorsTensor, StoredTensor, state_of
 
@@ -34,7 +35,8 @@ class DecoderFiles:
         kind: of the numbers that it is computed with.
         quantization: of the weights of linear layers, which are made from those in the files.
         keeps_codes: whether codes that the files have are kept as they are.
-        variant: what was added to its tensors.
+        variant: what was added to its tensors; ``stored_as`` how its weights are to be read, where
+            files have them as codes. Both change what is made of the same files.
     """
 
     model_type: str
@@ -45,6 +47,7 @@ class DecoderFiles:
     quantization: Quantization | None = None
     keeps_codes: bool = False
     variant: tuple[object, ...] = ()
+    stored_as: Settings | None = None
 
     @cached_property
     def wanted(self) -> list[DecoderTensor]:
@@ -128,7 +131,8 @@ class DecoderFiles:
         # Some programs write into a file and set back when that was, but not the time of that.
         opened = [(str(path), path.stat().st_ctime_ns, *own) for path, own in self.states.items()]
         how = self.quantization or "as stored"
-        return PackedWeights(self.piece_sizes(), (opened, self.model_type, how, self.variant))
+        made_from = (opened, self.model_type, how, self.variant, self.stored_as)
+        return PackedWeights(self.piece_sizes(), made_from)
 
     def piece_sizes(self) -> dict[str, int]:
         """Bytes of the codes of its linear layers, by name."""
@@ -223,7 +227,8 @@ def find(spec: ModelSpec, folder: Path, content: Any) -> DecoderFiles:
         for name, (path, tensor) in there.items()
     }
     tensors |= quantized
-    return of(spec, content["model_type"], config, tensors, states)
+    found = of(spec, content["model_type"], config, tensors, states)
+    return replace(found, stored_as=settings)
 
 
 def of(

@@ -221,6 +221,33 @@ def test_what_was_not_flushed_counts_in_this_boot_alone(
     assert not file.exists()
 
 
+def test_of_two_that_make_the_same_at_once_the_first_is_kept(
+    kept: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Else the name of what is on the disk could go to what is not yet."""
+    monkeypatch.setattr(disk_cache, "_flush", lambda file, *_: os.close(file))
+    both = [PackedWeights({"a": 100}, 1) for _ in range(2)]
+    for number, each in enumerate(both):
+        each.piece("a")[:] = number
+        each.keep()
+    assert (PackedWeights({"a": 100}, 1).piece("a") == 0).all()
+    assert (both[1].piece("a") == 1).all()
+    del both, each
+    assert len([*kept.iterdir()]) == 1
+
+
+def test_what_its_maker_did_not_flush_a_later_load_does(
+    kept: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with monkeypatch.context() as patched:
+        patched.setattr(disk_cache, "_flush", lambda file, *_: os.close(file))
+        PackedWeights({"a": 100}, 1).keep()
+    (file,) = kept.glob("weights-*")
+    assert file.suffix
+    assert PackedWeights({"a": 100}, 1).is_filled
+    assert [each.name for each in flushed(kept)] == [file.stem]
+
+
 def test_a_file_has_its_name_once_it_is_flushed(kept: Path) -> None:
     PackedWeights({"a": 100}, 1).keep()
     assert len(flushed(kept)) == 1

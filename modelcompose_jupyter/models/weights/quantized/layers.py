@@ -89,6 +89,18 @@ class _Parts:
             _check(found.stored, "I32", (inputs,))
         return found
 
+    def zeros(self, name: str) -> FileTensor | None:
+        """The zero points, if there are some."""
+        found = self.find(name)
+        if found is None and self.settings.has_zeros:
+            raise BrokenFile(f"it has no {self.layer}{name}, and its config.json asks for it")
+        return found
+
+    def check_order(self, name: str, order: FileTensor | None, groups: int) -> None:
+        """Raise where inputs of a group stand apart, and nothing says where."""
+        if order is None and groups > 1 and self.settings.ordered:
+            raise BrokenFile(f"it has no {self.layer}{name}, and its config.json asks for it")
+
 
 def _gptq(parts: _Parts, path: Path, tensor: Tensor) -> StoredTensor:
     settings = parts.settings
@@ -98,9 +110,8 @@ def _gptq(parts: _Parts, path: Path, tensor: Tensor) -> StoredTensor:
     scales = parts.scales("scales")
     groups = _groups(scales.stored, 0, inputs, order is not None)
     _check(scales.stored, "", (groups, outputs))
-    zeros = parts.find("qzeros")
-    if zeros is None and not settings.symmetric:
-        raise BrokenFile(f"it has no {parts.layer}qzeros")
+    parts.check_order("g_idx", order, groups)
+    zeros = parts.zeros("qzeros")
     if zeros is not None:
         _check(zeros.stored, "I32", (groups, -(-outputs * settings.bits // _WORD)))
     return GptqTensor(
@@ -116,9 +127,8 @@ def _awq(parts: _Parts, path: Path, tensor: Tensor) -> StoredTensor:
     scales = parts.scales("scales")
     groups = _groups(scales.stored, 0, inputs)
     _check(scales.stored, "", (groups, outputs))
-    zeros = parts.find("qzeros")
-    if zeros is None:
-        raise BrokenFile(f"it has no {parts.layer}qzeros")
+    zeros = parts.zeros("qzeros")
+    assert zeros is not None
     _check(zeros.stored, "I32", (groups, words))
     return AwqTensor(
         path, tensor, (outputs, inputs), settings.method, settings.bits, groups, scales, zeros
@@ -136,14 +146,16 @@ def _packed(parts: _Parts, path: Path, tensor: Tensor) -> StoredTensor:
     inputs = said[1]
     if said[0] != outputs or inputs < 1:
         raise BrokenFile(f"{parts.layer}weight_shape is not that of {tensor.name}")
-    bits = [each for each in (4, 8) if -(-inputs * each // _WORD) == words]
+    known = (4, 8) if not parts.settings.bits else (parts.settings.bits,)
+    bits = [each for each in known if -(-inputs * each // _WORD) == words]
     if not bits:
         raise Other(f"{tensor.name} is of neither 4 nor 8 bits")
     order = parts.order("weight_g_idx", inputs)
     scales = parts.scales("weight_scale")
     groups = _groups(scales.stored, 1, inputs, order is not None)
     _check(scales.stored, "", (outputs, groups))
-    zeros = parts.find("weight_zero_point")
+    parts.check_order("weight_g_idx", order, groups)
+    zeros = parts.zeros("weight_zero_point")
     if zeros is not None:
         _check(zeros.stored, "I32", (-(-outputs * bits[0] // _WORD), groups))
     return PackedTensor(
@@ -178,7 +190,7 @@ def _small(parts: _Parts, path: Path, tensor: Tensor) -> StoredTensor:
     _check(scales.stored, "", *_shapes(rows, groups))
     if not groups or inputs % groups:
         raise BrokenFile(f"{scales.stored.name} has another shape than {tensor.name}")
-    zeros = parts.find("weight_zero_point")
+    zeros = parts.zeros("weight_zero_point")
     if zeros is not None:
         _check(zeros.stored, "I8", *_shapes(rows, groups))
     return IntegerTensor(

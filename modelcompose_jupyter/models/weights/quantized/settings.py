@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -30,7 +30,9 @@ class Settings:
         method: what people call it.
         bits: of a code, where all have as many; 0 where tensors say.
         zero_offset: what is to be added to zero points.
-        symmetric: whether all zero points are in the middle of the codes.
+        symmetric: whether all zero points are in the middle of the codes; ``has_zeros`` whether
+            there are some that are not, so that they must be in the files.
+        ordered: whether inputs of a group stand apart, so that the files must say where.
         block: how many outputs and inputs share a scale of numbers of 8 bits, where it is a block.
     """
 
@@ -38,6 +40,8 @@ class Settings:
     bits: int = 0
     zero_offset: int = 0
     symmetric: bool = False
+    has_zeros: bool = False
+    ordered: bool = False
     block: tuple[int, int] | None = None
 
 
@@ -64,8 +68,10 @@ def _gptq(given: Mapping[str, Any]) -> Settings:
         raise Other(f"its weights are quantised to {shortened(str(bits))} bits by GPTQ")
     if format not in ("gptq", "gptq_v2") or given.get("is_marlin_format"):
         raise Other(f"its weights are GPTQ's in the format {shortened(str(format))}")
-    symmetric = given.get("sym") is True
-    return Settings(_METHODS["gptq"], bits, int(format == "gptq"), symmetric)
+    symmetric, ordered = given.get("sym") is True, bool(given.get("desc_act"))
+    return Settings(
+        _METHODS["gptq"], bits, int(format == "gptq"), symmetric, not symmetric, ordered
+    )
 
 
 def _awq(given: Mapping[str, Any]) -> Settings:
@@ -74,7 +80,7 @@ def _awq(given: Mapping[str, Any]) -> Settings:
         raise Other(f"its weights are quantised to {shortened(str(bits))} bits by AWQ")
     if version.lower() != "gemm":
         raise Other(f"its weights are AWQ's in the version {shortened(version)}")
-    return Settings(_METHODS["awq"], bits)
+    return Settings(_METHODS["awq"], bits, has_zeros=True)
 
 
 def _compressed(given: Mapping[str, Any]) -> Settings:
@@ -94,7 +100,23 @@ def _compressed(given: Mapping[str, Any]) -> Settings:
     blocks = {_block(each.get("block_structure")) for each in weights} - {None}
     if len(blocks) > 1:
         raise Other("its scales are for blocks of several sizes")
-    return Settings(_METHODS["compressed-tensors"], block=next(iter(blocks), None))
+    for each in weights:
+        bits = each.get("num_bits", 8)
+        if type(bits) is not int or bits not in _BITS:
+            raise Other(f"its weights are quantised to {shortened(str(bits))} bits")
+    widths = {each.get("num_bits", 0) for each in weights}
+    return Settings(
+        _METHODS["compressed-tensors"],
+        bits=widths.pop() if len(widths) == 1 else 0,
+        has_zeros=_all(weights, lambda each: each.get("symmetric") is False),
+        ordered=_all(weights, lambda each: each.get("actorder") in (True, "group", "dynamic")),
+        block=next(iter(blocks), None),
+    )
+
+
+def _all(weights: Sequence[Mapping[str, Any]], holds: Callable[[Mapping[str, Any]], bool]) -> bool:
+    """Whether something holds for all layers, whichever they are."""
+    return bool(weights) and all(map(holds, weights))
 
 
 def _fp8(given: Mapping[str, Any]) -> Settings:

@@ -25,6 +25,8 @@ from ..gguf.dequantize import MXFP4_VALUES, mxfp4_scales
 from ..safetensors_header import Tensor
 from ..stored_tensors import FileTensor, StoredTensor, in_parts
 
+_ROUNDED = 2.0**-11
+"""The most that float16 is off, of numbers that are not too small for it."""
 _AT_ONCE = 1 << 20  # numbers that a thread works on at once
 _AWQ_ORDER = np.array([0, 4, 1, 5, 2, 6, 3, 7])
 """Which of the eight codes in a word belongs to each of eight outputs."""
@@ -112,15 +114,14 @@ class QuantizedTensor(StoredTensor):
         return found
 
     def has_exact_codes(self, raw: np.ndarray) -> bool:
-        """But for scales in float32, which are rounded where float16 has none."""
+        """But for scales in float32, which are rounded unless they are too small for it."""
         if self.form is None or self.scales.stored.dtype == "F16":
             return self.form is not None
         scales = self._checked_scales()
         with np.errstate(over="ignore"):
-            stored = scales.astype(np.float16)
-        if self.scales.stored.dtype == "F32":
-            return bool(np.isfinite(stored).all())
-        return bool((stored == scales).all())
+            off = np.abs(scales.astype(np.float16) - scales)
+        most = _ROUNDED * np.abs(scales) if self.scales.stored.dtype == "F32" else 0
+        return bool((off <= most).all())
 
     def codes(self, raw: np.ndarray, rows: slice, room: np.ndarray) -> Codes:
         outputs, inputs = rows.stop - rows.start, self.whole[1]

@@ -250,9 +250,10 @@ def test_scales_in_float32_are_rounded_and_that_is_said(write: Write) -> None:
     assert np.abs(first - exact).max() < 5e-3 * np.abs(exact).max()
 
 
-def test_scales_that_float16_does_not_have_make_numbers(write: Write) -> None:
-    """Of bfloat16, which has smaller ones."""
-    folder = write(replace(PACK, scale="BF16"))
+@pytest.mark.parametrize("scale", ["BF16", "F32"])
+def test_scales_that_float16_does_not_have_make_numbers(write: Write, scale: str) -> None:
+    """Those that are too small for it."""
+    folder = write(replace(PACK, scale=scale))
     name = "model.layers.0.mlp.down_proj.weight"
 
     def change_scale(tensors: dict[str, Any]) -> None:
@@ -267,6 +268,25 @@ def test_scales_that_float16_does_not_have_make_numbers(write: Write) -> None:
     assert isinstance(down, np.ndarray)
     tensor = found.tensors[name][1]
     assert np.array_equal(down, tensor.numbers(raw_of(found, name), "float32"))
+
+
+def test_a_config_that_reads_the_same_files_in_another_way_gives_other_weights(
+    write: Write,
+) -> None:
+    """Also where the weights of the first reading have been kept."""
+    folder = write(replace(GPTQ, symmetric=False))
+    before = scores_of(loaded(folder))
+    content = json.loads((folder / "config.json").read_text())["quantization_config"]
+    change(folder, quantization_config={**content, "checkpoint_format": "gptq_v2"})
+    assert not np.array_equal(scores_of(loaded(folder)), before)
+
+
+def test_room_for_numbers_that_codes_are_made_of_is_counted(write: Write) -> None:
+    folder = write(FP8)
+    tensors = [each for _, each in tensors_of(folder).tensors.values()]
+    largest = max(each.elements for each in tensors if each.kind is None)
+    assert planned(folder, quantization="int4").found.largest_converted == 4 * largest
+    assert planned(same(folder), quantization="int4").found.largest_converted == 0
 
 
 # What does not run, and what is damaged
@@ -296,7 +316,9 @@ def edit(folder: Path, change: Callable[[dict[str, Any]], None]) -> None:
          "its weights are sparse"),
         ({"quant_method": "compressed-tensors", "transform_config": {"config_groups": {"a": {}}}},
          "its weights are transformed"),
-        ({"quant_method": "compressed-tensors"}, "says compressed-tensors, and its weights are"),
+        ({"quant_method": "compressed-tensors"}, "says compressed-tensors, and no weights are in"),
+        ({"quant_method": "compressed-tensors",
+          "config_groups": {"a": {"weights": {"num_bits": 7}}}}, "quantised to 7 bits"),
         ({"quant_method": "fp8", "weight_block_size": [0, 1]}, "its blocks are of no size"),
     ],
 )  # fmt: skip
@@ -361,6 +383,10 @@ def _put(end: str, value: float, *place: int) -> Callable[[dict[str, Any]], None
         (GPTQ, _put("qzeros", 0, 1, 2), "qzeros has zero points that are not in the middle"),
         (GPTQ, _put("scales", float("nan"), 1, 2), "scales has scales that are no numbers"),
         (replace(GPTQ, symmetric=False), _no("qzeros"), "has no model.layers.0.mlp.down_proj.qz"),
+        (replace(GPTQ, shuffled=True), _no("g_idx"), "has no model.layers.0.mlp.down_proj.g_idx"),
+        (replace(PACK, shuffled=True), _no("weight_g_idx"), "has no model.layers.0.mlp.down_proj"),
+        (replace(PACK, symmetric=False), _no("weight_zero_point"), "config.json asks for it"),
+        (replace(INT8, symmetric=False), _no("weight_zero_point"), "config.json asks for it"),
         (replace(GPTQ, bits=8), _cut("qweight", 0), "qweight is no matrix"),
         (AWQ, _no("qzeros"), "has no model.layers.0.mlp.down_proj.qzeros"),
         (AWQ, _cut("scales", 3), "scales is not of groups of 128 inputs"),
