@@ -27,7 +27,7 @@ from .variants import FLAGS, suitable
 _FLAGS = (*FLAGS, "-march=native")
 _PREBUILT = Path(__file__).parent / "prebuilt"
 """What the wheel has brought."""
-_SECONDS = 120
+_SECONDS = 300
 _ELF = struct.Struct("<40xQ10xHH2x")
 """Of a library's header: where its sections are, which stand at its end, how wide, and how many."""
 
