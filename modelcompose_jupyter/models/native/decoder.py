@@ -110,7 +110,7 @@ class Decoder:
             rotary=ROTARY[parts.rotary],
             state_at=parts.kept_layout.token_bytes,
             activation=ACTIVATIONS[parts.activation],
-            keeps_codes=parts.keeps_codes,
+            coded_cache=parts.coded_cache,
             epsilon=parts.epsilon,
             embedding_scale=parts.embedding_scale,
             residual_scale=parts.residual_scale,

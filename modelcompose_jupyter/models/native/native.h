@@ -140,7 +140,7 @@ struct model {
     int64_t rotary;
     int64_t state_at; /* where states of a text begin, in bytes for each token of room */
     int64_t activation;
-    int64_t keeps_codes; /* whether keys and values are kept in 8 bits, see kept.h */
+    int64_t coded_cache; /* whether keys and values are kept in 8 bits, see kept.h */
     float epsilon;
     float embedding_scale, residual_scale, score_scale; /* 1: none; residuals are what a layer adds */
     float attention_cap, score_cap; /* most that a score of attention, or of a token, can be; 0: any */

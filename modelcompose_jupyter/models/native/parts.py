@@ -342,7 +342,7 @@ class Parts:
         residual_scale: what a layer adds is multiplied by; ``score_scale`` the scores of tokens.
         attention_cap, score_cap: bounds that scores of attention, and of tokens, come near as a
             hyperbolic tangent does; 0 is none.
-        keeps_codes: whether keys and values are kept in 8 bits, in blocks with a scale.
+        coded_cache: whether keys and values are kept in 8 bits, in blocks with a scale.
         check: raises where the weights are no more what they were.
     """
 
@@ -362,7 +362,7 @@ class Parts:
     score_scale: float = 1.0
     attention_cap: float = 0.0
     score_cap: float = 0.0
-    keeps_codes: bool = False
+    coded_cache: bool = False
     check: Callable[[], None] = lambda: None
 
     @property
@@ -393,7 +393,7 @@ class Parts:
             return []
         size = mixer.head_size
         record = size * numbers.dtype(self.kept_kind).itemsize
-        if self.keeps_codes:
+        if self.coded_cache:
             record = -(-size // 2) * 2 + 2 * -(-size // codes.BLOCK)
         return [Track(mixer.key_heads, record)] * 2
 

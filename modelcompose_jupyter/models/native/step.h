@@ -400,7 +400,7 @@ static inline void NAMED(keep)(const struct model *model, int64_t size, const NU
     for (int64_t each = 0; each < size; each++)
         room[each] = READ(norm->weights ? WRITE(NAMED(normalised)(numbers, norm, moments, each))
                                         : numbers[each]);
-    if (model->keeps_codes) {
+    if (model->coded_cache) {
         code_head(room, size, record);
     } else {
         KEPT_NUMBER *to = record;
@@ -508,7 +508,7 @@ static void NAMED(attend)(const struct model *model, const struct layer *layer,
     }
     for (int64_t at = first; at < end; at += DOT_OUTPUTS) {
         const int64_t there = smaller(DOT_OUTPUTS, end - at);
-        if (model->keeps_codes) {
+        if (model->coded_cache) {
             NAMED(widen)(keys + at * layer->record, layer->record, there, size, wide);
             WIDE(dots)(rows, there, queries, PADDED(size), size, wide, size, sums, wide);
         } else {
@@ -535,7 +535,7 @@ static void NAMED(attend)(const struct model *model, const struct layer *layer,
     for (int64_t at = first; at < end; at += VALUES) {
         const int64_t there = smaller(VALUES, end - at);
         const void *own = values + at * layer->record;
-        if (model->keeps_codes) {
+        if (model->coded_cache) {
             NAMED(widen)(own, layer->record, there, size, wide);
             WIDE(pack_values)(wide, there, size, packed);
         } else {
@@ -543,7 +543,7 @@ static void NAMED(attend)(const struct model *model, const struct layer *layer,
         }
         for (int64_t column = 0; column < padded; column += 2 * BLOCK) {
             const int64_t blocks = column + BLOCK < padded ? 2 : 1;
-            if (model->keeps_codes)
+            if (model->coded_cache)
                 WIDE(tiles)(rows, blocks, shares + at - first, stride, VALUES,
                             (WIDE_NUMBER *)packed + column * VALUES, sums, packed, 0);
             else

@@ -127,7 +127,7 @@ class ModelStruct(ctypes.Structure):
         ("rotary", _NUMBER),
         ("state_at", _NUMBER),
         ("activation", _NUMBER),
-        ("keeps_codes", _NUMBER),
+        ("coded_cache", _NUMBER),
         ("epsilon", _FLOAT),
         ("embedding_scale", _FLOAT),
         ("residual_scale", _FLOAT),

@@ -133,7 +133,7 @@ def load(plan: NativePlan, report: Report) -> LoadedModel:
             tokenizer, own_ends = _tokenizer(plan)
             decoder = TensorReader(
                 found, opened, packed, lambda: report(replace(progress, done=next(count)))
-            ).parts(keeps_codes=spec.cache_quantization is not None)
+            ).parts(coded_cache=spec.cache_quantization is not None)
             for each in opened.values():
                 each.check()
             if packed is not None:

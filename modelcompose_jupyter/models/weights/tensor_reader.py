@@ -70,10 +70,10 @@ class TensorReader:
         is_packed = packed is not None and packed.is_mapped
         self._mapped = memory.MappedWeights(found.bytes if is_packed else found.mapped_bytes)
 
-    def parts(self, *, keeps_codes: bool = False) -> Parts:
-        """All that the decoder is made of; ``keeps_codes`` as `Parts` has it."""
+    def parts(self, *, coded_cache: bool = False) -> Parts:
+        """All that the decoder is made of; ``coded_cache`` as `Parts` has it."""
         builder = DecoderBuilder(self._found.config, self._kind, self, self._check)
-        return replace(builder.parts(), keeps_codes=keeps_codes)
+        return replace(builder.parts(), coded_cache=coded_cache)
 
     def _check(self) -> None:
         for file in self._opened.values():

@@ -66,7 +66,7 @@ def test_scores_are_near_and_the_same_however_a_prompt_is_divided(
 ) -> None:
     parts = parts_of(tmp_path, architecture, **more, **options)
     wanted = read(NativeRunner(parts, None), [len(TOKENS)])[1]
-    runner = NativeRunner(replace(parts, keeps_codes=True), None)
+    runner = NativeRunner(replace(parts, coded_cache=True), None)
     found = read(runner, [len(TOKENS)])[1]
     assert 1e-6 < np.sqrt(np.square(found - wanted).mean()) / wanted.std() < 0.05
     for threads, counts in enumerate(([1] * len(TOKENS), [70, 3, 77]), 1):
@@ -78,7 +78,7 @@ def test_scores_are_near_and_the_same_however_a_prompt_is_divided(
 def test_a_record_is_codes_and_their_scales(head_size: int, tmp_path: Path) -> None:
     """The first layer's, which do not depend on what attention makes of earlier ones."""
     parts = parts_of(tmp_path, precision="float32", head_dim=head_size)
-    coded = replace(parts, keeps_codes=True)
+    coded = replace(parts, coded_cache=True)
     blocks = -(-head_size // 32)
     heads, record = coded.tracks(coded.layers[0])[0]
     assert record == head_size + 2 * blocks
@@ -104,7 +104,7 @@ def test_what_is_not_finite_stays_so(tmp_path: Path) -> None:
     broken[3, 5] = np.nan
     linear = replace(parts.layers[0].qkv[2], weights=broken)
     first = replace(parts.layers[0], qkv=[*parts.layers[0].qkv[:2], linear])
-    whole = replace(parts, layers=[first, *parts.layers[1:]], keeps_codes=True)
+    whole = replace(parts, layers=[first, *parts.layers[1:]], coded_cache=True)
     assert not np.isfinite(read(NativeRunner(whole, None), [len(TOKENS)])[1]).all()
 
 
