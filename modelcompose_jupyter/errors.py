@@ -244,9 +244,18 @@ class ExpressionError(ComposeError):
 
 
 class InputError(ComposeError):
-    """An input that the workflow cannot take: missing, unknown, of the wrong type or range."""
+    """An input that the workflow cannot take: missing, unknown, of the wrong type or range.
+
+    ``input`` is its name, where it is about one, for forms that show errors beside their fields.
+    """
 
     code = "invalid_input"
+    input: str | None = None
+
+    def of(self, input: str) -> InputError:
+        """Say which input it is about; returns the error itself."""
+        self.input = input
+        return self
 
 
 class UsageError(ComposeError):

@@ -40,9 +40,10 @@ class Input:
     """One input of a workflow.
 
     ``default`` is None where there is none, or where it is only known when the workflow runs.
-    ``notes`` are the annotations, such as ``description``. ``parameter`` is the generation
-    parameter that the input goes into, if it goes into one as it is. A ``secret`` one is a Hub
-    token: it has no default that could be seen, and no message shows its value.
+    ``notes`` are the annotations, such as ``description``; ``examples`` those that are called
+    ``example``. ``parameter`` is the generation parameter that the input goes into, if it goes
+    into one as it is. A ``secret`` one is a Hub token: it has no default that could be seen, and
+    no message shows its value.
     """
 
     name: str
@@ -50,6 +51,7 @@ class Input:
     required: bool = False
     default: Any = None
     notes: Mapping[str, str] = field(default_factory=dict)
+    examples: tuple[str, ...] = ()
     parameter: str | None = None
     secret: bool = False
 
@@ -70,13 +72,16 @@ class Input:
             data["default"] = self.default
         if self.description:
             data["description"] = self.description
+        if self.examples:
+            data["examples"] = list(self.examples)
         return data
 
     def for_guests(self) -> Input:
         """The input as guests see it: without this computer's folders."""
         type_ = replace(self.type, options=tuple(public(list(self.type.options))))
-        notes = public(dict(self.notes))
-        return replace(self, type=type_, default=public(self.default), notes=notes)
+        notes, examples = public(dict(self.notes)), tuple(public(list(self.examples)))
+        default = public(self.default)
+        return replace(self, type=type_, default=default, notes=notes, examples=examples)
 
     @property
     def hidden(self) -> list[tuple[Any, Any]]:
@@ -246,7 +251,7 @@ class Signature:
         except ConversionError as error:
             raise InputError(
                 f"input '{name}': {error}", hint=error.hint, where=self._where(reference)
-            ) from None
+            ).of(name) from None
 
     def _check_types(self, values: Mapping[str, Any]) -> None:
         by_name = {each.name: each for each in self.inputs}
@@ -407,6 +412,7 @@ def _input(reference: Reference, expected: Type | None) -> Input:
         required=reference.demands and not reference.fallback_of,
         default=_known_default(expression, type_) if has_default else None,
         notes=dict(expression.notes),
+        examples=tuple(text for name, text in expression.notes if name == "example" and text),
         parameter=key if reference.whole and key in PARAMETER_NAMES else None,
         secret=secret,
     )
@@ -432,6 +438,7 @@ def _merged(first: Input, second: Input) -> Input:
         required=first.required or second.required,
         default=None if secret else first.default if first.default is not None else second.default,
         notes={**second.notes, **first.notes},
+        examples=tuple(dict.fromkeys((*first.examples, *second.examples))),
         parameter=first.parameter or second.parameter,
         secret=secret,
     )

@@ -3,70 +3,84 @@
 from __future__ import annotations
 
 import threading
+import uuid
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from html import escape
+from typing import Any
 
 import ipywidgets
 
-from ..document.types import Message
+from ..document.types import ConversionError, Message, messages
 from ..errors import InputError
 from ..workflow import Run, State
 from .outputs import markdown
-from .update_thread import update_thread
+
+_NAME_LENGTH = 40
+_UNNAMED = "New conversation"
+_MOST_KEPT = 50
+_LONGEST_KEPT = 1_000_000  # characters of all that a browser brings back
+
+
+@dataclass
+class _Thread:
+    """One conversation.
+
+    Attributes:
+        turns: what was said, without the reply of ``run``.
+        run: the run whose reply belongs at the end, or None.
+        name: that somebody gave it; empty until then.
+    """
+
+    turns: list[Message] = field(default_factory=list)
+    run: Run | None = None
+    name: str = ""
+
+    def now(self) -> list[Message]:
+        """What was said so far; the reply of a run joins it when that has ended."""
+        if self.run is not None and self.run.done and (reply := _reply(self.run)):
+            self.turns = [*self.turns, _assistant(reply)]
+            self.run = None
+        return list(self.turns)
+
+    @property
+    def title(self) -> str:
+        said = (each["content"] for each in self.turns if each["role"] == "user")
+        first = " ".join(next(said, "").split())
+        short = first if len(first) <= _NAME_LENGTH else first[: _NAME_LENGTH - 1] + "…"
+        return self.name or short or _UNNAMED
 
 
 class Conversation(ipywidgets.Textarea):
-    """An area for the next message, which remembers what was said before.
+    """An area for the next message, which remembers what was said before, in conversations that
+    have names.
 
     Its ``value`` is the text of the next message, which the kernel's threads write. What was said
-    is kept here, and looked up when somebody asks; the update thread alone writes the widget
-    with it.
+    is kept here, and looked up when somebody asks. The reply of a run belongs to the conversation
+    that it was sent in, when the run has ended, also when it was stopped. A run that failed has
+    none: its message can be sent again.
 
     Args:
         name: of the input.
         start: the messages that a new conversation begins with.
-
-    Attributes:
-        history: a widget that shows the conversation so far.
     """
 
     def __init__(self, name: str, start: list[Message]) -> None:
-        self._lock = threading.Lock()
+        self._lock = threading.RLock()
         self._name = name
         self._start = start
-        self._turns: list[Message] = []
-        self._run: Run | None = None
-        self.history = ipywidgets.HTML()
-        self.history.add_class("modelcompose-history")
-        super().__init__(placeholder="The next message", continuous_update=False)
-        self.clear()
+        self._threads: dict[str, _Thread] = {}
+        self._current = ""
+        super().__init__(placeholder="Message", rows=2, continuous_update=False)
+        self.begin()
+
+    # What was said
 
     @property
     def turns(self) -> list[Message]:
-        """The conversation so far.
-
-        The reply of the run that it was sent to belongs to it when the run has ended, also when it
-        was stopped. A run that failed has none: its message can be sent again.
-        """
-        return self._now()[0]
-
-    def _now(self) -> tuple[list[Message], Run | None]:
-        """The conversation so far, and the run that may still reply to it."""
+        """The conversation so far."""
         with self._lock:
-            run = self._run
-            if run is not None and run.done and (reply := _reply(run)):
-                self._turns = [*self._turns, _assistant(reply)]
-                self._run = None
-            return list(self._turns), self._run
-
-    def fill(self, messages: list[Message]) -> None:
-        """Go on from these messages; one of the user's at their end is still to be sent."""
-        unsent = messages[-1:] if messages and messages[-1]["role"] == "user" else []
-        self._show(messages[: len(messages) - len(unsent)])
-        self.value = unsent[0]["content"] if unsent else ""
-
-    def clear(self) -> None:
-        """Begin a new conversation."""
-        self.fill(self._start)
+            return self._threads[self._current].now()
 
     def entered(self) -> list[Message]:
         """The conversation with the next message at its end, if there is one.
@@ -74,7 +88,8 @@ class Conversation(ipywidgets.Textarea):
         It breaks off a reply that goes on. A message that got no reply, since its run failed, gives
         way to the next one.
         """
-        turns, run = self._now()
+        with self._lock:
+            turns, run = self.turns, self._threads[self._current].run
         if not self.value.strip():
             return turns
         if turns and turns[-1]["role"] == "user":
@@ -88,24 +103,114 @@ class Conversation(ipywidgets.Textarea):
         Raises:
             InputError: the user has not said anything that is still to be answered.
         """
-        messages = self.entered()
-        if not messages or messages[-1]["role"] != "user":
-            raise InputError(f"there is no message to send: '{self._name}' is empty")
-        return messages
+        found = self.entered()
+        if not found or found[-1]["role"] != "user":
+            what = f"there is no message to send: '{self._name}' is empty"
+            raise InputError(what).of(self._name)
+        return found
+
+    def until(self, index: int) -> list[Message]:
+        """The conversation as it was before one of its messages."""
+        return self.turns[: max(0, index)]
+
+    def before_reply(self) -> list[Message]:
+        """The conversation without the replies at its end."""
+        turns = self.turns
+        while turns and turns[-1]["role"] == "assistant":
+            turns.pop()
+        return turns
 
     def sent(self, run: Run) -> None:
-        """Show what a run was given as said. The next message stays; whoever sent it clears it."""
-        self._show(run.input.get(self._name) or [], run)
-
-    def _show(self, turns: list[Message], run: Run | None = None) -> None:
+        """Take what a run was given as said. The next message stays; whoever sent it clears it."""
         with self._lock:
-            self._turns, self._run = list(turns), run
-        update_thread.soon(self.update)
+            thread = self._threads[self._current]
+            thread.turns, thread.run = list(run.input.get(self._name) or []), run
 
-    def update(self) -> None:
-        """Show the conversation as it is now. On the update thread."""
-        if self.history.comm is not None:
-            self.history.value = turns_html(self.turns)
+    def fill(self, found: list[Message]) -> None:
+        """Go on from these messages; one of the user's at their end is still to be sent."""
+        unsent = found[-1:] if found and found[-1]["role"] == "user" else []
+        with self._lock:
+            thread = self._threads[self._current]
+            thread.turns, thread.run = list(found[: len(found) - len(unsent)]), None
+        self.value = unsent[0]["content"] if unsent else ""
+
+    # Conversations by their names
+
+    @property
+    def current(self) -> str:
+        """The id of the conversation in view."""
+        return self._current
+
+    def names(self) -> list[dict[str, str]]:
+        """The ids and names of the conversations, the latest first; of those that nothing was said
+        in, the one in view."""
+        with self._lock:
+            return [
+                {"id": id, "name": each.title}
+                for id, each in reversed(self._threads.items())
+                if each.now() or each.name or id == self._current
+            ]
+
+    def begin(self) -> None:
+        """Begin a new conversation."""
+        with self._lock:
+            self._current = uuid.uuid4().hex[:8]
+            self._threads[self._current] = _Thread()
+            while len(self._threads) > _MOST_KEPT:
+                del self._threads[next(iter(self._threads))]
+            self.fill(self._start)
+
+    def choose(self, id: str) -> None:
+        """Go on with another conversation."""
+        with self._lock:
+            if id in self._threads:
+                self._current = id
+
+    def rename(self, id: str, name: str) -> None:
+        with self._lock:
+            if id in self._threads:
+                self._threads[id].name = name.strip()[:_NAME_LENGTH]
+
+    def remove(self, id: str) -> None:
+        """Forget a conversation."""
+        with self._lock:
+            self._threads.pop(id, None)
+            if id == self._current:
+                if self._threads:
+                    self._current = next(reversed(self._threads))
+                else:
+                    self.begin()
+
+    def kept(self) -> dict[str, Any]:
+        """All that was said, as plain data: see `restore`."""
+        with self._lock:
+            return {
+                "current": self._current,
+                "conversations": [
+                    {"id": id, "name": each.name, "turns": turns}
+                    for id, each in self._threads.items()
+                    if (turns := each.now())
+                ],
+            }
+
+    def restore(self, kept: Any) -> None:
+        """Bring back what `kept` gave. It comes from a browser: what is no conversation is left
+        out."""
+        given = kept.get("conversations") if isinstance(kept, Mapping) else None
+        found: dict[str, _Thread] = {}
+        length = 0
+        for each in (given if isinstance(given, list) else [])[-_MOST_KEPT:]:
+            try:
+                id, name, turns = str(each["id"])[:32], str(each["name"]), messages(each["turns"])
+            except (ConversionError, KeyError, TypeError):
+                continue
+            length += sum(len(turn["content"]) for turn in turns)
+            if length > _LONGEST_KEPT:
+                break
+            found[id] = _Thread(turns, None, name[:_NAME_LENGTH])
+        with self._lock:
+            self._threads = {**found, **self._threads}
+            self.choose(str(kept.get("current")) if found else self._current)
 
 
 def _assistant(content: str) -> Message:
@@ -115,8 +220,14 @@ def _assistant(content: str) -> Message:
 def _reply(run: Run | None) -> str:
     """What the last job of a run has said so far, unless it failed; of several texts the first."""
     streams = run.streams if run is not None and run.state is not State.FAILED else {}
-    last_job = next(reversed(streams))[0] if streams else None
-    return next((text for key, text in streams.items() if key[0] == last_job), "")
+    index = reply_index(list(streams))
+    return list(streams.values())[index] if index is not None else ""
+
+
+def reply_index(streams: list[tuple[Any, ...]]) -> int | None:
+    """Which of a run's texts is the reply: the first of its last job."""
+    last_job = streams[-1][0] if streams else None
+    return next((index for index, key in enumerate(streams) if key[0] == last_job), None)
 
 
 def turns_html(turns: list[Message]) -> str:
@@ -125,18 +236,14 @@ def turns_html(turns: list[Message]) -> str:
         return ""
     shown = "".join(
         f'<section class="modelcompose-turn" data-role="{escape(turn["role"])}">'
-        f"<h4>{escape(turn['role'].capitalize())}</h4>{_content(turn)}</section>"
+        f"<h4>{escape(turn['role'].capitalize())}</h4>{content_html(turn)}</section>"
         for turn in turns
     )
-    # The box keeps to its end by itself, being turned upside down around the turns.
-    return (
-        '<div class="modelcompose-turns" role="log" aria-label="Conversation" tabindex="0">'
-        f"<div>{shown}</div></div>"
-    )
+    return f'<div class="modelcompose-turns" role="log" aria-label="Conversation">{shown}</div>'
 
 
-def _content(turn: Message) -> str:
+def content_html(turn: Message) -> str:
     """A reply as markdown; what people write as they wrote it."""
     if turn["role"] == "assistant":
         return f'<div class="jp-RenderedHTMLCommon">{markdown(turn["content"])}</div>'
-    return f'<div class="modelcompose-said">{escape(turn["content"])}</div>'
+    return f'<div class="modelcompose-said" dir="auto">{escape(turn["content"])}</div>'

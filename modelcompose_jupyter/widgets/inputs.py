@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import html
 import json
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
@@ -33,7 +32,11 @@ class Inputs:
 
     def __init__(self, signature: Signature, given: Mapping[str, Any]) -> None:
         self._inputs = {each.name: each for each in signature.inputs}
-        self._widgets = {name: widget_for(each) for name, each in self._inputs.items()}
+        chat = signature.conversations[:1]  # one is enough for a panel
+        self._widgets = {
+            name: Conversation(name, each.default or []) if name in chat else widget_for(each)
+            for name, each in self._inputs.items()
+        }
         signature.check_names(given)
         _fill(self, {name: given[name] for name in given if name in self._inputs})
 
@@ -65,14 +68,16 @@ class Inputs:
         return f"Inputs({', '.join(shown)})"
 
 
-def read(inputs: Inputs) -> dict[str, Any]:
+def read(inputs: Inputs, said: list[Message] | None = None) -> dict[str, Any]:
     """What the widgets say, as inputs of a run. An empty field is an input that is not given.
+
+    A conversation is what was ``said``; with the message that is written now if None.
 
     Raises:
         InputError: a field for a list or an object holds something else, or a conversation has no
             message to reply to.
     """
-    return _read(inputs, Conversation.asked)
+    return _read(inputs, Conversation.asked if said is None else lambda _: said)
 
 
 def _read(inputs: Inputs, messages: Callable[[Conversation], list[Message]]) -> dict[str, Any]:
@@ -86,9 +91,10 @@ def _read(inputs: Inputs, messages: Callable[[Conversation], list[Message]]) -> 
     return found
 
 
-def conversations(inputs: Inputs) -> list[Conversation]:
-    """The fields that hold a conversation."""
-    return [widget for name in inputs if isinstance(widget := inputs[name], Conversation)]
+def conversation(inputs: Inputs) -> Conversation | None:
+    """The field that holds the conversation, in a chat."""
+    found = (widget for name in inputs if isinstance(widget := inputs[name], Conversation))
+    return next(found, None)
 
 
 def entered(inputs: Inputs, signature: Signature) -> dict[str, Any]:
@@ -150,7 +156,7 @@ def _converted(each: Input, value: Any) -> Any:
     try:
         return values.convert(to_plain(value), each.type)
     except values.ConversionError as error:
-        raise InputError(f"input '{each.name}': {error}") from None
+        raise InputError(f"input '{each.name}': {error}").of(each.name) from None
 
 
 def _as_typed(value: Any) -> str:
@@ -196,26 +202,15 @@ def _json(name: str, text: str) -> Any:
         raise InputError(
             f"input '{name}' is not JSON: {error.msg} (line {error.lineno}, column {error.colno})",
             hint="Texts stand in double quotes, as in JSON everywhere.",
-        ) from None
+        ).of(name) from None
 
 
 def widget_for(each: Input) -> Any:
-    """The widget for an input, with its default in it."""
-    widget = _bare_widget(each)
-    widget.description = each.name + (" *" if each.required else "")
-    widget.tooltip = each.help or each.name
-    widget.style.description_width = "initial"
-    widget.layout.width = "100%"
-    return widget
-
-
-def _bare_widget(each: Input) -> Any:
+    """The widget for an input that is no conversation, with its default in it."""
     type_, default = each.type, each.default
     is_text = isinstance(default, str)
-    if type_.name == "messages" and not type_.is_list:
-        return Conversation(each.name, default or [])
     if type_.holds_list or type_.name in ("object", "json"):
-        hint = "one a line, or a JSON list" if type_.holds_list else "JSON"
+        hint = "One a line, or a JSON list" if type_.holds_list else "JSON"
         return _field(ipywidgets.Textarea, _as_typed(default), placeholder=hint)
     if type_.name == "select":
         empty = [] if each.required or default is not None else [("", None)]
@@ -245,9 +240,12 @@ def _field(kind: Any, value: str, placeholder: str) -> Any:
 
 
 def _placeholder(each: Input) -> str:
+    """What stands in an empty field: a note of the document, or what an empty one means."""
+    if noted := each.notes.get("placeholder"):
+        return noted
     if each.required:
         return ""
-    return "drawn for each run" if each.parameter == "seed" else "not given"
+    return "Drawn for each run" if each.parameter == "seed" else "Not given"
 
 
 def _slider(type_: values.Type, range_: tuple[float, float, float | None], default: Any) -> Any:
@@ -266,17 +264,3 @@ def _slider(type_: values.Type, range_: tuple[float, float, float | None], defau
         decimals = len(f"{options['step']:.6f}".rstrip("0").partition(".")[2])
         options["readout_format"] = f".{max(decimals, 1)}f"
     return kind(**options)
-
-
-def rows(inputs: Inputs) -> list[Any]:
-    """The inputs one below the other, each with its help."""
-    found = []
-    for name, each in inputs._inputs.items():
-        parts = [inputs[name]]
-        if each.description:
-            parts.append(ipywidgets.HTML(html.escape(each.description)))
-            parts[-1].add_class("modelcompose-help")
-        row = ipywidgets.VBox(parts)
-        row.add_class("modelcompose-input")
-        found.append(row)
-    return found

@@ -7,35 +7,35 @@ on the update thread; what the user enters, on the kernel's.
 from __future__ import annotations
 
 import threading
-import time
-from collections import OrderedDict
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from html import escape
-from itertools import pairwise
 from typing import Any
 
 import ipywidgets
 from IPython import get_ipython
 from IPython.display import display
 
-from ..document.types import show
+from ..document.types import Message
 from ..errors import ComposeError, InputError, UsageError
-from ..progress import as_text, ending
+from ..path_redaction import public
+from ..seeds import draw_seed
 from ..workflow import Run, Runnable
 from . import inputs as fields
 from .comms import pin_subshell
-from .run_view import RunView
+from .conversation import content_html
+from .form import Form, folded
+from .run_history import RunHistory
+from .run_view import Beside, RunView
 from .snippets import as_curl, as_python
 from .static_output import StaticOutput
 
-_KEPT_RUNS = 20
-_LABEL_LENGTH = 40
-_MISSING = "modelcompose-missing"
+_SWEPT = (0.2, 0.7, 1.2)
+"""Temperatures from nearly the likeliest text to a surprising one."""
 
 
 class Panel(ipywidgets.VBox):
-    """A form for a workflow that runs it and streams its text.
+    """A form for a workflow that runs it and streams its text; in a chat, a conversation.
 
     Attributes:
         workflow: what it runs.
@@ -57,22 +57,35 @@ class Panel(ipywidgets.VBox):
         live: bool = False,
     ) -> None:
         self._lock = threading.Lock()
-        self._current: Run | None = None
+        self._going: list[Run] = []  # what Stop stops
+        self._swept: list[Run] = []
         self._filling = False
         self._switches: tuple[Any, ...] = ()  # not all of them are shown
         self.workflow = workflow
         self.inputs = fields.Inputs(workflow.signature, values or {})
+        self._form = Form(self.inputs, workflow.signature.inputs)
+        self._conversation = fields.conversation(self.inputs)
+        self._temperature = _swept_input(workflow) if self._conversation is None else None
         self._name = name
-        self._runs: OrderedDict[str, Run] = OrderedDict()
+        self._history = RunHistory(self._input_of)
+        self._compared: Sequence[str] = ()
+        self._named_model = _model_name(workflow)
         self._saved = StaticOutput(workflow.signature)
+        is_chat = self._conversation is not None
         self._view = RunView(
             workflow.signature.outputs,
             for_guests=workflow.for_guests,
             snippets=self._snippets,
+            beside=self._beside,
             on_message=self._received,
             on_updated=self._run_shown,
+            is_chat=is_chat,
+            sweep="Three temperatures" if self._temperature else "",
+            # A notebook's kernel goes on when the page is loaded again; a page's does not.
+            keep_as=workflow.id if is_chat and workflow.for_guests else "",
         )
-        self._run_button = _button("Run Workflow", "primary", "Ctrl+Enter", self.press_run)
+        label, tooltip = ("Send", "Enter") if is_chat else ("Run Workflow", "Ctrl+Enter")
+        self._run_button = _button(label, "primary", tooltip, self.press_run)
         self._stop_button = _button(
             "Stop", "", "Stop within a token; the text stays", partial(self._guard, self.stop)
         )
@@ -81,30 +94,39 @@ class Panel(ipywidgets.VBox):
         self._keep_seed = _switch(
             "Keep seed", False, "The next run draws as the one in view did, so only inputs differ"
         )
-        self._anew_button = _button(
-            "New conversation", "", "Forget what was said", partial(self._guard, self._begin_anew)
-        )
-        self._switches = (self._live, self._keep_seed, self._anew_button)
-        self._conversations = fields.conversations(self.inputs)
+        self._switches = (self._live, self._keep_seed)
         for each in self.inputs:
             self.inputs[each].observe(self._on_change, "value")
-        form = [*fields.rows(self.inputs), self._controls()]
-        history = [each.history for each in self._conversations]
-        # A conversation is read from top to bottom: what was said, the reply, the next message.
-        parts = [*history, self._view, *form] if history else [*form, self._view]
-        super().__init__([*_header(workflow), *parts])
+        body = self._chat() if is_chat else self._playground()
+        super().__init__([*_header(workflow), *body])
         for each in (self, *self._switches):
             pin_subshell(each)
         self.add_class("modelcompose-panel")
+        self._view.renew()
 
-    def _controls(self) -> ipywidgets.Box:
+    def _playground(self) -> list[Any]:
+        """The inputs, and beside or below them the result."""
+        buttons = _controls([self._run_button, self._stop_button])
+        switches = [self._live, *self._seed_switch()]
+        form = ipywidgets.VBox([*self._form.fields(), buttons, _controls(switches)])
+        form.add_class("modelcompose-form")
+        columns = ipywidgets.Box([form, self._view])
+        columns.add_class("modelcompose-columns")
+        return [columns]
+
+    def _chat(self) -> list[Any]:
+        """The conversation, below it the next message, and the settings folded away."""
+        row = next(row for row in self._form if row.is_message)
+        buttons = _controls([self._run_button, self._stop_button])
+        composer = ipywidgets.VBox([row, buttons])
+        composer.add_class("modelcompose-composer")
         # A message is sent when it is written, so a chat has no Live.
-        more = self._anew_button if self._conversations else self._live
-        controls = ipywidgets.HBox([self._run_button, self._stop_button, more])
-        if not _sets_seed(self.workflow):
-            controls.children = (*controls.children, self._keep_seed)
-        controls.add_class("modelcompose-controls")
-        return controls
+        switches = self._seed_switch()
+        settings = [*self._form.fields(), *([_controls(switches)] if switches else [])]
+        return [self._view, composer, *(folded("Settings", settings) if settings else [])]
+
+    def _seed_switch(self) -> list[Any]:
+        return [] if _sets_seed(self.workflow) else [self._keep_seed]
 
     @property
     def run(self) -> Run | None:
@@ -125,19 +147,29 @@ class Panel(ipywidgets.VBox):
         Raises:
             ComposeError: an input is missing or cannot be used.
         """
+        run = self._submit(None, self._seed())
+        if self._conversation is not None:
+            self._conversation.value = ""
+        return run
+
+    def _submit(self, said: list[Message] | None, seed: int | None) -> Run:
         if self.comm is None:
             raise UsageError("the panel is closed", hint="Make another one: workflow.panel().")
-        values = fields.read(self.inputs)
+        values = fields.read(self.inputs, said)
         with self._lock:
-            run = self.workflow.start(values, seed=self._seed())
-            self._cancel()  # only now: inputs that cannot be used stop nothing
-            self._current = run
-            for each in self._conversations:
-                each.sent(run)
-            self._view.show(run)
-        for each in self._conversations:
-            each.value = ""
+            run = self.workflow.start(values, seed=seed)
+            self._follow([run])
+        for row in self._form:
+            row.say("")
         return run
+
+    def _follow(self, runs: Sequence[Run]) -> None:
+        """Show the first of some runs that have begun, in place of those that go on."""
+        self._cancel()  # only now: inputs that cannot be used stop nothing
+        self._going, self._swept = list(runs), []
+        if self._conversation is not None:
+            self._conversation.sent(runs[0])
+        self._view.show(runs[0])
 
     def stop(self) -> None:
         """Stop the run that goes on, if one does. Its text stays."""
@@ -154,11 +186,11 @@ class Panel(ipywidgets.VBox):
 
     @property
     def _running(self) -> bool:
-        return self._current is not None and not self._current.done
+        return any(not run.done for run in self._going)
 
     def _cancel(self) -> None:
-        if self._current is not None:
-            self._current.cancel()
+        for run in self._going:
+            run.cancel()
 
     def _seed(self) -> int | None:
         if self._keep_seed.value and self.run is not None:
@@ -170,20 +202,29 @@ class Panel(ipywidgets.VBox):
 
     def _guard(self, action: Callable[[], object], *, focus: bool = False) -> None:
         """Errors of a handler are shown where the user looks: ipywidgets would swallow them. With
-        ``focus`` the cursor goes to the first field that is still to be filled in."""
+        ``focus`` the cursor goes to the first field that is to be filled in or mended."""
         try:
             action()
         except InputError as error:
-            missing = self._missing() if error.code == "missing_input" else []
-            for name in missing:
-                self.inputs[name].add_class(_MISSING)
-            if missing and focus:
-                self.inputs[missing[0]].focus()
-            self._view.fail(_in_words(error, missing))
+            self._say(error, focus=focus)
         except ComposeError as error:
             self._view.fail(error.shown(for_guests=self.workflow.for_guests))
         except Exception as error:
             self._view.fail(f"{type(error).__name__}: {error}")
+
+    def _say(self, error: InputError, *, focus: bool) -> None:
+        """Show what is wrong with the inputs beside their fields; what is about none, below."""
+        missing = self._missing() if error.code == "missing_input" else []
+        wrong = missing or [error.input or ""]
+        rows = [self._form.rows[name] for name in wrong if name in self._form.rows]
+        if not rows:
+            self._view.fail(_in_words(error))
+            return
+        self._view.fail("")
+        for row in rows:
+            row.say("Fill this in." if missing else _in_words(error, row.input.name))
+        if focus:
+            rows[0].focus()
 
     def _missing(self) -> list[str]:
         """The inputs that have to be given and are not."""
@@ -198,27 +239,65 @@ class Panel(ipywidgets.VBox):
         """Do what the button does: what is wrong is shown in the panel."""
         self._guard(self.submit, focus=True)
 
-    def _begin_anew(self) -> None:
-        self.stop()
-        for each in self._conversations:
-            each.clear()
-
     def _on_change(self, change: Any) -> None:
-        change.owner.remove_class(_MISSING)
-        if self.live and not self._filling and not self._conversations:
+        for row in self._form:
+            if row.is_of(change.owner):
+                row.say("")
+        if self.live and not self._filling and self._conversation is None:
             self._guard(self.submit)
 
     def _received(self, message: Mapping[str, Any]) -> None:
-        match message.get("type"):
-            case "run":
+        """Do what the browser says; see ``run_view.js``."""
+        match message:
+            case {"type": "run"}:
                 self.press_run()
-            case "show":
-                self._guard(lambda: self._go_back(str(message.get("run"))))
-            case "gone":
+            case {"type": "stop" | "gone"}:
                 self._guard(self.stop)
+            case {"type": "show", "run": str(id)}:
+                self._guard(lambda: self._go_back(id))
+            case {"type": "extend"}:
+                self._guard(self._extend)
+            case {"type": "pin", "run": str(id), "pinned": bool(pinned)}:
+                self._history.pin(id, pinned)
+            case {"type": "compare", "runs": list(ids)}:
+                self._compared = [str(id) for id in ids]
+            case {"type": "sweep"}:
+                self._guard(self._sweep, focus=True)
+            case _ if self._conversation is not None:
+                self._guard(lambda: self._converse(message))
+        self._view.renew()
+
+    def _converse(self, message: Mapping[str, Any]) -> None:
+        """Do what the browser says about the conversation."""
+        chat = self._conversation
+        assert chat is not None
+        match message:
+            case {"type": "edit", "index": int(index), "text": str(text)}:
+                self._submit([*chat.until(index), {"role": "user", "content": text}], self._seed())
+            case {"type": "regenerate"}:
+                self._submit(chat.before_reply(), None)
+            case {"type": "rename", "id": str(id), "name": str(name)}:
+                chat.rename(id, name)
+            case {"type": "restore", "kept": kept}:
+                chat.restore(kept)
+            case {"type": "new"}:
+                self._turn_to(chat.begin)
+            case {"type": "conversation", "id": str(id)}:
+                self._turn_to(partial(chat.choose, id))
+            case {"type": "remove", "id": str(id)}:
+                self._turn_to(partial(chat.remove, id))
+
+    def _turn_to(self, change: Callable[[], None]) -> None:
+        """Have another conversation in view: a reply that goes on is stopped, and stays."""
+        with self._lock:
+            self._cancel()
+            for run in self._going:
+                run.wait(_STOP_SECONDS)
+            change()
+            self._view.clear()
 
     def _go_back(self, id: str) -> None:
-        run = self._runs[id]
+        run = self._history[id]
         if self._running:
             return  # it began while the message was on its way
         self._filling = True
@@ -226,10 +305,32 @@ class Panel(ipywidgets.VBox):
             fields.write(self.inputs, self._input_of(run))
         finally:
             self._filling = False
-        for each in self._conversations:  # as it was when that run had ended
-            each.sent(run)
-            each.value = ""
+        if self._conversation is not None:  # as it was when that run had ended
+            self._conversation.sent(run)
+            self._conversation.value = ""
         self._view.show(run)
+
+    def _extend(self) -> None:
+        """Have the text in view go on where it was cut."""
+        run = self.run
+        if run is None or self._running:
+            return
+        with self._lock:
+            self._follow([self.workflow.extend(run)])
+
+    def _sweep(self) -> None:
+        """Run at several temperatures with one seed, and put the texts side by side."""
+        assert self._temperature is not None
+        values, seed = fields.read(self.inputs), self._seed() or draw_seed()
+        with self._lock:
+            runs = [
+                self.workflow.start({**values, self._temperature: each}, seed=seed)
+                for each in _SWEPT
+            ]
+            self._follow(runs)
+            self._swept = runs
+        for run in runs:
+            run.watch(self._view.renew)
 
     # On the update thread
 
@@ -237,29 +338,37 @@ class Panel(ipywidgets.VBox):
         running = self._running
         self._run_button.disabled = running
         self._stop_button.disabled = not running
+        for each in {id(each): each for each in (*self._going, *([run] if run else []))}.values():
+            if each.done and each not in self._history:
+                self._history.keep(each)
         if run is not None and run.done:
-            self._ended(run)
-
-    def _ended(self, run: Run) -> None:
-        if run.id not in self._runs:
-            self._runs[run.id] = run
-            for each in self._conversations:
-                each.update()
-            while len(self._runs) > _KEPT_RUNS:
-                self._runs.popitem(last=False)
             self._saved.keep(run)
-            given = [None, *map(self._input_of, self._runs.values())]
-            labels = [
-                (each.id, _label(each, now, before))
-                for each, (before, now) in zip(self._runs.values(), pairwise(given), strict=True)
-            ]
-            self._view.list_runs(labels[::-1])
+        if self._swept and not running:
+            self._compared, self._swept = [each.id for each in self._swept], []
 
-    def _snippets(self, run: Run) -> list[tuple[str, str]]:
+    def _beside(self) -> Beside:
+        chat = self._conversation
+        return Beside(
+            model={"name": self._named_model, "state": self._model_state()},
+            turns=[_turn(each) for each in chat.turns] if chat else [],
+            conversations=chat.names() if chat else [],
+            conversation=chat.current if chat else "",
+            cards=[] if chat else self._history.cards(),
+            compared=self._history.compared(self._compared),
+            kept=chat.kept() if chat and self._view.keep_as else {},
+        )
+
+    def _model_state(self) -> str:
+        return ""
+
+    def _snippets(self, run: Run) -> list[dict[str, Any]]:
         values = self._input_of(run)
         return [
-            ("Copy as Python", as_python(self._name, values)),
-            ("Copy as curl", as_curl(self.workflow.document, self.workflow.id, values)),
+            {"label": "Copy as Python", "text": as_python(self._name, values)},
+            {
+                "label": "Copy as curl",
+                "text": as_curl(self.workflow.document, self.workflow.id, values),
+            },
         ]
 
     def _input_of(self, run: Run) -> Any:
@@ -280,13 +389,33 @@ class Panel(ipywidgets.VBox):
         return f"Panel of {self.workflow!r}"
 
 
-def _in_words(error: InputError, missing: Sequence[str]) -> str:
-    """What is wrong with the inputs, or that some are ``missing``, for those who see a form and not
-    the document."""
-    if not missing:
-        return "\n".join(filter(None, [error.message, error.hint]))
-    *others, last = missing
-    return f"Fill in {', '.join(others)} and {last}." if others else f"Fill in {last}."
+_STOP_SECONDS = 5.0  # a stopped run ends within a token
+
+
+def _in_words(error: InputError, name: str | None = None) -> str:
+    """What is wrong with an input, for those who see a form and not the document."""
+    message = error.message.removeprefix(f"input '{name}': ")
+    return "\n".join(filter(None, [message, error.hint]))
+
+
+def _turn(message: Message) -> dict[str, str]:
+    is_reply = message["role"] == "assistant"
+    html = {"html": content_html(message)} if is_reply else {}
+    return {"role": message["role"], "content": message["content"], **html}
+
+
+def _swept_input(workflow: Runnable) -> str | None:
+    """The input that is the temperature, if there is one that is nothing else."""
+    names = [each.name for each in workflow.signature.inputs if each.parameter == "temperature"]
+    return names[0] if len(names) == 1 else None
+
+
+def _model_name(workflow: Runnable) -> str:
+    """The models that the document names for the workflow; empty where its inputs say which."""
+    jobs = workflow.document.workflow(workflow.id).jobs
+    names = dict.fromkeys(job.component.sources[0] for job in jobs)
+    shown = ", ".join(name for name in names if name and "$" not in name)
+    return public(shown) if workflow.for_guests else shown
 
 
 def _close(widget: Any) -> None:
@@ -311,6 +440,12 @@ def _switch(label: str, value: bool, tooltip: str) -> Any:
     return ipywidgets.Checkbox(value=value, description=label, tooltip=tooltip, indent=False)
 
 
+def _controls(children: Sequence[Any]) -> ipywidgets.Box:
+    controls = ipywidgets.HBox(list(children))
+    controls.add_class("modelcompose-controls")
+    return controls
+
+
 def _header(workflow: Runnable) -> list[Any]:
     texts = {"h3": workflow.title, "p": workflow.description}
     html = "".join(f"<{tag}>{escape(text)}</{tag}>" for tag, text in texts.items() if text)
@@ -325,25 +460,3 @@ def _sets_seed(workflow: Runnable) -> bool:
     """Whether the document says what the seeds are."""
     jobs = workflow.document.workflow(workflow.id).jobs
     return all("seed" in job.action.parameters for job in jobs)
-
-
-def _label(run: Run, given: Mapping[str, Any], before: Mapping[str, Any] | None) -> str:
-    """What tells a run from others in a list: when, its first input, what else was changed since
-    the one before, how it ended."""
-    began = run.events_so_far()[0].time
-    name, first = next(iter(given.items()), ("", run.id))
-    changed = [
-        f"{key} {show(_last_said(value), _LABEL_LENGTH // 2)}"
-        for key, value in given.items()
-        if before is not None and key != name and value != before.get(key)
-    ]
-    text = " ".join(as_text(_last_said(first)).split())
-    short = text if len(text) <= _LABEL_LENGTH else text[: _LABEL_LENGTH - 1] + "…"
-    clock = time.strftime("%H:%M:%S", time.localtime(began))
-    return " · ".join([clock, short, *changed, ending(run)])
-
-
-def _last_said(value: Any) -> Any:
-    """Of a conversation its last message; any other value as it is."""
-    last = value[-1] if isinstance(value, list) and value else None
-    return last["content"] if isinstance(last, dict) and "content" in last else value

@@ -1,5 +1,6 @@
 /**
- * Shows one run: progress, its texts as they grow, its output and how it ended.
+ * Shows one run: what it waits for, its texts as they grow, its output and how it ended; in a chat the
+ * conversation with the reply at its end; and the runs before it.
  *
  * Texts come as custom messages that append: `{type: "text", changes: [[index, offset, text], …]}`, where
  * offsets count UTF-16 units as JavaScript does. A smaller offset than the length replaces what was
@@ -9,95 +10,18 @@
  * @typedef {import("@anywidget/types").AnyModel} Model
  */
 
-const NODE_LENGTH = 4096; // of one DOM text node: appending to a short one is cheap
-const NEAR_END = 24; // pixels; who reads the end wants to see what comes
+import { ChatLog, isSend } from "./chat_log.js";
+import { ConversationBar, Keeper } from "./conversations.js";
+import { button, copy, copyButton, element, setChildren, show } from "./dom.js";
+import { completeForm, keepKey } from "./form.js";
+import { MarkdownView } from "./markdown.js";
+import { RunCards } from "./run_cards.js";
+import { TextList } from "./text_list.js";
+
 const GONE_AFTER = 1000; // milliseconds; a cell that is moved loses its view and gets another
-
-/** One text of a run, growing in place so that a selection in it stays. */
-class TextBlock {
-  constructor() {
-    this.element = element("section", "modelcompose-text");
-    this.label = this.element.appendChild(element("h4"));
-    this.body = this.element.appendChild(element("div"));
-    this.length = 0;
-  }
-
-  /** @param {number} offset @param {string} text */
-  put(offset, text) {
-    while (this.length > offset) this.#shorten(this.length - offset);
-    this.length += text.length;
-    for (const piece of pieces(text)) {
-      const last = this.body.lastChild;
-      if (last && last.length + piece.length <= NODE_LENGTH) last.appendData(piece);
-      else this.body.append(document.createTextNode(piece));
-    }
-  }
-
-  /** Leaves a heading that says so already as it is, with a selection in it and its layout. */
-  name(label) {
-    if (this.label.textContent !== label) this.label.textContent = label;
-  }
-
-  #shorten(count) {
-    const last = this.body.lastChild;
-    const removed = Math.min(count, last.length);
-    last.deleteData(last.length - removed, removed);
-    if (!last.length) last.remove();
-    this.length -= removed;
-  }
-}
-
-/** The texts of a run, one below the other, in a box that follows the end unless it is read. */
-class TextList {
-  constructor() {
-    this.element = element("div", "modelcompose-texts");
-    this.element.tabIndex = 0;
-    this.element.setAttribute("role", "log");
-    this.element.setAttribute("aria-live", "off"); // a text in the making is not to be read aloud
-    this.element.setAttribute("aria-label", "Generated text");
-    this.blocks = [];
-    this.following = true;
-    this.element.addEventListener("scroll", () => {
-      const { scrollHeight, scrollTop, clientHeight } = this.element;
-      this.following = scrollHeight - scrollTop - clientHeight < NEAR_END;
-    });
-  }
-
-  reset(texts, labels) {
-    this.element.replaceChildren();
-    this.blocks = [];
-    this.following = true;
-    texts.forEach((text, index) => this.put(index, 0, text));
-    this.name(labels);
-  }
-
-  put(index, offset, text) {
-    while (this.blocks.length <= index) {
-      const block = new TextBlock();
-      this.blocks.push(block);
-      this.element.append(block.element);
-    }
-    this.blocks[index].put(offset, text);
-    if (text) this.#mark(this.blocks[index]);
-  }
-
-  /** Show where text comes; blocks that have none yet are not seen. */
-  #mark(block) {
-    this.growing?.element.classList.remove("modelcompose-growing");
-    this.growing = block;
-    block.element.classList.add("modelcompose-growing");
-  }
-
-  name(labels) {
-    this.blocks.forEach((block, index) => block.name(labels[index] ?? ""));
-  }
-
-  follow() {
-    const selection = document.getSelection();
-    const reading = !selection.isCollapsed && this.element.contains(selection.anchorNode);
-    if (this.following && !reading) this.element.scrollTop = this.element.scrollHeight;
-  }
-}
+const NOTHING = [];
+const ELAPSED_EVERY = 100; // milliseconds
+const READ_ALOUD = 1000; // characters of a text that has ended
 
 /** A model and its views: the texts are kept once, whatever is in view. */
 class RunModel {
@@ -149,40 +73,81 @@ class RunView {
     this.model = run.model;
     this.root = root;
     root.classList.add("modelcompose-run");
+    const send = (message) => this.model.send(message);
+    this.rendermime = this.model.widget_manager?.rendermime;
+    const onChange = () => (this.chat?.end ?? this.list).follow();
+    const markdown = () => new MarkdownView(this.rendermime, { copy, onChange });
+
+    this.header = element("div", "modelcompose-run-head");
+    this.modelName = this.header.appendChild(element("span", "modelcompose-model-name"));
     this.progress = element("div", "modelcompose-progress");
     this.bar = this.progress.appendChild(element("progress"));
     this.bar.setAttribute("aria-label", "Progress");
     this.progressText = this.progress.appendChild(element("span"));
-    this.list = new TextList();
+    this.elapsed = this.progress.appendChild(element("span", "modelcompose-elapsed"));
+    this.elapsed.setAttribute("aria-hidden", "true");
+    this.header.append(this.progress);
+
+    const draws = this.model.get("is_markdown") && this.rendermime;
+    this.list = new TextList(() => (draws ? markdown() : null));
+    this.markdown = markdown;
+    this.empty = element("p", "modelcompose-empty", "The text will be here.");
+    this.isChat = this.model.get("is_chat");
+    if (this.isChat) {
+      this.conversations = new ConversationBar(send);
+      this.chat = new ChatLog(markdown, send);
+    }
     this.folded = element("details");
     this.folded.append(element("summary", "", "Generated text"));
     this.outputs = element("div", "modelcompose-outputs");
     this.error = element("pre", "modelcompose-error");
     this.error.setAttribute("role", "alert");
-    this.status = element("div", "modelcompose-status");
+    this.foot = element("div", "modelcompose-foot");
+    this.status = this.foot.appendChild(element("span", "modelcompose-status"));
     this.status.setAttribute("role", "status");
+    this.extend = button("Continue", () => send({ type: "extend" }), {
+      title: "The text was cut: have it go on",
+      className: "modelcompose-button modelcompose-extend",
+    });
+    this.rates = this.foot.appendChild(element("span", "modelcompose-rates"));
+    this.announced = element("div", "modelcompose-unseen");
+    this.announced.setAttribute("role", "status");
     this.warnings = element("ul", "modelcompose-warnings");
     this.actions = element("div", "modelcompose-actions");
-    this.history = element("select");
-    this.history.setAttribute("aria-label", "Earlier runs");
-    this.history.title = "Go back to an earlier run and its inputs";
-    this.history.addEventListener("change", () =>
-      this.model.send({ type: "show", run: this.history.value }),
-    );
-    root.append(this.progress, this.list.element, this.outputs, this.error, this.status);
-    root.append(this.warnings, this.actions);
-    this.resetTexts();
+    this.copyText = copyButton("Copy text", () => this.#text());
+    this.cards = new RunCards(send);
+    if (this.isChat) {
+      this.conversations.element.append(this.header);
+      root.append(this.conversations.element, this.chat.element);
+    } else {
+      root.append(this.header, this.empty);
+    }
+    root.append(this.list.element, this.outputs, this.error, this.foot, this.warnings);
+    if (!this.isChat) root.append(this.actions);
+    root.append(this.cards.element, this.announced);
+    this.snippets = new Map();
+    this.list.reset(this.run.texts, this.model.get("labels"));
     this.update();
   }
 
   resetTexts() {
     this.list.reset(this.run.texts, this.model.get("labels"));
     this.grown();
+    this.#updateActions();
+  }
+
+  get #goes() {
+    return ["queued", "running"].includes(this.model.get("state"));
   }
 
   grown() {
     this.list.name(this.model.get("labels"));
-    this.list.element.hidden = !this.list.blocks.some((block) => block.length > 0);
+    this.list.draw(this.#goes);
+    // What is read in the conversation is not read below it once more.
+    const shown = this.list.hasText && !(this.isChat && this.list.blocks.length < 2);
+    this.list.element.hidden = !shown;
+    if (this.isChat) this.#updateChat();
+    else this.empty.hidden = shown || this.model.get("outputs").length > 0 || this.#goes;
     this.list.follow();
   }
 
@@ -191,65 +156,155 @@ class RunView {
     const state = this.model.get("state");
     this.root.dataset.state = state;
     this.list.element.setAttribute("aria-busy", String(state === "running"));
-    this.#updateProgress();
+    this.#updateHeader();
     this.#updateOutputs();
+    this.grown();
     show(this.error, this.model.get("error"));
-    show(this.status, this.model.get("status"));
+    this.#updateFoot();
     const warnings = this.model.get("warnings");
     this.warnings.replaceChildren(...warnings.map((text) => element("li", "", text)));
     this.#updateActions();
+    this.cards.update(
+      this.model.get("cards"),
+      this.model.get("run_id"),
+      this.model.get("compared"),
+      this.model.get("sweep"),
+      !this.#goes,
+    );
+    this.#announce();
   }
 
-  /** Names what ipywidgets leaves without a name: the handle of a slider, and its number. */
-  nameInputs() {
+  /** Complete the form around the view: ipywidgets draws it in its own time. */
+  completeForm() {
     const panel = this.root.closest(".modelcompose-panel");
-    for (const row of panel?.querySelectorAll(".modelcompose-input") ?? []) {
-      const label = row.querySelector(".widget-label")?.textContent;
-      for (const input of row.querySelectorAll(".noUi-handle, .widget-readout")) {
-        input.setAttribute("aria-label", label);
-      }
-    }
+    if (panel) completeForm(panel);
   }
 
-  #updateProgress() {
+  #updateChat() {
+    const turns = this.model.get("turns");
+    const replies = this.#goes && turns.at(-1)?.role === "user";
+    const text = this.run.texts[this.model.get("reply")] ?? "";
+    const waits = this.model.get("progress").text ?? "Thinking";
+    this.chat.update(turns, replies ? { text, waits } : null, {
+      extendable: this.model.get("is_extendable"),
+    });
+    this.conversations.update(this.model.get("conversations"), this.model.get("conversation"));
+  }
+
+  #updateHeader() {
+    const { name, state } = this.model.get("model");
+    show(this.modelName, name ?? "");
+    this.modelName.dataset.state = state ?? "";
+    if (state) this.modelName.append(element("small", "", state));
     const { text, share } = this.model.get("progress");
-    this.progress.hidden = text === undefined;
-    this.progressText.textContent = text ?? "";
+    this.progress.hidden = text === undefined || this.isChat; // there it is where the reply comes
+    if (this.progressText.textContent !== (text ?? "")) this.progressText.textContent = text ?? "";
     if (typeof share === "number") this.bar.value = share;
     else this.bar.removeAttribute("value");
+    this.header.hidden = this.progress.hidden && !name;
+    this.tick();
+  }
+
+  /** How long what it waits for has gone on; the kernel need not say so ten times a second. */
+  tick() {
+    const { since } = this.model.get("progress");
+    const seconds = since === undefined ? 0 : Date.now() / 1000 - since;
+    const said = seconds >= 1 ? `${seconds.toFixed(1)} s` : "";
+    this.elapsed.textContent = said;
+    this.chat?.tick(said);
   }
 
   #updateOutputs() {
-    const outputs = this.model.get("outputs");
-    this.outputs.replaceChildren(...outputs.map(outputElement));
-    if (outputs.length) {
-      this.folded.append(this.list.element);
-      this.outputs.after(this.folded);
-    } else if (this.folded.isConnected || this.folded.contains(this.list.element)) {
-      this.folded.remove();
-      this.progress.after(this.list.element);
+    const outputs = this.#outputs();
+    if (outputs !== this.shownOutputs) {
+      this.drawn?.forEach((view) => view.dispose());
+      this.drawn = [];
+      this.outputs.replaceChildren(...outputs.map((output) => this.#output(output)));
     }
+    this.shownOutputs = outputs;
+    if (outputs.length && !this.isChat) {
+      if (!this.folded.contains(this.list.element)) this.folded.append(this.list.element);
+      this.outputs.after(this.folded);
+    } else if (this.folded.contains(this.list.element)) {
+      this.folded.remove();
+      this.outputs.before(this.list.element);
+    }
+  }
+
+  /** The outputs that the texts do not show already. */
+  #outputs() {
+    const outputs = this.model.get("outputs");
+    if (this.isChat) return NOTHING;
+    const texts = outputs.map(({ text }) => text);
+    const drawn =
+      this.model.get("is_markdown") && this.rendermime && String(texts) === String(this.run.texts);
+    return drawn ? NOTHING : outputs;
+  }
+
+  #output({ label, kind, text, html }) {
+    const made = element("section", "modelcompose-output");
+    if (label) made.append(element("h4", "", label));
+    const body = made.appendChild(element("div"));
+    body.dir = "auto";
+    if (kind === "markdown") {
+      const view = this.markdown();
+      this.drawn.push(view);
+      body.append(view.element);
+      view.update(text, { html });
+    } else {
+      body.className = "jp-RenderedHTMLCommon";
+      body.innerHTML = html; // made safe where it was rendered
+    }
+    return made;
+  }
+
+  #updateFoot() {
+    show(this.status, this.model.get("status"));
+    // In a chat the reply itself has it.
+    const extends_ = this.model.get("is_extendable") && !this.isChat;
+    const more = this.isChat ? [this.actions] : [];
+    setChildren(this.foot, [this.status, this.rates, ...(extends_ ? [this.extend] : []), ...more]);
+    const rates = this.model.get("rates");
+    if (rates !== this.shownRates) this.rates.replaceChildren(...sparkline(rates));
+    this.shownRates = rates;
+    this.foot.hidden = !this.status.textContent;
   }
 
   #updateActions() {
     const buttons = [];
     if (this.model.get("ended")) {
-      buttons.push(copyButton("Copy text", () => this.#text()));
-      for (const { label, text } of this.model.get("snippets")) {
-        buttons.push(copyButton(label, () => text));
+      if (this.#text() && !this.isChat) buttons.push(this.copyText);
+      for (const { label, text, message } of this.model.get("snippets")) {
+        buttons.push(this.#snippet(label, text, message));
       }
     }
-    const runs = this.model.get("history");
-    this.history.replaceChildren(
-      ...runs.map(({ id, label }) => {
-        const option = element("option", "", label);
-        option.value = id;
-        return option;
-      }),
-    );
-    this.history.value = this.model.get("run_id");
-    if (runs.length > 1 && this.model.get("ended")) buttons.push(this.history);
-    this.actions.replaceChildren(...buttons);
+    setChildren(this.actions, buttons);
+  }
+
+  /** A button that copies a text, or that asks the kernel for it; the same as long as it is. */
+  #snippet(label, text, message) {
+    const key = JSON.stringify([label, text, message]);
+    if (!this.snippets.has(key)) {
+      if (this.snippets.size > 20) this.snippets.clear();
+      const made = message
+        ? button(label, () => this.model.send(message))
+        : copyButton(label, () => text);
+      this.snippets.set(key, made);
+    }
+    return this.snippets.get(key);
+  }
+
+  /** Have a text read aloud when it has ended, and no sooner. */
+  #announce() {
+    const id = this.model.get("ended") ? this.model.get("run_id") : null;
+    if (id && this.announcing === false) {
+      const text = this.#text();
+      const more = text.length > READ_ALOUD ? " …" : "";
+      this.announced.textContent = text.slice(0, READ_ALOUD) + more;
+    } else if (!id) {
+      this.announced.textContent = "";
+    }
+    this.announcing = id !== null || this.model.get("state") === "idle";
   }
 
   #text() {
@@ -258,10 +313,16 @@ class RunView {
     return texts.join("\n\n");
   }
 
-  /** Ctrl+Enter anywhere in the panel around this view runs it. */
+  /** Keys in the panel around this view: Ctrl+Enter anywhere runs it, Enter sends a message. */
   onKeydown(event) {
-    if (event.key !== "Enter" || !(event.ctrlKey || event.metaKey)) return;
-    if (!this.root.closest(".modelcompose-panel")?.contains(event.target)) return;
+    const panel = this.root.closest(".modelcompose-panel");
+    if (!panel?.contains(event.target)) return;
+    keepKey(panel, event);
+    const accelerated = event.ctrlKey || event.metaKey;
+    const composes = event.target.matches?.(".modelcompose-composer textarea");
+    if (event.key === "Escape" && composes && this.#goes) this.model.send({ type: "stop" });
+    if (!(event.key === "Enter" && accelerated) && !(composes && isSend(event))) return;
+    if (event.isComposing || event.target.closest(".modelcompose-editing")) return;
     event.preventDefault();
     event.stopImmediatePropagation();
     // What was typed is sent when its field is left: have that happen before the run.
@@ -271,15 +332,19 @@ class RunView {
   }
 }
 
-const STATE = ["state", "progress", "outputs", "error", "status", "warnings", "ended"];
-const ACTIONS = ["snippets", "history", "run_id"];
-const UPDATES = [...STATE, ...ACTIONS].map((name) => `change:${name}`).join(" ");
+const STATE = [
+  "state", "progress", "outputs", "error", "status", "warnings", "ended", "model", "rates", "turns",
+  "reply", "conversations", "conversation", "is_extendable", "snippets", "cards", "compared",
+  "sweep", "run_id",
+];
+const UPDATES = STATE.map((name) => `change:${name}`).join(" ");
 
 export default () => {
   let run;
   return {
     initialize({ model }) {
       run = new RunModel(model);
+      keep(model);
     },
     render({ el }) {
       const view = new RunView(run, el);
@@ -292,13 +357,15 @@ export default () => {
       };
       const relabel = () => view.list.name(model.get("labels"));
       const onKeydown = (event) => view.onKeydown(event);
+      const ticking = setInterval(() => view.tick(), ELAPSED_EVERY);
       run.views.add(view);
-      requestAnimationFrame(() => view.nameInputs()); // when the panel around it is there, too
+      requestAnimationFrame(() => view.completeForm()); // when the panel around it is there, too
       model.on(UPDATES, update);
       model.on("change:labels", relabel);
       window.addEventListener("keydown", onKeydown, true); // before the application's own keys
       return () => {
         run.views.delete(view);
+        clearInterval(ticking);
         model.off(UPDATES, update);
         model.off("change:labels", relabel);
         window.removeEventListener("keydown", onKeydown, true);
@@ -308,57 +375,32 @@ export default () => {
   };
 };
 
-/** A text in pieces that fit a node, none ending in the middle of a character. */
-function* pieces(text) {
-  for (let start = 0, end; start < text.length; start = end) {
-    end = start + NODE_LENGTH;
-    if (/[\uD800-\uDBFF]/.test(text[end - 1] ?? "")) end++;
-    yield text.slice(start, end);
-  }
+/** Keep a page's conversations in its browser, and bring back those that it has. */
+function keep(model) {
+  const name = model.get("keep_as");
+  if (!name) return;
+  const keeper = new Keeper(name);
+  const kept = keeper.read();
+  if (kept) model.send({ type: "restore", kept });
+  model.on("change:kept", () => keeper.write(model.get("kept")));
 }
 
-function element(tag, className = "", text = "") {
-  const made = document.createElement(tag);
-  made.className = className;
-  made.textContent = text;
-  return made;
-}
-
-function show(node, text) {
-  node.hidden = !text;
-  if (node.textContent !== text) node.textContent = text;
-}
-
-function outputElement({ label, html }) {
-  const made = element("section", "modelcompose-output jp-RenderedHTMLCommon");
-  if (label) made.append(element("h4", "", label));
-  const body = made.appendChild(element("div"));
-  body.innerHTML = html; // made safe where it was rendered
-  return made;
-}
-
-function copyButton(label, text) {
-  const button = element("button", "modelcompose-button", label);
-  button.type = "button";
-  button.addEventListener("click", async () => {
-    const copied = await copy(text(), button);
-    button.textContent = copied ? "Copied" : "Select the text and press Ctrl+C";
-    setTimeout(() => (button.textContent = label), 1500);
+/** Tokens a second over the time of a generation, as a line. */
+function sparkline(rates) {
+  if (rates.length < 3) return [];
+  const [width, height, most] = [64, 16, Math.max(...rates)];
+  const points = rates.map((rate, index) => {
+    const x = (index / (rates.length - 1)) * width;
+    return `${x.toFixed(1)},${(height - 1 - (rate / most) * (height - 2)).toFixed(1)}`;
   });
-  return button;
-}
-
-async function copy(text, near) {
-  try {
-    await navigator.clipboard.writeText(text);
-    return true;
-  } catch {
-    // Pages that are not served over HTTPS have no clipboard; the old way needs a field.
-    const field = near.parentElement.appendChild(element("textarea"));
-    field.value = text;
-    field.select();
-    const copied = document.execCommand("copy");
-    field.remove();
-    return copied;
-  }
+  const svg = document.createElementNS("http://www.w3.org/2000/svg", "svg");
+  svg.setAttribute("viewBox", `0 0 ${width} ${height}`);
+  svg.setAttribute("role", "img");
+  const line = svg.appendChild(document.createElementNS(svg.namespaceURI, "polyline"));
+  line.setAttribute("points", points.join(" "));
+  const said = `From ${Math.round(Math.min(...rates))} to ${Math.round(most)} tokens a second`;
+  svg.setAttribute("aria-label", said);
+  const title = svg.appendChild(document.createElementNS(svg.namespaceURI, "title"));
+  title.textContent = said;
+  return [svg];
 }

@@ -1,6 +1,6 @@
 """The widget that shows a run: progress, its texts as they grow, its output, how it ended.
 
-Written by the update thread alone (see `update_thread`); `show`, `fail` and `list_runs` may
+Written by the update thread alone (see `update_thread`); `show`, `clear`, `fail` and `renew` may
 be called from any thread. The browser's side is ``run_view.js``, which says how texts travel.
 """
 
@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -18,11 +19,37 @@ from ..document import Output
 from ..path_redaction import public
 from ..progress import WAITING_PHASES, ProgressMeter, status_line
 from ..workflow import Event, Run, State
+from .conversation import reply_index
+from .esm import joined
 from .outputs import parts
 from .update_thread import UPDATE_THREAD_NAME, update_thread
 
 _FOLDER = Path(__file__).parent
+_STYLES = ("run_view.css", "markdown.css")
 _IDLE = "idle"
+
+
+@dataclass(frozen=True)
+class Beside:
+    """What is shown beside a run, as plain data that ``run_view.js`` draws.
+
+    Attributes:
+        model: ``name``, and ``state`` in a word or two, where it is known.
+        turns: the messages of a conversation: ``role``, ``content``, and of replies ``html``.
+        conversations: the conversations: ``id`` and ``name``.
+        conversation: the id of the one in view.
+        cards: the runs to go back to: see `RunHistory.cards`.
+        compared: the runs that are side by side: see `RunHistory.compared`.
+        kept: what the browser keeps of a page.
+    """
+
+    model: Mapping[str, str] = field(default_factory=dict)
+    turns: Sequence[Mapping[str, str]] = ()
+    conversations: Sequence[Mapping[str, str]] = ()
+    conversation: str = ""
+    cards: Sequence[Mapping[str, Any]] = ()
+    compared: Sequence[Mapping[str, Any]] = ()
+    kept: Mapping[str, Any] = field(default_factory=dict)
 
 
 class RunView(AnyWidget):
@@ -31,18 +58,29 @@ class RunView(AnyWidget):
     Args:
         outputs: the outputs of the workflow's signature: how values are to be shown.
         for_guests: whether messages are shown without this computer's folders.
-        snippets: labels and texts to copy, for a run that has ended.
+        snippets: what can be done with a run that has ended: ``label``, and the ``text`` to copy or
+            the ``message`` to send.
+        beside: called on the update thread for what is shown beside the run.
         on_message: called on a kernel's thread with what the browser says: ``run``, ``show``,
-            ``gone`` (nobody looks any more).
-        on_updated: called on the update thread after every change, with the run in view.
+            ``gone`` (nobody looks any more), and what its buttons do.
+        on_updated: called on the update thread before every change, with the run in view.
+        is_chat: whether the run is a reply in a conversation.
+        sweep: what runs with several values of an input are called; empty where there are none.
+        keep_as: the name by which a page's browser keeps conversations; empty where it does not.
 
     Attributes:
         run: the run in view.
     """
 
-    _esm = _FOLDER / "run_view.js"
-    _css = _FOLDER / "run_view.css"
+    _esm = joined(_FOLDER / "run_view.js")
+    _css = "\n".join(
+        (_FOLDER / each).read_text("utf-8") for each in ("run_view.css", "markdown.css")
+    )
 
+    is_chat = traitlets.Bool(False).tag(sync=True)
+    is_markdown = traitlets.Bool(False).tag(sync=True)
+    keep_as = traitlets.Unicode("").tag(sync=True)
+    sweep = traitlets.Unicode("").tag(sync=True)
     state = traitlets.Unicode(_IDLE).tag(sync=True)
     ended = traitlets.Bool(False).tag(sync=True)
     progress = traitlets.Dict().tag(sync=True)
@@ -50,35 +88,49 @@ class RunView(AnyWidget):
     # The value is the run's own: it is looked up when somebody asks for it, the browser at the
     # end of a run or a page that is loaded in the middle of one.
     texts = traitlets.List().tag(sync=True, to_json=lambda _, view: view._texts())
+    reply = traitlets.Int(-1).tag(sync=True)
     outputs = traitlets.List().tag(sync=True)
     error = traitlets.Unicode("").tag(sync=True)
     status = traitlets.Unicode("").tag(sync=True)
+    rates = traitlets.List(traitlets.Float()).tag(sync=True)
+    is_extendable = traitlets.Bool(False).tag(sync=True)
     warnings = traitlets.List(traitlets.Unicode()).tag(sync=True)
     snippets = traitlets.List().tag(sync=True)
-    history = traitlets.List().tag(sync=True)
     run_id = traitlets.Unicode("").tag(sync=True)
+    model = traitlets.Dict().tag(sync=True)
+    turns = traitlets.List().tag(sync=True)
+    conversations = traitlets.List().tag(sync=True)
+    conversation = traitlets.Unicode("").tag(sync=True)
+    cards = traitlets.List().tag(sync=True)
+    compared = traitlets.List().tag(sync=True)
+    kept = traitlets.Dict().tag(sync=True)
 
     def __init__(
         self,
         outputs: Sequence[Output],
         *,
         for_guests: bool,
-        snippets: Callable[[Run], list[tuple[str, str]]],
+        snippets: Callable[[Run], list[dict[str, Any]]],
+        beside: Callable[[], Beside],
         on_message: Callable[[Mapping[str, Any]], None],
         on_updated: Callable[[Run | None], None],
+        is_chat: bool = False,
+        sweep: str = "",
+        keep_as: str = "",
     ) -> None:
         self._for_guests = for_guests
         self._lock = threading.Lock()
         self._output_types = outputs
+        self._beside = beside
         self._on_message = on_message
         self._on_updated = on_updated
         self.run: Run | None = None
         self._failure = ""
-        self._listed: list[dict[str, str]] = []
         self._snippets = snippets
         self._unwatch: Callable[[], None] = lambda: None
         self._changes = _Changes(None)
-        super().__init__()
+        is_markdown = bool(outputs) and all(each.type.name == "markdown" for each in outputs)
+        super().__init__(is_chat=is_chat, is_markdown=is_markdown, sweep=sweep, keep_as=keep_as)
         self.on_msg(self._received)
 
     def show(self, run: Run) -> None:
@@ -86,18 +138,24 @@ class RunView(AnyWidget):
         with self._lock:
             self._unwatch()
             self.run, self._failure = run, ""
-            self._unwatch = run.watch(self._changed)
-        self._changed()
+            self._unwatch = run.watch(self.renew)
+        self.renew()
+
+    def clear(self) -> None:
+        """Show no run, as at first."""
+        with self._lock:
+            self._unwatch()
+            self.run, self._failure = None, ""
+        self.renew()
 
     def fail(self, message: str) -> None:
         """Show what went wrong, beside the run in view; the next `show` takes it away."""
         self._failure = message
-        self._changed()
+        self.renew()
 
-    def list_runs(self, runs: Sequence[tuple[str, str]]) -> None:
-        """Offer runs to go back to: ids and labels."""
-        self._listed = [{"id": id, "label": label} for id, label in runs]
-        self._changed()
+    def renew(self) -> None:
+        """Show things as they are now, soon."""
+        update_thread.soon(self._update_view)
 
     def close(self) -> None:
         self._unwatch()
@@ -106,9 +164,6 @@ class RunView(AnyWidget):
     def _shown(self, data: Any) -> Any:
         """What is said of a run, for those who look at it."""
         return public(data) if self._for_guests else data
-
-    def _changed(self) -> None:
-        update_thread.soon(self._update_view)
 
     def _texts(self) -> list[str]:
         return list(self.run.streams.values()) if self.run is not None else []
@@ -142,11 +197,15 @@ class RunView(AnyWidget):
         had_ended = self._changes.ended
         changes = self._changes.advance()
         ends = self._changes.ended and not had_ended
+        self._on_updated(run)
         with self.hold_sync():
-            self.history = self._listed
-            if run is not None and (ends or not self._changes.ended):
+            if run is None:
+                self._show_nothing()
+            elif ends or not self._changes.ended:
                 self._show_state(run)
             self.error = self._shown(self._failure or self._changes.error)
+            for name, value in vars(self._beside()).items():
+                setattr(self, name, list(value) if isinstance(value, tuple) else value)
         if begins or ends:
             self._send_texts()
         elif changes:
@@ -155,28 +214,39 @@ class RunView(AnyWidget):
             with self._lock:
                 if self.run is run:  # another one may have taken its place meanwhile
                     self._unwatch()
-        self._on_updated(run)
 
     def _send_texts(self) -> None:
         if self.comm is not None:
             self.send_state("texts")
 
+    def _show_nothing(self) -> None:
+        self.run_id, self.ended, self.labels, self.state = "", False, [], _IDLE
+        self.outputs, self.status, self.rates, self.warnings = [], "", [], []
+        self.is_extendable, self.progress, self.reply = False, {}, -1
+
     def _show_state(self, run: Run) -> None:
         changes = self._changes
         self.run_id, self.ended, self.labels = run.id, changes.ended, changes.labels
+        self.reply = changes.reply
         if not changes.ended:
             self.progress = self._shown(changes.progress)
             self.state = str(State.RUNNING if changes.started else State.QUEUED)
-            self.outputs, self.status, self.warnings = [], "", []
+            self.outputs, self.status, self.rates, self.warnings = [], "", [], []
+            self.is_extendable = False
             return
         self.progress, self.state = {}, str(run.state)
         self.status = self._shown(status_line(run))
+        self.rates = changes.rates(run.usage.get("generated", 0))
+        self.is_extendable = run.state is State.COMPLETED and run.finish_reason == "length"
         self.warnings = self._shown(run.warnings)
         self.outputs = [vars(part) for part in parts(run, self._output_types)]
-        self.snippets = [{"label": label, "text": text} for label, text in self._snippets(run)]
+        self.snippets = self._snippets(run)
         if run.state is State.FAILED:
             assert run.error is not None
             changes.error = run.error.shown(for_guests=self._for_guests)
+
+
+_RATES = 24  # points of the line that shows them
 
 
 class _Changes:
@@ -192,12 +262,35 @@ class _Changes:
         self.ended = False
         self._meter = ProgressMeter()
         self._seen = -1
+        self._times: list[float] = []
         self._streams: dict[tuple[Any, ...], _Shown] = {}
 
     @property
     def progress(self) -> dict[str, Any]:
         """What it waits for: a model or its turn, else jobs, repeats or prompts; empty for none."""
         return self._waiting or self._counting
+
+    @property
+    def reply(self) -> int:
+        """Which text is a chat's reply; -1 while there is none."""
+        index = reply_index(list(self._streams))
+        return -1 if index is None else index
+
+    def rates(self, tokens: int) -> list[float]:
+        """Tokens a second in equal parts of the time in which text came, if it was some time.
+
+        Text comes about token by token, so its pieces are counted, and scaled to the tokens.
+        """
+        if len(self._times) < 2 * _RATES:
+            return []
+        first, last = self._times[0], self._times[-1]
+        width = (last - first) / _RATES
+        if width <= 0:
+            return []
+        counts = [0] * _RATES
+        for time in self._times:
+            counts[min(_RATES - 1, int((time - first) / width))] += 1
+        return [round(count / len(self._times) * tokens / width, 1) for count in counts]
 
     def advance(self) -> list[list[Any]]:
         """The changes of texts since the last time, as ``[index, offset, text]``."""
@@ -218,6 +311,8 @@ class _Changes:
         if event.type == "text":
             stream = self._streams.setdefault(tuple(data["stream"]), _Shown())
             stream.put(data["offset"], data["text"])
+            if data["text"]:
+                self._times.append(event.time)
         elif event.type == "progress":
             self.started = True
             self._take_progress(event)

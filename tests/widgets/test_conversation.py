@@ -102,15 +102,15 @@ def test_a_panel_goes_on_from_messages_of_a_client(host: LocalHost, models: Scri
 def test_what_is_said_is_shown_at_once_and_is_safe(panel: Panel, models: ScriptedModels) -> None:
     models.reply = lambda prompt: ["**so** <script>x</script>", " ![a](http://a.example/b)"]
     run = held(panel, models, "<b>Hello</b>\n*you*")
-    shown = conversation(panel).history.value
-    assert "&lt;b&gt;Hello&lt;/b&gt;\n*you*" in shown
-    assert 'data-role="assistant"' not in shown
+    assert panel._view.turns == [user("<b>Hello</b>\n*you*")]
+    assert panel._view.reply == 0
     models.gate.set()
     ended(panel)
-    shown = conversation(panel).history.value
-    assert "<strong>so</strong>" in shown
-    assert "<script" not in shown
-    assert "<img" not in shown
+    _, reply = panel._view.turns
+    assert reply["content"] == "**so** <script>x</script> ![a](http://a.example/b)"
+    assert "<strong>so</strong>" in reply["html"]
+    assert "<script" not in reply["html"]
+    assert "<img" not in reply["html"]
     assert run.state == "completed"
 
 
@@ -152,7 +152,7 @@ def test_a_message_without_a_reply_is_sent_again_or_replaced(
 
 def test_there_must_be_something_to_reply_to(panel: Panel) -> None:
     panel._run_button.click()
-    wait_until(panel._view, lambda: "there is no message to send" in panel._view.error)
+    assert "there is no message to send" in panel._form.rows["messages"].children[-1].value
     say(panel, "Hello")
     with pytest.raises(InputError, match="there is no message to send"):
         panel.submit()
@@ -168,47 +168,89 @@ def test_a_message_that_cannot_be_sent_stays_to_be_changed(panel: Panel, host: L
     assert conversation(panel).turns == []
 
 
-def test_a_new_conversation_stops_the_old_one(panel: Panel, models: ScriptedModels) -> None:
-    run = held(panel, models, "Hello")
-    panel._anew_button.click()
-    ended(panel)
-    assert run.state == "cancelled"
-    assert conversation(panel).turns == []
+def browser_says(panel: Panel, **message: Any) -> None:
+    panel._view._handle_custom_msg(message, [])
     updated()
-    assert conversation(panel).history.value == ""
+
+
+def test_a_new_conversation_stops_the_old_one_which_stays(
+    panel: Panel, models: ScriptedModels
+) -> None:
+    run = held(panel, models, "Hello")
+    browser_says(panel, type="new")
+    assert run.state == "cancelled"
+    assert (panel._view.turns, panel._view.state) == ([], "idle")
     say(panel, "Once more")
     assert models.prompts[-1] == [user("Once more")]
+    assert [each["name"] for each in panel._view.conversations] == ["Once more", "Hello"]
+    browser_says(panel, type="conversation", id=panel._view.conversations[1]["id"])
+    assert panel._view.turns[0] == user("Hello")
+    assert panel._view.turns[1]["content"] == "to"
 
 
-def test_earlier_runs_bring_their_conversation_back(panel: Panel) -> None:
+def test_conversations_have_names_and_are_forgotten(panel: Panel) -> None:
+    say(panel, "Hello")
+    (only,) = panel._view.conversations
+    browser_says(panel, type="rename", id=only["id"], name=" Greetings ")
+    assert [each["name"] for each in panel._view.conversations] == ["Greetings"]
+    browser_says(panel, type="remove", id=only["id"])
+    assert panel._view.turns == []
+    assert [each["name"] for each in panel._view.conversations] == ["New conversation"]
+
+
+def test_a_message_is_said_in_other_words(panel: Panel, models: ScriptedModels) -> None:
     say(panel, "One")
-    first = panel.run
-    assert first is not None
-    panel.inputs.temperature.value = 1.5
     say(panel, "Two")
-    labels = [each["label"] for each in panel._view.history]
-    assert [label.split(" · ")[1:] for label in labels] == [
-        ["Two", "temperature 1.5", "eos"],
-        ["One", "eos"],
-    ]
-    panel.inputs.messages.value = "Three"
-    panel._view._handle_custom_msg({"type": "show", "run": first.id}, [])
-    wait_until(panel._view, lambda: panel._view.run_id == first.id)
+    browser_says(panel, type="edit", index=0, text="Other")
+    ended(panel)
+    assert models.prompts[-1] == [user("Other")]
+    assert conversation(panel).turns == [user("Other"), assistant("to Other")]
+
+
+def test_a_reply_is_had_again(panel: Panel, models: ScriptedModels) -> None:
+    say(panel, "One")
+    panel._keep_seed.value = True
+    browser_says(panel, type="regenerate")
+    ended(panel)
     assert conversation(panel).turns == [user("One"), assistant("to One")]
-    assert (panel.inputs.messages.value, panel.inputs.temperature.value) == ("", 0.7)
-    say(panel, "Other")
-    assert conversation(panel).turns[2:] == [user("Other"), assistant("to Other")]
+    first, second = models.parameters
+    assert first["seed"] != second["seed"]
+
+
+def test_what_a_browser_kept_comes_back(host: LocalHost, panel: Panel) -> None:
+    say(panel, "One")
+    kept = conversation(panel).kept()
+    other = load(CHAT, host=host).panel()
+    browser_says(other, type="restore", kept=kept)
+    assert conversation(other).turns == [user("One"), assistant("to One")]
+    say(other, "Two")
+    assert len(conversation(other).turns) == 4
+
+
+@pytest.mark.parametrize(
+    "kept",
+    [
+        None,
+        [],
+        "text",
+        {"conversations": 3},
+        {"conversations": [None, {"id": "a"}, {"id": "b", "name": "", "turns": [{"role": "x"}]}]},
+        {"current": 5, "conversations": [{"id": "a", "name": "", "turns": "x" * 2_000_000}]},
+    ],
+)
+def test_what_a_browser_made_up_is_left_out(panel: Panel, kept: Any) -> None:
+    browser_says(panel, type="restore", kept=kept)
+    assert conversation(panel).turns == []
+    say(panel, "Hello")
+    assert len(conversation(panel).turns) == 2
 
 
 def test_a_chat_has_its_own_controls_and_layout(panel: Panel) -> None:
-    assert panel.children[0] is conversation(panel).history
-    assert panel.children[1] is panel._view
-    assert [each.description for each in panel.children[-1].children] == [
-        "Run Workflow",
-        "Stop",
-        "New conversation",
-        "Keep seed",
-    ]
+    view, composer, toggle, settings = panel.children
+    assert view is panel._view
+    assert [each.description for each in composer.children[-1].children] == ["Send", "Stop"]
+    assert (toggle.description, toggle.value) == ("Settings", False)
+    assert settings.children[0].input.name == "temperature"
     panel.live = True
     panel.inputs.temperature.value = 1.0
     assert panel.run is None
@@ -245,7 +287,7 @@ def test_a_new_conversation_begins_with_the_default(host: LocalHost) -> None:
     panel = load(text, host=host).panel()
     say(panel, "Hello")
     assert len(conversation(panel).turns) == 3
-    panel._anew_button.click()
+    browser_says(panel, type="new")
     assert conversation(panel).turns == [{"role": "system", "content": "Be brief"}]
     assert conversation(panel).value == "Hi"
 

@@ -8,7 +8,7 @@ import ipywidgets
 import pytest
 
 from modelcompose_jupyter import InputError, load
-from modelcompose_jupyter.widgets.inputs import Inputs, entered, read, rows, write
+from modelcompose_jupyter.widgets.inputs import Inputs, entered, read, write
 
 
 def inputs(values: dict[str, Any] | None = None, **fields: str) -> Inputs:
@@ -59,7 +59,6 @@ def test_parameters_that_people_try_are_sliders() -> None:
     assert type(found.k) is ipywidgets.IntSlider
     assert type(found.top_p) is ipywidgets.FloatSlider
     assert type(found.length) is ipywidgets.IntText
-    assert "How random" in found.warmth.tooltip
 
 
 def test_a_default_beyond_the_usual_range_widens_it() -> None:
@@ -71,14 +70,6 @@ def test_a_default_beyond_the_usual_range_widens_it() -> None:
     assert (found.t.value, found.t.max) == (3.5, 3.5)
     write(found, {"t": 9})
     assert found.t.value == 9
-
-
-def test_labels_mark_what_is_required_and_notes_are_shown() -> None:
-    found = inputs(a="'${input.x as text @(description What it is <about>)}'", b="'${input.y | 1}'")
-    assert (found.x.description, found.y.description) == ("x *", "y")
-    first, second = rows(found)
-    assert first.children[1].value == "What it is &lt;about&gt;"
-    assert len(second.children) == 1
 
 
 def test_what_is_empty_is_not_given() -> None:

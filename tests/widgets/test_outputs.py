@@ -18,7 +18,7 @@ TAGS = re.compile(
     "|section|div"
 )
 ATTRIBUTES = {"href", "title", "class", "target", "rel", "start", "role", "aria-label", "tabindex"}
-ATTRIBUTES |= {"data-role", "style"}
+ATTRIBUTES |= {"data-role", "style", "dir"}
 STYLE = re.compile(r"(text-align|white-space):[\w-]+;?")
 SCHEMES = {"", "http", "https", "mailto", "ftp", "tel"}
 

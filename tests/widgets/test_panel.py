@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from typing import Any
 
 import ipywidgets
@@ -24,7 +25,6 @@ component:
   text: ${input.prompt as text}
   temperature: ${input.temperature as number | 0.7}
 """
-MISSING = "modelcompose-missing"
 
 
 @pytest.fixture
@@ -34,6 +34,13 @@ def panel(host: LocalHost) -> Panel:
 
 def run_button(panel: Panel) -> Any:
     return panel._run_button
+
+
+def descriptions(widget: Any) -> list[str]:
+    """What the controls in a panel are called, in their order."""
+    own = getattr(widget, "description", "")
+    below = [name for each in getattr(widget, "children", ()) for name in descriptions(each)]
+    return [*([own] if own else []), *below]
 
 
 def ended(panel: Panel) -> None:
@@ -61,21 +68,27 @@ def test_the_header_is_text(panel: Panel) -> None:
     assert "<h3>A &lt;story&gt;</h3>" in panel.children[0].value
 
 
-def test_a_missing_input_is_said_in_the_panel(panel: Panel) -> None:
+def said(panel: Panel, name: str) -> str:
+    """What stands at a field as wrong with it."""
+    text = panel._form.rows[name].children[-1].value
+    return re.sub("<[^>]*>", "", text)
+
+
+def test_a_missing_input_is_said_at_its_field(panel: Panel) -> None:
     run_button(panel).click()
-    wait_until(panel._view, lambda: panel._view.error == "Fill in prompt.")
-    assert MISSING in panel.inputs.prompt._dom_classes
-    run(panel, prompt="Hello")
+    assert said(panel, "prompt") == "Fill this in."
     assert panel._view.error == ""
-    assert MISSING not in panel.inputs.prompt._dom_classes
+    run(panel, prompt="Hello")
+    assert said(panel, "prompt") == ""
 
 
-def test_all_missing_inputs_are_named(host: LocalHost) -> None:
+def test_all_missing_inputs_are_marked(host: LocalHost) -> None:
     text = TEXT.replace("${input.prompt as text}", "${input.a} ${input.b} ${input.c.d}")
     panel = load(text, host=host).panel()
     run_button(panel).click()
-    wait_until(panel._view, lambda: panel._view.error == "Fill in a, b and c.")
+    assert [said(panel, name) for name in "abc"] == ["Fill this in."] * 3
     panel.inputs.a.value = panel.inputs.b.value = "x"
+    assert [said(panel, name) for name in "abc"] == ["", "", "Fill this in."]
     panel.inputs.c.value = "{}"
     run_button(panel).click()
     wait_until(panel._view, lambda: panel._view.error.startswith("missing input 'c.d'"))
@@ -86,9 +99,9 @@ def test_inputs_that_cannot_be_used_are_said_without_the_document(host: LocalHos
     panel = load(text, host=host).panel(p="Hello")
     panel.inputs.temperature.value = "hot"
     run_button(panel).click()
-    wait_until(panel._view, lambda: "is not a number" in panel._view.error)
-    assert panel._view.error.startswith("input 'temperature': \"hot\"")
-    assert "|" not in panel._view.error
+    assert said(panel, "temperature").startswith("&quot;hot&quot; is not a number")
+    assert "|" not in said(panel, "temperature")
+    assert panel._view.error == ""
 
 
 def test_a_failed_run_is_said_in_the_panel(panel: Panel, models: ScriptedModels) -> None:
@@ -175,7 +188,8 @@ def test_live_restarts_at_once_and_the_latest_value_wins(
     models.gate.set()
     ended(panel)
     # Those that were overtaken are no runs to go back to.
-    assert [each["id"] for each in panel._view.history] == [panel.run.id]
+    shown = panel.run.id
+    assert [each["id"] for each in panel._view.cards if each["status"] != "cancelled"] == [shown]
 
 
 def test_a_live_input_that_cannot_be_used_stops_nothing(
@@ -187,11 +201,16 @@ def test_a_live_input_that_cannot_be_used_stops_nothing(
     assert models.started.acquire(timeout=30)
     panel.live = True
     panel.inputs.prompt.value = ""
-    wait_until(panel._view, lambda: panel._view.error == "Fill in prompt.")
+    assert said(panel, "prompt") == "Fill this in."
     assert not first.done
     models.gate.set()
     assert first.wait(30)
     assert first.state == "completed"
+
+
+def browser_says(panel: Panel, **message: Any) -> None:
+    panel._view._handle_custom_msg(message, [])
+    updated()
 
 
 def test_earlier_runs_can_be_gone_back_to(panel: Panel) -> None:
@@ -199,22 +218,70 @@ def test_earlier_runs_can_be_gone_back_to(panel: Panel) -> None:
     first = panel.run
     run(panel, prompt="Two", temperature=0.2)
     assert first is not None
-    labels = [each["label"] for each in panel._view.history]
-    assert [label.split(" · ")[1:] for label in labels] == [
-        ["Two", "temperature 0.2", "eos"],
-        ["One", "eos"],
+    shown = [(each["title"], each["details"], each["pinned"]) for each in panel._view.cards]
+    assert shown == [
+        ("Two", ["Temperature 0.2"], False),
+        ("One", ["Temperature 0.1"], False),
     ]
-    panel._view._handle_custom_msg({"type": "show", "run": first.id}, [])
+    browser_says(panel, type="show", run=first.id)
     wait_until(panel._view, lambda: panel._view.run_id == first.id)
     assert panel._view.get_state("texts")["texts"] == ["<One>"]
     assert (panel.inputs.prompt.value, panel.inputs.temperature.value) == ("One", 0.1)
 
 
-def test_only_the_last_runs_are_kept(panel: Panel) -> None:
+def test_only_the_last_runs_are_kept_and_those_that_are_pinned(panel: Panel) -> None:
+    run(panel, prompt="first")
+    assert panel.run is not None
+    browser_says(panel, type="pin", run=panel.run.id, pinned=True)
     for number in range(25):
         run(panel, prompt=str(number))
-    assert len(panel._view.history) == 20
-    assert " 24 " in panel._view.history[0]["label"]
+    titles = [each["title"] for each in panel._view.cards]
+    assert titles == [*map(str, range(24, 5, -1)), "first"]
+
+
+def test_runs_stand_side_by_side_with_what_differs(panel: Panel, models: ScriptedModels) -> None:
+    models.reply = lambda prompt: [f"The {prompt} ran home."]
+    ids = []
+    for prompt, temperature in [("fox", 0.5), ("old bear", 1.5)]:
+        run(panel, prompt=prompt, temperature=temperature)
+        assert panel.run is not None
+        ids.append(panel.run.id)
+    browser_says(panel, type="compare", runs=ids)
+    fox, bear = panel._view.compared
+    assert (fox["label"], bear["label"]) == ("Temperature 0.5", "Temperature 1.5")
+    assert fox["parts"] == [["same", "The "], ["other", "fox"], ["same", " ran home."]]
+    assert "".join(text for _, text in bear["parts"]) == "The old bear ran home."
+    assert ["other", "old bear"] in bear["parts"]
+    browser_says(panel, type="compare", runs=[])
+    assert panel._view.compared == []
+
+
+def test_three_temperatures_run_with_one_seed_and_stand_side_by_side(
+    panel: Panel, models: ScriptedModels
+) -> None:
+    assert panel._view.sweep == "Three temperatures"
+    panel.inputs.prompt.value = "Hello"
+    browser_says(panel, type="sweep")
+    wait_until(panel._view, lambda: len(panel._view.compared) == 3)
+    assert sorted(each["temperature"] for each in models.parameters) == [0.2, 0.7, 1.2]
+    assert len({each["seed"] for each in models.parameters}) == 1
+    assert [each["label"] for each in panel._view.compared] == [
+        f"Temperature {each}" for each in (0.2, 0.7, 1.2)
+    ]
+
+
+def test_stop_stops_all_that_a_sweep_began(panel: Panel, models: ScriptedModels) -> None:
+    models.hold = ("Hello",)
+    panel.inputs.prompt.value = "Hello"
+    browser_says(panel, type="sweep")
+    assert models.started.acquire(timeout=30)
+    panel._stop_button.click()
+    assert all(each.wait(30) and each.state == "cancelled" for each in panel._going)
+
+
+def test_a_sweep_is_offered_where_there_is_a_temperature(host: LocalHost) -> None:
+    text = TEXT.replace("${input.temperature as number | 0.7}", "0.7")
+    assert load(text, host=host).panel()._view.sweep == ""
 
 
 def test_a_closed_panel_runs_no_more_and_leaves_no_widget(host: LocalHost) -> None:
@@ -240,8 +307,9 @@ def test_keep_seed_draws_as_the_run_in_view(panel: Panel, models: ScriptedModels
 
 def test_keep_seed_is_not_offered_where_the_document_says_the_seed(host: LocalHost) -> None:
     flow = load(TEXT + "  seed: 3\n", host=host)
-    controls = flow.panel().children[-2]
-    assert [each.description for each in controls.children] == ["Run Workflow", "Stop", "Live"]
+    panel = flow.panel()
+    assert descriptions(panel)[-3:] == ["Run Workflow", "Stop", "Live"]
+    assert descriptions(load(TEXT, host=host).panel())[-1] == "Keep seed"
 
 
 def test_a_run_can_be_copied_as_python_and_curl(panel: Panel) -> None:

@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from modelcompose_jupyter.errors import InputError
-from modelcompose_jupyter.widgets.run_view import RunView, _Changes, _Shown, labels
+from modelcompose_jupyter.widgets.run_view import Beside, RunView, _Changes, _Shown, labels
 from modelcompose_jupyter.widgets.update_thread import UPDATE_THREAD_NAME, UpdateThread
 from modelcompose_jupyter.workflow import Run, State
 
@@ -19,6 +19,7 @@ TEXTS = st.text(alphabet="ab\n한😀é", max_size=6)
 
 QUIET: dict[str, Any] = {
     "for_guests": False,
+    "beside": Beside,
     "on_message": lambda _: None,
     "on_updated": lambda _: None,
 }

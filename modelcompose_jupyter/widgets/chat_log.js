@@ -1,0 +1,170 @@
+/** A conversation as people read it: what was said, the reply as it comes, what one can do with each. */
+
+import { button, copyButton, element, setChildren } from "./dom.js";
+import { Following } from "./text_list.js";
+
+const ROLES = { user: "You", assistant: "Assistant", system: "Instructions", tool: "Tool" };
+
+/** One message. */
+class Turn {
+  /** @param {(message: object) => void} send */
+  constructor(role, markdown, send) {
+    this.role = role;
+    this.send = send;
+    this.content = null;
+    this.element = element("section", "modelcompose-turn");
+    this.element.dataset.role = role;
+    this.element.append(element("h4", "", ROLES[role] ?? role));
+    this.body = this.element.appendChild(element("div", "modelcompose-said"));
+    this.body.dir = "auto";
+    this.markdown = role === "assistant" ? markdown() : null;
+    if (this.markdown) this.body.append(this.markdown.element);
+    this.waiting = element("div", "modelcompose-thinking");
+    this.waitsFor = this.waiting.appendChild(element("span"));
+    this.waiting.append(element("i"), element("i"), element("i"));
+    this.elapsed = this.waiting.appendChild(element("small"));
+    this.elapsed.setAttribute("aria-hidden", "true");
+    this.actions = this.element.appendChild(element("div", "modelcompose-turn-actions"));
+    this.copy = copyButton("Copy", () => this.content ?? "", { title: "Copy this message" });
+    this.editing = null;
+  }
+
+  /**
+   * @param {string} content
+   * @param {{ html?: string, growing: boolean, waits: string }} how ``waits`` is what a reply that
+   *   has no text yet waits for
+   */
+  say(content, { html, growing, waits }) {
+    this.element.classList.toggle("modelcompose-growing", growing && !waits);
+    if (waits) {
+      this.waitsFor.textContent = waits;
+      if (!this.waiting.isConnected) this.body.append(this.waiting);
+    } else {
+      this.waiting.remove();
+    }
+    if (content === this.content && growing === this.grew && html === this.html) return;
+    this.content = content;
+    this.grew = growing;
+    this.html = html;
+    if (this.markdown) this.markdown.update(content, { growing, html });
+    else this.body.textContent = content;
+  }
+
+  /** @param {HTMLElement[]} more what can be done with it, beside copying */
+  offer(more) {
+    setChildren(this.actions, this.editing ? [] : this.content ? [this.copy, ...more] : more);
+  }
+
+  /** Have the message written anew, in its place. */
+  edit(index) {
+    const field = element("textarea", "modelcompose-edit");
+    field.value = this.content;
+    field.rows = Math.min(12, this.content.split("\n").length + 1);
+    field.setAttribute("aria-label", "Edit the message");
+    const end = () => {
+      this.editing.remove();
+      this.editing = null;
+      this.body.hidden = false;
+      this.actions.hidden = false;
+      this.actions.querySelector("button")?.focus();
+    };
+    const sendIt = () => {
+      if (!field.value.trim()) return;
+      this.send({ type: "edit", index, text: field.value });
+      end();
+    };
+    field.addEventListener("keydown", (event) => {
+      if (event.key === "Escape") end();
+      else if (isSend(event)) sendIt();
+      else return;
+      event.preventDefault();
+      event.stopPropagation();
+    });
+    this.editing = element("div", "modelcompose-editing");
+    const choices = element("div", "modelcompose-turn-actions");
+    choices.append(
+      button("Send", sendIt, { className: "modelcompose-button modelcompose-primary" }),
+      button("Cancel", end),
+    );
+    this.editing.append(field, choices);
+    this.body.hidden = true;
+    this.actions.hidden = true;
+    this.body.after(this.editing);
+    field.focus();
+  }
+}
+
+/** Whether a key sends a message: Enter, but not where it ends a word of Korean, say. */
+export function isSend(event) {
+  return event.key === "Enter" && !event.shiftKey && !event.isComposing && event.keyCode !== 229;
+}
+
+export class ChatLog {
+  /**
+   * @param {() => import("./markdown.js").MarkdownView} markdown makes what draws a reply
+   * @param {(message: object) => void} send to the kernel
+   */
+  constructor(markdown, send) {
+    this.markdown = markdown;
+    this.send = send;
+    this.element = element("div", "modelcompose-chat");
+    this.element.tabIndex = 0;
+    this.element.setAttribute("role", "log");
+    this.element.setAttribute("aria-live", "off");
+    this.element.setAttribute("aria-label", "Conversation");
+    this.empty = element("p", "modelcompose-chat-empty", "Say something to begin.");
+    this.turns = [];
+    this.end = new Following(this.element);
+  }
+
+  /**
+   * @param {{ role: string, content: string, html?: string }[]} turns what was said
+   * @param {{ text: string, waits: string } | null} reply the one that goes on, and what it waits
+   *   for while it has no text
+   * @param {{ extendable: boolean }} options
+   */
+  update(turns, reply, { extendable }) {
+    const shown = reply ? [...turns, { role: "assistant", content: reply.text }] : turns;
+    if (shown.length > this.turns.length) this.end.following = true;
+    shown.forEach(({ role, content, html }, index) => {
+      if (this.turns[index]?.role !== role) this.#begin(index, role);
+      const growing = reply !== null && index === turns.length;
+      this.turns[index].say(content, { html, growing, waits: growing && !content ? reply.waits : "" });
+    });
+    for (const gone of this.turns.splice(shown.length)) gone.markdown?.dispose();
+    this.turns.forEach((turn, index) => {
+      const isLast = index === shown.length - 1;
+      turn.offer(reply ? [] : this.#actions(turn, index, isLast, extendable));
+    });
+    setChildren(this.element, shown.length ? this.turns.map((turn) => turn.element) : [this.empty]);
+    this.end.follow();
+  }
+
+  /** Show for how long a reply has been waited for. */
+  tick(elapsed) {
+    const last = this.turns.at(-1);
+    if (last?.waiting.isConnected) last.elapsed.textContent = elapsed;
+  }
+
+  #begin(index, role) {
+    const { markdown, send } = this;
+    this.turns[index]?.markdown?.dispose();
+    this.turns[index] = new Turn(role, markdown, send);
+  }
+
+  #actions(turn, index, isLast, extendable) {
+    turn.buttons ??= {
+      edit: button("Edit", () => turn.edit(turn.index), { title: "Say it in other words" }),
+      again: button("Regenerate", () => this.send({ type: "regenerate" }), {
+        title: "Have another reply",
+      }),
+      further: button("Continue", () => this.send({ type: "extend" }), {
+        title: "The reply was cut: have it go on",
+      }),
+    };
+    turn.index = index;
+    if (turn.role === "user") return [turn.buttons.edit];
+    if (turn.role !== "assistant" || !isLast) return [];
+    return [turn.buttons.again, ...(extendable ? [turn.buttons.further] : [])];
+  }
+}

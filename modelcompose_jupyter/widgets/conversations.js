@@ -1,0 +1,91 @@
+/** Conversations by their names: to choose one, begin one, rename it, forget it; and to keep them. */
+
+import { button, element } from "./dom.js";
+
+/** The bar above a conversation. */
+export class ConversationBar {
+  /** @param {(message: object) => void} send to the kernel */
+  constructor(send) {
+    this.send = send;
+    this.element = element("div", "modelcompose-conversations");
+    this.choice = element("select");
+    this.choice.setAttribute("aria-label", "Conversation");
+    this.choice.addEventListener("change", () =>
+      send({ type: "conversation", id: this.choice.value }),
+    );
+    this.begin = button("New", () => send({ type: "new" }), { title: "Begin a new conversation" });
+    this.begin.setAttribute("aria-label", "New conversation");
+    this.rename = button("Rename", () => this.#edit());
+    this.forget = button("Delete", () => send({ type: "remove", id: this.choice.value }), {
+      title: "Forget this conversation",
+    });
+    for (const quiet of [this.rename, this.forget]) quiet.classList.add("modelcompose-quiet");
+    this.element.append(this.choice, this.begin, this.rename, this.forget);
+  }
+
+  /** @param {{ id: string, name: string }[]} all @param {string} current */
+  update(all, current) {
+    this.choice.replaceChildren(
+      ...all.map(({ id, name }) => {
+        const option = element("option", "", name);
+        option.value = id;
+        return option;
+      }),
+    );
+    this.choice.value = current;
+    this.choice.hidden = this.rename.hidden = this.forget.hidden = all.length === 0;
+  }
+
+  #edit() {
+    const { value: id, selectedOptions } = this.choice;
+    const field = element("input");
+    field.value = selectedOptions[0]?.textContent ?? "";
+    field.setAttribute("aria-label", "Name of the conversation");
+    let done = false;
+    const end = (keeps) => {
+      if (done) return;
+      done = true;
+      field.replaceWith(this.choice);
+      if (keeps && field.value.trim()) this.send({ type: "rename", id, name: field.value.trim() });
+      this.rename.focus();
+    };
+    field.addEventListener("blur", () => end(true));
+    field.addEventListener("keydown", (event) => {
+      if (event.key !== "Enter" && event.key !== "Escape") return;
+      event.preventDefault();
+      event.stopPropagation();
+      end(event.key === "Enter");
+    });
+    this.choice.replaceWith(field);
+    field.select();
+  }
+}
+
+/**
+ * A page's conversations, which its browser keeps: the page's kernel ends with the page.
+ *
+ * Nothing is kept where the browser allows no storage, as in some private windows.
+ */
+export class Keeper {
+  /** @param {string} name of what is kept, for this page alone */
+  constructor(name) {
+    this.key = `modelcompose:${location.pathname}:${name}`;
+  }
+
+  /** What was kept, or null. */
+  read() {
+    try {
+      return JSON.parse(localStorage.getItem(this.key) ?? "null");
+    } catch {
+      return null;
+    }
+  }
+
+  write(kept) {
+    try {
+      localStorage.setItem(this.key, JSON.stringify(kept));
+    } catch {
+      // There is no room, or none is allowed: the page works without.
+    }
+  }
+}

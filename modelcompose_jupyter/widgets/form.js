@@ -1,0 +1,97 @@
+/** What a form of ipywidgets lacks: names, help at the control, the ends of ranges, keys that stay. */
+
+import { button, element } from "./dom.js";
+
+// Shortcuts of the application that make sense wherever the cursor is: save, and the palette.
+const OF_APPLICATION = [
+  { key: "s", shift: false },
+  { key: "c", shift: true },
+];
+const SUPPRESSED = "data-lm-suppress-shortcuts"; // what JupyterLab looks at
+
+/**
+ * Have the application take no key that is pressed in a panel for one of its own: in command mode
+ * of a notebook, ``x`` on a check box would cut the cell. To be called before the application
+ * hears of the key.
+ *
+ * @param {HTMLElement} panel
+ * @param {KeyboardEvent} event
+ */
+export function keepKey(panel, event) {
+  const accelerated = event.ctrlKey || event.metaKey;
+  const passes = OF_APPLICATION.some(
+    ({ key, shift }) => accelerated && event.key.toLowerCase() === key && event.shiftKey === shift,
+  );
+  panel.toggleAttribute(SUPPRESSED, !passes);
+}
+
+let ids = 0;
+
+/** Complete the fields of a panel, once they are drawn. May be called again. */
+export function completeForm(panel) {
+  for (const row of panel.querySelectorAll(".modelcompose-input")) completeRow(row);
+  for (const fold of panel.querySelectorAll("button.modelcompose-fold")) completeFold(fold);
+}
+
+function completeRow(row) {
+  const label = row.querySelector(".widget-label");
+  const name = label?.textContent ?? "";
+  const slider = row.querySelector(".slider-container");
+  const handle = row.querySelector(".noUi-handle");
+  for (const each of row.querySelectorAll(".noUi-handle, .widget-readout")) {
+    each.setAttribute("aria-label", name); // ipywidgets leaves them without
+  }
+  if (slider && handle && !row.querySelector(".modelcompose-ends")) completeRange(slider, handle);
+  const help = row.querySelector(".modelcompose-help");
+  if (help && !help.id) {
+    help.id = `modelcompose-help-${ids++}`;
+    const control = row.querySelector("textarea, input, select, .noUi-handle");
+    control?.setAttribute("aria-describedby", help.id);
+    if (help.classList.contains("modelcompose-on-demand") && label) foldHelp(help, label, name);
+  }
+}
+
+/** The least and the most of a slider, at its ends; values beyond them move these. */
+function completeRange(slider, handle) {
+  const ends = slider.appendChild(element("div", "modelcompose-ends"));
+  ends.setAttribute("aria-hidden", "true"); // the handle says them
+  const [least, most] = [ends.appendChild(element("span")), ends.appendChild(element("span"))];
+  const update = () => {
+    least.textContent = tidy(handle.getAttribute("aria-valuemin"));
+    most.textContent = tidy(handle.getAttribute("aria-valuemax"));
+  };
+  new MutationObserver(update).observe(handle, {
+    attributeFilter: ["aria-valuemin", "aria-valuemax"],
+  });
+  update();
+}
+
+function tidy(number) {
+  return number === null ? "" : String(Number(number));
+}
+
+/** Help that is seen when it is asked for. */
+function foldHelp(help, label, name) {
+  help.hidden = true;
+  const toggle = button(
+    "?",
+    () => {
+      help.hidden = !help.hidden;
+      toggle.setAttribute("aria-expanded", String(!help.hidden));
+    },
+    { className: "modelcompose-ask", title: help.textContent.trim() },
+  );
+  toggle.setAttribute("aria-label", `About ${name}`);
+  toggle.setAttribute("aria-expanded", "false");
+  toggle.setAttribute("aria-controls", help.id);
+  label.after(toggle);
+}
+
+/** A toggle that shows what is below it says so. */
+function completeFold(fold) {
+  if (fold.hasAttribute("aria-expanded")) return;
+  const update = () =>
+    fold.setAttribute("aria-expanded", String(fold.classList.contains("mod-active")));
+  new MutationObserver(update).observe(fold, { attributeFilter: ["class"] });
+  update();
+}

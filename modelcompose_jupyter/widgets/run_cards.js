@@ -1,0 +1,123 @@
+/** Runs to go back to, to keep, and to put side by side. */
+
+import { button, element } from "./dom.js";
+
+/**
+ * @typedef {object} Card a run in the list
+ * @property {string} id
+ * @property {string} time when it began
+ * @property {string} title what it was given first
+ * @property {string[]} details what else tells it from the others
+ * @property {string} status how it ended
+ * @property {boolean} pinned whether it stays in the list
+ *
+ * @typedef {object} Column a run beside others
+ * @property {string} id
+ * @property {string} label
+ * @property {[kind: "same" | "other", text: string][]} parts
+ */
+
+export class RunCards {
+  /** @param {(message: object) => void} send to the kernel */
+  constructor(send) {
+    this.send = send;
+    this.chosen = new Set();
+    this.element = element("section", "modelcompose-runs");
+    this.element.setAttribute("aria-label", "Runs");
+    const head = this.element.appendChild(element("div", "modelcompose-runs-head"));
+    head.append(element("h4", "", "Runs"));
+    this.compare = button("Compare", () => this.#compare(), {
+      title: "Put the chosen runs side by side",
+    });
+    this.sweep = button("", () => send({ type: "sweep" }));
+    head.append(this.compare, this.sweep);
+    this.list = this.element.appendChild(element("ul"));
+    this.columns = this.element.appendChild(element("div", "modelcompose-compared"));
+    this.columns.setAttribute("aria-live", "off");
+  }
+
+  /**
+   * @param {Card[]} cards the latest first
+   * @param {string} current the id of the run in view
+   * @param {Column[]} compared
+   * @param {string} sweep what runs with several values are called; empty where there are none
+   * @param {boolean} idle whether no run goes on
+   */
+  update(cards, current, compared, sweep, idle) {
+    const known = new Set(cards.map(({ id }) => id));
+    for (const id of this.chosen) if (!known.has(id)) this.chosen.delete(id);
+    this.element.hidden = cards.length < 2 && !sweep && !compared.length;
+    const focused = document.activeElement?.closest?.(".modelcompose-card")?.dataset.run;
+    const name = document.activeElement?.dataset?.name;
+    this.list.replaceChildren(...cards.map((card) => this.#card(card, card.id === current)));
+    this.list.hidden = cards.length < 2;
+    if (focused && name) {
+      this.list.querySelector(`[data-run="${focused}"] [data-name="${name}"]`)?.focus();
+    }
+    this.sweep.hidden = !sweep;
+    this.sweep.disabled = !idle;
+    this.sweep.textContent = sweep;
+    this.compare.hidden = cards.length < 2;
+    this.#countChosen();
+    this.columns.hidden = !compared.length;
+    this.columns.replaceChildren(...this.#columns(compared));
+  }
+
+  #card({ id, time, title, details, status, pinned }, isCurrent) {
+    const card = element("li", "modelcompose-card");
+    card.dataset.run = id;
+    if (isCurrent) card.setAttribute("aria-current", "true");
+    const choose = element("input");
+    choose.type = "checkbox";
+    choose.dataset.name = "choose";
+    choose.checked = this.chosen.has(id);
+    choose.setAttribute("aria-label", `Choose ${title}, ${time}`);
+    choose.addEventListener("change", () => {
+      if (choose.checked) this.chosen.add(id);
+      else this.chosen.delete(id);
+      this.#countChosen();
+    });
+    const open = button("", () => this.send({ type: "show", run: id }), {
+      className: "modelcompose-card-open",
+      title: "Show this run, with its inputs",
+    });
+    open.dataset.name = "open";
+    open.append(element("strong", "", title));
+    if (details.length) open.append(element("span", "", details.join(" · ")));
+    open.append(element("small", "", `${time} · ${status}`));
+    const pin = button("", () => this.send({ type: "pin", run: id, pinned: !pinned }), {
+      className: "modelcompose-pin",
+      title: pinned ? "Let it go when there are many" : "Keep it, however many runs follow",
+    });
+    pin.dataset.name = "pin";
+    pin.textContent = pinned ? "★" : "☆";
+    pin.setAttribute("aria-label", "Pin");
+    pin.setAttribute("aria-pressed", String(pinned));
+    card.append(choose, open, pin);
+    return card;
+  }
+
+  #countChosen() {
+    this.compare.disabled = this.chosen.size < 2;
+  }
+
+  #compare() {
+    this.send({ type: "compare", runs: [...this.chosen] });
+  }
+
+  #columns(compared) {
+    if (!compared.length) return [];
+    const shown = compared.map(({ label, parts }) => {
+      const column = element("article");
+      column.append(element("h5", "", label));
+      const text = column.appendChild(element("div", "modelcompose-compared-text"));
+      text.dir = "auto";
+      text.append(...parts.map(([kind, piece]) => element(kind === "same" ? "span" : "mark", "", piece)));
+      return column;
+    });
+    const close = button("Close", () => this.send({ type: "compare", runs: [] }), {
+      title: "Put them away",
+    });
+    return [...shown, close];
+  }
+}

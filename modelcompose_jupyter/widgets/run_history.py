@@ -1,0 +1,143 @@
+"""The runs of a panel that one can go back to: a few, those that were pinned, and several side by
+side."""
+
+from __future__ import annotations
+
+import difflib
+import re
+import time
+from collections import OrderedDict
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+from ..document.types import show
+from ..progress import as_text, ending
+from ..workflow import Run
+from .form import label_of_name
+
+_KEPT = 20
+_MOST_COMPARED = 4
+_TITLE_LENGTH = 60
+_VALUE_LENGTH = 24
+_WORD = re.compile(r"\s+|\w+|[^\w\s]")
+
+
+class RunHistory:
+    """Runs that have ended, the latest at the end.
+
+    Args:
+        input_of: what a run was given, as those who look at it gave it.
+    """
+
+    def __init__(self, input_of: Callable[[Run], Mapping[str, Any]]) -> None:
+        self._input_of = input_of
+        self._runs: OrderedDict[str, Run] = OrderedDict()
+        self._pinned: set[str] = set()
+
+    def __contains__(self, run: Run) -> bool:
+        return run.id in self._runs
+
+    def __getitem__(self, id: str) -> Run:
+        return self._runs[id]
+
+    def keep(self, run: Run) -> None:
+        """Keep a run; the oldest that are not pinned go."""
+        self._runs[run.id] = run
+        loose = [id for id in self._runs if id not in self._pinned]
+        for id in loose[: max(0, len(self._runs) - _KEPT)]:
+            if id != run.id:
+                del self._runs[id]
+
+    def pin(self, id: str, pinned: bool) -> None:
+        """Keep a run however many follow, or no more."""
+        if id in self._runs:
+            (self._pinned.add if pinned else self._pinned.discard)(id)
+
+    def cards(self) -> list[dict[str, Any]]:
+        """What the list shows of each run, the latest first: when, its first input, what else
+        tells it from the others, how it ended."""
+        given = {id: self._input_of(run) for id, run in self._runs.items()}
+        differing = _differing(list(given.values()))
+        return [
+            {
+                "id": id,
+                "time": _clock(run),
+                "title": _title(given[id], run),
+                "details": _details(given[id], differing),
+                "status": ending(run),
+                "pinned": id in self._pinned,
+            }
+            for id, run in reversed(self._runs.items())
+        ]
+
+    def compared(self, ids: Sequence[str]) -> list[dict[str, Any]]:
+        """Runs as columns: each with a label, and its text in pieces, which are in the first run's
+        text, too (``same``), or not (``other``); in the first, which of them the second lacks."""
+        runs = [self._runs[id] for id in ids if id in self._runs][:_MOST_COMPARED]
+        if len(runs) < 2:
+            return []
+        given = [self._input_of(run) for run in runs]
+        differing = _differing(given) or list(given[0])[:1]
+        texts = [_WORD.findall(_text(run)) for run in runs]
+        others = [texts[1], *texts[:1] * (len(texts) - 1)]
+        return [
+            {
+                "id": run.id,
+                "label": " · ".join(_details(values, differing)) or _clock(run),
+                "parts": _parts(text, other),
+            }
+            for run, values, text, other in zip(runs, given, texts, others, strict=True)
+        ]
+
+
+def _parts(words: list[str], others: list[str]) -> list[list[str]]:
+    """A text's words joined where they are, or are not, in another text, too."""
+    matcher = difflib.SequenceMatcher(None, words, others, autojunk=len(words) > 2000)
+    parts = []
+    for kind, start, end, _, _ in matcher.get_opcodes():
+        if start < end:
+            parts.append(["same" if kind == "equal" else "other", "".join(words[start:end])])
+    return parts
+
+
+def _text(run: Run) -> str:
+    return run.text if run.streams else as_text(run.output)
+
+
+def _clock(run: Run) -> str:
+    return time.strftime("%H:%M:%S", time.localtime(run.events_so_far()[0].time))
+
+
+def _title(given: Mapping[str, Any], run: Run) -> str:
+    first = next(iter(given.values()), run.id)
+    return _short(as_text(_last_said(first)), _TITLE_LENGTH)
+
+
+def _short(text: str, length: int) -> str:
+    text = " ".join(text.split())
+    return text if len(text) <= length else text[: length - 1] + "…"
+
+
+def _differing(given: Sequence[Mapping[str, Any]]) -> list[str]:
+    """The inputs, beside the first, that are not the same in all of these."""
+    names = dict.fromkeys(name for each in given for name in each)
+    first = next(iter(names), None)
+    return [
+        name
+        for name in names
+        if name != first and any(each.get(name) != given[0].get(name) for each in given[1:])
+    ]
+
+
+def _details(given: Mapping[str, Any], names: Sequence[str]) -> list[str]:
+    return [
+        f"{label_of_name(name)} {show(_last_said(given[name]), _VALUE_LENGTH)}"
+        for name in names
+        if name in given
+    ]
+
+
+def _last_said(value: Any) -> Any:
+    """Of a conversation its last message; any other value as it is."""
+    last = value[-1] if isinstance(value, list) and value else None
+    return last["content"] if isinstance(last, dict) and "content" in last else value

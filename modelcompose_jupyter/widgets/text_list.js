@@ -1,0 +1,138 @@
+/** The texts of a run, growing in place. */
+
+import { element } from "./dom.js";
+
+const NODE_LENGTH = 4096; // of one DOM text node: appending to a short one is cheap
+const NEAR_END = 24; // pixels; who reads the end wants to see what comes
+
+/** One text, growing in place so that a selection in it stays. */
+class TextBlock {
+  /** @param {import("./markdown.js").MarkdownView | null} markdown draws it, where the text is markdown */
+  constructor(markdown) {
+    this.element = element("section", "modelcompose-text");
+    this.label = this.element.appendChild(element("h4"));
+    this.body = this.element.appendChild(element("div"));
+    this.body.dir = "auto"; // as its first letters are written
+    this.markdown = markdown;
+    if (markdown) this.body.append(markdown.element);
+    this.source = "";
+    this.length = 0;
+  }
+
+  /** @param {number} offset @param {string} text */
+  put(offset, text) {
+    if (this.markdown) {
+      this.source = this.source.slice(0, offset) + text;
+      this.length = this.source.length;
+      return;
+    }
+    while (this.length > offset) this.#shorten(this.length - offset);
+    this.length += text.length;
+    for (const piece of pieces(text)) {
+      const last = this.body.lastChild;
+      if (last && last.length + piece.length <= NODE_LENGTH) last.appendData(piece);
+      else this.body.append(document.createTextNode(piece));
+    }
+  }
+
+  /** Leaves a heading that says so already as it is, with a selection in it and its layout. */
+  name(label) {
+    if (this.label.textContent !== label) this.label.textContent = label;
+  }
+
+  draw(growing) {
+    this.markdown?.update(this.source, { growing });
+  }
+
+  #shorten(count) {
+    const last = this.body.lastChild;
+    const removed = Math.min(count, last.length);
+    last.deleteData(last.length - removed, removed);
+    if (!last.length) last.remove();
+    this.length -= removed;
+  }
+}
+
+/** A box that is read from its beginning to its end, and follows the end unless somebody reads. */
+export class Following {
+  constructor(box) {
+    this.box = box;
+    this.following = true;
+    box.addEventListener("scroll", () => {
+      const { scrollHeight, scrollTop, clientHeight } = box;
+      this.following = scrollHeight - scrollTop - clientHeight < NEAR_END;
+    });
+  }
+
+  follow() {
+    const selection = document.getSelection();
+    const reading = !selection.isCollapsed && this.box.contains(selection.anchorNode);
+    if (this.following && !reading) this.box.scrollTop = this.box.scrollHeight;
+  }
+}
+
+/** The texts of a run, one below the other. */
+export class TextList {
+  /** @param {() => import("./markdown.js").MarkdownView | null} markdown makes what draws a text, where texts are markdown */
+  constructor(markdown) {
+    this.markdown = markdown;
+    this.element = element("div", "modelcompose-texts");
+    this.element.tabIndex = 0;
+    this.element.setAttribute("role", "log");
+    this.element.setAttribute("aria-live", "off"); // a text in the making is not to be read aloud
+    this.element.setAttribute("aria-label", "Generated text");
+    this.blocks = [];
+    this.end = new Following(this.element);
+  }
+
+  reset(texts, labels) {
+    for (const block of this.blocks) block.markdown?.dispose();
+    this.element.replaceChildren();
+    this.blocks = [];
+    this.end.following = true;
+    texts.forEach((text, index) => this.put(index, 0, text));
+    this.name(labels);
+  }
+
+  put(index, offset, text) {
+    while (this.blocks.length <= index) {
+      const block = new TextBlock(this.markdown());
+      this.blocks.push(block);
+      this.element.append(block.element);
+    }
+    this.blocks[index].put(offset, text);
+    if (text) this.#mark(this.blocks[index]);
+  }
+
+  /** Show where text comes; blocks that have none yet are not seen. */
+  #mark(block) {
+    this.growing?.element.classList.remove("modelcompose-growing");
+    this.growing = block;
+    block.element.classList.add("modelcompose-growing");
+  }
+
+  name(labels) {
+    this.blocks.forEach((block, index) => block.name(labels[index] ?? ""));
+  }
+
+  draw(growing) {
+    for (const block of this.blocks) block.draw(growing);
+  }
+
+  follow() {
+    this.end.follow();
+  }
+
+  get hasText() {
+    return this.blocks.some((block) => block.length > 0);
+  }
+}
+
+/** A text in pieces that fit a node, none ending in the middle of a character. */
+function* pieces(text) {
+  for (let start = 0, end; start < text.length; start = end) {
+    end = start + NODE_LENGTH;
+    if (/[\uD800-\uDBFF]/.test(text[end - 1] ?? "")) end++;
+    yield text.slice(start, end);
+  }
+}
