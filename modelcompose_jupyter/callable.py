@@ -121,19 +121,21 @@ class Workflow:
         """
         return self.start(_given(input, inputs))
 
-    def start(self, values: Any, *, seed: int | None = None) -> Run:
+    def start(self, values: Any, *, seed: int | None = None, extended_by: int = 0) -> Run:
         """`submit` with all inputs as one value, and the seed of the first generation where the
-        document gives none; drawn if None."""
+        document gives none; drawn if None. Its texts may be ``extended_by`` so many tokens longer
+        than the document says."""
         host = self.host
         if self.for_guests:
             values = self._own_signature.from_guests(values)
+        given: dict[str, Any] = {"seed": seed, "extended_by": extended_by}
         try:
-            self.last_run = host.submit(self.document, self.id, values, seed=seed)
+            self.last_run = host.submit(self.document, self.id, values, **given)
         except ComposeError as error:
             # A host that had gone before it was asked has begun nothing: another one takes it.
             if error.code != "host_gone" or not host.closed or self.host is host:
                 raise
-            self.last_run = self.host.submit(self.document, self.id, values, seed=seed)
+            self.last_run = self.host.submit(self.document, self.id, values, **given)
         return self.last_run
 
     def as_given(self, values: Any) -> Any:
@@ -262,19 +264,43 @@ class Workflow:
             InputError: the record is of another document or workflow.
         """
         record = record.record if isinstance(record, Run) else record
-        if (record.get("document"), record.get("workflow")) != (self.document.hash, self.id):
-            raise InputError(
-                "the record is of another document or workflow",
-                hint="Declare the document as it was then, and use its workflow.",
-                code="other_document",
-            )
+        self._check_own(record)
         if is_masked(record["input"]):
             raise InputError(
                 "the record does not hold the token that the run was given",
                 hint="Call the workflow with the record's input, the token and the record's seed.",
                 code="missing_input",
             )
-        return self.start(record["input"], seed=record["seed"])
+        more = record.get("extended_by", 0)
+        return self.start(record["input"], seed=record["seed"], extended_by=more)
+
+    def extend(self, run: Run, tokens: int | None = None) -> Run:
+        """Go on from a run whose text was cut by its limit, and return the new run at once.
+
+        That is the same run with a higher limit, so its text is what one run with that limit gives,
+        and begins with the text that there is. Texts that ended otherwise stay as they are.
+
+        Args:
+            run: one of this workflow, which has completed.
+            tokens: how many more each text may have; as many again as the limit was if None, or as
+                the model's context has room for.
+
+        Raises:
+            InputError: nothing was cut, there is no room, or the run is forgotten.
+        """
+        if run.record:
+            self._check_own(run.record)
+        self.last_run = self.host.extend(run.id, tokens)
+        return self.last_run
+
+    def _check_own(self, record: Mapping[str, Any]) -> None:
+        """Raise InputError for a record of another document or workflow."""
+        if (record.get("document"), record.get("workflow")) != (self.document.hash, self.id):
+            raise InputError(
+                "the record is of another document or workflow",
+                hint="Declare the document as it was then, and use its workflow.",
+                code="other_document",
+            )
 
     def __getstate__(self) -> dict[str, Any]:
         # A copy in another process has a host and runs of its own.

@@ -22,10 +22,11 @@ from .document.to_plain import to_plain
 from .errors import ComposeError, InputError, ModelError
 from .models import MemoryUse, ModelCache, ModelInfo
 from .redaction import get_logger
-from .run_store import RunStore
+from .run_store import Kept, RunStore
 from .seeds import MAX_SEED, draw_seed
-from .workflow import Run, State, run_workflow
+from .workflow import Run, RunExtension, State, run_workflow
 from .workflow.component import ComponentCaller
+from .workflow.extension import extension
 
 HOST_THREAD_NAME = "modelcompose-host"
 SERVING_LIMITS: Mapping[str, Any] = {
@@ -58,9 +59,12 @@ class Host(Protocol):
         input: Any = None,
         *,
         seed: int | None = None,
+        extended_by: int = 0,
     ) -> Run: ...
 
     def rerun(self, id: str) -> Run: ...
+
+    def extend(self, id: str, tokens: int | None = None) -> Run: ...
 
     def runs(self) -> list[Run]: ...
 
@@ -76,18 +80,20 @@ class Host(Protocol):
 
 
 def validate_run(
-    document: Document, workflow: str | None, input: Any, seed: int | None
+    document: Document, workflow: str | None, input: Any, seed: int | None, extended_by: int = 0
 ) -> tuple[Workflow, Any]:
     """The workflow and the input, as plain data, of a run that can be started.
 
     Raises:
-        InputError: no such workflow, or inputs or a seed that it cannot take.
+        InputError: no such workflow, or inputs, a seed or an extension that it cannot take.
     """
     chosen = document.workflow(workflow)
     values = signature(document, chosen).validate(to_plain({} if input is None else input))
     is_seed = isinstance(seed, int) and not isinstance(seed, bool) and 0 <= seed <= MAX_SEED
     if seed is not None and not is_seed:
         raise InputError(f"the seed must be an integer from 0 to {MAX_SEED}, and it is {seed}")
+    if isinstance(extended_by, bool) or not isinstance(extended_by, int) or extended_by < 0:
+        raise InputError(f"a run is longer by 0 tokens or more, and not by {extended_by!r}")
     return chosen, values
 
 
@@ -155,6 +161,7 @@ class LocalHost:
         input: Any = None,
         *,
         seed: int | None = None,
+        extended_by: int = 0,
         owed_to: Any = None,
         metadata: Mapping[str, Any] | None = None,
         is_guest: bool = False,
@@ -166,6 +173,7 @@ class LocalHost:
             workflow: the id of one of its workflows; the default one if None.
             input: the inputs by name; none if None. They are copied, as plain data.
             seed: of the first generation, where the document gives none; drawn if None.
+            extended_by: how many more tokens than the document says each text may have.
             owed_to: for whom the result is, where it is kept until they have fetched it (see
                 `RunStore`); None where whoever holds the run has it.
             metadata: what the run keeps as it is.
@@ -176,14 +184,37 @@ class LocalHost:
             InputError: no such workflow, or inputs or a seed that it cannot take.
             ComposeError: the host is closed, or busy with as many runs as it may have.
         """
-        chosen, values = validate_run(document, workflow, input, seed)
+        longer = RunExtension(extended_by)
+        return self._submit(document, workflow, input, seed, longer, owed_to, metadata, is_guest)
+
+    def _submit(
+        self,
+        document: Document,
+        workflow: str | None,
+        input: Any,
+        seed: int | None,
+        longer: RunExtension,
+        owed_to: Any,
+        metadata: Mapping[str, Any] | None,
+        is_guest: bool,
+    ) -> Run:
+        chosen, values = validate_run(document, workflow, input, seed, longer.tokens)
         first_seed = draw_seed() if seed is None else seed
         seconds = self._max_run_seconds
         generations = None if owed_to is None else self._max_generations
         group = "guests" if is_guest else "owner"
         task = _RunTask(
             lambda run: run_workflow(
-                document, chosen, values, run, self._calls, first_seed, seconds, generations, group
+                document,
+                chosen,
+                values,
+                run,
+                self._calls,
+                first_seed,
+                seconds,
+                generations,
+                group,
+                longer,
             )
         )
         written = chosen.jobs[0].action.parameters.get("seed")
@@ -202,7 +233,7 @@ class LocalHost:
                 task.loop = self._running_loop()
                 self._check_busy(is_guest)
                 given = values if hidden else None
-                self.run_store.add(run, document, first_seed, owed_to, given)
+                self.run_store.add(run, document, first_seed, owed_to, given, longer.tokens)
             self._tell_observers(run)
             with self._lock:
                 self._running_loop().call_soon_threadsafe(task.start)
@@ -301,14 +332,49 @@ class LocalHost:
         """
         kept = self.run_store.named(id)
         run = self.run_store.load(kept)
-        return self.submit(
-            kept.document,
-            run.workflow,
-            run.input if kept.given is None else kept.given,
-            seed=kept.seed,
-            owed_to=owed_to,
-            metadata=metadata,
-            is_guest=is_guest,
+        return self._again(kept, run, RunExtension(kept.extended_by), owed_to, metadata, is_guest)
+
+    def extend(
+        self,
+        id: str,
+        tokens: int | None = None,
+        *,
+        owed_to: Any = None,
+        metadata: Mapping[str, Any] | None = None,
+        is_guest: bool = False,
+    ) -> Run:
+        """Go on from a run, where a limit has cut its text: the same run with a higher limit.
+
+        Its texts are what one run with that limit gives; what there is of them is read, not
+        generated again. Those that ended otherwise stay as they are.
+
+        Args:
+            id: the run's, or the beginning of it.
+            tokens: how many more each text may have; as many again as the limit was if None, or as
+                the model's context has room for.
+            owed_to, metadata, is_guest: of the new run, as in `submit`.
+
+        Raises:
+            InputError: there is no such run, it is forgotten, or it cannot go on: it has not
+                completed, nothing was cut, or there is no room (``not_extendable``).
+        """
+        kept = self.run_store.named(id)
+        run = self.run_store.load(kept)
+        longer = extension(run, kept.extended_by, tokens)
+        return self._again(kept, run, longer, owed_to, metadata, is_guest)
+
+    def _again(
+        self,
+        kept: Kept,
+        run: Run,
+        longer: RunExtension,
+        owed_to: Any,
+        metadata: Mapping[str, Any] | None,
+        is_guest: bool,
+    ) -> Run:
+        input = run.input if kept.given is None else kept.given
+        return self._submit(
+            kept.document, run.workflow, input, kept.seed, longer, owed_to, metadata, is_guest
         )
 
     def models(self) -> list[ModelInfo]:

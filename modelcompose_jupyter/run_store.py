@@ -50,15 +50,19 @@ class Kept:
     """A run that is known, and what it takes to start it again: document, seed and input.
 
     ``owed_to`` is for whom its result is; None where nobody has to come for it. ``given`` is its
-    input where that of the run is not all of it, and ``size`` that of the run when it has ended.
+    input where that of the run is not all of it, ``extended_by`` how many more tokens than the
+    document says its texts may have, and ``size`` that of the run when it has ended.
     """
 
-    def __init__(self, run: Run, document: Document, seed: int, owed_to: Any, given: Any) -> None:
+    def __init__(
+        self, run: Run, document: Document, seed: int, owed_to: Any, given: Any, extended_by: int
+    ) -> None:
         self.id = run.id
         self.document = document
         self.seed = seed
         self.owed_to = owed_to
         self.given = given
+        self.extended_by = extended_by
         self.size = 0
         self._run: Run | None = run
         self._seen: weakref.ref[Run] = weakref.ref(run)
@@ -140,10 +144,16 @@ class RunStore:
     # What happens to a run
 
     def add(
-        self, run: Run, document: Document, seed: int, owed_to: Any = None, given: Any = None
+        self,
+        run: Run,
+        document: Document,
+        seed: int,
+        owed_to: Any = None,
+        given: Any = None,
+        extended_by: int = 0,
     ) -> None:
         """Take in a run that has not begun."""
-        kept = Kept(run, document, seed, owed_to, given)
+        kept = Kept(run, document, seed, owed_to, given, extended_by)
         run.add_done_callback(lambda run: self._end(kept, run))
         with self._lock:
             self._known[run.id] = self._going[run.id] = kept

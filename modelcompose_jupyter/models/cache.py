@@ -18,7 +18,7 @@ from ..document.parameters import GenerationParameters
 from ..errors import ComposeError, ModelError, did_you_mean, shortened
 from . import memory
 from .engine.engine import Engine
-from .generation import Generation, OnText, Owner, Prompt
+from .generation import Extension, Generation, OnText, Owner, Prompt
 from .request_queue import OnQueued
 from .spec import Abandoned, LoadProgress, ModelInfo, ModelSpec
 from .weights import source
@@ -66,11 +66,12 @@ class Lease:
         on_text: OnText | None = None,
         on_queued: OnQueued | None = None,
         owner: Owner = (),
+        extension: Extension | None = None,
     ) -> Generation:
         """Ask for text; returns at once. What is wrong with the request ends its future.
 
         Requests of different owners take turns, those of their groups before; without one, each
-        is an owner's only one.
+        is an owner's only one. With an ``extension`` it goes on from an earlier one.
 
         Raises:
             ModelError: the lease was released, too many requests wait, or a beam search is asked
@@ -86,7 +87,7 @@ class Lease:
             )
         limit = self._cache.max_output_length
         return self._entry.engine.submit(
-            prompt, parameters, on_text, on_queued, limit, owner, self._lookup
+            prompt, parameters, on_text, on_queued, limit, owner, self._lookup, extension
         )
 
     def release(self) -> None:

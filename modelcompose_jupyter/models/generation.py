@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Hashable
+from collections.abc import Callable, Hashable, Sequence
 from concurrent.futures import Future
 from dataclasses import dataclass
 from typing import Any
@@ -24,6 +24,20 @@ Owner = tuple[Hashable, ...]
 
 
 @dataclass(frozen=True)
+class Extension:
+    """What makes a request go on where an earlier one, the same but for this, was cut.
+
+    Attributes:
+        tokens: how many more may be generated than the request asks for.
+        drafts: the tokens that the earlier one generated, of each sequence, as far as they are
+            known. They come as draft tokens, so what is the same is read and not generated again.
+    """
+
+    tokens: int = 0
+    drafts: Sequence[Sequence[int]] = ()
+
+
+@dataclass(frozen=True)
 class GenerationResult:
     """What came of a request.
 
@@ -40,6 +54,8 @@ class GenerationResult:
             ``tokens_per_second`` after the queue.
         model: ``source``, ``revision``, ``device``, ``precision``, ``driver`` and ``class`` of the
             model.
+        room: how many more tokens a longer limit could give each text.
+        tokens: those generated, of each sequence, where they can be the drafts of an `Extension`.
     """
 
     texts: list[str]
@@ -49,6 +65,8 @@ class GenerationResult:
     warnings: list[str]
     timings: dict[str, float]
     model: dict[str, Any]
+    room: int = 0
+    tokens: Sequence[Sequence[int]] = ()
 
 
 class Cancelled(Exception):

@@ -97,6 +97,7 @@ class RemoteHost:
         input: Any = None,
         *,
         seed: int | None = None,
+        extended_by: int = 0,
     ) -> Run:
         """Start a run over there and return it at once; see `LocalHost.submit`.
 
@@ -105,8 +106,9 @@ class RemoteHost:
             ComposeError: the host is gone (``host_gone``), closed or busy, or may not run the
                 document; or what answers is no host (``bad_answer``).
         """
-        chosen, values = validate_run(document, workflow, input, seed)
+        chosen, values = validate_run(document, workflow, input, seed, extended_by)
         body = {"document": document.key, "workflow_id": chosen.id, "input": values, "seed": seed}
+        body |= {"extend_by": extended_by or None}
         shown, _ = signature(document, chosen).masked(values)
         try:
             return self._submit_body(chosen.id, shown, body)
@@ -146,6 +148,16 @@ class RemoteHost:
         """
         first = self.run(id)
         return self._submit_body(first.workflow, first.input, {"rerun_of": first.id})
+
+    def extend(self, id: str, tokens: int | None = None) -> Run:
+        """Go on from a run, where a limit has cut its text; see `LocalHost.extend`.
+
+        Raises:
+            InputError: there is no such run, or it cannot go on.
+        """
+        first = self.run(id)
+        body = {"extension_of": first.id, "extend_by": tokens}
+        return self._submit_body(first.workflow, first.input, body)
 
     def runs(self) -> list[Run]:
         """The runs that it knows and this caller may see, the newest first."""
@@ -528,7 +540,7 @@ def _ended_run(state: TaskState) -> Run:
         run.add("result", {"output": state.output})
     if state.error is not None:
         run.add("error", data["error"])
-    keys = ("usage", "parameters", "warnings", "timings", "record")
+    keys = ("usage", "parameters", "warnings", "timings", "record", "extendable_by")
     summary = {key: data[key] for key in keys if key in data}
     run.add("state", {"state": STATES[state.status], "summary": summary})
     return run

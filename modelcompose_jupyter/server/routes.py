@@ -95,20 +95,25 @@ async def run_workflow(request: ApiRequest) -> ApiResponse | EventStream:
 
 async def _submit(request: ApiRequest, body: RunRequest, terms: Terms) -> Run:
     host = request.state.host
+    given: dict[str, Any] = {
+        "owed_to": terms,
+        "metadata": body.metadata,
+        "is_guest": terms.is_guest,
+    }
     if body.rerun_of is not None:
         first = await request.state.tasks.find(body.rerun_of, request.caller)
-        return host.rerun(
-            first.run.id, owed_to=terms, metadata=body.metadata, is_guest=terms.is_guest
-        )
+        return host.rerun(first.run.id, **given)
+    if body.extension_of is not None:
+        first = await request.state.tasks.find(body.extension_of, request.caller)
+        return host.extend(first.run.id, body.extend_by, **given)
     served = _chosen(request, body)
     return host.submit(
         served.document,
         served.workflow.id,
         _input(request, served, body.input),
         seed=body.seed,
-        owed_to=terms,
-        metadata=body.metadata,
-        is_guest=terms.is_guest,
+        extended_by=body.extend_by or 0,
+        **given,
     )
 
 

@@ -74,6 +74,17 @@ class RunRequest(Body):
     rerun_of: str | None = Field(
         None, description="A task to run again, with its workflow, input and seed."
     )
+    extension_of: str | None = Field(
+        None,
+        description="A task to go on from, where a limit has cut its text: it is run again with a"
+        " higher one.",
+    )
+    extend_by: int | None = Field(
+        None,
+        ge=1,
+        description="Tokens that each text may have beyond its limit: that of the document, or of"
+        " the task to go on from. There it is as many again if unset.",
+    )
     document: str | None = Field(
         None, description="The key of a document that is served, or that its owner has sent."
     )
@@ -157,6 +168,9 @@ class TaskState(Answer):
     error: ErrorDetails | None = None
     text: str | None = Field(None, description="The text so far, unless the run has completed.")
     finish_reason: str | None = None
+    extendable_by: int | None = Field(
+        None, description="Tokens by which a text that was cut may go on; see 'extension_of'."
+    )
     usage: dict[str, int] | None = None
     parameters: dict[str, Any] | None = Field(None, description="Those really used.")
     warnings: list[str] | None = None
@@ -246,6 +260,7 @@ def task_state(run: Run, session_id: str | None = None) -> dict[str, Any]:
         "error": run.error.to_dict() if run.error is not None else None,
         "text": None if state is State.COMPLETED else run.text,
         "finish_reason": run.finish_reason,
+        "extendable_by": run.extendable_by or None,
         "usage": run.usage if ended else None,
         "parameters": run.parameters or None,
         "warnings": run.warnings or None,

@@ -1,6 +1,7 @@
 """Running workflows: the Run that every surface observes, and the runner that drives it."""
 
 from .events import EVENT_DATA, Event, State
+from .extension import RunExtension
 from .run import METADATA_KEY, EventIterator, Run
 from .runnable import Runnable
 from .runner import run_workflow
@@ -11,6 +12,7 @@ __all__ = [
     "Event",
     "EventIterator",
     "Run",
+    "RunExtension",
     "Runnable",
     "State",
     "run_workflow",

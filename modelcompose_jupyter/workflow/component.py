@@ -24,12 +24,21 @@ from ..document.references import references
 from ..document.schema import ModelSettings, ModelSource, PeftAdapter
 from ..document.types import Message
 from ..errors import ComposeError, ExpressionError, InputError, Where
-from ..models import Generation, GenerationResult, Lease, LoadProgress, ModelCache, Prompt
+from ..models import (
+    Extension,
+    Generation,
+    GenerationResult,
+    Lease,
+    LoadProgress,
+    ModelCache,
+    Prompt,
+)
 from ..models.spec import AdapterSpec, ModelSpec
 from ..models.weights.source import bundled, is_folder
 from ..seeds import MAX_SEED
 from .bounded_gather import bounded_gather
 from .concurrency_limiter import ConcurrencyLimiter, QueueProgress
+from .extension import EarlierTexts, RunExtension, prompt_digest
 from .run import Run
 
 GIVE_UP_SECONDS = 5.0
@@ -68,9 +77,10 @@ class ComponentCall:
 
     ``group`` is who asks: groups take turns at a model. ``repeat`` is its place among the job's
     repeats, or None. ``seed`` is that of the job's first generation where the document gives none.
-    ``queue_progress`` says how many requests are ahead, ``allowance`` how many texts it may have.
-    ``generations`` holds a mapping with ``stream`` and ``result`` for each prompt, in the order in
-    which they ended.
+    ``queue_progress`` says how many requests are ahead, ``allowance`` how many texts it may have,
+    ``extension`` how much longer they may be. ``generations`` holds a mapping with ``stream``,
+    ``result`` and ``prompt`` for each prompt, in the order in which they ended; the last is its
+    digest, or None where a longer text may begin otherwise.
     """
 
     document: Document
@@ -82,6 +92,7 @@ class ComponentCall:
     seed: int
     queue_progress: QueueProgress
     allowance: Allowance
+    extension: RunExtension
     load_seconds: float = 0.0
     generations: list[dict[str, Any]] = field(default_factory=list)
 
@@ -124,6 +135,12 @@ class ComponentCaller:
         # By place, not by time: the same run again gives each prompt the same seed.
         first_seed = call.seed + (call.repeat or 0) * len(prompts)
         limiter = self._limiter(call)
+        # Texts that there are already are told before anything that takes time.
+        begun = {
+            number: _Stream(call, number, sequences, earlier)
+            for number, prompt in enumerate(prompts)
+            if (earlier := _earlier(call, number, prompt, parameters)) is not None
+        }
         with await self._acquire(call, _spec(call)) as lease:
 
             async def generate(number: int) -> list[str]:
@@ -131,7 +148,7 @@ class ComponentCaller:
                 if asked.seed is None:
                     seed = (first_seed + number) % (MAX_SEED + 1)
                     asked = asked.model_copy(update={"seed": seed})
-                stream = _Stream(call, number, sequences)
+                stream = begun.get(number) or _Stream(call, number, sequences)
                 return await _generate(lease, prompts[number], asked, stream, call, limiter)
 
             on_ended = count_progress(call.run, call.job, "prompt")
@@ -186,22 +203,62 @@ def _meant(source: str, folder: Path) -> str | None:
     return f"Write bundled:{source} for the model that ships." if source in bundled() else None
 
 
-class _Stream:
-    """The events of one prompt's texts. Announced before any comes, so that they are in order."""
+def _earlier(
+    call: ComponentCall, number: int, prompt: Prompt, parameters: GenerationParameters
+) -> EarlierTexts | None:
+    """The texts that the longer ones of a prompt begin with, if there are any."""
+    earlier = call.extension.of((call.job.id, call.repeat or 0, number), prompt)
+    if earlier is None or len(earlier.texts) != (parameters.num_return_sequences or 1):
+        return None
+    return earlier if _goes_on(parameters) else None
 
-    def __init__(self, call: ComponentCall, number: int, sequences: int) -> None:
+
+def _goes_on(parameters: GenerationParameters) -> bool:
+    """Whether a longer text begins as a shorter one: a beam search may choose another."""
+    return (parameters.num_beams or 1) == 1
+
+
+def _in_common(one: str, other: str) -> int:
+    """How many characters two texts begin with together."""
+    pairs = enumerate(zip(one, other, strict=False))
+    return next((place for place, (a, b) in pairs if a != b), min(len(one), len(other)))
+
+
+class _Stream:
+    """The events of one prompt's texts. Announced before any comes, so that they are in order.
+
+    What an earlier run had of them is told at once, and not again while it comes true.
+    """
+
+    def __init__(
+        self,
+        call: ComponentCall,
+        number: int,
+        sequences: int,
+        earlier: EarlierTexts | None = None,
+    ) -> None:
         self._run = call.run
         self.key = (call.job.id, call.repeat or 0, number)
-        self._lengths = [0] * sequences
+        self.drafts = earlier.tokens if earlier is not None else ()
+        self._earlier = list(earlier.texts) if earlier is not None else [""] * sequences
+        self._lengths = [len(text) for text in self._earlier]
         self._given_up = False
-        for sequence in range(sequences):
-            self.put(sequence, 0, "")
+        for sequence, text in enumerate(self._earlier):
+            self._add(sequence, 0, text)
 
     def put(self, sequence: int, offset: int, text: str) -> None:
         """What has come of a text. On any thread."""
-        if not self._given_up:
-            self._lengths[sequence] = offset + len(text)
-            self._add(sequence, offset, text)
+        if self._given_up:
+            return
+        told = self._earlier[sequence][offset : offset + len(text)]
+        if told:
+            same = _in_common(told, text)
+            offset, text = offset + same, text[same:]
+            if not text:
+                return
+            self._earlier[sequence] = ""  # it is longer, or another
+        self._lengths[sequence] = offset + len(text)
+        self._add(sequence, offset, text)
 
     def give_up(self) -> None:
         """End the texts as they are; what comes later is dropped."""
@@ -211,7 +268,10 @@ class _Stream:
 
     def finish(self, result: GenerationResult) -> None:
         for sequence, reason in enumerate(result.finish_reasons):
-            self._add(sequence, len(result.texts[sequence]), "", finish_reason=reason)
+            # One that was stopped keeps what was told of it, though it has not all come true yet.
+            is_whole = reason != "cancelled"
+            end = len(result.texts[sequence]) if is_whole else self._lengths[sequence]
+            self._add(sequence, end, "", finish_reason=reason)
 
     def _add(self, sequence: int, offset: int, text: str, **end: Any) -> None:
         stream = (*self.key, sequence)
@@ -235,7 +295,12 @@ async def _generate(
         async with limiter.turn(on_queued, call.group):
             waited = time.monotonic() - made
             generation = lease.generate(
-                prompt, parameters, stream.put, on_queued, owner=(call.group, call.run.id)
+                prompt,
+                parameters,
+                stream.put,
+                on_queued,
+                owner=(call.group, call.run.id),
+                extension=Extension(call.extension.tokens, stream.drafts),
             )
             ended = asyncio.wrap_future(generation.future)
             try:
@@ -250,11 +315,18 @@ async def _generate(
                     ended.exception()  # which is of no interest any more
                 raise
             finally:
-                _keep(generation, stream, call, waited)
+                digest = prompt_digest(prompt) if _goes_on(parameters) else None
+                _keep(generation, stream, call, waited, digest)
     return result.texts
 
 
-def _keep(generation: Generation, stream: _Stream, call: ComponentCall, waited: float) -> None:
+def _keep(
+    generation: Generation,
+    stream: _Stream,
+    call: ComponentCall,
+    waited: float,
+    digest: str | None,
+) -> None:
     """Note what a generation came to, if it came to anything, after the seconds at the limiter."""
     future = generation.future
     if future.done() and future.exception() is None:
@@ -263,7 +335,7 @@ def _keep(generation: Generation, stream: _Stream, call: ComponentCall, waited: 
             key: result.timings[key] + waited for key in ("queue", "first_token", "total")
         }
         result = replace(result, timings=result.timings | since_made)
-        call.generations.append({"stream": stream.key, "result": result})
+        call.generations.append({"stream": stream.key, "result": result, "prompt": digest})
         stream.finish(result)
 
 

@@ -52,6 +52,7 @@ class Summary(BaseModel):
     warnings: list[str] = []
     timings: dict[str, Any] = {}
     record: dict[str, Any] = {}
+    extendable_by: int = 0
 
 
 class StateData(BaseModel):

@@ -24,6 +24,7 @@ from collections.abc import (
     Iterable,
     Iterator,
     Mapping,
+    Sequence,
 )
 from dataclasses import replace
 from typing import Any, TypeVar
@@ -131,6 +132,9 @@ class Run:
             "parameters": dict(parameters or {}),
         }
         self._streams: dict[tuple[Any, ...], _TextStream] = {}
+        # What a longer run of the same begins with, if this one can be extended, by (job, repeat,
+        # prompt): the prompt's digest, and the tokens of each sequence. No event tells them.
+        self.drafts: Mapping[tuple[str, int, int], tuple[str, Sequence[Sequence[int]]]] = {}
 
     # What it tells
 
@@ -162,6 +166,12 @@ class Run:
         """Why each of `streams` ended; None of one that has not."""
         with self._changed:
             return {key: stream.finish_reason for key, stream in self._streams.items()}
+
+    @property
+    def extendable_by(self) -> int:
+        """How many tokens more a longer run may give a text that its limit has cut: 0 where none
+        was cut, the model's context has no room, or the run has not completed."""
+        return int(self._summary.get("extendable_by", 0))
 
     @property
     def usage(self) -> dict[str, int]:
@@ -426,7 +436,7 @@ class Run:
             elif is_last:
                 kept.append(event)
         self._events = kept
-        given = _bytes(self.input) + _bytes(self.metadata)
+        given = _bytes(self.input) + _bytes(self.metadata) + _bytes(self.drafts)
         self.size = given + sum(_bytes(event.data) for event in kept)
 
     def saved(self) -> dict[str, Any]:
@@ -438,6 +448,7 @@ class Run:
             "metadata": self.metadata,
             "parameters": self.parameters,
             "events": self.events_so_far(),
+            "drafts": self.drafts,
             "size": self.size,
         }
 
@@ -449,6 +460,7 @@ class Run:
         for event in saved["events"]:
             run._apply(event)
         run._events, run.size = list(saved["events"]), saved["size"]
+        run.drafts = saved["drafts"]
         return run
 
     def _repr_mimebundle_(self, **_: Any) -> tuple[dict[str, str], dict[str, Any]]:

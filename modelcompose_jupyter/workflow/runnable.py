@@ -33,9 +33,17 @@ class Runnable(Protocol):
     def as_given(self, values: Any) -> Any:
         """The inputs of a run as those who look at it gave them."""
 
-    def start(self, values: Any, *, seed: int | None = None) -> Run:
+    def start(self, values: Any, *, seed: int | None = None, extended_by: int = 0) -> Run:
         """Start a run with all inputs as one value, and return it at once.
 
         ``seed`` is that of the first generation, where the document gives none; drawn if None.
+        ``extended_by`` is how many more tokens than the document says each text may have.
         InputError where an input is missing, unknown or of the wrong type.
+        """
+
+    def extend(self, run: Run, tokens: int | None = None) -> Run:
+        """Go on from a run whose text was cut by its limit, and return the new run at once.
+
+        ``tokens`` is how many more each text may have; as many again as the limit was if None.
+        InputError where `Run.extendable_by` is 0, or the run is forgotten.
         """

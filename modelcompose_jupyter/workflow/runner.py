@@ -35,6 +35,7 @@ from .component import (
 )
 from .concurrency_limiter import QueueProgress
 from .events import State
+from .extension import RunExtension
 from .run import Run
 
 _log = get_logger(__name__)
@@ -55,15 +56,18 @@ async def run_workflow(
     max_seconds: float | None = None,
     max_generations: int | None = None,
     group: Hashable = None,
+    extension: RunExtension | None = None,
 ) -> None:
     """Run a workflow to its end, whatever that is; never raises.
 
     The input has been checked; that of the run, which takes the events, is as it may be shown.
     ``seed`` is the first generation's where the document gives none: repeats and prompts count up
     from it, and each job has a range of its own. After ``max_seconds``, or where it asks for more
-    than ``max_generations``, it fails. Requests of one group take turns with those of others.
+    than ``max_generations``, it fails. Requests of one group take turns with those of others. With
+    an ``extension`` its texts may be longer than the document says.
     """
-    runner = _Runner(document, workflow, input, run, calls, seed, Allowance(max_generations), group)
+    allowance, extension = Allowance(max_generations), extension or RunExtension()
+    runner = _Runner(document, workflow, input, run, calls, seed, allowance, group, extension)
     try:
         run.add("state", {"state": State.RUNNING})
         async with _limited(max_seconds):
@@ -84,7 +88,9 @@ async def run_workflow(
         )
         run.add("error", internal.to_dict())
         state = State.FAILED
-    run.add("state", {"state": state, "summary": runner.summary()})
+    room = runner.room() if state is State.COMPLETED else 0
+    run.drafts = runner.drafts() if room else {}
+    run.add("state", {"state": state, "summary": {**runner.summary(), "extendable_by": room}})
 
 
 @contextlib.asynccontextmanager
@@ -114,6 +120,7 @@ class _Runner:
     _seed: int
     _allowance: Allowance
     _group: Hashable
+    _extension: RunExtension
 
     def __post_init__(self) -> None:
         jobs = self._workflow.jobs
@@ -187,6 +194,7 @@ class _Runner:
             self._seeds[job.id],
             self._queue_progress[job.id],
             self._allowance,
+            self._extension,
         )
         self._made.append(call)
         return await self._calls.call(call)
@@ -200,10 +208,27 @@ class _Runner:
         data = {"phase": "job", "job": job.id, "state": state, "done": done, "total": total}
         self._run.add("progress", {**data, "unit": "jobs"})
 
+    def _generations(self) -> list[dict[str, Any]]:
+        """All that was generated, in the order of the streams."""
+        made = (sorted(call.generations, key=lambda each: each["stream"]) for call in self._made)
+        return list(itertools.chain.from_iterable(made))
+
+    def room(self) -> int:
+        """How many tokens more the texts may have that a limit has cut."""
+        results = [each["result"] for each in self._generations()]
+        return max((each.room for each in results if "length" in each.finish_reasons), default=0)
+
+    def drafts(self) -> dict[Any, Any]:
+        """What a longer run begins with: see `Run.drafts`."""
+        return {
+            each["stream"]: (each["prompt"], each["result"].tokens)
+            for each in self._generations()
+            if each["prompt"] is not None
+        }
+
     def summary(self) -> dict[str, Any]:
         """What the run has to say of itself when it has ended."""
-        made = (sorted(call.generations, key=lambda each: each["stream"]) for call in self._made)
-        generations = list(itertools.chain.from_iterable(made))
+        generations = self._generations()
         results = [each["result"] for each in generations]
         first = results[0] if results else None
         total = time.monotonic() - self._started
@@ -229,6 +254,7 @@ class _Runner:
                 "document": self._document.hash,
                 "input": self._run.input,
                 "seed": self._seed,
+                **({"extended_by": more} if (more := self._extension.tokens) else {}),
                 "timings": timings,
                 "generations": [_generation_record(each) for each in generations],
                 "versions": _versions(),

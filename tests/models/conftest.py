@@ -85,11 +85,11 @@ def done(future: Future[Any]) -> Any:
 
 def ask(lease: Lease, prompt: Prompt = "Once upon a", **parameters: Any) -> GenerationResult:
     """One request, to its end: always the same, since a tiny model may end a text at any token."""
-    on_text = parameters.pop("on_text", None)
+    on_text, extension = parameters.pop("on_text", None), parameters.pop("extension", None)
     if parameters.get("do_sample") is not False:
         parameters.setdefault("seed", 1)  # None draws one
     asked = GenerationParameters(**parameters)
-    return lease.generate(prompt, asked, on_text).future.result(WAIT)
+    return lease.generate(prompt, asked, on_text, extension=extension).future.result(WAIT)
 
 
 @contextmanager

@@ -135,6 +135,60 @@ def test_a_seed_is_used_and_reported(serve: Serve) -> None:
     assert texts[0]["output"] == texts[1]["output"] == again["output"]
 
 
+LIMITED = COMPONENT + "  do_sample: false\n  max_output_length: ${input.length as integer | 8}\n"
+
+
+def test_a_task_goes_on_where_its_text_was_cut(serve: Serve) -> None:
+    host = LocalHost()
+    server = serve(LIMITED, on=host)
+    with Client(server) as client, Client(server, server.access.owner_token) as owner:
+        first = client.run("A fox").json()
+        id = first["task_id"]
+        longer = client.post(
+            "/workflows/runs", json={"extension_of": id, "extend_by": 5, "metadata": {"k": 1}}
+        ).json()
+        doubled = client.post("/workflows/runs", json={"extension_of": id}).json()
+        again = client.post("/workflows/runs", json={"rerun_of": longer["task_id"]}).json()
+        record = owner.get(f"/tasks/{longer['task_id']}").json()["record"]
+        replayed = owner.run("A fox", extend_by=record["extended_by"]).json()
+        wanted = client.post(
+            "/workflows/runs", json={"input": {"prompt": "A fox", "length": 13}}
+        ).json()
+        full = client.post("/workflows/runs", json={"extension_of": id, "extend_by": 9**9}).json()
+        error = error_of(
+            client.post("/workflows/runs", json={"extension_of": full["task_id"]}), 422
+        )
+        streamed = client.post(
+            "/workflows/runs",
+            json={"extension_of": id, "extend_by": 5, "stream": True, "output_only": True},
+        ).text
+        theirs = owner.run("A fox").json()["task_id"]
+        unseen = client.post("/workflows/runs", json={"extension_of": theirs})
+        assert error_of(unseen, 404)["code"] == "unknown_run"
+    host.close()
+
+    assert (first["finish_reason"], first["usage"]["generated"]) == ("length", 8)
+    assert longer["output"] == wanted["output"] == again["output"] == replayed["output"]
+    assert longer["output"]["generated"].startswith(first["output"]["generated"])
+    assert longer["usage"]["generated"] == 13
+    assert longer["usage"]["accepted_tokens"] in (7, 8)  # the first may be of the prompt's step
+    assert longer["extendable_by"] == first["extendable_by"] - 5 > 0
+    assert longer["metadata"] == {"k": 1} and "record" not in longer
+    assert doubled["usage"]["generated"] == 16
+    assert error["code"] == "not_extendable"
+    assert first["output"]["generated"] in streamed
+
+
+def test_a_task_that_was_not_cut_does_not_go_on(client: Client) -> None:
+    first = client.run("a").json()
+    error = error_of(client.post("/workflows/runs", json={"extension_of": first["task_id"]}), 422)
+    assert (error["code"], error["message"]) == (
+        "not_extendable",
+        f"nothing was cut in run {first['task_id']}: the model ended its text",
+    )
+    assert "extendable_by" not in first
+
+
 def test_text_of_all_kinds_survives(client: Client) -> None:
     prompt = 'é 漢字 🦊 "quoted" \\ \u2028 \x85 \x00 line\nline\r\nend'
 
@@ -276,6 +330,8 @@ def test_an_unwatched_run_goes_on_unless_it_was_not_to(
         ({"input": {"prompt": "x", "promt": 1}}, 422, "unknown_input", "Did you mean"),
         ({"input": [1]}, 422, "invalid_input", "mapping"),
         ({"rerun_of": "nope"}, 404, "unknown_run", "task"),
+        ({"extension_of": "nope"}, 404, "unknown_run", "task"),
+        ({"extend_by": 0}, 400, "invalid_request", "extend_by"),
         ({"document": "sha256:0"}, 404, "unknown_document", "document"),
     ],
 )

@@ -24,6 +24,7 @@ from standins.scripted import ScriptedModels
 from standins.terminal import forget_hosts
 
 from modelcompose_jupyter import ComposeError, InputError, LocalHost, host_selection, load
+from modelcompose_jupyter.callable import Workflow
 from modelcompose_jupyter.document import load_document
 from modelcompose_jupyter.server import client
 from modelcompose_jupyter.server.access import Access
@@ -90,6 +91,33 @@ def test_it_knows_what_the_host_knows(
     assert again.record["seed"] == before.record["seed"]
     with pytest.raises(InputError, match="there is no run 'nope'"):
         remote.run("nope")
+
+
+def test_a_run_over_there_goes_on(serve: Serve) -> None:
+    real = LocalHost()
+    server = serve(f"{COMPONENT}  max_output_length: 8\n", on=real)
+    document = server.documents.catalog.documents[0]
+    for token in (server.access.owner_token, None):
+        host = RemoteHost(server.url, token)
+        flow = Workflow(document, host=host)
+        run = flow.start({"prompt": "Once upon a"}, seed=3)
+        assert run.wait(30)
+        extended = flow.extend(run, 6)
+        assert "".join(extended.stream()) == extended.text != run.text
+        wanted = real.submit(document, None, {"prompt": "Once upon a"}, seed=3, extended_by=6)
+        assert extended.result(30) == wanted.result(30)
+        assert extended.extendable_by == run.extendable_by - 6 > 0
+        again = host.rerun(extended.id)
+        assert again.result(30) == wanted.result(30)
+        assert host.run(extended.id[:8]).extendable_by == extended.extendable_by
+        if token:
+            replayed = flow.rerun(extended.record)
+            assert replayed.result(30) == wanted.result(30)
+            assert replayed.record["extended_by"] == 6
+        with pytest.raises(InputError, match="there is no run"):
+            host.extend("nope")
+        host.close(10)
+    real.close()
 
 
 def test_a_run_that_is_forgotten_over_there_says_why(remote: RemoteHost, server: Server) -> None:

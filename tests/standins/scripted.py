@@ -85,6 +85,7 @@ class ScriptedLease:
         on_text: Any = None,
         on_queued: Any = None,
         owner: Any = None,
+        extension: Any = None,
     ) -> Generation:
         cancelled = threading.Event()
         models = self._models

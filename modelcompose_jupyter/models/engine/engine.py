@@ -19,7 +19,15 @@ from ...document.parameters import GenerationParameters
 from ...errors import ComposeError, ModelError
 from ...redaction import get_logger
 from .. import memory
-from ..generation import Cancelled, Generation, GenerationResult, OnText, Owner, Prompt
+from ..generation import (
+    Cancelled,
+    Extension,
+    Generation,
+    GenerationResult,
+    OnText,
+    Owner,
+    Prompt,
+)
 from ..request_queue import FairQueue, OnQueued, QueuePosition, QueueUpdates
 from ..weights.library_logging import quiet
 from ..weights.loaded_model import LoadedModel
@@ -94,6 +102,7 @@ class Engine:
         max_output_length: int | None = None,
         owner: Owner = (),
         prompt_lookup: int = 0,
+        extension: Extension | None = None,
     ) -> Generation:
         """Queue a `GenerationRequest`.
 
@@ -103,7 +112,8 @@ class Engine:
         generation = Generation(self._cancel)
         request = GenerationRequest(
             prompt, parameters, on_text, generation, QueuePosition(on_queued),
-            owner or (generation,), max_output_length, prompt_lookup, self.model_info,
+            owner or (generation,), max_output_length, prompt_lookup, extension or Extension(),
+            self.model_info,
         )  # fmt: skip
         with self._changed:
             if self._closed:
@@ -291,7 +301,8 @@ class EngineLoop:
         try:
             with quiet(*({"transformers"} & sys.modules.keys())):  # else it says nothing
                 asked, limit = request.parameters, request.max_output_length
-                params = resolve(self.loaded, request.prompt, asked, limit, request.check)
+                more = request.extension.tokens
+                params = resolve(self.loaded, request.prompt, asked, limit, request.check, more)
                 if params.max_new_tokens == 0:
                     self._deliver(request, without_tokens(request, params, "length"))
                 else:

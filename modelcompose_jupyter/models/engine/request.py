@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from concurrent.futures import Future
 from dataclasses import dataclass, field
 from typing import Any
@@ -12,7 +12,15 @@ from typing import Any
 from ...document.parameters import GenerationParameters
 from ...errors import ComposeError, ModelError, one_line
 from .. import memory
-from ..generation import Cancelled, Generation, GenerationResult, OnText, Owner, Prompt
+from ..generation import (
+    Cancelled,
+    Extension,
+    Generation,
+    GenerationResult,
+    OnText,
+    Owner,
+    Prompt,
+)
 from ..request_queue import QueuePosition
 from .sampling_params import SamplingParams, seed_of
 from .stream import Stream
@@ -26,6 +34,7 @@ class GenerationRequest:
         owner: who asks; queues are round-robin between owners.
         max_output_length: the host's limit.
         prompt_lookup: most draft tokens for each step; 0 is off.
+        extension: of an earlier request; of nothing where it asks for no more than it says.
         model_info: what results say of the model.
         made, started: by the monotonic clock; ``started`` is None while it is queued.
     """
@@ -38,6 +47,7 @@ class GenerationRequest:
     owner: Owner
     max_output_length: int | None
     prompt_lookup: int = 0
+    extension: Extension = field(default_factory=Extension)
     model_info: dict[str, Any] = field(default_factory=dict)
     cancelled: threading.Event = field(default_factory=threading.Event)
     made: float = field(default_factory=time.monotonic)
@@ -70,6 +80,7 @@ def result(
     reasons: list[str],
     usage: dict[str, int],
     first_token: float | None,
+    tokens: Sequence[Sequence[int]] = (),
 ) -> GenerationResult:
     """The result of a request that ran."""
     ended = time.monotonic()
@@ -87,6 +98,8 @@ def result(
             "tokens_per_second": usage["generated"] / max(ended - started, 1e-9),
         },
         model=dict(request.model_info),
+        room=params.room,
+        tokens=tokens,
     )
 
 

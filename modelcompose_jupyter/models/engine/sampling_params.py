@@ -18,6 +18,8 @@ from ..weights.loaded_model import LoadedModel
 
 UNLIMITED_OUTPUT = 4096
 """max_output_length of a model without a context limit, where the request has none."""
+MOST_OUTPUT = 2**31 - 1
+"""In place of the limit that such a model does not have: no text has so many tokens."""
 
 _DEFAULTS = {"temperature": 0.7, "top_k": 50, "top_p": 0.9, "num_beams": 1}
 _NO_FLOATS = ("top_k", "num_beams", "early_stopping")
@@ -44,6 +46,7 @@ class SamplingParams:
         stops: texts before which a text ends.
         max_new_tokens: 0 asks for no token at all, which generate() cannot do.
         min_length: counts the prompt; 0 where ``min_new_tokens`` takes its place.
+        room: how many more than ``max_new_tokens`` the model and the host would allow.
         parameters: the parameters as results report them, by the names of documents.
         warnings: a sentence for each parameter that was changed or has no effect.
     """
@@ -67,6 +70,7 @@ class SamplingParams:
     num_beams: int = 1
     length_penalty: float = 1.0
     early_stopping: bool | str = False
+    room: int = 0
     parameters: dict[str, Any] = field(default_factory=dict)
     warnings: list[str] = field(default_factory=list)
 
@@ -77,17 +81,25 @@ def resolve(
     asked: GenerationParameters,
     max_output_length: int | None = None,
     check: Check = unwatched,
+    extended_by: int = 0,
 ) -> SamplingParams:
     """Resolve a request for a model: tokenize its prompt, and decide each of its options.
 
     Args:
         max_output_length: the host's limit of the request's own.
         check: called now and then, to end this early by an exception of its own.
+        extended_by: how many more tokens may be generated than is asked.
 
     Raises:
         InputError: the prompt is empty or too long, or parameters contradict each other.
         ModelError: the prompt is a chat's messages, and the model has no chat template.
     """
+    if extended_by:
+        longest = asked.max_output_length
+        if longest is None and loaded.context is None:
+            longest = UNLIMITED_OUTPUT
+        if longest is not None:
+            asked = asked.model_copy(update={"max_output_length": longest + extended_by})
     return _Resolver(loaded, prompt, asked, max_output_length, check).params()
 
 
@@ -125,7 +137,7 @@ class _Resolver:
 
     def params(self) -> SamplingParams:
         self._check_sequences()
-        longest = self._longest()
+        longest, room = self._longest()
         shortest = self._shortest(longest)
         min_new_tokens, min_length = self._minimum(longest, shortest)
         seed = seed_of(self.asked)
@@ -160,6 +172,7 @@ class _Resolver:
             min_new_tokens=min_new_tokens,
             min_length=min_length,
             **options,
+            room=room,
             parameters={name: value for name, value in parameters.items() if value is not None},
             warnings=self.warnings,
         )
@@ -401,22 +414,24 @@ class _Resolver:
             )
         return [int(begin)]
 
-    def _longest(self) -> int:
+    def _longest(self) -> tuple[int, int]:
+        """How many tokens may be generated, and how many more could be."""
         asked, context = self.asked.max_output_length, self.loaded.context
         if context is None:
-            longest = UNLIMITED_OUTPUT if asked is None else asked
+            longest, most = UNLIMITED_OUTPUT if asked is None else asked, MOST_OUTPUT
         else:
-            left = context - (1 if self.loaded.encoder_decoder else len(self.tokens))
-            longest = left if asked is None else min(asked, left)
-            if asked is not None and asked > left:
+            most = context - (1 if self.loaded.encoder_decoder else len(self.tokens))
+            longest = most if asked is None else min(asked, most)
+            if asked is not None and asked > most:
                 self.warnings.append(
-                    f"max_output_length lowered: asked {asked}, {left} are left of the model's"
+                    f"max_output_length lowered: asked {asked}, {most} are left of the model's"
                     f" context of {context}"
                 )
-        if self.limit is None or longest <= self.limit:
-            return longest
-        self.warnings.append(f"max_output_length was lowered to {self.limit}, the host's limit")
-        return self.limit
+        if self.limit is not None and longest > self.limit:
+            self.warnings.append(f"max_output_length was lowered to {self.limit}, the host's limit")
+            longest = self.limit
+        most = most if self.limit is None else min(most, self.limit)
+        return longest, max(0, most - longest)
 
     def _shortest(self, longest: int) -> int | None:
         asked = self.asked.min_output_length

@@ -32,6 +32,8 @@ from .thread_tuner import Threads
 
 _MOST_PREFIX_BYTES = 1 << 30
 _PREFIX_SHARE = 8  # of the memory that is free: one in so many bytes
+_MOST_EARLIER = 64
+"""Draft tokens of a step that come from earlier texts. With each there is a row of scores."""
 
 
 class Scheduler:
@@ -293,16 +295,31 @@ class Scheduler:
 
     def _propose(self) -> dict[Sequence, list[int]]:
         """Draft tokens for sequences that decode, where there is room to verify them."""
+        drafts = self._earlier_tokens()
         by_proposer: dict[Proposer, list[Sequence]] = {}
         for sequence in self._active:
+            if sequence in drafts:
+                continue
             proposer = self._proposer(sequence.group.request.prompt_lookup)
             if proposer is not None and self._may_speculate(sequence, proposer.most):
                 by_proposer.setdefault(proposer, []).append(sequence)
-        drafts = {}
         for proposer, sequences in by_proposer.items():
             for sequence, tokens in zip(sequences, proposer.propose(sequences), strict=True):
                 if draft := tokens[: sequence.remaining - 1]:
                     drafts[sequence] = draft
+        return drafts
+
+    def _earlier_tokens(self) -> dict[Sequence, list[int]]:
+        """The next tokens of earlier texts, about as many as of a prompt there could be."""
+        decoding = [each for each in self._active if each.uncomputed == 1]
+        going_on = [each for each in decoding if each.earlier] if self._cache.cuts else []
+        most = min(_MOST_EARLIER, self._chunk_size.chunk(len(decoding) - len(going_on)))
+        drafts = {}
+        for sequence in going_on:
+            share = min(max(1, most // len(going_on)), sequence.remaining - 1)
+            draft = sequence.expected(share)
+            if draft and self._may_speculate(sequence, len(draft)):
+                drafts[sequence] = draft
         return drafts
 
     def _may_speculate(self, sequence: Sequence, most: int) -> bool:
@@ -355,7 +372,7 @@ class Scheduler:
         except Exception as error:
             self._isolate(step, error)
             return
-        chunks = [each.count for each in step if each.count > 1]
+        chunks = [each.length for each in step if each.is_reading]
         decoding = len(step) - len(chunks)
         self._chunk_size.record(decoding, sum(chunks), time.perf_counter() - started)
         self._take(step)
@@ -444,6 +461,7 @@ class ScheduledSequence:
     Attributes:
         count: how many of its tokens are computed: one, or a chunk of its prompt.
         draft: draft tokens after these.
+        is_reading: whether these are of a prompt, or of an earlier text.
         is_last: whether no other tokens come before the one to sample.
         sampled: the token after the last one and after each draft token, and whether the scores
             for it were finite, once these are computed.
@@ -455,6 +473,7 @@ class ScheduledSequence:
         self.slot = sequence.slot
         self.count = count
         self.draft = draft or []
+        self.is_reading = count > 1 or bool(self.draft and sequence.earlier)
         self.is_last = count == sequence.uncomputed
         self.sampled: list[tuple[int, bool]] = []
 
@@ -470,8 +489,10 @@ class ScheduledSequence:
 
     def rows(self) -> list[RowState]:
         """Its rows for the sampler: for the next token, and for the one after each draft token."""
-        row = self.sequence.row
-        return [row, *(row.after(self.draft[:end]) for end in range(1, len(self.draft) + 1))]
+        rows = [self.sequence.row]
+        for token in self.draft:
+            rows.append(rows[-1].after([token]))
+        return rows
 
     def take(self) -> None:
         """Take the next token, and those after it as long as draft tokens are accepted."""

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import time
+from array import array
+from collections import abc
 
 import numpy as np
 
@@ -25,6 +27,7 @@ class Sequence:
         slot: where the keys and values of its first ``slot.length`` tokens are; None while it
             waits.
         reason: its finish reason; None while it has not ended.
+        earlier: the tokens that an earlier request generated, as long as this one does so too.
     """
 
     def __init__(self, group: SequenceGroup, number: int, decode: Decoder) -> None:
@@ -38,6 +41,8 @@ class Sequence:
         self.slot: Slot | None = None
         self.reason: str | None = None
         self.throttle = SpeculationThrottle()
+        drafts = group.request.extension.drafts
+        self.earlier: abc.Sequence[int] = drafts[number] if number < len(drafts) else ()
 
     @property
     def age(self) -> tuple[float, int]:
@@ -74,6 +79,15 @@ class Sequence:
         """How many tokens it may still generate."""
         return self.group.params.max_new_tokens - self.row.position
 
+    def expected(self, most: int) -> list[int]:
+        """What comes next of the earlier tokens."""
+        return list(self.earlier[self.row.position : self.row.position + most])
+
+    @property
+    def generated(self) -> abc.Sequence[int]:
+        """The tokens after the prompt."""
+        return array("i", self.tokens[len(self.prompt) :])
+
     @property
     def reusable(self) -> np.ndarray:
         """The tokens whose keys and values may come from others: the last must be computed."""
@@ -81,6 +95,8 @@ class Sequence:
 
     def take(self, token: int) -> None:
         """Add the next token, pass on the text that is certain by now, and see whether it ends."""
+        if self.earlier and self.expected(1) != [token]:
+            self.earlier = ()  # it is another text from here on
         self.tokens.append(token)
         self.row.add(token)
         self.group.add_text(self.number, self.detokenizer.push(token))
@@ -142,4 +158,7 @@ class SequenceGroup:
         if draft_tokens:
             accepted_tokens = sum(each.throttle.accepted_tokens for each in self.sequences)
             usage |= {"draft_tokens": draft_tokens, "accepted_tokens": accepted_tokens}
-        return result(self.request, self.params, self._stream, reasons, usage, self._first_token)
+        tokens = [each.generated for each in self.sequences]
+        return result(
+            self.request, self.params, self._stream, reasons, usage, self._first_token, tokens
+        )

@@ -138,6 +138,13 @@ def stop_begun(text: str, stops: Sequence[str]) -> int:
     return 0
 
 
+def certain(text: str, stops: Sequence[str]) -> str:
+    """What of a text that a limit has cut stays where it goes on: without a character that is
+    unfinished, and what may be the beginning of a stop sequence or of what is joined."""
+    text = text.removesuffix(_REPLACEMENT)
+    return text[: len(text) - max(stop_begun(text, stops), stop_begun(text, _JOINED))]
+
+
 class Detokenizer:
     """Incremental detokenizer of one sequence: tokens in, deltas of its text out.
 
