@@ -18,7 +18,7 @@ from .diagram import Diagram, diagram
 from .document import Document, Input, Output, Signature, load_document, signature
 from .errors import ComposeError, InputError
 from .host import Host, validate_run
-from .host_selection import host_for, is_page
+from .host_selection import host_for, in_use, is_page
 from .path_redaction import public_source, without_folders
 from .redaction import is_masked, redact
 from .run_follower import stop
@@ -292,6 +292,11 @@ class Workflow:
             self._check_own(run.record)
         self.last_run = self.host.extend(run.id, tokens)
         return self.last_run
+
+    def models_in_memory(self) -> set[str]:
+        """The sources of the models that are loaded, on the hosts that may run it."""
+        hosts = [self._host] if self._host is not None else in_use()
+        return {each.source for host in hosts for each in host.models() if each.state == "ready"}
 
     def _check_own(self, record: Mapping[str, Any]) -> None:
         """Raise InputError for a record of another document or workflow."""

@@ -6,6 +6,7 @@ on the update thread; what the user enters, on the kernel's.
 
 from __future__ import annotations
 
+import contextlib
 import threading
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial
@@ -69,7 +70,8 @@ class Panel(ipywidgets.VBox):
         self._name = name
         self._history = RunHistory(self._input_of)
         self._compared: Sequence[str] = ()
-        self._named_model = _model_name(workflow)
+        self._model = {"name": _named_models(workflow), "state": ""}
+        self._loaded_for: object = None  # the run after which that state was looked up
         self._saved = StaticOutput(workflow.signature)
         is_chat = self._conversation is not None
         self._view = RunView(
@@ -343,13 +345,14 @@ class Panel(ipywidgets.VBox):
                 self._history.keep(each)
         if run is not None and run.done:
             self._saved.keep(run)
+        self._look_at_models(run.id if run is not None and run.done else "")
         if self._swept and not running:
             self._compared, self._swept = [each.id for each in self._swept], []
 
     def _beside(self) -> Beside:
         chat = self._conversation
         return Beside(
-            model={"name": self._named_model, "state": self._model_state()},
+            model=self._model,
             turns=[_turn(each) for each in chat.turns] if chat else [],
             conversations=chat.names() if chat else [],
             conversation=chat.current if chat else "",
@@ -358,8 +361,15 @@ class Panel(ipywidgets.VBox):
             kept=chat.kept() if chat and self._view.keep_as else {},
         )
 
-    def _model_state(self) -> str:
-        return ""
+    def _look_at_models(self, after: object) -> None:
+        """Look whether the models are in memory: at first, and after each run."""
+        if self._loaded_for == after:
+            return
+        self._loaded_for = after
+        named = {each for each in _sources(self.workflow) if "$" not in each}
+        with contextlib.suppress(ComposeError):  # nobody can tell while the host is gone
+            loaded = named and named <= self.workflow.models_in_memory()
+            self._model = {**self._model, "state": "in memory" if loaded else ""}
 
     def _snippets(self, run: Run) -> list[dict[str, Any]]:
         values = self._input_of(run)
@@ -410,11 +420,15 @@ def _swept_input(workflow: Runnable) -> str | None:
     return names[0] if len(names) == 1 else None
 
 
-def _model_name(workflow: Runnable) -> str:
-    """The models that the document names for the workflow; empty where its inputs say which."""
+def _sources(workflow: Runnable) -> list[str]:
+    """The models of a workflow's jobs, as the document has them."""
     jobs = workflow.document.workflow(workflow.id).jobs
-    names = dict.fromkeys(job.component.sources[0] for job in jobs)
-    shown = ", ".join(name for name in names if name and "$" not in name)
+    return list(dict.fromkeys(job.component.sources[0] for job in jobs))
+
+
+def _named_models(workflow: Runnable) -> str:
+    """The models that the document names; those that inputs name are known when it runs."""
+    shown = ", ".join(each for each in _sources(workflow) if "$" not in each)
     return public(shown) if workflow.for_guests else shown
 
 

@@ -237,7 +237,7 @@ class RunView(AnyWidget):
         self.progress, self.state = {}, str(run.state)
         self.status = self._shown(status_line(run))
         self.rates = changes.rates(run.usage.get("generated", 0))
-        self.is_extendable = run.state is State.COMPLETED and run.finish_reason == "length"
+        self.is_extendable = run.extendable_by > 0
         self.warnings = self._shown(run.warnings)
         self.outputs = [vars(part) for part in parts(run, self._output_types)]
         self.snippets = self._snippets(run)

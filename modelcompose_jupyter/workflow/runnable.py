@@ -47,3 +47,6 @@ class Runnable(Protocol):
         ``tokens`` is how many more each text may have; as many again as the limit was if None.
         InputError where `Run.extendable_by` is 0, or the run is forgotten.
         """
+
+    def models_in_memory(self) -> set[str]:
+        """The sources of the models that are loaded, on the hosts that may run it."""
