@@ -36,26 +36,32 @@ class LivePreview(ipywidgets.VBox):
         self._path = path
         self._query = query
         self._panels: Mapping[str, Panel] = {}
+        self._page: PageView | None = None
         self._listener = Listener()
         self._listener.on_msg(self._heard)
-        super().__init__([self._listener, self._read()])
+        super().__init__([self._listener, *self._read()])
 
     def _heard(self, _: Any, message: Mapping[str, Any], __: Any) -> None:
         if message.get("type") == "saved":
-            self.children = [self._listener, self._read()]
+            self.children = [self._listener, *self._read()]
 
-    def _read(self) -> ipywidgets.VBox:
-        """The page as the document is now; of a broken one what is wrong with it."""
+    def _read(self) -> list[ipywidgets.VBox]:
+        """The page as the document is now; of a broken one what is wrong with it, above the page
+        as it was."""
         before = self._panels
         try:
             document = public_document(self._path)
             page = PageView(document, self._query, headings=False, unfolded=True, before=before)
         except ComposeError as error:
-            # What was entered waits for the document to be mended.
-            return failure(error, for_guests=False)
+            # What was entered waits for the document to be mended, in sight and out of reach.
+            told = [failure(error, for_guests=False)]
+            if self._page is not None:
+                self._page.add_class("modelcompose-dimmed")
+                told.append(self._page)
+            return told
         self._query = ""  # it fills in the beginning
-        self._panels = page.panels
+        self._page, self._panels = page, page.panels
         self._listener.title = title(document) or self._path.name
         for panel in before.values():
             panel.close()
-        return page
+        return [page]

@@ -19,7 +19,7 @@ from IPython.display import display
 
 from ..document.types import Message
 from ..errors import ComposeError, InputError, UsageError
-from ..path_redaction import public
+from ..path_redaction import public_source
 from ..seeds import draw_seed
 from ..workflow import Run, Runnable
 from . import inputs as fields
@@ -428,8 +428,8 @@ def _sources(workflow: Runnable) -> list[str]:
 
 def _named_models(workflow: Runnable) -> str:
     """The models that the document names; those that inputs name are known when it runs."""
-    shown = ", ".join(each for each in _sources(workflow) if "$" not in each)
-    return public(shown) if workflow.for_guests else shown
+    named = [each for each in _sources(workflow) if "$" not in each]
+    return ", ".join(map(public_source, named) if workflow.for_guests else named)
 
 
 def _close(widget: Any) -> None:
