@@ -147,7 +147,7 @@ def test_what_cannot_be_used_is_a_note_and_the_rest_is_used(document: Any) -> No
     assert "input &#x27;length&#x27;: &quot;9999&quot; is not between 10 and 400" in found
     assert "no input &#x27;temperatur&#x27;. Did you mean &#x27;temperature&#x27;?" in found
     assert "&lt;b&gt;" in found and "<b>" not in found
-    assert "'token'" not in found and "theme" not in found
+    assert "&#x27;token&#x27;" not in found and "theme" not in found
     assert values(view)["prompt"] == "Hi"
     assert values(view)["length"] == 60
 
