@@ -12,17 +12,16 @@ const SUPPRESSED = "data-lm-suppress-shortcuts"; // what JupyterLab looks at
 /**
  * Have the application take no key that is pressed in a panel for one of its own: in command mode
  * of a notebook, ``x`` on a check box would cut the cell. To be called before the application
- * hears of the key.
+ * hears of the key. The mark is on the element itself: the notebook's keys match what has focus.
  *
- * @param {HTMLElement} panel
  * @param {KeyboardEvent} event
  */
-export function keepKey(panel, event) {
+export function keepKey(event) {
   const accelerated = event.ctrlKey || event.metaKey;
   const passes = OF_APPLICATION.some(
     ({ key, shift }) => accelerated && event.key.toLowerCase() === key && event.shiftKey === shift,
   );
-  panel.toggleAttribute(SUPPRESSED, !passes);
+  event.target.toggleAttribute(SUPPRESSED, !passes);
 }
 
 let ids = 0;
@@ -31,6 +30,23 @@ let ids = 0;
 export function completeForm(panel) {
   for (const row of panel.querySelectorAll(".modelcompose-input")) completeRow(row);
   for (const fold of panel.querySelectorAll("button.modelcompose-fold")) completeFold(fold);
+  for (const group of panel.querySelectorAll(".modelcompose-controls")) completeButtons(group);
+}
+
+const watched = new WeakSet();
+
+/**
+ * From a button that is no longer there to be pressed, the focus moves to its neighbour: else it
+ * would be nowhere, and the next key a notebook's own.
+ */
+function completeButtons(group) {
+  if (watched.has(group)) return;
+  watched.add(group);
+  const move = (changes) => {
+    if (!changes.some(({ target }) => target === document.activeElement && target.disabled)) return;
+    group.querySelector("button:enabled")?.focus();
+  };
+  new MutationObserver(move).observe(group, { subtree: true, attributeFilter: ["disabled"] });
 }
 
 function completeRow(row) {

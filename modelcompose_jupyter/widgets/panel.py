@@ -338,8 +338,11 @@ class Panel(ipywidgets.VBox):
 
     def _run_shown(self, run: Run | None) -> None:
         running = self._running
-        self._run_button.disabled = running
-        self._stop_button.disabled = not running
+        # What comes first: from a button that goes, the focus moves to the other (``form.js``).
+        come, go = self._run_button, self._stop_button
+        if running:
+            come, go = go, come
+        come.disabled, go.disabled = False, True
         for each in {id(each): each for each in (*self._going, *([run] if run else []))}.values():
             if each.done and each not in self._history:
                 self._history.keep(each)

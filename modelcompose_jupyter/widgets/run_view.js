@@ -317,7 +317,7 @@ class RunView {
   onKeydown(event) {
     const panel = this.root.closest(".modelcompose-panel");
     if (!panel?.contains(event.target)) return;
-    keepKey(panel, event);
+    keepKey(event);
     const accelerated = event.ctrlKey || event.metaKey;
     const composes = event.target.matches?.(".modelcompose-composer textarea");
     if (event.key === "Escape" && composes && this.#goes) this.model.send({ type: "stop" });
