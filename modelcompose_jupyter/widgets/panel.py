@@ -9,7 +9,7 @@ from __future__ import annotations
 import contextlib
 import threading
 from collections.abc import Callable, Mapping, Sequence
-from functools import partial
+from functools import lru_cache, partial
 from html import escape
 from typing import Any
 
@@ -24,8 +24,8 @@ from ..seeds import draw_seed
 from ..workflow import Run, Runnable
 from . import inputs as fields
 from .comms import pin_subshell
-from .conversation import content_html
 from .form import Form, folded
+from .outputs import markdown
 from .run_history import RunHistory
 from .run_view import Beside, RunView
 from .snippets import as_curl, as_python
@@ -412,9 +412,14 @@ def _in_words(error: InputError, name: str | None = None) -> str:
 
 
 def _turn(message: Message) -> dict[str, str]:
-    is_reply = message["role"] == "assistant"
-    html = {"html": content_html(message)} if is_reply else {}
+    html = {"html": _reply_html(message["content"])} if message["role"] == "assistant" else {}
     return {"role": message["role"], "content": message["content"], **html}
+
+
+@lru_cache(maxsize=256)
+def _reply_html(content: str) -> str:
+    """A reply as HTML, which is asked for as often as the panel shows anything new."""
+    return markdown(content)
 
 
 def _swept_input(workflow: Runnable) -> str | None:

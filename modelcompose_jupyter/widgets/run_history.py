@@ -33,6 +33,7 @@ class RunHistory:
         self._input_of = input_of
         self._runs: OrderedDict[str, Run] = OrderedDict()
         self._pinned: set[str] = set()
+        self._columns: tuple[Sequence[str], list[dict[str, Any]]] = ((), [])
 
     def __contains__(self, run: Run) -> bool:
         return run.id in self._runs
@@ -73,6 +74,11 @@ class RunHistory:
     def compared(self, ids: Sequence[str]) -> list[dict[str, Any]]:
         """Runs as columns: each with a label, and its text in pieces, which are in the first run's
         text, too (``same``), or not (``other``); in the first, which of them the second lacks."""
+        if list(ids) != list(self._columns[0]):  # they have ended, so it is looked at once
+            self._columns = (ids, self._side_by_side(ids))
+        return self._columns[1]
+
+    def _side_by_side(self, ids: Sequence[str]) -> list[dict[str, Any]]:
         runs = [self._runs[id] for id in ids if id in self._runs][:_MOST_COMPARED]
         if len(runs) < 2:
             return []
