@@ -24,20 +24,22 @@ help:
 	@echo "make format     put the code into shape"
 	@echo "make clean      remove the virtual environment and caches"
 
-# Set-up speaks on standard error, so that standard output holds the story alone. The demo does
-# not wait for the JupyterLab extension.
+# Set-up speaks on standard error, so that standard output holds the story alone: in a terminal
+# pip says what it fetches, with its bars. The demo does not wait for the JupyterLab extension.
+PIP := $(BIN)/python -m pip install $(shell [ -t 2 ] || echo --quiet) --constraint constraints.txt
 $(VENV)/installed: pyproject.toml constraints.txt
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
 		{ echo "Python 3.11 or newer is needed; set PYTHON=…" >&2; exit 1; }
-	@echo "Setting up $(VENV) (once)…" >&2
+	@echo "Setting up $(VENV), once: PyTorch, transformers and JupyterLab, 1 to 2 GB;" >&2
+	@echo "on Linux PyTorch comes with CUDA, which is several GB more. This takes minutes…" >&2
 	@$(PYTHON) -m venv $(VENV) >&2
-	@MODELCOMPOSE_LABEXTENSION=skip \
-		$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable . >&2
+	@MODELCOMPOSE_LABEXTENSION=skip $(PIP) --editable . >&2
 	@touch $@
 
 $(VENV)/installed-dev: $(VENV)/installed $(if $(NODE),$(MANIFESTS) \
 		$(shell find labextension/schema labextension/src labextension/style -type f 2>/dev/null))
-	@$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable '.[dev]' >&2
+	@echo "Installing what tests and linters need into $(VENV)…" >&2
+	@$(PIP) --editable '.[dev]' >&2
 	@touch $@
 
 # Whoever builds the extension has installed them.

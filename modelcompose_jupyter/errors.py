@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import difflib
+import re
 import unicodedata
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -309,9 +310,16 @@ def _told(text: str) -> str:
     return f"{shown[: min(LONGEST_MESSAGE, max(0, len(shown) - _MARGIN))]}…"
 
 
+_NUMBER = re.compile(r"\[(?:Errno|WinError) -?\d+\] ?")
+
+
 def one_line(error: BaseException) -> str:
-    """The first line of a library's error, with the next where it leads to it; or its kind."""
-    lines = [line.strip() for line in str(error)[:_LONGEST_TEXT].splitlines() if line.strip()]
+    """The first line of a library's error, with the next where it leads to it; or its kind.
+
+    The numbers of the system's errors are left out, which the words beside them say.
+    """
+    words = _NUMBER.sub("", str(error)[:_LONGEST_TEXT])
+    lines = [line.strip() for line in words.splitlines() if line.strip()]
     if not lines:
         return type(error).__name__
     text = " ".join(lines[:2]) if lines[0].endswith(":") else lines[0]

@@ -194,8 +194,21 @@ def test_schema_prints_inputs_and_outputs(terminal: Terminal) -> None:
 
 
 def test_models_lists_what_is_on_the_computer(terminal: Terminal) -> None:
-    sources = [model["source"] for model in json.loads(terminal.call("models").stdout)]
-    assert "bundled:storyteller" in sources
+    listed = json.loads(terminal.call("models").stdout)
+    assert "bundled:storyteller" in [model["source"] for model in listed["models"]]
+    assert listed["kept_bytes"] >= 0
+
+
+def test_a_document_may_be_named_without_an_option(terminal: Terminal, folder: Path) -> None:
+    (folder / "model-compose.yml").rename(folder / "story.yml")
+    assert "story.yml is valid" in terminal.call("validate", "story.yml").stderr
+    named = terminal.call("schema", "story.yml").stdout
+    assert named == terminal.call("schema", "-f", "story.yml").stdout != ""
+    done = terminal.call("run", "story.yml", "-i", "prompt=Once", "-i", "length=3")
+    assert json.loads(done.stdout)["generated"].startswith("Once")
+    twice = terminal.call("validate", "story.yml", "-f", "other.yml")
+    assert "two documents are named: other.yml and story.yml" in twice.stderr
+    assert "cannot read it" in terminal.call("up", "nowhere.yml").stderr
 
 
 def test_ctrl_c_stops_cleanly(terminal: Terminal, folder: Path) -> None:

@@ -12,15 +12,26 @@ from typing import Any, TextIO
 import click
 
 from .._version import __version__
-from ..errors import ComposeError, DocumentError, ExpressionError, InputError, UsageError
+from ..errors import (
+    ComposeError,
+    DocumentError,
+    ExpressionError,
+    InputError,
+    UsageError,
+    one_line,
+)
 
 _DEFAULT_FILES = ("model-compose.yml", "model-compose.yaml")
+_DOCUMENTS = (".yml", ".yaml", ".json")
 _STEERING = re.compile(r"[\x00-\x08\x0b\x0c\x0e-\x1f\x7f-\x9f]")
 _BAD_USE = (DocumentError, ExpressionError, InputError, UsageError)
 
 file_option = click.option(
     "-f", "--file", type=click.Path(), help="The document; model-compose.yml or .yaml if omitted."
 )
+
+
+document_argument = click.argument("document", required=False, type=click.Path())
 
 
 class Terminal:
@@ -69,7 +80,7 @@ class _Group(click.Group):
             os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
             ctx.exit(1)
         except OSError as error:
-            click.echo(f"cannot go on: {error}", err=True)
+            click.echo(f"cannot go on: {one_line(error)}", err=True)
             ctx.exit(1)
 
 
@@ -79,14 +90,16 @@ def main() -> None:
     """Run local text-generation workflows that are described in YAML."""
 
 
-def document_path(file: str | None) -> Path:
-    """The path of the document that is meant.
+def document_path(file: str | None, named: str | None = None) -> Path:
+    """The path of the document that is meant: by -f, or by an argument in its place.
 
     Raises:
-        UsageError: none is named, and there is none of the usual name.
+        UsageError: none is named, and there is none of the usual name; or two are.
     """
-    if file is not None:
-        return Path(file)
+    if file is not None and named is not None:
+        raise UsageError(f"two documents are named: {file} and {named}", hint="Name one.")
+    if (given := file or named) is not None:
+        return Path(given)
     for name in _DEFAULT_FILES:
         if Path(name).is_file():
             return Path(name)
@@ -94,3 +107,10 @@ def document_path(file: str | None) -> Path:
         f"there is no {' or '.join(_DEFAULT_FILES)} in {Path.cwd()}",
         hint="Name the document with -f FILE.",
     )
+
+
+def workflow_and_file(workflow: str | None, file: str | None) -> tuple[str | None, str | None]:
+    """A workflow's id and a document's name, of which an argument may be either."""
+    if file is None and workflow is not None and workflow.endswith(_DOCUMENTS):
+        return None, workflow
+    return workflow, file

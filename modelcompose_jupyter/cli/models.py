@@ -15,7 +15,10 @@ from .group import main
     help="Remove weights that are kept in 8 and 4 bits. The next load makes them again.",
 )  # fmt: skip
 def models(free: bool) -> None:
-    """List the models on this computer: those of the package, and those downloaded."""
+    """List the models on this computer: those of the package, and those downloaded.
+
+    JSON where standard output is no terminal, with the bytes that are kept in 8 and 4 bits.
+    """
     from ..formatting import size
     from ..models import installed
     from ..models.weights import packed_weights
@@ -26,7 +29,8 @@ def models(free: bool) -> None:
         return
     found = installed()
     if not sys.stdout.isatty():
-        click.echo(as_text([vars(model) for model in found]))
+        kept = packed_weights.kept_bytes()
+        click.echo(as_text({"models": [vars(model) for model in found], "kept_bytes": kept}))
         return
     width = max((len(model.source) for model in found), default=0)
     for model in found:

@@ -14,7 +14,7 @@ import click
 
 from ..errors import UsageError
 from ..text_encoding import EncodingError, decode, without_mark
-from .group import document_path, file_option, main
+from .group import document_path, file_option, main, workflow_and_file
 
 if TYPE_CHECKING:
     from ..callable import Workflow
@@ -53,6 +53,7 @@ def run(
     from ..callable import load
     from ..host import LocalHost, local_host
 
+    workflow, file = workflow_and_file(workflow, file)
     flow = load(document_path(file), workflow, host=local_host() if local else None)
     values = _inputs(inputs)
     target = _writable(output)

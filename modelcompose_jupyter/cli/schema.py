@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import click
 
-from .group import document_path, file_option, main
+from .group import document_path, file_option, main, workflow_and_file
 
 
 @main.command()
@@ -17,5 +17,6 @@ def schema(workflow: str | None, file: str | None, document: bool) -> None:
     from ..document import json_schema
     from ..progress import as_text
 
+    workflow, file = workflow_and_file(workflow, file)
     described = json_schema() if document else load(document_path(file), workflow).describe()
     click.echo(as_text(described))

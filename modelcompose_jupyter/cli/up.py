@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from ..errors import ComposeError
-from .group import document_path, file_option, main
+from .group import document_argument, document_path, file_option, main
 
 if TYPE_CHECKING:
     from ..server.server_info import ServerInfo
@@ -26,6 +26,7 @@ all_option = click.option("--all", "everything", is_flag=True, help="All of your
 
 
 @main.command()
+@document_argument
 @file_option
 @click.option("--host", help="Where the run API listens; the document's, or 127.0.0.1.")
 @click.option("--port", type=_port, help="Its port; the document's, or 8080. 0 is any.")
@@ -73,7 +74,14 @@ all_option = click.option("--all", "everything", is_flag=True, help="All of your
 )
 @click.option("--log-prompts", is_flag=True, help="Log inputs and texts, too.")
 @click.option("-v", "--verbose", is_flag=True, help="Log every request and run.")
-def up(file: str | None, no_webui: bool, detach: bool, verbose: bool, **options: Any) -> None:
+def up(
+    document: str | None,
+    file: str | None,
+    no_webui: bool,
+    detach: bool,
+    verbose: bool,
+    **options: Any,
+) -> None:
     """Serve a document: an HTTP API, and a page with its workflows' forms.
 
     Prints where both are once they answer, and runs until Ctrl-C; with -d it returns then, and
@@ -84,16 +92,16 @@ def up(file: str | None, no_webui: bool, detach: bool, verbose: bool, **options:
     from ..up.lifecycle import start_detached
     from ..up.supervisor import Supervisor
 
-    path = document_path(file)
-    document = load_document(path)
-    for warning in document.warnings:
+    path = document_path(file, document)
+    served = load_document(path)
+    for warning in served.warnings:
         _say(f"warning: {warning}")
     limits = {name: options.pop(name) for name in _LIMITS}
     for budget in ("memory_budget", "cache_budget"):
         limits[budget] = limits[budget] and int(limits[budget] * _GB)
     log_level = "INFO" if verbose or detach else "WARNING"
     config = launch_config(
-        path, document, webui=not no_webui, limits=limits, log_level=log_level, **options
+        path, served, webui=not no_webui, limits=limits, log_level=log_level, **options
     )
     config.check()
     if sys.stderr.isatty():
@@ -172,7 +180,8 @@ def _described(status: dict[str, Any]) -> str:
     from ..formatting import duration, size
 
     models = ", ".join(
-        f"{each['source']} ({size(each['memory_bytes'] or 0)})" for each in status["models"]
+        f"{each['source']} ({each['precision'] or 'loading'}, {size(each['memory_bytes'] or 0)})"
+        for each in status["models"]
     )
     rows = {
         "Title": status["title"],

@@ -6,22 +6,23 @@ from collections.abc import Sized
 
 import click
 
-from .group import document_path, file_option, main
+from .group import document_argument, document_path, file_option, main
 
 
 @main.command()
+@document_argument
 @file_option
-def validate(file: str | None) -> None:
+def validate(document: str | None, file: str | None) -> None:
     """Check a document and say all that is wrong with it."""
     from ..document import load_document
 
-    path = document_path(file)
-    document = load_document(path)
-    for warning in document.warnings:
+    path = document_path(file, document)
+    checked = load_document(path)
+    for warning in checked.warnings:
         click.echo(f"warning: {warning}", err=True)
     click.echo(
-        f"{path} is valid: {_count(document.components, 'component')}, "
-        f"{_count(document.workflows, 'workflow')}",
+        f"{path} is valid: {_count(checked.components, 'component')}, "
+        f"{_count(checked.workflows, 'workflow')}",
         err=True,
     )
 

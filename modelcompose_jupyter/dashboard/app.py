@@ -24,7 +24,7 @@ from voila.app import Voila
 from voila.tornado.handler import TornadoVoilaHandler
 
 from .._version import __version__
-from ..errors import ComposeError, UsageError
+from ..errors import ComposeError, UsageError, one_line
 from ..processes import find_process, is_alive
 from ..server.access import TOKEN_VARIABLE, is_loopback
 from ..server.connections import ConnectionLimits, GuardedServer
@@ -113,7 +113,7 @@ class Dashboard(Voila):
             try:
                 token = decode(Path(self.token_file).read_bytes()).strip()
             except (OSError, EncodingError) as error:
-                raise UsageError(f"cannot read the token's file: {error}") from None
+                raise UsageError(f"cannot read the token's file: {one_line(error)}") from None
         self.token = token or None
         if self.token is None and not is_loopback(self.ip):
             raise UsageError(

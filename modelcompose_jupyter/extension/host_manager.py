@@ -14,7 +14,7 @@ from jupyter_server.utils import to_os_path
 from tornado.web import HTTPError
 
 from ..document import load_document
-from ..errors import ComposeError
+from ..errors import ComposeError, one_line
 from ..server.api_client import ask
 from ..server.server_info import ServerInfo, find_servers
 from ..server.serving_kernel import managed_kernel_arguments, serve_code
@@ -199,7 +199,7 @@ class HostManager:
             ) from None
         except Exception as error:
             raise HostError(
-                500, f"the kernel could not be started: {error}", code="kernel_failed"
+                500, f"the kernel could not be started: {one_line(error)}", code="kernel_failed"
             ) from error
         return str(id)
 
@@ -224,7 +224,7 @@ class HostManager:
         except (RuntimeError, TimeoutError) as error:
             raise HostError(
                 500,
-                f"the kernel does not answer: {error}",
+                f"the kernel does not answer: {one_line(error)}",
                 hint="The Jupyter server's log says more.",
                 code="kernel_failed",
             ) from None

@@ -15,7 +15,7 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, Any, Literal
 
 from ..document.parameters import GenerationParameters
-from ..errors import ComposeError, ModelError, did_you_mean, shortened
+from ..errors import ComposeError, ModelError, did_you_mean, one_line
 from . import memory
 from .engine.engine import Engine
 from .generation import Extension, Generation, OnText, Owner, Prompt
@@ -479,6 +479,6 @@ class _Entry:
             return ModelError(f"the load of {self.spec.source} was given up", code="cache_closed")
         return ModelError(
             f"{self.spec.source} could not be loaded, by its config.json or weights:"
-            f" {type(error).__name__}: {shortened(str(error))}",
+            f" {type(error).__name__}: {one_line(error)}",
             code="load_failed",
         )

@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from ..errors import InputError
+from ..errors import InputError, one_line
 from ..text_encoding import decode
 from ..workflow import METADATA_KEY
 
@@ -33,7 +33,7 @@ def _records(path: Path) -> Iterator[dict[str, Any]]:
         notebook = json.loads(decode(path.read_bytes()))
         outputs = [out for cell in notebook["cells"] for out in cell.get("outputs", ())]
     except (OSError, ValueError, KeyError, TypeError) as error:
-        raise InputError(f"{path} cannot be read as a notebook: {error}") from None
+        raise InputError(f"{path} cannot be read as a notebook: {one_line(error)}") from None
     for output in outputs:
         record = output.get("metadata", {}).get(METADATA_KEY)
         if isinstance(record, dict):

@@ -82,7 +82,7 @@ def server_status(server_info: ServerInfo) -> dict[str, Any]:
         models = ask(server_info, "GET", "/models")["models"]
     except ComposeError:
         answers = False
-    shown = ("id", "source", "device", "state", "memory_bytes")
+    shown = ("id", "source", "device", "precision", "state", "memory_bytes")
     return {
         "title": server_info.title,
         "document": server_info.document,

@@ -159,26 +159,23 @@ class HubStandIn:
     def client(self, cache: Path, endpoint: str | None = None) -> Iterator[None]:
         """Make the client of this process use this stand-in, or an endpoint, and a cache.
 
-        The client reads its constants when it is imported; they are changed and put back.
+        The client reads its constants when it is imported; they are changed and put back. The
+        address of the Hub is read from the environment at each download.
         """
         from huggingface_hub import constants, hf_api
         from huggingface_hub.utils import close_session
 
         url = self.url if endpoint is None else endpoint
         changes: list[tuple[Any, str, Any]] = [
-            (constants, "ENDPOINT", url),
-            (
-                constants,
-                "HUGGINGFACE_CO_URL_TEMPLATE",
-                url + "/{repo_id}/resolve/{revision}/{filename}",
-            ),
             (constants, "HF_HUB_CACHE", str(cache)),
             (constants, "HF_HUB_OFFLINE", False),
             (constants, "HF_TOKEN_PATH", str(cache / "no-token")),
             (hf_api.api, "endpoint", url),
         ]
         before = [(thing, name, getattr(thing, name)) for thing, name, _ in changes]
-        token = os.environ.pop("HF_TOKEN", None)
+        names = ("HF_TOKEN", "HF_ENDPOINT")
+        environment = {name: os.environ.pop(name, None) for name in names}
+        os.environ["HF_ENDPOINT"] = url
         try:
             for thing, name, value in changes:
                 setattr(thing, name, value)
@@ -186,8 +183,8 @@ class HubStandIn:
         finally:
             for thing, name, value in before:
                 setattr(thing, name, value)
-            if token is not None:
-                os.environ["HF_TOKEN"] = token
+            os.environ.pop("HF_ENDPOINT", None)
+            os.environ.update({k: v for k, v in environment.items() if v is not None})
             close_session()
 
     def fetched(self) -> list[str]:

@@ -223,12 +223,10 @@ class Download:
 
     def _listing(self) -> tuple[str, list[_RemoteFile]]:
         """The commit that the revision is now, and the files in it."""
-        from huggingface_hub import constants
-
         hub_errors.check_endpoint()
         revision = self.spec.revision
         at = "" if revision is None else f"/revision/{quote(revision, safe='')}"
-        url = f"{constants.ENDPOINT}/api/models/{self.spec.source}{at}?blobs=true"
+        url = f"{hub_errors.endpoint()}/api/models/{self.spec.source}{at}?blobs=true"
         with hub_http.get(url, self.spec.token) as response:
             hub_http.check_response(response)
             try:
@@ -316,6 +314,7 @@ class Download:
             token=self.spec.token,
             etag_timeout=hub_http.TIMEOUT,
             tqdm_class=Bar,
+            endpoint=hub_errors.endpoint(),
         )
 
     def _blob(self, file: _RemoteFile) -> Path:
@@ -424,7 +423,12 @@ class _Transfer:
         self.file = file
         self.path = path
         self.start = download.done
-        self.url = hf_hub_url(download.spec.source, file.name, revision=download.commit)
+        self.url = hf_hub_url(
+            download.spec.source,
+            file.name,
+            revision=download.commit,
+            endpoint=hub_errors.endpoint(),
+        )
 
     def run(self) -> None:
         from huggingface_hub.errors import HTTPError

@@ -74,11 +74,15 @@ _CERTIFICATES = {9: _EXPIRED, 10: _EXPIRED, 62: _OF_ANOTHER, 64: _OF_ANOTHER}
 """What is wrong with a certificate, by OpenSSL's number."""
 
 
+def endpoint() -> str:
+    """The Hub's address, as the environment has it now: the client reads that once, when it is
+    imported."""
+    return os.environ.get("HF_ENDPOINT", _OFFICIAL).rstrip("/")
+
+
 def check_endpoint() -> None:
     """Raise a `ModelError` where what is set as the Hub's address is none."""
-    from huggingface_hub import constants
-
-    address = str(constants.ENDPOINT)
+    address = endpoint()
     if _place(address) is None or not address.isprintable() or " " in address:
         raise ModelError(
             "HF_ENDPOINT is not an address on the web",
@@ -89,9 +93,7 @@ def check_endpoint() -> None:
 
 def host() -> str:
     """The Hub that is asked: scheme, name and port."""
-    from huggingface_hub import constants
-
-    return _place(str(constants.ENDPOINT)) or "the Hub"
+    return _place(endpoint()) or "the Hub"
 
 
 def _place(address: str) -> str | None:
@@ -342,8 +344,14 @@ def disk_full(spec: ModelSpec, folder: Path, numbers: str) -> ModelError:
 
 def not_cached(spec: ModelSpec) -> ModelError:
     """The error for what is not there, where it may not be fetched."""
+    from huggingface_hub import constants
+
+    hint = "Unset HF_HUB_OFFLINE and local_files_only, and run again with a network."
+    switches = ("HF_HUB_OFFLINE", "TRANSFORMERS_OFFLINE")
+    if constants.is_offline_mode() and not any(map(os.environ.get, switches)):
+        hint = "Restart the kernel: HF_HUB_OFFLINE was set when it began, and is read once."
     return ModelError(
         f"{spec.source} is not completely in the local cache, and downloads are switched off",
-        hint="Unset HF_HUB_OFFLINE and local_files_only, and run again with a network.",
+        hint=hint,
         code="not_cached",
     )

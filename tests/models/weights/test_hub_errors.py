@@ -48,6 +48,33 @@ def test_a_server_error(repo: HubStandIn, cache: ModelCache) -> None:
     assert "500" in error.message
 
 
+def test_an_endpoint_that_is_set_after_a_failure_counts(
+    repo: HubStandIn, cache: ModelCache, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """In the same process, though the Hub's client reads it only when it is imported."""
+    with monkeypatch.context() as wrong:
+        wrong.setenv("HF_ENDPOINT", "http://127.0.0.1:9")
+        error = failure(cache, ModelSpec(REPO))
+        assert (error.code, "http://127.0.0.1:9 cannot be reached" in error.message) == (
+            *("no_network", True),
+        )
+    done(cache.acquire(ModelSpec(REPO)))
+    monkeypatch.delenv("HF_ENDPOINT")
+    assert hub_errors.host() == "https://huggingface.co"
+
+
+def test_a_switch_that_is_read_once_says_so(
+    repo: HubStandIn, cache: ModelCache, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from huggingface_hub import constants
+
+    monkeypatch.setattr(constants, "HF_HUB_OFFLINE", True)
+    monkeypatch.setenv("HF_HUB_OFFLINE", "1")
+    assert "Unset HF_HUB_OFFLINE" in (failure(cache, ModelSpec(REPO)).hint or "")
+    monkeypatch.delenv("HF_HUB_OFFLINE")
+    assert "Restart the kernel" in (failure(cache, ModelSpec(REPO)).hint or "")
+
+
 def test_no_network(repo: HubStandIn, cache: ModelCache) -> None:
     repo.stop()
     error = failure(cache, ModelSpec(REPO))
