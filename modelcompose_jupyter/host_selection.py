@@ -8,13 +8,14 @@ from __future__ import annotations
 import os
 import threading
 import time
+from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
 from ._version import __version__
 from .document import Document
 from .errors import ComposeError, InputError, UsageError
-from .host import Host, LocalHost, local_host
+from .host import SERVING_LIMITS, Host, LocalHost, local_host
 from .workflow import Run
 
 if TYPE_CHECKING:
@@ -46,8 +47,18 @@ class Endpoint(NamedTuple):
 
 
 def endpoint_of(document: Document, workflow: str) -> Endpoint:
-    """Where a workflow can be called: at this process's server if it serves it, at the host that
-    runs the document, or else where the document says."""
+    """Where a workflow can be called: where it is served, or else where the document says."""
+    served = served_at(document, workflow)
+    if served is not None:
+        return served
+    controller = document.controller
+    url = f"http://localhost:{controller.port}{controller.base_path}"
+    return Endpoint(url, workflow if len(document.workflows) > 1 else None)
+
+
+def served_at(document: Document, workflow: str) -> Endpoint | None:
+    """Where a workflow can be called now: at this process's server if it serves it, or at the host
+    that runs the document; None where it is not served."""
     from .server.access import TOKEN_VARIABLE
 
     server = serving()
@@ -58,11 +69,64 @@ def endpoint_of(document: Document, workflow: str) -> Endpoint:
                 name = None if id == catalog.default else id
                 return Endpoint(server.url, name, TOKEN_VARIABLE if server.access.token else None)
     host = _connected or _chosen.get(document.key)
-    controller = document.controller
-    url, token = f"http://localhost:{controller.port}{controller.base_path}", None
-    if host is not None and not isinstance(host, LocalHost):
-        url, token = host.url, TOKEN_VARIABLE if host.wants_token else None
-    return Endpoint(url, workflow if len(document.workflows) > 1 else None, token)
+    if host is None or isinstance(host, LocalHost) or host.closed:
+        return None
+    token = TOKEN_VARIABLE if host.wants_token else None
+    return Endpoint(host.url, workflow if len(document.workflows) > 1 else None, token)
+
+
+def serve_also(document: Document, workflow: str, name: str) -> Endpoint:
+    """Serve a workflow, beside what this process serves already, and say where it can be called.
+
+    Where nothing is served yet, that is for this computer alone, at the document's port or, where
+    that is taken, at any that is free. One that is served stays as it is.
+
+    Args:
+        name: what callers name it by; a number is added where another workflow has it.
+
+    Raises:
+        UsageError: this is the kernel of a page's visitor.
+        ComposeError: no port can be had.
+    """
+    from .server.catalog import Catalog, Served
+    from .server.server import Server, ServerSettings
+
+    if is_page():
+        raise UsageError("a page's visitors serve nothing", hint="Ask who serves the page.")
+    with _lock:
+        if (endpoint := served_at(document, workflow)) is not None:
+            return endpoint
+        server = serving()
+        if server is None:
+            ports = (document.controller.port, 0)
+            servers = (
+                Server(
+                    local_host(),
+                    lambda: Catalog({}),
+                    settings=ServerSettings(port=port, base_path=document.controller.base_path),
+                    title="a notebook",
+                )
+                for port in ports
+            )
+            server = _started(servers)
+        server.documents.add(name, Served(document, document.workflow(workflow)))
+        endpoint = served_at(document, workflow)
+    assert endpoint is not None
+    return endpoint
+
+
+def _started(servers: Iterator[Server]) -> Server:
+    """The first of some servers that finds its port free."""
+    taken: ComposeError | None = None
+    for each in servers:
+        try:
+            return serve(each)
+        except ComposeError as error:
+            if error.code != "port_taken":
+                raise
+            taken = error
+    assert taken is not None
+    raise taken
 
 
 def is_page() -> bool:
@@ -245,6 +309,10 @@ def serve(server: Server) -> Server:
     """
     global _server
     with _lock:
+        # A process's own runs know no other limit: a map of it waits for room.
+        local_host().limit(
+            **{name: SERVING_LIMITS[name] for name in ("max_runs", "max_generations")}
+        )
         before = serving()
         if before is not None and before.port == server.settings.port:
             stop_serving()

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from .. import host_selection
 from ..errors import ComposeError, UsageError, did_you_mean
-from ..host import SERVING_LIMITS, LocalHost, local_host
+from ..host import LocalHost, local_host
 from ..models.weights.source import folder_of, is_folder
 from ..server.access import Access
 from ..server.catalog import Catalog, Served
@@ -63,9 +63,6 @@ def serve(
     settings = {**vars(flows[0].document.controller), **line.inputs}
     notebook = this_notebook()
     before = host_selection.serving()
-    # The notebook's own runs know no other limit: a map of it waits for room.
-    limits = ("max_runs", "max_generations")
-    local_host().limit(**{limit: SERVING_LIMITS[limit] for limit in limits})
     server = host_selection.serve(
         Server(
             local_host(),

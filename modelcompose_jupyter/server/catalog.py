@@ -131,6 +131,7 @@ class Documents:
 
     def __init__(self, catalog: Callable[[], Catalog]) -> None:
         self._catalog = catalog
+        self._added: dict[str, Served] = {}
         self._brought: OrderedDict[str, Document] = OrderedDict()
         self._offered: OrderedDict[str, Catalog] = OrderedDict()
 
@@ -138,11 +139,19 @@ class Documents:
     def catalog(self) -> Catalog:
         """What is served now."""
         now = self._catalog()
+        if self._added:
+            now = Catalog({**self._added, **now.workflows}, now.default)
         for document in now.documents:
             self._offered[document.key] = now.of_document(document.key)
         while len(self._offered) > _KEPT_DOCUMENTS:
             self._offered.popitem(last=False)
         return now
+
+    def add(self, name: str, served: Served) -> None:
+        """Serve a workflow beside the catalog's, under a name, or another where that is taken."""
+        taken = self._catalog().workflows
+        names = (name, *(f"{name}_{number}" for number in range(2, len(taken) + 3)))
+        self._added[next(each for each in names if each not in taken)] = served
 
     def offered(self, key: str) -> Catalog:
         """What is offered of a document that is served, or was until it was edited: a page that

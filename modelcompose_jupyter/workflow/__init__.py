@@ -4,7 +4,7 @@ from .events import EVENT_DATA, Event, State
 from .extension import RunExtension
 from .run import METADATA_KEY, EventIterator, Run
 from .runnable import Runnable
-from .runner import run_workflow
+from .runner import is_first_seed, run_workflow
 
 __all__ = [
     "EVENT_DATA",
@@ -15,5 +15,6 @@ __all__ = [
     "RunExtension",
     "Runnable",
     "State",
+    "is_first_seed",
     "run_workflow",
 ]

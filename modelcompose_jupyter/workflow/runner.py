@@ -23,6 +23,7 @@ from ..document.fields import Integer, Strict
 from ..document.render import check_size
 from ..errors import ComposeError
 from ..redaction import get_logger, redact
+from ..seeds import MAX_SEED
 from .bounded_gather import bounded_gather, first_of
 from .component import (
     Allowance,
@@ -44,6 +45,11 @@ _SEEDS_OF_A_JOB = 2**20
 
 class _Repeat(Strict):
     repeat_count: Annotated[Integer, Field(ge=1)]
+
+
+def is_first_seed(seed: int | None, of_run: int) -> bool:
+    """Whether a seed is that of a job's first generation, where the document gives none."""
+    return seed is not None and (seed - of_run) % (MAX_SEED + 1) % _SEEDS_OF_A_JOB == 0
 
 
 async def run_workflow(
