@@ -24,6 +24,7 @@ from .spec import Abandoned, LoadProgress, ModelInfo, ModelSpec
 from .weights import source
 
 if TYPE_CHECKING:
+    from .weights.coming_weights import ComingWeights
     from .weights.loaded_model import LoadedModel
 
 OnProgress = Callable[[LoadProgress], None]
@@ -329,6 +330,12 @@ class ModelCache:
                 return False
             return not memory.is_short(needed - _freed_by(idle), device)
 
+    def _could_have(self, needed: int, device: str) -> bool:
+        """Whether a device has room, once idle models are unloaded."""
+        with self._lock:
+            idle = [e for e in self._entries.values() if e.idle]
+        return not memory.is_short(needed - _freed_by(idle), device)
+
     def _is_over(self, needed: int, entries: Iterable[_Entry]) -> bool:
         """Whether so much is above the budget, beside some models."""
         used = sum(entry.memory_bytes or 0 for entry in entries)
@@ -426,7 +433,11 @@ class _Entry:
         spec = self.spec
         if spec.cache_budget is None:
             spec = replace(spec, cache_budget=self._cache.cache_budget)
-        found = source.resolve(spec, self._report)
+
+        def check_room(coming: ComingWeights) -> None:
+            loader.check_room(spec, coming, self._report, self._cache._could_have)
+
+        found = source.resolve(spec, self._report, check_room)
         self._revision = found.revision
         plan = loader.plan(spec, found, self._report, self._cache._can_make_room)
         if self._cache._share(self, (plan.key, self._fingerprint)):

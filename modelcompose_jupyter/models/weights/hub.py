@@ -27,6 +27,7 @@ from ...formatting import size
 from ...redaction import remember
 from ..spec import Abandoned, LoadProgress, ModelSpec, Report
 from . import file_kinds, files, hub_errors, hub_http
+from .coming_weights import ComingWeights, OnComing
 from .gguf_names import models_among, parts_of
 from .library_logging import SilentBar, quiet
 
@@ -97,10 +98,19 @@ class Download:
     Args:
         file: the GGUF file that is wanted alone, with the folders in the repository, or a part of
             one; None for all that transformers needs.
+        on_coming: called before weights are transferred; what it raises ends the download.
     """
 
-    def __init__(self, spec: ModelSpec, report: Report, file: str | None = None) -> None:
+    def __init__(
+        self,
+        spec: ModelSpec,
+        report: Report,
+        file: str | None = None,
+        *,
+        on_coming: OnComing | None = None,
+    ) -> None:
         self.spec = spec
+        self._on_coming = on_coming
         self.report = report
         self._parts = [] if file is None else parts_of(file)
         self._named = spec if file is None else replace(spec, source=f"{spec.source}/{file}")
@@ -194,28 +204,59 @@ class Download:
         _check_token(self.spec)
         self.commit, listed = self._listing()
         self.files = {file.name: file for file in listed}
-        needed = [self.files[name] for name in self._names()]
+        small, weights = ([self.files[name] for name in names] for names in self._names())
+        needed = [*small, *weights]
         self.done, self.total = 0, sum(file.size for file in needed)
         self._check_disk(needed)
-        for file in needed:
+        for file in small:
+            self._fetch(file)
+        if self._on_coming is not None:
+            self._on_coming(self._coming(small, weights))
+        for file in weights:
             self._fetch(file)
         with suppress(OSError):  # the next time it is looked up again
             self._remember_revision()
         return self._snapshot
 
-    def _names(self) -> list[str]:
-        """The files that are needed, in the order in which they are fetched."""
+    def _coming(self, small: list[_RemoteFile], weights: list[_RemoteFile]) -> ComingWeights:
+        paths = tuple(self._snapshot / file.name for file in small)
+        sizes = {file.name: file.size for file in weights}
+        return ComingWeights(self.commit, paths, sizes, self._read_part)
+
+    def _read_part(self, name: str, start: int, end: int) -> bytes:
+        """A part of a file, which is not kept."""
+        content = bytearray()
+        headers = {"Range": f"bytes={start}-{end - 1}"}
+        with hub_http.get(self.url_of(name), self.spec.token, headers) as response:
+            hub_http.check_response(response)
+            skipped = start if response.status_code != 206 else 0
+            for chunk in response.iter_raw():
+                self._advance(name=name)
+                content += chunk
+                if len(content) >= skipped + end - start:
+                    break
+        return bytes(content[skipped : skipped + end - start])
+
+    def url_of(self, name: str) -> str:
+        """Where the Hub has a file."""
+        from huggingface_hub import hf_hub_url
+
+        endpoint = hub_errors.endpoint()
+        return str(hf_hub_url(self.spec.source, name, revision=self.commit, endpoint=endpoint))
+
+    def _names(self) -> tuple[list[str], list[str]]:
+        """The files that are needed, small ones and weights, in the order of their transfer."""
         if self._parts:
             if any(part not in self.files for part in self._parts):
                 raise self._no_file(models_among(self.files))
-            return self._parts
+            return [], self._parts
         index = files.weight_index(self.files)
         if index is not None:
             self._fetch(self.files[index])
         weights = files.weight_files(self.files, self._snapshot)
         self._check(weights)
         small = files.small_files(self.files, self.spec.trust_remote_code)
-        return [*([index] if index else []), *small, *weights]
+        return [*([index] if index else []), *small], weights
 
     @property
     def _snapshot(self) -> Path:
@@ -417,18 +458,11 @@ class _Transfer:
     """One file on its way to disk; what has arrived stays when it breaks off."""
 
     def __init__(self, download: Download, file: _RemoteFile, path: Path) -> None:
-        from huggingface_hub import hf_hub_url
-
         self.download = download
         self.file = file
         self.path = path
         self.start = download.done
-        self.url = hf_hub_url(
-            download.spec.source,
-            file.name,
-            revision=download.commit,
-            endpoint=hub_errors.endpoint(),
-        )
+        self.url = download.url_of(file.name)
 
     def run(self) -> None:
         from huggingface_hub.errors import HTTPError

@@ -10,9 +10,11 @@ from ...errors import ModelError
 from ...formatting import size
 from ...redaction import get_logger
 from .. import memory
-from ..spec import ModelSpec, Quantization, Report
+from ..spec import Abandoned, ModelSpec, Quantization, Report
 from . import files, native_loader, optional_libraries, torch_loader
+from .coming_weights import ComingWeights
 from .config_reader import Other
+from .gguf_names import is_gguf
 from .loaded_model import LoadedModel
 from .native_loader import NativePlan
 from .read_ahead import ReadAhead, whole
@@ -24,6 +26,12 @@ LoadPlan = NativePlan | TorchPlan
 
 _QUANTIZATIONS: tuple[Quantization, ...] = ("int8", "int4")
 """The most bits first."""
+
+_TAKE_ANOTHER = "Take a smaller model, or unload others."
+_MOST_WIDENED = 4
+"""So many times what weights have on the disk they may take in memory: few bits, on torch."""
+_SMALL = 1 << 30
+"""Bytes of weights up to which nobody asks about another device than the processor."""
 
 log = get_logger(__name__)
 
@@ -72,8 +80,9 @@ def plan(
     if spec.cache_quantization is not None:
         raise _keeps_numbers(spec, "'driver: huggingface' asks for it")
     optional_libraries.require(spec)
-    paths = files.folder_weights(source.folder)
-    ReadAhead(whole(paths)).start()  # while that is imported which loads
+    if not source.is_hollow:
+        paths = files.folder_weights(source.folder)
+        ReadAhead(whole(paths)).start()  # while that is imported which loads
     return torch_loader.plan(spec, source, report, reason)
 
 
@@ -89,6 +98,42 @@ def _with_room(
             smaller = plan(replace(spec, quantization=each), source, report)
             planned = min(planned, smaller, key=lambda each: each.size.peak)
     return planned
+
+
+def check_room(
+    spec: ModelSpec, coming: ComingWeights, report: Report, has_room: HasRoom = _has_room_now
+) -> None:
+    """Refuse a model whose weights are yet to be downloaded, where there is no room for it.
+
+    Nothing is refused of which too little is known before: the load will see.
+
+    Args:
+        has_room: decides, and also ``quantization: auto``.
+
+    Raises:
+        ModelError: not enough memory, as `load` says it.
+        Abandoned: from ``report``.
+    """
+    may_be_short = not has_room(_MOST_WIDENED * coming.total, "cpu")
+    if spec.trust_remote_code or not (may_be_short or coming.total > _SMALL):
+        return
+    if all(is_gguf(name) for name in coming.sizes):  # which stays as it is
+        if not has_room(coming.total, "cpu"):
+            raise _refused(spec, coming.total, "cpu", _TAKE_ANOTHER)
+        return
+    try:
+        with coming.hollow() as folder:
+            hollow = ResolvedSource(folder, coming.revision, is_hollow=True)
+            planned = plan(spec, hollow, report, has_room)
+            fits = has_room(planned.size.peak, planned.device)
+            error = None if fits else _no_room(planned, report)
+    except Abandoned:
+        raise
+    except Exception as reason:
+        log.info("%s: its size is not known before the download: %s", spec.source, reason)
+        return
+    if error is not None:
+        raise error
 
 
 def load(planned: LoadPlan, report: Report) -> LoadedModel:
@@ -118,7 +163,7 @@ def load(planned: LoadPlan, report: Report) -> LoadedModel:
 def _no_room(planned: LoadPlan, report: Report) -> ModelError:
     """The error for a model that has no room, with what would have."""
     needed, device = planned.size.peak, planned.device
-    hint = "Take a smaller model, or unload others."
+    hint = _TAKE_ANOTHER
     for setting, less in _smaller(planned, report):
         if not memory.is_short(less, device):
             hint = f"Set '{setting}': it needs {size(less)} then. Or unload other models."
@@ -127,8 +172,12 @@ def _no_room(planned: LoadPlan, report: Report) -> ModelError:
             f"Take a smaller model, or unload others: even with '{setting}' this one needs"
             f" {size(less)}."
         )
+    return _refused(planned.spec, needed, device, hint)
+
+
+def _refused(spec: ModelSpec, needed: int, device: str, hint: str) -> ModelError:
     return ModelError(
-        f"{planned.spec.source} needs {size(needed)} of memory for its weights,"
+        f"{spec.source} needs {size(needed)} of memory for its weights,"
         f" {size(memory.available(device))} are free on {device}",
         hint=hint,
         code="out_of_memory",

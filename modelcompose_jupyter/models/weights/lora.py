@@ -129,10 +129,10 @@ class _Download(hub.Download):
     def _is_complete(self, folder: Path) -> bool:
         return (folder / files.ADAPTER_CONFIG).is_file() and bool(files.adapter_weights(folder))
 
-    def _names(self) -> list[str]:
+    def _names(self) -> tuple[list[str], list[str]]:
         weights = [name for name in files.ADAPTER_WEIGHTS if name in self.files][:1]
         if files.ADAPTER_CONFIG in self.files and weights:
-            return [files.ADAPTER_CONFIG, *weights]
+            return [files.ADAPTER_CONFIG], weights
         lacks = files.ADAPTER_WEIGHTS[0] if not weights else files.ADAPTER_CONFIG
         raise file_kinds.no_adapter(f"the repository {self.spec.source}", self.files, lacks)
 

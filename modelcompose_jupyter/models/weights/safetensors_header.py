@@ -53,6 +53,20 @@ class Tensor(NamedTuple):
         return math.prod(self.shape)
 
 
+def end_of_header(start: bytes, size: int) -> int:
+    """Where the header ends of a file of so many bytes, by its first eight.
+
+    Raises:
+        BrokenFile: there is none, or it is longer than any.
+    """
+    length = struct.unpack("<Q", start[:8])[0] if len(start) >= 8 else size
+    if length + 8 > size:
+        raise BrokenFile("its header is broken")
+    if length > LONGEST_HEADER:
+        raise BrokenFile(f"its header has {length} bytes, and {LONGEST_HEADER} at most are read")
+    return int(length) + 8
+
+
 def read(path: Path) -> list[Tensor]:
     """The tensors of a file, in the order of its header.
 
@@ -63,14 +77,7 @@ def read(path: Path) -> list[Tensor]:
     """
     size = path.stat().st_size
     with path.open("rb") as file:
-        start = file.read(8)
-        length = struct.unpack("<Q", start)[0] if len(start) == 8 else size
-        if length + 8 > size:
-            raise BrokenFile("its header is broken")
-        if length > LONGEST_HEADER:
-            raise BrokenFile(
-                f"its header has {length} bytes, and {LONGEST_HEADER} at most are read"
-            )
+        length = end_of_header(file.read(8), size) - 8
         header = file.read(length)
     tensors: list[Tensor] = []
     for name, entry in _entries(header):

@@ -10,6 +10,7 @@ from pathlib import Path
 from ...errors import ModelError, did_you_mean
 from ..spec import ModelSpec, Report
 from . import files, optional_libraries
+from .coming_weights import OnComing
 from .gguf_names import is_gguf, parts_of, repository_and_file
 
 _FOLDER = re.compile(r"^([/\\~]|\.{1,2}([/\\]|$)|[A-Za-z]:[/\\])")
@@ -24,11 +25,13 @@ class ResolvedSource:
         folder: that it is in.
         revision: its commit if it came from the Hub.
         parts: the GGUF file that it is, or all parts of it in order; empty for a folder.
+        is_hollow: whether files of weights are there by their headers alone, see `ComingWeights`.
     """
 
     folder: Path
     revision: str | None = None
     parts: tuple[Path, ...] = ()
+    is_hollow: bool = False
 
     @property
     def place(self) -> Path:
@@ -53,8 +56,10 @@ def folder_of(source: str) -> Path:
         ) from None
 
 
-def resolve(spec: ModelSpec, report: Report) -> ResolvedSource:
+def resolve(spec: ModelSpec, report: Report, on_coming: OnComing | None = None) -> ResolvedSource:
     """Find a model, downloading it if need be.
+
+    ``on_coming`` is called before weights are downloaded, and may refuse them.
 
     Raises:
         ModelError: it does not exist, cannot be fetched, or is not whole.
@@ -78,10 +83,11 @@ def resolve(spec: ModelSpec, report: Report) -> ResolvedSource:
         named = repository_and_file(spec.source)
         if named is not None:
             repository, file = named
-            folder = Download(replace(spec, source=repository), report, file).fetch()
+            wanted = replace(spec, source=repository)
+            folder = Download(wanted, report, file, on_coming=on_coming).fetch()
             parts = tuple(folder / part for part in parts_of(file))
             return ResolvedSource(parts[0].parent, revision=folder.name, parts=parts)
-        folder = Download(spec, report).fetch()
+        folder = Download(spec, report, on_coming=on_coming).fetch()
         source = ResolvedSource(folder, revision=folder.name)
     files.check_folder(source.folder)
     return source
