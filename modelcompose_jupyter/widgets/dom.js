@@ -47,7 +47,7 @@ export async function copy(text, near) {
     field.select();
     const copied = document.execCommand("copy");
     field.remove();
-    near.focus();
+    near.focus?.();
     return copied;
   }
 }

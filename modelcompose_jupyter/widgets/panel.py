@@ -19,6 +19,7 @@ from IPython.display import display
 
 from ..document.types import Message
 from ..errors import ComposeError, InputError, UsageError
+from ..host_selection import serve_also, served_at
 from ..path_redaction import public_source
 from ..seeds import draw_seed
 from ..workflow import Run, Runnable
@@ -28,7 +29,7 @@ from .form import Form, folded
 from .outputs import markdown
 from .run_history import RunHistory
 from .run_view import Beside, RunView
-from .snippets import as_curl, as_python
+from .snippets import again, as_curl, as_python
 from .static_output import StaticOutput
 
 _SWEPT = (0.2, 0.7, 1.2)
@@ -257,6 +258,8 @@ class Panel(ipywidgets.VBox):
                 self._guard(self.stop)
             case {"type": "show", "run": str(id)}:
                 self._guard(lambda: self._go_back(id))
+            case {"type": "serve"}:
+                self._guard(self._serve)
             case {"type": "extend"}:
                 self._guard(self._extend)
             case {"type": "pin", "run": str(id), "pinned": bool(pinned)}:
@@ -375,14 +378,22 @@ class Panel(ipywidgets.VBox):
             self._model = {**self._model, "state": "in memory" if loaded else ""}
 
     def _snippets(self, run: Run) -> list[dict[str, Any]]:
-        values = self._input_of(run)
-        return [
-            {"label": "Copy as Python", "text": as_python(self._name, values)},
-            {
-                "label": "Copy as curl",
-                "text": as_curl(self.workflow.document, self.workflow.id, values),
-            },
-        ]
+        values, given = self._input_of(run), again(run)
+        python = {"label": "Copy as Python", "text": as_python(self._name, values, given)}
+        where = (self.workflow.document, self.workflow.id)
+        if served_at(*where) is None and not self.workflow.for_guests:
+            return [python, {"label": "Serve and copy as curl", "message": {"type": "serve"}}]
+        return [python, {"label": "Copy as curl", "text": as_curl(*where, values, given=given)}]
+
+    def _serve(self) -> None:
+        """Serve the workflow, and have the browser copy a command that calls it."""
+        run = self.run
+        if run is None:
+            return
+        where = (self.workflow.document, self.workflow.id)
+        endpoint = serve_also(*where, self._name)
+        command = as_curl(*where, self._input_of(run), endpoint, again(run))
+        self._view.copy(command, f"Served at {endpoint.url}")
 
     def _input_of(self, run: Run) -> Any:
         """What a run was given, as those who look at the panel gave it."""

@@ -21,6 +21,7 @@ import { TextList } from "./text_list.js";
 const GONE_AFTER = 1000; // milliseconds; a cell that is moved loses its view and gets another
 const NOTHING = [];
 const ELAPSED_EVERY = 100; // milliseconds
+const NOTE_FOR = 6000; // milliseconds
 const READ_ALOUD = 1000; // characters of a text that has ended
 
 /** A model and its views: the texts are kept once, whatever is in view. */
@@ -35,6 +36,8 @@ class RunModel {
     model.on("change:run_id", () => this.#redraw());
     model.on("msg:custom", (message) => {
       if (message.type === "text") this.#change(message.changes);
+      // One copy is enough, however many views there are.
+      if (message.type === "copy") [...this.views].at(-1)?.copy(message.text, message.said);
     });
   }
 
@@ -292,6 +295,15 @@ class RunView {
       this.snippets.set(key, made);
     }
     return this.snippets.get(key);
+  }
+
+  /** Copy what the kernel has sent, and say so for a while. */
+  async copy(text, said) {
+    const copied = await copy(text, this.actions);
+    const note = element("span", "modelcompose-note", copied ? `${said} · copied` : said);
+    note.setAttribute("role", "status");
+    this.actions.after(note);
+    setTimeout(() => note.remove(), NOTE_FOR);
   }
 
   /** Have a text read aloud when it has ended, and no sooner. */

@@ -126,6 +126,7 @@ class RunView(AnyWidget):
         self._on_updated = on_updated
         self.run: Run | None = None
         self._failure = ""
+        self._told: dict[str, str] | None = None
         self._snippets = snippets
         self._unwatch: Callable[[], None] = lambda: None
         self._changes = _Changes(None)
@@ -151,6 +152,11 @@ class RunView(AnyWidget):
     def fail(self, message: str) -> None:
         """Show what went wrong, beside the run in view; the next `show` takes it away."""
         self._failure = message
+        self.renew()
+
+    def copy(self, text: str, said: str) -> None:
+        """Have the browser copy a text, and say so; the buttons are renewed with it."""
+        self._told = {"type": "copy", "text": text, "said": said}
         self.renew()
 
     def renew(self) -> None:
@@ -206,6 +212,11 @@ class RunView(AnyWidget):
             self.error = self._shown(self._failure or self._changes.error)
             for name, value in vars(self._beside()).items():
                 setattr(self, name, list(value) if isinstance(value, tuple) else value)
+        if (told := self._told) is not None:
+            self._told = None
+            if run is not None:
+                self.snippets = self._snippets(run)
+            self.send(told)
         if begins or ends:
             self._send_texts()
         elif changes:

@@ -312,12 +312,14 @@ def test_keep_seed_is_not_offered_where_the_document_says_the_seed(host: LocalHo
     assert descriptions(load(TEXT, host=host).panel())[-1] == "Keep seed"
 
 
-def test_a_run_can_be_copied_as_python_and_curl(panel: Panel) -> None:
+def test_a_run_can_be_copied_as_python_and_served_to_be_copied_as_curl(panel: Panel) -> None:
     run(panel, prompt="It's")
-    python, curl = (each["text"] for each in panel._view.snippets)
-    assert python == """workflow(prompt="It's", temperature=0.7)"""
-    assert curl.startswith("curl -X POST http://localhost:8080/api/workflows/runs ")
-    assert """'{"input": {"prompt": "It'"'"'s", "temperature": 0.7}}'""" in curl
+    assert panel.run is not None
+    python, serve = panel._view.snippets
+    seed = panel.run.record["seed"]
+    given = {"prompt": "It's", "temperature": 0.7}
+    assert python["text"] == f"workflow.start({given!r}, seed={seed}).result()"
+    assert serve == {"label": "Serve and copy as curl", "message": {"type": "serve"}}
 
 
 def test_inputs_can_be_linked(panel: Panel) -> None:
