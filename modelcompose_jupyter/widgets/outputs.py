@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from html import escape
 from typing import Any, Literal
 
 from ..document import Output
 from ..progress import as_text
 from ..workflow import Run
+from .markdown import markdown as markdown
+from .markdown import preformatted as preformatted
 
 
 @dataclass(frozen=True)
@@ -77,28 +78,3 @@ def _leaves(value: Any) -> Iterator[str]:
             yield from _leaves(each)
     else:
         yield as_text(value)
-
-
-def preformatted(text: str) -> str:
-    """Text as HTML, with its lines and spaces."""
-    return f'<pre style="white-space:pre-wrap">{escape(text)}</pre>'
-
-
-def markdown(source: str) -> str:
-    """Markdown as HTML. Raw HTML in it stays text, scripts' links are dropped, and images become
-    links: showing a text must not make the browser ask another computer for anything. Links open
-    beside the notebook, not in its place."""
-    import mistune
-
-    class Renderer(mistune.HTMLRenderer):
-        def image(self, text: str, url: str, title: str | None = None) -> str:
-            return self.link(text or url, url, title)
-
-        def link(self, text: str, url: str, title: str | None = None) -> str:
-            elsewhere = '<a target="_blank" rel="noopener noreferrer nofollow" '
-            return super().link(text, url, title).replace("<a ", elsewhere, 1)
-
-    render = mistune.create_markdown(
-        renderer=Renderer(escape=True), plugins=["strikethrough", "table"]
-    )
-    return str(render(source))
