@@ -34,6 +34,7 @@ const MARKDOWN_SHARE = 4; // a drawing that took long is followed by so many tim
 const MARKDOWN_PAUSE = 30; // milliseconds of drawing, after which the page has its turn
 // UTF-16 units. Parsers take more than linear time for hostile texts, a block at a time.
 const MARKDOWN_TEXT_LIMIT = 16_384;
+const MARKDOWN_EMPHASIS_LIMIT = 1000; // marks of it in a block
 const MARKDOWN_LIST_LENGTH = 4096; // a longer list goes on in another block
 const MARKDOWN_CODE_LIMIT = 32_768;
 const MARKDOWN_FORMULA_LIMIT = 2000;
@@ -41,11 +42,12 @@ const MARKDOWN_DIAGRAM_LIMIT = 5000;
 const MARKDOWN_NESTING_LIMIT = 40;
 
 // Characters of Unicode's private use stand for what the parser must not see.
-const MARKDOWN_HIDDEN = /[\uE000-\uE003]/g;
+const MARKDOWN_HIDDEN = /[\uE000-\uE004]/g;
 const FORMULA_START = "\uE000";
 const FORMULA_END = "\uE001";
 const LESS_THAN = "\uE002";
 const NO_LANGUAGE = "\uE003";
+const QUOTE = "\uE004";
 
 /** Shows a markdown text that may grow, in {@link MarkdownView#element}. */
 export class MarkdownView {
@@ -112,7 +114,8 @@ export class MarkdownView {
     if (this.#html && !this.#growing) {
       this.element.innerHTML = this.#html; // made safe where it was rendered
       for (const pre of this.element.querySelectorAll("pre")) {
-        const frame = codeFrame(pre.dataset.language ?? "");
+        const [, language] = /language-(\S+)/.exec(pre.firstElementChild?.className ?? "") ?? [];
+        const frame = codeFrame(language ?? "");
         pre.replaceWith(frame);
         frame.append(pre);
       }
@@ -349,7 +352,7 @@ export function settled(block) {
     text = text.replace(/(^|\n) {0,3}(?:`+|~+)$/, "");
     return { ...block, text };
   }
-  if (text.length > MARKDOWN_TEXT_LIMIT) return block;
+  if (text.length > MARKDOWN_TEXT_LIMIT || /`{20}/.test(text)) return block;
   const line = text.lastIndexOf("\n") + 1;
   if (/^(?:[-+*_#>|`~$\\=:[\]! \t]{1,99}|[ \t]{0,9}\d+[.)]?[ \t]*)$/.test(text.slice(line))) {
     text = text.slice(0, line).trimEnd();
@@ -393,13 +396,18 @@ async function drawBlock(block, definitions, rendermime, open) {
   const drawn = markdownElement("div");
   try {
     if (block.kind === "code") drawn.append(await drawCode(block, rendermime, open));
-    else if (block.text.length > MARKDOWN_TEXT_LIMIT) drawn.append(plainText(block.text));
+    else if (isTooLarge(block.text)) drawn.append(plainText(block.text));
     else await drawText(drawn, block.text, definitions, rendermime, open);
   } catch (error) {
     console.warn(error); // such as a parser that is too deep in brackets
     drawn.replaceChildren(plainText(block.text));
   }
   return drawn;
+}
+
+function isTooLarge(text) {
+  if (text.length > MARKDOWN_TEXT_LIMIT) return true;
+  return (text.match(/\*+|_+|~+/g)?.length ?? 0) > MARKDOWN_EMPHASIS_LIMIT;
 }
 
 function plainText(text) {
@@ -444,7 +452,7 @@ function codeFrame(language) {
   const frame = markdownElement("div", "modelcompose-code");
   const head = frame.appendChild(markdownElement("div", "modelcompose-code-head"));
   const name = head.appendChild(markdownElement("span"));
-  name.textContent = language;
+  name.textContent = LANGUAGE.test(language) ? language : "";
   const button = head.appendChild(markdownElement("button", "modelcompose-code-copy"));
   button.type = "button";
   button.textContent = "Copy";
@@ -484,7 +492,7 @@ const DIAGRAMS = new RegExp(
 const NO_DIAGRAM = new RegExp(
   "%%\\s*\\{|//|\\\\|&?#\\w+;|&\\w+;|\\w:/|(?:https?|ftp|wss?|data|file|javascript)\\s*:" +
     "|(?:url|src|image|image-set|cross-fade|element)\\s*\\(|@import|\\bimg\\b" +
-    "|<(?!br\\s*/?>)[a-z/!?]|[\uE000-\uE003]",
+    "|<(?!br\\s*/?>)[a-z/!?]|[\uE000-\uE004]",
   "i",
 );
 const ENDLESS_GANTT = /^\s*gantt\b[^]*?^[ \t]*(?:tickInterval|excludes|includes)\b/m;
@@ -520,7 +528,7 @@ async function drawDiagram(text, rendermime) {
 const MARKS = /\\[\s\S]|`+|\$\$?|</g;
 const KEPT_TAG = /^<(?:br\s*\/?>|(sub|sup|kbd|mark|u)>[^<>\n]{0,200}<\/\1>)/i;
 const AUTOLINK = /^<(?:https?:\/\/|mailto:)[^\s<>]{1,2000}>/i;
-const FENCE_INFO = /(`{3,}|~{3,})(?=[^\S\n]*[^\s`~])/g;
+const FENCE_INFO = /((?<!`)`{3,}(?!`)|(?<!~)~{3,}(?!~))([^\S\n]*[^\s`~][^\n]*)/g;
 
 /**
  * Markdown for a parser that knows neither formulas nor what is allowed: formulas stand behind
@@ -593,7 +601,11 @@ export function hideFromParser(source, open = false) {
     }
   }
   text += source.slice(done);
-  return { text: text.replace(FENCE_INFO, `$1${NO_LANGUAGE}`), formulas };
+  // JupyterLab has a language stand in HTML as it is.
+  text = text.replace(FENCE_INFO, (_, fence, info) => {
+    return fence + NO_LANGUAGE + info.replaceAll('"', QUOTE);
+  });
+  return { text, formulas };
 }
 
 /** Where code ends that a run of backticks begins: after another such run. */
@@ -625,12 +637,16 @@ function dollarEnd(source, from) {
   return -1;
 }
 
-// Commands that define others for all formulas of the page, make links, name things, or style.
+// Commands that define others for all formulas of the page, make links, name things, or style; and
+// lengths of pages.
 const NO_FORMULA = new RegExp(
   "\\\\(?:href|url|require|class|cssId|style|data|html\\w*|unicode|bbox|[egx]?def|(?:future)?let" +
     "|(?:re)?newcommand|providecommand|(?:re)?newenvironment|Declare\\w+|csname|mmlToken" +
     "|includegraphics|(?:eq)?ref|input|include|special|catcode|setOptions|texttip|mathtip" +
-    "|toggle)(?![a-zA-Z])|\\*\\s*\\{\\s*\\d{3,}|[\uE000-\uE003]",
+    "|toggle)(?![a-zA-Z])|\\*\\s*\\{\\s*\\d{3,}" +
+    "|(?:(?<!\\\\text)\\{|\\[|\\\\(?:h|m|v)?(?:kern|skip)|\\\\(?:raise|lower|move(?:lef|righ)t))" +
+    "\\s*[-+]?\\d{3,}\\.?\\d*\\s*(?:e[mx]|p[tcx]|cm|mm|in|mu|[bds][pd]|cc)(?![a-zA-Z])" +
+    "|[\uE000-\uE004]",
 );
 
 /** Whether MathJax may typeset a formula: without definitions and links, and not too deep. */
@@ -667,6 +683,7 @@ const ELEMENTS = new Set(
   ("P H1 H2 H3 H4 H5 H6 UL OL LI BLOCKQUOTE CODE EM STRONG DEL BR HR TABLE THEAD TBODY TR TH TD " +
     "SUB SUP KBD MARK U").split(" "),
 );
+const BETWEEN_BLOCKS = /^(?:BODY|BLOCKQUOTE|UL|OL|LI|TABLE|THEAD|TBODY|TR)$/;
 const WEB = /^(?:https?:\/\/|mailto:)/i;
 
 /** The children of an inert node, made anew of what is allowed. */
@@ -704,6 +721,7 @@ function cleanedNode(node, context, depth) {
 }
 
 function cleanedText(data, context, parent) {
+  if (!data.trim() && BETWEEN_BLOCKS.test(parent.nodeName) && data.includes("\n")) return [];
   if (parent.closest("code")) return [document.createTextNode(restoredText(data, context))];
   return data.split(/(\uE000\d+\uE001)/).flatMap((piece) => {
     const formula = context.formulas[/^\uE000(\d+)\uE001$/.exec(piece)?.[1]];
@@ -716,7 +734,14 @@ function restoredText(data, { formulas }) {
   return data
     .replace(/\uE000(\d+)\uE001/g, (_, index) => formulas[index]?.source ?? "")
     .replaceAll(LESS_THAN, "<")
-    .replaceAll(NO_LANGUAGE, "");
+    .replaceAll(NO_LANGUAGE, "")
+    .replaceAll(QUOTE, '"');
+}
+
+/** A URL as it was written, of which the parser has percent-encoded what is no ASCII. */
+function restoredUrl(url, context) {
+  const known = url.replace(/%EE%80%8([0-4])/gi, (_, last) => String.fromCharCode(0xe000 + +last));
+  return restoredText(known, context);
 }
 
 function restored(node, context) {
@@ -733,9 +758,9 @@ function cleanedCode(pre, context) {
 
 /** A link that opens beside the page; without an address of the web only its text. */
 function webLink(address, node, context, text = "") {
-  const href = restoredText(address ?? "", context);
+  const href = restoredUrl(address ?? "", context);
   let link;
-  if (WEB.test(href)) {
+  if (WEB.test(href) && !node.parentNode.closest("a")) {
     link = document.createElement("a");
     link.href = href;
     link.target = "_blank";
