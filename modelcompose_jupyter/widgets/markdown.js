@@ -116,6 +116,7 @@ export class MarkdownView {
       for (const pre of this.element.querySelectorAll("pre")) {
         const [, language] = /language-(\S+)/.exec(pre.firstElementChild?.className ?? "") ?? [];
         const frame = codeFrame(language ?? "");
+        pre.removeAttribute("style"); // for where there is no stylesheet
         pre.replaceWith(frame);
         frame.append(pre);
       }

@@ -91,8 +91,11 @@ def _parser(hidden: _Hidden) -> Callable[[str], str]:
     return lambda text: str(parser(text))
 
 
+_BOX = "width:13px;margin:0 6px 0 -19px"
+
+
 def _task(_renderer: object, text: str, checked: bool = False) -> str:
-    box = f'<input type="checkbox" disabled{" checked" if checked else ""}> '
+    box = f'<input type="checkbox" disabled{" checked" if checked else ""} style="{_BOX}">'
     inner = text.replace("<p>", f"<p>{box}", 1) if text.startswith("<p>") else box + text
     return f'<li style="list-style:none">{inner}</li>\n'
 
@@ -336,6 +339,10 @@ _COLOURS = {
 }
 
 
+_FRAME = (
+    "margin:0.75em 0;padding:8px 12px;border:1px solid rgba(128,128,128,0.3);border-radius:6px"
+    ";overflow-x:auto"
+)
 _UNUSUAL = re.compile(r"[^\n]{400}|(?:[ \t]*\n){12}")
 
 
@@ -346,7 +353,7 @@ def _code(code: str, language: str) -> str:
     text = _coloured(lines, language.lower()) if coloured else escape(lines, quote=False)
     named = re.fullmatch(r"[\w+#.-]{1,40}", language)
     of_language = f' class="language-{escape(language)}"' if named else ""
-    return f"<pre><code{of_language}>{text}</code></pre>\n"
+    return f'<pre style="{_FRAME}"><code{of_language}>{text}</code></pre>\n'
 
 
 def _coloured(code: str, language: str) -> str:

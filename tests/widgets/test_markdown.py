@@ -97,7 +97,7 @@ def test_a_formula_has_no_tags_and_no_styles() -> None:
 
 def test_code_has_colours_that_themes_may_change() -> None:
     html = markdown('```python\ndef f(a):\n    return "<b>" < 1\n```')
-    assert '<pre><code class="language-python">' in html
+    assert re.search('<pre style="[^"]*"><code class="language-python">', html)
     assert '<span style="color:var(--jp-mirror-editor-keyword-color,#2f9e44)">def</span>' in html
     assert words(html) == 'def f(a): return "&lt;b&gt;" &lt; 1'
     assert Reader(html).wrong == []
@@ -117,7 +117,7 @@ def test_code_has_colours_that_themes_may_change() -> None:
 )
 def test_code_of_other_languages_is_shown_as_it_is(source: str) -> None:
     html = markdown(source)
-    assert re.search(r"<pre><code( class=\"language-\w+\")?>", html)
+    assert re.search(r"<pre style=\"[^\"]*\"><code( class=\"language-\w+\")?>", html)
     assert words(html) == "x &lt; 1"
 
 
@@ -128,7 +128,7 @@ def test_tables_tasks_and_small_tags_are_shown() -> None:
     assert '<td style="text-align:left">1<br>2</td>' in html
     assert "H<sub>2</sub>O" in html
     assert html.count('<input type="checkbox" disabled') == 2
-    assert html.count("checked>") == 1
+    assert html.count(" checked ") == 1
     assert "<del>to do</del>" in html
 
 

@@ -25,6 +25,7 @@ ATTRIBUTES |= {"display", "stretchy", "fence", "form", "accent", "width", "heigh
 ATTRIBUTES |= {"scriptlevel", "rowspacing", "columnspacing", "minsize", "maxsize", "linethickness"}
 STYLE = re.compile(
     r"((text-align|white-space|list-style):[\w-]+;?)"
+    r"|(?:(?:margin|padding|border|border-radius|overflow-x|width):[\w.,()% -]+;?)+"
     r"|color:var\(--jp-mirror-editor-[a-z]+-color,#[0-9a-f]{6}\)"
 )
 SCHEMES = {"http", "https", "mailto"}
