@@ -451,6 +451,7 @@ async function drawCode({ text, language, closed }, rendermime, open) {
 
 function codeFrame(language) {
   const frame = markdownElement("div", "modelcompose-code");
+  frame.dir = "ltr"; // also in Arabic and Hebrew texts
   const head = frame.appendChild(markdownElement("div", "modelcompose-code-head"));
   const name = head.appendChild(markdownElement("span"));
   name.textContent = LANGUAGE.test(language) ? language : "";
