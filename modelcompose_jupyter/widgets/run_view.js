@@ -135,8 +135,7 @@ class RunView {
 
   resetTexts() {
     this.list.reset(this.run.texts, this.model.get("labels"));
-    this.grown();
-    this.#updateActions();
+    this.update(); // what is shown of an output depends on what the texts say already
   }
 
   get #goes() {
