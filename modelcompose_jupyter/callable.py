@@ -18,7 +18,7 @@ from .diagram import Diagram, diagram
 from .document import Document, Input, Output, Signature, load_document, signature
 from .errors import ComposeError, InputError
 from .host import Host, validate_run
-from .host_selection import host_for, in_use, is_page
+from .host_selection import host_for, host_of, in_use, is_page
 from .path_redaction import public_source, without_folders
 from .redaction import is_masked, redact
 from .run_follower import stop
@@ -290,7 +290,8 @@ class Workflow:
         """
         if run.record:
             self._check_own(run.record)
-        self.last_run = self.host.extend(run.id, tokens)
+        host = self.host if self._host is not None else host_of(run.id)
+        self.last_run = host.extend(run.id, tokens)
         return self.last_run
 
     def models_in_memory(self) -> set[str]:

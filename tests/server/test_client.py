@@ -120,6 +120,22 @@ def test_a_run_over_there_goes_on(serve: Serve) -> None:
     real.close()
 
 
+def test_a_run_goes_on_where_it_was(server: Server) -> None:
+    """Though what is run from now on goes elsewhere."""
+    flow = load(f"{COMPONENT}  max_output_length: 8\n")
+    run = flow.start({"prompt": "Once upon a"}, seed=3)
+    assert run.wait(30)
+    elsewhere = host_selection.connect(server.url)
+    try:
+        assert flow.host is elsewhere
+        extended = flow.extend(run, 6)
+        assert extended.result(30)["generated"].startswith(run.text)
+        assert extended.usage["generated"] == 14
+    finally:
+        host_selection.disconnect()
+        elsewhere.close(10)
+
+
 def test_a_run_that_is_forgotten_over_there_says_why(remote: RemoteHost, server: Server) -> None:
     id = load(STORY, host=remote).run(prompt="a").id
     server.host.limit(run_ttl=0)
