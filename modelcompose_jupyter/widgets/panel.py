@@ -296,8 +296,6 @@ class Panel(ipywidgets.VBox):
         """Have another conversation in view: a reply that goes on is stopped, and stays."""
         with self._lock:
             self._cancel()
-            for run in self._going:
-                run.wait(_STOP_SECONDS)
             change()
             self._view.clear()
 
@@ -411,9 +409,6 @@ class Panel(ipywidgets.VBox):
 
     def __repr__(self) -> str:
         return f"Panel of {self.workflow!r}"
-
-
-_STOP_SECONDS = 5.0  # a stopped run ends within a token
 
 
 def _in_words(error: InputError, name: str | None = None) -> str:

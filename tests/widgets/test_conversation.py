@@ -178,7 +178,7 @@ def test_a_new_conversation_stops_the_old_one_which_stays(
 ) -> None:
     run = held(panel, models, "Hello")
     browser_says(panel, type="new")
-    assert run.state == "cancelled"
+    assert run.wait(30) and run.state == "cancelled"
     assert (panel._view.turns, panel._view.state) == ([], "idle")
     say(panel, "Once more")
     assert models.prompts[-1] == [user("Once more")]
