@@ -14,16 +14,18 @@ from pathlib import Path
 from textwrap import indent
 from typing import TYPE_CHECKING, Any
 
+from .cell_output import show, wait
 from .diagram import Diagram, diagram
 from .document import Document, Input, Output, Signature, load_document, signature
 from .errors import ComposeError, InputError
-from .host import Host, validate_run
-from .host_selection import host_for, host_of, in_use, is_page
+from .host import Host, LocalHost, validate_run
+from .host_selection import host_for, host_of, in_use, is_page, runs_here
 from .path_redaction import public_source, without_folders
 from .redaction import is_masked, redact
 from .run_follower import stop
 from .widgets.snippets import as_python, is_keyword
 from .workflow import EventIterator, Run
+from .workflow.component import written_spec
 
 if TYPE_CHECKING:
     from .mapping.row_stream import RowStream
@@ -149,11 +151,7 @@ class Workflow:
         its text so far is ``last_run``.
         """
         run = self.submit(input, **inputs)
-        try:
-            run.wait()
-        except BaseException as error:
-            stop(run, error)
-            raise
+        wait(run)
         return run
 
     def __call__(self, input: Any = None, /, **inputs: Any) -> Any:
@@ -256,6 +254,27 @@ class Workflow:
         if not isinstance(input, Mapping | None):
             raise InputError("a panel begins with inputs by name", hint="Write panel(prompt=…).")
         return Panel(self, {**(input or {}), **inputs}, name=self.__name__)
+
+    def prepare(self) -> threading.Thread | None:
+        """Have what the first run will need while nothing waits for it yet: import what its models
+        need, torch where one is left to it, and compile the kernels, in the background.
+
+        Loads and fetches nothing. Gives the thread that does it; None where another process runs
+        the workflow for sure.
+        """
+        from .models.preparation import PREPARE_THREAD_NAME, prepare
+
+        if self.for_guests or not isinstance(self._host, LocalHost | None):
+            return None
+
+        def work() -> None:
+            if self._host is not None or runs_here(self.document):
+                specs = [written_spec(self.document, job) for job in self._workflow.jobs]
+                prepare(dict.fromkeys(spec for spec in specs if spec is not None))
+
+        thread = threading.Thread(target=work, name=PREPARE_THREAD_NAME, daemon=True)
+        thread.start()
+        return thread
 
     def rerun(self, record: Run | Mapping[str, Any]) -> Run:
         """Run again what a run, or its ``record``, tells of; an earlier kernel's record, too.
@@ -381,6 +400,8 @@ class TextStream(Iterator[str], AsyncIterator[str]):
     def __next__(self) -> str:
         run = self.run
         try:
+            if not run.text:
+                wait(run, or_text=True)
             return next(self._pieces)
         except StopIteration:
             run.result()
@@ -408,6 +429,10 @@ class TextStream(Iterator[str], AsyncIterator[str]):
     def close(self) -> None:
         """Stop the run."""
         _stop(self._begun)
+
+    def _ipython_display_(self) -> None:
+        """The text as it comes, in lines that end between words."""
+        show(self.run)
 
     async def aclose(self) -> None:
         """`close`, for `contextlib.aclosing`."""

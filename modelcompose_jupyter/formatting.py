@@ -18,7 +18,12 @@ def duration(seconds: float) -> str:
     """Seconds for people: ``0.12 s``, ``42 s``, ``3 min 20 s``, ``2 h 5 min``."""
     if seconds < 10:
         return f"{seconds:.2f} s" if seconds < 1 else f"{seconds:.1f} s"
-    whole = round(seconds)
+    return elapsed(round(seconds))
+
+
+def elapsed(seconds: float) -> str:
+    """Whole seconds so far: ``3 s``, ``1 min 5 s``, ``2 h 5 min``."""
+    whole = int(seconds)
     if whole < 60:
         return f"{whole} s"
     if whole < 3600:

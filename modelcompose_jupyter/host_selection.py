@@ -154,6 +154,17 @@ def host_for(document: Document) -> Host:
         return chosen
 
 
+def runs_here(document: Document) -> bool:
+    """Whether this process is the one that would run a document now. It may ask others, and decides
+    nothing."""
+    if is_page() or HOST_VARIABLE in os.environ or _connected is not None:
+        return False
+    chosen = _chosen.get(document.key)
+    if chosen is not None and not chosen.closed:
+        return isinstance(chosen, LocalHost)
+    return _serving(document) is None
+
+
 def _named(path: str) -> RemoteHost:
     from .server.client import RemoteHost
     from .server.server_info import read

@@ -3,96 +3,203 @@
 from __future__ import annotations
 
 import json
+import time
 from dataclasses import dataclass
 from typing import Any
 
-from .formatting import duration, size
+from .formatting import duration, elapsed, size
 from .workflow import Event, Run, State
 
-WAITING_PHASES = ("download", "load", "queue")
-"""The phases of progress in which a run waits: for a model, or for its turn."""
+WAITING_PHASES = ("start", "download", "load", "queue", "prefill")
+"""The phases of progress in which a run waits: for a model, for its turn, for its first token."""
 
+_STEPS = {
+    "engine": "Starting the engine",
+    "kernels": "Compiling the kernels, once on this computer",
+    "torch": "Importing torch",
+}
 _RATE_SECONDS = 1.0  # a rate over less says nothing
+_WORTH_SECONDS = 0.2  # of a wait that is worth a word at the end
+_LIMITS = {"context": ", the end of the model's context", "host": ", the host's limit"}
 
 
 @dataclass(frozen=True)
 class Progress:
-    """How far something is: in words, and as a share from 0 to 1 (None where it is not known)."""
+    """How far something is.
+
+    Attributes:
+        text: in words.
+        share: from 0 to 1; None where it is not known.
+        since: when it began, in seconds since the epoch.
+    """
 
     text: str
     share: float | None
+    since: float
+
+    def line(self, now: float) -> str:
+        """The words, with the seconds that it has taken until ``now``, from the first one on."""
+        seconds = now - self.since
+        return f"{self.text} · {elapsed(seconds)}" if self.text and seconds >= 1 else self.text
 
 
 class ProgressMeter:
-    """Says what progress events mean. Keeps when each download began, to know its rate."""
+    """Says what progress events mean. Keeps the first of what goes on: since when, at what rate."""
 
     def __init__(self) -> None:
-        self._first: dict[str, Event] = {}
-
-    def waiting(self, event: Event) -> str | None:
-        """What an event says of what the run waits for: a model on its way, or its turn.
-
-        None where it says nothing of that; empty where the wait is over.
-        """
-        if event.type != "progress" or event.data["phase"] not in WAITING_PHASES:
-            return None
-        return self.see(event).text
+        self._first: dict[tuple[Any, ...], Event] = {}
 
     def see(self, event: Event) -> Progress:
-        """What a progress event says."""
+        """What a progress event says. The words are empty where a queue has ended."""
         data = event.data
         done, total = data["done"], data["total"]
+        subject = tuple(data.get(key) for key in ("phase", "job", "model", "step"))
+        first = self._first.setdefault(subject, event)
+        if done == total:
+            del self._first[subject]
         share = done / total if total else None
+        return Progress(self._words(event, first), share, first.time)
+
+    def _words(self, event: Event, first: Event) -> str:
+        data = event.data
+        done, total = data["done"], data["total"]
         match data["phase"]:
+            case "start":
+                return _STEPS.get(str(data.get("step")), "Starting")
             case "download":
-                return Progress(self._download(event), share)
+                return _download(event, first)
             case "load":
-                of = f" {done}/{total}" if total else ""
-                return Progress(f"Loading {data['model']}{of}", share)
+                return f"Loading {data['model']}" + (
+                    f" {size(done)} of {size(total)}" if data["unit"] == "B" and total else ""
+                )
             case "queue":
                 ahead = data["ahead"]
-                return Progress(f"{ahead} ahead in the queue" if ahead else "", share)
+                return f"{ahead} ahead in the queue" if ahead else ""
+            case "prefill":
+                return f"Reading the prompt, {done:,} of {total:,} tokens"
             case "job":
-                return Progress(f"{done} of {total} jobs", share)
+                return f"{done} of {total} jobs"
             case _:
-                return Progress(f"{done} of {total} {data['unit']}", share)
+                return f"{done} of {total} {data['unit']}"
 
-    def _download(self, event: Event) -> str:
-        data = event.data
-        done, total = data["done"], data["total"]
-        first = self._first.setdefault(data["model"], event)
-        parts = [
-            f"Downloading {data['model']} {size(done)}" + (f" of {size(total)}" if total else "")
-        ]
-        seconds = event.time - first.time
-        rate = (done - first.data["done"]) / seconds if seconds >= _RATE_SECONDS else 0
-        if rate > 0:
-            parts.append(f"{size(rate)}/s")
-            if total:
-                parts.append(f"{duration((total - done) / rate)} left")
-        return " · ".join(parts)
+
+def _download(event: Event, first: Event) -> str:
+    data = event.data
+    done, total = data["done"], data["total"]
+    parts = [f"Downloading {data['model']} {size(done)}" + (f" of {size(total)}" if total else "")]
+    seconds = event.time - first.time
+    rate = (done - first.data["done"]) / seconds if seconds >= _RATE_SECONDS else 0
+    if rate > 0:
+        parts.append(f"{size(rate)}/s")
+        if total:
+            parts.append(f"{duration((total - done) / rate)} left")
+    return " · ".join(parts)
+
+
+class Waiting:
+    """What a run waits for at each moment, from what its events say.
+
+    Args:
+        since: when the wait began, in seconds since the epoch.
+    """
+
+    def __init__(self, since: float) -> None:
+        self._meter = ProgressMeter()
+        self._progress = Progress("Starting", None, since)
+        self._words = 0
+        self._in_word = False
+
+    def take(self, event: Event) -> None:
+        """Take in an event that is no text."""
+        if event.type == "progress" and event.data["phase"] in WAITING_PHASES:
+            found = self._meter.see(event)
+            is_over = event.data["done"] == event.data["total"]
+            self._progress = Progress("Reading the prompt", None, event.time) if is_over else found
+
+    def wrote(self, text: str, *, is_shown: bool) -> None:
+        """Take in what has come of the text, which says enough where it is shown."""
+        since = self._progress.since if self._words else time.time()
+        starts = len(text.split()) - (self._in_word and not text[:1].isspace())
+        self._words += max(0, starts)
+        self._in_word = not text[-1:].isspace()
+        words = (
+            "" if is_shown else f"Writing, {self._words:,} word{'' if self._words == 1 else 's'}"
+        )
+        self._progress = Progress(words, None, since)
+
+    @property
+    def has_text(self) -> bool:
+        """Whether the text has begun."""
+        return self._words > 0
+
+    def line(self, now: float) -> str:
+        """What it waits for, with the seconds so far; empty where there is nothing to say."""
+        return self._progress.line(now)
 
 
 def ending(run: Run) -> str:
-    """How a run ended, in a word: why its text did, unless it failed."""
-    return str(run.state) if run.state is State.FAILED else run.finish_reason or str(run.state)
+    """How a run ended: ``Finished``, ``Cut at 80 tokens``, ``Stopped by you`` or ``Failed``.
+
+    A text that was cut could go on; ``run.finish_reason`` is ``length`` then.
+    """
+    if run.state is State.FAILED:
+        return "Failed"
+    if run.state is State.CANCELLED:
+        return "Stopped by you"
+    if not run.done:
+        return str(run.state).capitalize()
+    reasons = list(run.finish_reasons.values())
+    cut = reasons.count("length")
+    if not cut:
+        return "Finished"
+    which = "Cut" if len(reasons) == 1 else f"{cut} of {len(reasons)} texts cut"
+    return f"{which}{_at_limit(run)}"
+
+
+def _at_limit(run: Run) -> str:
+    """At how many tokens texts were cut, and what set that limit, where it is one for all."""
+    own = run.parameters.get("max_output_length"), run.limited_by
+    limits = {
+        (each["parameters"].get("max_output_length"), each.get("limited_by"))
+        for each in run.record.get("generations", ())
+        if "length" in each["finish_reasons"]
+    } or {own}  # a guest has no record
+    if len(limits) != 1:
+        return ""
+    ((length, limited_by),) = limits
+    return "" if length is None else f" at {_tokens(length)}{_LIMITS.get(str(limited_by), '')}"
 
 
 def status_line(run: Run) -> str:
-    """How a run ended: reason, tokens, rate, first token, model, seed."""
-    parts = [ending(run)]
-    generated = run.usage.get("generated")
-    if generated is not None:
-        parts.append(f"{generated} token{'' if generated == 1 else 's'}")
-    timings = run.timings
-    if timings.get("tokens_per_second"):
-        parts.append(f"{timings['tokens_per_second']:.1f} tokens/s")
-        parts.append(f"first token {duration(timings['first_token'])}")
+    """How a run ended, in a line: `ending`, tokens, seconds, rate, models where there are several,
+    seed."""
+    return " · ".join([ending(run), *details(run)])
+
+
+def details(run: Run) -> list[str]:
+    """What there is to say of a run that has ended beside how, a few words each."""
+    parts = []
+    generated, timings = run.usage.get("generated") or 0, run.timings
+    is_said = list(run.finish_reasons.values()) == ["length"] and _at_limit(run)
+    if generated and not is_said:
+        parts.append(_tokens(generated))
+    if "total" in timings:
+        waits = {"loading": timings.get("load", 0), "in the queue": timings.get("queue", 0)}
+        told = [f"{duration(took)} {why}" for why, took in waits.items() if took >= _WORTH_SECONDS]
+        parts.append(duration(timings["total"]) + (f" ({', '.join(told)})" if told else ""))
+    rate = timings.get("tokens_per_second")
+    if rate and generated > 1:
+        parts.append(f"{rate:.0f} tokens/s" if rate >= 10 else f"{rate:.1f} tokens/s")
     generations = run.record.get("generations", ())
-    parts += dict.fromkeys(each["model"]["source"] for each in generations)
+    models = dict.fromkeys(each["model"]["source"] for each in generations)
+    parts += models if len(models) > 1 else ()
     if "seed" in run.parameters and run.parameters.get("do_sample"):
         parts.append(f"seed {run.parameters['seed']}")
-    return " · ".join(parts)
+    return parts
+
+
+def _tokens(count: int) -> str:
+    return f"{count:,} token{'' if count == 1 else 's'}"
 
 
 def as_text(output: Any) -> str:

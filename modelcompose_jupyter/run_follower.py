@@ -3,15 +3,20 @@
 from __future__ import annotations
 
 import contextlib
-import sys
+import time
 from collections.abc import Callable
 from typing import Protocol
 
-from .progress import ProgressMeter
+from .progress import Waiting
 from .workflow import Run
 
 STOP_SECONDS = 10.0
 """For how long a run that was interrupted is waited for."""
+
+QUIET_SECONDS = 0.2
+"""Who waits for less is told nothing: it would only flicker."""
+
+_TICK = 0.1  # seconds between looks at the clock
 
 
 class ProgressLine(Protocol):
@@ -23,23 +28,8 @@ class ProgressLine(Protocol):
 
     is_among_text: bool
 
-    def show(self, text: str | None) -> None:
-        """Show a text; an empty one wipes the line, None leaves what is there."""
-
-
-class TerminalLine:
-    """A progress line on standard error."""
-
-    is_among_text = True
-
-    def __init__(self) -> None:
-        self._shown = ""
-
-    def show(self, text: str | None) -> None:
-        if text is not None and text != self._shown:
-            sys.stderr.write(f"\r{text.ljust(len(self._shown))}\r{text}")
-            sys.stderr.flush()
-            self._shown = text
+    def show(self, text: str) -> None:
+        """Show a text, which may be what is shown already; an empty one wipes the line."""
 
 
 def follow(
@@ -48,18 +38,44 @@ def follow(
     line: ProgressLine | None = None,
     write: Callable[[str], object] | None = None,
     stop_seconds: float = STOP_SECONDS,
+    since: float | None = None,
 ) -> None:
-    """Wait until a run has ended; an interrupt stops it. What went wrong is raised.
+    """`await_end`; what went wrong with the run is raised."""
+    await_end(run, line=line, write=write, stop_seconds=stop_seconds, since=since)
+    if run.error is not None:
+        raise run.error.with_traceback(None)
 
-    ``line`` shows what it waits for meanwhile: a model on its way, or its turn. ``write`` takes the
-    text as it comes, and a line's end behind it.
+
+def await_end(
+    run: Run,
+    *,
+    line: ProgressLine | None = None,
+    write: Callable[[str], object] | None = None,
+    stop_seconds: float = STOP_SECONDS,
+    since: float | None = None,
+    or_text: bool = False,
+) -> None:
+    """Wait until a run has ended, however it ends, or with ``or_text`` until its text begins; an
+    interrupt stops it, and is raised.
+
+    ``line`` shows what it waits for meanwhile, and for how long, as soon as it has waited for
+    `QUIET_SECONDS`; ``write`` takes the text as it comes, and a line's end behind it. ``since`` is
+    when the wait began, in seconds since the epoch; now if None.
     """
-    meter = ProgressMeter()
+    began = time.time() if since is None else since
+    waiting = Waiting(began)
+    shown = None if line is None else _Sparing(line, began)
     has_text = False
+    pieces = run.follow()
     try:
-        for piece in run.follow():
-            if line is not None and not (has_text and line.is_among_text):
-                line.show("" if isinstance(piece, str) else meter.waiting(piece))
+        while not pieces.over and not (or_text and waiting.has_text):
+            piece = pieces.get(_TICK)
+            if isinstance(piece, str):
+                waiting.wrote(piece, is_shown=write is not None)
+            elif piece is not None:
+                waiting.take(piece)
+            if shown is not None and not (has_text and shown.is_among_text):
+                shown.show(waiting.line(time.time()))
             if write is not None and isinstance(piece, str):
                 write(piece)
                 has_text = True
@@ -69,8 +85,21 @@ def follow(
             _end(line, write if has_text else None)
         raise
     _end(line, write if has_text else None)
-    if run.error is not None:
-        raise run.error.with_traceback(None)
+
+
+class _Sparing:
+    """A progress line that changes a few times a second, from a while after ``began`` on."""
+
+    def __init__(self, line: ProgressLine, began: float) -> None:
+        self.is_among_text = line.is_among_text
+        self._line = line
+        self._next = began + QUIET_SECONDS
+
+    def show(self, text: str) -> None:
+        now = time.time()
+        if now >= self._next or not text:
+            self._line.show(text)
+            self._next = max(self._next, now + _TICK)
 
 
 def _end(line: ProgressLine | None, write: Callable[[str], object] | None) -> None:

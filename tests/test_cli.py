@@ -119,9 +119,10 @@ def test_output_goes_to_a_file_and_nothing_else_does(terminal: Terminal, folder:
 
 
 def test_warnings_go_to_standard_error(terminal: Terminal) -> None:
-    done = terminal.call("run", "-i", "prompt=Once", "-i", "length=9999")
+    (terminal.folder / "model-compose.yml").write_text(f"{DOCUMENT}  do_sample: true\n")
+    done = terminal.call("run", "-i", "prompt=Once", "-i", "temperature=0")
     assert done.exit_code == 0
-    assert "warning: max_output_length" in done.stderr
+    assert "warning: do_sample is off" in done.stderr
     assert "warning" not in done.stdout
 
 

@@ -11,7 +11,9 @@ from modelcompose_jupyter.formatting import duration
 from modelcompose_jupyter.progress import (
     Progress,
     ProgressMeter,
+    Waiting,
     as_text,
+    ending,
     says_only,
     status_line,
 )
@@ -41,29 +43,99 @@ def test_a_download_of_unknown_size_has_no_end() -> None:
     meter = ProgressMeter()
     meter.see(event(0, phase="download", done=0, total=None, unit="B"))
     shown = meter.see(event(10, phase="download", done=GB, total=None, unit="B"))
-    assert shown == Progress("Downloading m 1.0 GB · 100 MB/s", None)
+    assert shown == Progress("Downloading m 1.0 GB · 100 MB/s", None, since=0)
+
+
+STEPS = {"phase": "start", "done": 0, "total": None, "unit": "steps"}
+BYTES = {"phase": "load", "unit": "B"}
 
 
 @pytest.mark.parametrize(
     ("data", "text", "share"),
     [
-        ({"phase": "load", "done": 3, "total": 12}, "Loading m 3/12", 0.25),
+        ({**STEPS, "step": "engine"}, "Starting the engine", None),
+        ({**STEPS, "step": "torch"}, "Importing torch", None),
+        ({**STEPS, "step": "kernels"}, "Compiling the kernels, once on this computer", None),
+        ({**STEPS, "step": "of another version"}, "Starting", None),
+        ({**BYTES, "done": 3 * GB, "total": 12 * GB}, "Loading m 3.0 GB of 12.0 GB", 0.25),
+        ({**BYTES, "done": 0, "total": None}, "Loading m", None),
+        (
+            {"phase": "prefill", "done": 1024, "total": 4096, "unit": "tokens"},
+            "Reading the prompt, 1,024 of 4,096 tokens",
+            0.25,
+        ),
         ({"phase": "job", "done": 1, "total": 2}, "1 of 2 jobs", 0.5),
         ({"phase": "repeat", "done": 1, "total": 4, "unit": "repeats"}, "1 of 4 repeats", 0.25),
     ],
 )
-def test_other_progress_is_counted(data: dict[str, Any], text: str, share: float) -> None:
-    assert ProgressMeter().see(event(0, **data)) == Progress(text, share)
+def test_other_progress_is_counted(data: dict[str, Any], text: str, share: float | None) -> None:
+    assert ProgressMeter().see(event(7, **data)) == Progress(text, share, since=7)
 
 
-def test_a_run_waits_for_models_on_their_way_and_for_its_turn() -> None:
+def test_progress_is_since_its_phase_began_and_begins_anew_with_the_next() -> None:
     meter = ProgressMeter()
-    assert meter.waiting(event(0, phase="load", done=1, total=2)) == "Loading m 1/2"
-    queued = {"phase": "queue", "total": 2, "unit": "requests"}
-    assert meter.waiting(event(0, **queued, ahead=2, done=0)) == "2 ahead in the queue"
-    assert meter.waiting(event(0, **queued, ahead=0, done=2)) == ""
-    assert meter.waiting(event(0, phase="job", done=1, total=2)) is None
-    assert meter.waiting(Event(0, "state", 0, {"state": "running"})) is None
+    told = [
+        event(1, **STEPS, step="engine"),
+        event(2, **STEPS, step="torch"),
+        event(5, **BYTES, done=0, total=2),
+        event(6, **BYTES, done=1, total=2),
+        event(7, **BYTES, done=2, total=2),
+        event(9, **BYTES, done=0, total=2),  # another run of the job
+    ]
+    assert [meter.see(each).since for each in told] == [1, 2, 5, 5, 5, 9]
+
+
+@pytest.mark.parametrize(
+    ("now", "line"),
+    [
+        (7.9, "Importing torch"),
+        (8.0, "Importing torch · 1 s"),
+        (90, "Importing torch · 1 min 23 s"),
+    ],
+)
+def test_a_line_says_for_how_long_from_the_first_second_on(now: float, line: str) -> None:
+    assert Progress("Importing torch", None, since=7).line(now) == line
+
+
+def test_a_run_waits_for_the_engine_models_its_turn_and_its_prompt() -> None:
+    waiting = Waiting(since=0)
+    seen = [waiting.line(2)]
+    queue = {"phase": "queue", "total": 2, "unit": "requests"}
+    for each in (
+        Event(0, "state", 0, {"state": "running"}),
+        event(2, **STEPS, step="engine"),
+        event(2, **BYTES, done=1000, total=2000),
+        event(2, **BYTES, done=2000, total=2000),
+        event(2, **queue, ahead=2, done=0),
+        event(2, **queue, ahead=0, done=2),
+        event(2, phase="prefill", done=128, total=200, unit="tokens"),
+        event(2, phase="job", done=1, total=2),
+    ):
+        waiting.take(each)
+        seen.append(waiting.line(2))
+    assert seen == [
+        "Starting · 2 s",
+        "Starting · 2 s",
+        "Starting the engine",
+        "Loading m 1.0 kB of 2.0 kB",
+        "Reading the prompt",
+        "2 ahead in the queue",
+        "Reading the prompt",
+        "Reading the prompt, 128 of 200 tokens",
+        "Reading the prompt, 128 of 200 tokens",
+    ]
+
+
+def test_a_text_that_is_not_shown_is_counted_in_words() -> None:
+    waiting = Waiting(since=0)
+    lines = []
+    for piece in ("Once", " up", "on a", " \n", "time."):
+        waiting.wrote(piece, is_shown=False)
+        lines.append(waiting.line(0))
+    counts = ["1 word", "2 words", "3 words", "3 words", "4 words"]
+    assert lines == [f"Writing, {count}" for count in counts]
+    waiting.wrote(" And", is_shown=True)
+    assert waiting.line(0) == ""
 
 
 @pytest.mark.parametrize(
@@ -81,11 +153,84 @@ def test_outputs_as_text() -> None:
     assert not says_only({"a": "x", "b": 1}, "x")
 
 
-def test_a_run_that_failed_is_not_called_by_the_end_of_its_other_texts() -> None:
+def ended(
+    reasons: list[str],
+    state: State = State.COMPLETED,
+    *,
+    limits: tuple[tuple[int, str | None], ...] = (),
+    **summary: Any,
+) -> Run:
+    """A run that has ended, with a text for each finish reason and limit of its length."""
     run = Run("w", {}, lambda: None)
-    text = {"stream": ("job", 1, 0, 0), "offset": 0, "text": "", "finish_reason": "cancelled"}
-    run.add("text", text)
-    run.add("error", InputError("the prompt is too long").to_dict())
-    run.add("state", {"state": State.FAILED, "summary": {"usage": {"generated": 3}}})
+    generations = []
+    for number, reason in enumerate(reasons):
+        stream = ("job", number, 0, 0)
+        run.add("text", {"stream": stream, "offset": 0, "text": "a", "finish_reason": reason})
+        length, limited_by = limits[number % len(limits)] if limits else (None, None)
+        generations.append(
+            {
+                "model": {"source": f"m{number % summary.get('models', 1)}"},
+                "parameters": {} if length is None else {"max_output_length": length},
+                "limited_by": limited_by,
+                "finish_reasons": [reason],
+            }
+        )
+    given = {"record": {"generations": generations}} | summary
+    if state is State.FAILED:
+        run.add("error", InputError("the prompt is too long").to_dict())
+    run.add("state", {"state": state, "summary": given})
+    return run
+
+
+LENGTH = ((1024, None),)
+
+
+@pytest.mark.parametrize(
+    ("run", "words"),
+    [
+        (ended(["eos"]), "Finished"),
+        (ended(["stop", "eos"]), "Finished"),
+        (ended([]), "Finished"),
+        (ended(["length"]), "Cut"),
+        (ended(["length"], limits=LENGTH), "Cut at 1,024 tokens"),
+        (ended(["length"], limits=((1, None),)), "Cut at 1 token"),
+        (
+            ended(["length"], limits=((80, "context"),)),
+            "Cut at 80 tokens, the end of the model's context",
+        ),
+        (ended(["length"], limits=((80, "host"),)), "Cut at 80 tokens, the host's limit"),
+        (ended(["length", "eos", "length"], limits=LENGTH), "2 of 3 texts cut at 1,024 tokens"),
+        (ended(["length"] * 2, limits=(*LENGTH, (3, None))), "2 of 2 texts cut"),
+        (
+            ended(["length"], record={}, parameters={"max_output_length": 7}, limited_by="context"),
+            "Cut at 7 tokens, the end of the model's context",
+        ),
+        (ended(["cancelled"], State.CANCELLED), "Stopped by you"),
+        (ended(["cancelled"], State.FAILED), "Failed"),
+    ],
+)
+def test_how_a_run_ended_is_said_in_words(run: Run, words: str) -> None:
+    assert ending(run) == words
+
+
+def test_the_status_says_what_is_worth_it() -> None:
+    usual = {
+        "usage": {"generated": 176},
+        "timings": {"load": 17.3, "queue": 0.01, "total": 18.4, "tokens_per_second": 52.4},
+        "parameters": {"do_sample": True, "seed": 7},
+    }
+    rest = "18 s (17 s loading) · 52 tokens/s · seed 7"
+    assert status_line(ended(["eos"], **usual)) == f"Finished · 176 tokens · {rest}"
+    cut = ended(["length"], limits=((176, None),), **usual)
+    assert status_line(cut) == f"Cut at 176 tokens · {rest}"
+    several = {**usual, "parameters": {"seed": 7}, "models": 2}
+    slow = {"load": 0.0, "queue": 4.2, "total": 5.0, "tokens_per_second": 2.34}
+    assert status_line(ended(["eos"] * 2, **{**several, "timings": slow})) == (
+        "Finished · 176 tokens · 5.0 s (4.2 s in the queue) · 2.3 tokens/s · m0 · m1"
+    )
+
+
+def test_a_run_that_failed_is_not_called_by_the_end_of_its_other_texts() -> None:
+    run = ended(["cancelled"], State.FAILED, usage={"generated": 3})
     assert run.finish_reason == "cancelled"
-    assert status_line(run) == "failed · 3 tokens"
+    assert status_line(run) == "Failed · 3 tokens"

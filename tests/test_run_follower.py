@@ -6,19 +6,29 @@ from collections.abc import Callable
 
 import pytest
 
-from modelcompose_jupyter import InputError, Run, State
-from modelcompose_jupyter.run_follower import follow, stop
+from modelcompose_jupyter import InputError, Run, State, run_follower
+from modelcompose_jupyter.run_follower import await_end, follow, stop
+
+
+@pytest.fixture(autouse=True)
+def at_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A line is shown from the beginning on, at each look."""
+    monkeypatch.setattr(run_follower, "QUIET_SECONDS", 0.0)
+    monkeypatch.setattr(run_follower, "_TICK", 0.0)
+    monkeypatch.setattr("modelcompose_jupyter.progress.Progress.line", lambda self, now: self.text)
 
 
 class Line:
-    """A progress line that hands on what it shows, in ``<>``."""
+    """A progress line that hands on what it shows, in ``<>``, where that is something else."""
 
     def __init__(self, take: Callable[[str], object], *, is_among_text: bool) -> None:
         self.is_among_text = is_among_text
         self._take = take
+        self._shown = ""
 
-    def show(self, text: str | None) -> None:
-        if text is not None:
+    def show(self, text: str) -> None:
+        if text != self._shown:
+            self._shown = text
             self._take(f"<{text}>")
 
 
@@ -45,7 +55,7 @@ def test_progress_is_shown_and_not_over_the_text(is_among_text: bool) -> None:
 
     turn = "<1 ahead in the queue>"
     later = [] if is_among_text else [turn, "<>"]
-    assert shown == [turn, "<>", "Once", *later, "\n\nTwice", "<>", "\n"]
+    assert shown == [turn, "<>", "Once", *later, "\n\nTwice", "\n"]
 
 
 def test_progress_goes_on_where_no_text_is_written() -> None:
@@ -56,13 +66,43 @@ def test_progress_goes_on_where_no_text_is_written() -> None:
     def take(text: str) -> None:
         shown.append(text)
         if len(shown) == 2:
-            tell(run, 1, "Twice")
+            tell(run, 1, "Twice and more")
             run.add("state", {"state": State.COMPLETED})
 
     follow(run, line=Line(take, is_among_text=True))
 
     turn = "<1 ahead in the queue>"
-    assert shown == [turn, "<>", turn, "<>", "<>"]
+    assert shown == [turn, "<Writing, 1 word>", turn, "<Writing, 4 words>", "<>"]
+
+
+def test_a_run_of_which_nothing_is_heard_is_told_of_all_the_same() -> None:
+    run = Run("w", {}, lambda: None)
+    shown: list[str] = []
+
+    def take(text: str) -> None:
+        shown.append(text)
+        if len(shown) == 1:
+            run.add("state", {"state": State.COMPLETED})
+
+    follow(run, line=Line(take, is_among_text=True))
+    assert shown == ["<Starting>", "<>"]
+
+
+def test_a_short_wait_shows_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(run_follower, "QUIET_SECONDS", 1000.0)
+    run = Run("w", {}, lambda: None)
+    tell(run, 0, "Once")
+    run.add("state", {"state": State.COMPLETED})
+    shown: list[str] = []
+    follow(run, line=Line(shown.append, is_among_text=True), write=shown.append)
+    assert shown == ["Once", "\n"]
+
+
+def test_a_wait_for_text_ends_where_it_begins() -> None:
+    run = Run("w", {}, lambda: None)
+    tell(run, 0, "Once")
+    await_end(run, or_text=True)
+    assert not run.done
 
 
 def test_what_went_wrong_is_raised_behind_the_text() -> None:

@@ -83,7 +83,7 @@ def test_it_runs_from_everywhere_and_then_without_a_network(
             body = (terminal.folder / form).read_text()
             cell = shell.run(f"%%compose story --run prompt='{PROMPT}'\n{body}")
             assert cell.status == "ok", cell.error
-            assert cell.stdout.startswith(PROMPT)
+            assert cell.shown[0].startswith(PROMPT)
             assert continues(
                 shell.run("import json; print(json.dumps(story.last_run.output))").stdout
             )

@@ -6,13 +6,15 @@ import json
 import os
 import shutil
 import sys
-from functools import partial
+import time
+from contextlib import nullcontext
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
 
 from ..errors import UsageError
+from ..terminal import TerminalLine, for_terminal
 from ..text_encoding import EncodingError, decode, without_mark
 from .group import document_path, file_option, main, workflow_and_file
 
@@ -50,42 +52,54 @@ def run(
     A host of yours that serves the document runs it, where there is one ('model-compose up'): its
     models are in memory already. Else this process does.
     """
-    from ..callable import load
-    from ..host import LocalHost, local_host
+    began = time.time()
+    with TerminalLine() if sys.stderr.isatty() else nullcontext() as line:
+        if line is not None:
+            line.show("Starting")  # what is imported now takes a while the first time
+        from ..callable import load
+        from ..host import LocalHost, local_host
 
-    workflow, file = workflow_and_file(workflow, file)
-    flow = load(document_path(file), workflow, host=local_host() if local else None)
-    values = _inputs(inputs)
-    target = _writable(output)
-    host = flow.host
-    if not isinstance(host, LocalHost) and sys.stderr.isatty():
-        click.echo(f"on {host}", err=True)
-    try:
-        _run(flow, values, stream=stream, target=target)
-    except KeyboardInterrupt:
-        if not host.close(_STOP_SECONDS):
-            # A load that is deep in a library cannot be stopped; the process can.
-            sys.stderr.flush()
-            os._exit(130)
-        raise
+        workflow, file = workflow_and_file(workflow, file)
+        flow = load(document_path(file), workflow, host=local_host() if local else None)
+        values = _inputs(inputs)
+        target = _writable(output)
+        host = flow.host
+        if line is not None and not isinstance(host, LocalHost):
+            line.show("")
+            click.echo(f"on {host}", err=True)
+        try:
+            _run(flow, values, line, began, stream=stream, target=target)
+        except KeyboardInterrupt:
+            if not host.close(_STOP_SECONDS):
+                # A load that is deep in a library cannot be stopped; the process can.
+                sys.stderr.flush()
+                os._exit(130)
+            raise
 
 
-def _run(flow: Workflow, values: dict[str, Any], *, stream: bool, target: Path | None) -> None:
+def _run(
+    flow: Workflow,
+    values: dict[str, Any],
+    line: TerminalLine | None,
+    began: float,
+    *,
+    stream: bool,
+    target: Path | None,
+) -> None:
     from ..progress import as_text, status_line
-    from ..run_follower import TerminalLine, follow, tokens_so_far
+    from ..run_follower import follow, tokens_so_far
 
     current = flow.submit(values)
-    line = TerminalLine() if sys.stderr.isatty() else None
-    write = partial(print, end="", flush=True) if stream else None
+    write = for_terminal(sys.stdout) if stream else None
     try:
-        follow(current, line=line, write=write, stop_seconds=_STOP_SECONDS)
+        follow(current, line=line, write=write, stop_seconds=_STOP_SECONDS, since=began)
     except (KeyboardInterrupt, OSError):
         click.echo(f"\nstopped{tokens_so_far(current)}", err=True)
         raise
     if target is not None:
         _write(target, as_text(current.output) + "\n")
     elif not stream:
-        click.echo(as_text(current.output))
+        for_terminal(sys.stdout)(as_text(current.output) + "\n")
     for warning in current.warnings:
         click.echo(f"warning: {warning}", err=True)
     if line is not None:

@@ -21,7 +21,9 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from ..document.to_plain import to_plain
 from ..errors import ComposeError, InputError, RunCancelled
+from ..progress import Waiting
 from .journal import Journal, open_journal
+from .outputs import ROWS_SHOWN, RowOutputs
 from .rows import RowInputs, row_source
 
 if TYPE_CHECKING:
@@ -64,6 +66,7 @@ class RowStream(Iterator[Row]):
         self._closed = True  # until there is something to close
         self._submit = workflow.start
         self._submitter = ThreadPoolExecutor(1, thread_name_prefix=MAP_THREAD_NAME)
+        self._signature = workflow.signature
         self._inputs = RowInputs(workflow.signature, shared)
         self._source = row_source(rows, self._inputs)
         self._rows = enumerate(self._source.read())
@@ -73,6 +76,7 @@ class RowStream(Iterator[Row]):
         self._last: Row | None = None
         self._ended = 0
         self._left: list[Row] = []
+        self._first_inputs: list[Any] | None = None
         self._journal: Journal | None = None
         if save_to is not None:
             self._journal = open_journal(save_to, workflow.id, workflow.document.hash)
@@ -118,7 +122,9 @@ class RowStream(Iterator[Row]):
             if isinstance(flight, Exception):
                 raise flight
             self._check_saved()
-            if flight is not None:
+            if flight is None and self._flights:
+                self._progress.wait(next(iter(self._flights.values())).waits_for)
+            elif flight is not None:
                 row = self._note(flight.row)
                 del self._flights[flight.index]
                 flight.leave()
@@ -134,6 +140,8 @@ class RowStream(Iterator[Row]):
         if index == 0:
             self._inputs.check_form(row)
         inputs = self._inputs.of(row)
+        if self._first_inputs is not None and index < ROWS_SHOWN:
+            self._first_inputs.append(self._signature.masked(inputs)[0])
         if self._journal is not None and index in self._journal:
             output = self._journal.restore(index, inputs)
             self._progress.add(output, tokens=0)
@@ -171,6 +179,8 @@ class RowStream(Iterator[Row]):
             outputs.extend([None] * (row.index + 1 - len(outputs)))
             outputs[row.index] = row.output
 
+        first_inputs: list[Any] = []
+        self._first_inputs = first_inputs
         try:
             for row in self:
                 put(row)
@@ -180,7 +190,8 @@ class RowStream(Iterator[Row]):
                 put(row)
             outputs.extend([None] * ((self._source.count or 0) - len(outputs)))
             raise
-        return self._source.result(outputs)
+        result = self._source.result(outputs)
+        return RowOutputs(result, first_inputs) if type(result) is list else result
 
     def close(self) -> None:
         """Stop what is in flight; what has ended is kept in the file, if there is one: ComposeError
@@ -246,6 +257,8 @@ class _Flight:
         self._leave: Callable[[], None] | None = None
         self._stopping = threading.Event()
         self._told = False
+        self._waiting = Waiting(time.time())
+        self._seen = -1
         # Reentrant, since collecting garbage may stop other flights wherever it likes.
         self._lock = threading.RLock()
 
@@ -292,6 +305,19 @@ class _Flight:
                 if not self._told:
                     self._told = True
                     self._tell(self)
+
+    @property
+    def waits_for(self) -> str:
+        """What its run waits for now, and for how long."""
+        run = self._run
+        if run is not None:
+            for event in run.events_so_far(self._seen):
+                self._seen = event.number
+                if event.type == "text":
+                    self._waiting.wrote(event.data["text"], is_shown=False)
+                else:
+                    self._waiting.take(event)
+        return self._waiting.line(time.time())
 
     def stop(self) -> None:
         self._stopping.set()
@@ -348,8 +374,17 @@ class _Progress:
         self._started = time.monotonic()
         self._tokens = 0
         self._failed = 0
+        self._has_rows = False
+        self._shown = ""
+
+    def wait(self, text: str) -> None:
+        """Say what the first rows wait for, for which nothing else changes."""
+        if not self._has_rows and text != self._shown:
+            self._shown = text
+            self._bar.set_postfix_str(text)
 
     def add(self, output: Any, *, tokens: int) -> None:
+        self._has_rows = True
         self._tokens += tokens
         self._failed += isinstance(output, ComposeError)
         rate = self._tokens / max(time.monotonic() - self._started, 1e-9)

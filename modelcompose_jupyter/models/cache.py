@@ -18,7 +18,7 @@ from ..document.parameters import GenerationParameters
 from ..errors import ComposeError, ModelError, did_you_mean, one_line
 from . import memory
 from .engine.engine import Engine
-from .generation import Extension, Generation, OnText, Owner, Prompt
+from .generation import Extension, Generation, OnRead, OnText, Owner, Prompt
 from .request_queue import OnQueued
 from .spec import Abandoned, LoadProgress, ModelInfo, ModelSpec
 from .weights import source
@@ -68,6 +68,7 @@ class Lease:
         on_queued: OnQueued | None = None,
         owner: Owner = (),
         extension: Extension | None = None,
+        on_read: OnRead | None = None,
     ) -> Generation:
         """Ask for text; returns at once. What is wrong with the request ends its future.
 
@@ -88,7 +89,7 @@ class Lease:
             )
         limit = self._cache.max_output_length
         return self._entry.engine.submit(
-            prompt, parameters, on_text, on_queued, limit, owner, self._lookup, extension
+            prompt, parameters, on_text, on_queued, limit, owner, self._lookup, extension, on_read
         )
 
     def release(self) -> None:
@@ -395,7 +396,8 @@ class _Entry:
         self._context: int | None = None
         self._revision: str | None = None
         self._cache = cache
-        self._reported = 0.0
+        self._reported: Any = None
+        self._reported_at = 0.0
 
     @property
     def idle(self) -> bool:
@@ -428,9 +430,10 @@ class _Entry:
 
     def _load(self) -> LoadedModel:
         """On the engine's thread."""
+        spec = self.spec
+        self._report(LoadProgress.start(spec.source, "engine"))
         from .weights import loader
 
-        spec = self.spec
         if spec.cache_budget is None:
             spec = replace(spec, cache_budget=self._cache.cache_budget)
 
@@ -449,11 +452,11 @@ class _Entry:
     def _report(self, progress: LoadProgress) -> None:
         if self.abandoned.is_set():
             raise Abandoned
-        now = time.monotonic()
-        last = progress.done == progress.total
-        if not last and now - self._reported < _REPORT_EVERY:
+        now, what = time.monotonic(), (progress.phase, progress.model, progress.step)
+        is_more = what == self._reported and not progress.is_end
+        if is_more and now - self._reported_at < _REPORT_EVERY:
             return
-        self._reported = now
+        self._reported, self._reported_at = what, now
         for waiter in list(self.waiters):
             if waiter.on_progress is not None:
                 try:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Hashable, Sequence
 from concurrent.futures import Future
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Literal
 
 from ..document.types import Message
 
@@ -19,8 +19,15 @@ The offset is the length so far: what was told is never taken back. Called on th
 for a request that never ran, on that of who cancels it.
 """
 
+OnRead = Callable[[int, int], None]
+"""``on_read(done, total)``: so many tokens of the prompt have been read. Called on the engine's
+thread, a few times a second, where a prompt takes several steps; at the end of those they are
+equal."""
+
 Owner = tuple[Hashable, ...]
 """Who asks: a group and somebody in it, or somebody alone."""
+
+LimitedBy = Literal["context", "host"]
 
 
 @dataclass(frozen=True)
@@ -52,6 +59,8 @@ class GenerationResult:
         warnings: a sentence for each parameter that was changed or had no effect.
         timings: seconds since the request was made: ``queue``, ``first_token``, ``total``; and
             ``tokens_per_second`` after the queue.
+        limited_by: what set ``max_output_length``, where that is not what was asked: ``context``,
+            of which no more is left, or ``host``, which warns of it.
         model: ``source``, ``revision``, ``device``, ``precision``, ``driver`` and ``class`` of the
             model.
         room: how many more tokens a longer limit could give each text.
@@ -67,6 +76,7 @@ class GenerationResult:
     model: dict[str, Any]
     room: int = 0
     tokens: Sequence[Sequence[int]] = ()
+    limited_by: LimitedBy | None = None
 
 
 class Cancelled(Exception):

@@ -113,16 +113,38 @@ class ModelSpec:
         return (self, *(each.model for each in self.adapters), *((draft,) if draft else ()))
 
 
+Step = Literal["engine", "kernels", "torch"]
+"""What is made ready before weights are loaded: the engine's own modules; the kernels, which are
+compiled once on a computer; torch, which is imported once in a process."""
+
+
 @dataclass(frozen=True)
 class LoadProgress:
-    """How far a download (bytes over all files) or a load (tensors) has come."""
+    """How far a model is: what is made ready first, then bytes of a download, over all files, and
+    of weights.
 
-    phase: Literal["download", "load"]
+    Attributes:
+        step: in the phase ``start``, what is made ready.
+        file: that is downloaded.
+    """
+
+    phase: Literal["start", "download", "load"]
     model: str
-    done: int
-    total: int | None
-    unit: Literal["B", "tensors"]
+    done: int = 0
+    total: int | None = None
+    unit: Literal["B", "steps"] = "B"
     file: str | None = None
+    step: Step | None = None
+
+    @classmethod
+    def start(cls, model: str, step: Step) -> LoadProgress:
+        """That a step begins, of which nobody knows how long it takes."""
+        return cls("start", model, unit="steps", step=step)
+
+    @property
+    def is_end(self) -> bool:
+        """Whether it says that its phase has ended."""
+        return self.done == self.total
 
 
 @dataclass(frozen=True)

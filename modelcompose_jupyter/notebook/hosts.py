@@ -13,8 +13,9 @@ from ..models.weights.source import folder_of, is_folder
 from ..server.access import Access
 from ..server.catalog import Catalog, Served
 from ..server.server import Server, ServerSettings
+from ..table import Table
 from .records import this_notebook
-from .table import Table, models_table
+from .table import models_table
 
 if TYPE_CHECKING:
     from ..callable import Workflow

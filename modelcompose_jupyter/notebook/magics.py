@@ -76,6 +76,11 @@ class ComposeMagics(Magics):
     live = Bool(False, help="Whether panels begin with Live on: a changed input runs.").tag(
         config=True
     )
+    prepare = Bool(
+        True,
+        help="Whether a panel that is shown has the kernel import what its models will need, in"
+        " the background.",
+    ).tag(config=True)
     memory_budget = _bound(
         "Gigabytes of weights to keep; idle models beyond it are unloaded. None: what fits."
     )
@@ -110,7 +115,7 @@ class ComposeMagics(Magics):
     # %%compose
 
     def _declare(self, line: str, cell: str) -> Any:
-        from .cell import follow
+        from ..cell_output import show
 
         parsed = parse_line(line, CELL_FLAGS, self.shell.ev)
         workflow, name = _declared(parsed, cell)
@@ -119,12 +124,14 @@ class ComposeMagics(Magics):
                 print(f"warning: '{name}' was Python's own; it is the workflow now")  # noqa: T201
             self.shell.push({name: workflow})
         if parsed.inputs or "run" in parsed.flags:
-            follow(workflow.submit(parsed.inputs))
+            show(workflow.submit(parsed.inputs))
             return None
         if "no-panel" in parsed.flags or not self.panel:
             return None
         if not hasattr(self.shell, "kernel"):  # a terminal shows no widgets
             return workflow
+        if self.prepare:
+            workflow.prepare()
         return self._new_panel(workflow)
 
     def _new_panel(self, workflow: Workflow) -> Panel:
@@ -171,9 +178,9 @@ class ComposeMagics(Magics):
         return getattr(self, f"_{verb}")(parsed)
 
     def _run(self, line: MagicArgs) -> None:
-        from .cell import follow
+        from ..cell_output import show
 
-        follow(self.workflow(line.words[0]).submit(line.inputs))
+        show(self.workflow(line.words[0]).submit(line.inputs))
 
     def workflow(self, name: str) -> Workflow:
         """The workflow that a name of the notebook is bound to, or that a file holds."""
@@ -202,7 +209,7 @@ class ComposeMagics(Magics):
         }
 
     def _list(self, _: MagicArgs) -> Any:
-        from .table import Table
+        from ..table import Table
 
         rows = [
             [name, flow.title or "", ", ".join(flow.inputs), flow.last_run or ""]
@@ -217,11 +224,11 @@ class ComposeMagics(Magics):
         return runs_table(own_runs())
 
     def _rerun(self, line: MagicArgs) -> None:
-        from .cell import follow
+        from ..cell_output import show
 
         id, *notebook = line.words
         run, record = self._again(id, Path(notebook[0]) if notebook else None)
-        follow(run)
+        show(run)
         _compare(record, run)
 
     def _again(self, id: str, notebook: Path | None) -> tuple[Run, dict[str, Any]]:

@@ -1,73 +1,71 @@
-"""A small table that shows as HTML in a notebook and as text elsewhere."""
+"""Tables of a notebook's runs and models."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from html import escape
+from collections.abc import Mapping, Sequence
+from typing import Any
 
 from ..document.types import show
 from ..formatting import duration, size
 from ..models import MemoryUse, ModelInfo
+from ..progress import ending
+from ..table import Table, one_line_each
 from ..workflow import Run
 
-
-class Table:
-    """Rows of text under headers, and a note below.
-
-    ``empty`` is what stands there when there are no rows.
-    """
-
-    def __init__(
-        self, headers: Sequence[str], rows: Sequence[Sequence[object]], empty: str, note: str = ""
-    ) -> None:
-        self.headers = list(headers)
-        self.rows = [[str(cell) for cell in row] for row in rows]
-        self._empty = empty
-        self._note = note
-
-    def __repr__(self) -> str:
-        return "\n".join([*self._lines(), *([self._note] if self._note else [])])
-
-    def _lines(self) -> list[str]:
-        if not self.rows:
-            return [self._empty]
-        lines = [self.headers, *self.rows]
-        widths = [max(len(line[i]) for line in lines) for i in range(len(self.headers))]
-        return [
-            "  ".join(cell.ljust(width) for cell, width in zip(line, widths, strict=True)).rstrip()
-            for line in lines
-        ]
-
-    def _repr_html_(self) -> str:
-        lines = "<br>".join(map(escape, self._note.splitlines()))
-        note = f"<div><small>{lines}</small></div>" if lines else ""
-        if not self.rows:
-            return f"<em>{escape(self._empty)}</em>{note}"
-        style = "style='text-align:left'"
-        head = "".join(f"<th {style}>{escape(header)}</th>" for header in self.headers)
-        body = "".join(
-            "<tr>" + "".join(f"<td {style}>{escape(cell)}</td>" for cell in row) + "</tr>"
-            for row in self.rows
-        )
-        return f"<table><thead><tr>{head}</tr></thead><tbody>{body}</tbody></table>{note}"
+_DEFAULTS: Mapping[str, Any] = {
+    "do_sample": True, "temperature": 0.7, "top_k": 50, "top_p": 0.9, "num_beams": 1,
+    "num_return_sequences": 1, "repetition_penalty": 1.0, "include_prompt": True,
+    "stop_sequences": [],
+}  # fmt: skip
+"""What goes without saying of a run's parameters."""
+_CELL_LENGTH = 48
 
 
 def runs_table(runs: Sequence[Run]) -> Table:
-    """Runs with their inputs, parameters and timings."""
-    headers = ["id", "state", "input", "parameters", "tokens", "tokens/s", "first token", "total"]
-    return Table(headers, [_run_row(run) for run in runs], "No runs yet.")
+    """How runs ended, and in which inputs and parameters they differ; what all of them have, and is
+    no default, stands below."""
+    given = [_given(run) for run in runs]
+    columns, common = _compared(given)
+    headers = ["id", *columns, "ended", "tokens", "tokens/s", "total"]
+    cells = zip(*map(one_line_each, columns.values()), strict=True)
+    rows = [
+        [run.id, *values, *_outcome(run)]
+        for run, values in zip(runs, list(cells) or [()] * len(runs), strict=True)
+    ]
+    shared = ", ".join(f"{name} {show(value, _CELL_LENGTH)}" for name, value in common.items())
+    note = f"{'All' if len(runs) > 1 else 'With'}: {shared}" if shared else ""
+    return Table(headers, rows, "No runs yet.", note)
 
 
-def _run_row(run: Run) -> list[object]:
+def _given(run: Run) -> dict[str, Any]:
+    """Inputs of a run, and parameters by other names."""
+    inputs = dict(run.input) if isinstance(run.input, Mapping) else {"input": run.input}
+    return inputs | {name: run.parameters[name] for name in run.parameters if name not in inputs}
+
+
+def _compared(given: Sequence[Mapping[str, Any]]) -> tuple[dict[str, list[Any]], dict[str, Any]]:
+    """The values that differ, by their names, and all others that are worth a word.
+
+    A parameter that is what an input says in each run, by another name, is not told twice.
+    """
+    columns: dict[str, list[Any]] = {}
+    common = {}
+    for name in dict.fromkeys(name for values in given for name in values):
+        column = [values.get(name) for values in given]
+        if any(value != column[0] for value in column):
+            if column not in columns.values():
+                columns[name] = column
+        elif name not in _DEFAULTS or column[0] != _DEFAULTS[name]:
+            common[name] = column[0]
+    return columns, common
+
+
+def _outcome(run: Run) -> list[object]:
     timings, tokens = run.timings, run.usage.get("generated")
     return [
-        run.id,
-        f"{run.state} ({run.finish_reason})" if run.finish_reason else run.state,
-        show(run.input),
-        ", ".join(f"{key} {value}" for key, value in run.parameters.items()),
+        ending(run),
         "" if tokens is None else tokens,
         f"{timings['tokens_per_second']:.1f}" if "tokens_per_second" in timings else "",
-        duration(timings["first_token"]) if "first_token" in timings else "",
         duration(timings["total"]) if "total" in timings else "",
     ]
 

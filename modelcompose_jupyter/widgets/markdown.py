@@ -31,9 +31,13 @@ _WEB = re.compile(r"(?:https?://|mailto:)", re.IGNORECASE)
 _ELSEWHERE = 'target="_blank" rel="noopener noreferrer nofollow"'
 
 
+_READABLE = "white-space:pre-wrap;word-break:normal;overflow-wrap:anywhere;unicode-bidi:plaintext"
+
+
 def preformatted(text: str) -> str:
-    """Text as HTML, with its lines and spaces."""
-    return f'<pre style="white-space:pre-wrap">{escape(text)}</pre>'
+    """Text as HTML, with its lines and spaces. Long lines end between words, though JupyterLab ends
+    those of outputs anywhere; each paragraph runs from where its script begins."""
+    return f'<pre dir="auto" style="{_READABLE}">{escape(text)}</pre>'
 
 
 def markdown(source: str) -> str:

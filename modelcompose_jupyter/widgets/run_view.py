@@ -334,7 +334,7 @@ class _Changes:
     def _take_progress(self, event: Event) -> None:
         data, found = event.data, self._meter.see(event)
         ends = data["done"] == data["total"]
-        shown = {} if ends else {"text": found.text, "share": found.share}
+        shown = {} if ends else vars(found)
         if data["phase"] in WAITING_PHASES:
             self._waiting = shown
         elif (data["phase"], data["total"]) != ("job", 1):  # one job is nothing to count

@@ -18,7 +18,15 @@ from weakref import WeakValueDictionary
 
 from pydantic import ValidationError
 
-from ..document import Document, GenerationParameters, Job, Template, explain, render
+from ..document import (
+    Component,
+    Document,
+    GenerationParameters,
+    Job,
+    Template,
+    explain,
+    render,
+)
 from ..document import types as values
 from ..document.references import references
 from ..document.schema import ModelSettings, ModelSource, PeftAdapter
@@ -141,7 +149,8 @@ class ComponentCaller:
             for number, prompt in enumerate(prompts)
             if (earlier := _earlier(call, number, prompt, parameters)) is not None
         }
-        with await self._acquire(call, _spec(call)) as lease:
+        spec = _spec(call.document, call.job.component, call.render)
+        with await self._acquire(call, spec) as lease:
 
             async def generate(number: int) -> list[str]:
                 asked = parameters
@@ -171,8 +180,17 @@ class ComponentCaller:
     async def _acquire(self, call: ComponentCall, spec: ModelSpec) -> Lease:
         started = time.monotonic()
 
+        last: LoadProgress | None = None
+
+        def tell(progress: LoadProgress) -> None:
+            given = {key: value for key, value in vars(progress).items() if value is not None}
+            call.run.add("progress", {**given, "total": progress.total, "job": call.job.id})
+
         def report(progress: LoadProgress) -> None:
-            call.run.add("progress", {**vars(progress), "job": call.job.id})
+            nonlocal last
+            last = progress
+            if progress.phase != "load" or not progress.is_end:  # the model is tried after that
+                tell(progress)
 
         future = self._models.acquire(spec, report)
         try:
@@ -188,6 +206,9 @@ class ComponentCaller:
                 error.hint = _meant(spec.source, call.document.source.folder) or error.hint
             where = call.document.where(call.job.component.model["source"].path)
             raise error.at(where) from None
+        if last is not None:  # whatever it waited for, it is over
+            done = last.total or max(1, last.done)
+            tell(replace(last, done=done, total=done))
         call.load_seconds = time.monotonic() - started
         return lease
 
@@ -260,6 +281,16 @@ class _Stream:
         self._lengths[sequence] = offset + len(text)
         self._add(sequence, offset, text)
 
+    @property
+    def is_first(self) -> bool:
+        """Whether it is that of the job's first prompt: one is enough to tell of."""
+        return self.key[1:] == (0, 0)
+
+    def read(self, done: int, total: int) -> None:
+        """So much of the prompt is read. On the engine's thread."""
+        data = {"phase": "prefill", "job": self.key[0], "done": done, "total": total}
+        self._run.add("progress", {**data, "unit": "tokens"})
+
     def give_up(self) -> None:
         """End the texts as they are; what comes later is dropped."""
         self._given_up = True
@@ -301,6 +332,7 @@ async def _generate(
                 on_queued,
                 owner=(call.group, call.run.id),
                 extension=Extension(call.extension.tokens, stream.drafts),
+                on_read=stream.read if stream.is_first else None,
             )
             ended = asyncio.wrap_future(generation.future)
             try:
@@ -387,21 +419,35 @@ def _parameters(call: ComponentCall) -> GenerationParameters:
         raise invalid(error, name, action.parameters[name], call.document) from None
 
 
-def _spec(call: ComponentCall) -> ModelSpec:
-    component = call.job.component
-    given = {key: call.render(template) for key, template in component.model.items()}
+def written_spec(document: Document, job: Job) -> ModelSpec | None:
+    """The model of a job, where the document and the environment say it; None where an input does,
+    or where it is wrong."""
+
+    def rendered(template: Template) -> Any:
+        return render(template, {"env": document.environment})
+
+    try:
+        return _spec(document, job.component, rendered)
+    except (ComposeError, ExpressionError):
+        return None
+
+
+def _spec(
+    document: Document, component: Component, rendered: Callable[[Template], Any]
+) -> ModelSpec:
+    given = {key: rendered(template) for key, template in component.model.items()}
     source = given.pop("source")
     if not isinstance(source, str) or not source:
         raise InputError(
             "no model is named: its value is " + ("empty" if source == "" else values.show(source)),
-            where=call.document.where(component.model["source"].path),
+            where=document.where(component.model["source"].path),
         )
     try:
         settings = ModelSettings.model_validate(given, context={"rendered": True})
     except ValidationError as error:
         key = str(error.errors()[0]["loc"][0])
-        raise invalid(error, key, component.model[key], call.document) from None
-    folder = call.document.source.folder
+        raise invalid(error, key, component.model[key], document) from None
+    folder = document.source.folder
     given = settings.model_dump(exclude_none=True, exclude={"peft_adapters"})
     for key in ("quantization", "cache_quantization"):
         if given.get(key) == "none":

@@ -49,6 +49,7 @@ class Summary(BaseModel):
 
     usage: dict[str, int] = {}
     parameters: dict[str, Any] = {}
+    limited_by: str | None = None
     warnings: list[str] = []
     timings: dict[str, Any] = {}
     record: dict[str, Any] = {}
@@ -66,15 +67,18 @@ class ProgressData(BaseModel):
     """How far something is that takes time.
 
     Attributes:
-        phase: ``download``, ``load``, ``queue``, ``job``, ``repeat`` or ``prompt``.
+        phase: ``start``, ``download``, ``load``, ``queue``, ``prefill`` (a long prompt is read),
+            ``job``, ``repeat`` or ``prompt``.
         job: the id of the job that it is about.
         state: of the job, where the phase is ``job``: ``started`` or ``completed``.
         done: how many of ``total``, in ``unit``.
         total: None where nobody knows.
-        unit: ``B``, ``tensors``, ``requests``, ``jobs``, ``repeats`` or ``prompts``.
+        unit: ``steps``, ``B``, ``requests``, ``tokens``, ``jobs``, ``repeats`` or ``prompts``.
         ahead: in the queue, how many requests must end first.
         model: the source of a model that is downloaded or loaded.
         file: the file that is downloaded.
+        step: what is made ready at the start: ``engine``, ``kernels`` (compiled, once on a
+            computer) or ``torch`` (imported, once in a process).
     """
 
     phase: str
@@ -86,6 +90,7 @@ class ProgressData(BaseModel):
     ahead: int | None = None
     model: str | None = None
     file: str | None = None
+    step: str | None = None
 
 
 class TextData(BaseModel):

@@ -188,6 +188,14 @@ class Run:
         return self._of_summary("parameters")
 
     @property
+    def limited_by(self) -> str | None:
+        """What set ``max_output_length``, where it is not what was asked: ``context`` or ``host``.
+
+        As ``parameters``, of the first generation.
+        """
+        return self._summary.get("limited_by")
+
+    @property
     def timings(self) -> dict[str, float]:
         """Seconds: ``queue``, ``load``, ``first_token``, ``total``; and ``tokens_per_second``."""
         return self._of_summary("timings")
@@ -524,20 +532,28 @@ class EventIterator(Iterator[T], AsyncIterator[T]):
         self._after = after
         self._read = read
         self._fresh: deque[Event] = deque()
-        self._over = False
+        self.over = False
 
     def __next__(self) -> T:
-        while (item := self._item()) is None:
-            if self._over:
+        while (item := self.get(_TICK)) is None:
+            if self.over:
                 raise StopIteration
-            self._run.wait_for(self._has_more, _TICK)
+        return item
+
+    def get(self, timeout: float) -> T | None:
+        """What comes next; None where nothing has within so many seconds, or nothing will: then it
+        is ``over``."""
+        item = self._item()
+        if item is None and not self.over:
+            self._run.wait_for(self._has_more, timeout)
+            item = self._item()
         return item
 
     async def __anext__(self) -> T:
         # However much there is: others of the loop have their turn, and a cancel is heard.
         await asyncio.sleep(0)
         while (item := self._item()) is None:
-            if self._over:
+            if self.over:
                 raise StopAsyncIteration
             await self._run.until(self._has_more, _TICK)
         return item
@@ -560,5 +576,5 @@ class EventIterator(Iterator[T], AsyncIterator[T]):
         if self._fresh:
             self._after = self._fresh[-1].number
         else:
-            self._over = ended
+            self.over = ended
         return bool(self._fresh)

@@ -252,6 +252,7 @@ class _Runner:
         return {
             "usage": usage,
             **({"parameters": dict(first.parameters)} if first else {}),
+            **({"limited_by": first.limited_by} if first else {}),
             "warnings": list(dict.fromkeys(map(redact, warnings))),
             "timings": timings,
             "record": {
@@ -276,6 +277,7 @@ def _generation_record(generation: Mapping[str, Any]) -> dict[str, Any]:
         "parameters": dict(result.parameters),
         "texts": [digest(text) for text in result.texts],
         "finish_reasons": list(result.finish_reasons),
+        "limited_by": result.limited_by,
         "usage": dict(result.usage),
         "timings": dict(result.timings),
     }

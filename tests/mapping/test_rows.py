@@ -92,7 +92,7 @@ def test_a_tables_columns_that_are_inputs_are_taken(make: Callable[[Any], Any]) 
 )
 def test_other_rows_give_a_list(rows: Any) -> None:
     outputs = outputs_of(echo(), rows)
-    assert type(outputs) is list
+    assert isinstance(outputs, list)
     assert outputs == [{"prompt": "a"}, {"prompt": "b"}]
 
 

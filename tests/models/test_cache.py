@@ -185,9 +185,11 @@ def threads(cache: ModelCache) -> int:
 def test_load_progress_reaches_its_end(cache: ModelCache, spec: ModelSpec) -> None:
     seen: list[LoadProgress] = []
     done(cache.acquire(spec, seen.append))
-    last = seen[-1]
-    assert (last.phase, last.unit, last.done) == ("load", "tensors", last.total)
-    assert last.model == spec.source
+    first, last = seen[0], seen[-1]
+    assert (first.phase, first.step) == ("start", "engine")
+    assert (last.phase, last.unit, last.done) == ("load", "B", last.total)
+    assert last.total == cache.list()[0].memory_bytes
+    assert {each.model for each in seen} == {spec.source}
 
 
 def test_a_listener_of_progress_that_fails_fails_nothing(

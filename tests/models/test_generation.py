@@ -315,7 +315,6 @@ def test_a_limit_beyond_all_lengths_is_no_error(lease_of: LeaseOf, architecture:
         ({"do_sample": False, "seed": 5}, "seed"),
         ({"length_penalty": 2.0}, "length_penalty"),
         ({"early_stopping": True}, "early_stopping"),
-        ({"max_output_length": 32768}, "32768"),
         ({"min_output_length": 1000, "max_output_length": None}, "min_output_length"),
         ({"max_input_length": 2}, "max_input_length"),
     ],
@@ -325,11 +324,14 @@ def test_what_has_no_effect_is_said(lease: Lease, parameters: dict[str, object],
     assert any(word in warning for warning in result.warnings), result.warnings
 
 
-def test_clamped_length_says_both_numbers(lease: Lease) -> None:
-    result = ask(lease, max_output_length=32768, do_sample=False)
-    left = CONTEXT - result.usage["prompt"]
-    assert f"asked 32768, {left} are left of the model's context of {CONTEXT}" in result.warnings[0]
-    assert result.parameters["max_output_length"] == left
+@pytest.mark.parametrize("asked", [None, 32768])
+def test_a_length_beyond_the_context_is_lowered_without_a_warning(
+    lease: Lease, asked: int | None
+) -> None:
+    result = ask(lease, max_output_length=asked, do_sample=False)
+    assert result.parameters["max_output_length"] == CONTEXT - result.usage["prompt"]
+    assert (result.limited_by, result.warnings) == ("context", [])
+    assert ask(lease, max_output_length=4).limited_by is None
 
 
 def test_prompt_beyond_the_context(lease: Lease) -> None:

@@ -40,6 +40,7 @@ class Cell:
     data: list[dict[str, Any]] = field(default_factory=list)
     metadata: list[dict[str, Any]] = field(default_factory=list)
     updates: list[dict[str, Any]] = field(default_factory=list)
+    display_ids: list[str | None] = field(default_factory=list)
     error: dict[str, Any] | None = None
     status: str = ""
 
@@ -47,6 +48,14 @@ class Cell:
     def text(self) -> str:
         """The plain text of what the cell displayed and returned."""
         return "\n".join(each.get("text/plain", "") for each in self.data)
+
+    @property
+    def shown(self) -> list[str]:
+        """The plain text of each display, as its updates have left it."""
+        now = {each["transient"]["display_id"]: each["data"] for each in self.updates}
+        ids = self.display_ids
+        left = [now.get(id, data) for id, data in zip(ids, self.data, strict=True)]
+        return [each.get("text/plain", "") for each in left]
 
 
 class Kernel:
@@ -70,6 +79,7 @@ class Kernel:
             elif kind in ("execute_result", "display_data"):
                 cell.data.append(content["data"])
                 cell.metadata.append(content["metadata"])
+                cell.display_ids.append(content.get("transient", {}).get("display_id"))
             elif kind == "update_display_data":
                 cell.updates.append(content)
             elif kind == "error":

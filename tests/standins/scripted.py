@@ -46,7 +46,7 @@ class ScriptedModels:
             future.set_exception(self.failure)
             return future
         if on_progress is not None:
-            on_progress(LoadProgress("load", spec.source, 1, 1, "tensors", None))
+            on_progress(LoadProgress("load", spec.source, 1, 1))
         self.leases += 1
         future.set_result(ScriptedLease(self))
         return future
@@ -86,6 +86,7 @@ class ScriptedLease:
         on_queued: Any = None,
         owner: Any = None,
         extension: Any = None,
+        on_read: Any = None,
     ) -> Generation:
         cancelled = threading.Event()
         models = self._models

@@ -325,7 +325,7 @@ def test_a_notebook_keeps_what_was_said(panel: Panel) -> None:
     assert panel.run is not None
     data, _ = bundle(panel.run, panel.workflow.signature)
     assert data["text/plain"].startswith(
-        "user:\nOne\n\nassistant:\nto One\n\nuser:\nTwo <b>\n\nassistant:\nto Two <b>\n[eos"
+        "user:\nOne\n\nassistant:\nto One\n\nuser:\nTwo <b>\n\nassistant:\nto Two <b>\n[Finished"
     )
     assert "Two &lt;b&gt;" in data["text/html"]
     assert "to One" in data["text/html"]

@@ -51,7 +51,7 @@ def test_a_download_is_shown_and_then_the_text(hub: HubStandIn, host: LocalHost)
     gate.set()
     wait_until(view, lambda: view.ended)
     assert (view.state, view.progress) == ("completed", {})
-    assert view.status.startswith("length · 4 tokens")
+    assert view.status.startswith("Cut at 4 tokens")
 
 
 def test_a_download_can_be_stopped_and_goes_on_with_the_next_run(

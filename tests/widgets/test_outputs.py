@@ -24,7 +24,7 @@ ATTRIBUTES |= {"data-role", "dir", "style", "type", "disabled", "checked"}
 ATTRIBUTES |= {"display", "stretchy", "fence", "form", "accent", "width", "height", "displaystyle"}
 ATTRIBUTES |= {"scriptlevel", "rowspacing", "columnspacing", "minsize", "maxsize", "linethickness"}
 STYLE = re.compile(
-    r"((text-align|white-space|list-style):[\w-]+;?)"
+    r"((text-align|white-space|list-style|word-break|overflow-wrap|unicode-bidi):[\w-]+;?)+"
     r"|(?:(?:margin|padding|border|border-radius|overflow-x|width):[\w.,()% -]+;?)+"
     r"|color:var\(--jp-mirror-editor-[a-z]+-color,#[0-9a-f]{6}\)"
 )

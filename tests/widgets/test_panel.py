@@ -60,7 +60,7 @@ def test_run_streams_and_says_how_it_ended(panel: Panel) -> None:
     view = panel._view
     assert view.get_state("texts")["texts"] == ["<Hello>"]
     assert (view.state, view.error, view.outputs) == ("completed", "", [])
-    assert view.status.startswith("eos · 1 token · 1.0 tokens/s")
+    assert view.status.startswith("Finished · 1 token · ")
     assert (run_button(panel).disabled, panel._stop_button.disabled) == (False, True)
 
 

@@ -85,9 +85,10 @@ def test_a_place_in_the_queue_is_shown_until_the_turn_comes() -> None:
         run.add("progress", {**queue, "ahead": 2 - done, "done": done})
         changes.advance()
         shown.append(changes.progress)
+    began = run.events_so_far()[0].time
     assert shown == [
-        {"text": "2 ahead in the queue", "share": 0.0},
-        {"text": "1 ahead in the queue", "share": 0.5},
+        {"text": "2 ahead in the queue", "share": 0.0, "since": began},
+        {"text": "1 ahead in the queue", "share": 0.5, "since": began},
         {},
     ]
 

@@ -24,6 +24,7 @@ from ..generation import (
     Extension,
     Generation,
     GenerationResult,
+    OnRead,
     OnText,
     Owner,
     Prompt,
@@ -45,6 +46,7 @@ OnLoaded = Callable[[LoadedModel | BaseException], None]
 log = get_logger(__name__)
 
 MOST_QUEUED = 10_000
+_LONG_PROMPT = 128  # tokens, that generate() may take a while to read
 _CHECK_EVERY = 32  # tokens of generate(), whose memory grows as it goes
 MOST_SEQUENCES = 64
 """Most sequences of a step. With more, each would lose more speed than all together gain."""
@@ -103,6 +105,7 @@ class Engine:
         owner: Owner = (),
         prompt_lookup: int = 0,
         extension: Extension | None = None,
+        on_read: OnRead | None = None,
     ) -> Generation:
         """Queue a `GenerationRequest`.
 
@@ -113,7 +116,7 @@ class Engine:
         request = GenerationRequest(
             prompt, parameters, on_text, generation, QueuePosition(on_queued),
             owner or (generation,), max_output_length, prompt_lookup, extension or Extension(),
-            self.model_info,
+            self.model_info, on_read=on_read,
         )  # fmt: skip
         with self._changed:
             if self._closed:
@@ -327,8 +330,10 @@ class EngineLoop:
             )
         rows = max(params.num_beams, params.num_return_sequences)
         steps = itertools.count(1)
+        read = len(params.tokens)
 
         def between() -> None:
+            request.tell_read(read, read)
             if next(steps) % _CHECK_EVERY == 0:
                 memory.check_texts(rows, _CHECK_EVERY, loaded.model)
             self._engine.counters.tokens += params.num_return_sequences
@@ -342,6 +347,8 @@ class EngineLoop:
         # The prompt, once as it is read and once for each row.
         memory.check_texts(rows + 1, len(params.tokens), loaded.model)
         self._generating = True
+        if read > _LONG_PROMPT:  # which it reads in one step
+            request.tell_read(0, read)
         try:
             outcome = generate(loaded, request, params, between)
         finally:

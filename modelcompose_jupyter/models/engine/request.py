@@ -17,6 +17,7 @@ from ..generation import (
     Extension,
     Generation,
     GenerationResult,
+    OnRead,
     OnText,
     Owner,
     Prompt,
@@ -24,6 +25,8 @@ from ..generation import (
 from ..request_queue import QueuePosition
 from .sampling_params import SamplingParams, seed_of
 from .stream import Stream
+
+_READ_SECONDS = 0.2  # between what is told of a prompt that is read
 
 
 @dataclass(eq=False)
@@ -36,6 +39,7 @@ class GenerationRequest:
         prompt_lookup: most draft tokens for each step; 0 is off.
         extension: of an earlier request; of nothing where it asks for no more than it says.
         model_info: what results say of the model.
+        on_read: told how much of the prompt is read.
         made, started: by the monotonic clock; ``started`` is None while it is queued.
     """
 
@@ -49,9 +53,11 @@ class GenerationRequest:
     prompt_lookup: int = 0
     extension: Extension = field(default_factory=Extension)
     model_info: dict[str, Any] = field(default_factory=dict)
+    on_read: OnRead | None = None
     cancelled: threading.Event = field(default_factory=threading.Event)
     made: float = field(default_factory=time.monotonic)
     started: float | None = None
+    _read_told: float | None = field(default=None, init=False)
 
     @property
     def sequences(self) -> int:
@@ -62,6 +68,18 @@ class GenerationRequest:
         """Note that it is out of the queue."""
         self.started = time.monotonic()
         self.position.tell(0)
+
+    def tell_read(self, done: int, total: int) -> None:
+        """Tell how much of the prompt is read, sparingly; that all is, where some was told."""
+        now, told = time.monotonic(), self._read_told
+        is_due = told is None or now - told >= _READ_SECONDS
+        if self.on_read is None or (told is None if done == total else not is_due):
+            return
+        self._read_told = None if done == total else now
+        try:
+            self.on_read(done, total)
+        except Exception:  # a listener that fails is not asked again, and fails nothing
+            self.on_read = None
 
     def check(self) -> None:
         """Raise `Cancelled` if it was cancelled."""
@@ -100,6 +118,7 @@ def result(
         model=dict(request.model_info),
         room=params.room,
         tokens=tokens,
+        limited_by=params.limited_by,
     )
 
 

@@ -10,7 +10,7 @@ from ...document.parameters import GenerationParameters
 from ...document.types import Message
 from ...errors import InputError
 from ...seeds import draw_seed
-from ..generation import Prompt, unwatched
+from ..generation import LimitedBy, Prompt, unwatched
 from ..tokenization import chat
 from ..tokenization.chat_template import Check
 from ..weights import generation_defaults
@@ -45,6 +45,7 @@ class SamplingParams:
         stop_ids: tokens that end a text.
         stops: texts before which a text ends.
         max_new_tokens: 0 asks for no token at all, which generate() cannot do.
+        limited_by: what set that, where it is not what was asked.
         min_length: counts the prompt; 0 where ``min_new_tokens`` takes its place.
         room: how many more than ``max_new_tokens`` the model and the host would allow.
         parameters: the parameters as results report them, by the names of documents.
@@ -56,6 +57,7 @@ class SamplingParams:
     seed: int
     stop_ids: frozenset[int]
     max_new_tokens: int
+    limited_by: LimitedBy | None = None
     stops: Sequence[str] = ()
     include_prompt: bool = True
     num_return_sequences: int = 1
@@ -137,7 +139,7 @@ class _Resolver:
 
     def params(self) -> SamplingParams:
         self._check_sequences()
-        longest, room = self._longest()
+        longest, room, limited_by = self._longest()
         shortest = self._shortest(longest)
         min_new_tokens, min_length = self._minimum(longest, shortest)
         seed = seed_of(self.asked)
@@ -165,6 +167,7 @@ class _Resolver:
             seed=seed,
             stop_ids=self.stop_ids,
             max_new_tokens=longest,
+            limited_by=limited_by,
             stops=self._stops(),
             include_prompt=include_prompt,
             num_return_sequences=self.sequences,
@@ -414,24 +417,23 @@ class _Resolver:
             )
         return [int(begin)]
 
-    def _longest(self) -> tuple[int, int]:
-        """How many tokens may be generated, and how many more could be."""
+    def _longest(self) -> tuple[int, int, LimitedBy | None]:
+        """How many tokens may be generated, how many more could be, and what set that where it is
+        not what was asked."""
         asked, context = self.asked.max_output_length, self.loaded.context
+        limited_by: LimitedBy | None = None
         if context is None:
             longest, most = UNLIMITED_OUTPUT if asked is None else asked, MOST_OUTPUT
         else:
             most = context - (1 if self.loaded.encoder_decoder else len(self.tokens))
             longest = most if asked is None else min(asked, most)
-            if asked is not None and asked > most:
-                self.warnings.append(
-                    f"max_output_length lowered: asked {asked}, {most} are left of the model's"
-                    f" context of {context}"
-                )
+            if asked is None or asked > most:
+                limited_by = "context"
         if self.limit is not None and longest > self.limit:
             self.warnings.append(f"max_output_length was lowered to {self.limit}, the host's limit")
-            longest = self.limit
+            longest, limited_by = self.limit, "host"
         most = most if self.limit is None else min(most, self.limit)
-        return longest, max(0, most - longest)
+        return longest, max(0, most - longest), limited_by
 
     def _shortest(self, longest: int) -> int | None:
         asked = self.asked.min_output_length

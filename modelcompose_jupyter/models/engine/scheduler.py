@@ -424,6 +424,8 @@ class Scheduler:
         for each in step:
             sequence = each.sequence
             self._keep_prompt(sequence)
+            if each.count > 1:
+                sequence.tell_read()
             if each.is_last and sequence.reason is None and sequence.slot is not None:
                 before = len(sequence.tokens)
                 try:

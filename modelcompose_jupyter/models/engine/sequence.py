@@ -109,6 +109,11 @@ class Sequence:
         if self.reason is not None:
             self.finish(self.reason)
 
+    def tell_read(self) -> None:
+        """Tell how much of the prompt is read. The sequences of a request read the same one."""
+        if self.number == 0 and self.row.position == 0:
+            self.group.request.tell_read(self.computed, len(self.prompt))
+
     def finish(self, reason: str) -> None:
         """End the text, with what of it was held back."""
         self.reason = reason

@@ -16,7 +16,7 @@ import subprocess
 import sys
 import tempfile
 import threading
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from ...redaction import get_logger
@@ -31,21 +31,29 @@ _SECONDS = 300
 _ELF = struct.Struct("<40xQ10xHH2x")
 """Of a library's header: where its sections are, which stand at its end, how wide, and how many."""
 
+OnCompile = Callable[[], None]
+
 Kernels = ctypes.CDLL
 """The compiled functions; a call lets other threads run Python meanwhile."""
 
 log = get_logger(__name__)
 _compiling = threading.Lock()  # who asks meanwhile waits, and does not compile as well
+_on_compile: OnCompile | None = None  # of who has the lock
 
 
-def kernels() -> Kernels | None:
+def kernels(on_compile: OnCompile | None = None) -> Kernels | None:
     """The kernels, compiled where none are there yet; None where that cannot be.
 
-    ``MODELCOMPOSE_NATIVE=0`` in the environment does without.
+    ``MODELCOMPOSE_NATIVE=0`` in the environment does without. ``on_compile`` is called where it
+    takes as long as a compiler does: once on a computer, and for all who ask meanwhile.
     """
+    global _on_compile
     if os.environ.get("MODELCOMPOSE_NATIVE") == "0" or sys.platform != "linux":
         return None
+    if on_compile is not None and _compiling.locked():
+        on_compile()
     with _compiling:
+        _on_compile = on_compile
         return _load()
 
 
@@ -136,6 +144,8 @@ def _processor() -> str:
 
 
 def _compile(compiler: str, to: Path) -> None:
+    if _on_compile is not None:
+        _on_compile()
     source = Path(__file__).parent / "kernels.c"
     with tempfile.TemporaryDirectory(dir=to.parent) as folder:
         made = Path(folder) / to.name

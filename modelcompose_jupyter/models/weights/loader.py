@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Callable, Iterator
 from contextlib import suppress
 from dataclasses import replace
@@ -10,7 +11,7 @@ from ...errors import ModelError
 from ...formatting import size
 from ...redaction import get_logger
 from .. import memory
-from ..spec import Abandoned, ModelSpec, Quantization, Report
+from ..spec import Abandoned, LoadProgress, ModelSpec, Quantization, Report
 from . import files, native_loader, optional_libraries, torch_loader
 from .coming_weights import ComingWeights
 from .config_reader import Other
@@ -79,6 +80,8 @@ def plan(
         raise _only_native(spec, "'driver: huggingface' is for transformers")
     if spec.cache_quantization is not None:
         raise _keeps_numbers(spec, "'driver: huggingface' asks for it")
+    if not {"torch", "transformers"} <= sys.modules.keys():
+        report(LoadProgress.start(spec.source, "torch"))
     optional_libraries.require(spec)
     if not source.is_hollow:
         paths = files.folder_weights(source.folder)

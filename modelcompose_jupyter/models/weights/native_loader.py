@@ -85,6 +85,11 @@ def plan(spec: ModelSpec, source: ResolvedSource, report: Report = lambda _: Non
         ModelError: a file is damaged, or holds what no model's does.
     """
     reason = unsupported_spec(spec, source)
+    if (
+        reason is None
+        and kernels(lambda: report(LoadProgress.start(spec.source, "kernels"))) is None
+    ):
+        reason = why_none()
     if reason is not None:
         raise Other(reason)
     if source.parts:
@@ -123,7 +128,12 @@ def load(plan: NativePlan, report: Report) -> LoadedModel:
         Abandoned: from ``report``.
     """
     spec, found = plan.spec, plan.found
-    progress = LoadProgress("load", spec.source, 0, len(found.wanted), "tensors")
+    size = plan.size.kept
+
+    def tell(share: float) -> None:
+        report(LoadProgress("load", spec.source, int(share * size), size))
+
+    tell(0.0)
     with explained(spec, plan.device, "config.json or weights" if plan.gguf is None else "file"):
         paths = {path for path, _ in found.tensors.values()}
         opened = {path: MappedFile(path, found.states[path]) for path in paths}
@@ -132,7 +142,7 @@ def load(plan: NativePlan, report: Report) -> LoadedModel:
         with ReadAhead(whole([packed.path]) if packed and packed.path else found.spans) as ahead:
             tokenizer, own_ends = _tokenizer(plan)
             decoder = TensorReader(
-                found, opened, packed, lambda: report(replace(progress, done=next(count)))
+                found, opened, packed, lambda: tell(next(count) / len(found.wanted))
             ).parts(coded_cache=spec.cache_quantization is not None)
             for each in opened.values():
                 each.check()
@@ -140,8 +150,8 @@ def load(plan: NativePlan, report: Report) -> LoadedModel:
                 packed.keep()
             is_mapped = found.is_mapped if packed is None else packed.is_mapped
             while is_mapped and not ahead.wait(_REPORT_SECONDS):
-                report(replace(progress, done=int(ahead.share * len(found.wanted))))
-        report(replace(progress, done=len(found.wanted)))
+                tell(ahead.share)
+        tell(1.0)
     defaults, special = plan.defaults, found.config.special_tokens
     ends = special["eos_token_id"] if defaults.eos_token_id is None else defaults.eos_token_id
     begin = special["bos_token_id"] if defaults.bos_token_id is None else defaults.bos_token_id
@@ -206,8 +216,6 @@ def unsupported_spec(spec: ModelSpec, source: ResolvedSource) -> str | None:
         return f"it is for {spec.device}"
     if spec.device == "auto" and not source.parts and any(map(_exists, _ACCELERATORS)):
         return "there is an accelerator"
-    if kernels() is None:
-        return why_none()
     return None
 
 

@@ -122,12 +122,17 @@ def _draft_plan(spec: ModelSpec, report: Report) -> TorchPlan:
 def load(plan: TorchPlan, report: Report) -> LoadedModel:
     """Load weights and tokenizer; a `ModelError` where files are damaged."""
     spec, folder = plan.spec, plan.source.folder
-    progress = LoadProgress("load", spec.source, 0, None, "tensors")
+    size = plan.size.kept
+    progress = LoadProgress("load", spec.source, 0, size)
 
     def on_step(done: int, total: int | None) -> None:
+        """So many tensors are there, which are taken to be of one size."""
         nonlocal progress
-        progress = replace(progress, done=done, total=total)
+        if total:
+            progress = replace(progress, done=size * done // total)
         report(progress)
+
+    report(progress)
 
     quietly = quiet("transformers", "huggingface_hub", "peft", on_step=on_step)
     with quietly, explained(spec, plan.device):
@@ -191,7 +196,7 @@ def _empty(plan: TorchPlan) -> PreTrainedModel:
     """The model without its weights."""
     import torch
 
-    progress = LoadProgress("load", plan.spec.source, 0, None, "tensors")
+    progress = LoadProgress("load", plan.spec.source)
     with _watched(plan, lambda: plan.report(progress)), torch.device("meta"):
         model: PreTrainedModel = auto_class(plan.config).from_config(
             plan.config, trust_remote_code=plan.spec.trust_remote_code

@@ -1,0 +1,139 @@
+"""Showing a run in the cell that waits for it: progress, the text as it comes, how it ended.
+
+In a kernel one output that changes has both the text and, below it, what the run waits for. In
+IPython without one, a terminal has them.
+"""
+
+from __future__ import annotations
+
+import sys
+import threading
+import time
+from html import escape
+from typing import Any
+
+from .progress import as_text, says_only, status_line
+from .run_follower import ProgressLine, await_end, follow
+from .terminal import TerminalLine, for_terminal
+from .widgets.outputs import preformatted
+from .workflow import METADATA_KEY, Run
+
+_SECONDS = 0.2
+_CHARACTERS_A_SECOND = 200_000
+"""An output is sent whole each time: as often as is quick to the eye, and long ones less often."""
+
+
+def show(run: Run, since: float | None = None) -> None:
+    """Show a run in the cell until it has ended. ``since`` is as `await_end` has it.
+
+    Raises:
+        ComposeError: what went wrong.
+        KeyboardInterrupt: the kernel was interrupted; the run has stopped.
+    """
+    from IPython.display import display
+
+    if _has_kernel():
+        output = CellOutput()
+        try:
+            follow(run, line=output, write=output.write, since=since)
+        finally:
+            output.end()
+    else:
+        follow(run, line=TerminalLine(), write=for_terminal(sys.stdout), since=since)
+    if not says_only(run.output, run.text):
+        print(as_text(run.output))  # noqa: T201
+    status = f"[{status_line(run)}]"
+    data = {"text/plain": status, "text/html": f"<small>{escape(status)}</small>"}
+    display(data, metadata={METADATA_KEY: run.record}, raw=True)
+    for warning in run.warnings:
+        print(f"warning: {warning}")  # noqa: T201
+
+
+def wait(run: Run, *, or_text: bool = False) -> None:
+    """Wait until a run has ended, however it ends, or with ``or_text`` until its text begins. Where
+    somebody looks, at a cell or at the prompt of IPython, a line says meanwhile what it waits for.
+    An interrupt stops it, and is raised."""
+    line = _line()
+    try:
+        await_end(run, line=line, or_text=or_text)
+    finally:
+        if isinstance(line, CellOutput):
+            line.end()
+
+
+def _line() -> ProgressLine | None:
+    if threading.current_thread() is not threading.main_thread() or _shell() is None:
+        return None  # whose outputs would be another cell's, or a program's
+    return CellOutput() if _has_kernel() else TerminalLine()
+
+
+def _shell() -> Any:
+    """The IPython that this process runs in, if any: never imported for that."""
+    found = sys.modules.get("IPython")
+    return None if found is None else found.get_ipython()
+
+
+def _has_kernel() -> bool:
+    """Whether there are outputs that change."""
+    return hasattr(_shell(), "kernel")
+
+
+class CellOutput:
+    """An output of a notebook's cell: a text, and a progress line below it.
+
+    It is displayed when there is something to show.
+    """
+
+    is_among_text = False
+
+    def __init__(self) -> None:
+        self._handle: Any = None
+        self._pieces: list[str] = []
+        self._length = 0
+        self._line = ""
+        self._is_stale = False
+        self._sent_at = 0.0
+
+    def show(self, text: str) -> None:
+        """Show a progress line; an empty one wipes it."""
+        self._is_stale |= text != self._line
+        self._line = text
+        self._send_soon()
+
+    def write(self, text: str) -> None:
+        """Add to the text."""
+        self._pieces.append(text)
+        self._length += len(text)
+        self._is_stale = True
+        self._send_soon()
+
+    def end(self) -> None:
+        """Show the text alone, all of it."""
+        self._is_stale |= bool(self._line)
+        self._line = ""
+        if self._is_stale:
+            self._send()
+
+    def _send_soon(self) -> None:
+        pause = max(_SECONDS, self._length / _CHARACTERS_A_SECOND)
+        if self._is_stale and time.monotonic() - self._sent_at >= pause:
+            self._send()
+
+    def _send(self) -> None:
+        from IPython.display import DisplayHandle
+
+        text = "".join(self._pieces)
+        self._pieces = [text]
+        plain = "\n".join(filter(None, [text.rstrip("\n"), self._line]))
+        data = {"text/plain": plain, "text/html": _html(text.rstrip("\n"), self._line)}
+        if self._handle is not None:
+            self._handle.update(data, raw=True)
+        elif plain:
+            self._handle = DisplayHandle()
+            self._handle.display(data, raw=True)
+        self._is_stale, self._sent_at = False, time.monotonic()
+
+
+def _html(text: str, line: str) -> str:
+    progress = f"<small role='status'>{escape(line)}</small>" if line else ""
+    return (preformatted(text) if text else "") + progress
