@@ -26,6 +26,7 @@ class Turn {
     this.elapsed.setAttribute("aria-hidden", "true");
     this.actions = this.element.appendChild(element("div", "modelcompose-turn-actions"));
     this.copy = copyButton("Copy", () => this.content ?? "", { title: "Copy this message" });
+    this.more = [];
     this.editing = null;
   }
 
@@ -43,6 +44,7 @@ class Turn {
       this.waiting.remove();
     }
     if (content === this.content && growing === this.grew && html === this.html) return;
+    if (content !== this.content) this.#endEditing(); // another conversation is in view
     this.content = content;
     this.grew = growing;
     this.html = html;
@@ -52,6 +54,7 @@ class Turn {
 
   /** @param {HTMLElement[]} more what can be done with it, beside copying */
   offer(more) {
+    this.more = more;
     setChildren(this.actions, this.editing ? [] : this.content ? [this.copy, ...more] : more);
   }
 
@@ -62,16 +65,14 @@ class Turn {
     field.rows = Math.min(12, this.content.split("\n").length + 1);
     field.setAttribute("aria-label", "Edit the message");
     const end = () => {
-      this.editing.remove();
-      this.editing = null;
-      this.body.hidden = false;
-      this.actions.hidden = false;
-      this.actions.querySelector("button")?.focus();
+      this.#endEditing();
+      this.more[0]?.focus();
     };
     const sendIt = () => {
       if (!field.value.trim()) return;
       this.send({ type: "edit", index, text: field.value });
-      end();
+      this.#endEditing();
+      this.element.closest(".modelcompose-chat")?.focus(); // its buttons go while the reply comes
     };
     field.addEventListener("keydown", (event) => {
       if (event.key === "Escape") end();
@@ -91,6 +92,15 @@ class Turn {
     this.actions.hidden = true;
     this.body.after(this.editing);
     field.focus();
+  }
+
+  #endEditing() {
+    if (!this.editing) return;
+    this.editing.remove();
+    this.editing = null;
+    this.body.hidden = false;
+    this.actions.hidden = false;
+    this.offer(this.more);
   }
 }
 

@@ -1,5 +1,6 @@
 /** Conversations by their names: to choose one, begin one, rename it, forget it; and to keep them. */
 
+import { isSend } from "./chat_log.js";
 import { button, element } from "./dom.js";
 
 /** The bar above a conversation. */
@@ -25,13 +26,8 @@ export class ConversationBar {
 
   /** @param {{ id: string, name: string }[]} all @param {string} current */
   update(all, current) {
-    this.choice.replaceChildren(
-      ...all.map(({ id, name }) => {
-        const option = element("option", "", name);
-        option.value = id;
-        return option;
-      }),
-    );
+    if (all !== this.all) this.choice.replaceChildren(...all.map(option)); // else it may be open
+    this.all = all;
     this.choice.value = current;
     this.choice.hidden = this.rename.hidden = this.forget.hidden = all.length === 0;
   }
@@ -47,18 +43,25 @@ export class ConversationBar {
       done = true;
       field.replaceWith(this.choice);
       if (keeps && field.value.trim()) this.send({ type: "rename", id, name: field.value.trim() });
-      this.rename.focus();
     };
     field.addEventListener("blur", () => end(true));
     field.addEventListener("keydown", (event) => {
-      if (event.key !== "Enter" && event.key !== "Escape") return;
+      if (!isSend(event) && event.key !== "Escape") return;
       event.preventDefault();
       event.stopPropagation();
       end(event.key === "Enter");
+      this.rename.focus();
     });
     this.choice.replaceWith(field);
+    field.focus();
     field.select();
   }
+}
+
+function option({ id, name }) {
+  const made = element("option", "", name);
+  made.value = id;
+  return made;
 }
 
 /**

@@ -59,8 +59,10 @@ export async function copy(text, near) {
  * @param {Node[]} children
  */
 export function setChildren(parent, children) {
-  const same =
-    parent.childNodes.length === children.length &&
-    children.every((child, index) => child === parent.childNodes[index]);
-  if (!same) parent.replaceChildren(...children);
+  const wanted = new Set(children);
+  for (const child of [...parent.childNodes]) if (!wanted.has(child)) child.remove();
+  children.forEach((child, index) => {
+    const there = parent.childNodes[index] ?? null;
+    if (there !== child) parent.insertBefore(child, there);
+  });
 }

@@ -49,18 +49,26 @@ export class RunCards {
     this.element.hidden = cards.length < 2 && !sweep && !compared.length;
     const focused = document.activeElement?.closest?.(".modelcompose-card")?.dataset.run;
     const name = document.activeElement?.dataset?.name;
-    this.list.replaceChildren(...cards.map((card) => this.#card(card, card.id === current)));
-    this.list.hidden = cards.length < 2;
-    if (focused && name) {
-      this.list.querySelector(`[data-run="${focused}"] [data-name="${name}"]`)?.focus();
+    // What is equal to before stays, with the button that is being pressed and what is selected.
+    if (cards !== this.shownCards || current !== this.shownCurrent) {
+      this.list.replaceChildren(...cards.map((card) => this.#card(card, card.id === current)));
+      this.#focus(focused, name);
     }
+    this.list.hidden = cards.length < 2;
     this.sweep.hidden = !sweep;
     this.sweep.disabled = !idle;
     this.sweep.textContent = sweep;
     this.compare.hidden = cards.length < 2;
     this.#countChosen();
     this.columns.hidden = !compared.length;
-    this.columns.replaceChildren(...this.#columns(compared));
+    if (compared !== this.shownCompared) this.columns.replaceChildren(...this.#columns(compared));
+    [this.shownCards, this.shownCurrent, this.shownCompared] = [cards, current, compared];
+  }
+
+  #focus(run, name) {
+    if (!run || !name) return;
+    const found = this.list.querySelector(`[data-run="${run}"] [data-name="${name}"]`);
+    found?.focus({ preventScroll: true });
   }
 
   #card({ id, time, title, details, status, pinned }, isCurrent) {
