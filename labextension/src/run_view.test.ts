@@ -2,108 +2,13 @@
 // What the widget of a run makes of the kernel's messages: its script is the Python package's.
 
 import { afterEach, beforeEach, describe, expect, it, vi } from 'vitest';
-import runView from '../../modelcompose_jupyter/widgets/run_view.js';
+import { button, labels, opened, press, query } from './testing/widget';
 
-type Change = [index: number, offset: number, text: string];
-type State = Record<string, unknown>;
-
-const INITIAL: State = {
-  state: 'idle',
-  ended: false,
-  progress: {},
-  labels: [],
-  texts: [],
-  outputs: [],
-  error: '',
-  status: '',
-  warnings: [],
-  snippets: [],
-  history: [],
-  run_id: ''
-};
-
-/** A widget's model as anywidget hands it out: state, events, and messages to the kernel. */
-class Model {
-  sent: unknown[] = [];
-  #state: State;
-  #listeners = new Map<string, Set<(argument?: unknown) => void>>();
-
-  constructor(state: State) {
-    this.#state = { ...INITIAL, ...state };
-  }
-
-  get(name: string): unknown {
-    return this.#state[name];
-  }
-
-  on(names: string, listener: (argument?: unknown) => void): void {
-    for (const name of names.split(' ')) {
-      this.#listeners.set(name, (this.#listeners.get(name) ?? new Set()).add(listener));
-    }
-  }
-
-  off(names: string, listener: (argument?: unknown) => void): void {
-    for (const name of names.split(' ')) {
-      this.#listeners.get(name)?.delete(listener);
-    }
-  }
-
-  send(message: unknown): void {
-    this.sent.push(message);
-  }
-
-  #trigger(name: string, argument?: unknown): void {
-    for (const listener of this.#listeners.get(name) ?? []) {
-      listener(argument);
-    }
-  }
-
-  /** State that the kernel sends in one message; what is equal to before is no change. */
-  async set(state: State): Promise<void> {
-    const changed = Object.keys(state).filter(name => this.#state[name] !== state[name]);
-    Object.assign(this.#state, state);
-    for (const name of changed) {
-      this.#trigger(`change:${name}`);
-    }
-    await Promise.resolve();
-  }
-
-  text(...changes: Change[]): void {
-    this.#trigger('msg:custom', { type: 'text', changes });
-  }
-
-  get listeners(): number {
-    return [...this.#listeners.values()].reduce((sum, each) => sum + each.size, 0);
-  }
-}
-
-function opened(state: State = {}) {
-  const model = new Model(state);
-  const widget = runView();
-  widget.initialize({ model });
-  const root = document.body.appendChild(document.createElement('div'));
-  root.className = 'modelcompose-panel';
-  const show = () => {
-    const el = root.appendChild(document.createElement('div'));
-    return { el, remove: widget.render({ el }) as () => void };
-  };
-  return { model, root, show, ...show() };
-}
-
-const query = (el: Element, selector: string): HTMLElement => {
-  const found = el.querySelector<HTMLElement>(selector);
-  if (!found) {
-    throw new Error(`there is no ${selector}`);
-  }
-  return found;
-};
 const list = (el: Element) => query(el, '.modelcompose-texts');
 const bodies = (el: Element) => [...el.querySelectorAll('.modelcompose-text > div')];
 const texts = (el: Element) => bodies(el).map(each => each.textContent);
 const headings = (el: Element) =>
   [...el.querySelectorAll('.modelcompose-text > h4')].map(each => each.textContent);
-const buttons = (el: Element) => [...el.querySelectorAll('button')];
-const labels = (el: Element) => buttons(el).map(each => each.textContent);
 
 beforeEach(() => {
   vi.useFakeTimers();
@@ -297,7 +202,8 @@ describe('what is announced', () => {
     expect(list(el).getAttribute('role')).toBe('log');
     expect(list(el).getAttribute('aria-live')).toBe('off');
     expect(list(el).getAttribute('aria-busy')).toBe('true');
-    const [status, error] = [query(el, '[role=status]'), query(el, '[role=alert]')];
+    const [status, error] = [query(el, '.modelcompose-status'), query(el, '[role=alert]')];
+    expect(status.getAttribute('role')).toBe('status');
     expect([status.hidden, error.hidden]).toEqual([true, true]);
     await model.set({ state: 'failed', status: 'failed · 3 tokens', error: 'It failed' });
     expect(el.dataset.state).toBe('failed');
@@ -315,17 +221,29 @@ describe('what is announced', () => {
     expect(query(el, '.modelcompose-warnings').textContent).toBe('short');
   });
 
-  it('has names for sliders, which ipywidgets gives none', () => {
-    const { root } = opened();
-    root.insertAdjacentHTML(
-      'afterbegin',
-      `<div class="modelcompose-input"><label class="widget-label">length</label>
-       <div class="noUi-handle"></div><div class="widget-readout"></div></div>`
-    );
-    vi.runAllTimers();
-    for (const selector of ['.noUi-handle', '.widget-readout']) {
-      expect(query(root, selector).getAttribute('aria-label')).toBe('length');
-    }
+  it('is the text once it has ended, and no more of it than is read aloud', async () => {
+    const { model, el } = opened({ run_id: 'a', state: 'running' });
+    const said = query(el, '.modelcompose-unseen');
+    expect(said.getAttribute('role')).toBe('status'); // waits for its turn
+    model.text([0, 0, 'x'.repeat(1500)]);
+    expect(said.textContent).toBe('');
+    await model.set({ ended: true, state: 'completed' });
+    expect(said.textContent).toBe(`${'x'.repeat(1000)} …`);
+    const node = said.firstChild;
+    await model.set({ warnings: ['short'] });
+    expect(said.firstChild).toBe(node);
+    await model.set({ run_id: 'b', ended: false, state: 'queued', texts: [] });
+    expect(said.textContent).toBe('');
+    model.text([0, 0, 'A fox']);
+    await model.set({ ended: true, state: 'completed' });
+    expect(said.textContent).toBe('A fox');
+  });
+
+  it('is no text of a run that one goes back to, or that was there first', async () => {
+    const { model, el } = opened({ run_id: 'a', ended: true, state: 'completed', texts: ['Once'] });
+    expect(query(el, '.modelcompose-unseen').textContent).toBe('');
+    await model.set({ run_id: 'b', texts: ['A fox'] });
+    expect(query(el, '.modelcompose-unseen').textContent).toBe('');
   });
 });
 
@@ -341,29 +259,123 @@ describe('progress', () => {
     await model.set({ progress: {} });
     expect(all.hidden).toBe(true);
   });
+
+  it('says after a second how long it has been waited for', async () => {
+    const since = Date.now() / 1000;
+    const { model, el } = opened({ progress: { text: 'loading', since } });
+    const elapsed = query(el, '.modelcompose-elapsed');
+    vi.advanceTimersByTime(900);
+    expect(elapsed.textContent).toBe('');
+    vi.advanceTimersByTime(1600);
+    expect(elapsed.textContent).toBe('2.5 s');
+    expect(elapsed.getAttribute('aria-hidden')).toBe('true');
+    await model.set({ progress: { text: 'no time is known' } });
+    expect(elapsed.textContent).toBe('');
+  });
+
+  it('is no more looked at where there is no view', () => {
+    const { remove } = opened();
+    expect(vi.getTimerCount()).toBe(2); // the clock, and the form that is to be completed
+    vi.advanceTimersByTime(100);
+    remove();
+    vi.advanceTimersByTime(5000);
+    expect(vi.getTimerCount()).toBe(0);
+  });
+});
+
+describe('the model', () => {
+  it('is named, with what it does', async () => {
+    const { model, el } = opened({ model: { name: 'storyteller', state: 'in memory' } });
+    const name = query(el, '.modelcompose-model-name');
+    expect([name.hidden, name.textContent]).toEqual([false, 'storytellerin memory']);
+    expect(name.dataset.state).toBe('in memory');
+    await model.set({ model: { name: 'storyteller', state: '' } });
+    expect([name.textContent, name.dataset.state]).toEqual(['storyteller', '']);
+    await model.set({ model: {} });
+    expect([name.hidden, query(el, '.modelcompose-run-head').hidden]).toEqual([true, true]);
+  });
+});
+
+describe('the result', () => {
+  it('has its place marked until there is one', async () => {
+    const { model, el } = opened();
+    const empty = query(el, '.modelcompose-empty');
+    expect(empty.hidden).toBe(false);
+    await model.set({ state: 'running' });
+    expect(empty.hidden).toBe(true);
+    await model.set({ state: 'idle' });
+    expect(empty.hidden).toBe(false);
+    model.text([0, 0, 'Once']);
+    expect(empty.hidden).toBe(true);
+  });
+
+  it('goes on where its limit has cut it', async () => {
+    const { model, el } = opened({ run_id: 'a', status: 'length', ended: true, texts: ['Once'] });
+    expect(labels(el)).not.toContain('Continue');
+    await model.set({ is_extendable: true });
+    button(el, 'Continue').click();
+    expect(model.sent).toEqual([{ type: 'extend' }]);
+    await model.set({ is_extendable: false });
+    expect(labels(el)).not.toContain('Continue');
+  });
+
+  it.each([0, 1, 2])('has no line of its speed with %i points', count => {
+    const { el } = opened({ status: 'stop', rates: Array(count).fill(9) });
+    expect(query(el, '.modelcompose-rates').childNodes).toHaveLength(0);
+  });
+
+  it('has a line of its speed, which is there in words, too', async () => {
+    const { model, el } = opened({ status: 'stop', rates: [10, 40.4, 20] });
+    const line = query(el, '.modelcompose-rates polyline');
+    expect(line.getAttribute('points')).toBe('0.0,11.5 32.0,1.0 64.0,8.1');
+    const svg = query(el, '.modelcompose-rates svg');
+    expect(svg.getAttribute('role')).toBe('img');
+    expect(svg.getAttribute('aria-label')).toBe('From 10 to 40 tokens a second');
+    await model.set({ warnings: ['short'] });
+    expect(line.isConnected).toBe(true);
+    await model.set({ rates: [] });
+    expect(line.isConnected).toBe(false);
+  });
 });
 
 describe('outputs', () => {
   it('fold the texts away, and give them back to the next run', async () => {
     const { model, el } = opened({ texts: ['{"a": 1}'] });
     await model.set({ outputs: [{ label: 'a', html: '<b>1</b>', text: '1' }] });
-    expect(query(el, '.modelcompose-output').innerHTML).toBe(
-      '<h4 class="">a</h4><div class=""><b>1</b></div>'
-    );
+    const output = query(el, '.modelcompose-output');
+    expect(query(output, 'h4').textContent).toBe('a');
+    expect(query(output, 'div').innerHTML).toBe('<b>1</b>');
+    expect(query(output, 'div').dir).toBe('auto');
     expect(query(el, 'details').contains(list(el))).toBe(true);
-    expect((query(el, 'details') as HTMLDetailsElement).open).toBe(false);
+    expect(query<HTMLDetailsElement>(el, 'details').open).toBe(false);
     await model.set({ outputs: [] });
     expect(el.querySelector('details')).toBeNull();
-    expect(query(el, '.modelcompose-progress').nextElementSibling).toBe(list(el));
+    expect(list(el).nextElementSibling).toBe(query(el, '.modelcompose-outputs'));
+  });
+
+  it('stay as they are drawn while other things change', async () => {
+    const outputs = [{ label: '', html: '<b>1</b>', text: '1' }];
+    const { model, el } = opened({ outputs });
+    const bold = query(el, 'b');
+    await model.set({ warnings: ['short'] });
+    expect(bold.isConnected).toBe(true);
+  });
+
+  it('of markdown are drawn by the kernel where the application has no parser', async () => {
+    const outputs = [{ label: '', kind: 'markdown', html: '<b>1</b>', text: '**1**' }];
+    const { model, el } = opened({ is_markdown: true, texts: ['**1**'] });
+    expect(texts(el)).toEqual(['**1**']);
+    await model.set({ outputs });
+    expect(query(el, '.modelcompose-output b').textContent).toBe('1');
+    expect(query(el, 'details').contains(list(el))).toBe(true);
   });
 });
 
 describe('actions', () => {
-  const HISTORY = [
-    { id: 'b', label: 'A bear' },
-    { id: 'a', label: 'A fox' }
+  const SNIPPETS = [
+    { label: 'Copy as Python', text: 'story()' },
+    { label: 'Ask', message: { type: 'ask' } }
   ];
-  const SNIPPETS = [{ label: 'Copy as Python', text: 'story()' }];
 
   function clipboard(writeText: (text: string) => Promise<void>) {
     vi.stubGlobal('navigator', { clipboard: { writeText } });
@@ -374,37 +386,41 @@ describe('actions', () => {
   });
 
   it('are there once the run has ended', async () => {
-    const { model, el } = opened({ history: HISTORY, snippets: SNIPPETS, run_id: 'b' });
+    const { model, el } = opened({ snippets: SNIPPETS, run_id: 'b' });
     expect(labels(el)).toEqual([]);
     await model.set({ ended: true });
-    expect(labels(el)).toEqual(['Copy text', 'Copy as Python']);
-    expect((query(el, 'select') as HTMLSelectElement).value).toBe('b');
-    await model.set({ history: HISTORY.slice(0, 1) });
-    expect(el.querySelector('select')).toBeNull();
+    expect(labels(el)).toEqual(['Copy as Python', 'Ask']); // there is no text
+    await model.set({ texts: ['Once'] });
+    expect(labels(el)).toEqual(['Copy text', 'Copy as Python', 'Ask']);
   });
 
-  it('show an earlier run', async () => {
-    const { model, el } = opened({ history: HISTORY, ended: true, run_id: 'b' });
-    const select = query(el, 'select') as HTMLSelectElement;
-    select.value = 'a';
-    select.dispatchEvent(new Event('change'));
-    expect(model.sent).toEqual([{ type: 'show', run: 'a' }]);
+  it('keep the focus while other things change', async () => {
+    const { model, el } = opened({ snippets: SNIPPETS, ended: true, texts: ['Once'] });
+    button(el, 'Copy as Python').focus();
+    await model.set({ warnings: ['short'], snippets: structuredClone(SNIPPETS) });
+    expect(document.activeElement).toBe(button(el, 'Copy as Python'));
+  });
+
+  it('ask the kernel where the text is not known yet', () => {
+    const { model, el } = opened({ snippets: SNIPPETS, ended: true });
+    button(el, 'Ask').click();
+    expect(model.sent).toEqual([{ type: 'ask' }]);
   });
 
   it('copy what they say, and say so for a while', async () => {
     const copied: string[] = [];
     clipboard(async text => void copied.push(text));
-    const { model, el } = opened({ ended: true, snippets: SNIPPETS, texts: ['a', 'b'] });
-    for (const button of buttons(el)) {
-      button.click();
-    }
+    const snippets = SNIPPETS.slice(0, 1);
+    const { model, el } = opened({ ended: true, snippets, texts: ['a', 'b'] });
+    button(el, 'Copy text').click();
+    button(el, 'Copy as Python').click();
     await vi.advanceTimersByTimeAsync(0);
     expect(copied).toEqual(['a\n\nb', 'story()']);
     expect(labels(el)).toEqual(['Copied', 'Copied']);
-    await vi.runAllTimersAsync();
+    await vi.advanceTimersByTimeAsync(2000);
     expect(labels(el)).toEqual(['Copy text', 'Copy as Python']);
     await model.set({ outputs: [{ label: '', html: '', text: 'the output' }] });
-    buttons(el)[0].click();
+    button(el, 'Copy text').click();
     await vi.advanceTimersByTimeAsync(0);
     expect(copied.at(-1)).toBe('the output');
   });
@@ -421,7 +437,7 @@ describe('actions', () => {
     };
     Object.assign(document, { execCommand });
     const { el } = opened({ ended: true, texts: ['Once'] });
-    buttons(el)[0].click();
+    button(el, 'Copy text').click();
     await vi.advanceTimersByTimeAsync(0);
     expect(selected).toEqual(['Once']);
     expect(labels(el)).toEqual([said]);
@@ -430,12 +446,6 @@ describe('actions', () => {
 });
 
 describe('keys', () => {
-  const press = (target: Element, init: KeyboardEventInit) => {
-    const event = new KeyboardEvent('keydown', { bubbles: true, cancelable: true, ...init });
-    target.dispatchEvent(event);
-    return event.defaultPrevented;
-  };
-
   it.each([{ ctrlKey: true }, { metaKey: true }])('run what is typed: %o', held => {
     const { model, root } = opened();
     const field = root.appendChild(document.createElement('textarea'));
@@ -462,7 +472,7 @@ describe('keys', () => {
 describe('a view', () => {
   it('is updated once for all that a message changes', async () => {
     const { model, el } = opened();
-    const updates = vi.spyOn(query(el, '.modelcompose-actions'), 'replaceChildren');
+    const updates = vi.spyOn(query(el, '.modelcompose-warnings'), 'replaceChildren');
     await model.set({ state: 'completed', ended: true, status: 'stop', run_id: 'a' });
     expect(updates).toHaveBeenCalledTimes(1);
   });
@@ -472,11 +482,11 @@ describe('a view', () => {
     const listeners = model.listeners;
     remove();
     const moved = show();
-    vi.runAllTimers();
+    vi.advanceTimersByTime(5000);
     expect(model.sent).toEqual([]);
     expect(model.listeners).toBe(listeners);
     moved.remove();
-    vi.runAllTimers();
+    vi.advanceTimersByTime(5000);
     expect(model.sent).toEqual([{ type: 'gone' }]);
   });
 });
