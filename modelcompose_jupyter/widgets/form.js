@@ -24,6 +24,8 @@ export function keepKey(event) {
   event.target.toggleAttribute(SUPPRESSED, !passes);
 }
 
+// Each widget has this module for itself: ids that begin so are unique in the page all the same.
+const OURS = `modelcompose-${Math.random().toString(36).slice(2)}`;
 let ids = 0;
 
 /** Complete the fields of a panel, once they are drawn. May be called again. */
@@ -60,7 +62,7 @@ function completeRow(row) {
   if (slider && handle && !row.querySelector(".modelcompose-ends")) completeRange(slider, handle);
   const help = row.querySelector(".modelcompose-help");
   if (help && !help.id) {
-    help.id = `modelcompose-help-${ids++}`;
+    help.id = `${OURS}-${ids++}`;
     const control = row.querySelector("textarea, input, select, .noUi-handle");
     control?.setAttribute("aria-describedby", help.id);
     if (help.classList.contains("modelcompose-on-demand") && label) foldHelp(help, label, name);

@@ -131,7 +131,7 @@ def _is_rare(each: Input) -> bool:
 
 def folded(title: str, parts: Sequence[Any]) -> list[Any]:
     """A toggle, and what it shows: the style sheet folds it, so that no kernel is waited for."""
-    toggle = ipywidgets.ToggleButton(description=title)
+    toggle = ipywidgets.ToggleButton(description=title, tooltip="")
     toggle.layout.width = "auto"
     toggle.add_class("modelcompose-fold")
     body = ipywidgets.VBox(list(parts))
