@@ -21,9 +21,10 @@ component:
   task: text-generation
   model: bundled:storyteller
   text: ${input.prompt as text @(description How it begins)}
-  min_output_length: ${input.length as integer | 400}
   max_output_length: ${input.length as integer | 400}
+  min_output_length: ${input.length as integer | 400}
   temperature: ${input.temperature as number | 0.7}
+  top_k: ${input.top_k as integer | 50}
 """
 
 
@@ -38,6 +39,10 @@ def opened_panel(
     return opened, Panel(opened.output(1).locator(".modelcompose-panel"))
 
 
+# How a panel says that a run ended: the beginning of its status.
+CUT = r"^length · {} tokens"
+STOPPED = r"^cancelled · \d+ tokens"
+
 LENGTH = "text => text.textContent.length"
 LONGER = "([text, length]) => text.textContent.length > length"
 
@@ -49,12 +54,17 @@ class Panel:
         self.root = root
         self.run = root.get_by_role("button", name="Run Workflow")
         self.stop = root.get_by_role("button", name="Stop")
-        self.prompt = root.get_by_label("prompt *")
+        self.prompt = self.field("Prompt *")
         self.text = root.get_by_role("log", name="Generated text")
         self.texts = root.locator(".modelcompose-text > div")
-        self.status = root.get_by_role("status")
+        self.status = root.locator(".modelcompose-status")
         self.error = root.get_by_role("alert")
+        self.cards = root.locator(".modelcompose-card")
         expect(self.run).to_be_visible()
+
+    def field(self, label: str) -> Locator:
+        """The control with this label, and not what is said about it."""
+        return self.root.get_by_label(label, exact=True)
 
     def start(self, prompt: str) -> None:
         self.prompt.fill(prompt)
@@ -80,27 +90,26 @@ def test_a_prompt_runs_grows_stops_and_runs_again(
     _, panel = opened_panel(application)
     expect(panel.stop).to_be_disabled()
     panel.run.click()
-    expect(panel.error).to_have_text("Fill in prompt.")
+    expect(panel.error).to_have_text("Fill this in.")
+    expect(panel.status).to_have_role("status")
     expect(panel.prompt).to_be_focused()
     panel.start("Once upon a time")
     panel.grows()
     expect(panel.run).to_be_disabled()
     panel.stop.click()
     panel.is_in("cancelled")
-    expect(panel.status).to_have_text(re.compile(r"^cancelled · \d+ tokens"))
+    expect(panel.status).to_have_text(re.compile(STOPPED))
     expect(panel.texts.first).to_have_text(re.compile("^Once upon a time"))
     slider = panel.root.get_by_role("slider")
     for _ in range(4):
         slider.press("ArrowRight")
-    panel.root.get_by_label("length").fill("5")
-    panel.root.get_by_label("count").fill("1")
+    panel.field("Length (tokens)").fill("5")
+    panel.field("Count").fill("1")
     panel.prompt.fill("A dragon")
     panel.prompt.press("Control+Enter")
     panel.is_in("completed")
     expect(panel.texts).to_have_text([re.compile("^A dragon")])
-    expect(panel.status).to_have_text(
-        re.compile(r"^length · 5 tokens .* bundled:storyteller · seed")
-    )
+    expect(panel.status).to_have_text(re.compile(CUT.format(5) + r".* · seed \d+$"))
     expect(panel.run).to_be_enabled()
     assert not errors
     # Voila's own template asks for icons.
@@ -190,9 +199,11 @@ def test_the_panel_works_while_a_cell_blocks(application: Jupyter, ipykernel: st
 
 def test_keys_reach_everything_in_order(lab: Lab) -> None:
     opened, panel = opened_panel(lab)
-    panel.root.get_by_label("count").focus()
+    panel.field("Count").focus()
+    panel.root.get_by_role("button", name="Advanced").click()
     reached = []
-    for _ in range(6):
+    panel.field("Count").focus()
+    for _ in range(14):
         opened.page.keyboard.press("Tab")
         reached.append(
             opened.page.evaluate(
@@ -200,8 +211,12 @@ def test_keys_reach_everything_in_order(lab: Lab) -> None:
                 "(document.activeElement)"
             )
         )
-    names = ["prompt *", "length", "temperature", "temperature", "Run Workflow", "Live"]
-    assert reached == names
+    assert reached == [
+        *("Prompt *", "About Length (tokens)", "Length (tokens)"),
+        *("About Temperature", "Temperature", "Temperature"),  # the slider, and its number
+        *("Advanced", "About Top k", "Top k", "Top k"),
+        *("Run Workflow", "Live", "Keep seed", "Three temperatures"),
+    ]
 
 
 SCROLL = """
@@ -228,7 +243,7 @@ SELECTED = "String(getSelection())"
 
 def test_reading_is_not_disturbed_by_what_comes(lab: Lab) -> None:
     opened, panel = opened_panel(lab)
-    panel.root.get_by_label("count").fill("100")
+    panel.field("Count").fill("100")
     panel.start("Once upon a time")
     page = opened.page
     page.wait_for_function(HIGHER, arg=panel.text.evaluate("e => e.clientHeight") + 400)
@@ -247,6 +262,36 @@ def test_reading_is_not_disturbed_by_what_comes(lab: Lab) -> None:
     assert panel.text.evaluate(AT_END)
     panel.stop.click()
     panel.is_in("cancelled")
+
+
+def test_runs_are_kept_and_put_side_by_side(lab: Lab) -> None:
+    _, panel = opened_panel(lab)
+    panel.field("Count").fill("1")
+    panel.field("Length (tokens)").fill("8")
+    columns = panel.root.locator(".modelcompose-compared > article")
+    compare = panel.root.get_by_role("button", name="Compare")
+    panel.prompt.fill("A fox")
+    panel.root.get_by_role("button", name="Three temperatures").click()
+    expect(columns.get_by_role("heading")).to_have_text(
+        ["Temperature 0.2", "Temperature 0.7", "Temperature 1.2"]
+    )
+    expect(columns.locator("div")).to_have_text([re.compile(r"^A fox [\s\S]{10}")] * 3)
+    expect(panel.cards).to_have_count(3)
+    panel.root.get_by_role("button", name="Close").click()
+    expect(columns).to_have_count(0)
+    pin = panel.cards.last.get_by_role("button", name="Pin")
+    pin.click()
+    expect(pin).to_have_attribute("aria-pressed", "true")
+    expect(pin).to_be_focused()
+    expect(compare).to_be_disabled()
+    panel.start("A bear")
+    panel.is_in("completed")
+    expect(panel.cards).to_have_count(4)
+    for index in (0, 3):
+        panel.cards.nth(index).get_by_role("checkbox").check()
+    compare.click()
+    expect(columns.locator("div")).to_have_text([re.compile("^A bear"), re.compile("^A fox")])
+    expect(columns.locator("mark").filter(has_text="bear")).to_have_count(1)
 
 
 def test_a_panel_says_that_its_kernel_is_gone(lab: Lab) -> None:
