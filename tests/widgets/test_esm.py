@@ -17,7 +17,8 @@ WIDGETS = Path(esm.__file__).parent
 SCRIPT = WIDGETS / "run_view.js"
 MODULES = sorted(WIDGETS.glob("*.js"))
 DECLARED = re.compile(
-    r"^(?:export )?(?:default )?(?:async )?(?:class|function\*?|const|let|var) ([\w$]+)", re.MULTILINE
+    r"^(?:export )?(?:default )?(?:async )?(?:class|function\*?|const|let|var) ([\w$]+)",
+    re.MULTILINE,
 )
 
 
@@ -49,7 +50,9 @@ def test_the_widgets_script_is_all_of_its_modules() -> None:
     script = joined(SCRIPT)
     assert not re.search(r'^(import|export)\b.*"\./', script, re.MULTILINE), "it has no folder"
     assert script.count("export ") == script.count("export default") == 1
-    assert declared(script) == sum((declared(each.read_text("utf-8")) for each in MODULES), Counter())
+    assert declared(script) == sum(
+        (declared(each.read_text("utf-8")) for each in MODULES), Counter()
+    )
 
 
 def test_names_at_the_top_of_modules_are_unique() -> None:
