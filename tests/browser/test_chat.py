@@ -33,8 +33,8 @@ ENDLESS = CHAT.replace("component:", "  repeat_count: 500\ncomponent:").replace(
 class Chat:
     """What a person finds in the panel of a chat."""
 
-    def __init__(self, opened: NotebookPage | VoilaPage, cell: int = 1) -> None:
-        self.root = opened.output(cell).locator(".modelcompose-panel")
+    def __init__(self, root: Locator) -> None:
+        self.root = root
         self.message = self.root.get_by_placeholder("Message")
         self.run = self.root.get_by_role("button", name="Send", exact=True)
         self.stop = self.root.get_by_role("button", name="Stop")
@@ -69,7 +69,11 @@ def opened_chat(
     if isinstance(opened, NotebookPage):
         opened.run(0)
         opened.run(1)
-    return opened, Chat(opened)
+    return opened, chat_of(opened)
+
+
+def chat_of(opened: NotebookPage | VoilaPage, cell: int = 1) -> Chat:
+    return Chat(opened.output(cell).locator(".modelcompose-panel"))
 
 
 @pytest.mark.parametrize(
@@ -97,7 +101,7 @@ def test_turns_join_the_conversation(
     if isinstance(opened, NotebookPage):
         opened.command("docmanager:save")
         opened.reload()
-        chat = Chat(opened)
+        chat = chat_of(opened)
         expect(chat.turns).to_have_count(4)
     chat.anew.click()
     expect(chat.turns).to_have_count(0)

@@ -24,7 +24,8 @@ from modelcompose_jupyter.workflow import State
 
 from .pages import SECONDS, Voila, leave
 from .servers import Server, free_port, serve
-from .test_panel import Panel
+from .test_chat import CHAT, Chat
+from .test_panel import CUT, Panel
 
 ONE = """\
 component:
@@ -156,7 +157,7 @@ def test_a_visitor_enters_a_prompt_and_gets_its_text(
     expect(page.get_by_text("A short story goes on")).to_be_visible()
     panel.start("Once upon a time")
     panel.is_in("completed")
-    expect(panel.status).to_have_text(re.compile(r"^length · 10 tokens"))
+    expect(panel.status).to_have_text(re.compile(CUT.format(10)))
     expect(page.locator(".mc-lost")).to_be_hidden()
     assert not errors
     assert not elsewhere
@@ -167,7 +168,7 @@ def test_what_is_still_to_be_filled_in_is_said_and_marked(one: Server, page: Pag
     border = "e => getComputedStyle(e).borderColor"
     plain = panel.prompt.evaluate(border)
     panel.run.click()
-    expect(panel.error).to_have_text("Fill in prompt.")
+    expect(panel.error).to_have_text("Fill this in.")
     expect(panel.prompt).to_be_focused()
     panel.run.focus()
     assert panel.prompt.evaluate(border) != plain
@@ -201,7 +202,7 @@ def test_an_address_fills_in_the_inputs_and_wrong_values_are_a_note(
     expect(note).to_contain_text("input 'temperature': \"hot\" is not a number")
     expect(note).to_contain_text("there is no input 'tone'")
     panel.run.click()
-    expect(panel.status).to_have_text(re.compile("^length · 5 tokens"))
+    expect(panel.status).to_have_text(re.compile(CUT.format(5)))
     assert not errors
 
 
@@ -275,6 +276,31 @@ def test_whoever_serves_the_page_can_ask_for_dark_and_for_light(
         visit(page, server.url)
         assert (ground(page) < 150) == (asked == "dark")
         leave(page)
+
+
+def test_a_page_keeps_its_conversations_over_a_reload(
+    tmp_path: Path, page: Page, host: LocalHost, errors: list[str]
+) -> None:
+    with hosted(host, tmp_path, CHAT.partition("\n")[2]) as server:
+        page.goto(server.url)
+        chat = Chat(page.locator(".modelcompose-panel:visible"))
+        chat.say("Tell me a story about a fox.")
+        chat.replied()
+        reply = chat.turn(1, "assistant").inner_text()
+        chat.anew.click()
+        chat.say("Tell me a story about an owl.")
+        chat.replied()
+        page.reload()
+        chat = Chat(page.locator(".modelcompose-panel:visible"))
+        expect(chat.turns).to_have_count(2)
+        expect(chat.turn(0, "user")).to_contain_text("owl")
+        chat.conversations.select_option(label="Tell me a story about a fox.")
+        expect(chat.turn(1, "assistant")).to_contain_text(reply.split("\n", 2)[1])
+        chat.say("Tell me more.")
+        expect(chat.turns).to_have_count(4)
+        chat.replied()
+        leave(page)
+    assert not errors
 
 
 def test_the_kernel_ends_when_its_visitor_leaves(one: Server, page: Page) -> None:

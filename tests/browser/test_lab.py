@@ -300,7 +300,7 @@ def test_a_workflow_cell_is_inserted_run_and_copied(lab: Lab) -> None:
     story.press("Control+Home")
     execute(page, "modelcompose:run")
     panel = Panel(opened.output(2).locator(".modelcompose-panel"))
-    expect(panel.error).to_have_text("Fill in prompt.")
+    expect(panel.error).to_have_text("Fill this in.")
     panel.prompt.fill("A fox")
     story.press("Control+Home")
     execute(page, "modelcompose:run")  # the fields keep what was entered
@@ -339,10 +339,11 @@ def test_a_new_file_is_edited_beside_its_preview(lab: Lab) -> None:
     assert editor.lines[-1] == "    min_p: 0.1"
     expect(editor.marks).to_have_count(0)
     page.keyboard.press("Control+s")
-    expect(preview.get_by_label("top_p").first).to_be_visible()
+    preview.get_by_role("button", name="Advanced").click()
+    expect(preview.get_by_role("slider", name="Top p")).to_be_visible()
     # It runs, on the host that is there for the file, with what was entered.
     execute(page, "modelcompose:run")
-    expect(panel.error).to_have_text("Fill in prompt.")
+    expect(panel.error).to_have_text("Fill this in.")
     panel.prompt.fill("A fox")
     editor.press("Control+Home")
     page.keyboard.type("# Not saved yet\n")

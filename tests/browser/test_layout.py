@@ -8,7 +8,7 @@ import pytest
 from playwright.sync_api import Locator, ViewportSize, expect
 
 from .pages import Jupyter, NotebookPage, Theme, Voila
-from .test_chat import CHAT, Chat
+from .test_chat import CHAT, chat_of
 from .test_panel import LOAD, STORY, Panel
 
 NARROW, WIDE = (400, 900), (1280, 900)
@@ -41,7 +41,7 @@ def test_a_panel_and_a_chat_fit_their_page_in_its_colours(
     if isinstance(opened, NotebookPage):
         opened.run_all()
     panel = Panel(opened.output(1).locator(".modelcompose-panel"))
-    chat = Chat(opened, 2)
+    chat = chat_of(opened, 2)
     panel.field("Count").fill("1")
     panel.field("Length (tokens)").fill("300")
     panel.start("Once upon a time")
