@@ -469,6 +469,27 @@ describe('keys', () => {
   });
 });
 
+describe('the focus', () => {
+  it('stays in the panel when what had it goes', async () => {
+    const { model, el } = opened({ status: 'length', ended: true, is_extendable: true });
+    button(el, 'Continue').focus();
+    await model.set({ state: 'running', ended: false, is_extendable: false });
+    expect(document.activeElement).toBe(el);
+    await model.set({ state: 'completed', ended: true, sweep: 'Three temperatures' });
+    button(el, 'Three temperatures').focus();
+    await model.set({ state: 'queued', ended: false });
+    expect(document.activeElement).toBe(el);
+  });
+
+  it('is not taken from elsewhere', async () => {
+    const { model, root } = opened({ status: 'length', ended: true, is_extendable: true });
+    const field = root.appendChild(document.createElement('textarea'));
+    field.focus();
+    await model.set({ state: 'running', ended: false, is_extendable: false });
+    expect(document.activeElement).toBe(field);
+  });
+});
+
 describe('a view', () => {
   it('is updated once for all that a message changes', async () => {
     const { model, el } = opened();

@@ -155,6 +155,7 @@ class RunView {
 
   /** Everything but the texts. */
   update() {
+    const hadFocus = this.root.contains(document.activeElement);
     const state = this.model.get("state");
     this.root.dataset.state = state;
     this.list.element.setAttribute("aria-busy", String(state === "running"));
@@ -174,6 +175,16 @@ class RunView {
       !this.#goes,
     );
     this.#announce();
+    if (hadFocus) this.#keepFocus();
+  }
+
+  /** What had the focus may be gone, or not to be pressed: the next key would be a notebook's. */
+  #keepFocus() {
+    const focused = document.activeElement;
+    const isThere = this.root.contains(focused) && !focused.disabled && !focused.closest("[hidden]");
+    if (isThere) return;
+    this.root.tabIndex = -1; // ipywidgets takes it away from what it has just made
+    this.root.focus({ preventScroll: true });
   }
 
   /** Complete the form around the view: ipywidgets draws it in its own time. */
