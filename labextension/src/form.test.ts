@@ -21,6 +21,8 @@ const HELP =
   '<div class="modelcompose-help modelcompose-on-demand"><div> Less is likelier. </div></div>';
 const NOTE = '<div class="modelcompose-help">How it begins</div>';
 const FOLD = '<button class="modelcompose-fold">Advanced</button>';
+const CONTROLS = `
+  <div class="modelcompose-controls"><button>Run</button><button disabled>Stop</button></div>`;
 
 /** A panel with such rows, completed. */
 function form(...rows: string[]) {
@@ -103,6 +105,18 @@ describe('a form', () => {
     expect(fold.getAttribute('aria-expanded')).toBe('false');
   });
 
+  it('moves the focus to the neighbour of a button that is no longer to be pressed', async () => {
+    const { root } = form(CONTROLS);
+    const [run, stop] = [button(root, 'Run'), button(root, 'Stop')];
+    run.focus();
+    stop.disabled = false;
+    await changed();
+    expect(document.activeElement).toBe(run);
+    run.disabled = true;
+    await changed();
+    expect(document.activeElement).toBe(stop);
+  });
+
   it('is completed once, however many views there are', () => {
     const { root, show } = form(row('Temperature', SLIDER, HELP), FOLD);
     show();
@@ -119,9 +133,9 @@ describe('keys in a panel', () => {
   it.each(['x', 'b', 'a', 'd', 'm', '0', 'Enter', 'Escape', 'ArrowDown', 'Delete'])(
     'are none of the application: %s',
     key => {
-      const { root } = opened();
-      press(field(root), { key });
-      expect(root.hasAttribute(SUPPRESSED)).toBe(true);
+      const input = field(opened().root);
+      press(input, { key });
+      expect(input.hasAttribute(SUPPRESSED)).toBe(true);
     }
   );
 
@@ -130,12 +144,12 @@ describe('keys in a panel', () => {
     { key: 's', metaKey: true },
     { key: 'C', ctrlKey: true, shiftKey: true }
   ])('are the application’s where they save, or open its palette: %o', init => {
-    const { root } = opened();
-    press(field(root), { key: 'x' });
-    press(field(root), init);
-    expect(root.hasAttribute(SUPPRESSED)).toBe(false);
-    press(field(root), { key: 'x' });
-    expect(root.hasAttribute(SUPPRESSED)).toBe(true);
+    const input = field(opened().root);
+    press(input, { key: 'x' });
+    press(input, init);
+    expect(input.hasAttribute(SUPPRESSED)).toBe(false);
+    press(input, { key: 'x' });
+    expect(input.hasAttribute(SUPPRESSED)).toBe(true);
   });
 
   it.each([
@@ -143,24 +157,25 @@ describe('keys in a panel', () => {
     { key: 'S', ctrlKey: true, shiftKey: true },
     { key: 's' }
   ])('stay where they are like those: %o', init => {
-    const { root } = opened();
-    press(field(root), init);
-    expect(root.hasAttribute(SUPPRESSED)).toBe(true);
+    const input = field(opened().root);
+    press(input, init);
+    expect(input.hasAttribute(SUPPRESSED)).toBe(true);
   });
 
   it('are told before the application hears of them', () => {
-    const { root } = opened();
+    const input = field(opened().root);
     const heard: boolean[] = [];
-    const listener = () => heard.push(root.hasAttribute(SUPPRESSED));
+    const listener = () => heard.push(input.hasAttribute(SUPPRESSED));
     document.addEventListener('keydown', listener, true);
-    press(field(root), { key: 'x' });
+    press(input, { key: 'x' });
     document.removeEventListener('keydown', listener, true);
     expect(heard).toEqual([true]);
   });
 
   it('are of no concern elsewhere', () => {
-    const { root } = opened();
-    press(document.body.appendChild(document.createElement('input')), { key: 'x' });
-    expect(root.hasAttribute(SUPPRESSED)).toBe(false);
+    opened();
+    const input = field(document.body);
+    press(input, { key: 'x' });
+    expect(input.hasAttribute(SUPPRESSED)).toBe(false);
   });
 });

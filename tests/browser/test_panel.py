@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from functools import partial
 
 import pytest
 from playwright.sync_api import Locator, expect
@@ -262,6 +263,53 @@ def test_reading_is_not_disturbed_by_what_comes(lab: Lab) -> None:
     assert panel.text.evaluate(AT_END)
     panel.stop.click()
     panel.is_in("cancelled")
+
+
+# The cells of the notebook.
+CELLS = """() => window.jupyterapp.shell.currentWidget.content.widgets.map(
+    ({ model }) => [model.type, model.sharedModel.getSource()])"""
+# Each does something to the notebook when a cell of it has the focus, and not what is in it.
+NOTEBOOKS_KEYS = ["b", "a", "m", "x", "d", "d", "0", "0", "Enter", "Escape", "x"]
+
+
+@pytest.mark.parametrize("application", ["lab", "notebook7"], indirect=True)
+def test_keys_stay_in_the_panel(application: Jupyter, errors: list[str]) -> None:
+    opened, panel = opened_panel(application, "# another cell")
+    page = opened.page
+    panel.field("Count").fill("1")
+    panel.field("Length (tokens)").fill("5")
+    for prompt in ("A fox", "A bear"):
+        panel.start(prompt)
+        panel.is_in("completed")
+    expect(panel.cards).to_have_count(2)
+    before = page.evaluate(CELLS)
+    assert len(before) == 3
+    card = panel.cards.last
+    named = partial(panel.root.get_by_role, "button")
+    # What has the focus, and how many runs there are when its Enter has done what it does.
+    for target, runs in [
+        (panel.root.get_by_role("slider").first, 2),
+        (named(name="About Temperature"), 2),
+        (named(name="Advanced"), 2),
+        (panel.field("Keep seed"), 2),
+        (named(name="Copy text"), 2),
+        (named(name="Copy as curl"), 2),
+        (panel.text, 2),
+        (card.get_by_role("checkbox"), 2),
+        (card.get_by_role("button", name="Pin"), 2),
+        (card.get_by_role("button", name="A fox"), 2),
+        (panel.run, 3),
+        (named(name="Continue"), 4),
+        (named(name="Three temperatures"), 7),
+    ]:
+        target.focus()
+        for key in NOTEBOOKS_KEYS:
+            page.keyboard.press(key)
+            expect(panel.root.locator(":focus")).to_have_count(1)
+        expect(panel.cards).to_have_count(runs)
+        assert page.evaluate(CELLS) == before, target
+    expect(page.get_by_role("dialog")).to_have_count(0)  # such as the one before a restart
+    assert not errors
 
 
 def test_runs_are_kept_and_put_side_by_side(lab: Lab) -> None:
