@@ -135,7 +135,7 @@ class RunView {
 
   resetTexts() {
     this.list.reset(this.run.texts, this.model.get("labels"));
-    this.update(); // what is shown of an output depends on what the texts say already
+    this.grown();
   }
 
   get #goes() {
@@ -355,6 +355,7 @@ class RunView {
 }
 
 const STATE = [
+  "texts", // what is shown of an output depends on what they say already
   "state", "progress", "outputs", "error", "status", "warnings", "ended", "model", "rates", "turns",
   "reply", "conversations", "conversation", "is_extendable", "snippets", "cards", "compared",
   "sweep", "run_id",
