@@ -42,8 +42,8 @@ def show(run: Run, since: float | None = None) -> None:
         follow(run, line=TerminalLine(), write=for_terminal(sys.stdout), since=since)
     if not says_only(run.output, run.text):
         print(as_text(run.output))  # noqa: T201
-    status = f"[{status_line(run)}]"
-    data = {"text/plain": status, "text/html": f"<small>{escape(status)}</small>"}
+    status = status_line(run)
+    data = {"text/plain": f"[{status}]", "text/html": f"<small>{escape(status)}</small>"}
     display(data, metadata={METADATA_KEY: run.record}, raw=True)
     for warning in run.warnings:
         print(f"warning: {warning}")  # noqa: T201

@@ -11,7 +11,7 @@ from .document.types import show
 _CELL_LENGTH = 48
 _STYLE = (
     'dir="auto" style="text-align:start;vertical-align:top;max-width:40em;white-space:normal;'
-    'overflow-wrap:anywhere"'
+    'overflow-wrap:break-word"'
 )
 
 
