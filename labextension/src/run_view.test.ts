@@ -494,7 +494,7 @@ describe('a view', () => {
   it('is updated once for all that a message changes', async () => {
     const { model, el } = opened();
     const updates = vi.spyOn(query(el, '.modelcompose-warnings'), 'replaceChildren');
-    await model.set({ state: 'completed', ended: true, status: 'stop', run_id: 'a' });
+    await model.set({ state: 'completed', ended: true, status: 'stop' });
     expect(updates).toHaveBeenCalledTimes(1);
   });
 
