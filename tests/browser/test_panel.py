@@ -41,8 +41,8 @@ def opened_panel(
 
 
 # How a panel says that a run ended: the beginning of its status.
-CUT = r"^length · {} tokens"
-STOPPED = r"^cancelled · \d+ tokens"
+CUT = r"^Cut at {} tokens"
+STOPPED = r"^Stopped by you · \d+ tokens"
 
 LENGTH = "text => text.textContent.length"
 LONGER = "([text, length]) => text.textContent.length > length"

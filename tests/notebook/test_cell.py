@@ -65,8 +65,8 @@ def test_a_panel_runs_and_the_notebook_keeps_its_text_and_record(shell: Kernel) 
         "panel.inputs.prompt.value, panel.inputs.length.value = 'Once', 8\n"
         "panel.submit().wait()\n"
         "import threading; kept = threading.Event()\n"
-        "panel._view.observe(lambda change: change.new and kept.set(), 'history')\n"
-        "panel._view.history or kept.wait(30)\n"
+        "panel._view.observe(lambda change: change.new and kept.set(), 'cards')\n"
+        "panel._view.cards or kept.wait(30)\n"
     )
     assert cell.status == "ok"
     updates = [each for each in cell.updates if "modelcompose" in each["metadata"]]
@@ -252,7 +252,8 @@ def test_declaring_again_keeps_what_was_entered(shell: Kernel) -> None:
     assert shell.value("_.inputs.prompt.value, _.inputs.length.value") == "('Once', 5)"
     assert shell.value("_.workflow is told") == "True"
     assert shell.value("_.submit().wait(60)") == "True"
-    assert shell.value("_._snippets(_.run)[0][1]") == repr("told(prompt='Once', length=5, seed=7)")
+    copied = shell.value("_._snippets(_.run)[0]['text']")
+    assert copied == repr("told(prompt='Once', length=5, seed=7)")
 
 
 def test_a_model_in_use_is_not_unloaded_and_that_is_said(shell: Kernel) -> None:
