@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Collection, Iterable
 from dataclasses import dataclass, field
 from typing import Any
 
 from .errors import UsageError, did_you_mean
 
-CELL_FLAGS = ("run", "no-panel")
-"""What may stand on the line of ``%%compose``."""
+CELL_FLAGS = {
+    "run": "Run the workflow when the cell runs, with the inputs that the line gives.",
+    "no-panel": "Only name the workflow: show no panel.",
+}
+"""What may stand on the line of ``%%compose``, with a sentence about each."""
 
 _OPENING, _CLOSING = "([{", ")]}"
 
@@ -50,6 +53,21 @@ def parse_line(line: str, flags: Iterable[str], evaluate: Callable[[str], Any]) 
         else:
             result.inputs[name] = _unquoted(value)
     return result
+
+
+def word_at_end(written: str, flags: Collection[str]) -> tuple[MagicArgs, str] | None:
+    """What stands on a line before its last word, and that word, which may be empty.
+
+    None where no word can stand: in values, in quotes, behind what is wrong.
+    """
+    typed = "" if written[-1:].isspace() else "".join(written.split()[-1:])
+    before = written[: len(written) - len(typed)]
+    if not before or "=" in typed:
+        return None
+    try:
+        return parse_line(before, flags, lambda expression: None), typed
+    except UsageError:
+        return None
 
 
 def _split(line: str) -> list[str]:

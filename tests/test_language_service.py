@@ -9,7 +9,8 @@ from typing import Any
 import pytest
 from seed import blocks
 
-from modelcompose_jupyter.language_service import LONGEST, complete, diagnostics
+from modelcompose_jupyter.language_service import LONGEST, complete, diagnostics, explain
+from modelcompose_jupyter.models.weights.source import bundled
 
 ROOT = Path(__file__).parent.parent
 SETTINGS = json.loads((ROOT / "labextension" / "schema" / "plugin.json").read_text())
@@ -102,4 +103,78 @@ def test_completion_counts_as_browsers_do() -> None:
     text = "# 🙂\ncomponent:\n  mod"
     answer = complete(text, len(text) + 1)
     assert answer["start"] == len(text) + 1 - len("mod")
-    assert {"text": "model: ", "kind": "key"} in answer["items"]
+    (item,) = answer["items"]
+    assert (item["text"], item["kind"]) == ("model: ", "key")
+    assert "bundled:storyteller" in item["help"]
+
+
+def completed(marked: str) -> list[str]:
+    before, _, after = marked.partition("▮")
+    answer = complete(before + after, len(before))
+    assert before[answer["start"] :] == "" or all(
+        each["text"].startswith(before[answer["start"] :]) for each in answer["items"]
+    )
+    return [each["text"] for each in answer["items"]]
+
+
+def test_cells_are_completed_below_their_magic_and_on_its_line() -> None:
+    assert completed(f"%%compose story\n{DOCUMENT}  temper▮") == ["temperature: "]
+    assert completed("%%compose story\n▮")[:2] == ["component:", "workflow:"]
+    assert completed(f"%%compose story ▮\n{DOCUMENT}") == ["prompt=", "--run", "--no-panel"]
+    assert completed(f"%%compose story pr▮\n{DOCUMENT}") == ["prompt="]
+    assert completed(f"%%comp▮ose\n{DOCUMENT}") == []
+
+
+@pytest.mark.parametrize("above", ["", "%%compose story\n", "# 🙂\n"])
+def test_what_stands_there_is_explained(above: str) -> None:
+    text = above + DOCUMENT
+    units = text.encode("utf-16-le")
+    for word, kind, about in (
+        ("task", "key", "go on from a text"),
+        ("text-generation", "value", "from a prompt"),
+        ("bundled:storyteller", "model", "ships with the package"),
+        ("input", "source", "workflow's input"),
+    ):
+        place = text.encode("utf-16-le").index(word.encode("utf-16-le")) // 2
+        found = explain(text, place)
+        assert found is not None
+        assert (found["name"], found["kind"]) == (word, kind)
+        assert units[2 * found["from"] : 2 * found["to"]].decode("utf-16-le") == word
+        assert about in found["help"]
+    assert explain(text, 0) == (explain(DOCUMENT, 0) if not above else None)
+    assert explain("#" * (LONGEST + 1), 3) is None
+
+
+@pytest.mark.parametrize(
+    ("model", "message", "hint"),
+    [
+        ("bundled:storytellr", "there is no bundled model 'storytellr'", "'storyteller'?"),
+        ("storyteller", "'storyteller' is a repository of the Hub here", "bundled:storyteller"),
+        ("./nosuch", "nosuch does not exist", "Check the path"),
+        ("./nosuch.gguf", "nosuch.gguf does not exist", "Check the path"),
+        ("./empty", "empty", ""),
+    ],
+)
+def test_models_that_are_not_there_are_warnings(
+    model: str, message: str, hint: str, tmp_path: Path
+) -> None:
+    (tmp_path / "empty").mkdir()
+    text = f"%%compose\n{DOCUMENT.replace('bundled:storyteller', model)}"
+    (problem,) = diagnostics(text, folder=tmp_path) or []
+    assert text[problem["from"] : problem["to"]] == model
+    assert problem["severity"] == "warning"
+    assert message in problem["message"]
+    assert hint in (problem["hint"] or "")
+
+
+@pytest.mark.parametrize(
+    "model", ["bundled:storyteller", "some/repository", "gpt2", "${env.X|a/b}"]
+)
+def test_models_that_may_be_there_are_none(model: str, tmp_path: Path) -> None:
+    text = DOCUMENT.replace("bundled:storyteller", model)
+    assert diagnostics(text, folder=tmp_path) == []
+
+
+def test_a_folder_with_a_model_is_right(tmp_path: Path) -> None:
+    (tmp_path / "own").symlink_to(bundled()["storyteller"])
+    assert diagnostics(DOCUMENT.replace("bundled:storyteller", "./own"), folder=tmp_path) == []

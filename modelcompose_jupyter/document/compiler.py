@@ -23,14 +23,12 @@ from .expression import Expression, Key, parse
 from .fields import Strict
 from .parameters import GenerationParameters
 from .reader import MAX_PROBLEMS, KeyPath, Source
-from .references import BrokenExpression, Reference, findings, references
+from .references import SOURCES, BrokenExpression, Reference, findings, references
 from .render import render
 from .templates import OPERATORS, MappingTemplate, Template, TextTemplate, parse_template
 from .validator import Validated
 
-KNOWN_SOURCES = (
-    "input", "env", "jobs", "output", "result", "response", "item", "index", "context", "error"
-)  # fmt: skip
+KNOWN_SOURCES = (*SOURCES, "error")
 _JOB_KEYS = tuple(schema.JobFields.model_fields)
 _MODEL_KEYS = tuple(schema.ModelSettings.model_fields)
 _FETCH_KEYS = tuple(key for key in _MODEL_KEYS if key in schema.ModelSource.model_fields)

@@ -1,7 +1,7 @@
-"""What may stand at a cursor in a document that is being written: keys, values, expressions.
+"""What may stand at a cursor in a document that is being written, and what stands there means.
 
-The schema says which keys and values there are, the outline where the cursor stands. Documents may
-be as broken as they are while one types.
+The schema says which keys and values there are and what they are for, the outline where the cursor
+stands. Documents may be as broken as they are while one types.
 """
 
 from __future__ import annotations
@@ -18,13 +18,13 @@ from typing import Any, Literal, get_origin
 from pydantic import BaseModel
 
 from . import schema
-from .fields import TemplateOr
+from .fields import Meanings, TemplateOr
 from .outline import LONGEST_EXPRESSION, CursorContext, ExpressionEnds, Node, Outline
 from .parameters import PARAMETER_NAMES, GenerationParameters
-from .references import references
+from .references import SOURCES, references
 from .schema import Component, JobFields, ModelSettings, ModelSource
 from .templates import parse_template
-from .types import TYPE_NAMES, ConversionError, Type, check_type
+from .types import TYPE_HELP, ConversionError, Type, check_type
 
 ModelNames = Callable[[str], Iterable[str]]
 """Gives the models that what is typed may stand for, as they are written in a document."""
@@ -32,19 +32,31 @@ ModelNames = Callable[[str], Iterable[str]]
 # What most documents have: these keys come first in their mapping, after the required ones.
 _COMMON = (
     "id", "component", "workflow", "text", "messages", "params", "title", "input", "output", "jobs",
-    "max_output_length", "temperature", "port",
+    "max_output_length", "temperature", "port", "components", "workflows", "controller",
 )  # fmt: skip
 _PATH = re.compile(r"\s*((?:\[[^\]]*(?:\]|$)|[^\s|@\[])*)")  # a path up to the cursor
 _AS = re.compile(r"\s+(a?s?)")
 _TYPE = re.compile(r"\s+as\s+(\w*)")
+_WORD = re.compile(r"[\w-]*")
+_BUNDLED = "bundled:"
+_AS_HELP = "What the value must be; it says which field a form has for it, too."
+_WHENCE = {
+    "name": "Ships with the package.",
+    "path": "A model of this computer.",
+    "repository": "From the Hugging Face Hub; it is on this computer already.",
+}
 
 
 @dataclass(frozen=True)
 class Completion:
-    """One text that may stand at the cursor; ``kind`` is a word for what it is."""
+    """One text that may stand at the cursor: a word for what it is, and a sentence about it.
+
+    ``help`` is empty where nothing is known of it, as of names that the document itself gives.
+    """
 
     text: str
     kind: str
+    help: str = ""
 
 
 @dataclass(frozen=True)
@@ -53,6 +65,22 @@ class Completions:
 
     start: int
     items: tuple[Completion, ...] = ()
+
+
+@dataclass(frozen=True)
+class Explanation:
+    """What the text from ``start`` to ``end`` is: its name, a word for what it is, a sentence."""
+
+    start: int
+    end: int
+    name: str
+    kind: str
+    help: str
+
+
+def explain(text: str, cursor: int) -> Explanation | None:
+    """What a key, a value, a type or a source at a cursor means; None where nothing is known."""
+    return _Completer(text, cursor, lambda typed: (), {}).explain()
 
 
 def complete(
@@ -64,6 +92,43 @@ def complete(
 ) -> Completions:
     """What may stand at a cursor, an index in the text, of models and variables too."""
     return _Completer(text, cursor, models, environ).complete()
+
+
+@dataclass(frozen=True)
+class NamedModel:
+    """A model that a document names, as ``model`` takes it, and where in the text it does."""
+
+    source: str
+    start: int
+    end: int
+
+
+def named_models(text: str) -> list[NamedModel]:
+    """The models that any text names, as far as they can be told; not those of expressions."""
+    root = Outline(text, 0).root
+    jobs = [job for each in _listed(root, "workflow") for job in (each, *_listed(each, "job"))]
+    components = [each for holder in (root, *jobs) for each in _listed(holder, "component")]
+    keys = ("model", "draft_model")
+    nodes = [node for each in components for key in keys if (node := each.child(key))]
+    return [found for node in nodes if (found := _named_model(node)) is not None]
+
+
+def _named_model(node: Node) -> NamedModel | None:
+    """The model that the value of a key names; None where it names none, or not by a plain text."""
+    prefix = ""
+    if node.is_flow or not node.filled:
+        kinds = (("name", _BUNDLED), ("path", "./"), ("repository", ""))
+        given = [(child, lead) for key, lead in kinds if (child := node.child(key)) is not None]
+        if len(given) != 1 or node.child("file") is not None:
+            return None
+        node, prefix = given[0]
+    name = node.plain
+    if not name or "${" in name or "\n" in name or node.is_flow:
+        return None
+    if prefix == "./" and name.startswith(("/", ".", "~")):
+        prefix = ""
+    start = node.text.find(name, node.value_start, node.end)
+    return NamedModel(f"{prefix}{name}", start, start + len(name))
 
 
 def input_names(text: str) -> list[str]:
@@ -80,7 +145,8 @@ class _Field:
     is_list: bool
     is_plain: bool
     takes_template: bool
-    values: tuple[str, ...]
+    values: dict[str, str]  # with what each does, where that is said
+    help: str
 
 
 @cache
@@ -101,7 +167,9 @@ def _field(name: str, info: Any) -> _Field:
     values = [str(value) for value in info.examples or ()]
     values += [v for part in found if get_origin(part) is Literal for v in part.__args__]
     values += ["true", "false"] if bool in found else []
-    is_template = any(isinstance(each, TemplateOr) for each in schema.metadata(info))
+    said = schema.metadata(info)
+    is_template = any(isinstance(each, TemplateOr) for each in said)
+    meanings = [each for each in said if isinstance(each, Meanings)]
     return _Field(
         required=info.is_required(),
         model=models[0] if models else None,
@@ -109,7 +177,8 @@ def _field(name: str, info: Any) -> _Field:
         is_plain=not models or str in found or Any in found,
         # The name of a model is checked when it is rendered, so any text goes.
         takes_template=is_template or Any in found or name == "model",
-        values=tuple(values),
+        values={value: "".join(each.of(value) for each in meanings) for value in values},
+        help=info.description or "",
     )
 
 
@@ -205,7 +274,7 @@ class _Completer:
         for name, field in _fields(spot.model).items():
             if name not in hidden:
                 colon = "" if following == ":" else ": " if field.is_plain else ":"
-                yield Completion(f"{dash}{name}{colon}", "key")
+                yield Completion(f"{dash}{name}{colon}", "key", field.help)
 
     # Values
 
@@ -215,8 +284,8 @@ class _Completer:
         others = [node for node in context.node.children if node is not context.word]
         if any(node.kind == "key" for node in others):
             return  # it is a mapping already
-        for value in spot.field.values:
-            yield Completion(value, "value")
+        for value, meaning in spot.field.values.items():
+            yield Completion(value, "value", meaning or spot.field.help)
         if issubclass(spot.owner, JobFields):
             kind = "job" if spot.key.key == "depends_on" else spot.key.key
             for name in self._references(context, spot.key, spot.mapping):
@@ -257,14 +326,14 @@ class _Completer:
 
     def _model_names(self, key: str, typed: str) -> Iterator[Completion]:
         """Models, as the key of their long form wants them."""
-        bundled = "bundled:"
-        for name in self._models(f"{bundled}{typed}" if key == "name" else typed):
+        for name in self._models(f"{_BUNDLED}{typed}" if key == "name" else typed):
             is_path = name.startswith((".", "/", "~"))
-            kind = "name" if name.startswith(bundled) else "path" if is_path else "repository"
+            kind = "name" if name.startswith(_BUNDLED) else "path" if is_path else "repository"
             if kind == key == "repository":
                 name = "/".join(name.split("/")[:2])  # without a file in it
             if key in ("model", kind):
-                yield Completion(name if key == "model" else name.removeprefix(bundled), "model")
+                shown = name if key == "model" else name.removeprefix(_BUNDLED)
+                yield Completion(shown, "model", _WHENCE[kind])
 
     # Expressions
 
@@ -276,9 +345,9 @@ class _Completer:
         items: Iterable[Completion] = ()
         typed = ""
         if word := _TYPE.fullmatch(rest):
-            typed, items = word[1], map(_type_completion, TYPE_NAMES)
+            typed, items = word[1], map(_type_completion, TYPE_HELP)
         elif path and (word := _AS.fullmatch(rest)):
-            typed, items = word[1], [Completion("as ", "keyword")]
+            typed, items = word[1], [Completion("as ", "keyword", _AS_HELP)]
         elif not rest:
             bracket = path.rfind("[") + 1 if path.rfind("[") > path.rfind("]") else 0
             *names, typed = path[bracket:].lstrip().split(".")
@@ -307,7 +376,55 @@ class _Completer:
             found = [name + output for name in self._other_jobs(context)]
         elif names[0] == "jobs" and len(names) == 2:
             found = ["output"]
-        return (Completion(name, kind) for name in found)
+        about = SOURCES if kind == "source" else {}
+        return (Completion(name, kind, about.get(name, "")) for name in found)
+
+    # What stands there
+
+    def explain(self) -> Explanation | None:
+        context = self._outline.context
+        spot = _spot(context.path) if context is not None else None
+        if context is None or spot is None:
+            return None
+        text, word = self._text, context.word
+        if word is not None and word.kind == "key":
+            known = _fields(spot.model) if spot.model and self._cursor <= word.colon else {}
+            about = known[word.key].help if word.key in known else ""
+            return self._explained(word.start, word.colon, "key", about)
+        begin = max(context.start, self._cursor - LONGEST_EXPRESSION)
+        expression = _open_expression(text[begin : self._cursor])
+        if expression is not None:
+            return self._explain_in_expression(begin + expression + 2)
+        end = context.node.end
+        value = context.node.plain
+        if spot.field is None or not spot.is_direct or not value or "\n" in value:
+            return None
+        start = text.find(value, context.start, end)
+        meaning = spot.field.values.get(value)
+        about = "" if meaning is None else meaning or spot.field.help
+        return self._explained(start, start + len(value), "value", about)
+
+    def _explained(self, start: int, end: int, kind: str, about: str) -> Explanation | None:
+        name = self._text[start:end].strip().strip("\"'")
+        return Explanation(start, end, name, kind, about) if about else None
+
+    def _explain_in_expression(self, begin: int) -> Explanation | None:
+        """What the word at the cursor is in the expression whose text begins at an index."""
+        text, start = self._text, self._cursor
+        while start > begin and _WORD.fullmatch(text[start - 1]):
+            start -= 1
+        word = _WORD.match(text, start)
+        end = word.end() if word else start
+        inner = text[begin:start]
+        found = _PATH.match(inner)
+        path, rest = (found[1], inner[found.end() :]) if found else ("", inner)
+        name = text[start:end]
+        if path and _TYPE.fullmatch(rest):
+            return self._explained(start, end, "type", TYPE_HELP.get(name, ""))
+        bracket = path.rfind("[") + 1 if path.rfind("[") > path.rfind("]") else 0
+        if not rest and not path[bracket:].strip():
+            return self._explained(start, end, "source", SOURCES.get(name, ""))
+        return None
 
     def _sources(self, context: CursorContext, spot: _Spot) -> list[str]:
         """The sources that the checker knows there, the likeliest first."""
@@ -356,11 +473,12 @@ def _open_expression(before: str) -> int | None:
 
 
 def _type_completion(name: str) -> Completion:
+    about = TYPE_HELP[name]
     try:
         check_type(Type(name))
     except ConversionError:
         name += "/"  # what stands behind the slash is not optional
-    return Completion(name, "type")
+    return Completion(name, "type", about)
 
 
 def _is_in_operator(path: tuple[Node, ...], template: Node) -> bool:

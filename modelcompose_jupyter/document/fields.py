@@ -90,6 +90,23 @@ class _Written:
         return {"anyOf": [handler(schema), *self._ways]}
 
 
+class Meanings:
+    """What each value of an enumeration does, for editors: ``enumDescriptions`` beside ``enum``."""
+
+    def __init__(self, **of: str) -> None:
+        self._of = of
+
+    def of(self, value: str) -> str:
+        """What a value does, which may be written with dashes; empty where nothing is said."""
+        return self._of.get(value.replace("-", "_"), "")
+
+    def __get_pydantic_json_schema__(
+        self, schema: CoreSchema, handler: GetJsonSchemaHandler
+    ) -> JsonSchemaValue:
+        written = handler(schema)
+        return written | {"enumDescriptions": [self.of(each) for each in written["enum"]]}
+
+
 class TemplateOr:
     """Lets a field hold a template: its value is checked when it has been rendered.
 

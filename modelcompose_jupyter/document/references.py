@@ -25,6 +25,19 @@ from .templates import (
     TextTemplate,
 )
 
+SOURCES = {
+    "input": "The workflow's input; in a component, what its job passes on.",
+    "env": "Environment variables, by name.",
+    "jobs": "Other jobs: ${jobs.ID.output} is what one gave.",
+    "output": "What came back: the model's text, or what a job's component gave.",
+    "result": "The same as ${output}.",
+    "response": "The same as ${output}.",
+    "item": "The element that '*' or '|' is at.",
+    "index": "The number of the repeat, from 0; inside '*' and '|' the element's place.",
+    "context": "About the run itself: ${context.run_id}.",
+}
+"""What expressions may take values from, with a sentence about each for editors."""
+
 
 @dataclass(frozen=True)
 class Reference:

@@ -20,6 +20,7 @@ from .fields import (
     Identifier,
     Integer,
     Lookup,
+    Meanings,
     MessageTemplate,
     Number,
     OneOrMore,
@@ -51,6 +52,20 @@ ADAPTER_NO_EFFECT = {
     **dict.fromkeys(("precision", "quantization"), "an adapter takes that of its model"),
     "low_cpu_mem_usage": NO_EFFECT["low_cpu_mem_usage"],
 }
+
+
+def _idle(reason: str) -> Any:
+    """A key that changes nothing."""
+    return Field(None, description=f"No effect: {reason}.")
+
+
+_ELSEWHERE = "it is for model-compose's own server"
+
+_DEFAULT = "Whether it is the one where none is named."
+_REVISION = "A branch, tag or commit of the repository."
+_TOKEN = "A Hub access token; better ${env.HF_TOKEN}."
+_CACHE_DIR = "Where downloads are kept."
+_OFFLINE = "Never ask the network."
 
 
 class Message(Strict):
@@ -91,31 +106,41 @@ class ActionFields(GenerationParameters):
         None, description="Generation parameters; each may also stand beside 'params'."
     )
     output: Template = Field(None, description="What the action gives; ${output} is the text.")
-    streaming: Any = Field(None, description="No effect: every run streams.")
-    batch_size: Any = Field(None, description="No effect: prompts are batched as they come.")
+    streaming: Any = _idle(NO_EFFECT["streaming"])
+    batch_size: Any = _idle(NO_EFFECT["batch_size"])
 
 
 class Action(ActionFields):
     """An action of a component, in the nested form."""
 
-    id: Identifier | None = None
-    default: Boolean | None = None
+    id: Identifier | None = Field(None, description="What jobs call it, as their 'action'.")
+    default: Boolean | None = Field(None, description=_DEFAULT)
 
 
 class ModelSource(Strict):
     """Where a model comes from, in the long form."""
 
-    provider: Literal["huggingface", "local", "bundled"] | None = None
+    provider: (
+        Annotated[
+            Literal["huggingface", "local", "bundled"],
+            Meanings(
+                huggingface="The Hugging Face Hub.",
+                local="A folder or a file of this computer.",
+                bundled="A model that ships with the package.",
+            ),
+        ]
+        | None
+    ) = Field(None, description="What it comes from; the other keys say so anyway.")
     repository: Text | None = Field(None, description="A repository id of the Hugging Face Hub.")
     path: Text | None = Field(None, description="A folder with the model, or a GGUF file.")
     file: Text | None = Field(
         None, description="The GGUF file of the repository or folder that is the model."
     )
     name: Text | None = Field(None, description="A model that ships with the package.")
-    revision: Text | None = None
-    token: Text | None = None
-    cache_dir: Text | None = None
-    local_files_only: Annotated[Boolean, TemplateOr()] | None = None
+    revision: Text | None = Field(None, description=_REVISION)
+    token: Text | None = Field(None, description=_TOKEN)
+    cache_dir: Text | None = Field(None, description=_CACHE_DIR)
+    local_files_only: Annotated[Boolean, TemplateOr()] | None = Field(None, description=_OFFLINE)
 
     @property
     def given(self) -> list[str]:
@@ -138,44 +163,74 @@ Model = Annotated[Annotated[ModelSource, IN_FULL] | Annotated[FilledText, IN_SHO
 class PeftAdapter(Strict):
     """A LoRA that is merged into a component's model."""
 
-    type: Literal["lora"] | None = None
+    type: Literal["lora"] | None = Field(None, description="lora, the one kind there is.")
     name: TextField | None = Field(None, description="What it is called in messages.")
     model: Model = Field(description="A Hub id, or a folder such as ./adapter.")
     weight: Annotated[Number, TemplateOr()] | None = Field(
         None, description="How much of it is added; 1 is all of it."
     )
-    revision: Text | None = Field(None, description="A branch, tag or commit of the repository.")
+    revision: Text | None = Field(None, description=_REVISION)
     token: Text | None = Field(None, description="A Hub access token; that of the model if unset.")
-    precision: Any = None
-    quantization: Any = None
-    low_cpu_mem_usage: Any = None
+    precision: Any = _idle(ADAPTER_NO_EFFECT["precision"])
+    quantization: Any = _idle(ADAPTER_NO_EFFECT["quantization"])
+    low_cpu_mem_usage: Any = _idle(ADAPTER_NO_EFFECT["low_cpu_mem_usage"])
 
 
 class ModelSettings(Strict):
     """How a component's model is fetched and loaded."""
 
-    revision: Text | None = Field(None, description="A branch, tag or commit of the repository.")
-    token: Text | None = Field(None, description="A Hub access token; better ${env.HF_TOKEN}.")
-    cache_dir: Text | None = Field(None, description="Where downloads are kept.")
-    local_files_only: Annotated[Boolean, TemplateOr()] | None = Field(
-        None, description="Never ask the network."
-    )
-    precision: Annotated[Literal["auto", "float32", "float16", "bfloat16"], TemplateOr()] | None = (
-        Field(None, description="auto takes the weights as they are stored.")
-    )
+    revision: Text | None = Field(None, description=_REVISION)
+    token: Text | None = Field(None, description=_TOKEN)
+    cache_dir: Text | None = Field(None, description=_CACHE_DIR)
+    local_files_only: Annotated[Boolean, TemplateOr()] | None = Field(None, description=_OFFLINE)
+    precision: (
+        Annotated[
+            Literal["auto", "float32", "float16", "bfloat16"],
+            Meanings(
+                auto="As the weights are stored.",
+                float32="32 bits: the most exact, and twice the memory of 16.",
+                float16="16 bits.",
+                bfloat16="16 bits, with the range of float32.",
+            ),
+            TemplateOr(),
+        ]
+        | None
+    ) = Field(None, description="The numbers that weights are: auto as they are stored.")
     device: Text | None = Field(
         None,
         description="auto takes CUDA, then MPS, then the CPU; or cpu, cuda, cuda:1, mps.",
         examples=["auto", "cpu", "cuda", "mps"],
     )
-    driver: Annotated[Literal["native", "huggingface"], TemplateOr()] | None = Field(
+    driver: (
+        Annotated[
+            Literal["native", "huggingface"],
+            Meanings(
+                native="Kernels in C, on a CPU.",
+                huggingface="transformers on torch, on any device.",
+            ),
+            TemplateOr(),
+        ]
+        | None
+    ) = Field(
         None,
         description="What computes: kernels in C, or transformers on torch; the first that can.",
     )
     trust_remote_code: Boolean | None = Field(
         None, description="Run code from the model's repository. Only for sources you trust."
     )
-    quantization: Annotated[Literal["none", "auto", "int8", "int4"], TemplateOr()] | None = Field(
+    quantization: (
+        Annotated[
+            Literal["none", "auto", "int8", "int4"],
+            Meanings(
+                none="Weights as 'precision' says.",
+                auto="In 8 bits, and then in 4, only where the weights would have no room.",
+                int8="Weights of linear layers in 8 bits: about half the memory of 16.",
+                int4="Weights of linear layers in 4 bits: about a quarter of the memory of 16.",
+            ),
+            TemplateOr(),
+        ]
+        | None
+    ) = Field(
         None,
         description="int8 or int4 keeps the weights of linear layers in 8 or 4 bits;"
         " auto only where they would have no room.",
@@ -192,33 +247,46 @@ class ModelSettings(Strict):
     cache_budget: Annotated[Size, Field(gt=0), TemplateOr()] | None = Field(
         None, description="Memory for keys and values: 2GB, 500MB, or gigabytes."
     )
-    cache_quantization: Annotated[Literal["none", "int8"], TemplateOr()] | None = Field(
-        None, description="int8 keeps keys and values in 8 bits: about half the memory."
-    )
+    cache_quantization: (
+        Annotated[
+            Literal["none", "int8"],
+            Meanings(none="As they are computed.", int8="In 8 bits: about half the memory."),
+            TemplateOr(),
+        ]
+        | None
+    ) = Field(None, description="int8 keeps keys and values in 8 bits: about half the memory.")
 
 
 class Component(ActionFields, ModelSettings):
     """A model and how to call it. The flat form holds its one action's keys directly."""
 
-    id: Identifier | None = None
-    type: Literal["model"]
-    task: Literal["text-generation", "chat-completion"]
+    id: Identifier | None = Field(None, description="What jobs call it, as their 'component'.")
+    type: Literal["model"] = Field(description="model, the one kind there is here.")
+    task: Annotated[
+        Literal["text-generation", "chat-completion"],
+        Meanings(
+            text_generation="Goes on from a prompt: 'text' says which.",
+            chat_completion="Replies to a conversation: 'messages' says which.",
+        ),
+    ] = Field(description="What the model does: go on from a text, or reply to a chat.")
     model: Model = Field(
         description="A Hub id such as HuggingFaceTB/SmolLM3-3B, a folder such as ./model, "
         "or bundled:storyteller.",
     )
-    default: Boolean | None = None
+    default: Boolean | None = Field(None, description=_DEFAULT)
     max_concurrent_count: Annotated[Integer, Field(ge=0)] | None = Field(
         None, description="How many requests run at once; 0 is no limit."
     )
-    action: Action | None = None
-    actions: Annotated[list[Action], Field(min_length=1), OneOrMore()] | None = None
-    preload: Any = None
-    on_demand: Any = None
-    low_cpu_mem_usage: Any = None
-    fast_tokenizer: Any = None
-    device_mode: Any = None
-    runtime: Any = None
+    action: Action | None = Field(None, description="How the model is called.")
+    actions: Annotated[list[Action], Field(min_length=1), OneOrMore()] | None = Field(
+        None, description="Several ways of calling the model, each with an id."
+    )
+    preload: Any = _idle(NO_EFFECT["preload"])
+    on_demand: Any = _idle(NO_EFFECT["on_demand"])
+    low_cpu_mem_usage: Any = _idle(NO_EFFECT["low_cpu_mem_usage"])
+    fast_tokenizer: Any = _idle(NO_EFFECT["fast_tokenizer"])
+    device_mode: Any = _idle(NO_EFFECT["device_mode"])
+    runtime: Any = _idle(NO_EFFECT["runtime"])
 
 
 class JobFields(Strict):
@@ -241,43 +309,60 @@ class JobFields(Strict):
 class Job(JobFields):
     """A job of a workflow, in the nested form."""
 
-    id: Identifier | None = None
-    name: TextField | None = None
-    type: Literal["component", "action"] | None = None
+    id: Identifier | None = Field(
+        None, description="What other jobs call it: ${jobs.ID.output} is what it gave."
+    )
+    name: TextField | None = Field(None, description="A name for people; not shown here.")
+    type: (
+        Annotated[
+            Literal["component", "action"],
+            Meanings(component="It calls a component.", action="The same as component."),
+        ]
+        | None
+    ) = Field(None, description="What a job does; it may be left out.")
 
 
 class Workflow(JobFields):
     """A workflow. The flat form holds its one job's keys directly."""
 
-    id: Identifier | None = None
-    name: TextField | None = None
-    title: TextField | None = None
-    description: TextField | None = None
-    default: Boolean | None = None
+    id: Identifier | None = Field(None, description="What callers and the run API call it.")
+    name: TextField | None = Field(None, description="A name for people, where it has no title.")
+    title: TextField | None = Field(None, description="What forms, pages and lists call it.")
+    description: TextField | None = Field(
+        None, description="A sentence or two about it, shown below the title."
+    )
+    default: Boolean | None = Field(None, description=_DEFAULT)
     private: Boolean | None = Field(None, description="Leave it out of lists and pages.")
-    job: Job | None = None
-    jobs: Annotated[list[Job], Field(min_length=1), OneOrMore()] | None = None
+    job: Job | None = Field(None, description="The one step of the workflow.")
+    jobs: Annotated[list[Job], Field(min_length=1), OneOrMore()] | None = Field(
+        None,
+        description="The steps of the workflow; those that need no other's output run at once.",
+    )
 
 
 class Address(Strict):
     """Where something listens."""
 
-    host: Text | None = None
-    port: Port | None = None
+    host: Text | None = Field(None, description="The address to listen on; 127.0.0.1 if unset.")
+    port: Port | None = Field(
+        None, description="The port to listen on; 8080, and 8081 for the page, if unset."
+    )
 
 
 class WebUI(Address):
     """The page with the workflows' forms."""
 
-    driver: TextField | None = None
-    static_dir: Any = None
-    server_dir: Any = None
+    driver: TextField | None = _idle(_ELSEWHERE)
+    static_dir: Any = _idle(_ELSEWHERE)
+    server_dir: Any = _idle(_ELSEWHERE)
 
 
 class Api(Address):
     """Where the run API is."""
 
-    base_path: Text | None = None
+    base_path: Text | None = Field(
+        None, description="What the paths of the run API begin with; /api if unset."
+    )
     origins: Annotated[list[Text], OneOrMore()] | None = Field(
         None, description="Pages that may call from elsewhere, such as https://example.org."
     )
@@ -286,36 +371,48 @@ class Api(Address):
 class Adapter(Api):
     """How the run API is offered."""
 
-    type: Literal["http-server"]
-    websocket: Any = None
+    type: Literal["http-server"] = Field(description="http-server, the one kind there is here.")
+    websocket: Any = _idle(_ELSEWHERE)
 
 
 class Controller(Api):
     """How the workflows are served. The flat form holds its one adapter's keys directly."""
 
-    type: Literal["http-server"] | None = None
-    name: TextField | None = None
-    websocket: Any = None
-    adapter: Adapter | None = None
-    adapters: Annotated[list[Adapter], Field(min_length=1), OneOrMore()] | None = None
-    webui: WebUI | None = None
-    runtime: Any = None
-    max_concurrent_count: Annotated[Integer, Field(ge=0)] | None = None
-    shutdown_pending_period: Any = None
-    shutdown_timeout: Any = None
-    threaded: Any = None
-    queue: Any = None
+    type: Literal["http-server"] | None = Field(
+        None, description="http-server, the one kind there is here."
+    )
+    name: TextField | None = Field(None, description="A name for people.")
+    websocket: Any = _idle(_ELSEWHERE)
+    adapter: Adapter | None = Field(None, description="How the run API is offered.")
+    adapters: Annotated[list[Adapter], Field(min_length=1), OneOrMore()] | None = Field(
+        None, description="How the run API is offered: a list of one."
+    )
+    webui: WebUI | None = Field(None, description="The page with the workflows' forms.")
+    runtime: Any = _idle(NO_EFFECT["runtime"])
+    max_concurrent_count: Annotated[Integer, Field(ge=0)] | None = _idle(_ELSEWHERE)
+    shutdown_pending_period: Any = _idle(_ELSEWHERE)
+    shutdown_timeout: Any = _idle(_ELSEWHERE)
+    threaded: Any = _idle(_ELSEWHERE)
+    queue: Any = _idle(_ELSEWHERE)
 
 
 class Compose(Strict):
     """A model-compose document. Keys that begin with ``x-`` are yours, for YAML anchors say."""
 
-    name: TextField | None = None
-    controller: Controller | None = None
-    component: Component | None = None
-    components: Annotated[list[Component], Field(min_length=1), OneOrMore()] | None = None
-    workflow: Workflow | None = None
-    workflows: Annotated[list[Workflow], Field(min_length=1), OneOrMore()] | None = None
+    name: TextField | None = Field(None, description="What you call the document.")
+    controller: Controller | None = Field(
+        None, description="How the workflows are served: the port of the run API and of the page."
+    )
+    component: Component | None = Field(None, description="A model, and how to call it.")
+    components: Annotated[list[Component], Field(min_length=1), OneOrMore()] | None = Field(
+        None, description="Several models, each with an id that jobs name."
+    )
+    workflow: Workflow | None = Field(
+        None, description="What runs: a title, jobs, and what becomes of their outputs."
+    )
+    workflows: Annotated[list[Workflow], Field(min_length=1), OneOrMore()] | None = Field(
+        None, description="Several workflows, each with an id."
+    )
 
 
 # Groups of keys that exclude each other: a mapping has keys of one line of a group.

@@ -409,6 +409,22 @@ _CONVERTERS: dict[str, Callable[[Any, Type], Any]] = {
 }
 
 TYPE_NAMES = tuple(_CONVERTERS)
+TYPE_HELP = {
+    "text": "Any value; what is no text is written as JSON. In a form, a field of several lines.",
+    "number": "A finite number, or its text.",
+    "integer": "A whole number, or its text.",
+    "boolean": "true or false, also as yes, no, on, off, 1 or 0. In a form, a switch.",
+    "select": "One of the words behind the slash, as in select/short,long.",
+    "slider": "A number between two others, as in slider/0,2,0.1: minimum, maximum, step.",
+    "messages": "A chat's messages: a list of them, its JSON, or a text of the user's.",
+    "list": "A list, or its JSON.",
+    "object": "A mapping, or its JSON; object/a,b.c picks keys.",
+    "json": "Any value; a text is read as JSON.",
+    "markdown": "The same as text.",
+    "string": "The same as text.",
+    "base64": "Text or bytes, as base64.",
+}
+"""What a value may be of each type, for editors: the likeliest first."""
 _TAKES_OPTIONS = ("select", "slider", "object")
 
 

@@ -50,10 +50,10 @@ class StartRequest(Body):
 class Question(Body):
     """What an editor asks about a text; see `language_service`."""
 
-    question: Literal["check", "complete", "curl"]
-    text: str = Field(description="A document; to be checked, it may be a cell of ``%%compose``.")
+    question: Literal["check", "complete", "explain", "curl"]
+    text: str = Field(description="A document, or a cell of ``%%compose``; of curl a document.")
     path: str | None = Field(None, description="Of its file, among the Jupyter server's files.")
-    cursor: int = Field(0, ge=0, description="Where to complete, in UTF-16 units.")
+    cursor: int = Field(0, ge=0, description="The place that is asked about, in UTF-16 units.")
     root: str = Field("", description="The address of ``modelcompose/``, as the page sees it.")
 
 
@@ -186,6 +186,8 @@ def _answer(asked: Question, file: Path | None) -> Any:
             return language_service.diagnostics(asked.text, folder=folder)
         case "complete":
             return language_service.complete(asked.text, asked.cursor)
+        case "explain":
+            return language_service.explain(asked.text, asked.cursor)
     # A command that runs the document: on the host that serves its file, or where it says itself.
     document = load_document(f"{asked.text}\n", folder=folder)
     workflow, endpoint = document.default_workflow, None

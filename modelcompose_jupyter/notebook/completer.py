@@ -7,9 +7,7 @@ the cursor stands in one of our cells.
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Sequence
-from contextlib import suppress
-from functools import lru_cache
+from collections.abc import Iterable
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from IPython.core.completer import (
@@ -19,7 +17,7 @@ from IPython.core.completer import (
     context_matcher,
 )
 
-from ..magic_args import CELL_FLAGS
+from ..magic_args import word_at_end
 from .magics import VERBS
 
 if TYPE_CHECKING:
@@ -31,7 +29,6 @@ _FIRST = 1000.0  # before IPython's own matchers, which need not work then
 _FILE_KINDS = ("NAME", "FILE", "NOTEBOOK")  # a file may stand for what a usage calls so
 _CELL = re.compile(r"\s*%%compose(?!\S)")
 _LINE = re.compile(r"[ \t]*%compose(?=[ \t])")
-_LONGEST_READ = 5_000  # characters; reading takes 10 ms for so many
 
 Item = tuple[str, str]
 """A text that may stand at the cursor, and a word for what it is."""
@@ -83,21 +80,11 @@ class ComposeCompleter:
         body = text.find("\n", cell.end()) + 1 or len(text) + 1
         if cursor >= body:
             return _result(_in_document(text[body:], cursor - body))
-        return _result(self._on_cell_line(text[cell.end() : cursor], text[body:]))
-
-    def _on_cell_line(self, written: str, document: str) -> _Answer | None:
-        """Inputs of the cell's document, and flags."""
-        found = _word_at_end(written, CELL_FLAGS)
-        if found is None:
-            return None
-        line, typed = found
-        items = _assignments(_inputs(document), line)
-        items += [(f"--{flag}", "flag") for flag in CELL_FLAGS if flag not in line.flags]
-        return _fitting(typed, items)
+        return _result(_on_cell_line(text[cell.end() : cursor], text[body:]))
 
     def _on_line(self, written: str) -> _Answer | None:
         """Verbs, and what they are about."""
-        found = _word_at_end(written, ())
+        found = word_at_end(written, ())
         if found is None:
             return None
         line, typed = found
@@ -129,6 +116,15 @@ class ComposeCompleter:
         return found
 
 
+def _on_cell_line(written: str, document: str) -> _Answer | None:
+    from ..language_service import complete_cell_line
+
+    found = complete_cell_line(written, document)
+    if found is None:
+        return None
+    return _Answer(written[found.start :], [(item.text, item.kind) for item in found.items])
+
+
 def _in_document(text: str, cursor: int) -> _Answer:
     from ..document.completion import complete
     from ..language_service import LONGEST
@@ -143,42 +139,6 @@ def _models(typed: str) -> Iterable[str]:
     from ..models.weights.installed import suggested
 
     return suggested(typed)
-
-
-@lru_cache(maxsize=4)
-def _inputs(document: str) -> tuple[str, ...]:
-    """The inputs of a cell's document; of a broken or long one, those that its expressions name."""
-    from ..document import load_document, signature
-    from ..document.completion import input_names
-    from ..errors import ComposeError
-    from ..language_service import LONGEST
-
-    if len(document) > LONGEST:
-        return ()
-    if len(document) <= _LONGEST_READ:
-        with suppress(ComposeError):
-            loaded = load_document("\n" + document)
-            inputs = signature(loaded, loaded.default_workflow).inputs
-            return tuple(each.name for each in inputs)
-    return tuple(input_names(document))
-
-
-def _word_at_end(written: str, flags: Sequence[str]) -> tuple[MagicArgs, str] | None:
-    """What stands on a magic's line before its last word, and that word, which may be empty.
-
-    None where no word can stand: in values, in quotes, behind what is wrong.
-    """
-    from ..errors import UsageError
-    from ..magic_args import parse_line
-
-    typed = "" if written[-1:].isspace() else "".join(written.split()[-1:])
-    before = written[: len(written) - len(typed)]
-    if not before or "=" in typed:
-        return None
-    try:
-        return parse_line(before, flags, lambda expression: None), typed
-    except UsageError:
-        return None
 
 
 def _assignments(names: Iterable[str], line: MagicArgs) -> list[Item]:

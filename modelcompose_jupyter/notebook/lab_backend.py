@@ -34,7 +34,7 @@ THREAD_NAME = "modelcompose-lab"
 _log = get_logger(__name__)
 
 _LOOK_SECONDS = 1.0
-_TAKE_TIME = ("check", "curl")  # as long as a document is
+_TAKE_TIME = ("check", "complete", "explain", "curl")  # as long as a document is
 _HOSTS = "modelcompose_jupyter.host_selection"
 
 
@@ -120,6 +120,16 @@ class KernelPart:
         from ..language_service import diagnostics
 
         return diagnostics(str(data["text"]))
+
+    def _on_complete(self, data: Mapping[str, Any]) -> Any:
+        from ..language_service import complete
+
+        return complete(str(data["text"]), int(data["cursor"]))
+
+    def _on_explain(self, data: Mapping[str, Any]) -> Any:
+        from ..language_service import explain
+
+        return explain(str(data["text"]), int(data["cursor"]))
 
     def _on_status(self, data: Mapping[str, Any]) -> Any:
         """The status now, and the ``comm`` by which the page is told when it changes."""

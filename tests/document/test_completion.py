@@ -12,8 +12,14 @@ from seed import blocks
 
 from modelcompose_jupyter.document import load_document
 from modelcompose_jupyter.document.compiler import KNOWN_SOURCES
-from modelcompose_jupyter.document.completion import Completions, complete, input_names
-from modelcompose_jupyter.document.types import TYPE_NAMES
+from modelcompose_jupyter.document.completion import (
+    Completions,
+    complete,
+    explain,
+    input_names,
+    named_models,
+)
+from modelcompose_jupyter.document.types import TYPE_HELP, TYPE_NAMES
 from modelcompose_jupyter.errors import DocumentError, Problem
 
 from .conftest import HEAD
@@ -368,6 +374,7 @@ def test_no_sources_where_no_template_can_stand(line: str) -> None:
     assert texts(f"{HEAD}{line}") == []
 
 
+TYPES = [f"{name}/" if name in ("select", "slider") else name for name in TYPE_HELP]
 ENDING = FORMS[: FORMS.index("      story:")]
 
 
@@ -394,9 +401,10 @@ ENDING = FORMS[: FORMS.index("      story:")]
         ("${input.list[jo▮]}", ["jobs"]),
         ("${input.list[${jo▮}]}", ["jobs"]),
         ("${input.hero ▮}", ["as "]),
-        ("${input.hero as ▮", [*TYPE_NAMES[:11], "select/", "slider/"]),
+        ("${input.hero as ▮", TYPES),
         ("${input.hero as n▮}", ["number"]),
-        ("${input.hero as s▮}", ["string", "select/", "slider/"]),
+        ("${input.hero as s▮}", ["select/", "slider/", "string"]),
+        ("${input.hero as t▮}", ["text"]),
         ("${input.hero as text ▮}", []),
         ("${input.hero | ▮}", []),
         ("${input.hero @(▮", []),
@@ -422,6 +430,84 @@ def test_the_inputs_that_a_broken_document_uses() -> None:
     assert input_names(FORMS.replace("components:", "componnets: [")) == [
         "hero", "place", "story", "list"
     ]  # fmt: skip
+
+
+# What it all means
+
+
+def explained(marked: str) -> tuple[str, str] | None:
+    """What the characters at the mark are said to be, and of which kind; None if nothing is."""
+    before, _, after = marked.partition("▮")
+    found = explain(before + after, len(before))
+    if found is None:
+        return None
+    assert (before + after)[found.start : found.end] == found.name
+    assert found.start <= len(before) <= found.end
+    assert found.help.endswith(".")
+    return found.name, found.kind
+
+
+@pytest.mark.parametrize(
+    ("marked", "said"),
+    [
+        ("compo▮nent:\n", ("component", "key")),
+        ("component:\n  ▮task: a", ("task", "key")),
+        ("component:\n  task▮: a", ("task", "key")),
+        ("component: {params: {top▮_k: 1}}", ("top_k", "key")),
+        ("component:\n  preload▮: true", ("preload", "key")),
+        ("component:\n  task: text-▮generation # a", ("text-generation", "value")),
+        ("component:\n  precision: 'flo▮at16'", ("float16", "value")),
+        ("component:\n  type: mo▮del", ("model", "value")),
+        ("component:\n  text: a ${in▮put.a as text}", ("input", "source")),
+        ("component:\n  text: ${input.a as te▮xt}", ("text", "type")),
+        ("component:\n  text: ${input.a as sli▮der/0,1}", ("slider", "type")),
+        ("component:\n  text: |\n    a ${input.a as n▮umber | 1}", ("number", "type")),
+        ("workflow:\n  output: ${input.a[in▮dex]}", ("index", "source")),
+        ("component:\n  text: ${input.na▮me}", None),
+        ("component:\n  text: inp▮ut", None),
+        ("component:\n  task: story-▮telling", None),
+        ("component:\n  nosuch▮: 1", None),
+        ("component:\n  task: a # ta▮sk", None),
+        ("x-mine:\n  ta▮sk: 1", None),
+        ("▮", None),
+    ],
+)  # fmt: skip
+def test_what_stands_there_is_explained(marked: str, said: tuple[str, str] | None) -> None:
+    assert explained(marked) == said
+
+
+def test_whatever_is_offered_of_the_language_is_explained() -> None:
+    places = [
+        "▮",
+        "component:\n  ▮",
+        "workflow:\n  ▮",
+        "controller:\n  ▮",
+        f"{TOLD}  params:\n    ▮",
+    ]
+    places += ["component:\n  precision: ▮", "component:\n  task: ▮", "component:\n  model: ▮"]
+    places += ["component:\n  text: ${▮}", "component:\n  text: ${input.a ▮}"]
+    places += ["component:\n  text: ${input.a as ▮}", "component:\n  model:\n    ▮"]
+    for place in places:
+        items = offer(place).items
+        assert items, place
+        assert [each.text for each in items if not each.help.endswith(".")] == [], place
+
+
+def test_the_types_are_those_of_the_language() -> None:
+    assert set(TYPE_HELP) == set(TYPE_NAMES)
+
+
+def test_the_models_that_a_document_names_are_found() -> None:
+    text = (
+        "component:\n  model: 'a/b' # c\n  draft_model: ./d\nworkflow:\n  jobs:\n"
+        "  - component: {model: {path: e}}\n  - component: {model: {name: f}}\n"
+        "  - component: {model: {repository: g/h, revision: i}}\n"
+        "  - component: {model: {repository: g/h, file: i.gguf}}\n"
+        "  - component: {model: '${input.model}'}\n  - component: some\n"
+    )
+    found = named_models(text)
+    assert [each.source for each in found] == ["a/b", "./d", "./e", "bundled:f", "g/h"]
+    assert [text[each.start : each.end] for each in found] == ["a/b", "./d", "e", "f", "g/h"]
 
 
 # What is replaced
@@ -454,6 +540,8 @@ def test_every_beginning_of_a_document_and_every_place_in_it(text: str) -> None:
             found = complete(written, cursor, models=models, environ=ENVIRONMENT)
             typed = written[found.start : cursor].lower()
             assert all(item.text.lower().startswith(typed) for item in found.items)
+        about = explain(text, cursor)
+        assert about is None or text[about.start : about.end] == about.name
 
 
 PIECES = [
@@ -471,6 +559,9 @@ def test_any_text_at_all(text: str, data: st.DataObject) -> None:
     cursor = data.draw(st.integers(0, len(text)))
     found = complete(text, cursor, models=models, environ=ENVIRONMENT)
     assert 0 <= found.start <= cursor
+    about = explain(text, cursor)
+    assert about is None or 0 <= about.start <= about.end <= len(text)
+    assert all(text[each.start : each.end] for each in named_models(text))
 
 
 @settings(max_examples=100, deadline=None)

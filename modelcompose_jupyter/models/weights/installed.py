@@ -11,9 +11,11 @@ from functools import lru_cache
 from pathlib import Path
 
 from ...errors import ModelError
+from ..spec import ModelSpec
 from . import files, source
 from .gguf_names import is_gguf, models_among, parts_of
 
+_BUNDLED = "bundled:"
 _MEMO_SECONDS = 5.0
 _MOST_FOLDERS = 500
 
@@ -95,6 +97,36 @@ def suggested(typed: str) -> list[str]:
         if name.lower().startswith(start) or name.partition("/")[2].lower().startswith(start)
     ]
     return [*fitting, *_folders(typed)]
+
+
+def doubt(name: str, folder: Path) -> ModelError | None:
+    """What keeps from being loaded what is given as ``model``; None where nothing is known to.
+
+    Asks no network: a repository of the Hub may be there or not. Relative paths begin in
+    ``folder``.
+    """
+    if not name.startswith(_BUNDLED) and not source.is_folder(name):
+        if name not in source.bundled():
+            return None
+        hint = f"Write {_BUNDLED}{name} for the model that ships."
+        return ModelError(f"'{name}' is a repository of the Hub here", hint=hint)
+    path = str(folder / name) if name.startswith(".") else name
+    try:
+        source.resolve(ModelSpec(source=path), lambda progress: None)
+    except ModelError as error:
+        return error
+    return None
+
+
+def whereabouts(name: str) -> str:
+    """A sentence about where a model comes from that is given as ``model``. Asks no network."""
+    if name.startswith(_BUNDLED):
+        return "It ships with the package."
+    if source.is_folder(name):
+        return "It is in this folder of the computer."
+    if name in _downloaded_names(_hub_cache(), int(time.monotonic() / _MEMO_SECONDS)):
+        return "It is from the Hugging Face Hub, and on this computer already."
+    return "It is from the Hugging Face Hub, and is downloaded when it runs first."
 
 
 @lru_cache(maxsize=1)
