@@ -1,17 +1,18 @@
 import type { JupyterFrontEnd } from '@jupyterlab/application';
-import { Clipboard, InputDialog, type IThemeManager, Notification } from '@jupyterlab/apputils';
+import { Clipboard, type IThemeManager, Notification } from '@jupyterlab/apputils';
 import { PageConfig, URLExt } from '@jupyterlab/coreutils';
 import type { DocumentRegistry, IDocumentWidget } from '@jupyterlab/docregistry';
 import type { FileEditor } from '@jupyterlab/fileeditor';
 import { NotebookActions, type NotebookPanel } from '@jupyterlab/notebook';
+import type { LabIcon } from '@jupyterlab/ui-components';
 import type { ReadonlyPartialJSONObject } from '@lumino/coreutils';
 
 import type { Core, ITemplate } from './core';
-import { workflowFile } from './files';
-import { workflowIcon } from './icons';
+import { workflowCardIcon, workflowIcon } from './icons';
 import type { KernelPart } from './kernels';
 import { Preview } from './preview';
 import { isRunning, stop } from './status';
+import { chooseTemplate } from './templates';
 import { MAGIC } from './yaml';
 
 export const commands = {
@@ -24,6 +25,9 @@ export const commands = {
   preview: 'modelcompose:preview',
   curl: 'modelcompose:curl'
 };
+
+/** Not in the palette, which takes the focus from the place that it is about. */
+export const EXPLAIN = 'modelcompose:explain';
 
 const LOAD = '%load_ext modelcompose_jupyter';
 
@@ -48,7 +52,10 @@ export class Commands {
       this._insert,
       () => this._notebook() !== null
     );
-    this._add(commands.new, 'Compose Workflow', this._new);
+    this._add(commands.new, 'Compose Workflow', this._new, undefined, {
+      icon: workflowCardIcon,
+      caption: 'A new workflow file from a template, with its form beside it'
+    });
     this._add(commands.run, 'Run Workflow', this._run, hasTarget);
     this._add(
       commands.stop,
@@ -71,12 +78,15 @@ export class Commands {
     id: string,
     label: string,
     run: (args: ReadonlyPartialJSONObject) => unknown,
-    isVisible: () => boolean = () => true
+    isVisible: () => boolean = () => true,
+    options: { icon?: LabIcon; caption?: string } = {}
   ): void {
+    const { icon = workflowIcon, caption = '' } = options;
     const shown = (): boolean => this._core.has('commands') && isVisible();
     this._app.commands.addCommand(id, {
       label,
-      icon: args => (args.isPalette ? undefined : workflowIcon),
+      caption,
+      icon: args => (args.isPalette ? undefined : icon),
       isVisible: shown,
       isEnabled: shown,
       describedBy: { args: { type: 'object', properties: {} } },
@@ -101,25 +111,20 @@ export class Commands {
     if (notebook && source && MAGIC.test(source)) {
       return { notebook, source };
     }
-    const file = workflowFile(this._core);
+    const file = this._core.files.current;
     return file && this._app.shell.currentWidget === file ? { file } : null;
   }
 
-  private async _template(): Promise<ITemplate | null> {
+  private async _template(accept: string): Promise<ITemplate | null> {
     const { templates } = this._core;
-    if (templates.length < 2) {
-      return templates[0] ?? { name: '', text: '' };
-    }
-    const { value } = await InputDialog.getItem({
-      title: 'Which template?',
-      items: templates.map(each => each.name)
-    });
-    return templates.find(each => each.name === value) ?? null;
+    return templates.length < 2
+      ? (templates[0] ?? { name: '', text: '' })
+      : await chooseTemplate(templates, accept);
   }
 
   private async _insert(): Promise<void> {
     const panel = this._notebook();
-    const template = panel && (await this._template());
+    const template = panel && (await this._template('Insert'));
     if (!panel || !template) {
       return;
     }
@@ -133,7 +138,7 @@ export class Commands {
   }
 
   private async _new({ cwd }: ReadonlyPartialJSONObject): Promise<unknown> {
-    const template = await this._template();
+    const template = await this._template('Create');
     if (!template) {
       return null;
     }

@@ -7,6 +7,7 @@ import { type ISignal, Signal } from '@lumino/signaling';
 
 import { Kernels } from './kernels';
 import { ServerPart } from './server';
+import { WorkflowFiles } from './workflow_files';
 
 export const PLUGIN = 'modelcompose-jupyter:plugin';
 
@@ -15,6 +16,7 @@ export type Feature =
   | 'highlighting'
   | 'diagnostics'
   | 'completion'
+  | 'explanations'
   | 'running'
   | 'stop'
   | 'status'
@@ -23,16 +25,15 @@ export type Feature =
 /** What a new workflow may begin as. */
 export interface ITemplate {
   name: string;
+  description?: string;
   text: string;
 }
-
-/** The names of files that hold workflows. */
-export const FILE_NAME = /model-compose[^/]*\.ya?ml$/;
 
 /** What all features share: who answers questions, and what the user has switched off. */
 export class Core {
   readonly kernels: Kernels;
   readonly server: ServerPart | null;
+  readonly files: WorkflowFiles;
 
   constructor(
     services: ServiceManager.IManager,
@@ -41,6 +42,7 @@ export class Core {
   ) {
     this.kernels = new Kernels(notebooks);
     this.server = ServerPart.get(services.serverSettings);
+    this.files = new WorkflowFiles(editors, () => this.has('highlighting'));
   }
 
   /** Take the user's settings, now and whenever they change. */

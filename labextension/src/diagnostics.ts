@@ -1,7 +1,19 @@
 // What is wrong with a document, as marks in its text: someone else says it, CodeMirror shows it.
 
-import { type Diagnostic, forceLinting, linter, lintGutter } from '@codemirror/lint';
-import { type Extension, findClusterBreak, StateEffect, type Text } from '@codemirror/state';
+import {
+  type Diagnostic,
+  forceLinting,
+  linter,
+  lintGutter,
+  setDiagnostics
+} from '@codemirror/lint';
+import {
+  type EditorState,
+  type Extension,
+  findClusterBreak,
+  StateEffect,
+  type Text
+} from '@codemirror/state';
 import type { EditorView } from '@codemirror/view';
 
 /** Something that is wrong in a document, from one offset in the editor's text to another. */
@@ -55,6 +67,11 @@ export function diagnostics(ask: (view: EditorView) => Promise<IProblem[] | null
 export function recheck(view: EditorView): void {
   view.dispatch({ effects: again.of(null) });
   forceLinting(view);
+}
+
+/** What takes the marks away, which stay when nobody makes new ones any more. */
+export function unmarked(state: EditorState): readonly StateEffect<unknown>[] {
+  return [setDiagnostics(state, []).effects ?? []].flat();
 }
 
 function diagnostic(problem: IProblem, doc: Text): Diagnostic {

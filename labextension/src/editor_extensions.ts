@@ -1,25 +1,41 @@
 import { Compartment, type Extension } from '@codemirror/state';
-import { type EditorView, ViewPlugin } from '@codemirror/view';
-import type { ISharedCell, ISharedText } from '@jupyter/ydoc';
+import { EditorView, ViewPlugin } from '@codemirror/view';
+import type { ISharedCell } from '@jupyter/ydoc';
 import type { CodeEditor } from '@jupyterlab/codeeditor';
 import {
   EditorExtensionRegistry,
   type IEditorExtensionRegistry,
   type IEditorLanguageRegistry
 } from '@jupyterlab/codemirror';
-import type { JSONObject } from '@lumino/coreutils';
-
-import { type Core, FILE_NAME } from './core';
-import { diagnostics, type IProblem, recheck } from './diagnostics';
-import { MIME_TYPE } from './files';
+import type { ICompletionProviderManager } from '@jupyterlab/completer';
+import { completionKeys } from './completion';
+import type { Core } from './core';
+import { diagnostics, type IProblem, recheck, unmarked } from './diagnostics';
+import { explanations, type IExplanation } from './explanations';
 import { composeCell, composeFile } from './language';
+import { askedAbout } from './questions';
+import { FILE_NAME, MIME_TYPE } from './workflow_files';
 
 /** Make cells and files of workflows YAML, and mark in them what is wrong. */
 export function registerEditorExtensions(
   core: Core,
   extensions: IEditorExtensionRegistry,
-  languages: IEditorLanguageRegistry
+  languages: IEditorLanguageRegistry,
+  completer: ICompletionProviderManager | null
 ): void {
+  /** What an editor has whose text is a document. */
+  const assisted = (model: CodeEditor.IModel): Extension => [
+    EditorView.editorAttributes.of({ class: 'modelcompose-editor' }),
+    marked(core, model),
+    explanations((view, place) => explain(core, model, view, place)),
+    completer
+      ? completionKeys(
+          () => (core.has('completion') ? askedAbout(core, model.sharedModel) : null),
+          widget => completer.invoke(widget.id)
+        )
+      : []
+  ];
+
   if (core.has('highlighting')) {
     languages.addLanguage({
       name: 'model-compose',
@@ -33,40 +49,43 @@ export function registerEditorExtensions(
     name: 'modelcompose:workflow',
     factory: ({ inline, model }) =>
       EditorExtensionRegistry.createImmutableExtension(
-        inline ? inCell(core, model) : inFile(core, model)
+        inline ? inCell(core, model, assisted(model)) : inFile(core, model, assisted(model))
       )
   });
 }
 
-function inCell(core: Core, model: CodeEditor.IModel): Extension {
+function inCell(core: Core, model: CodeEditor.IModel, extra: Extension): Extension {
   const { sharedModel } = model;
   const type = (sharedModel as Partial<ISharedCell>).cell_type ?? 'code';
   return type === 'code'
-    ? composeCell(sharedModel.getSource(), marked(core, model), core.has('highlighting'))
+    ? composeCell(sharedModel.getSource(), extra, core.has('highlighting'))
     : [];
 }
 
-/** Marks, in an editor whose file is one of ours: which file it has, it learns after its beginning. */
-function inFile(core: Core, model: CodeEditor.IModel): Extension {
-  const marks = new Compartment();
+/** What there is in an editor while its file is one of ours, which it may become and cease to be. */
+function inFile(core: Core, model: CodeEditor.IModel, extra: Extension): Extension {
+  const slot = new Compartment();
   const follow = ViewPlugin.define(view => {
     let isThere = true;
+    let isOn = false;
     const update = (): void => {
-      const wanted = fileOf(core, model.sharedModel) ? marked(core, model) : [];
-      if (isThere) {
-        view.dispatch({ effects: marks.reconfigure(wanted) });
+      const is = core.files.of(model.sharedModel) !== undefined;
+      if (isThere && is !== isOn) {
+        isOn = is;
+        const changed = slot.reconfigure(is ? extra : []);
+        view.dispatch({ effects: is ? changed : [changed, ...unmarked(view.state)] });
       }
     };
     queueMicrotask(update);
-    model.mimeTypeChanged.connect(update); // with the file's name
+    core.files.changed.connect(update);
     return {
       destroy: () => {
         isThere = false;
-        model.mimeTypeChanged.disconnect(update);
+        core.files.changed.disconnect(update);
       }
     };
   });
-  return [marks.of([]), follow];
+  return [slot.of([]), follow];
 }
 
 function marked(core: Core, model: CodeEditor.IModel): Extension {
@@ -90,28 +109,28 @@ async function check(
   model: CodeEditor.IModel,
   view: EditorView
 ): Promise<IProblem[] | null> {
-  if (!core.has('diagnostics')) {
-    return null;
-  }
-  const data: JSONObject = { text: view.state.doc.toString() };
-  const { sharedModel } = model;
-  const ofCell = (sharedModel as Partial<ISharedCell>).notebook;
-  const notebook = core.notebooks?.find(
-    each => Boolean(ofCell) && each.model?.sharedModel === ofCell
-  );
-  const path = (notebook ?? fileOf(core, sharedModel))?.context.localPath ?? null;
+  const asked = core.has('diagnostics') ? askedAbout(core, model.sharedModel) : null;
   try {
-    const kernel = core.kernels.of(notebook);
-    const asked = kernel?.ask('check', data) ?? core.server?.ask('check', { ...data, path });
-    return ((await asked) ?? null) as unknown as IProblem[] | null;
+    const problems = await asked?.ask('check', { text: view.state.doc.toString() });
+    const isStill = askedAbout(core, model.sharedModel) !== null; // a document, that is
+    return isStill ? ((problems ?? null) as unknown as IProblem[] | null) : null;
   } catch {
     return null; // whoever was asked has gone; nothing is said rather than something old
   }
 }
 
-/** The file of ours that an editor has; undefined where it has another one, or none yet. */
-function fileOf(core: Core, text: ISharedText) {
-  return core.editors?.find(
-    each => each.content.model.sharedModel === text && FILE_NAME.test(each.context.path)
-  );
+/** What stands at a place of a text. */
+async function explain(
+  core: Core,
+  model: CodeEditor.IModel,
+  view: EditorView,
+  cursor: number
+): Promise<IExplanation | null> {
+  const asked = core.has('explanations') ? askedAbout(core, model.sharedModel) : null;
+  try {
+    const found = await asked?.ask('explain', { text: view.state.doc.toString(), cursor });
+    return (found ?? null) as unknown as IExplanation | null;
+  } catch {
+    return null;
+  }
 }

@@ -11,6 +11,7 @@ import {
   type Text
 } from '@codemirror/state';
 import { type EditorView, keymap } from '@codemirror/view';
+import { unmarked } from './diagnostics';
 import { MAGIC, yaml } from './yaml';
 
 /** The language of cells, whose first line is the magic's, and that of files. */
@@ -116,7 +117,11 @@ export function composeCell(initial: string, extra: Extension = [], yaml = true)
       }
       const is = isCompose(transaction.newDoc);
       const was = isCompose(transaction.startState.doc);
-      return is === was ? null : { effects: slot.reconfigure(is ? on : []) };
+      if (is === was) {
+        return null;
+      }
+      const changed = slot.reconfigure(is ? on : []);
+      return { effects: is ? changed : [changed, ...unmarked(transaction.startState)] };
     })
   ];
 }

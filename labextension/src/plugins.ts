@@ -4,7 +4,7 @@ import { IEditorExtensionRegistry, IEditorLanguageRegistry } from '@jupyterlab/c
 import { ICompletionProviderManager } from '@jupyterlab/completer';
 import type { IDocumentWidget } from '@jupyterlab/docregistry';
 import { IDefaultFileBrowser } from '@jupyterlab/filebrowser';
-import { IEditorTracker } from '@jupyterlab/fileeditor';
+import { type FileEditor, IEditorTracker } from '@jupyterlab/fileeditor';
 import { ILauncher } from '@jupyterlab/launcher';
 import { IMainMenu } from '@jupyterlab/mainmenu';
 import { INotebookTracker, type NotebookPanel } from '@jupyterlab/notebook';
@@ -13,11 +13,12 @@ import { ISettingRegistry } from '@jupyterlab/settingregistry';
 import { IStatusBar } from '@jupyterlab/statusbar';
 
 import type { IDisposable } from '@lumino/disposable';
-import { Commands, commands } from './commands';
+import { Commands, commands, EXPLAIN } from './commands';
+import { WorkflowCompleter } from './completion';
 import { Core, ICore, PLUGIN } from './core';
 import { registerEditorExtensions } from './editor_extensions';
-import { FileCompleter } from './files';
-import { Models } from './running_panel';
+import { explainAtCursor } from './explanations';
+import { Models, raiseSection } from './running_panel';
 import { previewButton, StatusItem, stopButton } from './status';
 
 // Of JupyterLab everything is optional: an application that lacks a part lacks what stands in it.
@@ -42,32 +43,38 @@ const core: JupyterFrontEndPlugin<Core> = {
 
 const editing: JupyterFrontEndPlugin<void> = {
   id: 'modelcompose-jupyter:editing',
-  description: 'Cells and files of workflows are YAML, and what is wrong with them is marked.',
+  description: 'Cells and files of workflows are YAML, marked where they are wrong, and explained.',
   autoStart: true,
   requires: [ICore],
-  optional: [IEditorExtensionRegistry, IEditorLanguageRegistry],
+  optional: [IEditorExtensionRegistry, IEditorLanguageRegistry, ICompletionProviderManager],
   activate: (
-    _: JupyterFrontEnd,
+    app: JupyterFrontEnd,
     core: Core,
     extensions: IEditorExtensionRegistry | null,
-    languages: IEditorLanguageRegistry | null
+    languages: IEditorLanguageRegistry | null,
+    completer: ICompletionProviderManager | null
   ) => {
     if (extensions && languages) {
-      registerEditorExtensions(core, extensions, languages);
+      registerEditorExtensions(core, extensions, languages, completer);
+      app.commands.addCommand(EXPLAIN, {
+        label: 'Explain What Stands at the Cursor',
+        isVisible: () => core.has('explanations'),
+        isEnabled: () => core.has('explanations'),
+        describedBy: { args: { type: 'object', properties: {} } },
+        execute: () => explainAtCursor()
+      });
     }
   }
 };
 
 const completion: JupyterFrontEndPlugin<void> = {
   id: 'modelcompose-jupyter:completion',
-  description: 'Completion in files of workflows.',
+  description: 'Completion in cells and files of workflows.',
   autoStart: true,
   requires: [ICore],
   optional: [ICompletionProviderManager],
   activate: (_: JupyterFrontEnd, core: Core, providers: ICompletionProviderManager | null) => {
-    if (core.server) {
-      providers?.registerProvider(new FileCompleter(core, core.server));
-    }
+    providers?.registerProvider(new WorkflowCompleter(core));
   }
 };
 
@@ -78,7 +85,11 @@ const running: JupyterFrontEndPlugin<void> = {
   requires: [ICore],
   optional: [IRunningSessionManagers],
   activate: (app: JupyterFrontEnd, core: Core, managers: IRunningSessionManagers | null) => {
-    managers?.add(new Models(core, path => void app.commands.execute('docmanager:open', { path })));
+    if (managers) {
+      const open = (path: string): void => void app.commands.execute('docmanager:open', { path });
+      managers.add(new Models(core, open));
+      void app.restored.then(() => raiseSection(app.shell));
+    }
   }
 };
 
@@ -142,13 +153,13 @@ const actions: JupyterFrontEndPlugin<void> = {
     const offer = (): void => {
       card?.dispose();
       card = core.has('commands')
-        ? launcher?.add({ command: commands.new, category: 'Other', rank: 3 })
+        ? launcher?.add({ command: commands.new, category: 'model-compose', categoryRank: 50 })
         : undefined;
     };
     core.changed.connect(offer);
     offer();
     menu?.fileMenu.newMenu.addItem({ command: commands.new, rank: 40 });
-    toolbars?.addFactory<IDocumentWidget>('Editor', 'modelcompose-preview', editor =>
+    toolbars?.addFactory<IDocumentWidget<FileEditor>>('Editor', 'modelcompose-preview', editor =>
       previewButton(core, editor, () => void app.commands.execute(commands.preview))
     );
     core.kernels.changed.connect(() => app.commands.notifyCommandChanged(commands.stop));

@@ -1,7 +1,8 @@
+import type { JupyterFrontEnd } from '@jupyterlab/application';
 import { Notification } from '@jupyterlab/apputils';
 import type { NotebookPanel } from '@jupyterlab/notebook';
 import type { IRunningSessions } from '@jupyterlab/running';
-import { closeIcon, type LabIcon, notebookIcon } from '@jupyterlab/ui-components';
+import { closeIcon, type LabIcon, notebookIcon, SidePanel } from '@jupyterlab/ui-components';
 import { Poll } from '@lumino/polling';
 import { type ISignal, Signal } from '@lumino/signaling';
 
@@ -12,6 +13,7 @@ import type { IModel, KernelPart } from './kernels';
 import type { IHost, ServerPart } from './server';
 
 const POLL_SECONDS = 10;
+const NAME = 'Models';
 
 /** Something to be listed: a host, or a model with the host that it is in. */
 interface IItem extends IRunningSessions.IRunningItem {
@@ -19,9 +21,27 @@ interface IItem extends IRunningSessions.IRunningItem {
   unload?: () => Promise<unknown>;
 }
 
+const PANEL = 'jp-running-sessions';
+const AHEAD = 1; // of the panel's sections: that of what is open
+
+/**
+ * Move the models up in the Running panel, which has its sections in the order in which extensions
+ * come: what takes memory is looked for above kernels and terminals.
+ */
+export function raiseSection(shell: JupyterFrontEnd.IShell): void {
+  const found = [...shell.widgets('left'), ...shell.widgets('right')];
+  const panel = found.find(each => each.id === PANEL);
+  if (panel instanceof SidePanel) {
+    const section = panel.widgets.find(each => each.title.label === NAME);
+    if (section && panel.widgets.indexOf(section) > AHEAD) {
+      panel.insertWidget(AHEAD, section as Parameters<SidePanel['insertWidget']>[1]);
+    }
+  }
+}
+
 /** Models in memory, by host: kernels of open notebooks, and hosts that the Jupyter server sees. */
 export class Models implements IRunningSessions.IManager {
-  readonly name = 'Models';
+  readonly name = NAME;
   readonly shutdownAllLabel = 'Unload All';
   readonly shutdownAllConfirmationText = 'Do you want to unload all models that no run uses?';
   readonly shutdownItemIcon = closeIcon;

@@ -23,7 +23,7 @@ export class ServerPart {
   private constructor(private readonly _settings: ServerConnection.ISettings) {}
 
   /** Ask about a text; see `language_service.py` for what is answered. */
-  ask(question: 'check' | 'complete' | 'curl', data: object): Promise<JSONValue> {
+  ask(question: 'check' | 'complete' | 'explain' | 'curl', data: object): Promise<JSONValue> {
     return this._request('POST', 'ask', { question, root: this._root, ...data });
   }
 

@@ -1,11 +1,12 @@
 import { Notification } from '@jupyterlab/apputils';
 import type { IDocumentWidget } from '@jupyterlab/docregistry';
+import type { FileEditor } from '@jupyterlab/fileeditor';
 import type { NotebookPanel } from '@jupyterlab/notebook';
 import { stopIcon, ToolbarButton, type ToolbarButtonComponent } from '@jupyterlab/ui-components';
 import { type ISignal, Signal } from '@lumino/signaling';
 import { Widget } from '@lumino/widgets';
 
-import { type Core, FILE_NAME } from './core';
+import type { Core } from './core';
 import { formatBytes, modelSummary } from './format';
 import { workflowIcon } from './icons';
 import type { IStatus } from './kernels';
@@ -55,16 +56,18 @@ export function stopButton(core: Core, panel: NotebookPanel): ToolbarButton {
     tooltip: 'Stop the runs of this notebook within a token; their texts stay',
     onClick: () => void stop(core, panel)
   };
-  return new FeatureButton(core, options, button => {
+  const button = new FeatureButton(core, options, button => {
     button.setHidden(!core.has('stop') || !core.kernels.of(panel));
     button.enabled = isRunning(core, panel);
   });
+  button.addClass('modelcompose-stop');
+  return button;
 }
 
 /** Preview in an editor's toolbar; only there where the editor's file has a workflow. */
 export function previewButton(
   core: Core,
-  { context }: IDocumentWidget,
+  editor: IDocumentWidget<FileEditor>,
   onClick: () => void
 ): ToolbarButton {
   const options = {
@@ -74,8 +77,8 @@ export function previewButton(
     onClick
   };
   const update = (button: FeatureButton): void =>
-    button.setHidden(!core.server || !core.has('commands') || !FILE_NAME.test(context.path));
-  return new FeatureButton(core, options, update, context.pathChanged);
+    button.setHidden(!core.server || !core.has('commands') || !core.files.has(editor));
+  return new FeatureButton(core, options, update, core.files.changed);
 }
 
 /** The models of the notebook in front, their memory, and how fast they generate. */

@@ -31,8 +31,10 @@ ModelNames = Callable[[str], Iterable[str]]
 
 # What most documents have: these keys come first in their mapping, after the required ones.
 _COMMON = (
-    "id", "component", "workflow", "text", "messages", "params", "title", "input", "output", "jobs",
-    "max_output_length", "temperature", "port", "components", "workflows", "controller",
+    "id", "title", "jobs", "component", "workflow", "text", "messages", "params", "input",
+    "depends_on", "output", "max_output_length", "temperature", "top_p", "stop_sequences",
+    "include_prompt", "seed", "port", "components", "workflows", "controller", "device",
+    "precision", "quantization",
 )  # fmt: skip
 _PATH = re.compile(r"\s*((?:\[[^\]]*(?:\]|$)|[^\s|@\[])*)")  # a path up to the cursor
 _AS = re.compile(r"\s+(a?s?)")
@@ -271,7 +273,12 @@ class _Completer:
             hidden |= _parameters_beside(context, spot.model) | _not_of_task(context)
         is_list = context.node is spot.key and spot.field is not None and spot.field.is_list
         dash = "- " if is_list and not given and not context.node.is_flow else ""
-        for name, field in _fields(spot.model).items():
+        fields = _fields(spot.model)
+        # Of one thing alone there is little need of a name.
+        is_one = spot.field is None or not spot.field.is_list
+        names = sorted(fields, key=lambda name: is_one and name == "id")
+        for name in names:
+            field = fields[name]
             if name not in hidden:
                 colon = "" if following == ":" else ": " if field.is_plain else ":"
                 yield Completion(f"{dash}{name}{colon}", "key", field.help)

@@ -410,7 +410,7 @@ _CONVERTERS: dict[str, Callable[[Any, Type], Any]] = {
 
 TYPE_NAMES = tuple(_CONVERTERS)
 TYPE_HELP = {
-    "text": "Any value; what is no text is written as JSON. In a form, a field of several lines.",
+    "text": "Any value, as text. In a form, a field of several lines.",
     "number": "A finite number, or its text.",
     "integer": "A whole number, or its text.",
     "boolean": "true or false, also as yes, no, on, off, 1 or 0. In a form, a switch.",

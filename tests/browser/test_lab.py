@@ -190,6 +190,88 @@ def test_what_is_wrong_is_marked_while_one_types(lab: Lab) -> None:
     stop.click()
 
 
+def explanation(page: Page) -> Locator:
+    return page.locator(".modelcompose-explanation")
+
+
+@pytest.mark.smoke
+def test_what_may_stand_there_is_offered_alone_and_explained(lab: Lab) -> None:
+    opened = lab.open("%%compose story\n", LOAD)
+    page = opened.page
+    editor, items = cell(opened, 0), page.locator(".jp-Completer-item:visible")
+    helps = items.locator(".modelcompose-completion-help")
+
+    def offered(*texts: str) -> None:
+        expect(items.locator(".jp-Completer-match")).to_have_text([*texts])
+        expect(helps).to_have_text([re.compile(r"\w.*\.$")] * len(texts))
+
+    # By the server first: the kernel knows nothing of workflows yet.
+    editor.press("Control+End", "Tab")  # on an empty line
+    offered(
+        "component: ".strip(), "workflow:", "components:", "workflows:", "controller:", "name: "
+    )
+    page.keyboard.press("Enter")
+    page.keyboard.press("Enter")
+    opened.run(1)
+    editor.press("Control+End", "Control+Space")
+    expect(items.locator(".jp-Completer-match").first).to_have_text("type: ")
+    expect(items.locator(":scope:not(.modelcompose-completion)")).to_have_count(0)
+    page.keyboard.type("te")  # filtered, the likeliest first
+    offered("text: ", "temperature: ")
+    page.keyboard.press("Enter")
+    page.keyboard.type("${input.prompt as t")
+    page.keyboard.press("Tab")
+    offered("text")
+    page.keyboard.press("Escape")
+    page.keyboard.type("ext}\nmodel: bundled:storytellr")
+    expect(editor.marks.filter(has_text="bundled:storytellr")).to_have_count(1)
+    expect(editor.marks.filter(has_text="bundled:storytellr")).to_have_class(re.compile("warning"))
+    # What stands there, where one points at it, and at the cursor.
+    editor.root.get_by_text("component", exact=True).hover()
+    expect(explanation(page)).to_contain_text("A model, and how to call it.")
+    page.mouse.move(1, 1)
+    expect(explanation(page)).to_have_count(0)
+    editor.press("Control+End", "ArrowUp", "Home", "ArrowRight", "Shift+Tab")
+    expect(explanation(page)).to_contain_text("The prompt, or a list of them.")
+    page.keyboard.press("ArrowRight")
+    expect(explanation(page)).to_have_count(0)
+
+
+@pytest.mark.smoke
+def test_files_are_known_by_what_is_in_them(lab: Lab) -> None:
+    opened = lab.open(PYTHON)
+    page = opened.page
+    (lab.folder / "chat.yml").write_text("name: mine\n")
+    (lab.folder / "other.yml").write_text("version: 2\nworkflows:\n  build:\n    jobs: [a]\n")
+    preview = page.locator(".lm-Widget:visible").get_by_role("button", name="Preview")
+    editor = open_file(page, lab, "chat.yml")
+    expect(preview).to_have_count(0)
+    editor.type_at_end("component:\n  type: model\n  text: ${input.a as t")
+    expect(preview).to_be_visible()
+    expect(editor.marks.first).to_be_visible()
+    page.keyboard.press("Tab")
+    expect(page.locator(".modelcompose-completion:visible")).to_have_text([re.compile("^t?text")])
+    page.keyboard.press("Enter")
+    page.keyboard.type("}")
+    eventually(page, lambda: ("as", "keyword") in editor.tokens)
+    assert "modelcompose:preview" in page.evaluate(_SHOWN_COMMANDS)
+    # It may become another file's again.
+    editor.press("Control+Home")
+    for _ in "name":
+        page.keyboard.press("Delete")
+    page.keyboard.type("kind")
+    editor.press("Control+a")
+    page.keyboard.type("kind: of others\n")
+    expect(preview).to_have_count(0)
+    expect(editor.marks).to_have_count(0)
+    page.evaluate("() => window.jupyterapp.shell.currentWidget.dispose()")
+    other = open_file(page, lab, "other.yml")
+    eventually(page, lambda: len(other.tokens) > 0)
+    expect(preview).to_have_count(0)
+    expect(other.marks).to_have_count(0)
+    assert "modelcompose:preview" not in page.evaluate(_SHOWN_COMMANDS)
+
+
 # What runs
 
 
@@ -209,6 +291,13 @@ def test_runs_are_seen_and_stopped_while_a_cell_blocks(lab: Lab) -> None:
     expect(stop).to_be_enabled()
     expect(status).to_have_text(re.compile(r"^storyteller · 6\.6 MB · [1-9][\d.]* tokens/s$"))
     execute(page, "running:show-panel")
+    expect(page.get_by_label("Models Section")).to_be_visible()
+    heights = [
+        box["y"]
+        for name in ("Open Tabs", "Models", "Kernels")
+        if (box := page.get_by_label(f"{name} Section").bounding_box())
+    ]
+    assert heights == sorted(heights) and len(heights) == 3
     row = page.locator(".modelcompose-model")
     expect(row).to_contain_text(re.compile(r"storyteller.*6\.6 MB · cpu · \d+ running"))
     stop.click()
@@ -288,10 +377,9 @@ def test_a_workflow_cell_is_inserted_run_and_copied(lab: Lab) -> None:
     page.context.grant_permissions(["clipboard-read", "clipboard-write"])
     execute(page, "modelcompose:insert")
     dialog = page.get_by_role("dialog")
-    assert dialog.locator("option").all_inner_texts() == [
-        "Story", "Instruction", "Chat", "Two steps",
-    ]  # fmt: skip
-    dialog.get_by_role("button", name="Ok").click()
+    names = [each.get_attribute("aria-label") for each in dialog.get_by_role("radio").all()]
+    assert names == ["Story", "Instruction", "Chat", "Two steps"]
+    dialog.get_by_role("button", name="Insert").click()
     expect(opened.cell(1)).to_contain_text(LOAD)  # which the kernel needs, and had not
     story = cell(opened, 2)
     story.is_yaml()
@@ -318,8 +406,15 @@ def test_a_new_file_is_edited_beside_its_preview(lab: Lab) -> None:
     opened = lab.open(PYTHON, theme="dark")
     page = opened.page
     execute(page, "launcher:create")
-    page.locator(".jp-LauncherCard", has_text="Compose Workflow").click()
-    page.get_by_role("dialog").get_by_role("button", name="Ok").click()
+    home = page.locator(".jp-Launcher-section", has_text="model-compose")
+    home.locator(".jp-LauncherCard", has_text="Compose Workflow").click()
+    story = page.get_by_role("radio", name="Story")
+    expect(story).to_be_focused()
+    expect(story).to_have_accessible_description(re.compile("from a beginning that you type"))
+    page.keyboard.press("ArrowLeft")  # the last, and back again
+    expect(page.get_by_role("radio", name="Two steps")).to_be_checked()
+    page.keyboard.press("ArrowRight")
+    page.keyboard.press("Enter")
     editor = file(page)
     editor.is_yaml()
     preview = page.frame_locator(".modelcompose-preview iframe")
@@ -410,6 +505,7 @@ def test_each_feature_can_be_switched_off(lab: Lab) -> None:
         "highlighting",
         "diagnostics",
         "completion",
+        "explanations",
         "running",
         "stop",
         "status",

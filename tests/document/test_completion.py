@@ -197,7 +197,9 @@ def test_a_key_that_is_changed_is_offered_itself_without_a_second_colon() -> Non
 
 def test_required_keys_come_first() -> None:
     names = [item.text for item in offer("component:\n  ▮").items]
-    assert names[:5] == ["type: ", "task: ", "model: ", "id: ", "text: "]
+    assert names[:5] == ["type: ", "task: ", "model: ", "text: ", "messages: "]
+    assert texts("components:\n  - type: model\n    ▮")[:3] == ["task: ", "model: ", "id: "]
+    assert texts("workflow:\n  ▮")[:2] == ["title: ", "jobs:"]
     assert texts("▮")[:2] == ["component:", "workflow:"]
     assert texts("workflow:\n  jobs:\n    - ▮")[:2] == ["id: ", "component: "]
 
