@@ -135,10 +135,11 @@ def _inputs(document: str) -> tuple[str, ...]:
     return tuple(input_names(document))
 
 
-def explain(text: str, cursor: int) -> dict[str, Any] | None:
+def explain(text: str, cursor: int, *, folder: Path | None = None) -> dict[str, Any] | None:
     """What stands at a place of a text; None where nothing is known of it.
 
     ``from`` and ``to``, its ``name``, a word for what it is (``kind``), and a sentence (``help``).
+    The folder is that of `load_document`.
     """
     if len(text) > LONGEST:
         return None
@@ -149,7 +150,8 @@ def explain(text: str, cursor: int) -> dict[str, Any] | None:
     document = text[body:]
     found = explain_document(document, at - body)
     for model in named_models(document):
-        if model.start <= at - body <= model.end:
+        here = model.start <= at - body <= model.end
+        if here and doubt(model.source, folder or Path.cwd()) is None:
             about = whereabouts(model.source)
             found = Explanation(model.start, model.end, model.source, "model", about)
     if found is None:

@@ -165,6 +165,7 @@ def test_models_that_are_not_there_are_warnings(
     assert problem["severity"] == "warning"
     assert message in problem["message"]
     assert hint in (problem["hint"] or "")
+    assert explain(text, problem["from"], folder=tmp_path) is None
 
 
 @pytest.mark.parametrize(

@@ -11,10 +11,13 @@ import {
   type ICompletionProvider
 } from '@jupyterlab/completer';
 import { Text } from '@jupyterlab/coreutils';
+import { JSONExt } from '@lumino/coreutils';
 
 import type { Core } from './core';
 import { askedAbout, type IAsked } from './questions';
 import { ranked } from './ranking';
+
+const MOST = 24; // characters of a text that others are lined up with
 
 /** What may stand at a place, as the kernel and the server say it. */
 export interface IAnswer {
@@ -26,6 +29,8 @@ export interface IAnswer {
 interface IItem extends CompletionHandler.ICompletionItem {
   /** Where it stands and what it is: where others have items, too, they are cut to fit theirs. */
   whole: { start: number; end: number; text: string };
+  /** How long the texts of all items are, up to a bound: their sentences stand below each other. */
+  longest: number;
 }
 
 function isOurs(item: CompletionHandler.ICompletionItem): item is IItem {
@@ -38,13 +43,19 @@ class Model extends CompleterModel {
     super();
   }
 
+  /** Show ours at once: the kernel's, which are left out anyway, may take a second to come. */
+  offer(state: Completer.ITextState, items: IItem[]): void {
+    this.original = state;
+    this.setCompletionItems(items);
+  }
+
   override setCompletionItems(items: CompletionHandler.ICompletionItem[]): void {
     if (!this._isOurs()) {
       this._order = [];
       super.setCompletionItems(items);
       return;
     }
-    const ours = items.filter(isOurs).map(each => ({ ...each, insertText: each.whole.text }));
+    const ours = items.filter(isOurs);
     if (!ours.length) {
       this.reset(true);
       return;
@@ -52,7 +63,12 @@ class Model extends CompleterModel {
     const [{ whole }] = ours;
     this.cursor = { start: whole.start, end: whole.end };
     this._order = ours.map(each => each.whole.text);
-    super.setCompletionItems(ours);
+    super.setCompletionItems(
+      ours.map(({ label, type, documentation, whole, longest }) => ({
+        ...{ label, type, documentation, whole, longest, insertText: whole.text },
+        resolve: undefined // as in all that come later, or they would be others
+      }))
+    );
   }
 
   override completionItems(): CompletionHandler.ICompletionItems {
@@ -78,6 +94,8 @@ class Renderer extends Completer.Renderer {
     if (isOurs(item)) {
       row.classList.add('modelcompose-completion');
       row.title = item.documentation ?? '';
+      const text = row.querySelector<HTMLElement>('.jp-Completer-match');
+      text?.style.setProperty('--modelcompose-longest', `${item.longest}ch`);
       const help = document.createElement('span');
       help.className = 'modelcompose-completion-help';
       help.textContent = item.documentation ?? '';
@@ -87,7 +105,8 @@ class Renderer extends Completer.Renderer {
   }
 
   override itemWidthHeuristic(item: CompletionHandler.ICompletionItem): number {
-    return super.itemWidthHeuristic(item) + (isOurs(item) ? (item.documentation ?? '').length : 0);
+    const help = isOurs(item) ? item.longest + (item.documentation ?? '').length : 0;
+    return super.itemWidthHeuristic(item) + help;
   }
 }
 
@@ -109,30 +128,41 @@ export class WorkflowCompleter implements ICompletionProvider<IItem> {
   ): Promise<CompletionHandler.ICompletionItemsReply<IItem>> {
     // Of the characters outside of the basic plane, which are two units each, it counts one.
     const end = Text.charIndexToJsIndex(offset, text);
+    const state = stateOf(context);
     const answer = await this._asked(context)?.ask('complete', { text, cursor: end });
     const { start, items } = (answer ?? { start: end, items: [] }) as unknown as IAnswer;
-    return {
-      start: Text.jsIndexToCharIndex(start, text),
-      end: offset,
-      items: items.map(({ text, kind, help }) => ({
-        label: text,
-        insertText: text,
-        type: kind,
-        documentation: help,
-        whole: { start, end, text }
-      }))
-    };
+    const longest = Math.min(MOST, Math.max(...items.map(each => each.text.length)));
+    const ours = items.map(({ text, kind, help }) => ({
+      ...{ label: text, insertText: text, type: kind, documentation: help },
+      whole: { start, end, text },
+      longest
+    }));
+    if (ours.length && state && JSONExt.deepEqual(state, stateOf(context) ?? {})) {
+      this._models.get(context)?.offer(state, ours);
+    }
+    return { start: Text.jsIndexToCharIndex(start, text), end: offset, items: ours };
   }
 
   /** JupyterLab asks this of the provider with the highest rank, whatever is to be completed. */
   async modelFactory(context: ICompletionContext): Promise<CompleterModel> {
-    return new Model(() => this._asked(context) !== null);
+    const model = new Model(() => this._asked(context) !== null);
+    this._models.set(context, model);
+    return model;
   }
 
   private _asked({ editor }: ICompletionContext): IAsked | null {
     const text = editor?.model.sharedModel;
     return text && this._core.has('completion') ? askedAbout(this._core, text) : null;
   }
+
+  private _models = new WeakMap<ICompletionContext, Model>();
+}
+
+/** What an editor has, and where its cursor is. */
+function stateOf({ editor }: ICompletionContext): Completer.ITextState | null {
+  return editor
+    ? { text: editor.model.sharedModel.getSource(), ...editor.getCursorPosition() }
+    : null;
 }
 
 /**

@@ -31,6 +31,7 @@ export class Preview extends MainAreaWidget<IFrame> {
       })
     });
     const { context } = _editor;
+    this._frame.title = `Preview of ${context.path.split('/').pop()}`;
     this.addClass('modelcompose-preview');
     this.title.icon = workflowIcon;
     this.title.label = `Preview: ${context.path.split('/').pop()}`;

@@ -187,7 +187,7 @@ def _answer(asked: Question, file: Path | None) -> Any:
         case "complete":
             return language_service.complete(asked.text, asked.cursor)
         case "explain":
-            return language_service.explain(asked.text, asked.cursor)
+            return language_service.explain(asked.text, asked.cursor, folder=folder)
     # A command that runs the document: on the host that serves its file, or where it says itself.
     document = load_document(f"{asked.text}\n", folder=folder)
     workflow, endpoint = document.default_workflow, None

@@ -24,13 +24,15 @@ def test_tab_completes_what_may_stand_there(application: Jupyter) -> None:
     opened.run(0)
     items = opened.page.locator(".jp-Completer-item:visible")
     keyboard = opened.page.keyboard
-    for index, (_, typed, completed) in enumerate(TYPED, 1):
+    for index, (cell, typed, completed) in enumerate(TYPED, 1):
         editor = opened.cell(index).locator(".cm-content")
         editor.click()
         keyboard.press("Control+End")
         keyboard.type(typed)
         keyboard.press("Tab")
         expect(items).to_contain_text([typed])
+        ours = opened.page.locator(".modelcompose-completion:visible")
+        expect(ours).to_have_count(items.count() if cell.startswith("%%") else 0)  # and no others
         keyboard.press("Enter")
         expect(items).to_have_count(0)
         expect(editor).to_contain_text(completed)

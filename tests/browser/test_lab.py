@@ -410,7 +410,7 @@ def test_a_new_file_is_edited_beside_its_preview(lab: Lab) -> None:
     home.locator(".jp-LauncherCard", has_text="Compose Workflow").click()
     story = page.get_by_role("radio", name="Story")
     expect(story).to_be_focused()
-    expect(story).to_have_accessible_description(re.compile("from a beginning that you type"))
+    expect(story).to_have_accessible_description(re.compile("^Goes on from what you type"))
     page.keyboard.press("ArrowLeft")  # the last, and back again
     expect(page.get_by_role("radio", name="Two steps")).to_be_checked()
     page.keyboard.press("ArrowRight")
