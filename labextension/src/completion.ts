@@ -8,7 +8,8 @@ import {
   CompleterModel,
   type CompletionHandler,
   type ICompletionContext,
-  type ICompletionProvider
+  type ICompletionProvider,
+  type ICompletionProviderManager
 } from '@jupyterlab/completer';
 import { Text } from '@jupyterlab/coreutils';
 import { JSONExt } from '@lumino/coreutils';
@@ -116,7 +117,10 @@ export class WorkflowCompleter implements ICompletionProvider<IItem> {
   readonly rank = 1000;
   readonly renderer = new Renderer();
 
-  constructor(private readonly _core: Core) {}
+  constructor(
+    private readonly _core: Core,
+    private readonly _manager: ICompletionProviderManager
+  ) {}
 
   async isApplicable(context: ICompletionContext): Promise<boolean> {
     return this._asked(context) !== null;
@@ -129,6 +133,11 @@ export class WorkflowCompleter implements ICompletionProvider<IItem> {
     // Of the characters outside of the basic plane, which are two units each, it counts one.
     const end = Text.charIndexToJsIndex(offset, text);
     const state = stateOf(context);
+    if (!this._models.has(context) && !this._late.has(context)) {
+      // The completer is older than this provider, and has a model that takes all.
+      this._late.add(context);
+      await this._manager.updateCompleter(context);
+    }
     const answer = await this._asked(context)?.ask('complete', { text, cursor: end });
     const { start, items } = (answer ?? { start: end, items: [] }) as unknown as IAnswer;
     const longest = Math.min(MOST, Math.max(...items.map(each => each.text.length)));
@@ -156,6 +165,7 @@ export class WorkflowCompleter implements ICompletionProvider<IItem> {
   }
 
   private _models = new WeakMap<ICompletionContext, Model>();
+  private _late = new WeakSet<ICompletionContext>();
 }
 
 /** What an editor has, and where its cursor is. */

@@ -74,7 +74,7 @@ const completion: JupyterFrontEndPlugin<void> = {
   requires: [ICore],
   optional: [ICompletionProviderManager],
   activate: (_: JupyterFrontEnd, core: Core, providers: ICompletionProviderManager | null) => {
-    providers?.registerProvider(new WorkflowCompleter(core));
+    providers?.registerProvider(new WorkflowCompleter(core, providers));
   }
 };
 

@@ -113,6 +113,14 @@ _RESET = """async ([path, code]) => {
     for (const each of opened) each.dispose();
 }"""
 
+# The application asks for these settings first, and goes by them when it has them.
+_COMPLETES = """async () => {
+    const { restored, serviceManager: { settings } } = window.jupyterapp;
+    await restored;
+    for (let times = 0; times < 2; times++)
+        await settings.fetch('@jupyterlab/completer-extension:manager');
+}"""
+
 _SHUT_DOWN = "() => window.jupyterapp?.serviceManager.sessions.shutdownAll()"
 
 # Voila runs all cells, shows the page, and hands outputs to what draws them, one after the other.
@@ -172,6 +180,10 @@ class NotebookPage:
         self.page.goto(self._url())
         evaluate(self.page, _LOADED)
         evaluate(self.page, _READY, [self._served, idle])
+
+    def wait_for_completion(self) -> None:
+        """Wait until extensions have a say in completion: a page has them a while later."""
+        evaluate(self.page, _COMPLETES)
 
     def restart(self) -> None:
         """Restart the kernel, which forgets everything."""

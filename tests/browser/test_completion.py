@@ -22,6 +22,7 @@ TYPED = [
 def test_tab_completes_what_may_stand_there(application: Jupyter) -> None:
     opened = application.open(LOAD, *(cell for cell, _, _ in TYPED))
     opened.run(0)
+    opened.wait_for_completion()
     items = opened.page.locator(".jp-Completer-item:visible")
     keyboard = opened.page.keyboard
     for index, (cell, typed, completed) in enumerate(TYPED, 1):

@@ -205,6 +205,7 @@ def test_what_may_stand_there_is_offered_alone_and_explained(lab: Lab) -> None:
         expect(items.locator(".jp-Completer-match")).to_have_text([*texts])
         expect(helps).to_have_text([re.compile(r"\w.*\.$")] * len(texts))
 
+    opened.wait_for_completion()
     # By the server first: the kernel knows nothing of workflows yet.
     editor.press("Control+End", "Tab")  # on an empty line
     offered(
