@@ -49,6 +49,7 @@ describe('a form', () => {
     for (const selector of ['.noUi-handle', '.widget-readout']) {
       expect(query(root, selector).getAttribute('aria-label')).toBe('Length');
     }
+    expect(query(root, '.widget-readout').getAttribute('role')).toBe('textbox');
   });
 
   it('shows the ends of a slider, which follow its range', async () => {

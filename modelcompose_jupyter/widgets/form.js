@@ -59,6 +59,7 @@ function completeRow(row) {
   for (const each of row.querySelectorAll(".noUi-handle, .widget-readout")) {
     each.setAttribute("aria-label", name); // ipywidgets leaves them without
   }
+  row.querySelector(".widget-readout")?.setAttribute("role", "textbox"); // so that it has a name
   if (slider && handle && !row.querySelector(".modelcompose-ends")) completeRange(slider, handle);
   const help = row.querySelector(".modelcompose-help");
   if (help && !help.id) {
