@@ -134,7 +134,8 @@ export class Commands {
       insertBelow(panel, LOAD);
     }
     insertBelow(panel, `%%compose ${nameOf(template)}\n${template.text}`);
-    content.activeCell?.editor?.focus();
+    await content.activeCell?.ready;
+    content.mode = 'edit'; // with the cursor in the cell, also after a dialog that took it
   }
 
   private async _new({ cwd }: ReadonlyPartialJSONObject): Promise<unknown> {
