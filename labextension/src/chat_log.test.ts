@@ -139,6 +139,9 @@ describe('a reply', () => {
     await model.set({ state: 'failed', ended: true, error: 'It failed' });
     expect(said(el)).toEqual([['user', 'A story about a fox']]);
     expect(query(el, '.modelcompose-error').textContent).toBe('It failed');
+    expect(offered(turns(el)[0])).toEqual(['Copy', 'Edit', 'Try again']);
+    button(el, 'Try again').click();
+    expect(model.sent).toEqual([{ type: 'regenerate' }]);
   });
 });
 

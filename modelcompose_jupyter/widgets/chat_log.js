@@ -168,12 +168,16 @@ export class ChatLog {
       again: button("Regenerate", () => this.send({ type: "regenerate" }), {
         title: "Have another reply",
       }),
+      retry: button("Try again", () => this.send({ type: "regenerate" }), {
+        title: "Have a reply to it",
+      }),
       further: button("Continue", () => this.send({ type: "extend" }), {
         title: "The reply was cut: have it go on",
       }),
     };
     turn.index = index;
-    if (turn.role === "user") return [turn.buttons.edit];
+    // A run that failed, or was stopped before its first word, leaves a message without a reply.
+    if (turn.role === "user") return [turn.buttons.edit, ...(isLast ? [turn.buttons.retry] : [])];
     if (turn.role !== "assistant" || !isLast) return [];
     return [turn.buttons.again, ...(extendable ? [turn.buttons.further] : [])];
   }
