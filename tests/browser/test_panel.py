@@ -42,7 +42,7 @@ def opened_panel(
 
 # How a panel says that a run ended: the beginning of its status.
 CUT = r"^Cut at {} tokens"
-STOPPED = r"^Stopped by you · \d+ tokens"
+STOPPED = r"^Stopped by you · [\d,]+ tokens"
 
 LENGTH = "text => text.textContent.length"
 LONGER = "([text, length]) => text.textContent.length > length"
