@@ -117,12 +117,11 @@ describe('a reply', () => {
   });
 
   it('says what it waits for, and for how long', async () => {
-    const since = Date.now() / 1000;
     const { model, el } = chat({ ...GOES, turns: [FOX] });
     const waiting = () => query(el, '.modelcompose-thinking');
     expect(waiting().textContent).toBe('Thinking');
     const element = waiting();
-    await model.set({ progress: { text: 'Loading the model', since } });
+    await model.set({ progress: { text: 'Loading the model', elapsed: 0 } });
     vi.advanceTimersByTime(2500);
     expect(waiting()).toBe(element);
     expect(query(element, 'span').textContent).toBe('Loading the model');
@@ -227,7 +226,9 @@ describe('a message that is edited', () => {
     expect(labels(turn)).toEqual(['Send', 'Cancel']);
     field.value = 'And a bear';
     expect(press(field, { key: 'Enter' })).toBe(true);
-    expect(model.sent).toEqual([{ type: 'edit', index: 2, text: 'And a bear' }]);
+    expect(model.sent).toEqual([
+      { type: 'edit', index: 2, text: 'And a bear', conversation: model.get('conversation') }
+    ]);
     expect(turn.querySelector('textarea')).toBeNull();
     expect(document.activeElement).toBe(query(el, '.modelcompose-chat')); // still in the panel
   });
@@ -236,7 +237,9 @@ describe('a message that is edited', () => {
     const { model, turn, field } = editing();
     field.value = 'A bear';
     button(turn, 'Send').click();
-    expect(model.sent).toEqual([{ type: 'edit', index: 0, text: 'A bear' }]);
+    expect(model.sent).toEqual([
+      { type: 'edit', index: 0, text: 'A bear', conversation: model.get('conversation') }
+    ]);
   });
 
   it.each([

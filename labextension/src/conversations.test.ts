@@ -13,7 +13,7 @@ const CHAT = {
   conversation: 'b'
 };
 const choice = (el: Element) => query<HTMLSelectElement>(el, 'select[aria-label="Conversation"]');
-const KEY = `modelcompose:${location.pathname}:story`;
+const KEY = 'modelcompose:story';
 const KEPT = { current: 'a', conversations: [{ id: 'a', name: '', turns: [] }] };
 
 beforeEach(() => {
@@ -120,6 +120,43 @@ describe("a page's browser", () => {
     expect(second.model.sent).toEqual([{ type: 'restore', kept: KEPT }]);
     second.show();
     expect(second.model.sent).toHaveLength(1); // whatever is in view
+  });
+
+  it('keeps what another tab of the page has, but for what this one has forgotten', async () => {
+    const of = (...ids: string[]) => ({
+      current: ids[0],
+      conversations: ids.map(id => ({ id, name: '', turns: [] }))
+    });
+    const kept = () =>
+      JSON.parse(localStorage.getItem(KEY) ?? '').conversations.map(
+        (each: { id: string }) => each.id
+      );
+    const first = opened({ ...CHAT, keep_as: 'story' });
+    const second = opened({ ...CHAT, keep_as: 'story' });
+    await first.model.set({ kept: of('a') });
+    await second.model.set({ kept: of('b') });
+    expect(kept()).toEqual(['a', 'b']);
+    await first.model.set({ kept: of('a', 'c') });
+    expect(kept()).toEqual(['b', 'a', 'c']);
+    await first.model.set({ kept: of('c') });
+    expect(kept()).toEqual(['b', 'c']);
+  });
+
+  it('forgets what another tab has forgotten, but for what is in view', () => {
+    const ids = ['a', 'b'].map(id => ({ id, name: '', turns: [] }));
+    localStorage.setItem(KEY, JSON.stringify({ current: 'b', conversations: ids }));
+    const { model } = opened({ ...CHAT, keep_as: 'story' });
+    localStorage.setItem(KEY, JSON.stringify({ current: 'x', conversations: [] }));
+    window.dispatchEvent(new StorageEvent('storage', { key: KEY }));
+    expect(model.sent.slice(1)).toEqual([{ type: 'remove', id: 'a' }]);
+  });
+
+  it('brings back what was forgotten last, where there is something', async () => {
+    const { model, el } = opened(CHAT);
+    expect(labels(el)).not.toContain('Undo');
+    await model.set({ undoable: true });
+    button(el, 'Undo').click();
+    expect(model.sent).toEqual([{ type: 'undo' }]);
   });
 
   it('keeps nothing of a notebook', async () => {

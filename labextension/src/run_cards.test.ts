@@ -160,7 +160,7 @@ describe('a comparison', () => {
     button(el, 'Close').click();
     expect(model.sent).toEqual([{ type: 'compare', runs: [] }]);
     await model.set({ compared: [] });
-    expect(query(el, '.modelcompose-compared').hidden).toBe(true);
+    expect(query(el, '.modelcompose-beside').hidden).toBe(true);
   });
 
   it('keeps what is selected in it while other things change', async () => {

@@ -99,7 +99,9 @@ def _run(
     if target is not None:
         _write(target, as_text(current.output) + "\n")
     elif not stream:
-        for_terminal(sys.stdout)(as_text(current.output) + "\n")
+        # JSON is to be copied: a line's end in one of its texts would break it.
+        write = for_terminal(sys.stdout) if isinstance(current.output, str) else sys.stdout.write
+        write(as_text(current.output) + "\n")
     for warning in current.warnings:
         click.echo(f"warning: {warning}", err=True)
     if line is not None:

@@ -5,7 +5,9 @@ Its parts are written by the kernel's threads alone, except for what the panels 
 
 from __future__ import annotations
 
+import hashlib
 import json
+import os
 from collections.abc import Mapping
 from html import escape
 from pathlib import Path
@@ -21,6 +23,7 @@ from ..errors import ComposeError, InputError
 from ..widgets import inputs as fields
 from ..widgets.panel import Panel
 from ..widgets.snippets import as_curl, examples
+from . import DOCUMENT_VARIABLE
 from .url_params import UrlParams
 
 _FOLDER = Path(__file__).parent
@@ -63,7 +66,12 @@ class PageView(ipywidgets.VBox):
         workflows = {id: Workflow(document, id, for_guests=True) for id in public}
         _ = workflows[chosen].host  # attached now: commands to copy name its address
         self.panels = {
-            id: Panel(each, _entered(each, (before or {}).get(id)), name=_python(document, id))
+            id: Panel(
+                each,
+                _entered(each, (before or {}).get(id)),
+                name=_python(document, id),
+                keep_as=_kept_as(document, id),
+            )
             for id, each in workflows.items()
         }
         asked.fill(self.panels[chosen].inputs)
@@ -101,6 +109,13 @@ def _python(document: Document, workflow: str) -> str:
     """What Python calls a workflow: visitors have given it no name."""
     given = [document.source.file, *([workflow] if len(document.workflows) > 1 else [])]
     return f"load({', '.join(json.dumps(each, ensure_ascii=False) for each in given)})"
+
+
+def _kept_as(document: Document, workflow: str) -> str:
+    """The name by which a browser keeps the conversations of a workflow of a document: another
+    document at the same address has others."""
+    path = os.environ.get(DOCUMENT_VARIABLE, document.source.file)
+    return f"{hashlib.sha256(path.encode()).hexdigest()[:16]}:{workflow}"
 
 
 def _entered(workflow: Workflow, before: Panel | None) -> dict[str, Any]:

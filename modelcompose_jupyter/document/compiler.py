@@ -23,7 +23,7 @@ from .expression import Expression, Key, parse
 from .fields import Strict
 from .parameters import GenerationParameters
 from .reader import MAX_PROBLEMS, KeyPath, Source
-from .references import SOURCES, BrokenExpression, Reference, findings, references
+from .references import NOTES, SOURCES, BrokenExpression, Reference, findings, references
 from .render import render
 from .templates import OPERATORS, MappingTemplate, Template, TextTemplate, parse_template
 from .validator import Validated
@@ -496,6 +496,10 @@ class _Compiler:
             if isinstance(reference, BrokenExpression):
                 self._source.report_error(reference.error, reference.path)
                 continue
+            for name, _ in reference.expression.notes:
+                if name not in NOTES:
+                    hint = did_you_mean(name, NOTES) or f"There are {', '.join(NOTES)}."
+                    self._warn(f"a note '{shortened(name)}' says nothing. {hint}", reference.path)
             source = reference.expression.source
             if source not in (*sources, *reference.local):
                 self._unknown_source(reference, (*sources, *sorted(reference.local)))

@@ -21,7 +21,7 @@ from . import schema
 from .fields import Meanings, TemplateOr
 from .outline import LONGEST_EXPRESSION, CursorContext, ExpressionEnds, Node, Outline
 from .parameters import PARAMETER_NAMES, GenerationParameters
-from .references import SOURCES, references
+from .references import NOTES, SOURCES, references
 from .schema import Component, JobFields, ModelSettings, ModelSource
 from .templates import parse_template
 from .types import TYPE_HELP, ConversionError, Type, check_type
@@ -38,6 +38,7 @@ _COMMON = (
 )  # fmt: skip
 _PATH = re.compile(r"\s*((?:\[[^\]]*(?:\]|$)|[^\s|@\[])*)")  # a path up to the cursor
 _AS = re.compile(r"\s+(a?s?)")
+_NOTE = re.compile(r"@\((\w*)$")
 _TYPE = re.compile(r"\s+as\s+(\w*)")
 _WORD = re.compile(r"[\w-]*")
 _BUNDLED = "bundled:"
@@ -351,7 +352,10 @@ class _Completer:
         path, rest = (found[1], inner[found.end() :]) if found else ("", inner)
         items: Iterable[Completion] = ()
         typed = ""
-        if word := _TYPE.fullmatch(rest):
+        if word := _NOTE.search(inner):
+            typed = word[1]
+            items = (Completion(f"{name} ", "note", about) for name, about in NOTES.items())
+        elif word := _TYPE.fullmatch(rest):
             typed, items = word[1], map(_type_completion, TYPE_HELP)
         elif path and (word := _AS.fullmatch(rest)):
             typed, items = word[1], [Completion("as ", "keyword", _AS_HELP)]

@@ -38,6 +38,14 @@ SOURCES = {
 }
 """What expressions may take values from, with a sentence about each for editors."""
 
+NOTES = {
+    "description": "What the input is: forms show it below the field.",
+    "label": "What forms call the input, in place of its name.",
+    "example": "What may be entered: forms have a button for it. There may be several.",
+    "placeholder": "What an empty field shows.",
+}
+"""The notes of expressions, ``@(name text)``, with a sentence about each for editors."""
+
 
 @dataclass(frozen=True)
 class Reference:

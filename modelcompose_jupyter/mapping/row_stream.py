@@ -12,6 +12,7 @@ import contextlib
 import sys
 import threading
 import time
+import weakref
 from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
@@ -64,6 +65,7 @@ class RowStream(Iterator[Row]):
         Raises InputError and UsageError as `Workflow.map` does.
         """
         self._closed = True  # until there is something to close
+        self._asked_to_stop = threading.Event()
         self._submit = workflow.start
         self._submitter = ThreadPoolExecutor(1, thread_name_prefix=MAP_THREAD_NAME)
         self._signature = workflow.signature
@@ -88,6 +90,7 @@ class RowStream(Iterator[Row]):
                 self._journal.close()
             raise
         self._closed = False
+        _streams.add(self)
 
     def _check_restored(self) -> None:
         """Find a row that had other inputs before more is run, where rows can be read twice."""
@@ -102,13 +105,24 @@ class RowStream(Iterator[Row]):
             raise StopIteration
         try:
             return self._next()
+        except _AskedToStop as error:
+            self._stop(error)
+            raise RunCancelled(self._how_far()) from None
         except BaseException as error:
             self._stop(error)
             raise
 
+    def ask_to_stop(self) -> None:
+        """Have the thread that uses it stop as if it were interrupted. Any thread."""
+        self._asked_to_stop.set()
+        for flight in list(self._flights.values()):
+            flight.stop()
+
     def _next(self) -> Row:
         self._last = None
         while True:
+            if self._asked_to_stop.is_set():
+                raise _AskedToStop
             has_slot = not self._exhausted and len(self._flights) < MAX_IN_FLIGHT
             if has_slot:
                 restored = self._begin_next()
@@ -245,6 +259,19 @@ class RowStream(Iterator[Row]):
         return f"{text}; run it again to go on, {self._journal.path} has what is done"
 
 
+class _AskedToStop(Exception):
+    """Somebody stops all that goes on."""
+
+
+_streams: weakref.WeakSet[RowStream] = weakref.WeakSet()
+
+
+def stop_all() -> None:
+    """Stop the maps of this process: none of them begins another row."""
+    for each in list(_streams):
+        each.ask_to_stop()
+
+
 class _Flight:
     """A row that was begun. ``tell`` is called once, when it has ended other than by `stop`."""
 
@@ -370,7 +397,7 @@ class _Progress:
     def __init__(self, title: str | None, total: int | None, *, shown: bool) -> None:
         from tqdm.auto import tqdm
 
-        self._bar = tqdm(desc=title, total=total, unit="row", disable=not shown)
+        self._bar = tqdm(desc=title, total=total, unit="row", disable=not shown, smoothing=0)
         self._started = time.monotonic()
         self._tokens = 0
         self._failed = 0

@@ -139,10 +139,12 @@ class KernelPart:
         return {**self._status.last, "comm": self._comm.comm_id}
 
     def _on_stop(self, data: Mapping[str, Any]) -> Any:
-        """Stop this notebook's runs; their ids."""
+        """Stop this notebook's runs, and the maps that would begin more; the runs' ids."""
         from ..host_selection import own_runs
+        from ..mapping.row_stream import stop_all
 
         going = [run for run in own_runs() if not run.done]
+        stop_all()
         for run in going:
             run.cancel()
         return [run.id for run in going]

@@ -267,7 +267,10 @@ class ComposeMagics(Magics):
 
     def _stop(self, line: MagicArgs) -> None:
         from ..host_selection import host_of, own_runs
+        from ..mapping.row_stream import stop_all
 
+        if not line.words:
+            stop_all()
         chosen = [host_of(id).run(id) for id in line.words] or own_runs()
         going = [run for run in chosen if not run.done]
         for run in going:

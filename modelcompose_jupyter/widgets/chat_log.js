@@ -131,9 +131,13 @@ export class ChatLog {
    * @param {{ role: string, content: string, html?: string }[]} turns what was said
    * @param {{ text: string, waits: string } | null} reply the one that goes on, and what it waits
    *   for while it has no text
-   * @param {{ extendable: boolean }} options
+   * @param {{ extendable: boolean, conversation: string }} options
    */
-  update(turns, reply, { extendable }) {
+  update(turns, reply, { extendable, conversation }) {
+    if (conversation !== this.conversation) {
+      for (const gone of this.turns.splice(0)) gone.markdown?.dispose();
+      this.conversation = conversation;
+    }
     const shown = reply ? [...turns, { role: "assistant", content: reply.text }] : turns;
     if (shown.length > this.turns.length) this.end.following = true;
     shown.forEach(({ role, content, html }, index) => {
@@ -157,7 +161,8 @@ export class ChatLog {
   }
 
   #begin(index, role) {
-    const { markdown, send } = this;
+    const { markdown, conversation } = this;
+    const send = (message) => this.send({ ...message, conversation });
     this.turns[index]?.markdown?.dispose();
     this.turns[index] = new Turn(role, markdown, send);
   }

@@ -30,11 +30,13 @@ class _Thread:
         turns: what was said, without the reply of ``run``.
         run: the run whose reply belongs at the end, or None.
         name: that somebody gave it; empty until then.
+        last_run: the run that was the last to reply.
     """
 
     turns: list[Message] = field(default_factory=list)
     run: Run | None = None
     name: str = ""
+    last_run: Run | None = None
 
     def now(self) -> list[Message]:
         """What was said so far; the reply of a run joins it when that has ended."""
@@ -71,6 +73,7 @@ class Conversation(ipywidgets.Textarea):
         self._start = start
         self._threads: dict[str, _Thread] = {}
         self._current = ""
+        self._undone: tuple[str, _Thread] | None = None  # what `undo` brings back
         super().__init__(placeholder="Message", rows=2, continuous_update=False)
         self.begin()
 
@@ -82,20 +85,22 @@ class Conversation(ipywidgets.Textarea):
         with self._lock:
             return self._threads[self._current].now()
 
-    def entered(self) -> list[Message]:
-        """The conversation with the next message at its end, if there is one.
+    def entered(self, text: str | None = None) -> list[Message]:
+        """The conversation with the next message at its end, if there is one: what the field has,
+        or ``text``.
 
         It breaks off a reply that goes on. A message that got no reply, since its run failed, gives
         way to the next one.
         """
         with self._lock:
             turns, run = self.turns, self._threads[self._current].run
-        if not self.value.strip():
+        text = self.value if text is None else text
+        if not text.strip():
             return turns
         if turns and turns[-1]["role"] == "user":
             reply = _reply(run)
             turns = [*turns, _assistant(reply)] if reply else turns[:-1]
-        return [*turns, {"role": "user", "content": self.value}]
+        return [*turns, {"role": "user", "content": text}]
 
     def asked(self) -> list[Message]:
         """The messages for a run.
@@ -125,6 +130,8 @@ class Conversation(ipywidgets.Textarea):
         with self._lock:
             thread = self._threads[self._current]
             thread.turns, thread.run = list(run.input.get(self._name) or []), run
+            thread.last_run = run
+            self._undone = None
 
     def fill(self, found: list[Message]) -> None:
         """Go on from these messages; one of the user's at their end is still to be sent."""
@@ -132,6 +139,7 @@ class Conversation(ipywidgets.Textarea):
         with self._lock:
             thread = self._threads[self._current]
             thread.turns, thread.run = list(found[: len(found) - len(unsent)]), None
+            thread.last_run = None
         self.value = unsent[0]["content"] if unsent else ""
 
     # Conversations by their names
@@ -155,9 +163,11 @@ class Conversation(ipywidgets.Textarea):
         """Begin a new conversation."""
         with self._lock:
             self._current = uuid.uuid4().hex[:8]
-            self._threads[self._current] = _Thread()
-            while len(self._threads) > _MOST_KEPT:
-                del self._threads[next(iter(self._threads))]
+            self._undone = None
+            said = {id: each for id, each in self._threads.items() if each.now() or each.name}
+            for id in list(said)[: max(0, len(said) - _MOST_KEPT)]:
+                del said[id]
+            self._threads = {**said, self._current: _Thread()}
             self.fill(self._start)
 
     def choose(self, id: str) -> None:
@@ -174,12 +184,43 @@ class Conversation(ipywidgets.Textarea):
     def remove(self, id: str) -> None:
         """Forget a conversation."""
         with self._lock:
-            self._threads.pop(id, None)
+            removed = self._threads.pop(id, None)
             if id == self._current:
                 if self._threads:
                     self._current = next(reversed(self._threads))
                 else:
                     self.begin()
+            if removed is not None and removed.now():
+                self._undone = (id, removed)
+
+    @property
+    def last_run(self) -> Run | None:
+        """The run that was the last to reply in the conversation in view."""
+        with self._lock:
+            return self._threads[self._current].last_run
+
+    @property
+    def undoable(self) -> bool:
+        """Whether `undo` has something to bring back."""
+        return self._undone is not None
+
+    def as_it_is(self) -> tuple[str, _Thread]:
+        """The conversation in view, to come back to: see `undo_to`."""
+        with self._lock:
+            turns, thread = self.turns, self._threads[self._current]
+            return self._current, _Thread(turns, None, thread.name, thread.last_run)
+
+    def undo_to(self, before: tuple[str, _Thread]) -> None:
+        """Have `undo` bring a conversation back as it was."""
+        self._undone = before
+
+    def undo(self) -> None:
+        """Bring back the conversation that was removed, or as it was before a message was said in
+        other words; it is in view then."""
+        with self._lock:
+            if self._undone is not None:
+                id, thread = self._undone
+                self._threads[id], self._current, self._undone = thread, id, None
 
     def kept(self) -> dict[str, Any]:
         """All that was said, as plain data: see `restore`."""
@@ -199,7 +240,7 @@ class Conversation(ipywidgets.Textarea):
         given = kept.get("conversations") if isinstance(kept, Mapping) else None
         found: dict[str, _Thread] = {}
         length = 0
-        for each in (given if isinstance(given, list) else [])[-_MOST_KEPT:]:
+        for each in reversed((given if isinstance(given, list) else [])[-_MOST_KEPT:]):
             try:
                 id, name, turns = str(each["id"])[:32], str(each["name"]), messages(each["turns"])
             except (ConversionError, KeyError, TypeError):
@@ -209,7 +250,7 @@ class Conversation(ipywidgets.Textarea):
                 break
             found[id] = _Thread(turns, None, name[:_NAME_LENGTH])
         with self._lock:
-            self._threads = {**found, **self._threads}
+            self._threads = {**dict(reversed(found.items())), **self._threads}
             self.choose(str(kept.get("current")) if found else self._current)
 
 

@@ -20,12 +20,20 @@ export class ConversationBar {
     this.forget = button("Delete", () => send({ type: "remove", id: this.choice.value }), {
       title: "Forget this conversation",
     });
+    this.undo = button("Undo", () => send({ type: "undo" }), {
+      title: "Bring back what was forgotten last",
+    });
     for (const quiet of [this.rename, this.forget]) quiet.classList.add("modelcompose-quiet");
-    this.element.append(this.choice, this.begin, this.rename, this.forget);
+    this.element.append(this.choice, this.begin, this.rename, this.forget, this.undo);
   }
 
-  /** @param {{ id: string, name: string }[]} all @param {string} current */
-  update(all, current) {
+  /**
+   * @param {{ id: string, name: string }[]} all
+   * @param {string} current
+   * @param {boolean} undoable
+   */
+  update(all, current, undoable) {
+    this.undo.hidden = !undoable;
     if (all !== this.all) this.choice.replaceChildren(...all.map(option)); // else it may be open
     this.all = all;
     this.choice.value = current;
@@ -72,23 +80,45 @@ function option({ id, name }) {
 export class Keeper {
   /** @param {string} name of what is kept, for this page alone */
   constructor(name) {
-    this.key = `modelcompose:${location.pathname}:${name}`;
+    this.key = `modelcompose:${name}`;
+    this.known = new Set(); // what this tab has had
   }
 
   /** What was kept, or null. */
   read() {
+    const kept = this.#stored();
+    for (const { id } of kept?.conversations ?? []) this.known.add(id);
+    return kept;
+  }
+
+  /** Keep what this tab has, beside what only others have: a page may be open twice. */
+  write(kept) {
+    const own = new Set(kept.conversations.map(({ id }) => id));
+    const stored = this.#stored()?.conversations ?? [];
+    const others = stored.filter(({ id }) => !own.has(id) && !this.known.has(id));
+    for (const id of own) this.known.add(id);
     try {
-      return JSON.parse(localStorage.getItem(this.key) ?? "null");
+      const conversations = [...others, ...kept.conversations];
+      localStorage.setItem(this.key, JSON.stringify({ ...kept, conversations }));
     } catch {
-      return null;
+      // There is no room, or none is allowed: the page works without.
     }
   }
 
-  write(kept) {
+  /** What this tab has had and is kept no more. */
+  forgotten() {
+    const stored = new Set((this.#stored()?.conversations ?? []).map(({ id }) => id));
+    const gone = [...this.known].filter((id) => !stored.has(id));
+    for (const id of gone) this.known.delete(id);
+    return gone;
+  }
+
+  #stored() {
     try {
-      localStorage.setItem(this.key, JSON.stringify(kept));
+      const kept = JSON.parse(localStorage.getItem(this.key) ?? "null");
+      return Array.isArray(kept?.conversations) ? kept : null;
     } catch {
-      // There is no room, or none is allowed: the page works without.
+      return null;
     }
   }
 }

@@ -22,7 +22,12 @@ _TOKENS = ("min_output_length", "max_output_length", "max_input_length")
 
 
 def label_of(each: Input) -> str:
-    """An input's name in words: ``max_output_length`` is "Max output length (tokens)"."""
+    """What the document calls an input, else its name in words: ``max_output_length`` is "Max
+    output length (tokens)"."""
+    if noted := each.notes.get("label"):
+        return noted
+    if each.type.name == "messages" and not each.type.is_list:
+        return "Message"
     return label_of_name(each.name) + (" (tokens)" if each.parameter in _TOKENS else "")
 
 
@@ -37,6 +42,7 @@ class Row(ipywidgets.VBox):
 
     def __init__(self, each: Input, field: Any) -> None:
         self.input = each
+        self.folds: list[Any] = []  # the toggles that show it
         self._field = field
         field.description = label_of(each) + (" *" if each.required else "")
         field.tooltip = each.help or ""
@@ -44,7 +50,7 @@ class Row(ipywidgets.VBox):
         field.layout.width = "100%"
         self._error = ipywidgets.HTML()
         self._error.add_class("modelcompose-field-error")
-        super().__init__([field, *_examples(each, field), *_help(each), self._error])
+        super().__init__([field, *_help(each), *_examples(each, field), self._error])
         self.add_class("modelcompose-input")
 
     def say(self, error: str) -> None:
@@ -54,6 +60,8 @@ class Row(ipywidgets.VBox):
             self._error.value = shown
         mark = self._field.add_class if error else self._field.remove_class
         mark(_MISSING)
+        for toggle in self.folds if error else ():
+            toggle.value = True  # an error is to be seen
 
     def is_of(self, field: Any) -> bool:
         return field is self._field
@@ -136,4 +144,13 @@ def folded(title: str, parts: Sequence[Any]) -> list[Any]:
     toggle.add_class("modelcompose-fold")
     body = ipywidgets.VBox(list(parts))
     body.add_class("modelcompose-folded")
+    for row in _rows(body):
+        row.folds.append(toggle)
     return [toggle, body]
+
+
+def _rows(part: Any) -> Iterator[Row]:
+    if isinstance(part, Row):
+        yield part
+    for child in getattr(part, "children", ()):
+        yield from _rows(child)

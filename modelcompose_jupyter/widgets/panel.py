@@ -48,6 +48,7 @@ class Panel(ipywidgets.VBox):
     Args:
         name: what Python calls the workflow, for copying a run as Python.
         values: values to begin with, in place of the defaults.
+        keep_as: the name by which the browser keeps conversations: a page's kernel does not.
     """
 
     def __init__(
@@ -57,6 +58,7 @@ class Panel(ipywidgets.VBox):
         *,
         name: str = "workflow",
         live: bool = False,
+        keep_as: str = "",
     ) -> None:
         self._lock = threading.Lock()
         self._going: list[Run] = []  # what Stop stops
@@ -67,7 +69,9 @@ class Panel(ipywidgets.VBox):
         self.inputs = fields.Inputs(workflow.signature, values or {})
         self._form = Form(self.inputs, workflow.signature.inputs)
         self._conversation = fields.conversation(self.inputs)
-        self._temperature = _swept_input(workflow) if self._conversation is None else None
+        self._temperature, self._swept_values = (
+            (None, ()) if self._conversation is not None else _swept_input(workflow)
+        )
         self._name = name
         self._history = RunHistory(self._input_of)
         self._compared: Sequence[str] = ()
@@ -84,8 +88,7 @@ class Panel(ipywidgets.VBox):
             on_updated=self._run_shown,
             is_chat=is_chat,
             sweep="Three temperatures" if self._temperature else "",
-            # A notebook's kernel goes on when the page is loaded again; a page's does not.
-            keep_as=workflow.id if is_chat and workflow.for_guests else "",
+            keep_as=keep_as if is_chat else "",
         )
         label, tooltip = ("Send", "Enter") if is_chat else ("Run Workflow", "Ctrl+Enter")
         self._run_button = _button(label, "primary", tooltip, self.press_run)
@@ -231,7 +234,11 @@ class Panel(ipywidgets.VBox):
 
     def _missing(self) -> list[str]:
         """The inputs that have to be given and are not."""
-        values = fields.read(self.inputs)
+        said = self._conversation.entered() if self._conversation is not None else None
+        try:
+            values = fields.read(self.inputs, said)
+        except InputError:
+            return []
         return [
             each.name
             for each in self.workflow.signature.inputs
@@ -277,10 +284,17 @@ class Panel(ipywidgets.VBox):
         chat = self._conversation
         assert chat is not None
         match message:
+            case {"type": "send", "text": str(text)}:
+                self._send_message(text)
+            case {"type": "edit", "conversation": str(id)} if id != chat.current:
+                pass  # another one came into view meanwhile
             case {"type": "edit", "index": int(index), "text": str(text)}:
-                self._submit([*chat.until(index), {"role": "user", "content": text}], self._seed())
+                said: list[Message] = [*chat.until(index), {"role": "user", "content": text}]
+                self._anew(said, self._seed())
             case {"type": "regenerate"}:
-                self._submit(chat.before_reply(), None)
+                self._anew(chat.before_reply(), None)
+            case {"type": "undo"}:
+                self._turn_to(chat.undo)
             case {"type": "rename", "id": str(id), "name": str(name)}:
                 chat.rename(id, name)
             case {"type": "restore", "kept": kept}:
@@ -290,14 +304,37 @@ class Panel(ipywidgets.VBox):
             case {"type": "conversation", "id": str(id)}:
                 self._turn_to(partial(chat.choose, id))
             case {"type": "remove", "id": str(id)}:
+                if id == chat.current:
+                    self._saved.forget()
                 self._turn_to(partial(chat.remove, id))
+
+    def _send_message(self, text: str) -> None:
+        """Send a message that has left its field: what is typed there by now stays. One that
+        cannot be sent comes back."""
+        assert self._conversation is not None
+        try:
+            self._submit(self._conversation.entered(text), self._seed())
+        except Exception:
+            self._conversation.value = "\n".join(filter(None, [text, self._conversation.value]))
+            raise
+
+    def _anew(self, said: list[Message], seed: int | None) -> None:
+        """Go on from another point of the conversation; what it forgets can be brought back."""
+        assert self._conversation is not None
+        before = self._conversation.as_it_is()
+        self._submit(said, seed)
+        self._conversation.undo_to(before)
 
     def _turn_to(self, change: Callable[[], None]) -> None:
         """Have another conversation in view: a reply that goes on is stopped, and stays."""
         with self._lock:
             self._cancel()
             change()
-            self._view.clear()
+            last = self._conversation.last_run if self._conversation is not None else None
+            if last is not None:
+                self._view.show(last)
+            else:
+                self._view.clear()
 
     def _go_back(self, id: str) -> None:
         run = self._history[id]
@@ -328,7 +365,7 @@ class Panel(ipywidgets.VBox):
         with self._lock:
             runs = [
                 self.workflow.start({**values, self._temperature: each}, seed=seed)
-                for each in _SWEPT
+                for each in self._swept_values
             ]
             self._follow(runs)
             self._swept = runs
@@ -360,6 +397,7 @@ class Panel(ipywidgets.VBox):
             turns=[_turn(each) for each in chat.turns] if chat else [],
             conversations=chat.names() if chat else [],
             conversation=chat.current if chat else "",
+            undoable=chat.undoable if chat else False,
             cards=[] if chat else self._history.cards(),
             compared=self._history.compared(self._compared),
             kept=chat.kept() if chat and self._view.keep_as else {},
@@ -428,10 +466,24 @@ def _reply_html(content: str) -> str:
     return markdown(content)
 
 
-def _swept_input(workflow: Runnable) -> str | None:
-    """The input that is the temperature, if there is one that is nothing else."""
-    names = [each.name for each in workflow.signature.inputs if each.parameter == "temperature"]
-    return names[0] if len(names) == 1 else None
+def _swept_input(workflow: Runnable) -> tuple[str | None, tuple[float, ...]]:
+    """The input that is the temperature, if there is one that is nothing else, and the values to
+    compare."""
+    jobs = workflow.document.workflow(workflow.id).jobs
+    draws = any(
+        "do_sample" not in job.action.parameters
+        or job.action.parameters["do_sample"].value is not False
+        for job in jobs
+    )
+    found = [each for each in workflow.signature.inputs if each.parameter == "temperature"]
+    if len(found) != 1 or not draws or found[0].type.name not in ("number", "slider", "text"):
+        return None, ()
+    type_ = found[0].type
+    if type_.name != "slider":
+        return found[0].name, _SWEPT
+    least, most, _ = type_.range
+    fits = least <= _SWEPT[0] and most >= _SWEPT[-1]
+    return found[0].name, _SWEPT if fits else (least, (least + most) / 2, most)
 
 
 def _sources(workflow: Runnable) -> list[str]:

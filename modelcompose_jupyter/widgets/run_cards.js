@@ -31,9 +31,15 @@ export class RunCards {
     });
     this.sweep = button("", () => send({ type: "sweep" }));
     head.append(this.compare, this.sweep);
-    this.list = this.element.appendChild(element("ul"));
-    this.columns = this.element.appendChild(element("div", "modelcompose-compared"));
+    this.beside = this.element.appendChild(element("div", "modelcompose-beside"));
+    const title = this.beside.appendChild(element("div", "modelcompose-runs-head"));
+    title.append(
+      element("h4", "", "Side by side"),
+      button("Close", () => send({ type: "compare", runs: [] }), { title: "Put them away" }),
+    );
+    this.columns = this.beside.appendChild(element("div", "modelcompose-compared"));
     this.columns.setAttribute("aria-live", "off");
+    this.list = this.element.appendChild(element("ul"));
   }
 
   /**
@@ -60,8 +66,12 @@ export class RunCards {
     this.sweep.textContent = sweep;
     this.compare.hidden = cards.length < 2;
     this.#countChosen();
-    this.columns.hidden = !compared.length;
-    if (compared !== this.shownCompared) this.columns.replaceChildren(...this.#columns(compared));
+    this.beside.hidden = !compared.length;
+    if (compared !== this.shownCompared) {
+      this.columns.replaceChildren(...this.#columns(compared));
+      // Who asked for them is to see them.
+      if (compared.length && this.shownCompared) this.beside.scrollIntoView?.({ block: "nearest" });
+    }
     [this.shownCards, this.shownCurrent, this.shownCompared] = [cards, current, compared];
   }
 
@@ -114,8 +124,7 @@ export class RunCards {
   }
 
   #columns(compared) {
-    if (!compared.length) return [];
-    const shown = compared.map(({ label, parts }) => {
+    return compared.map(({ label, parts }) => {
       const column = element("article");
       column.append(element("h5", "", label));
       const text = column.appendChild(element("div", "modelcompose-compared-text"));
@@ -123,9 +132,5 @@ export class RunCards {
       text.append(...parts.map(([kind, piece]) => element(kind === "same" ? "span" : "mark", "", piece)));
       return column;
     });
-    const close = button("Close", () => this.send({ type: "compare", runs: [] }), {
-      title: "Put them away",
-    });
-    return [...shown, close];
   }
 }

@@ -16,9 +16,10 @@ from ..workflow import Run
 from .form import label_of_name
 
 _KEPT = 20
-_MOST_COMPARED = 4
+_MOST_COMPARED = 6
 _TITLE_LENGTH = 60
 _VALUE_LENGTH = 24
+_ALIKE = 0.5  # texts of which so much is the same have their differences marked
 _WORD = re.compile(r"\s+|\w+|[^\w\s]")
 
 
@@ -83,13 +84,13 @@ class RunHistory:
         if len(runs) < 2:
             return []
         given = [self._input_of(run) for run in runs]
-        differing = _differing(given) or list(given[0])[:1]
+        differing = [name for name in given[0] if any(e.get(name) != given[0][name] for e in given)]
         texts = [_WORD.findall(_text(run)) for run in runs]
         others = [texts[1], *texts[:1] * (len(texts) - 1)]
         return [
             {
                 "id": run.id,
-                "label": " · ".join(_details(values, differing)) or _clock(run),
+                "label": " · ".join(_details(values, differing)) or _at(run),
                 "parts": _parts(text, other),
             }
             for run, values, text, other in zip(runs, given, texts, others, strict=True)
@@ -99,6 +100,11 @@ class RunHistory:
 def _parts(words: list[str], others: list[str]) -> list[list[str]]:
     """A text's words joined where they are, or are not, in another text, too."""
     matcher = difflib.SequenceMatcher(None, words, others, autojunk=len(words) > 2000)
+    if matcher.ratio() < _ALIKE:  # marks everywhere say nothing: where they part is what there is
+        same = next((i for i, (a, b) in enumerate(zip(words, others, strict=False)) if a != b), 0)
+        pieces = (("same", words[:same]), ("other", words[same : same + 1]))
+        rest = ("same", words[same + 1 :])
+        return [[kind, "".join(part)] for kind, part in (*pieces, rest) if part]
     parts = []
     for kind, start, end, _, _ in matcher.get_opcodes():
         if start < end:
@@ -110,12 +116,19 @@ def _text(run: Run) -> str:
     return run.text if run.streams else as_text(run.output)
 
 
+def _at(run: Run) -> str:
+    """When it began, and with which seed: of runs with the same inputs."""
+    seed = run.record.get("seed")
+    return _clock(run) if seed is None else f"{_clock(run)} · seed {seed}"
+
+
 def _clock(run: Run) -> str:
     return time.strftime("%H:%M:%S", time.localtime(run.events_so_far()[0].time))
 
 
 def _title(given: Mapping[str, Any], run: Run) -> str:
-    first = next(iter(given.values()), run.id)
+    texts = (each for each in given.values() if isinstance(_last_said(each), str))
+    first = next(texts, next(iter(given.values()), run.id))
     return _short(as_text(_last_said(first)), _TITLE_LENGTH)
 
 

@@ -199,9 +199,16 @@ class RunView {
     const text = this.run.texts[this.model.get("reply")] ?? "";
     const waits = this.model.get("progress").text ?? "Thinking";
     this.chat.update(turns, replies ? { text, waits } : null, {
+      conversation: this.model.get("conversation"),
       extendable: this.model.get("is_extendable"),
     });
-    this.conversations.update(this.model.get("conversations"), this.model.get("conversation"));
+    this.conversations.update(
+      this.model.get("conversations"),
+      this.model.get("conversation"),
+      this.model.get("undoable"),
+    );
+    // Examples are for those who have yet to begin.
+    this.root.closest(".modelcompose-panel")?.toggleAttribute("data-begun", turns.length > 0);
   }
 
   #updateHeader() {
@@ -220,8 +227,11 @@ class RunView {
 
   /** How long what it waits for has gone on; the kernel need not say so ten times a second. */
   tick() {
-    const { since } = this.model.get("progress");
-    const seconds = since === undefined ? 0 : Date.now() / 1000 - since;
+    const progress = this.model.get("progress");
+    if (progress !== this.timed) this.heard = performance.now();
+    this.timed = progress;
+    const since = (performance.now() - this.heard) / 1000;
+    const seconds = progress.elapsed === undefined ? 0 : progress.elapsed + since;
     const said = seconds >= 1 ? `${seconds.toFixed(1)} s` : "";
     this.elapsed.textContent = said;
     this.chat?.tick(said);
@@ -335,6 +345,14 @@ class RunView {
     return texts.join("\n\n");
   }
 
+  /** Send what a field has, and empty it at once: what is typed from here on is the next one. */
+  #sendMessage(field) {
+    const text = field.value;
+    field.value = "";
+    field.dispatchEvent(new Event("change", { bubbles: true }));
+    this.model.send({ type: "send", text });
+  }
+
   /** Keys in the panel around this view: Ctrl+Enter anywhere runs it, Enter sends a message. */
   onKeydown(event) {
     const panel = this.root.closest(".modelcompose-panel");
@@ -347,6 +365,10 @@ class RunView {
     if (event.isComposing || event.target.closest(".modelcompose-editing")) return;
     event.preventDefault();
     event.stopImmediatePropagation();
+    if (composes && event.target.value.trim()) {
+      this.#sendMessage(event.target);
+      return;
+    }
     // What was typed is sent when its field is left: have that happen before the run.
     if (event.target.isContentEditable) event.target.blur();
     else event.target.dispatchEvent(new Event("change", { bubbles: true }));
@@ -357,7 +379,7 @@ class RunView {
 const STATE = [
   "texts", // what is shown of an output depends on what they say already
   "state", "progress", "outputs", "error", "status", "warnings", "ended", "model", "rates", "turns",
-  "reply", "conversations", "conversation", "is_extendable", "snippets", "cards", "compared",
+  "reply", "conversations", "conversation", "undoable", "is_extendable", "snippets", "cards", "compared",
   "sweep", "run_id",
 ];
 const UPDATES = STATE.map((name) => `change:${name}`).join(" ");
@@ -392,11 +414,20 @@ export default () => {
         model.off(UPDATES, update);
         model.off("change:labels", relabel);
         window.removeEventListener("keydown", onKeydown, true);
-        setTimeout(() => run.views.size || model.send({ type: "gone" }), GONE_AFTER);
+        setTimeout(() => run.views.size || leave(model), GONE_AFTER);
       };
     },
   };
 };
+
+/** Say that nobody looks any more, if there is a kernel to hear it. */
+function leave(model) {
+  try {
+    model.send({ type: "gone" });
+  } catch {
+    // It was restarted, or is gone.
+  }
+}
 
 /** Keep a page's conversations in its browser, and bring back those that it has. */
 function keep(model) {
@@ -406,6 +437,13 @@ function keep(model) {
   const kept = keeper.read();
   if (kept) model.send({ type: "restore", kept });
   model.on("change:kept", () => keeper.write(model.get("kept")));
+  // What is forgotten in another tab of this page is forgotten here.
+  window.addEventListener("storage", ({ key }) => {
+    if (key !== keeper.key) return;
+    for (const id of keeper.forgotten()) {
+      if (id !== model.get("conversation")) model.send({ type: "remove", id });
+    }
+  });
 }
 
 /** Tokens a second over the time of a generation, as a line. */

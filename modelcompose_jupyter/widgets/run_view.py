@@ -7,6 +7,7 @@ be called from any thread. The browser's side is ``run_view.js``, which says how
 from __future__ import annotations
 
 import threading
+import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -38,6 +39,7 @@ class Beside:
         turns: the messages of a conversation: ``role``, ``content``, and of replies ``html``.
         conversations: the conversations: ``id`` and ``name``.
         conversation: the id of the one in view.
+        undoable: whether what was forgotten last can be brought back.
         cards: the runs to go back to: see `RunHistory.cards`.
         compared: the runs that are side by side: see `RunHistory.compared`.
         kept: what the browser keeps of a page.
@@ -47,6 +49,7 @@ class Beside:
     turns: Sequence[Mapping[str, str]] = ()
     conversations: Sequence[Mapping[str, str]] = ()
     conversation: str = ""
+    undoable: bool = False
     cards: Sequence[Mapping[str, Any]] = ()
     compared: Sequence[Mapping[str, Any]] = ()
     kept: Mapping[str, Any] = field(default_factory=dict)
@@ -101,6 +104,7 @@ class RunView(AnyWidget):
     turns = traitlets.List().tag(sync=True)
     conversations = traitlets.List().tag(sync=True)
     conversation = traitlets.Unicode("").tag(sync=True)
+    undoable = traitlets.Bool(False).tag(sync=True)
     cards = traitlets.List().tag(sync=True)
     compared = traitlets.List().tag(sync=True)
     kept = traitlets.Dict().tag(sync=True)
@@ -240,7 +244,7 @@ class RunView(AnyWidget):
         self.run_id, self.ended, self.labels = run.id, changes.ended, changes.labels
         self.reply = changes.reply
         if not changes.ended:
-            self.progress = self._shown(changes.progress)
+            self.progress = self._shown(_timed(changes.progress))
             self.state = str(State.RUNNING if changes.started else State.QUEUED)
             self.outputs, self.status, self.rates, self.warnings = [], "", [], []
             self.is_extendable = False
@@ -255,6 +259,13 @@ class RunView(AnyWidget):
         if run.state is State.FAILED:
             assert run.error is not None
             changes.error = run.error.shown(for_guests=self._for_guests)
+
+
+def _timed(progress: Mapping[str, Any]) -> dict[str, Any]:
+    """Progress with the seconds that have passed: the browser's clock may be another."""
+    since = progress.get("since")
+    rest = {key: value for key, value in progress.items() if key != "since"}
+    return rest if since is None else {**rest, "elapsed": max(0.0, time.time() - since)}
 
 
 _RATES = 24  # points of the line that shows them
@@ -299,8 +310,8 @@ class _Changes:
         if width <= 0:
             return []
         counts = [0] * _RATES
-        for time in self._times:
-            counts[min(_RATES - 1, int((time - first) / width))] += 1
+        for moment in self._times:
+            counts[min(_RATES - 1, int((moment - first) / width))] += 1
         return [round(count / len(self._times) * tokens / width, 1) for count in counts]
 
     def advance(self) -> list[list[Any]]:

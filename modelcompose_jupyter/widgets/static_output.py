@@ -13,6 +13,7 @@ from typing import Any
 from IPython.display import display
 
 from ..document import Signature
+from ..document.types import Message
 from ..progress import status_line
 from ..workflow import METADATA_KEY, Run
 from .conversation import turns_html
@@ -39,6 +40,12 @@ class StaticOutput:
         if self._displayed:
             self._publish(update=True)
 
+    def forget(self) -> None:
+        """Keep nothing any more. Any thread."""
+        self._run = None
+        if self._displayed:
+            self._publish(update=True)
+
     def _publish(self, update: bool) -> None:
         data = {"text/plain": "", "text/html": _html("")}
         metadata: dict[str, Any] = {}
@@ -59,7 +66,10 @@ def bundle(run: Run, signature: Signature) -> tuple[dict[str, str], dict[str, An
     )
     for turns in (run.input.get(name) or [] for name in reversed(signature.conversations)):
         said = "\n\n".join(f"{turn['role']}:\n{turn['content']}" for turn in turns)
-        plain, html = f"{said}\n\nassistant:\n{plain}", turns_html(turns) + html
+        plain = f"{said}\n\nassistant:\n{plain}"
+        is_reply = run.text and html == preformatted(run.text)
+        reply: list[Message] = [{"role": "assistant", "content": run.text}] if is_reply else []
+        html = turns_html([*turns, *reply]) + ("" if is_reply else html)
     status = f"[{status_line(run)}]"
     if run.error is not None:
         plain, html = f"{plain}\n{run.error}", html + preformatted(str(run.error))

@@ -14,7 +14,7 @@ from standins.scripted import ScriptedModels
 
 from modelcompose_jupyter import ComposeError, InputError, LocalHost, Run, RunCancelled, load
 from modelcompose_jupyter.callable import Workflow
-from modelcompose_jupyter.mapping.row_stream import MAX_IN_FLIGHT, Row
+from modelcompose_jupyter.mapping.row_stream import MAX_IN_FLIGHT, Row, stop_all
 
 from .conftest import BODY, Gates, instant, rows_that_raise
 
@@ -280,3 +280,30 @@ def test_a_host_without_room_is_waited_for() -> None:
 
     host.close()
     assert outputs == [said(row) for row in rows]
+
+
+def test_stopping_all_ends_a_map_as_an_interrupt_does(
+    flow: Workflow, models: ScriptedModels
+) -> None:
+    gates = Gates()
+    models.reply = gates.reply
+    gates["0"].set()
+    caught: list[BaseException] = []
+
+    def run() -> None:
+        try:
+            flow.map(map(str, range(100)), progress=False)
+        except ComposeError as error:
+            caught.append(error)
+
+    worker = threading.Thread(target=run)
+    worker.start()
+    assert models.started.acquire(timeout=30)
+    stop_all()
+    for number in range(MAX_IN_FLIGHT + 1):
+        gates[str(number)].set()
+    worker.join(60)
+    (error,) = caught
+    assert isinstance(error, RunCancelled)
+    assert error.message.startswith("the map was stopped after ")
+    assert len(models.prompts) <= MAX_IN_FLIGHT + 1

@@ -217,6 +217,75 @@ def test_a_reply_is_had_again(panel: Panel, models: ScriptedModels) -> None:
     assert first["seed"] != second["seed"]
 
 
+def test_a_message_leaves_its_field_in_the_browser(panel: Panel, models: ScriptedModels) -> None:
+    panel.inputs.messages.value = "typed meanwhile"
+    browser_says(panel, type="send", text="Hello")
+    ended(panel)
+    assert models.prompts == [[user("Hello")]]
+    assert panel.inputs.messages.value == "typed meanwhile"
+
+
+def test_a_message_that_cannot_be_sent_comes_back(panel: Panel, host: LocalHost) -> None:
+    host.close()
+    browser_says(panel, type="send", text="Hello")
+    wait_until(panel._view, lambda: "the host is closed" in panel._view.error)
+    assert (conversation(panel).value, conversation(panel).turns) == ("Hello", [])
+
+
+def test_what_was_forgotten_last_can_be_brought_back(panel: Panel) -> None:
+    say(panel, "One")
+    say(panel, "Two")
+    browser_says(panel, type="edit", index=0, text="Other")
+    ended(panel)
+    assert panel._view.undoable
+    browser_says(panel, type="undo")
+    assert [each["content"] for each in panel._view.turns] == ["One", "to One", "Two", "to Two"]
+    assert not panel._view.undoable
+    browser_says(panel, type="remove", id=panel._view.conversation)
+    assert panel._view.turns == []
+    browser_says(panel, type="undo")
+    assert len(panel._view.turns) == 4
+    say(panel, "Three")
+    assert not panel._view.undoable
+
+
+def test_an_edit_of_another_conversation_changes_nothing(panel: Panel) -> None:
+    say(panel, "One")
+    before = panel._view.conversation
+    browser_says(panel, type="new")
+    browser_says(panel, type="edit", index=0, text="Other", conversation=before)
+    assert panel._view.turns == []
+    browser_says(panel, type="conversation", id=before)
+    assert panel._view.turns[0] == user("One")
+
+
+def test_new_conversations_that_nothing_is_said_in_push_out_none(panel: Panel) -> None:
+    say(panel, "One")
+    for _ in range(60):
+        browser_says(panel, type="new")
+    assert [each["name"] for each in panel._view.conversations] == ["New conversation", "One"]
+
+
+def test_the_latest_conversations_come_back_where_there_are_too_many(panel: Panel) -> None:
+    long = [{"id": f"c{number}", "name": "", "turns": [user("x" * 300_000)]} for number in range(5)]
+    browser_says(panel, type="restore", kept={"current": "c4", "conversations": long})
+    ids = [each["id"] for each in conversation(panel).kept()["conversations"]]
+    assert ids == ["c2", "c3", "c4"]
+    assert panel._view.conversation == "c4"
+
+
+def test_a_setting_that_is_missing_is_said_also_when_a_reply_is_had_again(host: LocalHost) -> None:
+    text = CHAT.replace("as number | 0.7", "as number")
+    panel = load(text, host=host).panel(temperature=0.7)
+    say(panel, "One")
+    panel.inputs.temperature.value = ""
+    browser_says(panel, type="regenerate")
+    row = panel._form.rows["temperature"]
+    assert "Fill this in." in row.children[-1].value
+    assert row.folds[0].value
+    assert len(conversation(panel).turns) == 2
+
+
 def test_what_a_browser_kept_comes_back(host: LocalHost, panel: Panel) -> None:
     say(panel, "One")
     kept = conversation(panel).kept()

@@ -58,7 +58,7 @@ def test_the_documents_help_is_seen_and_that_of_a_parameter_on_demand() -> None:
 
 def test_examples_are_entered_by_their_buttons() -> None:
     found, inputs = form()
-    chips = found.rows["prompt"].children[1]
+    chips = found.rows["prompt"].children[2]
     assert [each.description for each in chips.children] == ["A fox", "B"]
     chips.children[0].click()
     assert inputs.prompt.value == "A fox"
@@ -89,3 +89,8 @@ def test_parameters_that_few_change_are_folded_away_if_they_have_a_value() -> No
     assert isinstance(toggle, ipywidgets.ToggleButton)
     assert (toggle.description, toggle.value) == ("Advanced", False)
     assert [each.input.name for each in folded.children] == ["top_p"]
+
+
+def test_a_label_of_the_document_stands_as_it_is() -> None:
+    _, inputs = form(COMPONENT.replace("@(example B)", "@(label 첫 문장)"))
+    assert inputs.prompt.description == "첫 문장 *"

@@ -248,7 +248,7 @@ def test_runs_stand_side_by_side_with_what_differs(panel: Panel, models: Scripte
         ids.append(panel.run.id)
     browser_says(panel, type="compare", runs=ids)
     fox, bear = panel._view.compared
-    assert (fox["label"], bear["label"]) == ("Temperature 0.5", "Temperature 1.5")
+    assert fox["label"] == 'Prompt "fox" · Temperature 0.5'
     assert fox["parts"] == [["same", "The "], ["other", "fox"], ["same", " ran home."]]
     assert "".join(text for _, text in bear["parts"]) == "The old bear ran home."
     assert ["other", "old bear"] in bear["parts"]
@@ -268,6 +268,47 @@ def test_three_temperatures_run_with_one_seed_and_stand_side_by_side(
     assert [each["label"] for each in panel._view.compared] == [
         f"Temperature {each}" for each in (0.2, 0.7, 1.2)
     ]
+
+
+@pytest.mark.parametrize(
+    ("temperature", "swept"),
+    [
+        ("${input.temperature as slider/0,2,0.1 | 0.7}", [0.2, 0.7, 1.2]),
+        ("${input.temperature as slider/0.5,1,0.1 | 0.7}", [0.5, 0.75, 1.0]),
+        ("${input.temperature as select/0.5,1.0 | 0.5}", None),
+        ("${input.temperature as number | 0.7}\n  do_sample: false", None),
+    ],
+)
+def test_a_sweep_has_values_that_the_input_takes(
+    host: LocalHost, models: ScriptedModels, temperature: str, swept: list[float] | None
+) -> None:
+    text = TEXT.replace("${input.temperature as number | 0.7}", temperature)
+    panel = load(text, host=host).panel(prompt="Hello")
+    assert bool(panel._view.sweep) == (swept is not None)
+    if swept:
+        browser_says(panel, type="sweep")
+        wait_until(panel._view, lambda: len(panel._view.compared) == 3)
+        assert sorted(each["temperature"] for each in models.parameters) == swept
+
+
+def test_runs_with_the_same_inputs_are_told_apart_by_time_and_seed(panel: Panel) -> None:
+    ids = []
+    for _ in range(2):
+        run(panel, prompt="fox")
+        assert panel.run is not None
+        ids.append(panel.run.id)
+    browser_says(panel, type="compare", runs=ids)
+    assert all(" · seed " in each["label"] for each in panel._view.compared)
+
+
+def test_an_error_in_a_part_that_is_folded_unfolds_it(host: LocalHost) -> None:
+    text = TEXT + "  top_p: ${input.top_p as number | null}\n"
+    panel = load(text, host=host).panel(prompt="Hello", top_p="")
+    (toggle,) = panel._form.rows["top_p"].folds
+    panel.inputs.top_p.value = "abc"
+    run_button(panel).click()
+    assert "is not a number" in said(panel, "top_p")
+    assert toggle.value
 
 
 def test_stop_stops_all_that_a_sweep_began(panel: Panel, models: ScriptedModels) -> None:
