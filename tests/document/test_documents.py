@@ -689,5 +689,6 @@ def test_a_folder_of_an_adapter_or_a_draft_model_makes_other_documents(tmp_path)
 
 def test_a_note_that_nobody_reads_is_a_warning(component):
     (warning,) = component("text: ${input.a as text @(desc What) @(label 제목)}").warnings
-    assert warning.message == "a note 'desc' says nothing. There are description, label, example, placeholder."
+    names = "description, label, example, placeholder"
+    assert warning.message == f"a note 'desc' says nothing. There are {names}."
     assert warning.where.line is not None
