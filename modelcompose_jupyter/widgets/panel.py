@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import threading
+import time
 from collections.abc import Callable, Mapping, Sequence
 from functools import lru_cache, partial
 from html import escape
@@ -31,6 +32,9 @@ from .run_history import RunHistory
 from .run_view import Beside, RunView
 from .snippets import again, as_curl, as_python
 from .static_output import StaticOutput
+
+_PASSING_SECONDS = 2.0
+"""A live run that another one follows so soon is no run to go back to."""
 
 _SWEPT = (0.2, 0.7, 1.2)
 """Temperatures from nearly the likeliest text to a surprising one."""
@@ -63,6 +67,8 @@ class Panel(ipywidgets.VBox):
         self._lock = threading.Lock()
         self._going: list[Run] = []  # what Stop stops
         self._swept: list[Run] = []
+        self._live_since = 0.0
+        self._passing: set[str] = set()  # runs of a slider on its way
         self._filling = False
         self._switches: tuple[Any, ...] = ()  # not all of them are shown
         self.workflow = workflow
@@ -254,6 +260,11 @@ class Panel(ipywidgets.VBox):
             if row.is_of(change.owner):
                 row.say("")
         if self.live and not self._filling and self._conversation is None:
+            now, before = time.monotonic(), self.run
+            if before is not None and now - self._live_since < _PASSING_SECONDS:
+                self._passing.add(before.id)
+                self._history.discard(before)
+            self._live_since = now
             self._guard(self.submit)
 
     def _received(self, message: Mapping[str, Any]) -> None:
@@ -382,7 +393,7 @@ class Panel(ipywidgets.VBox):
             come, go = go, come
         come.disabled, go.disabled = False, True
         for each in {id(each): each for each in (*self._going, *([run] if run else []))}.values():
-            if each.done and each not in self._history:
+            if each.done and each not in self._history and each.id not in self._passing:
                 self._history.keep(each)
         if run is not None and run.done:
             self._saved.keep(run)

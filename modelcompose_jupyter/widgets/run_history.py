@@ -50,6 +50,11 @@ class RunHistory:
             if id != run.id:
                 del self._runs[id]
 
+    def discard(self, run: Run) -> None:
+        """Keep a run no more, unless it is pinned."""
+        if run.id not in self._pinned:
+            self._runs.pop(run.id, None)
+
     def pin(self, id: str, pinned: bool) -> None:
         """Keep a run however many follow, or no more."""
         if id in self._runs:

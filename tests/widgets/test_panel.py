@@ -192,6 +192,18 @@ def test_live_restarts_at_once_and_the_latest_value_wins(
     assert [each["id"] for each in panel._view.cards if each["status"] != "cancelled"] == [shown]
 
 
+def test_a_slider_on_its_way_leaves_one_run(panel: Panel) -> None:
+    run(panel, prompt="Hello")
+    panel.live = True
+    for value in (1.0, 1.1, 1.2):
+        panel.inputs.temperature.value = value
+        ended(panel)
+    assert [each["details"] for each in panel._view.cards] == [
+        ["Temperature 1.2"],
+        ["Temperature 0.7"],
+    ]
+
+
 def test_a_live_input_that_cannot_be_used_stops_nothing(
     panel: Panel, models: ScriptedModels
 ) -> None:
