@@ -34,7 +34,7 @@ from .snippets import again, as_curl, as_python
 from .static_output import StaticOutput
 
 _PASSING_SECONDS = 2.0
-"""A live run that another one follows so soon is no run to go back to."""
+"""A live run that another change of the same input follows so soon is none to go back to."""
 
 _SWEPT = (0.2, 0.7, 1.2)
 """Temperatures from nearly the likeliest text to a surprising one."""
@@ -67,7 +67,7 @@ class Panel(ipywidgets.VBox):
         self._lock = threading.Lock()
         self._going: list[Run] = []  # what Stop stops
         self._swept: list[Run] = []
-        self._live_since = 0.0
+        self._live_change: tuple[Any, float] = (None, 0.0)  # what changed last, and when
         self._passing: set[str] = set()  # runs of a slider on its way
         self._filling = False
         self._switches: tuple[Any, ...] = ()  # not all of them are shown
@@ -260,11 +260,11 @@ class Panel(ipywidgets.VBox):
             if row.is_of(change.owner):
                 row.say("")
         if self.live and not self._filling and self._conversation is None:
-            now, before = time.monotonic(), self.run
-            if before is not None and now - self._live_since < _PASSING_SECONDS:
+            now, before, (last, since) = time.monotonic(), self.run, self._live_change
+            if before is not None and last is change.owner and now - since < _PASSING_SECONDS:
                 self._passing.add(before.id)
                 self._history.discard(before)
-            self._live_since = now
+            self._live_change = (change.owner, now)
             self._guard(self.submit)
 
     def _received(self, message: Mapping[str, Any]) -> None:

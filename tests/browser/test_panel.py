@@ -152,7 +152,7 @@ def test_an_interrupt_stops_a_cell_that_runs(application: Jupyter) -> None:
     opened.run(announce)
     for index in range(first, first + len(blocking)):
         opened.run(index, wait=False)
-        expect(opened.output(index).first).to_contain_text("GROWS")
+        expect(opened.output(index).filter(has_text="GROWS").first).to_be_visible()
         opened.interrupt()
         expect(opened.output(index).last).to_contain_text("KeyboardInterrupt: run ")
         opened.idle()
