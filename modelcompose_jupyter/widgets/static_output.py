@@ -36,6 +36,8 @@ class StaticOutput:
 
     def keep(self, run: Run) -> None:
         """Keep a run that has ended, in place of the last one. Any thread."""
+        if run is self._run:
+            return
         self._run = run
         if self._displayed:
             self._publish(update=True)
