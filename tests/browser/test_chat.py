@@ -58,8 +58,10 @@ class Chat:
         expect(self.action(-1, "Regenerate")).to_be_visible()
 
     def say(self, text: str) -> None:
+        before = self.turns.count()
         self.message.fill(text)
         self.message.press("Enter")
+        expect(self.turns).not_to_have_count(before)  # what was replied before is none to this
 
 
 def opened_chat(
