@@ -45,8 +45,7 @@ class WordWrap:
     """Writes a text that comes in pieces, with line ends where a word would not fit.
 
     The word that is still coming is held back, unless it is longer than a line, which the terminal
-    breaks itself. Between characters of
-    double width, as Chinese has them, a line may end.
+    breaks itself. Between characters of double width, as Chinese has them, a line may end.
 
     Args:
         write: takes what is ready.

@@ -12,7 +12,6 @@ import contextlib
 import sys
 import threading
 import time
-import weakref
 from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
@@ -23,6 +22,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 from ..document.to_plain import to_plain
 from ..errors import ComposeError, InputError, RunCancelled
 from ..progress import Waiting
+from . import active_maps
 from .journal import Journal, open_journal
 from .outputs import ROWS_SHOWN, RowOutputs
 from .rows import RowInputs, row_source
@@ -90,7 +90,7 @@ class RowStream(Iterator[Row]):
                 self._journal.close()
             raise
         self._closed = False
-        _streams.add(self)
+        active_maps.add(self)
 
     def _check_restored(self) -> None:
         """Find a row that had other inputs before more is run, where rows can be read twice."""
@@ -261,15 +261,6 @@ class RowStream(Iterator[Row]):
 
 class _AskedToStop(Exception):
     """Somebody stops all that goes on."""
-
-
-_streams: weakref.WeakSet[RowStream] = weakref.WeakSet()
-
-
-def stop_all() -> None:
-    """Stop the maps of this process: none of them begins another row."""
-    for each in list(_streams):
-        each.ask_to_stop()
 
 
 class _Flight:

@@ -141,7 +141,7 @@ class KernelPart:
     def _on_stop(self, data: Mapping[str, Any]) -> Any:
         """Stop this notebook's runs, and the maps that would begin more; the runs' ids."""
         from ..host_selection import own_runs
-        from ..mapping.row_stream import stop_all
+        from ..mapping.active_maps import stop_all
 
         going = [run for run in own_runs() if not run.done]
         stop_all()

@@ -267,7 +267,7 @@ class ComposeMagics(Magics):
 
     def _stop(self, line: MagicArgs) -> None:
         from ..host_selection import host_of, own_runs
-        from ..mapping.row_stream import stop_all
+        from ..mapping.active_maps import stop_all
 
         if not line.words:
             stop_all()

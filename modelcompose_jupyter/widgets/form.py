@@ -124,13 +124,6 @@ class Form:
         usual = [row for row in mine if row not in rare]
         return [*usual, *(folded("Advanced", rare) if rare else [])]
 
-    def say(self, name: str | None, error: str) -> bool:
-        """Show an error beside its field; tells whether there is such a field."""
-        row = self.rows.get(name or "")
-        if row is not None:
-            row.say(error)
-        return row is not None
-
 
 def _is_rare(each: Input) -> bool:
     is_usual = each.parameter is None or each.parameter in _USUAL

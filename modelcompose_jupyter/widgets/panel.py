@@ -68,7 +68,7 @@ class Panel(ipywidgets.VBox):
         self._going: list[Run] = []  # what Stop stops
         self._swept: list[Run] = []
         self._live_change: tuple[Any, float] = (None, 0.0)  # what changed last, and when
-        self._passing: set[str] = set()  # runs of a slider on its way
+        self._passing: list[Run] = []  # runs of a slider on its way, to be forgotten
         self._filling = False
         self._switches: tuple[Any, ...] = ()  # not all of them are shown
         self.workflow = workflow
@@ -261,11 +261,12 @@ class Panel(ipywidgets.VBox):
                 row.say("")
         if self.live and not self._filling and self._conversation is None:
             now, before, (last, since) = time.monotonic(), self.run, self._live_change
-            if before is not None and last is change.owner and now - since < _PASSING_SECONDS:
-                self._passing.add(before.id)
-                self._history.discard(before)
             self._live_change = (change.owner, now)
             self._guard(self.submit)
+            is_soon = last is change.owner and now - since < _PASSING_SECONDS
+            if is_soon and before is not None and before is not self.run:
+                self._passing.append(before)
+                self._view.renew()
 
     def _received(self, message: Mapping[str, Any]) -> None:
         """Do what the browser says; see ``run_view.js``."""
@@ -372,7 +373,8 @@ class Panel(ipywidgets.VBox):
     def _sweep(self) -> None:
         """Run at several temperatures with one seed, and put the texts side by side."""
         assert self._temperature is not None
-        values, seed = fields.read(self.inputs), self._seed() or draw_seed()
+        values, seed = fields.read(self.inputs), self._seed()
+        seed = draw_seed() if seed is None else seed
         with self._lock:
             runs = [
                 self.workflow.start({**values, self._temperature: each}, seed=seed)
@@ -393,8 +395,10 @@ class Panel(ipywidgets.VBox):
             come, go = go, come
         come.disabled, go.disabled = False, True
         for each in {id(each): each for each in (*self._going, *([run] if run else []))}.values():
-            if each.done and each not in self._history and each.id not in self._passing:
+            if each.done and each not in self._history:
                 self._history.keep(each)
+        while self._passing:
+            self._history.discard(self._passing.pop(0))
         if run is not None and run.done:
             self._saved.keep(run)
         self._look_at_models(run.id if run is not None and run.done else "")

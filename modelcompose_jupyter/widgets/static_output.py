@@ -59,19 +59,22 @@ class StaticOutput:
 def bundle(run: Run, signature: Signature) -> tuple[dict[str, str], dict[str, Any]]:
     """A run that has ended as a MIME bundle, with its conversations, and its record as the
     metadata."""
-    found = parts(run, signature.outputs) or [Part("", "text", run.text, preformatted(run.text))]
+    outputs = parts(run, signature.outputs)
+    found = outputs or [Part("", "text", run.text, preformatted(run.text))]
     plain = "\n\n".join(
         f"{part.label}:\n{part.text}" if part.label else part.text for part in found
     )
     html = "".join(
         (f"<h4>{escape(part.label)}</h4>" if part.label else "") + part.html for part in found
     )
-    for turns in (run.input.get(name) or [] for name in reversed(signature.conversations)):
+    chats = [run.input.get(name) or [] for name in signature.conversations]
+    reply: list[Message] = []
+    if chats and run.text and not outputs:  # the text is the reply
+        reply, html = [{"role": "assistant", "content": run.text}], ""
+    for turns in reversed(chats):
         said = "\n\n".join(f"{turn['role']}:\n{turn['content']}" for turn in turns)
-        plain = f"{said}\n\nassistant:\n{plain}"
-        is_reply = run.text and html == preformatted(run.text)
-        reply: list[Message] = [{"role": "assistant", "content": run.text}] if is_reply else []
-        html = turns_html([*turns, *reply]) + ("" if is_reply else html)
+        plain, html = f"{said}\n\nassistant:\n{plain}", turns_html([*turns, *reply]) + html
+        reply = []
     status = f"[{status_line(run)}]"
     if run.error is not None:
         plain, html = f"{plain}\n{run.error}", html + preformatted(str(run.error))

@@ -398,3 +398,4 @@ def test_a_notebook_keeps_what_was_said(panel: Panel) -> None:
     )
     assert "Two &lt;b&gt;" in data["text/html"]
     assert "to One" in data["text/html"]
+    assert data["text/html"].count('data-role="assistant"') == 2  # the last reply, too
