@@ -25,6 +25,8 @@ MAX_STOPS = 64
 """OpenAI's interface takes 4, people's lists reach a dozen. All are looked for after each token."""
 MAX_STOP_LENGTH = 256
 """Characters of a stop sequence; they are ends of turns and headings."""
+MAX_LOGPROBS = 20
+"""Alternatives of a token, as in OpenAI's interface."""
 MAX_VARIABLES = 1_000
 """Values in ``chat_template_kwargs``, those in lists and mappings included; switches are a few."""
 MAX_VARIABLES_LENGTH = 100_000
@@ -170,6 +172,15 @@ class GenerationParameters(Strict):
     )
     include_prompt: Annotated[Boolean, TemplateOr()] | None = Field(
         None, description="Whether the text begins with the prompt. true if unset."
+    )
+
+    logprobs: Annotated[Integer, Field(ge=0, le=MAX_LOGPROBS), TemplateOr()] | None = Field(
+        None,
+        description="Tell the log-probability of each generated token, and so many of the "
+        "likeliest ones in its place.",
+    )
+    prompt_logprobs: Annotated[Integer, Field(ge=0, le=MAX_LOGPROBS), TemplateOr()] | None = Field(
+        None, description="The same of the prompt's tokens, which are all read again for it."
     )
 
     enable_thinking: Annotated[Boolean, TemplateOr()] | None = Field(

@@ -18,7 +18,16 @@ from ..document.parameters import GenerationParameters
 from ..errors import ComposeError, ModelError, did_you_mean, one_line
 from . import memory
 from .engine.engine import Engine
-from .generation import Extension, Generation, OnRead, OnText, Owner, Prompt
+from .generation import (
+    Beginning,
+    Extension,
+    Generation,
+    OnRead,
+    OnText,
+    OnTokens,
+    Owner,
+    Prompt,
+)
 from .request_queue import OnQueued
 from .spec import Abandoned, LoadProgress, ModelInfo, ModelSpec
 from .weights import source
@@ -69,11 +78,16 @@ class Lease:
         owner: Owner = (),
         extension: Extension | None = None,
         on_read: OnRead | None = None,
+        on_tokens: OnTokens | None = None,
+        beginning: Beginning | None = None,
+        scored: str | None = None,
     ) -> Generation:
         """Ask for text; returns at once. What is wrong with the request ends its future.
 
         Requests of different owners take turns, those of their groups before; without one, each
-        is an owner's only one. With an ``extension`` it goes on from an earlier one.
+        is an owner's only one. With an ``extension`` it goes on from an earlier one, with a
+        ``beginning`` its texts begin so. A text that is to be ``scored`` stands behind the prompt,
+        and nothing is generated: its tokens are told, with their log-probabilities.
 
         Raises:
             ModelError: the lease was released, too many requests wait, or a beam search is asked
@@ -89,8 +103,9 @@ class Lease:
             )
         limit = self._cache.max_output_length
         return self._entry.engine.submit(
-            prompt, parameters, on_text, on_queued, limit, owner, self._lookup, extension, on_read
-        )
+            prompt, parameters, on_text, on_queued, limit, owner, self._lookup, extension, on_read,
+            on_tokens, beginning, scored,
+        )  # fmt: skip
 
     def release(self) -> None:
         """Let go of the model. Requests that run or wait still end. Idempotent, any thread."""

@@ -9,8 +9,9 @@ from typing import Any, Literal
 
 from ..document.types import Message
 
-Prompt = str | list[Message]
-"""What a model is asked: a text to go on with, or the messages of a chat to reply to."""
+Prompt = str | tuple[int, ...] | list[Message]
+"""What a model is asked: a text to go on with, or its tokens; or the messages of a chat to reply
+to."""
 
 OnText = Callable[[int, int, str], None]
 """``on_text(sequence, offset, text)``: the text belongs at this character of that sequence.
@@ -18,6 +19,11 @@ OnText = Callable[[int, int, str], None]
 The offset is the length so far: what was told is never taken back. Called on the engine's thread;
 for a request that never ran, on that of who cancels it.
 """
+
+OnTokens = Callable[[int, str, int, list[dict[str, Any]]], None]
+"""``on_tokens(sequence, part, offset, tokens)``: these tokens belong at this place of that sequence
+(``text``) or of the prompt (``prompt``), as `workflow.events.TokenData` describes them. Called as
+`OnText` is, where log-probabilities are asked for."""
 
 OnRead = Callable[[int, int], None]
 """``on_read(done, total)``: so many tokens of the prompt have been read. Called on the engine's
@@ -42,6 +48,19 @@ class Extension:
 
     tokens: int = 0
     drafts: Sequence[Sequence[int]] = ()
+
+
+@dataclass(frozen=True)
+class Beginning:
+    """Tokens that texts begin with, whatever the model would choose.
+
+    Attributes:
+        tokens: of each sequence; those that are not named have none.
+        is_told: whether their log-probabilities are known to whoever asks: they come without.
+    """
+
+    tokens: Sequence[Sequence[int]] = ()
+    is_told: bool = False
 
 
 @dataclass(frozen=True)

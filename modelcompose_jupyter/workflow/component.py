@@ -286,6 +286,15 @@ class _Stream:
         """Whether it is that of the job's first prompt: one is enough to tell of."""
         return self.key[1:] == (0, 0)
 
+    def put_tokens(
+        self, sequence: int, part: str, offset: int, tokens: list[dict[str, Any]]
+    ) -> None:
+        """What has come of a text's tokens, or of its prompt's. On any thread."""
+        if not self._given_up:
+            stream = [*self.key, sequence]
+            data = {"stream": stream, "part": part, "offset": offset, "tokens": tokens}
+            self._run.add("tokens", data)
+
     def read(self, done: int, total: int) -> None:
         """So much of the prompt is read. On the engine's thread."""
         data = {"phase": "prefill", "job": self.key[0], "done": done, "total": total}
@@ -333,6 +342,7 @@ async def _generate(
                 owner=(call.group, call.run.id),
                 extension=Extension(call.extension.tokens, stream.drafts),
                 on_read=stream.read if stream.is_first else None,
+                on_tokens=stream.put_tokens,
             )
             ended = asyncio.wrap_future(generation.future)
             try:

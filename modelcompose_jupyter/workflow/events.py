@@ -13,7 +13,7 @@ from typing import Any, Literal
 
 from pydantic import BaseModel, NonNegativeInt
 
-EventType = Literal["state", "progress", "text", "result", "error"]
+EventType = Literal["state", "progress", "text", "tokens", "result", "error"]
 
 
 class State(StrEnum):
@@ -109,6 +109,44 @@ class TextData(BaseModel):
     finish_reason: str | None = None
 
 
+class AlternativeData(BaseModel):
+    """A token that could have stood in the place of another: see `tokens.Alternative`."""
+
+    id: int
+    token: str
+    logprob: float
+    sampling_logprob: float | None = None
+
+
+class TokenData(BaseModel):
+    """A token and what the model weighed in its place: see `tokens.Token`."""
+
+    id: int
+    token: str
+    text: str
+    logprob: float | None = None
+    sampling_logprob: float | None = None
+    rank: int | None = None
+    bytes: list[int] | None = None
+    alternatives: list[AlternativeData] = []
+
+
+class TokensData(BaseModel):
+    """More tokens of one of the texts, where their log-probabilities were asked for.
+
+    Attributes:
+        stream: which text, as in `TextData`.
+        part: ``text`` for those that were generated, ``prompt`` for those of its prompt.
+        offset: the place of the first among these; what was there is replaced.
+        tokens: what has come.
+    """
+
+    stream: list[str | int]
+    part: Literal["text", "prompt"] = "text"
+    offset: NonNegativeInt
+    tokens: list[TokenData]
+
+
 class ResultData(BaseModel):
     """The workflow's output."""
 
@@ -129,6 +167,7 @@ EVENT_DATA: Mapping[str, type[BaseModel]] = {
     "state": StateData,
     "progress": ProgressData,
     "text": TextData,
+    "tokens": TokensData,
     "result": ResultData,
     "error": ErrorData,
 }

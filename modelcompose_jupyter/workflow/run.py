@@ -32,6 +32,7 @@ from typing import Any, TypeVar
 from ..errors import ComposeError, RunCancelled
 from ..redaction import get_logger, redacted, without, without_secrets
 from .events import Event, EventType, State
+from .tokens import Token, TokenStreams
 
 METADATA_KEY = "modelcompose"
 """Where a notebook keeps a run's record, in the metadata of the output that shows it."""
@@ -50,6 +51,8 @@ def _subject(event: Event) -> Any:
     data = event.data
     if event.type == "text":
         return ("text", *data["stream"])
+    if event.type == "tokens":
+        return ("tokens", data.get("part"), *data["stream"])
     if event.type == "progress":
         return ("progress", data["phase"], data.get("job"), data.get("state"))
     return event.number
@@ -132,6 +135,7 @@ class Run:
             "parameters": dict(parameters or {}),
         }
         self._streams: dict[tuple[Any, ...], _TextStream] = {}
+        self._tokens = TokenStreams()
         # What a longer run of the same begins with, if this one can be extended, by (job, repeat,
         # prompt): the prompt's digest, and the tokens of each sequence. No event tells them.
         self.drafts: Mapping[tuple[str, int, int], tuple[str, Sequence[Sequence[int]]]] = {}
@@ -215,6 +219,20 @@ class Run:
         """The texts so far by stream: (job, repeat, prompt, sequence), in their order."""
         with self._changed:
             return {key: stream.text for key, stream in self._streams.items()}
+
+    @property
+    def tokens(self) -> list[list[Token]]:
+        """The tokens generated so far, a list for each of `streams`; empty lists where ``logprobs``
+        was not asked for."""
+        with self._changed:
+            return [self._tokens.tokens("text", key) for key in self._streams]
+
+    @property
+    def prompt_tokens(self) -> list[list[Token]]:
+        """The tokens of the prompts, a list for each of `streams`; empty lists where
+        ``prompt_logprobs`` was not asked for."""
+        with self._changed:
+            return [self._tokens.tokens("prompt", key) for key in self._streams]
 
     def _of_summary(self, key: str) -> dict[str, Any]:
         return copy.deepcopy(self._summary.get(key, {}))
@@ -407,6 +425,8 @@ class Run:
             stream = self._streams.setdefault(tuple(data["stream"]), _TextStream())
             stream.put(data["offset"], data["text"])
             stream.finish_reason = data.get("finish_reason", stream.finish_reason)
+        elif event.type == "tokens":
+            self._tokens.put(data)
         elif event.type == "result":
             self.output = data["output"]
         elif event.type == "error":
@@ -422,8 +442,9 @@ class Run:
         """Keep of the events what still says something.
 
         The text events of a stream become two: its announcement, which is in the order of streams,
-        and one with the whole text, in the place of the last. Of each job's progress in a phase the
-        last event stays. Everything else stays as it is, and what stays keeps its number.
+        and one with the whole text, in the place of the last. Its events of tokens become one. Of
+        each job's progress in a phase the last event stays. Everything else stays as it is, and
+        what stays keeps its number.
         """
         last = {_subject(event): event.number for event in self._events}
         announced: set[Any] = set()
@@ -441,6 +462,10 @@ class Run:
                 elif subject not in announced:
                     kept.append(replace(event, data={**event.data, "offset": 0, "text": ""}))
                 announced.add(subject)
+            elif is_last and event.type == "tokens":
+                part = event.data.get("part", "text")
+                tokens = list(self._tokens.of(part, tuple(event.data["stream"])))
+                kept.append(replace(event, data={**event.data, "offset": 0, "tokens": tokens}))
             elif is_last:
                 kept.append(event)
         self._events = kept

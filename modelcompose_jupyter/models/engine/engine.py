@@ -20,12 +20,14 @@ from ...errors import ComposeError, ModelError
 from ...redaction import get_logger
 from .. import memory
 from ..generation import (
+    Beginning,
     Cancelled,
     Extension,
     Generation,
     GenerationResult,
     OnRead,
     OnText,
+    OnTokens,
     Owner,
     Prompt,
 )
@@ -106,6 +108,9 @@ class Engine:
         prompt_lookup: int = 0,
         extension: Extension | None = None,
         on_read: OnRead | None = None,
+        on_tokens: OnTokens | None = None,
+        beginning: Beginning | None = None,
+        scored: str | None = None,
     ) -> Generation:
         """Queue a `GenerationRequest`.
 
@@ -116,7 +121,8 @@ class Engine:
         request = GenerationRequest(
             prompt, parameters, on_text, generation, QueuePosition(on_queued),
             owner or (generation,), max_output_length, prompt_lookup, extension or Extension(),
-            self.model_info, on_read=on_read,
+            beginning or Beginning(), scored, self.model_info, on_read=on_read,
+            on_tokens=on_tokens,
         )  # fmt: skip
         with self._changed:
             if self._closed:
@@ -304,9 +310,11 @@ class EngineLoop:
         try:
             with quiet(*({"transformers"} & sys.modules.keys())):  # else it says nothing
                 asked, limit = request.parameters, request.max_output_length
-                more = request.extension.tokens
-                params = resolve(self.loaded, request.prompt, asked, limit, request.check, more)
-                if params.max_new_tokens == 0:
+                params = resolve(
+                    self.loaded, request.prompt, asked, limit, request.check,
+                    request.extension.tokens, request.beginning.tokens, request.scored,
+                )  # fmt: skip
+                if params.max_new_tokens == 0 and params.prompt_logprobs is None:
                     self._deliver(request, without_tokens(request, params, "length"))
                 else:
                     go(request, params)

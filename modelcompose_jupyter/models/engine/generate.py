@@ -6,9 +6,11 @@ options that only generate() has.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from contextlib import nullcontext
 from typing import TYPE_CHECKING, Any
 
+from ...errors import InputError
 from ..generation import GenerationResult
 from ..weights.library_logging import quiet
 from ..weights.loaded_model import LoadedModel
@@ -30,30 +32,44 @@ def generate(
 
     ``between`` is called after each token, for the scheduler's steps.
     """
-    import torch
     from transformers import LogitsProcessorList, StoppingCriteriaList
 
+    from .score_tap import GeneratedTokens, ScoreTap
     from .seeded_draws import SeededDraws
     from .stopping_criteria import StoppingCriteria
 
-    stream = Stream(params, request.on_text)
-    draws = SeededDraws(params.seed) if params.do_sample else None
-    tokens = torch.tensor([params.tokens], device=loaded.device)
+    stream = Stream(params, request.on_text, request.on_tokens)
+    given = _given(params)
+    draws = SeededDraws(params.seed, len(given)) if params.do_sample else None
     before = _before(loaded, params.tokens)
+    # A beam is not known before its end, so its text is read once more.
+    is_tapped = params.logprobs is not None and params.num_beams == 1
+    tap = ScoreTap(loaded.model, draws) if is_tapped else None
+    tokens = GeneratedTokens(loaded, params, before, stream, tap)
     criteria = StoppingCriteria(
-        params, loaded.decode, before, request.cancelled, stream, draws, between
+        params,
+        loaded.decode,
+        before,
+        request.cancelled,
+        stream,
+        draws,
+        between,
+        given=given,
+        tokens=tokens,
     )
+    tokens.begin(given, is_told=request.beginning.is_told)
     if request.cancelled.is_set():
         criteria.reasons = ["cancelled"] * params.num_return_sequences
+    elif criteria.has_ended:
+        criteria.finish()
     else:
         try:
-            with quiet("transformers"):
+            with quiet("transformers"), tap or nullcontext():
                 model: Any = loaded.model
                 output = model.generate(
-                    tokens,
-                    attention_mask=torch.ones_like(tokens),
-                    generation_config=_config(params),
-                    logits_processor=LogitsProcessorList([draws] if draws else []),
+                    **_inputs(loaded, params.tokens, before, given),
+                    generation_config=_config(params, len(given)),
+                    logits_processor=LogitsProcessorList([each for each in (draws, tap) if each]),
                     stopping_criteria=StoppingCriteriaList([criteria]),
                 )
         finally:
@@ -64,20 +80,50 @@ def generate(
     return result(request, params, stream, criteria.reasons, usage, criteria.first_token)
 
 
+def _given(params: SamplingParams) -> Sequence[int]:
+    """The tokens that the text begins with. All rows of generate() begin with the same."""
+    given = next(iter(params.given), ())
+    if given and params.num_return_sequences > 1:
+        raise InputError(
+            "of several texts none can begin otherwise here: the model's requests run one by one",
+            hint="Ask for one text: num_return_sequences 1.",
+        )
+    return given
+
+
+def _inputs(
+    loaded: LoadedModel, prompt: list[int], before: list[int], given: Sequence[int]
+) -> dict[str, Any]:
+    import torch
+
+    def row(tokens: list[int]) -> torch.Tensor:
+        return torch.tensor([tokens], device=loaded.device)
+
+    read = row(prompt if loaded.encoder_decoder else [*prompt, *given])
+    inputs = {"inputs": read, "attention_mask": torch.ones_like(read)}
+    if loaded.encoder_decoder and given:
+        inputs["decoder_input_ids"] = row([*before, *given])
+    return inputs
+
+
 _OPTIONS = (
     *("do_sample", "temperature", "top_k", "top_p", "min_p", "repetition_penalty"),
-    *("num_beams", "length_penalty", "early_stopping", "num_return_sequences", "max_new_tokens"),
+    *("num_beams", "length_penalty", "early_stopping", "num_return_sequences"),
 )
 
 
-def _config(params: SamplingParams) -> GenerationConfig:
-    """The params for generate(), which adds the options of the model's config that it alone has."""
+def _config(params: SamplingParams, given: int) -> GenerationConfig:
+    """The params for generate(), which adds the options of the model's config that it alone has.
+
+    So many tokens of the text are there already.
+    """
     from transformers import GenerationConfig
 
     return GenerationConfig(
         **{name: getattr(params, name) for name in _OPTIONS},
+        max_new_tokens=params.max_new_tokens - given,
         min_length=params.min_length or None,
-        min_new_tokens=None if params.min_length else params.min_new_tokens,
+        min_new_tokens=None if params.min_length else max(0, params.min_new_tokens - given),
         eos_token_id=sorted(params.stop_ids) or None,
         return_dict_in_generate=False,
     )

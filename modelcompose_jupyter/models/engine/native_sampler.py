@@ -33,7 +33,7 @@ class NativeSampler:
         if scores.shape != (len(rows), self._vocabulary):
             raise ValueError(f"scores {scores.shape} of {len(rows)} rows")
         for row, own in zip(rows, scores, strict=True):
-            self._adjust(row, own)
+            adjust(own, row)
         tokens = scores.argmax(-1)
         finite = np.isfinite(scores[np.arange(len(rows)), tokens])
         sampled = [place for place, row in enumerate(rows) if row.params.do_sample]
@@ -45,17 +45,6 @@ class NativeSampler:
             if place not in short and finite[place]:
                 tokens[place] = _pick_long(scores[place], rows[place])
         return np.where(finite, tokens, 0), finite
-
-    def _adjust(self, row: RowState, scores: np.ndarray) -> None:
-        """What holds without sampling too, in a row's scores [vocabulary]."""
-        seen = row.seen
-        if seen is not None:
-            seen = seen[seen < self._vocabulary]
-            penalty, own = np.float32(row.params.repetition_penalty), scores[seen]
-            scores[seen] = np.where(own < 0, own * penalty, own / penalty)
-        if row.must_go_on:
-            stops = [stop for stop in row.params.stop_ids if stop < self._vocabulary]
-            scores[stops] = -np.inf
 
     def _is_short(self, params: SamplingParams) -> bool:
         """Whether a row is sampled from its highest scores alone."""
@@ -71,24 +60,45 @@ class NativeSampler:
 
 
 def _pick_long(scores: np.ndarray, row: RowState) -> int:
-    """A token from the whole vocabulary, as transformers' warpers limit it."""
-    params, scores = row.params, scores / np.float32(row.params.temperature)
+    """A token from the whole vocabulary."""
+    tokens, shares = warp(scores, row.params)
+    sums = shares.cumsum()
+    return int(tokens[np.searchsorted(sums, row.number * sums[-1], side="right")])
+
+
+def adjust(scores: np.ndarray, row: RowState) -> None:
+    """What holds without sampling too, in a row's scores, float32 [vocabulary]."""
+    seen = row.seen
+    if seen is not None:
+        seen = seen[seen < len(scores)]
+        penalty, own = np.float32(row.params.repetition_penalty), scores[seen]
+        scores[seen] = np.where(own < 0, own * penalty, own / penalty)
+    if row.must_go_on:
+        scores[[stop for stop in row.params.stop_ids if stop < len(scores)]] = -np.inf
+
+
+def warp(scores: np.ndarray, params: SamplingParams) -> tuple[np.ndarray, np.ndarray]:
+    """The tokens that sampling may draw, as transformers' warpers limit them.
+
+    Args:
+        scores: float32 [vocabulary], as `adjust` leaves them.
+
+    Returns:
+        The tokens, ascending, and their probabilities but for a factor, in float64.
+    """
+    scores = scores / np.float32(params.temperature)
+    tokens = np.arange(len(scores))
     if 0 < params.top_k < len(scores):
         last = np.partition(scores, len(scores) - params.top_k)[len(scores) - params.top_k]
-        scores[scores < last] = -np.inf
+        tokens = np.flatnonzero(scores >= last)
+        scores = scores[tokens]
+    shares: np.ndarray = np.exp(scores - scores.max(), dtype=np.float64)
     if params.top_p < 1.0:
         order = scores.argsort(kind="stable")
-        sums = _shares(scores[order]).cumsum()
+        sums = shares[order].cumsum()
         removed = np.count_nonzero(sums[:-1] <= (1 - params.top_p) * sums[-1])
-        scores[order[:removed]] = -np.inf
+        shares[order[:removed]] = 0.0
     if params.min_p:
-        shares = _shares(scores)
-        scores[shares < params.min_p * shares.max()] = -np.inf
-    sums = _shares(scores).cumsum()
-    return int(np.searchsorted(sums, row.number * sums[-1], side="right"))
-
-
-def _shares(scores: np.ndarray) -> np.ndarray:
-    """Probabilities but for a factor, in float64."""
-    shares: np.ndarray = np.exp(scores - scores.max(), dtype=np.float64)
-    return shares
+        shares[shares < params.min_p * shares.max()] = 0.0
+    drawn = shares > 0
+    return tokens[drawn], shares[drawn]

@@ -13,12 +13,14 @@ from ...document.parameters import GenerationParameters
 from ...errors import ComposeError, ModelError, one_line
 from .. import memory
 from ..generation import (
+    Beginning,
     Cancelled,
     Extension,
     Generation,
     GenerationResult,
     OnRead,
     OnText,
+    OnTokens,
     Owner,
     Prompt,
 )
@@ -38,8 +40,11 @@ class GenerationRequest:
         max_output_length: the host's limit.
         prompt_lookup: most draft tokens for each step; 0 is off.
         extension: of an earlier request; of nothing where it asks for no more than it says.
+        beginning: what the texts begin with.
+        scored: a text behind the prompt whose log-probabilities are asked for, and nothing else.
         model_info: what results say of the model.
         on_read: told how much of the prompt is read.
+        on_tokens: told the tokens whose log-probabilities are asked for.
         made, started: by the monotonic clock; ``started`` is None while it is queued.
     """
 
@@ -52,8 +57,11 @@ class GenerationRequest:
     max_output_length: int | None
     prompt_lookup: int = 0
     extension: Extension = field(default_factory=Extension)
+    beginning: Beginning = field(default_factory=Beginning)
+    scored: str | None = None
     model_info: dict[str, Any] = field(default_factory=dict)
     on_read: OnRead | None = None
+    on_tokens: OnTokens | None = None
     cancelled: threading.Event = field(default_factory=threading.Event)
     made: float = field(default_factory=time.monotonic)
     started: float | None = None

@@ -47,6 +47,9 @@ class SamplingParams:
         max_new_tokens: 0 asks for no token at all, which generate() cannot do.
         limited_by: what set that, where it is not what was asked.
         min_length: counts the prompt; 0 where ``min_new_tokens`` takes its place.
+        logprobs: how many alternatives of each generated token are told with log-probabilities;
+            None where none are asked for. ``prompt_logprobs`` is that of the prompt's.
+        given: tokens that texts begin with, of each sequence; those that have none may be missing.
         room: how many more than ``max_new_tokens`` the model and the host would allow.
         parameters: the parameters as results report them, by the names of documents.
         warnings: a sentence for each parameter that was changed or has no effect.
@@ -72,6 +75,9 @@ class SamplingParams:
     num_beams: int = 1
     length_penalty: float = 1.0
     early_stopping: bool | str = False
+    logprobs: int | None = None
+    prompt_logprobs: int | None = None
+    given: Sequence[Sequence[int]] = ()
     room: int = 0
     parameters: dict[str, Any] = field(default_factory=dict)
     warnings: list[str] = field(default_factory=list)
@@ -84,6 +90,8 @@ def resolve(
     max_output_length: int | None = None,
     check: Check = unwatched,
     extended_by: int = 0,
+    given: Sequence[Sequence[int]] = (),
+    scored: str | None = None,
 ) -> SamplingParams:
     """Resolve a request for a model: tokenize its prompt, and decide each of its options.
 
@@ -91,6 +99,8 @@ def resolve(
         max_output_length: the host's limit of the request's own.
         check: called now and then, to end this early by an exception of its own.
         extended_by: how many more tokens may be generated than is asked.
+        given: tokens that texts begin with: see `SamplingParams`.
+        scored: a text that stands after the prompt; it alone is given, and nothing is generated.
 
     Raises:
         InputError: the prompt is empty or too long, or parameters contradict each other.
@@ -102,7 +112,9 @@ def resolve(
             longest = UNLIMITED_OUTPUT
         if longest is not None:
             asked = asked.model_copy(update={"max_output_length": longest + extended_by})
-    return _Resolver(loaded, prompt, asked, max_output_length, check).params()
+    if scored is not None:
+        return _Resolver(loaded, prompt, asked, max_output_length, check, scored).params()
+    return _Resolver(loaded, prompt, asked, max_output_length, check, given=given).params()
 
 
 def seed_of(asked: GenerationParameters) -> int:
@@ -118,8 +130,11 @@ class _Resolver:
         asked: GenerationParameters,
         limit: int | None,
         check: Check,
+        scored: str | None = None,
+        given: Sequence[Sequence[int]] = (),
     ) -> None:
         self.loaded = loaded
+        self.given = given
         self.asked = asked
         self.limit = limit
         self.check = check
@@ -128,13 +143,16 @@ class _Resolver:
         self.beams = asked.num_beams or 1
         self.sample = self._samples()
         self.sequences = asked.num_return_sequences or 1
-        alone = loaded.encoder_decoder or asked.max_output_length == 0
+        self.is_scoring = scored is not None
+        alone = loaded.encoder_decoder or asked.max_output_length == 0 or self.is_scoring
         # Tokens of a prompt, and whether a longer one is cut to those or fewer:
         self.most = loaded.context if alone or not loaded.context else loaded.context - 1
         cut = asked.max_input_length
         self.is_cut_to_fit = cut is not None and (self.most is None or cut <= self.most)
-        self.is_chat = not isinstance(prompt, str)
+        self.is_chat = isinstance(prompt, list)
         self.prompt, self.tokens = self._tokenize(prompt)
+        if scored is not None:
+            self._score(scored)
         self.stop_ids = loaded.stop_ids | (loaded.turn_end if self.is_chat else frozenset())
 
     def params(self) -> SamplingParams:
@@ -142,6 +160,11 @@ class _Resolver:
         longest, room, limited_by = self._longest()
         shortest = self._shortest(longest)
         min_new_tokens, min_length = self._minimum(longest, shortest)
+        if any(len(each) > longest for each in self.given):
+            raise InputError(
+                f"a text that is given is longer than max_output_length, {longest}",
+                hint="Raise max_output_length.",
+            )
         seed = seed_of(self.asked)
         include_prompt = self._include_prompt()
         options = self._options()
@@ -159,6 +182,8 @@ class _Resolver:
             "stop_sequences": self._stops(),
             "seed": seed,
             "include_prompt": include_prompt,
+            "logprobs": self.asked.logprobs,
+            "prompt_logprobs": self.asked.prompt_logprobs,
             **({name: getattr(self.asked, name) for name in _OF_CHATS} if self.is_chat else {}),
         }
         return SamplingParams(
@@ -175,6 +200,9 @@ class _Resolver:
             min_new_tokens=min_new_tokens,
             min_length=min_length,
             **options,
+            logprobs=self.asked.logprobs,
+            prompt_logprobs=self._prompt_logprobs(),
+            given=self.given,
             room=room,
             parameters={name: value for name, value in parameters.items() if value is not None},
             warnings=self.warnings,
@@ -192,7 +220,17 @@ class _Resolver:
         value = getattr(self.asked, name)
         return name in _GREEDY and value is not None and value <= _GREEDY[name]
 
+    def _prompt_logprobs(self) -> int | None:
+        if self.asked.prompt_logprobs is not None and self.loaded.encoder_decoder:
+            self.warnings.append(
+                "prompt_logprobs has no effect: an encoder-decoder does not foretell its prompt"
+            )
+            return None
+        return self.asked.prompt_logprobs
+
     def _stops(self) -> list[str]:
+        if self.is_scoring:
+            return []
         asked = self.asked.stop_sequences
         return [stop for stop in (self.loaded.stop_sequences if asked is None else asked) if stop]
 
@@ -249,9 +287,12 @@ class _Resolver:
             )
 
     def _tokenize(self, prompt: Prompt) -> tuple[str, list[int]]:
-        used, tokens = (
-            self._tokenize_text(prompt) if isinstance(prompt, str) else self._tokenize_chat(prompt)
-        )
+        if isinstance(prompt, tuple):
+            used, tokens = self._take_tokens(prompt)
+        elif isinstance(prompt, str):
+            used, tokens = self._tokenize_text(prompt)
+        else:
+            used, tokens = self._tokenize_chat(prompt)
         self.check()
         self._warn_of_unknown(tokens)
         tokens = tokens or self._beginning(used)
@@ -285,6 +326,54 @@ class _Resolver:
             self.warnings.append(
                 f"the model's tokenizer does not know all of the prompt: {count} of {len(tokens)}"
                 f" tokens are {tokenizer.unk_token}"
+            )
+
+    def _take_tokens(self, prompt: tuple[int, ...]) -> tuple[str, list[int]]:
+        known = len(self.loaded.tokenizer)
+        wrong = next((each for each in prompt if not 0 <= each < known), None)
+        if wrong is not None:
+            raise InputError(
+                f"the model has no token {wrong}: they go from 0 to {known - 1:,}",
+                hint="Make the tokens with the model's own tokenizer.",
+                code="unknown_token",
+            )
+        tokens, limit = list(prompt), self.asked.max_input_length
+        if limit is not None and len(tokens) > limit:
+            self.warnings.append(
+                f"the prompt was cut from {len(tokens)} to {limit} tokens by max_input_length"
+            )
+            tokens = tokens[-limit:] if self._cuts_beginning else tokens[:limit]
+        return self.loaded.decode(tokens), tokens
+
+    @property
+    def _cuts_beginning(self) -> bool:
+        return bool(self.loaded.tokenizer.truncation_side == "left")
+
+    def _score(self, text: str) -> None:
+        """Have a text given after the prompt, tokenized with it, and nothing else.
+
+        Where they are joined, a token that is of both is the text's.
+        """
+        if self.loaded.encoder_decoder:
+            tokens = self.loaded.prompt_tokens.encode(text)
+        else:
+            whole = self.loaded.prompt_tokens.encode(self.prompt + text, special=not self.is_chat)
+            whole = self._one_beginning(self.prompt, whole)
+            pairs = enumerate(zip(self.tokens, whole, strict=False))
+            shared = next((n for n, (a, b) in pairs if a != b), min(len(self.tokens), len(whole)))
+            if shared:
+                self.tokens, tokens = whole[:shared], whole[shared:]
+            else:  # there is no prompt, or the first token is of both
+                tokens = self.loaded.prompt_tokens.encode(text, special=False)
+        self.given = [tokens]
+        context = self.loaded.context
+        room = None if context is None else context + 1 - len(self.tokens)
+        if room is not None and len(tokens) > room:
+            raise InputError(
+                f"the text has {len(tokens)} tokens behind {len(self.tokens)} of the prompt, and"
+                f" the model's context is {context}",
+                hint="Score it in parts, or shorten the prompt.",
+                code="prompt_too_long",
             )
 
     def _tokenize_text(self, prompt: str) -> tuple[str, list[int]]:
@@ -420,6 +509,8 @@ class _Resolver:
     def _longest(self) -> tuple[int, int, LimitedBy | None]:
         """How many tokens may be generated, how many more could be, and what set that where it is
         not what was asked."""
+        if self.is_scoring:
+            return len(self.given[0]), 0, None
         asked, context = self.asked.max_output_length, self.loaded.context
         limited_by: LimitedBy | None = None
         if context is None:

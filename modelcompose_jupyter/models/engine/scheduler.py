@@ -19,6 +19,7 @@ from .. import memory
 from ..weights.loaded_model import LoadedModel
 from .counters import Counters
 from .kv_cache import CacheFull, Kept, Slab, Slot, capacity_for
+from .logprobs import as_array
 from .prefill_chunk import PrefillChunkSize
 from .prefix_cache import PrefixCache, in_common
 from .request import Deliver, GenerationRequest, explain
@@ -32,6 +33,8 @@ from .thread_tuner import Threads
 
 _MOST_PREFIX_BYTES = 1 << 30
 _PREFIX_SHARE = 8  # of the memory that is free: one in so many bytes
+_MOST_SCORE_BYTES = 64 << 20
+"""Scores of a step for tokens that are only scored."""
 _MOST_EARLIER = 64
 """Draft tokens of a step that come from earlier texts. With each there is a row of scores."""
 
@@ -356,13 +359,19 @@ class Scheduler:
         step = [ScheduledSequence(sequence, 1) for _, rows in together for sequence in rows]
         step += [ScheduledSequence(sequence, 1, drafts.get(sequence, [])) for sequence in alone]
         budget = self._chunk_size.chunk(len(step))
+        score_rows = max(1, _MOST_SCORE_BYTES // (4 * self._runner.vocabulary))
         for sequence in own:
             if sequence.uncomputed > 1 and budget:
-                count = min(sequence.uncomputed, budget)
+                count = min(sequence.to_read, budget)
                 if not self._cache.cuts and sequence.computed < sequence.reading_end:
                     count = min(count, sequence.reading_end - sequence.computed)
+                if sequence.to_score:  # a row of scores for each of them
+                    count = min(count, sequence.to_score[0] - 1 - sequence.computed + score_rows)
+                if count <= 0:
+                    continue
                 step.append(ScheduledSequence(sequence, count))
                 budget -= count
+                score_rows -= len(step[-1].scored)
         return [slab for slab, _ in together], step
 
     def _advance(self, slabs: list[Slab], step: list[ScheduledSequence]) -> None:
@@ -386,9 +395,8 @@ class Scheduler:
         tokens: list[int] = []
         wanted: list[int] = []
         for each in step:
+            wanted += (len(tokens) + place for place in each.wanted)
             tokens += each.tokens
-            if each.is_last:
-                wanted += range(len(tokens) - 1 - len(each.draft), len(tokens))
         together = sum(len(slab.slots) for slab in slabs)
         spans = [(each.slot, each.length) for each in step[together:]]
         has_chunk = len(tokens) > len(wanted) > 0  # while others decode
@@ -398,13 +406,17 @@ class Scheduler:
             self._counters.forward_seconds += time.perf_counter() - started
             for each in step:
                 each.slot.length += each.count
-            if wanted:
-                self._sample([each for each in step if each.is_last], logits)
+            if any(each.scored for each in step):
+                logits = _take_scored(step, logits)
+            if last := [each for each in step if each.is_last]:
+                self._sample(last, logits)
 
     def _sample(self, step: list[ScheduledSequence], logits: Any) -> None:
         """A token for each row of scores. After an error: each sequence by itself."""
         try:
             rows = [row for each in step for row in each.rows()]
+            told = [n for n, row in enumerate(rows) if row.params.logprobs is not None]
+            own_scores = {n: as_array(logits[n]) for n in told}  # which the sampler may change
             chosen, finite = self._sampler.pick(logits, rows)
         except Exception as error:
             self._give_back()
@@ -416,7 +428,8 @@ class Scheduler:
                 if each.sequence.slot is not None:
                     self._sample([each], logits[end - 1 - len(each.draft) : end])
             return
-        sampled = zip(chosen.tolist(), finite.tolist(), strict=True)
+        scores = map(own_scores.get, range(len(rows)))
+        sampled = zip(chosen.tolist(), finite.tolist(), scores, strict=True)
         for each in step:
             each.sampled = list(islice(sampled, 1 + len(each.draft)))
 
@@ -426,7 +439,7 @@ class Scheduler:
             self._keep_prompt(sequence)
             if each.count > 1:
                 sequence.tell_read()
-            if each.is_last and sequence.reason is None and sequence.slot is not None:
+            if sequence.reason is None and sequence.slot is not None:
                 before = len(sequence.tokens)
                 try:
                     each.take()
@@ -465,8 +478,9 @@ class ScheduledSequence:
         draft: draft tokens after these.
         is_reading: whether these are of a prompt, or of an earlier text.
         is_last: whether no other tokens come before the one to sample.
-        sampled: the token after the last one and after each draft token, and whether the scores
-            for it were finite, once these are computed.
+        scores: those of tokens to score, [vocabulary] each, once they are computed.
+        sampled: the token after the last one and after each draft token, whether the scores for it
+            were finite, and these where they are asked for, once they are computed.
     """
 
     def __init__(self, sequence: Sequence, count: int, draft: list[int] | None = None) -> None:
@@ -474,10 +488,13 @@ class ScheduledSequence:
         self.sequence = sequence
         self.slot = sequence.slot
         self.count = count
+        self._start = self.slot.length
         self.draft = draft or []
-        self.is_reading = count > 1 or bool(self.draft and sequence.earlier)
         self.is_last = count == sequence.uncomputed
-        self.sampled: list[tuple[int, bool]] = []
+        is_chunk = count > 1 or not self.is_last
+        self.is_reading = is_chunk or bool(self.draft and sequence.earlier)
+        self.scores: list[np.ndarray] = []
+        self.sampled: list[tuple[int, bool, np.ndarray | None]] = []
 
     @property
     def length(self) -> int:
@@ -489,6 +506,19 @@ class ScheduledSequence:
         start = self.slot.length
         return [*self.sequence.tokens[start : start + self.count], *self.draft]
 
+    @property
+    def scored(self) -> range:
+        """Which of its tokens are those before tokens to score."""
+        places, start = self.sequence.to_score, self._start
+        last = min(places.stop - 1, start + self.count)
+        return range(places.start - 1 - start, last - start) if places else range(0)
+
+    @property
+    def wanted(self) -> list[int]:
+        """Which of its tokens scores are wanted of: for what is scored, then for what is sampled."""
+        sampled = range(self.count - 1, self.length) if self.is_last else ()
+        return [*self.scored, *sampled]
+
     def rows(self) -> list[RowState]:
         """Its rows for the sampler: for the next token, and for the one after each draft token."""
         rows = [self.sequence.row]
@@ -497,18 +527,33 @@ class ScheduledSequence:
         return rows
 
     def take(self) -> None:
-        """Take the next token, and those after it as long as draft tokens are accepted."""
+        """Take what is scored, then the next token, and those after it as long as draft tokens are
+        accepted."""
+        if self.scores:
+            self.sequence.take_scores(self.scores)
         accepted_tokens = 0
-        for place, (token, is_finite) in enumerate(self.sampled):
+        for place, (token, is_finite, scores) in enumerate(self.sampled):
             if not is_finite:
                 raise ArithmeticError("the model's scores are not finite")
-            self.sequence.take(token)
+            self.sequence.take(token, scores)
             if self.sequence.reason is not None or self.draft[place : place + 1] != [token]:
                 break
             accepted_tokens += 1
             self.slot.length += 1  # the draft token's keys and values are there
         if self.draft:
             self.sequence.throttle.record(len(self.draft), accepted_tokens)
+
+
+def _take_scored(step: list[ScheduledSequence], logits: Any) -> Any:
+    """Take the rows of tokens to score out of a step's scores; returns the others."""
+    sampled: list[int] = []
+    place = 0
+    for each in step:
+        end = place + len(each.wanted)
+        each.scores = [as_array(logits[n]) for n in range(place, place + len(each.scored))]
+        sampled += range(place + len(each.scored), end)
+        place = end
+    return logits[sampled]
 
 
 def _prefix_bytes(loaded: LoadedModel) -> int:

@@ -32,12 +32,19 @@ class SeededDraws(TorchFunctionMode):
 
     It is in force from its call, as generate()'s logits processor, until `end`, which the stopping
     criterion calls: a mode over the whole of generate() would slow down all that the model does.
+
+    Attributes:
+        probabilities: of the last draw, [rows, vocabulary].
+
+    Args:
+        position: of the first token that is drawn.
     """
 
-    def __init__(self, seed: int) -> None:
+    def __init__(self, seed: int, position: int = 0) -> None:
         super().__init__()
+        self.probabilities = torch.empty(0)
         self._seed = seed
-        self._position = 0
+        self._position = position
         self._active = False
 
     def __call__(self, input_ids: torch.Tensor, scores: torch.Tensor) -> torch.Tensor:
@@ -70,6 +77,7 @@ class SeededDraws(TorchFunctionMode):
     def _multinomial(self, probabilities: torch.Tensor, num_samples: int) -> torch.Tensor:
         if not torch.isfinite(probabilities).all():
             raise ArithmeticError("the model's scores are not finite")
+        self.probabilities = probabilities
         position, self._position = self._position, self._position + 1
         if num_samples == 1:
             rows = range(probabilities.shape[0])

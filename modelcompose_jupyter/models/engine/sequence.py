@@ -5,18 +5,22 @@ from __future__ import annotations
 import time
 from array import array
 from collections import abc
+from functools import partial
+from typing import Any
 
 import numpy as np
 
 from ..generation import GenerationResult
-from ..tokenization.detokenizer import Decoder, Detokenizer
+from ..tokenization.detokenizer import Detokenizer
 from ..weights.loaded_model import LoadedModel
 from .kv_cache import Slot
+from .logprobs import weigh, weigh_chosen
 from .request import GenerationRequest, result
 from .row_state import RowState
 from .sampling_params import SamplingParams
 from .speculation_throttle import SpeculationThrottle
 from .stream import Stream
+from .token_stream import TokenStream
 
 
 class Sequence:
@@ -27,22 +31,38 @@ class Sequence:
         slot: where the keys and values of its first ``slot.length`` tokens are; None while it
             waits.
         reason: its finish reason; None while it has not ended.
+        to_score: the places of those tokens, given with the request, whose log-probabilities are
+            still to be told.
         earlier: the tokens that an earlier request generated, as long as this one does so too.
     """
 
-    def __init__(self, group: SequenceGroup, number: int, decode: Decoder) -> None:
+    def __init__(self, group: SequenceGroup, number: int, loaded: LoadedModel) -> None:
         params = group.params
         self.group = group
         self.number = number
         self.row = RowState(params, number)
-        self.detokenizer = Detokenizer(decode, params.tokens, params.stops)
+        self.detokenizer = Detokenizer(loaded.decode, params.tokens, params.stops)
         self.prompt = group.prompt
-        self.tokens = list(params.tokens)
+        self.given = params.given[number] if number < len(params.given) else ()
+        self.tokens = [*params.tokens, *self.given]
         self.slot: Slot | None = None
         self.reason: str | None = None
         self.throttle = SpeculationThrottle()
         drafts = group.request.extension.drafts
         self.earlier: abc.Sequence[int] = drafts[number] if number < len(drafts) else ()
+        self._scoring = Scoring(self, loaded)
+        self._coming_end: str | None = None  # of a text that is given to its end
+        self._begin()
+
+    def _begin(self) -> None:
+        """Take the tokens that are given."""
+        for token in self.given:
+            self._add(token)
+        if self.given:
+            self._coming_end = self._end_after(self.given[-1])
+        elif self.remaining == 0:
+            self._coming_end = "length"
+        self.settle()
 
     @property
     def age(self) -> tuple[float, int]:
@@ -58,6 +78,15 @@ class Sequence:
     def uncomputed(self) -> int:
         """How many tokens have none yet; the last one never has between steps."""
         return len(self.tokens) - self.computed
+
+    @property
+    def to_read(self) -> int:
+        """How many tokens may be computed now: not the last one where nothing comes after it."""
+        return self.uncomputed - (self._coming_end is not None)
+
+    @property
+    def to_score(self) -> range:
+        return self._scoring.places
 
     @property
     def reading_end(self) -> int:
@@ -90,29 +119,51 @@ class Sequence:
 
     @property
     def reusable(self) -> np.ndarray:
-        """The tokens whose keys and values may come from others: the last must be computed."""
-        return np.array(self.tokens[:-1])
+        """The tokens whose keys and values may come from others: what is asked of the model comes
+        from those behind them, so the last must be computed, and those before one to score."""
+        return np.array(self.tokens[: min([len(self.tokens), *self.to_score[:1]]) - 1])
 
-    def take(self, token: int) -> None:
-        """Add the next token, pass on the text that is certain by now, and see whether it ends."""
+    def take(self, token: int, scores: np.ndarray | None = None) -> None:
+        """Add the next token, pass on the text that is certain by now, and see whether it ends.
+
+        Its ``scores`` are there where log-probabilities are asked for.
+        """
         if self.earlier and self.expected(1) != [token]:
             self.earlier = ()  # it is another text from here on
+        if scores is not None:
+            self._scoring.take_chosen(token, scores, self.row)
         self.tokens.append(token)
+        self._add(token)
+        reason = self._end_after(token)
+        if reason is not None:
+            self.finish(reason)
+
+    def take_scores(self, rows: abc.Sequence[np.ndarray]) -> None:
+        """Take the scores of the next tokens to score."""
+        self._scoring.take(rows, self.tokens)
+        self.settle()
+
+    def settle(self) -> None:
+        """End a text of which nothing more is to be computed."""
+        if self._coming_end is not None and not self.to_score:
+            self.finish(self._coming_end)
+
+    def _add(self, token: int) -> None:
         self.row.add(token)
         self.group.add_text(self.number, self.detokenizer.push(token))
+
+    def _end_after(self, token: int) -> str | None:
+        """Why the text ends with its last token, if it does."""
         if token in self.group.params.stop_ids:
-            self.reason = "eos"
-        elif self.detokenizer.stopped:
-            self.reason = "stop"
-        elif self.row.position >= self.group.params.max_new_tokens:
-            self.reason = "length"
-        if self.reason is not None:
-            self.finish(self.reason)
+            return "eos"
+        if self.detokenizer.stopped:
+            return "stop"
+        return "length" if self.remaining <= 0 else None
 
     def tell_read(self) -> None:
         """Tell how much of the prompt is read. The sequences of a request read the same one."""
-        if self.number == 0 and self.row.position == 0:
-            self.group.request.tell_read(self.computed, len(self.prompt))
+        if self.number == 0 and self.row.position == len(self.given):
+            self.group.request.tell_read(self.computed, len(self.prompt) + len(self.given))
 
     def finish(self, reason: str) -> None:
         """End the text, with what of it was held back."""
@@ -120,6 +171,56 @@ class Sequence:
         self.group.add_text(self.number, self.detokenizer.finish())
         if self.detokenizer.stopped and reason == "length":
             self.reason = "stop"
+
+
+class Scoring:
+    """Which log-probabilities are asked for of a sequence, and telling them.
+
+    Attributes:
+        places: of the tokens, given with the request, that are still to be told.
+    """
+
+    def __init__(self, sequence: Sequence, loaded: LoadedModel) -> None:
+        group, number = sequence.group, sequence.number
+        params, prompt, given = group.params, group.params.tokens, sequence.given
+        self._row = RowState(params, number)
+        self._prompt_end = len(prompt)
+        self._count = params.logprobs
+        self._prompt_count = params.prompt_logprobs if number == 0 else None
+        end = len(sequence.tokens)
+        self.places = range(end, end)
+        is_told = group.request.beginning.is_told
+        if self._count is not None:
+            tell = partial(group.add_tokens, number, "text")
+            first = len(given) if is_told else 0
+            before = sequence.tokens[: len(prompt) + first]
+            self._tokens = TokenStream(loaded, before, tell, first)
+            self.places = range(len(prompt) + first, end)
+        if self._prompt_count is not None:
+            tell = partial(group.add_tokens, number, "prompt")
+            self._prompt = TokenStream(loaded, (), tell)
+            self._prompt.begin(prompt[0])
+            self.places = range(1, end if self.places else len(prompt))
+
+    def take(self, rows: abc.Sequence[np.ndarray], tokens: abc.Sequence[int]) -> None:
+        """Tell the next of the given tokens, of which these are the scores."""
+        places, self.places = self.places[: len(rows)], self.places[len(rows) :]
+        of_prompt, of_text = [], []
+        for place, scores in zip(places, rows, strict=True):
+            token = tokens[place]
+            if place < self._prompt_end:
+                of_prompt.append(weigh(scores, token, self._prompt_count or 0))
+            else:
+                of_text.append(weigh_chosen(scores, token, self._count or 0, self._row))
+                self._row.add(token)
+        if of_prompt:
+            self._prompt.add(of_prompt)
+        if of_text:
+            self._tokens.add(of_text)
+
+    def take_chosen(self, token: int, scores: np.ndarray, row: RowState) -> None:
+        """Tell a token that the row, which has not taken it yet, chose from these scores."""
+        self._tokens.add([weigh_chosen(scores, token, self._count or 0, row)])
 
 
 class SequenceGroup:
@@ -136,16 +237,20 @@ class SequenceGroup:
         self.params = params
         self.prompt = np.array(params.tokens)
         self.reused: int | None = None
-        self._stream = Stream(params, request.on_text)
+        self._stream = Stream(params, request.on_text, request.on_tokens)
         self._first_token: float | None = None
         count = params.num_return_sequences
-        self.sequences = [Sequence(self, number, loaded.decode) for number in range(count)]
+        self.sequences = [Sequence(self, number, loaded) for number in range(count)]
 
     def add_text(self, number: int, delta: str) -> None:
         """Add what is new of a sequence's text; nothing may be."""
         if self._first_token is None:
             self._first_token = time.monotonic()
         self._stream.add(number, delta)
+
+    def add_tokens(self, number: int, part: str, offset: int, tokens: list[dict[str, Any]]) -> None:
+        """Add what is new of a sequence's tokens, or of its prompt's, as plain data."""
+        self._stream.add_tokens(number, part, offset, tokens)
 
     @property
     def ended(self) -> bool:
@@ -157,7 +262,7 @@ class SequenceGroup:
         reasons = [sequence.reason or "cancelled" for sequence in self.sequences]
         usage = {
             "reused": self.reused or 0,
-            "generated": sum(each.row.position for each in self.sequences),
+            "generated": sum(each.row.position - len(each.given) for each in self.sequences),
         }
         draft_tokens = sum(each.throttle.draft_tokens for each in self.sequences)
         if draft_tokens:

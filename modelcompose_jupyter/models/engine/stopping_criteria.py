@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from threading import Event
 from typing import Any
 
@@ -11,6 +11,7 @@ import torch
 
 from ..tokenization.detokenizer import Decode, Detokenizer, find_stop
 from .sampling_params import SamplingParams
+from .score_tap import GeneratedTokens
 from .seeded_draws import SeededDraws
 from .stream import Stream
 
@@ -21,6 +22,11 @@ class StoppingCriteria:
     """A `transformers.StoppingCriteria`, which generate() calls after each token of all rows.
 
     It may be called again after it ended a row: on MPS transformers notices the end a step later.
+
+    Args:
+        prompt: the tokens before the first one of the text in generate()'s own sequences.
+        given: what the text begins with.
+        tokens: what tells its tokens, if anybody asks for them.
 
     Attributes:
         first_token: when the first token came, by the monotonic clock.
@@ -37,6 +43,9 @@ class StoppingCriteria:
         stream: Stream,
         draws: SeededDraws | None,
         between: Callable[[], None],
+        *,
+        given: Sequence[int] = (),
+        tokens: GeneratedTokens | None = None,
     ) -> None:
         self.stream = stream
         self.first_token: float | None = None
@@ -48,11 +57,17 @@ class StoppingCriteria:
         self._cancelled = cancelled
         self._draws = draws
         self._between = between
+        self._tokens = tokens
+        self._given = given
         self._rows = [Detokenizer(decode, prompt, params.stops) for _ in self.reasons]
         self._lengths = [0] * params.num_return_sequences
-        self._ended = [False] * params.num_return_sequences
+        self._ended = [params.max_new_tokens == 0] * params.num_return_sequences
         self._beams = params.num_beams > 1
         self._cancel_seen = False
+        if given and not self._beams:  # of beams the whole is told at the end
+            for token in given:
+                self._add(0, token)
+            self._see_end(0, given[-1])
 
     def __call__(self, input_ids: torch.Tensor, scores: Any = None, **_: Any) -> torch.Tensor:
         """Which rows have ended, a bool for each."""
@@ -73,10 +88,23 @@ class StoppingCriteria:
             ended = [True] * len(ended)
         return torch.tensor(ended, device=input_ids.device)
 
+    @property
+    def has_ended(self) -> bool:
+        """Whether all texts have."""
+        return all(self._ended)
+
     def _take(self, row: int, token: int) -> None:
-        detokenizer = self._rows[row]
+        if self._tokens is not None:
+            self._tokens.chosen(row, token)
+        self._add(row, token)
+        self._see_end(row, token)
+
+    def _add(self, row: int, token: int) -> None:
         self._lengths[row] += 1
-        self.stream.add(row, detokenizer.push(token))
+        self.stream.add(row, self._rows[row].push(token))
+
+    def _see_end(self, row: int, token: int) -> None:
+        detokenizer = self._rows[row]
         if token in self._params.stop_ids:
             self.reasons[row] = "eos"
         elif detokenizer.stopped:
@@ -96,9 +124,9 @@ class StoppingCriteria:
         texts = [self._decode(row) for row in input_ids[:, start:].tolist()]
         return [find_stop(text, stops) is not None for text in texts]
 
-    def finish(self, output: torch.Tensor) -> None:
+    def finish(self, output: torch.Tensor | None = None) -> None:
         """End the texts; with beams, only now it is known which they are."""
-        if self._beams:
+        if self._beams and output is not None:
             for row, tokens in enumerate(output[:, len(self._prompt) :].tolist()):
                 self._finish_beam(row, tokens)
             return
@@ -106,14 +134,16 @@ class StoppingCriteria:
             self.stream.add(row, detokenizer.finish())
             if detokenizer.stopped and self.reasons[row] == "length":
                 self.reasons[row] = "stop"
-        self.generated = sum(self._lengths)
+        self.generated = sum(self._lengths) - len(self._given)
 
     def _finish_beam(self, row: int, tokens: list[int]) -> None:
         stop_ids = self._params.stop_ids
         end = next((i + 1 for i, token in enumerate(tokens) if token in stop_ids), None)
         detokenizer = Detokenizer(self._decode, self._prompt, self._params.stops)
         deltas = [detokenizer.push(token) for token in tokens[:end]]
-        self.generated += len(tokens[:end])
+        self.generated += len(tokens[:end]) - len(self._given)
+        if self._tokens is not None:
+            self._tokens.ended(row, tokens[:end])
         self.stream.add(row, "".join([*deltas, detokenizer.finish()]))
         if detokenizer.stopped:
             self.reasons[row] = "stop"

@@ -2,15 +2,20 @@
 
 from __future__ import annotations
 
-from ..generation import OnText
+from typing import Any
+
+from ..generation import OnText, OnTokens
 from .sampling_params import SamplingParams
 
 
 class Stream:
-    """Collects the deltas of each sequence's text, and passes them on to the caller."""
+    """Collects the deltas of each sequence's text, and passes them and its tokens on."""
 
-    def __init__(self, params: SamplingParams, on_text: OnText | None) -> None:
+    def __init__(
+        self, params: SamplingParams, on_text: OnText | None, on_tokens: OnTokens | None = None
+    ) -> None:
         self._on_text = on_text
+        self._on_tokens = on_tokens
         self._warnings = params.warnings
         self._deltas: list[list[str]] = [[] for _ in range(params.num_return_sequences)]
         self._lengths = [0] * params.num_return_sequences
@@ -26,6 +31,18 @@ class Stream:
         self._deltas[sequence].append(delta)
         self._lengths[sequence] += len(delta)
         self._tell(sequence, offset, delta)
+
+    def add_tokens(
+        self, sequence: int, part: str, offset: int, tokens: list[dict[str, Any]]
+    ) -> None:
+        """Add what is new of the tokens of a sequence, or of its prompt."""
+        if self._on_tokens is None:
+            return
+        try:
+            self._on_tokens(sequence, part, offset, tokens)
+        except Exception as error:
+            self._on_tokens = None
+            self._warnings.append(f"not all tokens were told: on_tokens raised {error!r}")
 
     def texts(self) -> list[str]:
         """The whole texts."""

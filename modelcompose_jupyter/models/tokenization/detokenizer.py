@@ -77,13 +77,23 @@ class Decoder:
             return False  # those are left out already
         return not self._byte_level or bool(self.unfinished(ids))  # of others nobody knows
 
+    def encoded(self, text: str) -> list[int]:
+        """The tokens of a text, without special ones."""
+        return list(self._tokenizer(text, add_special_tokens=False)["input_ids"])
+
+    def special_name(self, id: int) -> str | None:
+        """A special token as it stands in the vocabulary; None for any other."""
+        if id not in self._special:
+            return None
+        return str(self._tokenizer.convert_ids_to_tokens(int(id)))
+
     def unfinished(self, ids: Sequence[int]) -> set[int]:
         """The places of the last tokens that are only the beginning of a character."""
         tail: list[tuple[int, bytes]] = []
         for place in range(len(ids) - 1, -1, -1):
             if ids[place] in self._special:
                 continue
-            written = self._bytes_of(ids[place])
+            written = self.bytes_of(ids[place])
             if written is None or sum(len(each) for _, each in tail) >= _LONGEST_CHARACTER:
                 break
             tail.insert(0, (place, written))
@@ -96,7 +106,7 @@ class Decoder:
             left -= len(written)
         return places
 
-    def _bytes_of(self, id: int) -> bytes | None:
+    def bytes_of(self, id: int) -> bytes | None:
         """What a token stands for, where that may be a part of a character."""
         if id in self._fallback:
             return bytes([self._fallback[id]])

@@ -11,6 +11,7 @@ from ..spec import Driver
 from ..tokenization import chat
 from ..tokenization.detokenizer import Decoder
 from ..tokenization.prompt_tokens import PromptTokens
+from ..tokenization.token_texts import TokenTexts
 from .generation_defaults import LeftOut
 
 if TYPE_CHECKING:
@@ -102,3 +103,8 @@ class LoadedModel:
     def decode(self) -> Decoder:
         """Gives tokens as text, without special ones."""
         return Decoder(self.tokenizer)
+
+    @cached_property
+    def token_texts(self) -> TokenTexts:
+        """Gives single tokens as text."""
+        return TokenTexts(self.decode)

@@ -1,0 +1,64 @@
+"""The tokens of a text with their log-probabilities, as its caller gets them."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+from ..tokenization.detokenizer import Detokenizer
+from ..weights.loaded_model import LoadedModel
+from .logprobs import Weighed
+
+Tell = Callable[[int, list[dict[str, Any]]], None]
+"""``tell(offset, tokens)``: plain data of tokens, and the place of the first of them."""
+
+
+class TokenStream:
+    """Tells tokens as they come, as plain data.
+
+    Args:
+        before: the tokens before the first one.
+        offset: the place of the first one.
+    """
+
+    def __init__(
+        self, loaded: LoadedModel, before: Sequence[int], tell: Tell, offset: int = 0
+    ) -> None:
+        self._texts = loaded.token_texts
+        self._detokenizer = Detokenizer(loaded.decode, before, ())
+        self._tell = tell
+        self._offset = offset
+
+    def begin(self, token: int) -> None:
+        """Tell a token that nothing foretells: the first of a prompt."""
+        self._put([self._plain(token)])
+
+    def add(self, weighed: Sequence[Weighed]) -> None:
+        """Tell the next tokens."""
+        self._put([self._told(each) for each in weighed])
+
+    def _put(self, tokens: list[dict[str, Any]]) -> None:
+        self._tell(self._offset, tokens)
+        self._offset += len(tokens)
+
+    def _told(self, weighed: Weighed) -> dict[str, Any]:
+        return {
+            **self._plain(weighed.id),
+            "logprob": weighed.logprob,
+            "sampling_logprob": weighed.sampling_logprob,
+            "rank": weighed.rank,
+            "alternatives": [
+                {
+                    "id": id,
+                    "token": self._texts.of(id).text,
+                    "logprob": logprob,
+                    "sampling_logprob": sampling,
+                }
+                for id, logprob, sampling in weighed.alternatives
+            ],
+        }
+
+    def _plain(self, id: int) -> dict[str, Any]:
+        token = self._texts.of(id)
+        raw = {} if token.bytes is None else {"bytes": list(token.bytes)}
+        return {"id": id, "token": token.text, "text": self._detokenizer.push(id), **raw}

@@ -1,0 +1,97 @@
+"""Tokens of a run's texts, with what the model weighed in their place.
+
+Log-probabilities are natural. ``logprob`` is that of the model's own scores. ``sampling_logprob``
+is that of the scores that the token was chosen by, after repetition_penalty and, where it was
+drawn, after temperature, top_k, top_p and min_p: None for a token that these have ruled out.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any, NamedTuple, Self
+
+Key = tuple[Any, ...]
+"""A stream of a run: job, repeat, prompt, sequence."""
+
+PARTS = ("text", "prompt")
+
+
+class Alternative(NamedTuple):
+    """A token that could have stood in the place of another.
+
+    ``token`` is what it stands for by itself; a special one is written as in the vocabulary, and a
+    part of a character as its bytes: ``\\\\xec``.
+    """
+
+    id: int
+    token: str
+    logprob: float
+    sampling_logprob: float | None
+
+
+class Token(NamedTuple):
+    """A token of a text.
+
+    Attributes:
+        text: what it adds to the text. That is nothing for a special token, and for one that is but
+            a part of a character, which the last of its tokens adds.
+        id: its number in the model's vocabulary.
+        logprob: see above; None for the first token of a prompt, which nothing foretells.
+        sampling_logprob: see above; None of tokens that were not chosen here: a prompt's.
+        rank: 1 for the token that the model held for the likeliest, and so on; None as ``logprob``.
+        token: what it stands for by itself: see `Alternative`.
+        alternatives: the likeliest tokens in its place, as many as were asked for, the likeliest
+            first. It is among them where its rank is.
+        bytes: of a part of a character; else None.
+    """
+
+    text: str
+    id: int
+    logprob: float | None
+    sampling_logprob: float | None
+    rank: int | None
+    token: str
+    alternatives: Sequence[Alternative]
+    bytes: bytes | None = None
+
+    @classmethod
+    def of(cls, data: Mapping[str, Any]) -> Self:
+        """A token of an event's data."""
+        raw = data.get("bytes")
+        return cls(
+            data["text"],
+            data["id"],
+            data.get("logprob"),
+            data.get("sampling_logprob"),
+            data.get("rank"),
+            data["token"],
+            tuple(
+                Alternative(each["id"], each["token"], each["logprob"], each["sampling_logprob"])
+                for each in data.get("alternatives", ())
+            ),
+            None if raw is None else bytes(raw),
+        )
+
+
+class TokenStreams:
+    """The tokens so far of a run's texts, as its events tell them."""
+
+    def __init__(self) -> None:
+        self._data: dict[tuple[str, Key], list[Mapping[str, Any]]] = {}
+
+    def put(self, data: Mapping[str, Any]) -> None:
+        """Take what an event tells."""
+        known = self._data.setdefault((data.get("part", "text"), tuple(data["stream"])), [])
+        known[data["offset"] :] = data["tokens"]
+
+    def of(self, part: str, stream: Key) -> list[Mapping[str, Any]]:
+        """What was told of a text's tokens, or of its prompt's; none where nothing was.
+
+        The texts of one prompt have that in common, so it is told of the first.
+        """
+        stream = (*stream[:-1], 0) if part == "prompt" else stream
+        return self._data.get((part, stream), [])
+
+    def tokens(self, part: str, stream: Key) -> list[Token]:
+        """`of` as tokens."""
+        return [Token.of(each) for each in self.of(part, stream)]
