@@ -12,7 +12,7 @@ from html import escape
 from os import PathLike
 from pathlib import Path
 from textwrap import indent
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Unpack
 
 from .cell_output import show, wait
 from .diagram import Diagram, diagram
@@ -24,8 +24,9 @@ from .path_redaction import public_source, without_folders
 from .redaction import is_masked, redact
 from .run_follower import stop
 from .widgets.snippets import as_python, is_keyword
-from .workflow import EventIterator, Run
+from .workflow import EventIterator, Run, RunOptions
 from .workflow.component import written_spec
+from .workflow.options import of_record
 
 if TYPE_CHECKING:
     from .mapping.row_stream import RowStream
@@ -123,21 +124,21 @@ class Workflow:
         """
         return self.start(_given(input, inputs))
 
-    def start(self, values: Any, *, seed: int | None = None, extended_by: int = 0) -> Run:
-        """`submit` with all inputs as one value, and the seed of the first generation where the
-        document gives none; drawn if None. Its texts may be ``extended_by`` so many tokens longer
-        than the document says."""
+    def start(self, values: Any, **options: Unpack[RunOptions]) -> Run:
+        """`submit` with all inputs as one value, and what else is asked for: see `RunOptions`.
+
+        story.start({"prompt": "Once upon a time"}, seed=7, logprobs=5)
+        """
         host = self.host
         if self.for_guests:
             values = self._own_signature.from_guests(values)
-        given: dict[str, Any] = {"seed": seed, "extended_by": extended_by}
         try:
-            self.last_run = host.submit(self.document, self.id, values, **given)
+            self.last_run = host.submit(self.document, self.id, values, **options)
         except ComposeError as error:
             # A host that had gone before it was asked has begun nothing: another one takes it.
             if error.code != "host_gone" or not host.closed or self.host is host:
                 raise
-            self.last_run = self.host.submit(self.document, self.id, values, **given)
+            self.last_run = self.host.submit(self.document, self.id, values, **options)
         return self.last_run
 
     def as_given(self, values: Any) -> Any:
@@ -180,7 +181,7 @@ class Workflow:
         Raises:
             InputError: an input is missing, unknown or of the wrong type.
         """
-        _, values = validate_run(self.document, self.id, _given(input, inputs), None)
+        _, values, _ = validate_run(self.document, self.id, _given(input, inputs))
         return TextStream(_begin(lambda: self.start(values)))
 
     def map(
@@ -290,8 +291,7 @@ class Workflow:
                 hint="Call the workflow with the record's input, the token and the record's seed.",
                 code="missing_input",
             )
-        more = record.get("extended_by", 0)
-        return self.start(record["input"], seed=record["seed"], extended_by=more)
+        return self.start(record["input"], **of_record(record))
 
     def extend(self, run: Run, tokens: int | None = None) -> Run:
         """Go on from a run whose text was cut by its limit, and return the new run at once.
@@ -307,11 +307,35 @@ class Workflow:
         Raises:
             InputError: nothing was cut, there is no room, or the run is forgotten.
         """
+        self.last_run = self._host_of(run).extend(run.id, tokens)
+        return self.last_run
+
+    def branch(self, run: Run, token: int, alternative: int | str, text: int = 0) -> Run:
+        """Go on from another token of a run's text, and return the new run at once.
+
+        That is the same run with another token in that place: what comes before it is not read
+        again, and what comes after it is drawn with the same seed and parameters.
+
+        Args:
+            run: one of this workflow that has ended, and of which log-probabilities were asked for.
+            token: which token of the text, from 0: its place in ``run.tokens[text]``.
+            alternative: the token to go on from: its id, or one of the alternatives as it is shown.
+            text: which of the run's texts, from 0.
+
+        Raises:
+            InputError: there is no such token, the tokens are not known, or the run is forgotten.
+        """
+        host = self._host_of(run)
+        if isinstance(alternative, str):
+            alternative = _alternative(run, text, token, alternative)
+        self.last_run = host.branch(run.id, token, alternative, text)
+        return self.last_run
+
+    def _host_of(self, run: Run) -> Host:
+        """Where a run of this workflow is; InputError where it is one of another."""
         if run.record:
             self._check_own(run.record)
-        host = self.host if self._host is not None else host_of(run.id)
-        self.last_run = host.extend(run.id, tokens)
-        return self.last_run
+        return self.host if self._host is not None else host_of(run.id)
 
     def models_in_memory(self) -> set[str]:
         """The sources of the models that are loaded, on the hosts that may run it."""
@@ -473,6 +497,20 @@ def _stop(begun: Future[Run]) -> None:
             begun.result().cancel()
 
     begun.add_done_callback(cancel)
+
+
+def _alternative(run: Run, text: int, token: int, shown: str) -> int:
+    """The id of an alternative in a place, by how it is shown."""
+    tokens = run.tokens[text] if 0 <= text < len(run.tokens) else []
+    alternatives = tokens[token].alternatives if 0 <= token < len(tokens) else ()
+    found = next((each.id for each in alternatives if each.token == shown), None)
+    if found is None:
+        known = ", ".join(repr(each.token) for each in alternatives)
+        raise InputError(
+            f"{shown!r} is none of the alternatives of token {token}",
+            hint=f"There are {known}." if known else "Run it with logprobs to know them.",
+        )
+    return found
 
 
 def _given(input: Any, inputs: Mapping[str, Any]) -> Any:

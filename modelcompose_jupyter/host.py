@@ -15,18 +15,21 @@ import threading
 import time
 from collections.abc import Callable, Coroutine, Mapping
 from types import EllipsisType
-from typing import Any, Protocol
+from typing import Any, Protocol, Unpack
 
 from .document import Document, Workflow, signature
 from .document.to_plain import to_plain
-from .errors import ComposeError, InputError, ModelError
+from .errors import ComposeError, ModelError
 from .models import MemoryUse, ModelCache, ModelInfo
 from .redaction import get_logger
 from .run_store import Kept, RunStore
-from .seeds import MAX_SEED, draw_seed
-from .workflow import Run, RunExtension, State, run_workflow
+from .seeds import draw_seed
+from .workflow import Run, RunOptions, State, run_workflow
+from .workflow.branching import branch
 from .workflow.component import ComponentCaller
-from .workflow.extension import extension
+from .workflow.extension import EarlierRun, extension
+from .workflow.options import checked
+from .workflow.scoring import check_scorable
 
 HOST_THREAD_NAME = "modelcompose-host"
 SERVING_LIMITS: Mapping[str, Any] = {
@@ -57,14 +60,14 @@ class Host(Protocol):
         document: Document,
         workflow: str | None = None,
         input: Any = None,
-        *,
-        seed: int | None = None,
-        extended_by: int = 0,
+        **options: Unpack[RunOptions],
     ) -> Run: ...
 
     def rerun(self, id: str) -> Run: ...
 
     def extend(self, id: str, tokens: int | None = None) -> Run: ...
+
+    def branch(self, id: str, token: int, alternative: int, text: int = 0) -> Run: ...
 
     def runs(self) -> list[Run]: ...
 
@@ -80,21 +83,19 @@ class Host(Protocol):
 
 
 def validate_run(
-    document: Document, workflow: str | None, input: Any, seed: int | None, extended_by: int = 0
-) -> tuple[Workflow, Any]:
-    """The workflow and the input, as plain data, of a run that can be started.
+    document: Document, workflow: str | None, input: Any, options: Mapping[str, Any] | None = None
+) -> tuple[Workflow, Any, RunOptions]:
+    """The workflow, the input, as plain data, and the options of a run that can be started.
 
     Raises:
-        InputError: no such workflow, or inputs, a seed or an extension that it cannot take.
+        InputError: no such workflow, or inputs or options that it cannot take.
     """
     chosen = document.workflow(workflow)
     values = signature(document, chosen).validate(to_plain({} if input is None else input))
-    is_seed = isinstance(seed, int) and not isinstance(seed, bool) and 0 <= seed <= MAX_SEED
-    if seed is not None and not is_seed:
-        raise InputError(f"the seed must be an integer from 0 to {MAX_SEED}, and it is {seed}")
-    if isinstance(extended_by, bool) or not isinstance(extended_by, int) or extended_by < 0:
-        raise InputError(f"a run is longer by 0 tokens or more, and not by {extended_by!r}")
-    return chosen, values
+    asked = checked(options or {})
+    if "score" in asked:
+        check_scorable(document, chosen)
+    return chosen, values, asked
 
 
 class _RunTask:
@@ -160,11 +161,10 @@ class LocalHost:
         workflow: str | None = None,
         input: Any = None,
         *,
-        seed: int | None = None,
-        extended_by: int = 0,
         owed_to: Any = None,
         metadata: Mapping[str, Any] | None = None,
         is_guest: bool = False,
+        **options: Unpack[RunOptions],
     ) -> Run:
         """Start a run and return it at once.
 
@@ -172,34 +172,35 @@ class LocalHost:
             document: a checked document.
             workflow: the id of one of its workflows; the default one if None.
             input: the inputs by name; none if None. They are copied, as plain data.
-            seed: of the first generation, where the document gives none; drawn if None.
-            extended_by: how many more tokens than the document says each text may have.
             owed_to: for whom the result is, where it is kept until they have fetched it (see
                 `RunStore`); None where whoever holds the run has it.
             metadata: what the run keeps as it is.
             is_guest: whether a guest of this user's asks. Guests leave some places to the owner,
                 whose runs take turns with all of theirs together at a model.
+            options: what else is asked for.
 
         Raises:
-            InputError: no such workflow, or inputs or a seed that it cannot take.
+            InputError: no such workflow, or inputs or options that it cannot take.
             ComposeError: the host is closed, or busy with as many runs as it may have.
         """
-        longer = RunExtension(extended_by)
-        return self._submit(document, workflow, input, seed, longer, owed_to, metadata, is_guest)
+        return self._submit(
+            document, workflow, input, options, EarlierRun(), owed_to, metadata, is_guest
+        )
 
     def _submit(
         self,
         document: Document,
         workflow: str | None,
         input: Any,
-        seed: int | None,
-        longer: RunExtension,
+        options: RunOptions,
+        earlier: EarlierRun,
         owed_to: Any,
         metadata: Mapping[str, Any] | None,
         is_guest: bool,
     ) -> Run:
-        chosen, values = validate_run(document, workflow, input, seed, longer.tokens)
-        first_seed = draw_seed() if seed is None else seed
+        chosen, values, asked = validate_run(document, workflow, input, options)
+        first_seed = asked.setdefault("seed", draw_seed())
+        assert first_seed is not None
         seconds = self._max_run_seconds
         generations = None if owed_to is None else self._max_generations
         group = "guests" if is_guest else "owner"
@@ -214,7 +215,8 @@ class LocalHost:
                 seconds,
                 generations,
                 group,
-                longer,
+                asked,
+                earlier,
             )
         )
         written = chosen.jobs[0].action.parameters.get("seed")
@@ -233,7 +235,7 @@ class LocalHost:
                 task.loop = self._running_loop()
                 self._check_busy(is_guest)
                 given = values if hidden else None
-                self.run_store.add(run, document, first_seed, owed_to, given, longer.tokens)
+                self.run_store.add(run, document, asked, owed_to, given)
             self._tell_observers(run)
             with self._lock:
                 self._running_loop().call_soon_threadsafe(task.start)
@@ -332,7 +334,7 @@ class LocalHost:
         """
         kept = self.run_store.named(id)
         run = self.run_store.load(kept)
-        return self._again(kept, run, RunExtension(kept.extended_by), owed_to, metadata, is_guest)
+        return self._again(kept, run, kept.options, EarlierRun(), owed_to, metadata, is_guest)
 
     def extend(
         self,
@@ -360,21 +362,53 @@ class LocalHost:
         """
         kept = self.run_store.named(id)
         run = self.run_store.load(kept)
-        longer = extension(run, kept.extended_by, tokens)
-        return self._again(kept, run, longer, owed_to, metadata, is_guest)
+        options, earlier = extension(run, kept.options, tokens)
+        return self._again(kept, run, options, earlier, owed_to, metadata, is_guest)
+
+    def branch(
+        self,
+        id: str,
+        token: int,
+        alternative: int,
+        text: int = 0,
+        *,
+        owed_to: Any = None,
+        metadata: Mapping[str, Any] | None = None,
+        is_guest: bool = False,
+    ) -> Run:
+        """Go on from another token of a run's text: the same run with that token in that place.
+
+        What comes before it is given, and is not read again where it is still known.
+
+        Args:
+            id: the run's, or the beginning of it; log-probabilities were asked of it.
+            token: which token of the text, from 0.
+            alternative: the id of the token to go on from.
+            text: which of the run's texts, from 0.
+            owed_to, metadata, is_guest: of the new run, as in `submit`.
+
+        Raises:
+            InputError: there is no such run or token, the run is forgotten, has not ended, or its
+                tokens are not known (``no_tokens``).
+        """
+        kept = self.run_store.named(id)
+        run = self.run_store.load(kept)
+        options, earlier = branch(run, kept.options, token, alternative, text)
+        return self._again(kept, run, options, earlier, owed_to, metadata, is_guest)
 
     def _again(
         self,
         kept: Kept,
         run: Run,
-        longer: RunExtension,
+        options: RunOptions,
+        earlier: EarlierRun,
         owed_to: Any,
         metadata: Mapping[str, Any] | None,
         is_guest: bool,
     ) -> Run:
         input = run.input if kept.given is None else kept.given
         return self._submit(
-            kept.document, run.workflow, input, kept.seed, longer, owed_to, metadata, is_guest
+            kept.document, run.workflow, input, options, earlier, owed_to, metadata, is_guest
         )
 
     def models(self) -> list[ModelInfo]:

@@ -18,7 +18,7 @@ from .document import Document
 from .errors import InputError
 from .redaction import get_logger
 from .run_spill import RunFiles, remove_abandoned
-from .workflow import Run
+from .workflow import Run, RunOptions
 
 SPILL_THREAD_NAME = "modelcompose-spill"
 KEPT_RUNS = 200
@@ -47,22 +47,21 @@ class Reason(Enum):
 
 
 class Kept:
-    """A run that is known, and what it takes to start it again: document, seed and input.
+    """A run that is known, and what it takes to start it again: document, input and options.
 
-    ``owed_to`` is for whom its result is; None where nobody has to come for it. ``given`` is its
-    input where that of the run is not all of it, ``extended_by`` how many more tokens than the
-    document says its texts may have, and ``size`` that of the run when it has ended.
+    ``options`` are what it was asked for beside its input, with the seed that it has. ``owed_to``
+    is for whom its result is; None where nobody has to come for it. ``given`` is its input where
+    that of the run is not all of it, and ``size`` that of the run when it has ended.
     """
 
     def __init__(
-        self, run: Run, document: Document, seed: int, owed_to: Any, given: Any, extended_by: int
+        self, run: Run, document: Document, options: RunOptions, owed_to: Any, given: Any
     ) -> None:
         self.id = run.id
         self.document = document
-        self.seed = seed
+        self.options = options
         self.owed_to = owed_to
         self.given = given
-        self.extended_by = extended_by
         self.size = 0
         self._run: Run | None = run
         self._seen: weakref.ref[Run] = weakref.ref(run)
@@ -147,13 +146,12 @@ class RunStore:
         self,
         run: Run,
         document: Document,
-        seed: int,
+        options: RunOptions,
         owed_to: Any = None,
         given: Any = None,
-        extended_by: int = 0,
     ) -> None:
         """Take in a run that has not begun."""
-        kept = Kept(run, document, seed, owed_to, given, extended_by)
+        kept = Kept(run, document, options, owed_to, given)
         run.add_done_callback(lambda run: self._end(kept, run))
         with self._lock:
             self._known[run.id] = self._going[run.id] = kept

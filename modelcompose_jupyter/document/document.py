@@ -18,9 +18,10 @@ from .templates import Template
 class Action:
     """One call of a component's model.
 
-    ``text`` is the prompt's template, or a list of them, and where ``is_chat`` that of a chat's
-    messages; ``parameters`` maps the names of generation parameters to templates; ``output`` is
-    None where the text itself is the output.
+    ``text`` is the prompt's template, or a list of them; where ``is_chat`` that of a chat's
+    messages, where ``takes_tokens`` that of prompts as lists of tokens. ``parameters`` maps the
+    names of generation parameters to templates; ``output`` is None where the text itself is the
+    output.
     """
 
     id: str
@@ -29,6 +30,7 @@ class Action:
     parameters: dict[str, Template]
     output: Template | None = None
     is_chat: bool = False
+    takes_tokens: bool = False
     default: bool = False
 
 

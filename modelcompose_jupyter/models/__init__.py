@@ -5,12 +5,13 @@ when a model is first asked for. Everything outside speaks to `ModelCache`.
 """
 
 from .cache import Lease, ModelCache
-from .generation import Extension, Generation, GenerationResult, Prompt
+from .generation import Beginning, Extension, Generation, GenerationResult, Prompt
 from .memory import MemoryUse
 from .spec import LoadProgress, ModelInfo, ModelSpec
 from .weights.installed import installed
 
 __all__ = [
+    "Beginning",
     "Extension",
     "Generation",
     "GenerationResult",

@@ -17,7 +17,7 @@ from collections.abc import AsyncGenerator, Coroutine, Mapping
 from concurrent.futures import CancelledError, Future, wait
 from dataclasses import dataclass
 from functools import cache, partial
-from typing import Any, TypeVar
+from typing import Any, TypeVar, Unpack
 
 import httpx
 from pydantic import TypeAdapter
@@ -27,7 +27,8 @@ from ..errors import ComposeError, InputError, UsageError
 from ..host import validate_run
 from ..models import MemoryUse, ModelInfo
 from ..redaction import get_logger, redact, remember
-from ..workflow import EVENT_DATA, Run, State
+from ..workflow import EVENT_DATA, Run, RunOptions, State
+from ..workflow.options import API_NAMES
 from .access import is_loopback
 from .schemas import STATES, DocumentKey, DocumentText, Failure, Health, TaskState, WorkflowSummary
 from .server_info import ServerInfo
@@ -95,9 +96,7 @@ class RemoteHost:
         document: Document,
         workflow: str | None = None,
         input: Any = None,
-        *,
-        seed: int | None = None,
-        extended_by: int = 0,
+        **options: Unpack[RunOptions],
     ) -> Run:
         """Start a run over there and return it at once; see `LocalHost.submit`.
 
@@ -106,9 +105,9 @@ class RemoteHost:
             ComposeError: the host is gone (``host_gone``), closed or busy, or may not run the
                 document; or what answers is no host (``bad_answer``).
         """
-        chosen, values = validate_run(document, workflow, input, seed, extended_by)
-        body = {"document": document.key, "workflow_id": chosen.id, "input": values, "seed": seed}
-        body |= {"extend_by": extended_by or None}
+        chosen, values, asked = validate_run(document, workflow, input, options)
+        body = {"document": document.key, "workflow_id": chosen.id, "input": values}
+        body |= {API_NAMES.get(name, name): value for name, value in asked.items()}
         shown, _ = signature(document, chosen).masked(values)
         try:
             return self._submit_body(chosen.id, shown, body)
@@ -158,6 +157,16 @@ class RemoteHost:
         first = self.run(id)
         body = {"extension_of": first.id, "extend_by": tokens}
         return self._submit_body(first.workflow, first.input, body)
+
+    def branch(self, id: str, token: int, alternative: int, text: int = 0) -> Run:
+        """Go on from another token of a run's text; see `LocalHost.branch`.
+
+        Raises:
+            InputError: there is no such run or token, or its tokens are not known.
+        """
+        first = self.run(id)
+        at = {"of": first.id, "token": token, "alternative": alternative, "text": text}
+        return self._submit_body(first.workflow, first.input, {"branch": at})
 
     def runs(self) -> list[Run]:
         """The runs that it knows and this caller may see, the newest first."""

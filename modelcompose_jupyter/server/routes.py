@@ -106,13 +106,21 @@ async def _submit(request: ApiRequest, body: RunRequest, terms: Terms) -> Run:
     if body.extension_of is not None:
         first = await request.state.tasks.find(body.extension_of, request.caller)
         return host.extend(first.run.id, body.extend_by, **given)
+    if (point := body.branch) is not None:
+        first = await request.state.tasks.find(point.of, request.caller)
+        return host.branch(first.run.id, point.token, point.alternative, point.text, **given)
     served = _chosen(request, body)
     return host.submit(
         served.document,
         served.workflow.id,
         _input(request, served, body.input),
         seed=body.seed,
-        extended_by=body.extend_by or 0,
+        extended_by=body.extend_by,
+        logprobs=body.logprobs,
+        begins_with=[
+            {"stream": each.stream, "tokens": each.tokens} for each in body.begins_with or ()
+        ],
+        score=body.score,
         **given,
     )
 

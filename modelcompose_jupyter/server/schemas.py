@@ -11,10 +11,18 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
+from pydantic import (
+    BaseModel,
+    ConfigDict,
+    Field,
+    NonNegativeInt,
+    ValidationError,
+    field_validator,
+)
 from pydantic_core import PydanticCustomError
 
 from ..document import Document, explain, load_document
+from ..document.parameters import MAX_LOGPROBS
 from ..errors import ComposeError, UsageError, did_you_mean, shortened
 from ..path_redaction import last_name, public, public_source
 from ..workflow import Event, Run, State
@@ -41,6 +49,24 @@ class Body(BaseModel):
     """A body that somebody sends; unknown keys are refused."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+class GivenTokens(Body):
+    """Tokens that a text begins with."""
+
+    stream: list[str | int] = Field(
+        min_length=4, max_length=4, description="Which text: job, repeat, prompt and sequence."
+    )
+    tokens: list[NonNegativeInt] = Field(description="Their ids.")
+
+
+class Branch(Body):
+    """Where a text goes on otherwise."""
+
+    of: str = Field(description="The task, of which log-probabilities were asked for.")
+    token: NonNegativeInt = Field(description="Which token of the text, from 0.")
+    alternative: NonNegativeInt = Field(description="The id of the token in its place.")
+    text: NonNegativeInt = Field(0, description="Which of the task's texts, from 0.")
 
 
 class RunRequest(Body):
@@ -84,6 +110,26 @@ class RunRequest(Body):
         ge=1,
         description="Tokens that each text may have beyond its limit: that of the document, or of"
         " the task to go on from. There it is as many again if unset.",
+    )
+    logprobs: int | None = Field(
+        None,
+        ge=0,
+        le=MAX_LOGPROBS,
+        description="Tell the tokens with their log-probabilities, and so many alternatives of"
+        " each, where the document does not ask for them.",
+    )
+    begins_with: list[GivenTokens] | None = Field(
+        None, description="Tokens that texts begin with, whatever the model would choose."
+    )
+    score: str | None = Field(
+        None,
+        description="A text that stands behind the prompt: its tokens are told with their"
+        " log-probabilities, and nothing is generated.",
+    )
+    branch: Branch | None = Field(
+        None,
+        description="A task to go on from at another token of its text: it is run again with that"
+        " token in its place.",
     )
     document: str | None = Field(
         None, description="The key of a document that is served, or that its owner has sent."

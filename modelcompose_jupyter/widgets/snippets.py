@@ -12,6 +12,7 @@ from ..document import Document, Signature
 from ..host_selection import Endpoint, endpoint_of
 from ..redaction import without_secrets
 from ..workflow import Run, is_first_seed
+from ..workflow.options import API_NAMES, OPTIONS
 
 
 def is_keyword(name: str) -> bool:
@@ -24,17 +25,17 @@ def examples(signature: Signature) -> dict[str, Any]:
     return {each.name: "…" for each in signature.inputs if each.required}
 
 
-def again(run: Run) -> dict[str, int]:
+def again(run: Run) -> dict[str, Any]:
     """What a call takes beside a run's inputs to give its text again: the ``seed`` that was drawn
-    for it, and by how much it was extended. Empty where the inputs say it all."""
+    for it, by how much it was extended, what it begins with. Empty where the inputs say it all."""
     record = run.record
     drawn = {"seed": run.parameters["seed"]} if "seed" in run.parameters else {}
     if record:
         drawn = {"seed": record["seed"]} if _hangs_on(record["seed"], record) else {}
     elif run.parameters.get("do_sample") is False:
         drawn = {}
-    more = record.get("extended_by", 0)
-    return {**drawn, **({"extended_by": more} if more else {})}
+    others = {name: record[name] for name in OPTIONS if name in record and name != "seed"}
+    return {**drawn, **others}
 
 
 def _hangs_on(seed: int, record: Mapping[str, Any]) -> bool:
@@ -48,7 +49,7 @@ def _hangs_on(seed: int, record: Mapping[str, Any]) -> bool:
     )
 
 
-def as_python(name: str, values: Mapping[str, Any], given: Mapping[str, int] | None = None) -> str:
+def as_python(name: str, values: Mapping[str, Any], given: Mapping[str, Any] | None = None) -> str:
     """A call of the workflow that is bound to ``name``; secrets among the values are masked.
 
     ``given`` is what it takes beside the inputs, as `again` says.
@@ -67,7 +68,7 @@ def as_curl(
     workflow: str,
     values: Mapping[str, Any],
     endpoint: Endpoint | None = None,
-    given: Mapping[str, int] | None = None,
+    given: Mapping[str, Any] | None = None,
 ) -> str:
     """A request to the run API for a workflow by id, where it is served or would be.
 
@@ -78,8 +79,7 @@ def as_curl(
     body: dict[str, Any] = {"input": without_secrets(values)}
     if endpoint.workflow is not None:
         body["workflow_id"] = endpoint.workflow
-    names = {"seed": "seed", "extended_by": "extend_by"}
-    body |= {names[key]: value for key, value in (given or {}).items()}
+    body |= {API_NAMES.get(key, key): value for key, value in (given or {}).items()}
     # Never the token itself: commands are shown, and shared.
     token = f'  -H "Authorization: Bearer ${endpoint.token}" \\\n' if endpoint.token else ""
     return (

@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 import copy
 import time
-from collections.abc import Callable, Hashable, Iterator, Mapping
+from collections.abc import Callable, Hashable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -33,6 +33,7 @@ from ..document.schema import ModelSettings, ModelSource, PeftAdapter
 from ..document.types import Message
 from ..errors import ComposeError, ExpressionError, InputError, Where
 from ..models import (
+    Beginning,
     Extension,
     Generation,
     GenerationResult,
@@ -46,8 +47,10 @@ from ..models.weights.source import bundled, is_folder
 from ..seeds import MAX_SEED
 from .bounded_gather import bounded_gather
 from .concurrency_limiter import ConcurrencyLimiter, QueueProgress
-from .extension import EarlierTexts, RunExtension, prompt_digest
+from .extension import EarlierRun, EarlierTexts, prompt_digest
+from .options import RunOptions
 from .run import Run
+from .scoring import score, scoring_parameters
 
 GIVE_UP_SECONDS = 5.0
 """How long a call that is stopped waits for the token in flight. A model's thread may be in what
@@ -86,9 +89,9 @@ class ComponentCall:
     ``group`` is who asks: groups take turns at a model. ``repeat`` is its place among the job's
     repeats, or None. ``seed`` is that of the job's first generation where the document gives none.
     ``queue_progress`` says how many requests are ahead, ``allowance`` how many texts it may have,
-    ``extension`` how much longer they may be. ``generations`` holds a mapping with ``stream``,
-    ``result`` and ``prompt`` for each prompt, in the order in which they ended; the last is its
-    digest, or None where a longer text may begin otherwise.
+    ``options`` what else is asked for, ``earlier`` what there is already. ``generations`` holds a
+    mapping with ``stream``, ``result`` and ``prompt`` for each prompt, in the order in which they
+    ended; the last is its digest, or None where a longer text may begin otherwise.
     """
 
     document: Document
@@ -100,7 +103,8 @@ class ComponentCall:
     seed: int
     queue_progress: QueueProgress
     allowance: Allowance
-    extension: RunExtension
+    options: RunOptions
+    earlier: EarlierRun
     load_seconds: float = 0.0
     generations: list[dict[str, Any]] = field(default_factory=list)
 
@@ -162,6 +166,8 @@ class ComponentCaller:
 
             on_ended = count_progress(call.run, call.job, "prompt")
             texts = await bounded_gather(len(prompts), generate, on_ended)
+        if "score" in call.options:
+            return score(call.run.tokens[0])
         outputs: list[Any] = [each if sequences > 1 else each[0] for each in texts]
         output = outputs if are_listed else outputs[0]
         if action.output is None:
@@ -228,7 +234,7 @@ def _earlier(
     call: ComponentCall, number: int, prompt: Prompt, parameters: GenerationParameters
 ) -> EarlierTexts | None:
     """The texts that the longer ones of a prompt begin with, if there are any."""
-    earlier = call.extension.of((call.job.id, call.repeat or 0, number), prompt)
+    earlier = call.earlier.of((call.job.id, call.repeat or 0, number), prompt)
     if earlier is None or len(earlier.texts) != (parameters.num_return_sequences or 1):
         return None
     return earlier if _goes_on(parameters) else None
@@ -266,6 +272,18 @@ class _Stream:
         self._given_up = False
         for sequence, text in enumerate(self._earlier):
             self._add(sequence, 0, text)
+        self.beginning = self._begin(call, sequences)
+
+    def _begin(self, call: ComponentCall, sequences: int) -> Beginning:
+        """What the texts begin with whatever the model chooses; what is known of it is told."""
+        given = {tuple(each["stream"]): each for each in call.options.get("begins_with") or ()}
+        streams = [(*self.key, sequence) for sequence in range(sequences)]
+        tokens = [given[each]["tokens"] if each in given else () for each in streams]
+        known = [call.earlier.tokens.get(each, ()) for each in streams]
+        for sequence, told in enumerate(known):
+            if told:
+                self.put_tokens(sequence, "text", 0, told)
+        return Beginning(tokens if any(tokens) else (), is_told=any(known))
 
     def put(self, sequence: int, offset: int, text: str) -> None:
         """What has come of a text. On any thread."""
@@ -287,12 +305,12 @@ class _Stream:
         return self.key[1:] == (0, 0)
 
     def put_tokens(
-        self, sequence: int, part: str, offset: int, tokens: list[dict[str, Any]]
+        self, sequence: int, part: str, offset: int, tokens: Sequence[Mapping[str, Any]]
     ) -> None:
         """What has come of a text's tokens, or of its prompt's. On any thread."""
         if not self._given_up:
             stream = [*self.key, sequence]
-            data = {"stream": stream, "part": part, "offset": offset, "tokens": tokens}
+            data = {"stream": stream, "part": part, "offset": offset, "tokens": list(tokens)}
             self._run.add("tokens", data)
 
     def read(self, done: int, total: int) -> None:
@@ -340,7 +358,9 @@ async def _generate(
                 stream.put,
                 on_queued,
                 owner=(call.group, call.run.id),
-                extension=Extension(call.extension.tokens, stream.drafts),
+                extension=Extension(call.options.get("extended_by") or 0, stream.drafts),
+                beginning=stream.beginning,
+                scored=call.options.get("score"),
                 on_read=stream.read if stream.is_first else None,
                 on_tokens=stream.put_tokens,
             )
@@ -385,6 +405,8 @@ def _prompts(call: ComponentCall) -> tuple[list[Prompt], bool]:
     """What the model is asked, and whether a list of prompts was given: then so is the output."""
     action = call.job.action
     value = call.render(action.text)
+    if action.takes_tokens:
+        return [tuple(each) for each in value], True
     if action.is_chat:
         return [_messages(value, call)], False
     if not isinstance(value, list):
@@ -419,10 +441,13 @@ def _where(call: ComponentCall) -> Any:
 
 
 def _parameters(call: ComponentCall) -> GenerationParameters:
-    action = call.job.action
+    action, count = call.job.action, call.options.get("logprobs")
     given = {name: call.render(template) for name, template in action.parameters.items()}
+    if count is not None and given.get("logprobs") is None:
+        given["logprobs"] = count
     try:
-        return GenerationParameters.model_validate(given, context={"rendered": True})
+        asked = GenerationParameters.model_validate(given, context={"rendered": True})
+        return scoring_parameters(asked) if "score" in call.options else asked
     except ValidationError as error:
         details = error.errors()[0]
         name = str(next(iter(details["loc"]), details.get("ctx", {}).get("key")))

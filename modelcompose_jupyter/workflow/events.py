@@ -110,10 +110,15 @@ class TextData(BaseModel):
 
 
 class AlternativeData(BaseModel):
-    """A token that could have stood in the place of another: see `tokens.Alternative`."""
+    """A token that could have stood in the place of another: see `tokens.Alternative`.
+
+    ``is_text`` is whether ``token`` is what it adds to a text: not of a special one, nor of a part
+    of a character.
+    """
 
     id: int
     token: str
+    is_text: bool = True
     logprob: float
     sampling_logprob: float | None = None
 

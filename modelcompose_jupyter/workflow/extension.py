@@ -10,12 +10,14 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from typing import Any
 
 from ..document.document import digest
 from ..errors import InputError
 from ..models import Prompt
 from ..models.tokenization.detokenizer import certain
 from .events import State
+from .options import RunOptions
 from .run import Run
 
 Key = tuple[str, int, int]
@@ -33,19 +35,19 @@ class EarlierTexts:
 
 
 @dataclass(frozen=True)
-class RunExtension:
-    """How a run is longer than its document says.
+class EarlierRun:
+    """What a run that goes on from another has of it already.
 
-    ``tokens`` is how many more each of its texts may have, and ``earlier`` has the texts of the run
-    that it goes on from.
+    ``texts`` are those that its own begin with as long as the model chooses the same, and
+    ``tokens`` what is known of those that its options say they begin with, by stream.
     """
 
-    tokens: int = 0
-    earlier: Mapping[Key, EarlierTexts] = field(default_factory=dict)
+    texts: Mapping[Key, EarlierTexts] = field(default_factory=dict)
+    tokens: Mapping[tuple[Any, ...], Sequence[Mapping[str, Any]]] = field(default_factory=dict)
 
     def of(self, key: Key, prompt: Prompt) -> EarlierTexts | None:
         """What there is of a generation already, if it was asked the same."""
-        earlier = self.earlier.get(key)
+        earlier = self.texts.get(key)
         return earlier if earlier is not None and earlier.prompt == prompt_digest(prompt) else None
 
 
@@ -54,12 +56,12 @@ def prompt_digest(prompt: Prompt) -> str:
     return digest(json.dumps(prompt))
 
 
-def extension(run: Run, extended_by: int, tokens: int | None) -> RunExtension:
+def extension(run: Run, options: RunOptions, tokens: int | None) -> tuple[RunOptions, EarlierRun]:
     """What goes on from a run of this process.
 
     Args:
         run: the earlier one.
-        extended_by: how many more tokens than its document says its own texts could have.
+        options: its own.
         tokens: how many more each text may have; as many again as the limit was if None, or as
             there is room for.
 
@@ -72,7 +74,8 @@ def extension(run: Run, extended_by: int, tokens: int | None) -> RunExtension:
         raise InputError(f"a text goes on by 1 token at least, and it is {tokens}")
     _check_extendable(run)
     more = min(_limit(run), run.extendable_by) if tokens is None else tokens
-    return RunExtension(extended_by + more, _earlier(run))
+    longer: RunOptions = {**options, "extended_by": (options.get("extended_by") or 0) + more}
+    return longer, EarlierRun(earlier_texts(run))
 
 
 def _check_extendable(run: Run) -> None:
@@ -117,7 +120,8 @@ def _limit(run: Run) -> int:
     return max(1, *(int(each["parameters"]["max_output_length"]) for each in cut))
 
 
-def _earlier(run: Run) -> dict[Key, EarlierTexts]:
+def earlier_texts(run: Run) -> dict[Key, EarlierTexts]:
+    """The texts of a run that has ended, as far as longer ones begin with them."""
     found: dict[Key, EarlierTexts] = {}
     streams = run.streams
     for generation in run.record["generations"]:

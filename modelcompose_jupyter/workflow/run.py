@@ -234,6 +234,11 @@ class Run:
         with self._changed:
             return [self._tokens.tokens("prompt", key) for key in self._streams]
 
+    def token_data(self, stream: tuple[Any, ...], part: str = "text") -> list[Mapping[str, Any]]:
+        """The tokens so far of one of `streams`, or of its prompt, as the events' plain data."""
+        with self._changed:
+            return list(self._tokens.of(part, stream))
+
     def _of_summary(self, key: str) -> dict[str, Any]:
         return copy.deepcopy(self._summary.get(key, {}))
 

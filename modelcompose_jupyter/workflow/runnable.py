@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from typing import Any, Protocol
+from typing import Any, Protocol, Unpack
 
 from ..document import Document, Signature
+from .options import RunOptions
 from .run import Run
 
 
@@ -33,12 +34,16 @@ class Runnable(Protocol):
     def as_given(self, values: Any) -> Any:
         """The inputs of a run as those who look at it gave them."""
 
-    def start(self, values: Any, *, seed: int | None = None, extended_by: int = 0) -> Run:
+    def start(self, values: Any, **options: Unpack[RunOptions]) -> Run:
         """Start a run with all inputs as one value, and return it at once.
 
-        ``seed`` is that of the first generation, where the document gives none; drawn if None.
-        ``extended_by`` is how many more tokens than the document says each text may have.
         InputError where an input is missing, unknown or of the wrong type.
+        """
+
+    def branch(self, run: Run, token: int, alternative: int, text: int = 0) -> Run:
+        """Go on from another token of a run's text, and return the new run at once.
+
+        InputError where the run's tokens are not known, or the run is forgotten.
         """
 
     def extend(self, run: Run, tokens: int | None = None) -> Run:

@@ -36,7 +36,8 @@ from .component import (
 )
 from .concurrency_limiter import QueueProgress
 from .events import State
-from .extension import RunExtension
+from .extension import EarlierRun
+from .options import RunOptions
 from .run import Run
 
 _log = get_logger(__name__)
@@ -62,18 +63,30 @@ async def run_workflow(
     max_seconds: float | None = None,
     max_generations: int | None = None,
     group: Hashable = None,
-    extension: RunExtension | None = None,
+    options: RunOptions | None = None,
+    earlier: EarlierRun | None = None,
 ) -> None:
     """Run a workflow to its end, whatever that is; never raises.
 
     The input has been checked; that of the run, which takes the events, is as it may be shown.
     ``seed`` is the first generation's where the document gives none: repeats and prompts count up
     from it, and each job has a range of its own. After ``max_seconds``, or where it asks for more
-    than ``max_generations``, it fails. Requests of one group take turns with those of others. With
-    an ``extension`` its texts may be longer than the document says.
+    than ``max_generations``, it fails. Requests of one group take turns with those of others.
+    ``earlier`` is what there is of its texts already.
     """
-    allowance, extension = Allowance(max_generations), extension or RunExtension()
-    runner = _Runner(document, workflow, input, run, calls, seed, allowance, group, extension)
+    allowance, options = Allowance(max_generations), options or RunOptions()
+    runner = _Runner(
+        document,
+        workflow,
+        input,
+        run,
+        calls,
+        seed,
+        allowance,
+        group,
+        options,
+        earlier or EarlierRun(),
+    )
     try:
         run.add("state", {"state": State.RUNNING})
         async with _limited(max_seconds):
@@ -95,7 +108,7 @@ async def run_workflow(
         run.add("error", internal.to_dict())
         state = State.FAILED
     room = runner.room() if state is State.COMPLETED else 0
-    run.drafts = runner.drafts() if room else {}
+    run.drafts = runner.drafts() if room or any(run.tokens) else {}
     run.add("state", {"state": state, "summary": {**runner.summary(), "extendable_by": room}})
 
 
@@ -126,7 +139,8 @@ class _Runner:
     _seed: int
     _allowance: Allowance
     _group: Hashable
-    _extension: RunExtension
+    _options: RunOptions
+    _earlier: EarlierRun
 
     def __post_init__(self) -> None:
         jobs = self._workflow.jobs
@@ -136,6 +150,11 @@ class _Runner:
         self._queue_progress = {job.id: QueueProgress(self._run, job.id) for job in jobs}
         self._made: list[ComponentCall] = []
         self._seeds = {job.id: self._seed + n * _SEEDS_OF_A_JOB for n, job in enumerate(jobs)}
+
+    @property
+    def _scores(self) -> bool:
+        """Whether a text is scored: the score is the output as it is."""
+        return "score" in self._options
 
     async def output(self) -> Any:
         """Run all jobs; the workflow's output.
@@ -152,6 +171,8 @@ class _Runner:
         last = self._workflow.last_jobs
         outputs = {job.id: self._outputs[job.id]["output"] for job in last}
         value = outputs[last[0].id] if len(last) == 1 else outputs
+        if self._scores:
+            return value
         if self._workflow.output is not None:
             return self._render(self._workflow.output, {"output": value})
         if len(last) > 1:  # what the jobs pass on may be the same
@@ -167,7 +188,7 @@ class _Runner:
             value = await self._called(job, None)
         else:
             value = await self._repeated(job, job.repeat_count)
-        if job.output is not None:
+        if job.output is not None and not self._scores:
             value = self._render(job.output, {"output": value})
         self._outputs[job.id] = {"output": value}
         self._progress(job, "completed")
@@ -200,7 +221,8 @@ class _Runner:
             self._seeds[job.id],
             self._queue_progress[job.id],
             self._allowance,
-            self._extension,
+            self._options,
+            self._earlier,
         )
         self._made.append(call)
         return await self._calls.call(call)
@@ -261,7 +283,7 @@ class _Runner:
                 "document": self._document.hash,
                 "input": self._run.input,
                 "seed": self._seed,
-                **({"extended_by": more} if (more := self._extension.tokens) else {}),
+                **{key: value for key, value in self._options.items() if key != "seed"},
                 "timings": timings,
                 "generations": [_generation_record(each) for each in generations],
                 "versions": _versions(),

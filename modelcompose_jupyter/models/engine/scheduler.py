@@ -515,7 +515,7 @@ class ScheduledSequence:
 
     @property
     def wanted(self) -> list[int]:
-        """Which of its tokens scores are wanted of: for what is scored, then for what is sampled."""
+        """Which of its tokens scores are wanted of: for those to score, then those to sample."""
         sampled = range(self.count - 1, self.length) if self.is_last else ()
         return [*self.scored, *sampled]
 

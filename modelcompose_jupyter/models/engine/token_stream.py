@@ -47,16 +47,13 @@ class TokenStream:
             "logprob": weighed.logprob,
             "sampling_logprob": weighed.sampling_logprob,
             "rank": weighed.rank,
-            "alternatives": [
-                {
-                    "id": id,
-                    "token": self._texts.of(id).text,
-                    "logprob": logprob,
-                    "sampling_logprob": sampling,
-                }
-                for id, logprob, sampling in weighed.alternatives
-            ],
+            "alternatives": [self._alternative(*each) for each in weighed.alternatives],
         }
+
+    def _alternative(self, id: int, logprob: float, sampling: float | None) -> dict[str, Any]:
+        token = self._texts.of(id)
+        told = {"id": id, "token": token.text, "logprob": logprob, "sampling_logprob": sampling}
+        return told if token.is_text else {**told, "is_text": False}
 
     def _plain(self, id: int) -> dict[str, Any]:
         token = self._texts.of(id)

@@ -13,11 +13,22 @@ _KNOWN = 65_536  # tokens, of which the texts are kept
 
 
 class TokenText(NamedTuple):
-    """What a token stands for by itself, and its bytes where these are but a part of a character:
-    then the text is that of the bytes, such as ``\\\\xec``."""
+    """What a token stands for by itself.
+
+    Attributes:
+        text: of a special token its name, of a part of a character its bytes, such as ``\\xec``.
+        is_special: whether it adds nothing to a text.
+        bytes: of a part of a character; else None.
+    """
 
     text: str
+    is_special: bool = False
     bytes: bytes | None = None
+
+    @property
+    def is_text(self) -> bool:
+        """Whether the text is what it adds to another."""
+        return not self.is_special and self.bytes is None
 
 
 class TokenTexts:
@@ -38,10 +49,10 @@ class TokenTexts:
     def _of(self, id: int) -> TokenText:
         name = self._decode.special_name(id)
         if name is not None:
-            return TokenText(name)
+            return TokenText(name, is_special=True)
         raw = self._decode.bytes_of(id)
         if raw is not None and not _is_whole(raw):
-            return TokenText("".join(f"\\x{byte:02x}" for byte in raw), raw)
+            return TokenText("".join(f"\\x{byte:02x}" for byte in raw), bytes=raw)
         text = self._decode([*self._anchor, id])
         if text.startswith(self._anchor_text):
             return TokenText(text[len(self._anchor_text) :])
