@@ -245,6 +245,61 @@ class Workflow:
             raise InputError("inputs for all rows must be a mapping", hint="Or give them by name.")
         return RowStream(self, rows, {**(input or {}), **inputs}, save_to, progress)
 
+    def score(
+        self,
+        texts: Any,
+        input: Any = None,
+        /,
+        *,
+        alternatives: int = 0,
+        column: str = "text",
+        save_to: str | PathLike[str] | None = None,
+        progress: bool = True,
+        **inputs: Any,
+    ) -> Any:
+        """How likely the model holds texts behind the workflow's prompt, token by token; in a chat,
+        as its reply. Nothing is generated.
+
+            story.score(["dark", "bright"], prompt="The night was")[0].logprob
+
+        Many are read together, and what their prompts begin with is read once. A text that fails
+        has its ComposeError in its place.
+
+        Args:
+            texts: a text, or many as `map` takes rows: plain texts, or mappings and tables with the
+                text in a ``column`` beside the workflow's inputs.
+            input: inputs for all texts, as a mapping; a row's own win.
+            alternatives: how many likelier tokens are told of each token, 20 at most.
+            column: what the text is called in rows that are mappings, and in tables.
+            save_to: a ``.jsonl`` or ``.parquet`` file that keeps each score as soon as it is there.
+                Running again goes on from there.
+            progress: whether to show a bar.
+            inputs: inputs for all texts, by name.
+
+        Returns:
+            A `Score` for a text: ``logprob``, ``perplexity``, ``tokens``. `Scores`, a list, for
+            many; for a table or Series of pandas or polars, a table: the columns text, logprob,
+            tokens, perplexity and error, with the index that the rows have.
+
+        Raises:
+            InputError: texts or inputs that it cannot take; a workflow of several prompts.
+            UsageError: the file cannot be written, or holds something else.
+            ComposeError: the host is closed, or the only text failed.
+        """
+        from .mapping.scores import score_all
+
+        if not isinstance(input, Mapping | None):
+            raise InputError("inputs for all texts must be a mapping", hint="Or give them by name.")
+        return score_all(
+            self,
+            texts,
+            {**(input or {}), **inputs},
+            column=column,
+            alternatives=alternatives,
+            save_to=save_to,
+            progress=progress,
+        )
+
     def panel(self, input: Mapping[str, Any] | None = None, /, **inputs: Any) -> Panel:
         """A form that runs it in a notebook, with these inputs to begin with.
 

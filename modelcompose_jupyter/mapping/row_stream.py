@@ -17,8 +17,9 @@ from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from os import PathLike
 from queue import Empty, SimpleQueue
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
 
+from ..document import Document, Signature
 from ..document.to_plain import to_plain
 from ..errors import ComposeError, InputError, RunCancelled
 from ..progress import Waiting
@@ -28,7 +29,7 @@ from .outputs import ROWS_SHOWN, RowOutputs
 from .rows import RowInputs, row_source
 
 if TYPE_CHECKING:
-    from ..workflow import Run, Runnable
+    from ..workflow import Run
 
 MAX_IN_FLIGHT = 32
 """Rows that are begun and not yet handed out, at most: more would only wait, and cost memory."""
@@ -37,6 +38,22 @@ _BUSY_SECONDS = 0.1
 MAP_THREAD_NAME = "modelcompose-map"
 _TICK = 0.1  # seconds; waits are this long at most, so that an interrupt is never late
 _STOP_SECONDS = 10.0
+
+
+class RowRunner(Protocol):
+    """What runs rows: a workflow, or what stands before one."""
+
+    document: Document
+    signature: Signature
+
+    @property
+    def id(self) -> str: ...
+
+    @property
+    def title(self) -> str | None: ...
+
+    def start(self, values: Any) -> Run:
+        """Start a row's run, and return it at once; InputError where it cannot be."""
 
 
 class Row(NamedTuple):
@@ -54,7 +71,7 @@ class RowStream(Iterator[Row]):
 
     def __init__(
         self,
-        workflow: Runnable,
+        workflow: RowRunner,
         rows: Any,
         shared: Mapping[str, Any],
         save_to: str | PathLike[str] | None,
@@ -160,7 +177,7 @@ class RowStream(Iterator[Row]):
             output = self._journal.restore(index, inputs)
             self._progress.add(output, tokens=0)
             return self._note(Row(index, output))
-        flight = _Flight(index, inputs, self._teller())
+        flight = _Flight(index, inputs, self._signature.masked(inputs)[0], self._teller())
         self._flights[index] = flight
         self._submitter.submit(flight.begin, self._submit, self._ready.put)
         return None
@@ -264,11 +281,15 @@ class _AskedToStop(Exception):
 
 
 class _Flight:
-    """A row that was begun. ``tell`` is called once, when it has ended other than by `stop`."""
+    """A row that was begun. ``tell`` is called once, when it has ended other than by `stop`;
+    ``shown`` are its inputs as they may be kept."""
 
-    def __init__(self, index: int, inputs: Any, tell: Callable[[_Flight], None]) -> None:
+    def __init__(
+        self, index: int, inputs: Any, shown: Any, tell: Callable[[_Flight], None]
+    ) -> None:
         self.index = index
         self._inputs = inputs
+        self._shown = shown
         self._tell = tell
         self._run: Run | None = None
         self._refusal: InputError | None = None
@@ -373,7 +394,7 @@ class _Flight:
         """The row as a journal's line."""
         error, inputs = self._error, None
         with contextlib.suppress(InputError):
-            inputs = to_plain(self._inputs) if self._run is None else self._run.input
+            inputs = to_plain(self._shown)
         return {
             "index": self.index,
             "input": inputs,

@@ -13,6 +13,7 @@ import platform
 import time
 from collections.abc import AsyncIterator, Hashable, Mapping
 from dataclasses import dataclass
+from functools import cache
 from typing import Annotated, Any
 
 from pydantic import Field, ValidationError
@@ -286,7 +287,7 @@ class _Runner:
                 **{key: value for key, value in self._options.items() if key != "seed"},
                 "timings": timings,
                 "generations": [_generation_record(each) for each in generations],
-                "versions": _versions(),
+                "versions": dict(_versions()),
             },
         }
 
@@ -305,7 +306,9 @@ def _generation_record(generation: Mapping[str, Any]) -> dict[str, Any]:
     }
 
 
-def _versions() -> dict[str, str]:
+@cache
+def _versions() -> Mapping[str, str]:
+    """What may change a text. Files are read for it, so it is asked once."""
     versions = {"python": platform.python_version()}
     for name in ("modelcompose-jupyter", "transformers", "torch"):
         try:

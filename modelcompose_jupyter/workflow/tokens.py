@@ -66,7 +66,9 @@ class Token(NamedTuple):
             data.get("rank"),
             data["token"],
             tuple(
-                Alternative(each["id"], each["token"], each["logprob"], each["sampling_logprob"])
+                Alternative(
+                    each["id"], each["token"], each["logprob"], each.get("sampling_logprob")
+                )
                 for each in data.get("alternatives", ())
             ),
             None if raw is None else bytes(raw),

@@ -86,7 +86,7 @@ class ScriptedLease:
         on_queued: Any = None,
         owner: Any = None,
         extension: Any = None,
-        on_read: Any = None,
+        **_: Any,  # what it does not play
     ) -> Generation:
         cancelled = threading.Event()
         models = self._models

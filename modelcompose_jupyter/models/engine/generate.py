@@ -76,6 +76,7 @@ def generate(
             if draws is not None:
                 draws.end()
         criteria.finish(output)
+    tokens.finish()
     usage = {"generated": criteria.generated}
     return result(request, params, stream, criteria.reasons, usage, criteria.first_token)
 

@@ -333,7 +333,7 @@ class _Resolver:
         wrong = next((each for each in prompt if not 0 <= each < known), None)
         if wrong is not None:
             raise InputError(
-                f"the model has no token {wrong}: they go from 0 to {known - 1:,}",
+                f"the model has no token with the id {wrong}: its vocabulary has {known:,}",
                 hint="Make the tokens with the model's own tokenizer.",
                 code="unknown_token",
             )

@@ -116,6 +116,11 @@ class GeneratedTokens:
         if self._rows:
             self._rows[row].add(self._read(self._params.tokens, tokens, self._params.logprobs or 0))
 
+    def finish(self) -> None:
+        """Tell what is left of the texts."""
+        for row in self._rows:
+            row.finish()
+
     def _read(self, prompt: Sequence[int], text: Sequence[int], count: int) -> list[Weighed]:
         """What the model's scores say of the tokens of a text behind a prompt, in one pass."""
         if not text:

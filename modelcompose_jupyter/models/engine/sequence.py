@@ -169,6 +169,7 @@ class Sequence:
         """End the text, with what of it was held back."""
         self.reason = reason
         self.group.add_text(self.number, self.detokenizer.finish())
+        self._scoring.finish()
         if self.detokenizer.stopped and reason == "length":
             self.reason = "stop"
 
@@ -221,6 +222,11 @@ class Scoring:
     def take_chosen(self, token: int, scores: np.ndarray, row: RowState) -> None:
         """Tell a token that the row, which has not taken it yet, chose from these scores."""
         self._tokens.add([weigh_chosen(scores, token, self._count or 0, row)])
+
+    def finish(self) -> None:
+        """Tell what is left of the text."""
+        if self._count is not None:
+            self._tokens.finish()
 
 
 class SequenceGroup:

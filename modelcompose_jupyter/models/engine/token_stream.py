@@ -28,6 +28,7 @@ class TokenStream:
         self._detokenizer = Detokenizer(loaded.decode, before, ())
         self._tell = tell
         self._offset = offset
+        self._last: dict[str, Any] | None = None
 
     def begin(self, token: int) -> None:
         """Tell a token that nothing foretells: the first of a prompt."""
@@ -37,9 +38,17 @@ class TokenStream:
         """Tell the next tokens."""
         self._put([self._told(each) for each in weighed])
 
+    def finish(self) -> None:
+        """End the text: what was uncertain of it is the last token's."""
+        rest = self._detokenizer.finish()
+        if rest and self._last is not None:
+            self._tell(self._offset - 1, [{**self._last, "text": self._last["text"] + rest}])
+
     def _put(self, tokens: list[dict[str, Any]]) -> None:
-        self._tell(self._offset, tokens)
-        self._offset += len(tokens)
+        if tokens:
+            self._tell(self._offset, tokens)
+            self._offset += len(tokens)
+            self._last = tokens[-1]
 
     def _told(self, weighed: Weighed) -> dict[str, Any]:
         return {
