@@ -282,3 +282,30 @@ def test_an_output_encoding_that_lacks_letters_is_no_crash(terminal: Terminal) -
     done = terminal.call("run", "--stream", "-i", "prompt=안녕", charset="ascii")
     assert done.exit_code == 0
     assert done.stdout.startswith("\\uc548\\ub155")
+
+
+def test_texts_are_scored(terminal: Terminal) -> None:
+    given = ("score", "-i", "prompt=Once upon")
+    one = json.loads(terminal.call(*given, " a time").stdout)
+    assert (one["text"], one["tokens"]) == (" a time", 2)
+    several = json.loads(terminal.call(*given, " a time", " the table").stdout)
+    assert several[0] == one
+    assert several[1]["logprob"] < one["logprob"]
+    with_tokens = json.loads(terminal.call(*given, "--tokens", " a time").stdout)["tokens"]
+    assert [each["token"] for each in with_tokens] == [" a", " time"]
+    assert sum(each["logprob"] for each in with_tokens) == pytest.approx(one["logprob"])
+
+
+def test_texts_to_score_come_from_a_file(terminal: Terminal, folder: Path) -> None:
+    (folder / "texts.txt").write_text(" a time\n the table\n", "utf-8")
+    (folder / "rows.jsonl").write_text('{"prompt": "The dog", "text": " ran"}\n" a"\n', "utf-8")
+    given = ("score", "-i", "prompt=Once upon")
+    from_lines = json.loads(terminal.call(*given, "--texts", "texts.txt").stdout)
+    assert from_lines == json.loads(terminal.call(*given, " a time", " the table").stdout)
+    from_rows = json.loads(terminal.call(*given, "--texts", "rows.jsonl").stdout)
+    assert [each["text"] for each in from_rows] == [" ran", " a"]
+    assert terminal.call(*given).exit_code == 2
+    failed = terminal.call(*given, " a", " x" * 5000)
+    assert failed.exit_code == 1
+    assert "context" in json.loads(failed.stdout)[1]["error"]
+    assert "context" in failed.stderr

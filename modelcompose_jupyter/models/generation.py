@@ -71,9 +71,10 @@ class GenerationResult:
         texts: one per sequence; each begins with the prompt as it was used, unless the request
             excluded it, or the text is a reply: to the messages of a chat, or an encoder-decoder's.
         finish_reasons: one per sequence: ``eos``, ``stop``, ``length`` or ``cancelled``.
-        usage: tokens: ``prompt``, ``reused`` (of the prompt, from earlier requests), ``generated``
-            (over all sequences, end tokens included); with speculation also ``draft_tokens``
-            and, of these, ``accepted_tokens``.
+        usage: tokens: ``prompt``, ``reused`` (of the prompt and what is given, from earlier
+            requests), ``generated`` (over all sequences, end tokens included); ``given`` where
+            texts have a `Beginning` or are scored; with speculation also ``draft_tokens`` and, of
+            these, ``accepted_tokens``.
         parameters: those really used; ``seed`` is always there.
         warnings: a sentence for each parameter that was changed or had no effect.
         timings: seconds since the request was made: ``queue``, ``first_token``, ``total``; and

@@ -50,7 +50,7 @@ from .concurrency_limiter import ConcurrencyLimiter, QueueProgress
 from .extension import EarlierRun, EarlierTexts, prompt_digest
 from .options import RunOptions
 from .run import Run
-from .scoring import score, scoring_parameters
+from .scoring import score, scoring_parameters, several_prompts
 
 GIVE_UP_SECONDS = 5.0
 """How long a call that is stopped waits for the token in flight. A model's thread may be in what
@@ -141,6 +141,8 @@ class ComponentCaller:
         """The component's output: a text, or a list where several were asked for."""
         action = call.job.action
         prompts, are_listed = _prompts(call)
+        if "score" in call.options and are_listed:
+            raise several_prompts(f"it asks {len(prompts)} at once", where=_where(call))
         parameters = _parameters(call)
         sequences = parameters.num_return_sequences or 1
         call.allowance.take(len(prompts) * sequences, _where(call))

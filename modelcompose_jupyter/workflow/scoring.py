@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from ..document import Document, GenerationParameters, Workflow
-from ..errors import InputError
+from ..errors import InputError, Where
 from .tokens import Token
 
 _KEPT = ("max_input_length", "enable_thinking", "chat_template_kwargs", "logprobs")
@@ -20,13 +20,17 @@ _KEPT = ("max_input_length", "enable_thinking", "chat_template_kwargs", "logprob
 def check_scorable(document: Document, workflow: Workflow) -> None:
     """Raise InputError for a workflow of which nobody could say where the text belongs."""
     jobs = workflow.jobs
-    if len(jobs) == 1 and jobs[0].repeat_count is None:
-        return
-    several = f"it has {len(jobs)} jobs" if len(jobs) > 1 else "its job is repeated"
-    raise InputError(
-        f"a text is scored behind one prompt, and workflow '{workflow.id}' has several: {several}",
-        hint="Score with a workflow of one job without repeat_count.",
-        where=document.where(workflow.path),
+    if len(jobs) > 1 or jobs[0].repeat_count is not None:
+        several = f"it has {len(jobs)} jobs" if len(jobs) > 1 else "its job is repeated"
+        raise several_prompts(several, where=document.where(workflow.path))
+
+
+def several_prompts(why: str, where: Where | None) -> InputError:
+    """What to say of a text that is to be scored behind several prompts."""
+    return InputError(
+        f"a text is scored behind one prompt, and the workflow has several: {why}",
+        hint="Score with a workflow of one job, without repeat_count and lists of prompts.",
+        where=where,
     )
 
 

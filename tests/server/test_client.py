@@ -120,6 +120,34 @@ def test_a_run_over_there_goes_on(serve: Serve) -> None:
     real.close()
 
 
+def test_a_run_over_there_branches(serve: Serve) -> None:
+    real = LocalHost()
+    server = serve(f"{COMPONENT}  max_output_length: 8\n", on=real)
+    document = server.documents.catalog.documents[0]
+    local = Workflow(document, host=real)
+    wanted = local.start({"prompt": "Once upon a"}, seed=3, logprobs=2)
+    assert wanted.wait(30)
+    for token in (server.access.owner_token, None):
+        host = RemoteHost(server.url, token)
+        flow = Workflow(document, host=host)
+        run = flow.start({"prompt": "Once upon a"}, seed=3, logprobs=2)
+        assert run.wait(30)
+        assert run.tokens == wanted.tokens
+        id = next(e.id for e in run.tokens[0][4].alternatives if e.id != run.tokens[0][4].id)
+        branch, same = flow.branch(run, 4, id), local.branch(wanted, 4, id)
+        assert branch.result(30) == same.result(30)
+        assert branch.tokens == same.tokens
+        score = flow.start({"prompt": "Once upon a"}, score=" time").result(30)
+        assert score == local.start({"prompt": "Once upon a"}, score=" time").result(30)
+        assert flow.score([" time", " dog"], prompt="Once upon a", progress=False)[0].tokens
+        if token:
+            assert flow.rerun(branch.record).result(30) == same.output
+        with pytest.raises(InputError, match="no token 99"):
+            flow.branch(run, 99, id)
+        host.close(10)
+    real.close()
+
+
 def test_a_run_goes_on_where_it_was(server: Server) -> None:
     """Though what is run from now on goes elsewhere."""
     flow = load(f"{COMPONENT}  max_output_length: 8\n")

@@ -77,7 +77,7 @@ def generate(
                 draws.end()
         criteria.finish(output)
     tokens.finish()
-    usage = {"generated": criteria.generated}
+    usage = {"generated": criteria.generated, **({"given": len(given)} if given else {})}
     return result(request, params, stream, criteria.reasons, usage, criteria.first_token)
 
 

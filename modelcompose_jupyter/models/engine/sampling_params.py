@@ -135,6 +135,8 @@ class _Resolver:
     ) -> None:
         self.loaded = loaded
         self.given = given
+        for each in given:
+            self._check_known(each)
         self.asked = asked
         self.limit = limit
         self.check = check
@@ -329,14 +331,7 @@ class _Resolver:
             )
 
     def _take_tokens(self, prompt: tuple[int, ...]) -> tuple[str, list[int]]:
-        known = len(self.loaded.tokenizer)
-        wrong = next((each for each in prompt if not 0 <= each < known), None)
-        if wrong is not None:
-            raise InputError(
-                f"the model has no token with the id {wrong}: its vocabulary has {known:,}",
-                hint="Make the tokens with the model's own tokenizer.",
-                code="unknown_token",
-            )
+        self._check_known(prompt)
         tokens, limit = list(prompt), self.asked.max_input_length
         if limit is not None and len(tokens) > limit:
             self.warnings.append(
@@ -344,6 +339,16 @@ class _Resolver:
             )
             tokens = tokens[-limit:] if self._cuts_beginning else tokens[:limit]
         return self.loaded.decode(tokens), tokens
+
+    def _check_known(self, tokens: Sequence[int]) -> None:
+        known = len(self.loaded.tokenizer)
+        wrong = next((each for each in tokens if not 0 <= each < known), None)
+        if wrong is not None:
+            raise InputError(
+                f"the model has no token with the id {wrong}: its vocabulary has {known:,}",
+                hint="Make the tokens with the model's own tokenizer.",
+                code="unknown_token",
+            )
 
     @property
     def _cuts_beginning(self) -> bool:

@@ -270,6 +270,8 @@ class SequenceGroup:
             "reused": self.reused or 0,
             "generated": sum(each.row.position - len(each.given) for each in self.sequences),
         }
+        if given := sum(len(each.given) for each in self.sequences):
+            usage["given"] = given
         draft_tokens = sum(each.throttle.draft_tokens for each in self.sequences)
         if draft_tokens:
             accepted_tokens = sum(each.throttle.accepted_tokens for each in self.sequences)
