@@ -10,6 +10,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from .highest import among
 from .native_sampler import adjust, warp
 from .row_state import RowState
 
@@ -99,8 +100,7 @@ def _likeliest(scores: np.ndarray, count: int) -> list[int]:
     count = min(count, len(scores))
     if count == 0:
         return []
-    least = np.partition(scores, len(scores) - count)[len(scores) - count]
-    found = np.flatnonzero(scores >= least)
+    found = among(scores, count)
     order = np.argsort(-scores[found], kind="stable")
     likeliest: list[int] = found[order][:count].tolist()
     return likeliest

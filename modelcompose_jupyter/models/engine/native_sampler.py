@@ -11,6 +11,7 @@ from collections.abc import Sequence
 import numpy as np
 
 from . import top_k_sampling
+from .highest import among
 from .row_state import RowState
 from .sampling_params import SamplingParams
 from .top_k_sampling import Limits
@@ -87,11 +88,13 @@ def warp(scores: np.ndarray, params: SamplingParams) -> tuple[np.ndarray, np.nda
         The tokens, ascending, and their probabilities but for a factor, in float64.
     """
     scores = scores / np.float32(params.temperature)
-    tokens = np.arange(len(scores))
     if 0 < params.top_k < len(scores):
-        last = np.partition(scores, len(scores) - params.top_k)[len(scores) - params.top_k]
-        tokens = np.flatnonzero(scores >= last)
+        tokens = among(scores, params.top_k)
         scores = scores[tokens]
+        last = np.partition(scores, len(scores) - params.top_k)[len(scores) - params.top_k]
+        tokens, scores = tokens[scores >= last], scores[scores >= last]
+    else:
+        tokens = np.arange(len(scores))
     shares: np.ndarray = np.exp(scores - scores.max(), dtype=np.float64)
     if params.top_p < 1.0:
         order = scores.argsort(kind="stable")

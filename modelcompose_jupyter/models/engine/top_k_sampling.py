@@ -14,6 +14,7 @@ from typing import Any, Self
 
 import numpy as np
 
+from .highest import highest
 from .sampling_params import SamplingParams
 
 SPARE = 32
@@ -89,7 +90,7 @@ def choose(scores: np.ndarray, limits: Limits, numbers: Sequence[float]) -> Choi
     """
     row, vocabulary = limits.row, scores.shape[-1]
     width = min(limits.most + SPARE, vocabulary)
-    tokens = np.sort(scores.argpartition(vocabulary - width)[:, vocabulary - width :])
+    tokens = highest(scores, width)
     with np.errstate(over="ignore", invalid="ignore"):  # in rows that are not finite
         values = scores[row, tokens] / limits.temperature
         # As transformers sorts: of equal scores, those of lower tokens come first.
