@@ -132,3 +132,15 @@ def test_links_between_pages_lead_somewhere() -> None:
             if not there.exists() or (anchor and anchor not in headings.get(there, {anchor})):
                 broken.append((page.name, target, anchor))
     assert len(pages) > 8 and broken == []
+
+
+def test_the_examples_of_probabilities_print_what_they_say(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    page = (DOCS / "probabilities.md").read_text("utf-8")
+    names: dict[str, object] = {}
+    found = blocks(page, "python", "output")
+    assert len(found) == 3
+    for code, output in found:
+        exec(code, names)
+        assert capsys.readouterr().out == output + "\n"
