@@ -38,7 +38,7 @@ class Weighed(NamedTuple):
 
 
 def as_array(scores: Any) -> np.ndarray:
-    """A copy of a row of scores, on whatever device: float32 [vocabulary]."""
+    """A copy of scores on whatever device, in float32."""
     if isinstance(scores, np.ndarray):
         return scores.astype(np.float32)
     array: np.ndarray = scores.detach().float().cpu().numpy().copy()

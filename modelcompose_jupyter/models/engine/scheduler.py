@@ -416,7 +416,8 @@ class Scheduler:
         try:
             rows = [row for each in step for row in each.rows()]
             told = [n for n, row in enumerate(rows) if row.params.logprobs is not None]
-            own_scores = {n: as_array(logits[n]) for n in told}  # which the sampler may change
+            copies = as_array(logits[told]) if told else ()  # the sampler may change the scores
+            own_scores = dict(zip(told, copies, strict=True))
             chosen, finite = self._sampler.pick(logits, rows)
         except Exception as error:
             self._give_back()
@@ -478,7 +479,7 @@ class ScheduledSequence:
         draft: draft tokens after these.
         is_reading: whether these are of a prompt, or of an earlier text.
         is_last: whether no other tokens come before the one to sample.
-        scores: those of tokens to score, [vocabulary] each, once they are computed.
+        scores: those of tokens to score, [tokens, vocabulary], once they are computed.
         sampled: the token after the last one and after each draft token, whether the scores for it
             were finite, and these where they are asked for, once they are computed.
     """
@@ -493,7 +494,7 @@ class ScheduledSequence:
         self.is_last = count == sequence.uncomputed
         is_chunk = count > 1 or not self.is_last
         self.is_reading = is_chunk or bool(self.draft and sequence.earlier)
-        self.scores: list[np.ndarray] = []
+        self.scores: np.ndarray | None = None
         self.sampled: list[tuple[int, bool, np.ndarray | None]] = []
 
     @property
@@ -529,7 +530,7 @@ class ScheduledSequence:
     def take(self) -> None:
         """Take what is scored, then the next token, and those after it as long as draft tokens are
         accepted."""
-        if self.scores:
+        if self.scores is not None:
             self.sequence.take_scores(self.scores)
         accepted_tokens = 0
         for place, (token, is_finite, scores) in enumerate(self.sampled):
@@ -550,7 +551,8 @@ def _take_scored(step: list[ScheduledSequence], logits: Any) -> Any:
     place = 0
     for each in step:
         end = place + len(each.wanted)
-        each.scores = [as_array(logits[n]) for n in range(place, place + len(each.scored))]
+        if each.scored:
+            each.scores = as_array(logits[place : place + len(each.scored)])
         sampled += range(place + len(each.scored), end)
         place = end
     return logits[sampled]

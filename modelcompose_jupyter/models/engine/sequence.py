@@ -138,7 +138,7 @@ class Sequence:
         if reason is not None:
             self.finish(reason)
 
-    def take_scores(self, rows: abc.Sequence[np.ndarray]) -> None:
+    def take_scores(self, rows: np.ndarray) -> None:
         """Take the scores of the next tokens to score."""
         self._scoring.take(rows, self.tokens)
         self.settle()
@@ -203,7 +203,7 @@ class Scoring:
             self._prompt.begin(prompt[0])
             self.places = range(1, end if self.places else len(prompt))
 
-    def take(self, rows: abc.Sequence[np.ndarray], tokens: abc.Sequence[int]) -> None:
+    def take(self, rows: np.ndarray, tokens: abc.Sequence[int]) -> None:
         """Tell the next of the given tokens, of which these are the scores."""
         places, self.places = self.places[: len(rows)], self.places[len(rows) :]
         of_prompt, of_text = [], []
