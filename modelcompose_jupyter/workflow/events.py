@@ -121,6 +121,7 @@ class AlternativeData(BaseModel):
     is_text: bool = True
     logprob: float
     sampling_logprob: float | None = None
+    bytes: list[int] | None = None
 
 
 class TokenData(BaseModel):

@@ -71,6 +71,14 @@ def _bytes(value: Any) -> int:
     return total
 
 
+def _size(event: Event) -> int:
+    """The memory that an event takes, about. Of many tokens one says how large all of them are:
+    they are counted on a loop that others wait for."""
+    if event.type == "tokens" and event.data["tokens"]:
+        return len(event.data["tokens"]) * _bytes(event.data["tokens"][-1])
+    return _bytes(event.data)
+
+
 class _TextStream:
     """The growing text of one sequence."""
 
@@ -475,7 +483,7 @@ class Run:
                 kept.append(event)
         self._events = kept
         given = _bytes(self.input) + _bytes(self.metadata) + _bytes(self.drafts)
-        self.size = given + sum(_bytes(event.data) for event in kept)
+        self.size = given + sum(map(_size, kept))
 
     def saved(self) -> dict[str, Any]:
         """What `restored` makes it of again, when it has ended: plain data and events."""

@@ -20,13 +20,25 @@ class Alternative(NamedTuple):
     """A token that could have stood in the place of another.
 
     ``token`` is what it stands for by itself; a special one is written as in the vocabulary, and a
-    part of a character as its bytes: ``\\\\xec``.
+    part of a character as its bytes: ``\\\\xec``. ``bytes`` has these; it is None of others.
     """
 
     id: int
     token: str
     logprob: float
     sampling_logprob: float | None
+    bytes: bytes | None = None
+
+    @classmethod
+    def of(cls, data: Mapping[str, Any]) -> Self:
+        """An alternative of an event's data."""
+        return cls(
+            data["id"],
+            data["token"],
+            data["logprob"],
+            data.get("sampling_logprob"),
+            _bytes(data),
+        )
 
 
 class Token(NamedTuple):
@@ -57,7 +69,6 @@ class Token(NamedTuple):
     @classmethod
     def of(cls, data: Mapping[str, Any]) -> Self:
         """A token of an event's data."""
-        raw = data.get("bytes")
         return cls(
             data["text"],
             data["id"],
@@ -65,14 +76,14 @@ class Token(NamedTuple):
             data.get("sampling_logprob"),
             data.get("rank"),
             data["token"],
-            tuple(
-                Alternative(
-                    each["id"], each["token"], each["logprob"], each.get("sampling_logprob")
-                )
-                for each in data.get("alternatives", ())
-            ),
-            None if raw is None else bytes(raw),
+            tuple(Alternative.of(each) for each in data.get("alternatives", ())),
+            _bytes(data),
         )
+
+
+def _bytes(data: Mapping[str, Any]) -> bytes | None:
+    raw = data.get("bytes")
+    return None if raw is None else bytes(raw)
 
 
 class TokenStreams:

@@ -60,11 +60,13 @@ class TokenStream:
         }
 
     def _alternative(self, id: int, logprob: float, sampling: float | None) -> dict[str, Any]:
-        token = self._texts.of(id)
-        told = {"id": id, "token": token.text, "logprob": logprob, "sampling_logprob": sampling}
-        return told if token.is_text else {**told, "is_text": False}
+        told = {**self._named(id), "logprob": logprob, "sampling_logprob": sampling}
+        return told if self._texts.of(id).is_text else {**told, "is_text": False}
 
     def _plain(self, id: int) -> dict[str, Any]:
+        return {**self._named(id), "text": self._detokenizer.push(id)}
+
+    def _named(self, id: int) -> dict[str, Any]:
         token = self._texts.of(id)
         raw = {} if token.bytes is None else {"bytes": list(token.bytes)}
-        return {"id": id, "token": token.text, "text": self._detokenizer.push(id), **raw}
+        return {"id": id, "token": token.text, **raw}
