@@ -19,16 +19,21 @@ from .access import AccessError
 MAX_DEPTH = 50
 """Levels of values in values. Inputs of workflows have a handful."""
 MAX_VALUES = 50_000
-"""Values of a body, an empty list or mapping counted as two. Conversations of a thousand turns have
-some thousands."""
+"""Values of a body, an empty list or mapping counted as two, and of whole numbers in a row, as the
+tokens of prompts are, `_NUMBERS` as one. Conversations of a thousand turns have some thousands."""
+
+_NUMBERS = 4
 
 _MAX_DIGITS = 4000  # of an integer; Python itself reads few more
 
 _FORMS = ("application/x-www-form-urlencoded", "multipart/form-data")
 
-# What is between two marks of JSON's structure, strings with all that is in them, and the mark.
-# Nothing is tried twice, whatever the text.
-_MARKS = re.compile(r'(?:[^"\[\]{},]++|"(?:[^"\\]++|\\.)*+"?)*+([\[\]{},]|\Z)', re.DOTALL)
+# Whole numbers in a row; or what is between two marks of JSON's structure, strings with all that is
+# in them, and the mark. Nothing is tried twice but a number, whatever the text.
+_MARKS = re.compile(
+    r'((?:\s*+[0-9]{1,10}\s*+,)++)|(?:[^"\[\]{},]++|"(?:[^"\\]++|\\.)*+"?)*+([\[\]{},]|\Z)',
+    re.DOTALL,
+)
 
 
 def read_body(content_type: str, body: bytes, *, forms: bool, from_page: bool) -> Any:
@@ -90,7 +95,9 @@ def _check_structure(text: str) -> None:
     """Raise UsageError where JSON has too many values or levels; what is none is left alone."""
     depth, values = 0, 1
     for mark in _MARKS.finditer(text):
-        match mark[1]:
+        if mark[1]:
+            values += 1 + mark[1].count(",") // _NUMBERS
+        match mark[2]:
             case ",":
                 values += 1
             case "[" | "{":

@@ -402,6 +402,7 @@ _MIB = 2**20
         ),
         (b"[" + b"[]," * _MIB + b"0]", JSON, "more than 50,000 values"),
         (b"{" + b'"a":{},' * (_MIB // 2) + b'"a":0}', JSON, "more than 50,000 values"),
+        (b"[" + b"1," * 250_000 + b"1]", JSON, "more than 50,000 values"),
         (b"[" * 4 * _MIB, JSON, "nested too deeply"),
         (b'{"a":' * (_MIB // 2), JSON, "nested too deeply"),
         (b'{"seed": ' + b"1" * 3 * _MIB + b"}", JSON, "too large a number"),
@@ -411,7 +412,7 @@ _MIB = 2**20
         (b"]" * 3 * _MIB, JSON, "not JSON"),
         (b"{" + b",".join(b'"%d":0' % n for n in range(49_000)) + b"}", JSON, "unknown key '0'"),
     ],
-    ids=range(16),
+    ids=range(17),
 )
 def test_a_body_is_refused_before_anything_is_built_of_it(
     client: Client, content: bytes, kind: str, says: str
