@@ -6,9 +6,18 @@ component's settings of the model and its limit hold. It is a run like any other
 
 from __future__ import annotations
 
+import asyncio
 import time
 from collections import defaultdict
-from collections.abc import AsyncGenerator, AsyncIterator, Callable, Iterable, Mapping
+from collections.abc import (
+    AsyncGenerator,
+    AsyncIterator,
+    Callable,
+    Iterable,
+    Iterator,
+    Mapping,
+    Sequence,
+)
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -18,8 +27,10 @@ from ..errors import ComposeError, ExpressionError, InputError, did_you_mean
 from ..models.weights.source import is_folder
 from ..redaction import redact
 from ..workflow import Event, State
+from ..workflow.tokens import Token
 from .events import HEARTBEAT, as_json, message
 from .http import ApiRequest, ApiResponse, EventStream, Route, status_of
+from .openai_logprobs import TextWithTokens, of_chat, of_completion
 from .openai_schemas import (
     INPUTS,
     BaseCompletionRequest,
@@ -87,6 +98,7 @@ def _without_templates(
             name: parse_template(f"${{input.{name}}}", (*path, name)) for name in parameters
         },
         is_chat=format is _CHAT,
+        takes_tokens=format is _TOKENS,
     )
     bare = replace(component, actions=(action,), default=True)
     job = Job(id="__job__", path=path, component=bare, action=action)
@@ -127,7 +139,7 @@ def _find(request: ApiRequest, id: str) -> tuple[Document, Component]:
 
 @dataclass(frozen=True)
 class _Format:
-    """One of the two kinds of completion: what it goes on with, and how it is written."""
+    """One of the kinds of completion: what it goes on with, and how it is written."""
 
     workflow: str
     param: str
@@ -137,6 +149,7 @@ class _Format:
     chunk_object: str
     whole: Callable[[str], dict[str, Any]]
     piece: Callable[[str], dict[str, Any]]
+    logprobs: Callable[[Sequence[Token], int], dict[str, Any]]
     opening: Mapping[str, Any]
     closing: Mapping[str, Any]
 
@@ -150,9 +163,11 @@ _TEXT = _Format(
     chunk_object="text_completion",
     whole=lambda text: {"text": text},
     piece=lambda text: {"text": text},
+    logprobs=of_completion,
     opening={},
     closing={"text": ""},
 )
+_TOKENS = replace(_TEXT, prompt="${input.prompt}")
 _CHAT = _Format(
     workflow="v1/chat/completions",
     param="messages",
@@ -162,6 +177,7 @@ _CHAT = _Format(
     chunk_object="chat.completion.chunk",
     whole=lambda text: {"message": {"role": "assistant", "content": text, "refusal": None}},
     piece=lambda text: {"delta": {"content": text}},
+    logprobs=of_chat,
     opening={"delta": {"role": "assistant", "content": ""}},
     closing={"delta": {}},
 )
@@ -172,7 +188,8 @@ async def completions(request: ApiRequest) -> ApiResponse | EventStream:
     body: CompletionRequest = request.body
     parameters = {"include_prompt": False, **body.parameters()}
     prompts = body.prompts()
-    return await _complete(request, _TEXT, prompts, parameters, len(prompts) * body.choices)
+    format = _TOKENS if body.is_of_tokens else _TEXT
+    return await _complete(request, format, prompts, parameters, len(prompts) * body.choices)
 
 
 async def chat_completions(request: ApiRequest) -> ApiResponse | EventStream:
@@ -224,7 +241,7 @@ class _Completion:
         self._run = task.run
         self._choices = choices
         self._created = int(time.time())
-        self._streamed: defaultdict[tuple[Any, ...], int] = defaultdict(int)  # lengths of texts
+        self._coming: defaultdict[tuple[Any, ...], TextWithTokens] = defaultdict(TextWithTokens)
 
     async def whole(self) -> ApiResponse:
         """All of it, when the run has ended."""
@@ -232,13 +249,28 @@ class _Completion:
             return ApiResponse()
         if self._run.state is not State.COMPLETED:
             return self._failed()
-        reasons = self._run.finish_reasons
+        body = await asyncio.to_thread(self._body_of_whole)  # log-probabilities may be many
+        return ApiResponse(body, result=self._run)
+
+    def _body_of_whole(self) -> dict[str, Any]:
+        reasons, logprobs = self._run.finish_reasons, self._logprobs()
         choices = [
-            self._choice(stream, self._format.whole(text), reasons[stream])
+            self._choice(stream, self._format.whole(text), reasons[stream], logprobs.get(stream))
             for stream, text in sorted(self._run.streams.items())
         ]
-        body = {**self._head(self._format.object), "choices": choices, "usage": self._usage()}
-        return ApiResponse(body, result=self._run)
+        return {**self._head(self._format.object), "choices": choices, "usage": self._usage()}
+
+    def _logprobs(self) -> dict[tuple[Any, ...], Any]:
+        """Those of each text, where they are asked for."""
+        if not self._body.wants_logprobs:
+            return {}
+        run = self._run
+        return {
+            stream: self._format.logprobs([*of_prompt, *of_text], 0)
+            for stream, of_prompt, of_text in zip(
+                run.streams, run.prompt_tokens, run.tokens, strict=True
+            )
+        }
 
     async def stream(self) -> ApiResponse | EventStream:
         """A stream, once there is something to stream: what fails before has a status."""
@@ -276,29 +308,44 @@ class _Completion:
         yield message("[DONE]")
 
     def _chunks_of(self, events: list[Event]) -> str:
-        chunks = []
+        chunks: list[str] = []
         for event in events:
-            if event.type != "text":
-                continue
-            stream = tuple(event.data["stream"])
-            # A run that ends tells its whole text again.
-            piece = event.data["text"][max(0, self._streamed[stream] - event.data["offset"]) :]
-            self._streamed[stream] += len(piece)
-            if piece:
-                chunks.append(self._chunk([self._choice(stream, self._format.piece(piece))]))
-            reason = event.data.get("finish_reason")
-            if reason in _REASONS:
-                chunks.append(self._chunk([self._choice(stream, self._format.closing, reason)]))
+            data = event.data
+            if event.type == "tokens":
+                coming = self._coming[tuple(data["stream"])]
+                coming.add_tokens(data["part"], data["offset"], data["tokens"])
+            elif event.type == "text":
+                stream, reason = tuple(data["stream"]), data.get("finish_reason")
+                coming = self._coming[stream]
+                coming.add_text(data["offset"], data["text"])
+                chunks += self._pieces(stream, coming, is_whole=reason is not None)
+                if reason in _REASONS:
+                    chunks.append(self._chunk([self._choice(stream, self._format.closing, reason)]))
         return "".join(chunks)
 
+    def _pieces(
+        self, stream: tuple[Any, ...], coming: TextWithTokens, *, is_whole: bool
+    ) -> Iterator[str]:
+        """A chunk of what has come of a text, if anything has."""
+        has_tokens = self._body.wants_logprobs
+        text, tokens, offset = coming.take(is_whole=is_whole or not has_tokens)
+        if text or tokens:
+            logprobs = self._format.logprobs(tokens, offset) if has_tokens else None
+            piece = self._format.piece(text)
+            yield self._chunk([self._choice(stream, piece, logprobs=logprobs)])
+
     def _choice(
-        self, stream: tuple[Any, ...], body: Mapping[str, Any], reason: str | None = None
+        self,
+        stream: tuple[Any, ...],
+        body: Mapping[str, Any],
+        reason: str | None = None,
+        logprobs: Mapping[str, Any] | None = None,
     ) -> dict[str, Any]:
         prompt, sequence = stream[-2:]
         return {
             "index": prompt * self._body.choices + sequence,
             **body,
-            "logprobs": None,
+            "logprobs": logprobs,
             "finish_reason": reason and _REASONS.get(reason, reason),
         }
 

@@ -5,6 +5,7 @@ Names, statuses and shapes are OpenAI's. What cannot be done as asked is refused
 
 from __future__ import annotations
 
+from abc import abstractmethod
 from collections.abc import Mapping
 from typing import Annotated, Any, Literal, Self
 
@@ -14,11 +15,13 @@ from pydantic import (
     ConfigDict,
     Field,
     ModelWrapValidatorHandler,
+    PlainValidator,
     ValidationError,
     model_validator,
 )
 
 from ..document import GenerationParameters, explain
+from ..document.parameters import MAX_LOGPROBS
 from ..document.types import ConversionError, Message, message, show
 from ..errors import ComposeError, UsageError, did_you_mean
 from ..path_redaction import without_folders
@@ -28,6 +31,7 @@ from .schemas import Answer, Body
 
 _MAX_CHOICES = 256
 _MAX_STOPS = 16
+_MAX_TOKEN_ID = 2**31 - 1
 
 _NAMES = {
     "max_tokens": "max_output_length",
@@ -45,10 +49,10 @@ _NAMES = {
 }
 """Our names of the parameters by OpenAI's."""
 
-INPUTS = frozenset(("prompt", "messages", *_NAMES.values()))
+INPUTS = frozenset(("prompt", "messages", "logprobs", "prompt_logprobs", *_NAMES.values()))
 """The inputs that a request's run may have."""
 
-# What is not offered here, each with the values that ask for nothing.
+# What is not offered, or not by both, each with the values that ask for nothing.
 _NOT_OFFERED: dict[str, tuple[Any, ...]] = {
     "audio": (None,),
     "best_of": (None, 0, 1),
@@ -100,6 +104,7 @@ def _whole(value: Any) -> Any:
 
 WHOLE = BeforeValidator(_whole)
 MaxTokens = Annotated[int, Field(ge=0), WHOLE]
+Alternatives = Annotated[int, Field(ge=0, le=MAX_LOGPROBS), WHOLE]
 
 
 class StreamOptions(Body):
@@ -130,7 +135,9 @@ class BaseCompletionRequest(Body):
     n: Annotated[int, Field(ge=1, le=128), WHOLE] | None = Field(
         None, description="How many choices for a prompt."
     )
-    stop: str | list[str] | None = Field(None, description="End before the first of these.")
+    stop: str | Annotated[list[str], Field(fail_fast=True)] | None = Field(
+        None, description="End before the first of these."
+    )
     seed: Annotated[int, Field(ge=-(2**63), le=2**63 - 1), WHOLE] | None = Field(
         None,
         description="The same seed gives the same choices. To negative ones 2**63 is added: "
@@ -152,6 +159,11 @@ class BaseCompletionRequest(Body):
     @property
     def wants_usage(self) -> bool:
         return bool(self.stream_options and self.stream_options.include_usage)
+
+    @property
+    @abstractmethod
+    def wants_logprobs(self) -> bool:
+        """Whether log-probabilities are told."""
 
     @property
     def choices(self) -> int:
@@ -191,32 +203,102 @@ class BaseCompletionRequest(Body):
         return None if self.seed is None else self.seed % (MAX_SEED + 1)
 
 
+def _prompts(value: Any) -> list[str] | list[list[int]]:
+    """The prompts that a value says: one or several, as texts or as the ids of their tokens.
+
+    Raises:
+        InvalidRequestError: it says something else.
+    """
+    if isinstance(value, str):
+        return [value]
+    if not isinstance(value, list):
+        raise _wrong("prompt", "a text, a list of ids of tokens, or a list of such", value)
+    if any(isinstance(each, str) for each in value):
+        for at, each in enumerate(value):
+            if not isinstance(each, str):
+                raise _wrong(f"prompt[{at}]", "a text, as others are", each)
+        return value
+    if value and not any(isinstance(each, list) for each in value):
+        return [_token_ids(value, "prompt")]
+    return [_token_ids(each, f"prompt[{at}]") for at, each in enumerate(value)]
+
+
+def _token_ids(value: Any, param: str) -> list[int]:
+    if not isinstance(value, list):
+        raise _wrong(param, "a list of ids of tokens", value)
+    ids = [_whole(each) for each in value]
+    for at, each in enumerate(ids):
+        if type(each) is not int or not 0 <= each <= _MAX_TOKEN_ID:
+            raise _wrong(f"{param}[{at}]", "the id of a token", each)
+    return ids
+
+
+def _wrong(param: str, wanted: str, value: Any) -> InvalidRequestError:
+    return InvalidRequestError(f"'{param}' must be {wanted}, and it is {show(value)}", param=param)
+
+
 class CompletionRequest(BaseCompletionRequest):
     """A text to go on with."""
 
-    prompt: str | list[str] = Field(description="The text, or several.")
+    prompt: Annotated[
+        list[str] | list[list[int]],
+        PlainValidator(
+            _prompts, json_schema_input_type=str | list[int] | list[str] | list[list[int]]
+        ),
+    ] = Field(description="The text, or the ids of its tokens; or several of these.")
     echo: bool | None = Field(None, description="Whether the text begins with the prompt.")
+    logprobs: Alternatives | None = Field(
+        None,
+        description="Tell log-probabilities, of the prompt's tokens too if it is echoed, and so "
+        "many of the likeliest tokens in each place.",
+    )
 
-    def prompts(self) -> list[str]:
-        prompts = [self.prompt] if isinstance(self.prompt, str) else self.prompt
-        if not prompts:
-            raise InvalidRequestError("'prompt' is empty: there is no text in it", param="prompt")
-        if len(prompts) * self.choices > _MAX_CHOICES:
+    @property
+    def wants_logprobs(self) -> bool:
+        return self.logprobs is not None
+
+    def parameters(self) -> dict[str, Any]:
+        given = super().parameters()
+        if self.logprobs is None:
+            return given
+        if not self.echo:
+            return {**given, "logprobs": self.logprobs}
+        if self.stream and self.choices > 1:
             raise InvalidRequestError(
-                f"{len(prompts)} prompts with {self.choices} choices each are too much at once",
+                f"'n' is {self.n}, and a stream with echo and logprobs has one choice for a prompt",
+                param="n",
+            )
+        return {**given, "logprobs": self.logprobs, "prompt_logprobs": self.logprobs}
+
+    @property
+    def is_of_tokens(self) -> bool:
+        """Whether prompts are lists of tokens."""
+        return not isinstance(self.prompt[0], str)
+
+    def prompts(self) -> list[str] | list[list[int]]:
+        if not self.prompt:
+            raise InvalidRequestError("'prompt' is empty: there is no text in it", param="prompt")
+        if len(self.prompt) * self.choices > _MAX_CHOICES:
+            raise InvalidRequestError(
+                f"{len(self.prompt)} prompts with {self.choices} choices each are too much at once",
                 param="prompt",
                 hint=f"{_MAX_CHOICES} choices are the most.",
             )
-        return prompts
+        return self.prompt
 
 
 class ChatRequest(BaseCompletionRequest):
     """A conversation to reply to."""
 
     messages: list[dict[str, Any]] = Field(
-        description="Each with role (system, developer, user or assistant) and content."
+        fail_fast=True,
+        description="Each with role (system, developer, user or assistant) and content.",
     )
     max_completion_tokens: MaxTokens | None = Field(None, description="The same as max_tokens.")
+    logprobs: bool | None = Field(None, description="Tell log-probabilities of the reply's tokens.")
+    top_logprobs: Alternatives | None = Field(
+        None, description="How many of the likeliest tokens are told in each place."
+    )
     enable_thinking: bool | None = Field(
         None, description="Whether the model thinks before it replies, where it has a switch."
     )
@@ -227,8 +309,20 @@ class ChatRequest(BaseCompletionRequest):
         None, description="Variables of the model's chat template, by name."
     )
 
+    @property
+    def wants_logprobs(self) -> bool:
+        return bool(self.logprobs)
+
     def parameters(self) -> dict[str, Any]:
         given = super().parameters()
+        if self.logprobs:
+            given["logprobs"] = self.top_logprobs or 0
+        elif self.top_logprobs:
+            raise InvalidRequestError(
+                "'top_logprobs' has no effect without 'logprobs'",
+                param="top_logprobs",
+                hint="Set 'logprobs' to true.",
+            )
         variables = dict(self.chat_template_kwargs or {})
         if self.reasoning_effort == "none" and "enable_thinking" not in {**given, **variables}:
             given["enable_thinking"] = False
@@ -248,26 +342,25 @@ def _supported(data: dict[str, Any], known: Mapping[str, Any]) -> dict[str, Any]
     Raises:
         InvalidRequestError: it asks for something that is not offered.
     """
-    for key, value in data.items():
-        if key in known or key in _HARMLESS:
+    asked = {key: value for key, value in data.items() if not _asks_for_nothing(key, value)}
+    for key in asked:
+        if key in known:
             continue
-        nothing = _NOT_OFFERED.get(key)
-        if nothing is None:
+        if key not in _NOT_OFFERED:
             hint = did_you_mean(key, known) or "Leave it out."
             raise InvalidRequestError(f"there is no parameter '{key}'", param=key, hint=hint)
-        # False and 0 are different values.
-        if (value, isinstance(value, bool)) not in [(e, isinstance(e, bool)) for e in nothing]:
-            raise InvalidRequestError(
-                f"'{key}' is not offered here, and its value {show(value)} asks for it",
-                param=key,
-                hint="Leave it out.",
-            )
-    prompt = data.get("prompt")
-    if isinstance(prompt, list) and any(isinstance(each, int | list) for each in prompt):
         raise InvalidRequestError(
-            "prompts of tokens are not taken", param="prompt", hint="Send text, or a list of texts."
+            f"'{key}' is not offered here, and its value {show(asked[key])} asks for it",
+            param=key,
+            hint="Leave it out.",
         )
-    return {key: value for key, value in data.items() if key in known}
+    return asked
+
+
+def _asks_for_nothing(key: str, value: Any) -> bool:
+    # False and 0 are different values.
+    nothing = [(each, isinstance(each, bool)) for each in _NOT_OFFERED.get(key, ())]
+    return key in _HARMLESS or (value, isinstance(value, bool)) in nothing
 
 
 def _invalid_request(

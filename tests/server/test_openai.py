@@ -17,12 +17,16 @@ import pytest
 from click.testing import CliRunner
 from openai import AsyncOpenAI, OpenAI
 from standins.scripted import ScriptedModels
+from tokenizers import Tokenizer
 
 from modelcompose_jupyter import LocalHost, ModelError
+from modelcompose_jupyter.models.weights.source import bundled
 from modelcompose_jupyter.server import tasks
 from modelcompose_jupyter.server.access import Access
+from modelcompose_jupyter.server.openai_logprobs import TextWithTokens, of_chat, of_completion
 from modelcompose_jupyter.server.server import Server, ServerSettings
 from modelcompose_jupyter.workflow import Run
+from modelcompose_jupyter.workflow.tokens import Alternative, Token
 
 from .conftest import COMPONENT, Serve, raw_request
 
@@ -65,6 +69,12 @@ def client(real: Server) -> Iterator[OpenAI]:
     """OpenAI's client of a real model."""
     with client_of(real) as client:
         yield client
+
+
+@pytest.fixture(scope="module")
+def tokenizer() -> Tokenizer:
+    """The model's."""
+    return Tokenizer.from_file(str(bundled()["storyteller"] / "tokenizer.json"))
 
 
 def client_of(server: Server, key: str = "any", **options: Any) -> OpenAI:
@@ -386,17 +396,28 @@ def test_switches_of_the_template_reach_the_model(
 @pytest.mark.parametrize(
     ("asked", "param"),
     [
-        ({"logprobs": 1}, "logprobs"),
-        ({"logprobs": 0}, "logprobs"),
+        ({"logprobs": 21}, "logprobs"),
+        ({"logprobs": -1}, "logprobs"),
+        ({"logprobs": True}, "logprobs"),
+        ({"logprobs": "1"}, "logprobs"),
+        ({"extra_body": {"top_logprobs": 1}}, "top_logprobs"),
+        ({"n": 2, "logprobs": 1, "echo": True, "stream": True}, "n"),
         ({"logit_bias": {"1": 2}}, "logit_bias"),
         ({"presence_penalty": 0.5}, "presence_penalty"),
         ({"frequency_penalty": -1}, "frequency_penalty"),
         ({"best_of": 2}, "best_of"),
         ({"suffix": "end"}, "suffix"),
-        ({"prompt": [1, 2]}, "prompt"),
-        ({"prompt": [[1, 2]]}, "prompt"),
         ({"prompt": []}, "prompt"),
+        ({"prompt": {"a": 1}}, "prompt"),
         ({"prompt": ["a"] * 200, "n": 2}, "prompt"),
+        ({"prompt": [[1]] * 200, "n": 2}, "prompt"),
+        ({"prompt": [1, 2, -1]}, "prompt[2]"),
+        ({"prompt": [1, 2.5]}, "prompt[1]"),
+        ({"prompt": [True]}, "prompt[0]"),
+        ({"prompt": [2**31]}, "prompt[0]"),
+        ({"prompt": [[1], [2, None]]}, "prompt[1][1]"),
+        ({"prompt": [[1], 2]}, "prompt[1]"),
+        ({"prompt": ["a", [1]]}, "prompt[1]"),
         ({"temperature": -1}, "temperature"),
         ({"temperature": "hot"}, "temperature"),
         ({"temperature": "${input.prompt}"}, "temperature"),
@@ -444,6 +465,11 @@ def test_what_cannot_be_honoured_is_refused_by_name(
         ({"tools": [{"type": "function", "function": {"name": "f"}}]}, "tools"),
         ({"response_format": {"type": "json_object"}}, "response_format"),
         ({"messages": []}, "messages"),
+        ({"messages": [0, 0]}, "messages"),
+        ({"logprobs": 1}, "logprobs"),
+        ({"logprobs": True, "top_logprobs": 21}, "top_logprobs"),
+        ({"top_logprobs": 1}, "top_logprobs"),
+        ({"logprobs": False, "top_logprobs": 1}, "top_logprobs"),
         ({"extra_body": {"chat_template_kwargs": {"tokenize": True}}}, "chat_template_kwargs"),
         ({"extra_body": {"chat_template_kwargs": [1]}}, "chat_template_kwargs"),
         ({"extra_body": {"enable_thinking": "maybe"}}, "enable_thinking"),
@@ -535,6 +561,7 @@ ENDS: list[dict[str, Any]] = [
     {"seed": None}, {"presence_penalty": 0, "frequency_penalty": 0.0}, {"presence_penalty": -0.0},
     {"presence_penalty": None, "frequency_penalty": None}, {"logit_bias": {}}, {"logit_bias": None},
     {"logprobs": None}, {"logprobs": False}, {"top_logprobs": 0}, {"top_logprobs": None},
+    {"logprobs": False, "top_logprobs": 0},
     {"stream": None}, {"stream_options": None}, {"stream_options": {"include_usage": None}},
     {"user": None, "store": None, "metadata": None, "service_tier": None},
     {"temperature": None, "top_p": None, "top_k": None, "min_p": None, "repetition_penalty": None},
@@ -697,6 +724,299 @@ def test_a_body_that_is_no_json_or_too_large(serve: Serve) -> None:
         assert set(answer.json()["error"]) == {"message", "type", "param", "code"} or status == 405
 
 
+# Prompts of tokens
+
+
+def test_tokens_say_the_same_as_their_text(client: OpenAI, tokenizer: Tokenizer) -> None:
+    asked: dict[str, Any] = {"model": STORYTELLER, "max_tokens": 12, "seed": 3, "echo": True}
+    texts_ = ["Once upon a time", "The fox"]
+    ids = [tokenizer.encode(text).ids for text in texts_]
+
+    by_text = client.completions.create(prompt=texts_, **asked)
+    by_tokens = client.completions.create(prompt=ids, **asked)
+    one = client.completions.create(prompt=ids[0], **asked)
+
+    assert [each.text for each in by_tokens.choices] == [each.text for each in by_text.choices]
+    assert [each.text for each in one.choices] == [by_text.choices[0].text]
+    assert by_tokens.usage and by_text.usage
+    assert by_tokens.usage.prompt_tokens == by_text.usage.prompt_tokens
+    assert client.completions.create(prompt=[float(id) for id in ids[0]], **asked)  # type: ignore
+
+
+def test_tokens_are_taken_as_they_are(client: OpenAI) -> None:
+    """Also special ones, which a text cannot say here, and none is added."""
+    answer = client.completions.create(
+        model=STORYTELLER, prompt=[0, 1, 300], max_tokens=0, echo=True, logprobs=0
+    )
+    assert tokens_of(answer.choices[0]) == ["<|endoftext|>", "<|user|>", "am"]
+    assert answer.choices[0].text == "am"
+    assert answer.usage and answer.usage.prompt_tokens == 3
+
+
+@pytest.mark.parametrize("stream", [False, True])
+@pytest.mark.parametrize(
+    ("prompt", "code", "says"),
+    [
+        ([[5], [5, 2048]], "unknown_token", "the model has no token with the id 2048"),
+        ([5] * 512, "context_length_exceeded", "the prompt has 512 tokens"),
+        ([5] * 600, "context_length_exceeded", "the prompt has 600 tokens"),
+    ],
+)
+def test_tokens_that_the_model_cannot_read(
+    client: OpenAI, prompt: Any, code: str, says: str, stream: bool
+) -> None:
+    with pytest.raises(openai.BadRequestError, match=says) as caught:
+        client.completions.create(model=STORYTELLER, prompt=prompt, stream=stream)
+    assert (caught.value.code, caught.value.param) == (code, "prompt")
+
+
+def test_many_tokens_are_taken(client: OpenAI) -> None:
+    answer = client.completions.create(
+        model=STORYTELLER, prompt=[[300 + n % 700 for n in range(500)]] * 200, max_tokens=0
+    )
+    assert answer.usage and answer.usage.prompt_tokens == 100_000
+
+
+# Log-probabilities
+
+
+def tokens_of(choice: Any) -> list[str]:
+    assert choice.logprobs is not None and choice.logprobs.tokens is not None
+    return list(choice.logprobs.tokens)
+
+
+def likeliest(choice: Any) -> list[str]:
+    """The likeliest token in each place, by OpenAI's ``top_logprobs``."""
+    return [max(each, key=each.__getitem__) for each in choice.logprobs.top_logprobs if each]
+
+
+def test_log_probabilities_of_a_completion(client: OpenAI) -> None:
+    [choice] = client.completions.create(
+        model=STORYTELLER, prompt="The fox", max_tokens=20, seed=5, temperature=1.5, logprobs=3
+    ).choices
+
+    told = choice.logprobs
+    assert told and told.token_logprobs and told.top_logprobs and told.text_offset
+    assert "".join(tokens_of(choice)) == choice.text
+    assert len(told.token_logprobs) == len(told.top_logprobs) == len(tokens_of(choice)) == 20
+    for token, logprob, top in zip(
+        tokens_of(choice), told.token_logprobs, told.top_logprobs, strict=True
+    ):
+        assert top[token] == logprob < 0
+        values = list(top.values())
+        assert values == sorted(values, reverse=True)
+        assert len(top) == 3 or (len(top) == 4 and values[-1] == logprob)
+    for token, offset in zip(tokens_of(choice), told.text_offset, strict=True):
+        assert choice.text[offset:].startswith(token)
+    assert likeliest(choice) != tokens_of(choice)  # which were drawn
+
+
+def test_the_likeliest_tokens_at_temperature_0(client: OpenAI) -> None:
+    [choice] = client.completions.create(
+        model=STORYTELLER, prompt="Once upon", max_tokens=8, temperature=0, logprobs=1
+    ).choices
+    assert choice.logprobs and choice.logprobs.top_logprobs
+    assert likeliest(choice) == tokens_of(choice)
+    assert all(len(each) == 1 for each in choice.logprobs.top_logprobs)
+
+
+def test_scoring_a_prompt_is_a_completion_of_no_token(client: OpenAI) -> None:
+    asked: dict[str, Any] = {"model": STORYTELLER, "temperature": 0}
+    [said] = client.completions.create(
+        prompt="Once upon a time", max_tokens=12, logprobs=2, echo=True, **asked
+    ).choices
+
+    [scored] = client.completions.create(
+        prompt=said.text, max_tokens=0, logprobs=2, echo=True, **asked
+    ).choices
+    [plain] = client.completions.create(
+        prompt="Once upon a time", max_tokens=12, logprobs=2, **asked
+    ).choices
+
+    assert said.logprobs and scored.logprobs and plain.logprobs
+    assert (scored.text, scored.finish_reason) == (said.text, "length")
+    assert tokens_of(scored) == tokens_of(said) == [
+        *("Once", " upon", " a", " time"), *tokens_of(plain)
+    ]  # fmt: skip
+    assert scored.logprobs.text_offset == said.logprobs.text_offset
+    assert scored.logprobs.token_logprobs and said.logprobs.token_logprobs
+    assert scored.logprobs.token_logprobs[0] is said.logprobs.token_logprobs[0] is None
+    assert scored.logprobs.top_logprobs and scored.logprobs.top_logprobs[0] is None
+    assert scored.logprobs.token_logprobs[1:] == pytest.approx(
+        said.logprobs.token_logprobs[1:], abs=1e-4
+    )
+    assert said.logprobs.token_logprobs[4:] == plain.logprobs.token_logprobs
+
+
+def test_the_token_that_ends_a_text_is_told(client: OpenAI) -> None:
+    asked: dict[str, Any] = {"model": STORYTELLER, "prompt": "Tell me a story.", "temperature": 0}
+    [ended] = client.completions.create(**asked, logprobs=0).choices
+    assert ended.finish_reason == "stop" and ended.logprobs and ended.logprobs.text_offset
+    assert tokens_of(ended)[-1] == "<|endoftext|>"
+    assert "".join(tokens_of(ended)[:-1]) == ended.text
+    assert ended.logprobs.text_offset[-1] == len(ended.text)
+
+    stop = tokens_of(ended)[5]
+    [stopped] = client.completions.create(**asked, logprobs=0, stop=stop).choices
+    place = tokens_of(ended).index(stop)
+    assert tokens_of(stopped) == tokens_of(ended)[: place + 1]
+    assert stopped.text == "".join(tokens_of(ended)[:place])
+
+
+def test_parts_of_characters_are_told_as_their_bytes(client: OpenAI) -> None:
+    [choice] = client.completions.create(
+        model=STORYTELLER, prompt="é 🦊", max_tokens=0, echo=True, logprobs=0
+    ).choices
+    told = [f"bytes:\\x{byte:02x}" for byte in "é".encode()]
+    fox = [f"bytes:\\x{byte:02x}" for byte in "🦊".encode()]
+    assert tokens_of(choice) == [*told, " ", *fox]
+    assert choice.logprobs and choice.logprobs.text_offset == [0, 0, 1, 2, 2, 2, 2]
+
+
+def test_each_choice_has_its_own(client: OpenAI) -> None:
+    answer = client.completions.create(
+        model=STORYTELLER, prompt=["One", "Two"], n=2, seed=1, max_tokens=6, echo=True, logprobs=0
+    )
+    assert [each.index for each in answer.choices] == list(range(4))
+    for choice in answer.choices:
+        assert "".join(tokens_of(choice)) == choice.text
+        assert choice.logprobs and choice.logprobs.token_logprobs
+        assert [each is None for each in choice.logprobs.token_logprobs].count(True) == 1
+
+
+@pytest.mark.parametrize("echo", [False, True])
+@pytest.mark.parametrize("tokens", [0, 30])
+def test_a_stream_has_the_tokens_of_each_piece(client: OpenAI, echo: bool, tokens: int) -> None:
+    asked: dict[str, Any] = {
+        "model": STORYTELLER, "prompt": ["Once upon a time 🦊", "A fox"], "max_tokens": tokens,
+        "seed": 2, "logprobs": 1, "echo": echo, "stop": "never said",
+    }  # fmt: skip
+    whole = client.completions.create(**asked)
+    parts: dict[int, dict[str, list[Any]]] = {}
+    for chunk in client.completions.create(**asked, stream=True):
+        [choice] = chunk.choices
+        if choice.finish_reason is None:
+            told = choice.logprobs
+            assert told and told.text_offset and told.tokens
+            [text] = {"".join(t for t in told.tokens if "bytes:" not in t)}
+            assert text == choice.text.replace("🦊", "")
+            for name, values in told.model_dump().items():
+                parts.setdefault(choice.index, {}).setdefault(name, []).extend(values)
+    told_whole = {c.index: c.logprobs.model_dump() for c in whole.choices if c.logprobs}
+    assert parts == {index: told for index, told in told_whole.items() if told["tokens"]}
+
+
+def test_log_probabilities_of_a_chat(client: OpenAI) -> None:
+    asked: dict[str, Any] = {
+        "model": STORYTELLER, "messages": [{"role": "user", "content": "Tell me of a fox"}],
+        "max_tokens": 20, "seed": 4, "temperature": 1.5, "logprobs": True,
+    }  # fmt: skip
+    [choice] = client.chat.completions.create(**asked, top_logprobs=2).choices
+    [without] = client.chat.completions.create(**asked).choices
+    streamed: list[Any] = []
+    for chunk in client.chat.completions.create(**asked, top_logprobs=2, stream=True):
+        [piece] = chunk.choices
+        if piece.logprobs:
+            assert piece.logprobs.content
+            assert "".join(t.token for t in piece.logprobs.content) == piece.delta.content
+            streamed += piece.logprobs.content
+
+    assert choice.logprobs and choice.logprobs.content and choice.logprobs.refusal is None
+    content = choice.logprobs.content
+    assert "".join(each.token for each in content) == choice.message.content
+    for each in content:
+        assert each.bytes == list(each.token.encode())
+        assert [top.bytes for top in each.top_logprobs] == [
+            list(top.token.encode()) for top in each.top_logprobs
+        ]
+        first, second = each.top_logprobs
+        assert first.logprob >= second.logprob and first.logprob >= each.logprob
+    assert any(each.logprob < each.top_logprobs[0].logprob for each in content)
+    assert streamed == content
+    assert without.logprobs and without.logprobs.content
+    assert [(e.token, e.logprob, e.top_logprobs) for e in without.logprobs.content] == [
+        (each.token, each.logprob, []) for each in content
+    ]
+
+
+def test_what_lm_evaluation_harness_sends_and_reads(client: OpenAI, tokenizer: Tokenizer) -> None:
+    """Its model ``local-completions``: batches of tokens of various lengths, and one more token,
+    which it leaves out."""
+    context, texts_ = "Once upon a", [" time", " quantum reactor", " time, there was a fox"]
+    begin = tokenizer.encode(context).ids
+    ids = [tokenizer.encode(context + text).ids for text in texts_]
+    answer = client.post(
+        "/completions",
+        body={
+            "model": STORYTELLER, "prompt": ids, "temperature": 0, "max_tokens": 1, "logprobs": 1,
+            "seed": 1234, "echo": True,
+        },
+        cast_to=httpx.Response,
+    ).json()  # fmt: skip
+
+    found = []
+    for choice, own in zip(answer["choices"], ids, strict=True):
+        told = choice["logprobs"]
+        of_text = told["token_logprobs"][len(begin) : -1]
+        top = told["top_logprobs"][len(begin) : -1]
+        assert len(of_text) == len(own) - len(begin)
+        is_greedy = all(a == max(b.values()) for a, b in zip(of_text, top, strict=True))
+        found.append((sum(of_text), is_greedy))
+    assert found[0] > found[1]
+    assert [is_greedy for _, is_greedy in found] == [True, False, False]
+
+
+TOKENS = [
+    Token("", 1, None, None, None, "\\xc3", (), b"\xc3"),
+    Token("é", 2, -1.0, None, 2, "\\xa9", (Alternative(3, "a", -0.5, None),), b"\xa9"),
+    Token(
+        "a", 4, -1.5, None, 2, "a",
+        (Alternative(3, "a", -0.5, None), Alternative(5, "\\xc3", -2.0, None, b"\xc3")),
+    ),
+]  # fmt: skip
+
+
+def test_tokens_in_openais_shapes() -> None:
+    assert of_completion(TOKENS, 7) == {
+        "tokens": ["bytes:\\xc3", "bytes:\\xa9", "a"],
+        "token_logprobs": [None, -1.0, -1.5],
+        # Two of one name: the likelier one is told, or an unlikely token would be the likeliest.
+        "top_logprobs": [None, {"a": -0.5, "bytes:\\xa9": -1.0}, {"a": -0.5, "bytes:\\xc3": -2.0}],
+        "text_offset": [7, 7, 8],
+    }
+    entries = of_chat(TOKENS, 0)["content"]
+    assert [(each["token"], each["bytes"]) for each in entries] == [
+        ("\\xc3", [0xC3]), ("\\xa9", [0xA9]), ("a", [97])
+    ]  # fmt: skip
+    assert entries[2]["top_logprobs"] == [
+        {"token": "a", "logprob": -0.5, "bytes": [97]},
+        {"token": "\\xc3", "logprob": -2.0, "bytes": [0xC3]},
+    ]
+
+
+def test_a_text_and_its_tokens_come_together() -> None:
+    def data(*texts_: str) -> list[dict[str, Any]]:
+        return [{"id": 0, "token": text, "text": text} for text in texts_]
+
+    coming = TextWithTokens()
+    coming.add_text(0, "Once upon")  # a prompt, whose tokens come later
+    assert coming.take(is_whole=False) == ("", [], 0)
+    coming.add_tokens("prompt", 0, data("Once", " upon"))
+    coming.add_tokens("text", 0, data(" a"))  # tokens come before their text
+    text, tokens, offset = coming.take(is_whole=False)
+    assert (text, [each.text for each in tokens], offset) == ("Once upon", ["Once", " upon"], 0)
+    coming.add_text(9, " a")
+    coming.add_tokens("text", 1, data(" ti", "me"))
+    coming.add_text(11, " t")  # the rest is held back
+    text, tokens, offset = coming.take(is_whole=False)
+    assert (text, [each.text for each in tokens], offset) == (" a", [" a"], 9)
+    coming.add_text(0, "Once upon a time")  # all of it again, as a run tells it that has ended
+    coming.add_tokens("text", 0, data(" a", " ti", "me"))
+    text, tokens, offset = coming.take(is_whole=True)
+    assert (text, [each.text for each in tokens], offset) == (" time", [" ti", "me"], 11)
+    assert coming.take(is_whole=True) == ("", [], 16)
+
+
 # Ends
 
 
@@ -819,9 +1139,12 @@ def test_llm_speaks_to_it(real: Server, tmp_path: Path) -> None:
     assert said("-m", "text", "Once upon a time", *asked)
 
 
-def test_the_example_of_the_guide_runs(real: Server, capsys: pytest.CaptureFixture[str]) -> None:
+def test_the_examples_of_the_guide_run(real: Server, capsys: pytest.CaptureFixture[str]) -> None:
     guide = (Path(__file__).parents[2] / "docs" / "serving.md").read_text("utf-8")
-    found = re.findall(r"^```python\n(.*?)^```", guide, re.M | re.S)
-    example = next(each for each in found if "import OpenAI" in each)
-    exec(example.replace("http://127.0.0.1:8080", real.origin), {})
-    assert capsys.readouterr().out.strip()
+    [section] = re.findall(r"^## OpenAI clients\n(.*?)^## ", guide, re.M | re.S)
+    examples = re.findall(r"^```python\n(.*?)^```", section, re.M | re.S)
+    names: dict[str, Any] = {}
+    for example in examples:
+        exec(example.replace("http://127.0.0.1:8080", real.origin), names)
+        assert capsys.readouterr().out.strip()
+    assert len(examples) == 2
