@@ -6,6 +6,7 @@ import contextlib
 import json
 import os
 import random
+import re
 import subprocess
 import sys
 import threading
@@ -27,6 +28,7 @@ if not BENCHMARKS.exists():
 sys.path.append(str(BENCHMARKS))
 
 import attacks  # noqa: E402
+import evaluation  # noqa: E402
 import quality  # noqa: E402
 from on_gpu import cases, correctness  # noqa: E402
 from peers import processes, report, weights, work  # noqa: E402
@@ -347,6 +349,7 @@ import os, sys
 from pathlib import Path
 sys.path.append({str(BENCHMARKS)!r})
 import attacks  # noqa: E402
+import evaluation  # noqa: E402
 from peers import processes
 from peers.protocol import PeerSettings
 settings = PeerSettings(Path({str(model)!r}), "float32", 1, "cpu", Path({str(tmp_path)!r}), {{}})
@@ -456,3 +459,38 @@ def test_no_honest_request_fails_beside_an_attack(kinds: tuple[str, ...]) -> Non
                 assert told[who]["failures"] == []
             assert len(told["owner"]["seconds"]) >= 5
             assert told["owner"]["sent away"] == 0
+
+
+# lm_eval
+
+
+def outcome(accuracy: float, answer: Any) -> evaluation.Outcome:
+    return evaluation.Outcome({("task", "acc"): accuracy}, {("task", 0): answer}, 1.0)
+
+
+@pytest.mark.parametrize(
+    ("ours", "theirs", "count"),
+    [
+        (outcome(0.5, [["a text"]]), outcome(0.5, [["a text"]]), 0),
+        (outcome(0.5, [["a text"]]), outcome(0.5, [["a  text"]]), 1),
+        (outcome(0.50001, [[["-1.0", "True"]]]), outcome(0.5, [[["-1.0005", "True"]]]), 0),
+        (outcome(0.5, [[["-1.0", "True"]]]), outcome(0.5, [[["-1.0", "False"]]]), 1),
+        (outcome(0.51, [["-1.0"]]), outcome(0.5, [["-1.01"]]), 2),
+        (outcome(0.5, [["-1000.0"]]), outcome(0.5, [["-1000.005"]]), 0),
+        (outcome(0.5, [["-1.0"]]), evaluation.Outcome({}, {}, 1.0), 2),
+    ],
+)
+def test_evaluations_that_differ(
+    ours: evaluation.Outcome, theirs: evaluation.Outcome, count: int
+) -> None:
+    assert len(evaluation.differences(ours, theirs)) == count
+    assert len(evaluation.differences(theirs, ours)) == count
+
+
+@pytest.mark.slow
+def test_lm_eval_finds_in_what_is_served_what_its_own_backend_finds(tmp_path: Path) -> None:
+    done = CliRunner().invoke(
+        evaluation.main, ["--stories", "12", "--folder", str(tmp_path)], catch_exceptions=False
+    )
+    assert done.exit_code == 0, done.output
+    assert re.search(r"equal: .* of 43 samples", done.output)
