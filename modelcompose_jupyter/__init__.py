@@ -18,6 +18,7 @@ if TYPE_CHECKING:
         RunCancelled,
     )
     from .host import Host, LocalHost, local_host
+    from .run_hooks import on_run
     from .server.client import RemoteHost
     from .workflow import Event, Run, State
 
@@ -33,6 +34,7 @@ _MODULES = {
         "RunCancelled",
     ),
     "host": ("Host", "LocalHost", "local_host"),
+    "run_hooks": ("on_run",),
     "server.client": ("RemoteHost",),
     "workflow": ("Event", "Run", "State"),
 }
@@ -54,6 +56,7 @@ __all__ = [
     "Workflow",
     "load",
     "local_host",
+    "on_run",
 ]
 
 

@@ -19,7 +19,7 @@ from .diagram import Diagram, diagram
 from .document import Document, Input, Output, Signature, load_document, signature
 from .errors import ComposeError, InputError
 from .host import Host, LocalHost, validate_run
-from .host_selection import host_for, host_of, in_use, is_page, runs_here
+from .host_selection import host_for, host_of, in_use, is_page, own_runs, runs_here
 from .path_redaction import public_source, without_folders
 from .redaction import is_masked, redact
 from .run_follower import stop
@@ -29,8 +29,12 @@ from .workflow.component import written_spec
 from .workflow.options import of_record
 
 if TYPE_CHECKING:
+    from pandas import DataFrame
+
+    from .history import PastRuns
     from .mapping.row_stream import RowStream
     from .widgets.panel import Panel
+    from .widgets.side_by_side import SideBySide
 
 
 class Workflow:
@@ -332,13 +336,60 @@ class Workflow:
         thread.start()
         return thread
 
-    def rerun(self, record: Run | Mapping[str, Any]) -> Run:
-        """Run again what a run, or its ``record``, tells of; an earlier kernel's record, too.
+    @property
+    def history(self) -> DataFrame:
+        """What it ran in this process, and what the saved notebook remembers of earlier ones: a row
+        for each run, by its id, the oldest first.
+
+        The columns are ``when`` it began, each input (as given, else its default; one that is named
+        like another column is ``input.NAME``), the ``seed`` of the first text, the ``text``, the
+        ``output``, how it ended (``finish``), ``tokens`` and ``prompt_tokens``,
+        ``tokens_per_second``, ``seconds`` in all, the ``model``, the generation ``parameters``
+        really used, the ``record``, and whether the notebook alone has it (``remembered``). What
+        ran before the document was changed is another workflow's.
 
         Raises:
-            InputError: the record is of another document or workflow.
+            UsageError: pandas is not installed.
+            InputError: the notebook's file cannot be read.
         """
-        record = record.record if isinstance(record, Run) else record
+        return self._past_runs().table()
+
+    def side_by_side(self, *runs: Run | str | DataFrame) -> SideBySide:
+        """The texts of runs beside each other, with the words marked that differ.
+
+            story.side_by_side(story.history.tail(3))
+
+        Args:
+            runs: two or more, as themselves, by their ids or the beginnings of them, or by rows of
+                `history`.
+
+        Raises:
+            InputError: there is no such run, or there are less than two.
+        """
+        from .widgets.side_by_side import SideBySide
+
+        past = self._past_runs()
+        found = past.runs(runs)
+        if len(found) < 2:
+            raise InputError(
+                f"side by side are two runs or more, and this is {len(found)}",
+                hint="Give their ids or rows: side_by_side(story.history.tail(2)).",
+            )
+        return SideBySide(found, list(map(past.given, found)))
+
+    def _past_runs(self) -> PastRuns:
+        from .history import PastRuns
+
+        return PastRuns(self, own_runs if self._host is None else self._host.own_runs)
+
+    def rerun(self, record: Run | Mapping[str, Any] | str) -> Run:
+        """Run again what a run, or its ``record``, its row of `history` or its id tells of; that of
+        an earlier kernel, too.
+
+        Raises:
+            InputError: the record is of another document or workflow, or there is no such run.
+        """
+        record = self._past_runs().record(record)
         self._check_own(record)
         if is_masked(record["input"]):
             raise InputError(

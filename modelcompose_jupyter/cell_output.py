@@ -16,7 +16,7 @@ from .progress import as_text, says_only, status_line
 from .run_follower import ProgressLine, await_end, follow
 from .terminal import TerminalLine, for_terminal
 from .widgets.outputs import preformatted
-from .workflow import METADATA_KEY, Run
+from .workflow import Run
 
 _SECONDS = 0.2
 _CHARACTERS_A_SECOND = 200_000
@@ -44,7 +44,7 @@ def show(run: Run, since: float | None = None) -> None:
         print(as_text(run.output))  # noqa: T201
     status = status_line(run)
     data = {"text/plain": f"[{status}]", "text/html": f"<small>{escape(status)}</small>"}
-    display(data, metadata={METADATA_KEY: run.record}, raw=True)
+    display(data, metadata=run.notebook_metadata(), raw=True)
     for warning in run.warnings:
         print(f"warning: {warning}")  # noqa: T201
 

@@ -22,6 +22,7 @@ from .document.to_plain import to_plain
 from .errors import ComposeError, ModelError
 from .models import MemoryUse, ModelCache, ModelInfo
 from .redaction import get_logger
+from .run_hooks import call_when_ended
 from .run_store import Kept, RunStore
 from .seeds import draw_seed
 from .workflow import Run, RunOptions, State, run_workflow
@@ -70,6 +71,8 @@ class Host(Protocol):
     def branch(self, id: str, token: int, alternative: int, text: int = 0) -> Run: ...
 
     def runs(self) -> list[Run]: ...
+
+    def own_runs(self) -> list[Run]: ...
 
     def run(self, id: str) -> Run: ...
 
@@ -229,6 +232,7 @@ class LocalHost:
             parameters={} if isinstance(known, str) else {"seed": known},
             metadata=metadata,
             secrets=hidden,
+            document=document.hash,
         )
         try:
             with self._lock:
@@ -236,6 +240,7 @@ class LocalHost:
                 self._check_busy(is_guest)
                 given = values if hidden else None
                 self.run_store.add(run, document, asked, owed_to, given)
+            call_when_ended(run)
             self._tell_observers(run)
             with self._lock:
                 self._running_loop().call_soon_threadsafe(task.start)

@@ -283,12 +283,7 @@ def in_use() -> list[LocalHost | RemoteHost]:
 def own_runs() -> list[Run]:
     """The runs that this process started, wherever they run, the newest first."""
     found = [run for host in in_use() for run in host.own_runs()]
-    return sorted(found, key=_beginning, reverse=True)
-
-
-def _beginning(run: Run) -> float:
-    events = run.events_so_far()
-    return events[0].time if events else time.time()
+    return sorted(found, key=lambda run: run.began_at or time.time(), reverse=True)
 
 
 def host_of(run_id: str) -> Host:

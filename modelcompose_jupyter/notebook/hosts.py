@@ -10,11 +10,11 @@ from .. import host_selection
 from ..errors import ComposeError, UsageError, did_you_mean
 from ..host import LocalHost, local_host
 from ..models.weights.source import folder_of, is_folder
+from ..notebook_records import this_notebook
 from ..server.access import Access
 from ..server.catalog import Catalog, Served
 from ..server.server import Server, ServerSettings
 from ..table import Table
-from .records import this_notebook
 from .table import models_table
 
 if TYPE_CHECKING:

@@ -234,7 +234,7 @@ class ComposeMagics(Magics):
     def _again(self, id: str, notebook: Path | None) -> tuple[Run, dict[str, Any]]:
         """A run started again, and the record of the first."""
         from ..host_selection import host_of
-        from .records import find_record, this_notebook
+        from ..notebook_records import find_record, this_notebook
 
         reason: str | None = None
         if notebook is None:
@@ -330,7 +330,7 @@ class ComposeMagics(Magics):
 
 def _compare(before: dict[str, Any], run: Run) -> None:
     """Say whether a run again gave the same text, and if not, what may have changed it."""
-    from .records import differences, same_texts
+    from ..notebook_records import differences, same_texts
 
     if not before.get("generations"):
         return

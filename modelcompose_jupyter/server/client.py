@@ -27,6 +27,7 @@ from ..errors import ComposeError, InputError, UsageError
 from ..host import validate_run
 from ..models import MemoryUse, ModelInfo
 from ..redaction import get_logger, redact, remember
+from ..run_hooks import call_when_ended
 from ..workflow import EVENT_DATA, Run, RunOptions, State
 from ..workflow.options import API_NAMES
 from .access import is_loopback
@@ -110,12 +111,12 @@ class RemoteHost:
         body |= {API_NAMES.get(name, name): value for name, value in asked.items()}
         shown, _ = signature(document, chosen).masked(values)
         try:
-            return self._submit_body(chosen.id, shown, body)
+            return self._submit_body(chosen.id, shown, document.hash, body)
         except InputError as error:
             if error.code != "unknown_document":
                 raise
         self._bring(document)
-        return self._submit_body(chosen.id, shown, body)
+        return self._submit_body(chosen.id, shown, document.hash, body)
 
     def _bring(self, document: Document) -> None:
         try:
@@ -129,14 +130,18 @@ class RemoteHost:
                 code="unknown_document",
             ) from None
 
-    def _submit_body(self, workflow: str, shown: Any, body: Mapping[str, Any]) -> Run:
-        """A run that is asked for; ``shown`` is its input as it may be shown."""
+    def _submit_body(
+        self, workflow: str, shown: Any, document: str | None, body: Mapping[str, Any]
+    ) -> Run:
+        """A run that is asked for; ``shown`` is its input as it may be shown, and ``document`` the
+        hash of its document, if it is known."""
         asked = {key: value for key, value in body.items() if value is not None}
         asked |= {"wait_for_completion": False, "linger": _LINGER_SECONDS}
         asked["session_id"] = self._session
         state = self._ask(TaskState, "POST", "/workflows/runs", asked)
-        run = self._mirrored(state, workflow, shown)
+        run = self._mirrored(state, workflow, shown, document)
         self._own.add(run.id)
+        call_when_ended(run)
         return run
 
     def rerun(self, id: str) -> Run:
@@ -146,7 +151,8 @@ class RemoteHost:
             InputError: there is no such run.
         """
         first = self.run(id)
-        return self._submit_body(first.workflow, first.input, {"rerun_of": first.id})
+        body = {"rerun_of": first.id}
+        return self._submit_body(first.workflow, first.input, first.document, body)
 
     def extend(self, id: str, tokens: int | None = None) -> Run:
         """Go on from a run, where a limit has cut its text; see `LocalHost.extend`.
@@ -156,7 +162,7 @@ class RemoteHost:
         """
         first = self.run(id)
         body = {"extension_of": first.id, "extend_by": tokens}
-        return self._submit_body(first.workflow, first.input, body)
+        return self._submit_body(first.workflow, first.input, first.document, body)
 
     def branch(self, id: str, token: int, alternative: int, text: int = 0) -> Run:
         """Go on from another token of a run's text; see `LocalHost.branch`.
@@ -166,7 +172,7 @@ class RemoteHost:
         """
         first = self.run(id)
         at = {"of": first.id, "token": token, "alternative": alternative, "text": text}
-        return self._submit_body(first.workflow, first.input, {"branch": at})
+        return self._submit_body(first.workflow, first.input, first.document, {"branch": at})
 
     def runs(self) -> list[Run]:
         """The runs that it knows and this caller may see, the newest first."""
@@ -389,10 +395,19 @@ class RemoteHost:
 
     # Runs
 
-    def _mirrored(self, state: TaskState, workflow: str, values: Any) -> Run:
+    def _mirrored(
+        self, state: TaskState, workflow: str, values: Any, document: str | None = None
+    ) -> Run:
         """A run of over there as a run here, which grows as that one does."""
         id = state.task_id
-        run = Run(workflow, values, partial(self._cancel, id), id=id, parameters=state.parameters)
+        run = Run(
+            workflow,
+            values,
+            partial(self._cancel, id),
+            id=id,
+            parameters=state.parameters,
+            document=document,
+        )
         with self._lock:
             self._runs[id] = run
             while len(self._runs) > _KEPT_RUNS:

@@ -3,8 +3,6 @@ side."""
 
 from __future__ import annotations
 
-import difflib
-import re
 import time
 from collections import OrderedDict
 from collections.abc import Callable, Mapping, Sequence
@@ -14,13 +12,12 @@ from ..document.types import show
 from ..progress import as_text, ending
 from ..workflow import Run
 from .form import label_of_name
+from .text_diff import marked
 
 _KEPT = 20
 _MOST_COMPARED = 6
 _TITLE_LENGTH = 60
 _VALUE_LENGTH = 24
-_ALIKE = 0.5  # texts of which so much is the same have their differences marked
-_WORD = re.compile(r"\s+|\w+|[^\w\s]")
 
 
 class RunHistory:
@@ -86,35 +83,24 @@ class RunHistory:
 
     def _side_by_side(self, ids: Sequence[str]) -> list[dict[str, Any]]:
         runs = [self._runs[id] for id in ids if id in self._runs][:_MOST_COMPARED]
-        if len(runs) < 2:
-            return []
-        given = [self._input_of(run) for run in runs]
-        differing = [name for name in given[0] if any(e.get(name) != given[0][name] for e in given)]
-        texts = [_WORD.findall(_text(run)) for run in runs]
-        others = [texts[1], *texts[:1] * (len(texts) - 1)]
-        return [
-            {
-                "id": run.id,
-                "label": " · ".join(_details(values, differing)) or _at(run),
-                "parts": _parts(text, other),
-            }
-            for run, values, text, other in zip(runs, given, texts, others, strict=True)
-        ]
+        return side_by_side(runs, list(map(self._input_of, runs))) if len(runs) > 1 else []
 
 
-def _parts(words: list[str], others: list[str]) -> list[list[str]]:
-    """A text's words joined where they are, or are not, in another text, too."""
-    matcher = difflib.SequenceMatcher(None, words, others, autojunk=len(words) > 2000)
-    if matcher.ratio() < _ALIKE:  # marks everywhere say nothing: where they part is what there is
-        same = next((i for i, (a, b) in enumerate(zip(words, others, strict=False)) if a != b), 0)
-        pieces = (("same", words[:same]), ("other", words[same : same + 1]))
-        rest = ("same", words[same + 1 :])
-        return [[kind, "".join(part)] for kind, part in (*pieces, rest) if part]
-    parts = []
-    for kind, start, end, _, _ in matcher.get_opcodes():
-        if start < end:
-            parts.append(["same" if kind == "equal" else "other", "".join(words[start:end])])
-    return parts
+def side_by_side(runs: Sequence[Run], given: Sequence[Any]) -> list[dict[str, Any]]:
+    """Two runs or more as columns: see `RunHistory.compared`. ``given`` is what each was given."""
+    values = [each if isinstance(each, Mapping) else {"input": each} for each in given]
+    names = dict.fromkeys(name for each in values for name in each)
+    differing = [name for name in names if any(e.get(name) != values[0].get(name) for e in values)]
+    texts = list(map(_text, runs))
+    others = [texts[1], *texts[:1] * (len(texts) - 1)]
+    labels = [" · ".join(_details(each, differing)) for each in values]
+    if len(set(labels)) < len(labels):
+        both = zip(labels, map(_at, runs), strict=True)
+        labels = [" · ".join(filter(None, each)) for each in both]
+    return [
+        {"id": run.id, "label": label, "parts": marked(text, other)}
+        for run, label, text, other in zip(runs, labels, texts, others, strict=True)
+    ]
 
 
 def _text(run: Run) -> str:
@@ -128,7 +114,7 @@ def _at(run: Run) -> str:
 
 
 def _clock(run: Run) -> str:
-    return time.strftime("%H:%M:%S", time.localtime(run.events_so_far()[0].time))
+    return time.strftime("%H:%M:%S", time.localtime(run.began_at))
 
 
 def _title(given: Mapping[str, Any], run: Run) -> str:
@@ -157,7 +143,7 @@ def _details(given: Mapping[str, Any], names: Sequence[str]) -> list[str]:
     return [
         f"{label_of_name(name)} {show(_last_said(given[name]), _VALUE_LENGTH)}"
         for name in names
-        if name in given
+        if given.get(name) is not None
     ]
 
 

@@ -15,7 +15,7 @@ from IPython.display import display
 from ..document import Signature
 from ..document.types import Message
 from ..progress import status_line
-from ..workflow import METADATA_KEY, Run
+from ..workflow import Run
 from .conversation import turns_html
 from .outputs import Part, parts, preformatted
 
@@ -57,8 +57,8 @@ class StaticOutput:
 
 
 def bundle(run: Run, signature: Signature) -> tuple[dict[str, str], dict[str, Any]]:
-    """A run that has ended as a MIME bundle, with its conversations, and its record as the
-    metadata."""
+    """A run that has ended as a MIME bundle, with its conversations, and the metadata that keeps
+    it."""
     outputs = parts(run, signature.outputs)
     found = outputs or [Part("", "text", run.text, preformatted(run.text))]
     plain = "\n\n".join(
@@ -82,7 +82,7 @@ def bundle(run: Run, signature: Signature) -> tuple[dict[str, str], dict[str, An
         "text/plain": f"{plain}\n{status}",
         "text/html": _html(f"{html}<div><small>{escape(status)}</small></div>"),
     }
-    return data, {METADATA_KEY: run.record}
+    return data, run.notebook_metadata()
 
 
 def _html(content: str) -> str:

@@ -1,8 +1,9 @@
 """Running workflows: the Run that every surface observes, and the runner that drives it."""
 
 from .events import EVENT_DATA, Event, State
+from .notebook_metadata import METADATA_KEY
 from .options import RunOptions
-from .run import METADATA_KEY, EventIterator, Run
+from .run import EventIterator, Run
 from .runnable import Runnable
 from .runner import is_first_seed, run_workflow
 from .tokens import Alternative, Token

@@ -32,10 +32,8 @@ from typing import Any, TypeVar
 from ..errors import ComposeError, RunCancelled
 from ..redaction import get_logger, redacted, without, without_secrets
 from .events import Event, EventType, State
+from .notebook_metadata import as_metadata, saved_run
 from .tokens import Token, TokenStreams
-
-METADATA_KEY = "modelcompose"
-"""Where a notebook keeps a run's record, in the metadata of the output that shows it."""
 
 _log = get_logger(__name__)
 _TICK = 0.1  # seconds; waits are this long at most, so that an interrupt is never late
@@ -123,8 +121,10 @@ class Run:
         parameters: Mapping[str, Any] | None = None,
         metadata: Mapping[str, Any] | None = None,
         secrets: Collection[str] = (),
+        document: str | None = None,
     ) -> None:
         self._secrets = secrets
+        self._document = document
         self.id = id or uuid.uuid4().hex[:12]
         self.workflow = workflow
         self.input = input
@@ -153,6 +153,18 @@ class Run:
     @property
     def done(self) -> bool:
         return self.state.is_final
+
+    @property
+    def document(self) -> str | None:
+        """The hash of its document; None where this process has not been told."""
+        told: str | None = self._summary.get("record", {}).get("document")
+        return self._document or told
+
+    @property
+    def began_at(self) -> float | None:
+        """When it began, in seconds since the epoch; None until then."""
+        with self._changed:
+            return self._events[0].time if self._events else None
 
     @property
     def ended_at(self) -> float | None:
@@ -490,6 +502,7 @@ class Run:
         return {
             "id": self.id,
             "workflow": self.workflow,
+            "document": self.document,
             "input": self.input,
             "metadata": self.metadata,
             "parameters": self.parameters,
@@ -501,7 +514,7 @@ class Run:
     @classmethod
     def restored(cls, saved: Mapping[str, Any]) -> Run:
         """A run that has ended, from what was `saved` of it."""
-        given = {key: saved[key] for key in ("id", "parameters", "metadata")}
+        given = {key: saved[key] for key in ("id", "parameters", "metadata", "document")}
         run = cls(saved["workflow"], saved["input"], lambda: None, **given)
         for event in saved["events"]:
             run._apply(event)
@@ -509,9 +522,23 @@ class Run:
         run.drafts = saved["drafts"]
         return run
 
+    def notebook_metadata(self) -> dict[str, Any]:
+        """What a notebook keeps in the metadata of the output that shows it: the record, and what
+        came of it. Empty until it has ended, and where it has no record."""
+        return as_metadata(self.record, self.events_so_far()) if self.done else {}
+
+    @classmethod
+    def from_notebook(cls, kept: Mapping[str, Any]) -> Run:
+        """A run that has ended, from what a notebook has kept of it.
+
+        Raises:
+            ValueError: that is no run, or its record alone.
+        """
+        return cls.restored(saved_run(kept))
+
     def _repr_mimebundle_(self, **_: Any) -> tuple[dict[str, str], dict[str, Any]]:
-        """IPython's hook: in a notebook, the record stays with the output that shows a run."""
-        return {"text/plain": repr(self)}, {METADATA_KEY: self.record} if self.done else {}
+        """IPython's hook: what a notebook keeps of a run stays with the output that shows it."""
+        return {"text/plain": repr(self)}, self.notebook_metadata()
 
     def __repr__(self) -> str:
         name = "" if self.workflow.startswith("__") else f" of {self.workflow}"

@@ -1,16 +1,17 @@
-"""Records of runs in notebook files: what cells keep in the metadata of their outputs."""
+"""Runs in notebook files: what cells keep of them in the metadata of their outputs."""
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from ..errors import InputError, one_line
-from ..text_encoding import decode
-from ..workflow import METADATA_KEY
+from .errors import InputError, one_line
+from .text_encoding import decode
+from .workflow import METADATA_KEY, Run
 
 
 def this_notebook() -> Path | None:
@@ -26,6 +27,17 @@ def find_record(path: Path, id: str) -> dict[str, Any] | None:
         InputError: the file cannot be read as a notebook.
     """
     return next((each for each in _records(path) if str(each.get("run")).startswith(id)), None)
+
+
+def runs_in(path: Path) -> Iterator[Run]:
+    """The runs that a saved notebook remembers.
+
+    Raises:
+        InputError: the file cannot be read as a notebook.
+    """
+    for record in _records(path):
+        with contextlib.suppress(ValueError):  # it has the record alone, or was changed by hand
+            yield Run.from_notebook(record)
 
 
 def _records(path: Path) -> Iterator[dict[str, Any]]:
