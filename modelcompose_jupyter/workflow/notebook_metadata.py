@@ -66,9 +66,11 @@ class _Kept(BaseModel):
     result: _Result
 
 
-def as_metadata(record: Mapping[str, Any], events: Sequence[Event]) -> dict[str, Any]:
-    """The metadata of an output, for a run that has ended, from its record and its events; empty
-    where the run has no record: one that never began, or a guest's."""
+def as_metadata(
+    record: Mapping[str, Any], parameters: Mapping[str, Any], events: Sequence[Event]
+) -> dict[str, Any]:
+    """The metadata of an output, for a run that has ended, from its record, parameters and events;
+    empty where the run has no record: one that never began, or a guest's."""
     if not record:
         return {}
     last = {event.type: event for event in events}
@@ -85,6 +87,7 @@ def as_metadata(record: Mapping[str, Any], events: Sequence[Event]) -> dict[str,
         for stream, data in streams.items()
     ]
     ended = last["state"]
+    beside = {"parameters": parameters, "record": {}, "timings": {}, "extendable_by": 0}
     result = _Result(
         began=events[0].time,
         ended=ended.time,
@@ -92,9 +95,7 @@ def as_metadata(record: Mapping[str, Any], events: Sequence[Event]) -> dict[str,
         texts=texts,
         output=output,
         error=ErrorData(**last["error"].data) if "error" in last else None,
-        summary=Summary(
-            **{**ended.data["summary"], "record": {}, "timings": {}, "extendable_by": 0}
-        ),
+        summary=Summary(**{**ended.data["summary"], **beside}),
     )
     kept = result.model_dump(mode="json", exclude_defaults=True)
     return {METADATA_KEY: {**record, _RESULT_KEY: kept}}

@@ -525,7 +525,9 @@ class Run:
     def notebook_metadata(self) -> dict[str, Any]:
         """What a notebook keeps in the metadata of the output that shows it: the record, and what
         came of it. Empty until it has ended, and where it has no record."""
-        return as_metadata(self.record, self.events_so_far()) if self.done else {}
+        if not self.done:
+            return {}
+        return as_metadata(self.record, self.parameters, self.events_so_far())
 
     @classmethod
     def from_notebook(cls, kept: Mapping[str, Any]) -> Run:

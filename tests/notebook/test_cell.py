@@ -310,6 +310,9 @@ def test_a_run_of_an_earlier_kernel_can_be_run_again(shell: Kernel, tmp_path: Pa
         missing = fresh.run(f"%compose rerun {record['run']}")
         assert "is not declared here" in error_text(missing)
         fresh.run("%%compose drawn --no-panel\n" + body)
+        assert fresh.value("drawn.history['text'].to_list()") == repr([cell.shown[0]])
+        same = "drawn.rerun(drawn.history.iloc[0]).result() == drawn.history.output.iloc[0]"
+        assert fresh.value(same) == "True"
         for line in (
             f"%compose rerun {record['run'][:6]}",
             f"%compose rerun {record['run']} old.ipynb",

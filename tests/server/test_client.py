@@ -7,6 +7,7 @@ import contextlib
 import json
 import multiprocessing
 import os
+import queue
 import socket
 import subprocess
 import sys
@@ -23,7 +24,15 @@ from standins.processes import environment
 from standins.scripted import ScriptedModels
 from standins.terminal import forget_hosts
 
-from modelcompose_jupyter import ComposeError, InputError, LocalHost, host_selection, load
+from modelcompose_jupyter import (
+    ComposeError,
+    InputError,
+    LocalHost,
+    Run,
+    host_selection,
+    load,
+    on_run,
+)
 from modelcompose_jupyter.callable import Workflow
 from modelcompose_jupyter.document import load_document
 from modelcompose_jupyter.server import client
@@ -91,6 +100,25 @@ def test_it_knows_what_the_host_knows(
     assert again.record["seed"] == before.record["seed"]
     with pytest.raises(InputError, match="there is no run 'nope'"):
         remote.run("nope")
+
+
+def test_a_run_over_there_is_told_to_hooks_here_and_is_in_the_history(remote: RemoteHost) -> None:
+    story = load(STORY, host=remote)
+    told: queue.Queue[Run] = queue.Queue()
+    hook = on_run(told.put, story)
+    try:
+        run = story.run(prompt="a")
+        again = remote.rerun(run.id)
+        again.wait(30)
+        # The server is in this process, too: of each run there are both ends.
+        seen = [told.get(timeout=30) for _ in range(4)]
+    finally:
+        hook.stop()
+    assert [each for each in seen if each in (run, again)] == [run, again]
+    assert sorted(each.id for each in seen) == sorted([run.id, again.id] * 2)
+    assert list(story.history.index) == [run.id, again.id]
+    assert story.history["text"].to_list() == [run.text] * 2
+    assert story.rerun(story.history.iloc[0]).result(30) == run.output
 
 
 def test_a_run_over_there_goes_on(serve: Serve) -> None:
