@@ -171,7 +171,6 @@ class PastRuns:
 def _outcome(run: Run, remembered: bool) -> dict[str, Any]:
     """What the table has of a run beside its inputs."""
     timings, parameters = run.timings, run.parameters
-    models = (each["model"]["source"] for each in run.record.get("generations", ()))
     why = f": {run.error.message}" if run.error is not None and run.state is State.FAILED else ""
     return {
         "seed": parameters.get("seed"),
@@ -182,7 +181,7 @@ def _outcome(run: Run, remembered: bool) -> dict[str, Any]:
         "prompt_tokens": run.usage.get("prompt"),
         "tokens_per_second": timings.get("tokens_per_second"),
         "seconds": timings.get("total"),
-        "model": ", ".join(dict.fromkeys(models)) or None,
+        "model": ", ".join(run.models) or None,
         "parameters": parameters,
         "record": run.record,
         "remembered": remembered,

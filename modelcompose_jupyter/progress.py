@@ -190,9 +190,7 @@ def details(run: Run) -> list[str]:
     rate = timings.get("tokens_per_second")
     if rate and generated > 1:
         parts.append(f"{rate:.0f} tokens/s" if rate >= 10 else f"{rate:.1f} tokens/s")
-    generations = run.record.get("generations", ())
-    models = dict.fromkeys(each["model"]["source"] for each in generations)
-    parts += models if len(models) > 1 else ()
+    parts += run.models if len(run.models) > 1 else ()
     if "seed" in run.parameters and run.parameters.get("do_sample"):
         parts.append(f"seed {run.parameters['seed']}")
     return parts

@@ -7,8 +7,9 @@ import shlex
 from pathlib import Path
 
 import pytest
-from standins.kernel import KernelIn
+from standins.kernel import KernelIn, kernel
 from standins.terminal import Terminal
+from standins.waiting import until
 
 from modelcompose_jupyter import DocumentError, load
 from modelcompose_jupyter.document import load_document
@@ -38,6 +39,35 @@ def test_the_notebook_examples_run(cells: list[str], kernel_in: KernelIn) -> Non
     for code in cells:
         cell = shell.run(code)
         assert cell.status == "ok", f"{code}\n{cell.error}"
+
+
+def test_the_page_on_history_runs_and_logs_to_mlflow(tmp_path: Path) -> None:
+    """All of it, in a folder of its own, with a local MLflow that tells nobody."""
+    page = (ROOT / "docs" / "history.md").read_text(encoding="utf-8")
+    with kernel(tmp_path, MLFLOW_DISABLE_TELEMETRY="true", DO_NOT_TRACK="true") as shell:
+        shell.run("%load_ext modelcompose_jupyter")
+        for code in blocks("(?:yaml|python)", page):
+            cell = shell.run(code)
+            assert cell.status == "ok", f"{code}\n{cell.error}"
+        shell.run("story.run(prompt='', length=3); story.submit(prompt='A fox', length=-1).wait()")
+        ended = "len(mlflow.search_runs(filter_string=\"status = 'FINISHED'\"))"
+        until(lambda: shell.value(ended) == "3")
+        shell.run(
+            "logged = mlflow.search_runs().set_index('tags.run')\n"
+            "ours = story.history.loc[logged.index]\n"
+            "def text(run): return mlflow.artifacts.load_text(f'{run.artifact_uri}/text.txt')\n"
+            "def record(run): return mlflow.artifacts.load_dict(f'{run.artifact_uri}/record.json')"
+        )
+        for same in (
+            "logged['metrics.tokens'] == ours['tokens']",
+            "logged['params.temperature'].astype(float)[1:] == 0.7",
+            "logged['tags.document'] == story.document.hash",
+            "logged['tags.model'] == ours['model'].fillna('')",
+            "logged.apply(text, axis=1) == ours['text']",
+            "logged.apply(record, axis=1) == ours['record']",
+        ):
+            assert shell.value(f"bool(({same}).all())") == "True", same
+        assert shell.value("logged['tags.finish'].to_list()") == "['failed', 'length', 'length']"
 
 
 def test_the_guide_has_what_it_says_of_the_same_again() -> None:

@@ -235,6 +235,13 @@ class Run:
         return self._of_summary("record")
 
     @property
+    def models(self) -> list[str]:
+        """The sources of the models that generated its texts, each once; as in ``record``, so a
+        guest is told none."""
+        generations = self._summary.get("record", {}).get("generations", ())
+        return list(dict.fromkeys(each["model"]["source"] for each in generations))
+
+    @property
     def streams(self) -> dict[tuple[Any, ...], str]:
         """The texts so far by stream: (job, repeat, prompt, sequence), in their order."""
         with self._changed:
