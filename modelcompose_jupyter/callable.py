@@ -342,11 +342,11 @@ class Workflow:
         for each run, by its id, the oldest first.
 
         The columns are ``when`` it began, each input (as given, else its default; one that is named
-        like another column is ``input.NAME``), the ``seed`` of the first text, the ``text``, the
-        ``output``, how it ended (``finish``), ``tokens`` and ``prompt_tokens``,
-        ``tokens_per_second``, ``seconds`` in all, the ``model``, the generation ``parameters``
-        really used, the ``record``, and whether the notebook alone has it (``remembered``). What
-        ran before the document was changed is another workflow's.
+        like another column is ``input.NAME``), the ``seed`` of the first text, the ``text``, how it
+        ended (``finish``), ``tokens`` and ``prompt_tokens``, ``tokens_per_second``, ``seconds`` in
+        all, the ``model``, the ``output``, the generation ``parameters`` really used, the
+        ``record``, and whether the notebook alone has it (``remembered``). What ran before the
+        document was changed is another workflow's.
 
         Raises:
             UsageError: pandas is not installed.

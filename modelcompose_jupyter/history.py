@@ -17,8 +17,8 @@ if TYPE_CHECKING:
     from pandas import DataFrame
 
 _COLUMNS = (
-    "when", "seed", "text", "output", "finish", "tokens", "prompt_tokens", "tokens_per_second",
-    "seconds", "model", "parameters", "record", "remembered",
+    "when", "seed", "text", "finish", "tokens", "prompt_tokens", "tokens_per_second", "seconds",
+    "model", "output", "parameters", "record", "remembered",
 )  # fmt: skip
 """Beside the inputs, which stand behind the first."""
 
@@ -179,13 +179,17 @@ def _outcome(run: Run, remembered: bool) -> dict[str, Any]:
         "finish": ending(run) + why,
         "tokens": run.usage.get("generated"),
         "prompt_tokens": run.usage.get("prompt"),
-        "tokens_per_second": timings.get("tokens_per_second"),
-        "seconds": timings.get("total"),
+        "tokens_per_second": _rounded(timings.get("tokens_per_second"), 1),
+        "seconds": _rounded(timings.get("total"), 3),
         "model": ", ".join(run.models) or None,
         "parameters": parameters,
         "record": run.record,
         "remembered": remembered,
     }
+
+
+def _rounded(value: float | None, digits: int) -> float | None:
+    return None if value is None else round(value, digits)
 
 
 def _column(pandas: Any, values: list[Any], index: Any) -> Any:

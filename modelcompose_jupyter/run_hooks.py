@@ -14,6 +14,7 @@ from collections import deque
 from collections.abc import Callable, Hashable
 from functools import update_wrapper
 
+from .errors import UsageError
 from .redaction import get_logger
 from .workflow import Run, Runnable
 
@@ -73,7 +74,17 @@ def on_run(callback: Callable[[Run], object], workflow: Runnable | None = None) 
         callback: is called with the run. A function that is defined again, by the same name, takes
             the place of the former: a cell may be run again.
         workflow: of which runs, as it is declared now; all if None.
+
+    Raises:
+        UsageError: it is no function that can be called on a thread.
     """
+    if not callable(callback) or inspect.iscoroutinefunction(callback):
+        raise UsageError(
+            f"on_run takes a function, and not {callback!r}"
+            if not callable(callback)
+            else "what on_run calls must be an ordinary function, and this one is async",
+            hint="Write 'def log(run): …', and on_run(log).",
+        )
     hook = RunHook(callback, workflow)
     _hooks.add(hook)
     return hook

@@ -15,6 +15,7 @@ from standins.processes import environment
 from standins.scripted import ScriptedModels
 
 from modelcompose_jupyter import LocalHost, Run, Workflow, load, on_run, run_hooks
+from modelcompose_jupyter.errors import UsageError
 from modelcompose_jupyter.run_hooks import HOOK_THREAD_NAME, RunHook
 
 DOCUMENT = """\
@@ -188,6 +189,14 @@ def test_a_hook_may_be_for_one_workflow(flow: Workflow, host: LocalHost, hook: H
     runs = [each.run(prompt="a") for each in (flow, other, same)]
     assert [next_of(told) for _ in runs] == runs
     assert of_flow == [runs[0], runs[2]]
+
+
+def test_what_cannot_be_called_back_is_refused() -> None:
+    async def later(run: Run) -> None: ...
+
+    for wrong, message in ((3, "takes a function, and not 3"), (later, "and this one is async")):
+        with pytest.raises(UsageError, match=message):
+            on_run(wrong)  # type: ignore[arg-type]
 
 
 def test_a_callback_that_is_far_behind_is_not_told_of_all(

@@ -22,7 +22,7 @@ _TEXT = (
     "font-family:var(--jp-content-font-family,sans-serif)"
 )
 _MARK = (
-    "border-radius:2px;color:inherit;"
+    "border-radius:2px;color:var(--jp-content-font-color1,CanvasText);"
     "background:color-mix(in srgb,var(--jp-brand-color1,Highlight) 22%,transparent)"
 )
 

@@ -11,6 +11,7 @@ from playwright.sync_api import Locator, Page, expect
 
 from .pages import Lab, Theme, leave
 from .test_chat import CHAT, Chat, chat_of
+from .test_history import AGAIN, RUN
 from .test_panel import LOAD, STORY, Panel
 
 AXE = Path(__file__).parents[2] / "labextension" / "node_modules" / "axe-core" / "axe.min.js"
@@ -75,6 +76,15 @@ def test_panels_and_chats_are_accessible(lab: Lab, theme: Theme, axe: str) -> No
     assert violations(chat.root, axe) == []
     chat.action(0, "Edit").click()
     assert violations(chat.root, axe) == []
+
+
+@pytest.mark.viewport(1280, 900)
+@pytest.mark.parametrize("theme", ["light", "dark"])
+def test_runs_side_by_side_are_accessible(lab: Lab, theme: Theme, axe: str) -> None:
+    opened = lab.open(LOAD, RUN, AGAIN, "story.side_by_side(story.history)", theme=theme)
+    opened.run_all()
+    expect(opened.output(3).locator("article mark").first).to_be_visible()
+    assert violations(opened.output(3), axe) == []
 
 
 @pytest.mark.parametrize("theme", ["light", "dark"])
