@@ -96,7 +96,7 @@ class _Hooks:
     def __init__(self) -> None:
         self._changed = threading.Condition()
         self._hooks: dict[Hashable, RunHook] = {}
-        # With the keys of the hooks; of the first they are being called.
+        # Each with the keys of its hooks. The first stays until they have been called.
         self._ended: deque[tuple[Run, list[Hashable]]] = deque()
         self._bytes = 0
         self._is_full = False
@@ -119,12 +119,13 @@ class _Hooks:
         """A run has ended. On the thread that ends it."""
         with self._changed:
             keys = [key for key, hook in self._hooks.items() if hook.wants(run)]
-            was_full, self._is_full = self._is_full, self._bytes > WAITING_BYTES
-            if keys and not self._is_full:
+            was_full, is_full = self._is_full, self._bytes > WAITING_BYTES
+            self._is_full = is_full
+            if keys and not is_full:
                 self._ended.append((run, keys))
                 self._bytes += run.size
                 self._changed.notify_all()
-        if self._is_full and not was_full:
+        if is_full and not was_full:
             _log.warning("what on_run calls is too slow: runs from %s on are not told", run.id)
 
     def _work(self) -> None:
