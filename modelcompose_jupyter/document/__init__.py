@@ -11,7 +11,7 @@ from ..errors import DocumentError, Problem, shared_comparisons
 from ..path_redaction import remember as remember_folder
 from .compiler import compile_document
 from .document import Action, Component, Controller, Document, Job, Workflow
-from .parameters import GenerationParameters
+from .parameters import MAX_LOGPROBS, GenerationParameters
 from .reader import Source, read
 from .references import BrokenExpression, findings
 from .render import render
@@ -22,6 +22,7 @@ from .to_plain import to_plain
 from .validator import explain, validate
 
 __all__ = [
+    "MAX_LOGPROBS",
     "Action",
     "Component",
     "Controller",

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any, TypedDict
 
-from ..document.parameters import MAX_LOGPROBS
+from ..document import MAX_LOGPROBS  # of the package: another thread may be importing it
 from ..errors import InputError
 from ..seeds import MAX_SEED
 
