@@ -757,7 +757,8 @@ def test_tokens_are_taken_as_they_are(client: OpenAI) -> None:
 @pytest.mark.parametrize(
     ("prompt", "code", "says"),
     [
-        ([[5], [5, 2048]], "unknown_token", "the model has no token with the id 2048"),
+        # Of several prompts the first may have begun to stream by then.
+        ([[5, 2048]], "unknown_token", "the model has no token with the id 2048"),
         ([5] * 512, "context_length_exceeded", "the prompt has 512 tokens"),
         ([5] * 600, "context_length_exceeded", "the prompt has 600 tokens"),
     ],
