@@ -56,11 +56,15 @@ class Beginning:
 
     Attributes:
         tokens: of each sequence; those that are not named have none.
-        is_told: whether their log-probabilities are known to whoever asks: they come without.
+        told: how many of these, of each sequence, whoever asks for log-probabilities knows already.
     """
 
     tokens: Sequence[Sequence[int]] = ()
-    is_told: bool = False
+    told: Sequence[int] = ()
+
+    def told_of(self, sequence: int) -> int:
+        """How many tokens of a sequence are known to whoever asks."""
+        return self.told[sequence] if sequence < len(self.told) else 0
 
 
 @dataclass(frozen=True)

@@ -6,9 +6,7 @@ it is given, and what comes after it is drawn with the numbers of its places.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import replace
-from typing import Any
 
 from ..errors import InputError
 from .extension import EarlierRun, earlier_texts
@@ -49,8 +47,6 @@ def branch(
     if not 0 <= token < len(known):
         raise InputError(f"the text has {len(known)} tokens, and no token {token}")
     place = known[token]
-    is_within = token > 0 and "bytes" in known[token - 1]  # of a character, perhaps
-    told = None if is_within else _told(place, alternative)
     given: GivenTokens = {
         "stream": list(stream),
         "tokens": [*(each["id"] for each in known[:token]), alternative],
@@ -65,17 +61,4 @@ def branch(
             texts=["" if n == stream[3] else each for n, each in enumerate(texts[key].texts)],
             tokens=[() if n == stream[3] else each for n, each in enumerate(texts[key].tokens)],
         )
-    tokens = {stream: [*known[:token], told]} if told is not None else {}
-    return asked, EarlierRun(texts, tokens)
-
-
-def _told(place: Mapping[str, Any], alternative: int) -> dict[str, Any] | None:
-    """What is known of an alternative as the token in a place; None where the model has to be
-    asked: it was not among those that were told, or what it adds to the text is not its own."""
-    if alternative == place["id"]:
-        return dict(place)
-    alternatives = place.get("alternatives", ())
-    for rank, each in enumerate(alternatives, start=1):
-        if each["id"] == alternative and each.get("is_text", True):
-            return {**each, "text": each["token"], "rank": rank, "alternatives": alternatives}
-    return None
+    return asked, EarlierRun(texts, {stream: known[:token]})

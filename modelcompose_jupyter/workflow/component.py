@@ -285,7 +285,7 @@ class _Stream:
         for sequence, told in enumerate(known):
             if told:
                 self.put_tokens(sequence, "text", 0, told)
-        return Beginning(tokens if any(tokens) else (), is_told=any(known))
+        return Beginning(tokens if any(tokens) else (), list(map(len, known)))
 
     def put(self, sequence: int, offset: int, text: str) -> None:
         """What has come of a text. On any thread."""

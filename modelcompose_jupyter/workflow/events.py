@@ -110,15 +110,10 @@ class TextData(BaseModel):
 
 
 class AlternativeData(BaseModel):
-    """A token that could have stood in the place of another: see `tokens.Alternative`.
-
-    ``is_text`` is whether ``token`` is what it adds to a text: not of a special one, nor of a part
-    of a character.
-    """
+    """A token that could have stood in the place of another: see `tokens.Alternative`."""
 
     id: int
     token: str
-    is_text: bool = True
     logprob: float
     sampling_logprob: float | None = None
     bytes: list[int] | None = None

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import pytest
+from standins.tokenizers_of_kinds import KINDS, tokenizer_of
 
 from modelcompose_jupyter import InputError, LocalHost, Run, Workflow, load
 from modelcompose_jupyter.workflow import EVENT_DATA, Token
@@ -141,6 +143,60 @@ def test_branches_branch_and_go_on(real: LocalHost) -> None:
     assert longer.text.startswith(second.text)
     assert len(longer.tokens[0]) == 26 or longer.finish_reason == "eos"
     assert longer.record["begins_with"] == second.record["begins_with"]
+
+
+def test_several_texts_of_a_run_branch(real: LocalHost) -> None:
+    flow = load(PROMPT + "  num_return_sequences: 2\n", host=real)
+    run = ended(flow.start({}, seed=3, logprobs=3))
+    for text, place in ((0, 4), (1, 2), (0, 6), (1, 7)):
+        before = run.tokens
+        run = ended(flow.branch(run, place, other(before[text][place]), text))
+        assert run.tokens[1 - text] == before[1 - text]
+        assert run.tokens[text][:place] == before[text][:place]
+        whole = ["Once upon a time" + each for each in written(run)]
+        assert list(run.streams.values()) == whole
+
+
+def tiny(folder: Path, kind: str) -> Path:
+    """A model with a tokenizer of a kind."""
+    from transformers import LlamaConfig, LlamaForCausalLM
+
+    tokenizer = tokenizer_of(kind)
+    config = LlamaConfig(
+        vocab_size=len(tokenizer), hidden_size=32, intermediate_size=64, num_hidden_layers=1,
+        num_attention_heads=2, num_key_value_heads=2, max_position_embeddings=64,
+    )  # fmt: skip
+    LlamaForCausalLM(config).float().save_pretrained(folder)
+    tokenizer.save_pretrained(folder)
+    return folder
+
+
+@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("prompt", ["once upon a time", "<s>", "it '"])
+def test_the_tokens_of_a_branch_write_its_text(
+    kind: str, prompt: str, tmp_path: Path, real: LocalHost
+) -> None:
+    """However an alternative is joined to what stands before it."""
+    lines = f"""
+component:
+  type: model
+  task: text-generation
+  model: {tiny(tmp_path, kind)}
+  precision: float32
+  text: ${{input.prompt}}
+  include_prompt: false
+  max_output_length: 8
+  logprobs: 5
+"""
+    flow = load(lines, host=real)
+    run = ended(flow.start({"prompt": prompt}, seed=5))
+    assert written(run) == [run.text]
+    for place, token in enumerate(run.tokens[0]):
+        for each in token.alternatives:
+            branch = ended(flow.branch(run, place, each.id))
+            assert written(branch) == [branch.text]
+    fresh = ended(flow.rerun(branch.record))
+    assert [each.text for each in fresh.tokens[0]] == [each.text for each in branch.tokens[0]]
 
 
 def test_a_branch_by_what_an_alternative_is_called(real: LocalHost) -> None:

@@ -57,7 +57,7 @@ def generate(
         given=given,
         tokens=tokens,
     )
-    tokens.begin(given, is_told=request.beginning.is_told)
+    tokens.begin(given, request.beginning.told_of(0))
     if request.cancelled.is_set():
         criteria.reasons = ["cancelled"] * params.num_return_sequences
     elif criteria.has_ended:

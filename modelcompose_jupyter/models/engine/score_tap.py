@@ -85,10 +85,9 @@ class GeneratedTokens:
         self._tap = tap
         self._rows: list[TokenStream] = []
 
-    def begin(self, given: Sequence[int], *, is_told: bool) -> None:
-        """Tell the prompt, and the tokens that the text begins with unless they are told."""
+    def begin(self, given: Sequence[int], told: int) -> None:
+        """Tell the prompt, and the tokens that the text begins with but for those that are told."""
         params, prompt = self._params, self._params.tokens
-        first = len(given) if is_told else 0
         if params.prompt_logprobs is not None:
             tokens = TokenStream(self._loaded, (), partial(self._stream.add_tokens, 0, "prompt"))
             tokens.begin(prompt[0])
@@ -97,14 +96,14 @@ class GeneratedTokens:
             self._rows = [
                 TokenStream(
                     self._loaded,
-                    [*self._before, *given[:first]],
+                    self._before,
                     partial(self._stream.add_tokens, row, "text"),
-                    first,
+                    given[:told],
                 )
                 for row in range(params.num_return_sequences)
             ]
             for row in self._rows:
-                row.add(self._read(prompt, given, params.logprobs)[first:])
+                row.add(self._read(prompt, given, params.logprobs)[told:])
 
     def chosen(self, row: int, token: int) -> None:
         """Tell the token that a row got in the last step."""

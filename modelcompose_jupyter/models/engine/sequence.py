@@ -190,13 +190,13 @@ class Scoring:
         self._prompt_count = params.prompt_logprobs if number == 0 else None
         end = len(sequence.tokens)
         self.places = range(end, end)
-        is_told = group.request.beginning.is_told
         if self._count is not None:
             tell = partial(group.add_tokens, number, "text")
-            first = len(given) if is_told else 0
-            before = sequence.tokens[: len(prompt) + first]
-            self._tokens = TokenStream(loaded, before, tell, first)
-            self.places = range(len(prompt) + first, end)
+            told = given[: group.request.beginning.told_of(number)]
+            for token in told:
+                self._row.add(token)
+            self._tokens = TokenStream(loaded, prompt, tell, told)
+            self.places = range(len(prompt) + len(told), end)
         if self._prompt_count is not None:
             tell = partial(group.add_tokens, number, "prompt")
             self._prompt = TokenStream(loaded, (), tell)

@@ -17,18 +17,20 @@ class TokenStream:
     """Tells tokens as they come, as plain data.
 
     Args:
-        before: the tokens before the first one.
-        offset: the place of the first one.
+        before: the tokens before the text.
+        known: those that it begins with, which are told already.
     """
 
     def __init__(
-        self, loaded: LoadedModel, before: Sequence[int], tell: Tell, offset: int = 0
+        self, loaded: LoadedModel, before: Sequence[int], tell: Tell, known: Sequence[int] = ()
     ) -> None:
         self._texts = loaded.token_texts
         self._detokenizer = Detokenizer(loaded.decode, before, ())
         self._tell = tell
-        self._offset = offset
+        self._offset = len(known)
         self._last: dict[str, Any] | None = None
+        for token in known:  # what is uncertain of their text is the next one's
+            self._detokenizer.push(token)
 
     def begin(self, token: int) -> None:
         """Tell a token that nothing foretells: the first of a prompt."""
@@ -60,8 +62,7 @@ class TokenStream:
         }
 
     def _alternative(self, id: int, logprob: float, sampling: float | None) -> dict[str, Any]:
-        told = {**self._named(id), "logprob": logprob, "sampling_logprob": sampling}
-        return told if self._texts.of(id).is_text else {**told, "is_text": False}
+        return {**self._named(id), "logprob": logprob, "sampling_logprob": sampling}
 
     def _plain(self, id: int) -> dict[str, Any]:
         return {**self._named(id), "text": self._detokenizer.push(id)}

@@ -17,18 +17,11 @@ class TokenText(NamedTuple):
 
     Attributes:
         text: of a special token its name, of a part of a character its bytes, such as ``\\xec``.
-        is_special: whether it adds nothing to a text.
         bytes: of a part of a character; else None.
     """
 
     text: str
-    is_special: bool = False
     bytes: bytes | None = None
-
-    @property
-    def is_text(self) -> bool:
-        """Whether the text is what it adds to another."""
-        return not self.is_special and self.bytes is None
 
 
 class TokenTexts:
@@ -49,7 +42,7 @@ class TokenTexts:
     def _of(self, id: int) -> TokenText:
         name = self._decode.special_name(id)
         if name is not None:
-            return TokenText(name, is_special=True)
+            return TokenText(name)
         raw = self._decode.bytes_of(id)
         if raw is not None and not _is_whole(raw):
             return TokenText("".join(f"\\x{byte:02x}" for byte in raw), bytes=raw)
