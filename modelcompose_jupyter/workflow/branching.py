@@ -34,6 +34,12 @@ def branch(
         raise InputError(
             f"run {run.id} has not ended", hint="Stop it, then branch.", code="not_ended"
         )
+    if "score" in options:
+        raise InputError(
+            f"run {run.id} is a score: its text was given, and nothing goes on from it",
+            hint="Score another text.",
+            code="not_branchable",
+        )
     if not 0 <= text < len(streams):
         raise InputError(f"run {run.id} has {len(streams)} texts, and no text {text}")
     stream = streams[text]

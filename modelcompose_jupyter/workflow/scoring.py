@@ -15,6 +15,8 @@ from .tokens import Token
 
 _KEPT = ("max_input_length", "enable_thinking", "chat_template_kwargs", "logprobs")
 """Parameters that matter to a text that is read."""
+MAX_PERPLEXITY = 1e300
+"""In place of more, which no float can be: of a text that the model holds for impossible."""
 
 
 def check_scorable(document: Document, workflow: Workflow) -> None:
@@ -43,16 +45,21 @@ def scoring_parameters(asked: GenerationParameters) -> GenerationParameters:
 def score(tokens: Sequence[Token]) -> dict[str, Any]:
     """The score of a text, as plain data.
 
-    ``logprob`` is the sum of its tokens', ``perplexity`` the exponential of minus their mean; None
-    for a text without tokens.
+    ``logprob`` is the sum of its tokens', ``perplexity`` the exponential of minus their mean, at
+    most `MAX_PERPLEXITY`; None for a text without tokens.
     """
     total = math.fsum(each.logprob or 0.0 for each in tokens)
     return {
         "text": "".join(each.text for each in tokens),
         "logprob": total,
-        "perplexity": math.exp(-total / len(tokens)) if tokens else None,
+        "perplexity": _perplexity(-total / len(tokens)) if tokens else None,
         "tokens": [_plain(each) for each in tokens],
     }
+
+
+def _perplexity(surprise: float) -> float:
+    is_beyond = surprise > math.log(MAX_PERPLEXITY)
+    return MAX_PERPLEXITY if is_beyond else math.exp(surprise)
 
 
 def _plain(token: Token) -> dict[str, Any]:

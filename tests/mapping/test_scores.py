@@ -9,6 +9,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from safetensors.torch import load_file, save_file
+from standins import tiny_models
 
 from modelcompose_jupyter import ComposeError, InputError, LocalHost, Workflow, load
 
@@ -35,6 +37,51 @@ def test_a_text_has_a_score(story: Workflow) -> None:
     logprobs = [each.logprob for each in score.tokens]
     assert score.logprob == math.fsum(logprobs)
     assert score.perplexity == pytest.approx(math.exp(-score.logprob / 2))
+
+
+@pytest.mark.parametrize(("bias", "error"), [(-math.inf, None), (math.nan, "are not finite")])
+@pytest.mark.parametrize("native", ["1", "0"])
+def test_scores_that_are_not_finite(
+    bias: float, error: str | None, native: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Vocabularies are padded by tokens that cannot be; what is no number is said."""
+    monkeypatch.setenv("MODELCOMPOSE_NATIVE", native)
+    path = tiny_models.save(tmp_path, "gptj") / "model.safetensors"
+    weights = load_file(path)
+    weights["lm_head.bias"][100:] = bias
+    save_file(weights, path, metadata={"format": "pt"})
+    host = LocalHost()
+    model = STORY.replace("bundled:storyteller", str(tmp_path))
+    try:
+        if error is not None:
+            with pytest.raises(ComposeError, match=error):
+                load(model, host=host).score(" fox was", prompt="Once")
+        else:
+            score = load(model, host=host).score(" fox was", prompt="Once")
+            assert score.logprob == -9999 * len(score.tokens)
+            assert score.perplexity is not None and math.isfinite(score.perplexity)
+    finally:
+        host.close()
+
+
+def test_an_encoder_decoder_reads_the_prompt_elsewhere(tmp_path: Path) -> None:
+    tiny_models.save(tmp_path, "blenderbot")
+    host = LocalHost()
+    flow = load(STORY.replace("bundled:storyteller", str(tmp_path)), host=host)
+    try:
+        long = " dog" * tiny_models.CONTEXT
+        assert len(flow.score(long, prompt=" fox" * 100).tokens) == tiny_models.CONTEXT
+        with pytest.raises(InputError, match="context is 128"):
+            flow.score(long + " dog", prompt="x")
+    finally:
+        host.close()
+
+
+def test_nothing_branches_from_a_score(story: Workflow) -> None:
+    run = story.start({"prompt": "Once"}, score=" upon a time", logprobs=2)
+    assert run.wait(30)
+    with pytest.raises(InputError, match="is a score"):
+        story.branch(run, 1, 5)
 
 
 def test_many_texts_have_scores_in_their_order(story: Workflow) -> None:

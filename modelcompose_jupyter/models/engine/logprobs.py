@@ -56,6 +56,9 @@ def weigh(scores: np.ndarray, token: int, count: int, drawn: Drawn | None = None
         scores: the model's own, float32 [vocabulary].
         count: how many of the likeliest tokens are wanted as well.
         drawn: what the token was chosen from; None where it was given.
+
+    Raises:
+        ArithmeticError: the scores are not finite.
     """
     likeliest = _likeliest(scores, count)
     asked = np.array([token, *likeliest])
@@ -109,6 +112,8 @@ def _likeliest(scores: np.ndarray, count: int) -> list[int]:
 def _log_sum(scores: np.ndarray) -> np.float64:
     """The logarithm of the sum of the scores' exponentials."""
     most = scores.max()
+    if not np.isfinite(most):
+        raise ArithmeticError("the model's scores are not finite")
     total: np.float64 = most + np.log(np.exp(scores - most).sum(dtype=np.float64))
     return total
 

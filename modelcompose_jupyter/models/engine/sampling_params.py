@@ -372,10 +372,10 @@ class _Resolver:
                 tokens = self.loaded.prompt_tokens.encode(text, special=False)
         self.given = [tokens]
         context = self.loaded.context
-        room = None if context is None else context + 1 - len(self.tokens)
-        if room is not None and len(tokens) > room:
+        before = 1 if self.loaded.encoder_decoder else len(self.tokens)
+        if context is not None and before + len(tokens) - 1 > context:  # the last is not read
             raise InputError(
-                f"the text has {len(tokens)} tokens behind {len(self.tokens)} of the prompt, and"
+                f"the text has {len(tokens)} tokens behind {before} others, and"
                 f" the model's context is {context}",
                 hint="Score it in parts, or shorten the prompt.",
                 code="prompt_too_long",
