@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from standins import tiny_models
 from standins.tokenizers_of_kinds import KINDS, tokenizer_of
 
 from modelcompose_jupyter import InputError, LocalHost, Run, Workflow, load
@@ -303,3 +304,34 @@ def test_several_prompts_have_no_score(real: LocalHost) -> None:
     flow = load(PROMPT.replace("as text | Once upon a time", "as list"), host=real)
     with pytest.raises(InputError, match="behind one prompt"):
         flow.start({"prompt": ["a", "b"]}, score="a").result(30)
+
+
+@pytest.mark.parametrize("architecture", ["llama", "t5"])
+def test_a_beam_search_branches(architecture: str, tmp_path: Path, real: LocalHost) -> None:
+    """In any place, the last one, too, and to a text's end."""
+    flow = load(
+        f"""
+component:
+  type: model
+  task: text-generation
+  model: {tiny_models.save(tmp_path, architecture)}
+  precision: float32
+  text: Once
+  include_prompt: false
+  num_beams: 3
+  do_sample: false
+  max_output_length: 6
+  logprobs: 3
+""",
+        host=real,
+    )
+    run = ended(flow.submit())
+    end = len(run.tokens[0]) - 1
+    for place, id in ((0, 9), (2, 9), (end, 9), (2, 2)):
+        branch = ended(flow.branch(run, place, id))
+        (tokens,) = branch.tokens
+        assert tokens[:place] == run.tokens[0][:place]
+        assert tokens[place].id == id
+        assert written(branch) == [branch.text]
+        assert branch.finish_reason == ("eos" if tokens[-1].id == 2 else "length")
+        assert len(tokens) == branch.usage["given"] + branch.usage["generated"]

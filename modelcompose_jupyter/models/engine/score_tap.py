@@ -84,10 +84,12 @@ class GeneratedTokens:
         self._stream = stream
         self._tap = tap
         self._rows: list[TokenStream] = []
+        self._given: Sequence[int] = ()
 
     def begin(self, given: Sequence[int], told: int) -> None:
         """Tell the prompt, and the tokens that the text begins with but for those that are told."""
         params, prompt = self._params, self._params.tokens
+        self._given = given
         if params.prompt_logprobs is not None:
             tokens = TokenStream(self._loaded, (), partial(self._stream.add_tokens, 0, "prompt"))
             tokens.begin(prompt[0])
@@ -111,9 +113,11 @@ class GeneratedTokens:
             self._rows[row].add([self._tap.weigh(row, token, self._params.logprobs or 0)])
 
     def ended(self, row: int, tokens: Sequence[int]) -> None:
-        """Tell the tokens of a text that is known only now."""
+        """Tell the tokens that were chosen of a text, which is known only now."""
         if self._rows:
-            self._rows[row].add(self._read(self._params.tokens, tokens, self._params.logprobs or 0))
+            text, count = [*self._given, *tokens], self._params.logprobs or 0
+            weighed = self._read(self._params.tokens, text, count)
+            self._rows[row].add(weighed[len(self._given) :])
 
     def finish(self) -> None:
         """Tell what is left of the texts."""

@@ -64,7 +64,7 @@ class StoppingCriteria:
         self._ended = [params.max_new_tokens == 0] * params.num_return_sequences
         self._beams = params.num_beams > 1
         self._cancel_seen = False
-        if given and not self._beams:  # of beams the whole is told at the end
+        if given:
             for token in given:
                 self._add(0, token)
             self._see_end(0, given[-1])
@@ -137,13 +137,13 @@ class StoppingCriteria:
         self.generated = sum(self._lengths) - len(self._given)
 
     def _finish_beam(self, row: int, tokens: list[int]) -> None:
-        stop_ids = self._params.stop_ids
-        end = next((i + 1 for i, token in enumerate(tokens) if token in stop_ids), None)
-        detokenizer = Detokenizer(self._decode, self._prompt, self._params.stops)
-        deltas = [detokenizer.push(token) for token in tokens[:end]]
-        self.generated += len(tokens[:end]) - len(self._given)
+        stop_ids, chosen = self._params.stop_ids, tokens[len(self._given) :]
+        end = next((i + 1 for i, token in enumerate(chosen) if token in stop_ids), None)
+        detokenizer = self._rows[row]
+        deltas = [detokenizer.push(token) for token in chosen[:end]]
+        self.generated += len(chosen[:end])
         if self._tokens is not None:
-            self._tokens.ended(row, tokens[:end])
+            self._tokens.ended(row, chosen[:end])
         self.stream.add(row, "".join([*deltas, detokenizer.finish()]))
         if detokenizer.stopped:
             self.reasons[row] = "stop"
