@@ -30,6 +30,7 @@ from .workflow.branching import branch
 from .workflow.component import ComponentCaller
 from .workflow.extension import EarlierRun, extension
 from .workflow.options import checked
+from .workflow.runner import GUESTS
 from .workflow.scoring import check_scorable
 
 HOST_THREAD_NAME = "modelcompose-host"
@@ -206,7 +207,7 @@ class LocalHost:
         assert first_seed is not None
         seconds = self._max_run_seconds
         generations = None if owed_to is None else self._max_generations
-        group = "guests" if is_guest else "owner"
+        group = GUESTS if is_guest else "owner"
         task = _RunTask(
             lambda run: run_workflow(
                 document,

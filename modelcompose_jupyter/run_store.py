@@ -188,8 +188,10 @@ class RunStore:
 
     def _make_room(self) -> None:
         self.expire()
-        while len(self._settled) > KEPT_RUNS or self._settled.bytes > KEPT_BYTES:
-            self._forget(self._settled.oldest(), Reason.REPLACED)
+        settled = self._settled
+        # The newest stays, however large it is.
+        while len(settled) > KEPT_RUNS or (settled.bytes > KEPT_BYTES and len(settled) > 1):
+            self._forget(settled.oldest(), Reason.REPLACED)
         while self._spilled.bytes > SPILLED_BYTES:
             self._forget(self._spilled.oldest(), Reason.NO_ROOM)
         while len(self._owed) + len(self._spilled) > OWED_RUNS:

@@ -118,7 +118,8 @@ async def _submit(request: ApiRequest, body: RunRequest, terms: Terms) -> Run:
         extended_by=body.extend_by,
         logprobs=body.logprobs,
         begins_with=[
-            {"stream": each.stream, "tokens": each.tokens} for each in body.begins_with or ()
+            {"stream": each.stream, "tokens": each.tokens, "prompt": each.prompt}
+            for each in body.begins_with or ()
         ],
         score=body.score,
         **given,

@@ -9,15 +9,15 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
 from pydantic import (
     BaseModel,
     ConfigDict,
     Field,
-    NonNegativeInt,
     ValidationError,
     field_validator,
+    model_validator,
 )
 from pydantic_core import PydanticCustomError
 
@@ -51,22 +51,29 @@ class Body(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True)
 
 
+Place = Annotated[int, Field(strict=True, ge=0)]
+"""A whole number from 0, as nothing else is written."""
+
+
 class GivenTokens(Body):
     """Tokens that a text begins with."""
 
     stream: list[str | int] = Field(
         min_length=4, max_length=4, description="Which text: job, repeat, prompt and sequence."
     )
-    tokens: list[NonNegativeInt] = Field(description="Their ids.")
+    tokens: list[Place] = Field(description="Their ids.")
+    prompt: str | None = Field(
+        None, description="The prompt's digest, where it is the text behind that prompt alone."
+    )
 
 
 class Branch(Body):
     """Where a text goes on otherwise."""
 
     of: str = Field(description="The task, of which log-probabilities were asked for.")
-    token: NonNegativeInt = Field(description="Which token of the text, from 0.")
-    alternative: NonNegativeInt = Field(description="The id of the token in its place.")
-    text: NonNegativeInt = Field(0, description="Which of the task's texts, from 0.")
+    token: Place = Field(description="Which token of the text, from 0.")
+    alternative: Place = Field(description="The id of the token in its place.")
+    text: Place = Field(0, description="Which of the task's texts, from 0.")
 
 
 class RunRequest(Body):
@@ -134,6 +141,20 @@ class RunRequest(Body):
     document: str | None = Field(
         None, description="The key of a document that is served, or that its owner has sent."
     )
+
+    @model_validator(mode="after")
+    def _goes_on_from_one(self) -> RunRequest:
+        """Whoever goes on from a task has all else from it."""
+        origins = [n for n in ("rerun_of", "extension_of", "branch") if getattr(self, n)]
+        others = [n for n in ("logprobs", "begins_with", "score") if getattr(self, n) is not None]
+        if len([*origins, *others]) > 1 and origins:
+            first, second = [*origins, *others][:2]
+            raise PydanticCustomError(
+                "together",
+                "'{second}' has no place beside '{first}'",
+                {"key": second, "first": first, "second": second},
+            )
+        return self
 
     @field_validator("metadata")
     @classmethod

@@ -30,6 +30,9 @@ def branch(
         InputError: the run has not ended, or there is no such token.
     """
     streams = list(run.streams)
+    for name, value in (("token", token), ("alternative", alternative), ("text", text)):
+        if isinstance(value, bool) or not isinstance(value, int) or value < 0:
+            raise InputError(f"'{name}' is a number from 0 on, and not {value!r}")
     if not run.done:
         raise InputError(
             f"run {run.id} has not ended", hint="Stop it, then branch.", code="not_ended"
@@ -40,8 +43,8 @@ def branch(
             hint="Score another text.",
             code="not_branchable",
         )
-    if not 0 <= text < len(streams):
-        raise InputError(f"run {run.id} has {len(streams)} texts, and no text {text}")
+    if text >= len(streams):
+        raise InputError(f"run {run.id} has {len(streams)} texts, which count from 0, not {text}")
     stream = streams[text]
     known = run.token_data(stream)
     if not known:
@@ -50,13 +53,15 @@ def branch(
             hint="Ask for them: run it with logprobs.",
             code="no_tokens",
         )
-    if not 0 <= token < len(known):
-        raise InputError(f"the text has {len(known)} tokens, and no token {token}")
+    if token >= len(known):
+        raise InputError(f"the text has {len(known)} tokens, which count from 0, and not {token}")
     place = known[token]
     given: GivenTokens = {
         "stream": list(stream),
         "tokens": [*(each["id"] for each in known[:token]), alternative],
     }
+    if stream[:3] in run.drafts:  # else the prompt is not known any more
+        given["prompt"] = run.drafts[stream[:3]][0]
     others = [each for each in options.get("begins_with") or () if tuple(each["stream"]) != stream]
     asked: RunOptions = {**options, "begins_with": [*others, given]}
     asked.setdefault("logprobs", len(place.get("alternatives", ())))

@@ -51,6 +51,7 @@ from .extension import EarlierRun, EarlierTexts, prompt_digest
 from .options import RunOptions
 from .run import Run
 from .scoring import score, scoring_parameters, several_prompts
+from .token_room import FULL, MOST_FOR_GUESTS, TokenRoom, ToldTokens
 
 GIVE_UP_SECONDS = 5.0
 """How long a call that is stopped waits for the token in flight. A model's thread may be in what
@@ -89,9 +90,10 @@ class ComponentCall:
     ``group`` is who asks: groups take turns at a model. ``repeat`` is its place among the job's
     repeats, or None. ``seed`` is that of the job's first generation where the document gives none.
     ``queue_progress`` says how many requests are ahead, ``allowance`` how many texts it may have,
-    ``options`` what else is asked for, ``earlier`` what there is already. ``generations`` holds a
-    mapping with ``stream``, ``result`` and ``prompt`` for each prompt, in the order in which they
-    ended; the last is its digest, or None where a longer text may begin otherwise.
+    ``options`` what else is asked for, ``earlier`` what there is already, ``told`` how many tokens
+    may be told. ``generations`` holds a mapping with ``stream``, ``result`` and ``prompt`` for each
+    prompt, in the order in which they ended; the last is its digest, or None where a longer text
+    may begin otherwise.
     """
 
     document: Document
@@ -105,6 +107,7 @@ class ComponentCall:
     allowance: Allowance
     options: RunOptions
     earlier: EarlierRun
+    told: ToldTokens
     load_seconds: float = 0.0
     generations: list[dict[str, Any]] = field(default_factory=list)
 
@@ -131,14 +134,25 @@ def count_progress(run: Run, job: Job, phase: str) -> Callable[[int, int], None]
 
 
 class ComponentCaller:
-    """Calls components on the models that a host holds."""
+    """Calls components on the models that a host holds.
+
+    Attributes:
+        guests_room: for what is told of the tokens of guests' runs.
+    """
 
     def __init__(self, models: ModelCache) -> None:
+        self.guests_room = TokenRoom(MOST_FOR_GUESTS)
         self._models = models
         self._limiters: WeakValueDictionary[Any, ConcurrencyLimiter] = WeakValueDictionary()
 
     async def call(self, call: ComponentCall) -> Any:
         """The component's output: a text, or a list where several were asked for."""
+        try:
+            return await self._output(call)
+        finally:
+            call.told.end()
+
+    async def _output(self, call: ComponentCall) -> Any:
         action = call.job.action
         prompts, are_listed = _prompts(call)
         if "score" in call.options and are_listed:
@@ -151,7 +165,7 @@ class ComponentCaller:
         limiter = self._limiter(call)
         # Texts that there are already are told before anything that takes time.
         begun = {
-            number: _Stream(call, number, sequences, earlier)
+            number: _Stream(call, number, prompt, sequences, earlier)
             for number, prompt in enumerate(prompts)
             if (earlier := _earlier(call, number, prompt, parameters)) is not None
         }
@@ -163,12 +177,14 @@ class ComponentCaller:
                 if asked.seed is None:
                     seed = (first_seed + number) % (MAX_SEED + 1)
                     asked = asked.model_copy(update={"seed": seed})
-                stream = begun.get(number) or _Stream(call, number, sequences)
+                stream = begun.get(number) or _Stream(call, number, prompts[number], sequences)
                 return await _generate(lease, prompts[number], asked, stream, call, limiter)
 
             on_ended = count_progress(call.run, call.job, "prompt")
             texts = await bounded_gather(len(prompts), generate, on_ended)
         if "score" in call.options:
+            if call.told.is_full:
+                raise ComposeError(FULL, hint="Try again when others have ended.", code="busy")
             return score(call.run.tokens[0])
         outputs: list[Any] = [each if sequences > 1 else each[0] for each in texts]
         output = outputs if are_listed else outputs[0]
@@ -263,10 +279,12 @@ class _Stream:
         self,
         call: ComponentCall,
         number: int,
+        prompt: Prompt,
         sequences: int,
         earlier: EarlierTexts | None = None,
     ) -> None:
         self._run = call.run
+        self._told = call.told
         self.key = (call.job.id, call.repeat or 0, number)
         self.drafts = earlier.tokens if earlier is not None else ()
         self._earlier = list(earlier.texts) if earlier is not None else [""] * sequences
@@ -274,14 +292,19 @@ class _Stream:
         self._given_up = False
         for sequence, text in enumerate(self._earlier):
             self._add(sequence, 0, text)
-        self.beginning = self._begin(call, sequences)
+        self.beginning = self._begin(call, prompt, sequences)
 
-    def _begin(self, call: ComponentCall, sequences: int) -> Beginning:
+    def _begin(self, call: ComponentCall, prompt: Prompt, sequences: int) -> Beginning:
         """What the texts begin with whatever the model chooses; what is known of it is told."""
-        given = {tuple(each["stream"]): each for each in call.options.get("begins_with") or ()}
+        of_prompt = (None, prompt_digest(prompt))
+        given = {
+            tuple(each["stream"]): each
+            for each in call.options.get("begins_with") or ()
+            if each.get("prompt") in of_prompt
+        }
         streams = [(*self.key, sequence) for sequence in range(sequences)]
         tokens = [given[each]["tokens"] if each in given else () for each in streams]
-        known = [call.earlier.tokens.get(each, ()) for each in streams]
+        known = [call.earlier.tokens.get(each, ()) if each in given else () for each in streams]
         for sequence, told in enumerate(known):
             if told:
                 self.put_tokens(sequence, "text", 0, told)
@@ -310,7 +333,7 @@ class _Stream:
         self, sequence: int, part: str, offset: int, tokens: Sequence[Mapping[str, Any]]
     ) -> None:
         """What has come of a text's tokens, or of its prompt's. On any thread."""
-        if not self._given_up:
+        if not self._given_up and self._told.may_tell(tokens):
             stream = [*self.key, sequence]
             data = {"stream": stream, "part": part, "offset": offset, "tokens": list(tokens)}
             self._run.add("tokens", data)

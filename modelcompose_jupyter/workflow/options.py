@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Any, TypedDict
+from typing import Any, NotRequired, TypedDict
 
 from ..document import MAX_LOGPROBS  # of the package: another thread may be importing it
 from ..errors import InputError
@@ -11,10 +11,15 @@ from ..seeds import MAX_SEED
 
 
 class GivenTokens(TypedDict):
-    """Tokens that a text begins with: of a stream, (job, repeat, prompt, sequence), its ids."""
+    """Tokens that a text begins with.
+
+    ``stream`` is which text: (job, repeat, prompt, sequence), ``tokens`` are their ids. Where
+    ``prompt`` is a prompt's digest, it is the text behind that prompt alone.
+    """
 
     stream: Sequence[str | int]
     tokens: Sequence[int]
+    prompt: NotRequired[str | None]
 
 
 class RunOptions(TypedDict, total=False):
@@ -71,7 +76,12 @@ def checked(options: Mapping[str, Any]) -> RunOptions:
     if (text := options.get("score")) is not None:
         if not isinstance(text, str):
             raise InputError(f"a text is scored, and this is {type(text).__name__}")
+        if any("\ud800" <= each <= "\udfff" for each in text):
+            raise InputError("the text to score has half a character in it (a surrogate)")
         found["score"] = text
+        for name in ("extended_by", "begins_with"):
+            if name in found:
+                raise InputError(f"a score is of a text that is given whole, without {name}")
     return found
 
 
@@ -88,12 +98,19 @@ def _given_tokens(given: Any) -> list[GivenTokens]:
             job, *places = each["stream"]
             tokens = list(each["tokens"])
             is_stream = len(places) == 3 and all(_is_whole(place, 0) for place in places)
-            if not (isinstance(job, str) and is_stream and all(_is_whole(t, 0) for t in tokens)):
+            prompt = each.get("prompt")
+            is_digest = isinstance(prompt, str | None)
+            is_known = [job, *places] in [other["stream"] for other in found]
+            if not (isinstance(job, str) and is_stream and is_digest) or is_known:
                 raise ValueError
-            found.append({"stream": [job, *places], "tokens": tokens})
+            if not all(_is_whole(token, 0) for token in tokens):
+                raise ValueError
+            of = {} if prompt is None else {"prompt": prompt}
+            found.append({"stream": [job, *places], "tokens": tokens, **of})  # type: ignore[typeddict-item]
     except (TypeError, KeyError, ValueError):
         raise InputError(
             "begins_with is not what texts can begin with",
-            hint='Give a list of {"stream": [job, repeat, prompt, sequence], "tokens": [ids]}.',
+            hint='Give a list of {"stream": [job, repeat, prompt, sequence], "tokens": [ids]}, one'
+            " for each text.",
         ) from None
     return found

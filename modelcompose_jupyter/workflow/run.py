@@ -33,7 +33,7 @@ from ..errors import ComposeError, RunCancelled
 from ..redaction import get_logger, redacted, without, without_secrets
 from .events import Event, EventType, State
 from .notebook_metadata import as_metadata, saved_run
-from .tokens import Token, TokenStreams
+from .tokens import Token, TokenStreams, token_bytes
 
 _log = get_logger(__name__)
 _TICK = 0.1  # seconds; waits are this long at most, so that an interrupt is never late
@@ -70,10 +70,10 @@ def _bytes(value: Any) -> int:
 
 
 def _size(event: Event) -> int:
-    """The memory that an event takes, about. Of many tokens one says how large all of them are:
-    they are counted on a loop that others wait for."""
+    """The memory that an event takes, about. Tokens are many, so they are not looked at one by one:
+    that is done on a loop that others wait for."""
     if event.type == "tokens" and event.data["tokens"]:
-        return len(event.data["tokens"]) * _bytes(event.data["tokens"][-1])
+        return len(event.data["tokens"]) * token_bytes(event.data["tokens"][-1])
     return _bytes(event.data)
 
 

@@ -40,9 +40,12 @@ from .events import State
 from .extension import EarlierRun
 from .options import RunOptions
 from .run import Run
+from .token_room import FULL, TokenRoom, ToldTokens
 
 _log = get_logger(__name__)
 _SEEDS_OF_A_JOB = 2**20
+GUESTS = "guests"
+"""The group of guests' runs."""
 
 
 class _Repeat(Strict):
@@ -224,6 +227,7 @@ class _Runner:
             self._allowance,
             self._options,
             self._earlier,
+            ToldTokens(self._calls.guests_room if self._group == GUESTS else TokenRoom(None)),
         )
         self._made.append(call)
         return await self._calls.call(call)
@@ -272,6 +276,8 @@ class _Runner:
             timings["tokens_per_second"] = usage["generated"] / working if working > 0 else 0.0
         warnings = [*map(str, self._document.warnings)]
         warnings += [warning for result in results for warning in result.warnings]
+        if any(call.told.is_full for call in self._made):
+            warnings.append(FULL)
         return {
             "usage": usage,
             **({"parameters": dict(first.parameters)} if first else {}),

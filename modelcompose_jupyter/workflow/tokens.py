@@ -86,6 +86,15 @@ def _bytes(data: Mapping[str, Any]) -> bytes | None:
     return None if raw is None else bytes(raw)
 
 
+_TOKEN_BYTES = 700
+_ALTERNATIVE_BYTES = 300
+
+
+def token_bytes(data: Mapping[str, Any]) -> int:
+    """The memory that a token's data takes, about: its texts are those of all tokens like it."""
+    return _TOKEN_BYTES + _ALTERNATIVE_BYTES * len(data.get("alternatives", ()))
+
+
 class TokenStreams:
     """The tokens so far of a run's texts, as its events tell them."""
 

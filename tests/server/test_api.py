@@ -332,6 +332,20 @@ def test_an_unwatched_run_goes_on_unless_it_was_not_to(
         ({"rerun_of": "nope"}, 404, "unknown_run", "task"),
         ({"extension_of": "nope"}, 404, "unknown_run", "task"),
         ({"extend_by": 0}, 400, "invalid_request", "extend_by"),
+        ({"branch": {"of": "a", "token": 1.0, "alternative": 5}}, 400, "invalid_request", "token"),
+        (
+            {"begins_with": [{"stream": ["a", 0, 0, 0], "tokens": ["1"]}]},
+            400,
+            "invalid_request",
+            "tokens",
+        ),
+        (
+            {"branch": {"of": "a", "token": 1, "alternative": 5}, "score": "a"},
+            400,
+            "invalid_request",
+            "score",
+        ),
+        ({"rerun_of": "a", "extension_of": "b"}, 400, "invalid_request", "extension_of"),
         ({"document": "sha256:0"}, 404, "unknown_document", "document"),
     ],
 )

@@ -170,7 +170,7 @@ def test_a_run_over_there_branches(serve: Serve) -> None:
         assert flow.score([" time", " dog"], prompt="Once upon a", progress=False)[0].tokens
         if token:
             assert flow.rerun(branch.record).result(30) == same.output
-        with pytest.raises(InputError, match="no token 99"):
+        with pytest.raises(InputError, match="count from 0"):
             flow.branch(run, 99, id)
         host.close(10)
     real.close()

@@ -10,8 +10,8 @@ import pytest
 from standins import tiny_models
 from standins.tokenizers_of_kinds import KINDS, tokenizer_of
 
-from modelcompose_jupyter import InputError, LocalHost, Run, Workflow, load
-from modelcompose_jupyter.workflow import EVENT_DATA, Token
+from modelcompose_jupyter import InputError, LocalHost, Run, Workflow, load, run_store
+from modelcompose_jupyter.workflow import EVENT_DATA, Token, component
 
 HEAD = """
 component:
@@ -243,10 +243,10 @@ def test_a_stopped_run_branches(real: LocalHost) -> None:
 @pytest.mark.parametrize(
     ("at", "message"),
     [
-        ((99, 5), "no token 99"),
-        ((-1, 5), "no token -1"),
+        ((99, 5), "count from 0, and not 99"),
+        ((-1, 5), "a number from 0 on"),
         ((2, 999_999), "no token with the id"),
-        ((2, 5, 1), "no text 1"),
+        ((2, 5, 1), "count from 0, not 1"),
     ],
 )
 def test_where_it_cannot_branch_it_says_so(
@@ -335,3 +335,77 @@ component:
         assert written(branch) == [branch.text]
         assert branch.finish_reason == ("eos" if tokens[-1].id == 2 else "length")
         assert len(tokens) == branch.usage["given"] + branch.usage["generated"]
+
+
+@pytest.mark.parametrize("at", [(1.5, 5), ("1", 5), (None, 5), (True, 5), (1, -1), (1, 5, "0")])
+def test_a_branch_is_at_numbers(at: tuple[Any, ...], real: LocalHost) -> None:
+    flow = load(PROMPT, host=real)
+    run = ended(flow.start({}, seed=3, logprobs=1))
+    with pytest.raises(InputError, match="is a number from 0 on"):
+        real.branch(run.id, *at)
+
+
+def test_options_that_exclude_each_other_are_refused(real: LocalHost) -> None:
+    flow = load(PROMPT, host=real)
+    given: Any = [{"stream": ["__job__", 0, 0, 0], "tokens": [5]}]
+    for options, message in (
+        ({"score": "a", "extended_by": 5}, "without extended_by"),
+        ({"score": "a", "begins_with": given}, "without begins_with"),
+        ({"begins_with": given * 2}, "one for each text"),
+        ({"score": "a\ud800"}, "half a character"),
+    ):
+        with pytest.raises(InputError, match=message):
+            flow.start({}, **options)
+
+
+TWO_JOBS = """
+components:
+  - {id: begin, %s, text: "${input.prompt | Once}"}
+  - {id: second, %s, text: "${input.text}", include_prompt: false}
+workflow:
+  jobs:
+    - {id: one, component: begin, input: "${input}"}
+    - {id: two, component: second, input: {text: "${jobs.one.output}"}, depends_on: [one]}
+""".replace(
+    "%s", "type: model, task: text-generation, model: bundled:storyteller, max_output_length: 8"
+)
+
+
+def test_a_job_that_follows_a_branch_begins_anew(real: LocalHost) -> None:
+    """What its text began with stood behind another prompt."""
+    flow = load(TWO_JOBS, host=real)
+    run = ended(flow.start({}, seed=3, logprobs=3))
+    second = ended(flow.branch(run, 2, other(run.tokens[1][2]), text=1))
+    assert second.tokens[1][:2] == run.tokens[1][:2]
+    first = ended(flow.branch(second, 2, other(run.tokens[0][2])))
+    fresh = ended(flow.branch(run, 2, other(run.tokens[0][2])))
+    assert list(first.streams.values()) == list(fresh.streams.values())
+    assert ended(flow.rerun(first.record)).output == first.output
+
+
+def test_a_run_with_many_tokens_can_be_gone_on_from(
+    real: LocalHost, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The newest run is kept, though it be larger than all that are kept together."""
+    monkeypatch.setattr(run_store, "KEPT_BYTES", 1000)
+    flow = load(PROMPT, host=real)
+    run = ended(flow.start({}, seed=3, logprobs=20))
+    assert run.size > 1000
+    assert ended(flow.branch(run, 3, other(run.tokens[0][3]))).text
+
+
+def test_guests_are_told_as_much_as_there_is_room_for(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(component, "MOST_FOR_GUESTS", 40)
+    host = LocalHost()
+    flow = load(PROMPT, host=host)
+    options: Any = {"owed_to": object(), "is_guest": True}
+    guest = ended(host.submit(flow.document, None, {}, seed=3, logprobs=4, **options))
+    assert 0 < len(guest.tokens[0]) <= 8 < len(guest.text)
+    assert any("too many log-probabilities" in each for each in guest.warnings)
+    again = ended(host.submit(flow.document, None, {}, seed=3, logprobs=4, **options))
+    assert again.tokens == guest.tokens  # the room was given back
+    score = host.submit(flow.document, None, {}, score=" a" * 100, **options)
+    assert score.wait(30)
+    assert (score.state, score.error and score.error.code) == ("failed", "busy")
+    assert len(ended(flow.start({}, seed=3, logprobs=4)).tokens[0]) == 16
+    host.close()

@@ -359,6 +359,7 @@ class _Resolver:
 
         Where they are joined, a token that is of both is the text's.
         """
+        self._refuse_beyond(text)
         if self.loaded.encoder_decoder:
             tokens = self.loaded.prompt_tokens.encode(text)
         else:
