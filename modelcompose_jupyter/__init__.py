@@ -17,6 +17,7 @@ if TYPE_CHECKING:
         ModelError,
         RunCancelled,
     )
+    from .grid import Grid, compare
     from .host import Host, LocalHost, local_host
     from .run_hooks import on_run
     from .server.client import RemoteHost
@@ -33,6 +34,7 @@ _MODULES = {
         "ModelError",
         "RunCancelled",
     ),
+    "grid": ("Grid", "compare"),
     "host": ("Host", "LocalHost", "local_host"),
     "run_hooks": ("on_run",),
     "server.client": ("RemoteHost",),
@@ -45,6 +47,7 @@ __all__ = [
     "DocumentError",
     "Event",
     "ExpressionError",
+    "Grid",
     "Host",
     "InputError",
     "LocalHost",
@@ -54,6 +57,7 @@ __all__ = [
     "RunCancelled",
     "State",
     "Workflow",
+    "compare",
     "load",
     "local_host",
     "on_run",

@@ -27,10 +27,12 @@ from .widgets.snippets import as_python, is_keyword
 from .workflow import EventIterator, Run, RunOptions
 from .workflow.component import written_spec
 from .workflow.options import of_record
+from .workflow.runnable import UNNAMED
 
 if TYPE_CHECKING:
     from pandas import DataFrame
 
+    from .grid import Grid
     from .history import PastRuns
     from .mapping.row_stream import RowStream
     from .widgets.panel import Panel
@@ -66,7 +68,7 @@ class Workflow:
         self.last_map: list[Any] | None = None
         # What IPython's ?, its completion, help() and ipywidgets.interact look at.
         is_name = is_keyword(self.id) and not self.id.startswith("__")
-        self.__name__ = name or (self.id if is_name else "workflow")
+        self.__name__ = name or (self.id if is_name else UNNAMED)
         self.__signature__ = _python_signature(self.signature)
         self.__doc__ = _documentation(self)
 
@@ -133,9 +135,7 @@ class Workflow:
 
         story.start({"prompt": "Once upon a time"}, seed=7, logprobs=5)
         """
-        host = self.host
-        if self.for_guests:
-            values = self._own_signature.from_guests(values)
+        host, values = self.host, self._from_guests(values)
         try:
             self.last_run = host.submit(self.document, self.id, values, **options)
         except ComposeError as error:
@@ -144,6 +144,13 @@ class Workflow:
                 raise
             self.last_run = self.host.submit(self.document, self.id, values, **options)
         return self.last_run
+
+    def check(self, values: Any, **options: Unpack[RunOptions]) -> None:
+        """Begin nothing, and raise InputError where `start` would refuse these inputs or options."""
+        validate_run(self.document, self.id, self._from_guests(values), options)
+
+    def _from_guests(self, values: Any) -> Any:
+        return self._own_signature.from_guests(values) if self.for_guests else values
 
     def as_given(self, values: Any) -> Any:
         """The inputs of a run as those who look at it gave them: see `Signature.from_guests`."""
@@ -303,6 +310,25 @@ class Workflow:
             save_to=save_to,
             progress=progress,
         )
+
+    def grid(self, input: Mapping[str, Any] | None = None, /, **inputs: Any) -> Grid:
+        """Run for all combinations of values, together, and show them as a table that fills.
+
+        An input with several values (a list, a range, an array, a Series) is an axis; where a value
+        is a list itself, a list of lists. ``seed`` is that of the runs, where no input is called
+        so; if it is not given, all have the same, so that only inputs differ. A run that fails has
+        its error in its place and does not end the others.
+
+            story.grid(temperature=[0, 0.7, 1.2], seed=[1, 2, 3])
+
+        Raises:
+            InputError: inputs that the workflow cannot take, nothing that varies, or too much.
+        """
+        from .grid import Grid
+
+        if not isinstance(input, Mapping | None):
+            raise InputError("a grid takes inputs by name", hint="Write grid(prompt=[…]).")
+        return Grid(self, given={**(input or {}), **inputs})
 
     def panel(self, input: Mapping[str, Any] | None = None, /, **inputs: Any) -> Panel:
         """A form that runs it in a notebook, with these inputs to begin with.

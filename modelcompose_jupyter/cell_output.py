@@ -9,9 +9,12 @@ from __future__ import annotations
 import sys
 import threading
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from html import escape
 from typing import Any
 
+from .host_selection import is_page
 from .progress import as_text, says_only, status_line
 from .run_follower import ProgressLine, await_end, follow
 from .terminal import TerminalLine, for_terminal
@@ -53,12 +56,33 @@ def wait(run: Run, *, or_text: bool = False) -> None:
     """Wait until a run has ended, however it ends, or with ``or_text`` until its text begins. Where
     somebody looks, at a cell or at the prompt of IPython, a line says meanwhile what it waits for.
     An interrupt stops it, and is raised."""
+    with waiting_line() as line:
+        await_end(run, line=line, or_text=or_text)
+
+
+@contextmanager
+def waiting_line() -> Iterator[ProgressLine | None]:
+    """A line for what is waited for; None where nobody looks."""
     line = _line()
     try:
-        await_end(run, line=line, or_text=or_text)
+        yield line
     finally:
+        if line is not None:
+            line.show("")
         if isinstance(line, CellOutput):
             line.end()
+
+
+def is_looked_at() -> bool:
+    """Whether somebody looks at the outputs of the cell that runs while they change.
+
+    A program that runs a notebook, such as nbclient, says with each cell that nobody is there to
+    be asked for input.
+    """
+    if not _has_kernel():
+        return False
+    sent = _shell().kernel.get_parent("shell").get("content", {})
+    return is_page() or bool(sent.get("allow_stdin", True))
 
 
 def _line() -> ProgressLine | None:

@@ -49,7 +49,7 @@ def _records(path: Path) -> Iterator[dict[str, Any]]:
     for output in outputs:
         record = output.get("metadata", {}).get(METADATA_KEY)
         if isinstance(record, dict):
-            yield record
+            yield from record.get("runs", [record])
 
 
 def differences(before: dict[str, Any], after: dict[str, Any]) -> list[str]:

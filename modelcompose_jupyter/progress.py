@@ -176,24 +176,37 @@ def status_line(run: Run) -> str:
     return " · ".join([ending(run), *details(run)])
 
 
+def brief(run: Run) -> str:
+    """How a run ended, in a few words: `ending`, tokens, rate."""
+    return " · ".join([ending(run), *_amount(run), *_rate(run)])
+
+
 def details(run: Run) -> list[str]:
     """What there is to say of a run that has ended beside how, a few words each."""
-    parts = []
-    generated, timings = run.usage.get("generated") or 0, run.timings
-    is_said = list(run.finish_reasons.values()) == ["length"] and _at_limit(run)
-    if generated and not is_said:
-        parts.append(_tokens(generated))
+    parts, timings = _amount(run), run.timings
     if "total" in timings:
         waits = {"loading": timings.get("load", 0), "in the queue": timings.get("queue", 0)}
         told = [f"{duration(took)} {why}" for why, took in waits.items() if took >= _WORTH_SECONDS]
         parts.append(duration(timings["total"]) + (f" ({', '.join(told)})" if told else ""))
-    rate = timings.get("tokens_per_second")
-    if rate and generated > 1:
-        parts.append(f"{rate:.0f} tokens/s" if rate >= 10 else f"{rate:.1f} tokens/s")
+    parts += _rate(run)
     parts += run.models if len(run.models) > 1 else ()
     if "seed" in run.parameters and run.parameters.get("do_sample"):
         parts.append(f"seed {run.parameters['seed']}")
     return parts
+
+
+def _amount(run: Run) -> list[str]:
+    """Its tokens, unless its ending tells them."""
+    generated = run.usage.get("generated") or 0
+    is_said = list(run.finish_reasons.values()) == ["length"] and _at_limit(run)
+    return [_tokens(generated)] if generated and not is_said else []
+
+
+def _rate(run: Run) -> list[str]:
+    rate = run.timings.get("tokens_per_second")
+    if not rate or (run.usage.get("generated") or 0) < 2:
+        return []
+    return [f"{rate:.0f} tokens/s" if rate >= 10 else f"{rate:.1f} tokens/s"]
 
 
 def _tokens(count: int) -> str:

@@ -64,7 +64,7 @@ def await_end(
     """
     began = time.time() if since is None else since
     waiting = Waiting(began)
-    shown = None if line is None else _Sparing(line, began)
+    shown = None if line is None else Sparing(line, began)
     has_text = False
     pieces = run.follow()
     try:
@@ -87,7 +87,7 @@ def await_end(
     _end(line, write if has_text else None)
 
 
-class _Sparing:
+class Sparing:
     """A progress line that changes a few times a second, from a while after ``began`` on."""
 
     def __init__(self, line: ProgressLine, began: float) -> None:

@@ -108,6 +108,11 @@ class Workflow:
         awaited = {name for job in self.jobs for name in job.depends_on}
         return tuple(job for job in self.jobs if job.id not in awaited)
 
+    @property
+    def sets_seed(self) -> bool:
+        """Whether the document says what the seeds are, so that a run's own changes nothing."""
+        return all("seed" in job.action.parameters for job in self.jobs)
+
 
 @dataclass(frozen=True)
 class Controller:

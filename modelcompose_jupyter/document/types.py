@@ -263,6 +263,12 @@ def messages(value: Any) -> list[Message]:
     return found
 
 
+def last_said(value: Any) -> Any:
+    """Of a conversation the text of its last message; any other value as it is."""
+    last = value[-1] if isinstance(value, list) and value else None
+    return last["content"] if isinstance(last, dict) and "content" in last else value
+
+
 def _apart(value: Any) -> Iterator[Any]:
     """What lists hold, however deep in them."""
     rest = [value]

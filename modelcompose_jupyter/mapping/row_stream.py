@@ -1,9 +1,7 @@
 """Many rows through a workflow, many at a time: `Workflow.map` and `Workflow.imap`.
 
-Rows are read on the caller's thread, which otherwise waits in short interruptible steps. The thread
-``modelcompose-map`` belongs to a RowStream: it submits the runs, so that an interrupt never comes
-in the midst of that and leaves a run of which nobody knows. That a run has ended is noted on
-whatever thread ends it.
+Rows are read on the caller's thread, which otherwise waits in short interruptible steps; a
+`flight.submitter` begins the runs. That a run has ended is noted on whatever thread ends it.
 """
 
 from __future__ import annotations
@@ -13,7 +11,6 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Iterator, Mapping
-from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from os import PathLike
 from queue import Empty, SimpleQueue
@@ -22,8 +19,8 @@ from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
 from ..document import Document, Signature
 from ..document.to_plain import to_plain
 from ..errors import ComposeError, InputError, RunCancelled
-from ..progress import Waiting
 from . import active_maps
+from .flight import MAX_IN_FLIGHT, Flight, submitter
 from .journal import Journal, open_journal
 from .outputs import ROWS_SHOWN, RowOutputs
 from .rows import RowInputs, row_source
@@ -31,11 +28,6 @@ from .rows import RowInputs, row_source
 if TYPE_CHECKING:
     from ..workflow import Run
 
-MAX_IN_FLIGHT = 32
-"""Rows that are begun and not yet handed out, at most: more would only wait, and cost memory."""
-_BUSY_SECONDS = 0.1
-
-MAP_THREAD_NAME = "modelcompose-map"
 _TICK = 0.1  # seconds; waits are this long at most, so that an interrupt is never late
 _STOP_SECONDS = 10.0
 
@@ -84,7 +76,7 @@ class RowStream(Iterator[Row]):
         self._closed = True  # until there is something to close
         self._asked_to_stop = threading.Event()
         self._submit = workflow.start
-        self._submitter = ThreadPoolExecutor(1, thread_name_prefix=MAP_THREAD_NAME)
+        self._submitter = submitter()
         self._signature = workflow.signature
         self._inputs = RowInputs(workflow.signature, shared)
         self._source = row_source(rows, self._inputs)
@@ -177,9 +169,10 @@ class RowStream(Iterator[Row]):
             output = self._journal.restore(index, inputs)
             self._progress.add(output, tokens=0)
             return self._note(Row(index, output))
-        flight = _Flight(index, inputs, self._signature.masked(inputs)[0], self._teller())
+        shown = self._signature.masked(inputs)[0]
+        flight = _Flight(index, inputs, shown, self._submit, self._teller())
         self._flights[index] = flight
-        self._submitter.submit(flight.begin, self._submit, self._ready.put)
+        self._submitter.submit(flight.begin, flight.tell_if_ended, self._ready.put)
         return None
 
     def _teller(self) -> Callable[[_Flight], None]:
@@ -280,62 +273,34 @@ class _AskedToStop(Exception):
     """Somebody stops all that goes on."""
 
 
-class _Flight:
+class _Flight(Flight):
     """A row that was begun. ``tell`` is called once, when it has ended other than by `stop`;
     ``shown`` are its inputs as they may be kept."""
 
     def __init__(
-        self, index: int, inputs: Any, shown: Any, tell: Callable[[_Flight], None]
+        self,
+        index: int,
+        inputs: Any,
+        shown: Any,
+        submit: Callable[[Any], Run],
+        tell: Callable[[_Flight], None],
     ) -> None:
+        super().__init__(lambda: submit(inputs))
         self.index = index
-        self._inputs = inputs
         self._shown = shown
         self._tell = tell
-        self._run: Run | None = None
-        self._refusal: InputError | None = None
-        self._leave: Callable[[], None] | None = None
-        self._stopping = threading.Event()
         self._told = False
-        self._waiting = Waiting(time.time())
-        self._seen = -1
         # Reentrant, since collecting garbage may stop other flights wherever it likes.
         self._lock = threading.RLock()
-
-    def begin(self, submit: Callable[[Any], Run], fail: Callable[[Exception], None]) -> None:
-        """Start the run. Inputs that the workflow refuses are how it ends; ``fail`` is told of
-        anything else that goes wrong."""
-        assert threading.current_thread().name.startswith(MAP_THREAD_NAME)
-        try:
-            run = self._submitted(submit)
-        except InputError as error:
-            # Without its frames, which would keep their variables alive.
-            self._refusal = error.with_traceback(None)
-            self.tell_if_ended()
-        except Exception as error:
-            fail(error)
-        else:
-            self._run = run  # from here on it can be told and stopped
-            self._leave = run.add_done_callback(lambda _: self.tell_if_ended())
-            if self._stopping.is_set():
-                run.cancel()
-
-    def _submitted(self, submit: Callable[[Any], Run]) -> Run:
-        """The run; where the host has no room for it, others of many callers end first."""
-        while True:
-            try:
-                return submit(self._inputs)
-            except ComposeError as error:
-                if error.code != "busy" or self._stopping.wait(_BUSY_SECONDS):
-                    raise
 
     @property
     def ended(self) -> bool:
         """Whether it ended of its own accord."""
-        if self._run is None:
-            return self._refusal is not None
-        if not self._run.done:
+        if self.run is None:
+            return self.refusal is not None
+        if not self.run.done:
             return False
-        return not (self._stopping.is_set() and isinstance(self._run.error, RunCancelled))
+        return not (self.is_stopped and isinstance(self.run.error, RunCancelled))
 
     def tell_if_ended(self) -> None:
         """Called on any thread."""
@@ -346,60 +311,20 @@ class _Flight:
                     self._tell(self)
 
     @property
-    def waits_for(self) -> str:
-        """What its run waits for now, and for how long."""
-        run = self._run
-        if run is not None:
-            for event in run.events_so_far(self._seen):
-                self._seen = event.number
-                if event.type == "text":
-                    self._waiting.wrote(event.data["text"], is_shown=False)
-                else:
-                    self._waiting.take(event)
-        return self._waiting.line(time.time())
-
-    def stop(self) -> None:
-        self._stopping.set()
-        if self._run is not None:
-            self._run.cancel()
-
-    def wait(self, seconds: float) -> None:
-        if self._run is not None:
-            self._run.wait(seconds)
-
-    def leave(self) -> None:
-        """Hear of the run's end no more, so that neither holds the other any longer."""
-        if self._leave is not None:
-            self._leave()
-            self._leave = None
-
-    @property
     def row(self) -> Row:
         """Once it has ended."""
-        return Row(self.index, self._error or self._output)
-
-    @property
-    def tokens(self) -> int:
-        return 0 if self._run is None else self._run.usage.get("generated", 0)
-
-    @property
-    def _error(self) -> ComposeError | None:
-        return self._refusal if self._run is None else self._run.error
-
-    @property
-    def _output(self) -> Any:
-        return None if self._run is None else self._run.output
+        return Row(self.index, self.error or self.output)
 
     def line(self) -> dict[str, Any]:
         """The row as a journal's line."""
-        error, inputs = self._error, None
+        error, inputs = self.error, None
         with contextlib.suppress(InputError):
             inputs = to_plain(self._shown)
         return {
             "index": self.index,
             "input": inputs,
-            **({"output": self._output} if error is None else {"error": error.to_dict()}),
-            "record": {} if self._run is None else self._run.record,
+            **({"output": self.output} if error is None else {"error": error.to_dict()}),
+            "record": {} if self.run is None else self.run.record,
         }
 
 

@@ -37,12 +37,25 @@ def parts(run: Run, outputs: Sequence[Output]) -> list[Part]:
         return []
     entries = _entries(run.output, outputs)
     found = [part for name, value, type_ in entries for part in _parts(name, value, type_)]
-    texts_say_it_all = sorted(_leaves(run.output)) == sorted(run.streams.values())
-    if texts_say_it_all and not any(part.kind == "markdown" for part in found):
+    if _texts_say_it_all(run) and not any(part.kind == "markdown" for part in found):
         return []
     if len(found) == 1:
         return [Part("", found[0].kind, found[0].text, found[0].html)]
     return found
+
+
+def said(run: Run) -> str:
+    """What a run says, as one text: its texts, or its output where these have not said it all."""
+    output = run.output
+    if output is None or _texts_say_it_all(run):
+        return run.text
+    if isinstance(output, Mapping) and len(output) == 1:
+        (output,) = output.values()
+    return as_text(output)
+
+
+def _texts_say_it_all(run: Run) -> bool:
+    return sorted(_leaves(run.output)) == sorted(run.streams.values())
 
 
 def _entries(output: Any, outputs: Sequence[Output]) -> Iterator[tuple[str, Any, str]]:

@@ -18,6 +18,7 @@ import ipywidgets
 from IPython import get_ipython
 from IPython.display import display
 
+from ..document.document import Workflow as Declared
 from ..document.types import Message
 from ..errors import ComposeError, InputError, UsageError
 from ..host_selection import serve_also, served_at
@@ -138,7 +139,7 @@ class Panel(ipywidgets.VBox):
         return [self._view, composer, *(folded("Settings", settings) if settings else [])]
 
     def _seed_switch(self) -> list[Any]:
-        return [] if _sets_seed(self.workflow) else [self._keep_seed]
+        return [] if _declared(self.workflow).sets_seed else [self._keep_seed]
 
     @property
     def run(self) -> Run | None:
@@ -484,7 +485,7 @@ def _reply_html(content: str) -> str:
 def _swept_input(workflow: Runnable) -> tuple[str | None, tuple[float, ...]]:
     """The input that is the temperature, if there is one that is nothing else, and the values to
     compare."""
-    jobs = workflow.document.workflow(workflow.id).jobs
+    jobs = _declared(workflow).jobs
     draws = any(
         "do_sample" not in job.action.parameters
         or job.action.parameters["do_sample"].value is not False
@@ -501,9 +502,14 @@ def _swept_input(workflow: Runnable) -> tuple[str | None, tuple[float, ...]]:
     return found[0].name, _SWEPT if fits else (least, (least + most) / 2, most)
 
 
+def _declared(workflow: Runnable) -> Declared:
+    """The workflow as its document has it."""
+    return workflow.document.workflow(workflow.id)
+
+
 def _sources(workflow: Runnable) -> list[str]:
     """The models of a workflow's jobs, as the document has them."""
-    jobs = workflow.document.workflow(workflow.id).jobs
+    jobs = _declared(workflow).jobs
     return list(dict.fromkeys(job.component.sources[0] for job in jobs))
 
 
@@ -549,9 +555,3 @@ def _header(workflow: Runnable) -> list[Any]:
     header = ipywidgets.HTML(html)
     header.add_class("modelcompose-title")
     return [header]
-
-
-def _sets_seed(workflow: Runnable) -> bool:
-    """Whether the document says what the seeds are."""
-    jobs = workflow.document.workflow(workflow.id).jobs
-    return all("seed" in job.action.parameters for job in jobs)

@@ -8,10 +8,11 @@ from collections import OrderedDict
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
-from ..document.types import show
+from ..document.types import last_said, show
 from ..progress import as_text, ending
 from ..workflow import Run
 from .form import label_of_name
+from .outputs import said
 from .text_diff import marked
 
 _KEPT = 20
@@ -91,7 +92,7 @@ def side_by_side(runs: Sequence[Run], given: Sequence[Any]) -> list[dict[str, An
     values = [each if isinstance(each, Mapping) else {"input": each} for each in given]
     names = dict.fromkeys(name for each in values for name in each)
     differing = [name for name in names if any(e.get(name) != values[0].get(name) for e in values)]
-    texts = list(map(_text, runs))
+    texts = list(map(said, runs))
     others = [texts[1], *texts[:1] * (len(texts) - 1)]
     labels = [" · ".join(_details(each, differing)) for each in values]
     if len(set(labels)) < len(labels):
@@ -101,10 +102,6 @@ def side_by_side(runs: Sequence[Run], given: Sequence[Any]) -> list[dict[str, An
         {"id": run.id, "label": label, "parts": marked(text, other)}
         for run, label, text, other in zip(runs, labels, texts, others, strict=True)
     ]
-
-
-def _text(run: Run) -> str:
-    return run.text if run.streams else as_text(run.output)
 
 
 def _at(run: Run) -> str:
@@ -118,9 +115,9 @@ def _clock(run: Run) -> str:
 
 
 def _title(given: Mapping[str, Any], run: Run) -> str:
-    texts = (each for each in given.values() if isinstance(_last_said(each), str))
+    texts = (each for each in given.values() if isinstance(last_said(each), str))
     first = next(texts, next(iter(given.values()), run.id))
-    return _short(as_text(_last_said(first)), _TITLE_LENGTH)
+    return _short(as_text(last_said(first)), _TITLE_LENGTH)
 
 
 def _short(text: str, length: int) -> str:
@@ -141,13 +138,7 @@ def _differing(given: Sequence[Mapping[str, Any]]) -> list[str]:
 
 def _details(given: Mapping[str, Any], names: Sequence[str]) -> list[str]:
     return [
-        f"{label_of_name(name)} {show(_last_said(given[name]), _VALUE_LENGTH)}"
+        f"{label_of_name(name)} {show(last_said(given[name]), _VALUE_LENGTH)}"
         for name in names
         if given.get(name) is not None
     ]
-
-
-def _last_said(value: Any) -> Any:
-    """Of a conversation its last message; any other value as it is."""
-    last = value[-1] if isinstance(value, list) and value else None
-    return last["content"] if isinstance(last, dict) and "content" in last else value

@@ -8,14 +8,17 @@ from ..document import Document, Signature
 from .options import RunOptions
 from .run import Run
 
+UNNAMED = "workflow"
+
 
 class Runnable(Protocol):
     """A workflow of a document, with somebody who runs it.
 
     ``for_guests`` tells that others see it than this user, who are not shown this computer's
-    folders.
+    folders. ``__name__`` is what Python calls it, `UNNAMED` where nobody has said.
     """
 
+    __name__: str
     document: Document
     for_guests: bool
 
@@ -33,6 +36,9 @@ class Runnable(Protocol):
 
     def as_given(self, values: Any) -> Any:
         """The inputs of a run as those who look at it gave them."""
+
+    def check(self, values: Any, **options: Unpack[RunOptions]) -> None:
+        """Raise InputError where `start` would refuse these inputs or options; begins nothing."""
 
     def start(self, values: Any, **options: Unpack[RunOptions]) -> Run:
         """Start a run with all inputs as one value, and return it at once.

@@ -24,7 +24,7 @@ from modelcompose_jupyter import ComposeError, InputError, LocalHost, load
 from modelcompose_jupyter.callable import Workflow
 from modelcompose_jupyter.errors import UsageError
 from modelcompose_jupyter.mapping.journal import JOURNAL_THREAD_NAME, Journal
-from modelcompose_jupyter.mapping.row_stream import MAP_THREAD_NAME
+from modelcompose_jupyter.mapping.flight import MAP_THREAD_NAME
 
 from .conftest import BODY, InstantHost, instant, rows_that_raise
 

@@ -15,7 +15,8 @@ from standins.scripted import ScriptedModels
 from modelcompose_jupyter import ComposeError, InputError, LocalHost, Run, RunCancelled, load
 from modelcompose_jupyter.callable import Workflow
 from modelcompose_jupyter.mapping.active_maps import stop_all
-from modelcompose_jupyter.mapping.row_stream import MAX_IN_FLIGHT, Row
+from modelcompose_jupyter.mapping.flight import MAX_IN_FLIGHT
+from modelcompose_jupyter.mapping.row_stream import Row
 
 from .conftest import BODY, Gates, instant, rows_that_raise
 
