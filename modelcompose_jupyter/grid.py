@@ -13,6 +13,7 @@ from .comparing.grid_runs import Cell, GridRuns
 from .comparing.workflow_labels import workflow_labels
 from .document.to_plain import to_plain
 from .errors import InputError, UsageError, did_you_mean, listed
+from .formatting import elapsed
 from .run_follower import STOP_SECONDS, Sparing
 from .workflow import Run, Runnable, State
 
@@ -90,7 +91,7 @@ class Grid(GridRuns):
                     if super().wait(_TICK if left is None else min(_TICK, left)):
                         return True
                     if shown is not None:
-                        shown.show(self.progress)
+                        shown.show(f"{self.progress} · {elapsed(time.time() - began)}")
                     left = None if timeout is None else began + timeout - time.time()
                 return self.done
         except BaseException as error:

@@ -128,6 +128,11 @@ class Waiting:
         self._progress = Progress(words, None, since)
 
     @property
+    def words(self) -> str:
+        """What it waits for; empty where its text comes."""
+        return "" if self.has_text else self._progress.text
+
+    @property
     def has_text(self) -> bool:
         """Whether the text has begun."""
         return self._words > 0

@@ -29,11 +29,13 @@ class Axis:
         name: of an input, or `SEED`; what workflows are called together.
         values: what it has one after the other.
         labels: the values in words.
+        beside: whether its values are to stand beside each other, as workflows do.
     """
 
     name: str
     values: tuple[Any, ...]
     labels: tuple[str, ...]
+    beside: bool = False
 
     def __len__(self) -> int:
         return len(self.values)
@@ -54,8 +56,10 @@ class Axis:
         raise InputError(what, hint=f"It has {listed(self.labels)}.")
 
     @property
-    def _is_short(self) -> bool:
-        return all(len(each) <= _SHORT and "\n" not in each for each in self.labels)
+    def _fits(self) -> bool:
+        """Whether its values can be the heads of columns."""
+        are_short = all(len(each) <= _SHORT and "\n" not in each for each in self.labels)
+        return (self.beside or are_short) and len(self) <= _MOST_COLUMNS
 
 
 def input_axis(name: str, values: Sequence[Any], *, secret: bool = False) -> Axis:
@@ -106,15 +110,17 @@ def told_apart(
 def arranged(axes: Sequence[Axis]) -> tuple[tuple[Axis, ...], Axis | None]:
     """The axes whose values are rows, nested in their order, and the one whose values are columns.
 
-    Columns are the last that has short values, and not too many of them: rows have room for longer
-    ones. The only axis has columns of short values, or else rows.
+    Columns are what is to stand beside each other, else several short values, and not too many of
+    them, rather numbers than texts, and rather the last: rows have room for longer ones. The only
+    axis is rows where it does not fit so.
     """
 
-    def fitness(place: int) -> tuple[bool, bool, int]:
+    def fitness(place: int) -> tuple[bool, bool, bool, int]:
         axis = axes[place]
-        return axis._is_short and len(axis) <= _MOST_COLUMNS, axis._is_short, place
+        is_text = any(isinstance(value, str) for value in axis.values)
+        return axis.beside, axis._fits and len(axis) > 1, not is_text, place
 
     chosen = max(range(len(axes)), key=fitness)
-    if len(axes) == 1 and not fitness(chosen)[0]:
+    if len(axes) == 1 and not fitness(chosen)[1]:
         return tuple(axes), None
     return tuple(axis for place, axis in enumerate(axes) if place != chosen), axes[chosen]

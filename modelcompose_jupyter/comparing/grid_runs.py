@@ -119,7 +119,7 @@ class GridRuns:
         axes = [input_axis(name, each, secret=name in secret) for name, each in varied.items()]
         if len(workflows) > 1:
             name = _WORKFLOW if _WORKFLOW not in {*varied, *fixed} else f"{_WORKFLOW}_"
-            axes.append(Axis(name, tuple(workflows), tuple(labels)))
+            axes.append(Axis(name, tuple(workflows), tuple(labels), beside=True))
         _check_size(axes, most)
         self.rows, self.columns = arranged(axes)
         self.axes = (*self.rows, *([] if self.columns is None else [self.columns]))
@@ -207,7 +207,7 @@ class GridRuns:
         begun = next((cell for cell in self.cells if cell.run is not None), None)
         if not self.ended and begun is not None:
             with self._looking:
-                words.append(begun.waits_for)
+                words.append(begun.waiting.words)
         return " · ".join(filter(None, words))
 
     # What it does
@@ -294,7 +294,8 @@ def _check_size(axes: Sequence[Axis], most: int) -> None:
     size = prod(map(len, axes))
     if size > most:
         counts = " × ".join(str(len(axis)) for axis in axes)
+        product = f" ({counts})" if len(axes) > 1 else ""
         raise InputError(
-            f"the grid has {counts} = {size:,} cells, and there may be {most} at most",
+            f"a grid has {most} runs at most, and this one would have {size:,}{product}",
             hint="Give fewer values.",
         )

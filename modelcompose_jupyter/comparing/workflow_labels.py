@@ -11,12 +11,13 @@ from ..redaction import redact
 from ..workflow import Runnable
 from ..workflow.runnable import UNNAMED
 
+_SOURCE = "source"
 _VALUE_LENGTH = 40
 
 
 def workflow_labels(workflows: Sequence[Runnable]) -> tuple[str, ...]:
-    """A label for each workflow: its name, else its title, else in which settings it differs, as
-    the first of these that all have and that tells them apart; else a number."""
+    """A label for each workflow: the first that all have, and that tells them apart, of its name,
+    its title, and its model with what else differs; else a number."""
     for labels in _candidates(workflows):
         if all(labels) and len(set(labels)) == len(labels):
             return tuple(labels)
@@ -35,14 +36,21 @@ def _name(workflow: Runnable) -> str:
 
 
 def _differences(workflows: Sequence[Runnable]) -> list[str]:
-    """The settings of models and the parameters in which workflows differ."""
+    """The models, with the settings and parameters in which workflows differ."""
     settings = [_settings(each) for each in workflows]
     names = dict.fromkeys(name for each in settings for name in each)
     differing = [
-        name for name in names if any(each.get(name) != settings[0].get(name) for each in settings)
+        name
+        for name in names
+        if name != _SOURCE and any(each.get(name) != settings[0].get(name) for each in settings)
     ]
     return [
-        redact(" · ".join(_setting(name, each[name]) for name in differing if name in each))
+        redact(
+            " · ".join(
+                [public_source(each[_SOURCE])]
+                + [f"{name} {_shown(each[name])}" for name in differing if name in each]
+            )
+        )
         for each in settings
     ]
 
@@ -51,10 +59,9 @@ def _settings(workflow: Runnable) -> dict[str, Any]:
     """What the first job's model and its generation are, as the document has it."""
     job = workflow.document.workflow(workflow.id).jobs[0]
     templates = {**job.component.model, **job.action.parameters, "text": job.action.text}
-    return {name: each.value for name, each in templates.items() if name != "token"}
+    written = {name: each.value for name, each in templates.items() if name != "token"}
+    return {**written, _SOURCE: str(written[_SOURCE])}
 
 
-def _setting(name: str, value: Any) -> str:
-    if name == "source":
-        return public_source(str(value))
-    return f"{name} {value if isinstance(value, str) else show(value)}"[:_VALUE_LENGTH]
+def _shown(value: Any) -> str:
+    return value[:_VALUE_LENGTH] if isinstance(value, str) else show(value, _VALUE_LENGTH)

@@ -108,7 +108,12 @@ class Flight:
 
     @property
     def waits_for(self) -> str:
-        """What its run waits for now, and for how long. For one thread at a time."""
+        """What its run waits for now, and for how long."""
+        return self.waiting.line(time.time())
+
+    @property
+    def waiting(self) -> Waiting:
+        """What its run waits for now. One thread at a time may ask."""
         run = self.run
         if run is not None:
             for event in run.events_so_far(self._seen):
@@ -117,7 +122,7 @@ class Flight:
                     self._waiting.wrote(event.data["text"], is_shown=False)
                 else:
                     self._waiting.take(event)
-        return self._waiting.line(time.time())
+        return self._waiting
 
     @property
     def error(self) -> ComposeError | None:

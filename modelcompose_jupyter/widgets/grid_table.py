@@ -17,6 +17,7 @@ from ..workflow import METADATA_KEY, State
 from .form import label_of, label_of_name
 from .outputs import preformatted, said
 from . import text_diff
+from .static_output import Bundle
 
 _VALUE_LENGTH = 60
 _FINAL_WORDS = {State.FAILED: "Failed", State.CANCELLED: "Stopped before it began"}
@@ -110,7 +111,7 @@ def marked(grid: GridRuns, index: int) -> list[list[str]]:
     return text_diff.marked(text, other)
 
 
-def bundle(grid: GridRuns) -> tuple[dict[str, str], dict[str, Any]]:
+def bundle(grid: GridRuns) -> Bundle:
     """A grid as a MIME bundle, with the records of its runs as the metadata."""
     notes = list(filter(None, [caption(grid), summary(grid) if grid.done else grid.progress]))
     plain = "\n\n".join([*map(_plain, _labelled(grid)), *(f"[{note}]" for note in notes)])
@@ -140,9 +141,7 @@ def _html(grid: GridRuns) -> str:
     ]
     rows = []
     for row, labels in enumerate(shown["rows"]):
-        cells = [
-            f'<th rowspan="{span}" {_STYLE}>{escape(label)}</th>' for label, span in labels
-        ]
+        cells = [f'<th rowspan="{span}" {_STYLE}>{escape(label)}</th>' for label, span in labels]
         first = row * grid.width
         cells += [f"<td {_STYLE}>{_cell(grid, first + i)}</td>" for i in range(grid.width)]
         rows.append(f"<tr>{''.join(cells)}</tr>")

@@ -118,6 +118,18 @@ def write(inputs: Inputs, given: Mapping[str, Any]) -> None:
     _fill(inputs, {**defaults, **{name: given[name] for name in given if name in inputs._inputs}})
 
 
+def several(inputs: Inputs, name: str, given: Sequence[Any]) -> list[Any]:
+    """Values of an input, each as somebody would type it into its field, or as it is.
+
+    Raises:
+        InputError: one is no value of the input's type.
+    """
+    each = inputs._inputs.get(name)
+    if each is None:  # a seed, which is none
+        return [values.integer(value) for value in given]
+    return [_converted(each, _value(each, value)) for value in given]
+
+
 def enter(inputs: Inputs, name: str, texts: Sequence[str]) -> None:
     """Set a widget to what somebody would type into it; a list may come as several texts.
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 import contextlib
 import threading
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Container, Mapping, Sequence
 from functools import lru_cache, partial
 from html import escape
 from typing import Any
@@ -18,27 +18,30 @@ import ipywidgets
 from IPython import get_ipython
 from IPython.display import display
 
+from ..comparing.axes import SEED
+from ..comparing.grid_runs import MAX_CELLS, GridRuns
 from ..document.document import Workflow as Declared
 from ..document.types import Message
 from ..errors import ComposeError, InputError, UsageError
 from ..host_selection import serve_also, served_at
 from ..path_redaction import public_source
-from ..seeds import draw_seed
 from ..workflow import Run, Runnable
 from . import inputs as fields
 from .comms import pin_subshell
 from .form import Form, folded
+from .grid_form import choices, takes_seeds, temperatures
+from .grid_view import GridView
 from .outputs import markdown
 from .run_history import RunHistory
 from .run_view import Beside, RunView
 from .snippets import again, as_curl, as_python
-from .static_output import StaticOutput
+from .static_output import StaticOutput, bundle
 
 _PASSING_SECONDS = 2.0
 """A live run that another change of the same input follows so soon is none to go back to."""
 
-_SWEPT = (0.2, 0.7, 1.2)
-"""Temperatures from nearly the likeliest text to a surprising one."""
+_GUESTS_CELLS = 16
+"""Cells of a page's visitor's grid at most: others wait for the same model."""
 
 
 class Panel(ipywidgets.VBox):
@@ -67,7 +70,7 @@ class Panel(ipywidgets.VBox):
     ) -> None:
         self._lock = threading.Lock()
         self._going: list[Run] = []  # what Stop stops
-        self._swept: list[Run] = []
+        self._grid: GridRuns | None = None
         self._live_change: tuple[Any, float] = (None, 0.0)  # what changed last, and when
         self._passing: list[Run] = []  # runs of a slider on its way, to be forgotten
         self._filling = False
@@ -76,15 +79,12 @@ class Panel(ipywidgets.VBox):
         self.inputs = fields.Inputs(workflow.signature, values or {})
         self._form = Form(self.inputs, workflow.signature.inputs)
         self._conversation = fields.conversation(self.inputs)
-        self._temperature, self._swept_values = (
-            (None, ()) if self._conversation is not None else _swept_input(workflow)
-        )
         self._name = name
         self._history = RunHistory(self._input_of)
         self._compared: Sequence[str] = ()
         self._model = {"name": _named_models(workflow), "state": ""}
         self._loaded_for: object = None  # the run after which that state was looked up
-        self._saved = StaticOutput(workflow.signature)
+        self._saved = StaticOutput[Run](partial(bundle, signature=workflow.signature))
         is_chat = self._conversation is not None
         self._view = RunView(
             workflow.signature.outputs,
@@ -94,7 +94,6 @@ class Panel(ipywidgets.VBox):
             on_message=self._received,
             on_updated=self._run_shown,
             is_chat=is_chat,
-            sweep="Three temperatures" if self._temperature else "",
             keep_as=keep_as if is_chat else "",
         )
         label, tooltip = ("Send", "Enter") if is_chat else ("Run Workflow", "Ctrl+Enter")
@@ -118,14 +117,19 @@ class Panel(ipywidgets.VBox):
         self._view.renew()
 
     def _playground(self) -> list[Any]:
-        """The inputs, and beside or below them the result."""
+        """The inputs, beside or below them the result; at the end, several beside each other."""
         buttons = _controls([self._run_button, self._stop_button])
         switches = [self._live, *self._seed_switch()]
         form = ipywidgets.VBox([*self._form.fields(), buttons, _controls(switches)])
         form.add_class("modelcompose-form")
         columns = ipywidgets.Box([form, self._view])
         columns.add_class("modelcompose-columns")
-        return [columns]
+        self._grid_view = GridView(
+            on_message=self._grid_received,
+            choices=choices(self.workflow),
+            quick="Three temperatures" if temperatures(self.workflow) else "",
+        )
+        return [columns, self._grid_view]
 
     def _chat(self) -> list[Any]:
         """The conversation, below it the next message, and the settings folded away."""
@@ -179,15 +183,33 @@ class Panel(ipywidgets.VBox):
     def _follow(self, runs: Sequence[Run]) -> None:
         """Show the first of some runs that have begun, in place of those that go on."""
         self._cancel()  # only now: inputs that cannot be used stop nothing
-        self._going, self._swept = list(runs), []
+        self._going = list(runs)
         if self._conversation is not None:
             self._conversation.sent(runs[0])
         self._view.show(runs[0])
 
-    def stop(self) -> None:
-        """Stop the run that goes on, if one does. Its text stays."""
+    def show(self, run: Run) -> None:
+        """Show a run of the workflow with its inputs, in place of the one in view, which is stopped
+        where it goes on."""
         with self._lock:
             self._cancel()
+            self._going = []
+        self._filling = True
+        try:
+            fields.write(self.inputs, self._input_of(run))
+        finally:
+            self._filling = False
+        if self._conversation is not None:  # as it was when that run had ended
+            self._conversation.sent(run)
+            self._conversation.value = ""
+        self._view.show(run)
+
+    def stop(self) -> None:
+        """Stop what goes on, if anything does. The texts stay."""
+        with self._lock:
+            self._cancel()
+            if self._grid is not None:
+                self._grid.cancel()
 
     def close(self) -> None:
         """Stop, and take the panel out of the notebook."""
@@ -225,9 +247,11 @@ class Panel(ipywidgets.VBox):
         except Exception as error:
             self._view.fail(f"{type(error).__name__}: {error}")
 
-    def _say(self, error: InputError, *, focus: bool) -> None:
-        """Show what is wrong with the inputs beside their fields; what is about none, below."""
-        missing = self._missing() if error.code == "missing_input" else []
+    def _say(self, error: InputError, *, focus: bool, varied: Container[str] = ()) -> None:
+        """Show what is wrong with the inputs beside their fields; what is about none, below. Those
+        that are ``varied`` are not missing."""
+        lacking = self._missing() if error.code == "missing_input" else []
+        missing = [name for name in lacking if name not in varied]
         wrong = missing or [error.input or ""]
         rows = [self._form.rows[name] for name in wrong if name in self._form.rows]
         if not rows:
@@ -286,8 +310,6 @@ class Panel(ipywidgets.VBox):
                 self._history.pin(id, pinned)
             case {"type": "compare", "runs": list(ids)}:
                 self._compared = [str(id) for id in ids]
-            case {"type": "sweep"}:
-                self._guard(self._sweep, focus=True)
             case _ if self._conversation is not None:
                 self._guard(lambda: self._converse(message))
         self._view.renew()
@@ -350,18 +372,8 @@ class Panel(ipywidgets.VBox):
                 self._view.clear()
 
     def _go_back(self, id: str) -> None:
-        run = self._history[id]
-        if self._running:
-            return  # it began while the message was on its way
-        self._filling = True
-        try:
-            fields.write(self.inputs, self._input_of(run))
-        finally:
-            self._filling = False
-        if self._conversation is not None:  # as it was when that run had ended
-            self._conversation.sent(run)
-            self._conversation.value = ""
-        self._view.show(run)
+        if not self._running:  # it may have begun while the message was on its way
+            self.show(self._history[id])
 
     def _extend(self) -> None:
         """Have the text in view go on where it was cut."""
@@ -371,20 +383,45 @@ class Panel(ipywidgets.VBox):
         with self._lock:
             self._follow([self.workflow.extend(run)])
 
-    def _sweep(self) -> None:
-        """Run at several temperatures with one seed, and put the texts side by side."""
-        assert self._temperature is not None
-        values, seed = fields.read(self.inputs), self._seed()
-        seed = draw_seed() if seed is None else seed
+    def _grid_received(self, message: Mapping[str, Any]) -> None:
+        """Do what the browser says of grids; see ``grid_view.js``."""
+        match message:
+            case {"type": "quick"}:
+                self._begin_grid(temperatures(self.workflow))
+            case {"type": "grid", "axes": list(axes)}:
+                self._begin_grid({str(name): texts for name, texts in axes})
+            case {"type": "open", "cell": int(index)} if self._grid is not None:
+                run = self._grid.cells[index].run
+                if run is not None:
+                    self._guard(lambda: self.show(run))
+                    self._grid_view.mark(index)
+            case {"type": "stop"} if self._grid is not None:
+                self._grid.cancel()
+
+    def _begin_grid(self, entered: Mapping[str, Sequence[Any]]) -> None:
+        """Run with all combinations of what was entered; what is wrong with it is said there."""
+        try:
+            self._run_grid(entered)
+        except InputError as error:
+            if error.code == "missing_input" or error.input not in (None, *entered):
+                self._say(error, focus=True, varied=entered)
+            else:
+                self._grid_view.fail(_in_words(error))
+        except ComposeError as error:
+            self._grid_view.fail(error.shown(for_guests=self.workflow.for_guests))
+
+    def _run_grid(self, entered: Mapping[str, Sequence[Any]]) -> None:
+        varied = {name: fields.several(self.inputs, name, entered[name]) for name in entered}
+        fixed = {k: v for k, v in fields.read(self.inputs).items() if k not in varied}
+        if takes_seeds(self.workflow) and SEED not in varied:
+            fixed[SEED] = self._seed()
+        most = _GUESTS_CELLS if self.workflow.for_guests else MAX_CELLS
+        grid = GridRuns([self.workflow], varied, fixed, most=most)
         with self._lock:
-            runs = [
-                self.workflow.start({**values, self._temperature: each}, seed=seed)
-                for each in self._swept_values
-            ]
-            self._follow(runs)
-            self._swept = runs
-        for run in runs:
-            run.watch(self._view.renew)
+            before, self._grid = self._grid, grid
+        if before is not None:
+            before.cancel()
+        self._grid_view.show(grid)
 
     # On the update thread
 
@@ -403,8 +440,6 @@ class Panel(ipywidgets.VBox):
         if run is not None and run.done:
             self._saved.keep(run)
         self._look_at_models(run.id if run is not None and run.done else "")
-        if self._swept and not running:
-            self._compared, self._swept = [each.id for each in self._swept], []
 
     def _beside(self) -> Beside:
         chat = self._conversation
@@ -480,26 +515,6 @@ def _turn(message: Message) -> dict[str, str]:
 def _reply_html(content: str) -> str:
     """A reply as HTML, which is asked for as often as the panel shows anything new."""
     return markdown(content)
-
-
-def _swept_input(workflow: Runnable) -> tuple[str | None, tuple[float, ...]]:
-    """The input that is the temperature, if there is one that is nothing else, and the values to
-    compare."""
-    jobs = _declared(workflow).jobs
-    draws = any(
-        "do_sample" not in job.action.parameters
-        or job.action.parameters["do_sample"].value is not False
-        for job in jobs
-    )
-    found = [each for each in workflow.signature.inputs if each.parameter == "temperature"]
-    if len(found) != 1 or not draws or found[0].type.name not in ("number", "slider", "text"):
-        return None, ()
-    type_ = found[0].type
-    if type_.name != "slider":
-        return found[0].name, _SWEPT
-    least, most, _ = type_.range
-    fits = least <= _SWEPT[0] and most >= _SWEPT[-1]
-    return found[0].name, _SWEPT if fits else (least, (least + most) / 2, most)
 
 
 def _declared(workflow: Runnable) -> Declared:

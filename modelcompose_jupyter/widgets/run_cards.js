@@ -29,8 +29,7 @@ export class RunCards {
     this.compare = button("Compare", () => this.#compare(), {
       title: "Put the chosen runs side by side",
     });
-    this.sweep = button("", () => send({ type: "sweep" }));
-    head.append(this.compare, this.sweep);
+    head.append(this.compare);
     this.beside = this.element.appendChild(element("div", "modelcompose-beside"));
     const title = this.beside.appendChild(element("div", "modelcompose-runs-head"));
     title.append(
@@ -46,13 +45,11 @@ export class RunCards {
    * @param {Card[]} cards the latest first
    * @param {string} current the id of the run in view
    * @param {Column[]} compared
-   * @param {string} sweep what runs with several values are called; empty where there are none
-   * @param {boolean} idle whether no run goes on
    */
-  update(cards, current, compared, sweep, idle) {
+  update(cards, current, compared) {
     const known = new Set(cards.map(({ id }) => id));
     for (const id of this.chosen) if (!known.has(id)) this.chosen.delete(id);
-    this.element.hidden = cards.length < 2 && !sweep && !compared.length;
+    this.element.hidden = cards.length < 2 && !compared.length;
     const focused = document.activeElement?.closest?.(".modelcompose-card")?.dataset.run;
     const name = document.activeElement?.dataset?.name;
     // What is equal to before stays, with the button that is being pressed and what is selected.
@@ -61,9 +58,6 @@ export class RunCards {
       this.#focus(focused, name);
     }
     this.list.hidden = cards.length < 2;
-    this.sweep.hidden = !sweep;
-    this.sweep.disabled = !idle;
-    this.sweep.textContent = sweep;
     this.compare.hidden = cards.length < 2;
     this.#countChosen();
     this.beside.hidden = !compared.length;

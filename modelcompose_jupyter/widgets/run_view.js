@@ -171,8 +171,6 @@ class RunView {
       this.model.get("cards"),
       this.model.get("run_id"),
       this.model.get("compared"),
-      this.model.get("sweep"),
-      !this.#goes,
     );
     this.#announce();
     if (hadFocus) this.#keepFocus();
@@ -362,7 +360,7 @@ class RunView {
     const composes = event.target.matches?.(".modelcompose-composer textarea");
     if (event.key === "Escape" && composes && this.#goes) this.model.send({ type: "stop" });
     if (!(event.key === "Enter" && accelerated) && !(composes && isSend(event))) return;
-    if (event.isComposing || event.target.closest(".modelcompose-editing")) return;
+    if (event.isComposing || event.target.closest(".modelcompose-editing, .modelcompose-grid")) return;
     event.preventDefault();
     event.stopImmediatePropagation();
     if (composes && event.target.value.trim()) {
@@ -380,7 +378,7 @@ const STATE = [
   "texts", // what is shown of an output depends on what they say already
   "state", "progress", "outputs", "error", "status", "warnings", "ended", "model", "rates", "turns",
   "reply", "conversations", "conversation", "undoable", "is_extendable", "snippets", "cards", "compared",
-  "sweep", "run_id",
+  "run_id",
 ];
 const UPDATES = STATE.map((name) => `change:${name}`).join(" ");
 

@@ -21,12 +21,11 @@ from ..path_redaction import public
 from ..progress import WAITING_PHASES, ProgressMeter, status_line
 from ..workflow import Event, Run, State
 from .conversation import reply_index
-from .esm import joined
+from .esm import joined, joined_styles
 from .outputs import parts
 from .update_thread import UPDATE_THREAD_NAME, update_thread
 
 _FOLDER = Path(__file__).parent
-_STYLES = ("run_view.css", "markdown.css")
 _IDLE = "idle"
 
 
@@ -68,7 +67,6 @@ class RunView(AnyWidget):
             ``gone`` (nobody looks any more), and what its buttons do.
         on_updated: called on the update thread before every change, with the run in view.
         is_chat: whether the run is a reply in a conversation.
-        sweep: what runs with several values of an input are called; empty where there are none.
         keep_as: the name by which a page's browser keeps conversations; empty where it does not.
 
     Attributes:
@@ -76,14 +74,11 @@ class RunView(AnyWidget):
     """
 
     _esm = joined(_FOLDER / "run_view.js")
-    _css = "\n".join(
-        (_FOLDER / each).read_text("utf-8") for each in ("run_view.css", "markdown.css")
-    )
+    _css = joined_styles(_FOLDER, "panel.css", "run_view.css", "markdown.css")
 
     is_chat = traitlets.Bool(False).tag(sync=True)
     is_markdown = traitlets.Bool(False).tag(sync=True)
     keep_as = traitlets.Unicode("").tag(sync=True)
-    sweep = traitlets.Unicode("").tag(sync=True)
     state = traitlets.Unicode(_IDLE).tag(sync=True)
     ended = traitlets.Bool(False).tag(sync=True)
     progress = traitlets.Dict().tag(sync=True)
@@ -119,7 +114,6 @@ class RunView(AnyWidget):
         on_message: Callable[[Mapping[str, Any]], None],
         on_updated: Callable[[Run | None], None],
         is_chat: bool = False,
-        sweep: str = "",
         keep_as: str = "",
     ) -> None:
         self._for_guests = for_guests
@@ -135,7 +129,7 @@ class RunView(AnyWidget):
         self._unwatch: Callable[[], None] = lambda: None
         self._changes = _Changes(None)
         is_markdown = bool(outputs) and all(each.type.name == "markdown" for each in outputs)
-        super().__init__(is_chat=is_chat, is_markdown=is_markdown, sweep=sweep, keep_as=keep_as)
+        super().__init__(is_chat=is_chat, is_markdown=is_markdown, keep_as=keep_as)
         self.on_msg(self._received)
 
     def show(self, run: Run) -> None:

@@ -1,14 +1,15 @@
-"""What a notebook keeps of a panel: the last text, readable without a kernel.
+"""What a notebook keeps of a widget, readable without a kernel: of a panel the last run.
 
 A widget is gone when its kernel is. So a second output stands beside it, hidden while there is a
-widget to look at, with the text of the last run and its record.
+widget to look at, with the texts, and the records of runs.
 """
 
 from __future__ import annotations
 
 import uuid
+from collections.abc import Callable
 from html import escape
-from typing import Any
+from typing import Any, Generic, TypeVar
 
 from IPython.display import display
 
@@ -19,14 +20,19 @@ from ..workflow import Run
 from .conversation import turns_html
 from .outputs import Part, parts, preformatted
 
+Bundle = tuple[dict[str, str], dict[str, Any]]
+"""Data by MIME types, and metadata."""
 
-class StaticOutput:
-    """The output that keeps a run of a workflow, with this signature, in the notebook."""
+T = TypeVar("T")
 
-    def __init__(self, signature: Signature) -> None:
-        self._signature = signature
+
+class StaticOutput(Generic[T]):
+    """The output that keeps something in the notebook, a run say, as ``bundle`` shows it."""
+
+    def __init__(self, bundle: Callable[[T], Bundle]) -> None:
+        self._bundle = bundle
         self._display_id = uuid.uuid4().hex
-        self._run: Run | None = None
+        self._kept: T | None = None
         self._displayed = False
 
     def display(self) -> None:
@@ -34,29 +40,29 @@ class StaticOutput:
         self._displayed = True
         self._publish(update=False)
 
-    def keep(self, run: Run) -> None:
-        """Keep a run that has ended, in place of the last one. Any thread."""
-        if run is self._run:
+    def keep(self, kept: T) -> None:
+        """Keep what has ended, in place of what was kept before. Any thread."""
+        if kept is self._kept:
             return
-        self._run = run
+        self._kept = kept
         if self._displayed:
             self._publish(update=True)
 
     def forget(self) -> None:
         """Keep nothing any more. Any thread."""
-        self._run = None
+        self._kept = None
         if self._displayed:
             self._publish(update=True)
 
     def _publish(self, update: bool) -> None:
         data = {"text/plain": "", "text/html": _html("")}
         metadata: dict[str, Any] = {}
-        if self._run is not None:
-            data, metadata = bundle(self._run, self._signature)
+        if self._kept is not None:
+            data, metadata = self._bundle(self._kept)
         display(data, metadata=metadata, raw=True, display_id=self._display_id, update=update)
 
 
-def bundle(run: Run, signature: Signature) -> tuple[dict[str, str], dict[str, Any]]:
+def bundle(run: Run, signature: Signature) -> Bundle:
     """A run that has ended as a MIME bundle, with its conversations, and the metadata that keeps
     it."""
     outputs = parts(run, signature.outputs)
