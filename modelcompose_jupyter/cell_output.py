@@ -88,7 +88,9 @@ def is_looked_at() -> bool:
 def _line() -> ProgressLine | None:
     if threading.current_thread() is not threading.main_thread() or _shell() is None:
         return None  # whose outputs would be another cell's, or a program's
-    return CellOutput() if _has_kernel() else TerminalLine()
+    if not _has_kernel():
+        return TerminalLine()
+    return CellOutput() if is_looked_at() else None
 
 
 def _shell() -> Any:

@@ -138,7 +138,7 @@ class Grid(GridRuns):
         return record | {f"{key}_" if key in record else key: outcome[key] for key in outcome}
 
     def __repr__(self) -> str:
-        names = " × ".join(f"{axis.name} ({', '.join(axis.labels)})" for axis in self.axes)
+        names = " × ".join(f"{axis.name} ({listed(axis.labels)})" for axis in self.axes)
         return f"<Grid {names} · {self.progress}>"
 
     def _ipython_display_(self) -> None:

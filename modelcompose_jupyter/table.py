@@ -9,10 +9,13 @@ from typing import Any
 from .document.types import show
 
 _CELL_LENGTH = 48
-_STYLE = (
-    'dir="auto" style="text-align:start;vertical-align:top;max-width:40em;white-space:normal;'
-    'overflow-wrap:break-word"'
+READABLE = (
+    # Of an untrusted notebook JupyterLab leaves the first alone.
+    "text-align:left;text-align:start;vertical-align:top;white-space:normal;"
+    "overflow-wrap:break-word;"
 )
+"""The style of a table's cells that hold texts: JupyterLab's own is for numbers."""
+_STYLE = f'dir="auto" style="{READABLE}max-width:40em"'
 
 
 class Table:

@@ -13,6 +13,7 @@ from ..document.types import last_said, show
 from ..formatting import duration
 from ..path_redaction import public
 from ..progress import brief
+from ..table import READABLE
 from ..workflow import METADATA_KEY, State
 from .form import label_of, label_of_name
 from .outputs import preformatted, said
@@ -21,10 +22,8 @@ from .static_output import Bundle
 
 _VALUE_LENGTH = 60
 _FINAL_WORDS = {State.FAILED: "Failed", State.CANCELLED: "Stopped before it began"}
-_STYLE = (
-    'dir="auto" style="text-align:start;vertical-align:top;min-width:12em;max-width:30em;'
-    'white-space:normal;overflow-wrap:break-word"'
-)
+_STYLE = f'dir="auto" style="{READABLE}min-width:12em;max-width:30em"'
+_MARK = '<span style="background-color:rgba(33,150,243,0.25)">'  # on any ground, in any colour
 
 
 def heads(grid: GridRuns) -> dict[str, Any]:
@@ -67,7 +66,9 @@ def caption(grid: GridRuns) -> str:
 def summary(grid: GridRuns) -> str:
     """How it went, when all has ended: runs, seconds, tokens, rate, and the seed that all had."""
     runs = [run for run in grid.runs if run is not None]
-    words = [f"{len(runs)} run{'' if len(runs) == 1 else 's'}"]
+    size, stopped = len(grid.cells), sum(cell.state is State.CANCELLED for cell in grid.cells)
+    of = f" of {size}" if stopped else ""
+    words = [f"{size - stopped}{of} run{'' if size == 1 else 's'}"]
     tokens = sum(cell.tokens for cell in grid.cells)
     if runs:
         ends = [run.ended_at or 0.0 for run in runs]
@@ -151,7 +152,7 @@ def _html(grid: GridRuns) -> str:
 def _cell(grid: GridRuns, index: int) -> str:
     cell = grid.cells[index]
     text = "".join(
-        escape(piece) if kind == "same" else f"<mark>{escape(piece)}</mark>"
+        escape(piece) if kind == "same" else f"{_MARK}{escape(piece)}</span>"
         for kind, piece in marked(grid, index)
     )
     error = error_of(cell)

@@ -23,8 +23,8 @@ from standins.waiting import until
 from modelcompose_jupyter import ComposeError, InputError, LocalHost, load
 from modelcompose_jupyter.callable import Workflow
 from modelcompose_jupyter.errors import UsageError
-from modelcompose_jupyter.mapping.journal import JOURNAL_THREAD_NAME, Journal
 from modelcompose_jupyter.mapping.flight import MAP_THREAD_NAME
+from modelcompose_jupyter.mapping.journal import JOURNAL_THREAD_NAME, Journal
 
 from .conftest import BODY, InstantHost, instant, rows_that_raise
 
