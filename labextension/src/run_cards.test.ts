@@ -2,7 +2,7 @@
 // Runs to go back to, to keep, and to put side by side.
 
 import { afterEach, beforeEach, describe, expect, it, vi } from 'vitest';
-import { button, labels, opened, query } from './testing/widget';
+import { button, opened, query } from './testing/widget';
 
 const card = (id: string, more = {}) => ({
   id,
@@ -168,22 +168,5 @@ describe('a comparison', () => {
     document.getSelection()?.selectAllChildren(query(el, 'mark'));
     await model.set({ progress: { text: '3 of 5' } });
     expect(String(document.getSelection())).toBe('<b>upon</b>');
-  });
-});
-
-describe('several temperatures', () => {
-  it('are offered where there is one to vary, and no run goes on', async () => {
-    const { model, el } = opened();
-    expect(labels(el)).toEqual([]);
-    await model.set({ sweep: 'Three temperatures' });
-    expect(labels(el)).toEqual(['Three temperatures']); // also before the first run
-    const sweep = button(el, 'Three temperatures');
-    for (const state of ['queued', 'running']) {
-      await model.set({ state });
-      expect(sweep.disabled).toBe(true);
-    }
-    await model.set({ state: 'completed' });
-    sweep.click();
-    expect(model.sent).toEqual([{ type: 'sweep' }]);
   });
 });

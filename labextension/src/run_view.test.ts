@@ -474,10 +474,6 @@ describe('the focus', () => {
     button(el, 'Continue').focus();
     await model.set({ state: 'running', ended: false, is_extendable: false });
     expect(document.activeElement).toBe(el);
-    await model.set({ state: 'completed', ended: true, sweep: 'Three temperatures' });
-    button(el, 'Three temperatures').focus();
-    await model.set({ state: 'queued', ended: false });
-    expect(document.activeElement).toBe(el);
   });
 
   it('is not taken from elsewhere', async () => {

@@ -5,7 +5,8 @@
  * What cells say comes as custom messages: `{type: "cells", texts: [[index, offset, text], …], infos:
  * [[index, info], …]}`, where offsets count UTF-16 units as JavaScript does. A smaller offset than the
  * length replaces what was behind it; a larger one tells that something was lost, and the whole is asked
- * for. The state `cells` is always the whole. Everything else is state.
+ * for. It comes as `{type: "whole", cells}`, also at the beginning, and a page that is loaded has it as the
+ * state `cells`. Everything else is state.
  *
  * @typedef {object} Info how a cell is
  * @property {string} state of its run
@@ -27,11 +28,11 @@ class GridModel {
     this.model = model;
     this.views = new Set();
     this.isLeft = false;
-    this.#reset();
-    model.on("change:cells", () => this.#reset());
+    this.#reset(model.get("cells"));
     model.on("change:heads", () => this.#begin());
     model.on("msg:custom", (message) => {
       if (message.type === "cells") this.#change(message);
+      if (message.type === "whole") this.#reset(message.cells);
     });
     this.ask(); // what was sent before there was somebody to hear it is lost
   }
@@ -48,9 +49,9 @@ class GridModel {
     for (const view of this.views) view.begin();
   }
 
-  #reset() {
+  #reset(cells) {
     this.asked = false;
-    this.cells = this.model.get("cells").map((cell) => ({ ...cell }));
+    this.cells = cells.map((cell) => ({ ...cell }));
     for (const view of this.views) view.table.updateAll(this.cells);
   }
 

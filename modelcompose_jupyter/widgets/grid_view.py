@@ -40,7 +40,7 @@ class GridView(AnyWidget):
     quick = traitlets.Unicode("").tag(sync=True)
     heads = traitlets.Dict().tag(sync=True)
     caption = traitlets.Unicode("").tag(sync=True)
-    # Looked up when somebody asks, as a page that is loaded in the midst of it.
+    # Looked up when a page asks that is loaded in the midst of it.
     cells = traitlets.List().tag(sync=True, to_json=lambda _, view: view._all())
     progress = traitlets.Dict().tag(sync=True)
     status = traitlets.Unicode("").tag(sync=True)
@@ -152,7 +152,7 @@ class GridView(AnyWidget):
 
     def _send_cells(self) -> None:
         if self.comm is not None:
-            self.send_state("cells")
+            self.send({"type": "whole", "cells": self._all()})
 
     def _all(self) -> list[dict[str, Any]]:
         return [each.whole() for each in self._told[1]]

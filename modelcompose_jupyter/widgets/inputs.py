@@ -124,9 +124,7 @@ def several(inputs: Inputs, name: str, given: Sequence[Any]) -> list[Any]:
     Raises:
         InputError: one is no value of the input's type.
     """
-    each = inputs._inputs.get(name)
-    if each is None:  # a seed, which is none
-        return [values.integer(value) for value in given]
+    each = inputs._inputs.get(name) or Input(name, values.Type("integer"))  # the seed of runs
     return [_converted(each, _value(each, value)) for value in given]
 
 

@@ -11,6 +11,8 @@ from ipywidgets.widgets.widget import _instances
 from standins.scripted import ScriptedModels
 
 from modelcompose_jupyter import LocalHost, ModelError, load
+from modelcompose_jupyter.callable import Workflow
+from modelcompose_jupyter.comparing.grid_runs import GridRuns
 from modelcompose_jupyter.errors import UsageError
 from modelcompose_jupyter.widgets.panel import Panel
 
@@ -268,22 +270,37 @@ def test_runs_stand_side_by_side_with_what_differs(panel: Panel, models: Scripte
     assert panel._view.compared == []
 
 
-def test_three_temperatures_run_with_one_seed_and_stand_side_by_side(
+def browser_says_of_grids(panel: Panel, **message: Any) -> None:
+    panel._grid_view._handle_custom_msg(message, [])
+    updated()
+
+
+def grid_ended(panel: Panel) -> GridRuns:
+    view = panel._grid_view
+    wait_until(
+        view, lambda: bool(view.progress) and view.progress["done"] == view.progress["total"]
+    )
+    assert panel._grid is not None
+    return panel._grid
+
+
+def test_three_temperatures_run_with_one_seed_beside_each_other(
     panel: Panel, models: ScriptedModels
 ) -> None:
-    assert panel._view.sweep == "Three temperatures"
+    assert panel._grid_view.quick == "Three temperatures"
     panel.inputs.prompt.value = "Hello"
-    browser_says(panel, type="sweep")
-    wait_until(panel._view, lambda: len(panel._view.compared) == 3)
+    browser_says_of_grids(panel, type="quick")
+    grid_ended(panel)
     assert sorted(each["temperature"] for each in models.parameters) == [0.2, 0.7, 1.2]
     assert len({each["seed"] for each in models.parameters}) == 1
-    assert [each["label"] for each in panel._view.compared] == [
-        f"Temperature {each}" for each in (0.2, 0.7, 1.2)
-    ]
+    heads = panel._grid_view.heads
+    assert heads["columns"] == [["Temperature", f"{each}"] for each in (0.2, 0.7, 1.2)]
+    assert (heads["corner"], heads["rows"]) == ([], [[]])
+    assert panel.run is None  # until one of them is opened
 
 
 @pytest.mark.parametrize(
-    ("temperature", "swept"),
+    ("temperature", "quick"),
     [
         ("${input.temperature as slider/0,2,0.1 | 0.7}", [0.2, 0.7, 1.2]),
         ("${input.temperature as slider/0.5,1,0.1 | 0.7}", [0.5, 0.75, 1.0]),
@@ -291,16 +308,159 @@ def test_three_temperatures_run_with_one_seed_and_stand_side_by_side(
         ("${input.temperature as number | 0.7}\n  do_sample: false", None),
     ],
 )
-def test_a_sweep_has_values_that_the_input_takes(
-    host: LocalHost, models: ScriptedModels, temperature: str, swept: list[float] | None
+def test_a_quick_grid_has_values_that_the_input_takes(
+    host: LocalHost, models: ScriptedModels, temperature: str, quick: list[float] | None
 ) -> None:
     text = TEXT.replace("${input.temperature as number | 0.7}", temperature)
     panel = load(text, host=host).panel(prompt="Hello")
-    assert bool(panel._view.sweep) == (swept is not None)
-    if swept:
-        browser_says(panel, type="sweep")
-        wait_until(panel._view, lambda: len(panel._view.compared) == 3)
-        assert sorted(each["temperature"] for each in models.parameters) == swept
+    assert bool(panel._grid_view.quick) == (quick is not None)
+    if quick:
+        browser_says_of_grids(panel, type="quick")
+        grid_ended(panel)
+        assert sorted(each["temperature"] for each in models.parameters) == quick
+
+
+VARIED = """
+component:
+  type: model
+  task: text-generation
+  model: {repository: scripted, token: "${input.token}"}
+  text: ${input.prompt as text} ${input.tags as text[] | []}
+  max_output_length: ${input.length as slider/10,100,10 | 20}
+  do_sample: ${input.draw as boolean | true}
+  min_p: ${input.kind as select/0,0.1 | 0}
+  temperature: ${input.temperature}
+"""
+
+
+def test_what_may_vary_is_offered_as_it_is_entered(host: LocalHost) -> None:
+    view = load(VARIED, host=host).panel()._grid_view
+    assert [tuple(each.values()) for each in view.choices] == [
+        ("temperature", "Temperature", "numbers", [], "0.2, 0.7, 1.2"),
+        ("prompt", "Prompt", "lines", [], ""),
+        ("tags", "Tags", "lines", [], ""),
+        ("length", "Length (tokens)", "numbers", [], "10, 55, 100"),
+        ("draw", "Draw", "options", ["true", "false"], ""),
+        ("kind", "Kind", "options", ["0", "0.1"], ""),
+        ("seed", "Seed", "numbers", [], "1, 2, 3"),
+    ]
+    seeded = load(f"{TEXT}  seed: 7\n", host=host).panel()._grid_view
+    assert [each["name"] for each in seeded.choices] == ["temperature", "prompt"]
+
+
+def test_values_that_were_entered_run_beside_the_others(
+    panel: Panel, models: ScriptedModels
+) -> None:
+    panel.inputs.temperature.value = 0.3
+    axes = [["prompt", ["A fox", "An owl"]], ["seed", ["4", "5"]]]
+    browser_says_of_grids(panel, type="grid", axes=axes)
+    grid = grid_ended(panel)
+    assert [run and run.input for run in grid.runs] == [
+        {"prompt": prompt, "temperature": 0.3} for prompt in ("A fox", "An owl") for _ in (4, 5)
+    ]
+    assert sorted(each["seed"] for each in models.parameters) == [4, 4, 5, 5]
+    assert panel._grid_view.caption == "Temperature 0.3"
+
+
+def test_lists_are_entered_a_line_each(host: LocalHost, models: ScriptedModels) -> None:
+    panel = load(VARIED.replace(', token: "${input.token}"', ""), host=host).panel(prompt="A")
+    panel.inputs.temperature.value = "0.5"
+    axes = [["tags", ['["a", "b"]', "c"]], ["draw", ["true", "false"]]]
+    browser_says_of_grids(panel, type="grid", axes=axes)
+    grid_ended(panel)
+    assert sorted(set(models.prompts)) == ['A ["a", "b"]', 'A ["c"]']
+    assert sorted(each["do_sample"] for each in models.parameters) == [False, False, True, True]
+
+
+@pytest.mark.parametrize(
+    ("axes", "failure"),
+    [
+        ([["temperature", ["0.2", "hot"]]], '"hot" is not a number'),
+        ([["seed", ["one"]]], '"one" is not an integer'),
+        ([["seed", ["-1"]]], "the seed must be an integer from 0"),
+        ([["seed", map(str, range(500))]], "a grid has 400 runs at most"),
+    ],
+)
+def test_values_that_cannot_be_used_are_said_where_they_were_entered(
+    panel: Panel, models: ScriptedModels, axes: Any, failure: str
+) -> None:
+    panel.inputs.prompt.value = "Hello"
+    axes = [[name, list(values)] for name, values in axes]
+    browser_says_of_grids(panel, type="grid", axes=axes)
+    wait_until(panel._grid_view, lambda: failure in panel._grid_view.failure)
+    assert models.prompts == []
+    browser_says_of_grids(panel, type="quick")
+    grid_ended(panel)
+    assert panel._grid_view.failure == ""
+
+
+def test_what_a_grid_lacks_is_said_at_its_field(host: LocalHost) -> None:
+    text = TEXT.replace("${input.prompt as text}", "${input.a} ${input.b}")
+    panel = load(text, host=host).panel()
+    browser_says_of_grids(panel, type="grid", axes=[["a", ["x", "y"]]])
+    assert (said(panel, "a"), said(panel, "b")) == ("", "Fill this in.")
+
+
+def test_visitors_of_a_page_have_small_grids(host: LocalHost) -> None:
+    panel = Workflow(load(TEXT).document, host=host, for_guests=True).panel(prompt="Hello")
+    seeds = [str(number) for number in range(17)]
+    browser_says_of_grids(panel, type="grid", axes=[["seed", seeds]])
+    view = panel._grid_view
+    wait_until(view, lambda: view.failure.startswith("a grid has 16 runs at most"))
+    browser_says_of_grids(panel, type="grid", axes=[["seed", seeds[1:]]])
+    assert len(grid_ended(panel).cells) == 16
+
+
+def test_a_run_of_a_grid_is_opened_with_its_inputs(panel: Panel) -> None:
+    panel.inputs.prompt.value = "Hello"
+    browser_says_of_grids(panel, type="quick")
+    run = grid_ended(panel).runs[2]
+    browser_says_of_grids(panel, type="open", cell=2)
+    ended(panel)
+    assert panel.run is run
+    assert panel.inputs.temperature.value == 1.2
+    assert panel._grid_view.opened == 2
+    run_button(panel).click()
+    ended(panel)
+    assert [each["details"] for each in panel._view.cards] == [[], []]
+
+
+def test_a_shown_run_takes_the_place_of_one_that_goes_on(
+    panel: Panel, models: ScriptedModels
+) -> None:
+    run(panel, prompt="One", temperature=0.1)
+    first = panel.run
+    assert first is not None
+    models.hold = ("Two",)
+    panel.inputs.prompt.value = "Two"
+    second = panel.submit()
+    assert models.started.acquire(timeout=30)
+    panel.show(first)
+    assert second.wait(30) and second.state == "cancelled"
+    ended(panel)
+    assert (panel.run, panel.inputs.prompt.value) == (first, "One")
+
+
+@pytest.mark.parametrize("stop", ["stop", "gone", "panel", "next"])
+def test_a_grid_of_a_panel_is_stopped(panel: Panel, models: ScriptedModels, stop: str) -> None:
+    models.hold = ("Hello",)
+    panel.inputs.prompt.value = "Hello"
+    browser_says_of_grids(panel, type="quick")
+    grid = panel._grid
+    assert grid is not None
+    for _ in grid.cells:
+        assert models.started.acquire(timeout=30)
+    match stop:
+        case "panel":
+            panel.stop()
+        case "next":
+            models.hold = ()
+            browser_says_of_grids(panel, type="quick")
+            assert panel._grid is not grid
+        case _:
+            browser_says_of_grids(panel, type=stop)
+    assert grid.wait(30)
+    assert {str(cell.state) for cell in grid.cells} == {"cancelled"}
 
 
 def test_runs_with_the_same_inputs_are_told_apart_by_time_and_seed(panel: Panel) -> None:
@@ -323,18 +483,9 @@ def test_an_error_in_a_part_that_is_folded_unfolds_it(host: LocalHost) -> None:
     assert toggle.value
 
 
-def test_stop_stops_all_that_a_sweep_began(panel: Panel, models: ScriptedModels) -> None:
-    models.hold = ("Hello",)
-    panel.inputs.prompt.value = "Hello"
-    browser_says(panel, type="sweep")
-    assert models.started.acquire(timeout=30)
-    panel._stop_button.click()
-    assert all(each.wait(30) and each.state == "cancelled" for each in panel._going)
-
-
-def test_a_sweep_is_offered_where_there_is_a_temperature(host: LocalHost) -> None:
+def test_three_temperatures_are_offered_where_there_is_one(host: LocalHost) -> None:
     text = TEXT.replace("${input.temperature as number | 0.7}", "0.7")
-    assert load(text, host=host).panel()._view.sweep == ""
+    assert load(text, host=host).panel()._grid_view.quick == ""
 
 
 def test_a_closed_panel_runs_no_more_and_leaves_no_widget(host: LocalHost) -> None:

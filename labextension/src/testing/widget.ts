@@ -9,7 +9,6 @@ const INITIAL: State = {
   is_chat: false,
   is_markdown: false,
   keep_as: '',
-  sweep: '',
   state: 'idle',
   ended: false,
   progress: {},
@@ -79,8 +78,13 @@ export class Model {
     await Promise.resolve();
   }
 
+  /** A message of the kernel's. */
+  hear(message: unknown): void {
+    this.#trigger('msg:custom', message);
+  }
+
   text(...changes: Change[]): void {
-    this.#trigger('msg:custom', { type: 'text', changes });
+    this.hear({ type: 'text', changes });
   }
 
   get listeners(): number {
@@ -88,10 +92,10 @@ export class Model {
   }
 }
 
-/** A widget with a view in a panel, and a means to show it once more. */
-export function opened(state: State = {}) {
+/** A widget with a view in a panel, and a means to show it once more: a run's, if none is given. */
+export function opened(state: State = {}, makeWidget = runView) {
   const model = new Model(state);
-  const widget = runView();
+  const widget = makeWidget();
   widget.initialize({ model });
   const root = document.body.appendChild(document.createElement('div'));
   root.className = 'modelcompose-panel';
