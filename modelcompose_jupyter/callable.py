@@ -146,7 +146,7 @@ class Workflow:
         return self.last_run
 
     def check(self, values: Any, **options: Unpack[RunOptions]) -> None:
-        """Begin nothing, and raise InputError where `start` would refuse these inputs or options."""
+        """Raise InputError where `start` would refuse these inputs or options; begins nothing."""
         validate_run(self.document, self.id, self._from_guests(values), options)
 
     def _from_guests(self, values: Any) -> Any:

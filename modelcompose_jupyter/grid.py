@@ -15,6 +15,7 @@ from .document.to_plain import to_plain
 from .errors import InputError, UsageError, did_you_mean, listed
 from .formatting import elapsed
 from .run_follower import STOP_SECONDS, Sparing
+from .table import data_frame
 from .workflow import Run, Runnable, State
 
 _TICK = 0.1  # seconds between looks at the clock
@@ -120,11 +121,7 @@ class Grid(GridRuns):
         Raises:
             UsageError: pandas is not installed.
         """
-        try:
-            import pandas
-        except ImportError:
-            raise UsageError("a DataFrame needs pandas", hint="pip install pandas") from None
-        return pandas.DataFrame([self._record(cell) for cell in self.cells])
+        return data_frame([self._record(cell) for cell in self.cells])
 
     def _record(self, cell: Cell) -> dict[str, Any]:
         labels = {axis.name: axis.labels[i] for axis, i in zip(self.axes, cell.places, strict=True)}

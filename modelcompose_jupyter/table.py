@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from html import escape
+from importlib import import_module
 from typing import Any
 
 from .document.types import show
+from .errors import UsageError
 
 _CELL_LENGTH = 48
 READABLE = (
@@ -56,6 +58,21 @@ class Table:
             for row in self.rows
         )
         return f"<table><thead><tr>{head}</tr></thead><tbody>{body}</tbody></table>{note}"
+
+
+def data_frame(records: Sequence[Mapping[str, Any]], columns: Sequence[str] | None = None) -> Any:
+    """A DataFrame of pandas with a row for each record.
+
+    Raises:
+        UsageError: pandas is not installed.
+    """
+    try:
+        pandas = import_module("pandas")
+    except ImportError:
+        raise UsageError(
+            "a DataFrame needs pandas, which is not installed", hint="pip install pandas"
+        ) from None
+    return pandas.DataFrame(records, columns=columns)
 
 
 def one_line_each(values: Sequence[Any], length: int = _CELL_LENGTH) -> list[str]:

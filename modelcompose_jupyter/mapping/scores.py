@@ -5,13 +5,12 @@ from __future__ import annotations
 import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from importlib import import_module
 from os import PathLike
 from typing import Any
 
 from ..document import Input, Signature
-from ..errors import ComposeError, InputError, UsageError
-from ..table import Table, one_line_each
+from ..errors import ComposeError, InputError
+from ..table import Table, data_frame, one_line_each
 from ..workflow import Run, Runnable, RunOptions, Token
 from .row_stream import RowStream
 
@@ -55,13 +54,7 @@ class Scores(list[Any]):
         Raises:
             UsageError: pandas is not installed.
         """
-        try:
-            pandas = import_module("pandas")
-        except ImportError:
-            raise UsageError(
-                "a DataFrame needs pandas, which is not installed", hint="pip install pandas"
-            ) from None
-        return pandas.DataFrame([_record(each) for each in self], columns=_COLUMNS)
+        return data_frame([_record(each) for each in self], columns=_COLUMNS)
 
     def _repr_html_(self) -> str:
         shown = self[:_ROWS_SHOWN]

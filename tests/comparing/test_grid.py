@@ -253,7 +253,10 @@ except Exception as error:
     print(type(error).__name__, error)
 """
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
-    assert done.stdout == "UsageError a DataFrame needs pandas\n  pip install pandas\n"
+    assert (
+        done.stdout
+        == "UsageError a DataFrame needs pandas, which is not installed\n  pip install pandas\n"
+    )
     assert done.stderr == ""
 
 
