@@ -228,7 +228,7 @@ describe('the head', () => {
   it('says how far it is, and stops it', async () => {
     const { model, el } = shown({ progress: { done: 1, total: 4 }, status: '1 of 4 runs' });
     expect(query<HTMLProgressElement>(el, 'progress').value).toBe(1);
-    expect(query(el, '.modelcompose-status').textContent).toBe('1 of 4 runs');
+    expect(query(el, '.modelcompose-grid-status').textContent).toBe('1 of 4 runs');
     button(el, 'Stop all').click();
     expect(model.sent.slice(1)).toEqual([{ type: 'stop' }]);
     button(el, 'Stop all').focus();

@@ -94,7 +94,7 @@ class GridView {
     this.caption = this.head.appendChild(element("span", "modelcompose-grid-caption"));
     this.bar = this.head.appendChild(element("progress"));
     this.bar.setAttribute("aria-label", "Runs that have ended");
-    this.status = this.head.appendChild(element("span", "modelcompose-status"));
+    this.status = this.head.appendChild(element("span", "modelcompose-grid-status"));
     this.status.setAttribute("role", "status");
     this.stop = button("Stop all", () => send({ type: "stop" }), {
       title: "Stop within a token, and begin no other; the texts stay",

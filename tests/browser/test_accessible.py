@@ -67,7 +67,11 @@ def test_panels_and_chats_are_accessible(lab: Lab, theme: Theme, axe: str) -> No
     panel.field("Length (tokens)").fill("20")
     panel.prompt.fill("A fox")
     panel.root.get_by_role("button", name="Three temperatures").click()
-    expect(panel.root.locator(".modelcompose-compared > article")).to_have_count(3)
+    panel.root.get_by_role("button", name="Compare values").click()
+    panel.root.get_by_label("And what else varies").select_option("Prompt")
+    expect(panel.root.get_by_role("gridcell")).to_have_count(3)
+    expect(panel.root.get_by_role("button", name="Stop all")).to_have_count(0)
+    panel.root.get_by_role("gridcell").last.click()
     panel.is_in("completed")
     assert violations(panel.root, axe) == []
     chat.say("Tell me a story about a fox.")
