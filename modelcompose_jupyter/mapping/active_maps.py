@@ -1,4 +1,4 @@
-"""The maps of this process that go on, to stop them with all else.
+"""The maps and grids of this process that go on, to stop them with all else.
 
 Apart from what a map needs, so that a Stop imports nothing of that.
 """
@@ -18,11 +18,11 @@ _maps: weakref.WeakSet[Stoppable] = weakref.WeakSet()
 
 
 def add(map: Stoppable) -> None:
-    """Have `stop_all` know of a map, for as long as somebody holds it."""
+    """Have `stop_all` know of a map or a grid, for as long as somebody holds it."""
     _maps.add(map)
 
 
 def stop_all() -> None:
-    """Stop the maps of this process: none of them begins another row."""
+    """Stop the maps and grids of this process: none of them begins another run."""
     for each in list(_maps):
         each.ask_to_stop()

@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from html import escape
 from math import prod
 from typing import Any
+from weakref import WeakKeyDictionary
 
 from ..comparing.axes import Axis
 from ..comparing.grid_runs import Cell, GridRuns
@@ -17,13 +18,17 @@ from ..table import READABLE
 from ..workflow import METADATA_KEY, State
 from .form import label_of, label_of_name
 from .outputs import preformatted, said
-from . import text_diff
 from .static_output import Bundle
+from .text_diff import marked
 
 _VALUE_LENGTH = 60
 _FINAL_WORDS = {State.FAILED: "Failed", State.CANCELLED: "Stopped before it began"}
 _STYLE = f'dir="auto" style="{READABLE}min-width:12em;max-width:30em"'
 _MARK = '<span style="background-color:rgba(33,150,243,0.25)">'  # on any ground, in any colour
+
+
+# How the texts of cells differ: asked for more than once, and slow to find.
+_compared: WeakKeyDictionary[Cell, list[list[str]]] = WeakKeyDictionary()
 
 
 def heads(grid: GridRuns) -> dict[str, Any]:
@@ -102,14 +107,16 @@ def error_of(cell: Cell) -> str:
     return str(public(told)) if cell.workflow.for_guests else told
 
 
-def marked(grid: GridRuns, index: int) -> list[list[str]]:
-    """The text of a cell in pieces, as `text_diff.marked` has it of its neighbour's; one piece where there is
-    nothing to compare it with, or the other has not ended."""
-    text, beside = text_of(grid.cells[index]), grid.neighbour(index)
-    other = "" if beside is None or not grid.cells[beside].ended else text_of(grid.cells[beside])
-    if not text or not other:
+def pieces_of(grid: GridRuns, index: int) -> list[list[str]]:
+    """The text of a cell in pieces, `marked` where its neighbour's differs; one piece where there
+    is nothing to compare it with, or the other has not ended."""
+    cell, place = grid.cells[index], grid.neighbour(index)
+    text, beside = text_of(cell), None if place is None else grid.cells[place]
+    if beside is None or not (cell.ended and beside.ended and text and text_of(beside)):
         return [["same", text]]
-    return text_diff.marked(text, other)
+    if cell not in _compared:
+        _compared[cell] = marked(text, text_of(beside))
+    return _compared[cell]
 
 
 def bundle(grid: GridRuns) -> Bundle:
@@ -118,8 +125,8 @@ def bundle(grid: GridRuns) -> Bundle:
     plain = "\n\n".join([*map(_plain, _labelled(grid)), *(f"[{note}]" for note in notes)])
     html = _html(grid) + "".join(f"<div><small>{escape(note)}</small></div>" for note in notes)
     data = {"text/plain": plain, "text/html": f'<div class="modelcompose-saved">{html}</div>'}
-    records = [run.record for run in grid.runs if run is not None and run.done]
-    return data, {METADATA_KEY: {"runs": records}}
+    kept = [run.notebook_metadata() for run in grid.runs if run is not None]
+    return data, {METADATA_KEY: {"runs": [each[METADATA_KEY] for each in kept if each]}}
 
 
 def _labelled(grid: GridRuns) -> Iterator[tuple[str, Cell]]:
@@ -153,7 +160,7 @@ def _cell(grid: GridRuns, index: int) -> str:
     cell = grid.cells[index]
     text = "".join(
         escape(piece) if kind == "same" else f"{_MARK}{escape(piece)}</span>"
-        for kind, piece in marked(grid, index)
+        for kind, piece in pieces_of(grid, index)
     )
     error = error_of(cell)
     return (

@@ -109,6 +109,7 @@ class GridView {
     const heads = this.model.get("heads");
     const hasGrid = Boolean(heads.rows?.length);
     this.head.hidden = this.table.element.hidden = !hasGrid;
+    this.root.hidden = !hasGrid && !this.form;
     this.table.begin(hasGrid ? heads : { corner: [], columns: [], rows: [] });
     this.table.updateAll(this.grid.cells);
     // Who asked for it is to see it.

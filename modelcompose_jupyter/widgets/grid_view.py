@@ -16,7 +16,7 @@ from anywidget import AnyWidget
 
 from ..comparing.grid_runs import Cell, GridRuns
 from .esm import joined, joined_styles
-from .grid_table import caption, error_of, foot_of, heads, marked, summary, text_of
+from .grid_table import caption, error_of, foot_of, heads, pieces_of, summary, text_of
 from .update_thread import UPDATE_THREAD_NAME, update_thread
 
 _FOLDER = Path(__file__).parent
@@ -207,7 +207,7 @@ class _Told:
                 "state": str(cell.state),
                 "foot": foot_of(cell),
                 "error": error_of(cell),
-                "marks": _marks(marked(self._grid, self._index)) if self._settled else [],
+                "marks": _marks(pieces_of(self._grid, self._index)) if self._settled else [],
             },
         )
         return self.info != before

@@ -78,6 +78,9 @@ def test_a_run_over_there_is_a_run(remote: RemoteHost, models: ScriptedModels) -
     assert [each["generated"] for each in story.map(["a", "b", "c"], progress=False)] == [
         run.text
     ] * 3
+    grid = story.grid(prompt=["a", "b"], seed=[1, 2])
+    assert grid.wait(30)
+    assert [each and each.text for each in grid.runs] == [run.text] * 4
 
 
 def test_it_knows_what_the_host_knows(
