@@ -228,12 +228,14 @@ describe('the head', () => {
   it('says how far it is, and stops it', async () => {
     const { model, el } = shown({ progress: { done: 1, total: 4 }, status: '1 of 4 runs' });
     expect(query<HTMLProgressElement>(el, 'progress').value).toBe(1);
-    expect(query(el, '.modelcompose-grid-status').textContent).toBe('1 of 4 runs');
+    expect(query(el, '.modelcompose-grid-count').textContent).toBe('1 of 4 runs');
+    expect(query(el, '[role=status]').textContent).toBe(''); // what changes all the time
     button(el, 'Stop all').click();
     expect(model.sent.slice(1)).toEqual([{ type: 'stop' }]);
     button(el, 'Stop all').focus();
     await model.set({ progress: { done: 4, total: 4 }, status: '4 runs' });
     expect(labels(el)).toEqual([]);
+    expect(query(el, '[role=status]').textContent).toBe('4 runs');
     expect(query(el, 'progress').hidden).toBe(true);
     expect(document.activeElement).toBe(cells(el)[0]); // the button is gone
   });

@@ -29,19 +29,16 @@ class Axis:
         name: of an input, or `SEED`; what workflows are called together.
         values: what it has one after the other.
         labels: the values in words.
-        beside: whether its values are to stand beside each other, as workflows do.
+        are_workflows: whether its values are what runs, and no inputs.
     """
 
     name: str
     values: tuple[Any, ...]
     labels: tuple[str, ...]
-    beside: bool = False
+    are_workflows: bool = False
 
     def __len__(self) -> int:
         return len(self.values)
-
-    def __str__(self) -> str:
-        return f"{self.name}: {', '.join(self.labels)}"
 
     def place(self, value: Any) -> int:
         """Where a value is, or one that has this label.
@@ -59,7 +56,7 @@ class Axis:
     def _fits(self) -> bool:
         """Whether its values can be the heads of columns."""
         are_short = all(len(each) <= _SHORT and "\n" not in each for each in self.labels)
-        return (self.beside or are_short) and len(self) <= _MOST_COLUMNS
+        return (self.are_workflows or are_short) and len(self) <= _MOST_COLUMNS
 
 
 def input_axis(name: str, values: Sequence[Any], *, secret: bool = False) -> Axis:
@@ -110,15 +107,15 @@ def told_apart(
 def arranged(axes: Sequence[Axis]) -> tuple[tuple[Axis, ...], Axis | None]:
     """The axes whose values are rows, nested in their order, and the one whose values are columns.
 
-    Columns are what is to stand beside each other, else several short values, and not too many of
-    them, rather numbers than texts, and rather the last: rows have room for longer ones. The only
-    axis is rows where it does not fit so.
+    Columns are workflows, else several short values, and not too many of them, rather numbers than
+    texts, and rather the last: rows have room for longer ones. The only axis is rows where it does
+    not fit so.
     """
 
     def fitness(place: int) -> tuple[bool, bool, bool, int]:
         axis = axes[place]
         is_text = any(isinstance(value, str) for value in axis.values)
-        return axis.beside, axis._fits and len(axis) > 1, not is_text, place
+        return axis.are_workflows, axis._fits and len(axis) > 1, not is_text, place
 
     chosen = max(range(len(axes)), key=fitness)
     if len(axes) == 1 and not fitness(chosen)[1]:

@@ -54,20 +54,16 @@ class Cell(Flight):
         self.seed = seed
         self._given = input
         self._on_event = on_event
-
-    def check(self, name: str | None) -> None:
-        """Raise InputError where the workflow, which is called so, cannot take the inputs."""
-        try:
-            self.workflow.check(self._given, seed=self.seed)
-        except InputError as error:
-            if name is not None:
-                error.message = f"{name}: {error.message}"
-            raise
+        self._unwatch: Callable[[], None] = lambda: None
 
     def _start_run(self) -> Run:
         run = self.workflow.start(self._given, seed=self.seed)
-        run.watch(self._on_event)
+        self._unwatch = run.watch(self._on_event)
         return run
+
+    def leave(self) -> None:
+        super().leave()
+        self._unwatch()
 
     @property
     def state(self) -> State:
@@ -119,22 +115,14 @@ class GridRuns:
         axes = [input_axis(name, each, secret=name in secret) for name, each in varied.items()]
         if len(workflows) > 1:
             name = _WORKFLOW if _WORKFLOW not in {*varied, *fixed} else f"{_WORKFLOW}_"
-            axes.append(Axis(name, tuple(workflows), tuple(labels), beside=True))
+            axes.append(Axis(name, tuple(workflows), tuple(labels), are_workflows=True))
         _check_size(axes, most)
         self.rows, self.columns = arranged(axes)
         self.axes = (*self.rows, *([] if self.columns is None else [self.columns]))
         self._watchers: list[Callable[[], None]] = []
-        drawn = draw_seed()
-        self.cells: list[Cell] = []
-        for places in product(*(range(len(axis)) for axis in self.axes)):
-            pairs = zip(self.axes, places, strict=True)
-            given = {axis.name: axis.values[place] for axis, place in pairs}
-            workflow = given.pop(name) if len(workflows) > 1 else workflows[0]
-            given, seed = _given({**fixed, **given}, workflow, drawn)
-            self.cells.append(Cell(workflow, places, given, seed, self._tell))
-        names = dict(zip(map(id, workflows), labels, strict=False))
-        for cell in self.cells:
-            cell.check(names.get(id(cell.workflow)))
+        self._drawn = draw_seed()
+        combinations = product(*(range(len(axis)) for axis in self.axes))
+        self.cells = [self._cell(workflows[0], fixed, places) for places in combinations]
         shown = self.cells[0].input
         self.fixed = {name: shown[name] for name in fixed if name in shown}
         self._left = len(self.cells)
@@ -149,6 +137,22 @@ class GridRuns:
         except BaseException:  # an interrupt
             self.cancel()
             raise
+
+    def _cell(self, only: Runnable, fixed: Mapping[str, Any], places: Sequence[int]) -> Cell:
+        """A combination that its workflow can take: the ``only`` one, where none is an axis."""
+        workflow, label, given = only, "", dict(fixed)
+        for axis, place in zip(self.axes, places, strict=True):
+            if axis.are_workflows:
+                workflow, label = axis.values[place], f"{axis.labels[place]}: "
+            else:
+                given[axis.name] = axis.values[place]
+        try:
+            given, seed = _with_seed(given, workflow, self._drawn)
+            workflow.check(given, seed=seed)
+        except InputError as error:
+            error.message = label + error.message
+            raise
+        return Cell(workflow, places, given, seed, self._tell)
 
     # What it tells
 
@@ -242,7 +246,8 @@ class GridRuns:
         with self._changed:
             cell = self._pending.popleft() if self._pending else None
         if cell is not None:
-            self._submitter.submit(cell.begin, self._cell_ended, partial(self._fail, cell))
+            over = partial(self._cell_ended, cell)
+            self._submitter.submit(cell.begin, over, partial(self._fail, cell))
 
     def _fail(self, cell: Cell, error: Exception) -> None:
         """Note what went wrong when a cell's run was to begin, which was not its inputs."""
@@ -250,9 +255,10 @@ class GridRuns:
             error = ComposeError(f"{type(error).__name__}: {error}")
         if not cell.is_stopped:
             cell.refusal = error.with_traceback(None)
-        self._cell_ended()
+        self._cell_ended(cell)
 
-    def _cell_ended(self) -> None:
+    def _cell_ended(self, cell: Cell) -> None:
+        cell.leave()
         self._begin_next()
         self._note_end()
 
@@ -266,8 +272,11 @@ class GridRuns:
         self._tell()
 
 
-def _given(values: dict[str, Any], workflow: Runnable, drawn: int) -> tuple[dict[str, Any], int]:
-    """The inputs of a run, and its seed, which is one of them where the workflow calls none so."""
+def _with_seed(
+    values: dict[str, Any], workflow: Runnable, drawn: int
+) -> tuple[dict[str, Any], int]:
+    """The inputs of a run, and its seed: one of the values, where the workflow has no such input;
+    the ``drawn`` one where none is given."""
     if SEED not in values or any(each.name == SEED for each in workflow.signature.inputs):
         return values, drawn
     if workflow.document.workflow(workflow.id).sets_seed:

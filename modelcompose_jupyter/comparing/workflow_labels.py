@@ -6,7 +6,7 @@ from collections.abc import Iterator, Sequence
 from typing import Any
 
 from ..document.types import show
-from ..path_redaction import public_source
+from ..path_redaction import public_source, without_folders
 from ..redaction import redact
 from ..workflow import Runnable
 from ..workflow.runnable import UNNAMED
@@ -45,11 +45,9 @@ def _differences(workflows: Sequence[Runnable]) -> list[str]:
         if name != _SOURCE and any(each.get(name) != settings[0].get(name) for each in settings)
     ]
     return [
-        redact(
-            " · ".join(
-                [public_source(each[_SOURCE])]
-                + [f"{name} {_shown(each[name])}" for name in differing if name in each]
-            )
+        " · ".join(
+            [public_source(each[_SOURCE])]
+            + [f"{name} {_shown(each[name])}" for name in differing if name in each]
         )
         for each in settings
     ]
@@ -64,4 +62,5 @@ def _settings(workflow: Runnable) -> dict[str, Any]:
 
 
 def _shown(value: Any) -> str:
-    return value[:_VALUE_LENGTH] if isinstance(value, str) else show(value, _VALUE_LENGTH)
+    text = value if isinstance(value, str) else show(value, _VALUE_LENGTH)
+    return redact(without_folders(text))[:_VALUE_LENGTH]

@@ -9,6 +9,7 @@ import ipywidgets
 from IPython.display import display
 
 from ..comparing.grid_runs import GridRuns
+from ..errors import ComposeError
 from .comms import pin_subshell
 from .grid_table import bundle
 from .grid_view import GridView
@@ -43,7 +44,11 @@ class GridPanel(ipywidgets.VBox):
             case {"type": "stop"}:
                 self._grid.cancel()
             case {"type": "open", "cell": int(index)}:
-                self._open(index)
+                try:
+                    self._open(index)
+                except ComposeError as error:
+                    for_guests = self._grid.cells[index].workflow.for_guests
+                    self._view.fail(error.shown(for_guests=for_guests))
 
     def _open(self, index: int) -> None:
         """Show a cell's run in a panel of its workflow."""

@@ -26,7 +26,6 @@ _FINAL_WORDS = {State.FAILED: "Failed", State.CANCELLED: "Stopped before it bega
 _STYLE = f'dir="auto" style="{READABLE}min-width:12em;max-width:30em"'
 _MARK = '<span style="background-color:rgba(33,150,243,0.25)">'  # on any ground, in any colour
 
-
 # How the texts of cells differ: asked for more than once, and slow to find.
 _compared: WeakKeyDictionary[Cell, list[list[str]]] = WeakKeyDictionary()
 

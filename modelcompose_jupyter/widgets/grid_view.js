@@ -94,8 +94,9 @@ class GridView {
     this.caption = this.head.appendChild(element("span", "modelcompose-grid-caption"));
     this.bar = this.head.appendChild(element("progress"));
     this.bar.setAttribute("aria-label", "Runs that have ended");
+    this.count = this.head.appendChild(element("span", "modelcompose-grid-count"));
     this.status = this.head.appendChild(element("span", "modelcompose-grid-status"));
-    this.status.setAttribute("role", "status");
+    this.status.setAttribute("role", "status"); // the end alone is to be read aloud
     this.stop = button("Stop all", () => send({ type: "stop" }), {
       title: "Stop within a token, and begin no other; the texts stay",
     });
@@ -124,11 +125,13 @@ class GridView {
     const hadFocus = this.stop === document.activeElement;
     show(this.failure, this.model.get("failure"));
     show(this.caption, this.model.get("caption"));
-    this.status.textContent = this.model.get("status");
+    show(this.count, goes ? this.model.get("status") : "");
+    show(this.status, goes ? "" : this.model.get("status"));
     this.bar.hidden = !goes;
     this.bar.max = Math.max(1, total);
     this.bar.value = done;
-    setChildren(this.head, [this.caption, this.bar, this.status, ...(goes ? [this.stop] : [])]);
+    const always = [this.caption, this.bar, this.count, this.status];
+    setChildren(this.head, [...always, ...(goes ? [this.stop] : [])]);
     if (hadFocus && !goes) this.table.focus();
     if (this.table.choose(this.model.get("opened"))) this.#showRun();
   }

@@ -201,15 +201,13 @@ class _Told:
         if self._settled or (cell.ended and cell.run is not None and not self._over):
             return False  # its end comes with its text
         self._settled = cell.ended and (beside is None or self._grid.cells[beside].ended)
-        before, self.info = (
-            self.info,
-            {
-                "state": str(cell.state),
-                "foot": foot_of(cell),
-                "error": error_of(cell),
-                "marks": _marks(pieces_of(self._grid, self._index)) if self._settled else [],
-            },
-        )
+        before = self.info
+        self.info = {
+            "state": str(cell.state),
+            "foot": foot_of(cell),
+            "error": error_of(cell),
+            "marks": _marks(pieces_of(self._grid, self._index)) if self._settled else [],
+        }
         return self.info != before
 
     def whole(self) -> dict[str, Any]:

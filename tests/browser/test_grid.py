@@ -40,6 +40,7 @@ class Grid:
     def __init__(self, root: Locator) -> None:
         self.root = root
         self.cells = root.get_by_role("gridcell")
+        self.count = root.locator(".modelcompose-grid-count")
         self.status = root.locator(".modelcompose-grid-status")
         self.stop = root.get_by_role("button", name="Stop all")
 
@@ -69,7 +70,7 @@ def test_a_grid_fills_stops_and_opens_a_run(
     grid = opened_grid(application, LARGE)
     expect(grid.cells).to_have_count(400)
     expect(grid.cells.first).to_have_text(re.compile(r"A fox[\s\S]{20}"))
-    expect(grid.status).to_have_text(re.compile(r"^\d+ of 400 runs"))
+    expect(grid.count).to_have_text(re.compile(r"^\d+ of 400 runs"))
     grid.stop.click()
     grid.ended(r"\d+ of 400 runs")
     expect(grid.cells.last).to_contain_text("Stopped")
@@ -126,7 +127,7 @@ def test_a_page_that_is_loaded_in_the_midst_has_the_texts(lab: Lab) -> None:
     opened.command("docmanager:save")
     opened.reload()
     expect(grid.cells.first).to_have_text(text, use_inner_text=True)
-    expect(grid.status).to_have_text(re.compile(r"^\d+ of 400 runs"))
+    expect(grid.count).to_have_text(re.compile(r"^\d+ of 400 runs"))
     grid.stop.click()
     grid.ended(r"\d+ of 400 runs")
 

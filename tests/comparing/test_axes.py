@@ -92,7 +92,7 @@ SEEDS = input_axis("seed", [1, 2])
 PROMPTS = input_axis("prompt", ["A fox", "An owl"])
 LONG_PROMPTS = input_axis("prompt", ["A fox", LONG])
 MANY = input_axis("length", range(20))
-MODELS = Axis("workflow", (1, 2), ("a", f"b: {LONG}"), beside=True)
+MODELS = Axis("workflow", (1, 2), ("a", f"b: {LONG}"), are_workflows=True)
 
 
 @pytest.mark.parametrize(
