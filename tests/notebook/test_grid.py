@@ -12,7 +12,7 @@ from nbconvert import HTMLExporter
 from standins.ipykernels import kernelspec
 from standins.kernel import Cell, Kernel, KernelIn
 
-from modelcompose_jupyter.notebook.records import find_record
+from modelcompose_jupyter.notebook_records import find_record, runs_in
 
 DECLARE = """\
 %%compose story --no-panel
@@ -155,3 +155,4 @@ def test_a_notebook_that_a_program_runs_has_the_table(folder: Path, ipykernel: s
     records = outputs[0][0].metadata["modelcompose"]["runs"]
     assert [find_record(path, each["run"]) for each in records] == records
     assert [each["seed"] for each in records] == [1, 2, 1, 2]
+    assert [run.text[:5] for run in runs_in(path)][:4] == ["A fox", "A fox", "An ow", "An ow"]

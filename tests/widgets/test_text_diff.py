@@ -14,7 +14,7 @@ ALIKE = "The red fox ran home, and the owl slept."
 
 
 @pytest.mark.parametrize(
-    ("text", "other", "marked"),
+    ("text", "other", "words"),
     [
         (ALIKE, ALIKE, []),
         (ALIKE, ALIKE.replace("red ", ""), ["red"]),
@@ -32,10 +32,10 @@ ALIKE = "The red fox ran home, and the owl slept."
     ],
 )
 def test_words_are_marked_that_the_other_text_lacks(
-    text: str, other: str, marked: list[str]
+    text: str, other: str, words: list[str]
 ) -> None:
     pieces = marked(text, other)
-    assert [piece for kind, piece in pieces if kind == "other"] == marked
+    assert [piece for kind, piece in pieces if kind == "other"] == words
     assert "".join(piece for _, piece in pieces) == text
 
 
