@@ -31,6 +31,8 @@ SMALL = 'story.grid(prompt=["A fox", "An owl"], temperature=[0, 0.7, 1.2], lengt
 # Goes on for many times as long as a test needs to press Stop.
 LARGE = 'story.grid(prompt=["A fox", "An owl"], seed=range(200))'
 
+PLACES = "cells => cells.map(cell => cell.getBoundingClientRect().toJSON())"
+
 __all__ = ["axe"]  # a fixture
 
 
@@ -143,7 +145,7 @@ def test_a_saved_notebook_shows_the_table_without_a_kernel(lab: Lab) -> None:
     text = grid.cells.last.locator(".modelcompose-grid-text").inner_text()
     opened.command("docmanager:save")
     opened.shut_down()
-    opened.reload(idle=False)
+    opened.reload()
     expect(saved).to_be_visible()
     expect(saved.locator("td").last.locator("div").first).to_have_text(text)
 
@@ -160,12 +162,10 @@ def test_a_grid_fits_its_page_in_its_colours(application: Jupyter | Voila, theme
     frame = box(grid).locator(".modelcompose-panel").first
     assert is_dark(frame) == (theme == "dark")
     assert frame.evaluate(CUT_OFF) == []
-    first, second = (grid.cells.nth(index).bounding_box() for index in (0, 1))
-    assert first is not None and second is not None
+    (first, second) = grid.cells.evaluate_all(PLACES)[:2]
     assert first["x"] == second["x"]  # below each other
     grid.root.page.set_viewport_size(ViewportSize(width=WIDE[0], height=WIDE[1]))
-    first, second = (grid.cells.nth(index).bounding_box() for index in (0, 1))
-    assert first is not None and second is not None
+    (first, second) = grid.cells.evaluate_all(PLACES)[:2]
     assert first["y"] == second["y"]  # beside each other
     assert frame.evaluate(CUT_OFF) == []
 
