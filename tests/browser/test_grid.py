@@ -31,7 +31,11 @@ SMALL = 'story.grid(prompt=["A fox", "An owl"], temperature=[0, 0.7, 1.2], lengt
 # Goes on for many times as long as a test needs to press Stop.
 LARGE = 'story.grid(prompt=["A fox", "An owl"], seed=range(200))'
 
-PLACES = "cells => cells.map(cell => cell.getBoundingClientRect().toJSON())"
+# Whether the first cells are at the same place of an axis, once the page is laid out.
+ALIGNED = """([table, axis]) => {
+    const [first, second] = [...table.querySelectorAll('td')].map(e => e.getBoundingClientRect());
+    return first[axis] === second[axis];
+}"""
 
 __all__ = ["axe"]  # a fixture
 
@@ -162,11 +166,10 @@ def test_a_grid_fits_its_page_in_its_colours(application: Jupyter | Voila, theme
     frame = box(grid).locator(".modelcompose-panel").first
     assert is_dark(frame) == (theme == "dark")
     assert frame.evaluate(CUT_OFF) == []
-    (first, second) = grid.cells.evaluate_all(PLACES)[:2]
-    assert first["x"] == second["x"]  # below each other
-    grid.root.page.set_viewport_size(ViewportSize(width=WIDE[0], height=WIDE[1]))
-    (first, second) = grid.cells.evaluate_all(PLACES)[:2]
-    assert first["y"] == second["y"]  # beside each other
+    page, table = grid.root.page, grid.root.locator("table").element_handle()
+    page.wait_for_function(ALIGNED, arg=[table, "x"])  # below each other
+    page.set_viewport_size(ViewportSize(width=WIDE[0], height=WIDE[1]))
+    page.wait_for_function(ALIGNED, arg=[table, "y"])  # beside each other
     assert frame.evaluate(CUT_OFF) == []
 
 
