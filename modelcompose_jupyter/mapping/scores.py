@@ -11,6 +11,7 @@ from typing import Any
 from ..document import Input, Signature
 from ..errors import ComposeError, InputError
 from ..table import Table, data_frame, one_line_each
+from ..token_html import token_html
 from ..workflow import Run, Runnable, RunOptions, Token
 from .row_stream import RowStream
 
@@ -42,7 +43,7 @@ class Score:
         return cls(output["text"], output["logprob"], output["perplexity"], tokens)
 
     def _repr_html_(self) -> str:
-        return Scores([self])._repr_html_()
+        return Scores([self])._repr_html_() + token_html(self.tokens)
 
 
 class Scores(list[Any]):

@@ -20,10 +20,11 @@ The offset is the length so far: what was told is never taken back. Called on th
 for a request that never ran, on that of who cancels it.
 """
 
-OnTokens = Callable[[int, str, int, list[dict[str, Any]]], None]
-"""``on_tokens(sequence, part, offset, tokens)``: these tokens belong at this place of that sequence
-(``text``) or of the prompt (``prompt``), as `workflow.events.TokenData` describes them. Called as
-`OnText` is, where log-probabilities are asked for."""
+OnTokens = Callable[[int, str, int, list[dict[str, Any]], int], None]
+"""``on_tokens(sequence, part, offset, tokens, start)``: these tokens belong at this place of that
+sequence (``text``) or of the prompt (``prompt``), as `workflow.events.TokenData` describes them.
+``start`` is the character of the sequence's text where the first of all those that were generated
+begins. Called as `OnText` is, where log-probabilities are asked for."""
 
 OnRead = Callable[[int, int], None]
 """``on_read(done, total)``: so many tokens of the prompt have been read. Called on the engine's

@@ -1,6 +1,6 @@
 /** A conversation as people read it: what was said, the reply as it comes, what one can do with each. */
 
-import { button, copyButton, element, setChildren } from "./dom.js";
+import { button, copyButton, element, setChildren, standIn } from "./dom.js";
 import { Following } from "./text_list.js";
 
 const ROLES = { user: "You", assistant: "Assistant", system: "Instructions", tool: "Tool" };
@@ -28,6 +28,12 @@ class Turn {
     this.copy = copyButton("Copy", () => this.content ?? "", { title: "Copy this message" });
     this.more = [];
     this.editing = null;
+    this.tokens = null;
+  }
+
+  /** Show the message as tokens, where there are any, in place of it as it is. */
+  showTokens(tokens) {
+    this.tokens = standIn(this.body, this.tokens, tokens);
   }
 
   /**
@@ -131,9 +137,10 @@ export class ChatLog {
    * @param {{ role: string, content: string, html?: string }[]} turns what was said
    * @param {{ text: string, waits: string } | null} reply the one that goes on, and what it waits
    *   for while it has no text
-   * @param {{ extendable: boolean, conversation: string }} options
+   * @param {{ extendable: boolean, conversation: string,
+   *   tokens: (text: string) => HTMLElement | null }} options ``tokens`` gives a reply as tokens
    */
-  update(turns, reply, { extendable, conversation }) {
+  update(turns, reply, { extendable, conversation, tokens }) {
     if (conversation !== this.conversation) {
       for (const gone of this.turns.splice(0)) gone.markdown?.dispose();
       this.conversation = conversation;
@@ -149,6 +156,7 @@ export class ChatLog {
     this.turns.forEach((turn, index) => {
       const isLast = index === shown.length - 1;
       turn.offer(reply ? [] : this.#actions(turn, index, isLast, extendable));
+      turn.showTokens(isLast && turn.role === "assistant" ? tokens(turn.content) : null);
     });
     setChildren(this.element, shown.length ? this.turns.map((turn) => turn.element) : [this.empty]);
     this.end.follow();

@@ -53,6 +53,22 @@ export async function copy(text, near) {
 }
 
 /**
+ * Show an element in place of another one, or that one again.
+ *
+ * @param {HTMLElement} body
+ * @param {HTMLElement | null} before what stood for it until now
+ * @param {HTMLElement | null} wanted
+ * @returns {HTMLElement | null} what stands for it
+ */
+export function standIn(body, before, wanted) {
+  if (wanted === before) return wanted;
+  before?.remove();
+  if (wanted) body.after(wanted);
+  body.hidden = wanted !== null;
+  return wanted;
+}
+
+/**
  * Replace an element's children where they differ: what stays keeps its focus and its selection.
  *
  * @param {Element} parent

@@ -25,8 +25,11 @@ from ..document.types import Message
 from ..errors import ComposeError, InputError, UsageError
 from ..host_selection import serve_also, served_at
 from ..path_redaction import public_source
+from ..redaction import is_masked
 from ..workflow import Run, Runnable
+from ..workflow.options import checked
 from . import inputs as fields
+from .branches import Branches
 from .comms import pin_subshell
 from .form import Form, folded
 from .grid_form import choices, takes_seeds, temperatures
@@ -42,6 +45,8 @@ _PASSING_SECONDS = 2.0
 
 _GUESTS_CELLS = 16
 """Cells of a page's visitor's grid at most: others wait for the same model."""
+_ALTERNATIVES = 5
+"""Tokens that are shown in the place of one."""
 
 
 class Panel(ipywidgets.VBox):
@@ -80,7 +85,8 @@ class Panel(ipywidgets.VBox):
         self._form = Form(self.inputs, workflow.signature.inputs)
         self._conversation = fields.conversation(self.inputs)
         self._name = name
-        self._history = RunHistory(self._input_of)
+        self._branches = Branches()
+        self._history = RunHistory(self._input_of, self._branches.note)
         self._compared: Sequence[str] = ()
         self._model = {"name": _named_models(workflow), "state": ""}
         self._loaded_for: object = None  # the run after which that state was looked up
@@ -106,7 +112,13 @@ class Panel(ipywidgets.VBox):
         self._keep_seed = _switch(
             "Keep seed", False, "The next run draws as the one in view did, so only inputs differ"
         )
-        self._switches = (self._live, self._keep_seed)
+        self._probabilities = _switch(
+            "Probabilities",
+            _asks_for_logprobs(workflow),
+            "Colour each token by its probability, and show what else was likely",
+        )
+        self._probabilities.observe(lambda _: self._view.renew(), "value")
+        self._switches = (self._live, self._keep_seed, self._probabilities)
         for each in self.inputs:
             self.inputs[each].observe(self._on_change, "value")
         body = self._chat() if is_chat else self._playground()
@@ -119,7 +131,7 @@ class Panel(ipywidgets.VBox):
     def _playground(self) -> list[Any]:
         """The inputs, beside or below them the result; at the end, several beside each other."""
         buttons = _controls([self._run_button, self._stop_button])
-        switches = [self._live, *self._seed_switch()]
+        switches = [self._live, *self._seed_switch(), self._probabilities]
         form = ipywidgets.VBox([*self._form.fields(), buttons, _controls(switches)])
         form.add_class("modelcompose-form")
         columns = ipywidgets.Box([form, self._view])
@@ -138,9 +150,9 @@ class Panel(ipywidgets.VBox):
         composer = ipywidgets.VBox([row, buttons])
         composer.add_class("modelcompose-composer")
         # A message is sent when it is written, so a chat has no Live.
-        switches = self._seed_switch()
-        settings = [*self._form.fields(), *([_controls(switches)] if switches else [])]
-        return [self._view, composer, *(folded("Settings", settings) if settings else [])]
+        switches = [*self._seed_switch(), self._probabilities]
+        settings = [*self._form.fields(), _controls(switches)]
+        return [self._view, composer, *folded("Settings", settings)]
 
     def _seed_switch(self) -> list[Any]:
         return [] if _declared(self.workflow).sets_seed else [self._keep_seed]
@@ -174,11 +186,16 @@ class Panel(ipywidgets.VBox):
             raise UsageError("the panel is closed", hint="Make another one: workflow.panel().")
         values = fields.read(self.inputs, said)
         with self._lock:
-            run = self.workflow.start(values, seed=seed)
+            run = self._start(values, seed)
             self._follow([run])
         for row in self._form:
             row.say("")
         return run
+
+    def _start(self, values: Any, seed: int | None) -> Run:
+        """Begin a run, with its tokens where they are shown."""
+        logprobs = _ALTERNATIVES if self._probabilities.value else None
+        return self.workflow.start(values, seed=seed, logprobs=logprobs)
 
     def _follow(self, runs: Sequence[Run]) -> None:
         """Show the first of some runs that have begun, in place of those that go on."""
@@ -306,6 +323,16 @@ class Panel(ipywidgets.VBox):
                 self._guard(self._serve)
             case {"type": "extend"}:
                 self._guard(self._extend)
+            case {"type": "weigh", "run": str(id)}:
+                self._guard(lambda: self._weigh(id))
+            case {
+                "type": "branch",
+                "run": str(id),
+                "text": int(text),
+                "token": int(token),
+                "alternative": int(alternative),
+            }:
+                self._guard(lambda: self._branch(id, text, token, alternative))
             case {"type": "pin", "run": str(id), "pinned": bool(pinned)}:
                 self._history.pin(id, pinned)
             case {"type": "compare", "runs": list(ids)}:
@@ -423,6 +450,50 @@ class Panel(ipywidgets.VBox):
             before.cancel()
         self._grid_view.show(grid)
 
+    def _weigh(self, id: str) -> None:
+        """Run again what is in view, for its tokens: with its seed the text is the same."""
+
+        def begin(run: Run) -> Run:
+            if is_masked(run.input):
+                raise InputError(
+                    "this run was given a token, which is not kept",
+                    hint="Run the workflow: the next texts have their tokens.",
+                )
+            options = checked({**again(run), "logprobs": _ALTERNATIVES})
+            weighed = self.workflow.start(self._input_of(run), **options)
+            weighed.add_done_callback(partial(self._replace, run))
+            return weighed
+
+        self._instead(id, begin)
+
+    def _replace(self, run: Run, weighed: Run) -> None:
+        """Of two runs that have the same texts the second is enough."""
+        if weighed.streams == run.streams:
+            self._passing.append(run)
+
+    def _branch(self, id: str, text: int, token: int, alternative: int) -> None:
+        """Have the text in view go on from another token in one of its places."""
+
+        def begin(run: Run) -> Run:
+            branch = self.workflow.branch(run, token, alternative, text)
+            self._branches.add(branch, run, text, token, alternative)
+            return branch
+
+        chat = self._conversation
+        before = chat.as_it_is() if chat is not None else None
+        if self._instead(id, begin) and chat is not None and before is not None:
+            chat.undo_to(before)
+
+    def _instead(self, id: str, begin: Callable[[Run], Run]) -> bool:
+        """Have another run in the place of the one in view, if it still is that one; whether it
+        was."""
+        run = self.run
+        if run is None or run.id != id or self._running:
+            return False
+        with self._lock:
+            self._follow([begin(run)])
+        return True
+
     # On the update thread
 
     def _run_shown(self, run: Run | None) -> None:
@@ -452,6 +523,8 @@ class Panel(ipywidgets.VBox):
             cards=[] if chat else self._history.cards(),
             compared=self._history.compared(self._compared),
             kept=chat.kept() if chat and self._view.keep_as else {},
+            probabilities=bool(self._probabilities.value),
+            parting=self._branches.parting(self.run),
         )
 
     def _look_at_models(self, after: object) -> None:
@@ -520,6 +593,12 @@ def _reply_html(content: str) -> str:
 def _declared(workflow: Runnable) -> Declared:
     """The workflow as its document has it."""
     return workflow.document.workflow(workflow.id)
+
+
+def _asks_for_logprobs(workflow: Runnable) -> bool:
+    """Whether the document itself asks for what the model weighed."""
+    jobs = workflow.document.workflow(workflow.id).jobs
+    return any("logprobs" in job.action.parameters for job in jobs)
 
 
 def _sources(workflow: Runnable) -> list[str]:

@@ -26,10 +26,14 @@ class RunHistory:
 
     Args:
         input_of: what a run was given, as those who look at it gave it.
+        note_of: what else is to be said of a run; empty for nothing.
     """
 
-    def __init__(self, input_of: Callable[[Run], Mapping[str, Any]]) -> None:
+    def __init__(
+        self, input_of: Callable[[Run], Mapping[str, Any]], note_of: Callable[[Run], str]
+    ) -> None:
         self._input_of = input_of
+        self._note_of = note_of
         self._runs: OrderedDict[str, Run] = OrderedDict()
         self._pinned: set[str] = set()
         self._columns: tuple[Sequence[str], list[dict[str, Any]]] = ((), [])
@@ -68,7 +72,7 @@ class RunHistory:
                 "id": id,
                 "time": _clock(run),
                 "title": _title(given[id], run),
-                "details": _details(given[id], differing),
+                "details": [*_details(given[id], differing), *filter(None, [self._note_of(run)])],
                 "status": ending(run),
                 "pinned": id in self._pinned,
             }
@@ -84,7 +88,12 @@ class RunHistory:
 
     def _side_by_side(self, ids: Sequence[str]) -> list[dict[str, Any]]:
         runs = [self._runs[id] for id in ids if id in self._runs][:_MOST_COMPARED]
-        return side_by_side(runs, list(map(self._input_of, runs))) if len(runs) > 1 else []
+        if len(runs) < 2:
+            return []
+        columns = side_by_side(runs, list(map(self._input_of, runs)))
+        for run, column in zip(runs, columns, strict=True):
+            column["label"] = " · ".join(filter(None, [column["label"], self._note_of(run)]))
+        return columns
 
 
 def side_by_side(runs: Sequence[Run], given: Sequence[Any]) -> list[dict[str, Any]]:

@@ -5,7 +5,9 @@
  * Texts come as custom messages that append: `{type: "text", changes: [[index, offset, text], …]}`, where
  * offsets count UTF-16 units as JavaScript does. A smaller offset than the length replaces what was
  * behind it; a larger one tells that something was lost, and the whole is asked for. The state
- * `texts` is always the whole. Everything else is state.
+ * `texts` is always the whole. While tokens are to be shown, the same message has them, as
+ * `tokens: [[index, start, offset, groups], …]`, where ``start`` is the character of the text where
+ * its tokens begin. Everything else is state.
  *
  * @typedef {import("@anywidget/types").AnyModel} Model
  */
@@ -17,6 +19,9 @@ import { completeForm, keepKey } from "./form.js";
 import { MarkdownView } from "./markdown.js";
 import { RunCards } from "./run_cards.js";
 import { TextList } from "./text_list.js";
+import { TokenLegend } from "./token_legend.js";
+import { TokenPopover } from "./token_popover.js";
+import { TokenTexts } from "./token_text.js";
 
 const GONE_AFTER = 1000; // milliseconds; a cell that is moved loses its view and gets another
 const NOTHING = [];
@@ -29,13 +34,24 @@ class RunModel {
   constructor(model) {
     this.model = model;
     this.texts = [...model.get("texts")];
+    this.tokens = [];
     this.views = new Set();
     this.asked = false;
+    this.#takeTokens(model.get("tokens"));
     model.on("change:texts", () => this.#reset());
     // Of a run that was replaced there may be text that never became state.
-    model.on("change:run_id", () => this.#redraw());
+    model.on("change:run_id", () => {
+      this.#forgetTokens();
+      this.#redraw();
+    });
+    model.on("change:probabilities", () => this.#forgetTokens());
+    model.on("change:tokens", () => {
+      this.#forgetTokens();
+      this.#takeTokens(model.get("tokens"));
+      for (const view of this.views) view.grown();
+    });
     model.on("msg:custom", (message) => {
-      if (message.type === "text") this.#change(message.changes);
+      if (message.type === "text") this.#change(message.changes, message.tokens ?? []);
       // One copy is enough, however many views there are.
       if (message.type === "copy") [...this.views].at(-1)?.copy(message.text, message.said);
     });
@@ -54,17 +70,39 @@ class RunModel {
     for (const view of this.views) view.resetTexts();
   }
 
-  #change(changes) {
+  #forgetTokens() {
+    this.tokens = [];
+    for (const view of this.views) view.resetTokens();
+  }
+
+  #takeTokens(changes) {
+    for (const [index, start, offset, groups] of changes) {
+      const known = (this.tokens[index] ??= { start, groups: [] });
+      if (offset > known.groups.length) {
+        this.#ask();
+        return;
+      }
+      known.groups.splice(offset, Infinity, ...groups);
+      for (const view of this.views) view.tokens.put(index, start, offset, groups);
+    }
+  }
+
+  #ask() {
+    if (!this.asked) this.model.send({ type: "resync" });
+    this.asked = true;
+  }
+
+  #change(changes, tokens) {
     for (const [index, offset, text] of changes) {
       const known = this.texts[index] ?? "";
       if (offset > known.length) {
-        if (!this.asked) this.model.send({ type: "resync" });
-        this.asked = true;
+        this.#ask();
         return;
       }
       this.texts[index] = known.slice(0, offset) + text;
       for (const view of this.views) view.list.put(index, offset, text);
     }
+    this.#takeTokens(tokens);
     for (const view of this.views) view.grown();
   }
 }
@@ -119,23 +157,50 @@ class RunView {
     this.actions = element("div", "modelcompose-actions");
     this.copyText = copyButton("Copy text", () => this.#text());
     this.cards = new RunCards(send);
+    this.popover = new TokenPopover(root, (...place) => this.#branch(...place));
+    this.tokens = new TokenTexts(this.popover);
+    this.legend = new TokenLegend(
+      (which) => this.tokens.choose(which),
+      () => send({ type: "weigh", run: this.model.get("run_id") }),
+    );
     if (this.isChat) {
       this.conversations.element.append(this.header);
       root.append(this.conversations.element, this.chat.element);
     } else {
       root.append(this.header, this.empty);
     }
-    root.append(this.list.element, this.outputs, this.error, this.foot, this.warnings);
+    root.append(this.list.element, this.outputs, this.legend.element);
+    root.append(this.error, this.foot, this.warnings);
     if (!this.isChat) root.append(this.actions);
     root.append(this.cards.element, this.announced);
     this.snippets = new Map();
     this.list.reset(this.run.texts, this.model.get("labels"));
+    this.tokens.reset(this.run.tokens, this.model.get("parting"));
     this.update();
   }
 
   resetTexts() {
+    const focused = document.activeElement;
+    const hadFocus = this.root.contains(focused);
     this.list.reset(this.run.texts, this.model.get("labels"));
     this.grown();
+    if (hadFocus && focused.isConnected) focused.focus({ preventScroll: true }); // it was moved
+    if (hadFocus) this.#keepFocus();
+  }
+
+  resetTokens() {
+    const hadFocus = this.root.contains(document.activeElement);
+    this.tokens.reset(this.run.tokens, this.model.get("parting"));
+    this.grown();
+    if (hadFocus) this.#keepFocus();
+  }
+
+  /** Have the text go on from another token in one of its places. */
+  #branch(text, token, alternative, byKey) {
+    this.model.send({ type: "branch", run: this.model.get("run_id"), text, token, alternative });
+    this.popover.close();
+    this.#keepFocus();
+    this.goesToParting = byKey;
   }
 
   get #goes() {
@@ -145,12 +210,14 @@ class RunView {
   grown() {
     this.list.name(this.model.get("labels"));
     this.list.draw(this.#goes);
+    this.#updateTokens();
     // What is read in the conversation is not read below it once more.
     const shown = this.list.hasText && !(this.isChat && this.list.blocks.length < 2);
     this.list.element.hidden = !shown;
     if (this.isChat) this.#updateChat();
     else this.empty.hidden = shown || this.model.get("outputs").length > 0 || this.#goes;
     this.list.follow();
+    this.#goToParting();
   }
 
   /** Everything but the texts. */
@@ -196,9 +263,11 @@ class RunView {
     const replies = this.#goes && turns.at(-1)?.role === "user";
     const text = this.run.texts[this.model.get("reply")] ?? "";
     const waits = this.model.get("progress").text ?? "Thinking";
+    const reply = this.model.get("reply");
     this.chat.update(turns, replies ? { text, waits } : null, {
       conversation: this.model.get("conversation"),
       extendable: this.model.get("is_extendable"),
+      tokens: (said) => (said === this.run.texts[reply] ? this.#tokensOf(reply) : null),
     });
     this.conversations.update(
       this.model.get("conversations"),
@@ -207,6 +276,32 @@ class RunView {
     );
     // Examples are for those who have yet to begin.
     this.root.closest(".modelcompose-panel")?.toggleAttribute("data-begun", turns.length > 0);
+  }
+
+  /** Who has branched by a key goes on from there, as soon as it is drawn. */
+  #goToParting() {
+    if (!this.goesToParting) return;
+    const isElsewhere = document.activeElement !== this.root;
+    this.goesToParting = !isElsewhere && !this.tokens.focusParting();
+  }
+
+  #updateTokens() {
+    const ended = this.model.get("ended");
+    this.tokens.frame(this.run.texts);
+    this.popover.allow(ended);
+    this.list.showTokens((index) =>
+      this.isChat && index === this.model.get("reply") ? null : this.#tokensOf(index),
+    );
+    const known = this.run.tokens.length > 0;
+    if (known && !this.knewTokens) this.folded.open = true; // they are to be seen
+    this.knewTokens = known;
+    const missing = ended && !known && this.run.texts.some((text) => text);
+    this.legend.update(this.model.get("probabilities"), known, missing);
+  }
+
+  /** A text as tokens, if they are known. */
+  #tokensOf(index) {
+    return this.tokens.of(index)?.element ?? null;
   }
 
   #updateHeader() {
@@ -378,6 +473,7 @@ const STATE = [
   "texts", // what is shown of an output depends on what they say already
   "state", "progress", "outputs", "error", "status", "warnings", "ended", "model", "rates", "turns",
   "reply", "conversations", "conversation", "undoable", "is_extendable", "snippets", "cards", "compared",
+  "probabilities",
   "run_id",
 ];
 const UPDATES = STATE.map((name) => `change:${name}`).join(" ");

@@ -23,6 +23,7 @@ from ..workflow import Event, Run, State
 from .conversation import reply_index
 from .esm import joined, joined_styles
 from .outputs import parts
+from .token_changes import Change, TokenChanges, in_common, whole
 from .update_thread import UPDATE_THREAD_NAME, update_thread
 
 _FOLDER = Path(__file__).parent
@@ -42,6 +43,8 @@ class Beside:
         cards: the runs to go back to: see `RunHistory.cards`.
         compared: the runs that are side by side: see `RunHistory.compared`.
         kept: what the browser keeps of a page.
+        probabilities: whether texts are shown as tokens, with what the model weighed.
+        parting: which text parts from another run's, and at which of its tokens, if one does.
     """
 
     model: Mapping[str, str] = field(default_factory=dict)
@@ -52,6 +55,8 @@ class Beside:
     cards: Sequence[Mapping[str, Any]] = ()
     compared: Sequence[Mapping[str, Any]] = ()
     kept: Mapping[str, Any] = field(default_factory=dict)
+    probabilities: bool = False
+    parting: Sequence[int] = ()
 
 
 class RunView(AnyWidget):
@@ -86,6 +91,10 @@ class RunView(AnyWidget):
     # The value is the run's own: it is looked up when somebody asks for it, the browser at the
     # end of a run or a page that is loaded in the middle of one.
     texts = traitlets.List().tag(sync=True, to_json=lambda _, view: view._texts())
+    # Of tokens nobody keeps a second copy in the browser's state: changes alone tell of them.
+    tokens = traitlets.List().tag(sync=True, to_json=lambda _, view: view._all_tokens())
+    probabilities = traitlets.Bool(False).tag(sync=True)
+    parting = traitlets.List().tag(sync=True)
     reply = traitlets.Int(-1).tag(sync=True)
     outputs = traitlets.List().tag(sync=True)
     error = traitlets.Unicode("").tag(sync=True)
@@ -128,6 +137,7 @@ class RunView(AnyWidget):
         self._snippets = snippets
         self._unwatch: Callable[[], None] = lambda: None
         self._changes = _Changes(None)
+        self._token_changes = TokenChanges(None)
         is_markdown = bool(outputs) and all(each.type.name == "markdown" for each in outputs)
         super().__init__(is_chat=is_chat, is_markdown=is_markdown, keep_as=keep_as)
         self.on_msg(self._received)
@@ -172,9 +182,12 @@ class RunView(AnyWidget):
     def _texts(self) -> list[str]:
         return list(self.run.streams.values()) if self.run is not None else []
 
+    def _all_tokens(self) -> list[Change]:
+        return whole(self.run) if self.probabilities else []
+
     def _received(self, _: Any, content: Mapping[str, Any], __: Any) -> None:
         if content.get("type") == "resync":
-            update_thread.soon(self._send_texts)
+            update_thread.soon(self._send_all)
         else:
             self._on_message(content)
 
@@ -210,23 +223,37 @@ class RunView(AnyWidget):
             self.error = self._shown(self._failure or self._changes.error)
             for name, value in vars(self._beside()).items():
                 setattr(self, name, list(value) if isinstance(value, tuple) else value)
+        tokens = self._token_changes_of(run)
         if (told := self._told) is not None:
             self._told = None
             if run is not None:
                 self.snippets = self._snippets(run)
             self.send(told)
-        if begins or ends:
-            self._send_texts()
-        elif changes:
-            self.send({"type": "text", "changes": changes})
+        if begins:
+            self.send_state("texts")
+            changes = []
+        if changes or tokens:
+            more = {"tokens": tokens} if tokens else {}
+            self.send({"type": "text", "changes": changes, **more})
         if ends:
+            if not begins:  # the whole is what the browser has by now, so it is not drawn again
+                self.send_state("texts")
             with self._lock:
                 if self.run is run:  # another one may have taken its place meanwhile
                     self._unwatch()
 
-    def _send_texts(self) -> None:
+    def _token_changes_of(self, run: Run | None) -> list[Change]:
+        """The changes of tokens since the last time, if they are shown."""
+        if not self.probabilities:
+            run = None
+        if run is not self._token_changes.run:
+            self._token_changes = TokenChanges(run)
+        return self._token_changes.advance()
+
+    def _send_all(self) -> None:
+        """Send what the browser has lost some of."""
         if self.comm is not None:
-            self.send_state("texts")
+            self.send_state(["texts", "tokens"])
 
     def _show_nothing(self) -> None:
         self.run_id, self.ended, self.labels, self.state = "", False, [], _IDLE
@@ -368,9 +395,13 @@ class _Shown:
         text = "".join(self._pieces)
         if not text and self._end == len(self._told):
             return None
-        kept = self._told[: self._start]
-        self._told = kept + text
+        # At the end of a run its events are merged, and tell again what was told.
+        same = in_common(self._told[self._start :], text)
+        kept, text = self._told[: self._start + same], text[same:]
+        before, self._told = self._told, kept + text
         self._start, self._pieces = self._end, []
+        if self._told == before:
+            return None
         return len(kept.encode("utf-16-le", "surrogatepass")) // 2, text
 
 

@@ -16,6 +16,7 @@ from IPython.display import display
 from ..document import Signature
 from ..document.types import Message
 from ..progress import status_line
+from ..token_html import run_html
 from ..workflow import Run
 from .conversation import turns_html
 from .outputs import Part, parts, preformatted
@@ -75,7 +76,10 @@ def bundle(run: Run, signature: Signature) -> Bundle:
     )
     chats = [run.input.get(name) or [] for name in signature.conversations]
     reply: list[Message] = []
-    if chats and run.text and not outputs:  # the text is the reply
+    is_reply = bool(chats and run.text and not outputs)
+    if coloured := run_html(run):
+        html = ("<h4>Assistant</h4>" if is_reply else html if outputs else "") + coloured
+    elif is_reply:
         reply, html = [{"role": "assistant", "content": run.text}], ""
     for turns in reversed(chats):
         said = "\n\n".join(f"{turn['role']}:\n{turn['content']}" for turn in turns)

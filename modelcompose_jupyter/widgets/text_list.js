@@ -1,6 +1,6 @@
 /** The texts of a run, growing in place. */
 
-import { element } from "./dom.js";
+import { element, standIn } from "./dom.js";
 
 const NODE_LENGTH = 4096; // of one DOM text node: appending to a short one is cheap
 const NEAR_END = 24; // pixels; who reads the end wants to see what comes
@@ -17,6 +17,12 @@ class TextBlock {
     if (markdown) this.body.append(markdown.element);
     this.source = "";
     this.length = 0;
+    this.tokens = null;
+  }
+
+  /** Show the text as tokens, where there are any, in place of it as it is. */
+  showTokens(tokens) {
+    this.tokens = standIn(this.body, this.tokens, tokens);
   }
 
   /** @param {number} offset @param {string} text */
@@ -113,6 +119,11 @@ export class TextList {
 
   name(labels) {
     this.blocks.forEach((block, index) => block.name(labels[index] ?? ""));
+  }
+
+  /** @param {(index: number) => HTMLElement | null} tokensOf gives a text as tokens */
+  showTokens(tokensOf) {
+    this.blocks.forEach((block, index) => block.showTokens(tokensOf(index)));
   }
 
   draw(growing) {

@@ -72,4 +72,5 @@ def branch(
             texts=["" if n == stream[3] else each for n, each in enumerate(texts[key].texts)],
             tokens=[() if n == stream[3] else each for n, each in enumerate(texts[key].tokens)],
         )
-    return asked, EarlierRun(texts, {stream: known[:token]})
+    starts = {stream: run.token_starts[text]}
+    return asked, EarlierRun(texts, {stream: known[:token]}, starts)

@@ -307,7 +307,8 @@ class _Stream:
         known = [call.earlier.tokens.get(each, ()) if each in given else () for each in streams]
         for sequence, told in enumerate(known):
             if told:
-                self.put_tokens(sequence, "text", 0, told)
+                start = call.earlier.starts[streams[sequence]]
+                self.put_tokens(sequence, "text", 0, told, start)
         return Beginning(tokens if any(tokens) else (), list(map(len, known)))
 
     def put(self, sequence: int, offset: int, text: str) -> None:
@@ -330,13 +331,18 @@ class _Stream:
         return self.key[1:] == (0, 0)
 
     def put_tokens(
-        self, sequence: int, part: str, offset: int, tokens: Sequence[Mapping[str, Any]]
+        self,
+        sequence: int,
+        part: str,
+        offset: int,
+        tokens: Sequence[Mapping[str, Any]],
+        start: int,
     ) -> None:
         """What has come of a text's tokens, or of its prompt's. On any thread."""
         if not self._given_up and self._told.may_tell(tokens):
             stream = [*self.key, sequence]
             data = {"stream": stream, "part": part, "offset": offset, "tokens": list(tokens)}
-            self._run.add("tokens", data)
+            self._run.add("tokens", {**data, "start": start})
 
     def read(self, done: int, total: int) -> None:
         """So much of the prompt is read. On the engine's thread."""

@@ -140,12 +140,15 @@ class TokensData(BaseModel):
         part: ``text`` for those that were generated, ``prompt`` for those of its prompt.
         offset: the place of the first among these; what was there is replaced.
         tokens: what has come.
+        start: the character of the text where the first of all that were generated begins: behind
+            the prompt, where the text has that. Of both parts.
     """
 
     stream: list[str | int]
     part: Literal["text", "prompt"] = "text"
     offset: NonNegativeInt
     tokens: list[TokenData]
+    start: NonNegativeInt = 0
 
 
 class ResultData(BaseModel):

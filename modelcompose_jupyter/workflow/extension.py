@@ -39,11 +39,13 @@ class EarlierRun:
     """What a run that goes on from another has of it already.
 
     ``texts`` are those that its own begin with as long as the model chooses the same, and
-    ``tokens`` what is known of those that its options say they begin with, by stream.
+    ``tokens`` what is known of those that its options say they begin with, by stream; ``starts``
+    has the characters of these texts where they begin.
     """
 
     texts: Mapping[Key, EarlierTexts] = field(default_factory=dict)
     tokens: Mapping[tuple[Any, ...], Sequence[Mapping[str, Any]]] = field(default_factory=dict)
+    starts: Mapping[tuple[Any, ...], int] = field(default_factory=dict)
 
     def of(self, key: Key, prompt: Prompt) -> EarlierTexts | None:
         """What there is of a generation already, if it was asked the same."""

@@ -255,6 +255,14 @@ class Run:
             return [self._tokens.tokens("text", key) for key in self._streams]
 
     @property
+    def token_starts(self) -> list[int]:
+        """The character of each of `streams` where the first of its `tokens` begins: behind the
+        prompt, where the text has that. Of a text that a stop sequence ended, the last tokens are
+        beyond its end."""
+        with self._changed:
+            return [self._tokens.start(key) for key in self._streams]
+
+    @property
     def prompt_tokens(self) -> list[list[Token]]:
         """The tokens of the prompts, a list for each of `streams`; empty lists where
         ``prompt_logprobs`` was not asked for."""

@@ -100,11 +100,18 @@ class TokenStreams:
 
     def __init__(self) -> None:
         self._data: dict[tuple[str, Key], list[Mapping[str, Any]]] = {}
+        self._starts: dict[Key, int] = {}
 
     def put(self, data: Mapping[str, Any]) -> None:
         """Take what an event tells."""
         known = self._data.setdefault((data.get("part", "text"), tuple(data["stream"])), [])
         known[data["offset"] :] = data["tokens"]
+        self._starts[tuple(data["stream"])] = data.get("start", 0)
+
+    def start(self, stream: Key) -> int:
+        """The character of a text where the first of its tokens begins: behind the prompt, where
+        the text has that."""
+        return self._starts.get(stream, 0)
 
     def of(self, part: str, stream: Key) -> list[Mapping[str, Any]]:
         """What was told of a text's tokens, or of its prompt's; none where nothing was.

@@ -13,6 +13,8 @@ from .pages import Lab, Theme, leave
 from .test_chat import CHAT, Chat, chat_of
 from .test_history import AGAIN, RUN
 from .test_panel import LOAD, STORY, Panel
+from .test_probabilities import STORY as PROBABLE
+from .test_probabilities import Tokens, run
 
 AXE = Path(__file__).parents[2] / "labextension" / "node_modules" / "axe-core" / "axe.min.js"
 
@@ -89,6 +91,25 @@ def test_runs_side_by_side_are_accessible(lab: Lab, theme: Theme, axe: str) -> N
     opened.run_all()
     expect(opened.output(3).locator("article mark").first).to_be_visible()
     assert violations(opened.output(3), axe) == []
+
+
+@pytest.mark.viewport(1280, 900)
+@pytest.mark.parametrize("theme", ["light", "dark"])
+def test_probabilities_are_accessible(lab: Lab, theme: Theme, axe: str) -> None:
+    opened = lab.open(LOAD, PROBABLE, theme=theme)
+    opened.run_all()
+    panel = Panel(opened.output(1).locator(".modelcompose-panel"))
+    tokens = Tokens(panel.root)
+    tokens.switch.check()
+    run(panel)
+    assert violations(panel.root, axe) == []
+    tokens.all.nth(8).click()
+    expect(tokens.beside).to_be_visible()
+    assert violations(panel.root, axe) == []
+    tokens.choices.last.click()
+    expect(tokens.parting).to_be_visible()
+    panel.is_in("completed")
+    assert violations(panel.root, axe) == []
 
 
 @pytest.mark.parametrize("theme", ["light", "dark"])

@@ -216,7 +216,14 @@ def test_keys_reach_everything_in_order(lab: Lab) -> None:
         *("Prompt *", "About Length (tokens)", "Length (tokens)"),
         *("About Temperature", "Temperature", "Temperature"),  # the slider, and its number
         *("Advanced", "About Top k", "Top k", "Top k"),
-        *("Run Workflow", "Live", "Keep seed", "Compare values", "Three temperatures"),
+        *(
+            "Run Workflow",
+            "Live",
+            "Keep seed",
+            "Probabilities",
+            "Compare values",
+            "Three temperatures",
+        ),
     ]
 
 

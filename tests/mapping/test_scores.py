@@ -95,6 +95,8 @@ def test_many_texts_have_scores_in_their_order(story: Workflow) -> None:
     assert all(len(token.alternatives) == 2 for each in scores for token in each.tokens)
     html = scores._repr_html_()
     assert " a time".strip() in html and f"{scores[0].logprob:.3f}" in html
+    assert "title=" not in html
+    assert scores[0]._repr_html_().count("title=") == len(scores[0].tokens)  # coloured
     frame = scores.to_frame()
     assert list(frame.columns) == ["text", "logprob", "tokens", "perplexity", "error"]
     assert list(frame.tokens) == [2, 4, 0, 2]

@@ -512,8 +512,8 @@ def test_keep_seed_draws_as_the_run_in_view(panel: Panel, models: ScriptedModels
 def test_keep_seed_is_not_offered_where_the_document_says_the_seed(host: LocalHost) -> None:
     flow = load(TEXT + "  seed: 3\n", host=host)
     panel = flow.panel()
-    assert descriptions(panel)[-3:] == ["Run Workflow", "Stop", "Live"]
-    assert descriptions(load(TEXT, host=host).panel())[-1] == "Keep seed"
+    assert descriptions(panel)[-4:] == ["Run Workflow", "Stop", "Live", "Probabilities"]
+    assert descriptions(load(TEXT, host=host).panel())[-2] == "Keep seed"
 
 
 def test_a_run_can_be_copied_as_python_and_served_to_be_copied_as_curl(panel: Panel) -> None:

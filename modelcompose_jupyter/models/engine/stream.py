@@ -19,6 +19,7 @@ class Stream:
         self._warnings = params.warnings
         self._deltas: list[list[str]] = [[] for _ in range(params.num_return_sequences)]
         self._lengths = [0] * params.num_return_sequences
+        self._start = len(params.prompt) if params.include_prompt else 0
         if params.include_prompt:
             for sequence in range(params.num_return_sequences):
                 self.add(sequence, params.prompt)
@@ -39,7 +40,7 @@ class Stream:
         if self._on_tokens is None:
             return
         try:
-            self._on_tokens(sequence, part, offset, tokens)
+            self._on_tokens(sequence, part, offset, tokens, self._start)
         except Exception as error:
             self._on_tokens = None
             self._warnings.append(f"not all tokens were told: on_tokens raised {error!r}")

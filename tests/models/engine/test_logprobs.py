@@ -60,8 +60,12 @@ class Asker:
     ) -> Callable[[], tuple[GenerationResult, Told]]:
         """Ask for a text; gives how to wait for it."""
         told: Told = defaultdict(list)
+        starts: dict[int, int] = {}
 
-        def on_tokens(sequence: int, part: str, offset: int, tokens: list[dict[str, Any]]) -> None:
+        def on_tokens(
+            sequence: int, part: str, offset: int, tokens: list[dict[str, Any]], start: int
+        ) -> None:
+            starts[sequence] = start
             known = told[sequence, part]
             # Each is told once, but for the last one, which gets what was uncertain of the text.
             if offset == len(known) - 1:
@@ -75,7 +79,15 @@ class Asker:
         generation = self.lease.generate(
             prompt, parameters, on_tokens=on_tokens, beginning=beginning, scored=scored
         )
-        return lambda: (done(generation.future), told)
+
+        def wait() -> tuple[GenerationResult, Told]:
+            result = done(generation.future)
+            for sequence, start in starts.items():  # a stop sequence may have cut the text's end
+                text = "".join(each["text"] for each in told[sequence, "text"])
+                assert text.startswith(result.texts[sequence][start:])
+            return result, told
+
+        return wait
 
     def ask(self, prompt: Any = PROMPT, **asked: Any) -> tuple[GenerationResult, Told]:
         return self.begin(prompt, **asked)()
@@ -299,7 +311,7 @@ def told_behind(
     """What is told behind tokens that are known."""
     told: list[dict[str, Any]] = []
 
-    def on_tokens(_: int, __: str, offset: int, tokens: list[dict[str, Any]]) -> None:
+    def on_tokens(_: int, __: str, offset: int, tokens: list[dict[str, Any]], ___: int) -> None:
         assert offset in (6 + len(told), 5 + len(told))
         told[offset - 6 :] = tokens
 
