@@ -145,7 +145,7 @@ def test_pointing_at_a_token_shows_bars_and_one_of_them_branches(lab: Lab) -> No
     panel.is_in("completed")
     panel.root.get_by_role("checkbox", name="Choose").first.check()
     panel.root.get_by_role("checkbox", name="Choose").last.check()
-    panel.root.get_by_role("button", name="Compare").click()
+    panel.root.get_by_role("button", name="Compare", exact=True).click()
     compared = panel.root.locator(".modelcompose-compared mark")
     expect(compared.first).to_contain_text(word)
     assert opened.page.evaluate("document.querySelectorAll('[popover]:popover-open').length") == 0
