@@ -46,6 +46,7 @@ class RunModel {
     });
     model.on("change:probabilities", () => this.#forgetTokens());
     model.on("change:tokens", () => {
+      this.asked = false;
       this.#forgetTokens();
       this.#takeTokens(model.get("tokens"));
       for (const view of this.views) view.grown();
@@ -473,8 +474,7 @@ const STATE = [
   "texts", // what is shown of an output depends on what they say already
   "state", "progress", "outputs", "error", "status", "warnings", "ended", "model", "rates", "turns",
   "reply", "conversations", "conversation", "undoable", "is_extendable", "snippets", "cards", "compared",
-  "probabilities",
-  "run_id",
+  "run_id", "probabilities",
 ];
 const UPDATES = STATE.map((name) => `change:${name}`).join(" ");
 

@@ -1,6 +1,6 @@
 /** What else was likely in a token's place: bars to look at, and to branch to. */
 
-import { button, element } from "./dom.js";
+import { element } from "./dom.js";
 import { OF_DRAW, percent, spoken, visible } from "./token_words.js";
 
 /** @typedef {import("./token_words.js").Token} Token */

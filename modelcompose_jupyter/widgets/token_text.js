@@ -96,6 +96,7 @@ class TokenText {
 
   put(offset, groups) {
     this.rest.remove();
+    if (offset < this.spans.length && this.popover.owner === this) this.popover.close();
     for (const span of this.spans.splice(offset)) {
       if (span.previousSibling?.nodeType === Node.TEXT_NODE) span.previousSibling.remove();
       span.remove();
@@ -106,9 +107,11 @@ class TokenText {
 
   /** Take what the text is by now: some of it may be before its tokens, and some behind them. */
   frame(text) {
-    const before = [...text.slice(0, 2 * this.start)].slice(0, this.start);
-    if (before.length < this.start) return; // it is still to come, and the tokens wait for it
-    this.#begin(before.join(""));
+    if (this.before === null || !text.startsWith(this.before)) {
+      const before = [...text.slice(0, 2 * this.start)].slice(0, this.start);
+      if (before.length < this.start) return; // it is still to come, and the tokens wait for it
+      this.#begin(before.join(""));
+    }
     const length = this.groups.reduce((sum, [added]) => sum + added.length, this.before.length);
     const rest = text.slice(length);
     if (this.rest.textContent !== rest) this.rest.textContent = rest;
@@ -147,7 +150,6 @@ class TokenText {
 
   /** Draw the tokens behind the text that is before them. */
   #begin(before) {
-    if (before === this.before) return;
     this.before = before;
     this.spans = [];
     this.element.replaceChildren();
