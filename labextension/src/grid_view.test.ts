@@ -67,10 +67,10 @@ describe('a table', () => {
     ];
     const { el } = shown({ heads: { ...HEADS, corner: ['Prompt', 'Top k'], rows } });
     const heads = [...el.querySelectorAll<HTMLTableCellElement>('tbody th')];
-    expect(heads.map(each => [each.textContent, each.rowSpan])).toEqual([
-      ['a', 2],
-      ['0', 1],
-      ['1', 1]
+    expect(heads.map(each => [each.dataset.head, each.textContent, each.rowSpan])).toEqual([
+      ['Prompt', 'a', 2],
+      ['Top k', '0', 1],
+      ['Top k', '1', 1]
     ]);
   });
 

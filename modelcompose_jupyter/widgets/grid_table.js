@@ -87,6 +87,7 @@ export class GridTable {
   /** @param {Heads} heads */
   begin({ corner, columns, rows }) {
     this.width = columns.length;
+    this.table.style.setProperty("--mc-columns", String(this.width)); // all are as wide
     this.cells = [];
     this.chosen = -1;
     this.element.toggleAttribute("data-nested", corner.length > 1);
@@ -98,7 +99,8 @@ export class GridTable {
     for (const labels of rows) {
       const row = body.appendChild(element("tr"));
       row.setAttribute("role", "row"); // however it is laid out
-      row.append(...labels.map(([label, span]) => rowHead(label, span)));
+      const names = corner.slice(corner.length - labels.length); // the outer ones go on
+      row.append(...labels.map(([label, span], depth) => rowHead(names[depth], label, span)));
       for (const [name, label] of columns) {
         const cell = new GridCell(name && `${name} ${label}`);
         this.cells.push(cell);
@@ -194,11 +196,12 @@ function columnHead(name, label) {
   return head;
 }
 
-function rowHead(label, span) {
+function rowHead(name, label, span) {
   const head = element("th");
   head.scope = "row";
   head.setAttribute("role", "rowheader");
   head.rowSpan = span;
+  head.dataset.head = name;
   const text = head.appendChild(element("div", "", label));
   text.dir = "auto";
   text.title = label;

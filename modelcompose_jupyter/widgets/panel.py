@@ -138,6 +138,7 @@ class Panel(ipywidgets.VBox):
         columns.add_class("modelcompose-columns")
         self._grid_view = GridView(
             on_message=self._grid_received,
+            on_updated=self._grid_shown,
             choices=choices(self.workflow),
             quick="Three temperatures" if temperatures(self.workflow) else "",
         )
@@ -510,7 +511,12 @@ class Panel(ipywidgets.VBox):
             self._history.discard(self._passing.pop(0))
         if run is not None and run.done:
             self._saved.keep(run)
-        self._look_at_models(run.id if run is not None and run.done else "")
+        ended = run.id if run is not None and run.done else ""
+        self._look_at_models((ended, self._grid is not None and self._grid.done))
+
+    def _grid_shown(self, grid: GridRuns) -> None:
+        if grid.done:
+            self._view.renew()  # models are in memory
 
     def _beside(self) -> Beside:
         chat = self._conversation

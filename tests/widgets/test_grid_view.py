@@ -216,6 +216,23 @@ def test_a_cell_is_opened_in_a_panel_of_its_workflow(host: LocalHost) -> None:
     assert first not in _instances.values()
 
 
+def test_a_chat_is_opened_as_the_conversation_that_it_was(host: LocalHost) -> None:
+    text = """
+component:
+  type: model
+  task: chat-completion
+  model: scripted
+  messages: ${input.messages}
+"""
+    grid = load(text, host=host).grid(messages=["Hello", [{"role": "user", "content": "Bye"}]])
+    assert grid.columns is not None and grid.columns.labels == ("Hello", "Bye")
+    panel = GridPanel(grid)
+    ended(panel._view, grid)
+    browser_says(panel, type="open", cell=1)
+    said = [each["content"] for each in panel.children[1].inputs.messages.turns]
+    assert said == ["Bye", *(run.text for run in grid.runs[1:] if run is not None)]
+
+
 def test_a_run_that_goes_on_is_opened_and_goes_on(flow: Workflow, models: ScriptedModels) -> None:
     models.hold = ("a", "b")
     grid = flow.grid(prompt=["a", "b"])
