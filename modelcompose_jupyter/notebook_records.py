@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import json
 import os
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -43,13 +43,19 @@ def runs_in(path: Path) -> Iterator[Run]:
 def _records(path: Path) -> Iterator[dict[str, Any]]:
     try:
         notebook = json.loads(decode(path.read_bytes()))
-        outputs = [out for cell in notebook["cells"] for out in cell.get("outputs", ())]
-    except (OSError, ValueError, KeyError, TypeError) as error:
+        cells = notebook["cells"]
+    except (OSError, ValueError, KeyError, TypeError, RecursionError) as error:
         raise InputError(f"{path} cannot be read as a notebook: {one_line(error)}") from None
-    for output in outputs:
-        record = output.get("metadata", {}).get(METADATA_KEY)
-        if isinstance(record, dict):
-            yield from record.get("runs", [record])
+    for cell in _objects(cells):
+        for output in _objects(cell.get("outputs")):
+            for metadata in _objects([output.get("metadata")]):
+                for record in _objects([metadata.get(METADATA_KEY)]):
+                    yield from _objects(record.get("runs", [record]))
+
+
+def _objects(found: Any) -> Iterable[dict[str, Any]]:
+    """The objects of a list; nobody vouches for what a notebook has where they are expected."""
+    return (each for each in found if isinstance(each, dict)) if isinstance(found, list) else ()
 
 
 def differences(before: dict[str, Any], after: dict[str, Any]) -> list[str]:

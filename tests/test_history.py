@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+import math
 import re
 import sys
 import time
@@ -163,6 +165,33 @@ def test_a_notebook_that_cannot_be_read_is_named(flow: Workflow, notebook: Path)
     notebook.write_text("{")
     with pytest.raises(InputError, match=rf"{re.escape(str(notebook))} cannot be read"):
         _ = flow.history
+
+
+HOSTILE = [
+    {"metadata": []},
+    {"metadata": None},
+    "output",
+    *({"metadata": {"modelcompose": {"runs": each}}} for each in (5, None, "ab", ["a", None])),
+]
+
+
+def test_what_a_strangers_notebook_has_in_the_place_of_runs_is_passed_over(
+    flow: Workflow, notebook: Path
+) -> None:
+    kept = flow.run(prompt="a").notebook_metadata()["modelcompose"]
+    changed = [
+        {"timings": {"total": math.nan}},
+        {"timings": {"total": math.inf}},
+        {"input": {"prompt": "\ud800"}},
+    ]
+    records = [{**kept, "run": f"changed-{n}", **each} for n, each in enumerate(changed)]
+    outputs = [*HOSTILE, *({"metadata": {"modelcompose": each}} for each in records)]
+    cells = ["cell", {"outputs": None}, {"outputs": outputs}]
+    notebook.write_text(json.dumps({"cells": cells}))
+    assert list(flow.history.index) == [kept["run"]]
+    notebook.write_text(f'{{"cells": {"[" * 100_000}')
+    with pytest.raises(InputError, match="cannot be read as a notebook"):
+        flow.history  # noqa: B018
 
 
 def test_a_run_is_run_again_by_whatever_tells_of_it(notebook: Path) -> None:

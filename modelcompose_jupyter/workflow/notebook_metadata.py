@@ -7,6 +7,7 @@ that the output says is taken from the output again.
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping, Sequence
 from typing import Annotated, Any, Literal
 
@@ -21,6 +22,7 @@ _RESULT_KEY = "result"
 
 # Seconds since the epoch, of times that tables can have.
 _Time = Annotated[float, Field(ge=0, lt=2**33)]
+_Timing = Annotated[float, Field(ge=0, allow_inf_nan=False)]
 
 
 class _Text(BaseModel):
@@ -61,7 +63,7 @@ class _Kept(BaseModel):
     document: str
     input: Any
     seed: int
-    timings: dict[str, float]
+    timings: dict[str, _Timing]
     generations: list[_Generation]
     result: _Result
 
@@ -106,8 +108,9 @@ def saved_run(record: Mapping[str, Any]) -> dict[str, Any]:
     another process had what it takes.
 
     Raises:
-        ValueError: it is no record, or has no result.
+        ValueError: it is no record, has no result, or texts that are not valid Unicode.
     """
+    json.dumps(record, ensure_ascii=False).encode()
     kept = _Kept.model_validate(record)
     result = kept.result
     own = {key: value for key, value in record.items() if key != _RESULT_KEY}
