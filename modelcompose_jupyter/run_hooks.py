@@ -78,7 +78,7 @@ def on_run(callback: Callable[[Run], object], workflow: Runnable | None = None) 
     Raises:
         UsageError: it is no function that can be called on a thread.
     """
-    if not callable(callback) or inspect.iscoroutinefunction(callback):
+    if not callable(callback) or _is_async(callback):
         raise UsageError(
             f"on_run takes a function, and not {callback!r}"
             if not callable(callback)
@@ -88,6 +88,11 @@ def on_run(callback: Callable[[Run], object], workflow: Runnable | None = None) 
     hook = RunHook(callback, workflow)
     _hooks.add(hook)
     return hook
+
+
+def _is_async(callback: Callable[[Run], object]) -> bool:
+    """Whether it is called to have something that is still to be awaited."""
+    return any(map(inspect.iscoroutinefunction, (callback, type(callback).__call__)))
 
 
 class _Hooks:

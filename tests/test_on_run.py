@@ -8,6 +8,7 @@ import subprocess
 import sys
 import threading
 from collections.abc import Callable, Iterator
+from functools import partial
 from typing import Any
 
 import pytest
@@ -194,9 +195,14 @@ def test_a_hook_may_be_for_one_workflow(flow: Workflow, host: LocalHost, hook: H
 def test_what_cannot_be_called_back_is_refused() -> None:
     async def later(run: Run) -> None: ...
 
-    for wrong, message in ((3, "takes a function, and not 3"), (later, "and this one is async")):
-        with pytest.raises(UsageError, match=message):
-            on_run(wrong)  # type: ignore[arg-type]
+    class Later:
+        async def __call__(self, run: Run) -> None: ...
+
+    with pytest.raises(UsageError, match="takes a function, and not 3"):
+        on_run(3)  # type: ignore[arg-type]
+    for wrong in (later, Later(), partial(later)):
+        with pytest.raises(UsageError, match="and this one is async"):
+            on_run(wrong)
 
 
 def test_a_callback_that_is_far_behind_is_not_told_of_all(
