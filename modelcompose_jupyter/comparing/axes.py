@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import islice
 from typing import Any
 
 from ..document import Input, Signature
@@ -11,6 +12,9 @@ from ..document.to_plain import to_plain
 from ..document.types import Type, last_said, show
 from ..errors import InputError, listed
 from ..redaction import MASK
+
+MAX_CELLS = 400
+"""Cells of a grid at most: more than anyone compares."""
 
 SEED = "seed"
 """The name of what varies where a grid's runs have several seeds of their own."""
@@ -75,7 +79,8 @@ def _several(each: Input | None, given: Any) -> list[Any] | None:
     """What is given for an input as the values of an axis; None where it is one value.
 
     Any list, range, array or Series is an axis where a value is no list; else a list of lists is.
-    A conversation is a list of messages, or a text: a list of these is an axis.
+    A conversation is a list of messages, or a text: a list of these is an axis. Of more values
+    than a grid has cells, or of values without end, one too many are taken.
 
     Args:
         each: the input; None where the workflow does not name it.
@@ -83,7 +88,7 @@ def _several(each: Input | None, given: Any) -> list[Any] | None:
     plain = to_plain(given)
     if isinstance(plain, str | bytes | Mapping) or not isinstance(plain, Iterable):
         return None
-    values = [to_plain(value) for value in plain]
+    values = [to_plain(value) for value in islice(plain, MAX_CELLS + 1)]
     if each is None:
         return values
     if each.type != _MESSAGES and not each.type.holds_list:

@@ -10,6 +10,7 @@ import threading
 import time
 from collections import deque
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from functools import partial
 from itertools import product
 from math import prod
@@ -20,10 +21,7 @@ from ..mapping import active_maps
 from ..mapping.flight import MAX_IN_FLIGHT, Flight, submitter
 from ..seeds import draw_seed
 from ..workflow import Run, Runnable, State
-from .axes import SEED, Axis, arranged, input_axis
-
-MAX_CELLS = 400
-"""Cells of a grid at most: more than anyone compares."""
+from .axes import MAX_CELLS, SEED, Axis, arranged, input_axis
 
 _WORKFLOW = "workflow"
 _TICK = 0.1  # seconds; waits are this long at most, so that an interrupt is never late
@@ -247,7 +245,8 @@ class GridRuns:
             cell = self._pending.popleft() if self._pending else None
         if cell is not None:
             over = partial(self._cell_ended, cell)
-            self._submitter.submit(cell.begin, over, partial(self._fail, cell))
+            with suppress(RuntimeError):  # the process ends, so that nothing begins any more
+                self._submitter.submit(cell.begin, over, partial(self._fail, cell))
 
     def _fail(self, cell: Cell, error: Exception) -> None:
         """Note what went wrong when a cell's run was to begin, which was not its inputs."""
@@ -300,6 +299,11 @@ def _check_size(axes: Sequence[Axis], most: int) -> None:
     for axis in axes:
         if not axis.values:
             raise InputError(f"input '{axis.name}' has no values").of(axis.name)
+        if len(axis) > most:  # perhaps many more, which were not looked at
+            raise InputError(
+                f"a grid has {most} runs at most, and '{axis.name}' alone has more values",
+                hint="Give fewer values.",
+            ).of(axis.name)
     size = prod(map(len, axes))
     if size > most:
         counts = " × ".join(str(len(axis)) for axis in axes)

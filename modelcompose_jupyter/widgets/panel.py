@@ -18,8 +18,8 @@ import ipywidgets
 from IPython import get_ipython
 from IPython.display import display
 
-from ..comparing.axes import SEED
-from ..comparing.grid_runs import MAX_CELLS, GridRuns
+from ..comparing.axes import MAX_CELLS, SEED
+from ..comparing.grid_runs import GridRuns
 from ..document.document import Workflow as Declared
 from ..document.types import Message
 from ..errors import ComposeError, InputError, UsageError

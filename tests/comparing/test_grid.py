@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import subprocess
 import sys
 import threading
@@ -13,7 +14,7 @@ from standins.waiting import until
 
 from modelcompose_jupyter import Grid, InputError, LocalHost, ModelError, Run, compare, load
 from modelcompose_jupyter.callable import Workflow
-from modelcompose_jupyter.comparing.grid_runs import MAX_CELLS
+from modelcompose_jupyter.comparing.axes import MAX_CELLS
 from modelcompose_jupyter.errors import UsageError
 from modelcompose_jupyter.mapping.active_maps import stop_all
 from modelcompose_jupyter.mapping.flight import MAP_THREAD_NAME, MAX_IN_FLIGHT
@@ -115,7 +116,10 @@ def test_the_seed_is_an_input_where_one_is_called_so(
         ({"temperature": [0, 1]}, "missing input 'prompt'", 'Give prompt="…"'),
         ({"prompt": "a", "temperature": [0, "hot"]}, '"hot" is not a number', None),
         ({"prompt": "a", "seed": [1, -1]}, "the seed must be an integer from 0", None),
-        ({"prompt": "a", "seed": range(MAX_CELLS + 1)}, "would have 401", "Give fewer values."),
+        *(
+            ({"prompt": "a", "seed": seeds}, "and 'seed' alone has more values", "Give fewer")
+            for seeds in (range(MAX_CELLS + 1), range(10**12), itertools.count())
+        ),
         (
             {"prompt": "abc", "temperature": range(100), "seed": range(100)},
             r"a grid has 400 runs at most, and this one would have 10,000 \(100 × 100\)",
@@ -258,6 +262,18 @@ except Exception as error:
         == "UsageError a DataFrame needs pandas, which is not installed\n  pip install pandas\n"
     )
     assert done.stderr == ""
+
+
+def test_a_process_that_ends_before_its_grid_says_nothing() -> None:
+    document = TEXT.replace("scripted", "bundled:storyteller")
+    code = f"""
+from modelcompose_jupyter import load
+grid = load({document!r}).grid(prompt="a", seed=range(100))
+while not any(grid):
+    grid.wait(0.01)
+"""
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+    assert (done.stderr, done.returncode) == ("", 0)
 
 
 def test_a_token_is_not_told(host: LocalHost, models: ScriptedModels) -> None:
