@@ -131,9 +131,13 @@ class Workflow:
         return self.start(_given(input, inputs))
 
     def start(self, values: Any, **options: Unpack[RunOptions]) -> Run:
-        """`submit` with all inputs as one value, and what else is asked for: see `RunOptions`.
+        """`submit` with all inputs as one value, and what else is asked for:
 
-        story.start({"prompt": "Once upon a time"}, seed=7, logprobs=5)
+            story.start({"prompt": "Once upon a time"}, seed=7, logprobs=5)
+
+        ``seed`` of the first generation, where the document gives none; ``logprobs``: so many
+        alternatives of each token, in ``run.tokens``; ``extended_by``: so many tokens more than the
+        document says; ``begins_with``, ``score``: see `RunOptions`, and `branch` and `score`.
         """
         host, values = self.host, self._from_guests(values)
         try:
@@ -369,7 +373,7 @@ class Workflow:
 
         The columns are ``when`` it began, each input (as given, else its default; one that is named
         like another column is ``input.NAME``), the ``seed`` of the first text, the ``text``, how it
-        ended (``finish``), ``tokens`` and ``prompt_tokens``, ``tokens_per_second``, ``seconds`` in
+        ended (``finish``, ``finish_reason``), ``tokens`` and ``prompt_tokens``, ``tokens_per_second``, ``seconds`` in
         all, the ``model``, the ``output``, the generation ``parameters`` really used, the
         ``record``, and whether the notebook alone has it (``remembered``). What ran before the
         document was changed is another workflow's.
@@ -634,13 +638,17 @@ def _stop(begun: Future[Run]) -> None:
 def _alternative(run: Run, text: int, token: int, shown: str) -> int:
     """The id of an alternative in a place, by how it is shown."""
     tokens = run.tokens[text] if 0 <= text < len(run.tokens) else []
-    alternatives = tokens[token].alternatives if 0 <= token < len(tokens) else ()
+    if tokens and not 0 <= token < len(tokens):
+        raise InputError(f"the text has {len(tokens)} tokens, which count from 0, and not {token}")
+    alternatives = tokens[token].alternatives if tokens else ()
     found = next((each.id for each in alternatives if each.token == shown), None)
     if found is None:
         known = ", ".join(repr(each.token) for each in alternatives)
         raise InputError(
             f"{shown!r} is none of the alternatives of token {token}",
-            hint=f"There are {known}." if known else "Run it with logprobs to know them.",
+            hint=f"There are {known}; any other is named by its id."
+            if known
+            else "To know them, run it with logprobs: story.start({…}, logprobs=5).",
         )
     return found
 

@@ -17,8 +17,8 @@ if TYPE_CHECKING:
     from pandas import DataFrame
 
 _COLUMNS = (
-    "when", "seed", "text", "finish", "tokens", "prompt_tokens", "tokens_per_second", "seconds",
-    "model", "output", "parameters", "record", "remembered",
+    "when", "seed", "text", "finish", "finish_reason", "tokens", "prompt_tokens",
+    "tokens_per_second", "seconds", "model", "output", "parameters", "record", "remembered",
 )  # fmt: skip
 """Beside the inputs, which stand behind the first."""
 
@@ -135,6 +135,9 @@ class PastRuns:
             yield chosen
         elif isinstance(chosen, str):
             yield self.find(chosen)
+        elif isinstance(chosen, list | tuple):
+            for each in chosen:
+                yield from self._runs(each)
         elif pandas is not None and isinstance(chosen, pandas.Series):
             yield self.find(str(chosen.name))
         elif pandas is not None and isinstance(chosen, pandas.DataFrame):
@@ -177,6 +180,7 @@ def _outcome(run: Run, remembered: bool) -> dict[str, Any]:
         "text": run.text,
         "output": run.output,
         "finish": ending(run) + why,
+        "finish_reason": run.finish_reason,
         "tokens": run.usage.get("generated"),
         "prompt_tokens": run.usage.get("prompt"),
         "tokens_per_second": _rounded(timings.get("tokens_per_second"), 1),

@@ -143,7 +143,8 @@ class Waiting:
 
 
 def ending(run: Run) -> str:
-    """How a run ended: ``Finished``, ``Cut at 80 tokens``, ``Stopped by you`` or ``Failed``.
+    """How a run ended: ``Finished``, ``Cut at 80 tokens``, ``Scored``, ``Stopped by you`` or
+    ``Failed``.
 
     A text that was cut could go on; ``run.finish_reason`` is ``length`` then.
     """
@@ -153,6 +154,8 @@ def ending(run: Run) -> str:
         return "Stopped by you"
     if not run.done:
         return str(run.state).capitalize()
+    if "score" in run.record:
+        return "Scored"
     reasons = list(run.finish_reasons.values())
     cut = reasons.count("length")
     if not cut:

@@ -205,7 +205,9 @@ class GridRuns:
     @property
     def progress(self) -> str:
         """How far it is, and what the first run waits for as long as none has ended, in words."""
+        stopped = sum(cell.state is State.CANCELLED for cell in self.cells)
         words = [f"{self.ended} of {len(self.cells)} runs"]
+        words += [f"{stopped} stopped"] if stopped else []
         begun = next((cell for cell in self.cells if cell.run is not None), None)
         if not self.ended and begun is not None:
             with self._looking:

@@ -134,5 +134,6 @@ class Flight:
 
     @property
     def tokens(self) -> int:
-        """How many it has generated, when it has ended."""
-        return 0 if self.run is None else self.run.usage.get("generated", 0)
+        """How many it has generated or scored, when it has ended."""
+        usage = {} if self.run is None else self.run.usage
+        return usage.get("generated") or usage.get("given") or 0

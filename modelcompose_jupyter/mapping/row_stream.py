@@ -263,7 +263,7 @@ class RowStream(Iterator[Row]):
     def _how_far(self) -> str:
         of = "" if self._source.count is None else f" of {self._source.count}"
         ended = f"{self._ended}{of} row{'' if self._ended == 1 and not of else 's'}"
-        text = f"the map was stopped after {ended}"
+        text = f"stopped after {ended}"
         if self._journal is None:
             return text
         return f"{text}; run it again to go on, {self._journal.path} has what is done"

@@ -50,7 +50,7 @@ def branch(
     if not known:
         raise InputError(
             f"the tokens of run {run.id} are not known",
-            hint="Ask for them: run it with logprobs.",
+            hint="Ask for them: story.start({…}, logprobs=5).",
             code="no_tokens",
         )
     if token >= len(known):

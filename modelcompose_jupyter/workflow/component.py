@@ -174,7 +174,7 @@ class ComponentCaller:
 
             async def generate(number: int) -> list[str]:
                 asked = parameters
-                if asked.seed is None:
+                if asked.seed is None and "score" not in call.options:
                     seed = (first_seed + number) % (MAX_SEED + 1)
                     asked = asked.model_copy(update={"seed": seed})
                 stream = begun.get(number) or _Stream(call, number, prompts[number], sequences)

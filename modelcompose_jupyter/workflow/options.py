@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any, NotRequired, TypedDict
 
 from ..document import MAX_LOGPROBS  # of the package: another thread may be importing it
-from ..errors import InputError
+from ..errors import InputError, did_you_mean, listed
 from ..seeds import MAX_SEED
 
 
@@ -59,6 +59,12 @@ def checked(options: Mapping[str, Any]) -> RunOptions:
         InputError: one cannot be.
     """
     found = RunOptions()
+    if (unknown := next((name for name in options if name not in OPTIONS), None)) is not None:
+        raise InputError(
+            f"there is no option '{unknown}' of a run",
+            hint=did_you_mean(unknown, OPTIONS) or f"There are {listed(OPTIONS)}.",
+            code="unknown_option",
+        )
     if (seed := options.get("seed")) is not None:
         if not _is_whole(seed, 0, MAX_SEED):
             raise InputError(f"the seed must be an integer from 0 to {MAX_SEED}, and it is {seed}")

@@ -39,7 +39,8 @@ def several_prompts(why: str, where: Where | None) -> InputError:
 def scoring_parameters(asked: GenerationParameters) -> GenerationParameters:
     """What of a generation's parameters holds for a text that is scored."""
     kept = {name: value for name in _KEPT if (value := getattr(asked, name)) is not None}
-    return GenerationParameters.model_validate({"logprobs": 0, **kept, "do_sample": False})
+    own = {"do_sample": False, "include_prompt": False}
+    return GenerationParameters.model_validate({"logprobs": 0, **kept, **own})
 
 
 def score(tokens: Sequence[Token]) -> dict[str, Any]:

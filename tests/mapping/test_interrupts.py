@@ -94,7 +94,7 @@ def test_a_map_that_is_interrupted_half_way_goes_on_with_no_row_lost_or_done_twi
     half = lines_of(path)
     assert ROWS // 2 <= len(half) < ROWS
     assert traceback(cell) == [
-        f"KeyboardInterrupt: the map was stopped after {len(half)} of {ROWS} rows; "
+        f"KeyboardInterrupt: stopped after {len(half)} of {ROWS} rows; "
         "run it again to go on, out.jsonl has what is done"
     ]
     assert shell.value("len(story.last_map)") == str(ROWS)

@@ -198,7 +198,7 @@ def test_an_interrupt_keeps_what_is_done_and_says_how_far_it_went(
     with pytest.raises(KeyboardInterrupt) as caught:
         flow.map(Rows(), progress=False)
     assert caught.value._render_traceback_() == [  # type: ignore[attr-defined]
-        "KeyboardInterrupt: the map was stopped after 1 of 4 rows"
+        "KeyboardInterrupt: stopped after 1 of 4 rows"
     ]
     assert flow.last_map == [None, said("go"), None, None]
     assert models.leases == 0
@@ -303,5 +303,5 @@ def test_stopping_all_ends_a_map_as_an_interrupt_does(
     worker.join(60)
     (error,) = caught
     assert isinstance(error, RunCancelled)
-    assert error.message.startswith("the map was stopped after 0 row")
+    assert error.message.startswith("stopped after 0 row")
     assert len(models.prompts) <= MAX_IN_FLIGHT
