@@ -81,6 +81,11 @@ export class TokenPopover {
     if (!stays && this.isPinned) this.close();
   }
 
+  /** The tokens of a text from a place on are drawn anew. */
+  lose(owner, place) {
+    if (this.owner === owner && this.place >= place) this.close();
+  }
+
   close() {
     clearTimeout(this.timer);
     if (!this.owner) return;

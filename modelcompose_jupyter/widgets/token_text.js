@@ -96,7 +96,7 @@ class TokenText {
 
   put(offset, groups) {
     this.rest.remove();
-    if (offset < this.spans.length && this.popover.owner === this) this.popover.close();
+    if (offset < this.spans.length) this.popover.lose(this, offset);
     for (const span of this.spans.splice(offset)) {
       if (span.previousSibling?.nodeType === Node.TEXT_NODE) span.previousSibling.remove();
       span.remove();
