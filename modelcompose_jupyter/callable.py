@@ -373,10 +373,10 @@ class Workflow:
 
         The columns are ``when`` it began, each input (as given, else its default; one that is named
         like another column is ``input.NAME``), the ``seed`` of the first text, the ``text``, how it
-        ended (``finish``, ``finish_reason``), ``tokens`` and ``prompt_tokens``, ``tokens_per_second``, ``seconds`` in
-        all, the ``model``, the ``output``, the generation ``parameters`` really used, the
-        ``record``, and whether the notebook alone has it (``remembered``). What ran before the
-        document was changed is another workflow's.
+        ended (``finish``, ``finish_reason``), ``tokens`` and ``prompt_tokens``,
+        ``tokens_per_second``, ``seconds`` in all, the ``model``, the ``output``, the generation
+        ``parameters`` really used, the ``record``, and whether the notebook alone has it
+        (``remembered``). What ran before the document was changed is another workflow's.
 
         Raises:
             UsageError: pandas is not installed.

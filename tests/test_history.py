@@ -28,7 +28,7 @@ component:
   max_output_length: ${input.length as integer | 8}
 """
 COLUMNS = [
-    "when", "prompt", "length", "seed", "text", "finish", "tokens", "prompt_tokens",
+    "when", "prompt", "length", "seed", "text", "finish", "finish_reason", "tokens", "prompt_tokens",
     "tokens_per_second", "seconds", "model", "output", "parameters", "record", "remembered",
 ]  # fmt: skip
 
@@ -153,7 +153,16 @@ def test_the_notebook_remembers_runs_of_earlier_kernels(
     assert list(table.index) == [here.id, before.id, now.id]
     assert table["remembered"].to_list() == [True, True, False]
     assert table["text"].to_list() == ["<here>", "<before>", "<now>"]
-    same = ["when", "prompt", "finish", "tokens", "seconds", "parameters", "record"]
+    same = [
+        "when",
+        "prompt",
+        "finish",
+        "finish_reason",
+        "tokens",
+        "seconds",
+        "parameters",
+        "record",
+    ]
     assert table.loc[here.id, same].to_dict() == flow.history.loc[here.id, same].to_dict()
     assert not flow.history["remembered"].any()  # where this process has them as well
     again = later.rerun(table.loc[before.id])

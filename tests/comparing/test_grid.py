@@ -215,7 +215,7 @@ def test_an_interrupt_of_a_wait_stops_all(
         patched.setattr(grid._changed, "wait", interrupted)
         with pytest.raises(KeyboardInterrupt) as caught:
             grid.wait()
-    assert ended(grid).progress == "3 of 3 runs"
+    assert ended(grid).progress == "3 of 3 runs · 2 stopped"
     assert caught.value._render_traceback_() == [  # type: ignore[attr-defined]
         "KeyboardInterrupt: the grid was stopped after 1 of 3 runs"
     ]
