@@ -28,8 +28,9 @@ component:
   max_output_length: ${input.length as integer | 8}
 """
 COLUMNS = [
-    "when", "prompt", "length", "seed", "text", "finish", "finish_reason", "tokens", "prompt_tokens",
-    "tokens_per_second", "seconds", "model", "output", "parameters", "record", "remembered",
+    "when", "prompt", "length", "seed", "text", "finish", "finish_reason", "tokens",
+    "prompt_tokens", "tokens_per_second", "seconds", "model", "output", "parameters", "record",
+    "remembered",
 ]  # fmt: skip
 
 
