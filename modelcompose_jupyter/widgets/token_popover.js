@@ -116,7 +116,7 @@ export class TokenPopover {
     const parts = tokens.flatMap((token, number) => this.#of(token, first + number));
     const isRuledOut = parts.some((part) => part.querySelector(".modelcompose-ruled-out"));
     const hints = [
-      this.branches && "Choose one, and the text goes on from there.",
+      this.#isHeard && "Choose one, and the text goes on from there.",
       isRuledOut && "What is struck out could not be drawn: the parameters ruled it out.",
     ];
     this.element.replaceChildren(...parts, element("p", "", hints.filter(Boolean).join(" ")));
@@ -144,7 +144,7 @@ export class TokenPopover {
     const [id] = alternative;
     const made = this.#row("button", alternative);
     made.type = "button";
-    made.disabled = !this.branches;
+    made.disabled = !this.#isHeard;
     made.prepend(unseen("Continue with "));
     made.addEventListener("click", ({ clientX, clientY, detail }) => {
       this.still = `${clientX} ${clientY}`;
@@ -165,6 +165,11 @@ export class TokenPopover {
       made.append(unseen(", ruled out"));
     }
     return made;
+  }
+
+  /** Whether a choice has the text go on: not while it is in the making, nor without a kernel. */
+  get #isHeard() {
+    return this.branches && !this.root.closest(".jupyter-widgets-disconnected");
   }
 
   #buttons() {

@@ -265,6 +265,25 @@ def test_five_thousand_tokens_are_drawn_once_each_and_the_text_is_copied_as_it_i
     assert not errors
 
 
+def test_without_its_kernel_a_panel_shows_what_was_likely_and_offers_no_branch(
+    lab: Lab, errors: list[str]
+) -> None:
+    opened, panel, tokens = opened_story(lab)
+    tokens.switch.check()
+    run(panel)
+    opened.restart()
+    expect(
+        opened.output(1).locator(".modelcompose-panel.jupyter-widgets-disconnected")
+    ).to_be_visible()
+    tokens.all.nth(3).click()
+    expect(tokens.choices.first).to_be_disabled()
+    expect(tokens.beside).not_to_contain_text("Choose one")
+    opened.page.keyboard.press("Enter")
+    opened.page.keyboard.press("ArrowDown")
+    expect(tokens.all.nth(3)).to_be_focused()
+    assert not errors
+
+
 def test_a_notebook_without_a_kernel_shows_the_colours(lab: Lab) -> None:
     opened, panel, tokens = opened_story(lab)
     tokens.switch.check()
