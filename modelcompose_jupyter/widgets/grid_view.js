@@ -85,7 +85,8 @@ class GridView {
     this.model = grid.model;
     this.root = root;
     root.classList.add("modelcompose-grid");
-    const send = (message) => this.model.send(message);
+    const isLost = () => root.closest(".jupyter-widgets-disconnected"); // its kernel is gone
+    const send = (message) => isLost() || this.model.send(message);
     const choices = this.model.get("choices");
     this.form = choices.length ? new GridForm(choices, this.model.get("quick"), send) : null;
     this.failure = element("p", "modelcompose-error");

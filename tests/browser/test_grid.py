@@ -138,6 +138,21 @@ def test_a_page_that_is_loaded_in_the_midst_has_the_texts(lab: Lab) -> None:
     grid.ended(r"\d+ of 400 runs")
 
 
+def test_without_its_kernel_a_table_is_read_and_opens_nothing(lab: Lab, errors: list[str]) -> None:
+    opened = lab.open(LOAD, DECLARE, SMALL)
+    opened.run_all()
+    grid = Grid(opened.output(2).locator(".modelcompose-grid"))
+    grid.ended("6 runs")
+    opened.restart()
+    expect(box(grid).locator(".modelcompose-panel.jupyter-widgets-disconnected")).to_be_visible()
+    grid.cells.first.click()
+    opened.page.keyboard.press("ArrowRight")
+    opened.page.keyboard.press("Enter")
+    expect(grid.cells.nth(1)).to_be_focused()
+    expect(box(grid).locator(".modelcompose-panel")).to_have_count(1)
+    assert not errors
+
+
 def test_a_saved_notebook_shows_the_table_without_a_kernel(lab: Lab) -> None:
     opened = lab.open(LOAD, DECLARE, SMALL)
     opened.run_all()
