@@ -1,8 +1,11 @@
-"""How messages from the browser reach widgets in a kernel with several threads for them."""
+"""How messages from the browser reach widgets, in a kernel with several threads for them, and how
+widgets end."""
 
 from __future__ import annotations
 
 from typing import Any
+
+import ipywidgets
 
 
 def pin_subshell(widget: Any) -> None:
@@ -18,3 +21,14 @@ def pin_subshell(widget: Any) -> None:
         pin_subshell(child)
     if hasattr(widget.comm, "_reply_subshell_for"):
         widget.comm._reply_subshell_for = lambda _, named: named
+
+
+def close_all(widget: Any) -> None:
+    """Close a widget and those in it, which ipywidgets would keep for ever."""
+    for child in getattr(widget, "children", ()):
+        close_all(child)
+    for part in (getattr(widget, "layout", None), getattr(widget, "style", None)):
+        if isinstance(part, ipywidgets.Widget):
+            part.close()
+    widget.unobserve_all()
+    widget.close()

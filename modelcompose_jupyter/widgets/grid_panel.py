@@ -10,7 +10,7 @@ from IPython.display import display
 
 from ..comparing.grid_runs import GridRuns
 from ..errors import ComposeError
-from .comms import pin_subshell
+from .comms import close_all, pin_subshell
 from .grid_table import bundle
 from .grid_view import GridView
 from .panel import Panel
@@ -37,6 +37,14 @@ class GridPanel(ipywidgets.VBox):
         display({**self._repr_mimebundle_(), "text/plain": repr(self._grid)}, raw=True)
         if not self._grid.cells[0].workflow.for_guests:  # visitors of a page cannot save it
             self._saved.display()
+
+    def close(self) -> None:
+        """Stop what goes on, and take it out of the notebook."""
+        self._grid.cancel()
+        for each in self.children:
+            close_all(each)
+        self.layout.close()
+        super().close()
 
     def _received(self, message: Mapping[str, Any]) -> None:
         """Do what the browser says; see ``grid_view.js``."""

@@ -30,7 +30,7 @@ from ..workflow import Run, Runnable
 from ..workflow.options import checked
 from . import inputs as fields
 from .branches import Branches
-from .comms import pin_subshell
+from .comms import close_all, pin_subshell
 from .form import Form, folded
 from .grid_form import choices, takes_seeds, temperatures
 from .grid_view import GridView
@@ -233,7 +233,7 @@ class Panel(ipywidgets.VBox):
         """Stop, and take the panel out of the notebook."""
         self.stop()
         for each in (*self.children, *self._switches):
-            _close(each)
+            close_all(each)
         self.layout.close()
         super().close()
 
@@ -617,17 +617,6 @@ def _named_models(workflow: Runnable) -> str:
     """The models that the document names; those that inputs name are known when it runs."""
     named = [each for each in _sources(workflow) if "$" not in each]
     return ", ".join(map(public_source, named) if workflow.for_guests else named)
-
-
-def _close(widget: Any) -> None:
-    """Close a widget and those in it, which ipywidgets would keep for ever."""
-    for child in getattr(widget, "children", ()):
-        _close(child)
-    for part in (widget.layout, getattr(widget, "style", None)):
-        if isinstance(part, ipywidgets.Widget):
-            part.close()
-    widget.unobserve_all()
-    widget.close()
 
 
 def _button(label: str, style: str, tooltip: str, action: Callable[[], None]) -> Any:

@@ -256,6 +256,18 @@ def test_stop_of_the_table_stops_all(flow: Workflow, models: ScriptedModels) -> 
     assert {str(cell.state) for cell in grid.cells} == {"cancelled"}
 
 
+def test_a_table_that_is_closed_leaves_no_widget(flow: Workflow) -> None:
+    before = set(_instances)
+    grid = flow.grid(prompt=["a", "b"])
+    panel = GridPanel(grid)
+    ended(panel._view, grid)
+    browser_says(panel, type="open", cell=0)
+    assert set(_instances) > before
+    panel.close()
+    updated()
+    assert set(_instances) == before
+
+
 def test_what_a_notebook_keeps_is_safe_and_has_it_all(
     flow: Workflow, models: ScriptedModels
 ) -> None:
