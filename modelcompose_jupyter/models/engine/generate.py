@@ -66,8 +66,10 @@ def generate(
         try:
             with quiet("transformers"), tap or nullcontext():
                 model: Any = loaded.model
+                read, more = _inputs(loaded, params.tokens, before, given)
                 output = model.generate(
-                    **_inputs(loaded, params.tokens, before, given),
+                    read,  # without a name, since models differ in it
+                    **more,
                     generation_config=_config(params, len(given)),
                     logits_processor=LogitsProcessorList([each for each in (draws, tap) if each]),
                     stopping_criteria=StoppingCriteriaList([criteria]),
@@ -94,17 +96,18 @@ def _given(params: SamplingParams) -> Sequence[int]:
 
 def _inputs(
     loaded: LoadedModel, prompt: list[int], before: list[int], given: Sequence[int]
-) -> dict[str, Any]:
+) -> tuple[Any, dict[str, Any]]:
+    """What generate() reads, and what goes with it."""
     import torch
 
     def row(tokens: list[int]) -> torch.Tensor:
         return torch.tensor([tokens], device=loaded.device)
 
     read = row(prompt if loaded.encoder_decoder else [*prompt, *given])
-    inputs = {"inputs": read, "attention_mask": torch.ones_like(read)}
+    more = {"attention_mask": torch.ones_like(read)}
     if loaded.encoder_decoder and given:
-        inputs["decoder_input_ids"] = row([*before, *given])
-    return inputs
+        more["decoder_input_ids"] = row([*before, *given])
+    return read, more
 
 
 _OPTIONS = (

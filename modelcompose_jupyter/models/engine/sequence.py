@@ -184,7 +184,6 @@ class Scoring:
     def __init__(self, sequence: Sequence, loaded: LoadedModel) -> None:
         group, number = sequence.group, sequence.number
         params, prompt, given = group.params, group.params.tokens, sequence.given
-        self._row = RowState(params, number)
         self._prompt_end = len(prompt)
         self._count = params.logprobs
         self._prompt_count = params.prompt_logprobs if number == 0 else None
@@ -193,6 +192,7 @@ class Scoring:
         if self._count is not None:
             tell = partial(group.add_tokens, number, "text")
             told = given[: group.request.beginning.told_of(number)]
+            self._row = RowState(params, number)
             for token in told:
                 self._row.add(token)
             self._tokens = TokenStream(loaded, prompt, tell, told)

@@ -55,7 +55,7 @@ def _sentencepiece(name: str, kind: str, data: bytes) -> Spoil:
         (_quantised("not_yet_invented"), "unsupported_format", "does not know"),
         (_quantised(""), "unsupported_format", "does not say how"),
         (_sentencepiece("tokenizer.model", "LlamaTokenizer", b"\x0a\x0e\x0a\x05<unk>"),
-         "not_installed", "needs the libraries sentencepiece and protobuf"),
+         "not_installed", "sentencepiece"),  # and protobuf, which others bring
         (_sentencepiece("qwen.tiktoken", "PreTrainedTokenizerFast", b"IQ== 0\n"),
          "not_installed", "needs the library tiktoken"),
         (_sentencepiece("tokenizer.model", "PreTrainedTokenizerFast", b"IQ== 0\nIg== 1\n"),
