@@ -140,16 +140,8 @@ def scoring(count: int, theirs: int, rounds: int, precision: str) -> None:
     length = len(tokenizer(prompt)["input_ids"])
     texts = [f" Then the fox number {n} found a small bird on the hill." for n in range(count)]
     model = AutoModelForCausalLM.from_pretrained(folder, dtype=getattr(torch, precision))
-    flow = load(
-        {
-            "component": {
-                "type": "model",
-                "task": "text-generation",
-                "text": "${input.prompt}",
-                "model": {"provider": "local", "path": str(folder), "precision": precision},
-            }
-        }
-    )
+    component = {"type": "model", "task": "text-generation", "text": "${input.prompt}"}
+    flow = load({"component": {**component, "model": str(folder), "precision": precision}})
 
     def one_by_one() -> list[float]:
         found = []
