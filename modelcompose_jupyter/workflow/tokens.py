@@ -13,8 +13,6 @@ from typing import Any, NamedTuple, Self
 Key = tuple[Any, ...]
 """A stream of a run: job, repeat, prompt, sequence."""
 
-PARTS = ("text", "prompt")
-
 
 class Alternative(NamedTuple):
     """A token that could have stood in the place of another.
