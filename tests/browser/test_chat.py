@@ -89,7 +89,7 @@ def test_turns_join_the_conversation(
     chat.say("Tell me a story about a <b>fox</b>.")
     expect(chat.turns).to_have_count(2)
     expect(chat.turn(0, "user")).to_contain_text("Tell me a story about a <b>fox</b>.")
-    expect(chat.turn(1, "assistant")).to_have_text(re.compile(r"Assistant\s*\w+ \w+"))
+    expect(chat.turn(1, "assistant")).to_have_text(re.compile(r"Assistant\s*\S+ \S+"))
     expect(chat.message).to_have_value("")
     expect(chat.text).to_be_hidden()  # it is read in the conversation
     chat.replied()
