@@ -20,6 +20,7 @@ from .fields import (
     TemplateOr,
     converting,
 )
+from .format import Format
 
 MAX_STOPS = 64
 """OpenAI's interface takes 4, people's lists reach a dozen. All are looked for after each token."""
@@ -174,6 +175,10 @@ class GenerationParameters(Strict):
         None, description="Whether the text begins with the prompt. true if unset."
     )
 
+    format: Annotated[Format, TemplateOr()] | None = Field(
+        None, description="What the text must be: JSON of a schema, one of some choices, a regex."
+    )
+
     logprobs: Annotated[Integer, Field(ge=0, le=MAX_LOGPROBS), TemplateOr()] | None = Field(
         None,
         description="Tell the log-probability of each generated token, and so many of the "
@@ -200,6 +205,12 @@ class GenerationParameters(Strict):
                 "'enable_thinking' stands in 'chat_template_kwargs' and beside it",
                 {"key": "enable_thinking"},
             )
+        if self.format is not None and self.include_prompt is True:
+            raise PydanticCustomError(
+                "together",
+                "with 'format' the text has no prompt before it, and 'include_prompt' is true",
+                {"key": "include_prompt"},
+            )
         shortest, longest = self.min_output_length, self.max_output_length
         if isinstance(shortest, int) and isinstance(longest, int) and shortest > longest:
             raise PydanticCustomError(
@@ -218,8 +229,11 @@ class GenerationParameters(Strict):
 
     def given(self) -> dict[str, Any]:
         """The parameters that were given, by name."""
+        values = ((name, getattr(self, name)) for name in PARAMETER_NAMES)
         return {
-            name: value for name in PARAMETER_NAMES if (value := getattr(self, name)) is not None
+            name: value.plain() if isinstance(value, Format) else value
+            for name, value in values
+            if value is not None
         }
 
 

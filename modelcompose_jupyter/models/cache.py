@@ -33,6 +33,7 @@ from .spec import Abandoned, LoadProgress, ModelInfo, ModelSpec
 from .weights import source
 
 if TYPE_CHECKING:
+    from .constraints.compiler import CompiledGrammar
     from .weights.coming_weights import ComingWeights
     from .weights.loaded_model import LoadedModel
 
@@ -69,6 +70,13 @@ class Lease:
         """The model as it is now."""
         return self._entry.info()
 
+    def compile(self, grammar: str) -> Future[CompiledGrammar]:
+        """A grammar of `document.grammars` for this model's tokens; one that is known is there at
+        once. Its future ends with an InputError where it asks for too much."""
+        compiler = self._entry.engine.grammars
+        assert compiler is not None  # a lease is of a model that is loaded
+        return compiler.compile(grammar)
+
     def generate(
         self,
         prompt: Prompt,
@@ -81,13 +89,15 @@ class Lease:
         on_tokens: OnTokens | None = None,
         beginning: Beginning | None = None,
         scored: str | None = None,
+        grammar: CompiledGrammar | None = None,
     ) -> Generation:
         """Ask for text; returns at once. What is wrong with the request ends its future.
 
         Requests of different owners take turns, those of their groups before; without one, each
         is an owner's only one. With an ``extension`` it goes on from an earlier one, with a
         ``beginning`` its texts begin so. A text that is to be ``scored`` stands behind the prompt,
-        and nothing is generated: its tokens are told, with their log-probabilities.
+        and nothing is generated: its tokens are told, with their log-probabilities. Others are
+        of the ``grammar``, if there is one.
 
         Raises:
             ModelError: the lease was released, too many requests wait, or a beam search is asked
@@ -104,7 +114,7 @@ class Lease:
         limit = self._cache.max_output_length
         return self._entry.engine.submit(
             prompt, parameters, on_text, on_queued, limit, owner, self._lookup, extension, on_read,
-            on_tokens, beginning, scored,
+            on_tokens, beginning, scored, grammar,
         )  # fmt: skip
 
     def release(self) -> None:

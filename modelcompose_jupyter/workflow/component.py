@@ -48,6 +48,7 @@ from ..seeds import MAX_SEED
 from .bounded_gather import bounded_gather
 from .concurrency_limiter import ConcurrencyLimiter, QueueProgress
 from .extension import EarlierRun, EarlierTexts, prompt_digest
+from .formatted import outputs
 from .options import RunOptions
 from .run import Run
 from .scoring import score, scoring_parameters, several_prompts
@@ -172,22 +173,23 @@ class ComponentCaller:
         spec = _spec(call.document, call.job.component, call.render)
         with await self._acquire(call, spec) as lease:
 
-            async def generate(number: int) -> list[str]:
+            async def generate(number: int) -> Sequence[Any]:
                 asked = parameters
                 if asked.seed is None and "score" not in call.options:
                     seed = (first_seed + number) % (MAX_SEED + 1)
                     asked = asked.model_copy(update={"seed": seed})
                 stream = begun.get(number) or _Stream(call, number, prompts[number], sequences)
-                return await _generate(lease, prompts[number], asked, stream, call, limiter)
+                result = await _generate(lease, prompts[number], asked, stream, call, limiter)
+                return outputs(result, asked.format, _where_of(call, "format"))
 
             on_ended = count_progress(call.run, call.job, "prompt")
-            texts = await bounded_gather(len(prompts), generate, on_ended)
+            values = await bounded_gather(len(prompts), generate, on_ended)
         if "score" in call.options:
             if call.told.is_full:
                 raise ComposeError(FULL, hint="Try again when others have ended.", code="busy")
             return score(call.run.tokens[0])
-        outputs: list[Any] = [each if sequences > 1 else each[0] for each in texts]
-        output = outputs if are_listed else outputs[0]
+        given = [list(each) if sequences > 1 else each[0] for each in values]
+        output = given if are_listed else given[0]
         if action.output is None:
             return output
         results = dict.fromkeys(("output", "result", "response"), output)
@@ -374,12 +376,16 @@ async def _generate(
     stream: _Stream,
     call: ComponentCall,
     limiter: ConcurrencyLimiter,
-) -> list[str]:
-    """The texts for a prompt.
+) -> GenerationResult:
+    """What comes of a prompt.
 
     Stopped within a token when the call is cancelled, and in any case in `GIVE_UP_SECONDS`.
     """
     made = time.monotonic()
+    grammar = None
+    if parameters.format is not None:
+        compiling = lease.compile(parameters.format.llguidance)
+        grammar = await asyncio.shield(asyncio.wrap_future(compiling))
     with call.queue_progress.position() as on_queued:
         async with limiter.turn(on_queued, call.group):
             waited = time.monotonic() - made
@@ -392,6 +398,7 @@ async def _generate(
                 extension=Extension(call.options.get("extended_by") or 0, stream.drafts),
                 beginning=stream.beginning,
                 scored=call.options.get("score"),
+                grammar=grammar,
                 on_read=stream.read if stream.is_first else None,
                 on_tokens=stream.put_tokens,
             )
@@ -410,7 +417,7 @@ async def _generate(
             finally:
                 digest = prompt_digest(prompt) if _goes_on(parameters) else None
                 _keep(generation, stream, call, waited, digest)
-    return result.texts
+    return result
 
 
 def _keep(
@@ -469,6 +476,12 @@ def _prompt(value: Any, call: ComponentCall) -> str:
 
 def _where(call: ComponentCall) -> Any:
     return call.document.where(call.job.action.text.path)
+
+
+def _where_of(call: ComponentCall, parameter: str) -> Where | None:
+    """Where the document says a generation parameter, if it does."""
+    template = call.job.action.parameters.get(parameter)
+    return None if template is None else call.document.where(template.path)
 
 
 def _parameters(call: ComponentCall) -> GenerationParameters:

@@ -40,6 +40,7 @@ from .request import GenerationRequest, bare, deliver, explain, never_ran, witho
 from .sampling_params import SamplingParams, resolve
 
 if TYPE_CHECKING:
+    from ..constraints.compiler import CompiledGrammar, GrammarCompiler
     from .scheduler import Scheduler
 
 Load = Callable[[], LoadedModel]
@@ -65,10 +66,12 @@ class Engine:
     Attributes:
         model_info: what results say of the model.
         counters: what it has done so far.
+        grammars: compiles those of its texts; there once the model is loaded.
     """
 
     def __init__(self, name: str, load: Load, on_loaded: OnLoaded) -> None:
         self.model_info: dict[str, Any] = {}
+        self.grammars: GrammarCompiler | None = None
         self._replies = False
         self._load = load
         self._on_loaded = on_loaded
@@ -111,6 +114,7 @@ class Engine:
         on_tokens: OnTokens | None = None,
         beginning: Beginning | None = None,
         scored: str | None = None,
+        grammar: CompiledGrammar | None = None,
     ) -> Generation:
         """Queue a `GenerationRequest`.
 
@@ -121,7 +125,7 @@ class Engine:
         request = GenerationRequest(
             prompt, parameters, on_text, generation, QueuePosition(on_queued),
             owner or (generation,), max_output_length, prompt_lookup, extension or Extension(),
-            beginning or Beginning(), scored, self.model_info, on_read=on_read,
+            beginning or Beginning(), scored, grammar, self.model_info, on_read=on_read,
             on_tokens=on_tokens,
         )  # fmt: skip
         with self._changed:
@@ -179,6 +183,9 @@ class Engine:
             self._on_loaded(bare(error))
             return
         self._replies = loop.loaded.encoder_decoder
+        from ..constraints.compiler import GrammarCompiler
+
+        self.grammars = GrammarCompiler(loop.loaded.tokenizer)
         if loop.scheduler is None:
             self._requeue_for_generate()
         self._on_loaded(loop.loaded)
@@ -313,6 +320,7 @@ class EngineLoop:
                 params = resolve(
                     self.loaded, request.prompt, asked, limit, request.check,
                     request.extension.tokens, request.beginning.tokens, request.scored,
+                    request.grammar,
                 )  # fmt: skip
                 if params.max_new_tokens == 0 and params.prompt_logprobs is None:
                     self._deliver(request, without_tokens(request, params, "length"))

@@ -72,7 +72,8 @@ def weigh(scores: np.ndarray, token: int, count: int, drawn: Drawn | None = None
 
 def weigh_chosen(scores: np.ndarray, token: int, count: int, row: RowState) -> Weighed:
     """What scores say of the token that a row chose from them, which has not taken it yet."""
-    is_adjusted, samples = row.seen is not None or row.must_go_on, row.params.do_sample
+    is_adjusted = row.seen is not None or row.must_go_on or row.constraint is not None
+    samples = row.params.do_sample
     if not (is_adjusted or samples):
         found = weigh(scores, token, count)
         same = [(id, logprob, logprob) for id, logprob, _ in found.alternatives]

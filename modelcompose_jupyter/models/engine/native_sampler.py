@@ -74,7 +74,12 @@ def adjust(scores: np.ndarray, row: RowState) -> None:
         seen = seen[seen < len(scores)]
         penalty, own = np.float32(row.params.repetition_penalty), scores[seen]
         scores[seen] = np.where(own < 0, own * penalty, own / penalty)
-    if row.must_go_on:
+    allowed = row.allowed()
+    if allowed is not None:
+        some = scores[: len(allowed)]
+        some[~allowed[: len(some)]] = -np.inf
+        scores[len(allowed) :] = -np.inf
+    elif row.must_go_on:
         scores[[stop for stop in row.params.stop_ids if stop < len(scores)]] = -np.inf
 
 

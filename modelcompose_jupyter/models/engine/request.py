@@ -7,7 +7,7 @@ import time
 from collections.abc import Callable, Sequence
 from concurrent.futures import Future
 from dataclasses import dataclass, field
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from ...document.parameters import GenerationParameters
 from ...errors import ComposeError, ModelError, one_line
@@ -28,6 +28,9 @@ from ..request_queue import QueuePosition
 from .sampling_params import SamplingParams, seed_of
 from .stream import Stream
 
+if TYPE_CHECKING:
+    from ..constraints.compiler import CompiledGrammar
+
 _READ_SECONDS = 0.2  # between what is told of a prompt that is read
 
 
@@ -42,6 +45,7 @@ class GenerationRequest:
         extension: of an earlier request; of nothing where it asks for no more than it says.
         beginning: what the texts begin with.
         scored: a text behind the prompt whose log-probabilities are asked for, and nothing else.
+        grammar: what the texts must be.
         model_info: what results say of the model.
         on_read: told how much of the prompt is read.
         on_tokens: told the tokens whose log-probabilities are asked for.
@@ -59,6 +63,7 @@ class GenerationRequest:
     extension: Extension = field(default_factory=Extension)
     beginning: Beginning = field(default_factory=Beginning)
     scored: str | None = None
+    grammar: CompiledGrammar | None = None
     model_info: dict[str, Any] = field(default_factory=dict)
     on_read: OnRead | None = None
     on_tokens: OnTokens | None = None

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 
 import numpy as np
 
+from ...errors import ComposeError
 from .rng import draws
 from .sampling_params import SamplingParams
 
@@ -21,20 +22,30 @@ class RowState:
         params: of the sequence's request.
         sequence: which of the request's sequences it is, from 0.
         position: how many tokens it has generated.
+        constraint: what they must be, as far as they are there; None where they are free.
     """
 
-    __slots__ = ("_first", "_numbers", "_seen", "params", "position", "sequence")
+    __slots__ = (
+        "_first", "_numbers", "_seen", "constraint", "params", "position", "sequence",
+    )  # fmt: skip
 
     def __init__(self, params: SamplingParams, sequence: int) -> None:
         self.params = params
         self.sequence = sequence
         self.position = 0
         self._seen = _Seen(params.tokens) if params.repetition_penalty != 1.0 else None
+        self.constraint = None if params.constraint is None else params.constraint.copy()
         self._first = 0
         self._numbers: list[float] = []
 
     def add(self, token: int) -> None:
-        """Take the token that was chosen."""
+        """Take the token that was chosen.
+
+        Raises:
+            ComposeError: the constraint does not allow it.
+        """
+        if self.constraint is not None:
+            self.constraint.take(token)
         self.position += 1
         if self._seen is not None:
             self._seen.add(token)
@@ -43,6 +54,7 @@ class RowState:
         """A copy of this row, with further tokens."""
         row = copy.copy(self)
         row._seen = copy.copy(self._seen)
+        row.constraint = None if self.constraint is None else self.constraint.copy()
         for token in tokens:
             row.add(token)
         return row
@@ -60,6 +72,45 @@ class RowState:
     def seen(self) -> np.ndarray | None:
         """The distinct tokens so far, int64; None where no penalty needs them."""
         return None if self._seen is None else self._seen.ids
+
+    @property
+    def is_complete(self) -> bool:
+        """Whether the constraint allows nothing more."""
+        return self.constraint is not None and self.constraint.is_complete
+
+    def allowed(self) -> np.ndarray | None:
+        """Which tokens may be next, bool [tokens], and none that is beyond; None is all of them.
+
+        A text that must go on, and cannot, may end.
+        """
+        allowed = None if self.constraint is None else self.constraint.allowed()
+        if allowed is None or not self.must_go_on:
+            return allowed
+        going_on = allowed.copy()
+        going_on[[stop for stop in self.params.stop_ids if stop < len(allowed)]] = False
+        return going_on if going_on.any() else allowed
+
+    def problem(self) -> ComposeError | None:
+        """Why no token may be next, where the constraint allows none."""
+        allowed = None if self.constraint is None else self.constraint.allowed()
+        if self.constraint is None or allowed is None or allowed.any():
+            return None
+        return self.constraint.problem()
+
+    def fitting(self, tokens: Sequence[int]) -> list[int]:
+        """As many of some tokens as may be next, and do not complete the text."""
+        if self.constraint is None:
+            return list(tokens)
+        constraint, fitting = self.constraint.copy(), []
+        for token in tokens:
+            try:
+                constraint.take(token)
+            except ComposeError:
+                break
+            if constraint.is_complete:
+                break
+            fitting.append(token)
+        return fitting
 
     @property
     def must_go_on(self) -> bool:

@@ -102,13 +102,20 @@ class Sampler:
             for place, row in enumerate(rows)
             if row.seen is not None
         ]
-        going_on = [place for place, row in enumerate(rows) if row.must_go_on]
-        if not (seen or going_on):
+        allowed = [
+            (place, mask) for place, row in enumerate(rows) if (mask := row.allowed()) is not None
+        ]
+        constrained = {place for place, _ in allowed}
+        going_on = [
+            place for place, row in enumerate(rows) if row.must_go_on and place not in constrained
+        ]
+        if not (seen or going_on or allowed):
             return scores
         scores = scores.clone() if scores.data_ptr() == logits.data_ptr() else scores
         if seen:
             self._penalise(scores, rows, seen)
         self._forbid_stops(scores, rows, going_on)
+        self._forbid_others(scores, allowed)
         return scores
 
     def _penalise(
@@ -138,6 +145,19 @@ class Sampler:
         if pairs:
             row, token = self._send(torch.tensor(pairs)).unbind(1)
             scores.index_put_((row, token), scores.new_full((), -torch.inf))
+
+    def _forbid_others(
+        self, scores: torch.Tensor, allowed: Sequence[tuple[int, np.ndarray]]
+    ) -> None:
+        """Leave some rows those tokens alone that constraints allow."""
+        if not allowed:
+            return
+        masks = np.zeros((len(allowed), self._vocabulary), bool)
+        for mask, (_, own) in zip(masks, allowed, strict=True):
+            mask[: len(own)] = own[: len(mask)]
+        places = self._send(torch.tensor([place for place, _ in allowed]))
+        forbidden = ~self._send(torch.from_numpy(masks))
+        scores[places] = scores[places].masked_fill(forbidden, -torch.inf)
 
     def _send(self, tensor: torch.Tensor) -> torch.Tensor:
         return tensor.to(self._home, non_blocking=True)

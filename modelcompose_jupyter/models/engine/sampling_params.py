@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field
-from typing import Any
+from dataclasses import dataclass, field, replace
+from typing import TYPE_CHECKING, Any
 
 from ...document.parameters import GenerationParameters
 from ...document.types import Message
@@ -15,6 +15,11 @@ from ..tokenization import chat
 from ..tokenization.chat_template import Check
 from ..weights import generation_defaults
 from ..weights.loaded_model import LoadedModel
+
+if TYPE_CHECKING:
+    from ..constraints.compiler import CompiledGrammar
+    from ..constraints.constraint import Constraint
+    from ..tokenization.detokenizer import Decode
 
 UNLIMITED_OUTPUT = 4096
 """max_output_length of a model without a context limit, where the request has none."""
@@ -78,6 +83,8 @@ class SamplingParams:
     logprobs: int | None = None
     prompt_logprobs: int | None = None
     given: Sequence[Sequence[int]] = ()
+    constraint: Constraint | None = None
+    decode: Decode | None = None
     room: int = 0
     parameters: dict[str, Any] = field(default_factory=dict)
     warnings: list[str] = field(default_factory=list)
@@ -92,6 +99,7 @@ def resolve(
     extended_by: int = 0,
     given: Sequence[Sequence[int]] = (),
     scored: str | None = None,
+    grammar: CompiledGrammar | None = None,
 ) -> SamplingParams:
     """Resolve a request for a model: tokenize its prompt, and decide each of its options.
 
@@ -101,6 +109,7 @@ def resolve(
         extended_by: how many more tokens may be generated than is asked.
         given: tokens that texts begin with: see `SamplingParams`.
         scored: a text that stands after the prompt; it alone is given, and nothing is generated.
+        grammar: what the texts must be.
 
     Raises:
         InputError: the prompt is empty or too long, or parameters contradict each other.
@@ -114,7 +123,11 @@ def resolve(
             asked = asked.model_copy(update={"max_output_length": longest + extended_by})
     if scored is not None:
         return _Resolver(loaded, prompt, asked, max_output_length, check, scored).params()
-    return _Resolver(loaded, prompt, asked, max_output_length, check, given=given).params()
+    params = _Resolver(loaded, prompt, asked, max_output_length, check, given=given).params()
+    if grammar is None:
+        return params
+    constraint = grammar.constraint(params.stop_ids)
+    return replace(params, constraint=constraint, decode=grammar.decode)
 
 
 def seed_of(asked: GenerationParameters) -> int:
@@ -186,6 +199,7 @@ class _Resolver:
             "include_prompt": include_prompt,
             "logprobs": self.asked.logprobs,
             "prompt_logprobs": self.asked.prompt_logprobs,
+            "format": self.asked.format and self.asked.format.plain(),
             **({name: getattr(self.asked, name) for name in _OF_CHATS} if self.is_chat else {}),
         }
         return SamplingParams(
@@ -237,6 +251,8 @@ class _Resolver:
         return [stop for stop in (self.loaded.stop_sequences if asked is None else asked) if stop]
 
     def _include_prompt(self) -> bool:
+        if self.asked.format is not None:
+            return False
         if not (self.loaded.encoder_decoder or self.is_chat):
             return self.asked.include_prompt is not False
         if self.asked.include_prompt:

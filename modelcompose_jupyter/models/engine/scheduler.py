@@ -308,7 +308,7 @@ class Scheduler:
                 by_proposer.setdefault(proposer, []).append(sequence)
         for proposer, sequences in by_proposer.items():
             for sequence, tokens in zip(sequences, proposer.propose(sequences), strict=True):
-                if draft := tokens[: sequence.remaining - 1]:
+                if draft := sequence.row.fitting(tokens[: sequence.remaining - 1]):
                     drafts[sequence] = draft
         return drafts
 
@@ -320,7 +320,7 @@ class Scheduler:
         drafts = {}
         for sequence in going_on:
             share = min(max(1, most // len(going_on)), sequence.remaining - 1)
-            draft = sequence.expected(share)
+            draft = sequence.row.fitting(sequence.expected(share))
             if draft and self._may_speculate(sequence, len(draft)):
                 drafts[sequence] = draft
         return drafts
@@ -535,7 +535,8 @@ class ScheduledSequence:
         accepted_tokens = 0
         for place, (token, is_finite, scores) in enumerate(self.sampled):
             if not is_finite:
-                raise ArithmeticError("the model's scores are not finite")
+                problem = self.sequence.row.problem()
+                raise problem or ArithmeticError("the model's scores are not finite")
             self.sequence.take(token, scores)
             if self.sequence.reason is not None or self.draft[place : place + 1] != [token]:
                 break

@@ -41,7 +41,7 @@ class Sequence:
         self.group = group
         self.number = number
         self.row = RowState(params, number)
-        self.detokenizer = Detokenizer(loaded.decode, params.tokens, params.stops)
+        self.detokenizer = Detokenizer(params.decode or loaded.decode, params.tokens, params.stops)
         self.prompt = group.prompt
         self.given = params.given[number] if number < len(params.given) else ()
         self.tokens = [*params.tokens, *self.given]
@@ -158,6 +158,8 @@ class Sequence:
             return "eos"
         if self.detokenizer.stopped:
             return "stop"
+        if self.row.is_complete:
+            return "eos"
         return "length" if self.remaining <= 0 else None
 
     def tell_read(self) -> None:

@@ -123,7 +123,8 @@ class DraftModel:
             if is_finite and token < self._vocabulary and token not in stop_ids:
                 drafts[sequence].append(token)
                 rows[sequence] = rows[sequence].after([token])
-                active.append(sequence)
+                if not rows[sequence].is_complete:
+                    active.append(sequence)
         return active
 
     def _has_room(self, sequence: Sequence) -> bool:

@@ -113,7 +113,7 @@ class Decoder:
         if not self._byte_level or id in self._added:
             return None
         token = self._tokenizer.convert_ids_to_tokens(int(id))
-        return bytes(_BYTES.get(character, 0) for character in token or "")
+        return bytes(BYTES_OF_CHARACTERS.get(character, 0) for character in token or "")
 
 
 def _fallback_bytes(tokenizer: Any) -> dict[int, int]:
@@ -128,8 +128,8 @@ def _fallback_bytes(tokenizer: Any) -> dict[int, int]:
 # Bytes that are visible in Latin-1 stand for themselves, the others for characters from U+0100.
 _VISIBLE = {*range(0x21, 0x7F), *range(0xA1, 0xAD), *range(0xAE, 0x100)}
 _HIDDEN = sorted({*range(256)} - _VISIBLE)
-_BYTES = {chr(byte): byte for byte in _VISIBLE}
-_BYTES |= {chr(0x100 + place): byte for place, byte in enumerate(_HIDDEN)}
+BYTES_OF_CHARACTERS = {chr(byte): byte for byte in _VISIBLE}
+BYTES_OF_CHARACTERS |= {chr(0x100 + place): byte for place, byte in enumerate(_HIDDEN)}
 """The bytes by the characters that stand for them in byte-level vocabularies."""
 
 
