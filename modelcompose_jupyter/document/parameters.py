@@ -205,12 +205,8 @@ class GenerationParameters(Strict):
                 "'enable_thinking' stands in 'chat_template_kwargs' and beside it",
                 {"key": "enable_thinking"},
             )
-        if self.format is not None and self.include_prompt is True:
-            raise PydanticCustomError(
-                "together",
-                "with 'format' the text has no prompt before it, and 'include_prompt' is true",
-                {"key": "include_prompt"},
-            )
+        if self.format is not None:
+            self._fits_format()
         shortest, longest = self.min_output_length, self.max_output_length
         if isinstance(shortest, int) and isinstance(longest, int) and shortest > longest:
             raise PydanticCustomError(
@@ -219,6 +215,20 @@ class GenerationParameters(Strict):
                 {"key": "min_output_length", "shortest": shortest, "longest": longest},
             )
         return self
+
+    def _fits_format(self) -> None:
+        if self.include_prompt is True:
+            raise PydanticCustomError(
+                "together",
+                "with 'format' the text has no prompt before it, and 'include_prompt' is true",
+                {"key": "include_prompt"},
+            )
+        if isinstance(self.num_beams, int) and self.num_beams > 1:
+            raise PydanticCustomError(
+                "together",
+                "a beam search cannot hold to 'format': leave out one of them",
+                {"key": "num_beams"},
+            )
 
     @property
     def template_variables(self) -> dict[str, Any]:

@@ -78,8 +78,9 @@ class GenerationResult:
         finish_reasons: one per sequence: ``eos``, ``stop``, ``length`` or ``cancelled``.
         usage: tokens: ``prompt``, ``reused`` (of the prompt and what is given, from earlier
             requests), ``generated`` (over all sequences, end tokens included); ``given`` where
-            texts have a `Beginning` or are scored; with speculation also ``draft_tokens`` and, of
-            these, ``accepted_tokens``.
+            texts have a `Beginning` or are scored; ``forced``, of those generated, that a format
+            left no choice and that took no step of the model; with speculation also
+            ``draft_tokens`` and, of these, ``accepted_tokens``.
         parameters: those really used; ``seed`` is always there.
         warnings: a sentence for each parameter that was changed or had no effect.
         timings: seconds since the request was made: ``queue``, ``first_token``, ``total``; and

@@ -90,7 +90,7 @@ class GrammarCompiler:
 class _Vocabulary:
     """A model's tokens as llguidance asks for them, and behind them one that stands for the end.
 
-    The library has tokens made of literals only where it looks for the usual ones; any do.
+    Where a grammar leaves one way to go on, it allows the tokens alone that are made of that text.
     """
 
     bos_token_id = None
@@ -99,9 +99,7 @@ class _Vocabulary:
         self.eos_token_id = len(bytes_of)
         self.tokens = [*bytes_of.of, b"<end>"]
         self.special_token_ids = [*bytes_of.special, self.eos_token_id]
-        self._by_bytes = {each: id for id, each in enumerate(bytes_of.of) if each}
+        self._encode = bytes_of.encode
 
     def __call__(self, text: bytes | str) -> list[int]:
-        written = text.encode() if isinstance(text, str) else text
-        ids = (self._by_bytes.get(bytes([each])) for each in written)
-        return [id for id in ids if id is not None]
+        return self._encode(text.encode() if isinstance(text, str) else text)

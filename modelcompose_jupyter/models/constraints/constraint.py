@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING, Protocol, Self
 
 import numpy as np
@@ -26,6 +26,10 @@ class Constraint(Protocol):
         """Which tokens may be next, by their ids, bool [tokens]; what is beyond may not. None is
         all of them. It belongs to whoever asks.
         """
+        ...
+
+    def forced(self) -> Sequence[int]:
+        """The next tokens, as far as there is but one that is allowed."""
         ...
 
     def problem(self) -> ComposeError | None:
@@ -63,19 +67,16 @@ class GrammarConstraint:
 
     def allowed(self) -> np.ndarray:
         words = np.frombuffer(self._matcher.compute_bitmask(), np.uint8)
-        allowed = np.unpackbits(words, count=self._tokens + 1, bitorder="little").view(bool)
-        may_end, allowed = allowed[-1], allowed[:-1]
-        allowed[self._stop_ids] = may_end
+        allowed = np.unpackbits(words, count=self._tokens, bitorder="little").view(bool)
+        # The library allows the end, too, where it has no token to go on with.
+        allowed[self._stop_ids] = self._matcher.is_accepting()
         return allowed
 
+    def forced(self) -> list[int]:
+        return self._matcher.compute_ff_tokens()
+
     def problem(self) -> ComposeError:
-        if self._matcher.is_error():
-            return self._error()
-        return ModelError(
-            "the model has no token for what 'format' asks for next",
-            hint="Its tokenizer cannot write every text; use another model, or another format.",
-            code="format_unreachable",
-        )
+        return self._error()
 
     def take(self, token: int) -> None:
         if token in self._stop_ids:
@@ -98,13 +99,20 @@ class GrammarConstraint:
         return copied
 
     def _error(self) -> ComposeError:
-        if self._matcher.stop_reason() in ("ParserTooComplex", "LexerTooComplex"):
+        reason, message = self._matcher.stop_reason(), self._matcher.get_error()
+        if reason in ("ParserTooComplex", "LexerTooComplex"):
             return InputError(
                 "the format is too complex: what may come next took too much to work out",
                 hint="Make it simpler: shorter repetitions, fewer alternatives, shorter patterns.",
                 code="format_too_complex",
             )
+        if reason == "InternalError" and not message.startswith("NoExtension"):
+            return ModelError(
+                f"the format cannot be held to: {shortened(message)}",
+                code="format_failed",
+            )
         return ModelError(
-            f"the format cannot be held to: {shortened(self._matcher.get_error())}",
-            code="format_failed",
+            "the model has no token for what 'format' asks for next",
+            hint="Its tokenizer cannot write every text; use another model, or another format.",
+            code="format_unreachable",
         )

@@ -8,7 +8,8 @@ from __future__ import annotations
 
 import codecs
 import json
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from contextlib import suppress
 from typing import Any
 
 from ..tokenization.detokenizer import BYTES_OF_CHARACTERS
@@ -22,7 +23,7 @@ _ANCHORS = ("a", ".", "0")
 class TokenBytes:
     """What each token of a tokenizer writes.
 
-    Made on any thread: it asks the tokenizer for its vocabulary alone, and decodes with a copy.
+    Of any thread: it asks the tokenizer for its vocabulary alone, and works with a copy.
 
     Attributes:
         of: by the tokens' ids; of special tokens, and of ids that are no tokens, nothing.
@@ -38,7 +39,9 @@ class TokenBytes:
         for name, id in vocabulary.items():
             names[id] = name
         self.special = [id for id, name in enumerate(names) if name is None or id in special]
-        write = _writer(tokenizer)
+        backend = getattr(tokenizer, "backend_tokenizer", None)
+        self._own = None if backend is None else _copy(backend)
+        write = _writer(tokenizer, self._own)
         plain = {id: token.content for id, token in added.items() if id not in special}
         self.of = [
             b""
@@ -48,6 +51,8 @@ class TokenBytes:
             else write(id, name)
             for id, name in enumerate(names)
         ]
+        self._by_bytes = {each: id for id, each in reversed([*enumerate(self.of)]) if each}
+        self._longest = max(map(len, self._by_bytes), default=0)
 
     def __len__(self) -> int:
         return len(self.of)
@@ -57,37 +62,62 @@ class TokenBytes:
         written = b"".join(self.of[id] for id in ids if id < len(self.of))
         return codecs.getincrementaldecoder("utf-8")("replace").decode(written)
 
+    def encode(self, written: bytes) -> list[int]:
+        """Tokens that write some bytes: the tokenizer's own where they do, else the longest that
+        fit; as far as there are any."""
+        if self._own is not None:
+            with suppress(UnicodeDecodeError):
+                ids: list[int] = self._own.encode(written.decode(), add_special_tokens=False).ids
+                if b"".join(self.of[id] for id in ids) == written:
+                    return ids
+        return self._longest_of(written)
 
-def _writer(tokenizer: Any) -> Any:
+    def _longest_of(self, written: bytes) -> list[int]:
+        ids: list[int] = []
+        start = 0
+        while start < len(written):
+            ends = range(min(len(written), start + self._longest), start, -1)
+            end = next((end for end in ends if written[start:end] in self._by_bytes), None)
+            if end is None:
+                break
+            ids.append(self._by_bytes[written[start:end]])
+            start = end
+        return ids
+
+
+def _copy(backend: Any) -> Any:
+    """A tokenizer of the `tokenizers` library that nobody else uses, and cuts nothing."""
+    from tokenizers import Tokenizer
+
+    copied = Tokenizer.from_str(backend.to_str())
+    copied.no_truncation()
+    copied.no_padding()
+    return copied
+
+
+def _writer(tokenizer: Any, own: Any) -> Callable[[int, str], bytes]:
     """What gives the bytes of a token from its id and its name in the vocabulary."""
-    backend: Any = getattr(tokenizer, "backend_tokenizer", None)
-    steps = steps_of(getattr(backend, "decoder", None))
+    steps = steps_of(getattr(own, "decoder", None))
     kinds = {step["type"] for step in steps}
     fallback = {id: bytes([byte]) for byte, id in byte_tokens(tokenizer).items()}
     if "ByteLevel" in kinds:
-        return lambda id, name: bytes(BYTES_OF_CHARACTERS.get(each, 0) for each in name)
-    if backend is None or kinds <= {"Metaspace", "ByteFallback", "Fuse", "Strip", "Replace"}:
-        blanks = backend is None or _has_blanks(steps)
+        return lambda _, name: bytes(BYTES_OF_CHARACTERS.get(each, 0) for each in name)
+    if own is None or kinds <= {"Metaspace", "ByteFallback", "Fuse", "Strip", "Replace"}:
+        has_blanks = own is None or any(
+            _BLANK in json.dumps(step, ensure_ascii=False) for step in steps
+        )
 
         def write(id: int, name: str) -> bytes:
             if id in fallback:
                 return fallback[id]
-            return (name.replace(_BLANK, " ") if blanks else name).encode()
+            return (name.replace(_BLANK, " ") if has_blanks else name).encode()
 
         return write
-    return _decoded(backend)
+    return _decoded(own)
 
 
-def _has_blanks(steps: Sequence[dict[str, Any]]) -> bool:
-    """Whether blanks are written as SentencePiece writes them."""
-    return any(_BLANK in json.dumps(step, ensure_ascii=False) for step in steps)
-
-
-def _decoded(backend: Any) -> Any:
+def _decoded(own: Any) -> Callable[[int, str], bytes]:
     """A writer by decoding, each token behind another."""
-    from tokenizers import Tokenizer
-
-    own = Tokenizer.from_str(backend.to_str())
     anchor: list[int] = []
     for text in _ANCHORS:
         ids = own.encode(text, add_special_tokens=False).ids[-1:]
@@ -96,8 +126,9 @@ def _decoded(backend: Any) -> Any:
             break
     before = own.decode(anchor)
 
-    def write(id: int, name: str) -> bytes:
-        text = own.decode([*anchor, id])
-        return (text[len(before) :] if text.startswith(before) else own.decode([id])).encode()
+    def write(id: int, _: str) -> bytes:
+        text: str = own.decode([*anchor, id])
+        text = text[len(before) :] if text.startswith(before) else str(own.decode([id]))
+        return text.encode()
 
     return write

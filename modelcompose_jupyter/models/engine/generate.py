@@ -34,6 +34,7 @@ def generate(
     """
     from transformers import LogitsProcessorList, StoppingCriteriaList
 
+    from .constraint_processor import ConstraintProcessor
     from .score_tap import GeneratedTokens, ScoreTap
     from .seeded_draws import SeededDraws
     from .stopping_criteria import StoppingCriteria
@@ -45,10 +46,11 @@ def generate(
     # A beam is not known before its end, so its text is read once more.
     is_tapped = params.logprobs is not None and params.num_beams == 1
     tap = ScoreTap(loaded.model, draws) if is_tapped else None
+    constraint = None if params.constraint is None else ConstraintProcessor(params)
     tokens = GeneratedTokens(loaded, params, before, stream, tap)
     criteria = StoppingCriteria(
         params,
-        loaded.decode,
+        params.decode or loaded.decode,
         before,
         request.cancelled,
         stream,
@@ -56,6 +58,7 @@ def generate(
         between,
         given=given,
         tokens=tokens,
+        constraint=constraint,
     )
     tokens.begin(given, request.beginning.told_of(0))
     if request.cancelled.is_set():
@@ -67,11 +70,12 @@ def generate(
             with quiet("transformers"), tap or nullcontext():
                 model: Any = loaded.model
                 read, more = _inputs(loaded, params.tokens, before, given)
+                processors = [each for each in (constraint, draws, tap) if each is not None]
                 output = model.generate(
                     read,  # without a name, since models differ in it
                     **more,
                     generation_config=_config(params, len(given)),
-                    logits_processor=LogitsProcessorList([each for each in (draws, tap) if each]),
+                    logits_processor=LogitsProcessorList(processors),
                     stopping_criteria=StoppingCriteriaList([criteria]),
                 )
         finally:

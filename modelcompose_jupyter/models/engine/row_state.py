@@ -97,6 +97,10 @@ class RowState:
             return None
         return self.constraint.problem()
 
+    def forced(self) -> Sequence[int]:
+        """The next tokens, as far as the constraint leaves no choice."""
+        return () if self.constraint is None else self.constraint.forced()
+
     def fitting(self, tokens: Sequence[int]) -> list[int]:
         """As many of some tokens as may be next, and do not complete the text."""
         if self.constraint is None:

@@ -31,6 +31,7 @@ class Sequence:
         slot: where the keys and values of its first ``slot.length`` tokens are; None while it
             waits.
         reason: its finish reason; None while it has not ended.
+        forced_tokens: how many it got without a choice, and without a step of their own.
         to_score: the places of those tokens, given with the request, whose log-probabilities are
             still to be told.
         earlier: the tokens that an earlier request generated, as long as this one does so too.
@@ -48,6 +49,7 @@ class Sequence:
         self.slot: Slot | None = None
         self.reason: str | None = None
         self.throttle = SpeculationThrottle()
+        self.forced_tokens = 0
         drafts = group.request.extension.drafts
         self.earlier: abc.Sequence[int] = drafts[number] if number < len(drafts) else ()
         self._scoring = Scoring(self, loaded)
@@ -274,6 +276,8 @@ class SequenceGroup:
         }
         if given := sum(len(each.given) for each in self.sequences):
             usage["given"] = given
+        if forced := sum(each.forced_tokens for each in self.sequences):
+            usage["forced"] = forced
         draft_tokens = sum(each.throttle.draft_tokens for each in self.sequences)
         if draft_tokens:
             accepted_tokens = sum(each.throttle.accepted_tokens for each in self.sequences)

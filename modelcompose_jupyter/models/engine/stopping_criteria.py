@@ -10,6 +10,7 @@ from typing import Any
 import torch
 
 from ..tokenization.detokenizer import Decode, Detokenizer, find_stop
+from .constraint_processor import ConstraintProcessor
 from .sampling_params import SamplingParams
 from .score_tap import GeneratedTokens
 from .seeded_draws import SeededDraws
@@ -27,6 +28,7 @@ class StoppingCriteria:
         prompt: the tokens before the first one of the text in generate()'s own sequences.
         given: what the text begins with.
         tokens: what tells its tokens, if anybody asks for them.
+        constraint: of the texts, if they have one.
 
     Attributes:
         first_token: when the first token came, by the monotonic clock.
@@ -46,6 +48,7 @@ class StoppingCriteria:
         *,
         given: Sequence[int] = (),
         tokens: GeneratedTokens | None = None,
+        constraint: ConstraintProcessor | None = None,
     ) -> None:
         self.stream = stream
         self.first_token: float | None = None
@@ -58,9 +61,11 @@ class StoppingCriteria:
         self._draws = draws
         self._between = between
         self._tokens = tokens
+        self._constraint = constraint
         self._given = given
         self._rows = [Detokenizer(decode, prompt, params.stops) for _ in self.reasons]
         self._lengths = [0] * params.num_return_sequences
+        self._complete = [False] * params.num_return_sequences
         self._ended = [params.max_new_tokens == 0] * params.num_return_sequences
         self._beams = params.num_beams > 1
         self._cancel_seen = False
@@ -102,6 +107,8 @@ class StoppingCriteria:
     def _add(self, row: int, token: int) -> None:
         self._lengths[row] += 1
         self.stream.add(row, self._rows[row].push(token))
+        if self._constraint is not None:
+            self._complete[row] = self._constraint.take(row, token)
 
     def _see_end(self, row: int, token: int) -> None:
         detokenizer = self._rows[row]
@@ -109,6 +116,8 @@ class StoppingCriteria:
             self.reasons[row] = "eos"
         elif detokenizer.stopped:
             self.reasons[row] = "stop"
+        elif self._complete[row]:
+            self.reasons[row] = "eos"
         elif self._cancel_seen:
             self.reasons[row] = "cancelled"
         self._ended[row] = (

@@ -1,0 +1,90 @@
+"""Grammars for the tokens of a model, and the state of a text."""
+
+from __future__ import annotations
+
+import threading
+from typing import Any
+
+import numpy as np
+import pytest
+from standins.tokenizers_of_kinds import KINDS, tokenizer_of
+
+from modelcompose_jupyter.document.format import Format
+from modelcompose_jupyter.errors import InputError, ModelError
+from modelcompose_jupyter.models.constraints.compiler import GrammarCompiler
+from modelcompose_jupyter.models.constraints.constraint import Constraint, GrammarConstraint
+from modelcompose_jupyter.models.constraints.token_bytes import TokenBytes
+
+from ..conftest import done
+
+
+def of(kind: str = "byte-level", **format: Any) -> GrammarConstraint:
+    tokenizer = tokenizer_of(kind)
+    grammar = Format.model_validate(format).llguidance
+    return done(GrammarCompiler(tokenizer).compile(grammar)).constraint({tokenizer.eos_token_id})
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_whatever_is_allowed_makes_a_text_of_the_grammar(kind: str) -> None:
+    tokenizer, draw = tokenizer_of(kind), np.random.default_rng(0)
+    decode, found = TokenBytes(tokenizer).decode, set()
+    choices = ["once upon a time", "once", "a fox", "not a fox"]
+    if kind != "wordpiece" and "cleaned" not in kind:
+        choices += ['여우, "fox"', "한"]
+    first = of(kind, choices=choices)
+    for _ in range(200):
+        constraint, ids = first.copy(), []
+        while not constraint.is_complete:
+            allowed = np.flatnonzero(constraint.allowed())
+            ids.append(int(draw.choice(allowed)))
+            if ids[-1] == tokenizer.eos_token_id:
+                break
+            constraint.take(ids[-1])
+        found.add(decode(ids))
+    assert found <= set(choices)
+    assert len(found) >= 3
+
+
+def test_states_are_apart() -> None:
+    first = of(regex="[ab]{2}")
+    tokenizer = tokenizer_of("byte-level")
+    a, b = (tokenizer.convert_tokens_to_ids(each) for each in "ab")
+    second = first.copy()
+    first.take(a)
+    first.take(b)
+    assert first.is_complete and not second.is_complete
+    assert second.allowed()[[a, b]].all()
+    with pytest.raises(InputError, match="does not allow"):
+        first.take(a)
+    checked: Constraint = second
+    with pytest.raises(InputError, match="does not allow"):
+        checked.take(tokenizer.eos_token_id)
+    second.take(a)  # what was refused has changed nothing
+    assert second.allowed()[b]
+
+
+def test_the_end_is_allowed_where_the_text_is_whole() -> None:
+    tokenizer = tokenizer_of("byte-level")
+    constraint, a = of(regex="a+"), tokenizer.convert_tokens_to_ids("a")
+    assert not constraint.allowed()[tokenizer.eos_token_id]
+    constraint.take(a)
+    assert constraint.allowed()[tokenizer.eos_token_id]
+    constraint.take(tokenizer.eos_token_id)
+
+
+def test_what_the_tokens_cannot_write_is_told() -> None:
+    constraint = of("wordpiece", choices=["["])
+    assert not constraint.allowed().any()
+    problem = constraint.problem()
+    assert isinstance(problem, ModelError) and problem.code == "format_unreachable"
+
+
+def test_a_grammar_is_compiled_once_and_off_the_callers_thread() -> None:
+    compiler = GrammarCompiler(tokenizer_of("byte-level"))
+    grammar = Format.model_validate({"regex": "a{3}"}).llguidance
+    threads: list[str] = []
+    first = compiler.compile(grammar)
+    first.add_done_callback(lambda _: threads.append(threading.current_thread().name))
+    compiled = done(first)
+    assert compiler.compile(grammar) is first
+    assert compiled.constraint(()) is not compiled.constraint(())
