@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING, Protocol, Self
 
@@ -64,8 +65,13 @@ class GrammarConstraint:
         self._tokens = tokens
         self._stop_ids = [each for each in stop_ids if each < tokens]
         self.is_complete = False
+        self._forced: list[int] = matcher.compute_ff_tokens()
 
     def allowed(self) -> np.ndarray:
+        if self._forced:
+            only = np.zeros(self._tokens, bool)
+            only[self._forced[0]] = True
+            return only
         words = np.frombuffer(self._matcher.compute_bitmask(), np.uint8)
         allowed = np.unpackbits(words, count=self._tokens, bitorder="little").view(bool)
         # The library allows the end, too, where it has no token to go on with.
@@ -73,7 +79,7 @@ class GrammarConstraint:
         return allowed
 
     def forced(self) -> list[int]:
-        return self._matcher.compute_ff_tokens()
+        return self._forced
 
     def problem(self) -> ComposeError:
         return self._error()
@@ -92,10 +98,17 @@ class GrammarConstraint:
                 code="format_violated",
             )
         self.is_complete = self._matcher.is_stopped()
+        # Of what is left of them, the library might make other tokens.
+        if self._forced[:1] == [token]:
+            self._forced = self._forced[1:]
+        else:
+            self._forced = []
+        if not self._forced and not self.is_complete:
+            self._forced = self._matcher.compute_ff_tokens()
 
     def copy(self) -> GrammarConstraint:
-        copied = GrammarConstraint(self._matcher.deep_copy(), self._tokens, ())
-        copied._stop_ids, copied.is_complete = self._stop_ids, self.is_complete
+        copied = copy.copy(self)
+        copied._matcher = self._matcher.deep_copy()
         return copied
 
     def _error(self) -> ComposeError:

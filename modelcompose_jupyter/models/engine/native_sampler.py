@@ -38,7 +38,7 @@ class NativeSampler:
         tokens = scores.argmax(-1)
         finite = np.isfinite(scores[np.arange(len(rows)), tokens])
         sampled = [place for place, row in enumerate(rows) if row.params.do_sample]
-        short = [place for place in sampled if self._is_short(rows[place].params)]
+        short = [place for place in sampled if _is_short(rows[place], scores[place])]
         if short:
             tokens[short], certain = self._pick_short(scores[short], [rows[each] for each in short])
             short = [place for place, sure in zip(short, certain, strict=True) if sure]
@@ -46,10 +46,6 @@ class NativeSampler:
             if place not in short and finite[place]:
                 tokens[place] = _pick_long(scores[place], rows[place])
         return np.where(finite, tokens, 0), finite
-
-    def _is_short(self, params: SamplingParams) -> bool:
-        """Whether a row is sampled from its highest scores alone."""
-        return params.top_k > 0 and 4 * params.top_k <= self._vocabulary
 
     def _pick_short(
         self, scores: np.ndarray, rows: Sequence[RowState]
@@ -60,11 +56,19 @@ class NativeSampler:
         return choice.tokens, choice.certain
 
 
+def _is_short(row: RowState, scores: np.ndarray) -> bool:
+    """Whether a row is sampled from its highest scores alone, of many."""
+    top_k = row.params.top_k
+    many = len(scores) if row.constraint is None else np.count_nonzero(scores > -np.inf)
+    return bool(top_k > 0 and 4 * top_k <= many)
+
+
 def _pick_long(scores: np.ndarray, row: RowState) -> int:
-    """A token from the whole vocabulary."""
-    tokens, shares = warp(scores, row.params)
+    """A token from the whole vocabulary, or from what a constraint leaves of it."""
+    possible = np.flatnonzero(scores > -np.inf)
+    tokens, shares = warp(scores[possible], row.params)
     sums = shares.cumsum()
-    return int(tokens[np.searchsorted(sums, row.number * sums[-1], side="right")])
+    return int(possible[tokens[np.searchsorted(sums, row.number * sums[-1], side="right")]])
 
 
 def adjust(scores: np.ndarray, row: RowState) -> None:

@@ -35,8 +35,6 @@ _MOST_PREFIX_BYTES = 1 << 30
 _PREFIX_SHARE = 8  # of the memory that is free: one in so many bytes
 _MOST_SCORE_BYTES = 64 << 20
 """Scores of a step for tokens that are only scored."""
-_MOST_FORCED = 16
-"""Draft tokens of a text that a constraint leaves no choice."""
 _MOST_EARLIER = 64
 """Draft tokens of a step that come from earlier texts. With each there is a row of scores."""
 
@@ -300,8 +298,7 @@ class Scheduler:
 
     def _propose(self) -> dict[Sequence, list[int]]:
         """Draft tokens for sequences that decode, where there is room to verify them."""
-        drafts = self._forced_tokens()
-        drafts |= self._earlier_tokens(drafts)
+        drafts = self._earlier_tokens()
         by_proposer: dict[Proposer, list[Sequence]] = {}
         for sequence in self._active:
             if sequence in drafts:
@@ -315,42 +312,26 @@ class Scheduler:
                     drafts[sequence] = draft
         return drafts
 
-    def _forced_tokens(self) -> dict[Sequence, list[int]]:
-        """The next tokens of texts that have no choice: a step reads them, and chooses after."""
-        drafts = {}
-        for sequence in self._active if self._cache.cuts else ():
-            if sequence.uncomputed == 1 and sequence.remaining > 1:
-                most = min(_MOST_FORCED, sequence.remaining - 1)
-                draft = list(sequence.row.forced()[:most])
-                if draft and self._reserve(sequence, len(draft)):
-                    drafts[sequence] = draft
-        return drafts
-
-    def _earlier_tokens(self, drafts: dict[Sequence, list[int]]) -> dict[Sequence, list[int]]:
-        """The next tokens of earlier texts, about as many as of a prompt there could be; of texts
-        that have no draft."""
-        decoding = [each for each in self._active if each.uncomputed == 1 and each not in drafts]
+    def _earlier_tokens(self) -> dict[Sequence, list[int]]:
+        """The next tokens of earlier texts, about as many as of a prompt there could be."""
+        decoding = [each for each in self._active if each.uncomputed == 1]
         going_on = [each for each in decoding if each.earlier] if self._cache.cuts else []
         most = min(_MOST_EARLIER, self._chunk_size.chunk(len(decoding) - len(going_on)))
-        earlier = {}
+        drafts = {}
         for sequence in going_on:
             share = min(max(1, most // len(going_on)), sequence.remaining - 1)
             draft = sequence.row.fitting(sequence.expected(share))
             if draft and self._may_speculate(sequence, len(draft)):
-                earlier[sequence] = draft
-        return earlier
+                drafts[sequence] = draft
+        return drafts
 
     def _may_speculate(self, sequence: Sequence, most: int) -> bool:
-        if sequence.slot is None or sequence.uncomputed > 1 or sequence.remaining < 2:
+        slot = sequence.slot
+        if slot is None or sequence.uncomputed > 1 or sequence.remaining < 2:
             return False
-        # The throttle counts how often it is asked.
-        return sequence.throttle.allows() and self._reserve(sequence, most)
-
-    def _reserve(self, sequence: Sequence, tokens: int) -> bool:
-        """Have room for so many draft tokens; whether there is."""
-        with suppress(CacheFull):
-            if sequence.slot is not None:
-                self._cache.reserve(sequence.slot, len(sequence.tokens) + tokens)
+        if sequence.throttle.allows():  # which counts how often it is asked
+            with suppress(CacheFull):
+                self._cache.reserve(slot, len(sequence.tokens) + most)
                 return True
         return False
 
@@ -369,17 +350,20 @@ class Scheduler:
         together, alone = [], []
         for slab in self._cache.slabs:
             rows = [by_slot[slot] for slot in slab.slots]
-            if any(sequence in drafts for sequence in rows):
+            if any(sequence in drafts or sequence.uncomputed > 1 for sequence in rows):
                 alone += rows
             else:
                 together.append((slab, rows))
-        own = [each for each in self._active if each.slot and self._cache.is_own(each.slot)]
-        alone += [sequence for sequence in own if sequence.uncomputed == 1]
+        alone += [each for each in self._active if each.slot and self._cache.is_own(each.slot)]
         step = [ScheduledSequence(sequence, 1) for _, rows in together for sequence in rows]
-        step += [ScheduledSequence(sequence, 1, drafts.get(sequence, [])) for sequence in alone]
+        step += [
+            ScheduledSequence(sequence, 1, drafts.get(sequence, []))
+            for sequence in alone
+            if sequence.uncomputed == 1
+        ]
         budget = self._chunk_size.chunk(len(step))
         score_rows = max(1, _MOST_SCORE_BYTES // (4 * self._runner.vocabulary))
-        for sequence in own:
+        for sequence in alone:
             if sequence.uncomputed > 1 and budget:
                 count = min(sequence.to_read, budget)
                 if not self._cache.cuts and sequence.computed < sequence.reading_end:
@@ -496,7 +480,6 @@ class ScheduledSequence:
     Attributes:
         count: how many of its tokens are computed: one, or a chunk of its prompt.
         draft: draft tokens after these.
-        is_forced: whether its text has no choice but these.
         is_reading: whether these are of a prompt, or of an earlier text.
         is_last: whether no other tokens come before the one to sample.
         scores: those of tokens to score, [tokens, vocabulary], once they are computed.
@@ -511,8 +494,6 @@ class ScheduledSequence:
         self.count = count
         self._start = self.slot.length
         self.draft = draft or []
-        forced = sequence.row.forced() if self.draft else ()
-        self.is_forced = bool(forced) and list(forced[: len(self.draft)]) == self.draft
         self.is_last = count == sequence.uncomputed
         is_chunk = count > 1 or not self.is_last
         self.is_reading = is_chunk or bool(self.draft and sequence.earlier)
@@ -564,10 +545,10 @@ class ScheduledSequence:
                 break
             accepted_tokens += 1
             self.slot.length += 1  # the draft token's keys and values are there
-        if self.is_forced:
-            self.sequence.forced_tokens += accepted_tokens
-        elif self.draft:
+        if self.draft:
             self.sequence.throttle.record(len(self.draft), accepted_tokens)
+        if self.sampled and self.sequence.reason is None:
+            self.sequence.take_forced()
 
 
 def _take_scored(step: list[ScheduledSequence], logits: Any) -> Any:

@@ -65,6 +65,8 @@ class Sequence:
         elif self.remaining == 0:
             self._coming_end = "length"
         self.settle()
+        if self._coming_end is None:
+            self.take_forced()
 
     @property
     def age(self) -> tuple[float, int]:
@@ -139,6 +141,19 @@ class Sequence:
         reason = self._end_after(token)
         if reason is not None:
             self.finish(reason)
+
+    def take_forced(self) -> None:
+        """Take the next tokens as far as the text has no choice; they are read like a prompt's.
+
+        Where log-probabilities are asked for, each is chosen from its own scores.
+        """
+        if self.group.params.logprobs is not None:
+            return
+        for token in self.row.forced():
+            if self.reason is not None:
+                break
+            self.forced_tokens += 1
+            self.take(token)
 
     def take_scores(self, rows: np.ndarray) -> None:
         """Take the scores of the next tokens to score."""
