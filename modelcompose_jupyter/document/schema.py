@@ -7,8 +7,9 @@ These models describe the text as it stands: the flat form and the nested one, s
 from collections.abc import Collection, Iterator
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, Field
+from pydantic import BaseModel, ConfigDict, Field, model_validator
 from pydantic.fields import FieldInfo
+from pydantic_core import PydanticCustomError
 
 from .fields import (
     BY_MESSAGE_SHAPE,
@@ -31,7 +32,7 @@ from .fields import (
     TextField,
 )
 from .parameters import GenerationParameters
-from .types import Role
+from .types import OF_ONE_ROLE, ROLES, Role
 
 Template = Any
 Port = Annotated[Integer, Field(ge=1, le=65535), TemplateOr()]
@@ -68,13 +69,65 @@ _CACHE_DIR = "Where downloads are kept."
 _OFFLINE = "Never ask the network."
 
 
+class CalledFunction(Strict):
+    """What a call of a tool asks for."""
+
+    name: Text = Field(description="The tool that is called.")
+    arguments: Template = Field(None, description="Its arguments: a mapping, or the JSON of one.")
+
+
+class ToolCall(Strict):
+    """A call of a tool in a message of the assistant's."""
+
+    id: Text | None = Field(None, description="What the tool's message names; made if unset.")
+    type: Literal["function"] | None = Field(None, description="function, the one kind there is.")
+    function: CalledFunction = Field(description="What is called, with what.")
+
+
 class Message(Strict):
     """One message of a chat."""
+
+    model_config = ConfigDict(
+        json_schema_extra={"anyOf": [{"required": ["content"]}, {"required": ["tool_calls"]}]}
+    )
 
     role: Annotated[Role, TemplateOr()] = Field(
         description="Who speaks; 'developer' is another name of 'system'."
     )
-    content: Template = Field(description="What is said.")
+    content: Template = Field(None, description="What is said.")
+    tool_calls: (
+        Annotated[
+            list[
+                Annotated[
+                    Annotated[ToolCall, IN_FULL] | Annotated[MessageTemplate, IN_SHORT],
+                    BY_MESSAGE_SHAPE,
+                ]
+            ],
+            Field(min_length=1),
+            OneOrMore(),
+        ]
+        | None
+    ) = Field(None, description="What the assistant calls, in place of a reply or beside it.")
+    tool_call_id: Text | None = Field(
+        None, description="Which call a tool's message answers; the next one if unset."
+    )
+    name: Text | None = Field(None, description="Of a tool's message what was called.")
+    reasoning_content: Template = Field(None, description="What the assistant thought.")
+
+    @model_validator(mode="after")
+    def _keys_fit(self) -> "Message":
+        for key, role in OF_ONE_ROLE.items():
+            if getattr(self, key) is not None and self.role in ROLES and self.role != role:
+                raise PydanticCustomError(
+                    "together",
+                    "'{key}' is of the {owner}'s messages, and this one is the {role}'s",
+                    {"key": key, "owner": role, "role": self.role},
+                )
+        if "content" not in self.model_fields_set and self.tool_calls is None:
+            raise PydanticCustomError(
+                "lacking", "'content' is missing", {"key": "content", "unless": "tool_calls"}
+            )
+        return self
 
 
 class ActionFields(GenerationParameters):

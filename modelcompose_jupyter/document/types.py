@@ -7,15 +7,16 @@ from __future__ import annotations
 
 import base64
 import contextlib
+import itertools
 import json
 import math
 import re
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Any, Literal, TypedDict, get_args
+from typing import Any, Literal, NotRequired, TypedDict, get_args
 
-from ..errors import did_you_mean, listed
+from ..errors import did_you_mean, listed, shortened
 from ..text_encoding import without_mark
 
 
@@ -31,16 +32,45 @@ class ConversionError(ValueError):
         self.key = key
 
 
+class FunctionCall(TypedDict):
+    """What a call of a tool asks for."""
+
+    name: str
+    arguments: dict[str, Any]
+
+
+class ToolCall(TypedDict):
+    """A call of a tool, in OpenAI's shape, but with its arguments as a mapping."""
+
+    id: str
+    type: Literal["function"]
+    function: FunctionCall
+
+
 class Message(TypedDict):
-    """One message of a chat."""
+    """One message of a chat, in its one normal form.
+
+    ``tool_calls`` and ``reasoning_content``, its thoughts, are of the assistant's messages. A
+    tool's message always names the call that it answers, and what was called.
+    """
 
     role: str
     content: str
+    tool_calls: NotRequired[list[ToolCall]]
+    reasoning_content: NotRequired[str]
+    tool_call_id: NotRequired[str]
+    name: NotRequired[str]
 
 
-Role = Literal["system", "developer", "user", "assistant"]
+Role = Literal["system", "developer", "user", "assistant", "tool"]
 ROLES: tuple[str, ...] = get_args(Role)
 """Who speaks; ``developer`` is another name of ``system``."""
+OF_ONE_ROLE: dict[str, Role] = {
+    "tool_calls": "assistant",
+    "reasoning_content": "assistant",
+    "tool_call_id": "tool",
+}
+"""The keys that a message of one role alone may have."""
 MAX_OPTIONS = 1000
 """What a type may have after its slash: many times what anyone chooses from."""
 LOOKUP = 8
@@ -250,10 +280,11 @@ def _object(value: Any, type_: Type) -> dict[str, Any]:
 def messages(value: Any) -> list[Message]:
     """What a value says as messages: a message, a user's text, or a list of these and of lists."""
     several = list(_apart(value))
+    reader = MessageReader()
     found: list[Message] = []
     for number, each in enumerate(several, start=1):
         try:
-            found += [] if each is None else [message(each)]
+            found += [] if each is None else [reader.read(each)]
         except ConversionError as error:
             if len(several) == 1:
                 raise
@@ -283,40 +314,118 @@ def _apart(value: Any) -> Iterator[Any]:
 _ONLY_TEXT = "Models here read text alone."
 _IN_PARTS = {"text": "text", "input_text": "text", "output_text": "text", "refusal": "refusal"}
 """Where a part of a message has its text, by the part's type."""
-_OF_OTHERS = ("tool_calls", "tool_call_id", "function_call", "audio", "images", "annotations")
+_OF_OTHERS = ("audio", "images", "annotations")
 """What a message has elsewhere, and cannot have here."""
+_KNOWN_KEYS = ("role", "content", "name", *OF_ONE_ROLE)
 
 
-def message(value: Any) -> Message:
-    """What a value says as one message: a text (a user's), or what documents and clients write.
+class MessageReader:
+    """Reads the messages of one chat, in their order: those of tools answer calls before them.
 
     Clients send back what they were answered, here or elsewhere: keys that ask for nothing are left
     out, and an assistant may have said nothing.
     """
-    if isinstance(value, str):
-        return {"role": "user", "content": value}
-    if not isinstance(value, dict):
-        raise ConversionError(f"{show(value)} is not a message", "It has a role and a content.")
-    role = value.get("role")
-    if role not in ROLES:
-        hint = did_you_mean(str(role), ROLES)
-        raise ConversionError(
-            "a message lacks its role" if role is None else f"there is no role {show(role)}",
-            hint or f"Roles are {', '.join(ROLES)}.",
-            "role",
-        )
-    for key, given in value.items():
-        if _is_nothing(given) or _may_have(role, key, given):
-            continue
-        if key in _OF_OTHERS:
-            raise ConversionError(f"'{key}' of a message is not supported", _ONLY_TEXT, key)
-        hint = did_you_mean(str(key), ("role", "content")) or "It has a role and a content."
-        raise ConversionError(f"a message has no '{key}'", hint, str(key))
-    said = _said(role, value.get("content"))
-    return {
-        "role": "system" if role == "developer" else role,
-        "content": said + (value.get("refusal") or ""),
-    }
+
+    def __init__(self) -> None:
+        self._names: dict[str, str] = {}  # of what was called, by the calls' ids
+        self._unanswered: list[str] = []
+
+    def read(self, value: Any) -> Message:
+        """What a value says as the next message: a text (a user's), or a mapping, as documents and
+        clients write it.
+
+        Raises:
+            ConversionError: it is none, or does not fit what is before it.
+        """
+        if isinstance(value, str):
+            return {"role": "user", "content": value}
+        if not isinstance(value, dict):
+            raise ConversionError(f"{show(value)} is not a message", "It has a role and a content.")
+        role = value.get("role")
+        if role not in ROLES:
+            raise _no_role(role)
+        given = {key: each for key, each in value.items() if not _is_nothing(each)}
+        if "reasoning" in given:  # another name of it
+            given.setdefault("reasoning_content", given.pop("reasoning"))
+        for key in given:
+            _check_key(role, key, given[key])
+        said = _said(role, value.get("content"))
+        message: Message = {
+            "role": "system" if role == "developer" else role,
+            "content": said + given.get("refusal", ""),
+        }
+        if "reasoning_content" in given:
+            message["reasoning_content"] = given["reasoning_content"]
+        if "tool_calls" in given:
+            message["tool_calls"] = self._calls(given["tool_calls"])
+        if role == "tool":
+            id = message["tool_call_id"] = self._answered(given.get("tool_call_id"))
+            message["name"] = given.get("name", self._names[id])
+        return message
+
+    def _calls(self, value: Any) -> list[ToolCall]:
+        if not isinstance(value, list | tuple):
+            raise ConversionError("'tool_calls' is a list of calls", _CALL, "tool_calls")
+        self._unanswered = []
+        return [self._call(each) for each in value if each is not None]
+
+    def _call(self, value: Any) -> ToolCall:
+        function = value.get("function") if isinstance(value, dict) else None
+        if not isinstance(function, dict) or value.get("type", "function") != "function":
+            raise ConversionError(f"{show(value)} is no call of a function", _CALL, "tool_calls")
+        name, id = function.get("name"), value.get("id")
+        if not isinstance(name, str) or not name:
+            raise ConversionError("a call names no function", _CALL, "tool_calls")
+        if id is None:  # some templates ask for nine letters and digits
+            numbers = itertools.count(len(self._names) + 1)
+            id = next(id for n in numbers if (id := f"call{n:05}") not in self._names)
+        if not isinstance(id, str) or id in self._unanswered:
+            what = f"two calls have the id {show(id)}" if isinstance(id, str) else "an id is a text"
+            raise ConversionError(what, "Give each call an id of its own, or none.", "tool_calls")
+        self._names[id] = name
+        self._unanswered.append(id)
+        arguments = _arguments(name, function.get("arguments"))
+        return {
+            "id": id,
+            "type": "function",
+            "function": {"name": name, "arguments": arguments},
+        }
+
+    def _answered(self, id: Any) -> str:
+        """The id of the call that a message of a tool answers: if it names none, the next one."""
+        if id is None and self._unanswered:
+            return self._unanswered.pop(0)
+        if id is None:
+            raise ConversionError(
+                "a tool's message answers no call: all that are before it are answered",
+                "Put it behind the assistant's message whose 'tool_calls' has the call.",
+                "role",
+            )
+        if not isinstance(id, str) or id not in self._names:
+            hint = did_you_mean(str(id), self._names) or (
+                f"Calls before it are {listed(map(show, self._names))}."
+                if self._names
+                else "The assistant's message with the call comes before it, with 'tool_calls'."
+            )
+            raise ConversionError(
+                f"a tool's message answers {show(id)}, and no call before it has that id",
+                hint,
+                "tool_call_id",
+            )
+        if id in self._unanswered:
+            self._unanswered.remove(id)
+        return id
+
+
+_CALL = 'A call is {"id": …, "type": "function", "function": {"name": …, "arguments": {…}}}.'
+
+
+def _no_role(role: Any) -> ConversionError:
+    hint = did_you_mean(str(role), ROLES) or f"Roles are {', '.join(ROLES)}."
+    if role == "function":
+        hint = "Write 'tool', and in the assistant's message 'tool_calls'."
+    what = "a message lacks its role" if role is None else f"there is no role {show(role)}"
+    return ConversionError(what, hint, "role")
 
 
 def _is_nothing(value: Any) -> bool:
@@ -324,22 +433,53 @@ def _is_nothing(value: Any) -> bool:
     return value is None or value is False or (isinstance(value, str | list | dict) and not value)
 
 
-def _may_have(role: str, key: Any, value: Any) -> bool:
-    if key == "name":  # nobody is told
-        return isinstance(value, str)
-    if key == "refusal":
-        return role == "assistant" and isinstance(value, str)
-    return key in ("role", "content")
+def _check_key(role: str, key: Any, value: Any) -> None:
+    """Raise a ConversionError for what a message of a role cannot have."""
+    if key in _OF_OTHERS:
+        raise ConversionError(f"'{key}' of a message is not supported", _ONLY_TEXT, key)
+    if key == "function_call":
+        raise ConversionError(f"'{key}' of a message is not supported", "Write 'tool_calls'.", key)
+    owner = "assistant" if key == "refusal" else OF_ONE_ROLE.get(key, role)
+    if owner != role:
+        raise ConversionError(
+            f"'{key}' is of the {owner}'s messages, and this one is the {role}'s", None, key
+        )
+    if key not in _KNOWN_KEYS and key != "refusal":
+        hint = did_you_mean(str(key), _KNOWN_KEYS) or "It has a role and a content."
+        raise ConversionError(f"a message has no '{key}'", hint, str(key))
+    if key not in ("role", "content", "tool_calls") and not isinstance(value, str):
+        raise ConversionError(f"'{key}' must be text, and it is {show(value)}", None, key)
+
+
+def _arguments(name: str, value: Any) -> dict[str, Any]:
+    """The arguments of a call: a mapping, or the JSON of one. There may be none."""
+    decoded = value
+    if isinstance(value, str) and value.strip():
+        with contextlib.suppress(ConversionError):
+            decoded = parse_json(value)
+    if _is_nothing(decoded) or (isinstance(decoded, str) and not decoded.strip()):
+        return {}
+    if not isinstance(decoded, dict):
+        raise ConversionError(
+            f"the arguments of '{shortened(name)}' are a mapping, or its JSON, and not"
+            f" {show(value)}",
+            None,
+            "tool_calls",
+        )
+    return decoded
 
 
 def _said(role: str, content: Any) -> str:
-    """The text of a message, which may come in parts."""
-    if content is None or content in ([], ()):
+    """The text of a message, which may come in parts; what a tool gave may be any value."""
+    if content is None or (content in ([], ()) and role != "tool"):
         if role == "assistant":
             return ""
         raise ConversionError(f"the {role}'s message has no content", None, "content")
     parts = content if isinstance(content, list | tuple) else ()
-    if isinstance(content, dict) or not all(isinstance(part, dict) for part in parts):
+    are_parts = all(isinstance(part, dict) for part in parts)
+    if role == "tool" and not (parts and are_parts and all("type" in part for part in parts)):
+        return text(content)
+    if isinstance(content, dict) or not are_parts:
         raise ConversionError(
             f"the content of a message is text, and {show(content)} is not", None, "content"
         )

@@ -66,9 +66,14 @@ _LIMITS = {
 }
 
 
+_MISSING = ("missing", "lacking")
+"""Kinds of errors about keys that are not there: the second where others of the mapping ask for
+them."""
+
 # What stands in for a required key that is missing or wrong, so that the rest can be checked.
 _STAND_INS = {
     "type": "model", "task": "text-generation", "model": "?", "role": "user", "content": "",
+    "function": {"name": "?"}, "name": "?",
 }  # fmt: skip
 _LISTS = ("components", "actions", "workflows", "jobs", "adapters", "peft_adapters")
 
@@ -102,7 +107,7 @@ def validate(source: Source) -> Validated:
         except ValidationError as error:
             errors = error.errors(include_url=False)
             # What is missing comes last: it may stand there under a wrong name.
-            for wrong in sorted(errors, key=lambda each: each["type"] == "missing"):
+            for wrong in sorted(errors, key=lambda each: each["type"] in _MISSING):
                 _note(result, source, data, dict(wrong))
     return result
 
@@ -117,10 +122,11 @@ def _copied(value: Any) -> Any:
 def _note(result: Validated, source: Source, data: Any, details: dict[str, Any]) -> None:
     """Note one of pydantic's errors, and take away what it is about."""
     path = _raw_path(source.data, details["loc"])
-    if details["type"] == "together":  # said of a mapping, for one of its keys
+    if details["type"] in ("together", "lacking"):  # said of a mapping, for one of its keys
         path = (*path, details["ctx"]["key"])
-    if details["type"] == "missing":
-        if path not in result.spoiled:
+    if details["type"] in _MISSING:
+        instead = (*path[:-1], details.get("ctx", {}).get("unless", path[-1]))
+        if result.spoiled.isdisjoint((path, instead)):
             _report(source, path, details)
         _stand_in(data, path)
         return
@@ -168,7 +174,7 @@ def _report(source: Source, path: KeyPath, details: dict[str, Any]) -> None:
     if details["type"] == "extra_forbidden":
         unknown, known = _unknown_key(path)
         source.report(unknown, path, key=True, hint=known)
-    elif details["type"] == "missing":
+    elif details["type"] in _MISSING:
         source.report(f"'{key}' is missing", path[:-1], hint=_MISSING_HINTS.get(key))
     else:
         message, hint = explain(key, details)

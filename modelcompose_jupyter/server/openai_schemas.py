@@ -22,7 +22,7 @@ from pydantic import (
 
 from ..document import GenerationParameters, explain
 from ..document.parameters import MAX_LOGPROBS
-from ..document.types import ConversionError, Message, message, show
+from ..document.types import ConversionError, Message, MessageReader, show
 from ..errors import ComposeError, UsageError, did_you_mean
 from ..path_redaction import without_folders
 from ..seeds import MAX_SEED
@@ -292,7 +292,7 @@ class ChatRequest(BaseCompletionRequest):
 
     messages: list[dict[str, Any]] = Field(
         fail_fast=True,
-        description="Each with role (system, developer, user or assistant) and content.",
+        description="Each with role (system, developer, user, assistant or tool) and content.",
     )
     max_completion_tokens: MaxTokens | None = Field(None, description="The same as max_tokens.")
     logprobs: bool | None = Field(None, description="Tell log-probabilities of the reply's tokens.")
@@ -333,7 +333,8 @@ class ChatRequest(BaseCompletionRequest):
     def conversation(self) -> list[Message]:
         if not self.messages:
             raise InvalidRequestError("'messages' is empty", param="messages")
-        return [_message(each, f"messages[{at}]") for at, each in enumerate(self.messages)]
+        reader = MessageReader()
+        return [_message(reader, each, f"messages[{at}]") for at, each in enumerate(self.messages)]
 
 
 def _supported(data: dict[str, Any], known: Mapping[str, Any]) -> dict[str, Any]:
@@ -389,11 +390,11 @@ def _range(model: type[BaseModel], name: str) -> tuple[Any, Any]:
     return ends.get("minimum"), ends.get("maximum")
 
 
-def _message(given: Mapping[str, Any], param: str) -> Message:
+def _message(reader: MessageReader, given: Mapping[str, Any], param: str) -> Message:
     if not isinstance(given.get("content"), str | list | None):
         raise InvalidRequestError(f"{param}: the content must be text", param=f"{param}.content")
     try:
-        return message(given)
+        return reader.read(given)
     except ConversionError as error:
         param_of = param if error.key is None else f"{param}.{error.key}"
         raise InvalidRequestError(f"{param}: {error}", param=param_of, hint=error.hint) from None

@@ -11,7 +11,7 @@ from typing import Any
 
 import ipywidgets
 
-from ..document.types import ConversionError, Message, messages
+from ..document.types import ConversionError, Message, messages, text
 from ..errors import InputError
 from ..workflow import Run, State
 from .outputs import markdown
@@ -121,7 +121,7 @@ class Conversation(ipywidgets.Textarea):
     def before_reply(self) -> list[Message]:
         """The conversation without the replies at its end."""
         turns = self.turns
-        while turns and turns[-1]["role"] == "assistant":
+        while turns and turns[-1]["role"] in ("assistant", "tool"):
             turns.pop()
         return turns
 
@@ -245,7 +245,7 @@ class Conversation(ipywidgets.Textarea):
                 id, name, turns = str(each["id"])[:32], str(each["name"]), messages(each["turns"])
             except (ConversionError, KeyError, TypeError):
                 continue
-            length += sum(len(turn["content"]) for turn in turns)
+            length += sum(len(text(turn)) for turn in turns)
             if length > _LONGEST_KEPT:
                 break
             found[id] = _Thread(turns, None, name[:_NAME_LENGTH])

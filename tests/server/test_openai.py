@@ -493,7 +493,10 @@ def test_what_cannot_be_honoured_is_refused_by_name(
             {"messages": [{"role": "user", "content": "a"}, {"role": "system", "content": []}]},
             "messages[1].content",
         ),
-        ({"messages": [{"role": "tool", "content": "a", "tool_call_id": "b"}]}, "messages[0].role"),
+        (
+            {"messages": [{"role": "tool", "content": "a", "tool_call_id": "b"}]},
+            "messages[0].tool_call_id",
+        ),
         (
             {"messages": [{"role": "assistant", "content": None, "audio": {"id": "a"}}]},
             "messages[0].audio",
