@@ -146,7 +146,10 @@ def test_messages_that_the_template_refuses(
     messages = [*said("Hello"), *said("Hello?")]
     with pytest.raises(InputError) as caught:
         _ask(cache, chat_folder(TURNS), messages)
-    assert "cannot take these messages: roles must alternate" in caught.value.message
+    assert caught.value.message == (
+        "the model's chat template wants user and assistant in turns, and message 2 is a second"
+        " user's (in its own words: roles must alternate)"
+    )
     assert _ask(cache, chat_folder(MARKS), messages, max_output_length=5).finish_reasons
 
 

@@ -219,11 +219,11 @@ def test_a_request_that_is_cancelled_while_it_is_settled_ends(tmp_path: Path) ->
 def test_each_word_of_a_long_chat_is_counted_once(
     chatting: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from modelcompose_jupyter.models.tokenization import chat as chat_module
+    from modelcompose_jupyter.models.tokenization import said_words
 
     added = 0
 
-    class Counting(chat_module.Counter):  # type: ignore[type-arg,name-defined,misc]
+    class Counting(said_words.Counter):  # type: ignore[type-arg,name-defined,misc]
         def update(self, *given: Any, **named: Any) -> None:
             nonlocal added
             added += len(given[0]) if given and given[0] else 0
@@ -232,7 +232,7 @@ def test_each_word_of_a_long_chat_is_counted_once(
         def __add__(self, other: Any) -> Any:
             raise AssertionError("copies all that was counted before")
 
-    monkeypatch.setattr(chat_module, "Counter", Counting)
+    monkeypatch.setattr(said_words, "Counter", Counting)
     messages = [{"role": "user", "content": f"a word {number}"} for number in range(1000)]
     assert text_of(chatting, messages).count("word") == 1000  # type: ignore[arg-type]
     assert added < 40 * 1000
