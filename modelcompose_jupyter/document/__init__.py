@@ -11,6 +11,7 @@ from ..errors import DocumentError, Problem, shared_comparisons
 from ..path_redaction import remember as remember_folder
 from .compiler import compile_document
 from .document import Action, Component, Controller, Document, Job, Workflow
+from .files import BesideFiles
 from .parameters import MAX_LOGPROBS, GenerationParameters
 from .reader import Source, read
 from .references import BrokenExpression, findings
@@ -50,6 +51,7 @@ def load_document(
     name: str | None = None,
     folder: Path | None = None,
     environ: Mapping[str, str] | None = None,
+    files: Mapping[str, str] | None = None,
 ) -> Document:
     """Read and check a document.
 
@@ -58,6 +60,7 @@ def load_document(
         name: what errors call it; the path if None.
         folder: where relative models are; that of the file, or the current one, if None.
         environ: the environment that ``${env.NAME}`` reads; the process's own if None.
+        files: texts of files that it names, by these names, in place of what they have now.
 
     Raises:
         DocumentError: all that is wrong with it.
@@ -74,7 +77,8 @@ def load_document(
                 if isinstance(each, BrokenExpression):
                     found.report_error(each.error, each.path)
         else:
-            document = compile_document(found, checked, os.environ if environ is None else environ)
+            variables = os.environ if environ is None else environ
+            document = compile_document(found, checked, variables, BesideFiles(found, files or {}))
             if not found.problems:
                 return document
     raise DocumentError(_in_order(found))

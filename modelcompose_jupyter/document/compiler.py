@@ -21,6 +21,7 @@ from . import schema
 from .document import Action, Component, Controller, Document, Job, Workflow, choose_default
 from .expression import Expression, Key, parse
 from .fields import Strict
+from .files import BesideFiles
 from .parameters import GenerationParameters
 from .reader import MAX_PROBLEMS, KeyPath, Source
 from .references import NOTES, SOURCES, BrokenExpression, Reference, findings, references
@@ -33,6 +34,8 @@ _JOB_KEYS = tuple(schema.JobFields.model_fields)
 _MODEL_KEYS = tuple(schema.ModelSettings.model_fields)
 _FETCH_KEYS = tuple(key for key in _MODEL_KEYS if key in schema.ModelSource.model_fields)
 _DEFAULT = "__default__"
+_JINJA = ("{{", "{%", "{#")
+"""What a chat template has; a text without is the name of a file."""
 MAX_CALLED_REFERENCES = 100_000
 """How often the jobs of a document may use the expressions of what they call, all together."""
 _MOST_IN_CYCLE = 10  # jobs of a cycle that are named: the first and the last
@@ -47,15 +50,20 @@ _INSTEAD = {
 }
 
 
-def compile_document(source: Source, checked: Validated, environ: Mapping[str, str]) -> Document:
+def compile_document(
+    source: Source, checked: Validated, environ: Mapping[str, str], files: BesideFiles
+) -> Document:
     """The document in its normal form; the source gets what else is wrong with it."""
     assert checked.compose is not None
-    return _Compiler(source, checked, environ).document(checked.compose)
+    return _Compiler(source, checked, environ, files).document(checked.compose)
 
 
 class _Compiler:
-    def __init__(self, source: Source, checked: Validated, environ: Mapping[str, str]) -> None:
+    def __init__(
+        self, source: Source, checked: Validated, environ: Mapping[str, str], files: BesideFiles
+    ) -> None:
         self._source = source
+        self._files = files
         self._problem = source.report
         self._spoiled = checked.spoiled
         self._environ = environ
@@ -90,6 +98,7 @@ class _Compiler:
             environment=self._environment,
             warnings=tuple(self._warnings),
             name=compose.name,
+            files=self._files.texts,
         )
 
     # Reporting
@@ -175,7 +184,29 @@ class _Compiler:
             actions=self._unique(actions, "action"),
             default=bool(written.default),
             max_concurrent_count=written.max_concurrent_count or 0,
+            chat_template=self._chat_template(written, (*path, "chat_template")),
         )
+
+    def _chat_template(self, written: schema.Component, path: KeyPath) -> str | None:
+        """A component's own chat template, which may stand in a file; None where it has none."""
+        text = written.chat_template
+        if text is None:
+            return None
+        from . import jinja_syntax  # and Jinja, which few documents need
+
+        if written.task != "chat-completion":
+            self._warn("'chat_template' has no effect: only chats have a template", path, key=True)
+        if not any(mark in text for mark in _JINJA):
+            if "${" in text:
+                hint = "Write Jinja, or name a file such as ./chat.jinja."
+                what = "a chat template is read with the document, so inputs do not decide it"
+                self._problem(what, path, hint=hint)
+                return None
+            text = self._files.read(text, path, jinja_syntax.MOST_SOURCE) or ""
+        if text and (flaw := jinja_syntax.flaw(text)) is not None:
+            hint = "It is a template in Jinja, as models have it in chat_template.jinja."
+            self._problem(f"the chat template cannot be read: {flaw}", path, hint=hint)
+        return text or None
 
     def _remember_secrets(self) -> None:
         """Keep tokens, written out or of the environment, out of all messages from now on."""

@@ -7,9 +7,11 @@ import json
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
+from pathlib import Path
 from typing import Any
 
 from ..errors import InputError, Problem, Where, did_you_mean, listed, shortened
+from .files import path_beside
 from .reader import KeyPath, Source
 from .templates import Template
 
@@ -36,7 +38,11 @@ class Action:
 
 @dataclass(frozen=True)
 class Component:
-    """A model, and the actions that call it. ``model`` maps the model's settings to templates."""
+    """A model, and the actions that call it.
+
+    ``model`` maps the model's settings to templates. ``chat_template`` is Jinja in place of the
+    model's own, or None.
+    """
 
     id: str
     path: KeyPath
@@ -44,6 +50,7 @@ class Component:
     actions: tuple[Action, ...]
     default: bool = False
     max_concurrent_count: int = 0
+    chat_template: str | None = field(default=None, repr=False)
 
     @property
     def tokens(self) -> list[Any]:
@@ -130,7 +137,8 @@ class Controller:
 class Document:
     """A checked document.
 
-    ``environment`` holds the environment variables that it names, as they were when it was read.
+    ``environment`` holds the environment variables that it names, and ``files`` the texts of the
+    files beside it that it names, as they were when it was read.
     ``warnings`` say which of its keys change nothing, and why.
     """
 
@@ -141,11 +149,14 @@ class Document:
     environment: Mapping[str, str] = field(default_factory=dict, repr=False)
     warnings: tuple[Problem, ...] = ()
     name: str | None = None
+    files: Mapping[str, str] = field(default_factory=dict, repr=False)
 
     @cached_property
     def hash(self) -> str:
-        """A digest of what the document says, whatever its layout and comments."""
-        return digest(json.dumps(self.source.data, sort_keys=True, ensure_ascii=False, default=str))
+        """A digest of what the document says, whatever its layout and comments, and of the files
+        that it names."""
+        said = [self.source.data, dict(self.files)] if self.files else self.source.data
+        return digest(json.dumps(said, sort_keys=True, ensure_ascii=False, default=str))
 
     @cached_property
     def key(self) -> str:
@@ -155,6 +166,11 @@ class Document:
         beside = any(each.startswith((".", "$")) for each in sources)
         parts = [self.hash, dict(self.environment), str(self.source.folder) if beside else None]
         return digest(json.dumps(parts, sort_keys=True, ensure_ascii=False))
+
+    @property
+    def file_paths(self) -> list[Path]:
+        """Where the files are that it names."""
+        return [path_beside(self.source, name) for name in self.files]
 
     @property
     def default_workflow(self) -> Workflow:

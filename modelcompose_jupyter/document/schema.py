@@ -327,6 +327,11 @@ class Component(ActionFields, ModelSettings):
         "or bundled:storyteller.",
     )
     default: Boolean | None = Field(None, description=_DEFAULT)
+    chat_template: FilledText | None = Field(
+        None,
+        description="A chat's template in place of the model's own: Jinja, or a file such as"
+        " ./chat.jinja.",
+    )
     max_concurrent_count: Annotated[Integer, Field(ge=0)] | None = Field(
         None, description="How many requests run at once; 0 is no limit."
     )

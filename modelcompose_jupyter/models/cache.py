@@ -90,6 +90,7 @@ class Lease:
         beginning: Beginning | None = None,
         scored: str | None = None,
         grammar: CompiledGrammar | None = None,
+        chat_template: str | None = None,
     ) -> Generation:
         """Ask for text; returns at once. What is wrong with the request ends its future.
 
@@ -97,7 +98,8 @@ class Lease:
         is an owner's only one. With an ``extension`` it goes on from an earlier one, with a
         ``beginning`` its texts begin so. A text that is to be ``scored`` stands behind the prompt,
         and nothing is generated: its tokens are told, with their log-probabilities. Others are
-        of the ``grammar``, if there is one.
+        of the ``grammar``, if there is one. Messages become text by ``chat_template``, or by that
+        of the model's tokenizer.
 
         Raises:
             ModelError: the lease was released, too many requests wait, or a beam search is asked
@@ -114,7 +116,7 @@ class Lease:
         limit = self._cache.max_output_length
         return self._entry.engine.submit(
             prompt, parameters, on_text, on_queued, limit, owner, self._lookup, extension, on_read,
-            on_tokens, beginning, scored, grammar,
+            on_tokens, beginning, scored, grammar, chat_template,
         )  # fmt: skip
 
     def release(self) -> None:

@@ -85,7 +85,7 @@ def _unknown_document() -> InputError:
 
 
 class DocumentFile:
-    """What a document's file offers, as it is whenever somebody asks.
+    """What a document's file offers, with those it names, as they are whenever somebody asks.
 
     A file that was edited into something that is no document leaves what was there before.
 
@@ -98,10 +98,11 @@ class DocumentFile:
 
     def __init__(self, path: Path) -> None:
         self._path = path
+        self._named: list[Path] = []
         self._read()
 
     def __call__(self) -> Catalog:
-        if self._stamp() != self._seen:
+        if self._stamps() != self._seen:
             try:
                 self._read()
             except DocumentError as error:
@@ -109,17 +110,23 @@ class DocumentFile:
         return self._catalog
 
     def _read(self) -> None:
-        self._seen = self._stamp()
+        before = self._seen = self._stamps()
         self.document = load_document(self._path)
         self._catalog = Catalog.of(self.document)
+        self._named = self.document.file_paths
+        self._seen = before[:1] + self._stamps()[1:]
 
-    def _stamp(self) -> tuple[int, int] | None:
-        """What changes with the file; None while there is none, as editors save."""
-        try:
-            status = self._path.stat()
-        except OSError:
-            return None
-        return status.st_mtime_ns, status.st_size
+    def _stamps(self) -> list[tuple[int, int] | None]:
+        return [_stamp(path) for path in (self._path, *self._named)]
+
+
+def _stamp(path: Path) -> tuple[int, int] | None:
+    """What changes with a file; None while there is none, as editors save."""
+    try:
+        status = path.stat()
+    except OSError:
+        return None
+    return status.st_mtime_ns, status.st_size
 
 
 class Documents:

@@ -308,6 +308,12 @@ class ChatRequest(BaseCompletionRequest):
     chat_template_kwargs: dict[str, Any] | None = Field(
         None, description="Variables of the model's chat template, by name."
     )
+    continue_final_message: bool | None = Field(
+        None, description="Whether the last message is the assistant's, which is continued anyway."
+    )
+    add_generation_prompt: bool | None = Field(
+        None, description="Whether the reply is a message of its own: the last is not one."
+    )
 
     @property
     def wants_logprobs(self) -> bool:
@@ -334,7 +340,20 @@ class ChatRequest(BaseCompletionRequest):
         if not self.messages:
             raise InvalidRequestError("'messages' is empty", param="messages")
         reader = MessageReader()
-        return [_message(reader, each, f"messages[{at}]") for at, each in enumerate(self.messages)]
+        found = [_message(reader, each, f"messages[{at}]") for at, each in enumerate(self.messages)]
+        is_continued = found[-1]["role"] == "assistant"
+        self._check_end("continue_final_message", self.continue_final_message, is_continued)
+        self._check_end("add_generation_prompt", self.add_generation_prompt, not is_continued)
+        return found
+
+    @staticmethod
+    def _check_end(param: str, asked: bool | None, is_so: bool) -> None:
+        if asked not in (None, is_so):
+            raise InvalidRequestError(
+                f"'{param}' is {show(asked)}, and the last message says otherwise",
+                param=param,
+                hint="A last message of the assistant's is continued, and any other replied to.",
+            )
 
 
 def _supported(data: dict[str, Any], known: Mapping[str, Any]) -> dict[str, Any]:

@@ -172,6 +172,7 @@ class DocumentText(Body):
     name: str = Field(description="What errors call it.")
     folder: str = Field(pattern=r"^[^\x00]+$", description="Where its relative models are.")
     environment: dict[str, str] = Field({}, description="The environment variables it uses.")
+    files: dict[str, str] = Field({}, description="Texts of the files that it names.")
 
     @classmethod
     def of(cls, document: Document) -> DocumentText:
@@ -182,6 +183,7 @@ class DocumentText(Body):
             name=source.file,
             folder=str(source.folder),
             environment=dict(document.environment),
+            files=dict(document.files),
         )
 
     def read(self) -> Document:
@@ -195,6 +197,7 @@ class DocumentText(Body):
             name=self.name,
             folder=Path(self.folder),
             environ=self.environment,
+            files=self.files,
         )
 
 

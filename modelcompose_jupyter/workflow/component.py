@@ -399,6 +399,7 @@ async def _generate(
                 beginning=stream.beginning,
                 scored=call.options.get("score"),
                 grammar=grammar,
+                chat_template=call.job.component.chat_template,
                 on_read=stream.read if stream.is_first else None,
                 on_tokens=stream.put_tokens,
             )

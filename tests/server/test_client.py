@@ -1040,3 +1040,41 @@ def test_documents_that_run_differently_have_other_keys(tmp_path: Path) -> None:
     assert key(beside, here) != key(beside, there)
     assert key(env, here, GREETING="a") != key(env, here, GREETING="b")
     assert key("# comment\n" + STORY, here) == key(STORY, here)
+
+
+CHAT = """
+component:
+  type: model
+  task: chat-completion
+  model: bundled:storyteller
+  messages: ${input.messages}
+  chat_template: ./own.jinja
+"""
+
+
+def test_a_template_beside_a_document_comes_along_as_it_was_read(
+    remote: RemoteHost, tmp_path: Path
+) -> None:
+    file = tmp_path / "own.jinja"
+    file.write_text("{{ messages[0].content }}")
+    document = load_document(CHAT, folder=tmp_path)
+    file.unlink()
+
+    run = remote.submit(document, None, {"messages": "a"})
+
+    assert run.wait(30) and run.state == "completed"
+    assert run.record["document"] == document.hash
+
+
+def test_a_document_is_read_again_when_a_file_that_it_names_was_edited(tmp_path: Path) -> None:
+    file, path = tmp_path / "own.jinja", tmp_path / "model-compose.yml"
+    file.write_text("{{ messages[0].content }}")
+    path.write_text(CHAT)
+    served = DocumentFile(path)
+    (before,) = served().documents
+    file.write_text("{{ messages[0].content }}{{ 'more' }}")
+    (after,) = served().documents
+    assert before.key != after.key
+    assert served().documents == [after]
+    file.unlink()
+    assert served().documents == [after]

@@ -238,6 +238,61 @@ def test_a_chat_replies(client: OpenAI) -> None:
     assert choice.finish_reason in ("length", "stop")
 
 
+@pytest.mark.parametrize(
+    "asked", [{}, {"continue_final_message": True, "add_generation_prompt": False}]
+)
+def test_a_reply_that_has_begun_is_continued(client: OpenAI, asked: dict[str, Any]) -> None:
+    question = {"role": "user", "content": "Tell me a story about a toaster named Zorblax."}
+    begun = {"role": "assistant", "content": [{"type": "text", "text": "Zorblax was a green"}]}
+    given: dict[str, Any] = {"model": STORYTELLER, "max_tokens": 8, "temperature": 0}
+
+    answer = client.chat.completions.create(
+        **given, messages=[question, begun], extra_body=asked
+    ).choices[0]
+    streamed = client.chat.completions.create(
+        **given, messages=[question, begun], extra_body=asked, stream=True
+    )
+
+    assert answer.message.content and answer.message.content.startswith(" ")
+    assert texts(streamed) == {0: answer.message.content}
+
+
+def test_a_chat_has_called_a_tool(client: OpenAI) -> None:
+    function = {"name": "weather", "arguments": '{"place": "Seoul"}'}
+    answer = client.chat.completions.create(
+        model=STORYTELLER,
+        messages=[
+            {"role": "user", "content": "How warm is it?"},
+            {
+                "role": "assistant",
+                "content": None,
+                "tool_calls": [{"id": "c1", "type": "function", "function": function}],  # type: ignore[list-item]
+            },
+            {"role": "tool", "tool_call_id": "c1", "content": [{"type": "text", "text": "21"}]},
+        ],
+        max_tokens=4,
+    )
+
+    assert answer.usage and answer.usage.prompt_tokens > 10
+
+
+def test_a_component_has_a_chat_template_of_its_own(serve: Serve, real_host: LocalHost) -> None:
+    own = "  chat_template: '{% for m in messages %}{{ m.content }} {% endfor %}'\n"
+    served = serve(COMPONENT + own, on=real_host)
+
+    with client_of(served) as client:
+        counts = [
+            client.chat.completions.create(
+                model=STORYTELLER, messages=[{"role": "user", "content": said}], max_tokens=1
+            ).usage.prompt_tokens
+            for said in ("A fox", "A fox and a fox")
+        ]
+        plain = client.completions.create(model=STORYTELLER, prompt="A fox ", max_tokens=1)
+
+    assert counts[0] < counts[1]
+    assert abs(counts[0] - plain.usage.prompt_tokens) <= 1  # the tokenizer's own begins with one
+
+
 def test_a_chat_streams_the_role_first_and_the_usage_last(client: OpenAI) -> None:
     chunks = list(
         client.chat.completions.create(
@@ -474,6 +529,15 @@ def test_what_cannot_be_honoured_is_refused_by_name(
         ({"extra_body": {"chat_template_kwargs": [1]}}, "chat_template_kwargs"),
         ({"extra_body": {"enable_thinking": "maybe"}}, "enable_thinking"),
         ({"reasoning_effort": "endless"}, "reasoning_effort"),
+        ({"extra_body": {"continue_final_message": True}}, "continue_final_message"),
+        ({"extra_body": {"add_generation_prompt": False}}, "add_generation_prompt"),
+        (
+            {
+                "messages": [{"role": "assistant", "content": "a"}],
+                "extra_body": {"add_generation_prompt": True},
+            },
+            "add_generation_prompt",
+        ),
         (
             {
                 "extra_body": {

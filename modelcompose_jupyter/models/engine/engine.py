@@ -115,6 +115,7 @@ class Engine:
         beginning: Beginning | None = None,
         scored: str | None = None,
         grammar: CompiledGrammar | None = None,
+        chat_template: str | None = None,
     ) -> Generation:
         """Queue a `GenerationRequest`.
 
@@ -125,8 +126,8 @@ class Engine:
         request = GenerationRequest(
             prompt, parameters, on_text, generation, QueuePosition(on_queued),
             owner or (generation,), max_output_length, prompt_lookup, extension or Extension(),
-            beginning or Beginning(), scored, grammar, self.model_info, on_read=on_read,
-            on_tokens=on_tokens,
+            beginning or Beginning(), scored, grammar, chat_template, self.model_info,
+            on_read=on_read, on_tokens=on_tokens,
         )  # fmt: skip
         with self._changed:
             if self._closed:
@@ -320,7 +321,7 @@ class EngineLoop:
                 params = resolve(
                     self.loaded, request.prompt, asked, limit, request.check,
                     request.extension.tokens, request.beginning.tokens, request.scored,
-                    request.grammar,
+                    request.grammar, request.chat_template,
                 )  # fmt: skip
                 if params.max_new_tokens == 0 and params.prompt_logprobs is None:
                     self._deliver(request, without_tokens(request, params, "length"))

@@ -46,6 +46,7 @@ class GenerationRequest:
         beginning: what the texts begin with.
         scored: a text behind the prompt whose log-probabilities are asked for, and nothing else.
         grammar: what the texts must be.
+        chat_template: of a chat, in place of that of the model's tokenizer.
         model_info: what results say of the model.
         on_read: told how much of the prompt is read.
         on_tokens: told the tokens whose log-probabilities are asked for.
@@ -64,6 +65,7 @@ class GenerationRequest:
     beginning: Beginning = field(default_factory=Beginning)
     scored: str | None = None
     grammar: CompiledGrammar | None = None
+    chat_template: str | None = None
     model_info: dict[str, Any] = field(default_factory=dict)
     on_read: OnRead | None = None
     on_tokens: OnTokens | None = None

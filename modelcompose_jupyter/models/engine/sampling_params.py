@@ -100,6 +100,7 @@ def resolve(
     given: Sequence[Sequence[int]] = (),
     scored: str | None = None,
     grammar: CompiledGrammar | None = None,
+    chat_template: str | None = None,
 ) -> SamplingParams:
     """Resolve a request for a model: tokenize its prompt, and decide each of its options.
 
@@ -110,6 +111,7 @@ def resolve(
         given: tokens that texts begin with: see `SamplingParams`.
         scored: a text that stands after the prompt; it alone is given, and nothing is generated.
         grammar: what the texts must be.
+        chat_template: of a chat, in place of that of the model's tokenizer.
 
     Raises:
         InputError: the prompt is empty or too long, or parameters contradict each other.
@@ -121,10 +123,11 @@ def resolve(
             longest = UNLIMITED_OUTPUT
         if longest is not None:
             asked = asked.model_copy(update={"max_output_length": longest + extended_by})
-    if scored is not None:
-        return _Resolver(loaded, prompt, asked, max_output_length, check, scored).params()
-    params = _Resolver(loaded, prompt, asked, max_output_length, check, given=given).params()
-    if grammar is None:
+    begun = given if scored is None else ()
+    params = _Resolver(
+        loaded, prompt, asked, max_output_length, check, scored, begun, chat_template
+    ).params()
+    if grammar is None or scored is not None:
         return params
     constraint = grammar.constraint(params.stop_ids)
     return replace(params, constraint=constraint, decode=grammar.decode)
@@ -145,8 +148,10 @@ class _Resolver:
         check: Check,
         scored: str | None = None,
         given: Sequence[Sequence[int]] = (),
+        chat_template: str | None = None,
     ) -> None:
         self.loaded = loaded
+        self.chat_template = chat_template
         self.given = given
         for each in given:
             self._check_known(each)
@@ -168,7 +173,9 @@ class _Resolver:
         self.prompt, self.tokens = self._tokenize(prompt)
         if scored is not None:
             self._score(scored)
-        self.stop_ids = loaded.stop_ids | (loaded.turn_end if self.is_chat else frozenset())
+        self.stop_ids = loaded.stop_ids
+        if self.is_chat:
+            self.stop_ids |= loaded.turn_end(chat_template)
 
     def params(self) -> SamplingParams:
         self._check_sequences()
@@ -416,7 +423,7 @@ class _Resolver:
         """A chat that is too long loses its oldest turns: cut anywhere else it would be none."""
         limit, variables = self.asked.max_input_length, self.asked.template_variables
         tokenizer, read = self.loaded.tokenizer, self.loaded.prompt_tokens
-        for name in chat.unread(tokenizer, variables):
+        for name in chat.unread(tokenizer, variables, template=self.chat_template):
             self.warnings.append(
                 f"{name} has no effect: the model's chat template has no such switch"
             )
@@ -424,7 +431,7 @@ class _Resolver:
         if not self.is_cut_to_fit and self.most is not None and read.cannot_fit(least, self.most):
             raise self._too_long(f"more than {self.loaded.context}")
         if limit is None:
-            text = chat.text_of(tokenizer, messages, variables, self.check)
+            text = self._chat_text(messages)
             self._refuse_beyond(text)
             return text, read.encode(text, special=False)
         fits, text, tokens = self._chat_within(messages, limit)
@@ -438,6 +445,12 @@ class _Resolver:
         )
         return text, tokens
 
+    def _chat_text(self, messages: Sequence[Message]) -> str:
+        variables = self.asked.template_variables
+        return chat.text_of(
+            self.loaded.tokenizer, messages, variables, self.check, template=self.chat_template
+        )
+
     def _chat_within(self, messages: Sequence[Message], limit: int) -> tuple[bool, str, list[int]]:
         """Whether a chat has ``limit`` tokens at most, its text, and its tokens unless they are so
         many more that they were not all read."""
@@ -445,8 +458,7 @@ class _Resolver:
         read = self.loaded.prompt_tokens
         if read.cannot_fit(chat.least_characters(messages), limit):
             return False, "", []
-        variables = self.asked.template_variables
-        text = chat.text_of(self.loaded.tokenizer, messages, variables, self.check)
+        text = self._chat_text(messages)
         if read.is_beyond(text, limit, self.check):
             return False, "", []
         tokens = read.encode(text, special=False)

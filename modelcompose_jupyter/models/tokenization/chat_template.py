@@ -24,14 +24,13 @@ from typing import Any
 from jinja2 import TemplateError, nodes, pass_context, sandbox
 from jinja2.compiler import CodeGenerator, Frame
 from jinja2.exceptions import SecurityError
-from jinja2.ext import Extension, LoopControlExtension
 from jinja2.filters import make_attrgetter
-from jinja2.parser import Parser
 from jinja2.runtime import Context, LoopContext, Macro, Undefined
 from jinja2.utils import Namespace
 from jinja2.visitor import NodeTransformer
 from markupsafe import Markup
 
+from ...document.jinja_syntax import EXTENSIONS, MOST_SOURCE
 from ...errors import ModelError
 
 MOST_STEPS = 5_000_000
@@ -43,8 +42,6 @@ MOST_BYTES = 256 << 20
 """That all values of one rendering take, those that are gone included: so it never holds more."""
 MOST_SECONDS = 10.0
 """Of one rendering, where steps take longer than they should; 10,000 messages take under one."""
-MOST_SOURCE = 128 << 10
-"""Characters of a template; the longest that there are have about 30,000."""
 MOST_NAMES = 500
 """That a template sets; compiling takes time for each of them at each block. Some 30 are usual."""
 MOST_CODE = 2 << 20
@@ -440,20 +437,6 @@ def _called(name: str, *given: nodes.Expr) -> nodes.Call:
     return call
 
 
-class _Generation(Extension):
-    """``{% generation %}``: what the assistant says, which only those who train ask for."""
-
-    tags = {"generation"}  # noqa: RUF012 - as jinja has it
-
-    def parse(self, parser: Parser) -> nodes.Node:
-        line = next(parser.stream).lineno
-        body = parser.parse_statements(("name:endgeneration",), drop_needle=True)
-        return nodes.CallBlock(self.call_method("_said"), [], [], body).set_lineno(line)
-
-    def _said(self, caller: Callable[[], str]) -> str:
-        return caller()
-
-
 def _dict(*given: Any, **named: Any) -> dict[Any, Any]:
     """The ``dict`` of templates, without what the type itself would open."""
     if given and not isinstance(given[0], Mapping):
@@ -526,7 +509,7 @@ class _Environment(sandbox.ImmutableSandboxedEnvironment):
         super().__init__(
             trim_blocks=True,
             lstrip_blocks=True,
-            extensions=[_Generation, LoopControlExtension],
+            extensions=EXTENSIONS,
             optimized=False,  # or it would compute with constants while it compiles
             finalize=_finalize,
         )

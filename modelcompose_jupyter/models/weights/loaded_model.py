@@ -20,6 +20,9 @@ if TYPE_CHECKING:
     from ..native.parts import Parts
 
 
+_MOST_TEMPLATES = 16
+
+
 @dataclass(frozen=True)
 class LoadedModel:
     """A model in memory. Only its engine's thread may hold this.
@@ -90,9 +93,18 @@ class LoadedModel:
         return frozenset(self.defaults.eos_token_id or ())
 
     @cached_property
-    def turn_end(self) -> set[int]:
-        """The token that ends the reply in a chat, by the chat template; none where it has none."""
-        return chat.turn_end(self.tokenizer)
+    def _turn_ends(self) -> dict[str | None, set[int]]:
+        return {}
+
+    def turn_end(self, template: str | None = None) -> set[int]:
+        """The token that ends the reply in a chat, by a chat template, or that of the tokenizer;
+        none where it has none."""
+        known = self._turn_ends
+        if template not in known:
+            if len(known) >= _MOST_TEMPLATES:
+                known.clear()
+            known[template] = chat.turn_end(self.tokenizer, template)
+        return known[template]
 
     @cached_property
     def prompt_tokens(self) -> PromptTokens:

@@ -46,7 +46,7 @@ def loaded(tokenizer: Any, context: int | None = 512) -> Any:
     return SimpleNamespace(
         tokenizer=tokenizer, prompt_tokens=PromptTokens(tokenizer), decode=Decoder(tokenizer),
         context=context, encoder_decoder=False, stop_sequences=[], stop_ids=frozenset(),
-        turn_end=set(), left_out=(), unbatched=None, defaults=GenerationConfig(),
+        turn_end=lambda template: set(), left_out=(), unbatched=None, defaults=GenerationConfig(),
     )  # fmt: skip
 
 
