@@ -90,7 +90,9 @@ class Turn {
     this.editing = element("div", "modelcompose-editing");
     const choices = element("div", "modelcompose-turn-actions");
     choices.append(
-      button("Send", sendIt, { className: "modelcompose-button modelcompose-primary" }),
+      button(this.role === "assistant" ? "Continue" : "Send", sendIt, {
+        className: "modelcompose-button modelcompose-primary",
+      }),
       button("Cancel", end),
     );
     this.editing.append(field, choices);
@@ -134,7 +136,8 @@ export class ChatLog {
   }
 
   /**
-   * @param {{ role: string, content: string, html?: string }[]} turns what was said
+   * @param {{ role: string, content: string, html?: string, begun?: boolean }[]} turns what was
+   *   said; the reply goes on from one that has ``begun``
    * @param {{ text: string, waits: string } | null} reply the one that goes on, and what it waits
    *   for while it has no text
    * @param {{ extendable: boolean, conversation: string,
@@ -145,11 +148,13 @@ export class ChatLog {
       for (const gone of this.turns.splice(0)) gone.markdown?.dispose();
       this.conversation = conversation;
     }
-    const shown = reply ? [...turns, { role: "assistant", content: reply.text }] : turns;
+    const before = turns.at(-1)?.begun ? turns.slice(0, -1) : turns;
+    const begun = turns.at(-1)?.begun ? turns.at(-1).content : "";
+    const shown = reply ? [...before, { role: "assistant", content: begun + reply.text }] : turns;
     if (shown.length > this.turns.length) this.end.following = true;
     shown.forEach(({ role, content, html }, index) => {
       if (this.turns[index]?.role !== role) this.#begin(index, role);
-      const growing = reply !== null && index === turns.length;
+      const growing = reply !== null && index === before.length;
       this.turns[index].say(content, { html, growing, waits: growing && !content ? reply.waits : "" });
     });
     for (const gone of this.turns.splice(shown.length)) gone.markdown?.dispose();
@@ -178,6 +183,9 @@ export class ChatLog {
   #actions(turn, index, isLast, extendable) {
     turn.buttons ??= {
       edit: button("Edit", () => turn.edit(turn.index), { title: "Say it in other words" }),
+      begin: button("Edit", () => turn.edit(turn.index), {
+        title: "Change how it begins, and have it go on from there",
+      }),
       again: button("Regenerate", () => this.send({ type: "regenerate" }), {
         title: "Have another reply",
       }),
@@ -192,6 +200,6 @@ export class ChatLog {
     // A run that failed, or was stopped before its first word, leaves a message without a reply.
     if (turn.role === "user") return [turn.buttons.edit, ...(isLast ? [turn.buttons.retry] : [])];
     if (turn.role !== "assistant" || !isLast) return [];
-    return [turn.buttons.again, ...(extendable ? [turn.buttons.further] : [])];
+    return [turn.buttons.again, turn.buttons.begin, ...(extendable ? [turn.buttons.further] : [])];
   }
 }

@@ -41,7 +41,7 @@ class _Thread:
     def now(self) -> list[Message]:
         """What was said so far; the reply of a run joins it when that has ended."""
         if self.run is not None and self.run.done and (reply := _reply(self.run)):
-            self.turns = [*self.turns, _assistant(reply)]
+            self.turns = with_reply(self.turns, reply)
             self.run = None
         return list(self.turns)
 
@@ -97,10 +97,24 @@ class Conversation(ipywidgets.Textarea):
         text = self.value if text is None else text
         if not text.strip():
             return turns
-        if turns and turns[-1]["role"] == "user":
-            reply = _reply(run)
-            turns = [*turns, _assistant(reply)] if reply else turns[:-1]
+        if reply := _reply(run):
+            turns = with_reply(turns, reply)
+        elif turns and turns[-1]["role"] == "user":
+            turns.pop()
         return [*turns, {"role": "user", "content": text}]
+
+    @property
+    def is_continued(self) -> bool:
+        """Whether a run goes on from the last message, which is the assistant's."""
+        with self._lock:
+            thread = self._threads[self._current]
+            turns = thread.now()
+            return thread.run is not None and bool(turns) and turns[-1]["role"] == "assistant"
+
+    def edited(self, index: int, text: str) -> list[Message]:
+        """The conversation up to one of its messages, which says something else."""
+        before, rest = self.until(index), self.turns[max(0, index) :]
+        return [*before, {"role": rest[0]["role"] if rest else "user", "content": text}]
 
     def asked(self) -> list[Message]:
         """The messages for a run.
@@ -254,8 +268,12 @@ class Conversation(ipywidgets.Textarea):
             self.choose(str(kept.get("current")) if found else self._current)
 
 
-def _assistant(content: str) -> Message:
-    return {"role": "assistant", "content": content}
+def with_reply(turns: list[Message], reply: str) -> list[Message]:
+    """A conversation with a reply, which goes on from its last message where that is the
+    assistant's."""
+    if turns and turns[-1]["role"] == "assistant":
+        return [*turns[:-1], {**turns[-1], "content": turns[-1]["content"] + reply}]
+    return [*turns, {"role": "assistant", "content": reply}]
 
 
 def _reply(run: Run | None) -> str:

@@ -31,6 +31,7 @@ from ..workflow.options import checked
 from . import inputs as fields
 from .branches import Branches
 from .comms import close_all, pin_subshell
+from .conversation import Conversation
 from .form import Form, folded
 from .grid_form import choices, takes_seeds, temperatures
 from .grid_view import GridView
@@ -352,8 +353,7 @@ class Panel(ipywidgets.VBox):
             case {"type": "edit", "conversation": str(id)} if id != chat.current:
                 pass  # another one came into view meanwhile
             case {"type": "edit", "index": int(index), "text": str(text)}:
-                said: list[Message] = [*chat.until(index), {"role": "user", "content": text}]
-                self._anew(said, self._seed())
+                self._anew(chat.edited(index, text), self._seed())
             case {"type": "regenerate"}:
                 self._anew(chat.before_reply(), None)
             case {"type": "undo"}:
@@ -522,7 +522,7 @@ class Panel(ipywidgets.VBox):
         chat = self._conversation
         return Beside(
             model=self._model,
-            turns=[_turn(each) for each in chat.turns] if chat else [],
+            turns=_turns(chat) if chat else [],
             conversations=chat.names() if chat else [],
             conversation=chat.current if chat else "",
             undoable=chat.undoable if chat else False,
@@ -583,6 +583,13 @@ def _in_words(error: InputError, name: str | None = None) -> str:
     """What is wrong with an input, for those who see a form and not the document."""
     message = error.message.removeprefix(f"input '{name}': ")
     return "\n".join(filter(None, [message, error.hint]))
+
+
+def _turns(chat: Conversation) -> list[dict[str, Any]]:
+    turns: list[dict[str, Any]] = [_turn(each) for each in chat.turns]
+    if chat.is_continued:
+        turns[-1] = {**turns[-1], "begun": True}
+    return turns
 
 
 def _turn(message: Message) -> dict[str, str]:

@@ -261,7 +261,7 @@ class RunView {
 
   #updateChat() {
     const turns = this.model.get("turns");
-    const replies = this.#goes && turns.at(-1)?.role === "user";
+    const replies = this.#goes && (turns.at(-1)?.role === "user" || turns.at(-1)?.begun);
     const text = this.run.texts[this.model.get("reply")] ?? "";
     const waits = this.model.get("progress").text ?? "Thinking";
     const reply = this.model.get("reply");

@@ -36,7 +36,8 @@ class Beside:
 
     Attributes:
         model: ``name``, and ``state`` in a word or two, where it is known.
-        turns: the messages of a conversation: ``role``, ``content``, and of replies ``html``.
+        turns: the messages of a conversation: ``role``, ``content``, and of replies ``html``; of
+            one that a run goes on from also ``begun``.
         conversations: the conversations: ``id`` and ``name``.
         conversation: the id of the one in view.
         undoable: whether what was forgotten last can be brought back.
@@ -48,7 +49,7 @@ class Beside:
     """
 
     model: Mapping[str, str] = field(default_factory=dict)
-    turns: Sequence[Mapping[str, str]] = ()
+    turns: Sequence[Mapping[str, Any]] = ()
     conversations: Sequence[Mapping[str, str]] = ()
     conversation: str = ""
     undoable: bool = False

@@ -14,17 +14,17 @@ from typing import Any, Generic, TypeVar
 from IPython.display import display
 
 from ..document import Signature
-from ..document.types import Message
 from ..progress import status_line
 from ..token_html import run_html
 from ..workflow import Run
-from .conversation import turns_html
+from .conversation import turns_html, with_reply
 from .outputs import Part, parts, preformatted
 
 Bundle = tuple[dict[str, str], dict[str, Any]]
 """Data by MIME types, and metadata."""
 
 T = TypeVar("T")
+_SPEAKER = "\n\nassistant:\n"
 
 
 class StaticOutput(Generic[T]):
@@ -75,16 +75,18 @@ def bundle(run: Run, signature: Signature) -> Bundle:
         (f"<h4>{escape(part.label)}</h4>" if part.label else "") + part.html for part in found
     )
     chats = [run.input.get(name) or [] for name in signature.conversations]
-    reply: list[Message] = []
+    reply = ""
     is_reply = bool(chats and run.text and not outputs)
     if coloured := run_html(run):
         html = ("<h4>Assistant</h4>" if is_reply else html if outputs else "") + coloured
     elif is_reply:
-        reply, html = [{"role": "assistant", "content": run.text}], ""
+        reply, html = run.text, ""
     for turns in reversed(chats):
         said = "\n\n".join(f"{turn['role']}:\n{turn['content']}" for turn in turns)
-        plain, html = f"{said}\n\nassistant:\n{plain}", turns_html([*turns, *reply]) + html
-        reply = []
+        is_begun = is_reply and turns and turns[-1]["role"] == "assistant"
+        plain = f"{said}{'' if is_begun else _SPEAKER}{plain}"
+        html = turns_html(with_reply(turns, reply) if reply else turns) + html
+        reply = ""
     status = f"[{status_line(run)}]"
     if run.error is not None:
         plain, html = f"{plain}\n{run.error}", html + preformatted(str(run.error))

@@ -118,6 +118,29 @@ def test_turns_join_the_conversation(
     assert [url for url in elsewhere if "fontawesome" not in url] == []
 
 
+def test_a_reply_is_changed_and_goes_on_from_there(lab: Lab) -> None:
+    _, chat = opened_chat(lab)
+    chat.say("Tell me a story about a fox.")
+    chat.replied()
+    first = chat.turn(1, "assistant").locator(".modelcompose-said").inner_text()
+    chat.turn(1, "assistant").hover()
+    chat.action(1, "Edit").click()
+    edited = chat.root.get_by_label("Edit the message")
+    expect(edited).to_be_focused()
+    edited.fill("The fox was green, and")
+    edited.press("Enter")
+    # What it begins with stays in view while the rest comes, and they are one reply.
+    expect(chat.turn(1, "assistant")).to_contain_text(re.compile(r"The fox was green, and \w+"))
+    chat.replied()
+    expect(chat.turns).to_have_count(2)
+    expect(chat.turn(1, "assistant")).to_contain_text(re.compile(r"The fox was green, and \w+"))
+    chat.say("And then?")
+    chat.replied()
+    expect(chat.turns).to_have_count(4)
+    expect(chat.turn(1, "assistant")).to_contain_text("The fox was green, and")
+    assert first not in chat.turn(1, "assistant").inner_text()
+
+
 def test_messages_are_edited_and_replies_had_again(lab: Lab) -> None:
     opened, chat = opened_chat(lab)
     chat.say("Tell me a story about a fox.")

@@ -249,6 +249,45 @@ def test_what_was_forgotten_last_can_be_brought_back(panel: Panel) -> None:
     assert not panel._view.undoable
 
 
+def test_a_reply_that_was_edited_goes_on_from_there(panel: Panel, models: ScriptedModels) -> None:
+    say(panel, "One")
+    begun = [user("One"), assistant("Well,")]
+    models.hold = (begun,)  # type: ignore[assignment]
+    browser_says(panel, type="edit", index=1, text="Well,")
+    assert models.started.acquire(timeout=30)
+    wait_until(panel._view, lambda: panel._view.turns[-1].get("begun"))
+    assert panel._view.turns[-1]["content"] == "Well,"
+    models.gate.set()
+    ended(panel)
+    assert models.prompts[-1] == begun
+    assert conversation(panel).turns == [user("One"), assistant("Well,to Well,")]
+    assert "begun" not in panel._view.turns[-1]
+    browser_says(panel, type="undo")
+    assert conversation(panel).turns == [user("One"), assistant("to One")]
+
+
+def test_what_a_reply_had_gone_on_by_stays_when_it_is_broken_off(
+    panel: Panel, models: ScriptedModels
+) -> None:
+    say(panel, "One")
+    models.hold = ([user("One"), assistant("Well,")],)  # type: ignore[assignment]
+    browser_says(panel, type="edit", index=1, text="Well,")
+    assert models.started.acquire(timeout=30)
+    updated()
+    assert conversation(panel).entered("Two") == [user("One"), assistant("Well,to"), user("Two")]
+    say(panel, "Two")
+    assert models.prompts[-1][1:] == [assistant("Well,to"), user("Two")]
+
+
+def test_a_saved_notebook_has_a_continued_reply_in_one(host: LocalHost) -> None:
+    chat = load(CHAT, host=host)
+    run = chat.run(messages=[user("One"), assistant("Well, ")])
+    data, _ = bundle(run, chat.signature)
+    assert "assistant:\nWell, to Well, \n[" in data["text/plain"]
+    assert data["text/html"].count("<h4>Assistant</h4>") == 1
+    assert "Well, to Well," in data["text/html"]
+
+
 def test_an_edit_of_another_conversation_changes_nothing(panel: Panel) -> None:
     say(panel, "One")
     before = panel._view.conversation
