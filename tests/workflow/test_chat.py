@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 from standins.scripted import ScriptedModels
 
@@ -113,3 +115,64 @@ def test_the_example_of_a_chat_has_messages(host: LocalHost) -> None:
     assert flow.describe()["input"] == [
         {"name": "messages", "type": "messages", "is_list": False, "required": True}
     ]
+
+
+PARTS = [{"type": "text", "text": "Hel"}, {"type": "text", "text": "lo"}]
+IMAGE = [{"type": "image_url", "image_url": {"url": "data:"}}]
+
+
+@pytest.mark.parametrize(
+    ("lines", "given"),
+    [
+        ("messages: ${input.m}", {"m": [{"role": "user", "content": PARTS}]}),
+        ("messages: {role: user, content: '${input.parts as json}'}", {"parts": PARTS}),
+        ("messages: {role: user, content: [{type: text, text: '${input.m}'}]}", {"m": "Hello"}),
+    ],
+)
+def test_content_may_come_in_parts_of_text(
+    lines: str, given: dict[str, Any], host: LocalHost, models: ScriptedModels
+) -> None:
+    chat(host, lines)(**given)
+    assert models.prompts == [[USER]]
+
+
+@pytest.mark.parametrize(
+    ("lines", "given"),
+    [
+        ("messages: ${input.m}", {"m": [{"role": "user", "content": IMAGE}]}),
+        ("messages: {role: user, content: '${input.parts as json}'}", {"parts": IMAGE}),
+    ],
+)
+def test_images_are_no_text(lines: str, given: dict[str, Any], host: LocalHost) -> None:
+    with pytest.raises(InputError, match='a part of type "image_url" is not taken') as caught:
+        chat(host, lines)(**given)
+    assert caught.value.hint == "Models here read text alone."
+
+
+def test_an_exchange_with_a_tool_is_asked_as_it_is(host: LocalHost, models: ScriptedModels) -> None:
+    said = [
+        USER,
+        {"role": "assistant", "tool_calls": [{"function": {"name": "f", "arguments": "{}"}}]},
+        {"role": "tool", "content": {"a": 1}},
+    ]
+    run = chat(host, "messages: ${input.m}").run(m=said)
+    call = {"id": "call00001", "type": "function", "function": {"name": "f", "arguments": {}}}
+    assert models.prompts == [
+        [
+            USER,
+            {"role": "assistant", "content": "", "tool_calls": [call]},
+            {"role": "tool", "content": '{"a": 1}', "tool_call_id": "call00001", "name": "f"},
+        ]
+    ]
+    assert run.input == {"m": models.prompts[0]}
+
+
+def test_what_is_new_alone_is_the_output_of_a_reply_that_goes_on(
+    host: LocalHost, models: ScriptedModels
+) -> None:
+    flow = chat(
+        host, "messages: ['${input.p}', {role: assistant, content: Well}]\noutput: 'Well${output}'"
+    )
+    run = flow.run(p="Hello")
+    assert models.prompts == [[USER, {"role": "assistant", "content": "Well"}]]
+    assert (run.text, run.output) == ("to Well", "Wellto Well")

@@ -173,9 +173,9 @@ def test_a_chat_is_cut_as_turn_by_turn(chatting: Any) -> None:
 def test_a_long_chat_is_cut_in_few_steps(chatting: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     rendered: list[int] = []
 
-    def counted(tokenizer: Any, messages: Any, *rest: Any) -> str:
+    def counted(tokenizer: Any, messages: Any, *rest: Any, **named: Any) -> str:
         rendered.append(len(messages))
-        return text_of(tokenizer, messages, *rest)
+        return text_of(tokenizer, messages, *rest, **named)
 
     monkeypatch.setattr(sampling_params.chat, "text_of", counted)
     got = settled(loaded(chatting, 2000), chat(8_000), max_input_length=1000)
