@@ -151,7 +151,7 @@ describe('what can be done with a message', () => {
       ['Copy', 'Edit'],
       ['Copy'],
       ['Copy', 'Edit'],
-      ['Copy', 'Regenerate']
+      ['Copy', 'Regenerate', 'Edit']
     ]);
     button(turns(el)[3], 'Regenerate').click();
     expect(model.sent).toEqual([{ type: 'regenerate' }]);
@@ -162,14 +162,14 @@ describe('what can be done with a message', () => {
     await model.set({ ...GOES, turns: [FOX, STORY, OWL] });
     expect(turns(el).map(offered)).toEqual([['Copy'], ['Copy'], ['Copy'], []]);
     await model.set({ ...ENDED, run_id: 'b', turns: [FOX, STORY, OWL, STORY] });
-    expect(offered(turns(el)[3])).toEqual(['Copy', 'Regenerate']);
+    expect(offered(turns(el)[3])).toEqual(['Copy', 'Regenerate', 'Edit']);
   });
 
   it('is to go on where the reply was cut, and only there', async () => {
     const { model, el } = chat({ ...ENDED, turns: [FOX, STORY], is_extendable: true });
     expect(turns(el).map(offered)).toEqual([
       ['Copy', 'Edit'],
-      ['Copy', 'Regenerate', 'Continue']
+      ['Copy', 'Regenerate', 'Edit', 'Continue']
     ]);
     button(el, 'Continue').click();
     expect(model.sent).toEqual([{ type: 'extend' }]);
@@ -289,7 +289,7 @@ describe('a message that is edited', () => {
     expect(query(turns(el)[0], '.modelcompose-said').hidden).toBe(false);
     expect(turns(el).map(offered)).toEqual([
       ['Copy', 'Edit'],
-      ['Copy', 'Regenerate']
+      ['Copy', 'Regenerate', 'Edit']
     ]);
   });
 });
