@@ -106,6 +106,7 @@ class Waiting:
     def __init__(self, since: float) -> None:
         self._meter = ProgressMeter()
         self._progress = Progress("Starting", None, since)
+        self._thinks = False
         self._words = 0
         self._in_word = False
 
@@ -115,6 +116,11 @@ class Waiting:
             found = self._meter.see(event)
             is_over = event.data["done"] == event.data["total"]
             self._progress = Progress("Reading the prompt", None, event.time) if is_over else found
+        elif event.type == "reasoning" and not self.has_text:
+            count = event.data.get("tokens", 0)
+            since = self._progress.since if self._thinks else event.time
+            self._thinks = True
+            self._progress = Progress(f"Thinking, {_tokens(count)}", None, since)
 
     def wrote(self, text: str, *, is_shown: bool) -> None:
         """Take in what has come of the text, which says enough where it is shown."""
@@ -207,7 +213,10 @@ def _amount(run: Run) -> list[str]:
     """Its tokens, unless its ending tells them."""
     generated = run.usage.get("generated") or 0
     is_said = list(run.finish_reasons.values()) == ["length"] and _at_limit(run)
-    return [_tokens(generated)] if generated and not is_said else []
+    parts = [_tokens(generated)] if generated and not is_said else []
+    if thought := run.usage.get("reasoning"):
+        parts.append(f"{thought:,} of thought")
+    return parts
 
 
 def _rate(run: Run) -> list[str]:

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import contextlib
 import time
+from collections import defaultdict
 from collections.abc import Callable
-from typing import Protocol
+from typing import Any, Protocol
 
 from .progress import Waiting
-from .workflow import Run
+from .workflow import Event, Run
 
 STOP_SECONDS = 10.0
 """For how long a run that was interrupted is waited for."""
@@ -37,11 +38,12 @@ def follow(
     *,
     line: ProgressLine | None = None,
     write: Callable[[str], object] | None = None,
+    think: Callable[[str], object] | None = None,
     stop_seconds: float = STOP_SECONDS,
     since: float | None = None,
 ) -> None:
     """`await_end`; what went wrong with the run is raised."""
-    await_end(run, line=line, write=write, stop_seconds=stop_seconds, since=since)
+    await_end(run, line=line, write=write, think=think, stop_seconds=stop_seconds, since=since)
     if run.error is not None:
         raise run.error.with_traceback(None)
 
@@ -51,6 +53,7 @@ def await_end(
     *,
     line: ProgressLine | None = None,
     write: Callable[[str], object] | None = None,
+    think: Callable[[str], object] | None = None,
     stop_seconds: float = STOP_SECONDS,
     since: float | None = None,
     or_text: bool = False,
@@ -59,22 +62,27 @@ def await_end(
     interrupt stops it, and is raised.
 
     ``line`` shows what it waits for meanwhile, and for how long, as soon as it has waited for
-    `QUIET_SECONDS`; ``write`` takes the text as it comes, and a line's end behind it. ``since`` is
-    when the wait began, in seconds since the epoch; now if None.
+    `QUIET_SECONDS`; ``write`` takes the text as it comes, and a line's end behind it; ``think``
+    takes the thoughts before it, and a blank line behind these. ``since`` is when the wait began,
+    in seconds since the epoch; now if None.
     """
     began = time.time() if since is None else since
     waiting = Waiting(began)
     shown = None if line is None else Sparing(line, began)
     has_text = False
+    thoughts = _Thoughts(think, line)
     pieces = run.follow()
     try:
         while not pieces.over and not (or_text and waiting.has_text):
             piece = pieces.get(_TICK)
             if isinstance(piece, str):
+                thoughts.end()
                 waiting.wrote(piece, is_shown=write is not None)
             elif piece is not None:
                 waiting.take(piece)
-            if shown is not None and not (has_text and shown.is_among_text):
+                thoughts.take(piece)
+            is_written = has_text or thoughts.are_open
+            if shown is not None and not (is_written and shown.is_among_text):
                 shown.show(waiting.line(time.time()))
             if write is not None and isinstance(piece, str):
                 write(piece)
@@ -82,9 +90,44 @@ def await_end(
     except BaseException as error:
         stop(run, error, stop_seconds)
         with contextlib.suppress(OSError, ValueError):  # whoever read it may have gone as well
+            thoughts.end()
             _end(line, write if has_text else None)
         raise
+    thoughts.end()
     _end(line, write if has_text else None)
+
+
+class _Thoughts:
+    """The thoughts of a run, for those who want them.
+
+    Attributes:
+        are_open: whether some were written, and not what is behind them.
+    """
+
+    def __init__(self, write: Callable[[str], object] | None, line: ProgressLine | None) -> None:
+        self.are_open = False
+        self._write = write
+        self._line = line
+        self._shown: defaultdict[tuple[Any, ...], int] = defaultdict(int)
+
+    def take(self, event: Event) -> None:
+        """Write what an event tells of them. At its end a run tells all again."""
+        if self._write is None or event.type != "reasoning":
+            return
+        stream, offset, text = tuple(event.data["stream"]), event.data["offset"], event.data["text"]
+        fresh = text[max(0, self._shown[stream] - offset) :]
+        self._shown[stream] = max(self._shown[stream], offset + len(text))
+        if not fresh:
+            return
+        if self._line is not None and not self.are_open:
+            self._line.show("")
+        self._write(fresh)
+        self.are_open = True
+
+    def end(self) -> None:
+        if self.are_open and self._write is not None:
+            self._write("\n\n")
+        self.are_open = False
 
 
 class Sparing:

@@ -10,6 +10,7 @@ from collections.abc import Callable
 from typing import TextIO
 
 _TAB = 8
+_DIM, _NOT_DIM = "\033[2m", "\033[22m"
 _PARTS = re.compile(r"\n|[^\S\n]+|\S")
 
 
@@ -121,4 +122,21 @@ def for_terminal(stream: TextIO) -> Callable[[str], object]:
 
     if not stream.isatty():
         return write
-    return WordWrap(write, lambda: shutil.get_terminal_size().columns - 1)
+    return WordWrap(write, _columns)
+
+
+def for_thoughts(stream: TextIO) -> Callable[[str], object] | None:
+    """What writes thoughts to a stream, dimmed; None where that is no terminal, which is for what
+    was asked for."""
+    if not stream.isatty():
+        return None
+
+    def write(text: str) -> None:
+        stream.write(f"{_DIM}{text}{_NOT_DIM}")
+        stream.flush()
+
+    return WordWrap(write, _columns)
+
+
+def _columns() -> int:
+    return shutil.get_terminal_size().columns - 1

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from ..terminal import TerminalLine, for_terminal
+from ..terminal import TerminalLine, for_terminal, for_thoughts
 from .group import document_path, file_option, main, workflow_and_file
 from .inputs import input_option, inputs_of
 from .output_file import writable
@@ -83,7 +83,10 @@ def _run(
     current = flow.submit(values)
     write = for_terminal(sys.stdout) if stream else None
     try:
-        follow(current, line=line, write=write, stop_seconds=_STOP_SECONDS, since=began)
+        follow(
+            current, line=line, write=write, think=for_thoughts(sys.stderr),
+            stop_seconds=_STOP_SECONDS, since=began,
+        )  # fmt: skip
     except (KeyboardInterrupt, OSError):
         click.echo(f"\nstopped{tokens_so_far(current)}", err=True)
         raise

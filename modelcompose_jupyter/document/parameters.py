@@ -45,6 +45,18 @@ def _early_stopping(value: Any) -> Any:
         raise PydanticCustomError("conversion", "expected true, false or never") from None
 
 
+def _thinking(value: Any) -> Any:
+    if value == "auto":
+        return value
+    try:
+        return types.boolean(value)
+    except types.ConversionError:
+        raise PydanticCustomError("conversion", "expected true, false or auto") from None
+
+
+THINKING_SWITCHES = ("enable_thinking", "thinking")
+"""What chat templates call the variable that says whether the model thinks."""
+
 # What the library that renders templates takes for itself.
 _TAKEN = frozenset(
     (
@@ -188,8 +200,17 @@ class GenerationParameters(Strict):
         None, description="The same of the prompt's tokens, which are all read again for it."
     )
 
+    thinking: (
+        Annotated[bool | Literal["auto"], BeforeValidator(_thinking), SWITCH, TemplateOr()] | None
+    ) = Field(
+        None,
+        description="Whether a chat's model thinks before it replies; auto leaves it to the model.",
+    )
+    thinking_budget: Annotated[Integer, Field(ge=0), TemplateOr()] | None = Field(
+        None, description="End a thought after so many tokens; 0 is at once."
+    )
     enable_thinking: Annotated[Boolean, TemplateOr()] | None = Field(
-        None, description="Whether a chat's model thinks before it replies, where it has a switch."
+        None, description="The same as thinking, by the name that most templates have for it."
     )
     chat_template_kwargs: Annotated[TemplateVariables, TemplateOr()] | None = Field(
         None, description="Further variables of a chat's template, by name."
@@ -198,15 +219,23 @@ class GenerationParameters(Strict):
     @model_validator(mode="after")
     def _values_agree(self) -> GenerationParameters:
         variables: Any = self.chat_template_kwargs  # or a template of them
-        named = isinstance(variables, dict) and "enable_thinking" in variables
-        if named and self.enable_thinking is not None:
+        named = set(THINKING_SWITCHES) & set(variables if isinstance(variables, dict) else ())
+        if named and (self.enable_thinking, self.thinking) != (None, None):
             raise PydanticCustomError(
                 "together",
-                "'enable_thinking' stands in 'chat_template_kwargs' and beside it",
+                "'{key}' stands in 'chat_template_kwargs' and beside it",
+                {"key": min(named)},
+            )
+        if self.enable_thinking is not None and self.thinking is not None:
+            raise PydanticCustomError(
+                "together",
+                "'enable_thinking' is another name of 'thinking', which stands beside it",
                 {"key": "enable_thinking"},
             )
         if self.format is not None:
             self._fits_format()
+        if self.thinking_budget is not None and isinstance(self.num_beams, int):
+            self._fits_budget(self.num_beams)
         shortest, longest = self.min_output_length, self.max_output_length
         if isinstance(shortest, int) and isinstance(longest, int) and shortest > longest:
             raise PydanticCustomError(
@@ -215,6 +244,14 @@ class GenerationParameters(Strict):
                 {"key": "min_output_length", "shortest": shortest, "longest": longest},
             )
         return self
+
+    def _fits_budget(self, num_beams: int) -> None:
+        if num_beams > 1:
+            raise PydanticCustomError(
+                "together",
+                "a beam search cannot hold to 'thinking_budget': leave out one of them",
+                {"key": "num_beams"},
+            )
 
     def _fits_format(self) -> None:
         if self.include_prompt is True:
@@ -231,11 +268,10 @@ class GenerationParameters(Strict):
             )
 
     @property
-    def template_variables(self) -> dict[str, Any]:
-        """What a chat's template may read, by name."""
-        thinking = self.enable_thinking
-        switch = {} if thinking is None else {"enable_thinking": thinking}
-        return {**(self.chat_template_kwargs or {}), **switch}
+    def wants_thinking(self) -> bool | None:
+        """Whether the model is to think; None leaves it to the model and its template."""
+        asked = self.enable_thinking if self.thinking is None else self.thinking
+        return asked if isinstance(asked, bool) else None
 
     def given(self) -> dict[str, Any]:
         """The parameters that were given, by name."""

@@ -23,6 +23,7 @@ from .generation import (
     Extension,
     Generation,
     OnRead,
+    OnReasoning,
     OnText,
     OnTokens,
     Owner,
@@ -91,6 +92,7 @@ class Lease:
         scored: str | None = None,
         grammar: CompiledGrammar | None = None,
         chat_template: str | None = None,
+        on_reasoning: OnReasoning | None = None,
     ) -> Generation:
         """Ask for text; returns at once. What is wrong with the request ends its future.
 
@@ -116,7 +118,7 @@ class Lease:
         limit = self._cache.max_output_length
         return self._entry.engine.submit(
             prompt, parameters, on_text, on_queued, limit, owner, self._lookup, extension, on_read,
-            on_tokens, beginning, scored, grammar, chat_template,
+            on_tokens, beginning, scored, grammar, chat_template, on_reasoning,
         )  # fmt: skip
 
     def release(self) -> None:

@@ -20,6 +20,10 @@ The offset is the length so far: what was told is never taken back. Called on th
 for a request that never ran, on that of who cancels it.
 """
 
+OnReasoning = Callable[[int, int, str, int], None]
+"""``on_reasoning(sequence, offset, text, tokens)``: the same of what the model thinks before it
+replies, which has so many tokens by now."""
+
 OnTokens = Callable[[int, str, int, list[dict[str, Any]], int], None]
 """``on_tokens(sequence, part, offset, tokens, start)``: these tokens belong at this place of that
 sequence (``text``) or of the prompt (``prompt``), as `workflow.events.TokenData` describes them.
@@ -79,7 +83,8 @@ class GenerationResult:
         usage: tokens: ``prompt``, ``reused`` (of the prompt and what is given, from earlier
             requests), ``generated`` (over all sequences, end tokens included); ``given`` where
             texts have a `Beginning` or are scored; ``forced``, of those generated, that a format
-            left no choice and that took no step of the model; with speculation also
+            left no choice and that took no step of the model; ``reasoning``, of those generated,
+            in thoughts, where it is known how the model marks these; with speculation also
             ``draft_tokens`` and, of these, ``accepted_tokens``.
         parameters: those really used; ``seed`` is always there.
         warnings: a sentence for each parameter that was changed or had no effect.
@@ -89,6 +94,9 @@ class GenerationResult:
             of which no more is left, or ``host``, which warns of it.
         model: ``source``, ``revision``, ``device``, ``precision``, ``driver`` and ``class`` of the
             model.
+        reasoning: one per sequence: what the model thought before its text, without markers; empty
+            where it did not think.
+        reasoning_tokens: one per sequence: the tokens of these.
         room: how many more tokens a longer limit could give each text.
         tokens: those generated, of each sequence, where they can be the drafts of an `Extension`.
     """
@@ -103,6 +111,8 @@ class GenerationResult:
     room: int = 0
     tokens: Sequence[Sequence[int]] = ()
     limited_by: LimitedBy | None = None
+    reasoning: Sequence[str] = ()
+    reasoning_tokens: Sequence[int] = ()
 
 
 class Cancelled(Exception):

@@ -559,7 +559,12 @@ def _ended_run(state: TaskState) -> Run:
     data = state.model_dump(exclude_unset=True)
     run = Run(state.workflow_id, data.get("input"), lambda: None, id=state.task_id)
     text = {"text": state.text or "", "finish_reason": state.finish_reason}
-    run.add("text", {"stream": ("", 0, 0, 0), "offset": 0, **text})
+    stream = ("", 0, 0, 0)
+    run.add("text", {"stream": stream, "offset": 0, **text})
+    if state.reasoning:
+        thoughts = {"offset": 0, "text": state.reasoning}
+        tokens = (state.usage or {}).get("reasoning", 0)
+        run.add("reasoning", {"stream": stream, **thoughts, "tokens": tokens})
     if "output" in data:
         run.add("result", {"output": state.output})
     if state.error is not None:

@@ -30,7 +30,7 @@ from ..workflow import Event, State
 from ..workflow.tokens import Token
 from .events import HEARTBEAT, as_json, message
 from .http import ApiRequest, ApiResponse, EventStream, Route, status_of
-from .openai_logprobs import TextWithTokens, of_chat, of_completion
+from .openai_logprobs import TextWithTokens, answer_of, of_chat, of_completion
 from .openai_schemas import (
     INPUTS,
     BaseCompletionRequest,
@@ -147,8 +147,9 @@ class _Format:
     prefix: str
     object: str
     chunk_object: str
-    whole: Callable[[str], dict[str, Any]]
+    whole: Callable[[str, str], dict[str, Any]]
     piece: Callable[[str], dict[str, Any]]
+    thought: Callable[[str], dict[str, Any]]
     logprobs: Callable[[Sequence[Token], int], dict[str, Any]]
     opening: Mapping[str, Any]
     closing: Mapping[str, Any]
@@ -161,8 +162,9 @@ _TEXT = _Format(
     prefix="cmpl-",
     object="text_completion",
     chunk_object="text_completion",
-    whole=lambda text: {"text": text},
+    whole=lambda text, _: {"text": text},
     piece=lambda text: {"text": text},
+    thought=lambda _: {"text": ""},  # there is none: only chats have them
     logprobs=of_completion,
     opening={},
     closing={"text": ""},
@@ -175,8 +177,16 @@ _CHAT = _Format(
     prefix="chatcmpl-",
     object="chat.completion",
     chunk_object="chat.completion.chunk",
-    whole=lambda text: {"message": {"role": "assistant", "content": text, "refusal": None}},
+    whole=lambda text, thought: {
+        "message": {
+            "role": "assistant",
+            "content": text,
+            "refusal": None,
+            **({"reasoning_content": thought} if thought else {}),
+        }
+    },
     piece=lambda text: {"delta": {"content": text}},
+    thought=lambda text: {"delta": {"reasoning_content": text}},
     logprobs=of_chat,
     opening={"delta": {"role": "assistant", "content": ""}},
     closing={"delta": {}},
@@ -242,6 +252,7 @@ class _Completion:
         self._choices = choices
         self._created = int(time.time())
         self._coming: defaultdict[tuple[Any, ...], TextWithTokens] = defaultdict(TextWithTokens)
+        self._thoughts: defaultdict[tuple[Any, ...], int] = defaultdict(int)  # characters so far
 
     async def whole(self) -> ApiResponse:
         """All of it, when the run has ended."""
@@ -254,8 +265,11 @@ class _Completion:
 
     def _body_of_whole(self) -> dict[str, Any]:
         reasons, logprobs = self._run.finish_reasons, self._logprobs()
+        thoughts, whole = self._run.reasoning_streams, self._format.whole
         choices = [
-            self._choice(stream, self._format.whole(text), reasons[stream], logprobs.get(stream))
+            self._choice(
+                stream, whole(text, thoughts[stream]), reasons[stream], logprobs.get(stream)
+            )
             for stream, text in sorted(self._run.streams.items())
         ]
         return {**self._head(self._format.object), "choices": choices, "usage": self._usage()}
@@ -266,7 +280,7 @@ class _Completion:
             return {}
         run = self._run
         return {
-            stream: self._format.logprobs([*of_prompt, *of_text], 0)
+            stream: self._format.logprobs([*of_prompt, *answer_of(of_text)], 0)
             for stream, of_prompt, of_text in zip(
                 run.streams, run.prompt_tokens, run.tokens, strict=True
             )
@@ -280,7 +294,7 @@ class _Completion:
         async def begin() -> bool:
             async for events in source:
                 first.extend(events)
-                says = (e for e in events if e.type == "text")
+                says = (e for e in events if e.type in ("text", "reasoning"))
                 if not events or any(e.data["text"] or "finish_reason" in e.data for e in says):
                     break
             return True
@@ -314,6 +328,12 @@ class _Completion:
             if event.type == "tokens":
                 coming = self._coming[tuple(data["stream"])]
                 coming.add_tokens(data["part"], data["offset"], data["tokens"])
+            elif event.type == "reasoning":
+                stream, thoughts = tuple(data["stream"]), self._thoughts
+                text = data["text"][max(0, thoughts[stream] - data["offset"]) :]
+                thoughts[stream] = max(thoughts[stream], data["offset"] + len(data["text"]))
+                if text:
+                    chunks.append(self._chunk([self._choice(stream, self._format.thought(text))]))
             elif event.type == "text":
                 stream, reason = tuple(data["stream"]), data.get("finish_reason")
                 coming = self._coming[stream]
@@ -368,6 +388,7 @@ class _Completion:
             "completion_tokens": usage["generated"],
             "total_tokens": usage["prompt"] + usage["generated"],
             "prompt_tokens_details": {"cached_tokens": usage["reused"]},
+            "completion_tokens_details": {"reasoning_tokens": usage.get("reasoning", 0)},
         }
 
     def _failed(self) -> ApiResponse:

@@ -42,6 +42,11 @@ def of_chat(tokens: Sequence[Token], _: int) -> dict[str, Any]:
     return {"content": content, "refusal": None}
 
 
+def answer_of(tokens: Sequence[Token]) -> list[Token]:
+    """The tokens without those of thoughts, which have no log-probabilities there."""
+    return [token for token in tokens if token.part == "text"]
+
+
 def _likeliest(token: Token) -> dict[str, float] | None:
     """The alternatives by their names, and always the token itself; of one name the likeliest."""
     if token.logprob is None:
@@ -80,7 +85,7 @@ class TextWithTokens:
     def add_tokens(self, part: str, offset: int, tokens: Sequence[Mapping[str, Any]]) -> None:
         """Take what has come of the tokens, as events tell them."""
         fresh = tokens[max(0, self._known[part] - offset) :]
-        self._tokens += [Token.of(each) for each in fresh]
+        self._tokens += answer_of([Token.of(each) for each in fresh])
         self._known[part] += len(fresh)
 
     def take(self, *, is_whole: bool) -> tuple[str, Sequence[Token], int]:

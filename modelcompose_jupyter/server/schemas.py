@@ -237,6 +237,7 @@ class TaskState(Answer):
     output: Any = None
     error: ErrorDetails | None = None
     text: str | None = Field(None, description="The text so far, unless the run has completed.")
+    reasoning: str | None = Field(None, description="What the model thought before the text.")
     finish_reason: str | None = None
     extendable_by: int | None = Field(
         None, description="Tokens by which a text that was cut may go on; see 'extension_of'."
@@ -329,6 +330,7 @@ def task_state(run: Run, session_id: str | None = None) -> dict[str, Any]:
         "workflow_id": run.workflow,
         "error": run.error.to_dict() if run.error is not None else None,
         "text": None if state is State.COMPLETED else run.text,
+        "reasoning": run.reasoning or None,
         "finish_reason": run.finish_reason,
         "extendable_by": run.extendable_by or None,
         "usage": run.usage if ended else None,

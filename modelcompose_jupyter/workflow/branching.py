@@ -71,6 +71,9 @@ def branch(
             texts[key],
             texts=["" if n == stream[3] else each for n, each in enumerate(texts[key].texts)],
             tokens=[() if n == stream[3] else each for n, each in enumerate(texts[key].tokens)],
+            reasoning=[
+                ("", 0) if n == stream[3] else each for n, each in enumerate(texts[key].reasoning)
+            ],
         )
     starts = {stream: run.token_starts[text]}
     return asked, EarlierRun(texts, {stream: known[:token]}, starts)

@@ -289,11 +289,16 @@ class _Stream:
         self._told = call.told
         self.key = (call.job.id, call.repeat or 0, number)
         self.drafts = earlier.tokens if earlier is not None else ()
-        self._earlier = list(earlier.texts) if earlier is not None else [""] * sequences
-        self._lengths = [len(text) for text in self._earlier]
+        texts = earlier.texts if earlier is not None else [""] * sequences
+        self._texts = [_Growing(text) for text in texts]
+        thoughts = earlier.reasoning if earlier is not None else [("", 0)] * sequences
+        self._thoughts = [_Growing(text) for text, _ in thoughts]
         self._given_up = False
-        for sequence, text in enumerate(self._earlier):
+        for sequence, text in enumerate(texts):
             self._add(sequence, 0, text)
+        for sequence, (thought, count) in enumerate(thoughts):
+            if thought:
+                self._add_reasoning(sequence, 0, thought, count)
         self.beginning = self._begin(call, prompt, sequences)
 
     def _begin(self, call: ComponentCall, prompt: Prompt, sequences: int) -> Beginning:
@@ -317,15 +322,15 @@ class _Stream:
         """What has come of a text. On any thread."""
         if self._given_up:
             return
-        told = self._earlier[sequence][offset : offset + len(text)]
-        if told:
-            same = _in_common(told, text)
-            offset, text = offset + same, text[same:]
-            if not text:
-                return
-            self._earlier[sequence] = ""  # it is longer, or another
-        self._lengths[sequence] = offset + len(text)
-        self._add(sequence, offset, text)
+        if (fresh := self._texts[sequence].put(offset, text)) is not None:
+            self._add(sequence, *fresh)
+
+    def put_reasoning(self, sequence: int, offset: int, text: str, tokens: int) -> None:
+        """What has come of the thoughts before a text, which have so many tokens. On any thread."""
+        if self._given_up:
+            return
+        if (fresh := self._thoughts[sequence].put(offset, text)) is not None:
+            self._add_reasoning(sequence, *fresh, tokens)
 
     @property
     def is_first(self) -> bool:
@@ -354,19 +359,56 @@ class _Stream:
     def give_up(self) -> None:
         """End the texts as they are; what comes later is dropped."""
         self._given_up = True
-        for sequence, length in enumerate(self._lengths):
-            self._add(sequence, length, "", finish_reason="cancelled")
+        for sequence, text in enumerate(self._texts):
+            self._add(sequence, text.length, "", finish_reason="cancelled")
 
     def finish(self, result: GenerationResult) -> None:
         for sequence, reason in enumerate(result.finish_reasons):
             # One that was stopped keeps what was told of it, though it has not all come true yet.
             is_whole = reason != "cancelled"
-            end = len(result.texts[sequence]) if is_whole else self._lengths[sequence]
+            if is_whole and sequence < len(result.reasoning):
+                self._end_reasoning(
+                    sequence, len(result.reasoning[sequence]), result.reasoning_tokens[sequence]
+                )
+            end = len(result.texts[sequence]) if is_whole else self._texts[sequence].length
             self._add(sequence, end, "", finish_reason=reason)
+
+    def _end_reasoning(self, sequence: int, length: int, tokens: int) -> None:
+        if length or self._thoughts[sequence].length:
+            self._add_reasoning(sequence, length, "", tokens)
 
     def _add(self, sequence: int, offset: int, text: str, **end: Any) -> None:
         stream = (*self.key, sequence)
         self._run.add("text", {"stream": stream, "offset": offset, "text": text, **end})
+
+    def _add_reasoning(self, sequence: int, offset: int, text: str, tokens: int) -> None:
+        stream = (*self.key, sequence)
+        data = {"stream": stream, "offset": offset, "text": text, "tokens": tokens}
+        self._run.add("reasoning", data)
+
+
+class _Growing:
+    """A text that comes, of which an earlier run may have had some.
+
+    Attributes:
+        length: characters that are told.
+    """
+
+    def __init__(self, earlier: str) -> None:
+        self.length = len(earlier)
+        self._earlier = earlier
+
+    def put(self, offset: int, text: str) -> tuple[int, str] | None:
+        """Take what has come; returns what is to be told of it, and where, if anything is."""
+        told = self._earlier[offset : offset + len(text)]
+        if told:
+            same = _in_common(told, text)
+            offset, text = offset + same, text[same:]
+            if not text:
+                return None
+            self._earlier = ""  # it is longer, or another
+        self.length = offset + len(text)
+        return offset, text
 
 
 async def _generate(
@@ -402,6 +444,7 @@ async def _generate(
                 chat_template=call.job.component.chat_template,
                 on_read=stream.read if stream.is_first else None,
                 on_tokens=stream.put_tokens,
+                on_reasoning=stream.put_reasoning,
             )
             ended = asyncio.wrap_future(generation.future)
             try:

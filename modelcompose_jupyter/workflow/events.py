@@ -13,7 +13,7 @@ from typing import Any, Literal
 
 from pydantic import BaseModel, NonNegativeInt
 
-EventType = Literal["state", "progress", "text", "tokens", "result", "error"]
+EventType = Literal["state", "progress", "text", "reasoning", "tokens", "result", "error"]
 
 
 class State(StrEnum):
@@ -109,6 +109,22 @@ class TextData(BaseModel):
     finish_reason: str | None = None
 
 
+class ReasoningData(BaseModel):
+    """More of what the model thinks before one of the texts.
+
+    Attributes:
+        stream: which text, as in `TextData`.
+        offset: where it goes, in characters; what was there is replaced.
+        text: what has come.
+        tokens: how many tokens the thoughts have by now, without their markers.
+    """
+
+    stream: list[str | int]
+    offset: NonNegativeInt
+    text: str
+    tokens: NonNegativeInt = 0
+
+
 class AlternativeData(BaseModel):
     """A token that could have stood in the place of another: see `tokens.Alternative`."""
 
@@ -130,6 +146,7 @@ class TokenData(BaseModel):
     rank: int | None = None
     bytes: list[int] | None = None
     alternatives: list[AlternativeData] = []
+    part: Literal["text", "reasoning"] = "text"
 
 
 class TokensData(BaseModel):
@@ -171,6 +188,7 @@ EVENT_DATA: Mapping[str, type[BaseModel]] = {
     "state": StateData,
     "progress": ProgressData,
     "text": TextData,
+    "reasoning": ReasoningData,
     "tokens": TokensData,
     "result": ResultData,
     "error": ErrorData,

@@ -26,12 +26,13 @@ Key = tuple[str, int, int]
 
 @dataclass(frozen=True)
 class EarlierTexts:
-    """The texts of a prompt in the earlier run as far as longer ones begin with them, and the
-    tokens that were generated of each."""
+    """The texts of a prompt in the earlier run as far as longer ones begin with them, the tokens
+    that were generated of each, and what was thought before it, with how many tokens."""
 
     prompt: str
     texts: Sequence[str]
     tokens: Sequence[Sequence[int]]
+    reasoning: Sequence[tuple[str, int]]
 
 
 @dataclass(frozen=True)
@@ -125,7 +126,7 @@ def _limit(run: Run) -> int:
 def earlier_texts(run: Run) -> dict[Key, EarlierTexts]:
     """The texts of a run that has ended, as far as longer ones begin with them."""
     found: dict[Key, EarlierTexts] = {}
-    streams = run.streams
+    streams, thoughts, counts = run.streams, run.reasoning_streams, run.reasoning_tokens
     for generation in run.record["generations"]:
         key = tuple(generation["stream"])
         if key not in run.drafts:
@@ -136,5 +137,7 @@ def earlier_texts(run: Run) -> dict[Key, EarlierTexts]:
             certain(streams[*key, place], stops) if reason == "length" else streams[*key, place]
             for place, reason in enumerate(generation["finish_reasons"])
         ]
-        found[key] = EarlierTexts(prompt, texts, tokens)
+        places = [(*key, place) for place in range(len(texts))]
+        reasoning = [(certain(thoughts[each], ()), counts[each]) for each in places]
+        found[key] = EarlierTexts(prompt, texts, tokens, reasoning)
     return found

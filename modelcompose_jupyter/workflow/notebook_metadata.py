@@ -26,10 +26,13 @@ _Timing = Annotated[float, Field(ge=0, allow_inf_nan=False)]
 
 
 class _Text(BaseModel):
-    """One of the texts. ``text`` is None where the output has it."""
+    """One of the texts. ``text`` is None where the output has it; ``reasoning`` was thought before
+    it."""
 
     stream: tuple[str | int, ...]
     text: str | None = None
+    reasoning: str = ""
+    reasoning_tokens: Annotated[int, Field(ge=0)] = 0
     finish_reason: str | None = None
 
 
@@ -79,10 +82,15 @@ def as_metadata(
     output = last["result"].data["output"] if "result" in last else None
     # Of a stream the last event has the whole text, the first its place among the others.
     streams = {tuple(each.data["stream"]): each.data for each in events if each.type == "text"}
+    thoughts = {
+        tuple(each.data["stream"]): each.data for each in events if each.type == "reasoning"
+    }
     shown = _only_text(output) if len(streams) == 1 else None
     texts = [
         _Text(
             stream=stream,
+            reasoning=thoughts.get(stream, {}).get("text", ""),
+            reasoning_tokens=thoughts.get(stream, {}).get("tokens", 0),
             text=None if data["text"] == shown else data["text"],
             finish_reason=data.get("finish_reason"),
         )
@@ -122,6 +130,9 @@ def saved_run(record: Mapping[str, Any]) -> dict[str, Any]:
         text = {"text": (each.text if each.text is not None else shown) or "", "offset": 0}
         reason = {} if each.finish_reason is None else {"finish_reason": each.finish_reason}
         events.append(("text", result.ended, {"stream": each.stream, **text, **reason}))
+        if each.reasoning:
+            thoughts = {"offset": 0, "text": each.reasoning, "tokens": each.reasoning_tokens}
+            events.append(("reasoning", result.ended, {"stream": each.stream, **thoughts}))
     if result.state is State.COMPLETED:
         events.append(("result", result.ended, {"output": result.output}))
     if result.error is not None:

@@ -47,8 +47,8 @@ T = TypeVar("T")
 def _subject(event: Event) -> Any:
     """What an event speaks of; what a later one says of the same stands for both."""
     data = event.data
-    if event.type == "text":
-        return ("text", *data["stream"])
+    if event.type in ("text", "reasoning"):
+        return (event.type, *data["stream"])
     if event.type == "tokens":
         return ("tokens", data.get("part"), *data["stream"])
     if event.type == "progress":
@@ -98,6 +98,18 @@ class _TextStream:
         self._length = offset + len(text)
 
 
+class _ReasoningStream(_TextStream):
+    """The growing thoughts of one sequence.
+
+    Attributes:
+        tokens: how many these have.
+    """
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.tokens = 0
+
+
 class Run:
     """One run of a workflow. Safe to use from any thread; it can be awaited.
 
@@ -143,6 +155,7 @@ class Run:
             "parameters": dict(parameters or {}),
         }
         self._streams: dict[tuple[Any, ...], _TextStream] = {}
+        self._thoughts: dict[tuple[Any, ...], _ReasoningStream] = {}
         self._tokens = TokenStreams()
         # What a longer run of the same begins with, if this one can be extended, by (job, repeat,
         # prompt): the prompt's digest, and the tokens of each sequence. No event tells them.
@@ -177,6 +190,13 @@ class Run:
         return "\n\n".join(self.streams.values())
 
     @property
+    def reasoning(self) -> str:
+        """What the model thought so far before it wrote `text`, which has none of it; of several
+        texts in their order, with a blank line between them. Empty where it did not think, or
+        nobody knows how it marks its thoughts."""
+        return "\n\n".join(thought for thought in self.reasoning_streams.values() if thought)
+
+    @property
     def finish_reason(self) -> str | None:
         """Why generation ended: ``eos``, ``stop``, ``length`` or ``cancelled``.
 
@@ -199,7 +219,8 @@ class Run:
 
     @property
     def usage(self) -> dict[str, int]:
-        """Tokens, counted when it has ended: ``prompt``, ``reused`` and ``generated``."""
+        """Tokens, counted when it has ended: ``prompt``, ``reused`` and ``generated``; and of
+        these ``reasoning``, where a model may have thought."""
         return self._of_summary("usage")
 
     @property
@@ -248,9 +269,24 @@ class Run:
             return {key: stream.text for key, stream in self._streams.items()}
 
     @property
+    def reasoning_streams(self) -> dict[tuple[Any, ...], str]:
+        """What was thought before each of `streams` so far; empty where nothing was."""
+        with self._changed:
+            return {key: self._thoughts_of(key).text for key in self._streams}
+
+    @property
+    def reasoning_tokens(self) -> dict[tuple[Any, ...], int]:
+        """How many tokens that has, of each."""
+        with self._changed:
+            return {key: self._thoughts_of(key).tokens for key in self._streams}
+
+    def _thoughts_of(self, stream: tuple[Any, ...]) -> _ReasoningStream:
+        return self._thoughts.get(stream) or _ReasoningStream()
+
+    @property
     def tokens(self) -> list[list[Token]]:
-        """The tokens generated so far, a list for each of `streams`; empty lists where ``logprobs``
-        was not asked for."""
+        """The tokens generated so far, a list for each of `streams`, those of thoughts and of their
+        markers among them; empty lists where ``logprobs`` was not asked for."""
         with self._changed:
             return [self._tokens.tokens("text", key) for key in self._streams]
 
@@ -465,6 +501,10 @@ class Run:
             stream = self._streams.setdefault(tuple(data["stream"]), _TextStream())
             stream.put(data["offset"], data["text"])
             stream.finish_reason = data.get("finish_reason", stream.finish_reason)
+        elif event.type == "reasoning":
+            thoughts = self._thoughts.setdefault(tuple(data["stream"]), _ReasoningStream())
+            thoughts.put(data["offset"], data["text"])
+            thoughts.tokens = data.get("tokens", 0)
         elif event.type == "tokens":
             self._tokens.put(data)
         elif event.type == "result":
@@ -482,9 +522,9 @@ class Run:
         """Keep of the events what still says something.
 
         The text events of a stream become two: its announcement, which is in the order of streams,
-        and one with the whole text, in the place of the last. Its events of tokens become one. Of
-        each job's progress in a phase the last event stays. Everything else stays as it is, and
-        what stays keeps its number.
+        and one with the whole text, in the place of the last. Those of its thoughts become one, and
+        those of its tokens. Of each job's progress in a phase the last event stays. Everything else
+        stays as it is, and what stays keeps its number.
         """
         last = {_subject(event): event.number for event in self._events}
         announced: set[Any] = set()
@@ -502,6 +542,9 @@ class Run:
                 elif subject not in announced:
                     kept.append(replace(event, data={**event.data, "offset": 0, "text": ""}))
                 announced.add(subject)
+            elif is_last and event.type == "reasoning":
+                text = self._thoughts[tuple(event.data["stream"])].text
+                kept.append(replace(event, data={**event.data, "offset": 0, "text": text}))
             elif is_last and event.type == "tokens":
                 part = event.data.get("part", "text")
                 tokens = list(self._tokens.of(part, tuple(event.data["stream"])))

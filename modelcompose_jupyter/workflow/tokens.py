@@ -53,6 +53,8 @@ class Token(NamedTuple):
         alternatives: the likeliest tokens in its place, as many as were asked for, the likeliest
             first. It is among them where its rank is.
         bytes: of a part of a character; else None.
+        part: ``reasoning`` of a token of the model's thoughts, and of what marks these: ``text`` is
+            what it adds to them; else ``text``.
     """
 
     text: str
@@ -63,6 +65,7 @@ class Token(NamedTuple):
     token: str
     alternatives: Sequence[Alternative]
     bytes: bytes | None = None
+    part: str = "text"
 
     @classmethod
     def of(cls, data: Mapping[str, Any]) -> Self:
@@ -76,6 +79,7 @@ class Token(NamedTuple):
             data["token"],
             tuple(Alternative.of(each) for each in data.get("alternatives", ())),
             _bytes(data),
+            data.get("part", "text"),
         )
 
 

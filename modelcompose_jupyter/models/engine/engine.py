@@ -26,6 +26,7 @@ from ..generation import (
     Generation,
     GenerationResult,
     OnRead,
+    OnReasoning,
     OnText,
     OnTokens,
     Owner,
@@ -116,6 +117,7 @@ class Engine:
         scored: str | None = None,
         grammar: CompiledGrammar | None = None,
         chat_template: str | None = None,
+        on_reasoning: OnReasoning | None = None,
     ) -> Generation:
         """Queue a `GenerationRequest`.
 
@@ -127,7 +129,7 @@ class Engine:
             prompt, parameters, on_text, generation, QueuePosition(on_queued),
             owner or (generation,), max_output_length, prompt_lookup, extension or Extension(),
             beginning or Beginning(), scored, grammar, chat_template, self.model_info,
-            on_read=on_read, on_tokens=on_tokens,
+            on_read=on_read, on_tokens=on_tokens, on_reasoning=on_reasoning,
         )  # fmt: skip
         with self._changed:
             if self._closed:

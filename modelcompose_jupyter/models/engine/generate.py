@@ -16,6 +16,7 @@ from ..weights.library_logging import quiet
 from ..weights.loaded_model import LoadedModel
 from .request import GenerationRequest, result
 from .sampling_params import SamplingParams
+from .sequence import reply_of
 from .stream import Stream
 
 if TYPE_CHECKING:
@@ -39,7 +40,7 @@ def generate(
     from .seeded_draws import SeededDraws
     from .stopping_criteria import StoppingCriteria
 
-    stream = Stream(params, request.on_text, request.on_tokens)
+    stream = Stream(params, request.on_text, request.on_tokens, request.on_reasoning)
     given = _given(params)
     draws = SeededDraws(params.seed, len(given)) if params.do_sample else None
     before = _before(loaded, params.tokens)
@@ -50,7 +51,7 @@ def generate(
     tokens = GeneratedTokens(loaded, params, before, stream, tap)
     criteria = StoppingCriteria(
         params,
-        params.decode or loaded.decode,
+        loaded.decode,
         before,
         request.cancelled,
         stream,
@@ -59,6 +60,7 @@ def generate(
         given=given,
         tokens=tokens,
         constraint=constraint,
+        reply=reply_of(loaded, params),
     )
     tokens.begin(given, request.beginning.told_of(0))
     if request.cancelled.is_set():
@@ -84,7 +86,13 @@ def generate(
         criteria.finish(output)
     tokens.finish()
     usage = {"generated": criteria.generated, **({"given": len(given)} if given else {})}
-    return result(request, params, stream, criteria.reasons, usage, criteria.first_token)
+    reasoning = criteria.reasoning_tokens
+    if params.thinking is not None:
+        usage["reasoning"] = sum(reasoning)
+    return result(
+        request, params, stream, criteria.reasons, usage, criteria.first_token,
+        reasoning_tokens=reasoning,
+    )  # fmt: skip
 
 
 def _given(params: SamplingParams) -> Sequence[int]:

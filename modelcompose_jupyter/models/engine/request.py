@@ -19,6 +19,7 @@ from ..generation import (
     Generation,
     GenerationResult,
     OnRead,
+    OnReasoning,
     OnText,
     OnTokens,
     Owner,
@@ -50,6 +51,7 @@ class GenerationRequest:
         model_info: what results say of the model.
         on_read: told how much of the prompt is read.
         on_tokens: told the tokens whose log-probabilities are asked for.
+        on_reasoning: told the thoughts before the texts.
         made, started: by the monotonic clock; ``started`` is None while it is queued.
     """
 
@@ -69,6 +71,7 @@ class GenerationRequest:
     model_info: dict[str, Any] = field(default_factory=dict)
     on_read: OnRead | None = None
     on_tokens: OnTokens | None = None
+    on_reasoning: OnReasoning | None = None
     cancelled: threading.Event = field(default_factory=threading.Event)
     made: float = field(default_factory=time.monotonic)
     started: float | None = None
@@ -114,6 +117,7 @@ def result(
     usage: dict[str, int],
     first_token: float | None,
     tokens: Sequence[Sequence[int]] = (),
+    reasoning_tokens: Sequence[int] = (),
 ) -> GenerationResult:
     """The result of a request that ran."""
     ended = time.monotonic()
@@ -134,6 +138,8 @@ def result(
         room=params.room,
         tokens=tokens,
         limited_by=params.limited_by,
+        reasoning=stream.reasoning(),
+        reasoning_tokens=reasoning_tokens or [0] * len(reasons),
     )
 
 

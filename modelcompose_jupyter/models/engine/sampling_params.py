@@ -11,8 +11,10 @@ from ...document.types import Message
 from ...errors import InputError
 from ...seeds import draw_seed
 from ..generation import LimitedBy, Prompt, unwatched
-from ..tokenization import chat
-from ..tokenization.chat_template import Check
+from ..tokenization import chat, thinking
+from ..tokenization.chat_renderer import source_of
+from ..tokenization.chat_template import Check, names_read
+from ..tokenization.thinking import Markers, Phase, Thinking
 from ..weights import generation_defaults
 from ..weights.loaded_model import LoadedModel
 
@@ -33,7 +35,7 @@ _GREEDY = {"temperature": 1e-30, "top_p": 0.0}
 """Values up to which sampling is greedy. Scores that are divided by a temperature below that are
 not finite."""
 _BEAMS = ("length_penalty", "early_stopping")
-_OF_CHATS = ("enable_thinking", "chat_template_kwargs")
+_OF_CHATS = ("thinking", "thinking_budget", "enable_thinking", "chat_template_kwargs")
 
 
 @dataclass(frozen=True)
@@ -55,6 +57,9 @@ class SamplingParams:
         logprobs: how many alternatives of each generated token are told with log-probabilities;
             None where none are asked for. ``prompt_logprobs`` is that of the prompt's.
         given: tokens that texts begin with, of each sequence; those that have none may be missing.
+        thinking: how replies may think; None where nothing is known of the model's thoughts.
+        constraint: what tokens may come.
+        decode: gives a text of a format; None where it is decoded as others are.
         room: how many more than ``max_new_tokens`` the model and the host would allow.
         parameters: the parameters as results report them, by the names of documents.
         warnings: a sentence for each parameter that was changed or has no effect.
@@ -83,6 +88,7 @@ class SamplingParams:
     logprobs: int | None = None
     prompt_logprobs: int | None = None
     given: Sequence[Sequence[int]] = ()
+    thinking: Thinking | None = None
     constraint: Constraint | None = None
     decode: Decode | None = None
     room: int = 0
@@ -127,10 +133,25 @@ def resolve(
     params = _Resolver(
         loaded, prompt, asked, max_output_length, check, scored, begun, chat_template
     ).params()
-    if grammar is None or scored is not None:
-        return params
-    constraint = grammar.constraint(params.stop_ids)
-    return replace(params, constraint=constraint, decode=grammar.decode)
+    constraint: Constraint | None = None
+    if grammar is not None and scored is None:
+        constraint = grammar.constraint(params.stop_ids)
+        params = replace(params, decode=grammar.decode)
+    return replace(params, constraint=_with_thoughts(loaded, params, constraint))
+
+
+def _with_thoughts(
+    loaded: LoadedModel, params: SamplingParams, answer: Constraint | None
+) -> Constraint | None:
+    """The constraint of texts that may begin with thoughts, where there is anything to hold to."""
+    from ..constraints.thinking import ThinkingConstraint
+
+    thoughts = params.thinking
+    if thoughts is None or (answer is None and thoughts.budget is None and not thoughts.is_off):
+        return answer
+    return ThinkingConstraint(
+        thoughts, loaded.token_texts, loaded.marker_tokens, params.stop_ids, answer
+    )
 
 
 def seed_of(asked: GenerationParameters) -> int:
@@ -170,6 +191,7 @@ class _Resolver:
         cut = asked.max_input_length
         self.is_cut_to_fit = cut is not None and (self.most is None or cut <= self.most)
         self.is_chat = isinstance(prompt, list)
+        self.messages = prompt if isinstance(prompt, list) else []
         self.prompt, self.tokens = self._tokenize(prompt)
         if scored is not None:
             self._score(scored)
@@ -190,6 +212,7 @@ class _Resolver:
         seed = seed_of(self.asked)
         include_prompt = self._include_prompt()
         options = self._options()
+        thoughts = self._thinking()
         self._warn_without_effect()
         self.warnings += generation_defaults.warnings(self.loaded.left_out, self.beams)
         if self.loaded.unbatched is not None:
@@ -226,6 +249,7 @@ class _Resolver:
             logprobs=self.asked.logprobs,
             prompt_logprobs=self._prompt_logprobs(),
             given=self.given,
+            thinking=thoughts,
             room=room,
             parameters={name: value for name, value in parameters.items() if value is not None},
             warnings=self.warnings,
@@ -421,9 +445,10 @@ class _Resolver:
 
     def _tokenize_chat(self, messages: list[Message]) -> tuple[str, list[int]]:
         """A chat that is too long loses its oldest turns: cut anywhere else it would be none."""
-        limit, variables = self.asked.max_input_length, self.asked.template_variables
+        limit = self.asked.max_input_length
         tokenizer, read = self.loaded.tokenizer, self.loaded.prompt_tokens
-        for name in chat.unread(tokenizer, variables, template=self.chat_template):
+        kwargs = self.asked.chat_template_kwargs or {}
+        for name in chat.unread(tokenizer, kwargs, template=self.chat_template):
             self.warnings.append(
                 f"{name} has no effect: the model's chat template has no such switch"
             )
@@ -446,9 +471,12 @@ class _Resolver:
         return text, tokens
 
     def _chat_text(self, messages: Sequence[Message]) -> str:
-        variables = self.asked.template_variables
         return chat.text_of(
-            self.loaded.tokenizer, messages, variables, self.check, template=self.chat_template
+            self.loaded.tokenizer,
+            messages,
+            self._variables(),
+            self.check,
+            template=self.chat_template,
         )
 
     def _chat_within(self, messages: Sequence[Message], limit: int) -> tuple[bool, str, list[int]]:
@@ -493,6 +521,58 @@ class _Resolver:
             hint="Shorten it, or raise max_input_length.",
             code="prompt_too_long",
         )
+
+    def _variables(self) -> dict[str, Any]:
+        """What the chat's template may read: the switch of its thoughts, where it has one."""
+        asked, template = self.asked, source_of(self.loaded.tokenizer, self.chat_template)
+        found = dict(asked.chat_template_kwargs or {})
+        if asked.enable_thinking is not None:  # a tokenizer's own code may read it, too
+            found["enable_thinking"] = asked.enable_thinking
+        if asked.wants_thinking is not None:
+            found = {**thinking.switch(template, asked.wants_thinking), **found}
+        if asked.thinking_budget is not None and "thinking_budget" in names_read(template):
+            found.setdefault("thinking_budget", asked.thinking_budget)
+        return found
+
+    def _thinking(self) -> Thinking | None:
+        """How the replies may think; None where nothing is known of the model's thoughts."""
+        if not self.is_chat or self.is_scoring:
+            return None
+        template = source_of(self.loaded.tokenizer, self.chat_template)
+        wanted = self.asked.wants_thinking
+        markers = thinking.find(self.loaded.decode.added, template)
+        if markers is not None and not self.loaded.marker_tokens.can_write(markers):
+            markers = None
+        phase = (
+            Phase.ANSWER if markers is None else markers.phase_behind(self.prompt, self._begun())
+        )
+        self._warn_of_thinking(template, markers, phase)
+        if markers is None:
+            return None
+        if self.beams > 1:  # it cannot be held to anything
+            return Thinking(markers, phase)
+        return Thinking.of(markers, phase, wanted, self.asked.thinking_budget)
+
+    def _begun(self) -> str:
+        """What of the reply is in the messages already."""
+        last = self.messages[-1]
+        said = last["content"] if last["role"] == "assistant" else ""
+        return said if self.prompt.rstrip().endswith(said.rstrip()) else ""
+
+    def _warn_of_thinking(self, template: str, markers: Markers | None, phase: Phase) -> None:
+        wanted, budget = self.asked.wants_thinking, self.asked.thinking_budget
+        is_met = phase is Phase.THOUGHT if wanted else markers is not None and self.beams == 1
+        if wanted is not None and not (is_met or thinking.switch(template, wanted)):
+            name = "thinking" if self.asked.enable_thinking is None else "enable_thinking"
+            self.warnings.append(
+                f"{name} has no effect: the model's chat template has no such switch"
+            )
+        if budget is not None and wanted is False:
+            self.warnings.append("thinking_budget has no effect without thinking")
+        elif budget is not None and markers is None:
+            self.warnings.append(
+                "thinking_budget has no effect: how the model marks thoughts is not known"
+            )
 
     def _truncate(self, prompt: str, limit: int) -> tuple[str, list[int]]:
         """The part of the prompt that ``limit`` tokens hold, on the side the tokenizer keeps."""

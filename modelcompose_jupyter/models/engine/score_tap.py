@@ -19,6 +19,7 @@ from ..weights.loaded_model import LoadedModel
 from .logprobs import Drawn, Weighed, as_array, weigh
 from .sampling_params import SamplingParams
 from .seeded_draws import SeededDraws
+from .sequence import reply_of
 from .stream import Stream
 from .token_stream import TokenStream
 
@@ -101,6 +102,8 @@ class GeneratedTokens:
                     self._before,
                     partial(self._stream.add_tokens, row, "text"),
                     given[:told],
+                    reply_of(self._loaded, params),
+                    params.decode,
                 )
                 for row in range(params.num_return_sequences)
             ]

@@ -11,7 +11,8 @@ from typing import Any
 import numpy as np
 
 from ..generation import GenerationResult
-from ..tokenization.detokenizer import Detokenizer
+from ..tokenization.reply_text import Added, ReplyText
+from ..tokenization.thinking import Reply
 from ..weights.loaded_model import LoadedModel
 from .kv_cache import Slot
 from .logprobs import weigh, weigh_chosen
@@ -42,7 +43,13 @@ class Sequence:
         self.group = group
         self.number = number
         self.row = RowState(params, number)
-        self.detokenizer = Detokenizer(params.decode or loaded.decode, params.tokens, params.stops)
+        self.text = ReplyText(
+            loaded.decode,
+            params.tokens,
+            params.stops,
+            reply_of(loaded, params),
+            params.decode,
+        )
         self.prompt = group.prompt
         self.given = params.given[number] if number < len(params.given) else ()
         self.tokens = [*params.tokens, *self.given]
@@ -167,13 +174,13 @@ class Sequence:
 
     def _add(self, token: int) -> None:
         self.row.add(token)
-        self.group.add_text(self.number, self.detokenizer.push(token))
+        self.group.add_text(self.number, self.text.push(token), self.text.reasoning_tokens)
 
     def _end_after(self, token: int) -> str | None:
         """Why the text ends with its last token, if it does."""
         if token in self.group.params.stop_ids:
             return "eos"
-        if self.detokenizer.stopped:
+        if self.text.stopped:
             return "stop"
         if self.row.is_complete:
             return "eos"
@@ -187,10 +194,17 @@ class Sequence:
     def finish(self, reason: str) -> None:
         """End the text, with what of it was held back."""
         self.reason = reason
-        self.group.add_text(self.number, self.detokenizer.finish())
+        self.group.add_text(self.number, self.text.finish(), self.text.reasoning_tokens)
         self._scoring.finish()
-        if self.detokenizer.stopped and reason == "length":
+        if self.text.stopped and reason == "length":
             self.reason = "stop"
+
+
+def reply_of(loaded: LoadedModel, params: SamplingParams) -> Reply | None:
+    """What follows a reply through its parts, where it may have thoughts."""
+    if params.thinking is None:
+        return None
+    return Reply(params.thinking, loaded.token_texts, trims=params.decode is None)
 
 
 class Scoring:
@@ -214,7 +228,8 @@ class Scoring:
             self._row = RowState(params, number)
             for token in told:
                 self._row.add(token)
-            self._tokens = TokenStream(loaded, prompt, tell, told)
+            reply = reply_of(loaded, params)
+            self._tokens = TokenStream(loaded, prompt, tell, told, reply, params.decode)
             self.places = range(len(prompt) + len(told), end)
         if self._prompt_count is not None:
             tell = partial(group.add_tokens, number, "prompt")
@@ -262,16 +277,17 @@ class SequenceGroup:
         self.params = params
         self.prompt = np.array(params.tokens)
         self.reused: int | None = None
-        self._stream = Stream(params, request.on_text, request.on_tokens)
+        self._stream = Stream(params, request.on_text, request.on_tokens, request.on_reasoning)
         self._first_token: float | None = None
         count = params.num_return_sequences
         self.sequences = [Sequence(self, number, loaded) for number in range(count)]
 
-    def add_text(self, number: int, delta: str) -> None:
-        """Add what is new of a sequence's text; nothing may be."""
+    def add_text(self, number: int, added: Added, thought_tokens: int) -> None:
+        """Add what is new of a sequence's text and thoughts, which have so many tokens by now;
+        nothing may be."""
         if self._first_token is None:
             self._first_token = time.monotonic()
-        self._stream.add(number, delta)
+        self._stream.add_reply(number, added, thought_tokens)
 
     def add_tokens(self, number: int, part: str, offset: int, tokens: list[dict[str, Any]]) -> None:
         """Add what is new of a sequence's tokens, or of its prompt's, as plain data."""
@@ -293,11 +309,15 @@ class SequenceGroup:
             usage["given"] = given
         if forced := sum(each.forced_tokens for each in self.sequences):
             usage["forced"] = forced
+        reasoning = [each.text.reasoning_tokens for each in self.sequences]
+        if self.params.thinking is not None:
+            usage["reasoning"] = sum(reasoning)
         draft_tokens = sum(each.throttle.draft_tokens for each in self.sequences)
         if draft_tokens:
             accepted_tokens = sum(each.throttle.accepted_tokens for each in self.sequences)
             usage |= {"draft_tokens": draft_tokens, "accepted_tokens": accepted_tokens}
         tokens = [each.generated for each in self.sequences]
         return result(
-            self.request, self.params, self._stream, reasons, usage, self._first_token, tokens
-        )
+            self.request, self.params, self._stream, reasons, usage, self._first_token, tokens,
+            reasoning,
+        )  # fmt: skip

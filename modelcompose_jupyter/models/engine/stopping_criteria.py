@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import time
 from collections.abc import Callable, Sequence
 from threading import Event
@@ -9,7 +10,9 @@ from typing import Any
 
 import torch
 
-from ..tokenization.detokenizer import Decode, Detokenizer, find_stop
+from ..tokenization.detokenizer import Decode, find_stop
+from ..tokenization.reply_text import Added, ReplyText
+from ..tokenization.thinking import Reply
 from .constraint_processor import ConstraintProcessor
 from .sampling_params import SamplingParams
 from .score_tap import GeneratedTokens
@@ -29,6 +32,7 @@ class StoppingCriteria:
         given: what the text begins with.
         tokens: what tells its tokens, if anybody asks for them.
         constraint: of the texts, if they have one.
+        reply: at its beginning; None where replies have no thoughts.
 
     Attributes:
         first_token: when the first token came, by the monotonic clock.
@@ -49,6 +53,7 @@ class StoppingCriteria:
         given: Sequence[int] = (),
         tokens: GeneratedTokens | None = None,
         constraint: ConstraintProcessor | None = None,
+        reply: Reply | None = None,
     ) -> None:
         self.stream = stream
         self.first_token: float | None = None
@@ -63,7 +68,10 @@ class StoppingCriteria:
         self._tokens = tokens
         self._constraint = constraint
         self._given = given
-        self._rows = [Detokenizer(decode, prompt, params.stops) for _ in self.reasons]
+        self._new_text: Callable[[], ReplyText] = lambda: ReplyText(
+            decode, prompt, params.stops, copy.copy(reply), params.decode
+        )
+        self._rows = [self._new_text() for _ in self.reasons]
         self._lengths = [0] * params.num_return_sequences
         self._complete = [False] * params.num_return_sequences
         self._ended = [params.max_new_tokens == 0] * params.num_return_sequences
@@ -94,6 +102,11 @@ class StoppingCriteria:
         return torch.tensor(ended, device=input_ids.device)
 
     @property
+    def reasoning_tokens(self) -> list[int]:
+        """How many tokens the thoughts of each row have."""
+        return [text.reasoning_tokens for text in self._rows]
+
+    @property
     def has_ended(self) -> bool:
         """Whether all texts have."""
         return all(self._ended)
@@ -106,15 +119,16 @@ class StoppingCriteria:
 
     def _add(self, row: int, token: int) -> None:
         self._lengths[row] += 1
-        self.stream.add(row, self._rows[row].push(token))
+        text = self._rows[row]
+        self.stream.add_reply(row, text.push(token), text.reasoning_tokens)
         if self._constraint is not None:
             self._complete[row] = self._constraint.take(row, token)
 
     def _see_end(self, row: int, token: int) -> None:
-        detokenizer = self._rows[row]
+        text = self._rows[row]
         if token in self._params.stop_ids:
             self.reasons[row] = "eos"
-        elif detokenizer.stopped:
+        elif text.stopped:
             self.reasons[row] = "stop"
         elif self._complete[row]:
             self.reasons[row] = "eos"
@@ -128,10 +142,19 @@ class StoppingCriteria:
         stops = self._params.stops
         if not stops:
             return [False] * input_ids.shape[0]
+        if self._params.thinking is not None:  # stop sequences are of the answer alone
+            rows = input_ids[:, len(self._prompt) :].tolist()
+            return [self._is_stopped(row) for row in rows]
         window = _BEAM_WINDOW + max(map(len, stops))
         start = max(len(self._prompt), input_ids.shape[1] - window)
         texts = [self._decode(row) for row in input_ids[:, start:].tolist()]
         return [find_stop(text, stops) is not None for text in texts]
+
+    def _is_stopped(self, tokens: Sequence[int]) -> bool:
+        text = self._new_text()
+        for token in tokens:
+            text.push(token)
+        return text.stopped
 
     def finish(self, output: torch.Tensor | None = None) -> None:
         """End the texts; with beams, only now it is known which they are."""
@@ -139,22 +162,24 @@ class StoppingCriteria:
             for row, tokens in enumerate(output[:, len(self._prompt) :].tolist()):
                 self._finish_beam(row, tokens)
             return
-        for row, detokenizer in enumerate(self._rows):
-            self.stream.add(row, detokenizer.finish())
-            if detokenizer.stopped and self.reasons[row] == "length":
+        for row, text in enumerate(self._rows):
+            self.stream.add_reply(row, text.finish(), text.reasoning_tokens)
+            if text.stopped and self.reasons[row] == "length":
                 self.reasons[row] = "stop"
         self.generated = sum(self._lengths) - len(self._given)
 
     def _finish_beam(self, row: int, tokens: list[int]) -> None:
         stop_ids, chosen = self._params.stop_ids, tokens[len(self._given) :]
         end = next((i + 1 for i, token in enumerate(chosen) if token in stop_ids), None)
-        detokenizer = self._rows[row]
-        deltas = [detokenizer.push(token) for token in chosen[:end]]
+        text = self._rows[row]
+        added = [*map(text.push, chosen[:end]), text.finish()]
         self.generated += len(chosen[:end])
         if self._tokens is not None:
             self._tokens.ended(row, chosen[:end])
-        self.stream.add(row, "".join([*deltas, detokenizer.finish()]))
-        if detokenizer.stopped:
+        reasoning = "".join(each.reasoning for each in added)
+        whole = Added(reasoning, "".join(each.text for each in added))
+        self.stream.add_reply(row, whole, text.reasoning_tokens)
+        if text.stopped:
             self.reasons[row] = "stop"
         elif self._cancel_seen:
             self.reasons[row] = "cancelled"

@@ -5,7 +5,9 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import Any
 
-from ..tokenization.detokenizer import Detokenizer
+from ..tokenization.detokenizer import Decode
+from ..tokenization.reply_text import ReplyText
+from ..tokenization.thinking import Part, Reply
 from ..weights.loaded_model import LoadedModel
 from .logprobs import Weighed
 
@@ -19,18 +21,27 @@ class TokenStream:
     Args:
         before: the tokens before the text.
         known: those that it begins with, which are told already.
+        reply: follows the text through its parts, where it may have thoughts.
+        decode_answer: decodes the answer, where that is to be decoded otherwise.
     """
 
     def __init__(
-        self, loaded: LoadedModel, before: Sequence[int], tell: Tell, known: Sequence[int] = ()
+        self,
+        loaded: LoadedModel,
+        before: Sequence[int],
+        tell: Tell,
+        known: Sequence[int] = (),
+        reply: Reply | None = None,
+        decode_answer: Decode | None = None,
     ) -> None:
         self._texts = loaded.token_texts
-        self._detokenizer = Detokenizer(loaded.decode, before, ())
+        self._text = ReplyText(loaded.decode, before, (), reply, decode_answer)
         self._tell = tell
         self._offset = len(known)
         self._last: dict[str, Any] | None = None
+        self._unsorted: list[dict[str, Any]] = []  # of which it is not known what they count to
         for token in known:  # what is uncertain of their text is the next one's
-            self._detokenizer.push(token)
+            self._text.push(token)
 
     def begin(self, token: int) -> None:
         """Tell a token that nothing foretells: the first of a prompt."""
@@ -42,11 +53,28 @@ class TokenStream:
 
     def finish(self) -> None:
         """End the text: what was uncertain of it is the last token's."""
-        rest = self._detokenizer.finish()
+        added = self._text.finish()
+        self._tell_sorted(self._sorted(added.part))
+        rest = added.reasoning + added.text
         if rest and self._last is not None:
             self._tell(self._offset - 1, [{**self._last, "text": self._last["text"] + rest}])
 
     def _put(self, tokens: list[dict[str, Any]]) -> None:
+        found = []
+        for token in tokens:
+            part = token.pop("part")
+            self._unsorted.append(token)
+            found += self._sorted(part)
+        self._tell_sorted(found)
+
+    def _sorted(self, part: Part | None) -> list[dict[str, Any]]:
+        """The tokens that count to a part, as it turned out; none while it has not."""
+        if part is None:
+            return []
+        found, self._unsorted = self._unsorted, []
+        return found if part == "text" else [{**each, "part": part} for each in found]
+
+    def _tell_sorted(self, tokens: list[dict[str, Any]]) -> None:
         if tokens:
             self._tell(self._offset, tokens)
             self._offset += len(tokens)
@@ -65,7 +93,8 @@ class TokenStream:
         return {**self._named(id), "logprob": logprob, "sampling_logprob": sampling}
 
     def _plain(self, id: int) -> dict[str, Any]:
-        return {**self._named(id), "text": self._detokenizer.push(id)}
+        added = self._text.push(id)
+        return {**self._named(id), "text": added.reasoning + added.text, "part": added.part}
 
     def _named(self, id: int) -> dict[str, Any]:
         token = self._texts.of(id)

@@ -177,6 +177,17 @@ def compiled(source: str) -> Any:
         raise TemplateLimit(f"is nested too deeply ({type(error).__name__})") from None
 
 
+@lru_cache(maxsize=16)
+def names_read(source: str) -> frozenset[str]:
+    """The names that a template reads, variables among them; none of one that cannot be read."""
+    try:
+        compiled(source)  # within bounds
+        found = _environment().parse(source).find_all(nodes.Name)
+    except (TemplateLimit, TemplateError):
+        return frozenset()
+    return frozenset(each.name for each in found if each.ctx == "load")
+
+
 _active: ContextVar[_Meter] = ContextVar("meter")
 
 

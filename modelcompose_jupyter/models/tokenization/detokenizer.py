@@ -29,12 +29,14 @@ class Decoder:
 
     Attributes:
         joined: what changes when it is whole; so its beginnings at the end of a text are uncertain.
+        added: the tokens that the tokenizer has beside those that it learnt, as they are written.
     """
 
     def __init__(self, tokenizer: Any) -> None:
         self._tokenizer = tokenizer
         added: Mapping[int, Any] = getattr(tokenizer, "added_tokens_decoder", {})
         self._added = set(added)
+        self.added = frozenset(str(token.content) for token in added.values())
         self._special = {id for id, token in added.items() if token.special}
         self._fallback = _fallback_bytes(tokenizer)
         self._of_byte = {byte: id for id, byte in self._fallback.items()}
@@ -199,13 +201,23 @@ class Detokenizer:
         self._take(self._certain(decoded))
         if len(self._window) >= 2 * _CONTEXT:
             self._move(decoded)
-        held = 0 if self.stopped else stop_begun(self._held, self._stops)
-        return self._release(len(self._held) - held)
+        return self._release_certain()
+
+    def add(self, text: str) -> str:
+        """Add text that is no token's alone; returns as `push` does."""
+        if self.stopped:
+            return ""
+        self._hold(text)
+        return self._release_certain()
 
     def finish(self) -> str:
         """The rest of the text, up to a stop sequence; no token comes after it."""
         self._take(self._decode(self._window))
         return self._release(len(self._held))
+
+    def _release_certain(self) -> str:
+        held = 0 if self.stopped else stop_begun(self._held, self._stops)
+        return self._release(len(self._held) - held)
 
     def _release(self, length: int) -> str:
         delta, self._held = self._held[:length], self._held[length:]
@@ -221,8 +233,11 @@ class Detokenizer:
         """Add what is new and certain in the text of the window, unless the text has ended."""
         if self.stopped or len(certain) <= len(self._taken):
             return
-        self._held += certain[len(self._taken) :]
+        self._hold(certain[len(self._taken) :])
         self._taken = certain
+
+    def _hold(self, text: str) -> None:
+        self._held += text
         stop = find_stop(self._held, self._stops)
         if stop is not None:
             self._held, self.stopped = self._held[:stop], True

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 from ..spec import Driver
 from ..tokenization import chat
 from ..tokenization.detokenizer import Decoder
+from ..tokenization.marker_tokens import MarkerTokens
 from ..tokenization.prompt_tokens import PromptTokens
 from ..tokenization.token_texts import TokenTexts
 from .generation_defaults import LeftOut
@@ -120,3 +121,8 @@ class LoadedModel:
     def token_texts(self) -> TokenTexts:
         """Gives single tokens as text."""
         return TokenTexts(self.decode)
+
+    @cached_property
+    def marker_tokens(self) -> MarkerTokens:
+        """Gives markers of thoughts as tokens."""
+        return MarkerTokens(self.tokenizer, self.decode, self.token_texts)
