@@ -9,7 +9,9 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from html import escape
+from typing import Any
 
+from .thought_html import folded
 from .workflow import Run
 from .workflow.token_groups import Group, cut, groups, probability
 from .workflow.tokens import Token
@@ -34,11 +36,24 @@ def run_html(run: Run) -> str:
     """The texts of a run that has ended, coloured; empty where no tokens are known."""
     if not any(run.tokens):
         return ""
-    found = zip(run.streams.values(), run.token_starts, run.tokens, strict=True)
+    found = zip(run.streams.items(), run.token_starts, run.tokens, strict=True)
     return "".join(
-        token_html(tokens, before=text[: start if tokens else None], length=len(text) - start)
-        for text, start, tokens in found
+        _thought_html(run, stream, tokens) + _answer_html(text, start, tokens)
+        for (stream, text), start, tokens in found
     )
+
+
+def _thought_html(run: Run, stream: tuple[Any, ...], tokens: Sequence[Token]) -> str:
+    thought = [each for each in tokens if each.part == "reasoning"]
+    if not (text := run.reasoning_streams[stream]):
+        return ""
+    html = token_html(thought, before="" if thought else text, length=len(text))
+    return folded(html, run.reasoning_tokens[stream])
+
+
+def _answer_html(text: str, start: int, tokens: Sequence[Token]) -> str:
+    answer = [each for each in tokens if each.part == "text"]
+    return token_html(answer, before=text[: start if tokens else None], length=len(text) - start)
 
 
 def token_html(tokens: Sequence[Token], *, before: str = "", length: int | None = None) -> str:

@@ -1,9 +1,12 @@
 /** A conversation as people read it: what was said, the reply as it comes, what one can do with each. */
 
 import { button, copyButton, element, setChildren, standIn } from "./dom.js";
-import { Following } from "./text_list.js";
+import { Following } from "./following.js";
+import { ThoughtFold } from "./thought_fold.js";
 
 const ROLES = { user: "You", assistant: "Assistant", system: "Instructions", tool: "Tool" };
+
+/** @typedef {{ text: string, tokens: number, thinks: boolean }} Thought what was thought before */
 
 /** One message. */
 class Turn {
@@ -15,6 +18,8 @@ class Turn {
     this.element = element("section", "modelcompose-turn");
     this.element.dataset.role = role;
     this.element.append(element("h4", "", ROLES[role] ?? role));
+    this.thought = role === "assistant" ? new ThoughtFold() : null;
+    if (this.thought) this.element.append(this.thought.element);
     this.body = this.element.appendChild(element("div", "modelcompose-said"));
     this.body.dir = "auto";
     this.markdown = role === "assistant" ? markdown() : null;
@@ -31,18 +36,20 @@ class Turn {
     this.tokens = null;
   }
 
-  /** Show the message as tokens, where there are any, in place of it as it is. */
-  showTokens(tokens) {
+  /** Show the message as tokens, where there are any, in place of it as it is; and its thought. */
+  showTokens(tokens, thoughtTokens) {
     this.tokens = standIn(this.body, this.tokens, tokens);
+    this.thought?.showTokens(thoughtTokens);
   }
 
   /**
    * @param {string} content
-   * @param {{ html?: string, growing: boolean, waits: string }} how ``waits`` is what a reply that
-   *   has no text yet waits for
+   * @param {{ html?: string, growing: boolean, waits: string, thought: Thought }} how ``waits`` is
+   *   what a reply that has no text yet waits for
    */
-  say(content, { html, growing, waits }) {
-    this.element.classList.toggle("modelcompose-growing", growing && !waits);
+  say(content, { html, growing, waits, thought }) {
+    this.thought?.update(thought);
+    this.element.classList.toggle("modelcompose-growing", growing && !waits && !thought.thinks);
     if (waits) {
       this.waitsFor.textContent = waits;
       if (!this.waiting.isConnected) this.body.append(this.waiting);
@@ -136,12 +143,14 @@ export class ChatLog {
   }
 
   /**
-   * @param {{ role: string, content: string, html?: string, begun?: boolean }[]} turns what was
-   *   said; the reply goes on from one that has ``begun``
-   * @param {{ text: string, waits: string } | null} reply the one that goes on, and what it waits
-   *   for while it has no text
+   * @param {{ role: string, content: string, html?: string, begun?: boolean, thought?: string,
+   *   thought_tokens?: number }[]} turns what was said; the reply goes on from one that has
+   *   ``begun``
+   * @param {{ text: string, waits: string, thought: Thought } | null} reply the one that goes on,
+   *   and what it waits for while it has no text
    * @param {{ extendable: boolean, conversation: string,
-   *   tokens: (text: string) => HTMLElement | null }} options ``tokens`` gives a reply as tokens
+   *   tokens: (text: string) => (HTMLElement | null)[] }} options ``tokens`` gives a reply, and
+   *   what was thought before it, as tokens
    */
   update(turns, reply, { extendable, conversation, tokens }) {
     if (conversation !== this.conversation) {
@@ -152,16 +161,20 @@ export class ChatLog {
     const begun = turns.at(-1)?.begun ? turns.at(-1).content : "";
     const shown = reply ? [...before, { role: "assistant", content: begun + reply.text }] : turns;
     if (shown.length > this.turns.length) this.end.following = true;
-    shown.forEach(({ role, content, html }, index) => {
+    shown.forEach(({ role, content, html, thought: said = "", thought_tokens = 0 }, index) => {
       if (this.turns[index]?.role !== role) this.#begin(index, role);
       const growing = reply !== null && index === before.length;
-      this.turns[index].say(content, { html, growing, waits: growing && !content ? reply.waits : "" });
+      const thought = growing
+        ? reply.thought
+        : { text: said, tokens: thought_tokens, thinks: false };
+      const waits = growing && !content && !thought.text ? reply.waits : "";
+      this.turns[index].say(content, { html, growing, waits, thought });
     });
     for (const gone of this.turns.splice(shown.length)) gone.markdown?.dispose();
     this.turns.forEach((turn, index) => {
       const isLast = index === shown.length - 1;
       turn.offer(reply ? [] : this.#actions(turn, index, isLast, extendable));
-      turn.showTokens(isLast && turn.role === "assistant" ? tokens(turn.content) : null);
+      turn.showTokens(...(isLast && turn.role === "assistant" ? tokens(turn.content) : [null, null]));
     });
     setChildren(this.element, shown.length ? this.turns.map((turn) => turn.element) : [this.empty]);
     this.end.follow();
@@ -200,6 +213,7 @@ export class ChatLog {
     // A run that failed, or was stopped before its first word, leaves a message without a reply.
     if (turn.role === "user") return [turn.buttons.edit, ...(isLast ? [turn.buttons.retry] : [])];
     if (turn.role !== "assistant" || !isLast) return [];
-    return [turn.buttons.again, turn.buttons.begin, ...(extendable ? [turn.buttons.further] : [])];
+    const { again, begin, further } = turn.buttons;
+    return [again, ...(turn.content ? [begin] : []), ...(extendable ? [further] : [])];
   }
 }

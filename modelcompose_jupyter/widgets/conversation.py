@@ -13,6 +13,7 @@ import ipywidgets
 
 from ..document.types import ConversionError, Message, messages, text
 from ..errors import InputError
+from ..thought_html import thought_html
 from ..workflow import Run, State
 from .outputs import markdown
 
@@ -41,7 +42,7 @@ class _Thread:
     def now(self) -> list[Message]:
         """What was said so far; the reply of a run joins it when that has ended."""
         if self.run is not None and self.run.done and (reply := _reply(self.run)):
-            self.turns = with_reply(self.turns, reply)
+            self.turns = with_reply(self.turns, reply, thought_of(self.run))
             self.run = None
         return list(self.turns)
 
@@ -98,7 +99,7 @@ class Conversation(ipywidgets.Textarea):
         if not text.strip():
             return turns
         if reply := _reply(run):
-            turns = with_reply(turns, reply)
+            turns = with_reply(turns, reply, thought_of(run))
         elif turns and turns[-1]["role"] == "user":
             turns.pop()
         return [*turns, {"role": "user", "content": text}]
@@ -268,19 +269,35 @@ class Conversation(ipywidgets.Textarea):
             self.choose(str(kept.get("current")) if found else self._current)
 
 
-def with_reply(turns: list[Message], reply: str) -> list[Message]:
+def with_reply(turns: list[Message], reply: str, thought: str = "") -> list[Message]:
     """A conversation with a reply, which goes on from its last message where that is the
-    assistant's."""
+    assistant's. What was thought before it stands beside it, not in it."""
+    thoughts: dict[str, Any] = {"reasoning_content": thought} if thought else {}
     if turns and turns[-1]["role"] == "assistant":
-        return [*turns[:-1], {**turns[-1], "content": turns[-1]["content"] + reply}]
-    return [*turns, {"role": "assistant", "content": reply}]
+        whole = turns[-1]["content"] + reply
+        return [*turns[:-1], {**thoughts, **turns[-1], "content": whole}]  # type: ignore[typeddict-item]
+    return [*turns, {"role": "assistant", "content": reply, **thoughts}]  # type: ignore[typeddict-item]
 
 
 def _reply(run: Run | None) -> str:
     """What the last job of a run has said so far, unless it failed; of several texts the first."""
-    streams = run.streams if run is not None and run.state is not State.FAILED else {}
-    index = reply_index(list(streams))
+    return _of_reply(run, run.streams) if run is not None else ""
+
+
+def thought_of(run: Run | None) -> str:
+    """The same of what it thought before it."""
+    return _of_reply(run, run.reasoning_streams) if run is not None else ""
+
+
+def _of_reply(run: Run, streams: Mapping[tuple[Any, ...], str]) -> str:
+    index = None if run.state is State.FAILED else reply_index(list(streams))
     return list(streams.values())[index] if index is not None else ""
+
+
+def thought_tokens(run: Run) -> int:
+    """How many tokens it thought before it replied."""
+    index = reply_index(list(run.streams))
+    return list(run.reasoning_tokens.values())[index] if index is not None else 0
 
 
 def reply_index(streams: list[tuple[Any, ...]]) -> int | None:
@@ -289,20 +306,24 @@ def reply_index(streams: list[tuple[Any, ...]]) -> int | None:
     return next((index for index, key in enumerate(streams) if key[0] == last_job), None)
 
 
-def turns_html(turns: list[Message]) -> str:
-    """The conversation as HTML that is safe to show."""
+def turns_html(turns: list[Message], thought_tokens: int = 0) -> str:
+    """The conversation as HTML that is safe to show. ``thought_tokens`` are those of the thought
+    before its last message; 0 where nobody knows."""
     if not turns:
         return ""
     shown = "".join(
         f'<section class="modelcompose-turn" data-role="{escape(turn["role"])}">'
-        f"<h4>{escape(turn['role'].capitalize())}</h4>{content_html(turn)}</section>"
-        for turn in turns
+        f"<h4>{escape(turn['role'].capitalize())}</h4>"
+        f"{content_html(turn, thought_tokens if number == len(turns) else 0)}</section>"
+        for number, turn in enumerate(turns, start=1)
     )
     return f'<div class="modelcompose-turns" role="log" aria-label="Conversation">{shown}</div>'
 
 
-def content_html(turn: Message) -> str:
-    """A reply as markdown; what people write as they wrote it."""
+def content_html(turn: Message, tokens: int = 0) -> str:
+    """A reply as markdown, with what was thought before it, in so many tokens if that is known;
+    what people write as they wrote it."""
     if turn["role"] == "assistant":
-        return f'<div class="jp-RenderedHTMLCommon">{markdown(turn["content"])}</div>'
+        thought = thought_html(turn.get("reasoning_content", ""), tokens)
+        return f'{thought}<div class="jp-RenderedHTMLCommon">{markdown(turn["content"])}</div>'
     return f'<div class="modelcompose-said" dir="auto">{escape(turn["content"])}</div>'

@@ -31,7 +31,7 @@ from ..workflow.options import checked
 from . import inputs as fields
 from .branches import Branches
 from .comms import close_all, pin_subshell
-from .conversation import Conversation
+from .conversation import Conversation, thought_of, thought_tokens
 from .form import Form, folded
 from .grid_form import choices, takes_seeds, temperatures
 from .grid_view import GridView
@@ -586,15 +586,27 @@ def _in_words(error: InputError, name: str | None = None) -> str:
 
 
 def _turns(chat: Conversation) -> list[dict[str, Any]]:
-    turns: list[dict[str, Any]] = [_turn(each) for each in chat.turns]
+    turns = [_turn(each) for each in chat.turns]
     if chat.is_continued:
         turns[-1] = {**turns[-1], "begun": True}
+    run = chat.last_run
+    if run is None or not run.done or not (thought := thought_of(run)):
+        return turns
+    if turns and turns[-1]["role"] == "user":  # it was cut before it replied
+        turns.append({"role": "assistant", "content": ""})
+    if turns and turns[-1]["role"] == "assistant":
+        turns[-1] = {**turns[-1], "thought": thought, "thought_tokens": thought_tokens(run)}
     return turns
 
 
-def _turn(message: Message) -> dict[str, str]:
-    html = {"html": _reply_html(message["content"])} if message["role"] == "assistant" else {}
-    return {"role": message["role"], "content": message["content"], **html}
+def _turn(message: Message) -> dict[str, Any]:
+    shown: dict[str, Any] = {"role": message["role"], "content": message["content"]}
+    if message["role"] == "assistant":
+        shown |= {
+            "html": _reply_html(message["content"]),
+            "thought": message.get("reasoning_content", ""),
+        }
+    return shown
 
 
 @lru_cache(maxsize=256)

@@ -5,9 +5,11 @@
  * Texts come as custom messages that append: `{type: "text", changes: [[index, offset, text], …]}`, where
  * offsets count UTF-16 units as JavaScript does. A smaller offset than the length replaces what was
  * behind it; a larger one tells that something was lost, and the whole is asked for. The state
- * `texts` is always the whole. While tokens are to be shown, the same message has them, as
- * `tokens: [[index, start, offset, groups], …]`, where ``start`` is the character of the text where
- * its tokens begin. Everything else is state.
+ * `texts` is always the whole. The same message has what was thought before texts, as
+ * `thoughts: [[index, offset, text, tokens, isOver], …]`, with how many tokens that has by now; and
+ * while tokens are to be shown these, as `tokens: [[index, start, offset, groups], …]`, where ``start`` is
+ * the character of the text where its tokens begin; those of what was thought have `"reasoning"`
+ * behind that. Everything else is state.
  *
  * @typedef {import("@anywidget/types").AnyModel} Model
  */
@@ -34,7 +36,8 @@ class RunModel {
   constructor(model) {
     this.model = model;
     this.texts = [...model.get("texts")];
-    this.tokens = [];
+    this.thoughts = [...model.get("thoughts")];
+    this.tokens = { text: [], reasoning: [] };
     this.views = new Set();
     this.asked = false;
     this.#takeTokens(model.get("tokens"));
@@ -44,6 +47,10 @@ class RunModel {
       this.#forgetTokens();
       this.#redraw();
     });
+    model.on("change:thoughts", () => {
+      this.thoughts = [...model.get("thoughts")];
+      for (const view of this.views) view.grown();
+    });
     model.on("change:probabilities", () => this.#forgetTokens());
     model.on("change:tokens", () => {
       this.asked = false;
@@ -52,7 +59,7 @@ class RunModel {
       for (const view of this.views) view.grown();
     });
     model.on("msg:custom", (message) => {
-      if (message.type === "text") this.#change(message.changes, message.tokens ?? []);
+      if (message.type === "text") this.#change(message);
       // One copy is enough, however many views there are.
       if (message.type === "copy") [...this.views].at(-1)?.copy(message.text, message.said);
     });
@@ -68,23 +75,24 @@ class RunModel {
 
   #redraw() {
     this.texts = [...this.model.get("texts")];
+    this.thoughts = [...this.model.get("thoughts")];
     for (const view of this.views) view.resetTexts();
   }
 
   #forgetTokens() {
-    this.tokens = [];
+    this.tokens = { text: [], reasoning: [] };
     for (const view of this.views) view.resetTokens();
   }
 
   #takeTokens(changes) {
-    for (const [index, start, offset, groups] of changes) {
-      const known = (this.tokens[index] ??= { start, groups: [] });
+    for (const [index, start, offset, groups, part = "text"] of changes) {
+      const known = (this.tokens[part][index] ??= { start, groups: [] });
       if (offset > known.groups.length) {
         this.#ask();
         return;
       }
       known.groups.splice(offset, Infinity, ...groups);
-      for (const view of this.views) view.tokens.put(index, start, offset, groups);
+      for (const view of this.views) view.tokens[part].put(index, start, offset, groups);
     }
   }
 
@@ -93,7 +101,17 @@ class RunModel {
     this.asked = true;
   }
 
-  #change(changes, tokens) {
+  #change({ changes, thoughts = [], tokens = [] }) {
+    for (const [index, offset, text, ...rest] of thoughts) {
+      const [known] = this.thoughts[index] ?? [""];
+      if (offset > known.length) {
+        this.#ask();
+        return;
+      }
+      this.thoughts[index] = [known.slice(0, offset) + text, ...rest];
+      // It comes before its text, which has a place from here on.
+      if (this.texts[index] === undefined) changes = [...changes, [index, 0, ""]];
+    }
     for (const [index, offset, text] of changes) {
       const known = this.texts[index] ?? "";
       if (offset > known.length) {
@@ -159,9 +177,12 @@ class RunView {
     this.copyText = copyButton("Copy text", () => this.#text());
     this.cards = new RunCards(send);
     this.popover = new TokenPopover(root, (...place) => this.#branch(...place));
-    this.tokens = new TokenTexts(this.popover);
+    this.tokens = {
+      text: new TokenTexts(this.popover),
+      reasoning: new TokenTexts(this.popover),
+    };
     this.legend = new TokenLegend(
-      (which) => this.tokens.choose(which),
+      (which) => Object.values(this.tokens).forEach((each) => each.choose(which)),
       () => send({ type: "weigh", run: this.model.get("run_id") }),
     );
     if (this.isChat) {
@@ -176,7 +197,7 @@ class RunView {
     root.append(this.cards.element, this.announced);
     this.snippets = new Map();
     this.list.reset(this.run.texts, this.model.get("labels"));
-    this.tokens.reset(this.run.tokens, this.model.get("parting"));
+    this.#beginTokens();
     this.update();
   }
 
@@ -191,9 +212,14 @@ class RunView {
 
   resetTokens() {
     const hadFocus = this.root.contains(document.activeElement);
-    this.tokens.reset(this.run.tokens, this.model.get("parting"));
+    this.#beginTokens();
     this.grown();
     if (hadFocus) this.#keepFocus();
+  }
+
+  #beginTokens() {
+    const parting = this.model.get("parting");
+    for (const part of ["text", "reasoning"]) this.tokens[part].reset(this.run.tokens[part], parting);
   }
 
   /** Have the text go on from another token in one of its places. */
@@ -265,10 +291,14 @@ class RunView {
     const text = this.run.texts[this.model.get("reply")] ?? "";
     const waits = this.model.get("progress").text ?? "Thinking";
     const reply = this.model.get("reply");
-    this.chat.update(turns, replies ? { text, waits } : null, {
+    const thought = this.#thoughtOf(reply);
+    this.chat.update(turns, replies ? { text, waits, thought } : null, {
       conversation: this.model.get("conversation"),
       extendable: this.model.get("is_extendable"),
-      tokens: (said) => (said === this.run.texts[reply] ? this.#tokensOf(reply) : null),
+      tokens: (said) =>
+        ["text", "reasoning"].map((part) =>
+          said === this.run.texts[reply] ? this.#tokensOf(reply, part) : null,
+        ),
     });
     this.conversations.update(
       this.model.get("conversations"),
@@ -283,26 +313,38 @@ class RunView {
   #goToParting() {
     if (!this.goesToParting) return;
     const isElsewhere = document.activeElement !== this.root;
-    this.goesToParting = !isElsewhere && !this.tokens.focusParting();
+    this.goesToParting =
+      !isElsewhere && !Object.values(this.tokens).some((each) => each.focusParting());
   }
 
   #updateTokens() {
     const ended = this.model.get("ended");
-    this.tokens.frame(this.run.texts);
+    this.tokens.text.frame(this.run.texts);
+    this.tokens.reasoning.frame(this.run.thoughts.map(([text]) => text));
     this.popover.allow(ended);
-    this.list.showTokens((index) =>
-      this.isChat && index === this.model.get("reply") ? null : this.#tokensOf(index),
+    const tokensOf = (index, part) =>
+      this.isChat && index === this.model.get("reply") ? null : this.#tokensOf(index, part);
+    this.list.showTokens((index) => tokensOf(index, "text"));
+    this.list.showThoughts(
+      (index) => this.#thoughtOf(index),
+      (index) => tokensOf(index, "reasoning"),
     );
-    const known = this.run.tokens.length > 0;
+    const known = Object.values(this.run.tokens).some((each) => each.length > 0);
     if (known && !this.knewTokens) this.folded.open = true; // they are to be seen
     this.knewTokens = known;
     const missing = ended && !known && this.run.texts.some((text) => text);
     this.legend.update(this.model.get("probabilities"), known, missing);
   }
 
-  /** A text as tokens, if they are known. */
-  #tokensOf(index) {
-    return this.tokens.of(index)?.element ?? null;
+  /** A text, or what was thought before it, as tokens, if they are known. */
+  #tokensOf(index, part) {
+    return this.tokens[part].of(index)?.element ?? null;
+  }
+
+  /** What was thought before a text by now. */
+  #thoughtOf(index) {
+    const [text, tokens, isOver] = this.run.thoughts[index] ?? ["", 0, true];
+    return { text, tokens, thinks: this.#goes && !isOver };
   }
 
   #updateHeader() {

@@ -94,6 +94,8 @@ class RunView(AnyWidget):
     texts = traitlets.List().tag(sync=True, to_json=lambda _, view: view._texts())
     # Of tokens nobody keeps a second copy in the browser's state: changes alone tell of them.
     tokens = traitlets.List().tag(sync=True, to_json=lambda _, view: view._all_tokens())
+    # As the texts: ``[text, tokens, is_over]`` of what was thought before each.
+    thoughts = traitlets.List().tag(sync=True, to_json=lambda _, view: view._all_thoughts())
     probabilities = traitlets.Bool(False).tag(sync=True)
     parting = traitlets.List().tag(sync=True)
     reply = traitlets.Int(-1).tag(sync=True)
@@ -183,6 +185,17 @@ class RunView(AnyWidget):
     def _texts(self) -> list[str]:
         return list(self.run.streams.values()) if self.run is not None else []
 
+    def _all_thoughts(self) -> list[list[Any]]:
+        if self.run is None:
+            return []
+        thoughts, tokens = self.run.reasoning_streams, self.run.reasoning_tokens
+        ended = self.run.finish_reasons
+        return [
+            [thoughts[stream], tokens[stream], bool(text or ended[stream])]
+            for stream, text in self.run.streams.items()
+            if stream in thoughts
+        ]
+
     def _all_tokens(self) -> list[Change]:
         return whole(self.run) if self.probabilities else []
 
@@ -213,7 +226,7 @@ class RunView(AnyWidget):
         if begins:
             self._changes = _Changes(run)
         had_ended = self._changes.ended
-        changes = self._changes.advance()
+        changes, thoughts = self._changes.advance(), self._changes.thoughts()
         ends = self._changes.ended and not had_ended
         self._on_updated(run)
         with self.hold_sync():
@@ -231,14 +244,15 @@ class RunView(AnyWidget):
                 self.snippets = self._snippets(run)
             self.send(told)
         if begins:
-            self.send_state("texts")
-            changes = []
-        if changes or tokens:
-            more = {"tokens": tokens} if tokens else {}
-            self.send({"type": "text", "changes": changes, **more})
+            self.send_state(["texts", "thoughts"])
+            changes, thoughts = [], []
+        if changes or thoughts or tokens:
+            more = {"thoughts": thoughts, "tokens": tokens}
+            given = {key: value for key, value in more.items() if value}
+            self.send({"type": "text", "changes": changes, **given})
         if ends:
             if not begins:  # the whole is what the browser has by now, so it is not drawn again
-                self.send_state("texts")
+                self.send_state(["texts", "thoughts"])
             with self._lock:
                 if self.run is run:  # another one may have taken its place meanwhile
                     self._unwatch()
@@ -254,7 +268,7 @@ class RunView(AnyWidget):
     def _send_all(self) -> None:
         """Send what the browser has lost some of."""
         if self.comm is not None:
-            self.send_state(["texts", "tokens"])
+            self.send_state(["texts", "thoughts", "tokens"])
 
     def _show_nothing(self) -> None:
         self.run_id, self.ended, self.labels, self.state = "", False, [], _IDLE
@@ -308,6 +322,7 @@ class _Changes:
         self._seen = -1
         self._times: list[float] = []
         self._streams: dict[tuple[Any, ...], _Shown] = {}
+        self._thoughts: dict[tuple[Any, ...], _ShownThoughts] = {}
 
     @property
     def progress(self) -> dict[str, Any]:
@@ -349,12 +364,31 @@ class _Changes:
         shown = enumerate(self._streams.values())
         return [[index, *change] for index, each in shown if (change := each.change()) is not None]
 
+    def thoughts(self) -> list[list[Any]]:
+        """The changes of thoughts since the last time, as ``[index, offset, text, tokens,
+        is_over]``; after `advance`."""
+        places = {stream: index for index, stream in enumerate(self._streams)}
+        return [
+            [places[stream], *change, each.tokens, each.is_over]
+            for stream, each in self._thoughts.items()
+            if (change := each.change()) is not None
+        ]
+
     def _take(self, event: Event) -> None:
         self._seen = event.number
         data = event.data
         if event.type == "text":
             stream = self._streams.setdefault(tuple(data["stream"]), _Shown())
             stream.put(data["offset"], data["text"])
+            if data["text"]:
+                self._times.append(event.time)
+            thoughts = self._thoughts.get(tuple(data["stream"]))
+            if thoughts is not None and (data["text"] or "finish_reason" in data):
+                thoughts.is_over = True
+        elif event.type == "reasoning":
+            thoughts = self._thoughts.setdefault(tuple(data["stream"]), _ShownThoughts())
+            thoughts.put(data["offset"], data["text"])
+            thoughts.tokens = data.get("tokens", 0)
             if data["text"]:
                 self._times.append(event.time)
         elif event.type == "progress":
@@ -403,7 +437,32 @@ class _Shown:
         self._start, self._pieces = self._end, []
         if self._told == before:
             return None
-        return len(kept.encode("utf-16-le", "surrogatepass")) // 2, text
+        return _units(kept), text
+
+
+class _ShownThoughts(_Shown):
+    """The same of what was thought before it.
+
+    Attributes:
+        tokens: how many tokens that has by now.
+        is_over: whether the text has begun, or ended without.
+    """
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.tokens = 0
+        self.is_over = False
+        self._state_told = (0, False)
+
+    def change(self) -> tuple[int, str] | None:
+        state = (self.tokens, self.is_over)
+        changed, self._state_told = state != self._state_told, state
+        change = super().change()
+        return (_units(self._told), "") if change is None and changed else change
+
+
+def _units(text: str) -> int:
+    return len(text.encode("utf-16-le", "surrogatepass")) // 2
 
 
 _STREAM_WORDS = ("", "repeat ", "prompt ", "text ")

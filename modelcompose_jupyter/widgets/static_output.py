@@ -15,6 +15,7 @@ from IPython.display import display
 
 from ..document import Signature
 from ..progress import status_line
+from ..thought_html import thought_html
 from ..token_html import run_html
 from ..workflow import Run
 from .conversation import turns_html, with_reply
@@ -75,17 +76,20 @@ def bundle(run: Run, signature: Signature) -> Bundle:
         (f"<h4>{escape(part.label)}</h4>" if part.label else "") + part.html for part in found
     )
     chats = [run.input.get(name) or [] for name in signature.conversations]
-    reply = ""
+    reply, thought, count = "", run.reasoning, run.usage.get("reasoning", 0)
     is_reply = bool(chats and run.text and not outputs)
     if coloured := run_html(run):
         html = ("<h4>Assistant</h4>" if is_reply else html if outputs else "") + coloured
     elif is_reply:
         reply, html = run.text, ""
+    else:
+        html = thought_html(thought, count) + html
     for turns in reversed(chats):
         said = "\n\n".join(f"{turn['role']}:\n{turn['content']}" for turn in turns)
         is_begun = is_reply and turns and turns[-1]["role"] == "assistant"
         plain = f"{said}{'' if is_begun else _SPEAKER}{plain}"
-        html = turns_html(with_reply(turns, reply) if reply else turns) + html
+        shown = with_reply(turns, reply, thought) if reply else turns
+        html = turns_html(shown, count if reply else 0) + html
         reply = ""
     status = f"[{status_line(run)}]"
     if run.error is not None:

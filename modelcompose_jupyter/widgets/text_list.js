@@ -1,9 +1,10 @@
 /** The texts of a run, growing in place. */
 
 import { element, standIn } from "./dom.js";
+import { Following } from "./following.js";
+import { ThoughtFold } from "./thought_fold.js";
 
 const NODE_LENGTH = 4096; // of one DOM text node: appending to a short one is cheap
-const NEAR_END = 24; // pixels; who reads the end wants to see what comes
 
 /** One text, growing in place so that a selection in it stays. */
 class TextBlock {
@@ -11,6 +12,8 @@ class TextBlock {
   constructor(markdown) {
     this.element = element("section", "modelcompose-text");
     this.label = this.element.appendChild(element("h4"));
+    this.thought = new ThoughtFold();
+    this.element.append(this.thought.element);
     this.body = this.element.appendChild(element("div"));
     this.body.dir = "auto"; // as its first letters are written
     this.markdown = markdown;
@@ -56,24 +59,6 @@ class TextBlock {
     last.deleteData(last.length - removed, removed);
     if (!last.length) last.remove();
     this.length -= removed;
-  }
-}
-
-/** A box that is read from its beginning to its end, and follows the end unless somebody reads. */
-export class Following {
-  constructor(box) {
-    this.box = box;
-    this.following = true;
-    box.addEventListener("scroll", () => {
-      const { scrollHeight, scrollTop, clientHeight } = box;
-      this.following = scrollHeight - scrollTop - clientHeight < NEAR_END;
-    });
-  }
-
-  follow() {
-    const selection = document.getSelection();
-    const reading = !selection.isCollapsed && this.box.contains(selection.anchorNode);
-    if (this.following && !reading) this.box.scrollTop = this.box.scrollHeight;
   }
 }
 
@@ -126,6 +111,18 @@ export class TextList {
     this.blocks.forEach((block, index) => block.showTokens(tokensOf(index)));
   }
 
+  /**
+   * @param {(index: number) => { text: string, tokens: number, thinks: boolean }} thoughtOf gives
+   *   what was thought before a text
+   * @param {(index: number) => HTMLElement | null} tokensOf gives that as tokens
+   */
+  showThoughts(thoughtOf, tokensOf) {
+    this.blocks.forEach(({ thought }, index) => {
+      thought.update(thoughtOf(index));
+      thought.showTokens(tokensOf(index));
+    });
+  }
+
   draw(growing) {
     for (const block of this.blocks) block.draw(growing);
   }
@@ -135,7 +132,7 @@ export class TextList {
   }
 
   get hasText() {
-    return this.blocks.some((block) => block.length > 0);
+    return this.blocks.some((block) => block.length > 0 || block.thought.text);
   }
 }
 

@@ -15,7 +15,8 @@ MOST_SHOWN = 20_000
 
 Change = list[Any]
 """``[index, start, offset, groups]``: which text, the character where its tokens begin, and what
-stands at that place among its groups, with nothing behind it."""
+stands at that place among its groups, with nothing behind it; and behind these ``reasoning``, where
+they are of what was thought before the text."""
 
 
 class TokenChanges:
@@ -40,13 +41,14 @@ class TokenChanges:
         for event in run.events_so_far(self._seen):
             self._take(event)
         if ended:
+            thoughts = run.reasoning_streams
             for key, text in run.streams.items():
-                self._streams[key].end(len(text))
+                self._streams[key].end(len(text), len(thoughts[key]))
         self._ended = ended
         return [
-            [index, shown.start, *change]
+            [index, *change]
             for index, shown in enumerate(self._streams.values())
-            if (change := shown.change(ended)) is not None
+            for change in shown.changes(ended)
         ]
 
     def _take(self, event: Event) -> None:
@@ -56,8 +58,8 @@ class TokenChanges:
             self._streams.setdefault(tuple(data["stream"]), _Shown())
         elif event.type == "tokens" and data.get("part", "text") == "text":
             shown = self._streams[tuple(data["stream"])]
-            shown.start = data.get("start", 0)
-            shown.put(data["offset"], [Token.of(each) for each in data["tokens"]])
+            tokens = [Token.of(each) for each in data["tokens"]]
+            shown.put(data["offset"], tokens, data.get("start", 0))
 
 
 def whole(run: Run | None) -> list[Change]:
@@ -72,20 +74,55 @@ def in_common(some: Sequence[Any], others: Sequence[Any]) -> int:
 
 
 class _Shown:
-    """The tokens of one text: how many groups of them have been told.
+    """The tokens of one text: those of the thoughts before it, then its own."""
+
+    def __init__(self) -> None:
+        self._start = 0  # the character of the text where its own begin
+        self._thoughts = _ShownPart()
+        self._text = _ShownPart()
+
+    def put(self, offset: int, tokens: list[Token], start: int) -> None:
+        """Take an event: ``tokens`` are what stands at ``offset``, and nothing is behind them."""
+        self._start = start
+        thoughts = [each for each in tokens if each.part == "reasoning"]
+        if offset < self._thoughts.count or thoughts:
+            self._thoughts.put(offset, thoughts)
+        self._text.first = self._thoughts.count
+        place = max(0, offset + len(thoughts) - self._text.first)
+        self._text.put(place, tokens[len(thoughts) :])
+
+    def end(self, length: int, thought_length: int) -> None:
+        """Take that both have ended, with so many characters."""
+        self._text.end(length - self._start)
+        self._thoughts.end(thought_length)
+
+    def changes(self, ended: bool) -> list[list[Any]]:
+        """What is to be told: `Change` without the index."""
+        is_over = ended or self._text.count > 0
+        thoughts, text = self._thoughts.change(is_over), self._text.change(ended)
+        found = [] if thoughts is None else [[0, *thoughts, "reasoning"]]
+        return found if text is None else [*found, [self._start, *text]]
+
+
+class _ShownPart:
+    """Tokens of a text that are shown together: how many groups of them have been told.
 
     Attributes:
-        start: the character of the text where they begin.
+        first: the place of the first among the text's tokens.
     """
 
     def __init__(self) -> None:
-        self.start = 0
+        self.first = 0
         self._tokens: list[Token] = []
         self._ends: list[int] = []  # the places behind those groups that are as they were told
         self._told = 0
 
+    @property
+    def count(self) -> int:
+        """How many there are."""
+        return len(self._tokens)
+
     def put(self, offset: int, tokens: list[Token]) -> None:
-        """Take an event: ``tokens`` are what stands at ``offset``, and nothing is behind them."""
         # At the end of a run its events are merged, and tell again what was told.
         same = in_common(self._tokens[offset:], tokens)
         offset += same
@@ -94,8 +131,8 @@ class _Shown:
             self._ends.pop()
 
     def end(self, length: int) -> None:
-        """Take that the text has ended, with so many characters."""
-        self.put(0, cut(self._tokens, length - self.start))
+        """Take that their texts together have so many characters."""
+        self.put(0, cut(self._tokens, length))
 
     def change(self, ended: bool) -> list[Any] | None:
         """The groups that are to be told, behind the number of those that stay."""
@@ -106,7 +143,8 @@ class _Shown:
             return None
         self._ends += [each.end for each in fresh]
         self._told = len(self._ends)
-        return [known, [_as_data(each) for each in fresh]]
+        moved = [each._replace(first=each.first + self.first) for each in fresh]
+        return [known, [_as_data(each) for each in moved]]
 
 
 def _as_data(group: Group) -> list[Any]:

@@ -125,6 +125,8 @@ class TokenText {
 
   /** Have the focus at one of the tokens; ``quiet``ly what is beside it is not shown. */
   focus(place, { quiet = false } = {}) {
+    const fold = this.element.closest("details");
+    if (fold) fold.open = true;
     this.#reach(Math.max(0, Math.min(place, this.spans.length - 1)));
     this.isQuiet = quiet;
     this.spans[this.current]?.focus();
