@@ -45,6 +45,7 @@ _NAMES = {
     "repetition_penalty": "repetition_penalty",
     "echo": "include_prompt",
     "enable_thinking": "enable_thinking",
+    "thinking_budget": "thinking_budget",
     "chat_template_kwargs": "chat_template_kwargs",
 }
 """Our names of the parameters by OpenAI's."""
@@ -300,7 +301,10 @@ class ChatRequest(BaseCompletionRequest):
         None, description="How many of the likeliest tokens are told in each place."
     )
     enable_thinking: bool | None = Field(
-        None, description="Whether the model thinks before it replies, where it has a switch."
+        None, description="Whether the model thinks before it replies."
+    )
+    thinking_budget: Annotated[int, Field(ge=0), WHOLE] | None = Field(
+        None, description="End a thought after so many tokens; 0 is at once."
     )
     reasoning_effort: Literal["none", "minimal", "low", "medium", "high", "xhigh"] | None = Field(
         None, description="For templates that read it; none is enable_thinking: false."
