@@ -49,22 +49,22 @@ class MarkerTokens:
         return tuple(self._decode.encoded(marker))
 
     def _not_completing(self, marker: str, begun: tuple[int, ...]) -> np.ndarray:
-        """All tokens but those that complete a marker of which so many characters are there.
-
-        One that has the marker whole is never among them.
-        """
-        whole = self.of(marker)
+        """All tokens but those that complete a marker of which so many characters are there; a
+        marker that is a token of its own is that token alone."""
         mask = np.ones(self.count, bool)
-        if len(whole) == 1:
-            mask[whole[0]] = False
-        wanted = [marker[length:] for length in begun]
-        inner = _spellings(marker)
-        starts = tuple(each for rest in wanted for each in _spellings(rest))
-        for name, id in self._tokenizer.get_vocab().items():
-            if name.startswith(starts) or any(each in name for each in inner):
-                mask[id] = False
+        whole = self.of(marker)
+        mask[list(whole) if len(whole) == 1 else self._completing(marker, begun)] = False
         mask.flags.writeable = False
         return mask
+
+    def _completing(self, marker: str, begun: tuple[int, ...]) -> list[int]:
+        starts = tuple(each for length in begun for each in _spellings(marker[length:]))
+        inner = _spellings(marker)
+        return [
+            id
+            for name, id in self._tokenizer.get_vocab().items()
+            if name.startswith(starts) or any(each in name for each in inner)
+        ]
 
 
 def _spellings(text: str) -> list[str]:
