@@ -12,12 +12,13 @@ from html import escape
 from os import PathLike
 from pathlib import Path
 from textwrap import indent
-from typing import TYPE_CHECKING, Any, Unpack
+from typing import TYPE_CHECKING, Any, Unpack, cast
 
 from .cell_output import show, wait
 from .diagram import Diagram, diagram
 from .document import Document, Input, Output, Signature, load_document, signature
 from .errors import ComposeError, InputError
+from .format_types import GivenFormat, formatted
 from .host import Host, LocalHost, validate_run
 from .host_selection import host_for, host_of, in_use, is_page, own_runs, runs_here
 from .path_redaction import public_source, without_folders
@@ -123,12 +124,22 @@ class Workflow:
     def submit(self, input: Any = None, /, **inputs: Any) -> Run:
         """Start a run and return it at once.
 
-        Inputs are given by name, or as one mapping where a name is no Python name.
+        Inputs are given by name, or as one mapping where a name is no Python name. ``format``,
+        where no input is called so, is what the texts must be: as a document says it, or a type, a
+        pydantic model say.
 
         Raises:
             InputError: an input is missing, unknown or of the wrong type.
         """
-        return self.start(_given(input, inputs))
+        values, format = self._asked(input, inputs)
+        return self.start(values, format=format)
+
+    def _asked(self, input: Any, inputs: Mapping[str, Any]) -> tuple[Any, GivenFormat | None]:
+        """All inputs as one value, and the format among the keywords of a call."""
+        if "format" in self.inputs or inputs.get("format") is None:
+            return _given(input, inputs), None
+        others = {name: value for name, value in inputs.items() if name != "format"}
+        return _given(input, others), GivenFormat.of(inputs["format"])
 
     def start(self, values: Any, **options: Unpack[RunOptions]) -> Run:
         """`submit` with all inputs as one value, and what else is asked for:
@@ -137,9 +148,11 @@ class Workflow:
 
         ``seed`` of the first generation, where the document gives none; ``logprobs``: so many
         alternatives of each token, in ``run.tokens``; ``extended_by``: so many tokens more than the
-        document says; ``begins_with``, ``score``: see `RunOptions`, and `branch` and `score`.
+        document says; ``format``: what the texts must be, in place of what the document says, as a
+        mapping or a type; ``begins_with``, ``score``: see `RunOptions`, and `branch` and `score`.
         """
         host, values = self.host, self._from_guests(values)
+        options = _plain(options)
         try:
             self.last_run = host.submit(self.document, self.id, values, **options)
         except ComposeError as error:
@@ -151,7 +164,7 @@ class Workflow:
 
     def check(self, values: Any, **options: Unpack[RunOptions]) -> None:
         """Raise InputError where `start` would refuse these inputs or options; begins nothing."""
-        validate_run(self.document, self.id, self._from_guests(values), options)
+        validate_run(self.document, self.id, self._from_guests(values), _plain(options))
 
     def _from_guests(self, values: Any) -> Any:
         return self._own_signature.from_guests(values) if self.for_guests else values
@@ -171,12 +184,16 @@ class Workflow:
         return run
 
     def __call__(self, input: Any = None, /, **inputs: Any) -> Any:
-        """Run, and return the output.
+        """Run, and return the output; with a type as ``format`` an instance of it.
+
+            story(text="Anna is 7", format=Person).name
 
         Raises:
             ComposeError: what went wrong.
         """
-        return self.run(input, **inputs).result()
+        _, format = self._asked(input, inputs)
+        output = self.run(input, **{**inputs, "format": format} if format else inputs).result()
+        return output if format is None else format.value(output, self._workflow)
 
     async def arun(self, input: Any = None, /, **inputs: Any) -> Run:
         """`run` for coroutines; a cancelled one stops the run."""
@@ -196,8 +213,11 @@ class Workflow:
         Raises:
             InputError: an input is missing, unknown or of the wrong type.
         """
-        _, values, _ = validate_run(self.document, self.id, _given(input, inputs))
-        return TextStream(_begin(lambda: self.start(values)))
+        values, format = self._asked(input, inputs)
+        _, values, asked = validate_run(
+            self.document, self.id, values, _plain({"format": format})
+        )
+        return TextStream(_begin(lambda: self.start(values, **asked)))
 
     def map(
         self,
@@ -258,7 +278,8 @@ class Workflow:
 
         if not isinstance(input, Mapping | None):
             raise InputError("inputs for all rows must be a mapping", hint="Or give them by name.")
-        return RowStream(self, rows, {**(input or {}), **inputs}, save_to, progress)
+        shared, format = self._asked(input, inputs)
+        return RowStream(formatted(self, format), rows, shared, save_to, progress)
 
     def score(
         self,
@@ -332,7 +353,8 @@ class Workflow:
 
         if not isinstance(input, Mapping | None):
             raise InputError("a grid takes inputs by name", hint="Write grid(prompt=[…]).")
-        return Grid(self, given={**(input or {}), **inputs})
+        given, format = self._asked(input, inputs)
+        return Grid(formatted(self, format), given=given)
 
     def panel(self, input: Mapping[str, Any] | None = None, /, **inputs: Any) -> Panel:
         """A form that runs it in a notebook, with these inputs to begin with.
@@ -651,6 +673,13 @@ def _alternative(run: Run, text: int, token: int, shown: str) -> int:
             else "To know them, run it with logprobs: story.start({…}, logprobs=5).",
         )
     return found
+
+
+def _plain(options: Mapping[str, Any]) -> RunOptions:
+    """The options of a run, with the format as a document says it."""
+    format = options.get("format")
+    plain = {} if format is None else {"format": GivenFormat.of(format).plain}
+    return cast(RunOptions, {**options, **plain})
 
 
 def _given(input: Any, inputs: Mapping[str, Any]) -> Any:

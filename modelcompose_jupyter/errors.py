@@ -80,9 +80,11 @@ class ComposeError(Exception):
         hint: what to do about it, or None.
         where: the place in the document that it comes from, or None.
         code: a stable word for programs.
+        text: what a model wrote of which nothing came, or None.
     """
 
     code = "error"
+    text: str | None = None
 
     def __init__(
         self,
@@ -91,11 +93,13 @@ class ComposeError(Exception):
         hint: str | None = None,
         where: Where | None = None,
         code: str | None = None,
+        text: str | None = None,
     ) -> None:
         self.message = _told(message)
         self.hint = hint and _told(hint)
         super().__init__(self.message)
         self.where = where
+        self.text = text
         if code is not None:
             self.code = code
 
@@ -116,6 +120,7 @@ class ComposeError(Exception):
             "message": self.message,
             "hint": self.hint,
             "where": self.where.to_dict() if self.where else None,
+            **({} if self.text is None else {"text": self.text}),
         }
 
     @staticmethod
@@ -132,6 +137,7 @@ class ComposeError(Exception):
             hint=text("hint"),
             where=_where(data.get("where")),
             code=text("code"),
+            text=text("text"),
         )
 
     def lines(self) -> list[str]:

@@ -29,6 +29,7 @@ from .workflow import Run, RunOptions, State, run_workflow
 from .workflow.branching import branch
 from .workflow.component import ComponentCaller
 from .workflow.extension import EarlierRun, extension
+from .workflow.formatted import check_formattable
 from .workflow.options import checked
 from .workflow.runner import GUESTS
 from .workflow.scoring import check_scorable
@@ -99,6 +100,8 @@ def validate_run(
     asked = checked(options or {})
     if "score" in asked:
         check_scorable(document, chosen)
+    if "format" in asked:
+        check_formattable(document, chosen)
     return chosen, values, asked
 
 

@@ -17,6 +17,7 @@ from .reader import Source, read
 from .references import BrokenExpression, findings
 from .render import render
 from .schema import json_schema, own_keys
+from .schema_files import include_schemas
 from .signature import Input, Output, Signature, signature
 from .templates import Template, parse_template
 from .to_plain import to_plain
@@ -70,6 +71,8 @@ def load_document(
         if folder is not None:
             found.folder = folder
         remember_folder(found.folder)
+        beside = BesideFiles(found, files or {})
+        include_schemas(found, beside)
         checked = validate(found)
         if checked.compose is None:  # what can be said of expressions is said all the same
             data = own_keys(found.data) if isinstance(found.data, dict) else found.data
@@ -78,7 +81,7 @@ def load_document(
                     found.report_error(each.error, each.path)
         else:
             variables = os.environ if environ is None else environ
-            document = compile_document(found, checked, variables, BesideFiles(found, files or {}))
+            document = compile_document(found, checked, variables, beside)
             if not found.problems:
                 return document
     raise DocumentError(_in_order(found))

@@ -13,7 +13,7 @@ from typing import Any
 from ..errors import InputError, Problem, Where, did_you_mean, listed, shortened
 from .files import path_beside
 from .reader import KeyPath, Source
-from .templates import Template
+from .templates import ListTemplate, Template
 
 
 @dataclass(frozen=True)
@@ -96,6 +96,16 @@ class Job:
     depends_on: tuple[str, ...] = ()
 
 
+def gives_several(job: Job) -> bool:
+    """Whether a job gives a list, of which each is what the model gave once."""
+    sequences = job.action.parameters.get("num_return_sequences")
+    return (
+        job.repeat_count is not None
+        or (isinstance(job.action.text, ListTemplate) and not job.action.is_chat)
+        or (sequences is not None and sequences.value != 1)
+    )
+
+
 @dataclass(frozen=True)
 class Workflow:
     """Jobs, and what becomes of their outputs."""
@@ -155,7 +165,9 @@ class Document:
     def hash(self) -> str:
         """A digest of what the document says, whatever its layout and comments, and of the files
         that it names."""
-        said = [self.source.data, dict(self.files)] if self.files else self.source.data
+        included = {each.file for each in self.source.included.values()}  # which the data has
+        others = {name: text for name, text in self.files.items() if name not in included}
+        said = [self.source.data, others] if others else self.source.data
         return digest(json.dumps(said, sort_keys=True, ensure_ascii=False, default=str))
 
     @cached_property
@@ -197,9 +209,11 @@ class Document:
             code="unknown_workflow",
         )
 
-    def where(self, path: KeyPath, *, within: str | None = None) -> Where:
-        """The place of a value, for an error that comes up when it is rendered."""
-        return self.source.where(path, within=within)
+    def where(
+        self, path: KeyPath, *, key: bool = False, within: str | None = None
+    ) -> Where:
+        """The place of a value or its key, for an error that comes up when it is rendered."""
+        return self.source.where(path, key=key, within=within)
 
 
 def digest(text: str) -> str:

@@ -7,66 +7,111 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Iterator, Mapping, Sequence
-from functools import lru_cache
-from typing import Any
+from collections.abc import Mapping, Sequence
+from functools import cache, lru_cache
+from typing import TYPE_CHECKING, Any
 
+from .json_schemas import OPTIONS, Path, ReadSchema, SchemaError
 from .types import ConversionError, show
+
+if TYPE_CHECKING:
+    from llguidance import LLParserLimits, LLTokenizer
 
 MAX_SOURCE = 256 << 10
 """Characters of a schema as JSON, of a regular expression, or of a grammar."""
 MAX_DEPTH = 100
 """Of mappings and lists in a schema."""
+_MOST_SEARCHED = 200  # schemas within one, for the one that is wrong
+_KEPT = 64  # grammars whose check is remembered
 
 # One way to write JSON: models that may choose fill pages with blanks, and what is certain is fast.
 _USUAL = {"whitespace_flexible": False, "item_separator": ", ", "key_separator": ": "}
-# What a schema cannot ask for under x-guidance: it would not hold.
-_ALWAYS = {"lenient": False, "coerce_one_of": False}
+# What a schema cannot ask for: it would not hold. Without \u a name has one way to be written, so
+# that none which is known can come again as one of any name.
+_ALWAYS = {"lenient": False, "coerce_one_of": False, "json_allowed_escapes": 'nrbtf\\"'}
 
 
 def of_schema(schema: Any) -> str:
     """The grammar of the JSON values that a JSON Schema allows: a mapping or a boolean.
 
     Raises:
-        ConversionError: it is no schema, asks for what cannot be held to, or allows no value.
+        SchemaError: it is no schema, asks for what cannot be held to, or allows no value.
     """
-    if not isinstance(schema, dict | bool):
-        raise ConversionError(f"{show(schema)} is no JSON schema", "It is a mapping.")
     if _depth(schema) > MAX_DEPTH:
-        raise ConversionError(f"the schema is deeper than {MAX_DEPTH} levels")
+        raise SchemaError(f"the schema is deeper than {MAX_DEPTH} levels")
     try:
         written = json.dumps(schema, ensure_ascii=False, allow_nan=False)
     except (TypeError, ValueError) as error:
-        raise ConversionError(f"the schema cannot be written as JSON: {error}") from None
+        raise SchemaError(f"the schema cannot be written as JSON: {error}") from None
     _check_size(written, "the schema")
-    grammar = {"grammars": [{"json_schema": _with_options(schema)}]}
-    text = json.dumps(grammar, ensure_ascii=False)
+    return _of_read(ReadSchema(schema))
+
+
+def _of_read(read: ReadSchema) -> str:
+    text = _of_normal(read, read.normal)
     if message := _problem(text):
-        place = _place(schema, message)
-        raise ConversionError(f"the schema{place} asks for what cannot be held to: {message}")
+        path, message = _found(read, message)
+        if message.startswith(_UNSATISFIABLE):
+            reason = _shortened(message.removeprefix(_UNSATISFIABLE))
+            raise SchemaError(f"there is no value that the schema allows: {reason}", path)
+        raise SchemaError(f"the schema cannot be held to: {_shortened(message)}", path)
     return text
+
+
+def _of_normal(read: ReadSchema, normal: Any) -> str:
+    """The grammar of a part of a schema, in its normal form."""
+    if isinstance(normal, dict):
+        definitions = {"$defs": read.definitions} if read.definitions else {}
+        normal = {**normal, **definitions, OPTIONS: {**_USUAL, **read.options, **_ALWAYS}}
+    return json.dumps({"grammars": [{"json_schema": normal}]}, ensure_ascii=False)
+
+
+_UNSATISFIABLE = "Unsatisfiable schema: "
+
+
+def _found(read: ReadSchema, message: str) -> tuple[Path, str]:
+    """The innermost part of a schema of which the same is wrong, and the words for that."""
+    for path, normal in read.places[:_MOST_SEARCHED]:
+        if _first_line(_problem(_of_normal(read, normal)) or "") != _first_line(message):
+            continue
+        pattern = normal.get("pattern")
+        if pattern is not None and (own := _problem(_of_normal(read, {"pattern": pattern}))):
+            return (*path, "pattern"), f"{show(pattern)}: {_of_expression(own)}"
+        return path, message
+    return (), message
 
 
 def of_regex(pattern: str) -> str:
     """The grammar of the texts that a regular expression matches whole.
 
     Raises:
-        ConversionError: it is none, or asks for what cannot be held to: a look around, say.
+        ConversionError: it is none, asks for what cannot be held to (a look around, say), or
+            matches nothing.
     """
     from llguidance import LLMatcher
 
     _check_size(pattern, "the regular expression")
+    _check_characters(pattern)
     text: str = LLMatcher.grammar_from_regex(pattern)
     if message := _problem(text):
-        message = message.split("regex parse error:")[-1]
-        found = re.search(r"error: (.*)", message) or re.search(r"\(in regex\): (.*)", message)
-        reason = found[1] if found else message
-        raise ConversionError(f"the regular expression {show(pattern)} cannot be used: {reason}")
+        raise ConversionError(
+            f"the regular expression {show(pattern)} cannot be used: {_of_expression(message)}",
+            "It matches the whole text, without '^', '$' and looks around.",
+        )
     return text
+
+
+def _of_expression(message: str) -> str:
+    """What is wrong with a regular expression, without where it stands in what was made of it."""
+    message = message.split("regex parse error:")[-1]
+    found = re.search(r"error: (.*)", message) or re.search(r"\(in regex\): ([^;\n]*)", message)
+    return _shortened(found[1] if found else message)
 
 
 def of_choices(choices: Sequence[str]) -> str:
     """The grammar of one of several texts."""
+    for each in choices:
+        _check_characters(each)
     written = "\n    | ".join(json.dumps(each, ensure_ascii=False) for each in choices)
     return of_grammar(f"start: {written}\n")
 
@@ -75,18 +120,63 @@ def of_grammar(lark: str) -> str:
     """A grammar in Lark's notation, as llguidance has it, from its rule ``start``.
 
     Raises:
-        ConversionError: it cannot be read.
+        GrammarError: it cannot be read, or allows no text.
     """
-    from llguidance import LLMatcher
-
     _check_size(lark, "the grammar")
-    text: str = LLMatcher.grammar_from_lark(lark)
+    _check_characters(lark)
+    _check_inner(lark)
+    text = json.dumps({"grammars": [{"lark_grammar": lark}]}, ensure_ascii=False)
     if message := _problem(text):
         found = re.match(r"(?:at )?(\d+)\((\d+)\): (.*)", message)
-        place = f" at line {found[1]}, column {found[2]}" if found else ""
-        reason = found[3] if found else message.splitlines()[0]
-        raise ConversionError(f"the grammar is wrong{place}: {reason}")
+        reason = _shortened(found[3] if found else message)
+        raise GrammarError(reason, *(map(int, found.groups()[:2]) if found else (1, 1)))
     return text
+
+
+class GrammarError(ConversionError):
+    """What is wrong with a grammar, and where in it.
+
+    Attributes:
+        line, column: from 1.
+    """
+
+    def __init__(self, message: str, line: int, column: int, hint: str | None = None) -> None:
+        super().__init__(message, hint)
+        self.line = line
+        self.column = column
+
+
+# What a grammar says: texts and patterns, comments, a schema's beginning, a special token.
+_WORD = re.compile(
+    r'"(?:\\.|[^"\\\n])*"|/(?:\\.|[^/\\\n])+/|//[^\n]*|\#[^\n]*'
+    r"|(?P<schema>%json\s*(?=\{))|(?P<token><[^<>\s]+>)"
+)
+
+
+def _check_inner(lark: str) -> None:
+    """Raise GrammarError for schemas within a grammar that would not be taken as one, and for
+    tokens by name or number, which are each model's own."""
+    at = 0
+    while (found := _WORD.search(lark, at)) is not None:
+        at = found.end()
+        if found["token"]:
+            message = f"{show(found['token'])} is a token of a model, which a grammar cannot name"
+            raise _grammar_error(lark, found.start(), message, "Write the text that it stands for.")
+        if found["schema"]:
+            try:
+                schema, at = json.JSONDecoder().raw_decode(lark, at)
+                if _depth(schema) > MAX_DEPTH:
+                    raise SchemaError(f"the schema is deeper than {MAX_DEPTH} levels")
+                ReadSchema(schema)
+            except SchemaError as error:
+                raise _grammar_error(lark, found.start(), str(error), error.hint) from None
+            except (ValueError, RecursionError):
+                raise _grammar_error(lark, found.start(), "no JSON follows '%json'") from None
+
+
+def _grammar_error(lark: str, at: int, message: str, hint: str | None = None) -> GrammarError:
+    line = lark.count("\n", 0, at) + 1
+    return GrammarError(message, line, at - (lark.rfind("\n", 0, at) + 1) + 1, hint)
 
 
 def _check_size(text: str, what: str) -> None:
@@ -94,50 +184,76 @@ def _check_size(text: str, what: str) -> None:
         raise ConversionError(f"{what} has more than {MAX_SOURCE:,} characters")
 
 
+def _check_characters(text: str) -> None:
+    if any("\ud800" <= each <= "\udfff" for each in text):
+        raise ConversionError("it has half of a surrogate pair, which is no character")
+
+
 def _depth(value: Any) -> int:
     """How deep mappings and lists are, as far as it matters."""
     level, depth = [value], 0
     while level and depth <= MAX_DEPTH:
         depth += 1
-        within = [each.values() if isinstance(each, dict) else each for each in level
-                  if isinstance(each, dict | list)]  # fmt: skip
+        within = [each.values() if isinstance(each, Mapping) else each for each in level
+                  if isinstance(each, Mapping | list | tuple)]  # fmt: skip
         level = [inner for each in within for inner in each]
     return depth
 
 
-def _with_options(schema: Any) -> Any:
-    if isinstance(schema, bool):
-        return schema
-    own = schema.get("x-guidance")
-    own = own if isinstance(own, dict) else {}
-    return {**schema, "x-guidance": {**_USUAL, **own, **_ALWAYS}}
+def limits() -> LLParserLimits:
+    """What compiling a grammar, and a step of it, may take."""
+    from llguidance import LLParserLimits
+
+    return LLParserLimits(
+        initial_lexer_fuel=1_000_000,
+        step_lexer_fuel=200_000,
+        step_max_items=50_000,
+        max_items_in_row=2_000,
+        max_lexer_states=50_000,
+        max_grammar_size=200_000,
+        verbose_errors=False,
+    )
 
 
-@lru_cache(maxsize=256)
+@lru_cache(maxsize=_KEPT)
 def _problem(text: str) -> str | None:
-    """What is wrong with a grammar, in the library's words; None where nothing is."""
+    """What is wrong with a grammar, in the library's words; None where nothing is.
+
+    It is compiled for bytes as tokens, so what is too complex is found here, too.
+    """
     from llguidance import LLMatcher
 
-    is_wrong, messages = LLMatcher.validate_grammar_with_warnings(text)
-    return "\n".join(messages) if is_wrong else None
+    matcher = LLMatcher(_bytes_as_tokens(), text, log_level=0, limits=limits())
+    if not matcher.is_error() and not matcher.is_accepting():
+        matcher.compute_bitmask()
+    if matcher.stop_reason() in ("NoExtension", "NoExtensionBias"):
+        return None if matcher.is_accepting() else "it allows no text"
+    return str(matcher.get_error()) if matcher.is_error() else None
 
 
-def _place(schema: Any, message: str) -> str:
-    """Where the schema has what a message names, as a path behind a blank; empty if unknown."""
-    found = re.search(r'Unimplemented keys: \["([^"]+)"', message)
-    wanted = found[1] if found else "oneOf" if message.startswith("oneOf") else None
-    if wanted is None:
-        return ""
-    path = next((path for path, key in _keys(schema, ()) if key == wanted), None)
-    return "" if path is None else " at " + ".".join([*map(str, path), wanted])
+def _first_line(message: str) -> str:
+    return message.partition("\n")[0]
 
 
-def _keys(value: Any, path: tuple[Any, ...]) -> Iterator[tuple[tuple[Any, ...], str]]:
-    """The keys of mappings, however deep, each with the path of its mapping."""
-    if isinstance(value, Mapping):
-        for key, inner in value.items():
-            yield path, str(key)
-            yield from _keys(inner, (*path, key))
-    elif isinstance(value, list):
-        for place, inner in enumerate(value):
-            yield from _keys(inner, (*path, place))
+def _shortened(message: str) -> str:
+    line = _first_line(message.strip())
+    return line if len(line) <= 200 else line[:199] + "…"
+
+
+class _Bytes:
+    """Bytes as a model's tokens, and behind them one that stands for the end."""
+
+    bos_token_id = None
+    eos_token_id = 256
+    tokens = (*(bytes([each]) for each in range(256)), b"<end>")
+    special_token_ids = (256,)
+
+    def __call__(self, text: bytes | str) -> list[int]:
+        return list(text.encode() if isinstance(text, str) else text)
+
+
+@cache
+def _bytes_as_tokens() -> LLTokenizer:
+    from llguidance import LLTokenizer, TokenizerWrapper
+
+    return LLTokenizer(TokenizerWrapper(_Bytes()), n_vocab=257, eos_token=256)

@@ -56,7 +56,7 @@ class Source:
 
     ``text`` is None where the document was given as a mapping. ``folder`` is what relative model
     paths are relative to. ``problems`` are those that were found first, each once, and ``found``
-    is how many there are in all.
+    is how many there are in all. ``included`` has the files that stand in the place of a value.
     """
 
     file: str
@@ -67,6 +67,7 @@ class Source:
     values: dict[KeyPath, Span] = field(default_factory=dict)
     problems: list[Problem] = field(default_factory=list)
     found: int = 0
+    included: dict[KeyPath, Source] = field(default_factory=dict)
     _known: set[int] = field(default_factory=set)
 
     def report(
@@ -93,6 +94,16 @@ class Source:
             )
             self.problems.append(Problem(message, where, hint))
 
+    def add(self, problem: Problem) -> None:
+        """Note a problem of a file that the document names, which has a place of its own."""
+        self.found += 1
+        if self.found <= MAX_PROBLEMS:
+            self.problems.append(problem)
+
+    def include(self, path: KeyPath, other: Source) -> None:
+        """Have what stands below a path stand in another text, which was read from a file."""
+        self.included[path] = other
+
     def report_error(self, error: ExpressionError, path: KeyPath) -> None:
         """Note what is wrong with an expression within a value."""
         self.report(error.message, path, hint=error.hint, within=error.expression)
@@ -103,6 +114,9 @@ class Source:
 
     def where(self, path: KeyPath, *, key: bool = False, within: str | None = None) -> Where:
         """The place of a value, of its key, or of a piece of text within the value."""
+        for begin, other in self.included.items():
+            if path[: len(begin)] == begin and len(path) > len(begin):
+                return other.where(path[len(begin) :], key=key, within=within)
         spans = self.keys if key else self.values
         known = path
         while known and known not in spans:
@@ -113,6 +127,20 @@ class Source:
         if within is not None and (found := self.text.find(within, span.start, span.end)) >= 0:
             span = Span(found, found + len(within))
         return self._where_at(span.start, path, span.end)
+
+    def in_text(self, path: KeyPath, line: int, column: int) -> Span | None:
+        """Where a place of a text's own lines stands, counted from 1; None where the text is not
+        written in lines as it is: only behind ``|`` it is."""
+        span = self.values.get(path)
+        if self.text is None or span is None or not self.text.startswith("|", span.start):
+            return None
+        first = self.line_of(span.start)
+        lines = self.text[span.start : span.end].splitlines(keepends=True)[1:]
+        if line > len(lines):
+            return None
+        indent = min((len(each) - len(each.lstrip(" ")) for each in lines if each.strip()), default=0)
+        start = self._line_starts[first + line - 1] + indent + column - 1
+        return Span(start, start + 1)
 
     def _where_at(self, index: int, path: KeyPath = (), end: int | None = None) -> Where:
         assert self.text is not None

@@ -12,7 +12,7 @@ from ..errors import ExpressionError, InputError, Where, did_you_mean, listed, s
 from ..path_redaction import public
 from ..redaction import MASK, texts_of
 from .compiler import called_references
-from .document import Action, Document, Job, Workflow
+from .document import Action, Document, Job, Workflow, gives_several
 from .expression import Expression, Key
 from .fields import Boolean, Integer, Number, TemplateOr
 from .parameters import PARAMETER_NAMES, GenerationParameters, TemplateVariables
@@ -380,7 +380,9 @@ def _types_of_keys() -> dict[str, Type]:
             for kind, annotated in kinds.items():
                 if takes_template and annotated.__metadata__[0] in metadata:
                     found[name] = Type(kind)
-    return found
+    # Of a format, what is a list in it, and a schema's own keys.
+    lists = dict.fromkeys(("choices", "required"), Type("text", is_list=True))
+    return {**found, **lists, "enum": Type("list"), "json_schema": Type("object")}
 
 
 def _type_of(reference: Reference, expected: Type | None) -> Type:
@@ -463,13 +465,24 @@ def _value_type(job: Job | None) -> Type:
     """The type of ``${output}``."""
     if job is None:
         return _TEXT
-    sequences = job.action.parameters.get("num_return_sequences")
-    several = (
-        job.repeat_count is not None
-        or (isinstance(job.action.text, ListTemplate) and not job.action.is_chat)
-        or (sequences is not None and sequences.value != 1)
-    )
-    return Type("text", is_list=several)
+    return Type(_type_of_text(job.action), is_list=gives_several(job))
+
+
+def _type_of_text(action: Action) -> str:
+    """The type of what comes of a text."""
+    written = action.parameters.get("format")
+    format = written.value if written is not None else {}
+    if not isinstance(format, Mapping) or "json_schema" not in format:
+        return "json" if "json" in format else "text"
+    schema = format["json_schema"]
+    type_ = schema.get("type") if isinstance(schema, Mapping) else None
+    return _OF_SCHEMAS.get(type_, "json") if isinstance(type_, str) else "json"
+
+
+_OF_SCHEMAS = {
+    "object": "object", "array": "list", "string": "text", "integer": "integer",
+    "number": "number", "boolean": "boolean",
+}  # fmt: skip
 
 
 def _result_type(template: Template | None, value: Type) -> Type:

@@ -124,6 +124,9 @@ def _note(result: Validated, source: Source, data: Any, details: dict[str, Any])
     path = _raw_path(source.data, details["loc"])
     if details["type"] in ("together", "lacking"):  # said of a mapping, for one of its keys
         path = (*path, details["ctx"]["key"])
+    path = (*path, *details.get("ctx", {}).get("path", ()))
+    if details["type"] == "located" and any(each[: len(path)] == path for each in result.spoiled):
+        return  # what is wrong in it was taken away, so that it lacks something now
     if details["type"] in _MISSING:
         instead = (*path[:-1], details.get("ctx", {}).get("unless", path[-1]))
         if result.spoiled.isdisjoint((path, instead)):
@@ -178,7 +181,11 @@ def _report(source: Source, path: KeyPath, details: dict[str, Any]) -> None:
         source.report(f"'{key}' is missing", path[:-1], hint=_MISSING_HINTS.get(key))
     else:
         message, hint = explain(key, details)
-        source.report(message, path, hint=hint)
+        context = details.get("ctx", {})
+        at = source.in_text(path, context["line"], context["column"]) if "line" in context else None
+        if at is None and "line" in context:
+            message += f" (line {context['line']}, column {context['column']} of it)"
+        source.report(message, path, key=context.get("at_key", False), hint=hint, at=at)
 
 
 def explain(key: str, details: Mapping[str, Any]) -> tuple[str, str | None]:
@@ -204,6 +211,9 @@ def explain(key: str, details: Mapping[str, Any]) -> tuple[str, str | None]:
         message = f"'{key}' must not be empty"
     elif kind in ("string_too_long", "too_long"):
         message = f"'{key}' must have at most {context['max_length']} characters"
+    elif kind == "located":
+        message, hint = details["msg"], context["hint"]
+        message = message if context.get("at_key") else f"'{key}': {message}"
     elif kind in ("conversion", "together"):
         message = f"'{key}': {details['msg']}" if key and kind == "conversion" else details["msg"]
     else:

@@ -122,6 +122,7 @@ async def _submit(request: ApiRequest, body: RunRequest, terms: Terms) -> Run:
             for each in body.begins_with or ()
         ],
         score=body.score,
+        format=body.format,
         **given,
     )
 

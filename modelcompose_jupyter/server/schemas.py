@@ -133,6 +133,11 @@ class RunRequest(Body):
         description="A text that stands behind the prompt: its tokens are told with their"
         " log-probabilities, and nothing is generated.",
     )
+    format: dict[str, Any] | str | None = Field(
+        None,
+        description="What the texts must be, as a document says it, in place of its own: one of"
+        " json_schema, json, regex, choices, grammar.",
+    )
     branch: Branch | None = Field(
         None,
         description="A task to go on from at another token of its text: it is run again with that"
@@ -146,7 +151,8 @@ class RunRequest(Body):
     def _goes_on_from_one(self) -> RunRequest:
         """Whoever goes on from a task has all else from it."""
         origins = [n for n in ("rerun_of", "extension_of", "branch") if getattr(self, n)]
-        others = [n for n in ("logprobs", "begins_with", "score") if getattr(self, n) is not None]
+        asked = ("logprobs", "begins_with", "score", "format")
+        others = [name for name in asked if getattr(self, name) is not None]
         if len([*origins, *others]) > 1 and origins:
             first, second = [*origins, *others][:2]
             raise PydanticCustomError(

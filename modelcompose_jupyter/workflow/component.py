@@ -31,7 +31,7 @@ from ..document import types as values
 from ..document.references import references
 from ..document.schema import ModelSettings, ModelSource, PeftAdapter
 from ..document.types import Message
-from ..errors import ComposeError, ExpressionError, InputError, Where
+from ..errors import ComposeError, ExpressionError, InputError, Where, shortened
 from ..models import (
     Beginning,
     Extension,
@@ -533,6 +533,8 @@ def _parameters(call: ComponentCall) -> GenerationParameters:
     given = {name: call.render(template) for name, template in action.parameters.items()}
     if count is not None and given.get("logprobs") is None:
         given["logprobs"] = count
+    if (format := call.options.get("format")) is not None:
+        given["format"] = format
     try:
         asked = GenerationParameters.model_validate(given, context={"rendered": True})
         return scoring_parameters(asked) if "score" in call.options else asked
@@ -611,10 +613,14 @@ def invalid(
 
     A value that the environment had a part in is not shown: it may be a secret.
     """
-    message, hint = explain(name, error.errors()[0])
+    details = error.errors()[0]
+    message, hint = explain(name, details)
     if _is_of_environment(template) or name == "token":
-        message, hint = f"'{name}' cannot be what {template} gives", None
-    return InputError(message, hint=hint, where=document.where(template.path))
+        message, hint = f"'{name}' cannot be what {shortened(str(template))} gives", None
+    place = details.get("ctx", {})
+    path = (*template.path, *place.get("path", ()))
+    where = document.where(path, key=place.get("at_key", False))
+    return InputError(message, hint=hint, where=where)
 
 
 def _is_of_environment(template: Template) -> bool:

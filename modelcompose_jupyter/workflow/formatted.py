@@ -6,14 +6,16 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
+from ..document import Document, Workflow
 from ..document.format import Format
-from ..errors import ComposeError, Where
+from ..document.types import ConversionError
+from ..errors import ComposeError, InputError, Where
 from ..models import GenerationResult
 
 _CUT = {
     "length": (
         "the text was cut after {tokens} tokens, before it was as 'format' asks",
-        "Raise max_output_length, or bound what may be long: maxLength and maxItems in a schema.",
+        "Raise max_output_length, or bound what may be long: by maxLength, maxItems and multipleOf.",
     ),
     "stop": (
         "a stop sequence ended the text before it was as 'format' asks",
@@ -23,11 +25,21 @@ _CUT = {
 }
 
 
+def check_formattable(document: Document, workflow: Workflow) -> None:
+    """Raise InputError for a workflow of which nobody could say which text a format is of."""
+    if len(workflow.jobs) > 1:
+        raise InputError(
+            f"a run's 'format' is that of one job, and the workflow has {len(workflow.jobs)}",
+            hint="Write 'format:' into the document, in the component whose texts have it.",
+            where=document.where(workflow.path),
+        )
+
+
 def outputs(result: GenerationResult, format: Format | None, where: Where | None) -> Sequence[Any]:
     """What each text of a result gives its component.
 
     Raises:
-        ComposeError: a text was cut, and does not end by itself; its text stays with the run.
+        ComposeError: a text was cut, or says what cannot be held; it stays with the run.
     """
     if format is None:
         return result.texts
@@ -42,6 +54,15 @@ def _value(
 ) -> Any:
     if reason in _CUT:
         message, hint = _CUT[reason]
-        tokens = result.parameters.get("max_output_length")
-        raise ComposeError(message.format(tokens=tokens), hint=hint, code="format_cut", where=where)
-    return format.value(text)
+        message = message.format(tokens=result.usage.get("generated", 0))
+        raise ComposeError(message, hint=hint, code="format_cut", where=where, text=text)
+    try:
+        return format.value(text)
+    except ConversionError as error:
+        raise ComposeError(
+            f"the text is as 'format' asks, and cannot be used: {error}",
+            hint="Bound it in the schema: minimum and maximum of numbers, say.",
+            code="format_unusable",
+            where=where,
+            text=text,
+        ) from None

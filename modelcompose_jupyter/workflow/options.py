@@ -5,8 +5,11 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any, NotRequired, TypedDict
 
-from ..document import MAX_LOGPROBS  # of the package: another thread may be importing it
-from ..errors import InputError, did_you_mean, listed
+from pydantic import ValidationError
+
+from ..document import MAX_LOGPROBS, explain  # of the package: another thread may be importing it
+from ..document.format import Format
+from ..errors import InputError, Where, did_you_mean, listed
 from ..seeds import MAX_SEED
 
 
@@ -30,7 +33,8 @@ class RunOptions(TypedDict, total=False):
     ``logprobs`` asks for the tokens with their log-probabilities and so many alternatives, where
     the document does not. ``begins_with`` has the tokens that texts begin with, whatever the model
     would choose. ``score`` is a text: its tokens behind the prompt are told with their
-    log-probabilities, and nothing is generated.
+    log-probabilities, and nothing is generated. ``format`` is what the texts must be, as a document
+    says it, in place of the document's own.
     """
 
     seed: int | None
@@ -38,6 +42,7 @@ class RunOptions(TypedDict, total=False):
     logprobs: int | None
     begins_with: Sequence[GivenTokens] | None
     score: str | None
+    format: Any
 
 
 OPTIONS = tuple(RunOptions.__annotations__)
@@ -88,7 +93,20 @@ def checked(options: Mapping[str, Any]) -> RunOptions:
         for name in ("extended_by", "begins_with"):
             if name in found:
                 raise InputError(f"a score is of a text that is given whole, without {name}")
+    if (format := options.get("format")) is not None:
+        found["format"] = _format(format)
     return found
+
+
+def _format(given: Any) -> dict[str, Any]:
+    try:
+        return Format.model_validate(given, context={"rendered": True}).plain()
+    except ValidationError as error:
+        details = error.errors(include_url=False)[0]
+        context = details.get("ctx", {})
+        path = ("format", *details["loc"], *context.get("path", ()))
+        message, hint = explain(Where("", path).keys, {**details, "ctx": {**context, "at_key": False}})
+        raise InputError(message, hint=hint, code="invalid_format") from None
 
 
 def _is_whole(value: Any, least: int, most: int | None = None) -> bool:
