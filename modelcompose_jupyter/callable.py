@@ -274,12 +274,14 @@ class Workflow:
         Rows are read only as fast as others end, and nothing is kept of those that were handed
         out. Leaving the loop, or ``close()``, stops what is in flight.
         """
+        from .mapping.records import records_of
         from .mapping.row_stream import RowStream
 
         if not isinstance(input, Mapping | None):
             raise InputError("inputs for all rows must be a mapping", hint="Or give them by name.")
         shared, format = self._asked(input, inputs)
-        return RowStream(formatted(self, format), rows, shared, save_to, progress)
+        records = records_of(self._workflow, format)
+        return RowStream(formatted(self, format), rows, shared, save_to, progress, records)
 
     def score(
         self,

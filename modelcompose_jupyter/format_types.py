@@ -52,6 +52,11 @@ class GivenFormat:
         except PydanticUserError as error:  # a class that is not ready yet, say
             raise _no_format(given, error) from None
 
+    @property
+    def is_type(self) -> bool:
+        """Whether it is a type, of which outputs become instances."""
+        return self._adapter is not None
+
     @classmethod
     def of(cls, given: Any) -> GivenFormat:
         """What is given, unless that is one already."""
@@ -63,9 +68,9 @@ class GivenFormat:
         Raises:
             ComposeError: it is none, by a rule of the type that no schema says.
         """
-        if self._adapter is None:
+        if not self.is_type:
             return output
-        name = _one_name(workflow)
+        name = one_name(workflow)
         value = output[name] if name is not None else output
         if gives_several(workflow.jobs[0]) and isinstance(value, list):
             return [self._instance(each) for each in value]
@@ -97,7 +102,7 @@ def _no_format(given: Any, error: Exception) -> InputError:
     )
 
 
-def _one_name(workflow: Workflow) -> str | None:
+def one_name(workflow: Workflow) -> str | None:
     """Where a workflow's output is a mapping with what the model gave and nothing else: its name
     there."""
     output = workflow.output

@@ -23,6 +23,7 @@ from . import active_maps
 from .flight import MAX_IN_FLIGHT, Flight, submitter
 from .journal import Journal, open_journal
 from .outputs import ROWS_SHOWN, RowOutputs
+from .records import Records
 from .rows import RowInputs, row_source
 
 if TYPE_CHECKING:
@@ -68,8 +69,11 @@ class RowStream(Iterator[Row]):
         shared: Mapping[str, Any],
         save_to: str | PathLike[str] | None,
         progress: bool,
+        records: Records | None = None,
     ) -> None:
         """Get ready to run; nothing runs before the first row is asked for.
+
+        ``records`` is how outputs of a format are handed out.
 
         Raises InputError and UsageError as `Workflow.map` does.
         """
@@ -81,6 +85,7 @@ class RowStream(Iterator[Row]):
         self._inputs = RowInputs(workflow.signature, shared)
         self._source = row_source(rows, self._inputs)
         self._rows = enumerate(self._source.read())
+        self._records = records
         self._exhausted = False
         self._ready: SimpleQueue[_Flight | Exception] = SimpleQueue()
         self._flights: dict[int, _Flight] = {}
@@ -188,9 +193,16 @@ class RowStream(Iterator[Row]):
             raise self._journal.error
 
     def _note(self, row: Row) -> Row:
+        if self._records is not None and not self._gives_table:
+            row = Row(row.index, self._records.handed_out(row.output))
         self._last = row
         self._ended += 1
         return row
+
+    @property
+    def _gives_table(self) -> bool:
+        """Whether outputs become columns of a table, as the rows are."""
+        return self._records is not None and self._source.table is not None
 
     def collect(self, outputs: list[Any]) -> Any:
         """Run all rows, and return the outputs in the form that belongs to the rows.
@@ -214,6 +226,8 @@ class RowStream(Iterator[Row]):
                 put(row)
             outputs.extend([None] * ((self._source.count or 0) - len(outputs)))
             raise
+        if self._records is not None and self._source.table is not None:
+            return self._source.table(self._records.columns(outputs))
         result = self._source.result(outputs)
         return RowOutputs(result, first_inputs) if type(result) is list else result
 

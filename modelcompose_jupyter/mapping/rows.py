@@ -101,11 +101,13 @@ class RowSource:
         read: begins to read them; each is a mapping of inputs or a plain value.
         count: how many there are; None where only their end tells, and they are read but once.
         result: outputs in the order of the rows, in the form that belongs to them.
+        table: the same of columns of outputs, where the rows are a table; else None.
     """
 
     read: Callable[[], Iterator[Any]]
     count: int | None
     result: Callable[[list[Any]], Any] = lambda outputs: outputs
+    table: Callable[[Mapping[str, list[Any]]], Any] | None = None
 
 
 def row_source(rows: Any, inputs: RowInputs) -> RowSource:
@@ -130,13 +132,27 @@ def _pandas_source(pandas: Any, rows: Any, inputs: RowInputs) -> RowSource | Non
     def series(outputs: list[Any]) -> Any:
         return pandas.Series(outputs, index=rows.index, dtype=object, name="output")
 
+    def table(columns: Mapping[str, list[Any]]) -> Any:
+        return pandas.DataFrame({name: _plain_column(pandas, each) for name, each in columns.items()}
+                                ).set_index(rows.index)  # fmt: skip
+
     if isinstance(rows, pandas.Series):
         return RowSource(lambda: map(_given_value, rows), len(rows), series)
     if isinstance(rows, pandas.DataFrame):
         columns = {name: rows[name] for name in inputs.columns(list(rows.columns))}
         read = partial(_records, columns)
-        return RowSource(read, len(rows), series)
+        return RowSource(read, len(rows), series, table)
     return None
+
+
+def _plain_column(pandas: Any, values: list[Any]) -> Any:
+    """A column of the type that holds its values as they are; of objects, if need be."""
+    kinds = {type(each) for each in values if each is not None}
+    is_whole = kinds == {int} and all(each is None or abs(each) < 2**63 for each in values)
+    if is_whole or kinds == {bool}:  # which would be floats where one is missing
+        nullable = "boolean" if kinds == {bool} else "Int64"
+        return pandas.Series(values, dtype=nullable if None in values else None)
+    return pandas.Series(values, dtype=float if kinds == {float} else object)
 
 
 def _records(columns: Mapping[str, Iterable[Any]]) -> Iterator[Any]:
@@ -145,20 +161,24 @@ def _records(columns: Mapping[str, Iterable[Any]]) -> Iterator[Any]:
 
 
 def _polars_source(polars: Any, rows: Any, inputs: RowInputs) -> RowSource | None:
-    def series(outputs: list[Any]) -> Any:
+    def series(outputs: list[Any], name: str = "output") -> Any:
         """Of the type that holds the outputs as they are: of any object, if need be."""
         with suppress(polars.exceptions.PolarsError, TypeError, ValueError, OverflowError):
-            found = polars.Series("output", outputs)
+            found = polars.Series(name, outputs)
             if found.to_list() == outputs:
                 return found
-        return polars.Series("output", outputs, dtype=polars.Object)
+        return polars.Series(name, outputs, dtype=polars.Object)
+
+    def table(columns: Mapping[str, list[Any]]) -> Any:
+        return polars.DataFrame([series(each, name) for name, each in columns.items()])
 
     if isinstance(rows, polars.Series):
-        table = rows.to_frame()  # whose rows are Python's own values, lists too
-        return RowSource(lambda: (_given_value(v) for (v,) in table.iter_rows()), len(rows), series)
+        frame = rows.to_frame()  # whose rows are Python's own values, lists too
+        return RowSource(lambda: (_given_value(v) for (v,) in frame.iter_rows()), len(rows), series)
     if isinstance(rows, polars.DataFrame):
-        table = rows.select(inputs.columns(rows.columns))
-        return RowSource(lambda: map(_given, table.iter_rows(named=True)), len(rows), series)
+        own = rows.select(inputs.columns(rows.columns))
+        read = lambda: map(_given, own.iter_rows(named=True))  # noqa: E731
+        return RowSource(read, len(rows), series, table)
     return None
 
 
