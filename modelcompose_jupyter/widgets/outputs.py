@@ -1,4 +1,4 @@
-"""A workflow's output in parts that a notebook can show: text, markdown, JSON."""
+"""A workflow's output in parts that a notebook can show: text, markdown, records, JSON."""
 
 from __future__ import annotations
 
@@ -11,6 +11,7 @@ from ..progress import as_text
 from ..workflow import Run
 from .markdown import markdown as markdown
 from .markdown import preformatted as preformatted
+from .records import record_html
 
 
 @dataclass(frozen=True)
@@ -74,9 +75,10 @@ def _parts(label: str, value: Any, type_name: str) -> Iterator[Part]:
     elif type_name == "markdown":
         source = as_text(value)
         yield Part(label, "markdown", source, markdown(source))
+    elif isinstance(value, str):
+        yield Part(label, "text", value, preformatted(value))
     else:
-        text = as_text(value)
-        yield Part(label, "text" if isinstance(value, str) else "json", text, preformatted(text))
+        yield Part(label, "json", as_text(value), record_html(value))
 
 
 def _leaves(value: Any) -> Iterator[str]:
