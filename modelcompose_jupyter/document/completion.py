@@ -19,10 +19,12 @@ from pydantic import BaseModel
 
 from . import schema
 from .fields import Meanings, TemplateOr
+from .format import Format
 from .outline import LONGEST_EXPRESSION, CursorContext, ExpressionEnds, Node, Outline
 from .parameters import PARAMETER_NAMES, GenerationParameters
 from .references import NOTES, SOURCES, references
 from .schema import Component, JobFields, ModelSettings, ModelSource
+from .schema_keywords import Holds, JsonSchemaKeywords
 from .templates import parse_template
 from .types import TYPE_HELP, ConversionError, Type, check_type
 
@@ -150,6 +152,7 @@ class _Field:
     takes_template: bool
     values: dict[str, str]  # with what each does, where that is said
     help: str
+    entries: bool = False  # a mapping of any names, with mappings of the model below them
 
 
 @cache
@@ -158,7 +161,8 @@ def _fields(model: type[BaseModel]) -> dict[str, _Field]:
     fields = {name: _field(name, info) for name, info in model.model_fields.items()}
 
     def rank(name: str) -> tuple[bool, int]:
-        index = _COMMON.index(name) if name in _COMMON else len(_COMMON)
+        is_common = name in _COMMON and model is not JsonSchemaKeywords
+        index = _COMMON.index(name) if is_common else len(_COMMON)
         return not fields[name].required, index
 
     return {name: fields[name] for name in sorted(fields, key=rank)}
@@ -167,6 +171,8 @@ def _fields(model: type[BaseModel]) -> dict[str, _Field]:
 def _field(name: str, info: Any) -> _Field:
     found = list(schema.parts(info.annotation))
     models = schema.models_in(info.annotation)
+    holds = [each for each in schema.metadata(info) if isinstance(each, Holds)]
+    models += [each.model() for each in holds]
     values = [str(value) for value in info.examples or ()]
     values += [v for part in found if get_origin(part) is Literal for v in part.__args__]
     values += ["true", "false"] if bool in found else []
@@ -182,6 +188,7 @@ def _field(name: str, info: Any) -> _Field:
         takes_template=is_template or Any in found or name == "model",
         values={value: "".join(each.of(value) for each in meanings) for value in values},
         help=info.description or "",
+        entries=any(each.entries for each in holds),
     )
 
 
@@ -209,15 +216,19 @@ def _spot(path: tuple[Node, ...]) -> _Spot | None:
     """The spot that a path from the root leads to; None where the schema has nothing there."""
     spot = _Spot(schema.Compose)
     for above, each in itertools.pairwise(path):
-        if each.kind == "element" and spot.field is not None and spot.field.is_list:
+        if spot.field is not None and spot.field.entries and each.kind == "key":
+            entry = dataclasses.replace(spot.field, entries=False)
+            spot = _Spot(entry.model, entry, each, above)
+        elif each.kind == "element" and spot.field is not None and spot.field.is_list:
             continue
-        if spot.model is None:
+        elif spot.model is None:
             if spot.field is None or not spot.field.takes_template:
                 return None
             spot = dataclasses.replace(spot, is_direct=False)
         elif each.kind == "key" and each.key in _fields(spot.model):
             field = _fields(spot.model)[each.key]
-            spot = _Spot(field.model, field, each, above, spot.model)
+            model = None if field.entries else field.model
+            spot = _Spot(model, field, each, above, spot.model)
         else:
             return None
     return spot
@@ -451,6 +462,7 @@ class _Completer:
             return [*local, *found, "input", *jobs, "env", "context"]
         holders = (
             GenerationParameters, schema.Message, ModelSettings, ModelSource, schema.PeftAdapter,
+            Format, JsonSchemaKeywords,
         )  # fmt: skip
         if issubclass(spot.owner, holders):
             found = ["output", "result", "response"] if key == "output" else []

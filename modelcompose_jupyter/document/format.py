@@ -12,7 +12,6 @@ from pydantic import (
     Field,
     GetJsonSchemaHandler,
     ValidationInfo,
-    WithJsonSchema,
     field_validator,
     model_validator,
 )
@@ -22,6 +21,7 @@ from pydantic_core import CoreSchema, PydanticCustomError
 from . import grammars, types
 from .fields import Boolean, FilledText, OneOrMore, Strict, TemplateOr
 from .json_schemas import KEYWORDS, SchemaError
+from .schema_keywords import Holds, JsonSchemaKeywords
 
 MAX_CHOICES = 10_000
 MAX_DEPTH = 200
@@ -30,7 +30,7 @@ MAX_DEPTH = 200
 Kind = Literal["json_schema", "json", "regex", "choices", "grammar"]
 KINDS: tuple[Kind, ...] = get_args(Kind)
 Choices = Annotated[list[FilledText], Field(min_length=1, max_length=MAX_CHOICES), OneOrMore()]
-JsonSchema = Annotated[Any, WithJsonSchema({"type": ["object", "boolean", "string"]})]
+JsonSchema = Annotated[Any, Holds(lambda: JsonSchemaKeywords)]
 
 with warnings.catch_warnings():
     warnings.simplefilter("ignore", UserWarning)  # `json` is a deprecated method of pydantic's

@@ -188,7 +188,9 @@ class GenerationParameters(Strict):
     )
 
     format: Annotated[Format, TemplateOr()] | None = Field(
-        None, description="What the text must be: JSON of a schema, one of some choices, a regex."
+        None,
+        description="What the text must be: JSON of a schema, one of some choices, a regex.",
+        examples=["json"],
     )
 
     logprobs: Annotated[Integer, Field(ge=0, le=MAX_LOGPROBS), TemplateOr()] | None = Field(

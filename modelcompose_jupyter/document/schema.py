@@ -32,6 +32,7 @@ from .fields import (
     TextField,
 )
 from .parameters import GenerationParameters
+from .schema_keywords import JsonSchemaKeywords, defined
 from .types import OF_ONE_ROLE, ROLES, Role
 
 Template = Any
@@ -514,7 +515,9 @@ def own_keys(data: dict[str, Any]) -> dict[str, Any]:
 
 def json_schema() -> dict[str, Any]:
     """The JSON Schema (draft 2020-12) of a document, for editors."""
-    schema: dict[str, Any] = _with_limits(Compose.model_json_schema())
+    made = Compose.model_json_schema()
+    made["$defs"][JsonSchemaKeywords.__name__] = JsonSchemaKeywords.model_json_schema()
+    schema: dict[str, Any] = _with_limits(defined(made))
     schema["$schema"] = "https://json-schema.org/draft/2020-12/schema"
     schema["title"] = "model-compose document"
     schema["patternProperties"] = {"^x-": {}}
