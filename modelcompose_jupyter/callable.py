@@ -214,9 +214,7 @@ class Workflow:
             InputError: an input is missing, unknown or of the wrong type.
         """
         values, format = self._asked(input, inputs)
-        _, values, asked = validate_run(
-            self.document, self.id, values, _plain({"format": format})
-        )
+        _, values, asked = validate_run(self.document, self.id, values, _plain({"format": format}))
         return TextStream(_begin(lambda: self.start(values, **asked)))
 
     def map(

@@ -130,11 +130,13 @@ class _Schemas(GenerateJsonSchema):
     """JSON schemas that grammars know: a decimal is a number, and not a text of one as well."""
 
     def decimal_schema(self, schema: core_schema.DecimalSchema) -> JsonSchemaValue:
-        bounds = {key: schema[key] for key in ("gt", "ge", "lt", "le") if schema.get(key) is not None}
-        number = core_schema.float_schema(**{k: float(cast(Any, v)) for k, v in bounds.items()})
+        given: Mapping[str, Any] = cast(Mapping[str, Any], schema)
+        bounds = {key: float(given[key]) for key in ("gt", "ge", "lt", "le") if key in given}
+        number: Any = {"type": "float", **bounds}
+        number = self.float_schema(number)
         places = schema.get("decimal_places")
         bounded = {} if places is None else {"multipleOf": 10.0**-places}
-        return {**self.float_schema(number), **bounded}
+        return {**number, **bounded}
 
 
 def _closed(schema: Any) -> Any:
@@ -144,10 +146,9 @@ def _closed(schema: Any) -> Any:
     if not isinstance(schema, dict):
         return schema
     found = {key: _closed(value) for key, value in schema.items()}
-    is_object = found.get("type") == "object" and isinstance(found.get("properties"), dict)
-    return {**found, "additionalProperties": False} if is_object and not (
-        "additionalProperties" in found
-    ) else found
+    if found.get("type") == "object" and isinstance(found.get("properties"), dict):
+        found.setdefault("additionalProperties", False)
+    return found
 
 
 class Formatted:
@@ -159,7 +160,7 @@ class Formatted:
 
     @property
     def id(self) -> str:
-        """Another one for each format, so that results of one are not taken for those of another."""
+        """Another one for each format, so that results of one are not taken for another's."""
         return f"{self._workflow.id}#{digest(json.dumps(self._format.plain, default=str))[7:19]}"
 
     def start(self, values: Any, **options: Any) -> Run:

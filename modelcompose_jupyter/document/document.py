@@ -209,9 +209,7 @@ class Document:
             code="unknown_workflow",
         )
 
-    def where(
-        self, path: KeyPath, *, key: bool = False, within: str | None = None
-    ) -> Where:
+    def where(self, path: KeyPath, *, key: bool = False, within: str | None = None) -> Where:
         """The place of a value or its key, for an error that comes up when it is rendered."""
         return self.source.where(path, key=key, within=within)
 

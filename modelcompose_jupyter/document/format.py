@@ -24,12 +24,15 @@ from .json_schemas import KEYWORDS, SchemaError
 from .schema_keywords import Holds, JsonSchemaKeywords
 
 MAX_CHOICES = 10_000
+MAX_CHOICE = 10_000
+"""Characters of a choice."""
 MAX_DEPTH = 200
 """Of lists and mappings in what a text is the JSON of."""
 
 Kind = Literal["json_schema", "json", "regex", "choices", "grammar"]
 KINDS: tuple[Kind, ...] = get_args(Kind)
-Choices = Annotated[list[FilledText], Field(min_length=1, max_length=MAX_CHOICES), OneOrMore()]
+Choice = Annotated[FilledText, Field(max_length=MAX_CHOICE)]
+Choices = Annotated[list[Choice], Field(min_length=1, max_length=MAX_CHOICES), OneOrMore()]
 JsonSchema = Annotated[Any, Holds(lambda: JsonSchemaKeywords)]
 
 with warnings.catch_warnings():

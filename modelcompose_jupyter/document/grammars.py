@@ -11,16 +11,19 @@ from collections.abc import Mapping, Sequence
 from functools import cache, lru_cache
 from typing import TYPE_CHECKING, Any
 
+from .. import deep_stack
 from .json_schemas import OPTIONS, Path, ReadSchema, SchemaError
 from .types import ConversionError, show
 
 if TYPE_CHECKING:
     from llguidance import LLParserLimits, LLTokenizer
 
-MAX_SOURCE = 256 << 10
+MAX_SOURCE = 512 << 10
 """Characters of a schema as JSON, of a regular expression, or of a grammar."""
 MAX_DEPTH = 100
 """Of mappings and lists in a schema."""
+MAX_PARTS = 500
+"""Rules and brackets of a grammar, each of which may stand in another."""
 _MOST_SEARCHED = 200  # schemas within one, for the one that is wrong
 _KEPT = 64  # grammars whose check is remembered
 
@@ -44,10 +47,13 @@ def of_schema(schema: Any) -> str:
     except (TypeError, ValueError) as error:
         raise SchemaError(f"the schema cannot be written as JSON: {error}") from None
     _check_size(written, "the schema")
-    return _of_read(ReadSchema(schema))
+    return _of_written(written)
 
 
-def _of_read(read: ReadSchema) -> str:
+@lru_cache(maxsize=_KEPT)
+def _of_written(schema: str) -> str:
+    """The grammar of a schema in JSON, which each run of a document asks for again."""
+    read = ReadSchema(json.loads(schema))
     text = _of_normal(read, read.normal)
     if message := _problem(text):
         path, message = _found(read, message)
@@ -109,11 +115,17 @@ def _of_expression(message: str) -> str:
 
 
 def of_choices(choices: Sequence[str]) -> str:
-    """The grammar of one of several texts."""
+    """The grammar of one of several texts.
+
+    Raises:
+        ConversionError: they are too long, or hold what is no character.
+    """
+    if sum(map(len, choices)) > MAX_SOURCE:
+        raise ConversionError(f"the choices have more than {MAX_SOURCE:,} characters")
     for each in choices:
         _check_characters(each)
     written = "\n    | ".join(json.dumps(each, ensure_ascii=False) for each in choices)
-    return of_grammar(f"start: {written}\n")
+    return _checked_lark(f"start: {written}\n")
 
 
 def of_grammar(lark: str) -> str:
@@ -125,6 +137,10 @@ def of_grammar(lark: str) -> str:
     _check_size(lark, "the grammar")
     _check_characters(lark)
     _check_inner(lark)
+    return _checked_lark(lark)
+
+
+def _checked_lark(lark: str) -> str:
     text = json.dumps({"grammars": [{"lark_grammar": lark}]}, ensure_ascii=False)
     if message := _problem(text):
         found = re.match(r"(?:at )?(\d+)\((\d+)\): (.*)", message)
@@ -149,16 +165,21 @@ class GrammarError(ConversionError):
 # What a grammar says: texts and patterns, comments, a schema's beginning, a special token.
 _WORD = re.compile(
     r'"(?:\\.|[^"\\\n])*"|/(?:\\.|[^/\\\n])+/|//[^\n]*|\#[^\n]*'
-    r"|(?P<schema>%json\s*(?=\{))|(?P<token><[^<>\s]+>)"
+    r"|(?P<schema>%json\s*(?=\{))|(?P<token><[^<>\s]+>)|(?P<part>[(\[]|^\s*[!?\w]+[^:\n]*:)",
+    re.MULTILINE,
 )
 
 
 def _check_inner(lark: str) -> None:
     """Raise GrammarError for schemas within a grammar that would not be taken as one, and for
     tokens by name or number, which are each model's own."""
-    at = 0
+    at = parts = 0
     while (found := _WORD.search(lark, at)) is not None:
         at = found.end()
+        parts += found["part"] is not None
+        if parts > MAX_PARTS:
+            message = f"there are more than {MAX_PARTS} rules and brackets up to here"
+            raise _grammar_error(lark, found.start(), message)
         if found["token"]:
             message = f"{show(found['token'])} is a token of a model, which a grammar cannot name"
             raise _grammar_error(lark, found.start(), message, "Write the text that it stands for.")
@@ -217,10 +238,13 @@ def limits() -> LLParserLimits:
 
 @lru_cache(maxsize=_KEPT)
 def _problem(text: str) -> str | None:
-    """What is wrong with a grammar, in the library's words; None where nothing is.
+    """What is wrong with a grammar, in the library's words; None where nothing is."""
+    return deep_stack.call(lambda: _flaw(text))
 
-    It is compiled for bytes as tokens, so what is too complex is found here, too.
-    """
+
+def _flaw(text: str) -> str | None:
+    """`_problem`: the grammar is compiled for bytes as tokens, so that what is too complex is
+    found, too."""
     from llguidance import LLMatcher
 
     matcher = LLMatcher(_bytes_as_tokens(), text, log_level=0, limits=limits())

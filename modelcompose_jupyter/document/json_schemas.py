@@ -26,14 +26,24 @@ Path = tuple[str | int, ...]
 
 MAX_SCHEMAS = 5_000
 """Schemas within a schema, those that references name once each."""
+MAX_REFERENCES = 250
+"""Different ones: each may lead to another within it."""
 MAX_PROPERTIES = 1_000
 """Of one schema: what is made of them grows with their square."""
-MAX_COUNTED_PROPERTIES = 100
+MAX_COUNTED_PROPERTIES = 50
 """Where not all are required and ``minProperties`` or ``maxProperties`` counts them."""
 MAX_PATTERNS = 16
 """Of ``patternProperties`` in one schema: each is held against each other."""
+MAX_EXPRESSIONS = 500
+"""Regular expressions in all."""
 MAX_MULTIPLE = 10_000
-"""The digits of ``multipleOf``, as a number: there are as many states of a text."""
+"""The digits of ``multipleOf``, as a number, of all together: a text has as many states."""
+MAX_CONSTANTS = 20_000
+"""Values within ``enum`` and ``const``, in all."""
+MAX_COMPOSED = 2_000
+"""Of these, mappings and lists."""
+MAX_COMBINATIONS = 1_000
+"""Alternatives of schemas that a value has together, each with each."""
 MAX_DIGITS = 15
 """Of a number in a schema: what all computers have in common is exact to so many."""
 
@@ -139,6 +149,7 @@ class ReadSchema:
                 hint="Let 'anyOf' or an optional property be a way out.",
             )
 
+
 class _Reader:
     def __init__(self, schema: Any) -> None:
         if not isinstance(schema, dict | bool):
@@ -151,6 +162,7 @@ class _Reader:
         self._count = 0
         self._merges = False
         self._multiples: dict[Path, Decimal] = {}
+        self._states = self._constants = self._composed = self._expressions = 0
         self.places: list[tuple[Path, Any]] = []
         self.options = self._options(schema)
         self.normal = self._schema(schema, (), is_root=True)
@@ -162,6 +174,10 @@ class _Reader:
         for path, each in self.places:
             if "oneOf" in each:
                 _resolve_one_of(each, definitions, path)
+        if self._merges:
+            combinations_of = _Combinations(definitions)
+            for path, each in self.places:
+                combinations_of.check([each], path)
         self.definitions = definitions
 
     def _options(self, schema: Any) -> dict[str, Any]:
@@ -254,6 +270,7 @@ class _Reader:
             raise SchemaError(f"'{path[-1]}' has more than {MAX_PATTERNS} patterns", path)
         schemas = self._by_name(value, path)
         for pattern in schemas:
+            self._count_expression((*path, pattern))
             _check_pattern(pattern, (*path, pattern), at_key=True)
         return schemas
 
@@ -278,19 +295,22 @@ class _Reader:
                 "Bring the other schema in under '$defs', and write '#/$defs/NAME'.",
             )
         if value not in self._names:
+            if len(self._names) >= MAX_REFERENCES:
+                raise SchemaError(f"more than {MAX_REFERENCES} different '$ref'", path)
             found, at = self._referred(value, path)
             self._names[value] = f"d{len(self._names)}"
             self._waiting.append((self._names[value], at, found))
         return f"#/$defs/{self._names[value]}"
 
     def _referred(self, reference: str, path: Path) -> tuple[Any, Path]:
-        found, at = self._root, ()
+        found: Any = self._root
+        at: Path = ()
         for step in reference.removeprefix("#").split("/")[1:]:
             key: Any = _unescaped(step)
             if isinstance(found, list) and key.isdecimal() and int(key) < len(found):
                 key = int(key)
             elif not isinstance(found, dict) or key not in found:
-                known = [each for each in found if isinstance(each, str)] if found else []
+                known = list(map(str, found)) if isinstance(found, dict) else []
                 hint = did_you_mean(key, known)
                 raise SchemaError(f"there is no {reference} in the schema", path, hint)
             found, at = found[key], (*at, key)
@@ -300,9 +320,9 @@ class _Reader:
 
     def _together(self, normal: dict[str, Any], path: Path) -> None:
         others = normal.keys() - {"$ref"}
-        self._merges = self._merges or (
-            bool(others) and "$ref" in normal or len(others) > 1 and {"anyOf", "oneOf"} & others > set()
-        )
+        has_options = not others.isdisjoint(("anyOf", "oneOf"))
+        if others and ("$ref" in normal or (has_options and len(others) > 1)):
+            self._merges = True
         self._check_counts(normal, path)
         for least, most in (
             ("minLength", "maxLength"),
@@ -342,15 +362,53 @@ class _Reader:
                 (*path, "minProperties" if "minProperties" in normal else "maxProperties"),
             )
 
+    def _constant(self, value: Any, path: Path) -> Any:
+        """A value that stands in a schema as itself."""
+        self._constants += 1
+        self._composed += isinstance(value, dict | list)
+        if self._constants > MAX_CONSTANTS or self._composed > MAX_COMPOSED:
+            bound = f"{MAX_CONSTANTS:,} values, {MAX_COMPOSED:,} of them mappings and lists"
+            raise SchemaError(f"'enum' and 'const' have more than {bound}", path)
+        if isinstance(value, str):
+            _check_text(value, path)
+        elif isinstance(value, dict):
+            for name in value:
+                _check_text(name, (*path, name), at_key=True)
+            return {name: self._constant(each, (*path, name)) for name, each in value.items()}
+        elif isinstance(value, list):
+            return [self._constant(each, (*path, place)) for place, each in enumerate(value)]
+        elif isinstance(value, int | float) and not isinstance(value, bool):
+            return _number(value, path)
+        return value
+
+    def _enum(self, value: Any, path: Path) -> Any:
+        if not isinstance(value, list) or not value:
+            raise SchemaError(f"'enum' is a list of values, and not {show(value)}", path)
+        found = [self._constant(each, (*path, place)) for place, each in enumerate(value)]
+        return list({_canonical(each): each for each in found}.values())
+
+    def _pattern(self, value: Any, path: Path) -> str:
+        _check(isinstance(value, str), f"'pattern' is a text, and not {show(value)}", path)
+        self._count_expression(path)
+        _check_pattern(value, path)
+        return str(value)
+
+    def _count_expression(self, path: Path) -> None:
+        self._expressions += 1
+        if self._expressions > MAX_EXPRESSIONS:
+            raise SchemaError(f"there are more than {MAX_EXPRESSIONS} regular expressions", path)
+
     def _multiple(self, value: Any, path: Path) -> Any:
         number = _number(value, path)
         _check(number > 0, f"'multipleOf' is above 0, and not {show(value)}", path)
         exact = Decimal(repr(number))
         digits = int("".join(map(str, exact.as_tuple().digits)).rstrip("0") or 0)
         whole = int(exact) if exact == int(exact) else digits
-        if max(digits, whole) > MAX_MULTIPLE:
+        self._states += max(digits, whole)
+        if self._states > MAX_MULTIPLE:
             raise SchemaError(
-                f"'multipleOf' {show(value)} has too many digits: {MAX_MULTIPLE:,} is the most",
+                f"'multipleOf' {show(value)} has too many digits: all together make"
+                f" {MAX_MULTIPLE:,} at most",
                 path,
             )
         self._multiples[path] = exact
@@ -421,41 +479,20 @@ def _number(value: Any, path: Path) -> int | float:
     if isinstance(value, bool) or not isinstance(value, int | float):
         raise SchemaError(f"'{path[-1]}' is a number, and not {show(value)}", path)
     _check(math.isfinite(value), "a number is finite", path)
+    number: int | float = value
     if isinstance(value, float) and value.is_integer() and abs(value) < 10**MAX_DIGITS:
-        value = int(value)
-    sign, digits, exponent = Decimal(repr(value)).as_tuple()
+        number = int(value)
+    _, digits, exponent = Decimal(repr(number)).as_tuple()
     assert isinstance(exponent, int)
     if max(len(digits), len(digits) + exponent, -exponent) > MAX_DIGITS:
         raise SchemaError(
             f"{show(value)} has more than {MAX_DIGITS} digits, and would not be held to exactly",
             path,
         )
-    return value
-
-
-def _constant(value: Any, path: Path) -> Any:
-    """A value that stands in a schema as itself."""
-    if isinstance(value, str):
-        _check_text(value, path)
-    elif isinstance(value, dict):
-        for name in value:
-            _check_text(name, (*path, name), at_key=True)
-        return {name: _constant(each, (*path, name)) for name, each in value.items()}
-    elif isinstance(value, list):
-        return [_constant(each, (*path, place)) for place, each in enumerate(value)]
-    elif isinstance(value, int | float) and not isinstance(value, bool):
-        return _number(value, path)
-    return value
+    return number
 
 
 Read = Callable[[_Reader, Any, Path], Any]
-
-
-def _enum(reader: _Reader, value: Any, path: Path) -> Any:
-    if not isinstance(value, list) or not value:
-        raise SchemaError(f"'enum' is a list of values, and not {show(value)}", path)
-    found = [_constant(each, (*path, place)) for place, each in enumerate(value)]
-    return list({_canonical(each): each for each in found}.values())
 
 
 def _type(reader: _Reader, value: Any, path: Path) -> Any:
@@ -473,16 +510,10 @@ def _type(reader: _Reader, value: Any, path: Path) -> Any:
 
 
 def _count(reader: _Reader, value: Any, path: Path) -> int:
-    is_whole = isinstance(value, int | float) and not isinstance(value, bool) and value == int(value)
-    if not is_whole or not 0 <= value < 2**31:
+    is_number = isinstance(value, int | float) and not isinstance(value, bool)
+    if not (is_number and 0 <= value < 2**31 and value == int(value)):
         raise SchemaError(f"'{path[-1]}' is a whole number from 0 on, not {show(value)}", path)
     return int(value)
-
-
-def _pattern(reader: _Reader, value: Any, path: Path) -> str:
-    _check(isinstance(value, str), f"'pattern' is a regular expression, not {show(value)}", path)
-    _check_pattern(value, path)
-    return str(value)
 
 
 def _format(reader: _Reader, value: Any, path: Path) -> str:
@@ -494,6 +525,7 @@ def _format(reader: _Reader, value: Any, path: Path) -> str:
 
 def _required(reader: _Reader, value: Any, path: Path) -> list[str]:
     _check(isinstance(value, list), f"'required' is a list of names, not {show(value)}", path)
+    _check(len(value) <= MAX_PROPERTIES, f"'required' has over {MAX_PROPERTIES:,} names", path)
     for place, name in enumerate(value):
         _check_text(name, (*path, place))
     return list(dict.fromkeys(value))
@@ -501,8 +533,8 @@ def _required(reader: _Reader, value: Any, path: Path) -> list[str]:
 
 KEYWORDS: dict[str, Read] = {
     "type": _type,
-    "enum": _enum,
-    "const": lambda reader, value, path: _constant(value, path),
+    "enum": _Reader._enum,
+    "const": _Reader._constant,
     "properties": _Reader._by_name,
     "required": _required,
     "additionalProperties": _Reader._schema,
@@ -516,7 +548,7 @@ KEYWORDS: dict[str, Read] = {
     "maxItems": _count,
     "minLength": _count,
     "maxLength": _count,
-    "pattern": _pattern,
+    "pattern": _Reader._pattern,
     "format": _format,
     "minimum": lambda reader, value, path: _number(value, path),
     "maximum": lambda reader, value, path: _number(value, path),
@@ -633,6 +665,61 @@ def _type_of(value: Any) -> str:
     return next((name for kind, name in kinds if isinstance(value, kind)), "number")
 
 
+# Schemas that a value has together
+
+
+class _Combinations:
+    """Counts what is made of schemas that a value has together: each alternative of one is joined
+    with each of another, and so are properties and elements that both have."""
+
+    def __init__(self, definitions: Mapping[str, Any]) -> None:
+        self._definitions = definitions
+        self._seen: set[frozenset[int]] = set()
+
+    def check(self, schemas: Sequence[Any], path: Path) -> None:
+        """Raise SchemaError where there are too many."""
+        parts = self._parts(schemas)
+        key = frozenset(map(id, parts))
+        if len(parts) < 2 or key in self._seen:
+            return
+        self._seen.add(key)
+        counts = [len(each["enum"]) for each in parts if "enum" in each]
+        counts += [len(each["anyOf"]) for each in parts if "anyOf" in each]
+        counts += [len(each["type"]) for each in parts if isinstance(each.get("type"), list)]
+        if len(counts) > 1 and math.prod(counts) > MAX_COMBINATIONS:
+            raise SchemaError(
+                f"schemas that a value has together have more than {MAX_COMBINATIONS:,}"
+                " combinations of alternatives",
+                path,
+                "Write the values that are left under one 'enum' or 'anyOf'.",
+            )
+        by_name: dict[Any, list[Any]] = {}
+        for each in parts:
+            for name, schema in each.get("properties", {}).items():
+                by_name.setdefault(name, []).append(schema)
+            for place, schema in enumerate([each.get("items"), each.get("additionalProperties")]):
+                by_name.setdefault(place, []).append(schema)
+        for together in by_name.values():
+            if len(together) > 1:
+                self.check(together, path)
+
+    def _parts(self, schemas: Sequence[Any]) -> list[dict[str, Any]]:
+        """Schemas, and all that they are joined of."""
+        found: dict[int, dict[str, Any]] = {}
+        rest = list(schemas)
+        while rest:
+            each = rest.pop()
+            if not isinstance(each, dict) or id(each) in found:
+                continue
+            found[id(each)] = each
+            rest += each.get("allOf", ())
+            if len(found) > 1 or each.keys() - {"anyOf"}:
+                rest += each.get("anyOf", ())
+            if "$ref" in each:
+                rest.append(self._definitions[each["$ref"].rpartition("/")[2]])
+        return list(found.values())
+
+
 # Schemas whose values end
 
 
@@ -670,9 +757,7 @@ def _ends_by(schema: Any, known: Collection[str]) -> bool:
     if types - {"object", "array"}:
         return True
     others = schema.get("additionalProperties", True)
-    needed = [
-        schema.get("properties", {}).get(name, others) for name in schema.get("required", ())
-    ]
+    needed = [schema.get("properties", {}).get(name, others) for name in schema.get("required", ())]
     least, first = schema.get("minItems", 0), schema.get("prefixItems", [])
     elements = first[:least] + ([schema.get("items", True)] if least > len(first) else [])
     return ("object" in types and all_end(needed)) or ("array" in types and all_end(elements))

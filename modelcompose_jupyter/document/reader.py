@@ -138,7 +138,8 @@ class Source:
         lines = self.text[span.start : span.end].splitlines(keepends=True)[1:]
         if line > len(lines):
             return None
-        indent = min((len(each) - len(each.lstrip(" ")) for each in lines if each.strip()), default=0)
+        indents = (len(each) - len(each.lstrip(" ")) for each in lines if each.strip())
+        indent = min(indents, default=0)
         start = self._line_starts[first + line - 1] + indent + column - 1
         return Span(start, start + 1)
 

@@ -19,7 +19,7 @@ _KEY = "json_schema"
 
 
 def include_schemas(source: Source, files: BesideFiles) -> None:
-    """Put schemas in the places where a document names their files; the source gets the problems."""
+    """Put schemas where a document names their files; the source gets the problems."""
     for holder, path in _formats(source.data):
         name = holder.get(_KEY)
         if isinstance(name, str) and "${" not in name:

@@ -66,7 +66,7 @@ _KEYWORDS: dict[str, tuple[Any, str]] = {
     "minLength": (int | str, "The fewest characters of a string."),
     "maxLength": (int | str, "The most characters of a string."),
     "pattern": (str, "A regular expression that is found in a string."),
-    "format": (Literal[FORMATS], "What a string is the text of."),  # type: ignore[valid-type]
+    "format": (Literal[FORMATS], "What a string is the text of."),
     "minimum": (float | str, "The least that a number is."),
     "maximum": (float | str, "The most that a number is."),
     "exclusiveMinimum": (float | str, "What a number is above."),
@@ -91,7 +91,6 @@ JsonSchemaKeywords: type[BaseModel] = create_model(
     "JsonSchemaKeywords",
     __config__=ConfigDict(extra="allow", title="JSON Schema"),
     **{  # type: ignore[call-overload]
-        name: (type_, Field(None, description=about))
-        for name, (type_, about) in _KEYWORDS.items()
+        name: (type_, Field(None, description=about)) for name, (type_, about) in _KEYWORDS.items()
     },
 )

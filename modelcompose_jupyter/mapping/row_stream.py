@@ -37,7 +37,9 @@ class RowRunner(Protocol):
     """What runs rows: a workflow, or what stands before one."""
 
     document: Document
-    signature: Signature
+
+    @property
+    def signature(self) -> Signature: ...
 
     @property
     def id(self) -> str: ...

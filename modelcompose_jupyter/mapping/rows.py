@@ -133,8 +133,8 @@ def _pandas_source(pandas: Any, rows: Any, inputs: RowInputs) -> RowSource | Non
         return pandas.Series(outputs, index=rows.index, dtype=object, name="output")
 
     def table(columns: Mapping[str, list[Any]]) -> Any:
-        return pandas.DataFrame({name: _plain_column(pandas, each) for name, each in columns.items()}
-                                ).set_index(rows.index)  # fmt: skip
+        found = {name: _plain_column(pandas, each) for name, each in columns.items()}
+        return pandas.DataFrame(found).set_index(rows.index)
 
     if isinstance(rows, pandas.Series):
         return RowSource(lambda: map(_given_value, rows), len(rows), series)

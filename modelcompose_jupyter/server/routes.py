@@ -11,6 +11,7 @@ from ..errors import ComposeError
 from ..path_redaction import HIDDEN, public
 from ..redaction import texts_of
 from ..workflow import Run, State
+from ..workflow.options import checked
 from .catalog import Served
 from .events import resume_point, run_events, run_text
 from .http import ApiRequest, ApiResponse, EventStream, Route, status_of
@@ -110,6 +111,8 @@ async def _submit(request: ApiRequest, body: RunRequest, terms: Terms) -> Run:
         first = await request.state.tasks.find(point.of, request.caller)
         return host.branch(first.run.id, point.token, point.alternative, point.text, **given)
     served = _chosen(request, body)
+    if body.format is not None:  # which may take a while, and is remembered
+        await asyncio.to_thread(checked, {"format": body.format})
     return host.submit(
         served.document,
         served.workflow.id,

@@ -426,7 +426,7 @@ async def _generate(
     made = time.monotonic()
     grammar = None
     if parameters.format is not None:
-        compiling = lease.compile(parameters.format.llguidance)
+        compiling = lease.compile(parameters.format.llguidance, (call.group, call.run.id))
         grammar = await asyncio.shield(asyncio.wrap_future(compiling))
     with call.queue_progress.position() as on_queued:
         async with limiter.turn(on_queued, call.group):

@@ -15,7 +15,7 @@ from ..models import GenerationResult
 _CUT = {
     "length": (
         "the text was cut after {tokens} tokens, before it was as 'format' asks",
-        "Raise max_output_length, or bound what may be long: by maxLength, maxItems and multipleOf.",
+        "Raise max_output_length, or bound what may be long: by maxLength, maxItems, multipleOf.",
     ),
     "stop": (
         "a stop sequence ended the text before it was as 'format' asks",

@@ -105,7 +105,8 @@ def _format(given: Any) -> dict[str, Any]:
         details = error.errors(include_url=False)[0]
         context = details.get("ctx", {})
         path = ("format", *details["loc"], *context.get("path", ()))
-        message, hint = explain(Where("", path).keys, {**details, "ctx": {**context, "at_key": False}})
+        said = {**details, "ctx": {**context, "at_key": False}}
+        message, hint = explain(Where("", path).keys, said)
         raise InputError(message, hint=hint, code="invalid_format") from None
 
 

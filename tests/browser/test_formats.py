@@ -1,4 +1,4 @@
-"""What comes of texts of a format, as people see it in a panel, on a page and in a saved notebook."""
+"""What comes of texts of a format, as people see it in a panel, on a page and in a notebook."""
 
 from __future__ import annotations
 

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import threading
 from collections import OrderedDict
-from collections.abc import Iterable
-from concurrent.futures import Future, ThreadPoolExecutor
-from functools import cached_property
+from collections.abc import Hashable, Iterable, Sequence
+from concurrent.futures import Future
+from functools import cached_property, partial
 from typing import TYPE_CHECKING, Any
 
+from ...document.grammars import limits
 from ...errors import InputError, shortened
+from .compile_queue import CompileQueue
 from .constraint import GrammarConstraint
 from .token_bytes import TokenBytes
 
@@ -19,7 +21,7 @@ if TYPE_CHECKING:
 _MOST_KEPT = 64
 """Compiled grammars of a model; each holds what was worked out of it, some megabytes at most."""
 
-_workers = ThreadPoolExecutor(1, thread_name_prefix="modelcompose-grammar")
+_queue = CompileQueue()
 
 
 class CompiledGrammar:
@@ -47,15 +49,19 @@ class GrammarCompiler:
         self._compiled: OrderedDict[str, Future[CompiledGrammar]] = OrderedDict()
         self._lock = threading.Lock()
 
-    def compile(self, grammar: str) -> Future[CompiledGrammar]:
-        """A grammar of `document.grammars`; one that is known is there at once.
+    def compile(
+        self, grammar: str, owner: Sequence[Hashable] = ("owner",)
+    ) -> Future[CompiledGrammar]:
+        """A grammar of `document.grammars`; one that is known is there at once. Those of different
+        owners, a group and one in it, take turns.
 
         Its future ends with an InputError where the grammar is too large.
         """
         with self._lock:
             found = self._compiled.get(grammar)
             if found is None:
-                found = self._compiled[grammar] = _workers.submit(self._compile, grammar)
+                work = partial(self._compile, grammar)
+                found = self._compiled[grammar] = _queue.submit(work, owner)
                 while len(self._compiled) > _MOST_KEPT:
                     self._compiled.popitem(last=False)
             self._compiled.move_to_end(grammar)
@@ -64,7 +70,7 @@ class GrammarCompiler:
     def _compile(self, grammar: str) -> CompiledGrammar:
         from llguidance import LLMatcher
 
-        matcher = LLMatcher(self._for_llguidance, grammar, log_level=0)
+        matcher = LLMatcher(self._for_llguidance, grammar, log_level=0, limits=limits())
         if matcher.is_error():
             raise InputError(
                 f"the format cannot be used: {shortened(matcher.get_error())}",
