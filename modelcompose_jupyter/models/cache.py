@@ -9,7 +9,7 @@ from __future__ import annotations
 import threading
 import time
 import weakref
-from collections.abc import Callable, Hashable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import Future
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any, Literal
@@ -71,7 +71,7 @@ class Lease:
         """The model as it is now."""
         return self._entry.info()
 
-    def compile(self, grammar: str, owner: Sequence[Hashable]) -> Future[CompiledGrammar]:
+    def compile(self, grammar: str, owner: Owner = ()) -> Future[CompiledGrammar]:
         """A grammar of `document.grammars` for this model's tokens; one that is known is there at
         once. Owners take turns as in `generate`. Its future ends with an InputError where it asks
         for too much."""

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import threading
 from collections import OrderedDict
-from collections.abc import Hashable, Iterable, Sequence
+from collections.abc import Iterable
 from concurrent.futures import Future
 from functools import cached_property, partial
 from typing import TYPE_CHECKING, Any
 
 from ...document.grammars import limits
 from ...errors import InputError, shortened
+from ..generation import Owner
 from .compile_queue import CompileQueue
 from .constraint import GrammarConstraint
 from .token_bytes import TokenBytes
@@ -49,9 +50,7 @@ class GrammarCompiler:
         self._compiled: OrderedDict[str, Future[CompiledGrammar]] = OrderedDict()
         self._lock = threading.Lock()
 
-    def compile(
-        self, grammar: str, owner: Sequence[Hashable] = ("owner",)
-    ) -> Future[CompiledGrammar]:
+    def compile(self, grammar: str, owner: Owner = ()) -> Future[CompiledGrammar]:
         """A grammar of `document.grammars`; one that is known is there at once. Those of different
         owners, a group and one in it, take turns.
 
@@ -61,7 +60,7 @@ class GrammarCompiler:
             found = self._compiled.get(grammar)
             if found is None:
                 work = partial(self._compile, grammar)
-                found = self._compiled[grammar] = _queue.submit(work, owner)
+                found = self._compiled[grammar] = _queue.submit(work, owner or (work,))
                 while len(self._compiled) > _MOST_KEPT:
                     self._compiled.popitem(last=False)
             self._compiled.move_to_end(grammar)
