@@ -15,8 +15,7 @@ from ..generation import GenerationResult
 from ..weights.library_logging import quiet
 from ..weights.loaded_model import LoadedModel
 from .request import GenerationRequest, result
-from .sampling_params import SamplingParams
-from .sequence import reply_of
+from .sampling_params import SamplingParams, reply_of
 from .stream import Stream
 
 if TYPE_CHECKING:

@@ -14,7 +14,7 @@ from ..generation import LimitedBy, Prompt, unwatched
 from ..tokenization import chat, thinking
 from ..tokenization.chat_renderer import source_of
 from ..tokenization.chat_template import Check, names_read
-from ..tokenization.thinking import Markers, Phase, Thinking
+from ..tokenization.thinking import Markers, Phase, Reply, Thinking
 from ..weights import generation_defaults
 from ..weights.loaded_model import LoadedModel
 
@@ -152,6 +152,13 @@ def _with_thoughts(
     return ThinkingConstraint(
         thoughts, loaded.token_texts, loaded.marker_tokens, params.stop_ids, answer
     )
+
+
+def reply_of(loaded: LoadedModel, params: SamplingParams) -> Reply | None:
+    """What follows a reply through its parts, where it may have thoughts."""
+    if params.thinking is None:
+        return None
+    return Reply(params.thinking, loaded.token_texts, trims=params.decode is None)
 
 
 def seed_of(asked: GenerationParameters) -> int:

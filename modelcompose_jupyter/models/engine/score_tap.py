@@ -17,9 +17,8 @@ from ...errors import ModelError
 from .. import memory
 from ..weights.loaded_model import LoadedModel
 from .logprobs import Drawn, Weighed, as_array, weigh
-from .sampling_params import SamplingParams
+from .sampling_params import SamplingParams, reply_of
 from .seeded_draws import SeededDraws
-from .sequence import reply_of
 from .stream import Stream
 from .token_stream import TokenStream
 

@@ -12,13 +12,12 @@ import numpy as np
 
 from ..generation import GenerationResult
 from ..tokenization.reply_text import Added, ReplyText
-from ..tokenization.thinking import Reply
 from ..weights.loaded_model import LoadedModel
 from .kv_cache import Slot
 from .logprobs import weigh, weigh_chosen
 from .request import GenerationRequest, result
 from .row_state import RowState
-from .sampling_params import SamplingParams
+from .sampling_params import SamplingParams, reply_of
 from .speculation_throttle import SpeculationThrottle
 from .stream import Stream
 from .token_stream import TokenStream
@@ -198,13 +197,6 @@ class Sequence:
         self._scoring.finish()
         if self.text.stopped and reason == "length":
             self.reason = "stop"
-
-
-def reply_of(loaded: LoadedModel, params: SamplingParams) -> Reply | None:
-    """What follows a reply through its parts, where it may have thoughts."""
-    if params.thinking is None:
-        return None
-    return Reply(params.thinking, loaded.token_texts, trims=params.decode is None)
 
 
 class Scoring:

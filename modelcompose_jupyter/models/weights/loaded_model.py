@@ -10,7 +10,6 @@ from typing import TYPE_CHECKING, Any
 from ..spec import Driver
 from ..tokenization import chat
 from ..tokenization.detokenizer import Decoder
-from ..tokenization.marker_tokens import MarkerTokens
 from ..tokenization.prompt_tokens import PromptTokens
 from ..tokenization.token_texts import TokenTexts
 from .generation_defaults import LeftOut
@@ -19,6 +18,7 @@ if TYPE_CHECKING:
     from transformers import PreTrainedModel
 
     from ..native.parts import Parts
+    from ..tokenization.marker_tokens import MarkerTokens
 
 
 _MOST_TEMPLATES = 16
@@ -125,4 +125,6 @@ class LoadedModel:
     @cached_property
     def marker_tokens(self) -> MarkerTokens:
         """Gives markers of thoughts as tokens."""
+        from ..tokenization.marker_tokens import MarkerTokens
+
         return MarkerTokens(self.tokenizer, self.decode, self.token_texts)
