@@ -10,7 +10,8 @@ from __future__ import annotations
 import json
 import math
 import re
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections import defaultdict
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from decimal import Decimal
 from difflib import get_close_matches
@@ -44,6 +45,9 @@ MAX_COMPOSED = 2_000
 """Of these, mappings and lists."""
 MAX_COMBINATIONS = 1_000
 """Alternatives of schemas that a value has together, each with each."""
+MAX_MET_PATTERNS = 12
+"""Patterns of schemas that a value has together: a text of all is looked for in a time that doubles
+with each. 12 take a hundredth of a second, 16 one, 20 a minute."""
 MAX_DIGITS = 15
 """Of a number in a schema: what all computers have in common is exact to so many."""
 
@@ -680,7 +684,8 @@ class _Combinations:
         """Raise SchemaError where there are too many."""
         parts = self._parts(schemas)
         key = frozenset(map(id, parts))
-        if len(parts) < 2 or key in self._seen:
+        is_one = len(parts) < 2 and not any("patternProperties" in each for each in parts)
+        if is_one or key in self._seen:
             return
         self._seen.add(key)
         counts = [len(each["enum"]) for each in parts if "enum" in each]
@@ -693,15 +698,35 @@ class _Combinations:
                 path,
                 "Write the values that are left under one 'enum' or 'anyOf'.",
             )
-        by_name: dict[Any, list[Any]] = {}
-        for each in parts:
-            for name, schema in each.get("properties", {}).items():
-                by_name.setdefault(name, []).append(schema)
-            for place, schema in enumerate([each.get("items"), each.get("additionalProperties")]):
-                by_name.setdefault(place, []).append(schema)
-        for together in by_name.values():
+        if sum("pattern" in each or "format" in each for each in parts) > MAX_MET_PATTERNS:
+            raise SchemaError(
+                f"schemas that a value has together have more than {MAX_MET_PATTERNS} patterns",
+                path,
+                "Write one pattern in their place.",
+            )
+        for together in self._within(parts):
             if len(together) > 1:
                 self.check(together, path)
+
+    @staticmethod
+    def _within(parts: Sequence[Mapping[str, Any]]) -> Iterator[list[Any]]:
+        """What schemas of one value say together of each value within it."""
+        properties: defaultdict[str, list[Any]] = defaultdict(list)
+        elements: defaultdict[int, list[Any]] = defaultdict(list)
+        of_others: list[Any] = []
+        further: list[Any] = []
+        for each in parts:
+            for name, schema in each.get("properties", {}).items():
+                properties[name].append(schema)
+            for place, schema in enumerate(each.get("prefixItems", ())):
+                elements[place].append(schema)
+            of_others += [*each.get("patternProperties", {}).values()]
+            of_others += [each["additionalProperties"]] if "additionalProperties" in each else []
+            further += [each["items"]] if "items" in each else []
+        # Any of the others may be of the same name, or the same element.
+        yield from (each + of_others for each in properties.values())
+        yield from (each + further for each in elements.values())
+        yield from (of_others, further)
 
     def _parts(self, schemas: Sequence[Any]) -> list[dict[str, Any]]:
         """Schemas, and all that they are joined of."""
