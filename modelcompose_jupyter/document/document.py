@@ -23,7 +23,7 @@ class Action:
     ``text`` is the prompt's template, or a list of them; where ``is_chat`` that of a chat's
     messages, where ``takes_tokens`` that of prompts as lists of tokens. ``parameters`` maps the
     names of generation parameters to templates; ``output`` is None where the text itself is the
-    output.
+    output. With ``gives_text`` it is the text as it came, whatever its format, though it was cut.
     """
 
     id: str
@@ -33,6 +33,7 @@ class Action:
     output: Template | None = None
     is_chat: bool = False
     takes_tokens: bool = False
+    gives_text: bool = False
     default: bool = False
 
 

@@ -30,6 +30,7 @@ from ..workflow import Event, State
 from ..workflow.tokens import Token
 from .events import HEARTBEAT, as_json, message
 from .http import ApiRequest, ApiResponse, EventStream, Route, status_of
+from .openai_errors import InvalidRequestError, OpenAIFailure, error_body
 from .openai_logprobs import TextWithTokens, answer_of, of_chat, of_completion
 from .openai_schemas import (
     INPUTS,
@@ -37,11 +38,8 @@ from .openai_schemas import (
     ChatRequest,
     Completion,
     CompletionRequest,
-    InvalidRequestError,
     Model,
     ModelList,
-    OpenAIFailure,
-    error_body,
 )
 from .tasks import Task, Terms, batches
 
@@ -99,6 +97,7 @@ def _without_templates(
         },
         is_chat=format is _CHAT,
         takes_tokens=format is _TOKENS,
+        gives_text=True,
     )
     bare = replace(component, actions=(action,), default=True)
     job = Job(id="__job__", path=path, component=bare, action=action)
@@ -196,7 +195,7 @@ _REASONS = {"eos": "stop", "stop": "stop", "length": "length"}
 
 async def completions(request: ApiRequest) -> ApiResponse | EventStream:
     body: CompletionRequest = request.body
-    parameters = {"include_prompt": False, **body.parameters()}
+    parameters = {"include_prompt": False, **await _parameters(body)}
     prompts = body.prompts()
     format = _TOKENS if body.is_of_tokens else _TEXT
     return await _complete(request, format, prompts, parameters, len(prompts) * body.choices)
@@ -205,7 +204,14 @@ async def completions(request: ApiRequest) -> ApiResponse | EventStream:
 async def chat_completions(request: ApiRequest) -> ApiResponse | EventStream:
     body: ChatRequest = request.body
     messages = body.conversation()
-    return await _complete(request, _CHAT, messages, body.parameters(), body.choices)
+    return await _complete(request, _CHAT, messages, await _parameters(body), body.choices)
+
+
+async def _parameters(body: BaseCompletionRequest) -> dict[str, Any]:
+    """What a request asks of the generation."""
+    if body.asks_for_format is None:
+        return body.parameters()
+    return await asyncio.to_thread(body.parameters)  # grammars take long to read
 
 
 async def _complete(
@@ -225,19 +231,23 @@ async def _complete(
             is_guest=terms.is_guest,
         )
     except InputError as error:
-        raise _as_invalid_request(error, format) from None
+        raise _as_invalid_request(error, body, format) from None
     request.run_id = run.id
     completion = _Completion(request, format, Task(run, terms), choices)
     with completion.task.watching():
         return await (completion.stream() if body.stream else completion.whole())
 
 
-def _as_invalid_request(error: InputError, format: _Format) -> InvalidRequestError:
+def _as_invalid_request(
+    error: InputError, body: BaseCompletionRequest, format: _Format
+) -> InvalidRequestError:
     """An input's error as one of the request."""
-    code, hint = error.code, error.hint
+    code, hint, param = error.code, error.hint, format.param
+    if code == "format_too_complex":
+        param = body.asks_for_format or param
     if code == "prompt_too_long":
         code, hint = "context_length_exceeded", None  # the hint names what is not offered
-    return InvalidRequestError(error.message, param=format.param, hint=hint, code=code)
+    return InvalidRequestError(error.message, param=param, hint=hint, code=code)
 
 
 class _Completion:
@@ -401,7 +411,9 @@ class _Completion:
 
     def _error(self) -> ComposeError:
         error = self._run.error or ComposeError("the run failed", code="internal")
-        return _as_invalid_request(error, self._format) if isinstance(error, InputError) else error
+        if isinstance(error, InputError):
+            return _as_invalid_request(error, self._body, self._format)
+        return error
 
 
 _FAILURES = dict.fromkeys((400, 401, 403), OpenAIFailure)

@@ -10,7 +10,6 @@ from collections.abc import Mapping
 from typing import Annotated, Any, Literal, Self
 
 from pydantic import (
-    BaseModel,
     BeforeValidator,
     ConfigDict,
     Field,
@@ -20,13 +19,22 @@ from pydantic import (
     model_validator,
 )
 
-from ..document import GenerationParameters, explain
+from ..document import GenerationParameters
 from ..document.parameters import MAX_LOGPROBS
 from ..document.types import ConversionError, Message, MessageReader, show
-from ..errors import ComposeError, UsageError, did_you_mean
-from ..path_redaction import without_folders
+from ..errors import did_you_mean
 from ..seeds import MAX_SEED
-from .http import status_of
+from .openai_errors import InvalidRequestError, invalid_request
+from .openai_formats import (
+    FORMATS,
+    GuidedChoice,
+    GuidedGrammar,
+    GuidedJson,
+    GuidedRegex,
+    ResponseFormat,
+    StructuredOutputs,
+    wrong_format,
+)
 from .schemas import Answer, Body
 
 _MAX_CHOICES = 256
@@ -47,6 +55,7 @@ _NAMES = {
     "enable_thinking": "enable_thinking",
     "thinking_budget": "thinking_budget",
     "chat_template_kwargs": "chat_template_kwargs",
+    **dict.fromkeys(FORMATS, "format"),
 }
 """Our names of the parameters by OpenAI's."""
 
@@ -60,6 +69,8 @@ _NOT_OFFERED: dict[str, tuple[Any, ...]] = {
     "frequency_penalty": (None, 0),
     "function_call": (None, "none"),
     "functions": (None, []),
+    "guided_decoding_backend": (None,),
+    "guided_whitespace_pattern": (None,),
     "logit_bias": (None, {}),
     "logprobs": (None, False),
     "modalities": (None, ["text"]),
@@ -67,7 +78,6 @@ _NOT_OFFERED: dict[str, tuple[Any, ...]] = {
     "parallel_tool_calls": (None, True, False),
     "prediction": (None,),
     "presence_penalty": (None, 0),
-    "response_format": (None, {"type": "text"}),
     "suffix": (None, ""),
     "tool_choice": (None, "none"),
     "tools": (None, []),
@@ -86,16 +96,6 @@ _HARMLESS = {
     "store",
     "user",
 }
-
-
-class InvalidRequestError(UsageError):
-    """A request that cannot be met as it is. ``param`` names what is wrong with it, if one does."""
-
-    code = "invalid_request"
-
-    def __init__(self, message: str, *, param: str | None = None, **details: Any) -> None:
-        super().__init__(message, **details)
-        self.param = param
 
 
 def _whole(value: Any) -> Any:
@@ -144,6 +144,12 @@ class BaseCompletionRequest(Body):
         description="The same seed gives the same choices. To negative ones 2**63 is added: "
         "elsewhere here seeds are from 0 to 2**63 - 1.",
     )
+    response_format: ResponseFormat = None
+    structured_outputs: StructuredOutputs = None
+    guided_json: GuidedJson = None
+    guided_regex: GuidedRegex = None
+    guided_choice: GuidedChoice = None
+    guided_grammar: GuidedGrammar = None
     stream: bool | None = Field(None, description="Answer with server-sent events.")
     stream_options: StreamOptions | None = None
 
@@ -155,7 +161,7 @@ class BaseCompletionRequest(Body):
         try:
             return handler(given)
         except ValidationError as error:
-            raise _invalid_request(error, {}, cls) from None
+            raise invalid_request(error, {}, cls) from None
 
     @property
     def wants_usage(self) -> bool:
@@ -171,12 +177,30 @@ class BaseCompletionRequest(Body):
         """How many for each prompt."""
         return self.n or 1
 
+    @property
+    def asks_for_format(self) -> str | None:
+        """The name of the parameter that says what the text must be, if one does.
+
+        Raises:
+            InvalidRequestError: several do.
+        """
+        given = [name for name in FORMATS if getattr(self, name) is not None]
+        if len(given) > 1:
+            raise InvalidRequestError(
+                f"'{given[0]}' and '{given[1]}' both say what the text must be",
+                param=given[1],
+                hint="Leave out one of them.",
+            )
+        return next(iter(given), None)
+
     def parameters(self) -> dict[str, Any]:
-        """The generation parameters that were given, by our names.
+        """The generation parameters that were given, by our names. Where one is a format, checking
+        it takes time.
 
         Raises:
             InvalidRequestError: one is out of its range.
         """
+        _ = self.asks_for_format
         written = {_NAMES[key]: key for key in _NAMES if getattr(self, key, None) is not None}
         given = {ours: getattr(self, key) for ours, key in written.items()}
         if "stop_sequences" in given:
@@ -185,7 +209,9 @@ class BaseCompletionRequest(Body):
         try:
             GenerationParameters.model_validate(given, context={"rendered": True})
         except ValidationError as error:
-            raise _invalid_request(error, written) from None
+            if (format := self.asks_for_format) and error.errors()[0]["loc"][:1] == ("format",):
+                raise wrong_format(error, format) from None
+            raise invalid_request(error, written) from None
         for name in ("temperature", "top_p"):
             if self.choices > 1 and getattr(self, name) == 0:
                 raise InvalidRequestError(
@@ -259,6 +285,12 @@ class CompletionRequest(BaseCompletionRequest):
         return self.logprobs is not None
 
     def parameters(self) -> dict[str, Any]:
+        if self.echo and (format := self.asks_for_format) is not None:
+            raise InvalidRequestError(
+                f"with '{format}' the text has no prompt before it, and 'echo' is true",
+                param="echo",
+                hint="Leave out 'echo'.",
+            )
         given = super().parameters()
         if self.logprobs is None:
             return given
@@ -387,32 +419,6 @@ def _asks_for_nothing(key: str, value: Any) -> bool:
     return key in _HARMLESS or (value, isinstance(value, bool)) in nothing
 
 
-def _invalid_request(
-    error: ValidationError, written: Mapping[str, str], model: type[BaseModel] | None = None
-) -> InvalidRequestError:
-    """The first finding of a validation. ``written`` has the caller's name for each of ours; of a
-    ``model`` both ends of a range are told."""
-    details = error.errors()[0]
-    name = str(next(iter(details["loc"]), details.get("ctx", {}).get("key", "")))
-    param = written.get(name, name)
-    if details["type"] == "missing":
-        return InvalidRequestError(f"'{param}' is missing", param=param)
-    text, hint = explain(param, {**details})
-    if details["type"] in ("greater_than_equal", "less_than_equal") and model is not None:
-        low, high = _range(model, name)
-        if high is not None:
-            text = f"'{param}' must be from {low} to {high}, and it is {show(details['input'])}"
-    return InvalidRequestError(text, param=param, hint=hint)
-
-
-def _range(model: type[BaseModel], name: str) -> tuple[Any, Any]:
-    """The ends of a number's range, as the schema of its model has them; None where it has none."""
-    schema = model.model_json_schema()["properties"][name]
-    kinds = schema.get("anyOf", [schema])
-    ends = {end: kind[end] for kind in kinds for end in ("minimum", "maximum") if end in kind}
-    return ends.get("minimum"), ends.get("maximum")
-
-
 def _message(reader: MessageReader, given: Mapping[str, Any], param: str) -> Message:
     if not isinstance(given.get("content"), str | list | None):
         raise InvalidRequestError(f"{param}: the content must be text", param=f"{param}.content")
@@ -421,44 +427,6 @@ def _message(reader: MessageReader, given: Mapping[str, Any], param: str) -> Mes
     except ConversionError as error:
         param_of = param if error.key is None else f"{param}.{error.key}"
         raise InvalidRequestError(f"{param}: {error}", param=param_of, hint=error.hint) from None
-
-
-_CODES = {
-    "busy": "rate_limit_exceeded",
-    "unauthorized": "invalid_api_key",
-    "unknown_model": "model_not_found",
-    "internal": "internal_error",
-}
-
-
-def error_body(error: ComposeError, is_guest: bool) -> dict[str, Any]:
-    """An error as OpenAI's clients expect it."""
-    text = error.message if error.hint is None else f"{error.message}. {error.hint}"
-    status = status_of(error)
-    kind = "invalid_request_error" if status < 500 else "server_error"
-    return {
-        "error": {
-            "message": without_folders(text) if is_guest else text,
-            "type": "rate_limit_error" if status == 429 else kind,
-            "param": getattr(error, "param", None),
-            "code": _CODES.get(error.code, error.code),
-        }
-    }
-
-
-class OpenAIErrorDetails(Answer):
-    """What went wrong."""
-
-    message: str
-    type: str
-    param: str | None = None
-    code: str | None = None
-
-
-class OpenAIFailure(Answer):
-    """The answer to a request that could not be met, in OpenAI's form."""
-
-    error: OpenAIErrorDetails
 
 
 class Model(Answer):

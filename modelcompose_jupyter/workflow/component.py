@@ -180,7 +180,8 @@ class ComponentCaller:
                     asked = asked.model_copy(update={"seed": seed})
                 stream = begun.get(number) or _Stream(call, number, prompts[number], sequences)
                 result = await _generate(lease, prompts[number], asked, stream, call, limiter)
-                return outputs(result, asked.format, _where_of(call, "format"))
+                format = None if action.gives_text else asked.format
+                return outputs(result, format, _where_of(call, "format"))
 
             on_ended = count_progress(call.run, call.job, "prompt")
             values = await bounded_gather(len(prompts), generate, on_ended)

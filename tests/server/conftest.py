@@ -11,6 +11,7 @@ from typing import Any
 
 import httpx
 import pytest
+from openai import OpenAI
 from standins.scripted import ScriptedModels
 
 from modelcompose_jupyter import LocalHost
@@ -125,6 +126,19 @@ def owner(server: Server) -> Iterator[Client]:
     """The owner's client."""
     with Client(server, server.access.owner_token) as client:
         yield client
+
+
+@pytest.fixture(scope="module")
+def real_host() -> Iterator[LocalHost]:
+    """A host with real models, for all tests of a module."""
+    host = LocalHost()
+    yield host
+    host.close()
+
+
+def client_of(server: Server, key: str = "any", **options: Any) -> OpenAI:
+    """OpenAI's client of a server."""
+    return OpenAI(base_url=f"{server.origin}/v1", api_key=key, max_retries=0, **options)
 
 
 @contextlib.contextmanager

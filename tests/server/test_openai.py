@@ -28,7 +28,7 @@ from modelcompose_jupyter.server.server import Server, ServerSettings
 from modelcompose_jupyter.workflow import Run
 from modelcompose_jupyter.workflow.tokens import Alternative, Token
 
-from .conftest import COMPONENT, Serve, raw_request
+from .conftest import COMPONENT, Serve, client_of, raw_request
 
 STORYTELLER = "bundled:storyteller"
 TEMPLATE = """
@@ -51,14 +51,6 @@ workflows:
 """
 
 
-@pytest.fixture(scope="module")
-def real_host() -> Iterator[LocalHost]:
-    """A host with the bundled model, for all tests here."""
-    host = LocalHost()
-    yield host
-    host.close()
-
-
 @pytest.fixture
 def real(serve: Serve, real_host: LocalHost) -> Server:
     return serve(TEMPLATE, on=real_host)
@@ -75,10 +67,6 @@ def client(real: Server) -> Iterator[OpenAI]:
 def tokenizer() -> Tokenizer:
     """The model's."""
     return Tokenizer.from_file(str(bundled()["storyteller"] / "tokenizer.json"))
-
-
-def client_of(server: Server, key: str = "any", **options: Any) -> OpenAI:
-    return OpenAI(base_url=f"{server.origin}/v1", api_key=key, max_retries=0, **options)
 
 
 def texts(stream: Any) -> dict[int, str]:
@@ -518,7 +506,6 @@ def test_what_cannot_be_honoured_is_refused_by_name(
     ("asked", "param"),
     [
         ({"tools": [{"type": "function", "function": {"name": "f"}}]}, "tools"),
-        ({"response_format": {"type": "json_object"}}, "response_format"),
         ({"messages": []}, "messages"),
         ({"messages": [0, 0]}, "messages"),
         ({"logprobs": 1}, "logprobs"),
@@ -1213,6 +1200,7 @@ def test_the_examples_of_the_guide_run(real: Server, capsys: pytest.CaptureFixtu
     examples = re.findall(r"^```python\n(.*?)^```", section, re.M | re.S)
     names: dict[str, Any] = {}
     for example in examples:
-        exec(example.replace("http://127.0.0.1:8080", real.origin), names)
+        code = example.replace("http://127.0.0.1:8080", real.origin)
+        exec(compile(code, "serving.md", "exec", dont_inherit=True), names)
         assert capsys.readouterr().out.strip()
-    assert len(examples) == 2
+    assert len(examples) == 3

@@ -22,14 +22,6 @@ ASKED: dict[str, Any] = {"model": MODEL, "messages": SAID, "seed": 3, "max_token
 BUDGETED = {"extra_body": {"thinking_budget": BUDGET}}
 
 
-@pytest.fixture(scope="module")
-def real_host() -> Iterator[LocalHost]:
-    """A host with the bundled model."""
-    host = LocalHost()
-    yield host
-    host.close()
-
-
 @pytest.fixture
 def server(serve: Serve, real_host: LocalHost) -> Server:
     return serve(THINKER, on=real_host)
