@@ -328,7 +328,32 @@ def test_the_switch_is_that_of_the_template(kind: str, lease_of: LeaseOf) -> Non
     assert said.reasoning == [""]
 
 
+def test_a_reply_that_has_begun_goes_on_in_its_part(lease_of: LeaseOf) -> None:
+    def begun(said: str) -> Any:
+        return [*SAID, {"role": "assistant", "content": said}]
+
+    with lease_of() as lease:
+        answer = ask(lease, ids("qwen 3", "<think>"), messages=begun("Once upon"))
+        thought = ask(
+            lease, messages=begun("<think>\nA fox"), thinking_budget=4, max_output_length=9
+        )
+    assert answer.texts[0].startswith("<think>")
+    assert (answer.reasoning, thought.usage["reasoning"]) == ([""], 4)
+    assert thought.texts[0]
+
+
 # A budget
+
+
+def test_a_template_may_read_the_budget(cache: ModelCache, tmp_path: Path) -> None:
+    template = "{{ thinking_budget | default('none') }}" + OPENED
+    folder = thinking_models.save(tmp_path / "model", template)
+    with done(cache.acquire(ModelSpec(str(folder)))) as lease:
+        prompts = [
+            ask(lease, **asked, max_output_length=1).usage["prompt"]
+            for asked in ({"thinking_budget": 5}, {"thinking_budget": 1234567890}, {})
+        ]
+    assert len(set(prompts)) == 3
 
 
 @pytest.mark.parametrize("budget", [0, 1, 7])
