@@ -5,7 +5,15 @@ from __future__ import annotations
 import asyncio
 import inspect
 import threading
-from collections.abc import AsyncIterator, Callable, Collection, Container, Iterator, Mapping
+from collections.abc import (
+    AsyncIterator,
+    Callable,
+    Collection,
+    Container,
+    Iterable,
+    Iterator,
+    Mapping,
+)
 from concurrent.futures import Future
 from functools import cached_property
 from html import escape
@@ -24,6 +32,7 @@ from .host_selection import host_for, host_of, in_use, is_page, own_runs, runs_h
 from .path_redaction import public_source, without_folders
 from .redaction import is_masked, redact
 from .run_follower import stop
+from .tools import NamedTools, function_tools
 from .widgets.snippets import as_python, is_keyword
 from .workflow import EventIterator, Run, RunOptions
 from .workflow.component import written_spec
@@ -44,7 +53,8 @@ class Workflow:
     """A workflow of a document, bound to the host that runs it.
 
     Holds no model, so it may be kept, copied and shown at no cost. ``for_guests``, in a page that
-    Voila serves, it shows of this computer's folders the last names alone.
+    Voila serves, it shows of this computer's folders the last names alone. ``tools`` has the
+    functions that the document names as tools, by name; they are looked up when a run begins.
 
         story = load("model-compose.yml")
         story(prompt="Once upon a time")["generated"]
@@ -58,8 +68,9 @@ class Workflow:
         *,
         name: str | None = None,
         for_guests: bool | None = None,
+        tools: Mapping[str, Any] | None = None,
     ) -> None:
-        self.document = document
+        self._tools = NamedTools(document, tools or {})
         self.for_guests = is_page() if for_guests is None else for_guests
         self._workflow = document.workflow(workflow)
         self._host = host
@@ -72,6 +83,11 @@ class Workflow:
         self.__name__ = name or (self.id if is_name else UNNAMED)
         self.__signature__ = _python_signature(self.signature)
         self.__doc__ = _documentation(self)
+
+    @property
+    def document(self) -> Document:
+        """The document, with descriptions of the functions that it names."""
+        return self._tools.document
 
     @property
     def host(self) -> Host:
@@ -97,7 +113,13 @@ class Workflow:
     def workflows(self) -> dict[str, Workflow]:
         """All workflows of the document, by their ids."""
         return {
-            each.id: Workflow(self.document, each.id, self._host, for_guests=self.for_guests)
+            each.id: Workflow(
+                self.document,
+                each.id,
+                self._host,
+                for_guests=self.for_guests,
+                tools=self._tools.given,
+            )
             for each in self.document.workflows
         }
 
@@ -154,13 +176,25 @@ class Workflow:
         host, values = self.host, self._from_guests(values)
         options = _plain(options)
         try:
-            self.last_run = host.submit(self.document, self.id, values, **options)
+            self.last_run = self._submit(host, values, options)
         except ComposeError as error:
             # A host that had gone before it was asked has begun nothing: another one takes it.
             if error.code != "host_gone" or not host.closed or self.host is host:
                 raise
-            self.last_run = self.host.submit(self.document, self.id, values, **options)
+            self.last_run = self._submit(self.host, values, options)
         return self.last_run
+
+    def _submit(self, host: Host, values: Any, options: RunOptions) -> Run:
+        functions = self._tools.functions()
+        if functions and isinstance(host, LocalHost) and not self.for_guests:
+            return host.submit(self.document, self.id, values, functions=functions, **options)
+        return host.submit(self.document, self.id, values, **options)
+
+    def check_tools(self) -> None:
+        """Raise InputError, with its place, for a function that the document names as a tool and
+        that is not there, or cannot be one."""
+        self._tools.functions()
+        self.document.check_tools(self._workflow)
 
     def check(self, values: Any, **options: Unpack[RunOptions]) -> None:
         """Raise InputError where `start` would refuse these inputs or options; begins nothing."""
@@ -511,7 +545,8 @@ class Workflow:
 
     def __getstate__(self) -> dict[str, Any]:
         # A copy in another process has a host and runs of its own.
-        return {**vars(self), "_host": None, "last_run": None, "last_map": None}
+        own = {"_host": None, "last_run": None, "last_map": None, "_tools": self._tools.described()}
+        return {**vars(self), **own}
 
     @property
     def _label(self) -> str:
@@ -692,6 +727,7 @@ def load(
     workflow: str | None = None,
     *,
     host: Host | None = None,
+    tools: Iterable[Callable[..., Any]] | Mapping[str, Callable[..., Any]] | None = None,
 ) -> Workflow:
     """A workflow of a document.
 
@@ -699,12 +735,15 @@ def load(
         source: the document: a path, YAML text or a mapping.
         workflow: which of its workflows; the default one if None.
         host: where to run it; if None this process, or another one of yours that serves it.
+        tools: the functions that the document names as tools: a list, or a mapping by those names.
 
     Raises:
         DocumentError: all that is wrong with the document.
-        InputError: there is no such workflow.
+        InputError: there is no such workflow, or a tool is missing or cannot be one.
     """
-    return Workflow(load_document(source), workflow, host)
+    loaded = Workflow(load_document(source), workflow, host, tools=function_tools(tools))
+    loaded.check_tools()
+    return loaded
 
 
 # How a workflow shows itself to Python's own tools

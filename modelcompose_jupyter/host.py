@@ -25,6 +25,7 @@ from .redaction import get_logger
 from .run_hooks import call_when_ended
 from .run_store import Kept, RunStore
 from .seeds import draw_seed
+from .tools import FunctionTool
 from .workflow import Run, RunOptions, State, run_workflow
 from .workflow.branching import branch
 from .workflow.component import ComponentCaller
@@ -97,6 +98,7 @@ def validate_run(
     """
     chosen = document.workflow(workflow)
     values = signature(document, chosen).validate(to_plain({} if input is None else input))
+    document.check_tools(chosen)
     asked = checked(options or {})
     if "score" in asked:
         check_scorable(document, chosen)
@@ -171,6 +173,7 @@ class LocalHost:
         owed_to: Any = None,
         metadata: Mapping[str, Any] | None = None,
         is_guest: bool = False,
+        functions: Mapping[str, FunctionTool] | None = None,
         **options: Unpack[RunOptions],
     ) -> Run:
         """Start a run and return it at once.
@@ -184,6 +187,8 @@ class LocalHost:
             metadata: what the run keeps as it is.
             is_guest: whether a guest of this user's asks. Guests leave some places to the owner,
                 whose runs take turns with all of theirs together at a model.
+            functions: the tools that models may have called here, by their names; only of runs that
+                this process starts for itself. Calls of others are returned.
             options: what else is asked for.
 
         Raises:
@@ -191,8 +196,9 @@ class LocalHost:
             ComposeError: the host is closed, or busy with as many runs as it may have.
         """
         return self._submit(
-            document, workflow, input, options, EarlierRun(), owed_to, metadata, is_guest
-        )
+            document, workflow, input, options, EarlierRun(), owed_to, metadata, is_guest,
+            functions or {},
+        )  # fmt: skip
 
     def _submit(
         self,
@@ -204,7 +210,10 @@ class LocalHost:
         owed_to: Any,
         metadata: Mapping[str, Any] | None,
         is_guest: bool,
+        functions: Mapping[str, FunctionTool],
     ) -> Run:
+        if owed_to is not None or is_guest:
+            functions = {}  # who asks from elsewhere has nothing run here
         chosen, values, asked = validate_run(document, workflow, input, options)
         first_seed = asked.setdefault("seed", draw_seed())
         assert first_seed is not None
@@ -224,6 +233,7 @@ class LocalHost:
                 group,
                 asked,
                 earlier,
+                functions,
             )
         )
         written = chosen.jobs[0].action.parameters.get("seed")
@@ -243,7 +253,7 @@ class LocalHost:
                 task.loop = self._running_loop()
                 self._check_busy(is_guest)
                 given = values if hidden else None
-                self.run_store.add(run, document, asked, owed_to, given)
+                self.run_store.add(run, document, asked, owed_to, given, functions)
             call_when_ended(run)
             self._tell_observers(run)
             with self._lock:
@@ -417,8 +427,9 @@ class LocalHost:
     ) -> Run:
         input = run.input if kept.given is None else kept.given
         return self._submit(
-            kept.document, run.workflow, input, options, earlier, owed_to, metadata, is_guest
-        )
+            kept.document, run.workflow, input, options, earlier, owed_to, metadata, is_guest,
+            kept.functions,
+        )  # fmt: skip
 
     def models(self) -> list[ModelInfo]:
         """The models in memory."""

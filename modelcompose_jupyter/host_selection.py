@@ -138,7 +138,8 @@ def host_for(document: Document) -> Host:
     """The host that runs a document.
 
     That is the one this process is connected to; else, of this user's other programs, the one that
-    serves the document; else this process.
+    serves the document; else this process. Functions that the document names as tools are here, so
+    no other program is looked for where somebody has given them.
 
     Raises:
         ComposeError: the host that the environment names is gone.
@@ -149,7 +150,8 @@ def host_for(document: Document) -> Host:
             return _connected
         chosen = _chosen.get(document.key)
         if chosen is None or chosen.closed:
-            chosen = _named(named) if named else _serving(document) or local_host()
+            elsewhere = None if document.tools else _serving(document)
+            chosen = _named(named) if named else elsewhere or local_host()
             _chosen[document.key] = chosen
         return chosen
 
@@ -162,7 +164,7 @@ def runs_here(document: Document) -> bool:
     chosen = _chosen.get(document.key)
     if chosen is not None and not chosen.closed:
         return isinstance(chosen, LocalHost)
-    return _serving(document) is None
+    return bool(document.tools) or _serving(document) is None
 
 
 def _named(path: str) -> RemoteHost:

@@ -10,7 +10,7 @@ import threading
 import time
 import weakref
 from collections import OrderedDict
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from enum import Enum
 from typing import Any, NamedTuple
 
@@ -51,17 +51,25 @@ class Kept:
 
     ``options`` are what it was asked for beside its input, with the seed that it has. ``owed_to``
     is for whom its result is; None where nobody has to come for it. ``given`` is its input where
-    that of the run is not all of it, and ``size`` that of the run when it has ended.
+    that of the run is not all of it, ``functions`` the tools that its models may have called here,
+    and ``size`` that of the run when it has ended.
     """
 
     def __init__(
-        self, run: Run, document: Document, options: RunOptions, owed_to: Any, given: Any
+        self,
+        run: Run,
+        document: Document,
+        options: RunOptions,
+        owed_to: Any,
+        given: Any,
+        functions: Mapping[str, Any],
     ) -> None:
         self.id = run.id
         self.document = document
         self.options = options
         self.owed_to = owed_to
         self.given = given
+        self.functions = functions
         self.size = 0
         self._run: Run | None = run
         self._seen: weakref.ref[Run] = weakref.ref(run)
@@ -149,9 +157,10 @@ class RunStore:
         options: RunOptions,
         owed_to: Any = None,
         given: Any = None,
+        functions: Mapping[str, Any] | None = None,
     ) -> None:
         """Take in a run that has not begun."""
-        kept = Kept(run, document, options, owed_to, given)
+        kept = Kept(run, document, options, owed_to, given, functions or {})
         run.add_done_callback(lambda run: self._end(kept, run))
         with self._lock:
             self._known[run.id] = self._going[run.id] = kept

@@ -309,3 +309,26 @@ def test_texts_to_score_come_from_a_file(terminal: Terminal, folder: Path) -> No
     assert failed.exit_code == 1
     assert "context" in json.loads(failed.stdout)[1]["error"]
     assert "context" in failed.stderr
+
+
+def test_tools_that_are_described_are_returned_and_functions_are_no_terminals(
+    terminal: Terminal, folder: Path
+) -> None:
+    described = """\
+component:
+  type: model
+  task: chat-completion
+  model: bundled:storyteller
+  messages: Tell me of Paris.
+  tools:
+    - {type: function, function: {name: now, parameters: {type: object, properties: {}}}}
+  tool_choice: now
+workflow: {output: "${output}"}
+"""
+    (folder / "model-compose.yml").write_text(described)
+    (call,) = json.loads(terminal.call("run").stdout)
+    assert (call["name"], call["arguments"]) == ("now", {})
+    (folder / "model-compose.yml").write_text(described.replace("    - {type", "    - now\n    #"))
+    failed = terminal.call("run")
+    assert failed.exit_code == 2
+    assert "the tool 'now' is a Python function, and it is not here" in failed.stderr

@@ -45,7 +45,10 @@ def example_rows(text: str) -> list[tuple[str, str]]:
     return [(left.replace("\\|", "|"), right.replace("\\|", "|")) for left, right in rows]
 
 
-@pytest.mark.parametrize("document", [each for (each,) in blocks(LANGUAGE, "yaml")])
+TOOLS = (DOCS / "tools.md").read_text("utf-8")
+
+
+@pytest.mark.parametrize("document", [each for (each,) in blocks(LANGUAGE + TOOLS, "yaml")])
 def test_every_document_of_the_reference_is_one(document: str) -> None:
     assert load_document(document, environ={}).workflows
 
@@ -134,13 +137,14 @@ def test_links_between_pages_lead_somewhere() -> None:
     assert len(pages) > 8 and broken == []
 
 
-def test_the_examples_of_probabilities_print_what_they_say(
-    capsys: pytest.CaptureFixture[str],
+@pytest.mark.parametrize(("name", "count"), [("probabilities", 3), ("tools", 3)])
+def test_the_examples_of_a_page_print_what_they_say(
+    name: str, count: int, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    page = (DOCS / "probabilities.md").read_text("utf-8")
+    page = (DOCS / f"{name}.md").read_text("utf-8")
     names: dict[str, object] = {}
     found = blocks(page, "python", "output")
-    assert len(found) == 3
+    assert len(found) == count
     for code, output in found:
         exec(code, names)
         assert capsys.readouterr().out == output + "\n"

@@ -16,13 +16,21 @@ from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
 from corpus.markup import ASSISTANT, END_OF_TEXT, USER
 from model import ModelConfig
 
-# The model has seen no system messages; what they say stands before the user's next words.
+# The model has seen no system messages; what they say stands before the user's next words. Nor has
+# it seen tools: they are described in as few words as can be, and what they gave is the user's.
 CHAT_TEMPLATE = (
     "{%- set system = namespace(text='') %}"
+    "{%- for tool in tools or [] %}"
+    "{%- set system.text = system.text + tool.function.name"
+    " + '(' + tool.function.parameters.properties | join(', ') + ')\\n' %}"
+    "{%- endfor %}"
     "{%- for message in messages %}"
     "{%- if message['role'] == 'assistant' %}{{ '<|assistant|>' + message['content'] }}"
-    "{%- elif message['role'] == 'user' %}{{ '<|user|>' + system.text + message['content'] }}"
-    "{%- set system.text = '' %}"
+    "{%- for call in message.tool_calls or [] %}"
+    "{{ '<call>' + call.function.name + ' ' + call.function.arguments | tojson + '</call>' }}"
+    "{%- endfor %}"
+    "{%- elif message['role'] in ['user', 'tool'] %}"
+    "{{ '<|user|>' + system.text + message['content'] }}{%- set system.text = '' %}"
     "{%- else %}{%- set system.text = system.text + message['content'] + '\\n' %}{%- endif %}"
     "{%- endfor %}"
     "{%- if add_generation_prompt %}{{ '<|assistant|>' }}{%- endif %}"

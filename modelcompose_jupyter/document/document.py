@@ -14,6 +14,7 @@ from ..errors import InputError, Problem, Where, did_you_mean, listed, shortened
 from .files import path_beside
 from .reader import KeyPath, Source
 from .templates import ListTemplate, Template
+from .tool_definitions import Definition
 
 
 @dataclass(frozen=True)
@@ -23,7 +24,8 @@ class Action:
     ``text`` is the prompt's template, or a list of them; where ``is_chat`` that of a chat's
     messages, where ``takes_tokens`` that of prompts as lists of tokens. ``parameters`` maps the
     names of generation parameters to templates; ``output`` is None where the text itself is the
-    output. With ``gives_text`` it is the text as it came, whatever its format, though it was cut.
+    output. With ``gives_text`` it is the text as it came, whatever its format, though it was cut,
+    in a call of a tool, too.
     """
 
     id: str
@@ -35,6 +37,16 @@ class Action:
     takes_tokens: bool = False
     gives_text: bool = False
     default: bool = False
+
+    @property
+    def named_tools(self) -> dict[str, KeyPath]:
+        """The Python functions that it names as tools, with the place of each; those that only a
+        run's input names are not among them."""
+        template = self.parameters.get("tools")
+        if template is None or not isinstance(template.value, list):
+            return {}
+        several = enumerate(template.value)
+        return {each: (*template.path, n) for n, each in several if isinstance(each, str)}
 
 
 @dataclass(frozen=True)
@@ -150,7 +162,8 @@ class Document:
 
     ``environment`` holds the environment variables that it names, and ``files`` the texts of the
     files beside it that it names, as they were when it was read.
-    ``warnings`` say which of its keys change nothing, and why.
+    ``warnings`` say which of its keys change nothing, and why. ``tools`` describes the Python
+    functions that it names, as far as somebody has given them; the functions are not part of it.
     """
 
     source: Source = field(repr=False)
@@ -161,6 +174,7 @@ class Document:
     warnings: tuple[Problem, ...] = ()
     name: str | None = None
     files: Mapping[str, str] = field(default_factory=dict, repr=False)
+    tools: Mapping[str, Definition] = field(default_factory=dict, repr=False)
 
     @cached_property
     def hash(self) -> str:
@@ -174,10 +188,12 @@ class Document:
     @cached_property
     def key(self) -> str:
         """A digest of all that decides what it runs: what it says, the environment variables that
-        it uses, and its folder where a model may be beside it."""
+        it uses, its folder where a model may be beside it, and what its functions are."""
         sources = [source for component in self.components for source in component.sources]
         beside = any(each.startswith((".", "$")) for each in sources)
-        parts = [self.hash, dict(self.environment), str(self.source.folder) if beside else None]
+        parts: list[Any] = [self.hash, dict(self.environment)]
+        parts += [str(self.source.folder) if beside else None]
+        parts += [dict(self.tools)] if self.tools else []
         return digest(json.dumps(parts, sort_keys=True, ensure_ascii=False))
 
     @property
@@ -208,6 +224,31 @@ class Document:
             f"there is no workflow '{shortened(str(name))}'",
             hint=did_you_mean(str(name), names) or f"The document has {listed(names)}.",
             code="unknown_workflow",
+        )
+
+    @property
+    def named_tools(self) -> dict[str, KeyPath]:
+        """The Python functions that it names as tools, each with one of its places."""
+        actions = [action for each in self.components for action in each.actions]
+        actions += [job.action for each in self.workflows for job in each.jobs]
+        return {name: path for each in actions for name, path in each.named_tools.items()}
+
+    def check_tools(self, workflow: Workflow) -> None:
+        """Raise InputError, with its place, for a function that a workflow names and nobody has
+        given."""
+        for job in workflow.jobs:
+            for name, path in job.action.named_tools.items():
+                if name not in self.tools:
+                    raise self.missing_tool(name, path)
+
+    def missing_tool(self, name: str, path: KeyPath) -> InputError:
+        """The error for a name of `tools` that stands for nothing."""
+        return InputError(
+            f"the tool '{shortened(name)}' is a Python function, and it is not here",
+            hint="Define it in a cell above, or give it: load(…, tools=[…]). Where no function is"
+            " to be called, write the tool's description in its place: type and function.",
+            where=self.where(path, within=name),
+            code="unknown_tool",
         )
 
     def where(self, path: KeyPath, *, key: bool = False, within: str | None = None) -> Where:

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from typing import Annotated, Any, Literal
 
-from pydantic import BeforeValidator, Field, model_validator
+from pydantic import BeforeValidator, Field, WithJsonSchema, model_validator
 from pydantic_core import PydanticCustomError
 
+from ..errors import listed
 from ..seeds import MAX_SEED
-from . import types
+from . import tool_definitions, types
 from .fields import (
     SWITCH,
     Boolean,
@@ -124,6 +125,15 @@ StopSequences = Annotated[
 
 TemplateVariables = Annotated[dict[str, Any], converting(_template_variables)]
 
+_DESCRIBED = {"type": "object", "required": ["function"]}
+Tools = Annotated[
+    list[Any],
+    converting(tool_definitions.tools),
+    WithJsonSchema({"type": "array", "items": {"anyOf": [{"type": "string"}, _DESCRIBED]}}),
+    OneOrMore(),
+]
+ToolChoice = Annotated[str, converting(tool_definitions.tool_choice)]
+
 
 class GenerationParameters(Strict):
     """What one request asks of the generation. A parameter that is None was not given.
@@ -193,6 +203,27 @@ class GenerationParameters(Strict):
         examples=["json"],
     )
 
+    tools: Annotated[Tools, TemplateOr()] | None = Field(
+        None,
+        description="What a chat's model may call: Python functions by their names, or tools that "
+        "are described as for OpenAI's interface.",
+    )
+    tool_choice: Annotated[ToolChoice, TemplateOr()] | None = Field(
+        None,
+        description="Whether it calls: auto if unset, none, required, or the name of a tool.",
+        examples=list(tool_definitions.CHOICES),
+    )
+    parallel_tool_calls: Annotated[Boolean, TemplateOr()] | None = Field(
+        None, description="Whether a reply may call several tools. true if unset."
+    )
+    max_tool_rounds: Annotated[Integer, Field(ge=0, le=100), TemplateOr()] | None = Field(
+        None,
+        description="How often it may call functions before it has to answer. 8 if unset.",
+    )
+    tool_timeout: Annotated[Number, Field(gt=0, le=86_400), TemplateOr()] | None = Field(
+        None, description="Seconds after which a function's result is not waited for. 60 if unset."
+    )
+
     logprobs: Annotated[Integer, Field(ge=0, le=MAX_LOGPROBS), TemplateOr()] | None = Field(
         None,
         description="Tell the log-probability of each generated token, and so many of the "
@@ -238,6 +269,7 @@ class GenerationParameters(Strict):
             self._fits_format()
         if self.thinking_budget is not None and isinstance(self.num_beams, int):
             self._fits_budget(self.num_beams)
+        self._check_tools()
         shortest, longest = self.min_output_length, self.max_output_length
         if isinstance(shortest, int) and isinstance(longest, int) and shortest > longest:
             raise PydanticCustomError(
@@ -267,6 +299,25 @@ class GenerationParameters(Strict):
                 "together",
                 "a beam search cannot hold to 'format': leave out one of them",
                 {"key": "num_beams"},
+            )
+
+    def _check_tools(self) -> None:
+        tools, choice, beams = self.tools, self.tool_choice, self.num_beams
+        if not isinstance(tools, list):
+            return
+        if isinstance(beams, int) and beams > 1:
+            raise PydanticCustomError(
+                "together",
+                "a beam search cannot hold to calls of 'tools': leave out one of them",
+                {"key": "num_beams"},
+            )
+        names = [tool_definitions.name_of(each) for each in tools]
+        is_known = choice is None or choice in (*tool_definitions.CHOICES, *names)
+        if not is_known and "${" not in str(choice):
+            raise PydanticCustomError(
+                "together",
+                "'tool_choice' names '{choice}', and 'tools' has {names}",
+                {"key": "tool_choice", "choice": choice, "names": listed(names) or "none"},
             )
 
     @property

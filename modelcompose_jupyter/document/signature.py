@@ -470,6 +470,8 @@ def _value_type(job: Job | None) -> Type:
 
 def _type_of_text(action: Action) -> str:
     """The type of what comes of a text."""
+    if _may_return_calls(action):
+        return "json"
     written = action.parameters.get("format")
     format = written.value if written is not None else {}
     if not isinstance(format, Mapping) or "json_schema" not in format:
@@ -483,6 +485,12 @@ _OF_SCHEMAS = {
     "object": "object", "array": "list", "string": "text", "integer": "integer",
     "number": "number", "boolean": "boolean",
 }  # fmt: skip
+
+
+def _may_return_calls(action: Action) -> bool:
+    """Whether what an action gives may be calls of tools in place of a text."""
+    tools = action.parameters.get("tools")
+    return tools is not None and len(action.named_tools) < len(tools.value)
 
 
 def _result_type(template: Template | None, value: Type) -> Type:

@@ -36,10 +36,11 @@ _STOP_SECONDS = 10.0
 class RowRunner(Protocol):
     """What runs rows: a workflow, or what stands before one."""
 
-    document: Document
-
     @property
     def signature(self) -> Signature: ...
+
+    @property
+    def document(self) -> Document: ...
 
     @property
     def id(self) -> str: ...

@@ -35,6 +35,7 @@ from .weights import source
 
 if TYPE_CHECKING:
     from .constraints.compiler import CompiledGrammar
+    from .tokenization.tool_calls import CallSyntax
     from .weights.coming_weights import ComingWeights
     from .weights.loaded_model import LoadedModel
 
@@ -78,6 +79,13 @@ class Lease:
         compiler = self._entry.engine.grammars
         assert compiler is not None  # a lease is of a model that is loaded
         return compiler.compile(grammar, owner)
+
+    def call_syntax(self, template: str | None = None, owner: Owner = ()) -> Future[CallSyntax]:
+        """How its replies call tools, by a chat template in place of its own; it is found out once.
+        Its future ends with a ModelError where there is no template."""
+        compiler = self._entry.engine.grammars
+        assert compiler is not None
+        return compiler.call_syntax(template, owner)
 
     def generate(
         self,

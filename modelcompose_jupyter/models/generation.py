@@ -7,7 +7,7 @@ from concurrent.futures import Future
 from dataclasses import dataclass
 from typing import Any, Literal
 
-from ..document.types import Message
+from ..document.types import Message, ToolCall
 
 Prompt = str | tuple[int, ...] | list[Message]
 """What a model is asked: a text to go on with, or its tokens; or the messages of a chat to reply
@@ -79,7 +79,8 @@ class GenerationResult:
     Attributes:
         texts: one per sequence; each begins with the prompt as it was used, unless the request
             excluded it, or the text is a reply: to the messages of a chat, or an encoder-decoder's.
-        finish_reasons: one per sequence: ``eos``, ``stop``, ``length`` or ``cancelled``.
+        finish_reasons: one per sequence: ``eos``, ``stop``, ``length`` or ``cancelled``; or
+            ``tool_calls``, where the text ends with calls, which are taken out of it.
         usage: tokens: ``prompt``, ``reused`` (of the prompt and what is given, from earlier
             requests), ``generated`` (over all sequences, end tokens included); ``given`` where
             texts have a `Beginning` or are scored; ``forced``, of those generated, that a format
@@ -98,6 +99,7 @@ class GenerationResult:
             where it did not think.
         reasoning_tokens: one per sequence: the tokens of these.
         room: how many more tokens a longer limit could give each text.
+        tool_calls: one list per sequence, of the calls that its text ends with.
         tokens: those generated, of each sequence, where they can be the drafts of an `Extension`.
     """
 
@@ -109,6 +111,7 @@ class GenerationResult:
     timings: dict[str, float]
     model: dict[str, Any]
     room: int = 0
+    tool_calls: Sequence[Sequence[ToolCall]] = ()
     tokens: Sequence[Sequence[int]] = ()
     limited_by: LimitedBy | None = None
     reasoning: Sequence[str] = ()

@@ -18,6 +18,8 @@ from ..errors import InputError, UsageError, did_you_mean
 from ..magic_args import CELL_FLAGS, parse_line
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
     from ..callable import Workflow
     from ..magic_args import MagicArgs
     from ..widgets.panel import Panel
@@ -118,7 +120,8 @@ class ComposeMagics(Magics):
         from ..cell_output import show
 
         parsed = parse_line(line, CELL_FLAGS, self.shell.ev)
-        workflow, name = _declared(parsed, cell)
+        workflow, name = _declared(parsed, cell, self.shell.user_ns)
+        workflow.check_tools()
         if name is not None:
             if hasattr(builtins, name):
                 print(f"warning: '{name}' was Python's own; it is the workflow now")  # noqa: T201
@@ -156,7 +159,7 @@ class ComposeMagics(Magics):
         line, _, cell = text.partition("\n")
         # Looked at, not run: what Python would compute is left alone.
         parsed = parse_line(line.removeprefix("%%compose"), CELL_FLAGS, lambda expression: None)
-        workflow, _ = _declared(parsed, cell)
+        workflow, _ = _declared(parsed, cell, self.shell.user_ns)
         shows = not (parsed.inputs or parsed.flags)
         return workflow, self._panels.get(workflow.__name__) if shows else None
 
@@ -342,8 +345,11 @@ def _compare(before: dict[str, Any], run: Run) -> None:
     print(f"warning: another text than run {before['run']}{why}")  # noqa: T201
 
 
-def _declared(parsed: MagicArgs, cell: str) -> tuple[Workflow, str | None]:
-    """The workflow of a cell, and the name that it is to be bound to."""
+def _declared(
+    parsed: MagicArgs, cell: str, namespace: Mapping[str, Any]
+) -> tuple[Workflow, str | None]:
+    """The workflow of a cell, and the name that it is to be bound to. Functions that it names as
+    tools are those of the namespace."""
     from ..callable import Workflow
     from ..document import load_document
 
@@ -357,7 +363,8 @@ def _declared(parsed: MagicArgs, cell: str) -> tuple[Workflow, str | None]:
     if name is not None and (not name.isidentifier() or keyword.iskeyword(name)):
         raise UsageError(f"'{name}' is no Python name", hint="Write %%compose story, say.")
     # The magic's own line is the first of the cell, so an empty one keeps the lines' numbers.
-    return Workflow(load_document("\n" + cell, name="cell"), name=name), name
+    document = load_document("\n" + cell, name="cell")
+    return Workflow(document, name=name, tools=namespace), name
 
 
 def _usage(verb: str) -> UsageError:

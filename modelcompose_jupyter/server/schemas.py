@@ -245,6 +245,11 @@ class TaskState(Answer):
     text: str | None = Field(None, description="The text so far, unless the run has completed.")
     reasoning: str | None = Field(None, description="What the model thought before the text.")
     finish_reason: str | None = None
+    tool_calls: list[dict[str, Any]] | None = Field(
+        None,
+        description="Calls of tools: id, name, arguments and state. Those that are 'returned' are "
+        "the output, and left to whoever asked.",
+    )
     extendable_by: int | None = Field(
         None, description="Tokens by which a text that was cut may go on; see 'extension_of'."
     )
@@ -338,6 +343,7 @@ def task_state(run: Run, session_id: str | None = None) -> dict[str, Any]:
         "text": None if state is State.COMPLETED else run.text,
         "reasoning": run.reasoning or None,
         "finish_reason": run.finish_reason,
+        "tool_calls": run.tool_calls or None,
         "extendable_by": run.extendable_by or None,
         "usage": run.usage if ended else None,
         "parameters": run.parameters or None,

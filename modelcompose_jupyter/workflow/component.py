@@ -10,10 +10,11 @@ import asyncio
 import copy
 import time
 from collections.abc import Callable, Hashable, Iterator, Mapping, Sequence
+from concurrent.futures import Future
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 from weakref import WeakValueDictionary
 
 from pydantic import ValidationError
@@ -30,6 +31,7 @@ from ..document import (
 from ..document import types as values
 from ..document.references import references
 from ..document.schema import ModelSettings, ModelSource, PeftAdapter
+from ..document.tool_definitions import name_of
 from ..document.types import Message
 from ..errors import ComposeError, ExpressionError, InputError, Where, shortened
 from ..models import (
@@ -42,21 +44,28 @@ from ..models import (
     ModelCache,
     Prompt,
 )
+from ..models.constraints.compiler import CompiledGrammar
 from ..models.spec import AdapterSpec, ModelSpec
+from ..models.tokenization.tool_calls import CallSyntax
 from ..models.weights.source import bundled, is_folder
 from ..seeds import MAX_SEED
+from ..tools import FunctionTool
 from .bounded_gather import bounded_gather
 from .concurrency_limiter import ConcurrencyLimiter, QueueProgress
 from .extension import EarlierRun, EarlierTexts, prompt_digest
-from .formatted import outputs
+from .formatted import outputs, tool_outputs
 from .options import RunOptions
+from .reply_calls import ReplyCalls
 from .run import Run
 from .scoring import score, scoring_parameters, several_prompts
 from .token_room import FULL, MOST_FOR_GUESTS, TokenRoom, ToldTokens
+from .tool_loop import MAX_TOOL_ROUNDS, ToolLoop, defined
 
 GIVE_UP_SECONDS = 5.0
 """How long a call that is stopped waits for the token in flight. A model's thread may be in what
 cannot be stopped: a step that takes minutes, a tokenizer that does not return."""
+
+T = TypeVar("T")
 
 _NOT_THERE = ("model_not_found", "access_denied", "no_network", "not_cached")
 
@@ -92,9 +101,9 @@ class ComponentCall:
     repeats, or None. ``seed`` is that of the job's first generation where the document gives none.
     ``queue_progress`` says how many requests are ahead, ``allowance`` how many texts it may have,
     ``options`` what else is asked for, ``earlier`` what there is already, ``told`` how many tokens
-    may be told. ``generations`` holds a mapping with ``stream``, ``result`` and ``prompt`` for each
-    prompt, in the order in which they ended; the last is its digest, or None where a longer text
-    may begin otherwise.
+    may be told, ``functions`` the tools that may be called here. ``generations`` holds a mapping
+    with ``stream``, ``result`` and ``prompt`` for each prompt, in the order in which they ended;
+    the last is its digest, or None where a longer text may begin otherwise.
     """
 
     document: Document
@@ -109,6 +118,7 @@ class ComponentCall:
     options: RunOptions
     earlier: EarlierRun
     told: ToldTokens
+    functions: Mapping[str, FunctionTool] = field(default_factory=dict)
     load_seconds: float = 0.0
     generations: list[dict[str, Any]] = field(default_factory=list)
 
@@ -162,7 +172,7 @@ class ComponentCaller:
         sequences = parameters.num_return_sequences or 1
         call.allowance.take(len(prompts) * sequences, _where(call))
         # By place, not by time: the same run again gives each prompt the same seed.
-        first_seed = call.seed + (call.repeat or 0) * len(prompts)
+        first_seed = call.seed + (call.repeat or 0) * _seeds_of_repeat(parameters, len(prompts))
         limiter = self._limiter(call)
         # Texts that there are already are told before anything that takes time.
         begun = {
@@ -172,16 +182,42 @@ class ComponentCaller:
         }
         spec = _spec(call.document, call.job.component, call.render)
         with await self._acquire(call, spec) as lease:
+            format = None if action.gives_text else parameters.format
 
             async def generate(number: int) -> Sequence[Any]:
                 asked = parameters
                 if asked.seed is None and "score" not in call.options:
                     seed = (first_seed + number) % (MAX_SEED + 1)
                     asked = asked.model_copy(update={"seed": seed})
-                stream = begun.get(number) or _Stream(call, number, prompts[number], sequences)
-                result = await _generate(lease, prompts[number], asked, stream, call, limiter)
-                format = None if action.gives_text else asked.format
+                prompt = prompts[number]
+                if asked.tools and isinstance(prompt, list) and "score" not in call.options:
+                    return await converse(prompt, asked)
+                stream = begun.get(number) or _Stream(call, number, prompt, sequences)
+                result = await _generate(lease, prompt, asked, stream, call, limiter)
                 return outputs(result, format, _where_of(call, "format"))
+
+            async def converse(
+                messages: list[Message], asked: GenerationParameters
+            ) -> Sequence[Any]:
+                loop = ToolLoop(
+                    call.run, (call.job.id, call.repeat or 0), _functions(call, asked), asked, reply
+                )
+                result = await loop.answer(messages)
+                return tool_outputs(result, format, _where_of(call, "format"))
+
+            async def reply(
+                round: int, messages: list[Message], asked: GenerationParameters
+            ) -> GenerationResult:
+                stream = begun.get(round)
+                if round > 0:
+                    call.allowance.take(sequences, _where(call))
+                    earlier = _earlier(call, round, messages, asked)
+                    stream = _Stream(call, round, messages, sequences, earlier)
+                stream = stream or _Stream(call, round, messages, sequences)
+                result = await _generate(lease, messages, asked, stream, call, limiter)
+                if _lacks_call(result, asked, stream) and not action.gives_text:
+                    raise _cut_call(result, call)
+                return result
 
             on_ended = count_progress(call.run, call.job, "prompt")
             values = await bounded_gather(len(prompts), generate, on_ended)
@@ -295,6 +331,7 @@ class _Stream:
         thoughts = earlier.reasoning if earlier is not None else [("", 0)] * sequences
         self._thoughts = [_Growing(text) for text, _ in thoughts]
         self._given_up = False
+        self.calls: ReplyCalls | None = None
         for sequence, text in enumerate(texts):
             self._add(sequence, 0, text)
         for sequence, (thought, count) in enumerate(thoughts):
@@ -318,6 +355,10 @@ class _Stream:
                 start = call.earlier.starts[streams[sequence]]
                 self.put_tokens(sequence, "text", 0, told, start)
         return Beginning(tokens if any(tokens) else (), list(map(len, known)))
+
+    def take(self, sequence: int, offset: int, text: str) -> None:
+        """What has come of a reply: text, and calls of tools. On any thread."""
+        (self.put if self.calls is None else self.calls.put)(sequence, offset, text)
 
     def put(self, sequence: int, offset: int, text: str) -> None:
         """What has come of a text. On any thread."""
@@ -363,7 +404,9 @@ class _Stream:
         for sequence, text in enumerate(self._texts):
             self._add(sequence, text.length, "", finish_reason="cancelled")
 
-    def finish(self, result: GenerationResult) -> None:
+    def finish(self, result: GenerationResult) -> GenerationResult:
+        """End the texts; the result, with the calls out of its texts."""
+        result = result if self.calls is None else self.calls.settled(result)
         for sequence, reason in enumerate(result.finish_reasons):
             # One that was stopped keeps what was told of it, though it has not all come true yet.
             is_whole = reason != "cancelled"
@@ -373,6 +416,7 @@ class _Stream:
                 )
             end = len(result.texts[sequence]) if is_whole else self._texts[sequence].length
             self._add(sequence, end, "", finish_reason=reason)
+        return result
 
     def _end_reasoning(self, sequence: int, length: int, tokens: int) -> None:
         if length or self._thoughts[sequence].length:
@@ -425,17 +469,16 @@ async def _generate(
     Stopped within a token when the call is cancelled, and in any case in `GIVE_UP_SECONDS`.
     """
     made = time.monotonic()
-    grammar = None
-    if parameters.format is not None:
-        compiling = lease.compile(parameters.format.llguidance, (call.group, call.run.id))
-        grammar = await asyncio.shield(asyncio.wrap_future(compiling))
+    if parameters.tool_choice == "none" or "score" in call.options:
+        parameters = parameters.model_copy(update={"tools": None, "tool_choice": None})
+    grammar = await _grammar(lease, prompt, parameters, stream, call)
     with call.queue_progress.position() as on_queued:
         async with limiter.turn(on_queued, call.group):
             waited = time.monotonic() - made
             generation = lease.generate(
                 prompt,
                 parameters,
-                stream.put,
+                stream.take,
                 on_queued,
                 owner=(call.group, call.run.id),
                 extension=Extension(call.options.get("extended_by") or 0, stream.drafts),
@@ -449,7 +492,7 @@ async def _generate(
             )
             ended = asyncio.wrap_future(generation.future)
             try:
-                result = await asyncio.shield(ended)
+                await asyncio.shield(ended)
             except asyncio.CancelledError:
                 generation.cancel()
                 await asyncio.wait((ended,), timeout=GIVE_UP_SECONDS)
@@ -461,8 +504,46 @@ async def _generate(
                 raise
             finally:
                 digest = prompt_digest(prompt) if _goes_on(parameters) else None
-                _keep(generation, stream, call, waited, digest)
+                result = _keep(generation, stream, call, waited, digest)
+    assert result is not None
     return result
+
+
+async def _grammar(
+    lease: Lease,
+    prompt: Prompt,
+    parameters: GenerationParameters,
+    stream: _Stream,
+    call: ComponentCall,
+) -> CompiledGrammar | None:
+    """What the texts for a prompt must be; of calls of tools the stream takes them apart."""
+    text = None if parameters.format is None else parameters.format.llguidance
+    syntax: CallSyntax | None = None
+    owner = (call.group, call.run.id)
+    if parameters.tools and isinstance(prompt, list):
+        syntax = await _shared(lease.call_syntax(call.job.component.chat_template, owner))
+        text = syntax.grammar(
+            parameters.tools,
+            parameters.tool_choice or "auto",
+            parallel=parameters.parallel_tool_calls is not False,
+            text=text,
+        )
+        sequences = parameters.num_return_sequences or 1
+        seen = f"{prompt_digest(prompt)} {parameters.seed}"
+        stream.calls = ReplyCalls(syntax, call.run, stream.key, sequences, seen, stream.put)
+    if text is None:
+        return None
+    grammar = await _shared(lease.compile(text, owner))
+    return grammar if syntax is None else grammar.showing(syntax.special)
+
+
+async def _shared(future: Future[T]) -> T:
+    """What others may wait for, too: its error is raised as one of this call's own."""
+    ended = asyncio.wrap_future(future)
+    await asyncio.wait((ended,))
+    if (error := ended.exception()) is not None:
+        raise copy.copy(error)
+    return ended.result()
 
 
 def _keep(
@@ -471,17 +552,16 @@ def _keep(
     call: ComponentCall,
     waited: float,
     digest: str | None,
-) -> None:
+) -> GenerationResult | None:
     """Note what a generation came to, if it came to anything, after the seconds at the limiter."""
     future = generation.future
-    if future.done() and future.exception() is None:
-        result = future.result()
-        since_made = {
-            key: result.timings[key] + waited for key in ("queue", "first_token", "total")
-        }
-        result = replace(result, timings=result.timings | since_made)
-        call.generations.append({"stream": stream.key, "result": result, "prompt": digest})
-        stream.finish(result)
+    if not future.done() or future.exception() is not None:
+        return None
+    result = future.result()
+    since_made = {key: result.timings[key] + waited for key in ("queue", "first_token", "total")}
+    result = stream.finish(replace(result, timings=result.timings | since_made))
+    call.generations.append({"stream": stream.key, "result": result, "prompt": digest})
+    return result
 
 
 def _prompts(call: ComponentCall) -> tuple[list[Prompt], bool]:
@@ -529,6 +609,37 @@ def _where_of(call: ComponentCall, parameter: str) -> Where | None:
     return None if template is None else call.document.where(template.path)
 
 
+def _lacks_call(result: GenerationResult, asked: GenerationParameters, stream: _Stream) -> bool:
+    """Whether a limit has cut a call, or what was to be one."""
+    is_due = asked.tool_choice not in (None, "auto", "none") and "length" in result.finish_reasons
+    return stream.calls is not None and (stream.calls.is_cut or is_due)
+
+
+def _cut_call(result: GenerationResult, call: ComponentCall) -> ComposeError:
+    tokens = result.parameters["max_output_length"]
+    return ComposeError(
+        f"the call of a tool was cut after {tokens} tokens, before it was whole",
+        hint="Raise max_output_length, or bound what may be long: maxLength and maxItems in the"
+        " tool's parameters.",
+        code="tool_call_cut",
+        where=_where_of(call, "tools"),
+    )
+
+
+def _seeds_of_repeat(parameters: GenerationParameters, prompts: int) -> int:
+    """How many generations a repeat may have, each with a seed of its own."""
+    if not parameters.tools:
+        return prompts
+    most = parameters.max_tool_rounds
+    return 1 + (MAX_TOOL_ROUNDS if most is None else most)
+
+
+def _functions(call: ComponentCall, parameters: GenerationParameters) -> dict[str, FunctionTool]:
+    """The tools that are functions of this process."""
+    names = map(name_of, parameters.tools or ())
+    return {name: call.functions[name] for name in names if name in call.functions}
+
+
 def _parameters(call: ComponentCall) -> GenerationParameters:
     action, count = call.job.action, call.options.get("logprobs")
     given = {name: call.render(template) for name, template in action.parameters.items()}
@@ -538,11 +649,22 @@ def _parameters(call: ComponentCall) -> GenerationParameters:
         given["format"] = format
     try:
         asked = GenerationParameters.model_validate(given, context={"rendered": True})
+        asked = _with_tools(asked, call)
         return scoring_parameters(asked) if "score" in call.options else asked
     except ValidationError as error:
         details = error.errors()[0]
         name = str(next(iter(details["loc"]), details.get("ctx", {}).get("key")))
         raise invalid(error, name, action.parameters[name], call.document) from None
+
+
+def _with_tools(asked: GenerationParameters, call: ComponentCall) -> GenerationParameters:
+    """Parameters with the descriptions of the tools that they name."""
+    if asked.tools is None:
+        return asked
+    tools, missing = defined(asked.tools, call.document.tools)
+    if missing is not None:
+        raise call.document.missing_tool(missing, call.job.action.parameters["tools"].path)
+    return asked.model_copy(update={"tools": tools})
 
 
 def written_spec(document: Document, job: Job) -> ModelSpec | None:

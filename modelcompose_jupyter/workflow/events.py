@@ -13,7 +13,9 @@ from typing import Any, Literal
 
 from pydantic import BaseModel, NonNegativeInt
 
-EventType = Literal["state", "progress", "text", "reasoning", "tokens", "result", "error"]
+EventType = Literal[
+    "state", "progress", "text", "reasoning", "tokens", "tool", "messages", "result", "error"
+]
 
 
 class State(StrEnum):
@@ -168,6 +170,46 @@ class TokensData(BaseModel):
     start: NonNegativeInt = 0
 
 
+class ToolData(BaseModel):
+    """A call of a tool, from when its arguments are whole. Each event of a call tells all of it.
+
+    Attributes:
+        stream: the text that it stands behind, as in `TextData`; in a chat whose functions are
+            called, the third number counts the replies.
+        id: what tells it from others.
+        name: of the tool.
+        arguments: by their names.
+        state: ``called`` by the model; ``running``, ``completed``, ``failed`` or ``cancelled``, of
+            a function that is called here; ``returned``, where that is left to who asked.
+        result: what the function gave, as the model is told.
+        error: what went wrong, a line.
+        seconds: how long it took.
+    """
+
+    stream: list[str | int]
+    id: str
+    name: str
+    arguments: dict[str, Any]
+    state: Literal["called", "running", "completed", "failed", "cancelled", "returned"]
+    result: str | None = None
+    error: str | None = None
+    seconds: float | None = None
+
+
+class MessagesData(BaseModel):
+    """More messages of a chat that has tools, in OpenAI's shape: first those that it began with.
+
+    Attributes:
+        job: whose chat it is.
+        repeat: which of the job's repeats.
+        messages: what is added to those before.
+    """
+
+    job: str
+    repeat: int
+    messages: list[dict[str, Any]]
+
+
 class ResultData(BaseModel):
     """The workflow's output."""
 
@@ -190,6 +232,8 @@ EVENT_DATA: Mapping[str, type[BaseModel]] = {
     "text": TextData,
     "reasoning": ReasoningData,
     "tokens": TokensData,
+    "tool": ToolData,
+    "messages": MessagesData,
     "result": ResultData,
     "error": ErrorData,
 }

@@ -11,6 +11,7 @@ from ..document.format import Format
 from ..document.types import ConversionError
 from ..errors import ComposeError, InputError, Where
 from ..models import GenerationResult
+from .tool_loop import called
 
 _CUT = {
     "length": (
@@ -46,6 +47,29 @@ def outputs(result: GenerationResult, format: Format | None, where: Where | None
     return [
         _value(text, reason, format, result, where)
         for text, reason in zip(result.texts, result.finish_reasons, strict=True)
+    ]
+
+
+def tool_outputs(
+    result: GenerationResult, format: Format | None, where: Where | None
+) -> Sequence[Any]:
+    """`outputs` of replies that may be calls of tools: such a reply gives its calls.
+
+    Raises:
+        ComposeError: a text was cut, and does not end by itself.
+    """
+    return [
+        called(calls)
+        if reason == "tool_calls"
+        else text
+        if format is None
+        else _value(text, reason, format, result, where)
+        for text, reason, calls in zip(
+            result.texts,
+            result.finish_reasons,
+            result.tool_calls or [()] * len(result.texts),
+            strict=True,
+        )
     ]
 
 

@@ -13,7 +13,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, Field
 
-from .events import ErrorData, Event, State, Summary
+from .events import ErrorData, Event, MessagesData, State, Summary, ToolData
 
 METADATA_KEY = "modelcompose"
 """Where a notebook keeps a run, in the metadata of the output that shows it."""
@@ -43,6 +43,8 @@ class _Result(BaseModel):
     ended: _Time
     state: Literal[State.COMPLETED, State.FAILED, State.CANCELLED]
     texts: list[_Text] = []
+    tools: list[ToolData] = []
+    messages: list[MessagesData] = []
     output: Any = None
     error: ErrorData | None = None
     summary: Summary = Summary()
@@ -96,6 +98,8 @@ def as_metadata(
         )
         for stream, data in streams.items()
     ]
+    tools = [ToolData(**each.data) for each in events if each.type == "tool"]
+    messages = [MessagesData(**each.data) for each in events if each.type == "messages"]
     ended = last["state"]
     beside = {"parameters": parameters, "record": {}, "timings": {}, "extendable_by": 0}
     result = _Result(
@@ -103,6 +107,8 @@ def as_metadata(
         ended=ended.time,
         state=ended.data["state"],
         texts=texts,
+        tools=tools,
+        messages=messages,
         output=output,
         error=ErrorData(**last["error"].data) if "error" in last else None,
         summary=Summary(**{**ended.data["summary"], **beside}),
@@ -133,6 +139,8 @@ def saved_run(record: Mapping[str, Any]) -> dict[str, Any]:
         if each.reasoning:
             thoughts = {"offset": 0, "text": each.reasoning, "tokens": each.reasoning_tokens}
             events.append(("reasoning", result.ended, {"stream": each.stream, **thoughts}))
+    events += [("tool", result.ended, each.model_dump(exclude_none=True)) for each in result.tools]
+    events += [("messages", result.ended, each.model_dump()) for each in result.messages]
     if result.state is State.COMPLETED:
         events.append(("result", result.ended, {"output": result.output}))
     if result.error is not None:

@@ -41,6 +41,9 @@ _TICK = 0.1  # seconds; waits are this long at most, so that an interrupt is nev
 # What is told of a run holds no credentials; its text and output are the user's own.
 _SAFE = {"state": without_secrets, "progress": redacted, "error": redacted}
 
+# Why a run's texts ended, the most telling first; calls only where no answer came of them.
+_REASONS = ("cancelled", "length", "stop", "eos", "tool_calls")
+
 T = TypeVar("T")
 
 
@@ -53,6 +56,8 @@ def _subject(event: Event) -> Any:
         return ("tokens", data.get("part"), *data["stream"])
     if event.type == "progress":
         return ("progress", data["phase"], data.get("job"), data.get("state"))
+    if event.type == "tool":
+        return ("tool", *data["stream"], data["id"])
     return event.number
 
 
@@ -157,6 +162,8 @@ class Run:
         self._streams: dict[tuple[Any, ...], _TextStream] = {}
         self._thoughts: dict[tuple[Any, ...], _ReasoningStream] = {}
         self._tokens = TokenStreams()
+        self._tool_calls: dict[tuple[Any, ...], Mapping[str, Any]] = {}
+        self._chats: dict[tuple[str, int], list[Sequence[Mapping[str, Any]]]] = {}
         # What a longer run of the same begins with, if this one can be extended, by (job, repeat,
         # prompt): the prompt's digest, and the tokens of each sequence. No event tells them.
         self.drafts: Mapping[tuple[str, int, int], tuple[str, Sequence[Sequence[int]]]] = {}
@@ -186,8 +193,9 @@ class Run:
 
     @property
     def text(self) -> str:
-        """The text so far; several texts stand in their order, with a blank line between them."""
-        return "\n\n".join(self.streams.values())
+        """The text so far; several texts stand in their order, with a blank line between them.
+        Those that are empty are left out."""
+        return "\n\n".join(filter(None, self.streams.values()))
 
     @property
     def reasoning(self) -> str:
@@ -198,18 +206,43 @@ class Run:
 
     @property
     def finish_reason(self) -> str | None:
-        """Why generation ended: ``eos``, ``stop``, ``length`` or ``cancelled``.
+        """Why generation ended: ``eos``, ``stop``, ``length``, ``cancelled``, or ``tool_calls``
+        where all that came is calls of tools, which are left to who asked.
 
         Of several texts, the reason of the one that was cut most: cancelled, length, stop, eos.
         """
         reasons = self.finish_reasons.values()
-        return next((r for r in ("cancelled", "length", "stop", "eos") if r in reasons), None)
+        return next((each for each in _REASONS if each in reasons), None)
 
     @property
     def finish_reasons(self) -> dict[tuple[Any, ...], str | None]:
         """Why each of `streams` ended; None of one that has not."""
         with self._changed:
             return {key: stream.finish_reason for key, stream in self._streams.items()}
+
+    @property
+    def tool_calls(self) -> list[dict[str, Any]]:
+        """The calls of tools so far, in their order: each with ``id``, ``name``, ``arguments`` and
+        ``state``, and what came of it: see `workflow.events.ToolData`."""
+        with self._changed:
+            return [copy.deepcopy(dict(each)) for each in self._tool_calls.values()]
+
+    @property
+    def messages(self) -> list[dict[str, Any]]:
+        """The whole exchange of a chat that has tools, as messages in OpenAI's shape: what it was
+        given, each reply with its calls, what came of them, and the last reply. Of several chats,
+        the first."""
+        return self._messages_from(0)
+
+    @property
+    def added_messages(self) -> list[dict[str, Any]]:
+        """Those of `messages` that it was not given."""
+        return self._messages_from(1)
+
+    def _messages_from(self, part: int) -> list[dict[str, Any]]:
+        with self._changed:
+            parts = next(iter(self._chats.values()), [])[part:]
+            return copy.deepcopy([dict(each) for said in parts for each in said])
 
     @property
     def extendable_by(self) -> int:
@@ -242,7 +275,8 @@ class Run:
 
     @property
     def timings(self) -> dict[str, float]:
-        """Seconds: ``queue``, ``load``, ``first_token``, ``total``; and ``tokens_per_second``."""
+        """Seconds: ``queue``, ``load``, ``first_token``, ``tools`` where functions were called,
+        ``total``; and ``tokens_per_second``."""
         return self._of_summary("timings")
 
     @property
@@ -405,7 +439,7 @@ class Run:
             streams = list(self._streams.values())
             while position < len(streams):
                 text = streams[position].text
-                if shown == 0 and position > 0 and text:
+                if shown == 0 and text and any(each.text for each in streams[:position]):
                     pieces.append("\n\n")
                 pieces.append(text[shown:])
                 shown = len(text)
@@ -507,6 +541,10 @@ class Run:
             thoughts.tokens = data.get("tokens", 0)
         elif event.type == "tokens":
             self._tokens.put(data)
+        elif event.type == "tool":
+            self._tool_calls[_subject(event)] = data
+        elif event.type == "messages":
+            self._chats.setdefault((data["job"], data["repeat"]), []).append(data["messages"])
         elif event.type == "result":
             self.output = data["output"]
         elif event.type == "error":

@@ -19,8 +19,10 @@ class Runnable(Protocol):
     """
 
     __name__: str
-    document: Document
     for_guests: bool
+
+    @property
+    def document(self) -> Document: ...
 
     @property
     def id(self) -> str: ...

@@ -25,6 +25,7 @@ from ..document.render import check_size
 from ..errors import ComposeError
 from ..redaction import get_logger, redact
 from ..seeds import MAX_SEED
+from ..tools import FunctionTool
 from .bounded_gather import bounded_gather, first_of
 from .component import (
     Allowance,
@@ -69,6 +70,7 @@ async def run_workflow(
     group: Hashable = None,
     options: RunOptions | None = None,
     earlier: EarlierRun | None = None,
+    functions: Mapping[str, FunctionTool] | None = None,
 ) -> None:
     """Run a workflow to its end, whatever that is; never raises.
 
@@ -76,7 +78,8 @@ async def run_workflow(
     ``seed`` is the first generation's where the document gives none: repeats and prompts count up
     from it, and each job has a range of its own. After ``max_seconds``, or where it asks for more
     than ``max_generations``, it fails. Requests of one group take turns with those of others.
-    ``earlier`` is what there is of its texts already.
+    ``earlier`` is what there is of its texts already. ``functions`` are the tools that its models
+    may have called, here, by their names.
     """
     allowance, options = Allowance(max_generations), options or RunOptions()
     runner = _Runner(
@@ -90,6 +93,7 @@ async def run_workflow(
         group,
         options,
         earlier or EarlierRun(),
+        functions or {},
     )
     try:
         run.add("state", {"state": State.RUNNING})
@@ -145,6 +149,7 @@ class _Runner:
     _group: Hashable
     _options: RunOptions
     _earlier: EarlierRun
+    _functions: Mapping[str, FunctionTool]
 
     def __post_init__(self) -> None:
         jobs = self._workflow.jobs
@@ -228,6 +233,7 @@ class _Runner:
             self._options,
             self._earlier,
             ToldTokens(self._calls.guests_room if self._group == GUESTS else TokenRoom(None)),
+            self._functions,
         )
         self._made.append(call)
         return await self._calls.call(call)
@@ -271,8 +277,10 @@ class _Runner:
         timings = dict(first.timings) if first else {}
         timings |= {"load": max((call.load_seconds for call in self._made), default=0.0)}
         timings |= {"total": total}
+        if tools := sum(each.get("seconds", 0.0) for each in self._run.tool_calls):
+            timings["tools"] = tools
         if len(results) > 1:
-            working = total - timings["load"]
+            working = total - timings["load"] - tools
             timings["tokens_per_second"] = usage["generated"] / working if working > 0 else 0.0
         warnings = [*map(str, self._document.warnings)]
         warnings += [warning for result in results for warning in result.warnings]
@@ -305,6 +313,7 @@ def _generation_record(generation: Mapping[str, Any]) -> dict[str, Any]:
         "model": dict(result.model),
         "parameters": dict(result.parameters),
         "texts": [digest(text) for text in result.texts],
+        **({"tool_calls": list(map(list, result.tool_calls))} if any(result.tool_calls) else {}),
         "finish_reasons": list(result.finish_reasons),
         "limited_by": result.limited_by,
         "usage": dict(result.usage),

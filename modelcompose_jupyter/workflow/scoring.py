@@ -13,7 +13,9 @@ from ..document import Document, GenerationParameters, Workflow
 from ..errors import InputError, Where
 from .tokens import Token
 
-_KEPT = ("max_input_length", "thinking", "enable_thinking", "chat_template_kwargs", "logprobs")
+_KEPT = (
+    "max_input_length", "thinking", "enable_thinking", "chat_template_kwargs", "tools", "logprobs",
+)  # fmt: skip
 """Parameters that matter to a text that is read."""
 MAX_PERPLEXITY = 1e300
 """In place of more, which no float can be: of a text that the model holds for impossible."""

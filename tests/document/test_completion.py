@@ -135,7 +135,7 @@ def test_the_documents_here_are_whole() -> None:
         ("component:\n  type: model\n  params:\n    top▮", {"top_k", "top_p"}),
         ("component:\n  action:\n    st▮", {"stop_sequences"}),
         ("components:\n  - id: a\n    max_c▮", {"max_concurrent_count"}),
-        ("components:\n  - actions:\n    - ma▮", {"max_input_length", "max_output_length"}),
+        ("components:\n  - actions:\n    - max_o▮", {"max_output_length"}),
         ("component:\n  model:\n    re▮", {"repository", "revision"}),
         ("workflow:\n  re▮", {"repeat_count"}),
         ("workflow:\n  jobs:\n    - id: a\n      de▮", {"depends_on"}),
@@ -207,7 +207,7 @@ def test_required_keys_come_first() -> None:
 def test_what_follows_a_key() -> None:
     offered = texts("workflow:\n  jobs:\n    - ▮")
     assert {"component: ", "input: ", "depends_on: "} <= set(offered)
-    assert texts("component:\n  par▮") == ["params:"]
+    assert texts("component:\n  param▮") == ["params:"]
     assert texts("workflow:\n  jo▮") == ["jobs:", "job:"]
 
 

@@ -4,14 +4,17 @@ from __future__ import annotations
 
 import threading
 from collections import OrderedDict
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable, Mapping
 from concurrent.futures import Future
 from functools import cached_property, partial
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from ...document.grammars import limits
 from ...errors import InputError, shortened
 from ..generation import Owner
+from ..tokenization.chat_renderer import ChatRenderer
+from ..tokenization.detokenizer import Decode
+from ..tokenization.tool_calls import CallSyntax, syntax_of
 from .compile_queue import CompileQueue
 from .constraint import GrammarConstraint
 from .token_bytes import TokenBytes
@@ -22,6 +25,8 @@ if TYPE_CHECKING:
 _MOST_KEPT = 64
 """Compiled grammars of a model; each holds what was worked out of it, some megabytes at most."""
 
+K = TypeVar("K")
+T = TypeVar("T")
 _queue = CompileQueue()
 
 
@@ -32,14 +37,21 @@ class CompiledGrammar:
         decode: gives the tokens of its texts as text.
     """
 
-    def __init__(self, matcher: LLMatcher, bytes_of: TokenBytes) -> None:
+    def __init__(
+        self, matcher: LLMatcher, bytes_of: TokenBytes, decode: Decode | None = None
+    ) -> None:
         self._matcher = matcher
         self._bytes = bytes_of
-        self.decode = bytes_of.decode
+        self.decode = decode or bytes_of.decode
 
     def constraint(self, stop_ids: Iterable[int]) -> GrammarConstraint:
         """That of a text that is to begin."""
         return GrammarConstraint(self._matcher.deep_copy(), len(self._bytes), stop_ids)
+
+    def showing(self, special: Mapping[str, int]) -> CompiledGrammar:
+        """The same, with these special tokens in its texts."""
+        shown = {id: text.encode() for text, id in special.items()}
+        return CompiledGrammar(self._matcher, self._bytes, partial(self._bytes.decode, shown=shown))
 
 
 class GrammarCompiler:
@@ -48,6 +60,7 @@ class GrammarCompiler:
     def __init__(self, tokenizer: Any) -> None:
         self._tokenizer = tokenizer
         self._compiled: OrderedDict[str, Future[CompiledGrammar]] = OrderedDict()
+        self._syntaxes: OrderedDict[str | None, Future[CallSyntax]] = OrderedDict()
         self._lock = threading.Lock()
 
     def compile(self, grammar: str, owner: Owner = ()) -> Future[CompiledGrammar]:
@@ -56,15 +69,30 @@ class GrammarCompiler:
 
         Its future ends with an InputError where the grammar is too large.
         """
+        return self._known(self._compiled, grammar, self._compile, owner)
+
+    def call_syntax(self, template: str | None, owner: Owner = ()) -> Future[CallSyntax]:
+        """How a chat template, None for the tokenizer's own, has calls of tools written.
+
+        Its future ends with a ModelError where there is no template.
+        """
+        return self._known(self._syntaxes, template, self._find_syntax, owner)
+
+    def _known(
+        self, known: OrderedDict[K, Future[T]], key: K, make: Callable[[K], T], owner: Owner
+    ) -> Future[T]:
         with self._lock:
-            found = self._compiled.get(grammar)
+            found = known.get(key)
             if found is None:
-                work = partial(self._compile, grammar)
-                found = self._compiled[grammar] = _queue.submit(work, owner or (work,))
-                while len(self._compiled) > _MOST_KEPT:
-                    self._compiled.popitem(last=False)
-            self._compiled.move_to_end(grammar)
+                work = partial(make, key)
+                found = known[key] = _queue.submit(work, owner or (work,))
+                while len(known) > _MOST_KEPT:
+                    known.popitem(last=False)
+            known.move_to_end(key)
         return found
+
+    def _find_syntax(self, template: str | None) -> CallSyntax:
+        return syntax_of(ChatRenderer(self._tokenizer, template))
 
     def _compile(self, grammar: str) -> CompiledGrammar:
         from llguidance import LLMatcher
@@ -102,8 +130,15 @@ class _Vocabulary:
 
     def __init__(self, bytes_of: TokenBytes) -> None:
         self.eos_token_id = len(bytes_of)
-        self.tokens = [*bytes_of.of, b"<end>"]
-        self.special_token_ids = [*bytes_of.special, self.eos_token_id]
+        # Grammars name special tokens by their ids, and the library tells them apart by what they
+        # write, behind a byte that no text has. A token with that byte is none that it could take.
+        special = {*bytes_of.special, self.eos_token_id}
+        special |= {id for id, each in enumerate(bytes_of.of) if b"\xff" in each}
+        self.tokens = [
+            f"<[{id}]>".encode() if id in special else each
+            for id, each in enumerate([*bytes_of.of, b""])
+        ]
+        self.special_token_ids = sorted(special)
         self._encode = bytes_of.encode
 
     def __call__(self, text: bytes | str) -> list[int]:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import codecs
 import json
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from typing import Any
 
@@ -57,9 +57,14 @@ class TokenBytes:
     def __len__(self) -> int:
         return len(self.of)
 
-    def decode(self, ids: Sequence[int]) -> str:
-        """The text of tokens, without a character that is unfinished at its end."""
-        written = b"".join(self.of[id] for id in ids if id < len(self.of))
+    def decode(self, ids: Sequence[int], shown: Mapping[int, bytes] | None = None) -> str:
+        """The text of tokens, without a character that is unfinished at its end.
+
+        Args:
+            shown: what is written for special tokens, which else write nothing.
+        """
+        own = shown or {}
+        written = b"".join(own.get(id) or self.of[id] for id in ids if id < len(self.of))
         return codecs.getincrementaldecoder("utf-8")("replace").decode(written)
 
     def encode(self, written: bytes) -> list[int]:

@@ -35,7 +35,10 @@ _GREEDY = {"temperature": 1e-30, "top_p": 0.0}
 """Values up to which sampling is greedy. Scores that are divided by a temperature below that are
 not finite."""
 _BEAMS = ("length_penalty", "early_stopping")
-_OF_CHATS = ("thinking", "thinking_budget", "enable_thinking", "chat_template_kwargs")
+_OF_CHATS = (
+    "thinking", "thinking_budget", "enable_thinking", "chat_template_kwargs", "tools",
+    "tool_choice", "parallel_tool_calls",
+)  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -483,6 +486,7 @@ class _Resolver:
             messages,
             self._variables(),
             self.check,
+            tools=self.asked.tools or (),
             template=self.chat_template,
         )
 

@@ -88,3 +88,14 @@ def test_a_grammar_is_compiled_once_and_off_the_callers_thread() -> None:
     compiled = done(first)
     assert compiler.compile(grammar) is first
     assert compiled.constraint(()) is not compiled.constraint(())
+
+
+@pytest.mark.parametrize("kind", ["byte-level", "byte-fallback"])
+def test_special_tokens_are_told_apart(kind: str) -> None:
+    """Grammars of ours name them by their ids, and no other is allowed in the place of one."""
+    tokenizer = tokenizer_of(kind)
+    special = [id for id in TokenBytes(tokenizer).special if id != tokenizer.eos_token_id]
+    assert special
+    grammar = f"start: <[{special[-1]}]>\n"
+    constraint = done(GrammarCompiler(tokenizer).compile(grammar)).constraint(())
+    assert np.flatnonzero(constraint.allowed()).tolist() == [special[-1]]
