@@ -149,8 +149,8 @@ class Waiting:
 
 
 def ending(run: Run) -> str:
-    """How a run ended: ``Finished``, ``Cut at 80 tokens``, ``Scored``, ``Stopped by you`` or
-    ``Failed``.
+    """How a run ended: ``Finished``, ``Cut at 80 tokens``, ``Calls returned``, ``Scored``,
+    ``Stopped by you`` or ``Failed``.
 
     A text that was cut could go on; ``run.finish_reason`` is ``length`` then.
     """
@@ -162,7 +162,9 @@ def ending(run: Run) -> str:
         return str(run.state).capitalize()
     if "score" in run.record:
         return "Scored"
-    reasons = list(run.finish_reasons.values())
+    if run.finish_reason == "tool_calls":
+        return "Calls returned"
+    reasons = [each for each in run.finish_reasons.values() if each != "tool_calls"]
     cut = reasons.count("length")
     if not cut:
         return "Finished"
@@ -199,7 +201,11 @@ def details(run: Run) -> list[str]:
     """What there is to say of a run that has ended beside how, a few words each."""
     parts, timings = _amount(run), run.timings
     if "total" in timings:
-        waits = {"loading": timings.get("load", 0), "in the queue": timings.get("queue", 0)}
+        waits = {
+            "loading": timings.get("load", 0),
+            "in the queue": timings.get("queue", 0),
+            "in tools": timings.get("tools", 0),
+        }
         told = [f"{duration(took)} {why}" for why, took in waits.items() if took >= _WORTH_SECONDS]
         parts.append(duration(timings["total"]) + (f" ({', '.join(told)})" if told else ""))
     parts += _rate(run)

@@ -3,7 +3,9 @@
 import { button, copyButton, element, setChildren, standIn } from "./dom.js";
 import { Following } from "./following.js";
 import { ThoughtFold } from "./thought_fold.js";
+import { ToolCalls } from "./tool_calls.js";
 
+const NO_CALLS = [];
 const ROLES = { user: "You", assistant: "Assistant", system: "Instructions", tool: "Tool" };
 
 /** @typedef {{ text: string, tokens: number, thinks: boolean }} Thought what was thought before */
@@ -20,6 +22,8 @@ class Turn {
     this.element.append(element("h4", "", ROLES[role] ?? role));
     this.thought = role === "assistant" ? new ThoughtFold() : null;
     if (this.thought) this.element.append(this.thought.element);
+    this.calls = new ToolCalls();
+    if (role === "assistant") this.element.append(this.calls.element);
     this.body = this.element.appendChild(element("div", "modelcompose-said"));
     this.body.dir = "auto";
     this.markdown = role === "assistant" ? markdown() : null;
@@ -143,11 +147,11 @@ export class ChatLog {
   }
 
   /**
-   * @param {{ role: string, content: string, html?: string, begun?: boolean, thought?: string,
-   *   thought_tokens?: number }[]} turns what was said; the reply goes on from one that has
-   *   ``begun``
-   * @param {{ text: string, waits: string, thought: Thought } | null} reply the one that goes on,
-   *   and what it waits for while it has no text
+   * @param {{ role: string, content: string, index?: number, html?: string, begun?: boolean,
+   *   thought?: string, thought_tokens?: number, calls?: object[] }[]} turns what was said, with the
+   *   calls of tools before it; the reply goes on from one that has ``begun``
+   * @param {{ text: string, waits: string, thought: Thought, calls: object[] } | null} reply the one
+   *   that goes on, and what it waits for while it has no text
    * @param {{ extendable: boolean, conversation: string,
    *   tokens: (text: string) => (HTMLElement | null)[] }} options ``tokens`` gives a reply, and
    *   what was thought before it, as tokens
@@ -159,21 +163,25 @@ export class ChatLog {
     }
     const before = turns.at(-1)?.begun ? turns.slice(0, -1) : turns;
     const begun = turns.at(-1)?.begun ? turns.at(-1).content : "";
-    const shown = reply ? [...before, { role: "assistant", content: begun + reply.text }] : turns;
+    const said = reply && { content: begun + reply.text, calls: reply.calls };
+    const shown = reply ? [...before, { role: "assistant", ...said }] : turns;
     if (shown.length > this.turns.length) this.end.following = true;
-    shown.forEach(({ role, content, html, thought: said = "", thought_tokens = 0 }, index) => {
+    shown.forEach((turn, index) => {
+      const { role, content, html, calls, thought: said = "", thought_tokens = 0 } = turn;
       if (this.turns[index]?.role !== role) this.#begin(index, role);
       const growing = reply !== null && index === before.length;
       const thought = growing
         ? reply.thought
         : { text: said, tokens: thought_tokens, thinks: false };
       const waits = growing && !content && !thought.text ? reply.waits : "";
+      this.turns[index].calls.update(calls ?? NO_CALLS);
       this.turns[index].say(content, { html, growing, waits, thought });
     });
     for (const gone of this.turns.splice(shown.length)) gone.markdown?.dispose();
     this.turns.forEach((turn, index) => {
       const isLast = index === shown.length - 1;
-      turn.offer(reply ? [] : this.#actions(turn, index, isLast, extendable));
+      const at = shown[index].index ?? index; // in the conversation: calls are messages, too
+      turn.offer(reply ? [] : this.#actions(turn, at, isLast, extendable));
       turn.showTokens(...(isLast && turn.role === "assistant" ? tokens(turn.content) : [null, null]));
     });
     setChildren(this.element, shown.length ? this.turns.map((turn) => turn.element) : [this.empty]);

@@ -16,6 +16,7 @@ from ..errors import InputError
 from ..thought_html import thought_html
 from ..workflow import Run, State
 from .outputs import markdown
+from .tool_calls import NOT_CALLED, calls_html, shown_turns
 
 _NAME_LENGTH = 40
 _UNNAMED = "New conversation"
@@ -41,9 +42,10 @@ class _Thread:
 
     def now(self) -> list[Message]:
         """What was said so far; the reply of a run joins it when that has ended."""
-        if self.run is not None and self.run.done and (reply := _reply(self.run)):
-            self.turns = with_reply(self.turns, reply, thought_of(self.run))
-            self.run = None
+        if self.run is not None and self.run.done:
+            said = with_replies(self.turns, self.run)
+            if said != self.turns:
+                self.turns, self.run = said, None
         return list(self.turns)
 
     @property
@@ -98,8 +100,8 @@ class Conversation(ipywidgets.Textarea):
         text = self.value if text is None else text
         if not text.strip():
             return turns
-        if reply := _reply(run):
-            turns = with_reply(turns, reply, thought_of(run))
+        if run is not None and (said := with_replies(turns, run)) != turns:
+            turns = said
         elif turns and turns[-1]["role"] == "user":
             turns.pop()
         return [*turns, {"role": "user", "content": text}]
@@ -279,31 +281,65 @@ def with_reply(turns: list[Message], reply: str, thought: str = "") -> list[Mess
     return [*turns, {"role": "assistant", "content": reply, **thoughts}]  # type: ignore[typeddict-item]
 
 
-def _reply(run: Run | None) -> str:
-    """What the last job of a run has said so far, unless it failed; of several texts the first."""
-    return _of_reply(run, run.streams) if run is not None else ""
+def with_replies(turns: list[Message], run: Run) -> list[Message]:
+    """A conversation with what the last job of a run has said so far, unless it failed; of several
+    texts the first. Before it are the calls of tools that it made, and what came of them."""
+    if run.state is State.FAILED:
+        return turns
+    called = _called(run)
+    if called:  # a reply that had begun is in them
+        is_begun = turns and turns[-1]["role"] == "assistant"
+        turns = [*(turns[:-1] if is_begun else turns), *called]
+    index = reply_index(run.finish_reasons)
+    text = "" if index is None else list(run.streams.values())[index]
+    return with_reply(turns, text, thought_of(run)) if text else turns
 
 
-def thought_of(run: Run | None) -> str:
-    """The same of what it thought before it."""
-    return _of_reply(run, run.reasoning_streams) if run is not None else ""
-
-
-def _of_reply(run: Run, streams: Mapping[tuple[Any, ...], str]) -> str:
-    index = None if run.state is State.FAILED else reply_index(list(streams))
-    return list(streams.values())[index] if index is not None else ""
+def thought_of(run: Run) -> str:
+    """What the last job of a run thought before its reply."""
+    index = reply_index(run.finish_reasons)
+    return list(run.reasoning_streams.values())[index] if index is not None else ""
 
 
 def thought_tokens(run: Run) -> int:
     """How many tokens it thought before it replied."""
-    index = reply_index(list(run.streams))
+    index = reply_index(run.finish_reasons)
     return list(run.reasoning_tokens.values())[index] if index is not None else 0
 
 
-def reply_index(streams: list[tuple[Any, ...]]) -> int | None:
-    """Which of a run's texts is the reply: the first of its last job."""
-    last_job = streams[-1][0] if streams else None
-    return next((index for index, key in enumerate(streams) if key[0] == last_job), None)
+def _called(run: Run) -> list[Message]:
+    """The messages of a run with calls of tools, and those that answer them. Each call is answered:
+    what nobody has called is said to be so."""
+    found: list[Message] = []
+    for each in messages(run.added_messages) if run.added_messages else []:
+        if each.get("tool_calls") or each["role"] == "tool":
+            found.append(each)
+    answered = {each["tool_call_id"] for each in found if each["role"] == "tool"}
+    for call in (call for each in found for call in each.get("tool_calls", [])):
+        if call["id"] not in answered:
+            found.append(
+                {
+                    "role": "tool",
+                    "content": NOT_CALLED,
+                    "tool_call_id": call["id"],
+                    "name": call["function"]["name"],
+                }
+            )
+    return found
+
+
+def reply_index(reasons: Mapping[tuple[Any, ...], str | None]) -> int | None:
+    """Which of a run's texts, each with the reason why it ended, is the reply: the first of its
+    last job that does not end with calls of tools."""
+    last_job = list(reasons)[-1][0] if reasons else None
+    return next(
+        (
+            index
+            for index, (key, reason) in enumerate(reasons.items())
+            if key[0] == last_job and reason != "tool_calls"
+        ),
+        None,
+    )
 
 
 def turns_html(turns: list[Message], thought_tokens: int = 0) -> str:
@@ -311,16 +347,18 @@ def turns_html(turns: list[Message], thought_tokens: int = 0) -> str:
     before its last message; 0 where nobody knows."""
     if not turns:
         return ""
-    shown = "".join(
+    shown = shown_turns(turns)
+    html = "".join(
         f'<section class="modelcompose-turn" data-role="{escape(turn["role"])}">'
         f"<h4>{escape(turn['role'].capitalize())}</h4>"
-        f"{content_html(turn, thought_tokens if number == len(turns) else 0)}</section>"
-        for number, turn in enumerate(turns, start=1)
+        f"{calls_html(turn.get('calls', ()))}"
+        f"{content_html(turn, thought_tokens if number == len(shown) else 0)}</section>"
+        for number, turn in enumerate(shown, start=1)
     )
-    return f'<div class="modelcompose-turns" role="log" aria-label="Conversation">{shown}</div>'
+    return f'<div class="modelcompose-turns" role="log" aria-label="Conversation">{html}</div>'
 
 
-def content_html(turn: Message, tokens: int = 0) -> str:
+def content_html(turn: Mapping[str, Any], tokens: int = 0) -> str:
     """A reply as markdown, with what was thought before it, in so many tokens if that is known;
     what people write as they wrote it."""
     if turn["role"] == "assistant":

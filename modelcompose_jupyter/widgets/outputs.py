@@ -56,7 +56,7 @@ def said(run: Run) -> str:
 
 
 def _texts_say_it_all(run: Run) -> bool:
-    return sorted(_leaves(run.output)) == sorted(run.streams.values())
+    return sorted(filter(None, _leaves(run.output))) == sorted(filter(None, run.streams.values()))
 
 
 def _entries(output: Any, outputs: Sequence[Output]) -> Iterator[tuple[str, Any, str]]:

@@ -40,6 +40,7 @@ from .run_history import RunHistory
 from .run_view import Beside, RunView
 from .snippets import again, as_curl, as_python
 from .static_output import StaticOutput, bundle
+from .tool_calls import shown_turns
 
 _PASSING_SECONDS = 2.0
 """A live run that another change of the same input follows so soon is none to go back to."""
@@ -522,7 +523,7 @@ class Panel(ipywidgets.VBox):
         chat = self._conversation
         return Beside(
             model=self._model,
-            turns=_turns(chat) if chat else [],
+            turns=_turns(chat, self.run) if chat else [],
             conversations=chat.names() if chat else [],
             conversation=chat.current if chat else "",
             undoable=chat.undoable if chat else False,
@@ -585,8 +586,8 @@ def _in_words(error: InputError, name: str | None = None) -> str:
     return "\n".join(filter(None, [message, error.hint]))
 
 
-def _turns(chat: Conversation) -> list[dict[str, Any]]:
-    turns = [_turn(each) for each in chat.turns]
+def _turns(chat: Conversation, run: Run | None) -> list[dict[str, Any]]:
+    turns = [_turn(each) for each in shown_turns(chat.turns, run)]
     if chat.is_continued:
         turns[-1] = {**turns[-1], "begun": True}
     run = chat.last_run
@@ -599,14 +600,11 @@ def _turns(chat: Conversation) -> list[dict[str, Any]]:
     return turns
 
 
-def _turn(message: Message) -> dict[str, Any]:
-    shown: dict[str, Any] = {"role": message["role"], "content": message["content"]}
-    if message["role"] == "assistant":
-        shown |= {
-            "html": _reply_html(message["content"]),
-            "thought": message.get("reasoning_content", ""),
-        }
-    return shown
+def _turn(turn: Mapping[str, Any]) -> dict[str, Any]:
+    if turn["role"] != "assistant":
+        return dict(turn)
+    thought = turn.get("reasoning_content", "")
+    return {**turn, "html": _reply_html(turn["content"]), "thought": thought}
 
 
 @lru_cache(maxsize=256)

@@ -21,6 +21,7 @@ import { completeForm, keepKey } from "./form.js";
 import { MarkdownView } from "./markdown.js";
 import { RunCards } from "./run_cards.js";
 import { TextList } from "./text_list.js";
+import { ToolCalls } from "./tool_calls.js";
 import { TokenLegend } from "./token_legend.js";
 import { TokenPopover } from "./token_popover.js";
 import { TokenTexts } from "./token_text.js";
@@ -151,6 +152,7 @@ class RunView {
     const draws = this.model.get("is_markdown") && this.rendermime;
     this.list = new TextList(() => (draws ? markdown() : null));
     this.markdown = markdown;
+    this.calls = new ToolCalls();
     this.empty = element("p", "modelcompose-empty", "The text will be here.");
     this.isChat = this.model.get("is_chat");
     if (this.isChat) {
@@ -189,7 +191,7 @@ class RunView {
       this.conversations.element.append(this.header);
       root.append(this.conversations.element, this.chat.element);
     } else {
-      root.append(this.header, this.empty);
+      root.append(this.header, this.empty, this.calls.element);
     }
     root.append(this.list.element, this.outputs, this.legend.element);
     root.append(this.error, this.foot, this.warnings);
@@ -239,10 +241,11 @@ class RunView {
     this.list.draw(this.#goes);
     this.#updateTokens();
     // What is read in the conversation is not read below it once more.
-    const shown = this.list.hasText && !(this.isChat && this.list.blocks.length < 2);
+    const isRead = this.isChat && (this.list.blocks.length < 2 || this.model.get("calls").length > 0);
+    const shown = this.list.hasText && !isRead;
     this.list.element.hidden = !shown;
     if (this.isChat) this.#updateChat();
-    else this.empty.hidden = shown || this.model.get("outputs").length > 0 || this.#goes;
+    else this.empty.hidden = shown || this.model.get("calls").length > 0 || this.model.get("outputs").length > 0 || this.#goes;
     this.list.follow();
     this.#goToParting();
   }
@@ -255,6 +258,7 @@ class RunView {
     this.list.element.setAttribute("aria-busy", String(state === "running"));
     this.#updateHeader();
     this.#updateOutputs();
+    this.calls.update(this.model.get("calls"));
     this.grown();
     show(this.error, this.model.get("error"));
     this.#updateFoot();
@@ -289,10 +293,12 @@ class RunView {
     const turns = this.model.get("turns");
     const replies = this.#goes && (turns.at(-1)?.role === "user" || turns.at(-1)?.begun);
     const text = this.run.texts[this.model.get("reply")] ?? "";
-    const waits = this.model.get("progress").text ?? "Thinking";
+    const calls = this.model.get("calls");
+    const called = calls.find(({ state }) => state === "running");
+    const waits = this.model.get("progress").text ?? (called ? `Running ${called.name}` : "Thinking");
     const reply = this.model.get("reply");
     const thought = this.#thoughtOf(reply);
-    this.chat.update(turns, replies ? { text, waits, thought } : null, {
+    this.chat.update(turns, replies ? { text, waits, thought, calls } : null, {
       conversation: this.model.get("conversation"),
       extendable: this.model.get("is_extendable"),
       tokens: (said) =>

@@ -24,6 +24,7 @@ from .conversation import reply_index
 from .esm import joined, joined_styles
 from .outputs import parts
 from .token_changes import Change, TokenChanges, in_common, whole
+from .tool_calls import calls_of
 from .update_thread import UPDATE_THREAD_NAME, update_thread
 
 _FOLDER = Path(__file__).parent
@@ -105,6 +106,7 @@ class RunView(AnyWidget):
     rates = traitlets.List(traitlets.Float()).tag(sync=True)
     is_extendable = traitlets.Bool(False).tag(sync=True)
     warnings = traitlets.List(traitlets.Unicode()).tag(sync=True)
+    calls = traitlets.List().tag(sync=True)
     snippets = traitlets.List().tag(sync=True)
     run_id = traitlets.Unicode("").tag(sync=True)
     model = traitlets.Dict().tag(sync=True)
@@ -181,6 +183,11 @@ class RunView(AnyWidget):
     def _shown(self, data: Any) -> Any:
         """What is said of a run, for those who look at it."""
         return public(data) if self._for_guests else data
+
+    def _call(self, call: Mapping[str, Any]) -> dict[str, Any]:
+        """A call of a tool; what went wrong with it is a message."""
+        error = {"error": self._shown(call["error"])} if "error" in call else {}
+        return {**call, **error}
 
     def _texts(self) -> list[str]:
         return list(self.run.streams.values()) if self.run is not None else []
@@ -273,12 +280,13 @@ class RunView(AnyWidget):
     def _show_nothing(self) -> None:
         self.run_id, self.ended, self.labels, self.state = "", False, [], _IDLE
         self.outputs, self.status, self.rates, self.warnings = [], "", [], []
-        self.is_extendable, self.progress, self.reply = False, {}, -1
+        self.is_extendable, self.progress, self.reply, self.calls = False, {}, -1, []
 
     def _show_state(self, run: Run) -> None:
         changes = self._changes
         self.run_id, self.ended, self.labels = run.id, changes.ended, changes.labels
         self.reply = changes.reply
+        self.calls = [self._call(each) for each in calls_of(run)]
         if not changes.ended:
             self.progress = self._shown(_timed(changes.progress))
             self.state = str(State.RUNNING if changes.started else State.QUEUED)
@@ -323,6 +331,7 @@ class _Changes:
         self._times: list[float] = []
         self._streams: dict[tuple[Any, ...], _Shown] = {}
         self._thoughts: dict[tuple[Any, ...], _ShownThoughts] = {}
+        self._calls = False  # of tools
 
     @property
     def progress(self) -> dict[str, Any]:
@@ -332,7 +341,7 @@ class _Changes:
     @property
     def reply(self) -> int:
         """Which text is a chat's reply; -1 while there is none."""
-        index = reply_index(list(self._streams))
+        index = reply_index({key: each.finish_reason for key, each in self._streams.items()})
         return -1 if index is None else index
 
     def rates(self, tokens: int) -> list[float]:
@@ -359,8 +368,8 @@ class _Changes:
         known = len(self._streams)
         for event in events:
             self._take(event)
-        if len(self._streams) != known:
-            self.labels = labels(list(self._streams))
+        if len(self._streams) != known or self._calls:
+            self.labels = self._labels()
         shown = enumerate(self._streams.values())
         return [[index, *change] for index, each in shown if (change := each.change()) is not None]
 
@@ -374,12 +383,20 @@ class _Changes:
             if (change := each.change()) is not None
         ]
 
+    def _labels(self) -> list[str]:
+        """A heading for each text; none for a reply that is nothing but calls of tools."""
+        empty = {key for key, each in self._streams.items() if each.is_only_calls}
+        shown = [key for key in self._streams if key not in empty]
+        of = dict(zip(shown, labels(shown, "reply " if self._calls else "prompt "), strict=True))
+        return [of.get(key, "") for key in self._streams]
+
     def _take(self, event: Event) -> None:
         self._seen = event.number
         data = event.data
         if event.type == "text":
             stream = self._streams.setdefault(tuple(data["stream"]), _Shown())
             stream.put(data["offset"], data["text"])
+            stream.finish_reason = data.get("finish_reason", stream.finish_reason)
             if data["text"]:
                 self._times.append(event.time)
             thoughts = self._thoughts.get(tuple(data["stream"]))
@@ -391,6 +408,8 @@ class _Changes:
             thoughts.tokens = data.get("tokens", 0)
             if data["text"]:
                 self._times.append(event.time)
+        elif event.type == "tool":
+            self._calls = True
         elif event.type == "progress":
             self.started = True
             self._take_progress(event)
@@ -412,9 +431,15 @@ class _Shown:
     """One text: how much of it has been told to the browser, and what has come since."""
 
     def __init__(self) -> None:
+        self.finish_reason: str | None = None
         self._told = ""
         self._start = self._end = 0
         self._pieces: list[str] = []
+
+    @property
+    def is_only_calls(self) -> bool:
+        """Whether it ended, with calls of tools and no text before them."""
+        return self.finish_reason == "tool_calls" and self._end == 0
 
     def put(self, offset: int, text: str) -> None:
         """Take a text event: ``text`` is what stands at ``offset``, and nothing is behind it."""
@@ -465,16 +490,15 @@ def _units(text: str) -> int:
     return len(text.encode("utf-16-le", "surrogatepass")) // 2
 
 
-_STREAM_WORDS = ("", "repeat ", "prompt ", "text ")
-
-
-def labels(streams: Sequence[tuple[Any, ...]]) -> list[str]:
-    """A heading for each text: what of job, repeat, prompt and sequence tells it from others."""
+def labels(streams: Sequence[tuple[Any, ...]], third: str = "prompt ") -> list[str]:
+    """A heading for each text: what of job, repeat, prompt (or what is counted ``third``) and
+    sequence tells it from others."""
+    words = ("", "repeat ", third, "text ")
     varies = [len(set(column)) > 1 for column in zip(*streams, strict=True)]
     return [
         " · ".join(
             f"{word}{part if isinstance(part, str) else part + 1}"
-            for word, part, told in zip(_STREAM_WORDS, stream, varies, strict=True)
+            for word, part, told in zip(words, stream, varies, strict=True)
             if told
         )
         for stream in streams

@@ -18,8 +18,9 @@ from ..progress import status_line
 from ..thought_html import thought_html
 from ..token_html import run_html
 from ..workflow import Run
-from .conversation import turns_html, with_reply
+from .conversation import turns_html, with_replies, with_reply
 from .outputs import Part, parts, preformatted
+from .tool_calls import calls_html, calls_of, calls_text, shown_turns
 
 Bundle = tuple[dict[str, str], dict[str, Any]]
 """Data by MIME types, and metadata."""
@@ -78,18 +79,26 @@ def bundle(run: Run, signature: Signature) -> Bundle:
     chats = [run.input.get(name) or [] for name in signature.conversations]
     reply, thought, count = "", run.reasoning, run.usage.get("reasoning", 0)
     is_reply = bool(chats and run.text and not outputs)
+    calls = calls_of(run)
     if coloured := run_html(run):
         html = ("<h4>Assistant</h4>" if is_reply else html if outputs else "") + coloured
     elif is_reply:
         reply, html = run.text, ""
     else:
         html = thought_html(thought, count) + html
+    if calls and not reply:
+        html = calls_html(calls) + html
+    if calls:
+        plain = f"{calls_text(calls)}\n{plain}"
     for turns in reversed(chats):
-        said = "\n\n".join(f"{turn['role']}:\n{turn['content']}" for turn in turns)
+        said = "\n\n".join(f"{turn['role']}:\n{turn['content']}" for turn in shown_turns(turns))
         is_begun = is_reply and turns and turns[-1]["role"] == "assistant"
         plain = f"{said}{'' if is_begun else _SPEAKER}{plain}"
-        shown = with_reply(turns, reply, thought) if reply else turns
-        html = turns_html(shown, count if reply else 0) + html
+        if reply and calls:
+            turns = with_replies(turns, run)
+        elif reply:
+            turns = with_reply(turns, reply, thought)
+        html = turns_html(turns, count if reply else 0) + html
         reply = ""
     status = f"[{status_line(run)}]"
     if run.error is not None:
