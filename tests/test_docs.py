@@ -45,10 +45,14 @@ def example_rows(text: str) -> list[tuple[str, str]]:
     return [(left.replace("\\|", "|"), right.replace("\\|", "|")) for left, right in rows]
 
 
-TOOLS = (DOCS / "tools.md").read_text("utf-8")
+FORMATS, TOOLS = (
+    (DOCS / f"{name}.md").read_text("utf-8") for name in ("structured-output", "tools")
+)
 
 
-@pytest.mark.parametrize("document", [each for (each,) in blocks(LANGUAGE + TOOLS, "yaml")])
+@pytest.mark.parametrize(
+    "document", [each for page in (LANGUAGE, FORMATS, TOOLS) for (each,) in blocks(page, "yaml")]
+)
 def test_every_document_of_the_reference_is_one(document: str) -> None:
     assert load_document(document, environ={}).workflows
 
@@ -137,14 +141,15 @@ def test_links_between_pages_lead_somewhere() -> None:
     assert len(pages) > 8 and broken == []
 
 
-@pytest.mark.parametrize(("name", "count"), [("probabilities", 3), ("tools", 3)])
+@pytest.mark.parametrize(
+    ("page", "count"), [("probabilities", 3), ("structured-output", 2), ("tools", 3)]
+)
 def test_the_examples_of_a_page_print_what_they_say(
-    name: str, count: int, capsys: pytest.CaptureFixture[str]
+    page: str, count: int, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    page = (DOCS / f"{name}.md").read_text("utf-8")
-    names: dict[str, object] = {}
-    found = blocks(page, "python", "output")
+    names: dict[str, object] = {"__name__": "__main__"}
+    found = blocks((DOCS / f"{page}.md").read_text("utf-8"), "python", "output")
     assert len(found) == count
     for code, output in found:
-        exec(code, names)
+        exec(compile(code, page, "exec", dont_inherit=True), names)
         assert capsys.readouterr().out == output + "\n"
