@@ -179,15 +179,11 @@ def value_of(text: str) -> Any:
     except ValueError as error:
         raise types.ConversionError(f"it is no JSON: {error}") from None
     level, depth = [value], 0
-    while level := [
-        inner
-        for each in level
-        if isinstance(each, dict | list)
-        for inner in (each.values() if isinstance(each, dict) else each)
-    ]:
+    while within := [each for each in level if isinstance(each, dict | list)]:
         depth += 1
         if depth > MAX_DEPTH:
             raise types.ConversionError(f"it is nested more than {MAX_DEPTH} deep")
+        level = [x for each in within for x in (each.values() if isinstance(each, dict) else each)]
     return value
 
 

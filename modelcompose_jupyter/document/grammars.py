@@ -250,9 +250,10 @@ def _flaw(text: str) -> str | None:
     matcher = LLMatcher(_bytes_as_tokens(), text, log_level=0, limits=limits())
     if not matcher.is_error() and not matcher.is_accepting():
         matcher.compute_bitmask()
-    if matcher.stop_reason() in ("NoExtension", "NoExtensionBias"):
-        return None if matcher.is_accepting() else "it allows no text"
-    return str(matcher.get_error()) if matcher.is_error() else None
+    if not matcher.is_error():
+        return None
+    message = str(matcher.get_error())
+    return "it allows no text" if message.startswith("NoExtension") else message
 
 
 def _first_line(message: str) -> str:
