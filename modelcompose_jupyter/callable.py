@@ -36,7 +36,8 @@ from .tools import NamedTools, function_tools
 from .widgets.snippets import as_python, is_keyword
 from .workflow import EventIterator, Run, RunOptions
 from .workflow.component import written_spec
-from .workflow.options import of_record
+from .workflow.formatted import check_formattable
+from .workflow.options import checked, of_record
 from .workflow.runnable import UNNAMED
 
 if TYPE_CHECKING:
@@ -162,6 +163,12 @@ class Workflow:
             return _given(input, inputs), None
         others = {name: value for name, value in inputs.items() if name != "format"}
         return _given(input, others), GivenFormat.of(inputs["format"])
+
+    def _check_format(self, format: GivenFormat | None) -> None:
+        """Raise InputError for a format that no run could have, before there are many of them."""
+        if format is not None:
+            checked({"format": format.plain})
+            check_formattable(self.document, self._workflow)
 
     def start(self, values: Any, **options: Unpack[RunOptions]) -> Run:
         """`submit` with all inputs as one value, and what else is asked for:
@@ -312,6 +319,7 @@ class Workflow:
         if not isinstance(input, Mapping | None):
             raise InputError("inputs for all rows must be a mapping", hint="Or give them by name.")
         shared, format = self._asked(input, inputs)
+        self._check_format(format)
         records = records_of(self._workflow, format)
         return RowStream(formatted(self, format), rows, shared, save_to, progress, records)
 
@@ -388,6 +396,7 @@ class Workflow:
         if not isinstance(input, Mapping | None):
             raise InputError("a grid takes inputs by name", hint="Write grid(prompt=[…]).")
         given, format = self._asked(input, inputs)
+        self._check_format(format)
         return Grid(formatted(self, format), given=given)
 
     def panel(self, input: Mapping[str, Any] | None = None, /, **inputs: Any) -> Panel:

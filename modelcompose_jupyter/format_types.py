@@ -46,7 +46,7 @@ class GivenFormat:
                 self.plain = {"choices": choices}
             else:
                 schema = self._adapter.json_schema(schema_generator=_Schemas)
-                self.plain = {"json_schema": _closed(schema)}
+                self.plain = {"json_schema": _adapted(schema)}
         except (PydanticSchemaGenerationError, PydanticInvalidForJsonSchema) as error:
             raise _no_format(given, error) from None
         except PydanticUserError as error:  # a class that is not ready yet, say
@@ -127,7 +127,22 @@ def _choices(given: Any) -> list[str] | None:
 
 
 class _Schemas(GenerateJsonSchema):
-    """JSON schemas that grammars know: a decimal is a number, and not a text of one as well."""
+    """JSON schemas that grammars know: a decimal is a number, and not a text of one as well; of a
+    set, elements may be written twice, and count once."""
+
+    def tagged_union_schema(self, schema: core_schema.TaggedUnionSchema) -> JsonSchemaValue:
+        """One of several that have a tag each, though it has a default."""
+        found = super().tagged_union_schema(schema)
+        tag = found.get("discriminator", {}).get("propertyName")
+        if tag is None or "oneOf" not in found:
+            return found
+        return {"anyOf": [{**each, "required": [tag]} for each in found["oneOf"]]}
+
+    def set_schema(self, schema: core_schema.SetSchema) -> JsonSchemaValue:
+        return _without_unique(super().set_schema(schema))
+
+    def frozenset_schema(self, schema: core_schema.FrozenSetSchema) -> JsonSchemaValue:
+        return _without_unique(super().frozenset_schema(schema))
 
     def decimal_schema(self, schema: core_schema.DecimalSchema) -> JsonSchemaValue:
         given: Mapping[str, Any] = cast(Mapping[str, Any], schema)
@@ -139,14 +154,27 @@ class _Schemas(GenerateJsonSchema):
         return {**number, **bounded}
 
 
-def _closed(schema: Any) -> Any:
-    """A schema of a type, without properties of other names: the type would drop them."""
+def _without_unique(schema: JsonSchemaValue) -> JsonSchemaValue:
+    return {key: value for key, value in schema.items() if key != "uniqueItems"}
+
+
+def _adapted(schema: Any) -> Any:
+    """A schema of a type as grammars hold to it: without properties of other names, which the type
+    would drop, and with the names that there are as properties."""
     if isinstance(schema, list):
-        return [_closed(each) for each in schema]
+        return [_adapted(each) for each in schema]
     if not isinstance(schema, dict):
         return schema
-    found = {key: _closed(value) for key, value in schema.items()}
-    if found.get("type") == "object" and isinstance(found.get("properties"), dict):
+    found = {key: _adapted(value) for key, value in schema.items()}
+    if found.get("type") != "object":
+        return found
+    names = found.get("propertyNames", {})
+    known = [names["const"]] if "const" in names else names.get("enum")
+    if known and "properties" not in found:
+        del found["propertyNames"]
+        found["properties"] = dict.fromkeys(known, found.get("additionalProperties", True))
+        found["additionalProperties"] = False
+    if isinstance(found.get("properties"), dict):
         found.setdefault("additionalProperties", False)
     return found
 

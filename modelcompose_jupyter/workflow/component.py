@@ -737,11 +737,12 @@ def invalid(
     A value that the environment had a part in is not shown: it may be a secret.
     """
     details = error.errors()[0]
-    message, hint = explain(name, details)
+    inner = details["loc"][1:] if isinstance(next(iter(details["loc"][1:]), None), str) else ()
+    message, hint = explain(Where("", inner).keys or name, details)
     if _is_of_environment(template) or name == "token":
         message, hint = f"'{name}' cannot be what {shortened(str(template))} gives", None
     place = details.get("ctx", {})
-    path = (*template.path, *place.get("path", ()))
+    path = (*template.path, *inner, *place.get("path", ()))
     where = document.where(path, key=place.get("at_key", False))
     return InputError(message, hint=hint, where=where)
 
