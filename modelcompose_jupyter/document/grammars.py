@@ -40,6 +40,10 @@ def of_schema(schema: Any) -> str:
     Raises:
         SchemaError: it is no schema, asks for what cannot be held to, or allows no value.
     """
+    return _of_written(_written(schema))
+
+
+def _written(schema: Any) -> str:
     if _depth(schema) > MAX_DEPTH:
         raise SchemaError(f"the schema is deeper than {MAX_DEPTH} levels")
     try:
@@ -47,7 +51,7 @@ def of_schema(schema: Any) -> str:
     except (TypeError, ValueError) as error:
         raise SchemaError(f"the schema cannot be written as JSON: {error}") from None
     _check_size(written, "the schema")
-    return _of_written(written)
+    return written
 
 
 @lru_cache(maxsize=_KEPT)
@@ -66,10 +70,39 @@ def _of_written(schema: str) -> str:
 
 def _of_normal(read: ReadSchema, normal: Any) -> str:
     """The grammar of a part of a schema, in its normal form."""
-    if isinstance(normal, dict):
-        definitions = {"$defs": read.definitions} if read.definitions else {}
-        normal = {**normal, **definitions, OPTIONS: {**_USUAL, **read.options, **_ALWAYS}}
-    return json.dumps({"grammars": [{"json_schema": normal}]}, ensure_ascii=False)
+    schema = _with_options(read, normal)
+    return json.dumps({"grammars": [{"json_schema": schema}]}, ensure_ascii=False)
+
+
+def _with_options(read: ReadSchema, normal: Any) -> Any:
+    """A part of a schema by itself, with how its JSON is written."""
+    if not isinstance(normal, dict):
+        return normal
+    definitions = {"$defs": read.definitions} if read.definitions else {}
+    return {**normal, **definitions, OPTIONS: {**_USUAL, **read.options, **_ALWAYS}}
+
+
+def of_arguments(schema: Any) -> str:
+    """The JSON Schema that a tool's arguments are held to, as ``%json`` of a grammar takes it.
+
+    What texts cannot be held to is let go: whoever calls the tool checks all. Objects have the
+    properties that are named alone, where nothing is said of others.
+
+    Raises:
+        SchemaError: it is no schema, or allows no value.
+    """
+    return _arguments_of(_written(schema))
+
+
+@lru_cache(maxsize=4 * _KEPT)
+def _arguments_of(schema: str) -> str:
+    read = ReadSchema(json.loads(schema), is_lenient=True)
+    for _, normal in read.places:
+        if "pattern" in normal and _problem(_of_normal(read, {"pattern": normal["pattern"]})):
+            del normal["pattern"]
+    if message := _problem(_of_normal(read, read.normal)):
+        raise SchemaError(f"the schema cannot be held to: {_shortened(message)}")
+    return json.dumps(_with_options(read, read.normal), ensure_ascii=False)
 
 
 _UNSATISFIABLE = "Unsatisfiable schema: "

@@ -140,9 +140,11 @@ class ReadSchema:
         places: each schema within it in that form, the innermost first, with the way to it.
     """
 
-    def __init__(self, schema: Any) -> None:
-        """Raises SchemaError for what is no schema, or cannot be held to."""
-        reader = _Reader(schema)
+    def __init__(self, schema: Any, *, is_lenient: bool = False) -> None:
+        """Raises SchemaError for what is no schema, or cannot be held to; where it is lenient,
+        keywords and formats that are not known are let go, and objects that say nothing of other
+        properties have none."""
+        reader = _Reader(schema, is_lenient)
         self.normal = reader.normal
         self.options = reader.options
         self.definitions: Mapping[str, Any] = reader.definitions
@@ -155,12 +157,13 @@ class ReadSchema:
 
 
 class _Reader:
-    def __init__(self, schema: Any) -> None:
+    def __init__(self, schema: Any, is_lenient: bool) -> None:
         if not isinstance(schema, dict | bool):
             raise SchemaError(
                 f"{show(schema)} is no JSON schema", hint="A schema is a mapping: {type: object}."
             )
         self._root = schema
+        self._is_lenient = is_lenient
         self._names: dict[str, str] = {}
         self._waiting: list[tuple[str, Path, Any]] = []
         self._count = 0
@@ -177,7 +180,11 @@ class _Reader:
         self._check_multiples()
         for path, each in self.places:
             if "oneOf" in each:
-                _resolve_one_of(each, definitions, path)
+                _resolve_one_of(each, definitions, path, is_lenient)
+        if is_lenient and not self._merges:
+            for _, each in self.places:
+                if "properties" in each and "patternProperties" not in each:
+                    each.setdefault("additionalProperties", False)
         if self._merges:
             combinations_of = _Combinations(definitions)
             for path, each in self.places:
@@ -222,6 +229,8 @@ class _Reader:
             at = (*path, key)
             if key in ("items", "additionalItems", "prefixItems"):
                 continue  # what one is depends on the others
+            if key == "format" and self._is_lenient and value not in FORMATS:
+                continue
             if (read := KEYWORDS.get(key)) is not None:
                 normal[key] = read(self, value, at)
             else:
@@ -237,6 +246,8 @@ class _Reader:
 
     def _pass_over(self, key: str, path: Path, is_root: bool) -> None:
         """A key that says nothing; SchemaError where it would say something that is not held to."""
+        if self._is_lenient:
+            return
         if key in INSTEAD:
             message = f"'{key}' is not supported in a format's schema"
             raise SchemaError(message, path, INSTEAD[key], at_key=True)
@@ -605,10 +616,13 @@ _MOST_OF_ONE = 100  # schemas that are compared in pairs
 _MOST_FOLLOWED = 20  # references, one of another
 
 
-def _resolve_one_of(normal: dict[str, Any], definitions: Mapping[str, Any], path: Path) -> None:
+def _resolve_one_of(
+    normal: dict[str, Any], definitions: Mapping[str, Any], path: Path, is_lenient: bool
+) -> None:
     """Write ``anyOf`` for a ``oneOf`` of schemas that exclude each other.
 
-    SchemaError where that is not known of them: a text cannot be held to "no other one".
+    SchemaError where that is not known of them: a text cannot be held to "no other one". It is let
+    go where it is lenient.
     """
     options = [each for each in normal["oneOf"] if each is not False]
     kinds = [_kind(each, definitions) for each in options]
@@ -618,7 +632,7 @@ def _resolve_one_of(normal: dict[str, Any], definitions: Mapping[str, Any], path
     else:
         pairs = combinations(kinds[: _MOST_OF_ONE + 1], 2)
         are_exclusive = len(kinds) <= _MOST_OF_ONE and all(a.excludes(b) for a, b in pairs)
-    if not are_exclusive:
+    if not are_exclusive and not is_lenient:
         raise SchemaError(
             "'oneOf' cannot be held to where a value may be of two of its schemas",
             (*path, "oneOf"),

@@ -5,11 +5,14 @@ What is described is data. Functions that can be called are `tools.FunctionTool`
 
 from __future__ import annotations
 
+import json
 import re
 from collections.abc import Mapping
 from typing import Any
 
-from ..errors import did_you_mean
+from ..errors import Where, did_you_mean
+from . import grammars
+from .json_schemas import SchemaError
 from .types import ConversionError, show
 
 MOST_TOOLS = 128
@@ -59,8 +62,18 @@ def definition(value: Mapping[str, Any]) -> Definition:
             f"the parameters of '{name}' are a JSON schema of type object,"
             " such as {type: object, properties: {city: {type: string}}}"
         )
+    try:
+        grammars.of_arguments(parameters)
+    except SchemaError as error:
+        raise located(error, f"the parameters of '{name}'") from None
     described = {"name": name, "description": description, "parameters": dict(parameters)}
     return {"type": "function", "function": described}
+
+
+def located(error: SchemaError, what: str) -> ConversionError:
+    """What is wrong with the parameters of a tool, with the place in them."""
+    at = f" at {Where('', error.path).keys}" if error.path else ""
+    return ConversionError(f"{what}{at}: {error}", error.hint)
 
 
 def _check_keys(value: Mapping[str, Any], what: str, known: tuple[str, ...]) -> None:
@@ -81,6 +94,11 @@ def tools(value: Any) -> list[str | Definition]:
         raise ConversionError(f"there are {len(listed)} of them, and at most {MOST_TOOLS}")
     found: list[str | Definition] = [_tool(each) for each in listed]
     names = [name_of(each) for each in found]
+    length = sum(len(json.dumps(each)) for each in found)
+    if length > grammars.MAX_SOURCE:
+        raise ConversionError(
+            f"they are described in {length:,} characters, and at most {grammars.MAX_SOURCE:,}"
+        )
     twice = next((name for name in names if names.count(name) > 1), None)
     if twice is not None:
         raise ConversionError(f"two tools are called '{twice}'")

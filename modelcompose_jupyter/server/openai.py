@@ -41,6 +41,7 @@ from .openai_schemas import (
     Model,
     ModelList,
 )
+from .openai_tools import CallStream, message_of
 from .tasks import Task, Terms, batches
 
 _STARTED = int(time.time())
@@ -146,7 +147,7 @@ class _Format:
     prefix: str
     object: str
     chunk_object: str
-    whole: Callable[[str, str], dict[str, Any]]
+    whole: Callable[[str, str, Sequence[Mapping[str, str]]], dict[str, Any]]
     piece: Callable[[str], dict[str, Any]]
     thought: Callable[[str], dict[str, Any]]
     logprobs: Callable[[Sequence[Token], int], dict[str, Any]]
@@ -161,7 +162,7 @@ _TEXT = _Format(
     prefix="cmpl-",
     object="text_completion",
     chunk_object="text_completion",
-    whole=lambda text, _: {"text": text},
+    whole=lambda text, *_: {"text": text},
     piece=lambda text: {"text": text},
     thought=lambda _: {"text": ""},  # there is none: only chats have them
     logprobs=of_completion,
@@ -176,21 +177,15 @@ _CHAT = _Format(
     prefix="chatcmpl-",
     object="chat.completion",
     chunk_object="chat.completion.chunk",
-    whole=lambda text, thought: {
-        "message": {
-            "role": "assistant",
-            "content": text,
-            "refusal": None,
-            **({"reasoning_content": thought} if thought else {}),
-        }
-    },
-    piece=lambda text: {"delta": {"content": text}},
+    whole=lambda *said: {"message": message_of(*said)},
+    piece=lambda text: {"delta": {"content": text} if text else {}},
     thought=lambda text: {"delta": {"reasoning_content": text}},
     logprobs=of_chat,
     opening={"delta": {"role": "assistant", "content": ""}},
     closing={"delta": {}},
 )
-_REASONS = {"eos": "stop", "stop": "stop", "length": "length"}
+_MAY_CALL = {"delta": {"role": "assistant", "content": None}}
+_REASONS = {"eos": "stop", "stop": "stop", "length": "length", "tool_calls": "tool_calls"}
 
 
 async def completions(request: ApiRequest) -> ApiResponse | EventStream:
@@ -209,9 +204,9 @@ async def chat_completions(request: ApiRequest) -> ApiResponse | EventStream:
 
 async def _parameters(body: BaseCompletionRequest) -> dict[str, Any]:
     """What a request asks of the generation."""
-    if body.asks_for_format is None:
+    if body.asks_for_format is None and not body.may_call:
         return body.parameters()
-    return await asyncio.to_thread(body.parameters)  # grammars take long to read
+    return await asyncio.to_thread(body.parameters)  # schemas and grammars take long to read
 
 
 async def _complete(
@@ -244,7 +239,7 @@ def _as_invalid_request(
     """An input's error as one of the request."""
     code, hint, param = error.code, error.hint, format.param
     if code == "format_too_complex":
-        param = body.asks_for_format or param
+        param = body.asks_for_format or ("tools" if body.may_call else param)
     if code == "prompt_too_long":
         code, hint = "context_length_exceeded", None  # the hint names what is not offered
     return InvalidRequestError(error.message, param=param, hint=hint, code=code)
@@ -263,6 +258,7 @@ class _Completion:
         self._created = int(time.time())
         self._coming: defaultdict[tuple[Any, ...], TextWithTokens] = defaultdict(TextWithTokens)
         self._thoughts: defaultdict[tuple[Any, ...], int] = defaultdict(int)  # characters so far
+        self._calls: defaultdict[tuple[Any, ...], CallStream] = defaultdict(CallStream)
 
     async def whole(self) -> ApiResponse:
         """All of it, when the run has ended."""
@@ -275,10 +271,13 @@ class _Completion:
 
     def _body_of_whole(self) -> dict[str, Any]:
         reasons, logprobs = self._run.finish_reasons, self._logprobs()
-        thoughts, whole = self._run.reasoning_streams, self._format.whole
+        thoughts, calls = self._run.reasoning_streams, self._run.written_calls
         choices = [
             self._choice(
-                stream, whole(text, thoughts[stream]), reasons[stream], logprobs.get(stream)
+                stream,
+                self._format.whole(text, thoughts[stream], calls[stream]),
+                reasons[stream],
+                logprobs.get(stream),
             )
             for stream, text in sorted(self._run.streams.items())
         ]
@@ -304,7 +303,7 @@ class _Completion:
         async def begin() -> bool:
             async for events in source:
                 first.extend(events)
-                says = (e for e in events if e.type in ("text", "reasoning"))
+                says = (e for e in events if e.type in ("text", "reasoning", "call"))
                 if not events or any(e.data["text"] or "finish_reason" in e.data for e in says):
                     break
             return True
@@ -318,7 +317,7 @@ class _Completion:
     async def _chunks(
         self, first: list[Event], source: AsyncIterator[list[Event]]
     ) -> AsyncGenerator[str]:
-        opening = self._format.opening
+        opening = _MAY_CALL if self._body.may_call else self._format.opening
         indexes = range(self._choices if opening else 0)
         opened = (self._chunk([self._choice((0, index), opening)]) for index in indexes)
         yield "".join(opened) + self._chunks_of(first)
@@ -344,6 +343,11 @@ class _Completion:
                 thoughts[stream] = max(thoughts[stream], data["offset"] + len(data["text"]))
                 if text:
                     chunks.append(self._chunk([self._choice(stream, self._format.thought(text))]))
+            elif event.type == "call":
+                stream = tuple(data["stream"])
+                if (call := self._calls[stream].delta(data)) is not None:
+                    piece = {"delta": {"tool_calls": [call]}}
+                    chunks.append(self._chunk([self._choice(stream, piece)]))
             elif event.type == "text":
                 stream, reason = tuple(data["stream"]), data.get("finish_reason")
                 coming = self._coming[stream]

@@ -6,7 +6,7 @@ Names, statuses and shapes are OpenAI's. What cannot be done as asked is refused
 from __future__ import annotations
 
 from abc import abstractmethod
-from collections.abc import Mapping
+from collections.abc import Container, Mapping
 from typing import Annotated, Any, Literal, Self
 
 from pydantic import (
@@ -35,6 +35,7 @@ from .openai_formats import (
     StructuredOutputs,
     wrong_format,
 )
+from .openai_tools import ToolChoice, Tools, chosen, described, with_own_ids
 from .schemas import Answer, Body
 
 _MAX_CHOICES = 256
@@ -55,11 +56,17 @@ _NAMES = {
     "enable_thinking": "enable_thinking",
     "thinking_budget": "thinking_budget",
     "chat_template_kwargs": "chat_template_kwargs",
+    "parallel_tool_calls": "parallel_tool_calls",
     **dict.fromkeys(FORMATS, "format"),
 }
 """Our names of the parameters by OpenAI's."""
 
-INPUTS = frozenset(("prompt", "messages", "logprobs", "prompt_logprobs", *_NAMES.values()))
+INPUTS = frozenset(
+    (
+        "prompt", "messages", "logprobs", "prompt_logprobs", "tools", "tool_choice",
+        *_NAMES.values(),
+    )
+)  # fmt: skip
 """The inputs that a request's run may have."""
 
 # What is not offered, or not by both, each with the values that ask for nothing.
@@ -79,12 +86,14 @@ _NOT_OFFERED: dict[str, tuple[Any, ...]] = {
     "prediction": (None,),
     "presence_penalty": (None, 0),
     "suffix": (None, ""),
-    "tool_choice": (None, "none"),
+    "tool_choice": (None, "none", "auto"),
     "tools": (None, []),
     "top_logprobs": (None, 0),
     "verbosity": (None,),
     "web_search_options": (None,),
 }
+_OF_TOOLS = ("parallel_tool_calls", "tool_choice", "tools")  # which chats take
+_INSTEAD = {"functions": "Write 'tools'.", "function_call": "Write 'tool_choice'."}
 # What changes nothing about the answer, so that it is taken and needs nothing to be done.
 _HARMLESS = {
     "metadata",
@@ -173,6 +182,11 @@ class BaseCompletionRequest(Body):
         """Whether log-probabilities are told."""
 
     @property
+    def may_call(self) -> bool:
+        """Whether what comes may be calls of tools."""
+        return False
+
+    @property
     def choices(self) -> int:
         """How many for each prompt."""
         return self.n or 1
@@ -202,10 +216,10 @@ class BaseCompletionRequest(Body):
         """
         _ = self.asks_for_format
         written = {_NAMES[key]: key for key in _NAMES if getattr(self, key, None) is not None}
-        given = {ours: getattr(self, key) for ours, key in written.items()}
+        given = {ours: getattr(self, key) for ours, key in written.items()} | self._tools()
         if "stop_sequences" in given:
             given["stop_sequences"] = self._stops()
-        given = {name: value for name, value in given.items() if value != []}
+        given = {name: value for name, value in given.items() if value not in (None, [])}
         try:
             GenerationParameters.model_validate(given, context={"rendered": True})
         except ValidationError as error:
@@ -218,6 +232,10 @@ class BaseCompletionRequest(Body):
                     f"'n' is {self.n}, and {name} 0 gives the same text each time", param="n"
                 )
         return given
+
+    def _tools(self) -> dict[str, Any]:
+        """The tools that may be called, and which must be."""
+        return {}
 
     def _stops(self) -> list[str]:
         stops = [self.stop] if isinstance(self.stop, str) else self.stop or []
@@ -350,10 +368,19 @@ class ChatRequest(BaseCompletionRequest):
     add_generation_prompt: bool | None = Field(
         None, description="Whether the reply is a message of its own: the last is not one."
     )
+    tools: Tools = ()
+    tool_choice: ToolChoice = None
+    parallel_tool_calls: bool | None = Field(
+        None, description="Whether a reply may call several tools; true if unset."
+    )
 
     @property
     def wants_logprobs(self) -> bool:
         return bool(self.logprobs)
+
+    @property
+    def may_call(self) -> bool:
+        return bool(self.tools) and self.tool_choice != "none"
 
     def parameters(self) -> dict[str, Any]:
         given = super().parameters()
@@ -371,6 +398,10 @@ class ChatRequest(BaseCompletionRequest):
         elif self.reasoning_effort is not None:
             given["chat_template_kwargs"] = {"reasoning_effort": self.reasoning_effort, **variables}
         return given
+
+    def _tools(self) -> dict[str, Any]:
+        tools, choice = chosen(described(self.tools), self.tool_choice)
+        return {"tools": tools, "tool_choice": choice} if tools else {}
 
     def conversation(self) -> list[Message]:
         if not self.messages:
@@ -398,7 +429,7 @@ def _supported(data: dict[str, Any], known: Mapping[str, Any]) -> dict[str, Any]
     Raises:
         InvalidRequestError: it asks for something that is not offered.
     """
-    asked = {key: value for key, value in data.items() if not _asks_for_nothing(key, value)}
+    asked = {key: value for key, value in data.items() if not _asks_for_nothing(key, value, known)}
     for key in asked:
         if key in known:
             continue
@@ -408,14 +439,15 @@ def _supported(data: dict[str, Any], known: Mapping[str, Any]) -> dict[str, Any]
         raise InvalidRequestError(
             f"'{key}' is not offered here, and its value {show(asked[key])} asks for it",
             param=key,
-            hint="Leave it out.",
+            hint=_INSTEAD.get(key, "Leave it out."),
         )
     return asked
 
 
-def _asks_for_nothing(key: str, value: Any) -> bool:
+def _asks_for_nothing(key: str, value: Any, known: Container[str]) -> bool:
+    values = () if key in _OF_TOOLS and key in known else _NOT_OFFERED.get(key, ())
     # False and 0 are different values.
-    nothing = [(each, isinstance(each, bool)) for each in _NOT_OFFERED.get(key, ())]
+    nothing = [(each, isinstance(each, bool)) for each in values]
     return key in _HARMLESS or (value, isinstance(value, bool)) in nothing
 
 
@@ -423,7 +455,7 @@ def _message(reader: MessageReader, given: Mapping[str, Any], param: str) -> Mes
     if not isinstance(given.get("content"), str | list | None):
         raise InvalidRequestError(f"{param}: the content must be text", param=f"{param}.content")
     try:
-        return reader.read(given)
+        return reader.read(with_own_ids(given))
     except ConversionError as error:
         param_of = param if error.key is None else f"{param}.{error.key}"
         raise InvalidRequestError(f"{param}: {error}", param=param_of, hint=error.hint) from None

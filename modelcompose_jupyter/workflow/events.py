@@ -14,7 +14,16 @@ from typing import Any, Literal
 from pydantic import BaseModel, NonNegativeInt
 
 EventType = Literal[
-    "state", "progress", "text", "reasoning", "tokens", "tool", "messages", "result", "error"
+    "state",
+    "progress",
+    "text",
+    "reasoning",
+    "tokens",
+    "call",
+    "tool",
+    "messages",
+    "result",
+    "error",
 ]
 
 
@@ -170,6 +179,26 @@ class TokensData(BaseModel):
     start: NonNegativeInt = 0
 
 
+class CallData(BaseModel):
+    """More of a call of a tool, while the model writes it; or its announcement, an empty one.
+
+    Attributes:
+        stream: the text that it stands behind, as in `TextData`.
+        call: which of the calls there.
+        id: as in `ToolData`, which tells the call when it is whole.
+        name: of the tool.
+        offset: where the text goes, in characters; what was there is replaced.
+        text: what has come of the arguments, which are JSON.
+    """
+
+    stream: list[str | int]
+    call: NonNegativeInt
+    id: str
+    name: str
+    offset: NonNegativeInt
+    text: str
+
+
 class ToolData(BaseModel):
     """A call of a tool, from when its arguments are whole. Each event of a call tells all of it.
 
@@ -232,6 +261,7 @@ EVENT_DATA: Mapping[str, type[BaseModel]] = {
     "text": TextData,
     "reasoning": ReasoningData,
     "tokens": TokensData,
+    "call": CallData,
     "tool": ToolData,
     "messages": MessagesData,
     "result": ResultData,

@@ -51,6 +51,7 @@ class ReplyCalls:
         self._parsers = [CallParser(syntax) for _ in range(sequences)]
         self._lengths = [0] * sequences
         self._calls: list[list[ToolCall]] = [[] for _ in range(sequences)]
+        self._told: list[dict[int, int]] = [{} for _ in range(sequences)]
 
     def put(self, sequence: int, offset: int, text: str) -> None:
         """Take what has come of a reply. On any thread."""
@@ -79,7 +80,8 @@ class ReplyCalls:
             self._lengths[sequence] += len(text)
 
     def _tell(self, sequence: int) -> None:
-        """Tell the calls that are whole, and were not before."""
+        """Tell what has come of calls, and those that are whole and were not before."""
+        self._tell_written(sequence)
         known = self._calls[sequence]
         for name, arguments in self._parsers[sequence].calls[len(known) :]:
             id = self._id(sequence, len(known))
@@ -90,6 +92,15 @@ class ReplyCalls:
             }
             known.append(call)
             tell(self._run, (*self._key, sequence), call, "called")
+
+    def _tell_written(self, sequence: int) -> None:
+        stream, told = [*self._key, sequence], self._told[sequence]
+        for place, (name, text) in enumerate(self._parsers[sequence].written):
+            known = told.get(place, 0)
+            if place not in told or known < len(text):
+                of = {"stream": stream, "call": place, "id": self._id(sequence, place)}
+                self._run.add("call", {**of, "name": name, "offset": known, "text": text[known:]})
+                told[place] = len(text)
 
     def _id(self, sequence: int, place: int) -> str:
         text = f"{self._seen}:{sequence}:{place}"

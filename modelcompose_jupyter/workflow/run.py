@@ -56,6 +56,8 @@ def _subject(event: Event) -> Any:
         return ("tokens", data.get("part"), *data["stream"])
     if event.type == "progress":
         return ("progress", data["phase"], data.get("job"), data.get("state"))
+    if event.type == "call":
+        return ("call", *data["stream"], data["call"])
     if event.type == "tool":
         return ("tool", *data["stream"], data["id"])
     return event.number
@@ -115,6 +117,14 @@ class _ReasoningStream(_TextStream):
         self.tokens = 0
 
 
+class _WrittenCall(_TextStream):
+    """The growing arguments of a call."""
+
+    def __init__(self, id: str, name: str) -> None:
+        super().__init__()
+        self.id, self.name = id, name
+
+
 class Run:
     """One run of a workflow. Safe to use from any thread; it can be awaited.
 
@@ -162,6 +172,7 @@ class Run:
         self._streams: dict[tuple[Any, ...], _TextStream] = {}
         self._thoughts: dict[tuple[Any, ...], _ReasoningStream] = {}
         self._tokens = TokenStreams()
+        self._written_calls: dict[tuple[Any, ...], _WrittenCall] = {}
         self._tool_calls: dict[tuple[Any, ...], Mapping[str, Any]] = {}
         self._chats: dict[tuple[str, int], list[Sequence[Mapping[str, Any]]]] = {}
         # What a longer run of the same begins with, if this one can be extended, by (job, repeat,
@@ -226,6 +237,17 @@ class Run:
         ``state``, and what came of it: see `workflow.events.ToolData`."""
         with self._changed:
             return [copy.deepcopy(dict(each)) for each in self._tool_calls.values()]
+
+    @property
+    def written_calls(self) -> dict[tuple[Any, ...], list[dict[str, str]]]:
+        """The calls of tools so far as the model has written them, by `streams`: each with ``id``,
+        ``name`` and ``arguments``, which is JSON, or the beginning of it where it was cut."""
+        with self._changed:
+            found: dict[tuple[Any, ...], list[dict[str, str]]] = {key: [] for key in self._streams}
+            for (_, *stream, _), call in self._written_calls.items():
+                of = {"id": call.id, "name": call.name, "arguments": call.text}
+                found.setdefault(tuple(stream), []).append(of)
+            return found
 
     @property
     def messages(self) -> list[dict[str, Any]]:
@@ -541,6 +563,9 @@ class Run:
             thoughts.tokens = data.get("tokens", 0)
         elif event.type == "tokens":
             self._tokens.put(data)
+        elif event.type == "call":
+            call = _WrittenCall(data["id"], data["name"])
+            self._written_calls.setdefault(_subject(event), call).put(data["offset"], data["text"])
         elif event.type == "tool":
             self._tool_calls[_subject(event)] = data
         elif event.type == "messages":
@@ -560,9 +585,9 @@ class Run:
         """Keep of the events what still says something.
 
         The text events of a stream become two: its announcement, which is in the order of streams,
-        and one with the whole text, in the place of the last. Those of its thoughts become one, and
-        those of its tokens. Of each job's progress in a phase the last event stays. Everything else
-        stays as it is, and what stays keeps its number.
+        and one with the whole text, in the place of the last. Those of its thoughts become one,
+        those of its tokens, and those of each call that was written. Of each job's progress in a
+        phase the last event stays. Everything else stays as it is, and what stays keeps its number.
         """
         last = {_subject(event): event.number for event in self._events}
         announced: set[Any] = set()
@@ -587,6 +612,9 @@ class Run:
                 part = event.data.get("part", "text")
                 tokens = list(self._tokens.of(part, tuple(event.data["stream"])))
                 kept.append(replace(event, data={**event.data, "offset": 0, "tokens": tokens}))
+            elif is_last and event.type == "call":
+                text = self._written_calls[subject].text
+                kept.append(replace(event, data={**event.data, "offset": 0, "text": text}))
             elif is_last:
                 kept.append(event)
         self._events = kept

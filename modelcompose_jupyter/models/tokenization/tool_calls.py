@@ -14,6 +14,7 @@ from dataclasses import dataclass, field, replace
 from functools import cached_property
 from typing import Any
 
+from ...document import grammars
 from ...document.tool_definitions import Definition, name_of
 from ...errors import ComposeError
 from . import tool_prompt
@@ -89,7 +90,7 @@ class CallSyntax:
         rules = [f"call: {' | '.join(body)}"]
         for number, tool in enumerate(chosen):
             lead = self._lark(name_of(tool) + self.middle)
-            schema = json.dumps(_held_to(tool["function"]["parameters"]), ensure_ascii=False)
+            schema = grammars.of_arguments(tool["function"]["parameters"])
             rules += [f"call_{number}: {lead} arguments_{number}"]
             rules += [f"arguments_{number}: %json {schema}"]
         further = ""
@@ -160,40 +161,6 @@ def _apart_of(grammar: str) -> dict[str, Any]:
 def _pattern(text: str) -> str:
     """A text as a regular expression between slashes."""
     return re.escape(text).replace("/", r"\/").replace("\n", "n")
-
-
-# What arguments are held to: what the library knows of a schema, since all is checked when a tool
-# is called; written as JSON is mostly written.
-_GUIDANCE = {
-    "whitespace_flexible": False,
-    "item_separator": ", ",
-    "key_separator": ": ",
-    "lenient": True,
-}
-
-
-def _held_to(schema: Mapping[str, Any]) -> dict[str, Any]:
-    """A schema of arguments for a grammar: objects have the properties that are named alone,
-    unless it says otherwise."""
-    return {**_closed(schema), "x-guidance": _GUIDANCE}
-
-
-def _closed(schema: Any) -> Any:
-    if isinstance(schema, list):
-        return [_closed(each) for each in schema]
-    if not isinstance(schema, Mapping):
-        return schema
-    found: dict[str, Any] = {}
-    for key, value in schema.items():
-        if key in ("properties", "$defs", "definitions") and isinstance(value, Mapping):
-            found[key] = {name: _closed(each) for name, each in value.items()}
-        elif key in ("default", "const", "enum", "examples", "x-guidance"):
-            found[key] = value
-        else:
-            found[key] = _closed(value)
-    if "properties" in found and not {"additionalProperties", "patternProperties"} & found.keys():
-        found["additionalProperties"] = False
-    return found
 
 
 # Finding out
@@ -303,16 +270,20 @@ class CallParser:
 
     Attributes:
         calls: those that are whole, each a name and arguments.
+        written: the name and the text of the arguments of each call, as the model has written them
+            so far: those that are whole, and one that is coming or was cut.
         is_cut: whether the reply was cut in a call, which is lost.
     """
 
     def __init__(self, syntax: CallSyntax) -> None:
         self.calls: list[tuple[str, dict[str, Any]]] = []
+        self.written: list[tuple[str, str]] = []
         self.is_cut = False
         self._syntax = syntax
         self._held = ""
         self._in_calls = False
         self._is_text = False  # to its end
+        self._lead: re.Match[str] | None = None  # what stands before the arguments that come
 
     def push(self, delta: str) -> str:
         """Take more of the reply; gives what is certain to be text, and was not before."""
@@ -321,6 +292,8 @@ class CallParser:
         if self._in_calls and "}" in delta:
             while self._take_call():
                 pass
+        if self._in_calls:
+            self._note_coming()
         return text
 
     def finish(self, is_whole: bool = True) -> str:
@@ -332,13 +305,17 @@ class CallParser:
         held, self._held = self._held, ""
         if not self._in_calls:
             return held
-        is_closed = bool(self.calls) and _flexible(self._syntax.closing).match(held) is not None
+        closing = _flexible(self._syntax.closing)
+        is_closed = bool(self.calls) and closing.fullmatch(held.rstrip()) is not None
         if not is_whole:
             self.is_cut = not is_closed
             return ""
         if self.calls:
             return ""
         self.calls = list(_loose_calls(held))
+        self.written = [
+            (name, json.dumps(arguments, ensure_ascii=False)) for name, arguments in self.calls
+        ]
         return "" if self.calls else held
 
     def _take_text(self) -> str:
@@ -358,10 +335,7 @@ class CallParser:
         return held[:end]
 
     def _take_call(self) -> bool:
-        lead = self._syntax.between if self.calls else self._syntax.opening
-        if lead is None:
-            return False
-        found = _flexible(lead, _NAME, self._syntax.middle).match(self._held)
+        found = self._find_lead()
         if found is None:
             return False
         try:
@@ -370,15 +344,29 @@ class CallParser:
             return False
         if not isinstance(arguments, dict):
             return False
+        self.written[len(self.calls) :] = [(found["name"], self._held[found.end() : end])]
         self.calls.append((found["name"], arguments))
-        self._held = self._held[end:]
+        self._held, self._lead = self._held[end:], None
         return True
 
+    def _find_lead(self) -> re.Match[str] | None:
+        """What stands before the arguments of the next call, if all of that has come."""
+        lead = self._syntax.between if self.calls else self._syntax.opening
+        if self._lead is None and lead is not None:
+            self._lead = _flexible(lead, _NAME, self._syntax.middle, "{").match(self._held)
+        return self._lead
 
-def _flexible(before: str, name: str = "", after: str = "") -> re.Pattern[str]:
-    """Texts around a name, whatever blanks are in them."""
+    def _note_coming(self) -> None:
+        found = self._find_lead()
+        if found is not None:
+            self.written[len(self.calls) :] = [(found["name"], self._held[found.end() :])]
+
+
+def _flexible(before: str, name: str = "", after: str = "", end: str = "") -> re.Pattern[str]:
+    """Texts around a name, whatever blanks are in them, where ``end`` comes next."""
     parts = [r"\s*".join(map(re.escape, re.split(r"\s+", each))) for each in (before, after)]
-    return re.compile(rf"\s*{parts[0]}{name}{parts[1]}")
+    next = rf"\s*(?={re.escape(end)})" if end else ""
+    return re.compile(rf"\s*{parts[0]}{name}{parts[1]}{next}")
 
 
 def _loose_calls(text: str) -> Iterable[tuple[str, dict[str, Any]]]:

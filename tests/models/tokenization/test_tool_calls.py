@@ -226,6 +226,48 @@ def test_calls_are_taken_out_however_they_come(name, step, tokens):
 
 
 @pytest.mark.parametrize("name", KNOWN)
+@pytest.mark.parametrize("step", [1, 3, 1000])
+def test_arguments_are_there_as_they_are_written(name, step, tokens):
+    found = syntax(KNOWN[name][0], tokens)
+    calls = CALLS if found.between is not None else CALLS[:1]
+    text = found.written(calls)
+    parser = CallParser(found)
+    told: dict[int, list[tuple[str, str]]] = {}
+    for at in range(0, len(text), step):
+        parser.push(text[at : at + step])
+        for place, each in enumerate(parser.written):
+            told.setdefault(place, []).append(each)
+    parser.finish()
+
+    whole = [(name, json.dumps(arguments, ensure_ascii=False)) for name, arguments in calls]
+    assert parser.written == whole
+    for place, (of, arguments) in enumerate(whole):
+        assert {each for each, _ in told[place]} == {of}
+        assert all(arguments.startswith(each) for _, each in told[place])
+        if step == 1:
+            assert {each for _, each in told[place]} >= {
+                arguments[:end] for end in range(1, len(arguments) + 1)
+            }
+
+
+def test_arguments_that_were_cut_are_there():
+    parser = CallParser(HERMES)
+    whole = HERMES.written(CALLS)
+    parser.push(whole[: whole.index('{"city": "x}') + 8])
+    assert parser.finish(is_whole=False) == "" and parser.is_cut
+    assert parser.written == [
+        ("get_weather", json.dumps(CALLS[0][1], ensure_ascii=False)), ("get", '{"city":')
+    ]  # fmt: skip
+
+
+def test_calls_that_nothing_holds_are_written_too():
+    parser = CallParser(HERMES)
+    parser.push('<tool_call> {"name": "f", "parameters": {"a": 1}} ok')
+    assert parser.finish() == ""
+    assert parser.written == [("f", '{"a": 1}')]
+
+
+@pytest.mark.parametrize("name", KNOWN)
 def test_text_is_text(name, tokens):
     found = syntax(KNOWN[name][0], tokens)
     for text in ("", "hello", "{", "  ", "<tool_cal", '{"name', "[TOOL_", 'a {"name": "x"}'):
