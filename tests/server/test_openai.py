@@ -1202,4 +1202,4 @@ def test_the_examples_of_the_guide_run(real: Server, capsys: pytest.CaptureFixtu
         code = example.replace("http://127.0.0.1:8080", real.origin)
         exec(compile(code, "serving.md", "exec", dont_inherit=True), names)
         assert capsys.readouterr().out.strip()
-    assert len(examples) == 3
+    assert len(examples) == 5
