@@ -17,7 +17,7 @@ from pydantic.json_schema import GenerateJsonSchema, JsonSchemaValue
 from pydantic_core import core_schema
 
 from .document.document import Workflow, digest, gives_several
-from .document.templates import MappingTemplate
+from .document.templates import MappingTemplate, Template
 from .document.types import show
 from .errors import ComposeError, InputError
 from .workflow import Run, Runnable
@@ -102,10 +102,17 @@ def _no_format(given: Any, error: Exception) -> InputError:
     )
 
 
+def made_of_output(workflow: Workflow) -> Template | None:
+    """What a workflow makes of the value that its model gives, by one template; None where it
+    gives the value itself."""
+    last = workflow.last_jobs[0]
+    return workflow.output if workflow.output is not None else last.output
+
+
 def one_name(workflow: Workflow) -> str | None:
     """Where a workflow's output is a mapping with what the model gave and nothing else: its name
     there."""
-    output = workflow.output
+    output = made_of_output(workflow)
     if isinstance(output, MappingTemplate) and len(output.entries) == 1:
         ((name, entry),) = output.entries.items()
         only = entry.only

@@ -332,3 +332,23 @@ workflow: {output: "${output}"}
     failed = terminal.call("run")
     assert failed.exit_code == 2
     assert "the tool 'now' is a Python function, and it is not here" in failed.stderr
+
+
+def test_a_record_is_printed_as_json_and_what_was_cut_as_its_error(
+    terminal: Terminal, folder: Path
+) -> None:
+    schema = '{"type": "object", "properties": {"kind": {"enum": ["cat"]}}, "required": ["kind"],'
+    (folder / "pet.json").write_text(schema + ' "additionalProperties": false}')
+    format = "  format: {json_schema: ./pet.json}\n"
+    (folder / "model-compose.yml").write_text(DOCUMENT + format)
+    done = terminal.call("run", "-i", "prompt=a", "-i", "length=40")
+    assert done.exit_code == 0 and json.loads(done.stdout) == {"generated": {"kind": "cat"}}
+    assert done.stdout.startswith('{\n  "generated": {\n    "kind"')
+    streamed = terminal.call("run", "-i", "prompt=a", "-i", "length=40", "--stream")
+    assert streamed.stdout == '{"kind": "cat"}\n'
+    cut = terminal.call("run", "-i", "prompt=a", "-i", "length=2")
+    assert (cut.exit_code, cut.stdout) == (1, "")
+    assert "the text was cut after 2 tokens" in cut.stderr
+    (folder / "pet.json").write_text("{")
+    wrong = terminal.call("validate")
+    assert wrong.exit_code == 2 and "./pet.json:1:" in wrong.stderr

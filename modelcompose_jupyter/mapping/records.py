@@ -6,9 +6,10 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from ..document import Workflow
+from ..document.document import gives_several
 from ..document.templates import OPERATORS, MappingTemplate
 from ..errors import ComposeError
-from ..format_types import GivenFormat, one_name
+from ..format_types import GivenFormat, made_of_output, one_name
 
 _VALUE, _ERROR = "output", "error"
 
@@ -72,13 +73,12 @@ def records_of(workflow: Workflow, format: GivenFormat | None) -> Records | None
     if format is None and written is None:
         return None
     given = format.plain if format is not None else written.value if written is not None else None
-    within = one_name(workflow)
-    output = workflow.output
+    within, output = one_name(workflow), made_of_output(workflow)
     if within is None and output is not None:
         is_mapping = isinstance(output, MappingTemplate) and not OPERATORS & output.entries.keys()
         names = list(output.entries) if isinstance(output, MappingTemplate) and is_mapping else []
         return Records(workflow, format, names or [_VALUE], None, bool(names))
-    is_value = job.action.output is None and job.output is None and job.repeat_count is None
+    is_value = job.action.output is None and not gives_several(job)
     names = _properties(given) if is_value and len(workflow.last_jobs) == 1 else []
     return Records(workflow, format, names or [_VALUE], within, bool(names))
 

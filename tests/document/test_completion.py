@@ -597,3 +597,42 @@ def test_no_key_that_was_chosen_is_refused(text: str) -> None:
             assert refused.isdisjoint(unknown), (before, margin)
             chosen += len(offered)
     assert chosen > 20
+
+
+# Formats
+
+
+FORMAT = "component:\n  format:\n    json_schema:\n      "
+
+
+@pytest.mark.parametrize(
+    ("marked", "expected"),
+    [
+        ("component:\n  format:\n    ▮", {"json_schema", "json", "regex", "choices", "grammar"}),
+        (FORMAT + "prop▮", {"properties"}),
+        (FORMAT + "properties:\n        name:\n          max▮", {"maxLength", "maximum", "maxItems",
+         "maxProperties"}),
+        (FORMAT + "properties:\n        ▮", set()),
+        (FORMAT + "items: {properties: {a: {form▮}}}", {"format"}),
+        (FORMAT + "anyOf:\n      - pat▮", {"pattern", "patternProperties"}),
+        (FORMAT + "$defs: {a: {req▮}}", {"required"}),
+    ],
+)  # fmt: skip
+def test_keys_of_formats_and_schemas(marked: str, expected: set[str]) -> None:
+    assert keys(marked) == expected
+
+
+def test_values_of_formats_and_schemas() -> None:
+    assert texts("component:\n  format: ▮") == ["json"]
+    assert texts(FORMAT + "type: n▮") == ["number", "null"]
+    assert texts(FORMAT + "items:\n        format: date▮") == ["date", "date-time"]
+    assert "input" in texts(FORMAT + "properties: {a: {enum: ${▮}}}")
+    assert texts(FORMAT + "properties: {type: {t▮}}") == ["type: ", "title: "]
+
+
+def test_what_keywords_mean_is_explained() -> None:
+    document = FORMAT + "additionalProperties: false\n"
+    found = explain(document, document.index("additional") + 3)
+    assert found is not None and found.help.endswith("false for none.")
+    found = explain(document, document.index("json_schema") + 3)
+    assert found is not None and found.help.startswith("JSON of this schema")

@@ -347,6 +347,10 @@ def test_an_unwatched_run_goes_on_unless_it_was_not_to(
         ),
         ({"rerun_of": "a", "extension_of": "b"}, 400, "invalid_request", "extension_of"),
         ({"document": "sha256:0"}, 404, "unknown_document", "document"),
+        ({"format": "jsn"}, 422, "invalid_format", 'there is no format "jsn"'),
+        ({"format": {"json_schema": {"not": {}}}}, 422, "invalid_format", "json_schema.not"),
+        ({"format": {"json_schema": "/etc/passwd"}}, 422, "invalid_format", "no JSON schema"),
+        ({"format": "json", "rerun_of": "a"}, 400, "invalid_request", "format"),
     ],
 )
 def test_bad_bodies_are_told_what_is_wrong(

@@ -16,7 +16,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import httpx
 import pytest
@@ -1078,3 +1078,32 @@ def test_a_document_is_read_again_when_a_file_that_it_names_was_edited(tmp_path:
     assert served().documents == [after]
     file.unlink()
     assert served().documents == [after]
+
+
+def test_a_schema_in_a_file_is_served_as_it_is_now(tmp_path: Path) -> None:
+    file, path = tmp_path / "pet.json", tmp_path / "model-compose.yml"
+    file.write_text('{"enum": ["cat"]}')
+    path.write_text(
+        STORY.replace("component:\n", "component:\n  format: {json_schema: ./pet.json}\n")
+    )
+    served = DocumentFile(path)
+    (before,) = served().documents
+    file.write_text('{"enum": ["dog"]}')
+    (after,) = served().documents
+    assert before.key != after.key
+    file.write_text("{")
+    assert served().documents == [after]
+
+
+def test_a_format_reaches_another_host(serve: Serve) -> None:
+    with contextlib.closing(LocalHost()) as real:
+        server = serve(on=real)
+        remote = RemoteHost(server.url, server.access.owner_token)
+        story = load(STORY, host=remote)
+        run = story.start({"prompt": "A pet."}, format=Literal["cat"])
+        assert run.result() == {"generated": "cat"}
+        assert story(prompt="A pet.", format=Literal["dog"]) == "dog"
+        cut = story.start({"prompt": "A pet."}, format={"json_schema": {"const": "x" * 9999}})
+        assert cut.wait(60) and cut.error is not None and cut.error.code == "format_cut"
+        assert (cut.error.text or "").startswith('"xxx')
+        remote.close()

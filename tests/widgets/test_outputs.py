@@ -4,13 +4,16 @@ from __future__ import annotations
 
 import re
 from html.parser import HTMLParser
+from typing import Any
 from urllib.parse import urlsplit
 
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from modelcompose_jupyter.widgets.conversation import turns_html
 from modelcompose_jupyter.widgets.markdown import markdown, preformatted
+from modelcompose_jupyter.widgets.records import record_html
 
 TAGS = re.compile(
     "p|a|em|strong|code|pre|[uo]l|li|table|thead|tbody|t[rhd]|[bh]r|blockquote|del|h[1-6]"
@@ -19,12 +22,12 @@ TAGS = re.compile(
     "|mtable|mtr|mtd|mstyle|mpadded|mphantom|menclose"
 )
 ATTRIBUTES = {"href", "title", "class", "target", "rel", "start", "role", "aria-label", "tabindex"}
-ATTRIBUTES |= {"data-role", "dir", "style", "type", "disabled", "checked"}
+ATTRIBUTES |= {"scope", "data-role", "dir", "style", "type", "disabled", "checked"}
 # Those of MathML that place, size and colour.
 ATTRIBUTES |= {"display", "stretchy", "fence", "form", "accent", "width", "height", "displaystyle"}
 ATTRIBUTES |= {"scriptlevel", "rowspacing", "columnspacing", "minsize", "maxsize", "linethickness"}
 STYLE = re.compile(
-    r"((text-align|white-space|list-style|word-break|overflow-wrap|unicode-bidi):[\w-]+;?)+"
+    r"((text-align|vertical-align|white-space|list-style|word-break|overflow-wrap|unicode-bidi):[\w-]+;?)+"
     r"|(?:(?:margin|padding|border|border-radius|overflow-x|width):[\w.,()% -]+;?)+"
     r"|color:var\(--jp-mirror-editor-[a-z]+-color,#[0-9a-f]{6}\)"
 )
@@ -76,3 +79,50 @@ def test_no_markdown_makes_more_than_text_and_links(source: str) -> None:
     turns = [{"role": "user", "content": source}, {"role": "assistant", "content": source}]
     assert Reader(turns_html(turns)).wrong == []  # type: ignore[arg-type]
     assert Reader(preformatted(source)).wrong == []
+
+
+VALUES = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.lists(PIECES, max_size=4).map("".join),
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(PIECES, inner, max_size=3),
+    max_leaves=12,
+)
+
+
+@given(VALUES)
+def test_no_record_makes_more_than_text_and_tables(value: Any) -> None:
+    assert Reader(record_html(value)).wrong == []
+
+
+def test_a_record_is_a_table_of_names_and_values() -> None:
+    html = record_html({"name": "<Mia>", "age": 3, "tags": ["a", "b"], "none": None, "on": True})
+    assert cells(html) == [
+        ["name", "&lt;Mia&gt;"], ["age", "3"], ["tags", "a, b"], ["none", "null"], ["on", "true"],
+    ]  # fmt: skip
+
+
+def test_records_are_rows_and_what_is_within_one_is_a_table_within() -> None:
+    html = record_html([{"a": 1}, {"a": 2, "b": {"c": [1, 2]}}])
+    assert cells(html)[:2] == [["a", "b"], ["1", ""]]
+    assert html.count("<table") == 2 and "[\n  1,\n  2\n]" in html
+
+
+def test_what_is_large_or_deep_is_no_endless_table() -> None:
+    assert "and 100 more" in record_html([{"a": n} for n in range(300)])
+    assert record_html({f"k{n}": n for n in range(300)}).count("<tr>") == 200
+    deep: Any = 1
+    for _ in range(20):
+        deep = {"a": deep}
+    assert record_html(deep).count("<table") == 4
+    wide = [{f"k{n}": n for n in range(20)}] * 2
+    assert record_html(wide).count("<table") == 2
+
+
+@pytest.mark.parametrize("value", [[], {}, [1, 2], ["a"], 1, None])
+def test_other_values_are_their_json(value: Any) -> None:
+    assert "<table" not in record_html(value) and "<pre" in record_html(value)
+
+
+def cells(html: str) -> list[list[str]]:
+    """The rows of a table, as the text of their cells."""
+    rows = re.findall(r"<tr>(.*?)</tr>", html, re.DOTALL)
+    return [re.findall(r"<t[hd][^>]*>([^<]*)</t[hd]>", row) for row in rows]
