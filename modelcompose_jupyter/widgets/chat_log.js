@@ -19,9 +19,8 @@ class Turn {
     this.content = null;
     this.element = element("section", "modelcompose-turn");
     this.element.dataset.role = role;
-    this.element.append(element("h4", "", ROLES[role] ?? role));
-    this.thought = role === "assistant" ? new ThoughtFold() : null;
-    if (this.thought) this.element.append(this.thought.element);
+    const heading = this.element.appendChild(element("h4", "", ROLES[role] ?? role));
+    this.thought = role === "assistant" ? new ThoughtFold(heading) : null;
     this.calls = new ToolCalls();
     if (role === "assistant") this.element.append(this.calls.element);
     this.body = this.element.appendChild(element("div", "modelcompose-said"));

@@ -521,7 +521,7 @@ class RunView {
 const STATE = [
   "texts", // what is shown of an output depends on what they say already
   "state", "progress", "outputs", "error", "status", "warnings", "ended", "model", "rates", "turns",
-  "reply", "conversations", "conversation", "undoable", "is_extendable", "snippets", "cards", "compared",
+  "reply", "calls", "conversations", "conversation", "undoable", "is_extendable", "snippets", "cards", "compared",
   "run_id", "probabilities",
 ];
 const UPDATES = STATE.map((name) => `change:${name}`).join(" ");

@@ -12,8 +12,7 @@ class TextBlock {
   constructor(markdown) {
     this.element = element("section", "modelcompose-text");
     this.label = this.element.appendChild(element("h4"));
-    this.thought = new ThoughtFold();
-    this.element.append(this.thought.element);
+    this.thought = new ThoughtFold(this.label);
     this.body = this.element.appendChild(element("div"));
     this.body.dir = "auto"; // as its first letters are written
     this.markdown = markdown;

@@ -6,9 +6,10 @@ import { Following } from "./following.js";
 const HINT = 80; // characters
 
 export class ThoughtFold {
-  constructor() {
+  /** @param {Element} heading it comes behind it, once there is a thought */
+  constructor(heading) {
+    this.heading = heading;
     this.element = element("details", "modelcompose-thought");
-    this.element.hidden = true;
     const summary = this.element.appendChild(element("summary"));
     summary.addEventListener("click", () => this.#draw(true)); // before it opens
     this.label = summary.appendChild(element("span"));
@@ -30,7 +31,8 @@ export class ThoughtFold {
   update({ text, tokens, thinks }) {
     if (!text.startsWith(this.text)) this.element.open = false; // it is another one
     this.text = text;
-    this.element.hidden = !text;
+    if (!text) this.element.remove();
+    else if (!this.element.parentNode) this.heading.after(this.element);
     this.element.classList.toggle("modelcompose-thinks", thinks);
     write(this.label, thinks ? "Thinking…" : thoughtLabel(tokens));
     write(this.hint, thinks ? hintOf(text) : "");

@@ -14,6 +14,8 @@ const INITIAL: State = {
   progress: {},
   labels: [],
   texts: [],
+  thoughts: [],
+  calls: [],
   tokens: [],
   probabilities: false,
   parting: [],
