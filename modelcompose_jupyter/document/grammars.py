@@ -157,8 +157,10 @@ def of_choices(choices: Sequence[str]) -> str:
         raise ConversionError(f"the choices have more than {MAX_SOURCE:,} characters")
     for each in choices:
         _check_characters(each)
-    written = "\n    | ".join(json.dumps(each, ensure_ascii=False) for each in choices)
-    return _checked_lark(f"start: {written}\n")
+    # One word of the grammar: rules that are all possible at once are bounded, and slower.
+    unique = dict.fromkeys(json.dumps(each, ensure_ascii=False) for each in choices)
+    written = "\n    | ".join(unique).replace("\x7f", "\\u007f")
+    return _checked_lark(f"start: CHOICE\nCHOICE: {written}\n")
 
 
 def of_grammar(lark: str) -> str:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import re
 from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING, Protocol, Self
 
@@ -12,6 +13,9 @@ from ...errors import ComposeError, InputError, ModelError, shortened
 
 if TYPE_CHECKING:
     from llguidance import LLMatcher
+
+# Bounds of `document.grammars.limits` for which the library has no reason of its own.
+_IS_TOO_MUCH = re.compile(r"[Tt]oo many (items|expressions)|row has \d+ items; max is")
 
 
 class Constraint(Protocol):
@@ -113,7 +117,7 @@ class GrammarConstraint:
 
     def _error(self) -> ComposeError:
         reason, message = self._matcher.stop_reason(), self._matcher.get_error()
-        if reason in ("ParserTooComplex", "LexerTooComplex"):
+        if reason in ("ParserTooComplex", "LexerTooComplex") or _IS_TOO_MUCH.search(message):
             return InputError(
                 "the format is too complex: what may come next took too much to work out",
                 hint="Make it simpler: shorter repetitions, fewer alternatives, shorter patterns.",

@@ -79,6 +79,40 @@ def test_what_the_tokens_cannot_write_is_told() -> None:
     assert isinstance(problem, ModelError) and problem.code == "format_unreachable"
 
 
+@pytest.mark.parametrize(
+    "choices",
+    [[str(n) for n in range(10_000)], ["1", "2"] * 2_000, ["\x7f", "\x00\n", "\x85\u2028"]],
+    ids=["as many as there may be", "again and again", "no letters"],
+)
+def test_each_of_the_choices_can_be_written(choices: list[str]) -> None:
+    tokenizer = tokenizer_of("byte-level")
+    begun = of(choices=choices)
+    for text in (choices[0], choices[1], choices[-1]):
+        constraint = begun.copy()
+        for token in tokenizer.encode(text, add_special_tokens=False):
+            assert constraint.allowed()[token]
+            constraint.take(token)
+        constraint.take(tokenizer.eos_token_id)
+
+
+@pytest.mark.parametrize(
+    "format",
+    [
+        {"regex": "a?" * 5_000},
+        {"grammar": 'start: "a" start | "b"*'},
+        {"grammar": "start: " + "|".join(f'"a{n}"' for n in range(3_000))},
+    ],
+    ids=["optional parts", "parts without an end", "alternatives"],
+)
+def test_what_takes_too_much_on_the_way_is_the_formats_fault(format: dict[str, str]) -> None:
+    constraint = of(**format)
+    a = tokenizer_of("byte-level").convert_tokens_to_ids("a")
+    with pytest.raises(InputError) as refused:
+        for _ in range(3_000):
+            constraint.take(a)
+    assert refused.value.code == "format_too_complex"
+
+
 def test_a_grammar_is_compiled_once_and_off_the_callers_thread() -> None:
     compiler = GrammarCompiler(tokenizer_of("byte-level"))
     grammar = Format.model_validate({"regex": "a{3}"}).llguidance
