@@ -26,6 +26,8 @@ from .types import ConversionError, Message, Type, convert
 
 _TEXT = Type("text")
 _MESSAGES = Type("messages")
+_TEXTS, _ANY_LIST = Type("text", is_list=True), Type("list")
+_LISTS = (_TEXTS, _ANY_LIST)
 
 
 def _type_data(type_: Type) -> dict[str, Any]:
@@ -310,7 +312,7 @@ def _job_references(job: Job) -> Iterator[tuple[Reference, Type | None]]:
     """A job's references to the workflow's input, each with the type that its place expects."""
     conversation, types = _conversation_path(job.action), _types_of_keys()
     inner = [
-        (reference, _MESSAGES if reference.path == conversation else types.get(_key_of(reference)))
+        (reference, _MESSAGES if reference.path == conversation else _expected(reference, types))
         for reference in called_references(job)
         if reference.expression.source == "input"
     ]
@@ -366,6 +368,13 @@ def _key_of(reference: Reference) -> str:
     return next((step for step in reversed(reference.path) if isinstance(step, str)), "")
 
 
+def _expected(reference: Reference, types: Mapping[str, Type]) -> Type | None:
+    """The type that the key expects whose value a reference is; None within a list of several."""
+    type_ = types.get(_key_of(reference))
+    is_element = bool(reference.path) and isinstance(reference.path[-1], int)
+    return None if type_ in _LISTS and is_element else type_
+
+
 @cache
 def _types_of_keys() -> dict[str, Type]:
     """The types that keys of the schema expect of their templates' values, by the keys' names."""
@@ -381,8 +390,8 @@ def _types_of_keys() -> dict[str, Type]:
                 if takes_template and annotated.__metadata__[0] in metadata:
                     found[name] = Type(kind)
     # Of a format, what is a list in it, and a schema's own keys.
-    lists = dict.fromkeys(("choices", "required"), Type("text", is_list=True))
-    return {**found, **lists, "enum": Type("list"), "json_schema": Type("object")}
+    lists = dict.fromkeys(("choices", "required"), _TEXTS)
+    return {**found, **lists, "enum": _ANY_LIST, "json_schema": Type("object")}
 
 
 def _type_of(reference: Reference, expected: Type | None) -> Type:

@@ -99,7 +99,7 @@ def test_each_of_the_choices_can_be_written(choices: list[str]) -> None:
     "format",
     [
         {"regex": "a?" * 5_000},
-        {"grammar": 'start: "a" start | "b"*'},
+        {"grammar": 'start: "a" start'},
         {"grammar": "start: " + "|".join(f'"a{n}"' for n in range(3_000))},
     ],
     ids=["optional parts", "parts without an end", "alternatives"],
@@ -108,7 +108,7 @@ def test_what_takes_too_much_on_the_way_is_the_formats_fault(format: dict[str, s
     constraint = of(**format)
     a = tokenizer_of("byte-level").convert_tokens_to_ids("a")
     with pytest.raises(InputError) as refused:
-        for _ in range(3_000):
+        for _ in range(10):
             constraint.take(a)
     assert refused.value.code == "format_too_complex"
 
