@@ -237,6 +237,7 @@ class _Reader:
                 self._pass_over(key, at, is_root)
         self._items(schema, path, normal)
         self._together(normal, path)
+        _exclude_whole_numbers(normal)
         _bound_numbers(normal)
         if (pattern := _PATTERNS.get(normal.get("format", ""))) is not None:
             del normal["format"]
@@ -441,6 +442,19 @@ class _Reader:
                 next(reversed(self._multiples)),
                 f"Their common multiple is {MAX_MULTIPLE:,} at most.",
             )
+
+
+def _exclude_whole_numbers(normal: dict[str, Any]) -> None:
+    """Write the next number of so many digits for a whole one that is excluded towards 0: the
+    library would allow 12 between 12 and 12.5, and both bounds may be of different schemas."""
+    if "number" not in _listed(normal.get("type", "number")):
+        return
+    for key, sign, nearest in (("minimum", 1, max), ("maximum", -1, min)):
+        bound = normal.get(excluded := f"exclusive{key.capitalize()}")
+        if isinstance(bound, int) and bound * sign >= 0 and len(str(bound)) < MAX_DIGITS:
+            del normal[excluded]
+            found = float(bound + sign * Decimal(1).scaleb(len(str(bound)) - MAX_DIGITS))
+            normal[key] = nearest(found, normal.get(key, found))
 
 
 def _bound_numbers(normal: dict[str, Any]) -> None:

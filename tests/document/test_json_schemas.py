@@ -78,6 +78,22 @@ CASES: list[tuple[Any, list[str], list[str]]] = [
     ({"format": "ipv4"}, ['"127.0.0.1"'], ['"256.0.0.1"']),
     ({"format": "email"}, ['"a.b@c.de"'], ['"a@"']),
     ({"minimum": -1, "maximum": 1.5, "type": "number"}, ["-1", "0", "1.5"], ["-1.1", "1.51", "2"]),
+    (
+        {"exclusiveMinimum": 0, "maximum": 0.5, "type": "number"},
+        ["0.1", "0.00001", "0.5"],
+        ["0", "-0", "0.0", "0.6"],
+    ),
+    (
+        {"minimum": -12.5, "exclusiveMaximum": -12, "type": "number"},
+        ["-12.5", "-12.1"],
+        ["-12", "-12.0", "-11.9"],
+    ),
+    (
+        {"allOf": [{"type": "number", "exclusiveMinimum": 12}, {"maximum": 12.5}]},
+        ["12.1", "12.5"],
+        ["12", "12.0", "12.6"],
+    ),
+    ({"allOf": [{"exclusiveMinimum": 0}, {"type": "integer"}]}, ["1", "20"], ["0", "-1"]),
     ({"exclusiveMinimum": 0, "exclusiveMaximum": 3, "type": "integer"}, ["1", "2"], ["0", "3"]),
     ({"multipleOf": 5, "type": "integer"}, ["0", "15", "-5"], ["1", "12"]),
     ({"multipleOf": 0.01, "type": "number"}, ["1.25", "3"], ["1.255"]),
