@@ -78,7 +78,7 @@ def _value(
 ) -> Any:
     if reason in _CUT:
         message, hint = _CUT[reason]
-        message = message.format(tokens=result.usage.get("generated", 0))
+        message = message.format(tokens=result.parameters["max_output_length"])
         raise ComposeError(message, hint=hint, code="format_cut", where=where, text=text)
     try:
         return format.value(text)

@@ -96,6 +96,11 @@ def test_what_was_cut_is_an_error_and_keeps_its_text(
     assert copied.text == run.text
 
 
+def test_of_several_texts_one_is_cut_at_the_limit_of_one(host: LocalHost) -> None:
+    run = flow(host, FORMAT, "  num_return_sequences: 3\n").run(text="A pet.", length=4)
+    assert "cut after 4 tokens," in run.error.message  # type: ignore[union-attr]
+
+
 def test_a_text_is_not_longer_than_its_format_lets_it(host: LocalHost) -> None:
     run = flow(host, FORMAT, "  min_output_length: 150\n").run(text="A pet.")
     assert is_pet(run.output["generated"])
