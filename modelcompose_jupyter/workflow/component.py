@@ -168,7 +168,9 @@ class ComponentCaller:
         prompts, are_listed = _prompts(call)
         if "score" in call.options and are_listed:
             raise several_prompts(f"it asks {len(prompts)} at once", where=_where(call))
-        parameters = _parameters(call)
+        has_format = "format" in action.parameters or "format" in call.options
+        # Checking a format that a stranger wrote takes a while, and others wait for this loop.
+        parameters = await asyncio.to_thread(_parameters, call) if has_format else _parameters(call)
         sequences = parameters.num_return_sequences or 1
         call.allowance.take(len(prompts) * sequences, _where(call))
         # By place, not by time: the same run again gives each prompt the same seed.
