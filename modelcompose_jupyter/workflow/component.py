@@ -495,6 +495,11 @@ async def _generate(
             ended = asyncio.wrap_future(generation.future)
             try:
                 await asyncio.shield(ended)
+            except ComposeError as error:
+                where = _where_of(call, "format")
+                if where is not None and error.code.startswith("format_"):
+                    error.at(where)
+                raise
             except asyncio.CancelledError:
                 generation.cancel()
                 await asyncio.wait((ended,), timeout=GIVE_UP_SECONDS)

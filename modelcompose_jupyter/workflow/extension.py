@@ -88,7 +88,7 @@ def _check_extendable(run: Run) -> None:
             hint="Wait for its end, then go on from there.",
             code="not_ended",
         )
-    if run.state is not State.COMPLETED:
+    if run.state is not State.COMPLETED and not run.failed_of_a_cut:
         verb = "was stopped" if run.state is State.CANCELLED else "failed"
         raise InputError(
             f"run {run.id} {verb}, and what goes on is a text that its limit has cut",

@@ -267,6 +267,11 @@ class Run:
             return copy.deepcopy([dict(each) for said in parts for each in said])
 
     @property
+    def failed_of_a_cut(self) -> bool:
+        """Whether it failed because its limit cut a text that has to be whole."""
+        return self.error is not None and self.error.code in ("format_cut", "tool_call_cut")
+
+    @property
     def extendable_by(self) -> int:
         """How many tokens more a longer run may give a text that its limit has cut: 0 where none
         was cut, the model's context has no room, or the run has not completed."""

@@ -115,7 +115,7 @@ async def run_workflow(
         )
         run.add("error", internal.to_dict())
         state = State.FAILED
-    room = runner.room() if state is State.COMPLETED else 0
+    room = runner.room() if state is State.COMPLETED or run.failed_of_a_cut else 0
     run.drafts = runner.drafts() if room or any(run.tokens) else {}
     run.add("state", {"state": state, "summary": {**runner.summary(), "extendable_by": room}})
 

@@ -96,6 +96,20 @@ def test_what_was_cut_is_an_error_and_keeps_its_text(
     assert copied.text == run.text
 
 
+def test_what_was_cut_goes_on(host: LocalHost) -> None:
+    whole = flow(host, FORMAT).start({"text": "A pet."}, seed=3)
+    whole.wait()
+    cut = flow(host, FORMAT).start({"text": "A pet.", "length": 4}, seed=3)
+    cut.wait()
+    assert cut.error is not None and cut.extendable_by > 0
+    longer = host.extend(cut.id, tokens=100)
+    longer.wait()
+    assert longer.output == whole.output
+    stopped = flow(host, FORMAT, "  stop_sequences: name\n").start({"text": "A pet."})
+    stopped.wait()
+    assert stopped.error is not None and stopped.extendable_by == 0
+
+
 def test_of_several_texts_one_is_cut_at_the_limit_of_one(host: LocalHost) -> None:
     run = flow(host, FORMAT, "  num_return_sequences: 3\n").run(text="A pet.", length=4)
     assert "cut after 4 tokens," in run.error.message  # type: ignore[union-attr]
@@ -210,3 +224,11 @@ def test_a_beam_search_refuses_a_format(host: LocalHost) -> None:
     run = flow(host, "  num_beams: 2\n").start({"text": "A pet."}, format="json")
     run.wait()
     assert isinstance(run.error, InputError) and "a beam search" in run.error.message
+
+
+def test_a_format_that_turns_out_too_complex_is_named_with_its_place(host: LocalHost) -> None:
+    grammar = "start: " + " | ".join(f'"a{n}"' for n in range(3000))
+    run = flow(host, f"  format: {{grammar: {json.dumps(grammar)}}}\n").start({"text": "A pet."})
+    run.wait()
+    assert run.error is not None and run.error.code == "format_too_complex"
+    assert run.error.where is not None and run.error.where.line == 7
