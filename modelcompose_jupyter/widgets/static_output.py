@@ -7,7 +7,7 @@ widget to look at, with the texts, and the records of runs.
 from __future__ import annotations
 
 import uuid
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from html import escape
 from typing import Any, Generic, TypeVar
 
@@ -91,7 +91,7 @@ def bundle(run: Run, signature: Signature) -> Bundle:
     if calls:
         plain = f"{calls_text(calls)}\n{plain}"
     for turns in reversed(chats):
-        said = "\n\n".join(f"{turn['role']}:\n{turn['content']}" for turn in shown_turns(turns))
+        said = "\n\n".join(map(_said, shown_turns(turns)))
         is_begun = is_reply and turns and turns[-1]["role"] == "assistant"
         plain = f"{said}{'' if is_begun else _SPEAKER}{plain}"
         if reply and calls:
@@ -108,6 +108,12 @@ def bundle(run: Run, signature: Signature) -> Bundle:
         "text/html": _html(f"{html}<div><small>{escape(status)}</small></div>"),
     }
     return data, run.notebook_metadata()
+
+
+def _said(turn: Mapping[str, Any]) -> str:
+    """A turn as plain text, with its calls before what it says."""
+    parts = [f"{turn['role']}:", calls_text(turn.get("calls", ())), turn["content"]]
+    return "\n".join(part for number, part in enumerate(parts) if part or number != 1)
 
 
 def _html(content: str) -> str:

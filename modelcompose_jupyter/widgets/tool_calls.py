@@ -28,6 +28,7 @@ _STATES = {
 }
 """What is said of a call in each state."""
 _LONGEST_LINE = 120
+_ERROR_COLOR = "var(--jp-error-color1,#b3261e)"
 
 
 def calls_of(run: Run) -> list[dict[str, Any]]:
@@ -148,7 +149,8 @@ def _html(call: Mapping[str, Any]) -> str:
     said = call.get("said")
     before = f'<div dir="auto">{escape(said)}</div>' if said else ""
     told = " · ".join(filter(None, [call["told"], seconds(call)]))
-    error = f'<div style="color:#b3261e">{escape(call["error"])}</div>' if call.get("error") else ""
+    failed = call.get("error")
+    error = f'<div style="color:{_ERROR_COLOR}">{escape(failed)}</div>' if failed else ""
     result = f"<pre>{escape(call['result'])}</pre>" if call.get("result") else ""
     head = f"<code>{escape(call['name'])}({escape(call['summary'])})</code>"
     return (

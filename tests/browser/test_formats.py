@@ -71,6 +71,19 @@ def test_a_record_is_a_table_and_its_text_is_json_below_it(lab: Lab, theme: Them
     assert written["pets"][0]["kind"] in html
 
 
+def test_an_error_is_set_off_and_its_words_are_whole(lab: Lab) -> None:
+    notebook = lab.open(LOAD, RECORD.replace("400", "20"))
+    notebook.run(0)
+    notebook.run(1)
+    panel = notebook.output(1).locator(".modelcompose-panel")
+    panel.get_by_label("Prompt *", exact=True).fill("A girl")
+    panel.get_by_role("button", name="Run Workflow").click()
+    error = panel.get_by_role("alert").filter(has_text="the text was cut after 20 tokens")
+    expect(error).to_have_css("word-break", "normal")
+    expect(error).to_have_css("padding-left", "12px")
+    expect(error).to_have_css("border-left-width", "3px")
+
+
 @pytest.mark.viewport(400, 800)
 def test_a_record_fits_a_narrow_page(voila: Voila) -> None:
     opened = voila.open(LOAD, RECORD)

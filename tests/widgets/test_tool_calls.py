@@ -131,6 +131,9 @@ def test_what_a_notebook_keeps_is_safe_and_says_what_was_called(flow: Workflow, 
     assert "<b>" not in data["text/html"].replace("&lt;b&gt;", "")
     assert "get_weather(city=&quot;Paris&quot;)" in data["text/html"]
     assert 'get_weather(city="Paris") → <b>sunny</b>' in data["text/plain"]
+    later = flow.run(messages=[*run.messages, said("user", "And now?")])
+    data, _ = bundle(later, flow.signature)
+    assert data["text/plain"].count('get_weather(city="Paris") → <b>sunny</b>') == 2
     html = turns_html([ASKED, called("a", "<i>"), answered("a", "error: <i>")])
     assert "<i>" not in html + calls_html(shown_turns([called("a", "<i>")])[0]["calls"])
 
