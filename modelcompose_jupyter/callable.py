@@ -201,7 +201,7 @@ class Workflow:
         """Raise InputError, with its place, for a function that the document names as a tool and
         that is not there, or cannot be one."""
         self._tools.functions()
-        self.document.check_tools(self._workflow)
+        self.document.check_tools(self._workflow, self._tools.names)
 
     def check(self, values: Any, **options: Unpack[RunOptions]) -> None:
         """Raise InputError where `start` would refuse these inputs or options; begins nothing."""

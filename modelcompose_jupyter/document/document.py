@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
@@ -233,19 +233,20 @@ class Document:
         actions += [job.action for each in self.workflows for job in each.jobs]
         return {name: path for each in actions for name, path in each.named_tools.items()}
 
-    def check_tools(self, workflow: Workflow) -> None:
+    def check_tools(self, workflow: Workflow, near: Iterable[str] = ()) -> None:
         """Raise InputError, with its place, for a function that a workflow names and nobody has
-        given."""
+        given; ``near`` are names of functions that there are."""
         for job in workflow.jobs:
             for name, path in job.action.named_tools.items():
                 if name not in self.tools:
-                    raise self.missing_tool(name, path)
+                    raise self.missing_tool(name, path, near)
 
-    def missing_tool(self, name: str, path: KeyPath) -> InputError:
+    def missing_tool(self, name: str, path: KeyPath, near: Iterable[str] = ()) -> InputError:
         """The error for a name of `tools` that stands for nothing."""
         return InputError(
             f"the tool '{shortened(name)}' is a Python function, and it is not here",
-            hint="Define it in a cell above, or give it: load(…, tools=[…]). Where no function is"
+            hint=did_you_mean(name, near)
+            or "Define it in a cell above, or give it: load(…, tools=[…]). Where no function is"
             " to be called, write the tool's description in its place: type and function.",
             where=self.where(path, within=name),
             code="unknown_tool",

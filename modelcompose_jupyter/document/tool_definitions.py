@@ -18,6 +18,7 @@ from .types import ConversionError, show
 MOST_TOOLS = 128
 """Of one request, as in OpenAI's interface."""
 _NAME = re.compile(r"[\w.-]{1,64}")
+_OF_FUNCTION = ("name", "description", "parameters", "strict")
 _MOST_DESCRIPTION = 10_000  # characters
 CHOICES = ("auto", "none", "required")
 """What ``tool_choice`` may be, beside the name of a tool."""
@@ -45,7 +46,7 @@ def definition(value: Mapping[str, Any]) -> Definition:
         raise ConversionError(
             "a tool has a 'function', a mapping of its name, description and parameters"
         )
-    _check_keys(function, "a tool's function", ("name", "description", "parameters", "strict"))
+    _check_keys(function, "a tool's function", _OF_FUNCTION)
     name = function.get("name")
     if not isinstance(name, str) or not _NAME.fullmatch(name):
         raise ConversionError(
@@ -80,6 +81,8 @@ def _check_keys(value: Mapping[str, Any], what: str, known: tuple[str, ...]) -> 
     unknown = next((key for key in value if key not in known), None)
     if unknown is not None:
         hint = did_you_mean(str(unknown), known)
+        if "function" in known and unknown in _OF_FUNCTION:
+            hint = f"its {', '.join(_OF_FUNCTION[:-1])} stand in 'function'"
         raise ConversionError(f"{what} has no {show(unknown)}" + (f"; {hint}" if hint else ""))
 
 

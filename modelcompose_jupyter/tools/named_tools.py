@@ -41,6 +41,12 @@ class NamedTools:
             self._document = replace(self._document, tools=described)
         return self._document
 
+    @property
+    def names(self) -> list[str]:
+        """What could have been meant by a name that stands for nothing."""
+        given = list(self.given.items())
+        return [name for name, value in given if callable(value) and not name.startswith("_")]
+
     def functions(self) -> dict[str, FunctionTool]:
         """The tools that are there.
 

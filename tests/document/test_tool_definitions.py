@@ -44,6 +44,7 @@ def test_a_description_gets_what_it_lacks():
         (described(name="f", description=5), "the description of 'f' is a text"),
         (described(name="f", parameters={"type": "array"}), "the parameters of 'f' are a JSON"),
         (described(name="f", parameters=[]), None),
+        ({"name": "f", "parameters": {}}, "its name, description, parameters stand in 'function'"),
         (described(name="f", parameter={}), 'a tool\'s function has no "parameter"'),
     ],
 )

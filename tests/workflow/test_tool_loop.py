@@ -431,6 +431,9 @@ def test_a_function_that_is_not_there_is_named_with_its_place(chat: Chat) -> Non
     assert wrong.value.message == "the tool 'convert' is a Python function, and it is not here"
     assert (wrong.value.where.line, wrong.value.where.column) == (8, 24)
     assert "Define it in a cell above" in (wrong.value.hint or "")
+    with pytest.raises(InputError) as wrong:
+        chat("tools: [get_wether]", Weather().get_weather)
+    assert wrong.value.hint == "Did you mean 'get_weather'?"
 
 
 def test_what_cannot_be_a_tool_is_named_with_its_place(chat: Chat) -> None:

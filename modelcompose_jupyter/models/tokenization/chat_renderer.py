@@ -110,8 +110,8 @@ class ChatRenderer:
                 raise Refused(str(error)) from None
             raise ModelError(
                 f"the model's chat template fails: {type(error).__name__}: {error}",
-                hint="It may need a variable: give it as chat_template_kwargs. Else its author"
-                " must mend it.",
+                hint="It may need a variable: give it as chat_template_kwargs. Else mend the"
+                " document's 'chat_template'; a model's own template is its author's to mend.",
                 code="chat_template",
             ) from None
 

@@ -100,7 +100,8 @@ def lost(role: str) -> InputError:
         f"the model's chat template leaves out words of {who}, which the model would not read",
         hint="Say it in the first message of the user."
         if role == "system"
-        else "Use another model, or 'task: text-generation' with a 'text' of your own.",
+        else "Mend the document's 'chat_template', where it has one; else use another model, or"
+        " 'task: text-generation' with a 'text' of your own.",
         code="message_lost",
     )
 
