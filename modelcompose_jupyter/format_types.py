@@ -94,7 +94,15 @@ class GivenFormat:
 
 
 def _no_format(given: Any, error: Exception) -> InputError:
-    reason = str(error).partition("\n")[0]
+    reason = str(error).partition(". Set `")[0].partition("\n")[0]
+    if isinstance(given, list | tuple):
+        are_texts = all(isinstance(each, str) for each in given)
+        return InputError(
+            f"{show(str(given))} cannot be a format: it is a list",
+            hint='Where the text is one of several, give {"choices": […]}.'
+            if are_texts
+            else "A list of records is list[Model].",
+        )
     return InputError(
         f"{show(str(given))} cannot be a format: {reason}",
         hint="A format is a mapping, 'json', or a type: a pydantic model, a dataclass, an Enum, a"

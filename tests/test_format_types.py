@@ -173,6 +173,14 @@ def test_what_is_no_type_is_refused(host: LocalHost, given: Any) -> None:
         load(BODY, host=host)(text="A pet.", format=given)
 
 
+def test_a_list_is_no_format(host: LocalHost) -> None:
+    story = load(BODY, host=host)
+    for given, hint in ((["a", "b"], '{"choices": […]}'), ([Point], "list[Model]")):
+        with pytest.raises(InputError) as caught:
+            story(text="A pet.", format=given)
+        assert hint in str(caught.value.hint)
+
+
 def test_a_type_that_no_grammar_holds_to_is_refused(host: LocalHost) -> None:
     class Ahead(BaseModel):
         code: str = Field(json_schema_extra={"pattern": "(?=a)"})

@@ -69,6 +69,8 @@ with warnings.catch_warnings():
                 return {"json": True}
             if isinstance(value, str):
                 raise _wrong(f"there is no format {types.show(value)}", _FORMS)
+            if isinstance(value, list):
+                raise _wrong("a list is no format", _LIST)
             if isinstance(value, Mapping):
                 known = [key for key in value if key in KEYWORDS and key not in cls.model_fields]
                 if known and value.keys().isdisjoint(cls.model_fields):
@@ -147,6 +149,7 @@ with warnings.catch_warnings():
 _FORMS = (
     "Write 'format: json', or one of json_schema, regex, choices and grammar with what it takes."
 )
+_LIST = "Where the text is one of several, write them below 'choices:'."
 _INDENT = "Write 'json_schema:' below 'format:', and the schema below that."
 
 

@@ -257,7 +257,10 @@ class _Reader:
             raise SchemaError("'$id' stands at the top of a schema alone", path, hint, at_key=True)
         if key in (*ANNOTATIONS, *_DEFINITIONS, OPTIONS) or key.startswith("x-"):
             return
-        meant = get_close_matches(key, [*KEYWORDS, *INSTEAD], n=1, cutoff=0.8)
+        if key == "property":
+            meant = ["properties"]
+        else:
+            meant = get_close_matches(key, [*KEYWORDS, *INSTEAD], n=1, cutoff=0.8)
         if meant:
             raise SchemaError(
                 f"'{key}' is no keyword of JSON Schema",

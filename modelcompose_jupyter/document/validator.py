@@ -42,7 +42,15 @@ _OTHER_NAMES = {
     "quantization_config": "quantization",
     "kv_cache_dtype": "cache_quantization",
     "cache_implementation": "cache_quantization",
+    "response_format": "format",
 }
+_ELSEWHERE = {
+    **dict.fromkeys(
+        ("json_schema", "regex", "choices", "grammar"), "Write it below 'format:', as its one key."
+    ),
+    "reasoning_effort": "Chat templates read it: write it below 'chat_template_kwargs:'.",
+}
+"""What people write into a component that has a place further within."""
 _VALUES_ELSEWHERE = {
     ("precision", "int8"): "Write 'quantization: int8'.",
     ("precision", "int4"): "Write 'quantization: int4'.",
@@ -205,6 +213,8 @@ def explain(key: str, details: Mapping[str, Any]) -> tuple[str, str | None]:
         hint = hint or f"It is {' or '.join(expected)}."
         if key in ("type", "task", "driver"):
             hint += f" Other {key}s of model-compose do not run here."
+    elif kind == "extra_forbidden":
+        message = f"'{key}' is not known here"
     elif kind in ("model_type", "dict_type", "model_attributes_type"):
         message = f"'{key}' must be a mapping, and it is {value}"
     elif kind in ("string_too_short", "too_short"):
@@ -250,7 +260,10 @@ def _unknown_key(path: KeyPath) -> tuple[str, str]:
     if key in _NOT_OFFERED:
         return f"'{key}' is not supported", f"{_NOT_OFFERED[key]} do not run here."
     other = _OTHER_NAMES.get(key)
-    hint = f"Here it is called '{other}'." if other in known else did_you_mean(key, known)
+    hint = f"Here it is called '{other}'." if other in known else None
+    if key in _ELSEWHERE and "format" in known:
+        hint = _ELSEWHERE[key]
+    hint = hint or did_you_mean(key, known)
     if hint is None and len(path) > 1 and path[-2] in _LISTS:
         hint = f"'{path[-2]}' is a list: each of its elements begins with '- '."
     if hint is None and key in PARAMETER_NAMES:

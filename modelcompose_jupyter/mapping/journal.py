@@ -278,11 +278,18 @@ def _parsed(text: bytes) -> Line | None:
 
 def _check_origin(record: Mapping[str, Any], origin: Mapping[str, str], path: Path) -> None:
     for what, own in origin.items():
-        if record.get(what) != own:
+        if (found := record.get(what)) != own:
+            if what == "workflow" and _without_format(found) == _without_format(own):
+                what = "format"
             raise UsageError(
                 f"{path} holds results of another {what}",
                 hint="Save to another file, or remove this one to begin again.",
             )
+
+
+def _without_format(id: Any) -> str:
+    """A workflow's id, without what stands for a call's format behind it."""
+    return str(id).partition("#")[0]
 
 
 def _is_torn(text: bytes) -> bool:

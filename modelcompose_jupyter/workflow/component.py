@@ -185,6 +185,8 @@ class ComponentCaller:
         spec = _spec(call.document, call.job.component, call.render)
         with await self._acquire(call, spec) as lease:
             format = None if action.gives_text else parameters.format
+            # A call's own format has no place in the document.
+            format_at = None if "format" in call.options else _where_of(call, "format")
 
             async def generate(number: int) -> Sequence[Any]:
                 asked = parameters
@@ -196,7 +198,7 @@ class ComponentCaller:
                     return await converse(prompt, asked)
                 stream = begun.get(number) or _Stream(call, number, prompt, sequences)
                 result = await _generate(lease, prompt, asked, stream, call, limiter)
-                return outputs(result, format, _where_of(call, "format"))
+                return outputs(result, format, format_at)
 
             async def converse(
                 messages: list[Message], asked: GenerationParameters
@@ -205,7 +207,7 @@ class ComponentCaller:
                     call.run, (call.job.id, call.repeat or 0), _functions(call, asked), asked, reply
                 )
                 result = await loop.answer(messages)
-                return tool_outputs(result, format, _where_of(call, "format"))
+                return tool_outputs(result, format, format_at)
 
             async def reply(
                 round: int, messages: list[Message], asked: GenerationParameters

@@ -16,7 +16,7 @@ from .tool_loop import called
 _CUT = {
     "length": (
         "the text was cut after {tokens} tokens, before it was as 'format' asks",
-        "Raise max_output_length, or bound what may be long: by maxLength, maxItems, multipleOf.",
+        "Raise max_output_length, or bound what may be long{how}.",
     ),
     "stop": (
         "a stop sequence ended the text before it was as 'format' asks",
@@ -24,6 +24,12 @@ _CUT = {
     ),
     "cancelled": ("the text was stopped before it was as 'format' asks", None),
 }
+_HOW = {
+    "json_schema": ": by maxLength, maxItems, multipleOf",
+    "regex": ": write {0,20} in place of '*', {1,20} in place of '+'",
+    "grammar": ": write {0,20} in place of '*', {1,20} in place of '+'",
+}
+"""How what a format allows is made shorter."""
 
 
 def check_formattable(document: Document, workflow: Workflow) -> None:
@@ -79,6 +85,10 @@ def _value(
     if reason in _CUT:
         message, hint = _CUT[reason]
         message = message.format(tokens=result.parameters["max_output_length"])
+        how = _HOW.get(format.kind, "")
+        if format.kind == "json_schema" and where is None:  # a call's own, which may be of a type
+            how += ", in a type by Field(max_length=…)"
+        hint = hint and hint.format(how=how)
         raise ComposeError(message, hint=hint, code="format_cut", where=where, text=text)
     try:
         return format.value(text)

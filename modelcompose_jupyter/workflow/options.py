@@ -8,7 +8,7 @@ from typing import Any, NotRequired, TypedDict
 from pydantic import ValidationError
 
 from ..document import MAX_LOGPROBS, explain  # of the package: another thread may be importing it
-from ..document.format import Format
+from ..document.format import KINDS, Format
 from ..errors import InputError, Where, did_you_mean, listed
 from ..seeds import MAX_SEED
 
@@ -107,6 +107,8 @@ def _format(given: Any) -> dict[str, Any]:
         path = ("format", *details["loc"], *context.get("path", ()))
         said = {**details, "ctx": {**context, "at_key": False}}
         message, hint = explain(Where("", path).keys, said)
+        if details["type"] == "extra_forbidden":
+            hint = did_you_mean(str(path[-1]), KINDS) or f"There are {listed(KINDS)}."
         raise InputError(message, hint=hint, code="invalid_format") from None
 
 

@@ -12,13 +12,14 @@ import pytest
 from modelcompose_jupyter.document import Document, load_document, signature
 from modelcompose_jupyter.document.format import Format, value_of
 from modelcompose_jupyter.document.types import ConversionError
-from modelcompose_jupyter.errors import DocumentError
+from modelcompose_jupyter.errors import DocumentError, Problem
 from modelcompose_jupyter.server.schemas import DocumentText
 
 from .conftest import HEAD
 
 Component = Callable[..., Document]
 WrongLines = Callable[..., list[str]]
+Problems = Callable[..., list[Problem]]
 SCHEMA = """\
 type: object
 properties:
@@ -70,6 +71,7 @@ def test_the_forms_of_a_format(component: Component, lines: str, plain: Any) -> 
             "format: {type: object, properties: {}}",
             "1:9 'format': a JSON schema stands under 'json_schema'",
         ),
+        ("format: [a, b]", "1:9 'format': a list is no format"),
         ("format: {json: no}", "1:16 'json': it is true or left out"),
         ("format: {chices: [a]}", "1:10 unknown key 'chices'"),
         ("format: {choices: []}", "1:19 'choices' must not be empty"),
@@ -115,6 +117,25 @@ def test_what_is_wrong_with_a_format_has_its_place(
     wrong_lines: WrongLines, lines: str, wrong: str
 ) -> None:
     assert wrong_lines(lines + "\ntext: a") == [wrong]
+
+
+@pytest.mark.parametrize(
+    ("line", "hint"),
+    [
+        ("response_format: json", "Here it is called 'format'."),
+        ("json_schema: {type: object}", "Write it below 'format:', as its one key."),
+        ("choices: [a, b]", "Write it below 'format:', as its one key."),
+        ("reasoning_effort: low", "Chat templates read it"),
+        ("format: [a, b]", "Where the text is one of several, write them below 'choices:'."),
+        ("format: {choice: [a, b]}", "Did you mean 'choices'?"),
+    ],
+)
+def test_who_writes_a_format_elsewhere_is_told_where_it_stands(
+    problems: Problems, line: str, hint: str
+) -> None:
+    head = "type: model, task: text-generation, model: m, text: a"
+    (found,) = problems(f"component: {{{head}, {line}}}")
+    assert (found.hint or "").startswith(hint)
 
 
 def test_several_mistakes_in_a_schema_are_told_together(wrong_lines: WrongLines) -> None:

@@ -303,6 +303,7 @@ def test_what_is_not_held_to_is_refused_with_its_place(keyword: str) -> None:
         ("string", (), '"string" is no JSON schema'),
         ({"items": "string"}, ("items",), 'a schema is a mapping, true or false, and not "string"'),
         ({"propertys": {}}, ("propertys",), "'propertys' is no keyword of JSON Schema"),
+        ({"property": {}}, ("property",), "'property' is no keyword of JSON Schema"),
         ({"type": "int"}, ("type",), 'there is no type "int"'),
         ({"type": []}, ("type",), "'type' names one type or more"),
         ({"enum": []}, ("enum",), "'enum' is a list of values, and not []"),

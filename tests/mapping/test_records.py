@@ -125,7 +125,7 @@ def test_a_file_goes_on_and_holds_one_format(host: LocalHost, tmp_path: Path, na
     first = mapped(workflow, rows, format=Pet, save_to=file)
     again = mapped(workflow, rows, format=Pet, save_to=file)
     assert first.drop(index=6).equals(again.drop(index=6))
-    with pytest.raises(UsageError, match="holds results of another workflow"):
+    with pytest.raises(UsageError, match="holds results of another format"):
         mapped(workflow, rows, format=Literal["x"], save_to=file)
     if name.endswith("jsonl"):
         lines = [json.loads(line) for line in file.read_text().splitlines()]

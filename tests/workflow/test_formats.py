@@ -171,6 +171,12 @@ def test_a_call_gives_a_format(host: LocalHost) -> None:
     assert isinstance(plain(text="A pet.", format="json")["generated"], dict | list)
 
 
+def test_what_cut_the_format_of_a_call_has_no_place_in_the_document(host: LocalHost) -> None:
+    run = flow(host, FORMAT).run(text="A pet.", length=4, format={"regex": "[a-z]{50}"})
+    assert run.error.code == "format_cut" and run.error.where is None  # type: ignore[union-attr]
+    assert "{1,20} in place of '+'" in str(run.error.hint)  # type: ignore[union-attr]
+
+
 def test_an_input_that_is_called_format_is_one(host: LocalHost) -> None:
     named = load(BODY.replace("${input.text}", "As ${input.format}."), host=host)
     assert named(format="JSON", length=2)["generated"].startswith("As JSON.")
@@ -185,6 +191,7 @@ def test_an_input_that_is_called_format_is_one(host: LocalHost) -> None:
         ({"json_schema": "./person.json"}, "'format.json_schema': \"./person.json\" is no JSON"),
         ({"choices": ["a", ""]}, "'format.choices[1]': an empty text is not allowed here"),
         ({"choices": ["a"], "regex": "a"}, "'format': a format has exactly one kind"),
+        ({"choice": ["a"]}, "'format.choice' is not known here"),
         ("jsn", "'format': there is no format"),
     ],
 )
