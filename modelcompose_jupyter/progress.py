@@ -244,7 +244,13 @@ def as_text(output: Any) -> str:
 
 
 def says_only(output: Any, text: str) -> bool:
-    """Whether an output says no more than the text that was streamed."""
-    if isinstance(output, dict) and len(output) == 1:
-        (output,) = output.values()
-    return bool(output == text)
+    """Whether an output says no more than the text that was streamed, which may be its JSON."""
+    said = [output, *(output.values() if isinstance(output, dict) and len(output) == 1 else ())]
+    if text in said:
+        return True
+    if all(isinstance(each, str) for each in said):
+        return False
+    try:
+        return json.loads(text) in said
+    except (ValueError, RecursionError):
+        return False

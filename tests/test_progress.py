@@ -151,6 +151,10 @@ def test_outputs_as_text() -> None:
     assert as_text({"a": "한글"}) == '{\n  "a": "한글"\n}'
     assert says_only({"generated": "x"}, "x")
     assert not says_only({"a": "x", "b": 1}, "x")
+    assert says_only({"generated": {"a": [1]}}, '{"a": [1]}')
+    assert says_only({"a": 1}, '{"a": 1}')
+    assert not says_only({"a": 2}, '{"a": 1}')
+    assert not says_only({"a": 1}, '{"a": ')
 
 
 def ended(

@@ -246,8 +246,9 @@ class Document:
         return InputError(
             f"the tool '{shortened(name)}' is a Python function, and it is not here",
             hint=did_you_mean(name, near)
-            or "Define it in a cell above, or give it: load(…, tools=[…]). Where no function is"
-            " to be called, write the tool's description in its place: type and function.",
+            or "Define it in a cell above, or give it: load(…, tools=[…]); in a terminal there are"
+            " none. Where no function is to be called, write the tool's description in its place:"
+            " type and function.",
             where=self.where(path, within=name),
             code="unknown_tool",
         )
