@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +14,19 @@ import pytest
 from modelcompose_jupyter.models import ModelCache, ModelSpec
 
 from .conftest import Spoil, change, failure, name_of, spoiled
+
+
+@pytest.fixture(autouse=True)
+def without_tiktoken(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """It is not to be found, though something else may have brought it."""
+    from transformers.utils.import_utils import is_tiktoken_available
+
+    for name in ("tiktoken", "tiktoken.load"):
+        monkeypatch.setitem(sys.modules, name, None)
+    is_tiktoken_available.cache_clear()
+    yield
+    monkeypatch.undo()
+    is_tiktoken_available.cache_clear()
 
 
 def _flash_attention(folder: Path) -> None:
