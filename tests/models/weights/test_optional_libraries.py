@@ -17,10 +17,12 @@ from .conftest import Spoil, change, failure, name_of, spoiled
 
 
 @pytest.fixture(autouse=True)
-def without_tiktoken(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
-    """It is not to be found, though something else may have brought it."""
+def without_tiktoken(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """It is not to be found, though something else may have brought it; nor is what was read with
+    it before."""
     from transformers.utils.import_utils import is_tiktoken_available
 
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
     for name in ("tiktoken", "tiktoken.load"):
         monkeypatch.setitem(sys.modules, name, None)
     is_tiktoken_available.cache_clear()
