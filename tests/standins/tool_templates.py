@@ -6,95 +6,58 @@ from __future__ import annotations
 
 # Tools in the system message, calls and results between tags; thoughts before the last reply
 QWEN_3 = """\
-{%- if tools %}
-    {{- '<|im_start|>system\\n' }}
-    {%- if messages[0].role == 'system' %}
-        {{- messages[0].content + '\\n\\n' }}
-    {%- endif %}
-    {{- "# Tools\\n<tools>" }}
-    {%- for tool in tools %}
-        {{- "\\n" }}
-        {{- tool | tojson }}
-    {%- endfor %}
-    {{- "\\n</tools><|im_end|>\\n" }}
-{%- else %}
-    {%- if messages[0].role == 'system' %}
-        {{- '<|im_start|>system\\n' + messages[0].content + '<|im_end|>\\n' }}
-    {%- endif %}
-{%- endif %}
-{%- set ns = namespace(multi_step_tool=true, last_query_index=messages|length - 1) %}
-{%- for message in messages[::-1] %}
-    {%- set index = (messages|length - 1) - loop.index0 %}
-    {%- if ns.multi_step_tool and message.role == "user" and message.content is string and not(message.content.startswith('<tool_response>') and message.content.endswith('</tool_response>')) %}
-        {%- set ns.multi_step_tool = false %}
-        {%- set ns.last_query_index = index %}
-    {%- endif %}
-{%- endfor %}
-{%- for message in messages %}
-    {%- if message.content is string %}
-        {%- set content = message.content %}
-    {%- else %}
-        {%- set content = '' %}
-    {%- endif %}
-    {%- if (message.role == "user") or (message.role == "system" and not loop.first) %}
-        {{- '<|im_start|>' + message.role + '\\n' + content + '<|im_end|>' + '\\n' }}
-    {%- elif message.role == "assistant" %}
-        {%- set reasoning_content = '' %}
-        {%- if message.reasoning_content is string %}
-            {%- set reasoning_content = message.reasoning_content %}
-        {%- else %}
-            {%- if '</think>' in content %}
-                {%- set reasoning_content = content.split('</think>')[0].rstrip('\\n').split('<think>')[-1].lstrip('\\n') %}
-                {%- set content = content.split('</think>')[-1].lstrip('\\n') %}
-            {%- endif %}
-        {%- endif %}
-        {%- if loop.index0 > ns.last_query_index %}
-            {%- if loop.last or (not loop.last and reasoning_content) %}
-                {{- '<|im_start|>' + message.role + '\\n<think>\\n' + reasoning_content.strip('\\n') + '\\n</think>\\n\\n' + content.lstrip('\\n') }}
-            {%- else %}
-                {{- '<|im_start|>' + message.role + '\\n' + content }}
-            {%- endif %}
-        {%- else %}
-            {{- '<|im_start|>' + message.role + '\\n' + content }}
-        {%- endif %}
-        {%- if message.tool_calls %}
-            {%- for tool_call in message.tool_calls %}
-                {%- if (loop.first and content) or (not loop.first) %}
-                    {{- '\\n' }}
-                {%- endif %}
-                {%- if tool_call.function %}
-                    {%- set tool_call = tool_call.function %}
-                {%- endif %}
-                {{- '<tool_call>\\n{"name": "' }}
-                {{- tool_call.name }}
-                {{- '", "arguments": ' }}
-                {%- if tool_call.arguments is string %}
-                    {{- tool_call.arguments }}
-                {%- else %}
-                    {{- tool_call.arguments | tojson }}
-                {%- endif %}
-                {{- '}\\n</tool_call>' }}
-            {%- endfor %}
-        {%- endif %}
-        {{- '<|im_end|>\\n' }}
-    {%- elif message.role == "tool" %}
-        {%- if loop.first or (messages[loop.index0 - 1].role != "tool") %}
-            {{- '<|im_start|>user' }}
-        {%- endif %}
-        {{- '\\n<tool_response>\\n' }}
+{%- macro turn(role, said) -%}
+{{- '<|im_start|>' ~ role ~ '\\n' ~ said ~ '<|im_end|>\\n' -}}
+{%- endmacro -%}
+{%- set users = messages | selectattr('role', 'equalto', 'user') | list -%}
+{%- set opening = messages[0].content if messages[0].role == 'system' else '' -%}
+{%- if tools -%}
+    {%- set lines = tools | map('tojson') | join('\\n') -%}
+    {{- turn('system', (opening ~ '\\n\\n' if opening else '') ~ '# Tools\\n<tools>\\n' ~ lines ~ '\\n</tools>') -}}
+{%- elif opening -%}
+    {{- turn('system', opening) -}}
+{%- endif -%}
+{%- set seen = namespace(users=0) -%}
+{%- for message in messages -%}
+    {%- set content = message.content if message.content is string else '' -%}
+    {%- set thoughts = message.reasoning_content if message.reasoning_content is string else '' -%}
+    {%- if not thoughts and message.role == 'assistant' and '</think>' in content -%}
+        {%- set pieces = content.split('</think>') -%}
+        {%- set thoughts = pieces[0].replace('<think>', '') | trim -%}
+        {%- set content = pieces[-1].lstrip('\\n') -%}
+    {%- endif -%}
+    {%- if message.role == 'user' -%}
+        {%- set seen.users = seen.users + 1 -%}
+        {{- turn('user', content) -}}
+    {%- elif message.role == 'system' and not loop.first -%}
+        {{- turn('system', content) -}}
+    {%- elif message.role == 'tool' -%}
+        {{- '' if loop.previtem is defined and loop.previtem.role == 'tool' else '<|im_start|>user' -}}
+        {{- '\\n<tool_response>\\n' -}}
         {{- content }}
-        {{- '\\n</tool_response>' }}
-        {%- if loop.last or (messages[loop.index0 + 1].role != "tool") %}
-            {{- '<|im_end|>\\n' }}
-        {%- endif %}
-    {%- endif %}
-{%- endfor %}
-{%- if add_generation_prompt %}
-    {{- '<|im_start|>assistant\\n' }}
-    {%- if enable_thinking is defined and enable_thinking is false %}
-        {{- '<think>\\n\\n</think>\\n\\n' }}
-    {%- endif %}
-{%- endif %}
+        {{- '\\n</tool_response>' -}}
+        {{- '' if loop.nextitem is defined and loop.nextitem.role == 'tool' else '<|im_end|>\\n' -}}
+    {%- elif message.role == 'assistant' -%}
+        {{- '<|im_start|>assistant\\n' -}}
+        {%- if seen.users == users | length and (loop.last or thoughts) -%}
+            {{- '<think>\\n' ~ thoughts ~ '\\n</think>\\n\\n' -}}
+        {%- endif -%}
+        {{- content -}}
+        {%- for called in message.tool_calls or [] -%}
+            {%- set tool_call = called.function or called -%}
+            {%- set written = tool_call.arguments if tool_call.arguments is string else tool_call.arguments | tojson -%}
+            {{- '\\n' if content or not loop.first else '' -}}
+            {{- '<tool_call>\\n{"name": "' ~ tool_call.name ~ '", "arguments": ' ~ written ~ '}\\n</tool_call>' -}}
+        {%- endfor -%}
+        {{- '<|im_end|>\\n' -}}
+    {%- endif -%}
+{%- endfor -%}
+{%- if add_generation_prompt -%}
+    {{- '<|im_start|>assistant\\n' -}}
+    {%- if enable_thinking is defined and not enable_thinking -%}
+        {{- '<think>\\n\\n</think>\\n\\n' -}}
+    {%- endif -%}
+{%- endif -%}
 """
 
 # Tools in a system message that it always writes; calls only as a part of what is said
@@ -102,15 +65,15 @@ SMOLLM_3 = """\
 {%- if messages[0].role == "system" -%}
     {%- set custom_instructions = messages[0].content.replace("/no_think", "").replace("/think", "").rstrip() -%}
 {%- else -%}
-    {%- set custom_instructions = "You are a helpful AI assistant." -%}
+    {%- set custom_instructions = "Be helpful." -%}
 {%- endif -%}
-{{- "<|im_start|>system\\n## Metadata\\n\\nReasoning Mode: " + ("/think" if enable_thinking | default(true) else "/no_think") + "\\n\\n## Custom Instructions\\n\\n" + custom_instructions + "\\n\\n" -}}
+{{- "<|im_start|>system\\n## Mode\\n\\nReasoning: " + ("/think" if enable_thinking | default(true) else "/no_think") + "\\n\\n## Instructions\\n\\n" + custom_instructions + "\\n\\n" -}}
 {%- if xml_tools or tools -%}
     {{- "### Tools\\n\\n<tools>\\n" -}}
     {%- for tool in (tools or xml_tools)[:] -%}
         {{- (tool | string) ~ "\\n" -}}
     {%- endfor -%}
-    {{- "</tools>\\n\\nFor each function call, return a json object within <tool_call></tool_call> XML tags.\\n\\n" -}}
+    {{- "</tools>\\n\\nWrite a call as JSON between <tool_call> and </tool_call>.\\n\\n" -}}
 {%- endif -%}
 {{- "<|im_end|>\\n" -}}
 {%- for message in messages -%}

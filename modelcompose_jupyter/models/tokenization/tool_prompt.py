@@ -139,18 +139,6 @@ def adapted(renderer: ChatRenderer, messages: Messages, tools: Tools) -> tuple[M
     return (_described(messages, tools, found.system), ()) if in_words else (messages, tools)
 
 
-def reads_tools(tokenizer: Any, template: str | None = None) -> bool:
-    """Whether a model's chat template describes tools itself, in words that the model knows.
-
-    Args:
-        template: one in place of the tokenizer's.
-
-    Raises:
-        ModelError: there is no template, or it asks for too much.
-    """
-    return reading(ChatRenderer(tokenizer, template)).tools
-
-
 # Finding out
 
 

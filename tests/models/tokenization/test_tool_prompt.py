@@ -13,8 +13,9 @@ from modelcompose_jupyter.document.types import Message, messages
 from modelcompose_jupyter.errors import InputError
 from modelcompose_jupyter.models.tokenization import chat_template
 from modelcompose_jupyter.models.tokenization.chat import text_of
+from modelcompose_jupyter.models.tokenization.chat_renderer import ChatRenderer
 from modelcompose_jupyter.models.tokenization.chat_template import TemplateLimit
-from modelcompose_jupyter.models.tokenization.tool_prompt import reads_tools
+from modelcompose_jupyter.models.tokenization.tool_prompt import reading
 
 CHATML = chat_templates.CHATML
 PARTS = (
@@ -61,7 +62,7 @@ def test_a_template_that_knows_tools_gets_what_transformers_gives_it(
         EXCHANGE, tools=[TOOL], chat_template=template, tokenize=False, add_generation_prompt=True
     )
     assert text_of(tokenizer, EXCHANGE, tools=[TOOL], template=template) == theirs
-    assert reads_tools(tokenizer, template)
+    assert reading(ChatRenderer(tokenizer, template)).tools
 
 
 @pytest.mark.parametrize("template", [QWEN_3, LLAMA_3, MISTRAL, DEEPSEEK])
@@ -81,7 +82,7 @@ def test_arguments_are_a_text_where_a_template_wants_one(tokenizer: Any) -> None
 
 @pytest.mark.parametrize("template", [GEMMA, CHATML, DEEPSEEK, PARTS])
 def test_a_template_that_knows_no_tools_has_them_in_words(template: str, tokenizer: Any) -> None:
-    assert not reads_tools(tokenizer, template)
+    assert not reading(ChatRenderer(tokenizer, template)).tools
     text = text_of(tokenizer, EXCHANGE, tools=[TOOL], template=template)
     assert f"<tools>\n{json.dumps(TOOL['function'])}\n</tools>" in text
     assert CALL_IN_WORDS in text
@@ -220,11 +221,11 @@ def test_what_a_template_makes_of_tools_is_found_out_once_and_within_bounds(
 ) -> None:
     endless = "{% for a in range(9999) %}{% for b in range(9999) %}{{ a }}{% endfor %}{% endfor %}"
     with pytest.raises(TemplateLimit):
-        reads_tools(tokenizer, endless)
+        reading(ChatRenderer(tokenizer, endless))
     own = QWEN_3 + "{# once #}"
-    assert reads_tools(tokenizer, own)
+    assert reading(ChatRenderer(tokenizer, own)).tools
     monkeypatch.setattr(chat_template, "render", None)
-    assert reads_tools(tokenizer, own)
+    assert reading(ChatRenderer(tokenizer, own)).tools
 
 
 def test_all_of_these_templates_are_read_by_transformers(tokenizer: Any) -> None:
