@@ -42,7 +42,7 @@ LLAMA_3 = (
     + """\
 {%- for message in messages %}
     {%- if 'tool_calls' in message %}
-        {%- if not message.tool_calls | length == 1 %}{{- raise_exception("This model only supports single tool-calls at once!") }}{%- endif %}
+        {%- if not message.tool_calls | length == 1 %}{{- raise_exception("one call in a message, no more") }}{%- endif %}
         {%- set call = message.tool_calls[0].function %}
         {{- '<|start_header_id|>assistant<|end_header_id|>\\n\\n' -}}
         {{- '{"name": "' + call.name + '", ' }}{{- '"parameters": ' }}{{- call.arguments | tojson }}{{- "}" }}{{- "<|eot_id|>" }}
@@ -67,7 +67,7 @@ MISTRAL = """\
         {%- for tool_call in message.tool_calls %}
             {%- set out = tool_call.function | tojson %}
             {{- out[:-1] }}
-            {%- if not tool_call.id is defined or tool_call.id | length != 9 %}{{- raise_exception('Tool call IDs should be alphanumeric strings with length 9!') }}{%- endif %}
+            {%- if not tool_call.id is defined or tool_call.id | length != 9 %}{{- raise_exception('an id of a call has nine letters and digits') }}{%- endif %}
             {{- ', "id": "' + tool_call.id + '"}' }}
             {%- if not loop.last %}{{- ', ' }}{%- else %}{{- ']' + eos_token }}{%- endif %}
         {%- endfor %}

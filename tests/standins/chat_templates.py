@@ -58,7 +58,7 @@ LLAMA_3 = """\
         {{- '<|start_header_id|>' + message['role'] + '<|end_header_id|>\\n\\n'+ message['content'] | trim + '<|eot_id|>' }}
     {%- elif 'tool_calls' in message %}
         {%- if not message.tool_calls|length == 1 %}
-            {{- raise_exception("This model only supports single tool-calls at once!") }}
+            {{- raise_exception("one call in a message, no more") }}
         {%- endif %}
     {%- endif %}
 {%- endfor %}

@@ -116,9 +116,9 @@ LLAMA_3 = """\
         {%- set first_user_message = messages[0]['content']|trim %}
         {%- set messages = messages[1:] %}
     {%- else %}
-        {{- raise_exception("Cannot put tools in the first user message when there's no first user message!") }}
+        {{- raise_exception("tools need a message of the user's to stand in") }}
     {%- endif %}
-    {{- '<|start_header_id|>user<|end_header_id|>\\n\\nRespond with a JSON for a function call.\\n\\n' }}
+    {{- '<|start_header_id|>user<|end_header_id|>\\n\\nCall a function in JSON.\\n\\n' }}
     {%- for t in tools %}
         {{- t | tojson(indent=4) }}
         {{- "\\n\\n" }}
@@ -130,7 +130,7 @@ LLAMA_3 = """\
         {{- '<|start_header_id|>' + message['role'] + '<|end_header_id|>\\n\\n'+ message['content'] | trim + '<|eot_id|>' }}
     {%- elif 'tool_calls' in message %}
         {%- if not message.tool_calls|length == 1 %}
-            {{- raise_exception("This model only supports single tool-calls at once!") }}
+            {{- raise_exception("one call in a message, no more") }}
         {%- endif %}
         {%- set tool_call = message.tool_calls[0].function %}
         {{- '<|start_header_id|>assistant<|end_header_id|>\\n\\n' -}}
@@ -171,7 +171,7 @@ MISTRAL = """\
 {%- for message in loop_messages %}
     {%- if not (message.role == "tool" or message.role == "tool_results" or (message.tool_calls is defined and message.tool_calls is not none)) %}
         {%- if (message["role"] == "user") != (ns.index % 2 == 0) %}
-            {{- raise_exception("After the optional system message, conversation roles must alternate user/assistant/user/assistant/...") }}
+            {{- raise_exception("behind the system message user and assistant take turns") }}
         {%- endif %}
         {%- set ns.index = ns.index + 1 %}
     {%- endif %}
@@ -193,7 +193,7 @@ MISTRAL = """\
             {%- set out = tool_call.function|tojson %}
             {{- out[:-1] }}
             {%- if not tool_call.id is defined or tool_call.id|length != 9 %}
-                {{- raise_exception("Tool call IDs should be alphanumeric strings with length 9!") }}
+                {{- raise_exception("an id of a call has nine letters and digits") }}
             {%- endif %}
             {{- ', "id": "' + tool_call.id + '"}' }}
             {%- if not loop.last %}
@@ -207,11 +207,11 @@ MISTRAL = """\
     {%- elif message["role"] == "tool_results" or message["role"] == "tool" %}
         {{- '[TOOL_RESULTS] {"content": ' + message.content|string + ", " }}
         {%- if not message.tool_call_id is defined or message.tool_call_id|length != 9 %}
-            {{- raise_exception("Tool call IDs should be alphanumeric strings with length 9!") }}
+            {{- raise_exception("an id of a call has nine letters and digits") }}
         {%- endif %}
         {{- '"call_id": "' + message.tool_call_id + '"}[/TOOL_RESULTS]' }}
     {%- else %}
-        {{- raise_exception("Only user and assistant roles are supported, with the exception of an initial optional system message!") }}
+        {{- raise_exception("no such role but user, assistant and a first system message") }}
     {%- endif %}
 {%- endfor %}
 """
@@ -234,9 +234,9 @@ DEEPSEEK = """\
 
 # No system message, no tools, user and model in turns
 GEMMA = """\
-{{ bos_token }}{% if messages[0]['role'] == 'system' %}{{ raise_exception('System role not supported') }}{% endif %}
+{{ bos_token }}{% if messages[0]['role'] == 'system' %}{{ raise_exception('no system messages here') }}{% endif %}
 {%- for message in messages %}
-{%- if (message['role'] == 'user') != (loop.index0 % 2 == 0) %}{{ raise_exception('Conversation roles must alternate user/assistant/user/assistant/...') }}{% endif %}
+{%- if (message['role'] == 'user') != (loop.index0 % 2 == 0) %}{{ raise_exception('user and assistant take turns') }}{% endif %}
 {%- if (message['role'] == 'assistant') %}{% set role = 'model' %}{% else %}{% set role = message['role'] %}{% endif %}
 {{- '<start_of_turn>' + role + '\\n' + message['content'] | trim + '<end_of_turn>\\n' }}
 {%- endfor %}

@@ -13,11 +13,8 @@ from modelcompose_jupyter.models.tokenization.chat import text_of
 
 GEMMA, MISTRAL = tool_templates.GEMMA, tool_templates.MISTRAL
 ROLES = {"s": "system", "u": "user", "a": "assistant"}
-TURNS_WORDS = "Conversation roles must alternate user/assistant/user/assistant/..."
-MISTRAL_WORDS = (
-    "After the optional system message, conversation roles must alternate"
-    " user/assistant/user/assistant/..."
-)
+TURNS_WORDS = "user and assistant take turns"
+MISTRAL_WORDS = "behind the system message user and assistant take turns"
 ONE_SYSTEM = (
     "{% for m in messages %}{% if m.role == 'system' and not loop.first %}"
     "{{ raise_exception('System message must be at the beginning.') }}{% endif %}"
@@ -48,7 +45,7 @@ def tokenizer() -> Any:
     ("template", "roles", "message", "hint", "words"),
     [
         (GEMMA, "su", "takes no system message",
-         "Say it in the user's first message.", "System role not supported"),
+         "Say it in the user's first message.", "no system messages here"),
         (GEMMA, "uu", "wants user and assistant in turns, and message 2 is a second user's",
          "Make one of the two, or put one of the assistant's between them.", TURNS_WORDS),
         (GEMMA, "uaau", "wants user and assistant in turns, and message 3 is a second assistant's",
