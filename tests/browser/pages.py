@@ -47,6 +47,8 @@ _OPEN = """async ([path, theme]) => {
     shell.collapseLeft();
 }"""
 
+# The manager of widgets looks for its kernel by itself, and where the kernel's last notebook has just
+# been closed it may find none: then no widget of this page is ever drawn.
 _READY = """async ([path, idle]) => {
     const until = async condition => {
         while (!condition()) await new Promise(resolve => setTimeout(resolve, 20));
@@ -58,6 +60,7 @@ _READY = """async ([path, idle]) => {
     if (!idle) return;
     await sessionContext.ready;
     await until(() => sessionContext.session?.kernel?.status === 'idle');
+    await until(() => 'jupyter.widget' in sessionContext.session.kernel._targetRegistry);
 }"""
 
 _SELECT = """index => {
