@@ -424,7 +424,8 @@ class Workflow:
 
         def work() -> None:
             if self._host is not None or runs_here(self.document):
-                specs = [written_spec(self.document, job) for job in self._workflow.jobs]
+                calls = self._workflow.model_calls
+                specs = [written_spec(self.document, each.component) for each in calls]
                 prepare(dict.fromkeys(spec for spec in specs if spec is not None))
 
         thread = threading.Thread(target=work, name=PREPARE_THREAD_NAME, daemon=True)
@@ -565,7 +566,7 @@ class Workflow:
     @property
     def _models(self) -> list[str]:
         """The models that the jobs use, as the document names them."""
-        models = (redact(str(job.component.model["source"])) for job in self._workflow.jobs)
+        models = (redact(each.component.sources[0]) for each in self._workflow.model_calls)
         return list(dict.fromkeys(map(public_source, models) if self.for_guests else models))
 
     def __repr__(self) -> str:

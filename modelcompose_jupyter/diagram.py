@@ -18,6 +18,8 @@ from statistics import fmean
 from typing import Any, Literal
 
 from .document import Document, Job, Template, Workflow, signature
+from .document.jobs import model_calls
+from .document.reachability import predecessors
 from .path_redaction import public_source, without_folders
 from .redaction import redact
 
@@ -40,8 +42,8 @@ def diagram(document: Document, workflow: Workflow, *, for_guests: bool = False)
     outputs = [_clean(each.name or str(each.type)) for each in described.outputs]
     first, last = Node("input", "Input", tuple(inputs)), Node("output", "Output", tuple(outputs))
     if len(workflow.jobs) > MAX_JOBS:
-        models = dict.fromkeys(_model(job, for_guests) for job in workflow.jobs)
-        together = Node("job", f"{len(workflow.jobs):,} jobs", tuple(models))
+        models = tuple(_models(workflow.jobs, for_guests))
+        together = Node("job", f"{len(workflow.jobs):,} jobs", models)
         return Diagram((first, together, last), ((0, 1), (1, 2)))
     nodes = (first, *(_job_node(job, for_guests) for job in workflow.jobs), last)
     return Diagram(nodes, tuple(_edges(workflow)))
@@ -156,16 +158,20 @@ class Diagram:
 
 
 def _job_node(job: Job, for_guests: bool) -> Node:
-    named = [each for each in (job.id, job.component.id) if not each.startswith("__")]
-    count = "" if job.repeat_count is None else _brief(job.repeat_count)
+    call = job.call
+    ids = (job.id, *(() if call is None else (call.component.id,)))
+    named = [each for each in ids if not each.startswith("__")]
+    repeat_count = None if call is None else call.repeat_count
+    count = "" if repeat_count is None else _brief(repeat_count)
     repeats = count and f"× {_clean(without_folders(count) if for_guests else count)}"
     label = _clean(named[0] if named else "Default")
-    return Node("job", label, (_model(job, for_guests),), repeats)
+    return Node("job", label, tuple(_models((job,), for_guests)), repeats)
 
 
-def _model(job: Job, for_guests: bool) -> str:
-    source = str(job.component.model["source"])
-    return _clean(public_source(source) if for_guests else source)
+def _models(jobs: tuple[Job, ...], for_guests: bool) -> list[str]:
+    sources = (call.component.sources[0] for call in model_calls(jobs))
+    shown = (public_source(source) if for_guests else source for source in sources)
+    return list(dict.fromkeys(map(_clean, shown)))
 
 
 def _brief(template: Template) -> str:
@@ -182,7 +188,7 @@ def _edges(workflow: Workflow) -> list[Edge]:
     Where that is more than anyone can follow, what is implied by the rest is left out.
     """
     places = {job.id: place for place, job in enumerate(workflow.jobs, 1)}
-    awaited = {job.id: job.depends_on for job in workflow.jobs}
+    awaited = predecessors(workflow.jobs)
     if sum(map(len, awaited.values())) > _MANY_EDGES:
         awaited = _reduced(awaited)
     return [

@@ -16,7 +16,7 @@ from pydantic.errors import PydanticInvalidForJsonSchema
 from pydantic.json_schema import GenerateJsonSchema, JsonSchemaValue
 from pydantic_core import core_schema
 
-from .document.document import Workflow, digest, gives_several
+from .document.document import Workflow, digest
 from .document.templates import MappingTemplate, Template
 from .document.types import show
 from .errors import ComposeError, InputError
@@ -72,7 +72,8 @@ class GivenFormat:
             return output
         name = one_name(workflow)
         value = output[name] if name is not None else output
-        if gives_several(workflow.jobs[0]) and isinstance(value, list):
+        call = workflow.last_call
+        if call is not None and call.gives_several and isinstance(value, list):
             return [self._instance(each) for each in value]
         return self._instance(value)
 

@@ -32,7 +32,7 @@ from .workflow.component import ComponentCaller
 from .workflow.extension import EarlierRun, extension
 from .workflow.formatted import check_formattable
 from .workflow.options import checked
-from .workflow.runner import GUESTS
+from .workflow.run_context import GUESTS
 from .workflow.scoring import check_scorable
 
 HOST_THREAD_NAME = "modelcompose-host"
@@ -236,7 +236,8 @@ class LocalHost:
                 functions,
             )
         )
-        written = chosen.jobs[0].action.parameters.get("seed")
+        calls = chosen.model_calls
+        written = calls[0].action.parameters.get("seed") if calls else None
         known = first_seed if written is None else written.value
         shown, hidden = signature(document, chosen).masked(values)
         task.run = run = Run(

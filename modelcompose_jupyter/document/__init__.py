@@ -10,8 +10,16 @@ from typing import Any
 from ..errors import DocumentError, Problem, shared_comparisons
 from ..path_redaction import remember as remember_folder
 from .compiler import compile_document
-from .document import Action, Component, Controller, Document, Job, Workflow
+from .components import (
+    Action,
+    Component,
+    FunctionComponent,
+    ModelComponent,
+    WorkflowComponent,
+)
+from .document import Controller, Document, Workflow
 from .files import BesideFiles
+from .jobs import Call, Job
 from .parameters import MAX_LOGPROBS, GenerationParameters
 from .reader import Source, read
 from .references import BrokenExpression, findings
@@ -26,16 +34,20 @@ from .validator import explain, validate
 __all__ = [
     "MAX_LOGPROBS",
     "Action",
+    "Call",
     "Component",
     "Controller",
     "Document",
+    "FunctionComponent",
     "GenerationParameters",
     "Input",
     "Job",
+    "ModelComponent",
     "Output",
     "Signature",
     "Template",
     "Workflow",
+    "WorkflowComponent",
     "explain",
     "json_schema",
     "load_document",

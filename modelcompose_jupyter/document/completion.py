@@ -23,7 +23,7 @@ from .format import Format
 from .outline import LONGEST_EXPRESSION, CursorContext, ExpressionEnds, Node, Outline
 from .parameters import PARAMETER_NAMES, GenerationParameters
 from .references import NOTES, SOURCES, references
-from .schema import Component, JobFields, ModelSettings, ModelSource
+from .schema import JobFields, ModelComponent, ModelSettings, ModelSource
 from .schema_keywords import Holds, JsonSchemaKeywords
 from .templates import parse_template
 from .types import TYPE_HELP, ConversionError, Type, check_type
@@ -309,9 +309,11 @@ class _Completer:
             kind = "job" if spot.key.key == "depends_on" else spot.key.key
             for name in self._references(context, spot.key, spot.mapping):
                 yield Completion(name, kind)
-        elif spot.owner is ModelSource or (spot.owner is Component and spot.key.key == "model"):
+        elif spot.owner is ModelSource or (
+            spot.owner is ModelComponent and spot.key.key == "model"
+        ):
             yield from self._model_names(spot.key.key, typed)
-        elif spot.owner is Component and spot.key.key == "draft_model":
+        elif spot.owner is ModelComponent and spot.key.key == "draft_model":
             yield from self._model_names("model", typed)
 
     def _references(self, context: CursorContext, key: Node, job: Node) -> list[str]:

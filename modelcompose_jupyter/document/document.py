@@ -11,112 +11,12 @@ from pathlib import Path
 from typing import Any
 
 from ..errors import InputError, Problem, Where, did_you_mean, listed, shortened
+from .components import Component, ModelComponent
 from .files import path_beside
+from .jobs import Job, ModelCall, model_calls
 from .reader import KeyPath, Source
-from .templates import ListTemplate, Template
+from .templates import Template
 from .tool_definitions import Definition
-
-
-@dataclass(frozen=True)
-class Action:
-    """One call of a component's model.
-
-    ``text`` is the prompt's template, or a list of them; where ``is_chat`` that of a chat's
-    messages, where ``takes_tokens`` that of prompts as lists of tokens. ``parameters`` maps the
-    names of generation parameters to templates; ``output`` is None where the text itself is the
-    output. With ``gives_text`` it is the text as it came, whatever its format, though it was cut,
-    in a call of a tool, too.
-    """
-
-    id: str
-    path: KeyPath
-    text: Template
-    parameters: dict[str, Template]
-    output: Template | None = None
-    is_chat: bool = False
-    takes_tokens: bool = False
-    gives_text: bool = False
-    default: bool = False
-
-    @property
-    def named_tools(self) -> dict[str, KeyPath]:
-        """The Python functions that it names as tools, with the place of each; those that only a
-        run's input names are not among them."""
-        template = self.parameters.get("tools")
-        if template is None or not isinstance(template.value, list):
-            return {}
-        several = enumerate(template.value)
-        return {each: (*template.path, n) for n, each in several if isinstance(each, str)}
-
-
-@dataclass(frozen=True)
-class Component:
-    """A model, and the actions that call it.
-
-    ``model`` maps the model's settings to templates. ``chat_template`` is Jinja in place of the
-    model's own, or None.
-    """
-
-    id: str
-    path: KeyPath
-    model: dict[str, Template] = field(repr=False)  # which has the Hub's tokens
-    actions: tuple[Action, ...]
-    default: bool = False
-    max_concurrent_count: int = 0
-    chat_template: str | None = field(default=None, repr=False)
-
-    @property
-    def tokens(self) -> list[Any]:
-        """Its Hub tokens as they are written, those of its adapters too."""
-        found: list[Any] = []
-        rest: list[Any] = [self._written]
-        while rest:
-            each = rest.pop()
-            if isinstance(each, Mapping):
-                found += [each["token"]] if "token" in each else []
-                rest += each.values()
-            elif isinstance(each, list):
-                rest += each
-        return found
-
-    @property
-    def _written(self) -> dict[str, Any]:
-        return {key: template.value for key, template in self.model.items()}
-
-    @property
-    def sources(self) -> list[str]:
-        """Where its model, its draft model and its adapters come from, as they are written."""
-        written = self._written
-        sources = [written["source"], written.get("draft_model", "")]
-        for adapter in written.get("peft_adapters", ()):
-            model = adapter["model"]
-            # A path in the long form need not begin with a dot.
-            sources += [f"./{model.get('path')}"] if isinstance(model, Mapping) else [model]
-        return [str(each) for each in sources]
-
-
-@dataclass(frozen=True)
-class Job:
-    """One step of a workflow; ``input`` is None where the whole input goes through."""
-
-    id: str
-    path: KeyPath
-    component: Component
-    action: Action
-    input: Template | None = None
-    output: Template | None = None
-    repeat_count: Template | None = None
-    depends_on: tuple[str, ...] = ()
-
-
-def gives_several(job: Job) -> bool:
-    """Whether a job gives a list, of which each is what the model gave once."""
-    sequences = job.action.parameters.get("num_return_sequences")
-    return (
-        job.repeat_count is not None
-        or (isinstance(job.action.text, ListTemplate) and not job.action.is_chat)
-        or (sequences is not None and sequences.value != 1)
-    )
 
 
 @dataclass(frozen=True)
@@ -134,14 +34,32 @@ class Workflow:
 
     @property
     def last_jobs(self) -> tuple[Job, ...]:
-        """The jobs that no other job waits for: their outputs are the workflow's."""
-        awaited = {name for job in self.jobs for name in job.depends_on}
-        return tuple(job for job in self.jobs if job.id not in awaited)
+        """The jobs that no other job waits for and that lead to none: their outputs are the
+        workflow's."""
+        awaited = {name for job in self.jobs for name in job.predecessors}
+        return tuple(job for job in self.jobs if job.id not in awaited and not job.routes_to_jobs)
+
+    @cached_property
+    def model_calls(self) -> tuple[ModelCall, ...]:
+        """The calls of models that its jobs make, in their order."""
+        return tuple(model_calls(self.jobs))
+
+    @property
+    def only_call(self) -> ModelCall | None:
+        """The call of a model that is all that the workflow does; None where it does more."""
+        call = self.last_call
+        is_all = len(self.jobs) == 1 and call is not None and not call.is_inner
+        return call if is_all else None
+
+    @property
+    def last_call(self) -> ModelCall | None:
+        """The call of a model that the first of the last jobs makes, if it makes one."""
+        return next(model_calls(self.last_jobs[:1]), None)
 
     @property
     def sets_seed(self) -> bool:
         """Whether the document says what the seeds are, so that a run's own changes nothing."""
-        return all("seed" in job.action.parameters for job in self.jobs)
+        return all("seed" in each.action.parameters for each in self.model_calls)
 
 
 @dataclass(frozen=True)
@@ -229,15 +147,16 @@ class Document:
     @property
     def named_tools(self) -> dict[str, KeyPath]:
         """The Python functions that it names as tools, each with one of its places."""
-        actions = [action for each in self.components for action in each.actions]
-        actions += [job.action for each in self.workflows for job in each.jobs]
+        models = [each for each in self.components if isinstance(each, ModelComponent)]
+        actions = [action for each in models for action in each.actions]
+        actions += [call.action for each in self.workflows for call in each.model_calls]
         return {name: path for each in actions for name, path in each.named_tools.items()}
 
     def check_tools(self, workflow: Workflow, near: Iterable[str] = ()) -> None:
         """Raise InputError, with its place, for a function that a workflow names and nobody has
         given; ``near`` are names of functions that there are."""
-        for job in workflow.jobs:
-            for name, path in job.action.named_tools.items():
+        for call in workflow.model_calls:
+            for name, path in call.action.named_tools.items():
                 if name not in self.tools:
                     raise self.missing_tool(name, path, near)
 

@@ -141,6 +141,7 @@ Number = Annotated[float, converting(types.number), _DIGITS]
 Integer = Annotated[int, converting(types.integer), _DIGITS]
 Boolean = Annotated[bool, converting(types.boolean), SWITCH]
 Size = Annotated[int, converting(types.byte_size), _Written({"type": "number"}), _DIGITS]
+Duration = Annotated[float, converting(types.duration), _DIGITS]
 Lookup = Annotated[
     int, converting(types.lookup_tokens), _Written({"type": "boolean"}), SWITCH, _DIGITS
 ]
@@ -156,6 +157,44 @@ def _shape(value: Any) -> str:
 # A field that takes a mapping or something plain, with the errors of the one that it got:
 # Annotated[Annotated[Mapping, IN_FULL] | Annotated[Plain, IN_SHORT], BY_SHAPE]
 IN_FULL, IN_SHORT, BY_SHAPE = Tag("mapping"), Tag("plain"), Discriminator(_shape)
+
+OF_TYPE = "of type "
+"""What tags of unions begin with that go by a mapping's ``type``; no key begins so."""
+
+
+def by_type(default: str, types: tuple[str, ...]) -> Callable[[Any], str]:
+    """What tells which mapping of a union it is, by its ``type``: ``default`` where it has none of
+    the ``types``, which says then what is wrong."""
+
+    def tag(value: Any) -> str:
+        of = value.get("type") if isinstance(value, Mapping) else getattr(value, "type", None)
+        is_other = isinstance(of, str) and of in types and of != "action"
+        return OF_TYPE + (of if is_other else default)  # type: ignore[operator]
+
+    return tag
+
+
+def _alternatives(value: Any) -> Any:
+    if not isinstance(value, list):
+        return _filled_text(value)
+    if not value:
+        raise types.ConversionError("an empty list names no job")
+    return [_filled_text(each) for each in value]
+
+
+Alternatives = Annotated[
+    Any,
+    converting(_alternatives),
+    WithJsonSchema(
+        {
+            "anyOf": [
+                {"type": "string", "minLength": 1},
+                {"type": "array", "items": {"type": "string", "minLength": 1}, "minItems": 1},
+            ]
+        }
+    ),
+]
+"""An id, or a list of ids of which one is enough."""
 
 
 def _prompt(value: Any) -> Any:

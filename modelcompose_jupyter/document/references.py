@@ -32,8 +32,12 @@ SOURCES = {
     "output": "What came back: the model's text, or what a job's component gave.",
     "result": "The same as ${output}.",
     "response": "The same as ${output}.",
-    "item": "The element that '*' or '|' is at.",
-    "index": "The number of the repeat, from 0; inside '*' and '|' the element's place.",
+    "item": "The element that '*', '|' or a job's 'do' is at.",
+    "index": "The number of the repeat, from 0; inside '*', '|' and 'do' the element's place.",
+    "accumulator": "In a job of type accumulate: what came of the elements before.",
+    "iteration": "In a loop: the number of the round, from 0.",
+    "job": "Where a run is interrupted: ${job.input}, and ${job.output} after the job.",
+    "error": "Why a job has failed: ${error.message}, ${error.code}.",
     "context": "About the run itself: ${context.run_id}.",
 }
 """What expressions may take values from, with a sentence about each for editors."""

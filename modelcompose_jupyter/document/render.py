@@ -74,6 +74,15 @@ def render(template: Any, context: Mapping[str, Any]) -> Any:
     return value
 
 
+def holds(test: Template, context: Mapping[str, Any]) -> bool:
+    """Whether a test that `templates.parse_test` made holds, in a context as `render` takes.
+
+    Raises:
+        ExpressionError: as `render`, and where values cannot be compared.
+    """
+    return _Renderer(context, _Budget()).holds(test)
+
+
 def check_size(value: Any, expression: str) -> None:
     """Raise ExpressionError where a value is larger than `MAX_VALUE`; it names the expression."""
     if text_size(value, MAX_VALUE, _PART) > MAX_VALUE:

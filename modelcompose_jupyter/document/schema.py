@@ -5,9 +5,9 @@ These models describe the text as it stands: the flat form and the nested one, s
 """
 
 from collections.abc import Collection, Iterator
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, get_args
 
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic import BaseModel, ConfigDict, Discriminator, Field, Tag, model_validator
 from pydantic.fields import FieldInfo
 from pydantic_core import PydanticCustomError
 
@@ -16,7 +16,10 @@ from .fields import (
     BY_SHAPE,
     IN_FULL,
     IN_SHORT,
+    OF_TYPE,
+    Alternatives,
     Boolean,
+    Duration,
     FilledText,
     Identifier,
     Integer,
@@ -30,12 +33,19 @@ from .fields import (
     Strict,
     TemplateOr,
     TextField,
+    by_type,
 )
 from .parameters import GenerationParameters
 from .schema_keywords import JsonSchemaKeywords, defined
+from .templates import Operator
 from .types import OF_ONE_ROLE, ROLES, Role
 
 Template = Any
+JobType = Literal[
+    "component", "action", "if", "switch", "for-each", "filter", "loop", "accumulate", "delay",
+    "random-router",
+]  # fmt: skip
+JOB_TYPES = tuple(get_args(JobType))
 Port = Annotated[Integer, Field(ge=1, le=65535), TemplateOr()]
 Text = Annotated[TextField, TemplateOr()]
 
@@ -49,6 +59,7 @@ NO_EFFECT = {
     "fast_tokenizer": "the fast tokenizer is used wherever there is one",
     "device_mode": "'device' alone decides",
     "runtime": "models run in the host's own process",
+    "max_run_count": "a job runs once; one of type loop repeats",
 }
 ADAPTER_NO_EFFECT = {
     **dict.fromkeys(("precision", "quantization"), "an adapter takes that of its model"),
@@ -63,6 +74,7 @@ def _idle(reason: str) -> Any:
 
 _ELSEWHERE = "it is for model-compose's own server"
 
+_ROUTE = "The job that runs, or a value as 'output': {}."
 _DEFAULT = "Whether it is the one where none is named."
 _REVISION = "A branch, tag or commit of the repository."
 _TOKEN = "A Hub access token; better ${env.HF_TOKEN}."
@@ -311,11 +323,21 @@ class ModelSettings(Strict):
     ) = Field(None, description="int8 keeps keys and values in 8 bits: about half the memory.")
 
 
-class Component(ActionFields, ModelSettings):
+ComponentType = Literal["model", "function", "workflow"]
+
+
+class ModelComponent(ActionFields, ModelSettings):
     """A model and how to call it. The flat form holds its one action's keys directly."""
 
     id: Identifier | None = Field(None, description="What jobs call it, as their 'component'.")
-    type: Literal["model"] = Field(description="model, the one kind there is here.")
+    type: Annotated[
+        ComponentType,
+        Meanings(
+            model="A model that generates text.",
+            function="A Python function.",
+            workflow="Another workflow of the document.",
+        ),
+    ] = Field(description="What it is: a model, a Python function, or another workflow.")
     task: Annotated[
         Literal["text-generation", "chat-completion"],
         Meanings(
@@ -348,37 +370,381 @@ class Component(ActionFields, ModelSettings):
     runtime: Any = _idle(NO_EFFECT["runtime"])
 
 
-class JobFields(Strict):
-    """One step: which component it calls, with what, how often, and what becomes of it."""
+class FunctionComponent(Strict):
+    """A Python function, as a step of workflows."""
+
+    id: Identifier | None = Field(None, description="What jobs call it, as their 'component'.")
+    type: Literal["function"] = Field(description="function: a function of Python's.")
+    function: FilledText = Field(
+        description="Its name, of a function of the notebook's; or module:name, of a module beside"
+        " the document.",
+    )
+    output: Template = Field(None, description="What it gives; ${output} is what came back.")
+    default: Boolean | None = Field(None, description=_DEFAULT)
+    max_concurrent_count: Annotated[Integer, Field(ge=0)] | None = Field(
+        None, description="How many calls run at once; 0 is no limit."
+    )
+
+
+class WorkflowComponent(Strict):
+    """Another workflow, as a step of workflows."""
+
+    id: Identifier | None = Field(None, description="What jobs call it, as their 'component'.")
+    type: Literal["workflow"] = Field(description="workflow: another one of the document.")
+    workflow: Identifier | None = Field(
+        None, description="The id of the workflow; the default one if unset."
+    )
+    input: Template = Field(None, description="What it gets as its input; all of it if unset.")
+    output: Template = Field(None, description="What it gives; ${output} is what came back.")
+    default: Boolean | None = Field(None, description=_DEFAULT)
+    max_concurrent_count: Annotated[Integer, Field(ge=0)] | None = Field(
+        None, description="How many calls run at once; 0 is no limit."
+    )
+
+
+Component = Annotated[
+    Annotated[ModelComponent, Tag(OF_TYPE + "model")]
+    | Annotated[FunctionComponent, Tag(OF_TYPE + "function")]
+    | Annotated[WorkflowComponent, Tag(OF_TYPE + "workflow")],
+    Discriminator(by_type("model", ("function", "workflow"))),
+]
+
+
+class Route(Strict):
+    """Where a job leads: to another job, to a value, or both."""
+
+    model_config = ConfigDict(
+        json_schema_extra={"anyOf": [{"required": ["to"]}, {"required": ["output"]}]}
+    )
+
+    to: Identifier | None = Field(None, description="The id of the job that runs next.")
+    output: Template = Field(None, description="What this job gives.")
+
+    @model_validator(mode="after")
+    def _leads_somewhere(self) -> "Route":
+        if self.model_fields_set.isdisjoint(("to", "output")):
+            raise PydanticCustomError(
+                "lacking", "'output' is missing", {"key": "output", "unless": "to"}
+            )
+        return self
+
+
+RouteOrJob = Annotated[Annotated[Route, IN_FULL] | Annotated[Identifier, IN_SHORT], BY_SHAPE]
+
+
+class Retry(Strict):
+    """How often a job that fails is tried again."""
+
+    max_attempt_count: Annotated[Integer, Field(ge=1, le=100)] = Field(
+        description="How often it is tried, the first time among them."
+    )
+    delay: Annotated[Duration, Field(ge=0)] | None = Field(
+        None, description="How long to wait before the next time: 2, 500ms, 1m. None if unset."
+    )
+    backoff: (
+        Annotated[
+            Literal["fixed", "exponential"],
+            Meanings(fixed="Always as long.", exponential="Twice as long each time."),
+        ]
+        | None
+    ) = Field(None, description="How the delay grows; fixed if unset.")
+    max_delay: Annotated[Duration, Field(ge=0)] | None = Field(
+        None, description="The longest that it grows to."
+    )
+
+
+class Test(Strict):
+    """A comparison, or several of them."""
+
+    model_config = ConfigDict(
+        json_schema_extra={
+            "oneOf": [{"required": [key]} for key in ("input", "all", "any", "not")],
+        }
+    )
+
+    input: Template = Field(None, description="What is compared.")
+    operator: Operator | None = Field(None, description="How it is compared; eq if unset.")
+    value: Template = Field(None, description="What it is compared with.")
+    all: Annotated[list["Test"], Field(min_length=1), OneOrMore()] | None = Field(
+        None, description="Comparisons that must all hold."
+    )
+    any: Annotated[list["Test"], Field(min_length=1), OneOrMore()] | None = Field(
+        None, description="Comparisons of which one must hold."
+    )
+    not_: "Test | None" = Field(None, alias="not", description="A comparison that must not hold.")
+
+    @model_validator(mode="after")
+    def _is_one(self) -> "Test":
+        if self.model_fields_set.isdisjoint(("input", "all", "any", "not_")):
+            raise PydanticCustomError(
+                "lacking", "'input' is missing", {"key": "input", "unless": "all"}
+            )
+        return self
+
+
+class Interrupt(Strict):
+    """A question to a person: the run waits for the answer."""
+
+    message: Template = Field(None, description="What is asked.")
+    choices: Template = Field(
+        None, description="The answers that there are, a list; anything is an answer if unset."
+    )
+    condition: Test | None = Field(None, description="When it is asked; always if unset.")
+    metadata: Template = Field(None, description="A mapping that is shown beside the question.")
+    timeout: Annotated[Duration, Field(gt=0, le=7 * 86400)] | None = Field(
+        None, description="How long it waits for an answer, then the job fails; 1h if unset."
+    )
+
+
+InterruptOrNot = Annotated[Annotated[Interrupt, IN_FULL] | Annotated[Boolean, IN_SHORT], BY_SHAPE]
+
+
+class Interrupts(Strict):
+    """Where a run waits for a person."""
+
+    before: InterruptOrNot | None = Field(
+        None, description="Ask before the job runs; the answer takes the place of its input."
+    )
+    after: InterruptOrNot | None = Field(
+        None, description="Ask when the job has run; the answer takes the place of its output."
+    )
+
+
+class JobKeys(Strict):
+    """What jobs of all types have."""
+
+    input: Template = Field(None, description="What the job gets as its input.")
+    output: Template = Field(None, description="What the job gives; ${output} is what came back.")
+    depends_on: Annotated[list[Alternatives], OneOrMore()] | None = Field(
+        None,
+        description="Jobs that must end first; of a list within the list one is enough. A job waits"
+        " for jobs it refers to anyway.",
+    )
+    retry: (
+        Annotated[
+            Annotated[Retry, IN_FULL]
+            | Annotated[Annotated[Integer, Field(ge=1, le=100)], IN_SHORT],
+            BY_SHAPE,
+        ]
+        | None
+    ) = Field(None, description="How often it is tried when it fails: a number, or more of it.")
+    on_error: RouteOrJob | None = Field(
+        None,
+        description="What happens when it has failed: ignore, a value as 'output', another job as"
+        " 'to'. ${error.message} says why.",
+    )
+    timeout: Annotated[Duration, Field(gt=0)] | None = Field(
+        None, description="How long one attempt may take, such as 30s; then it has failed."
+    )
+    interrupt: Interrupts | None = Field(
+        None, description="Wait for a person's answer, before the job or after it."
+    )
+    max_run_count: Any = _idle(NO_EFFECT["max_run_count"])
+
+
+class JobFields(JobKeys):
+    """One call of a component: with what, how often, and what becomes of it."""
 
     component: (
         Annotated[Annotated[Component, IN_FULL] | Annotated[Identifier, IN_SHORT], BY_SHAPE] | None
     ) = Field(None, description="A component's id, or a component written in place.")
     action: Identifier | None = Field(None, description="The id of one of its actions.")
     input: Template = Field(None, description="What the component gets as ${input}.")
-    output: Template = Field(None, description="What the job gives; ${output} is what came back.")
     repeat_count: Annotated[Integer, Field(ge=1), TemplateOr()] | None = Field(
         None, description="Run so many times, ${index} from 0; the output is a list."
     )
-    depends_on: Annotated[list[Identifier], OneOrMore()] | None = Field(
-        None, description="Jobs that must end first. A job waits for jobs it refers to anyway."
-    )
 
 
-class Job(JobFields):
+class NamedJob(JobKeys):
     """A job of a workflow, in the nested form."""
 
     id: Identifier | None = Field(
         None, description="What other jobs call it: ${jobs.ID.output} is what it gave."
     )
     name: TextField | None = Field(None, description="A name for people; not shown here.")
+
+
+class Job(NamedJob, JobFields):
+    """A job that calls a component."""
+
     type: (
         Annotated[
-            Literal["component", "action"],
-            Meanings(component="It calls a component.", action="The same as component."),
+            JobType,
+            Meanings(
+                component="It calls a component.",
+                action="The same as component.",
+                if_="Leads to one of two jobs or values.",
+                switch="Leads to the job or value of a case.",
+                for_each="Runs an inner job for each element of a list.",
+                filter="Keeps some elements of a list.",
+                loop="Runs an inner job until a condition holds.",
+                accumulate="Runs an inner job for each element, with what the last one gave.",
+                delay="Waits.",
+                random_router="Leads to one of several jobs by chance.",
+            ),
         ]
         | None
-    ) = Field(None, description="What a job does; it may be left out.")
+    ) = Field(None, description="What a job does: it calls a component, if unset.")
+
+
+class IfCondition(Strict):
+    """A comparison, and where it leads."""
+
+    input: Template = Field(None, description="What is compared; the job's input if unset.")
+    operator: Operator | None = Field(None, description="How it is compared; eq if unset.")
+    value: Template = Field(None, description="What it is compared with.")
+    if_true: RouteOrJob | None = Field(None, description=_ROUTE.format("where it holds"))
+    if_false: RouteOrJob | None = Field(None, description=_ROUTE.format("where it does not hold"))
+
+
+class IfJob(NamedJob):
+    """A job that leads to one of two jobs or values."""
+
+    type: Literal["if"] = Field(description="if: leads to one of two jobs or values.")
+    input: Template = Field(None, description="What is compared.")
+    operator: Operator | None = Field(None, description="How it is compared; eq if unset.")
+    value: Template = Field(None, description="What it is compared with.")
+    if_true: RouteOrJob | None = Field(None, description=_ROUTE.format("where it holds"))
+    if_false: RouteOrJob | None = Field(None, description=_ROUTE.format("where it does not hold"))
+    conditions: Annotated[list[IfCondition], Field(min_length=1), OneOrMore()] | None = Field(
+        None, description="Several comparisons: the first that leads somewhere counts."
+    )
+    otherwise: RouteOrJob | None = Field(
+        None, description=_ROUTE.format("where no comparison leads anywhere")
+    )
+
+
+class Case(Strict):
+    """A value, and where it leads."""
+
+    value: Template = Field(description="What the job's input is compared with.")
+    then: RouteOrJob = Field(description=_ROUTE.format("where they are equal"))
+
+
+class SwitchJob(NamedJob):
+    """A job that leads to the job or value of a case."""
+
+    type: Literal["switch"] = Field(description="switch: leads to the job or value of a case.")
+    input: Template = Field(description="What is compared with the cases' values.")
+    cases: Annotated[list[Case], Field(min_length=1), OneOrMore()] = Field(
+        description="The cases: the first whose value is equal counts."
+    )
+    otherwise: RouteOrJob | None = Field(None, description=_ROUTE.format("where no case is equal"))
+
+
+class Routing(Route):
+    """One of the ways that a router may choose."""
+
+    weight: Annotated[Number, Field(ge=0), TemplateOr()] | None = Field(
+        None, description="How often it is chosen beside the others; 1 if unset."
+    )
+
+
+class RandomRouterJob(NamedJob):
+    """A job that leads to one of several jobs or values by chance."""
+
+    type: Literal["random-router"] = Field(description="random-router: leads somewhere by chance.")
+    routings: Annotated[list[Routing], Field(min_length=1), OneOrMore()] = Field(
+        description="The ways that there are. The run's seed says which one is taken."
+    )
+    mode: (
+        Annotated[
+            Literal["uniform", "weighted"],
+            Meanings(uniform="All ways are as likely.", weighted="As their weights say."),
+        ]
+        | None
+    ) = Field(None, description="weighted goes by 'weight', as it does where one is written.")
+    session: Template = Field(None, description="The same session always goes the same way.")
+    salt: Template = Field(None, description="Another salt sends sessions other ways.")
+
+
+class ForEachJob(NamedJob):
+    """A job that runs an inner job for each element of a list."""
+
+    type: Literal["for-each"] = Field(description="for-each: an inner job for each element.")
+    input: Template = Field(description="The list.")
+    do: "AnyJob" = Field(description="The inner job: ${item} is the element, ${index} its place.")
+    batch_size: Annotated[Integer, Field(ge=1), TemplateOr()] | None = Field(
+        None, description="How many elements at once; as many as are good for speed if unset."
+    )
+    streaming: Any = _idle(NO_EFFECT["streaming"])
+
+
+class FilterJob(NamedJob):
+    """A job that keeps some elements of a list."""
+
+    type: Literal["filter"] = Field(description="filter: keeps some elements of a list.")
+    input: Template = Field(description="The list.")
+    where: Test | None = Field(
+        None, description="What holds for elements that stay: of ${item} and ${index}."
+    )
+    streaming: Any = _idle(NO_EFFECT["streaming"])
+
+
+class LoopJob(NamedJob):
+    """A job that runs an inner job again with what it gave, until a condition holds."""
+
+    type: Literal["loop"] = Field(description="loop: an inner job, again with what it gave.")
+    input: Template = Field(None, description="What the first round gets.")
+    do: "AnyJob" = Field(
+        description="The inner job: ${output} is what the round before gave, ${input} the loop's"
+        " input, ${iteration} the round, from 0."
+    )
+    until: Test | None = Field(None, description="After a round, what ends the loop: of ${output}.")
+    while_: Test | None = Field(
+        None, alias="while", description="After a round, what must hold for another one."
+    )
+    max_iteration_count: Annotated[Integer, Field(ge=1, le=10_000), TemplateOr()] = Field(
+        description="The most rounds that there are, whatever the condition says."
+    )
+
+
+class AccumulateJob(NamedJob):
+    """A job that runs an inner job for each element in turn, with what the last one gave."""
+
+    type: Literal["accumulate"] = Field(description="accumulate: goes through a list, in turn.")
+    input: Template = Field(description="The list.")
+    accumulator: Template = Field(None, description="What ${accumulator} is at the first element.")
+    do: "AnyJob" = Field(
+        description="The inner job: ${item} is the element, ${accumulator} what the last one gave."
+    )
+
+
+class DelayJob(NamedJob):
+    """A job that waits."""
+
+    type: Literal["delay"] = Field(description="delay: waits, and gives its input.")
+    mode: (
+        Annotated[
+            Literal["time-interval", "specific-time"],
+            Meanings(time_interval="As long as 'duration'.", specific_time="Until 'time'."),
+        ]
+        | None
+    ) = Field(None, description="What it waits for; what is written says so anyway.")
+    duration: Annotated[Duration, Field(ge=0), TemplateOr()] | None = Field(
+        None, description="How long: 30, 500ms, 5m, 1h."
+    )
+    time: Template = Field(None, description="Until when, such as 2026-12-24T18:00.")
+    timezone: Text | None = Field(
+        None, description="Of a time without one: UTC, Asia/Seoul; this computer's if unset."
+    )
+
+
+AnyJob = Annotated[
+    Annotated[Job, Tag(OF_TYPE + "component")]
+    | Annotated[IfJob, Tag(OF_TYPE + "if")]
+    | Annotated[SwitchJob, Tag(OF_TYPE + "switch")]
+    | Annotated[ForEachJob, Tag(OF_TYPE + "for-each")]
+    | Annotated[FilterJob, Tag(OF_TYPE + "filter")]
+    | Annotated[LoopJob, Tag(OF_TYPE + "loop")]
+    | Annotated[AccumulateJob, Tag(OF_TYPE + "accumulate")]
+    | Annotated[DelayJob, Tag(OF_TYPE + "delay")]
+    | Annotated[RandomRouterJob, Tag(OF_TYPE + "random-router")],
+    Discriminator(by_type("component", JOB_TYPES)),
+]
+
+for _job in (ForEachJob, LoopJob, AccumulateJob):
+    _job.model_rebuild()
 
 
 class Workflow(JobFields):
@@ -392,8 +758,8 @@ class Workflow(JobFields):
     )
     default: Boolean | None = Field(None, description=_DEFAULT)
     private: Boolean | None = Field(None, description="Leave it out of lists and pages.")
-    job: Job | None = Field(None, description="The one step of the workflow.")
-    jobs: Annotated[list[Job], Field(min_length=1), OneOrMore()] | None = Field(
+    job: AnyJob | None = Field(None, description="The one step of the workflow.")
+    jobs: Annotated[list[AnyJob], Field(min_length=1), OneOrMore()] | None = Field(
         None,
         description="The steps of the workflow; those that need no other's output run at once.",
     )
@@ -479,7 +845,11 @@ _FORMS: dict[type[BaseModel], list[list[set[str]]]] = {
     Compose: [[{"component"}, {"components"}], [{"workflow"}, {"workflows"}]],
     Controller: [[{"adapter"}, {"adapters"}, set(Adapter.model_fields)]],
     Workflow: [[{"job"}, {"jobs"}, set(JobFields.model_fields) - {"output"}]],
-    Component: [[{"action"}, {"actions"}, {"text", "prompt", "messages", "output"}]],
+    IfJob: [[{"conditions"}, {"operator", "value", "if_true", "if_false"}]],
+    LoopJob: [[{"until"}, {"while"}]],
+    Test: [[{"input", "operator", "value"}, {"all"}, {"any"}, {"not"}]],
+    DelayJob: [[{"duration"}, {"time", "timezone"}]],
+    ModelComponent: [[{"action"}, {"actions"}, {"text", "prompt", "messages", "output"}]],
     ActionFields: [[{"text"}, {"prompt"}, {"messages"}]],
     ModelSource: [[{"repository"}, {"path"}, {"name"}], [{"file"}, {"name"}]],
 }

@@ -11,18 +11,33 @@ from typing import Any
 from ..errors import ExpressionError, InputError, Where, did_you_mean, listed, shortened
 from ..path_redaction import public
 from ..redaction import MASK, texts_of
-from .compiler import called_references
-from .document import Action, Document, Job, Workflow, gives_several
+from .components import Action, WorkflowComponent
+from .document import Document, Workflow
 from .expression import Expression, Key
 from .fields import Boolean, Integer, Number, TemplateOr
+from .jobs import (
+    Accumulate,
+    Call,
+    Choice,
+    Delay,
+    Filter,
+    ForEach,
+    Job,
+    Loop,
+    RandomChoice,
+    model_calls,
+)
 from .parameters import PARAMETER_NAMES, GenerationParameters, TemplateVariables
+from .reachability import routers_of
 from .reader import KeyPath, Span
 from .references import Reference, references
 from .render import render
 from .schema import JobFields, ModelSettings, PeftAdapter
 from .schema import metadata as metadata_of
-from .templates import OPERATORS, ListTemplate, Loop, MappingTemplate, Template
+from .templates import OPERATORS, ListTemplate, MappingTemplate, Template
+from .templates import Loop as TemplateLoop
 from .types import ConversionError, Message, Type, convert
+from .workflow_compiler import called_references
 
 _TEXT = Type("text")
 _MESSAGES = Type("messages")
@@ -279,7 +294,7 @@ class Signature:
 
 def signature(document: Document, workflow: Workflow) -> Signature:
     """What a workflow takes and gives."""
-    pairs = [pair for job in workflow.jobs for pair in _job_references(job)]
+    pairs = [pair for job in workflow.jobs for pair in _job_references(job, document)]
     pairs += _of_input(workflow.output, None)
     spans, nowhere = document.source.values, Span(0, 0)
     found = sorted(pairs, key=lambda pair: spans.get(pair[0].path, nowhere).start)
@@ -308,14 +323,67 @@ def _is_missing(expression: Expression, values: Mapping[str, Any]) -> bool:
     return found is None
 
 
-def _job_references(job: Job) -> Iterator[tuple[Reference, Type | None]]:
+def _job_references(job: Job, document: Document) -> Iterator[tuple[Reference, Type | None]]:
     """A job's references to the workflow's input, each with the type that its place expects."""
-    conversation, types = _conversation_path(job.action), _types_of_keys()
-    inner = [
-        (reference, _MESSAGES if reference.path == conversation else _expected(reference, types))
-        for reference in called_references(job)
-        if reference.expression.source == "input"
-    ]
+    do, from_above = job.do, isinstance(job.work, Loop) and job.input is not None
+    if do is None:
+        yield from _call_references(job, document)
+        yield from _of_input(job.input, None) if not isinstance(job.work, Call) else ()
+    else:
+        if job.input is not None:
+            yield from _of_list(job.input)
+        if not from_above:  # whose inner job has another input
+            yield from _inner_references(do, document)
+    for template, expected in _own_templates(job):
+        yield from _of_input(template, expected)
+
+
+def _inner_references(do: Job, document: Document) -> Iterator[tuple[Reference, Type | None]]:
+    """Those of an inner job: what it does not pass on by itself is an element, or what the round
+    before gave."""
+    if do.input is None and do.do is None:
+        for template, expected in _own_templates(do):
+            yield from _of_input(template, expected)
+    else:
+        yield from _job_references(do, document)
+
+
+def _own_templates(job: Job) -> Iterator[tuple[Template | None, Type | None]]:
+    """The templates of a job beside its input, with the types that their places expect."""
+    yield job.output, None
+    for route in (*job.routes, *(each for each in (job.on_error,) if each is not None)):
+        yield route.output, None
+    for interrupt in (job.before, job.after):
+        if interrupt is not None:
+            yield from ((each, None) for each in interrupt.templates)
+    whole, any_type = Type("integer"), None
+    match job.work:
+        case Call(repeat_count=repeat_count):
+            yield repeat_count, whole
+        case Choice(conditions=conditions):
+            yield from ((each.test, any_type) for each in conditions)
+        case RandomChoice(routes=routes, session=session, salt=salt):
+            yield from ((weight, Type("number")) for _, weight in routes)
+            yield from ((session, any_type), (salt, any_type))
+        case ForEach(batch_size=batch_size):
+            yield batch_size, whole
+        case Filter(where=where):
+            yield where, any_type
+        case Loop(condition=condition, max_iteration_count=most):
+            yield most, whole
+            if job.input is None:
+                yield condition, any_type
+        case Accumulate(accumulator=accumulator):
+            yield accumulator, any_type
+        case Delay(duration=duration, time=time, timezone=timezone):
+            yield from ((each, any_type) for each in (duration, time, timezone))
+
+
+def _call_references(job: Job, document: Document) -> Iterator[tuple[Reference, Type | None]]:
+    """Those of what a job calls, through the input that it gets."""
+    if not isinstance(job.work, Call):
+        return
+    inner = list(_called(job.work, document))
     if job.input is None or _passes_through(job.input):
         yield from inner
     elif isinstance(job.input, MappingTemplate):
@@ -332,13 +400,41 @@ def _job_references(job: Job) -> Iterator[tuple[Reference, Type | None]]:
                         yield reference, type_
             else:
                 yield from _of_input(template, called.get(key))
-    elif isinstance(job.input, Loop):  # whose elements are what the component gets
-        for reference, _ in _of_input(job.input, None):
-            yield replace(reference, local=frozenset()), None
     else:
-        yield from _of_input(job.input, None)
-    yield from _of_input(job.repeat_count, Type("integer"))
-    yield from _of_input(job.output, None)
+        yield from _of_list(job.input)
+
+
+def _called(call: Call, document: Document) -> Iterator[tuple[Reference, Type | None]]:
+    """The references to the input of what is called, with the types that their places expect."""
+    component = call.component
+    if isinstance(component, WorkflowComponent):
+        called = document.workflow(component.workflow)
+        yield from _of_input(component.output, None)
+        if component.input is None:
+            for job in called.jobs:
+                yield from _job_references(job, document)
+            yield from _of_input(called.output, None)
+        else:
+            yield from _of_input(component.input, None)
+        return
+    conversation = None if call.action is None else _conversation_path(call.action)
+    types = _types_of_keys()
+    for reference in called_references(call):
+        if reference.expression.source == "input":
+            is_chat = reference.path == conversation
+            yield reference, _MESSAGES if is_chat else _expected(reference, types)
+
+
+def _of_list(template: Template) -> Iterator[tuple[Reference, Type | None]]:
+    """Those of an input whose elements are what is called with."""
+    if isinstance(template, TemplateLoop):
+        for reference, _ in _of_input(template, None):
+            yield replace(reference, local=frozenset()), None
+    elif template.only is not None:
+        expected = Type("list") if template.only.path else None
+        yield from _of_input(template, expected)
+    else:
+        yield from _of_input(template, None)
 
 
 def _conversation_path(action: Action) -> KeyPath | None:
@@ -458,6 +554,9 @@ def _merged(first: Input, second: Input) -> Input:
 def _outputs(workflow: Workflow) -> Iterator[Output]:
     last = workflow.last_jobs
     if workflow.output is None and len(last) > 1:
+        if routers_of(workflow.jobs):  # which of them runs is not known
+            yield Output(None, Type("json"))
+            return
         yield from (Output(job.id, _result_type(job.output, _value_type(job))) for job in last)
         return
     job = last[0] if last else None
@@ -474,7 +573,12 @@ def _value_type(job: Job | None) -> Type:
     """The type of ``${output}``."""
     if job is None:
         return _TEXT
-    return Type(_type_of_text(job.action), is_list=gives_several(job))
+    if isinstance(job.work, ForEach | Filter):
+        return _ANY_LIST
+    calls = list(model_calls((job,)))
+    if not calls or not isinstance(job.work, Call):
+        return Type("json")
+    return Type(_type_of_text(calls[0].action), is_list=calls[0].gives_several)
 
 
 def _type_of_text(action: Action) -> str:

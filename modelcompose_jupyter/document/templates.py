@@ -21,7 +21,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Literal, get_args
 
 from ..errors import ExpressionError, did_you_mean
 from . import expression as grammar
@@ -30,9 +30,10 @@ from .reader import KeyPath
 from .types import show
 
 OPERATORS = frozenset(("...", "?", "*", "|", "+"))
-COMPARISONS = (
-    "eq", "neq", "gt", "gte", "lt", "lte", "in", "not-in", "starts-with", "ends-with", "match",
-)  # fmt: skip
+Operator = Literal[
+    "eq", "neq", "gt", "gte", "lt", "lte", "in", "not-in", "starts-with", "ends-with", "match"
+]
+COMPARISONS: tuple[str, ...] = get_args(Operator)
 BRANCHES = ("if_true", "if_false")
 _CONDITION_KEYS = ("input", "operator", "value", *BRANCHES)
 _MAX_ERRORS = 20  # in one text; who has that many has seen enough of them
@@ -259,6 +260,14 @@ def _filter(value: Any, path: KeyPath, owner: KeyPath) -> Template:
             filters = tuple(_filter(each, (*at, i), owner) for i, each in enumerate(inner))
             return Combination(value, path, word, filters)
     return _condition(value, path, owner)
+
+
+def parse_test(value: Any, path: KeyPath) -> Template:
+    """Parse a filter as it was written: a comparison, or ``not``, ``all`` or ``any`` of such.
+
+    What comes of it is evaluated by `render.holds`.
+    """
+    return _filter(value, path, path)
 
 
 def _condition(value: Any, path: KeyPath, owner: KeyPath) -> Comparison | Invalid:

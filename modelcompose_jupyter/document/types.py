@@ -234,6 +234,23 @@ def byte_size(value: Any) -> int:
         raise ConversionError(f"{show(value)} is not a size such as 2GB") from None
 
 
+_DURATION = re.compile(r"\s*(?:(?:\d+(?:\.\d+)?)\s*(?:ms|s|m|h|d)\s*)+", re.IGNORECASE)
+_DURATION_PART = re.compile(r"(\d+(?:\.\d+)?)\s*(ms|s|m|h|d)", re.IGNORECASE)
+_SECONDS = {"ms": 0.001, "s": 1.0, "m": 60.0, "h": 3600.0, "d": 86400.0}
+
+
+def duration(value: Any) -> float:
+    """Seconds, from a number of them or a text with units: ``2``, ``30s``, ``1h 30m``."""
+    if isinstance(value, str) and _DURATION.fullmatch(value):
+        parts = _DURATION_PART.findall(value)
+        return sum(float(amount) * _SECONDS[unit.lower()] for amount, unit in parts)
+    try:
+        seconds = number(value)
+    except ConversionError:
+        raise ConversionError(f"{show(value)} is not a duration such as 30s or 5m") from None
+    return float(seconds)
+
+
 def lookup_tokens(value: Any) -> int:
     """A number of tokens to look up, from one or from a switch; 0 is off."""
     if isinstance(value, int | float) and not isinstance(value, bool):

@@ -11,6 +11,7 @@ from typing import Any
 from pydantic import BaseModel, ValidationError
 
 from ..errors import Where, did_you_mean, nearest
+from .fields import OF_TYPE
 from .parameters import PARAMETER_NAMES
 from .reader import KeyPath, Source
 from .schema import Compose, models_in, own_keys
@@ -64,7 +65,7 @@ _NOT_OFFERED = {
     **dict.fromkeys(("listener", "listeners", "gateway", "gateways"), "Listeners and gateways"),
     **dict.fromkeys(("system", "systems", "tracer", "tracers"), "Systems and tracers"),
     **dict.fromkeys(("logger", "loggers"), "Loggers"),
-    **dict.fromkeys(("hook", "interrupt", "retry", "on_error"), "Hooks, interrupts and retries"),
+    "hook": "Hooks",
 }
 _LIMITS = {
     "greater_than": ("gt", "above"),
@@ -81,9 +82,14 @@ them."""
 # What stands in for a required key that is missing or wrong, so that the rest can be checked.
 _STAND_INS = {
     "type": "model", "task": "text-generation", "model": "?", "role": "user", "content": "",
-    "function": {"name": "?"}, "name": "?",
+    "name": "?", "input": "", "output": None, "value": None, "then": {"output": None}, "do": {},
+    "cases": [{"value": None, "then": {"output": None}}], "routings": [{"output": None}],
+    "max_iteration_count": 1, "max_attempt_count": 1,
 }  # fmt: skip
-_LISTS = ("components", "actions", "workflows", "jobs", "adapters", "peft_adapters")
+_LISTS = (
+    "components", "actions", "workflows", "jobs", "adapters", "peft_adapters", "conditions",
+    "cases", "routings",
+)  # fmt: skip
 
 
 @dataclass
@@ -141,7 +147,9 @@ def _note(result: Validated, source: Source, data: Any, details: dict[str, Any])
             _report(source, path, details)
         _stand_in(data, path)
         return
-    _report(source, path, details)
+    of_lost_type = details["type"] == "extra_forbidden" and (*path[:-1], "type") in result.spoiled
+    if not of_lost_type:  # else nobody knows which keys there are
+        _report(source, path, details)
     result.spoiled |= {path, (*path[:-1], _meant(path))}
     while path and isinstance(path[-1], int) and path[-2] not in _LISTS:
         path = path[:-1]
@@ -155,8 +163,12 @@ def _stand_in(data: Any, path: KeyPath) -> None:
             return  # taken away with something else that is wrong there
         data = data[step]
     key = path[-1]
-    in_controller = key == "type" and path[0] == "controller"
-    data[key] = "http-server" if in_controller else _STAND_INS[str(key)]
+    if key == "type" and path[0] == "controller":
+        data[key] = "http-server"
+    elif key == "function":
+        data[key] = {"name": "?"} if "tool_calls" in path else "?"
+    else:
+        data[key] = _STAND_INS[str(key)]
 
 
 def _raw_path(data: Any, location: tuple[str | int, ...]) -> KeyPath:
@@ -168,6 +180,8 @@ def _raw_path(data: Any, location: tuple[str | int, ...]) -> KeyPath:
             data = data[step]
         elif step in ("mapping", "plain") or isinstance(step, int):
             continue  # a branch of a union, or the one element of something that is no list
+        elif isinstance(step, str) and step.startswith(OF_TYPE):
+            continue
         path.append(step)
     return tuple(path)
 
@@ -237,6 +251,8 @@ _MISSING_HINTS = {
     "role": "Write 'role: user', say.",
     "content": "Write 'content: ${input.prompt as text}', say.",
     "type": "Write 'type: model' in a component, 'type: http-server' in a controller's adapter.",
+    "max_iteration_count": "A loop has a bound: write 'max_iteration_count: 10', say.",
+    "do": "It is the inner job: write 'do:', and 'component:' below it.",
 }
 
 

@@ -6,7 +6,6 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from ..document import Workflow
-from ..document.document import gives_several
 from ..document.templates import OPERATORS, MappingTemplate
 from ..errors import ComposeError
 from ..format_types import GivenFormat, made_of_output, one_name
@@ -68,8 +67,10 @@ class Records:
 
 def records_of(workflow: Workflow, format: GivenFormat | None) -> Records | None:
     """How outputs of a workflow are handed out; None where its texts have no format."""
-    job = workflow.last_jobs[0]
-    written = job.action.parameters.get("format")
+    call = workflow.last_call
+    if call is None:
+        return None
+    written = call.action.parameters.get("format")
     if format is None and written is None:
         return None
     given = format.plain if format is not None else written.value if written is not None else None
@@ -78,7 +79,7 @@ def records_of(workflow: Workflow, format: GivenFormat | None) -> Records | None
         is_mapping = isinstance(output, MappingTemplate) and not OPERATORS & output.entries.keys()
         names = list(output.entries) if isinstance(output, MappingTemplate) and is_mapping else []
         return Records(workflow, format, names or [_VALUE], None, bool(names))
-    is_value = job.action.output is None and not gives_several(job)
+    is_value = call.action.output is None and not call.gives_several
     names = _properties(given) if is_value and len(workflow.last_jobs) == 1 else []
     return Records(workflow, format, names or [_VALUE], within, bool(names))
 

@@ -21,7 +21,17 @@ from collections.abc import (
 from dataclasses import dataclass, replace
 from typing import Any
 
-from ..document import Action, Component, Document, Job, Workflow, parse_template, render, signature
+from ..document import (
+    Action,
+    Call,
+    Document,
+    Job,
+    ModelComponent,
+    Workflow,
+    parse_template,
+    render,
+    signature,
+)
 from ..document.types import show
 from ..errors import ComposeError, ExpressionError, InputError, did_you_mean
 from ..models.weights.source import is_folder
@@ -50,18 +60,20 @@ _STARTED = int(time.time())
 # Which models there are
 
 
-def _models(request: ApiRequest) -> dict[str, tuple[Document, Component]]:
+def _models(request: ApiRequest) -> dict[str, tuple[Document, ModelComponent]]:
     """The components that can be spoken to, by the ids of their models; of several the first."""
-    found: dict[str, tuple[Document, Component]] = {}
+    found: dict[str, tuple[Document, ModelComponent]] = {}
     for document in request.state.documents.catalog.documents:
         for component in document.components:
+            if not isinstance(component, ModelComponent):
+                continue
             id = _model_id(document, component)
             if id is not None:
                 found.setdefault(id, (document, component))
     return found
 
 
-def _model_id(document: Document, component: Component) -> str | None:
+def _model_id(document: Document, component: ModelComponent) -> str | None:
     """What a component's model is called; None if only a run's input tells which it is."""
     used = signature(document, _without_templates(document, component, None, ()).workflows[0])
     if used.open or any(each.required or each.name in INPUTS for each in used.inputs):
@@ -81,7 +93,7 @@ def _model_id(document: Document, component: Component) -> str | None:
 
 
 def _without_templates(
-    document: Document, component: Component, format: _Format | None, parameters: Iterable[str]
+    document: Document, component: ModelComponent, format: _Format | None, parameters: Iterable[str]
 ) -> Document:
     """A document of one workflow, which speaks to one component's model without templates.
 
@@ -101,7 +113,7 @@ def _without_templates(
         gives_text=True,
     )
     bare = replace(component, actions=(action,), default=True)
-    job = Job(id="__job__", path=path, component=bare, action=action)
+    job = Job(id="__job__", path=path, type="component", work=Call(bare, action))
     workflow = format.workflow if format else "v1"
     flow = Workflow(id=workflow, path=path, jobs=(job,), default=True)
     return replace(document, components=(bare,), workflows=(flow,))
@@ -121,7 +133,7 @@ def _model(id: str) -> dict[str, Any]:
     return {"id": id, "object": "model", "created": _STARTED, "owned_by": owner}
 
 
-def _find(request: ApiRequest, id: str) -> tuple[Document, Component]:
+def _find(request: ApiRequest, id: str) -> tuple[Document, ModelComponent]:
     known = _models(request)
     if id not in known:
         names = ", ".join(f"'{name}'" for name in known)

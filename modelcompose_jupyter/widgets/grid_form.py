@@ -71,11 +71,11 @@ def _ends(type_: Type) -> Sequence[float]:
 def temperatures(workflow: Runnable) -> dict[str, tuple[float, ...]]:
     """The input that is the temperature, if there is one that is nothing else, and values of it
     that are worth a look."""
-    jobs = workflow.document.workflow(workflow.id).jobs
+    calls = workflow.document.workflow(workflow.id).model_calls
     draws = any(
-        "do_sample" not in job.action.parameters
-        or job.action.parameters["do_sample"].value is not False
-        for job in jobs
+        "do_sample" not in each.action.parameters
+        or each.action.parameters["do_sample"].value is not False
+        for each in calls
     )
     found = [each for each in workflow.signature.inputs if each.parameter == "temperature"]
     if len(found) != 1 or not draws or found[0].type.name not in ("number", "slider", "text"):

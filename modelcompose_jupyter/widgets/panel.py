@@ -620,14 +620,14 @@ def _declared(workflow: Runnable) -> Declared:
 
 def _asks_for_logprobs(workflow: Runnable) -> bool:
     """Whether the document itself asks for what the model weighed."""
-    jobs = workflow.document.workflow(workflow.id).jobs
-    return any("logprobs" in job.action.parameters for job in jobs)
+    calls = workflow.document.workflow(workflow.id).model_calls
+    return any("logprobs" in each.action.parameters for each in calls)
 
 
 def _sources(workflow: Runnable) -> list[str]:
     """The models of a workflow's jobs, as the document has them."""
-    jobs = _declared(workflow).jobs
-    return list(dict.fromkeys(job.component.sources[0] for job in jobs))
+    calls = _declared(workflow).model_calls
+    return list(dict.fromkeys(each.component.sources[0] for each in calls))
 
 
 def _named_models(workflow: Runnable) -> str:

@@ -13,10 +13,13 @@ T = TypeVar("T")
 
 
 async def bounded_gather(
-    count: int, call: Callable[[int], Awaitable[T]], on_ended: Callable[[int, int], None]
+    count: int,
+    call: Callable[[int], Awaitable[T]],
+    on_ended: Callable[[int, int], None],
+    most: int = MAX_CONCURRENT_CALLS,
 ) -> list[T]:
-    """The results of ``call(0)`` to ``call(count - 1)``, in order; `MAX_CONCURRENT_CALLS` run at a
-    time. ``on_ended(done, count)`` is called whenever one has ended. The first that fails ends the
+    """The results of ``call(0)`` to ``call(count - 1)``, in order; ``most`` run at a time.
+    ``on_ended(done, count)`` is called whenever one has ended. The first that fails ends the
     others, and its error is raised."""
     results: dict[int, T] = {}
     indexes = iter(range(count))
@@ -28,7 +31,7 @@ async def bounded_gather(
 
     try:
         async with asyncio.TaskGroup() as group:
-            for _ in range(min(count, MAX_CONCURRENT_CALLS)):
+            for _ in range(min(count, most)):
                 group.create_task(work())
     except BaseExceptionGroup as errors:
         raise first_of(errors) from None

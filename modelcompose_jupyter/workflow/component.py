@@ -20,10 +20,10 @@ from weakref import WeakValueDictionary
 from pydantic import ValidationError
 
 from ..document import (
-    Component,
+    Action,
     Document,
     GenerationParameters,
-    Job,
+    ModelComponent,
     Template,
     explain,
     render,
@@ -95,19 +95,22 @@ class Allowance:
 
 @dataclass
 class ComponentCall:
-    """One call of a job's component, and what it produced.
+    """One call of a job's model, and what it produced.
 
-    ``group`` is who asks: groups take turns at a model. ``repeat`` is its place among the job's
-    repeats, or None. ``seed`` is that of the job's first generation where the document gives none.
-    ``queue_progress`` says how many requests are ahead, ``allowance`` how many texts it may have,
-    ``options`` what else is asked for, ``earlier`` what there is already, ``told`` how many tokens
-    may be told, ``functions`` the tools that may be called here. ``generations`` holds a mapping
-    with ``stream``, ``result`` and ``prompt`` for each prompt, in the order in which they ended;
-    the last is its digest, or None where a longer text may begin otherwise.
+    ``job`` is what its streams say that they are of. ``group`` is who asks: groups take turns at a
+    model. ``repeat`` is its place among the job's repeats, or None. ``seed`` is that of the job's
+    first generation where the document gives none. ``queue_progress`` says how many requests are
+    ahead, ``allowance`` how many texts it may have, ``options`` what else is asked for, ``earlier``
+    what there is already, ``told`` how many tokens may be told, ``functions`` the tools that may be
+    called here. ``generations`` holds a mapping with ``stream``, ``result`` and ``prompt`` for each
+    prompt, in the order in which they ended; the last is its digest, or None where a longer text
+    may begin otherwise.
     """
 
     document: Document
-    job: Job
+    job: str
+    component: ModelComponent
+    action: Action
     input: Any
     repeat: int | None
     run: Run
@@ -128,17 +131,21 @@ class ComponentCall:
 
 def render_in(run: Run, document: Document, template: Template, sources: Mapping[str, Any]) -> Any:
     """The value of a document's template in a run, whose own sources are there too."""
-    own = {"env": document.environment, "context": {"run_id": run.id, "task_id": run.id}}
     with locating(document, template.path):
-        return render(template, {**own, **sources})
+        return render(template, {**own_sources(run, document), **sources})
 
 
-def count_progress(run: Run, job: Job, phase: str) -> Callable[[int, int], None]:
+def own_sources(run: Run, document: Document) -> dict[str, Any]:
+    """The sources that all templates of a run have."""
+    return {"env": document.environment, "context": {"run_id": run.id, "task_id": run.id}}
+
+
+def count_progress(run: Run, job: str, phase: str) -> Callable[[int, int], None]:
     """What adds a ``progress`` event each time one of several calls has ended."""
 
     def report(done: int, total: int) -> None:
         if total > 1:
-            data = {"phase": phase, "job": job.id, "done": done, "total": total}
+            data = {"phase": phase, "job": job, "done": done, "total": total}
             run.add("progress", {**data, "unit": f"{phase}s"})
 
     return report
@@ -164,7 +171,7 @@ class ComponentCaller:
             call.told.end()
 
     async def _output(self, call: ComponentCall) -> Any:
-        action = call.job.action
+        action = call.action
         prompts, are_listed = _prompts(call)
         if "score" in call.options and are_listed:
             raise several_prompts(f"it asks {len(prompts)} at once", where=_where(call))
@@ -182,7 +189,7 @@ class ComponentCaller:
             for number, prompt in enumerate(prompts)
             if (earlier := _earlier(call, number, prompt, parameters)) is not None
         }
-        spec = _spec(call.document, call.job.component, call.render)
+        spec = _spec(call.document, call.component, call.render)
         with await self._acquire(call, spec) as lease:
             format = None if action.gives_text else parameters.format
             # A call's own format has no place in the document.
@@ -204,7 +211,7 @@ class ComponentCaller:
                 messages: list[Message], asked: GenerationParameters
             ) -> Sequence[Any]:
                 loop = ToolLoop(
-                    call.run, (call.job.id, call.repeat or 0), _functions(call, asked), asked, reply
+                    call.run, (call.job, call.repeat or 0), _functions(call, asked), asked, reply
                 )
                 result = await loop.answer(messages)
                 return tool_outputs(result, format, format_at)
@@ -238,7 +245,7 @@ class ComponentCaller:
 
     def _limiter(self, call: ComponentCall) -> ConcurrencyLimiter:
         """What lets the requests of the call's component through, in whichever runs they are."""
-        component = call.job.component
+        component = call.component
         if not component.max_concurrent_count:
             return ConcurrencyLimiter(0)
         key = (call.document.hash, component.path)
@@ -251,7 +258,7 @@ class ComponentCaller:
 
         def tell(progress: LoadProgress) -> None:
             given = {key: value for key, value in vars(progress).items() if value is not None}
-            call.run.add("progress", {**given, "total": progress.total, "job": call.job.id})
+            call.run.add("progress", {**given, "total": progress.total, "job": call.job})
 
         def report(progress: LoadProgress) -> None:
             nonlocal last
@@ -271,7 +278,7 @@ class ComponentCaller:
             error = copy.copy(failure)  # the failure is that of all who waited for the model
             if error.code in _NOT_THERE:
                 error.hint = _meant(spec.source, call.document.source.folder) or error.hint
-            where = call.document.where(call.job.component.model["source"].path)
+            where = call.document.where(call.component.model["source"].path)
             raise error.at(where) from None
         if last is not None:  # whatever it waited for, it is over
             done = last.total or max(1, last.done)
@@ -295,7 +302,7 @@ def _earlier(
     call: ComponentCall, number: int, prompt: Prompt, parameters: GenerationParameters
 ) -> EarlierTexts | None:
     """The texts that the longer ones of a prompt begin with, if there are any."""
-    earlier = call.earlier.of((call.job.id, call.repeat or 0, number), prompt)
+    earlier = call.earlier.of((call.job, call.repeat or 0, number), prompt)
     if earlier is None or len(earlier.texts) != (parameters.num_return_sequences or 1):
         return None
     return earlier if _goes_on(parameters) else None
@@ -328,7 +335,7 @@ class _Stream:
     ) -> None:
         self._run = call.run
         self._told = call.told
-        self.key = (call.job.id, call.repeat or 0, number)
+        self.key = (call.job, call.repeat or 0, number)
         self.drafts = earlier.tokens if earlier is not None else ()
         texts = earlier.texts if earlier is not None else [""] * sequences
         self._texts = [_Growing(text) for text in texts]
@@ -489,7 +496,7 @@ async def _generate(
                 beginning=stream.beginning,
                 scored=call.options.get("score"),
                 grammar=grammar,
-                chat_template=call.job.component.chat_template,
+                chat_template=call.component.chat_template,
                 on_read=stream.read if stream.is_first else None,
                 on_tokens=stream.put_tokens,
                 on_reasoning=stream.put_reasoning,
@@ -530,7 +537,7 @@ async def _grammar(
     syntax: CallSyntax | None = None
     owner = (call.group, call.run.id)
     if parameters.tools and isinstance(prompt, list):
-        syntax = await _shared(lease.call_syntax(call.job.component.chat_template, owner))
+        syntax = await _shared(lease.call_syntax(call.component.chat_template, owner))
         text = syntax.grammar(
             parameters.tools,
             parameters.tool_choice or "auto",
@@ -575,7 +582,7 @@ def _keep(
 
 def _prompts(call: ComponentCall) -> tuple[list[Prompt], bool]:
     """What the model is asked, and whether a list of prompts was given: then so is the output."""
-    action = call.job.action
+    action = call.action
     value = call.render(action.text)
     if action.takes_tokens:
         return [tuple(each) for each in value], True
@@ -593,7 +600,7 @@ def _messages(value: Any, call: ComponentCall) -> list[Message]:
         return values.messages(value)
     except values.ConversionError as error:
         message, hint = str(error), error.hint
-        if _is_of_environment(call.job.action.text):
+        if _is_of_environment(call.action.text):
             message, hint = "these are no messages", None
         raise InputError(message, hint=hint, where=_where(call)) from None
 
@@ -609,12 +616,12 @@ def _prompt(value: Any, call: ComponentCall) -> str:
 
 
 def _where(call: ComponentCall) -> Any:
-    return call.document.where(call.job.action.text.path)
+    return call.document.where(call.action.text.path)
 
 
 def _where_of(call: ComponentCall, parameter: str) -> Where | None:
     """Where the document says a generation parameter, if it does."""
-    template = call.job.action.parameters.get(parameter)
+    template = call.action.parameters.get(parameter)
     return None if template is None else call.document.where(template.path)
 
 
@@ -650,7 +657,7 @@ def _functions(call: ComponentCall, parameters: GenerationParameters) -> dict[st
 
 
 def _parameters(call: ComponentCall) -> GenerationParameters:
-    action, count = call.job.action, call.options.get("logprobs")
+    action, count = call.action, call.options.get("logprobs")
     given = {name: call.render(template) for name, template in action.parameters.items()}
     if count is not None and given.get("logprobs") is None:
         given["logprobs"] = count
@@ -672,25 +679,25 @@ def _with_tools(asked: GenerationParameters, call: ComponentCall) -> GenerationP
         return asked
     tools, missing = defined(asked.tools, call.document.tools)
     if missing is not None:
-        raise call.document.missing_tool(missing, call.job.action.parameters["tools"].path)
+        raise call.document.missing_tool(missing, call.action.parameters["tools"].path)
     return asked.model_copy(update={"tools": tools})
 
 
-def written_spec(document: Document, job: Job) -> ModelSpec | None:
-    """The model of a job, where the document and the environment say it; None where an input does,
-    or where it is wrong."""
+def written_spec(document: Document, component: ModelComponent) -> ModelSpec | None:
+    """The model of a component, where the document and the environment say it; None where an input
+    does, or where it is wrong."""
 
     def rendered(template: Template) -> Any:
         return render(template, {"env": document.environment})
 
     try:
-        return _spec(document, job.component, rendered)
+        return _spec(document, component, rendered)
     except (ComposeError, ExpressionError):
         return None
 
 
 def _spec(
-    document: Document, component: Component, rendered: Callable[[Template], Any]
+    document: Document, component: ModelComponent, rendered: Callable[[Template], Any]
 ) -> ModelSpec:
     given = {key: rendered(template) for key, template in component.model.items()}
     source = given.pop("source")

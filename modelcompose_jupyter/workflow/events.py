@@ -22,6 +22,7 @@ EventType = Literal[
     "call",
     "tool",
     "messages",
+    "job",
     "result",
     "error",
 ]
@@ -239,6 +240,56 @@ class MessagesData(BaseModel):
     messages: list[dict[str, Any]]
 
 
+class FailureData(BaseModel):
+    """An attempt of a job that has failed, where the run went on.
+
+    Attributes:
+        attempt: which one, from 1.
+        place: which repeat, element or round, from the outermost in; nothing of the job itself.
+        code, message: of the error.
+    """
+
+    attempt: int
+    place: list[int] = []
+    code: str
+    message: str
+
+
+class JobData(BaseModel):
+    """The state of a job. Each event of a job tells all of it.
+
+    Attributes:
+        job: its id; of a job of a workflow that another job calls, behind that job's: ``a/b``.
+        type: what kind of job it is.
+        state: ``pending``; ``running``; ``waiting`` for the next attempt; ``interrupted``, until
+            somebody has answered; ``completed``; ``failed``; ``skipped``, since nothing led to it
+            or what it waits for was skipped; ``cancelled`` with the run.
+        route: the job that it has led to.
+        error: what became of it, though the run may have gone on: its code and message.
+        failed: how many attempts have failed, those of repeats, elements and rounds among them.
+        failures: the first of these.
+        seconds: how long it took.
+    """
+
+    job: str
+    type: str
+    state: Literal[
+        "pending",
+        "running",
+        "waiting",
+        "interrupted",
+        "completed",
+        "failed",
+        "skipped",
+        "cancelled",
+    ]
+    route: str | None = None
+    error: dict[str, str] | None = None
+    failed: NonNegativeInt = 0
+    failures: list[FailureData] = []
+    seconds: float | None = None
+
+
 class ResultData(BaseModel):
     """The workflow's output."""
 
@@ -264,6 +315,7 @@ EVENT_DATA: Mapping[str, type[BaseModel]] = {
     "call": CallData,
     "tool": ToolData,
     "messages": MessagesData,
+    "job": JobData,
     "result": ResultData,
     "error": ErrorData,
 }

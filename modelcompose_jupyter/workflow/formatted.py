@@ -34,9 +34,11 @@ _HOW = {
 
 def check_formattable(document: Document, workflow: Workflow) -> None:
     """Raise InputError for a workflow of which nobody could say which text a format is of."""
-    if len(workflow.jobs) > 1:
+    if workflow.only_call is None:
+        several = len(workflow.jobs)
+        has = f"has {several}" if several > 1 else "does more"
         raise InputError(
-            f"a run's 'format' is that of one job, and the workflow has {len(workflow.jobs)}",
+            f"a run's 'format' is that of one job that calls a model, and the workflow {has}",
             hint="Write 'format:' into the document, in the component whose texts have it.",
             where=document.where(workflow.path),
         )

@@ -39,10 +39,13 @@ _log = get_logger(__name__)
 _TICK = 0.1  # seconds; waits are this long at most, so that an interrupt is never late
 
 # What is told of a run holds no credentials; its text and output are the user's own.
-_SAFE = {"state": without_secrets, "progress": redacted, "error": redacted}
+_SAFE = {"state": without_secrets, "progress": redacted, "job": redacted, "error": redacted}
 
 # Why a run's texts ended, the most telling first; calls only where no answer came of them.
 _REASONS = ("cancelled", "length", "stop", "eos", "tool_calls")
+
+# Phases that count what a job does many times.
+_COUNTED = ("repeat", "item", "round")
 
 T = TypeVar("T")
 
@@ -58,6 +61,8 @@ def _subject(event: Event) -> Any:
         return ("progress", data["phase"], data.get("job"), data.get("state"))
     if event.type == "call":
         return ("call", *data["stream"], data["call"])
+    if event.type == "job":
+        return ("job", data["job"])
     if event.type == "tool":
         return ("tool", *data["stream"], data["id"])
     return event.number
@@ -174,6 +179,8 @@ class Run:
         self._tokens = TokenStreams()
         self._written_calls: dict[tuple[Any, ...], _WrittenCall] = {}
         self._tool_calls: dict[tuple[Any, ...], Mapping[str, Any]] = {}
+        self._jobs: dict[str, Mapping[str, Any]] = {}
+        self._counts: dict[str, dict[str, int]] = {}
         self._chats: dict[tuple[str, int], list[Sequence[Mapping[str, Any]]]] = {}
         # What a longer run of the same begins with, if this one can be extended, by (job, repeat,
         # prompt): the prompt's digest, and the tokens of each sequence. No event tells them.
@@ -248,6 +255,19 @@ class Run:
                 of = {"id": call.id, "name": call.name, "arguments": call.text}
                 found.setdefault(tuple(stream), []).append(of)
             return found
+
+    @property
+    def jobs(self) -> dict[str, dict[str, Any]]:
+        """The jobs by their ids, each with its ``type`` and ``state``, and what else there is to
+        say: see `workflow.events.JobData`. Of repeats, elements and rounds ``done`` of ``total``
+        have ended."""
+        with self._changed:
+            counts = dict(self._counts)
+            jobs = {name: copy.deepcopy(dict(each)) for name, each in self._jobs.items()}
+        for name, job in jobs.items():
+            del job["job"]
+            job.update(counts.get(name, {}))
+        return jobs
 
     @property
     def messages(self) -> list[dict[str, Any]]:
@@ -573,6 +593,11 @@ class Run:
             self._written_calls.setdefault(_subject(event), call).put(data["offset"], data["text"])
         elif event.type == "tool":
             self._tool_calls[_subject(event)] = data
+        elif event.type == "job":
+            self._jobs[data["job"]] = data
+        elif event.type == "progress" and data["phase"] in _COUNTED:
+            counts = {"done": data["done"], "total": data["total"]}
+            self._counts[data["job"]] = counts
         elif event.type == "messages":
             self._chats.setdefault((data["job"], data["repeat"]), []).append(data["messages"])
         elif event.type == "result":

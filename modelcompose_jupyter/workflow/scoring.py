@@ -23,8 +23,8 @@ MAX_PERPLEXITY = 1e300
 
 def check_scorable(document: Document, workflow: Workflow) -> None:
     """Raise InputError for a workflow of which nobody could say where the text belongs."""
-    jobs = workflow.jobs
-    if len(jobs) > 1 or jobs[0].repeat_count is not None:
+    call, jobs = workflow.only_call, workflow.jobs
+    if call is None or call.repeat_count is not None:
         several = f"it has {len(jobs)} jobs" if len(jobs) > 1 else "its job is repeated"
         raise several_prompts(several, where=document.where(workflow.path))
 

@@ -47,8 +47,8 @@ _OPEN = """async ([path, theme]) => {
     shell.collapseLeft();
 }"""
 
-# The manager of widgets looks for its kernel by itself, and where the kernel's last notebook has just
-# been closed it may find none: then no widget of this page is ever drawn.
+# The manager of widgets looks for its kernel by itself, and where the kernel's last notebook has
+# just been closed it may find none: then no widget of this page is ever drawn.
 _READY = """async ([path, idle]) => {
     const until = async condition => {
         while (!condition()) await new Promise(resolve => setTimeout(resolve, 20));

@@ -11,7 +11,6 @@ from hypothesis import strategies as st
 from seed import blocks
 
 from modelcompose_jupyter.document import load_document
-from modelcompose_jupyter.document.compiler import KNOWN_SOURCES
 from modelcompose_jupyter.document.completion import (
     Completions,
     complete,
@@ -19,6 +18,7 @@ from modelcompose_jupyter.document.completion import (
     input_names,
     named_models,
 )
+from modelcompose_jupyter.document.references import SOURCES
 from modelcompose_jupyter.document.types import TYPE_HELP, TYPE_NAMES
 from modelcompose_jupyter.errors import DocumentError, Problem
 
@@ -364,7 +364,7 @@ def test_a_place_has_the_sources_that_the_checker_knows_there() -> None:
     for place in places:
         known = {
             source
-            for source in KNOWN_SOURCES
+            for source in SOURCES
             if not problems(place.replace("§", paths.get(source, source)) + "\n")
         }
         assert known, place

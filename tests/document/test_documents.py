@@ -76,8 +76,8 @@ def test_the_component_blocks_are_documents(text, inputs):
 def test_the_batch_block_is_a_workflow_of_a_named_component():
     text = SEED_BATCH + SEED_TUNED.replace("component:\n", "component:\n  id: text-generator\n")
     job = jobs_of(load_document(text))["generate-multiple"]
-    assert job.component.id == "text-generator"
-    assert job.repeat_count.value == "${input.batch_size}"
+    assert job.work.component.id == "text-generator"
+    assert job.work.repeat_count.value == "${input.batch_size}"
 
 
 # Forms
@@ -109,9 +109,9 @@ def test_all_forms_mean_the_same(document):
     if "component" not in document and "components" not in document:
         document = {"component": {**COMPONENT, "id": "other", "text": "no"}, **document}
     (job,) = load_document(document).workflow().jobs
-    assert job.action.text.value == COMPONENT["text"]
-    assert job.component.model["source"].value == "bundled:storyteller"
-    assert (job.input, job.repeat_count, job.depends_on) == (None, None, ())
+    assert job.work.action.text.value == COMPONENT["text"]
+    assert job.work.component.model["source"].value == "bundled:storyteller"
+    assert (job.input, job.work.repeat_count, job.depends_on) == (None, None, ())
 
 
 @pytest.mark.parametrize(
@@ -213,7 +213,7 @@ def test_the_default_among_several():
     )  # fmt: skip
     assert document.workflow().id == "two"
     assert document.workflow("__default__").id == "two"
-    called = [jobs_of(document, name)["__job__"].action for name in ("one", "two", "three")]
+    called = [jobs_of(document, name)["__job__"].work.action for name in ("one", "two", "three")]
     assert [action.text.value for action in called] == [COMPONENT["text"], "2", "1"]
 
 
@@ -240,7 +240,7 @@ def test_jobs_wait_for_those_whose_output_they_use():
             },
         }
     )
-    waits = {name: job.depends_on for name, job in jobs_of(document).items()}
+    waits = {name: job.predecessors for name, job in jobs_of(document).items()}
     assert waits == {"c": ("b",), "a": (), "b": ("a",)}
     assert [job.id for job in document.workflow().last_jobs] == ["c"]
 

@@ -205,7 +205,9 @@ def test_the_format_of_a_call_is_checked_before_anything_runs(
 
 def test_a_workflow_of_several_jobs_has_its_formats_in_the_document(host: LocalHost) -> None:
     two = flow(host, "workflow:\n  jobs: [{id: a}, {id: b, depends_on: [a]}]\n")
-    with pytest.raises(InputError, match="that of one job, and the workflow has 2"):
+    with pytest.raises(
+        InputError, match="that of one job that calls a model, and the workflow has 2"
+    ):
         two(text="A pet.", format="json")
 
 

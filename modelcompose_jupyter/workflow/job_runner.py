@@ -1,0 +1,144 @@
+"""One job: what it gets, how often it is tried, what becomes of a failure."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+from collections.abc import AsyncIterator, Awaitable, Callable
+from dataclasses import dataclass
+from typing import Any
+
+from ..document import Job, Workflow
+from ..document.jobs import Route
+from ..document.reachability import has_value
+from ..errors import ComposeError, InputError
+from .job_report import JobReport
+from .run_context import RunContext
+from .scope import Place, Scope
+from .work import Result, Worker
+
+CallWorkflow = Callable[[RunContext, Workflow, Any, Place, int], Awaitable[Any]]
+
+
+@dataclass(frozen=True)
+class Ended:
+    """How a job has ended: with a value, if it ``completes``, and perhaps leading to another."""
+
+    value: Any
+    completes: bool = True
+    target: str | None = None
+
+
+class JobRunner:
+    """Runs jobs of one run. ``call_workflow`` runs those of another workflow."""
+
+    def __init__(self, context: RunContext, call_workflow: CallWorkflow) -> None:
+        self._context = context
+        self._call_workflow = call_workflow
+
+    async def run(
+        self, job: Job, scope: Scope, place: Place, seed: int, report: JobReport
+    ) -> Ended:
+        """Run a job of a workflow to its end, and tell what comes of it.
+
+        Raises:
+            ComposeError: it has failed, and nothing says what becomes of that.
+        """
+        try:
+            result = await self._result(job, scope, place, seed, report)
+            ended = Ended(result.value, target=result.target)
+            route = {} if result.target is None else {"route": result.target}
+            report.tell("completed", **route)
+        except ComposeError as error:
+            told = {"code": error.code, "message": error.message}
+            if job.on_error is None:
+                report.tell("failed", error=told)
+                raise
+            value = self._instead(job.on_error, error, scope)
+            ended = Ended(value, has_value(job.on_error), job.on_error.to)
+            route = {} if ended.target is None else {"route": ended.target}
+            report.tell("completed" if ended.completes else "failed", error=told, **route)
+        return ended
+
+    async def run_inner(
+        self, job: Job, scope: Scope, place: Place, seed: int, report: JobReport
+    ) -> Any:
+        """What an inner job gives; ``report`` is that of the job around it.
+
+        Raises:
+            ComposeError: as `run`.
+        """
+        try:
+            return (await self._result(job, scope, place, seed, report)).value
+        except ComposeError as error:
+            if job.on_error is None:
+                raise
+            report.failed(
+                error, 1 if job.retry is None else job.retry.max_attempt_count, place.indexes
+            )
+            return self._instead(job.on_error, error, scope)
+
+    def _instead(self, route: Route, error: ComposeError, scope: Scope) -> Any:
+        if route.output is None:
+            return None
+        told = {"code": error.code, "message": error.message}
+        return self._context.render(route.output, scope, error=told)
+
+    async def _result(
+        self, job: Job, scope: Scope, place: Place, seed: int, report: JobReport
+    ) -> Result:
+        worker = Worker(self._context, self, job, scope, place, seed, report)
+        result = await self._tried(job, worker, place, report)
+        if job.output is not None and not self._context.scores:
+            value = self._context.render(job.output, scope, output=result.value)
+            result = Result(value, result.target)
+        return result
+
+    async def _tried(self, job: Job, worker: Worker, place: Place, report: JobReport) -> Result:
+        """What a job comes to, which is tried again as it says.
+
+        A wrong input is wrong the next time, too, so that is not tried again.
+        """
+        most = 1 if job.retry is None else job.retry.max_attempt_count
+        for attempt in range(1, most + 1):
+            try:
+                async with self._limited(job):
+                    return await worker.result(attempt)
+            except InputError:
+                raise
+            except ComposeError as error:
+                if job.retry is None or attempt == most:
+                    raise
+                report.failed(error, attempt, place.indexes)
+                await self._delay(job.retry.delay_after(attempt), report, place)
+        raise AssertionError
+
+    @staticmethod
+    async def _delay(seconds: float, report: JobReport, place: Place) -> None:
+        if not seconds:
+            return
+        if not place.indexes:
+            report.tell("waiting")
+        await asyncio.sleep(seconds)
+        if not place.indexes:
+            report.tell("running")
+
+    @contextlib.asynccontextmanager
+    async def _limited(self, job: Job) -> AsyncIterator[None]:
+        timeout = asyncio.timeout(job.timeout)
+        try:
+            async with timeout:
+                yield
+        except TimeoutError:
+            if not timeout.expired():
+                raise
+            raise ComposeError(
+                f"the job took longer than {job.timeout:g} s",
+                hint="Raise its 'timeout', or say with 'on_error' what becomes of it.",
+                code="job_timeout",
+                where=self._context.document.where((*job.path, "timeout")),
+            ) from None
+
+    async def workflow(self, workflow: Workflow, input: Any, place: Place, seed: int) -> Any:
+        """The output of another workflow."""
+        return await self._call_workflow(self._context, workflow, input, place, seed)

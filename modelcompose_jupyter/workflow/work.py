@@ -1,0 +1,329 @@
+"""What jobs do, type by type."""
+
+from __future__ import annotations
+
+import asyncio
+import random
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Annotated, Any, Protocol
+from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
+
+from pydantic import Field, ValidationError
+
+from ..document import (
+    FunctionComponent,
+    Job,
+    ModelComponent,
+    Template,
+    Workflow,
+    WorkflowComponent,
+)
+from ..document.fields import Duration, Integer, Number, Strict
+from ..document.jobs import (
+    Accumulate,
+    Call,
+    Choice,
+    Delay,
+    Filter,
+    ForEach,
+    Loop,
+    RandomChoice,
+    Route,
+)
+from ..document.types import show
+from ..errors import InputError
+from .bounded_gather import MAX_CONCURRENT_CALLS, bounded_gather
+from .component import ComponentCall, invalid
+from .job_report import JobReport
+from .run_context import RunContext
+from .scope import Place, Scope, derived_seed
+
+_LONGEST_SLEEP = 60.0  # the clock may be set meanwhile, and computers sleep
+_TURN = 256  # elements that are looked at before others of the loop have their turn
+
+
+class _Numbers(Strict):
+    """Values of jobs that templates give."""
+
+    repeat_count: Annotated[Integer, Field(ge=1)] = 1
+    batch_size: Annotated[Integer, Field(ge=1)] = 1
+    max_iteration_count: Annotated[Integer, Field(ge=1, le=10_000)] = 1
+    duration: Annotated[Duration, Field(ge=0)] = 0.0
+    weight: Annotated[Number, Field(ge=0)] = 1.0
+
+
+@dataclass(frozen=True)
+class Result:
+    """What a job's work gives, and the job that it leads to, if it leads to one."""
+
+    value: Any
+    target: str | None = None
+
+
+class Runner(Protocol):
+    """What runs what is within a job."""
+
+    async def run_inner(
+        self, job: Job, scope: Scope, place: Place, seed: int, report: JobReport
+    ) -> Any:
+        """What an inner job gives; ``report`` is that of the job around it."""
+
+    async def workflow(self, workflow: Workflow, input: Any, place: Place, seed: int) -> Any:
+        """The output of another workflow."""
+
+
+class Worker:
+    """Does the work of one job."""
+
+    def __init__(
+        self,
+        context: RunContext,
+        runner: Runner,
+        job: Job,
+        scope: Scope,
+        place: Place,
+        seed: int,
+        report: JobReport,
+    ) -> None:
+        self._context = context
+        self._runner = runner
+        self._job = job
+        self._scope = scope
+        self._place = place
+        self._seed = seed
+        self._report = report
+
+    async def result(self, attempt: int) -> Result:
+        """The result of one attempt, which counts from 1."""
+        place = self._place.tried(attempt)
+        match self._job.work:
+            case Call() as call:
+                return Result(await self._call(call, place))
+            case Choice() as choice:
+                return self._choice(choice)
+            case RandomChoice() as choice:
+                return self._random_choice(choice, place)
+            case ForEach() as each:
+                return Result(await self._for_each(each, place))
+            case Filter() as kept:
+                return Result(await self._filter(kept))
+            case Loop() as loop:
+                return Result(await self._loop(loop, place))
+            case Accumulate() as accumulate:
+                return Result(await self._accumulate(accumulate, place))
+            case Delay() as delay:
+                return Result(await self._delay(delay))
+
+    def _input(self, **more: Any) -> Any:
+        if self._job.input is None:
+            return self._scope.passed
+        return self._context.render(self._job.input, self._scope, **more)
+
+    # Calls
+
+    async def _call(self, call: Call, place: Place) -> Any:
+        if call.repeat_count is None:
+            return await self._called(call, self._input(), place)
+        count = self._number("repeat_count", call.repeat_count)
+        self._context.allowance.check(count, self._context.document.where(call.repeat_count.path))
+
+        async def called(index: int) -> Any:
+            return await self._called(call, self._input(index=index), place.at(index))
+
+        return await bounded_gather(count, called, self._report.counted("repeat"))
+
+    async def _called(self, call: Call, input: Any, place: Place) -> Any:
+        match call.component:
+            case ModelComponent() as component:
+                assert call.action is not None
+                context = self._context
+                made = ComponentCall(
+                    context.document,
+                    place.label,
+                    component,
+                    call.action,
+                    input,
+                    place.repeat,
+                    context.run,
+                    context.group,
+                    place.seed(self._seed),
+                    context.queue_progress(place),
+                    context.allowance,
+                    context.options,
+                    context.earlier,
+                    context.told_tokens(),
+                    context.functions,
+                )
+                context.made.append(made)
+                return await context.calls.call(made)
+            case WorkflowComponent() as component:
+                return await self._workflow(component, input, place)
+            case FunctionComponent():
+                raise NotImplementedError
+        raise AssertionError(call.component)
+
+    async def _workflow(self, component: WorkflowComponent, input: Any, place: Place) -> Any:
+        context, scope = self._context, Scope(input, {}, passed=input)
+        given = input if component.input is None else context.render(component.input, scope)
+        workflow = context.document.workflow(component.workflow)
+        value = await self._runner.workflow(workflow, given, place, self._seed)
+        if component.output is None:
+            return value
+        results = dict.fromkeys(("output", "result", "response"), value)
+        return context.render(component.output, scope, **results)
+
+    # Routes
+
+    def _choice(self, choice: Choice) -> Result:
+        input = self._input()
+        for each in choice.conditions:
+            holds = self._context.holds(each.test, self._scope, job={"input": input})
+            route = each.if_true if holds else each.if_false
+            if route is not None:
+                return self._led(route, input)
+        return Result(input) if choice.otherwise is None else self._led(choice.otherwise, input)
+
+    def _led(self, route: Route, input: Any) -> Result:
+        if route.output is None:
+            return Result(input, route.to)
+        return Result(self._context.render(route.output, self._scope), route.to)
+
+    def _random_choice(self, choice: RandomChoice, place: Place) -> Result:
+        context, scope = self._context, self._scope
+        weights = [
+            1.0 if weight is None else self._number("weight", weight) for _, weight in choice.routes
+        ]
+        if not any(weights):
+            raise InputError(
+                "no way has a weight, so none can be chosen",
+                hint="Give one of them a 'weight' above 0.",
+                where=context.document.where(self._job.path),
+            )
+        session = None if choice.session is None else context.render(choice.session, scope)
+        seed: Any = (self._seed, *place.indexes, *place.attempts)
+        if session not in (None, ""):
+            salt = self._job.id if choice.salt is None else context.render(choice.salt, scope)
+            seed = (str(salt), str(session))
+        drawn = random.Random(derived_seed(0, *seed))
+        (route,) = drawn.choices([route for route, _ in choice.routes], weights)
+        return self._led(route, self._input())
+
+    # Lists
+
+    def _elements(self) -> list[Any]:
+        value = self._input()
+        if not isinstance(value, list):
+            path = self._job.path if self._job.input is None else self._job.input.path
+            raise InputError(
+                f"'{self._job.type}' goes through a list, and its input is {show(value)}",
+                hint="Give it a list; of a text, say by ${input.lines as list}.",
+                where=self._context.document.where(path),
+            )
+        return value
+
+    async def _for_each(self, each: ForEach, place: Place) -> list[Any]:
+        elements = self._elements()
+        most = MAX_CONCURRENT_CALLS
+        if each.batch_size is not None:
+            most = min(self._number("batch_size", each.batch_size), most)
+        self._context.allowance.check(len(elements), self._context.document.where(self._job.path))
+
+        async def done(index: int) -> Any:
+            element = elements[index]
+            scope = self._scope.within(element, item=element, index=index)
+            return await self._do(each.do, scope, place.at(index))
+
+        return await bounded_gather(len(elements), done, self._report.counted("item"), most)
+
+    async def _filter(self, kept: Filter) -> list[Any]:
+        elements = self._elements()
+        if kept.where is None:
+            return elements
+        found = []
+        for index, element in enumerate(elements):
+            if index % _TURN == _TURN - 1:
+                await asyncio.sleep(0)
+            scope = self._scope.within(element, item=element, index=index)
+            if self._context.holds(kept.where, scope):
+                found.append(element)
+        return found
+
+    async def _accumulate(self, accumulate: Accumulate, place: Place) -> Any:
+        elements, report = self._elements(), self._report.counted("item")
+        template = accumulate.accumulator
+        value = None if template is None else self._context.render(template, self._scope)
+        for index, element in enumerate(elements):
+            scope = self._scope.within(element, item=element, index=index, accumulator=value)
+            value = await self._do(accumulate.do, scope, place.at(index))
+            report(index + 1, len(elements))
+        return value
+
+    # Repeats
+
+    async def _loop(self, loop: Loop, place: Place) -> Any:
+        given = self._input()
+        most = self._number("max_iteration_count", loop.max_iteration_count)
+        value, report = given, self._report.counted("round")
+        last = None
+        for iteration in range(most):
+            outer = Scope(given, self._scope.jobs, self._scope.local)
+            scope = outer.within(value, output=last, iteration=iteration)
+            value = last = await self._do(loop.do, scope, place.at(iteration))
+            report(iteration + 1, most)
+            scope = outer.within(value, output=value, iteration=iteration)
+            if self._context.holds(loop.condition, scope) == loop.is_until:
+                break
+        return value
+
+    async def _do(self, do: Job, scope: Scope, place: Place) -> Any:
+        return await self._runner.run_inner(do, scope, place, self._seed, self._report)
+
+    # Time
+
+    async def _delay(self, delay: Delay) -> Any:
+        if delay.duration is not None:
+            await asyncio.sleep(self._number("duration", delay.duration))
+        elif delay.time is not None:
+            await self._until(delay.time, delay.timezone)
+        return None if self._job.input is None else self._input()
+
+    async def _until(self, time: Template, timezone: Template | None) -> None:
+        until = self._moment(time, timezone)
+        while (seconds := (until - datetime.now(until.tzinfo)).total_seconds()) > 0:
+            await asyncio.sleep(min(seconds, _LONGEST_SLEEP))
+
+    def _moment(self, time: Template, timezone: Template | None) -> datetime:
+        value = self._context.render(time, self._scope)
+        zone = None if timezone is None else self._context.render(timezone, self._scope)
+        try:
+            # What YAML reads as a time is one already.
+            moment = value if isinstance(value, datetime) else datetime.fromisoformat(str(value))
+        except ValueError:
+            raise InputError(
+                f"{show(value)} is no time",
+                hint="Write it as 2026-12-24T18:00, or with its distance from UTC: …+09:00.",
+                where=self._context.document.where(time.path),
+            ) from None
+        if moment.tzinfo is not None:
+            return moment
+        if zone in (None, ""):
+            return moment.astimezone()
+        try:
+            return moment.replace(tzinfo=ZoneInfo(str(zone)))
+        except (ZoneInfoNotFoundError, ValueError):
+            assert timezone is not None
+            raise InputError(
+                f"there is no time zone {show(zone)} here",
+                hint="Write one such as UTC or Asia/Seoul.",
+                where=self._context.document.where(timezone.path),
+            ) from None
+
+    # Values of templates
+
+    def _number(self, key: str, template: Template) -> Any:
+        value = self._context.render(template, self._scope)
+        try:
+            return getattr(_Numbers.model_validate({key: value}), key)
+        except ValidationError as error:
+            raise invalid(error, key, template, self._context.document) from None
