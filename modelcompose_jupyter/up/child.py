@@ -20,12 +20,18 @@ Sink = Callable[[str], None]
 
 class Child:
     """A process with a name for people. What it says on standard error is handed on line by line,
-    by a thread of its own, to ``sink``; what it says on standard output is for nobody."""
+    by a thread of its own, to ``sink``; what it says on standard output is for nobody.
+
+    Attributes:
+        is_asked_to_end: nothing more is handed on then. Event loops that are closed under what
+            waits on them complain, which tells nobody anything.
+    """
 
     def __init__(
         self, name: str, command: Sequence[str], environment: Mapping[str, str], sink: Sink
     ) -> None:
         self.name = name
+        self.is_asked_to_end = False
         self.process = subprocess.Popen(
             command,
             env=dict(environment),
@@ -44,7 +50,8 @@ class Child:
         for line in self.process.stderr:
             # Whoever looked may have gone; what the child says is read all the same.
             with contextlib.suppress(OSError, ValueError):
-                sink(line.decode("utf-8", "replace").rstrip("\r\n"))
+                if not self.is_asked_to_end:
+                    sink(line.decode("utf-8", "replace").rstrip("\r\n"))
 
     def failure(self) -> ComposeError:
         """Why it has ended, once what it had to say has been handed on."""

@@ -137,6 +137,8 @@ class Supervisor:
     def _end(self) -> None:
         processes = [find_process(child.process.pid) for child in self._children]
         started = [each for process in processes for each in descendants(process)]
+        for child in self._children:
+            child.is_asked_to_end = True
         if self._page is not None:
             self._page.process.terminate()
         if self._host is not None:
