@@ -45,19 +45,27 @@ class JobRunner:
             ComposeError: it has failed, and nothing says what becomes of that.
         """
         try:
+            return await self._ended(job, scope, place, seed, report)
+        except ComposeError as error:
+            report.tell("failed", error=_told(error))
+            raise
+
+    async def _ended(
+        self, job: Job, scope: Scope, place: Place, seed: int, report: JobReport
+    ) -> Ended:
+        told: dict[str, Any] = {}
+        try:
             result = await self._result(job, scope, place, seed, report)
             ended = Ended(result.value, target=result.target)
-            route = {} if result.target is None else {"route": result.target}
-            report.tell("completed", **route)
         except ComposeError as error:
-            told = {"code": error.code, "message": error.message}
             if job.on_error is None:
-                report.tell("failed", error=told)
                 raise
             value = self._instead(job.on_error, error, scope)
             ended = Ended(value, has_value(job.on_error), job.on_error.to)
-            route = {} if ended.target is None else {"route": ended.target}
-            report.tell("completed" if ended.completes else "failed", error=told, **route)
+            told["error"] = _told(error)
+        if ended.target is not None:
+            told["route"] = ended.target
+        report.tell("completed" if ended.completes else "failed", **told)
         return ended
 
     async def run_inner(
@@ -81,8 +89,7 @@ class JobRunner:
     def _instead(self, route: Route, error: ComposeError, scope: Scope) -> Any:
         if route.output is None:
             return None
-        told = {"code": error.code, "message": error.message}
-        return self._context.render(route.output, scope, error=told)
+        return self._context.render(route.output, scope, error=_told(error))
 
     async def _result(
         self, job: Job, scope: Scope, place: Place, seed: int, report: JobReport
@@ -142,3 +149,8 @@ class JobRunner:
     async def workflow(self, workflow: Workflow, input: Any, place: Place, seed: int) -> Any:
         """The output of another workflow."""
         return await self._call_workflow(self._context, workflow, input, place, seed)
+
+
+def _told(error: ComposeError) -> dict[str, str]:
+    """What is told of an error, and what ``${error…}`` gives."""
+    return {"code": error.code, "message": error.message}
