@@ -111,10 +111,9 @@ class JobRunner:
             try:
                 async with self._limited(job):
                     return await worker.result(attempt)
-            except InputError:
-                raise
             except ComposeError as error:
-                if job.retry is None or attempt == most:
+                _stop_if_cancelled()
+                if job.retry is None or attempt == most or isinstance(error, InputError):
                     raise
                 report.failed(error, attempt, place.indexes)
                 await self._delay(job.retry.delay_after(attempt), report, place)
@@ -149,6 +148,14 @@ class JobRunner:
     async def workflow(self, workflow: Workflow, input: Any, place: Place, seed: int) -> Any:
         """The output of another workflow."""
         return await self._call_workflow(self._context, workflow, input, place, seed)
+
+
+def _stop_if_cancelled() -> None:
+    """Raise CancelledError where the task has been cancelled in the moment in which what it waited
+    for has failed: a group of tasks raises the failure alone, and the job would go on."""
+    task = asyncio.current_task()
+    if task is not None and task.cancelling():
+        raise asyncio.CancelledError
 
 
 def _told(error: ComposeError) -> dict[str, str]:
