@@ -41,13 +41,13 @@ class Place:
         root: the id of the run's own job that it belongs to.
         job: the job's id, behind the places of the jobs whose workflows it is in: ``outer/inner``.
         indexes: which repeat, element or round, from the outermost in.
-        attempts: of what was tried again, the numbers of the attempts.
+        attempts: of what was tried again, which attempt it is, by the path of that.
     """
 
     root: str
     job: str
     indexes: tuple[int, ...] = ()
-    attempts: tuple[int, ...] = ()
+    attempts: tuple[tuple[str, int], ...] = ()
 
     def at(self, index: int) -> Place:
         """One of its repeats, elements or rounds."""
@@ -55,7 +55,9 @@ class Place:
 
     def tried(self, attempt: int) -> Place:
         """The same place in another attempt; the first one, 1, is the place itself."""
-        return self if attempt == 1 else replace(self, attempts=(*self.attempts, attempt))
+        if attempt == 1:
+            return self
+        return replace(self, attempts=(*self.attempts, (self.path, attempt)))
 
     @property
     def label(self) -> str:
@@ -75,11 +77,14 @@ class Place:
     def seed(self, of_job: int) -> int:
         """The seed of its first generation, where that of the job's first is given: repeats count
         up from it, what is further within has one that is drawn from it."""
-        within = (*self.indexes[:-1], *(-attempt for attempt in self.attempts))
+        within = (*self.indexes[:-1], *self.attempts)
         return derived_seed(of_job, *within) if within else of_job
 
 
 def derived_seed(seed: int, *of: Any) -> int:
-    """A seed that follows from another and from what it is for, below 2**31 as drawn ones are."""
+    """A seed that follows from another and from what it is for.
+
+    It is below 2**52: exact in JavaScript, be it counted up from, and no two of a run are the same.
+    """
     digest = hashlib.sha256(repr((seed, *of)).encode()).digest()
-    return int.from_bytes(digest[:8], "big") % 2**31
+    return int.from_bytes(digest[:8], "big") % 2**52
