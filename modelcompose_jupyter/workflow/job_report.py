@@ -9,6 +9,7 @@ from typing import Any
 from ..document import Job
 from ..errors import ComposeError
 from .run import Run
+from .scope import Place
 
 MAX_FAILURES = 20
 """Failed attempts of a job that are told one by one; of more only how many."""
@@ -56,13 +57,15 @@ class JobReport:
         self._data = {**self._data, "failed": count, "failures": list(self._failures)}
         self._tell()
 
-    def counted(self, phase: str) -> Callable[[int, int], None]:
-        """What tells how many of its repeats, elements or rounds have ended."""
+    def counted(self, phase: str, place: Place) -> Callable[[int, int], None]:
+        """What tells how many of its repeats, elements or rounds have ended; nothing of those
+        within them, at a place that has an index."""
+        run = None if place.indexes else self._run
 
         def report(done: int, total: int) -> None:
             data = {"phase": phase, "job": self._id, "done": done, "total": total}
-            if self._run is not None and total > 1:
-                self._run.add("progress", {**data, "unit": f"{phase}s"})
+            if run is not None and total > 1:
+                run.add("progress", {**data, "unit": f"{phase}s"})
 
         return report
 

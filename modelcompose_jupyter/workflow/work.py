@@ -131,7 +131,7 @@ class Worker:
         async def called(index: int) -> Any:
             return await self._called(call, self._input(index=index), place.at(index))
 
-        return await bounded_gather(count, called, self._report.counted("repeat"))
+        return await bounded_gather(count, called, self._report.counted("repeat", place))
 
     async def _called(self, call: Call, input: Any, place: Place) -> Any:
         match call.component:
@@ -234,7 +234,7 @@ class Worker:
             scope = self._scope.within(element, item=element, index=index)
             return await self._do(each.do, scope, place.at(index))
 
-        return await bounded_gather(len(elements), done, self._report.counted("item"), most)
+        return await bounded_gather(len(elements), done, self._report.counted("item", place), most)
 
     async def _filter(self, kept: Filter) -> list[Any]:
         elements = self._elements()
@@ -250,7 +250,7 @@ class Worker:
         return found
 
     async def _accumulate(self, accumulate: Accumulate, place: Place) -> Any:
-        elements, report = self._elements(), self._report.counted("item")
+        elements, report = self._elements(), self._report.counted("item", place)
         template = accumulate.accumulator
         value = None if template is None else self._context.render(template, self._scope)
         for index, element in enumerate(elements):
@@ -264,7 +264,7 @@ class Worker:
     async def _loop(self, loop: Loop, place: Place) -> Any:
         given = self._input()
         most = self._number("max_iteration_count", loop.max_iteration_count)
-        value, report = given, self._report.counted("round")
+        value, report = given, self._report.counted("round", place)
         last = None
         for iteration in range(most):
             outer = Scope(given, self._scope.jobs, self._scope.local)
