@@ -43,7 +43,8 @@ class JobReport:
         self._tell()
 
     def failed(self, error: ComposeError, attempt: int, indexes: tuple[int, ...]) -> None:
-        """Note an attempt that has failed, where that does not end the run."""
+        """Note an attempt that has failed, where that does not end the run. Of many it is told when
+        they are twice as many as they were, and when the job is in another state."""
         count = self._data.get("failed", 0) + 1
         if len(self._failures) < MAX_FAILURES:
             self._failures.append(
@@ -55,7 +56,9 @@ class JobReport:
                 }
             )
         self._data = {**self._data, "failed": count, "failures": list(self._failures)}
-        self._tell()
+        # Each event tells all of it: of very many failures it would be much that is told.
+        if count <= MAX_FAILURES or count.bit_count() == 1:
+            self._tell()
 
     def counted(self, phase: str, place: Place) -> Callable[[int, int], None]:
         """What tells how many of its repeats, elements or rounds have ended; nothing of those
