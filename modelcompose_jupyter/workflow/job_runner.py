@@ -81,9 +81,6 @@ class JobRunner:
         except ComposeError as error:
             if job.on_error is None:
                 raise
-            report.failed(
-                error, 1 if job.retry is None else job.retry.max_attempt_count, place.indexes
-            )
             return self._instead(job.on_error, error, scope)
 
     def _instead(self, route: Route, error: ComposeError, scope: Scope) -> Any:
@@ -94,30 +91,31 @@ class JobRunner:
     async def _result(
         self, job: Job, scope: Scope, place: Place, seed: int, report: JobReport
     ) -> Result:
-        worker = Worker(self._context, self, job, scope, place, seed, report)
-        result = await self._tried(job, worker, place, report)
-        if job.output is not None and not self._context.scores:
-            value = self._context.render(job.output, scope, output=result.value)
-            result = Result(value, result.target)
-        return result
-
-    async def _tried(self, job: Job, worker: Worker, place: Place, report: JobReport) -> Result:
         """What a job comes to, which is tried again as it says.
 
         A wrong input is wrong the next time, too, so that is not tried again.
         """
+        worker = Worker(self._context, self, job, scope, place, seed, report)
         most = 1 if job.retry is None else job.retry.max_attempt_count
         for attempt in range(1, most + 1):
             try:
                 async with self._limited(job):
-                    return await worker.result(attempt)
+                    result = await worker.result(attempt)
+                return self._with_output(job, scope, result)
             except ComposeError as error:
                 _stop_if_cancelled()
-                if job.retry is None or attempt == most or isinstance(error, InputError):
+                is_last = attempt == most or isinstance(error, InputError)
+                if not is_last or job.on_error is not None:
+                    report.failed(error, attempt, place.indexes)
+                if job.retry is None or is_last:
                     raise
-                report.failed(error, attempt, place.indexes)
                 await self._delay(job.retry.delay_after(attempt), report, place)
         raise AssertionError
+
+    def _with_output(self, job: Job, scope: Scope, result: Result) -> Result:
+        if job.output is None or self._context.scores:
+            return result
+        return Result(self._context.render(job.output, scope, output=result.value), result.target)
 
     @staticmethod
     async def _delay(seconds: float, report: JobReport, place: Place) -> None:
