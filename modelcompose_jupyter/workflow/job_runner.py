@@ -76,6 +76,7 @@ class JobRunner:
         Raises:
             ComposeError: as `run`.
         """
+        await asyncio.sleep(0)  # others' turn: it may be one of very many that wait for nothing
         try:
             return (await self._result(job, scope, place, seed, report)).value
         except ComposeError as error:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import random
+import time
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Annotated, Any, Protocol
@@ -40,7 +41,7 @@ from .run_context import RunContext
 from .scope import Place, Scope, derived_seed
 
 _LONGEST_SLEEP = 60.0  # the clock may be set meanwhile, and computers sleep
-_TURN = 256  # elements that are looked at before others of the loop have their turn
+_TURN_SECONDS = 0.005  # after which others of the loop have their turn
 
 
 class _Numbers(Strict):
@@ -240,10 +241,11 @@ class Worker:
         elements = self._elements()
         if kept.where is None:
             return elements
-        found = []
+        found, began = [], time.monotonic()
         for index, element in enumerate(elements):
-            if index % _TURN == _TURN - 1:
+            if time.monotonic() - began > _TURN_SECONDS:
                 await asyncio.sleep(0)
+                began = time.monotonic()
             scope = self._scope.within(element, item=element, index=index)
             if self._context.holds(kept.where, scope):
                 found.append(element)
