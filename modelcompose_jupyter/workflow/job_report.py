@@ -14,6 +14,9 @@ from .scope import Place
 MAX_FAILURES = 20
 """Failed attempts of a job that are told one by one; of more only how many."""
 
+MAX_PARTS = 1000
+"""How often it is told how many of a job's elements have ended, at most."""
+
 
 class JobReport:
     """Tells the state of one job of a run: each event tells all of it.
@@ -67,7 +70,9 @@ class JobReport:
 
         def report(done: int, total: int) -> None:
             data = {"phase": phase, "job": self._id, "done": done, "total": total}
-            if run is not None and total > 1:
+            parts = min(total, MAX_PARTS)
+            is_told = done * parts // total > (done - 1) * parts // total
+            if run is not None and total > 1 and is_told:
                 run.add("progress", {**data, "unit": f"{phase}s"})
 
         return report
