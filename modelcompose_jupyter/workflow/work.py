@@ -32,10 +32,11 @@ from ..document.jobs import (
     RandomChoice,
     Route,
 )
+from ..document.render import check_size
 from ..document.types import show
 from ..errors import InputError
 from .bounded_gather import MAX_CONCURRENT_CALLS, bounded_gather
-from .component import ComponentCall, invalid
+from .component import ComponentCall, invalid, locating
 from .job_report import JobReport
 from .run_context import RunContext
 from .scope import Place, Scope, derived_seed
@@ -235,7 +236,11 @@ class Worker:
             scope = self._scope.within(element, item=element, index=index)
             return await self._do(each.do, scope, place.at(index))
 
-        return await bounded_gather(len(elements), done, self._report.counted("item", place), most)
+        report = self._report.counted("item", place)
+        values = await bounded_gather(len(elements), done, report, most)
+        with locating(self._context.document, each.do.path):  # they may all be the same
+            check_size(values, "what it gives for all elements")
+        return values
 
     async def _filter(self, kept: Filter) -> list[Any]:
         elements = self._elements()
