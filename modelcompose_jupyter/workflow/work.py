@@ -306,7 +306,9 @@ class Worker:
         try:
             # What YAML reads as a time is one already.
             moment = value if isinstance(value, datetime) else datetime.fromisoformat(str(value))
-        except ValueError:
+            if moment.tzinfo is None and zone in (None, ""):
+                moment = moment.astimezone()
+        except (ValueError, OverflowError):
             raise InputError(
                 f"{show(value)} is no time",
                 hint="Write it as 2026-12-24T18:00, or with its distance from UTC: …+09:00.",
@@ -314,16 +316,17 @@ class Worker:
             ) from None
         if moment.tzinfo is not None:
             return moment
-        if zone in (None, ""):
-            return moment.astimezone()
+        return moment.replace(tzinfo=self._zone(timezone, zone))
+
+    def _zone(self, template: Template | None, name: Any) -> ZoneInfo:
+        assert template is not None
         try:
-            return moment.replace(tzinfo=ZoneInfo(str(zone)))
-        except (ZoneInfoNotFoundError, ValueError):
-            assert timezone is not None
+            return ZoneInfo(str(name))
+        except (ZoneInfoNotFoundError, ValueError, OSError):  # the last of a folder of zones
             raise InputError(
-                f"there is no time zone {show(zone)} here",
+                f"there is no time zone {show(name)} here",
                 hint="Write one such as UTC or Asia/Seoul.",
-                where=self._context.document.where(timezone.path),
+                where=self._context.document.where(template.path),
             ) from None
 
     # Values of templates
