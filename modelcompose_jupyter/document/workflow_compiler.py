@@ -130,6 +130,8 @@ class WorkflowCompiler:
                 continue
             self._check_alternative(group, job.depends_on, reference)
             groups[group] = None
+            if len(group) > 1:  # the first in order is taken, not the first in time
+                awaits |= dict.fromkeys(group)
         alone = {group[0] for group in groups if len(group) == 1}
         depends_on = tuple(each for each in groups if len(each) == 1 or alone.isdisjoint(each))
         return replace(job, depends_on=depends_on, awaits=tuple(awaits))
