@@ -617,7 +617,8 @@ class Run:
         The text events of a stream become two: its announcement, which is in the order of streams,
         and one with the whole text, in the place of the last. Those of its thoughts become one,
         those of its tokens, and those of each call that was written. Of each job's progress in a
-        phase the last event stays. Everything else stays as it is, and what stays keeps its number.
+        phase the last event stays; of each job the first, too, which says the order of jobs.
+        Everything else stays as it is, and what stays keeps its number.
         """
         last = {_subject(event): event.number for event in self._events}
         announced: set[Any] = set()
@@ -645,8 +646,9 @@ class Run:
             elif is_last and event.type == "call":
                 text = self._written_calls[subject].text
                 kept.append(replace(event, data={**event.data, "offset": 0, "text": text}))
-            elif is_last:
+            elif is_last or (event.type == "job" and subject not in announced):
                 kept.append(event)
+                announced.add(subject)
         self._events = kept
         given = _bytes(self.input) + _bytes(self.metadata) + _bytes(self.drafts)
         self.size = given + sum(map(_size, kept))
