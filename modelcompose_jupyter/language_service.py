@@ -17,7 +17,14 @@ from pathlib import Path
 from typing import Any
 
 from .document import load_document, signature
-from .document.completion import Completion, Completions, Explanation, input_names, named_models
+from .document.completion import (
+    Completion,
+    Completions,
+    Explanation,
+    FunctionNames,
+    input_names,
+    named_models,
+)
 from .document.completion import complete as complete_document
 from .document.completion import explain as explain_document
 from .errors import ComposeError, DocumentError, Problem, UsageError, Where
@@ -74,10 +81,11 @@ def diagnostics(
     return found
 
 
-def complete(text: str, cursor: int) -> dict[str, Any]:
+def complete(text: str, cursor: int, *, functions: FunctionNames = lambda: ()) -> dict[str, Any]:
     """What may stand at a place of a text: ``items``, each with ``text``, ``kind`` and ``help``.
 
-    They replace the text from ``start`` to the cursor, the likeliest first.
+    They replace the text from ``start`` to the cursor, the likeliest first. ``functions`` gives the
+    names of Python functions that the document may name.
     """
     if len(text) > LONGEST:
         return {"start": cursor, "items": []}
@@ -86,7 +94,7 @@ def complete(text: str, cursor: int) -> dict[str, Any]:
     body = _body(text)
     found: Completions | None
     if magic is None or at >= body:
-        found = complete_document(text[body:], at - body, models=suggested)
+        found = complete_document(text[body:], at - body, models=suggested, functions=functions)
         ahead = body
     else:
         found = complete_cell_line(text[magic.end() : at], text[body:])

@@ -18,25 +18,27 @@ from typing import Any, Literal, get_origin
 from pydantic import BaseModel
 
 from . import schema
-from .fields import Meanings, TemplateOr
-from .format import Format
+from .fields import Meanings, Names, Sees, TemplateOr
 from .outline import LONGEST_EXPRESSION, CursorContext, ExpressionEnds, Node, Outline
 from .parameters import PARAMETER_NAMES, GenerationParameters
 from .references import NOTES, SOURCES, references
-from .schema import JobFields, ModelComponent, ModelSettings, ModelSource
+from .schema import ModelComponent, ModelSource
 from .schema_keywords import Holds, JsonSchemaKeywords
 from .templates import parse_template
 from .types import TYPE_HELP, ConversionError, Type, check_type
 
 ModelNames = Callable[[str], Iterable[str]]
 """Gives the models that what is typed may stand for, as they are written in a document."""
+FunctionNames = Callable[[], Iterable[str]]
+"""Gives the names of Python functions that a document may name."""
 
 # What most documents have: these keys come first in their mapping, after the required ones.
 _COMMON = (
     "id", "title", "jobs", "component", "workflow", "text", "messages", "params", "input",
-    "depends_on", "output", "max_output_length", "temperature", "top_p", "stop_sequences",
-    "include_prompt", "seed", "port", "components", "workflows", "controller", "device",
-    "precision", "quantization",
+    "operator", "value", "if_true", "if_false", "until", "where", "duration", "accumulator",
+    "otherwise", "depends_on", "output", "max_output_length", "temperature", "top_p",
+    "stop_sequences", "include_prompt", "seed", "port", "components", "workflows", "controller",
+    "device", "precision", "quantization",
 )  # fmt: skip
 _PATH = re.compile(r"\s*((?:\[[^\]]*(?:\]|$)|[^\s|@\[])*)")  # a path up to the cursor
 _AS = re.compile(r"\s+(a?s?)")
@@ -85,7 +87,7 @@ class Explanation:
 
 def explain(text: str, cursor: int) -> Explanation | None:
     """What a key, a value, a type or a source at a cursor means; None where nothing is known."""
-    return _Completer(text, cursor, lambda typed: (), {}).explain()
+    return _Completer(text, cursor).explain()
 
 
 def complete(
@@ -93,10 +95,11 @@ def complete(
     cursor: int,
     *,
     models: ModelNames = lambda typed: (),
+    functions: FunctionNames = lambda: (),
     environ: Mapping[str, str] = os.environ,
 ) -> Completions:
-    """What may stand at a cursor, an index in the text, of models and variables too."""
-    return _Completer(text, cursor, models, environ).complete()
+    """What may stand at a cursor, an index in the text, of models, functions and variables too."""
+    return _Completer(text, cursor, models, functions, environ).complete()
 
 
 @dataclass(frozen=True)
@@ -147,18 +150,26 @@ class _Field:
 
     required: bool
     model: type[BaseModel] | None
+    by_type: dict[str, type[BaseModel]]  # of a mapping of several kinds; the model is the first
     is_list: bool
     is_plain: bool
     takes_template: bool
     values: dict[str, str]  # with what each does, where that is said
+    names: str  # of what kind its value is the id; empty where it is none
+    sees: tuple[str, ...]  # sources that its expressions have beside others
     help: str
     entries: bool = False  # a mapping of any names, with mappings of the model below them
+
+    def model_of(self, mapping: Node) -> type[BaseModel] | None:
+        """The model of a mapping that stands there."""
+        type_ = mapping.child("type") if self.by_type else None
+        return self.model if type_ is None else self.by_type.get(type_.plain, self.model)
 
 
 @cache
 def _fields(model: type[BaseModel]) -> dict[str, _Field]:
     """The keys of a mapping by name, the likeliest first."""
-    fields = {name: _field(name, info) for name, info in model.model_fields.items()}
+    fields = {name: _field(name, info) for name, info in schema.keys_of(model).items()}
 
     def rank(name: str) -> tuple[bool, int]:
         is_common = name in _COMMON and model is not JsonSchemaKeywords
@@ -179,14 +190,18 @@ def _field(name: str, info: Any) -> _Field:
     said = schema.metadata(info)
     is_template = any(isinstance(each, TemplateOr) for each in said)
     meanings = [each for each in said if isinstance(each, Meanings)]
+    names = next((each.kind for each in said if isinstance(each, Names)), "")
     return _Field(
         required=info.is_required(),
         model=models[0] if models else None,
+        by_type=schema.models_by_type(info.annotation),
         is_list=any(get_origin(part) is list for part in found),
         is_plain=not models or str in found or Any in found,
         # The name of a model is checked when it is rendered, so any text goes.
-        takes_template=is_template or Any in found or name == "model",
+        takes_template=is_template or (Any in found and names != "job") or name == "model",
         values={value: "".join(each.of(value) for each in meanings) for value in values},
+        names=names,
+        sees=tuple(name for each in said if isinstance(each, Sees) for name in each.sources),
         help=info.description or "",
         entries=any(each.entries for each in holds),
     )
@@ -202,6 +217,7 @@ class _Spot:
         key: that key's node.
         mapping, owner: the mapping that the key stands in: its node, and its model.
         is_direct: whether the place is the key's value or an element of it, not deeper in it.
+        above: the spot of that mapping.
     """
 
     model: type[BaseModel] | None
@@ -210,12 +226,31 @@ class _Spot:
     mapping: Node | None = None
     owner: type[BaseModel] | None = None
     is_direct: bool = True
+    above: _Spot | None = None
+
+    def at(self, node: Node) -> _Spot:
+        """The same for a mapping that stands there, which says what kind it is."""
+        is_of_kinds = self.model is not None and self.field is not None and self.field.by_type
+        if not is_of_kinds or self.field is None:
+            return self
+        return dataclasses.replace(self, model=self.field.model_of(node))
+
+    @property
+    def keys(self) -> Iterator[tuple[type[BaseModel], _Field, str]]:
+        """The keys that it is below, the innermost first: whose each is, what it may hold, its
+        name."""
+        spot: _Spot | None = self
+        while spot is not None:
+            if spot.owner and spot.field and spot.key:
+                yield spot.owner, spot.field, spot.key.key
+            spot = spot.above
 
 
 def _spot(path: tuple[Node, ...]) -> _Spot | None:
     """The spot that a path from the root leads to; None where the schema has nothing there."""
     spot = _Spot(schema.Compose)
     for above, each in itertools.pairwise(path):
+        spot = spot.at(above)
         if spot.field is not None and spot.field.entries and each.kind == "key":
             entry = dataclasses.replace(spot.field, entries=False)
             spot = _Spot(entry.model, entry, each, above)
@@ -225,23 +260,38 @@ def _spot(path: tuple[Node, ...]) -> _Spot | None:
             if spot.field is None or not spot.field.takes_template:
                 return None
             spot = dataclasses.replace(spot, is_direct=False)
-        elif each.kind == "key" and each.key in _fields(spot.model):
-            field = _fields(spot.model)[each.key]
+        elif each.kind == "key" and (field := _known(spot, each.key)) is not None:
             model = None if field.entries else field.model
-            spot = _Spot(model, field, each, above, spot.model)
+            spot = _Spot(model, field, each, above, spot.model, above=spot)
         else:
             return None
-    return spot
+    return spot.at(path[-1])
+
+
+def _known(spot: _Spot, key: str) -> _Field | None:
+    """What a key of a mapping may hold; that of ``type`` whatever the others are."""
+    is_of_kinds = key == "type" and spot.field is not None and spot.field.by_type
+    model = spot.field.model if is_of_kinds and spot.field is not None else spot.model
+    return None if model is None else _fields(model).get(key)
+
+
+_COMPONENTS = (ModelComponent, schema.FunctionComponent, schema.WorkflowComponent)
 
 
 class _Completer:
     def __init__(
-        self, text: str, cursor: int, models: ModelNames, environ: Mapping[str, str]
+        self,
+        text: str,
+        cursor: int,
+        models: ModelNames = lambda typed: (),
+        functions: FunctionNames = lambda: (),
+        environ: Mapping[str, str] | None = None,
     ) -> None:
         self._text = text
         self._cursor = cursor
         self._models = models
-        self._environ = environ
+        self._functions = functions
+        self._environ = environ or {}
         self._outline = Outline(text, cursor)
 
     def complete(self) -> Completions:
@@ -281,14 +331,19 @@ class _Completer:
         others = [node for node in context.node.children if node is not context.word]
         given = {node.key for node in others if node.kind == "key"}
         hidden = {*given, *schema.excluded(spot.model, given), *schema.without_effect(spot.model)}
+        if any(key == "do" for _, _, key in spot.keys):
+            hidden.add("depends_on")
         if issubclass(spot.model, GenerationParameters):
             hidden |= _parameters_beside(context, spot.model) | _not_of_task(context)
         is_list = context.node is spot.key and spot.field is not None and spot.field.is_list
         dash = "- " if is_list and not given and not context.node.is_flow else ""
         fields = _fields(spot.model)
-        # Of one thing alone there is little need of a name.
+        # Of one thing alone there is little need of a name; what it is decides what it has.
         is_one = spot.field is None or not spot.field.is_list
-        names = sorted(fields, key=lambda name: is_one and name == "id")
+        is_of_kinds = spot.field is not None and bool(spot.field.by_type)
+        names = sorted(
+            fields, key=lambda name: (is_one and name == "id") - (is_of_kinds and name == "type")
+        )
         for name in names:
             field = fields[name]
             if name not in hidden:
@@ -305,28 +360,36 @@ class _Completer:
             return  # it is a mapping already
         for value, meaning in spot.field.values.items():
             yield Completion(value, "value", meaning or spot.field.help)
-        if issubclass(spot.owner, JobFields):
-            kind = "job" if spot.key.key == "depends_on" else spot.key.key
-            for name in self._references(context, spot.key, spot.mapping):
-                yield Completion(name, kind)
-        elif spot.owner is ModelSource or (
-            spot.owner is ModelComponent and spot.key.key == "model"
-        ):
+        for name in self._named(context, spot):
+            yield Completion(name, spot.field.names)
+        if spot.owner is ModelSource or (spot.owner is ModelComponent and spot.key.key == "model"):
             yield from self._model_names(spot.key.key, typed)
         elif spot.owner is ModelComponent and spot.key.key == "draft_model":
             yield from self._model_names("model", typed)
 
-    def _references(self, context: CursorContext, key: Node, job: Node) -> list[str]:
-        """The ids that a key of a job may name."""
-        if key.key == "component":
-            return _ids(_listed(self._outline.root, "component"))
-        if key.key == "action":
-            return self._actions(job)
-        if key.key != "depends_on":
-            return []
-        nodes = [node for element in key.children for node in (element, *element.children)]
-        listed = {node.plain for node in nodes if node not in (context.node, context.word)}
-        return [name for name in self._other_jobs(context) if name not in listed]
+    def _named(self, context: CursorContext, spot: _Spot) -> Iterable[str]:
+        """The ids that a key may name."""
+        assert spot.field is not None and spot.key is not None and spot.mapping is not None
+        root = self._outline.root
+        match spot.field.names:
+            case "component":
+                return _ids(_listed(root, "component"))
+            case "action":
+                return self._actions(spot.mapping)
+            case "function":
+                return self._functions()
+            case "workflow":
+                return _ids(each for each in _listed(root, "workflow") if each not in context.path)
+            case "job" if all(key != "do" for _, _, key in spot.keys):
+                nodes = [
+                    node
+                    for element in spot.key.children
+                    for node in (element, *element.children)
+                    if spot.field.is_list and node not in (*context.path, context.word)
+                ]
+                listed = {node.plain for node in nodes}
+                return [name for name in self._other_jobs(context) if name not in listed]
+        return ()
 
     def _actions(self, job: Node) -> list[str]:
         """The ids of the actions that a job may call."""
@@ -412,8 +475,8 @@ class _Completer:
             return None
         text, word = self._text, context.word
         if word is not None and word.kind == "key":
-            known = _fields(spot.model) if spot.model and self._cursor <= word.colon else {}
-            about = known[word.key].help if word.key in known else ""
+            known = _known(spot, word.key) if self._cursor <= word.colon else None
+            about = "" if known is None else known.help
             return self._explained(word.start, word.colon, "key", about)
         begin = max(context.start, self._cursor - LONGEST_EXPRESSION)
         expression = _open_expression(text[begin : self._cursor])
@@ -452,24 +515,19 @@ class _Completer:
 
     def _sources(self, context: CursorContext, spot: _Spot) -> list[str]:
         """The sources that the checker knows there, the likeliest first."""
-        if not (spot.field and spot.key and spot.owner and spot.field.takes_template):
+        if not (spot.field and spot.key and spot.field.takes_template):
             return []
-        key = spot.key.key
         local = ["item", "index"] if _is_in_operator(context.path, spot.key) else []
-        if issubclass(spot.owner, JobFields):
-            found = ["output"] if key == "output" else []
-            if key == "input" and spot.mapping and spot.mapping.child("repeat_count"):
-                found.append("index")
-            jobs = ["jobs"] if self._other_jobs(context) else []
-            return [*local, *found, "input", *jobs, "env", "context"]
-        holders = (
-            GenerationParameters, schema.Message, ModelSettings, ModelSource, schema.PeftAdapter,
-            Format, JsonSchemaKeywords,
-        )  # fmt: skip
-        if issubclass(spot.owner, holders):
-            found = ["output", "result", "response"] if key == "output" else []
-            return [*local, *found, "input", "env", "context"]
-        return ["env"]
+        if spot.key.key == "input" and spot.mapping and spot.mapping.child("repeat_count"):
+            local.append("index")
+        for owner, field, _ in spot.keys:
+            local += field.sees
+            if issubclass(owner, _COMPONENTS):
+                return list(dict.fromkeys((*local, "input", "env", "context")))
+        if any(owner is schema.Controller for owner, _, _ in spot.keys):
+            return ["env"]
+        jobs = ["jobs"] if self._other_jobs(context) else []
+        return list(dict.fromkeys((*local, "input", *jobs, "env", "context")))
 
     def _texts(self, expression: int) -> Iterator[str]:
         """The values of the document without the expression that is being written."""

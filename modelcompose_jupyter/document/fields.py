@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 from typing import Annotated, Any
 
 from pydantic import (
@@ -97,14 +98,30 @@ class Meanings:
         self._of = of
 
     def of(self, value: str) -> str:
-        """What a value does, which may be written with dashes; empty where nothing is said."""
-        return self._of.get(value.replace("-", "_"), "")
+        """What a value does, which may be written with dashes, or be a word of Python's: ``if_``;
+        empty where nothing is said."""
+        name = value.replace("-", "_")
+        return self._of.get(name) or self._of.get(f"{name}_", "")
 
     def __get_pydantic_json_schema__(
         self, schema: CoreSchema, handler: GetJsonSchemaHandler
     ) -> JsonSchemaValue:
         written = handler(schema)
         return written | {"enumDescriptions": [self.of(each) for each in written["enum"]]}
+
+
+@dataclass(frozen=True)
+class Names:
+    """Says of a field what its value is the id of: a job, a component, a workflow, …"""
+
+    kind: str
+
+
+class Sees:
+    """Says of a field which sources the expressions of its value have beside those of all."""
+
+    def __init__(self, *sources: str) -> None:
+        self.sources = sources
 
 
 class TemplateOr:

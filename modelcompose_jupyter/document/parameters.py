@@ -15,6 +15,7 @@ from .fields import (
     Boolean,
     FilledText,
     Integer,
+    Names,
     Number,
     OneOrMore,
     Strict,
@@ -203,7 +204,7 @@ class GenerationParameters(Strict):
         examples=["json"],
     )
 
-    tools: Annotated[Tools, TemplateOr()] | None = Field(
+    tools: Annotated[Tools, TemplateOr(), Names("function")] | None = Field(
         None,
         description="What a chat's model may call: Python functions by their names, or tools that "
         "are described as for OpenAI's interface.",

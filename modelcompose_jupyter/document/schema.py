@@ -5,6 +5,7 @@ These models describe the text as it stands: the flat form and the nested one, s
 """
 
 from collections.abc import Collection, Iterator
+from functools import cache
 from typing import Annotated, Any, Literal, get_args
 
 from pydantic import BaseModel, ConfigDict, Discriminator, Field, Tag, model_validator
@@ -26,9 +27,11 @@ from .fields import (
     Lookup,
     Meanings,
     MessageTemplate,
+    Names,
     Number,
     OneOrMore,
     Prompt,
+    Sees,
     Size,
     Strict,
     TemplateOr,
@@ -48,6 +51,29 @@ JobType = Literal[
 JOB_TYPES = tuple(get_args(JobType))
 Port = Annotated[Integer, Field(ge=1, le=65535), TemplateOr()]
 Text = Annotated[TextField, TemplateOr()]
+Result = Annotated[Template, Sees("output", "result", "response")]
+"""What is made of what a component gave."""
+Compared = (
+    Annotated[
+        Operator,
+        Meanings(
+            eq="Equal.",
+            neq="Not equal.",
+            gt="The input is greater.",
+            gte="The input is greater, or equal.",
+            lt="The input is less.",
+            lte="The input is less, or equal.",
+            in_="The input is an element of the value, or a part of its text.",
+            not_in="The input is no element of the value, and no part of its text.",
+            starts_with="The input's text begins with the value.",
+            ends_with="The input's text ends with the value.",
+            match="The value is a regular expression, and the input's text has a match.",
+        ),
+    ]
+    | None
+)
+OfItself = Annotated[Template, Sees("job")]
+JobId = Annotated[Identifier, Names("job")]
 
 # Keys of model-compose that are accepted and change nothing here, each with the reason.
 NO_EFFECT = {
@@ -67,9 +93,12 @@ ADAPTER_NO_EFFECT = {
 }
 
 
+_IDLE = "No effect: {}."
+
+
 def _idle(reason: str) -> Any:
     """A key that changes nothing."""
-    return Field(None, description=f"No effect: {reason}.")
+    return Field(None, description=_IDLE.format(reason))
 
 
 _ELSEWHERE = "it is for model-compose's own server"
@@ -171,7 +200,7 @@ class ActionFields(GenerationParameters):
     params: GenerationParameters | None = Field(
         None, description="Generation parameters; each may also stand beside 'params'."
     )
-    output: Template = Field(None, description="What the action gives; ${output} is the text.")
+    output: Result = Field(None, description="What the action gives; ${output} is the text.")
     streaming: Any = _idle(NO_EFFECT["streaming"])
     batch_size: Any = _idle(NO_EFFECT["batch_size"])
 
@@ -375,11 +404,11 @@ class FunctionComponent(Strict):
 
     id: Identifier | None = Field(None, description="What jobs call it, as their 'component'.")
     type: Literal["function"] = Field(description="function: a function of Python's.")
-    function: FilledText = Field(
+    function: Annotated[FilledText, Names("function")] = Field(
         description="Its name, of a function of the notebook's; or module:name, of a module beside"
         " the document.",
     )
-    output: Template = Field(None, description="What it gives; ${output} is what came back.")
+    output: Result = Field(None, description="What it gives; ${output} is what came back.")
     default: Boolean | None = Field(None, description=_DEFAULT)
     max_concurrent_count: Annotated[Integer, Field(ge=0)] | None = Field(
         None, description="How many calls run at once; 0 is no limit."
@@ -391,11 +420,11 @@ class WorkflowComponent(Strict):
 
     id: Identifier | None = Field(None, description="What jobs call it, as their 'component'.")
     type: Literal["workflow"] = Field(description="workflow: another one of the document.")
-    workflow: Identifier | None = Field(
+    workflow: Annotated[Identifier, Names("workflow")] | None = Field(
         None, description="The id of the workflow; the default one if unset."
     )
     input: Template = Field(None, description="What it gets as its input; all of it if unset.")
-    output: Template = Field(None, description="What it gives; ${output} is what came back.")
+    output: Result = Field(None, description="What it gives; ${output} is what came back.")
     default: Boolean | None = Field(None, description=_DEFAULT)
     max_concurrent_count: Annotated[Integer, Field(ge=0)] | None = Field(
         None, description="How many calls run at once; 0 is no limit."
@@ -417,7 +446,7 @@ class Route(Strict):
         json_schema_extra={"anyOf": [{"required": ["to"]}, {"required": ["output"]}]}
     )
 
-    to: Identifier | None = Field(None, description="The id of the job that runs next.")
+    to: JobId | None = Field(None, description="The id of the job that runs next.")
     output: Template = Field(None, description="What this job gives.")
 
     @model_validator(mode="after")
@@ -429,7 +458,7 @@ class Route(Strict):
         return self
 
 
-RouteOrJob = Annotated[Annotated[Route, IN_FULL] | Annotated[Identifier, IN_SHORT], BY_SHAPE]
+RouteOrJob = Annotated[Annotated[Route, IN_FULL] | Annotated[JobId, IN_SHORT], BY_SHAPE]
 
 
 class Retry(Strict):
@@ -463,7 +492,7 @@ class Test(Strict):
     )
 
     input: Template = Field(None, description="What is compared.")
-    operator: Operator | None = Field(None, description="How it is compared; eq if unset.")
+    operator: Compared = Field(None, description="How it is compared; eq if unset.")
     value: Template = Field(None, description="What it is compared with.")
     all: Annotated[list["Test"], Field(min_length=1), OneOrMore()] | None = Field(
         None, description="Comparisons that must all hold."
@@ -514,8 +543,10 @@ class JobKeys(Strict):
     """What jobs of all types have."""
 
     input: Template = Field(None, description="What the job gets as its input.")
-    output: Template = Field(None, description="What the job gives; ${output} is what came back.")
-    depends_on: Annotated[list[Alternatives], OneOrMore()] | None = Field(
+    output: Annotated[Template, Sees("output")] = Field(
+        None, description="What the job gives; ${output} is what came back."
+    )
+    depends_on: Annotated[list[Alternatives], OneOrMore(), Names("job")] | None = Field(
         None,
         description="Jobs that must end first; of a list within the list one is enough. A job waits"
         " for jobs it refers to anyway.",
@@ -528,15 +559,21 @@ class JobKeys(Strict):
         ]
         | None
     ) = Field(None, description="How often it is tried when it fails: a number, or more of it.")
-    on_error: RouteOrJob | None = Field(
+    on_error: (
+        Annotated[
+            Annotated[Route, IN_FULL] | Annotated[Identifier, IN_SHORT], BY_SHAPE, Sees("error")
+        ]
+        | None
+    ) = Field(
         None,
+        examples=["ignore"],
         description="What happens when it has failed: ignore, a value as 'output', another job as"
         " 'to'. ${error.message} says why.",
     )
     timeout: Annotated[Duration, Field(gt=0)] | None = Field(
         None, description="How long one attempt may take, such as 30s; then it has failed."
     )
-    interrupt: Interrupts | None = Field(
+    interrupt: Annotated[Interrupts, Sees("job")] | None = Field(
         None, description="Wait for a person's answer, before the job or after it."
     )
     max_run_count: Any = _idle(NO_EFFECT["max_run_count"])
@@ -546,9 +583,16 @@ class JobFields(JobKeys):
     """One call of a component: with what, how often, and what becomes of it."""
 
     component: (
-        Annotated[Annotated[Component, IN_FULL] | Annotated[Identifier, IN_SHORT], BY_SHAPE] | None
+        Annotated[
+            Annotated[Component, IN_FULL]
+            | Annotated[Annotated[Identifier, Names("component")], IN_SHORT],
+            BY_SHAPE,
+        ]
+        | None
     ) = Field(None, description="A component's id, or a component written in place.")
-    action: Identifier | None = Field(None, description="The id of one of its actions.")
+    action: Annotated[Identifier, Names("action")] | None = Field(
+        None, description="The id of one of its actions."
+    )
     input: Template = Field(None, description="What the component gets as ${input}.")
     repeat_count: Annotated[Integer, Field(ge=1), TemplateOr()] | None = Field(
         None, description="Run so many times, ${index} from 0; the output is a list."
@@ -590,9 +634,9 @@ class Job(NamedJob, JobFields):
 class IfCondition(Strict):
     """A comparison, and where it leads."""
 
-    input: Template = Field(None, description="What is compared; the job's input if unset.")
-    operator: Operator | None = Field(None, description="How it is compared; eq if unset.")
-    value: Template = Field(None, description="What it is compared with.")
+    input: OfItself = Field(None, description="What is compared; the job's input if unset.")
+    operator: Compared = Field(None, description="How it is compared; eq if unset.")
+    value: OfItself = Field(None, description="What it is compared with.")
     if_true: RouteOrJob | None = Field(None, description=_ROUTE.format("where it holds"))
     if_false: RouteOrJob | None = Field(None, description=_ROUTE.format("where it does not hold"))
 
@@ -602,8 +646,8 @@ class IfJob(NamedJob):
 
     type: Literal["if"] = Field(description="if: leads to one of two jobs or values.")
     input: Template = Field(None, description="What is compared.")
-    operator: Operator | None = Field(None, description="How it is compared; eq if unset.")
-    value: Template = Field(None, description="What it is compared with.")
+    operator: Compared = Field(None, description="How it is compared; eq if unset.")
+    value: OfItself = Field(None, description="What it is compared with.")
     if_true: RouteOrJob | None = Field(None, description=_ROUTE.format("where it holds"))
     if_false: RouteOrJob | None = Field(None, description=_ROUTE.format("where it does not hold"))
     conditions: Annotated[list[IfCondition], Field(min_length=1), OneOrMore()] | None = Field(
@@ -617,7 +661,7 @@ class IfJob(NamedJob):
 class Case(Strict):
     """A value, and where it leads."""
 
-    value: Template = Field(description="What the job's input is compared with.")
+    value: OfItself = Field(description="What the job's input is compared with.")
     then: RouteOrJob = Field(description=_ROUTE.format("where they are equal"))
 
 
@@ -663,7 +707,9 @@ class ForEachJob(NamedJob):
 
     type: Literal["for-each"] = Field(description="for-each: an inner job for each element.")
     input: Template = Field(description="The list.")
-    do: "AnyJob" = Field(description="The inner job: ${item} is the element, ${index} its place.")
+    do: Annotated["AnyJob", Sees("item", "index")] = Field(
+        description="The inner job: ${item} is the element, ${index} its place."
+    )
     batch_size: Annotated[Integer, Field(ge=1), TemplateOr()] | None = Field(
         None, description="How many elements at once; as many as are good for speed if unset."
     )
@@ -675,7 +721,7 @@ class FilterJob(NamedJob):
 
     type: Literal["filter"] = Field(description="filter: keeps some elements of a list.")
     input: Template = Field(description="The list.")
-    where: Test | None = Field(
+    where: Annotated[Test, Sees("item", "index")] | None = Field(
         None, description="What holds for elements that stay: of ${item} and ${index}."
     )
     streaming: Any = _idle(NO_EFFECT["streaming"])
@@ -686,12 +732,14 @@ class LoopJob(NamedJob):
 
     type: Literal["loop"] = Field(description="loop: an inner job, again with what it gave.")
     input: Template = Field(None, description="What the first round gets.")
-    do: "AnyJob" = Field(
+    do: Annotated["AnyJob", Sees("output", "iteration")] = Field(
         description="The inner job: ${output} is what the round before gave, ${input} the loop's"
         " input, ${iteration} the round, from 0."
     )
-    until: Test | None = Field(None, description="After a round, what ends the loop: of ${output}.")
-    while_: Test | None = Field(
+    until: Annotated[Test, Sees("output", "iteration")] | None = Field(
+        None, description="After a round, what ends the loop: of ${output}."
+    )
+    while_: Annotated[Test, Sees("output", "iteration")] | None = Field(
         None, alias="while", description="After a round, what must hold for another one."
     )
     max_iteration_count: Annotated[Integer, Field(ge=1, le=10_000), TemplateOr()] = Field(
@@ -705,7 +753,7 @@ class AccumulateJob(NamedJob):
     type: Literal["accumulate"] = Field(description="accumulate: goes through a list, in turn.")
     input: Template = Field(description="The list.")
     accumulator: Template = Field(None, description="What ${accumulator} is at the first element.")
-    do: "AnyJob" = Field(
+    do: Annotated["AnyJob", Sees("item", "index", "accumulator")] = Field(
         description="The inner job: ${item} is the element, ${accumulator} what the last one gave."
     )
 
@@ -863,9 +911,12 @@ NOT_OF_TASK = {
 }
 
 
-def without_effect(model: type[BaseModel] | None) -> dict[str, str]:
+@cache
+def without_effect(model: type[BaseModel]) -> dict[str, str]:
     """The keys of a mapping that change nothing, each with the reason."""
-    return ADAPTER_NO_EFFECT if model is PeftAdapter else NO_EFFECT
+    reasons = ADAPTER_NO_EFFECT if model is PeftAdapter else NO_EFFECT
+    said = {key: info.description for key, info in keys_of(model).items()}
+    return {key: why for key, why in reasons.items() if said.get(key) == _IDLE.format(why)}
 
 
 def excluded(model: type[BaseModel], given: Collection[str]) -> set[str]:
@@ -921,3 +972,19 @@ def models_in(annotation: Any) -> list[type[BaseModel]]:
     """The models that a field's annotation mentions."""
     found = (part for part in parts(annotation) if isinstance(part, type))
     return [part for part in found if issubclass(part, BaseModel)]
+
+
+def models_by_type(annotation: Any) -> dict[str, type[BaseModel]]:
+    """The models of a field that go by a mapping's ``type``, the one of those without any first;
+    none where they do not."""
+    found: dict[str, type[BaseModel]] = {}
+    for part in parts(annotation):
+        for tag in getattr(part, "__metadata__", ()):
+            if isinstance(tag, Tag) and tag.tag.startswith(OF_TYPE):
+                found[tag.tag.removeprefix(OF_TYPE)] = part.__origin__
+    return found
+
+
+def keys_of(model: type[BaseModel]) -> dict[str, FieldInfo]:
+    """The keys of a mapping, as they are written, with what each may hold."""
+    return {info.alias or name: info for name, info in model.model_fields.items()}

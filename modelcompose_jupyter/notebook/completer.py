@@ -6,6 +6,7 @@ the cursor stands in one of our cells.
 
 from __future__ import annotations
 
+import inspect
 import re
 from collections.abc import Iterable
 from typing import TYPE_CHECKING, Any, NamedTuple
@@ -79,8 +80,18 @@ class ComposeCompleter:
             return _result(self._on_line(text[line.end() : cursor]) if line else None)
         body = text.find("\n", cell.end()) + 1 or len(text) + 1
         if cursor >= body:
-            return _result(_in_document(text[body:], cursor - body))
+            return _result(self._in_document(text[body:], cursor - body))
         return _result(_on_cell_line(text[cell.end() : cursor], text[body:]))
+
+    def _in_document(self, text: str, cursor: int) -> _Answer:
+        from ..document.completion import complete
+        from ..language_service import LONGEST
+
+        if len(text) > LONGEST:
+            return _Answer("", [])
+        functions = function_names(self._shell)
+        found = complete(text, cursor, models=_models, functions=lambda: functions)
+        return _Answer(text[found.start : cursor], [(item.text, item.kind) for item in found.items])
 
     def _on_line(self, written: str) -> _Answer | None:
         """Verbs, and what they are about."""
@@ -125,14 +136,12 @@ def _on_cell_line(written: str, document: str) -> _Answer | None:
     return _Answer(written[found.start :], [(item.text, item.kind) for item in found.items])
 
 
-def _in_document(text: str, cursor: int) -> _Answer:
-    from ..document.completion import complete
-    from ..language_service import LONGEST
-
-    if len(text) > LONGEST:
-        return _Answer("", [])
-    found = complete(text, cursor, models=_models)
-    return _Answer(text[found.start : cursor], [(item.text, item.kind) for item in found.items])
+def function_names(shell: Any) -> list[str]:
+    """The functions of a notebook, those that its cells have defined or imported."""
+    names = list(shell.user_ns.items())  # at once, since a cell may run meanwhile
+    hidden = shell.user_ns_hidden
+    found = (name for name, value in names if name not in hidden and inspect.isroutine(value))
+    return [name for name in found if not name.startswith("_")]
 
 
 def _models(typed: str) -> Iterable[str]:

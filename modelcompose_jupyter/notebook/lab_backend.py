@@ -123,8 +123,10 @@ class KernelPart:
 
     def _on_complete(self, data: Mapping[str, Any]) -> Any:
         from ..language_service import complete
+        from .completer import function_names
 
-        return complete(str(data["text"]), int(data["cursor"]))
+        text, cursor = str(data["text"]), int(data["cursor"])
+        return complete(text, cursor, functions=lambda: function_names(self._shell))
 
     def _on_explain(self, data: Mapping[str, Any]) -> Any:
         from ..language_service import explain

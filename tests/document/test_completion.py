@@ -19,6 +19,7 @@ from modelcompose_jupyter.document.completion import (
     named_models,
 )
 from modelcompose_jupyter.document.references import SOURCES
+from modelcompose_jupyter.document.schema import JOB_TYPES
 from modelcompose_jupyter.document.types import TYPE_HELP, TYPE_NAMES
 from modelcompose_jupyter.errors import DocumentError, Problem
 
@@ -26,6 +27,7 @@ from .conftest import HEAD
 
 SEED = Path(__file__).parent.parent / "seed"
 ENVIRONMENT = {"HOME": "/home/kim", "HF_TOKEN": "secret", "PORT": "8080", "한글": "x"}
+FUNCTIONS = ["shorten", "judge"]
 MODELS = ["bundled:storyteller", "HuggingFaceTB/SmolLM3-3B", "./models/own"]
 FORMS = """\
 x-shared: &shared {top_k: 5}
@@ -93,7 +95,9 @@ def models(typed: str) -> Iterable[str]:
 def offer(marked: str) -> Completions:
     """What is offered at the mark of a text."""
     before, _, after = marked.partition("▮")
-    return complete(before + after, len(before), models=models, environ=ENVIRONMENT)
+    return complete(
+        before + after, len(before), models=models, functions=lambda: FUNCTIONS, environ=ENVIRONMENT
+    )
 
 
 def texts(marked: str) -> list[str]:
@@ -137,7 +141,7 @@ def test_the_documents_here_are_whole() -> None:
         ("components:\n  - id: a\n    max_c▮", {"max_concurrent_count"}),
         ("components:\n  - actions:\n    - max_o▮", {"max_output_length"}),
         ("component:\n  model:\n    re▮", {"repository", "revision"}),
-        ("workflow:\n  re▮", {"repeat_count"}),
+        ("workflow:\n  rep▮", {"repeat_count"}),
         ("workflow:\n  jobs:\n    - id: a\n      de▮", {"depends_on"}),
         ("workflow:\n  jobs:\n  - id: a\n  - de▮", {"depends_on"}),
         ("workflow:\n  job:\n    component:\n      ta▮", {"task"}),
@@ -201,7 +205,81 @@ def test_required_keys_come_first() -> None:
     assert texts("components:\n  - type: model\n    ▮")[:3] == ["task: ", "model: ", "id: "]
     assert texts("workflow:\n  ▮")[:2] == ["title: ", "jobs:"]
     assert texts("▮")[:2] == ["component:", "workflow:"]
-    assert texts("workflow:\n  jobs:\n    - ▮")[:2] == ["id: ", "component: "]
+    assert texts("workflow:\n  jobs:\n    - ▮")[:3] == ["type: ", "id: ", "component: "]
+    assert texts("workflow:\n  jobs:\n    - type: switch\n      ▮")[:3] == [
+        "input: ",
+        "cases:",
+        "id: ",
+    ]
+    assert texts("workflow:\n  job:\n    type: loop\n    ▮")[:2] == ["do:", "max_iteration_count: "]
+
+
+JOB = "workflow:\n  jobs:\n    - id: a\n"
+TYPED = {
+    "if": {"operator", "value", "if_true", "if_false", "conditions", "otherwise"},
+    "switch": {"cases", "otherwise"},
+    "for-each": {"do", "batch_size"},
+    "filter": {"where"},
+    "loop": {"do", "until", "while", "max_iteration_count"},
+    "accumulate": {"do", "accumulator"},
+    "delay": {"mode", "duration", "time", "timezone"},
+    "random-router": {"routings", "mode", "session", "salt"},
+    "component": {"component", "action", "repeat_count"},
+}
+OF_ALL = {"name", "input", "output", "depends_on", "retry", "on_error", "timeout", "interrupt"}
+
+
+@pytest.mark.parametrize("type_", TYPED)
+def test_a_job_has_the_keys_of_its_type(type_: str) -> None:
+    assert keys(f"{JOB}      type: {type_}\n      ▮") == TYPED[type_] | OF_ALL
+    assert keys(f"{JOB}      ▮\n      type: {type_}\n") == TYPED[type_] | OF_ALL
+    assert keys(f"workflow:\n  job: {{type: {type_}, ▮}}") == TYPED[type_] | OF_ALL | {"id"}
+
+
+def test_a_job_without_a_type_calls_a_component() -> None:
+    for line in ("", "      type: acti\n", "      type: action\n"):
+        offered = keys(f"{JOB}{line}      ▮")
+        assert offered - {"type"} == TYPED["component"] | OF_ALL
+
+
+@pytest.mark.parametrize("outer", ["for-each", "loop", "accumulate"])
+def test_an_inner_job_has_the_keys_of_its_own_type_and_waits_for_none(outer: str) -> None:
+    do = f"{JOB}      type: {outer}\n      do:\n        "
+    expected = TYPED["component"] | OF_ALL | {"id", "type"}
+    assert keys(f"{do}▮") == expected - {"depends_on"}
+    assert texts(f"{do}▮")[0] == "type: "
+    inner = f"{do}type: filter\n        "
+    assert keys(f"{inner}▮") == (TYPED["filter"] | OF_ALL | {"id"}) - {"depends_on"}
+    assert keys(f"{do}component:\n          type: function\n          ▮") == {
+        "id", "function", "output", "default", "max_concurrent_count"
+    }  # fmt: skip
+
+
+def test_keys_further_within_a_job() -> None:
+    test = {"input", "operator", "value", "all", "any", "not"}
+    assert keys(f"{JOB}      type: filter\n      where:\n        ▮") == test
+    assert keys(f"{JOB}      type: loop\n      until:\n        all:\n        - ▮") == test
+    assert keys(f"{JOB}      type: loop\n      while:\n        not: {{▮}}") == test
+    assert keys(f"{JOB}      type: loop\n      until: {{any: []}}\n      wh▮") == set()
+    assert keys(f"{JOB}      type: if\n      if_true:\n        ▮") == {"to", "output"}
+    assert keys(f"{JOB}      type: switch\n      cases:\n        - ▮") == {"value", "then"}
+    assert keys(f"{JOB}      type: random-router\n      routings:\n        - ▮") == {
+        "to", "output", "weight"
+    }  # fmt: skip
+    assert keys(f"{JOB}      on_error:\n        ▮") == {"to", "output"}
+    assert keys(f"{JOB}      retry:\n        ▮") == {
+        "max_attempt_count", "delay", "backoff", "max_delay"
+    }  # fmt: skip
+    assert keys(f"{JOB}      interrupt:\n        before:\n          me▮") == {
+        "message", "metadata"
+    }  # fmt: skip
+
+
+def test_components_have_the_keys_of_their_type() -> None:
+    assert "function" in keys("components:\n  - type: function\n    ▮")
+    assert keys("component:\n  type: workflow\n  ▮") >= {"workflow", "input", "output"}
+    assert "workflow" not in keys("component:\n  ▮")
+    assert "model" not in keys("component: {type: workflow, ▮}")
 
 
 def test_what_follows_a_key() -> None:
@@ -276,7 +354,7 @@ def test_parameters_that_would_be_given_twice_are_left_out(marked: str) -> None:
 @pytest.mark.parametrize(
     ("marked", "offered"),
     [
-        ("component:\n  type: ▮", ["model"]),
+        ("component:\n  type: ▮", ["model", "function", "workflow"]),
         ("component:\n  type: m▮\n", ["model"]),
         ("component:\n  task: te▮", ["text-generation"]),
         ("component:\n  precision: ▮", ["auto", "float32", "float16", "bfloat16"]),
@@ -286,7 +364,11 @@ def test_parameters_that_would_be_given_twice_are_left_out(marked: str) -> None:
         ("component:\n  params: {do_sample: ▮}", ["true", "false"]),
         ("component:\n  early_stopping: ▮", ["never", "true", "false"]),
         ("controller:\n  type: ▮", ["http-server"]),
-        ("workflow:\n  jobs:\n    - type: ▮", ["component", "action"]),
+        ("workflow:\n  jobs:\n    - type: ▮", list(JOB_TYPES)),
+        ("workflow:\n  jobs:\n    - type: fi▮\n      where: {}", ["filter"]),
+        ("workflow:\n  jobs:\n    - type: if\n      operator: not▮", ["not-in"]),
+        ("workflow:\n  job:\n    on_error: ▮", ["ignore"]),
+        ("workflow:\n  job:\n    retry: {backoff: ▮}", ["fixed", "exponential"]),
         ("component:\n  model: ▮", MODELS),
         ("component:\n  model: bundled:st▮", ["bundled:storyteller"]),
         ("component:\n  model: 'bundled:st▮'", ["bundled:storyteller"]),
@@ -303,6 +385,9 @@ def test_values_are_those_of_the_key(marked: str, offered: list[str]) -> None:
     assert texts(marked) == offered
 
 
+WAYS = "  jobs:\n    - id: one\n    - id: two\n    - id: way\n      type: if\n"
+
+
 @pytest.mark.parametrize(
     ("lines", "offered"),
     [
@@ -316,6 +401,21 @@ def test_values_are_those_of_the_key(marked: str, offered: list[str]) -> None:
         ("  jobs:\n  - id: a\n  - {id: b}\n  - id: c\n    depends_on: [a, ▮]", ["b"]),
         ("  jobs:\n  - depends_on:\n    - a\n    - ▮\n  - id: a\n  - id: b", ["b"]),
         ("  jobs:\n  - id: a\n  - depends_on:\n    - a▮\n", ["a"]),
+        (f"{WAYS}      if_true: ▮", ["one", "two"]),
+        (f"{WAYS}      if_false: {{to: ▮}}", ["one", "two"]),
+        (f"{WAYS}      otherwise: {{output: ▮}}", []),
+        (f"{WAYS}      conditions: [{{if_true: t▮}}]", ["two"]),
+        (f"{WAYS}      depends_on: [[one, ▮]]", ["two"]),
+        (f"{WAYS}      depends_on:\n      - [one]\n      - ▮", ["two"]),
+        (f"{WAYS}      on_error: {{to: ▮}}", ["one", "two"]),
+        (WAYS.replace("if", "switch") + "      cases: [{value: 1, then: ▮}]", ["one", "two"]),
+        (WAYS.replace("if", "switch") + "      otherwise: ▮", ["one", "two"]),
+        (WAYS.replace("if", "random-router") + "      routings: [{to: ▮}]", ["one", "two"]),
+        (WAYS.replace("if", "loop") + "      do: {component: ▮}", ["teller", "other"]),
+        (WAYS.replace("if", "loop") + "      do: {type: if, if_true: ▮}", []),
+        (WAYS.replace("if", "loop") + "      do: {type: if, on_error: ▮}", ["ignore"]),
+        ("  job:\n    component: {type: function, function: ▮}", FUNCTIONS),
+        ("  job:\n    component: {type: model, tools: [s▮]}", ["shorten"]),
     ],
 )
 def test_references_are_to_what_the_document_has(lines: str, offered: list[str]) -> None:
@@ -323,11 +423,56 @@ def test_references_are_to_what_the_document_has(lines: str, offered: list[str])
     assert texts(f"{components}workflow:\n{lines}") == offered
 
 
+def test_a_component_may_name_another_workflow() -> None:
+    flows = "workflows:\n- id: one\n- id: two\n- id: three\n"
+    assert texts(f"component:\n  type: workflow\n  workflow: ▮\n{flows}") == ["one", "two", "three"]
+    inner = "  job: {component: {type: workflow, workflow: ▮}}\n"
+    assert texts(f"{flows}{inner}") == ["one", "two"]
+
+
 # Expressions
+
+
+TEST = "{input: '${§}', operator: gt, value: 1}"
+TEMPLATES_OF_JOBS = [
+    "{type: if, input: '${§}', value: 1, if_true: {output: 1}}",
+    "{type: if, value: '${§}', if_true: {output: 1}}",
+    "{type: if, value: 1, if_true: {output: '${§}'}}",
+    "{type: if, conditions: [{input: '${§}', if_true: {output: 1}}]}",
+    "{type: if, value: 1, otherwise: {output: ['${§}']}}",
+    "{type: switch, input: 1, cases: [{value: '${§}', then: {output: 1}}]}",
+    "{type: switch, input: 1, cases: [{value: 1, then: {output: '${§}'}}]}",
+    "{type: random-router, routings: [{output: '${§}', weight: 1}]}",
+    "{type: random-router, routings: [{output: 1, weight: '${§}'}]}",
+    "{type: random-router, routings: [{output: 1}], session: '${§}'}",
+    "{type: delay, duration: '${§}'}",
+    "{type: delay, time: '${§}', timezone: UTC}",
+    "{type: filter, input: '${§}'}",
+    "{type: filter, input: [1], where: {any: [TEST]}}".replace("TEST", TEST),
+    "{type: for-each, input: '${§}', do: {}}",
+    "{type: for-each, input: [1], batch_size: '${§}', do: {}}",
+    "{type: for-each, input: [1], do: {input: '${§}'}}",
+    "{type: for-each, input: [1], do: {repeat_count: 2, input: '${§}'}}",
+    "{type: for-each, input: [1], do: {output: '${§}'}}",
+    "{type: for-each, input: [1], do: {on_error: {output: '${§}'}}}",
+    "{type: for-each, input: [1], do: {component: COMPONENT}}".replace(
+        "COMPONENT", COMPONENT.replace("hi", "'${§}'")
+    ),
+    "{type: accumulate, input: [1], accumulator: '${§}', do: {}}",
+    "{type: accumulate, input: [1], do: {input: '${§}'}}",
+    "{type: loop, do: {}, until: TEST, max_iteration_count: 2}".replace("TEST", TEST),
+    "{type: loop, do: {}, while: {not: TEST}, max_iteration_count: 2}".replace("TEST", TEST),
+    "{type: loop, do: {}, until: {input: 1}, max_iteration_count: '${§}'}",
+    "{type: loop, do: {output: '${§}'}, until: {input: 1}, max_iteration_count: 2}",
+    "{type: loop, do: {type: for-each, input: [1], do: {output: '${§}'}}, until: {input: 1},"
+    " max_iteration_count: 2}",
+    "{component: {type: function, function: a, output: '${§}'}}",
+]
 
 
 def test_a_place_has_the_sources_that_the_checker_knows_there() -> None:
     jobs = f"{TOLD}workflow:\n  jobs:\n    - id: one\n    - id: two\n"
+    flows = f"{TOLD}workflows:\n- id: b\n- jobs:\n    - id: one\n    - id: two\n"
     places = [
         f"{HEAD}  text: ${{§}}",
         f"{HEAD}  text: [a, 'b ${{§}}']",
@@ -357,6 +502,12 @@ def test_a_place_has_the_sources_that_the_checker_knows_there() -> None:
         f"{jobs}      input: {{'*': '${{input.a}}', a: '${{§}}'}}",
         f"{jobs}      input: {{'|': '${{input.a}}', a: {{b: '${{§}}'}}}}",
         f"{jobs}      input: {{'*': {{input: '${{input.a}}', where: {{input: '${{§}}'}}}}}}",
+        f"{jobs}      on_error: {{output: '${{§}}'}}",
+        f"{jobs}      timeout: 1\n      interrupt: {{before: {{message: '${{§}}'}}}}",
+        f"{jobs}      interrupt: {{after: {{condition: {{input: '${{§}}'}}}}}}",
+        *(f"{TOLD}workflow:\n  jobs:\n    - id: one\n    - {each}" for each in TEMPLATES_OF_JOBS),
+        f"{flows}      component: {{type: workflow, workflow: b, input: '${{§}}'}}",
+        f"{flows}      component: {{type: workflow, workflow: b, output: '${{§}}'}}",
         f"{TOLD}controller:\n  port: ${{§}}",
         f"{TOLD}controller:\n  webui:\n    host: ${{§}}",
     ]
@@ -467,6 +618,19 @@ def explained(marked: str) -> tuple[str, str] | None:
         ("component:\n  text: ${input.a as sli▮der/0,1}", ("slider", "type")),
         ("component:\n  text: |\n    a ${input.a as n▮umber | 1}", ("number", "type")),
         ("workflow:\n  output: ${input.a[in▮dex]}", ("index", "source")),
+        (f"{JOB}      type: lo▮op", ("loop", "value")),
+        (f"{JOB}      type: i▮f", ("if", "value")),
+        (f"{JOB}      type: loop\n      unt▮il: {{}}", ("until", "key")),
+        (f"{JOB}      type: loop\n      do▮: {{}}", ("do", "key")),
+        (f"{JOB}      type: loop\n      cas▮es: []", None),
+        (f"{JOB}      type: if\n      operator: i▮n", ("in", "value")),
+        (f"{JOB}      type: if\n      conditions: [{{opera▮tor: in}}]", ("operator", "key")),
+        (f"{JOB}      type: filter\n      where: {{not: {{val▮ue: 1}}}}", ("value", "key")),
+        (f"{JOB}      on_error: ign▮ore", ("ignore", "value")),
+        (f"{JOB}      type: loop\n      do: {{input: '${{iter▮ation}}'}}", ("iteration", "source")),
+        (f"{JOB}      on_error: {{output: '${{err▮or.code}}'}}", ("error", "source")),
+        ("component:\n  type: function\n  func▮tion: a", ("function", "key")),
+        ("component:\n  type: function\n  te▮xt: a", None),
         ("component:\n  text: ${input.na▮me}", None),
         ("component:\n  text: inp▮ut", None),
         ("component:\n  task: story-▮telling", None),
@@ -490,6 +654,8 @@ def test_whatever_is_offered_of_the_language_is_explained() -> None:
     ]
     places += ["component:\n  precision: ▮", "component:\n  task: ▮", "component:\n  model: ▮"]
     places += ["component:\n  text: ${▮}", "component:\n  text: ${input.a ▮}"]
+    places += [f"{JOB}      type: {each}\n      ▮" for each in TYPED]
+    places += [f"{JOB}      type: ▮", f"{JOB}      type: if\n      operator: ▮"]
     places += ["component:\n  text: ${input.a as ▮}", "component:\n  model:\n    ▮"]
     for place in places:
         items = offer(place).items

@@ -150,6 +150,16 @@ def test_models_that_are_here(shell: Kernel, typed: str, offered: list[str]) -> 
     assert matches(shell, f"%%compose\ncomponent:\n  model: {typed}▮") == offered
 
 
+def test_functions_that_are_here(shell: Kernel) -> None:
+    written = "def judge(text): ...\ndef _own(text): ...\nasync def ask(text): ...\n"
+    assert shell.run(f"{written}from json import loads\nhero = 'a fox'").status == "ok"
+    offered = ["judge", "ask", "loads"]
+    document = "%%compose\ncomponent:\n  type: function\n  function: ▮"
+    assert matches(shell, document) == offered
+    chat = "%%compose\ncomponent:\n  task: chat-completion\n  tools: [judge, ▮]"
+    assert matches(shell, chat) == offered
+
+
 @pytest.mark.parametrize("line", ["name: prin▮", "name: %ti▮", "name: './▮'"])
 def test_nobody_else_has_a_say_in_a_document(shell: Kernel, line: str) -> None:
     assert matches(shell, f"x = 1\n{line}") != []
