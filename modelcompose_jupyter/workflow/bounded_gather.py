@@ -1,10 +1,12 @@
-"""Many calls, few at a time."""
+"""Many calls, few at a time; and what is done together at all."""
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable
-from typing import TypeVar
+from collections.abc import Awaitable, Callable, Coroutine, Iterable
+from typing import Any, TypeVar
+
+from ..errors import ComposeError
 
 MAX_CONCURRENT_CALLS = 32
 """How many calls of one job run at a time; more would only wait, and cost memory meanwhile."""
@@ -29,16 +31,42 @@ async def bounded_gather(
             results[index] = await call(index)
             on_ended(len(results), count)
 
-    try:
-        async with asyncio.TaskGroup() as group:
-            for _ in range(min(count, most)):
-                group.create_task(work())
-    except BaseExceptionGroup as errors:
-        raise first_of(errors) from None
+    await together(work() for _ in range(min(count, most)))
     return [results[index] for index in range(count)]
 
 
-def first_of(errors: BaseExceptionGroup[BaseException]) -> BaseException:
-    """The first error of a group; the others are its consequences."""
-    error: BaseException = errors.exceptions[0]
-    return first_of(error) if isinstance(error, BaseExceptionGroup) else error
+async def together(works: Iterable[Coroutine[Any, Any, None]]) -> None:
+    """Wait for coroutines, each in a task of its own. The first that fails ends the others, and its
+    error is raised; not so where who waits is cancelled in the same moment, which counts for more:
+    what goes on from an error would go on in a run that is stopped."""
+
+    async def all_of() -> None:
+        async with asyncio.TaskGroup() as group:
+            for work in works:
+                group.create_task(_ending(work))
+
+    waiting = asyncio.current_task()
+    assert waiting is not None
+    try:
+        # In a task of its own: until Python 3.13 one in which a group has failed counts as
+        # cancelled from then on, and a timeout around it is none any more.
+        await asyncio.create_task(all_of())
+    except BaseExceptionGroup as errors:
+        if waiting.cancelling():
+            raise asyncio.CancelledError from None
+        raise errors.exceptions[0] from None
+
+
+async def _ending(work: Coroutine[Any, Any, None]) -> None:
+    """Wait for a coroutine. Where it is cancelled by what it calls that is an error: a group pays
+    no heed to it, and whoever waits for what it was to do would wait for ever."""
+    task = asyncio.current_task()
+    assert task is not None
+    try:
+        await work
+    except asyncio.CancelledError:
+        if task.cancelling():
+            raise
+        raise ComposeError(
+            "what it waited for was cancelled, and not by the run", code="wait_cancelled"
+        ) from None

@@ -14,7 +14,7 @@ from typing import Any
 from ..document import Job, Workflow
 from ..document.reachability import routers_of
 from ..document.render import check_size
-from .bounded_gather import first_of
+from .bounded_gather import together
 from .component import locating
 from .job_report import JobReport
 from .job_runner import Ended, JobRunner
@@ -58,13 +58,9 @@ class JobGraph:
         loop = asyncio.get_running_loop()
         self._ended = {job.id: loop.create_future() for job in self._workflow.jobs}
         try:
-            async with asyncio.TaskGroup() as group:
-                for number, job in enumerate(self._workflow.jobs):
-                    group.create_task(self._job(number, job))
-        except BaseExceptionGroup as errors:
-            self._cancelled()
-            raise first_of(errors) from None
-        except asyncio.CancelledError:
+            jobs = enumerate(self._workflow.jobs)
+            await together(self._job(number, job) for number, job in jobs)
+        except BaseException:
             self._cancelled()
             raise
         return self._result()
