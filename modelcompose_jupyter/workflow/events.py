@@ -233,11 +233,14 @@ class MessagesData(BaseModel):
         job: whose chat it is.
         repeat: which of the job's repeats.
         messages: what is added to those before.
+        begins: whether the chat begins with them, maybe in another attempt of the job: what was
+            there is replaced.
     """
 
     job: str
     repeat: int
     messages: list[dict[str, Any]]
+    begins: bool = False
 
 
 class FailureData(BaseModel):

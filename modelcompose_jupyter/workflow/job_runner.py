@@ -104,7 +104,6 @@ class JobRunner:
                     result = await worker.result(attempt)
                 return self._with_output(job, scope, result)
             except ComposeError as error:
-                _stop_if_cancelled()
                 is_last = attempt == most or isinstance(error, InputError)
                 if not is_last or job.on_error is not None:
                     report.failed(error, attempt, place.indexes)
@@ -147,14 +146,6 @@ class JobRunner:
     async def workflow(self, workflow: Workflow, input: Any, place: Place, seed: int) -> Any:
         """The output of another workflow."""
         return await self._call_workflow(self._context, workflow, input, place, seed)
-
-
-def _stop_if_cancelled() -> None:
-    """Raise CancelledError where the task has been cancelled in the moment in which what it waited
-    for has failed: a group of tasks raises the failure alone, and the job would go on."""
-    task = asyncio.current_task()
-    if task is not None and task.cancelling():
-        raise asyncio.CancelledError
 
 
 def _told(error: ComposeError) -> dict[str, str]:

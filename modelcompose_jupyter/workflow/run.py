@@ -581,7 +581,9 @@ class Run:
         if event.type == "text":
             stream = self._streams.setdefault(tuple(data["stream"]), _TextStream())
             stream.put(data["offset"], data["text"])
-            stream.finish_reason = data.get("finish_reason", stream.finish_reason)
+            # One that begins again, in another attempt of its job, has not ended.
+            known = stream.finish_reason if data["offset"] else None
+            stream.finish_reason = data.get("finish_reason", known)
         elif event.type == "reasoning":
             thoughts = self._thoughts.setdefault(tuple(data["stream"]), _ReasoningStream())
             thoughts.put(data["offset"], data["text"])
@@ -599,7 +601,10 @@ class Run:
             counts = {"done": data["done"], "total": data["total"]}
             self._counts[data["job"]] = counts
         elif event.type == "messages":
-            self._chats.setdefault((data["job"], data["repeat"]), []).append(data["messages"])
+            chat = self._chats.setdefault((data["job"], data["repeat"]), [])
+            if data.get("begins"):
+                chat.clear()
+            chat.append(data["messages"])
         elif event.type == "result":
             self.output = data["output"]
         elif event.type == "error":

@@ -133,16 +133,20 @@ class _Summary:
         made = (sorted(call.generations, key=lambda each: each["stream"]) for call in calls)
         return list(itertools.chain.from_iterable(made))
 
+    def _last_attempts(self) -> list[dict[str, Any]]:
+        """What was generated, of jobs that were tried again the last time."""
+        return list({each["stream"]: each for each in self._generations()}.values())
+
     def room(self) -> int:
         """How many tokens more the texts may have that a limit has cut."""
-        results = [each["result"] for each in self._generations()]
+        results = [each["result"] for each in self._last_attempts()]
         return max((each.room for each in results if "length" in each.finish_reasons), default=0)
 
     def drafts(self) -> dict[Any, Any]:
         """What a longer run begins with: see `Run.drafts`."""
         return {
             each["stream"]: (each["prompt"], each["result"].tokens)
-            for each in self._generations()
+            for each in self._last_attempts()
             if each["prompt"] is not None
         }
 

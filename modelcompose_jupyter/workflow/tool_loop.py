@@ -65,7 +65,7 @@ class ToolLoop:
         messages, begun = list(messages), ""
         if messages[-1]["role"] == "assistant":  # the reply goes on from it
             begun = messages[-1]["content"]
-        self._tell(messages[:-1] if begun else messages)
+        self._tell(messages[:-1] if begun else messages, begins=True)
         for round in itertools.count():
             result = await self.reply(round, messages, self._asked(round))
             calls = result.tool_calls[0] if result.tool_calls else []
@@ -144,10 +144,11 @@ class ToolLoop:
             return "failed", error_text(error)
         return "completed", result_text(ended.result())
 
-    def _tell(self, messages: Sequence[Message]) -> None:
+    def _tell(self, messages: Sequence[Message], begins: bool = False) -> None:
         job, repeat = self.chat
         plain = [_in_openais_shape(each) for each in messages]
-        self.run.add("messages", {"job": job, "repeat": repeat, "messages": plain})
+        data = {"job": job, "repeat": repeat, "messages": plain, "begins": begins}
+        self.run.add("messages", data)
 
 
 def defined(
