@@ -24,7 +24,15 @@ from typing import TYPE_CHECKING, Any, Unpack, cast
 
 from .cell_output import show, wait
 from .diagram import Diagram, diagram
-from .document import Document, Input, Output, Signature, load_document, signature
+from .document import (
+    Document,
+    Input,
+    Output,
+    Signature,
+    check_functions,
+    load_document,
+    signature,
+)
 from .errors import ComposeError, InputError
 from .format_types import GivenFormat, formatted
 from .host import Host, LocalHost, validate_run
@@ -32,7 +40,7 @@ from .host_selection import host_for, host_of, in_use, is_page, own_runs, runs_h
 from .path_redaction import public_source, without_folders
 from .redaction import is_masked, redact
 from .run_follower import stop
-from .tools import NamedTools, function_tools
+from .tools import NamedFunctions, functions_by_name
 from .widgets.snippets import as_python, is_keyword
 from .workflow import EventIterator, Run, RunOptions
 from .workflow.component import written_spec
@@ -54,8 +62,8 @@ class Workflow:
     """A workflow of a document, bound to the host that runs it.
 
     Holds no model, so it may be kept, copied and shown at no cost. ``for_guests``, in a page that
-    Voila serves, it shows of this computer's folders the last names alone. ``tools`` has the
-    functions that the document names as tools, by name; they are looked up when a run begins.
+    Voila serves, it shows of this computer's folders the last names alone. ``functions`` has those
+    that the document names as tools and as steps, by name; they are looked up when a run begins.
 
         story = load("model-compose.yml")
         story(prompt="Once upon a time")["generated"]
@@ -69,13 +77,13 @@ class Workflow:
         *,
         name: str | None = None,
         for_guests: bool | None = None,
-        tools: Mapping[str, Any] | None = None,
+        functions: Mapping[str, Any] | None = None,
     ) -> None:
-        self._tools = NamedTools(document, tools or {})
+        self.functions = NamedFunctions(document, functions or {})
         self.for_guests = is_page() if for_guests is None else for_guests
         self._workflow = document.workflow(workflow)
         self._host = host
-        self._own_signature = own = signature(document, self._workflow)
+        self._own_signature = own = signature(self.document, self._workflow)
         self.signature: Signature = own.for_guests() if self.for_guests else own
         self.last_run: Run | None = None
         self.last_map: list[Any] | None = None
@@ -88,7 +96,7 @@ class Workflow:
     @property
     def document(self) -> Document:
         """The document, with descriptions of the functions that it names."""
-        return self._tools.document
+        return self.functions.document
 
     @property
     def host(self) -> Host:
@@ -119,7 +127,7 @@ class Workflow:
                 each.id,
                 self._host,
                 for_guests=self.for_guests,
-                tools=self._tools.given,
+                functions=self.functions.given,
             )
             for each in self.document.workflows
         }
@@ -192,16 +200,25 @@ class Workflow:
         return self.last_run
 
     def _submit(self, host: Host, values: Any, options: RunOptions) -> Run:
-        functions = self._tools.functions()
-        if functions and isinstance(host, LocalHost) and not self.for_guests:
-            return host.submit(self.document, self.id, values, functions=functions, **options)
+        tools, steps = self.functions.tools(), self.functions.steps()
+        if (tools or steps) and isinstance(host, LocalHost):
+            # Steps are the workflow's own, tools for those alone who have it here.
+            given = {} if self.for_guests else tools
+            return host.submit(
+                self.document, self.id, values, functions=given, steps=steps, **options
+            )
         return host.submit(self.document, self.id, values, **options)
 
-    def check_tools(self) -> None:
-        """Raise InputError, with its place, for a function that the document names as a tool and
-        that is not there, or cannot be one."""
-        self._tools.functions()
-        self.document.check_tools(self._workflow, self._tools.names)
+    def check_functions(self) -> None:
+        """Look at the functions that the document names as tools and as steps.
+
+        Raises:
+            InputError: one is not there, or cannot be what it is to be; with its place.
+            DocumentError: jobs give functions other arguments than these take.
+        """
+        self.functions.tools()
+        self.functions.steps()
+        check_functions(self.document, self._workflow, self.functions.names)
 
     def check(self, values: Any, **options: Unpack[RunOptions]) -> None:
         """Raise InputError where `start` would refuse these inputs or options; begins nothing."""
@@ -555,7 +572,12 @@ class Workflow:
 
     def __getstate__(self) -> dict[str, Any]:
         # A copy in another process has a host and runs of its own.
-        own = {"_host": None, "last_run": None, "last_map": None, "_tools": self._tools.described()}
+        own = {
+            "_host": None,
+            "last_run": None,
+            "last_map": None,
+            "functions": self.functions.described(),
+        }
         return {**vars(self), **own}
 
     @property
@@ -732,12 +754,17 @@ def _given(input: Any, inputs: Mapping[str, Any]) -> Any:
     return {**(input or {}), **inputs} if isinstance(input, Mapping | None) else input
 
 
+Functions = Iterable[Callable[..., Any]] | Mapping[str, Callable[..., Any]]
+"""Functions by their own names, or by those that a document has for them."""
+
+
 def load(
     source: str | Path | Mapping[str, Any],
     workflow: str | None = None,
     *,
     host: Host | None = None,
-    tools: Iterable[Callable[..., Any]] | Mapping[str, Callable[..., Any]] | None = None,
+    functions: Functions | None = None,
+    tools: Functions | None = None,
 ) -> Workflow:
     """A workflow of a document.
 
@@ -745,14 +772,18 @@ def load(
         source: the document: a path, YAML text or a mapping.
         workflow: which of its workflows; the default one if None.
         host: where to run it; if None this process, or another one of yours that serves it.
-        tools: the functions that the document names as tools: a list, or a mapping by those names.
+        functions: the functions that the document names, as tools or as steps: a list, or a mapping
+            by those names. Modules beside the document need not be given.
+        tools: the same; both together are all of them.
 
     Raises:
         DocumentError: all that is wrong with the document.
-        InputError: there is no such workflow, or a tool is missing or cannot be one.
+        InputError: there is no such workflow, or a function is missing or cannot be what it is to
+            be.
     """
-    loaded = Workflow(load_document(source), workflow, host, tools=function_tools(tools))
-    loaded.check_tools()
+    given = {**functions_by_name(tools), **functions_by_name(functions)}
+    loaded = Workflow(load_document(source), workflow, host, functions=given)
+    loaded.check_functions()
     return loaded
 
 

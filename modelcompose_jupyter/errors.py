@@ -81,10 +81,13 @@ class ComposeError(Exception):
         where: the place in the document that it comes from, or None.
         code: a stable word for programs.
         text: what a model wrote of which nothing came, or None.
+        traceback: of an error of the user's own code, the lines that are theirs; or None. Guests
+            are not told.
     """
 
     code = "error"
     text: str | None = None
+    traceback: str | None = None
 
     def __init__(
         self,
@@ -94,12 +97,14 @@ class ComposeError(Exception):
         where: Where | None = None,
         code: str | None = None,
         text: str | None = None,
+        traceback: str | None = None,
     ) -> None:
         self.message = _told(message)
         self.hint = hint and _told(hint)
         super().__init__(self.message)
         self.where = where
         self.text = text
+        self.traceback = traceback and _told(traceback)
         if code is not None:
             self.code = code
 
@@ -121,6 +126,7 @@ class ComposeError(Exception):
             "hint": self.hint,
             "where": self.where.to_dict() if self.where else None,
             **({} if self.text is None else {"text": self.text}),
+            **({} if self.traceback is None else {"traceback": self.traceback}),
         }
 
     @staticmethod
@@ -138,11 +144,12 @@ class ComposeError(Exception):
             where=_where(data.get("where")),
             code=text("code"),
             text=text("text"),
+            traceback=text("traceback"),
         )
 
     def lines(self) -> list[str]:
-        """The whole message, a line each."""
-        return _lines(self)
+        """The whole message, a line each, and below it the user's own lines of code."""
+        return [*_lines(self), *(self.traceback or "").splitlines()]
 
     def __str__(self) -> str:
         return "\n".join(self.lines())

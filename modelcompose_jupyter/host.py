@@ -17,15 +17,15 @@ from collections.abc import Callable, Coroutine, Mapping
 from types import EllipsisType
 from typing import Any, Protocol, Unpack
 
-from .document import Document, Workflow, signature
+from .document import Document, Workflow, check_functions, functions_of, signature
 from .document.to_plain import to_plain
-from .errors import ComposeError, ModelError
+from .errors import ComposeError, ModelError, shortened
 from .models import MemoryUse, ModelCache, ModelInfo
 from .redaction import get_logger
 from .run_hooks import call_when_ended
 from .run_store import Kept, RunStore
 from .seeds import draw_seed
-from .tools import FunctionTool
+from .tools import FunctionStep, FunctionTool
 from .workflow import Run, RunOptions, State, run_workflow
 from .workflow.branching import branch
 from .workflow.component import ComponentCaller
@@ -94,17 +94,30 @@ def validate_run(
     """The workflow, the input, as plain data, and the options of a run that can be started.
 
     Raises:
-        InputError: no such workflow, or inputs or options that it cannot take.
+        InputError: no such workflow, functions that are not there, or inputs or options that it
+            cannot take.
     """
     chosen = document.workflow(workflow)
+    check_functions(document, chosen)
     values = signature(document, chosen).validate(to_plain({} if input is None else input))
-    document.check_tools(chosen)
     asked = checked(options or {})
     if "score" in asked:
         check_scorable(document, chosen)
     if "format" in asked:
         check_formattable(document, chosen)
     return chosen, values, asked
+
+
+def _check_here(document: Document, workflow: Workflow, steps: Mapping[str, FunctionStep]) -> None:
+    """Raise ComposeError for a workflow whose functions are not in this process."""
+    for name, path in functions_of(document, workflow).items():
+        if name not in steps:
+            raise ComposeError(
+                f"the function '{shortened(name)}' is not in the process that is to run it",
+                hint="Functions run where the document is declared or served, and nowhere else.",
+                code="unknown_function",
+                where=document.where(path, within=name),
+            )
 
 
 class _RunTask:
@@ -174,6 +187,7 @@ class LocalHost:
         metadata: Mapping[str, Any] | None = None,
         is_guest: bool = False,
         functions: Mapping[str, FunctionTool] | None = None,
+        steps: Mapping[str, FunctionStep] | None = None,
         **options: Unpack[RunOptions],
     ) -> Run:
         """Start a run and return it at once.
@@ -189,6 +203,8 @@ class LocalHost:
                 whose runs take turns with all of theirs together at a model.
             functions: the tools that models may have called here, by their names; only of runs that
                 this process starts for itself. Calls of others are returned.
+            steps: the functions that jobs call, by their names, whoever asks for the run: they are
+                those of whoever declares the document here.
             options: what else is asked for.
 
         Raises:
@@ -197,7 +213,7 @@ class LocalHost:
         """
         return self._submit(
             document, workflow, input, options, EarlierRun(), owed_to, metadata, is_guest,
-            functions or {},
+            functions or {}, steps or {},
         )  # fmt: skip
 
     def _submit(
@@ -211,10 +227,12 @@ class LocalHost:
         metadata: Mapping[str, Any] | None,
         is_guest: bool,
         functions: Mapping[str, FunctionTool],
+        steps: Mapping[str, FunctionStep],
     ) -> Run:
         if owed_to is not None or is_guest:
             functions = {}  # who asks from elsewhere has nothing run here
         chosen, values, asked = validate_run(document, workflow, input, options)
+        _check_here(document, chosen, steps)
         first_seed = asked.setdefault("seed", draw_seed())
         assert first_seed is not None
         seconds = self._max_run_seconds
@@ -234,6 +252,7 @@ class LocalHost:
                 asked,
                 earlier,
                 functions,
+                steps,
             )
         )
         calls = chosen.model_calls
@@ -254,7 +273,7 @@ class LocalHost:
                 task.loop = self._running_loop()
                 self._check_busy(is_guest)
                 given = values if hidden else None
-                self.run_store.add(run, document, asked, owed_to, given, functions)
+                self.run_store.add(run, document, asked, owed_to, given, functions, steps)
             call_when_ended(run)
             self._tell_observers(run)
             with self._lock:
@@ -429,7 +448,7 @@ class LocalHost:
         input = run.input if kept.given is None else kept.given
         return self._submit(
             kept.document, run.workflow, input, options, earlier, owed_to, metadata, is_guest,
-            kept.functions,
+            kept.functions, kept.steps,
         )  # fmt: skip
 
     def models(self) -> list[ModelInfo]:

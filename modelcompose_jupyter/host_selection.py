@@ -16,6 +16,7 @@ from ._version import __version__
 from .document import Document
 from .errors import ComposeError, InputError, UsageError
 from .host import SERVING_LIMITS, Host, LocalHost, local_host
+from .tools import NamedFunctions
 from .workflow import Run
 
 if TYPE_CHECKING:
@@ -75,13 +76,14 @@ def served_at(document: Document, workflow: str) -> Endpoint | None:
     return Endpoint(host.url, workflow if len(document.workflows) > 1 else None, token)
 
 
-def serve_also(document: Document, workflow: str, name: str) -> Endpoint:
+def serve_also(functions: NamedFunctions, workflow: str, name: str) -> Endpoint:
     """Serve a workflow, beside what this process serves already, and say where it can be called.
 
     Where nothing is served yet, that is for this computer alone, at the document's port or, where
     that is taken, at any that is free. One that is served stays as it is.
 
     Args:
+        functions: those of the document that the workflow is of.
         name: what callers name it by; a number is added where another workflow has it.
 
     Raises:
@@ -93,6 +95,7 @@ def serve_also(document: Document, workflow: str, name: str) -> Endpoint:
 
     if is_page():
         raise UsageError("a page's visitors serve nothing", hint="Ask who serves the page.")
+    document = functions.document
     with _lock:
         if (endpoint := served_at(document, workflow)) is not None:
             return endpoint
@@ -109,7 +112,7 @@ def serve_also(document: Document, workflow: str, name: str) -> Endpoint:
                 for port in ports
             )
             server = _started(servers)
-        server.documents.add(name, Served(document, document.workflow(workflow)))
+        server.documents.add(name, Served(document, document.workflow(workflow), functions))
         endpoint = served_at(document, workflow)
     assert endpoint is not None
     return endpoint

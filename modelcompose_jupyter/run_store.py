@@ -52,7 +52,7 @@ class Kept:
     ``options`` are what it was asked for beside its input, with the seed that it has. ``owed_to``
     is for whom its result is; None where nobody has to come for it. ``given`` is its input where
     that of the run is not all of it, ``functions`` the tools that its models may have called here,
-    and ``size`` that of the run when it has ended.
+    ``steps`` the functions that its jobs call, and ``size`` that of the run when it has ended.
     """
 
     def __init__(
@@ -63,6 +63,7 @@ class Kept:
         owed_to: Any,
         given: Any,
         functions: Mapping[str, Any],
+        steps: Mapping[str, Any],
     ) -> None:
         self.id = run.id
         self.document = document
@@ -70,6 +71,7 @@ class Kept:
         self.owed_to = owed_to
         self.given = given
         self.functions = functions
+        self.steps = steps
         self.size = 0
         self._run: Run | None = run
         self._seen: weakref.ref[Run] = weakref.ref(run)
@@ -158,9 +160,10 @@ class RunStore:
         owed_to: Any = None,
         given: Any = None,
         functions: Mapping[str, Any] | None = None,
+        steps: Mapping[str, Any] | None = None,
     ) -> None:
         """Take in a run that has not begun."""
-        kept = Kept(run, document, options, owed_to, given, functions or {})
+        kept = Kept(run, document, options, owed_to, given, functions or {}, steps or {})
         run.add_done_callback(lambda run: self._end(kept, run))
         with self._lock:
             self._known[run.id] = self._going[run.id] = kept

@@ -132,7 +132,7 @@ def test_the_signature_names_the_inputs(text: str, signature: str) -> None:
 
 
 def test_the_class_keeps_its_own_signature_and_documentation() -> None:
-    names = ["document", "workflow", "host", "name", "for_guests", "tools"]
+    names = ["document", "workflow", "host", "name", "for_guests", "functions"]
     assert list(inspect.signature(Workflow).parameters) == names
     assert (inspect.getdoc(Workflow) or "").startswith("A workflow of a document")
 

@@ -19,6 +19,8 @@ from .components import (
 )
 from .document import Controller, Document, Workflow
 from .files import BesideFiles
+from .function_checks import check_functions, functions_of
+from .functions import FunctionParameter, FunctionSignature
 from .jobs import Call, Job
 from .parameters import MAX_LOGPROBS, GenerationParameters
 from .reader import Source, read
@@ -39,6 +41,8 @@ __all__ = [
     "Controller",
     "Document",
     "FunctionComponent",
+    "FunctionParameter",
+    "FunctionSignature",
     "GenerationParameters",
     "Input",
     "Job",
@@ -48,7 +52,9 @@ __all__ = [
     "Template",
     "Workflow",
     "WorkflowComponent",
+    "check_functions",
     "explain",
+    "functions_of",
     "json_schema",
     "load_document",
     "parse_template",

@@ -8,7 +8,7 @@ from typing import Any, TypedDict
 
 from pydantic import ValidationError
 
-from ..errors import ExpressionError
+from ..errors import ExpressionError, shortened
 from ..redaction import remember, remember_variables
 from . import schema
 from .checks import Checks, optional
@@ -61,6 +61,7 @@ class ComponentCompiler:
         made: Component
         if isinstance(written, schema.FunctionComponent):
             output = self._output(written.output, path)
+            self._check_function(written.function, (*path, "function"))
             made = FunctionComponent(id, path, written.function, output, **common)
         elif isinstance(written, schema.WorkflowComponent):
             input = optional(written.input, (*path, "input"))
@@ -71,6 +72,15 @@ class ComponentCompiler:
             made = self._model_component(written, id, path, common)
         self._made.append(made)
         return made
+
+    def _check_function(self, name: str, path: KeyPath) -> None:
+        module, colon, attribute = name.rpartition(":")
+        parts = [*(module.split(".") if colon else ()), *attribute.split(".")]
+        dotted = "." in attribute and not colon
+        if not all(map(str.isidentifier, parts)) or dotted:
+            hint = "Write the name of a function of the notebook's, or module:name of a file beside"
+            hint += " the document: steps:tidy is tidy of steps.py."
+            self._checks.problem(f"'{shortened(name)}' names no function", path, hint=hint)
 
     def _output(self, written: Any, path: KeyPath) -> Template | None:
         output = optional(written, (*path, "output"))

@@ -11,8 +11,9 @@ from pathlib import Path
 from typing import Any
 
 from ..errors import InputError, Problem, Where, did_you_mean, listed, shortened
-from .components import Component, ModelComponent
+from .components import Component, FunctionComponent, ModelComponent
 from .files import path_beside
+from .functions import FunctionSignature
 from .jobs import Job, ModelCall, model_calls
 from .reader import KeyPath, Source
 from .templates import Template
@@ -80,8 +81,9 @@ class Document:
 
     ``environment`` holds the environment variables that it names, and ``files`` the texts of the
     files beside it that it names, as they were when it was read.
-    ``warnings`` say which of its keys change nothing, and why. ``tools`` describes the Python
-    functions that it names, as far as somebody has given them; the functions are not part of it.
+    ``warnings`` say which of its keys change nothing, and why. ``tools`` and ``functions`` describe
+    the Python functions that it names as tools and as steps, as far as somebody has given them; the
+    functions are not part of it.
     """
 
     source: Source = field(repr=False)
@@ -93,6 +95,7 @@ class Document:
     name: str | None = None
     files: Mapping[str, str] = field(default_factory=dict, repr=False)
     tools: Mapping[str, Definition] = field(default_factory=dict, repr=False)
+    functions: Mapping[str, FunctionSignature] = field(default_factory=dict, repr=False)
 
     @cached_property
     def hash(self) -> str:
@@ -106,9 +109,11 @@ class Document:
     @cached_property
     def key(self) -> str:
         """A digest of all that decides what it runs: what it says, the environment variables that
-        it uses, its folder where a model may be beside it, and what its functions are."""
+        it uses, its folder where a model or a module of functions may be beside it, and what its
+        tools are."""
         sources = [source for component in self.components for source in component.sources]
         beside = any(each.startswith((".", "$")) for each in sources)
+        beside = beside or any(":" in name for name in self.named_functions)
         parts: list[Any] = [self.hash, dict(self.environment)]
         parts += [str(self.source.folder) if beside else None]
         parts += [dict(self.tools)] if self.tools else []
@@ -152,13 +157,13 @@ class Document:
         actions += [call.action for each in self.workflows for call in each.model_calls]
         return {name: path for each in actions for name, path in each.named_tools.items()}
 
-    def check_tools(self, workflow: Workflow, near: Iterable[str] = ()) -> None:
-        """Raise InputError, with its place, for a function that a workflow names and nobody has
-        given; ``near`` are names of functions that there are."""
-        for call in workflow.model_calls:
-            for name, path in call.action.named_tools.items():
-                if name not in self.tools:
-                    raise self.missing_tool(name, path, near)
+    @cached_property
+    def named_functions(self) -> dict[str, KeyPath]:
+        """The Python functions that it names as steps, each with one of its places."""
+        calls = (job.call for each in self.workflows for job in each.jobs)
+        made = [*self.components, *(each.component for each in calls if each is not None)]
+        functions = [each for each in made if isinstance(each, FunctionComponent)]
+        return {each.function: (*each.path, "function") for each in functions}
 
     def missing_tool(self, name: str, path: KeyPath, near: Iterable[str] = ()) -> InputError:
         """The error for a name of `tools` that stands for nothing."""

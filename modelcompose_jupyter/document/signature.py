@@ -11,10 +11,11 @@ from typing import Any
 from ..errors import ExpressionError, InputError, Where, did_you_mean, listed, shortened
 from ..path_redaction import public
 from ..redaction import MASK, texts_of
-from .components import Action, WorkflowComponent
+from .components import Action, FunctionComponent, WorkflowComponent
 from .document import Document, Workflow
-from .expression import Expression, Key
+from .expression import Default, Expression, Key, Text
 from .fields import Boolean, Integer, Number, TemplateOr
+from .functions import FunctionParameter
 from .jobs import (
     Accumulate,
     Call,
@@ -306,7 +307,7 @@ def signature(document: Document, workflow: Workflow) -> Signature:
             inputs[each.name] = each if known is None else _merged(known, each)
     return Signature(
         inputs=tuple(inputs.values()),
-        outputs=tuple(_outputs(workflow)),
+        outputs=tuple(_outputs(workflow, document)),
         open=any(not reference.expression.path for reference, _ in found),
         _references=tuple(reference for reference, _ in found if reference.expression.keys),
         _document=document,
@@ -384,6 +385,7 @@ def _call_references(job: Job, document: Document) -> Iterator[tuple[Reference, 
     if not isinstance(job.work, Call):
         return
     inner = list(_called(job.work, document))
+    component = job.work.component
     if job.input is None or _passes_through(job.input):
         yield from inner
     elif isinstance(job.input, MappingTemplate):
@@ -400,8 +402,40 @@ def _call_references(job: Job, document: Document) -> Iterator[tuple[Reference, 
                         yield reference, type_
             else:
                 yield from _of_input(template, called.get(key))
+    elif isinstance(component, FunctionComponent):  # which gets it as its one argument
+        yield from _of_input(job.input, next((type_ for _, type_ in inner), None))
     else:
         yield from _of_list(job.input)
+
+
+@dataclass(frozen=True)
+class _ParameterReference(Reference):
+    """What a function takes of the workflow's input, as if an expression said it."""
+
+    parameter: FunctionParameter = field(kw_only=True)
+
+    @classmethod
+    def of(cls, parameter: FunctionParameter, component: FunctionComponent) -> _ParameterReference:
+        name = parameter.name
+        default = None if parameter.required else Default(Text(()))
+        expression = Expression(
+            f"${{input.{name}}}", 0, "input", (Key(name),), parameter.type, default
+        )
+        path = (*component.path, "function")
+        return cls(expression, path, whole=True, parameter=parameter)
+
+    @property
+    def input(self) -> Input:
+        """The input that it is."""
+        parameter = self.parameter
+        description = parameter.description
+        return Input(
+            name=parameter.name,
+            type=parameter.type or _TEXT,
+            required=parameter.required,
+            default=parameter.default,
+            notes={} if description is None else {"description": description},
+        )
 
 
 def _called(call: Call, document: Document) -> Iterator[tuple[Reference, Type | None]]:
@@ -416,6 +450,12 @@ def _called(call: Call, document: Document) -> Iterator[tuple[Reference, Type | 
             yield from _of_input(called.output, None)
         else:
             yield from _of_input(component.input, None)
+        return
+    if isinstance(component, FunctionComponent):
+        takes = document.functions.get(component.function)
+        for parameter in () if takes is None else takes.parameters:
+            yield _ParameterReference.of(parameter, component), parameter.type
+        yield from _of_input(component.output, None)
         return
     conversation = None if call.action is None else _conversation_path(call.action)
     types = _types_of_keys()
@@ -508,6 +548,8 @@ def _may_hold_messages(type_: Type | None) -> bool:
 
 
 def _input(reference: Reference, expected: Type | None) -> Input:
+    if isinstance(reference, _ParameterReference):
+        return reference.input
     expression = reference.expression
     key = _key_of(reference)
     secret = key == "token"  # which the options of a type may be, too
@@ -551,17 +593,19 @@ def _merged(first: Input, second: Input) -> Input:
     )
 
 
-def _outputs(workflow: Workflow) -> Iterator[Output]:
+def _outputs(workflow: Workflow, document: Document) -> Iterator[Output]:
     last = workflow.last_jobs
     if workflow.output is None and len(last) > 1:
         if routers_of(workflow.jobs):  # which of them runs is not known
             yield Output(None, Type("json"))
             return
-        yield from (Output(job.id, _result_type(job.output, _value_type(job))) for job in last)
+        yield from (
+            Output(job.id, _result_type(job.output, _value_type(job, document))) for job in last
+        )
         return
     job = last[0] if last else None
     template = workflow.output if workflow.output is not None or job is None else job.output
-    value = _value_type(job)
+    value = _value_type(job, document)
     if not isinstance(template, MappingTemplate) or OPERATORS & template.entries.keys():
         yield Output(None, _result_type(template, value))
         return
@@ -569,16 +613,26 @@ def _outputs(workflow: Workflow) -> Iterator[Output]:
         yield Output(str(key), _result_type(entry, value))
 
 
-def _value_type(job: Job | None) -> Type:
+def _value_type(job: Job | None, document: Document) -> Type:
     """The type of ``${output}``."""
     if job is None:
         return _TEXT
     if isinstance(job.work, ForEach | Filter):
         return _ANY_LIST
+    if isinstance(job.work, Call) and isinstance(job.work.component, FunctionComponent):
+        return _given_type(job.work, job.work.component, document)
     calls = list(model_calls((job,)))
     if not calls or not isinstance(job.work, Call):
         return Type("json")
     return Type(_type_of_text(calls[0].action), is_list=calls[0].gives_several)
+
+
+def _given_type(call: Call, component: FunctionComponent, document: Document) -> Type:
+    """The type of what a call of a function gives."""
+    if call.repeat_count is not None:
+        return _ANY_LIST
+    takes = document.functions.get(component.function)
+    return _result_type(component.output, Type("json") if takes is None else takes.result)
 
 
 def _type_of_text(action: Action) -> str:

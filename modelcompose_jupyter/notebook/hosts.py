@@ -52,8 +52,12 @@ def serve(
 
     def catalog() -> Catalog:
         """What is served now: a cell that is run again serves its new form."""
-        flows = chosen().items()
-        return Catalog({name: Served(f.document, f.document.workflow(f.id)) for name, f in flows})
+        return Catalog(
+            {
+                name: Served(each.document, each.document.workflow(each.id), each.functions)
+                for name, each in chosen().items()
+            }
+        )
 
     def chosen() -> Mapping[str, Workflow]:
         return {name: workflow(name) for name in line.words} if line.words else workflows()

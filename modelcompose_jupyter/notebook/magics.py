@@ -121,7 +121,7 @@ class ComposeMagics(Magics):
 
         parsed = parse_line(line, CELL_FLAGS, self.shell.ev)
         workflow, name = _declared(parsed, cell, self.shell.user_ns)
-        workflow.check_tools()
+        workflow.check_functions()
         if name is not None:
             if hasattr(builtins, name):
                 print(f"warning: '{name}' was Python's own; it is the workflow now")  # noqa: T201
@@ -348,8 +348,8 @@ def _compare(before: dict[str, Any], run: Run) -> None:
 def _declared(
     parsed: MagicArgs, cell: str, namespace: Mapping[str, Any]
 ) -> tuple[Workflow, str | None]:
-    """The workflow of a cell, and the name that it is to be bound to. Functions that it names as
-    tools are those of the namespace."""
+    """The workflow of a cell, and the name that it is to be bound to. Functions that it names are
+    those of the namespace."""
     from ..callable import Workflow
     from ..document import load_document
 
@@ -364,7 +364,7 @@ def _declared(
         raise UsageError(f"'{name}' is no Python name", hint="Write %%compose story, say.")
     # The magic's own line is the first of the cell, so an empty one keeps the lines' numbers.
     document = load_document("\n" + cell, name="cell")
-    return Workflow(document, name=name, tools=namespace), name
+    return Workflow(document, name=name, functions=namespace), name
 
 
 def _usage(verb: str) -> UsageError:

@@ -7,9 +7,10 @@ from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import NamedTuple
 
-from ..document import Document, Workflow, load_document
+from ..document import Document, Workflow, check_functions, functions_of, load_document
 from ..errors import DocumentError, InputError, did_you_mean, shortened
 from ..redaction import get_logger
+from ..tools import FunctionStep, NamedFunctions
 from .schemas import DocumentText
 
 log = get_logger(__name__)
@@ -18,10 +19,35 @@ _KEPT_DOCUMENTS = 100
 
 
 class Served(NamedTuple):
-    """A workflow that can be called under a name."""
+    """A workflow that can be called under a name.
+
+    ``functions`` are those of its document, for whoever calls it; None where the document is
+    somebody else's, whose functions are not here.
+    """
 
     document: Document
     workflow: Workflow
+    functions: NamedFunctions | None = None
+
+    def steps(self) -> dict[str, FunctionStep]:
+        """The functions that a run of it calls, by their names. May import modules.
+
+        Raises:
+            InputError: they are not here, or cannot be steps.
+        """
+        named = functions_of(self.document, self.workflow)
+        if not named:
+            return {}
+        if self.functions is None:
+            name, path = next(iter(named.items()))
+            raise InputError(
+                f"the document calls the function '{shortened(name)}', and functions of documents"
+                " that are sent do not run here",
+                hint="They run where the document is declared, or where its file is served.",
+                where=self.document.where(path, within=name),
+                code="functions_not_run",
+            )
+        return self.functions.steps()
 
 
 class Catalog:
@@ -37,9 +63,10 @@ class Catalog:
         self.default = default or (next(iter(workflows)) if len(workflows) == 1 else None)
 
     @classmethod
-    def of(cls, document: Document) -> Catalog:
-        """The public workflows of a document."""
-        return cls._of(Served(document, each) for each in document.workflows if not each.private)
+    def of(cls, document: Document, functions: NamedFunctions | None = None) -> Catalog:
+        """The public workflows of a document, and the functions that they call."""
+        public = (each for each in document.workflows if not each.private)
+        return cls._of(Served(document, each, functions) for each in public)
 
     @classmethod
     def _of(cls, parts: Iterable[Served]) -> Catalog:
@@ -85,7 +112,8 @@ def _unknown_document() -> InputError:
 
 
 class DocumentFile:
-    """What a document's file offers, with those it names, as they are whenever somebody asks.
+    """What a document's file offers, with those it names, as they are whenever somebody asks; and
+    the functions of the modules beside it.
 
     A file that was edited into something that is no document leaves what was there before.
 
@@ -94,6 +122,7 @@ class DocumentFile:
 
     Raises:
         DocumentError: all that is wrong with it.
+        InputError: one of its functions cannot be had.
     """
 
     def __init__(self, path: Path) -> None:
@@ -105,19 +134,33 @@ class DocumentFile:
         if self._stamps() != self._seen:
             try:
                 self._read()
-            except DocumentError as error:
+            except (DocumentError, InputError) as error:
                 log.warning("the document is served as it was before an edit: %s", error)
+        elif self._functions.document is not self.document:  # a function's signature has changed
+            self._offer(self._functions)
         return self._catalog
 
     def _read(self) -> None:
         before = self._seen = self._stamps()
-        self.document = load_document(self._path)
-        self._catalog = Catalog.of(self.document)
+        self._offer(_checked(NamedFunctions(load_document(self._path), {})))
         self._named = self.document.file_paths
         self._seen = before[:1] + self._stamps()[1:]
 
+    def _offer(self, functions: NamedFunctions) -> None:
+        self._functions, self.document = functions, functions.document
+        self._catalog = Catalog.of(self.document, functions)
+
     def _stamps(self) -> list[tuple[int, int] | None]:
         return [_stamp(path) for path in (self._path, *self._named)]
+
+
+def _checked(functions: NamedFunctions) -> NamedFunctions:
+    """Functions of a document whose steps are all there, and get what they take."""
+    functions.steps()
+    document = functions.document
+    for workflow in document.workflows if document.named_functions else ():
+        check_functions(document, workflow)
+    return functions
 
 
 def _stamp(path: Path) -> tuple[int, int] | None:
@@ -195,6 +238,17 @@ class Documents:
         if found is None:
             raise _unknown_document()
         return found
+
+    def find_served(self, key: str, workflow: str) -> Served:
+        """A workflow of such a document.
+
+        Raises:
+            InputError: the document is not known here, or has no such workflow.
+        """
+        document = self.find(key)
+        known = self.catalog.workflows.values()
+        functions = (each.functions for each in known if each.document.key == key)
+        return Served(document, document.workflow(workflow), next(functions, None))
 
     def serves(self, key: str) -> bool:
         """Whether a document is served, not merely known."""

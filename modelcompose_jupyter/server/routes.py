@@ -113,6 +113,8 @@ async def _submit(request: ApiRequest, body: RunRequest, terms: Terms) -> Run:
     served = _chosen(request, body)
     if body.format is not None:  # which may take a while, and is remembered
         await asyncio.to_thread(checked, {"format": body.format})
+    # Modules may be imported for it, which takes a while.
+    steps = await asyncio.to_thread(served.steps) if served.document.named_functions else {}
     return host.submit(
         served.document,
         served.workflow.id,
@@ -126,6 +128,7 @@ async def _submit(request: ApiRequest, body: RunRequest, terms: Terms) -> Run:
         ],
         score=body.score,
         format=body.format,
+        steps=steps,
         **given,
     )
 
@@ -137,8 +140,7 @@ def _chosen(request: ApiRequest, body: RunRequest) -> Served:
         return documents.catalog.find(body.workflow_id)
     if request.is_guest:
         return documents.offered(body.document).find(body.workflow_id)
-    document = documents.find(body.document)
-    return Served(document, document.workflow(body.workflow_id))
+    return documents.find_served(body.document, body.workflow_id)
 
 
 def _input(request: ApiRequest, served: Served, given: Any) -> Any:

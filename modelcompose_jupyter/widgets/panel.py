@@ -558,7 +558,7 @@ class Panel(ipywidgets.VBox):
         if run is None:
             return
         where = (self.workflow.document, self.workflow.id)
-        endpoint = serve_also(*where, self._name)
+        endpoint = serve_also(self.workflow.functions, self.workflow.id, self._name)
         command = as_curl(*where, self._input_of(run), endpoint, again(run))
         self._view.copy(command, f"Served at {endpoint.url}")
 

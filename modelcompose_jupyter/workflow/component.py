@@ -21,6 +21,7 @@ from pydantic import ValidationError
 
 from ..document import (
     Action,
+    Component,
     Document,
     GenerationParameters,
     ModelComponent,
@@ -182,7 +183,7 @@ class ComponentCaller:
         call.allowance.take(len(prompts) * sequences, _where(call))
         # By place, not by time: the same run again gives each prompt the same seed.
         first_seed = call.seed + (call.repeat or 0) * _seeds_of_repeat(parameters, len(prompts))
-        limiter = self._limiter(call)
+        limiter = self.limiter(call.document, call.component)
         # Texts that there are already are told before anything that takes time.
         begun = {
             number: _Stream(call, number, prompt, sequences, earlier)
@@ -243,12 +244,11 @@ class ComponentCaller:
         results = dict.fromkeys(("output", "result", "response"), output)
         return call.render(action.output, results)
 
-    def _limiter(self, call: ComponentCall) -> ConcurrencyLimiter:
-        """What lets the requests of the call's component through, in whichever runs they are."""
-        component = call.component
+    def limiter(self, document: Document, component: Component) -> ConcurrencyLimiter:
+        """What lets the requests of a component through, in whichever runs they are."""
         if not component.max_concurrent_count:
             return ConcurrencyLimiter(0)
-        key = (call.document.hash, component.path)
+        key = (document.hash, component.path)
         return self._limiters.setdefault(key, ConcurrencyLimiter(component.max_concurrent_count))
 
     async def _acquire(self, call: ComponentCall, spec: ModelSpec) -> Lease:

@@ -8,7 +8,7 @@ from typing import Any
 
 from ..document import Document, Template
 from ..document.render import holds
-from ..tools import FunctionTool
+from ..tools import FunctionStep, FunctionTool
 from .component import Allowance, ComponentCall, ComponentCaller, locating, own_sources, render_in
 from .concurrency_limiter import QueueProgress
 from .extension import EarlierRun
@@ -32,8 +32,11 @@ class RunContext:
         group: who asks: requests of one group take turns with those of others.
         options: what else is asked for.
         earlier: what there is of its texts already.
-        functions: those that it may call, here, by their names.
+        functions: those that its models may call, here, by their names.
+        steps: those that its jobs call.
         made: the calls of models that it has made.
+        left_behind: the steps that go on though nobody waits for them, since they cannot be
+            stopped.
     """
 
     document: Document
@@ -45,7 +48,9 @@ class RunContext:
     options: RunOptions
     earlier: EarlierRun
     functions: Mapping[str, FunctionTool]
+    steps: Mapping[str, FunctionStep]
     made: list[ComponentCall] = field(default_factory=list)
+    left_behind: list[str] = field(default_factory=list)
     _queues: dict[str, QueueProgress] = field(default_factory=dict)
 
     @property

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any, Protocol, Unpack
 
 from ..document import Document, Signature
+from ..tools import NamedFunctions
 from .options import RunOptions
 from .run import Run
 
@@ -23,6 +24,10 @@ class Runnable(Protocol):
 
     @property
     def document(self) -> Document: ...
+
+    @property
+    def functions(self) -> NamedFunctions:
+        """Those that the document names."""
 
     @property
     def id(self) -> str: ...

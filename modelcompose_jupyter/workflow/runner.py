@@ -21,7 +21,7 @@ from ..document.document import digest
 from ..errors import ComposeError
 from ..redaction import get_logger, redact
 from ..seeds import MAX_SEED
-from ..tools import FunctionTool
+from ..tools import FunctionStep, FunctionTool
 from .component import Allowance, ComponentCaller
 from .events import State
 from .extension import EarlierRun
@@ -30,6 +30,8 @@ from .options import RunOptions
 from .run import Run
 from .run_context import RunContext
 from .token_room import FULL
+
+_LEFT_BEHIND = "the function '{}' could not be stopped: it goes on, and what it gives is dropped"
 
 _log = get_logger(__name__)
 
@@ -52,6 +54,7 @@ async def run_workflow(
     options: RunOptions | None = None,
     earlier: EarlierRun | None = None,
     functions: Mapping[str, FunctionTool] | None = None,
+    steps: Mapping[str, FunctionStep] | None = None,
 ) -> None:
     """Run a workflow to its end, whatever that is; never raises.
 
@@ -60,7 +63,7 @@ async def run_workflow(
     from it, and each job has a range of its own. After ``max_seconds``, or where it asks for more
     than ``max_generations``, it fails. Requests of one group take turns with those of others.
     ``earlier`` is what there is of its texts already. ``functions`` are the tools that its models
-    may have called, here, by their names.
+    may have called, here, by their names, ``steps`` those that its jobs call.
     """
     context = RunContext(
         document,
@@ -72,6 +75,7 @@ async def run_workflow(
         options or RunOptions(),
         earlier or EarlierRun(),
         functions or {},
+        steps or {},
     )
     summary = _Summary(context, workflow)
     try:
@@ -171,6 +175,7 @@ class _Summary:
         warnings += [warning for result in results for warning in result.warnings]
         if any(call.told.is_full for call in self._context.made):
             warnings.append(FULL)
+        warnings += map(_LEFT_BEHIND.format, self._context.left_behind)
         return {
             "usage": usage,
             **({"parameters": dict(first.parameters)} if first else {}),

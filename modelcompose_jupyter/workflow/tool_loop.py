@@ -140,9 +140,10 @@ class ToolLoop:
         if not ended.done():
             ended.cancel()
             return "failed", f"it has not ended in {seconds:g} s, and is not waited for"
-        if (error := ended.exception()) is not None:
-            return "failed", error_text(error)
-        return "completed", result_text(ended.result())
+        outcome = ended.result()
+        if outcome.error is not None:
+            return "failed", error_text(outcome.error)
+        return "completed", result_text(outcome.value)
 
     def _tell(self, messages: Sequence[Message], begins: bool = False) -> None:
         job, repeat = self.chat

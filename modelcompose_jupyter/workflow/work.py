@@ -37,6 +37,7 @@ from ..document.types import show
 from ..errors import InputError
 from .bounded_gather import MAX_CONCURRENT_CALLS, bounded_gather
 from .component import ComponentCall, invalid, locating
+from .function_call import call_function
 from .job_report import JobReport
 from .run_context import RunContext
 from .scope import Place, Scope, derived_seed
@@ -161,8 +162,8 @@ class Worker:
                 return await context.calls.call(made)
             case WorkflowComponent() as component:
                 return await self._workflow(component, input, place)
-            case FunctionComponent():
-                raise NotImplementedError
+            case FunctionComponent() as component:
+                return await call_function(self._context, self._job, component, input, place)
         raise AssertionError(call.component)
 
     async def _workflow(self, component: WorkflowComponent, input: Any, place: Place) -> Any:

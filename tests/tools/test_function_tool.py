@@ -15,7 +15,7 @@ import pydantic
 import pytest
 
 from modelcompose_jupyter.errors import InputError
-from modelcompose_jupyter.tools import FunctionTool, function_tools
+from modelcompose_jupyter.tools import FunctionTool, functions_by_name
 
 
 class Unit(enum.Enum):
@@ -196,9 +196,9 @@ def _h(value: Unknown) -> None: ...  # type: ignore[name-defined]  # noqa: F821
         (_f, "'_f' cannot be a tool: no model can give its argument 'array': "),
         (_g, "'_g' cannot be a tool: no model can give its argument 'function': "),
         (_h, "'_h' cannot be a tool: its types cannot be read: name 'Unknown' is not defined"),
-        (5, "a tool is a function, and this is int"),
-        (lambda: 1, "a tool without a name, of type function"),
-        (Counter(), "a tool without a name, of type Counter"),
+        (5, "a function is wanted, and this is int"),
+        (lambda: 1, "a function without a name, of type function"),
+        (Counter(), "a function without a name, of type Counter"),
     ],
 )
 def test_what_cannot_be_a_tool_is_said(function, message):
@@ -213,7 +213,7 @@ def test_functions_come_as_a_list_or_by_name():
 
     def b() -> None: ...
 
-    assert function_tools([a, b]) == {"a": a, "b": b}
-    assert function_tools({"c": a}) == {"c": a}
-    assert function_tools(a) == {"a": a}
-    assert function_tools(None) == {}
+    assert functions_by_name([a, b]) == {"a": a, "b": b}
+    assert functions_by_name({"c": a}) == {"c": a}
+    assert functions_by_name(a) == {"a": a}
+    assert functions_by_name(None) == {}

@@ -108,14 +108,14 @@ def test_workflows_are_served_to_be_copied_as_curl(here: LocalHost) -> None:
     flow, other = load(HEAD), load(HEAD.replace("12", "5"))
     assert host_selection.served_at(flow.document, flow.id) is None
 
-    first = host_selection.serve_also(flow.document, flow.id, "story")
+    first = host_selection.serve_also(flow.functions, flow.id, "story")
     assert first == host_selection.served_at(flow.document, flow.id)
-    assert first == host_selection.serve_also(flow.document, flow.id, "any")
+    assert first == host_selection.serve_also(flow.functions, flow.id, "any")
     assert (first.url.startswith("http://127.0.0.1:"), first.workflow) == (True, None)
     run = flow.run(prompt="It's a")
     assert by_curl(as_curl(flow.document, flow.id, run.input, given=again(run))) == run.output
 
-    second = host_selection.serve_also(other.document, other.id, "other")
+    second = host_selection.serve_also(other.functions, other.id, "other")
     assert (second.url, second.workflow) == (first.url, "other")
     for each in (flow, other):
         run = each.run(prompt="Once")
@@ -128,7 +128,7 @@ def test_a_taken_port_is_not_in_the_way(here: LocalHost) -> None:
         other.listen()
         port = other.getsockname()[1]
         flow = load(HEAD.replace("18473", str(port)))
-        endpoint = host_selection.serve_also(flow.document, flow.id, "story")
+        endpoint = host_selection.serve_also(flow.functions, flow.id, "story")
     assert f":{port}/" not in endpoint.url
 
 
@@ -139,7 +139,7 @@ def test_what_a_notebook_serves_already_stays(here: LocalHost) -> None:
     server = host_selection.serve(
         Server(here, lambda: catalog, settings=ServerSettings(port=0)),
     )
-    endpoint = host_selection.serve_also(other.document, other.id, "story")
+    endpoint = host_selection.serve_also(other.functions, other.id, "story")
     assert endpoint.workflow == "story_2"
     assert list(server.documents.catalog.workflows) == ["story_2", "story"]
     assert server.documents.catalog.find("__default__").document is flow.document
@@ -149,5 +149,5 @@ def test_visitors_of_a_page_serve_nothing(here: LocalHost, monkeypatch: pytest.M
     monkeypatch.setenv("SERVER_SOFTWARE", "voila/0.5")
     flow = load(HEAD)
     with pytest.raises(UsageError, match="visitors serve nothing"):
-        host_selection.serve_also(flow.document, flow.id, "story")
+        host_selection.serve_also(flow.functions, flow.id, "story")
     assert host_selection.serving() is None

@@ -18,7 +18,7 @@ from pydantic import Field
 from modelcompose_jupyter import InputError, LocalHost, Run, State, Workflow, load
 from modelcompose_jupyter.redaction import remember
 from modelcompose_jupyter.tools import FunctionTool, results
-from modelcompose_jupyter.tools.function_call import TOOL_THREAD_NAME
+from modelcompose_jupyter.tools.function_call import FUNCTION_THREAD_NAME
 from modelcompose_jupyter.workflow.events import EVENT_DATA
 
 HEAD = """\
@@ -103,7 +103,7 @@ def test_a_function_is_called_and_the_model_goes_on(chat: Chat) -> None:
     arguments = {"city": city, "days": days}
     assert (call["name"], call["arguments"]) == ("get_weather", arguments)
     assert (call["state"], call["result"]) == ("completed", "It is sunny.")
-    assert weather.threads == [TOOL_THREAD_NAME]
+    assert weather.threads == [FUNCTION_THREAD_NAME]
     # A text for each reply: the first is nothing but a call.
     first, last = run.streams
     assert (run.streams[first], run.finish_reasons[first]) == ("", "tool_calls")
@@ -398,7 +398,11 @@ def test_a_page_calls_nothing(chat: Chat) -> None:
     weather = Weather()
     flow = chat(REQUIRED, weather.get_weather)
     page = Workflow(
-        flow.document, None, flow.host, for_guests=True, tools={"get_weather": weather.get_weather}
+        flow.document,
+        None,
+        flow.host,
+        for_guests=True,
+        functions={"get_weather": weather.get_weather},
     )
     assert page.run(messages=ASKED).tool_calls[0]["state"] == "returned"
     assert weather.calls == []
@@ -446,7 +450,7 @@ def test_what_cannot_be_a_tool_is_named_with_its_place(chat: Chat) -> None:
 def test_the_function_is_looked_up_when_a_run_begins(real_host: LocalHost) -> None:
     first, second = Weather("first"), Weather("second")
     names = {"get_weather": first.get_weather}
-    flow = Workflow(load(written(REQUIRED), tools=names).document, None, real_host, tools=names)
+    flow = Workflow(load(written(REQUIRED), tools=names).document, None, real_host, functions=names)
     flow.run(messages=ASKED)
     names["get_weather"] = second.get_weather
     flow.run(messages=ASKED)
