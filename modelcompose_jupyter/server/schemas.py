@@ -7,7 +7,7 @@ and the OpenAPI document is made of them.
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -378,6 +378,8 @@ def public_event(event: Event) -> dict[str, Any]:
     if event.type == "progress":
         model = {"model": public_source(data["model"])} if "model" in data else {}
         return {**public(data), **model}
+    if event.type == "job":  # which tells why it failed
+        return _with_public_values(data, ("error", "failures"))
     if event.type == "state" and "summary" in data:
         summary = {key: value for key, value in data["summary"].items() if key != "record"}
         data["summary"] = _with_public_values(summary)
@@ -395,9 +397,10 @@ def public_state(data: dict[str, Any]) -> dict[str, Any]:
     return _with_public_values({**data, **error})
 
 
-def _with_public_values(data: Mapping[str, Any]) -> dict[str, Any]:
+def _with_public_values(
+    data: Mapping[str, Any], keys: Collection[str] = ("warnings", "parameters")
+) -> dict[str, Any]:
     """What is told of a run beside its texts, for guests: without folders."""
-    keys = ("warnings", "parameters")
     return {key: public(value) if key in keys else value for key, value in data.items()}
 
 
