@@ -32,6 +32,7 @@ from .workflow.component import ComponentCaller
 from .workflow.extension import EarlierRun, extension
 from .workflow.formatted import check_formattable
 from .workflow.options import checked
+from .workflow.questions import Questions
 from .workflow.run_context import GUESTS
 from .workflow.scoring import check_scorable
 
@@ -238,6 +239,7 @@ class LocalHost:
         seconds = self._max_run_seconds
         generations = None if owed_to is None else self._max_generations
         group = GUESTS if is_guest else "owner"
+        questions = Questions()
         task = _RunTask(
             lambda run: run_workflow(
                 document,
@@ -253,6 +255,7 @@ class LocalHost:
                 earlier,
                 functions,
                 steps,
+                questions,
             )
         )
         calls = chosen.model_calls
@@ -263,6 +266,7 @@ class LocalHost:
             chosen.id,
             shown,
             task.cancel,
+            questions.answer,
             parameters={} if isinstance(known, str) else {"seed": known},
             metadata=metadata,
             secrets=hidden,

@@ -56,11 +56,13 @@ def live_preview(path: str) -> VBox:
 
 
 def stop_runs() -> None:
-    """Stop what this process has running, here and on other hosts: nobody looks at it."""
+    """Stop what this process has running, here and on other hosts: nobody looks at it. What has
+    asked something is there for those who come to answer."""
     from ..host_selection import own_runs
 
     for run in own_runs():
-        run.cancel()
+        if not run.has_asked:
+            run.cancel()
 
 
 def public_document(path: str | os.PathLike[str]) -> Document:

@@ -217,8 +217,8 @@ class WorkflowCompiler:
             check(job.on_error.output, "error")
         for route in job.routes:
             check(route.output)
-        for interrupt in (job.before, job.after):
-            self._check_interrupt(interrupt, check)
+        self._check_interrupt(job.before, ("input",), check)
+        self._check_interrupt(job.after, ("input", "output"), check)
         match job.work:
             case Call(repeat_count=repeat_count):
                 check(repeat_count)
@@ -248,10 +248,21 @@ class WorkflowCompiler:
                     check(template)
         return used
 
-    def _check_interrupt(self, interrupt: Interrupt | None, check: Callable[..., None]) -> None:
-        if interrupt is not None:
-            for template in interrupt.templates:
-                check(template, "job")
+    def _check_interrupt(
+        self, interrupt: Interrupt | None, known: tuple[str, ...], check: Callable[..., None]
+    ) -> None:
+        """Check the expressions of an interrupt, which knows so much of its job."""
+        for template in () if interrupt is None else interrupt.templates:
+            check(template, "job")
+            for reference in references(template):
+                expression = reference.expression
+                if expression.source == "job" and (expression.keys or ("",))[0] not in known:
+                    self._checks.misused(
+                        reference,
+                        f"{expression} is not known {'after' if 'output' in known else 'before'}"
+                        " the job",
+                        f"There is {' and '.join(f'${{job.{name}}}' for name in known)}.",
+                    )
 
     def _check_first_round(self, do: Job) -> None:
         """Report what a loop's first round needs of the round before."""

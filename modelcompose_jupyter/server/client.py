@@ -404,6 +404,7 @@ class RemoteHost:
             workflow,
             values,
             partial(self._cancel, id),
+            partial(self._resume, id),
             id=id,
             parameters=state.parameters,
             document=document,
@@ -426,6 +427,14 @@ class RemoteHost:
     def _cancel(self, id: str) -> None:
         with contextlib.suppress(ComposeError):  # closed: what was to be stopped was stopped
             self._schedule(self._stop(id))
+
+    def _resume(self, id: str, question: str, value: Any) -> None:
+        """Answer a question; where this client's own thread asks, it is not waited for."""
+        path, body = f"/tasks/{id}/resume", {"answer": {question: value}}
+        if threading.current_thread() is self._thread:
+            self._schedule(self._answer(TaskState, "POST", path, body))
+        else:
+            self._ask(TaskState, "POST", path, body)
 
     async def _stop(self, id: str) -> None:
         with contextlib.suppress(ComposeError):  # it has ended, or the host is gone

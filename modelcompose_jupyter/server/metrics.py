@@ -113,7 +113,7 @@ class Metrics(Observer, Collector):
     def collect(self) -> Iterator[GaugeMetricFamily]:
         """What there is at the moment: runs that go on, models, memory."""
         states = Tally(run.state for run in self._host.run_store.going())
-        going = (State.QUEUED, State.RUNNING)
+        going = (State.QUEUED, State.RUNNING, State.INTERRUPTED)
         models, memory = self._host.models(), self._host.memory()
         yield _gauge("runs_in_flight", "Runs that have not ended.", ["state"],
                      {(str(state),): states[state] for state in going})  # fmt: skip

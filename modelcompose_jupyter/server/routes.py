@@ -7,7 +7,7 @@ import dataclasses
 from typing import Any
 
 from ..document import signature
-from ..errors import ComposeError
+from ..errors import ComposeError, InputError, listed, shortened
 from ..path_redaction import HIDDEN, public
 from ..redaction import texts_of
 from ..workflow import Run, State
@@ -22,12 +22,14 @@ from .schemas import (
     Failure,
     Health,
     ModelsAnswer,
+    Resume,
     RunRequest,
     TaskState,
     Unload,
     WorkflowSchema,
     WorkflowSummary,
     failure,
+    interrupt,
     public_model,
     public_state,
     task_state,
@@ -85,7 +87,7 @@ async def run_workflow(request: ApiRequest) -> ApiResponse | EventStream:
         events = run_text(task, caller) if body.output_only else run_events(task, caller, -1)
         return EventStream(task, events, result=run)
     with task.watching():
-        if waits and not await request.unless_disconnected(run.until_done()):
+        if waits and not await request.unless_disconnected(_until_told(run)):
             return ApiResponse()
     if not waits:
         return _state(request, task, hands_over=False)
@@ -150,6 +152,11 @@ def _input(request: ApiRequest, served: Served, given: Any) -> Any:
     return signature(served.document, served.workflow).from_guests(given)
 
 
+async def _until_told(run: Run) -> bool:
+    """Wait until there is something to tell of a run: it has ended, or asks something."""
+    return await run.until(lambda: run.done or run.state is State.INTERRUPTED)
+
+
 def _status_of(run: Run) -> int:
     return status_of(run.error) if run.state is State.FAILED and run.error else 200
 
@@ -205,6 +212,45 @@ async def cancel_task(request: ApiRequest) -> ApiResponse:
     # A load may not let go so soon; it goes on to stop.
     await request.unless_disconnected(task.run.until_done(_CANCEL_SECONDS))
     return _state(request, task)
+
+
+async def resume_task(request: ApiRequest) -> ApiResponse:
+    """Answer what a task asks: all of it, or nothing where one of the answers cannot be."""
+    task = await _task(request)
+    body: Resume = request.body
+    if body.job_id is not None:
+        answers = {_question_of(task.run, body.job_id, body.run_id): body.answer}
+    elif body.answer:
+        answers = body.answer
+    else:
+        answers = dict.fromkeys(each["id"] for each in task.run.questions)
+    for id in answers or [None]:
+        task.run.check_answer(answers.get(id), id)
+    for id, value in answers.items():
+        task.run.answer(value, id)
+    return _state(request, task, hands_over=False)
+
+
+def _question_of(run: Run, job: str, place: str | None) -> str | None:
+    """The question of a job that is meant; None leaves it to the run to say what is wrong."""
+    found = [
+        asked["id"]
+        for asked in map(interrupt, run.questions)
+        if asked["job_id"] == job and place in (None, asked.get("run_id"))
+    ]
+    if len(found) > 1:
+        raise InputError(
+            f"job '{shortened(job)}' has several questions",
+            hint='Answer them by their ids: {"answer": {"ID": …}}.',
+            code="several_questions",
+        )
+    if not found and run.questions:
+        raise InputError(
+            f"job '{shortened(place or job)}' asks nothing",
+            hint=f"There are questions of {listed(each['job'] for each in run.questions)}.",
+            code="unknown_question",
+        )
+    return next(iter(found), None)
 
 
 async def task_events(request: ApiRequest) -> ApiResponse | EventStream:
@@ -294,6 +340,8 @@ ROUTES = [
     Route("POST", "/tasks/{task_id}/cancel", cancel_task, "Stop a run",
           query={"wait_for_completion": "false answers before it has stopped"},
           answers={200: TaskState, **_NO_TASK, 409: Failure}),
+    Route("POST", "/tasks/{task_id}/resume", resume_task, "Answer what a run asks", body=Resume,
+          answers={200: TaskState, **dict.fromkeys((400, 409, 422), Failure), **_NO_TASK}),
     Route("GET", "/models", list_models, "The models in memory", answers={200: ModelsAnswer}),
     Route("POST", "/models/unload", unload_models, "Give models' memory back", owner=True,
           body=Unload, answers={200: list[dict[str, Any]], 400: Failure, 500: Failure}),

@@ -27,11 +27,12 @@ from ..errors import ComposeError, UsageError, did_you_mean, shortened
 from ..path_redaction import last_name, public, public_source
 from ..workflow import Event, Run, State
 
-TaskStatus = Literal["pending", "processing", "completed", "failed", "cancelled"]
+TaskStatus = Literal["pending", "processing", "interrupted", "completed", "failed", "cancelled"]
 
 _STATUS: dict[State, TaskStatus] = {
     State.QUEUED: "pending",
     State.RUNNING: "processing",
+    State.INTERRUPTED: "interrupted",
     State.COMPLETED: "completed",
     State.FAILED: "failed",
     State.CANCELLED: "cancelled",
@@ -207,6 +208,35 @@ class DocumentText(Body):
         )
 
 
+class Resume(Body):
+    """Answers to what a run asks. Without any, all of its questions go on as they are."""
+
+    answer: Any = Field(
+        None,
+        description="What takes the place of the value in question, where 'job_id' says which; else"
+        " a mapping with the answers by the ids of the task's 'interrupt'. null goes on as it is.",
+    )
+    job_id: str | None = Field(None, description="The job that asks.")
+    run_id: str | None = Field(
+        None, description="Which of its elements or rounds, as the 'interrupt' says it."
+    )
+
+    @model_validator(mode="after")
+    def _says_which(self) -> Resume:
+        if self.job_id is None and not isinstance(self.answer, dict | None):
+            raise PydanticCustomError(
+                "together",
+                "an 'answer' alone is a mapping of answers by their questions' ids; beside it,"
+                " 'job_id' says which job is answered",
+                {"key": "answer"},
+            )
+        if self.job_id is None and self.run_id is not None:
+            raise PydanticCustomError(
+                "together", "'run_id' has no place without 'job_id'", {"key": "run_id"}
+            )
+        return self
+
+
 class Unload(Body):
     """Which model to unload."""
 
@@ -234,6 +264,22 @@ class Failure(Answer):
     error: ErrorDetails
 
 
+class Interrupt(Answer):
+    """A question that a run waits at. Keys that have no value are left out."""
+
+    id: str = Field(description="What tells it from others of the task.")
+    job_id: str = Field(description="The job that asks.")
+    run_id: str | None = Field(None, description="Which of its elements or rounds, if it has any.")
+    phase: Literal["before", "after"] = Field(description="Whether before the job or after it.")
+    message: str | None = Field(None, description="What is asked.")
+    metadata: dict[str, Any] | None = Field(None, description="What is to be known beside it.")
+    value: Any = Field(None, description="What an answer takes the place of.")
+    choices: list[Any] | None = Field(
+        None, description="The answers that there are; anything is one where there are none."
+    )
+    until: float = Field(description="When it is open no more, in seconds since the epoch.")
+
+
 class TaskState(Answer):
     """A run, as it is now. Keys that have no value are left out."""
 
@@ -242,6 +288,9 @@ class TaskState(Answer):
     workflow_id: str
     output: Any = None
     error: ErrorDetails | None = None
+    interrupt: list[Interrupt] | None = Field(
+        None, description="The questions that it waits at; see /tasks/{task_id}/resume."
+    )
     text: str | None = Field(None, description="The text so far, unless the run has completed.")
     reasoning: str | None = Field(None, description="What the model thought before the text.")
     finish_reason: str | None = None
@@ -340,6 +389,7 @@ def task_state(run: Run, session_id: str | None = None) -> dict[str, Any]:
         "status": _STATUS[state],
         "workflow_id": run.workflow,
         "error": run.error.to_dict() if run.error is not None else None,
+        "interrupt": list(map(interrupt, run.questions)) or None,
         "text": None if state is State.COMPLETED else run.text,
         "reasoning": run.reasoning or None,
         "finish_reason": run.finish_reason,
@@ -354,6 +404,15 @@ def task_state(run: Run, session_id: str | None = None) -> dict[str, Any]:
     }
     given = {key: value for key, value in data.items() if value is not None}
     return given | ({"output": run.output} if state is State.COMPLETED else {})
+
+
+def interrupt(question: Mapping[str, Any]) -> dict[str, Any]:
+    """A question as an `Interrupt`, without the keys that have no value."""
+    keys = ("id", "phase", "message", "metadata", "value", "choices", "until")
+    given = {key: question[key] for key in keys if question.get(key) is not None}
+    place = "".join(f"[{index}]" for index in question["place"])
+    named = {"job_id": question["job"], **({"run_id": question["job"] + place} if place else {})}
+    return {**named, **given}
 
 
 def event_data(event: Event) -> dict[str, Any]:
@@ -380,10 +439,17 @@ def public_event(event: Event) -> dict[str, Any]:
         return {**public(data), **model}
     if event.type == "job":  # which tells why it failed
         return _with_public_values(data, ("error", "failures"))
+    if event.type == "question":
+        return _public_question(data)
     if event.type == "state" and "summary" in data:
         summary = {key: value for key, value in data["summary"].items() if key != "record"}
         data["summary"] = _with_public_values(summary)
     return data
+
+
+def _public_question(data: dict[str, Any]) -> dict[str, Any]:
+    """A question for guests: its words without folders. What is reviewed and answered is theirs."""
+    return {**data, **{key: public(data[key]) for key in ("message", "metadata") if key in data}}
 
 
 def public_model(data: Mapping[str, Any]) -> dict[str, Any]:
@@ -393,8 +459,12 @@ def public_model(data: Mapping[str, Any]) -> dict[str, Any]:
 
 def public_state(data: dict[str, Any]) -> dict[str, Any]:
     """A task's state for guests: without folders."""
-    error = {"error": public_error(data["error"])} if "error" in data else {}
-    return _with_public_values({**data, **error})
+    given = dict(data)
+    if "error" in given:
+        given["error"] = public_error(given["error"])
+    if "interrupt" in given:
+        given["interrupt"] = list(map(_public_question, given["interrupt"]))
+    return _with_public_values(given)
 
 
 def _with_public_values(

@@ -35,7 +35,7 @@ class Terms:
 
     The host's store of runs keeps it with the run, and longer: a run that is forgotten is still its
     caller's. ``linger`` is how many seconds the run goes on while nobody watches; None is to its
-    end.
+    end. One that has asked people something is there for those who come to answer, and goes on.
     """
 
     tasks: Tasks
@@ -83,7 +83,7 @@ class Task:
 
     def _end_unwatched(self) -> None:
         linger = self.terms.linger
-        if linger is None or self.run.done:
+        if linger is None or self.run.done or self.run.has_asked:
             return
         if linger == 0:
             self.run.cancel()
@@ -175,7 +175,7 @@ class Tasks:
 
 def _cancel(reference: weakref.ref[Run]) -> None:
     run = reference()
-    if run is not None:
+    if run is not None and not run.has_asked:
         run.cancel()
 
 

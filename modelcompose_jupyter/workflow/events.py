@@ -23,16 +23,19 @@ EventType = Literal[
     "tool",
     "messages",
     "job",
+    "question",
     "result",
     "error",
 ]
 
 
 class State(StrEnum):
-    """The states of a run; equal to their plain strings."""
+    """The states of a run; equal to their plain strings. It is ``interrupted`` while a question of
+    its is open, whatever goes on meanwhile; no event says so but the question's."""
 
     QUEUED = "queued"
     RUNNING = "running"
+    INTERRUPTED = "interrupted"
     COMPLETED = "completed"
     FAILED = "failed"
     CANCELLED = "cancelled"
@@ -293,6 +296,37 @@ class JobData(BaseModel):
     seconds: float | None = None
 
 
+class QuestionData(BaseModel):
+    """A question to a person, at which a job waits. Each event of a question tells all of it.
+
+    Attributes:
+        id: what tells it from others of the run.
+        job: the id of the job, as in `JobData`.
+        place: which element or round of it, from the outermost in; nothing of the job itself.
+        phase: whether it is asked ``before`` the job or ``after`` it.
+        message: what is asked.
+        metadata: what is to be known beside it.
+        value: what the job gets, or what has come of it: an answer takes its place.
+        choices: the answers that there are; anything is one where there are none.
+        until: when it is open no more, in seconds since the epoch.
+        state: ``open``; ``answered``; ``expired``, since nobody has answered; ``withdrawn``, since
+            the run, or this part of it, has ended.
+        answer: what it was answered; None is to go on as it is.
+    """
+
+    id: str
+    job: str
+    place: list[int] = []
+    phase: Literal["before", "after"]
+    message: str | None = None
+    metadata: dict[str, Any] | None = None
+    value: Any = None
+    choices: list[Any] | None = None
+    until: float
+    state: Literal["open", "answered", "expired", "withdrawn"]
+    answer: Any = None
+
+
 class ResultData(BaseModel):
     """The workflow's output."""
 
@@ -319,6 +353,7 @@ EVENT_DATA: Mapping[str, type[BaseModel]] = {
     "tool": ToolData,
     "messages": MessagesData,
     "job": JobData,
+    "question": QuestionData,
     "result": ResultData,
     "error": ErrorData,
 }

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from typing import Any
 
 from ..document import Job
@@ -30,6 +31,7 @@ class JobReport:
         self._data: dict[str, Any] = {"job": id, "type": job.type, "state": "pending"}
         self._failures: list[dict[str, Any]] = []
         self._began: float | None = None
+        self._questions = 0
         self._tell()
 
     @property
@@ -44,6 +46,19 @@ class JobReport:
             more["seconds"] = time.monotonic() - self._began
         self._data = {**self._data, "state": state, **more}
         self._tell()
+
+    @contextmanager
+    def interrupted(self) -> Iterator[None]:
+        """It waits for an answer for as long as this is open, it or something within it."""
+        self._questions += 1
+        if self._questions == 1:
+            self.tell("interrupted")
+        try:
+            yield
+        finally:
+            self._questions -= 1
+            if not self._questions:
+                self.tell("running")
 
     def failed(self, error: ComposeError, attempt: int, indexes: tuple[int, ...]) -> None:
         """Note an attempt that has failed, where that does not end the run. Of many it is told when

@@ -12,7 +12,10 @@ from ..document import Job, Workflow
 from ..document.jobs import Route
 from ..document.reachability import has_value
 from ..errors import ComposeError, InputError
+from .clock import Clock
+from .interrupts import Asker
 from .job_report import JobReport
+from .questions import UNANSWERED
 from .run_context import RunContext
 from .scope import Place, Scope
 from .work import Result, Worker
@@ -94,17 +97,25 @@ class JobRunner:
     ) -> Result:
         """What a job comes to, which is tried again as it says.
 
-        A wrong input is wrong the next time, too, so that is not tried again.
+        A wrong input is wrong the next time, too, and who was asked and has not answered is asked
+        once: that is not tried again.
         """
         worker = Worker(self._context, self, job, scope, place, seed, report)
+        asker = Asker(self._context, job, scope, place, report)
         most = 1 if job.retry is None else job.retry.max_attempt_count
         for attempt in range(1, most + 1):
             try:
+                if attempt == 1:
+                    worker.answered(await asker.before(worker.input))
                 async with self._limited(job):
                     result = await worker.result(attempt)
+                answer = await asker.after(worker.input, result.value)
+                if answer is not None:
+                    result = Result(answer, result.target)
                 return self._with_output(job, scope, result)
             except ComposeError as error:
-                is_last = attempt == most or isinstance(error, InputError)
+                is_same_again = isinstance(error, InputError) or error.code == UNANSWERED
+                is_last = attempt == most or is_same_again
                 if not is_last or job.on_error is not None:
                     report.failed(error, attempt, place.indexes)
                 if job.retry is None or is_last:
@@ -129,12 +140,12 @@ class JobRunner:
 
     @contextlib.asynccontextmanager
     async def _limited(self, job: Job) -> AsyncIterator[None]:
-        timeout = asyncio.timeout(job.timeout)
+        clock = Clock(job.timeout)
         try:
-            async with timeout:
+            async with clock:
                 yield
         except TimeoutError:
-            if not timeout.expired():
+            if not clock.expired:
                 raise
             raise ComposeError(
                 f"the job took longer than {job.timeout:g} s",

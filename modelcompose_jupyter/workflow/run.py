@@ -29,17 +29,26 @@ from collections.abc import (
 from dataclasses import replace
 from typing import Any, TypeVar
 
+from ..document.to_plain import to_plain
 from ..errors import ComposeError, RunCancelled
 from ..redaction import get_logger, redacted, without, without_secrets
+from .answers import check_choice, meant
 from .events import Event, EventType, State
 from .notebook_metadata import as_metadata, saved_run
 from .tokens import Token, TokenStreams, token_bytes
 
 _log = get_logger(__name__)
 _TICK = 0.1  # seconds; waits are this long at most, so that an interrupt is never late
+_TOLD_SECONDS = 5.0  # until an answer is heard of that another process has taken
 
 # What is told of a run holds no credentials; its text and output are the user's own.
-_SAFE = {"state": without_secrets, "progress": redacted, "job": redacted, "error": redacted}
+_SAFE = {
+    "state": without_secrets,
+    "progress": redacted,
+    "job": redacted,
+    "question": without_secrets,
+    "error": redacted,
+}
 
 # Why a run's texts ended, the most telling first; calls only where no answer came of them.
 _REASONS = ("cancelled", "length", "stop", "eos", "tool_calls")
@@ -63,6 +72,8 @@ def _subject(event: Event) -> Any:
         return ("call", *data["stream"], data["call"])
     if event.type == "job":
         return ("job", data["job"])
+    if event.type == "question":
+        return ("question", data["id"])
     if event.type == "tool":
         return ("tool", *data["stream"], data["id"])
     return event.number
@@ -148,6 +159,7 @@ class Run:
         workflow: str,
         input: Any,
         cancel: Callable[[], None],
+        answer: Callable[[str, Any], None] = lambda id, value: None,
         *,
         id: str | None = None,
         parameters: Mapping[str, Any] | None = None,
@@ -162,6 +174,7 @@ class Run:
         self.input = input
         self.metadata = metadata
         self._request_cancel = cancel
+        self._request_answer = answer
         self._changed = threading.Condition()
         self._events: list[Event] = []
         self.size = 0
@@ -181,6 +194,7 @@ class Run:
         self._tool_calls: dict[tuple[Any, ...], Mapping[str, Any]] = {}
         self._jobs: dict[str, Mapping[str, Any]] = {}
         self._counts: dict[str, dict[str, int]] = {}
+        self._questions: dict[str, Mapping[str, Any]] = {}
         self._chats: dict[tuple[str, int], list[Sequence[Mapping[str, Any]]]] = {}
         # What a longer run of the same begins with, if this one can be extended, by (job, repeat,
         # prompt): the prompt's digest, and the tokens of each sequence. No event tells them.
@@ -268,6 +282,24 @@ class Run:
             del job["job"]
             job.update(counts.get(name, {}))
         return jobs
+
+    @property
+    def questions(self) -> list[dict[str, Any]]:
+        """The questions that wait for an answer, in their order; see `answer`. Each with ``id``,
+        ``message``, ``value`` and ``choices``, and what else there is to say: see
+        `workflow.events.QuestionData`."""
+        return [each for each in self.asked if each["state"] == "open" and not self.done]
+
+    @property
+    def asked(self) -> list[dict[str, Any]]:
+        """All that people were asked so far, as `questions`, with the ``answer``."""
+        with self._changed:
+            return [copy.deepcopy(dict(each)) for each in self._questions.values()]
+
+    @property
+    def has_asked(self) -> bool:
+        """Whether it has asked anything: it is there for those who come to answer."""
+        return bool(self._questions)
 
     @property
     def messages(self) -> list[dict[str, Any]]:
@@ -551,6 +583,37 @@ class Run:
         if not self.done:
             self._request_cancel()
 
+    def answer(self, value: Any = None, question: str | None = None) -> None:
+        """Answer a question that it waits at. Any thread; returns when it is answered.
+
+        Args:
+            value: what takes the place of the value in question; None goes on as it is.
+            question: the id of the question, where there are several.
+
+        Raises:
+            InputError: no question is open (``no_question``), or several are; there is none of that
+                id (``unknown_question``), or it is open no more (``already_answered``); the answer
+                is none of its choices (``not_a_choice``).
+            ComposeError: its host is gone.
+        """
+        id, value = self._meant(question), to_plain(value)
+        self._request_answer(id, value)
+        # One of another process is heard of a moment later.
+        self.wait_for(lambda: self.done or not self._is_open(id), _TOLD_SECONDS)
+
+    def check_answer(self, value: Any = None, question: str | None = None) -> None:
+        """Raise InputError where `answer` would refuse this; answers nothing."""
+        check_choice(self._questions[self._meant(question)], to_plain(value))
+
+    def _is_open(self, id: str) -> bool:
+        return bool(self._questions[id]["state"] == "open")
+
+    def _meant(self, question: str | None) -> str:
+        with self._changed:
+            over = {"state": "withdrawn"} if self.done else {}
+            asked = {id: {**each, **over} for id, each in self._questions.items()}
+        return meant(self.id, asked, question)
+
     # Driving
 
     def add(self, type: EventType, data: Mapping[str, Any]) -> None:
@@ -597,6 +660,10 @@ class Run:
             self._tool_calls[_subject(event)] = data
         elif event.type == "job":
             self._jobs[data["job"]] = data
+        elif event.type == "question":
+            self._questions[data["id"]] = data
+            is_open = any(each["state"] == "open" for each in self._questions.values())
+            self.state = State.INTERRUPTED if is_open else State.RUNNING
         elif event.type == "progress" and data["phase"] in _COUNTED:
             counts = {"done": data["done"], "total": data["total"]}
             self._counts[data["job"]] = counts

@@ -13,6 +13,7 @@ from .component import Allowance, ComponentCall, ComponentCaller, locating, own_
 from .concurrency_limiter import QueueProgress
 from .extension import EarlierRun
 from .options import RunOptions
+from .questions import Questions
 from .run import Run
 from .scope import Place, Scope
 from .token_room import TokenRoom, ToldTokens
@@ -34,6 +35,7 @@ class RunContext:
         earlier: what there is of its texts already.
         functions: those that its models may call, here, by their names.
         steps: those that its jobs call.
+        questions: what it asks people.
         made: the calls of models that it has made.
         left_behind: the steps that go on though nobody waits for them, since they cannot be
             stopped.
@@ -49,6 +51,7 @@ class RunContext:
     earlier: EarlierRun
     functions: Mapping[str, FunctionTool]
     steps: Mapping[str, FunctionStep]
+    questions: Questions
     made: list[ComponentCall] = field(default_factory=list)
     left_behind: list[str] = field(default_factory=list)
     _queues: dict[str, QueueProgress] = field(default_factory=dict)

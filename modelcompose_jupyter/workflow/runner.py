@@ -22,11 +22,13 @@ from ..errors import ComposeError
 from ..redaction import get_logger, redact
 from ..seeds import MAX_SEED
 from ..tools import FunctionStep, FunctionTool
+from .clock import Clock
 from .component import Allowance, ComponentCaller
 from .events import State
 from .extension import EarlierRun
 from .job_graph import SEEDS_OF_A_JOB, JobGraph
 from .options import RunOptions
+from .questions import Questions
 from .run import Run
 from .run_context import RunContext
 from .token_room import FULL
@@ -34,6 +36,10 @@ from .token_room import FULL
 _LEFT_BEHIND = "the function '{}' could not be stopped: it goes on, and what it gives is dropped"
 
 _log = get_logger(__name__)
+
+_KEPT_OF_QUESTIONS = (
+    "id", "job", "place", "phase", "message", "metadata", "choices", "state", "answer",
+)  # fmt: skip
 
 
 def is_first_seed(seed: int | None, of_run: int) -> bool:
@@ -55,6 +61,7 @@ async def run_workflow(
     earlier: EarlierRun | None = None,
     functions: Mapping[str, FunctionTool] | None = None,
     steps: Mapping[str, FunctionStep] | None = None,
+    questions: Questions | None = None,
 ) -> None:
     """Run a workflow to its end, whatever that is; never raises.
 
@@ -63,7 +70,8 @@ async def run_workflow(
     from it, and each job has a range of its own. After ``max_seconds``, or where it asks for more
     than ``max_generations``, it fails. Requests of one group take turns with those of others.
     ``earlier`` is what there is of its texts already. ``functions`` are the tools that its models
-    may have called, here, by their names, ``steps`` those that its jobs call.
+    may have called, here, by their names, ``steps`` those that its jobs call. ``questions`` are
+    what it asks people; where they wait, and nothing else goes on, the seconds do not count.
     """
     context = RunContext(
         document,
@@ -76,6 +84,7 @@ async def run_workflow(
         earlier or EarlierRun(),
         functions or {},
         steps or {},
+        questions or Questions(),
     )
     summary = _Summary(context, workflow)
     try:
@@ -106,12 +115,12 @@ async def run_workflow(
 @contextlib.asynccontextmanager
 async def _limited(seconds: float | None) -> AsyncIterator[None]:
     """Stop what is inside after so many seconds, with a ComposeError of the code ``timeout``."""
-    timeout = asyncio.timeout(seconds)
+    clock = Clock(seconds)
     try:
-        async with timeout:
+        async with clock:
             yield
     except TimeoutError:
-        if not timeout.expired():
+        if not clock.expired:
             raise
         raise ComposeError(
             f"the run was stopped after {seconds:g} s, the host's limit",
@@ -140,6 +149,13 @@ class _Summary:
     def _last_attempts(self) -> list[dict[str, Any]]:
         """What was generated, of jobs that were tried again the last time."""
         return list({each["stream"]: each for each in self._generations()}.values())
+
+    def _questions(self) -> list[dict[str, Any]]:
+        """What people were asked and have answered, without what they were shown."""
+        return [
+            {key: each[key] for key in _KEPT_OF_QUESTIONS if each.get(key) not in (None, [])}
+            for each in self._run.asked
+        ]
 
     def room(self) -> int:
         """How many tokens more the texts may have that a limit has cut."""
@@ -192,6 +208,7 @@ class _Summary:
                 "timings": timings,
                 "generations": [_generation_record(each) for each in generations],
                 "jobs": self._run.jobs,
+                **({"questions": asked} if (asked := self._questions()) else {}),
                 "versions": dict(_versions()),
             },
         }

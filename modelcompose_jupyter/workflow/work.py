@@ -36,6 +36,7 @@ from ..document.render import check_size
 from ..document.types import show
 from ..errors import InputError
 from .bounded_gather import MAX_CONCURRENT_CALLS, bounded_gather
+from .clock import working
 from .component import ComponentCall, invalid, locating
 from .function_call import call_function
 from .job_report import JobReport
@@ -96,6 +97,21 @@ class Worker:
         self._place = place
         self._seed = seed
         self._report = report
+        self._answer: Any = None
+
+    def input(self) -> Any:
+        """What the job gets; of one that is repeated, its first repeat.
+
+        Raises:
+            InputError: it has no value.
+        """
+        work = self._job.work
+        repeats = isinstance(work, Call) and work.repeat_count is not None
+        return self._input(**({"index": 0} if repeats else {}))
+
+    def answered(self, answer: Any) -> None:
+        """Have the job and all of its repeats get this in place of their input, unless None."""
+        self._answer = answer
 
     async def result(self, attempt: int) -> Result:
         """The result of one attempt, which counts from 1."""
@@ -119,6 +135,8 @@ class Worker:
                 return Result(await self._delay(delay))
 
     def _input(self, **more: Any) -> Any:
+        if self._answer is not None:
+            return self._answer
         if self._job.input is None:
             return self._scope.passed
         return self._context.render(self._job.input, self._scope, **more)
@@ -159,7 +177,8 @@ class Worker:
                     context.functions,
                 )
                 context.made.append(made)
-                return await context.calls.call(made)
+                with working():
+                    return await context.calls.call(made)
             case WorkflowComponent() as component:
                 return await self._workflow(component, input, place)
             case FunctionComponent() as component:
@@ -290,11 +309,13 @@ class Worker:
     # Time
 
     async def _delay(self, delay: Delay) -> Any:
-        if delay.duration is not None:
-            await asyncio.sleep(self._number("duration", delay.duration))
-        elif delay.time is not None:
-            await self._until(delay.time, delay.timezone)
-        return None if self._job.input is None else self._input()
+        with working():
+            if delay.duration is not None:
+                await asyncio.sleep(self._number("duration", delay.duration))
+            elif delay.time is not None:
+                await self._until(delay.time, delay.timezone)
+        is_given = self._job.input is not None or self._answer is not None
+        return self._input() if is_given else None
 
     async def _until(self, time: Template, timezone: Template | None) -> None:
         until = self._moment(time, timezone)
