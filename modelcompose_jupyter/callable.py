@@ -30,21 +30,30 @@ from .document import (
     Output,
     Signature,
     check_functions,
+    functions_of,
     load_document,
     signature,
 )
 from .errors import ComposeError, InputError
 from .format_types import GivenFormat, formatted
 from .host import Host, LocalHost, validate_run
-from .host_selection import host_for, host_of, in_use, is_page, own_runs, runs_here
+from .host_selection import (
+    driver_of,
+    host_for,
+    host_of,
+    in_use,
+    is_page,
+    own_runs,
+    runs_here,
+)
 from .path_redaction import public_source, without_folders
 from .redaction import is_masked, redact
 from .run_follower import stop
 from .tools import NamedFunctions, functions_by_name
 from .widgets.snippets import as_python, is_keyword
 from .workflow import EventIterator, Run, RunOptions
-from .workflow.component import written_spec
 from .workflow.formatted import check_formattable
+from .workflow.model_specs import written_spec
 from .workflow.options import checked, of_record
 from .workflow.runnable import UNNAMED
 
@@ -100,8 +109,11 @@ class Workflow:
 
     @property
     def host(self) -> Host:
-        """Where it runs: see `host_selection.host_for`."""
-        return self._host if self._host is not None else host_for(self.document)
+        """Where it runs: see `host_selection.host_for`. Functions that are steps run here, whoever
+        has the models."""
+        document = self.document
+        host = self._host if self._host is not None else host_for(document)
+        return driver_of(host) if functions_of(document, self._workflow) else host
 
     @property
     def id(self) -> str:
@@ -493,7 +505,7 @@ class Workflow:
     def _past_runs(self) -> PastRuns:
         from .history import PastRuns
 
-        return PastRuns(self, own_runs if self._host is None else self._host.own_runs)
+        return PastRuns(self, own_runs if self._host is None else self.host.own_runs)
 
     def rerun(self, record: Run | Mapping[str, Any] | str) -> Run:
         """Run again what a run, or its ``record``, its row of `history` or its id tells of; that of

@@ -31,6 +31,7 @@ from .workflow.branching import branch
 from .workflow.component import ComponentCaller
 from .workflow.extension import EarlierRun, extension
 from .workflow.formatted import check_formattable
+from .workflow.model_access import LocalModels, ModelAccess
 from .workflow.options import checked
 from .workflow.questions import Questions
 from .workflow.run_context import GUESTS
@@ -163,11 +164,16 @@ class _RunTask:
 
 
 class LocalHost:
-    """This process: models are loaded here, once, and stay until they are unloaded."""
+    """This process: models are loaded here, once, and stay until they are unloaded.
 
-    def __init__(self, cache: ModelCache | None = None) -> None:
+    Args:
+        cache: of these models.
+        models: those that calls go to, where they are others.
+    """
+
+    def __init__(self, cache: ModelCache | None = None, models: ModelAccess | None = None) -> None:
         self._cache = cache or ModelCache()
-        self._calls = ComponentCaller(self._cache)
+        self._calls = ComponentCaller(models or LocalModels(self._cache))
         self._lock = threading.Lock()
         self._loop: asyncio.AbstractEventLoop | None = None
         self._thread: threading.Thread | None = None

@@ -21,6 +21,7 @@ from .workflow import Run
 
 if TYPE_CHECKING:
     from .server.client import RemoteHost
+    from .server.remote_models import FunctionHost
     from .server.server import Server
     from .server.server_info import ServerInfo
 
@@ -33,6 +34,7 @@ _lock = threading.RLock()
 _connected: RemoteHost | None = None
 _remote: dict[str, RemoteHost] = {}
 _chosen: dict[str, LocalHost | RemoteHost] = {}
+_driving: dict[RemoteHost, FunctionHost] = {}
 _server: Server | None = None
 
 
@@ -157,6 +159,21 @@ def host_for(document: Document) -> Host:
             chosen = _named(named) if named else elsewhere or local_host()
             _chosen[document.key] = chosen
         return chosen
+
+
+def driver_of(host: Host) -> Host:
+    """The host that drives runs whose functions are in this process, on the models of a host: that
+    host where it is this process, or one that runs what it serves itself."""
+    from .server.client import RemoteHost
+    from .server.remote_models import FunctionHost
+
+    if not isinstance(host, RemoteHost) or HOST_VARIABLE in os.environ:
+        return host
+    with _lock:
+        known = _driving.get(host)
+        if known is None or known.closed:
+            known = _driving[host] = FunctionHost(host)
+        return known
 
 
 def runs_here(document: Document) -> bool:
@@ -287,7 +304,7 @@ def in_use() -> list[LocalHost | RemoteHost]:
 
 def own_runs() -> list[Run]:
     """The runs that this process started, wherever they run, the newest first."""
-    found = [run for host in in_use() for run in host.own_runs()]
+    found = [run for host in (*in_use(), *_driving.values()) for run in host.own_runs()]
     return sorted(found, key=lambda run: run.began_at or time.time(), reverse=True)
 
 
@@ -298,7 +315,7 @@ def host_of(run_id: str) -> Host:
         InputError: none does, or not any more, or it is not clear which run is meant.
     """
     error: InputError | None = None
-    for host in in_use():
+    for host in (*_driving.values(), *in_use()):
         try:
             host.run(run_id)
             return host
@@ -357,6 +374,7 @@ def _after_fork() -> None:
     _connected = _server = None
     _remote.clear()
     _chosen.clear()
+    _driving.clear()
 
 
 if hasattr(os, "register_at_fork"):

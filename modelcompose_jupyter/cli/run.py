@@ -48,14 +48,14 @@ def run(
         if line is not None:
             line.show("Starting")  # what is imported now takes a while the first time
         from ..callable import load
-        from ..host import LocalHost, local_host
+        from ..host import local_host
 
         workflow, file = workflow_and_file(workflow, file)
         flow = load(document_path(file), workflow, host=local_host() if local else None)
         values = inputs_of(inputs)
         target = writable(output)
         host = flow.host
-        if line is not None and not isinstance(host, LocalHost):
+        if line is not None and host is not local_host():
             line.show("")
             click.echo(f"on {host}", err=True)
         try:

@@ -107,8 +107,7 @@ class RemoteHost:
                 document; or what answers is no host (``bad_answer``).
         """
         chosen, values, asked = validate_run(document, workflow, input, options)
-        body = {"document": document.key, "workflow_id": chosen.id, "input": values}
-        body |= {API_NAMES.get(name, name): value for name, value in asked.items()}
+        body = self._body(document, chosen.id, values, asked)
         shown, _ = signature(document, chosen).masked(values)
         try:
             return self._submit_body(chosen.id, shown, document.hash, body)
@@ -122,13 +121,32 @@ class RemoteHost:
         try:
             self._ask(DocumentKey, "POST", "/documents", DocumentText.of(document).model_dump())
         except ComposeError as error:
-            if error.code != "forbidden":
-                raise
-            raise ComposeError(
-                f"the host at {self.url} does not serve this document",
-                hint="Only its owner can run others there. Use the document that it serves.",
-                code="unknown_document",
-            ) from None
+            raise self._refused(error) from None
+
+    def _refused(self, error: ComposeError) -> ComposeError:
+        """Why a document is not taken."""
+        if error.code != "forbidden":
+            return error
+        return ComposeError(
+            f"the host at {self.url} does not serve this document",
+            hint="Only its owner can run others there. Use the document that it serves.",
+            code="unknown_document",
+        )
+
+    @staticmethod
+    def _body(document: Document, workflow: str, values: Any, asked: RunOptions) -> dict[str, Any]:
+        """What asks for a run."""
+        named = {API_NAMES.get(name, name): value for name, value in asked.items()}
+        given = {"document": document.key, "workflow_id": workflow, "input": values, **named}
+        return {key: value for key, value in given.items() if value is not None}
+
+    def _terms(self) -> dict[str, Any]:
+        """How runs are asked for: they end when nobody follows them any more."""
+        return {
+            "wait_for_completion": False,
+            "linger": _LINGER_SECONDS,
+            "session_id": self._session,
+        }
 
     def _submit_body(
         self, workflow: str, shown: Any, document: str | None, body: Mapping[str, Any]
@@ -136,13 +154,39 @@ class RemoteHost:
         """A run that is asked for; ``shown`` is its input as it may be shown, and ``document`` the
         hash of its document, if it is known."""
         asked = {key: value for key, value in body.items() if value is not None}
-        asked |= {"wait_for_completion": False, "linger": _LINGER_SECONDS}
-        asked["session_id"] = self._session
-        state = self._ask(TaskState, "POST", "/workflows/runs", asked)
+        state = self._ask(TaskState, "POST", "/workflows/runs", asked | self._terms())
         run = self._mirrored(state, workflow, shown, document)
         self._own.add(run.id)
         call_when_ended(run)
         return run
+
+    async def submit_part(
+        self, document: Document, input: Any, options: RunOptions, part_of: str
+    ) -> Run:
+        """Start a run over there that is a part of one here, by its id; on any event loop.
+
+        It is none of `own_runs`. Errors are those of `submit`.
+        """
+        chosen, values, asked = validate_run(document, None, input, options)
+        body = self._body(document, chosen.id, values, asked)
+        body |= self._terms() | {"metadata": {"part_of": part_of}}
+        post = partial(self._answer_here, "POST")
+        try:
+            state = await post(TaskState, "/workflows/runs", body)
+        except InputError as error:
+            if error.code != "unknown_document":
+                raise
+            try:
+                await post(DocumentKey, "/documents", DocumentText.of(document).model_dump())
+            except ComposeError as refused:
+                raise self._refused(refused) from None
+            state = await post(TaskState, "/workflows/runs", body)
+        shown, _ = signature(document, chosen).masked(values)
+        return self._mirrored(state, chosen.id, shown, document.hash)
+
+    async def _answer_here(self, method: str, kind: type[T], path: str, body: Any) -> T:
+        """An answer, on whichever event loop waits for it."""
+        return await asyncio.wrap_future(self._schedule(self._answer(kind, method, path, body)))
 
     def rerun(self, id: str) -> Run:
         """Run again what a run was given.

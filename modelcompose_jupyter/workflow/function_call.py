@@ -8,7 +8,7 @@ from typing import Any
 from ..document import FunctionComponent, Job
 from ..errors import ComposeError, InputError, one_line
 from ..tools import FunctionCall, FunctionStep, plain_result, user_traceback
-from .component import GIVE_UP_SECONDS
+from .model_access import GIVE_UP_SECONDS
 from .run import Run
 from .run_context import RunContext
 from .scope import Place, Scope

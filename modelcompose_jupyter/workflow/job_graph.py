@@ -15,7 +15,7 @@ from ..document import Job, Workflow
 from ..document.reachability import routers_of
 from ..document.render import check_size
 from .bounded_gather import together
-from .component import locating
+from .component_call import locating
 from .job_report import JobReport
 from .job_runner import Ended, JobRunner
 from .run_context import RunContext

@@ -9,7 +9,8 @@ from typing import Any
 from ..document import Document, Template
 from ..document.render import holds
 from ..tools import FunctionStep, FunctionTool
-from .component import Allowance, ComponentCall, ComponentCaller, locating, own_sources, render_in
+from .component import ComponentCaller
+from .component_call import Allowance, ComponentCall, locating, own_sources, render_in
 from .concurrency_limiter import QueueProgress
 from .extension import EarlierRun
 from .options import RunOptions

@@ -23,7 +23,8 @@ from ..redaction import get_logger, redact
 from ..seeds import MAX_SEED
 from ..tools import FunctionStep, FunctionTool
 from .clock import Clock
-from .component import Allowance, ComponentCaller
+from .component import ComponentCaller
+from .component_call import Allowance
 from .events import State
 from .extension import EarlierRun
 from .job_graph import SEEDS_OF_A_JOB, JobGraph

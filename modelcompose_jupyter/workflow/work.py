@@ -37,7 +37,7 @@ from ..document.types import show
 from ..errors import InputError
 from .bounded_gather import MAX_CONCURRENT_CALLS, bounded_gather
 from .clock import working
-from .component import ComponentCall, invalid, locating
+from .component_call import ComponentCall, invalid, locating
 from .function_call import call_function
 from .job_report import JobReport
 from .run_context import RunContext

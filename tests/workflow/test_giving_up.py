@@ -12,7 +12,7 @@ from standins.scripted import ScriptedModels
 
 from modelcompose_jupyter import LocalHost, load
 from modelcompose_jupyter.models.engine.scheduler import Scheduler
-from modelcompose_jupyter.workflow import component
+from modelcompose_jupyter.workflow import model_access
 
 COMPONENT = """
 component:
@@ -43,7 +43,7 @@ class Stuck:
             stuck._step(batch)
 
         monkeypatch.setattr(Scheduler, "step", step)
-        monkeypatch.setattr(component, "GIVE_UP_SECONDS", 0.2)
+        monkeypatch.setattr(model_access, "GIVE_UP_SECONDS", 0.2)
 
 
 @pytest.fixture
