@@ -120,6 +120,8 @@ class _RemoteModel:
                 except asyncio.CancelledError:
                     run.cancel()
                     await run.until_done(GIVE_UP_SECONDS)
+                    for event in run.events_so_far(forward.last):
+                        forward.put(event)
                     if not run.done:
                         stream.give_up()
                     raise
@@ -199,16 +201,21 @@ class _RemoteModel:
 
 
 class _Forward:
-    """Tells in a run here what a run over there tells of its one prompt."""
+    """Tells in a run here what a run over there tells of its one prompt.
+
+    Attributes:
+        last: the number of the last event that it was given.
+    """
 
     def __init__(self, call: ComponentCall, stream: TextStream, on_queued: Any) -> None:
         self._call = call
         self._stream = stream
         self._on_queued = on_queued
         self._told: dict[Any, int] = {}
+        self.last = -1
 
     def put(self, event: Event) -> None:
-        data = event.data
+        self.last, data = event.number, event.data
         match event.type:
             case "text":
                 if fresh := self._fresh("text", data):
