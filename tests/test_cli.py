@@ -352,3 +352,25 @@ def test_a_record_is_printed_as_json_and_what_was_cut_as_its_error(
     (folder / "pet.json").write_text("{")
     wrong = terminal.call("validate")
     assert wrong.exit_code == 2 and "./pet.json:1:" in wrong.stderr
+
+
+def test_functions_of_a_module_beside_the_document_run_in_the_terminal(
+    folder: Path, terminal: Terminal
+) -> None:
+    (folder / "steps.py").write_text(
+        "def shout(text: str, times: int = 1) -> str:\n"
+        "    if not text:\n"
+        "        raise ValueError('no text')\n"
+        "    return text.upper() + '!' * times\n"
+    )
+    (folder / "flow.yml").write_text("component: {type: function, function: 'steps:shout'}\n")
+    done = terminal.call("run", "flow.yml", "-i", "text=hi", "-i", "times=3")
+    assert (done.exit_code, done.stdout) == (0, "HI!!!\n")
+    failed = terminal.call("run", "flow.yml", "-i", "text=")
+    assert failed.exit_code == 1
+    assert "steps:shout: ValueError: no text" in failed.stderr
+    assert f'  File "{folder / "steps.py"}", line 3, in shout' in failed.stderr
+    assert "    raise ValueError('no text')" in failed.stderr
+    assert "modelcompose_jupyter" not in failed.stderr
+    unknown = terminal.call("run", "flow.yml", "-i", "txt=hi")
+    assert unknown.exit_code == 2 and "there is no input 'txt'" in unknown.stderr

@@ -31,7 +31,7 @@ def _to_plain(value: Any) -> Any:
     if isinstance(value, str):
         return _unicode(value)
     if isinstance(value, Mapping):
-        return {_to_plain(key): _to_plain(entry) for key, entry in value.items()}
+        return {_key(key): _to_plain(entry) for key, entry in value.items()}
     if isinstance(value, list | tuple):
         return [_to_plain(element) for element in value]
     if isinstance(value, BaseModel):
@@ -48,6 +48,11 @@ def _to_plain(value: Any) -> Any:
     if isinstance(value, Decimal):
         return float(value)
     return value
+
+
+def _key(key: Any) -> Any:
+    plain = _to_plain(key)
+    return plain if isinstance(plain, str | int | float) else key  # a list cannot be one
 
 
 def _rows(table: Any) -> list[dict[str, Any]] | None:

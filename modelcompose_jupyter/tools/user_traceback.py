@@ -45,10 +45,10 @@ def _is_users(frame: FrameType) -> bool:
 
 @cache
 def _is_installed(filename: str) -> bool:
-    """Whether a file is ours, Python's own or a library's."""
-    if filename.startswith("<frozen "):
-        return True
+    """Whether a file is ours, Python's own or a library's; so is what is compiled, or made."""
     path = Path(filename)
+    if not path.is_absolute():  # a cell of a terminal is kept where its lines are looked up
+        return not filename.startswith("<ipython")
     in_folder = any(path.is_relative_to(folder) for folder in (_PACKAGE, *_STANDARD))
     return in_folder or not _LIBRARIES.isdisjoint(path.parts)
 

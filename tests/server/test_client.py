@@ -901,6 +901,35 @@ def test_a_document_that_is_served_runs_there_by_itself(elsewhere: Elsewhere) ->
     assert known.pid == elsewhere.process.pid
 
 
+def test_functions_run_here_though_another_process_has_the_model(elsewhere: Elsewhere) -> None:
+    elsewhere.path.write_text(
+        "components:\n"
+        "  - {id: story, type: model, task: text-generation, model: 'bundled:storyteller',"
+        " text: '${input.prompt}', max_output_length: 8}\n"
+        "  - {id: place, type: function, function: 'steps:place'}\n"
+        "workflow:\n"
+        "  jobs:\n"
+        "    - {id: story, component: story}\n"
+        "    - {id: place, component: place, input: '${jobs.story.output}'}\n"
+    )
+    module = elsewhere.path.with_name("steps.py")
+    module.write_text("import os\ndef place(text): return [text, os.getpid()]\n")
+    flow = load(elsewhere.path)
+    run = flow.run(prompt="A fox")
+    host_selection.connect()
+    again = flow.rerun(run)
+    assert again.wait(60)
+    host_selection.disconnect()
+    assert run.output == again.output
+    assert (run.output[0][:5], run.output[1]) == ("A fox", os.getpid())
+    assert run in host_selection.own_runs() and run in flow.host.own_runs()
+    assert host_selection.host_of(run.id) is flow.host
+    assert flow.models_in_memory() == {"bundled:storyteller"}
+    assert host_selection.local_host().models() == []
+    assert list(flow.history["text"])[0] == run.text
+    module.unlink()
+
+
 def test_a_file_that_was_edited_runs_there_as_it_is_now(elsewhere: Elsewhere) -> None:
     elsewhere.path.write_text(STORY.replace("  text:", "  max_output_length: 3\n  text:"))
     edited = load(elsewhere.path)
