@@ -607,7 +607,8 @@ class Workflow:
         lines = [f"Workflow {self._label}".rstrip()]
         if self.description:
             lines.append(f"  {self.description}")
-        lines.append(f"  model: {', '.join(self._models)}")
+        if models := self._models:
+            lines.append(f"  model: {', '.join(models)}")
         for label, entries in (("inputs", self.signature.inputs), ("outputs", self.outputs)):
             lines.append(f"  {label}: {', '.join(map(str, entries)) or 'none'}")
         return "\n".join([*lines, "", indent(self.diagram.text, "  ")])
@@ -624,7 +625,7 @@ class Workflow:
         return {k: v for k, v in bundle.items() if k in wanted and k not in (exclude or ())}
 
     def _html(self, picture: Diagram) -> str:
-        models = ", ".join(f"<code>{escape(model)}</code>" for model in self._models)
+        models = "".join(f" · <code>{escape(model)}</code>" for model in self._models)
         description = f"<div>{escape(self.description)}</div>" if self.description else ""
         left = "style='text-align:left'"
         head = "".join(f"<th {left}>{name}</th>" for name in ("input", "type", "default", ""))
@@ -638,7 +639,7 @@ class Workflow:
         table = f"<table><thead><tr>{head}</tr></thead><tbody>{rows}</tbody></table>"
         outputs = ", ".join(f"<code>{escape(str(each))}</code>" for each in self.outputs)
         return (
-            f"<div><strong>{escape(self._label or 'Workflow')}</strong> · {models}{description}"
+            f"<div><strong>{escape(self._label or 'Workflow')}</strong>{models}{description}"
             f'<div style="overflow:auto;max-height:40em;margin:8px 0">{picture.svg}</div>'
             f"{table if rows else ''}<div>gives {outputs}</div></div>"
         )

@@ -142,7 +142,8 @@ def test_links_between_pages_lead_somewhere() -> None:
 
 
 @pytest.mark.parametrize(
-    ("page", "count"), [("probabilities", 3), ("structured-output", 2), ("tools", 3)]
+    ("page", "count"),
+    [("probabilities", 3), ("structured-output", 2), ("tools", 3), ("functions", 3)],
 )
 def test_the_examples_of_a_page_print_what_they_say(
     page: str, count: int, capsys: pytest.CaptureFixture[str]
