@@ -182,7 +182,8 @@ class Worker:
             case WorkflowComponent() as component:
                 return await self._workflow(component, input, place)
             case FunctionComponent() as component:
-                return await call_function(self._context, self._job, component, input, place)
+                with working():
+                    return await call_function(self._context, self._job, component, input, place)
         raise AssertionError(call.component)
 
     async def _workflow(self, component: WorkflowComponent, input: Any, place: Place) -> Any:
