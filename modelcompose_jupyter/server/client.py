@@ -473,12 +473,15 @@ class RemoteHost:
             self._schedule(self._stop(id))
 
     def _resume(self, id: str, question: str, value: Any) -> None:
-        """Answer a question; where this client's own thread asks, it is not waited for."""
+        """Answer a question, and wait until that is heard of here; nothing is waited for where this
+        client's own thread asks."""
         path, body = f"/tasks/{id}/resume", {"answer": {question: value}}
         if threading.current_thread() is self._thread:
             self._schedule(self._answer(TaskState, "POST", path, body))
-        else:
-            self._ask(TaskState, "POST", path, body)
+            return
+        self._ask(TaskState, "POST", path, body)
+        if (run := self._runs.get(id)) is not None:
+            run.wait_for(lambda: question not in [e["id"] for e in run.questions], _SOON_SECONDS)
 
     async def _stop(self, id: str) -> None:
         with contextlib.suppress(ComposeError):  # it has ended, or the host is gone

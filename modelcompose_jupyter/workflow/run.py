@@ -39,7 +39,6 @@ from .tokens import Token, TokenStreams, token_bytes
 
 _log = get_logger(__name__)
 _TICK = 0.1  # seconds; waits are this long at most, so that an interrupt is never late
-_TOLD_SECONDS = 5.0  # until an answer is heard of that another process has taken
 
 # What is told of a run holds no credentials; its text and output are the user's own.
 _SAFE = {
@@ -596,17 +595,11 @@ class Run:
                 is none of its choices (``not_a_choice``).
             ComposeError: its host is gone.
         """
-        id, value = self._meant(question), to_plain(value)
-        self._request_answer(id, value)
-        # One of another process is heard of a moment later.
-        self.wait_for(lambda: self.done or not self._is_open(id), _TOLD_SECONDS)
+        self._request_answer(self._meant(question), to_plain(value))
 
     def check_answer(self, value: Any = None, question: str | None = None) -> None:
         """Raise InputError where `answer` would refuse this; answers nothing."""
         check_choice(self._questions[self._meant(question)], to_plain(value))
-
-    def _is_open(self, id: str) -> bool:
-        return bool(self._questions[id]["state"] == "open")
 
     def _meant(self, question: str | None) -> str:
         with self._changed:
