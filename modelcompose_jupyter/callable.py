@@ -22,7 +22,8 @@ from pathlib import Path
 from textwrap import indent
 from typing import TYPE_CHECKING, Any, Unpack, cast
 
-from .cell_output import show, wait
+from .asking import announce
+from .cell_output import next_piece, show, wait
 from .diagram import Diagram, diagram
 from .document import (
     Document,
@@ -53,6 +54,7 @@ from .tools import NamedFunctions, functions_by_name
 from .widgets.snippets import as_python, is_keyword
 from .workflow import EventIterator, Run, RunOptions
 from .workflow.formatted import check_formattable
+from .workflow.interrupts import check_unattended
 from .workflow.model_specs import written_spec
 from .workflow.options import checked, of_record
 from .workflow.runnable import UNNAMED
@@ -247,7 +249,11 @@ class Workflow:
         """Run, and return the run when it has ended, however it ended.
 
         An interrupt stops the run within a token and goes on as KeyboardInterrupt; the run with
-        its text so far is ``last_run``.
+        its text so far is ``last_run``. What the run asks is asked in the cell or the terminal.
+
+        Raises:
+            ComposeError: it asks something, and nobody is there to be asked (``needs_answer``);
+                see `submit` and `Run.answer`.
         """
         run = self.submit(input, **inputs)
         wait(run)
@@ -266,11 +272,16 @@ class Workflow:
         return output if format is None else format.value(output, self._workflow)
 
     async def arun(self, input: Any = None, /, **inputs: Any) -> Run:
-        """`run` for coroutines; a cancelled one stops the run."""
+        """`run` for coroutines; a cancelled one stops the run. What the run asks is said, and not
+        asked: another coroutine may answer ``last_run``."""
         begun = _begin(lambda: self.submit(input, **inputs))
         try:
             run = await asyncio.wrap_future(begun)
-            await run.ended()
+            leave = announce(run)
+            try:
+                await run.ended()
+            finally:
+                leave()
         except asyncio.CancelledError:
             _stop(begun)
             raise
@@ -349,6 +360,7 @@ class Workflow:
             raise InputError("inputs for all rows must be a mapping", hint="Or give them by name.")
         shared, format = self._asked(input, inputs)
         self._check_format(format)
+        check_unattended(self.document, self._workflow)
         records = records_of(self._workflow, format)
         return RowStream(formatted(self, format), rows, shared, save_to, progress, records)
 
@@ -664,7 +676,7 @@ class TextStream(Iterator[str], AsyncIterator[str]):
         try:
             if not run.text:
                 wait(run, or_text=True)
-            return next(self._pieces)
+            return next_piece(run, self._pieces)
         except StopIteration:
             run.result()
             raise

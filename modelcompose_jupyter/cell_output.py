@@ -14,14 +14,16 @@ from contextlib import contextmanager
 from html import escape
 from typing import Any
 
+from .asking import Ask, Prompter, refuse
 from .host_selection import is_page
 from .progress import as_text, says_only, status_line
 from .run_follower import ProgressLine, await_end, follow
 from .terminal import TerminalLine, for_terminal
 from .widgets.outputs import preformatted
-from .workflow import Run
+from .workflow import EventIterator, Run, State
 
 _SECONDS = 0.2
+_TICK = 0.1  # seconds; waits are this long at most, so that an interrupt is never late
 _CHARACTERS_A_SECOND = 200_000
 """An output is sent whole each time: as often as is quick to the eye, and long ones less often."""
 
@@ -38,11 +40,12 @@ def show(run: Run, since: float | None = None) -> None:
     if _has_kernel():
         output = CellOutput()
         try:
-            follow(run, line=output, write=output.write, since=since)
+            follow(run, line=output, write=output.write, ask=asker(), since=since)
         finally:
             output.end()
     else:
-        follow(run, line=TerminalLine(), write=for_terminal(sys.stdout), since=since)
+        write = for_terminal(sys.stdout)
+        follow(run, line=TerminalLine(), write=write, ask=asker(), since=since)
     if not says_only(run.output, run.text):
         print(as_text(run.output))  # noqa: T201
     status = status_line(run)
@@ -55,9 +58,37 @@ def show(run: Run, since: float | None = None) -> None:
 def wait(run: Run, *, or_text: bool = False) -> None:
     """Wait until a run has ended, however it ends, or with ``or_text`` until its text begins. Where
     somebody looks, at a cell or at the prompt of IPython, a line says meanwhile what it waits for.
-    An interrupt stops it, and is raised."""
+    What it asks they are asked; where nobody can be, that stops it. An interrupt stops it, and is
+    raised.
+
+    Raises:
+        ComposeError: it asks something, and nobody is there to be asked (``needs_answer``).
+    """
     with waiting_line() as line:
-        await_end(run, line=line, or_text=or_text)
+        await_end(run, line=line, ask=asker(), or_text=or_text)
+
+
+def next_piece(run: Run, pieces: EventIterator[str]) -> str:
+    """The next piece of a run's text; what it asks before that is asked as `wait` does.
+
+    Raises:
+        StopIteration: there is none.
+    """
+    while (piece := pieces.get(_TICK)) is None:
+        if pieces.over:
+            raise StopIteration
+        if run.state is State.INTERRUPTED:
+            asker()(run)
+    return piece
+
+
+def asker() -> Ask:
+    """What asks those who wait for a call on this thread: in the cell, or in the terminal."""
+    if threading.current_thread() is threading.main_thread():
+        is_terminal = not _has_kernel() and sys.stdin.isatty() and sys.stdout.isatty()
+        if is_looked_at() or is_terminal:
+            return Prompter(print, input)
+    return refuse
 
 
 @contextmanager

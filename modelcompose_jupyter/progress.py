@@ -116,6 +116,9 @@ class Waiting:
             found = self._meter.see(event)
             is_over = event.data["done"] == event.data["total"]
             self._progress = Progress("Reading the prompt", None, event.time) if is_over else found
+        elif event.type == "question":
+            is_open = event.data["state"] == "open"
+            self._progress = Progress("Waiting for an answer" if is_open else "", None, event.time)
         elif event.type == "reasoning" and not self.has_text:
             count = event.data.get("tokens", 0)
             since = self._progress.since if self._thinks else event.time

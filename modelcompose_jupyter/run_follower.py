@@ -8,8 +8,9 @@ from collections import defaultdict
 from collections.abc import Callable
 from typing import Any, Protocol
 
+from .asking import Ask
 from .progress import Waiting
-from .workflow import Event, Run
+from .workflow import Event, Run, State
 
 STOP_SECONDS = 10.0
 """For how long a run that was interrupted is waited for."""
@@ -39,11 +40,14 @@ def follow(
     line: ProgressLine | None = None,
     write: Callable[[str], object] | None = None,
     think: Callable[[str], object] | None = None,
+    ask: Ask | None = None,
     stop_seconds: float = STOP_SECONDS,
     since: float | None = None,
 ) -> None:
     """`await_end`; what went wrong with the run is raised."""
-    await_end(run, line=line, write=write, think=think, stop_seconds=stop_seconds, since=since)
+    await_end(
+        run, line=line, write=write, think=think, ask=ask, stop_seconds=stop_seconds, since=since
+    )
     if run.error is not None:
         raise run.error.with_traceback(None)
 
@@ -54,6 +58,7 @@ def await_end(
     line: ProgressLine | None = None,
     write: Callable[[str], object] | None = None,
     think: Callable[[str], object] | None = None,
+    ask: Ask | None = None,
     stop_seconds: float = STOP_SECONDS,
     since: float | None = None,
     or_text: bool = False,
@@ -63,7 +68,8 @@ def await_end(
 
     ``line`` shows what it waits for meanwhile, and for how long, as soon as it has waited for
     `QUIET_SECONDS`; ``write`` takes the text as it comes, and a line's end behind it; ``think``
-    takes the thoughts before it, and a blank line behind these. ``since`` is when the wait began,
+    takes the thoughts before it, and a blank line behind these. ``ask`` is called where questions
+    are open, which only wait where there is none. ``since`` is when the wait began,
     in seconds since the epoch; now if None.
     """
     began = time.time() if since is None else since
@@ -87,6 +93,11 @@ def await_end(
             if write is not None and isinstance(piece, str):
                 write(piece)
                 has_text = True
+            if ask is not None and run.state is State.INTERRUPTED:
+                thoughts.end()
+                if line is not None:
+                    line.show("")
+                ask(run)
     except BaseException as error:
         stop(run, error, stop_seconds)
         with contextlib.suppress(OSError, ValueError):  # whoever read it may have gone as well

@@ -6,6 +6,7 @@ import os
 import sys
 import time
 from contextlib import nullcontext
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -29,6 +30,7 @@ _STOP_SECONDS = 2.0
 @input_option
 @click.option("--stream", is_flag=True, help="Print the text as it comes instead of the result.")
 @click.option("-o", "--output", type=click.Path(dir_okay=False), help="Write the result there.")
+@click.option("--auto-resume", is_flag=True, help="Go on as it is wherever the workflow asks.")
 @click.option("--local", is_flag=True, help="Run it in this process, whatever else is up.")
 def run(
     workflow: str | None,
@@ -36,12 +38,14 @@ def run(
     inputs: tuple[str, ...],
     stream: bool,
     output: str | None,
+    auto_resume: bool,
     local: bool,
 ) -> None:
     """Run a workflow and print its result: text as it is, anything else as JSON.
 
     A host of yours that serves the document runs it, where there is one ('model-compose up'): its
-    models are in memory already. Else this process does.
+    models are in memory already. Else this process does. What the workflow asks is asked here;
+    Ctrl-C stops it.
     """
     began = time.time()
     with TerminalLine() if sys.stderr.isatty() else nullcontext() as line:
@@ -59,7 +63,7 @@ def run(
             line.show("")
             click.echo(f"on {host}", err=True)
         try:
-            _run(flow, values, line, began, stream=stream, target=target)
+            _run(flow, values, line, began, stream=stream, target=target, auto_resume=auto_resume)
         except KeyboardInterrupt:
             if not host.close(_STOP_SECONDS):
                 # A load that is deep in a library cannot be stopped; the process can.
@@ -76,16 +80,20 @@ def _run(
     *,
     stream: bool,
     target: Path | None,
+    auto_resume: bool,
 ) -> None:
+    from ..asking import Prompter, go_on, refuse
     from ..progress import as_text, status_line
     from ..run_follower import follow, tokens_so_far
 
     current = flow.submit(values)
     write = for_terminal(sys.stdout) if stream else None
+    is_terminal = sys.stdin.isatty() and sys.stderr.isatty()
+    asks = Prompter(partial(click.echo, err=True), _entered) if is_terminal else refuse
     try:
         follow(
             current, line=line, write=write, think=for_thoughts(sys.stderr),
-            stop_seconds=_STOP_SECONDS, since=began,
+            ask=go_on if auto_resume else asks, stop_seconds=_STOP_SECONDS, since=began,
         )  # fmt: skip
     except (KeyboardInterrupt, OSError):
         click.echo(f"\nstopped{tokens_so_far(current)}", err=True)
@@ -100,3 +108,9 @@ def _run(
         click.echo(f"warning: {warning}", err=True)
     if line is not None:
         click.echo(f"[{status_line(current)}]", err=True)
+
+
+def _entered(prompt: str) -> str:
+    """The line that is entered after a prompt; standard output has the result alone."""
+    click.echo(prompt, nl=False, err=True)
+    return input()

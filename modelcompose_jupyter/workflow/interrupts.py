@@ -5,14 +5,43 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from typing import Any, Literal
 
-from ..document import Job, Template
-from ..document.jobs import Interrupt
+from ..document import Document, Job, Template, Workflow, WorkflowComponent
+from ..document.jobs import Call, Interrupt
 from ..document.types import ConversionError, show, text
 from ..errors import InputError
 from .clock import waiting
 from .job_report import JobReport
 from .run_context import RunContext
 from .scope import Place, Scope
+
+
+def check_unattended(document: Document, workflow: Workflow) -> None:
+    """Raise InputError for a workflow that may ask something, where it is to run many times."""
+    interrupt = _first_of(document, workflow, set())
+    if interrupt is not None:
+        raise InputError(
+            "the workflow asks a person, and where it runs many times nobody is asked",
+            hint="Run it for one after the other, or have a workflow without 'interrupt'.",
+            code="needs_answer",
+            where=document.where(interrupt.path),
+        )
+
+
+def _first_of(document: Document, workflow: Workflow, seen: set[str]) -> Interrupt | None:
+    """The first interrupt of a workflow, of its inner jobs and of the workflows that it calls."""
+    seen.add(workflow.id)
+    for job in workflow.jobs:
+        within: Job | None = job
+        while within is not None:
+            if (interrupt := within.before or within.after) is not None:
+                return interrupt
+            call = within.work
+            if isinstance(call, Call) and isinstance(call.component, WorkflowComponent):
+                called = document.workflow(call.component.workflow)
+                if called.id not in seen and (found := _first_of(document, called, seen)):
+                    return found
+            within = within.do
+    return None
 
 
 class Asker:

@@ -30,7 +30,7 @@ from dataclasses import replace
 from typing import Any, TypeVar
 
 from ..document.to_plain import to_plain
-from ..errors import ComposeError, RunCancelled
+from ..errors import ComposeError, RunCancelled, listed
 from ..redaction import get_logger, redacted, without, without_secrets
 from .answers import check_choice, meant
 from .events import Event, EventType, State
@@ -772,6 +772,8 @@ class Run:
             parts.append(f"{self.usage['generated']} tokens")
         if "seed" in self.parameters:
             parts.append(f"seed {self.parameters['seed']}")
+        if self.state is State.INTERRUPTED:
+            parts.append(f"asks {listed(each['id'] for each in self.questions)}")
         if self.error is not None and self.state is State.FAILED:
             parts.append(self.error.message)
         return f"<{' · '.join(parts)}>"
