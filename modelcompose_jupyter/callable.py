@@ -574,6 +574,17 @@ class Workflow:
         self.last_run = host.branch(run.id, token, alternative, text)
         return self.last_run
 
+    def find(self, id: str) -> Run:
+        """One of its runs that its host knows, by its id.
+
+        Raises:
+            InputError: there is none.
+        """
+        run = self.host.run(id)
+        if run.id != id or run.workflow != self.id:
+            raise InputError(f"there is no run '{id}' of this workflow", code="unknown_run")
+        return run
+
     def _host_of(self, run: Run) -> Host:
         """Where a run of this workflow is; InputError where it is one of another."""
         if run.record:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import io
 import os
 import pty
 import subprocess
@@ -169,21 +170,20 @@ def test_a_stream_asks_behind_its_text(host: LocalHost, monkeypatch: pytest.Monk
 
 
 def test_coroutines_are_told_and_answered_by_others(
-    host: LocalHost, capsys: pytest.CaptureFixture[str]
+    host: LocalHost, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    flow = review(host)
+    flow, said = review(host), io.StringIO()
+    monkeypatch.setattr(sys, "stderr", said)
 
     async def both() -> Run:
         waiting = asyncio.ensure_future(flow.arun(prompt="a"))
-        while flow.last_run is None:
+        while "waits for an answer: write: Good enough?" not in said.getvalue():
             await asyncio.sleep(0)
-        run = flow.last_run
-        await run.until(lambda: bool(run.questions), SECONDS)
-        run.answer("better")
+        assert flow.last_run is not None
+        flow.last_run.answer("better")
         return await waiting
 
     assert asyncio.run(both()).output == "better"
-    assert "waits for an answer: write: Good enough?" in capsys.readouterr().err
 
 
 INNER = """

@@ -150,6 +150,13 @@ class Conversation(ipywidgets.Textarea):
             thread.last_run = run
             self._undone = None
 
+    def rejoin(self, run: Run) -> None:
+        """Have the reply of a run, to what was said last in the conversation in view, belong to
+        it."""
+        with self._lock:
+            thread = self._threads[self._current]
+            thread.run = thread.last_run = run
+
     def fill(self, found: list[Message]) -> None:
         """Go on from these messages; one of the user's at their end is still to be sent."""
         unsent = found[-1:] if found and found[-1]["role"] == "user" else []

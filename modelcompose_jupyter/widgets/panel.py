@@ -36,6 +36,7 @@ from .form import Form, folded
 from .grid_form import choices, takes_seeds, temperatures
 from .grid_view import GridView
 from .outputs import markdown
+from .questions import answer
 from .run_history import RunHistory
 from .run_view import Beside, RunView
 from .snippets import again, as_curl, as_python
@@ -63,7 +64,8 @@ class Panel(ipywidgets.VBox):
     Args:
         name: what Python calls the workflow, for copying a run as Python.
         values: values to begin with, in place of the defaults.
-        keep_as: the name by which the browser keeps conversations: a page's kernel does not.
+        keep_as: the name by which the browser keeps conversations, and a run that asks something: a
+            page's kernel does not.
     """
 
     def __init__(
@@ -102,7 +104,7 @@ class Panel(ipywidgets.VBox):
             on_message=self._received,
             on_updated=self._run_shown,
             is_chat=is_chat,
-            keep_as=keep_as if is_chat else "",
+            keep_as=keep_as,
         )
         label, tooltip = ("Send", "Enter") if is_chat else ("Run Workflow", "Ctrl+Enter")
         self._run_button = _button(label, "primary", tooltip, self.press_run)
@@ -231,6 +233,16 @@ class Panel(ipywidgets.VBox):
             if self._grid is not None:
                 self._grid.cancel()
 
+    def _leave(self) -> None:
+        """Stop what goes on, since nobody looks; a run that has asked something goes on for those
+        who come to answer."""
+        with self._lock:
+            for run in self._going:
+                if not run.has_asked:
+                    run.cancel()
+            if self._grid is not None:
+                self._grid.cancel()
+
     def close(self) -> None:
         """Stop, and take the panel out of the notebook."""
         self.stop()
@@ -318,8 +330,14 @@ class Panel(ipywidgets.VBox):
         match message:
             case {"type": "run"}:
                 self.press_run()
-            case {"type": "stop" | "gone"}:
+            case {"type": "stop"}:
                 self._guard(self.stop)
+            case {"type": "gone"}:
+                self._guard(self._leave)
+            case {"type": "answer", "run": str(id)} if self.run is not None and self.run.id == id:
+                self._guard(partial(answer, self.run, message))
+            case {"type": "rejoin", "run": str(id)}:
+                self._guard(partial(self._rejoin, id))
             case {"type": "show", "run": str(id)}:
                 self._guard(lambda: self._go_back(id))
             case {"type": "serve"}:
@@ -403,6 +421,20 @@ class Panel(ipywidgets.VBox):
     def _go_back(self, id: str) -> None:
         if not self._running:  # it may have begun while the message was on its way
             self.show(self._history[id])
+
+    def _rejoin(self, id: str) -> None:
+        """Go on with a run that this page had before it was loaded again, if its host knows it."""
+        if self.run is not None:
+            return
+        try:
+            run = self.workflow.find(id)
+        except InputError:  # it is forgotten
+            return
+        with self._lock:
+            self._going = [run]
+            if self._conversation is not None:
+                self._conversation.rejoin(run)
+            self._view.show(run)
 
     def _extend(self) -> None:
         """Have the text in view go on where it was cut."""

@@ -19,6 +19,7 @@ import { ConversationBar, Keeper } from "./conversations.js";
 import { button, copy, copyButton, element, setChildren, show } from "./dom.js";
 import { completeForm, keepKey } from "./form.js";
 import { MarkdownView } from "./markdown.js";
+import { Questions, RunKeeper } from "./questions.js";
 import { RunCards } from "./run_cards.js";
 import { TextList } from "./text_list.js";
 import { ToolCalls } from "./tool_calls.js";
@@ -153,6 +154,10 @@ class RunView {
     this.list = new TextList(() => (draws ? markdown() : null));
     this.markdown = markdown;
     this.calls = new ToolCalls();
+    this.questions = new Questions(
+      (question, answer) => send({ type: "answer", run: this.model.get("run_id"), question, ...answer }),
+      markdown,
+    );
     this.empty = element("p", "modelcompose-empty", "The text will be here.");
     this.isChat = this.model.get("is_chat");
     if (this.isChat) {
@@ -193,7 +198,7 @@ class RunView {
     } else {
       root.append(this.header, this.empty, this.calls.element);
     }
-    root.append(this.list.element, this.outputs, this.legend.element);
+    root.append(this.list.element, this.questions.element, this.outputs, this.legend.element);
     root.append(this.error, this.foot, this.warnings);
     if (!this.isChat) root.append(this.actions);
     root.append(this.cards.element, this.announced);
@@ -233,7 +238,7 @@ class RunView {
   }
 
   get #goes() {
-    return ["queued", "running"].includes(this.model.get("state"));
+    return ["queued", "running", "interrupted"].includes(this.model.get("state"));
   }
 
   grown() {
@@ -255,6 +260,8 @@ class RunView {
     const hadFocus = this.root.contains(document.activeElement);
     const state = this.model.get("state");
     this.root.dataset.state = state;
+    if (this.model.get("run_id") !== this.runId) this.types = false;
+    this.runId = this.model.get("run_id");
     this.list.element.setAttribute("aria-busy", String(state === "running"));
     this.#updateHeader();
     this.#updateOutputs();
@@ -271,7 +278,18 @@ class RunView {
       this.model.get("compared"),
     );
     this.#announce();
+    this.#ask();
     if (hadFocus) this.#keepFocus();
+  }
+
+  /** Show what the run asks; who does not type meanwhile, nor is elsewhere, is led there. */
+  #ask() {
+    const form = this.questions.update(this.runId, this.model.get("questions"));
+    if (!form) return;
+    this.announced.textContent = `Question: ${form.message.element.textContent}`;
+    const panel = this.root.closest(".modelcompose-panel") ?? this.root;
+    const focused = document.activeElement;
+    if ((!focused || focused === document.body || panel.contains(focused)) && !this.types) form.focus();
   }
 
   /** What had the focus may be gone, or not to be pressed: the next key would be a notebook's. */
@@ -475,7 +493,7 @@ class RunView {
       const text = this.#text();
       const more = text.length > READ_ALOUD ? " …" : "";
       this.announced.textContent = text.slice(0, READ_ALOUD) + more;
-    } else if (!id) {
+    } else if (!id && !this.model.get("questions").length) {
       this.announced.textContent = "";
     }
     this.announcing = id !== null || this.model.get("state") === "idle";
@@ -500,11 +518,13 @@ class RunView {
     const panel = this.root.closest(".modelcompose-panel");
     if (!panel?.contains(event.target)) return;
     keepKey(event);
+    const isForRun = event.target.matches("input, textarea") && !event.target.closest(".modelcompose-question");
+    if (event.key.length === 1 && isForRun) this.types = true;
     const accelerated = event.ctrlKey || event.metaKey;
     const composes = event.target.matches?.(".modelcompose-composer textarea");
     if (event.key === "Escape" && composes && this.#goes) this.model.send({ type: "stop" });
     if (!(event.key === "Enter" && accelerated) && !(composes && isSend(event))) return;
-    if (event.isComposing || event.target.closest(".modelcompose-editing, .modelcompose-grid")) return;
+    if (event.isComposing || event.target.closest(".modelcompose-editing, .modelcompose-grid, .modelcompose-question")) return;
     event.preventDefault();
     event.stopImmediatePropagation();
     if (composes && event.target.value.trim()) {
@@ -522,7 +542,7 @@ const STATE = [
   "texts", // what is shown of an output depends on what they say already
   "state", "progress", "outputs", "error", "status", "warnings", "ended", "model", "rates", "turns",
   "reply", "calls", "conversations", "conversation", "undoable", "is_extendable", "snippets", "cards", "compared",
-  "run_id", "probabilities",
+  "run_id", "probabilities", "questions",
 ];
 const UPDATES = STATE.map((name) => `change:${name}`).join(" ");
 
@@ -531,7 +551,8 @@ export default () => {
   return {
     initialize({ model }) {
       run = new RunModel(model);
-      keep(model);
+      if (model.get("is_chat")) keep(model);
+      keepRun(model);
     },
     render({ el }) {
       const view = new RunView(run, el);
@@ -586,6 +607,16 @@ function keep(model) {
       if (id !== model.get("conversation")) model.send({ type: "remove", id });
     }
   });
+}
+
+/** Keep a page's run that asks something, and bring back the one that this tab has. */
+function keepRun(model) {
+  const name = model.get("keep_as");
+  if (!name) return;
+  const keeper = new RunKeeper(name);
+  const kept = keeper.read();
+  if (kept && !model.get("run_id")) model.send({ type: "rejoin", run: kept });
+  model.on("change:kept_run", () => keeper.write(model.get("kept_run")));
 }
 
 /** Tokens a second over the time of a generation, as a line. */

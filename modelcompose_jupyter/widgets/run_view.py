@@ -23,6 +23,7 @@ from ..workflow import Event, Run, State
 from .conversation import reply_index
 from .esm import joined, joined_styles
 from .outputs import parts
+from .questions import questions_of
 from .token_changes import Change, TokenChanges, in_common, whole
 from .tool_calls import calls_of
 from .update_thread import UPDATE_THREAD_NAME, update_thread
@@ -74,14 +75,15 @@ class RunView(AnyWidget):
             ``gone`` (nobody looks any more), and what its buttons do.
         on_updated: called on the update thread before every change, with the run in view.
         is_chat: whether the run is a reply in a conversation.
-        keep_as: the name by which a page's browser keeps conversations; empty where it does not.
+        keep_as: the name by which a page's browser keeps conversations, and the run that asks
+            something; empty where it does not.
 
     Attributes:
         run: the run in view.
     """
 
     _esm = joined(_FOLDER / "run_view.js")
-    _css = joined_styles(_FOLDER, "panel.css", "run_view.css", "markdown.css")
+    _css = joined_styles(_FOLDER, "panel.css", "run_view.css", "questions.css", "markdown.css")
 
     is_chat = traitlets.Bool(False).tag(sync=True)
     is_markdown = traitlets.Bool(False).tag(sync=True)
@@ -107,6 +109,8 @@ class RunView(AnyWidget):
     is_extendable = traitlets.Bool(False).tag(sync=True)
     warnings = traitlets.List(traitlets.Unicode()).tag(sync=True)
     calls = traitlets.List().tag(sync=True)
+    questions = traitlets.List().tag(sync=True)
+    kept_run = traitlets.Unicode("").tag(sync=True)
     snippets = traitlets.List().tag(sync=True)
     run_id = traitlets.Unicode("").tag(sync=True)
     model = traitlets.Dict().tag(sync=True)
@@ -281,15 +285,20 @@ class RunView(AnyWidget):
         self.run_id, self.ended, self.labels, self.state = "", False, [], _IDLE
         self.outputs, self.status, self.rates, self.warnings = [], "", [], []
         self.is_extendable, self.progress, self.reply, self.calls = False, {}, -1, []
+        self.questions, self.kept_run = [], ""
 
     def _show_state(self, run: Run) -> None:
         changes = self._changes
         self.run_id, self.ended, self.labels = run.id, changes.ended, changes.labels
         self.reply = changes.reply
         self.calls = [self._call(each) for each in calls_of(run)]
+        self.kept_run = "" if changes.ended or not run.has_asked else run.id
+        self.questions = [] if changes.ended else questions_of(run, self._shown)
         if not changes.ended:
-            self.progress = self._shown(_timed(changes.progress))
-            self.state = str(State.RUNNING if changes.started else State.QUEUED)
+            waits = {"text": "Waiting for an answer"} if self.questions else {}
+            self.progress = self._shown(_timed(changes.progress)) or waits
+            asks = State.INTERRUPTED if self.questions else State.RUNNING
+            self.state = str(asks if changes.started else State.QUEUED)
             self.outputs, self.status, self.rates, self.warnings = [], "", [], []
             self.is_extendable = False
             return

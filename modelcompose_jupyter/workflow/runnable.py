@@ -66,5 +66,8 @@ class Runnable(Protocol):
         InputError where `Run.extendable_by` is 0, or the run is forgotten.
         """
 
+    def find(self, id: str) -> Run:
+        """One of its runs that its host knows, by its id; InputError where there is none."""
+
     def models_in_memory(self) -> set[str]:
         """The sources of the models that are loaded, on the hosts that may run it."""

@@ -16,6 +16,8 @@ const INITIAL: State = {
   texts: [],
   thoughts: [],
   calls: [],
+  questions: [],
+  kept_run: '',
   tokens: [],
   probabilities: false,
   parting: [],
