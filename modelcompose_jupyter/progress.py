@@ -208,6 +208,7 @@ def details(run: Run) -> list[str]:
             "loading": timings.get("load", 0),
             "in the queue": timings.get("queue", 0),
             "in tools": timings.get("tools", 0),
+            "for answers": timings.get("answers", 0),
         }
         told = [f"{duration(took)} {why}" for why, took in waits.items() if took >= _WORTH_SECONDS]
         parts.append(duration(timings["total"]) + (f" ({', '.join(told)})" if told else ""))

@@ -19,12 +19,19 @@ class Clock:
     """Ends what is done within it after so many seconds, by a TimeoutError; None is never.
 
     It stands still while something within waits for an answer and nothing works.
+
+    Attributes:
+        seconds: how many.
+        waited: seconds for which it has stood still, until it went on last.
     """
 
     def __init__(self, seconds: float | None) -> None:
+        self.seconds = seconds
+        self.waited = 0.0
         self._left = seconds
         self._timeout = asyncio.timeout(None)
-        self._since: float | None = None  # of the loop's time; None while it stands still
+        self._goes = True
+        self._since = 0.0  # when it went on or stood still, of the loop's time
         self._works = self._waits = 0
         self._is_open = False
         self._token: Token[tuple[Clock, ...]] | None = None
@@ -37,7 +44,8 @@ class Clock:
         await self._timeout.__aenter__()
         self._token = _clocks.set((*_clocks.get(), self))
         self._is_open = True
-        self._update()
+        self._since = asyncio.get_running_loop().time()
+        self._set()
         return self
 
     async def __aexit__(
@@ -58,17 +66,22 @@ class Clock:
         self._update()
 
     def _update(self) -> None:
-        if self._left is None or not self._is_open or self._timeout.expired():
+        if not self._is_open or self._timeout.expired():
             return
         now = asyncio.get_running_loop().time()
         goes = self._works > 0 or self._waits == 0
-        if goes and self._since is None:
-            self._since = now
-            self._timeout.reschedule(now + self._left)
-        elif not goes and self._since is not None:
+        if goes == self._goes:
+            return
+        if goes:
+            self.waited += now - self._since
+        elif self._left is not None:
             self._left -= now - self._since
-            self._since = None
-            self._timeout.reschedule(None)
+        self._goes, self._since = goes, now
+        self._set()
+
+    def _set(self) -> None:
+        left = self._left if self._goes else None
+        self._timeout.reschedule(None if left is None else self._since + left)
 
 
 @contextmanager

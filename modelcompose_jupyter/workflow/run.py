@@ -354,7 +354,7 @@ class Run:
     @property
     def timings(self) -> dict[str, float]:
         """Seconds: ``queue``, ``load``, ``first_token``, ``tools`` where functions were called,
-        ``total``; and ``tokens_per_second``."""
+        ``answers`` while it only waited for people, ``total``; and ``tokens_per_second``."""
         return self._of_summary("timings")
 
     @property

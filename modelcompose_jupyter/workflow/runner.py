@@ -87,10 +87,10 @@ async def run_workflow(
         steps or {},
         questions or Questions(),
     )
-    summary = _Summary(context, workflow)
+    summary = _Summary(context, workflow, Clock(max_seconds))
     try:
         run.add("state", {"state": State.RUNNING})
-        async with _limited(max_seconds):
+        async with _limited(summary.clock):
             output = await JobGraph(context, workflow, input).output()
         run.add("result", {"output": output})
         state = State.COMPLETED
@@ -114,9 +114,8 @@ async def run_workflow(
 
 
 @contextlib.asynccontextmanager
-async def _limited(seconds: float | None) -> AsyncIterator[None]:
-    """Stop what is inside after so many seconds, with a ComposeError of the code ``timeout``."""
-    clock = Clock(seconds)
+async def _limited(clock: Clock) -> AsyncIterator[None]:
+    """Stop what is inside when its time is over, with a ComposeError of the code ``timeout``."""
     try:
         async with clock:
             yield
@@ -124,7 +123,7 @@ async def _limited(seconds: float | None) -> AsyncIterator[None]:
         if not clock.expired:
             raise
         raise ComposeError(
-            f"the run was stopped after {seconds:g} s, the host's limit",
+            f"the run was stopped after {clock.seconds:g} s, the host's limit",
             hint="The text so far is on the run; lower max_output_length for a shorter one.",
             code="timeout",
         ) from None
@@ -136,6 +135,7 @@ class _Summary:
 
     _context: RunContext
     _workflow: Workflow
+    clock: Clock
 
     def __post_init__(self) -> None:
         self._started = time.monotonic()
@@ -185,8 +185,10 @@ class _Summary:
         timings |= {"total": total}
         if tools := sum(each.get("seconds", 0.0) for each in self._run.tool_calls):
             timings["tools"] = tools
+        if answers := self.clock.waited:
+            timings["answers"] = answers
         if len(results) > 1:
-            working = total - timings["load"] - tools
+            working = total - timings["load"] - tools - answers
             timings["tokens_per_second"] = usage["generated"] / working if working > 0 else 0.0
         warnings = [*map(str, self._context.document.warnings)]
         warnings += [warning for result in results for warning in result.warnings]

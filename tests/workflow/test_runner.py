@@ -43,14 +43,14 @@ def job_events(run: Run) -> list[tuple[str, str]]:
 def test_events_have_the_shapes_that_are_written_down(
     host: LocalHost, models: ScriptedModels
 ) -> None:
-    """Each key of each event, however a run ends; ``test_tokens`` has those of tokens, and
-    ``test_tool_loop`` those of tools."""
+    """Each key of each event, however a run ends; ``test_tokens`` has those of tokens,
+    ``test_tool_loop`` those of tools, ``test_interrupts`` those of questions."""
     runs = [run(host, "workflow: {repeat_count: 2}", prompt="a")]
     models.failure = ModelError("none", code="load_failed")
     runs.append(run(host, "", prompt="a"))
     events = [event for each in runs for event in each.events()]
     assert {event.type for event in events} == EVENT_DATA.keys() - {
-        "reasoning", "tokens", "call", "tool", "messages"
+        "reasoning", "tokens", "call", "tool", "messages", "question"
     }  # fmt: skip
     for event in events:
         shape = EVENT_DATA[event.type]
