@@ -45,13 +45,14 @@ def example_rows(text: str) -> list[tuple[str, str]]:
     return [(left.replace("\\|", "|"), right.replace("\\|", "|")) for left, right in rows]
 
 
-FORMATS, TOOLS = (
-    (DOCS / f"{name}.md").read_text("utf-8") for name in ("structured-output", "tools")
+FORMATS, TOOLS, PAUSES = (
+    (DOCS / f"{name}.md").read_text("utf-8") for name in ("structured-output", "tools", "pauses")
 )
 
 
 @pytest.mark.parametrize(
-    "document", [each for page in (LANGUAGE, FORMATS, TOOLS) for (each,) in blocks(page, "yaml")]
+    "document",
+    [each for page in (LANGUAGE, FORMATS, TOOLS, PAUSES) for (each,) in blocks(page, "yaml")],
 )
 def test_every_document_of_the_reference_is_one(document: str) -> None:
     assert load_document(document, environ={}).workflows
@@ -143,7 +144,7 @@ def test_links_between_pages_lead_somewhere() -> None:
 
 @pytest.mark.parametrize(
     ("page", "count"),
-    [("probabilities", 3), ("structured-output", 2), ("tools", 3), ("functions", 3)],
+    [("probabilities", 3), ("structured-output", 2), ("tools", 3), ("functions", 3), ("pauses", 1)],
 )
 def test_the_examples_of_a_page_print_what_they_say(
     page: str, count: int, capsys: pytest.CaptureFixture[str]
