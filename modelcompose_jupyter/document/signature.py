@@ -327,14 +327,14 @@ def _is_missing(expression: Expression, values: Mapping[str, Any]) -> bool:
 def _job_references(job: Job, document: Document) -> Iterator[tuple[Reference, Type | None]]:
     """A job's references to the workflow's input, each with the type that its place expects."""
     do, from_above = job.do, isinstance(job.work, Loop) and job.input is not None
-    if do is None:
+    if isinstance(job.work, Call):
         yield from _call_references(job, document)
-        yield from _of_input(job.input, None) if not isinstance(job.work, Call) else ()
+    elif isinstance(job.work, ForEach | Accumulate | Filter) and job.input is not None:
+        yield from _of_list(job.input)
     else:
-        if job.input is not None:
-            yield from _of_list(job.input)
-        if not from_above:  # whose inner job has another input
-            yield from _inner_references(do, document)
+        yield from _of_input(job.input, None)
+    if do is not None and not from_above:  # whose inner job has another input
+        yield from _inner_references(do, document)
     for template, expected in _own_templates(job):
         yield from _of_input(template, expected)
 
@@ -404,8 +404,10 @@ def _call_references(job: Job, document: Document) -> Iterator[tuple[Reference, 
                 yield from _of_input(template, called.get(key))
     elif isinstance(component, FunctionComponent):  # which gets it as its one argument
         yield from _of_input(job.input, next((type_ for _, type_ in inner), None))
-    else:
+    elif isinstance(job.input, TemplateLoop):  # whose elements are what the component gets
         yield from _of_list(job.input)
+    else:
+        yield from _of_input(job.input, None)
 
 
 @dataclass(frozen=True)
@@ -466,7 +468,7 @@ def _called(call: Call, document: Document) -> Iterator[tuple[Reference, Type | 
 
 
 def _of_list(template: Template) -> Iterator[tuple[Reference, Type | None]]:
-    """Those of an input whose elements are what is called with."""
+    """Those of an input that is a list, each element of which is used."""
     if isinstance(template, TemplateLoop):
         for reference, _ in _of_input(template, None):
             yield replace(reference, local=frozenset()), None

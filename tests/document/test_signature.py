@@ -69,6 +69,28 @@ def test_inputs_pass_through_a_job(workflow, expected):
 
 
 @pytest.mark.parametrize(
+    ("job", "expected"),
+    [
+        ({}, "text"),
+        ({"type": "if", "value": 1, "if_true": {"output": 1}}, "text"),
+        ({"type": "delay", "duration": 1}, "text"),
+        ({"type": "filter"}, "list"),
+        ({"type": "for-each", "do": {}}, "list"),
+        ({"type": "accumulate", "do": {}}, "list"),
+        (
+            {"type": "loop", "do": {}, "max_iteration_count": 2,
+             "until": {"input": "${output}", "value": 1}},
+            "text",
+        ),
+    ],
+    ids=range(7),
+)  # fmt: skip
+def test_an_input_that_is_a_job_s_own_is_a_list_where_it_goes_through_one(job, expected):
+    workflow = {"jobs": [{**job, "input": "${input.x}"}]}
+    assert inputs("${input}", workflow) == [f"x: {expected} (required)"]
+
+
+@pytest.mark.parametrize(
     ("workflow", "keys", "expected"),
     [
         (None, {}, ["generated: text"]),
