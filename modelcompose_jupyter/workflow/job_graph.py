@@ -12,7 +12,7 @@ from dataclasses import replace
 from typing import Any
 
 from ..document import Job, Workflow
-from ..document.reachability import routers_of
+from ..document.reachability import predecessors, routers_of
 from ..document.render import check_size
 from .bounded_gather import together
 from .component_call import locating
@@ -53,7 +53,8 @@ class JobGraph:
         """Run the jobs; the workflow's output.
 
         It is the ``output`` mapping where there is one, else the output of the one last job that
-        has completed, else a mapping of their outputs by their ids; None where there are none.
+        has completed, else a mapping of their outputs by their ids. Where all last jobs were
+        skipped, those are the last that nothing came after; None where there are none.
         """
         loop = asyncio.get_running_loop()
         self._ended = {job.id: loop.create_future() for job in self._workflow.jobs}
@@ -66,9 +67,13 @@ class JobGraph:
         return self._result()
 
     def _result(self) -> Any:
-        context, last = self._context, (job.id for job in self._workflow.last_jobs)
-        completed = (name for name in last if self._ended[name].result().completes)
-        outputs = {name: self._outputs[name]["output"] for name in completed}
+        context, ended = self._context, {job: each.result() for job, each in self._ended.items()}
+        names = [job.id for job in self._workflow.last_jobs if ended[job.id].completes]
+        if not names:
+            before = predecessors(self._workflow.jobs)
+            went_on = {each for job in ended if ended[job] is not _SKIPPED for each in before[job]}
+            names = [job for job in ended if ended[job].completes and job not in went_on]
+        outputs = {name: self._outputs[name]["output"] for name in names}
         value = next(iter(outputs.values()), None) if len(outputs) < 2 else outputs
         if context.scores:
             return value
