@@ -8,6 +8,7 @@ from concurrent.futures import Future
 from typing import Any
 
 from modelcompose_jupyter.document import GenerationParameters
+from modelcompose_jupyter.errors import ModelError
 from modelcompose_jupyter.models import (
     Generation,
     GenerationResult,
@@ -22,7 +23,7 @@ Reply = Callable[[str], list[str]]
 
 
 class ScriptedModels:
-    """Answers each prompt with the pieces that ``reply`` gives for it.
+    """Answers each prompt with the pieces that ``reply`` gives for it; it fails where that does.
 
     ``hold`` names prompts whose generation stands still, after its first piece, until `release` or
     a cancel; ``started`` is set when such a one stands.
@@ -100,7 +101,12 @@ class ScriptedLease:
 
         def work() -> None:
             text = ""
-            for piece in models.reply(prompt):
+            try:
+                pieces = models.reply(prompt)
+            except ModelError as error:
+                generation.future.set_exception(error)
+                return
+            for piece in pieces:
                 if cancelled.is_set():
                     break
                 on_text(0, len(text), piece)
