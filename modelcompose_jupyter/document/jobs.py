@@ -31,6 +31,11 @@ class Call:
     action: Action | None = None
     repeat_count: Template | None = None
 
+    @property
+    def writes_text(self) -> bool:
+        """Whether it is of a model, whose texts are seen as they come."""
+        return isinstance(self.component, ModelComponent)
+
 
 @dataclass(frozen=True)
 class Condition:

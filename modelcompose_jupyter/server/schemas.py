@@ -439,6 +439,8 @@ def public_event(event: Event) -> dict[str, Any]:
         return {**public(data), **model}
     if event.type == "job":  # which tells why it failed
         return _with_public_values(data, ("error", "failures"))
+    if event.type == "item":
+        return _with_public_values(data, ("error",))
     if event.type == "question":
         return _public_question(data)
     if event.type == "state" and "summary" in data:

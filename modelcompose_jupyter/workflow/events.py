@@ -24,6 +24,7 @@ EventType = Literal[
     "messages",
     "job",
     "question",
+    "item",
     "result",
     "error",
 ]
@@ -83,12 +84,13 @@ class ProgressData(BaseModel):
 
     Attributes:
         phase: ``start``, ``download``, ``load``, ``queue``, ``prefill`` (a long prompt is read),
-            ``job``, ``repeat`` or ``prompt``.
+            ``job``, ``repeat``, ``item``, ``round`` or ``prompt``.
         job: the id of the job that it is about.
         state: of the job, where the phase is ``job``: ``started`` or ``completed``.
         done: how many of ``total``, in ``unit``.
-        total: None where nobody knows.
-        unit: ``steps``, ``B``, ``requests``, ``tokens``, ``jobs``, ``repeats`` or ``prompts``.
+        total: None where nobody knows; of rounds how many there may be.
+        unit: ``steps``, ``B``, ``requests``, ``tokens``, ``jobs``, ``repeats``, ``items``,
+            ``rounds`` or ``prompts``.
         ahead: in the queue, how many requests must end first.
         model: the source of a model that is downloaded or loaded.
         file: the file that is downloaded.
@@ -275,6 +277,9 @@ class JobData(BaseModel):
         failed: how many attempts have failed, those of repeats, elements and rounds among them.
         failures: the first of these.
         seconds: how long it took.
+        attempt: which attempt it is at, or waits for, where it is tried again: from 2 on.
+        attempts: how many there may be.
+        wait: how many seconds pass before that attempt, while it waits.
     """
 
     job: str
@@ -294,6 +299,32 @@ class JobData(BaseModel):
     failed: NonNegativeInt = 0
     failures: list[FailureData] = []
     seconds: float | None = None
+    attempt: int | None = None
+    attempts: int | None = None
+    wait: float | None = None
+
+
+class ItemData(BaseModel):
+    """The state of one element, or round, that a job goes through. Each event tells all of it; of a
+    job that has very many, those of the first thousand.
+
+    Attributes:
+        job: the job's id, as in `JobData`.
+        index: which one.
+        state: as of a job.
+        label: the element in a line, cut; None of rounds.
+        attempt: which attempt it is at, or waits for, where it is tried again: from 2 on.
+        output: what it gave, in a line, cut, where that is no text of a model.
+        error: what went wrong, though something may have been given instead.
+    """
+
+    job: str
+    index: NonNegativeInt
+    state: Literal["running", "waiting", "completed", "failed", "cancelled"]
+    label: str | None = None
+    attempt: int | None = None
+    output: str | None = None
+    error: dict[str, str] | None = None
 
 
 class QuestionData(BaseModel):
@@ -354,6 +385,7 @@ EVENT_DATA: Mapping[str, type[BaseModel]] = {
     "messages": MessagesData,
     "job": JobData,
     "question": QuestionData,
+    "item": ItemData,
     "result": ResultData,
     "error": ErrorData,
 }

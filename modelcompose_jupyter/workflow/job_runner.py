@@ -14,7 +14,7 @@ from ..document.reachability import has_value
 from ..errors import ComposeError, InputError
 from .clock import Clock
 from .interrupts import Asker
-from .job_report import JobReport
+from .job_report import JobReport, told
 from .questions import UNANSWERED
 from .run_context import RunContext
 from .scope import Place, Scope
@@ -50,13 +50,13 @@ class JobRunner:
         try:
             return await self._ended(job, scope, place, seed, report)
         except ComposeError as error:
-            report.tell("failed", error=_told(error))
+            report.tell("failed", error=told(error))
             raise
 
     async def _ended(
         self, job: Job, scope: Scope, place: Place, seed: int, report: JobReport
     ) -> Ended:
-        told: dict[str, Any] = {}
+        more: dict[str, Any] = {}
         try:
             result = await self._result(job, scope, place, seed, report)
             ended = Ended(result.value, target=result.target)
@@ -65,10 +65,10 @@ class JobRunner:
                 raise
             value = self._instead(job.on_error, error, scope)
             ended = Ended(value, has_value(job.on_error), job.on_error.to)
-            told["error"] = _told(error)
+            more["error"] = told(error)
         if ended.target is not None:
-            told["route"] = ended.target
-        report.tell("completed" if ended.completes else "failed", **told)
+            more["route"] = ended.target
+        report.tell("completed" if ended.completes else "failed", **more)
         return ended
 
     async def run_inner(
@@ -90,7 +90,7 @@ class JobRunner:
     def _instead(self, route: Route, error: ComposeError, scope: Scope) -> Any:
         if route.output is None:
             return None
-        return self._context.render(route.output, scope, error=_told(error))
+        return self._context.render(route.output, scope, error=told(error))
 
     async def _result(
         self, job: Job, scope: Scope, place: Place, seed: int, report: JobReport
@@ -120,23 +120,16 @@ class JobRunner:
                     report.failed(error, attempt, place.indexes)
                 if job.retry is None or is_last:
                     raise
-                await self._delay(job.retry.delay_after(attempt), report, place)
+                seconds = job.retry.delay_after(attempt)
+                report.waiting(attempt + 1, most, seconds, place.indexes)
+                await asyncio.sleep(seconds)
+                report.again(place.indexes)
         raise AssertionError
 
     def _with_output(self, job: Job, scope: Scope, result: Result) -> Result:
         if job.output is None or self._context.scores:
             return result
         return Result(self._context.render(job.output, scope, output=result.value), result.target)
-
-    @staticmethod
-    async def _delay(seconds: float, report: JobReport, place: Place) -> None:
-        if not seconds:
-            return
-        if not place.indexes:
-            report.tell("waiting")
-        await asyncio.sleep(seconds)
-        if not place.indexes:
-            report.tell("running")
 
     @contextlib.asynccontextmanager
     async def _limited(self, job: Job) -> AsyncIterator[None]:
@@ -157,8 +150,3 @@ class JobRunner:
     async def workflow(self, workflow: Workflow, input: Any, place: Place, seed: int) -> Any:
         """The output of another workflow."""
         return await self._call_workflow(self._context, workflow, input, place, seed)
-
-
-def _told(error: ComposeError) -> dict[str, str]:
-    """What is told of an error, and what ``${error…}`` gives."""
-    return {"code": error.code, "message": error.message}

@@ -13,7 +13,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, Field
 
-from .events import ErrorData, Event, MessagesData, State, Summary, ToolData
+from .events import ErrorData, Event, JobData, MessagesData, State, Summary, ToolData
 
 METADATA_KEY = "modelcompose"
 """Where a notebook keeps a run, in the metadata of the output that shows it."""
@@ -60,6 +60,14 @@ class _Generation(BaseModel):
     finish_reasons: list[str]
 
 
+class _Job(JobData):
+    """A job, whose id is beside it; and how many of its repeats, elements or rounds have ended."""
+
+    job: str = ""
+    done: int | None = None
+    total: int | None = None
+
+
 class _Kept(BaseModel):
     """A record with its result, as far as anybody relies on what is in it."""
 
@@ -69,6 +77,7 @@ class _Kept(BaseModel):
     input: Any
     seed: int
     timings: dict[str, _Timing]
+    jobs: dict[str, _Job] = {}
     generations: list[_Generation]
     result: _Result
 
@@ -132,6 +141,9 @@ def saved_run(record: Mapping[str, Any]) -> dict[str, Any]:
     events: list[tuple[Any, float, dict[str, Any]]] = [
         ("state", result.began, {"state": State.RUNNING})
     ]
+    for name, job in kept.jobs.items():
+        data = {**job.model_dump(exclude_defaults=True), "job": name}
+        events.append(("job", result.ended, data))
     for each in result.texts:
         text = {"text": (each.text if each.text is not None else shown) or "", "offset": 0}
         reason = {} if each.finish_reason is None else {"finish_reason": each.finish_reason}

@@ -27,6 +27,8 @@ from collections.abc import (
     Sequence,
 )
 from dataclasses import replace
+from html import escape
+from textwrap import indent
 from typing import Any, TypeVar
 
 from ..document.to_plain import to_plain
@@ -34,6 +36,7 @@ from ..errors import ComposeError, RunCancelled, listed
 from ..redaction import get_logger, redacted, without, without_secrets
 from .answers import check_choice, meant
 from .events import Event, EventType, State
+from .job_states import Jobs
 from .notebook_metadata import as_metadata, saved_run
 from .tokens import Token, TokenStreams, token_bytes
 
@@ -46,6 +49,7 @@ _SAFE = {
     "progress": redacted,
     "job": redacted,
     "question": without_secrets,
+    "item": redacted,
     "error": redacted,
 }
 
@@ -73,6 +77,8 @@ def _subject(event: Event) -> Any:
         return ("job", data["job"])
     if event.type == "question":
         return ("question", data["id"])
+    if event.type == "item":
+        return ("item", data["job"], data["index"])
     if event.type == "tool":
         return ("tool", *data["stream"], data["id"])
     return event.number
@@ -194,6 +200,7 @@ class Run:
         self._jobs: dict[str, Mapping[str, Any]] = {}
         self._counts: dict[str, dict[str, int]] = {}
         self._questions: dict[str, Mapping[str, Any]] = {}
+        self._items: dict[str, dict[int, Mapping[str, Any]]] = {}
         self._chats: dict[tuple[str, int], list[Sequence[Mapping[str, Any]]]] = {}
         # What a longer run of the same begins with, if this one can be extended, by (job, repeat,
         # prompt): the prompt's digest, and the tokens of each sequence. No event tells them.
@@ -270,13 +277,13 @@ class Run:
             return found
 
     @property
-    def jobs(self) -> dict[str, dict[str, Any]]:
+    def jobs(self) -> Jobs:
         """The jobs by their ids, each with its ``type`` and ``state``, and what else there is to
         say: see `workflow.events.JobData`. Of repeats, elements and rounds ``done`` of ``total``
-        have ended."""
+        have ended. It shows itself as a table."""
         with self._changed:
             counts = dict(self._counts)
-            jobs = {name: copy.deepcopy(dict(each)) for name, each in self._jobs.items()}
+            jobs = Jobs((name, copy.deepcopy(dict(each))) for name, each in self._jobs.items())
         for name, job in jobs.items():
             del job["job"]
             job.update(counts.get(name, {}))
@@ -299,6 +306,16 @@ class Run:
     def has_asked(self) -> bool:
         """Whether it has asked anything: it is there for those who come to answer."""
         return bool(self._questions)
+
+    @property
+    def items(self) -> dict[str, dict[int, dict[str, Any]]]:
+        """What jobs go through, by their ids and the indexes: elements and rounds so far, each with
+        its ``state`` and what else there is to say: see `workflow.events.ItemData`."""
+        with self._changed:
+            return {
+                job: {index: dict(of[index]) for index in sorted(of)}
+                for job, of in self._items.items()
+            }
 
     @property
     def messages(self) -> list[dict[str, Any]]:
@@ -660,6 +677,11 @@ class Run:
         elif event.type == "progress" and data["phase"] in _COUNTED:
             counts = {"done": data["done"], "total": data["total"]}
             self._counts[data["job"]] = counts
+            if data["done"] == 0:  # the job is tried again
+                self._items.pop(data["job"], None)
+        elif event.type == "item":
+            of = self._items.setdefault(data["job"], {})
+            of[data["index"]] = {k: v for k, v in data.items() if k not in ("job", "index")}
         elif event.type == "messages":
             chat = self._chats.setdefault((data["job"], data["repeat"]), [])
             if data.get("begins"):
@@ -760,8 +782,13 @@ class Run:
         return cls.restored(saved_run(kept))
 
     def _repr_mimebundle_(self, **_: Any) -> tuple[dict[str, str], dict[str, Any]]:
-        """IPython's hook: what a notebook keeps of a run stays with the output that shows it."""
-        return {"text/plain": repr(self)}, self.notebook_metadata()
+        """IPython's hook: what a notebook keeps of a run stays with the output that shows it. Where
+        it has several jobs these are shown, too."""
+        data, jobs = {"text/plain": repr(self)}, self.jobs
+        if len(jobs) > 1:
+            shown = f"<div><code>{escape(repr(self))}</code></div>{jobs._repr_html_()}"
+            data = {"text/plain": f"{self!r}\n{indent(repr(jobs), '  ')}", "text/html": shown}
+        return data, self.notebook_metadata()
 
     def __repr__(self) -> str:
         name = "" if self.workflow.startswith("__") else f" of {self.workflow}"

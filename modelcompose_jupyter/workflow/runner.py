@@ -210,7 +210,7 @@ class _Summary:
                 **{key: value for key, value in self._context.options.items() if key != "seed"},
                 "timings": timings,
                 "generations": [_generation_record(each) for each in generations],
-                "jobs": self._run.jobs,
+                "jobs": dict(self._run.jobs),
                 **({"questions": asked} if (asked := self._questions()) else {}),
                 "versions": dict(_versions()),
             },

@@ -34,12 +34,12 @@ from ..document.jobs import (
 )
 from ..document.render import check_size
 from ..document.types import show
-from ..errors import InputError
+from ..errors import ComposeError, InputError
 from .bounded_gather import MAX_CONCURRENT_CALLS, bounded_gather
 from .clock import working
 from .component_call import ComponentCall, invalid, locating
 from .function_call import call_function
-from .job_report import JobReport
+from .job_report import JobReport, brief, told
 from .run_context import RunContext
 from .scope import Place, Scope, derived_seed
 
@@ -255,9 +255,10 @@ class Worker:
         async def done(index: int) -> Any:
             element = elements[index]
             scope = self._scope.within(element, item=element, index=index)
-            return await self._do(each.do, scope, place.at(index))
+            return await self._do(each.do, scope, place.at(index), label=brief(element))
 
         report = self._report.counted("item", place)
+        report(0, len(elements))
         values = await bounded_gather(len(elements), done, report, most)
         with locating(self._context.document, each.do.path):  # they may all be the same
             check_size(values, "what it gives for all elements")
@@ -281,9 +282,10 @@ class Worker:
         elements, report = self._elements(), self._report.counted("item", place)
         template = accumulate.accumulator
         value = None if template is None else self._context.render(template, self._scope)
+        report(0, len(elements))
         for index, element in enumerate(elements):
             scope = self._scope.within(element, item=element, index=index, accumulator=value)
-            value = await self._do(accumulate.do, scope, place.at(index))
+            value = await self._do(accumulate.do, scope, place.at(index), label=brief(element))
             report(index + 1, len(elements))
         return value
 
@@ -294,6 +296,7 @@ class Worker:
         most = self._number("max_iteration_count", loop.max_iteration_count)
         value, report = given, self._report.counted("round", place)
         last = None
+        report(0, most)
         for iteration in range(most):
             outer = Scope(given, self._scope.jobs, self._scope.local)
             scope = outer.within(value, output=last, iteration=iteration)
@@ -304,8 +307,21 @@ class Worker:
                 break
         return value
 
-    async def _do(self, do: Job, scope: Scope, place: Place) -> Any:
-        return await self._runner.run_inner(do, scope, place, self._seed, self._report)
+    async def _do(self, do: Job, scope: Scope, place: Place, **of: str) -> Any:
+        """What the inner job gives of an element or in a round; ``of`` is told of that."""
+        report, indexes = self._report, place.indexes
+        report.item(indexes, "running", **of)
+        try:
+            value = await self._runner.run_inner(do, scope, place, self._seed, report)
+        except ComposeError as error:
+            report.item(indexes, "failed", error=told(error))
+            raise
+        except asyncio.CancelledError:
+            report.item(indexes, "cancelled")
+            raise
+        is_seen = isinstance(value, str) and do.call is not None and do.call.writes_text
+        report.item(indexes, "completed", **({} if is_seen else {"output": brief(value)}))
+        return value
 
     # Time
 
