@@ -14,7 +14,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from seed.blocks import SEED_BATCH
 
-from modelcompose_jupyter.diagram import MAX_JOBS, Diagram, Node, diagram
+from modelcompose_jupyter.diagram import MAX_JOBS, Diagram, Link, Node, diagram
 from modelcompose_jupyter.document import load_document
 
 SVG = "{http://www.w3.org/2000/svg}"
@@ -247,7 +247,7 @@ def test_what_is_cut_is_in_a_tooltip() -> None:
 
 def test_many_names_are_counted() -> None:
     node = Node("input", "Input", tuple(f"name{number}" for number in range(40)))
-    shown = Diagram((node, Node("output", "Output", ())), ((0, 1),))
+    shown = Diagram((node, Node("output", "Output", ())), {(0, 1): Link("waits")})
     assert texts(shown.svg) == ["Input", *(f"name{n}" for n in range(5)), "… 35 more", "Output"]
 
 

@@ -66,3 +66,22 @@ def short_error(error: Mapping[str, Any]) -> str:
     """What went wrong, in a line."""
     line = " ".join(str(error["message"]).split())
     return line if len(line) <= _LONGEST_ERROR else f"{line[: _LONGEST_ERROR - 1]}…"
+
+
+def count_words(job: Mapping[str, Any]) -> str:
+    """How many of its repeats, elements or rounds have ended, or which round it is at."""
+    done, total = job.get("done"), job.get("total")
+    if done is None or total is None:
+        return ""
+    if job["type"] != "loop":
+        return f"{done:,} / {total:,}"
+    if job["state"] in ("running", "waiting"):
+        return f"round {min(done + 1, total):,} of at most {total:,}"
+    return f"{done:,} round{'' if done == 1 else 's'}"
+
+
+def ordinal(number: int) -> str:
+    """``2nd``, ``3rd``, ``11th``."""
+    ends = {1: "st", 2: "nd", 3: "rd"}
+    end = "th" if number % 100 in (11, 12, 13) else ends.get(number % 10, "th")
+    return f"{number}{end}"
