@@ -273,7 +273,11 @@ class _Describer:
             (to, Link("route", ", ".join(filter(None, dict.fromkeys(each)))))
             for to, each in labels.items()
         )
-        if job.on_error is not None and job.on_error.to is not None and job.on_error.to not in labels:
+        if (
+            job.on_error is not None
+            and job.on_error.to is not None
+            and job.on_error.to not in labels
+        ):
             yield job.on_error.to, Link("error", "on error")
 
     def _ways(self, job: Job) -> Iterator[tuple[Route, str]]:
@@ -309,8 +313,8 @@ class _Describer:
 
 
 def _links(workflow: Workflow, describe: _Describer) -> dict[Edge, Link]:
-    """What waits for what and leads to it, with the input before the first jobs and the output after
-    the last.
+    """What waits for what and what leads to it, with the input before the first jobs and the output
+    after the last.
 
     Where that is more than anyone can follow, what is implied by the rest is left out.
     """

@@ -12,7 +12,7 @@ from .graph import Edge, Link, Node
 
 EdgeState = Literal["open", "taken", "left"]
 
-_MARKS = {
+MARKS = {
     "pending": "○",
     "running": "●",
     "waiting": "↻",
@@ -23,6 +23,7 @@ _MARKS = {
     "skipped": "–",
     "cancelled": "■",
 }
+"""A mark for each state, which is not told by its colour alone."""
 _WORDS = {"completed": "done", "interrupted": "asks", "waiting": "waits"}
 _WORTH_SECONDS = 0.1  # of a word
 COLUMNS = 30
@@ -54,7 +55,7 @@ def job_state(job: Mapping[str, Any]) -> JobState:
         parts.append(f"{ordinal(job['attempt'])} attempt")
     if (job.get("seconds") or 0) >= _WORTH_SECONDS:
         parts.append(duration(job["seconds"]))
-    return JobState(state, _MARKS[state], " · ".join(parts))
+    return JobState(state, MARKS[state], " · ".join(parts))
 
 
 def edge_states(

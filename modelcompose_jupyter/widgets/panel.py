@@ -20,6 +20,7 @@ from IPython.display import display
 
 from ..comparing.axes import MAX_CELLS, SEED
 from ..comparing.grid_runs import GridRuns
+from ..diagram import diagram
 from ..document.document import Workflow as Declared
 from ..document.types import Message
 from ..errors import ComposeError, InputError, UsageError
@@ -96,6 +97,7 @@ class Panel(ipywidgets.VBox):
         self._loaded_for: object = None  # the run after which that state was looked up
         self._saved = StaticOutput[Run](partial(bundle, signature=workflow.signature))
         is_chat = self._conversation is not None
+        picture = diagram(workflow.document, _declared(workflow), for_guests=workflow.for_guests)
         self._view = RunView(
             workflow.signature.outputs,
             for_guests=workflow.for_guests,
@@ -105,6 +107,7 @@ class Panel(ipywidgets.VBox):
             on_updated=self._run_shown,
             is_chat=is_chat,
             keep_as=keep_as,
+            diagram=picture if picture.says_more else None,
         )
         label, tooltip = ("Send", "Enter") if is_chat else ("Run Workflow", "Ctrl+Enter")
         self._run_button = _button(label, "primary", tooltip, self.press_run)

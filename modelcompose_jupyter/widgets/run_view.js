@@ -9,7 +9,8 @@
  * `thoughts: [[index, offset, text, tokens, isOver], …]`, with how many tokens that has by now; and
  * while tokens are to be shown these, as `tokens: [[index, start, offset, groups], …]`, where ``start`` is
  * the character of the text where its tokens begin; those of what was thought have `"reasoning"`
- * behind that. Everything else is state.
+ * behind that. How jobs are comes as `{type: "steps", nodes, edges, tables, places}`, before the texts,
+ * which may stand in a table; the state `steps` is the whole. Everything else is state.
  *
  * @typedef {import("@anywidget/types").AnyModel} Model
  */
@@ -21,6 +22,7 @@ import { completeForm, keepKey } from "./form.js";
 import { MarkdownView } from "./markdown.js";
 import { Questions, RunKeeper } from "./questions.js";
 import { RunCards } from "./run_cards.js";
+import { addSteps, stepsOf, StepsView } from "./steps.js";
 import { TextList } from "./text_list.js";
 import { ToolCalls } from "./tool_calls.js";
 import { TokenLegend } from "./token_legend.js";
@@ -39,6 +41,7 @@ class RunModel {
     this.model = model;
     this.texts = [...model.get("texts")];
     this.thoughts = [...model.get("thoughts")];
+    this.steps = stepsOf(model.get("steps"));
     this.tokens = { text: [], reasoning: [] };
     this.views = new Set();
     this.asked = false;
@@ -46,8 +49,13 @@ class RunModel {
     model.on("change:texts", () => this.#reset());
     // Of a run that was replaced there may be text that never became state.
     model.on("change:run_id", () => {
+      this.steps = stepsOf();
       this.#forgetTokens();
       this.#redraw();
+    });
+    model.on("change:steps", () => {
+      this.steps = stepsOf(model.get("steps"));
+      for (const view of this.views) view.stepped(this.steps);
     });
     model.on("change:thoughts", () => {
       this.thoughts = [...model.get("thoughts")];
@@ -62,6 +70,10 @@ class RunModel {
     });
     model.on("msg:custom", (message) => {
       if (message.type === "text") this.#change(message);
+      if (message.type === "steps") {
+        addSteps(this.steps, message);
+        for (const view of this.views) view.stepped(message);
+      }
       // One copy is enough, however many views there are.
       if (message.type === "copy") [...this.views].at(-1)?.copy(message.text, message.said);
     });
@@ -151,7 +163,12 @@ class RunView {
     this.header.append(this.progress);
 
     const draws = this.model.get("is_markdown") && this.rendermime;
-    this.list = new TextList(() => (draws ? markdown() : null));
+    this.list = new TextList(
+      () => (draws ? markdown() : null),
+      (index) => this.run.steps.places[index],
+    );
+    const picture = this.model.get("picture");
+    this.steps = picture ? new StepsView(picture) : null;
     this.markdown = markdown;
     this.calls = new ToolCalls();
     this.questions = new Questions(
@@ -198,21 +215,31 @@ class RunView {
     } else {
       root.append(this.header, this.empty, this.calls.element);
     }
+    if (this.steps) root.append(this.steps.element);
     root.append(this.list.element, this.questions.element, this.outputs, this.legend.element);
     root.append(this.error, this.foot, this.warnings);
     if (!this.isChat) root.append(this.actions);
     root.append(this.cards.element, this.announced);
     this.snippets = new Map();
     this.list.reset(this.run.texts, this.model.get("labels"));
+    this.stepped(this.run.steps);
     this.#beginTokens();
     this.update();
+  }
+
+  /** How jobs are has changed. */
+  stepped({ tables = {} }) {
+    this.steps?.update(this.run.steps);
+    const known = Object.keys(tables).map((job) => [job, this.run.steps.tables[job]]);
+    this.list.showTables(Object.fromEntries(known));
+    this.grown();
   }
 
   resetTexts() {
     const focused = document.activeElement;
     const hadFocus = this.root.contains(focused);
     this.list.reset(this.run.texts, this.model.get("labels"));
-    this.grown();
+    this.stepped(this.run.steps);
     if (hadFocus && focused.isConnected) focused.focus({ preventScroll: true }); // it was moved
     if (hadFocus) this.#keepFocus();
   }
@@ -394,12 +421,14 @@ class RunView {
     const seconds = progress.elapsed === undefined ? 0 : progress.elapsed + since;
     const said = seconds >= 1 ? `${seconds.toFixed(1)} s` : "";
     this.elapsed.textContent = said;
+    this.steps?.tick();
     this.chat?.tick(said);
   }
 
   #updateOutputs() {
     const outputs = this.#outputs();
-    if (outputs !== this.shownOutputs) {
+    const isFresh = outputs !== this.shownOutputs;
+    if (isFresh) {
       this.drawn?.forEach((view) => view.dispose());
       this.drawn = [];
       this.outputs.replaceChildren(...outputs.map((output) => this.#output(output)));
@@ -407,6 +436,7 @@ class RunView {
     this.shownOutputs = outputs;
     if (outputs.length && !this.isChat) {
       if (!this.folded.contains(this.list.element)) this.folded.append(this.list.element);
+      if (isFresh && this.list.tables.size) this.folded.open = true; // it is what one looks at
       this.outputs.after(this.folded);
     } else if (this.folded.contains(this.list.element)) {
       this.folded.remove();

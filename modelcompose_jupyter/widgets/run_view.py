@@ -16,6 +16,7 @@ from typing import Any
 import traitlets
 from anywidget import AnyWidget
 
+from ..diagram import Diagram
 from ..document import Output
 from ..path_redaction import public
 from ..progress import WAITING_PHASES, ProgressMeter, status_line
@@ -24,12 +25,15 @@ from .conversation import reply_index
 from .esm import joined, joined_styles
 from .outputs import parts
 from .questions import questions_of
+from .steps import StepChanges, row_of, steps_of
 from .token_changes import Change, TokenChanges, in_common, whole
 from .tool_calls import calls_of
 from .update_thread import UPDATE_THREAD_NAME, update_thread
 
 _FOLDER = Path(__file__).parent
 _IDLE = "idle"
+_GROWING = ["steps", "texts", "thoughts"]
+"""What travels as changes: whole at the beginning and at the end."""
 
 
 @dataclass(frozen=True)
@@ -75,6 +79,7 @@ class RunView(AnyWidget):
             ``gone`` (nobody looks any more), and what its buttons do.
         on_updated: called on the update thread before every change, with the run in view.
         is_chat: whether the run is a reply in a conversation.
+        diagram: of the workflow's jobs, where there is something to see of them.
         keep_as: the name by which a page's browser keeps conversations, and the run that asks
             something; empty where it does not.
 
@@ -83,7 +88,9 @@ class RunView(AnyWidget):
     """
 
     _esm = joined(_FOLDER / "run_view.js")
-    _css = joined_styles(_FOLDER, "panel.css", "run_view.css", "questions.css", "markdown.css")
+    _css = joined_styles(
+        _FOLDER, "panel.css", "run_view.css", "steps.css", "questions.css", "markdown.css"
+    )
 
     is_chat = traitlets.Bool(False).tag(sync=True)
     is_markdown = traitlets.Bool(False).tag(sync=True)
@@ -101,6 +108,9 @@ class RunView(AnyWidget):
     thoughts = traitlets.List().tag(sync=True, to_json=lambda _, view: view._all_thoughts())
     probabilities = traitlets.Bool(False).tag(sync=True)
     parting = traitlets.List().tag(sync=True)
+    # The diagram is drawn once; how its jobs are comes as the texts do.
+    picture = traitlets.Unicode("").tag(sync=True)
+    steps = traitlets.Dict().tag(sync=True, to_json=lambda _, view: view._all_steps())
     reply = traitlets.Int(-1).tag(sync=True)
     outputs = traitlets.List().tag(sync=True)
     error = traitlets.Unicode("").tag(sync=True)
@@ -133,7 +143,9 @@ class RunView(AnyWidget):
         on_updated: Callable[[Run | None], None],
         is_chat: bool = False,
         keep_as: str = "",
+        diagram: Diagram | None = None,
     ) -> None:
+        self._diagram = diagram
         self._for_guests = for_guests
         self._lock = threading.Lock()
         self._output_types = outputs
@@ -148,7 +160,8 @@ class RunView(AnyWidget):
         self._changes = _Changes(None)
         self._token_changes = TokenChanges(None)
         is_markdown = bool(outputs) and all(each.type.name == "markdown" for each in outputs)
-        super().__init__(is_chat=is_chat, is_markdown=is_markdown, keep_as=keep_as)
+        picture = "" if diagram is None else diagram.of_run({})
+        super().__init__(is_chat=is_chat, is_markdown=is_markdown, keep_as=keep_as, picture=picture)
         self.on_msg(self._received)
 
     def show(self, run: Run) -> None:
@@ -210,6 +223,10 @@ class RunView(AnyWidget):
     def _all_tokens(self) -> list[Change]:
         return whole(self.run) if self.probabilities else []
 
+    def _all_steps(self) -> dict[str, Any]:
+        run = self.run
+        return {} if run is None else dict(self._shown(steps_of(run, self._diagram)))
+
     def _received(self, _: Any, content: Mapping[str, Any], __: Any) -> None:
         if content.get("type") == "resync":
             update_thread.soon(self._send_all)
@@ -235,9 +252,10 @@ class RunView(AnyWidget):
             run = self.run
         begins = run is not self._changes.run
         if begins:
-            self._changes = _Changes(run)
+            self._changes = _Changes(run, self._diagram)
         had_ended = self._changes.ended
         changes, thoughts = self._changes.advance(), self._changes.thoughts()
+        steps = self._changes.steps.advance()
         ends = self._changes.ended and not had_ended
         self._on_updated(run)
         with self.hold_sync():
@@ -255,15 +273,17 @@ class RunView(AnyWidget):
                 self.snippets = self._snippets(run)
             self.send(told)
         if begins:
-            self.send_state(["texts", "thoughts"])
-            changes, thoughts = [], []
+            self.send_state(_GROWING)
+            changes, thoughts, steps = [], [], None
+        if steps:  # before the texts, which may stand in a table of theirs
+            self.send({"type": "steps", **self._shown(steps)})
         if changes or thoughts or tokens:
             more = {"thoughts": thoughts, "tokens": tokens}
             given = {key: value for key, value in more.items() if value}
             self.send({"type": "text", "changes": changes, **given})
         if ends:
             if not begins:  # the whole is what the browser has by now, so it is not drawn again
-                self.send_state(["texts", "thoughts"])
+                self.send_state(_GROWING)
             with self._lock:
                 if self.run is run:  # another one may have taken its place meanwhile
                     self._unwatch()
@@ -279,7 +299,7 @@ class RunView(AnyWidget):
     def _send_all(self) -> None:
         """Send what the browser has lost some of."""
         if self.comm is not None:
-            self.send_state(["texts", "thoughts", "tokens"])
+            self.send_state([*_GROWING, "tokens"])
 
     def _show_nothing(self) -> None:
         self.run_id, self.ended, self.labels, self.state = "", False, [], _IDLE
@@ -327,8 +347,9 @@ _RATES = 24  # points of the line that shows them
 class _Changes:
     """How much of a run has been shown."""
 
-    def __init__(self, run: Run | None) -> None:
+    def __init__(self, run: Run | None, diagram: Diagram | None = None) -> None:
         self.run = run
+        self.steps = StepChanges(run, diagram)
         self._waiting: dict[str, Any] = {}
         self._counting: dict[str, Any] = {}
         self.labels: list[str] = []
@@ -396,14 +417,19 @@ class _Changes:
         """A heading for each text; none for a reply that is nothing but calls of tools."""
         empty = {key for key, each in self._streams.items() if each.is_only_calls}
         shown = [key for key in self._streams if key not in empty]
-        of = dict(zip(shown, labels(shown, "reply " if self._calls else "prompt "), strict=True))
+        third = "reply " if self._calls else "prompt "
+        of = dict(zip(shown, headings(shown, self.steps.types, third), strict=True))
         return [of.get(key, "") for key in self._streams]
 
     def _take(self, event: Event) -> None:
         self._seen = event.number
         data = event.data
+        self.steps.take(event)
         if event.type == "text":
-            stream = self._streams.setdefault(tuple(data["stream"]), _Shown())
+            key = tuple(data["stream"])
+            if key not in self._streams:
+                self.steps.announced(len(self._streams), key)
+            stream = self._streams.setdefault(key, _Shown())
             stream.put(data["offset"], data["text"])
             stream.finish_reason = data.get("finish_reason", stream.finish_reason)
             if data["text"]:
@@ -499,16 +525,45 @@ def _units(text: str) -> int:
     return len(text.encode("utf-16-le", "surrogatepass")) // 2
 
 
-def labels(streams: Sequence[tuple[Any, ...]], third: str = "prompt ") -> list[str]:
+def headings(
+    streams: Sequence[tuple[Any, ...]], types: Mapping[str, str], third: str = "prompt "
+) -> list[str]:
+    """A heading for each text, of jobs of these types: what tells it from others, in a table from
+    those of its row."""
+    groups: dict[Any, dict[int, tuple[Any, ...]]] = {}
+    for number, stream in enumerate(streams):
+        place = row_of(stream, types)
+        row = None if place is None else place[:2]
+        groups.setdefault(row, {})[number] = stream if place is None else (*place[2:], *stream[2:])
+    found = [""] * len(streams)
+    for group in groups.values():
+        for number, label in zip(group, labels([*group.values()], third, types), strict=True):
+            found[number] = label
+    return found
+
+
+_COUNTED_AS = {"loop": "round ", "accumulate": "round ", "for-each": "item "}
+
+
+def labels(
+    streams: Sequence[tuple[Any, ...]],
+    third: str = "prompt ",
+    types: Mapping[str, str] | None = None,
+) -> list[str]:
     """A heading for each text: what of job, repeat, prompt (or what is counted ``third``) and
     sequence tells it from others."""
-    words = ("", "repeat ", third, "text ")
-    varies = [len(set(column)) > 1 for column in zip(*streams, strict=True)]
-    return [
-        " · ".join(
-            f"{word}{part if isinstance(part, str) else part + 1}"
-            for word, part, told in zip(words, stream, varies, strict=True)
-            if told
-        )
-        for stream in streams
-    ]
+    of_job: dict[Any, list[tuple[Any, ...]]] = {}
+    for stream in streams:
+        of_job.setdefault(stream[0], []).append(stream)
+    varies = {
+        job: [len(set(column)) > 1 for column in zip(*of, strict=True)]
+        for job, of in of_job.items()
+    }
+    found = []
+    for job, *numbers in streams:
+        words = (_COUNTED_AS.get((types or {}).get(job, ""), "repeat "), third, "text ")
+        told = zip(words, numbers, varies[job][1:], strict=True)
+        parts = [job] if len(of_job) > 1 and job else []
+        parts += [f"{word}{number + 1}" for word, number, is_told in told if is_told]
+        found.append(" · ".join(parts))
+    return found

@@ -1,7 +1,8 @@
-/** The texts of a run, growing in place. */
+/** The texts of a run, growing in place; those of elements in tables. */
 
 import { element, standIn } from "./dom.js";
 import { Following } from "./following.js";
+import { ItemTable } from "./item_table.js";
 import { ThoughtFold } from "./thought_fold.js";
 
 const NODE_LENGTH = 4096; // of one DOM text node: appending to a short one is cheap
@@ -63,9 +64,16 @@ class TextBlock {
 
 /** The texts of a run, one below the other. */
 export class TextList {
-  /** @param {() => import("./markdown.js").MarkdownView | null} markdown makes what draws a text, where texts are markdown */
-  constructor(markdown) {
+  /**
+   * @param {() => import("./markdown.js").MarkdownView | null} markdown makes what draws a text, where
+   *   texts are markdown
+   * @param {(index: number) => [job: string, row: number] | undefined} placeOf tells which texts stand
+   *   in which row of a job's table
+   */
+  constructor(markdown, placeOf) {
     this.markdown = markdown;
+    this.placeOf = placeOf;
+    this.tables = new Map();
     this.element = element("div", "modelcompose-texts");
     this.element.tabIndex = 0;
     this.element.setAttribute("role", "log");
@@ -79,6 +87,7 @@ export class TextList {
     for (const block of this.blocks) block.markdown?.dispose();
     this.element.replaceChildren();
     this.blocks = [];
+    this.tables.clear();
     this.end.following = true;
     texts.forEach((text, index) => this.put(index, 0, text));
     this.name(labels);
@@ -88,10 +97,34 @@ export class TextList {
     while (this.blocks.length <= index) {
       const block = new TextBlock(this.markdown());
       this.blocks.push(block);
-      this.element.append(block.element);
+      this.#settle(this.blocks.length - 1);
     }
     this.blocks[index].put(offset, text);
     if (text) this.#mark(this.blocks[index]);
+  }
+
+  /** Show the elements of jobs in tables. */
+  showTables(tables) {
+    const jobs = Object.keys(tables);
+    for (const job of jobs) this.#table(job).update(tables[job]);
+    if (jobs.length) this.blocks.forEach((_, index) => this.#settle(index));
+  }
+
+  #table(job) {
+    if (!this.tables.has(job)) {
+      const table = new ItemTable(job, () => this.blocks.forEach((_, index) => this.#settle(index)));
+      this.tables.set(job, table);
+      this.element.append(table.element);
+    }
+    return this.tables.get(job);
+  }
+
+  /** Put a text where it belongs: into its row, if that is shown, or behind the others. */
+  #settle(index) {
+    const place = this.placeOf(index);
+    const block = this.blocks[index].element;
+    const home = place ? this.#table(place[0]).cell(place[1]) : this.element;
+    if (block.parentNode !== home) home?.append(block);
   }
 
   /** Show where text comes; blocks that have none yet are not seen. */
@@ -126,12 +159,13 @@ export class TextList {
     for (const block of this.blocks) block.draw(growing);
   }
 
+  /** Keep the end in view, unless what grows stands in a table: there is no telling which row. */
   follow() {
-    this.end.follow();
+    if (!this.growing?.element.closest(".modelcompose-items")) this.end.follow();
   }
 
   get hasText() {
-    return this.blocks.some((block) => block.length > 0 || block.thought.text);
+    return this.tables.size > 0 || this.blocks.some((block) => block.length > 0 || block.thought.text);
   }
 }
 

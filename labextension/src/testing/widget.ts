@@ -21,6 +21,8 @@ const INITIAL: State = {
   tokens: [],
   probabilities: false,
   parting: [],
+  picture: '',
+  steps: {},
   reply: -1,
   outputs: [],
   error: '',
