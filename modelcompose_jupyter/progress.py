@@ -4,20 +4,26 @@ from __future__ import annotations
 
 import json
 import time
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 from .formatting import duration, elapsed, size
 from .workflow import Event, Run, State
+from .workflow.job_states import ordinal, short_error, state_word
 
 WAITING_PHASES = ("start", "download", "load", "queue", "prefill")
 """The phases of progress in which a run waits: for a model, for its turn, for its first token."""
+
+COUNTING_PHASES = ("repeat", "item", "round")
+"""The phases in which a job does something many times."""
 
 _STEPS = {
     "engine": "Starting the engine",
     "kernels": "Compiling the kernels, once on this computer",
     "torch": "Importing torch",
 }
+_FEW = 3  # jobs that are named
 _RATE_SECONDS = 1.0  # a rate over less says nothing
 _WORTH_SECONDS = 0.2  # of a wait that is worth a word at the end
 _LIMITS = {"context": ", the end of the model's context", "host": ", the host's limit"}
@@ -79,8 +85,39 @@ class ProgressMeter:
                 return f"Reading the prompt, {done:,} of {total:,} tokens"
             case "job":
                 return f"{done} of {total} jobs"
+            case "item":
+                return f"{done:,} of {total:,} items · {data['job']}"
+            case "round":
+                return f"Round {min(done + 1, total):,} of at most {total:,} · {data['job']}"
             case _:
                 return f"{done} of {total} {data['unit']}"
+
+
+def change_words(job: Mapping[str, Any]) -> str:
+    """What an event tells of a job, where that is a change of the way that the run goes; empty
+    where it is none."""
+    id, state, error = job["job"], job["state"], job.get("error")
+    if state == "skipped":
+        return f"Skipped: {id}"
+    if state == "waiting":
+        wait = f" in {duration(job['wait'])}" if job.get("wait") else ""
+        words = f"Trying again{wait} (attempt {job['attempt']} of {job['attempts']})"
+        failure = next(reversed(job.get("failures", ())), None)
+        return f"{words}: {id}" + (f", {short_error(failure)}" if failure else "")
+    if state not in ("completed", "failed"):
+        return ""
+    if error is not None and (state == "completed" or job.get("route")):
+        led = f"led to '{job['route']}'" if job.get("route") else "the run goes on"
+        return f"Failed: {id}, {led}: {short_error(error)}"
+    return f"Took the branch '{job['route']}' · {id}" if job.get("route") else ""
+
+
+def end_words(job: Mapping[str, Any]) -> str:
+    """What an event tells of a job that has ended; empty where it has not."""
+    if job["state"] != "completed":
+        return ""
+    took = duration(job["seconds"]) if job.get("seconds") else ""
+    return " · ".join(filter(None, [f"Done: {job['job']}", took]))
 
 
 def _download(event: Event, first: Event) -> str:
@@ -106,6 +143,7 @@ class Waiting:
     def __init__(self, since: float) -> None:
         self._meter = ProgressMeter()
         self._progress = Progress("Starting", None, since)
+        self._counted: dict[str, str] = {}
         self._thinks = False
         self._words = 0
         self._in_word = False
@@ -119,11 +157,27 @@ class Waiting:
         elif event.type == "question":
             is_open = event.data["state"] == "open"
             self._progress = Progress("Waiting for an answer" if is_open else "", None, event.time)
+        elif event.type == "progress" and event.data["phase"] in COUNTING_PHASES:
+            found = self._meter.see(event)
+            is_over = event.data["done"] == event.data["total"]
+            self._counted[event.data["job"]] = "" if is_over else found.text
+        elif event.type == "job":
+            self._take_job(event)
         elif event.type == "reasoning" and not self.has_text:
             count = event.data.get("tokens", 0)
             since = self._progress.since if self._thinks else event.time
             self._thinks = True
             self._progress = Progress(f"Thinking, {_tokens(count)}", None, since)
+
+    def _take_job(self, event: Event) -> None:
+        job = event.data
+        if job["state"] in ("completed", "failed"):
+            self._counted.pop(job["job"], None)
+        if words := change_words(job):
+            self._progress = Progress(words, None, event.time)
+        elif job["state"] == "running" and job.get("attempt"):
+            words = f"{ordinal(job['attempt'])} attempt of {job['attempts']} · {job['job']}"
+            self._progress = Progress(words, None, event.time)
 
     def wrote(self, text: str, *, is_shown: bool) -> None:
         """Take in what has come of the text, which says enough where it is shown."""
@@ -147,8 +201,10 @@ class Waiting:
         return self._words > 0
 
     def line(self, now: float) -> str:
-        """What it waits for, with the seconds so far; empty where there is nothing to say."""
-        return self._progress.line(now)
+        """What it waits for, with the seconds so far, behind what is counted; empty where there is
+        nothing to say."""
+        told = " · ".join(filter(None, [*self._counted.values(), self._progress.text]))
+        return Progress(told, None, self._progress.since).line(now)
 
 
 def ending(run: Run) -> str:
@@ -202,7 +258,7 @@ def brief(run: Run) -> str:
 
 def details(run: Run) -> list[str]:
     """What there is to say of a run that has ended beside how, a few words each."""
-    parts, timings = _amount(run), run.timings
+    parts, timings = [*_ways(run), *_amount(run)], run.timings
     if "total" in timings:
         waits = {
             "loading": timings.get("load", 0),
@@ -217,6 +273,28 @@ def details(run: Run) -> list[str]:
     if "seed" in run.parameters and run.parameters.get("do_sample"):
         parts.append(f"seed {run.parameters['seed']}")
     return parts
+
+
+def _ways(run: Run) -> list[str]:
+    """Which jobs were skipped, and what was tried again or went on after a failure."""
+    jobs = run.jobs
+    of = {
+        "skipped": [name for name, job in jobs.items() if job["state"] == "skipped"],
+        "went on after a failure": [
+            name for name, job in jobs.items() if state_word(job) == "recovered"
+        ],
+        "tried again": [
+            name
+            for name, job in jobs.items()
+            if job.get("failed") and state_word(job) == "completed"
+        ],
+    }
+    return [f"{word}: {_few(names)}" for word, names in of.items() if names]
+
+
+def _few(names: Sequence[str]) -> str:
+    more = f" and {len(names) - _FEW} more" if len(names) > _FEW else ""
+    return f"{', '.join(names[:_FEW])}{more}"
 
 
 def _amount(run: Run) -> list[str]:

@@ -9,7 +9,7 @@ from collections.abc import Callable
 from typing import Any, Protocol
 
 from .asking import Ask
-from .progress import Waiting
+from .progress import Waiting, change_words, end_words
 from .workflow import Event, Run, State
 
 STOP_SECONDS = 10.0
@@ -41,12 +41,20 @@ def follow(
     write: Callable[[str], object] | None = None,
     think: Callable[[str], object] | None = None,
     ask: Ask | None = None,
+    note: Callable[[str], object] | None = None,
     stop_seconds: float = STOP_SECONDS,
     since: float | None = None,
 ) -> None:
     """`await_end`; what went wrong with the run is raised."""
     await_end(
-        run, line=line, write=write, think=think, ask=ask, stop_seconds=stop_seconds, since=since
+        run,
+        line=line,
+        write=write,
+        think=think,
+        ask=ask,
+        note=note,
+        stop_seconds=stop_seconds,
+        since=since,
     )
     if run.error is not None:
         raise run.error.with_traceback(None)
@@ -59,6 +67,7 @@ def await_end(
     write: Callable[[str], object] | None = None,
     think: Callable[[str], object] | None = None,
     ask: Ask | None = None,
+    note: Callable[[str], object] | None = None,
     stop_seconds: float = STOP_SECONDS,
     since: float | None = None,
     or_text: bool = False,
@@ -69,7 +78,8 @@ def await_end(
     ``line`` shows what it waits for meanwhile, and for how long, as soon as it has waited for
     `QUIET_SECONDS`; ``write`` takes the text as it comes, and a line's end behind it; ``think``
     takes the thoughts before it, and a blank line behind these. ``ask`` is called where questions
-    are open, which only wait where there is none. ``since`` is when the wait began,
+    are open, which only wait where there is none. ``note`` takes a line for each job of several that
+    has ended, waits for another attempt or was skipped. ``since`` is when the wait began,
     in seconds since the epoch; now if None.
     """
     began = time.time() if since is None else since
@@ -87,6 +97,8 @@ def await_end(
             elif piece is not None:
                 waiting.take(piece)
                 thoughts.take(piece)
+                if note is not None and (words := _note(piece, run)):
+                    note(words)
             is_written = has_text or thoughts.are_open
             if shown is not None and not (is_written and shown.is_among_text):
                 shown.show(waiting.line(time.time()))
@@ -106,6 +118,13 @@ def await_end(
         raise
     thoughts.end()
     _end(line, write if has_text else None)
+
+
+def _note(event: Event, run: Run) -> str:
+    """A line for what an event tells of a job; empty for nothing."""
+    if event.type != "job":
+        return ""
+    return change_words(event.data) or (end_words(event.data) if len(run.jobs) > 1 else "")
 
 
 class _Thoughts:

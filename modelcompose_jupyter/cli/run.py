@@ -90,9 +90,10 @@ def _run(
     write = for_terminal(sys.stdout) if stream else None
     is_terminal = sys.stdin.isatty() and sys.stderr.isatty()
     asks = Prompter(partial(click.echo, err=True), _entered) if is_terminal else refuse
+    note = partial(click.echo, err=True) if line is None else None  # a log has lines
     try:
         follow(
-            current, line=line, write=write, think=for_thoughts(sys.stderr),
+            current, line=line, write=write, think=for_thoughts(sys.stderr), note=note,
             ask=go_on if auto_resume else asks, stop_seconds=_STOP_SECONDS, since=began,
         )  # fmt: skip
     except (KeyboardInterrupt, OSError):

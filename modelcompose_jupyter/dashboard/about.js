@@ -29,7 +29,7 @@ function render({ model, el }) {
 
   const how = folded("How it works", picture);
   how.open = model.get("unfolded");
-  el.append(how, folded("Call it over HTTP", command, copy));
+  el.append(...(picture.firstChild ? [how] : []), folded("Call it over HTTP", command, copy));
   return () => model.off("change:curl", show);
 }
 

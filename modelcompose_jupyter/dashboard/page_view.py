@@ -91,7 +91,9 @@ class About(anywidget.AnyWidget):
 
     _esm = _FOLDER / "about.js"
 
-    diagram = traitlets.Unicode(help="The jobs as SVG.").tag(sync=True)
+    diagram = traitlets.Unicode(help="The jobs as SVG; empty where the panel shows them.").tag(
+        sync=True
+    )
     curl = traitlets.Unicode(help="A command that runs the workflow.").tag(sync=True)
     unfolded = traitlets.Bool(help="Whether the diagram is seen at once.").tag(sync=True)
 
@@ -124,7 +126,9 @@ def _entered(workflow: Workflow, before: Panel | None) -> dict[str, Any]:
 
 def _part(panel: Panel, workflow: Workflow, unfolded: bool) -> ipywidgets.VBox:
     """A workflow's panel and what is to be known of it; the command follows the inputs."""
-    about = About(diagram=workflow.diagram.svg, unfolded=unfolded)
+    # A panel that shows how the jobs go has drawn them.
+    picture = workflow.diagram.svg if panel.diagram is None else ""
+    about = About(diagram=picture, unfolded=unfolded)
 
     def show_command(_: Any = None) -> None:
         try:

@@ -190,7 +190,8 @@ class _Describer:
                 yield f"over {self._given(job)}"
             case Delay(duration=duration, time=time):
                 if duration is not None:
-                    yield f"for {self._brief(duration)}"
+                    is_number = isinstance(duration.value, int | float)
+                    yield f"for {f'{duration.value:g} s' if is_number else self._brief(duration)}"
                 elif time is not None:
                     yield f"until {self._brief(time)}"
         if job.do is not None:
@@ -313,8 +314,8 @@ class _Describer:
 
 
 def _links(workflow: Workflow, describe: _Describer) -> dict[Edge, Link]:
-    """What waits for what and what leads to it, with the input before the first jobs and the output
-    after the last.
+    """What waits for what and what leads to it; the input comes before the first jobs, and the
+    output behind the last.
 
     Where that is more than anyone can follow, what is implied by the rest is left out.
     """

@@ -26,7 +26,7 @@ MARKS = {
 """A mark for each state, which is not told by its colour alone."""
 _WORDS = {"completed": "done", "interrupted": "asks", "waiting": "waits"}
 _WORTH_SECONDS = 0.1  # of a word
-COLUMNS = 30
+COLUMNS = 33
 """The room that these words take."""
 
 

@@ -60,6 +60,7 @@ class Panel(ipywidgets.VBox):
         workflow: what it runs.
         inputs: the input widgets by name; ordinary ipywidgets, to be linked and observed.
         run: the run in view, or None.
+        diagram: the workflow's, where a run shows its jobs; None where there is one call alone.
         live: whether a changed input starts a new run at once.
 
     Args:
@@ -95,9 +96,12 @@ class Panel(ipywidgets.VBox):
         self._compared: Sequence[str] = ()
         self._model = {"name": _named_models(workflow), "state": ""}
         self._loaded_for: object = None  # the run after which that state was looked up
-        self._saved = StaticOutput[Run](partial(bundle, signature=workflow.signature))
+        drawn = diagram(workflow.document, _declared(workflow), for_guests=workflow.for_guests)
+        self.diagram = drawn if drawn.says_more else None
+        self._saved = StaticOutput[Run](
+            partial(bundle, signature=workflow.signature, diagram=self.diagram)
+        )
         is_chat = self._conversation is not None
-        picture = diagram(workflow.document, _declared(workflow), for_guests=workflow.for_guests)
         self._view = RunView(
             workflow.signature.outputs,
             for_guests=workflow.for_guests,
@@ -107,7 +111,7 @@ class Panel(ipywidgets.VBox):
             on_updated=self._run_shown,
             is_chat=is_chat,
             keep_as=keep_as,
-            diagram=picture if picture.says_more else None,
+            diagram=self.diagram,
         )
         label, tooltip = ("Send", "Enter") if is_chat else ("Run Workflow", "Ctrl+Enter")
         self._run_button = _button(label, "primary", tooltip, self.press_run)

@@ -19,7 +19,7 @@ from anywidget import AnyWidget
 from ..diagram import Diagram
 from ..document import Output
 from ..path_redaction import public
-from ..progress import WAITING_PHASES, ProgressMeter, status_line
+from ..progress import WAITING_PHASES, ProgressMeter, change_words, status_line
 from ..workflow import Event, Run, State
 from .conversation import reply_index
 from .esm import joined, joined_styles
@@ -351,7 +351,9 @@ class _Changes:
         self.run = run
         self.steps = StepChanges(run, diagram)
         self._waiting: dict[str, Any] = {}
+        self._retrying: dict[str, dict[str, Any]] = {}  # by job
         self._counting: dict[str, Any] = {}
+        self._counted: str | None = None  # the job that this is about
         self.labels: list[str] = []
         self.error = ""
         self.started = False
@@ -365,8 +367,9 @@ class _Changes:
 
     @property
     def progress(self) -> dict[str, Any]:
-        """What it waits for: a model or its turn, else jobs, repeats or prompts; empty for none."""
-        return self._waiting or self._counting
+        """What it waits for: a model or its turn, another attempt, else jobs, repeats or prompts;
+        empty for none."""
+        return self._waiting or next(iter(self._retrying.values()), self._counting)
 
     @property
     def reply(self) -> int:
@@ -445,12 +448,24 @@ class _Changes:
                 self._times.append(event.time)
         elif event.type == "tool":
             self._calls = True
+        elif event.type == "job":
+            self._take_job(event)
         elif event.type == "progress":
             self.started = True
             self._take_progress(event)
         elif event.type == "state":
             self.started = True
             self.ended = State(data["state"]).is_final
+
+    def _take_job(self, event: Event) -> None:
+        id, state = event.data["job"], event.data["state"]
+        if state == "waiting":
+            words = change_words(event.data)
+            self._retrying[id] = {"text": words, "share": None, "since": event.time}
+        else:
+            self._retrying.pop(id, None)
+        if state in ("completed", "failed") and self._counted == id:
+            self._counting = {}
 
     def _take_progress(self, event: Event) -> None:
         data, found = event.data, self._meter.see(event)
@@ -459,7 +474,7 @@ class _Changes:
         if data["phase"] in WAITING_PHASES:
             self._waiting = shown
         elif (data["phase"], data["total"]) != ("job", 1):  # one job is nothing to count
-            self._counting = shown
+            self._counting, self._counted = shown, data.get("job")
 
 
 class _Shown:

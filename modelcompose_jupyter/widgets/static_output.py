@@ -13,6 +13,7 @@ from typing import Any, Generic, TypeVar
 
 from IPython.display import display
 
+from ..diagram import Diagram
 from ..document import Signature
 from ..progress import status_line
 from ..thought_html import thought_html
@@ -20,6 +21,7 @@ from ..token_html import run_html
 from ..workflow import Run
 from .conversation import turns_html, with_replies, with_reply
 from .outputs import Part, parts, preformatted
+from .steps_html import loose_texts, steps_html
 from .tool_calls import calls_html, calls_of, calls_text, shown_turns
 
 Bundle = tuple[dict[str, str], dict[str, Any]]
@@ -65,11 +67,13 @@ class StaticOutput(Generic[T]):
         display(data, metadata=metadata, raw=True, display_id=self._display_id, update=update)
 
 
-def bundle(run: Run, signature: Signature) -> Bundle:
+def bundle(run: Run, signature: Signature, diagram: Diagram | None = None) -> Bundle:
     """A run that has ended as a MIME bundle, with its conversations, and the metadata that keeps
-    it."""
+    it; with the ``diagram`` of its workflow, what became of the jobs."""
     outputs = parts(run, signature.outputs)
-    found = outputs or [Part("", "text", run.text, preformatted(run.text))]
+    texts = run.streams if diagram is None else loose_texts(run)
+    said = "\n\n".join(filter(None, texts.values()))
+    found = outputs or [Part("", "text", run.text, preformatted(said) if said else "")]
     plain = "\n\n".join(
         f"{part.label}:\n{part.text}" if part.label else part.text for part in found
     )
@@ -100,6 +104,9 @@ def bundle(run: Run, signature: Signature) -> Bundle:
             turns = with_reply(turns, reply, thought)
         html = turns_html(turns, count if reply else 0) + html
         reply = ""
+    if diagram is not None:
+        told = steps_html(run, diagram)
+        html, plain = f"{told}{html}", f"{run.jobs!r}\n\n{plain}"
     status = f"[{status_line(run)}]"
     if run.error is not None:
         plain, html = f"{plain}\n{run.error}", html + preformatted(str(run.error))

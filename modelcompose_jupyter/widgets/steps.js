@@ -91,9 +91,22 @@ export class StepsView {
     else delete node.drawn.dataset.state;
     node.mark.textContent = known?.mark ?? "";
     node.drawn.setAttribute("aria-label", known ? `${node.name}: ${known.words}` : node.name);
+    if (known?.state === "running") this.#bringIntoView(node.drawn);
     if (known?.elapsed === undefined) this.heard.delete(key);
     else this.heard.set(key, performance.now() - 1000 * known.elapsed);
     node.words.textContent = this.#words(key, node);
+  }
+
+  /** Have what goes on seen, within the picture's own box, unless somebody looks at it there. */
+  #bringIntoView(drawn) {
+    if (this.box.matches(":hover, :focus-within")) return;
+    const [seen, own] = [this.box.getBoundingClientRect(), drawn.getBoundingClientRect()];
+    if (own.top < seen.top || own.bottom > seen.bottom) {
+      this.box.scrollTop += (own.top + own.bottom - seen.top - seen.bottom) / 2;
+    }
+    if (own.left < seen.left || own.right > seen.right) {
+      this.box.scrollLeft += (own.left + own.right - seen.left - seen.right) / 2;
+    }
   }
 
   /** What is said of a job beside its mark, with the seconds that it has taken so far. */

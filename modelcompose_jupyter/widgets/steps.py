@@ -14,7 +14,7 @@ from __future__ import annotations
 
 import re
 import time
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from ..diagram import Diagram
@@ -25,12 +25,13 @@ from ..workflow.job_states import more_words, ordinal, state_word
 Steps = dict[str, dict[str, Any]]
 """What is shown, or of that what has changed."""
 
-_LISTS = ("for-each",)  # types of jobs whose elements are rows
+LISTS = ("for-each",)
+"""Types of jobs whose elements are rows of a table."""
 _WITHIN = re.compile(r"\[(\d+)\](.*)", re.DOTALL)
 
 
 class StepChanges:
-    """How much of a run's steps was told to the browser. ``diagram`` is None where none is shown."""
+    """How much of a run's steps was told to the browser; without a diagram none of its jobs."""
 
     def __init__(self, run: Run | None, diagram: Diagram | None) -> None:
         self._run = run
@@ -57,13 +58,13 @@ class StepChanges:
                     self._began.setdefault(data["job"], event.time)
             case "progress" if data["phase"] in ("item", "round", "repeat"):
                 self._is_stale = True
-                if self._types.get(data["job"]) in _LISTS:
+                if self._types.get(data["job"]) in LISTS:
                     table = self._table(data["job"])
                     table |= {"total": data["total"], "done": data["done"]}
                     if data["done"] == 0:  # it is tried again
                         table |= {"anew": True, "rows": {}}
-            case "item" if self._types.get(data["job"]) in _LISTS:
-                self._table(data["job"])["rows"][str(data["index"])] = _row(data)
+            case "item" if self._types.get(data["job"]) in LISTS:
+                self._table(data["job"])["rows"][str(data["index"])] = row(data)
 
     def announced(self, number: int, stream: Sequence[Any]) -> None:
         """Take in that a text has been announced."""
@@ -107,10 +108,10 @@ def row_of(stream: Sequence[Any], types: Mapping[str, str]) -> tuple[str, int, s
     """Which row a text stands in, of the table of which job; and what tells it from others there:
     the rest of its job's place, and an index. None where it stands in none."""
     job, index = str(stream[0]), int(stream[1])
-    if types.get(job) in _LISTS:
+    if types.get(job) in LISTS:
         return job, index, "", 0
     start, _, _ = job.partition("[")
-    if start == job or types.get(start) not in _LISTS:
+    if start == job or types.get(start) not in LISTS:
         return None
     found = _WITHIN.match(job, len(start))
     return None if found is None else (start, int(found[1]), found[2].strip("/"), index)
@@ -181,7 +182,7 @@ def _failure(failure: Mapping[str, Any]) -> str:
     return f"{ordinal(failure['attempt'])} attempt{at}: {failure['message']}"
 
 
-def _row(item: Mapping[str, Any]) -> dict[str, Any]:
+def row(item: Mapping[str, Any]) -> dict[str, Any]:
     """An element of a list as a row."""
     state = state_word(item)
     attempt = item.get("attempt")
@@ -197,8 +198,3 @@ def _row(item: Mapping[str, Any]) -> dict[str, Any]:
         "output": item.get("output") or "",
         "error": (item.get("error") or {}).get("message", ""),
     }
-
-
-def rows_of(run: Run, job: str) -> Iterable[tuple[int, dict[str, Any]]]:
-    """The rows of a job's table so far, in their order."""
-    return ((index, _row(item)) for index, item in run.items.get(job, {}).items())
