@@ -44,13 +44,14 @@ def test_events_have_the_shapes_that_are_written_down(
     host: LocalHost, models: ScriptedModels
 ) -> None:
     """Each key of each event, however a run ends; ``test_tokens`` has those of tokens,
-    ``test_tool_loop`` those of tools, ``test_interrupts`` those of questions."""
+    ``test_tool_loop`` those of tools, ``test_interrupts`` those of questions, ``test_job_events``
+    those of elements."""
     runs = [run(host, "workflow: {repeat_count: 2}", prompt="a")]
     models.failure = ModelError("none", code="load_failed")
     runs.append(run(host, "", prompt="a"))
     events = [event for each in runs for event in each.events()]
     assert {event.type for event in events} == EVENT_DATA.keys() - {
-        "reasoning", "tokens", "call", "tool", "messages", "question"
+        "reasoning", "tokens", "call", "tool", "messages", "question", "item"
     }  # fmt: skip
     for event in events:
         shape = EVENT_DATA[event.type]
