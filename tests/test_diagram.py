@@ -10,12 +10,15 @@ from typing import Any
 from xml.etree import ElementTree
 
 import pytest
-from hypothesis import given
+from hypothesis import given, reject
 from hypothesis import strategies as st
 from seed.blocks import SEED_BATCH
 
 from modelcompose_jupyter.diagram import MAX_JOBS, Diagram, Link, Node, diagram
+from modelcompose_jupyter.diagram.states import MARKS, edge_states, job_state
+from modelcompose_jupyter.diagram.svg import label_size
 from modelcompose_jupyter.document import load_document
+from modelcompose_jupyter.errors import DocumentError
 
 SVG = "{http://www.w3.org/2000/svg}"
 COMPONENT = {
@@ -268,6 +271,200 @@ def test_the_picture_needs_nothing_of_its_page_and_leaves_nothing_in_it() -> Non
         assert all(each.get("fill") for each in root.iter(f"{SVG}rect"))
 
 
+# Jobs of all types
+
+TEST = {"input": "${jobs.draft.output}", "operator": "match", "value": ".*fox.*"}
+MANY = drawn(
+    [
+        job("draft", retry=3, timeout=30, on_error={"output": ""}),
+        {"id": "check", "type": "if", **TEST, "if_true": "publish", "if_false": "improve"},
+        {
+            "id": "improve",
+            "type": "loop",
+            "max_iteration_count": 5,
+            "until": {**TEST, "input": "${output}"},
+            "do": {"retry": 2},
+            "interrupt": {"after": True},
+            "on_error": {"to": "sorry"},
+        },
+        job("publish"),
+        job("last", depends_on=[["improve", "publish"]]),
+        {"id": "sorry", "type": "delay", "duration": "90s"},
+        {"id": "each", "type": "for-each", "input": "${input.names as list}", "do": {}},
+        {
+            "id": "pick",
+            "type": "switch",
+            "input": "${input.kind | a}",
+            "cases": [{"value": "a", "then": "one"}, {"value": "b", "then": "one"}],
+            "otherwise": "two",
+        },
+        {
+            "id": "chance",
+            "type": "random-router",
+            "routings": [{"to": "three", "weight": 1}, {"to": "four", "weight": 3}],
+        },
+        *(job(name) for name in ("one", "two", "three", "four")),
+    ]
+)
+
+
+def test_what_jobs_of_each_type_do_is_told() -> None:
+    told = {node.label: (node.heading[1:], node.details, node.marks) for node in MANY.nodes}
+    model = "bundled:storyteller"
+    assert told["draft"] == (
+        (),
+        (model,),
+        ("up to 3 attempts", "at most 30 s", "a failure has a value"),
+    )
+    assert told["check"] == (("if",), ("${jobs.draft.output} matches .*fox.*",), ())
+    assert told["improve"] == (
+        ("loop",),
+        (
+            "until ${output} matches .*fox.*",
+            "at most 5 rounds",
+            f"do: {model}, up to 2 attempts",
+        ),
+        ("asks after",),
+    )
+    assert told["sorry"] == (("delay",), ("for 90 s",), ())
+    assert told["each"] == (("for each",), ("of ${input.names}", f"do: {model}"), ())
+    assert told["pick"] == (("switch",), ("${input.kind}",), ())
+    assert told["chance"] == (("at random",), (), ())
+
+
+def test_what_leads_to_a_job_stands_at_the_edge() -> None:
+    names = {node.label: place for place, node in enumerate(MANY.nodes)}
+    found = {
+        (one, other): MANY.links[names[one], names[other]]
+        for one, other in links(MANY)
+        if MANY.links[names[one], names[other]] != Link("waits")
+    }
+    assert found == {
+        ("check", "publish"): Link("route", "true"),
+        ("check", "improve"): Link("route", "false"),
+        ("improve", "sorry"): Link("error", "on error"),
+        ("improve", "last"): Link("any", "or"),
+        ("publish", "last"): Link("any", "or"),
+        ("pick", "one"): Link("route", "a, b"),
+        ("pick", "two"): Link("route", "otherwise"),
+        ("chance", "three"): Link("route", "25 %"),
+        ("chance", "four"): Link("route", "75 %"),
+    }
+    shown = texts(MANY.svg)
+    assert {"true", "false", "on error", "a, b", "otherwise", "25 %"} <= set(shown)
+    lines = MANY.mermaid.splitlines()
+    assert '  j1{"check#32;if<br/>' in "".join(lines)
+    assert '  j1 -.->|"true"| j3' in lines
+    assert '  j2 -->|"or"| j4' in lines
+
+
+def test_in_words_it_says_what_leads_where() -> None:
+    lines = MANY.text.splitlines()
+    model = "bundled:storyteller"
+    assert f"  draft [{model}]  up to 3 attempts, at most 30 s, a failure has a value" in lines
+    assert "  check [if ${jobs.draft.output} matches .*fox.*]  after: draft" in lines
+    assert "  publish  where check: true" in lines
+    assert "  sorry [delay for 90 s]  where improve fails" in lines
+    assert "  last  after: improve or publish" in lines
+    assert "  one  where pick: a, b" in lines
+    assert "  chance [at random]" in lines
+    alone = drawn([{"id": "wait", "type": "delay", "duration": 1}, job("b", "wait", retry=2)])
+    assert len(alone.text.splitlines()) == 4  # a chain, but there is more to say
+
+
+def test_guests_see_no_folders_in_what_jobs_do() -> None:
+    test = {"input": "/srv/of jane/a", "operator": "eq", "value": "/srv/of jane/b"}
+    document = load_document(
+        {
+            "component": COMPONENT,
+            "workflow": {
+                "jobs": [
+                    {"id": "check", "type": "if", **test, "if_true": "b"},
+                    {"id": "b", "input": {"prompt": "x"}},
+                ]
+            },
+        }
+    )
+    own = diagram(document, document.workflow())
+    public = diagram(document, document.workflow(), for_guests=True)
+    assert "/srv" in own.svg
+    assert "/srv" not in public.svg + public.text + public.mermaid + public.of_run({})
+    assert "…/b" in public.text
+
+
+# Runs
+
+JOBS: dict[str, dict[str, Any]] = {
+    "draft": {
+        "type": "component",
+        "state": "completed",
+        "seconds": 1.23,
+        "attempt": 2,
+        "attempts": 3,
+        "failed": 1,
+    },
+    "check": {"type": "if", "state": "completed", "route": "improve", "seconds": 0.001},
+    "improve": {"type": "loop", "state": "running", "done": 1, "total": 5},
+    "publish": {"type": "component", "state": "skipped"},
+    "last": {"type": "component", "state": "pending"},
+    "each": {"type": "for-each", "state": "running", "done": 3, "total": 10},
+}
+
+
+def test_how_jobs_are_is_told_by_marks_and_words() -> None:
+    found = {name: job_state(each) for name, each in JOBS.items()}
+    assert {name: (each.mark, each.words) for name, each in found.items()} == {
+        "draft": ("✓", "done · 2nd attempt · 1.2 s"),
+        "check": ("✓", "done"),
+        "improve": ("●", "round 2 of at most 5"),
+        "publish": ("–", "skipped"),
+        "last": ("○", "pending"),
+        "each": ("●", "3 / 10"),
+    }
+    wait = {"type": "component", "state": "waiting", "attempt": 3, "attempts": 3, "wait": 4.0}
+    assert job_state(wait).words == "3rd attempt in 4.0 s"
+    recovered = {"type": "delay", "state": "completed", "error": {"code": "x", "message": "y"}}
+    assert (job_state(recovered).state, job_state(recovered).words) == ("recovered", "recovered")
+    assert len(set(MARKS.values())) == len(MARKS) - 1  # what has recovered is done, too
+
+
+def test_the_way_that_a_run_went_is_told_by_its_edges() -> None:
+    places = {node.job: place for place, node in enumerate(MANY.nodes)}
+    found = edge_states(MANY.nodes, MANY.links, JOBS)
+
+    def state(one: str, other: str) -> str:
+        return found[places[one], places[other]]
+
+    assert state("check", "improve") == "taken"
+    assert state("check", "publish") == "left"
+    assert state("publish", "last") == "left"
+    assert state("improve", "last") == "open"
+    assert found[0, places["draft"]] == "taken"
+    assert state("improve", "sorry") == "open"
+    assert set(edge_states(MANY.nodes, MANY.links, {}).values()) == {"open"}
+
+
+def test_the_picture_of_a_run_has_all_of_it_and_room_for_what_comes() -> None:
+    shown = MANY.of_run(JOBS)
+    root = ElementTree.fromstring(shown)
+    nodes = {each.get("data-node"): each for each in root.iter(f"{SVG}g") if each.get("data-node")}
+    assert len(nodes) == len(MANY.nodes) - 2
+    assert nodes["3"].get("data-state") == "running"
+    assert "● round 2 of at most 5" in texts(shown)
+    assert "draft: done · 2nd attempt · 1.2 s" in root.get("aria-label", "")
+    before = ElementTree.fromstring(MANY.of_run({}))
+    assert before.get("viewBox") == root.get("viewBox")
+    assert not any(each.get("data-state") for each in before.iter(f"{SVG}g"))
+    assert not re.search(r"var\([^,()]*\)", shown)
+
+
+def test_one_call_alone_has_no_steps_to_see() -> None:
+    assert not drawn([job("a")]).says_more
+    assert not drawn([job("a", repeat_count=3)]).says_more
+    assert drawn([job("a"), job("b")]).says_more
+    assert drawn([{"id": "each", "type": "for-each", "input": ["a"], "do": {}}]).says_more
+
+
 Box = tuple[float, float, float, float]
 
 
@@ -304,7 +501,17 @@ def graphs(draw: st.DrawFn) -> Diagram:
     after = [
         draw(st.sets(st.sampled_from(ids[:i]), max_size=3)) if i else set() for i in range(count)
     ]
-    return drawn([job(id_, *sorted(others)) for id_, others in zip(ids, after, strict=True)])
+    jobs = [job(id_, *sorted(others)) for id_, others in zip(ids, after, strict=True)]
+    for number, each in enumerate(jobs):
+        later = [id_ for id_ in ids[number + 1 :] if id_ not in each.get("depends_on", ())]
+        if later and draw(st.booleans()):
+            routes = draw(st.lists(st.sampled_from(later), min_size=1, max_size=3))
+            cases = [{"value": value, "then": to} for value, to in enumerate(routes)]
+            each |= {"type": "switch", "input": "${input.prompt}", "cases": cases}
+    try:
+        return drawn(jobs)
+    except DocumentError:  # some can never run
+        reject()
 
 
 @given(graphs())
@@ -325,6 +532,9 @@ def test_boxes_stand_apart_within_the_picture_and_edges_run_forward_beside_them(
         others = [box for place, box in enumerate(placed) if place not in (first, last)]
         for x, y in points(layout.curve(way)):
             assert all(is_apart((x, y, 0, 0), box) for box in others)
+        if shown.links[first, last].label:
+            (x, y), (w, h) = layout.label(way), label_size(shown.links[first, last])
+            assert all(is_apart((x - w / 2, y - h / 2, w, h), box) for box in placed)
 
 
 @given(graphs())

@@ -13,6 +13,7 @@ from modelcompose_jupyter.progress import (
     ProgressMeter,
     Waiting,
     as_text,
+    change_words,
     ending,
     says_only,
     status_line,
@@ -66,6 +67,16 @@ BYTES = {"phase": "load", "unit": "B"}
         ),
         ({"phase": "job", "done": 1, "total": 2}, "1 of 2 jobs", 0.5),
         ({"phase": "repeat", "done": 1, "total": 4, "unit": "repeats"}, "1 of 4 repeats", 0.25),
+        (
+            {"phase": "item", "job": "each", "done": 750, "total": 1000, "unit": "items"},
+            "750 of 1,000 items · each",
+            0.75,
+        ),
+        (
+            {"phase": "round", "job": "improve", "done": 1, "total": 4, "unit": "rounds"},
+            "Round 2 of at most 4 · improve",
+            0.25,
+        ),
     ],
 )
 def test_other_progress_is_counted(data: dict[str, Any], text: str, share: float | None) -> None:
@@ -238,3 +249,71 @@ def test_a_run_that_failed_is_not_called_by_the_end_of_its_other_texts() -> None
     run = ended(["cancelled"], State.FAILED, usage={"generated": 3})
     assert run.finish_reason == "cancelled"
     assert status_line(run) == "Failed · 3 tokens"
+
+
+FAILED = {"attempt": 1, "code": "busy", "message": "the model\nis busy"}
+
+
+@pytest.mark.parametrize(
+    ("job", "words"),
+    [
+        ({"state": "skipped"}, "Skipped: draft"),
+        (
+            {"state": "waiting", "attempt": 2, "attempts": 3, "wait": 4.0, "failures": [FAILED]},
+            "Trying again in 4.0 s (attempt 2 of 3): draft, the model is busy",
+        ),
+        (
+            {"state": "waiting", "attempt": 2, "attempts": 2, "wait": 0, "failures": []},
+            "Trying again (attempt 2 of 2): draft",
+        ),
+        ({"state": "completed", "route": "improve"}, "Took the branch 'improve' · draft"),
+        (
+            {"state": "completed", "error": FAILED},
+            "Failed: draft, the run goes on: the model is busy",
+        ),
+        (
+            {"state": "failed", "error": FAILED, "route": "sorry"},
+            "Failed: draft, led to 'sorry': the model is busy",
+        ),
+        ({"state": "failed", "error": FAILED}, ""),
+        ({"state": "completed"}, ""),
+        ({"state": "running"}, ""),
+    ],
+)
+def test_changes_of_the_way_are_words(job: dict[str, Any], words: str) -> None:
+    assert change_words({"job": "draft", "type": "component", **job}) == words
+
+
+def test_what_is_counted_stands_before_what_is_written() -> None:
+    run = Run("w", {}, lambda: None)
+    waiting = Waiting(0)
+
+    def line(kind: Any, **data: Any) -> str:
+        run.add(kind, data)
+        waiting.take(run.events_so_far()[-1])
+        return waiting.line(0)
+
+    counts = {"phase": "item", "job": "each", "unit": "items"}
+    line("progress", **counts, done=0, total=3)
+    waiting.wrote("two words", is_shown=False)
+    assert waiting.line(0) == "0 of 3 items · each · Writing, 2 words"
+    assert line("progress", **counts, done=1, total=3).startswith("1 of 3 items · each")
+    assert line("job", job="each", type="for-each", state="completed") == "Writing, 2 words"
+    assert line("job", job="no", type="component", state="skipped") == "Skipped: no"
+    waiting.wrote(" more", is_shown=True)
+    assert waiting.line(0) == ""
+    state = {"type": "component", "attempt": 2, "attempts": 3}
+    assert line("job", job="a", state="running", **state) == "2nd attempt of 3 · a"
+
+
+def test_the_end_says_what_was_skipped_and_tried_again() -> None:
+    run = Run("w", {}, lambda: None)
+    of = {"type": "component"}
+    run.add("job", {"job": "a", **of, "state": "completed", "failed": 1})
+    for name in "bcdef":
+        run.add("job", {"job": name, **of, "state": "skipped"})
+    run.add("job", {"job": "g", **of, "state": "completed", "failed": 2, "error": FAILED})
+    run.add("state", {"state": State.COMPLETED})
+    assert status_line(run) == (
+        "Finished · skipped: b, c, d and 2 more · went on after a failure: g · tried again: a"
+    )

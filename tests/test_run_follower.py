@@ -168,3 +168,28 @@ def test_of_a_run_that_has_not_ended_yet_no_number_is_told() -> None:
     assert error._render_traceback_() == [  # type: ignore[attr-defined]
         f"KeyboardInterrupt: run {run.id} was stopped"
     ]
+
+
+def test_a_log_has_a_line_for_each_job_that_ends_and_none_for_elements() -> None:
+    run = Run("w", {}, lambda: None)
+    types = {"a": "component", "check": "if", "b": "component"}
+    for name, type_ in types.items():
+        run.add("job", {"job": name, "type": type_, "state": "pending"})
+    run.add("job", {"job": "a", "type": "component", "state": "running"})
+    run.add("item", {"job": "a", "index": 0, "state": "completed"})
+    run.add("job", {"job": "a", "type": "component", "state": "completed", "seconds": 1.5})
+    run.add("job", {"job": "check", "type": "if", "state": "completed", "route": "c"})
+    run.add("job", {"job": "b", "type": "component", "state": "skipped"})
+    run.add("state", {"state": State.COMPLETED})
+    lines: list[str] = []
+    follow(run, note=lines.append)
+    assert sorted(lines) == ["Done: a · 1.5 s", "Skipped: b", "Took the branch 'c' · check"]
+
+
+def test_one_job_alone_is_nothing_to_note() -> None:
+    run = Run("w", {}, lambda: None)
+    run.add("job", {"job": "a", "type": "component", "state": "completed", "seconds": 1.5})
+    run.add("state", {"state": State.COMPLETED})
+    lines: list[str] = []
+    follow(run, note=lines.append)
+    assert lines == []

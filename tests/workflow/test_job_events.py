@@ -133,7 +133,7 @@ def test_a_job_that_is_tried_again_says_which_attempt_and_when(
                         "input": {"prompt": "a"},
                         "retry": {"max_attempt_count": 3, "delay": 0.01},
                     },
-                    {"id": "b", "input": {"prompt": "b"}},
+                    {"id": "b", "depends_on": ["draft"], "input": {"prompt": "b"}},
                 ]
             },
         },
