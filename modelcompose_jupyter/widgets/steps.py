@@ -187,7 +187,7 @@ def row(item: Mapping[str, Any]) -> dict[str, Any]:
     state = state_word(item)
     attempt = item.get("attempt")
     again = f"{ordinal(attempt)} attempt" if attempt else ""
-    word = {"waiting": f"waits for its {again}", "completed": again}.get(state, state)
+    word = {"waiting": f"waits for its {again}", "completed": again or "done"}.get(state, state)
     if state == "running" and again:
         word = again
     return {
