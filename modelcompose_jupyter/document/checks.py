@@ -13,19 +13,24 @@ from .expression import Expression, Key
 from .fields import Strict
 from .files import BesideFiles
 from .reader import MAX_PROBLEMS, KeyPath, Source
-from .references import NOTES, SOURCES, BrokenExpression, Reference, findings
+from .references import NOTES, SOURCES, BrokenExpression, Reference, findings, references
 from .render import render
 from .templates import Template, parse_template
 from .validator import Validated
 
 DEFAULT_ID = "__default__"
 """What stands for the default workflow, component or action where one is named."""
+_LOOP = "the 'do' of a loop, and in its 'while' and 'until'"
+_LISTS = "the 'do' of a job of type for-each or accumulate"
 _WHERE = {
-    "index": "the input of a job with 'repeat_count', and in 'do'",
-    "iteration": "the 'do' of a loop, and in its 'while' and 'until'",
+    "item": f"{_LISTS}, in a filter's 'where', and inside '*' and '|'",
+    "index": f"{_LISTS}, in a filter's 'where', in the input of a job with 'repeat_count', and"
+    " inside '*' and '|'",
+    "iteration": _LOOP,
+    "output": f"an 'output', in {_LOOP}",
     "accumulator": "the 'do' of a job of type accumulate",
     "error": "what 'on_error' gives",
-    "job": "an 'interrupt'",
+    "job": "what a job's input is compared with, and in an 'interrupt'",
 }
 """Where sources exist that most templates do not have."""
 
@@ -101,10 +106,13 @@ class Checks:
         return [(element, (*path, many, index)) for index, element in enumerate(several)]
 
     def raw(self, path: KeyPath) -> Any:
-        """What was written at a place."""
+        """What was written at a place; None where nothing was, and something stands in for it."""
         data = self.source.data
-        for step in path:
-            data = data[step]
+        try:
+            for step in path:
+                data = data[step]
+        except (KeyError, IndexError, TypeError):
+            return None
         return data
 
     def unique(self, elements: Iterable[Any], kind: str) -> tuple[Any, ...]:
@@ -181,6 +189,19 @@ class Checks:
             elif source == "env":
                 self._read_environment(reference)
         return used
+
+    def check_parts(
+        self, template: Template | None, source: str, known: Collection[str], when: str = "here"
+    ) -> None:
+        """Report what a template takes of a source that has a few parts, and not these."""
+        for reference in references(template):
+            expression = reference.expression
+            name = expression.keys[0] if expression.keys else None
+            if expression.source == source and name is not None and name not in known:
+                message = f"{expression} is not known {when}"
+                parts = " and ".join(f"${{{source}.{each}}}" for each in known)
+                hint = did_you_mean(name, known) or f"There is {parts}."
+                self.misused(reference, message, hint)
 
     def misused(self, reference: Reference, message: str, hint: str) -> None:
         """Report an expression."""

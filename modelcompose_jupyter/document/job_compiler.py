@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping
 from typing import Any
 
@@ -10,6 +11,7 @@ from .checks import DEFAULT_ID, Checks, optional
 from .component_compiler import ComponentCompiler
 from .components import Action, Component, ModelComponent
 from .document import choose_default
+from .hints import MISSING
 from .jobs import (
     INTERRUPT_SECONDS,
     Accumulate,
@@ -28,7 +30,9 @@ from .jobs import (
     Work,
 )
 from .reader import KeyPath
-from .templates import Comparison, Template, parse_template, parse_test
+from .templates import Comparison, Constant, Template, parse_template, parse_test
+from .times import moment, time_zone
+from .types import ConversionError, show
 
 _MAX_DEPTH = 8  # jobs within jobs
 
@@ -82,7 +86,7 @@ class JobCompiler:
             if route.to is not None:
                 hint = "It gives a value: write 'output: …', below it."
                 self._checks.problem("an inner job leads to no other", route.path, hint=hint)
-        if depth > _MAX_DEPTH:
+        if depth == _MAX_DEPTH + 1:
             hint = "Give some of them as a workflow of its own: a component of type workflow."
             what = f"jobs stand within jobs more than {_MAX_DEPTH} deep"
             self._checks.problem(what, job.path, hint=hint)
@@ -92,10 +96,10 @@ class JobCompiler:
             case schema.IfJob():
                 return self._if(written, path)
             case schema.SwitchJob():
-                cases = enumerate(written.cases)
-                conditions = (self._case(each, (*path, "cases", n)) for n, each in cases)
-                otherwise = self._route(written.otherwise, (*path, "otherwise"))
-                return Choice(tuple(conditions), otherwise)
+                cases = self._elements(written.cases, (*path, "cases"))
+                self._check_cases(cases)
+                conditions = tuple(self._case(each, at) for each, at in cases)
+                return Choice(conditions, self._route(written.otherwise, (*path, "otherwise")))
             case schema.RandomRouterJob():
                 return self._random_choice(written, path)
             case schema.ForEachJob():
@@ -117,6 +121,12 @@ class JobCompiler:
                 return Call(component, action, repeat_count)
         raise AssertionError(written)
 
+    def _elements(self, written: list[Any], path: KeyPath) -> list[tuple[Any, KeyPath]]:
+        """Elements with their paths, of a list or of what stands for one."""
+        if not isinstance(self._checks.raw(path), list):
+            return [(each, path) for each in written]
+        return [(each, (*path, n)) for n, each in enumerate(written)]
+
     # Routes
 
     def _route(self, written: schema.Route | str | None, path: KeyPath) -> Route | None:
@@ -133,6 +143,8 @@ class JobCompiler:
             if written.lower() == "ignore":
                 return Route(path)
             hint = f"Write 'ignore'; or, below it, 'to: {written}' or 'output: …'."
+            if written.lower() == "retry":
+                hint = "How often it is tried says another key: write 'retry: 3' beside it."
             self._checks.problem(f"'on_error' cannot be '{written}'", path, hint=hint)
             return None
         return self._route(written, path)
@@ -140,20 +152,10 @@ class JobCompiler:
     def _if(self, written: schema.IfJob, path: KeyPath) -> Choice:
         listed: list[tuple[Any, KeyPath]] = [(written, path)]
         if written.conditions is not None:
-            several = (*path, "conditions")
-            is_list = isinstance(self._checks.raw(several), list)
-            listed = [
-                (each, (*several, n) if is_list else several)
-                for n, each in enumerate(written.conditions)
-            ]
+            listed = self._elements(written.conditions, (*path, "conditions"))
             flat = ("operator", "value", "if_true", "if_false")
             for key in (key for key in flat if key in written.model_fields_set):
                 self._checks.exclude(path, "conditions", key, "Move it into 'conditions'.")
-        elif "value" not in written.model_fields_set:
-            lost = self._checks.is_spoiled(path, "value", "conditions", "operator")
-            if not lost:
-                hint = "Write what the input is compared with, such as 'value: true'."
-                self._checks.problem("'value' is missing", path, hint=hint)
         conditions = tuple(self._condition(each, at) for each, at in listed)
         otherwise = self._route(written.otherwise, (*path, "otherwise"))
         choice = Choice(conditions, otherwise)
@@ -164,6 +166,9 @@ class JobCompiler:
         return choice
 
     def _condition(self, written: schema.IfCondition | schema.IfJob, path: KeyPath) -> Condition:
+        lost = self._checks.is_spoiled(path, "value", "conditions", "operator")
+        if "value" not in written.model_fields_set and not lost:
+            self._checks.problem("'value' is missing", path, hint=MISSING["value"])
         has_own = isinstance(written, schema.IfCondition) and "input" in written.model_fields_set
         test = _comparison(
             parse_template(written.input, (*path, "input")) if has_own else _given(path),
@@ -179,18 +184,34 @@ class JobCompiler:
         test = _comparison(_given(path), "eq", value, path)
         return Condition(test, self._route(written.then, (*path, "then")))
 
+    def _check_cases(self, cases: list[tuple[schema.Case, KeyPath]]) -> None:
+        """Report cases that never count, since one before them has the same value."""
+        first: dict[str, KeyPath] = {}
+        for each, path in cases:
+            at = (*path, "value")
+            if self._checks.is_spoiled(path, "value"):
+                continue
+            known = first.setdefault(json.dumps(each.value, sort_keys=True, default=str), at)
+            if known != at and isinstance(parse_template(each.value, at), Constant):
+                line = self._checks.source.where(known).line
+                also = f" (line {line})" if line else ""
+                message = f"an earlier case has the value {show(each.value)}{also}"
+                hint = "The first counts, so this one never does. Take one of them out."
+                self._checks.problem(message, at, hint=hint)
+
     def _random_choice(self, written: schema.RandomRouterJob, path: KeyPath) -> RandomChoice:
         routes: list[tuple[Route, Template | None]] = []
         is_uniform = written.mode == "uniform"
-        is_list = isinstance(self._checks.raw((*path, "routings")), list)
-        for n, each in enumerate(written.routings):
-            at = (*path, "routings", n) if is_list else (*path, "routings")
+        for each, at in self._elements(written.routings, (*path, "routings")):
             if is_uniform and each.weight is not None:
                 self._checks.warn("'weight' has no effect in mode uniform", (*at, "weight"))
             route = self._route(each, at)
             assert route is not None
             weight = None if is_uniform else optional(each.weight, (*at, "weight"))
             routes.append((route, weight))
+        if all(weight is not None and weight.value == 0 for _, weight in routes):
+            hint = "Give one of them a 'weight' above 0."
+            self._checks.problem("no way has a weight, so none can be chosen", path, hint=hint)
         session = optional(written.session, (*path, "session"))
         return RandomChoice(tuple(routes), session, optional(written.salt, (*path, "salt")))
 
@@ -203,7 +224,7 @@ class JobCompiler:
             self._checks.exclude(path, "until", "while", "They mean the opposite: keep one.")
         lacks = written.until is None and written.while_ is None
         if lacks and not self._checks.is_spoiled(path, "until", "while"):
-            hint = "Write 'until:' with 'input: ${output…}', 'operator' and 'value' below it."
+            hint = "Write 'until:' with 'input: ${output}', 'operator' and 'value' below it."
             self._checks.problem("'until' is missing: what ends the loop", path, hint=hint)
         condition = self._test(written.until or written.while_, (*path, key))
         return Loop(
@@ -224,11 +245,18 @@ class JobCompiler:
         if lacks and not self._checks.is_spoiled(path, "duration", "time", "mode"):
             hint = "Write 'duration: 30s', or 'time: 2026-12-24T18:00'."
             self._checks.problem(f"'{expected or 'duration'}' is missing", path, hint=hint)
-        return Delay(
+        delay = Delay(
             optional(written.duration, (*path, "duration")),
             optional(written.time, (*path, "time")),
             optional(written.timezone, (*path, "timezone")),
         )
+        for template, check in ((delay.time, moment), (delay.timezone, time_zone)):
+            if isinstance(template, Constant):
+                try:
+                    check(template.value)
+                except ConversionError as error:
+                    self._checks.problem(str(error), template.path, hint=error.hint)
+        return delay
 
     def _test(self, written: schema.Test | None, path: KeyPath) -> Template | None:
         if written is None or any(each[: len(path)] == path for each in self._checks.spoiled):
@@ -258,7 +286,7 @@ class JobCompiler:
             return self._compiler.component(written.component, at)
         if written.component in (None, DEFAULT_ID):
             chosen = self._default_component
-            lost = self._checks.is_spoiled(path, "component", "job", "jobs")
+            lost = self._checks.is_spoiled(path, "component", "type", "job", "jobs")
             if chosen is None and self._components and not lost:
                 ids = self._checks.ids(self._components)
                 hint = f"Name one of {ids}, or mark one 'default: true'."
@@ -278,7 +306,8 @@ class JobCompiler:
         if not isinstance(component, ModelComponent):
             if written.action not in (None, DEFAULT_ID):
                 hint = "Leave this line out: only models have actions."
-                self._checks.problem(f"'{component.id}' has no actions", at, key=True, hint=hint)
+                which = "the component" if component.id.startswith("__") else f"'{component.id}'"
+                self._checks.problem(f"{which} has no actions", at, key=True, hint=hint)
             return None
         if written.action in (None, DEFAULT_ID):
             chosen = self._default_action(component)

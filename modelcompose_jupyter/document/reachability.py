@@ -69,7 +69,8 @@ def routers_of(jobs: Iterable[Job]) -> Mapping[str, list[str]]:
     found: dict[str, list[str]] = {}
     for job in jobs:
         for target in job.targets:
-            found.setdefault(target, []).append(job.id)
+            if target != job.id:  # which is reported
+                found.setdefault(target, []).append(job.id)
     return found
 
 

@@ -80,19 +80,21 @@ class Source:
         within: str | None = None,
         at: Span | None = None,
     ) -> None:
-        """Note a problem; the place is that of `where`, unless it is known as ``at``."""
-        same = hash((message, path, within, at))
+        """Note a problem; the place is that of `where`, unless it is known as ``at``.
+
+        Where an alias stands for a value many times, what is wrong with that is one problem.
+        """
+        owner, below, span = self._place(path, key, within)
+        if at is not None:
+            owner, below, span = self, path, at
+        place = (path, within) if span is None else (owner.file, span.start)
+        same = hash((message, place))
         if same in self._known:
             return
         self._known.add(same)
         self.found += 1
         if self.found <= MAX_PROBLEMS:
-            where = (
-                self.where(path, key=key, within=within)
-                if at is None
-                else self._where_at(at.start, path, at.end)
-            )
-            self.problems.append(Problem(message, where, hint))
+            self.problems.append(Problem(message, owner._where(below, span), hint))
 
     def add(self, problem: Problem) -> None:
         """Note a problem of a file that the document names, which has a place of its own."""
@@ -114,19 +116,31 @@ class Source:
 
     def where(self, path: KeyPath, *, key: bool = False, within: str | None = None) -> Where:
         """The place of a value, of its key, or of a piece of text within the value."""
+        owner, below, span = self._place(path, key, within)
+        return owner._where(below, span)
+
+    def _place(
+        self, path: KeyPath, key: bool, within: str | None
+    ) -> tuple[Source, KeyPath, Span | None]:
+        """In which text a place is, below which path there, and where; None of data."""
         for begin, other in self.included.items():
             if path[: len(begin)] == begin and len(path) > len(begin):
-                return other.where(path[len(begin) :], key=key, within=within)
+                return other._place(path[len(begin) :], key, within)
         spans = self.keys if key else self.values
         known = path
         while known and known not in spans:
             known, spans = known[:-1], self.values
         if self.text is None:
-            return Where(self.file, path)
+            return self, path, None
         span = spans.get(known, Span(0, 0))
         if within is not None and (found := self.text.find(within, span.start, span.end)) >= 0:
             span = Span(found, found + len(within))
-        return self._where_at(span.start, path, span.end)
+        return self, path, span
+
+    def _where(self, path: KeyPath, span: Span | None) -> Where:
+        return (
+            Where(self.file, path) if span is None else self._where_at(span.start, path, span.end)
+        )
 
     def in_text(self, path: KeyPath, line: int, column: int) -> Span | None:
         """Where a place of a text's own lines stands, counted from 1; None where the text is not

@@ -487,7 +487,12 @@ class Test(Strict):
 
     model_config = ConfigDict(
         json_schema_extra={
-            "oneOf": [{"required": [key]} for key in ("input", "all", "any", "not")],
+            "oneOf": [
+                {"required": ["input", "value"]},
+                {"required": ["all"]},
+                {"required": ["any"]},
+                {"required": ["not"]},
+            ],
         }
     )
 
@@ -507,6 +512,10 @@ class Test(Strict):
         if self.model_fields_set.isdisjoint(("input", "all", "any", "not_")):
             raise PydanticCustomError(
                 "lacking", "'input' is missing", {"key": "input", "unless": "all"}
+            )
+        if "input" in self.model_fields_set and "value" not in self.model_fields_set:
+            raise PydanticCustomError(
+                "lacking", "'value' is missing", {"key": "value", "unless": "all"}
             )
         return self
 

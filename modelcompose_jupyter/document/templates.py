@@ -256,8 +256,9 @@ def _filter(value: Any, path: KeyPath, owner: KeyPath) -> Template:
         at = (*path, word)
         if word == "not":
             return Combination(value, path, word, (_filter(inner, at, owner),))
-        if word in ("all", "any") and isinstance(inner, list | tuple):
-            filters = tuple(_filter(each, (*at, i), owner) for i, each in enumerate(inner))
+        if word in ("all", "any") and isinstance(inner, list | tuple | Mapping):
+            several = [inner] if isinstance(inner, Mapping) else inner
+            filters = tuple(_filter(each, (*at, i), owner) for i, each in enumerate(several))
             return Combination(value, path, word, filters)
     return _condition(value, path, owner)
 

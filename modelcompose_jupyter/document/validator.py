@@ -5,68 +5,17 @@ from __future__ import annotations
 import contextlib
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from functools import lru_cache
 from typing import Any
 
-from pydantic import BaseModel, ValidationError
+from pydantic import ValidationError
 
-from ..errors import Where, did_you_mean, nearest
+from ..errors import Where
+from . import hints
 from .fields import OF_TYPE
-from .parameters import PARAMETER_NAMES
 from .reader import KeyPath, Source
-from .schema import Compose, models_in, own_keys
+from .schema import Compose, own_keys
 from .types import show
 
-# What people write who know other tools, and what it is called here.
-_OTHER_NAMES = {
-    "max_new_tokens": "max_output_length",
-    "max_tokens": "max_output_length",
-    "max_length": "max_output_length",
-    "min_new_tokens": "min_output_length",
-    "min_length": "min_output_length",
-    "stop": "stop_sequences",
-    "n": "num_return_sequences",
-    "dtype": "precision",
-    "torch_dtype": "precision",
-    "model_id": "model",
-    "model_name": "model",
-    "needs": "depends_on",
-    "parameters": "params",
-    "return_full_text": "include_prompt",
-    "assistant_model": "draft_model",
-    "prompt_lookup_num_tokens": "prompt_lookup",
-    "lora": "peft_adapters",
-    "loras": "peft_adapters",
-    "scale": "weight",
-    "load_in_4bit": "quantization",
-    "load_in_8bit": "quantization",
-    "quantization_config": "quantization",
-    "kv_cache_dtype": "cache_quantization",
-    "cache_implementation": "cache_quantization",
-    "response_format": "format",
-}
-_ELSEWHERE = {
-    **dict.fromkeys(
-        ("json_schema", "regex", "choices", "grammar"), "Write it below 'format:', as its one key."
-    ),
-    "reasoning_effort": "Chat templates read it: write it below 'chat_template_kwargs:'.",
-}
-"""What people write into a component that has a place further within."""
-_VALUES_ELSEWHERE = {
-    ("precision", "int8"): "Write 'quantization: int8'.",
-    ("precision", "int4"): "Write 'quantization: int4'.",
-    ("quantization", "4"): "Write 'quantization: int4'.",
-    ("quantization", "8"): "Write 'quantization: int8'.",
-    ("quantization", "nf4"): "Write 'quantization: int4'.",
-    ("quantization", "fp8"): "Write 'quantization: int8'.",
-}
-"""What people write for a key who know other tools, and where it belongs."""
-_NOT_OFFERED = {
-    **dict.fromkeys(("listener", "listeners", "gateway", "gateways"), "Listeners and gateways"),
-    **dict.fromkeys(("system", "systems", "tracer", "tracers"), "Systems and tracers"),
-    **dict.fromkeys(("logger", "loggers"), "Loggers"),
-    "hook": "Hooks",
-}
 _LIMITS = {
     "greater_than": ("gt", "above"),
     "greater_than_equal": ("ge", "at least"),
@@ -86,10 +35,6 @@ _STAND_INS = {
     "cases": [{"value": None, "then": {"output": None}}], "routings": [{"output": None}],
     "max_iteration_count": 1, "max_attempt_count": 1,
 }  # fmt: skip
-_LISTS = (
-    "components", "actions", "workflows", "jobs", "adapters", "peft_adapters", "conditions",
-    "cases", "routings",
-)  # fmt: skip
 
 
 @dataclass
@@ -136,25 +81,59 @@ def _copied(value: Any) -> Any:
 def _note(result: Validated, source: Source, data: Any, details: dict[str, Any]) -> None:
     """Note one of pydantic's errors, and take away what it is about."""
     path = _raw_path(source.data, details["loc"])
+    if _is_no_list(result, source, data, path):
+        return
     if details["type"] in ("together", "lacking"):  # said of a mapping, for one of its keys
         path = (*path, details["ctx"]["key"])
     path = (*path, *details.get("ctx", {}).get("path", ()))
     if details["type"] == "located" and any(each[: len(path)] == path for each in result.spoiled):
         return  # what is wrong in it was taken away, so that it lacks something now
+    of_lost_type = (*path[:-1], "type") in result.spoiled  # nobody knows which keys there are
     if details["type"] in _MISSING:
         instead = (*path[:-1], details.get("ctx", {}).get("unless", path[-1]))
-        if result.spoiled.isdisjoint((path, instead)):
+        is_choice = details["type"] == "lacking"  # which may be what is unknown there
+        is_lost = is_choice and any(each[:-1] == path[:-1] for each in result.spoiled)
+        if result.spoiled.isdisjoint((path, instead)) and not of_lost_type and not is_lost:
             _report(source, path, details)
+        result.spoiled.add(path)
         _stand_in(data, path)
         return
-    of_lost_type = details["type"] == "extra_forbidden" and (*path[:-1], "type") in result.spoiled
-    if not of_lost_type:  # else nobody knows which keys there are
+    is_unknown = details["type"] == "extra_forbidden"
+    if not (is_unknown and of_lost_type):
         _report(source, path, details)
-    result.spoiled |= {path, (*path[:-1], _meant(path))}
-    while path and isinstance(path[-1], int) and path[-2] not in _LISTS:
+    meant = hints.keys_at(source.data, path[:-1]).meant(str(path[-1])) if is_unknown else path[-1]
+    result.spoiled |= {path, (*path[:-1], meant)}
+    while path and isinstance(path[-1], int) and path[-2] not in hints.LISTS:
         path = path[:-1]
     result.spoiled.add(path)
     _remove(data, path)
+
+
+def _is_no_list(result: Validated, source: Source, data: Any, path: KeyPath) -> bool:
+    """Whether a place is in a mapping that stands for a list and has no key of an element: of
+    names with what belongs to them, say. That is one problem."""
+    at, key = path[:-1], path[-2] if len(path) > 1 else None
+    if key not in hints.LISTS:
+        return False
+    written = _at(source.data, at)
+    if not isinstance(written, Mapping):
+        return False
+    keys = hints.keys_at(source.data, at)
+    if not written or any(keys.meant(str(each)) in keys.known for each in written):
+        return False
+    if at not in result.spoiled:
+        first = f", with {hints.LISTS[key]}" if hints.LISTS[key] else ""
+        message = f"'{key}' is a list, and this is a mapping"
+        source.report(message, at, key=True, hint=f"Each of its elements begins with '- '{first}.")
+        result.spoiled.add(at)
+        _remove(data, at)
+    return True
+
+
+def _at(data: Any, path: KeyPath) -> Any:
+    for step in path:
+        data = data[step]
+    return data
 
 
 def _stand_in(data: Any, path: KeyPath) -> None:
@@ -197,10 +176,11 @@ def _remove(data: Any, path: KeyPath) -> None:
 def _report(source: Source, path: KeyPath, details: dict[str, Any]) -> None:
     key = _name(path)
     if details["type"] == "extra_forbidden":
-        unknown, known = _unknown_key(path)
+        owner = str(path[-2]) if len(path) > 1 else ""
+        unknown, known = hints.keys_at(source.data, path[:-1]).unknown(str(path[-1]), owner)
         source.report(unknown, path, key=True, hint=known)
     elif details["type"] in _MISSING:
-        source.report(f"'{key}' is missing", path[:-1], hint=_MISSING_HINTS.get(key))
+        source.report(f"'{key}' is missing", path[:-1], hint=hints.MISSING.get(key))
     else:
         message, hint = explain(key, details)
         context = details.get("ctx", {})
@@ -222,15 +202,12 @@ def explain(key: str, details: Mapping[str, Any]) -> tuple[str, str | None]:
         words = context["expected"].replace(" or ", ",").split(",")
         expected = [word.strip(" '") for word in words]
         message = f"'{key}' cannot be {value}"
-        given = str(details["input"])
-        hint = _VALUES_ELSEWHERE.get((key, given)) or did_you_mean(given, expected)
-        hint = hint or f"It is {' or '.join(expected)}."
-        if key in ("type", "task", "driver"):
-            hint += f" Other {key}s of model-compose do not run here."
+        hint = hints.of_value(key, details["input"], expected)
     elif kind == "extra_forbidden":
         message = f"'{key}' is not known here"
     elif kind in ("model_type", "dict_type", "model_attributes_type"):
         message = f"'{key}' must be a mapping, and it is {value}"
+        hint = hints.of_form(key, details["input"])
     elif kind in ("string_too_short", "too_short"):
         message = f"'{key}' must not be empty"
     elif kind in ("string_too_long", "too_long"):
@@ -240,61 +217,13 @@ def explain(key: str, details: Mapping[str, Any]) -> tuple[str, str | None]:
         message = message if context.get("at_key") else f"'{key}': {message}"
     elif kind in ("conversion", "together"):
         message = f"'{key}': {details['msg']}" if key and kind == "conversion" else details["msg"]
+        hint = hints.of_form(key, details["input"]) if kind == "conversion" else None
     else:
         message = f"'{key}' cannot be {value}"
     return message, hint
-
-
-_MISSING_HINTS = {
-    "model": "Write a Hub id, a folder or bundled:storyteller.",
-    "task": "Write 'task: text-generation' or 'task: chat-completion'.",
-    "role": "Write 'role: user', say.",
-    "content": "Write 'content: ${input.prompt as text}', say.",
-    "type": "Write 'type: model' in a component, 'type: http-server' in a controller's adapter.",
-    "max_iteration_count": "A loop has a bound: write 'max_iteration_count: 10', say.",
-    "do": "It is the inner job: write 'do:', and 'component:' below it.",
-}
 
 
 def _name(path: KeyPath) -> str:
     """The last key of a path, with the indexes after it: ``stop_sequences[0]``."""
     start = max((at for at, step in enumerate(path) if isinstance(step, str)), default=0)
     return Where("", path[start:]).keys
-
-
-def _meant(path: KeyPath) -> str:
-    """What a key is called that goes by another name elsewhere, or is misspelt; else itself."""
-    key, known = str(path[-1]), _known_keys(path[:-1])
-    other = _OTHER_NAMES.get(key)
-    return other if other in known else nearest(key, known) or key
-
-
-def _unknown_key(path: KeyPath) -> tuple[str, str]:
-    """What is said of a key that nothing knows."""
-    key = str(path[-1])
-    known = _known_keys(path[:-1])
-    if key in _NOT_OFFERED:
-        return f"'{key}' is not supported", f"{_NOT_OFFERED[key]} do not run here."
-    other = _OTHER_NAMES.get(key)
-    hint = f"Here it is called '{other}'." if other in known else None
-    if key in _ELSEWHERE and "format" in known:
-        hint = _ELSEWHERE[key]
-    hint = hint or did_you_mean(key, known)
-    if hint is None and len(path) > 1 and path[-2] in _LISTS:
-        hint = f"'{path[-2]}' is a list: each of its elements begins with '- '."
-    if hint is None and key in PARAMETER_NAMES:
-        hint = "Generation parameters belong to a component or its action."
-    return f"unknown key '{key}'", hint or f"Known here: {', '.join(known)}."
-
-
-def _known_keys(path: KeyPath) -> tuple[str, ...]:
-    return _keys_under(tuple(step for step in path if isinstance(step, str)))
-
-
-@lru_cache(maxsize=256)
-def _keys_under(path: tuple[str, ...]) -> tuple[str, ...]:
-    models: list[type[BaseModel]] = [Compose]
-    for step in path:
-        fields = [model.model_fields[step] for model in models if step in model.model_fields]
-        models = [model for field in fields for model in models_in(field.annotation)]
-    return tuple(dict.fromkeys(name for model in models for name in model.model_fields))

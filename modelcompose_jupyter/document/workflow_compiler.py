@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import graphlib
-from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from dataclasses import replace
 
 from ..errors import did_you_mean, listed, shortened
@@ -20,7 +20,6 @@ from .jobs import (
     Delay,
     Filter,
     ForEach,
-    Interrupt,
     Job,
     Loop,
     RandomChoice,
@@ -95,9 +94,13 @@ class WorkflowCompiler:
         except graphlib.CycleError as error:
             cycle = list(reversed(error.args[1]))
             path = next(path for name, path in called[cycle[0]] if name == cycle[1])
-            shown = " → ".join(cycle)
+            names = ["the workflow" if name.startswith("__") else f"'{name}'" for name in cycle]
+            message = f"these workflows call each other: {' → '.join(names)}"
+            if len(cycle) == 2:
+                name = names[0] if names[0] == "the workflow" else f"the workflow {names[0]}"
+                message = f"{name} calls itself"
             hint = "Such calls have no end. What repeats is a job of type loop."
-            self._checks.problem(f"these workflows call each other: {shown}", path, hint=hint)
+            self._checks.problem(message, path, hint=hint)
 
     def _called_workflow(
         self, component: WorkflowComponent, by_id: Mapping[str, Workflow]
@@ -151,9 +154,12 @@ class WorkflowCompiler:
         for route in (*job.routes, *failure):
             if route.to is not None and route.to not in others:
                 itself = "a job cannot lead to itself" if route.to == job.id else None
-                hint = did_you_mean(route.to, others) or (
-                    f"There is {listed(others)}." if others else "Write a value as 'output: …'."
-                )
+                is_value = not others or "${" in route.to or " " in route.to
+                there = f"There is {listed(others)}."
+                hint = "Write a value as 'output: …', below it." if is_value else there
+                hint = did_you_mean(route.to, others) or hint
+                if route.to == job.id:
+                    hint = "A job runs once. What repeats is a job of type loop."
                 message = itself or f"there is no job '{shortened(route.to)}'"
                 self._checks.problem(message, route.path, hint=hint)
 
@@ -184,19 +190,22 @@ class WorkflowCompiler:
 
     def _check_reachable(self, jobs: tuple[Job, ...], of_output: Iterable[Reference]) -> None:
         """Report jobs that can never run, and what the workflow's output may lack."""
-        reachability = Reachability(jobs)
+        reachability, routers = Reachability(jobs), routers_of(jobs)
+        never = {job.id for job in jobs if reachability.never(job)}
         for job in jobs:
-            if reachability.never(job) and not self._checks.is_known_badly("job"):
-                hint = "It waits for jobs of which only one runs. To take what there is, write"
-                hint += " ${jobs.A.output | ${jobs.B.output}}, or depends_on: [[A, B]]."
+            # Of jobs that wait for each other the first one is enough.
+            follows = not never.isdisjoint((*job.predecessors, *routers.get(job.id, ())))
+            if job.id in never and not follows and not self._checks.is_known_badly("job"):
+                hint = _why_never(job, routers)
                 self._checks.problem(f"job '{job.id}' can never run", job.path, hint=hint)
         for reference in of_output:
             group = needed(reference)
-            if group and reachability.may_lack(group):
+            if group and never.isdisjoint(group) and reachability.may_lack(group):
                 names = " nor ".join(f"'{name}'" for name in group)
-                which = f"job {names}" if len(group) == 1 else f"neither {names}"
-                message = f"{which} may not have run"
-                hint = f"Give a default: ${{jobs.{group[0]}.output | …}}."
+                message = f"it may be that neither {names} has run"
+                if len(group) == 1:
+                    message = f"job {names} may not have run"
+                hint = f"Give a default: ${{jobs.{group[-1]}.output | …}}."
                 self._checks.misused(reference, message, hint)
 
     # Expressions of jobs
@@ -215,10 +224,16 @@ class WorkflowCompiler:
         check(job.output, "output")
         if job.on_error is not None:
             check(job.on_error.output, "error")
+            self._checks.check_parts(job.on_error.output, "error", ("message", "code"))
         for route in job.routes:
             check(route.output)
-        self._check_interrupt(job.before, ("input",), check)
-        self._check_interrupt(job.after, ("input", "output"), check)
+        for interrupt, known, when in (
+            (job.before, ("input",), "before the job"),
+            (job.after, ("input", "output"), "after the job"),
+        ):
+            for template in () if interrupt is None else interrupt.templates:
+                check(template, "job")
+                self._checks.check_parts(template, "job", known, when)
         match job.work:
             case Call(repeat_count=repeat_count):
                 check(repeat_count)
@@ -226,6 +241,7 @@ class WorkflowCompiler:
             case Choice(conditions=conditions):
                 for each in conditions:
                     check(each.test, "job")
+                    self._checks.check_parts(each.test, "job", ("input",))
             case RandomChoice(routes=routes, session=session, salt=salt):
                 for template in (*(weight for _, weight in routes), session, salt):
                     check(template)
@@ -247,22 +263,6 @@ class WorkflowCompiler:
                 for template in (duration, time, timezone):
                     check(template)
         return used
-
-    def _check_interrupt(
-        self, interrupt: Interrupt | None, known: tuple[str, ...], check: Callable[..., None]
-    ) -> None:
-        """Check the expressions of an interrupt, which knows so much of its job."""
-        for template in () if interrupt is None else interrupt.templates:
-            check(template, "job")
-            for reference in references(template):
-                expression = reference.expression
-                if expression.source == "job" and (expression.keys or ("",))[0] not in known:
-                    self._checks.misused(
-                        reference,
-                        f"{expression} is not known {'after' if 'output' in known else 'before'}"
-                        " the job",
-                        f"There is {' and '.join(f'${{job.{name}}}' for name in known)}.",
-                    )
 
     def _check_first_round(self, do: Job) -> None:
         """Report what a loop's first round needs of the round before."""
@@ -332,6 +332,26 @@ def needed(reference: Reference) -> tuple[str, ...]:
     if any(each.source != "jobs" or not each.keys for each in chain):
         return ()
     return tuple(dict.fromkeys(each.keys[0] for each in chain))
+
+
+def _why_never(job: Job, routers: Mapping[str, list[str]]) -> str:
+    """Why a job can never run, though all that it waits for can."""
+    alone = [group[0] for group in job.depends_on if len(group) == 1]
+    leading = [name for name in alone if name in routers.get(job.id, ())]
+    if leading:
+        return (
+            f"'{leading[0]}' leads to it where it has failed, so that it has no output then: write"
+            " 'output' beside 'to', or do without it here."
+        )
+    if len(alone) > 1:
+        *first, last = alone[:_MOST_IN_CYCLE]
+        listed_names = ", ".join(f"'{name}'" for name in first)
+        both = " | ".join((f"${{jobs.{alone[0]}.output", f"${{jobs.{alone[1]}.output}}"))
+        return (
+            f"It waits for {listed_names} and '{last}', which never run together. To take what"
+            f" there is, write {both}}}, or depends_on: [[{alone[0]}, {alone[1]}]]."
+        )
+    return "What it waits for never runs where something leads to it."
 
 
 def _gives_text(job: Job) -> bool:

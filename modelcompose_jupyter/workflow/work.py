@@ -5,10 +5,10 @@ from __future__ import annotations
 import asyncio
 import random
 import time
+from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import datetime
-from typing import Annotated, Any, Protocol
-from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
+from typing import Annotated, Any, Protocol, TypeVar
 
 from pydantic import Field, ValidationError
 
@@ -33,7 +33,8 @@ from ..document.jobs import (
     Route,
 )
 from ..document.render import check_size
-from ..document.types import show
+from ..document.times import moment, time_zone
+from ..document.types import ConversionError, show
 from ..errors import ComposeError, InputError
 from .bounded_gather import MAX_CONCURRENT_CALLS, bounded_gather
 from .clock import working
@@ -43,6 +44,7 @@ from .job_report import JobReport, brief, told
 from .run_context import RunContext
 from .scope import Place, Scope, derived_seed
 
+_T = TypeVar("_T")
 _LONGEST_SLEEP = 60.0  # the clock may be set meanwhile, and computers sleep
 _TURN_SECONDS = 0.005  # after which others of the loop have their turn
 
@@ -340,33 +342,18 @@ class Worker:
             await asyncio.sleep(min(seconds, _LONGEST_SLEEP))
 
     def _moment(self, time: Template, timezone: Template | None) -> datetime:
-        value = self._context.render(time, self._scope)
-        zone = None if timezone is None else self._context.render(timezone, self._scope)
-        try:
-            # What YAML reads as a time is one already.
-            moment = value if isinstance(value, datetime) else datetime.fromisoformat(str(value))
-            if moment.tzinfo is None and zone in (None, ""):
-                moment = moment.astimezone()
-        except (ValueError, OverflowError):
-            raise InputError(
-                f"{show(value)} is no time",
-                hint="Write it as 2026-12-24T18:00, or with its distance from UTC: …+09:00.",
-                where=self._context.document.where(time.path),
-            ) from None
-        if moment.tzinfo is not None:
-            return moment
-        return moment.replace(tzinfo=self._zone(timezone, zone))
+        found = self._converted(moment, time)
+        if found.tzinfo is not None:
+            return found
+        zone = None if timezone is None else self._converted(time_zone, timezone)
+        return found.astimezone() if zone is None else found.replace(tzinfo=zone)
 
-    def _zone(self, template: Template | None, name: Any) -> ZoneInfo:
-        assert template is not None
+    def _converted(self, convert: Callable[[Any], _T], template: Template) -> _T:
         try:
-            return ZoneInfo(str(name))
-        except (ZoneInfoNotFoundError, ValueError, OSError):  # the last of a folder of zones
-            raise InputError(
-                f"there is no time zone {show(name)} here",
-                hint="Write one such as UTC or Asia/Seoul.",
-                where=self._context.document.where(template.path),
-            ) from None
+            return convert(self._context.render(template, self._scope))
+        except ConversionError as error:
+            where = self._context.document.where(template.path)
+            raise InputError(str(error), hint=error.hint, where=where) from None
 
     # Values of templates
 

@@ -438,7 +438,7 @@ TEMPLATES_OF_JOBS = [
     "{type: if, input: '${§}', value: 1, if_true: {output: 1}}",
     "{type: if, value: '${§}', if_true: {output: 1}}",
     "{type: if, value: 1, if_true: {output: '${§}'}}",
-    "{type: if, conditions: [{input: '${§}', if_true: {output: 1}}]}",
+    "{type: if, conditions: [{input: '${§}', value: 1, if_true: {output: 1}}]}",
     "{type: if, value: 1, otherwise: {output: ['${§}']}}",
     "{type: switch, input: 1, cases: [{value: '${§}', then: {output: 1}}]}",
     "{type: switch, input: 1, cases: [{value: 1, then: {output: '${§}'}}]}",
@@ -462,10 +462,10 @@ TEMPLATES_OF_JOBS = [
     "{type: accumulate, input: [1], do: {input: '${§}'}}",
     "{type: loop, do: {}, until: TEST, max_iteration_count: 2}".replace("TEST", TEST),
     "{type: loop, do: {}, while: {not: TEST}, max_iteration_count: 2}".replace("TEST", TEST),
-    "{type: loop, do: {}, until: {input: 1}, max_iteration_count: '${§}'}",
-    "{type: loop, do: {output: '${§}'}, until: {input: 1}, max_iteration_count: 2}",
-    "{type: loop, do: {type: for-each, input: [1], do: {output: '${§}'}}, until: {input: 1},"
-    " max_iteration_count: 2}",
+    "{type: loop, do: {}, until: {input: 1, value: 1}, max_iteration_count: '${§}'}",
+    "{type: loop, do: {output: '${§}'}, until: {input: 1, value: 1}, max_iteration_count: 2}",
+    "{type: loop, max_iteration_count: 2, until: {input: 1, value: 1},"
+    " do: {type: for-each, input: [1], do: {output: '${§}'}}}",
     "{component: {type: function, function: a, output: '${§}'}}",
 ]
 
@@ -504,7 +504,7 @@ def test_a_place_has_the_sources_that_the_checker_knows_there() -> None:
         f"{jobs}      input: {{'*': {{input: '${{input.a}}', where: {{input: '${{§}}'}}}}}}",
         f"{jobs}      on_error: {{output: '${{§}}'}}",
         f"{jobs}      timeout: 1\n      interrupt: {{before: {{message: '${{§}}'}}}}",
-        f"{jobs}      interrupt: {{after: {{condition: {{input: '${{§}}'}}}}}}",
+        f"{jobs}      interrupt: {{after: {{condition: {{value: 1, input: '${{§}}'}}}}}}",
         *(f"{TOLD}workflow:\n  jobs:\n    - id: one\n    - {each}" for each in TEMPLATES_OF_JOBS),
         f"{flows}      component: {{type: workflow, workflow: b, input: '${{§}}'}}",
         f"{flows}      component: {{type: workflow, workflow: b, output: '${{§}}'}}",

@@ -443,7 +443,7 @@ def test_lengths_that_disagree_across_levels(component, wrong_lines):
         (both(type="modle"), "'type' cannot be \"modle\""),
         (both(task="text-generator"), "'task' cannot be \"text-generator\""),
         (both(text=None, action=5), "'action' must be a mapping, and it is 5"),
-        ({**both(), "workflow": {"jobs": {"a": {}}}}, "unknown key 'a'"),
+        ({**both(), "workflow": {"jobs": {"a": {}}}}, "'jobs' is a list, and this is a mapping"),
         ({**both(id=5), "workflow": {"component": "x"}}, "'id': 5 is not text; put it in quotes"),
         (
             {**both(), "workflow": {"jobs": [{"id": 5}, {"id": "b", "depends_on": "a"}]}},
