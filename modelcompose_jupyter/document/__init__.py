@@ -22,11 +22,12 @@ from .files import BesideFiles
 from .function_checks import check_functions, functions_of
 from .functions import FunctionParameter, FunctionSignature
 from .jobs import Call, Job
+from .json_schema import json_schema
 from .parameters import MAX_LOGPROBS, GenerationParameters
 from .reader import Source, read
 from .references import BrokenExpression, findings
 from .render import render
-from .schema import json_schema, own_keys
+from .schema import own_keys
 from .schema_files import include_schemas
 from .signature import Input, Output, Signature, signature
 from .templates import Template, parse_template

@@ -39,7 +39,6 @@ from .fields import (
     by_type,
 )
 from .parameters import GenerationParameters
-from .schema_keywords import JsonSchemaKeywords, defined
 from .templates import Operator
 from .types import OF_ONE_ROLE, ROLES, Role
 
@@ -941,27 +940,6 @@ def excluded(model: type[BaseModel], given: Collection[str]) -> set[str]:
 def own_keys(data: dict[str, Any]) -> dict[str, Any]:
     """The document without the keys that belong to its author."""
     return {key: value for key, value in data.items() if not str(key).startswith("x-")}
-
-
-def json_schema() -> dict[str, Any]:
-    """The JSON Schema (draft 2020-12) of a document, for editors."""
-    made = Compose.model_json_schema()
-    made["$defs"][JsonSchemaKeywords.__name__] = JsonSchemaKeywords.model_json_schema()
-    schema: dict[str, Any] = _with_limits(defined(made))
-    schema["$schema"] = "https://json-schema.org/draft/2020-12/schema"
-    schema["title"] = "model-compose document"
-    schema["patternProperties"] = {"^x-": {}}
-    return schema
-
-
-_LIMITS = {"ge": "minimum", "gt": "exclusiveMinimum", "le": "maximum", "lt": "exclusiveMaximum"}
-
-
-def _with_limits(schema: Any) -> Any:
-    """Limits by JSON Schema's names: pydantic leaves its own on types that convert first."""
-    if isinstance(schema, dict):
-        return {_LIMITS.get(key, key): _with_limits(entry) for key, entry in schema.items()}
-    return [_with_limits(each) for each in schema] if isinstance(schema, list) else schema
 
 
 def parts(annotation: Any) -> Iterator[Any]:
