@@ -100,10 +100,13 @@ class Checks:
                 self.exclude(path, form, key, f"Move it into '{form}'.")
         if several is None:
             return [] if single is None else [(single, (*path, one))]
-        raw = self.raw((*path, many))
-        if not isinstance(raw, list):
-            return [(several[0], (*path, many))]
-        return [(element, (*path, many, index)) for index, element in enumerate(several)]
+        return self.elements(several, (*path, many))
+
+    def elements(self, several: list[Any], path: KeyPath) -> list[tuple[Any, KeyPath]]:
+        """Elements with their paths, of a list or of what stands for a list of one."""
+        if not isinstance(self.raw(path), list):
+            return [(each, path) for each in several]
+        return [(each, (*path, index)) for index, each in enumerate(several)]
 
     def raw(self, path: KeyPath) -> Any:
         """What was written at a place; None where nothing was, and something stands in for it."""

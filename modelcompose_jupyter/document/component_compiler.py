@@ -17,7 +17,7 @@ from .expression import parse
 from .parameters import GenerationParameters
 from .reader import KeyPath
 from .references import references
-from .templates import Template, TextTemplate, parse_template
+from .templates import ListTemplate, Template, TextTemplate, parse_template
 
 _MODEL_KEYS = tuple(schema.ModelSettings.model_fields)
 _FETCH_KEYS = tuple(key for key in _MODEL_KEYS if key in schema.ModelSource.model_fields)
@@ -137,12 +137,10 @@ class ComponentCompiler:
     def _model(self, written: schema.ModelComponent, path: KeyPath) -> dict[str, Template]:
         model: dict[str, Template] = {}
         for key in _MODEL_KEYS:
-            if getattr(written, key) is not None:
+            if key != "peft_adapters" and getattr(written, key) is not None:
                 model[key] = parse_template(self._checks.raw((*path, key)), (*path, key))
-        for index, adapter in enumerate(written.peft_adapters or ()):
-            at = (*path, "peft_adapters", index)
-            self._checks.note_unused_keys(adapter, at)
-            self._source_of(adapter.model, (*at, "model"))
+        if (adapters := self._adapters(written, path)) is not None:
+            model["peft_adapters"] = adapters
         at = (*path, "model")
         model["source"] = parse_template(self._source_of(written.model, at), at)
         if isinstance(written.model, schema.ModelSource):
@@ -154,6 +152,21 @@ class ComponentCompiler:
                     self._checks.given_twice(key, model[key].path, (*at, key))
                 model[key] = parse_template(value, (*at, key))
         return model
+
+    def _adapters(self, written: schema.ModelComponent, path: KeyPath) -> Template | None:
+        """The list of a component's adapters, whichever of its two keys has them."""
+        if written.peft_adapter is not None and written.peft_adapters is not None:
+            hint = "They mean the same: keep one."
+            self._checks.exclude(path, "peft_adapter", "peft_adapters", hint)
+        key = "peft_adapters" if written.peft_adapter is None else "peft_adapter"
+        adapters = self._checks.elements(getattr(written, key) or [], (*path, key))
+        for adapter, at in adapters:
+            self._checks.note_unused_keys(adapter, at)
+            self._source_of(adapter.model, (*at, "model"))
+        given = [parse_template(self._checks.raw(at), at) for _, at in adapters]
+        if not given:
+            return None
+        return ListTemplate([each.value for each in given], (*path, key), tuple(given))
 
     def _source_of(self, model: schema.ModelSource | str, at: KeyPath) -> str:
         if isinstance(model, str):

@@ -178,7 +178,7 @@ LISTS = {
     "routings": "'to' or 'output'",
     "conditions": "'operator', 'value' and 'if_true'",
     "adapters": "",
-    "peft_adapters": "'model'",
+    **dict.fromkeys(("peft_adapter", "peft_adapters"), "'model'"),
 }
 """Keys of lists of mappings, and what each of these has first."""
 

@@ -96,7 +96,7 @@ class JobCompiler:
             case schema.IfJob():
                 return self._if(written, path)
             case schema.SwitchJob():
-                cases = self._elements(written.cases, (*path, "cases"))
+                cases = self._checks.elements(written.cases, (*path, "cases"))
                 self._check_cases(cases)
                 conditions = tuple(self._case(each, at) for each, at in cases)
                 return Choice(conditions, self._route(written.otherwise, (*path, "otherwise")))
@@ -120,12 +120,6 @@ class JobCompiler:
                 repeat_count = optional(written.repeat_count, (*path, "repeat_count"))
                 return Call(component, action, repeat_count)
         raise AssertionError(written)
-
-    def _elements(self, written: list[Any], path: KeyPath) -> list[tuple[Any, KeyPath]]:
-        """Elements with their paths, of a list or of what stands for one."""
-        if not isinstance(self._checks.raw(path), list):
-            return [(each, path) for each in written]
-        return [(each, (*path, n)) for n, each in enumerate(written)]
 
     # Routes
 
@@ -152,7 +146,7 @@ class JobCompiler:
     def _if(self, written: schema.IfJob, path: KeyPath) -> Choice:
         listed: list[tuple[Any, KeyPath]] = [(written, path)]
         if written.conditions is not None:
-            listed = self._elements(written.conditions, (*path, "conditions"))
+            listed = self._checks.elements(written.conditions, (*path, "conditions"))
             flat = ("operator", "value", "if_true", "if_false")
             for key in (key for key in flat if key in written.model_fields_set):
                 self._checks.exclude(path, "conditions", key, "Move it into 'conditions'.")
@@ -202,7 +196,7 @@ class JobCompiler:
     def _random_choice(self, written: schema.RandomRouterJob, path: KeyPath) -> RandomChoice:
         routes: list[tuple[Route, Template | None]] = []
         is_uniform = written.mode == "uniform"
-        for each, at in self._elements(written.routings, (*path, "routings")):
+        for each, at in self._checks.elements(written.routings, (*path, "routings")):
             if is_uniform and each.weight is not None:
                 self._checks.warn("'weight' has no effect in mode uniform", (*at, "weight"))
             route = self._route(each, at)

@@ -329,7 +329,7 @@ class ModelSettings(Strict):
         description="int8 or int4 keeps the weights of linear layers in 8 or 4 bits;"
         " auto only where they would have no room.",
     )
-    peft_adapters: list[PeftAdapter] | None = Field(
+    peft_adapters: Annotated[list[PeftAdapter], OneOrMore()] | None = Field(
         None, description="LoRA adapters, added to the model's weights as it is loaded."
     )
     draft_model: Text | None = Field(
@@ -376,6 +376,9 @@ class ModelComponent(ActionFields, ModelSettings):
     model: Model = Field(
         description="A Hub id such as HuggingFaceTB/SmolLM3-3B, a folder such as ./model, "
         "or bundled:storyteller.",
+    )
+    peft_adapter: Annotated[list[PeftAdapter], OneOrMore()] | None = Field(
+        None, description="A LoRA adapter, or a list of them. The same as 'peft_adapters'."
     )
     default: Boolean | None = Field(None, description=_DEFAULT)
     chat_template: FilledText | None = Field(
@@ -905,7 +908,10 @@ _FORMS: dict[type[BaseModel], list[list[set[str]]]] = {
     LoopJob: [[{"until"}, {"while"}]],
     Test: [[{"input", "operator", "value"}, {"all"}, {"any"}, {"not"}]],
     DelayJob: [[{"duration"}, {"time", "timezone"}]],
-    ModelComponent: [[{"action"}, {"actions"}, {"text", "prompt", "messages", "output"}]],
+    ModelComponent: [
+        [{"action"}, {"actions"}, {"text", "prompt", "messages", "output"}],
+        [{"peft_adapter"}, {"peft_adapters"}],
+    ],
     ActionFields: [[{"text"}, {"prompt"}, {"messages"}]],
     ModelSource: [[{"repository"}, {"path"}, {"name"}], [{"file"}, {"name"}]],
 }

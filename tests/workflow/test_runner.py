@@ -335,6 +335,27 @@ def test_model_settings_may_be_templates(host: LocalHost, models: ScriptedModels
     assert "Did you mean 'float32'?" in str(done.error)
 
 
+@pytest.mark.parametrize(
+    ("lines", "found"),
+    [
+        ("  peft_adapter: {model: ./lora, weight: 0.5}\n", [("lora", 0.5)]),
+        ("  peft_adapter:\n  - {model: ./a}\n  - {model: ./b}\n", [("a", 1.0), ("b", 1.0)]),
+        ("  peft_adapters: {model: ./lora}\n", [("lora", 1.0)]),
+    ],
+)
+def test_one_adapter_or_a_list_under_either_key(
+    tmp_path: Path,
+    host: LocalHost,
+    models: ScriptedModels,
+    lines: str,
+    found: list[tuple[str, float]],
+) -> None:
+    (tmp_path / "model-compose.yml").write_text(f"{COMPONENT.rstrip()}\n{lines}")
+    load(tmp_path / "model-compose.yml", host=host)(prompt="a")
+    (spec,) = models.specs
+    assert [(Path(each.model.source).name, each.weight) for each in spec.adapters] == found
+
+
 def test_what_is_loaded_beside_the_weights(
     tmp_path: Path, host: LocalHost, models: ScriptedModels
 ) -> None:
