@@ -202,11 +202,13 @@ def _restored(kind: type[ComposeError], state: dict[str, Any]) -> ComposeError:
 
 @dataclass(frozen=True)
 class Problem:
-    """One thing that is wrong with a document."""
+    """One thing that is wrong with a document; ``named_at`` is where that names the file which has
+    the problem, where it is in another one."""
 
     message: str
     where: Where
     hint: str | None = None
+    named_at: Where | None = None
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "message", _told(self.message))

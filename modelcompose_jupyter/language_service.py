@@ -194,7 +194,11 @@ class _Places:
         self._starts = [0, *(each.end() for each in _LINE_BREAK.finditer(text))]
 
     def problem(self, problem: Problem, severity: str) -> dict[str, Any]:
-        return self.marked(self._span(problem.where), severity, problem.message, problem.hint)
+        """A problem as editors take it; one of another file is where the text names that."""
+        at, message = problem.where, problem.message
+        if problem.named_at is not None:
+            at, message = problem.named_at, str(problem)
+        return self.marked(self._span(at), severity, message, problem.hint)
 
     def marked(
         self, span: tuple[int, int], severity: str, message: str, hint: str | None

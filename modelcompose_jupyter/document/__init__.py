@@ -21,6 +21,7 @@ from .document import Controller, Document, Workflow
 from .files import BesideFiles
 from .function_checks import check_functions, functions_of
 from .functions import FunctionParameter, FunctionSignature
+from .included import include_documents
 from .jobs import Call, Job
 from .json_schema import json_schema
 from .parameters import MAX_LOGPROBS, GenerationParameters
@@ -91,8 +92,10 @@ def load_document(
             found.folder = folder
         remember_folder(found.folder)
         beside = BesideFiles(found, files or {})
+        lost = include_documents(found, beside)
         include_schemas(found, beside)
         checked = validate(found)
+        checked.spoiled |= lost
         if checked.compose is None:  # what can be said of expressions is said all the same
             data = own_keys(found.data) if isinstance(found.data, dict) else found.data
             for each in findings(parse_template(data)):
@@ -109,9 +112,15 @@ def load_document(
 def _in_order(source: Source) -> list[Problem]:
     """Each problem once, from the top of the document to its end, and how many are left out."""
     unique = {(p.where.path, p.where.line, p.message): p for p in source.problems}
-    ordered = sorted(unique.values(), key=lambda p: (p.where.line or 0, p.where.column or 0))
+    ordered = sorted(unique.values(), key=_order)
     if (more := source.found - len(source.problems)) > 0:
         message = f"{more:,} more problem{'s were' if more > 1 else ' was'} found"
         hint = f"Only the first {len(source.problems)} that were found are shown; mend these first."
         ordered.append(Problem(message, ordered[-1].where, hint))
     return ordered
+
+
+def _order(problem: Problem) -> tuple[int, ...]:
+    """What sorts problems, those of other files where these are named."""
+    places = [problem.where] if problem.named_at is None else [problem.named_at, problem.where]
+    return tuple(number for each in places for number in (each.line or 0, each.column or 0))

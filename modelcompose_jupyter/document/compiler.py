@@ -14,7 +14,8 @@ from ..errors import shortened
 from . import schema
 from .checks import Checks, optional
 from .component_compiler import ComponentCompiler
-from .document import Controller, Document
+from .components import Component
+from .document import Controller, Document, Workflow
 from .files import BesideFiles
 from .reader import KeyPath, Source
 from .validator import Validated
@@ -32,33 +33,48 @@ def compile_document(
 class _Compiler:
     def __init__(self, checks: Checks) -> None:
         self._checks = checks
-        self._components = ComponentCompiler(checks)
+        self._components = ComponentCompiler(checks, self._include)
+        self._included: dict[KeyPath, tuple[Workflow, ...]] = {}
 
     def document(self, compose: schema.Compose) -> Document:
         checks = self._checks
-        found = checks.listed(compose, "component", ())
-        if not found and not checks.is_spoiled((), "component", "components"):
-            checks.problem("'component' is missing", (), hint="It names the model and its prompt.")
-        compiled = [self._components.component(model, path) for model, path in found]
-        components = checks.unique(compiled, "component")
-        workflow_compiler = WorkflowCompiler(checks, self._components, components)
-        written = checks.listed(compose, "workflow", ())
-        workflows = [workflow_compiler.workflow(model, path) for model, path in written]
-        if not written and found:
-            workflows = [workflow_compiler.workflow(schema.Workflow(), ())]
-        unique = checks.unique(workflows, "workflow")
-        workflow_compiler.check_calls(unique)
+        components, workflows = self._part(compose, ())
         self._components.remember_secrets()
         return Document(
             source=checks.source,
             components=components,
-            workflows=unique,
+            workflows=workflows,
+            included=self._included,
             controller=self._controller(compose.controller),
             environment=checks.environment,
             warnings=tuple(checks.warnings),
             name=compose.name,
             files=checks.files.texts,
         )
+
+    def _part(
+        self, compose: schema.Compose, path: KeyPath
+    ) -> tuple[tuple[Component, ...], tuple[Workflow, ...]]:
+        """The components and workflows of the document, or of another one that stands in it."""
+        checks = self._checks
+        found = checks.listed(compose, "component", path)
+        if not found and not checks.is_spoiled(path, "component", "components"):
+            hint = "It names the model and its prompt."
+            checks.problem("'component' is missing", path, hint=hint)
+        compiled = [self._components.component(model, at) for model, at in found]
+        components = checks.unique(compiled, "component")
+        compiler = WorkflowCompiler(checks, self._components, components, path)
+        written = checks.listed(compose, "workflow", path)
+        workflows = [compiler.workflow(model, at) for model, at in written]
+        if not written and found:
+            workflows = [compiler.workflow(schema.Workflow(), path)]
+        unique = checks.unique(workflows, "workflow")
+        compiler.check_calls(unique, self._included)
+        return components, unique
+
+    def _include(self, compose: schema.Compose, path: KeyPath) -> None:
+        """Compile another document that stands at a place."""
+        _, self._included[path] = self._part(compose, path)
 
     # Serving
 

@@ -181,7 +181,8 @@ def _fields(model: type[BaseModel]) -> dict[str, _Field]:
 
 def _field(name: str, info: Any) -> _Field:
     found = list(schema.parts(info.annotation))
-    models = schema.models_in(info.annotation)
+    # What a file holds is not written in its place.
+    models = [each for each in schema.models_in(info.annotation) if each is not schema.Compose]
     holds = [each for each in schema.metadata(info) if isinstance(each, Holds)]
     models += [each.model() for each in holds]
     values = [str(value) for value in info.examples or ()]

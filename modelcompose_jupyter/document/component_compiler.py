@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Any, TypedDict
 
 from pydantic import ValidationError
@@ -44,10 +44,12 @@ class _Common(TypedDict):
 
 
 class ComponentCompiler:
-    """Compiles the components of a document, also those that stand in jobs."""
+    """Compiles the components of a document, also those that stand in jobs. ``include`` compiles
+    the documents whose workflows they are."""
 
-    def __init__(self, checks: Checks) -> None:
+    def __init__(self, checks: Checks, include: Callable[[schema.Compose, KeyPath], None]) -> None:
         self._checks = checks
+        self._include = include
         self._spoiled_within = {path[:-1] for path in checks.spoiled if path}
         self._made: list[Component] = []
 
@@ -62,12 +64,20 @@ class ComponentCompiler:
         if isinstance(written, schema.FunctionComponent):
             output = self._output(written.output, path)
             self._check_function(written.function, (*path, "function"))
-            made = FunctionComponent(id, path, written.function, output, **common)
+            function = written.function
+            if ":" in function:  # of a module beside the document that names it
+                function = self._checks.source.named(path, function)
+            made = FunctionComponent(id, path, function, output, **common)
         elif isinstance(written, schema.WorkflowComponent):
             input = optional(written.input, (*path, "input"))
             self._checks.check_references(input, _SOURCES)
             output = self._output(written.output, path)
-            made = WorkflowComponent(id, path, written.workflow, input, output, **common)
+            if isinstance(written.file, schema.Compose):
+                self._include(written.file, (*path, "file"))
+            is_of_file = written.file is not None or self._checks.is_spoiled(path, "file")
+            made = WorkflowComponent(
+                id, path, written.workflow, is_of_file, input, output, **common
+            )
         else:
             made = self._model_component(written, id, path, common)
         self._made.append(made)

@@ -115,12 +115,14 @@ class FunctionComponent(Component):
 
 @dataclass(frozen=True)
 class WorkflowComponent(Component):
-    """Another workflow of the document; the default one where ``workflow`` is None.
+    """Another workflow of the document, or with ``is_of_file`` of another one; the default one
+    where ``workflow`` is None.
 
     ``input`` is None where the whole input goes through, ``output`` where that workflow's is the
     output.
     """
 
     workflow: str | None
+    is_of_file: bool = False
     input: Template | None = None
     output: Template | None = None

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from ..errors import InputError, Problem, Where, did_you_mean, listed, shortened
-from .components import Component, FunctionComponent, ModelComponent
+from .components import Component, FunctionComponent, ModelComponent, WorkflowComponent
 from .files import path_beside
 from .functions import FunctionSignature
 from .jobs import Job, ModelCall, model_calls
@@ -80,15 +80,16 @@ class Document:
     """A checked document.
 
     ``environment`` holds the environment variables that it names, and ``files`` the texts of the
-    files beside it that it names, as they were when it was read.
-    ``warnings`` say which of its keys change nothing, and why. ``tools`` and ``functions`` describe
-    the Python functions that it names as tools and as steps, as far as somebody has given them; the
-    functions are not part of it.
+    files beside it that it names, as they were when it was read; ``included`` the workflows of the
+    documents among these, by where they are named. ``warnings`` say which of its keys change
+    nothing, and why. ``tools`` and ``functions`` describe the Python functions that it names as
+    tools and as steps, as far as somebody has given them; the functions are not part of it.
     """
 
     source: Source = field(repr=False)
     components: tuple[Component, ...]
     workflows: tuple[Workflow, ...]
+    included: Mapping[KeyPath, tuple[Workflow, ...]] = field(default_factory=dict, repr=False)
     controller: Controller = field(default_factory=Controller)
     environment: Mapping[str, str] = field(default_factory=dict, repr=False)
     warnings: tuple[Problem, ...] = ()
@@ -111,7 +112,7 @@ class Document:
         """A digest of all that decides what it runs: what it says, the environment variables that
         it uses, its folder where a model or a module of functions may be beside it, and what its
         tools are."""
-        sources = [source for component in self.components for source in component.sources]
+        sources = [source for each in self._callable for source in each.sources]
         beside = any(each.startswith((".", "$")) for each in sources)
         beside = beside or any(":" in name for name in self.named_functions)
         parts: list[Any] = [self.hash, dict(self.environment)]
@@ -149,20 +150,42 @@ class Document:
             code="unknown_workflow",
         )
 
+    def called(self, component: WorkflowComponent) -> Workflow:
+        """The workflow that a component calls: of its file, else of the document that it is in."""
+        path, workflows = component.path, self.workflows
+        if component.is_of_file:
+            workflows = self.included[*path, "file"]
+        else:
+            around = [at for at in self.included if at == path[: len(at)]]
+            workflows = self.included[max(around, key=len)] if around else workflows
+        if component.workflow is None:
+            found: Workflow = choose_default(workflows)
+            return found
+        return next(each for each in workflows if each.id == component.workflow)
+
+    @property
+    def all_workflows(self) -> tuple[Workflow, ...]:
+        """Its workflows, and those of the documents that it names."""
+        return (*self.workflows, *(each for several in self.included.values() for each in several))
+
+    @property
+    def _callable(self) -> tuple[Component, ...]:
+        """Its components, and those that stand in jobs or in the documents that it names."""
+        calls = (job.call for each in self.all_workflows for job in each.jobs)
+        return (*self.components, *(each.component for each in calls if each is not None))
+
     @property
     def named_tools(self) -> dict[str, KeyPath]:
         """The Python functions that it names as tools, each with one of its places."""
         models = [each for each in self.components if isinstance(each, ModelComponent)]
         actions = [action for each in models for action in each.actions]
-        actions += [call.action for each in self.workflows for call in each.model_calls]
+        actions += [call.action for each in self.all_workflows for call in each.model_calls]
         return {name: path for each in actions for name, path in each.named_tools.items()}
 
     @cached_property
     def named_functions(self) -> dict[str, KeyPath]:
         """The Python functions that it names as steps, each with one of its places."""
-        calls = (job.call for each in self.workflows for job in each.jobs)
-        made = [*self.components, *(each.component for each in calls if each is not None)]
-        functions = [each for each in made if isinstance(each, FunctionComponent)]
+        functions = [each for each in self._callable if isinstance(each, FunctionComponent)]
         return {each.function: (*each.path, "function") for each in functions}
 
     def missing_tool(self, name: str, path: KeyPath, near: Iterable[str] = ()) -> InputError:

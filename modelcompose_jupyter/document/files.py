@@ -33,10 +33,11 @@ class BesideFiles:
         """The text of a file; None where there is none that can be read, and why is a problem.
 
         Args:
-            name: its path, from the document's folder on.
+            name: its path, from the folder of the document that names it on.
             path: where it is named.
             most: how many bytes it may have.
         """
+        name = self._source.named(path, name)
         if name not in self.texts:
             text = self._given[name] if name in self._given else self._text(name, path, most)
             if text is None:

@@ -15,7 +15,7 @@ from .templates import OPERATORS, MappingTemplate
 def calls_of(document: Document, workflow: Workflow) -> Iterator[tuple[Job, Call]]:
     """The jobs that call something in a run of a workflow, each with its call: its own, those
     within them, and those of the workflows that these call."""
-    rest, seen = [workflow], {workflow.id}
+    rest, seen = [workflow], {workflow.path}
     while rest:
         for job in rest.pop(0).jobs:
             each = job.innermost
@@ -24,9 +24,9 @@ def calls_of(document: Document, workflow: Workflow) -> Iterator[tuple[Job, Call
             yield each, each.work
             component = each.work.component
             if isinstance(component, WorkflowComponent):
-                called = document.workflow(component.workflow)
-                rest += [called] if called.id not in seen else []
-                seen.add(called.id)
+                called = document.called(component)
+                rest += [called] if called.path not in seen else []
+                seen.add(called.path)
 
 
 def functions_of(document: Document, workflow: Workflow) -> dict[str, KeyPath]:

@@ -38,12 +38,17 @@ _MAX_DEPTH = 8  # jobs within jobs
 
 
 class JobCompiler:
-    """Compiles jobs, whose components are those of the document or stand in them."""
+    """Compiles jobs. Their components stand in them, or are those of the document, at ``path``."""
 
     def __init__(
-        self, checks: Checks, compiler: ComponentCompiler, components: tuple[Component, ...]
+        self,
+        checks: Checks,
+        compiler: ComponentCompiler,
+        components: tuple[Component, ...],
+        path: KeyPath,
     ) -> None:
         self._checks = checks
+        self._path = path
         self._compiler = compiler
         self._components = components
         self._default_component: Component | None = choose_default(components)
@@ -288,7 +293,9 @@ class JobCompiler:
                     "the job names none of the several components", path, hint=hint
                 )
         else:
-            chosen = self._checks.referred(written.component, self._components, "component", (), at)
+            chosen = self._checks.referred(
+                written.component, self._components, "component", self._path, at
+            )
         return chosen or MISSING_COMPONENT
 
     def _action(

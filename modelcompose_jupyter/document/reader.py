@@ -8,11 +8,12 @@ text.
 
 from __future__ import annotations
 
+import posixpath
 import re
 from bisect import bisect_right
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any, ClassVar, NoReturn
@@ -94,13 +95,15 @@ class Source:
         self._known.add(same)
         self.found += 1
         if self.found <= MAX_PROBLEMS:
-            self.problems.append(Problem(message, owner._where(below, span), hint))
+            named_at = None if owner is self else self.own_place(path)
+            self.problems.append(Problem(message, owner._where(below, span), hint, named_at))
 
-    def add(self, problem: Problem) -> None:
-        """Note a problem of a file that the document names, which has a place of its own."""
+    def add(self, problem: Problem, path: KeyPath) -> None:
+        """Note a problem of a file that the document names at a path, which has a place of its
+        own."""
         self.found += 1
         if self.found <= MAX_PROBLEMS:
-            self.problems.append(problem)
+            self.problems.append(replace(problem, named_at=self.own_place(path)))
 
     def include(self, path: KeyPath, other: Source) -> None:
         """Have what stands below a path stand in another text, which was read from a file."""
@@ -123,9 +126,8 @@ class Source:
         self, path: KeyPath, key: bool, within: str | None
     ) -> tuple[Source, KeyPath, Span | None]:
         """In which text a place is, below which path there, and where; None of data."""
-        for begin, other in self.included.items():
-            if path[: len(begin)] == begin and len(path) > len(begin):
-                return other._place(path[len(begin) :], key, within)
+        for begin, other in self._around(path):
+            return other._place(path[len(begin) :], key, within)
         spans = self.keys if key else self.values
         known = path
         while known and known not in spans:
@@ -136,6 +138,43 @@ class Source:
         if within is not None and (found := self.text.find(within, span.start, span.end)) >= 0:
             span = Span(found, found + len(within))
         return self, path, span
+
+    def _around(self, path: KeyPath) -> list[tuple[KeyPath, Source]]:
+        """The files that have a place in them, each with where it stands, the innermost first."""
+        around = [begin for begin in self.included if begin == path[: len(begin)] != path]
+        return [(begin, self.included[begin]) for begin in sorted(around, key=len, reverse=True)]
+
+    def above(self, path: KeyPath) -> list[Source]:
+        """The files that have a place in them, the outermost first."""
+        return [other for _, other in reversed(self._around(path))]
+
+    def own_place(self, path: KeyPath) -> Where:
+        """Where this document itself names the file that a place is in."""
+        around = self._around(path)
+        begin = around[-1][0] if around else path
+        return self._where(begin, self.values.get(begin, Span(0, 0)) if self.text else None)
+
+    def order(self, path: KeyPath) -> int:
+        """What sorts places as this document has them, those in files where these are named."""
+        around = self._around(path)
+        return self.values.get(around[-1][0] if around else path, Span(0, 0)).start
+
+    def folder_of(self, path: KeyPath) -> Path:
+        """The folder of what is named at a place: that of the file that the place is in."""
+        return next((other.folder for _, other in self._around(path)), self.folder)
+
+    def named(self, path: KeyPath, name: str) -> str:
+        """A file that is named at a place, as it is named from this document's folder on."""
+        around = self._around(path)
+        if not around or Path(name).is_absolute() or name.startswith("~"):
+            return name
+        within = posixpath.dirname(around[0][1].file)
+        return posixpath.normpath(f"{within}/{name}") if within not in ("", ".") else name
+
+    @property
+    def file_path(self) -> Path:
+        """Where the document is, if it is in a file."""
+        return self.folder / Path(self.file).name
 
     def _where(self, path: KeyPath, span: Span | None) -> Where:
         return (

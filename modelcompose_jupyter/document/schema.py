@@ -8,7 +8,15 @@ from collections.abc import Collection, Iterator
 from functools import cache
 from typing import Annotated, Any, Literal, get_args
 
-from pydantic import BaseModel, ConfigDict, Discriminator, Field, Tag, model_validator
+from pydantic import (
+    BaseModel,
+    ConfigDict,
+    Discriminator,
+    Field,
+    Tag,
+    WithJsonSchema,
+    model_validator,
+)
 from pydantic.fields import FieldInfo
 from pydantic_core import PydanticCustomError
 
@@ -363,7 +371,7 @@ class ModelComponent(ActionFields, ModelSettings):
         Meanings(
             model="A model that generates text.",
             function="A Python function.",
-            workflow="Another workflow of the document.",
+            workflow="Another workflow, of this document or of another one.",
         ),
     ] = Field(description="What it is: a model, a Python function, or another workflow.")
     task: Annotated[
@@ -421,10 +429,18 @@ class WorkflowComponent(Strict):
     """Another workflow, as a step of workflows."""
 
     id: Identifier | None = Field(None, description="What jobs call it, as their 'component'.")
-    type: Literal["workflow"] = Field(description="workflow: another one of the document.")
+    type: Literal["workflow"] = Field(description="workflow: another workflow.")
     workflow: Annotated[Identifier, Names("workflow")] | None = Field(
         None, description="The id of the workflow; the default one if unset."
     )
+    file: (
+        Annotated[
+            Annotated["Compose", IN_FULL] | Annotated[FilledText, IN_SHORT],
+            BY_SHAPE,
+            WithJsonSchema({"type": "string", "minLength": 1}),
+        ]
+        | None
+    ) = Field(None, description="Another document that has the workflow, such as ./other.yml.")
     input: Template = Field(None, description="What it gets as its input; all of it if unset.")
     output: Result = Field(None, description="What it gives; ${output} is what came back.")
     default: Boolean | None = Field(None, description=_DEFAULT)
@@ -802,9 +818,6 @@ AnyJob = Annotated[
     Discriminator(by_type("component", JOB_TYPES)),
 ]
 
-for _job in (ForEachJob, LoopJob, AccumulateJob):
-    _job.model_rebuild()
-
 
 class Workflow(JobFields):
     """A workflow. The flat form holds its one job's keys directly."""
@@ -897,6 +910,10 @@ class Compose(Strict):
     workflows: Annotated[list[Workflow], Field(min_length=1), OneOrMore()] | None = Field(
         None, description="Several workflows, each with an id."
     )
+
+
+for _model in (WorkflowComponent, ForEachJob, LoopJob, AccumulateJob, Workflow, Compose):
+    _model.model_rebuild()
 
 
 # Groups of keys that exclude each other: a mapping has keys of one line of a group.

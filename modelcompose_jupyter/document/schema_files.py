@@ -12,8 +12,10 @@ from typing import Any
 from ..errors import DocumentError
 from .files import BesideFiles
 from .grammars import MAX_SOURCE
+from .included import KEY as DOCUMENT
 from .reader import KeyPath, Source, read_text
 from .types import show
+from .written_components import written_components, written_in
 
 _KEY = "json_schema"
 
@@ -40,13 +42,13 @@ def _included(source: Source, files: BesideFiles, name: str, path: KeyPath) -> S
     if text is None:
         return None
     try:
-        found = read_text(text, name, source.folder)
+        found = read_text(text, source.named(path, name), source.folder)
     except DocumentError as error:
         for problem in error.problems:
-            source.add(problem)
+            source.add(problem, path)
         return None
     for problem in found.problems:
-        source.add(problem)
+        source.add(problem, path)
     if not isinstance(found.data, Mapping | bool):
         source.report(f"the file holds no schema, but {show(found.data)}", path)
         return None
@@ -56,29 +58,11 @@ def _included(source: Source, files: BesideFiles, name: str, path: KeyPath) -> S
 
 def _formats(data: Any) -> Iterator[tuple[dict[str, Any], KeyPath]]:
     """The mappings under ``format`` of a document's components and actions, with their places."""
-    for component, path in _components(data):
-        for action, at in [(component, path), *_listed(component, "action", path)]:
+    for component, path in written_components(data):
+        if isinstance(component.get(DOCUMENT), dict):
+            below = _formats(component[DOCUMENT])
+            yield from ((each, (*path, DOCUMENT, *at)) for each, at in below)
+        for action, at in [(component, path), *written_in(component, "action", path)]:
             for holder, place in [(action, at), (action.get("params"), (*at, "params"))]:
                 if isinstance(holder, dict) and isinstance(holder.get("format"), dict):
                     yield holder["format"], (*place, "format")
-
-
-def _components(data: Any) -> Iterator[tuple[dict[str, Any], KeyPath]]:
-    if not isinstance(data, dict):
-        return
-    yield from _listed(data, "component", ())
-    for workflow, path in _listed(data, "workflow", ()):
-        for job, at in [(workflow, path), *_listed(workflow, "job", path)]:
-            yield from _listed(job, "component", at)
-
-
-def _listed(holder: Mapping[str, Any], key: str, path: KeyPath) -> list[tuple[Any, KeyPath]]:
-    """The mappings under a key and its plural, with their places."""
-    found: list[tuple[Any, KeyPath]] = []
-    for name in (key, f"{key}s"):
-        value = holder.get(name)
-        if isinstance(value, list):
-            found += [(each, (*path, name, place)) for place, each in enumerate(value)]
-        else:
-            found.append((value, (*path, name)))
-    return [(each, at) for each, at in found if isinstance(each, dict)]

@@ -30,7 +30,7 @@ from .jobs import (
 )
 from .parameters import PARAMETER_NAMES, GenerationParameters, TemplateVariables
 from .reachability import routers_of
-from .reader import KeyPath, Span
+from .reader import KeyPath
 from .references import Reference, references
 from .render import render
 from .schema import JobFields, ModelSettings, PeftAdapter
@@ -297,8 +297,7 @@ def signature(document: Document, workflow: Workflow) -> Signature:
     """What a workflow takes and gives."""
     pairs = [pair for job in workflow.jobs for pair in _job_references(job, document)]
     pairs += _of_input(workflow.output, None)
-    spans, nowhere = document.source.values, Span(0, 0)
-    found = sorted(pairs, key=lambda pair: spans.get(pair[0].path, nowhere).start)
+    found = sorted(pairs, key=lambda pair: document.source.order(pair[0].path))
     inputs: dict[str, Input] = {}
     for reference, expected in found:
         if reference.expression.keys:
@@ -444,7 +443,7 @@ def _called(call: Call, document: Document) -> Iterator[tuple[Reference, Type | 
     """The references to the input of what is called, with the types that their places expect."""
     component = call.component
     if isinstance(component, WorkflowComponent):
-        called = document.workflow(component.workflow)
+        called = document.called(component)
         yield from _of_input(component.output, None)
         if component.input is None:
             for job in called.jobs:

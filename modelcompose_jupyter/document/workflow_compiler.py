@@ -37,13 +37,18 @@ _BASE = ("input", "env", "jobs", "context")
 
 
 class WorkflowCompiler:
-    """Compiles the workflows of a document."""
+    """Compiles the workflows of a document, which stands at a path."""
 
     def __init__(
-        self, checks: Checks, compiler: ComponentCompiler, components: tuple[Component, ...]
+        self,
+        checks: Checks,
+        compiler: ComponentCompiler,
+        components: tuple[Component, ...],
+        path: KeyPath,
     ) -> None:
         self._checks = checks
-        self._jobs = JobCompiler(checks, compiler, components)
+        self._path = path
+        self._jobs = JobCompiler(checks, compiler, components, path)
         self._called: dict[KeyPath, list[Reference]] = {}
         self._called_count = 0
 
@@ -76,8 +81,11 @@ class WorkflowCompiler:
             private=bool(written.private),
         )
 
-    def check_calls(self, workflows: Iterable[Workflow]) -> None:
-        """Report calls of workflows that are not there, or that have no end."""
+    def check_calls(
+        self, workflows: Iterable[Workflow], included: Mapping[KeyPath, tuple[Workflow, ...]]
+    ) -> None:
+        """Report calls of workflows that are not there, or that have no end; ``included`` are those
+        of other documents."""
         by_id = {each.id: each for each in workflows}
         called: dict[str, list[tuple[str, KeyPath]]] = {name: [] for name in by_id}
         for workflow in by_id.values():
@@ -85,7 +93,11 @@ class WorkflowCompiler:
                 component = None if job.call is None else job.call.component
                 if not isinstance(component, WorkflowComponent):
                     continue
-                name = self._called_workflow(component, by_id)
+                if component.is_of_file:  # which has no way back
+                    if (at := (*component.path, "file")) in included:
+                        self._called_workflow(component, included[at], at)
+                    continue
+                name = self._called_workflow(component, workflows, self._path)
                 if name is not None:
                     called[workflow.id].append((name, component.path))
         graph = {name: [other for other, _ in calls] for name, calls in called.items()}
@@ -103,17 +115,23 @@ class WorkflowCompiler:
             self._checks.problem(message, path, hint=hint)
 
     def _called_workflow(
-        self, component: WorkflowComponent, by_id: Mapping[str, Workflow]
+        self, component: WorkflowComponent, workflows: Iterable[Workflow], owner: KeyPath
     ) -> str | None:
-        at = (*component.path, "workflow")
+        """The id of the workflow that a component calls, of those that stand at ``owner``."""
+        known = list(workflows)
         if component.workflow is not None:
-            found = self._checks.referred(
-                component.workflow, by_id.values(), "workflow", ("workflow",), at
-            )
+            at = (*component.path, "workflow")
+            if not self._checks.ids(known):
+                which = "there" if component.is_of_file else "here"
+                hint = f"The one workflow {which} has no id: give it one, or leave this line out."
+                name = shortened(component.workflow)
+                self._checks.problem(f"there is no workflow '{name}'", at, hint=hint)
+                return None
+            found = self._checks.referred(component.workflow, known, "workflow", owner, at)
             return None if found is None else component.workflow
-        default: Workflow | None = choose_default(list(by_id.values()))
-        if default is None:
-            hint = f"Name one of {self._checks.ids(by_id.values())}."
+        default: Workflow | None = choose_default(known)
+        if default is None and known:
+            hint = f"Name one of {self._checks.ids(known)}."
             self._checks.problem("'workflow' is missing", component.path, hint=hint)
         return None if default is None else default.id
 

@@ -99,7 +99,8 @@ class _RemoteModel:
     ) -> GenerationResult:
         call, made = self._call, time.monotonic()
         given = parameters.given()
-        document = self._models.document(self._written(list(given)), call.document.source.folder)
+        folder = call.document.source.folder_of(call.component.path)
+        document = self._models.document(self._written(list(given)), folder)
         with call.queue_progress.position() as on_queued:
             async with limiter.turn(on_queued, call.group):
                 waited = time.monotonic() - made

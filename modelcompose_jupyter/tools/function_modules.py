@@ -28,13 +28,15 @@ _stamps: dict[str, dict[str, tuple[int, int] | None]] = {}
 
 
 def function_beside(folder: Path, name: str) -> Any:
-    """What ``module:name`` stands for: a name of a module in a folder, which may be dotted.
+    """What ``module:name`` stands for: a name of a module in a folder, which may be dotted; or
+    ``beside/module:name``, of another folder from that one on.
 
     Raises:
         InputError: there is no such module, it cannot be imported, or has no such name.
     """
     module_name, _, attribute = name.partition(":")
-    module = _module(folder, module_name)
+    beside, _, module_name = module_name.rpartition("/")
+    module = _module(folder / beside, module_name)
     found: Any = module
     for part in attribute.split("."):
         if not hasattr(found, part):

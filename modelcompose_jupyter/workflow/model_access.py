@@ -104,7 +104,8 @@ class LocalModels:
         except ComposeError as failure:
             error = copy.copy(failure)  # the failure is that of all who waited for the model
             if error.code in _NOT_THERE:
-                error.hint = meant(spec.source, call.document.source.folder) or error.hint
+                folder = call.document.source.folder_of(call.component.path)
+                error.hint = meant(spec.source, folder) or error.hint
             where = call.document.where(call.component.model["source"].path)
             raise error.at(where) from None
         if last is not None:  # whatever it waited for, it is over

@@ -45,7 +45,7 @@ def spec_of(
     except ValidationError as error:
         key = str(error.errors()[0]["loc"][0])
         raise invalid(error, key, component.model[key], document) from None
-    folder = document.source.folder
+    folder = document.source.folder_of(component.path)
     given = settings.model_dump(exclude_none=True, exclude={"peft_adapters"})
     for key in ("quantization", "cache_quantization"):
         if given.get(key) == "none":

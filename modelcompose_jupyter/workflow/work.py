@@ -191,7 +191,7 @@ class Worker:
     async def _workflow(self, component: WorkflowComponent, input: Any, place: Place) -> Any:
         context, scope = self._context, Scope(input, {}, passed=input)
         given = input if component.input is None else context.render(component.input, scope)
-        workflow = context.document.workflow(component.workflow)
+        workflow = context.document.called(component)
         value = await self._runner.workflow(workflow, given, place, self._seed)
         if component.output is None:
             return value
