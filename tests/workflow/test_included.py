@@ -1,0 +1,89 @@
+"""Workflows of other documents run with models, modules and ids of their own."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+from standins.scripted import ScriptedModels
+
+from modelcompose_jupyter import ComposeError, LocalHost, Run, Workflow, load
+
+MODEL = '{type: model, task: text-generation, model: ./own, text: "${input.p}", max_concurrent_count: 1}'
+MAIN = f"""\
+components:
+  - {{id: other, type: workflow, file: ./sub/other.yml}}
+  - {{id: own, ...MODEL}}
+workflow:
+  jobs:
+    - {{id: a, component: own}}
+    - {{id: b, component: other, input: {{q: "${{jobs.a.output}}"}}}}
+""".replace("...MODEL", MODEL[1:-1])
+OTHER = f"""\
+components:
+  - {{id: own, ...MODEL}}
+  - {{id: tidy, type: function, function: "steps:tidy"}}
+workflow:
+  jobs:
+    - {{id: tell, component: own, input: {{p: "${{input.q}}"}}}}
+    - {{id: tidied, component: tidy, input: {{text: "${{jobs.tell.output}}"}}}}
+""".replace("...MODEL", MODEL[1:-1])
+
+
+@pytest.fixture
+def flow(tmp_path: Path, host: LocalHost) -> Workflow:
+    (tmp_path / "sub").mkdir()
+    (tmp_path / "main.yml").write_text(MAIN)
+    (tmp_path / "sub" / "other.yml").write_text(OTHER)
+    (tmp_path / "sub" / "steps.py").write_text(
+        "def tidy(text: str) -> str:\n    return text[::-1]\n"
+    )
+    (tmp_path / "steps.py").write_text("def tidy(text):\n    raise ValueError('not this one')\n")
+    return load(tmp_path / "main.yml", host=host)
+
+
+def test_its_models_and_modules_are_those_beside_it(
+    flow: Workflow, models: ScriptedModels, tmp_path: Path
+) -> None:
+    assert flow(p="hi") == ">>ih<<"
+    sources = [spec.source for spec in models.specs]
+    assert sources == [str(tmp_path / "own"), str(tmp_path / "sub" / "own")]
+    run = flow.last_run
+    assert run is not None
+    assert {name: each["state"] for name, each in run.jobs.items()} == dict.fromkeys(
+        ("a", "b", "b/tell", "b/tidied"), "completed"
+    )
+
+
+def test_its_errors_are_told_where_they_are(flow: Workflow, tmp_path: Path) -> None:
+    (tmp_path / "sub" / "steps.py").write_text("def tidy(text):\n    return 1 / 0\n")
+    with pytest.raises(ComposeError, match="ZeroDivisionError") as caught:
+        flow(p="hi")
+    where: Any = caught.value.where
+    assert (where.file, where.line, where.column) == ("./sub/other.yml", 3, 42)
+
+
+def test_its_functions_are_checked_with_the_document(
+    tmp_path: Path, flow: Workflow, host: LocalHost
+) -> None:
+    text = (tmp_path / "sub" / "other.yml").read_text()
+    (tmp_path / "sub" / "other.yml").write_text(text.replace("input: {text:", "input: {txt:"))
+    with pytest.raises(ComposeError, match="takes no 'txt'") as caught:
+        load(tmp_path / "main.yml", host=host)
+    assert str(caught.value).startswith("./sub/other.yml:7:")
+
+
+def test_its_components_have_limits_of_their_own(flow: Workflow, models: ScriptedModels) -> None:
+    models.hold = ("<hi>",)  # which the other document's component has then, and no more
+    first = flow.submit(p="hi")
+    models.started.acquire()
+    second = flow.submit(p="ho")
+    second.wait_for(lambda: "queue" in _phases(second), 30)
+    assert "<ho>" not in models.prompts and "ho" in models.prompts
+    models.gate.set()
+    assert (first.result(30), second.result(30)) == (">>ih<<", ">>oh<<")
+
+
+def _phases(run: Run) -> list[str]:
+    return [str(e.data.get("phase")) for e in run.events_so_far() if e.data.get("job") == "b"]
