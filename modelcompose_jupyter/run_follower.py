@@ -78,8 +78,8 @@ def await_end(
     ``line`` shows what it waits for meanwhile, and for how long, as soon as it has waited for
     `QUIET_SECONDS`; ``write`` takes the text as it comes, and a line's end behind it; ``think``
     takes the thoughts before it, and a blank line behind these. ``ask`` is called where questions
-    are open, which only wait where there is none. ``note`` takes a line for each job of several that
-    has ended, waits for another attempt or was skipped. ``since`` is when the wait began,
+    are open, which only wait where there is none. ``note`` takes a line for each job of several
+    that has ended, waits for another attempt or was skipped. ``since`` is when the wait began,
     in seconds since the epoch; now if None.
     """
     began = time.time() if since is None else since

@@ -10,24 +10,27 @@ from standins.scripted import ScriptedModels
 
 from modelcompose_jupyter import ComposeError, LocalHost, Run, Workflow, load
 
-MODEL = '{type: model, task: text-generation, model: ./own, text: "${input.p}", max_concurrent_count: 1}'
-MAIN = f"""\
+MODEL = (
+    '{type: model, task: text-generation, model: ./own, text: "${input.p}",'
+    " max_concurrent_count: 1}"
+)
+MAIN = """\
 components:
-  - {{id: other, type: workflow, file: ./sub/other.yml}}
-  - {{id: own, ...MODEL}}
+  - {id: other, type: workflow, file: ./sub/other.yml}
+  - {id: own, ...MODEL}
 workflow:
   jobs:
-    - {{id: a, component: own}}
-    - {{id: b, component: other, input: {{q: "${{jobs.a.output}}"}}}}
+    - {id: a, component: own}
+    - {id: b, component: other, input: {q: "${jobs.a.output}"}}
 """.replace("...MODEL", MODEL[1:-1])
-OTHER = f"""\
+OTHER = """\
 components:
-  - {{id: own, ...MODEL}}
-  - {{id: tidy, type: function, function: "steps:tidy"}}
+  - {id: own, ...MODEL}
+  - {id: tidy, type: function, function: "steps:tidy"}
 workflow:
   jobs:
-    - {{id: tell, component: own, input: {{p: "${{input.q}}"}}}}
-    - {{id: tidied, component: tidy, input: {{text: "${{jobs.tell.output}}"}}}}
+    - {id: tell, component: own, input: {p: "${input.q}"}}
+    - {id: tidied, component: tidy, input: {text: "${jobs.tell.output}"}}
 """.replace("...MODEL", MODEL[1:-1])
 
 

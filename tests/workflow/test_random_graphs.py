@@ -1,8 +1,8 @@
 """Whatever jobs a workflow has, whatever fails, and whenever it is stopped: what holds of its run.
 
-What components give is scripted: the graph is what is tested. A call fails or not by its seed, which
-says whose it is and which attempt. How many turns of the loop it takes has nothing to do with that:
-so the same graph is run with another timing.
+What components give is scripted: the graph is what is tested. A call fails or not by its seed,
+which says whose it is and which attempt. How many turns of the loop it takes has nothing to do with
+that: so the same graph is run with another timing.
 """
 
 from __future__ import annotations
