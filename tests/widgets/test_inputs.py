@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Annotated, Any, Literal
 
 import ipywidgets
 import pytest
+from pydantic import Field
 
 from modelcompose_jupyter import InputError, load
 from modelcompose_jupyter.widgets.inputs import Inputs, entered, read, write
@@ -155,3 +156,27 @@ def test_what_was_entered_is_carried_to_a_document_that_has_it_too() -> None:
         "workflow: {output: {s: '${input.s as slider/1,3}', n: '${input.n | 2}'}}"
     )
     assert entered(old, new.signature) == {"a": "hello"}
+
+
+def test_a_function_that_is_a_step_has_fields_of_its_types() -> None:
+    def f(
+        text: str,
+        mood: Literal["glad", "sad"] = "sad",
+        size: Annotated[int, Field(ge=1, le=7)] = 3,
+        loud: bool = True,
+    ) -> str:
+        """Say it.
+
+        Args:
+            text: What to say.
+        """
+        return f"{text} {mood} {size} {loud}"
+
+    panel = load("component: {type: function, function: f}", functions=[f]).panel(text="hi")
+    assert isinstance(panel.inputs.mood, ipywidgets.Dropdown)
+    assert (panel.inputs.mood.value, panel.inputs.loud.value) == ("sad", True)
+    assert panel.inputs.size.value == 3
+    panel.inputs.mood.value = "glad"
+    run = panel.submit()
+    assert run.wait(90)
+    assert run.output == "hi glad 3 True"
