@@ -924,7 +924,7 @@ def test_functions_run_here_though_another_process_has_the_model(elsewhere: Else
     assert (run.output[0][:5], run.output[1]) == ("A fox", os.getpid())
     assert run in host_selection.own_runs() and run in flow.host.own_runs()
     assert host_selection.host_of(run.id) is flow.host
-    assert flow.models_in_memory() == {"bundled:storyteller"}
+    assert [each.source for each in flow.host.models()] == ["bundled:storyteller"]
     assert host_selection.local_host().models() == []
     assert set(flow.history["text"]) == {run.text}
     module.unlink()

@@ -341,3 +341,4 @@ def test_a_page_leaves_the_functions_to_the_host_that_serves_it(
     assert isinstance(flow.host, RemoteHost)
     assert flow(text="hi", times=3) == "HI!!!"
     assert served_file.host.runs()[0].output == "HI!!!"
+    flow.host.close()  # which this process would ask of models, though it is gone
