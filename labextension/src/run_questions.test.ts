@@ -92,6 +92,12 @@ describe('a question', () => {
     expect(answers(model)).toEqual([{ ...given, choice: 1 }, given]);
   });
 
+  it('of choices gets the focus as a whole, so that Enter answers nothing', async () => {
+    const { model, el } = opened({ run_id: 'a', state: 'running' });
+    await model.set(asked({ choices: ['good', 'bad'] }));
+    expect(document.activeElement).toBe(forms(el)[0]);
+  });
+
   it('has a list of many choices', () => {
     const choices = [...'abcdefgh'];
     const { model, el } = opened(asked({ choices }));

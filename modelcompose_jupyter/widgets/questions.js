@@ -25,6 +25,7 @@ class QuestionForm {
     this.answer = answer;
     this.element = element("form", "modelcompose-question");
     this.element.noValidate = true;
+    this.element.tabIndex = -1;
     const heading = this.element.appendChild(element("div", "modelcompose-question-head"));
     heading.id = `${QUESTION_IDS}-${questionIds++}`;
     this.element.setAttribute("aria-labelledby", heading.id);
@@ -117,8 +118,9 @@ class QuestionForm {
     else this.field.removeAttribute("aria-invalid");
   }
 
+  /** Of choices none gets the focus: the next Enter would be an answer that nobody meant. */
   focus() {
-    this.element.querySelector("textarea, select, button")?.focus();
+    (this.field ?? this.element).focus();
   }
 
   dispose() {
