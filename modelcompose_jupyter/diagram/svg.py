@@ -19,7 +19,7 @@ from .words import DETAIL, LABEL, columns, cut
 _LEAST_SCALE = 0.7  # how far a picture shrinks before it scrolls
 _MANY_NAMES = 6
 _HEADING_ROW, _ROW, _PADDING = 18, 16, 14
-_LABEL_HEIGHT = 14
+_LABEL_HEIGHT, _SLANT = 14, 16
 # What a column of text takes at most in common fonts.
 _HEADING_COLUMN, _COLUMN = 8.3, 6.7
 _MONOSPACE = "font-family:var(--jp-code-font-family,monospace);"
@@ -38,8 +38,8 @@ _COLOURS = {
     "warn": ("--jp-warn-color1", "--vscode-charts-orange", "#b26a00"),
     "bad": ("--jp-error-color1", "--vscode-errorForeground", "#c62828"),
 }
-# What a state sets where it is drawn; before each of these colours.
-_OWN = {"border": "--mc-state", "accent": "--mc-state", "edge": "--mc-edge"}
+# What a state, or a page, sets where it is drawn; before each of these colours.
+_OWN = {"border": "--mc-state", "accent": "--mc-state", "edge": "--mc-edge", "page": "--mc-page"}
 _STATE_COLOURS = {
     "running": "accent",
     "waiting": "warn",
@@ -72,7 +72,7 @@ def size(node: Node, *, has_state: bool) -> tuple[float, float]:
     widths += [_COLUMN * columns(row) for row in shown]
     widths += [_COLUMN * COLUMNS] if state else []
     height = _HEADING_ROW + _ROW * (len(shown) + state) + _PADDING
-    return max(widths) + 2 * _PADDING + 2 * _slant(node, height), height
+    return max(widths) + 2 * _PADDING + 2 * _slant(node), height
 
 
 def label_size(link: Link) -> tuple[float, float]:
@@ -158,13 +158,13 @@ def _node(
 
     Each line of text ends with a line break, so that a page which takes the tags away shows words.
     """
-    left = box[0] + _PADDING + _slant(node, box[3])
+    left = box[0] + _PADDING + _slant(node)
     base = box[1] + _HEADING_ROW + 3
     shown, below = heading(node), rows(node)
     whole = [*node.heading, *node.details, *node.marks]
     tooltip = "\n".join(whole) if [*shown, *below] != whole else ""
     first, *others = map(escape, shown)
-    lighter = f'<tspan font-weight="400" {_paint(fill="accent")}>'
+    lighter = f'<tspan font-weight="400" {_paint(fill="kind")}>'
     spans = [first, *(f"{lighter}{each}</tspan>" for each in others)]
     is_state = states is not None and node.kind == "job"
     state = (states or {}).get(node.job)
@@ -205,9 +205,9 @@ def _state(state: JobState | None, x: float, y: float) -> str:
     )
 
 
-def _slant(node: Node, height: float) -> float:
+def _slant(node: Node) -> int:
     """How far the ends of a box run to a point."""
-    return height / 4 if node.is_choice else 0.0
+    return _SLANT if node.is_choice else 0
 
 
 def _shapes(node: Node, box: tuple[float, float, float, float]) -> Iterator[str]:
@@ -216,7 +216,7 @@ def _shapes(node: Node, box: tuple[float, float, float, float]) -> Iterator[str]
         yield _rectangle(x, y, width, height, radius=16, fill="end")
         return
     if node.is_choice:
-        yield _diamond(x, y, width, height, _slant(node, height))
+        yield _diamond(x, y, width, height, _slant(node))
         return
     radius = 16 if node.type == "delay" else 6
     if node.is_many:  # like several jobs, one behind the other
@@ -260,7 +260,7 @@ def _rectangle(
 # Colours
 
 # As others; but those that a state changes alone, or never.
-_SAME = {"tip": "edge", "error": "warn", "mark": "muted"}
+_SAME = {"kind": "accent", "tip": "edge", "error": "warn", "mark": "muted"}
 
 
 def _paint(style: str = "", **paints: str) -> str:

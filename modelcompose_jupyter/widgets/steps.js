@@ -63,10 +63,9 @@ export class StepsView {
     const words = drawn.querySelector("[data-words]");
     const name = drawn.querySelector("text").firstChild.textContent.trim();
     this.nodes.set(key, { drawn, name, words, mark: words.previousElementSibling });
-    drawn.setAttribute("role", "button");
+    drawn.setAttribute("role", "button"); // called what is written in it
     drawn.setAttribute("tabindex", "-1");
     drawn.setAttribute("aria-pressed", "false");
-    drawn.setAttribute("aria-label", name);
     drawn.addEventListener("click", () => this.#choose(key));
     drawn.addEventListener("keydown", (event) => this.#onKey(event, key));
     drawn.addEventListener("focus", () => this.#rove(key));
@@ -90,7 +89,6 @@ export class StepsView {
     if (known) node.drawn.dataset.state = known.state;
     else delete node.drawn.dataset.state;
     node.mark.textContent = known?.mark ?? "";
-    node.drawn.setAttribute("aria-label", known ? `${node.name}: ${known.words}` : node.name);
     if (known?.state === "running") this.#bringIntoView(node.drawn);
     if (known?.elapsed === undefined) this.heard.delete(key);
     else this.heard.set(key, performance.now() - 1000 * known.elapsed);

@@ -15,6 +15,8 @@ from .test_history import AGAIN, RUN
 from .test_panel import LOAD, STORY, Panel
 from .test_probabilities import STORY as PROBABLE
 from .test_probabilities import Tokens, run
+from .test_steps import FLOW, has_ended
+from .test_steps import node as step
 
 AXE = Path(__file__).parents[2] / "labextension" / "node_modules" / "axe-core" / "axe.min.js"
 
@@ -125,3 +127,17 @@ def test_pages_are_accessible(tmp_path: Path, page: Page, theme: Theme, axe: str
         chat.replied()
         assert violations(page.locator("html"), axe) == []
         leave(page)
+
+
+@pytest.mark.viewport(1280, 900)
+@pytest.mark.parametrize("theme", ["light", "dark"])
+def test_steps_are_accessible(lab: Lab, theme: Theme, axe: str) -> None:
+    opened = lab.open(LOAD, FLOW, theme=theme)
+    opened.run_all()
+    panel = opened.output(1).locator(".modelcompose-panel")
+    panel.get_by_role("button", name="Run Workflow").click()
+    expect(step(panel, "pauses", "running")).to_be_visible()
+    assert violations(panel, axe) == []
+    has_ended(panel)
+    step(panel, "hurry", "recovered").press("Enter")
+    assert violations(panel, axe) == []
