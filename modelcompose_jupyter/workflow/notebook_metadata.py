@@ -11,7 +11,7 @@ import json
 from collections.abc import Mapping, Sequence
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, Field
+from pydantic import BaseModel, Field, NonNegativeInt
 
 from .events import ErrorData, Event, JobData, MessagesData, State, Summary, ToolData
 
@@ -61,11 +61,11 @@ class _Generation(BaseModel):
 
 
 class _Job(JobData):
-    """A job, whose id is beside it; and how many of its repeats, elements or rounds have ended."""
+    """A job, and how many of its repeats, elements or rounds have ended."""
 
     job: str = ""
-    done: int | None = None
-    total: int | None = None
+    done: NonNegativeInt = 0
+    total: NonNegativeInt = 0
 
 
 class _Kept(BaseModel):
@@ -142,8 +142,11 @@ def saved_run(record: Mapping[str, Any]) -> dict[str, Any]:
         ("state", result.began, {"state": State.RUNNING})
     ]
     for name, job in kept.jobs.items():
-        data = {**job.model_dump(exclude_defaults=True), "job": name}
-        events.append(("job", result.ended, data))
+        told = job.model_dump(exclude_defaults=True, exclude={"done", "total"})
+        events.append(("job", result.ended, {**told, "job": name}))
+        if job.total:
+            counted = {"phase": "item", "job": name, "done": job.done, "total": job.total}
+            events.append(("progress", result.ended, counted))
     for each in result.texts:
         text = {"text": (each.text if each.text is not None else shown) or "", "offset": 0}
         reason = {} if each.finish_reason is None else {"finish_reason": each.finish_reason}

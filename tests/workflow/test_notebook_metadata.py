@@ -38,7 +38,7 @@ def seen(run: Run) -> dict[str, Any]:
     names = (
         "id", "workflow", "document", "input", "state", "output", "text", "streams",
         "finish_reasons", "usage", "parameters", "limited_by", "warnings", "timings", "record",
-        "began_at", "ended_at",
+        "began_at", "ended_at", "jobs",
     )  # fmt: skip
     error = run.error and (type(run.error), str(run.error))
     return {**{name: getattr(run, name) for name in names}, "error": error}
