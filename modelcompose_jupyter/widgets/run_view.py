@@ -309,7 +309,7 @@ class RunView(AnyWidget):
 
     def _show_state(self, run: Run) -> None:
         changes = self._changes
-        self.run_id, self.ended, self.labels = run.id, changes.ended, changes.labels
+        self.ended, self.run_id, self.labels = changes.ended, run.id, changes.labels
         self.reply = changes.reply
         self.calls = [self._call(each) for each in calls_of(run)]
         self.kept_run = "" if changes.ended or not run.has_asked else run.id
