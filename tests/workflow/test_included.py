@@ -10,28 +10,25 @@ from standins.scripted import ScriptedModels
 
 from modelcompose_jupyter import ComposeError, LocalHost, Run, Workflow, load
 
-MODEL = (
-    '{type: model, task: text-generation, model: ./own, text: "${input.p}",'
-    " max_concurrent_count: 1}"
-)
 MAIN = """\
 components:
   - {id: other, type: workflow, file: ./sub/other.yml}
-  - {id: own, ...MODEL}
+  - {id: own, type: model, task: text-generation, model: ./own, text: "${input.p}"}
 workflow:
   jobs:
     - {id: a, component: own}
     - {id: b, component: other, input: {q: "${jobs.a.output}"}}
-""".replace("...MODEL", MODEL[1:-1])
+"""
 OTHER = """\
 components:
-  - {id: own, ...MODEL}
+  - {id: own, type: model, task: text-generation, model: ./own, text: "${input.p}",
+     max_concurrent_count: 1}
   - {id: tidy, type: function, function: "steps:tidy"}
 workflow:
   jobs:
     - {id: tell, component: own, input: {p: "${input.q}"}}
     - {id: tidied, component: tidy, input: {text: "${jobs.tell.output}"}}
-""".replace("...MODEL", MODEL[1:-1])
+"""
 
 
 @pytest.fixture
@@ -64,7 +61,7 @@ def test_its_errors_are_told_where_they_are(flow: Workflow, tmp_path: Path) -> N
     with pytest.raises(ComposeError, match="ZeroDivisionError") as caught:
         flow(p="hi")
     where: Any = caught.value.where
-    assert (where.file, where.line, where.column) == ("./sub/other.yml", 3, 42)
+    assert (where.file, where.line, where.column) == ("./sub/other.yml", 4, 42)
 
 
 def test_its_functions_are_checked_with_the_document(
@@ -74,7 +71,7 @@ def test_its_functions_are_checked_with_the_document(
     (tmp_path / "sub" / "other.yml").write_text(text.replace("input: {text:", "input: {txt:"))
     with pytest.raises(ComposeError, match="takes no 'txt'") as caught:
         load(tmp_path / "main.yml", host=host)
-    assert str(caught.value).startswith("./sub/other.yml:7:")
+    assert str(caught.value).startswith("./sub/other.yml:8:")
 
 
 def test_its_components_have_limits_of_their_own(flow: Workflow, models: ScriptedModels) -> None:
