@@ -8,10 +8,11 @@ from collections.abc import Iterable
 from pathlib import Path
 
 import pytest
+from pydantic import BaseModel
 
 from modelcompose_jupyter import load
-from modelcompose_jupyter.document import GenerationParameters, load_document, render
-from modelcompose_jupyter.document.schema import Api, Component, Job, Message, PeftAdapter, Workflow
+from modelcompose_jupyter.document import load_document, render, schema
+from modelcompose_jupyter.document.schema_keywords import JsonSchemaKeywords
 from modelcompose_jupyter.errors import ComposeError, DocumentError
 
 DOCS = Path(__file__).parent.parent / "docs"
@@ -33,7 +34,7 @@ CONTEXT = {
 
 def blocks(text: str, *languages: str) -> list[tuple[str, ...]]:
     """What stands in blocks of these languages that follow each other."""
-    pattern = r"\s+".join(rf"^```{language}\n(.*?)\n```$" for language in languages)
+    pattern = r"\s+".join(rf"^```{language}\n((?:(?!^```).)*?)\n```$" for language in languages)
     found = re.findall(pattern, text, re.DOTALL | re.MULTILINE)
     return [(each,) if isinstance(each, str) else each for each in found]
 
@@ -45,9 +46,20 @@ def example_rows(text: str) -> list[tuple[str, str]]:
     return [(left.replace("\\|", "|"), right.replace("\\|", "|")) for left, right in rows]
 
 
-FORMATS, TOOLS, PAUSES = (
-    (DOCS / f"{name}.md").read_text("utf-8") for name in ("structured-output", "tools", "pauses")
+FORMATS, TOOLS, PAUSES, FUNCTIONS = (
+    (DOCS / f"{name}.md").read_text("utf-8")
+    for name in ("structured-output", "tools", "pauses", "functions")
 )
+
+
+JOBS = LANGUAGE.partition("\n## Jobs\n")[2]
+PAGES = "\n".join((LANGUAGE, FORMATS, TOOLS, PAUSES, FUNCTIONS))
+
+
+def whole(document: str) -> str:
+    """A document of a page; of the examples of jobs their component, too."""
+    has_component = re.search(r"^components?:", document, re.MULTILINE)
+    return document if has_component else f"{blocks(JOBS, 'yaml')[0][0]}\n{document}"
 
 
 @pytest.mark.parametrize(
@@ -55,7 +67,20 @@ FORMATS, TOOLS, PAUSES = (
     [each for page in (LANGUAGE, FORMATS, TOOLS, PAUSES) for (each,) in blocks(page, "yaml")],
 )
 def test_every_document_of_the_reference_is_one(document: str) -> None:
-    assert load_document(document, environ={}).workflows
+    assert load_document(whole(document), environ={}).workflows
+
+
+@pytest.mark.parametrize(("document", "output"), blocks(JOBS, "yaml", "json"))
+def test_every_example_of_a_job_gives_what_it_says(document: str, output: str) -> None:
+    assert load(whole(document))() == json.loads(output)
+
+
+def test_every_type_of_a_job_has_an_example() -> None:
+    documents = "".join(document for document, _ in blocks(JOBS, "yaml", "json"))
+    for name in schema.JOB_TYPES:
+        assert f"type: {name}" in documents or name in ("component", "action"), name
+    for name in ("retry", "on_error", "timeout", "depends_on", "otherwise", "conditions"):
+        assert f"{name}:" in documents, name
 
 
 @pytest.mark.parametrize(("template", "result"), example_rows(LANGUAGE))
@@ -70,9 +95,16 @@ def test_the_reference_has_examples() -> None:
 
 
 def test_the_reference_names_every_key() -> None:
-    for model in (GenerationParameters, Component, PeftAdapter, Message, Job, Workflow, Api):
-        for name in model.model_fields:
-            assert f"`{name}`" in LANGUAGE, name
+    models: list[type[BaseModel]] = [schema.Compose]
+    known = {schema.Compose, JsonSchemaKeywords}
+    while models:
+        model = models.pop()
+        for name, field in schema.keys_of(model).items():
+            is_named = re.search(rf"`{name}[:`.]|\b{name}: ", PAGES)
+            assert is_named or str(field.description).startswith("No effect"), (model, name)
+            found = [each for each in schema.models_in(field.annotation) if each not in known]
+            models += found
+            known.update(found)
 
 
 @pytest.mark.parametrize(("document", "message"), blocks(DOCUMENTS, "yaml", "text"))
@@ -144,11 +176,23 @@ def test_links_between_pages_lead_somewhere() -> None:
 
 @pytest.mark.parametrize(
     ("page", "count"),
-    [("probabilities", 3), ("structured-output", 2), ("tools", 3), ("functions", 3), ("pauses", 1)],
+    [
+        ("probabilities", 3),
+        ("structured-output", 2),
+        ("tools", 3),
+        ("functions", 3),
+        ("pauses", 1),
+        ("jobs", 6),
+    ],
 )
 def test_the_examples_of_a_page_print_what_they_say(
-    page: str, count: int, capsys: pytest.CaptureFixture[str]
+    page: str,
+    count: int,
+    capsys: pytest.CaptureFixture[str],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
+    monkeypatch.chdir(tmp_path)  # where some write files
     names: dict[str, object] = {"__name__": "__main__"}
     found = blocks((DOCS / f"{page}.md").read_text("utf-8"), "python", "output")
     assert len(found) == count

@@ -130,8 +130,11 @@ _VALUES_ELSEWHERE = {
     **{("type", word): "Write 'type: delay'." for word in ("wait", "sleep", "pause")},
     ("type", "router"): "Write 'type: random-router', or 'if' or 'switch'.",
     **{
-        ("type", word): "Jobs run at the same time unless one waits for another: take this out."
-        for word in ("parallel", "sequence", "serial")
+        (
+            "type",
+            word,
+        ): "Jobs run at the same time unless one waits for another: write each as a job."
+        for word in ("parallel", "sequence", "serial", "fan-out", "pipeline")
     },
     **{("type", word): "Write 'type: function'." for word in ("python", "script", "code")},
 }

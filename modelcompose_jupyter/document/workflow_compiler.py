@@ -276,6 +276,7 @@ class WorkflowCompiler:
                 check(most)
                 check(condition, "output", "iteration")
                 self._check_first_round(do)
+                self._check_loop_input(job, do)
                 used += self._references(do, (*base, "output", "iteration"), others)
             case Delay(duration=duration, time=time, timezone=timezone):
                 for template in (duration, time, timezone):
@@ -290,6 +291,25 @@ class WorkflowCompiler:
                 message = f"the first round has no {expression}: no round was before it"
                 inner = expression.text.removeprefix("${").removesuffix("}").strip()
                 hint = f"Give a default: ${{{inner} | ${{input}}}}."
+                self._checks.misused(reference, message, hint)
+
+    def _check_loop_input(self, job: Job, do: Job) -> None:
+        """Report what a loop's inner job takes of the workflow's input, where the loop has its own
+        and that has no such name."""
+        given = job.input
+        if not isinstance(given, MappingTemplate) or OPERATORS & given.entries.keys():
+            return
+        for reference in references(do.input):
+            keys = reference.expression.keys
+            is_missing = (
+                reference.expression.source == "input" and keys and keys[0] not in given.entries
+            )
+            if is_missing and reference.demands and not reference.fallback_of:
+                name = shortened(keys[0])
+                message = f"the loop's input has no '{name}', for {reference.expression}"
+                hint = did_you_mean(keys[0], given.entries) or (
+                    f"In 'do', ${{input}} is the loop's own input: add '{name}:' to that."
+                )
                 self._checks.misused(reference, message, hint)
 
     def _check_provided(self, job: Job) -> None:

@@ -149,7 +149,7 @@ UNTIL = "until: {input: '${output}', value: 1}"
         (job("type: while, do: {}, nosuch: 1"), "1:15 'type' cannot be \"while\"",
          "Write 'type: loop'."),
         (job("type: parallel"), "1:15 'type' cannot be \"parallel\"",
-         "Jobs run at the same time unless one waits for another: take this out."),
+         "Jobs run at the same time unless one waits for another: write each as a job."),
         (job("component: {type: modle, text: hi}"), "1:27 'type' cannot be \"modle\"",
          "Did you mean 'model'? Other types of model-compose do not run here."),
         # what is missing
@@ -260,6 +260,9 @@ UNTIL = "until: {input: '${output}', value: 1}"
          " and inside '*' and '|'."),
         (loop(f"do: {{input: {{q: 1}}}}, {UNTIL}"),
          "1:50 the job gives no 'p', which ${input.p} needs", "Add 'p:' to the input."),
+        (loop("input: {a: 1}, do: {input: {p: '${input.b}'}}, until: {input: 1, value: 1}"),
+         "1:77 the loop's input has no 'b', for ${input.b}",
+         "In 'do', ${input} is the loop's own input: add 'b:' to that."),
         # sources
         (job("output: '${error.message}'"),
          "1:18 'error' is not available here, in ${error.message}",
