@@ -12,11 +12,12 @@ from ..document import Job, Workflow
 from ..document.jobs import Route
 from ..document.reachability import has_value
 from ..errors import ComposeError, InputError
+from ..path_redaction import public
 from .clock import Clock
 from .interrupts import Asker
 from .job_report import JobReport, told
 from .questions import UNANSWERED
-from .run_context import RunContext
+from .run_context import GUESTS, RunContext
 from .scope import Place, Scope
 from .work import Result, Worker
 
@@ -90,7 +91,10 @@ class JobRunner:
     def _instead(self, route: Route, error: ComposeError, scope: Scope) -> Any:
         if route.output is None:
             return None
-        return self._context.render(route.output, scope, error=told(error))
+        words: Any = told(error)
+        if self._context.group == GUESTS:  # who get what is made of it
+            words = public(words)
+        return self._context.render(route.output, scope, error=words)
 
     async def _result(
         self, job: Job, scope: Scope, place: Place, seed: int, report: JobReport

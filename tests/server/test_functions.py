@@ -118,6 +118,22 @@ def test_guests_are_not_told_of_code(serve: Serve, tmp_path: Path) -> None:
             )
 
 
+def test_guests_see_no_folder_in_what_a_failure_gives(serve: Serve, tmp_path: Path) -> None:
+    (tmp_path / "steps.py").write_text(
+        "def fail():\n    raise ValueError('no /srv/of jane/keys.txt')\n"
+    )
+    (tmp_path / "model-compose.yml").write_text(
+        DOCUMENT.replace("shout", "fail")
+        + 'workflow: {on_error: {output: ["${error.message}", "${error}"]}}\n'
+    )
+    server = serve(catalog=DocumentFile(tmp_path / "model-compose.yml"))
+    with Client(server) as guest, Client(server, server.access.owner_token) as owner:
+        for client, name in ((guest, "…/keys.txt"), (owner, "/srv/of jane/keys.txt")):
+            message = f"steps:fail: ValueError: no {name}"
+            output = client.post("/workflows/runs", json={}).json()["output"]
+            assert output == [message, {"code": "function_failed", "message": message}]
+
+
 @pytest.mark.parametrize("function", ["steps:shout", "shout", "os:getcwd"])
 def test_a_document_that_is_sent_runs_no_function(
     served_file: Server, tmp_path: Path, function: str
