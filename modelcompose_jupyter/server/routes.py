@@ -186,7 +186,9 @@ def _output_only(request: ApiRequest, task: Task) -> ApiResponse:
 
 
 async def list_tasks(request: ApiRequest) -> ApiResponse:
-    left_out = {"text"} if _flag(request, "include_output") else {"text", "output"}
+    left_out = {"text"}
+    if not _flag(request, "include_output"):  # nor what is asked, which has values to review
+        left_out |= {"output", "interrupt"}
     states = []
     async for task in request.state.tasks.visible(request.caller, request.query.get("session_id")):
         state = _state(request, task).data

@@ -98,6 +98,14 @@ def test_who_waits_for_a_run_is_told_that_it_waits(client: Client, server: Serve
     assert (bare.status_code, bare.json()["status"]) == (202, "interrupted")
 
 
+def test_a_list_of_tasks_has_values_where_it_is_asked_for_them(client: Client) -> None:
+    interrupted(client)
+    (task,) = client.get("/tasks").json()
+    assert task["status"] == "interrupted" and "<a>" not in str(task)
+    (task,) = client.get("/tasks", params={"include_output": "true"}).json()
+    assert task["interrupt"][0]["value"] == "<a>"
+
+
 @pytest.mark.parametrize(
     ("body", "output"),
     [
