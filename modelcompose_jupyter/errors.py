@@ -333,7 +333,10 @@ def one_line(error: BaseException) -> str:
 
     The numbers of the system's errors are left out, which the words beside them say.
     """
-    words = _NUMBER.sub("", str(error)[:_LONGEST_TEXT])
+    try:
+        words = _NUMBER.sub("", str(error)[:_LONGEST_TEXT])
+    except Exception:  # a user's own error may have any code
+        words = ""
     lines = [line.strip() for line in words.splitlines() if line.strip()]
     if not lines:
         return type(error).__name__

@@ -24,18 +24,21 @@ Called = Callable[[Mapping[str, Any]], Any]
 class Outcome:
     """How a call has ended: with a value, or with an error, which a function's exit is, too.
 
-    Of a generator the value is all that it gave: one text where it gave nothing but texts, else a
-    list.
+    ``has_returned`` tells that the error is in reading what the function gave.
     """
 
     value: Any = None
     error: BaseException | None = None
+    has_returned: bool = False
 
 
 class FunctionCall:
     """A call that has begun.
 
     Args:
+        read: makes the outcome's value of what the function gives; of a generator that is all that
+            it gave: one text where it gave nothing but texts, else a list. On the function's
+            thread, since a value may be large, and has code of the user's.
         on_text: gets each text that a generator gives, while it has given nothing else; on the
             function's thread.
 
@@ -47,12 +50,14 @@ class FunctionCall:
         self,
         function: Called,
         arguments: Mapping[str, Any],
+        read: Callable[[Any], Any],
         on_text: Callable[[str], None] = lambda _: None,
     ) -> None:
         self.future: Future[Outcome] = Future()
         self.future.set_running_or_notify_cancel()
         self._function = function
         self._arguments = arguments
+        self._read = read
         self._on_text = on_text
         self._lock = threading.Lock()
         self._is_given_up = False
@@ -74,10 +79,13 @@ class FunctionCall:
         return is_stoppable
 
     def _main(self) -> None:
+        has_returned = False
         try:
-            outcome = Outcome(self._value(self._function(self._arguments)))
+            value = self._value(self._function(self._arguments))
+            has_returned = True
+            outcome = Outcome(self._read(value))
         except BaseException as error:  # sys.exit() of a function is its error, too
-            outcome = Outcome(error=error)
+            outcome = Outcome(error=error, has_returned=has_returned)
         self.future.set_result(outcome)
 
     def _value(self, given: Any) -> Any:

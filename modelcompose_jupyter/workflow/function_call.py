@@ -59,7 +59,7 @@ async def _called(
 ) -> Any:
     stream = _Stream(context.run, place)
     where = context.document.where((*component.path, "function"))
-    call = FunctionCall(step, arguments, stream.add)
+    call = FunctionCall(step, arguments, plain_result, stream.add)
     ended = asyncio.wrap_future(call.future)
     try:
         await asyncio.shield(ended)
@@ -71,23 +71,25 @@ async def _called(
             context.left_behind.append(component.function)
         stream.end("cancelled")
         raise
-    outcome = ended.result()
-    if outcome.error is not None:
-        kind, message = type(outcome.error).__name__, one_line(outcome.error)
+    outcome, hint = ended.result(), None
+    error = outcome.error
+    if error is None or outcome.has_returned:
+        stream.end("eos")
+    if error is None:
+        return outcome.value
+    # No input is wrong, so it may be tried again: what a function gives may change.
+    if outcome.has_returned and isinstance(error, InputError):
+        told, hint = error.message, error.hint
+    else:
+        kind, message = type(error).__name__, one_line(error)
         told = kind if message == kind else f"{kind}: {message}"
-        raise ComposeError(
-            f"{step.name}: {told}",
-            code=FAILED,
-            where=where,
-            traceback=user_traceback(outcome.error),
-        )
-    stream.end("eos")
-    try:
-        return plain_result(outcome.value)
-    except InputError as error:
-        # No input is wrong, so it may be tried again: what a function gives may change.
-        message = f"{step.name}: {error.message}"
-        raise ComposeError(message, hint=error.hint, code=FAILED, where=where) from None
+    raise ComposeError(
+        f"{step.name}: {told}",
+        hint=hint,
+        code=FAILED,
+        where=where,
+        traceback=user_traceback(error),
+    )
 
 
 class _Stream:

@@ -130,7 +130,7 @@ class ToolLoop:
         if tool is None:
             return "failed", f"there is no tool '{call['function']['name']}'"
         seconds = self.parameters.tool_timeout or TOOL_TIMEOUT
-        running = FunctionCall(tool, call["function"]["arguments"])
+        running = FunctionCall(tool, call["function"]["arguments"], result_text)
         ended = asyncio.wrap_future(running.future)
         try:
             await asyncio.wait((ended,), timeout=seconds)
@@ -143,7 +143,7 @@ class ToolLoop:
         outcome = ended.result()
         if outcome.error is not None:
             return "failed", error_text(outcome.error)
-        return "completed", result_text(outcome.value)
+        return "completed", outcome.value
 
     def _tell(self, messages: Sequence[Message], begins: bool = False) -> None:
         job, repeat = self.chat

@@ -361,6 +361,27 @@ def test_a_result_that_holds_itself_is_an_error(step: Step) -> None:
     assert run.error is not None and run.error.code == "function_failed"
 
 
+class Unreadable(dict[str, int]):
+    def items(self) -> Any:
+        raise RuntimeError("nothing to see")
+
+
+def test_a_result_that_cannot_be_read_is_the_functions_error(step: Step) -> None:
+    error = step(lambda: Unreadable()).run().error
+    assert error is not None and error.traceback is not None
+    assert (error.code, error.message) == ("function_failed", "f: RuntimeError: nothing to see")
+    assert 'raise RuntimeError("nothing to see")' in error.traceback
+    assert "to_plain" not in error.traceback
+
+
+def test_a_result_is_read_on_the_functions_thread(step: Step) -> None:
+    class Given(dict[str, str]):
+        def items(self) -> Any:
+            return {"thread": threading.current_thread().name}.items()
+
+    assert step(lambda: Given())() == {"thread": FUNCTION_THREAD_NAME}
+
+
 def test_the_components_output_shapes_what_it_gives(step: Step) -> None:
     text = (
         "component:\n  type: function\n  function: f\n"
@@ -531,6 +552,20 @@ def test_whatever_a_function_raises_is_its_error(
         assert run.error is not None
         assert (run.state, run.error.code) == ("failed", "function_failed")
         assert run.error.message == message
+
+
+class Wordless(Exception):
+    def __str__(self) -> str:
+        raise RuntimeError("no words")
+
+
+def test_an_error_that_has_no_words_is_told_by_its_kind(step: Step) -> None:
+    def f() -> None:
+        raise Wordless
+
+    error = step(f).run().error
+    assert error is not None
+    assert (error.code, error.message) == ("function_failed", "f: Wordless")
 
 
 def test_on_error_and_retry_know_functions(step: Step) -> None:
