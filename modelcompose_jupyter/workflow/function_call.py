@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 from typing import Any
 
-from ..document import FunctionComponent, Job
+from ..document import FunctionComponent, Job, to_plain
 from ..errors import ComposeError, InputError, one_line
 from ..tools import FunctionCall, FunctionStep, plain_result, user_traceback
 from .model_access import GIVE_UP_SECONDS
@@ -41,8 +41,8 @@ async def call_function(
 def _arguments(
     context: RunContext, job: Job, component: FunctionComponent, step: FunctionStep, input: Any
 ) -> dict[str, Any]:
-    try:
-        return step.arguments(input, is_written=job.input is not None)
+    try:  # a copy: what a function changes in it is nobody else's
+        return step.arguments(to_plain(input), is_written=job.input is not None)
     except InputError as error:
         path = (*component.path, "function") if job.input is None else job.input.path
         if job.input is not None and error.input:
