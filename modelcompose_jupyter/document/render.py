@@ -89,6 +89,27 @@ def check_size(value: Any, expression: str) -> None:
         raise _too_large(f"the value has more than {MAX_VALUE:,} characters", expression)
 
 
+class SizeCount:
+    """Counts values as they come, which together are no larger than `MAX_VALUE`.
+
+    It names ``expression`` where they are.
+    """
+
+    def __init__(self, expression: str) -> None:
+        self._expression = expression
+        self._size = 0
+
+    def add(self, value: Any) -> None:
+        """Count another one.
+
+        Raises:
+            ExpressionError: it is one too many.
+        """
+        self._size += text_size(value, MAX_VALUE, _PART)
+        if self._size > MAX_VALUE:
+            raise _too_large(f"the value has more than {MAX_VALUE:,} characters", self._expression)
+
+
 def text_size(value: Any, most: int, part: int = 16) -> int:
     """Characters of a value written out, more or less; beyond ``most`` nothing is counted.
 

@@ -32,7 +32,7 @@ from ..document.jobs import (
     RandomChoice,
     Route,
 )
-from ..document.render import check_size
+from ..document.render import SizeCount
 from ..document.times import moment, time_zone
 from ..document.types import ConversionError, show
 from ..errors import ComposeError, InputError
@@ -151,8 +151,11 @@ class Worker:
         count = self._number("repeat_count", call.repeat_count)
         self._context.allowance.check(count, self._context.document.where(call.repeat_count.path))
 
+        together = self._together("what it gives for all repeats")
+
         async def called(index: int) -> Any:
-            return await self._called(call, self._input(index=index), place.at(index))
+            input = self._input(index=index)
+            return together(await self._called(call, input, place.at(index)))
 
         return await bounded_gather(count, called, self._report.counted("repeat", place))
 
@@ -254,17 +257,27 @@ class Worker:
             most = min(self._number("batch_size", each.batch_size), most)
         self._context.allowance.check(len(elements), self._context.document.where(self._job.path))
 
+        together = self._together("what it gives for all elements")
+
         async def done(index: int) -> Any:
             element = elements[index]
             scope = self._scope.within(element, item=element, index=index)
-            return await self._do(each.do, scope, place.at(index), label=brief(element))
+            return together(await self._do(each.do, scope, place.at(index), label=brief(element)))
 
         report = self._report.counted("item", place)
         report(0, len(elements))
-        values = await bounded_gather(len(elements), done, report, most)
-        with locating(self._context.document, each.do.path):  # they may all be the same
-            check_size(values, "what it gives for all elements")
-        return values
+        return await bounded_gather(len(elements), done, report, most)
+
+    def _together(self, what: str) -> Callable[[_T], _T]:
+        """What lets values through, of which there are many, until they are too large together."""
+        size, path = SizeCount(what), (self._job.do or self._job).path
+
+        def counted(value: _T) -> _T:
+            with locating(self._context.document, path):
+                size.add(value)
+            return value
+
+        return counted
 
     async def _filter(self, kept: Filter) -> list[Any]:
         elements = self._elements()

@@ -193,6 +193,26 @@ def test_what_names_no_function_is_a_problem_of_the_document(name: str) -> None:
         load(f"component: {{type: function, function: '{name}'}}\n")
 
 
+def test_a_function_may_change_what_it_gets(step: Step) -> None:
+    def f(lines: Any) -> int:
+        lines["a"].append(1)
+        return len(lines["a"])
+
+    text = (
+        INNER
+        + """
+workflow:
+  jobs:
+    - {id: one, input: {lines: "${input.lines}"}}
+    - {id: two, depends_on: one, input: {lines: "${input.lines}"}}
+  output: ["${jobs.one.output}", "${jobs.two.output}", "${input.lines}"]
+"""
+    )
+    run = step(f, text).run(lines={"a": [0]})
+    assert run.result() == [2, 2, {"a": [0]}]
+    assert run.record["input"] == {"lines": {"a": [0]}}
+
+
 # What forms and terminals know
 
 
@@ -380,6 +400,24 @@ def test_a_result_is_read_on_the_functions_thread(step: Step) -> None:
             return {"thread": threading.current_thread().name}.items()
 
     assert step(lambda: Given())() == {"thread": FUNCTION_THREAD_NAME}
+
+
+@pytest.mark.parametrize(
+    "repeats",
+    ["repeat_count: 40", 'type: for-each, input: "${input.lines}", do: {input: {}}'],
+)
+def test_what_is_large_together_ends_the_job_as_soon_as_it_is(step: Step, repeats: str) -> None:
+    called: list[int] = []
+
+    def f() -> str:
+        called.append(1)
+        return "x" * 100_000_000
+
+    text = STEP.replace("f}", "f, max_concurrent_count: 1}") + f"workflow: {{job: {{{repeats}}}}}\n"
+    inputs = {"lines": list(range(40))} if "lines" in repeats else {}
+    error = step(f, text).run(**inputs).error
+    assert error is not None and error.code == "value_too_large"
+    assert len(called) < 10
 
 
 def test_the_components_output_shapes_what_it_gives(step: Step) -> None:
