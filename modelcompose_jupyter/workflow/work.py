@@ -233,8 +233,9 @@ class Worker:
         if session not in (None, ""):
             salt = self._job.id if choice.salt is None else context.render(choice.salt, scope)
             seed = (str(salt), str(session))
-        drawn = random.Random(derived_seed(0, *seed))
-        (route,) = drawn.choices([route for route, _ in choice.routes], weights)
+        drawn, most = random.Random(derived_seed(0, *seed)), max(weights)
+        parts = [weight / most for weight in weights]  # of which the sum is finite
+        (route,) = drawn.choices([route for route, _ in choice.routes], parts)
         return self._led(route, self._input())
 
     # Lists

@@ -320,6 +320,11 @@ def test_weights_may_be_inputs_and_one_must_be_there(host: LocalHost) -> None:
     assert isinstance(ran(host, flow, w=-1).error, InputError)
 
 
+def test_weights_may_be_as_large_as_numbers_are(host: LocalHost) -> None:
+    large = ROUTER.replace("{output: a}", "{output: a, weight: 1e308}").replace(": 3", ": 1e308")
+    assert drawn(host, large, 20).keys() == {"a", "b"}
+
+
 def test_the_run_s_seed_says_the_way_and_a_session_goes_always_the_same(host: LocalHost) -> None:
     story = flow_of(host, ROUTER.replace("SESSION", ""))
     run = story.start({}, seed=11)
