@@ -94,6 +94,12 @@ _SENTENCES = (
         "A comparison has three keys: 'input', 'operator' and 'value'.",
     ),
     ("if when condition", "component", "A job of type if leads to this one, by 'if_true: ID'."),
+    (
+        "type do cases routings batch_size where max_iteration_count accumulator duration"
+        " conditions if_true if_false otherwise",
+        "jobs",
+        "It belongs to a job: write it below 'job:'.",
+    ),
     ("foreach for_each for-each map matrix strategy", "component", _FOR_EACH),
     ("loop while until repeat_until", "component", _LOOP),
     ("parallel", "component", "Jobs run at the same time unless one waits for another."),

@@ -380,3 +380,12 @@ def test_keys_without_effect_are_told_of_the_types_that_have_them() -> None:
         "'streaming' has no effect: every run streams",
         "'max_run_count' has no effect: a job runs once; one of type loop repeats",
     ]
+
+
+@pytest.mark.parametrize("keys", ["type: delay, duration: 3", "do: {}, input: [1]"])
+def test_keys_of_jobs_of_other_types_belong_to_a_job(keys: str) -> None:
+    with pytest.raises(DocumentError) as caught:
+        load_document(f"component: {{type: function, function: f}}\nworkflow: {{{keys}}}\n")
+    (wrong, *_) = caught.value.problems
+    assert wrong.message == f"unknown key '{keys.split(':')[0]}'"
+    assert wrong.hint == "It belongs to a job: write it below 'job:'."
