@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping
 from typing import Any
 
+from ..document.to_plain import to_plain
 from ..document.types import show
-from ..errors import InputError, did_you_mean, listed, shortened
+from ..errors import InputError, did_you_mean, listed, one_line, shortened
 
 Asked = Mapping[str, Mapping[str, Any]]
 """Questions by their ids, as plain data: see `events.QuestionData`."""
@@ -20,6 +22,12 @@ def meant(run: str, asked: Asked, id: str | None) -> str:
             ``already_answered``.
     """
     waiting = [key for key, each in asked.items() if each["state"] == "open"]
+    if not isinstance(id, str | None):
+        raise InputError(
+            f"a question is named by its id, a text, and this is {show(id)}",
+            hint="Give question['id'] of one of run.questions.",
+            code="unknown_question",
+        )
     if id is not None and id in asked:
         if id not in waiting:
             raise not_open(id)
@@ -47,6 +55,23 @@ def not_open(id: str) -> InputError:
         hint="It was answered, its time was over, or the run has ended.",
         code="already_answered",
     )
+
+
+def plain_answer(value: Any) -> Any:
+    """An answer as plain data, which a run on any host takes.
+
+    Raises:
+        InputError: JSON cannot say it.
+    """
+    plain = to_plain(value)
+    try:
+        json.dumps(plain, allow_nan=False)
+    except (TypeError, ValueError) as error:
+        raise InputError(
+            f"the answer is no plain data: {one_line(error)}",
+            hint="Give texts, numbers, lists and mappings.",
+        ) from None
+    return plain
 
 
 def check_choice(question: Mapping[str, Any], value: Any) -> None:

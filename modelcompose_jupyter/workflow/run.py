@@ -31,10 +31,9 @@ from html import escape
 from textwrap import indent
 from typing import Any, TypeVar
 
-from ..document.to_plain import to_plain
 from ..errors import ComposeError, RunCancelled, listed
 from ..redaction import get_logger, redacted, without, without_secrets
-from .answers import check_choice, meant
+from .answers import check_choice, meant, plain_answer
 from .events import Event, EventType, State
 from .job_states import Jobs
 from .notebook_metadata import as_metadata, saved_run
@@ -612,11 +611,11 @@ class Run:
                 is none of its choices (``not_a_choice``).
             ComposeError: its host is gone.
         """
-        self._request_answer(self._meant(question), to_plain(value))
+        self._request_answer(self._meant(question), plain_answer(value))
 
     def check_answer(self, value: Any = None, question: str | None = None) -> None:
         """Raise InputError where `answer` would refuse this; answers nothing."""
-        check_choice(self._questions[self._meant(question)], to_plain(value))
+        check_choice(self._questions[self._meant(question)], plain_answer(value))
 
     def _meant(self, question: str | None) -> str:
         with self._changed:

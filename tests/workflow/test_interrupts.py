@@ -163,6 +163,27 @@ def test_answers_that_nobody_waits_for_are_errors(host: LocalHost) -> None:
     assert codes == ["unknown_question", "already_answered", "no_question"]
 
 
+def test_a_question_is_named_by_its_id(host: LocalHost) -> None:
+    run = submit(host, BEFORE)
+    asked(run)
+    for named in (run.questions[0], 0):
+        with pytest.raises(InputError, match="named by its id") as caught:
+            run.answer("b", named)  # type: ignore[arg-type]
+        assert caught.value.code == "unknown_question"
+    run.answer("b")
+    assert ended(run) == "<b>"
+
+
+@pytest.mark.parametrize("value", [object(), {1}, float("nan"), 10**5000, b"a", [b"a"]])
+def test_an_answer_is_plain_data(host: LocalHost, value: Any) -> None:
+    run = submit(host, BEFORE)
+    asked(run)
+    with pytest.raises(InputError, match="the answer is no plain data"):
+        run.answer(value)
+    run.answer("b")
+    assert ended(run) == "<b>"
+
+
 TWO = """
     - {id: a, input: one, interrupt: {after: true}}
     - {id: b, input: two, interrupt: {after: true}}
