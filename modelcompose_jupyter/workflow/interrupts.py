@@ -7,6 +7,7 @@ from typing import Any, Literal
 
 from ..document import Document, Job, Template, Workflow, WorkflowComponent
 from ..document.jobs import Call, Interrupt
+from ..document.reader import KeyPath
 from ..document.types import ConversionError, show, text
 from ..errors import InputError
 from .clock import waiting
@@ -27,9 +28,9 @@ def check_unattended(document: Document, workflow: Workflow) -> None:
         )
 
 
-def _first_of(document: Document, workflow: Workflow, seen: set[str]) -> Interrupt | None:
+def _first_of(document: Document, workflow: Workflow, seen: set[KeyPath]) -> Interrupt | None:
     """The first interrupt of a workflow, of its inner jobs and of the workflows that it calls."""
-    seen.add(workflow.id)
+    seen.add(workflow.path)
     for job in workflow.jobs:
         within: Job | None = job
         while within is not None:
@@ -37,8 +38,8 @@ def _first_of(document: Document, workflow: Workflow, seen: set[str]) -> Interru
                 return interrupt
             call = within.work
             if isinstance(call, Call) and isinstance(call.component, WorkflowComponent):
-                called = document.workflow(call.component.workflow)
-                if called.id not in seen and (found := _first_of(document, called, seen)):
+                called = document.called(call.component)
+                if called.path not in seen and (found := _first_of(document, called, seen)):
                     return found
             within = within.do
     return None

@@ -87,3 +87,20 @@ def test_its_components_have_limits_of_their_own(flow: Workflow, models: Scripte
 
 def _phases(run: Run) -> list[str]:
     return [str(e.data.get("phase")) for e in run.events_so_far() if e.data.get("job") == "b"]
+
+
+@pytest.mark.parametrize("name", ["", "id: main, "])
+def test_a_question_of_another_document_is_one_of_the_workflow(
+    tmp_path: Path, host: LocalHost, name: str
+) -> None:
+    call = "component: {type: workflow, file: other.yml}\nworkflow: {NAMEinput: {p: 1}}\n"
+    (tmp_path / "main.yml").write_text(call.replace("NAME", name))
+    (tmp_path / "other.yml").write_text(
+        'component: {type: model, task: text-generation, model: ./own, text: "${input.p}"}\n'
+        f"workflow: {{{name}interrupt: {{before: true}}}}\n"
+    )
+    flow = load(tmp_path / "main.yml", host=host)
+    with pytest.raises(ComposeError, match="asks a person") as caught:
+        flow.map([{}])
+    assert caught.value.code == "needs_answer"
+    assert caught.value.where is not None and caught.value.where.file == "other.yml"

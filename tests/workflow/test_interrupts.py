@@ -174,7 +174,7 @@ def test_a_question_is_named_by_its_id(host: LocalHost) -> None:
     assert ended(run) == "<b>"
 
 
-@pytest.mark.parametrize("value", [object(), {1}, float("nan"), 10**5000, b"a", [b"a"]])
+@pytest.mark.parametrize("value", [object(), {1}, float("nan"), [b"a"]])
 def test_an_answer_is_plain_data(host: LocalHost, value: Any) -> None:
     run = submit(host, BEFORE)
     asked(run)
