@@ -465,7 +465,7 @@ class Workflow:
 
         def work() -> None:
             if self._host is not None or runs_here(self.document):
-                calls = self._workflow.model_calls
+                calls = self.document.model_calls(self._workflow)
                 specs = [written_spec(self.document, each.component) for each in calls]
                 prepare(dict.fromkeys(spec for spec in specs if spec is not None))
 
@@ -623,7 +623,9 @@ class Workflow:
     @property
     def _models(self) -> list[str]:
         """The models that the jobs use, as the document names them."""
-        models = (redact(each.component.sources[0]) for each in self._workflow.model_calls)
+        models = (
+            redact(each.component.sources[0]) for each in self.document.model_calls(self._workflow)
+        )
         return list(dict.fromkeys(map(public_source, models) if self.for_guests else models))
 
     def __repr__(self) -> str:

@@ -264,7 +264,7 @@ class LocalHost:
                 questions,
             )
         )
-        calls = chosen.model_calls
+        calls = list(document.model_calls(chosen))
         written = calls[0].action.parameters.get("seed") if calls else None
         known = first_seed if written is None else written.value
         shown, hidden = signature(document, chosen).masked(values)
@@ -296,9 +296,11 @@ class LocalHost:
     def _check_busy(self, is_guest: bool) -> None:
         if self._max_runs is None:
             return
-        going, most = len(self.run_store.going()), self._max_runs
+        most = self._max_runs
         if is_guest:
             most -= min(RESERVED_RUNS, most // 2)
+            self._make_room_for_guest(most)
+        going = sum(run.state is not State.INTERRUPTED for run in self.run_store.going())
         if going >= most:
             raise ComposeError(
                 f"the host is busy: {going} runs have not ended, and it takes {most}"
@@ -306,6 +308,14 @@ class LocalHost:
                 hint="Try again when one of them has ended, or stop one.",
                 code="busy",
             )
+
+    def _make_room_for_guest(self, most: int) -> None:
+        """Give up the guests' run that has waited longest for an answer, where as many wait as may
+        run. They may wait for hours, and so hold no places that others need."""
+        guests = self.run_store.going(lambda kept: getattr(kept.owed_to, "is_guest", False))
+        waiting = [run for run in guests if run.state is State.INTERRUPTED]
+        if len(waiting) >= most:
+            waiting[0].cancel()
 
     def observe(self, callback: Callable[[Run], None]) -> Callable[[], None]:
         """Call back with each new run, on the thread that submits it; returns how to stop.

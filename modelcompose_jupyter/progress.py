@@ -286,10 +286,14 @@ def _ways(run: Run) -> list[str]:
         "tried again": [
             name
             for name, job in jobs.items()
-            if job.get("failed") and state_word(job) == "completed"
+            if state_word(job) == "completed" and _was_tried_again(job)
         ],
     }
     return [f"{word}: {_few(names)}" for word, names in of.items() if names]
+
+
+def _was_tried_again(job: Mapping[str, Any]) -> bool:
+    return any(each["attempt"] > 1 for each in job.get("failures", ())) or "attempt" in job
 
 
 def _few(names: Sequence[str]) -> str:

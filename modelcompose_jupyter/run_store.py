@@ -336,10 +336,10 @@ class RunStore:
             self.expire()
             return list(reversed(self._known.values()))
 
-    def going(self) -> list[Run]:
+    def going(self, is_wanted: Callable[[Kept], bool] = lambda _: True) -> list[Run]:
         """The runs that have not ended, the oldest first."""
         with self._lock:
-            runs = [kept._run for kept in self._going.values()]
+            runs = [kept._run for kept in self._going.values() if is_wanted(kept)]
         return [run for run in runs if run is not None and not run.done]
 
     def runs(self, is_wanted: Callable[[Kept], bool] = lambda _: True) -> list[Run]:

@@ -283,7 +283,7 @@ def _with_seed(
     the ``drawn`` one where none is given."""
     if SEED not in values or any(each.name == SEED for each in workflow.signature.inputs):
         return values, drawn
-    if workflow.document.workflow(workflow.id).sets_seed:
+    if workflow.document.sets_seed(workflow.document.workflow(workflow.id)):
         raise InputError(
             "a seed changes nothing: the document says what it is",
             hint="Write 'seed: ${input.seed as integer}' there.",

@@ -55,10 +55,11 @@ def _differences(workflows: Sequence[Runnable]) -> list[str]:
 
 def _settings(workflow: Runnable) -> dict[str, Any]:
     """What the first job's model and its generation are, as the document has it."""
-    calls = workflow.document.workflow(workflow.id).model_calls
-    if not calls:
+    document = workflow.document
+    first = next(document.model_calls(document.workflow(workflow.id)), None)
+    if first is None:
         return {}
-    component, action = calls[0].component, calls[0].action
+    component, action = first.component, first.action
     templates = {**component.model, **action.parameters, "text": action.text}
     written = {name: each.value for name, each in templates.items() if name != "token"}
     return {**written, _SOURCE: str(written[_SOURCE])}

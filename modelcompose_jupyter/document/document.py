@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
@@ -56,11 +56,6 @@ class Workflow:
     def last_call(self) -> ModelCall | None:
         """The call of a model that the first of the last jobs makes, if it makes one."""
         return next(model_calls(self.last_jobs[:1]), None)
-
-    @property
-    def sets_seed(self) -> bool:
-        """Whether the document says what the seeds are, so that a run's own changes nothing."""
-        return all("seed" in each.action.parameters for each in self.model_calls)
 
 
 @dataclass(frozen=True)
@@ -162,6 +157,18 @@ class Document:
             found: Workflow = choose_default(workflows)
             return found
         return next(each for each in workflows if each.id == component.workflow)
+
+    def model_calls(self, workflow: Workflow) -> Iterator[ModelCall]:
+        """The calls of models in a workflow, and in those that it calls, in their order."""
+        for job in workflow.jobs:
+            yield from model_calls((job,))
+            component = None if job.call is None else job.call.component
+            if isinstance(component, WorkflowComponent):
+                yield from self.model_calls(self.called(component))
+
+    def sets_seed(self, workflow: Workflow) -> bool:
+        """Whether it says what the seeds are, so that a run's own changes nothing."""
+        return all("seed" in each.action.parameters for each in self.model_calls(workflow))
 
     @property
     def all_workflows(self) -> tuple[Workflow, ...]:

@@ -14,6 +14,8 @@ from concurrent.futures import Future
 from dataclasses import dataclass
 from typing import Any
 
+from ..errors import ComposeError
+
 FUNCTION_THREAD_NAME = "modelcompose-function"
 
 Called = Callable[[Mapping[str, Any]], Any]
@@ -32,6 +34,12 @@ class Outcome:
     has_returned: bool = False
 
 
+MAX_FUNCTIONS = 500
+"""Functions that run at a time in this process. One that cannot be stopped goes on when nobody
+waits for it any more, so that who begins and stops runs could have any number of them."""
+_running = threading.BoundedSemaphore(MAX_FUNCTIONS)
+
+
 class FunctionCall:
     """A call that has begun.
 
@@ -44,6 +52,9 @@ class FunctionCall:
 
     Attributes:
         future: ends with the `Outcome`; of an async function, when that has come to one.
+
+    Raises:
+        ComposeError: `MAX_FUNCTIONS` run already (``busy``).
     """
 
     def __init__(
@@ -63,6 +74,13 @@ class FunctionCall:
         self._is_given_up = False
         self._is_stoppable = False
         self._awaited: tuple[asyncio.AbstractEventLoop, asyncio.Task[Any]] | None = None
+        if not _running.acquire(blocking=False):
+            raise ComposeError(
+                f"{MAX_FUNCTIONS} functions run already, and no more may at a time",
+                hint="Try again when some have ended; those that cannot be stopped end with the"
+                " process.",
+                code="busy",
+            )
         threading.Thread(target=self._main, name=FUNCTION_THREAD_NAME, daemon=True).start()
 
     def give_up(self) -> bool:
@@ -86,6 +104,8 @@ class FunctionCall:
             outcome = Outcome(self._read(value))
         except BaseException as error:  # sys.exit() of a function is its error, too
             outcome = Outcome(error=error, has_returned=has_returned)
+        finally:
+            _running.release()
         self.future.set_result(outcome)
 
     def _value(self, given: Any) -> Any:

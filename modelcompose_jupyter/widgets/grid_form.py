@@ -36,7 +36,7 @@ def _may_vary(each: Input) -> bool:
 def takes_seeds(workflow: Runnable) -> bool:
     """Whether the seeds of runs are what a grid gives, and no input."""
     is_input = any(each.name == SEED for each in workflow.signature.inputs)
-    return not is_input and not workflow.document.workflow(workflow.id).sets_seed
+    return not is_input and not workflow.document.sets_seed(workflow.document.workflow(workflow.id))
 
 
 def _choice(each: Input, suggested: Sequence[float]) -> dict[str, Any]:
@@ -71,7 +71,7 @@ def _ends(type_: Type) -> Sequence[float]:
 def temperatures(workflow: Runnable) -> dict[str, tuple[float, ...]]:
     """The input that is the temperature, if there is one that is nothing else, and values of it
     that are worth a look."""
-    calls = workflow.document.workflow(workflow.id).model_calls
+    calls = workflow.document.model_calls(workflow.document.workflow(workflow.id))
     draws = any(
         "do_sample" not in each.action.parameters
         or each.action.parameters["do_sample"].value is not False

@@ -167,7 +167,8 @@ class Panel(ipywidgets.VBox):
         return [self._view, composer, *folded("Settings", settings)]
 
     def _seed_switch(self) -> list[Any]:
-        return [] if _declared(self.workflow).sets_seed else [self._keep_seed]
+        is_set = self.workflow.document.sets_seed(_declared(self.workflow))
+        return [] if is_set else [self._keep_seed]
 
     @property
     def run(self) -> Run | None:
@@ -659,13 +660,13 @@ def _declared(workflow: Runnable) -> Declared:
 
 def _asks_for_logprobs(workflow: Runnable) -> bool:
     """Whether the document itself asks for what the model weighed."""
-    calls = workflow.document.workflow(workflow.id).model_calls
+    calls = workflow.document.model_calls(_declared(workflow))
     return any("logprobs" in each.action.parameters for each in calls)
 
 
 def _sources(workflow: Runnable) -> list[str]:
     """The models of a workflow's jobs, as the document has them."""
-    calls = _declared(workflow).model_calls
+    calls = workflow.document.model_calls(_declared(workflow))
     return list(dict.fromkeys(each.component.sources[0] for each in calls))
 
 

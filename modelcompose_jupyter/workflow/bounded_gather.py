@@ -9,7 +9,8 @@ from typing import Any, TypeVar
 from ..errors import ComposeError
 
 MAX_CONCURRENT_CALLS = 32
-"""How many calls of one job run at a time; more would only wait, and cost memory meanwhile."""
+"""How many calls of one job of a run go on at a time, whatever is within it; more would only wait,
+and cost memory meanwhile."""
 
 T = TypeVar("T")
 

@@ -119,7 +119,7 @@ class ComponentCaller:
                 return result
 
             on_ended = count_progress(call.run, call.job, "prompt")
-            values = await bounded_gather(len(prompts), generate, on_ended)
+            values = await bounded_gather(len(prompts), generate, on_ended, call.width)
         if "score" in call.options:
             if call.told.is_full:
                 raise ComposeError(FULL, hint="Try again when others have ended.", code="busy")

@@ -13,6 +13,7 @@ from ..document import Action, Document, ModelComponent, Template, explain, rend
 from ..document.references import references
 from ..errors import ExpressionError, InputError, Where, shortened
 from ..tools import FunctionTool
+from .bounded_gather import MAX_CONCURRENT_CALLS
 from .concurrency_limiter import QueueProgress
 from .extension import EarlierRun
 from .options import RunOptions
@@ -72,6 +73,7 @@ class ComponentCall:
     earlier: EarlierRun
     told: ToldTokens
     functions: Mapping[str, FunctionTool] = field(default_factory=dict)
+    width: int = MAX_CONCURRENT_CALLS
     load_seconds: float = 0.0
     generations: list[dict[str, Any]] = field(default_factory=list)
 

@@ -14,6 +14,7 @@ from .run_context import RunContext
 from .scope import Place, Scope
 
 FAILED = "function_failed"
+_LEFT_BEHIND = "the function '{}' could not be stopped: it goes on, and what it gives is dropped"
 """The code of an error of a function's."""
 
 
@@ -68,7 +69,7 @@ async def _called(
             await asyncio.wait((ended,), timeout=GIVE_UP_SECONDS)
         if not ended.done():
             ended.cancel()  # nobody waits: the loop may be closed before the function ends
-            context.left_behind.append(component.function)
+            context.warnings.append(_LEFT_BEHIND.format(component.function))
         stream.end("cancelled")
         raise
     outcome, hint = ended.result(), None

@@ -91,7 +91,8 @@ class JobGraph:
         if await self._is_due(job):
             self._progress(job, "started")
             report.tell("running")
-            scope = Scope(self._input, self._outputs, passed=self._input)
+            width = self._context.width
+            scope = Scope(self._input, self._outputs, passed=self._input, width=width)
             seed = self._context.seed + number * SEEDS_OF_A_JOB
             ended = await self._runner.run(job, scope, self._places[job.id], seed, report)
         else:

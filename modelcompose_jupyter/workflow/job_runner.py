@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 from collections.abc import AsyncIterator, Awaitable, Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from ..document import Job, Workflow
@@ -151,6 +151,9 @@ class JobRunner:
                 where=self._context.document.where((*job.path, "timeout")),
             ) from None
 
-    async def workflow(self, workflow: Workflow, input: Any, place: Place, seed: int) -> Any:
-        """The output of another workflow."""
-        return await self._call_workflow(self._context, workflow, input, place, seed)
+    async def workflow(
+        self, workflow: Workflow, input: Any, place: Place, seed: int, width: int
+    ) -> Any:
+        """The output of another workflow, of which so much may go on at a time."""
+        context = replace(self._context, width=width)
+        return await self._call_workflow(context, workflow, input, place, seed)

@@ -9,6 +9,7 @@ from typing import Any
 from ..document import Document, Template
 from ..document.render import holds
 from ..tools import FunctionStep, FunctionTool
+from .bounded_gather import MAX_CONCURRENT_CALLS
 from .component import ComponentCaller
 from .component_call import Allowance, ComponentCall, locating, own_sources, render_in
 from .concurrency_limiter import QueueProgress
@@ -38,8 +39,8 @@ class RunContext:
         steps: those that its jobs call.
         questions: what it asks people.
         made: the calls of models that it has made.
-        left_behind: the steps that go on though nobody waits for them, since they cannot be
-            stopped.
+        warnings: what the run is to say of its jobs when it has ended, a sentence each.
+        width: how much of each job may go on at a time.
     """
 
     document: Document
@@ -54,7 +55,8 @@ class RunContext:
     steps: Mapping[str, FunctionStep]
     questions: Questions
     made: list[ComponentCall] = field(default_factory=list)
-    left_behind: list[str] = field(default_factory=list)
+    warnings: list[str] = field(default_factory=list)
+    width: int = MAX_CONCURRENT_CALLS
     _queues: dict[str, QueueProgress] = field(default_factory=dict)
 
     @property

@@ -34,8 +34,6 @@ from .run import Run
 from .run_context import RunContext
 from .token_room import FULL
 
-_LEFT_BEHIND = "the function '{}' could not be stopped: it goes on, and what it gives is dropped"
-
 _log = get_logger(__name__)
 
 _KEPT_OF_QUESTIONS = (
@@ -194,7 +192,7 @@ class _Summary:
         warnings += [warning for result in results for warning in result.warnings]
         if any(call.told.is_full for call in self._context.made):
             warnings.append(FULL)
-        warnings += map(_LEFT_BEHIND.format, self._context.left_behind)
+        warnings += self._context.warnings
         return {
             "usage": usage,
             **({"parameters": dict(first.parameters)} if first else {}),

@@ -7,6 +7,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any
 
+from .bounded_gather import MAX_CONCURRENT_CALLS
+
 
 @dataclass(frozen=True)
 class Scope:
@@ -17,12 +19,15 @@ class Scope:
         jobs: what other jobs gave: ``{"output": …}`` by id.
         local: sources that exist only there, such as ``item``.
         passed: what a job gets that has no ``input``.
+        width: how much of it may go on at a time. What is within something that is done many times
+            has a share, so that all of it together is no more.
     """
 
     input: Any
     jobs: Mapping[str, Any]
     local: Mapping[str, Any] = field(default_factory=dict)
     passed: Any = None
+    width: int = MAX_CONCURRENT_CALLS
 
     @property
     def sources(self) -> dict[str, Any]:
@@ -31,6 +36,10 @@ class Scope:
     def within(self, passed: Any, **local: Any) -> Scope:
         """That of an inner job, which gets something passed."""
         return replace(self, passed=passed, local={**self.local, **local})
+
+    def shared(self, among: int) -> Scope:
+        """That of each of so many that go on at a time."""
+        return replace(self, width=max(1, self.width // max(1, among)))
 
 
 @dataclass(frozen=True)

@@ -6,7 +6,7 @@ import asyncio
 import random
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime
 from typing import Annotated, Any, Protocol, TypeVar
 
@@ -36,7 +36,7 @@ from ..document.render import SizeCount
 from ..document.times import moment, time_zone
 from ..document.types import ConversionError, show
 from ..errors import ComposeError, InputError
-from .bounded_gather import MAX_CONCURRENT_CALLS, bounded_gather
+from .bounded_gather import bounded_gather
 from .clock import working
 from .component_call import ComponentCall, invalid, locating
 from .function_call import call_function
@@ -45,6 +45,7 @@ from .run_context import RunContext
 from .scope import Place, Scope, derived_seed
 
 _T = TypeVar("_T")
+_AT_BOUND = "the loop '{}' ended with its {} rounds: what is to end it did not hold"
 _LONGEST_SLEEP = 60.0  # the clock may be set meanwhile, and computers sleep
 _TURN_SECONDS = 0.005  # after which others of the loop have their turn
 
@@ -75,8 +76,10 @@ class Runner(Protocol):
     ) -> Any:
         """What an inner job gives; ``report`` is that of the job around it."""
 
-    async def workflow(self, workflow: Workflow, input: Any, place: Place, seed: int) -> Any:
-        """The output of another workflow."""
+    async def workflow(
+        self, workflow: Workflow, input: Any, place: Place, seed: int, width: int
+    ) -> Any:
+        """The output of another workflow, of which so much may go on at a time."""
 
 
 class Worker:
@@ -152,14 +155,17 @@ class Worker:
         self._context.allowance.check(count, self._context.document.where(call.repeat_count.path))
 
         together = self._together("what it gives for all repeats")
+        most = min(count, self._scope.width)
 
         async def called(index: int) -> Any:
             input = self._input(index=index)
-            return together(await self._called(call, input, place.at(index)))
+            return together(await self._called(call, input, place.at(index), most))
 
-        return await bounded_gather(count, called, self._report.counted("repeat", place))
+        return await bounded_gather(count, called, self._report.counted("repeat", place), most)
 
-    async def _called(self, call: Call, input: Any, place: Place) -> Any:
+    async def _called(self, call: Call, input: Any, place: Place, among: int = 1) -> Any:
+        """What is called gives; so many such calls go on at a time."""
+        width = self._scope.shared(among).width
         match call.component:
             case ModelComponent() as component:
                 assert call.action is not None
@@ -180,22 +186,25 @@ class Worker:
                     context.earlier,
                     context.told_tokens(),
                     context.functions,
+                    width,
                 )
                 context.made.append(made)
                 with working():
                     return await context.calls.call(made)
             case WorkflowComponent() as component:
-                return await self._workflow(component, input, place)
+                return await self._workflow(component, input, place, width)
             case FunctionComponent() as component:
                 with working():
                     return await call_function(self._context, self._job, component, input, place)
         raise AssertionError(call.component)
 
-    async def _workflow(self, component: WorkflowComponent, input: Any, place: Place) -> Any:
+    async def _workflow(
+        self, component: WorkflowComponent, input: Any, place: Place, width: int
+    ) -> Any:
         context, scope = self._context, Scope(input, {}, passed=input)
         given = input if component.input is None else context.render(component.input, scope)
         workflow = context.document.called(component)
-        value = await self._runner.workflow(workflow, given, place, self._seed)
+        value = await self._runner.workflow(workflow, given, place, self._seed, width)
         if component.output is None:
             return value
         results = dict.fromkeys(("output", "result", "response"), value)
@@ -253,16 +262,17 @@ class Worker:
 
     async def _for_each(self, each: ForEach, place: Place) -> list[Any]:
         elements = self._elements()
-        most = MAX_CONCURRENT_CALLS
+        most = min(len(elements), self._scope.width)
         if each.batch_size is not None:
             most = min(self._number("batch_size", each.batch_size), most)
+        inner = self._scope.shared(most)
         self._context.allowance.check(len(elements), self._context.document.where(self._job.path))
 
         together = self._together("what it gives for all elements")
 
         async def done(index: int) -> Any:
             element = elements[index]
-            scope = self._scope.within(element, item=element, index=index)
+            scope = inner.within(element, item=element, index=index)
             return together(await self._do(each.do, scope, place.at(index), label=brief(element)))
 
         report = self._report.counted("item", place)
@@ -314,13 +324,14 @@ class Worker:
         last = None
         report(0, most)
         for iteration in range(most):
-            outer = Scope(given, self._scope.jobs, self._scope.local)
+            outer = replace(self._scope, input=given)
             scope = outer.within(value, output=last, iteration=iteration)
             value = last = await self._do(loop.do, scope, place.at(iteration))
             report(iteration + 1, most)
             scope = outer.within(value, output=value, iteration=iteration)
             if self._context.holds(loop.condition, scope) == loop.is_until:
-                break
+                return value
+        self._context.warnings.append(_AT_BOUND.format(place.path, most))
         return value
 
     async def _do(self, do: Job, scope: Scope, place: Place, **of: str) -> Any:

@@ -321,7 +321,7 @@ class _Resolver:
 
     def _warn_without_effect(self) -> None:
         in_vain = {
-            " without sampling": () if self.sample else (*_SAMPLING, "seed"),
+            " without sampling": () if self.sample else _SAMPLING,
             ": only chats have a template": () if self.is_chat else _OF_CHATS,
             " without num_beams above 1": _BEAMS if self.beams == 1 else (),
         }
