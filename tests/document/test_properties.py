@@ -279,6 +279,92 @@ def test_what_the_checker_accepts_fits_the_schema(component):
         validator().validate(document)
 
 
+TEST = st.fixed_dictionaries(
+    {"input": st.sampled_from(["${output}", "${item}", 1]), "value": st.integers(0, 2)},
+    optional={"operator": st.sampled_from(["eq", "in", "match", "=="])},
+)
+TESTS = st.recursive(
+    TEST,
+    lambda inner: (
+        st.fixed_dictionaries({"not": inner})
+        | st.fixed_dictionaries({"any": st.lists(inner, min_size=1, max_size=2) | inner})
+    ),
+    max_leaves=3,
+)
+ROUTES = (
+    st.sampled_from(["a", "b", "c"])
+    | st.fixed_dictionaries({"output": LEAVES}, optional={"to": st.sampled_from(["a", "b"])})
+    | LEAVES
+)
+CASES = st.lists(st.fixed_dictionaries({"value": LEAVES, "then": ROUTES}), min_size=1, max_size=2)
+WAYS = st.lists(
+    st.fixed_dictionaries({"to": st.sampled_from(["a", "b"])}, optional={"weight": LEAVES}),
+    min_size=1,
+    max_size=2,
+)
+DURATIONS = st.sampled_from(["30s", "1h 5m", 3, "${input.a}", "5 eons", -1])
+COMMON = {
+    "output": LEAVES,
+    "retry": st.integers(0, 3) | st.fixed_dictionaries({"max_attempt_count": st.integers(0, 2)}),
+    "on_error": st.just("ignore") | ROUTES,
+    "timeout": DURATIONS,
+    "depends_on": st.sampled_from(["a", ["b"], [["a", "b"]], [[]], [], None]),
+    "interrupt": st.fixed_dictionaries(
+        {}, optional={"before": LEAVES, "after": st.fixed_dictionaries({"condition": TESTS})}
+    ),
+}
+COMPONENTS = st.sampled_from(
+    [PLAIN, {"type": "function", "function": "f"}, {"type": "workflow"}, {"type": "modle"}, "x"]
+)
+AMISS = st.dictionaries(
+    st.sampled_from(["inputs", "then", "cases", "do", "text", "type", "items"]), LEAVES, max_size=1
+)
+
+
+def _job(type_, needed, also=None, do=None):
+    """Jobs of a type, most of them as they must be."""
+    inner = {} if do is None else {"do": do}
+    fixed = {"type": st.just(type_), **needed, **inner}
+    made = st.fixed_dictionaries(fixed, optional={**COMMON, **(also or {})})
+    return made | st.builds(lambda job, other: {**job, **other}, made, AMISS)
+
+
+_LIST = {"input": st.sampled_from(["${input.list}", [1, 2], None])}
+_ROUNDS = {"max_iteration_count": st.sampled_from([3, "${input.n}", 0, 20_000])}
+_PLAIN_JOBS = st.one_of(
+    _job("component", {}, {"component": COMPONENTS, "repeat_count": LEAVES, "input": LEAVES}),
+    _job("if", {"value": LEAVES, "if_true": ROUTES}, {"if_false": ROUTES, "otherwise": ROUTES}),
+    _job("if", {"conditions": st.lists(TEST, min_size=1, max_size=2), "otherwise": ROUTES}),
+    _job("switch", {"input": LEAVES, "cases": CASES}, {"otherwise": ROUTES}),
+    _job("filter", _LIST, {"where": TESTS}),
+    _job("random-router", {"routings": WAYS}, {"session": LEAVES, "mode": LEAVES}),
+    _job("delay", {"duration": DURATIONS}, {"input": LEAVES}),
+    _job("delay", {"time": st.sampled_from(["2026-12-24", "noon", "${input.a}", 5])}),
+)
+jobs = st.recursive(
+    _PLAIN_JOBS,
+    lambda inner: st.one_of(
+        _job("for-each", _LIST, {"batch_size": LEAVES}, do=inner),
+        _job("accumulate", _LIST, {"accumulator": LEAVES}, do=inner),
+        _job("loop", {**_ROUNDS, "until": TESTS}, {"input": LEAVES, "while": TESTS}, do=inner),
+    ),
+    max_leaves=3,
+)
+
+
+@settings(max_examples=150, deadline=None)
+@given(several=st.lists(jobs, min_size=1, max_size=3))
+def test_any_jobs_are_a_document_or_a_document_error(several):
+    named = [{**job, "id": name} for job, name in zip(several, "abc", strict=False)]
+    document = {"component": PLAIN, "workflow": {"jobs": named}}
+    try:
+        load_document(document, environ={})
+    except DocumentError as error:
+        assert "Input should" not in str(error)
+    else:
+        validator().validate(document)
+
+
 def test_the_schema_is_one_itself():
     jsonschema.Draft202012Validator.check_schema(json_schema())
     assert json.loads(json.dumps(json_schema())) == json_schema()
