@@ -58,6 +58,10 @@ _REASONS = ("cancelled", "length", "stop", "eos", "tool_calls")
 # Phases that count what a job does many times.
 _COUNTED = ("repeat", "item", "round")
 
+MERGED_AT = 4096
+"""Of so many events a run that goes on keeps what still says something, so that what it takes is
+its texts, however many there are."""
+
 T = TypeVar("T")
 
 
@@ -148,8 +152,9 @@ class _WrittenCall(_TextStream):
 class Run:
     """One run of a workflow. Safe to use from any thread; it can be awaited.
 
-    When it ends its events are made compact (see `_compact`): whoever has read those up to a number
-    comes to the same text, output and state by those beyond it, before and after that.
+    When it ends its events are merged, and before where there are very many (see `_merge`): whoever
+    has read those up to a number comes to the same text, output and state by those beyond it,
+    before and after that.
 
     ``workflow`` is the id of the workflow, and ``metadata`` what whoever submitted the run says of
     it, which changes nothing. ``output`` and ``error`` are None until there is one; ``size`` is
@@ -181,6 +186,8 @@ class Run:
         self._request_answer = answer
         self._changed = threading.Condition()
         self._events: list[Event] = []
+        self._merged = 0  # of the events, so many
+        self._announced: set[Any] = set()  # what they spoke of
         self.size = 0
         self._watchers: list[Callable[[], None]] = []
         self._done_callbacks: list[Callable[[Run], object]] = []
@@ -637,8 +644,12 @@ class Run:
             watchers = list(self._watchers)
             done_callbacks: list[Callable[[Run], object]] = []
             if self.state.is_final:
-                self._compact()
+                self._merge(0)
+                given = _bytes(self.input) + _bytes(self.metadata) + _bytes(self.drafts)
+                self.size = given + sum(map(_size, self._events))
                 done_callbacks, self._done_callbacks = self._done_callbacks, []
+            elif len(self._events) - self._merged >= MERGED_AT:
+                self._merge(self._merged)
             self._changed.notify_all()
         self._call_done(done_callbacks)
         for watcher in watchers:
@@ -697,8 +708,8 @@ class Run:
                 self.error = RunCancelled(f"run {self.id} was stopped")
             self.state = state  # last: who sees the end sees all of it
 
-    def _compact(self) -> None:
-        """Keep of the events what still says something.
+    def _merge(self, start: int) -> None:
+        """Keep of the events from the place ``start`` on what still says something.
 
         The text events of a stream become two: its announcement, which is in the order of streams,
         and one with the whole text, in the place of the last. Those of its thoughts become one,
@@ -706,10 +717,11 @@ class Run:
         phase the last event stays; of each job the first, too, which says the order of jobs.
         Everything else stays as it is, and what stays keeps its number.
         """
-        last = {_subject(event): event.number for event in self._events}
-        announced: set[Any] = set()
+        events = self._events[start:]
+        last = {_subject(event): event.number for event in events}
+        announced = self._announced if start else set()
         kept = []
-        for event in self._events:
+        for event in events:
             subject = _subject(event)
             is_last = last[subject] == event.number
             if event.type == "text":
@@ -735,9 +747,8 @@ class Run:
             elif is_last or (event.type == "job" and subject not in announced):
                 kept.append(event)
                 announced.add(subject)
-        self._events = kept
-        given = _bytes(self.input) + _bytes(self.metadata) + _bytes(self.drafts)
-        self.size = given + sum(map(_size, kept))
+        self._events[start:] = kept
+        self._merged, self._announced = len(self._events), announced
 
     def saved(self) -> dict[str, Any]:
         """What `restored` makes it of again, when it has ended: plain data and events."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import threading
 from typing import Any
+from unittest import mock
 
 import pytest
 from hypothesis import given
@@ -13,6 +14,8 @@ from hypothesis import strategies as st
 from modelcompose_jupyter import InputError, Run, RunCancelled
 from modelcompose_jupyter.errors import Where
 from modelcompose_jupyter.workflow import Event
+from modelcompose_jupyter.workflow import run as run_module
+from modelcompose_jupyter.workflow.run import MERGED_AT
 
 
 @pytest.fixture
@@ -322,7 +325,17 @@ def test_an_ended_run_keeps_what_its_events_come_to(run: Run) -> None:
     assert 2000 < run.size < 20_000
 
 
-def test_a_run_that_goes_on_keeps_every_event(run: Run) -> None:
+def test_a_run_that_goes_on_does_not_keep_the_pieces_of_very_many_texts(run: Run) -> None:
+    for number in range(1000):
+        for place in range(50):
+            put(run, number, place, "a")
+            progress(run, "item", "job", number)
+        put(run, number, 50, "", finish_reason="eos")
+    assert len(run.events_so_far()) < 2 * MERGED_AT
+    assert set(run.streams.values()) == {"a" * 50}
+
+
+def test_a_run_that_goes_on_keeps_every_event_of_few(run: Run) -> None:
     for number in range(10):
         put(run, 0, number, "a")
     assert [event.number for event in run.events_so_far()] == list(range(10))
@@ -377,10 +390,15 @@ def folded(run: Run) -> Any:
     )  # fmt: skip
 
 
-@given(st.lists(TEXT | PROGRESS, max_size=40), ENDS, st.data())
-def test_who_resumes_after_the_end_has_what_who_read_all_has(
-    steps: list[tuple[Any, ...]], state: str, data: st.DataObject
+@given(st.lists(TEXT | PROGRESS, max_size=40), ENDS, st.sampled_from([3, 10, 4096]), st.data())
+def test_who_resumes_after_events_were_merged_has_what_who_read_all_has(
+    steps: list[tuple[Any, ...]], state: str, merged_at: int, data: st.DataObject
 ) -> None:
+    with mock.patch.object(run_module, "MERGED_AT", merged_at):
+        check_readers(steps, state, data)
+
+
+def check_readers(steps: list[tuple[Any, ...]], state: str, data: st.DataObject) -> None:
     run, whole = (Run("flow", {}, lambda: None, id="r") for _ in range(2))
     readers: list[tuple[Run, int]] = []
     for step in steps:
