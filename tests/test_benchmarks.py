@@ -29,6 +29,7 @@ sys.path.append(str(BENCHMARKS))
 
 import attacks  # noqa: E402
 import evaluation  # noqa: E402
+import jobs  # noqa: E402
 import quality  # noqa: E402
 from on_gpu import cases, correctness  # noqa: E402
 from peers import processes, report, weights, work  # noqa: E402
@@ -350,6 +351,7 @@ from pathlib import Path
 sys.path.append({str(BENCHMARKS)!r})
 import attacks  # noqa: E402
 import evaluation  # noqa: E402
+import jobs  # noqa: E402
 from peers import processes
 from peers.protocol import PeerSettings
 settings = PeerSettings(Path({str(model)!r}), "float32", 1, "cpu", Path({str(tmp_path)!r}), {{}})
@@ -494,3 +496,12 @@ def test_lm_eval_finds_in_what_is_served_what_its_own_backend_finds(tmp_path: Pa
     )
     assert done.exit_code == 0, done.output
     assert re.search(r"equal: .* of 43 samples", done.output)
+
+
+def test_a_for_each_is_measured_beside_map() -> None:
+    """Few items, so that what is tried is how the benchmark is called."""
+    line = ["--items", "6", "--tokens", "2", "--rounds", "2"]
+    done = CliRunner().invoke(jobs.main, line, catch_exceptions=False)
+    assert done.exit_code == 0, done.output
+    told = re.findall(r"^(for-each|map|ratio|memory) +-?[\d.]+", done.output, re.MULTILINE)
+    assert told == ["for-each", "map", "ratio", "memory"]
