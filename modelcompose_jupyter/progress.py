@@ -293,7 +293,7 @@ def _ways(run: Run) -> list[str]:
 
 
 def _was_tried_again(job: Mapping[str, Any]) -> bool:
-    return any(each["attempt"] > 1 for each in job.get("failures", ())) or "attempt" in job
+    return any(each.get("again") for each in job.get("failures", ()))
 
 
 def _few(names: Sequence[str]) -> str:

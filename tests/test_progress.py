@@ -309,7 +309,10 @@ def test_what_is_counted_stands_before_what_is_written() -> None:
 def test_the_end_says_what_was_skipped_and_tried_again() -> None:
     run = Run("w", {}, lambda: None)
     of = {"type": "component"}
-    run.add("job", {"job": "a", **of, "state": "completed", "failed": 1})
+    again = {"attempt": 1, **FAILED, "again": True}
+    run.add("job", {"job": "a", **of, "state": "completed", "failed": 1, "failures": [again]})
+    recovered = {"attempt": 1, "place": [2], **FAILED}
+    run.add("job", {"job": "h", **of, "state": "completed", "failed": 1, "failures": [recovered]})
     for name in "bcdef":
         run.add("job", {"job": name, **of, "state": "skipped"})
     run.add("job", {"job": "g", **of, "state": "completed", "failed": 2, "error": FAILED})

@@ -255,12 +255,14 @@ class FailureData(BaseModel):
         attempt: which one, from 1.
         place: which repeat, element or round, from the outermost in; nothing of the job itself.
         code, message: of the error.
+        again: whether it was tried again.
     """
 
     attempt: int
     place: list[int] = []
     code: str
     message: str
+    again: bool = False
 
 
 class JobData(BaseModel):

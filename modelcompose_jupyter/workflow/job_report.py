@@ -96,8 +96,11 @@ class JobReport:
         else:
             self._items.pop(index, None)
 
-    def failed(self, error: ComposeError, attempt: int, indexes: tuple[int, ...]) -> None:
-        """Note an attempt that has failed, where that does not end the run. Of many it is told when
+    def failed(
+        self, error: ComposeError, attempt: int, indexes: tuple[int, ...], again: bool
+    ) -> None:
+        """Note an attempt that has failed, where that does not end the run, and whether it is tried
+        again. Of many it is told when
         they are twice as many as they were, and when the job is in another state."""
         count = self._data.get("failed", 0) + 1
         if len(self._failures) < MAX_FAILURES:
@@ -106,6 +109,7 @@ class JobReport:
                     "attempt": attempt,
                     **({"place": list(indexes)} if indexes else {}),
                     **told(error),
+                    **({"again": True} if again else {}),
                 }
             )
         for index in indexes if len(indexes) == 1 else ():

@@ -121,7 +121,7 @@ class JobRunner:
                 is_same_again = isinstance(error, InputError) or error.code == UNANSWERED
                 is_last = attempt == most or is_same_again
                 if not is_last or job.on_error is not None:
-                    report.failed(error, attempt, place.indexes)
+                    report.failed(error, attempt, place.indexes, again=not is_last)
                 if job.retry is None or is_last:
                     raise
                 seconds = job.retry.delay_after(attempt)

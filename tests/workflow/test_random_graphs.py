@@ -115,7 +115,7 @@ def works(draw: st.DrawFn, given: str, targets: list[str], depth: int) -> Keys:
                 test["if_false"] = draw(routes(targets))
             return found
         case "switch":
-            cases = [{"value": "a", "then": draw(routes(targets))} for _ in range(2)]
+            cases = [{"value": each, "then": draw(routes(targets))} for each in "ab"]
             found = {"type": "switch", "input": given, "cases": cases}
             if draw(st.booleans()):
                 found["otherwise"] = draw(routes(targets))

@@ -131,7 +131,7 @@ workflow:
       cases:
         - {value: ko, then: korean}
         - {value: "${input.home}", then: {output: at home}}
-        - {value: ko, then: never}
+        - {value: "${input.second | ko}", then: never}
       otherwise: other
     - {id: korean, input: k}
     - {id: other, input: o}
