@@ -204,7 +204,10 @@ class Worker:
         context, scope = self._context, Scope(input, {}, passed=input)
         given = input if component.input is None else context.render(component.input, scope)
         workflow = context.document.called(component)
-        value = await self._runner.workflow(workflow, given, place, self._seed, width)
+        limiter = context.calls.limiter(context.document, component)
+        with context.queue_progress(place).position() as on_queued:
+            async with limiter.turn(on_queued, context.group):
+                value = await self._runner.workflow(workflow, given, place, self._seed, width)
         if component.output is None:
             return value
         results = dict.fromkeys(("output", "result", "response"), value)

@@ -24,6 +24,7 @@ from modelcompose_jupyter.document.reachability import Reachability, routers_of
 from modelcompose_jupyter.errors import ModelError
 from modelcompose_jupyter.workflow import Run, run_workflow
 from modelcompose_jupyter.workflow.component import ComponentCall, ComponentCaller
+from modelcompose_jupyter.workflow.concurrency_limiter import ConcurrencyLimiter
 
 SEED = 7
 FAILED = {"code": "scripted", "message": "it has failed"}
@@ -46,6 +47,9 @@ class Calls:
     seeds: list[int] = field(default_factory=list)
     going: int = 0
     stopped: bool = False
+
+    def limiter(self, *_: Any) -> ConcurrencyLimiter:
+        return ConcurrencyLimiter(0)
 
     async def call(self, call: ComponentCall) -> Any:
         seed = call.seed + (call.repeat or 0)
