@@ -438,6 +438,7 @@ class Workflow:
             raise InputError("a grid takes inputs by name", hint="Write grid(prompt=[…]).")
         given, format = self._asked(input, inputs)
         self._check_format(format)
+        check_unattended(self.document, self._workflow)
         return Grid(formatted(self, format), given=given)
 
     def panel(self, input: Mapping[str, Any] | None = None, /, **inputs: Any) -> Panel:

@@ -17,6 +17,7 @@ from .formatting import elapsed
 from .run_follower import STOP_SECONDS, Sparing
 from .table import data_frame
 from .workflow import Run, Runnable, State
+from .workflow.interrupts import check_unattended
 
 _TICK = 0.1  # seconds between looks at the clock
 
@@ -190,4 +191,5 @@ def compare(*workflows: Any, **inputs: Any) -> Grid:
                 f"workflows are compared, and this is one {type(each).__name__}",
                 hint="Name workflows: compare(story, load('other.yml'), prompt=…).",
             )
+        check_unattended(each.document, each.document.workflow(each.id))
     return Grid(*flows, given=given)

@@ -314,7 +314,7 @@ class LocalHost:
         run. They may wait for hours, and so hold no places that others need."""
         guests = self.run_store.going(lambda kept: getattr(kept.owed_to, "is_guest", False))
         waiting = [run for run in guests if run.state is State.INTERRUPTED]
-        if len(waiting) >= most:
+        if waiting and len(waiting) >= most:
             waiting[0].cancel()
 
     def observe(self, callback: Callable[[Run], None]) -> Callable[[], None]:

@@ -21,7 +21,6 @@ from ..mapping import active_maps
 from ..mapping.flight import MAX_IN_FLIGHT, Flight, submitter
 from ..seeds import draw_seed
 from ..workflow import Run, Runnable, State
-from ..workflow.interrupts import check_unattended
 from .axes import MAX_CELLS, SEED, Axis, arranged, input_axis
 
 _WORKFLOW = "workflow"
@@ -110,8 +109,6 @@ class GridRuns:
         labels: Sequence[str] = (),
         most: int = MAX_CELLS,
     ) -> None:
-        for each in workflows:
-            check_unattended(each.document, each.document.workflow(each.id))
         secret = {each.name for flow in workflows for each in flow.signature.inputs if each.secret}
         axes = [input_axis(name, each, secret=name in secret) for name, each in varied.items()]
         if len(workflows) > 1:

@@ -88,7 +88,8 @@ def _note(result: Validated, source: Source, data: Any, details: dict[str, Any])
     path = (*path, *details.get("ctx", {}).get("path", ()))
     if details["type"] == "located" and any(each[: len(path)] == path for each in result.spoiled):
         return  # what is wrong in it was taken away, so that it lacks something now
-    of_lost_type = (*path[:-1], "type") in result.spoiled  # nobody knows which keys there are
+    # Of a type that is wrong nobody knows which keys there are.
+    of_lost_type = (*path[:-1], "type") in result.spoiled and _has_type(source.data, path[:-1])
     if details["type"] in _MISSING:
         instead = (*path[:-1], details.get("ctx", {}).get("unless", path[-1]))
         is_choice = details["type"] == "lacking"  # which may be what is unknown there
@@ -134,6 +135,13 @@ def _at(data: Any, path: KeyPath) -> Any:
     for step in path:
         data = data[step]
     return data
+
+
+def _has_type(data: Any, path: KeyPath) -> bool:
+    """Whether a ``type`` is written in the mapping at a place."""
+    for step in path:
+        data = data[step]
+    return isinstance(data, Mapping) and "type" in data
 
 
 def _stand_in(data: Any, path: KeyPath) -> None:

@@ -28,6 +28,7 @@ from ..host_selection import serve_also, served_at
 from ..path_redaction import public_source
 from ..redaction import is_masked
 from ..workflow import Run, Runnable
+from ..workflow.interrupts import check_unattended
 from ..workflow.options import checked
 from . import inputs as fields
 from .branches import Branches
@@ -485,6 +486,7 @@ class Panel(ipywidgets.VBox):
         if takes_seeds(self.workflow) and SEED not in varied:
             fixed[SEED] = self._seed()
         most = _GUESTS_CELLS if self.workflow.for_guests else MAX_CELLS
+        check_unattended(self.workflow.document, _declared(self.workflow))
         grid = GridRuns([self.workflow], varied, fixed, most=most)
         with self._lock:
             before, self._grid = self._grid, grid

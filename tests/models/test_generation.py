@@ -312,7 +312,6 @@ def test_a_limit_beyond_all_lengths_is_no_error(lease_of: LeaseOf, architecture:
     [
         ({"do_sample": False, "top_k": 5}, "top_k"),
         ({"do_sample": False, "temperature": 0.5}, "temperature"),
-        ({"do_sample": False, "seed": 5}, "seed"),
         ({"length_penalty": 2.0}, "length_penalty"),
         ({"early_stopping": True}, "early_stopping"),
         ({"min_output_length": 1000, "max_output_length": None}, "min_output_length"),

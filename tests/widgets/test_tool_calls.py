@@ -87,7 +87,7 @@ def test_calls_that_nobody_made_are_answered_so(host: LocalHost) -> None:
         None,
         host,
         for_guests=True,
-        tools={"get_weather": get_weather},
+        functions={"get_weather": get_weather},
     )
     returned = guests.run(messages=[ASKED])
     turns = with_replies([ASKED], returned)
