@@ -657,7 +657,8 @@ def test_stop_ends_a_generator_where_it_gives_the_next_thing(step: Step) -> None
     goes_on.set()
     assert run.wait(90)
     assert (run.state, ended.is_set(), run.warnings) == ("cancelled", True, [])
-    assert (run.text, run.finish_reason) == ("a", "cancelled")
+    # It may have given the next thing before it heard of the end.
+    assert (run.text in ("a", "ab"), run.finish_reason) == (True, "cancelled")
 
 
 def test_what_cannot_be_stopped_is_left_behind_and_that_is_said(step: Step) -> None:
