@@ -148,10 +148,15 @@ def test_a_loop_of_very_many_rounds_that_wait_for_nothing_can_be_stopped(host: L
         input: 1
         max_iteration_count: 10000
         until: {input: "${output}", value: 2}
-        do: {type: if, input: 1, value: 1, if_true: {output: 1}}
+        do:
+          type: loop
+          input: 1
+          max_iteration_count: 10000
+          until: {input: "${output}", value: 2}
+          do: {type: if, input: 1, value: 1, if_true: {output: 1}}
     """
     run = flow_of(host, flow).start({})
-    assert run.wait_for(lambda: run.jobs.get("__job__", {}).get("done", 0) > 0, 90)
+    assert run.wait_for(lambda: run.jobs.get("__job__", {}).get("state") == "running", 90)
     run.cancel()
     assert run.wait(90) and run.state == "cancelled"
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import threading
+import time
 from typing import Any
 
 import pytest
@@ -35,17 +36,23 @@ workflow:
 
 
 class Counter:
-    """Counts how many calls of it go on at a time."""
+    """Counts how many calls of it go on at a time: the first ones wait for another."""
 
     def __init__(self) -> None:
         self.going = self.most = 0
+        self._lock = threading.Lock()
 
     async def __call__(self, x: int) -> int:
-        self.going += 1
-        self.most = max(self.most, self.going)
+        with self._lock:
+            self.going += 1
+            self.most = max(self.most, self.going)
+        deadline = time.monotonic() + 30
+        while self.most < 2 and time.monotonic() < deadline:
+            await asyncio.sleep(0.001)
         for _ in range(20):
             await asyncio.sleep(0)
-        self.going -= 1
+        with self._lock:
+            self.going -= 1
         return x
 
 
