@@ -20,16 +20,14 @@ from typing import Any, Protocol, Unpack
 from .document import Document, Workflow, check_functions, functions_of, signature
 from .document.to_plain import to_plain
 from .errors import ComposeError, ModelError, shortened
+from .hosted_runs import HostedRuns
 from .models import MemoryUse, ModelCache, ModelInfo
-from .redaction import get_logger
 from .run_hooks import call_when_ended
-from .run_store import Kept, RunStore
 from .seeds import draw_seed
 from .tools import FunctionStep, FunctionTool
 from .workflow import Run, RunOptions, State, run_workflow
-from .workflow.branching import branch
 from .workflow.component import ComponentCaller
-from .workflow.extension import EarlierRun, extension
+from .workflow.extension import EarlierRun
 from .workflow.formatted import check_formattable
 from .workflow.model_access import LocalModels, ModelAccess
 from .workflow.options import checked
@@ -52,8 +50,6 @@ them where there are fewer."""
 
 _EXIT_SECONDS = 10.0
 _SWEEP_SECONDS = 60.0  # between looks at whose time is over, where nobody asks
-
-_log = get_logger(__name__)
 
 
 class Host(Protocol):
@@ -122,6 +118,35 @@ def _check_here(document: Document, workflow: Workflow, steps: Mapping[str, Func
             )
 
 
+def new_run(
+    document: Document,
+    workflow: Workflow,
+    values: Any,
+    options: RunOptions,
+    cancel: Callable[[], None],
+    answer: Callable[[str, Any], None],
+    metadata: Mapping[str, Any] | None = None,
+    id: str | None = None,
+) -> Run:
+    """A run that has not begun, of what `validate_run` gave, with a seed among the options. Its
+    input is as it may be shown."""
+    calls = list(document.model_calls(workflow))
+    written = calls[0].action.parameters.get("seed") if calls else None
+    known = options["seed"] if written is None else written.value
+    shown, hidden = signature(document, workflow).masked(values)
+    return Run(
+        workflow.id,
+        shown,
+        cancel,
+        answer,
+        id=id,
+        parameters={} if isinstance(known, str) else {"seed": known},
+        metadata=metadata,
+        secrets=hidden,
+        document=document.hash,
+    )
+
+
 class _RunTask:
     """The task that drives a run, on the host's loop.
 
@@ -163,7 +188,7 @@ class _RunTask:
         self.run.add("state", {"state": state})
 
 
-class LocalHost:
+class LocalHost(HostedRuns):
     """This process: models are loaded here, once, and stay until they are unloaded.
 
     Args:
@@ -172,17 +197,14 @@ class LocalHost:
     """
 
     def __init__(self, cache: ModelCache | None = None, models: ModelAccess | None = None) -> None:
+        super().__init__()
         self._cache = cache or ModelCache()
         self._calls = ComponentCaller(models or LocalModels(self._cache))
-        self._lock = threading.Lock()
         self._loop: asyncio.AbstractEventLoop | None = None
         self._thread: threading.Thread | None = None
-        self.run_store = RunStore()
-        self._observers: list[Callable[[Run], None]] = []
         self._max_run_seconds: float | None = None
         self._max_runs: int | None = None
         self._max_generations: int | None = None
-        self.closed = False
 
     def submit(
         self,
@@ -223,6 +245,25 @@ class LocalHost:
             functions or {}, steps or {},
         )  # fmt: skip
 
+    def begin(
+        self,
+        id: str,
+        document: Document,
+        workflow: str,
+        input: Any,
+        options: RunOptions,
+        earlier: EarlierRun,
+        *,
+        owed_to: Any,
+        metadata: Mapping[str, Any] | None,
+        is_guest: bool,
+    ) -> Run:
+        """`submit` a run that has an id already, where somebody else was asked for it; ``earlier``
+        is what there is of it."""
+        return self._submit(
+            document, workflow, input, options, earlier, owed_to, metadata, is_guest, {}, {}, id
+        )
+
     def _submit(
         self,
         document: Document,
@@ -235,6 +276,7 @@ class LocalHost:
         is_guest: bool,
         functions: Mapping[str, FunctionTool],
         steps: Mapping[str, FunctionStep],
+        id: str | None = None,
     ) -> Run:
         if owed_to is not None or is_guest:
             functions = {}  # who asks from elsewhere has nothing run here
@@ -264,25 +306,14 @@ class LocalHost:
                 questions,
             )
         )
-        calls = list(document.model_calls(chosen))
-        written = calls[0].action.parameters.get("seed") if calls else None
-        known = first_seed if written is None else written.value
-        shown, hidden = signature(document, chosen).masked(values)
-        task.run = run = Run(
-            chosen.id,
-            shown,
-            task.cancel,
-            questions.answer,
-            parameters={} if isinstance(known, str) else {"seed": known},
-            metadata=metadata,
-            secrets=hidden,
-            document=document.hash,
+        task.run = run = new_run(
+            document, chosen, values, asked, task.cancel, questions.answer, metadata, id
         )
         try:
             with self._lock:
                 task.loop = self._running_loop()
                 self._check_busy(is_guest)
-                given = values if hidden else None
+                given = None if run.input is values else values
                 self.run_store.add(run, document, asked, owed_to, given, functions, steps)
             call_when_ended(run)
             self._tell_observers(run)
@@ -317,30 +348,6 @@ class LocalHost:
         if waiting and len(waiting) >= most:
             waiting[0].cancel()
 
-    def observe(self, callback: Callable[[Run], None]) -> Callable[[], None]:
-        """Call back with each new run, on the thread that submits it; returns how to stop.
-
-        The run has not begun yet, so whoever watches it from there misses nothing. A callback that
-        raises is logged, and harms nothing.
-        """
-        with self._lock:
-            self._observers.append(callback)
-
-        def leave() -> None:
-            with self._lock, contextlib.suppress(ValueError):
-                self._observers.remove(callback)
-
-        return leave
-
-    def _tell_observers(self, run: Run) -> None:
-        with self._lock:
-            observers = list(self._observers)
-        for observer in observers:
-            try:
-                observer(run)
-            except Exception:
-                _log.exception("an observer failed at run %s", run.id)
-
     def _running_loop(self) -> asyncio.AbstractEventLoop:
         if self.closed:
             raise ComposeError(
@@ -359,117 +366,6 @@ class LocalHost:
     def _sweep(self, loop: asyncio.AbstractEventLoop) -> None:
         self.run_store.expire()
         loop.call_later(_SWEEP_SECONDS, self._sweep, loop)
-
-    def runs(self) -> list[Run]:
-        """The runs that are known and in memory, the newest first."""
-        return self.run_store.runs()
-
-    def own_runs(self) -> list[Run]:
-        """The runs that this process started for itself, the newest first."""
-        return self.run_store.runs(lambda kept: kept.owed_to is None)
-
-    def run(self, id: str) -> Run:
-        """A run by its id, or by the beginning of it.
-
-        Raises:
-            InputError: there is none (``unknown_run``), or it is forgotten (``gone``).
-        """
-        return self.run_store.load(self.run_store.named(id))
-
-    def rerun(
-        self,
-        id: str,
-        *,
-        owed_to: Any = None,
-        metadata: Mapping[str, Any] | None = None,
-        is_guest: bool = False,
-    ) -> Run:
-        """Run again what a run was given: document, workflow, input and seed.
-
-        Its id may be the beginning of it; what else is given is of the new run, as in `submit`.
-
-        Raises:
-            InputError: there is no such run, or it is forgotten.
-        """
-        kept = self.run_store.named(id)
-        run = self.run_store.load(kept)
-        return self._again(kept, run, kept.options, EarlierRun(), owed_to, metadata, is_guest)
-
-    def extend(
-        self,
-        id: str,
-        tokens: int | None = None,
-        *,
-        owed_to: Any = None,
-        metadata: Mapping[str, Any] | None = None,
-        is_guest: bool = False,
-    ) -> Run:
-        """Go on from a run, where a limit has cut its text: the same run with a higher limit.
-
-        Its texts are what one run with that limit gives; what there is of them is read, not
-        generated again. Those that ended otherwise stay as they are.
-
-        Args:
-            id: the run's, or the beginning of it.
-            tokens: how many more each text may have; as many again as the limit was if None, or as
-                the model's context has room for.
-            owed_to, metadata, is_guest: of the new run, as in `submit`.
-
-        Raises:
-            InputError: there is no such run, it is forgotten, or it cannot go on: it has not
-                completed, nothing was cut, or there is no room (``not_extendable``).
-        """
-        kept = self.run_store.named(id)
-        run = self.run_store.load(kept)
-        options, earlier = extension(run, kept.options, tokens)
-        return self._again(kept, run, options, earlier, owed_to, metadata, is_guest)
-
-    def branch(
-        self,
-        id: str,
-        token: int,
-        alternative: int,
-        text: int = 0,
-        *,
-        owed_to: Any = None,
-        metadata: Mapping[str, Any] | None = None,
-        is_guest: bool = False,
-    ) -> Run:
-        """Go on from another token of a run's text: the same run with that token in that place.
-
-        What comes before it is given, and is not read again where it is still known.
-
-        Args:
-            id: the run's, or the beginning of it; log-probabilities were asked of it.
-            token: which token of the text, from 0.
-            alternative: the id of the token to go on from.
-            text: which of the run's texts, from 0.
-            owed_to, metadata, is_guest: of the new run, as in `submit`.
-
-        Raises:
-            InputError: there is no such run or token, the run is forgotten, has not ended, or its
-                tokens are not known (``no_tokens``).
-        """
-        kept = self.run_store.named(id)
-        run = self.run_store.load(kept)
-        options, earlier = branch(run, kept.options, token, alternative, text)
-        return self._again(kept, run, options, earlier, owed_to, metadata, is_guest)
-
-    def _again(
-        self,
-        kept: Kept,
-        run: Run,
-        options: RunOptions,
-        earlier: EarlierRun,
-        owed_to: Any,
-        metadata: Mapping[str, Any] | None,
-        is_guest: bool,
-    ) -> Run:
-        input = run.input if kept.given is None else kept.given
-        return self._submit(
-            kept.document, run.workflow, input, options, earlier, owed_to, metadata, is_guest,
-            kept.functions, kept.steps,
-        )  # fmt: skip
 
     def models(self) -> list[ModelInfo]:
         """The models in memory."""

@@ -239,6 +239,7 @@ async def _complete(
         )
     except InputError as error:
         raise _as_invalid_request(error, body, format) from None
+    await request.state.host.accepted(run)
     request.run_id = run.id
     completion = _Completion(request, format, Task(run, terms), choices)
     with completion.task.watching():

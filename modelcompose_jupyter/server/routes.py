@@ -80,6 +80,7 @@ async def run_workflow(request: ApiRequest) -> ApiResponse | EventStream:
     linger = 0.0 if body.linger is None and (waits or streams) else body.linger
     terms = Terms(request.state.tasks, request.caller, linger, body.session_id)
     run = await _submit(request, body, terms)
+    await request.state.host.accepted(run)
     request.run_id = run.id
     task = Task(run, terms)
     if streams:
@@ -229,7 +230,7 @@ async def resume_task(request: ApiRequest) -> ApiResponse:
     for id in answers or [None]:
         task.run.check_answer(answers.get(id), id)
     for id, value in answers.items():
-        task.run.answer(value, id)
+        await asyncio.to_thread(task.run.answer, value, id)
     return _state(request, task, hands_over=False)
 
 
@@ -273,7 +274,7 @@ async def _task(request: ApiRequest) -> Task:
 
 async def list_models(request: ApiRequest) -> ApiResponse:
     host = request.state.host
-    models = [dataclasses.asdict(each) for each in host.models()]
+    models = [dataclasses.asdict(each) for each in await asyncio.to_thread(host.models)]
     if request.is_guest:
         models = [public_model(each) for each in models]
     memory = await asyncio.to_thread(host.memory)

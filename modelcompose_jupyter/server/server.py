@@ -21,7 +21,6 @@ from tornado.web import Application
 
 from .._version import __version__
 from ..errors import ComposeError
-from ..host import LocalHost
 from ..processes import own_start
 from .access import Access
 from .catalog import Catalog, Documents
@@ -33,6 +32,7 @@ from .metrics import Metrics
 from .observer import observe
 from .openapi import ALL_ROUTES
 from .ports import bind
+from .served_host import ServedHost
 from .server_info import ServerInfo
 from .state import ServerSettings, ServerState
 from .tasks import Tasks
@@ -65,7 +65,7 @@ class Server:
 
     def __init__(
         self,
-        host: LocalHost,
+        host: ServedHost,
         catalog: Callable[[], Catalog],
         access: Access | None = None,
         settings: ServerSettings | None = None,
@@ -148,9 +148,10 @@ class Server:
         await self._end.wait()
         self.state.is_closing = True
         self._http.stop()
-        for task in self.state.tasks.going():
-            task.run.add("error", _ENDED.to_dict())
-            task.run.cancel()
+        if not await self.host.goes_on_without():
+            for task in self.state.tasks.going():
+                task.run.add("error", _ENDED.to_dict())
+                task.run.cancel()
         with contextlib.suppress(TimeoutError):  # so that those who watch see how it ends
             await asyncio.wait_for(self.state.tasks.unwatched(), _CLOSE_SECONDS)
         with contextlib.suppress(TimeoutError):

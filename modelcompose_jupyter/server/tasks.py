@@ -8,15 +8,16 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import weakref
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Iterator, Mapping
 from dataclasses import dataclass
 from functools import partial
+from typing import Any
 
 from ..errors import InputError
-from ..host import LocalHost
 from ..run_store import Forgotten, Kept
 from ..workflow import Event, Run
 from .access import Caller
+from .served_host import ServedHost
 
 BATCH = 200
 """Events that are read of a run at once, by each of those who watch it, however far behind."""
@@ -50,6 +51,10 @@ class Terms:
     @property
     def is_guest(self) -> bool:
         return self.caller is Caller.GUEST
+
+    def to_plain(self) -> dict[str, Any]:
+        """What another server of the same runs has to know."""
+        return {"caller": int(self.caller), "linger": self.linger, "session_id": self.session_id}
 
 
 @dataclass(frozen=True)
@@ -105,7 +110,7 @@ class Tasks:
             between any two.
     """
 
-    def __init__(self, host: LocalHost) -> None:
+    def __init__(self, host: ServedHost) -> None:
         self._host = host
         self.watchers = 0
         self.turn = asyncio.Lock()
@@ -117,7 +122,7 @@ class Tasks:
             InputError: there is none, or its caller is none of this one's business
                 (``unknown_run``); or it is forgotten (``gone``).
         """
-        found = self._host.run_store.find(id)
+        found = await self._host.find(id, self._restored)
         if found is None or self._terms(found).caller > caller:
             raise InputError("there is no such task", code="unknown_run")
         if isinstance(found, Forgotten):
@@ -163,6 +168,9 @@ class Tasks:
     def _terms(self, known: Kept | Forgotten) -> Terms:
         """How a run was asked for; the owner's are those that nobody asked for here."""
         return known.owed_to if self._is_ours(known) else Terms(self, Caller.OWNER)
+
+    def _restored(self, kept: Mapping[str, Any]) -> Terms:
+        return Terms(self, Caller(kept["caller"]), kept["linger"], kept["session_id"])
 
     def _is_ours(self, known: Kept | Forgotten) -> bool:
         return isinstance(known.owed_to, Terms) and known.owed_to.tasks is self

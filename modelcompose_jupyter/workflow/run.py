@@ -634,11 +634,23 @@ class Run:
 
     def add(self, type: EventType, data: Mapping[str, Any]) -> None:
         """Add an event; only whoever drives the run calls this. Nothing follows the final state."""
+
+        def made() -> Event:
+            shown = without(_SAFE[type](data), self._secrets) if type in _SAFE else data
+            return Event(self.last_event + 1, type, time.time(), shown)
+
+        self._add(made)
+
+    def take(self, event: Event) -> None:
+        """`add` an event of the same run elsewhere, with the number that it has there. Numbers
+        grow."""
+        self._add(lambda: event)
+
+    def _add(self, made: Callable[[], Event]) -> None:
         with self._changed:
             if self.done:
                 return
-            shown = without(_SAFE[type](data), self._secrets) if type in _SAFE else data
-            event = Event(self.last_event + 1, type, time.time(), shown)
+            event = made()
             self._events.append(event)
             self._apply(event)
             watchers = list(self._watchers)
