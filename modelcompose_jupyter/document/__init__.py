@@ -17,7 +17,7 @@ from .components import (
     ModelComponent,
     WorkflowComponent,
 )
-from .document import Controller, Document, Workflow
+from .document import Controller, Document, RayRuntime, Workflow
 from .files import BesideFiles
 from .function_checks import check_functions, functions_of
 from .functions import FunctionParameter, FunctionSignature
@@ -50,6 +50,7 @@ __all__ = [
     "Job",
     "ModelComponent",
     "Output",
+    "RayRuntime",
     "Signature",
     "Template",
     "Workflow",

@@ -59,8 +59,27 @@ class Workflow:
 
 
 @dataclass(frozen=True)
+class RayRuntime:
+    """Replicas in a cluster that Ray keeps, in place of one host.
+
+    Attributes:
+        address: of the cluster, ``auto`` for the one that this machine belongs to; None starts one
+            here.
+        min_replicas: how many there are at least; one for each GPU or node if None.
+        max_replicas: how many there may be; as many as there are at least if None.
+        resources: what each needs: ``cpu``, ``gpu``, ``memory`` in bytes, and the cluster's own.
+    """
+
+    address: str | None = None
+    min_replicas: int | None = None
+    max_replicas: int | None = None
+    resources: Mapping[str, float] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
 class Controller:
-    """Where the workflows are served, if they are."""
+    """Where the workflows are served, if they are; ``ray`` is None where they run in the process
+    that serves them."""
 
     host: str = "127.0.0.1"
     port: int = 8080
@@ -68,6 +87,7 @@ class Controller:
     origins: tuple[str, ...] = ()
     webui_host: str = "127.0.0.1"
     webui_port: int = 8081
+    ray: RayRuntime | None = None
 
 
 @dataclass(frozen=True)

@@ -1,0 +1,182 @@
+"""The cluster: joined, or started on this machine; and the application that is deployed there."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import secrets
+import shutil
+import tempfile
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import ray
+from ray import serve
+from ray.serve.config import RequestRouterConfig
+
+from ..document import RayRuntime
+from ..errors import ComposeError
+from .replica import Replica
+from .run_directory import RunDirectory
+
+NAMESPACE = "modelcompose"
+_REPLICA = "replica"
+_ROUTER = "modelcompose_jupyter.ray.request_router.BeginningRouter"
+_MOST_REQUESTS = 100_000  # at a replica; its host says how many runs it takes
+_TARGET = 32  # runs of a replica that autoscaling aims at
+_START_MILLISECONDS = 120_000
+_HEALTH_SECONDS = 2.0
+_CONTROL = {"num_cpus": 0}
+
+
+@dataclass(frozen=True)
+class Application:
+    """What runs in the cluster for servers of the same name.
+
+    Attributes:
+        name: of it.
+        handle: of the replicas.
+        directory: of the actor that has the `RunDirectory`.
+    """
+
+    name: str
+    handle: Any
+    directory: Any
+
+    def remove(self) -> None:
+        """End all of it."""
+        serve.delete(self.name)
+        ray.kill(self.directory)
+
+
+@contextlib.contextmanager
+def cluster(address: str | None) -> Iterator[None]:
+    """A connection to a cluster, or to one that is started on this machine where there is no
+    address, and ends with it.
+
+    Raises:
+        ComposeError: there is none.
+    """
+    folder = None if address else Path(tempfile.mkdtemp(prefix="mc-ray-"))
+    # Agents have 15 seconds by default, in which a busy machine may not start them.
+    os.environ.setdefault("RAY_agent_register_timeout_ms", str(_START_MILLISECONDS))
+    os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
+    os.environ.setdefault("RAY_SERVE_LOG_TO_STDERR", "0")
+    here: dict[str, Any] = {}
+    if folder is not None:
+        # Its own, in place of one in the home: nobody else on this machine can use it.
+        token = folder / "token"
+        token.touch(0o600)
+        token.write_text(secrets.token_hex(32))
+        os.environ["RAY_AUTH_TOKEN_PATH"] = str(token)
+        here = {"include_dashboard": False, "_temp_dir": str(folder)}
+    try:
+        try:
+            ray.init(
+                address=address or "local",
+                namespace=NAMESPACE,
+                log_to_driver=False,
+                logging_level="ERROR",
+                **here,
+            )
+        except (ConnectionError, RuntimeError, ValueError, TimeoutError) as error:
+            raise _no_cluster(address, error) from None
+        yield
+    finally:
+        ray.shutdown()
+        if folder is not None:
+            shutil.rmtree(folder, ignore_errors=True)
+
+
+def _no_cluster(address: str | None, error: Exception) -> ComposeError:
+    reason = str(error).strip().partition("\n")[0]
+    if address is None:
+        return ComposeError(f"Ray cannot be started: {reason}", code="no_cluster")
+    return ComposeError(
+        f"there is no Ray cluster at {address}: {reason}",
+        hint="This machine must be one of its nodes: 'ray start --address=HEAD:6379' makes it one,"
+        " and 'auto' is the cluster that it belongs to. Without an address one is started here.",
+        code="no_cluster",
+    )
+
+
+def deploy(name: str, runtime: RayRuntime, limits: Mapping[str, Any]) -> Application:
+    """Have replicas run; those that run already are given what has changed, and lose no run.
+
+    Args:
+        name: of the application.
+        runtime: how many there are, and what each needs.
+        limits: of each replica's host; see `LocalHost.limit`.
+    """
+    directory = (
+        ray.remote(RunDirectory)
+        .options(
+            name=f"{name}-runs",
+            namespace=NAMESPACE,
+            get_if_exists=True,
+            lifetime="detached",
+            max_restarts=-1,
+            max_task_retries=-1,
+            **_CONTROL,
+        )
+        .remote(limits.get("run_ttl"))
+    )
+    serve.start(proxy_location="Disabled", logging_config=_quiet())
+    seconds = limits.get("max_run_seconds")
+    deployment = serve.deployment(
+        Replica,
+        name=_REPLICA,
+        ray_actor_options=_resources(runtime.resources),
+        max_ongoing_requests=_MOST_REQUESTS,
+        request_router_config=RequestRouterConfig(request_router_class=_ROUTER),
+        health_check_period_s=_HEALTH_SECONDS,
+        graceful_shutdown_timeout_s=60.0 if seconds is None else seconds,
+        logging_config=_quiet(),
+        **_scale(runtime),
+    )
+    handle = serve.run(
+        deployment.bind(directory, dict(limits)),
+        name=name,
+        route_prefix=None,
+        logging_config=_quiet(),
+    )
+    return Application(name, handle, directory)
+
+
+def _quiet() -> dict[str, Any]:
+    return {"log_level": "WARNING", "enable_access_log": False}
+
+
+def _scale(runtime: RayRuntime) -> dict[str, Any]:
+    least = runtime.min_replicas if runtime.min_replicas is not None else _places(runtime.resources)
+    most = runtime.max_replicas if runtime.max_replicas is not None else least
+    if least == most:
+        return {"num_replicas": most}
+    return {
+        "autoscaling_config": {
+            "min_replicas": least,
+            "max_replicas": most,
+            "target_ongoing_requests": _TARGET,
+        }
+    }
+
+
+def _places(resources: Mapping[str, float]) -> int:
+    """How many replicas there are where nobody says: one for each GPU, or else for each node."""
+    gpus = int(ray.cluster_resources().get("GPU", 0) / (resources.get("gpu") or 1))
+    return gpus or len([node for node in ray.nodes() if node["Alive"]])
+
+
+def _resources(resources: Mapping[str, float]) -> dict[str, Any]:
+    has_gpus = ray.cluster_resources().get("GPU", 0) > 0
+    found: dict[str, Any] = {
+        "num_cpus": resources.get("cpu", 1),
+        "num_gpus": resources.get("gpu", 1 if has_gpus else 0),
+    }
+    if "memory" in resources:
+        found["memory"] = resources["memory"]
+    known = ("cpu", "gpu", "memory")
+    others = {name: each for name, each in resources.items() if name not in known}
+    return {**found, "resources": others} if others else found

@@ -1,0 +1,535 @@
+"""A host whose runs live in the replicas of a cluster.
+
+The thread ``modelcompose-ray`` belongs to a RayHost: it feeds runs from the replicas' streams.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import pickle
+import secrets
+import threading
+from collections import Counter
+from collections.abc import Callable, Coroutine, Iterable, Mapping
+from concurrent.futures import Future
+from dataclasses import fields, replace
+from functools import partial
+from typing import Any, TypeVar, Unpack
+
+from ray.exceptions import RayError, RayTaskError
+from ray.serve.exceptions import RayServeException
+
+from ..document import Document
+from ..errors import ComposeError
+from ..host import new_run, validate_run
+from ..hosted_runs import HostedRuns
+from ..models import MemoryUse, ModelInfo
+from ..redaction import get_logger
+from ..run_hooks import call_when_ended
+from ..run_store import Forgotten, Kept
+from ..seeds import draw_seed
+from ..tools import FunctionTool
+from ..workflow import Event, Run, RunOptions, State
+from ..workflow.extension import EarlierRun
+from .beginning import beginning_of
+from .cluster import Application
+from .failover import Replay
+from .messages import EPOCH_SIZE, Drafts, Order, PackedDocument, Refused, Route, Taken
+from .run_directory import SERVER_SECONDS, Entry
+
+RAY_THREAD_NAME = "modelcompose-ray"
+MOST_LOSSES = 8
+"""Replicas that one run may lose; it may be the cause."""
+_ASK_SECONDS = 10.0
+_FIRST_SECONDS = 30.0
+_STOP_SECONDS = 10.0  # in which a run ends that was stopped, or what is told of it does
+_KEPT_DOCUMENTS = 100
+
+T = TypeVar("T")
+_log = get_logger(__name__)
+
+
+class _Lost(Exception):
+    """The replica is gone, or knows the run no more."""
+
+
+class _Followed:
+    """A run, and where it is.
+
+    Attributes:
+        epoch: how often it was begun anew.
+        replica: where it is; None where that is to be found.
+        last: of the replica's events, the number of the last that has come.
+        is_stopped: whether it is to end.
+        accepted: done when it is certain that it will be run, or why not.
+    """
+
+    run: Run
+
+    def __init__(self, order: Order, epoch: int = 0, replica: str | None = None) -> None:
+        self.order = order
+        self.epoch = epoch
+        self.replica = replica
+        self.last = -1
+        self.losses = 0
+        self.is_stopped = False
+        self.accepted: Future[None] = Future()
+        self.task: asyncio.Task[None] | None = None
+        self.replay: Replay | None = None
+
+    @property
+    def entry(self) -> Entry:
+        return Entry(self.order, len(pickle.dumps(self.order)), self.epoch, self.replica)
+
+    def take(self, events: Iterable[Event]) -> None:
+        """Events of the replica."""
+        numbered = []
+        for event in events:
+            self.last = event.number
+            numbered.append(replace(event, number=event.number + self.epoch * EPOCH_SIZE))
+        for event in numbered if self.replay is None else self.replay.fresh(numbered):
+            self.run.take(event)
+
+    def fail(self, error: ComposeError) -> None:
+        self.run.add("error", error.to_dict())
+        self.run.add("state", {"state": State.FAILED})
+
+
+class RayHost(HostedRuns):
+    """The replicas of an application, as one host. Any number of them offer the same runs.
+
+    Attributes:
+        losses: how many runs were begun anew since their replica was lost.
+
+    Args:
+        application: what runs in the cluster.
+        ttl: seconds for which runs are known here that have ended.
+    """
+
+    def __init__(self, application: Application, ttl: float | None = None) -> None:
+        super().__init__()
+        self.losses: Counter[str] = Counter()
+        self.run_store.ttl = ttl
+        self._application = application
+        self._directory = application.directory
+        self._stream = application.handle.options(stream=True, method_name="run")
+        self._name = secrets.token_hex(6)
+        self._directory_name = ""
+        self._followed: dict[str, _Followed] = {}
+        self._adopting: dict[str, asyncio.Task[Kept | None]] = {}
+        self._documents: dict[str, Document] = {}
+        self._loop = asyncio.new_event_loop()
+        self._thread = threading.Thread(
+            target=self._loop.run_forever, name=RAY_THREAD_NAME, daemon=True
+        )
+        self._thread.start()
+        self._schedule(self._greet()).result(_FIRST_SECONDS)
+        self._greeting = self._schedule(self._keep_greeting())
+
+    # Runs
+
+    def submit(
+        self,
+        document: Document,
+        workflow: str | None = None,
+        input: Any = None,
+        *,
+        owed_to: Any = None,
+        metadata: Mapping[str, Any] | None = None,
+        is_guest: bool = False,
+        **options: Unpack[RunOptions],
+    ) -> Run:
+        """Start a run and return it at once; see `LocalHost.submit`. Whether there is room for it
+        is known when it is `accepted`.
+
+        Raises:
+            InputError: no such workflow, or inputs or options that it cannot take.
+            ComposeError: the host is closed.
+        """
+        return self._submit(
+            document, workflow, input, options, EarlierRun(), owed_to, metadata, is_guest, {}
+        )
+
+    def _submit(
+        self,
+        document: Document,
+        workflow: str | None,
+        input: Any,
+        options: RunOptions,
+        earlier: EarlierRun,
+        owed_to: Any,
+        metadata: Mapping[str, Any] | None,
+        is_guest: bool,
+        functions: Mapping[str, FunctionTool],
+    ) -> Run:
+        if self.closed:
+            raise ComposeError("the host is closed", hint="Connect again.", code="host_closed")
+        chosen, values, asked = validate_run(document, workflow, input, options)
+        asked.setdefault("seed", draw_seed())
+        packed = PackedDocument.of(document)
+        order = Order(
+            id=secrets.token_hex(6),
+            document=packed.key,
+            workflow=chosen.id,
+            input=values,
+            options=asked,
+            earlier=earlier,
+            metadata=metadata,
+            is_guest=is_guest,
+            owed=None if owed_to is None else owed_to.to_plain(),
+            beginning=beginning_of(document, chosen, values),
+        )
+        followed = _Followed(order)
+        run = self._keep(followed, document, owed_to)
+        call_when_ended(run)
+        self._tell_observers(run)
+        self._schedule(self._begin(followed, document, packed))
+        return run
+
+    def _keep(self, followed: _Followed, document: Document, owed_to: Any) -> Run:
+        """The run of this process that is fed."""
+        order = followed.order
+        followed.run = run = new_run(
+            document,
+            document.workflow(order.workflow),
+            order.input,
+            order.options,
+            partial(self._stop, followed),
+            order.metadata,
+            order.id,
+        )
+        given = None if run.input is order.input else order.input
+        self.run_store.add(run, document, order.options, owed_to, given)
+        self._followed[run.id] = followed
+        return run
+
+    async def accepted(self, run: Run) -> None:
+        followed = self._followed.get(run.id)
+        if followed is not None:
+            await asyncio.wrap_future(followed.accepted)
+
+    async def _begin(self, followed: _Followed, document: Document, packed: PackedDocument) -> None:
+        followed.task = asyncio.current_task()
+        try:
+            if packed.key not in self._documents:
+                await self._directory.add_document.remote(packed)
+                self._remember(packed.key, document)
+            await self._directory.add.remote(followed.entry)
+        except RayError as error:
+            _log.error("run %s cannot be noted: %s", followed.order.id, error)
+        await self._follow(followed)
+
+    def _remember(self, key: str, document: Document) -> None:
+        self._documents[key] = document
+        while len(self._documents) > _KEPT_DOCUMENTS:
+            del self._documents[next(iter(self._documents))]
+
+    async def _follow(self, followed: _Followed) -> None:
+        """Feed a run to its end, whatever that is; never raises."""
+        followed.task = asyncio.current_task()
+        try:
+            while not followed.run.done:
+                try:
+                    await self._read(followed)
+                except _Lost as lost:
+                    await self._begin_anew(followed, lost)
+            self._directory.ended.remote(followed.order.id)
+        except asyncio.CancelledError:
+            followed.run.add("state", {"state": State.CANCELLED})
+        except ComposeError as error:
+            self._refuse(followed, error)
+        except Exception as error:
+            _log.exception("run %s cannot be followed", followed.order.id)
+            internal = ComposeError(
+                f"internal error: {type(error).__name__}: {error}",
+                hint="The log of 'modelcompose_jupyter' has the traceback. Please report it.",
+                code="internal",
+            )
+            self._refuse(followed, internal)
+        finally:
+            if not followed.accepted.done():
+                followed.accepted.set_result(None)
+
+    def _refuse(self, followed: _Followed, error: ComposeError) -> None:
+        followed.fail(error)
+        if not followed.accepted.done():
+            self.run_store.fetched(followed.run)  # whoever asked is told at once
+            followed.accepted.set_exception(error)
+
+    async def _read(self, followed: _Followed) -> None:
+        """Read a run's stream, from where it is known to be or from a replica that takes it.
+
+        Raises:
+            _Lost: the replica is gone, or the run is not there.
+            ComposeError: no replica has room for it.
+        """
+        refused: set[str] = set()
+        while True:
+            pinned, order = followed.replica, followed.order
+            route = Route(pinned, frozenset(refused), order.beginning)
+            response = self._stream.remote(
+                route, order.id, None if pinned else order, followed.last
+            )
+            try:
+                async for part in response:
+                    match part:
+                        case Taken():
+                            await self._taken(followed, part.replica)
+                        case Refused():
+                            error = ComposeError.from_dict(part.error)
+                            if pinned:
+                                raise _Lost(error.message)
+                            if error.code != "busy" or part.replica in refused:
+                                raise error
+                            refused.add(part.replica)
+                        case Drafts():
+                            followed.run.drafts = part.drafts
+                        case _:
+                            followed.take(part)
+            except asyncio.CancelledError:
+                task = asyncio.current_task()
+                if task is not None and task.cancelling():
+                    raise
+                raise _Lost("the replica let go of it") from None  # it was ended while it ran
+            except RayTaskError:
+                raise  # a defect of ours
+            except (RayError, RayServeException) as error:
+                raise _Lost(str(error).partition("\n")[0]) from None
+            finally:
+                response.cancel()
+            if followed.run.done:
+                return
+            if not refused:
+                raise _Lost("its stream ended early")
+
+    async def _taken(self, followed: _Followed, replica: str) -> None:
+        if followed.replica != replica:
+            followed.replica = replica
+            await self._directory.placed.remote(followed.order.id, followed.epoch, replica)
+        if not followed.accepted.done():
+            followed.accepted.set_result(None)
+        if followed.is_stopped:
+            await self._stop_there(followed)
+
+    async def _begin_anew(self, followed: _Followed, lost: _Lost) -> None:
+        id = followed.order.id
+        followed.losses += 1
+        if followed.is_stopped:
+            followed.run.add("state", {"state": State.CANCELLED})
+            return
+        if followed.losses > MOST_LOSSES:
+            raise ComposeError(
+                f"{followed.losses} replicas were lost while run {id} was there",
+                hint="It may be the cause: does it need more memory than a replica has?",
+                code="replicas_lost",
+            )
+        _log.warning("run %s is begun anew: %s", id, lost)
+        self.losses[followed.run.workflow] += 1
+        if await self._directory.begin_anew.remote(id, followed.epoch):
+            followed.epoch, followed.replica = followed.epoch + 1, None
+        else:  # another server was faster
+            entry = await self._directory.find.remote(id)
+            if entry is not None:
+                followed.epoch, followed.replica = entry.epoch, entry.replica
+        followed.last = -1
+        followed.replay = Replay(followed.run)
+
+    # Stopping
+
+    def _stop(self, followed: _Followed) -> None:
+        """Any thread."""
+        with contextlib.suppress(RuntimeError):  # the loop has ended, and with it the run
+            self._loop.call_soon_threadsafe(self._stop_here, followed)
+
+    def _stop_here(self, followed: _Followed) -> None:
+        if followed.is_stopped:
+            return
+        followed.is_stopped = True
+        if followed.replica is None and followed.losses == 0 and followed.task is not None:
+            followed.task.cancel()  # it is nowhere yet
+        else:
+            self._loop.create_task(self._stop_there(followed))
+        self._loop.call_later(_STOP_SECONDS, self._give_up, followed)
+
+    async def _stop_there(self, followed: _Followed) -> None:
+        with contextlib.suppress(RayError, RayServeException, asyncio.CancelledError):
+            route = Route(followed.replica)
+            await self._application.handle.cancel.remote(route, followed.order.id)
+
+    def _give_up(self, followed: _Followed) -> None:
+        if not followed.run.done and followed.task is not None:
+            followed.task.cancel()
+
+    # Runs of other servers
+
+    async def find(
+        self, id: str, owed_to: Callable[[Mapping[str, Any]], Any]
+    ) -> Kept | Forgotten | None:
+        found = self.run_store.find(id)
+        if found is not None or self.closed:
+            return found
+        return await asyncio.wrap_future(self._schedule(self._adopted(id, owed_to)))
+
+    async def _adopted(self, id: str, owed_to: Callable[[Mapping[str, Any]], Any]) -> Kept | None:
+        """A run that another server has been asked for, as far as it has come."""
+        if id not in self._adopting:
+            task = self._loop.create_task(self._adopt(id, owed_to))
+            self._adopting[id] = task
+            task.add_done_callback(lambda _: self._adopting.pop(id, None))
+        return await asyncio.shield(self._adopting[id])
+
+    async def _adopt(self, id: str, owed_to: Callable[[Mapping[str, Any]], Any]) -> Kept | None:
+        entry = await self._directory.find.remote(id)
+        if entry is None or entry.order.owed is None:
+            return None
+        order = entry.order
+        document = await self._document(order.document)
+        if document is None:
+            return None
+        followed = _Followed(order, entry.epoch, entry.replica)
+        followed.accepted.set_result(None)
+        run = self._keep(followed, document, owed_to(order.owed))
+        self._loop.create_task(self._follow(followed))
+        # What its caller may have seen already comes with the first events.
+        await run.until(lambda: run.last_event >= 0, _FIRST_SECONDS)
+        found = self.run_store.find(id)
+        return found if isinstance(found, Kept) else None
+
+    async def _document(self, key: str) -> Document | None:
+        if key not in self._documents:
+            packed = await self._directory.document.remote(key)
+            if packed is None:
+                return None
+            self._remember(key, await asyncio.to_thread(packed.unpacked))
+        return self._documents.get(key)
+
+    async def _keep_greeting(self) -> None:
+        while True:
+            await asyncio.sleep(SERVER_SECONDS / 3)
+            try:
+                await self._greet()
+            except RayError as error:
+                _log.warning("the run directory does not answer: %s", error)
+
+    async def _greet(self) -> None:
+        """Say that this server is there; a directory that has begun anew is told what it forgot."""
+        name = await self._directory.greet.remote(self._name)
+        known = {id: each for id, each in self._followed.items() if self.run_store.find(id)}
+        self._followed = {
+            id: each for id, each in known.items() if isinstance(self.run_store.find(id), Kept)
+        }
+        if name == self._directory_name:
+            return
+        is_first, self._directory_name = not self._directory_name, name
+        if is_first:
+            return
+        for document in list(self._documents.values()):
+            await self._directory.add_document.remote(PackedDocument.of(document))
+        for each in list(self._followed.values()):
+            await self._directory.add.remote(each.entry)
+            if each.run.done:
+                await self._directory.ended.remote(each.order.id)
+
+    async def goes_on_without(self) -> bool:
+        """Whether other servers offer the same runs."""
+        servers = await asyncio.wrap_future(self._schedule(self._servers()))
+        return bool({*servers} - {self._name})
+
+    async def _servers(self) -> list[str]:
+        servers: list[str] = await self._directory.servers.remote()
+        return servers
+
+    # Replicas
+
+    def models(self) -> list[ModelInfo]:
+        """The models in the memory of replicas; what several have of one is added up."""
+        found: dict[str, ModelInfo] = {}
+        for info in (info for infos in self._all("models") for info in infos):
+            found[info.id] = _together(found[info.id], info) if info.id in found else info
+        return list(found.values())
+
+    def memory(self) -> MemoryUse:
+        """What replicas hold, together."""
+        uses: list[MemoryUse] = self._all("memory")
+
+        def total(name: str) -> Any:
+            values = [getattr(each, name) for each in uses]
+            return None if None in values else sum(values)
+
+        devices = [device for each in uses for device in each.devices]
+        names = ("private", "proportional", "resident", "available")
+        return MemoryUse(**{name: total(name) for name in names}, devices=devices)
+
+    def unload(self, name: str | None = None) -> list[ModelInfo]:
+        """Give back the memory of a model, by its id or source, or of all that no run uses, in
+        every replica; returns those that were unloaded.
+
+        Raises:
+            ModelError: no replica has one of that name, or runs use it in all that have.
+        """
+        answers = self._all("unload", name)
+        unloaded = [infos for infos in answers if not isinstance(infos, ComposeError)]
+        if not unloaded and answers:
+            used = (each for each in answers if each.code != "unknown_model")
+            raise next(used, answers[0])
+        return [info for infos in unloaded for info in infos]
+
+    def _all(self, method: str, *given: Any) -> list[Any]:
+        """What every replica answers that does."""
+        answers = self._application.handle.broadcast(method, *given)
+        found = answers.results(timeout_s=_ASK_SECONDS, return_exceptions=True)
+        return [each for each in found if not isinstance(each, RayError | RayServeException)]
+
+    # The end
+
+    def close(self, timeout: float | None = None) -> bool:
+        """Let go of the cluster. What it runs goes on where other servers offer it, and ends
+        otherwise. Idempotent."""
+        with self._lock:
+            if self.closed:
+                return True
+            self.closed = True
+        self._greeting.cancel()
+        others = 1
+        with contextlib.suppress(Exception):
+            others = self._schedule(self._part()).result(_ASK_SECONDS)
+        if not others:
+            for run in self.run_store.going():
+                run.cancel()
+            for run in self.run_store.going():
+                run.wait(timeout)
+            self._application.remove()
+        with contextlib.suppress(Exception):
+            asyncio.run_coroutine_threadsafe(_end_tasks(), self._loop).result(timeout)
+        self._loop.call_soon_threadsafe(self._loop.stop)
+        self._thread.join(timeout)
+        self.run_store.close()
+        return not self._thread.is_alive()
+
+    async def _part(self) -> int:
+        others: int = await self._directory.part.remote(self._name)
+        return others
+
+    def _schedule(self, work: Coroutine[Any, Any, T]) -> Future[T]:
+        return asyncio.run_coroutine_threadsafe(work, self._loop)
+
+
+async def _end_tasks() -> None:
+    tasks = asyncio.all_tasks() - {asyncio.current_task()}
+    for task in tasks:
+        task.cancel()
+    await asyncio.gather(*tasks, return_exceptions=True)
+
+
+_COUNTED = ("memory_bytes", "mapped_bytes", "leases", "running", "queued", "generated")
+
+
+def _together(first: ModelInfo, second: ModelInfo) -> ModelInfo:
+    """A model that two replicas have."""
+    told = first if first.state == "ready" else second
+    values = {each.name: getattr(told, each.name) for each in fields(ModelInfo)}
+    for name in _COUNTED:
+        values[name] = (getattr(first, name) or 0) + (getattr(second, name) or 0)
+    values["last_used"] = max(first.last_used, second.last_used)
+    return ModelInfo(**values)

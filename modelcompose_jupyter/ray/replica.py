@@ -1,0 +1,114 @@
+"""A replica: one process of the cluster that holds models and runs workflows, as any host does."""
+
+from __future__ import annotations
+
+import asyncio
+from collections import OrderedDict
+from collections.abc import AsyncIterator, Mapping
+from functools import partial
+from typing import Any
+
+from ray import serve
+
+from ..document import Document
+from ..errors import ComposeError
+from ..host import LocalHost
+from ..models import MemoryUse, ModelInfo
+from ..redaction import remember_variables
+from ..run_store import Kept
+from ..workflow import Run
+from .messages import Drafts, Order, Part, Refused, Route, Taken
+
+_KEPT_DOCUMENTS = 200
+_END_SECONDS = 10.0
+
+
+class Replica:
+    """The class of Serve's deployment. Every call has its `Route` first, by which it came here.
+
+    Args:
+        directory: the handle of the actor that has the `RunDirectory`.
+        limits: of the host; see `LocalHost.limit`.
+    """
+
+    def __init__(self, directory: Any, limits: Mapping[str, Any]) -> None:
+        self._directory = directory
+        self._host = LocalHost()
+        self._host.limit(**limits)
+        self._name = serve.get_replica_context().replica_id.unique_id
+        self._documents: OrderedDict[str, Document] = OrderedDict()
+
+    async def run(
+        self, _: Route, id: str, order: Order | None, after: int = -1
+    ) -> AsyncIterator[Part]:
+        """The events of a run beyond a number of this replica, and of what has happened meanwhile
+        as much as there is at once; a run that is not here is begun, if it is ordered."""
+        try:
+            run = self._known(id) or await self._begun(id, order)
+        except ComposeError as error:
+            yield Refused(self._name, error.to_dict())
+            return
+        yield Taken(self._name)
+        while not (run.done and after >= run.last_event):
+            await run.until(partial(_has_more, run, after))
+            fresh = run.events_so_far(after)
+            after = fresh[-1].number
+            if run.done and run.drafts:
+                yield Drafts(run.drafts)
+            yield fresh
+        self._host.run_store.fetched(run)
+
+    def _known(self, id: str) -> Run | None:
+        kept = self._host.run_store.find(id)
+        return self._host.run_store.load(kept) if isinstance(kept, Kept) else None
+
+    async def _begun(self, id: str, order: Order | None) -> Run:
+        if order is None:
+            raise ComposeError(f"run {id} is not here", code="lost")
+        document = await self._document(order.document)
+        known = self._known(id)  # somebody else may have begun it meanwhile
+        return known or self._host.begin(
+            id, document, order.workflow, order.input, order.options, order.earlier,
+            owed_to=self._name, metadata=order.metadata, is_guest=order.is_guest,
+        )  # fmt: skip
+
+    async def _document(self, key: str) -> Document:
+        """A document, which comes here once."""
+        document = self._documents.get(key)
+        if document is None:
+            packed = await self._directory.document.remote(key)
+            if packed is None:
+                raise ComposeError("the document is not known in the cluster", code="no_document")
+            document = self._documents[key] = await asyncio.to_thread(packed.unpacked)
+            remember_variables(document.environment)
+        self._documents.move_to_end(key)
+        while len(self._documents) > _KEPT_DOCUMENTS:
+            self._documents.popitem(last=False)
+        return document
+
+    async def cancel(self, _: Route, id: str) -> bool:
+        """Stop a run; returns whether it is here."""
+        run = self._known(id)
+        if run is not None:
+            run.cancel()
+        return run is not None
+
+    def models(self) -> list[ModelInfo]:
+        return self._host.models()
+
+    def memory(self) -> MemoryUse:
+        return self._host.memory()
+
+    def unload(self, name: str | None) -> list[ModelInfo] | ComposeError:
+        try:
+            return self._host.unload(name)
+        except ComposeError as error:
+            return error
+
+    def __del__(self) -> None:
+        """What Serve calls before it ends a replica."""
+        self._host.close(_END_SECONDS)
+
+
+def _has_more(run: Run, after: int) -> bool:
+    return run.last_event > after
