@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
+import contextlib
 import sys
+from dataclasses import replace
+from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
 
-from ..errors import ComposeError
+from ..errors import ComposeError, UsageError
 from .group import document_argument, document_path, file_option, main
 
 if TYPE_CHECKING:
+    from ..document import RayRuntime
     from ..server.server_info import ServerInfo
     from ..up.launch_config import LaunchConfig
 
@@ -34,6 +38,21 @@ all_option = click.option("--all", "everything", is_flag=True, help="All of your
 @click.option("--webui-port", type=_port, help="Its port; the document's, or 8081. 0 is any.")
 @click.option("--base-path", help="What the run API's paths begin with; the document's, or /api.")
 @click.option("--no-webui", is_flag=True, help="Serve the run API alone.")
+@click.option(
+    "--ray",
+    "address",
+    metavar="[ADDRESS]",
+    is_flag=False,
+    flag_value="",
+    help="Run in the replicas of a Ray cluster: 'auto' is the one that this machine belongs to. "
+    "Without an address one is started here. See also 'runtime' of the document's controller.",
+)
+@click.option(
+    "--replicas",
+    metavar="N|MIN-MAX",
+    callback=lambda _, __, value: _replicas(value),
+    help="How many replicas there are; the document's, or one for each GPU or node.",
+)
 @click.option("-d", "--detach", is_flag=True, help="Return when all is ready; see also 'down'.")
 @click.option(
     "--token-file",
@@ -80,6 +99,8 @@ def up(
     no_webui: bool,
     detach: bool,
     verbose: bool,
+    address: str | None,
+    replicas: tuple[int, int] | None,
     **options: Any,
 ) -> None:
     """Serve a document: an HTTP API, and a page with its workflows' forms.
@@ -101,7 +122,13 @@ def up(
         limits[budget] = limits[budget] and int(limits[budget] * _GB)
     log_level = "INFO" if verbose or detach else "WARNING"
     config = launch_config(
-        path, served, webui=not no_webui, limits=limits, log_level=log_level, **options
+        path,
+        served,
+        webui=not no_webui,
+        limits=limits,
+        ray=_runtime(served.controller.ray, address, replicas),
+        log_level=log_level,
+        **options,
     )
     config.check()
     if sys.stderr.isatty():
@@ -117,6 +144,48 @@ def up(
             _say("Ctrl-C ends it.")
 
     sys.exit(Supervisor(config, _say).run(on_ready))
+
+
+def _replicas(written: str | None) -> tuple[int, int] | None:
+    """The least and the most of ``3`` or ``1-4``."""
+    if written is None:
+        return None
+    least, _, most = written.partition("-")
+    with contextlib.suppress(ValueError):
+        if 1 <= int(least) <= int(most or least):
+            return int(least), int(most or least)
+    raise click.BadParameter("it is a number from 1 on, or two such as 1-4")
+
+
+def _runtime(
+    written: RayRuntime | None, address: str | None, replicas: tuple[int, int] | None
+) -> RayRuntime | None:
+    """Where it runs: as the document says, where an option does not.
+
+    Raises:
+        UsageError: that cannot be.
+    """
+    from ..document import RayRuntime
+
+    if address is None and written is None:
+        if replicas is not None:
+            raise UsageError("--replicas is for --ray", hint="Without it, one process runs all.")
+        return None
+    if address is not None and Path(address).suffix in (".yml", ".yaml"):
+        raise UsageError(
+            f"'{address}' is no address of a cluster",
+            hint="Write the document before --ray, or '-f' and the document.",
+        )
+    if find_spec("ray") is None:
+        raise UsageError(
+            "Ray is not installed here", hint="pip install 'modelcompose-jupyter[ray]' does it."
+        )
+    runtime = written or RayRuntime()
+    if address is not None:
+        runtime = replace(runtime, address=address or None)
+    if replicas is not None:
+        runtime = replace(runtime, min_replicas=replicas[0], max_replicas=replicas[1])
+    return runtime
 
 
 def _tell(config: LaunchConfig) -> None:

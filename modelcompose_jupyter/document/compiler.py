@@ -15,7 +15,8 @@ from . import schema
 from .checks import Checks, optional
 from .component_compiler import ComponentCompiler
 from .components import Component
-from .document import Controller, Document, Workflow
+from .document import Controller, Document, RayRuntime, Workflow
+from .fields import Strict
 from .files import BesideFiles
 from .reader import KeyPath, Source
 from .validator import Validated
@@ -92,7 +93,22 @@ class _Compiler:
             for key in schema.Address.model_fields:
                 at = (*path, "webui")
                 values[f"webui_{key}"] = self._serving(written.webui, at, key)
+        if isinstance(written.runtime, schema.RayRuntime):
+            values["ray"] = self._ray(written.runtime, (*path, "runtime"))
         return Controller(**{key: value for key, value in values.items() if value is not None})
+
+    def _ray(self, written: schema.RayRuntime, path: KeyPath) -> RayRuntime:
+        replicas = written.replicas or schema.Replicas()
+        if replicas.min and replicas.max and replicas.min > replicas.max:
+            at = (*path, "replicas", "max")
+            self._checks.problem(f"'max' is less than 'min', which is {replicas.min}", at)
+        resources = {} if written.resources is None else written.resources.model_dump()
+        return RayRuntime(
+            address=self._serving(written, path, "address", schema.RayRuntime),
+            min_replicas=replicas.min,
+            max_replicas=replicas.max,
+            resources={name: value for name, value in resources.items() if value is not None},
+        )
 
     def _origins(self, written: Iterable[str], path: KeyPath) -> Iterator[str]:
         """Each origin that is named; model-compose takes several in one text, with commas."""
@@ -108,10 +124,12 @@ class _Compiler:
                 else:
                     yield origin
 
-    def _serving(self, written: Any, path: KeyPath, key: str) -> Any:
+    def _serving(
+        self, written: Any, path: KeyPath, key: str, model: type[Strict] = schema.Api
+    ) -> Any:
         template = optional(getattr(written, key), (*path, key))
         before = self._checks.source.found
         self._checks.check_references(template, ("env",))
         if template is None or self._checks.source.found > before:
             return None
-        return self._checks.fixed(schema.Api, key, template)
+        return self._checks.fixed(model, key, template)

@@ -4,12 +4,13 @@ These models describe the text as it stands: the flat form and the nested one, s
 ``validator`` says which keys exclude each other, ``compiler`` brings all forms to one.
 """
 
-from collections.abc import Collection, Iterator
+from collections.abc import Collection, Iterator, Mapping
 from functools import cache
 from typing import Annotated, Any, Literal, get_args
 
 from pydantic import (
     BaseModel,
+    BeforeValidator,
     ConfigDict,
     Discriminator,
     Field,
@@ -872,6 +873,52 @@ class Adapter(Api):
     websocket: Any = _idle(_ELSEWHERE)
 
 
+class Replicas(Strict):
+    """How many replicas there are."""
+
+    min: Annotated[Integer, Field(ge=1)] | None = Field(
+        None, description="At least; one for each GPU of the cluster, or each node, if unset."
+    )
+    max: Annotated[Integer, Field(ge=1)] | None = Field(
+        None, description="At most, where there is much to do; as many as at least if unset."
+    )
+
+
+class Resources(Strict):
+    """What each replica needs. Other keys are resources of the cluster's own."""
+
+    model_config = ConfigDict(extra="allow", frozen=True)
+    __pydantic_extra__: dict[str, Number]
+
+    cpu: Annotated[Number, Field(ge=0)] | None = Field(None, description="Cores; 1 if unset.")
+    gpu: Annotated[Number, Field(ge=0)] | None = Field(
+        None, description="GPUs, or a part of one; 1 if unset, where the cluster has any."
+    )
+    memory: Size | None = Field(None, description="Such as 16GB.")
+
+
+class RayRuntime(Strict):
+    """Replicas of the host in a cluster that Ray keeps."""
+
+    type: Literal["ray"] = Field("ray", description="ray; others have no effect.")
+    address: Text | None = Field(
+        None,
+        description="Of the cluster: auto is the one that this machine belongs to. One is started "
+        "on this machine if unset.",
+    )
+    replicas: Replicas | None = Field(None, description="How many replicas there are.")
+    resources: Resources | None = Field(None, description="What each replica needs.")
+
+
+def _is_ray(runtime: Any) -> str:
+    of = runtime.get("type") if isinstance(runtime, Mapping) else runtime
+    return "mapping" if of == "ray" or isinstance(of, RayRuntime) else "plain"
+
+
+def _in_full(runtime: Any) -> Any:
+    return {"type": runtime} if isinstance(runtime, str) else runtime
+
+
 class Controller(Api):
     """How the workflows are served. The flat form holds its one adapter's keys directly."""
 
@@ -885,7 +932,13 @@ class Controller(Api):
         None, description="How the run API is offered: a list of one."
     )
     webui: WebUI | None = Field(None, description="The page with the workflows' forms.")
-    runtime: Any = _idle(NO_EFFECT["runtime"])
+    runtime: (
+        Annotated[
+            Annotated[RayRuntime, BeforeValidator(_in_full), IN_FULL] | Annotated[Any, IN_SHORT],
+            Discriminator(_is_ray),
+        ]
+        | None
+    ) = Field(None, description="Where models run: 'type: ray' has replicas of the host.")
     max_concurrent_count: Annotated[Integer, Field(ge=0)] | None = _idle(_ELSEWHERE)
     shutdown_pending_period: Any = _idle(_ELSEWHERE)
     shutdown_timeout: Any = _idle(_ELSEWHERE)

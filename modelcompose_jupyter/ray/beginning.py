@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from typing import Any
 
-from ..document import Document, Workflow, render
+from ..document import Document, Template, Workflow, render
 from ..errors import ComposeError
 
 _LONGEST = 256
@@ -15,17 +15,22 @@ _LONGEST = 256
 def beginning_of(document: Document, workflow: Workflow, values: Any) -> str | None:
     """What the first prompt of a run begins with: of a chat all up to what its user said first,
     which all of its turns have; None where the run asks no model."""
-    calls = workflow.model_calls
-    if not calls:
+    call = next(iter(workflow.model_calls), None)
+    if call is None:
         return None
-    action = calls[0].action
-    context = {"input": values, "env": document.environment}
+    job = next(each for each in workflow.jobs if each.id == call.job)
     try:
-        prompt = render(action.text, context)
-    except ComposeError:  # it speaks of jobs
+        prompt = _rendered(document, call.action.text, _rendered(document, job.input, values))
+    except ComposeError:  # it speaks of what other jobs give
         prompt = values
-    source = calls[0].component.sources[0] if calls[0].component.sources else ""
-    return f"{source}\n{_first(prompt)}"
+    return f"{' '.join(call.component.sources)}\n{_first(prompt)}"
+
+
+def _rendered(document: Document, template: Template | None, input: Any) -> Any:
+    """A template's value; the input itself where there is none."""
+    if template is None:
+        return input
+    return render(template, {"input": input, "env": document.environment, "index": 0})
 
 
 def _first(prompt: Any) -> str:

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import contextlib
+import logging
 import os
 import secrets
 import shutil
-import tempfile
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +18,9 @@ from ray.serve.config import RequestRouterConfig
 
 from ..document import RayRuntime
 from ..errors import ComposeError
+from ..processes import descendants, end_all, find_process
+from ..redaction import get_logger
+from .cluster_folder import folder_of
 from .replica import Replica
 from .run_directory import RunDirectory
 
@@ -28,7 +31,10 @@ _MOST_REQUESTS = 100_000  # at a replica; its host says how many runs it takes
 _TARGET = 32  # runs of a replica that autoscaling aims at
 _START_MILLISECONDS = 120_000
 _HEALTH_SECONDS = 2.0
+_ATTEMPTS = 3
 _CONTROL = {"num_cpus": 0}
+
+_log = get_logger(__name__)
 
 
 @dataclass(frozen=True)
@@ -39,67 +45,99 @@ class Application:
         name: of it.
         handle: of the replicas.
         directory: of the actor that has the `RunDirectory`.
+        connection: to the cluster, where it is closed with the application.
     """
 
     name: str
     handle: Any
     directory: Any
+    connection: contextlib.ExitStack = field(default_factory=contextlib.ExitStack)
 
     def remove(self) -> None:
-        """End all of it."""
+        """End all of it in the cluster."""
         serve.delete(self.name)
         ray.kill(self.directory)
 
 
+def join(name: str, runtime: RayRuntime, limits: Mapping[str, Any], folder: Path) -> Application:
+    """Connect to the cluster and `deploy`; ``folder`` is as in `cluster`.
+
+    Raises:
+        ComposeError: there is no cluster.
+    """
+    with contextlib.ExitStack() as stack:
+        stack.enter_context(cluster(runtime.address, folder))
+        application = deploy(name, runtime, limits)
+        return replace(application, connection=stack.pop_all())
+
+
 @contextlib.contextmanager
-def cluster(address: str | None) -> Iterator[None]:
+def cluster(address: str | None, folder: Path | None = None) -> Iterator[None]:
     """A connection to a cluster, or to one that is started on this machine where there is no
-    address, and ends with it.
+    address, and ends with it: its files are in the folder, or one that is made.
 
     Raises:
         ComposeError: there is none.
     """
-    folder = None if address else Path(tempfile.mkdtemp(prefix="mc-ray-"))
     # Agents have 15 seconds by default, in which a busy machine may not start them.
     os.environ.setdefault("RAY_agent_register_timeout_ms", str(_START_MILLISECONDS))
     os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
-    os.environ.setdefault("RAY_SERVE_LOG_TO_STDERR", "0")
-    here: dict[str, Any] = {}
-    if folder is not None:
-        # Its own, in place of one in the home: nobody else on this machine can use it.
-        token = folder / "token"
-        token.touch(0o600)
-        token.write_text(secrets.token_hex(32))
-        os.environ["RAY_AUTH_TOKEN_PATH"] = str(token)
-        here = {"include_dashboard": False, "_temp_dir": str(folder)}
+    for name in ("ray", "ray.serve"):
+        logging.getLogger(name).setLevel(logging.ERROR)
+    if address is None and folder is None:
+        folder = folder_of(secrets.token_hex(6))
     try:
-        try:
-            ray.init(
-                address=address or "local",
-                namespace=NAMESPACE,
-                log_to_driver=False,
-                logging_level="ERROR",
-                **here,
-            )
-        except (ConnectionError, RuntimeError, ValueError, TimeoutError) as error:
-            raise _no_cluster(address, error) from None
+        if address is not None:
+            _connect(address)
+        elif folder is not None:
+            _start(folder)
         yield
     finally:
         ray.shutdown()
-        if folder is not None:
+        if address is None and folder is not None:
             shutil.rmtree(folder, ignore_errors=True)
 
 
-def _no_cluster(address: str | None, error: Exception) -> ComposeError:
-    reason = str(error).strip().partition("\n")[0]
-    if address is None:
-        return ComposeError(f"Ray cannot be started: {reason}", code="no_cluster")
-    return ComposeError(
-        f"there is no Ray cluster at {address}: {reason}",
-        hint="This machine must be one of its nodes: 'ray start --address=HEAD:6379' makes it one,"
-        " and 'auto' is the cluster that it belongs to. Without an address one is started here.",
-        code="no_cluster",
+def _start(folder: Path) -> None:
+    folder.mkdir(0o700)
+    # Its own, in place of one in the home: nobody else on this machine can use it.
+    token = folder / "token"
+    token.touch(0o600)
+    token.write_text(secrets.token_hex(32))
+    os.environ["RAY_AUTH_TOKEN_PATH"] = str(token)
+    for attempt in range(_ATTEMPTS):
+        try:
+            _init("local", include_dashboard=False, _temp_dir=str(folder))
+            return
+        except Exception as error:  # it has half a minute, whatever the machine has to do
+            if attempt == _ATTEMPTS - 1:
+                reason = _reason(error)
+                raise ComposeError(f"Ray cannot be started: {reason}", code="no_cluster") from None
+            _log.warning("Ray is started once more: %s", _reason(error))
+            end_all(descendants(find_process(os.getpid())))
+
+
+def _connect(address: str) -> None:
+    try:
+        _init(address)
+    except Exception as error:  # of many kinds
+        raise ComposeError(
+            f"there is no Ray cluster at {address}: {_reason(error)}",
+            hint="This machine must be one of its nodes: 'ray start --address=HEAD:6379' makes it "
+            "one, and 'auto' is the cluster that it belongs to. Without an address one is started "
+            "here.",
+            code="no_cluster",
+        ) from None
+
+
+def _init(address: str, **more: Any) -> None:
+    ray.init(
+        address=address, namespace=NAMESPACE, log_to_driver=False, logging_level="ERROR", **more
     )
+
+
+def _reason(error: Exception) -> str:
+    return str(error).strip().partition("\n")[0]
 
 
 def deploy(name: str, runtime: RayRuntime, limits: Mapping[str, Any]) -> Application:

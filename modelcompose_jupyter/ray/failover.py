@@ -14,6 +14,7 @@ from typing import Any
 from ..workflow import Event, Run
 
 _UNFINISHED = "\ufffd"  # what stands at the end of a text for a part of a character
+_OF_THE_CLOCK = ("seconds", "wait", "until")  # what is another each time
 _PHASES = ("job", "repeat", "item", "round")  # of progress, that tell of the run's own steps
 
 
@@ -143,6 +144,10 @@ def _subject(event: Event) -> Any:
             return ("tool", *data["stream"], data["id"])
         case "job":
             return ("job", data["job"])
+        case "item":
+            return ("item", data["job"], data["index"])
+        case "question":
+            return ("question", data["id"])
         case "messages":
             return ("messages", data["job"], data["repeat"])
         case "progress" if data["phase"] in _PHASES:
@@ -154,7 +159,7 @@ def _subject(event: Event) -> Any:
 
 def _said(event: Event) -> Any:
     """What an event says, without what is another thing each time."""
-    return {key: value for key, value in event.data.items() if key != "seconds"}
+    return {key: value for key, value in event.data.items() if key not in _OF_THE_CLOCK}
 
 
 def _sentence(event: Event, place: int) -> str:

@@ -29,7 +29,7 @@ from ..redaction import get_logger
 from ..run_hooks import call_when_ended
 from ..run_store import Forgotten, Kept
 from ..seeds import draw_seed
-from ..tools import FunctionTool
+from ..tools import FunctionStep, FunctionTool
 from ..workflow import Event, Run, RunOptions, State
 from ..workflow.extension import EarlierRun
 from .beginning import beginning_of
@@ -60,6 +60,7 @@ class _Followed:
     Attributes:
         epoch: how often it was begun anew.
         replica: where it is; None where that is to be found.
+        answers: to its questions, by their ids.
         last: of the replica's events, the number of the last that has come.
         is_stopped: whether it is to end.
         accepted: done when it is certain that it will be run, or why not.
@@ -67,12 +68,19 @@ class _Followed:
 
     run: Run
 
-    def __init__(self, order: Order, epoch: int = 0, replica: str | None = None) -> None:
+    def __init__(
+        self,
+        order: Order,
+        epoch: int = 0,
+        replica: str | None = None,
+        answers: Mapping[str, Any] | None = None,
+    ) -> None:
         self.order = order
         self.epoch = epoch
         self.replica = replica
         self.last = -1
         self.losses = 0
+        self.answers = dict(answers or {})
         self.is_stopped = False
         self.accepted: Future[None] = Future()
         self.task: asyncio.Task[None] | None = None
@@ -80,7 +88,8 @@ class _Followed:
 
     @property
     def entry(self) -> Entry:
-        return Entry(self.order, len(pickle.dumps(self.order)), self.epoch, self.replica)
+        size = len(pickle.dumps(self.order))
+        return Entry(self.order, size, self.epoch, self.replica, self.answers)
 
     def take(self, events: Iterable[Event]) -> None:
         """Events of the replica."""
@@ -138,6 +147,7 @@ class RayHost(HostedRuns):
         owed_to: Any = None,
         metadata: Mapping[str, Any] | None = None,
         is_guest: bool = False,
+        steps: Mapping[str, FunctionStep] | None = None,
         **options: Unpack[RunOptions],
     ) -> Run:
         """Start a run and return it at once; see `LocalHost.submit`. Whether there is room for it
@@ -148,8 +158,9 @@ class RayHost(HostedRuns):
             ComposeError: the host is closed.
         """
         return self._submit(
-            document, workflow, input, options, EarlierRun(), owed_to, metadata, is_guest, {}
-        )
+            document, workflow, input, options, EarlierRun(), owed_to, metadata, is_guest, {},
+            steps or {},
+        )  # fmt: skip
 
     def _submit(
         self,
@@ -162,6 +173,7 @@ class RayHost(HostedRuns):
         metadata: Mapping[str, Any] | None,
         is_guest: bool,
         functions: Mapping[str, FunctionTool],
+        steps: Mapping[str, FunctionStep],
     ) -> Run:
         if self.closed:
             raise ComposeError("the host is closed", hint="Connect again.", code="host_closed")
@@ -196,6 +208,7 @@ class RayHost(HostedRuns):
             order.input,
             order.options,
             partial(self._stop, followed),
+            partial(self._answer, followed),
             order.metadata,
             order.id,
         )
@@ -287,6 +300,7 @@ class RayHost(HostedRuns):
                             followed.run.drafts = part.drafts
                         case _:
                             followed.take(part)
+                            self._answer_again(followed, part)
             except asyncio.CancelledError:
                 task = asyncio.current_task()
                 if task is not None and task.cancelling():
@@ -361,6 +375,38 @@ class RayHost(HostedRuns):
         if not followed.run.done and followed.task is not None:
             followed.task.cancel()
 
+    # Answering
+
+    def _answer(self, followed: _Followed, question: str, value: Any) -> None:
+        """Answer a question of a run, and wait until that is heard of here. Any thread but the
+        loop's."""
+        self._schedule(self._answer_there(followed, question, value)).result(_ASK_SECONDS)
+        run = followed.run
+        run.wait_for(lambda: question not in (each["id"] for each in run.questions), _ASK_SECONDS)
+
+    async def _answer_there(self, followed: _Followed, question: str, value: Any) -> None:
+        id = followed.order.id
+        followed.answers[question] = value
+        try:
+            await self._directory.answered.remote(id, question, value)
+            refusal = await self._application.handle.answer.remote(
+                Route(followed.replica), id, question, value
+            )
+        except (RayError, RayServeException):
+            return  # where the run is begun anew it is answered again
+        if refusal is not None:
+            del followed.answers[question]
+            raise refusal
+
+    def _answer_again(self, followed: _Followed, events: Iterable[Event]) -> None:
+        """Answer what a run asks that was begun anew, and has been answered before."""
+        for event in events:
+            asked = event.data if event.type == "question" else {}
+            id = asked.get("id")
+            if asked.get("state") == "open" and id in followed.answers:
+                again = self._answer_there(followed, id, followed.answers[id])
+                self._loop.create_task(again).add_done_callback(_ignored)
+
     # Runs of other servers
 
     async def find(
@@ -387,7 +433,7 @@ class RayHost(HostedRuns):
         document = await self._document(order.document)
         if document is None:
             return None
-        followed = _Followed(order, entry.epoch, entry.replica)
+        followed = _Followed(order, entry.epoch, entry.replica, entry.answers)
         followed.accepted.set_result(None)
         run = self._keep(followed, document, owed_to(order.owed))
         self._loop.create_task(self._follow(followed))
@@ -505,6 +551,7 @@ class RayHost(HostedRuns):
         self._loop.call_soon_threadsafe(self._loop.stop)
         self._thread.join(timeout)
         self.run_store.close()
+        self._application.connection.close()
         return not self._thread.is_alive()
 
     async def _part(self) -> int:
@@ -513,6 +560,12 @@ class RayHost(HostedRuns):
 
     def _schedule(self, work: Coroutine[Any, Any, T]) -> Future[T]:
         return asyncio.run_coroutine_threadsafe(work, self._loop)
+
+
+def _ignored(task: asyncio.Task[None]) -> None:
+    """Somebody else has answered before."""
+    if not task.cancelled():
+        task.exception()
 
 
 async def _end_tasks() -> None:

@@ -93,6 +93,16 @@ class Replica:
             run.cancel()
         return run is not None
 
+    async def answer(self, _: Route, id: str, question: str, value: Any) -> ComposeError | None:
+        """Answer a question of a run; returns why not, where it cannot be."""
+        run = self._known(id)
+        try:
+            if run is not None:
+                run.answer(value, question)
+        except ComposeError as error:
+            return error
+        return None
+
     def models(self) -> list[ModelInfo]:
         return self._host.models()
 

@@ -10,7 +10,9 @@ import asyncio
 import secrets
 import time
 from collections import OrderedDict
-from dataclasses import dataclass, replace
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
+from typing import Any
 
 from .messages import Order, PackedDocument
 
@@ -32,12 +34,14 @@ class Entry:
         size: of that, in bytes, about.
         epoch: how often it was begun anew.
         replica: where it is; None until it is somewhere.
+        answers: to its questions, by their ids: where it is begun anew they are given again.
     """
 
     order: Order
     size: int
     epoch: int = 0
     replica: str | None = None
+    answers: Mapping[str, Any] = field(default_factory=dict, repr=False)
 
 
 class RunDirectory:
@@ -105,6 +109,12 @@ class RunDirectory:
             self._put(replace(entry, replica=replica))
             async with self._placed:
                 self._placed.notify_all()
+
+    async def answered(self, id: str, question: str, value: Any) -> None:
+        """A question of a run was answered."""
+        entry = self._runs.get(id)
+        if entry is not None:
+            self._put(replace(entry, answers={**entry.answers, question: value}))
 
     async def ended(self, id: str) -> None:
         """A run has ended, and its replica has its texts for a while."""

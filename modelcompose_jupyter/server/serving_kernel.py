@@ -17,16 +17,18 @@ import secrets
 import signal
 import sys
 import threading
+import traceback
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ..errors import ComposeError
-from ..host import SERVING_LIMITS, local_host
+from ..host import SERVING_LIMITS, LocalHost, local_host
 from ..processes import find_process, is_alive
 from .access import TOKEN_VARIABLE, Access
 from .catalog import DocumentFile
 from .logs import configure
+from .served_host import ServedHost
 from .server import Server, ServerSettings
 
 if TYPE_CHECKING:
@@ -43,12 +45,15 @@ _managed_server: Server | None = None
 # Starting a kernel
 
 
-def dedicated_kernel_arguments(**options: Any) -> list[str]:
+def dedicated_kernel_arguments(serve: Callable[..., None], **options: Any) -> list[str]:
     """The arguments for ``ipykernel_launcher`` that make a kernel serve, and do nothing else.
 
-    The options are those of `serve_dedicated`, as plain data; a token has no place among them.
+    Args:
+        serve: does it: `serve_dedicated`, or what calls that.
+        options: of it, as plain data; a token has no place among them.
     """
-    code = f"from {__name__} import serve_dedicated; serve_dedicated(**{options!r})"
+    name = serve.__name__
+    code = f"from {serve.__module__} import {name}; {name}(**{options!r})"
     return [*_arguments(code), "--HistoryManager.enabled=False", "--log-level=ERROR"]
 
 
@@ -84,6 +89,9 @@ def serve_dedicated(*, parent: int, log_level: str, log_prompts: bool, **options
     except ComposeError as error:
         print(error, file=sys.__stderr__, flush=True)
         os._exit(2)
+    except Exception:  # a kernel would go on without its server
+        traceback.print_exc(file=sys.__stderr__)
+        os._exit(1)
     signal.signal(signal.SIGTERM, lambda *_: server.state.end_requested.set())
     _close_when_asked(server, parent, then=_end_kernel)
 
@@ -115,9 +123,10 @@ def serve_document(
     base_path: str = "/api",
     token: str | None = None,
     limits: Mapping[str, Any] | None = None,
+    host: Callable[[Mapping[str, Any]], ServedHost] | None = None,
     **server_info: Any,
 ) -> Server:
-    """Serve a document's workflows on this process's host.
+    """Serve a document's workflows.
 
     Args:
         path: the document.
@@ -126,12 +135,13 @@ def serve_document(
         base_path: of the run API.
         token: what clients must present, which only loopback may do without.
         limits: of the host, in place of `SERVING_LIMITS`; see `LocalHost.limit`.
+        host: gives the host, of its limits; this process's if None.
         server_info: what the server's file says besides.
 
     Raises:
         DocumentError: all that is wrong with the document.
         UsageError: the address needs a token.
-        ComposeError: the port is taken.
+        ComposeError: the port is taken, or there is no host.
     """
     catalog = DocumentFile(Path(path))
     document = catalog.document
@@ -144,9 +154,14 @@ def serve_document(
     }
     access = Access(address, token, document.controller.origins)
     settings = ServerSettings(port=port, base_path=base_path)
+    served = (host or _limited_host)({**SERVING_LIMITS, **(limits or {})})
+    return Server(served, catalog, access, settings, **facts).start()
+
+
+def _limited_host(limits: Mapping[str, Any]) -> LocalHost:
     host = local_host()
-    host.limit(**{**SERVING_LIMITS, **(limits or {})})
-    return Server(host, catalog, access, settings, **facts).start()
+    host.limit(**limits)
+    return host
 
 
 def _kernel_id() -> str | None:

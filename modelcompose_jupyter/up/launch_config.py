@@ -7,6 +7,7 @@ import dataclasses
 import hashlib
 import json
 import os
+import re
 import secrets
 import socket
 from collections.abc import Iterable, Mapping
@@ -16,7 +17,7 @@ from typing import Any
 
 from pydantic import TypeAdapter
 
-from ..document import Document
+from ..document import Document, RayRuntime
 from ..errors import ComposeError, UsageError
 from ..server.access import TOKEN_VARIABLE, is_loopback
 from ..server.ports import try_bind
@@ -64,6 +65,8 @@ class LaunchConfig:
         page_token: what visitors of the page must present, if anything.
         token_from: who gave the token: a file's path, or None where it was made.
         limits: of the host; see `LocalHost.limit`.
+        ray: the cluster whose replicas are the host; None where the run API's process is.
+        application: what it is called there.
         log_level: the least that the log says.
         log_prompts: whether inputs and texts are in the log.
         id: of the host's server.
@@ -78,6 +81,8 @@ class LaunchConfig:
     page_token: str | None = field(default=None, repr=False)
     token_from: str | None = None
     limits: Mapping[str, Any] = field(default_factory=dict)
+    ray: RayRuntime | None = None
+    application: str = "modelcompose"
     log_level: str = "WARNING"
     log_prompts: bool = False
     id: str = field(default_factory=lambda: secrets.token_hex(6))
@@ -115,7 +120,7 @@ class LaunchConfig:
                 hint="Choose others with --port and --webui-port.",
             )
         for each in find_servers(document=self.document):
-            if each.supervisor is not None:
+            if each.supervisor is not None and self.ray is None:  # one of many that offer it
                 page = f", page {each.webui}" if each.webui else ""
                 raise ComposeError(
                     f"{Path(self.document).name} is up already: API {each.url}{page}",
@@ -175,6 +180,7 @@ def launch_config(
     base_path: str | None = None,
     webui: bool = True,
     token_file: str | None = None,
+    ray: RayRuntime | None = None,
     **others: Any,
 ) -> LaunchConfig:
     """What to start for a document; what is None is as the document has it, a port of 0 any that is
@@ -203,8 +209,15 @@ def launch_config(
         token=token or (made if api.is_public else None),
         page_token=token or (made if page is not None and page.is_public else None),
         token_from=origin,
+        ray=ray,
+        application=_application(document.name or path.stem),
         **others,
     )
+
+
+def _application(name: str) -> str:
+    """What a document is called in a cluster, whichever machine it is on."""
+    return f"modelcompose-{re.sub(r'[^a-z0-9]+', '-', name.lower()).strip('-')}".rstrip("-")
 
 
 def log_path(document: str | os.PathLike[str]) -> Path:

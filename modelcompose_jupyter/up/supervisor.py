@@ -3,28 +3,34 @@
 from __future__ import annotations
 
 import contextlib
+import dataclasses
 import os
 import queue
+import shutil
 import signal
 import sys
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from types import FrameType
+from typing import Any
 
 from ..errors import ComposeError
 from ..host_selection import HOST_VARIABLE
 from ..private_files import make_folder
 from ..processes import descendants, end_all, find_process
+from ..ray.cluster_folder import folder_of
+from ..ray.ingress import serve_ingress
 from ..server.access import TOKEN_VARIABLE
 from ..server.api_client import answers, ask
 from ..server.server_info import ServerInfo, read
-from ..server.serving_kernel import dedicated_kernel_arguments
+from ..server.serving_kernel import dedicated_kernel_arguments, serve_dedicated
 from .child import Child, Sink
 from .launch_config import LaunchConfig
 
 _TICK = 0.1
 _START_SECONDS = 120.0
+_CLUSTER_SECONDS = 900.0  # in which a cluster may get nodes
 _HOST_SECONDS = 25.0  # for a load that is deep in a library, say
 _PAGE_SECONDS = 5.0
 
@@ -68,7 +74,8 @@ class Supervisor:
                 self._end()
 
     def _look_after(self, on_ready: Callable[[ServerInfo], None] | None) -> int:
-        deadline = time.monotonic() + _START_SECONDS
+        seconds = _START_SECONDS if self._config.ray is None else _CLUSTER_SECONDS
+        deadline = time.monotonic() + seconds
         ready = False
         while True:
             with contextlib.suppress(queue.Empty):
@@ -88,9 +95,7 @@ class Supervisor:
                 if on_ready is not None:
                     on_ready(server_info)
             elif time.monotonic() > deadline:
-                raise ComposeError(
-                    f"nothing answers after {_START_SECONDS:.0f} seconds", code="not_ready"
-                )
+                raise ComposeError(f"nothing answers after {seconds:.0f} seconds", code="not_ready")
 
     # Children
 
@@ -117,7 +122,7 @@ class Supervisor:
         make_folder(config.connection_file.parent)
         kernel = [
             *(sys.executable, "-m", "ipykernel_launcher", "-f", str(config.connection_file)),
-            *dedicated_kernel_arguments(**options),
+            *_kernel_arguments(config, options),
         ]
         self._host = Child("host", kernel, _environment(config.token), self._sink)
         if config.page is None:
@@ -148,6 +153,8 @@ class Supervisor:
         if self._host is not None:
             self._host.end(_HOST_SECONDS)
         end_all(started)
+        if self._config.ray is not None:
+            shutil.rmtree(folder_of(self._config.id), ignore_errors=True)
         for path in (self._config.server_info_path, self._config.connection_file):
             with contextlib.suppress(OSError):
                 path.unlink(missing_ok=True)
@@ -183,6 +190,16 @@ class Supervisor:
             for child in self._children:
                 child.process.kill()
         self._signals.put(number)  # which may be done in a signal's handler
+
+
+def _kernel_arguments(config: LaunchConfig, options: dict[str, Any]) -> list[str]:
+    """What makes a kernel serve: on a host of its own, or in front of a cluster's replicas."""
+    if config.ray is None:
+        return dedicated_kernel_arguments(serve_dedicated, **options)
+    runtime = dataclasses.asdict(config.ray)
+    return dedicated_kernel_arguments(
+        serve_ingress, runtime=runtime, application=config.application, **options
+    )
 
 
 def is_ready(server_info: ServerInfo) -> bool:
