@@ -79,11 +79,7 @@ def cluster(address: str | None, folder: Path | None = None) -> Iterator[None]:
     Raises:
         ComposeError: there is none.
     """
-    # Agents have 15 seconds by default, in which a busy machine may not start them.
-    os.environ.setdefault("RAY_agent_register_timeout_ms", str(_START_MILLISECONDS))
-    os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
-    for name in ("ray", "ray.serve"):
-        logging.getLogger(name).setLevel(logging.ERROR)
+    prepare()
     if address is None and folder is None:
         folder = folder_of(secrets.token_hex(6))
     try:
@@ -96,6 +92,16 @@ def cluster(address: str | None, folder: Path | None = None) -> Iterator[None]:
         ray.shutdown()
         if address is None and folder is not None:
             shutil.rmtree(folder, ignore_errors=True)
+
+
+def prepare() -> None:
+    """Set how Ray is in this process, and in those that it starts: patient, quiet, and telling
+    nobody anything."""
+    # Agents have 15 seconds by default, in which a busy machine may not start them.
+    os.environ.setdefault("RAY_agent_register_timeout_ms", str(_START_MILLISECONDS))
+    os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
+    for name in ("ray", "ray.serve"):
+        logging.getLogger(name).setLevel(logging.ERROR)
 
 
 def _start(folder: Path) -> None:

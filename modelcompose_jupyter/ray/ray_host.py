@@ -196,7 +196,7 @@ class RayHost(HostedRuns):
         run = self._keep(followed, document, owed_to)
         call_when_ended(run)
         self._tell_observers(run)
-        self._schedule(self._begin(followed, document, packed))
+        self._schedule(self._follow(followed, self._note(followed, document, packed)))
         return run
 
     def _keep(self, followed: _Followed, document: Document, owed_to: Any) -> Run:
@@ -222,26 +222,28 @@ class RayHost(HostedRuns):
         if followed is not None:
             await asyncio.wrap_future(followed.accepted)
 
-    async def _begin(self, followed: _Followed, document: Document, packed: PackedDocument) -> None:
-        followed.task = asyncio.current_task()
-        try:
-            if packed.key not in self._documents:
-                await self._directory.add_document.remote(packed)
-                self._remember(packed.key, document)
-            await self._directory.add.remote(followed.entry)
-        except RayError as error:
-            _log.error("run %s cannot be noted: %s", followed.order.id, error)
-        await self._follow(followed)
+    async def _note(self, followed: _Followed, document: Document, packed: PackedDocument) -> None:
+        """Have the directory know a run, and its document."""
+        if packed.key not in self._documents:
+            await self._directory.add_document.remote(packed)
+            self._remember(packed.key, document)
+        await self._directory.add.remote(followed.entry)
 
     def _remember(self, key: str, document: Document) -> None:
         self._documents[key] = document
         while len(self._documents) > _KEPT_DOCUMENTS:
             del self._documents[next(iter(self._documents))]
 
-    async def _follow(self, followed: _Followed) -> None:
-        """Feed a run to its end, whatever that is; never raises."""
+    async def _follow(
+        self, followed: _Followed, first: Coroutine[Any, Any, None] | None = None
+    ) -> None:
+        """Feed a run to its end, whatever that is, once something else is done; never raises."""
         followed.task = asyncio.current_task()
         try:
+            if first is not None:
+                await first
+            if followed.is_stopped:
+                raise asyncio.CancelledError
             while not followed.run.done:
                 try:
                     await self._read(followed)
@@ -479,6 +481,8 @@ class RayHost(HostedRuns):
 
     async def goes_on_without(self) -> bool:
         """Whether other servers offer the same runs."""
+        if self.closed:
+            return False
         servers = await asyncio.wrap_future(self._schedule(self._servers()))
         return bool({*servers} - {self._name})
 

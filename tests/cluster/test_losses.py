@@ -1,0 +1,260 @@
+"""Replicas, servers and the directory are killed while runs go on: no text is lost, or another."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import random
+import signal
+import subprocess
+import sys
+from concurrent.futures import ThreadPoolExecutor
+
+import httpx
+import pytest
+from standins.waiting import until
+
+from modelcompose_jupyter.document import load_document
+from modelcompose_jupyter.ray import ray_host
+
+from .conftest import LONG, STORY
+
+pytestmark = pytest.mark.ray
+KILLS = 20
+
+
+class Watched:
+    """What somebody has been shown of a run, by its events as they come."""
+
+    def __init__(self, run):
+        self.run = run
+        self.numbers, self.taken_back = [-1], []
+        self.texts = {}
+        run.watch(self._look)
+
+    def _look(self):
+        for event in self.run.events_so_far(self.numbers[-1]):
+            self.numbers.append(event.number)
+            if event.type == "text" and not self.run.done:
+                shown = self.texts.setdefault(tuple(event.data["stream"]), "")
+                text = shown[: event.data["offset"]] + event.data["text"]
+                if not text.startswith(shown.rstrip("\ufffd")):
+                    self.taken_back.append((shown, text))
+                self.texts[tuple(event.data["stream"])] = text
+
+
+def place(host, run):
+    return host._followed[run.id].replica
+
+
+def going(host, run):
+    """Wait until a run is amid its texts."""
+    assert run.wait_for(lambda: len(run.text) > 300 and place(host, run) is not None, 60)
+    return run
+
+
+def test_a_replica_is_killed_amid_streams_again_and_again(host, story, solo, replicas):
+    chance = random.Random(7)
+    asked = [
+        ({"prompt": f"Once upon a time a {who}", **LONG}, seed)
+        for who in ("fox", "owl") for seed in range(3)
+    ]  # fmt: skip
+    expected = [solo(story, *each).streams for each in asked]
+    begun_anew = 0
+    for _ in range(KILLS):
+        runs = [host.submit(story, None, given, seed=seed) for given, seed in asked]
+        watched = [Watched(run) for run in runs]
+        victim = place(host, going(host, chance.choice(runs)))
+        lost = [run for run in runs if place(host, run) == victim and not run.done]
+        os.kill(replicas.pids()[victim], signal.SIGKILL)
+        for run, each, streams in zip(runs, watched, expected, strict=True):
+            assert run.wait(240) and run.error is None
+            assert run.streams == streams and not run.warnings
+            assert each.numbers == sorted({*each.numbers}) and not each.taken_back
+        begun_anew += sum(host._followed[run.id].epoch for run in lost)
+        until(lambda: len(replicas.pids()) >= 2)
+    assert begun_anew >= KILLS
+    assert host.losses.total() >= begun_anew
+
+
+def test_two_servers_see_the_same_run_go_on(hosts, story, solo, replicas):
+    first, second = hosts(), hosts()
+    given = {"prompt": "Once", **LONG}
+    run = going(first, first.submit(story, None, given, seed=4, owed_to=Owed()))
+    there = adopted(second, run.id)
+    replicas.kill(place(first, run))
+    assert run.wait(120) and there.wait(120)
+    assert run.streams == there.streams == solo(story, given, 4).streams
+    assert run.last_event == there.last_event >= 2**32
+
+
+class Owed:
+    """For whom a run is, as a server's terms say it."""
+
+    def to_plain(self):
+        return {"caller": 2, "linger": None, "session_id": None}
+
+
+def adopted(host, id):
+    """The run of another server, as a host finds it."""
+    import asyncio
+
+    found = asyncio.run(host.find(id, lambda plain: Owed()))
+    return host.run_store.load(found)
+
+
+def test_a_run_that_has_ended_is_there_though_its_replica_is_not(hosts, story, solo, replicas):
+    first, second = hosts(), hosts()
+    given = {"prompt": "Once upon a time", "tokens": 60}
+    run = first.submit(story, None, given, seed=9, owed_to=Owed())
+    assert run.wait(60)
+    victim = place(first, run)
+    replicas.kill(victim)
+    until(lambda: victim not in replicas.pids())
+    there = adopted(second, run.id)
+    assert there.wait(120) and there.text == run.text == solo(story, given, 9).text
+
+
+def test_who_loses_too_many_replicas_is_told(host, story, replicas, monkeypatch):
+    monkeypatch.setattr(ray_host, "MOST_LOSSES", 0)
+    run = going(host, host.submit(story, None, {"prompt": "Once", **LONG}))
+    replicas.kill(place(host, run))
+    assert run.wait(60) and run.error.code == "replicas_lost"
+    assert run.text  # what there was stays
+
+
+def test_the_directory_is_killed(hosts, story, solo, application):
+    import ray
+
+    first, second = hosts(), hosts()
+    given = {"prompt": "Once", **LONG}
+    run = going(first, first.submit(story, None, given, seed=2, owed_to=Owed()))
+    ended = first.submit(story, None, {"prompt": "A fox"}, seed=2, owed_to=Owed())
+    assert ended.wait(60)
+    ray.kill(application.directory, no_restart=False)
+    new = first.submit(story, None, {"prompt": "An owl"}, seed=2)
+    assert new.wait(120) and new.error is None
+
+    def is_told():  # servers tell a new one what they know
+        return all(ray.get(application.directory.find.remote(each.id)) for each in (run, ended))
+
+    until(is_told)
+    assert adopted(second, run.id).wait(120) and run.wait(120)
+    assert adopted(second, run.id).streams == run.streams == solo(story, given, 2).streams
+    assert adopted(second, ended.id).text == ended.text
+
+
+ASKING = STORY.replace("  job:\n", """  jobs:
+    - id: ask
+      input: {prompt: "${input.prompt}"}
+      interrupt: {before: {message: "Which?"}}
+    - id: long
+      depends_on: [ask]
+      input: {prompt: "${jobs.ask.output}", tokens: 480}
+""").replace("    repeat_count: ${input.texts as integer | 1}\n    output: ${output}\n",
+"      repeat_count: 16\n")  # fmt: skip
+
+
+def test_what_was_answered_is_answered_again(host, replicas):
+    document = load_document(ASKING)
+    run = host.submit(document, None, {"prompt": "Once"}, seed=1)
+    assert run.wait_for(lambda: run.questions, 60)
+    run.answer({"prompt": "The old owl"})
+    assert not run.questions
+    run.wait_for(lambda: len(run.text) > 2000, 60)
+    replicas.kill(place(host, run))
+    assert run.wait(120) and run.error is None
+    assert host._followed[run.id].epoch == 1 and not run.warnings
+    again = host.submit(document, None, {"prompt": "Once"}, seed=1)
+    assert again.wait_for(lambda: again.questions, 60)
+    again.answer({"prompt": "The old owl"})
+    assert again.wait(120) and again.streams == run.streams
+    assert "The old owl" in run.text
+
+
+# Servers as processes of their own, as `up --ray` starts them
+
+
+@contextlib.contextmanager
+def server(address, path):
+    """The URL of the run API of a server of a cluster's replicas, and its host's process."""
+    arguments = [path, "--ray", address, "--replicas", "2", "--no-webui", "--port", "0"]
+    code = "from modelcompose_jupyter.cli import main; main()"
+    process = subprocess.Popen(
+        [sys.executable, "-c", code, "up", *arguments],
+        stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
+    )  # fmt: skip
+    try:
+        line = process.stdout.readline()
+        assert line.startswith("API"), process.stderr.read()
+        yield line.split()[1], process
+    finally:
+        process.terminate()
+        process.communicate(timeout=60)
+
+
+def host_of(process):
+    import psutil
+
+    [host] = [
+        each for each in psutil.Process(process.pid).children()
+        if any("serve_ingress" in part for part in each.cmdline())
+    ]  # fmt: skip
+    return host.pid
+
+
+def read_to_the_end(urls, id):
+    """The texts of a run by stream, read at one server after the other: where one is gone, at the
+    next; and how often that was so."""
+    last, texts, state, changes = -1, {}, None, 0
+    while state not in ("completed", "failed", "cancelled"):
+        headers = {} if last < 0 else {"Last-Event-ID": str(last)}
+        url = f"{urls[changes % len(urls)]}/tasks/{id}/events"
+        try:
+            with httpx.stream("GET", url, headers=headers, timeout=60, trust_env=False) as answer:
+                if answer.status_code == 204:
+                    break
+                assert answer.status_code == 200
+                fields = {}
+                for line in answer.iter_lines():
+                    name, _, value = line.partition(": ")
+                    if name:
+                        fields[name] = value
+                    elif "data" in fields:
+                        number, data = int(fields["id"]), json.loads(fields["data"])
+                        assert number > last
+                        last = number
+                        if fields["event"] == "text":
+                            stream = tuple(data["stream"])
+                            texts[stream] = texts.get(stream, "")[: data["offset"]] + data["text"]
+                        if fields["event"] == "state":
+                            state = data["state"]
+                        fields = {}
+        except httpx.HTTPError:
+            changes += 1
+    assert state == "completed"
+    return texts, changes
+
+
+def test_a_server_is_killed_and_clients_go_on_at_another(address, tmp_path, story, solo):
+    path = tmp_path / "told.yml"
+    path.write_text(STORY)
+    with server(address, str(path)) as (first, process), server(address, str(path)) as (second, _):
+        asked = [
+            ({"prompt": f"The {who}", **LONG}, seed) for who in ("fox", "owl") for seed in (1, 2)
+        ]
+        ids = []
+        for given, seed in asked:
+            body = {"input": given, "seed": seed, "wait_for_completion": False}
+            answer = httpx.post(f"{first}/workflows/runs", json=body, timeout=60, trust_env=False)
+            ids.append(answer.json()["task_id"])
+        with ThreadPoolExecutor(len(ids)) as pool:
+            reading = [pool.submit(read_to_the_end, [first, second], id) for id in ids]
+            os.kill(host_of(process), signal.SIGKILL)
+            for (given, seed), told in zip(asked, reading, strict=True):
+                texts, changes = told.result(120)
+                assert changes == 1 and texts == solo(story, given, seed).streams
+        # What nobody had asked the other one for is there as well.
+        body = {"input": {"prompt": "A"}, "seed": 1}
+        assert httpx.post(f"{second}/workflows/runs", json=body, trust_env=False).status_code == 200
