@@ -51,6 +51,17 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
                 item.add_marker(skip)
 
 
+def _patiently(start: Callable[[], object]) -> None:
+    """Start a node, which has half a minute for it, however busy the machine is."""
+    for attempt in range(5):
+        try:
+            start()
+            return
+        except Exception:
+            if attempt == 4:
+                raise
+
+
 @pytest.fixture(scope="session")
 def address() -> Iterator[str]:
     """The address of the cluster, to which this process is connected."""
@@ -71,7 +82,7 @@ def address() -> Iterator[str]:
     try:
         node = {"num_cpus": 4, "include_dashboard": False, "object_store_memory": 2**27}
         for _ in range(NODES):
-            nodes.add_node(**node)
+            _patiently(lambda: nodes.add_node(**node))
         with cluster(nodes.address):
             yield nodes.address
     finally:
