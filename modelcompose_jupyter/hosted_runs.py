@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import threading
 from abc import ABC, abstractmethod
+from collections import Counter
 from collections.abc import Callable, Mapping
 from typing import Any
 
@@ -25,11 +26,13 @@ class HostedRuns(ABC):
     Attributes:
         run_store: the runs that it knows.
         closed: whether it takes no more.
+        begun_anew: how many runs were, by their workflows, since what had them was lost.
     """
 
     def __init__(self) -> None:
         self.run_store = RunStore()
         self.closed = False
+        self.begun_anew: Counter[str] = Counter()
         self._lock = threading.Lock()
         self._observers: list[Callable[[Run], None]] = []
 

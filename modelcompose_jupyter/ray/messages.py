@@ -33,6 +33,21 @@ class Route:
 
 
 @dataclass(frozen=True)
+class Reader:
+    """A server that reads the events of a run.
+
+    Attributes:
+        server: its name.
+        linger: seconds for which the run goes on while nobody reads; None is to its end.
+        after: the number of the last event that it has, as the replica counts them.
+    """
+
+    server: str
+    linger: float | None
+    after: int
+
+
+@dataclass(frozen=True)
 class Order:
     """A run that is asked for: all that its texts depend on.
 

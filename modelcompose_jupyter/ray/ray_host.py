@@ -10,7 +10,6 @@ import contextlib
 import pickle
 import secrets
 import threading
-from collections import Counter
 from collections.abc import Callable, Coroutine, Iterable, Mapping
 from concurrent.futures import Future
 from dataclasses import fields, replace
@@ -35,7 +34,7 @@ from ..workflow.extension import EarlierRun
 from .beginning import beginning_of
 from .cluster import Application
 from .failover import Replay
-from .messages import EPOCH_SIZE, Drafts, Order, PackedDocument, Refused, Route, Taken
+from .messages import EPOCH_SIZE, Drafts, Order, PackedDocument, Reader, Refused, Route, Taken
 from .run_directory import SERVER_SECONDS, Entry
 
 RAY_THREAD_NAME = "modelcompose-ray"
@@ -108,9 +107,6 @@ class _Followed:
 class RayHost(HostedRuns):
     """The replicas of an application, as one host. Any number of them offer the same runs.
 
-    Attributes:
-        losses: how many runs were begun anew since their replica was lost.
-
     Args:
         application: what runs in the cluster.
         ttl: seconds for which runs are known here that have ended.
@@ -118,7 +114,6 @@ class RayHost(HostedRuns):
 
     def __init__(self, application: Application, ttl: float | None = None) -> None:
         super().__init__()
-        self.losses: Counter[str] = Counter()
         self.run_store.ttl = ttl
         self._application = application
         self._directory = application.directory
@@ -283,9 +278,9 @@ class RayHost(HostedRuns):
         while True:
             pinned, order = followed.replica, followed.order
             route = Route(pinned, frozenset(refused), order.beginning)
-            response = self._stream.remote(
-                route, order.id, None if pinned else order, followed.last
-            )
+            linger = 0.0 if order.owed is None else order.owed["linger"]
+            reader = Reader(self._name, linger, followed.last)
+            response = self._stream.remote(route, reader, order.id, None if pinned else order)
             try:
                 async for part in response:
                     match part:
@@ -341,7 +336,7 @@ class RayHost(HostedRuns):
                 code="replicas_lost",
             )
         _log.warning("run %s is begun anew: %s", id, lost)
-        self.losses[followed.run.workflow] += 1
+        self.begun_anew[followed.run.workflow] += 1
         if await self._directory.begin_anew.remote(id, followed.epoch):
             followed.epoch, followed.replica = followed.epoch + 1, None
         else:  # another server was faster

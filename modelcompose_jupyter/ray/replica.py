@@ -3,24 +3,30 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 from collections import OrderedDict
 from collections.abc import AsyncIterator, Mapping
 from functools import partial
 from typing import Any
 
 from ray import serve
+from ray.exceptions import RayError
 
 from ..document import Document
 from ..errors import ComposeError
 from ..host import LocalHost
 from ..models import MemoryUse, ModelInfo
-from ..redaction import remember_variables
+from ..redaction import get_logger, remember_variables
 from ..run_store import Kept
 from ..workflow import Run
-from .messages import Drafts, Order, Part, Refused, Route, Taken
+from .messages import Drafts, Order, Part, Reader, Refused, Route, Taken
+from .run_directory import SERVER_SECONDS
+from .watchers import Watchers
 
 _KEPT_DOCUMENTS = 200
 _END_SECONDS = 10.0
+
+_log = get_logger(__name__)
 
 
 class Replica:
@@ -37,17 +43,28 @@ class Replica:
         self._host.limit(**limits)
         self._name = serve.get_replica_context().replica_id.unique_id
         self._documents: OrderedDict[str, Document] = OrderedDict()
+        self._watchers = Watchers()
+        self._tidying: asyncio.Task[None] | None = None
 
     async def run(
-        self, _: Route, id: str, order: Order | None, after: int = -1
+        self, _: Route, reader: Reader, id: str, order: Order | None
     ) -> AsyncIterator[Part]:
-        """The events of a run beyond a number of this replica, and of what has happened meanwhile
-        as much as there is at once; a run that is not here is begun, if it is ordered."""
+        """The events of a run as a reader wants them, of what has happened meanwhile as much as
+        there is at once; a run that is not here is begun, if it is ordered."""
         try:
             run = self._known(id) or await self._begun(id, order)
         except ComposeError as error:
             yield Refused(self._name, error.to_dict())
             return
+        self._tidying = self._tidying or asyncio.create_task(self._tidy())
+        self._watchers.join(id, reader.server, reader.linger)
+        try:
+            async for part in self._told(run, reader.after):
+                yield part
+        finally:
+            self._watchers.leave(id, reader.server)
+
+    async def _told(self, run: Run, after: int) -> AsyncIterator[Part]:
         yield Taken(self._name)
         while not (run.done and after >= run.last_event):
             await run.until(partial(_has_more, run, after))
@@ -57,6 +74,22 @@ class Replica:
                 yield Drafts(run.drafts)
             yield fresh
         self._host.run_store.fetched(run)
+
+    async def _tidy(self) -> None:
+        """Again and again: end the runs that nobody watches any more."""
+        while True:
+            await asyncio.sleep(SERVER_SECONDS)
+            for id in self._watchers.known():
+                run = self._known(id)
+                if run is None or run.done:
+                    self._watchers.forget(id)
+            with contextlib.suppress(RayError):  # it is begun anew, and asked then
+                servers = await self._directory.servers.remote()
+                for id in self._watchers.unwatched(servers):
+                    run = self._known(id)
+                    if run is not None:
+                        _log.warning("run %s is stopped: nobody watches it any more", id)
+                        run.cancel()
 
     def _known(self, id: str) -> Run | None:
         kept = self._host.run_store.find(id)

@@ -20,7 +20,7 @@ KEPT_RUNS = 20_000
 KEPT_BYTES = 256 * 2**20
 """Of what runs were asked for."""
 KEPT_DOCUMENTS = 200
-SERVER_SECONDS = 15.0
+SERVER_SECONDS = 10.0
 """After which a server is gone that says nothing; they say something every third of it."""
 _PLACED_SECONDS = 10.0
 

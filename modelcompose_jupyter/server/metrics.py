@@ -11,7 +11,7 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 from prometheus_client import CollectorRegistry, Counter, Histogram, generate_latest
-from prometheus_client.core import GaugeMetricFamily
+from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
 from prometheus_client.registry import Collector
 
 from ..workflow import Run, State
@@ -110,10 +110,18 @@ class Metrics(Observer, Collector):
         """All of it in Prometheus' text format. Takes a while: it looks through the memory."""
         return generate_latest(self._registry).decode()
 
-    def collect(self) -> Iterator[GaugeMetricFamily]:
+    def collect(self) -> Iterator[Metric]:
         """What there is at the moment: runs that go on, models, memory."""
         states = Tally(run.state for run in self._host.run_store.going())
         going = (State.QUEUED, State.RUNNING, State.INTERRUPTED)
+        begun_anew = CounterMetricFamily(
+            "modelcompose_runs_begun_anew",
+            "Runs that were begun anew, since what had them was lost.",
+            labels=["workflow"],
+        )
+        for workflow, count in self._host.begun_anew.items():
+            begun_anew.add_metric([self._bounded(workflow)], count)
+        yield begun_anew
         models, memory = self._host.models(), self._host.memory()
         yield _gauge("runs_in_flight", "Runs that have not ended.", ["state"],
                      {(str(state),): states[state] for state in going})  # fmt: skip

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable, Mapping
 from typing import Any, Protocol, Unpack
 
@@ -19,6 +20,7 @@ class ServedHost(Host, Protocol):
     """
 
     run_store: RunStore
+    begun_anew: Counter[str]
 
     def submit(
         self,

@@ -75,7 +75,7 @@ def test_a_replica_is_killed_amid_streams_again_and_again(host, story, solo, rep
         begun_anew += sum(host._followed[run.id].epoch for run in lost)
         until(lambda: len(replicas.pids()) >= 2)
     assert begun_anew >= KILLS
-    assert host.losses.total() >= begun_anew
+    assert host.begun_anew.total() >= begun_anew
 
 
 def test_two_servers_see_the_same_run_go_on(hosts, story, solo, replicas):
@@ -92,8 +92,11 @@ def test_two_servers_see_the_same_run_go_on(hosts, story, solo, replicas):
 class Owed:
     """For whom a run is, as a server's terms say it."""
 
+    def __init__(self, linger=None):
+        self.linger = linger
+
     def to_plain(self):
-        return {"caller": 2, "linger": None, "session_id": None}
+        return {"caller": 2, "linger": self.linger, "session_id": None}
 
 
 def adopted(host, id):
@@ -171,6 +174,27 @@ def test_what_was_answered_is_answered_again(host, replicas):
     again.answer({"prompt": "The old owl"})
     assert again.wait(120) and again.streams == run.streams
     assert "The old owl" in run.text
+
+
+def test_a_run_that_nobody_watches_any_more_ends(hosts, application):
+    from modelcompose_jupyter.ray.ray_host import RayHost
+
+    document = load_document(ASKING)
+    lost = RayHost(application)  # which says nothing any more, as one that was killed
+    runs = [
+        lost.submit(document, None, {"prompt": "a"}, owed_to=Owed(linger)) for linger in (0.0, None)
+    ]
+    assert all(run.wait_for(lambda: run.questions, 60) for run in runs)  # noqa: B023
+    lost._greeting.cancel()
+    other = hosts()
+    until(lambda: lost._name not in lost._schedule(lost._servers()).result(20))
+    until(lambda: runs[0].done)
+    assert adopted(other, runs[0].id).state == "cancelled"
+    stays = adopted(other, runs[1].id)  # to its end, whoever watches
+    assert stays.state == "interrupted"
+    stays.cancel()
+    assert stays.wait(20)
+    lost.close(20)
 
 
 # Servers as processes of their own, as `up --ray` starts them

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import os
+from pathlib import Path
+
 import httpx
 import openai
 import pytest
@@ -270,3 +273,57 @@ def test_many_at_once(host, story, solo):
     runs = [host.submit(story, None, each, seed=seed) for each, seed in asked]
     for run, (each, seed) in zip(runs, asked, strict=True):
         assert run.wait(120) and run.text == solo(story, each, seed).text
+
+
+def test_replicas_are_replaced_without_a_run_that_is_lost(address, story, solo):
+    from modelcompose_jupyter.ray.cluster import deploy
+    from modelcompose_jupyter.ray.ray_host import RayHost
+
+    def scale(least, most, longest):
+        runtime = RayRuntime(min_replicas=least, max_replicas=most)
+        return deploy("changed", runtime, {"max_output_length": longest, "max_run_seconds": 300.0})
+
+    host = RayHost(scale(1, 1, 480))
+    try:
+        given = {"prompt": "Once", **LONG}
+        runs = [host.submit(story, None, given, seed=seed) for seed in range(3)]
+        assert all(run.wait_for(lambda run=run: len(run.text) > 100, 60) for run in runs)
+        scale(1, 2, 10)  # other limits are other replicas, and there may be more
+        new = host.submit(story, None, {"prompt": "Once", "tokens": 40})
+        assert new.wait(60) and new.usage["generated"] == 10
+        for seed, run in enumerate(runs):
+            assert run.wait(120) and run.streams == solo(story, given, seed).streams
+            assert host._followed[run.id].epoch == 0
+    finally:
+        host.close(20)
+
+
+SECRET = "sk-0123456789-very-secret"
+
+
+def test_no_log_has_what_is_secret(host, serve, client, monkeypatch, address, solo):
+    monkeypatch.setenv("STORY_TOKEN", SECRET)
+    document = load_document("""
+component:
+  type: model
+  task: text-generation
+  model: bundled:storyteller
+  token: ${env.STORY_TOKEN}
+  text: "${input.prompt as text}"
+""")
+    run = host.submit(document, None, {"prompt": "A prompt that is nobody's business"}, seed=1)
+    assert run.wait(60) and run.error is None
+    failing = load_document("""
+component:
+  type: model
+  task: text-generation
+  model: "./${env.STORY_TOKEN}"
+  text: "${input.prompt as text}"
+""")
+    assert host.submit(failing, None, {"prompt": "x"}).wait(60)
+    logs = [each for each in Path(os.environ["RAY_TMPDIR"]).rglob("*.*") if each.is_file()]
+    assert len(logs) > 10
+    for path in logs:
+        content = path.read_bytes()
+        assert SECRET.encode() not in content, path
+        assert b"nobody's business" not in content, path
