@@ -60,12 +60,13 @@ PYTEST := $(BIN)/python -m pytest
 PARALLEL := --numprocesses 2 --dist worksteal --ignore tests/browser
 
 test: $(VENV)/installed-dev $(if $(NODE),test-labextension)
-	$(PYTEST) $(PARALLEL) -m "not slow and not canary"
+	$(PYTEST) $(PARALLEL) -m "not slow and not canary and not ray"
 	$(PYTEST) tests/browser -m "smoke and not canary"
-	@echo "Left out: what is marked slow, and what is not a smoke test in the browser (make test-all)."
+	@echo "Left out: what is marked slow or needs Ray, and what is not a smoke test in the browser (make test-all)."
 
 test-all: $(VENV)/installed-dev $(if $(NODE),test-labextension)
-	$(PYTEST) $(PARALLEL) -m "not canary"
+	$(PYTEST) $(PARALLEL) -m "not canary and not ray"
+	$(PYTEST) tests/cluster -m ray
 	$(PYTEST) tests/browser -m "not canary"
 
 canary: $(VENV)/installed-dev
@@ -73,7 +74,7 @@ canary: $(VENV)/installed-dev
 
 coverage: $(VENV)/installed-dev
 	$(BIN)/coverage erase
-	$(BIN)/coverage run -m pytest $(PARALLEL) -m "not canary"
+	$(BIN)/coverage run -m pytest $(PARALLEL) -m "not canary and not ray"
 	$(BIN)/coverage combine --quiet
 	$(BIN)/coverage report
 

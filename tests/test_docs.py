@@ -46,14 +46,14 @@ def example_rows(text: str) -> list[tuple[str, str]]:
     return [(left.replace("\\|", "|"), right.replace("\\|", "|")) for left, right in rows]
 
 
-FORMATS, TOOLS, PAUSES, FUNCTIONS = (
+FORMATS, TOOLS, PAUSES, FUNCTIONS, RAY = (
     (DOCS / f"{name}.md").read_text("utf-8")
-    for name in ("structured-output", "tools", "pauses", "functions")
+    for name in ("structured-output", "tools", "pauses", "functions", "ray")
 )
 
 
 JOBS = LANGUAGE.partition("\n## Jobs\n")[2]
-PAGES = "\n".join((LANGUAGE, FORMATS, TOOLS, PAUSES, FUNCTIONS))
+PAGES = "\n".join((LANGUAGE, FORMATS, TOOLS, PAUSES, FUNCTIONS, RAY))
 
 
 def whole(document: str) -> str:

@@ -31,7 +31,7 @@ _MOST_REQUESTS = 100_000  # at a replica; its host says how many runs it takes
 _TARGET = 32  # runs of a replica that autoscaling aims at
 _START_MILLISECONDS = 120_000
 _HEALTH_SECONDS = 2.0
-_ATTEMPTS = 3
+_ATTEMPTS = 6  # of half a minute each
 _CONTROL = {"num_cpus": 0}
 
 _log = get_logger(__name__)
