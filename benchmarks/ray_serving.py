@@ -35,7 +35,8 @@ def replicated(replicas: int) -> Iterator[Server]:
     """A server of so many replicas; the cluster has to be there."""
     document = load_document(DOCUMENT)
     catalog = Catalog.of(document)
-    host = RayHost(deploy(f"benchmark-{replicas}", RayRuntime(min_replicas=replicas), _LIMITS))
+    runtime = RayRuntime(min_replicas=replicas, resources={"cpu": 0.5})
+    host = RayHost(deploy(f"benchmark-{replicas}", runtime, _LIMITS))
     server = Server(host, lambda: catalog, settings=ServerSettings(port=0)).start()
     try:
         yield server

@@ -17,19 +17,23 @@ import sys
 import urllib.error
 import urllib.request
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import psutil
 import pytest
+from click.testing import CliRunner
 from standins.terminal import COMMAND, Terminal
 from standins.waiting import until
 
-from modelcompose_jupyter.document import load_document
+from modelcompose_jupyter.cli import main
+from modelcompose_jupyter.cli.up import _runtime as runtime_of
+from modelcompose_jupyter.document import RayRuntime, load_document
 from modelcompose_jupyter.errors import UsageError
 from modelcompose_jupyter.processes import own_start
 from modelcompose_jupyter.server.server_info import ServerInfo
-from modelcompose_jupyter.up.launch_config import given_token, launch_config
+from modelcompose_jupyter.up.launch_config import LaunchConfig, given_token, launch_config
 from modelcompose_jupyter.up.lifecycle import follow_log
 
 ROOT = Path(__file__).parent.parent
@@ -503,3 +507,43 @@ def test_what_is_no_token_is_bad_use(home: Home, text: str) -> None:
     assert done.exit_code == 2
     assert "is no token" in done.stderr
     assert home.call("up", "--token-file=nowhere").exit_code == 2
+
+
+def test_replicas_need_ray_and_an_address_that_is_one(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = tmp_path / "story.yml"
+    path.write_text(DOCUMENT_FOR_RAY)
+
+    def said(*arguments: str) -> str:
+        result = CliRunner().invoke(main, ["up", str(path), *arguments])
+        assert result.exit_code == 2
+        return result.output
+
+    assert "--replicas is for --ray" in said("--replicas", "2")
+    assert "no address of a cluster" in said("--ray", "other.yml")
+    for wrong in ("0", "3-2", "a", "1-b"):
+        assert "a number from 1 on" in said("--ray", "auto", "--replicas", wrong)
+    monkeypatch.setattr("modelcompose_jupyter.cli.up.find_spec", lambda _: None)
+    assert "modelcompose-jupyter[ray]" in said("--ray")
+
+
+def test_where_replicas_are_comes_from_the_document_and_options_win(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setattr("modelcompose_jupyter.cli.up.find_spec", lambda _: True)
+    written = RayRuntime("auto", 1, 4, {"gpu": 0.5})
+    assert runtime_of(written, None, None) == written
+    assert runtime_of(written, "head:6379", (2, 3)) == RayRuntime("head:6379", 2, 3, {"gpu": 0.5})
+    assert runtime_of(written, "", None) == replace(written, address=None)  # started here
+    assert runtime_of(None, "", None) == RayRuntime()
+    assert runtime_of(None, None, None) is None
+    document = load_document(DOCUMENT_FOR_RAY)
+    config = launch_config(tmp_path / "My story.yml", document, ray=written, port=0, webui=False)
+    assert config.application == "modelcompose-my-story"
+    assert LaunchConfig.from_json(config.to_json()) == config
+
+
+DOCUMENT_FOR_RAY = """
+component: {type: model, task: text-generation, model: "bundled:storyteller", text: a}
+"""

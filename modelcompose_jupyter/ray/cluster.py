@@ -153,7 +153,12 @@ def deploy(name: str, runtime: RayRuntime, limits: Mapping[str, Any]) -> Applica
         name: of the application.
         runtime: how many there are, and what each needs.
         limits: of each replica's host; see `LocalHost.limit`.
+
+    Raises:
+        ComposeError: there is no room for them on this machine.
     """
+    needs, (least, most) = _resources(runtime.resources), _scale(runtime)
+    _check_room(runtime, needs, least)
     directory = (
         ray.remote(RunDirectory)
         .options(
@@ -172,13 +177,13 @@ def deploy(name: str, runtime: RayRuntime, limits: Mapping[str, Any]) -> Applica
     deployment = serve.deployment(
         Replica,
         name=_REPLICA,
-        ray_actor_options=_resources(runtime.resources),
+        ray_actor_options=needs,
         max_ongoing_requests=_MOST_REQUESTS,
         request_router_config=RequestRouterConfig(request_router_class=_ROUTER),
         health_check_period_s=_HEALTH_SECONDS,
         graceful_shutdown_timeout_s=60.0 if seconds is None else seconds,
         logging_config=_quiet(),
-        **_scale(runtime),
+        **_replicas(least, most),
     )
     handle = serve.run(
         deployment.bind(directory, dict(limits)),
@@ -193,9 +198,16 @@ def _quiet() -> dict[str, Any]:
     return {"log_level": "WARNING", "enable_access_log": False}
 
 
-def _scale(runtime: RayRuntime) -> dict[str, Any]:
-    least = runtime.min_replicas if runtime.min_replicas is not None else _places(runtime.resources)
-    most = runtime.max_replicas if runtime.max_replicas is not None else least
+def _scale(runtime: RayRuntime) -> tuple[int, int]:
+    """How many replicas there are at least and at most."""
+    least, most = runtime.min_replicas, runtime.max_replicas
+    if least is None:
+        places = _places(runtime.resources)
+        least = places if most is None else min(places, most)
+    return least, least if most is None else most
+
+
+def _replicas(least: int, most: int) -> dict[str, Any]:
     if least == most:
         return {"num_replicas": most}
     return {
@@ -205,6 +217,29 @@ def _scale(runtime: RayRuntime) -> dict[str, Any]:
             "target_ongoing_requests": _TARGET,
         }
     }
+
+
+def _check_room(runtime: RayRuntime, needs: Mapping[str, Any], least: int) -> None:
+    """See whether there is room for so many replicas: other machines may come, this one stays as
+    it is."""
+    wanted = {"CPU": needs["num_cpus"], "GPU": needs["num_gpus"], **needs.get("resources", {})}
+    wanted |= {"memory": needs["memory"]} if "memory" in needs else {}
+    room = sum(
+        min((int(node["Resources"].get(k, 0) // v) for k, v in wanted.items() if v), default=least)
+        for node in ray.nodes()
+        if node["Alive"]
+    )
+    if room >= least:
+        return
+    asked = ", ".join(f"{value:g} {name}" for name, value in wanted.items() if value)
+    message = f"there is room for {room} replicas that need {asked} each, and {least} are asked for"
+    if runtime.address is None:
+        raise ComposeError(
+            message,
+            hint="Ask for less by --replicas, or by 'resources' of the document's runtime.",
+            code="no_room",
+        )
+    _log.warning("%s: the others begin when there is more", message)
 
 
 def _places(resources: Mapping[str, float]) -> int:

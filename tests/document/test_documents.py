@@ -13,7 +13,7 @@ from seed.blocks import (
 )
 
 from modelcompose_jupyter.document import load_document, render, signature, types
-from modelcompose_jupyter.document.document import Controller
+from modelcompose_jupyter.document.document import Controller, RayRuntime
 from modelcompose_jupyter.errors import DocumentError, InputError
 
 from .conftest import HEAD
@@ -258,8 +258,24 @@ def test_jobs_wait_for_those_whose_output_they_use():
             Controller(base_path="/x"),
         ),
         ({"host": "${env.HOST}", "port": "${env.PORT | 9}"}, Controller(host="h", port=9)),
+        ({"runtime": "native"}, Controller()),
+        ({"runtime": {"type": "docker", "image": "x"}}, Controller()),
+        ({"runtime": "ray"}, Controller(ray=RayRuntime())),
+        (
+            {
+                "runtime": {
+                    "type": "ray",
+                    "address": "${env.HOST}:6379",
+                    "replicas": {"min": 1, "max": "3"},
+                    "resources": {"gpu": 0.5, "memory": "16GB", "tpu": 1},
+                }
+            },
+            Controller(
+                ray=RayRuntime("h:6379", 1, 3, {"gpu": 0.5, "memory": 16 * 10**9, "tpu": 1})
+            ),
+        ),
     ],
-    ids=["none", "flat", "nested", "env"],
+    ids=["none", "flat", "nested", "env", "native", "docker", "ray", "ray in full"],
 )
 def test_where_it_is_served(controller, result):
     document = load_document(
@@ -700,3 +716,17 @@ def test_a_note_that_nobody_reads_is_a_warning(component):
     names = "description, label, example, placeholder"
     assert warning.message == f"a note 'desc' says nothing. There are {names}."
     assert warning.where.line is not None
+
+
+@pytest.mark.parametrize(
+    ("runtime", "message"),
+    [
+        ({"type": "ray", "adress": "auto"}, "unknown key 'adress'"),
+        ({"type": "ray", "replicas": {"min": 4, "max": 3}}, "'max' is less than 'min', which is 4"),
+        ({"type": "ray", "replicas": {"min": 0}}, "'min' must be at least 1"),
+        ({"type": "ray", "resources": {"tpu": "a"}}, "'tpu': \"a\" is not a number"),
+    ],
+)
+def test_a_wrong_runtime(runtime, message):
+    with pytest.raises(DocumentError, match=message):
+        load_document({"component": COMPONENT, "controller": {"runtime": runtime}})
