@@ -54,9 +54,10 @@ class Application:
     connection: contextlib.ExitStack = field(default_factory=contextlib.ExitStack)
 
     def remove(self) -> None:
-        """End all of it in the cluster."""
-        serve.delete(self.name)
+        """End all of it in the cluster. Replicas that have runs of servers that are lost may take
+        their time, which nobody has to wait for but who calls."""
         ray.kill(self.directory)
+        serve.delete(self.name)
 
 
 def join(name: str, runtime: RayRuntime, limits: Mapping[str, Any], folder: Path) -> Application:

@@ -10,6 +10,7 @@ import contextlib
 import pickle
 import secrets
 import threading
+from collections import OrderedDict
 from collections.abc import Callable, Coroutine, Iterable, Mapping
 from concurrent.futures import Future
 from dataclasses import fields, replace
@@ -123,6 +124,7 @@ class RayHost(HostedRuns):
         self._followed: dict[str, _Followed] = {}
         self._adopting: dict[str, asyncio.Task[Kept | None]] = {}
         self._documents: dict[str, Document] = {}
+        self._packed: OrderedDict[int, tuple[Document, PackedDocument]] = OrderedDict()
         self._loop = asyncio.new_event_loop()
         self._thread = threading.Thread(
             target=self._loop.run_forever, name=RAY_THREAD_NAME, daemon=True
@@ -174,7 +176,7 @@ class RayHost(HostedRuns):
             raise ComposeError("the host is closed", hint="Connect again.", code="host_closed")
         chosen, values, asked = validate_run(document, workflow, input, options)
         asked.setdefault("seed", draw_seed())
-        packed = PackedDocument.of(document)
+        packed = self._pack(document)
         order = Order(
             id=secrets.token_hex(6),
             document=packed.key,
@@ -193,6 +195,17 @@ class RayHost(HostedRuns):
         self._tell_observers(run)
         self._schedule(self._follow(followed, self._note(followed, document, packed)))
         return run
+
+    def _pack(self, document: Document) -> PackedDocument:
+        """A document on its way. Many runs are of one, and packing takes a while."""
+        with self._lock:
+            known, packed = self._packed.pop(id(document), (None, None))
+            if known is not document or packed is None:
+                packed = PackedDocument.of(document)
+            self._packed[id(document)] = (document, packed)
+            while len(self._packed) > _KEPT_DOCUMENTS:
+                self._packed.popitem(last=False)
+        return packed
 
     def _keep(self, followed: _Followed, document: Document, owed_to: Any) -> Run:
         """The run of this process that is fed."""
@@ -247,16 +260,8 @@ class RayHost(HostedRuns):
             self._directory.ended.remote(followed.order.id)
         except asyncio.CancelledError:
             followed.run.add("state", {"state": State.CANCELLED})
-        except ComposeError as error:
-            self._refuse(followed, error)
         except Exception as error:
-            _log.exception("run %s cannot be followed", followed.order.id)
-            internal = ComposeError(
-                f"internal error: {type(error).__name__}: {error}",
-                hint="The log of 'modelcompose_jupyter' has the traceback. Please report it.",
-                code="internal",
-            )
-            self._refuse(followed, internal)
+            self._refuse(followed, _as_told(error, followed.order.id))
         finally:
             if not followed.accepted.done():
                 followed.accepted.set_result(None)
@@ -287,12 +292,7 @@ class RayHost(HostedRuns):
                         case Taken():
                             await self._taken(followed, part.replica)
                         case Refused():
-                            error = ComposeError.from_dict(part.error)
-                            if pinned:
-                                raise _Lost(error.message)
-                            if error.code != "busy" or part.replica in refused:
-                                raise error
-                            refused.add(part.replica)
+                            await self._refused(followed, part, refused)
                         case Drafts():
                             followed.run.drafts = part.drafts
                         case _:
@@ -313,6 +313,23 @@ class RayHost(HostedRuns):
                 return
             if not refused:
                 raise _Lost("its stream ended early")
+
+    async def _refused(self, followed: _Followed, said: Refused, refused: set[str]) -> None:
+        """Make another attempt possible, elsewhere where there are others.
+
+        Raises:
+            _Lost: the run was to be there, and is not.
+            ComposeError: why nothing comes of it.
+        """
+        error = ComposeError.from_dict(said.error)
+        if followed.replica is not None:
+            raise _Lost(error.message)
+        if error.code not in ("busy", "no_document") or said.replica in refused:
+            raise error
+        refused.add(said.replica)
+        if error.code == "no_document":  # newer ones have taken its place in the directory
+            document = self.run_store.named(followed.order.id).document
+            await self._directory.add_document.remote(self._pack(document))
 
     async def _taken(self, followed: _Followed, replica: str) -> None:
         if followed.replica != replica:
@@ -559,6 +576,25 @@ class RayHost(HostedRuns):
 
     def _schedule(self, work: Coroutine[Any, Any, T]) -> Future[T]:
         return asyncio.run_coroutine_threadsafe(work, self._loop)
+
+
+def _as_told(error: Exception, id: str) -> ComposeError:
+    """Why a run cannot be followed."""
+    if isinstance(error, ComposeError):
+        return error
+    is_of_ray = isinstance(error, RayError | RayServeException)
+    if is_of_ray and not isinstance(error, RayTaskError):
+        return ComposeError(
+            "the cluster is gone or does not answer",
+            hint="Run it again when it is there. The log of the server says more.",
+            code="host_gone",
+        )
+    _log.error("run %s cannot be followed", id, exc_info=error)
+    return ComposeError(
+        f"internal error: {type(error).__name__}: {error}",
+        hint="The log of 'modelcompose_jupyter' has the traceback. Please report it.",
+        code="internal",
+    )
 
 
 def _ignored(task: asyncio.Task[None]) -> None:

@@ -172,6 +172,9 @@ def test_events_resume_at_whichever_server_is_asked(hosts, story, serve, client,
     seen = events(first, f"/tasks/{id}/events", most=30)
     rest = events(second, f"/tasks/{id}/events", after=seen[-1][0])
     assert of_plain([*seen, *rest]).streams == solo(story, given, 3).streams
+    other = first.post("/workflows/runs", json=body).json()["task_id"]
+    assert second.post(f"/tasks/{other}/cancel").json()["status"] == "cancelled"
+    until(lambda: first.get(f"/tasks/{other}").json()["status"] == "cancelled")
     state = second.get(f"/tasks/{id}").json()
     assert state["status"] == "completed" and state["session_id"] == "mine"
     again = second.post("/workflows/runs", json={"rerun_of": id}).json()
