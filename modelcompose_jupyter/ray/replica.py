@@ -6,6 +6,7 @@ import asyncio
 import contextlib
 from collections import OrderedDict
 from collections.abc import AsyncIterator, Mapping
+from dataclasses import dataclass
 from functools import partial
 from typing import Any
 
@@ -27,6 +28,13 @@ _KEPT_DOCUMENTS = 200
 _END_SECONDS = 10.0
 
 _log = get_logger(__name__)
+
+
+@dataclass(frozen=True)
+class _Servers:
+    """For whom the results of a replica are."""
+
+    is_guest: bool
 
 
 class Replica:
@@ -102,7 +110,7 @@ class Replica:
         known = self._known(id)  # somebody else may have begun it meanwhile
         return known or self._host.begin(
             id, document, order.workflow, order.input, order.options, order.earlier,
-            owed_to=self._name, metadata=order.metadata, is_guest=order.is_guest,
+            owed_to=_Servers(order.is_guest), metadata=order.metadata, is_guest=order.is_guest,
         )  # fmt: skip
 
     async def _document(self, key: str) -> Document:
