@@ -16,7 +16,6 @@ import pytest
 from standins.waiting import until
 
 from modelcompose_jupyter.document import load_document
-from modelcompose_jupyter.ray import ray_host
 
 from .conftest import LONG, STORY
 
@@ -120,7 +119,7 @@ def test_a_run_that_has_ended_is_there_though_its_replica_is_not(hosts, story, s
 
 
 def test_who_loses_too_many_replicas_is_told(host, story, replicas, monkeypatch):
-    monkeypatch.setattr(ray_host, "MOST_LOSSES", 0)
+    monkeypatch.setattr("modelcompose_jupyter.ray.ray_host.MOST_LOSSES", 0)
     run = going(host, host.submit(story, None, {"prompt": "Once", **LONG}))
     replicas.kill(place(host, run))
     assert run.wait(60) and run.error.code == "replicas_lost"
