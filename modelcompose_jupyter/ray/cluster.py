@@ -20,7 +20,7 @@ from ..document import RayRuntime
 from ..errors import ComposeError
 from ..processes import descendants, end_all, find_process
 from ..redaction import get_logger
-from .cluster_folder import folder_of
+from .cluster_folder import folder_of, make_folder
 from .replica import Replica
 from .run_directory import RunDirectory
 
@@ -106,7 +106,7 @@ def prepare() -> None:
 
 
 def _start(folder: Path) -> None:
-    folder.mkdir(0o700)
+    temporary = make_folder(folder)
     # Its own, in place of one in the home: nobody else on this machine can use it.
     token = folder / "token"
     token.touch(0o600)
@@ -114,7 +114,7 @@ def _start(folder: Path) -> None:
     os.environ["RAY_AUTH_TOKEN_PATH"] = str(token)
     for attempt in range(_ATTEMPTS):
         try:
-            _init("local", include_dashboard=False, _temp_dir=str(folder))
+            _init("local", include_dashboard=False, _temp_dir=str(temporary))
             return
         except Exception as error:  # it has half a minute, whatever the machine has to do
             if attempt == _ATTEMPTS - 1:
