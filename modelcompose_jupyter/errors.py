@@ -16,6 +16,8 @@ from typing import Any
 from .path_redaction import last_name, without_folders
 from .redaction import redact, redacted
 
+_MOST_SECONDS = 10**6
+
 
 @dataclass(frozen=True)
 class Where:
@@ -83,11 +85,13 @@ class ComposeError(Exception):
         text: what a model wrote of which nothing came, or None.
         traceback: of an error of the user's own code, the lines that are theirs; or None. Guests
             are not told.
+        retry_after: seconds after which it may be tried again, where that is known.
     """
 
     code = "error"
     text: str | None = None
     traceback: str | None = None
+    retry_after: float | None = None
 
     def __init__(
         self,
@@ -98,6 +102,7 @@ class ComposeError(Exception):
         code: str | None = None,
         text: str | None = None,
         traceback: str | None = None,
+        retry_after: float | None = None,
     ) -> None:
         self.message = _told(message)
         self.hint = hint and _told(hint)
@@ -105,6 +110,7 @@ class ComposeError(Exception):
         self.where = where
         self.text = text
         self.traceback = traceback and _told(traceback)
+        self.retry_after = retry_after
         if code is not None:
             self.code = code
 
@@ -127,6 +133,7 @@ class ComposeError(Exception):
             "where": self.where.to_dict() if self.where else None,
             **({} if self.text is None else {"text": self.text}),
             **({} if self.traceback is None else {"traceback": self.traceback}),
+            **({} if self.retry_after is None else {"retry_after": self.retry_after}),
         }
 
     @staticmethod
@@ -145,6 +152,7 @@ class ComposeError(Exception):
             code=text("code"),
             text=text("text"),
             traceback=text("traceback"),
+            retry_after=_seconds(data.get("retry_after")),
         )
 
     def lines(self) -> list[str]:
@@ -176,6 +184,12 @@ def _lines(wrong: ComposeError | Problem, *, for_guests: bool = False) -> list[s
         excerpt = where.excerpt()
     place = f"{where}: " if where else ""
     return [f"{place}{message}", *excerpt, *([f"  {hint}"] if hint else [])]
+
+
+def _seconds(data: Any) -> float | None:
+    """The seconds that plain data tells of; None where it is none."""
+    is_number = isinstance(data, int | float) and not isinstance(data, bool)
+    return float(data) if is_number and 0 <= data <= _MOST_SECONDS else None
 
 
 def _where(data: Any) -> Where | None:

@@ -25,6 +25,7 @@ from .models import MemoryUse, ModelCache, ModelInfo
 from .run_hooks import call_when_ended
 from .seeds import draw_seed
 from .tools import FunctionStep, FunctionTool
+from .user_limits import UserLimits
 from .workflow import Run, RunOptions, State, run_workflow
 from .workflow.component import ComponentCaller
 from .workflow.extension import EarlierRun
@@ -32,7 +33,7 @@ from .workflow.formatted import check_formattable
 from .workflow.model_access import LocalModels, ModelAccess
 from .workflow.options import checked
 from .workflow.questions import Questions
-from .workflow.run_context import GUESTS
+from .workflow.run_context import GUESTS, OWNER
 from .workflow.scoring import check_scorable
 
 HOST_THREAD_NAME = "modelcompose-host"
@@ -200,6 +201,7 @@ class LocalHost(HostedRuns):
         super().__init__()
         self._cache = cache or ModelCache()
         self._calls = ComponentCaller(models or LocalModels(self._cache))
+        self._users = UserLimits()
         self._loop: asyncio.AbstractEventLoop | None = None
         self._thread: threading.Thread | None = None
         self._max_run_seconds: float | None = None
@@ -215,6 +217,7 @@ class LocalHost(HostedRuns):
         owed_to: Any = None,
         metadata: Mapping[str, Any] | None = None,
         is_guest: bool = False,
+        user: str | None = None,
         functions: Mapping[str, FunctionTool] | None = None,
         steps: Mapping[str, FunctionStep] | None = None,
         **options: Unpack[RunOptions],
@@ -230,6 +233,8 @@ class LocalHost(HostedRuns):
             metadata: what the run keeps as it is.
             is_guest: whether a guest of this user's asks. Guests leave some places to the owner,
                 whose runs take turns with all of theirs together at a model.
+            user: the guest's name, where it is known. Runs of users take turns with each other's
+                and with the owner's, and are bounded for each of them; see `limit`.
             functions: the tools that models may have called here, by their names; only of runs that
                 this process starts for itself. Calls of others are returned.
             steps: the functions that jobs call, by their names, whoever asks for the run: they are
@@ -241,7 +246,7 @@ class LocalHost(HostedRuns):
             ComposeError: the host is closed, or busy with as many runs as it may have.
         """
         return self._submit(
-            document, workflow, input, options, EarlierRun(), owed_to, metadata, is_guest,
+            document, workflow, input, options, EarlierRun(), owed_to, metadata, is_guest, user,
             functions or {}, steps or {},
         )  # fmt: skip
 
@@ -257,12 +262,14 @@ class LocalHost(HostedRuns):
         owed_to: Any,
         metadata: Mapping[str, Any] | None,
         is_guest: bool,
+        user: str | None,
     ) -> Run:
         """`submit` a run that has an id already, where somebody else was asked for it; ``earlier``
         is what there is of it."""
         return self._submit(
-            document, workflow, input, options, earlier, owed_to, metadata, is_guest, {}, {}, id
-        )
+            document, workflow, input, options, earlier, owed_to, metadata, is_guest, user,
+            {}, {}, id,
+        )  # fmt: skip
 
     def _submit(
         self,
@@ -274,6 +281,7 @@ class LocalHost(HostedRuns):
         owed_to: Any,
         metadata: Mapping[str, Any] | None,
         is_guest: bool,
+        user: str | None,
         functions: Mapping[str, FunctionTool],
         steps: Mapping[str, FunctionStep],
         id: str | None = None,
@@ -286,7 +294,7 @@ class LocalHost(HostedRuns):
         assert first_seed is not None
         seconds = self._max_run_seconds
         generations = None if owed_to is None else self._max_generations
-        group = GUESTS if is_guest else "owner"
+        group = OWNER if not is_guest else GUESTS if user is None else f"user {user}"
         questions = Questions()
         task = _RunTask(
             lambda run: run_workflow(
@@ -304,6 +312,7 @@ class LocalHost(HostedRuns):
                 functions,
                 steps,
                 questions,
+                self._users.turn(user, run),
             )
         )
         task.run = run = new_run(
@@ -313,6 +322,9 @@ class LocalHost(HostedRuns):
             with self._lock:
                 task.loop = self._running_loop()
                 self._check_busy(is_guest)
+                if user is not None:
+                    self._users.begin(user)
+                    run.add_done_callback(lambda run: self._users.end(user, run.usage))
                 given = None if run.input is values else values
                 self.run_store.add(run, document, asked, owed_to, given, functions, steps)
             call_when_ended(run)
@@ -386,6 +398,9 @@ class LocalHost(HostedRuns):
         max_runs: int | EllipsisType | None = ...,
         max_generations: int | EllipsisType | None = ...,
         run_ttl: float | EllipsisType | None = ...,
+        max_user_running: int | EllipsisType | None = ...,
+        max_user_runs: int | EllipsisType | None = ...,
+        max_user_tokens: int | EllipsisType | None = ...,
     ) -> None:
         """Bound what the host does and keeps; what is not named stays as it is.
 
@@ -405,6 +420,10 @@ class LocalHost(HostedRuns):
                 and so many may the runs have that this process starts for itself.
             run_ttl: seconds after which a run that has ended is forgotten; None keeps it as long
                 as there is room; see `RunStore`.
+            max_user_running, max_user_runs, max_user_tokens: of each user whose name is known: runs
+                at a time, the others wait; runs that have not ended; tokens a minute. A submit
+                beyond the latter two raises a ComposeError with the code ``busy``. See
+                `UserLimits`.
         """
         for owner, name, value in (
             (self._cache, "memory_budget", memory_budget),
@@ -415,6 +434,9 @@ class LocalHost(HostedRuns):
             (self, "_max_runs", max_runs),
             (self, "_max_generations", max_generations),
             (self.run_store, "ttl", run_ttl),
+            (self._users, "max_running", max_user_running),
+            (self._users, "max_runs", max_user_runs),
+            (self._users, "tokens_per_minute", max_user_tokens),
         ):
             if value is not ...:
                 setattr(owner, name, value)

@@ -47,6 +47,7 @@ class HostedRuns(ABC):
         owed_to: Any,
         metadata: Mapping[str, Any] | None,
         is_guest: bool,
+        user: str | None,
         functions: Mapping[str, FunctionTool],
         steps: Mapping[str, FunctionStep],
     ) -> Run:
@@ -99,6 +100,7 @@ class HostedRuns(ABC):
         owed_to: Any = None,
         metadata: Mapping[str, Any] | None = None,
         is_guest: bool = False,
+        user: str | None = None,
     ) -> Run:
         """Run again what a run was given: document, workflow, input and seed.
 
@@ -109,7 +111,7 @@ class HostedRuns(ABC):
         """
         kept = self.run_store.named(id)
         run = self.run_store.load(kept)
-        return self._again(kept, run, kept.options, EarlierRun(), owed_to, metadata, is_guest)
+        return self._again(kept, run, kept.options, EarlierRun(), owed_to, metadata, is_guest, user)
 
     def extend(
         self,
@@ -119,6 +121,7 @@ class HostedRuns(ABC):
         owed_to: Any = None,
         metadata: Mapping[str, Any] | None = None,
         is_guest: bool = False,
+        user: str | None = None,
     ) -> Run:
         """Go on from a run, where a limit has cut its text: the same run with a higher limit.
 
@@ -129,7 +132,7 @@ class HostedRuns(ABC):
             id: the run's, or the beginning of it.
             tokens: how many more each text may have; as many again as the limit was if None, or as
                 the model's context has room for.
-            owed_to, metadata, is_guest: of the new run, as in `submit`.
+            owed_to, metadata, is_guest, user: of the new run, as in `submit`.
 
         Raises:
             InputError: there is no such run, it is forgotten, or it cannot go on: it has not
@@ -138,7 +141,7 @@ class HostedRuns(ABC):
         kept = self.run_store.named(id)
         run = self.run_store.load(kept)
         options, earlier = extension(run, kept.options, tokens)
-        return self._again(kept, run, options, earlier, owed_to, metadata, is_guest)
+        return self._again(kept, run, options, earlier, owed_to, metadata, is_guest, user)
 
     def branch(
         self,
@@ -150,6 +153,7 @@ class HostedRuns(ABC):
         owed_to: Any = None,
         metadata: Mapping[str, Any] | None = None,
         is_guest: bool = False,
+        user: str | None = None,
     ) -> Run:
         """Go on from another token of a run's text: the same run with that token in that place.
 
@@ -160,7 +164,7 @@ class HostedRuns(ABC):
             token: which token of the text, from 0.
             alternative: the id of the token to go on from.
             text: which of the run's texts, from 0.
-            owed_to, metadata, is_guest: of the new run, as in `submit`.
+            owed_to, metadata, is_guest, user: of the new run, as in `submit`.
 
         Raises:
             InputError: there is no such run or token, the run is forgotten, has not ended, or its
@@ -169,7 +173,7 @@ class HostedRuns(ABC):
         kept = self.run_store.named(id)
         run = self.run_store.load(kept)
         options, earlier = branch(run, kept.options, token, alternative, text)
-        return self._again(kept, run, options, earlier, owed_to, metadata, is_guest)
+        return self._again(kept, run, options, earlier, owed_to, metadata, is_guest, user)
 
     def _again(
         self,
@@ -180,10 +184,11 @@ class HostedRuns(ABC):
         owed_to: Any,
         metadata: Mapping[str, Any] | None,
         is_guest: bool,
+        user: str | None,
     ) -> Run:
         input = run.input if kept.given is None else kept.given
         return self._submit(
-            kept.document, run.workflow, input, options, earlier, owed_to, metadata, is_guest,
+            kept.document, run.workflow, input, options, earlier, owed_to, metadata, is_guest, user,
             kept.functions, kept.steps,
         )  # fmt: skip
 

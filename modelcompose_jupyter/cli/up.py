@@ -22,6 +22,7 @@ if TYPE_CHECKING:
 _GB = 10**9
 _LIMITS = (
     *("max_runs", "max_generations", "max_output_length", "max_run_seconds"),
+    *("max_user_running", "max_user_runs", "max_user_tokens"),
     *("memory_budget", "cache_budget", "idle_timeout"),
 )
 _port = click.IntRange(0, 65535)
@@ -59,6 +60,37 @@ all_option = click.option("--all", "everything", is_flag=True, help="All of your
     type=click.Path(dir_okay=False),
     help="The token that clients and visitors must present. Without one the environment variable "
     "MODELCOMPOSE_TOKEN is asked for it; at an address that other computers reach, one is made.",
+)
+@click.option(
+    "--jupyterhub",
+    "on_jupyterhub",
+    is_flag=True,
+    help="Be a service of the JupyterHub that started this: it says where, and its users may call.",
+)
+@click.option(
+    "--user-documents",
+    is_flag=True,
+    help="Users may run documents of their own, on the models that are served.",
+)
+@click.option(
+    "--max-user-running",
+    type=click.IntRange(1),
+    default=4,
+    show_default=True,
+    help="Runs of one user at a time. Others of theirs wait.",
+)
+@click.option(
+    "--max-user-queue",
+    "max_user_runs",
+    type=click.IntRange(1),
+    default=40,
+    show_default=True,
+    help="Runs of one user, those that wait included. More are refused.",
+)
+@click.option(
+    "--max-user-tokens",
+    type=click.IntRange(1),
+    help="Tokens of one user in a minute, read and generated.",
 )
 @click.option(
     "--max-queue",

@@ -74,6 +74,7 @@ def load_document(
     folder: Path | None = None,
     environ: Mapping[str, str] | None = None,
     files: Mapping[str, str] | None = None,
+    is_strangers: bool = False,
 ) -> Document:
     """Read and check a document.
 
@@ -83,6 +84,8 @@ def load_document(
         folder: where relative models are; that of the file, or the current one, if None.
         environ: the environment that ``${env.NAME}`` reads; the process's own if None.
         files: texts of files that it names, by these names, in place of what they have now.
+        is_strangers: whether it is of somebody who may not read this computer's files, and has no
+            part in what is kept out of others' messages. No other file is read then.
 
     Raises:
         DocumentError: all that is wrong with it.
@@ -91,8 +94,9 @@ def load_document(
         found = read(source, name=name)
         if folder is not None:
             found.folder = folder
-        remember_folder(found.folder)
-        beside = BesideFiles(found, files or {})
+        if not is_strangers:
+            remember_folder(found.folder)
+        beside = BesideFiles(found, files or {}, only_given=is_strangers)
         lost = include_documents(found, beside)
         include_schemas(found, beside)
         checked = validate(found)
@@ -104,7 +108,9 @@ def load_document(
                     found.report_error(each.error, each.path)
         else:
             variables = os.environ if environ is None else environ
-            document = compile_document(found, checked, variables, beside)
+            document = compile_document(
+                found, checked, variables, beside, is_strangers=is_strangers
+            )
             if not found.problems:
                 return document
     raise DocumentError(_in_order(found))

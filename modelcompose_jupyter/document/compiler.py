@@ -24,23 +24,32 @@ from .workflow_compiler import WorkflowCompiler
 
 
 def compile_document(
-    source: Source, checked: Validated, environ: Mapping[str, str], files: BesideFiles
+    source: Source,
+    checked: Validated,
+    environ: Mapping[str, str],
+    files: BesideFiles,
+    *,
+    is_strangers: bool = False,
 ) -> Document:
-    """The document in its normal form; the source gets what else is wrong with it."""
+    """The document in its normal form; the source gets what else is wrong with it. What is secret
+    in a stranger's is not remembered."""
     assert checked.compose is not None
-    return _Compiler(Checks(source, checked, environ, files)).document(checked.compose)
+    compiler = _Compiler(Checks(source, checked, environ, files), is_strangers)
+    return compiler.document(checked.compose)
 
 
 class _Compiler:
-    def __init__(self, checks: Checks) -> None:
+    def __init__(self, checks: Checks, is_strangers: bool) -> None:
         self._checks = checks
+        self._is_strangers = is_strangers
         self._components = ComponentCompiler(checks, self._include)
         self._included: dict[KeyPath, tuple[Workflow, ...]] = {}
 
     def document(self, compose: schema.Compose) -> Document:
         checks = self._checks
         components, workflows = self._part(compose, ())
-        self._components.remember_secrets()
+        if not self._is_strangers:
+            self._components.remember_secrets()
         return Document(
             source=checks.source,
             components=components,

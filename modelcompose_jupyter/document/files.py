@@ -19,14 +19,18 @@ class BesideFiles:
     Args:
         source: the document, which gets the problems.
         given: texts of files by the names that the document has for them: these are not read.
+        only_given: whether others are not read either.
 
     Attributes:
         texts: those that were read, by their names.
     """
 
-    def __init__(self, source: Source, given: Mapping[str, str]) -> None:
+    def __init__(
+        self, source: Source, given: Mapping[str, str], *, only_given: bool = False
+    ) -> None:
         self._source = source
         self._given = given
+        self._only_given = only_given
         self.texts: dict[str, str] = {}
 
     def read(self, name: str, path: KeyPath, most: int) -> str | None:
@@ -47,6 +51,9 @@ class BesideFiles:
 
     def _text(self, name: str, path: KeyPath, most: int) -> str | None:
         shown = shortened(name)
+        if self._only_given:
+            self._source.report(f"the file '{shown}' did not come with the document", path)
+            return None
         try:
             file = path_beside(self._source, name)
             if not file.is_file():  # a device or a pipe may have no end

@@ -22,7 +22,7 @@ MAX_IN_FLIGHT = 32
 """Runs that are begun and have not ended, at most: more would only wait, and cost memory."""
 
 MAP_THREAD_NAME = "modelcompose-map"
-_BUSY_SECONDS = 0.1
+_BUSY_SECONDS = 0.1  # where the host does not say when it has room
 
 
 def submitter() -> ThreadPoolExecutor:
@@ -82,7 +82,8 @@ class Flight:
             try:
                 return self._start()
             except ComposeError as error:
-                if error.code != "busy" or self._stopping.wait(_BUSY_SECONDS):
+                seconds = _BUSY_SECONDS if error.retry_after is None else error.retry_after
+                if error.code != "busy" or self._stopping.wait(seconds):
                     raise
 
     def stop(self) -> None:

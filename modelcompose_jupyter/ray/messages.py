@@ -66,6 +66,7 @@ class Order:
     earlier: EarlierRun = field(repr=False)
     metadata: Mapping[str, Any] | None
     is_guest: bool
+    user: str | None
     owed: Mapping[str, Any] | None
     beginning: str | None
 

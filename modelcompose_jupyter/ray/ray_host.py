@@ -144,6 +144,7 @@ class RayHost(HostedRuns):
         owed_to: Any = None,
         metadata: Mapping[str, Any] | None = None,
         is_guest: bool = False,
+        user: str | None = None,
         steps: Mapping[str, FunctionStep] | None = None,
         **options: Unpack[RunOptions],
     ) -> Run:
@@ -155,8 +156,8 @@ class RayHost(HostedRuns):
             ComposeError: the host is closed.
         """
         return self._submit(
-            document, workflow, input, options, EarlierRun(), owed_to, metadata, is_guest, {},
-            steps or {},
+            document, workflow, input, options, EarlierRun(), owed_to, metadata, is_guest, user,
+            {}, steps or {},
         )  # fmt: skip
 
     def _submit(
@@ -169,6 +170,7 @@ class RayHost(HostedRuns):
         owed_to: Any,
         metadata: Mapping[str, Any] | None,
         is_guest: bool,
+        user: str | None,
         functions: Mapping[str, FunctionTool],
         steps: Mapping[str, FunctionStep],
     ) -> Run:
@@ -186,6 +188,7 @@ class RayHost(HostedRuns):
             earlier=earlier,
             metadata=metadata,
             is_guest=is_guest,
+            user=user,
             owed=None if owed_to is None else owed_to.to_plain(),
             beginning=beginning_of(document, chosen, values),
         )

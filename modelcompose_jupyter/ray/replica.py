@@ -111,6 +111,7 @@ class Replica:
         return known or self._host.begin(
             id, document, order.workflow, order.input, order.options, order.earlier,
             owed_to=_Servers(order.is_guest), metadata=order.metadata, is_guest=order.is_guest,
+            user=order.user,
         )  # fmt: skip
 
     async def _document(self, key: str) -> Document:

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections import OrderedDict
 from collections.abc import Callable, Iterable, Mapping
+from functools import partial
 from pathlib import Path
 from typing import NamedTuple
 
@@ -11,11 +13,14 @@ from ..document import Document, Workflow, check_functions, functions_of, load_d
 from ..errors import DocumentError, InputError, did_you_mean, shortened
 from ..redaction import get_logger
 from ..tools import FunctionStep, NamedFunctions
+from .access import Caller
 from .schemas import DocumentText
+from .user_documents import read_of_user
 
 log = get_logger(__name__)
 
 _KEPT_DOCUMENTS = 100
+_KEPT_CALLERS = 500  # whose documents are kept
 
 
 class Served(NamedTuple):
@@ -173,7 +178,8 @@ def _stamp(path: Path) -> tuple[int, int] | None:
 
 
 class Documents:
-    """The documents that can be run, by their keys: those served, and those the owner brought.
+    """The documents that can be run, by their keys: those served, and those that callers brought,
+    which are theirs alone.
 
     Args:
         catalog: gives what is served now.
@@ -182,7 +188,7 @@ class Documents:
     def __init__(self, catalog: Callable[[], Catalog]) -> None:
         self._catalog = catalog
         self._added: dict[str, Served] = {}
-        self._brought: OrderedDict[str, Document] = OrderedDict()
+        self._brought: OrderedDict[Caller, OrderedDict[str, Document]] = OrderedDict()
         self._offered: OrderedDict[str, Catalog] = OrderedDict()
 
     @property
@@ -215,26 +221,39 @@ class Documents:
             raise _unknown_document()
         return self._offered[key]
 
-    def bring(self, given: DocumentText) -> Document:
-        """Read and keep a document of another process of this user.
+    async def bring(self, given: DocumentText, caller: Caller) -> Document:
+        """Read a document of a caller's, on another thread, and keep it for them.
 
         Raises:
             DocumentError: what is wrong with it.
+            AccessError: it is a user's, and none that users may run (``forbidden``).
         """
-        document = given.read()
-        self._brought[document.key] = document
-        while len(self._brought) > _KEPT_DOCUMENTS:
+        read = (
+            given.read if caller.is_owner else partial(read_of_user, given, self.catalog.documents)
+        )
+        document = await asyncio.to_thread(read)
+        theirs = self._brought.setdefault(caller, OrderedDict())
+        self._brought.move_to_end(caller)
+        theirs[document.key] = document
+        while len(theirs) > _KEPT_DOCUMENTS:
+            theirs.popitem(last=False)
+        while len(self._brought) > _KEPT_CALLERS:
             self._brought.popitem(last=False)
         return document
 
-    def find(self, key: str) -> Document:
-        """A document by its key.
+    def brought(self, key: str, caller: Caller) -> Document | None:
+        """A document that a caller has brought."""
+        theirs = self._brought.get(caller)
+        return None if theirs is None else theirs.get(key)
+
+    def find(self, key: str, caller: Caller) -> Document:
+        """A document by its key: one that is served, or that a caller has brought.
 
         Raises:
             InputError: it is not known here.
         """
         served = {each.key: each for each in self.catalog.documents}
-        found = served.get(key) or self._brought.get(key)
+        found = served.get(key) or self.brought(key, caller)
         if found is None:
             raise _unknown_document()
         return found

@@ -44,6 +44,7 @@ class ConnectionLimits:
         max_connections: open at a time. A page has six, a client of a library up to a hundred.
         reserved_connections: of those, that guests' requests which are being answered leave to
             the owner's.
+        max_user_requests: that are being answered of one user, where users are known by name.
         max_held: bytes of bodies that have come and answers that are not taken yet, of all
             guests: 64 with the largest body there may be, and thousands with what people write.
         header_seconds: from a connection's opening, or a request's first byte on one that is
@@ -54,6 +55,7 @@ class ConnectionLimits:
 
     max_connections: int = 1024
     reserved_connections: int = 64
+    max_user_requests: int = 96
     max_held: int = 256 * 2**20
     header_seconds: float = 10.0
     idle_seconds: float = 75.0
@@ -176,7 +178,7 @@ class GuardedServer(HTTPServer):
         self._max_admitted = self._max - min(limits.reserved_connections, self._max // 2)
         # Of each kind those first that have been of it for longest.
         self._open: dict[Phase, dict[Connection, None]] = {phase: {} for phase in Phase}
-        self._admitted: set[Connection] = set()
+        self._admitted: dict[Connection, str | None] = {}  # with the user who asks
         self._held: dict[Connection, int] = {}  # bytes; first what is kept for longest
 
     def add_sockets(self, sockets: Iterable[socket.socket]) -> None:
@@ -188,11 +190,14 @@ class GuardedServer(HTTPServer):
 
     # What handlers tell
 
-    def admit(self, connection: Connection, is_owner: bool) -> bool:
+    def admit(self, connection: Connection, is_owner: bool, user: str | None = None) -> bool:
         """Whether a request is taken on whose header has come; the owner's always are.
 
         Where guests have as many as they may, the one goes whose body has been coming for longest.
+        A ``user`` who has as many as one may leaves the others alone.
         """
+        if user is not None and self._of(user) >= self.limits.max_user_requests:
+            return False
         if not is_owner and len(self._admitted) >= self._max_admitted:
             slowest = next((e for e in self._open[Phase.SENDING] if e in self._admitted), None)
             if slowest is None or not _had_time(slowest):
@@ -202,8 +207,12 @@ class GuardedServer(HTTPServer):
         if is_owner:
             self._move(connection, Phase.ANSWERING)  # also while its body comes
         else:
-            self._admitted.add(connection)
+            self._admitted[connection] = user
         return True
+
+    def _of(self, user: str) -> int:
+        """How many requests of a user are being answered."""
+        return sum(each == user for each in self._admitted.values())
 
     def hold(self, connection: Connection, size: int) -> None:
         """Note how many bytes are kept for a connection. Where all guests' are too many, the one
@@ -281,12 +290,12 @@ class GuardedServer(HTTPServer):
         """A request is over."""
         connection.is_owner = False
         self.hold(connection, 0)
-        self._admitted.discard(connection)
+        self._admitted.pop(connection, None)
 
     def _forget(self, connection: Connection) -> None:
         self._set_deadline(connection, None)
         self._held.pop(connection, None)
-        self._admitted.discard(connection)
+        self._admitted.pop(connection, None)
         self._open[connection.phase].pop(connection, None)
 
 

@@ -52,7 +52,7 @@ def resume_point(run: Run, header: str | None, query: str | None) -> int:
 
 async def run_events(task: Task, caller: Caller, after: int) -> AsyncGenerator[str]:
     """A run's events beyond number ``after``, until it has ended."""
-    data_of = event_data if caller is Caller.OWNER else public_event
+    data_of = event_data if caller.is_owner else public_event
     yield f"retry: {_RETRY_MILLISECONDS}\n\n"
     async for events in batches(task.run, after):
         if len(events) < BATCH:
@@ -79,5 +79,5 @@ async def run_text(task: Task, caller: Caller) -> AsyncGenerator[str]:
         elif not events:
             yield HEARTBEAT
     if run.error is not None:
-        body: Mapping[str, Any] = failure(run.error, caller is not Caller.OWNER)
+        body: Mapping[str, Any] = failure(run.error, not caller.is_owner)
         yield message(as_json(body), "error")

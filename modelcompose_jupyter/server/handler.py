@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import math
 import time
 from collections.abc import Awaitable, Mapping
 from http import HTTPStatus
@@ -21,7 +22,7 @@ from tornado.web import HTTPError, RequestHandler, stream_request_body
 from ..errors import ComposeError
 from ..redaction import get_logger
 from ..workflow import Run
-from .access import AccessError, Caller
+from .access import Caller, owner_alone
 from .connections import Connection
 from .events import as_json
 from .http import ApiRequest, ApiResponse, EventStream, Route, as_compose_error, status_of
@@ -68,7 +69,7 @@ class ApiHandler(RequestHandler):
 
     async def prepare(self) -> None:
         try:
-            self._check_access()
+            await self._check_access()
             self._check_room()
             await self._body.wait_to_begin()
         except Exception as error:
@@ -79,7 +80,7 @@ class ApiHandler(RequestHandler):
         self.set_header("Connection", "close")
         self._fail(error)
 
-    def _check_access(self) -> None:
+    async def _check_access(self) -> None:
         access, headers = self._state.access, self.request.headers
         access.check_host(self.request.host)
         origin = headers.get("Origin")
@@ -94,18 +95,14 @@ class ApiHandler(RequestHandler):
             return
         if self._state.is_closing:
             raise ComposeError("the server is ending", code="host_closed")
-        self._caller = access.caller(headers.get("Authorization"))
-        if route.owner and self._caller is not Caller.OWNER:
-            raise AccessError(
-                "only this user's own programs may do that",
-                hint="They find the token in Jupyter's runtime folder.",
-                code="forbidden",
-            )
+        self._caller = await access.caller(headers.get("Authorization"))
+        if route.owner and not self._caller.is_owner:
+            raise owner_alone()
 
     def _check_room(self) -> None:
         is_owner = self._state.access.is_owner(self.request.headers.get("Authorization"))
         connection = self._connection
-        if not connection.server.admit(connection, is_owner):
+        if not connection.server.admit(connection, is_owner, self._caller.user):
             raise ComposeError(
                 "the server answers as many requests as it may",
                 hint="Try again when one of them has ended.",
@@ -255,12 +252,14 @@ class ApiHandler(RequestHandler):
             if not self._finished:
                 self.finish()
             return
-        headers = {"Retry-After": "1"} if told.code in _TRY_AGAIN else {}
+        headers = {}
+        if told.code in _TRY_AGAIN:
+            headers["Retry-After"] = str(math.ceil(told.retry_after or 1))
         if status == HTTPStatus.UNAUTHORIZED:
             headers["WWW-Authenticate"] = 'Bearer realm="model-compose"'
         route = self._routes.get(self.request.method or "")
         error_body = failure if route is None else route.error_body
-        body = error_body(told, self._caller is not Caller.OWNER)
+        body = error_body(told, not self._caller.is_owner)
         with contextlib.suppress(StreamClosedError):  # nobody is there to hear of it
             self._write_response(ApiResponse(body, status, headers))
             self._end(None)
@@ -294,10 +293,10 @@ class ApiHandler(RequestHandler):
         if self._is_recorded:
             return
         self._is_recorded = True
-        base_path = self._state.settings.base_path
+        settings = self._state.settings
         record = RequestRecord(
             method=self.request.method or "",
-            route=next((each.full_path(base_path) for each in self._routes.values()), None),
+            route=next((each.full_path(settings) for each in self._routes.values()), None),
             status=self.get_status(),
             seconds=time.monotonic() - self._began,
             caller=self._caller,

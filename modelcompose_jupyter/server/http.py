@@ -17,7 +17,7 @@ from ..errors import ComposeError, InputError, UsageError
 from ..workflow import Run
 from .access import Caller
 from .schemas import failure
-from .state import ServerState
+from .state import ServerSettings, ServerState
 from .tasks import Task
 
 T = TypeVar("T")
@@ -83,7 +83,7 @@ class ApiRequest:
 
     @property
     def is_guest(self) -> bool:
-        return self.caller is not Caller.OWNER
+        return not self.caller.is_owner
 
     async def unless_disconnected(self, work: Awaitable[T]) -> T | None:
         """What something gives; None where the client goes first, and nothing is left of it."""
@@ -166,8 +166,8 @@ class Route:
     root: bool = False
     error_body: Callable[[ComposeError, bool], Any] = failure
 
-    def full_path(self, base_path: str) -> str:
-        return self.path if self.root else base_path + self.path
+    def full_path(self, settings: ServerSettings) -> str:
+        return (settings.root_path if self.root else settings.api_path) + self.path
 
 
 def path_pattern(path: str) -> str:

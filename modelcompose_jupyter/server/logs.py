@@ -137,6 +137,7 @@ class Logger(Observer):
             status=record.status,
             left=record.disconnected or None,
             ms=round(record.seconds * 1000, 1),
-            caller=record.caller.name.lower(),
+            caller=record.caller.kind,
+            user=record.caller.user,
             run=record.run_id,
         )

@@ -235,7 +235,7 @@ async def _complete(
             {format.param: given, **parameters},
             seed=body.own_seed(),
             owed_to=terms,
-            is_guest=terms.is_guest,
+            **terms.asker,
         )
     except InputError as error:
         raise _as_invalid_request(error, body, format) from None

@@ -14,16 +14,17 @@ from .http import ApiRequest, ApiResponse, Route
 from .openai import OPENAI_ROUTES
 from .routes import ROUTES
 from .schemas import Failure
+from .state import ServerSettings
 
 _REFERENCES = "#/components/schemas/{model}"
 
 
-def openapi_document(routes: Iterable[Route], base_path: str) -> dict[str, Any]:
+def openapi_document(routes: Iterable[Route], settings: ServerSettings) -> dict[str, Any]:
     """The OpenAPI 3.1 document of a server."""
     schemas: dict[str, Any] = {}
     paths: dict[str, Any] = {}
     for route in routes:
-        path = route.full_path(base_path)
+        path = route.full_path(settings)
         paths.setdefault(path, {})[route.method.lower()] = _operation(route, schemas)
     return {
         "openapi": "3.1.0",
@@ -93,7 +94,7 @@ def _schema(model: Any, schemas: dict[str, Any]) -> dict[str, Any]:
 
 
 async def openapi(request: ApiRequest) -> ApiResponse:
-    return ApiResponse(openapi_document(ALL_ROUTES, request.state.settings.base_path))
+    return ApiResponse(openapi_document(ALL_ROUTES, request.state.settings))
 
 
 ALL_ROUTES = [

@@ -12,6 +12,7 @@ from ..path_redaction import HIDDEN, public
 from ..redaction import texts_of
 from ..workflow import Run, State
 from ..workflow.options import checked
+from .access import AccessError, owner_alone
 from .catalog import Served
 from .events import resume_point, run_events, run_text
 from .http import ApiRequest, ApiResponse, EventStream, Route, status_of
@@ -30,6 +31,7 @@ from .schemas import (
     WorkflowSummary,
     failure,
     interrupt,
+    outline,
     public_model,
     public_state,
     task_state,
@@ -102,7 +104,7 @@ async def _submit(request: ApiRequest, body: RunRequest, terms: Terms) -> Run:
     given: dict[str, Any] = {
         "owed_to": terms,
         "metadata": body.metadata,
-        "is_guest": terms.is_guest,
+        **terms.asker,
     }
     if body.rerun_of is not None:
         first = await request.state.tasks.find(body.rerun_of, request.caller)
@@ -138,12 +140,12 @@ async def _submit(request: ApiRequest, body: RunRequest, terms: Terms) -> Run:
 
 def _chosen(request: ApiRequest, body: RunRequest) -> Served:
     """The workflow to run, of what the caller may run."""
-    documents = request.state.documents
+    documents, caller = request.state.documents, request.caller
     if body.document is None:
         return documents.catalog.find(body.workflow_id)
-    if request.is_guest:
+    if request.is_guest and documents.brought(body.document, caller) is None:
         return documents.offered(body.document).find(body.workflow_id)
-    return documents.find_served(body.document, body.workflow_id)
+    return documents.find_served(body.document, body.workflow_id, caller)
 
 
 def _input(request: ApiRequest, served: Served, given: Any) -> Any:
@@ -170,7 +172,9 @@ def _state(
     run = task.run
     # First: what is read after the end is complete.
     result = task.result_for(request.caller) if hands_over else None
-    state = task_state(run, task.terms.session_id)
+    state = task_state(run, task.terms.session_id, task.terms.caller.user)
+    if not request.caller.may_read(task.terms.caller):
+        return ApiResponse(outline(state), status)
     if request.is_guest:
         return ApiResponse(public_state(state), status, result=result)
     return ApiResponse({**state, "input": run.input, "record": run.record}, status, result=result)
@@ -205,7 +209,7 @@ async def get_task(request: ApiRequest) -> ApiResponse:
 
 
 async def cancel_task(request: ApiRequest) -> ApiResponse:
-    task = await _task(request)
+    task = await _task(request, to_stop=True)
     if task.run.done:
         verb = "was" if task.run.state is State.CANCELLED else "has"
         raise ComposeError(f"the task {verb} {task.run.state} already", code="already_ended")
@@ -262,12 +266,13 @@ async def task_events(request: ApiRequest) -> ApiResponse | EventStream:
     if task.run.done and after == task.run.last_event:
         # What tells a browser's EventSource not to come again.
         return ApiResponse(status=204, result=task.result_for(request.caller))
-    result = task.run if task.terms.caller is request.caller else None
+    result = task.run if task.terms.caller == request.caller else None
     return EventStream(task, run_events(task, request.caller, after), result=result)
 
 
-async def _task(request: ApiRequest) -> Task:
-    task = await request.state.tasks.find(request.path["task_id"], request.caller)
+async def _task(request: ApiRequest, *, to_stop: bool = False) -> Task:
+    id, caller = request.path["task_id"], request.caller
+    task = await request.state.tasks.find(id, caller, to_stop=to_stop)
     request.run_id = task.run.id
     return task
 
@@ -287,15 +292,32 @@ async def unload_models(request: ApiRequest) -> ApiResponse:
 
 
 async def bring_document(request: ApiRequest) -> ApiResponse:
+    _check_may_bring(request)
     documents = request.state.documents
-    document = await asyncio.to_thread(documents.bring, request.body)
+    document = await documents.bring(request.body, request.caller)
     return ApiResponse({"key": document.key, "served": documents.serves(document.key)})
 
 
 async def get_document(request: ApiRequest) -> ApiResponse:
+    if request.caller.user is None:
+        _check_may_bring(request)
     documents = request.state.documents
-    document = documents.find(request.path["key"])
+    document = documents.find(request.path["key"], request.caller)
     return ApiResponse({"key": document.key, "served": documents.serves(document.key)})
+
+
+def _check_may_bring(request: ApiRequest) -> None:
+    """Raise AccessError where the caller runs no documents of their own here."""
+    caller = request.caller
+    if caller.is_owner or (caller.user is not None and request.state.settings.user_documents):
+        return
+    if caller.user is None:
+        raise owner_alone()
+    raise AccessError(
+        "users run here what is served, and no documents of their own",
+        hint="Who serves it can allow them, on the models that are served: --user-documents.",
+        code="forbidden",
+    )
 
 
 async def shut_down(request: ApiRequest) -> ApiResponse:
@@ -333,7 +355,8 @@ ROUTES = [
           body=RunRequest, forms=True, answers=_RUNS),
     Route("GET", "/tasks", list_tasks, "The newest of the runs that are known",
           query={"include_output": "true adds outputs",
-                 "session_id": "those of a session; a guest's tasks that named one need it"},
+                 "session_id": "those of a session; a guest's tasks that named one need it, and an"
+                               " admin who names none gets all users'"},
           answers={200: list[TaskState]}),
     Route("GET", "/tasks/{task_id}", get_task, "A run as it is now",
           query={"output_only": "true answers with the output alone"}, answers=_RUNS),
@@ -348,9 +371,9 @@ ROUTES = [
     Route("GET", "/models", list_models, "The models in memory", answers={200: ModelsAnswer}),
     Route("POST", "/models/unload", unload_models, "Give models' memory back", owner=True,
           body=Unload, answers={200: list[dict[str, Any]], 400: Failure, 500: Failure}),
-    Route("POST", "/documents", bring_document, "Make a document known", owner=True,
+    Route("POST", "/documents", bring_document, "Make a document known",
           body=DocumentText, answers={200: DocumentKey, 400: Failure, 422: Failure}),
-    Route("GET", "/documents/{key}", get_document, "Whether a document is known", owner=True,
+    Route("GET", "/documents/{key}", get_document, "Whether a document is known",
           answers={200: DocumentKey, **_UNKNOWN}),
     Route("POST", "/shutdown", shut_down, "End the server", owner=True, answers={202: Health}),
     Route("GET", "/metrics", show_metrics, "Metrics for Prometheus", answers={200: "text/plain"}),

@@ -193,8 +193,8 @@ class DocumentText(Body):
             files=dict(document.files),
         )
 
-    def read(self) -> Document:
-        """The document.
+    def read(self, *, is_strangers: bool = False) -> Document:
+        """The document; see `load_document`.
 
         Raises:
             DocumentError: what is wrong with it.
@@ -205,6 +205,7 @@ class DocumentText(Body):
             folder=Path(self.folder),
             environ=self.environment,
             files=self.files,
+            is_strangers=is_strangers,
         )
 
 
@@ -308,6 +309,7 @@ class TaskState(Answer):
     timings: dict[str, float] | None = None
     session_id: str | None = None
     metadata: dict[str, Any] | None = None
+    user: str | None = Field(None, description="Who asked, where users are known by name.")
 
 
 class Health(Answer):
@@ -380,7 +382,7 @@ def parse_body(model: type[BaseModel], data: Any) -> Any:
         raise UsageError(message, hint=hint, code="invalid_request") from None
 
 
-def task_state(run: Run, session_id: str | None = None) -> dict[str, Any]:
+def task_state(run: Run, session_id: str | None = None, user: str | None = None) -> dict[str, Any]:
     """A run as a `TaskState`, without the keys that have no value."""
     ended = run.done  # first: what is read after it is complete if it is true
     state = run.state
@@ -401,6 +403,7 @@ def task_state(run: Run, session_id: str | None = None) -> dict[str, Any]:
         "timings": run.timings or None,
         "session_id": session_id,
         "metadata": run.metadata,
+        "user": user,
     }
     given = {key: value for key, value in data.items() if value is not None}
     return given | ({"output": run.output} if state is State.COMPLETED else {})
@@ -426,7 +429,8 @@ def public_error(data: Mapping[str, Any]) -> dict[str, Any]:
     where = data.get("where")
     if where is not None:  # neither the folder nor the line, which may hold more than the error
         where = {**where, "file": last_name(where["file"]), "snippet": None}
-    return {"type": data["type"], "code": data["code"], **words, "where": where}
+    later = {key: data[key] for key in ("retry_after",) if key in data}
+    return {"type": data["type"], "code": data["code"], **words, "where": where, **later}
 
 
 def public_event(event: Event) -> dict[str, Any]:
@@ -467,6 +471,12 @@ def public_state(data: dict[str, Any]) -> dict[str, Any]:
     if "interrupt" in given:
         given["interrupt"] = list(map(_public_question, given["interrupt"]))
     return _with_public_values(given)
+
+
+def outline(data: Mapping[str, Any]) -> dict[str, Any]:
+    """A task's state for those who see who runs what, and not what was asked and answered."""
+    keys = ("task_id", "status", "workflow_id", "finish_reason", "usage", "timings", "user")
+    return {key: data[key] for key in keys if key in data}
 
 
 def _with_public_values(

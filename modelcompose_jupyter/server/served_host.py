@@ -31,6 +31,7 @@ class ServedHost(Host, Protocol):
         owed_to: Any = None,
         metadata: Mapping[str, Any] | None = None,
         is_guest: bool = False,
+        user: str | None = None,
         steps: Mapping[str, FunctionStep] | None = None,
         **options: Unpack[RunOptions],
     ) -> Run: ...
@@ -42,6 +43,7 @@ class ServedHost(Host, Protocol):
         owed_to: Any = None,
         metadata: Mapping[str, Any] | None = None,
         is_guest: bool = False,
+        user: str | None = None,
     ) -> Run: ...
 
     def extend(
@@ -52,6 +54,7 @@ class ServedHost(Host, Protocol):
         owed_to: Any = None,
         metadata: Mapping[str, Any] | None = None,
         is_guest: bool = False,
+        user: str | None = None,
     ) -> Run: ...
 
     def branch(
@@ -64,6 +67,7 @@ class ServedHost(Host, Protocol):
         owed_to: Any = None,
         metadata: Mapping[str, Any] | None = None,
         is_guest: bool = False,
+        user: str | None = None,
     ) -> Run: ...
 
     def observe(self, callback: Callable[[Run], None]) -> Callable[[], None]: ...

@@ -76,9 +76,11 @@ class Server:
         self.host = host
         self.documents = Documents(catalog)
         self.access = access or Access("127.0.0.1")
-        # With a slash before it and none behind.
-        base_path = f"/{settings.base_path.strip('/')}".rstrip("/")
-        self.settings = replace(settings, base_path=base_path)
+        self.settings = replace(
+            settings,
+            base_path=_path(settings.base_path),
+            root_path=_path(settings.root_path),
+        )
         self.state = ServerState(
             host=host,
             documents=self.documents,
@@ -160,7 +162,7 @@ class Server:
     def _application(self) -> Application:
         paths: dict[str, dict[str, Route]] = {}
         for route in ALL_ROUTES:
-            path = route.full_path(self.settings.base_path)
+            path = route.full_path(self.settings)
             paths.setdefault(path, {})[route.method] = route
         handlers: list[Any] = [
             (path_pattern(path), ApiHandler, {"state": self.state, "routes": routes})
@@ -176,7 +178,7 @@ class Server:
     @property
     def url(self) -> str:
         """Where the run API is, seen from this computer."""
-        return f"{self.origin}{self.settings.base_path}"
+        return f"{self.origin}{self.settings.api_path}"
 
     @property
     def origin(self) -> str:
@@ -208,3 +210,8 @@ class Server:
         if unobserve is not None:
             unobserve()
             log_event("server ended", url=self.url)
+
+
+def _path(given: str) -> str:
+    """What paths begin with: with a slash before it and none behind."""
+    return f"/{given.strip('/')}".rstrip("/")

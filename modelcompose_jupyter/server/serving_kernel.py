@@ -27,6 +27,7 @@ from ..host import SERVING_LIMITS, LocalHost, local_host
 from ..processes import find_process, is_alive
 from .access import TOKEN_VARIABLE, Access
 from .catalog import DocumentFile
+from .jupyterhub import HubService, HubUsers
 from .logs import configure
 from .served_host import ServedHost
 from .server import Server, ServerSettings
@@ -124,6 +125,8 @@ def serve_document(
     token: str | None = None,
     limits: Mapping[str, Any] | None = None,
     host: Callable[[Mapping[str, Any]], ServedHost] | None = None,
+    on_jupyterhub: bool = False,
+    user_documents: bool = False,
     **server_info: Any,
 ) -> Server:
     """Serve a document's workflows.
@@ -136,11 +139,14 @@ def serve_document(
         token: what clients must present, which only loopback may do without.
         limits: of the host, in place of `SERVING_LIMITS`; see `LocalHost.limit`.
         host: gives the host, of its limits; this process's if None.
+        on_jupyterhub: whether it is the service of a JupyterHub that the environment tells of. Its
+            paths begin with the service's, and the Hub's users are its callers.
+        user_documents: whether users may run documents of theirs, on the models that are served.
         server_info: what the server's file says besides.
 
     Raises:
         DocumentError: all that is wrong with the document.
-        UsageError: the address needs a token.
+        UsageError: the address needs a token; or the environment tells of no JupyterHub.
         ComposeError: the port is taken, or there is no host.
     """
     catalog = DocumentFile(Path(path))
@@ -152,8 +158,15 @@ def serve_document(
         "kernel_id": _kernel_id(),
         **server_info,
     }
-    access = Access(address, token, document.controller.origins)
-    settings = ServerSettings(port=port, base_path=base_path)
+    service = HubService.of_environment() if on_jupyterhub else None
+    identities = None if service is None else HubUsers(service)
+    access = Access(address, token, document.controller.origins, identities=identities)
+    settings = ServerSettings(
+        port=port,
+        base_path=base_path,
+        root_path="" if service is None else service.prefix,
+        user_documents=user_documents,
+    )
     served = (host or _limited_host)({**SERVING_LIMITS, **(limits or {})})
     return Server(served, catalog, access, settings, **facts).start()
 

@@ -27,6 +27,8 @@ class ServerSettings(ConnectionLimits):
     Attributes:
         port: to listen at; 0 takes any that is free.
         base_path: what the paths of the run API begin with.
+        root_path: what all paths begin with, that one included: a proxy's name for this server.
+        user_documents: whether users may run documents of theirs, on the models that are served.
         max_body: bytes of a request's body.
         body_seconds: in which a body must have come.
         write_seconds: for which a reader may take nothing of a stream.
@@ -34,6 +36,14 @@ class ServerSettings(ConnectionLimits):
 
     port: int = 8080
     base_path: str = "/api"
+    root_path: str = ""
+    user_documents: bool = False
+
+    @property
+    def api_path(self) -> str:
+        """What the paths of the run API begin with, as they are asked for."""
+        return self.root_path + self.base_path
+
     max_body: int = 4 * 2**20
     body_seconds: float = 60.0
     write_seconds: float = 60.0

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import dataclasses
 import weakref
 from collections.abc import AsyncIterator, Iterator, Mapping
 from dataclasses import dataclass
@@ -50,11 +51,20 @@ class Terms:
 
     @property
     def is_guest(self) -> bool:
-        return self.caller is Caller.GUEST
+        return not self.caller.is_owner
+
+    @property
+    def asker(self) -> dict[str, Any]:
+        """Who asks, as a host is told."""
+        return {"is_guest": self.is_guest, "user": self.caller.user}
 
     def to_plain(self) -> dict[str, Any]:
         """What another server of the same runs has to know."""
-        return {"caller": int(self.caller), "linger": self.linger, "session_id": self.session_id}
+        return {
+            "caller": dataclasses.asdict(self.caller),
+            "linger": self.linger,
+            "session_id": self.session_id,
+        }
 
 
 @dataclass(frozen=True)
@@ -67,7 +77,7 @@ class Task:
     def result_for(self, caller: Caller) -> Run | None:
         """The run, where an answer to this caller hands over its result: it has ended, and they are
         who asked for it. The owner may look at a guest's, who has yet to fetch it."""
-        return self.run if self.run.done and self.terms.caller is caller else None
+        return self.run if self.run.done and self.terms.caller == caller else None
 
     @contextlib.contextmanager
     def watching(self) -> Iterator[None]:
@@ -100,8 +110,10 @@ class Task:
 class Tasks:
     """The runs of a host.
 
-    The owner sees all. A guest finds those of guests by their ids, and lists those of one session
-    only: sessions have names that nobody guesses, so one guest does not read what others asked.
+    The owner sees all. A user finds and lists their own; one who is an admin lists those of others
+    too, to see who runs what, and may stop them. Who is no user finds those of guests by their ids,
+    and lists those of one session only: sessions have names that nobody guesses, so one guest does
+    not read what others asked.
 
     Attributes:
         watchers: how many watch a task.
@@ -115,28 +127,29 @@ class Tasks:
         self.watchers = 0
         self.turn = asyncio.Lock()
 
-    async def find(self, id: str, caller: Caller) -> Task:
-        """A task by its id.
+    async def find(self, id: str, caller: Caller, *, to_stop: bool = False) -> Task:
+        """A task by its id, to read it or ``to_stop`` it.
 
         Raises:
             InputError: there is none, or its caller is none of this one's business
                 (``unknown_run``); or it is forgotten (``gone``).
         """
         found = await self._host.find(id, self._restored)
-        if found is None or self._terms(found).caller > caller:
+        may = caller.may_stop if to_stop else caller.may_read
+        if found is None or not may(self._terms(found).caller):
             raise InputError("there is no such task", code="unknown_run")
         if isinstance(found, Forgotten):
             raise found.error()
         return await self._task(found)
 
     async def visible(self, caller: Caller, session_id: str | None = None) -> AsyncIterator[Task]:
-        """The tasks that a caller may list, the newest first; a guest those of a session, or of
-        none. Those beyond a bound on their number and bytes are left out."""
+        """The tasks that a caller may list, the newest first: but for the owner those of a session,
+        where one is named, and a guest without a name those of none where none is. Those beyond a
+        bound on their number and bytes are left out."""
         size = count = 0
         for kept in self._host.run_store.known():
             terms = self._terms(kept)
-            is_theirs = terms.caller is caller and terms.session_id == session_id
-            if caller is not Caller.OWNER and not is_theirs:
+            if not _may_list(caller, terms, session_id):
                 continue
             count, size = count + 1, size + kept.size
             if count > _LISTED or (size > _LISTED_BYTES and count > 1):
@@ -170,7 +183,7 @@ class Tasks:
         return known.owed_to if self._is_ours(known) else Terms(self, Caller.OWNER)
 
     def _restored(self, kept: Mapping[str, Any]) -> Terms:
-        return Terms(self, Caller(kept["caller"]), kept["linger"], kept["session_id"])
+        return Terms(self, Caller(**kept["caller"]), kept["linger"], kept["session_id"])
 
     def _is_ours(self, known: Kept | Forgotten) -> bool:
         return isinstance(known.owed_to, Terms) and known.owed_to.tasks is self
@@ -179,6 +192,14 @@ class Tasks:
         """Wait until nobody watches any task."""
         while self.watchers:
             await asyncio.sleep(_LOOK_SECONDS)
+
+
+def _may_list(caller: Caller, terms: Terms, session_id: str | None) -> bool:
+    if caller.is_owner:
+        return True
+    if caller.user is None or session_id is not None:
+        return terms.caller == caller and terms.session_id == session_id
+    return caller.may_stop(terms.caller)
 
 
 def _cancel(reference: weakref.ref[Run]) -> None:

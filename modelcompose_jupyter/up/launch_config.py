@@ -20,6 +20,7 @@ from pydantic import TypeAdapter
 from ..document import Document, RayRuntime
 from ..errors import ComposeError, UsageError
 from ..server.access import TOKEN_VARIABLE, is_loopback
+from ..server.jupyterhub import HubService
 from ..server.ports import try_bind
 from ..server.server_info import find_servers, path_of, runtime_folder
 from ..text_encoding import EncodingError, decode
@@ -67,6 +68,9 @@ class LaunchConfig:
         limits: of the host; see `LocalHost.limit`.
         ray: the cluster whose replicas are the host; None where the run API's process is.
         application: what it is called there.
+        on_jupyterhub: whether it is the service of a JupyterHub, which the environment tells of.
+        root_path: what all paths begin with there.
+        user_documents: whether users may run documents of theirs there.
         log_level: the least that the log says.
         log_prompts: whether inputs and texts are in the log.
         id: of the host's server.
@@ -83,6 +87,9 @@ class LaunchConfig:
     limits: Mapping[str, Any] = field(default_factory=dict)
     ray: RayRuntime | None = None
     application: str = "modelcompose"
+    on_jupyterhub: bool = False
+    root_path: str = ""
+    user_documents: bool = False
     log_level: str = "WARNING"
     log_prompts: bool = False
     id: str = field(default_factory=lambda: secrets.token_hex(6))
@@ -96,7 +103,7 @@ class LaunchConfig:
 
     @property
     def api_url(self) -> str:
-        return f"{self.api.url}/{self.base_path.strip('/')}".rstrip("/")
+        return f"{self.api.url}{self.root_path}/{self.base_path.strip('/')}".rstrip("/")
 
     @property
     def page_url(self) -> str | None:
@@ -181,18 +188,24 @@ def launch_config(
     webui: bool = True,
     token_file: str | None = None,
     ray: RayRuntime | None = None,
+    on_jupyterhub: bool = False,
     **others: Any,
 ) -> LaunchConfig:
     """What to start for a document; what is None is as the document has it, a port of 0 any that is
-    free. ``others`` are of `LaunchConfig`.
+    free. A JupyterHub says where its service listens, and has no page. ``others`` are of
+    `LaunchConfig`.
 
     Raises:
-        UsageError: the token cannot be read.
+        UsageError: the token cannot be read, or the environment tells of no JupyterHub.
     """
     controller = document.controller
-    api = _with_port(host or controller.host, controller.port if port is None else port)
+    service = HubService.of_environment() if on_jupyterhub else None
+    if service is None:
+        api = _with_port(host or controller.host, controller.port if port is None else port)
+    else:
+        api = Address(*service.address)
     page = None
-    if webui:
+    if webui and service is None:
         port = controller.webui_port if webui_port is None else webui_port
         page = _with_port(webui_host or controller.webui_host, port)
     token, origin = given_token(token_file)
@@ -206,11 +219,13 @@ def launch_config(
         base_path=controller.base_path if base_path is None else base_path,
         page=page,
         # One that was made is asked for only where others can come in.
-        token=token or (made if api.is_public else None),
+        token=token or (made if api.is_public and service is None else None),
         page_token=token or (made if page is not None and page.is_public else None),
         token_from=origin,
         ray=ray,
         application=_application(document.name or path.stem),
+        on_jupyterhub=on_jupyterhub,
+        root_path="" if service is None else service.prefix,
         **others,
     )
 

@@ -111,6 +111,8 @@ class Supervisor:
             "port": config.api.port,
             "base_path": config.base_path,
             "limits": dict(config.limits),
+            "on_jupyterhub": config.on_jupyterhub,
+            "user_documents": config.user_documents,
             "parent": os.getpid(),
             "log_level": config.log_level,
             "log_prompts": config.log_prompts,

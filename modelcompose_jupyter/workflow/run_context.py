@@ -20,8 +20,8 @@ from .run import Run
 from .scope import Place, Scope
 from .token_room import TokenRoom, ToldTokens
 
-GUESTS = "guests"
-"""The group of guests' runs."""
+OWNER, GUESTS = "owner", "guests"
+"""The groups of the owner's runs, and of those of guests who are not known by name."""
 
 
 @dataclass(frozen=True)
@@ -88,4 +88,4 @@ class RunContext:
 
     def told_tokens(self) -> ToldTokens:
         """What counts the tokens that are told of a call."""
-        return ToldTokens(self.calls.guests_room if self.group == GUESTS else TokenRoom(None))
+        return ToldTokens(TokenRoom(None) if self.group == OWNER else self.calls.guests_room)

@@ -61,6 +61,7 @@ async def run_workflow(
     functions: Mapping[str, FunctionTool] | None = None,
     steps: Mapping[str, FunctionStep] | None = None,
     questions: Questions | None = None,
+    turn: contextlib.AbstractAsyncContextManager[None] | None = None,
 ) -> None:
     """Run a workflow to its end, whatever that is; never raises.
 
@@ -71,6 +72,7 @@ async def run_workflow(
     ``earlier`` is what there is of its texts already. ``functions`` are the tools that its models
     may have called, here, by their names, ``steps`` those that its jobs call. ``questions`` are
     what it asks people; where they wait, and nothing else goes on, the seconds do not count.
+    ``turn`` is waited for before it begins.
     """
     context = RunContext(
         document,
@@ -87,8 +89,8 @@ async def run_workflow(
     )
     summary = _Summary(context, workflow, Clock(max_seconds))
     try:
-        run.add("state", {"state": State.RUNNING})
-        async with _limited(summary.clock):
+        async with _limited(summary.clock), turn or contextlib.nullcontext():
+            run.add("state", {"state": State.RUNNING})
             output = await JobGraph(context, workflow, input).output()
         run.add("result", {"output": output})
         state = State.COMPLETED
