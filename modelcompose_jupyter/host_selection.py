@@ -28,10 +28,17 @@ if TYPE_CHECKING:
 HOST_VARIABLE = "MODELCOMPOSE_HOST"
 """The environment variable that names the file of the server to use, and no other, as its guest."""
 
+HUB_SERVICE_VARIABLE = "MODELCOMPOSE_HUB_SERVICE"
+"""The environment variable with the URL of the run API of a JupyterHub's service, which runs what
+it takes. The token is that of this user's own server at the Hub."""
+
+HUB_TOKEN_VARIABLE = "JUPYTERHUB_API_TOKEN"
+
 _PAGE_VARIABLE, _PAGE_SERVER = "SERVER_SOFTWARE", "voila/"
 
 _lock = threading.RLock()
 _connected: RemoteHost | None = None
+_service: RemoteHost | None = None
 _remote: dict[str, RemoteHost] = {}
 _chosen: dict[str, LocalHost | RemoteHost] = {}
 _driving: dict[RemoteHost, FunctionHost] = {}
@@ -74,7 +81,8 @@ def served_at(document: Document, workflow: str) -> Endpoint | None:
     host = _connected or _chosen.get(document.key)
     if host is None or isinstance(host, LocalHost) or host.closed:
         return None
-    token = TOKEN_VARIABLE if host.wants_token else None
+    variable = HUB_TOKEN_VARIABLE if host is _service else TOKEN_VARIABLE
+    token = variable if host.wants_token else None
     return Endpoint(host.url, workflow if len(document.workflows) > 1 else None, token)
 
 
@@ -143,11 +151,13 @@ def host_for(document: Document) -> Host:
     """The host that runs a document.
 
     That is the one this process is connected to; else, of this user's other programs, the one that
-    serves the document; else this process. Functions that the document names as tools are here, so
-    no other program is looked for where somebody has given them.
+    serves the document; else the service of the JupyterHub that this user's server belongs to,
+    where it takes the document; else this process. Functions that the document names as tools are
+    here, so no other program is looked for where somebody has given them.
 
     Raises:
-        ComposeError: the host that the environment names is gone.
+        ComposeError: the host or the service that the environment names is gone, or the latter lets
+            this user not in.
     """
     named = os.environ.get(HOST_VARIABLE)
     with _lock:
@@ -155,8 +165,7 @@ def host_for(document: Document) -> Host:
             return _connected
         chosen = _chosen.get(document.key)
         if chosen is None or chosen.closed:
-            elsewhere = None if document.tools else _serving(document)
-            chosen = _named(named) if named else elsewhere or local_host()
+            chosen = _named(named) if named else _elsewhere(document) or local_host()
             _chosen[document.key] = chosen
         return chosen
 
@@ -184,7 +193,42 @@ def runs_here(document: Document) -> bool:
     chosen = _chosen.get(document.key)
     if chosen is not None and not chosen.closed:
         return isinstance(chosen, LocalHost)
-    return bool(document.tools) or _serving(document) is None
+    return _elsewhere(document) is None
+
+
+def _elsewhere(document: Document) -> RemoteHost | None:
+    """The other program that runs a document for this user, if one does."""
+    if document.tools:
+        return None
+    return _serving(document) or _hub_service_for(document)
+
+
+def _hub_service_for(document: Document) -> RemoteHost | None:
+    """The service of the JupyterHub that this user's server belongs to, where it takes a document.
+
+    Where there is one that does not answer, a class would load its model once for each of its
+    members, so this process does not run what the service may be meant for.
+    """
+    from .server.client import RemoteHost
+
+    global _service
+    url, token = (os.environ.get(name) for name in (HUB_SERVICE_VARIABLE, HUB_TOKEN_VARIABLE))
+    if not url or not token or _server is not None:
+        return None
+    if _service is None or _service.closed or _service.url != url.rstrip("/"):
+        _service = RemoteHost(url, token)
+    try:
+        return _service if _service.takes(document) else None
+    except ComposeError as error:
+        if error.code not in ("host_gone", "unauthorized"):
+            raise
+        what = "does not answer" if error.code == "host_gone" else "does not let you in"
+        raise ComposeError(
+            f"the JupyterHub's service at {url} {what}",
+            hint="Try again in a moment, or ask who runs the JupyterHub. Without the environment"
+            f" variable {HUB_SERVICE_VARIABLE} models are loaded in your own server.",
+            code=error.code,
+        ) from None
 
 
 def _named(path: str) -> RemoteHost:
@@ -369,9 +413,9 @@ def serving() -> Server | None:
 
 def _after_fork() -> None:
     """Forget the parent's connections: their threads are not here."""
-    global _lock, _connected, _server
+    global _lock, _connected, _service, _server
     _lock = threading.RLock()
-    _connected = _server = None
+    _connected = _service = _server = None
     _remote.clear()
     _chosen.clear()
     _driving.clear()

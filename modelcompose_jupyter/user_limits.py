@@ -26,7 +26,7 @@ class UserLimits:
         max_running: runs of one user at a time; others of theirs wait for these.
         max_runs: runs of one user that have not ended, those that wait included.
         tokens_per_minute: of one user, those of prompts that had to be read and those generated.
-            Whoever has some left may begin a run, and what it takes beyond is taken from the
+            Whoever has one left may begin a run, and what it takes beyond is taken from the
             minutes that follow.
     """
 
@@ -89,12 +89,12 @@ class UserLimits:
                 yield
 
     def _seconds_until_tokens(self, account: _Account) -> float:
-        """How long until a user has tokens left; 0 where they have some."""
+        """How long until a user has a token left; 0 where they have one."""
         if self.tokens_per_minute is None:
             return 0.0
         self._refill(account)
         beyond = account.taken - self.tokens_per_minute
-        return 0.0 if beyond < 0 else (beyond + 1) * _MINUTE / self.tokens_per_minute
+        return max(0.0, (beyond + 1) * _MINUTE / self.tokens_per_minute)
 
     def _refill(self, account: _Account) -> None:
         """Forget what was taken as long ago as it takes to have it again."""

@@ -84,8 +84,8 @@ def load_document(
         folder: where relative models are; that of the file, or the current one, if None.
         environ: the environment that ``${env.NAME}`` reads; the process's own if None.
         files: texts of files that it names, by these names, in place of what they have now.
-        is_strangers: whether it is of somebody who may not read this computer's files, and has no
-            part in what is kept out of others' messages. No other file is read then.
+        is_strangers: whether it is of somebody who may not read this computer's files: none but
+            those are read, and neither its folder nor its tokens are kept out of all messages.
 
     Raises:
         DocumentError: all that is wrong with it.

@@ -282,6 +282,23 @@ class RemoteHost:
         loop.close()
         return True
 
+    def takes(self, document: Document) -> bool:
+        """Whether it runs a document for this caller, who brings it where it is not known there.
+
+        Raises:
+            ComposeError: the host is gone, or what it says is wrong.
+        """
+        with contextlib.suppress(InputError):
+            self._ask(DocumentKey, "GET", f"/documents/{document.key}", seconds=_SOON_SECONDS)
+            return True
+        try:
+            self._bring(document)
+        except ComposeError as error:
+            if error.code != "unknown_document":
+                raise
+            return False
+        return True
+
     # More that its owner can do
 
     @property

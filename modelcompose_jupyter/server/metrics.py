@@ -1,7 +1,8 @@
 """Metrics of a host and its server, for Prometheus.
 
 Names begin with ``modelcompose_``. Counters and histograms count from the server's start; what is
-in memory is looked up when the metrics are asked for.
+in memory is looked up when the metrics are asked for. What users do stands apart, since it is not
+for everybody.
 """
 
 from __future__ import annotations
@@ -17,12 +18,13 @@ from prometheus_client.registry import Collector
 from ..workflow import Run, State
 from .observer import Observer, RequestRecord
 from .served_host import ServedHost
+from .tasks import user_of
 
 CONTENT_TYPE = "text/plain; version=0.0.4"
 CLIENT_LEFT = 499
 """What stands for the status where the client left before it had its answer."""
 
-_MAX_WORKFLOWS = 100
+_MAX_LABELS = 100  # of workflows, and of users
 _OTHER = "other"
 _METHODS = ("GET", "HEAD", "POST", "DELETE", "PATCH", "PUT", "OPTIONS")
 
@@ -39,10 +41,13 @@ class Metrics(Observer, Collector):
     def __init__(self, host: ServedHost) -> None:
         self._host = host
         self._registry = registry = CollectorRegistry()
+        self._of_users = CollectorRegistry()
         self._workflows: set[str] = set()
+        self._users: set[str] = set()
 
-        def counter(name: str, about: str, *labels: str) -> Counter:
-            return Counter(f"modelcompose_{name}", about, labels, registry=registry)
+        def counter(name: str, about: str, *labels: str, of_users: bool = False) -> Counter:
+            within = self._of_users if of_users else registry
+            return Counter(f"modelcompose_{name}", about, labels, registry=within)
 
         def histogram(name: str, about: str, buckets: tuple[float, ...], *labels: str) -> Histogram:
             return Histogram(
@@ -80,10 +85,22 @@ class Metrics(Observer, Collector):
             "route", "method",
         )  # fmt: skip
         self._rejected = counter("rejected", "Requests refused because the host was busy.")
+        self._user_runs = counter(
+            "user_runs", "Runs of users that have ended.", "user", "state", of_users=True
+        )
+        self._user_tokens = counter(
+            "user_tokens", "Tokens of users' runs that have ended.", "user", "kind", of_users=True
+        )
         registry.register(self)
+        self._of_users.register(_UserRuns(self))
 
     def run_ended(self, run: Run, seconds: float) -> None:
-        self._runs.labels(self._bounded(run.workflow), str(run.state)).inc()
+        workflow = _bounded(run.workflow, self._workflows)
+        self._runs.labels(workflow, str(run.state)).inc()
+        if (user := self.user_label(run)) is not None:
+            self._user_runs.labels(user, str(run.state)).inc()
+            for kind, count in run.usage.items():
+                self._user_tokens.labels(user, kind).inc(count)
         self._run_seconds.observe(seconds)
         usage, timings = run.usage, run.timings
         for kind, count in usage.items():
@@ -106,13 +123,24 @@ class Metrics(Observer, Collector):
         if status == 429:
             self._rejected.inc()
 
-    def text(self) -> str:
-        """All of it in Prometheus' text format. Takes a while: it looks through the memory."""
-        return generate_latest(self._registry).decode()
+    def text(self, *, with_users: bool = False) -> str:
+        """All of it in Prometheus' text format, what users do among it or not. Takes a while: it
+        looks through the memory."""
+        registries = [self._registry, *([self._of_users] if with_users else [])]
+        return "".join(generate_latest(each).decode() for each in registries)
+
+    def user_label(self, run: Run) -> str | None:
+        """What a run's user is called, if it is one's."""
+        user = user_of(self._host, run)
+        return None if user is None else _bounded(user, self._users)
+
+    def going(self) -> list[Run]:
+        """The runs that have not ended."""
+        return self._host.run_store.going()
 
     def collect(self) -> Iterator[Metric]:
         """What there is at the moment: runs that go on, models, memory."""
-        states = Tally(run.state for run in self._host.run_store.going())
+        states = Tally(run.state for run in self.going())
         going = (State.QUEUED, State.RUNNING, State.INTERRUPTED)
         begun_anew = CounterMetricFamily(
             "modelcompose_runs_begun_anew",
@@ -149,13 +177,27 @@ class Metrics(Observer, Collector):
                       for each in memory.devices for kind in ("allocated", "reserved")}
                      )  # fmt: skip
 
-    def _bounded(self, workflow: str) -> str:
-        """A workflow's id while there are few; a notebook may run ever new ones."""
-        if workflow not in self._workflows:
-            if len(self._workflows) >= _MAX_WORKFLOWS:
-                return _OTHER
-            self._workflows.add(workflow)
-        return workflow
+
+class _UserRuns(Collector):
+    """The runs of users that go on."""
+
+    def __init__(self, metrics: Metrics) -> None:
+        self._metrics = metrics
+
+    def collect(self) -> Iterator[GaugeMetricFamily]:
+        found = ((self._metrics.user_label(run), str(run.state)) for run in self._metrics.going())
+        tally = Tally(each for each in found if each[0] is not None)
+        yield _gauge("user_runs_in_flight", "Runs of users that have not ended.", ["user", "state"],
+                     tally)  # fmt: skip
+
+
+def _bounded(label: str, known: set[str]) -> str:
+    """A label while there are few; a notebook may run ever new workflows."""
+    if label not in known:
+        if len(known) >= _MAX_LABELS:
+            return _OTHER
+        known.add(label)
+    return label
 
 
 def _gauge(

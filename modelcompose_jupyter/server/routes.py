@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import dataclasses
+from functools import partial
 from typing import Any
 
 from ..document import signature
@@ -326,7 +327,8 @@ async def shut_down(request: ApiRequest) -> ApiResponse:
 
 
 async def show_metrics(request: ApiRequest) -> ApiResponse:
-    text = await asyncio.to_thread(request.state.metrics.text)
+    metrics, with_users = request.state.metrics, request.caller.manages
+    text = await asyncio.to_thread(partial(metrics.text, with_users=with_users))
     return ApiResponse(text, content_type=CONTENT_TYPE)
 
 

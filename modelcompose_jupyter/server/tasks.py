@@ -194,6 +194,13 @@ class Tasks:
             await asyncio.sleep(_LOOK_SECONDS)
 
 
+def user_of(host: LocalHost, run: Run) -> str | None:
+    """The user who asked for a run, where the server that they asked knew them by name."""
+    known = host.run_store.find(run.id)
+    terms = None if known is None else known.owed_to
+    return terms.caller.user if isinstance(terms, Terms) else None
+
+
 def _may_list(caller: Caller, terms: Terms, session_id: str | None) -> bool:
     if caller.is_owner:
         return True

@@ -22,7 +22,7 @@ def on_a_loop(test):
 def order(id):
     return Order(
         id=id, document="d", workflow="w", input={}, options={}, earlier=EarlierRun(),
-        metadata=None, is_guest=False, owed={"caller": 1}, beginning=None,
+        metadata=None, is_guest=False, user=None, owed={"caller": 1}, beginning=None,
     )  # fmt: skip
 
 

@@ -148,7 +148,7 @@ def raw_request(
     """A connection on which a request was sent; closed at the end, whatever was read."""
     content = b"" if body is None else json.dumps(body).encode()
     head = (
-        f"{method} {server.settings.base_path}{path} HTTP/1.1\r\n"
+        f"{method} {server.settings.api_path}{path} HTTP/1.1\r\n"
         f"Host: {server.origin.removeprefix('http://')}\r\nContent-Type: application/json\r\n"
         f"Content-Length: {len(content)}\r\n{headers}\r\n"
     )
