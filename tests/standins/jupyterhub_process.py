@@ -33,7 +33,7 @@ from .waiting import until
 
 ROOT = Path(__file__).parents[2]
 PAGE = ROOT / "docs" / "jupyterhub.md"
-SECONDS = 60.0
+SECONDS = 180.0  # of a first run, whose kernels are compiled for its user
 
 # What a recipe does not say: addresses, how people log in here, and a program that manages all.
 _REST = """
