@@ -127,7 +127,7 @@ class Document:
         """A digest of all that decides what it runs: what it says, the environment variables that
         it uses, its folder where a model or a module of functions may be beside it, and what its
         tools are."""
-        sources = [source for each in self._callable for source in each.sources]
+        sources = [source for each in self.callable_components for source in each.sources]
         beside = any(each.startswith((".", "$")) for each in sources)
         beside = beside or any(":" in name for name in self.named_functions)
         parts: list[Any] = [self.hash, dict(self.environment)]
@@ -196,7 +196,7 @@ class Document:
         return (*self.workflows, *(each for several in self.included.values() for each in several))
 
     @property
-    def _callable(self) -> tuple[Component, ...]:
+    def callable_components(self) -> tuple[Component, ...]:
         """Its components, and those that stand in jobs or in the documents that it names."""
         calls = (job.call for each in self.all_workflows for job in each.jobs)
         return (*self.components, *(each.component for each in calls if each is not None))
@@ -212,7 +212,9 @@ class Document:
     @cached_property
     def named_functions(self) -> dict[str, KeyPath]:
         """The Python functions that it names as steps, each with one of its places."""
-        functions = [each for each in self._callable if isinstance(each, FunctionComponent)]
+        functions = [
+            each for each in self.callable_components if isinstance(each, FunctionComponent)
+        ]
         return {each.function: (*each.path, "function") for each in functions}
 
     def missing_tool(self, name: str, path: KeyPath, near: Iterable[str] = ()) -> InputError:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import os
 from pathlib import Path
 from typing import Any
 
@@ -24,6 +25,7 @@ from ..dashboard.page_notebook import (
     titled,
 )
 from ..errors import DocumentError
+from ..host_selection import HUB_SERVICE_VARIABLE
 from .handlers import RESOURCE
 from .host_manager import HostError, HostManager
 
@@ -32,7 +34,8 @@ class DocumentPageHandler(PageHandler):
     """The page of a document among the Jupyter server's files.
 
     Its host is there before the page is, so that the page's own kernel stays thin, and one that is
-    loaded again, when the file was saved say, finds the model in memory.
+    loaded again, when the file was saved say, finds the model in memory. Where a JupyterHub has a
+    service for that, none is started.
     """
 
     auth_resource = RESOURCE
@@ -60,7 +63,8 @@ class DocumentPageHandler(PageHandler):
         try:
             _, self.document = await self._hosts.file(path)
             with contextlib.suppress(DocumentError):  # the page says what is wrong
-                await self._hosts.start(path)
+                if not os.environ.get(HUB_SERVICE_VARIABLE):
+                    await self._hosts.start(path)
         except HostError as error:
             raise web.HTTPError(error.status, error.message) from None
         await self.answer_page()

@@ -258,13 +258,13 @@ class Documents:
             raise _unknown_document()
         return found
 
-    def find_served(self, key: str, workflow: str) -> Served:
+    def find_served(self, key: str, workflow: str, caller: Caller) -> Served:
         """A workflow of such a document.
 
         Raises:
             InputError: the document is not known here, or has no such workflow.
         """
-        document = self.find(key)
+        document = self.find(key, caller)
         known = self.catalog.workflows.values()
         functions = (each.functions for each in known if each.document.key == key)
         return Served(document, document.workflow(workflow), next(functions, None))

@@ -11,7 +11,7 @@ from collections.abc import Iterable
 from ..document import Document, ModelComponent
 from ..document.components import Component, WorkflowComponent
 from ..models.spec import ModelSpec
-from ..workflow.component import written_spec
+from ..workflow.model_specs import written_spec
 from .access import AccessError
 from .schemas import DocumentText
 
@@ -29,11 +29,11 @@ def read_of_user(given: DocumentText, served: Iterable[Document]) -> Document:
     offered = [
         spec
         for each in served
-        for component in each.components
+        for component in each.callable_components
         if isinstance(component, ModelComponent)
         and (spec := written_spec(each, component)) is not None
     ]
-    for component in document.components:
+    for component in document.callable_components:
         if (reason := _objection(document, component, offered)) is not None:
             raise _refused(reason)
     return document
