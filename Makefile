@@ -8,9 +8,10 @@ IPYKERNELS ?= 6.31.0 7.3.0 7.4.0
 NODE := $(shell node --version 2>/dev/null | grep -E '^v(20\.(19|2.)|22\.(1[2-9]|2.)|2[3-9]\.)')
 MODULES := labextension/node_modules/.yarn-state.yml
 MANIFESTS := labextension/package.json labextension/yarn.lock
+PROXY := $(VENV)/proxy/node_modules/.bin/configurable-http-proxy
 JLPM := cd labextension && PATH="$(abspath $(BIN)):$$PATH" jlpm
 
-.PHONY: help demo test test-all test-labextension test-stop canary coverage lint \
+.PHONY: help demo test test-all test-labextension test-stop test-hub canary coverage lint \
 	lint-labextension format clean node
 
 help:
@@ -18,6 +19,7 @@ help:
 	@echo "make test       install what the tests need and run them, but for the slow ones"
 	@echo "make test-all   all tests, and all of the browser's"
 	@echo "make test-stop  those of Stop and interrupt on each ipykernel of IPYKERNELS"
+	@echo "make test-hub   those on a JupyterHub with its proxy"
 	@echo "make canary     what is taken for granted of other people's software"
 	@echo "make coverage   which lines the Python tests run"
 	@echo "make lint       check style, types, and that imports run one way"
@@ -64,7 +66,7 @@ test: $(VENV)/installed-dev $(if $(NODE),test-labextension)
 	$(PYTEST) tests/browser -m "smoke and not canary"
 	@echo "Left out: what is marked slow or needs Ray, and what is not a smoke test in the browser (make test-all)."
 
-test-all: $(VENV)/installed-dev $(if $(NODE),test-labextension)
+test-all: $(VENV)/installed-dev $(if $(NODE),test-labextension $(PROXY))
 	$(PYTEST) $(PARALLEL) -m "not canary and not ray"
 	$(PYTEST) tests/cluster -m ray
 	$(PYTEST) tests/browser -m "not canary"
@@ -85,6 +87,13 @@ test-labextension: $(MODULES)
 test-stop: $(VENV)/installed-dev
 	MODELCOMPOSE_BROWSER=required $(BIN)/python -m pytest -m stop \
 		$(addprefix --ipykernel=,$(IPYKERNELS))
+
+# Without Node there is no proxy, and its tests say that they were left out.
+$(PROXY): | $(VENV)/installed-dev
+	@npm install --silent --no-fund --no-audit --prefix $(VENV)/proxy configurable-http-proxy@5 >&2
+
+test-hub: $(VENV)/installed-dev $(PROXY)
+	$(PYTEST) -m hub
 
 lint: $(VENV)/installed-dev $(if $(NODE),lint-labextension)
 	$(BIN)/ruff check

@@ -148,7 +148,7 @@ class Metrics(Observer, Collector):
             labels=["workflow"],
         )
         for workflow, count in self._host.begun_anew.items():
-            begun_anew.add_metric([self._bounded(workflow)], count)
+            begun_anew.add_metric([_bounded(workflow, self._workflows)], count)
         yield begun_anew
         models, memory = self._host.models(), self._host.memory()
         yield _gauge("runs_in_flight", "Runs that have not ended.", ["state"],
