@@ -547,3 +547,25 @@ def test_where_replicas_are_comes_from_the_document_and_options_win(
 DOCUMENT_FOR_RAY = """
 component: {type: model, task: text-generation, model: "bundled:storyteller", text: a}
 """
+
+
+def test_a_service_of_no_hub_says_what_is_missing(home: Home) -> None:
+    done = home.call("up", "--jupyterhub")
+    assert done.exit_code == 2
+    assert "JUPYTERHUB_SERVICE_NAME is not set" in done.stderr
+
+
+def test_a_hub_says_where_its_service_is(monkeypatch: pytest.MonkeyPatch) -> None:
+    told = {
+        "SERVICE_NAME": "model",
+        "SERVICE_PREFIX": "/services/model/",
+        "SERVICE_URL": "http://0.0.0.0:10101",
+        "API_URL": "http://127.0.0.1:8081/hub/api",
+    }
+    for name, value in told.items():
+        monkeypatch.setenv(f"JUPYTERHUB_{name}", value)
+    config = launch_config(DOCUMENT, load_document(DOCUMENT), on_jupyterhub=True)
+
+    assert (config.api.host, config.api.port, config.page) == ("0.0.0.0", 10101, None)
+    assert config.api_url == "http://localhost:10101/services/model/api"
+    assert config.token is None  # the Hub's are asked for

@@ -170,3 +170,29 @@ def test_the_runs_of_a_user_who_leaves_end(hub: JupyterHub, notebooks: dict[str,
     hub.stop_server("cem")
 
     assert until(lambda: tasks_of(hub, "cem")[0]["status"] == "cancelled")
+
+
+def test_a_user_s_page_runs_on_the_service(
+    hub: JupyterHub, notebooks: dict[str, Notebook]
+) -> None:
+    notebooks["ada"].run(f"import shutil; shutil.copy('{hub.folder}/model-compose.yml', '.')")
+    headers = {"Authorization": f"token {hub.token_of('ada', 'access:servers!user=ada')}"}
+    mine = f"{hub.url}/user/ada/modelcompose"
+    page = hub.http.get(f"{mine}/pages/model-compose.yml", headers=headers)
+
+    assert page.status_code == 200
+    assert "Story" in page.text
+    assert hub.http.get(f"{mine}/hosts", headers=headers).json() == []  # none is started for it
+
+
+def test_a_terminal_of_a_user_s_runs_on_the_service(
+    hub: JupyterHub, notebooks: dict[str, Notebook]
+) -> None:
+    before = len(tasks_of(hub, "ada"))
+    command = f"model-compose run -f {hub.folder}/model-compose.yml --input prompt=Once"
+    said = notebooks["ada"].run(
+        f"import subprocess\nprint(subprocess.check_output({command!r}, shell=True, text=True))"
+    )
+
+    assert "generated" in said
+    assert len(tasks_of(hub, "ada")) == before + 1

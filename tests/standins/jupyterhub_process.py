@@ -25,6 +25,7 @@ from pathlib import Path
 from typing import Any
 
 import httpx
+import psutil
 from tornado.httpclient import HTTPRequest
 from tornado.websocket import websocket_connect
 
@@ -105,7 +106,10 @@ def system_users(names: Sequence[str]) -> Iterator[None]:
         yield
     finally:
         for name in made:
-            subprocess.run(["pkill", "-KILL", "-u", name], check=False)
+            for process in psutil.process_iter():
+                with contextlib.suppress(psutil.NoSuchProcess):
+                    if process.username() == name:
+                        process.kill()
             until(lambda name=name: _userdel(name))
 
 
