@@ -62,13 +62,13 @@ PYTEST := $(BIN)/python -m pytest
 PARALLEL := --numprocesses 2 --dist worksteal --ignore tests/browser
 
 test: $(VENV)/installed-dev $(if $(NODE),test-labextension)
-	$(PYTEST) $(PARALLEL) -m "not slow and not canary and not ray"
+	$(PYTEST) $(PARALLEL) -m "not slow and not canary and not ray and not hub"
 	$(PYTEST) tests/browser -m "smoke and not canary"
-	@echo "Left out: what is marked slow or needs Ray, and what is not a smoke test in the browser (make test-all)."
+	@echo "Left out: what is marked slow or needs Ray or a JupyterHub, and what is not a smoke test in the browser (make test-all)."
 
 test-all: $(VENV)/installed-dev $(if $(NODE),test-labextension $(PROXY))
-	$(PYTEST) $(PARALLEL) -m "not canary and not ray"
-	$(PYTEST) tests/cluster -m ray
+	$(PYTEST) $(PARALLEL) -m "not canary and not ray and not hub"
+	$(PYTEST) tests/cluster tests/deployment -m "ray or hub"
 	$(PYTEST) tests/browser -m "not canary"
 
 canary: $(VENV)/installed-dev
@@ -76,7 +76,7 @@ canary: $(VENV)/installed-dev
 
 coverage: $(VENV)/installed-dev
 	$(BIN)/coverage erase
-	$(BIN)/coverage run -m pytest $(PARALLEL) -m "not canary and not ray"
+	$(BIN)/coverage run -m pytest $(PARALLEL) -m "not canary and not ray and not hub"
 	$(BIN)/coverage combine --quiet
 	$(BIN)/coverage report
 
@@ -93,7 +93,7 @@ $(PROXY): | $(VENV)/installed-dev
 	@npm install --silent --no-fund --no-audit --prefix $(VENV)/proxy configurable-http-proxy@5 >&2
 
 test-hub: $(VENV)/installed-dev $(PROXY)
-	$(PYTEST) -m hub
+	$(PYTEST) tests/deployment -m hub
 
 lint: $(VENV)/installed-dev $(if $(NODE),lint-labextension)
 	$(BIN)/ruff check
