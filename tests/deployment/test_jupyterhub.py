@@ -172,9 +172,7 @@ def test_the_runs_of_a_user_who_leaves_end(hub: JupyterHub, notebooks: dict[str,
     assert until(lambda: tasks_of(hub, "cem")[0]["status"] == "cancelled")
 
 
-def test_a_user_s_page_runs_on_the_service(
-    hub: JupyterHub, notebooks: dict[str, Notebook]
-) -> None:
+def test_a_user_s_page_runs_on_the_service(hub: JupyterHub, notebooks: dict[str, Notebook]) -> None:
     notebooks["ada"].run(f"import shutil; shutil.copy('{hub.folder}/model-compose.yml', '.')")
     headers = {"Authorization": f"token {hub.token_of('ada', 'access:servers!user=ada')}"}
     mine = f"{hub.url}/user/ada/modelcompose"

@@ -553,6 +553,24 @@ component:
     assert with_it.status_code == 200, with_it.text
 
 
+def test_what_other_documents_call_is_looked_at_too(client_of: ClientOf, tmp_path: Path) -> None:
+    text = """
+components:
+  - {id: other, type: workflow, file: ./other.yml}
+workflow: {component: other}
+"""
+    function = """
+component: {type: function, function: "os:getcwd"}
+workflow: {output: "${output}"}
+"""
+    ada = client_of("ada")
+    (tmp_path / "other.yml").write_text(OWN, "utf-8")
+    assert "did not come" in error_of(brought(ada, text, folder=str(tmp_path)), 422)["message"]
+    error_of(brought(ada, text, files={"./other.yml": function}), 403)
+    error_of(brought(ada, text, files={"./other.yml": OWN + "  precision: float32\n"}), 403)
+    assert brought(ada, text, files={"./other.yml": OWN}).status_code == 200
+
+
 def test_a_user_s_document_makes_no_secret_of_the_owner_s_forgotten(client_of: ClientOf) -> None:
     known = list(redaction._secrets)
     error_of(brought(client_of("ada"), OWN + "  token: story_of_2026\n"), 403)
