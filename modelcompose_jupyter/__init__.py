@@ -19,6 +19,9 @@ if TYPE_CHECKING:
     )
     from .grid import Grid, compare
     from .host import Host, LocalHost, local_host
+    from .mapping.on_ray import OnRay
+    from .mapping.row_files import row_files
+    from .mapping.saving import SaveTo
     from .run_hooks import on_run
     from .server.client import RemoteHost
     from .workflow import Event, Run, State
@@ -36,6 +39,9 @@ _MODULES = {
     ),
     "grid": ("Grid", "compare"),
     "host": ("Host", "LocalHost", "local_host"),
+    "mapping.on_ray": ("OnRay",),
+    "mapping.row_files": ("row_files",),
+    "mapping.saving": ("SaveTo",),
     "run_hooks": ("on_run",),
     "server.client": ("RemoteHost",),
     "workflow": ("Event", "Run", "State"),
@@ -52,15 +58,18 @@ __all__ = [
     "InputError",
     "LocalHost",
     "ModelError",
+    "OnRay",
     "RemoteHost",
     "Run",
     "RunCancelled",
+    "SaveTo",
     "State",
     "Workflow",
     "compare",
     "load",
     "local_host",
     "on_run",
+    "row_files",
 ]
 
 

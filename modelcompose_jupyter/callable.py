@@ -17,6 +17,7 @@ from collections.abc import (
 from concurrent.futures import Future
 from functools import cached_property
 from html import escape
+from importlib.util import find_spec
 from os import PathLike
 from pathlib import Path
 from textwrap import indent
@@ -35,7 +36,7 @@ from .document import (
     load_document,
     signature,
 )
-from .errors import ComposeError, InputError
+from .errors import ComposeError, InputError, UsageError
 from .format_types import GivenFormat, formatted
 from .host import Host, LocalHost, validate_run
 from .host_selection import (
@@ -64,7 +65,9 @@ if TYPE_CHECKING:
 
     from .grid import Grid
     from .history import PastRuns
+    from .mapping.on_ray import OnRay
     from .mapping.row_stream import RowStream
+    from .mapping.saving import SaveTo
     from .widgets.panel import Panel
     from .widgets.side_by_side import SideBySide
 
@@ -192,6 +195,10 @@ class Workflow:
             checked({"format": format.plain})
             check_formattable(self.document, self._workflow)
 
+    def capacity(self) -> int:
+        """How many runs its host can be given at once."""
+        return self.host.capacity()
+
     def start(self, values: Any, **options: Unpack[RunOptions]) -> Run:
         """`submit` with all inputs as one value, and what else is asked for:
 
@@ -304,7 +311,8 @@ class Workflow:
         input: Any = None,
         /,
         *,
-        save_to: str | PathLike[str] | None = None,
+        save_to: str | PathLike[str] | SaveTo | None = None,
+        on: str | OnRay | None = None,
         progress: bool = True,
         **inputs: Any,
     ) -> Any:
@@ -314,19 +322,31 @@ class Workflow:
         interrupt stops what is in flight and goes on as KeyboardInterrupt; the outputs so far are
         the list ``last_map``, with None for rows that have none.
 
+        A row's texts depend on the row, its place and the seed alone: neither on what else runs
+        nor on where, nor on how often this was stopped and went on. ``seed``, where no input is
+        called so, is that of the first row; if it is not given, one is drawn, and kept where
+        results are saved.
+
         Args:
             rows: a list or any iterable, a Series or DataFrame of pandas or polars, or a Dataset
                 of datasets. Each row is a mapping of inputs, or a plain value where there is one
                 input that it can stand for: the only required one, else the only one. Of a table,
                 the columns that are named like inputs are taken; what is missing is not given.
+                Or files of rows: the path of a ``.parquet``, ``.jsonl`` or ``.csv`` file or a
+                folder of them, or `row_files`.
             input: inputs for all rows, as a mapping; a row's own win.
-            save_to: a ``.jsonl`` or ``.parquet`` file that keeps each row as soon as it has ended.
+            save_to: a ``.jsonl`` or ``.parquet`` file that keeps each row as soon as it has ended,
+                or a folder, ``out/``, which keeps them in files of 1,000 rows; see `SaveTo`.
                 Running again goes on from there: rows that are done are read from it.
+            on: ``"ray"`` runs the rows on a Ray cluster, in workers that each have models of their
+                own: one that is started on this machine, that of ``"ray:HOST:PORT"``, or as
+                `OnRay` says. The results are saved to a folder.
             progress: whether to show a bar.
             inputs: inputs for all rows, by name.
 
         Returns:
-            A list; for pandas and polars a Series, which has the index that the rows have.
+            A list; for pandas and polars a Series, which has the index that the rows have. Of files
+            of rows in a folder `SavedRows`, which reads them as they are asked for.
 
         Raises:
             InputError: rows or inputs that the workflow cannot take, or that differ from those of
@@ -334,8 +354,10 @@ class Workflow:
             UsageError: the file cannot be written, or holds something else.
             ComposeError: the host is closed, or the file could not be written on.
         """
-        stream = self.imap(rows, input, save_to=save_to, progress=progress, **inputs)
         self.last_map = []
+        if on is not None:
+            return self._map_on(on, rows, input, inputs, save_to, progress)
+        stream = self._rows(rows, input, inputs, save_to, progress, skip_done=True)
         return stream.collect(self.last_map)
 
     def imap(
@@ -344,7 +366,7 @@ class Workflow:
         input: Any = None,
         /,
         *,
-        save_to: str | PathLike[str] | None = None,
+        save_to: str | PathLike[str] | SaveTo | None = None,
         progress: bool = True,
         **inputs: Any,
     ) -> RowStream:
@@ -353,16 +375,79 @@ class Workflow:
         Rows are read only as fast as others end, and nothing is kept of those that were handed
         out. Leaving the loop, or ``close()``, stops what is in flight.
         """
+        return self._rows(rows, input, inputs, save_to, progress)
+
+    def _rows(
+        self,
+        rows: Any,
+        input: Any,
+        inputs: dict[str, Any],
+        save_to: str | PathLike[str] | SaveTo | None,
+        progress: bool,
+        *,
+        skip_done: bool = False,
+    ) -> RowStream:
         from .mapping.records import records_of
+        from .mapping.row_files import as_row_files
         from .mapping.row_stream import RowStream
 
+        shared, format, seed = self._asked_of_rows(input, inputs)
+        files = as_row_files(rows)
+        return RowStream(
+            formatted(self, format),
+            rows if files is None else files,
+            shared,
+            save_to,
+            progress,
+            records_of(self._workflow, format),
+            seed=seed,
+            skip_done=skip_done and files is not None,
+        )
+
+    def _asked_of_rows(
+        self, input: Any, inputs: dict[str, Any]
+    ) -> tuple[dict[str, Any], GivenFormat | None, int | None]:
+        """What all rows share, their format, and the seed of the first."""
         if not isinstance(input, Mapping | None):
             raise InputError("inputs for all rows must be a mapping", hint="Or give them by name.")
+        seed = None if "seed" in self.inputs else inputs.pop("seed", None)
+        checked({"seed": seed})
         shared, format = self._asked(input, inputs)
         self._check_format(format)
         check_unattended(self.document, self._workflow)
-        records = records_of(self._workflow, format)
-        return RowStream(formatted(self, format), rows, shared, save_to, progress, records)
+        return shared, format, seed
+
+    def _map_on(
+        self,
+        on: str | OnRay,
+        rows: Any,
+        input: Any,
+        inputs: dict[str, Any],
+        save_to: str | PathLike[str] | SaveTo | None,
+        progress: bool,
+    ) -> Any:
+        from .mapping.elsewhere import RowsElsewhere
+        from .mapping.on_ray import OnRay
+        from .mapping.records import records_of
+
+        shared, format, seed = self._asked_of_rows(input, inputs)
+        if functions_of(self.document, self._workflow):
+            raise UsageError(
+                "the functions that the workflow calls are in this process, and not in others",
+                hint="Run the rows here: leave out 'on'.",
+            )
+        asked = OnRay.of(on)
+        if find_spec("ray") is None:
+            raise UsageError(
+                "rows are run on Ray, which is not installed",
+                hint="Install it with pip install 'modelcompose-jupyter[ray]'.",
+            )
+        from .ray.rows import map_on_ray
+
+        job = RowsElsewhere(formatted(self, format), rows, shared, save_to, seed)
+        with job.opened() as runner:
+            map_on_ray(runner, asked, retry_failed=job.retry_failed, progress=progress)
+            return job.results(runner, records_of(self._workflow, format))
 
     def score(
         self,

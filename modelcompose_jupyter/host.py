@@ -21,7 +21,7 @@ from .document import Document, Workflow, check_functions, functions_of, signatu
 from .document.to_plain import to_plain
 from .errors import ComposeError, ModelError, shortened
 from .hosted_runs import HostedRuns
-from .models import MemoryUse, ModelCache, ModelInfo
+from .models import MOST_SEQUENCES, MemoryUse, ModelCache, ModelInfo
 from .run_hooks import call_when_ended
 from .seeds import draw_seed
 from .tools import FunctionStep, FunctionTool
@@ -81,6 +81,8 @@ class Host(Protocol):
     def models(self) -> list[ModelInfo]: ...
 
     def memory(self) -> MemoryUse: ...
+
+    def capacity(self) -> int: ...
 
     def unload(self, name: str | None = None) -> list[ModelInfo]: ...
 
@@ -386,6 +388,11 @@ class LocalHost(HostedRuns):
     def memory(self) -> MemoryUse:
         """What this process holds, of its own memory and of devices'."""
         return self._cache.memory()
+
+    def capacity(self) -> int:
+        """How many runs it can be given at once: as many as a model computes together, of those
+        that it takes. More would only wait. May be asked often; it never waits."""
+        return min(MOST_SEQUENCES, self._max_runs or MOST_SEQUENCES)
 
     def limit(
         self,

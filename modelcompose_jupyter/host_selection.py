@@ -185,6 +185,12 @@ def driver_of(host: Host) -> Host:
         return known
 
 
+def run_on(document: Document, host: LocalHost) -> None:
+    """Have this process run a document on a host of its own, whatever else is up."""
+    with _lock:
+        _chosen[document.key] = host
+
+
 def runs_here(document: Document) -> bool:
     """Whether this process is the one that would run a document now. It may ask others, and decides
     nothing."""

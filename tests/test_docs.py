@@ -183,6 +183,7 @@ def test_links_between_pages_lead_somewhere() -> None:
         ("functions", 3),
         ("pauses", 1),
         ("jobs", 6),
+        ("rows", 1),
     ],
 )
 def test_the_examples_of_a_page_print_what_they_say(

@@ -4,7 +4,7 @@ Standard output holds the result alone; everything else goes to standard error. 
 0, 1 where a run failed, 2 for bad use, a bad document or a bad input, 130 after Ctrl-C.
 """
 
-from . import models, run, schema, score, up, validate
+from . import map, models, run, schema, score, up, validate
 from .group import main
 
-__all__ = ["main", "models", "run", "schema", "score", "up", "validate"]
+__all__ = ["main", "map", "models", "run", "schema", "score", "up", "validate"]

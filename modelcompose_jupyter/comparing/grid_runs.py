@@ -18,10 +18,13 @@ from typing import Any
 
 from ..errors import ComposeError, InputError
 from ..mapping import active_maps
-from ..mapping.flight import MAX_IN_FLIGHT, Flight, submitter
+from ..mapping.flight import Flight, submitter
 from ..seeds import draw_seed
 from ..workflow import Run, Runnable, State
 from .axes import MAX_CELLS, SEED, Axis, arranged, input_axis
+
+MAX_IN_FLIGHT = 32
+"""Runs that are begun and have not ended, at most: more would only wait, and cost memory."""
 
 _WORKFLOW = "workflow"
 _TICK = 0.1  # seconds; waits are this long at most, so that an interrupt is never late

@@ -18,16 +18,21 @@ from ..progress import Waiting
 if TYPE_CHECKING:
     from ..workflow import Run
 
-MAX_IN_FLIGHT = 32
-"""Runs that are begun and have not ended, at most: more would only wait, and cost memory."""
-
 MAP_THREAD_NAME = "modelcompose-map"
+_TRY_AGAIN = ("busy", "overloaded")
 _BUSY_SECONDS = 0.1  # where the host does not say when it has room
+_MOST_BUSY_SECONDS = 30.0  # whatever a host says
 
 
 def submitter() -> ThreadPoolExecutor:
     """What begins flights, one after the other, on a thread of its own."""
     return ThreadPoolExecutor(1, thread_name_prefix=MAP_THREAD_NAME)
+
+
+def _pause(error: ComposeError) -> float:
+    """Seconds until a host that has no room is asked again."""
+    asked = _BUSY_SECONDS if error.retry_after is None else error.retry_after
+    return min(asked, _MOST_BUSY_SECONDS)
 
 
 class Flight:
@@ -82,8 +87,7 @@ class Flight:
             try:
                 return self._start()
             except ComposeError as error:
-                seconds = _BUSY_SECONDS if error.retry_after is None else error.retry_after
-                if error.code != "busy" or self._stopping.wait(seconds):
+                if error.code not in _TRY_AGAIN or self._stopping.wait(_pause(error)):
                     raise
 
     def stop(self) -> None:

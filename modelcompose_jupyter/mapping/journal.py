@@ -1,7 +1,7 @@
 """Results of many rows in a file: durable as they end, and read again to go on from there.
 
-The thread ``modelcompose-journal`` belongs to a Journal: it alone writes the file, so that neither
-an interrupt of the caller's thread nor a slow disk gets in the way of anything else.
+The thread ``modelcompose-journal`` belongs to a WritingKeeper: it alone writes what that keeps, so
+that neither an interrupt of the caller's thread nor a slow disk gets in the way of anything else.
 """
 
 from __future__ import annotations
@@ -12,72 +12,152 @@ import itertools
 import json
 import os
 import threading
+from abc import ABC, abstractmethod
 from codecs import BOM_UTF8
 from collections.abc import Callable, Iterable, Iterator, Mapping
+from functools import partial
 from pathlib import Path
 from queue import Empty, SimpleQueue
 from typing import Any
 
 from ..document.to_plain import to_plain
-from ..errors import ComposeError, InputError, UsageError, did_you_mean
+from ..errors import ComposeError, InputError, UsageError
+from ..seeds import draw_seed, first_of_rows
+from .job_folder import not_saved
+from .parts import Line, encoded
+from .storage import sync_folder
 
 JOURNAL_THREAD_NAME = "modelcompose-journal"
-_SUFFIXES = (".jsonl", ".parquet")
 _BEGINNING = b'{"index": '  # of every line
 _PARQUET_ROWS = 10_000  # in memory at a time
 
-Line = dict[str, Any]
 Entry = tuple[Callable[[], Line], Callable[[], None]]
 
 
-def open_journal(path: str | os.PathLike[str], workflow: str, document: str) -> Journal:
-    """The journal for a file of results of a workflow (its id) of a document (its hash).
+class Keeper(ABC):
+    """Keeps rows that have ended, with their outputs or errors.
+
+    Attributes:
+        path: where, as it is told.
+        error: why nothing is kept any more; None while all is well.
+        seed: that of the row 0; see `seeds.seed_of_row`.
+    """
+
+    path: Path
+    seed: int
+    error: ComposeError | None = None
+
+    @abstractmethod
+    def __len__(self) -> int:
+        """How many rows are done, and were not restored yet."""
+
+    @abstractmethod
+    def __contains__(self, index: int) -> bool:
+        """Whether a row is done, and was not restored yet."""
+
+    @abstractmethod
+    def restore(self, index: int, inputs: Any) -> Any:
+        """The output of a row that is done, or its error; raises InputError as `check` does."""
+
+    @abstractmethod
+    def check(self, index: int, inputs: Any) -> Line:
+        """The line of a row that is done; raises InputError where it had other inputs."""
+
+    @abstractmethod
+    def add(self, line: Callable[[], Line], written: Callable[[], None]) -> None:
+        """Keep a line, and call back when it is kept, or when `error` says why not.
+
+        The line has ``index``, ``input``, ``output`` or ``error``, and ``record``. May be called
+        from any thread; never blocks.
+        """
+
+    @abstractmethod
+    def close(self, end: int | None = None) -> None:
+        """Keep all that was added, and let go of files. ``end`` is how many rows there are, where
+        all of them have ended."""
+
+
+class WritingKeeper(Keeper):
+    """Keeps rows in files, which a thread of its own writes."""
+
+    def __init__(self) -> None:
+        self._queue: SimpleQueue[Entry | None] = SimpleQueue()
+        self._thread = threading.Thread(target=self._work, name=JOURNAL_THREAD_NAME, daemon=True)
+
+    def add(self, line: Callable[[], Line], written: Callable[[], None]) -> None:
+        """Both are called on the keeper's thread, ``written`` when the line is durable."""
+        self._queue.put((line, written))
+
+    def close(self, end: int | None = None) -> None:
+        self._queue.put(None)
+        self._thread.join()
+
+    def _work(self) -> None:
+        assert threading.current_thread().name == JOURNAL_THREAD_NAME
+        waiting: list[Entry | None] = []
+        while None not in waiting:
+            waiting = self._all_that_waits()
+            entries = [entry for entry in waiting if entry is not None]
+            self._do(partial(self._write_all, entries))
+            for _, written in entries:
+                written()
+            self._do(self._tidy)
+
+    def _write_all(self, entries: list[Entry]) -> None:
+        self._write([line() for line, _ in entries])
+
+    def _do(self, write: Callable[[], None]) -> None:
+        """Do what writes, unless something went wrong before."""
+        if self.error is not None:
+            return
+        try:
+            write()
+        except ComposeError as error:
+            self.error = error
+        except Exception as error:  # whatever it is: those who wait must hear of it
+            self.error = not_saved(self.path, error)
+
+    def _all_that_waits(self) -> list[Entry | None]:
+        """What is to be written, after waiting for some; None among it is the end."""
+        waiting = [self._queue.get()]
+        with contextlib.suppress(Empty):
+            while True:
+                waiting.append(self._queue.get_nowait())
+        return waiting
+
+    @abstractmethod
+    def _write(self, lines: list[Line]) -> None:
+        """Make lines durable, with one wait for the disk if it can be."""
+
+    @abstractmethod
+    def _tidy(self) -> None:
+        """Do what nobody waits for, after lines were written."""
+
+
+class LinesFile:
+    """A file with a JSON line for each row that ended. The newest line of a row counts.
+
+    Only one at a time may have a file. ``seed`` is that of the row 0 of those that are there, if
+    one tells of its own; ``places`` are of the lines of rows that are done.
+
+    Args:
+        origin: the workflow and the document that its lines come from.
 
     Raises:
-        UsageError: the file cannot be written, or holds something else.
-    """
-    file = Path(path).expanduser()
-    suffix = file.suffix.lower()
-    if suffix == ".jsonl":
-        return Journal(file, workflow, document)
-    if suffix == ".parquet":
-        return ParquetJournal(file, workflow, document)
-    raise UsageError(
-        f"results cannot be saved to {file}",
-        hint=did_you_mean(suffix, _SUFFIXES) or "Name a file that ends in .jsonl or .parquet.",
-    )
-
-
-class Journal:
-    """A file with a JSON line for each row that ended, with its output or its error.
-
-    The newest line of a row counts. Only one journal at a time may have a file, the ``path`` that
-    the user named. ``error`` is why nothing is written any more; None while all is well.
+        UsageError: it holds something else, or is being written.
+        OSError: it cannot be written.
     """
 
-    def __init__(
-        self, path: Path, workflow: str, document: str, *, lines: Path | None = None
-    ) -> None:
+    def __init__(self, path: Path, origin: Mapping[str, str]) -> None:
         self.path = path
-        self.error: ComposeError | None = None
-        self._lines = lines or path
-        self._origin = {"workflow": workflow, "document": document}
-        self._places: dict[int, int] = {}
-        self._queue: SimpleQueue[Entry | None] = SimpleQueue()
+        self.seed: int | None = None
+        self.places: dict[int, int] = {}
+        self._origin = origin
         with contextlib.ExitStack() as files:
-            try:
-                self._file = files.enter_context(_opened(self._lines))
-                self._reader = files.enter_context(self._lines.open("rb"))
-                self._find_places()
-            except OSError as error:
-                raise UsageError(_unwritable(path, error)) from None
-            self._thread = threading.Thread(
-                target=self._work, name=JOURNAL_THREAD_NAME, daemon=True
-            )
-            self._thread.start()
-            files.pop_all()
-
-    # What is there
+            self._file = files.enter_context(_opened(path))
+            self._reader = files.enter_context(path.open("rb"))
+            self._find_places()
+            self._files = files.pop_all()
 
     def _find_places(self) -> None:
         """Note where each row that is done has its line; mend the end that a crash left."""
@@ -89,102 +169,105 @@ class Journal:
                 return
             if line is None and b"\0" in text:
                 raise UsageError(
-                    f"{self._lines} is not UTF-8 text",
+                    f"{self.path} is not UTF-8 text",
                     hint="Save it as UTF-8 again, or save results to another file.",
                 )
             if line is None:
                 raise UsageError(
-                    f"line {number} of {self._lines} is no result of a row",
+                    f"line {number} of {self.path} is no result of a row",
                     hint="Save to another file, or remove that line.",
                 )
-            _check_origin(line["record"], self._origin, self._lines)
-            self._places.pop(line["index"], None)
+            _check_origin(line["record"], self._origin, self.path)
+            seed = line["record"].get("seed")
+            if self.seed is None and isinstance(seed, int):
+                self.seed = first_of_rows(seed, line["index"])
+            self.places.pop(line["index"], None)
             if "output" in line:
-                self._places[line["index"]] = offset
+                self.places[line["index"]] = offset
             offset += len(text)
         if not text.endswith(b"\n"):
             self._file.write(b"\n")
 
+    def line(self, index: int) -> Line:
+        """The line of a row that is done."""
+        self._reader.seek(self.places[index])
+        line: Line = json.loads(self._reader.readline())
+        return line
+
+    def newest(self) -> dict[int, Line]:
+        """The newest line of each row, by its number; also of those that failed."""
+        self._reader.seek(0)
+        lines = filter(None, map(_parsed, self._reader))
+        return {line["index"]: line for line in lines}
+
+    def append(self, lines: Iterable[Line]) -> None:
+        """Write lines, which one wait for the disk makes durable together."""
+        # A row that never ran has no record of its own, and comes from somewhere all the same.
+        whole = ({**line, "record": {**line["record"], **self._origin}} for line in lines)
+        data = b"".join(map(encoded, whole))
+        while data:
+            data = data[self._file.write(data) :]
+        os.fsync(self._file.fileno())
+
+    def close(self) -> None:
+        self._files.close()
+
+
+class Journal(WritingKeeper):
+    """Keeps rows in a `LinesFile`. ``path`` is what the user named.
+
+    Raises:
+        UsageError: the file cannot be written, or holds something else.
+    """
+
+    def __init__(
+        self,
+        path: Path,
+        workflow: str,
+        document: str,
+        seed: int | None = None,
+        *,
+        lines: Path | None = None,
+    ) -> None:
+        super().__init__()
+        self.path = path
+        try:
+            self._file = LinesFile(lines or path, {"workflow": workflow, "document": document})
+        except OSError as error:
+            raise UsageError(_unwritable(path, error)) from None
+        found = self._file.seed
+        if None not in (seed, found) and seed != found:
+            self._file.close()
+            raise UsageError(
+                f"{path} holds results of another seed: {found}, and {seed} is asked for",
+                hint="Leave the seed out to go on, or save to another file.",
+            )
+        self.seed = next((each for each in (seed, found) if each is not None), draw_seed())
+        self._thread.start()
+
     def __len__(self) -> int:
-        """How many rows are done, and were not restored yet."""
-        return len(self._places)
+        return len(self._file.places)
 
     def __contains__(self, index: int) -> bool:
-        """Whether a row is done, and was not restored yet."""
-        return index in self._places
+        return index in self._file.places
 
     def restore(self, index: int, inputs: Any) -> Any:
-        """The output of a row that is done; raises InputError as `check` does."""
         output = self.check(index, inputs)["output"]
-        del self._places[index]
+        del self._file.places[index]
         return output
 
     def check(self, index: int, inputs: Any) -> Line:
-        """The line of a row that is done; raises InputError where it had other inputs."""
-        self._reader.seek(self._places[index])
-        line: Line = json.loads(self._reader.readline())
-        before, now = line["input"], to_plain(inputs)
-        if _canonical(before) != _canonical(now):
-            raise InputError(
-                f"row {index} of {self.path} was done with another input",
-                hint=f"It was {_short(before)}, and is {_short(now)} now. "
-                "Give the rows as they were, or save to another file.",
-                code="changed_input",
-            )
-        return line
+        return same_inputs(self._file.line(index), inputs, self.path)
 
-    # Writing
+    def close(self, end: int | None = None) -> None:
+        super().close(end)
+        self._file.close()
 
-    def add(self, line: Callable[[], Line], written: Callable[[], None]) -> None:
-        """Write a line soon, and call back when it is durable, or when `error` says why not.
+    def _write(self, lines: list[Line]) -> None:
+        self._file.append(lines)
 
-        Both are called on the journal's thread. The line has ``index``, ``input``, ``output`` or
-        ``error``, and ``record``. May be called from any thread; never blocks.
-        """
-        self._queue.put((line, written))
-
-    def close(self) -> None:
-        """Write what was added, and close the file."""
-        self._queue.put(None)
-        self._thread.join()
-        self._reader.close()
-
-    def _work(self) -> None:
-        assert threading.current_thread().name == JOURNAL_THREAD_NAME
-        with self._file:
-            waiting: list[Entry | None] = []
-            while None not in waiting:
-                waiting = self._all_that_waits()
-                entries = [entry for entry in waiting if entry is not None]
-                if self.error is None:
-                    self._append(entries)
-                for _, written in entries:
-                    written()
-
-    def _all_that_waits(self) -> list[Entry | None]:
-        """What is to be written, after waiting for some; None among it is the end."""
-        waiting = [self._queue.get()]
-        with contextlib.suppress(Empty):
-            while True:
-                waiting.append(self._queue.get_nowait())
-        return waiting
-
-    def _append(self, entries: list[Entry]) -> None:
-        """Write lines, which one wait for the disk makes durable together."""
-        try:
-            lines = (line() for line, _ in entries)
-            # A row that never ran has no record of its own, and comes from somewhere all the same.
-            whole = ({**line, "record": {**line["record"], **self._origin}} for line in lines)
-            data = b"".join(map(_encoded, whole))
-            while data:
-                data = data[self._file.write(data) :]
-            os.fsync(self._file.fileno())
-        except Exception as error:  # whatever it is: those who wait must hear of it
-            self.error = ComposeError(
-                _unwritable(self.path, error),
-                hint="What was written stays; when there is a remedy, run it again to go on.",
-                code="not_saved",
-            )
+    def _tidy(self) -> None:
+        """There is nothing."""
 
 
 class ParquetJournal(Journal):
@@ -193,19 +276,19 @@ class ParquetJournal(Journal):
     Where that file exists, it holds all rows that the Parquet file has.
     """
 
-    def __init__(self, path: Path, workflow: str, document: str) -> None:
+    def __init__(self, path: Path, workflow: str, document: str, seed: int | None = None) -> None:
         _parquet()
-        lines = path.with_name(f"{path.name}.jsonl")
+        self._lines = path.with_name(f"{path.name}.jsonl")
         if path.is_dir():
             raise UsageError(f"{path} cannot be written: it is a folder")
-        if path.exists() and not lines.exists():
-            _unpack(path, lines, {"workflow": workflow, "document": document})
-        super().__init__(path, workflow, document, lines=lines)
+        if path.exists() and not self._lines.exists():
+            _unpack(path, self._lines, {"workflow": workflow, "document": document})
+        super().__init__(path, workflow, document, seed, lines=self._lines)
 
-    def close(self) -> None:
+    def close(self, end: int | None = None) -> None:
         """Write what was added, and all of it as the Parquet file; ComposeError where that file
         cannot be written: then the lines beside it stay."""
-        super().close()
+        super().close(end)
         try:
             _pack(self._lines, self.path.resolve())
             self._lines.unlink()
@@ -215,6 +298,19 @@ class ParquetJournal(Journal):
                 hint=f"All results are in {self._lines}; run it again to go on.",
                 code="not_saved",
             ) from None
+
+
+def same_inputs(line: Line, inputs: Any, path: Path) -> Line:
+    """A line of a row; InputError where that had other inputs."""
+    before, now = line["input"], to_plain(inputs)
+    if _canonical(before) != _canonical(now):
+        raise InputError(
+            f"row {line['index']} of {path} was done with another input",
+            hint=f"It was {_short(before)}, and is {_short(now)} now. "
+            "Give the rows as they were, or save to another file.",
+            code="changed_input",
+        )
+    return line
 
 
 # Lines
@@ -227,7 +323,7 @@ def _opened(path: Path) -> io.FileIO:
     file = path.open("ab", buffering=0)
     try:
         _lock(file, path)
-        _sync_folder(path.parent)
+        sync_folder(path.parent)
     except BaseException:
         file.close()
         raise
@@ -249,21 +345,6 @@ def _lock(file: io.FileIO, path: Path) -> None:
         ) from None
     except OSError:
         return  # a file system without locks
-
-
-def _sync_folder(path: Path) -> None:
-    """Make a new name in a folder durable, where the system lets folders be opened."""
-    with contextlib.suppress(OSError):
-        folder = os.open(path, os.O_RDONLY)
-        try:
-            os.fsync(folder)
-        finally:
-            os.close(folder)
-
-
-def _encoded(line: Line) -> bytes:
-    text = json.dumps(line, ensure_ascii=False, default=str)
-    return text.encode("utf-8", "backslashreplace") + b"\n"
 
 
 def _parsed(text: bytes) -> Line | None:
@@ -418,7 +499,7 @@ def _unpack(path: Path, lines: Path, origin: Mapping[str, str]) -> None:
             for batch in table.iter_batches(batch_size=_PARQUET_ROWS):
                 for line in _lines_of(batch):
                     _check_origin(line["record"], origin, path)
-                    file.write(_encoded(line))
+                    file.write(encoded(line))
     except (pyarrow.ArrowException, LookupError, AttributeError, TypeError, ValueError):
         raise UsageError(
             f"{path} holds no results of rows", hint="Save to another file, or remove this one."
@@ -448,6 +529,6 @@ def _replacing(target: Path) -> Iterator[Path]:
         with fresh.open("rb+") as file:
             os.fsync(file.fileno())
         fresh.replace(target)
-        _sync_folder(target.parent)
+        sync_folder(target.parent)
     finally:
         fresh.unlink(missing_ok=True)

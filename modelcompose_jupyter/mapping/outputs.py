@@ -8,6 +8,8 @@ from typing import Any
 from ..document.types import show
 from ..errors import ComposeError
 from ..table import Table, one_line_each
+from .records import Records
+from .rows import RowSource
 
 ROWS_SHOWN = 20
 _TEXT_LENGTH = 300
@@ -41,6 +43,16 @@ class RowOutputs(list[Any]):
         notes = [f"the first {len(shown)} of {len(self)} rows"] if len(shown) < len(self) else []
         notes += [f"{name} {show(value)}" for name, value in common.items()]
         return Table(["", *columns], rows, "No rows.", " · ".join(notes))
+
+
+def in_form(
+    source: RowSource, records: Records | None, outputs: list[Any], inputs: Sequence[Any]
+) -> Any:
+    """Outputs of rows in the form that belongs to the rows. ``inputs`` are those of the first."""
+    if records is not None and source.table is not None:
+        return source.table(records.columns(outputs))
+    result = source.result(outputs)
+    return RowOutputs(result, inputs) if type(result) is list else result
 
 
 def _shown(output: Any) -> Any:

@@ -10,7 +10,7 @@ import contextlib
 import sys
 import threading
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from functools import partial
 from os import PathLike
 from queue import Empty, SimpleQueue
@@ -19,12 +19,16 @@ from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
 from ..document import Document, Signature
 from ..document.to_plain import to_plain
 from ..errors import ComposeError, InputError, RunCancelled
+from ..seeds import draw_seed, seed_of_row
 from . import active_maps
-from .flight import MAX_IN_FLIGHT, Flight, submitter
-from .journal import Journal, open_journal
-from .outputs import ROWS_SHOWN, RowOutputs
+from .flight import Flight, submitter
+from .folder_journal import FolderJournal
+from .journal import Keeper
+from .outputs import ROWS_SHOWN, in_form
 from .records import Records
 from .rows import RowInputs, row_source
+from .saved_rows import SavedRows
+from .saving import SaveTo, open_keeper
 
 if TYPE_CHECKING:
     from ..workflow import Run
@@ -48,7 +52,10 @@ class RowRunner(Protocol):
     @property
     def title(self) -> str | None: ...
 
-    def start(self, values: Any) -> Run:
+    def capacity(self) -> int:
+        """How many runs can be in flight; it may change. Never waits."""
+
+    def start(self, values: Any, *, seed: int) -> Run:
         """Start a row's run, and return it at once; InputError where it cannot be."""
 
 
@@ -70,38 +77,62 @@ class RowStream(Iterator[Row]):
         workflow: RowRunner,
         rows: Any,
         shared: Mapping[str, Any],
-        save_to: str | PathLike[str] | None,
+        save_to: str | PathLike[str] | SaveTo | Keeper | None,
         progress: bool,
         records: Records | None = None,
+        *,
+        seed: int | None = None,
+        only: Sequence[range] | None = None,
+        skip_done: bool = False,
     ) -> None:
         """Get ready to run; nothing runs before the first row is asked for.
 
-        ``records`` is how outputs of a format are handed out.
+        Args:
+            records: how outputs of a format are handed out.
+            seed: that of the row 0; that of the file, or a new one, if None.
+            only: rows of files, by their numbers; all if None.
+            skip_done: whether rows of files are neither read nor handed out that are in a folder.
 
         Raises InputError and UsageError as `Workflow.map` does.
         """
         self._closed = True  # until there is something to close
         self._asked_to_stop = threading.Event()
-        self._submit = workflow.start
+        self._start = workflow.start
+        self._capacity = workflow.capacity
         self._submitter = submitter()
         self._signature = workflow.signature
         self._inputs = RowInputs(workflow.signature, shared)
         self._source = row_source(rows, self._inputs)
-        self._rows = enumerate(self._source.read())
         self._records = records
         self._exhausted = False
         self._ready: SimpleQueue[_Flight | Exception] = SimpleQueue()
         self._flights: dict[int, _Flight] = {}
         self._last: Row | None = None
+        self.tokens = 0  # of rows that have ended
         self._ended = 0
         self._left: list[Row] = []
         self._first_inputs: list[Any] | None = None
-        self._journal: Journal | None = None
-        if save_to is not None:
-            self._journal = open_journal(save_to, workflow.id, workflow.document.hash)
+        self._journal: Keeper | None = None
+        if isinstance(save_to, Keeper):
+            self._journal = save_to
+        elif save_to is not None:
+            self._journal = open_keeper(save_to, workflow, self._source, shared, seed)
+        self._seed = draw_seed() if seed is None else seed
+        self._end = 0
         try:
-            self._check_restored()
-            self._progress = _Progress(workflow.title, self._source.count, shown=progress)
+            if self._journal is not None:
+                self._seed = self._journal.seed
+            self._saved: SavedRows | None = None
+            if skip_done and isinstance(self._journal, FolderJournal):
+                count = self._source.count or 0
+                only = self._journal.missing(count)
+                self._saved = SavedRows(self._journal.folder, count)
+            elif only is None:
+                self._check_restored()
+            self._rows = self._source.numbered(only)
+            total = self._source.count
+            done = 0 if only is None or total is None else total - sum(map(len, only))
+            self._progress = RowProgress(workflow.title, total, done, shown=progress)
         except BaseException:
             if self._journal is not None:
                 self._journal.close()
@@ -140,7 +171,7 @@ class RowStream(Iterator[Row]):
         while True:
             if self._asked_to_stop.is_set():
                 raise _AskedToStop
-            has_slot = not self._exhausted and len(self._flights) < MAX_IN_FLIGHT
+            has_slot = not self._exhausted and len(self._flights) < self._capacity()
             if has_slot:
                 restored = self._begin_next()
                 if restored is not None:
@@ -159,7 +190,9 @@ class RowStream(Iterator[Row]):
                 row = self._note(flight.row)
                 del self._flights[flight.index]
                 flight.leave()
-                self._progress.add(row.output, tokens=flight.tokens)
+                tokens = flight.tokens
+                self.tokens += tokens
+                self._progress.add(1, flight.error is not None, tokens)
                 return row
 
     def _begin_next(self) -> Row | None:
@@ -168,20 +201,28 @@ class RowStream(Iterator[Row]):
         if index is None:
             self._exhausted = True
             return None
-        if index == 0:
+        is_first, self._end = self._end == 0, index + 1
+        if isinstance(row, InputError):
+            self._begin(index, None, None, partial(_refuse, row))
+            return None
+        if is_first:
             self._inputs.check_form(row)
         inputs = self._inputs.of(row)
         if self._first_inputs is not None and index < ROWS_SHOWN:
             self._first_inputs.append(self._signature.masked(inputs)[0])
         if self._journal is not None and index in self._journal:
             output = self._journal.restore(index, inputs)
-            self._progress.add(output, tokens=0)
+            self._progress.add(1, isinstance(output, ComposeError), 0)
             return self._note(Row(index, output))
         shown = self._signature.masked(inputs)[0]
-        flight = _Flight(index, inputs, shown, self._submit, self._teller())
+        seed = seed_of_row(self._seed, index)
+        self._begin(index, inputs, shown, partial(self._start, inputs, seed=seed))
+        return None
+
+    def _begin(self, index: int, inputs: Any, shown: Any, start: Callable[[], Run]) -> None:
+        flight = _Flight(index, shown, start, self._teller())
         self._flights[index] = flight
         self._submitter.submit(flight.begin, flight.tell_if_ended, self._ready.put)
-        return None
 
     def _teller(self) -> Callable[[_Flight], None]:
         """What brings a flight that has ended here. It must not hold this iterator, since a run
@@ -218,6 +259,10 @@ class RowStream(Iterator[Row]):
             outputs.extend([None] * (row.index + 1 - len(outputs)))
             outputs[row.index] = row.output
 
+        if self._saved is not None:
+            for _ in self:
+                pass
+            return self._saved
         first_inputs: list[Any] = []
         self._first_inputs = first_inputs
         try:
@@ -229,10 +274,7 @@ class RowStream(Iterator[Row]):
                 put(row)
             outputs.extend([None] * ((self._source.count or 0) - len(outputs)))
             raise
-        if self._records is not None and self._source.table is not None:
-            return self._source.table(self._records.columns(outputs))
-        result = self._source.result(outputs)
-        return RowOutputs(result, first_inputs) if type(result) is list else result
+        return in_form(self._source, self._records, outputs, first_inputs)
 
     def close(self) -> None:
         """Stop what is in flight; what has ended is kept in the file, if there is one: ComposeError
@@ -261,7 +303,11 @@ class RowStream(Iterator[Row]):
                 self._flights.clear()
                 self._progress.close()
                 if self._journal is not None:
-                    self._journal.close()
+                    all_ended = isinstance(error, StopIteration)
+                    count = self._end if self._source.count is None else self._source.count
+                    self._journal.close(count if all_ended else None)
+                    if all_ended:
+                        self._check_saved()
         if isinstance(error, KeyboardInterrupt):
             line = f"KeyboardInterrupt: {self._how_far()}"
             error._render_traceback_ = lambda: [line]  # type: ignore[attr-defined]
@@ -297,12 +343,11 @@ class _Flight(Flight):
     def __init__(
         self,
         index: int,
-        inputs: Any,
         shown: Any,
-        submit: Callable[[Any], Run],
+        start: Callable[[], Run],
         tell: Callable[[_Flight], None],
     ) -> None:
-        super().__init__(lambda: submit(inputs))
+        super().__init__(start)
         self.index = index
         self._shown = shown
         self._tell = tell
@@ -345,13 +390,24 @@ class _Flight(Flight):
         }
 
 
-class _Progress:
-    """A bar of rows, with tokens a second and the number of rows that failed."""
+def _refuse(error: InputError) -> Run:
+    raise error
 
-    def __init__(self, title: str | None, total: int | None, *, shown: bool) -> None:
+
+class RowProgress:
+    """A bar of rows, with their rate, the time that is left, tokens a second and the number of rows
+    that failed.
+
+    Args:
+        done: rows that were done before.
+    """
+
+    def __init__(self, title: str | None, total: int | None, done: int, *, shown: bool) -> None:
         from tqdm.auto import tqdm
 
-        self._bar = tqdm(desc=title, total=total, unit="row", disable=not shown, smoothing=0)
+        self._bar = tqdm(
+            desc=title, total=total, initial=done, unit="row", disable=not shown, smoothing=0
+        )
         self._started = time.monotonic()
         self._tokens = 0
         self._failed = 0
@@ -364,14 +420,15 @@ class _Progress:
             self._shown = text
             self._bar.set_postfix_str(text)
 
-    def add(self, output: Any, *, tokens: int) -> None:
+    def add(self, rows: int, failed: int, tokens: int) -> None:
+        """Rows have ended, of which some failed."""
         self._has_rows = True
         self._tokens += tokens
-        self._failed += isinstance(output, ComposeError)
+        self._failed += failed
         rate = self._tokens / max(time.monotonic() - self._started, 1e-9)
-        failed = f", {self._failed} failed" if self._failed else ""
-        self._bar.set_postfix_str(f"{rate:.1f} tokens/s{failed}", refresh=False)
-        self._bar.update()
+        failures = f", {self._failed} failed" if self._failed else ""
+        self._bar.set_postfix_str(f"{rate:.1f} tokens/s{failures}", refresh=False)
+        self._bar.update(rows)
 
     def close(self) -> None:
         self._bar.close()

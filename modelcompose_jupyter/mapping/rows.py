@@ -13,6 +13,7 @@ from typing import Any
 from ..document import Signature
 from ..errors import InputError, did_you_mean, nearest
 from ..text_encoding import without_mark
+from .row_files import RowFiles
 
 _NAMES_SHOWN = 10
 
@@ -34,6 +35,11 @@ class RowInputs:
         except InputError as error:
             if error.code == "unknown_input":  # others may be right once a row's own are there
                 raise
+
+    @property
+    def names(self) -> list[str] | None:
+        """What inputs are called; None where any key is welcome."""
+        return None if self._open else self._names
 
     def of(self, row: Any) -> Any:
         """What to give the workflow for a row."""
@@ -102,16 +108,26 @@ class RowSource:
         count: how many there are; None where only their end tells, and they are read but once.
         result: outputs in the order of the rows, in the form that belongs to them.
         table: the same of columns of outputs, where the rows are a table; else None.
+        files: what they are read from, if they are.
     """
 
     read: Callable[[], Iterator[Any]]
     count: int | None
+    files: RowFiles | None = None
     result: Callable[[list[Any]], Any] = lambda outputs: outputs
     table: Callable[[Mapping[str, list[Any]]], Any] | None = None
+
+    def numbered(self, only: Sequence[range] | None = None) -> Iterator[tuple[int, Any]]:
+        """Rows with their numbers; of those in files, ``only`` some if they are given."""
+        if self.files is None or only is None:
+            return enumerate(self.read())
+        return map(_given_row, self.files.read(only))
 
 
 def row_source(rows: Any, inputs: RowInputs) -> RowSource:
     """Take rows as what they are. Libraries of tables are only asked where they are in use."""
+    if isinstance(rows, RowFiles):
+        return _files_source(rows, inputs)
     makers = {"pandas": _pandas_source, "polars": _polars_source, "datasets": _datasets_source}
     for name, make in makers.items():
         library = sys.modules.get(name)
@@ -128,6 +144,21 @@ def row_source(rows: Any, inputs: RowInputs) -> RowSource:
     return RowSource(lambda: iter(rows), len(rows))
 
 
+def _files_source(files: RowFiles, inputs: RowInputs) -> RowSource:
+    known = files.columns
+    if known is not None:
+        files.choose(inputs.columns(known))
+    elif (names := inputs.names) is not None:
+        files.choose(names)
+    read = lambda: (row for _, row in map(_given_row, files.read([range(len(files))])))  # noqa: E731
+    return RowSource(read, len(files), files)
+
+
+def _given_row(numbered: tuple[int, Any]) -> tuple[int, Any]:
+    index, row = numbered
+    return index, _given(row) if isinstance(row, Mapping) else row
+
+
 def _pandas_source(pandas: Any, rows: Any, inputs: RowInputs) -> RowSource | None:
     def series(outputs: list[Any]) -> Any:
         return pandas.Series(outputs, index=rows.index, dtype=object, name="output")
@@ -137,11 +168,11 @@ def _pandas_source(pandas: Any, rows: Any, inputs: RowInputs) -> RowSource | Non
         return pandas.DataFrame(found).set_index(rows.index)
 
     if isinstance(rows, pandas.Series):
-        return RowSource(lambda: map(_given_value, rows), len(rows), series)
+        return RowSource(lambda: map(_given_value, rows), len(rows), result=series)
     if isinstance(rows, pandas.DataFrame):
         columns = {name: rows[name] for name in inputs.columns(list(rows.columns))}
         read = partial(_records, columns)
-        return RowSource(read, len(rows), series, table)
+        return RowSource(read, len(rows), result=series, table=table)
     return None
 
 
@@ -174,11 +205,13 @@ def _polars_source(polars: Any, rows: Any, inputs: RowInputs) -> RowSource | Non
 
     if isinstance(rows, polars.Series):
         frame = rows.to_frame()  # whose rows are Python's own values, lists too
-        return RowSource(lambda: (_given_value(v) for (v,) in frame.iter_rows()), len(rows), series)
+        return RowSource(
+            lambda: (_given_value(v) for (v,) in frame.iter_rows()), len(rows), result=series
+        )
     if isinstance(rows, polars.DataFrame):
         own = rows.select(inputs.columns(rows.columns))
         read = lambda: map(_given, own.iter_rows(named=True))  # noqa: E731
-        return RowSource(read, len(rows), series, table)
+        return RowSource(read, len(rows), result=series, table=table)
     return None
 
 

@@ -118,6 +118,9 @@ class Scorer:
     def title(self) -> str | None:
         return self._workflow.title
 
+    def capacity(self) -> int:
+        return self._workflow.capacity()
+
     def start(self, values: Any, **options: Any) -> Run:
         """Start to score a row."""
         given = dict(self.signature.validate(values))

@@ -5,12 +5,14 @@ when a model is first asked for. Everything outside speaks to `ModelCache`.
 """
 
 from .cache import Lease, ModelCache
+from .engine.engine import MOST_SEQUENCES
 from .generation import Beginning, Extension, Generation, GenerationResult, Prompt
 from .memory import MemoryUse
 from .spec import LoadProgress, ModelInfo, ModelSpec
 from .weights.installed import installed
 
 __all__ = [
+    "MOST_SEQUENCES",
     "Beginning",
     "Extension",
     "Generation",

@@ -7,10 +7,12 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import math
 import pickle
 import secrets
 import threading
 from collections import OrderedDict
+import time
 from collections.abc import Callable, Coroutine, Iterable, Mapping
 from concurrent.futures import Future
 from dataclasses import fields, replace
@@ -45,6 +47,7 @@ _ASK_SECONDS = 10.0
 _FIRST_SECONDS = 30.0
 _STOP_SECONDS = 10.0  # in which a run ends that was stopped, or what is told of it does
 _KEPT_DOCUMENTS = 100
+_CAPACITY_SECONDS = 2.0
 
 T = TypeVar("T")
 _log = get_logger(__name__)
@@ -125,6 +128,8 @@ class RayHost(HostedRuns):
         self._adopting: dict[str, asyncio.Task[Kept | None]] = {}
         self._documents: dict[str, Document] = {}
         self._packed: OrderedDict[int, tuple[Document, PackedDocument]] = OrderedDict()
+        self._capacity = 1
+        self._capacity_asked = -math.inf
         self._loop = asyncio.new_event_loop()
         self._thread = threading.Thread(
             target=self._loop.run_forever, name=RAY_THREAD_NAME, daemon=True
@@ -513,6 +518,16 @@ class RayHost(HostedRuns):
         for info in (info for infos in self._all("models") for info in infos):
             found[info.id] = _together(found[info.id], info) if info.id in found else info
         return list(found.values())
+
+    def capacity(self) -> int:
+        """How many runs the replicas that there are can be given at once, together; they are asked
+        at most once in some seconds."""
+        now = time.monotonic()
+        if now - self._capacity_asked > _CAPACITY_SECONDS:
+            self._capacity_asked = now
+            with contextlib.suppress(ComposeError, RayError):  # as it was
+                self._capacity = sum(self._all("capacity"))
+        return max(1, self._capacity)
 
     def memory(self) -> MemoryUse:
         """What replicas hold, together."""

@@ -151,6 +151,9 @@ class Replica:
     def memory(self) -> MemoryUse:
         return self._host.memory()
 
+    def capacity(self) -> int:
+        return self._host.capacity()
+
     def unload(self, name: str | None) -> list[ModelInfo] | ComposeError:
         try:
             return self._host.unload(name)

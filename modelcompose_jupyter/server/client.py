@@ -8,6 +8,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import json
+import math
 import os
 import secrets
 import threading
@@ -43,6 +44,8 @@ _TICK = 0.1
 _OF_GATEWAYS = (502, 503, 504)  # what they say where nothing answers behind them
 _STOP_SECONDS = 1.0  # for the requests that stop runs when a client closes
 _KEPT_RUNS = 200
+_CAPACITY = 32  # runs that a host can be given which has not said how many
+_CAPACITY_SECONDS = 5.0  # for which what it said holds
 _ID_LENGTH = 12  # of a whole one
 
 T = TypeVar("T")
@@ -56,6 +59,7 @@ class _InMemory:
 
     models: list[ModelInfo]
     memory: MemoryUse
+    capacity: int = _CAPACITY
 
 
 class RemoteHost:
@@ -85,6 +89,8 @@ class RemoteHost:
         self._thread: threading.Thread | None = None
         self._client: httpx.AsyncClient | None = None
         self._feeding: set[asyncio.Task[None]] = set()
+        self._capacity = _CAPACITY
+        self._capacity_asked = -math.inf
 
     def __repr__(self) -> str:
         title = f" ({self.server_info.title})" if self.server_info else ""
@@ -255,6 +261,20 @@ class RemoteHost:
         """What its process holds."""
         return self._ask(_InMemory, "GET", "/models").memory
 
+    def capacity(self) -> int:
+        """How many runs it can be given at once, as it said last: it is asked again now and then,
+        so that this follows what it has. Never waits."""
+        now = time.monotonic()
+        if now - self._capacity_asked > _CAPACITY_SECONDS and not self._ended:
+            self._capacity_asked = now
+            with contextlib.suppress(ComposeError):  # it ends just now
+                self._schedule(self._ask_capacity())
+        return self._capacity
+
+    async def _ask_capacity(self) -> None:
+        with contextlib.suppress(ComposeError):  # who submits a run there hears of it
+            self._capacity = max(1, (await self._answer(_InMemory, "GET", "/models")).capacity)
+
     def unload(self, name: str | None = None) -> list[ModelInfo]:
         """Give back the memory of a model, or of all that no run uses.
 
@@ -372,6 +392,8 @@ class RemoteHost:
             if response.is_success:
                 return _validated(kind, data)
             failure = _error_of(data)
+            if failure.retry_after is None:
+                failure.retry_after = _seconds(response.headers.get("Retry-After"))
         except (ValueError, RecursionError):
             if response.status_code in _OF_GATEWAYS:
                 raise self._host_gone() from None
@@ -598,6 +620,11 @@ async def _lines(response: httpx.Response) -> AsyncGenerator[str]:
         for other in others:
             yield b"".join(begun).decode("utf-8")
             begun = [other]
+
+
+def _seconds(header: str | None) -> float | None:
+    """What Retry-After says, in seconds; None where it says nothing, or a date."""
+    return float(header) if header and header.isascii() and header.isdigit() else None
 
 
 def _error_of(data: Any) -> ComposeError:

@@ -52,6 +52,10 @@ class FunctionHost(LocalHost):
         """What the other host's process holds."""
         return self.remote.memory()
 
+    def capacity(self) -> int:
+        """How many runs the other host can be given at once."""
+        return self.remote.capacity()
+
     def unload(self, name: str | None = None) -> list[ModelInfo]:
         """Give back the memory of a model of the other host's; see `LocalHost.unload`."""
         return self.remote.unload(name)

@@ -284,7 +284,10 @@ async def list_models(request: ApiRequest) -> ApiResponse:
     if request.is_guest:
         models = [public_model(each) for each in models]
     memory = await asyncio.to_thread(host.memory)
-    return ApiResponse({"models": models, "memory": dataclasses.asdict(memory)})
+    capacity = await asyncio.to_thread(host.capacity)
+    return ApiResponse(
+        {"models": models, "memory": dataclasses.asdict(memory), "capacity": capacity}
+    )
 
 
 async def unload_models(request: ApiRequest) -> ApiResponse:

@@ -335,10 +335,12 @@ class WorkflowSchema(WorkflowSummary):
 
 
 class ModelsAnswer(Answer):
-    """The models in memory, and what memory the process holds."""
+    """The models in memory, what memory the process holds, and how many runs it can be given at
+    once; more would only wait."""
 
     models: list[dict[str, Any]]
     memory: dict[str, Any]
+    capacity: int
 
 
 class DocumentKey(Answer):

@@ -53,6 +53,9 @@ class Runnable(Protocol):
         InputError where an input is missing, unknown or of the wrong type.
         """
 
+    def capacity(self) -> int:
+        """How many runs its host can be given at once; it may change. Never waits."""
+
     def branch(self, run: Run, token: int, alternative: int, text: int = 0) -> Run:
         """Go on from another token of a run's text, and return the new run at once.
 

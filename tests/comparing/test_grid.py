@@ -15,9 +15,10 @@ from standins.waiting import until
 from modelcompose_jupyter import Grid, InputError, LocalHost, ModelError, Run, compare, load
 from modelcompose_jupyter.callable import Workflow
 from modelcompose_jupyter.comparing.axes import MAX_CELLS
+from modelcompose_jupyter.comparing.grid_runs import MAX_IN_FLIGHT
 from modelcompose_jupyter.errors import UsageError
 from modelcompose_jupyter.mapping.active_maps import stop_all
-from modelcompose_jupyter.mapping.flight import MAP_THREAD_NAME, MAX_IN_FLIGHT
+from modelcompose_jupyter.mapping.flight import MAP_THREAD_NAME
 
 TEXT = """
 component:

@@ -14,6 +14,7 @@ from modelcompose_jupyter import Host, InputError, LocalHost, Run, load
 from modelcompose_jupyter.callable import Workflow
 from modelcompose_jupyter.document import Document
 from modelcompose_jupyter.document.to_plain import to_plain
+from modelcompose_jupyter.models import MOST_SEQUENCES
 
 BODY = """\
 component:
@@ -35,6 +36,9 @@ class InstantHost:
         self.answer = answer
         self.submitted: list[Any] = []
         self._numbers = itertools.count()
+
+    def capacity(self) -> int:
+        return MOST_SEQUENCES
 
     def submit(
         self, document: Document, workflow: str | None = None, input: Any = None, **_: Any

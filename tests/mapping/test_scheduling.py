@@ -15,8 +15,8 @@ from standins.scripted import ScriptedModels
 from modelcompose_jupyter import ComposeError, InputError, LocalHost, Run, RunCancelled, load
 from modelcompose_jupyter.callable import Workflow
 from modelcompose_jupyter.mapping.active_maps import stop_all
-from modelcompose_jupyter.mapping.flight import MAX_IN_FLIGHT
 from modelcompose_jupyter.mapping.row_stream import Row
+from modelcompose_jupyter.models import MOST_SEQUENCES
 
 from .conftest import BODY, Gates, instant, rows_that_raise
 
@@ -61,9 +61,9 @@ def test_many_rows_are_in_flight_and_no_more(flow: Workflow, models: ScriptedMod
 
     worker = threading.Thread(target=lambda: outputs.extend(flow.map(rows(), progress=False)))
     worker.start()
-    for _ in range(MAX_IN_FLIGHT):
+    for _ in range(MOST_SEQUENCES):
         assert models.started.acquire(timeout=30)
-    assert len(pulled) == MAX_IN_FLIGHT
+    assert len(pulled) == MOST_SEQUENCES
     models.gate.set()
     worker.join(60)
     assert outputs == [said(prompt) for prompt in prompts]
@@ -82,7 +82,7 @@ def test_a_generator_is_pulled_only_as_rows_are_handed_out() -> None:
     for _ in flow.imap(rows(), progress=False):
         handed += 1
     assert handed == 500
-    assert 1 <= most <= MAX_IN_FLIGHT
+    assert 1 <= most <= MOST_SEQUENCES
 
 
 def test_nothing_is_kept_of_rows_that_were_handed_out(flow: Workflow) -> None:
@@ -103,7 +103,7 @@ def test_nothing_is_kept_of_rows_that_were_handed_out(flow: Workflow) -> None:
         for row in flow.imap(rows(), progress=False):
             assert row.output == said(row.index)
             most = max(most, len(set(map(id, alive))))
-        assert 1 < most <= MAX_IN_FLIGHT + 1
+        assert 1 < most <= MOST_SEQUENCES + 1
     finally:
         gc.enable()
 
@@ -304,4 +304,4 @@ def test_stopping_all_ends_a_map_as_an_interrupt_does(
     (error,) = caught
     assert isinstance(error, RunCancelled)
     assert error.message.startswith("stopped after 0 row")
-    assert len(models.prompts) <= MAX_IN_FLIGHT
+    assert len(models.prompts) <= MOST_SEQUENCES
