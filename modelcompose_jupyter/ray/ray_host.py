@@ -11,8 +11,8 @@ import math
 import pickle
 import secrets
 import threading
-from collections import OrderedDict
 import time
+from collections import OrderedDict
 from collections.abc import Callable, Coroutine, Iterable, Mapping
 from concurrent.futures import Future
 from dataclasses import fields, replace

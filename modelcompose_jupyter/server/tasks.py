@@ -194,7 +194,7 @@ class Tasks:
             await asyncio.sleep(_LOOK_SECONDS)
 
 
-def user_of(host: LocalHost, run: Run) -> str | None:
+def user_of(host: ServedHost, run: Run) -> str | None:
     """The user who asked for a run, where the server that they asked knew them by name."""
     known = host.run_store.find(run.id)
     terms = None if known is None else known.owed_to

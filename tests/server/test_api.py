@@ -218,7 +218,7 @@ def test_workflows_are_listed_without_the_private_ones(serve: Serve) -> None:
 
 def test_health_models_and_openapi(client: Client) -> None:
     assert client.get("/health").json() == {"status": "ok"}
-    assert set(client.get("/models").json()) == {"models", "memory"}
+    assert set(client.get("/models").json()) == {"models", "memory", "capacity"}
     document = client.get("/openapi.json").json()
     assert document["openapi"].startswith("3.")
     assert "/api/workflows/runs" in document["paths"]
