@@ -25,8 +25,8 @@ class UserLimits:
     Attributes:
         max_running: runs of one user at a time; others of theirs wait for these.
         max_runs: runs of one user that have not ended, those that wait included.
-        tokens_per_minute: of one user, those of prompts that had to be read and those generated.
-            Whoever has one left may begin a run, and what it takes beyond is taken from the
+        tokens_per_minute: of one user, those of prompts and of given texts that had to be read, and
+            those generated. Whoever has one left may begin a run, and what it takes beyond is taken from the
             minutes that follow.
     """
 
@@ -69,7 +69,9 @@ class UserLimits:
             account = self._accounts[user]
             account.runs -= 1
             self._refill(account)
-            account.taken += usage["prompt"] - usage["reused"] + usage["generated"]
+            # Of a given text, too, may be reused what is in memory.
+            read = usage["prompt"] + usage.get("given", 0) - usage["reused"]
+            account.taken += max(0, read) + usage["generated"]
             if not account.runs and (self.tokens_per_minute is None or not account.taken):
                 del self._accounts[user]
 

@@ -139,7 +139,7 @@ class HubUsers(RememberedIdentities):
                 raise ValueError("neither a user nor a service")
             if not set(self._service.scopes) & set(scopes):
                 return None
-            user = name if kind == "user" else f"service {name}"
+            user = name if kind == "user" else f"service/{name}"  # as no user is called
             return Caller(user=user, is_admin=bool(model.get("admin")))
         except (KeyError, TypeError) as error:
             raise ValueError(str(error)) from None

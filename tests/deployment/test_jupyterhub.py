@@ -44,7 +44,7 @@ SERVED = "from modelcompose_jupyter import load\nstory = load('/FOLDER/model-com
 @pytest.fixture(scope="module")
 def hub() -> Iterator[JupyterHub]:
     names = ["model", *USERS]
-    with system_users(names), JupyterHub(USERS, admin="tia") as hub:
+    with system_users(names), JupyterHub(USERS, admin="tia", base="/lab/") as hub:
         with ThreadPoolExecutor() as pool:
             list(pool.map(hub.start_server, USERS))
         yield hub
@@ -74,7 +74,7 @@ print("torch" in sys.modules, story.last_run.usage["generated"] > 0)
 """
     for code in (served, own):
         said = notebooks["ada"].run(code + show).splitlines()
-        assert said[1:] == [f"http://127.0.0.1:{hub.service_port}/services/model/api", "False True"]
+        assert said[1:] == [f"{hub.own_address}/api", "False True"]
     assert {each["status"] for each in tasks_of(hub, "ada")} == {"completed"}
     assert len(tasks_of(hub, "ada")) == 2
 

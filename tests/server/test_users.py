@@ -131,7 +131,7 @@ def test_the_owner_and_those_with_its_own_token_come_in_without_the_hub(
 def test_a_service_of_the_hub_is_a_user_by_another_name(service: Server, hub: HubApi) -> None:
     token = hub.add("ada", kind="service")
     with Client(service, token) as client:
-        assert client.run("a").json()["user"] == "service ada"
+        assert client.run("a").json()["user"] == "service/ada"
 
 
 def test_any_name_of_the_proxy_is_taken(client_of: ClientOf) -> None:
@@ -441,6 +441,24 @@ def test_a_minute_gives_back_what_it_took(monkeypatch: pytest.MonkeyPatch) -> No
     now[0] += 3600
     run(0)
     assert list(limits._accounts) == ["ben"]  # nothing is kept of who owes nothing
+
+
+def test_texts_that_are_given_cost_what_had_to_be_read_of_them() -> None:
+    from modelcompose_jupyter.user_limits import UserLimits
+
+    limits = UserLimits()
+    limits.tokens_per_minute = 1000
+
+    def run(**usage: int) -> None:
+        limits.begin("ada")
+        limits.end("ada", usage)
+
+    run(prompt=10, reused=0, generated=0, given=400)  # a score
+    run(prompt=10, reused=395, generated=590, given=400)  # a branch of what is in memory
+    with pytest.raises(ComposeError) as caught:
+        limits.begin("ada")
+
+    assert caught.value.retry_after == pytest.approx(0.06 * (410 + 15 + 590 - 1000 + 1), abs=0.05)
 
 
 def test_users_take_turns_at_a_component(serve: Serve, hub: HubApi, models: ScriptedModels) -> None:

@@ -38,7 +38,7 @@ SECONDS = 180.0  # of a first run, whose kernels are compiled for its user
 
 # What a recipe does not say: addresses, how people log in here, and a program that manages all.
 _REST = """
-c.JupyterHub.bind_url = "http://127.0.0.1:{port}"
+c.JupyterHub.bind_url = "http://127.0.0.1:{port}" + BASE
 c.JupyterHub.hub_port = {hub_port}
 c.ConfigurableHTTPProxy.api_url = "http://127.0.0.1:{api_port}"
 c.ConfigurableHTTPProxy.command = [{proxy!r}]
@@ -133,24 +133,32 @@ class JupyterHub:
         admin: a user who is an admin of the Hub.
         document: what is served, in place of the page's.
         options: of `model-compose up`, besides the page's.
+        base: what all paths begin with.
     """
 
     def __init__(
-        self, users: Sequence[str], admin: str, document: str = "", options: Sequence[str] = ()
+        self,
+        users: Sequence[str],
+        admin: str,
+        document: str = "",
+        options: Sequence[str] = (),
+        base: str = "/",
     ) -> None:
         self.users, self.admin = tuple(users), admin
         self.token = secrets.token_hex(16)
         self.folder = Path(tempfile.mkdtemp(prefix="jupyterhub-"))
         self.folder.chmod(0o755)
         self.port, self.service_port = free_port(), free_port()
-        self.url = f"http://127.0.0.1:{self.port}"
+        self.url = f"http://127.0.0.1:{self.port}{base}".rstrip("/")
         self.service = f"{self.url}/services/model"
+        self.own_address = f"http://127.0.0.1:{self.service_port}{base}services/model"
         found = commands()
         assert found is not None
         self._command, proxy = found
         (self.folder / "model-compose.yml").write_text(document or recipe("yaml"), "utf-8")
-        # As it stands on the page, but for the port, which may be somebody's here.
+        # As it stands on the page, but for the port, which may be somebody's here, and the paths.
         config = recipe("python").replace("10101", str(self.service_port))
+        config = config.replace('BASE = "/"', f'BASE = "{base}"')
         config += _REST.format(
             port=self.port,
             hub_port=free_port(),
@@ -215,8 +223,7 @@ class JupyterHub:
         if "JupyterHub is now running" not in self.log.read_text("utf-8", "replace"):
             return False
         with contextlib.suppress(httpx.HTTPError):
-            health = f"http://127.0.0.1:{self.service_port}/services/model/api/health"
-            return self.http.get(health).status_code == 200
+            return self.http.get(f"{self.own_address}/api/health").status_code == 200
         return False
 
     # What the program may do that manages it
