@@ -47,6 +47,7 @@ class ApiHandler(RequestHandler):
         self._routes = routes
         self._body = RequestBody(self.request.headers, self._connection, state)
         self._caller = Caller.GUEST
+        self._form_token = ""
         self._api_request: ApiRequest | None = None
         self._disconnected = asyncio.get_running_loop().create_future()
         self._began = time.monotonic()
@@ -95,9 +96,13 @@ class ApiHandler(RequestHandler):
             return
         if self._state.is_closing:
             raise ComposeError("the server is ending", code="host_closed")
-        self._caller = await access.caller(headers.get("Authorization"))
+        self._caller = await self._who_calls()
         if route.owner and not self._caller.is_owner:
             raise owner_alone()
+
+    async def _who_calls(self) -> Caller:
+        """Who it is; raises `AccessError` where it is nobody who may come in."""
+        return await self._state.access.caller(self.request.headers.get("Authorization"))
 
     def _check_room(self) -> None:
         is_owner = self._state.access.is_owner(self.request.headers.get("Authorization"))
@@ -149,6 +154,7 @@ class ApiHandler(RequestHandler):
                 headers=self.request.headers,
                 body=await self._body.parse(route.body, forms=route.forms),
                 disconnected=self._disconnected,
+                form_token=self._form_token,
             )
             with self._connection.closing_on_hangup():
                 answer = await route.endpoint(request)
@@ -257,12 +263,15 @@ class ApiHandler(RequestHandler):
             headers["Retry-After"] = str(math.ceil(told.retry_after or 1))
         if status == HTTPStatus.UNAUTHORIZED:
             headers["WWW-Authenticate"] = 'Bearer realm="model-compose"'
+        with contextlib.suppress(StreamClosedError):  # nobody is there to hear of it
+            self._write_response(self._told(told, status, headers))
+            self._end(None)
+
+    def _told(self, error: ComposeError, status: int, headers: Mapping[str, str]) -> ApiResponse:
+        """An error as an answer."""
         route = self._routes.get(self.request.method or "")
         error_body = failure if route is None else route.error_body
-        body = error_body(told, not self._caller.is_owner)
-        with contextlib.suppress(StreamClosedError):  # nobody is there to hear of it
-            self._write_response(ApiResponse(body, status, headers))
-            self._end(None)
+        return ApiResponse(error_body(error, not self._caller.is_owner), status, headers)
 
     def send_error(self, status_code: int = 500, **kwargs: Any) -> None:
         """Answer with an error; one that has begun ends, as all do when the server does."""

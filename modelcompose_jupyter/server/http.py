@@ -78,6 +78,8 @@ class ApiRequest:
     """As the route's model, if it has one."""
     disconnected: asyncio.Future[None]
     """Done when the client has closed the connection."""
+    form_token: str = ""
+    """What a page's forms send back, so that pages of others cannot send them."""
     run_id: str | None = None
     """Of the run that it is about, for the log and the ``X-Task-Id`` header."""
 

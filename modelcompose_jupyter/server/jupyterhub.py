@@ -87,6 +87,25 @@ class HubService:
             )
         return host, port
 
+    def caller(self, model: Any) -> Caller | None:
+        """Who the Hub says it is; None where it is nobody who may use the service.
+
+        A service of the Hub's is a user, too, by another name.
+
+        Raises:
+            ValueError: it says something else.
+        """
+        try:
+            name, kind, scopes = model["name"], model["kind"], model["scopes"]
+            if kind not in ("user", "service") or not isinstance(name, str) or not name:
+                raise ValueError("neither a user nor a service")
+            if not set(self.scopes) & set(scopes):
+                return None
+            user = name if kind == "user" else f"service/{name}"  # as no user is called
+            return Caller(user=user, is_admin=bool(model.get("admin")))
+        except (KeyError, TypeError) as error:
+            raise ValueError(str(error)) from None
+
 
 class HubUsers(RememberedIdentities):
     """The users of a JupyterHub, by their tokens there.
@@ -113,7 +132,7 @@ class HubUsers(RememberedIdentities):
                 follow_redirects=False,
             )
             answer = await self._client.fetch(request)
-            return self._caller(json.loads(answer.body))
+            return self._service.caller(json.loads(answer.body))
         except UnicodeEncodeError:
             return None
         except HTTPError as error:
@@ -126,20 +145,3 @@ class HubUsers(RememberedIdentities):
             raise Unanswered("the JupyterHub does not answer") from None
         except ValueError:
             raise Unanswered("the JupyterHub's answer cannot be read") from None
-
-    def _caller(self, model: Any) -> Caller | None:
-        """Who the Hub says it is; a service of the Hub's is a user, too, by another name.
-
-        Raises:
-            ValueError: it says something else.
-        """
-        try:
-            name, kind, scopes = model["name"], model["kind"], model["scopes"]
-            if kind not in ("user", "service") or not isinstance(name, str) or not name:
-                raise ValueError("neither a user nor a service")
-            if not set(self._service.scopes) & set(scopes):
-                return None
-            user = name if kind == "user" else f"service/{name}"  # as no user is called
-            return Caller(user=user, is_admin=bool(model.get("admin")))
-        except (KeyError, TypeError) as error:
-            raise ValueError(str(error)) from None

@@ -129,6 +129,16 @@ class Metrics(Observer, Collector):
         registries = [self._registry, *([self._of_users] if with_users else [])]
         return "".join(generate_latest(each).decode() for each in registries)
 
+    def of_users(self) -> dict[str, Tally[str]]:
+        """What each user took in runs that have ended: ``runs``, and tokens by kind."""
+        taken: dict[str, Tally[str]] = {}
+        for counter, label in ((self._user_runs, None), (self._user_tokens, "kind")):
+            for sample in (each for family in counter.collect() for each in family.samples):
+                if sample.name.endswith("_total"):
+                    kind = "runs" if label is None else sample.labels[label]
+                    taken.setdefault(sample.labels["user"], Tally())[kind] += int(sample.value)
+        return taken
+
     def user_label(self, run: Run) -> str | None:
         """What a run's user is called, if it is one's."""
         user = user_of(self._host, run)

@@ -56,6 +56,7 @@ class Server:
         catalog: gives what is served, whenever somebody asks.
         access: who may call.
         settings: how it behaves.
+        pages: gives what answers at more paths, for people, as Tornado's handlers.
         server_info: what its file says besides; see `ServerInfo`.
 
     Attributes:
@@ -69,6 +70,7 @@ class Server:
         catalog: Callable[[], Catalog],
         access: Access | None = None,
         settings: ServerSettings | None = None,
+        pages: Callable[[ServerState], list[Any]] | None = None,
         **server_info: Any,
     ) -> None:
         settings = settings or ServerSettings()
@@ -90,6 +92,7 @@ class Server:
             metrics=metrics,
             observers=[metrics, Logger()],
         )
+        self._pages = pages
         self.port = settings.port
         self.server_info: ServerInfo | None = None
         self._published = {"id": secrets.token_hex(6), "title": "workflows", **server_info}
@@ -168,8 +171,11 @@ class Server:
             (path_pattern(path), ApiHandler, {"state": self.state, "routes": routes})
             for path, routes in paths.items()
         ]
+        if self._pages is not None:
+            handlers += self._pages(self.state)
         return Application(
             handlers,
+            cookie_secret=secrets.token_bytes(32),
             default_handler_class=ApiHandler,
             default_handler_args={"state": self.state, "routes": {}},
             log_function=lambda _: None,

@@ -22,7 +22,7 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from ..errors import ComposeError
+from ..errors import ComposeError, UsageError
 from ..host import SERVING_LIMITS, LocalHost, local_host
 from ..processes import find_process, is_alive
 from .access import TOKEN_VARIABLE, Access
@@ -31,6 +31,7 @@ from .jupyterhub import HubService, HubUsers
 from .logs import configure
 from .served_host import ServedHost
 from .server import Server, ServerSettings
+from .state import ServerState
 
 if TYPE_CHECKING:
     from ..workflow import Run
@@ -168,7 +169,24 @@ def serve_document(
         user_documents=user_documents,
     )
     served = (host or _limited_host)({**SERVING_LIMITS, **(limits or {})})
-    return Server(served, catalog, access, settings, **facts).start()
+    pages = None if service is None else _hub_pages(service)
+    return Server(served, catalog, access, settings, pages, **facts).start()
+
+
+def _hub_pages(service: HubService) -> Callable[[ServerState], list[Any]]:
+    """The page for people whom the JupyterHub lets in.
+
+    Raises:
+        UsageError: JupyterHub is not installed, or the environment does not tell enough of it.
+    """
+    try:
+        from .hub_login import hub_pages  # which imports JupyterHub
+    except ImportError:
+        raise UsageError(
+            "JupyterHub is not installed here, and with it people log in at the page",
+            hint="pip install jupyterhub does it.",
+        ) from None
+    return hub_pages(service)
 
 
 def _limited_host(limits: Mapping[str, Any]) -> LocalHost:

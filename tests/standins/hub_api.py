@@ -1,4 +1,4 @@
-"""What a JupyterHub says of tokens: the one route of its API that a service asks."""
+"""What a JupyterHub says of tokens: the routes of its API that a service asks."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ import json
 import threading
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
+from urllib.parse import parse_qs
 
 from modelcompose_jupyter.server.jupyterhub import HubService
 
@@ -13,7 +14,7 @@ ACCESS = "access:services!service=model"
 
 
 class HubApi:
-    """Answers whose a token is, as JupyterHub 6 does.
+    """Answers whose a token is, and gives one for a code that is its name, as JupyterHub 6 does.
 
     Attributes:
         owners: what it says of each token.
@@ -44,6 +45,16 @@ class HubApi:
                 self.end_headers()
                 self.wfile.write(body)
 
+            def do_POST(self) -> None:
+                assert self.path == "/hub/api/oauth2/token"
+                form = parse_qs(self.rfile.read(int(self.headers["Content-Length"])).decode())
+                assert form["client_secret"] == ["own"]
+                body = json.dumps({"access_token": form["code"][0]}).encode()
+                self.send_response(200)
+                self.send_header("Content-Length", str(len(body)))
+                self.end_headers()
+                self.wfile.write(body)
+
             def log_message(self, *_: object) -> None:
                 pass
 
@@ -60,6 +71,18 @@ class HubApi:
             url="http://127.0.0.1:10101",
             scopes=("access:services", ACCESS),
         )
+
+    @property
+    def environment(self) -> dict[str, str]:
+        """What it tells that service."""
+        return {
+            "JUPYTERHUB_API_URL": self.service.api_url,
+            "JUPYTERHUB_API_TOKEN": "own",
+            "JUPYTERHUB_BASE_URL": "/",
+            "JUPYTERHUB_CLIENT_ID": "service-model",
+            "JUPYTERHUB_SERVICE_PREFIX": f"{self.service.prefix}/",
+            "JUPYTERHUB_OAUTH_CALLBACK_URL": f"{self.service.prefix}/oauth_callback",
+        }
 
     def add(self, name: str, *scopes: str, admin: bool = False, kind: str = "user") -> str:
         """A token of a user's, with access to the service or with these scopes."""
