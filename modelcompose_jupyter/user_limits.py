@@ -26,8 +26,8 @@ class UserLimits:
         max_running: runs of one user at a time; others of theirs wait for these.
         max_runs: runs of one user that have not ended, those that wait included.
         tokens_per_minute: of one user, those of prompts and of given texts that had to be read, and
-            those generated. Whoever has one left may begin a run, and what it takes beyond is taken from the
-            minutes that follow.
+            those generated. Whoever has one left may begin a run, and what it takes beyond is
+            taken from the minutes that follow.
     """
 
     def __init__(self) -> None:

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from html import unescape
 from typing import Any
 
 import pytest
@@ -138,6 +140,33 @@ def test_users_see_their_own_runs_and_an_admin_who_runs_what(hub: JupyterHub) ->
         assert "A secret" not in listed.text
         assert 'user="ada"' in tia.get("/metrics").text
         assert 'user="ada"' not in ada.get("/metrics").text
+
+
+def test_people_log_in_at_the_page_and_an_admin_stops_runs_there(hub: JupyterHub) -> None:
+    page = f"{hub.service}/"
+    with hub.client(hub.token_of("ben")) as client, hub.browser("ben") as ben:
+        text = LONG.split("'''")[1]
+        key = client.post("/documents", json={"text": text, "name": "long", "folder": "/"}).json()
+        body = {
+            "document": key["key"],
+            "input": {"prompt": "A secret"},
+            "wait_for_completion": False,
+        }
+        run = client.post("/workflows/runs", json=body).json()["task_id"]
+        mine = ben.get(page)
+        assert (mine.status_code, str(mine.url)) == (200, page)
+        assert "<h2>Your runs</h2>" in mine.text and run in mine.text
+        with hub.browser(hub.admin) as tia:
+            listed = tia.get(page).text
+            assert "<h2>Runs of all users</h2>" in listed and "<td>ben</td>" in listed
+            assert "secret" not in listed
+            action = re.search(rf'action="(\S*/runs/{run}/stop\S*)"', listed)
+            assert action is not None
+            stopped = tia.post(f"http://127.0.0.1:{hub.port}{unescape(action[1])}")
+            assert (stopped.status_code, str(stopped.url)) == (200, page)
+        until(lambda: _status(client, run) == "cancelled")
+        ben.get(f"{hub.url}/hub/logout")
+        assert "/hub/login" in str(ben.get(page).url)
 
 
 def test_one_who_floods_waits_and_others_do_not(

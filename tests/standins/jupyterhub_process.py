@@ -258,6 +258,17 @@ class JupyterHub:
         """A notebook of a user's, in a kernel of their server."""
         return Notebook(self, user)
 
+    @contextlib.contextmanager
+    def browser(self, user: str) -> Iterator[httpx.Client]:
+        """A browser in which a user has logged in at the Hub."""
+        login = f"{self.url}/hub/login"
+        with httpx.Client(trust_env=False, timeout=SECONDS, follow_redirects=True) as browser:
+            found = re.search(r'name="_xsrf" value="(.*?)"', browser.get(login).text)
+            assert found is not None
+            given = {"username": user, "password": "any", "_xsrf": found[1]}
+            browser.post(login, data=given, follow_redirects=False)  # it leads to their server
+            yield browser
+
     def client(self, token: str) -> httpx.Client:
         """A client of the service, behind the proxy."""
         return httpx.Client(
