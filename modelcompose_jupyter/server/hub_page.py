@@ -27,6 +27,7 @@ from .schemas import outline, task_state
 from .tasks import Task
 
 _ENDED = 20  # runs that have ended which are shown, the newest
+_STOP_SECONDS = 2.0  # for which the page waits for a run to have stopped
 _STYLE, _SCRIPT = (
     (Path(__file__).parent / f"hub_page.{kind}").read_text("utf-8") for kind in ("css", "js")
 )
@@ -75,6 +76,7 @@ async def stop(request: ApiRequest) -> ApiResponse:
     task = await request.state.tasks.find(request.path["task_id"], request.caller, to_stop=True)
     request.run_id = task.run.id
     task.run.cancel()
+    await request.unless_disconnected(task.run.until_done(_STOP_SECONDS))
     return redirection(f"{request.state.settings.root_path}/", 303)
 
 
