@@ -11,7 +11,11 @@ async function refresh() {
   const fresh = page.getElementById("now");
   if (!fresh || fresh.innerHTML === now.innerHTML) return;
   const focused = document.activeElement?.id;
+  const scrolled = [...now.querySelectorAll(".table")].map((each) => each.scrollLeft);
   now.replaceChildren(...fresh.childNodes);
+  now.querySelectorAll(".table").forEach((each, at) => {
+    each.scrollLeft = scrolled[at] ?? 0;
+  });
   if (focused) document.getElementById(focused)?.focus();
 }
 

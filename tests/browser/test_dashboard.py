@@ -191,6 +191,9 @@ def test_what_is_to_be_known_is_folded_away(one: Server, page: Page) -> None:
     expect(page.get_by_role("button", name="Copied")).to_be_visible()
     page.get_by_text("How it works").click()
     expect(page.locator(".modelcompose-diagram svg")).to_be_visible()
+    # A page's own style does not reach into the picture.
+    edge = page.locator(".modelcompose-diagram [data-edge]").first
+    expect(edge).to_have_css("stroke-width", "1.5px")
 
 
 def test_an_address_fills_in_the_inputs_and_wrong_values_are_a_note(
