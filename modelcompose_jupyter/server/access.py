@@ -15,6 +15,7 @@ from ..redaction import remember
 TOKEN_VARIABLE = "MODELCOMPOSE_TOKEN"
 """The environment variable that holds the token; arguments can be seen by other users."""
 
+_HINT = "Send 'Authorization: Bearer TOKEN'."
 _SCHEMES = ("bearer", "token")  # the second is what Jupyter's programs say
 
 
@@ -63,7 +64,13 @@ Caller.OWNER = Caller(is_owner=True)
 
 
 class Identities(Protocol):
-    """Who else than this server knows whom a token belongs to."""
+    """Who else than this server knows whom a token belongs to.
+
+    Attributes:
+        hint: what those are to send whom nobody knows.
+    """
+
+    hint: str
 
     async def caller(self, token: str) -> Caller | None:
         """Whose token it is; None where it is nobody's who may come in.
@@ -198,7 +205,7 @@ class Access:
                 return found
         raise AccessError(
             "the token is wrong" if presented else "a token is needed",
-            hint="Send 'Authorization: Bearer TOKEN'.",
+            hint=_HINT if self.identities is None else self.identities.hint,
             code="unauthorized",
         )
 

@@ -116,6 +116,10 @@ class HubUsers(RememberedIdentities):
     def __init__(self, service: HubService) -> None:
         super().__init__(self._ask_hub)
         self._service = service
+        self.hint = (
+            "Send 'Authorization: Bearer TOKEN', with a token of the JupyterHub that has the scope"
+            f" {service.scopes[-1]}."
+        )
         self._client: AsyncHTTPClient | None = None
 
     async def _ask_hub(self, token: str) -> Caller | None:

@@ -111,7 +111,7 @@ def test_who_is_nobody_does_not_come_in(service: Server, hub: HubApi, token: str
         answer = client.post(
             "/workflows/runs", json={"input": {"prompt": "a"}}, headers={"Authorization": given}
         )
-        error_of(answer, 401)
+        assert f"has the scope {ACCESS}" in error_of(answer, 401)["hint"]
         assert client.get("/health").status_code == 200
 
     assert service.host.runs() == []
