@@ -7,6 +7,7 @@ module alone. Used on the server's loop.
 from __future__ import annotations
 
 import os
+from collections import OrderedDict
 from collections.abc import Callable, Mapping
 from functools import partial
 from typing import Any
@@ -23,6 +24,23 @@ from .identities import FRESH_SECONDS
 from .jupyterhub import HubService
 from .state import ServerState
 
+_LOGINS = 10_000  # that have begun and are remembered until they end: anybody may begin one
+
+
+class _BoundedOAuth(HubOAuth):
+    """JupyterHub's logins, of which those that began first are forgotten beyond a bound."""
+
+    def __init__(self, **options: Any) -> None:
+        super().__init__(**options)
+        self._begun: OrderedDict[str, None] = OrderedDict()
+
+    def generate_state(self, next_url: str | None = None, **more: Any) -> str:
+        state: str = super().generate_state(next_url, **more)
+        self._begun[state] = None
+        while len(self._begun) > _LOGINS:
+            self.clear_oauth_state(self._begun.popitem(last=False)[0])
+        return state
+
 
 def hub_pages(service: HubService) -> Callable[[ServerState], list[Any]]:
     """What answers at the service's pages, as Tornado's handlers, of a server's state.
@@ -36,7 +54,7 @@ def hub_pages(service: HubService) -> Callable[[ServerState], list[Any]]:
                 f"nobody can log in at the page: {name} is not set",
                 hint="A JupyterHub sets it for a service that it starts.",
             )
-    oauth = HubOAuth(cache_max_age=int(FRESH_SECONDS))
+    oauth = _BoundedOAuth(cache_max_age=int(FRESH_SECONDS))
     return partial(_handlers, service, oauth)
 
 
@@ -96,6 +114,7 @@ class _PageHandler(HubOAuthenticated, ApiHandler):
 
     def _told(self, error: ComposeError, status: int, headers: Mapping[str, str]) -> ApiResponse:
         if error.code == "unauthorized" and self.request.method == "GET":
+            self.request.uri = self.request.path  # is kept until then, however long a query was
             return redirection(self.get_login_url(), 302)
         return error_page(error, status, headers, self._service.prefix)
 

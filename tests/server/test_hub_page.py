@@ -113,6 +113,27 @@ def test_a_login_that_nobody_began_is_none(service: Server, given: str) -> None:
     assert "service-model" not in browser.cookies
 
 
+def test_logins_that_never_end_are_few_and_small(
+    service: Server, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from modelcompose_jupyter.server import hub_login
+
+    monkeypatch.setattr(hub_login, "_LOGINS", 3)
+    oauth = hub_login._BoundedOAuth()
+    states = [oauth.generate_state(f"/{number}") for number in range(5)]
+    assert [oauth.get_next_url(each) for each in states] == [PAGE, PAGE, "/2", "/3", "/4"]
+    kept: list[str] = []
+    generate = hub_login._BoundedOAuth.generate_state
+    monkeypatch.setattr(
+        hub_login._BoundedOAuth,
+        "generate_state",
+        lambda self, next_url, **more: kept.append(next_url) or generate(self, next_url, **more),
+    )
+    with httpx.Client(base_url=service.origin, trust_env=False) as browser:
+        assert browser.get(f"{PAGE}?long={'a' * 9000}").status_code == 302
+    assert kept == [PAGE]
+
+
 def test_who_the_hub_does_not_let_in_sees_nothing(service: Server, hub: HubApi) -> None:
     stranger = hub.add("eve", "read:users:name!user=eve")
     with httpx.Client(base_url=service.origin, trust_env=False) as browser:
