@@ -9,14 +9,16 @@ from pathlib import Path
 
 import pytest
 from pydantic import BaseModel
+from standins.pages import DOCS, ROOT, blocks
 
 from modelcompose_jupyter import load
 from modelcompose_jupyter.document import load_document, render, schema
 from modelcompose_jupyter.document.schema_keywords import JsonSchemaKeywords
 from modelcompose_jupyter.errors import ComposeError, DocumentError
 
-DOCS = Path(__file__).parent.parent / "docs"
-LANGUAGE = (DOCS / "language.md").read_text("utf-8")
+LANGUAGE, KOREAN = (
+    (DOCS / f"{name}.md").read_text("utf-8") for name in ("language", "ko/language")
+)
 DOCUMENTS, INPUTS = (DOCS / "errors.md").read_text("utf-8").split("\n## Inputs\n")
 CONTEXT = {
     "input": {
@@ -32,16 +34,10 @@ CONTEXT = {
 }
 
 
-def blocks(text: str, *languages: str) -> list[tuple[str, ...]]:
-    """What stands in blocks of these languages that follow each other."""
-    pattern = r"\s+".join(rf"^```{language}\n((?:(?!^```).)*?)\n```$" for language in languages)
-    found = re.findall(pattern, text, re.DOTALL | re.MULTILINE)
-    return [(each,) if isinstance(each, str) else each for each in found]
-
-
 def example_rows(text: str) -> list[tuple[str, str]]:
     """The rows of the tables of templates and their results."""
-    tables = re.findall(r"^\| template \| result \|\n(.*?)\n\n", text, re.DOTALL | re.MULTILINE)
+    head = r"^\| (?:template \| result|템플릿 \| 결과) \|\n"
+    tables = re.findall(rf"{head}(.*?)\n\n", text, re.DOTALL | re.MULTILINE)
     rows = re.findall(r"^\| `(.+)` \| `(.+)` \|$", "\n".join(tables), re.MULTILINE)
     return [(left.replace("\\|", "|"), right.replace("\\|", "|")) for left, right in rows]
 
@@ -64,7 +60,11 @@ def whole(document: str) -> str:
 
 @pytest.mark.parametrize(
     "document",
-    [each for page in (LANGUAGE, FORMATS, TOOLS, PAUSES) for (each,) in blocks(page, "yaml")],
+    [
+        each
+        for page in (LANGUAGE, KOREAN, FORMATS, TOOLS, PAUSES)
+        for (each,) in blocks(page, "yaml")
+    ],
 )
 def test_every_document_of_the_reference_is_one(document: str) -> None:
     assert load_document(whole(document), environ={}).workflows
@@ -83,7 +83,7 @@ def test_every_type_of_a_job_has_an_example() -> None:
         assert f"{name}:" in documents, name
 
 
-@pytest.mark.parametrize(("template", "result"), example_rows(LANGUAGE))
+@pytest.mark.parametrize(("template", "result"), example_rows(LANGUAGE) + example_rows(KOREAN))
 def test_every_template_of_the_reference_has_its_result(template: str, result: str) -> None:
     written = json.loads(template) if template[0] in "{[" else template
     assert render(written, CONTEXT) == json.loads(result)
@@ -92,6 +92,7 @@ def test_every_template_of_the_reference_has_its_result(template: str, result: s
 def test_the_reference_has_examples() -> None:
     assert len(blocks(LANGUAGE, "yaml")) >= 4
     assert len(example_rows(LANGUAGE)) >= 30
+    assert len(example_rows(KOREAN)) >= 20
 
 
 def test_the_reference_names_every_key() -> None:
@@ -160,7 +161,7 @@ def test_links_between_pages_lead_somewhere() -> None:
         words = re.sub(r"[^\w\- ]", "", line.lstrip("#").strip().lower())
         return words.replace(" ", "-")
 
-    pages = [*DOCS.glob("*.md"), *DOCS.parent.glob("*.md")]
+    pages = [*DOCS.rglob("*.md"), *ROOT.glob("*.md")]
     lines = {page: page.read_text("utf-8").splitlines() for page in pages}
     headings = {
         page: {heading(e) for e in text if e.startswith("#")} for page, text in lines.items()
@@ -170,7 +171,7 @@ def test_links_between_pages_lead_somewhere() -> None:
         for target, anchor in re.findall(r"\]\((?!\w+:)([^)#\s]*)#?([^)\s]*)\)", "\n".join(text)):
             there = (page.parent / target).resolve() if target else page
             if not there.exists() or (anchor and anchor not in headings.get(there, {anchor})):
-                broken.append((page.name, target, anchor))
+                broken.append((str(page.relative_to(ROOT)), target, anchor))
     assert len(pages) > 8 and broken == []
 
 
@@ -183,6 +184,7 @@ def test_links_between_pages_lead_somewhere() -> None:
         ("functions", 3),
         ("pauses", 1),
         ("jobs", 6),
+        ("ko/jobs", 5),
         ("rows", 1),
     ],
 )

@@ -15,24 +15,32 @@ from modelcompose_jupyter import DocumentError, load
 from modelcompose_jupyter.document import load_document
 
 ROOT = Path(__file__).parent.parent
-README = (ROOT / "README.md").read_text(encoding="utf-8")
-GUIDE = (ROOT / "docs" / "notebook.md").read_text(encoding="utf-8")
+READMES = [(ROOT / name).read_text(encoding="utf-8") for name in ("README.md", "README.ko.md")]
+README = READMES[0]
+GUIDE, KOREAN = (
+    (ROOT / "docs" / name).read_text(encoding="utf-8") for name in ("notebook.md", "ko/notebook.md")
+)
 
 
 def blocks(language: str, text: str = README) -> list[str]:
     return re.findall(rf"^```{language}\n(.*?)^```", text, re.M | re.S)
 
 
-CELL = next(block for block in blocks("yaml") if block.startswith("%%compose"))
+def cell_of(readme: str) -> str:
+    """The cell that a README declares a workflow with."""
+    return next(block for block in blocks("yaml", readme) if block.startswith("%%compose"))
 
 
 @pytest.mark.parametrize(
     "cells",
     [
-        ["%load_ext modelcompose_jupyter", CELL, *blocks("python")],
-        blocks("(?:ipython|yaml|python)", GUIDE),
+        *(
+            ["%load_ext modelcompose_jupyter", cell_of(readme), *blocks("python", readme)]
+            for readme in READMES
+        ),
+        *(blocks("(?:ipython|yaml|python)", guide) for guide in (GUIDE, KOREAN)),
     ],
-    ids=["readme", "guide"],
+    ids=["readme", "readme-ko", "guide", "guide-ko"],
 )
 def test_the_notebook_examples_run(cells: list[str], kernel_in: KernelIn) -> None:
     shell = kernel_in(ROOT)
@@ -74,11 +82,12 @@ def test_the_guide_has_what_it_says_of_the_same_again() -> None:
     assert "again.result() == run.result()" in blocks("python", GUIDE)[-1]
 
 
-def test_the_error_example_is_what_the_mistake_gives() -> None:
-    wrong = "\n" + CELL.partition("\n")[2].replace("temperature: ", "temprature: ")
+@pytest.mark.parametrize("readme", READMES, ids=["en", "ko"])
+def test_the_error_example_is_what_the_mistake_gives(readme: str) -> None:
+    wrong = "\n" + cell_of(readme).partition("\n")[2].replace("temperature: ", "temprature: ")
     with pytest.raises(DocumentError) as caught:
         load_document(wrong, name="cell")
-    assert str(caught.value) + "\n" in blocks("text")
+    assert str(caught.value) + "\n" in blocks("text", readme)
 
 
 def test_the_terminal_examples_run() -> None:
@@ -95,9 +104,10 @@ def test_the_terminal_examples_run() -> None:
     assert "Once upon a time in a distant galaxy" in printed
 
 
-def test_the_document_that_makes_a_model_fit_is_one() -> None:
+@pytest.mark.parametrize("readme", READMES, ids=["en", "ko"])
+def test_the_document_that_makes_a_model_fit_is_one(readme: str) -> None:
     """And runs as it stands, with a model that is here."""
-    (document,) = [each for each in blocks("yaml") if "quantization: int4" in each]
+    (document,) = [each for each in blocks("yaml", readme) if "quantization: int4" in each]
     assert load_document(document, environ={}).workflows
     workflow = load(document.replace("HuggingFaceTB/SmolLM3-3B", "bundled:storyteller"))
     run = workflow.submit(prompt="Once upon a time")
@@ -108,5 +118,6 @@ def test_the_document_that_makes_a_model_fit_is_one() -> None:
 def test_both_set_up_commands_exist() -> None:
     targets = re.findall(r"^(\w+):", (ROOT / "Makefile").read_text(encoding="utf-8"), re.M)
     assert {"demo", "test"} <= set(targets)
-    assert "make demo" in README
-    assert "make test" in README
+    for readme in READMES:
+        assert "make demo" in readme
+        assert "make test" in readme

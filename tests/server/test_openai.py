@@ -1193,13 +1193,19 @@ def test_llm_speaks_to_it(real: Server, tmp_path: Path) -> None:
     assert said("-m", "text", "Once upon a time", *asked)
 
 
-def test_the_examples_of_the_guide_run(real: Server, capsys: pytest.CaptureFixture[str]) -> None:
-    guide = (Path(__file__).parents[2] / "docs" / "serving.md").read_text("utf-8")
-    [section] = re.findall(r"^## OpenAI clients\n(.*?)^## ", guide, re.M | re.S)
+@pytest.mark.parametrize(
+    ("page", "heading", "count"),
+    [("serving.md", "OpenAI clients", 5), ("ko/serving.md", "OpenAI 클라이언트", 1)],
+)
+def test_the_examples_of_the_guide_run(
+    page: str, heading: str, count: int, real: Server, capsys: pytest.CaptureFixture[str]
+) -> None:
+    guide = (Path(__file__).parents[2] / "docs" / page).read_text("utf-8")
+    [section] = re.findall(rf"^## {heading}\n(.*?)^## ", guide, re.M | re.S)
     examples = re.findall(r"^```python\n(.*?)^```", section, re.M | re.S)
     names: dict[str, Any] = {}
     for example in examples:
         code = example.replace("http://127.0.0.1:8080", real.origin)
-        exec(compile(code, "serving.md", "exec", dont_inherit=True), names)
+        exec(compile(code, page, "exec", dont_inherit=True), names)
         assert capsys.readouterr().out.strip()
-    assert len(examples) == 5
+    assert len(examples) == count
