@@ -120,6 +120,7 @@ def test_the_commands_of_a_page_run(name: str, count: int, hub: HubStandIn, tmp_
     (example / "batch.yml").write_text(BATCH, "utf-8")
     environment = {
         **hub.environment(tmp_path / "hf"),
+        "LC_ALL": "C.UTF-8",
         "PYTHON": sys.executable,
         "SAID": str(tmp_path / "said"),
         "JUPYTER_RUNTIME_DIR": str(tmp_path / "runtime"),
@@ -151,15 +152,12 @@ def test_the_commands_of_a_page_run(name: str, count: int, hub: HubStandIn, tmp_
 
 def test_what_installs_is_there() -> None:
     pages = (page("README.ko.md"), page("docs/ko/index.md"), GUIDE)
-    lines = {
-        line for text in pages for (block,) in blocks(text, "bash") for line in block.split("\n")
-    }
+    lines = "\n".join(block for text in pages for (block,) in blocks(text, "bash"))
     targets = re.findall(r"^(\w+):", page("Makefile"), re.M)
-    made = {line.split()[1] for line in lines if line.startswith("make ")}
-    assert made == {"demo", "test"} and made <= set(targets)
-    assert {line for line in lines if line.startswith("pip ")} == {
-        "pip install -c constraints.txt ."
-    }
+    made = set(re.findall(r"^make (\w+)", lines, re.M))
+    assert made == {"demo", "test"}
+    assert made <= set(targets)
+    assert set(re.findall(r"^pip .*", lines, re.M)) == {"pip install -c constraints.txt ."}
     assert (ROOT / "constraints.txt").exists()
 
 

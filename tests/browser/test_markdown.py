@@ -7,6 +7,7 @@ from collections.abc import Iterator
 
 import pytest
 from playwright.sync_api import Locator, expect
+from standins.pages import DOCS, ROOT, blocks
 
 from .pages import Jupyter, Lab, Notebook7, NotebookPage, Theme, Voila
 
@@ -134,6 +135,19 @@ def test_a_text_is_shown_with_formulas_code_and_lists(
 
 
 # What would have other hosts asked, or more shown than text, if it came through.
+DIAGRAMS = [
+    pytest.param(text, id=str(path.relative_to(ROOT)))
+    for path in sorted(DOCS.rglob("*.md"))
+    for (text,) in blocks(path.read_text("utf-8"), "mermaid")
+]
+
+
+@pytest.mark.parametrize("text", DIAGRAMS)
+def test_the_diagrams_of_the_documentation_are_drawn(text: str, lab: Lab) -> None:
+    view = shown(lab, f"```mermaid\n{text}\n```")
+    expect(view.locator(".modelcompose-diagram img")).to_be_visible()
+
+
 ATTACKS = r"""
 ![pixel](https://evil.example/1.png) ![pixel][1] <img src="https://evil.example/2.png">
 
