@@ -12,7 +12,7 @@ PROXY := $(VENV)/proxy/node_modules/.bin/configurable-http-proxy
 JLPM := cd labextension && PATH="$(abspath $(BIN)):$$PATH" jlpm
 
 .PHONY: help demo test test-all test-labextension test-stop test-hub canary coverage lint \
-	lint-labextension format clean node
+	lint-labextension format site pictures clean node
 
 help:
 	@echo "make demo       run the example workflow on the bundled model and print its text"
@@ -22,6 +22,8 @@ help:
 	@echo "make test-hub   those on a JupyterHub with its proxy"
 	@echo "make canary     what is taken for granted of other people's software"
 	@echo "make coverage   which lines the Python tests run"
+	@echo "make site       build the documentation into build/site/html, and check its links"
+	@echo "make pictures   take the pictures of README and documentation anew, in a browser"
 	@echo "make lint       check style, types, and that imports run one way"
 	@echo "make format     put the code into shape"
 	@echo "make clean      remove the virtual environment and caches"
@@ -94,6 +96,12 @@ $(PROXY): | $(VENV)/installed-dev
 
 test-hub: $(VENV)/installed-dev $(PROXY)
 	$(PYTEST) tests/deployment -m hub
+
+site: $(VENV)/installed-dev
+	@$(BIN)/python website/build.py
+
+pictures: $(VENV)/installed-dev
+	MODELCOMPOSE_BROWSER=required $(PYTEST) tests/browser/take_pictures.py
 
 lint: $(VENV)/installed-dev $(if $(NODE),lint-labextension)
 	$(BIN)/ruff check
