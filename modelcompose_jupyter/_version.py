@@ -1,3 +1,3 @@
 """The version of the package: here, so that its parts need not import the whole for it."""
 
-__version__ = "0.1.0"
+__version__ = "0.2.0"
