@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 import tomllib
 from pathlib import Path
@@ -19,7 +20,8 @@ def test_all_tell_of_the_same_version() -> None:
     citation = yaml.safe_load((ROOT / "CITATION.cff").read_text("utf-8"))
     newest = re.search(r"^## (\S+)", (ROOT / "CHANGELOG.md").read_text("utf-8"), re.M)
     assert newest is not None
-    told = {citation["version"], RECIPE["context"]["version"], newest[1]}
+    extension = json.loads((ROOT / "labextension" / "package.json").read_text("utf-8"))
+    told = {extension["version"], citation["version"], RECIPE["context"]["version"], newest[1]}
     assert told == {modelcompose_jupyter.__version__}
 
 
@@ -29,7 +31,8 @@ def test_conda_has_the_dependencies_that_pip_has() -> None:
     conda = {names.get(name, name): bound for name, bound in needed}
     assert conda.pop("python") == PROJECT["requires-python"]
     assert conda == dict(
-        re.fullmatch(r"([\w.-]+)(\S+)", each).groups() for each in PROJECT["dependencies"]  # type: ignore[union-attr]
+        re.fullmatch(r"([\w.-]+)(\S+)", each).groups()
+        for each in PROJECT["dependencies"]  # type: ignore[union-attr]
     )
 
 
