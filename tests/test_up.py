@@ -540,7 +540,7 @@ def test_where_replicas_are_comes_from_the_document_and_options_win(
     assert runtime_of(None, None, None) is None
     document = load_document(DOCUMENT_FOR_RAY)
     config = launch_config(tmp_path / "My story.yml", document, ray=written, port=0, webui=False)
-    assert config.application == "modelcompose-my-story"
+    assert (config.application, config.title) == ("modelcompose-my-story", "My story.yml")
     assert LaunchConfig.from_json(config.to_json()) == config
 
 

@@ -164,7 +164,8 @@ def up(
     )
     config.check()
     if sys.stderr.isatty():
-        _say(f"starting {config.title} …")
+        where = "" if config.ray is None else f" on {_cluster(config.ray)}"
+        _say(f"starting {config.title}{where} …")
     if detach:
         start_detached(config)
         _tell(config)
@@ -218,6 +219,13 @@ def _runtime(
     if replicas is not None:
         runtime = replace(runtime, min_replicas=replicas[0], max_replicas=replicas[1])
     return runtime
+
+
+def _cluster(runtime: RayRuntime) -> str:
+    """Where it is about to run, and what there is to wait for."""
+    if runtime.address is None:
+        return "Ray, which is started here: that takes a while"
+    return f"the Ray cluster at {runtime.address}"
 
 
 def _tell(config: LaunchConfig) -> None:

@@ -7,6 +7,7 @@ import logging
 import os
 import secrets
 import shutil
+import socket
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -30,6 +31,7 @@ _ROUTER = "modelcompose_jupyter.ray.request_router.BeginningRouter"
 _MOST_REQUESTS = 100_000  # at a replica; its host says how many runs it takes
 _TARGET = 32  # runs of a replica that autoscaling aims at
 _START_MILLISECONDS = 120_000
+_ANSWER_SECONDS = 10.0  # in which the head of a cluster takes a connection
 _HEALTH_SECONDS = 2.0
 _ATTEMPTS = 6  # of half a minute each
 _CONTROL = {"num_cpus": 0}
@@ -101,6 +103,8 @@ def prepare() -> None:
     # Agents have 15 seconds by default, in which a busy machine may not start them.
     os.environ.setdefault("RAY_agent_register_timeout_ms", str(_START_MILLISECONDS))
     os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
+    # What Ray's own layer says to standard error of a cluster that it cannot reach is no help.
+    os.environ.setdefault("RAY_BACKEND_LOG_LEVEL", "error")
     for name in ("ray", "ray.serve"):
         logging.getLogger(name).setLevel(logging.ERROR)
 
@@ -126,15 +130,32 @@ def _start(folder: Path) -> None:
 
 def _connect(address: str) -> None:
     try:
+        if address != "auto":
+            _reach(address)
         _init(address)
     except Exception as error:  # of many kinds
         raise ComposeError(
             f"there is no Ray cluster at {address}: {_reason(error)}",
             hint="This machine must be one of its nodes: 'ray start --address=HEAD:6379' makes it "
-            "one, and 'auto' is the cluster that it belongs to. Without an address one is started "
-            "here.",
+            "one, and 'auto' is the cluster that it belongs to. Its version of Ray must be this "
+            f"one, {ray.__version__}, and its token that of this user. Without an address one is "
+            "started here.",
             code="no_cluster",
         ) from None
+
+
+def _reach(address: str) -> None:
+    """See whether something listens there, which Ray itself tries for minutes.
+
+    Raises:
+        ValueError: it is no address.
+        OSError: nothing does.
+    """
+    host, _, port = address.rpartition(":")
+    if not host or "/" in host or not port.isdecimal():
+        raise ValueError("an address is HOST:PORT, or 'auto'")
+    with socket.create_connection((host.strip("[]"), int(port)), timeout=_ANSWER_SECONDS):
+        pass
 
 
 def _init(address: str, **more: Any) -> None:
@@ -144,7 +165,8 @@ def _init(address: str, **more: Any) -> None:
 
 
 def _reason(error: Exception) -> str:
-    return str(error).strip().partition("\n")[0]
+    told = getattr(error, "strerror", None) or str(error)
+    return str(told).strip().partition("\n")[0]
 
 
 def deploy(name: str, runtime: RayRuntime, limits: Mapping[str, Any]) -> Application:

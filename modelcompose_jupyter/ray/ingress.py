@@ -6,6 +6,7 @@ runs, so that clients go on at another where one is gone.
 
 from __future__ import annotations
 
+import os
 from collections.abc import Mapping
 from typing import Any
 
@@ -24,6 +25,9 @@ def serve_ingress(*, runtime: Mapping[str, Any], application: str, id: str, **op
         id: of the server.
         options: of `serve_dedicated`.
     """
+
+    # Where the cluster is gone Ray would otherwise start another one, as soon as it is asked.
+    os.environ["RAY_ENABLE_AUTO_CONNECT"] = "0"
 
     def host(limits: Mapping[str, Any]) -> ServedHost:
         from .cluster import join

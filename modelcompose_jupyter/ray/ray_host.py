@@ -15,7 +15,7 @@ import time
 from collections import OrderedDict
 from collections.abc import Callable, Coroutine, Iterable, Mapping
 from concurrent.futures import Future
-from dataclasses import fields, replace
+from dataclasses import replace
 from functools import partial
 from typing import Any, TypeVar, Unpack
 
@@ -39,6 +39,7 @@ from .cluster import Application
 from .failover import Replay
 from .messages import EPOCH_SIZE, Drafts, Order, PackedDocument, Reader, Refused, Route, Taken
 from .run_directory import SERVER_SECONDS, Entry
+from .totals import total_memory, total_models
 
 RAY_THREAD_NAME = "modelcompose-ray"
 MOST_LOSSES = 8
@@ -514,10 +515,7 @@ class RayHost(HostedRuns):
 
     def models(self) -> list[ModelInfo]:
         """The models in the memory of replicas; what several have of one is added up."""
-        found: dict[str, ModelInfo] = {}
-        for info in (info for infos in self._all("models") for info in infos):
-            found[info.id] = _together(found[info.id], info) if info.id in found else info
-        return list(found.values())
+        return total_models(info for infos in self._all("models") for info in infos)
 
     def capacity(self) -> int:
         """How many runs the replicas that there are can be given at once, together; they are asked
@@ -531,15 +529,7 @@ class RayHost(HostedRuns):
 
     def memory(self) -> MemoryUse:
         """What replicas hold, together."""
-        uses: list[MemoryUse] = self._all("memory")
-
-        def total(name: str) -> Any:
-            values = [getattr(each, name) for each in uses]
-            return None if None in values else sum(values)
-
-        devices = [device for each in uses for device in each.devices]
-        names = ("private", "proportional", "resident", "available")
-        return MemoryUse(**{name: total(name) for name in names}, devices=devices)
+        return total_memory(self._all("memory"))
 
     def unload(self, name: str | None = None) -> list[ModelInfo]:
         """Give back the memory of a model, by its id or source, or of all that no run uses, in
@@ -626,16 +616,3 @@ async def _end_tasks() -> None:
     for task in tasks:
         task.cancel()
     await asyncio.gather(*tasks, return_exceptions=True)
-
-
-_COUNTED = ("memory_bytes", "mapped_bytes", "leases", "running", "queued", "generated")
-
-
-def _together(first: ModelInfo, second: ModelInfo) -> ModelInfo:
-    """A model that two replicas have."""
-    told = first if first.state == "ready" else second
-    values = {each.name: getattr(told, each.name) for each in fields(ModelInfo)}
-    for name in _COUNTED:
-        values[name] = (getattr(first, name) or 0) + (getattr(second, name) or 0)
-    values["last_used"] = max(first.last_used, second.last_used)
-    return ModelInfo(**values)

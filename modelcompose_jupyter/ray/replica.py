@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from functools import partial
 from typing import Any
 
+import ray
 from ray import serve
 from ray.exceptions import RayError
 
@@ -148,8 +149,9 @@ class Replica:
     def models(self) -> list[ModelInfo]:
         return self._host.models()
 
-    def memory(self) -> MemoryUse:
-        return self._host.memory()
+    def memory(self) -> tuple[str, MemoryUse]:
+        """What it holds, and the node where."""
+        return ray.get_runtime_context().get_node_id(), self._host.memory()
 
     def capacity(self) -> int:
         return self._host.capacity()

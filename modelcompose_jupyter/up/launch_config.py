@@ -211,10 +211,10 @@ def launch_config(
     token, origin = given_token(token_file)
     is_public = api.is_public or (page is not None and page.is_public)
     made = secrets.token_urlsafe(32) if token is None and is_public else None
-    titles = [each.title or each.id for each in document.workflows if not each.private]
+    titles = [each.title for each in document.workflows if each.title and not each.private]
     return LaunchConfig(
         document=str(path.resolve()),
-        title=document.name or ", ".join(titles),
+        title=document.name or ", ".join(titles) or path.name,
         api=api,
         base_path=controller.base_path if base_path is None else base_path,
         page=page,

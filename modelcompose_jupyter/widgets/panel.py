@@ -587,6 +587,8 @@ class Panel(ipywidgets.VBox):
             self._model = {**self._model, "state": "in memory" if loaded else ""}
 
     def _snippets(self, run: Run) -> list[dict[str, Any]]:
+        if run.input is None:
+            return []
         values, given = self._input_of(run), again(run)
         python = {"label": "Copy as Python", "text": as_python(self._name, values, given)}
         where = (self.workflow.document, self.workflow.id)
@@ -605,8 +607,9 @@ class Panel(ipywidgets.VBox):
         self._view.copy(command, f"Served at {endpoint.url}")
 
     def _input_of(self, run: Run) -> Any:
-        """What a run was given, as those who look at the panel gave it."""
-        return self.workflow.as_given(run.input)
+        """What a run was given, as those who look at the panel gave it; nothing where nobody says:
+        guests are not told of a run that they had before their page was loaded again."""
+        return {} if run.input is None else self.workflow.as_given(run.input)
 
     # Showing it
 

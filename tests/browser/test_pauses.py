@@ -138,6 +138,7 @@ def test_a_visitor_answers_after_the_page_was_loaded_again(
         form = asked(panel.root, "How is it?")
         form.get_by_role("button", name="good").click()
         expect(panel.status).to_contain_text("2 of 2 texts cut at 10 tokens")
+        expect(panel.root.locator("pre.modelcompose-error")).to_be_hidden()
         page.reload()
         panel = Panel(page.locator(".modelcompose-panel:visible"))
         expect(panel.root.get_by_role("button", name="Run Workflow")).to_be_enabled()

@@ -65,6 +65,7 @@ def _patiently(start: Callable[[], object]) -> None:
 @pytest.fixture(scope="session")
 def address() -> Iterator[str]:
     """The address of the cluster, to which this process is connected."""
+    os.environ["RAY_ENABLE_AUTO_CONNECT"] = "0"  # or its end would have Ray start another one
     from ray.cluster_utils import Cluster
 
     from modelcompose_jupyter.ray.cluster import cluster, prepare

@@ -14,7 +14,7 @@ import pytest
 from standins.kernel import kernel
 from widgets.conftest import updated, wait_until
 
-from modelcompose_jupyter import load
+from modelcompose_jupyter import dashboard, load
 from modelcompose_jupyter.dashboard import page
 from modelcompose_jupyter.dashboard.live_preview import LivePreview
 from modelcompose_jupyter.dashboard.page_view import About, PageView
@@ -101,6 +101,17 @@ def test_one_workflow_has_a_panel_a_diagram_and_a_command_and_no_tabs(document: 
     assert '"prompt": "…"' in about.curl  # it is required
     assert "Tell a &lt;story&gt;" in texts(view)
     assert "role=" not in texts(view)
+
+
+def test_the_page_sets_nothing_that_diagrams_and_panels_read() -> None:
+    """What is set for the whole page would reach into both."""
+    [page_style] = Path(dashboard.__file__).parent.glob("**/modelcompose.css")
+    of_page = set(re.findall(r"^\s*(--mc-[a-z-]+):", page_style.read_text(), re.MULTILINE))
+    package = Path(load.__code__.co_filename).parent
+    others = [*(package / "widgets").glob("*.css"), *(package / "diagram").glob("*.py")]
+    read = {name for path in others for name in re.findall(r"--mc-[a-z-]+", path.read_text())}
+    assert of_page and read
+    assert not of_page & read
 
 
 def test_the_path_may_be_given(document: Any, monkeypatch: pytest.MonkeyPatch) -> None:

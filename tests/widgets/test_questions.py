@@ -10,6 +10,7 @@ from standins.scripted import ScriptedModels
 from modelcompose_jupyter import LocalHost, load
 from modelcompose_jupyter.callable import Workflow
 from modelcompose_jupyter.widgets.panel import Panel
+from modelcompose_jupyter.workflow import Run
 
 from .conftest import updated, wait_until
 
@@ -165,6 +166,15 @@ def test_a_page_whose_run_is_forgotten_begins_anew(host: LocalHost, id: str) -> 
     panel._received({"type": "rejoin", "run": id})
     updated()
     assert (panel.run, panel._view.error) == (None, "")
+
+
+def test_a_run_whose_input_nobody_says_ends_in_view(host: LocalHost) -> None:
+    panel = panel_of(host, for_guests=True)  # as a guest's, when its page was loaded again
+    run = Run("w", None, lambda: None)
+    panel._view.show(run)
+    run.add("state", {"state": "completed", "summary": {}})
+    ended(panel)
+    assert (panel._view.error, panel._view.snippets) == ("", [])
 
 
 def test_a_run_of_another_workflow_is_not_found(host: LocalHost) -> None:
