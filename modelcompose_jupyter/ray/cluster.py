@@ -103,8 +103,6 @@ def prepare() -> None:
     # Agents have 15 seconds by default, in which a busy machine may not start them.
     os.environ.setdefault("RAY_agent_register_timeout_ms", str(_START_MILLISECONDS))
     os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
-    # What Ray's own layer says to standard error of a cluster that it cannot reach is no help.
-    os.environ.setdefault("RAY_BACKEND_LOG_LEVEL", "error")
     for name in ("ray", "ray.serve"):
         logging.getLogger(name).setLevel(logging.ERROR)
 
