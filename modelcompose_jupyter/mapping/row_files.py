@@ -100,6 +100,11 @@ class RowFiles:
         return [self._names.get(name, name) for name in common]
 
     @property
+    def renamed(self) -> list[str]:
+        """What columns are called here that have another name there."""
+        return list(self._names.values())
+
+    @property
     def identity(self) -> dict[str, Any]:
         """What tells these rows from others, as plain data."""
         files = [{"name": e.name, "rows": e.count, "digest": e.digest} for e in self._files]

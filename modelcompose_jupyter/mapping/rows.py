@@ -61,6 +61,16 @@ class RowInputs:
             else "It takes no input; make each row an empty mapping.",
         )
 
+    def check_names(self, names: Sequence[str]) -> None:
+        """Raise InputError where one of these is the name of no input."""
+        wrong = [] if self._open else [each for each in names if each not in self._names]
+        if wrong:
+            raise InputError(
+                f"there is no input '{wrong[0]}' to read from a column",
+                hint=did_you_mean(wrong[0], self._names) or f"Inputs are {_listed(self._names)}.",
+                code="unknown_input",
+            )
+
     def columns(self, table: Sequence[Any]) -> list[str]:
         """The columns of a table that are inputs; at least those that every row needs."""
         texts = (each for each in table if isinstance(each, str))
@@ -145,6 +155,7 @@ def row_source(rows: Any, inputs: RowInputs) -> RowSource:
 
 
 def _files_source(files: RowFiles, inputs: RowInputs) -> RowSource:
+    inputs.check_names(files.renamed)
     known = files.columns
     if known is not None:
         files.choose(inputs.columns(known))

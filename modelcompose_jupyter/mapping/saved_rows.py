@@ -77,11 +77,15 @@ class SavedRows(Sequence[Any]):
         return data_frame([_record(each) for each in self])
 
     def __repr__(self) -> str:
-        return f"{len(self):,} rows in {self.path}"
+        return f"{self._counted} in {self.path}"
 
     def _repr_html_(self) -> str:
         shown = RowOutputs(self[:ROWS_SHOWN], self.inputs(ROWS_SHOWN))
-        return f"{shown._repr_html_()}<p>{len(self):,} rows in <code>{escape(self.path)}</code></p>"
+        return f"{shown._repr_html_()}<p>{self._counted} in <code>{escape(self.path)}</code></p>"
+
+    @property
+    def _counted(self) -> str:
+        return f"{len(self):,} {'row' if len(self) == 1 else 'rows'}"
 
 
 def _output(line: Line) -> Any:

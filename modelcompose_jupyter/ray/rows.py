@@ -121,7 +121,7 @@ def _done(
     """Give blocks to workers, and tell of each that is done; others are lost."""
     pool, resources = _pool(on, math.ceil(len(blocks) / together))
     here = NodeAffinitySchedulingStrategy(ray.get_runtime_context().get_node_id(), soft=False)
-    attempts = ray.remote(_Attempts).options(num_cpus=0, scheduling_strategy=here).remote()
+    attempts = ray.remote(_Attempts).options(num_cpus=0, scheduling_strategy=here).remote(_ATTEMPTS)
     todo = [{"block": block, "again": again} for block, again in blocks.items()]
     # A task for each, or the workers would have unequal shares of the last ones.
     dataset = ray.data.from_items(todo, override_num_blocks=len(todo)).map_batches(
@@ -187,14 +187,16 @@ def _died(runner: BlockRunner, block: int) -> ComposeError:
 
 
 class _Attempts:
-    """Counts how often each block was begun."""
+    """Counts how often each block was begun, which it may be so many times."""
 
-    def __init__(self) -> None:
+    def __init__(self, most: int) -> None:
+        self._most = most
         self._begun: Counter[int] = Counter()
 
-    def begin(self, block: int) -> int:
+    def begin(self, block: int) -> bool:
+        """Whether it may be begun once more."""
         self._begun[block] += 1
-        return self._begun[block]
+        return self._begun[block] <= self._most
 
 
 class _Worker:
@@ -209,10 +211,10 @@ class _Worker:
         block, again = int(batch["block"][0]), bool(batch["again"][0])
         told: dict[str, Any] = {"rows": 0, "failed": 0, "tokens": 0, "error": "", "is_lost": False}
         try:
-            if ray.get(self._attempts.begin.remote(block)) > _ATTEMPTS:
-                told["is_lost"] = True
-            else:
+            if ray.get(self._attempts.begin.remote(block)):
                 told |= asdict(self._runner.run(block, again=again))
+            else:
+                told["is_lost"] = True
         except ComposeError as error:  # of which the driver is to hear
             told["error"] = json.dumps(error.to_dict())
         return {name: [value] for name, value in {"block": block, **told}.items()}

@@ -82,6 +82,7 @@ def address() -> Iterator[str]:
     nodes = Cluster()
     try:
         node = {"num_cpus": 4, "include_dashboard": False, "object_store_memory": 2**27}
+        node |= {"include_log_monitor": False, "no_monitor": True}  # fewer processes
         for _ in range(NODES):
             _patiently(lambda: nodes.add_node(**node))
         with cluster(nodes.address):
@@ -113,7 +114,7 @@ class Replicas:
         return found
 
     def kill(self, name: str) -> None:
-        os.kill(self.pids()[name], signal.SIGKILL)
+        os.kill(until(lambda: self.pids().get(name, 0)), signal.SIGKILL)
 
     def until_there_are(self, count: int) -> dict[str, int]:
         until(lambda: len(self.pids()) == count)

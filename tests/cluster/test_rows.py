@@ -100,7 +100,10 @@ def test_workers_that_are_killed_are_replaced_and_every_row_is_there_once(tmp_pa
     assert indexes(tmp_path / "out") == list(range(200))
 
 
-def test_a_row_that_kills_its_workers_holds_up_no_others(tmp_path: Path) -> None:
+def test_a_row_that_kills_its_workers_holds_up_no_others(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("modelcompose_jupyter.ray.rows._ATTEMPTS", 2)  # each is a new worker
     rows = file_of(tmp_path, 60)
     target = SaveTo(tmp_path / "out", block_rows=5)
     with pytest.raises(ComposeError, match=r"workers died at rows 15 to 19") as caught:

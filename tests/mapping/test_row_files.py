@@ -106,6 +106,17 @@ def test_columns_have_other_names_and_others_are_not_read(two_files: Path) -> No
     assert host.submitted[0] == {"prompt": TEXTS[0]}
 
 
+@pytest.mark.parametrize("suffix", [".csv", ".jsonl"])
+def test_a_column_is_read_for_no_input_that_there_is_none(two_files: Path, suffix: str) -> None:
+    path = two_files / f"1{suffix}"
+    WRITERS[suffix](path, TEXTS[:3])
+    flow, host = instant(lambda given: given["prompt"])
+    with pytest.raises(InputError, match="there is no input 'promt'") as caught:
+        flow.map(row_files([str(path)], {"text": "promt"}), progress=False, prompt="a")
+    assert caught.value.hint == "Did you mean 'prompt'?"
+    assert not host.submitted
+
+
 def test_the_first_rows_alone(two_files: Path) -> None:
     files = row_files([str(two_files)])
     files.limit(3)
