@@ -107,8 +107,8 @@ def test_columns_have_other_names_and_others_are_not_read(two_files: Path) -> No
 
 
 @pytest.mark.parametrize("suffix", [".csv", ".jsonl"])
-def test_a_column_is_read_for_no_input_that_there_is_none(two_files: Path, suffix: str) -> None:
-    path = two_files / f"1{suffix}"
+def test_a_column_is_read_for_no_input_that_there_is_none(tmp_path: Path, suffix: str) -> None:
+    path = tmp_path / f"1{suffix}"
     WRITERS[suffix](path, TEXTS[:3])
     flow, host = instant(lambda given: given["prompt"])
     with pytest.raises(InputError, match="there is no input 'promt'") as caught:
