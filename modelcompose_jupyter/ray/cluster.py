@@ -29,7 +29,7 @@ NAMESPACE = "modelcompose"
 _REPLICA = "replica"
 _ROUTER = "modelcompose_jupyter.ray.request_router.BeginningRouter"
 _MOST_REQUESTS = 100_000  # at a replica; its host says how many runs it takes
-_TARGET = 32  # runs of a replica that autoscaling aims at
+_SCALING = {"target_ongoing_requests": 32}  # runs of a replica that autoscaling aims at
 _START_MILLISECONDS = 120_000
 _ANSWER_SECONDS = 10.0  # in which the head of a cluster takes a connection
 _HEALTH_SECONDS = 2.0
@@ -231,13 +231,7 @@ def _scale(runtime: RayRuntime) -> tuple[int, int]:
 def _replicas(least: int, most: int) -> dict[str, Any]:
     if least == most:
         return {"num_replicas": most}
-    return {
-        "autoscaling_config": {
-            "min_replicas": least,
-            "max_replicas": most,
-            "target_ongoing_requests": _TARGET,
-        }
-    }
+    return {"autoscaling_config": {"min_replicas": least, "max_replicas": most, **_SCALING}}
 
 
 def _check_room(runtime: RayRuntime, needs: Mapping[str, Any], least: int) -> None:

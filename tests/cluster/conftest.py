@@ -169,14 +169,14 @@ def story() -> Document:
 
 @pytest.fixture(scope="session")
 def solo() -> Iterator[Callable[..., Any]]:
-    """``solo(document, input, seed)``: the run on one host without Ray, when it has ended."""
+    """``solo(document, input, seed, …)``: the run on one host without Ray, when it has ended."""
     host = LocalHost()
     found: dict[str, Any] = {}
 
-    def run(document: Document, given: dict[str, Any], seed: int) -> Any:
-        key = f"{document.key} {given} {seed}"
+    def run(document: Document, given: dict[str, Any], seed: int, **options: Any) -> Any:
+        key = f"{document.key} {given} {seed} {options}"
         if key not in found:
-            found[key] = host.submit(document, None, given, seed=seed)
+            found[key] = host.submit(document, None, given, seed=seed, **options)
             assert found[key].wait(120)
         return found[key]
 

@@ -12,9 +12,11 @@ from modelcompose_jupyter.ray.cluster import cluster
 
 @pytest.mark.parametrize("address", ["head", "ray://head:10001", ":6379", "head:x"])
 def test_what_is_no_address_is_told(address: str) -> None:
-    with pytest.raises(ComposeError, match="an address is HOST:PORT, or 'auto'") as caught:
-        with cluster(address):
-            raise AssertionError
+    with (
+        pytest.raises(ComposeError, match="an address is HOST:PORT, or 'auto'") as caught,
+        cluster(address),
+    ):
+        raise AssertionError
     assert caught.value.code == "no_cluster"
 
 
@@ -22,6 +24,6 @@ def test_where_nothing_listens_there_is_no_cluster() -> None:
     with socket.socket() as taken:  # so that nobody else comes to listen there
         taken.bind(("127.0.0.1", 0))
         address = f"127.0.0.1:{taken.getsockname()[1]}"
-        with pytest.raises(ComposeError, match=f"no Ray cluster at {address}: Connection refused"):
-            with cluster(address):
-                raise AssertionError
+        message = f"no Ray cluster at {address}: Connection refused"
+        with pytest.raises(ComposeError, match=message), cluster(address):
+            raise AssertionError

@@ -80,6 +80,83 @@ def test_a_replica_is_killed_amid_streams_again_and_again(host, story, solo, rep
     assert host.begun_anew.total() >= KILLS
 
 
+COMPONENT = """
+component:
+  id: teller
+  type: model
+  task: text-generation
+  model: bundled:storyteller
+  text: ${input.prompt as text}
+  max_output_length: 400
+"""
+KINDS = {
+    "tokens": (STORY, {"prompt": "Once", **LONG}, {"logprobs": 2}),
+    "a format": (
+        f"{COMPONENT}  format: {{regex: '([a-z]+ ){{100}}end'}}\n"
+        "workflow: {job: {repeat_count: 16}}",
+        {"prompt": "Once"},
+        {},
+    ),
+    "sequences": (f"{COMPONENT}  num_return_sequences: 16", {"prompt": "Once"}, {}),
+    "a list": (
+        f"""{COMPONENT}
+workflow:
+  jobs:
+    - id: all
+      type: for-each
+      input: ${{input.prompts as string[]}}
+      batch_size: 4
+      do: {{component: teller, input: {{prompt: "${{item}}"}}}}
+""",
+        {"prompts": [f"On day {number}" for number in range(24)]},
+        {},
+    ),
+    "a chat": (
+        COMPONENT.replace("text-generation", "chat-completion").replace(
+            "text: ${input.prompt as text}", "messages: ${input.messages as messages}"
+        ) + "workflow: {job: {repeat_count: 16}}",
+        {"messages": [{"role": "user", "content": "Tell me a story."}]},
+        {},
+    ),
+}  # fmt: skip
+
+
+def test_runs_of_all_kinds_go_on(host, replicas, solo):
+    pids = replicas.pids()
+    kinds = [(load_document(text), *others) for text, *others in KINDS.values()]
+    runs = [host.submit(document, None, *given, seed=3, **more) for document, *given, more in kinds]
+    watched = list(map(Watched, runs))
+    for run in runs:
+        assert run.wait_for(lambda: run.done or run.text, 60)  # noqa: B023
+    there = {run.id: place(host, run) for run in runs if not run.done}
+    for victim in sorted({*pids} & {*there.values()})[:2]:
+        os.kill(pids[victim], signal.SIGKILL)
+    for run, each, (document, given, more) in zip(runs, watched, kinds, strict=True):
+        alone = solo(document, given, 3, **more)
+        assert run.wait(240) and run.error is None and not run.warnings
+        assert run.output == alone.output and run.streams == alone.streams
+        assert run.finish_reasons == alone.finish_reasons
+        assert states(run) == states(alone)
+        assert [list(map(odds, each)) for each in run.tokens] == [
+            list(map(odds, each)) for each in alone.tokens
+        ]
+        assert each.numbers == sorted({*each.numbers}) and not each.taken_back
+
+
+def odds(token):
+    return token.id, token.logprob, [(each.id, each.logprob) for each in token.alternatives]
+
+
+def states(run):
+    """How far its jobs and their elements are."""
+    jobs = {
+        id: [each.get(name) for name in ("state", "done", "total")] for id, each in run.jobs.items()
+    }
+    return jobs, {
+        id: {index: each["state"] for index, each in of.items()} for id, of in run.items.items()
+    }
+
+
 def test_two_servers_see_the_same_run_go_on(hosts, story, solo, replicas):
     first, second = hosts(), hosts()
     given = {"prompt": "Once", **LONG}

@@ -16,7 +16,7 @@ from modelcompose_jupyter.errors import ComposeError, InputError
 from modelcompose_jupyter.server.client import RemoteHost
 from modelcompose_jupyter.workflow import Run
 
-from .conftest import LONG, NODES
+from .conftest import LIMITS, LONG, NODES, Replicas
 
 pytestmark = pytest.mark.ray
 
@@ -330,3 +330,30 @@ component:
         content = path.read_bytes()
         assert SECRET.encode() not in content, path
         assert b"nobody's business" not in content, path
+
+
+def test_replicas_come_where_there_is_much_to_do_and_go_again(address, story, solo, monkeypatch):
+    from modelcompose_jupyter.ray import cluster
+    from modelcompose_jupyter.ray.ray_host import RayHost
+
+    eager = {"target_ongoing_requests": 4, "upscale_delay_s": 0.0, "downscale_delay_s": 0.0}
+    monkeypatch.setattr(cluster, "_SCALING", eager | {"metrics_interval_s": 1.0})
+    application = cluster.deploy("scaled", RayRuntime(min_replicas=1, max_replicas=2), LIMITS)
+    host, found = RayHost(application), Replicas(application)
+    try:
+        given = {"prompt": "Once", **LONG}
+        runs = []
+
+        def are_two():  # while there is much to do
+            if all(run.done for run in runs[-8:]):
+                runs.extend(host.submit(story, None, given, seed=seed) for seed in range(8))
+            return len(found.pids()) == 2
+
+        until(are_two)
+        until(lambda: len(found.pids()) == 1)
+        for number, run in enumerate(runs):
+            assert run.wait(240) and run.error is None
+            assert run.streams == solo(story, given, number % 8).streams
+        assert not host.begun_anew
+    finally:
+        host.close(20)
