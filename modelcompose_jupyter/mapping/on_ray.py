@@ -18,12 +18,20 @@ class OnRay:
             most; one for each GPU, or else for each node, if None.
         cpus: of each worker; as many as there are for so many workers if None.
         gpus: of each worker; one where the cluster has any if None. 0.5 lets two share one.
+
+    Raises:
+        InputError: CPUs or GPUs are less than none.
     """
 
     address: str | None = None
     workers: int | tuple[int, int] | None = None
     cpus: float | None = None
     gpus: float | None = None
+
+    def __post_init__(self) -> None:
+        for name, each in (("CPUs", self.cpus), ("GPUs", self.gpus)):
+            if each is not None and not each >= 0:
+                raise InputError(f"a worker has no {each:g} {name}", hint="It has 0 or more.")
 
     @classmethod
     def of(cls, given: str | OnRay) -> OnRay:

@@ -41,6 +41,11 @@ LIMITS = {"max_runs": 64, "max_run_seconds": 600.0, "run_ttl": 600.0}
 NODES = 3
 
 
+# Ray reads this when it is imported. Otherwise threads of its own connect this process once more
+# when its connection has been closed, or start another cluster.
+os.environ["RAY_ENABLE_AUTO_CONNECT"] = "0"
+
+
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     try:
         import ray  # noqa: F401
@@ -65,7 +70,6 @@ def _patiently(start: Callable[[], object]) -> None:
 @pytest.fixture(scope="session")
 def address() -> Iterator[str]:
     """The address of the cluster, to which this process is connected."""
-    os.environ["RAY_ENABLE_AUTO_CONNECT"] = "0"  # or its end would have Ray start another one
     from ray.cluster_utils import Cluster
 
     from modelcompose_jupyter.ray.cluster import cluster, prepare

@@ -92,7 +92,7 @@ component:
 KINDS = {
     "tokens": (STORY, {"prompt": "Once", **LONG}, {"logprobs": 2}),
     "a format": (
-        f"{COMPONENT}  format: {{regex: '([a-z]+ ){{100}}end'}}\n"
+        f"{COMPONENT}  format: {{regex: '[a-z ]{{300}}'}}\n"
         "workflow: {job: {repeat_count: 16}}",
         {"prompt": "Once"},
         {},

@@ -181,6 +181,8 @@ def test_what_on_may_be() -> None:
     assert OnRay.of("ray:auto") == OnRay("auto")
     assert OnRay.of(OnRay(workers=(2, 5))).range_of_workers == (2, 5)
     assert OnRay(workers=3).range_of_workers == (3, 3)
+    with pytest.raises(InputError, match="a worker has no -1 GPUs"):
+        OnRay(gpus=-1)
     for given in ("spark", "rayon"):
         with pytest.raises(InputError, match="are not run on"):
             OnRay.of(given)
