@@ -73,16 +73,16 @@ def address() -> Iterator[str]:
     from ray.cluster_utils import Cluster
 
     from modelcompose_jupyter.ray.cluster import cluster, prepare
+    from modelcompose_jupyter.ray.cluster_folder import folder_of, make_folder
 
-    folder = Path("/tmp") / f"mc-ray-{secrets.token_hex(6)}"
-    folder.mkdir(0o700)
+    folder = folder_of(secrets.token_hex(6))
+    make_folder(folder).mkdir()  # what tests left that were killed goes
     (folder / "token").write_text(secrets.token_hex(32))
     os.environ["RAY_AUTH_TOKEN_PATH"] = str(folder / "token")
     prepare()
     tests = str(Path(__file__).parent.parent)
     os.environ["PYTHONPATH"] = os.pathsep.join(filter(None, [tests, os.environ.get("PYTHONPATH")]))
     os.environ["RAY_TMPDIR"] = str(folder)
-    (folder / "ray").mkdir()
     nodes = Cluster()
     try:
         node = {"num_cpus": 4, "include_dashboard": False, "object_store_memory": 2**27}
@@ -92,8 +92,10 @@ def address() -> Iterator[str]:
         with cluster(nodes.address):
             yield nodes.address
     finally:
-        nodes.shutdown()
-        shutil.rmtree(folder, ignore_errors=True)
+        try:
+            nodes.shutdown()
+        finally:
+            shutil.rmtree(folder, ignore_errors=True)
 
 
 @dataclass
