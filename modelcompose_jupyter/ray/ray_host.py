@@ -268,6 +268,8 @@ class RayHost(HostedRuns):
                     await self._begin_anew(followed, lost)
             self._directory.ended.remote(followed.order.id)
         except asyncio.CancelledError:
+            if followed.replica is None:  # one may be about to begin it
+                self._application.handle.broadcast("cancel", Route(), followed.order.id)
             followed.run.add("state", {"state": State.CANCELLED})
         except Exception as error:
             self._refuse(followed, _as_told(error, followed.order.id))

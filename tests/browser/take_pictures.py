@@ -30,7 +30,7 @@ component:
   model: bundled:storyteller
   text: ${input.prompt as text | Once upon a time in a distant galaxy}
   params:
-    max_output_length: 120
+    max_output_length: LENGTH
     temperature: ${input.temperature as slider/0,1.5,0.1 | 0.7}
     seed: ${input.seed as integer | 7}
 """
@@ -53,8 +53,10 @@ def alone(page: Page) -> None:
     page.add_style_tag(content="* { caret-color: transparent !important; }")
 
 
-def declared(lab: Lab, page: Page, theme: Literal["light", "dark"]) -> tuple[NotebookPage, Panel]:
-    notebook = lab.open(LOAD, STORY, theme=theme)
+def declared(
+    lab: Lab, page: Page, theme: Literal["light", "dark"], length: int
+) -> tuple[NotebookPage, Panel]:
+    notebook = lab.open(LOAD, STORY.replace("LENGTH", str(length)), theme=theme)
     alone(page)
     notebook.run(0)
     notebook.run(1)
@@ -70,7 +72,7 @@ def told(panel: Panel) -> None:
 @themes
 @pytest.mark.viewport(900, 1100)
 def test_panel(lab: Lab, theme: Literal["light", "dark"]) -> None:
-    notebook, panel = declared(lab, lab._page, theme)
+    notebook, panel = declared(lab, lab._page, theme, 120)
     told(panel)
     panel.field("Seed").fill("8")  # what it says of the second run has no loading in it
     panel.field("Seed").fill("7")
@@ -114,13 +116,14 @@ class Film:
 @pytest.mark.viewport(900, 1000)
 def test_animation(lab: Lab) -> None:
     page = lab._page
-    notebook, panel = declared(lab, page, "light")
+    notebook, panel = declared(lab, page, "light", 300)
     told(panel)  # the model is in memory from here on
+    prompt = panel.field("Prompt")
     film = Film(page, notebook.cell(1))
     film.take(0.8)
-    panel.prompt.click()
+    prompt.click()
     for end in range(4, len(PROMPT) + 4, 4):
-        panel.prompt.fill(PROMPT[:end])
+        prompt.fill(PROMPT[:end])
         film.take(0.06)
     panel.run.click()
     while panel.stop.is_enabled():
