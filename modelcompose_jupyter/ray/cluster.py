@@ -8,7 +8,7 @@ import os
 import secrets
 import shutil
 import socket
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -19,6 +19,7 @@ from ray.serve.config import RequestRouterConfig
 
 from ..document import RayRuntime
 from ..errors import ComposeError
+from ..host import LocalHost
 from ..processes import descendants, end_all, find_process
 from ..redaction import get_logger
 from .cluster_folder import folder_of, make_folder
@@ -167,13 +168,20 @@ def _reason(error: Exception) -> str:
     return str(told).strip().partition("\n")[0]
 
 
-def deploy(name: str, runtime: RayRuntime, limits: Mapping[str, Any]) -> Application:
+def deploy(
+    name: str,
+    runtime: RayRuntime,
+    limits: Mapping[str, Any],
+    *,
+    make_host: Callable[[], LocalHost] = LocalHost,
+) -> Application:
     """Have replicas run; those that run already are given what has changed, and lose no run.
 
     Args:
         name: of the application.
         runtime: how many there are, and what each needs.
         limits: of each replica's host; see `LocalHost.limit`.
+        make_host: gives a replica its host, there.
 
     Raises:
         ComposeError: there is no room for them on this machine.
@@ -207,7 +215,7 @@ def deploy(name: str, runtime: RayRuntime, limits: Mapping[str, Any]) -> Applica
         **_replicas(least, most),
     )
     handle = serve.run(
-        deployment.bind(directory, dict(limits)),
+        deployment.bind(directory, dict(limits), make_host),
         name=name,
         route_prefix=None,
         logging_config=_quiet(),

@@ -13,6 +13,8 @@ from typing import Any
 
 from ..workflow import Event, Run
 
+MOST_LOSSES = 8
+"""Replicas that one run may lose; it may be the cause."""
 _UNFINISHED = "\ufffd"  # what stands at the end of a text for a part of a character
 _OF_THE_CLOCK = ("seconds", "wait", "until")  # what is another each time
 _PHASES = ("job", "repeat", "item", "round")  # of progress, that tell of the run's own steps

@@ -10,13 +10,15 @@ from __future__ import annotations
 import bisect
 import hashlib
 import math
-from collections.abc import Collection, Iterable, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping
+from itertools import chain, islice
 
 from .messages import Route
 
 _PLACES = 64  # of each replica on the ring, so that their shares are about the same
 _SHARE = 1.25  # of the mean load that a replica may have for the sake of beginnings
 _SLACK = 4  # requests beyond that: few are never spread
+_NEAR = 8  # replicas that are asked for the sake of a beginning
 
 
 class Ring:
@@ -32,29 +34,34 @@ class Ring:
     def preferred(self, beginning: str) -> list[str]:
         """All of them, the one first that the beginning belongs to. Where a replica comes or goes,
         only those beginnings move that belong to it."""
+        return list(self._from(beginning))
+
+    def _from(self, beginning: str) -> Iterator[str]:
+        """`preferred`, one by one: few of many are looked at, and going round takes long."""
         start = bisect.bisect_left(self._places, (_hash(beginning), ""))
-        found: dict[str, None] = {}
-        for _, name in self._places[start:] + self._places[:start]:
-            found.setdefault(name)
-            if len(found) == len(self._names):
-                break
-        return list(found)
+        count, found = len(self._places), set()
+        for place in chain(range(start, count), range(start)):
+            name = self._places[place][1]
+            if name not in found:
+                found.add(name)
+                yield name
+                if len(found) == len(self._names):
+                    return
 
     def ranked(self, route: Route, loads: Mapping[str, int]) -> list[str]:
         """The replicas for a request, the best first: of those that have not refused it, where
         there are any. ``loads`` has how many requests each replica has; none is none."""
         if route.replica in self._names:
             return [route.replica]
-        names = [each for each in self._names if each not in route.refused] or self._names
+        names = [each for each in self._names if each not in route.refused]
+        refused = route.refused if names else frozenset()
+        names = names or self._names
         by_load = sorted(names, key=lambda name: loads.get(name, 0))
         if route.beginning is None:
             return by_load
         most = self._most(names, loads)
-        cool = [
-            name
-            for name in self.preferred(route.beginning)
-            if name in names and loads.get(name, 0) < most
-        ]
+        near = (name for name in self._from(route.beginning) if name not in refused)
+        cool = [name for name in islice(near, _NEAR) if loads.get(name, 0) < most]
         return [*cool, *(name for name in by_load if name not in cool)]
 
     def _most(self, names: Collection[str], loads: Mapping[str, int]) -> int:

@@ -36,14 +36,12 @@ from ..workflow import Event, Run, RunOptions, State
 from ..workflow.extension import EarlierRun
 from .beginning import beginning_of
 from .cluster import Application
-from .failover import Replay
+from .failover import MOST_LOSSES, Replay
 from .messages import EPOCH_SIZE, Drafts, Order, PackedDocument, Reader, Refused, Route, Taken
 from .run_directory import SERVER_SECONDS, Entry
 from .totals import total_memory, total_models
 
 RAY_THREAD_NAME = "modelcompose-ray"
-MOST_LOSSES = 8
-"""Replicas that one run may lose; it may be the cause."""
 _ASK_SECONDS = 10.0
 _FIRST_SECONDS = 30.0
 _STOP_SECONDS = 10.0  # in which a run ends that was stopped, or what is told of it does

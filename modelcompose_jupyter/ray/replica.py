@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 from collections import OrderedDict
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Callable, Mapping
 from dataclasses import dataclass
 from functools import partial
 from typing import Any
@@ -44,11 +44,17 @@ class Replica:
     Args:
         directory: the handle of the actor that has the `RunDirectory`.
         limits: of the host; see `LocalHost.limit`.
+        make_host: gives it.
     """
 
-    def __init__(self, directory: Any, limits: Mapping[str, Any]) -> None:
+    def __init__(
+        self,
+        directory: Any,
+        limits: Mapping[str, Any],
+        make_host: Callable[[], LocalHost] = LocalHost,
+    ) -> None:
         self._directory = directory
-        self._host = LocalHost()
+        self._host = make_host()
         self._host.limit(**limits)
         self._name = serve.get_replica_context().replica_id.unique_id
         self._documents: OrderedDict[str, Document] = OrderedDict()
