@@ -1,0 +1,1 @@
+"""Discrete events of many replicas and users, with service times that were measured."""
