@@ -1,4 +1,4 @@
-"""The simulation of many replicas: laws that hold of any queue, and what routing and failures do."""
+"""The simulation of many replicas: laws of any queue; what routing and failures do."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Real clients that ask a server over HTTP what simulated users ask, in a process of their own."""
+"""Real clients that ask what simulated users ask."""
 
 from __future__ import annotations
 
@@ -6,13 +6,18 @@ import asyncio
 import json
 import multiprocessing
 import random
-import sys
 import time
+from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import httpx
+from peers.weights import Prompts
+
+from modelcompose_jupyter import LocalHost
+from modelcompose_jupyter.document import load_document
 
 from .workload import Ask, Users, Workload
 
@@ -39,14 +44,22 @@ class Told:
     refused: int = 0
     failed: int = 0
 
+    def add(self, asked: float, answer: _Answer) -> None:
+        self.refused += answer.refusals
+        if not answer.first or not answer.usage:
+            self.failed += 1
+            return
+        self.first.append(answer.first - asked)
+        self.whole.append(answer.ended - asked)
+        self.prompt += answer.usage["prompt"]
+        self.reused += answer.usage["reused"] or 0
+        self.generated += answer.usage["generated"]
+
 
 class _Texts:
     """Prompts of so many tokens."""
 
     def __init__(self, folder: Path) -> None:
-        sys.path.append(str(Path(__file__).parent.parent))
-        from peers.weights import Prompts
-
         self._prompts = Prompts(folder)
         self._chance = random.Random(1)
         self._beginnings: dict[int, str] = {}
@@ -61,6 +74,9 @@ class _Texts:
             before = self._beginnings[ask.kind]
         return f"{before} {self._drawn(ask.prompt - max(ask.known, ask.shared))}"
 
+    def knows(self, ask: Ask) -> bool:
+        return ask.chat in self._chats
+
     def took(self, ask: Ask, prompt: str, reply: str) -> None:
         self._chats[ask.chat] = f"{prompt} {reply.strip()}"
 
@@ -68,82 +84,52 @@ class _Texts:
         return self._prompts.draw(tokens, self._chance)[1].strip()
 
 
-class _Clients:
-    def __init__(self, url: str, workload: Workload, folder: Path, warm: float, end: float) -> None:
-        self._url = url
-        self._texts = _Texts(folder)
-        self._users = Users(workload, 0)
-        self._workload = workload
-        self._warm, self._end = warm, end
-        self._told = Told()
+@dataclass
+class _Answer:
+    """What came of a run: when its first token was there, and its end."""
 
-    async def all(self) -> Told:
-        limits = httpx.Limits(max_connections=None)
-        async with httpx.AsyncClient(
-            base_url=self._url, timeout=600, limits=limits, trust_env=False
-        ) as client:
-            self._began = time.perf_counter()
-            users = [
-                asyncio.create_task(self._user(client, user))
-                for user in range(self._workload.users)
-            ]
-            await asyncio.sleep(self._end)
-            for each in users:
-                each.cancel()
-            await asyncio.gather(*users, return_exceptions=True)
-        return self._told
+    first: float = 0.0
+    ended: float = 0.0
+    text: str = ""
+    usage: dict[str, int] = field(default_factory=dict)
+    refusals: int = 0
 
-    async def _user(self, client: httpx.AsyncClient, user: int) -> None:
+
+Asking = Callable[[str, int], Awaitable[_Answer]]
+
+
+async def _use(asking: Asking, workload: Workload, folder: Path, warm: float, end: float) -> Told:
+    """Be the users of a workload for so many seconds."""
+    told, texts, users = Told(), _Texts(folder), Users(workload, 0)
+    began = time.perf_counter()
+
+    async def be(user: int) -> None:
         while True:
-            await asyncio.sleep(self._users.think(user))
-            ask = self._users.ask(user, time.perf_counter() - self._began)
-            if ask.known and ask.chat not in self._texts._chats:
-                ask.known = 0  # of a chat that it is said to be amid, nothing was said yet
-            await self._run(client, ask)
+            await asyncio.sleep(users.think(user))
+            ask = users.ask(user, 0.0)
+            if ask.known and not texts.knows(ask):
+                ask.known = 0  # of a chat that it is amid when all begins, nothing was said yet
+            prompt = texts.prompt(ask)
+            asked = time.perf_counter()
+            answer = await asking(prompt, ask.reply)
+            texts.took(ask, prompt, answer.text)
+            if answer.ended - began > warm:
+                told.add(asked, answer)
 
-    async def _run(self, client: httpx.AsyncClient, ask: Ask) -> None:
-        prompt = self._texts.prompt(ask)
-        body = {"input": {"prompt": prompt, "tokens": ask.reply}, "stream": True}
-        started = time.perf_counter()
-        first, text, usage, kind = 0.0, "", dict[str, int](), ""
-        while True:
-            async with client.stream("POST", "/workflows/runs", json=body) as answer:
-                if answer.status_code == 429:
-                    self._told.refused += 1
-                    await asyncio.sleep(float(answer.headers["Retry-After"]))
-                    continue
-                async for line in answer.aiter_lines():
-                    if line.startswith("event: "):
-                        kind = line[7:]
-                    elif line.startswith("data: ") and kind in ("text", "state"):
-                        data: dict[str, Any] = json.loads(line[6:])
-                        if kind == "text":
-                            first = first or time.perf_counter()
-                            text = text[: data["offset"]] + data["text"]
-                        usage = data.get("summary", {}).get("usage") or usage
-                break
-        ended = time.perf_counter()
-        self._texts.took(ask, prompt, text)
-        if ended - self._began < self._warm:
-            return
-        told = self._told
-        if not first or not usage:
-            told.failed += 1
-            return
-        told.first.append(first - started)
-        told.whole.append(ended - started)
-        told.prompt += usage["prompt"]
-        told.reused += usage["reused"] or 0
-        told.generated += usage["generated"]
+    tasks = [asyncio.create_task(be(user)) for user in range(workload.users)]
+    _, going = await asyncio.wait(tasks, timeout=end)
+    for each in going:
+        each.cancel()
+    for error in await asyncio.gather(*tasks, return_exceptions=True):
+        if not isinstance(error, asyncio.CancelledError):
+            raise error
+    return told
 
 
-def _work(pipe: Any, *given: Any) -> None:
-    pipe.send(asyncio.run(_Clients(*given).all()))
+# Over HTTP, in another process
 
 
-def in_another_process(
-    url: str, workload: Workload, folder: Path, warm: float, seconds: float
-) -> Told:
+def over_http(url: str, workload: Workload, folder: Path, warm: float, seconds: float) -> Told:
     """What the users of a workload saw, in so many seconds after those that it takes to warm up.
 
     Args:
@@ -152,9 +138,64 @@ def in_another_process(
     context = multiprocessing.get_context("spawn")
     here, there = context.Pipe()
     given = (there, url, workload, folder, warm, warm + seconds)
-    process = context.Process(target=_work, args=given)
+    process = context.Process(target=_in_process, args=given)
     process.start()
     there.close()
     told: Told = here.recv()
     process.join(30)
     return told
+
+
+def _in_process(pipe: Any, url: str, *given: Any) -> None:
+    pipe.send(asyncio.run(_over_http(url, *given)))
+
+
+async def _over_http(url: str, *given: Any) -> Told:
+    limits = httpx.Limits(max_connections=None)
+    async with httpx.AsyncClient(
+        base_url=url, timeout=600, limits=limits, trust_env=False
+    ) as client:
+        return await _use(partial(_post, client), *given)
+
+
+async def _post(client: httpx.AsyncClient, prompt: str, tokens: int) -> _Answer:
+    body = {"input": {"prompt": prompt, "tokens": tokens}, "stream": True}
+    found, kind = _Answer(), ""
+    while True:
+        async with client.stream("POST", "/workflows/runs", json=body) as answer:
+            if answer.status_code == 429:
+                found.refusals += 1
+                await asyncio.sleep(float(answer.headers["Retry-After"]))
+                continue
+            async for line in answer.aiter_lines():
+                if line.startswith("event: "):
+                    kind = line[7:]
+                elif line.startswith("data: ") and kind in ("text", "state"):
+                    data: dict[str, Any] = json.loads(line[6:])
+                    if kind == "text":
+                        found.first = found.first or time.perf_counter()
+                        found.text = found.text[: data["offset"]] + data["text"]
+                    found.usage = data.get("summary", {}).get("usage") or found.usage
+        found.ended = time.perf_counter()
+        return found
+
+
+# Of a host in this process
+
+
+def of_a_host(workload: Workload, folder: Path, warm: float, seconds: float) -> Told:
+    """The same of a host in this process, without a server."""
+    host, document = LocalHost(), load_document(DOCUMENT)
+
+    async def asking(prompt: str, tokens: int) -> _Answer:
+        run = host.submit(document, None, {"prompt": prompt, "tokens": tokens})
+        await run.until(lambda: bool(run.text) or run.done)
+        first = time.perf_counter()
+        await run.until(lambda: run.done)
+        return _Answer(first, time.perf_counter(), run.text, run.usage)
+
+    try:
+        host.submit(document, None, {"prompt": "Once", "tokens": 1}).result()
+        return asyncio.run(_use(asking, workload, folder, warm, warm + seconds))
+    finally:
+        host.close()

@@ -26,6 +26,7 @@ _MOST_EVENTS = 0.9
 passed on as one."""
 _WINDOW = 2.0  # seconds over which it is averaged how many events a server has
 _RETRY_AFTER = 1.0  # seconds, as the answer 429 says
+_TRIES = 4  # after which a user gives up, and thinks
 
 
 @dataclass(frozen=True)
@@ -62,6 +63,7 @@ class Seen:
         whole: to its end; ``paused`` has those of runs that were begun anew alone.
         present: runs that had been asked for and not ended, on average.
         refused: answers 429.
+        given_up: runs of users who had been refused again and again.
         begun_anew: how often runs were.
         unfinished: runs that had not ended when the simulation did.
         busiest: the greatest share of its time that a server, and a directory, was busy.
@@ -77,6 +79,7 @@ class Seen:
     reply_tokens: int = 0
     submitted: int = 0
     refused: int = 0
+    given_up: int = 0
     failures: int = 0
     begun_anew: int = 0
     lost: int = 0
@@ -287,11 +290,23 @@ class Simulation:
             refusals += 1
         else:
             self._seen.refused += 1
-            again = _RETRY_AFTER * self._chance.uniform(1, 2)
-            self._push(now + again, _Kind.AGAIN, ask)
+            self._refuse(now, ask)
         if refusals:
             each = self._times.attempt + self._times.ranking * len(application.replicas)
             server.serve(now, refusals * each)
+
+    def _refuse(self, now: float, ask: Ask) -> None:
+        ask.refusals += 1
+        if ask.refusals == _TRIES and not ask.losses:
+            self._seen.given_up += 1
+            self._leave(now, ask)
+        else:
+            again = _RETRY_AFTER * self._chance.uniform(1, 2)
+            self._push(now + again, _Kind.AGAIN, ask)
+
+    def _leave(self, now: float, ask: Ask) -> None:
+        self._present -= 1
+        self._push(now + self._users.think(ask.user), _Kind.ASK, ask.user)
 
     def _tell(self, application: _Application, replica: Replica) -> None:
         replica.version += 1
@@ -313,7 +328,7 @@ class Simulation:
         server = self._server(ask)
         server.pass_on(now, ask.reply * self._times.event)
         server.loads[replica.name] = max(0, server.loads.get(replica.name, 0) - 1)
-        self._present -= 1
+        self._leave(now, ask)
         if self._is_counting:
             seen = self._seen
             seen.first.append(ask.first - ask.asked)
@@ -323,7 +338,6 @@ class Simulation:
             seen.prompt_tokens += ask.prompt
             seen.reused_tokens += ask.reused
             seen.reply_tokens += ask.reply
-        self._push(now + self._users.think(ask.user), _Kind.ASK, ask.user)
 
     # Replicas
 
@@ -355,8 +369,7 @@ class Simulation:
             ask.losses += 1
             if ask.losses > MOST_LOSSES:
                 self._seen.lost += 1
-                self._present -= 1
-                self._push(now + self._users.think(ask.user), _Kind.ASK, ask.user)
+                self._leave(now, ask)
                 continue
             self._seen.begun_anew += 1
             self._push(now + self._times.path, _Kind.PLACE, ask)

@@ -65,8 +65,12 @@ class _Engine:
         return time.perf_counter() - started
 
 
-def measure(shape: str, work: Path, rounds: int) -> EngineTimes:
-    """Times of the engine in this process with a model of `weights.SHAPES`."""
+def measure(shape: str, work: Path, rounds: int, *, is_usual: bool = False) -> EngineTimes:
+    """Times of the engine in this process with a model of `weights.SHAPES`.
+
+    Args:
+        is_usual: whether all that the machine does besides counts, as it is now.
+    """
     folder = weights.folder_of(shape, _PRECISION, work)
     engine = _Engine(folder)
     steps: dict[int, list[float]] = {texts: [] for texts in _TEXTS}
@@ -79,8 +83,9 @@ def measure(shape: str, work: Path, rounds: int) -> EngineTimes:
         if number == 0:  # which also found out how many threads are best
             steps, prompts = ({key: [] for key in each} for each in (steps, prompts))
     # What else the machine does only adds to a time.
-    step = [(texts, statistics.quantiles(times, n=10)[0]) for texts, times in steps.items()]
-    prompt = [(tokens, min(times)) for tokens, times in prompts.items()]
+    of = statistics.median if is_usual else _quiet
+    step = [(texts, of(times)) for texts, times in steps.items()]
+    prompt = [(tokens, of(times)) for tokens, times in prompts.items()]
     for unit, points in (("texts", step), ("tokens of a prompt", prompt)):
         told = ", ".join(f"{count}: {seconds * 1000:.2f}" for count, seconds in points)
         print(f"{shape}, ms by {unit}: {told}", flush=True)
@@ -90,6 +95,10 @@ def measure(shape: str, work: Path, rounds: int) -> EngineTimes:
         shape, base, each, token, MOST_SEQUENCES, _PREFIX_BYTES // _token_bytes(folder),
         prefix_cache._MOST,
     )  # fmt: skip
+
+
+def _quiet(times: list[float]) -> float:
+    return sorted(times)[len(times) // 10]
 
 
 def _token_bytes(folder: Path) -> int:

@@ -26,7 +26,7 @@ from modelcompose_jupyter.ray.ray_host import RayHost
 from modelcompose_jupyter.server.catalog import Catalog
 from modelcompose_jupyter.server.server import Server, ServerSettings
 
-from .clients import DOCUMENT, in_another_process
+from .clients import DOCUMENT, over_http
 from .service_times import EngineTimes, ServerTimes, line
 from .slowed import make_host
 from .workload import Workload
@@ -97,7 +97,7 @@ def server_times(folder: Path) -> ServerTimes:
                 spread=0.0, by_class=True,
             )  # fmt: skip
             before = {name: seconds() for name, seconds in watched.items()}
-            told = in_another_process(server.url, workload, folder, 0.0, 20.0)
+            told = over_http(server.url, workload, folder, 0.0, 20.0)
             for name, seconds in watched.items():
                 taken = (seconds() - before[name]) / len(told.whole)
                 print(f"{name}, ms of a run of {reply}: {taken * 1000:.2f}", flush=True)

@@ -76,6 +76,11 @@ class ServiceTimes:
         engines = {name: EngineTimes(**each) for name, each in told["engines"].items()}
         return cls(told["machine"], engines, ServerTimes(**told["server"]), told["restart"])
 
+    @classmethod
+    def empty(cls) -> ServiceTimes:
+        """Before anything was measured."""
+        return cls({}, {}, ServerTimes(0, 0, 0, 0, 0, 0), 0.0)
+
     def save(self, file: Path) -> None:
         file.write_text(json.dumps(asdict(self), indent=1) + "\n", "utf-8")
 
