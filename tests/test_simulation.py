@@ -9,12 +9,18 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
+from click.testing import CliRunner
+
+from modelcompose_jupyter.document import load_document
 
 BENCHMARKS = Path(__file__).parent.parent / "benchmarks"
 if not BENCHMARKS.exists():
     pytest.skip("the benchmarks are in the repository alone", allow_module_level=True)
 sys.path.append(str(BENCHMARKS))
 
+import simulation  # noqa: E402
+from simulated import slowed  # noqa: E402
+from simulated.clients import DOCUMENT  # noqa: E402
 from simulated.cluster import Seen, Setting, Simulation  # noqa: E402
 from simulated.replica import KeptPrefixes, Replica  # noqa: E402
 from simulated.service_times import EngineTimes, ServerTimes, ServiceTimes, line  # noqa: E402
@@ -165,3 +171,40 @@ def test_service_times_are_kept_and_a_line_goes_through_points(tmp_path: Path) -
     times.save(tmp_path / "times.json")
     assert ServiceTimes.load(tmp_path / "times.json") == times
     assert line([(1, 12.0), (2, 14.0), (5, 20.0)]) == pytest.approx((10.0, 2.0))
+
+
+class _Clock:
+    """Time stands still but for those who sleep."""
+
+    def __init__(self) -> None:
+        self.slept: list[float] = []
+
+    def perf_counter(self) -> float:
+        return 0.0
+
+    def sleep(self, seconds: float) -> None:
+        self.slept.append(round(seconds, 6))
+
+
+def test_a_slowed_model_sleeps_as_long_as_its_steps_are_said_to_take(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    clock = _Clock()
+    monkeypatch.setattr(slowed, "time", clock)
+    monkeypatch.setattr(slowed.scheduler, "make_runner", slowed.scheduler.make_runner)
+    host = slowed.make_host(EngineTimes("slow", 1.0, 0.5, 0.25, 64, 0, 0))
+    try:
+        given = {"prompt": "Once upon a time", "tokens": 4}
+        run = host.submit(load_document(DOCUMENT), None, given)
+        run.result()
+    finally:
+        host.close()
+    read = 1.0 + 0.25 * run.usage["prompt"]
+    assert clock.slept == [read, 1.5, 1.5, 1.5]
+
+
+def test_one_setting_is_simulated_with_what_was_measured_here() -> None:
+    line = ["run", "--users", "2000", "--replicas", "2", "--seconds", "100", "--failures", "9"]
+    done = CliRunner().invoke(simulation.main, line, catch_exceptions=False)
+    assert done.exit_code == 0, done.output
+    assert '"runs_a_second": ' in done.output and "simulated in" in done.output

@@ -27,6 +27,7 @@ component:
   task: text-generation
   model: bundled:storyteller
   text: ${input.prompt as text}
+  include_prompt: false
   min_output_length: ${input.tokens as integer}
   max_output_length: ${input.tokens as integer}
 """
@@ -78,7 +79,7 @@ class _Texts:
         return ask.chat in self._chats
 
     def took(self, ask: Ask, prompt: str, reply: str) -> None:
-        self._chats[ask.chat] = f"{prompt} {reply.strip()}"
+        self._chats[ask.chat] = f"{prompt}{reply}"
 
     def _drawn(self, tokens: int) -> str:
         return self._prompts.draw(tokens, self._chance)[1].strip()
