@@ -260,13 +260,6 @@ def check(seconds: float, clients: int, output: Path, times: Path, work: Path) -
         rows.append(row)
         output.write_text(json.dumps(rows, indent=1) + "\n", "utf-8")
 
-    for users in (4, 16):
-        # What else this machine does now slows both.
-        engine = engine_times.measure(weights.BUNDLED, work, rounds=3, is_usual=True)
-        workload = replace(_ALONE, users=users)
-        seen = real.of_a_host(workload, folder, seconds / 3, seconds)
-        nothing = ServerTimes(0, 0, 0, 0, 0, 0)
-        compare("one host, bundled model", Setting(1, engine, nothing), workload, seen)
     _let_workers_import()
     with cluster(None):
         for replicas in (1, 2, 3):
@@ -275,6 +268,13 @@ def check(seconds: float, clients: int, output: Path, times: Path, work: Path) -
                 seen = real.over_http(server.url, workload, folder, seconds / 3, seconds)
             setting = Setting(replicas, _SLOWED, measured.server)
             compare(f"{replicas} replicas on Ray, slowed", setting, workload, seen)
+    for users in (4, 16):
+        # What else this machine does now slows both.
+        engine = engine_times.measure_as_it_is(weights.BUNDLED, work, 3, users)
+        workload = replace(_ALONE, users=users)
+        seen = real.of_a_host(workload, folder, seconds / 3, seconds)
+        nothing = ServerTimes(0, 0, 0, 0, 0, 0)
+        compare("one host, bundled model", Setting(1, engine, nothing), workload, seen)
 
 
 def _figures(
@@ -299,9 +299,13 @@ def _let_workers_import() -> None:
 @main.command()
 @click.option("--rounds", default=6, show_default=True)
 @click.option("--parts", default="engine,server", show_default=True)
+@click.option(
+    "--results", type=click.Path(exists=True, path_type=Path),
+    help="Of engine.py, with one-stream, 16-streams and prompt-512: times of its model.",
+)  # fmt: skip
 @click.option("--output", type=click.Path(path_type=Path), default=_TIMES)
 @_work
-def measure(rounds: int, parts: str, output: Path, work: Path) -> None:
+def measure(rounds: int, parts: str, results: Path | None, output: Path, work: Path) -> None:
     """Times of engine, servers, directory and a restart, on this machine."""
     from simulated import engine_times, real_cluster
 
@@ -310,9 +314,12 @@ def measure(rounds: int, parts: str, output: Path, work: Path) -> None:
     found = ServiceTimes.load(output) if output.exists() else ServiceTimes.empty()
     found = replace(found, machine=machine.describe("cpu"))
     if "engine" in parts:
-        shapes = (weights.BUNDLED, _MODEL)
-        engines = {shape: engine_times.measure(shape, work, rounds) for shape in shapes}
-        found = replace(found, engines=engines)
+        shapes = [weights.BUNDLED] if results else [weights.BUNDLED, _MODEL]
+        engines = [engine_times.measure(shape, work, rounds) for shape in shapes]
+        if results:
+            told = json.loads(results.read_text("utf-8"))
+            engines.append(engine_times.of_results(told, work))
+        found = replace(found, engines={each.model: each for each in engines})
     if "server" in parts:
         _let_workers_import()
         folder = weights.folder_of(weights.BUNDLED, "bfloat16", work)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import random
 import statistics
 import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -65,25 +66,48 @@ class _Engine:
         return time.perf_counter() - started
 
 
-def measure(shape: str, work: Path, rounds: int, *, is_usual: bool = False) -> EngineTimes:
-    """Times of the engine in this process with a model of `weights.SHAPES`.
+def measure(shape: str, work: Path, rounds: int) -> EngineTimes:
+    """Times of the engine in this process with a model of `weights.SHAPES`, were it alone on this
+    machine: what else that does only adds to a time."""
+    return _measure(shape, work, rounds, MOST_SEQUENCES, _quiet)
 
-    Args:
-        is_usual: whether all that the machine does besides counts, as it is now.
-    """
+
+def measure_as_it_is(shape: str, work: Path, rounds: int, most_texts: int) -> EngineTimes:
+    """The same beside all that this machine does now, for so many texts at most."""
+    return _measure(shape, work, rounds, most_texts, statistics.fmean)
+
+
+def of_results(results: dict[str, Any], work: Path) -> EngineTimes:
+    """The same of what `engine.py run` measured, where it has the items ``one-stream``,
+    ``16-streams`` and ``prompt-512``; their prompts have 32 tokens, their texts 128."""
+    shape = results["model"]["shape"]
+    found = {
+        (each["work"], each["measure"]): each["figure"]["median"]
+        for each in results["lines"]
+        if each["peer"] == "ours"
+    }
+    one = found["one-stream", "token"] / 1000
+    whole, first = (found["16-streams", f"{what}, median"] for what in ("text", "first token"))
+    each = ((whole - first / 1000) / 127 - one) / 15
+    read = found["prompt-512", "first token"] - found["one-stream", "first token"]
+    return _times(shape, weights.folder_of(shape, _PRECISION, work), one - each, each, read / 480e3)
+
+
+def _measure(
+    shape: str, work: Path, rounds: int, most_texts: int, of: Callable[[list[float]], float]
+) -> EngineTimes:
     folder = weights.folder_of(shape, _PRECISION, work)
     engine = _Engine(folder)
-    steps: dict[int, list[float]] = {texts: [] for texts in _TEXTS}
-    prompts: dict[int, list[float]] = {tokens: [] for tokens in _PROMPTS}
+    steps = {texts: list[float]() for texts in _TEXTS if texts <= most_texts}
+    prompts = {tokens: list[float]() for tokens in _PROMPTS}
     for number in range(rounds + 1):
-        for texts in _TEXTS:
-            steps[texts] += engine.steps(texts)
-        for tokens in _PROMPTS:
-            prompts[tokens].append(engine.prompt(tokens))
+        for texts, times in steps.items():
+            times += engine.steps(texts)
+        for tokens, times in prompts.items():
+            times.append(engine.prompt(tokens))
         if number == 0:  # which also found out how many threads are best
-            steps, prompts = ({key: [] for key in each} for each in (steps, prompts))
-    # What else the machine does only adds to a time.
-    of = statistics.median if is_usual else _quiet
+            for times in (*steps.values(), *prompts.values()):
+                times.clear()
     step = [(texts, of(times)) for texts, times in steps.items()]
     prompt = [(tokens, of(times)) for tokens, times in prompts.items()]
     for unit, points in (("texts", step), ("tokens of a prompt", prompt)):
@@ -91,10 +115,12 @@ def measure(shape: str, work: Path, rounds: int, *, is_usual: bool = False) -> E
         print(f"{shape}, ms by {unit}: {told}", flush=True)
     base, each = line(step)
     _, token = line(prompt)
-    return EngineTimes(
-        shape, base, each, token, MOST_SEQUENCES, _PREFIX_BYTES // _token_bytes(folder),
-        prefix_cache._MOST,
-    )  # fmt: skip
+    return _times(shape, folder, base, each, token)
+
+
+def _times(shape: str, folder: Path, base: float, each: float, token: float) -> EngineTimes:
+    kept = _PREFIX_BYTES // _token_bytes(folder)
+    return EngineTimes(shape, base, each, token, MOST_SEQUENCES, kept, prefix_cache._MOST)
 
 
 def _quiet(times: list[float]) -> float:
