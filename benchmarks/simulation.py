@@ -149,16 +149,18 @@ def setting_of(replicas: int, measured: ServiceTimes, **more: Any) -> Setting:
 
 @main.command()
 @click.option("--most", default=256, show_default=True, help="Replicas.")
+@click.option("--parts", default="scale,routing,failures", show_default=True)
 @click.option("--output", type=click.Path(path_type=Path), default=_RESULTS)
 @_times
 @_seed
-def sweep(most: int, output: Path, times: Path, seed: int) -> None:
+def sweep(most: int, parts: str, output: Path, times: Path, seed: int) -> None:
     """Throughput and first token by replicas and users; routing; failures."""
     measured = ServiceTimes.load(times)
     told: dict[str, Any] = {"seed": seed, "times": asdict(measured), "model": _MODEL}
-    for name, part in (("scale", _scale), ("routing", _routing), ("failures", _failures)):
+    settings = {"scale": _scale, "routing": _routing, "failures": _failures}
+    for name in parts.split(","):
         told[name] = []
-        for row, setting, workload, warm, seconds in part(measured, most):
+        for row, setting, workload, warm, seconds in settings[name](measured, most):
             started = time.perf_counter()
             seen = Simulation(setting, workload, seed).run(warm, seconds)
             row |= told_of(seen)
@@ -185,17 +187,19 @@ def _scale(measured: ServiceTimes, most: int) -> Iterator[Item]:
 def _routing(measured: ServiceTimes, most: int) -> Iterator[Item]:
     for name, workload in (("chats", _CHATS), ("prompts", _PROMPTS)):
         for replicas in _doubled(most, 4):
+            seconds = 100.0 if replicas > 64 else 400.0
             for by_beginning in (True, False):
                 row = {"workload": name, "replicas": replicas, "by_beginning": by_beginning}
                 setting = setting_of(replicas, measured, by_beginning=by_beginning)
-                yield row, setting, replace(workload, users=_USERS * replicas), 200.0, 200.0
+                yield row, setting, replace(workload, users=_USERS * replicas), 150.0, seconds
 
 
 def _failures(measured: ServiceTimes, most: int) -> Iterator[Item]:
-    workload = replace(_CHATS, users=_USERS * most)
-    for failures, seconds in ((0.0, 600.0), (0.01, 3600.0), (1.0, 600.0)):
-        row = {"failures_an_hour": failures, "replicas": most}
-        yield row, setting_of(most, measured, failures=failures), workload, 150.0, seconds
+    replicas = min(most, _APPLICATION)
+    workload = replace(_CHATS, users=_USERS * replicas)
+    for failures, seconds in ((0.0, 600.0), (0.01, 3600.0), (1.0, 1800.0)):
+        row = {"failures_an_hour": failures, "replicas": replicas}
+        yield row, setting_of(replicas, measured, failures=failures), workload, 100.0, seconds
 
 
 def _doubled(most: int, times: int = 2) -> Iterator[int]:

@@ -13,7 +13,9 @@ _WORK = {"chats": "chats", "prompts": "prompts that begin alike"}
 
 
 def draw(told: dict[str, Any]) -> Any:
-    figure, panels = pyplot.subplots(1, 2, figsize=(9, 3.8), layout="constrained")
+    count = 1 if told["picture"] == "failures" else 2
+    figure, axes = pyplot.subplots(1, count, figsize=(9, 3.8), layout="constrained", squeeze=False)
+    panels = axes[0]
     {"scale": _scale, "routing": _routing, "failures": _failures}[told["picture"]](told, panels)
     for axes in panels:
         axes.grid(color="0.9", linewidth=0.8)
@@ -63,21 +65,15 @@ def _routing(told: dict[str, Any], panels: Any) -> None:
 
 
 def _failures(told: dict[str, Any], panels: Any) -> None:
+    (axes,) = panels
     for row, (color, marker) in zip(told["failures"], _MARKS, strict=True):
-        label = f"{100 * row['failures_an_hour']:g} % of replicas an hour"
         shares = [100 / 2**number for number in range(len(row["whole"]))]
-        for axes in panels:
-            axes.plot(
-                row["whole"], shares, color=color, marker=marker, markersize=4, linewidth=1.2,
-                label=label,
-            )  # fmt: skip
-    for axes in panels:
-        axes.set_yscale("log")
-        axes.set_xlabel("seconds to the end of an answer")
-    panels[0].set_ylim(bottom=1)
-    panels[0].set_xlim(right=max(row["whole_p99"] for row in told["failures"]))
-    panels[0].set_ylabel("% of answers that take longer")
-    panels[0].legend(frameon=False)
+        label = f"{100 * row['failures_an_hour']:g} % of replicas fail in an hour"
+        axes.plot(row["whole"], shares, color=color, marker=marker, markersize=4, label=label)
+    axes.set_yscale("log")
+    axes.set_xlabel("seconds to the end of an answer")
+    axes.set_ylabel("% of answers that take longer")
+    axes.legend(frameon=False)
 
 
 def _by_replicas(axes: Any) -> None:
