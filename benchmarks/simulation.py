@@ -220,9 +220,9 @@ def _tail(values: list[float]) -> list[float]:
 
 # Beside the real thing
 
-_SLOWED = EngineTimes("slowed storyteller", 0.08, 0.004, 0.002, 64, 2**19, 256)
+_SLOWED = EngineTimes("slowed storyteller", 0.2, 0.01, 0.005, 64, 2**19, 256)
 _CLIENTS = Workload(
-    0, think=2.0, pause=4.0, turns=3, classes=12, beginning=80, question=20, reply=24,
+    0, think=5.0, pause=10.0, turns=3, classes=12, beginning=80, question=20, reply=24,
     by_class=True,
 )  # fmt: skip
 _ALONE = replace(_CLIENTS, think=0.05, pause=0.1)
@@ -238,8 +238,9 @@ def check(seconds: float, clients: int, output: Path, times: Path, work: Path) -
     """Real replicas on Ray, whose steps sleep, and a real host, beside simulated ones."""
     from peers import weights
     from simulated import clients as real
-    from simulated import engine_times, real_cluster
+    from simulated import engine_times, real_cluster, slowed
 
+    from modelcompose_jupyter import LocalHost
     from modelcompose_jupyter.ray.cluster import cluster
 
     measured = ServiceTimes.load(times)
@@ -264,7 +265,17 @@ def check(seconds: float, clients: int, output: Path, times: Path, work: Path) -
         rows.append(row)
         output.write_text(json.dumps(rows, indent=1) + "\n", "utf-8")
 
-    _let_workers_import()
+    nothing = ServerTimes(0, 0, 0, 0, 0, 0)
+    for users in (4, 16):
+        # What else this machine does now slows both.
+        engine = engine_times.measure_as_it_is(weights.BUNDLED, work, 3, users)
+        workload = replace(_ALONE, users=users)
+        seen = real.of_a_host(LocalHost(), workload, folder, seconds / 3, seconds)
+        compare("one host, bundled model", Setting(1, engine, nothing), workload, seen)
+    workload = replace(_CLIENTS, users=clients)
+    seen = real.of_a_host(slowed.make_host(_SLOWED), workload, folder, seconds / 3, seconds)
+    compare("one host, slowed", Setting(1, _SLOWED, nothing), workload, seen)
+    _prepare_workers()
     with cluster(None):
         for replicas in (1, 2, 3):
             workload = replace(_CLIENTS, users=clients * replicas)
@@ -272,13 +283,6 @@ def check(seconds: float, clients: int, output: Path, times: Path, work: Path) -
                 seen = real.over_http(server.url, workload, folder, seconds / 3, seconds)
             setting = Setting(replicas, _SLOWED, measured.server)
             compare(f"{replicas} replicas on Ray, slowed", setting, workload, seen)
-    for users in (4, 16):
-        # What else this machine does now slows both.
-        engine = engine_times.measure_as_it_is(weights.BUNDLED, work, 3, users)
-        workload = replace(_ALONE, users=users)
-        seen = real.of_a_host(workload, folder, seconds / 3, seconds)
-        nothing = ServerTimes(0, 0, 0, 0, 0, 0)
-        compare("one host, bundled model", Setting(1, engine, nothing), workload, seen)
 
 
 def _figures(
@@ -294,10 +298,12 @@ def _figures(
     }
 
 
-def _let_workers_import() -> None:
-    """Have Ray's processes find this folder, and the package that this one uses."""
+def _prepare_workers() -> None:
+    """Have Ray's processes find this folder, and the package that this one uses; and not stand back
+    behind all else that this machine does, as they do by default."""
     paths = (str(_HERE), str(_HERE.parent), os.environ.get("PYTHONPATH"))
     os.environ["PYTHONPATH"] = os.pathsep.join(filter(None, paths))
+    os.environ["RAY_worker_niceness"] = "0"  # noqa: SIM112
 
 
 @main.command()
@@ -325,7 +331,7 @@ def measure(rounds: int, parts: str, results: Path | None, output: Path, work: P
             engines.append(engine_times.of_results(told, work))
         found = replace(found, engines={each.model: each for each in engines})
     if "server" in parts:
-        _let_workers_import()
+        _prepare_workers()
         folder = weights.folder_of(weights.BUNDLED, "bfloat16", work)
         with cluster(None):
             found = replace(

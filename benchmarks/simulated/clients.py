@@ -184,9 +184,11 @@ async def _post(client: httpx.AsyncClient, prompt: str, tokens: int) -> _Answer:
 # Of a host in this process
 
 
-def of_a_host(workload: Workload, folder: Path, warm: float, seconds: float) -> Told:
-    """The same of a host in this process, without a server."""
-    host, document = LocalHost(), load_document(DOCUMENT)
+def of_a_host(
+    host: LocalHost, workload: Workload, folder: Path, warm: float, seconds: float
+) -> Told:
+    """The same of a host in this process, without a server; it is closed then."""
+    document = load_document(DOCUMENT)
 
     async def asking(prompt: str, tokens: int) -> _Answer:
         run = host.submit(document, None, {"prompt": prompt, "tokens": tokens})
