@@ -229,7 +229,7 @@ _ALONE = replace(_CLIENTS, think=0.05, pause=0.1)
 
 
 @main.command()
-@click.option("--seconds", default=60.0, show_default=True, help="Of each, after a third of it.")
+@click.option("--seconds", default=60.0, show_default=True, help="Of each, after as many.")
 @click.option("--clients", default=20, show_default=True, help="Of each replica.")
 @click.option("--output", type=click.Path(path_type=Path), default=_CHECK)
 @_times
@@ -256,7 +256,7 @@ def check(seconds: float, clients: int, output: Path, times: Path, work: Path) -
             "refused": seen.refused,
             "load": os.getloadavg()[0],
         }
-        each = Simulation(setting, workload, 1).run(seconds / 3, seconds)
+        each = Simulation(setting, workload, 1).run(seconds, seconds)
         row["simulated"] = _figures(each.first, each.whole, each.hit_rate, seconds)
         row["error"] = {
             key: round(row["simulated"][key] / value - 1, 3) for key, value in row["seen"].items()
@@ -270,17 +270,17 @@ def check(seconds: float, clients: int, output: Path, times: Path, work: Path) -
         # What else this machine does now slows both.
         engine = engine_times.measure_as_it_is(weights.BUNDLED, work, 3, users)
         workload = replace(_ALONE, users=users)
-        seen = real.of_a_host(LocalHost(), workload, folder, seconds / 3, seconds)
+        seen = real.of_a_host(LocalHost(), workload, folder, seconds, seconds)
         compare("one host, bundled model", Setting(1, engine, nothing), workload, seen)
     workload = replace(_CLIENTS, users=clients)
-    seen = real.of_a_host(slowed.make_host(_SLOWED), workload, folder, seconds / 3, seconds)
+    seen = real.of_a_host(slowed.make_host(_SLOWED), workload, folder, seconds, seconds)
     compare("one host, slowed", Setting(1, _SLOWED, nothing), workload, seen)
     _prepare_workers()
     with cluster(None):
         for replicas in (1, 2, 3):
             workload = replace(_CLIENTS, users=clients * replicas)
             with real_cluster.replicas(replicas, _SLOWED) as (server, _):
-                seen = real.over_http(server.url, workload, folder, seconds / 3, seconds)
+                seen = real.over_http(server.url, workload, folder, seconds, seconds)
             setting = Setting(replicas, _SLOWED, measured.server)
             compare(f"{replicas} replicas on Ray, slowed", setting, workload, seen)
 

@@ -174,7 +174,8 @@ async def _post(client: httpx.AsyncClient, prompt: str, tokens: int) -> _Answer:
                 elif line.startswith("data: ") and kind in ("text", "state"):
                     data: dict[str, Any] = json.loads(line[6:])
                     if kind == "text":
-                        found.first = found.first or time.perf_counter()
+                        if data["text"]:  # the first event only says that there will be one
+                            found.first = found.first or time.perf_counter()
                         found.text = found.text[: data["offset"]] + data["text"]
                     found.usage = data.get("summary", {}).get("usage") or found.usage
         found.ended = time.perf_counter()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import json
 import os
 import signal
 import statistics
@@ -80,7 +81,7 @@ def _ask(server: Server, prompt: str, tokens: int) -> float:
         for each in answer.iter_lines():
             if each.startswith("event: "):
                 kind = each[7:]
-            elif each.startswith("data: ") and kind == "text":
+            elif each.startswith("data: ") and kind == "text" and json.loads(each[6:])["text"]:
                 first = first or time.perf_counter() - started
     return first
 
