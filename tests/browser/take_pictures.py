@@ -116,7 +116,7 @@ class Film:
 @pytest.mark.viewport(900, 1000)
 def test_animation(lab: Lab) -> None:
     page = lab._page
-    notebook, panel = declared(lab, page, "light", 300)
+    notebook, panel = declared(lab, page, "light", 600)
     told(panel)  # the model is in memory from here on
     prompt = panel.field("Prompt")
     film = Film(page, notebook.cell(1))
@@ -134,7 +134,6 @@ def test_animation(lab: Lab) -> None:
         slider.press("ArrowRight")
         film.take(0.08)
     panel.run.click()
-    film.take()
     film.take()
     panel.stop.click()
     film.take(1.6)
