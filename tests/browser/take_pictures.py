@@ -30,12 +30,14 @@ component:
   model: bundled:storyteller
   text: ${input.prompt as text | Once upon a time in a distant galaxy}
   params:
-    max_output_length: LENGTH
+    max_output_length: 120
     temperature: ${input.temperature as slider/0,1.5,0.1 | 0.7}
     seed: ${input.seed as integer | 7}
 """
 
 PROMPT = "An old lighthouse keeper heard a knock"
+
+LONG = "600\n    min_output_length: 600"  # long enough to be stopped
 
 themes = pytest.mark.parametrize("theme", ["light", "dark"])
 
@@ -54,9 +56,9 @@ def alone(page: Page) -> None:
 
 
 def declared(
-    lab: Lab, page: Page, theme: Literal["light", "dark"], length: int
+    lab: Lab, page: Page, theme: Literal["light", "dark"], story: str = STORY
 ) -> tuple[NotebookPage, Panel]:
-    notebook = lab.open(LOAD, STORY.replace("LENGTH", str(length)), theme=theme)
+    notebook = lab.open(LOAD, story, theme=theme)
     alone(page)
     notebook.run(0)
     notebook.run(1)
@@ -72,7 +74,7 @@ def told(panel: Panel) -> None:
 @themes
 @pytest.mark.viewport(900, 1100)
 def test_panel(lab: Lab, theme: Literal["light", "dark"]) -> None:
-    notebook, panel = declared(lab, lab._page, theme, 120)
+    notebook, panel = declared(lab, lab._page, theme)
     told(panel)
     panel.field("Seed").fill("8")  # what it says of the second run has no loading in it
     panel.field("Seed").fill("7")
@@ -116,7 +118,7 @@ class Film:
 @pytest.mark.viewport(900, 1000)
 def test_animation(lab: Lab) -> None:
     page = lab._page
-    notebook, panel = declared(lab, page, "light", 600)
+    notebook, panel = declared(lab, page, "light", STORY.replace("120", LONG))
     told(panel)  # the model is in memory from here on
     prompt = panel.field("Prompt")
     film = Film(page, notebook.cell(1))
