@@ -19,6 +19,7 @@ from .host_selection import is_page
 from .progress import as_text, says_only, status_line
 from .run_follower import ProgressLine, await_end, follow
 from .terminal import TerminalLine, for_terminal
+from .translation import localized
 from .widgets.outputs import preformatted
 from .workflow import EventIterator, Run, State
 
@@ -48,11 +49,11 @@ def show(run: Run, since: float | None = None) -> None:
         follow(run, line=TerminalLine(), write=write, ask=asker(), since=since)
     if not says_only(run.output, run.text):
         print(as_text(run.output))  # noqa: T201
-    status = status_line(run)
+    status = localized(status_line(run))
     data = {"text/plain": f"[{status}]", "text/html": f"<small>{escape(status)}</small>"}
     display(data, metadata=run.notebook_metadata(), raw=True)
     for warning in run.warnings:
-        print(f"warning: {warning}")  # noqa: T201
+        print(localized(f"warning: {warning}"))  # noqa: T201
 
 
 def wait(run: Run, *, or_text: bool = False) -> None:
@@ -87,8 +88,12 @@ def asker() -> Ask:
     if threading.current_thread() is threading.main_thread():
         is_terminal = not _has_kernel() and sys.stdin.isatty() and sys.stdout.isatty()
         if is_looked_at() or is_terminal:
-            return Prompter(print, input)
+            return Prompter(_say, lambda prompt: input(localized(prompt)))
     return refuse
+
+
+def _say(text: str) -> None:
+    print(localized(text))  # noqa: T201
 
 
 @contextmanager
@@ -153,6 +158,7 @@ class CellOutput:
 
     def show(self, text: str) -> None:
         """Show a progress line; an empty one wipes it."""
+        text = localized(text)
         self._is_stale |= text != self._line
         self._line = text
         self._send_soon()

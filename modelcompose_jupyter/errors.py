@@ -15,6 +15,7 @@ from typing import Any
 
 from .path_redaction import last_name, without_folders
 from .redaction import redact, redacted
+from .translation import ENGLISH, environment_language, localized, translated
 
 _MOST_SECONDS = 10**6
 
@@ -155,26 +156,29 @@ class ComposeError(Exception):
             retry_after=_seconds(data.get("retry_after")),
         )
 
-    def lines(self) -> list[str]:
+    def lines(self, language: str = ENGLISH) -> list[str]:
         """The whole message, a line each, and below it the user's own lines of code."""
-        return [*_lines(self), *(self.traceback or "").splitlines()]
+        return [*_lines(self, language), *(self.traceback or "").splitlines()]
 
     def __str__(self) -> str:
         return "\n".join(self.lines())
 
-    def shown(self, *, for_guests: bool) -> str:
+    def shown(self, *, for_guests: bool, language: str = ENGLISH) -> str:
         """The whole message; for guests without the document's line and this computer's folders."""
         if not for_guests:
-            return str(self)
+            return "\n".join(self.lines(language))
         parts = self.problems if isinstance(self, DocumentError) else [self]
-        return "\n".join(line for each in parts for line in _lines(each, for_guests=True))
+        return "\n".join(line for each in parts for line in _lines(each, language, for_guests=True))
 
     def _render_traceback_(self) -> list[str]:
         """IPython's hook for errors that show themselves: the paragraph, without a traceback."""
-        return f"{type(self).__name__}: {self}".splitlines()
+        text = "\n".join(self.lines(environment_language()))
+        return f"{type(self).__name__}: {text}".splitlines()
 
 
-def _lines(wrong: ComposeError | Problem, *, for_guests: bool = False) -> list[str]:
+def _lines(
+    wrong: ComposeError | Problem, language: str = ENGLISH, *, for_guests: bool = False
+) -> list[str]:
     """What an error or a problem says: where it is, what is wrong, the line, what to do."""
     message, hint, where, excerpt = wrong.message, wrong.hint, wrong.where, list[str]()
     if for_guests:
@@ -183,6 +187,7 @@ def _lines(wrong: ComposeError | Problem, *, for_guests: bool = False) -> list[s
     elif where:
         excerpt = where.excerpt()
     place = f"{where}: " if where else ""
+    message, hint = translated(message, language), hint and translated(hint, language)
     return [f"{place}{message}", *excerpt, *([f"  {hint}"] if hint else [])]
 
 
@@ -231,8 +236,8 @@ class Problem:
     def __str__(self) -> str:
         return f"{self.where}: {self.message}"
 
-    def lines(self) -> list[str]:
-        return _lines(self)
+    def lines(self, language: str = ENGLISH) -> list[str]:
+        return _lines(self, language)
 
 
 class DocumentError(ComposeError):
@@ -245,13 +250,13 @@ class DocumentError(ComposeError):
         super().__init__(first.message, hint=first.hint, where=first.where)
         self.problems = list(problems)
 
-    def lines(self) -> list[str]:
-        return [line for problem in self.problems for line in problem.lines()]
+    def lines(self, language: str = ENGLISH) -> list[str]:
+        return [line for problem in self.problems for line in problem.lines(language)]
 
     def _render_traceback_(self) -> list[str]:
         count = len(self.problems)
-        title = f"{type(self).__name__}: {count} problem{'s' if count > 1 else ''} in the document"
-        return [title, *self.lines()]
+        said = localized(f"{count} problem{'s' if count > 1 else ''} in the document")
+        return [f"{type(self).__name__}: {said}", *self.lines(environment_language())]
 
 
 class ExpressionError(ComposeError):

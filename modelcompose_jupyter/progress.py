@@ -26,7 +26,7 @@ _STEPS = {
 _FEW = 3  # jobs that are named
 _RATE_SECONDS = 1.0  # a rate over less says nothing
 _WORTH_SECONDS = 0.2  # of a wait that is worth a word at the end
-_LIMITS = {"context": ", the end of the model's context", "host": ", the host's limit"}
+_LIMITS = {"context": "the end of the model's context", "host": "the host's limit"}
 
 
 @dataclass(frozen=True)
@@ -227,11 +227,14 @@ def ending(run: Run) -> str:
     cut = reasons.count("length")
     if not cut:
         return "Finished"
-    which = "Cut" if len(reasons) == 1 else f"{cut} of {len(reasons)} texts cut"
-    return f"{which}{_at_limit(run)}"
+    limit = _limit(run)
+    if len(reasons) == 1:
+        return f"Cut at {limit}" if limit else "Cut"
+    total = len(reasons)
+    return f"{cut} of {total} texts cut at {limit}" if limit else f"{cut} of {total} texts cut"
 
 
-def _at_limit(run: Run) -> str:
+def _limit(run: Run) -> str:
     """At how many tokens texts were cut, and what set that limit, where it is one for all."""
     own = run.parameters.get("max_output_length"), run.limited_by
     limits = {
@@ -242,7 +245,9 @@ def _at_limit(run: Run) -> str:
     if len(limits) != 1:
         return ""
     ((length, limited_by),) = limits
-    return "" if length is None else f" at {_tokens(length)}{_LIMITS.get(str(limited_by), '')}"
+    if length is None:
+        return ""
+    return ", ".join(filter(None, [_tokens(length), _LIMITS.get(str(limited_by))]))
 
 
 def status_line(run: Run) -> str:
@@ -304,7 +309,7 @@ def _few(names: Sequence[str]) -> str:
 def _amount(run: Run) -> list[str]:
     """Its tokens, unless its ending tells them."""
     generated = run.usage.get("generated") or 0
-    is_said = list(run.finish_reasons.values()) == ["length"] and _at_limit(run)
+    is_said = list(run.finish_reasons.values()) == ["length"] and _limit(run)
     parts = [_tokens(generated)] if generated and not is_said else []
     if thought := run.usage.get("reasoning"):
         parts.append(f"{thought:,} of thought")

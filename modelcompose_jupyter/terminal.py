@@ -6,8 +6,12 @@ import re
 import shutil
 import sys
 import unicodedata
+from bisect import bisect_right
 from collections.abc import Callable
+from itertools import accumulate
 from typing import TextIO
+
+from .translation import localized
 
 _TAB = 8
 _DIM, _NOT_DIM = "\033[2m", "\033[22m"
@@ -30,16 +34,24 @@ class TerminalLine:
 
     def show(self, text: str) -> None:
         """Show a text, which may be what is shown already; an empty one wipes the line."""
-        text = _within(text, shutil.get_terminal_size().columns - 1)
+        text = _within(localized(text), shutil.get_terminal_size().columns - 1)
         if text != self._shown:
-            sys.stderr.write(f"\r{' ' * len(self._shown)}\r{text}")
+            sys.stderr.write(f"\r{' ' * columns(self._shown)}\r{text}")
             sys.stderr.flush()
             self._shown = text
 
 
-def _within(text: str, columns: int) -> str:
+def _within(text: str, most: int) -> str:
     """A text that no line of a terminal breaks, or it would stay when it is wiped."""
-    return text if len(text) <= columns else f"{text[: max(0, columns - 1)]}…"
+    ends = list(accumulate(map(_width, text)))
+    if not ends or ends[-1] <= most:
+        return text
+    return f"{text[: bisect_right(ends, max(0, most - 1))]}…"
+
+
+def columns(text: str) -> int:
+    """How many columns a text takes, about."""
+    return sum(map(_width, text))
 
 
 class WordWrap:

@@ -13,6 +13,7 @@ import type { KernelPart } from './kernels';
 import { Preview } from './preview';
 import { isRunning, stop } from './status';
 import { chooseTemplate } from './templates';
+import { trans } from './words';
 import { MAGIC } from './yaml';
 
 export const commands = {
@@ -48,30 +49,30 @@ export class Commands {
     const onServer = (): boolean => _core.server !== null && hasTarget();
     this._add(
       commands.insert,
-      'Insert Workflow Cell…',
+      trans.__('Insert Workflow Cell…'),
       this._insert,
       () => this._notebook() !== null
     );
-    this._add(commands.new, 'Compose Workflow', this._new, undefined, {
+    this._add(commands.new, trans.__('Compose Workflow'), this._new, undefined, {
       icon: workflowCardIcon,
-      caption: 'A new workflow file from a template, with its form beside it'
+      caption: trans.__('A new workflow file from a template, with its form beside it')
     });
-    this._add(commands.run, 'Run Workflow', this._run, hasTarget);
+    this._add(commands.run, trans.__('Run Workflow'), this._run, hasTarget);
     this._add(
       commands.stop,
-      'Stop Workflow Runs',
+      trans.__('Stop Workflow Runs'),
       () => stop(_core, this._notebook()),
       () => isRunning(_core, this._notebook())
     );
-    this._add(commands.serve, 'Serve Workflows over HTTP', this._serve, hasTarget);
-    this._add(commands.dashboard, 'Open Workflow Dashboard', this._dashboard, onServer);
+    this._add(commands.serve, trans.__('Serve Workflows over HTTP'), this._serve, hasTarget);
+    this._add(commands.dashboard, trans.__('Open Workflow Dashboard'), this._dashboard, onServer);
     this._add(
       commands.preview,
-      'Show Workflow Preview',
+      trans.__('Show Workflow Preview'),
       this._preview,
       () => _core.server !== null && this._target()?.file !== undefined
     );
-    this._add(commands.curl, 'Copy Workflow as curl', this._curl, hasTarget);
+    this._add(commands.curl, trans.__('Copy Workflow as curl'), this._curl, hasTarget);
   }
 
   private _add(
@@ -124,7 +125,7 @@ export class Commands {
 
   private async _insert(): Promise<void> {
     const panel = this._notebook();
-    const template = panel && (await this._template('Insert'));
+    const template = panel && (await this._template(trans.__('Insert')));
     if (!panel || !template) {
       return;
     }
@@ -139,7 +140,7 @@ export class Commands {
   }
 
   private async _new({ cwd }: ReadonlyPartialJSONObject): Promise<unknown> {
-    const template = await this._template('Create');
+    const template = await this._template(trans.__('Create'));
     if (!template) {
       return null;
     }
@@ -181,8 +182,11 @@ export class Commands {
       await saved(target.file);
       const address = server.serve(path).then(host => server.apiOf(host));
       Notification.promise(address, {
-        pending: { message: `Starting a host for ${path}…`, options: { autoClose: false } },
-        success: { message: served => `${path} is served at ${served}` },
+        pending: {
+          message: trans.__('Starting a host for %1…', path),
+          options: { autoClose: false }
+        },
+        success: { message: served => trans.__('%1 is served at %2', path, served) },
         error: { message: reason => (reason as Error).message }
       });
     } else if (target) {
@@ -228,7 +232,7 @@ export class Commands {
     }
     if (command) {
       Clipboard.copyToSystem(String(command));
-      Notification.success('The command is in the clipboard', { autoClose: 3000 });
+      Notification.success(trans.__('The command is in the clipboard'), { autoClose: 3000 });
     }
   }
 
@@ -250,7 +254,9 @@ export class Commands {
   private _server(): NonNullable<Core['server']> {
     if (!this._core.server) {
       throw new Error(
-        'This Jupyter server has no modelcompose-jupyter.\nInstall it in the environment of the server.'
+        trans.__(
+          'This Jupyter server has no modelcompose-jupyter.\nInstall it in the environment of the server.'
+        )
       );
     }
     return this._core.server;
@@ -259,7 +265,7 @@ export class Commands {
   private _kernelOf(notebook: NotebookPanel): KernelPart {
     const part = this._core.kernels.of(notebook);
     if (!part) {
-      throw new Error(`This notebook's kernel does not answer.\nRun: ${LOAD}`);
+      throw new Error(trans.__('This notebook’s kernel does not answer.\nRun: %1', LOAD));
     }
     return part;
   }

@@ -1,4 +1,5 @@
 import type { IModel } from './kernels';
+import { trans } from './words';
 
 /** Bytes for people, as the kernel writes them. */
 export function formatBytes(bytes: number): string {
@@ -15,6 +16,10 @@ export function formatBytes(bytes: number): string {
 export function modelSummary(model: IModel): string {
   const memory = model.memory_bytes === null ? '' : formatBytes(model.memory_bytes);
   const doing =
-    model.state === 'loading' ? 'loading' : model.running ? `${model.running} running` : '';
+    model.state === 'loading'
+      ? trans.__('loading')
+      : model.running
+        ? trans.__('%1 running', model.running)
+        : '';
   return [memory, model.device, doing].filter(Boolean).join(' · ');
 }

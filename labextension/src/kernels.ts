@@ -2,6 +2,7 @@ import { type INotebookTracker, NotebookActions, type NotebookPanel } from '@jup
 import { type Kernel, KernelMessage } from '@jupyterlab/services';
 import type { JSONObject, JSONValue } from '@lumino/coreutils';
 import { type ISignal, Signal } from '@lumino/signaling';
+import { language, trans } from './words';
 
 const COMM_TARGET = 'modelcompose';
 const REQUEST = 'modelcompose_request';
@@ -63,11 +64,18 @@ export class KernelPart {
    * @throws an Error with the kernel's words where it refuses, or has gone.
    */
   async ask(question: string, data: JSONObject = {}): Promise<JSONValue> {
-    const reply = (await onControl(this.kernel, REQUEST, { question, data })) as Partial<Reply>;
+    const reply = (await onControl(this.kernel, REQUEST, {
+      question,
+      data: { language: language(), ...data }
+    })) as Partial<Reply>;
     if (reply.status === 'ok') {
       return reply.answer ?? null;
     }
-    const { message, hint } = { message: 'The kernel does not answer.', hint: null, ...reply };
+    const { message, hint } = {
+      message: trans.__('The kernel does not answer.'),
+      hint: null,
+      ...reply
+    };
     throw new Error([message, hint].filter(Boolean).join('\n'));
   }
 

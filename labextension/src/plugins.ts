@@ -11,6 +11,7 @@ import { INotebookTracker, type NotebookPanel } from '@jupyterlab/notebook';
 import { IRunningSessionManagers } from '@jupyterlab/running';
 import { ISettingRegistry } from '@jupyterlab/settingregistry';
 import { IStatusBar } from '@jupyterlab/statusbar';
+import { ITranslator } from '@jupyterlab/translation';
 
 import type { IDisposable } from '@lumino/disposable';
 import { Commands, commands, EXPLAIN } from './commands';
@@ -20,6 +21,7 @@ import { registerEditorExtensions } from './editor_extensions';
 import { explainAtCursor } from './explanations';
 import { Models, raiseSection } from './running_panel';
 import { previewButton, StatusItem, stopButton } from './status';
+import { speak, trans } from './words';
 
 // Of JupyterLab everything is optional: an application that lacks a part lacks what stands in it.
 
@@ -28,13 +30,15 @@ const core: JupyterFrontEndPlugin<Core> = {
   description: 'Who answers questions about workflows, and what the user has switched off.',
   autoStart: true,
   provides: ICore,
-  optional: [INotebookTracker, IEditorTracker, ISettingRegistry],
+  optional: [INotebookTracker, IEditorTracker, ISettingRegistry, ITranslator],
   activate: async (
     app: JupyterFrontEnd,
     notebooks: INotebookTracker | null,
     editors: IEditorTracker | null,
-    settings: ISettingRegistry | null
+    settings: ISettingRegistry | null,
+    translator: ITranslator | null
   ) => {
+    speak(translator); // before anything else says something
     const core = new Core(app.serviceManager, notebooks, editors);
     await core.follow(settings).catch(() => undefined); // without its schema everything is on
     return core;
@@ -57,7 +61,7 @@ const editing: JupyterFrontEndPlugin<void> = {
     if (extensions && languages) {
       registerEditorExtensions(core, extensions, languages, completer);
       app.commands.addCommand(EXPLAIN, {
-        label: 'Explain What Stands at the Cursor',
+        label: trans.__('Explain What Stands at the Cursor'),
         isVisible: () => core.has('explanations'),
         isEnabled: () => core.has('explanations'),
         describedBy: { args: { type: 'object', properties: {} } },

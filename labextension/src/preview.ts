@@ -5,6 +5,7 @@ import { IFrame, launchIcon, refreshIcon, ToolbarButton } from '@jupyterlab/ui-c
 
 import { workflowIcon } from './icons';
 import type { ServerPart } from './server';
+import { trans } from './words';
 
 const SAVED = 'modelcompose:saved'; // what the page listens for
 const RUN_BUTTON = '.modelcompose-controls button:first-of-type';
@@ -31,21 +32,26 @@ export class Preview extends MainAreaWidget<IFrame> {
       })
     });
     const { context } = _editor;
-    this._frame.title = `Preview of ${context.path.split('/').pop()}`;
+    const name = context.path.split('/').pop() ?? '';
+    this._frame.title = trans.__('Preview of %1', name);
     this.addClass('modelcompose-preview');
     this.title.icon = workflowIcon;
-    this.title.label = `Preview: ${context.path.split('/').pop()}`;
+    this.title.label = trans.__('Preview: %1', name);
     this.title.closable = true;
     const reload = (): void => this.reload();
     this.toolbar.addItem(
       'reload',
-      new ToolbarButton({ icon: refreshIcon, tooltip: 'Load the page again', onClick: reload })
+      new ToolbarButton({
+        icon: refreshIcon,
+        tooltip: trans.__('Load the page again'),
+        onClick: reload
+      })
     );
     this.toolbar.addItem(
       'open',
       new ToolbarButton({
         icon: launchIcon,
-        tooltip: 'Open the page in a tab of the browser',
+        tooltip: trans.__('Open the page in a tab of the browser'),
         onClick: () => void window.open(_server.pageOf(context.localPath))
       })
     );

@@ -11,9 +11,9 @@ import { formatBytes, modelSummary } from './format';
 import { modelIcon, workflowIcon } from './icons';
 import type { IModel, KernelPart } from './kernels';
 import type { IHost, ServerPart } from './server';
+import { trans } from './words';
 
 const POLL_SECONDS = 10;
-const NAME = 'Models';
 
 /** Something to be listed: a host, or a model with the host that it is in. */
 interface IItem extends IRunningSessions.IRunningItem {
@@ -32,7 +32,7 @@ export function raiseSection(shell: JupyterFrontEnd.IShell): void {
   const found = [...shell.widgets('left'), ...shell.widgets('right')];
   const panel = found.find(each => each.id === PANEL);
   if (panel instanceof SidePanel) {
-    const section = panel.widgets.find(each => each.title.label === NAME);
+    const section = panel.widgets.find(each => each.title.label === trans.__('Models'));
     if (section && panel.widgets.indexOf(section) > AHEAD) {
       panel.insertWidget(AHEAD, section as Parameters<SidePanel['insertWidget']>[1]);
     }
@@ -41,9 +41,11 @@ export function raiseSection(shell: JupyterFrontEnd.IShell): void {
 
 /** Models in memory, by host: kernels of open notebooks, and hosts that the Jupyter server sees. */
 export class Models implements IRunningSessions.IManager {
-  readonly name = NAME;
-  readonly shutdownAllLabel = 'Unload All';
-  readonly shutdownAllConfirmationText = 'Do you want to unload all models that no run uses?';
+  readonly name = trans.__('Models');
+  readonly shutdownAllLabel = trans.__('Unload All');
+  readonly shutdownAllConfirmationText = trans.__(
+    'Do you want to unload all models that no run uses?'
+  );
   readonly shutdownItemIcon = closeIcon;
 
   constructor(
@@ -107,7 +109,7 @@ export class Models implements IRunningSessions.IManager {
       ...this._host(name, notebookIcon, models),
       open: () => this._open(path),
       labelTitle: () => path,
-      ...(serving && this._end('Stop Serving', serving))
+      ...(serving && this._end(trans.__('Stop Serving'), serving))
     };
     return [
       item,
@@ -120,9 +122,9 @@ export class Models implements IRunningSessions.IManager {
     const item = {
       ...this._host(host.title, workflowIcon, models),
       ...(document && { open: () => this._open(document) }),
-      ...(host.state !== 'ready' && { detail: () => host.state }),
+      ...(host.state !== 'ready' && { detail: () => stateWord(host.state) }),
       labelTitle: () => document ?? host.title,
-      ...this._end('Shut Down', host)
+      ...this._end(trans.__('Shut Down'), host)
     };
     const unload = (model: IModel) => async () => this._core.server?.unload(host.id, model.id);
     return [item, ...models.map(each => this._model(each, unload(each)))];
@@ -141,7 +143,7 @@ export class Models implements IRunningSessions.IManager {
 
   private _model(model: IModel, unload: () => Promise<unknown>): IItem {
     return {
-      end: 'Unload',
+      end: trans.__('Unload'),
       className: 'modelcompose-model',
       icon: () => modelIcon,
       label: () => model.id,
@@ -176,4 +178,8 @@ export class Models implements IRunningSessions.IManager {
   private _hosts: [IHost, IModel[]][] = [];
   private _poll: Poll | null = null;
   private _changed = new Signal<this, void>(this);
+}
+
+function stateWord(state: IHost['state']): string {
+  return state === 'ending' ? trans.__('ending') : trans.__('unreachable');
 }

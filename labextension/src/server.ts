@@ -3,6 +3,7 @@ import { ServerConnection } from '@jupyterlab/services';
 import type { JSONValue } from '@lumino/coreutils';
 
 import type { IModel } from './kernels';
+import { language } from './words';
 
 /** A host, as the Jupyter server describes it. */
 export interface IHost {
@@ -78,7 +79,11 @@ export class ServerPart {
   private async _request(method: string, path: string, body?: object): Promise<JSONValue> {
     const response = await ServerConnection.makeRequest(
       URLExt.join(this._root, path),
-      { method, ...(body ? { body: JSON.stringify(body) } : {}) },
+      {
+        method,
+        headers: { 'Accept-Language': language() },
+        ...(body ? { body: JSON.stringify(body) } : {})
+      },
       this._settings
     );
     const answer = response.status === 204 ? null : await response.json();

@@ -10,6 +10,7 @@ import type { Core } from './core';
 import { formatBytes, modelSummary } from './format';
 import { workflowIcon } from './icons';
 import type { IStatus } from './kernels';
+import { trans } from './words';
 
 /** Stop a notebook's runs, also while a cell blocks. */
 export async function stop(core: Core, panel: NotebookPanel | null): Promise<void> {
@@ -52,8 +53,8 @@ class FeatureButton extends ToolbarButton {
 export function stopButton(core: Core, panel: NotebookPanel): ToolbarButton {
   const options = {
     icon: stopIcon,
-    label: 'Stop runs',
-    tooltip: 'Stop the runs of this notebook within a token; their texts stay',
+    label: trans.__('Stop runs'),
+    tooltip: trans.__('Stop the runs of this notebook within a token; their texts stay'),
     onClick: () => void stop(core, panel)
   };
   const button = new FeatureButton(core, options, button => {
@@ -72,8 +73,8 @@ export function previewButton(
 ): ToolbarButton {
   const options = {
     icon: workflowIcon,
-    label: 'Preview',
-    tooltip: 'Show form and diagram',
+    label: trans.__('Preview'),
+    tooltip: trans.__('Show form and diagram'),
     onClick
   };
   const update = (button: FeatureButton): void =>
@@ -107,10 +108,10 @@ export class StatusItem extends Widget {
   private _show(status?: IStatus): void {
     const { models = [], runs = [], tokens_per_second: rate = null } = status ?? {};
     const total = models.reduce((sum, each) => sum + (each.memory_bytes ?? 0), 0);
-    const names = models.length > 1 ? `${models.length} models` : (models[0]?.id ?? '');
+    const names = models.length > 1 ? trans.__('%1 models', models.length) : (models[0]?.id ?? '');
     const loading = models.some(each => each.state === 'loading');
-    const speed = runs.length && rate !== null ? `${rate.toFixed(1)} tokens/s` : '';
-    const parts = [names, total ? formatBytes(total) : '', loading ? 'loading' : speed];
+    const speed = runs.length && rate !== null ? trans.__('%1 tokens/s', rate.toFixed(1)) : '';
+    const parts = [names, total ? formatBytes(total) : '', loading ? trans.__('loading') : speed];
     this.node.textContent = parts.filter(Boolean).join(' · ');
     this.node.title = models.map(each => `${each.source}: ${modelSummary(each)}`).join('\n');
     this._changed.emit();

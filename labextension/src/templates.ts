@@ -5,6 +5,7 @@ import { Widget } from '@lumino/widgets';
 
 import type { ITemplate } from './core';
 import { drawn, sketch } from './sketch';
+import { trans } from './words';
 
 /** Have a user choose a template; null where it is called off. */
 export async function chooseTemplate(
@@ -13,7 +14,7 @@ export async function chooseTemplate(
 ): Promise<ITemplate | null> {
   const body = new Chooser(templates);
   const { button, value } = await showDialog<number>({
-    title: 'New workflow',
+    title: trans.__('New workflow'),
     body,
     buttons: [Dialog.cancelButton(), Dialog.okButton({ label: accept })],
     focusNodeSelector: 'input:checked'
@@ -27,7 +28,7 @@ class Chooser extends Widget implements Dialog.IBodyWidget<number> {
     super({ node: document.createElement('fieldset') });
     this.addClass('modelcompose-templates');
     const legend = document.createElement('legend');
-    legend.textContent = 'What it begins as';
+    legend.textContent = trans.__('What it begins as');
     this.node.append(legend, ...templates.map((each, index) => this._card(each, index)));
   }
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gettext
 import io
 import os
 import re
@@ -20,6 +21,7 @@ from ..errors import (
     UsageError,
     one_line,
 )
+from ..translation import ENGLISH, LOCALES, environment_language, localized
 
 _DEFAULT_FILES = ("model-compose.yml", "model-compose.yaml")
 _DOCUMENTS = (".yml", ".yaml", ".json")
@@ -65,13 +67,14 @@ class _Group(click.Group):
                 stream.reconfigure(errors="backslashreplace")
                 if stream.isatty():
                     setattr(sys, name, Terminal(stream))
+        _speak(self)
         return super().main(*args, **kwargs)
 
     def invoke(self, ctx: click.Context) -> Any:
         try:
             return super().invoke(ctx)
         except ComposeError as error:
-            click.echo(str(error), err=True)
+            click.echo("\n".join(error.lines(environment_language())), err=True)
             ctx.exit(2 if isinstance(error, _BAD_USE) else 1)
         except KeyboardInterrupt:
             ctx.exit(130)
@@ -80,8 +83,26 @@ class _Group(click.Group):
             os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
             ctx.exit(1)
         except OSError as error:
-            click.echo(f"cannot go on: {one_line(error)}", err=True)
+            say(f"cannot go on: {one_line(error)}")
             ctx.exit(1)
+
+
+def _speak(group: click.Group) -> None:
+    """Have click and its commands speak the language of the terminal."""
+    if environment_language() == ENGLISH:
+        return
+    gettext.bindtextdomain("click", LOCALES)
+    gettext.textdomain("click")
+    for command in (group, *group.commands.values()):
+        command.help = command.help and localized(command.help)
+        for parameter in command.params:
+            if isinstance(parameter, click.Option) and parameter.help:
+                parameter.help = localized(parameter.help)
+
+
+def say(text: str) -> None:
+    """Say something on standard error, in the language of the terminal."""
+    click.echo(localized(text), err=True)
 
 
 @click.group(cls=_Group, context_settings={"help_option_names": ["-h", "--help"]})

@@ -12,7 +12,7 @@ import click
 
 from ..errors import UsageError
 from ..formatting import duration
-from .group import document_path, file_option, main, workflow_and_file
+from .group import document_path, file_option, main, say, workflow_and_file
 from .inputs import inputs_of
 
 if TYPE_CHECKING:
@@ -122,7 +122,7 @@ def _map(
     try:
         saved = flow.map(rows, save_to=save_to, on=on, progress=shows, **values)
     except KeyboardInterrupt:
-        click.echo("stopped; the same command goes on from here", err=True)
+        say("stopped; the same command goes on from here")
         if not flow.host.close(_STOP_SECONDS):
             sys.stderr.flush()
             os._exit(130)  # a load that is deep in a library cannot be stopped; the process can
@@ -134,8 +134,8 @@ def _tell(saved: SavedRows, seconds: float) -> None:
     failed = saved.failed
     told = [repr(saved), *([f"{failed:,} failed"] if failed else []), duration(seconds)]
     for index, error in saved.failures(_FAILURES_SHOWN):
-        click.echo(f"row {index}: {error.message}", err=True)
-    click.echo(" · ".join(told), err=True)
+        say(f"row {index}: {error.message}")
+    say(" · ".join(told))
     if failed:
         sys.exit(1)
 

@@ -6,6 +6,7 @@ import sys
 
 import click
 
+from ..translation import localized
 from .group import main
 
 
@@ -25,7 +26,9 @@ def models(free: bool) -> None:
     from ..progress import as_text
 
     if free:
-        click.echo(f"{size(packed_weights.discard())} of weights in 8 and 4 bits removed")
+        click.echo(
+            localized(f"{size(packed_weights.discard())} of weights in 8 and 4 bits removed")
+        )
         return
     found = installed()
     if not sys.stdout.isatty():
@@ -36,6 +39,5 @@ def models(free: bool) -> None:
     for model in found:
         click.echo(f"{model.source.ljust(width)}  {size(model.size_bytes)}")
     if kept := packed_weights.kept_bytes():
-        click.echo(
-            f"\nkept in 8 and 4 bits: {size(kept)}; 'model-compose models --free' removes it"
-        )
+        told = f"kept in 8 and 4 bits: {size(kept)}; 'model-compose models --free' removes it"
+        click.echo(f"\n{localized(told)}")

@@ -6,14 +6,14 @@ import os
 import sys
 import time
 from contextlib import nullcontext
-from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
 
 from ..terminal import TerminalLine, for_terminal, for_thoughts
-from .group import document_path, file_option, main, workflow_and_file
+from ..translation import localized
+from .group import document_path, file_option, main, say, workflow_and_file
 from .inputs import input_option, inputs_of
 from .output_file import writable
 from .output_file import write as write_file
@@ -61,7 +61,7 @@ def run(
         host = flow.host
         if line is not None and host is not local_host():
             line.show("")
-            click.echo(f"on {host}", err=True)
+            say(f"on {host}")
         try:
             _run(flow, values, line, began, stream=stream, target=target, auto_resume=auto_resume)
         except KeyboardInterrupt:
@@ -89,15 +89,15 @@ def _run(
     current = flow.submit(values)
     write = for_terminal(sys.stdout) if stream else None
     is_terminal = sys.stdin.isatty() and sys.stderr.isatty()
-    asks = Prompter(partial(click.echo, err=True), _entered) if is_terminal else refuse
-    note = partial(click.echo, err=True) if line is None else None  # a log has lines
+    asks = Prompter(say, _entered) if is_terminal else refuse
+    note = say if line is None else None  # a log has lines
     try:
         follow(
             current, line=line, write=write, think=for_thoughts(sys.stderr), note=note,
             ask=go_on if auto_resume else asks, stop_seconds=_STOP_SECONDS, since=began,
         )  # fmt: skip
     except (KeyboardInterrupt, OSError):
-        click.echo(f"\nstopped{tokens_so_far(current)}", err=True)
+        say(f"\nstopped{tokens_so_far(current)}")
         raise
     if target is not None:
         write_file(target, as_text(current.output) + "\n")
@@ -106,12 +106,12 @@ def _run(
         write = for_terminal(sys.stdout) if isinstance(current.output, str) else sys.stdout.write
         write(as_text(current.output) + "\n")
     for warning in current.warnings:
-        click.echo(f"warning: {warning}", err=True)
+        say(f"warning: {warning}")
     if line is not None:
-        click.echo(f"[{status_line(current)}]", err=True)
+        click.echo(f"[{localized(status_line(current))}]", err=True)
 
 
 def _entered(prompt: str) -> str:
     """The line that is entered after a prompt; standard output has the result alone."""
-    click.echo(prompt, nl=False, err=True)
+    click.echo(localized(prompt), nl=False, err=True)
     return input()

@@ -12,6 +12,7 @@ import click
 
 from ..errors import ComposeError, UsageError, one_line
 from ..text_encoding import EncodingError, decode, without_mark
+from ..translation import environment_language
 from .group import document_path, file_option, main, workflow_and_file
 from .inputs import input_option, inputs_of
 from .output_file import writable
@@ -84,7 +85,7 @@ def score(
         sys.stdout.write(text)
     failed = [each for each in scores if not isinstance(each, Score)]
     for each in failed:
-        click.echo(str(each), err=True)
+        click.echo("\n".join(each.lines(environment_language())), err=True)
     if failed:
         sys.exit(1)
 

@@ -12,7 +12,9 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from ..errors import ComposeError, UsageError
-from .group import document_argument, document_path, file_option, main
+from ..terminal import columns
+from ..translation import localized
+from .group import document_argument, document_path, file_option, main, say
 
 if TYPE_CHECKING:
     from ..document import RayRuntime
@@ -148,7 +150,7 @@ def up(
     path = document_path(file, document)
     served = load_document(path)
     for warning in served.warnings:
-        _say(f"warning: {warning}")
+        say(f"warning: {warning}")
     limits = {name: options.pop(name) for name in _LIMITS}
     for budget in ("memory_budget", "cache_budget"):
         limits[budget] = limits[budget] and int(limits[budget] * _GB)
@@ -165,7 +167,7 @@ def up(
     config.check()
     if sys.stderr.isatty():
         where = "" if config.ray is None else f" on {_cluster(config.ray)}"
-        _say(f"starting {config.title}{where} …")
+        say(f"starting {config.title}{where} …")
     if detach:
         start_detached(config)
         _tell(config)
@@ -174,9 +176,9 @@ def up(
     def on_ready(_: ServerInfo) -> None:
         _tell(config)
         if sys.stderr.isatty():
-            _say("Ctrl-C ends it.")
+            say("Ctrl-C ends it.")
 
-    sys.exit(Supervisor(config, _say).run(on_ready))
+    sys.exit(Supervisor(config, say).run(on_ready))
 
 
 def _replicas(written: str | None) -> tuple[int, int] | None:
@@ -236,7 +238,7 @@ def _tell(config: LaunchConfig) -> None:
     tokens = {"API": config.token, "page": config.page_token}
     if who := " and ".join(name for name, token in tokens.items() if token):
         where = config.token_from or f"'client_token' in {config.server_info_path}"
-        _say(f"The {who} can only be used with the token: {where}.")
+        say(f"The {who} can only be used with the token: {where}.")
 
 
 @main.command()
@@ -255,7 +257,7 @@ def down(file: str | None, everything: bool) -> None:
         raise _not_up(document, others[0] if others else None)
     for each in started:
         lifecycle.end(each)
-        _say(f"ended {each.document}")
+        say(f"ended {each.document}")
 
 
 @main.command()
@@ -303,7 +305,12 @@ def _described(status: dict[str, Any]) -> str:
         "Models": models or "none in memory",
         "Log": status["log"],
     }
-    return "\n".join(f"{name:<10}{value}" for name, value in rows.items() if value)
+    said = {localized(name): value for name, value in rows.items() if value}
+    width = max(map(columns, said)) + 3
+    return "\n".join(
+        f"{name}{' ' * (width - columns(name))}{localized(str(value))}"
+        for name, value in said.items()
+    )
 
 
 @main.command()
@@ -334,7 +341,3 @@ def logs(file: str | None, lines: int, follow: bool) -> None:
 def _not_up(document: Path | None, hint: str | None) -> ComposeError:
     message = "nothing is up" if document is None else f"{document} is not up"
     return ComposeError(message, hint=hint, code="not_up")
-
-
-def _say(line: str) -> None:
-    click.echo(line, err=True)

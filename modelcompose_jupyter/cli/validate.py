@@ -4,9 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sized
 
-import click
-
-from .group import document_argument, document_path, file_option, main
+from .group import document_argument, document_path, file_option, main, say
 
 
 @main.command()
@@ -19,11 +17,10 @@ def validate(document: str | None, file: str | None) -> None:
     path = document_path(file, document)
     checked = load_document(path)
     for warning in checked.warnings:
-        click.echo(f"warning: {warning}", err=True)
-    click.echo(
+        say(f"warning: {warning}")
+    say(
         f"{path} is valid: {_count(checked.components, 'component')}, "
         f"{_count(checked.workflows, 'workflow')}",
-        err=True,
     )
 
 

@@ -4,6 +4,8 @@
  * @typedef {import("@anywidget/types").AnyModel} Model
  */
 
+import { t } from "../widgets/words.js";
+
 /** @param {{ model: Model, el: HTMLElement }} view */
 function render({ model, el }) {
   el.classList.add("modelcompose-about");
@@ -17,9 +19,9 @@ function render({ model, el }) {
   const copy = document.createElement("button");
   copy.type = "button";
   copy.className = "modelcompose-button";
-  const label = () => (copy.textContent = "Copy");
+  const label = () => (copy.textContent = t("Copy"));
   copy.addEventListener("click", async () => {
-    copy.textContent = (await copied(command)) ? "Copied" : "Press Ctrl+C";
+    copy.textContent = (await copied(command)) ? t("Copied") : t("Press Ctrl+C");
     setTimeout(label, 1500);
   });
   const show = () => (command.textContent = model.get("curl"));
@@ -27,9 +29,9 @@ function render({ model, el }) {
   show();
   model.on("change:curl", show);
 
-  const how = folded("How it works", picture);
+  const how = folded(t("How it works"), picture);
   how.open = model.get("unfolded");
-  el.append(...(picture.firstChild ? [how] : []), folded("Call it over HTTP", command, copy));
+  el.append(...(picture.firstChild ? [how] : []), folded(t("Call it over HTTP"), command, copy));
   return () => model.off("change:curl", show);
 }
 

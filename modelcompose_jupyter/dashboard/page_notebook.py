@@ -21,6 +21,7 @@ VOILA_OPTIONS: Mapping[str, Any] = {
     "template": "modelcompose",
     "theme": "system",
     "allow_template_override": "NO",
+    "http_header_envs": ["Accept-Language"],  # as `translation.VISITOR_VARIABLE`
     # Those that draw widgets; a user's others have nothing to do in a page.
     "extension_allowlist": [
         "anywidget",

@@ -20,7 +20,9 @@ import traitlets
 from ..callable import Workflow
 from ..document import Document
 from ..errors import ComposeError, InputError
+from ..translation import environment_language, localized
 from ..widgets import inputs as fields
+from ..widgets.esm import joined
 from ..widgets.panel import Panel
 from ..widgets.snippets import as_curl, examples
 from . import DOCUMENT_VARIABLE
@@ -89,7 +91,7 @@ class PageView(ipywidgets.VBox):
 class About(anywidget.AnyWidget):
     """How a workflow works and how to call it over HTTP, both folded away."""
 
-    _esm = _FOLDER / "about.js"
+    _esm = joined(_FOLDER / "about.js")
 
     diagram = traitlets.Unicode(help="The jobs as SVG; empty where the panel shows them.").tag(
         sync=True
@@ -100,7 +102,7 @@ class About(anywidget.AnyWidget):
 
 def failure(error: ComposeError, *, for_guests: bool = True) -> ipywidgets.VBox:
     """An error in place of a page."""
-    shown = escape(error.shown(for_guests=for_guests))
+    shown = escape(error.shown(for_guests=for_guests, language=environment_language()))
     text = f'<pre class="modelcompose-error" role="alert">{shown}</pre>'
     page = ipywidgets.VBox([_style(), ipywidgets.HTML(text)])
     page.add_class("modelcompose-page")
@@ -150,12 +152,12 @@ def _notes(errors: list[ComposeError]) -> list[ipywidgets.HTML]:
     """What of the address could not be used."""
     if not errors:
         return []
-    lines = (f"{each.message}. {each.hint or ''}".rstrip() for each in errors)
+    lines = (f"{localized(each.message)}. {localized(each.hint or '')}".rstrip() for each in errors)
     items = "".join(f"<li>{escape(line)}</li>" for line in lines)
     return [
         ipywidgets.HTML(
             '<div class="modelcompose-notes" role="note">'
-            f"In the address of this page:<ul>{items}</ul></div>"
+            f"{localized('In the address of this page:')}<ul>{items}</ul></div>"
         )
     ]
 

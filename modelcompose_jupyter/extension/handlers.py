@@ -31,6 +31,7 @@ from ..server.http import status_of
 from ..server.schemas import Body, failure, parse_body
 from ..server.server_info import find_servers
 from ..text_encoding import EncodingError, decode
+from ..translation import reply_in
 from ..widgets.snippets import as_curl, examples
 from .host_manager import HostError, HostManager
 
@@ -91,10 +92,15 @@ class HostsHandler(APIHandler):
         if not isinstance(error, ComposeError):
             super().write_error(status_code, **kwargs)
             return
-        body = failure(error, is_guest=False)
+        body = reply_in(failure(error, is_guest=False), self._language)
         if isinstance(error, DocumentError):
             body["error"]["problems"] = [dataclasses.asdict(each) for each in error.problems]
         self._reply(body, error.status if isinstance(error, HostError) else status_of(error))
+
+    @property
+    def _language(self) -> str:
+        """That of JupyterLab, which the extension's requests name."""
+        return str(self.request.headers.get("Accept-Language", ""))
 
     def log_exception(self, kind: Any, error: Any, traceback: Any) -> None:
         if not isinstance(error, ComposeError):  # which are answers
@@ -161,7 +167,7 @@ class AskHandler(HostsHandler):
         about = (user, asked.path, asked.question) if is_one_text else None
         self._asked = self._questions.ask(lambda: _answer(asked, file), about=about)
         try:
-            self._reply(await asyncio.wrap_future(self._asked))
+            self._reply(reply_in(await asyncio.wrap_future(self._asked), self._language))
         except asyncio.CancelledError:
             if not self._asked.cancelled():
                 raise

@@ -22,6 +22,7 @@ from typing import TYPE_CHECKING, Any
 from ..background_worker import BackgroundWorker
 from ..errors import ComposeError, UsageError
 from ..redaction import get_logger
+from ..translation import reply_in
 
 if TYPE_CHECKING:
     from ..host import Host
@@ -90,10 +91,11 @@ class KernelPart:
             reply(_failed(error))
 
     def _content(self, asked: Mapping[str, Any]) -> dict[str, Any]:
+        language = str((asked.get("data") or {}).get("language", ""))
         try:
-            return {"status": "ok", "answer": self._answer(asked)}
+            return {"status": "ok", "answer": reply_in(self._answer(asked), language)}
         except ComposeError as error:
-            return _failed(error)
+            return reply_in(_failed(error), language)
         except Exception as error:  # a page waits for the reply
             message = f"{type(error).__name__}: {error}"
             return {"status": "failed", "message": message, "hint": None}

@@ -4,9 +4,15 @@ import { button, copyButton, element, setChildren, standIn } from "./dom.js";
 import { Following } from "./following.js";
 import { ThoughtFold } from "./thought_fold.js";
 import { ToolCalls } from "./tool_calls.js";
+import { t } from "./words.js";
 
 const NO_CALLS = [];
-const ROLES = { user: "You", assistant: "Assistant", system: "Instructions", tool: "Tool" };
+const ROLES = {
+  user: t("You"),
+  assistant: t("Assistant"),
+  system: t("Instructions"),
+  tool: t("Tool"),
+};
 
 /** @typedef {{ text: string, tokens: number, thinks: boolean }} Thought what was thought before */
 
@@ -33,7 +39,7 @@ class Turn {
     this.elapsed = this.waiting.appendChild(element("small"));
     this.elapsed.setAttribute("aria-hidden", "true");
     this.actions = this.element.appendChild(element("div", "modelcompose-turn-actions"));
-    this.copy = copyButton("Copy", () => this.content ?? "", { title: "Copy this message" });
+    this.copy = copyButton(t("Copy"), () => this.content ?? "", { title: t("Copy this message") });
     this.more = [];
     this.editing = null;
     this.tokens = null;
@@ -79,7 +85,7 @@ class Turn {
     const field = element("textarea", "modelcompose-edit");
     field.value = this.content;
     field.rows = Math.min(12, this.content.split("\n").length + 1);
-    field.setAttribute("aria-label", "Edit the message");
+    field.setAttribute("aria-label", t("Edit the message"));
     const end = () => {
       this.#endEditing();
       this.more[0]?.focus();
@@ -100,10 +106,10 @@ class Turn {
     this.editing = element("div", "modelcompose-editing");
     const choices = element("div", "modelcompose-turn-actions");
     choices.append(
-      button(this.role === "assistant" ? "Continue" : "Send", sendIt, {
+      button(this.role === "assistant" ? t("Continue") : t("Send"), sendIt, {
         className: "modelcompose-button modelcompose-primary",
       }),
-      button("Cancel", end),
+      button(t("Cancel"), end),
     );
     this.editing.append(field, choices);
     this.body.hidden = true;
@@ -139,8 +145,8 @@ export class ChatLog {
     this.element.tabIndex = 0;
     this.element.setAttribute("role", "log");
     this.element.setAttribute("aria-live", "off");
-    this.element.setAttribute("aria-label", "Conversation");
-    this.empty = element("p", "modelcompose-chat-empty", "Say something to begin.");
+    this.element.setAttribute("aria-label", t("Conversation"));
+    this.empty = element("p", "modelcompose-chat-empty", t("Say something to begin."));
     this.turns = [];
     this.end = new Following(this.element);
   }
@@ -202,18 +208,18 @@ export class ChatLog {
 
   #actions(turn, index, isLast, extendable) {
     turn.buttons ??= {
-      edit: button("Edit", () => turn.edit(turn.index), { title: "Say it in other words" }),
-      begin: button("Edit", () => turn.edit(turn.index), {
-        title: "Change how it begins, and have it go on from there",
+      edit: button(t("Edit"), () => turn.edit(turn.index), { title: t("Say it in other words") }),
+      begin: button(t("Edit"), () => turn.edit(turn.index), {
+        title: t("Change how it begins, and have it go on from there"),
       }),
-      again: button("Regenerate", () => this.send({ type: "regenerate" }), {
-        title: "Have another reply",
+      again: button(t("Regenerate"), () => this.send({ type: "regenerate" }), {
+        title: t("Have another reply"),
       }),
-      retry: button("Try again", () => this.send({ type: "regenerate" }), {
-        title: "Have a reply to it",
+      retry: button(t("Try again"), () => this.send({ type: "regenerate" }), {
+        title: t("Have a reply to it"),
       }),
-      further: button("Continue", () => this.send({ type: "extend" }), {
-        title: "The reply was cut: have it go on",
+      further: button(t("Continue"), () => this.send({ type: "extend" }), {
+        title: t("The reply was cut: have it go on"),
       }),
     };
     turn.index = index;

@@ -2,6 +2,7 @@
 
 import { isSend } from "./chat_log.js";
 import { button, element } from "./dom.js";
+import { t } from "./words.js";
 
 /** The bar above a conversation. */
 export class ConversationBar {
@@ -10,18 +11,18 @@ export class ConversationBar {
     this.send = send;
     this.element = element("div", "modelcompose-conversations");
     this.choice = element("select");
-    this.choice.setAttribute("aria-label", "Conversation");
+    this.choice.setAttribute("aria-label", t("Conversation"));
     this.choice.addEventListener("change", () =>
       send({ type: "conversation", id: this.choice.value }),
     );
-    this.begin = button("New", () => send({ type: "new" }), { title: "Begin a new conversation" });
-    this.begin.setAttribute("aria-label", "New conversation");
-    this.rename = button("Rename", () => this.#edit());
-    this.forget = button("Delete", () => send({ type: "remove", id: this.choice.value }), {
-      title: "Forget this conversation",
+    this.begin = button(t("New"), () => send({ type: "new" }), { title: t("Begin a new conversation") });
+    this.begin.setAttribute("aria-label", t("New conversation"));
+    this.rename = button(t("Rename"), () => this.#edit());
+    this.forget = button(t("Delete"), () => send({ type: "remove", id: this.choice.value }), {
+      title: t("Forget this conversation"),
     });
-    this.undo = button("Undo", () => send({ type: "undo" }), {
-      title: "Bring back what was forgotten last",
+    this.undo = button(t("Undo"), () => send({ type: "undo" }), {
+      title: t("Bring back what was forgotten last"),
     });
     for (const quiet of [this.rename, this.forget]) quiet.classList.add("modelcompose-quiet");
     this.element.append(this.choice, this.begin, this.rename, this.forget, this.undo);
@@ -44,7 +45,7 @@ export class ConversationBar {
     const { value: id, selectedOptions } = this.choice;
     const field = element("input");
     field.value = selectedOptions[0]?.textContent ?? "";
-    field.setAttribute("aria-label", "Name of the conversation");
+    field.setAttribute("aria-label", t("Name of the conversation"));
     let done = false;
     const end = (keeps) => {
       if (done) return;

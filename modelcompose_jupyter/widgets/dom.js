@@ -1,5 +1,7 @@
 /** What the widgets' scripts share to make and change elements. */
 
+import { t } from "./words.js";
+
 export function element(tag, className = "", text = "") {
   const made = document.createElement(tag);
   made.className = className;
@@ -27,7 +29,7 @@ export function copyButton(label, text, options) {
     label,
     async () => {
       const copied = await copy(text(), made);
-      made.textContent = copied ? "Copied" : "Select the text and press Ctrl+C";
+      made.textContent = copied ? t("Copied") : t("Select the text and press Ctrl+C");
       setTimeout(() => (made.textContent = label), 1500);
     },
     options,

@@ -1,6 +1,7 @@
 /** What a form of ipywidgets lacks: names, help at the control, the ends of ranges, keys that stay. */
 
 import { button, element } from "./dom.js";
+import { t } from "./words.js";
 
 // Shortcuts of the application that make sense wherever the cursor is: save, and the palette.
 const OF_APPLICATION = [
@@ -100,7 +101,7 @@ function foldHelp(help, label, name) {
     },
     { className: "modelcompose-ask", title: help.textContent.trim() },
   );
-  toggle.setAttribute("aria-label", `About ${name}`);
+  toggle.setAttribute("aria-label", t("About {name}", { name }));
   toggle.setAttribute("aria-expanded", "false");
   toggle.setAttribute("aria-controls", help.id);
   label.after(toggle);

@@ -11,6 +11,7 @@ import ipywidgets
 from ..document import Input
 from .conversation import Conversation
 from .inputs import Inputs
+from .speaking import CHIP, HELP
 
 _MISSING = "modelcompose-missing"
 _CHIP_LENGTH = 40
@@ -80,7 +81,7 @@ def _help(each: Input) -> list[Any]:
     if not each.help:
         return []
     shown = ipywidgets.HTML(html.escape(each.help))
-    shown.add_class("modelcompose-help")
+    shown.add_class(HELP)
     if not each.description:
         shown.add_class("modelcompose-on-demand")
     return [shown]
@@ -94,7 +95,7 @@ def _examples(each: Input, field: Any) -> list[Any]:
         button = ipywidgets.Button(description=short, tooltip=example)
         button.layout.width = "auto"
         button.on_click(lambda _: setattr(field, "value", example))
-        button.add_class("modelcompose-chip")
+        button.add_class(CHIP)
         return button
 
     if not each.examples or not isinstance(field, ipywidgets.Textarea | ipywidgets.Text):

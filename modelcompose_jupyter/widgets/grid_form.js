@@ -1,6 +1,7 @@
 /** The form above a grid: which inputs vary, and by which values. */
 
 import { button, element } from "./dom.js";
+import { t } from "./words.js";
 
 /**
  * @typedef {object} Choice an input that may vary
@@ -11,7 +12,7 @@ import { button, element } from "./dom.js";
  * @property {string} values to begin with
  */
 
-const NOTHING_ELSE = "nothing else";
+const NOTHING_ELSE = t("nothing else");
 
 /** One input and its values. */
 class AxisFields {
@@ -21,7 +22,7 @@ class AxisFields {
     this.onChange = onChange;
     this.element = element("div", "modelcompose-axis");
     this.select = this.element.appendChild(element("select"));
-    this.select.setAttribute("aria-label", isOptional ? "And what else varies" : "What varies");
+    this.select.setAttribute("aria-label", isOptional ? t("And what else varies") : t("What varies"));
     if (isOptional) this.select.append(new Option(NOTHING_ELSE, ""));
     this.select.append(...choices.map(({ name, label }) => new Option(label, name)));
     this.select.addEventListener("change", () => this.#choose());
@@ -54,8 +55,8 @@ class AxisFields {
     const isLine = kind === "numbers";
     const field = element(isLine ? "input" : "textarea");
     field.value = values;
-    field.placeholder = isLine ? "With commas between" : "One a line";
-    field.setAttribute("aria-label", `Values of ${label}`);
+    field.placeholder = isLine ? t("With commas between") : t("One a line");
+    field.setAttribute("aria-label", t("Values of {label}", { label }));
     field.addEventListener("input", this.onChange);
     return field;
   }
@@ -63,7 +64,7 @@ class AxisFields {
   #boxes(label, options) {
     const group = element("div", "modelcompose-axis-options");
     group.setAttribute("role", "group");
-    group.setAttribute("aria-label", `Values of ${label}`);
+    group.setAttribute("aria-label", t("Values of {label}", { label }));
     for (const option of options) {
       const line = group.appendChild(element("label"));
       const box = line.appendChild(element("input"));
@@ -86,11 +87,11 @@ export class GridForm {
   constructor(choices, quick, send) {
     this.send = send;
     this.element = element("div", "modelcompose-grid-form");
-    this.toggle = button("Compare values", () => this.#fold(!this.body.hidden), {
+    this.toggle = button(t("Compare values"), () => this.#fold(!this.body.hidden), {
       className: "modelcompose-grid-fold",
     });
     this.quick = button(quick, () => send({ type: "quick" }), {
-      title: "Run with each of them, with one seed",
+      title: t("Run with each of them, with one seed"),
     });
     const head = this.element.appendChild(element("div", "modelcompose-runs-head"));
     head.append(this.toggle, ...(quick ? [this.quick] : []));
@@ -122,7 +123,7 @@ export class GridForm {
 
   #count() {
     const total = this.#chosen.reduce((product, { values }) => product * values.length, 1);
-    this.run.textContent = total === 1 ? "Run it" : `Run ${total} together`;
+    this.run.textContent = total === 1 ? t("Run it") : t("Run {total} together", { total });
     this.run.disabled = total === 0;
   }
 

@@ -1,6 +1,7 @@
 /** The table of a grid: heads, and cells whose texts grow in place. */
 
 import { element, show } from "./dom.js";
+import { t } from "./words.js";
 
 /**
  * @typedef {object} Heads
@@ -66,7 +67,7 @@ export class GridTable {
     this.element = element("div", "modelcompose-grid-scroll");
     this.table = this.element.appendChild(element("table"));
     this.table.setAttribute("role", "grid");
-    this.table.setAttribute("aria-label", "Runs");
+    this.table.setAttribute("aria-label", t("Runs"));
     this.table.setAttribute("aria-readonly", "true");
     this.table.setAttribute("aria-live", "off"); // texts in the making are not to be read aloud
     this.cells = [];

@@ -19,6 +19,7 @@ import { button, element, setChildren, show } from "./dom.js";
 import { keepKey } from "./form.js";
 import { GridForm } from "./grid_form.js";
 import { GridTable } from "./grid_table.js";
+import { speak, t } from "./words.js";
 
 const GRID_GONE_AFTER = 1000; // milliseconds; a cell that is moved loses its view and gets another
 
@@ -86,7 +87,8 @@ class GridView {
     this.root = root;
     root.classList.add("modelcompose-grid");
     const isLost = () => root.closest(".jupyter-widgets-disconnected"); // its kernel is gone
-    const send = (message) => isLost() || this.model.send(message);
+    this.send = (message) => isLost() || this.model.send(message);
+    const { send } = this;
     const choices = this.model.get("choices");
     this.form = choices.length ? new GridForm(choices, this.model.get("quick"), send) : null;
     this.failure = element("p", "modelcompose-error");
@@ -94,17 +96,25 @@ class GridView {
     this.head = element("div", "modelcompose-grid-head");
     this.caption = this.head.appendChild(element("span", "modelcompose-grid-caption"));
     this.bar = this.head.appendChild(element("progress"));
-    this.bar.setAttribute("aria-label", "Runs that have ended");
+    this.bar.setAttribute("aria-label", t("Runs that have ended"));
     this.count = this.head.appendChild(element("span", "modelcompose-grid-count"));
     this.status = this.head.appendChild(element("span", "modelcompose-grid-status"));
     this.status.setAttribute("role", "status"); // the end alone is to be read aloud
-    this.stop = button("Stop all", () => send({ type: "stop" }), {
-      title: "Stop within a token, and begin no other; the texts stay",
+    this.stop = button(t("Stop all"), () => send({ type: "stop" }), {
+      title: t("Stop within a token, and begin no other; the texts stay"),
     });
     this.table = new GridTable((index) => send({ type: "open", cell: index }));
     root.append(...(this.form ? [this.form.element] : []), this.failure, this.head, this.table.element);
     this.begin();
     this.update();
+  }
+
+  /** Draw the form anew, whose words are others. */
+  reform() {
+    const choices = this.model.get("choices");
+    const form = new GridForm(choices, this.model.get("quick"), this.send);
+    this.form?.element.replaceWith(form.element);
+    this.form = form;
   }
 
   begin() {
@@ -163,10 +173,13 @@ const GRID_UPDATES = ["progress", "status", "caption", "failure", "opened"]
   .map((name) => `change:${name}`)
   .join(" ");
 
+const GRID_FORM = "change:choices change:quick";
+
 export default () => {
   let grid;
   return {
     initialize({ model }) {
+      speak(model);
       grid = new GridModel(model);
     },
     render({ el }) {
@@ -182,12 +195,15 @@ export default () => {
       grid.views.add(view);
       if (grid.isLeft) grid.ask();
       grid.isLeft = false;
+      const reform = () => view.reform();
       model.on(GRID_UPDATES, update);
+      model.on(GRID_FORM, reform);
       window.addEventListener("keydown", onKeydown, true); // before the application's own keys
       return () => {
         grid.views.delete(view);
         view.table.dispose();
         model.off(GRID_UPDATES, update);
+        model.off(GRID_FORM, reform);
         window.removeEventListener("keydown", onKeydown, true);
         setTimeout(() => grid.views.size || leaveGrid(grid), GRID_GONE_AFTER);
       };

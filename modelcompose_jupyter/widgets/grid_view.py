@@ -12,17 +12,17 @@ from pathlib import Path
 from typing import Any
 
 import traitlets
-from anywidget import AnyWidget
 
 from ..comparing.grid_runs import Cell, GridRuns
 from .esm import joined, joined_styles
 from .grid_table import caption, error_of, foot_of, heads, pieces_of, summary, text_of
+from .speaking import SpeakingWidget, words
 from .update_thread import UPDATE_THREAD_NAME, update_thread
 
 _FOLDER = Path(__file__).parent
 
 
-class GridView(AnyWidget):
+class GridView(SpeakingWidget):
     """Shows one grid at a time, live; nothing at first.
 
     Args:
@@ -36,16 +36,16 @@ class GridView(AnyWidget):
     _esm = joined(_FOLDER / "grid_view.js")
     _css = joined_styles(_FOLDER, "panel.css", "grid_view.css")
 
-    choices = traitlets.List().tag(sync=True)
-    quick = traitlets.Unicode("").tag(sync=True)
-    heads = traitlets.Dict().tag(sync=True)
-    caption = traitlets.Unicode("").tag(sync=True)
+    choices = words(traitlets.List(), "label")
+    quick = words(traitlets.Unicode(""))
+    heads = words(traitlets.Dict(), "corner", "columns")
+    caption = words(traitlets.Unicode(""))
     # Looked up when a page asks that is loaded in the midst of it.
-    cells = traitlets.List().tag(sync=True, to_json=lambda _, view: view._all())
+    cells = traitlets.List().tag(sync=True, to_json=lambda _, view: view._all(), is_words=True)
     progress = traitlets.Dict().tag(sync=True)
-    status = traitlets.Unicode("").tag(sync=True)
+    status = words(traitlets.Unicode(""))
     opened = traitlets.Int(-1).tag(sync=True)
-    failure = traitlets.Unicode("").tag(sync=True)
+    failure = words(traitlets.Unicode(""))
 
     def __init__(
         self,
@@ -143,7 +143,7 @@ class GridView(AnyWidget):
         if begins:
             self._send_cells()
         elif texts or infos:
-            self.send({"type": "cells", "texts": texts, "infos": infos})
+            self.send({"type": "cells", "texts": texts, "infos": self.told(infos, "foot", "error")})
         self._on_updated(grid)
         if done:
             with self._lock:
@@ -155,7 +155,8 @@ class GridView(AnyWidget):
             self.send({"type": "whole", "cells": self._all()})
 
     def _all(self) -> list[dict[str, Any]]:
-        return [each.whole() for each in self._told[1]]
+        whole = [each.whole() for each in self._told[1]]
+        return list(self.told(whole, "foot", "error"))
 
 
 class _Told:

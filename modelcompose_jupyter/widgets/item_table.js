@@ -1,6 +1,7 @@
 /** The elements that a job goes through as a table that fills: each with its texts, as they come. */
 
 import { button, element, show } from "./dom.js";
+import { t } from "./words.js";
 
 const ROWS_AT_ONCE = 100; // of which the page takes no notice; a thousand it would
 const WAITING = { state: "pending", mark: "○", word: "waiting", label: "", output: "", error: "" };
@@ -48,7 +49,7 @@ export class ItemTable {
     const table = this.element.appendChild(element("table"));
     table.setAttribute("aria-label", job);
     const top = table.appendChild(element("thead")).appendChild(element("tr"));
-    for (const name of ["", "Item", "State", "Result"]) {
+    for (const name of ["", t("Item"), t("State"), t("Result")]) {
       const head = top.appendChild(element("th", "", name));
       head.scope = "col";
     }
@@ -78,10 +79,10 @@ export class ItemTable {
     }
     this.rows.forEach((row, index) => row.update(rows[index] ?? WAITING));
     const failed = Object.values(rows).filter(({ error }) => error).length;
-    const parts = [total ? `${done.toLocaleString("en")} of ${total.toLocaleString("en")} items` : ""];
-    parts.push(failed ? `${failed.toLocaleString("en")} with errors` : "");
+    const parts = [total ? t("{done} of {total} items", { done, total }) : ""];
+    parts.push(failed ? t("{failed} with errors", { failed }) : "");
     show(this.count, parts.filter(Boolean).join(" · "));
-    show(this.more, count > shown ? `and ${(count - shown).toLocaleString("en")} more` : "");
+    show(this.more, count > shown ? t("and {more} more", { more: count - shown }) : "");
   }
 
   /** Where the texts of a row go; null while it is not shown. */

@@ -29,6 +29,8 @@
  * @property {boolean} closed Whether a code block has its closing fence; of text true.
  */
 
+import { t } from "./words.js";
+
 const MARKDOWN_INTERVAL = 60; // milliseconds between two drawings of a text that grows
 const MARKDOWN_SHARE = 4; // a drawing that took long is followed by so many times as long a rest
 const MARKDOWN_PAUSE = 30; // milliseconds of drawing, after which the page has its turn
@@ -247,8 +249,8 @@ export class MarkdownView {
     const frame = button.closest(".modelcompose-code");
     const text = frame.dataset.source ?? frame.querySelector("pre").textContent;
     const copy = this.#options.copy ?? copyMarkdown;
-    button.textContent = (await copy(text, button)) ? "Copied" : "Press Ctrl+C";
-    setTimeout(() => (button.textContent = "Copy"), 1500);
+    button.textContent = (await copy(text, button)) ? t("Copied") : t("Press Ctrl+C");
+    setTimeout(() => (button.textContent = t("Copy")), 1500);
   }
 }
 
@@ -457,8 +459,8 @@ function codeFrame(language) {
   name.textContent = LANGUAGE.test(language) ? language : "";
   const button = head.appendChild(markdownElement("button", "modelcompose-code-copy"));
   button.type = "button";
-  button.textContent = "Copy";
-  button.setAttribute("aria-label", "Copy code");
+  button.textContent = t("Copy");
+  button.setAttribute("aria-label", t("Copy code"));
   return frame;
 }
 
@@ -519,7 +521,7 @@ async function drawDiagram(text, rendermime) {
   const figure = markdownElement("figure", "modelcompose-diagram");
   const image = figure.appendChild(document.createElement("img"));
   image.src = source;
-  image.alt = picture.getAttribute("alt") ?? "Diagram";
+  image.alt = picture.getAttribute("alt") ?? t("Diagram");
   const width = Number(picture.getAttribute("width"));
   if (width > 0 && width < 10_000) image.width = width;
   return figure;

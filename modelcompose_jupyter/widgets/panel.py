@@ -27,6 +27,7 @@ from ..errors import ComposeError, InputError, UsageError
 from ..host_selection import serve_also, served_at
 from ..path_redaction import public_source
 from ..redaction import is_masked
+from ..translation import translated
 from ..workflow import Run, Runnable
 from ..workflow.interrupts import check_unattended
 from ..workflow.options import checked
@@ -42,6 +43,7 @@ from .questions import answer
 from .run_history import RunHistory
 from .run_view import Beside, RunView
 from .snippets import again, as_curl, as_python
+from .speaking import label
 from .static_output import StaticOutput, bundle
 from .tool_calls import shown_turns
 
@@ -138,7 +140,13 @@ class Panel(ipywidgets.VBox):
         for each in (self, *self._switches):
             pin_subshell(each)
         self.add_class("modelcompose-panel")
+        self._view.observe(self._speak, "language")
         self._view.renew()
+
+    def _speak(self, _: Any) -> None:
+        """Say all in the language that the browser has said."""
+        for each in (self, *self._switches):
+            label(each, self._view.language)
 
     def _playground(self) -> list[Any]:
         """The inputs, beside or below them the result; at the end, several beside each other."""
@@ -300,7 +308,8 @@ class Panel(ipywidgets.VBox):
             return
         self._view.fail("")
         for row in rows:
-            row.say("Fill this in." if missing else _in_words(error, row.input.name))
+            said = "Fill this in." if missing else _in_words(error, row.input.name)
+            row.say(translated(said, self._view.language))
         if focus:
             rows[0].focus()
 

@@ -1,6 +1,7 @@
 /** What a run asks people: each question with what it is about, and a form for its answer. */
 
 import { button, element, setChildren, show } from "./dom.js";
+import { moment, t } from "./words.js";
 
 const MOST_BUTTONS = 6; // of more choices one is chosen from a list
 const LONGEST_BUTTON = 40; // characters
@@ -30,10 +31,10 @@ class QuestionForm {
     heading.id = `${QUESTION_IDS}-${questionIds++}`;
     this.element.setAttribute("aria-labelledby", heading.id);
     this.message = markdown();
-    this.message.update(question.message || "Go on with this?", { html: question.html });
+    this.message.update(question.message || t("Go on with this?"), { html: question.html });
     const until = new Date(question.until);
-    const time = until.toLocaleTimeString([], { hour: "2-digit", minute: "2-digit" });
-    const about = [question.job, `open until ${time}`].filter(Boolean).join(" · ");
+    const time = moment(until, { hour: "2-digit", minute: "2-digit" });
+    const about = [question.job, t("open until {time}", { time })].filter(Boolean).join(" · ");
     heading.append(this.message.element, element("small", "", about));
     if (question.metadata.length) this.element.append(metadataTable(question.metadata));
     this.error = element("p", "modelcompose-question-error");
@@ -58,7 +59,7 @@ class QuestionForm {
   /** The value in question, to be changed. */
   #edit({ text, json }) {
     const label = this.element.appendChild(element("label"));
-    label.append(element("span", "", json ? "Value, as JSON" : "Text"));
+    label.append(element("span", "", json ? t("Value, as JSON") : t("Text")));
     this.field = label.appendChild(element("textarea"));
     this.field.value = text;
     this.field.rows = Math.min(12, Math.max(2, text.split("\n").length, Math.ceil(text.length / 70)));
@@ -70,7 +71,7 @@ class QuestionForm {
       return { text: this.field.value };
     };
     this.field.addEventListener("input", () => this.#say(""));
-    this.#addContinue("Go on with what stands here");
+    this.#addContinue(t("Go on with what stands here"));
   }
 
   /** One of some answers: a button for each, or a list where these are many. */
@@ -83,19 +84,19 @@ class QuestionForm {
       const buttons = choices.map((each, choice) => button(each, () => this.answer({ choice })));
       this.controls.append(...buttons);
       this.given = () => ({});
-      this.#addContinue("Go on as it is", "modelcompose-quiet");
+      this.#addContinue(t("Go on as it is"), "modelcompose-quiet");
       return;
     }
     const list = element("select");
-    list.setAttribute("aria-label", "Answer");
-    list.append(element("option", "", "As it is"), ...choices.map((each) => element("option", "", each)));
+    list.setAttribute("aria-label", t("Answer"));
+    list.append(element("option", "", t("As it is")), ...choices.map((each) => element("option", "", each)));
     this.controls.append(list);
     this.given = () => (list.selectedIndex > 0 ? { choice: list.selectedIndex - 1 } : {});
-    this.#addContinue("Go on with this answer");
+    this.#addContinue(t("Go on with this answer"));
   }
 
   #addContinue(title, className = "modelcompose-primary") {
-    const made = button("Continue", () => {}, { title, className: `modelcompose-button ${className}` });
+    const made = button(t("Continue"), () => {}, { title, className: `modelcompose-button ${className}` });
     made.type = "submit";
     this.controls.append(made);
   }
@@ -105,7 +106,7 @@ class QuestionForm {
     try {
       given = this.given();
     } catch (error) {
-      this.#say(`This is no JSON: ${error.message}. A text stands in quotes.`);
+      this.#say(t("This is no JSON: {error}. A text stands in quotes.", { error: error.message }));
       this.field.focus();
       return;
     }

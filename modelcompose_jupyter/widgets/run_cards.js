@@ -1,6 +1,7 @@
 /** Runs to go back to, to keep, and to put side by side. */
 
 import { button, element } from "./dom.js";
+import { t } from "./words.js";
 
 /**
  * @typedef {object} Card a run in the list
@@ -23,18 +24,18 @@ export class RunCards {
     this.send = send;
     this.chosen = new Set();
     this.element = element("section", "modelcompose-runs");
-    this.element.setAttribute("aria-label", "Runs");
+    this.element.setAttribute("aria-label", t("Runs"));
     const head = this.element.appendChild(element("div", "modelcompose-runs-head"));
-    head.append(element("h4", "", "Runs"));
-    this.compare = button("Compare", () => this.#compare(), {
-      title: "Put the chosen runs side by side",
+    head.append(element("h4", "", t("Runs")));
+    this.compare = button(t("Compare"), () => this.#compare(), {
+      title: t("Put the chosen runs side by side"),
     });
     head.append(this.compare);
     this.beside = this.element.appendChild(element("div", "modelcompose-beside"));
     const title = this.beside.appendChild(element("div", "modelcompose-runs-head"));
     title.append(
-      element("h4", "", "Side by side"),
-      button("Close", () => send({ type: "compare", runs: [] }), { title: "Put them away" }),
+      element("h4", "", t("Side by side")),
+      button(t("Close"), () => send({ type: "compare", runs: [] }), { title: t("Put them away") }),
     );
     this.columns = this.beside.appendChild(element("div", "modelcompose-compared"));
     this.columns.setAttribute("aria-live", "off");
@@ -83,7 +84,7 @@ export class RunCards {
     choose.type = "checkbox";
     choose.dataset.name = "choose";
     choose.checked = this.chosen.has(id);
-    choose.setAttribute("aria-label", `Choose ${title}, ${time}`);
+    choose.setAttribute("aria-label", t("Choose {title}, {time}", { title, time }));
     choose.addEventListener("change", () => {
       if (choose.checked) this.chosen.add(id);
       else this.chosen.delete(id);
@@ -91,7 +92,7 @@ export class RunCards {
     });
     const open = button("", () => this.send({ type: "show", run: id }), {
       className: "modelcompose-card-open",
-      title: "Show this run, with its inputs",
+      title: t("Show this run, with its inputs"),
     });
     open.dataset.name = "open";
     open.append(element("strong", "", title));
@@ -99,11 +100,11 @@ export class RunCards {
     open.append(element("small", "", `${time} · ${status}`));
     const pin = button("", () => this.send({ type: "pin", run: id, pinned: !pinned }), {
       className: "modelcompose-pin",
-      title: pinned ? "Let it go when there are many" : "Keep it, however many runs follow",
+      title: pinned ? t("Let it go when there are many") : t("Keep it, however many runs follow"),
     });
     pin.dataset.name = "pin";
     pin.textContent = pinned ? "★" : "☆";
-    pin.setAttribute("aria-label", "Pin");
+    pin.setAttribute("aria-label", t("Pin"));
     pin.setAttribute("aria-pressed", String(pinned));
     card.append(choose, open, pin);
     return card;

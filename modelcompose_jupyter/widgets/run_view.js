@@ -28,6 +28,7 @@ import { ToolCalls } from "./tool_calls.js";
 import { TokenLegend } from "./token_legend.js";
 import { TokenPopover } from "./token_popover.js";
 import { TokenTexts } from "./token_text.js";
+import { speak, t } from "./words.js";
 
 const GONE_AFTER = 1000; // milliseconds; a cell that is moved loses its view and gets another
 const NOTHING = [];
@@ -156,7 +157,7 @@ class RunView {
     this.modelName = this.header.appendChild(element("span", "modelcompose-model-name"));
     this.progress = element("div", "modelcompose-progress");
     this.bar = this.progress.appendChild(element("progress"));
-    this.bar.setAttribute("aria-label", "Progress");
+    this.bar.setAttribute("aria-label", t("Progress"));
     this.progressText = this.progress.appendChild(element("span"));
     this.elapsed = this.progress.appendChild(element("span", "modelcompose-elapsed"));
     this.elapsed.setAttribute("aria-hidden", "true");
@@ -175,22 +176,22 @@ class RunView {
       (question, answer) => send({ type: "answer", run: this.model.get("run_id"), question, ...answer }),
       markdown,
     );
-    this.empty = element("p", "modelcompose-empty", "The text will be here.");
+    this.empty = element("p", "modelcompose-empty", t("The text will be here."));
     this.isChat = this.model.get("is_chat");
     if (this.isChat) {
       this.conversations = new ConversationBar(send);
       this.chat = new ChatLog(markdown, send);
     }
     this.folded = element("details");
-    this.folded.append(element("summary", "", "Generated text"));
+    this.folded.append(element("summary", "", t("Generated text")));
     this.outputs = element("div", "modelcompose-outputs");
     this.error = element("pre", "modelcompose-error");
     this.error.setAttribute("role", "alert");
     this.foot = element("div", "modelcompose-foot");
     this.status = this.foot.appendChild(element("span", "modelcompose-status"));
     this.status.setAttribute("role", "status");
-    this.extend = button("Continue", () => send({ type: "extend" }), {
-      title: "The text was cut: have it go on",
+    this.extend = button(t("Continue"), () => send({ type: "extend" }), {
+      title: t("The text was cut: have it go on"),
       className: "modelcompose-button modelcompose-extend",
     });
     this.rates = this.foot.appendChild(element("span", "modelcompose-rates"));
@@ -198,7 +199,7 @@ class RunView {
     this.announced.setAttribute("role", "status");
     this.warnings = element("ul", "modelcompose-warnings");
     this.actions = element("div", "modelcompose-actions");
-    this.copyText = copyButton("Copy text", () => this.#text());
+    this.copyText = copyButton(t("Copy text"), () => this.#text());
     this.cards = new RunCards(send);
     this.popover = new TokenPopover(root, (...place) => this.#branch(...place));
     this.tokens = {
@@ -313,7 +314,7 @@ class RunView {
   #ask() {
     const form = this.questions.update(this.runId, this.model.get("questions"));
     if (!form) return;
-    this.announced.textContent = `Question: ${form.message.element.textContent}`;
+    this.announced.textContent = t("Question: {question}", { question: form.message.element.textContent });
     const panel = this.root.closest(".modelcompose-panel") ?? this.root;
     const focused = document.activeElement;
     if ((!focused || focused === document.body || panel.contains(focused)) && !this.types) form.focus();
@@ -340,7 +341,7 @@ class RunView {
     const text = this.run.texts[this.model.get("reply")] ?? "";
     const calls = this.model.get("calls");
     const called = calls.find(({ state }) => state === "running");
-    const waits = this.model.get("progress").text ?? (called ? `Running ${called.name}` : "Thinking");
+    const waits = this.model.get("progress").text ?? (called ? t("Running {name}", { name: called.name }) : t("Thinking"));
     const reply = this.model.get("reply");
     const thought = this.#thoughtOf(reply);
     this.chat.update(turns, replies ? { text, waits, thought, calls } : null, {
@@ -419,7 +420,7 @@ class RunView {
     this.timed = progress;
     const since = (performance.now() - this.heard) / 1000;
     const seconds = progress.elapsed === undefined ? 0 : progress.elapsed + since;
-    const said = seconds >= 1 ? `${seconds.toFixed(1)} s` : "";
+    const said = seconds >= 1 ? t("{seconds} s", { seconds: seconds.toFixed(1) }) : "";
     this.elapsed.textContent = said;
     this.steps?.tick();
     this.chat?.tick(said);
@@ -510,7 +511,7 @@ class RunView {
   /** Copy what the kernel has sent, and say so for a while. */
   async copy(text, said) {
     const copied = await copy(text, this.actions);
-    const note = element("span", "modelcompose-note", copied ? `${said} · copied` : said);
+    const note = element("span", "modelcompose-note", copied ? `${said} · ${t("copied")}` : said);
     note.setAttribute("role", "status");
     this.actions.after(note);
     setTimeout(() => note.remove(), NOTE_FOR);
@@ -580,6 +581,7 @@ export default () => {
   let run;
   return {
     initialize({ model }) {
+      speak(model);
       run = new RunModel(model);
       if (model.get("is_chat")) keep(model);
       keepRun(model);
@@ -662,7 +664,10 @@ function sparkline(rates) {
   svg.setAttribute("role", "img");
   const line = svg.appendChild(document.createElementNS(svg.namespaceURI, "polyline"));
   line.setAttribute("points", points.join(" "));
-  const said = `From ${Math.round(Math.min(...rates))} to ${Math.round(most)} tokens a second`;
+  const said = t("From {least} to {most} tokens a second", {
+    least: Math.round(Math.min(...rates)),
+    most: Math.round(most),
+  });
   svg.setAttribute("aria-label", said);
   const title = svg.appendChild(document.createElementNS(svg.namespaceURI, "title"));
   title.textContent = said;

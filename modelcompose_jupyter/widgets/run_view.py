@@ -14,7 +14,6 @@ from pathlib import Path
 from typing import Any
 
 import traitlets
-from anywidget import AnyWidget
 
 from ..diagram import Diagram
 from ..document import Output
@@ -25,6 +24,7 @@ from .conversation import reply_index
 from .esm import joined, joined_styles
 from .outputs import parts
 from .questions import questions_of
+from .speaking import SpeakingWidget, words
 from .steps import StepChanges, row_of, steps_of
 from .token_changes import Change, TokenChanges, in_common, whole
 from .tool_calls import calls_of
@@ -66,7 +66,7 @@ class Beside:
     parting: Sequence[int] = ()
 
 
-class RunView(AnyWidget):
+class RunView(SpeakingWidget):
     """Shows one run at a time, live.
 
     Args:
@@ -97,8 +97,8 @@ class RunView(AnyWidget):
     keep_as = traitlets.Unicode("").tag(sync=True)
     state = traitlets.Unicode(_IDLE).tag(sync=True)
     ended = traitlets.Bool(False).tag(sync=True)
-    progress = traitlets.Dict().tag(sync=True)
-    labels = traitlets.List(traitlets.Unicode()).tag(sync=True)
+    progress = words(traitlets.Dict(), "text")
+    labels = words(traitlets.List(traitlets.Unicode()))
     # The value is the run's own: it is looked up when somebody asks for it, the browser at the
     # end of a run or a page that is loaded in the middle of one.
     texts = traitlets.List().tag(sync=True, to_json=lambda _, view: view._texts())
@@ -110,26 +110,28 @@ class RunView(AnyWidget):
     parting = traitlets.List().tag(sync=True)
     # The diagram is drawn once; how its jobs are comes as the texts do.
     picture = traitlets.Unicode("").tag(sync=True)
-    steps = traitlets.Dict().tag(sync=True, to_json=lambda _, view: view._all_steps())
+    steps = traitlets.Dict().tag(
+        sync=True, to_json=lambda _, view: view._all_steps(), is_words=True
+    )
     reply = traitlets.Int(-1).tag(sync=True)
     outputs = traitlets.List().tag(sync=True)
-    error = traitlets.Unicode("").tag(sync=True)
-    status = traitlets.Unicode("").tag(sync=True)
+    error = words(traitlets.Unicode(""))
+    status = words(traitlets.Unicode(""))
     rates = traitlets.List(traitlets.Float()).tag(sync=True)
     is_extendable = traitlets.Bool(False).tag(sync=True)
-    warnings = traitlets.List(traitlets.Unicode()).tag(sync=True)
-    calls = traitlets.List().tag(sync=True)
+    warnings = words(traitlets.List(traitlets.Unicode()))
+    calls = words(traitlets.List(), "error", "word")
     questions = traitlets.List().tag(sync=True)
     kept_run = traitlets.Unicode("").tag(sync=True)
-    snippets = traitlets.List().tag(sync=True)
+    snippets = words(traitlets.List(), "label")
     run_id = traitlets.Unicode("").tag(sync=True)
-    model = traitlets.Dict().tag(sync=True)
+    model = words(traitlets.Dict(), "state")
     turns = traitlets.List().tag(sync=True)
-    conversations = traitlets.List().tag(sync=True)
+    conversations = words(traitlets.List(), "name")
     conversation = traitlets.Unicode("").tag(sync=True)
     undoable = traitlets.Bool(False).tag(sync=True)
-    cards = traitlets.List().tag(sync=True)
-    compared = traitlets.List().tag(sync=True)
+    cards = words(traitlets.List(), "details", "status")
+    compared = words(traitlets.List(), "label")
     kept = traitlets.Dict().tag(sync=True)
 
     def __init__(
@@ -225,7 +227,11 @@ class RunView(AnyWidget):
 
     def _all_steps(self) -> dict[str, Any]:
         run = self.run
-        return {} if run is None else dict(self._shown(steps_of(run, self._diagram)))
+        return {} if run is None else self._step_words(steps_of(run, self._diagram))
+
+    def _step_words(self, steps: Any) -> dict[str, Any]:
+        """How jobs are, as those who look may see it."""
+        return dict(self.told(self._shown(steps), "words", "word", "details", "error"))
 
     def _received(self, _: Any, content: Mapping[str, Any], __: Any) -> None:
         if content.get("type") == "resync":
@@ -269,6 +275,7 @@ class RunView(AnyWidget):
         tokens = self._token_changes_of(run)
         if (told := self._told) is not None:
             self._told = None
+            told["said"] = self.told(told["said"])
             if run is not None:
                 self.snippets = self._snippets(run)
             self.send(told)
@@ -276,7 +283,7 @@ class RunView(AnyWidget):
             self.send_state(_GROWING)
             changes, thoughts, steps = [], [], None
         if steps:  # before the texts, which may stand in a table of theirs
-            self.send({"type": "steps", **self._shown(steps)})
+            self.send({"type": "steps", **self._step_words(steps)})
         if changes or thoughts or tokens:
             more = {"thoughts": thoughts, "tokens": tokens}
             given = {key: value for key, value in more.items() if value}

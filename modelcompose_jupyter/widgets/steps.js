@@ -12,6 +12,7 @@
  */
 
 import { element, show } from "./dom.js";
+import { t } from "./words.js";
 
 /** @returns {Steps} what is known where there is no run */
 export function stepsOf({ nodes = {}, edges = {}, tables = {}, places = {} } = {}) {
@@ -39,7 +40,7 @@ export class StepsView {
     this.element = element("details", "modelcompose-steps");
     this.element.open = true;
     const line = this.element.appendChild(element("summary"));
-    line.append("Steps");
+    line.append(t("Steps"));
     this.said = line.appendChild(element("small"));
     this.box = this.element.appendChild(element("div", "modelcompose-steps-picture"));
     this.box.innerHTML = picture;
@@ -51,7 +52,7 @@ export class StepsView {
     this.heard = new Map();
     const svg = this.box.querySelector("svg");
     svg.setAttribute("role", "group");
-    svg.setAttribute("aria-label", "Steps");
+    svg.setAttribute("aria-label", t("Steps"));
     for (const drawn of svg.querySelectorAll("[data-node]")) this.#begin(drawn);
     this.edges = new Map([...svg.querySelectorAll("[data-edge]")].map((each) => [each.dataset.edge, each]));
     this.first = [...this.nodes.values()][0];
@@ -111,7 +112,7 @@ export class StepsView {
   #words(key, { known }) {
     const began = this.heard.get(key);
     const seconds = began === undefined ? 0 : Math.floor((performance.now() - began) / 1000);
-    return [known?.words ?? "", seconds ? `${seconds} s` : ""].filter(Boolean).join(" · ");
+    return [known?.words ?? "", seconds ? t("{seconds} s", { seconds }) : ""].filter(Boolean).join(" · ");
   }
 
   tick() {
@@ -131,7 +132,7 @@ export class StepsView {
 
   #showChosen() {
     const node = this.nodes.get(this.chosen);
-    const lines = node ? [node.name, ...(node.known?.details ?? ["It has not run yet."])] : [];
+    const lines = node ? [node.name, ...(node.known?.details ?? [t("It has not run yet.")])] : [];
     const text = lines.join("\n");
     if (text === this.shownText) return;
     this.shownText = text;
@@ -165,12 +166,20 @@ export class StepsView {
   }
 }
 
+const COUNTED = {
+  failed: (count) => t("{count} failed", { count }),
+  skipped: (count) => t("{count} skipped", { count }),
+  cancelled: (count) => t("{count} cancelled", { count }),
+};
+
 /** How far all of it is, for those who have folded it away. */
 function summaryOf(nodes) {
   const ended = nodes.filter(({ state }) => ["completed", "recovered"].includes(state)).length;
-  const others = ["failed", "skipped", "cancelled"].map((state) => {
+  const others = Object.entries(COUNTED).map(([state, words]) => {
     const count = nodes.filter((node) => node.state === state).length;
-    return count ? `${count} ${state}` : "";
+    return count ? words(count) : "";
   });
-  return nodes.length ? [`${ended} of ${nodes.length} done`, ...others].filter(Boolean).join(", ") : "";
+  if (!nodes.length) return "";
+  const done = t("{ended} of {total} done", { ended, total: nodes.length });
+  return [done, ...others].filter(Boolean).join(", ");
 }

@@ -4,6 +4,7 @@ import { element, standIn } from "./dom.js";
 import { Following } from "./following.js";
 import { ItemTable } from "./item_table.js";
 import { ThoughtFold } from "./thought_fold.js";
+import { t } from "./words.js";
 
 const NODE_LENGTH = 4096; // of one DOM text node: appending to a short one is cheap
 
@@ -78,7 +79,7 @@ export class TextList {
     this.element.tabIndex = 0;
     this.element.setAttribute("role", "log");
     this.element.setAttribute("aria-live", "off"); // a text in the making is not to be read aloud
-    this.element.setAttribute("aria-label", "Generated text");
+    this.element.setAttribute("aria-label", t("Generated text"));
     this.blocks = [];
     this.end = new Following(this.element);
   }

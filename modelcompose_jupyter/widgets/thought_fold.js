@@ -2,6 +2,7 @@
 
 import { element, standIn } from "./dom.js";
 import { Following } from "./following.js";
+import { t, tn } from "./words.js";
 
 const HINT = 80; // characters
 
@@ -18,7 +19,7 @@ export class ThoughtFold {
     this.box = this.element.appendChild(element("div", "modelcompose-thought-box"));
     this.box.tabIndex = 0; // it may have to be scrolled
     this.box.setAttribute("role", "region");
-    this.box.setAttribute("aria-label", "Thoughts");
+    this.box.setAttribute("aria-label", t("Thoughts"));
     this.body = this.box.appendChild(element("div"));
     this.body.dir = "auto"; // as its first letters are written
     this.drawn = this.body.appendChild(document.createTextNode(""));
@@ -34,7 +35,7 @@ export class ThoughtFold {
     if (!text) this.element.remove();
     else if (!this.element.parentNode) this.heading.after(this.element);
     this.element.classList.toggle("modelcompose-thinks", thinks);
-    write(this.label, thinks ? "Thinking…" : thoughtLabel(tokens));
+    write(this.label, thinks ? t("Thinking…") : thoughtLabel(tokens));
     write(this.hint, thinks ? hintOf(text) : "");
     this.#draw();
     if (thinks && this.element.open) this.end.follow();
@@ -56,8 +57,8 @@ export class ThoughtFold {
 
 /** What the fold of a thought says; `thought_html.py` has the same. */
 function thoughtLabel(tokens) {
-  if (!tokens) return "Thoughts";
-  return `Thought for ${tokens.toLocaleString("en")} token${tokens === 1 ? "" : "s"}`;
+  if (!tokens) return t("Thoughts");
+  return tn("Thought for {count} token", "Thought for {count} tokens", tokens);
 }
 
 /** The end of a thought, from the beginning of a word on. */

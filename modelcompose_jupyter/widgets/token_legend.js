@@ -2,6 +2,7 @@
 
 import { button, element } from "./dom.js";
 import { OF_DRAW, OF_MODEL, TOKEN_STEPS } from "./token_words.js";
+import { t } from "./words.js";
 
 export class TokenLegend {
   /**
@@ -12,16 +13,18 @@ export class TokenLegend {
     this.element = element("div", "modelcompose-legend");
     this.element.hidden = true;
     this.steps = this.element.appendChild(element("ul"));
-    this.steps.setAttribute("aria-label", "Colours");
+    this.steps.setAttribute("aria-label", t("Colours"));
     [...TOKEN_STEPS, 0].forEach((least, step) => this.#step(step, least));
     this.choice = this.element.appendChild(element("select"));
-    this.choice.setAttribute("aria-label", "Which probabilities");
-    this.choice.append(new Option("of the model", OF_MODEL), new Option("of the draw", OF_DRAW));
-    this.choice.title = "What the model gave a token, or what it had after temperature, top_k, top_p";
+    this.choice.setAttribute("aria-label", t("Which probabilities"));
+    this.choice.append(new Option(t("of the model"), OF_MODEL), new Option(t("of the draw"), OF_DRAW));
+    this.choice.title = t(
+      "What the model gave a token, or what it had after temperature, top_k, top_p",
+    );
     this.choice.addEventListener("change", () => choose(Number(this.choice.value)));
-    this.missing = this.element.appendChild(element("span", "", "This text came without probabilities."));
+    this.missing = this.element.appendChild(element("span", "", t("This text came without probabilities.")));
     this.weigh = this.element.appendChild(
-      button("Add them", weigh, { title: "Run the same again, with its seed: the text stays as it is" }),
+      button(t("Add them"), weigh, { title: t("Run the same again, with its seed: the text stays as it is") }),
     );
   }
 

@@ -2,6 +2,7 @@
 
 import { element } from "./dom.js";
 import { OF_DRAW, percent, spoken, visible } from "./token_words.js";
+import { t } from "./words.js";
 
 /** @typedef {import("./token_words.js").Token} Token */
 
@@ -112,12 +113,12 @@ export class TokenPopover {
 
   #fill() {
     const [, first, tokens] = this.owner.groups[this.place];
-    this.element.setAttribute("aria-label", `In place of ${this.owner.name(this.place)}`);
+    this.element.setAttribute("aria-label", t("In place of {name}", { name: this.owner.name(this.place) }));
     const parts = tokens.flatMap((token, number) => this.#of(token, first + number));
     const isRuledOut = parts.some((part) => part.querySelector(".modelcompose-ruled-out"));
     const hints = [
-      this.#isHeard && "Choose one, and the text goes on from there.",
-      isRuledOut && "What is struck out could not be drawn: the parameters ruled it out.",
+      this.#isHeard && t("Choose one, and the text goes on from there."),
+      isRuledOut && t("What is struck out could not be drawn: the parameters ruled it out."),
     ];
     this.element.replaceChildren(...parts, element("p", "", hints.filter(Boolean).join(" ")));
   }
@@ -129,7 +130,7 @@ export class TokenPopover {
     const head = element("header");
     head.append(
       named(text),
-      element("span", "", `${percent(own[which] ?? 0)} · rank ${rank}`),
+      element("span", "", `${percent(own[which] ?? 0)} · ${t("rank {rank}", { rank })}`),
     );
     const isListed = alternatives.some((each) => each[0] === id);
     const list = element("ul");
@@ -145,7 +146,7 @@ export class TokenPopover {
     const made = this.#row("button", alternative);
     made.type = "button";
     made.disabled = !this.#isHeard;
-    made.prepend(unseen("Continue with "));
+    made.prepend(unseen(`${t("Continue with")} `));
     made.addEventListener("click", ({ clientX, clientY, detail }) => {
       this.still = `${clientX} ${clientY}`;
       this.branch(this.owner.index, number, id, detail === 0);

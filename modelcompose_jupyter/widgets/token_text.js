@@ -2,6 +2,7 @@
 
 import { element } from "./dom.js";
 import { OF_MODEL, percent, probabilityOf, spoken, stepOf, visible } from "./token_words.js";
+import { t } from "./words.js";
 
 /** @typedef {import("./token_words.js").Group} Group */
 
@@ -145,8 +146,8 @@ class TokenText {
     const probability = probabilityOf(group, this.which);
     const said = [spoken(group[0] || tokens[0][1])];
     if (probability !== null) said.push(percent(probability, "percent"));
-    if (tokens.length === 1) said.push(`rank ${tokens[0][4]}`);
-    if (this.#parts(group)) said.push("here it parts from the other run");
+    if (tokens.length === 1) said.push(t("rank {rank}", { rank: tokens[0][4] }));
+    if (this.#parts(group)) said.push(t("here it parts from the other run"));
     return said.join(", ");
   }
 

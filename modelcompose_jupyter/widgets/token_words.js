@@ -10,6 +10,8 @@
  *   they add to the text, and the place of the first one
  */
 
+import { t } from "./words.js";
+
 /** From these probabilities on a token has step 0, 1, … of colour; `token_html.py` has the same. */
 export const TOKEN_STEPS = [0.9, 0.6, 0.3, 0.1, 0.01];
 
@@ -51,5 +53,5 @@ export function visible(text) {
 export function spoken(text) {
   const said = text.trim();
   if (said) return said;
-  return text.includes("\n") ? "line break" : "space";
+  return text.includes("\n") ? t("line break") : t("space");
 }

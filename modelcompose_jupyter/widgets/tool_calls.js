@@ -1,6 +1,7 @@
 /** The calls of tools that stand before a reply, each with what came of it. */
 
 import { element, setChildren, show } from "./dom.js";
+import { t } from "./words.js";
 
 /**
  * @typedef {{ id: string, name: string, arguments: string, summary: string, state: string,
@@ -19,9 +20,9 @@ class ToolCall {
     this.mark.setAttribute("aria-hidden", "true");
     this.name = line.appendChild(element("code"));
     this.state = line.appendChild(element("small"));
-    this.folded.append(element("h5", "", "Arguments"));
+    this.folded.append(element("h5", "", t("Arguments")));
     this.given = this.folded.appendChild(element("pre"));
-    this.heading = this.folded.appendChild(element("h5", "", "Result"));
+    this.heading = this.folded.appendChild(element("h5", "", t("Result")));
     this.result = this.folded.appendChild(element("pre"));
     this.error = this.element.appendChild(element("div", "modelcompose-call-error"));
     this.error.dir = "auto";
@@ -48,7 +49,7 @@ export class ToolCalls {
   constructor() {
     this.element = element("div", "modelcompose-calls");
     this.element.setAttribute("role", "group");
-    this.element.setAttribute("aria-label", "Calls of tools");
+    this.element.setAttribute("aria-label", t("Calls of tools"));
     this.calls = new Map();
   }
 
@@ -69,5 +70,7 @@ export class ToolCalls {
 }
 
 function duration(seconds) {
-  return seconds >= 0.05 ? `${seconds.toFixed(1)} s` : `${Math.round(1000 * seconds)} ms`;
+  return seconds >= 0.05
+    ? t("{seconds} s", { seconds: seconds.toFixed(1) })
+    : t("{milliseconds} ms", { milliseconds: Math.round(1000 * seconds) });
 }

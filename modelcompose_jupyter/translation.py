@@ -1,0 +1,301 @@
+"""Messages in the language of who reads them.
+
+English is the source: messages are written, logged and sent in English, with their codes. A surface
+translates where it shows. What stands in a message at its placeholders is not known there any more,
+so it is found again: among the templates of the catalog the one is looked for that fits, what stands
+in its placeholders is taken out, and the translation is filled with it. A placeholder may hold a
+message, which is translated, too; names and what stands in quotes stay as they are. What is not
+found stays English.
+
+Catalogs are made by ``translations/messages.py`` and read when somebody reads another language.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
+from functools import cached_property, lru_cache
+from pathlib import Path
+from typing import Any
+
+DOMAIN = "modelcompose_jupyter"
+ENGLISH = "en"
+VISITOR_VARIABLE = "HTTP_ACCEPT_LANGUAGE"
+"""The environment variable of a page's kernel that has its visitor's languages."""
+LOCALES = Path(__file__).parent / "locale"
+
+_LONGEST = 20_000  # characters of a text that is looked for; longer ones stay English
+_DEPTH = 6  # of messages in messages
+_WEAK, _WEAKEST = 8, 4  # letters; a template with fewer, such as ``{0} of {1}``, fits many things
+_QUOTES = "'\"`“"
+_BETWEEN = " · "
+"""What stands between the parts of a line, and never in one."""
+_NUMBER = re.compile(r"\d")
+
+
+def translated(text: str, language: str) -> str:
+    """A message in a language, as a tag such as ``ko`` or ``ko-KR``; English where it is unknown."""
+    catalog = catalog_of(language)
+    return text if catalog is None or not text else catalog.told(text)
+
+
+def localized(text: str) -> str:
+    """A message in the language of this process's environment."""
+    return translated(text, environment_language())
+
+
+def told(data: Any, language: str, *keys: str) -> Any:
+    """Plain data in a language: its texts are messages; of mappings those of ``keys`` alone."""
+    catalog = catalog_of(language)
+    return data if catalog is None else _told(data, catalog, keys)
+
+
+def reply_in(reply: Any, language: str) -> Any:
+    """What an editor is answered, in its language."""
+    return told(reply, language, "message", "hint", "help", "kind")
+
+
+def _told(data: Any, catalog: Catalog, keys: tuple[str, ...]) -> Any:
+    if isinstance(data, str):
+        return catalog.told(data)
+    if isinstance(data, Mapping):
+        return {
+            key: _told(value, catalog, keys)
+            if key in keys or isinstance(value, Mapping | list)
+            else value
+            for key, value in data.items()
+        }
+    return [_told(each, catalog, keys) for each in data] if isinstance(data, list | tuple) else data
+
+
+def environment_language() -> str:
+    """The language of who started this process: of a page's kernel the visitor's, as their browser
+    asks for it; else the terminal's as gettext has it: of ``LANGUAGE`` the first that is known,
+    where ``LC_ALL``, ``LC_MESSAGES`` or ``LANG`` name one at all."""
+    if visitors := os.environ.get(VISITOR_VARIABLE):
+        return preferred(visitors)
+    names = ("LC_ALL", "LC_MESSAGES", "LANG")
+    locale = next(filter(None, map(os.environ.get, names)), "")
+    if locale.partition(".")[0] in ("", "C", "POSIX"):
+        return ENGLISH
+    for each in [*os.environ.get("LANGUAGE", "").split(":"), locale]:
+        tag = _subtag(each)
+        if tag == ENGLISH or tag in languages():
+            return tag
+    return ENGLISH
+
+
+def preferred(accepted: str) -> str:
+    """The first language of an ``Accept-Language`` header that is known; English for none."""
+    tags = (_subtag(each.strip()) for each in accepted.split(","))
+    return next((tag for tag in tags if tag == ENGLISH or tag in languages()), ENGLISH)
+
+
+@lru_cache(maxsize=1)
+def languages() -> Mapping[str, Path]:
+    """The catalogs by the languages that there are beside English."""
+    return {_subtag(path.parts[-3]): path for path in LOCALES.glob(f"*/LC_MESSAGES/{DOMAIN}.json")}
+
+
+def catalog_of(language: str) -> Catalog | None:
+    """The catalog of a language; None for English, and where there is none."""
+    tag = _subtag(language)
+    return None if tag in ("", ENGLISH) else _catalog(tag)
+
+
+@lru_cache(maxsize=8)
+def _catalog(tag: str) -> Catalog | None:
+    import json
+
+    path = languages().get(tag)
+    return None if path is None else Catalog(tag, json.loads(path.read_text(encoding="utf-8")))
+
+
+def _subtag(language: str) -> str:
+    """``ko`` of ``ko_KR.UTF-8``, ``ko-KR`` and ``ko``."""
+    return re.split(r"[-_.@;]", language, maxsplit=1)[0].lower()
+
+
+@dataclass(frozen=True)
+class Template:
+    """A message with placeholders: ``literals`` are what stands around them.
+
+    Attributes:
+        forms: its translations, by `Catalog.plural`.
+        weight: its letters outside of placeholders; of templates that fit the one with most counts.
+    """
+
+    literals: tuple[str, ...]
+    fields: tuple[str, ...]
+    forms: tuple[str, ...]
+
+    @cached_property
+    def weight(self) -> int:
+        return sum(map(str.isalpha, "".join(self.literals)))
+
+    def values(self, text: str) -> dict[str, str] | None:
+        """What a text has at the placeholders; None where it does not fit."""
+        first, *between, last = self.literals
+        start, end = len(first), len(text) - len(last)
+        if start > end or not (text.startswith(first) and text.endswith(last)):
+            return None
+        found = list[str]()
+        for literal in between:
+            place = text.find(literal, start, end)
+            if place < 0:
+                return None
+            found.append(text[start:place])
+            start = place + len(literal)
+        found.append(text[start:end])
+        if any(_BETWEEN in each for each in found) or not (first or self._may_begin(found[0])):
+            return None
+        return dict(zip(self.fields, found, strict=True))
+
+    def _may_begin(self, value: str) -> bool:
+        """Whether a value may stand before what says little: an amount may, and words may not."""
+        is_one_word = " " not in value and self.weight >= _WEAKEST
+        return self.weight >= _WEAK or is_one_word or bool(_NUMBER.match(value))
+
+    def is_quoted(self, index: int) -> bool:
+        """Whether a placeholder stands in quotes: it is a name then, whatever it says."""
+        before, after = self.literals[index], self.literals[index + 1]
+        return before[-1:] in _QUOTES and before != "" and after[:1] in "'\"`”"
+
+
+class Catalog:
+    """The messages of a language.
+
+    Args:
+        data: as JupyterLab has it: translations by the English messages; below ``""`` what is to be
+            known of the language.
+    """
+
+    def __init__(self, tag: str, data: Mapping[str, Any]) -> None:
+        self.tag = tag
+        self.messages: dict[str, list[str]] = {key: data[key] for key in data if key}
+        import gettext
+
+        head = data[""]["plural_forms"]
+        plural = re.search(r"plural=([^;]+)", head)
+        self.plural: Callable[[int], int] = gettext.c2py(plural[1]) if plural else lambda _: 0
+        self.told = lru_cache(maxsize=2048)(self._told)
+
+    @cached_property
+    def _templates(self) -> dict[str, list[Template]]:
+        """The templates by what they begin with; those that begin with a placeholder by nothing."""
+        found = dict[str, list[Template]]()
+        for template in self.templates():
+            found.setdefault(_start(template.literals[0]), []).append(template)
+        return found
+
+    def templates(self) -> Iterator[Template]:
+        """All messages with placeholders."""
+        for message, forms in self.messages.items():
+            parts = parsed(message)
+            if parts is not None:
+                yield Template(*parts, tuple(forms))
+
+    def _told(self, text: str) -> str:
+        return (self._found(text, _DEPTH) if len(text) <= _LONGEST else None) or text
+
+    def _found(self, text: str, depth: int) -> str | None:
+        """A text in this language; None where it is not known."""
+        forms = self.messages.get(text)
+        if forms is not None:
+            return forms[self.plural(1)]
+        core = text.strip()
+        if core != text:
+            known = self._found(core, depth) if core else None
+            return None if known is None else text.replace(core, known, 1)
+        return self._filled(text, depth) or self._parts(text, depth)
+
+    def _filled(self, text: str, depth: int) -> str | None:
+        template = self.template(text)
+        if template is None or depth == 0:
+            return None
+        values = template.values(text) or {}
+        shown = {
+            field: value if template.is_quoted(index) else self._value(value, depth - 1)
+            for index, (field, value) in enumerate(values.items())
+        }
+        form = template.forms[self._form(values.values())]
+        from .korean_particles import with_particles
+
+        return with_particles(_fill(form, shown))
+
+    def template(self, text: str) -> Template | None:
+        """The template that a text was made of: of those that fit, that which says most itself."""
+        starts = [*self._templates.get("", ()), *self._templates.get(_start(text), ())]
+        fits = [each for each in starts if each.values(text) is not None]
+        return max(fits, key=lambda each: each.weight, default=None)
+
+    def _form(self, values: Any) -> int:
+        numbers = (value.replace(",", "") for value in values)
+        return self.plural(next((int(each) for each in numbers if each.isdecimal()), 1))
+
+    def _value(self, value: str, depth: int) -> str:
+        """What stands at a placeholder: a word is a name, several may be a message; so may what
+        begins with a number, as ``2nd``."""
+        may_be = " " in value.strip() or _NUMBER.match(value)
+        return (self._found(value, depth) if may_be else None) or value
+
+    def _parts(self, text: str, depth: int) -> str | None:
+        """A text that was put together of messages, such as a status line."""
+        if depth == 0:
+            return None
+        for separator in ("\n", _BETWEEN):
+            if separator in text:
+                parts = text.split(separator)
+                known = [self._found(part, depth - 1) for part in parts]
+                shown = [now or part for now, part in zip(known, parts, strict=True)]
+                return separator.join(shown) if any(known) else None
+        if text.endswith(")") and " (" in text:  # an amount, and what it is made of
+            before, _, inner = text[:-1].partition(" (")
+            known = [self._found(before, depth - 1), self._listed(inner, depth - 1)]
+            return f"{known[0]} ({known[1]})" if all(known) else None
+        before, colon, after = text.partition(": ")
+        if colon:
+            known = [self._found(before, depth - 1), self._found(after, depth - 1)]
+            if any(known):
+                return f"{known[0] or before}: {known[1] or after}"
+        return self._listed(text, depth - 1) if ", " in text else None
+
+    def _listed(self, text: str, depth: int) -> str | None:
+        """Messages with commas between; None where one of them is not known."""
+        known = [self._found(part, depth) for part in text.split(", ")]
+        return ", ".join(filter(None, known)) if all(known) else None
+
+
+def parsed(message: str) -> tuple[tuple[str, ...], tuple[str, ...]] | None:
+    """A template's literals and placeholders; None where it is none, or one of scripts, which name
+    theirs."""
+    from string import Formatter
+
+    try:
+        parts = list(Formatter().parse(message))
+    except ValueError:  # braces of another kind
+        return None
+    fields = [field for _, field, _, _ in parts if field is not None]
+    if not fields or not all(map(str.isdigit, fields)):
+        return None
+    literals, text = list[str](), ""
+    for literal, field, _, _ in parts:
+        text += literal
+        if field is not None:
+            literals.append(text)
+            text = ""
+    return (*literals, text), tuple(fields)
+
+
+_START = 3
+
+
+def _start(text: str) -> str:
+    """What templates are looked up by; nothing where a placeholder may stand in it."""
+    return text[:_START] if len(text) >= _START else ""
+
+
+def _fill(form: str, values: Mapping[str, str]) -> str:
+    return re.sub(r"\{(\w+)\}|\{\{|\}\}", lambda m: values[m[1]] if m[1] else m[0][0], form)
