@@ -265,19 +265,27 @@ def details(run: Run) -> list[str]:
     """What there is to say of a run that has ended beside how, a few words each."""
     parts, timings = [*_ways(run), *_amount(run)], run.timings
     if "total" in timings:
-        waits = {
-            "loading": timings.get("load", 0),
-            "in the queue": timings.get("queue", 0),
-            "in tools": timings.get("tools", 0),
-            "for answers": timings.get("answers", 0),
-        }
-        told = [f"{duration(took)} {why}" for why, took in waits.items() if took >= _WORTH_SECONDS]
+        told = _waits(timings)
         parts.append(duration(timings["total"]) + (f" ({', '.join(told)})" if told else ""))
     parts += _rate(run)
     parts += run.models if len(run.models) > 1 else ()
     if "seed" in run.parameters and run.parameters.get("do_sample"):
         parts.append(f"seed {run.parameters['seed']}")
     return parts
+
+
+def _waits(timings: Mapping[str, float]) -> list[str]:
+    """What a run waited for that is worth a word, and how long."""
+    load, queue, tools, answers = (
+        timings.get(each, 0) for each in ("load", "queue", "tools", "answers")
+    )
+    waits = {
+        f"{duration(load)} loading": load,
+        f"{duration(queue)} in the queue": queue,
+        f"{duration(tools)} in tools": tools,
+        f"{duration(answers)} for answers": answers,
+    }
+    return [words for words, took in waits.items() if took >= _WORTH_SECONDS]
 
 
 def _ways(run: Run) -> list[str]:

@@ -149,14 +149,16 @@ class Template:
             found.append(text[start:place])
             start = place + len(literal)
         found.append(text[start:end])
-        if any(_BETWEEN in each for each in found) or not (first or self._may_begin(found[0])):
+        if any(_BETWEEN in each for each in found):
             return None
         return dict(zip(self.fields, found, strict=True))
 
-    def _may_begin(self, value: str) -> bool:
-        """Whether a value may stand before what says little: an amount may, and words may not."""
-        is_one_word = " " not in value and self.weight >= _WEAKEST
-        return self.weight >= _WEAK or is_one_word or bool(_NUMBER.match(value))
+    def may_begin_with(self, value: str) -> bool:
+        """Whether any value may stand at the beginning. Of what says little itself, an amount may,
+        and a word; others where they are messages."""
+        if self.literals[0] or self.weight >= _WEAK or _NUMBER.match(value):
+            return True
+        return " " not in value and self.weight >= _WEAKEST
 
     def is_quoted(self, index: int) -> bool:
         """Whether a placeholder stands in quotes: it is a name then, whatever it says."""
@@ -211,9 +213,13 @@ class Catalog:
             return None if known is None else text.replace(core, known, 1)
         return self._filled(text, depth) or self._parts(text, depth)
 
+    def _said(self, text: str, depth: int) -> bool:
+        """Whether a text is one message, and not put together of several."""
+        return text in self.messages or (depth > 0 and self.template(text, depth) is not None)
+
     def _filled(self, text: str, depth: int) -> str | None:
-        template = self.template(text)
-        if template is None or depth == 0:
+        template = self.template(text, depth) if depth else None
+        if template is None:
             return None
         values = template.values(text) or {}
         shown = {
@@ -225,11 +231,15 @@ class Catalog:
 
         return with_particles(_fill(form, shown))
 
-    def template(self, text: str) -> Template | None:
+    def template(self, text: str, depth: int = _DEPTH) -> Template | None:
         """The template that a text was made of: of those that fit, that which says most itself."""
         starts = [*self._templates.get("", ()), *self._templates.get(_start(text), ())]
         fits = [each for each in starts if each.values(text) is not None]
-        return max(fits, key=lambda each: each.weight, default=None)
+        for template in sorted(fits, key=lambda each: each.weight, reverse=True):
+            first = next(iter((template.values(text) or {}).values()))
+            if template.may_begin_with(first) or self._said(first, depth - 1):
+                return template
+        return None
 
     def _form(self, values: Any) -> int:
         numbers = (value.replace(",", "") for value in values)
