@@ -43,6 +43,9 @@ _SURFACES = (
     "grid.py", "history.py", "notebook/table.py", "progress.py", "thought_html.py", "token_html.py",
     "up/lifecycle.py", "widgets/",
 )  # fmt: skip
+_NAMES = ("document/hints.py",)
+"""Where words alone are names of keys."""
+_KEYS = re.compile(r"[\w -]+")
 _STATES = (
     "alive", "arguments", "branch", "called", "calls", "cancelled", "completed", "done", "error", "failed",
     "ended", "fails", "generated", "host", "hint", "idle", "interrupted", "job", "loaded", "loading",
@@ -107,10 +110,13 @@ def messages() -> Iterator[Message]:
 def _of_file(path: Path, *, takes_labels: bool) -> Iterator[Message]:
     tree = ast.parse(path.read_text(encoding="utf-8"))
     where = path.relative_to(ROOT).as_posix()
+    name = path.relative_to(PACKAGE).as_posix()
     for node in _strings(tree):
         for parts in _cases(node):
             message = _message(parts)
-            if message is not None and (takes_labels or not _LABEL.fullmatch(message.text)):
+            if message is None or (name in _NAMES and _KEYS.fullmatch(message.text)):
+                continue
+            if takes_labels or not _LABEL.fullmatch(message.text):
                 message.places.append((where, node.lineno))
                 yield message
 
