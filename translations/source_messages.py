@@ -66,7 +66,7 @@ _INPUTS = (
 _SENTENCE = re.compile(r"[A-Za-z}][,;:'’]? [A-Za-z{(]")
 _WORD = re.compile(r"\b[A-Za-z][a-z]+\b")
 _LABEL = re.compile(r"[A-Z][a-z]+…?")
-_MARKUP = re.compile(r"^\s*<|[a-z-]+:[^\s;]+;|^[a-z_]+=|<div|^ *-H |charset=|'self'|^Bearer |^from [\\w.]+ import |^X-Task|^JupyterLab Light$|websocket_ping|^python -m |^flowchart |text-decoration|\{\d+,\d+\}|^%compose \{0\}|%s|\\[wsb.]|^curl |^pip install|^[#.]\w+")
+_MARKUP = re.compile(r"^\s*<|[a-z-]+:[^\s;]+;|^[a-z_]+=|<div|^ *-H |charset=|'self'|^Bearer |^from [\\w.]+ import |^X-Task|\\(\.\*\\)|\[\^;|regex parse error|^start: CHOICE|^JupyterLab Light$|websocket_ping|^python -m |^flowchart |text-decoration|\{\d+,\d+\}|^%compose \{0\}|%s|\\[wsb.]|^curl |^pip install|^[#.]\w+")
 
 
 @dataclass
