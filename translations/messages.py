@@ -134,7 +134,7 @@ def files(language: str) -> dict[Path, bytes]:
     data: dict[str, object] = {
         "": {
             "domain": DOMAIN,
-            "language": LANGUAGES[language],
+            "language": LANGUAGES[language].replace("_", "-"),
             "plural_forms": catalog.plural_forms,
         }
     }

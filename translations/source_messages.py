@@ -32,7 +32,7 @@ _LEFT_OUT = {
 _PROGRAMMERS = {
     "AssertionError", "AttributeError", "ImportError", "KeyError", "NotImplementedError",
     "RuntimeError", "TypeError", "compile", "getLogger", "import_module", "Float", "Integer",
-    "Unicode", "Bool",
+    "Unicode", "Bool", "Route",
 }  # fmt: skip
 _LOGS = {"debug", "info", "warning", "error", "exception", "log"}
 _LOGGERS = {"log", "_log", "logger", "_logger", "logging"}
@@ -66,7 +66,7 @@ _INPUTS = (
 _SENTENCE = re.compile(r"[A-Za-z}][,;:'’]? [A-Za-z{(]")
 _WORD = re.compile(r"\b[A-Za-z][a-z]+\b")
 _LABEL = re.compile(r"[A-Z][a-z]+…?")
-_MARKUP = re.compile(r"^\s*<|[a-z-]+:[^\s;]+;|^[a-z_]+=|<div|^ *-H |charset=|'self'|^Bearer |^from [\\w.]+ import |^X-Task|\\(\.\*\\)|\[\^;|regex parse error|^start: CHOICE|^JupyterLab Light$|websocket_ping|^python -m |^flowchart |text-decoration|\{\d+,\d+\}|^%compose \{0\}|%s|\\[wsb.]|^curl |^pip install|^[#.]\w+")
+_MARKUP = re.compile(r"^\s*<|[a-z-]+:[^\s;]+;|^[a-z_]+=|<div|^ *-H |charset=|'self'|^Bearer |^from [\\w.]+ import |^X-Task|\\(\.\*\\)|\[\^;|regex parse error|^start: CHOICE|^(event|id|retry): |^: still|<p>|^error: \\(|^JupyterLab Light$|websocket_ping|^python -m |^flowchart |text-decoration|\{\d+,\d+\}|^%compose \{0\}|%s|\\[wsb.]|^curl |^pip install|^[#.]\w+")
 
 
 @dataclass
@@ -111,7 +111,9 @@ def _of_file(path: Path, *, takes_labels: bool) -> Iterator[Message]:
     tree = ast.parse(path.read_text(encoding="utf-8"))
     where = path.relative_to(ROOT).as_posix()
     name = path.relative_to(PACKAGE).as_posix()
-    for node in _strings(tree):
+    # Of documents and their formats alone fields are explained to people.
+    explained = name.startswith("document/") or name == "notebook/magics.py"
+    for node in _strings(tree, _PROGRAMMERS | (set() if explained else {"Field"})):
         for parts in _cases(node):
             message = _message(parts)
             if message is None or (name in _NAMES and _KEYS.fullmatch(message.text)):
@@ -121,12 +123,12 @@ def _of_file(path: Path, *, takes_labels: bool) -> Iterator[Message]:
                 yield message
 
 
-def _strings(tree: ast.AST) -> Iterator[ast.expr]:
+def _strings(tree: ast.AST, skipped: set[str]) -> Iterator[ast.expr]:
     """The largest expressions that are strings, where people's words may stand."""
     todo: list[ast.AST] = [tree]
     while todo:
         node = todo.pop()
-        if _is_left_out(node):
+        if _is_left_out(node, skipped):
             continue
         if isinstance(node, ast.expr) and _is_string(node):
             yield node
@@ -154,12 +156,12 @@ def _is_command(node: ast.AST) -> bool:
     )
 
 
-def _is_left_out(node: ast.AST) -> bool:
+def _is_left_out(node: ast.AST, skipped: set[str]) -> bool:
     if isinstance(node, ast.Raise):
-        return isinstance(node.exc, ast.Call) and _name(node.exc.func) in _PROGRAMMERS
+        return isinstance(node.exc, ast.Call) and _name(node.exc.func) in skipped
     if isinstance(node, ast.Call):
         owner = _name(node.func.value) if isinstance(node.func, ast.Attribute) else ""
-        return _name(node.func) in _PROGRAMMERS or (_name(node.func) in _LOGS and owner in _LOGGERS)
+        return _name(node.func) in skipped or (_name(node.func) in _LOGS and owner in _LOGGERS)
     if isinstance(node, ast.Assign | ast.AnnAssign):
         targets = node.targets if isinstance(node, ast.Assign) else [node.target]
         return any(_name(each) in ("__all__", "_esm", "_css") for each in targets)
