@@ -66,7 +66,15 @@ _INPUTS = (
 _SENTENCE = re.compile(r"[A-Za-z}][,;:'’]? [A-Za-z{(]")
 _WORD = re.compile(r"\b[A-Za-z][a-z]+\b")
 _LABEL = re.compile(r"[A-Z][a-z]+…?")
-_MARKUP = re.compile(r"^\s*<|[a-z-]+:[^\s;]+;|^[a-z_]+=|<div|^ *-H |charset=|'self'|^Bearer |^from [\\w.]+ import |^X-Task|\\(\.\*\\)|\[\^;|regex parse error|^start: CHOICE|^(event|id|retry): |^: still|<p>|^error: \\(|^JupyterLab Light$|websocket_ping|^python -m |^flowchart |text-decoration|\{\d+,\d+\}|^%compose \{0\}|%s|\\[wsb.]|^curl |^pip install|^[#.]\w+")
+_NOT_WORDS = (
+    r"^\s*<", r"<(div|p)>", r"<div", r"[a-z-]+:[^\s;]+;", r"text-decoration",  # markup, styles
+    r"%s", r"\\[wsb.]", r"\(\.\*\)", r"\[\^;", r"\{\d+,\d+\}", r"regex parse error", r"^start: CHOICE",
+    r"^ *-H ", r"^curl ", r"^python -m ", r"^from [\w.]+ import ", r"^pip install", r"^%compose \{0\}",
+    r"charset=", r"'self'", r"^Bearer ", r"^X-Task", r"^(event|id|retry): ", r"^: still", r"websocket_ping",
+    r"^[a-z_]+=", r"^[#.]\w+", r"^flowchart ", r"^JupyterLab Light$", r"^\$\{input\.prompt as",
+)  # fmt: skip
+"""What markup, commands, patterns, headers and formats have."""
+_MARKUP = re.compile("|".join(_NOT_WORDS))
 
 
 @dataclass

@@ -71,8 +71,8 @@ def summary(grid: GridRuns) -> str:
     """How it went, when all has ended: runs, seconds, tokens, rate, and the seed that all had."""
     runs = [run for run in grid.runs if run is not None]
     size, stopped = len(grid.cells), sum(cell.state is State.CANCELLED for cell in grid.cells)
-    of = f" of {size}" if stopped else ""
-    words = [f"{size - stopped}{of} run{'' if size == 1 else 's'}"]
+    every = f"{size} run{'' if size == 1 else 's'}"
+    words = [f"{size - stopped} of {size} runs" if stopped else every]
     tokens = sum(cell.tokens for cell in grid.cells)
     if runs:
         ends = [run.ended_at or 0.0 for run in runs]
