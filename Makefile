@@ -12,7 +12,7 @@ PROXY := $(VENV)/proxy/node_modules/.bin/configurable-http-proxy
 JLPM := cd labextension && PATH="$(abspath $(BIN)):$$PATH" jlpm
 
 .PHONY: help demo test test-all test-labextension test-stop test-hub canary coverage lint \
-	lint-labextension format site pictures clean node
+	lint-labextension format messages site pictures clean node
 
 help:
 	@echo "make demo       run the example workflow on the bundled model and print its text"
@@ -26,6 +26,7 @@ help:
 	@echo "make pictures   take the pictures of README and documentation anew, in a browser"
 	@echo "make lint       check style, types, and that imports run one way"
 	@echo "make format     put the code into shape"
+	@echo "make messages   bring the translations up to what the source says; it lists what is left"
 	@echo "make clean      remove the virtual environment and caches"
 
 # Set-up speaks on standard error, so that standard output holds the story alone: in a terminal
@@ -116,6 +117,9 @@ lint-labextension: $(MODULES)
 format: $(VENV)/installed-dev
 	$(BIN)/ruff check --fix
 	$(BIN)/ruff format
+
+messages: $(VENV)/installed-dev
+	$(BIN)/python translations/messages.py update
 
 clean:
 	rm -rf $(VENV) .pytest_cache .mypy_cache .ruff_cache .hypothesis .import_linter_cache .coverage* \

@@ -18,7 +18,7 @@ from .asking import Ask, Prompter, refuse
 from .host_selection import is_page
 from .progress import as_text, says_only, status_line
 from .run_follower import ProgressLine, await_end, follow
-from .terminal import TerminalLine, for_terminal
+from .terminal import TerminalLine, for_terminal, say
 from .translation import localized
 from .widgets.outputs import preformatted
 from .workflow import EventIterator, Run, State
@@ -53,7 +53,7 @@ def show(run: Run, since: float | None = None) -> None:
     data = {"text/plain": f"[{status}]", "text/html": f"<small>{escape(status)}</small>"}
     display(data, metadata=run.notebook_metadata(), raw=True)
     for warning in run.warnings:
-        print(localized(f"warning: {warning}"))  # noqa: T201
+        say(f"warning: {warning}")
 
 
 def wait(run: Run, *, or_text: bool = False) -> None:
@@ -88,12 +88,8 @@ def asker() -> Ask:
     if threading.current_thread() is threading.main_thread():
         is_terminal = not _has_kernel() and sys.stdin.isatty() and sys.stdout.isatty()
         if is_looked_at() or is_terminal:
-            return Prompter(_say, lambda prompt: input(localized(prompt)))
+            return Prompter(say, lambda prompt: input(localized(prompt)))
     return refuse
-
-
-def _say(text: str) -> None:
-    print(localized(text))  # noqa: T201
 
 
 @contextmanager

@@ -1,7 +1,8 @@
 """Particles of Korean, which follow the sound that the word before them ends with.
 
-A translation writes both, as Korean readers know it from programs: ``{0}(은/는)``, ``{0}(이/가)``,
-``{0}(을/를)``, ``{0}(과/와)``, ``{0}(으로/로)``, ``{0}(이어야/여야)``. When it is filled, one of them stays.
+A translation writes both, as Korean readers know it from programs: ``{0}(은/는)``,
+``{0}(이/가)``, ``{0}(을/를)``, ``{0}(과/와)``, ``{0}(으로/로)``, ``{0}(이어야/여야)``. When it is
+filled, one of them stays.
 """
 
 from __future__ import annotations

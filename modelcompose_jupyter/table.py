@@ -9,6 +9,8 @@ from typing import Any
 
 from .document.types import show
 from .errors import UsageError
+from .terminal import width_of
+from .translation import localized
 
 _CELL_LENGTH = 48
 READABLE = (
@@ -35,29 +37,30 @@ class Table:
         self._note = note
 
     def __repr__(self) -> str:
-        return "\n".join([*self._lines(), *([self._note] if self._note else [])])
+        return "\n".join([*self._lines(), *([localized(self._note)] if self._note else [])])
 
     def _lines(self) -> list[str]:
         if not self.rows:
-            return [self._empty]
-        lines = [self.headers, *self.rows]
-        widths = [max(len(line[i]) for line in lines) for i in range(len(self.headers))]
-        return [
-            "  ".join(cell.ljust(width) for cell, width in zip(line, widths, strict=True)).rstrip()
-            for line in lines
-        ]
+            return [localized(self._empty)]
+        lines = [[*map(localized, self.headers)], *self.rows]
+        widths = [max(width_of(line[i]) for line in lines) for i in range(len(self.headers))]
+        return ["  ".join(map(_padded, line, widths)).rstrip() for line in lines]
 
     def _repr_html_(self) -> str:
-        lines = "<br>".join(map(escape, self._note.splitlines()))
+        lines = "<br>".join(map(escape, localized(self._note).splitlines()))
         note = f"<div><small>{lines}</small></div>" if lines else ""
         if not self.rows:
-            return f"<em>{escape(self._empty)}</em>{note}"
-        head = "".join(f"<th {_STYLE}>{escape(header)}</th>" for header in self.headers)
+            return f"<em>{escape(localized(self._empty))}</em>{note}"
+        head = "".join(f"<th {_STYLE}>{escape(localized(header))}</th>" for header in self.headers)
         body = "".join(
             "<tr>" + "".join(f"<td {_STYLE}>{escape(cell)}</td>" for cell in row) + "</tr>"
             for row in self.rows
         )
         return f"<table><thead><tr>{head}</tr></thead><tbody>{body}</tbody></table>{note}"
+
+
+def _padded(cell: str, width: int) -> str:
+    return cell + " " * (width - width_of(cell))
 
 
 def data_frame(records: Sequence[Mapping[str, Any]], columns: Sequence[str] | None = None) -> Any:

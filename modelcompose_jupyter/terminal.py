@@ -36,7 +36,7 @@ class TerminalLine:
         """Show a text, which may be what is shown already; an empty one wipes the line."""
         text = _within(localized(text), shutil.get_terminal_size().columns - 1)
         if text != self._shown:
-            sys.stderr.write(f"\r{' ' * columns(self._shown)}\r{text}")
+            sys.stderr.write(f"\r{' ' * width_of(self._shown)}\r{text}")
             sys.stderr.flush()
             self._shown = text
 
@@ -49,7 +49,12 @@ def _within(text: str, most: int) -> str:
     return f"{text[: bisect_right(ends, max(0, most - 1))]}…"
 
 
-def columns(text: str) -> int:
+def say(text: str) -> None:
+    """Print a message in the language of the environment: of a cell, or in a terminal."""
+    print(localized(text))  # noqa: T201
+
+
+def width_of(text: str) -> int:
     """How many columns a text takes, about."""
     return sum(map(_width, text))
 

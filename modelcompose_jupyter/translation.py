@@ -1,11 +1,11 @@
 """Messages in the language of who reads them.
 
-English is the source: messages are written, logged and sent in English, with their codes. A surface
-translates where it shows. What stands in a message at its placeholders is not known there any more,
-so it is found again: among the templates of the catalog the one is looked for that fits, what stands
-in its placeholders is taken out, and the translation is filled with it. A placeholder may hold a
-message, which is translated, too; names and what stands in quotes stay as they are. What is not
-found stays English.
+English is the source: messages are written, logged and sent in English, with their codes. A
+surface translates where it shows. What stands in a message at its placeholders is not known there
+any more, so it is found again: among the templates of the catalog the one is looked for that fits,
+what stands in its placeholders is taken out, and the translation is filled with it. A placeholder
+may hold a message, which is translated, too; names and what stands in quotes stay as they are.
+What is not found stays English.
 
 Catalogs are made by ``translations/messages.py`` and read when somebody reads another language.
 """
@@ -36,7 +36,7 @@ _NUMBER = re.compile(r"\d")
 
 
 def translated(text: str, language: str) -> str:
-    """A message in a language, as a tag such as ``ko`` or ``ko-KR``; English where it is unknown."""
+    """A message in a language, a tag such as ``ko`` or ``ko-KR``; English where it is unknown."""
     catalog = catalog_of(language)
     return text if catalog is None or not text else catalog.told(text)
 
@@ -97,6 +97,17 @@ def preferred(accepted: str) -> str:
 def languages() -> Mapping[str, Path]:
     """The catalogs by the languages that there are beside English."""
     return {_subtag(path.parts[-3]): path for path in LOCALES.glob(f"*/LC_MESSAGES/{DOMAIN}.json")}
+
+
+def in_all_languages(*messages: str) -> dict[str, dict[str, list[str]]]:
+    """By language, the translations of some messages, by plural form: for scripts of pages, whose
+    language nobody knows before them."""
+    catalogs = {tag: catalog_of(tag) for tag in languages()}
+    return {
+        tag: {each: catalog.messages[each] for each in messages if each in catalog.messages}
+        for tag, catalog in catalogs.items()
+        if catalog is not None
+    }
 
 
 def catalog_of(language: str) -> Catalog | None:

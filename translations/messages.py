@@ -1,7 +1,8 @@
 """Keeps the catalogs of translations: ``python translations/messages.py [update | check]``.
 
-``update`` brings each language's ``.po`` up to what the source says, keeping what is translated, and
-makes from it what is read: the ``.json`` of the package and of JupyterLab, the ``.mo`` of click.
+``update`` brings each language's ``.po`` up to what the source says, keeping what is translated,
+and makes from it what is read: the ``.json`` of the package and of JupyterLab, the ``.mo`` of
+click.
 ``check`` changes nothing, says what is wrong, and fails where something is.
 """
 
@@ -12,6 +13,7 @@ import json
 import re
 import sys
 from collections.abc import Iterator
+from datetime import UTC, datetime
 from pathlib import Path
 
 from babel.messages.catalog import Catalog
@@ -26,6 +28,8 @@ from modelcompose_jupyter.widgets.esm import messages as script_messages
 
 LANGUAGES = {"ko": "ko_KR"}
 """The languages, and what JupyterLab calls their folders."""
+NO_DATE = datetime(2000, 1, 1, tzinfo=UTC)
+"""What is made of the same catalog is the same on each day."""
 GLOSSARY = Path(__file__).parent / "glossary-ko.tsv"
 
 _CALLS = re.compile(
@@ -33,16 +37,38 @@ _CALLS = re.compile(
 )
 _IN_PAGES = re.compile(r"\{%-?\s*trans\s*-?%\}(.*?)\{%-?\s*endtrans\s*-?%\}", re.DOTALL)
 _CLICK = (
-    "Usage:", "Options", "Commands", "Arguments", "Show this message and exit.",
-    "Show the version and exit.", "Error: {message}", "Error", "Aborted!", "default: {default}",
-    "required", "Try '{command} {option}' for help.", "No such command {name!r}.", "No such option: {name}",
-    "Missing argument", "Missing option", "Missing parameter", "Invalid value: {message}",
-    "Invalid value for {param_hint}: {message}", "{name} {filename!r} does not exist.",
-    "{value!r} is not a valid {number_type}.", "Option {name!r} does not take a value.",
-    "Option {name!r} requires an argument.", "file", "directory", "path",
-    "{name} {filename!r} is a directory.", "{name} {filename!r} is not readable.", "Did you mean {possibility}?",
-    "(Did you mean one of: {possibilities}?)", "Got unexpected extra argument ({args})",
-)  # fmt: skip
+    "Usage:",
+    "Options",
+    "Commands",
+    "Arguments",
+    "Show this message and exit.",
+    "Show the version and exit.",
+    "Error: {message}",
+    "Error",
+    "Aborted!",
+    "default: {default}",
+    "required",
+    "Try '{command} {option}' for help.",
+    "No such command {name!r}.",
+    "No such option: {name}",
+    "Missing argument",
+    "Missing option",
+    "Missing parameter",
+    "Invalid value: {message}",
+    "Invalid value for {param_hint}: {message}",
+    "{name} {filename!r} does not exist.",
+    "{value!r} is not a valid {number_type}.",
+    "Option {name!r} does not take a value.",
+    "Option {name!r} requires an argument.",
+    "file",
+    "directory",
+    "path",
+    "{name} {filename!r} is a directory.",
+    "{name} {filename!r} is not readable.",
+    "Did you mean {possibility}?",
+    "(Did you mean one of: {possibilities}?)",
+    "Got unexpected extra argument ({args})",
+)
 """What click says for itself, whichever of its versions there is."""
 
 
@@ -87,8 +113,10 @@ def template() -> Catalog:
         else:
             catalog.add(
                 (each.text, plural) if plural else each.text,
-                locations=places, flags=flags, auto_comments=notes if not known else [],
-            )  # fmt: skip
+                locations=places,
+                flags=flags,
+                auto_comments=notes if not known else [],
+            )
     return catalog
 
 
@@ -129,8 +157,10 @@ def files(language: str) -> dict[Path, bytes]:
     write_po(po, catalog, width=100, include_lineno=False, omit_header=False)
     text = re.sub(
         rb'"(POT-Creation-Date|PO-Revision-Date|Last-Translator|Language-Team|Project-Id-Version|'
-        rb'Report-Msgid-Bugs-To|Generated-By): .*\n', b"", po.getvalue()
-    )  # fmt: skip
+        rb"Report-Msgid-Bugs-To|Generated-By): .*\n",
+        b"",
+        po.getvalue(),
+    )
     data: dict[str, object] = {
         "": {
             "domain": DOMAIN,
@@ -138,7 +168,7 @@ def files(language: str) -> dict[Path, bytes]:
             "plural_forms": catalog.plural_forms,
         }
     }
-    clicks = Catalog(language, domain="click")
+    clicks = Catalog(language, domain="click", creation_date=NO_DATE, revision_date=NO_DATE)
     for each in catalog:
         if each.id and all(_forms(each)):
             for id in [each.id] if isinstance(each.id, str) else each.id:
@@ -170,9 +200,14 @@ def problems(language: str) -> Iterator[str]:
             if has - wanted or (wanted - has and not _may_leave_out(each)):
                 yield f"placeholders differ: {_id(each)} | {form}"
         for english, korean in terms if language == "ko" else ():
-            is_used = re.search(rf"\b{english}s?\b", _id(each), re.IGNORECASE)
-            if is_used and re.search(rf"\b{english}s?\b", " ".join(forms)) and korean:
-                yield f"'{english}' stands in English: {' '.join(forms)}"
+            if re.search(rf"\b{english}s?(?![A-Za-z])", _prose(" ".join(forms))):
+                yield f"'{english}' is '{korean}': {' '.join(forms)}"
+
+
+def _prose(text: str) -> str:
+    """A text without what is written in a document, in code or in a terminal, or named as there."""
+    quoted = r"'[^']*'|\"[^\"]*\"|`[^`]*`|\{[^}]*\}"
+    return re.sub(rf"{quoted}|\S*[-=.:(/_$<%|]\S*|\w+ 유형|%compose \w+|task \S+", " ", text)
 
 
 def _holes(text: str) -> set[str]:

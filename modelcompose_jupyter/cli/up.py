@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from ..errors import ComposeError, UsageError
-from ..terminal import columns
+from ..terminal import width_of
 from ..translation import localized
 from .group import document_argument, document_path, file_option, main, say
 
@@ -306,9 +306,9 @@ def _described(status: dict[str, Any]) -> str:
         "Log": status["log"],
     }
     said = {localized(name): value for name, value in rows.items() if value}
-    width = max(map(columns, said)) + 3
+    width = max(map(width_of, said)) + 3
     return "\n".join(
-        f"{name}{' ' * (width - columns(name))}{localized(str(value))}"
+        f"{name}{' ' * (width - width_of(name))}{localized(str(value))}"
         for name, value in said.items()
     )
 

@@ -11,7 +11,16 @@ from jupyter_server.auth.identity import User
 from tornado import web
 from voila.voila_identity_provider import VoilaIdentityProvider
 
+from ..translation import in_all_languages
+
 _FOLDER = Path(__file__).parent
+_SAID = (
+    "Token needed",
+    "This page needs a token",
+    "Whoever runs it can tell you.",
+    "Open",
+    "That is not the token.",
+)
 
 
 class TokenIdentity(VoilaIdentityProvider):
@@ -33,4 +42,6 @@ def with_own_form(environment: jinja2.Environment) -> jinja2.Environment:
     """Templates among which the form is ours: Jupyter's speaks of other servers."""
     own = jinja2.FileSystemLoader(_FOLDER)
     loaders: list[Any] = [own, *filter(None, [environment.loader])]
-    return environment.overlay(loader=jinja2.ChoiceLoader(loaders))
+    made = environment.overlay(loader=jinja2.ChoiceLoader(loaders))
+    made.globals["words"] = in_all_languages(*_SAID)
+    return made

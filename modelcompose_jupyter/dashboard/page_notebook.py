@@ -11,6 +11,7 @@ from jupyter_server.services.contents.largefilemanager import LargeFileManager
 from tornado import web
 
 from ..errors import ComposeError
+from ..translation import in_all_languages
 from . import public_document, title
 
 NOTEBOOK = Path(__file__).parent / "served" / "page.ipynb"
@@ -30,6 +31,9 @@ VOILA_OPTIONS: Mapping[str, Any] = {
     ],
 }
 """How Voila is configured for a page."""
+
+_SAID = ("This page has lost its connection.", "Load it again", "Starting")
+"""What the template says."""
 
 POLICY = (
     "default-src 'self' data: blob: 'unsafe-inline' 'unsafe-eval'; "
@@ -62,7 +66,9 @@ class PageNotebook(LargeFileManager):
 
 
 def titled(notebook: Any, document: Path) -> Any:
-    """The notebook with the document's title, as it is when somebody opens the page."""
+    """The notebook with the document's title, as it is when somebody opens the page, and with what
+    the page itself says, in all languages."""
+    notebook.metadata.words = in_all_languages(*_SAID)
     with contextlib.suppress(ComposeError):  # the page itself says what is wrong
         notebook.metadata.title = title(public_document(document)) or notebook.metadata.title
     return notebook

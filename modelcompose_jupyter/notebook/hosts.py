@@ -15,6 +15,7 @@ from ..server.access import Access
 from ..server.catalog import Catalog, Served
 from ..server.server import Server, ServerSettings
 from ..table import Table
+from ..terminal import say
 from .table import models_table
 
 if TYPE_CHECKING:
@@ -96,7 +97,7 @@ def connect(line: MagicArgs) -> None:
     where the line is ``off``."""
     if line.words == ["off"]:
         host_selection.disconnect()
-        print("workflows run where they ran before")  # noqa: T201
+        say("workflows run where they ran before")
         return
     url = line.words[0] if line.words else None
     token = line.inputs.get("token")
@@ -107,7 +108,7 @@ def connect(line: MagicArgs) -> None:
             raise
         # Asked for, so that it does not stand in the notebook.
         host = host_selection.connect(url, getpass("Token: "))
-    print(f"workflows run on {host.url} now")  # noqa: T201
+    say(f"workflows run on {host.url} now")
 
 
 def models() -> Table:
@@ -126,9 +127,9 @@ def unload(name: str | None = None) -> None:
     for host in chosen or [local_host()]:
         where = "" if isinstance(host, LocalHost) else f" at {_place(host)}"
         for model in host.unload(name):
-            print(f"unloaded {model.id}{where}")  # noqa: T201
+            say(f"unloaded {model.id}{where}")
         for model in host.models() if name is None else ():
-            print(f"{model.id} is in use and stays")  # noqa: T201
+            say(f"{model.id} is in use and stays")
 
 
 def _reached() -> Iterator[tuple[Host, list[ModelInfo]]]:

@@ -16,6 +16,8 @@ from traitlets import Bool, Float, observe
 
 from ..errors import InputError, UsageError, did_you_mean
 from ..magic_args import CELL_FLAGS, parse_line
+from ..terminal import say
+from ..translation import localized
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -124,7 +126,7 @@ class ComposeMagics(Magics):
         workflow.check_functions()
         if name is not None:
             if hasattr(builtins, name):
-                print(f"warning: '{name}' was Python's own; it is the workflow now")  # noqa: T201
+                say(f"warning: '{name}' was Python's own; it is the workflow now")
             self.shell.push({name: workflow})
         if parsed.inputs or "run" in parsed.flags:
             show(workflow.submit(parsed.inputs))
@@ -278,9 +280,9 @@ class ComposeMagics(Magics):
         going = [run for run in chosen if not run.done]
         for run in going:
             run.cancel()
-            print(f"stopped {run.id}")  # noqa: T201
+            say(f"stopped {run.id}")
         if not going:
-            print("nothing runs")  # noqa: T201
+            say("nothing runs")
 
     def _models(self, _: MagicArgs) -> Any:
         from .hosts import models
@@ -295,7 +297,7 @@ class ComposeMagics(Magics):
     def _serve(self, line: MagicArgs) -> None:
         from .hosts import serve
 
-        print(serve(line, self.workflow, self.workflows))  # noqa: T201
+        say(serve(line, self.workflow, self.workflows))
 
     def _connect(self, line: MagicArgs) -> None:
         from .hosts import connect
@@ -313,9 +315,9 @@ class ComposeMagics(Magics):
         (file,) = line.words
         document = load_document(file)
         names = ", ".join(workflow.title or workflow.id for workflow in document.workflows)
-        print(f"{file} is valid: {names}")  # noqa: T201
+        say(f"{file} is valid: {names}")
         for warning in document.warnings:
-            print(f"warning: {warning}")  # noqa: T201
+            say(f"warning: {warning}")
 
     def _schema(self, line: MagicArgs) -> Any:
         from IPython.display import JSON
@@ -325,10 +327,13 @@ class ComposeMagics(Magics):
         return JSON(self.workflow(*line.words).describe() if line.words else json_schema())
 
     def _help(self, _: MagicArgs) -> None:
-        usages = {f"%compose {verb} {usage}".strip(): does for verb, (usage, does) in VERBS.items()}
+        usages = {
+            f"%compose {verb} {usage}".strip(): localized(does)
+            for verb, (usage, does) in VERBS.items()
+        }
         width = max(map(len, usages))
         verbs = "\n".join(f"{usage.ljust(width)}   {does}" for usage, does in usages.items())
-        print(_HELP.format(verbs=verbs))  # noqa: T201
+        print(localized(_HELP).format(verbs=verbs))  # noqa: T201
 
 
 def _compare(before: dict[str, Any], run: Run) -> None:
@@ -338,11 +343,11 @@ def _compare(before: dict[str, Any], run: Run) -> None:
     if not before.get("generations"):
         return
     if same_texts(before, run.record):
-        print(f"the same text as run {before['run']}")  # noqa: T201
+        say(f"the same text as run {before['run']}")
         return
     reasons = differences(before, run.record)
     why = f": {', '.join(reasons)}" if reasons else ""
-    print(f"warning: another text than run {before['run']}{why}")  # noqa: T201
+    say(f"warning: another text than run {before['run']}{why}")
 
 
 def _declared(

@@ -4,8 +4,8 @@ A widget's script is one module, whose address is not known to the browser, so t
 nothing beside it. Here a module and those that it imports from its folder are put into one text,
 each once, those that are needed first. Names at the top of modules are therefore unique.
 
-What a script says it says by ``words.js``, in the browser's language, which the kernel does not know:
-the words of that script come in it, in all languages that there are.
+What a script says it says by ``words.js``, in the browser's language, which the kernel does not
+know: the words of that script come in it, in all languages that there are.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ import json
 import re
 from pathlib import Path
 
-from ..translation import catalog_of, languages
+from ..translation import in_all_languages
 
 _IMPORT = re.compile(r'^import \{[^}]*\} from "(\.{1,2}/[\w./]+)";\n', re.MULTILINE)
 _EXPORT = re.compile(r"^export (?!default)", re.MULTILINE)
@@ -27,12 +27,7 @@ _SAID = re.compile(r'\bt\(\s*("(?:[^"\\\n]|\\.)*")|\btn\(\s*("[^"\n]*"),\s*("[^"
 def joined(path: Path) -> str:
     """A module with the files that it imports; imports of packages stay as they are."""
     text = "\n".join(_modules(path.resolve(), set()))
-    said = {one for one, _ in messages(text)}
-    words = {
-        tag: {each: catalog.messages[each] for each in sorted(said) if each in catalog.messages}
-        for tag in languages()
-        if (catalog := catalog_of(tag)) is not None
-    }
+    words = in_all_languages(*sorted({one for one, _ in messages(text)}))
     return text.replace(_WORDS, f"const WORDS = {json.dumps(words, ensure_ascii=False)};")
 
 
