@@ -152,14 +152,17 @@ class Template:
         start, end = len(first), len(text) - len(last)
         if start > end or not (text.startswith(first) and text.endswith(last)):
             return None
-        found = list[str]()
-        for literal in between:
+        found: list[str] = []
+        for literal in filter(None, between):
             place = text.find(literal, start, end)
             if place < 0:
                 return None
             found.append(text[start:place])
             start = place + len(literal)
         found.append(text[start:end])
+        for index, literal in enumerate(between, start=1):
+            if not literal:  # of two placeholders side by side the first has all
+                found.insert(index, "")
         if any(_BETWEEN in each for each in found):
             return None
         return dict(zip(self.fields, found, strict=True))
@@ -193,15 +196,20 @@ class Catalog:
         head = data[""]["plural_forms"]
         plural = re.search(r"plural=([^;]+)", head)
         self.plural: Callable[[int], int] = gettext.c2py(plural[1]) if plural else lambda _: 0
-        self.told = lru_cache(maxsize=2048)(self._told)
+        self.told: Callable[[str], str] = lru_cache(maxsize=2048)(self._told)
 
     @cached_property
     def _templates(self) -> dict[str, list[Template]]:
-        """The templates by what they begin with; those that begin with a placeholder by nothing."""
-        found = dict[str, list[Template]]()
+        """The templates by how a text begins that they may fit, those that say most first; others
+        that may fit any text by nothing."""
+        found: dict[str, list[Template]] = {"": []}
         for template in self.templates():
             found.setdefault(_start(template.literals[0]), []).append(template)
-        return found
+        anywhere = found[""]
+        fitting = {
+            start: each if each is anywhere else [*each, *anywhere] for start, each in found.items()
+        }
+        return {start: sorted(each, key=_says_most) for start, each in fitting.items()}
 
     def templates(self) -> Iterator[Template]:
         """All messages with placeholders."""
@@ -244,12 +252,13 @@ class Catalog:
 
     def template(self, text: str, depth: int = _DEPTH) -> Template | None:
         """The template that a text was made of: of those that fit, that which says most itself."""
-        starts = [*self._templates.get("", ()), *self._templates.get(_start(text), ())]
-        fits = [each for each in starts if each.values(text) is not None]
-        for template in sorted(fits, key=lambda each: each.weight, reverse=True):
-            first = next(iter((template.values(text) or {}).values()))
-            if template.may_begin_with(first) or self._said(first, depth - 1):
-                return template
+        known = self._templates
+        for each in known.get(_start(text), known[""]):
+            values = each.values(text)
+            if values is not None:
+                first = next(iter(values.values()))
+                if each.may_begin_with(first) or self._said(first, depth - 1):
+                    return each
         return None
 
     def _form(self, values: Any) -> int:
@@ -308,6 +317,12 @@ def parsed(message: str) -> tuple[tuple[str, ...], tuple[str, ...]] | None:
             literals.append(text)
             text = ""
     return (*literals, text), tuple(fields)
+
+
+def _says_most(template: Template) -> tuple[bool, int]:
+    """Sorts templates: those that fit many things come last, those that say most first."""
+    fits_much = not template.literals[0] and template.weight < _WEAK
+    return fits_much, -template.weight
 
 
 _START = 3

@@ -162,7 +162,7 @@ _INPUTS = (
 )
 """Names of inputs as forms have them: of those that are parameters of all models."""
 
-_SENTENCE = re.compile(r"[A-Za-z}][,;:'’]? [A-Za-z{(]")
+_SENTENCE = re.compile(r"[A-Za-z}][,;:'’]? ['“(]?[A-Za-z{]")
 _WORD = re.compile(r"\b[A-Za-z][a-z]+\b")
 _LABEL = re.compile(r"[A-Z][a-z]+…?")
 _NOT_WORDS = (
@@ -185,7 +185,7 @@ _NOT_WORDS = (
     r"^pip install",
     r"^%compose \{0\}",
     r"charset=",
-    r"'self'",
+    r"'self'|default-src",
     r"^Bearer ",
     r"^X-Task",
     r"^(event|id|retry): ",

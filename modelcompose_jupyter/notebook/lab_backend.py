@@ -95,7 +95,7 @@ class KernelPart:
         try:
             return {"status": "ok", "answer": reply_in(self._answer(asked), language)}
         except ComposeError as error:
-            return reply_in(_failed(error), language)
+            return dict(reply_in(_failed(error), language))
         except Exception as error:  # a page waits for the reply
             message = f"{type(error).__name__}: {error}"
             return {"status": "failed", "message": message, "hint": None}
