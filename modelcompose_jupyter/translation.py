@@ -16,7 +16,7 @@ import os
 import re
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
-from functools import cached_property, lru_cache
+from functools import cached_property, lru_cache, partial
 from pathlib import Path
 from typing import Any
 
@@ -32,6 +32,7 @@ _WEAK, _WEAKEST = 8, 4  # letters; a template with fewer, such as ``{0} of {1}``
 _QUOTES = "'\"`“"
 _BETWEEN = " · "
 """What stands between the parts of a line, and never in one."""
+_AMOUNT = re.compile(r"\d[^,( ]*(?:,\d[^,( ]*)*(?: \S{1,3}){0,3}")
 _NUMBER = re.compile(r"\d")
 
 
@@ -167,12 +168,19 @@ class Template:
             return None
         return dict(zip(self.fields, found, strict=True))
 
-    def may_begin_with(self, value: str) -> bool:
-        """Whether any value may stand at the beginning. Of what says little itself, an amount may,
-        and a word; others where they are messages."""
-        if self.literals[0] or self.weight >= _WEAK or _NUMBER.match(value):
+    def takes(self, values: Mapping[str, str], is_message: Callable[[str], bool]) -> bool:
+        """Whether values may stand at the placeholders. A template that says little itself, such as
+        ``{0} of {1}``, takes amounts, words, and what is a message; words stand before none of
+        those that say least."""
+        first, *others = values.values()
+        if self.weight >= _WEAK or (self.literals[0] and self.weight >= _WEAKEST):
             return True
-        return " " not in value and self.weight >= _WEAKEST
+        is_word = " " not in first and (self.weight >= _WEAKEST or bool(self.literals[0]))
+        if not (is_word or _AMOUNT.fullmatch(first) or is_message(first)):
+            return False
+        return self.weight >= _WEAKEST or all(
+            " " not in each or _AMOUNT.fullmatch(each) or is_message(each) for each in others
+        )
 
     def is_quoted(self, index: int) -> bool:
         """Whether a placeholder stands in quotes: it is a name then, whatever it says."""
@@ -255,10 +263,8 @@ class Catalog:
         known = self._templates
         for each in known.get(_start(text), known[""]):
             values = each.values(text)
-            if values is not None:
-                first = next(iter(values.values()))
-                if each.may_begin_with(first) or self._said(first, depth - 1):
-                    return each
+            if values is not None and each.takes(values, partial(self._said, depth=depth - 1)):
+                return each
         return None
 
     def _form(self, values: Any) -> int:
@@ -321,7 +327,8 @@ def parsed(message: str) -> tuple[tuple[str, ...], tuple[str, ...]] | None:
 
 def _says_most(template: Template) -> tuple[bool, int]:
     """Sorts templates: those that fit many things come last, those that say most first."""
-    fits_much = not template.literals[0] and template.weight < _WEAK
+    begins = not template.literals[0] or template.literals[0][0] in " ,:;"
+    fits_much = begins and template.weight < _WEAK
     return fits_much, -template.weight
 
 

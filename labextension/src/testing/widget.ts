@@ -6,6 +6,7 @@ export type Change = [index: number, offset: number, text: string];
 export type State = Record<string, unknown>;
 
 const INITIAL: State = {
+  language: navigator.language,
   is_chat: false,
   is_markdown: false,
   keep_as: '',
