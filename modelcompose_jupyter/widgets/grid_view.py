@@ -143,7 +143,9 @@ class GridView(SpeakingWidget):
         if begins:
             self._send_cells()
         elif texts or infos:
-            self.send({"type": "cells", "texts": texts, "infos": self.told(infos, "foot", "error")})
+            self.send(
+                {"type": "cells", "texts": texts, "infos": self.in_words(infos, "foot", "error")}
+            )
         self._on_updated(grid)
         if done:
             with self._lock:
@@ -156,7 +158,7 @@ class GridView(SpeakingWidget):
 
     def _all(self) -> list[dict[str, Any]]:
         whole = [each.whole() for each in self._told[1]]
-        return list(self.told(whole, "foot", "error"))
+        return list(self.in_words(whole, "foot", "error"))
 
 
 class _Told:

@@ -231,7 +231,7 @@ class RunView(SpeakingWidget):
 
     def _step_words(self, steps: Any) -> dict[str, Any]:
         """How jobs are, as those who look may see it."""
-        return dict(self.told(self._shown(steps), "words", "word", "details", "error"))
+        return dict(self.in_words(self._shown(steps), "words", "word", "details", "error"))
 
     def _received(self, _: Any, content: Mapping[str, Any], __: Any) -> None:
         if content.get("type") == "resync":
@@ -275,7 +275,7 @@ class RunView(SpeakingWidget):
         tokens = self._token_changes_of(run)
         if (told := self._told) is not None:
             self._told = None
-            told["said"] = self.told(told["said"])
+            told["said"] = self.in_words(told["said"])
             if run is not None:
                 self.snippets = self._snippets(run)
             self.send(told)

@@ -17,7 +17,7 @@ from anywidget import AnyWidget
 
 from ..translation import told, translated
 
-_LABELS = ("description", "tooltip", "placeholder", "description_tooltip")
+_LABELS = ("description", "tooltip", "placeholder")
 HELP, CHIP = "modelcompose-help", "modelcompose-chip"
 """Classes of what shows a help text, and of a button that has a value of the user's."""
 
@@ -36,7 +36,7 @@ class SpeakingWidget(AnyWidget):
         if self.comm is not None:
             self.send_state([name for name in self.keys if self.trait_metadata(name, "is_words")])
 
-    def told(self, data: Any, *keys: str) -> Any:
+    def in_words(self, data: Any, *keys: str) -> Any:
         """Messages in plain data in the browser's language; of mappings those of ``keys``."""
         return told(data, self.language, *keys)
 
@@ -46,7 +46,7 @@ def words(trait: Any, *keys: str) -> Any:
     ``keys``."""
 
     def to_json(value: Any, widget: Any) -> Any:
-        return widget.told(value, *keys)
+        return widget.in_words(value, *keys)
 
     return trait.tag(sync=True, to_json=to_json, is_words=True)
 
