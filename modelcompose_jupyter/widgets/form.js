@@ -67,7 +67,17 @@ function completeRow(row) {
     help.id = `${OURS}-${ids++}`;
     const control = row.querySelector("textarea, input, select, .noUi-handle");
     control?.setAttribute("aria-describedby", help.id);
-    if (help.classList.contains("modelcompose-on-demand") && label) foldHelp(help, label, name);
+    if (help.classList.contains("modelcompose-on-demand") && label) foldHelp(help, label);
+  }
+  const ask = row.querySelector(".modelcompose-ask");
+  if (ask) {
+    ask.title = help.textContent.trim();
+    ask.setAttribute("aria-label", t("About {name}", { name }));
+  }
+  if (label && !watched.has(row)) {
+    watched.add(row); // in another language it has another name
+    const complete = () => completeRow(row);
+    new MutationObserver(complete).observe(label, { childList: true, characterData: true, subtree: true });
   }
 }
 
@@ -91,7 +101,7 @@ function tidy(number) {
 }
 
 /** Help that is seen when it is asked for. */
-function foldHelp(help, label, name) {
+function foldHelp(help, label) {
   help.hidden = true;
   const toggle = button(
     "?",
@@ -99,9 +109,8 @@ function foldHelp(help, label, name) {
       help.hidden = !help.hidden;
       toggle.setAttribute("aria-expanded", String(!help.hidden));
     },
-    { className: "modelcompose-ask", title: help.textContent.trim() },
+    { className: "modelcompose-ask" },
   );
-  toggle.setAttribute("aria-label", t("About {name}", { name }));
   toggle.setAttribute("aria-expanded", "false");
   toggle.setAttribute("aria-controls", help.id);
   label.after(toggle);

@@ -147,6 +147,25 @@ def ground(page: Page) -> int:
 
 
 @pytest.mark.smoke
+def test_a_page_speaks_its_visitor_s_language(browser: Browser, one: Server) -> None:
+    context = browser.new_context(locale="ko-KR")
+    page = context.new_page()
+    page.set_default_timeout(SECONDS * 1000)
+    page.goto(f"{one.url}?length=900")
+    expect(page.locator("html")).to_have_attribute("lang", "ko-KR")
+    expect(page.get_by_role("note")).to_contain_text("이 페이지의 주소에 문제가 있습니다")
+    panel = page.locator(".modelcompose-panel")
+    panel.get_by_role("textbox", name="프롬프트 *").fill("Once upon a time")
+    expect(panel.get_by_role("textbox", name="온도(temperature)")).to_be_visible()
+    panel.get_by_role("button", name="워크플로 실행").click()
+    expect(panel.locator(".modelcompose-status")).to_have_text(re.compile("^토큰 10개에서 잘림 · "))
+    expect(panel.get_by_role("button", name="텍스트 복사")).to_be_visible()
+    expect(page.get_by_text("HTTP로 호출하기")).to_be_visible()
+    leave(page)
+    context.close()
+
+
+@pytest.mark.smoke
 def test_a_visitor_enters_a_prompt_and_gets_its_text(
     one: Server, page: Page, errors: list[str], elsewhere: list[str]
 ) -> None:
