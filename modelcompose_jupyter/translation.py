@@ -29,6 +29,7 @@ LOCALES = Path(__file__).parent / "locale"
 _LONGEST = 20_000  # characters of a text that is looked for; longer ones stay English
 _DEPTH = 6  # of messages in messages
 _WEAK, _WEAKEST = 8, 4  # letters; a template with fewer, such as ``{0} of {1}``, fits many things
+_CODE = "$[{'\"`"  # what an expression, plain data or a quoted name begins with
 _QUOTES = "'\"`“"
 _BETWEEN = " · "
 """What stands between the parts of a line, and never in one."""
@@ -179,7 +180,8 @@ class Template:
         if not (is_word or _AMOUNT.fullmatch(first) or is_message(first)):
             return False
         return self.weight >= _WEAKEST or all(
-            " " not in each or _AMOUNT.fullmatch(each) or is_message(each) for each in others
+            " " not in each or each[:1] in _CODE or _AMOUNT.fullmatch(each) or is_message(each)
+            for each in others
         )
 
     def is_quoted(self, index: int) -> bool:

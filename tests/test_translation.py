@@ -112,6 +112,8 @@ def test_a_message_of_another_process_is_translated() -> None:
         ("'Stop' is missing", "'Stop'가 없습니다"),
         ("warning: num_beams has no effect without sampling",
          "경고: num_beams는 효과가 없습니다: 샘플링하지 않기 때문입니다"),
+        ("unknown type 'txt' in ${input.prompt as txt}",
+         "모르는 타입 'txt', 위치: ${input.prompt as txt}"),
         ("the end of the story", "the end of the story"),
         ("one of us said so", "one of us said so"),
         ("", ""),
@@ -198,6 +200,7 @@ def test_a_terminal_speaks_its_language(tmp_path: Path) -> None:
     shown = _terminal("run", "--help", cwd=tmp_path, LANG="ko_KR.UTF-8")
     assert shown.stdout.startswith("사용법: ")
     assert "옵션:" in shown.stdout
+    assert "워크플로를 실행하고 결과를 출력합니다" in shown.stdout
     assert "결과 대신 텍스트를 나오는 대로 출력합니다." in " ".join(shown.stdout.split())
     done = _terminal("validate", "a.yml", cwd=tmp_path, LANG="ko_KR.UTF-8")
     assert done.stderr == "a.yml: 읽을 수 없습니다: 그런 파일이나 폴더가 없습니다\n"

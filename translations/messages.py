@@ -51,6 +51,10 @@ _CLICK = (
     "Try '{command} {option}' for help.",
     "No such command {name!r}.",
     "No such option: {name}",
+    "No such option {name!r}.",
+    "Missing command.",
+    "Missing {param_type}",
+    "Missing parameter: {param_name}",
     "Missing argument",
     "Missing option",
     "Missing parameter",
@@ -65,11 +69,12 @@ _CLICK = (
     "path",
     "{name} {filename!r} is a directory.",
     "{name} {filename!r} is not readable.",
-    "Did you mean {possibility}?",
-    "(Did you mean one of: {possibilities}?)",
-    "Got unexpected extra argument ({args})",
 )
 """What click says for itself, whichever of its versions there is."""
+_CLICK_COUNTS = {
+    "Did you mean {possibility}?": "(Did you mean one of: {possibilities}?)",
+    "Got unexpected extra argument ({args})": "Got unexpected extra arguments ({args})",
+}
 
 
 def said() -> Iterator[Message]:
@@ -85,6 +90,8 @@ def said() -> Iterator[Message]:
                 yield Message(one, many, places=[(_relative(path), 0)])
     yield from messages()
     yield from (Message(each, places=[("click", 0)]) for each in _CLICK)
+    for one, many in _CLICK_COUNTS.items():
+        yield Message(one, many, places=[("click", 0)])
 
 
 def _unescaped(text: str) -> str:

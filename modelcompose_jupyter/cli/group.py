@@ -7,6 +7,7 @@ import io
 import os
 import re
 import sys
+from inspect import cleandoc
 from pathlib import Path
 from typing import Any, TextIO
 
@@ -94,7 +95,7 @@ def _speak(group: click.Group) -> None:
     gettext.bindtextdomain("click", LOCALES)
     gettext.textdomain("click")
     for command in (group, *group.commands.values()):
-        command.help = command.help and localized(command.help)
+        command.help = command.help and localized(cleandoc(command.help))
         for parameter in command.params:
             if isinstance(parameter, click.Option) and parameter.help:
                 parameter.help = localized(parameter.help)
