@@ -4,14 +4,13 @@ from __future__ import annotations
 
 import html
 import re
-import sys
 from pathlib import Path
 from typing import Any
 
 import nbformat
-from jupyter_client.manager import AsyncKernelManager
 from nbclient import NotebookClient
 
+_QUIET = ["--log-level=ERROR"]
 _WIDGET = "application/vnd.jupyter.widget-view+json"
 _MAGIC = re.compile(r"%%compose\b")
 _STEERING = re.compile(r"\x1b\[[0-9;?]*[A-Za-z]")
@@ -21,14 +20,8 @@ def executed(path: Path) -> nbformat.NotebookNode:
     """A notebook with its outputs."""
     notebook: nbformat.NotebookNode = nbformat.read(path, as_version=4)  # type: ignore[no-untyped-call]
     resources = {"metadata": {"path": str(path.parent)}}
-    NotebookClient(notebook, timeout=300, resources=resources, km=_kernels()).execute()
+    NotebookClient(notebook, timeout=300, resources=resources, extra_arguments=_QUIET).execute()
     return notebook
-
-
-def _kernels() -> AsyncKernelManager:
-    """A kernel that is reached by nobody else: one on TCP warns that it can be."""
-    has_sockets = sys.platform != "win32"
-    return AsyncKernelManager(transport="ipc" if has_sockets else "tcp")
 
 
 def heading(notebook: nbformat.NotebookNode) -> tuple[str, str]:

@@ -55,8 +55,8 @@ def english() -> Tree:
 
 
 def korean() -> Tree:
-    texts = {f"docs/ko/{path.name}": path.name for path in (ROOT / "docs" / "ko").glob("*.md")}
-    return Tree("ko/", texts)
+    pages = {f"docs/ko/{path.name}": path.name for path in (ROOT / "docs" / "ko").glob("*.md")}
+    return Tree("ko/", {**pages, "docs/ko/index.md": "start.md", "README.ko.md": "index.md"})
 
 
 class Stage:
