@@ -31,7 +31,7 @@ from .job_graph import SEEDS_OF_A_JOB, JobGraph
 from .options import RunOptions
 from .questions import Questions
 from .run import Run
-from .run_context import RunContext
+from .run_context import OWNER, RunContext
 from .token_room import FULL
 
 _log = get_logger(__name__)
@@ -55,7 +55,7 @@ async def run_workflow(
     seed: int,
     max_seconds: float | None = None,
     max_generations: int | None = None,
-    group: Hashable = None,
+    group: Hashable = OWNER,
     options: RunOptions | None = None,
     earlier: EarlierRun | None = None,
     functions: Mapping[str, FunctionTool] | None = None,
