@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 from ..errors import InputError
@@ -64,3 +65,11 @@ class OnRay:
         if not 1 <= least <= most:
             raise InputError(f"there is one worker or more, and not {self.workers}")
         return least, most
+
+
+def share_of_cores(free: Sequence[float], workers: int) -> int:
+    """The most cores that so many workers can have each, of those that are free on nodes; 1 where
+    there are not even as many."""
+    most = int(max(free, default=1))
+    shares = range(most, 0, -1)
+    return next((n for n in shares if sum(each // n for each in free) >= workers), 1)

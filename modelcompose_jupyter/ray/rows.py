@@ -23,6 +23,7 @@ from typing import Any
 
 import ray
 import ray.data
+from ray._private.state import available_resources_per_node  # nothing public says it
 from ray.exceptions import RayError
 from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
@@ -30,8 +31,9 @@ from ..errors import ComposeError, InputError, one_line
 from ..host import LocalHost
 from ..host_selection import run_on
 from ..mapping.blocks import BlockRunner
-from ..mapping.on_ray import OnRay
+from ..mapping.on_ray import OnRay, share_of_cores
 from ..mapping.row_stream import RowProgress
+from ..redaction import get_logger
 from .cluster import cluster
 
 _TOGETHER = (2, 1)
@@ -43,6 +45,8 @@ _ATTEMPTS = 4
 
 _MOST_LOST = 16
 """Blocks that may be lost before any is done: no worker seems to be able to do one."""
+
+_log = get_logger(__name__)
 
 MakeHost = Callable[[], LocalHost]
 
@@ -164,15 +168,15 @@ def _pool(on: OnRay, most_busy: int) -> tuple[dict[str, int], dict[str, float]]:
     gpus = on.gpus if on.gpus is not None else float(all_gpus > 0)
     asked = on.range_of_workers or (int(all_gpus / gpus) if gpus else len(nodes),) * 2
     least, most = (max(1, min(each, most_busy)) for each in asked)
-    cpus = on.cpus
-    if cpus is None:
-        of_a_node = math.ceil(least / len(nodes))
-        cpus = max(1, min(each.get("CPU", 0.0) for each in nodes) // of_a_node)
+    free = [each.get("CPU", 0.0) for each in available_resources_per_node().values()]
+    cpus = on.cpus if on.cpus is not None else share_of_cores(free, least)
     if not any(each.get("CPU", 0.0) >= cpus and each.get("GPU", 0.0) >= gpus for each in nodes):
         raise InputError(
             f"no node of the cluster has {cpus:g} CPUs and {gpus:g} GPUs, which a worker needs",
             hint="Have workers with less, or add a node.",
         )
+    if not any(each >= cpus for each in free):
+        _log.warning("no node has %g CPUs free: workers begin when one has", cpus)
     return {"min_size": least, "max_size": most}, {"num_cpus": cpus, "num_gpus": gpus}
 
 
