@@ -15,9 +15,10 @@ from .pages import Jupyter, Lab, Notebook7, NotebookPage, Theme, Voila
 WIDGET = '''\
 from pathlib import Path
 import anywidget, traitlets, modelcompose_jupyter
+from modelcompose_jupyter.widgets.esm import joined
 folder = Path(modelcompose_jupyter.__file__).parent / "widgets"
 class Markdown(anywidget.AnyWidget):
-    _esm = (folder / "markdown.js").read_text() + """
+    _esm = joined(folder / "markdown.js") + """
     export default {
       render({ model, el }) {
         const view = new MarkdownView(model.widget_manager?.rendermime);
