@@ -395,7 +395,7 @@ def test_a_page_runs_its_workflow_by_itself_where_no_host_is_named(
 def test_a_page_says_that_its_kernel_is_gone(tmp_path: Path, page: Page, host: LocalHost) -> None:
     with hosted(host, tmp_path, ONE) as server:
         visit(page, server.url)
-        lost = page.get_by_text("This page has lost its connection.")
+        lost = page.locator(".mc-lost").filter(has_text="This page has lost its connection.")
         expect(lost).to_be_hidden()
         kernels(server)[0].kill()
         expect(lost).to_be_visible()
