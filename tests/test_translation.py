@@ -113,7 +113,7 @@ def test_a_message_of_another_process_is_translated() -> None:
         ("warning: num_beams has no effect without sampling",
          "경고: num_beams는 효과가 없습니다: 샘플링하지 않기 때문입니다"),
         ("unknown type 'txt' in ${input.prompt as txt}",
-         "모르는 타입 'txt', 위치: ${input.prompt as txt}"),
+         "알 수 없는 타입 'txt', 위치: ${input.prompt as txt}"),
         ("the end of the story", "the end of the story"),
         ("one of us said so", "one of us said so"),
         ("", ""),

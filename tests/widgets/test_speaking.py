@@ -39,7 +39,7 @@ def test_a_panel_speaks_as_the_browser_does(panel: Panel) -> None:
     panel._view.language = "ko-KR"
     said = _said(panel)
     assert {"워크플로 실행", "중지", "실시간", "시드 유지", "확률", "프롬프트 *"} <= said.keys()
-    assert said["중지"] == "토큰 하나 안에 중지합니다. 텍스트는 남습니다"
+    assert said["중지"] == "다음 토큰에서 중지합니다. 지금까지의 텍스트는 남습니다"
     panel._view.language = "en"
     assert {"Run Workflow", "Stop", "Prompt *"} <= _said(panel).keys()
 
