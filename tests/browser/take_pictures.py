@@ -28,7 +28,7 @@ component:
   type: model
   task: text-generation
   model: bundled:storyteller
-  text: ${input.prompt as text | Once upon a time in a distant galaxy}
+  text: ${input.prompt as text}
   params:
     max_output_length: 120
     temperature: ${input.temperature as slider/0,1.5,0.1 | 0.7}
@@ -76,6 +76,7 @@ def told(panel: Panel) -> None:
 @pytest.mark.viewport(900, 1100)
 def test_panel(lab: Lab, theme: Literal["light", "dark"]) -> None:
     notebook, panel = declared(lab, lab._page, theme)
+    panel.prompt.fill("Once upon a time in a distant galaxy")
     told(panel)
     panel.field("Seed").fill("8")  # what it says of the second run has no loading in it
     panel.field("Seed").fill("7")
@@ -120,8 +121,9 @@ class Film:
 def test_animation(lab: Lab) -> None:
     page = lab._page
     notebook, panel = declared(lab, page, "light", STORY.replace("120", LONG))
+    prompt = panel.prompt
+    prompt.fill("Once upon a time")
     told(panel)  # the model is in memory from here on
-    prompt = panel.field("Prompt")
     film = Film(page, notebook.cell(1))
     film.take(0.8)
     prompt.click()
