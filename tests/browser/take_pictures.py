@@ -73,7 +73,7 @@ def told(panel: Panel) -> None:
 
 
 @themes
-@pytest.mark.viewport(900, 1100)
+@pytest.mark.viewport(900, 1200)
 def test_panel(lab: Lab, theme: Literal["light", "dark"]) -> None:
     notebook, panel = declared(lab, lab._page, theme)
     panel.prompt.fill("Once upon a time in a distant galaxy")
@@ -112,12 +112,12 @@ class Film:
             append_images=others,
             duration=[round(1000 * each) for each in self._seconds],
             loop=0,
-            quality=70,
+            quality=55,
             method=6,
         )
 
 
-@pytest.mark.viewport(900, 1300)
+@pytest.mark.viewport(900, 1400)
 def test_animation(lab: Lab) -> None:
     page = lab._page
     notebook, panel = declared(lab, page, "light", STORY.replace("120", LONG))
@@ -135,12 +135,13 @@ def test_animation(lab: Lab) -> None:
         film.take()
     film.take(1.0)
     slider = panel.root.get_by_role("slider")
-    for _ in range(5):
+    for _ in range(3):
         slider.press("ArrowRight")
         film.take(0.08)
     panel.run.click()
     film.take()
     panel.stop.click()
+    expect(panel.run).to_be_enabled()
     film.take(1.6)
     film.keep("panel")
 
