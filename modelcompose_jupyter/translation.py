@@ -187,7 +187,7 @@ class Template:
     def is_quoted(self, index: int) -> bool:
         """Whether a placeholder stands in quotes: it is a name then, whatever it says."""
         before, after = self.literals[index], self.literals[index + 1]
-        return before[-1:] in _QUOTES and before != "" and after[:1] in "'\"`”"
+        return "" not in (before, after) and before[-1] in _QUOTES and after[0] in "'\"`”"
 
 
 class Catalog:
@@ -239,7 +239,9 @@ class Catalog:
         core = text.strip()
         if core != text:
             known = self._found(core, depth) if core else None
-            return None if known is None else text.replace(core, known, 1)
+            if known is None:  # or the space is the message's own
+                return self._filled(text, depth)
+            return text.replace(core, known, 1)
         return self._filled(text, depth) or self._parts(text, depth)
 
     def _said(self, text: str, depth: int) -> bool:

@@ -166,8 +166,10 @@ def up(
     )
     config.check()
     if sys.stderr.isatty():
-        where = "" if config.ray is None else f" on {_cluster(config.ray)}"
-        say(f"starting {config.title}{where} …")
+        if config.ray is None:
+            say(f"starting {config.title} …")
+        else:
+            say(f"starting {config.title} on {_cluster(config.ray)} …")
     if detach:
         start_detached(config)
         _tell(config)

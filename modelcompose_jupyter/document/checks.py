@@ -194,14 +194,16 @@ class Checks:
         return used
 
     def check_parts(
-        self, template: Template | None, source: str, known: Collection[str], when: str = "here"
+        self, template: Template | None, source: str, known: Collection[str], when: str = ""
     ) -> None:
         """Report what a template takes of a source that has a few parts, and not these."""
         for reference in references(template):
             expression = reference.expression
             name = expression.keys[0] if expression.keys else None
             if expression.source == source and name is not None and name not in known:
-                message = f"{expression} is not known {when}"
+                message = f"{expression} is not known here"
+                if when:
+                    message = f"{expression} is not known {when}"
                 parts = " and ".join(f"${{{source}.{each}}}" for each in known)
                 hint = did_you_mean(name, known) or f"There is {parts}."
                 self.misused(reference, message, hint)

@@ -591,9 +591,9 @@ class _Constructor:
 
     def _duplicate(self, key: Any, first: yaml.Node, second: yaml.Node, path: KeyPath) -> None:
         spans = [_span(first), _span(second)]
-        lines = " and ".join(f"line {self._source.line_of(span.start)}" for span in spans)
+        above, below = (self._source.line_of(span.start) for span in spans)
         self._source.report(
-            f"key '{key}' stands twice in one mapping, on {lines}",
+            f"key '{key}' stands twice in one mapping, on line {above} and line {below}",
             path,
             at=spans[1],
             hint=f"Keep one of the two '{key}' lines; put '#' before the other.",

@@ -17,10 +17,10 @@ from .schema import Compose, own_keys
 from .types import show
 
 _LIMITS = {
-    "greater_than": ("gt", "above"),
-    "greater_than_equal": ("ge", "at least"),
-    "less_than": ("lt", "below"),
-    "less_than_equal": ("le", "at most"),
+    "greater_than": "gt",
+    "greater_than_equal": "ge",
+    "less_than": "lt",
+    "less_than_equal": "le",
 }
 
 
@@ -204,8 +204,13 @@ def explain(key: str, details: Mapping[str, Any]) -> tuple[str, str | None]:
     value = show(details["input"])
     hint = None
     if kind in _LIMITS:
-        name, words = _LIMITS[kind]
-        message = f"'{key}' must be {words} {context[name]}, and it is {value}"
+        limit = context[_LIMITS[kind]]
+        message = {  # whole, so that each has a translation of its own
+            "greater_than": f"'{key}' must be above {limit}, and it is {value}",
+            "greater_than_equal": f"'{key}' must be at least {limit}, and it is {value}",
+            "less_than": f"'{key}' must be below {limit}, and it is {value}",
+            "less_than_equal": f"'{key}' must be at most {limit}, and it is {value}",
+        }[kind]
     elif kind == "literal_error":
         words = context["expected"].replace(" or ", ",").split(",")
         expected = [word.strip(" '") for word in words]

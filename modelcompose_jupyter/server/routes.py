@@ -212,8 +212,12 @@ async def get_task(request: ApiRequest) -> ApiResponse:
 async def cancel_task(request: ApiRequest) -> ApiResponse:
     task = await _task(request, to_stop=True)
     if task.run.done:
-        verb = "was" if task.run.state is State.CANCELLED else "has"
-        raise ComposeError(f"the task {verb} {task.run.state} already", code="already_ended")
+        message = {
+            State.COMPLETED: "the task has completed already",
+            State.FAILED: "the task has failed already",
+            State.CANCELLED: "the task was cancelled already",
+        }[task.run.state]
+        raise ComposeError(message, code="already_ended")
     task.run.cancel()
     if request.query.get("wait_for_completion", "true") in ("false", "0"):
         return _state(request, task, hands_over=False)
