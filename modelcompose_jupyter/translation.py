@@ -35,6 +35,7 @@ _BETWEEN = " · "
 """What stands between the parts of a line, and never in one."""
 _AMOUNT = re.compile(r"\d[^,( ]*(?:,\d[^,( ]*)*(?: \S{1,3}){0,3}")
 _NUMBER = re.compile(r"\d")
+_OF_A_KEY = re.compile(r"'[^']*': ")  # where a message is about, in front of it
 
 
 def translated(text: str, language: str) -> str:
@@ -184,6 +185,13 @@ class Template:
             for each in others
         )
 
+    def quotes_more(self, values: Mapping[str, str]) -> bool:
+        """Whether what stands in quotes goes on behind the quote that ends it, most likely."""
+        return any(
+            self.is_quoted(index) and self.literals[index + 1][0] in value
+            for index, value in enumerate(values.values())
+        )
+
     def is_quoted(self, index: int) -> bool:
         """Whether a placeholder stands in quotes: it is a name then, whatever it says."""
         before, after = self.literals[index], self.literals[index + 1]
@@ -242,6 +250,8 @@ class Catalog:
             if known is None:  # or the space is the message's own
                 return self._filled(text, depth)
             return text.replace(core, known, 1)
+        if depth and _OF_A_KEY.match(text):
+            return self._parts(text, depth)
         return self._filled(text, depth) or self._parts(text, depth)
 
     def _said(self, text: str, depth: int) -> bool:
@@ -264,12 +274,14 @@ class Catalog:
 
     def template(self, text: str, depth: int = _DEPTH) -> Template | None:
         """The template that a text was made of: of those that fit, that which says most itself."""
-        known = self._templates
+        known, second = self._templates, None
         for each in known.get(_start(text), known[""]):
             values = each.values(text)
             if values is not None and each.takes(values, partial(self._said, depth=depth - 1)):
-                return each
-        return None
+                if not each.quotes_more(values):
+                    return each
+                second = second or each
+        return second
 
     def _form(self, values: Any) -> int:
         numbers = (value.replace(",", "") for value in values)

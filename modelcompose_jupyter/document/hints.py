@@ -284,7 +284,7 @@ def of_value(key: str, value: Any, expected: list[str]) -> str:
         *first, last = expected
         hint = f"It is {', '.join(first)} or {last}." if first else f"It is {last}."
     if key in ("task", "driver") or (key == "type" and "loop" not in expected):
-        hint += f" Other {key}s of model-compose do not run here."
+        hint = f"{hint} Other {key}s of model-compose do not run here."
     return hint
 
 

@@ -58,16 +58,16 @@ class Child:
         self._relay.join(_RELAY_SECONDS)  # its own children may hold the pipe for longer
         status = self.process.wait()
         hint = "What it said last is above this."
-        how = f"ended with status {status}"
+        message = f"the {self.name} ended with status {status}"
         if status < 0:
             try:
                 name = signal.Signals(-status).name
             except ValueError:
                 name = f"signal {-status}"
-            how = f"was ended by {name}"
+            message = f"the {self.name} was ended by {name}"
             if name == "SIGKILL":
                 hint = "Was the memory full? The system's log may tell."
-        return ComposeError(f"the {self.name} {how}", hint=hint, code="child_ended")
+        return ComposeError(message, hint=hint, code="child_ended")
 
     def end(self, seconds: float) -> None:
         """Wait until it has ended, as it was asked to; it is killed after so many seconds."""

@@ -326,11 +326,12 @@ def disk_error(spec: ModelSpec, root: Path, error: OSError, doing: str = "writte
     path = error.filename2 or error.filename
     if isinstance(path, str) and Path(path) != root:
         why += f": {path}"
-    return ModelError(
-        f"the cache {root} cannot be {doing} ({why}), for {spec.source}",
-        hint=f"Set HF_HOME or cache_dir to a folder that can be {doing}.",
-        code="cache_unusable",
-    )
+    message = f"the cache {root} cannot be written ({why}), for {spec.source}"
+    hint = "Set HF_HOME or cache_dir to a folder that can be written."
+    if doing == "read":
+        message = f"the cache {root} cannot be read ({why}), for {spec.source}"
+        hint = "Set HF_HOME or cache_dir to a folder that can be read."
+    return ModelError(message, hint=hint, code="cache_unusable")
 
 
 def disk_full(spec: ModelSpec, folder: Path, numbers: str) -> ModelError:
