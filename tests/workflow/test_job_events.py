@@ -122,35 +122,30 @@ def test_of_very_many_elements_the_first_are_told(host: LocalHost) -> None:
 def test_a_job_that_is_tried_again_says_which_attempt_and_when(
     host: LocalHost, models: ScriptedModels
 ) -> None:
-    models.failure = ModelError("busy", code="load_failed")
-    flow = load(
-        {
-            "component": COMPONENT,
-            "workflow": {
-                "jobs": [
-                    {
-                        "id": "draft",
-                        "input": {"prompt": "a"},
-                        "retry": {"max_attempt_count": 3, "delay": 0.01},
-                    },
-                    {"id": "b", "depends_on": ["draft"], "input": {"prompt": "b"}},
-                ]
-            },
-        },
-        host=host,
-    )
-    waits: list[dict[str, Any]] = []
-    current = flow.submit()
+    refusals = iter([ModelError("busy"), ModelError("busy")])
 
-    def look() -> None:
-        job = current.jobs.get("draft", {})
-        if job.get("state") == "waiting" and not waits:
-            waits.append(job)
-            models.failure = None
+    def reply(prompt: str) -> list[str]:
+        for refusal in refusals:
+            raise refusal
+        return [f"<{prompt}>"]
 
-    current.watch(look)
+    models.reply = reply
+
+    def begun(delay: float) -> Run:
+        retry = {"max_attempt_count": 3, "delay": delay}
+        draft = {"id": "draft", "input": {"prompt": "a"}, "retry": retry}
+        after = {"id": "b", "depends_on": ["draft"], "input": {"prompt": "b"}}
+        document = {"component": COMPONENT, "workflow": {"jobs": [draft, after]}}
+        return load(document, host=host).submit()
+
+    waiting = begun(3600)
+    assert waiting.wait_for(lambda: waiting.jobs.get("draft", {}).get("state") == "waiting", 30)
+    job = waiting.jobs["draft"]
+    assert (job["attempt"], job["attempts"], job["wait"]) == (2, 3, 3600)
+    waiting.cancel()
+    assert waiting.wait(30)
+    current = begun(0.001)
     assert current.wait(30)
-    assert (waits[0]["attempt"], waits[0]["attempts"], waits[0]["wait"]) == (2, 3, 0.01)
     job = current.jobs["draft"]
     assert job["state"] == "completed"
     assert job["attempt"] == 2
