@@ -160,6 +160,26 @@ def test_a_part_takes_about_one_and_a_half_steps_without_one() -> None:
     assert size.chunk(4) == pytest.approx(150, abs=5)
 
 
+def test_where_prompts_never_end_there_are_steps_without_one() -> None:
+    """Or the size would be that for the one text that decoded before they came: a fraction of a
+    prompt for each step, for as long as they come."""
+
+    def seconds(decoding: int, tokens: int) -> float:
+        return 0.2 + 0.01 * decoding + 0.005 * tokens
+
+    size = PrefillChunkSize()
+    size.record(0, 100, seconds(0, 100))
+    for _ in range(5):
+        size.record(1, 0, seconds(1, 0))
+    without = 0
+    for _ in range(331):
+        tokens = size.chunk(30)
+        without += not tokens
+        size.record(30, tokens, seconds(30, tokens))
+    assert without == 11
+    assert size.chunk(30) == pytest.approx(150, abs=5)  # 1.5 times 0.5 s
+
+
 def test_where_nobody_waits_a_part_is_as_long_as_stop_may_take() -> None:
     size = PrefillChunkSize()
     for _ in range(30):
