@@ -15,7 +15,7 @@ from typing import Any
 
 from modelcompose_jupyter.ray.failover import MOST_LOSSES
 from modelcompose_jupyter.ray.messages import Route
-from modelcompose_jupyter.ray.placement import Ring
+from modelcompose_jupyter.ray.placement import MOST_REFUSALS, Ring
 
 from .replica import Replica
 from .service_times import EngineTimes, ServerTimes
@@ -278,8 +278,10 @@ class Simulation:
             application.parked.append(ask)
             return
         beginning = ask.beginning if self._setting.by_beginning else None
-        refusals = 0
-        for name in application.ring.ranked(Route(beginning=beginning), server.loads):
+        refused: set[str] = set()
+        while len(refused) < min(MOST_REFUSALS, len(application.replicas)):
+            route = Route(refused=frozenset(refused), beginning=beginning)
+            name = application.ring.ranked(route, server.loads)[0]
             replica = application.replicas[name]
             if not replica.is_full:
                 replica.add(ask, now)
@@ -287,13 +289,13 @@ class Simulation:
                 self._tell(application, replica)
                 break
             server.loads[name] = replica.runs
-            refusals += 1
+            refused.add(name)
         else:
             self._seen.refused += 1
             self._refuse(now, ask)
-        if refusals:
+        if refused:
             each = self._times.attempt + self._times.ranking * len(application.replicas)
-            server.serve(now, refusals * each)
+            server.serve(now, len(refused) * each)
 
     def _refuse(self, now: float, ask: Ask) -> None:
         ask.refusals += 1

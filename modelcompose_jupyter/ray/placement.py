@@ -18,6 +18,10 @@ from .messages import Route
 _PLACES = 64  # of each replica on the ring, so that their shares are about the same
 _SHARE = 1.25  # of the mean load that a replica may have for the sake of beginnings
 _SLACK = 4  # requests beyond that: few are never spread
+MOST_REFUSALS = 4
+"""Replicas that are asked for room for a run. After the first the ones with the least to do are, so
+that where none of these has any, hardly another has."""
+
 _NEAR = 8  # replicas that are asked for the sake of a beginning
 
 
@@ -50,18 +54,18 @@ class Ring:
 
     def ranked(self, route: Route, loads: Mapping[str, int]) -> list[str]:
         """The replicas for a request, the best first: of those that have not refused it, where
-        there are any. ``loads`` has how many requests each replica has; none is none."""
+        there are any. Once one has, room counts for more than what a replica knows. ``loads`` has
+        how many requests each replica has; none is none."""
         if route.replica in self._names:
             return [route.replica]
         names = [each for each in self._names if each not in route.refused]
-        refused = route.refused if names else frozenset()
         names = names or self._names
         by_load = sorted(names, key=lambda name: loads.get(name, 0))
-        if route.beginning is None:
+        if route.beginning is None or route.refused:
             return by_load
         most = self._most(names, loads)
-        near = (name for name in self._from(route.beginning) if name not in refused)
-        cool = [name for name in islice(near, _NEAR) if loads.get(name, 0) < most]
+        near = islice(self._from(route.beginning), _NEAR)
+        cool = [name for name in near if loads.get(name, 0) < most]
         return [*cool, *(name for name in by_load if name not in cool)]
 
     def _most(self, names: Collection[str], loads: Mapping[str, int]) -> int:

@@ -70,6 +70,12 @@ def test_those_that_refused_are_not_asked_again_while_there_are_others(refused, 
     assert sorted(ranked) == sorted({*NAMES} - refused or NAMES)
 
 
+def test_who_was_refused_goes_where_there_is_least_to_do():
+    loads = {"r0": 3, "r1": 1, "r2": 2, "r3": 9, "r4": 1}
+    route = Route(refused=frozenset({"r1"}), beginning="a")
+    assert Ring(NAMES).ranked(route, loads) == ["r4", "r2", "r0", "r3"]
+
+
 @pytest.mark.parametrize("beginning", [None, "a"])
 def test_nowhere(beginning):
     assert Ring([]).ranked(Route(beginning=beginning), {}) == []
